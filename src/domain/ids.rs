@@ -1,0 +1,87 @@
+//! Names of things: stream entries, interned symbols and streams.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Id of a Redis stream entry, `ms-seq`, compared as two numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EntryId {
+    /// Milliseconds since 1970, by the server that wrote the entry. [ms]
+    pub ms: u64,
+    /// Running number within the millisecond. [1]
+    pub seq: u64,
+}
+
+impl EntryId {
+    pub const fn new(ms: u64, seq: u64) -> Self {
+        Self { ms, seq }
+    }
+
+    /// Reads `ms-seq` from bytes; `None` unless both are plain decimal numbers of 64 bits.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let dash = text.iter().position(|&b| b == b'-')?;
+        Some(Self { ms: number(&text[..dash])?, seq: number(&text[dash + 1..])? })
+    }
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |n, &b| {
+        if !b.is_ascii_digit() {
+            return None;
+        }
+        n.checked_mul(10)?.checked_add(u64::from(b - b'0'))
+    })
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+/// A text that is no entry id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotAnEntryId(pub String);
+
+impl fmt::Display for NotAnEntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is not an entry id (want ms-seq, two whole numbers)", self.0)
+    }
+}
+
+impl std::error::Error for NotAnEntryId {}
+
+impl FromStr for EntryId {
+    type Err = NotAnEntryId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text.as_bytes()).ok_or_else(|| NotAnEntryId(text.to_owned()))
+    }
+}
+
+/// Index of an interned symbol: the order in which symbols were first seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SymbolId(pub u32);
+
+/// Index of a configured stream in [`crate::domain::streams::Streams`]; ascending index is ascending rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StreamId(pub u16);
+
+/// Place of an entry in canonical order: milliseconds, then stream rank, then sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CanonicalKey {
+    pub ms: u64,
+    pub stream: StreamId,
+    pub seq: u64,
+}
+
+impl CanonicalKey {
+    pub fn new(stream: StreamId, id: EntryId) -> Self {
+        Self { ms: id.ms, stream, seq: id.seq }
+    }
+}

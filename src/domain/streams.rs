@@ -1,0 +1,120 @@
+//! Which streams are read, what each carries, and the rank that orders them within a millisecond.
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::StreamId;
+
+/// What a stream carries; the order of the variants is the rank of SPEC §2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum StreamKind {
+    Control,
+    Observation,
+    Intent,
+    Plan,
+    Result,
+    Snapshot,
+    Price,
+    Decision,
+}
+
+impl StreamKind {
+    pub const ALL: [Self; 8] = [
+        Self::Control,
+        Self::Observation,
+        Self::Intent,
+        Self::Plan,
+        Self::Result,
+        Self::Snapshot,
+        Self::Price,
+        Self::Decision,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Observation => "observation",
+            Self::Intent => "intent",
+            Self::Plan => "plan",
+            Self::Result => "result",
+            Self::Snapshot => "snapshot",
+            Self::Price => "price",
+            Self::Decision => "decision",
+        }
+    }
+
+    /// The stream that is read when nothing else is configured.
+    pub const fn default_stream(self) -> &'static str {
+        match self {
+            Self::Control => "quantum:stream:harvest.control",
+            Self::Observation => "quantum:stream:harvest.observation",
+            Self::Intent => "quantum:stream:trade.intent",
+            Self::Plan => "quantum:stream:apply.plan",
+            Self::Result => "quantum:stream:apply.result",
+            Self::Snapshot => "quantum:stream:position.snapshot",
+            Self::Price => "quantum:stream:market.tick",
+            Self::Decision => "quantum:stream:harvest.decision",
+        }
+    }
+}
+
+/// One configured stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stream {
+    pub kind: StreamKind,
+    pub name: String,
+}
+
+impl Stream {
+    /// The name behind the last colon: `quantum:stream:market.tick` is `market.tick`.
+    pub fn short_name(&self) -> &str {
+        self.name.rsplit(':').next().unwrap_or(&self.name)
+    }
+}
+
+/// All configured streams by rank: kind first, then name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Streams(Vec<Stream>);
+
+impl Streams {
+    /// Orders the streams by rank. A name may stand only once: the second kind is returned as the error.
+    pub fn new(mut streams: Vec<Stream>) -> Result<Self, Stream> {
+        streams.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+        for (i, stream) in streams.iter().enumerate() {
+            if streams[..i].iter().any(|other| other.name == stream.name) {
+                return Err(stream.clone());
+            }
+        }
+        Ok(Self(streams))
+    }
+
+    pub fn id_of(&self, name: &str) -> Option<StreamId> {
+        self.0.iter().position(|s| s.name == name).map(|i| StreamId(i as u16))
+    }
+
+    pub fn get(&self, id: StreamId) -> &Stream {
+        &self.0[usize::from(id.0)]
+    }
+
+    pub fn kind(&self, id: StreamId) -> StreamKind {
+        self.get(id).kind
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (StreamId, &Stream)> {
+        self.0.iter().enumerate().map(|(i, s)| (StreamId(i as u16), s))
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        let all = StreamKind::ALL.map(|kind| Stream { kind, name: kind.default_stream().to_owned() });
+        Self::new(all.into()).expect("default names are distinct")
+    }
+}
