@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::streams::StreamKind;
+
 /// Id of a Redis stream entry, `ms-seq`, compared as two numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EntryId {
@@ -83,5 +85,36 @@ pub struct CanonicalKey {
 impl CanonicalKey {
     pub fn new(stream: StreamId, id: EntryId) -> Self {
         Self { ms: id.ms, stream, seq: id.seq }
+    }
+}
+
+/// The entry that a field or a change came from: what kind of stream, and the entry id there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EntryRef {
+    pub kind: StreamKind,
+    pub id: EntryId,
+}
+
+impl EntryRef {
+    pub const fn new(kind: StreamKind, id: EntryId) -> Self {
+        Self { kind, id }
+    }
+}
+
+/// Name of a position instance within its symbol: the entry that opened it, and how often that entry did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PositionId {
+    pub opened: EntryId,
+    /// 1 for the first opening under the id, 2 for the next.
+    pub nth: u32,
+}
+
+impl PositionId {
+    /// `SYMBOL@ms-seq`, with `/2`, `/3` … for further openings under one id.
+    pub fn with_symbol(self, symbol: &str) -> String {
+        match self.nth {
+            1 => format!("{symbol}@{}", self.opened),
+            n => format!("{symbol}@{}/{n}", self.opened),
+        }
     }
 }

@@ -1,7 +1,26 @@
 //! The rules: pure, total, and the same in replay and live.
 //!
 //! Promises: no I/O, clock, randomness, async, float, hash map or logging below this point.
-#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods, clippy::float_arithmetic)]
+
+pub mod units;
 
 pub mod ids;
 pub mod streams;
+
+pub mod event;
+pub mod policy;
+
+pub mod order;
+pub mod position;
+pub mod rungs;
+pub mod symbol;
+
+pub mod fold;
+pub mod plans;
+
+pub mod decide;
+pub mod facts;
+pub mod tally;
+
+pub mod engine;

@@ -1,0 +1,879 @@
+//! `step`: fold one entry, then decide. The only door into the rules, for replay and live alike.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use super::decide::{self, Choice, Circumstances, Flag, Hold, Reading};
+use super::event::{Control, DecisionFact, Entry, Event, PriceFact, PriceSource, Reason, Side, Unreadable};
+use super::facts::Facts;
+use super::fold::Fold;
+use super::ids::{CanonicalKey, EntryId, EntryRef, StreamId, SymbolId};
+use super::plans::{KnownPlan, Plans, sha256_hex};
+use super::policy::{Base, Mode, OnLive, Policy};
+use super::position::Instance;
+use super::rungs::{DecisionRecord, Heard, RungState};
+use super::streams::{StreamKind, Streams};
+use super::symbol::{Cold, Hot, Symbol};
+use super::tally::{Count, Tally};
+use super::units::{OutOfRange, Qty, RMultiple, Ratio};
+
+/// Version of the rules. A store that was folded by another is rebuilt.
+pub const RULES_VERSION: &str = "1";
+
+/// How long a decision counts for the rate limit. [ms]
+const RATE_WINDOW_MS: u64 = 60_000;
+
+/// What became of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    Applied,
+    /// At or before the cursor of its stream: without effect.
+    Duplicate,
+    Quarantined(Reason),
+}
+
+/// The result of one step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    pub disposition: Disposition,
+    /// A decision of ours that takes effect. At most one: an entry names one symbol.
+    pub decision: Option<Box<Decision>>,
+}
+
+/// A decision to close part of a position, with all that it rests on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    pub decision_id: String,
+    pub plan_id: String,
+    pub position_id: String,
+    pub symbol: SymbolId,
+    pub side: Side,
+    /// [base]
+    pub qty: Qty,
+    /// Share of the position that is asked to close. [1]
+    pub share: Ratio,
+    pub base: Base,
+    pub rungs: Vec<RMultiple>,
+    pub attempt: u32,
+    pub reading: Reading,
+    pub mode: Mode,
+    pub policy_hash: Box<str>,
+    pub flags: Vec<Flag>,
+    pub cause_stream: StreamId,
+    pub cause: EntryId,
+    /// Counts from 1.
+    pub seq: u64,
+}
+
+/// Head of the chain of decisions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainHead {
+    pub seq: u64,
+    /// Hash of the last decision; 64 zeros before the first.
+    pub hash: Box<str>,
+}
+
+impl Default for ChainHead {
+    fn default() -> Self {
+        Self { seq: 0, hash: "0".repeat(64).into() }
+    }
+}
+
+/// A stretch of a stream that is missing, as a `history.gap` entry told it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    pub stream: Box<str>,
+    pub after: Option<EntryId>,
+    pub before: Option<EntryId>,
+    pub told: EntryId,
+}
+
+/// State that belongs to no single symbol.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Globals {
+    pub policy: Policy,
+    /// A `policy.adopted` was folded: the configured policy no longer counts.
+    pub policy_adopted: bool,
+    pub killed: bool,
+    pub chain: ChainHead,
+    /// Times of the decisions of the last minute. [ms since 1970]
+    pub decided_ms: VecDeque<u64>,
+    /// Symbols that were never seen before start with a history gap.
+    pub gap_everywhere: bool,
+    pub gaps: Vec<Gap>,
+    /// A position, or a flat one, was seen from anywhere.
+    pub positions_known: bool,
+    /// Entries that are passed over, by stream name.
+    pub skipped: BTreeSet<(Box<str>, EntryId)>,
+    /// Place of the entry that was applied last.
+    pub last: EntryId,
+}
+
+/// What changed since it was asked for the last time: what a store has to write.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changes {
+    hot: Vec<SymbolId>,
+    cold: Vec<SymbolId>,
+    is_hot: Vec<bool>,
+    is_cold: Vec<bool>,
+    pub plans: Vec<Box<str>>,
+    pub plans_forgotten: Vec<Box<str>>,
+}
+
+impl Changes {
+    fn touch_hot(&mut self, symbol: SymbolId) {
+        touch(&mut self.hot, &mut self.is_hot, symbol);
+    }
+
+    fn touch_cold(&mut self, symbol: SymbolId) {
+        touch(&mut self.cold, &mut self.is_cold, symbol);
+    }
+
+    /// Symbols whose price or position changed.
+    pub fn hot(&self) -> &[SymbolId] {
+        &self.hot
+    }
+
+    /// Symbols whose orders, intents or closed instances changed.
+    pub fn cold(&self) -> &[SymbolId] {
+        &self.cold
+    }
+}
+
+fn touch(list: &mut Vec<SymbolId>, is_in: &mut Vec<bool>, symbol: SymbolId) {
+    let index = symbol.0 as usize;
+    if is_in.len() <= index {
+        is_in.resize(index + 1, false);
+    }
+    if !is_in[index] {
+        is_in[index] = true;
+        list.push(symbol);
+    }
+}
+
+/// The fold over all entries, and the decisions that follow from it.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    streams: Streams,
+    globals: Globals,
+    symbols: Vec<Symbol>,
+    by_name: BTreeMap<Box<str>, SymbolId>,
+    plans: Plans,
+    /// Plan ids of our decisions.
+    decision_plans: BTreeMap<Box<str>, (SymbolId, Box<str>)>,
+    cursors: Vec<Option<EntryId>>,
+    in_flight: BTreeSet<SymbolId>,
+    facts: Facts,
+    /// Decision entries are passed over: audit and what-if.
+    derive: bool,
+    last_place: Option<CanonicalKey>,
+    accepted_streams: Vec<bool>,
+    changes: Changes,
+    pub tally: Tally,
+}
+
+impl Engine {
+    /// An engine before the first entry, under the configured policy.
+    pub fn new(streams: Streams, policy: Policy) -> Self {
+        let cursors = vec![None; streams.len()];
+        let mut engine = Self {
+            streams,
+            globals: Globals {
+                policy,
+                policy_adopted: false,
+                killed: false,
+                chain: ChainHead::default(),
+                decided_ms: VecDeque::new(),
+                gap_everywhere: false,
+                gaps: Vec::new(),
+                positions_known: false,
+                skipped: BTreeSet::new(),
+                last: EntryId::default(),
+            },
+            symbols: Vec::new(),
+            by_name: BTreeMap::new(),
+            plans: Plans::default(),
+            decision_plans: BTreeMap::new(),
+            cursors,
+            in_flight: BTreeSet::new(),
+            facts: Facts::default(),
+            derive: false,
+            last_place: None,
+            accepted_streams: Vec::new(),
+            changes: Changes::default(),
+            tally: Tally::default(),
+        };
+        engine.accept_sources();
+        engine
+    }
+
+    // ---- what a store keeps --------------------------------------------------------------------------------
+
+    /// Puts stored state in place; indices are rebuilt.
+    pub fn restore(&mut self, globals: Globals, symbols: Vec<Symbol>, plans: Vec<KnownPlan>) {
+        self.globals = globals;
+        for known in plans {
+            self.plans.insert(known);
+        }
+        for symbol in symbols {
+            let id = SymbolId(self.symbols.len() as u32);
+            for instance in symbol.instances() {
+                for decision in &instance.decisions {
+                    self.decision_plans.insert(decision.plan_id.clone(), (id, decision.decision_id.clone()));
+                }
+                if instance.awaits_result() {
+                    self.in_flight.insert(id);
+                }
+            }
+            self.by_name.insert(symbol.name.clone(), id);
+            self.symbols.push(symbol);
+        }
+        self.accept_sources();
+    }
+
+    pub fn set_cursor(&mut self, stream: StreamId, id: EntryId) {
+        self.cursors[usize::from(stream.0)] = Some(id);
+    }
+
+    pub fn cursor(&self, stream: StreamId) -> Option<EntryId> {
+        self.cursors[usize::from(stream.0)]
+    }
+
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    pub fn globals(&self) -> &Globals {
+        &self.globals
+    }
+
+    pub fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
+    pub fn policy(&self) -> &Policy {
+        &self.globals.policy
+    }
+
+    pub fn symbols(&self) -> &[Symbol] {
+        &self.symbols
+    }
+
+    pub fn symbol(&self, id: SymbolId) -> &Symbol {
+        &self.symbols[id.0 as usize]
+    }
+
+    pub fn find(&self, name: &str) -> Option<&Symbol> {
+        self.by_name.get(name).map(|&id| self.symbol(id))
+    }
+
+    pub fn plan(&self, plan_id: &str) -> Option<&KnownPlan> {
+        self.plans.get(plan_id)
+    }
+
+    /// Index of a symbol by name; a new one is appended.
+    pub fn intern(&mut self, name: &str) -> SymbolId {
+        if let Some(&id) = self.by_name.get(name) {
+            return id;
+        }
+        let id = SymbolId(self.symbols.len() as u32);
+        let mut symbol = Symbol { name: name.into(), ..Symbol::default() };
+        symbol.hot.history_gap = self.globals.gap_everywhere;
+        self.symbols.push(symbol);
+        self.by_name.insert(name.into(), id);
+        id
+    }
+
+    // ---- how it is used --------------------------------------------------------------------------------------
+
+    /// Decisions that the history is known to hold.
+    pub fn set_facts(&mut self, facts: Facts) {
+        self.facts = facts;
+    }
+
+    /// Ignores decision entries: everything is derived anew.
+    pub fn set_derive(&mut self) {
+        self.derive = true;
+    }
+
+    /// Entries that the history is known to pass over.
+    pub fn pass_over(&mut self, stream: &str, id: EntryId) {
+        self.globals.skipped.insert((stream.into(), id));
+    }
+
+    /// Takes the hash of the decision that was just made: the next one follows it.
+    pub fn set_chain_hash(&mut self, hash: &str) {
+        self.globals.chain.hash = hash.into();
+    }
+
+    /// Forgets all counts: the report begins here.
+    pub fn reset_tally(&mut self) {
+        self.tally = Tally::default();
+    }
+
+    /// Folds one entry, then decides for its symbol.
+    pub fn step(&mut self, entry: &Entry) -> Step {
+        let index = usize::from(entry.stream.0);
+        self.tally.first.get_or_insert(entry.id);
+        self.tally.last = Some(entry.id);
+        self.tally.shape(entry.kind, entry.shape);
+        if self.cursors[index].is_some_and(|cursor| entry.id <= cursor) {
+            self.tally.duplicates += 1;
+            return Step { disposition: Disposition::Duplicate, decision: None };
+        }
+        self.cursors[index] = Some(entry.id);
+        let place = CanonicalKey::new(entry.stream, entry.id);
+        if self.last_place.is_some_and(|last| place < last) {
+            self.tally.count(Count::LateOrder);
+        }
+        self.last_place = self.last_place.max(Some(place));
+        self.globals.last = self.globals.last.max(entry.id);
+        self.pass_time(entry.id.ms);
+        if !self.globals.skipped.is_empty() && self.passes_over(entry) {
+            self.tally.count(Count::PassedOver);
+            self.tally.applied += 1;
+            return Step { disposition: Disposition::Applied, decision: None };
+        }
+        match self.fold_and_decide(entry, place) {
+            Ok(decision) => {
+                self.tally.applied += 1;
+                Step { disposition: Disposition::Applied, decision: decision.map(Box::new) }
+            }
+            Err(unreadable) => {
+                self.quarantine(entry, unreadable);
+                *self.tally.quarantined.entry(unreadable.reason).or_default() += 1;
+                Step { disposition: Disposition::Quarantined(unreadable.reason), decision: None }
+            }
+        }
+    }
+
+    fn fold_and_decide(&mut self, entry: &Entry, place: CanonicalKey) -> Result<Option<Decision>, Unreadable> {
+        let event = entry.content.as_ref().map_err(|unreadable| *unreadable)?;
+        match (event, entry.symbol) {
+            (Event::Control(control), symbol) => {
+                self.control(control, symbol, entry.id);
+                Ok(None)
+            }
+            (Event::Decision(fact), _) => {
+                if !self.derive {
+                    self.take_over(fact, entry.id.ms);
+                }
+                Ok(None)
+            }
+            (_, None) => Ok(None),
+            (Event::Price(fact), Some(symbol)) => self.price(entry, *fact, symbol, place),
+            (event, Some(symbol)) => {
+                let before = self.symbols[symbol.0 as usize].clone();
+                let decided = self
+                    .fold(event, entry, symbol)
+                    .and_then(|()| self.decide(entry, symbol, place).map_err(|OutOfRange| Reason::OutOfRange));
+                self.changes.touch_hot(symbol);
+                decided.map_err(|reason| {
+                    self.symbols[symbol.0 as usize] = before;
+                    Unreadable::new(reason)
+                })
+            }
+        }
+    }
+
+    fn price(
+        &mut self,
+        entry: &Entry,
+        fact: PriceFact,
+        symbol: SymbolId,
+        place: CanonicalKey,
+    ) -> Result<Option<Decision>, Unreadable> {
+        let index = symbol.0 as usize;
+        let before = (self.symbols[index].hot.mark, self.symbols[index].hot.held_price);
+        let folded = if self.accepts(fact.source) {
+            self.changes.touch_hot(symbol);
+            let mut fold = fold_of(&self.globals, &self.plans, &mut self.tally, entry);
+            fold.price(&mut self.symbols[index], fact)
+        } else {
+            self.tally.count(Count::PriceUnaccepted);
+            Ok(())
+        };
+        folded
+            .and_then(|()| self.decide(entry, symbol, place).map_err(|OutOfRange| Reason::OutOfRange))
+            .map_err(|reason| {
+                (self.symbols[index].hot.mark, self.symbols[index].hot.held_price) = before;
+                Unreadable::new(reason)
+            })
+    }
+
+    /// Changes the symbol by any event but a price, a control entry or a decision.
+    fn fold(&mut self, event: &Event, entry: &Entry, id: SymbolId) -> Result<(), Reason> {
+        let index = id.0 as usize;
+        let now_ms = entry.id.ms;
+        let forgotten = self.plans.forget(now_ms);
+        self.changes.plans_forgotten.extend(forgotten);
+        match event {
+            Event::Result(fact) => {
+                self.changes.touch_cold(id);
+                let plan = fact.plan_id.as_deref().and_then(|plan_id| self.plans.of(plan_id, id));
+                let decision_id = fact.plan_id.as_deref().and_then(|plan_id| {
+                    let of_plan_id = self.decision_plans.get(plan_id).filter(|(of, _)| *of == id).map(|(_, d)| d);
+                    of_plan_id.or(plan.and_then(|known| known.decision_id.as_ref())).cloned()
+                });
+                let plan = plan.cloned();
+                let mut fold = fold_of(&self.globals, &self.plans, &mut self.tally, entry);
+                fold.result(&mut self.symbols[index], fact, plan.as_ref(), decision_id.as_deref())?;
+                self.after_positions(id);
+            }
+            Event::Position(fact) => {
+                let mut fold = fold_of(&self.globals, &self.plans, &mut self.tally, entry);
+                fold.position(&mut self.symbols[index], *fact)?;
+                self.changes.touch_cold(id);
+                self.globals.positions_known |= fact.qty.is_zero();
+                self.after_positions(id);
+            }
+            Event::Trade(fact) => {
+                self.changes.touch_cold(id);
+                let mut fold = fold_of(&self.globals, &self.plans, &mut self.tally, entry);
+                fold.trade(&mut self.symbols[index], fact)?;
+                self.after_positions(id);
+            }
+            Event::Legacy(fact) => {
+                let mut fold = fold_of(&self.globals, &self.plans, &mut self.tally, entry);
+                fold.legacy(&mut self.symbols[index], fact)?;
+            }
+            Event::Intent(intent) => {
+                self.changes.touch_cold(id);
+                let mut fold = fold_of(&self.globals, &self.plans, &mut self.tally, entry);
+                fold.intent(&mut self.symbols[index], intent);
+            }
+            Event::ExitIntent(intent) => {
+                self.changes.touch_cold(id);
+                let cold = &mut self.symbols[index].cold;
+                cold.forget(now_ms);
+                cold.exit_intents.push_back((**intent).clone());
+            }
+            Event::Plan(plan) => {
+                let cold = &self.symbols[index].cold;
+                if self.plans.remember((**plan).clone(), cold) {
+                    self.changes.plans.push(plan.plan_id.clone());
+                }
+            }
+            Event::Instrument(instrument) => self.symbols[index].hot.instrument = Some(*instrument),
+            Event::PlanIgnored | Event::Price(_) | Event::Control(_) | Event::Decision(_) => {}
+        }
+        Ok(())
+    }
+
+    fn after_positions(&mut self, id: SymbolId) {
+        let symbol = &self.symbols[id.0 as usize];
+        self.globals.positions_known |= symbol.hot.last_opening.is_some();
+        if symbol.instances().any(Instance::awaits_result) {
+            self.in_flight.insert(id);
+        } else {
+            self.in_flight.remove(&id);
+        }
+    }
+
+    /// Lets time pass for decisions that await their results.
+    fn pass_time(&mut self, now_ms: u64) {
+        if self.in_flight.is_empty() {
+            return;
+        }
+        let waiting: Vec<SymbolId> = self.in_flight.iter().copied().collect();
+        for id in waiting {
+            let policy = &self.globals.policy;
+            let mut changed = false;
+            for instance in self.symbols[id.0 as usize].instances_mut() {
+                changed |= instance.pass_time(now_ms, policy);
+            }
+            if changed {
+                self.changes.touch_hot(id);
+                self.changes.touch_cold(id);
+            }
+        }
+    }
+
+    // ---- entries that cannot be used ---------------------------------------------------------------------------
+
+    fn quarantine(&mut self, entry: &Entry, unreadable: Unreadable) {
+        if unreadable.kills {
+            self.globals.killed = true;
+        }
+        let flags = match entry.kind {
+            StreamKind::Result => !unreadable.refusal && unreadable.reason != Reason::TooLate,
+            StreamKind::Snapshot | StreamKind::Decision => true,
+            StreamKind::Control
+            | StreamKind::Observation
+            | StreamKind::Intent
+            | StreamKind::Plan
+            | StreamKind::Price => false,
+        };
+        if flags && let Some(symbol) = entry.symbol {
+            self.flag_gap(symbol);
+        }
+    }
+
+    fn flag_gap(&mut self, symbol: SymbolId) {
+        self.symbols[symbol.0 as usize].hot.history_gap = true;
+        self.changes.touch_hot(symbol);
+    }
+
+    fn flag_gap_everywhere(&mut self) {
+        self.globals.gap_everywhere = true;
+        for index in 0..self.symbols.len() {
+            self.flag_gap(SymbolId(index as u32));
+        }
+    }
+
+    fn passes_over(&mut self, entry: &Entry) -> bool {
+        let name = &self.streams.get(entry.stream).name;
+        if !self.globals.skipped.contains(&(name.as_str().into(), entry.id)) {
+            return false;
+        }
+        match entry.symbol {
+            Some(symbol) => self.flag_gap(symbol),
+            None if entry.kind == StreamKind::Result => self.flag_gap_everywhere(),
+            None => {}
+        }
+        true
+    }
+
+    // ---- control -----------------------------------------------------------------------------------------------
+
+    fn control(&mut self, control: &Control, symbol: Option<SymbolId>, id: EntryId) {
+        match control {
+            Control::PolicyAdopted(policy) => self.adopt_policy((**policy).clone()),
+            Control::KillChanged { kill } => self.globals.killed = *kill,
+            Control::HistoryGap { stream, after, before } => {
+                self.tally.count(Count::GapRecorded);
+                self.globals.gaps.push(Gap { stream: stream.clone(), after: *after, before: *before, told: id });
+                // A stream that is not known may have carried results: better held than traded on.
+                if self.streams.id_of(stream).is_none_or(|s| self.streams.kind(s) == StreamKind::Result) {
+                    self.flag_gap_everywhere();
+                }
+            }
+            Control::GapAccepted => match symbol {
+                Some(symbol) => {
+                    self.symbols[symbol.0 as usize].hot.history_gap = false;
+                    self.changes.touch_hot(symbol);
+                }
+                None => {
+                    self.globals.gap_everywhere = false;
+                    for index in 0..self.symbols.len() {
+                        self.symbols[index].hot.history_gap = false;
+                        self.changes.touch_hot(SymbolId(index as u32));
+                    }
+                }
+            },
+            Control::RiskAccepted { position_id } => {
+                let known = self.with_instance(position_id, |instance| instance.risk_accepted = true).is_some();
+                if !known {
+                    self.tally.count(Count::UnknownPosition);
+                }
+            }
+            Control::RungRearmed { position_id, r } => {
+                let armed = self.with_instance(position_id, |instance| instance.rearm(*r, id));
+                if armed != Some(true) {
+                    self.tally.count(Count::UnknownPosition);
+                }
+            }
+            Control::DecisionExpired { decision_id } => {
+                let policy = &self.globals.policy;
+                let found = self.symbols.iter_mut().zip(0..).find_map(|(symbol, index)| {
+                    let hears = |i: &mut Instance| i.hear(decision_id, Heard::Expired, id, Qty::ZERO, policy);
+                    symbol.instances_mut().any(hears).then_some(SymbolId(index))
+                });
+                match found {
+                    Some(symbol) => {
+                        self.changes.touch_hot(symbol);
+                        self.changes.touch_cold(symbol);
+                        self.after_positions(symbol);
+                    }
+                    None => self.tally.count(Count::UnknownDecision),
+                }
+            }
+            Control::EntrySkipped { stream, id } => {
+                self.globals.skipped.insert((stream.clone(), *id));
+            }
+        }
+    }
+
+    fn with_instance<T>(&mut self, position_id: &str, change: impl FnOnce(&mut Instance) -> T) -> Option<T> {
+        let name = position_id.split_once('@')?.0;
+        let &id = self.by_name.get(name)?;
+        let symbol = &mut self.symbols[id.0 as usize];
+        let answer = {
+            let instance = symbol.instances_mut().find(|i| i.id.with_symbol(name) == position_id)?;
+            change(instance)
+        };
+        self.changes.touch_hot(id);
+        self.changes.touch_cold(id);
+        self.after_positions(id);
+        Some(answer)
+    }
+
+    fn adopt_policy(&mut self, policy: Policy) {
+        let becomes_live = self.globals.policy.mode == Mode::Shadow && policy.mode == Mode::Live;
+        self.globals.policy = policy;
+        self.globals.policy_adopted = true;
+        self.accept_sources();
+        if !becomes_live {
+            return;
+        }
+        let on_live = self.globals.policy.on_live.unwrap_or(OnLive::Skip);
+        for index in 0..self.symbols.len() {
+            let now_ms = self.globals.last.ms;
+            let policy = &self.globals.policy;
+            let symbol = &mut self.symbols[index];
+            let fresh =
+                symbol.hot.mark.is_some_and(|m| now_ms.saturating_sub(m.entry.ms) <= policy.max_price_age_ms);
+            let reading = if fresh { decide::read(symbol, policy).ok().flatten() } else { None };
+            let Some(open) = &mut symbol.hot.open else { continue };
+            match on_live {
+                OnLive::Take => open.release_shadowed(RungState::Armed),
+                OnLive::Skip => {
+                    open.release_shadowed(RungState::Skipped);
+                    // Where the price is not known now, the first one that is tells what was passed.
+                    match reading.and_then(|reading| decide::passed(policy, &reading).ok()) {
+                        Some(passed) => open.skip(&passed),
+                        None => open.skips_passed = true,
+                    }
+                }
+            }
+            self.changes.touch_hot(SymbolId(index as u32));
+        }
+    }
+
+    fn accept_sources(&mut self) {
+        let sources = &self.globals.policy.price_sources;
+        let accepts = |name: &str| sources.is_empty() || sources.iter().any(|s| **s == *name);
+        self.accepted_streams = self.streams.iter().map(|(_, stream)| accepts(stream.short_name())).collect();
+    }
+
+    fn accepts(&self, source: PriceSource) -> bool {
+        match source {
+            PriceSource::Stream(stream) => self.accepted_streams[usize::from(stream.0)],
+            PriceSource::RedisTicker | PriceSource::RedisMarket | PriceSource::Api => {
+                let sources = &self.globals.policy.price_sources;
+                sources.is_empty() || sources.iter().any(|s| &**s == self.source_name(source))
+            }
+        }
+    }
+
+    /// Name of a price source, as policies and outputs have it.
+    pub fn source_name(&self, source: PriceSource) -> &str {
+        match source {
+            PriceSource::Stream(stream) => self.streams.get(stream).short_name(),
+            PriceSource::RedisTicker => "redis_ticker",
+            PriceSource::RedisMarket => "redis_market",
+            PriceSource::Api => "api",
+        }
+    }
+
+    // ---- deciding ----------------------------------------------------------------------------------------------
+
+    fn circumstances(&self, now_ms: u64) -> Circumstances {
+        let recent = self.globals.decided_ms.iter().filter(|&&ms| now_ms.saturating_sub(ms) < RATE_WINDOW_MS).count();
+        Circumstances { now_ms, killed: self.globals.killed, decisions_recent: recent as u64 }
+    }
+
+    /// Why the open position of a symbol is held at a time, if it is; without changing or counting anything.
+    pub fn hold_at(&self, symbol: &Symbol, now_ms: u64) -> Option<Hold> {
+        let at = self.circumstances(now_ms);
+        let policy = &self.globals.policy;
+        symbol.hot.open.as_ref()?;
+        match decide::assess(symbol, policy, at).ok()? {
+            Err(hold) => Some(hold),
+            Ok(reading) => decide::choose(symbol, policy, &reading, at).ok()?.err(),
+        }
+    }
+
+    fn decide(
+        &mut self,
+        entry: &Entry,
+        symbol: SymbolId,
+        place: CanonicalKey,
+    ) -> Result<Option<Decision>, OutOfRange> {
+        let facts = self.facts.caused_by(entry.stream, entry.id);
+        let mut ours = None;
+        if self.symbols[symbol.0 as usize].hot.open.is_some() {
+            ours = self.evaluate(entry, symbol)?;
+        }
+        if self.facts.cover(place) {
+            self.compare(ours.as_ref().map(|(decision, _)| decision), &facts);
+            for fact in &facts {
+                self.take_over(fact, entry.id.ms);
+            }
+            return Ok(None);
+        }
+        let Some((mut decision, record)) = ours else { return Ok(None) };
+        self.globals.chain.seq += 1;
+        decision.seq = self.globals.chain.seq;
+        self.tally.decisions += 1;
+        self.record(symbol, DecisionRecord { seq: decision.seq, ..record }, entry.id.ms, None);
+        Ok(Some(decision))
+    }
+
+    fn evaluate(&mut self, entry: &Entry, id: SymbolId) -> Result<Option<(Decision, DecisionRecord)>, OutOfRange> {
+        let at = self.circumstances(entry.id.ms);
+        let policy = &self.globals.policy;
+        let reading = match decide::assess(&self.symbols[id.0 as usize], policy, at)? {
+            Ok(reading) => reading,
+            Err(hold) => {
+                self.tally.hold(hold);
+                return Ok(None);
+            }
+        };
+        let symbol = &mut self.symbols[id.0 as usize];
+        if let Some(open) = &mut symbol.hot.open
+            && open.skips_passed
+        {
+            open.skip(&decide::passed(policy, &reading)?);
+            open.skips_passed = false;
+        }
+        match decide::choose(symbol, policy, &reading, at)? {
+            Ok(choice) => {
+                self.tally.evaluations += 1;
+                Ok(Some(self.decision(entry, id, reading, choice)))
+            }
+            Err(hold) => {
+                self.tally.hold(hold);
+                Ok(None)
+            }
+        }
+    }
+
+    fn decision(&self, entry: &Entry, id: SymbolId, reading: Reading, choice: Choice) -> (Decision, DecisionRecord) {
+        let symbol = &self.symbols[id.0 as usize];
+        let policy = &self.globals.policy;
+        let open = symbol.hot.open.as_ref().expect("a choice is made for an open position only");
+        let position_id = open.id.with_symbol(&symbol.name);
+        let decision_id = decision_id(&position_id, &choice.rungs, choice.attempt);
+        let plan_id = decision_id[..16].to_owned();
+        let state = match policy.mode {
+            Mode::Shadow => RungState::Shadowed,
+            Mode::Live => RungState::Requested,
+        };
+        let record = DecisionRecord {
+            decision_id: decision_id.as_str().into(),
+            plan_id: plan_id.as_str().into(),
+            rungs: choice.rungs.clone(),
+            share: choice.share,
+            qty: choice.qty,
+            attempt: choice.attempt,
+            seq: 0,
+            cause: format!("{}/{}", self.streams.get(entry.stream).name, entry.id).into(),
+            state,
+            heard_ms: entry.id.ms,
+            expired: false,
+            outcomes: Vec::new(),
+        };
+        let decision = Decision {
+            decision_id,
+            plan_id,
+            position_id,
+            symbol: id,
+            side: open.direction.closing_side(),
+            qty: choice.qty,
+            share: choice.share,
+            base: policy.base,
+            rungs: choice.rungs,
+            attempt: choice.attempt,
+            reading,
+            mode: policy.mode,
+            policy_hash: policy.hash.clone(),
+            flags: decide::flags(symbol, open, policy),
+            cause_stream: entry.stream,
+            cause: entry.id,
+            seq: 0,
+        };
+        (decision, record)
+    }
+
+    /// Takes the rungs of a decision, in the named instance or in the open one.
+    fn record(&mut self, id: SymbolId, record: DecisionRecord, now_ms: u64, position_id: Option<&str>) -> bool {
+        let decided = &mut self.globals.decided_ms;
+        while decided.front().is_some_and(|&ms| now_ms.saturating_sub(ms) >= RATE_WINDOW_MS) {
+            decided.pop_front();
+        }
+        decided.push_back(now_ms);
+        let ladder = self.globals.policy.ladder.clone();
+        let symbol = &mut self.symbols[id.0 as usize];
+        let name = symbol.name.clone();
+        let named = position_id
+            .and_then(|wanted| symbol.instances().position(|instance| instance.id.with_symbol(&name) == wanted));
+        let instance = match named {
+            Some(place) => symbol.instances_mut().nth(place),
+            None => symbol.hot.open.as_mut(),
+        };
+        let Some(instance) = instance else { return false };
+        self.decision_plans.insert(record.plan_id.clone(), (id, record.decision_id.clone()));
+        instance.take(record, &ladder);
+        self.changes.touch_hot(id);
+        self.changes.touch_cold(id);
+        self.after_positions(id);
+        true
+    }
+
+    // ---- decisions that are facts --------------------------------------------------------------------------------
+
+    fn compare(&mut self, ours: Option<&Decision>, facts: &[DecisionFact]) {
+        let comparison = &mut self.tally.comparison;
+        if facts.is_empty() {
+            if let Some(ours) = ours {
+                comparison.missing.insert(ours.decision_id.as_str().into());
+            }
+            return;
+        }
+        for fact in facts {
+            match ours {
+                Some(ours) if *ours.decision_id == *fact.decision_id && ours.qty == fact.qty => comparison.agree += 1,
+                Some(_) => comparison.differ += 1,
+                None => comparison.unexpected += 1,
+            }
+        }
+    }
+
+    /// Takes over a decision that was emitted, unless it is known already.
+    fn take_over(&mut self, fact: &DecisionFact, now_ms: u64) {
+        if fact.seq > self.globals.chain.seq {
+            self.globals.chain = ChainHead { seq: fact.seq, hash: fact.hash.clone() };
+        }
+        let symbol = &self.symbols[fact.symbol.0 as usize];
+        if symbol.instances().any(|instance| instance.has_decision(&fact.decision_id)) {
+            return;
+        }
+        let named = symbol.instances().any(|i| i.id.with_symbol(&symbol.name) == *fact.position_id);
+        let fits = symbol.hot.open.as_ref().is_some_and(|open| open.direction.closing_side() == fact.side);
+        if !named && !fits {
+            self.tally.comparison.homeless += 1;
+            return;
+        }
+        let record = DecisionRecord {
+            decision_id: fact.decision_id.clone(),
+            plan_id: fact.plan_id.clone(),
+            rungs: fact.rungs.clone(),
+            share: fact.share,
+            qty: fact.qty,
+            attempt: fact.attempt,
+            seq: fact.seq,
+            cause: format!("{}/{}", fact.cause_stream, fact.cause_id).into(),
+            state: if fact.live { RungState::Requested } else { RungState::Shadowed },
+            heard_ms: fact.cause_id.ms,
+            expired: false,
+            outcomes: Vec::new(),
+        };
+        let position_id = fact.position_id.clone();
+        self.record(fact.symbol, record, now_ms, Some(&position_id));
+    }
+}
+
+fn fold_of<'a>(globals: &'a Globals, plans: &'a Plans, tally: &'a mut Tally, entry: &Entry) -> Fold<'a> {
+    Fold { entry: EntryRef::new(entry.kind, entry.id), policy: &globals.policy, plans, tally }
+}
+
+/// First 32 hex digits of SHA-256 of `position_id|rungs joined by ","|attempt` (SPEC §5).
+pub fn decision_id(position_id: &str, rungs: &[RMultiple], attempt: u32) -> String {
+    let rungs: Vec<String> = rungs.iter().map(RMultiple::to_string).collect();
+    sha256_hex(format!("{position_id}|{}|{attempt}", rungs.join(",")).as_bytes())[..32].to_owned()
+}
+
+/// The two halves of a symbol's state, as a store keeps them.
+pub type Halves = (Hot, Cold);

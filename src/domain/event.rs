@@ -1,0 +1,357 @@
+//! Every fact that is accepted, as the decoder hands it to the engine.
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{EntryId, StreamId, SymbolId};
+use super::policy::Policy;
+use super::streams::StreamKind;
+use super::units::{Price, Qty, RMultiple, Ratio};
+
+/// Why an entry could not be used (SPEC §3, *Quarantine*).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Reason {
+    BadJson,
+    NotUtf8,
+    TooLarge,
+    NoSymbol,
+    NoDirection,
+    NoSide,
+    NoPrice,
+    NoQuantity,
+    NoOutcome,
+    BadNumber,
+    OutOfRange,
+    UnknownWord,
+    UnknownEvent,
+    TooLate,
+    HedgeMode,
+}
+
+impl Reason {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BadJson => "bad_json",
+            Self::NotUtf8 => "not_utf8",
+            Self::TooLarge => "too_large",
+            Self::NoSymbol => "no_symbol",
+            Self::NoDirection => "no_direction",
+            Self::NoSide => "no_side",
+            Self::NoPrice => "no_price",
+            Self::NoQuantity => "no_quantity",
+            Self::NoOutcome => "no_outcome",
+            Self::BadNumber => "bad_number",
+            Self::OutOfRange => "out_of_range",
+            Self::UnknownWord => "unknown_word",
+            Self::UnknownEvent => "unknown_event",
+            Self::TooLate => "too_late",
+            Self::HedgeMode => "hedge_mode",
+        }
+    }
+}
+
+/// One stream entry, decoded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    pub stream: StreamId,
+    pub kind: StreamKind,
+    pub id: EntryId,
+    /// Name of the shape it was read as.
+    pub shape: &'static str,
+    /// The symbol it names, where one could be read, even if the rest could not.
+    pub symbol: Option<SymbolId>,
+    pub content: Result<Event, Unreadable>,
+}
+
+/// An entry that goes to quarantine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    pub reason: Reason,
+    /// A result whose `executed` is plainly false: it moved no quantity.
+    pub refusal: bool,
+    /// A `kill.changed` or `policy.adopted`: what cannot be read here also kills.
+    pub kills: bool,
+}
+
+impl Unreadable {
+    pub const fn new(reason: Reason) -> Self {
+        Self { reason, refusal: false, kills: false }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    Price(PriceFact),
+    Intent(Box<Intent>),
+    /// An exit intent: kept for the record, never a source of anything.
+    ExitIntent(Box<ExitIntent>),
+    /// What was ordered.
+    Plan(Box<Plan>),
+    /// A plan that is not executed (`SKIP`, a proposal, one without a plan id).
+    PlanIgnored,
+    Result(Box<ResultFact>),
+    Position(PositionFact),
+    Trade(Box<TradeFact>),
+    Instrument(Instrument),
+    Legacy(Box<LegacyFact>),
+    Control(Box<Control>),
+    Decision(Box<DecisionFact>),
+}
+
+/// Where a price comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PriceSource {
+    /// A stream; its short name is the name of the source.
+    Stream(StreamId),
+    RedisTicker,
+    RedisMarket,
+    Api,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PriceFact {
+    pub price: Price,
+    pub source: PriceSource,
+    /// When the price was observed, by its own word; never for `close` shapes. [ms since 1970]
+    pub own_ms: Option<u64>,
+}
+
+/// Side of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Side {
+    Buy,
+    Sell,
+}
+
+impl Side {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Buy => "BUY",
+            Self::Sell => "SELL",
+        }
+    }
+
+    pub const fn opens(self) -> Direction {
+        match self {
+            Self::Buy => Direction::Long,
+            Self::Sell => Direction::Short,
+        }
+    }
+}
+
+/// Side of a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Direction {
+    Long,
+    Short,
+}
+
+impl Direction {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Long => "LONG",
+            Self::Short => "SHORT",
+        }
+    }
+
+    /// The side of the order that closes it.
+    pub const fn closing_side(self) -> Side {
+        match self {
+            Self::Long => Side::Sell,
+            Self::Short => Side::Buy,
+        }
+    }
+
+    pub const fn opening_side(self) -> Side {
+        match self {
+            Self::Long => Side::Buy,
+            Self::Short => Side::Sell,
+        }
+    }
+
+    /// A magnitude as a signed quantity. [base]
+    pub fn signed(self, qty: Qty) -> Qty {
+        match self {
+            Self::Long => qty.abs(),
+            Self::Short => qty.abs().neg(),
+        }
+    }
+}
+
+/// A signal to enter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Intent {
+    pub id: EntryId,
+    pub direction: Direction,
+    /// Planned entry. [quote per base]
+    pub entry_price: Option<Price>,
+    /// Average true range, in the unit that the policy knows for the producer.
+    pub atr_value: Option<Ratio>,
+    /// [1]
+    pub volatility_factor: Option<Ratio>,
+    /// Who produced it: `source` of the envelope, lower case.
+    pub producer: Option<Box<str>>,
+}
+
+impl Intent {
+    pub fn risk_pair(&self) -> Option<(Ratio, Ratio)> {
+        Some((self.atr_value?, self.volatility_factor?))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExitIntent {
+    pub id: EntryId,
+    /// Our own decision, where the intent is our request.
+    pub decision_id: Option<Box<str>>,
+}
+
+/// What was ordered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub plan_id: Box<str>,
+    pub symbol: SymbolId,
+    pub id: EntryId,
+    pub side: Option<Side>,
+    pub reduce_only: Option<bool>,
+    /// Planned entry. [quote per base]
+    pub entry_price: Option<Price>,
+    pub atr_value: Option<Ratio>,
+    pub volatility_factor: Option<Ratio>,
+    /// Who produced it: `source`, lower case.
+    pub producer: Option<Box<str>>,
+    /// `|symbol|side|qty` as written: with an intent id before it, what a bridge hashes to the plan id.
+    pub bridge_text: Box<str>,
+}
+
+impl Plan {
+    pub fn risk_pair(&self) -> Option<(Ratio, Ratio)> {
+        Some((self.atr_value?, self.volatility_factor?))
+    }
+}
+
+/// An execution, an acceptance or a refusal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResultFact {
+    pub plan_id: Option<Box<str>>,
+    /// Its own timestamp. [ms since 1970]
+    pub own_ms: Option<u64>,
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Fills, one per order named in the entry; never empty.
+    Fills(Vec<FillFact>),
+    Accepted {
+        order_id: Option<Box<str>>,
+    },
+    Refused {
+        order_id: Option<Box<str>>,
+        /// `duplicate_plan`: says nothing about the order.
+        duplicate: bool,
+        /// Refused for good: no use in trying again.
+        permanent: bool,
+    },
+}
+
+/// What one order has filled so far.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FillFact {
+    pub order_id: Option<Box<str>>,
+    pub side: Option<Side>,
+    pub reduce_only: Option<bool>,
+    /// The action contains CLOSE.
+    pub closes: bool,
+    /// Filled by the order so far, positive. [base]
+    pub cumulative: Qty,
+    /// Average price of the cumulative quantity. [quote per base]
+    pub average: Option<Price>,
+    /// The order will not fill any further.
+    pub is_final: bool,
+}
+
+/// An exchange position, as a snapshot stream or a look-up tells it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PositionFact {
+    /// Signed. [base]
+    pub qty: Qty,
+    /// [quote per base]
+    pub entry_price: Option<Price>,
+    /// From a look-up of ours (`exchange.position`), not from the snapshot stream.
+    pub looked_up: bool,
+}
+
+/// One trade of an order, as the exchange reports it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TradeFact {
+    pub order_id: Box<str>,
+    pub trade: Trade,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trade {
+    pub trade_id: Box<str>,
+    pub order_id: Box<str>,
+    pub side: Side,
+    /// Positive. [base]
+    pub qty: Qty,
+    /// [quote per base]
+    pub price: Price,
+    /// When it was traded. [ms since 1970]
+    pub own_ms: Option<u64>,
+    pub entry: EntryId,
+}
+
+/// Filters of an instrument.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Instrument {
+    /// [base]
+    pub step_size: Option<Qty>,
+    /// [base]
+    pub qty_min: Option<Qty>,
+    /// [quote]
+    pub notional_min: Option<super::units::Quote>,
+}
+
+/// What an old hash held.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LegacyFact {
+    pub direction: Option<Direction>,
+    pub entry_price: Option<Price>,
+    pub atr_value: Option<Ratio>,
+    pub volatility_factor: Option<Ratio>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Control {
+    PolicyAdopted(Box<Policy>),
+    KillChanged { kill: bool },
+    HistoryGap { stream: Box<str>, after: Option<EntryId>, before: Option<EntryId> },
+    /// For one symbol (that of the entry) or, without one, for all.
+    GapAccepted,
+    RiskAccepted { position_id: Box<str> },
+    DecisionExpired { decision_id: Box<str> },
+    RungRearmed { position_id: Box<str>, r: RMultiple },
+    EntrySkipped { stream: Box<str>, id: EntryId },
+}
+
+/// A decision that was emitted: a fact, not something to derive again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DecisionFact {
+    pub decision_id: Box<str>,
+    pub plan_id: Box<str>,
+    pub position_id: Box<str>,
+    pub symbol: SymbolId,
+    pub side: Side,
+    /// [base]
+    pub qty: Qty,
+    /// Share of the position that was asked to close. [1]
+    pub share: Ratio,
+    pub rungs: Vec<RMultiple>,
+    pub attempt: u32,
+    pub live: bool,
+    pub seq: u64,
+    pub hash: Box<str>,
+    pub cause_stream: Box<str>,
+    pub cause_id: EntryId,
+}

@@ -1,0 +1,39 @@
+//! Decisions that a history holds: facts to take over, not something to derive again (SPEC §4, *Own decisions*).
+
+use std::collections::BTreeMap;
+
+use super::event::DecisionFact;
+use super::ids::{CanonicalKey, EntryId, StreamId};
+use super::streams::Streams;
+
+/// The decision entries of a history, found before it is replayed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    by_cause: BTreeMap<(StreamId, EntryId), Vec<DecisionFact>>,
+    /// Place of the last of them: up to here our own decisions are only compared.
+    horizon: Option<CanonicalKey>,
+}
+
+impl Facts {
+    /// Adds the decision that the entry at `place` holds.
+    pub fn add(&mut self, place: CanonicalKey, fact: DecisionFact, streams: &Streams) {
+        self.horizon = self.horizon.max(Some(place));
+        // A cause in a stream that is not read: the decision is taken over where its own entry stands.
+        if let Some(stream) = streams.id_of(&fact.cause_stream) {
+            self.by_cause.entry((stream, fact.cause_id)).or_default().push(fact);
+        }
+    }
+
+    /// The decisions that an entry caused.
+    pub fn caused_by(&mut self, stream: StreamId, id: EntryId) -> Vec<DecisionFact> {
+        if self.by_cause.is_empty() {
+            return Vec::new();
+        }
+        self.by_cause.remove(&(stream, id)).unwrap_or_default()
+    }
+
+    /// Is our own decision at this place only compared.
+    pub fn cover(&self, place: CanonicalKey) -> bool {
+        self.horizon.is_some_and(|horizon| place <= horizon)
+    }
+}

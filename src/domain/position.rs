@@ -1,0 +1,302 @@
+//! One position instance: from the moment the quantity leaves zero until it is zero again.
+//!
+//! The instance is a fold over its movements. What a movement did is never patched: a price that comes later
+//! takes its place in the movement, and the instance is folded anew.
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{Direction, Trade};
+use super::ids::{EntryId, EntryRef, PositionId};
+use super::order::OrderKey;
+use super::policy::{EntrySource, RiskSource};
+use super::rungs::{DecisionRecord, Rung};
+use super::units::{OutOfRange, Price, Qty, Quote, Ratio};
+
+/// Entry price of an instance or of one of its movements, with where it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryPrice {
+    /// [quote per base]
+    pub price: Price,
+    pub source: EntrySource,
+    pub entry: EntryRef,
+}
+
+/// Risk fields of an instance, taken once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RiskFields {
+    /// Average true range, in the unit that the policy knows for the producer.
+    pub atr_value: Ratio,
+    /// [1]
+    pub volatility_factor: Ratio,
+    pub source: RiskSource,
+    pub entry: EntryRef,
+    pub producer: Option<Box<str>>,
+}
+
+/// What changed the quantity or the entry price of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// A part of an order; `part` counts the parts of the order.
+    Fill { order: OrderKey, part: u32 },
+    /// The instance was opened by what the exchange holds.
+    SnapshotOpening,
+    /// A trade from before the opening by snapshot, which explains it.
+    Explained { order: Box<str> },
+    /// The exchange's quantity was adopted after it had disagreed twice.
+    Adoption,
+    /// An entry price alone, quantity unchanged.
+    EntrySet,
+}
+
+/// One step of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Movement {
+    pub cause: Cause,
+    /// Signed change of the quantity. [base]
+    pub delta: Qty,
+    pub price: Option<EntryPrice>,
+    pub entry: EntryRef,
+}
+
+impl Movement {
+    /// The price, if it is one at which something was traded.
+    fn real_price(&self) -> Option<Price> {
+        self.price.filter(|p| p.source == EntrySource::Fill).map(|p| p.price)
+    }
+}
+
+/// What the movements of an instance add up to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Signed. [base]
+    pub qty: Qty,
+    /// Largest |qty| so far. [base]
+    pub qty_largest: Qty,
+    pub entry: Option<EntryPrice>,
+    /// Unknown for good once a reduction had no real price or no entry. [quote]
+    pub realized: Option<Quote>,
+}
+
+impl Totals {
+    pub const START: Self =
+        Self { qty: Qty::ZERO, qty_largest: Qty::ZERO, entry: None, realized: Some(Quote::ZERO) };
+
+    /// The totals after one more movement.
+    ///
+    /// Entry price of an addition: average by quantity, with the weakest source of its parts; missing if a part
+    /// is. Realised pnl of a reduction: closed qty × (price − entry) × sign (SPEC §4).
+    pub fn after(&self, movement: &Movement) -> Result<Self, OutOfRange> {
+        let mut next = *self;
+        match movement.cause {
+            Cause::EntrySet => {
+                if self.entry.is_none_or(|held| held.source < EntrySource::Fill) {
+                    next.entry = movement.price;
+                }
+                return Ok(next);
+            }
+            Cause::Adoption => {
+                next.qty = self.qty.add(movement.delta)?;
+                next.entry = movement.price;
+                if next.qty.abs() < self.qty.abs() {
+                    next.realized = None;
+                }
+            }
+            Cause::Fill { .. } | Cause::SnapshotOpening | Cause::Explained { .. } => {
+                next.qty = self.qty.add(movement.delta)?;
+                let increases = self.qty.is_zero() || self.qty.is_negative() == movement.delta.is_negative();
+                if increases {
+                    next.entry = self.averaged(movement)?;
+                } else {
+                    next.realized = self.realized_after(movement)?;
+                }
+            }
+        }
+        next.qty_largest = self.qty_largest.max(next.qty.abs());
+        Ok(next)
+    }
+
+    fn averaged(&self, movement: &Movement) -> Result<Option<EntryPrice>, OutOfRange> {
+        if self.qty.is_zero() {
+            return Ok(movement.price);
+        }
+        let (Some(held), Some(added)) = (self.entry, movement.price) else { return Ok(None) };
+        let held_cost = held.price.for_qty(self.qty.abs())?;
+        let added_cost = added.price.for_qty(movement.delta.abs())?;
+        let qty = self.qty.abs().add(movement.delta.abs())?;
+        Ok(Some(EntryPrice {
+            price: held_cost.add(added_cost)?.per(qty)?,
+            source: held.source.min(added.source),
+            entry: added.entry,
+        }))
+    }
+
+    fn realized_after(&self, movement: &Movement) -> Result<Option<Quote>, OutOfRange> {
+        let (Some(realized), Some(entry), Some(price)) = (self.realized, self.entry, movement.real_price()) else {
+            return Ok(None);
+        };
+        // A reduction has the opposite sign of the position: −delta × (price − entry) carries the sign.
+        let gain = price.sub(entry.price)?.for_qty(movement.delta.neg())?;
+        Ok(Some(realized.add(gain)?))
+    }
+}
+
+/// One position instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    pub id: PositionId,
+    pub direction: Direction,
+    pub opened: EntryRef,
+    pub closed: Option<EntryRef>,
+    pub totals: Totals,
+    pub movements: Vec<Movement>,
+    pub risk: Option<RiskFields>,
+    /// An operator accepted weak sources for this instance.
+    pub risk_accepted: bool,
+    /// The exchange's entry price is more than 0.1 % apart from that of the fills.
+    pub entry_price_disagrees: bool,
+    /// Rungs that are passed when the position can first be evaluated count as taken (policy `on_live`).
+    pub skips_passed: bool,
+    pub rungs: Vec<Rung>,
+    pub decisions: Vec<DecisionRecord>,
+    /// Quantity of an opening by snapshot, which older trades may explain. [base], signed
+    pub snapshot_qty: Option<Qty>,
+    /// Trades from before such an opening, by their own time.
+    pub explaining: Vec<Trade>,
+    /// When fills, snapshots or the exchange last confirmed the quantity. [ms since 1970]
+    pub confirmed_ms: u64,
+}
+
+impl Instance {
+    pub fn new(id: PositionId, direction: Direction, opened: EntryRef) -> Self {
+        Self {
+            id,
+            direction,
+            opened,
+            closed: None,
+            totals: Totals::START,
+            movements: Vec::new(),
+            risk: None,
+            risk_accepted: false,
+            entry_price_disagrees: false,
+            skips_passed: false,
+            rungs: Vec::new(),
+            decisions: Vec::new(),
+            snapshot_qty: None,
+            explaining: Vec::new(),
+            confirmed_ms: opened.id.ms,
+        }
+    }
+
+    /// Applies a movement. Errors, with the instance unchanged, if the totals go out of range.
+    pub fn apply(&mut self, movement: Movement) -> Result<(), OutOfRange> {
+        self.totals = self.totals.after(&movement)?;
+        // Snapshots come every second: of entry prices set in a row only the last matters.
+        if movement.cause == Cause::EntrySet && self.movements.last().is_some_and(|m| m.cause == Cause::EntrySet) {
+            self.movements.pop();
+        }
+        self.movements.push(movement);
+        Ok(())
+    }
+
+    /// Folds the instance anew from its movements.
+    pub fn refold(&mut self) -> Result<(), OutOfRange> {
+        let qty = self.totals.qty;
+        let mut totals = Totals::START;
+        for movement in &self.movements {
+            totals = totals.after(movement)?;
+        }
+        // Quantities stay whatever happens to prices: an excess that was dropped or a "same" that closed is not redone.
+        totals.qty = qty;
+        totals.qty_largest = self.totals.qty_largest;
+        self.totals = totals;
+        Ok(())
+    }
+
+    /// Puts real prices into the movements of an order's parts; answers whether one changed.
+    pub fn reprice(&mut self, order: &OrderKey, prices: &[(u32, Price)], entry: EntryRef) -> Result<bool, OutOfRange> {
+        let mut changed = false;
+        for movement in &mut self.movements {
+            let Cause::Fill { order: of, part } = &movement.cause else { continue };
+            if of != order {
+                continue;
+            }
+            if let Some((_, price)) = prices.iter().find(|(p, _)| p == part) {
+                movement.price = Some(EntryPrice { price: *price, source: EntrySource::Fill, entry });
+                changed = true;
+            }
+        }
+        if changed {
+            self.refold()?;
+        }
+        Ok(changed)
+    }
+
+    /// Replaces the opening by snapshot by the trades that explain it, once they add up to its quantity.
+    /// Answers the id of the first trade's entry and its time, if they do.
+    pub fn explain(&mut self, trade: Trade, step: Option<Qty>) -> Result<Option<(EntryId, u64)>, OutOfRange> {
+        let Some(opening_qty) = self.snapshot_qty else { return Ok(None) };
+        if self.explaining.iter().any(|t| t.trade_id == trade.trade_id) {
+            return Ok(None);
+        }
+        self.explaining.push(trade);
+        self.explaining.sort_by(|a, b| (a.own_ms, trade_order(a)).cmp(&(b.own_ms, trade_order(b))));
+        let signed = |t: &Trade| t.side.opens().signed(t.qty);
+        // Only what came after the quantity was last zero belongs to this instance.
+        let mut sum = Qty::ZERO;
+        let mut first = 0;
+        for (i, trade) in self.explaining.iter().enumerate() {
+            let next = sum.add(signed(trade))?;
+            if next.same(Qty::ZERO, step) {
+                first = i + 1;
+                sum = Qty::ZERO;
+            } else {
+                sum = next;
+            }
+        }
+        if !sum.same(opening_qty, step) {
+            return Ok(None);
+        }
+        let explained: Vec<Movement> = self.explaining[first..]
+            .iter()
+            .map(|trade| {
+                let entry = EntryRef::new(super::streams::StreamKind::Observation, trade.entry);
+                Movement {
+                    cause: Cause::Explained { order: trade.order_id.clone() },
+                    delta: signed(trade),
+                    price: Some(EntryPrice { price: trade.price, source: EntrySource::Fill, entry }),
+                    entry,
+                }
+            })
+            .collect();
+        let began = (self.explaining[first].entry, self.explaining[first].own_ms.unwrap_or(self.opened.id.ms));
+        let rest = self
+            .movements
+            .iter()
+            .filter(|m| !matches!(m.cause, Cause::SnapshotOpening | Cause::Explained { .. }))
+            .cloned();
+        let movements: Vec<Movement> = explained.into_iter().chain(rest).collect();
+        let kept = std::mem::replace(&mut self.movements, movements);
+        if let Err(error) = self.refold() {
+            self.movements = kept;
+            return Err(error);
+        }
+        Ok(Some(began))
+    }
+
+    /// Profit of the open quantity at a price: (mark − entry) × signed qty. [quote]
+    pub fn unrealized(&self, mark: Price) -> Result<Option<Quote>, OutOfRange> {
+        match self.totals.entry {
+            Some(entry) => mark.sub(entry.price)?.for_qty(self.totals.qty).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.closed.is_none()
+    }
+}
+
+/// Trade ids are numbers at the exchange: 9 before 10; anything else as text behind them.
+fn trade_order(trade: &Trade) -> (u64, &str) {
+    (trade.trade_id.parse().unwrap_or(u64::MAX), &trade.trade_id)
+}

@@ -1,0 +1,136 @@
+//! Everything that is known of one symbol: price, open position, orders, intents, flags.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{Direction, ExitIntent, Instrument, Intent, PriceSource};
+use super::ids::EntryId;
+use super::order::{Order, OrderKey};
+use super::position::Instance;
+use super::units::{Price, Qty};
+
+/// How long intents and plans are remembered. [ms]
+pub const INTENT_MEMORY_MS: u64 = 24 * 3_600_000;
+/// How long orders are remembered after their last entry, and closed instances beside them. [ms]
+pub const ORDER_MEMORY_MS: u64 = 7 * INTENT_MEMORY_MS;
+
+/// A price in use.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mark {
+    /// [quote per base]
+    pub price: Price,
+    pub source: PriceSource,
+    pub entry: EntryId,
+}
+
+/// A quantity of the exchange that differs from ours and waits for its confirmation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Disagreement {
+    /// Signed. [base]
+    pub qty: Qty,
+    /// When it was first seen. [ms since 1970]
+    pub since_ms: u64,
+}
+
+/// The part of a symbol that changes with every price.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Hot {
+    pub mark: Option<Mark>,
+    /// A price that jumped and waits for the next. [quote per base]
+    pub held_price: Option<Price>,
+    pub open: Option<Instance>,
+    pub history_gap: bool,
+    pub diverged: bool,
+    pub disagreement: Option<Disagreement>,
+    /// Last fill of the symbol. [ms since 1970]
+    pub filled_ms: Option<u64>,
+    /// The entry that last opened an instance, and how many it opened.
+    pub last_opening: Option<(EntryId, u32)>,
+    pub instrument: Option<Instrument>,
+}
+
+/// The part of a symbol that changes with intents and results.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cold {
+    pub orders: BTreeMap<OrderKey, Order>,
+    /// Entry intents of the last 24 hours, oldest first.
+    pub intents: VecDeque<Intent>,
+    pub exit_intents: VecDeque<ExitIntent>,
+    /// Last entry intent with both risk fields: of longs, of shorts.
+    pub latest_long: Option<Intent>,
+    pub latest_short: Option<Intent>,
+}
+
+impl Cold {
+    pub fn latest_with_risk(&self, direction: Direction) -> Option<&Intent> {
+        match direction {
+            Direction::Long => self.latest_long.as_ref(),
+            Direction::Short => self.latest_short.as_ref(),
+        }
+    }
+
+    /// Remembers an entry intent.
+    pub fn remember(&mut self, intent: Intent) {
+        if intent.risk_pair().is_some() {
+            match intent.direction {
+                Direction::Long => self.latest_long = Some(intent.clone()),
+                Direction::Short => self.latest_short = Some(intent.clone()),
+            }
+        }
+        self.intents.push_back(intent);
+    }
+
+    /// Forgets what is older than its time.
+    pub fn forget(&mut self, now_ms: u64) {
+        let intents_from = now_ms.saturating_sub(INTENT_MEMORY_MS);
+        while self.intents.front().is_some_and(|i| i.id.ms < intents_from) {
+            self.intents.pop_front();
+        }
+        while self.exit_intents.front().is_some_and(|i| i.id.ms < intents_from) {
+            self.exit_intents.pop_front();
+        }
+        let orders_from = now_ms.saturating_sub(ORDER_MEMORY_MS);
+        self.orders.retain(|_, order| order.last_ms >= orders_from);
+    }
+
+    /// The latest entry intent of a direction at or before a time, at most `age_max_ms` old.
+    pub fn matching_intent(&self, direction: Direction, at_ms: u64, age_max_ms: u64) -> Option<&Intent> {
+        let remembered = self.intents.iter().rev().find(|i| i.direction == direction && i.id.ms <= at_ms);
+        remembered.filter(|i| at_ms - i.id.ms <= age_max_ms.min(INTENT_MEMORY_MS))
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Symbol {
+    pub name: Box<str>,
+    pub hot: Hot,
+    pub cold: Cold,
+    /// Instances that were closed and whose orders are still remembered, oldest first.
+    pub closed: Vec<Instance>,
+}
+
+impl Symbol {
+    pub fn step_size(&self) -> Option<Qty> {
+        self.hot.instrument.and_then(|i| i.step_size)
+    }
+
+    /// Signed quantity of the open position; zero when flat. [base]
+    pub fn qty(&self) -> Qty {
+        self.hot.open.as_ref().map_or(Qty::ZERO, |open| open.totals.qty)
+    }
+
+    /// All instances in memory, oldest first.
+    pub fn instances_mut(&mut self) -> impl Iterator<Item = &mut Instance> {
+        self.closed.iter_mut().chain(self.hot.open.as_mut())
+    }
+
+    pub fn instances(&self) -> impl Iterator<Item = &Instance> {
+        self.closed.iter().chain(self.hot.open.as_ref())
+    }
+
+    /// Positions that a snapshot told of once and that nothing has confirmed yet.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.hot.open.is_none() && self.hot.disagreement.is_some()
+    }
+}

@@ -1,0 +1,113 @@
+//! What is counted while entries are processed. Counts are a report: nothing decides by them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::decide::Hold;
+use super::event::Reason;
+use super::ids::EntryId;
+use super::streams::StreamKind;
+
+/// Something that happened to an entry and is worth a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Count {
+    FillsRepeated,
+    FillsContradictory,
+    ReduceOnlyFlat,
+    ReduceOnlySameSide,
+    ReduceOnlyExcess,
+    AmbiguousOrder,
+    SnapshotSettling,
+    LatePrice,
+    PriceUnaccepted,
+    PriceHeld,
+    LateOrder,
+    PassedOver,
+    GapRecorded,
+    UnknownPosition,
+    UnknownDecision,
+}
+
+impl Count {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FillsRepeated => "fills_repeated",
+            Self::FillsContradictory => "fills_contradictory",
+            Self::ReduceOnlyFlat => "reduce_only_flat",
+            Self::ReduceOnlySameSide => "reduce_only_same_side",
+            Self::ReduceOnlyExcess => "reduce_only_excess",
+            Self::AmbiguousOrder => "ambiguous_order",
+            Self::SnapshotSettling => "snapshot_settling",
+            Self::LatePrice => "late_price",
+            Self::PriceUnaccepted => "price_unaccepted",
+            Self::PriceHeld => "price_held",
+            Self::LateOrder => "late_order",
+            Self::PassedOver => "passed_over",
+            Self::GapRecorded => "gap_recorded",
+            Self::UnknownPosition => "unknown_position",
+            Self::UnknownDecision => "unknown_decision",
+        }
+    }
+}
+
+/// How our own decisions compare with those that a history holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Comparison {
+    pub agree: u64,
+    pub differ: u64,
+    /// Ours, not in the history; by decision id.
+    pub missing: BTreeSet<Box<str>>,
+    /// In the history, not ours.
+    pub unexpected: u64,
+    /// Named an instance that is not there.
+    pub homeless: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tally {
+    pub applied: u64,
+    pub duplicates: u64,
+    pub quarantined: BTreeMap<Reason, u64>,
+    pub counts: BTreeMap<Count, u64>,
+    pub holds: BTreeMap<Hold, u64>,
+    pub evaluations: u64,
+    pub decisions: u64,
+    pub comparison: Comparison,
+    pub first: Option<EntryId>,
+    pub last: Option<EntryId>,
+    shapes: Vec<(StreamKind, &'static str, u64)>,
+}
+
+impl Tally {
+    pub fn entries(&self) -> u64 {
+        self.applied + self.duplicates + self.quarantined.values().sum::<u64>()
+    }
+
+    pub fn count(&mut self, count: Count) {
+        *self.counts.entry(count).or_default() += 1;
+    }
+
+    pub fn of(&self, count: Count) -> u64 {
+        self.counts.get(&count).copied().unwrap_or(0)
+    }
+
+    pub fn hold(&mut self, hold: Hold) {
+        self.evaluations += 1;
+        *self.holds.entry(hold).or_default() += 1;
+    }
+
+    pub fn shape(&mut self, kind: StreamKind, shape: &'static str) {
+        match self.shapes.iter_mut().find(|(k, s, _)| *k == kind && *s == shape) {
+            Some((_, _, n)) => *n += 1,
+            None => self.shapes.push((kind, shape, 1)),
+        }
+    }
+
+    /// Entries by kind and shape.
+    pub fn shapes(&self) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
+        let mut shapes: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for (kind, shape, n) in &self.shapes {
+            shapes.entry(kind.name()).or_default().insert(*shape, *n);
+        }
+        shapes
+    }
+}

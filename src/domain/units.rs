@@ -1,0 +1,290 @@
+//! Numbers with a unit. All arithmetic and all rounding of the rules lives here.
+//!
+//! Everything is a decimal. An operation whose result cannot be held to 10⁻¹² of itself is refused with
+//! [`OutOfRange`]: it is neither rounded silently nor a panic.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use rust_decimal::{Decimal, RoundingStrategy};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The exact result does not fit a decimal of 28 digits closely enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfRange;
+
+impl fmt::Display for OutOfRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the exact result does not fit a decimal of 28 digits")
+    }
+}
+
+impl std::error::Error for OutOfRange {}
+
+/// Fewest digits that a rounded result must still have: one more than the 10⁻¹² that is promised.
+const MANTISSA_MIN: u128 = 10u128.pow(13);
+
+fn mul(a: Decimal, b: Decimal) -> Result<Decimal, OutOfRange> {
+    let product = a.checked_mul(b).ok_or(OutOfRange)?;
+    let rounded = a.scale() + b.scale() > product.scale() && !a.is_zero() && !b.is_zero();
+    if rounded && product.mantissa().unsigned_abs() < MANTISSA_MIN && product.scale() == Decimal::MAX_SCALE {
+        return Err(OutOfRange);
+    }
+    Ok(product)
+}
+
+fn div(a: Decimal, b: Decimal) -> Result<Decimal, OutOfRange> {
+    let quotient = a.checked_div(b).ok_or(OutOfRange)?;
+    if !a.is_zero()
+        && quotient.mantissa().unsigned_abs() < MANTISSA_MIN
+        && quotient.scale() >= Decimal::MAX_SCALE - 1
+        && quotient.checked_mul(b) != Some(a)
+    {
+        return Err(OutOfRange);
+    }
+    Ok(quotient)
+}
+
+macro_rules! unit {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+        pub struct $name(Decimal);
+
+        impl $name {
+            pub const ZERO: Self = Self(Decimal::ZERO);
+
+            pub fn new(value: Decimal) -> Self {
+                Self(value.normalize())
+            }
+
+            pub fn get(self) -> Decimal {
+                self.0
+            }
+
+            pub fn is_zero(self) -> bool {
+                self.0.is_zero()
+            }
+
+            pub fn is_positive(self) -> bool {
+                self.0 > Decimal::ZERO
+            }
+
+            pub fn is_negative(self) -> bool {
+                self.0 < Decimal::ZERO
+            }
+
+            pub fn abs(self) -> Self {
+                Self(self.0.abs())
+            }
+
+            pub fn neg(self) -> Self {
+                Self(-self.0)
+            }
+
+            pub fn add(self, other: Self) -> Result<Self, OutOfRange> {
+                self.0.checked_add(other.0).map(Self).ok_or(OutOfRange)
+            }
+
+            pub fn sub(self, other: Self) -> Result<Self, OutOfRange> {
+                self.0.checked_sub(other.0).map(Self).ok_or(OutOfRange)
+            }
+
+            /// The value times a plain number. Errors when the result is out of range.
+            pub fn times(self, factor: Ratio) -> Result<Self, OutOfRange> {
+                mul(self.0, factor.0).map(Self)
+            }
+
+            /// The value divided by a plain number. Errors on zero and when out of range.
+            pub fn over(self, divisor: Ratio) -> Result<Self, OutOfRange> {
+                div(self.0, divisor.0).map(Self)
+            }
+
+            /// The plain ratio of two values of one unit. Errors on zero and when out of range. [1]
+            pub fn ratio(self, other: Self) -> Result<Ratio, OutOfRange> {
+                div(self.0, other.0).map(Ratio)
+            }
+        }
+
+        /// Plain decimal: no exponent, no trailing zeros, no −0.
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write_plain(self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write_plain(self.0, f)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                (self.0.mantissa(), self.0.scale() as u8).serialize(serializer)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let (mantissa, scale) = <(i128, u8)>::deserialize(deserializer)?;
+                Decimal::try_from_i128_with_scale(mantissa, u32::from(scale)).map(Self).map_err(D::Error::custom)
+            }
+        }
+    };
+}
+
+unit!(
+    /// Price of one unit of the coin. [quote per base]
+    Price
+);
+unit!(
+    /// Quantity of the coin; signed where it says so (long positive, short negative). [base]
+    Qty
+);
+unit!(
+    /// Amount of money. [quote]
+    Quote
+);
+unit!(
+    /// Multiple of the risk taken at entry. [R]
+    RMultiple
+);
+unit!(
+    /// Plain number: a share, a factor, a volatility. [1]
+    Ratio
+);
+
+fn write_plain(value: Decimal, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let value = value.normalize();
+    if value.is_zero() {
+        return f.pad("0");
+    }
+    match f.precision() {
+        Some(places) => fmt::Display::fmt(
+            &format_args!(
+                "{:.*}",
+                places,
+                value.round_dp_with_strategy(places as u32, RoundingStrategy::MidpointNearestEven)
+            ),
+            f,
+        ),
+        None => f.pad(&value.to_string()),
+    }
+}
+
+impl Ratio {
+    pub const ONE: Self = Self(Decimal::ONE);
+
+    /// Basis points as a plain ratio: 10 bps are 0.001.
+    pub fn from_bps(bps: Ratio) -> Result<Self, OutOfRange> {
+        mul(bps.0, Decimal::new(1, 4)).map(Self)
+    }
+}
+
+impl Price {
+    /// What a quantity costs at this price. [quote]
+    pub fn for_qty(self, qty: Qty) -> Result<Quote, OutOfRange> {
+        mul(self.0, qty.0).map(Quote)
+    }
+}
+
+impl Quote {
+    /// Price per unit of a quantity. [quote per base]
+    pub fn per(self, qty: Qty) -> Result<Price, OutOfRange> {
+        div(self.0, qty.0).map(Price)
+    }
+
+    /// The amount as a multiple of a risk, 6 places, half to even. [R]
+    pub fn in_r(self, risk: Quote) -> Result<RMultiple, OutOfRange> {
+        let quotient = self.0.checked_div(risk.0).ok_or(OutOfRange)?;
+        Ok(RMultiple(quotient.round_dp_with_strategy(6, RoundingStrategy::MidpointNearestEven).normalize()))
+    }
+}
+
+impl RMultiple {
+    /// The money that this multiple of a risk is. [quote]
+    pub fn of(self, risk: Quote) -> Result<Quote, OutOfRange> {
+        mul(self.0, risk.0).map(Quote)
+    }
+
+    /// The price distance that this multiple of a risk per unit is. [quote per base]
+    pub fn of_price(self, risk_price: Price) -> Result<Price, OutOfRange> {
+        mul(self.0, risk_price.0).map(Price)
+    }
+}
+
+impl Qty {
+    /// Rounded down to a whole number of steps.
+    pub fn floor_to(self, step: Qty) -> Result<Self, OutOfRange> {
+        let rest = self.0.checked_rem(step.0).ok_or(OutOfRange)?;
+        self.sub(Self(rest))
+    }
+
+    /// Do two quantities count as the same: apart by at most max(step / 2, 10⁻⁹ × the larger) (SPEC §4).
+    pub fn same(self, other: Self, step: Option<Qty>) -> bool {
+        if self.0 == other.0 {
+            return true;
+        }
+        let Some(apart) = self.0.checked_sub(other.0).map(|d| d.abs()) else { return false };
+        let larger = self.0.abs().max(other.0.abs());
+        if let Some(step) = step
+            && apart.checked_mul(Decimal::TWO).is_some_and(|twice| twice <= step.0)
+        {
+            return true;
+        }
+        apart.checked_mul(Decimal::new(1_000_000_000, 0)).is_some_and(|scaled| scaled <= larger)
+    }
+
+    pub fn sign(self) -> Ordering {
+        self.0.cmp(&Decimal::ZERO)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn qty(text: &str) -> Qty {
+        Qty::new(text.parse().unwrap())
+    }
+
+    #[test]
+    fn prints_plain_decimals() {
+        for (input, plain) in [("1.500", "1.5"), ("-0.0", "0"), ("100", "100"), ("0.00000001", "0.00000001")] {
+            assert_eq!(qty(input).to_string(), plain);
+        }
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_held_exactly_enough() {
+        let huge = qty("900000000000000");
+        assert_eq!(Price::new(huge.get()).for_qty(huge), Err(OutOfRange));
+        let tiny = qty("0.00000000000000000001");
+        assert_eq!(Price::new(tiny.get()).for_qty(tiny), Err(OutOfRange));
+        assert!(Price::new(tiny.get()).for_qty(qty("0.001")).is_ok(), "exact in 28 places");
+    }
+
+    #[test]
+    fn counts_quantities_as_the_same_within_half_a_step_or_a_billionth() {
+        for (a, b, step, same) in [
+            ("1", "1.0000000005", None, true),
+            ("1", "1.00000001", None, false),
+            ("1", "1.05", Some("0.1"), true),
+            ("1", "1.06", Some("0.1"), false),
+            ("1", "-1", None, false),
+            ("0", "0.000001", None, false),
+        ] {
+            assert_eq!(qty(a).same(qty(b), step.map(qty)), same, "{a} {b} {step:?}");
+        }
+    }
+
+    #[test]
+    fn rounds_r_half_to_even() {
+        let r = |a: &str, b: &str| Quote::new(a.parse().unwrap()).in_r(Quote::new(b.parse().unwrap())).unwrap().to_string();
+        assert_eq!(r("0.0000005", "1"), "0");
+        assert_eq!(r("0.0000015", "1"), "0.000002");
+        assert_eq!(r("35.5", "1567.8896"), "0.022642");
+    }
+}
