@@ -1,1 +1,14 @@
-//! codec
+//! Bytes ↔ domain, pure: the only place that knows shapes, field names and schemas.
+
+pub mod number;
+pub mod time;
+
+pub mod line;
+pub mod object;
+
+pub mod decode;
+pub mod policy;
+
+pub mod seal;
+pub mod state;
+pub mod view;

@@ -14,7 +14,7 @@ use super::policy::{Base, Mode, OnLive, Policy};
 use super::position::Instance;
 use super::rungs::{DecisionRecord, Heard, RungState};
 use super::streams::{StreamKind, Streams};
-use super::symbol::{Cold, Hot, Symbol};
+use super::symbol::Symbol;
 use super::tally::{Count, Tally};
 use super::units::{OutOfRange, Qty, RMultiple, Ratio};
 
@@ -394,12 +394,12 @@ impl Engine {
             self.tally.count(Count::PriceUnaccepted);
             Ok(())
         };
-        folded
-            .and_then(|()| self.decide(entry, symbol, place).map_err(|OutOfRange| Reason::OutOfRange))
-            .map_err(|reason| {
+        folded.and_then(|()| self.decide(entry, symbol, place).map_err(|OutOfRange| Reason::OutOfRange)).map_err(
+            |reason| {
                 (self.symbols[index].hot.mark, self.symbols[index].hot.held_price) = before;
                 Unreadable::new(reason)
-            })
+            },
+        )
     }
 
     /// Changes the symbol by any event but a price, a control entry or a decision.
@@ -622,8 +622,7 @@ impl Engine {
             let now_ms = self.globals.last.ms;
             let policy = &self.globals.policy;
             let symbol = &mut self.symbols[index];
-            let fresh =
-                symbol.hot.mark.is_some_and(|m| now_ms.saturating_sub(m.entry.ms) <= policy.max_price_age_ms);
+            let fresh = symbol.hot.mark.is_some_and(|m| now_ms.saturating_sub(m.entry.ms) <= policy.max_price_age_ms);
             let reading = if fresh { decide::read(symbol, policy).ok().flatten() } else { None };
             let Some(open) = &mut symbol.hot.open else { continue };
             match on_live {
@@ -685,12 +684,7 @@ impl Engine {
         }
     }
 
-    fn decide(
-        &mut self,
-        entry: &Entry,
-        symbol: SymbolId,
-        place: CanonicalKey,
-    ) -> Result<Option<Decision>, OutOfRange> {
+    fn decide(&mut self, entry: &Entry, symbol: SymbolId, place: CanonicalKey) -> Result<Option<Decision>, OutOfRange> {
         let facts = self.facts.caused_by(entry.stream, entry.id);
         let mut ours = None;
         if self.symbols[symbol.0 as usize].hot.open.is_some() {
@@ -874,6 +868,3 @@ pub fn decision_id(position_id: &str, rungs: &[RMultiple], attempt: u32) -> Stri
     let rungs: Vec<String> = rungs.iter().map(RMultiple::to_string).collect();
     sha256_hex(format!("{position_id}|{}|{attempt}", rungs.join(",")).as_bytes())[..32].to_owned()
 }
-
-/// The two halves of a symbol's state, as a store keeps them.
-pub type Halves = (Hot, Cold);

@@ -325,14 +325,30 @@ pub struct LegacyFact {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Control {
     PolicyAdopted(Box<Policy>),
-    KillChanged { kill: bool },
-    HistoryGap { stream: Box<str>, after: Option<EntryId>, before: Option<EntryId> },
+    KillChanged {
+        kill: bool,
+    },
+    HistoryGap {
+        stream: Box<str>,
+        after: Option<EntryId>,
+        before: Option<EntryId>,
+    },
     /// For one symbol (that of the entry) or, without one, for all.
     GapAccepted,
-    RiskAccepted { position_id: Box<str> },
-    DecisionExpired { decision_id: Box<str> },
-    RungRearmed { position_id: Box<str>, r: RMultiple },
-    EntrySkipped { stream: Box<str>, id: EntryId },
+    RiskAccepted {
+        position_id: Box<str>,
+    },
+    DecisionExpired {
+        decision_id: Box<str>,
+    },
+    RungRearmed {
+        position_id: Box<str>,
+        r: RMultiple,
+    },
+    EntrySkipped {
+        stream: Box<str>,
+        id: EntryId,
+    },
 }
 
 /// A decision that was emitted: a fact, not something to derive again.

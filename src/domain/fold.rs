@@ -4,7 +4,7 @@ use super::event::{
     Direction, FillFact, Intent, LegacyFact, Outcome, PositionFact, PriceFact, Reason, ResultFact, Side, Trade,
     TradeFact,
 };
-use super::ids::{EntryId, EntryRef, PositionId};
+use super::ids::{EntryRef, PositionId};
 use super::order::{Delta, Order, OrderKey};
 use super::plans::{KnownPlan, Plans};
 use super::policy::{EntrySource, Policy, RiskSource};
@@ -207,8 +207,7 @@ impl Fold<'_> {
         symbol.hot.diverged = false;
         symbol.hot.disagreement = None;
         let cause = Cause::Fill { order: key.clone(), part };
-        let traded =
-            taken.price.map(|price| EntryPrice { price, source: EntrySource::Fill, entry: self.entry });
+        let traded = taken.price.map(|price| EntryPrice { price, source: EntrySource::Fill, entry: self.entry });
         let opposite = !held.is_zero() && held.is_negative() != wanted.is_negative();
         if !opposite {
             if reduce_only {
@@ -432,10 +431,8 @@ impl Fold<'_> {
         }
         let direction = if fact.qty.is_negative() { Direction::Short } else { Direction::Long };
         self.open(symbol, direction);
-        let risk = symbol
-            .cold
-            .latest_with_risk(direction)
-            .and_then(|intent| risk_of(intent, RiskSource::IntentNearest));
+        let risk =
+            symbol.cold.latest_with_risk(direction).and_then(|intent| risk_of(intent, RiskSource::IntentNearest));
         if let Some(open) = &mut symbol.hot.open {
             open.risk = risk;
             open.snapshot_qty = Some(fact.qty);
@@ -524,13 +521,8 @@ impl Fold<'_> {
         if open.risk.is_none()
             && let (Some(atr_value), Some(volatility_factor)) = (fact.atr_value, fact.volatility_factor)
         {
-            open.risk = Some(RiskFields {
-                atr_value,
-                volatility_factor,
-                source: RiskSource::Legacy,
-                entry,
-                producer: None,
-            });
+            open.risk =
+                Some(RiskFields { atr_value, volatility_factor, source: RiskSource::Legacy, entry, producer: None });
         }
         Ok(())
     }

@@ -135,11 +135,8 @@ impl Order {
         if unpriced.is_zero() {
             return Ok(Vec::new());
         }
-        let price = if known.is_zero() {
-            average
-        } else {
-            average.for_qty(self.parts[last].end)?.sub(known)?.per(unpriced)?
-        };
+        let price =
+            if known.is_zero() { average } else { average.for_qty(self.parts[last].end)?.sub(known)?.per(unpriced)? };
         if !price.is_positive() {
             return Ok(Vec::new());
         }
@@ -168,8 +165,7 @@ impl Order {
             self.parts.push(Part { qty: sum.sub(applied)?, end: sum, price: Some(price) });
             Delta::New { part: self.parts.len() as u32 - 1 }
         };
-        let priced =
-            if sum.same(self.applied(), step) { self.price_from_trades()? } else { Vec::new() };
+        let priced = if sum.same(self.applied(), step) { self.price_from_trades()? } else { Vec::new() };
         Ok((delta, priced))
     }
 

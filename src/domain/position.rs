@@ -78,8 +78,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    pub const START: Self =
-        Self { qty: Qty::ZERO, qty_largest: Qty::ZERO, entry: None, realized: Some(Quote::ZERO) };
+    pub const START: Self = Self { qty: Qty::ZERO, qty_largest: Qty::ZERO, entry: None, realized: Some(Quote::ZERO) };
 
     /// The totals after one more movement.
     ///

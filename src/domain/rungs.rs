@@ -124,8 +124,12 @@ pub enum OutcomeKind {
 pub enum Heard {
     Accepted,
     /// Something was filled; `is_final`: no more will be.
-    Filled { is_final: bool },
-    Refused { permanent: bool },
+    Filled {
+        is_final: bool,
+    },
+    Refused {
+        permanent: bool,
+    },
     Expired,
     /// A smaller quantity was adopted from the exchange.
     AdoptedSmaller,

@@ -282,7 +282,8 @@ mod tests {
 
     #[test]
     fn rounds_r_half_to_even() {
-        let r = |a: &str, b: &str| Quote::new(a.parse().unwrap()).in_r(Quote::new(b.parse().unwrap())).unwrap().to_string();
+        let r =
+            |a: &str, b: &str| Quote::new(a.parse().unwrap()).in_r(Quote::new(b.parse().unwrap())).unwrap().to_string();
         assert_eq!(r("0.0000005", "1"), "0");
         assert_eq!(r("0.0000015", "1"), "0.000002");
         assert_eq!(r("35.5", "1567.8896"), "0.022642");

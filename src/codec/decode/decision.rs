@@ -1,0 +1,74 @@
+//! Our own decisions, as they were emitted.
+
+use serde_json::value::RawValue;
+
+use super::Subject;
+use super::plan::side;
+use crate::codec::number;
+use crate::domain::event::{DecisionFact, Event, Reason};
+use crate::domain::ids::EntryId;
+use crate::domain::units::{Qty, RMultiple, Ratio};
+
+pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
+    let beside = subject.object.beside();
+    if let Some(name) = beside.text(&["event_type"])?
+        && !name.eq_ignore_ascii_case("harvest.decision")
+    {
+        return Err(Reason::UnknownEvent);
+    }
+    subject.shape = "harvest.decision";
+    let symbol = subject.symbol()?;
+    let object = &subject.object;
+    let text =
+        |name: &str| -> Result<Box<str>, Reason> { Ok(object.text(&[name])?.ok_or(Reason::UnknownWord)?.into()) };
+    let mode = object.word(&["mode"])?;
+    let live = match mode.as_deref() {
+        Some("LIVE") => true,
+        Some("SHADOW") => false,
+        Some(_) | None => return Err(Reason::UnknownWord),
+    };
+    let decision_id = text("decision_id")?;
+    let plan_id = match object.text(&["plan_id"])? {
+        Some(plan_id) => plan_id.into(),
+        None => decision_id.chars().take(16).collect::<String>().into(),
+    };
+    let (cause_stream, cause_id) = cause(&text("cause")?)?;
+    let fact = DecisionFact {
+        plan_id,
+        position_id: text("position_id")?,
+        symbol,
+        side: side(object)?.ok_or(Reason::NoSide)?,
+        qty: object.positive(&["qty"])?.map(Qty::new).ok_or(Reason::NoQuantity)?,
+        share: object.positive(&["close_fraction"])?.map(Ratio::new).ok_or(Reason::BadNumber)?,
+        rungs: rungs(&object.json_text(&["rungs"])?.ok_or(Reason::BadNumber)?)?,
+        attempt: whole(object.number(&["attempt"])?)?,
+        live,
+        seq: whole(beside.number(&["seq"])?)?,
+        hash: beside.text(&["hash"])?.unwrap_or_default().into(),
+        decision_id,
+        cause_stream,
+        cause_id,
+    };
+    Ok(Event::Decision(Box::new(fact)))
+}
+
+fn cause(text: &str) -> Result<(Box<str>, EntryId), Reason> {
+    let (stream, id) = text.rsplit_once('/').ok_or(Reason::UnknownWord)?;
+    Ok((stream.into(), id.parse().map_err(|_| Reason::BadNumber)?))
+}
+
+fn rungs(text: &str) -> Result<Vec<RMultiple>, Reason> {
+    let raw: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| Reason::BadJson)?;
+    let mut rungs = Vec::with_capacity(raw.len());
+    for value in raw {
+        rungs.push(RMultiple::new(number::decimal(value.get().trim_matches('"'))?));
+    }
+    rungs.sort();
+    Ok(rungs)
+}
+
+fn whole<N: TryFrom<u64>>(value: Option<rust_decimal::Decimal>) -> Result<N, Reason> {
+    use rust_decimal::prelude::ToPrimitive as _;
+    let value = value.filter(|v| v.fract().is_zero()).and_then(|v| v.to_u64()).ok_or(Reason::BadNumber)?;
+    N::try_from(value).map_err(|_| Reason::OutOfRange)
+}

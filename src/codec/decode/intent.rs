@@ -1,0 +1,69 @@
+//! Intents: signals to enter, and exit intents, which are only kept for the record.
+
+use super::Subject;
+use super::market::optional_price;
+use crate::codec::object::{Envelope, Object};
+use crate::domain::event::{Direction, Event, ExitIntent, Intent, Reason};
+use crate::domain::units::Ratio;
+
+pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
+    subject.symbol()?;
+    let id = subject.id;
+    let object = &subject.object;
+    let beside = object.beside();
+    if is_exit(object, &beside)? {
+        let decision_id = object.text(&["decision_id"])?.map(Into::into);
+        return Ok(Event::ExitIntent(Box::new(ExitIntent { id, decision_id })));
+    }
+    let direction = direction(object)?;
+    let entry_price = optional_price(object.positive(&["entry_price"])?);
+    let atr_value = object.positive(&["atr_value"])?.map(Ratio::new);
+    let volatility_factor = object.positive(&["volatility_factor"])?.map(Ratio::new);
+    let producer = producer(if object.envelope == Envelope::Flat { object } else { &beside });
+    Ok(Event::Intent(Box::new(Intent { id, direction, entry_price, atr_value, volatility_factor, producer })))
+}
+
+/// `reduceOnly`/`reduce_only` true inside or beside, an exit `intent_type`, or CLOSE or EXIT in `action`/`side`.
+fn is_exit(object: &Object<'_>, beside: &Object<'_>) -> Result<bool, Reason> {
+    for place in [object, beside] {
+        for name in ["reduceOnly", "reduce_only"] {
+            if place.boolean(&[name])? == Some(true) {
+                return Ok(true);
+            }
+        }
+        if let Some(word) = place.word(&["intent_type"])?
+            && (word == "REDUCE_ONLY" || word.starts_with("HARVEST"))
+        {
+            return Ok(true);
+        }
+    }
+    for name in ["action", "side"] {
+        if let Some(word) = object.word(&[name])?
+            && (word.contains("CLOSE") || word.contains("EXIT"))
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// `action` if it is a direction, else `side`.
+fn direction(object: &Object<'_>) -> Result<Direction, Reason> {
+    let of = |word: &str| match word {
+        "BUY" | "LONG" => Some(Direction::Long),
+        "SELL" | "SHORT" => Some(Direction::Short),
+        _ => None,
+    };
+    if let Some(direction) = object.word(&["action"])?.as_deref().and_then(of) {
+        return Ok(direction);
+    }
+    match object.word(&["side"])? {
+        None => Err(Reason::NoDirection),
+        Some(word) => of(&word).ok_or(Reason::UnknownWord),
+    }
+}
+
+/// Who wrote it, lower case; one that does not read is nobody.
+pub(super) fn producer(object: &Object<'_>) -> Option<Box<str>> {
+    object.text(&["source"]).ok().flatten().map(|name| name.to_lowercase().into())
+}

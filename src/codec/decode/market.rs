@@ -1,0 +1,40 @@
+//! Prices: ticks, candles, averages, marks.
+
+use rust_decimal::Decimal;
+
+use super::Subject;
+use crate::codec::object::Object;
+use crate::domain::event::{Event, PriceFact, PriceSource, Reason};
+use crate::domain::units::Price;
+
+/// Names of a price, the preferred first, with the shape that each makes.
+const NAMES: [(&str, &str); 5] =
+    [("markPrice", "mark"), ("mark_price", "mark"), ("price", "price"), ("close", "close"), ("avg_price", "avg_price")];
+
+pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
+    subject.symbol()?;
+    let source = PriceSource::Stream(subject.stream);
+    let (price, shape) = price(&subject.object)?;
+    subject.shape = shape;
+    Ok(Event::Price(PriceFact { price, source, own_ms: own_ms(&subject.object, shape) }))
+}
+
+/// The price of an object and its shape.
+pub(super) fn price(object: &Object<'_>) -> Result<(Price, &'static str), Reason> {
+    for (name, shape) in NAMES {
+        if let Some(price) = object.positive(&[name])? {
+            return Ok((Price::new(price), shape));
+        }
+    }
+    Err(Reason::NoPrice)
+}
+
+/// When the price was observed; the time of a candle is its beginning, and says nothing.
+pub(super) fn own_ms(object: &Object<'_>, shape: &str) -> Option<u64> {
+    if shape == "close" { None } else { object.time_ms(&["timestamp"]) }
+}
+
+/// An optional price of some name. [quote per base]
+pub(super) fn optional_price(value: Option<Decimal>) -> Option<Price> {
+    value.map(Price::new)
+}

@@ -1,0 +1,196 @@
+//! Stream entries to events: every shape that the field writes (SPEC §3).
+
+mod control;
+mod decision;
+mod intent;
+mod market;
+mod observation;
+mod plan;
+mod position;
+mod result;
+
+use std::collections::HashMap;
+
+use super::line::{FieldValue, Fields};
+use super::object::Object;
+use crate::domain::event::{Entry, Event, Reason, Unreadable};
+use crate::domain::ids::{EntryId, StreamId, SymbolId};
+use crate::domain::streams::{StreamKind, Streams};
+
+/// A larger entry is quarantined. [bytes]
+pub const ENTRY_SIZE_MAX: usize = 1 << 20;
+
+/// Indices of symbols, in the order in which they were first seen.
+///
+/// The engine keeps the same table: [`Symbols::take_new`] hands over what was added, in order.
+#[derive(Debug, Default)]
+pub struct Symbols {
+    by_name: HashMap<Box<str>, SymbolId, foldhash::fast::FixedState>,
+    names: Vec<Box<str>>,
+    handed_over: usize,
+}
+
+impl Symbols {
+    /// A table that starts with known names.
+    pub fn new<'a>(known: impl Iterator<Item = &'a str>) -> Self {
+        let mut symbols = Self::default();
+        for name in known {
+            symbols.intern(name);
+        }
+        symbols.handed_over = symbols.names.len();
+        symbols
+    }
+
+    pub fn intern(&mut self, name: &str) -> SymbolId {
+        if let Some(&id) = self.by_name.get(name) {
+            return id;
+        }
+        let id = SymbolId(self.names.len() as u32);
+        self.names.push(name.into());
+        self.by_name.insert(name.into(), id);
+        id
+    }
+
+    /// Names added since the last call.
+    pub fn take_new(&mut self) -> Vec<Box<str>> {
+        let new = self.names[self.handed_over..].to_vec();
+        self.handed_over = self.names.len();
+        new
+    }
+}
+
+/// What a decoder of one kind has to look at, and what it finds out on the way.
+struct Subject<'a> {
+    object: Object<'a>,
+    stream: StreamId,
+    id: EntryId,
+    symbols: &'a mut Symbols,
+    /// Shape, once it is known better than by the envelope.
+    shape: &'static str,
+    symbol: Option<SymbolId>,
+    refusal: bool,
+    kills: bool,
+}
+
+impl Subject<'_> {
+    /// The symbol of the object, trimmed and in upper case.
+    fn symbol(&mut self) -> Result<SymbolId, Reason> {
+        let id = optional_symbol(&self.object, self.symbols)?.ok_or(Reason::NoSymbol)?;
+        self.symbol = Some(id);
+        Ok(id)
+    }
+}
+
+fn optional_symbol(object: &Object<'_>, symbols: &mut Symbols) -> Result<Option<SymbolId>, Reason> {
+    object.with_text(&["symbol"], |text| {
+        let text = text.trim();
+        // Symbols come in upper case nearly always: no copy then.
+        if text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit()) {
+            symbols.intern(text)
+        } else {
+            symbols.intern(&text.to_uppercase())
+        }
+    })
+}
+
+/// Decodes entries of the configured streams.
+#[derive(Debug)]
+pub struct Decoder {
+    streams: Streams,
+    pub symbols: Symbols,
+}
+
+impl Decoder {
+    pub fn new(streams: Streams, symbols: Symbols) -> Self {
+        Self { streams, symbols }
+    }
+
+    pub fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
+    /// Decodes one entry. What cannot be read comes back as the content's error; this never fails.
+    pub fn decode(&mut self, stream: StreamId, id: EntryId, fields: &Fields<'_>) -> Entry {
+        let kind = self.streams.kind(stream);
+        let mut shape = envelope_shape(kind, fields);
+        let symbol;
+        let content = match Object::of(fields) {
+            Err(reason) => {
+                // What lies flat beside it still tells whom it concerned, and how careful to be.
+                let flat = Object::flat(fields);
+                symbol = optional_symbol(&flat, &mut self.symbols).ok().flatten();
+                let refusal = flat.boolean(&["executed"]) == Ok(Some(false));
+                let kills = kind == StreamKind::Control && control::kills(&flat);
+                Err(Unreadable { reason, refusal, kills })
+            }
+            Ok(object) => {
+                let mut subject = Subject {
+                    object,
+                    stream,
+                    id,
+                    symbols: &mut self.symbols,
+                    shape,
+                    symbol: None,
+                    refusal: false,
+                    kills: false,
+                };
+                let decoded = decode_kind(kind, &mut subject);
+                (shape, symbol) = (subject.shape, subject.symbol);
+                decoded.map_err(|reason| Unreadable { reason, refusal: subject.refusal, kills: subject.kills })
+            }
+        };
+        let content = if fields.size() > ENTRY_SIZE_MAX { too_large(content) } else { content };
+        Entry { stream, kind, id, shape, symbol, content }
+    }
+}
+
+fn decode_kind(kind: StreamKind, subject: &mut Subject<'_>) -> Result<Event, Reason> {
+    match kind {
+        StreamKind::Control => control::decode(subject),
+        StreamKind::Observation => observation::decode(subject),
+        StreamKind::Intent => intent::decode(subject),
+        StreamKind::Plan => plan::decode(subject),
+        StreamKind::Result => result::decode(subject),
+        StreamKind::Snapshot => position::decode(subject, false),
+        StreamKind::Price => market::decode(subject),
+        StreamKind::Decision => decision::decode(subject),
+    }
+}
+
+/// An entry over the limit is not used, whatever it says; what it would have done decides how careful to be.
+fn too_large(content: Result<Event, Unreadable>) -> Result<Event, Unreadable> {
+    let mut unreadable = Unreadable::new(Reason::TooLarge);
+    match content {
+        Ok(Event::Control(control)) => unreadable.kills = control::is_safety(&control),
+        Ok(Event::Result(fact)) => unreadable.refusal = result::is_refusal(&fact),
+        Ok(_) => {}
+        Err(other) => (unreadable.refusal, unreadable.kills) = (other.refusal, other.kills),
+    }
+    Err(unreadable)
+}
+
+/// The shape, as far as the names of the fields tell it.
+fn envelope_shape(kind: StreamKind, fields: &Fields<'_>) -> &'static str {
+    let filled = |name: &str| match fields.get(name) {
+        Some(FieldValue::Text(text)) => !super::number::is_absent_word(text),
+        Some(FieldValue::Bytes(_)) => true,
+        None => false,
+    };
+    let any = |names: &[&str]| names.iter().any(|name| fields.has(name));
+    let payload = filled("payload");
+    match kind {
+        StreamKind::Intent if payload && any(&["trace_id", "correlation_id"]) => "T-a",
+        StreamKind::Intent if payload && any(&["event_type", "source", "timestamp"]) => "T-b",
+        StreamKind::Intent if payload => "T-c",
+        StreamKind::Intent if filled("data") => "T-e",
+        StreamKind::Intent => "T-d",
+        StreamKind::Result if fields.has("steps_results") => "R-A",
+        StreamKind::Result if fields.has("details") => "R-C",
+        StreamKind::Result if any(&["avgPrice", "executedQty"]) => "R-D",
+        StreamKind::Result if any(&["plan_id", "executed", "filled_qty", "action"]) => "R-B",
+        StreamKind::Result => "E1",
+        _ if payload => "payload",
+        _ if filled("data") => "data",
+        _ => "flat",
+    }
+}

@@ -1,0 +1,102 @@
+//! Observations: facts that were fetched and appended.
+
+use super::Subject;
+use super::market;
+use super::plan::side;
+use super::position;
+use crate::domain::event::{
+    Direction, Event, Instrument, LegacyFact, PriceFact, PriceSource, Reason, Trade, TradeFact,
+};
+use crate::domain::units::{Price, Qty, Quote, Ratio};
+
+pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
+    let event_type = subject.object.beside().text(&["event_type"])?;
+    let event_type = match event_type {
+        Some(name) => name,
+        None => subject.object.text(&["event_type"])?.ok_or(Reason::UnknownEvent)?,
+    };
+    match event_type.to_ascii_lowercase().as_str() {
+        "exchange.position" => {
+            subject.shape = "exchange.position";
+            position::decode(subject, true)
+        }
+        "exchange.trade" => {
+            subject.shape = "exchange.trade";
+            trade(subject)
+        }
+        "price" => {
+            subject.shape = "price";
+            price(subject)
+        }
+        "instrument" => {
+            subject.shape = "instrument";
+            instrument(subject)
+        }
+        "legacy.position" => {
+            subject.shape = "legacy.position";
+            legacy(subject)
+        }
+        _ => Err(Reason::UnknownEvent),
+    }
+}
+
+fn trade(subject: &mut Subject<'_>) -> Result<Event, Reason> {
+    subject.symbol()?;
+    let object = &subject.object;
+    position::refuse_hedge_mode(object)?;
+    let side = side(object)?.ok_or(Reason::NoSide)?;
+    let qty = object.positive(&["qty"])?.map(Qty::new).ok_or(Reason::NoQuantity)?;
+    let price = object.positive(&["price"])?.map(Price::new).ok_or(Reason::NoPrice)?;
+    let id = |names: &[&str]| -> Result<Box<str>, Reason> { Ok(object.text(names)?.ok_or(Reason::BadNumber)?.into()) };
+    let order_id = id(&["orderId", "order_id"])?;
+    let trade = Trade {
+        trade_id: id(&["id", "trade_id"])?,
+        order_id: order_id.clone(),
+        side,
+        qty,
+        price,
+        own_ms: object.time_ms(&["time"]),
+        entry: subject.id,
+    };
+    Ok(Event::Trade(Box::new(TradeFact { order_id, trade })))
+}
+
+fn price(subject: &mut Subject<'_>) -> Result<Event, Reason> {
+    subject.symbol()?;
+    let object = &subject.object;
+    let (price, shape) = market::price(object)?;
+    let source = match object.word(&["source"])?.as_deref() {
+        Some("REDIS_TICKER") => PriceSource::RedisTicker,
+        Some("REDIS_MARKET") => PriceSource::RedisMarket,
+        Some("API") => PriceSource::Api,
+        Some(_) | None => return Err(Reason::UnknownWord),
+    };
+    Ok(Event::Price(PriceFact { price, source, own_ms: market::own_ms(object, shape) }))
+}
+
+fn instrument(subject: &mut Subject<'_>) -> Result<Event, Reason> {
+    subject.symbol()?;
+    let object = &subject.object;
+    Ok(Event::Instrument(Instrument {
+        step_size: object.positive(&["stepSize"])?.map(Qty::new),
+        qty_min: object.positive(&["minQty"])?.map(Qty::new),
+        notional_min: object.positive(&["minNotional"])?.map(Quote::new),
+    }))
+}
+
+fn legacy(subject: &mut Subject<'_>) -> Result<Event, Reason> {
+    subject.symbol()?;
+    let object = &subject.object;
+    let direction = match object.word(&["side"])?.as_deref() {
+        None => None,
+        Some("LONG" | "BUY") => Some(Direction::Long),
+        Some("SHORT" | "SELL") => Some(Direction::Short),
+        Some(_) => return Err(Reason::UnknownWord),
+    };
+    Ok(Event::Legacy(Box::new(LegacyFact {
+        direction,
+        entry_price: market::optional_price(object.positive(&["entry_price"])?),
+        atr_value: object.positive(&["atr_value"])?.map(Ratio::new),
+        volatility_factor: object.positive(&["volatility_factor"])?.map(Ratio::new),
+    })))
+}

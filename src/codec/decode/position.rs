@@ -1,0 +1,55 @@
+//! Exchange positions: snapshots of another service, and look-ups of ours.
+
+use super::Subject;
+use super::market::optional_price;
+use crate::codec::object::Object;
+use crate::domain::event::{Direction, Event, PositionFact, Reason};
+use crate::domain::units::Qty;
+
+pub(super) fn decode(subject: &mut Subject<'_>, looked_up: bool) -> Result<Event, Reason> {
+    subject.symbol()?;
+    let object = &subject.object;
+    refuse_hedge_mode(object)?;
+    let qty = signed_qty(object)?;
+    let entry_price =
+        if qty.is_zero() { None } else { optional_price(object.positive(&["entry_price", "entryPrice"])?) };
+    Ok(Event::Position(PositionFact { qty, entry_price, looked_up }))
+}
+
+/// One-way accounts only: `positionSide` LONG or SHORT is refused.
+pub(super) fn refuse_hedge_mode(object: &Object<'_>) -> Result<(), Reason> {
+    match object.word(&["positionSide"]) {
+        Ok(Some(word)) if word == "LONG" || word == "SHORT" => Err(Reason::HedgeMode),
+        _ => Ok(()),
+    }
+}
+
+/// `position_qty` with a side, or `position_amt`/`positionAmt` signed; FLAT needs no quantity.
+fn signed_qty(object: &Object<'_>) -> Result<Qty, Reason> {
+    let side = object.word(&["side"])?;
+    let direction = match side.as_deref() {
+        None => None,
+        Some("FLAT") => Some(None),
+        Some("LONG") => Some(Some(Direction::Long)),
+        Some("SHORT") => Some(Some(Direction::Short)),
+        Some(_) => return Err(Reason::UnknownWord),
+    };
+    if let Some(qty) = object.quantity(&["position_qty"])? {
+        let qty = Qty::new(qty);
+        return match direction {
+            _ if qty.is_zero() => Ok(Qty::ZERO),
+            None => Err(Reason::NoSide),
+            Some(None) => Err(Reason::UnknownWord),
+            Some(Some(direction)) => Ok(direction.signed(qty)),
+        };
+    }
+    let Some(amount) = object.number(&["position_amt", "positionAmt"])?.map(Qty::new) else {
+        return if direction == Some(None) { Ok(Qty::ZERO) } else { Err(Reason::NoQuantity) };
+    };
+    match direction {
+        _ if amount.is_zero() => Ok(Qty::ZERO),
+        None => Ok(amount),
+        Some(Some(direction)) if direction.signed(amount) == amount => Ok(amount),
+        Some(_) => Err(Reason::UnknownWord),
+    }
+}

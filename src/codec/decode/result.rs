@@ -1,0 +1,167 @@
+//! Results: fills, acceptances and refusals, in every shape of the executors.
+
+use serde_json::value::RawValue;
+
+use super::Subject;
+use super::market;
+use super::plan::side;
+use super::position::refuse_hedge_mode;
+use crate::codec::line::Fields;
+use crate::codec::object::Object;
+use crate::domain::event::{Event, FillFact, Outcome, PriceFact, PriceSource, Reason, ResultFact};
+use crate::domain::units::{Price, Qty};
+
+const QUANTITIES: [&str; 3] = ["filled_qty", "executedQty", "executed_qty"];
+const ORDERED: [&str; 3] = ["qty", "quantity", "close_qty"];
+const AVERAGES: [&str; 4] = ["avgPrice", "avg_price", "fill_price", "price"];
+/// What an executor refuses for good.
+const PERMANENT_PREFIXES: [&str; 4] = ["SOURCE_NOT_ALLOWED", "SYMBOL_NOT_IN_ALLOWLIST", "P33_PERMIT", "NOT_EXIT_OWNER"];
+
+pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
+    subject.object.lay_details();
+    subject.refusal = subject.object.boolean(&["executed"]) == Ok(Some(false));
+    subject.symbol()?;
+    let object = &subject.object;
+    refuse_hedge_mode(object)?;
+    let plan_id: Option<Box<str>> = object.text(&["plan_id"])?.map(Into::into);
+    let own_ms = object.time_ms(&["timestamp"]);
+    let fact = |outcome| Event::Result(Box::new(ResultFact { plan_id: plan_id.clone(), own_ms, outcome }));
+
+    let steps = steps(object)?;
+    if !steps.is_empty() {
+        return Ok(fact(Outcome::Fills(steps)));
+    }
+    let status = object.word(&["order_status"])?;
+    let status = if status.is_some() { status } else { object.word(&["status"])? };
+    let status = status.as_deref();
+    let filled = filled_qty(object, status)?;
+    if filled.is_positive() {
+        let fill = fill(object, None, filled, status)?;
+        return Ok(fact(Outcome::Fills(vec![fill])));
+    }
+    if status == Some("PRICE_UPDATE") {
+        let (price, shape) = market::price(object)?;
+        let own_ms = market::own_ms(object, shape);
+        let source = PriceSource::Stream(subject.stream);
+        subject.shape = "PRICE_UPDATE";
+        return Ok(Event::Price(PriceFact { price, source, own_ms }));
+    }
+    unfilled(object, status).map(fact)
+}
+
+/// What an entry says that filled nothing.
+fn unfilled(object: &Object<'_>, status: Option<&str>) -> Result<Outcome, Reason> {
+    let order_id = order_id(object)?;
+    let accepted = || Outcome::Accepted { order_id: order_id.clone() };
+    match status {
+        Some("FILLED" | "PARTIALLY_FILLED" | "PARTIAL_FILL" | "PARTIAL") => return Err(Reason::NoQuantity),
+        Some("NEW" | "ACCEPTED" | "PENDING" | "UNKNOWN") => return Ok(accepted()),
+        Some(word) if is_dead(word) => {}
+        Some(_) => return Err(Reason::UnknownWord),
+        None => match object.boolean(&["executed"])? {
+            Some(true) => return Ok(accepted()),
+            Some(false) => {}
+            None => return Err(Reason::NoOutcome),
+        },
+    }
+    let error = object.word(&["error"]).ok().flatten().unwrap_or_default();
+    if error.ends_with("_OK") {
+        return Ok(accepted());
+    }
+    let permanent = error == "NOT_IN_ALLOWLIST" || PERMANENT_PREFIXES.iter().any(|prefix| error.starts_with(prefix));
+    Ok(Outcome::Refused { order_id, duplicate: error == "DUPLICATE_PLAN", permanent })
+}
+
+/// A status behind which nothing more is filled, FILLED aside.
+fn is_dead(status: &str) -> bool {
+    matches!(status, "CANCELED" | "CANCELLED" | "EXPIRED" | "EXPIRED_IN_MATCH" | "REJECTED" | "FAILED")
+}
+
+/// Filled so far; for FILLED without it, what was ordered. Zero when nothing is.
+fn filled_qty(object: &Object<'_>, status: Option<&str>) -> Result<Qty, Reason> {
+    if let Some(filled) = object.quantity(&QUANTITIES)? {
+        return Ok(Qty::new(filled));
+    }
+    if status == Some("FILLED") {
+        return Ok(object.positive(&ORDERED)?.map_or(Qty::ZERO, Qty::new));
+    }
+    Ok(Qty::ZERO)
+}
+
+/// `order_id`/`orderId` as text; empty, `0` and `-1` are none.
+fn order_id(object: &Object<'_>) -> Result<Option<Box<str>>, Reason> {
+    for name in ["order_id", "orderId"] {
+        if let Some(text) = object.text(&[name])?
+            && text != "0"
+            && text != "-1"
+        {
+            return Ok(Some(text.into()));
+        }
+    }
+    Ok(None)
+}
+
+/// A fill as `object` tells it; `outer` is the entry around a step.
+fn fill(
+    object: &Object<'_>,
+    outer: Option<&Object<'_>>,
+    cumulative: Qty,
+    status: Option<&str>,
+) -> Result<FillFact, Reason> {
+    let mut closes = false;
+    for name in ["action", "step"] {
+        closes |= object.word(&[name])?.is_some_and(|word| word.contains("CLOSE"));
+    }
+    let mut reduce_only = object.boolean(&["reduceOnly", "reduce_only"])?;
+    let mut own_side = side(object)?;
+    if let Some(outer) = outer {
+        closes |= outer.word(&["action"])?.is_some_and(|word| word.contains("CLOSE"));
+        reduce_only = match reduce_only {
+            None => outer.boolean(&["reduceOnly", "reduce_only"])?,
+            known => known,
+        };
+        own_side = match own_side {
+            None => side(outer)?,
+            known => known,
+        };
+    }
+    Ok(FillFact {
+        order_id: order_id(object)?,
+        side: own_side,
+        reduce_only,
+        closes,
+        cumulative,
+        // The price of a step would be that of the whole entry: it has none.
+        average: if outer.is_some() { None } else { object.positive(&AVERAGES)?.map(Price::new) },
+        is_final: status.is_some_and(|word| word == "FILLED" || is_dead(word)),
+    })
+}
+
+/// R-A: each step with an order id and a positive `executed_qty` is a fill.
+fn steps(object: &Object<'_>) -> Result<Vec<FillFact>, Reason> {
+    let Some(text) = object.json_text(&["steps_results"])? else { return Ok(Vec::new()) };
+    let steps: Vec<&RawValue> = serde_json::from_str(&text).map_err(|_| Reason::BadJson)?;
+    let none = Fields::default();
+    let mut fills = Vec::new();
+    for step in steps {
+        let step = Object::inner(&none, step.get())?;
+        if order_id(&step)?.is_none() {
+            continue;
+        }
+        let Some(executed) = step.quantity(&["executed_qty", "executedQty"])?.map(Qty::new) else { continue };
+        if !executed.is_positive() {
+            continue;
+        }
+        let status = step.word(&["status"])?;
+        fills.push(fill(&step, Some(object), executed, status.as_deref())?);
+    }
+    Ok(fills)
+}
+
+/// Did the result move nothing.
+pub(super) fn is_refusal(fact: &ResultFact) -> bool {
+    match fact.outcome {
+        Outcome::Refused { .. } => true,
+        Outcome::Fills(_) | Outcome::Accepted { .. } => false,
+    }
+}

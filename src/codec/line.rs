@@ -1,0 +1,199 @@
+//! One line of a history file: `{"stream":…,"id":…,"fields":{…}}` (SPEC §1).
+
+use std::borrow::Cow;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// A field value as the stream had it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FieldValue<'a> {
+    Text(Cow<'a, str>),
+    /// Bytes that are no UTF-8.
+    Bytes(Vec<u8>),
+}
+
+/// The fields of an entry, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields<'a> {
+    pub pairs: Vec<(Cow<'a, str>, FieldValue<'a>)>,
+}
+
+impl<'a> Fields<'a> {
+    /// Fields as Redis answers them: names and values in bytes.
+    pub fn from_bytes(pairs: &'a [(Vec<u8>, Vec<u8>)]) -> Self {
+        let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).map(Cow::Borrowed);
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| {
+                let name = text(name).unwrap_or_else(|_| String::from_utf8_lossy(name).into_owned().into());
+                let value = text(value).map_or_else(|_| FieldValue::Bytes(value.clone()), FieldValue::Text);
+                (name, value)
+            })
+            .collect();
+        Self { pairs }
+    }
+
+    /// The last value of a name: duplicate names collapse as they do in a map.
+    pub fn get(&self, name: &str) -> Option<&FieldValue<'a>> {
+        self.pairs.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value)
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// Bytes of all names and values. [bytes]
+    pub fn size(&self) -> usize {
+        let len = |value: &FieldValue<'_>| match value {
+            FieldValue::Text(text) => text.len(),
+            FieldValue::Bytes(bytes) => bytes.len(),
+        };
+        self.pairs.iter().map(|(name, value)| name.len() + len(value)).sum()
+    }
+
+    fn is_text(&self) -> bool {
+        self.pairs.iter().all(|(_, value)| matches!(value, FieldValue::Text(_)))
+    }
+}
+
+/// The fields of a line. Errors name what is wrong with it.
+pub fn fields(line: &[u8]) -> Result<Fields<'_>, serde_json::Error> {
+    let line: Line<'_> = serde_json::from_slice(line)?;
+    match (line.fields, line.fields_b64) {
+        (Some(fields), None) => Ok(fields.0),
+        (None, Some(fields)) => decoded(fields.0),
+        (None, None) => Err(serde_json::Error::custom("neither `fields` nor `fields_b64`")),
+        (Some(_), Some(_)) => Err(serde_json::Error::custom("both `fields` and `fields_b64`")),
+    }
+}
+
+fn decoded(encoded: Fields<'_>) -> Result<Fields<'_>, serde_json::Error> {
+    let mut pairs = Vec::with_capacity(encoded.pairs.len());
+    for (name, value) in encoded.pairs {
+        let FieldValue::Text(text) = value else { continue };
+        let bytes = STANDARD
+            .decode(text.as_bytes())
+            .map_err(|error| serde_json::Error::custom(format!("fields_b64.{name}: {error}")))?;
+        let value = match String::from_utf8(bytes) {
+            Ok(text) => FieldValue::Text(text.into()),
+            Err(error) => FieldValue::Bytes(error.into_bytes()),
+        };
+        pairs.push((name, value));
+    }
+    Ok(Fields { pairs })
+}
+
+/// A history line of an entry; `fields_b64` where a value is no UTF-8.
+pub fn write(stream: &str, id: &str, fields: &Fields<'_>) -> String {
+    let plain = fields.is_text();
+    let mut object = serde_json::Map::new();
+    for (name, value) in &fields.pairs {
+        let text = match value {
+            FieldValue::Text(text) if plain => text.to_string(),
+            FieldValue::Text(text) => STANDARD.encode(text.as_bytes()),
+            FieldValue::Bytes(bytes) => STANDARD.encode(bytes),
+        };
+        object.insert(name.to_string(), text.into());
+    }
+    let quote = |text: &str| serde_json::Value::from(text).to_string();
+    let name = if plain { "fields" } else { "fields_b64" };
+    let fields = serde_json::Value::from(object);
+    format!("{{\"stream\":{},\"id\":{},\"{name}\":{fields}}}", quote(stream), quote(id))
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(borrow, default)]
+    fields: Option<Pairs<'a>>,
+    #[serde(borrow, default)]
+    fields_b64: Option<Pairs<'a>>,
+}
+
+struct Pairs<'a>(Fields<'a>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PairsVisitor;
+
+        impl<'de> Visitor<'de> for PairsVisitor {
+            type Value = Pairs<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut pairs = Vec::with_capacity(8);
+                while let Some((BorrowedText(name), BorrowedText(value))) = map.next_entry()? {
+                    pairs.push((name, FieldValue::Text(value)));
+                }
+                Ok(Pairs(Fields { pairs }))
+            }
+        }
+
+        deserializer.deserialize_map(PairsVisitor)
+    }
+}
+
+/// A string that is borrowed from the input where it has no escapes.
+pub struct BorrowedText<'a>(pub Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for BorrowedText<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Cow<'de, str>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Cow::Borrowed(text))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Cow::Owned(text.to_owned()))
+            }
+
+            fn visit_string<E>(self, text: String) -> Result<Self::Value, E> {
+                Ok(Cow::Owned(text))
+            }
+        }
+
+        deserializer.deserialize_str(TextVisitor).map(BorrowedText)
+    }
+}
+
+/// Is the line whole JSON at all; the error says where it is not.
+pub fn check(line: &[u8]) -> Result<(), serde_json::Error> {
+    serde_json::from_slice::<IgnoredAny>(line).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_and_writes_what_is_no_utf8() {
+        let raw = vec![(b"symbol".to_vec(), b"ADAUSDT".to_vec()), (b"note".to_vec(), vec![0xff, 0x00])];
+        let entry = Fields::from_bytes(&raw);
+        let line = write("s", "1-0", &entry);
+        assert!(line.contains("fields_b64"), "{line}");
+        assert_eq!(fields(line.as_bytes()).unwrap(), entry);
+    }
+
+    #[test]
+    fn refuses_a_line_whose_values_are_no_strings() {
+        for line in
+            [r#"{"fields":{"a":1}}"#, r#"{"fields":[]}"#, r#"{"stream":"s"}"#, r#"{"fields_b64":{"a":"%"}}"#, "5"]
+        {
+            assert!(fields(line.as_bytes()).is_err(), "{line}");
+        }
+    }
+}

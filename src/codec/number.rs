@@ -1,0 +1,135 @@
+//! Decimal numbers as producers write them, judged on their text.
+
+use rust_decimal::Decimal;
+
+use crate::domain::event::Reason;
+
+/// Every number is below this (SPEC §3).
+const LIMIT: Decimal = Decimal::from_parts(2_764_472_320, 232_830, 0, false, 0);
+/// Digits that a decimal holds exactly.
+const DIGITS_MAX: usize = 28;
+/// Exponents beyond this cannot be in range, whatever the digits.
+const EXPONENT_MAX: i64 = 10_000;
+
+/// Does the text say that there is no number: `""`, `None`, `null`, `NaN`, infinities.
+pub fn is_absent(text: &str) -> bool {
+    let text = text.trim();
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    is_absent_word(text) || ["inf", "infinity", "nan"].iter().any(|word| unsigned.eq_ignore_ascii_case(word))
+}
+
+/// Does the text say that there is no word: `""`, `None`, `null`, `NaN`.
+pub fn is_absent_word(text: &str) -> bool {
+    let text = text.trim();
+    text.is_empty() || ["none", "null", "nan"].iter().any(|word| text.eq_ignore_ascii_case(word))
+}
+
+/// Reads a decimal.
+///
+/// Errors: [`Reason::BadNumber`] for a text that is no number, [`Reason::OutOfRange`] for one of 10¹⁵ or more, of
+/// more than 28 significant digits, or of more places than a decimal has.
+pub fn decimal(text: &str) -> Result<Decimal, Reason> {
+    let text = text.trim();
+    let (negative, unsigned) = match text.as_bytes() {
+        [b'-', ..] => (true, &text[1..]),
+        [b'+', ..] => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let (digits, exponent) = match unsigned.find(['e', 'E']) {
+        Some(at) => (&unsigned[..at], exponent_of(&unsigned[at + 1..])?),
+        None => (unsigned, 0),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let all_digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    if !all_digits(whole) || !all_digits(fraction) || whole.len() + fraction.len() == 0 {
+        return Err(Reason::BadNumber);
+    }
+    let mut mantissa: u128 = 0;
+    let mut significant = 0;
+    for b in whole.bytes().chain(fraction.bytes()) {
+        if significant > 0 || b != b'0' {
+            significant += 1;
+            if significant > DIGITS_MAX {
+                return Err(Reason::OutOfRange);
+            }
+            mantissa = mantissa * 10 + u128::from(b - b'0');
+        }
+    }
+    if mantissa == 0 {
+        return Ok(Decimal::ZERO);
+    }
+    let mut scale = fraction.len() as i64 - exponent;
+    while scale > 0 && mantissa.is_multiple_of(10) {
+        mantissa /= 10;
+        scale -= 1;
+    }
+    if !(-15..=i64::from(Decimal::MAX_SCALE)).contains(&scale) {
+        return Err(Reason::OutOfRange);
+    }
+    while scale < 0 {
+        mantissa = mantissa.checked_mul(10).ok_or(Reason::OutOfRange)?;
+        scale += 1;
+    }
+    let signed = mantissa as i128 * if negative { -1 } else { 1 };
+    let value = Decimal::try_from_i128_with_scale(signed, scale as u32).map_err(|_| Reason::OutOfRange)?;
+    if value.abs() >= LIMIT {
+        return Err(Reason::OutOfRange);
+    }
+    Ok(value)
+}
+
+fn exponent_of(text: &str) -> Result<i64, Reason> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if unsigned.is_empty() || !unsigned.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Reason::BadNumber);
+    }
+    let exponent: i64 = text.parse().unwrap_or(EXPONENT_MAX);
+    Ok(exponent.clamp(-EXPONENT_MAX, EXPONENT_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_decimals_as_they_are_written() {
+        for (text, want) in [
+            ("1.465", Ok("1.465")),
+            (" +5 ", Ok("5")),
+            ("-0.0", Ok("0")),
+            ("1e3", Ok("1000")),
+            ("1.5E-3", Ok("0.0015")),
+            (".5", Ok("0.5")),
+            ("5.", Ok("5")),
+            ("0.5513439007580968", Ok("0.5513439007580968")),
+            ("999999999999999.9999999999999", Ok("999999999999999.9999999999999")),
+            ("1000000000000000", Err(Reason::OutOfRange)),
+            ("1e15", Err(Reason::OutOfRange)),
+            ("1e999999999999999999999", Err(Reason::OutOfRange)),
+            ("12345678901234567890123456789e-20", Err(Reason::OutOfRange)),
+            ("0.00000000000000000000000000001", Err(Reason::OutOfRange)),
+            ("0e99999", Ok("0")),
+            ("12abc", Err(Reason::BadNumber)),
+            ("1_000", Err(Reason::BadNumber)),
+            ("0x10", Err(Reason::BadNumber)),
+            (".", Err(Reason::BadNumber)),
+            ("1e", Err(Reason::BadNumber)),
+            ("--1", Err(Reason::BadNumber)),
+            ("1,5", Err(Reason::BadNumber)),
+        ] {
+            let got = decimal(text).map(|d| d.normalize().to_string());
+            assert_eq!(got.as_deref().map_err(|e| *e), want, "{text}");
+        }
+        assert_eq!(LIMIT, "1000000000000000".parse().unwrap());
+    }
+
+    #[test]
+    fn knows_the_words_for_nothing() {
+        for word in ["", " ", "None", "NULL", "nan", "-inf", "Infinity", "+Infinity"] {
+            assert!(is_absent(word), "{word}");
+        }
+        for text in ["0", "nope", "-"] {
+            assert!(!is_absent(text), "{text}");
+        }
+    }
+}

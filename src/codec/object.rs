@@ -1,0 +1,340 @@
+//! The business object of an entry: the JSON in `payload`, else that in `data`, else the flat fields.
+//!
+//! Values are read when a rule needs them, never before: what no rule uses may hold anything.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use rust_decimal::Decimal;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::line::{BorrowedText, FieldValue, Fields};
+use super::number;
+use super::time;
+use crate::domain::event::Reason;
+
+/// Where the business object was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Envelope {
+    Payload,
+    Data,
+    Flat,
+}
+
+/// A JSON object, its values unread.
+#[derive(Debug, Default)]
+pub struct Json {
+    text: Box<str>,
+    /// Key, and place of the raw value in the text.
+    members: Vec<(Box<str>, std::ops::Range<usize>)>,
+}
+
+impl Json {
+    /// Reads the members of an object. Bare `NaN` and infinities, which Python writes, are read as null.
+    pub fn parse(text: &str) -> Result<Self, Reason> {
+        match Self::strict(text) {
+            Ok(json) => Ok(json),
+            Err(reason) => match without_bare_words(text) {
+                Some(mended) => Self::strict(&mended),
+                None => Err(reason),
+            },
+        }
+    }
+
+    fn strict(text: &str) -> Result<Self, Reason> {
+        let Members(members) = serde_json::from_str(text).map_err(|_| Reason::BadJson)?;
+        let start = text.as_ptr() as usize;
+        let members = members
+            .into_iter()
+            .map(|(key, raw)| {
+                let at = raw.get().as_ptr() as usize - start;
+                (key.0.into(), at..at + raw.get().len())
+            })
+            .collect();
+        Ok(Self { text: text.into(), members })
+    }
+
+    fn raw(&self, name: &str) -> Option<&str> {
+        self.members.iter().rev().find(|(key, _)| **key == *name).map(|(_, range)| &self.text[range.clone()])
+    }
+}
+
+struct Members<'a>(Vec<(BorrowedText<'a>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MembersVisitor;
+
+        impl<'de> Visitor<'de> for MembersVisitor {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::with_capacity(8);
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+/// The text with `NaN`, `Infinity` and `-Infinity` outside of strings replaced by null; `None` if there are none.
+fn without_bare_words(text: &str) -> Option<String> {
+    let mut mended = String::with_capacity(text.len());
+    let mut rest = text;
+    let mut found = false;
+    while let Some(at) = rest.find(['"', 'N', 'I', '-']) {
+        mended.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let taken = if rest.starts_with('"') {
+            let end = end_of_string(rest);
+            mended.push_str(&rest[..end]);
+            end
+        } else if let Some(word) = ["NaN", "Infinity", "-Infinity"].iter().find(|word| rest.starts_with(**word)) {
+            found = true;
+            mended.push_str("null");
+            word.len()
+        } else {
+            mended.push_str(&rest[..1]);
+            1
+        };
+        rest = &rest[taken..];
+    }
+    mended.push_str(rest);
+    found.then_some(mended)
+}
+
+/// Length of the JSON string that the text starts with, quotes included.
+fn end_of_string(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, b) in text.bytes().enumerate().skip(1) {
+        match b {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// A value that was looked up.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scalar<'a> {
+    Text(Cow<'a, str>),
+    /// A JSON number or boolean, as written.
+    Bare(&'a str),
+    /// A JSON object or array, as written.
+    Composite(&'a str),
+}
+
+impl Scalar<'_> {
+    fn is_absent(&self, is_absent: fn(&str) -> bool) -> bool {
+        match self {
+            Self::Text(text) => is_absent(text),
+            Self::Bare(text) => *text == "null",
+            Self::Composite(_) => false,
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Bare(text) | Self::Composite(text) => text,
+        }
+    }
+}
+
+/// The business object of an entry, with what lies beside and above it.
+pub struct Object<'a> {
+    pub envelope: Envelope,
+    fields: &'a Fields<'a>,
+    json: Option<Json>,
+    /// `details` of a result: laid over the rest, present values only.
+    overlay: Option<Json>,
+}
+
+impl<'a> Object<'a> {
+    /// Finds the business object. Errors if the JSON that should hold it does not read, or is no UTF-8.
+    pub fn of(fields: &'a Fields<'a>) -> Result<Self, Reason> {
+        for (name, envelope) in [("payload", Envelope::Payload), ("data", Envelope::Data)] {
+            match fields.get(name) {
+                None => {}
+                Some(FieldValue::Bytes(_)) => return Err(Reason::NotUtf8),
+                Some(FieldValue::Text(text)) if number::is_absent_word(text) => {}
+                Some(FieldValue::Text(text)) => {
+                    return Ok(Self { envelope, fields, json: Some(Json::parse(text)?), overlay: None });
+                }
+            }
+        }
+        Ok(Self::flat(fields))
+    }
+
+    /// The flat fields, whatever else there is.
+    pub fn flat(fields: &'a Fields<'a>) -> Self {
+        Self { envelope: Envelope::Flat, fields, json: None, overlay: None }
+    }
+
+    /// An object of its own, as in a list of steps.
+    pub fn inner(fields: &'a Fields<'a>, text: &str) -> Result<Self, Reason> {
+        Ok(Self { envelope: Envelope::Payload, fields, json: Some(Json::parse(text)?), overlay: None })
+    }
+
+    /// Lays `details` over the object, if it is a JSON object; any other text is ignored.
+    pub fn lay_details(&mut self) {
+        if let Ok(Some(details)) = self.look(&["details"], number::is_absent_word) {
+            self.overlay = Json::parse(details.as_str()).ok();
+        }
+    }
+
+    /// A field that lies flat beside the object (or is the object's, where the object is flat).
+    pub fn beside(&self) -> Object<'a> {
+        Self::flat(self.fields)
+    }
+
+    /// The first present value of several names. Errors if a value that is met on the way is no UTF-8.
+    fn look(&self, names: &[&str], is_absent: fn(&str) -> bool) -> Result<Option<Scalar<'_>>, Reason> {
+        for name in names {
+            for json in [self.overlay.as_ref(), self.json.as_ref()].into_iter().flatten() {
+                if let Some(raw) = json.raw(name) {
+                    let scalar = scalar(raw)?;
+                    if !scalar.is_absent(is_absent) {
+                        return Ok(Some(scalar));
+                    }
+                }
+            }
+            if self.json.is_some() {
+                continue;
+            }
+            match self.fields.get(name) {
+                Some(FieldValue::Bytes(_)) => return Err(Reason::NotUtf8),
+                Some(FieldValue::Text(text)) if !is_absent(text) => {
+                    return Ok(Some(Scalar::Text(Cow::Borrowed(text))));
+                }
+                Some(FieldValue::Text(_)) | None => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Is one of the names there with any present value.
+    pub fn has(&self, names: &[&str]) -> bool {
+        !matches!(self.look(names, number::is_absent_word), Ok(None))
+    }
+
+    /// A text: a string, or a bare number or boolean as written; trimmed. Composites are refused.
+    pub fn text(&self, names: &[&str]) -> Result<Option<String>, Reason> {
+        match self.look(names, number::is_absent_word)? {
+            None => Ok(None),
+            Some(Scalar::Composite(_)) => Err(Reason::UnknownWord),
+            Some(scalar) => Ok(Some(scalar.as_str().trim().to_owned())),
+        }
+    }
+
+    /// Hands a text to a function, without a copy of it.
+    pub fn with_text<T>(&self, names: &[&str], take: impl FnOnce(&str) -> T) -> Result<Option<T>, Reason> {
+        match self.look(names, number::is_absent_word)? {
+            None => Ok(None),
+            Some(Scalar::Composite(_)) => Err(Reason::UnknownWord),
+            Some(scalar) => Ok(Some(take(scalar.as_str()))),
+        }
+    }
+
+    /// A word: like a text, upper case.
+    pub fn word(&self, names: &[&str]) -> Result<Option<String>, Reason> {
+        Ok(self.text(names)?.map(|text| text.to_uppercase()))
+    }
+
+    /// A JSON value as written, or the text of a string that holds one.
+    pub fn json_text(&self, names: &[&str]) -> Result<Option<String>, Reason> {
+        Ok(self.look(names, number::is_absent_word)?.map(|scalar| scalar.as_str().to_owned()))
+    }
+
+    /// A boolean: `true`/`1`/`yes`, `false`/`0`/`no` in any case. Anything else is an unknown word.
+    pub fn boolean(&self, names: &[&str]) -> Result<Option<bool>, Reason> {
+        let Some(scalar) = self.look(names, number::is_absent_word)? else { return Ok(None) };
+        match scalar.as_str().trim().to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" => Ok(Some(true)),
+            "false" | "0" | "no" => Ok(Some(false)),
+            _ => Err(Reason::UnknownWord),
+        }
+    }
+
+    /// A number, zero and signs allowed.
+    pub fn number(&self, names: &[&str]) -> Result<Option<Decimal>, Reason> {
+        match self.look(names, number::is_absent)? {
+            None => Ok(None),
+            Some(Scalar::Composite(_)) => Err(Reason::BadNumber),
+            Some(scalar) => number::decimal(scalar.as_str()).map(Some),
+        }
+    }
+
+    /// A quantity, not negative; 0 is a value.
+    pub fn quantity(&self, names: &[&str]) -> Result<Option<Decimal>, Reason> {
+        match self.number(names)? {
+            Some(value) if value.is_sign_negative() && !value.is_zero() => Err(Reason::OutOfRange),
+            value => Ok(value),
+        }
+    }
+
+    /// A positive number; 0 means absent, and so the next name counts.
+    pub fn positive(&self, names: &[&str]) -> Result<Option<Decimal>, Reason> {
+        for name in names {
+            if let Some(value) = self.quantity(&[name])?
+                && !value.is_zero()
+            {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A business time in ms since 1970; one that does not read is none.
+    pub fn time_ms(&self, names: &[&str]) -> Option<u64> {
+        let scalar = self.look(names, number::is_absent_word).ok()??;
+        time::business_ms(scalar.as_str())
+    }
+}
+
+fn scalar(raw: &str) -> Result<Scalar<'_>, Reason> {
+    match raw.as_bytes().first() {
+        Some(b'"') => {
+            let BorrowedText(text) = serde_json::from_str(raw).map_err(|_| Reason::BadJson)?;
+            Ok(Scalar::Text(text))
+        }
+        Some(b'{' | b'[') => Ok(Scalar::Composite(raw)),
+        _ => Ok(Scalar::Bare(raw)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(json: &str) -> Result<Option<Decimal>, Reason> {
+        let fields = Fields { pairs: vec![("payload".into(), FieldValue::Text(json.to_owned().into()))] };
+        Object::of(&fields)?.number(&["a"])
+    }
+
+    #[test]
+    fn reads_what_python_writes_for_no_number() {
+        for json in
+            [r#"{"a":NaN}"#, r#"{"a":-Infinity,"b":"N\"aN"}"#, r#"{"a":null}"#, r#"{"a":" None "}"#, r#"{"b":1}"#]
+        {
+            assert_eq!(object(json), Ok(None), "{json}");
+        }
+        assert_eq!(object(r#"{"a":"-N"}"#), Err(Reason::BadNumber));
+        assert_eq!(object(r#"{"a":True}"#), Err(Reason::BadJson));
+        assert_eq!(object(r#"{"a":[1]}"#), Err(Reason::BadNumber));
+        assert_eq!(object(r#"[1]"#), Err(Reason::BadJson));
+    }
+}

@@ -1,0 +1,109 @@
+//! Decisions as stream entries: payload, hash chain (SPEC §6).
+
+use serde_json::{Map, Value};
+
+use super::line::{FieldValue, Fields};
+use crate::domain::engine::{Decision, Engine, RULES_VERSION};
+use crate::domain::event::Side;
+use crate::domain::plans::sha256_hex;
+
+/// A decision, ready to be written to `harvest.decision`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    pub decision_id: String,
+    pub symbol: String,
+    pub mode: &'static str,
+    pub seq: u64,
+    pub prev: String,
+    pub hash: String,
+    pub payload: String,
+}
+
+impl Sealed {
+    /// The fields of the entry, in the order of SPEC §6.
+    pub fn fields(&self) -> Fields<'static> {
+        let pairs = [
+            ("event_type", "harvest.decision".to_owned()),
+            ("schema", "1".to_owned()),
+            ("decision_id", self.decision_id.clone()),
+            ("symbol", self.symbol.clone()),
+            ("mode", self.mode.to_owned()),
+            ("seq", self.seq.to_string()),
+            ("prev", self.prev.clone()),
+            ("hash", self.hash.clone()),
+            ("payload", self.payload.clone()),
+        ];
+        Fields { pairs: pairs.into_iter().map(|(name, value)| (name.into(), FieldValue::Text(value.into()))).collect() }
+    }
+}
+
+/// Seals a decision that a step has just made and links it into the chain.
+pub fn seal(engine: &mut Engine, decision: &Decision) -> Sealed {
+    let payload = payload(engine, decision).to_string();
+    let prev = engine.globals().chain.hash.to_string();
+    let hash = chained(&prev, &payload);
+    engine.set_chain_hash(&hash);
+    Sealed {
+        decision_id: decision.decision_id.clone(),
+        symbol: engine.symbol(decision.symbol).name.to_string(),
+        mode: decision.mode.name(),
+        seq: decision.seq,
+        prev,
+        hash,
+        payload,
+    }
+}
+
+/// Hash of a decision: SHA-256 hex of `prev + "\n" + payload`.
+pub fn chained(prev: &str, payload: &str) -> String {
+    sha256_hex(format!("{prev}\n{payload}").as_bytes())
+}
+
+fn payload(engine: &Engine, decision: &Decision) -> Value {
+    let reading = &decision.reading;
+    let mut object = Map::new();
+    let mut put = |key: &str, value: Value| object.insert(key.to_owned(), value);
+    put("decision_id", decision.decision_id.as_str().into());
+    put("plan_id", decision.plan_id.as_str().into());
+    put("position_id", decision.position_id.as_str().into());
+    put("symbol", (*engine.symbol(decision.symbol).name).into());
+    put("side", decision.side.name().into());
+    put("qty", decision.qty.to_string().into());
+    put("close_fraction", decision.share.to_string().into());
+    put("base", decision.base.name().into());
+    put("rungs", decision.rungs.iter().map(|r| Value::from(r.to_string())).collect());
+    put("attempt", decision.attempt.into());
+    put("r_net", reading.r_net.to_string().into());
+    put("mark_price", reading.mark.price.to_string().into());
+    put("entry_price", reading.entry.price.to_string().into());
+    put("risk_price", reading.risk.risk_price.to_string().into());
+    put("entry_risk_usdt", reading.entry_risk.to_string().into());
+    put("unrealized_pnl", reading.pnl.to_string().into());
+    put("cost", reading.cost.to_string().into());
+    put("mode", decision.mode.name().into());
+    put("policy", (*decision.policy_hash).into());
+    put("engine", RULES_VERSION.into());
+    put("flags", decision.flags.iter().map(|flag| Value::from(flag.name())).collect());
+    let cause = format!("{}/{}", engine.streams().get(decision.cause_stream).name, decision.cause);
+    put("cause", cause.into());
+    let mut evidence = Map::new();
+    let mut prove = |field: &str, source: &str, entry: String| {
+        let proof = [("source".to_owned(), Value::from(source)), ("entry".to_owned(), entry.into())];
+        evidence.insert(field.to_owned(), Value::from(Map::from_iter(proof)));
+    };
+    let risk = &reading.risk_fields;
+    prove("entry_price", reading.entry.source.name(), reading.entry.entry.id.to_string());
+    prove("atr_value", risk.source.name(), risk.entry.id.to_string());
+    prove("volatility_factor", risk.source.name(), risk.entry.id.to_string());
+    prove("mark_price", engine.source_name(reading.mark.source), reading.mark.entry.to_string());
+    put("evidence", evidence.into());
+    Value::Object(object)
+}
+
+/// The word for a side in the other direction of reading: SELL closes LONG, BUY closes SHORT.
+pub fn closes(side: Side) -> &'static str {
+    match side {
+        Side::Sell => "LONG",
+        Side::Buy => "SHORT",
+    }
+}

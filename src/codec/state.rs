@@ -1,0 +1,1 @@
+//! The engine's state as rows of a store, and back.

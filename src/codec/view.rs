@@ -1,0 +1,204 @@
+//! Positions and summaries as other programs and people get them (SPEC §7).
+
+use serde_json::{Map, Value, json};
+
+use crate::domain::decide::{self, Flag};
+use crate::domain::engine::Engine;
+use crate::domain::policy::Policy;
+use crate::domain::position::{Cause, Instance};
+use crate::domain::rungs::RungState;
+use crate::domain::symbol::Symbol;
+use crate::domain::tally::Tally;
+use crate::domain::units::{RMultiple, Ratio};
+
+/// What a position lacks to be evaluated, by the names of its fields.
+pub fn missing(symbol: &Symbol, instance: &Instance) -> Vec<&'static str> {
+    let mut missing = Vec::new();
+    if instance.totals.entry.is_none() {
+        missing.push("entry_price");
+    }
+    if instance.risk.is_none() {
+        missing.extend(["atr_value", "volatility_factor"]);
+    }
+    if symbol.hot.mark.is_none() {
+        missing.push("mark_price");
+    }
+    missing
+}
+
+/// One rung of an instance, as it stands at a time.
+pub struct RungView {
+    pub r: RMultiple,
+    pub fraction: Ratio,
+    pub state: RungState,
+    pub decision_id: Option<Box<str>>,
+}
+
+/// The rungs of the ladder, and those that were touched under another one, ascending.
+pub fn rungs(instance: &Instance, policy: &Policy, now_ms: u64) -> Vec<RungView> {
+    let of_ladder = policy.ladder.iter().map(|step| RungView {
+        r: step.r,
+        fraction: step.fraction,
+        state: instance.rung_state(step.r, now_ms),
+        decision_id: instance.rung(step.r).and_then(|rung| rung.decision_id.clone()),
+    });
+    let others =
+        instance.rungs.iter().filter(|rung| policy.ladder.iter().all(|step| step.r != rung.r)).map(|rung| RungView {
+            r: rung.r,
+            fraction: rung.fraction,
+            state: instance.rung_state(rung.r, now_ms),
+            decision_id: rung.decision_id.clone(),
+        });
+    let mut rungs: Vec<RungView> = of_ladder.chain(others).collect();
+    rungs.sort_by_key(|rung| rung.r);
+    rungs
+}
+
+/// The lowest armed rung of the ladder.
+pub fn next_rung(instance: &Instance, policy: &Policy, now_ms: u64) -> Option<RMultiple> {
+    let armed = |r| instance.rung_state(r, now_ms) == RungState::Armed;
+    policy.ladder.iter().map(|step| step.r).find(|&r| armed(r))
+}
+
+/// One instance as JSON.
+pub fn position(engine: &Engine, symbol: &Symbol, instance: &Instance) -> Value {
+    let policy = engine.policy();
+    let now_ms = engine.globals().last.ms;
+    let totals = &instance.totals;
+    let open = instance.is_open();
+    let sourced =
+        |value: String, source: &str, entry: String| json!({"value": value, "source": source, "entry": entry});
+    let risk = decide::risk(instance, policy).ok().flatten();
+    let reading = if open { decide::read(symbol, policy).ok().flatten() } else { None };
+    let mark = symbol.hot.mark.filter(|_| open);
+    let entry_risk = risk.and_then(|risk| risk.risk_price.for_qty(totals.qty.abs()).ok());
+    let pnl = mark.and_then(|mark| instance.unrealized(mark.price).ok().flatten());
+    let text = |value: Option<String>| value.map_or(Value::Null, Value::from);
+    let next = next_rung(instance, policy, now_ms).filter(|_| open).map(|r| {
+        let reached = decide::price_at(instance, policy, r.max(policy.min_r)).ok().flatten();
+        json!({"r": r.to_string(), "price": text(reached.map(|p| p.to_string()))})
+    });
+    let rungs: Vec<Value> = rungs(instance, policy, now_ms)
+        .iter()
+        .map(|rung| {
+            json!({
+                "r": rung.r.to_string(),
+                "fraction": rung.fraction.to_string(),
+                "state": rung.state.name(),
+                "decision_id": text(rung.decision_id.as_deref().map(str::to_owned)),
+            })
+        })
+        .collect();
+    let hold = if open { engine.hold_at(symbol, now_ms).map(|hold| hold.name()) } else { None };
+    json!({
+        "symbol": &*symbol.name,
+        "position_id": instance.id.with_symbol(&symbol.name),
+        "side": instance.direction.name(),
+        "qty": totals.qty.abs().to_string(),
+        "qty_initial": totals.qty_largest.to_string(),
+        "entry_price": totals.entry.map(|e| sourced(e.price.to_string(), e.source.name(), e.entry.id.to_string())),
+        "atr_value": instance.risk.as_ref().map(|r| {
+            sourced(r.atr_value.to_string(), r.source.name(), r.entry.id.to_string())
+        }),
+        "volatility_factor": instance.risk.as_ref().map(|r| {
+            sourced(r.volatility_factor.to_string(), r.source.name(), r.entry.id.to_string())
+        }),
+        "mark_price": mark.map(|m| sourced(m.price.to_string(), engine.source_name(m.source), m.entry.to_string())),
+        "risk_price": text(risk.map(|r| r.risk_price.to_string())),
+        "entry_risk_usdt": text(entry_risk.map(|r| r.to_string())),
+        "unrealized_pnl": text(pnl.map(|p| p.to_string())),
+        "realized_pnl": text(totals.realized.map(|p| p.to_string())),
+        "r_net": text(reading.map(|r| r.r_net.to_string())),
+        "next_rung": next,
+        "rungs": rungs,
+        "fills": fills(instance),
+        "missing": if open { missing(symbol, instance) } else { Vec::new() },
+        "flags": decide::flags(symbol, instance, policy).iter().map(|flag: &Flag| flag.name()).collect::<Vec<_>>(),
+        "hold": hold,
+        "opened": instance.opened.id.to_string(),
+        "closed": text(instance.closed.map(|entry| entry.id.to_string())),
+    })
+}
+
+/// What changed the quantity of an instance, in order.
+fn fills(instance: &Instance) -> Vec<Value> {
+    let movements = instance.movements.iter().filter(|m| m.cause != Cause::EntrySet);
+    movements
+        .map(|movement| {
+            let (order, source) = match &movement.cause {
+                Cause::Fill { order, .. } => (Some(order.text()), movement.price.map(|p| p.source.name())),
+                Cause::Explained { order } => (Some(order.to_string()), Some("fill")),
+                Cause::SnapshotOpening => (None, Some("snapshot")),
+                Cause::Adoption => (None, Some("exchange")),
+                Cause::EntrySet => (None, None),
+            };
+            json!({
+                "order": order,
+                "side": if movement.delta.is_negative() { "SELL" } else { "BUY" },
+                "qty": movement.delta.abs().to_string(),
+                "price": movement.price.map(|p| p.price.to_string()),
+                "source": source,
+                "entry": movement.entry.id.to_string(),
+            })
+        })
+        .collect()
+}
+
+/// Symbols in the order of their names.
+pub fn by_name(engine: &Engine) -> Vec<&Symbol> {
+    let mut symbols: Vec<&Symbol> = engine.symbols().iter().collect();
+    symbols.sort_by(|a, b| a.name.cmp(&b.name));
+    symbols
+}
+
+/// The summary of a replay; the caller adds what it alone knows (lines, seconds).
+pub fn summary(engine: &Engine, tally: &Tally) -> Map<String, Value> {
+    let open: Vec<(&Symbol, &Instance)> =
+        by_name(engine).into_iter().filter_map(|s| s.hot.open.as_ref().map(|open| (s, open))).collect();
+    let mut missing_fields: Map<String, Value> = Map::new();
+    let mut evaluable = 0;
+    for (symbol, instance) in &open {
+        let missing = missing(symbol, instance);
+        evaluable += u64::from(missing.is_empty());
+        for field in missing {
+            let n = missing_fields.get(field).and_then(Value::as_u64).unwrap_or(0);
+            missing_fields.insert(field.to_owned(), (n + 1).into());
+        }
+    }
+    let names = |keep: &dyn Fn(&Symbol) -> bool| -> Vec<&str> {
+        by_name(engine).into_iter().filter(|s| keep(s)).map(|s| &*s.name).collect()
+    };
+    let comparison = &tally.comparison;
+    let id = |id: Option<crate::domain::ids::EntryId>| id.map(|id| id.to_string());
+    let summary = json!({
+        "entries": tally.entries(),
+        "applied": tally.applied,
+        "duplicates": tally.duplicates,
+        "quarantined": tally.quarantined.iter().map(|(r, n)| (r.name().to_owned(), (*n).into())).collect::<Map<_, _>>(),
+        "fills_repeated": tally.of(crate::domain::tally::Count::FillsRepeated),
+        "shapes": tally.shapes(),
+        "positions_open": open.len(),
+        "evaluable": evaluable,
+        "missing": missing_fields,
+        "holds": tally.holds.iter().map(|(h, n)| (h.name().to_owned(), (*n).into())).collect::<Map<_, _>>(),
+        "decisions": tally.decisions,
+        "first_id": id(tally.first),
+        "last_id": id(tally.last),
+        "positions_unknown": !engine.globals().positions_known,
+        "unconfirmed": names(&Symbol::is_unconfirmed),
+        "history_gap": names(&|s| s.hot.history_gap),
+        "killed": engine.globals().killed,
+        "counts": tally.counts.iter().map(|(c, n)| (c.name().to_owned(), (*n).into())).collect::<Map<_, _>>(),
+        "own_decisions": {
+            "agree": comparison.agree,
+            "differ": comparison.differ,
+            "missing": comparison.missing.len(),
+            "unexpected": comparison.unexpected,
+            "homeless": comparison.homeless,
+        },
+    });
+    match summary {
+        Value::Object(object) => object,
+        _ => Map::new(),
+    }
+}
