@@ -5,5 +5,6 @@
 
 pub mod app;
 pub mod codec;
+pub mod config;
 pub mod domain;
 pub mod shell;

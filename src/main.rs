@@ -1,1 +1,149 @@
-fn main() {}
+//! Parse → trace → `app::<command>`; the only exit code.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use harvester::app;
+use harvester::config::Config;
+use tracing_subscriber::filter::LevelFilter;
+
+/// From the history of a futures trading system to trustworthy positions and harvest decisions.
+#[derive(Parser)]
+#[command(name = "harvester", version, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done, 1 a check found something, 2 wrong usage, configuration or input, \
+                        3 a service could not be reached.")]
+struct Cli {
+    /// Configuration file (TOML); the environment counts above it
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Replay recorded histories: positions, decisions and a summary
+    #[command(after_help = "Example: harvester replay history/ --store state --decisions decisions.jsonl")]
+    Replay {
+        /// Files, folders (every *.jsonl and *.jsonl.zst below) or - for standard input
+        #[arg(required = true, value_name = "HISTORY")]
+        histories: Vec<PathBuf>,
+        /// Keep the projection in this folder; more history continues from there
+        #[arg(long, value_name = "DIR")]
+        store: Option<PathBuf>,
+        /// Fold from the start, report from here (entry id or time)
+        #[arg(long, value_name = "ID|TIME")]
+        since: Option<String>,
+        /// Stop behind this (entry id or time)
+        #[arg(long, value_name = "ID|TIME")]
+        until: Option<String>,
+        /// Ignore decisions in the history: derive all of them anew
+        #[arg(long)]
+        derive: bool,
+        /// Write the decisions as a history file, - for standard output
+        #[arg(long, value_name = "FILE")]
+        decisions: Option<PathBuf>,
+        /// Count lines that are no entries instead of stopping at them
+        #[arg(long)]
+        skip_bad_lines: bool,
+        /// The summary as one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show open positions, what they rest on, and why they are held
+    #[command(after_help = "Example: harvester positions --store state ARCUSDT")]
+    Positions {
+        /// The story of one symbol
+        symbol: Option<String>,
+        /// Folder of the projection
+        #[arg(long, value_name = "DIR")]
+        store: PathBuf,
+        /// Closed positions too
+        #[arg(long)]
+        all: bool,
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Entries that were put aside, with the reason
+    #[command(subcommand)]
+    Quarantine(Quarantine),
+    /// Print the shell's completion script
+    #[command(after_help = "Example: harvester completions bash > /etc/bash_completion.d/harvester")]
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Subcommand)]
+enum Quarantine {
+    /// List all of them
+    #[command(after_help = "Example: harvester quarantine list --store state")]
+    List {
+        #[arg(long, value_name = "DIR")]
+        store: PathBuf,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one whole
+    #[command(after_help = "Example: harvester quarantine show --store state apply.result 1770163200000-0")]
+    Show {
+        stream: String,
+        id: String,
+        #[arg(long, value_name = "DIR")]
+        store: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    trace();
+    let mut out = std::io::stdout().lock();
+    let done = run(cli, &mut out).and_then(|()| Ok(out.flush()?));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that has seen enough (`| head`) is no failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("harvester: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Logs go to standard error, at the level of `LOG_LEVEL`.
+fn trace() {
+    let level = std::env::var("LOG_LEVEL").ok().and_then(|level| level.trim().parse().ok());
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(level.unwrap_or(LevelFilter::INFO))
+        .with_target(false)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+}
+
+fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
+    let config = Config::load(cli.config.as_deref())?;
+    match cli.command {
+        Command::Replay { histories, store, since, until, derive, decisions, skip_bad_lines, json } => {
+            let request = app::replay::Request { histories, store, since, until, derive, skip_bad_lines };
+            app::replay::run(&request, &config, decisions.as_deref(), json, out)
+        }
+        Command::Positions { symbol, store, all, json } => {
+            app::positions::run(&store, symbol.as_deref(), all, json, out)
+        }
+        Command::Quarantine(Quarantine::List { store, json }) => app::quarantine::list(&store, json, out),
+        Command::Quarantine(Quarantine::Show { stream, id, store }) => app::quarantine::show(&store, &stream, &id, out),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "harvester", out);
+            Ok(())
+        }
+    }
+}

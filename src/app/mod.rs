@@ -1,1 +1,7 @@
-//! app
+//! One file per command: wiring, no rules.
+
+pub mod projection;
+
+pub mod positions;
+pub mod quarantine;
+pub mod replay;

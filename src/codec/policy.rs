@@ -59,12 +59,9 @@ pub fn from_json(text: &str) -> Result<Policy, ReadError> {
     }
 }
 
-/// Reads a policy from the `[policy]` table of a TOML document.
-pub fn from_toml(table: &toml::Table) -> Result<Policy, ReadError> {
-    match json_of(toml::Value::Table(table.clone())) {
-        Value::Object(object) => from_object(object),
-        other => Err(ReadError::NoObject(other.to_string())),
-    }
+/// The `[policy]` table of a TOML document as a JSON object.
+pub fn object_of_toml(table: &toml::Table) -> Map<String, Value> {
+    table.iter().map(|(key, value)| (key.clone(), json_of(value.clone()))).collect()
 }
 
 fn json_of(value: toml::Value) -> Value {

@@ -1,1 +1,263 @@
 //! The engine's state as rows of a store, and back.
+//!
+//! Every value is bincode behind a version byte; numbers in keys are big-endian, so that rows sort as they count.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::domain::engine::{Changes, Engine, Globals, RULES_VERSION};
+use crate::domain::event::PriceSource;
+use crate::domain::ids::{EntryId, PositionId, StreamId, SymbolId};
+use crate::domain::plans::KnownPlan;
+use crate::domain::policy::Policy;
+use crate::domain::position::Instance;
+use crate::domain::streams::{Stream, StreamKind, Streams};
+use crate::domain::symbol::{Cold, Hot, ORDER_MEMORY_MS, Symbol};
+
+/// Format of the rows. A store of another format is not read.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Version byte in front of every value.
+const VALUE_VERSION: u8 = 1;
+
+/// One row: key, and value or `None` where it is to be removed.
+pub type Row = (Vec<u8>, Option<Vec<u8>>);
+/// One row as it was read.
+pub type StoredRow = (Vec<u8>, Vec<u8>);
+
+const META: &[u8] = b"m/";
+const GLOBALS: &[u8] = b"g/";
+const CURSOR: &[u8] = b"c/";
+const NAME: &[u8] = b"y/";
+const HOT: &[u8] = b"h/";
+const COLD: &[u8] = b"k/";
+const CLOSED: &[u8] = b"i/";
+const PLAN: &[u8] = b"l/";
+const DECISION: &[u8] = b"d/";
+const QUARANTINE: &[u8] = b"q/";
+
+/// A row that does not decode.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("row {key:?} does not read: {why}")]
+pub struct BadRow {
+    pub key: String,
+    pub why: String,
+}
+
+/// What a store remembers of how it was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Meta {
+    pub rules_version: String,
+    /// Hash of the policy that was configured.
+    pub policy_hash: String,
+    pub streams: Vec<(StreamKind, String)>,
+}
+
+impl Meta {
+    /// What a store that is made now remembers.
+    pub fn of(streams: &Streams, configured: &Policy) -> Self {
+        Self {
+            rules_version: RULES_VERSION.to_owned(),
+            policy_hash: configured.hash.to_string(),
+            streams: streams.iter().map(|(_, s)| (s.kind, s.name.clone())).collect(),
+        }
+    }
+
+    /// The streams by which the store was folded.
+    pub fn streams(&self) -> Option<Streams> {
+        let streams = self.streams.iter().map(|(kind, name)| Stream { kind: *kind, name: name.clone() });
+        Streams::new(streams.collect()).ok()
+    }
+}
+
+/// An entry that was put aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Quarantined {
+    pub stream: String,
+    pub id: EntryId,
+    pub reason: String,
+    /// The entry as a history line.
+    pub line: String,
+}
+
+fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut bytes = vec![VALUE_VERSION];
+    bincode::serde::encode_into_std_write(value, &mut bytes, bincode::config::standard())
+        .expect("writing to memory does not fail, and all types of the state are plain data");
+    bytes
+}
+
+fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, BadRow> {
+    let bad = |why: String| BadRow { key: String::from_utf8_lossy(key).into_owned(), why };
+    match value.split_first() {
+        Some((&VALUE_VERSION, bytes)) => {
+            let (decoded, read) = bincode::serde::decode_from_slice(bytes, bincode::config::standard())
+                .map_err(|error| bad(error.to_string()))?;
+            if read == bytes.len() { Ok(decoded) } else { Err(bad(format!("{} bytes too many", bytes.len() - read))) }
+        }
+        Some((version, _)) => Err(bad(format!("value version {version}, want {VALUE_VERSION}"))),
+        None => Err(bad("empty value".to_owned())),
+    }
+}
+
+fn key(prefix: &[u8], rest: &[u8]) -> Vec<u8> {
+    [prefix, rest].concat()
+}
+
+fn closed_key(symbol: &str, id: PositionId) -> Vec<u8> {
+    let mut key = key(CLOSED, symbol.as_bytes());
+    key.push(0);
+    key.extend(id.opened.ms.to_be_bytes());
+    key.extend(id.opened.seq.to_be_bytes());
+    key.extend(id.nth.to_be_bytes());
+    key
+}
+
+pub fn meta_row(meta: &Meta) -> Row {
+    (META.to_vec(), Some(encode(meta)))
+}
+
+/// A decision, as the history line that it is.
+pub fn decision_row(seq: u64, line: &str) -> Row {
+    (key(DECISION, &seq.to_be_bytes()), Some(encode(&line)))
+}
+
+pub fn quarantine_row(quarantined: &Quarantined) -> Row {
+    let mut place = quarantined.stream.as_bytes().to_vec();
+    place.push(0);
+    place.extend(quarantined.id.ms.to_be_bytes());
+    place.extend(quarantined.id.seq.to_be_bytes());
+    (key(QUARANTINE, &place), Some(encode(quarantined)))
+}
+
+/// Rows of everything that changed. `names_written` counts the symbols whose names the store has already.
+pub fn changed_rows(engine: &Engine, changes: &Changes, names_written: &mut usize) -> Vec<Row> {
+    let mut rows = vec![(GLOBALS.to_vec(), Some(encode(engine.globals())))];
+    for (stream, Stream { name, .. }) in engine.streams().iter() {
+        if let Some(id) = engine.cursor(stream) {
+            rows.push((key(CURSOR, name.as_bytes()), Some(encode(&id))));
+        }
+    }
+    for (index, symbol) in engine.symbols().iter().enumerate().skip(*names_written) {
+        rows.push((key(NAME, &(index as u32).to_be_bytes()), Some(encode(&symbol.name))));
+    }
+    let is_new = |id: &&SymbolId| id.0 as usize >= *names_written;
+    let all: Vec<SymbolId> = (0..engine.symbols().len() as u32).map(SymbolId).collect();
+    let fresh: Vec<SymbolId> = all.iter().filter(is_new).copied().collect();
+    for &id in changes.hot().iter().chain(&fresh) {
+        let symbol = engine.symbol(id);
+        rows.push((key(HOT, symbol.name.as_bytes()), Some(encode(&symbol.hot))));
+    }
+    for &id in changes.cold() {
+        let symbol = engine.symbol(id);
+        rows.push((key(COLD, symbol.name.as_bytes()), Some(encode(&symbol.cold))));
+        for instance in &symbol.closed {
+            rows.push((closed_key(&symbol.name, instance.id), Some(encode(instance))));
+        }
+    }
+    for plan_id in &changes.plans {
+        if let Some(known) = engine.plan(plan_id) {
+            rows.push((key(PLAN, plan_id.as_bytes()), Some(encode(known))));
+        }
+    }
+    for plan_id in changes.plans_forgotten.iter().filter(|plan_id| engine.plan(plan_id).is_none()) {
+        rows.push((key(PLAN, plan_id.as_bytes()), None));
+    }
+    *names_written = engine.symbols().len();
+    rows
+}
+
+/// Access to the rows of a store: all rows whose key starts with a prefix, in order.
+pub trait Rows {
+    type Error: From<BadRow>;
+
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<StoredRow>, Self::Error>;
+}
+
+/// How the store was made; `None` for an empty one.
+pub fn meta<R: Rows>(rows: &R) -> Result<Option<Meta>, R::Error> {
+    match rows.scan(META)?.first() {
+        Some((key, value)) => Ok(Some(decode(key, value)?)),
+        None => Ok(None),
+    }
+}
+
+/// Puts the stored state into a fresh engine. `made_with` are the streams by which it was folded.
+pub fn load<R: Rows>(rows: &R, made_with: &Streams, engine: &mut Engine) -> Result<(), R::Error> {
+    let Some((globals_key, globals)) = rows.scan(GLOBALS)?.into_iter().next() else { return Ok(()) };
+    let globals: Globals = decode(&globals_key, &globals)?;
+    let closed_from = globals.last.ms.saturating_sub(ORDER_MEMORY_MS);
+    let moved = |stream: StreamId| engine.streams().id_of(&made_with.get(stream).name);
+    let mut symbols = Vec::new();
+    for (row_key, value) in rows.scan(NAME)? {
+        let name: Box<str> = decode(&row_key, &value)?;
+        let mut hot: Hot = one(rows, HOT, &name)?.unwrap_or_default();
+        if let Some(mark) = hot.mark
+            && let PriceSource::Stream(stream) = mark.source
+        {
+            // A stream that is no longer read leaves its last price behind without a source: it is not used.
+            hot.mark =
+                moved(stream).map(|stream| crate::domain::symbol::Mark { source: PriceSource::Stream(stream), ..mark });
+        }
+        let cold: Cold = one(rows, COLD, &name)?.unwrap_or_default();
+        let mut closed = Vec::new();
+        for instance in closed_instances(rows, &name)? {
+            if instance.closed.is_none_or(|entry| entry.id.ms >= closed_from) {
+                closed.push(instance);
+            }
+        }
+        closed.sort_by_key(|instance| instance.closed.map(|entry| (entry.id, instance.id)));
+        symbols.push(Symbol { name, hot, cold, closed });
+    }
+    let mut plans: Vec<KnownPlan> = Vec::new();
+    for (row_key, value) in rows.scan(PLAN)? {
+        plans.push(decode(&row_key, &value)?);
+    }
+    plans.sort_by_key(|known| known.plan.id);
+    engine.restore(globals, symbols, plans);
+    for (row_key, value) in rows.scan(CURSOR)? {
+        let name = String::from_utf8_lossy(&row_key[CURSOR.len()..]).into_owned();
+        let id: EntryId = decode(&row_key, &value)?;
+        if let Some(stream) = engine.streams().id_of(&name) {
+            engine.set_cursor(stream, id);
+        }
+    }
+    Ok(())
+}
+
+fn one<R: Rows, T: DeserializeOwned>(rows: &R, prefix: &[u8], name: &str) -> Result<Option<T>, R::Error> {
+    let wanted = key(prefix, name.as_bytes());
+    match rows.scan(&wanted)?.into_iter().find(|(found, _)| *found == wanted) {
+        Some((found, value)) => Ok(Some(decode(&found, &value)?)),
+        None => Ok(None),
+    }
+}
+
+/// All closed instances of a symbol that the store knows, by their opening.
+pub fn closed_instances<R: Rows>(rows: &R, symbol: &str) -> Result<Vec<Instance>, R::Error> {
+    let mut prefix = key(CLOSED, symbol.as_bytes());
+    prefix.push(0);
+    let mut instances = Vec::new();
+    for (row_key, value) in rows.scan(&prefix)? {
+        instances.push(decode(&row_key, &value)?);
+    }
+    Ok(instances)
+}
+
+/// All quarantined entries, by stream and id.
+pub fn quarantined<R: Rows>(rows: &R) -> Result<Vec<Quarantined>, R::Error> {
+    let mut all = Vec::new();
+    for (row_key, value) in rows.scan(QUARANTINE)? {
+        all.push(decode(&row_key, &value)?);
+    }
+    Ok(all)
+}
+
+/// All decisions, as history lines, by their sequence.
+pub fn decisions<R: Rows>(rows: &R) -> Result<Vec<String>, R::Error> {
+    let mut all = Vec::new();
+    for (row_key, value) in rows.scan(DECISION)? {
+        all.push(decode(&row_key, &value)?);
+    }
+    Ok(all)
+}

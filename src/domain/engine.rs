@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::decide::{self, Choice, Circumstances, Flag, Hold, Reading};
-use super::event::{Control, DecisionFact, Entry, Event, PriceFact, PriceSource, Reason, Side, Unreadable};
+use super::event::{Control, DecisionFact, Entry, Event, Outcome, PriceFact, PriceSource, Reason, Side, Unreadable};
 use super::facts::Facts;
 use super::fold::Fold;
 use super::ids::{CanonicalKey, EntryId, EntryRef, StreamId, SymbolId};
@@ -117,16 +117,24 @@ pub struct Changes {
     cold: Vec<SymbolId>,
     is_hot: Vec<bool>,
     is_cold: Vec<bool>,
+    /// Nobody will ask: nothing is noted.
+    ignored: bool,
     pub plans: Vec<Box<str>>,
     pub plans_forgotten: Vec<Box<str>>,
 }
 
 impl Changes {
     fn touch_hot(&mut self, symbol: SymbolId) {
+        if self.ignored {
+            return;
+        }
         touch(&mut self.hot, &mut self.is_hot, symbol);
     }
 
     fn touch_cold(&mut self, symbol: SymbolId) {
+        if self.ignored {
+            return;
+        }
         touch(&mut self.cold, &mut self.is_cold, symbol);
     }
 
@@ -242,6 +250,11 @@ impl Engine {
 
     pub fn take_changes(&mut self) -> Changes {
         std::mem::take(&mut self.changes)
+    }
+
+    /// Stops noting what changes: there is no store to write it to.
+    pub fn ignore_changes(&mut self) {
+        self.changes = Changes { ignored: true, ..Changes::default() };
     }
 
     pub fn globals(&self) -> &Globals {
@@ -364,13 +377,15 @@ impl Engine {
             (_, None) => Ok(None),
             (Event::Price(fact), Some(symbol)) => self.price(entry, *fact, symbol, place),
             (event, Some(symbol)) => {
-                let before = self.symbols[symbol.0 as usize].clone();
+                let before = may_overflow(event).then(|| self.symbols[symbol.0 as usize].clone());
                 let decided = self
                     .fold(event, entry, symbol)
                     .and_then(|()| self.decide(entry, symbol, place).map_err(|OutOfRange| Reason::OutOfRange));
                 self.changes.touch_hot(symbol);
                 decided.map_err(|reason| {
-                    self.symbols[symbol.0 as usize] = before;
+                    if let Some(before) = before {
+                        self.symbols[symbol.0 as usize] = before;
+                    }
                     Unreadable::new(reason)
                 })
             }
@@ -407,7 +422,9 @@ impl Engine {
         let index = id.0 as usize;
         let now_ms = entry.id.ms;
         let forgotten = self.plans.forget(now_ms);
-        self.changes.plans_forgotten.extend(forgotten);
+        if !self.changes.ignored {
+            self.changes.plans_forgotten.extend(forgotten);
+        }
         match event {
             Event::Result(fact) => {
                 self.changes.touch_cold(id);
@@ -423,8 +440,11 @@ impl Engine {
             }
             Event::Position(fact) => {
                 let mut fold = fold_of(&self.globals, &self.plans, &mut self.tally, entry);
+                let closed = self.symbols[index].closed.len();
                 fold.position(&mut self.symbols[index], *fact)?;
-                self.changes.touch_cold(id);
+                if self.symbols[index].closed.len() != closed {
+                    self.changes.touch_cold(id);
+                }
                 self.globals.positions_known |= fact.qty.is_zero();
                 self.after_positions(id);
             }
@@ -451,7 +471,7 @@ impl Engine {
             }
             Event::Plan(plan) => {
                 let cold = &self.symbols[index].cold;
-                if self.plans.remember((**plan).clone(), cold) {
+                if self.plans.remember((**plan).clone(), cold) && !self.changes.ignored {
                     self.changes.plans.push(plan.plan_id.clone());
                 }
             }
@@ -856,6 +876,25 @@ impl Engine {
         };
         let position_id = fact.position_id.clone();
         self.record(fact.symbol, record, now_ms, Some(&position_id));
+    }
+}
+
+/// Can the event fail half way: then the symbol is put back as it was.
+fn may_overflow(event: &Event) -> bool {
+    match event {
+        Event::Result(fact) => match fact.outcome {
+            Outcome::Fills(_) => true,
+            Outcome::Accepted { .. } | Outcome::Refused { .. } => false,
+        },
+        Event::Trade(_) | Event::Position(_) | Event::Legacy(_) => true,
+        Event::Price(_)
+        | Event::Intent(_)
+        | Event::ExitIntent(_)
+        | Event::Plan(_)
+        | Event::PlanIgnored
+        | Event::Instrument(_)
+        | Event::Control(_)
+        | Event::Decision(_) => false,
     }
 }
 

@@ -1,1 +1,5 @@
-//! shell
+//! Effects: one file or folder hides one outside thing, and siblings do not know each other.
+
+pub mod history;
+pub mod store;
+pub mod terminal;

@@ -1,0 +1,235 @@
+//! The engine together with its store: what is folded, what is written, and when.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use crate::codec::line;
+use crate::codec::seal::{self, Sealed};
+use crate::codec::state::{self, BadRow, FORMAT_VERSION, Meta, Quarantined, Row, Rows, StoredRow};
+use crate::config::Config;
+use crate::domain::engine::{Disposition, Engine, RULES_VERSION};
+use crate::domain::event::Entry;
+use crate::domain::streams::StreamKind;
+use crate::shell::store::{OpenError, Rebuild, Store, StoreError};
+
+/// A replay commits at the latest after so many entries …
+const COMMIT_ENTRIES: u64 = 50_000;
+/// … or so much time.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// … or so many bytes that wait to be written.
+const COMMIT_BYTES: usize = 8 << 20;
+
+/// Why stored rows could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Row(#[from] BadRow),
+}
+
+impl Rows for Store {
+    type Error = ReadError;
+
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<StoredRow>, ReadError> {
+        Ok(self.scan_prefix(prefix).collect::<Result<_, _>>()?)
+    }
+}
+
+/// Where the projection is kept.
+enum Keeper {
+    /// Nowhere: it is thrown away.
+    Memory,
+    Store(Store),
+    /// Folded anew beside the store in use; put in its place at the end.
+    Rebuild(Rebuild),
+}
+
+/// The engine and its store.
+pub struct Projection {
+    pub engine: Engine,
+    keeper: Keeper,
+    names_written: usize,
+    waiting: Vec<Row>,
+    waiting_bytes: usize,
+    entries_waiting: u64,
+    committed: Instant,
+}
+
+impl Projection {
+    /// A projection without a store.
+    pub fn in_memory(config: &Config) -> Self {
+        let mut engine = Engine::new(config.streams.clone(), config.policy.clone());
+        engine.ignore_changes();
+        Self::with(engine, Keeper::Memory)
+    }
+
+    fn with(engine: Engine, keeper: Keeper) -> Self {
+        Self {
+            names_written: engine.symbols().len(),
+            engine,
+            keeper,
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            entries_waiting: 0,
+            committed: Instant::now(),
+        }
+    }
+
+    /// Opens the projection of a store folder, or makes a new one.
+    ///
+    /// A damaged store is moved aside and one of other rules is rebuilt, both from the history that follows; the
+    /// notices say so.
+    pub fn open(dir: &Path, config: &Config, notices: &mut Vec<String>) -> anyhow::Result<Self> {
+        let fresh = || Engine::new(config.streams.clone(), config.policy.clone());
+        let store = match Store::open(dir, FORMAT_VERSION) {
+            Ok(store) => store,
+            Err(error @ OpenError::Damaged { .. }) => {
+                return Self::after_damage(dir, config, &error.to_string(), notices);
+            }
+            Err(error @ OpenError::OtherFormat { .. }) => {
+                notices.push(format!("{error}: rebuilding from the history given"));
+                return Ok(Self::with(fresh(), Keeper::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?)).begun(config));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let meta = match state::meta(&store) {
+            Ok(meta) => meta,
+            Err(error) => {
+                drop(store);
+                return Self::after_damage(dir, config, &error.to_string(), notices);
+            }
+        };
+        let Some(meta) = meta else { return Ok(Self::with(fresh(), Keeper::Store(store)).begun(config)) };
+        if meta.rules_version != RULES_VERSION {
+            notices.push(format!(
+                "the store {} was folded by rules {}, these are rules {RULES_VERSION}: rebuilding from the history given",
+                dir.display(),
+                meta.rules_version
+            ));
+            drop(store);
+            return Ok(Self::with(fresh(), Keeper::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?)).begun(config));
+        }
+        let mut engine = fresh();
+        let made_with = meta.streams().context("the streams of the store do not read")?;
+        if let Err(error) = state::load(&store, &made_with, &mut engine) {
+            drop(store);
+            return Self::after_damage(dir, config, &error.to_string(), notices);
+        }
+        if !engine.globals().policy_adopted && engine.globals().policy.hash != config.policy.hash {
+            bail!(
+                "the store {} was folded under the configured policy {}, the configuration now says {}: \
+                 give it the former, append `policy.adopted` to the history, or replay into a new store",
+                dir.display(),
+                &engine.globals().policy.hash[..12],
+                &config.policy.hash[..12]
+            );
+        }
+        Ok(Self::with(engine, Keeper::Store(store)).begun(config))
+    }
+
+    fn after_damage(dir: &Path, config: &Config, why: &str, notices: &mut Vec<String>) -> anyhow::Result<Self> {
+        let aside =
+            Store::move_aside(dir).with_context(|| format!("moving the damaged store {} aside", dir.display()))?;
+        notices.push(format!("{why}: moved to {}, rebuilding from the history given", aside.display()));
+        let engine = Engine::new(config.streams.clone(), config.policy.clone());
+        Ok(Self::with(engine, Keeper::Store(Store::open(dir, FORMAT_VERSION)?)).begun(config))
+    }
+
+    /// Writes how the store is made, with the first commit.
+    fn begun(mut self, config: &Config) -> Self {
+        let meta = Meta::of(&config.streams, &config.policy);
+        self.waiting.push(state::meta_row(&meta));
+        self
+    }
+
+    /// Folds one entry. `raw` gives the history line of it, where one is needed for the quarantine.
+    ///
+    /// Returns the decision, sealed, if the entry caused one.
+    pub fn step(&mut self, entry: &Entry, raw: impl FnOnce() -> String) -> anyhow::Result<Option<Sealed>> {
+        let step = self.engine.step(entry);
+        let sealed = step.decision.map(|decision| seal::seal(&mut self.engine, &decision));
+        if matches!(self.keeper, Keeper::Memory) {
+            return Ok(sealed);
+        }
+        if let Some(sealed) = &sealed {
+            let line = decision_line(&self.engine, sealed, entry);
+            self.wait(state::decision_row(sealed.seq, &line));
+        }
+        if let Disposition::Quarantined(reason) = step.disposition {
+            let stream = self.engine.streams().get(entry.stream).name.clone();
+            let quarantined = Quarantined { stream, id: entry.id, reason: reason.name().to_owned(), line: raw() };
+            self.wait(state::quarantine_row(&quarantined));
+        }
+        self.entries_waiting += 1;
+        if self.entries_waiting >= COMMIT_ENTRIES
+            || self.waiting_bytes >= COMMIT_BYTES
+            || (self.entries_waiting.is_multiple_of(1024) && self.committed.elapsed() >= COMMIT_INTERVAL)
+        {
+            self.commit()?;
+        }
+        Ok(sealed)
+    }
+
+    fn wait(&mut self, row: Row) {
+        self.waiting_bytes += row.0.len() + row.1.as_ref().map_or(0, Vec::len);
+        self.waiting.push(row);
+    }
+
+    /// Writes everything that changed: state, cursors and decisions in one batch.
+    pub fn commit(&mut self) -> anyhow::Result<()> {
+        let store = match &mut self.keeper {
+            Keeper::Memory => return Ok(()),
+            Keeper::Store(store) => store,
+            Keeper::Rebuild(rebuild) => rebuild.store(),
+        };
+        let changes = self.engine.take_changes();
+        let mut rows = std::mem::take(&mut self.waiting);
+        rows.extend(state::changed_rows(&self.engine, &changes, &mut self.names_written));
+        store.commit(rows.into_iter())?;
+        (self.waiting_bytes, self.entries_waiting) = (0, 0);
+        self.committed = Instant::now();
+        Ok(())
+    }
+
+    /// Writes what is left and, after a rebuild, puts the new store in the place of the old one.
+    ///
+    /// Returns where the old one went.
+    pub fn finish(mut self) -> anyhow::Result<(Engine, Option<PathBuf>)> {
+        self.commit()?;
+        let aside = match self.keeper {
+            Keeper::Rebuild(rebuild) => rebuild.swap()?,
+            Keeper::Memory | Keeper::Store(_) => None,
+        };
+        Ok((self.engine, aside))
+    }
+}
+
+/// A decision as a history line: under the time of its cause, behind the decisions of the same millisecond.
+pub fn decision_line(engine: &Engine, sealed: &Sealed, cause: &Entry) -> String {
+    let stream = engine
+        .streams()
+        .iter()
+        .find(|(_, stream)| stream.kind == StreamKind::Decision)
+        .map_or(StreamKind::Decision.default_stream(), |(_, stream)| stream.name.as_str());
+    line::write(stream, &format!("{}-{}", cause.id.ms, sealed.seq), &sealed.fields())
+}
+
+/// Reads the projection of a store without changing it.
+pub fn read(dir: &Path) -> anyhow::Result<(Engine, Store)> {
+    let store = Store::open_existing(dir, FORMAT_VERSION)?;
+    let meta = state::meta(&store)?.with_context(|| format!("the store {} is empty", dir.display()))?;
+    if meta.rules_version != RULES_VERSION {
+        bail!(
+            "the store {} was folded by rules {}, these are rules {RULES_VERSION}: rebuild it with `replay`",
+            dir.display(),
+            meta.rules_version
+        );
+    }
+    let streams = meta.streams().context("the streams of the store do not read")?;
+    let mut engine = Engine::new(streams.clone(), crate::domain::policy::Policy::default());
+    state::load(&store, &streams, &mut engine)?;
+    Ok((engine, store))
+}

@@ -1,0 +1,412 @@
+//! `harvester replay`: from a recorded history to positions and decisions.
+
+use std::io::Write;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use serde_json::{Map, Value};
+
+use crate::app::projection::{Projection, decision_line};
+use crate::codec::decode::{Decoder, Symbols};
+use crate::codec::{line, time, view};
+use crate::config::Config;
+use crate::domain::engine::Engine;
+use crate::domain::event::{Control, Entry, Event};
+use crate::domain::facts::Facts;
+use crate::domain::ids::{CanonicalKey, EntryId, StreamId};
+use crate::shell::history::{History, Input, Options};
+use crate::shell::terminal::{Progress, Screen, Tone};
+
+/// Lines that go from one thread to the next at a time.
+const BATCH_LINES: usize = 2048;
+/// … or so many bytes of them.
+const BATCH_BYTES: usize = 1 << 20;
+/// Batches that wait between two threads.
+const BATCHES_WAITING: usize = 4;
+
+/// What is replayed, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    pub histories: Vec<PathBuf>,
+    pub store: Option<PathBuf>,
+    pub since: Option<String>,
+    pub until: Option<String>,
+    pub derive: bool,
+    pub skip_bad_lines: bool,
+}
+
+/// What a replay found.
+pub struct Replayed {
+    pub engine: Engine,
+    /// The summary of SPEC §7.
+    pub summary: Map<String, Value>,
+    pub notices: Vec<String>,
+}
+
+/// Replays a history. `on_decision` gets each decision that takes effect, as a history line.
+pub fn replay(
+    request: &Request,
+    config: &Config,
+    mut on_decision: impl FnMut(&str) -> anyhow::Result<()>,
+) -> anyhow::Result<Replayed> {
+    let began = Instant::now();
+    let mut notices = config.warnings.clone();
+    let since = request.since.as_deref().map(|text| bound(text, 0)).transpose()?;
+    let until = request.until.as_deref().map(|text| bound(text, u64::MAX)).transpose()?;
+    let inputs: Vec<Input> = request.histories.iter().cloned().map(Input::from).collect();
+    let options = Options { skip_bad_lines: request.skip_bad_lines, until, ..Options::default() };
+    let mut history = History::open(&inputs, &config.streams, options)?;
+    let mut projection = match &request.store {
+        Some(dir) => Projection::open(dir, config, &mut notices)?,
+        None => Projection::in_memory(config),
+    };
+    let mut decoder = Decoder::new(
+        config.streams.clone(),
+        Symbols::new(projection.engine.symbols().iter().map(|symbol| &*symbol.name)),
+    );
+    foresee(&history, &mut decoder, &mut projection.engine, request.derive)?;
+
+    let progress = Progress::new(history.total_entries());
+    let mut seen: u64 = 0;
+    let mut reported = since.is_none();
+    let bad_fields = pipeline(&mut history, &mut decoder, request.skip_bad_lines, |batch| {
+        for name in &batch.symbols {
+            projection.engine.intern(name);
+        }
+        for (entry, place) in &batch.entries {
+            if !reported && since.is_some_and(|since| entry.id >= since) {
+                projection.engine.reset_tally();
+                reported = true;
+            }
+            let raw = || String::from_utf8_lossy(&batch.bytes[place.clone()]).into_owned();
+            if let Some(sealed) = projection.step(entry, raw)?
+                && reported
+            {
+                on_decision(&decision_line(&projection.engine, &sealed, entry))?;
+            }
+        }
+        seen += batch.entries.len() as u64;
+        if let Some((entry, _)) = batch.entries.last() {
+            progress.at(seen, || time::iso(entry.id.ms));
+        }
+        Ok(())
+    })?;
+    progress.finish();
+    if !reported {
+        projection.engine.reset_tally();
+    }
+    let (engine, aside) = projection.finish()?;
+    if let Some(aside) = aside {
+        notices.push(format!("the former store was moved to {}", aside.display()));
+    }
+    notices.extend(history.notices());
+    let mut summary = view::summary(&engine, &engine.tally);
+    summary.insert("bad_lines".to_owned(), (history.bad_lines() + bad_fields).into());
+    summary.insert("other_streams".to_owned(), history.other_streams().into());
+    let seconds = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+    summary.insert("seconds".to_owned(), seconds.into());
+    Ok(Replayed { engine, summary, notices })
+}
+
+/// An entry id, or a time; `seq` completes what names a millisecond only.
+fn bound(text: &str, seq: u64) -> anyhow::Result<EntryId> {
+    if let Ok(id) = text.parse() {
+        return Ok(id);
+    }
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let ms = if digits && text.len() >= 12 { text.parse().ok() } else { time::business_ms(text) };
+    let ms = ms.with_context(|| format!("{text:?} is neither an entry id (ms-seq) nor a time (ISO-8601)"))?;
+    Ok(EntryId::new(ms, seq))
+}
+
+/// Tells the engine beforehand what later entries say of earlier ones: decisions that were emitted, and entries
+/// that were passed over.
+fn foresee(history: &History, decoder: &mut Decoder, engine: &mut Engine, derive: bool) -> anyhow::Result<()> {
+    let place = |at: &crate::shell::history::Line<'_>| history.place(at.file, at.number);
+    for at in history.control_lines() {
+        let Ok(fields) = line::fields(at.bytes) else { continue };
+        let entry = decoder.decode(at.stream, at.id, &fields);
+        if let Ok(Event::Control(control)) = entry.content
+            && let Control::EntrySkipped { stream, id } = *control
+        {
+            engine.pass_over(&stream, id);
+        }
+    }
+    if derive {
+        engine.set_derive();
+    } else {
+        let mut facts = Facts::default();
+        for at in history.decision_lines() {
+            let Ok(fields) = line::fields(at.bytes) else { continue };
+            let entry = decoder.decode(at.stream, at.id, &fields);
+            if let Ok(Event::Decision(fact)) = entry.content {
+                facts.add(CanonicalKey::new(at.stream, at.id), *fact, decoder.streams());
+            } else {
+                tracing::warn!(place = place(&at), "a decision entry does not read and goes to quarantine");
+            }
+        }
+        engine.set_facts(facts);
+    }
+    for name in decoder.symbols.take_new() {
+        engine.intern(&name);
+    }
+    Ok(())
+}
+
+// ---- three threads: lines | decode | fold -------------------------------------------------------------------------
+
+/// Lines as they were read, one behind the other.
+struct LineBatch {
+    bytes: Vec<u8>,
+    lines: Vec<LineAt>,
+}
+
+struct LineAt {
+    range: Range<usize>,
+    stream: StreamId,
+    id: EntryId,
+    file: u32,
+    number: u64,
+}
+
+/// Entries with the place of their line in `bytes`.
+struct EntryBatch {
+    bytes: Vec<u8>,
+    entries: Vec<(Entry, Range<usize>)>,
+    /// Symbols that were new in this batch, in the order of their indices.
+    symbols: Vec<Box<str>>,
+}
+
+/// A line whose fields do not read.
+struct BadFields {
+    file: u32,
+    number: u64,
+    why: String,
+}
+
+/// Reads, decodes and folds on three threads. Returns how many lines had fields that do not read.
+fn pipeline(
+    history: &mut History,
+    decoder: &mut Decoder,
+    skip_bad_lines: bool,
+    mut fold: impl FnMut(EntryBatch) -> anyhow::Result<()>,
+) -> anyhow::Result<u64> {
+    let (bad, folded, read) = thread::scope(|scope| {
+        let (to_decoder, lines) = sync_channel(BATCHES_WAITING);
+        let (to_fold, entries) = sync_channel(BATCHES_WAITING);
+        let reader = scope.spawn(|| read_lines(history, to_decoder));
+        let decoding = scope.spawn(move || decode_lines(decoder, lines, to_fold, skip_bad_lines));
+        // When the fold ends early, the channels close and both threads end.
+        let folded = entries.into_iter().try_for_each(&mut fold);
+        (decoding.join(), folded, reader.join())
+    });
+    folded?;
+    let bad = bad.map_err(|_| anyhow::anyhow!("the decoder panicked"))?;
+    let bad = match bad {
+        Ok(bad) => bad,
+        Err(BadFields { file, number, why }) => bail!("{}: {why}", history.place(file, number)),
+    };
+    read.map_err(|_| anyhow::anyhow!("the reader panicked"))??;
+    Ok(bad)
+}
+
+fn read_lines(history: &mut History, to_decoder: SyncSender<LineBatch>) -> anyhow::Result<()> {
+    let empty = || LineBatch { bytes: Vec::with_capacity(BATCH_BYTES), lines: Vec::with_capacity(BATCH_LINES) };
+    let mut batch = empty();
+    while let Some(line) = history.next_line()? {
+        let start = batch.bytes.len();
+        batch.bytes.extend_from_slice(line.bytes);
+        let range = start..batch.bytes.len();
+        batch.lines.push(LineAt { range, stream: line.stream, id: line.id, file: line.file, number: line.number });
+        if batch.lines.len() >= BATCH_LINES || batch.bytes.len() >= BATCH_BYTES {
+            let full = std::mem::replace(&mut batch, empty());
+            if to_decoder.send(full).is_err() {
+                return Ok(());
+            }
+        }
+    }
+    let _ = to_decoder.send(batch);
+    Ok(())
+}
+
+fn decode_lines(
+    decoder: &mut Decoder,
+    lines: Receiver<LineBatch>,
+    to_fold: SyncSender<EntryBatch>,
+    skip_bad_lines: bool,
+) -> Result<u64, BadFields> {
+    let mut bad = 0;
+    for LineBatch { bytes, lines } in lines {
+        let mut entries = Vec::with_capacity(lines.len());
+        for LineAt { range, stream, id, file, number } in lines {
+            match line::fields(&bytes[range.clone()]) {
+                Ok(fields) => entries.push((decoder.decode(stream, id, &fields), range)),
+                Err(_) if skip_bad_lines => bad += 1,
+                Err(error) => {
+                    let symbols = decoder.symbols.take_new();
+                    let _ = to_fold.send(EntryBatch { bytes, entries, symbols });
+                    return Err(BadFields { file, number, why: error.to_string() });
+                }
+            }
+        }
+        if to_fold.send(EntryBatch { bytes, entries, symbols: decoder.symbols.take_new() }).is_err() {
+            return Ok(bad);
+        }
+    }
+    Ok(bad)
+}
+
+// ---- the command ----------------------------------------------------------------------------------------------------
+
+/// Runs the command: decisions to a file, the summary to `out`.
+pub fn run(
+    request: &Request,
+    config: &Config,
+    decisions: Option<&Path>,
+    json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    if request.histories.is_empty() {
+        bail!("no history is named: give files, folders, or - for standard input");
+    }
+    let to_stdout = decisions.is_some_and(|path| path.as_os_str() == "-");
+    if to_stdout && json {
+        bail!("--decisions - and --json both write to standard output: give --decisions a file");
+    }
+    let mut file = match decisions {
+        Some(path) if !to_stdout => {
+            let file = std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+            Some(std::io::BufWriter::new(file))
+        }
+        _ => None,
+    };
+    let mut lines_out: Vec<String> = Vec::new();
+    let replayed = replay(request, config, |line| {
+        if let Some(file) = &mut file {
+            writeln!(file, "{line}").context("cannot write the decisions")?;
+        } else if to_stdout {
+            writeln!(out, "{line}")?;
+        } else if !json {
+            lines_out.push(line.to_owned());
+        }
+        Ok(())
+    })?;
+    if let Some(mut file) = file {
+        file.flush().context("cannot write the decisions")?;
+    }
+    for notice in &replayed.notices {
+        tracing::warn!("{notice}");
+    }
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&Value::Object(replayed.summary))?)?;
+        return Ok(());
+    }
+    if to_stdout {
+        return Ok(());
+    }
+    show(&replayed, &lines_out, &mut Screen::stdout(out))
+}
+
+/// Decisions shown to people at the most.
+const DECISIONS_SHOWN: usize = 20;
+
+fn show(replayed: &Replayed, decisions: &[String], screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let summary = &replayed.summary;
+    let number = |key: &str| summary.get(key).and_then(Value::as_u64).unwrap_or(0);
+    let text = |key: &str| summary.get(key).and_then(Value::as_str).unwrap_or("none").to_owned();
+    screen.heading(&format!("Replayed {} entries, {} to {}", number("entries"), text("first_id"), text("last_id")))?;
+    screen.line(&format!(
+        "  applied {}, duplicates {}, quarantined {}, bad lines {}, other streams {}, {} s",
+        number("applied"),
+        number("duplicates"),
+        sum(summary.get("quarantined")),
+        number("bad_lines"),
+        number("other_streams"),
+        summary.get("seconds").map(Value::to_string).unwrap_or_default(),
+    ))?;
+    for (title, key) in
+        [("quarantined", "quarantined"), ("holds", "holds"), ("missing", "missing"), ("counts", "counts")]
+    {
+        let counted = counted(summary.get(key));
+        if !counted.is_empty() {
+            screen.line(&format!("  {title:<12} {counted}"))?;
+        }
+    }
+    let shapes = summary.get("shapes").and_then(Value::as_object);
+    for (kind, shapes) in shapes.into_iter().flatten() {
+        screen.line(&format!("  {kind:<12} {}", counted(Some(shapes))))?;
+    }
+    screen.line("")?;
+    let unknown = if summary.get("positions_unknown") == Some(&Value::Bool(true)) {
+        "positions unknown: no position was ever seen from anywhere (this is not the same as flat)".to_owned()
+    } else {
+        format!("{} positions open, {} evaluable", number("positions_open"), number("evaluable"))
+    };
+    screen.heading(&format!("{unknown}; {} decisions", number("decisions")))?;
+    for key in ["unconfirmed", "history_gap"] {
+        let names: Vec<&str> =
+            summary.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        if !names.is_empty() {
+            screen.line(&format!("  {key}: {}", names.join(" ")))?;
+        }
+    }
+    if !decisions.is_empty() {
+        screen.line("")?;
+        let rows = decisions.iter().take(DECISIONS_SHOWN).map(|line| decision_cells(line)).collect();
+        screen.table(
+            &["TIME", "SYMBOL", "SIDE", "QTY", "SHARE", "RUNGS", "R_NET", "MARK", "PNL", "MODE"],
+            &[3, 4, 6, 7, 8],
+            rows,
+        )?;
+        if decisions.len() > DECISIONS_SHOWN {
+            screen
+                .line(&format!("… and {} more: --decisions FILE writes them all", decisions.len() - DECISIONS_SHOWN))?;
+        }
+    }
+    Ok(())
+}
+
+fn sum(counts: Option<&Value>) -> u64 {
+    counts.and_then(Value::as_object).into_iter().flat_map(Map::values).filter_map(Value::as_u64).sum()
+}
+
+fn counted(counts: Option<&Value>) -> String {
+    let counts = counts.and_then(Value::as_object).into_iter().flatten();
+    counts.map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ")
+}
+
+/// A decision line as cells of a table.
+pub fn decision_cells(line: &str) -> Vec<(String, Tone)> {
+    let entry: Value = serde_json::from_str(line).unwrap_or_default();
+    let payload = entry["fields"]["payload"].as_str().unwrap_or_default();
+    let payload: Value = serde_json::from_str(payload).unwrap_or_default();
+    let text = |key: &str| payload[key].as_str().unwrap_or_default().to_owned();
+    let id = entry["id"].as_str().unwrap_or_default();
+    let ms = id.split('-').next().and_then(|ms| ms.parse().ok()).unwrap_or(0);
+    let rungs: Vec<&str> = payload["rungs"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let plain = |text: String| (text, Tone::Plain);
+    vec![
+        (time::iso(ms), Tone::Dim),
+        plain(text("symbol")),
+        plain(text("side")),
+        plain(text("qty")),
+        plain(text("close_fraction")),
+        plain(rungs.join(",")),
+        (text("r_net"), Tone::Good),
+        plain(text("mark_price")),
+        plain(rounded(&text("unrealized_pnl"))),
+        plain(text("mode")),
+    ]
+}
+
+/// A decimal as people read it: four places at the most.
+pub fn rounded(text: &str) -> String {
+    match text.parse::<rust_decimal::Decimal>() {
+        Ok(value) => value.round_dp(4).normalize().to_string(),
+        Err(_) => text.to_owned(),
+    }
+}

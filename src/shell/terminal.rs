@@ -1,0 +1,117 @@
+//! What people see: tables, colours and a progress bar, each only where a terminal is.
+
+use std::io::{IsTerminal as _, Write};
+use std::time::Duration;
+
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Where a program writes for people: with or without colour.
+pub struct Screen<'a> {
+    out: &'a mut dyn Write,
+    pub colour: bool,
+    is_terminal: bool,
+}
+
+/// How a cell is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    Plain,
+    Good,
+    Warning,
+    Bad,
+    Dim,
+}
+
+impl<'a> Screen<'a> {
+    /// Standard output: colour on a terminal, unless `NO_COLOR` is set.
+    pub fn stdout(out: &'a mut dyn Write) -> Self {
+        let is_terminal = std::io::stdout().is_terminal();
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self { out, colour: is_terminal && !no_colour, is_terminal }
+    }
+
+    /// A screen without colour, whatever it is.
+    pub fn plain(out: &'a mut dyn Write) -> Self {
+        Self { out, colour: false, is_terminal: false }
+    }
+
+    pub fn line(&mut self, text: &str) -> std::io::Result<()> {
+        writeln!(self.out, "{text}")
+    }
+
+    /// A line that stands out.
+    pub fn heading(&mut self, text: &str) -> std::io::Result<()> {
+        if self.colour { writeln!(self.out, "\x1b[1m{text}\x1b[0m") } else { writeln!(self.out, "{text}") }
+    }
+
+    pub fn table(&mut self, head: &[&str], right: &[usize], rows: Vec<Vec<(String, Tone)>>) -> std::io::Result<()> {
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING);
+        table.set_content_arrangement(ContentArrangement::Disabled);
+        if !self.is_terminal {
+            table.force_no_tty();
+        }
+        let dress = |text: String, tone: Tone, bold: bool| {
+            let mut cell = Cell::new(text);
+            if !self.colour {
+                return cell;
+            }
+            if bold {
+                cell = cell.add_attribute(Attribute::Bold);
+            }
+            match tone {
+                Tone::Plain => cell,
+                Tone::Good => cell.fg(Color::Green),
+                Tone::Warning => cell.fg(Color::Yellow),
+                Tone::Bad => cell.fg(Color::Red),
+                Tone::Dim => cell.add_attribute(Attribute::Dim),
+            }
+        };
+        table.set_header(head.iter().map(|text| dress((*text).to_owned(), Tone::Plain, true)));
+        for row in rows {
+            table.add_row(row.into_iter().map(|(text, tone)| dress(text, tone, false)));
+        }
+        for &index in right {
+            if let Some(column) = table.column_mut(index) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        for line in table.to_string().lines() {
+            writeln!(self.out, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// A progress bar on standard error: entries, rate, time of the current entry; nothing where no terminal is.
+pub struct Progress(Option<ProgressBar>);
+
+impl Progress {
+    pub fn new(entries_total: u64) -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self(None);
+        }
+        let bar = ProgressBar::new(entries_total);
+        let template = "{bar:30} {percent:>3}%  {human_pos} of {human_len} entries  {per_sec}  {msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self(Some(bar))
+    }
+
+    /// Where the work stands; `time` is that of the current entry.
+    pub fn at(&self, entries: u64, time: impl FnOnce() -> String) {
+        if let Some(bar) = &self.0 {
+            bar.set_position(entries);
+            bar.set_message(time());
+        }
+    }
+
+    pub fn finish(self) {
+        if let Some(bar) = self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
