@@ -70,6 +70,9 @@ enum Command {
     /// Entries that were put aside, with the reason
     #[command(subcommand)]
     Quarantine(Quarantine),
+    /// The night when 44 positions were open and none could be evaluated: no server, no file of yours
+    #[command(after_help = "Example: harvester demo")]
+    Demo,
     /// Print the shell's completion script
     #[command(after_help = "Example: harvester completions bash > /etc/bash_completion.d/harvester")]
     Completions { shell: clap_complete::Shell },
@@ -141,6 +144,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         }
         Command::Quarantine(Quarantine::List { store, json }) => app::quarantine::list(&store, json, out),
         Command::Quarantine(Quarantine::Show { stream, id, store }) => app::quarantine::show(&store, &stream, &id, out),
+        Command::Demo => app::demo::run(out),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "harvester", out);
             Ok(())

@@ -92,9 +92,9 @@ fn every_case_comes_to_what_was_worked_out_by_hand() {
         }
         for (i, item) in items(&expect, "position").enumerate() {
             let matches = |position: &&Value| {
-                ["symbol", "position_id"].iter().all(|key| {
-                    item.get(*key).is_none_or(|want| want.as_str() == position[*key].as_str())
-                })
+                ["symbol", "position_id"]
+                    .iter()
+                    .all(|key| item.get(*key).is_none_or(|want| want.as_str() == position[*key].as_str()))
             };
             // Of several instances of a symbol the last is meant.
             let found = came.positions.iter().rfind(matches).unwrap_or(&Value::Null);

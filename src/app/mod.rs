@@ -2,6 +2,7 @@
 
 pub mod projection;
 
+pub mod demo;
 pub mod positions;
 pub mod quarantine;
 pub mod replay;
