@@ -369,8 +369,8 @@ impl Engine {
                 Ok(None)
             }
             (Event::Decision(fact), _) => {
-                if !self.derive {
-                    self.take_over(fact, entry.id.ms);
+                if !self.derive && !self.take_over(fact, entry.id.ms) {
+                    self.tally.comparison.homeless += 1;
                 }
                 Ok(None)
             }
@@ -845,20 +845,19 @@ impl Engine {
         }
     }
 
-    /// Takes over a decision that was emitted, unless it is known already.
-    fn take_over(&mut self, fact: &DecisionFact, now_ms: u64) {
+    /// Takes over a decision that was emitted, unless it is known already. Answers whether it found its instance.
+    fn take_over(&mut self, fact: &DecisionFact, now_ms: u64) -> bool {
         if fact.seq > self.globals.chain.seq {
             self.globals.chain = ChainHead { seq: fact.seq, hash: fact.hash.clone() };
         }
         let symbol = &self.symbols[fact.symbol.0 as usize];
         if symbol.instances().any(|instance| instance.has_decision(&fact.decision_id)) {
-            return;
+            return true;
         }
         let named = symbol.instances().any(|i| i.id.with_symbol(&symbol.name) == *fact.position_id);
         let fits = symbol.hot.open.as_ref().is_some_and(|open| open.direction.closing_side() == fact.side);
         if !named && !fits {
-            self.tally.comparison.homeless += 1;
-            return;
+            return false;
         }
         let record = DecisionRecord {
             decision_id: fact.decision_id.clone(),
@@ -875,7 +874,7 @@ impl Engine {
             outcomes: Vec::new(),
         };
         let position_id = fact.position_id.clone();
-        self.record(fact.symbol, record, now_ms, Some(&position_id));
+        self.record(fact.symbol, record, now_ms, Some(&position_id))
     }
 }
 

@@ -407,10 +407,13 @@ impl Fold<'_> {
 
     /// Takes the exchange's quantity as ours: opens, resizes, closes or turns the position.
     fn adopt(&mut self, symbol: &mut Symbol, fact: PositionFact) -> Result<(), Reason> {
-        symbol.hot.diverged = false;
-        symbol.hot.history_gap = false;
-        symbol.hot.disagreement = None;
         let held = symbol.qty();
+        symbol.hot.diverged = false;
+        symbol.hot.disagreement = None;
+        // A look-up that opens a position says what is there, not that our history has it: the next one confirms.
+        if !(held.is_zero() && fact.looked_up) {
+            symbol.hot.history_gap = false;
+        }
         let closes = fact.qty.same(Qty::ZERO, symbol.step_size());
         let turns = !held.is_zero() && !closes && held.is_negative() != fact.qty.is_negative();
         let price =

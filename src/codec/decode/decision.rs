@@ -43,7 +43,8 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
         rungs: rungs(&object.json_text(&["rungs"])?.ok_or(Reason::BadNumber)?)?,
         attempt: whole(object.number(&["attempt"])?)?,
         live,
-        seq: whole(beside.number(&["seq"])?)?,
+        // The rungs that it took count even where the chain cannot be told.
+        seq: beside.number(&["seq"])?.map(|seq| whole(Some(seq))).transpose()?.unwrap_or(0),
         hash: beside.text(&["hash"])?.unwrap_or_default().into(),
         decision_id,
         cause_stream,
