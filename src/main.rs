@@ -73,6 +73,12 @@ enum Command {
     /// The night when 44 positions were open and none could be evaluated: no server, no file of yours
     #[command(after_help = "Example: harvester demo")]
     Demo,
+    /// Print the schemas of all entries read and written
+    #[command(after_help = "Example: harvester schema apply.result.v2")]
+    Schema {
+        /// Name of a schema; without one, all names
+        name: Option<String>,
+    },
     /// Print the shell's completion script
     #[command(after_help = "Example: harvester completions bash > /etc/bash_completion.d/harvester")]
     Completions { shell: clap_complete::Shell },
@@ -145,6 +151,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Quarantine(Quarantine::List { store, json }) => app::quarantine::list(&store, json, out),
         Command::Quarantine(Quarantine::Show { stream, id, store }) => app::quarantine::show(&store, &stream, &id, out),
         Command::Demo => app::demo::run(out),
+        Command::Schema { name } => app::schema::run(name.as_deref(), out),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "harvester", out);
             Ok(())

@@ -89,20 +89,22 @@ fn decoded(encoded: Fields<'_>) -> Result<Fields<'_>, serde_json::Error> {
 
 /// A history line of an entry; `fields_b64` where a value is no UTF-8.
 pub fn write(stream: &str, id: &str, fields: &Fields<'_>) -> String {
-    let plain = fields.is_text();
-    let mut object = serde_json::Map::new();
-    for (name, value) in &fields.pairs {
-        let text = match value {
-            FieldValue::Text(text) if plain => text.to_string(),
-            FieldValue::Text(text) => STANDARD.encode(text.as_bytes()),
-            FieldValue::Bytes(bytes) => STANDARD.encode(bytes),
-        };
-        object.insert(name.to_string(), text.into());
-    }
     let quote = |text: &str| serde_json::Value::from(text).to_string();
+    let plain = fields.is_text();
+    let pairs: Vec<String> = fields
+        .pairs
+        .iter()
+        .map(|(name, value)| {
+            let text = match value {
+                FieldValue::Text(text) if plain => quote(text),
+                FieldValue::Text(text) => quote(&STANDARD.encode(text.as_bytes())),
+                FieldValue::Bytes(bytes) => quote(&STANDARD.encode(bytes)),
+            };
+            format!("{}:{text}", quote(name))
+        })
+        .collect();
     let name = if plain { "fields" } else { "fields_b64" };
-    let fields = serde_json::Value::from(object);
-    format!("{{\"stream\":{},\"id\":{},\"{name}\":{fields}}}", quote(stream), quote(id))
+    format!("{{\"stream\":{},\"id\":{},\"{name}\":{{{}}}}}", quote(stream), quote(id), pairs.join(","))
 }
 
 #[derive(Deserialize)]

@@ -4,10 +4,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use rust_decimal::Decimal;
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::line::{BorrowedText, FieldValue, Fields};
@@ -25,65 +26,83 @@ pub enum Envelope {
 
 /// A JSON object, its values unread.
 #[derive(Debug, Default)]
-pub struct Json {
-    text: Box<str>,
-    /// Key, and place of the raw value in the text.
-    members: Vec<(Box<str>, std::ops::Range<usize>)>,
+pub struct Json<'a> {
+    text: Cow<'a, str>,
+    members: Vec<(Key, Range<usize>)>,
 }
 
-impl Json {
+/// A key: its place in the text, or its own text where it has escapes.
+#[derive(Debug)]
+enum Key {
+    Plain(Range<usize>),
+    Unescaped(Box<str>),
+}
+
+impl<'a> Json<'a> {
     /// Reads the members of an object. Bare `NaN` and infinities, which Python writes, are read as null.
-    pub fn parse(text: &str) -> Result<Self, Reason> {
-        match Self::strict(text) {
-            Ok(json) => Ok(json),
-            Err(reason) => match without_bare_words(text) {
-                Some(mended) => Self::strict(&mended),
+    pub fn parse(text: Cow<'a, str>) -> Result<Self, Reason> {
+        match members(&text) {
+            Ok(members) => Ok(Self { text, members }),
+            Err(reason) => match without_bare_words(&text) {
+                Some(mended) => Ok(Self { members: members(&mended)?, text: Cow::Owned(mended) }),
                 None => Err(reason),
             },
         }
     }
 
-    fn strict(text: &str) -> Result<Self, Reason> {
-        let Members(members) = serde_json::from_str(text).map_err(|_| Reason::BadJson)?;
-        let start = text.as_ptr() as usize;
-        let members = members
-            .into_iter()
-            .map(|(key, raw)| {
-                let at = raw.get().as_ptr() as usize - start;
-                (key.0.into(), at..at + raw.get().len())
-            })
-            .collect();
-        Ok(Self { text: text.into(), members })
-    }
-
     fn raw(&self, name: &str) -> Option<&str> {
-        self.members.iter().rev().find(|(key, _)| **key == *name).map(|(_, range)| &self.text[range.clone()])
+        let is_named = |key: &Key| match key {
+            Key::Plain(range) => &self.text[range.clone()] == name,
+            Key::Unescaped(text) => **text == *name,
+        };
+        self.members.iter().rev().find(|(key, _)| is_named(key)).map(|(_, range)| &self.text[range.clone()])
     }
 }
 
-struct Members<'a>(Vec<(BorrowedText<'a>, &'a RawValue)>);
+/// The places of keys and raw values in the text of an object.
+fn members(text: &str) -> Result<Vec<(Key, Range<usize>)>, Reason> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let members = Members { text_at: text.as_ptr() as usize }.deserialize(&mut json);
+    members.and_then(|members| json.end().map(|()| members)).map_err(|_| Reason::BadJson)
+}
 
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MembersVisitor;
+/// Reads an object whose text starts at an address, which turns borrowed parts into places.
+struct Members {
+    text_at: usize,
+}
 
-        impl<'de> Visitor<'de> for MembersVisitor {
-            type Value = Members<'de>;
+impl Members {
+    fn place(&self, part: &str) -> Range<usize> {
+        let at = part.as_ptr() as usize - self.text_at;
+        at..at + part.len()
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+impl<'de> DeserializeSeed<'de> for Members {
+    type Value = Vec<(Key, Range<usize>)>;
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::with_capacity(8);
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Vec<(Key, Range<usize>)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::with_capacity(8);
+        while let Some((BorrowedText(key), raw)) = map.next_entry::<_, &'de RawValue>()? {
+            let key = match key {
+                Cow::Borrowed(key) => Key::Plain(self.place(key)),
+                Cow::Owned(key) => Key::Unescaped(key.into()),
+            };
+            members.push((key, self.place(raw.get())));
         }
-
-        deserializer.deserialize_map(MembersVisitor)
+        Ok(members)
     }
 }
 
@@ -158,9 +177,9 @@ impl Scalar<'_> {
 pub struct Object<'a> {
     pub envelope: Envelope,
     fields: &'a Fields<'a>,
-    json: Option<Json>,
+    json: Option<Json<'a>>,
     /// `details` of a result: laid over the rest, present values only.
-    overlay: Option<Json>,
+    overlay: Option<Json<'a>>,
 }
 
 impl<'a> Object<'a> {
@@ -172,7 +191,7 @@ impl<'a> Object<'a> {
                 Some(FieldValue::Bytes(_)) => return Err(Reason::NotUtf8),
                 Some(FieldValue::Text(text)) if number::is_absent_word(text) => {}
                 Some(FieldValue::Text(text)) => {
-                    return Ok(Self { envelope, fields, json: Some(Json::parse(text)?), overlay: None });
+                    return Ok(Self { envelope, fields, json: Some(Json::parse(Cow::Borrowed(text))?), overlay: None });
                 }
             }
         }
@@ -185,14 +204,14 @@ impl<'a> Object<'a> {
     }
 
     /// An object of its own, as in a list of steps.
-    pub fn inner(fields: &'a Fields<'a>, text: &str) -> Result<Self, Reason> {
-        Ok(Self { envelope: Envelope::Payload, fields, json: Some(Json::parse(text)?), overlay: None })
+    pub fn inner(fields: &'a Fields<'a>, text: &'a str) -> Result<Self, Reason> {
+        Ok(Self { envelope: Envelope::Payload, fields, json: Some(Json::parse(Cow::Borrowed(text))?), overlay: None })
     }
 
     /// Lays `details` over the object, if it is a JSON object; any other text is ignored.
     pub fn lay_details(&mut self) {
         if let Ok(Some(details)) = self.look(&["details"], number::is_absent_word) {
-            self.overlay = Json::parse(details.as_str()).ok();
+            self.overlay = Json::parse(Cow::Owned(details.as_str().to_owned())).ok();
         }
     }
 

@@ -184,12 +184,23 @@ pub fn read(symbol: &Symbol, policy: &Policy) -> Result<Option<Reading>, OutOfRa
     else {
         return Ok(None);
     };
+    reading(open, policy, mark, entry, fields, risk).map(Some)
+}
+
+fn reading(
+    open: &Instance,
+    policy: &Policy,
+    mark: Mark,
+    entry: EntryPrice,
+    fields: &RiskFields,
+    risk: Risk,
+) -> Result<Reading, OutOfRange> {
     let qty = open.totals.qty;
     let pnl = mark.price.sub(entry.price)?.for_qty(qty)?;
     let cost = entry.price.for_qty(qty.abs())?.times(Ratio::from_bps(policy.cost_bps)?)?;
     let entry_risk = risk.risk_price.for_qty(qty.abs())?;
     let r_net = pnl.sub(cost)?.in_r(entry_risk)?;
-    Ok(Some(Reading { mark, entry, risk_fields: fields.clone(), risk, entry_risk, pnl, cost, r_net }))
+    Ok(Reading { mark, entry, risk_fields: fields.clone(), risk, entry_risk, pnl, cost, r_net })
 }
 
 /// What is known outside of the symbol when it is evaluated.
@@ -251,7 +262,7 @@ pub fn assess(symbol: &Symbol, policy: &Policy, at: Circumstances) -> Result<Res
             return hold(Hold::NoInstrument);
         }
     }
-    Ok(read(symbol, policy)?.ok_or(Hold::NoPrice))
+    reading(open, policy, mark, entry, fields, risk).map(Ok)
 }
 
 /// What to harvest.

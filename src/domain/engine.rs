@@ -377,7 +377,8 @@ impl Engine {
             (_, None) => Ok(None),
             (Event::Price(fact), Some(symbol)) => self.price(entry, *fact, symbol, place),
             (event, Some(symbol)) => {
-                let before = may_overflow(event).then(|| self.symbols[symbol.0 as usize].clone());
+                let before = may_overflow(event, &self.symbols[symbol.0 as usize])
+                    .then(|| self.symbols[symbol.0 as usize].clone());
                 let decided = self
                     .fold(event, entry, symbol)
                     .and_then(|()| self.decide(entry, symbol, place).map_err(|OutOfRange| Reason::OutOfRange));
@@ -879,13 +880,15 @@ impl Engine {
 }
 
 /// Can the event fail half way: then the symbol is put back as it was.
-fn may_overflow(event: &Event) -> bool {
+fn may_overflow(event: &Event, symbol: &Symbol) -> bool {
     match event {
         Event::Result(fact) => match fact.outcome {
             Outcome::Fills(_) => true,
             Outcome::Accepted { .. } | Outcome::Refused { .. } => false,
         },
-        Event::Trade(_) | Event::Position(_) | Event::Legacy(_) => true,
+        Event::Trade(_) | Event::Legacy(_) => true,
+        // A position that only confirms what is there adds nothing up.
+        Event::Position(fact) => symbol.qty() != fact.qty,
         Event::Price(_)
         | Event::Intent(_)
         | Event::ExitIntent(_)
