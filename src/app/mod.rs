@@ -6,3 +6,4 @@ pub mod demo;
 pub mod positions;
 pub mod quarantine;
 pub mod replay;
+pub mod schema;

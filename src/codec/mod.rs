@@ -9,6 +9,7 @@ pub mod object;
 pub mod decode;
 pub mod policy;
 
+pub mod schemas;
 pub mod seal;
 pub mod state;
 pub mod view;

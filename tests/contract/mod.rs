@@ -1,0 +1,80 @@
+//! What is wrong with a document by the published schemas. Nothing is fetched: every `$ref` is in the catalogue.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use harvester::codec::schemas;
+use jsonschema::{Registry, Validator};
+use serde_json::{Value, json};
+
+/// Under which the schemas name each other; no address.
+pub const BASE: &str = "https://harvester.invalid/schemas/";
+
+/// The schemas, parsed, by name.
+pub static DOCUMENTS: LazyLock<BTreeMap<&str, Value>> = LazyLock::new(|| {
+    let parse = |text| serde_json::from_str(text).expect("a schema is JSON");
+    schemas::all().iter().map(|schema| (schema.name, parse(schema.text))).collect()
+});
+
+static REGISTRY: LazyLock<Registry<'static>> = LazyLock::new(|| {
+    let add = |registry: jsonschema::RegistryBuilder<'static>, (name, document): (&&str, &'static Value)| {
+        registry.add(format!("{BASE}{name}.json"), document).expect("the name of a schema is a URI")
+    };
+    DOCUMENTS.iter().fold(Registry::new(), add).prepare().expect("every $ref is in the catalogue")
+});
+
+/// Everything wrong with `instance` by the schema `name`, `apply.result.v2` or `common.v1#/$defs/decimal`; the JSON
+/// texts inside are held against their `contentSchema`, which 2020-12 leaves to the application.
+pub fn faults(name: &str, instance: &Value) -> Vec<String> {
+    let uri = match name.split_once('#') {
+        Some((name, pointer)) => format!("{BASE}{name}.json#{pointer}"),
+        None => format!("{BASE}{name}.json"),
+    };
+    faults_at(&uri, instance)
+}
+
+fn faults_at(uri: &str, instance: &Value) -> Vec<String> {
+    let validator = validator(uri);
+    // An evaluation that fails can come without errors (jsonschema 0.46): they are asked for apart.
+    let mut faults: Vec<String> =
+        validator.iter_errors(instance).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    let evaluation = validator.evaluate(instance);
+    assert_eq!(evaluation.flag().valid, faults.is_empty(), "both ways to validate agree on {instance}");
+    for note in evaluation.iter_annotations().filter(|note| note.schema_location.ends_with("/contentSchema")) {
+        let place = note.instance_location.as_str();
+        let text = instance.pointer(place).and_then(Value::as_str).expect("content is text");
+        let within = note.absolute_keyword_location.expect("every schema has an $id").as_str();
+        match serde_json::from_str::<Value>(text) {
+            Ok(content) => faults.extend(content_faults(within, note.annotations.value(), &content, place)),
+            // SPEC §3: text in `details` that is no object is ignored.
+            Err(_) if place == "/details" => {}
+            Err(error) => faults.push(format!("{place:?}: {error}")),
+        }
+    }
+    faults
+}
+
+fn content_faults(within: &str, schema: &Value, content: &Value, place: &str) -> Vec<String> {
+    let document = within.split('#').next().unwrap_or(within);
+    let reference = schema["$ref"].as_str().expect("a contentSchema starts with a $ref");
+    let target =
+        if reference.starts_with('#') { format!("{document}{reference}") } else { format!("{BASE}{reference}") };
+    let mut faults = faults_at(&target, content);
+    if schema.get("unevaluatedProperties") == Some(&json!(false)) {
+        let closed = json!({"$ref": target, "unevaluatedProperties": false});
+        faults.extend(build(&closed).iter_errors(content).map(|e| e.to_string()));
+    }
+    faults.into_iter().map(|fault| format!("in {place:?}: {fault}")).collect()
+}
+
+fn validator(uri: &str) -> Arc<Validator> {
+    static BUILT: Mutex<BTreeMap<String, Arc<Validator>>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let make = || Arc::new(build(&json!({"$ref": uri})));
+    Arc::clone(built.entry(uri.to_owned()).or_insert_with(make))
+}
+
+fn build(schema: &Value) -> Validator {
+    let options = jsonschema::options().with_registry(&REGISTRY).should_validate_formats(true);
+    options.build(schema).unwrap_or_else(|error| panic!("{schema}: {error}"))
+}

@@ -1,0 +1,33 @@
+//! Whether the decoder reads an entry: schemas may refuse nothing that it reads.
+
+use harvester::codec::decode::{Decoder, Symbols};
+use harvester::codec::line;
+use harvester::domain::event::{Event, FillFact, Outcome, Reason};
+use harvester::domain::ids::EntryId;
+use harvester::domain::streams::Streams;
+use serde_json::Value;
+
+/// Why the entry of a history line is not read; `None` if it is, or if its stream is none of the default ones.
+pub fn refusal(entry: &Value) -> Option<Reason> {
+    let mut decoder = Decoder::new(Streams::default(), Symbols::default());
+    let stream = decoder.streams().id_of(entry["stream"].as_str()?)?;
+    let id: EntryId = entry["id"].as_str()?.parse().ok()?;
+    let text = entry.to_string();
+    let fields = line::fields(text.as_bytes()).expect("a line of a history file");
+    match decoder.decode(stream, id, &fields).content {
+        Err(unreadable) => Some(unreadable.reason),
+        Ok(event) => is_sideless(&event).then_some(Reason::NoSide),
+    }
+}
+
+/// Is it a fill whose side nothing can tell: the engine refuses it.
+fn is_sideless(event: &Event) -> bool {
+    let unknown = |fill: &FillFact| fill.side.is_none() && !fill.closes;
+    match event {
+        Event::Result(result) => match &result.outcome {
+            Outcome::Fills(fills) => result.plan_id.is_none() && fills.iter().any(unknown),
+            _ => false,
+        },
+        _ => false,
+    }
+}
