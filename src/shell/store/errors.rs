@@ -1,0 +1,118 @@
+//! What can go wrong with a store, each as one sentence that names the folder.
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+// Sled panics on some damaged files; where a panic aborts, nothing here could turn that into an error.
+const _: () = assert!(cfg!(panic = "unwind"), "the store needs panics that unwind");
+
+/// Why a store could not be opened, moved or replaced.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process (or another handle in this one) holds the lock.
+    #[error("the store {} is in use by another process", dir.display())]
+    InUse { dir: PathBuf },
+    /// Written by another version of this program: to be moved aside and rebuilt.
+    #[error("the store {} has format {found}, this program reads format {want}: rebuild it", dir.display())]
+    OtherFormat { dir: PathBuf, found: u32, want: u32 },
+    /// Something that was written is gone or changed: to be moved aside and rebuilt.
+    #[error("the store {} is damaged ({reason}): rebuild it", dir.display())]
+    Damaged { dir: PathBuf, reason: String },
+    /// The folder holds something else, which is left untouched.
+    #[error("{} is not a store of ours (it holds {holds}) and is left as it is", dir.display())]
+    Foreign { dir: PathBuf, holds: String },
+    /// There is no store to read.
+    #[error("there is no store at {}", dir.display())]
+    Absent { dir: PathBuf },
+    #[error("the store {} cannot be opened: {doing}: {source}", dir.display())]
+    Io { dir: PathBuf, doing: &'static str, source: io::Error },
+}
+
+/// Why a commit or a read failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A call has failed before: what is in memory may differ from what is on disk until the store is opened again.
+    #[error("the store {} takes no more calls after one that failed: open it again", dir.display())]
+    Poisoned { dir: PathBuf },
+    /// A value read is not the value written.
+    #[error("the store {} is damaged ({reason}): rebuild it", dir.display())]
+    Damaged { dir: PathBuf, reason: String },
+    /// No room for the commit, or for the one after it.
+    #[error("the disk of the store {} is full: {doing}: {source}", dir.display())]
+    DiskFull { dir: PathBuf, doing: &'static str, source: io::Error },
+    /// A key or a value above the limit; nothing was written and the store goes on.
+    #[error("a {part} of {len} bytes is too long for the store {}, the limit is {max}", dir.display())]
+    TooLong { dir: PathBuf, part: &'static str, len: usize, max: usize },
+    #[error("the store {} failed: {doing}: {source}", dir.display())]
+    Io { dir: PathBuf, doing: &'static str, source: io::Error },
+}
+
+impl OpenError {
+    pub(super) fn damaged(dir: &Path, reason: impl Into<String>) -> Self {
+        Self::Damaged { dir: dir.to_owned(), reason: reason.into() }
+    }
+
+    pub(super) fn io(dir: &Path, doing: &'static str) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Io { dir: dir.to_owned(), doing, source }
+    }
+}
+
+impl StoreError {
+    pub(super) fn damaged(dir: &Path, reason: impl Into<String>) -> Self {
+        Self::Damaged { dir: dir.to_owned(), reason: reason.into() }
+    }
+
+    pub(super) fn io(dir: &Path, doing: &'static str) -> impl Fn(io::Error) -> Self {
+        move |source| {
+            let dir = dir.to_owned();
+            match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                    Self::DiskFull { dir, doing, source }
+                }
+                // Sled reads only where it has written: a file that ends before, or bytes that make no sense.
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::Other => {
+                    Self::Damaged { dir, reason: format!("{doing}: {source}") }
+                }
+                _ => Self::Io { dir, doing, source },
+            }
+        }
+    }
+
+    pub(super) fn sled(dir: &Path, doing: &'static str) -> impl Fn(sled::Error) -> Self {
+        move |error| match error {
+            sled::Error::Io(source) => Self::io(dir, doing)(source),
+            other => Self::damaged(dir, format!("{doing}: {other}")),
+        }
+    }
+}
+
+impl From<StoreError> for OpenError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Damaged { dir, reason } => Self::Damaged { dir, reason },
+            StoreError::DiskFull { dir, doing, source } | StoreError::Io { dir, doing, source } => {
+                Self::Io { dir, doing, source }
+            }
+            StoreError::Poisoned { dir } => Self::Damaged { dir, reason: "a call failed while opening".to_owned() },
+            StoreError::TooLong { dir, part, .. } => Self::Damaged { dir, reason: format!("a {part} is too long") },
+        }
+    }
+}
+
+/// Runs a call into sled, which panics where it finds files or pages that it did not expect.
+pub(super) fn without_panic<T>(
+    dir: &Path,
+    doing: &'static str,
+    call: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
+        Err(StoreError::damaged(dir, format!("{doing}: sled panicked: {}", panic_text(payload.as_ref()))))
+    })
+}
+
+fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
+    text.and_then(|t| t.lines().next()).unwrap_or("without a message")
+}
