@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::policy::{AtrUnit, Base, LadderStep, Mode, Policy, RiskTooLarge};
-use super::position::{EntryPrice, Instance, RiskFields};
+use super::position::{EntryPrice, Instance};
 use super::rungs::RungState;
 use super::symbol::{Mark, Symbol};
 use super::units::{OutOfRange, Price, Qty, Quote, RMultiple, Ratio};
@@ -157,7 +157,6 @@ pub fn risk(instance: &Instance, policy: &Policy) -> Result<Option<Risk>, OutOfR
 pub struct Reading {
     pub mark: Mark,
     pub entry: EntryPrice,
-    pub risk_fields: RiskFields,
     pub risk: Risk,
     /// `|qty| × risk_price`. [quote]
     pub entry_risk: Quote,
@@ -179,28 +178,19 @@ impl Reading {
 /// The numbers of a position, `None` while something that they need is missing.
 pub fn read(symbol: &Symbol, policy: &Policy) -> Result<Option<Reading>, OutOfRange> {
     let Some(open) = &symbol.hot.open else { return Ok(None) };
-    let (Some(mark), Some(entry), Some(fields), Some(risk)) =
-        (symbol.hot.mark, open.totals.entry, &open.risk, risk(open, policy)?)
-    else {
+    let (Some(mark), Some(entry), Some(risk)) = (symbol.hot.mark, open.totals.entry, risk(open, policy)?) else {
         return Ok(None);
     };
-    reading(open, policy, mark, entry, fields, risk).map(Some)
+    reading(open, policy, mark, entry, risk).map(Some)
 }
 
-fn reading(
-    open: &Instance,
-    policy: &Policy,
-    mark: Mark,
-    entry: EntryPrice,
-    fields: &RiskFields,
-    risk: Risk,
-) -> Result<Reading, OutOfRange> {
+fn reading(open: &Instance, policy: &Policy, mark: Mark, entry: EntryPrice, risk: Risk) -> Result<Reading, OutOfRange> {
     let qty = open.totals.qty;
     let pnl = mark.price.sub(entry.price)?.for_qty(qty)?;
     let cost = entry.price.for_qty(qty.abs())?.times(Ratio::from_bps(policy.cost_bps)?)?;
     let entry_risk = risk.risk_price.for_qty(qty.abs())?;
     let r_net = pnl.sub(cost)?.in_r(entry_risk)?;
-    Ok(Reading { mark, entry, risk_fields: fields.clone(), risk, entry_risk, pnl, cost, r_net })
+    Ok(Reading { mark, entry, risk, entry_risk, pnl, cost, r_net })
 }
 
 /// What is known outside of the symbol when it is evaluated.
@@ -262,7 +252,7 @@ pub fn assess(symbol: &Symbol, policy: &Policy, at: Circumstances) -> Result<Res
             return hold(Hold::NoInstrument);
         }
     }
-    reading(open, policy, mark, entry, fields, risk).map(Ok)
+    reading(open, policy, mark, entry, risk).map(Ok)
 }
 
 /// What to harvest.

@@ -11,7 +11,7 @@ use super::fold::Fold;
 use super::ids::{CanonicalKey, EntryId, EntryRef, StreamId, SymbolId};
 use super::plans::{KnownPlan, Plans, sha256_hex};
 use super::policy::{Base, Mode, OnLive, Policy};
-use super::position::Instance;
+use super::position::{Instance, RiskFields};
 use super::rungs::{DecisionRecord, Heard, RungState};
 use super::streams::{StreamKind, Streams};
 use super::symbol::Symbol;
@@ -57,6 +57,8 @@ pub struct Decision {
     pub rungs: Vec<RMultiple>,
     pub attempt: u32,
     pub reading: Reading,
+    /// Where the risk in the reading came from.
+    pub risk_fields: RiskFields,
     pub mode: Mode,
     pub policy_hash: Box<str>,
     pub flags: Vec<Flag>,
@@ -759,6 +761,7 @@ impl Engine {
         let symbol = &self.symbols[id.0 as usize];
         let policy = &self.globals.policy;
         let open = symbol.hot.open.as_ref().expect("a choice is made for an open position only");
+        let risk_fields = open.risk.clone().expect("a choice rests on risk fields");
         let position_id = open.id.with_symbol(&symbol.name);
         let decision_id = decision_id(&position_id, &choice.rungs, choice.attempt);
         let plan_id = decision_id[..16].to_owned();
@@ -792,6 +795,7 @@ impl Engine {
             rungs: choice.rungs,
             attempt: choice.attempt,
             reading,
+            risk_fields,
             mode: policy.mode,
             policy_hash: policy.hash.clone(),
             flags: decide::flags(symbol, open, policy),
