@@ -261,3 +261,101 @@ pub fn decisions<R: Rows>(rows: &R) -> Result<Vec<String>, R::Error> {
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fmt::Write as _;
+
+    use super::*;
+    use crate::codec::decode::{Decoder, Symbols};
+    use crate::codec::view;
+
+    struct Kept(BTreeMap<Vec<u8>, Vec<u8>>);
+
+    impl Rows for Kept {
+        type Error = BadRow;
+
+        fn scan(&self, prefix: &[u8]) -> Result<Vec<StoredRow>, BadRow> {
+            let rows = self.0.iter().filter(|(key, _)| key.starts_with(prefix));
+            Ok(rows.map(|(key, value)| (key.clone(), value.clone())).collect())
+        }
+    }
+
+    /// An intent, a plan, a priced and an unpriced fill, a price, a snapshot.
+    const LINES: [&str; 6] = [
+        r#"{"stream":"quantum:stream:trade.intent","id":"1000-0","fields":{"data":"{\"symbol\":\"ADAUSDT\",\"side\":\"BUY\",\"atr_value\":0.02,\"volatility_factor\":1.5}"}}"#,
+        r#"{"stream":"quantum:stream:apply.plan","id":"2000-0","fields":{"plan_id":"p","decision":"EXECUTE","symbol":"ADAUSDT","side":"BUY","qty":"10","entry_price":"0.4"}}"#,
+        r#"{"stream":"quantum:stream:apply.result","id":"3000-0","fields":{"plan_id":"p","symbol":"ADAUSDT","executed":"True","filled_qty":"10","order_id":"7","avgPrice":"0.41"}}"#,
+        r#"{"stream":"quantum:stream:apply.result","id":"3500-0","fields":{"symbol":"ADAUSDT","executed":"True","filled_qty":"2.5","order_id":"8","side":"SELL","reduceOnly":"True"}}"#,
+        r#"{"stream":"quantum:stream:market.tick","id":"4000-0","fields":{"payload":"{\"symbol\":\"ADAUSDT\",\"price\":0.42}"}}"#,
+        r#"{"stream":"quantum:stream:position.snapshot","id":"40000-0","fields":{"symbol":"ADAUSDT","position_amt":"7.5"}}"#,
+    ];
+
+    fn folded() -> Engine {
+        let streams = Streams::default();
+        let mut engine = Engine::new(streams.clone(), Policy::default());
+        let mut decoder = Decoder::new(streams.clone(), Symbols::default());
+        for line in LINES {
+            let json: serde_json::Value = serde_json::from_str(line).unwrap();
+            let stream = streams.id_of(json["stream"].as_str().unwrap()).unwrap();
+            let id = json["id"].as_str().unwrap().parse().unwrap();
+            let entry = decoder.decode_line(stream, id, line.as_bytes()).unwrap();
+            decoder.symbols.take_new().iter().for_each(|name| {
+                engine.intern(name);
+            });
+            engine.step(&entry);
+        }
+        engine
+    }
+
+    fn kept(engine: &mut Engine) -> Kept {
+        let changes = engine.take_changes();
+        let rows = changed_rows(engine, &changes, &mut 0);
+        Kept(rows.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
+    }
+
+    #[test]
+    fn what_is_loaded_is_what_was_kept() {
+        let mut engine = folded();
+        let rows = kept(&mut engine);
+        let mut loaded = Engine::new(Streams::default(), Policy::default());
+        load(&rows, &Streams::default(), &mut loaded).unwrap();
+        assert_eq!(loaded.symbols(), engine.symbols());
+        assert_eq!(loaded.globals(), engine.globals());
+        let of = |engine: &Engine| {
+            let symbol = engine.find("ADAUSDT").unwrap();
+            view::position(engine, symbol, symbol.hot.open.as_ref().unwrap())
+        };
+        assert_eq!(of(&loaded), of(&engine));
+        assert!(engine.streams().iter().all(|(stream, _)| loaded.cursor(stream) == engine.cursor(stream)));
+    }
+
+    /// The bytes of stored state. A change here needs another [`FORMAT_VERSION`] or [`RULES_VERSION`]: a store of the
+    /// former bytes would be read as something else.
+    #[test]
+    fn stored_bytes_are_golden() {
+        let rows = kept(&mut folded());
+        let mut text = String::new();
+        for (key, value) in &rows.0 {
+            let hex = value.iter().fold(String::new(), |mut hex, byte| {
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            });
+            let _ = writeln!(text, "{} {hex}", String::from_utf8_lossy(key).escape_default());
+        }
+        let golden = include_str!("state.golden");
+        assert_eq!(text, golden, "stored bytes changed");
+    }
+
+    #[test]
+    fn a_row_that_does_not_read_is_an_error_that_names_it() {
+        for (value, why) in [(&b""[..], "empty value"), (&[9, 1], "value version 9"), (&[VALUE_VERSION], "")] {
+            let error = decode::<EntryId>(b"c/results", value).unwrap_err();
+            assert!(error.to_string().contains("c/results") && error.why.contains(why), "{error}");
+        }
+        let mut long = encode(&EntryId::new(1, 2));
+        long.push(0);
+        assert!(decode::<EntryId>(b"c/", &long).unwrap_err().why.contains("1 bytes too many"));
+    }
+}
