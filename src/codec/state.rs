@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::domain::engine::{Changes, Engine, Globals, RULES_VERSION};
 use crate::domain::event::PriceSource;
 use crate::domain::ids::{EntryId, PositionId, StreamId, SymbolId};
-use crate::domain::plans::KnownPlan;
+use crate::domain::plans::{KnownPlan, sha256_hex};
 use crate::domain::policy::Policy;
 use crate::domain::position::Instance;
 use crate::domain::streams::{Stream, StreamKind, Streams};
@@ -16,6 +16,9 @@ use crate::domain::symbol::{Cold, Hot, ORDER_MEMORY_MS, Symbol};
 
 /// Format of the rows. A store of another format is not read.
 pub const FORMAT_VERSION: u32 = 1;
+
+/// A longer name stands in a key by its hash. [bytes]
+const NAME_BYTES_MAX: usize = 256;
 
 /// Version byte in front of every value.
 const VALUE_VERSION: u8 = 1;
@@ -104,9 +107,22 @@ fn key(prefix: &[u8], rest: &[u8]) -> Vec<u8> {
     [prefix, rest].concat()
 }
 
+/// A key that ends in a name from outside. Keys are limited: a name of any length has one, a long one by its hash.
+fn name_key(prefix: &[u8], name: &str) -> Vec<u8> {
+    if name.len() <= NAME_BYTES_MAX {
+        return key(prefix, name.as_bytes());
+    }
+    key(prefix, format!("#{}", sha256_hex(name.as_bytes())).as_bytes())
+}
+
+fn closed_prefix(symbol: &str) -> Vec<u8> {
+    let mut prefix = name_key(CLOSED, symbol);
+    prefix.push(0);
+    prefix
+}
+
 fn closed_key(symbol: &str, id: PositionId) -> Vec<u8> {
-    let mut key = key(CLOSED, symbol.as_bytes());
-    key.push(0);
+    let mut key = closed_prefix(symbol);
     key.extend(id.opened.ms.to_be_bytes());
     key.extend(id.opened.seq.to_be_bytes());
     key.extend(id.nth.to_be_bytes());
@@ -146,22 +162,22 @@ pub fn changed_rows(engine: &Engine, changes: &Changes, names_written: &mut usiz
     let fresh: Vec<SymbolId> = all.iter().filter(is_new).copied().collect();
     for &id in changes.hot().iter().chain(&fresh) {
         let symbol = engine.symbol(id);
-        rows.push((key(HOT, symbol.name.as_bytes()), Some(encode(&symbol.hot))));
+        rows.push((name_key(HOT, &symbol.name), Some(encode(&symbol.hot))));
     }
     for &id in changes.cold() {
         let symbol = engine.symbol(id);
-        rows.push((key(COLD, symbol.name.as_bytes()), Some(encode(&symbol.cold))));
+        rows.push((name_key(COLD, &symbol.name), Some(encode(&symbol.cold))));
         for instance in &symbol.closed {
             rows.push((closed_key(&symbol.name, instance.id), Some(encode(instance))));
         }
     }
     for plan_id in &changes.plans {
         if let Some(known) = engine.plan(plan_id) {
-            rows.push((key(PLAN, plan_id.as_bytes()), Some(encode(known))));
+            rows.push((name_key(PLAN, plan_id), Some(encode(known))));
         }
     }
     for plan_id in changes.plans_forgotten.iter().filter(|plan_id| engine.plan(plan_id).is_none()) {
-        rows.push((key(PLAN, plan_id.as_bytes()), None));
+        rows.push((name_key(PLAN, plan_id), None));
     }
     *names_written = engine.symbols().len();
     rows
@@ -226,7 +242,7 @@ pub fn load<R: Rows>(rows: &R, made_with: &Streams, engine: &mut Engine) -> Resu
 }
 
 fn one<R: Rows, T: DeserializeOwned>(rows: &R, prefix: &[u8], name: &str) -> Result<Option<T>, R::Error> {
-    let wanted = key(prefix, name.as_bytes());
+    let wanted = name_key(prefix, name);
     match rows.scan(&wanted)?.into_iter().find(|(found, _)| *found == wanted) {
         Some((found, value)) => Ok(Some(decode(&found, &value)?)),
         None => Ok(None),
@@ -235,10 +251,8 @@ fn one<R: Rows, T: DeserializeOwned>(rows: &R, prefix: &[u8], name: &str) -> Res
 
 /// All closed instances of a symbol that the store knows, by their opening.
 pub fn closed_instances<R: Rows>(rows: &R, symbol: &str) -> Result<Vec<Instance>, R::Error> {
-    let mut prefix = key(CLOSED, symbol.as_bytes());
-    prefix.push(0);
     let mut instances = Vec::new();
-    for (row_key, value) in rows.scan(&prefix)? {
+    for (row_key, value) in rows.scan(&closed_prefix(symbol))? {
         instances.push(decode(&row_key, &value)?);
     }
     Ok(instances)
