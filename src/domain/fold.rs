@@ -225,12 +225,12 @@ impl Fold<'_> {
         }
         let reduction = |delta| Movement { cause: cause.clone(), delta, price: traded, entry: self.entry };
         if taken.qty.same(held.abs(), step) {
-            return self.close(symbol, reduction(held.neg()));
+            return self.close(symbol, reduction(held.negated()));
         }
         if taken.qty < held.abs() {
             return self.grow(symbol, reduction(wanted));
         }
-        self.close(symbol, reduction(held.neg()))?;
+        self.close(symbol, reduction(held.negated()))?;
         if reduce_only {
             self.tally.count(Count::ReduceOnlyExcess);
             return Ok(());
@@ -238,7 +238,7 @@ impl Fold<'_> {
         let price = traded.or_else(|| self.planned_entry(symbol, side.opens(), plan));
         self.open(symbol, side.opens());
         self.take_risk(symbol, plan);
-        let delta = wanted.add(held)?;
+        let delta = wanted.plus(held)?;
         self.grow(symbol, Movement { cause, delta, price, entry: self.entry })
     }
 
@@ -388,7 +388,7 @@ impl Fold<'_> {
         let Some(price) = fact.entry_price else { return Ok(()) };
         match open.totals.entry {
             Some(held) if held.source == EntrySource::Fill => {
-                let apart = held.price.sub(price)?.abs();
+                let apart = held.price.minus(price)?.abs();
                 let permille = Ratio::from_bps(Ratio::new(10.into()))?;
                 open.entry_price_disagrees = apart > price.times(permille)?;
             }
@@ -422,12 +422,12 @@ impl Fold<'_> {
             self.adopted_smaller(symbol);
         }
         if !held.is_zero() && !turns && !closes {
-            let delta = fact.qty.sub(held)?;
+            let delta = fact.qty.minus(held)?;
             return self.grow(symbol, Movement { cause: Cause::Adoption, delta, price, entry: self.entry });
         }
         if !held.is_zero() {
             let price = symbol.hot.open.as_ref().and_then(|open| open.totals.entry);
-            self.close(symbol, Movement { cause: Cause::Adoption, delta: held.neg(), price, entry: self.entry })?;
+            self.close(symbol, Movement { cause: Cause::Adoption, delta: held.negated(), price, entry: self.entry })?;
         }
         if closes {
             return Ok(());
@@ -540,7 +540,7 @@ impl Fold<'_> {
             return Ok(());
         }
         let near = |of: Price| -> Result<bool, OutOfRange> {
-            Ok(fact.price.sub(of)?.abs() <= of.times(self.policy.max_price_jump)?)
+            Ok(fact.price.minus(of)?.abs() <= of.times(self.policy.max_price_jump)?)
         };
         let used = symbol.hot.mark.filter(|mark| now_ms.saturating_sub(mark.entry.ms) <= JUMP_MEMORY_MS);
         let usable = match (used, symbol.hot.held_price) {
