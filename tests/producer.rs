@@ -80,7 +80,8 @@ fn what_it_publishes_replays_into_priced_positions() {
     // 29.6 sold, 5 and then 9.8 of them bought back; 16.4 bought before the order expired, its close bought nothing.
     assert_eq!(rows, ["AVAXUSDT SHORT 14.8 13.37247", "INJUSDT LONG 16.4 3.471"]);
     // (13.37247 − 13.201) × 5 + (13.37247 × 9.8 − (13.2043108 × 14.8 − 13.201 × 5)) = 2.48875616
-    assert_eq!(positions[0]["realized_pnl"], "2.48875616");
+    let realized: rust_decimal::Decimal = positions[0]["realized_pnl"].as_str().unwrap().parse().unwrap();
+    assert_eq!(realized.round_dp(12).normalize().to_string(), "2.48875616");
 }
 
 #[test]
