@@ -1,1 +1,2 @@
 //! shell
+pub mod history;
