@@ -1,0 +1,47 @@
+//! Why a history cannot be read.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::spill::SpoolFailed;
+
+/// A history that cannot be read; every message names the file, and the line where there is one.
+#[derive(Debug, Error)]
+pub enum HistoryError {
+    #[error("no history is named: want files, folders or - for standard input")]
+    NoInputs,
+    #[error("-: standard input is named twice, and can be read once")]
+    StdinTwice,
+    #[error("{}: no *.jsonl or *.jsonl.zst in this folder or below", .0.display())]
+    EmptyFolder(PathBuf),
+    #[error("{file}: cannot be read: {source}")]
+    Unreadable { file: String, source: io::Error },
+    #[error("{file}: cut off or damaged after {whole_lines} whole lines: {why}")]
+    Damaged { file: String, whole_lines: u64, why: io::Error },
+    /// `place` is `FILE:LINE`, as [`super::History::place`] gives it.
+    #[error("{place}: {why}")]
+    BadLine { place: String, why: String },
+    #[error("{file}: changed while it was being read")]
+    Changed { file: String },
+    #[error("{place}: decision and control entries up to here take more than {bytes_max} bytes, the limit")]
+    TooManyKept { place: String, bytes_max: u64 },
+    #[error("temporary file in {}: {source}", std::env::temp_dir().display())]
+    Temporary { source: io::Error },
+}
+
+impl HistoryError {
+    /// The failure behind an error met while reading `file`, of which `whole_lines` were read before.
+    pub(super) fn while_reading(file: &impl ToString, whole_lines: u64, error: io::Error) -> Self {
+        let file = file.to_string();
+        if error.get_ref().is_some_and(|inner| inner.is::<SpoolFailed>()) {
+            return Self::Temporary { source: error };
+        }
+        // Failures of the file carry a number of the operating system; what the decoder refuses does not.
+        match error.raw_os_error() {
+            Some(_) => Self::Unreadable { file, source: error },
+            None => Self::Damaged { file, whole_lines, why: error },
+        }
+    }
+}

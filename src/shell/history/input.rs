@@ -1,0 +1,160 @@
+//! What a history is made of: files, folders, standard input, plain or compressed.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use super::blocks::{Blocks, Piece};
+use super::error::HistoryError;
+use super::reader::Limits;
+
+/// Bytes asked from a compressed file at a time. [byte]
+const COMPRESSED_READ_BYTES: usize = 128 * 1024;
+
+/// One name given for a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A file, or a folder that stands for every `*.jsonl` and `*.jsonl.zst` below it.
+    Path(PathBuf),
+    Stdin,
+}
+
+impl From<&str> for Input {
+    fn from(name: &str) -> Self {
+        PathBuf::from(name).into()
+    }
+}
+
+impl From<PathBuf> for Input {
+    /// `-` is standard input.
+    fn from(path: PathBuf) -> Self {
+        if path.as_os_str() == "-" { Self::Stdin } else { Self::Path(path) }
+    }
+}
+
+impl fmt::Display for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => path.display().fmt(f),
+            Self::Stdin => f.write_str("-"),
+        }
+    }
+}
+
+/// Decompresses and splits into lines, no more: the speed that reading is measured against. (bytes, lines)
+pub fn raw_scan(inputs: &[Input]) -> Result<(u64, u64), HistoryError> {
+    let (mut bytes, mut lines) = (0, 0);
+    for file in expand(inputs)? {
+        let failed = |at, error| HistoryError::while_reading(&file, at, error);
+        let text = open(&file).and_then(|opened| decoded(opened.bytes, opened.is_zstd)).map_err(|e| failed(0, e))?;
+        let mut blocks = Blocks::new(text, Limits::default().line_bytes_max);
+        loop {
+            match blocks.next_line().map_err(|e| failed(lines, e))? {
+                Piece::Line(line) => bytes += line.len() as u64 + 1,
+                Piece::TooLong => {}
+                Piece::End => break,
+            }
+            lines += 1;
+        }
+    }
+    Ok((bytes, lines))
+}
+
+/// The files behind the names, those of a folder sorted by path.
+pub(super) fn expand(inputs: &[Input]) -> Result<Vec<Input>, HistoryError> {
+    if inputs.is_empty() {
+        return Err(HistoryError::NoInputs);
+    }
+    if inputs.iter().filter(|input| **input == Input::Stdin).count() > 1 {
+        return Err(HistoryError::StdinTwice);
+    }
+    let mut files = Vec::new();
+    for input in inputs {
+        match input {
+            Input::Path(path) if metadata(path)?.is_dir() => files.extend(folder(path)?.into_iter().map(Input::Path)),
+            Input::Path(_) | Input::Stdin => files.push(input.clone()),
+        }
+    }
+    Ok(files)
+}
+
+fn folder(path: &Path) -> Result<Vec<PathBuf>, HistoryError> {
+    let mut files = Vec::new();
+    walk(path, &mut Vec::new(), &mut files)?;
+    if files.is_empty() {
+        return Err(HistoryError::EmptyFolder(path.to_owned()));
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// `above` are the real paths of the folders on the way here: a link back up is not followed.
+fn walk(path: &Path, above: &mut Vec<PathBuf>, files: &mut Vec<PathBuf>) -> Result<(), HistoryError> {
+    let failed = |source| unreadable(path, source);
+    let real = fs::canonicalize(path).map_err(failed)?;
+    if above.contains(&real) {
+        return Ok(());
+    }
+    above.push(real);
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let child = entry.map_err(failed)?.path();
+        if is_history_name(&child) && !metadata(&child)?.is_dir() {
+            files.push(child);
+        } else if child.is_dir() {
+            walk(&child, above, files)?;
+        }
+    }
+    above.pop();
+    Ok(())
+}
+
+fn is_history_name(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.ends_with(b".jsonl") || name.ends_with(b".jsonl.zst")
+}
+
+fn metadata(path: &Path) -> Result<fs::Metadata, HistoryError> {
+    fs::metadata(path).map_err(|source| unreadable(path, source))
+}
+
+fn unreadable(path: &Path, source: io::Error) -> HistoryError {
+    HistoryError::Unreadable { file: path.display().to_string(), source }
+}
+
+/// The bytes of an input, still compressed if they were.
+pub(super) struct Opened {
+    pub bytes: Box<dyn Read + Send>,
+    pub is_zstd: bool,
+    /// Whether it can be opened again: a pipe gives its bytes only once.
+    pub is_regular: bool,
+}
+
+pub(super) fn open(input: &Input) -> io::Result<Opened> {
+    let (mut bytes, is_regular, is_named_zst): (Box<dyn Read + Send>, bool, bool) = match input {
+        Input::Stdin => (Box::new(io::stdin()), false, false),
+        Input::Path(path) => {
+            let file = File::open(path)?;
+            let is_regular = file.metadata()?.is_file();
+            (Box::new(file), is_regular, path.extension().is_some_and(|e| e == "zst"))
+        }
+    };
+    let mut start = Vec::with_capacity(4);
+    bytes.by_ref().take(4).read_to_end(&mut start)?;
+    // No bytes are no frames: a file that nothing was written to yet.
+    let is_zstd = is_zstd_magic(&start) || is_named_zst && !start.is_empty();
+    Ok(Opened { bytes: Box::new(io::Cursor::new(start).chain(bytes)), is_zstd, is_regular })
+}
+
+/// The start of a frame, or of a skippable frame as parallel compressors write them.
+fn is_zstd_magic(start: &[u8]) -> bool {
+    start == [0x28, 0xB5, 0x2F, 0xFD] || matches!(start, [0x50..=0x5F, 0x2A, 0x4D, 0x18])
+}
+
+pub(super) fn decoded(bytes: Box<dyn Read + Send>, is_zstd: bool) -> io::Result<Box<dyn Read + Send>> {
+    if !is_zstd {
+        return Ok(bytes);
+    }
+    let buffered = BufReader::with_capacity(COMPRESSED_READ_BYTES, bytes);
+    Ok(Box::new(zstd::stream::read::Decoder::with_buffer(buffered)?))
+}

@@ -1,0 +1,114 @@
+//! Merges sorted parts line by line.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::error::HistoryError;
+use super::source::{Context, MergeKey, Part, Source};
+
+/// One line in its turn.
+pub(super) struct Merged<'a> {
+    pub key: MergeKey,
+    pub bytes: &'a [u8],
+    /// The line before, if it is the same entry.
+    pub twin: Option<(MergeKey, &'a [u8])>,
+}
+
+/// The parts of a history, each open from its first line to its last.
+pub(super) struct Merge {
+    /// Parts whose turn has not come, the next one last.
+    waiting: Vec<Part>,
+    slots: Vec<Option<Source>>,
+    /// The open parts but the active one, by the lines they stand at.
+    heads: BinaryHeap<Reverse<(MergeKey, usize)>>,
+    /// The slot of the part that gave the last line.
+    active: Option<usize>,
+    /// No other part has a line before this.
+    others: MergeKey,
+    /// The last line of the part closed last.
+    closed: Vec<u8>,
+}
+
+impl Merge {
+    pub fn new(mut waiting: Vec<Part>) -> Self {
+        waiting.sort_by_key(|part| Reverse(part.first));
+        Self {
+            waiting,
+            slots: Vec::new(),
+            heads: BinaryHeap::new(),
+            active: None,
+            others: MergeKey::MAX,
+            closed: Vec::new(),
+        }
+    }
+
+    /// The next line; after an error the merge is of no more use.
+    #[inline]
+    pub fn next(&mut self, context: &Context) -> Result<Option<Merged<'_>>, HistoryError> {
+        let mut key_before = None;
+        let mut slot_before = None;
+        if let Some(slot) = self.active {
+            let source = self.slots[slot].as_mut().expect("the active part is open");
+            key_before = Some(source.key);
+            if !source.advance(context)? {
+                self.close(slot);
+                self.activate(context)?;
+            } else {
+                slot_before = Some(slot);
+                if source.key > self.others {
+                    self.heads.push(Reverse((source.key, slot)));
+                    self.activate(context)?;
+                }
+            }
+        } else {
+            self.activate(context)?;
+        }
+        let Some(slot) = self.active else { return Ok(None) };
+        let source = self.slots[slot].as_ref().expect("the active part is open");
+        let twin = match key_before {
+            Some(key) if key.key == source.key.key => Some((key, self.former(slot_before))),
+            _ => None,
+        };
+        Ok(Some(Merged { key: source.key, bytes: source.line(), twin }))
+    }
+
+    /// The line that came before: of the part in this slot, which has gone on since, or of one that is closed.
+    fn former(&self, slot: Option<usize>) -> &[u8] {
+        match slot.and_then(|slot| self.slots[slot].as_ref()) {
+            Some(source) => source.former(),
+            None => &self.closed,
+        }
+    }
+
+    fn close(&mut self, slot: usize) {
+        if let Some(source) = self.slots[slot].take() {
+            self.closed.clear();
+            self.closed.extend_from_slice(source.line());
+        }
+    }
+
+    fn vacant_slot(&mut self) -> usize {
+        self.slots.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        })
+    }
+
+    /// Opens the parts whose turn has come and makes the one with the first line active.
+    fn activate(&mut self, context: &Context) -> Result<(), HistoryError> {
+        while let Some(part) = self.waiting.last() {
+            if self.heads.peek().is_some_and(|Reverse((head, _))| *head < part.first) {
+                break;
+            }
+            let source = Source::open(part, context)?;
+            let slot = self.vacant_slot();
+            self.heads.push(Reverse((source.key, slot)));
+            self.slots[slot] = Some(source);
+            self.waiting.pop();
+        }
+        self.active = self.heads.pop().map(|Reverse((_, slot))| slot);
+        let open = self.heads.peek().map_or(MergeKey::MAX, |Reverse((head, _))| *head);
+        self.others = self.waiting.last().map_or(open, |part| open.min(part.first));
+        Ok(())
+    }
+}

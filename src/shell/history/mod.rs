@@ -1,0 +1,24 @@
+//! Histories on disk: from files, folders and standard input to one sequence of lines in canonical order.
+//!
+//! Promises: every entry of a configured stream once, in order, with its place; memory that does not grow with the
+//! length of the history; a failure that names the file and the line. Knows lines, streams and ids only: what an
+//! entry says is read by `codec`.
+//!
+//! In reading order: `reader` (the door) → `scan` (first pass over each file) → `sort` (a file out of order) →
+//! `merge` (second pass over all of them), on top of `entries`, `blocks`, `input` and `spill`.
+
+mod blocks;
+mod entries;
+mod error;
+mod input;
+mod merge;
+mod reader;
+mod scan;
+mod sort;
+mod source;
+mod spill;
+mod twins;
+
+pub use error::HistoryError;
+pub use input::{Input, raw_scan};
+pub use reader::{History, Limits, Line, Options};

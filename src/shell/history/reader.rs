@@ -1,0 +1,188 @@
+//! A whole history, opened: its counts, and its lines one by one.
+
+use super::entries::Names;
+use super::error::HistoryError;
+use super::input::{self, Input};
+use super::merge::Merge;
+use super::scan::{self, KeptLine, Tally};
+use super::sort;
+use super::source::{Context, MergeKey};
+use super::twins::Twins;
+use crate::domain::ids::{CanonicalKey, EntryId, StreamId};
+use crate::domain::streams::{StreamKind, Streams};
+
+/// How a history is read.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Lines that are no entries, and the end of a damaged file, are counted instead of refused.
+    pub skip_bad_lines: bool,
+    /// Reading ends, in canonical order, with the last entry whose id is at or before this.
+    pub until: Option<EntryId>,
+    pub limits: Limits,
+}
+
+/// How much is held in memory, and at the same time open.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// A longer line is a bad line. [byte]
+    pub line_bytes_max: usize,
+    /// Lines of a file out of order that are sorted at a time. [byte]
+    pub run_bytes_max: usize,
+    /// Decision and control lines together. [byte]
+    pub kept_bytes_max: u64,
+    /// Files and runs that overlap and are merged without a step between. [1]
+    pub open_parts_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            line_bytes_max: 64 * 1024 * 1024,
+            run_bytes_max: 32 * 1024 * 1024,
+            kept_bytes_max: 256 * 1024 * 1024,
+            open_parts_max: 64,
+        }
+    }
+}
+
+/// One entry as it stands in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// The JSON text without its line end.
+    pub bytes: &'a [u8],
+    pub stream: StreamId,
+    pub id: EntryId,
+    /// Which file, for [`History::place`].
+    pub file: u32,
+    /// Line number in the file, from 1. [1]
+    pub number: u64,
+    /// Whether the line before this one is the same entry.
+    pub twin: bool,
+}
+
+impl<'a> Line<'a> {
+    fn new(at: MergeKey, bytes: &'a [u8], twin: bool) -> Self {
+        Self { bytes, stream: at.key.stream, id: at.id(), file: at.file, number: at.number, twin }
+    }
+}
+
+/// Files, folders and standard input as one sequence of lines in canonical order.
+pub struct History {
+    context: Context,
+    streams: Streams,
+    merge: Merge,
+    /// The last line to be read, where reading is bounded.
+    end: MergeKey,
+    tally: Tally,
+    range: Option<(CanonicalKey, CanonicalKey)>,
+    kept: Vec<KeptLine>,
+    notices: Vec<String>,
+    twins: Twins,
+    yielded: u64,
+}
+
+impl History {
+    /// Reads all inputs once, to know their order and counts; what is out of order is sorted into temporary files.
+    pub fn open(inputs: &[Input], streams: &Streams, options: Options) -> Result<Self, HistoryError> {
+        let context = Context { files: input::expand(inputs)?, names: Names::new(streams), options };
+        let mut tally = Tally::default();
+        let (mut parts, mut kept, mut notices) = (Vec::new(), Vec::new(), Vec::new());
+        for scan in scan::scan_all(streams, &context)? {
+            tally.add(&scan.tally);
+            parts.extend(scan.parts);
+            kept.extend(scan.kept);
+            notices.extend(scan.notices);
+        }
+        let end = match context.options.until {
+            None => parts.iter().map(|part| part.last.key).max(),
+            Some(_) => tally.last_within,
+        };
+        parts.retain(|part| Some(part.first.key) <= end);
+        kept.retain(|line: &KeptLine| Some(line.key.key) <= end);
+        kept.sort_by_key(|line| line.key);
+        let first = parts.iter().map(|part| part.first.key).min();
+        Ok(Self {
+            merge: Merge::new(sort::with_few_open(parts, &context)?),
+            context,
+            streams: streams.clone(),
+            end: end.map_or(MergeKey::MAX, MergeKey::last_of),
+            tally,
+            range: first.zip(end),
+            kept,
+            notices,
+            twins: Twins::default(),
+            yielded: 0,
+        })
+    }
+
+    /// The next line. After an error the history is of no more use.
+    #[inline]
+    pub fn next_line(&mut self) -> Result<Option<Line<'_>>, HistoryError> {
+        let Some(merged) = self.merge.next(&self.context)?.filter(|merged| merged.key <= self.end) else {
+            return Ok(None);
+        };
+        if let Some(former) = merged.twin {
+            self.twins.compare(former, (merged.key, merged.bytes), &self.context);
+        }
+        self.yielded += 1;
+        Ok(Some(Line::new(merged.key, merged.bytes, merged.twin.is_some())))
+    }
+
+    /// Entries that [`Self::next_line`] gives in all. [1]
+    pub fn total_entries(&self) -> u64 {
+        self.tally.entries(self.context.options.until)
+    }
+
+    /// Entries that [`Self::next_line`] gave so far. [1]
+    pub fn yielded(&self) -> u64 {
+        self.yielded
+    }
+
+    /// Entries of streams that are not configured, all passed over. [1]
+    pub fn other_streams(&self) -> u64 {
+        self.tally.other_streams
+    }
+
+    /// Lines that are no entries, all passed over. [1]
+    pub fn bad_lines(&self) -> u64 {
+        self.tally.bad_lines
+    }
+
+    /// The first entry in canonical order.
+    pub fn first(&self) -> Option<CanonicalKey> {
+        self.range.map(|(first, _)| first)
+    }
+
+    /// The last entry in canonical order.
+    pub fn last(&self) -> Option<CanonicalKey> {
+        self.range.map(|(_, last)| last)
+    }
+
+    /// All entries of decision streams, in canonical order, whatever was read so far.
+    pub fn decision_lines(&self) -> impl Iterator<Item = Line<'_>> {
+        self.kept_lines(StreamKind::Decision)
+    }
+
+    /// All entries of control streams, in canonical order, whatever was read so far.
+    pub fn control_lines(&self) -> impl Iterator<Item = Line<'_>> {
+        self.kept_lines(StreamKind::Control)
+    }
+
+    fn kept_lines(&self, kind: StreamKind) -> impl Iterator<Item = Line<'_>> {
+        let is_twin = |i: usize| i > 0 && self.kept[i - 1].key.key == self.kept[i].key.key;
+        let lines = self.kept.iter().enumerate();
+        lines
+            .filter(move |(_, line)| self.streams.kind(line.key.key.stream) == kind)
+            .map(move |(i, line)| Line::new(line.key, &line.bytes, is_twin(i)))
+    }
+
+    /// What someone should know of the files; twins that differ are added as they are read.
+    pub fn notices(&self) -> Vec<String> {
+        self.notices.iter().cloned().chain(self.twins.notices()).collect()
+    }
+
+    /// Names a line: `FILE:LINE`.
+    pub fn place(&self, file: u32, number: u64) -> String {
+        self.context.place(file, number)
+    }
+}

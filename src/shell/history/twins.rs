@@ -1,0 +1,54 @@
+//! Entries that come twice under one name and do not say the same.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::source::{Context, MergeKey};
+
+/// Differing twins that are named one by one. [1]
+const NAMED_MAX: usize = 20;
+
+/// What was seen of twins so far.
+#[derive(Default)]
+pub(super) struct Twins {
+    named: Vec<String>,
+    unnamed: u64,
+}
+
+impl Twins {
+    /// Compares a line with the one before it, which has the same stream and id.
+    #[cold]
+    pub fn compare(&mut self, former: (MergeKey, &[u8]), line: (MergeKey, &[u8]), context: &Context) {
+        if former.1 == line.1 || is_same(former.1, line.1) {
+            return;
+        }
+        if self.named.len() == NAMED_MAX {
+            self.unnamed += 1;
+            return;
+        }
+        let place = |at: MergeKey| context.place(at.file, at.number);
+        let (stream, id) = (context.names.name(line.0.key.stream), line.0.id());
+        self.named.push(format!(
+            "{} and {} are both {stream} {id}, but differ: the first counts",
+            place(former.0),
+            place(line.0)
+        ));
+    }
+
+    pub fn notices(&self) -> impl Iterator<Item = String> {
+        let more = (self.unnamed > 0).then(|| format!("{} more entries differ from their twins", self.unnamed));
+        self.named.iter().cloned().chain(more)
+    }
+}
+
+/// What an entry says, whatever the order of its keys and the blanks between them.
+#[derive(Deserialize, PartialEq)]
+struct Said {
+    fields: Option<Value>,
+    fields_b64: Option<Value>,
+}
+
+fn is_same(a: &[u8], b: &[u8]) -> bool {
+    let said = |line| serde_json::from_slice::<Said>(line).ok();
+    matches!((said(a), said(b)), (Some(a), Some(b)) if a == b)
+}
