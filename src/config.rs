@@ -3,6 +3,7 @@
 //! Precedence: environment over file over defaults; flags of a command are above both and belong to the command.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -90,6 +91,14 @@ pub struct Config {
     pub redis_url: String,
     /// What was cleaned, overridden or does nothing; to be shown once.
     pub warnings: Vec<String>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Config");
+        shown.field("streams", &self.streams).field("policy", &self.policy).field("warnings", &self.warnings);
+        shown.finish_non_exhaustive()
+    }
 }
 
 impl Config {

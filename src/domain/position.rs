@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Direction, Trade};
+use super::event::{Direction, RiskPair, Trade};
 use super::ids::{EntryId, EntryRef, PositionId};
 use super::order::OrderKey;
 use super::policy::{EntrySource, RiskSource};
@@ -28,9 +28,18 @@ pub struct RiskFields {
     pub atr_value: Ratio,
     /// [1]
     pub volatility_factor: Ratio,
+    /// `atr_value × volatility_factor`, in the unit of the ATR.
+    pub factor: Ratio,
     pub source: RiskSource,
     pub entry: EntryRef,
     pub producer: Option<Box<str>>,
+}
+
+impl RiskFields {
+    pub fn new(pair: RiskPair, source: RiskSource, entry: EntryRef, producer: Option<Box<str>>) -> Self {
+        let RiskPair { atr_value, volatility_factor, factor } = pair;
+        Self { atr_value, volatility_factor, factor, source, entry, producer }
+    }
 }
 
 /// What changed the quantity or the entry price of an instance.
