@@ -217,18 +217,15 @@ fn policy_of(
         };
         object.insert(key.to_owned(), value);
     }
-    match environment.get("HARVEST_REDUCE_ONLY") {
-        Some(value) if value.eq_ignore_ascii_case("false") || value == "0" => {
-            let want = "orders are always reduce-only; take the name out";
-            return Err(ConfigError::Value { name: "HARVEST_REDUCE_ONLY".to_owned(), value: value.to_owned(), want });
-        }
-        _ => {}
-    }
-    let live = object.get("mode").and_then(Value::as_str) == Some("live");
-    if let Some(value) = environment.get("HARVEST_LIVE_WRITES_ENABLED")
-        && !value.eq_ignore_ascii_case("true")
-        && live
+    if let Some(value) = environment.get("HARVEST_REDUCE_ONLY")
+        && !is_true(value)
     {
+        let want = "orders are always reduce-only; take the name out";
+        return Err(ConfigError::Value { name: "HARVEST_REDUCE_ONLY".to_owned(), value: value.to_owned(), want });
+    }
+    let live = object.get("mode").and_then(Value::as_str).is_some_and(|mode| mode.trim().eq_ignore_ascii_case("live"));
+    // Set and not true means shadow; set and empty is not true.
+    if environment.0.get("HARVEST_LIVE_WRITES_ENABLED").is_some_and(|value| !is_true(value)) && live {
         warnings.push("HARVEST_LIVE_WRITES_ENABLED is not true: shadow".to_owned());
         object.insert("mode".to_owned(), "shadow".into());
     }
@@ -240,6 +237,10 @@ fn policy_of(
         }
     }
     Ok(policy::from_object(object)?)
+}
+
+fn is_true(value: &str) -> bool {
+    ["true", "1", "yes"].iter().any(|word| value.trim().eq_ignore_ascii_case(word))
 }
 
 fn milliseconds(name: &str, value: &str) -> Result<Value, ConfigError> {

@@ -70,11 +70,13 @@ pub struct Unreadable {
     pub refusal: bool,
     /// A `kill.changed` or `policy.adopted`: what cannot be read here also kills.
     pub kills: bool,
+    /// A `history.gap`: what cannot be read here is taken for one of every stream.
+    pub gap: bool,
 }
 
 impl Unreadable {
     pub const fn new(reason: Reason) -> Self {
-        Self { reason, refusal: false, kills: false }
+        Self { reason, refusal: false, kills: false, gap: false }
     }
 }
 
