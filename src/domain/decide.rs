@@ -32,10 +32,12 @@ pub enum Hold {
     RetryWait,
     BelowMinimum,
     RateLimited,
+    /// The numbers do not fit exact arithmetic; a last resort, so that the evaluation is total.
+    OutOfRange,
 }
 
 impl Hold {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Killed,
         Self::AwaitingResult,
         Self::HistoryGap,
@@ -57,6 +59,7 @@ impl Hold {
         Self::RetryWait,
         Self::BelowMinimum,
         Self::RateLimited,
+        Self::OutOfRange,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -82,6 +85,7 @@ impl Hold {
             Self::RetryWait => "retry_wait",
             Self::BelowMinimum => "below_minimum",
             Self::RateLimited => "rate_limited",
+            Self::OutOfRange => "out_of_range",
         }
     }
 }

@@ -186,6 +186,9 @@ pub struct Instance {
     pub explaining: Vec<Trade>,
     /// When fills, snapshots or the exchange last confirmed the quantity. [ms since 1970]
     pub confirmed_ms: u64,
+    /// Changed since a store was told of it.
+    #[serde(skip)]
+    pub unsaved: bool,
 }
 
 impl Instance {
@@ -206,12 +209,14 @@ impl Instance {
             snapshot_qty: None,
             explaining: Vec::new(),
             confirmed_ms: opened.id.ms,
+            unsaved: true,
         }
     }
 
     /// Applies a movement. Errors, with the instance unchanged, if the totals go out of range.
     pub fn apply(&mut self, movement: Movement) -> Result<(), OutOfRange> {
         self.totals = self.totals.after(&movement)?;
+        self.unsaved = true;
         // Snapshots come every second: of entry prices set in a row only the last matters.
         if movement.cause == Cause::EntrySet && self.movements.last().is_some_and(|m| m.cause == Cause::EntrySet) {
             self.movements.pop();
@@ -228,6 +233,7 @@ impl Instance {
             totals = totals.after(movement)?;
         }
         // Quantities stay whatever happens to prices: an excess that was dropped or a "same" that closed is not redone.
+        self.unsaved = true;
         totals.qty = qty;
         totals.qty_largest = self.totals.qty_largest;
         self.totals = totals;

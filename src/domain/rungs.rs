@@ -206,6 +206,11 @@ impl Instance {
         self.decisions.iter().any(|d| d.state.is_in_flight())
     }
 
+    /// Does the passing of time change anything here.
+    pub fn awaits_time(&self) -> bool {
+        self.decisions.iter().any(|d| matches!(d.state, RungState::Requested | RungState::Partial))
+    }
+
     pub fn has_decision(&self, decision_id: &str) -> bool {
         self.decisions.iter().any(|d| &*d.decision_id == decision_id)
     }
@@ -227,11 +232,13 @@ impl Instance {
             rest = rest.minus(record.shares[i]).unwrap_or(Ratio::ZERO);
         }
         self.decisions.push(record);
+        self.unsaved = true;
     }
 
     /// Lets a decision hear of its result. Answers whether anything changed.
     pub fn hear(&mut self, decision_id: &str, heard: Heard, entry: EntryId, qty: Qty, policy: &Policy) -> bool {
         let Some(place) = self.decisions.iter().position(|d| &*d.decision_id == decision_id) else { return false };
+        self.unsaved = true;
         let state = self.decisions[place].state;
         let what = match heard {
             Heard::Accepted => OutcomeKind::Accepted,
@@ -336,6 +343,7 @@ impl Instance {
             }
             changed = true;
         }
+        self.unsaved |= changed;
         changed
     }
 

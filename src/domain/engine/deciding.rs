@@ -24,10 +24,12 @@ impl Engine {
         let at = self.circumstances(now_ms);
         let policy = &self.globals.policy;
         symbol.hot.open.as_ref()?;
-        match decide::assess(symbol, policy, at).ok()? {
-            Err(hold) => Some(hold),
-            Ok(reading) => decide::choose(symbol, policy, &reading, at).ok()?.err(),
-        }
+        let chosen = match decide::assess(symbol, policy, at) {
+            Ok(Ok(reading)) => decide::choose(symbol, policy, &reading, at),
+            Ok(Err(hold)) => return Some(hold),
+            Err(OutOfRange) => return Some(Hold::OutOfRange),
+        };
+        chosen.map_or(Some(Hold::OutOfRange), Result::err)
     }
 
     pub(super) fn decide(

@@ -122,6 +122,7 @@ impl Fold<'_> {
     pub fn trade(&mut self, symbol: &mut Symbol, fact: &TradeFact) -> Result<(), Reason> {
         symbol.cold.forget(self.now_ms());
         let key = OrderKey::Id(fact.order_id.clone());
+        symbol.cold.forget_order(&key, self.now_ms());
         let step = symbol.step_size();
         let known = symbol.cold.orders.contains_key(&key);
         if !known && is_before_opening(symbol, &fact.trade) {
