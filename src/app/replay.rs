@@ -149,6 +149,7 @@ fn foresee(
     } else {
         let mut facts = Facts::default();
         for at in history.decision_lines().filter(|at| is_in(at.id)) {
+            facts.reach(CanonicalKey::new(at.stream, at.id));
             let Ok(fields) = line::fields(at.bytes) else { continue };
             let entry = decoder.decode(at.stream, at.id, &fields);
             if let Ok(Event::Decision(fact)) = entry.content {

@@ -120,6 +120,8 @@ pub fn from_object(object: Map<String, Value>) -> Result<Policy, ReadError> {
         live_entry_sources: keys.sources("live_entry_sources", &["fill", "exchange"], entry_source)?,
         live_risk_sources: keys.sources("live_risk_sources", &["plan", "intent"], risk_source)?,
         on_live: keys.on_live()?,
+        cost: Ratio::ZERO,
+        risk_floor: Ratio::ZERO,
         hash: "".into(),
     };
     keys.refuse_unknown()?;

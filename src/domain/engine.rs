@@ -444,8 +444,12 @@ impl Engine {
             | StreamKind::Plan
             | StreamKind::Price => false,
         };
-        if flags && let Some(symbol) = entry.symbol {
-            self.flag_gap(symbol);
+        match entry.symbol {
+            _ if unreadable.gap => self.flag_gap_everywhere(),
+            Some(symbol) if flags => self.flag_gap(symbol),
+            // A decision that cannot be read may have sold a rung of any symbol.
+            None if entry.kind == StreamKind::Decision && !self.derive => self.flag_gap_everywhere(),
+            Some(_) | None => {}
         }
     }
 

@@ -54,6 +54,7 @@ impl Fold<'_> {
                 open.entry_price_disagrees = apart > price.times(permille)?;
             }
             _ => {
+                open.entry_price_disagrees = false;
                 let price = EntryPrice { price, source: EntrySource::Exchange, entry: self.entry };
                 open.apply(Movement {
                     cause: Cause::EntrySet,
@@ -81,6 +82,9 @@ impl Fold<'_> {
             fact.entry_price.map(|price| EntryPrice { price, source: EntrySource::Exchange, entry: self.entry });
         if !held.is_zero() && (closes || turns || fact.qty.abs() < held.abs()) {
             self.adopted_smaller(symbol);
+        }
+        if let Some(open) = &mut symbol.hot.open {
+            open.entry_price_disagrees = false;
         }
         if !held.is_zero() && !turns && !closes {
             let delta = fact.qty.minus(held)?;

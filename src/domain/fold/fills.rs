@@ -276,14 +276,8 @@ impl Fold<'_> {
     fn take_risk(&self, symbol: &mut Symbol, plan: Option<&KnownPlan>) {
         let Some(direction) = symbol.hot.open.as_ref().map(|open| open.direction) else { return };
         let of_plan = plan.and_then(|known| {
-            let (atr_value, volatility_factor) = known.plan.risk_pair()?;
-            Some(RiskFields {
-                atr_value,
-                volatility_factor,
-                source: RiskSource::Plan,
-                entry: EntryRef::new(StreamKind::Plan, known.plan.id),
-                producer: known.plan.producer.clone(),
-            })
+            let entry = EntryRef::new(StreamKind::Plan, known.plan.id);
+            Some(RiskFields::new(known.plan.risk_pair()?, RiskSource::Plan, entry, known.plan.producer.clone()))
         });
         let risk = of_plan
             .or_else(|| {
