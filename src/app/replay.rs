@@ -243,8 +243,8 @@ fn decode_lines(
     for LineBatch { bytes, lines } in lines {
         let mut entries = Vec::with_capacity(lines.len());
         for LineAt { range, stream, id, file, number } in lines {
-            match line::fields(&bytes[range.clone()]) {
-                Ok(fields) => entries.push((decoder.decode(stream, id, &fields), range)),
+            match decoder.decode_line(stream, id, &bytes[range.clone()]) {
+                Ok(entry) => entries.push((entry, range)),
                 Err(_) if skip_bad_lines => bad += 1,
                 Err(error) => {
                     let symbols = decoder.symbols.take_new();

@@ -8,7 +8,7 @@ use crate::domain::event::{Event, PriceFact, PriceSource, Reason};
 use crate::domain::units::Price;
 
 /// Names of a price, the preferred first, with the shape that each makes.
-const NAMES: [(&str, &str); 5] =
+pub(super) const NAMES: [(&str, &str); 5] =
     [("markPrice", "mark"), ("mark_price", "mark"), ("price", "price"), ("close", "close"), ("avg_price", "avg_price")];
 
 pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {

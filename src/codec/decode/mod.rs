@@ -8,10 +8,11 @@ mod observation;
 mod plan;
 mod position;
 mod result;
+mod tick;
 
 use std::collections::HashMap;
 
-use super::line::{FieldValue, Fields};
+use super::line::{self, FieldValue, Fields};
 use super::object::Object;
 use crate::domain::event::{Entry, Event, Reason, Unreadable};
 use crate::domain::ids::{EntryId, StreamId, SymbolId};
@@ -107,6 +108,16 @@ impl Decoder {
 
     pub fn streams(&self) -> &Streams {
         &self.streams
+    }
+
+    /// Decodes one history line. Errors if its fields do not read; what they say comes back as in [`Self::decode`].
+    pub fn decode_line(&mut self, stream: StreamId, id: EntryId, text: &[u8]) -> Result<Entry, serde_json::Error> {
+        if self.streams.kind(stream) == StreamKind::Price
+            && let Some(entry) = tick::decode(stream, id, text, &mut self.symbols)
+        {
+            return Ok(entry);
+        }
+        Ok(self.decode(stream, id, &line::fields(text)?))
     }
 
     /// Decodes one entry. What cannot be read comes back as the content's error; this never fails.

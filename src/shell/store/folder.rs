@@ -18,6 +18,7 @@ use super::row::checksum;
 
 /// Says that the folder is ours, and in which format.
 const MARKER: &str = "harvester.store";
+/// The marker while the store is being made: says that the folder was empty and that all in it is ours.
 const MARKER_NEW: &str = "harvester.store.new";
 /// What was acknowledged last.
 pub(super) const HEAD: &str = "harvester.head";
@@ -67,7 +68,7 @@ impl FolderLock {
 
 /// What a folder holds, judged by its marker.
 pub(super) enum Holds {
-    /// Nothing, or what a creation that was killed has left.
+    /// Nothing, or what was left when the making of a store was killed.
     Nothing,
     Store {
         format_version: u32,
@@ -92,20 +93,29 @@ impl Holds {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }
-        for entry in fs::read_dir(dir)? {
-            let name = entry?.file_name();
-            if name != MARKER_NEW && name != HEAD {
-                return Ok(Self::Foreign(name.to_string_lossy().into_owned()));
-            }
+        if dir.join(MARKER_NEW).exists() {
+            return Ok(Self::Nothing);
         }
-        Ok(Self::Nothing)
+        match fs::read_dir(dir)?.next() {
+            Some(entry) => Ok(Self::Foreign(entry?.file_name().to_string_lossy().into_owned())),
+            None => Ok(Self::Nothing),
+        }
     }
 }
 
-/// Makes an empty folder a store's; the marker comes last, so that a store always has its head.
-pub(super) fn create(dir: &Path, lock: &FolderLock, format_version: u32) -> io::Result<()> {
-    Head::create(&dir.join(HEAD))?;
-    write_durably(dir, MARKER_NEW, MARKER, marker(format_version).as_bytes())?;
+/// Claims a folder that holds nothing, and makes the head.
+pub(super) fn begin_store(dir: &Path, lock: &FolderLock, format_version: u32) -> io::Result<()> {
+    let mut file = File::create(dir.join(MARKER_NEW))?;
+    file.write_all(marker(format_version).as_bytes())?;
+    file.sync_all()?;
+    lock.sync()?;
+    remove_entries(dir, MARKER_NEW)?;
+    Head::create(&dir.join(HEAD))
+}
+
+/// Makes the folder a store's, once all that belongs to one is there and durable.
+pub(super) fn finish_store(dir: &Path, lock: &FolderLock) -> io::Result<()> {
+    fs::rename(dir.join(MARKER_NEW), dir.join(MARKER))?;
     lock.sync()?;
     sync_dir(&parent(dir))
 }
@@ -125,7 +135,7 @@ fn read_marker(bytes: &[u8]) -> Option<u32> {
 
 /// Says that the store in this folder is whole, durably.
 pub(super) fn mark_finished(dir: &Path, lock: &FolderLock) -> io::Result<()> {
-    write_durably(dir, "harvester.finished.new", FINISHED, b"")?;
+    File::create(dir.join(FINISHED))?.sync_all()?;
     lock.sync()
 }
 
@@ -136,14 +146,6 @@ pub(super) fn unmark_finished(dir: &Path, lock: &FolderLock) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e),
     }
-}
-
-fn write_durably(dir: &Path, name_new: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let path_new = dir.join(name_new);
-    let mut file = File::create(&path_new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(path_new, dir.join(name))
 }
 
 pub(super) fn is_finished(dir: &Path) -> bool {
@@ -241,9 +243,14 @@ fn remove_stale_rebuild(building: &Path) -> io::Result<()> {
 
 /// Removes a folder of ours, its marker last: a kill in between leaves a folder that is still known as ours.
 pub(super) fn remove_store(dir: &Path) -> io::Result<()> {
+    remove_entries(dir, MARKER)?;
+    fs::remove_dir_all(dir)
+}
+
+fn remove_entries(dir: &Path, except: &str) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if entry.file_name() == MARKER {
+        if entry.file_name() == except {
             continue;
         }
         if entry.file_type()?.is_dir() {
@@ -252,7 +259,7 @@ pub(super) fn remove_store(dir: &Path) -> io::Result<()> {
             fs::remove_file(entry.path())?;
         }
     }
-    fs::remove_dir_all(dir)
+    Ok(())
 }
 
 #[cfg(test)]

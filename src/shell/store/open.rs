@@ -36,12 +36,13 @@ impl Store {
     pub fn open_watched(dir: &Path, format_version: u32, call_limit: Duration) -> Result<Self, OpenError> {
         let lock = lock_folder(dir, true)?;
         let found = Holds::look(dir).map_err(OpenError::io(dir, "read the folder"))?;
-        if matches!(found, Holds::Nothing) {
-            folder::create(dir, &lock, format_version).map_err(OpenError::io(dir, "make the folder a store"))?;
+        let is_new = matches!(found, Holds::Nothing);
+        if is_new {
+            folder::begin_store(dir, &lock, format_version).map_err(OpenError::io(dir, "begin a store"))?;
         } else {
             check_format(dir, found, format_version)?;
         }
-        let store = Self::open_locked(dir, lock, call_limit)?;
+        let store = Self::open_locked(dir, lock, call_limit, is_new)?;
         folder::remove_stale_rebuilds(dir);
         Ok(store)
     }
@@ -54,10 +55,10 @@ impl Store {
         let lock = lock_folder(dir, false)?;
         let found = Holds::look(dir).map_err(OpenError::io(dir, "read the folder"))?;
         check_format(dir, found, format_version)?;
-        Self::open_locked(dir, lock, CALL_LIMIT)
+        Self::open_locked(dir, lock, CALL_LIMIT, false)
     }
 
-    fn open_locked(dir: &Path, lock: FolderLock, call_limit: Duration) -> Result<Self, OpenError> {
+    fn open_locked(dir: &Path, lock: FolderLock, call_limit: Duration, is_new: bool) -> Result<Self, OpenError> {
         folder::unmark_finished(dir, &lock).map_err(OpenError::io(dir, "settle a rebuild"))?;
         let (head, acknowledged) = Head::open(&dir.join(HEAD)).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => OpenError::damaged(dir, format!("the file {HEAD} is missing")),
@@ -69,6 +70,9 @@ impl Store {
         let opening = watchdog.call(StoreCall::Open);
         let db = open_sled(dir)?;
         let log = sync_files(dir, &lock).map_err(OpenError::io(dir, "sync its files"))?;
+        if is_new {
+            folder::finish_store(dir, &lock).map_err(OpenError::io(dir, "make the folder a store"))?;
+        }
         drop(opening);
         let mut store = Self {
             dir: dir.to_owned(),

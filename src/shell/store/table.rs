@@ -137,7 +137,7 @@ impl Store {
         Ok(changes)
     }
 
-    /// Sled can wait for ever for a write that failed for want of room: better not to begin.
+    /// Opening needs room too, as sled fills the last segment up: a commit that took the last of it would shut us out.
     fn ensure_room(&self, changes: &Changes) -> Result<(), StoreError> {
         let failed = StoreError::io(&self.dir, "look for free space");
         let disk = rustix::fs::fstatvfs(&self.log).map_err(|e| failed(e.into()))?;
@@ -312,4 +312,34 @@ fn size_of_files(dir: &Path) -> io::Result<u64> {
         };
     }
     Ok(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A row changes while the store is open: the read says so, and all further calls are refused.
+    #[test]
+    fn a_damaged_row_is_never_handed_out() {
+        let changed = [&[0, 0, 9], [0; 8].as_slice()].concat();
+        let damages: [(Vec<u8>, Option<Vec<u8>>); 3] =
+            [(piece_key(b"a", 0), None), (row_key(b"a"), Some(changed)), (row_key(b"a"), Some(vec![1]))];
+        for (at, damage) in damages {
+            let folder = tempfile::tempdir().expect("a folder");
+            let mut store = Store::open(&folder.path().join("store"), 1).expect("a store");
+            let rows = [(b"a".to_vec(), Some(vec![7; 100_000])), (b"b".to_vec(), Some(vec![8]))];
+            store.commit(rows.into_iter()).expect("a commit");
+            match damage {
+                Some(bytes) => store.db().insert(at, bytes),
+                None => store.db().remove(at),
+            }
+            .expect("a write");
+            assert_eq!(store.get(b"b").expect("a read"), Some(vec![8]));
+            let scanned: Vec<_> = store.scan_prefix(b"").collect();
+            assert!(matches!(scanned[..], [Err(StoreError::Damaged { .. })]), "{scanned:?}");
+            assert!(matches!(store.get(b"b"), Err(StoreError::Poisoned { .. })));
+            assert!(matches!(store.verify(), Err(StoreError::Poisoned { .. })));
+            assert!(matches!(store.commit(std::iter::empty()), Err(StoreError::Poisoned { .. })));
+        }
+    }
 }
