@@ -5,6 +5,7 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use harvester::app::positions;
 use harvester::app::replay::Request;
@@ -28,6 +29,12 @@ fn cases() -> Vec<PathBuf> {
     cases.sort();
     assert!(cases.len() > 50, "only {} cases were found", cases.len());
     cases
+}
+
+/// All cases, run once for all tests.
+fn came() -> &'static [(PathBuf, Came)] {
+    static CAME: OnceLock<Vec<(PathBuf, Came)>> = OnceLock::new();
+    CAME.get_or_init(|| cases().into_iter().map(|case| (case.clone(), run(&case))).collect())
 }
 
 fn run(case: &Path) -> Came {
@@ -72,14 +79,13 @@ fn lines(came: &Came) -> String {
 fn every_case_comes_to_what_was_worked_out_by_hand() {
     let mut wrong = Vec::new();
     let mut checked = 0;
-    for case in cases() {
+    for (case, came) in came() {
         let name = case.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let Ok(text) = fs::read_to_string(case.join("expect.toml")) else {
             wrong.push(format!("{name}: expect.toml is missing"));
             continue;
         };
         let expect: toml::Table = text.parse().unwrap_or_else(|error| panic!("{name}/expect.toml: {error}"));
-        let came = run(&case);
         let mut check = |what: String, want: &toml::Value, got: &Value| {
             checked += 1;
             let want = serde_json::to_value(want).expect("TOML is JSON");
@@ -128,9 +134,9 @@ fn every_case_comes_to_what_was_worked_out_by_hand() {
 fn every_case_comes_to_its_golden_lines() {
     let bless = std::env::var_os("HARVESTER_BLESS").is_some();
     let mut differ = Vec::new();
-    for case in cases() {
+    for (case, came) in came() {
         let golden = case.join("expected.jsonl");
-        let got = lines(&run(&case));
+        let got = lines(came);
         if bless {
             fs::write(&golden, got).expect("the golden lines are written");
             continue;

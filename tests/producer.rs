@@ -1,6 +1,7 @@
 //! The example of the order-placing service writes what we recommend: shape R-D, with prices, never a fill of nothing.
 
 mod contract;
+mod support;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -60,6 +61,27 @@ fn an_order_is_published_once_for_every_change_and_its_quantity_never_falls() {
         }
     }
     assert_eq!(last.len(), 5, "four orders, and one that was never made");
+}
+
+#[test]
+fn what_it_publishes_replays_into_priced_positions() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = folder.path().join("results.jsonl");
+    std::fs::write(&history, print()).unwrap();
+    let request = harvester::app::replay::Request { histories: vec![history], ..Default::default() };
+    let (replayed, _) = support::replayed(&request, &support::config(None));
+    assert_eq!(replayed.summary["applied"], 10);
+    assert_eq!(replayed.summary["quarantined"], serde_json::json!({}));
+    let positions = harvester::app::positions::of_engine(&replayed.engine, true);
+    let rows: Vec<String> = positions
+        .iter()
+        .map(|p| format!("{} {} {} {}", p["symbol"], p["side"], p["qty"], p["entry_price"]["value"]).replace('"', ""))
+        .collect();
+    // 29.6 sold, 5 and then 9.8 of them bought back; 16.4 bought before the order expired, its close bought nothing.
+    assert_eq!(rows, ["AVAXUSDT SHORT 14.8 13.37247", "INJUSDT LONG 16.4 3.471"]);
+    // (13.37247 − 13.201) × 5 + (13.37247 × 9.8 − (13.2043108 × 14.8 − 13.201 × 5)) = 2.48875616
+    let realized: rust_decimal::Decimal = positions[0]["realized_pnl"].as_str().unwrap().parse().unwrap();
+    assert_eq!(realized.round_dp(12).normalize().to_string(), "2.48875616");
 }
 
 #[test]
@@ -138,10 +160,13 @@ raises(RuntimeError, fails(429, b'{"code":-1003}'), "AVAXUSDT", "1")
 }
 
 /// The lines of `producer.py --print`, run without any installed package.
-fn printed() -> Vec<Value> {
+fn print() -> String {
     let script = folder().join("producer.py");
-    let stdout = run(&["-I", "-S", "-B", script.to_str().unwrap(), "--print"]);
-    stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    run(&["-I", "-S", "-B", script.to_str().unwrap(), "--print"])
+}
+
+fn printed() -> Vec<Value> {
+    print().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Runs `checks` with everything of the producer at hand, `plan` (of the first sample), `sample(name)` and `raises`.

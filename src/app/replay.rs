@@ -68,7 +68,7 @@ pub fn replay(
         config.streams.clone(),
         Symbols::new(projection.engine.symbols().iter().map(|symbol| &*symbol.name)),
     );
-    foresee(&history, &mut decoder, &mut projection.engine, request.derive)?;
+    foresee(&history, &mut decoder, &mut projection.engine, request.derive, until)?;
 
     let progress = Progress::new(history.total_entries());
     let mut seen: u64 = 0;
@@ -125,9 +125,17 @@ fn bound(text: &str, seq: u64) -> anyhow::Result<EntryId> {
 
 /// Tells the engine beforehand what later entries say of earlier ones: decisions that were emitted, and entries
 /// that were passed over.
-fn foresee(history: &History, decoder: &mut Decoder, engine: &mut Engine, derive: bool) -> anyhow::Result<()> {
+fn foresee(
+    history: &History,
+    decoder: &mut Decoder,
+    engine: &mut Engine,
+    derive: bool,
+    until: Option<EntryId>,
+) -> anyhow::Result<()> {
+    // What stands behind the end is not known yet.
+    let is_in = |id: EntryId| until.is_none_or(|until| id <= until);
     let place = |at: &crate::shell::history::Line<'_>| history.place(at.file, at.number);
-    for at in history.control_lines() {
+    for at in history.control_lines().filter(|at| is_in(at.id)) {
         let Ok(fields) = line::fields(at.bytes) else { continue };
         let entry = decoder.decode(at.stream, at.id, &fields);
         if let Ok(Event::Control(control)) = entry.content
@@ -140,7 +148,7 @@ fn foresee(history: &History, decoder: &mut Decoder, engine: &mut Engine, derive
         engine.set_derive();
     } else {
         let mut facts = Facts::default();
-        for at in history.decision_lines() {
+        for at in history.decision_lines().filter(|at| is_in(at.id)) {
             let Ok(fields) = line::fields(at.bytes) else { continue };
             let entry = decoder.decode(at.stream, at.id, &fields);
             if let Ok(Event::Decision(fact)) = entry.content {

@@ -8,6 +8,8 @@ use crate::domain::event::Reason;
 const LIMIT: Decimal = Decimal::from_parts(2_764_472_320, 232_830, 0, false, 0);
 /// Digits that a decimal holds exactly.
 const DIGITS_MAX: usize = 28;
+/// Digits that 64 bits hold exactly.
+const NARROW_DIGITS_MAX: usize = 18;
 /// Exponents beyond this cannot be in range, whatever the digits.
 const EXPONENT_MAX: i64 = 10_000;
 
@@ -45,23 +47,38 @@ pub fn decimal(text: &str) -> Result<Decimal, Reason> {
         return Err(Reason::BadNumber);
     }
     let mut mantissa: u128 = 0;
+    // Nearly all numbers fit half the width, which is much faster to count in.
+    let mut narrow: u64 = 0;
     let mut significant = 0;
     for b in whole.bytes().chain(fraction.bytes()) {
         if significant > 0 || b != b'0' {
             significant += 1;
-            if significant > DIGITS_MAX {
+            let digit = u64::from(b - b'0');
+            if significant <= NARROW_DIGITS_MAX {
+                narrow = narrow * 10 + digit;
+                mantissa = u128::from(narrow);
+            } else if significant <= DIGITS_MAX {
+                mantissa = mantissa * 10 + u128::from(digit);
+            } else {
                 return Err(Reason::OutOfRange);
             }
-            mantissa = mantissa * 10 + u128::from(b - b'0');
         }
     }
     if mantissa == 0 {
         return Ok(Decimal::ZERO);
     }
     let mut scale = fraction.len() as i64 - exponent;
-    while scale > 0 && mantissa.is_multiple_of(10) {
-        mantissa /= 10;
-        scale -= 1;
+    if significant <= NARROW_DIGITS_MAX {
+        while scale > 0 && narrow.is_multiple_of(10) {
+            narrow /= 10;
+            scale -= 1;
+        }
+        mantissa = u128::from(narrow);
+    } else {
+        while scale > 0 && mantissa.is_multiple_of(10) {
+            mantissa /= 10;
+            scale -= 1;
+        }
     }
     if !(-15..=i64::from(Decimal::MAX_SCALE)).contains(&scale) {
         return Err(Reason::OutOfRange);

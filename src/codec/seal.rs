@@ -91,7 +91,7 @@ fn payload(engine: &Engine, decision: &Decision) -> Value {
         let proof = [("source".to_owned(), Value::from(source)), ("entry".to_owned(), entry.into())];
         evidence.insert(field.to_owned(), Value::from(Map::from_iter(proof)));
     };
-    let risk = &reading.risk_fields;
+    let risk = &decision.risk_fields;
     prove("entry_price", reading.entry.source.name(), reading.entry.entry.id.to_string());
     prove("atr_value", risk.source.name(), risk.entry.id.to_string());
     prove("volatility_factor", risk.source.name(), risk.entry.id.to_string());

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::domain::engine::{Changes, Engine, Globals, RULES_VERSION};
 use crate::domain::event::PriceSource;
 use crate::domain::ids::{EntryId, PositionId, StreamId, SymbolId};
-use crate::domain::plans::KnownPlan;
+use crate::domain::plans::{KnownPlan, sha256_hex};
 use crate::domain::policy::Policy;
 use crate::domain::position::Instance;
 use crate::domain::streams::{Stream, StreamKind, Streams};
@@ -16,6 +16,9 @@ use crate::domain::symbol::{Cold, Hot, ORDER_MEMORY_MS, Symbol};
 
 /// Format of the rows. A store of another format is not read.
 pub const FORMAT_VERSION: u32 = 1;
+
+/// A longer name stands in a key by its hash. [bytes]
+const NAME_BYTES_MAX: usize = 256;
 
 /// Version byte in front of every value.
 const VALUE_VERSION: u8 = 1;
@@ -104,9 +107,22 @@ fn key(prefix: &[u8], rest: &[u8]) -> Vec<u8> {
     [prefix, rest].concat()
 }
 
+/// A key that ends in a name from outside. Keys are limited: a name of any length has one, a long one by its hash.
+fn name_key(prefix: &[u8], name: &str) -> Vec<u8> {
+    if name.len() <= NAME_BYTES_MAX {
+        return key(prefix, name.as_bytes());
+    }
+    key(prefix, format!("#{}", sha256_hex(name.as_bytes())).as_bytes())
+}
+
+fn closed_prefix(symbol: &str) -> Vec<u8> {
+    let mut prefix = name_key(CLOSED, symbol);
+    prefix.push(0);
+    prefix
+}
+
 fn closed_key(symbol: &str, id: PositionId) -> Vec<u8> {
-    let mut key = key(CLOSED, symbol.as_bytes());
-    key.push(0);
+    let mut key = closed_prefix(symbol);
     key.extend(id.opened.ms.to_be_bytes());
     key.extend(id.opened.seq.to_be_bytes());
     key.extend(id.nth.to_be_bytes());
@@ -146,22 +162,22 @@ pub fn changed_rows(engine: &Engine, changes: &Changes, names_written: &mut usiz
     let fresh: Vec<SymbolId> = all.iter().filter(is_new).copied().collect();
     for &id in changes.hot().iter().chain(&fresh) {
         let symbol = engine.symbol(id);
-        rows.push((key(HOT, symbol.name.as_bytes()), Some(encode(&symbol.hot))));
+        rows.push((name_key(HOT, &symbol.name), Some(encode(&symbol.hot))));
     }
     for &id in changes.cold() {
         let symbol = engine.symbol(id);
-        rows.push((key(COLD, symbol.name.as_bytes()), Some(encode(&symbol.cold))));
+        rows.push((name_key(COLD, &symbol.name), Some(encode(&symbol.cold))));
         for instance in &symbol.closed {
             rows.push((closed_key(&symbol.name, instance.id), Some(encode(instance))));
         }
     }
     for plan_id in &changes.plans {
         if let Some(known) = engine.plan(plan_id) {
-            rows.push((key(PLAN, plan_id.as_bytes()), Some(encode(known))));
+            rows.push((name_key(PLAN, plan_id), Some(encode(known))));
         }
     }
     for plan_id in changes.plans_forgotten.iter().filter(|plan_id| engine.plan(plan_id).is_none()) {
-        rows.push((key(PLAN, plan_id.as_bytes()), None));
+        rows.push((name_key(PLAN, plan_id), None));
     }
     *names_written = engine.symbols().len();
     rows
@@ -226,7 +242,7 @@ pub fn load<R: Rows>(rows: &R, made_with: &Streams, engine: &mut Engine) -> Resu
 }
 
 fn one<R: Rows, T: DeserializeOwned>(rows: &R, prefix: &[u8], name: &str) -> Result<Option<T>, R::Error> {
-    let wanted = key(prefix, name.as_bytes());
+    let wanted = name_key(prefix, name);
     match rows.scan(&wanted)?.into_iter().find(|(found, _)| *found == wanted) {
         Some((found, value)) => Ok(Some(decode(&found, &value)?)),
         None => Ok(None),
@@ -235,10 +251,8 @@ fn one<R: Rows, T: DeserializeOwned>(rows: &R, prefix: &[u8], name: &str) -> Res
 
 /// All closed instances of a symbol that the store knows, by their opening.
 pub fn closed_instances<R: Rows>(rows: &R, symbol: &str) -> Result<Vec<Instance>, R::Error> {
-    let mut prefix = key(CLOSED, symbol.as_bytes());
-    prefix.push(0);
     let mut instances = Vec::new();
-    for (row_key, value) in rows.scan(&prefix)? {
+    for (row_key, value) in rows.scan(&closed_prefix(symbol))? {
         instances.push(decode(&row_key, &value)?);
     }
     Ok(instances)
@@ -260,4 +274,102 @@ pub fn decisions<R: Rows>(rows: &R) -> Result<Vec<String>, R::Error> {
         all.push(decode(&row_key, &value)?);
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fmt::Write as _;
+
+    use super::*;
+    use crate::codec::decode::{Decoder, Symbols};
+    use crate::codec::view;
+
+    struct Kept(BTreeMap<Vec<u8>, Vec<u8>>);
+
+    impl Rows for Kept {
+        type Error = BadRow;
+
+        fn scan(&self, prefix: &[u8]) -> Result<Vec<StoredRow>, BadRow> {
+            let rows = self.0.iter().filter(|(key, _)| key.starts_with(prefix));
+            Ok(rows.map(|(key, value)| (key.clone(), value.clone())).collect())
+        }
+    }
+
+    /// An intent, a plan, a priced and an unpriced fill, a price, a snapshot.
+    const LINES: [&str; 6] = [
+        r#"{"stream":"quantum:stream:trade.intent","id":"1000-0","fields":{"data":"{\"symbol\":\"ADAUSDT\",\"side\":\"BUY\",\"atr_value\":0.02,\"volatility_factor\":1.5}"}}"#,
+        r#"{"stream":"quantum:stream:apply.plan","id":"2000-0","fields":{"plan_id":"p","decision":"EXECUTE","symbol":"ADAUSDT","side":"BUY","qty":"10","entry_price":"0.4"}}"#,
+        r#"{"stream":"quantum:stream:apply.result","id":"3000-0","fields":{"plan_id":"p","symbol":"ADAUSDT","executed":"True","filled_qty":"10","order_id":"7","avgPrice":"0.41"}}"#,
+        r#"{"stream":"quantum:stream:apply.result","id":"3500-0","fields":{"symbol":"ADAUSDT","executed":"True","filled_qty":"2.5","order_id":"8","side":"SELL","reduceOnly":"True"}}"#,
+        r#"{"stream":"quantum:stream:market.tick","id":"4000-0","fields":{"payload":"{\"symbol\":\"ADAUSDT\",\"price\":0.42}"}}"#,
+        r#"{"stream":"quantum:stream:position.snapshot","id":"40000-0","fields":{"symbol":"ADAUSDT","position_amt":"7.5"}}"#,
+    ];
+
+    fn folded() -> Engine {
+        let streams = Streams::default();
+        let mut engine = Engine::new(streams.clone(), Policy::default());
+        let mut decoder = Decoder::new(streams.clone(), Symbols::default());
+        for line in LINES {
+            let json: serde_json::Value = serde_json::from_str(line).unwrap();
+            let stream = streams.id_of(json["stream"].as_str().unwrap()).unwrap();
+            let id = json["id"].as_str().unwrap().parse().unwrap();
+            let entry = decoder.decode_line(stream, id, line.as_bytes()).unwrap();
+            decoder.symbols.take_new().iter().for_each(|name| {
+                engine.intern(name);
+            });
+            engine.step(&entry);
+        }
+        engine
+    }
+
+    fn kept(engine: &mut Engine) -> Kept {
+        let changes = engine.take_changes();
+        let rows = changed_rows(engine, &changes, &mut 0);
+        Kept(rows.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
+    }
+
+    #[test]
+    fn what_is_loaded_is_what_was_kept() {
+        let mut engine = folded();
+        let rows = kept(&mut engine);
+        let mut loaded = Engine::new(Streams::default(), Policy::default());
+        load(&rows, &Streams::default(), &mut loaded).unwrap();
+        assert_eq!(loaded.symbols(), engine.symbols());
+        assert_eq!(loaded.globals(), engine.globals());
+        let of = |engine: &Engine| {
+            let symbol = engine.find("ADAUSDT").unwrap();
+            view::position(engine, symbol, symbol.hot.open.as_ref().unwrap())
+        };
+        assert_eq!(of(&loaded), of(&engine));
+        assert!(engine.streams().iter().all(|(stream, _)| loaded.cursor(stream) == engine.cursor(stream)));
+    }
+
+    /// The bytes of stored state. A change here needs another [`FORMAT_VERSION`] or [`RULES_VERSION`]: a store of the
+    /// former bytes would be read as something else.
+    #[test]
+    fn stored_bytes_are_golden() {
+        let rows = kept(&mut folded());
+        let mut text = String::new();
+        for (key, value) in &rows.0 {
+            let hex = value.iter().fold(String::new(), |mut hex, byte| {
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            });
+            let _ = writeln!(text, "{} {hex}", String::from_utf8_lossy(key).escape_default());
+        }
+        let golden = include_str!("state.golden");
+        assert_eq!(text, golden, "stored bytes changed");
+    }
+
+    #[test]
+    fn a_row_that_does_not_read_is_an_error_that_names_it() {
+        for (value, why) in [(&b""[..], "empty value"), (&[9, 1], "value version 9"), (&[VALUE_VERSION], "")] {
+            let error = decode::<EntryId>(b"c/results", value).unwrap_err();
+            assert!(error.to_string().contains("c/results") && error.why.contains(why), "{error}");
+        }
+        let mut long = encode(&EntryId::new(1, 2));
+        long.push(0);
+        assert!(decode::<EntryId>(b"c/", &long).unwrap_err().why.contains("1 bytes too many"));
+    }
 }

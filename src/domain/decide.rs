@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::policy::{AtrUnit, Base, LadderStep, Mode, Policy, RiskTooLarge};
-use super::position::{EntryPrice, Instance, RiskFields};
+use super::position::{EntryPrice, Instance};
 use super::rungs::RungState;
 use super::symbol::{Mark, Symbol};
 use super::units::{OutOfRange, Price, Qty, Quote, RMultiple, Ratio};
@@ -157,7 +157,6 @@ pub fn risk(instance: &Instance, policy: &Policy) -> Result<Option<Risk>, OutOfR
 pub struct Reading {
     pub mark: Mark,
     pub entry: EntryPrice,
-    pub risk_fields: RiskFields,
     pub risk: Risk,
     /// `|qty| × risk_price`. [quote]
     pub entry_risk: Quote,
@@ -172,35 +171,26 @@ pub struct Reading {
 impl Reading {
     /// Is `r_net ≥ r`, compared without dividing.
     pub fn reaches(&self, r: RMultiple) -> Result<bool, OutOfRange> {
-        Ok(self.pnl.sub(self.cost)? >= r.of(self.entry_risk)?)
+        Ok(self.pnl.minus(self.cost)? >= r.of(self.entry_risk)?)
     }
 }
 
 /// The numbers of a position, `None` while something that they need is missing.
 pub fn read(symbol: &Symbol, policy: &Policy) -> Result<Option<Reading>, OutOfRange> {
     let Some(open) = &symbol.hot.open else { return Ok(None) };
-    let (Some(mark), Some(entry), Some(fields), Some(risk)) =
-        (symbol.hot.mark, open.totals.entry, &open.risk, risk(open, policy)?)
-    else {
+    let (Some(mark), Some(entry), Some(risk)) = (symbol.hot.mark, open.totals.entry, risk(open, policy)?) else {
         return Ok(None);
     };
-    reading(open, policy, mark, entry, fields, risk).map(Some)
+    reading(open, policy, mark, entry, risk).map(Some)
 }
 
-fn reading(
-    open: &Instance,
-    policy: &Policy,
-    mark: Mark,
-    entry: EntryPrice,
-    fields: &RiskFields,
-    risk: Risk,
-) -> Result<Reading, OutOfRange> {
+fn reading(open: &Instance, policy: &Policy, mark: Mark, entry: EntryPrice, risk: Risk) -> Result<Reading, OutOfRange> {
     let qty = open.totals.qty;
-    let pnl = mark.price.sub(entry.price)?.for_qty(qty)?;
+    let pnl = mark.price.minus(entry.price)?.for_qty(qty)?;
     let cost = entry.price.for_qty(qty.abs())?.times(Ratio::from_bps(policy.cost_bps)?)?;
     let entry_risk = risk.risk_price.for_qty(qty.abs())?;
-    let r_net = pnl.sub(cost)?.in_r(entry_risk)?;
-    Ok(Reading { mark, entry, risk_fields: fields.clone(), risk, entry_risk, pnl, cost, r_net })
+    let r_net = pnl.minus(cost)?.in_r(entry_risk)?;
+    Ok(Reading { mark, entry, risk, entry_risk, pnl, cost, r_net })
 }
 
 /// What is known outside of the symbol when it is evaluated.
@@ -262,7 +252,7 @@ pub fn assess(symbol: &Symbol, policy: &Policy, at: Circumstances) -> Result<Res
             return hold(Hold::NoInstrument);
         }
     }
-    reading(open, policy, mark, entry, fields, risk).map(Ok)
+    reading(open, policy, mark, entry, risk).map(Ok)
 }
 
 /// What to harvest.
@@ -304,8 +294,8 @@ pub fn choose(
     let in_state = |state| passed.iter().filter(move |step| open.rung_state(step.r, at.now_ms) == state);
     let rungs: Vec<RMultiple> = in_state(RungState::Armed).map(|step| step.r).collect();
     let waiting = in_state(RungState::Refused).count();
-    let fractions = passed.iter().try_fold(Ratio::ZERO, |sum, step| sum.add(step.fraction))?;
-    let share = fractions.sub(open.share_taken()?)?;
+    let fractions = passed.iter().try_fold(Ratio::ZERO, |sum, step| sum.plus(step.fraction))?;
+    let share = fractions.minus(open.share_taken()?)?;
     if rungs.len() + waiting == 0 || !share.is_positive() {
         return Ok(Err(Hold::NoRung));
     }
@@ -336,7 +326,7 @@ fn qty_of(symbol: &Symbol, open: &Instance, policy: &Policy, share: Ratio) -> Re
         Base::Current => held.times(share)?,
         Base::Initial => {
             let of_largest = open.totals.qty_largest.times(share)?;
-            let unfilled = Ratio::ONE.sub(open.share_filled()?)?;
+            let unfilled = Ratio::ONE.minus(open.share_filled()?)?;
             if unfilled.is_positive() { of_largest.min(held.times(share)?.over(unfilled)?) } else { of_largest }
         }
     };
@@ -351,8 +341,9 @@ fn qty_of(symbol: &Symbol, open: &Instance, policy: &Policy, share: Ratio) -> Re
 pub fn price_at(open: &Instance, policy: &Policy, r: RMultiple) -> Result<Option<Price>, OutOfRange> {
     let (Some(entry), Some(risk)) = (open.totals.entry, risk(open, policy)?) else { return Ok(None) };
     let cost = entry.price.times(Ratio::from_bps(policy.cost_bps)?)?;
-    let distance = r.of_price(risk.risk_price)?.add(cost)?;
-    let price = if open.totals.qty.is_negative() { entry.price.sub(distance)? } else { entry.price.add(distance)? };
+    let distance = r.of_price(risk.risk_price)?.plus(cost)?;
+    let price =
+        if open.totals.qty.is_negative() { entry.price.minus(distance)? } else { entry.price.plus(distance)? };
     Ok(Some(price).filter(|p| p.is_positive()))
 }
 

@@ -4,25 +4,27 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::decide::{self, Choice, Circumstances, Flag, Hold, Reading};
-use super::event::{Control, DecisionFact, Entry, Event, Outcome, PriceFact, PriceSource, Reason, Side, Unreadable};
+use super::decide::{Flag, Reading};
+use super::event::{Entry, Event, Outcome, PriceFact, Reason, Side, Unreadable};
 use super::facts::Facts;
 use super::fold::Fold;
 use super::ids::{CanonicalKey, EntryId, EntryRef, StreamId, SymbolId};
-use super::plans::{KnownPlan, Plans, sha256_hex};
-use super::policy::{Base, Mode, OnLive, Policy};
-use super::position::Instance;
-use super::rungs::{DecisionRecord, Heard, RungState};
+use super::plans::Plans;
+use super::policy::{Base, Mode, Policy};
+use super::position::{Instance, RiskFields};
 use super::streams::{StreamKind, Streams};
 use super::symbol::Symbol;
 use super::tally::{Count, Tally};
 use super::units::{OutOfRange, Qty, RMultiple, Ratio};
 
+mod control;
+mod deciding;
+mod kept;
+
+pub use deciding::decision_id;
+
 /// Version of the rules. A store that was folded by another is rebuilt.
 pub const RULES_VERSION: &str = "1";
-
-/// How long a decision counts for the rate limit. [ms]
-const RATE_WINDOW_MS: u64 = 60_000;
 
 /// What became of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,8 @@ pub struct Decision {
     pub rungs: Vec<RMultiple>,
     pub attempt: u32,
     pub reading: Reading,
+    /// Where the risk in the reading came from.
+    pub risk_fields: RiskFields,
     pub mode: Mode,
     pub policy_hash: Box<str>,
     pub flags: Vec<Flag>,
@@ -215,90 +219,6 @@ impl Engine {
         engine.accept_sources();
         engine
     }
-
-    // ---- what a store keeps --------------------------------------------------------------------------------
-
-    /// Puts stored state in place; indices are rebuilt.
-    pub fn restore(&mut self, globals: Globals, symbols: Vec<Symbol>, plans: Vec<KnownPlan>) {
-        self.globals = globals;
-        for known in plans {
-            self.plans.insert(known);
-        }
-        for symbol in symbols {
-            let id = SymbolId(self.symbols.len() as u32);
-            for instance in symbol.instances() {
-                for decision in &instance.decisions {
-                    self.decision_plans.insert(decision.plan_id.clone(), (id, decision.decision_id.clone()));
-                }
-                if instance.awaits_result() {
-                    self.in_flight.insert(id);
-                }
-            }
-            self.by_name.insert(symbol.name.clone(), id);
-            self.symbols.push(symbol);
-        }
-        self.accept_sources();
-    }
-
-    pub fn set_cursor(&mut self, stream: StreamId, id: EntryId) {
-        self.cursors[usize::from(stream.0)] = Some(id);
-    }
-
-    pub fn cursor(&self, stream: StreamId) -> Option<EntryId> {
-        self.cursors[usize::from(stream.0)]
-    }
-
-    pub fn take_changes(&mut self) -> Changes {
-        std::mem::take(&mut self.changes)
-    }
-
-    /// Stops noting what changes: there is no store to write it to.
-    pub fn ignore_changes(&mut self) {
-        self.changes = Changes { ignored: true, ..Changes::default() };
-    }
-
-    pub fn globals(&self) -> &Globals {
-        &self.globals
-    }
-
-    pub fn streams(&self) -> &Streams {
-        &self.streams
-    }
-
-    pub fn policy(&self) -> &Policy {
-        &self.globals.policy
-    }
-
-    pub fn symbols(&self) -> &[Symbol] {
-        &self.symbols
-    }
-
-    pub fn symbol(&self, id: SymbolId) -> &Symbol {
-        &self.symbols[id.0 as usize]
-    }
-
-    pub fn find(&self, name: &str) -> Option<&Symbol> {
-        self.by_name.get(name).map(|&id| self.symbol(id))
-    }
-
-    pub fn plan(&self, plan_id: &str) -> Option<&KnownPlan> {
-        self.plans.get(plan_id)
-    }
-
-    /// Index of a symbol by name; a new one is appended.
-    pub fn intern(&mut self, name: &str) -> SymbolId {
-        if let Some(&id) = self.by_name.get(name) {
-            return id;
-        }
-        let id = SymbolId(self.symbols.len() as u32);
-        let mut symbol = Symbol { name: name.into(), ..Symbol::default() };
-        symbol.hot.history_gap = self.globals.gap_everywhere;
-        self.symbols.push(symbol);
-        self.by_name.insert(name.into(), id);
-        id
-    }
-
-    // ---- how it is used --------------------------------------------------------------------------------------
 
     /// Decisions that the history is known to hold.
     pub fn set_facts(&mut self, facts: Facts) {
@@ -511,8 +431,6 @@ impl Engine {
         }
     }
 
-    // ---- entries that cannot be used ---------------------------------------------------------------------------
-
     fn quarantine(&mut self, entry: &Entry, unreadable: Unreadable) {
         if unreadable.kills {
             self.globals.killed = true;
@@ -555,328 +473,6 @@ impl Engine {
         }
         true
     }
-
-    // ---- control -----------------------------------------------------------------------------------------------
-
-    fn control(&mut self, control: &Control, symbol: Option<SymbolId>, id: EntryId) {
-        match control {
-            Control::PolicyAdopted(policy) => self.adopt_policy((**policy).clone()),
-            Control::KillChanged { kill } => self.globals.killed = *kill,
-            Control::HistoryGap { stream, after, before } => {
-                self.tally.count(Count::GapRecorded);
-                self.globals.gaps.push(Gap { stream: stream.clone(), after: *after, before: *before, told: id });
-                // A stream that is not known may have carried results: better held than traded on.
-                if self.streams.id_of(stream).is_none_or(|s| self.streams.kind(s) == StreamKind::Result) {
-                    self.flag_gap_everywhere();
-                }
-            }
-            Control::GapAccepted => match symbol {
-                Some(symbol) => {
-                    self.symbols[symbol.0 as usize].hot.history_gap = false;
-                    self.changes.touch_hot(symbol);
-                }
-                None => {
-                    self.globals.gap_everywhere = false;
-                    for index in 0..self.symbols.len() {
-                        self.symbols[index].hot.history_gap = false;
-                        self.changes.touch_hot(SymbolId(index as u32));
-                    }
-                }
-            },
-            Control::RiskAccepted { position_id } => {
-                let known = self.with_instance(position_id, |instance| instance.risk_accepted = true).is_some();
-                if !known {
-                    self.tally.count(Count::UnknownPosition);
-                }
-            }
-            Control::RungRearmed { position_id, r } => {
-                let armed = self.with_instance(position_id, |instance| instance.rearm(*r, id));
-                if armed != Some(true) {
-                    self.tally.count(Count::UnknownPosition);
-                }
-            }
-            Control::DecisionExpired { decision_id } => {
-                let policy = &self.globals.policy;
-                let found = self.symbols.iter_mut().zip(0..).find_map(|(symbol, index)| {
-                    let hears = |i: &mut Instance| i.hear(decision_id, Heard::Expired, id, Qty::ZERO, policy);
-                    symbol.instances_mut().any(hears).then_some(SymbolId(index))
-                });
-                match found {
-                    Some(symbol) => {
-                        self.changes.touch_hot(symbol);
-                        self.changes.touch_cold(symbol);
-                        self.after_positions(symbol);
-                    }
-                    None => self.tally.count(Count::UnknownDecision),
-                }
-            }
-            Control::EntrySkipped { stream, id } => {
-                self.globals.skipped.insert((stream.clone(), *id));
-            }
-        }
-    }
-
-    fn with_instance<T>(&mut self, position_id: &str, change: impl FnOnce(&mut Instance) -> T) -> Option<T> {
-        let name = position_id.split_once('@')?.0;
-        let &id = self.by_name.get(name)?;
-        let symbol = &mut self.symbols[id.0 as usize];
-        let answer = {
-            let instance = symbol.instances_mut().find(|i| i.id.with_symbol(name) == position_id)?;
-            change(instance)
-        };
-        self.changes.touch_hot(id);
-        self.changes.touch_cold(id);
-        self.after_positions(id);
-        Some(answer)
-    }
-
-    fn adopt_policy(&mut self, policy: Policy) {
-        let becomes_live = self.globals.policy.mode == Mode::Shadow && policy.mode == Mode::Live;
-        self.globals.policy = policy;
-        self.globals.policy_adopted = true;
-        self.accept_sources();
-        if !becomes_live {
-            return;
-        }
-        let on_live = self.globals.policy.on_live.unwrap_or(OnLive::Skip);
-        for index in 0..self.symbols.len() {
-            let now_ms = self.globals.last.ms;
-            let policy = &self.globals.policy;
-            let symbol = &mut self.symbols[index];
-            let fresh = symbol.hot.mark.is_some_and(|m| now_ms.saturating_sub(m.entry.ms) <= policy.max_price_age_ms);
-            let reading = if fresh { decide::read(symbol, policy).ok().flatten() } else { None };
-            let Some(open) = &mut symbol.hot.open else { continue };
-            match on_live {
-                OnLive::Take => open.release_shadowed(RungState::Armed),
-                OnLive::Skip => {
-                    open.release_shadowed(RungState::Skipped);
-                    // Where the price is not known now, the first one that is tells what was passed.
-                    match reading.and_then(|reading| decide::passed(policy, &reading).ok()) {
-                        Some(passed) => open.skip(&passed),
-                        None => open.skips_passed = true,
-                    }
-                }
-            }
-            self.changes.touch_hot(SymbolId(index as u32));
-        }
-    }
-
-    fn accept_sources(&mut self) {
-        let sources = &self.globals.policy.price_sources;
-        let accepts = |name: &str| sources.is_empty() || sources.iter().any(|s| **s == *name);
-        self.accepted_streams = self.streams.iter().map(|(_, stream)| accepts(stream.short_name())).collect();
-    }
-
-    fn accepts(&self, source: PriceSource) -> bool {
-        match source {
-            PriceSource::Stream(stream) => self.accepted_streams[usize::from(stream.0)],
-            PriceSource::RedisTicker | PriceSource::RedisMarket | PriceSource::Api => {
-                let sources = &self.globals.policy.price_sources;
-                sources.is_empty() || sources.iter().any(|s| &**s == self.source_name(source))
-            }
-        }
-    }
-
-    /// Name of a price source, as policies and outputs have it.
-    pub fn source_name(&self, source: PriceSource) -> &str {
-        match source {
-            PriceSource::Stream(stream) => self.streams.get(stream).short_name(),
-            PriceSource::RedisTicker => "redis_ticker",
-            PriceSource::RedisMarket => "redis_market",
-            PriceSource::Api => "api",
-        }
-    }
-
-    // ---- deciding ----------------------------------------------------------------------------------------------
-
-    fn circumstances(&self, now_ms: u64) -> Circumstances {
-        let recent = self.globals.decided_ms.iter().filter(|&&ms| now_ms.saturating_sub(ms) < RATE_WINDOW_MS).count();
-        Circumstances { now_ms, killed: self.globals.killed, decisions_recent: recent as u64 }
-    }
-
-    /// Why the open position of a symbol is held at a time, if it is; without changing or counting anything.
-    pub fn hold_at(&self, symbol: &Symbol, now_ms: u64) -> Option<Hold> {
-        let at = self.circumstances(now_ms);
-        let policy = &self.globals.policy;
-        symbol.hot.open.as_ref()?;
-        match decide::assess(symbol, policy, at).ok()? {
-            Err(hold) => Some(hold),
-            Ok(reading) => decide::choose(symbol, policy, &reading, at).ok()?.err(),
-        }
-    }
-
-    fn decide(&mut self, entry: &Entry, symbol: SymbolId, place: CanonicalKey) -> Result<Option<Decision>, OutOfRange> {
-        let facts = self.facts.caused_by(entry.stream, entry.id);
-        let mut ours = None;
-        if self.symbols[symbol.0 as usize].hot.open.is_some() {
-            ours = self.evaluate(entry, symbol)?;
-        }
-        if self.facts.cover(place) {
-            self.compare(ours.as_ref().map(|(decision, _)| decision), &facts);
-            for fact in &facts {
-                self.take_over(fact, entry.id.ms);
-            }
-            return Ok(None);
-        }
-        let Some((mut decision, record)) = ours else { return Ok(None) };
-        self.globals.chain.seq += 1;
-        decision.seq = self.globals.chain.seq;
-        self.tally.decisions += 1;
-        self.record(symbol, DecisionRecord { seq: decision.seq, ..record }, entry.id.ms, None);
-        Ok(Some(decision))
-    }
-
-    fn evaluate(&mut self, entry: &Entry, id: SymbolId) -> Result<Option<(Decision, DecisionRecord)>, OutOfRange> {
-        let at = self.circumstances(entry.id.ms);
-        let policy = &self.globals.policy;
-        let reading = match decide::assess(&self.symbols[id.0 as usize], policy, at)? {
-            Ok(reading) => reading,
-            Err(hold) => {
-                self.tally.hold(hold);
-                return Ok(None);
-            }
-        };
-        let symbol = &mut self.symbols[id.0 as usize];
-        if let Some(open) = &mut symbol.hot.open
-            && open.skips_passed
-        {
-            open.skip(&decide::passed(policy, &reading)?);
-            open.skips_passed = false;
-        }
-        match decide::choose(symbol, policy, &reading, at)? {
-            Ok(choice) => {
-                self.tally.evaluations += 1;
-                Ok(Some(self.decision(entry, id, reading, choice)))
-            }
-            Err(hold) => {
-                self.tally.hold(hold);
-                Ok(None)
-            }
-        }
-    }
-
-    fn decision(&self, entry: &Entry, id: SymbolId, reading: Reading, choice: Choice) -> (Decision, DecisionRecord) {
-        let symbol = &self.symbols[id.0 as usize];
-        let policy = &self.globals.policy;
-        let open = symbol.hot.open.as_ref().expect("a choice is made for an open position only");
-        let position_id = open.id.with_symbol(&symbol.name);
-        let decision_id = decision_id(&position_id, &choice.rungs, choice.attempt);
-        let plan_id = decision_id[..16].to_owned();
-        let state = match policy.mode {
-            Mode::Shadow => RungState::Shadowed,
-            Mode::Live => RungState::Requested,
-        };
-        let record = DecisionRecord {
-            decision_id: decision_id.as_str().into(),
-            plan_id: plan_id.as_str().into(),
-            rungs: choice.rungs.clone(),
-            share: choice.share,
-            qty: choice.qty,
-            attempt: choice.attempt,
-            seq: 0,
-            cause: format!("{}/{}", self.streams.get(entry.stream).name, entry.id).into(),
-            state,
-            heard_ms: entry.id.ms,
-            expired: false,
-            outcomes: Vec::new(),
-        };
-        let decision = Decision {
-            decision_id,
-            plan_id,
-            position_id,
-            symbol: id,
-            side: open.direction.closing_side(),
-            qty: choice.qty,
-            share: choice.share,
-            base: policy.base,
-            rungs: choice.rungs,
-            attempt: choice.attempt,
-            reading,
-            mode: policy.mode,
-            policy_hash: policy.hash.clone(),
-            flags: decide::flags(symbol, open, policy),
-            cause_stream: entry.stream,
-            cause: entry.id,
-            seq: 0,
-        };
-        (decision, record)
-    }
-
-    /// Takes the rungs of a decision, in the named instance or in the open one.
-    fn record(&mut self, id: SymbolId, record: DecisionRecord, now_ms: u64, position_id: Option<&str>) -> bool {
-        let decided = &mut self.globals.decided_ms;
-        while decided.front().is_some_and(|&ms| now_ms.saturating_sub(ms) >= RATE_WINDOW_MS) {
-            decided.pop_front();
-        }
-        decided.push_back(now_ms);
-        let ladder = self.globals.policy.ladder.clone();
-        let symbol = &mut self.symbols[id.0 as usize];
-        let name = symbol.name.clone();
-        let named = position_id
-            .and_then(|wanted| symbol.instances().position(|instance| instance.id.with_symbol(&name) == wanted));
-        let instance = match named {
-            Some(place) => symbol.instances_mut().nth(place),
-            None => symbol.hot.open.as_mut(),
-        };
-        let Some(instance) = instance else { return false };
-        self.decision_plans.insert(record.plan_id.clone(), (id, record.decision_id.clone()));
-        instance.take(record, &ladder);
-        self.changes.touch_hot(id);
-        self.changes.touch_cold(id);
-        self.after_positions(id);
-        true
-    }
-
-    // ---- decisions that are facts --------------------------------------------------------------------------------
-
-    fn compare(&mut self, ours: Option<&Decision>, facts: &[DecisionFact]) {
-        let comparison = &mut self.tally.comparison;
-        if facts.is_empty() {
-            if let Some(ours) = ours {
-                comparison.missing.insert(ours.decision_id.as_str().into());
-            }
-            return;
-        }
-        for fact in facts {
-            match ours {
-                Some(ours) if *ours.decision_id == *fact.decision_id && ours.qty == fact.qty => comparison.agree += 1,
-                Some(_) => comparison.differ += 1,
-                None => comparison.unexpected += 1,
-            }
-        }
-    }
-
-    /// Takes over a decision that was emitted, unless it is known already. Answers whether it found its instance.
-    fn take_over(&mut self, fact: &DecisionFact, now_ms: u64) -> bool {
-        if fact.seq > self.globals.chain.seq {
-            self.globals.chain = ChainHead { seq: fact.seq, hash: fact.hash.clone() };
-        }
-        let symbol = &self.symbols[fact.symbol.0 as usize];
-        if symbol.instances().any(|instance| instance.has_decision(&fact.decision_id)) {
-            return true;
-        }
-        let named = symbol.instances().any(|i| i.id.with_symbol(&symbol.name) == *fact.position_id);
-        let fits = symbol.hot.open.as_ref().is_some_and(|open| open.direction.closing_side() == fact.side);
-        if !named && !fits {
-            return false;
-        }
-        let record = DecisionRecord {
-            decision_id: fact.decision_id.clone(),
-            plan_id: fact.plan_id.clone(),
-            rungs: fact.rungs.clone(),
-            share: fact.share,
-            qty: fact.qty,
-            attempt: fact.attempt,
-            seq: fact.seq,
-            cause: format!("{}/{}", fact.cause_stream, fact.cause_id).into(),
-            state: if fact.live { RungState::Requested } else { RungState::Shadowed },
-            heard_ms: fact.cause_id.ms,
-            expired: false,
-            outcomes: Vec::new(),
-        };
-        let position_id = fact.position_id.clone();
-        self.record(fact.symbol, record, now_ms, Some(&position_id))
-    }
 }
 
 /// Can the event fail half way: then the symbol is put back as it was.
@@ -902,10 +498,4 @@ fn may_overflow(event: &Event, symbol: &Symbol) -> bool {
 
 fn fold_of<'a>(globals: &'a Globals, plans: &'a Plans, tally: &'a mut Tally, entry: &Entry) -> Fold<'a> {
     Fold { entry: EntryRef::new(entry.kind, entry.id), policy: &globals.policy, plans, tally }
-}
-
-/// First 32 hex digits of SHA-256 of `position_id|rungs joined by ","|attempt` (SPEC §5).
-pub fn decision_id(position_id: &str, rungs: &[RMultiple], attempt: u32) -> String {
-    let rungs: Vec<String> = rungs.iter().map(RMultiple::to_string).collect();
-    sha256_hex(format!("{position_id}|{}|{attempt}", rungs.join(",")).as_bytes())[..32].to_owned()
 }

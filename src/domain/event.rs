@@ -172,7 +172,7 @@ impl Direction {
     pub fn signed(self, qty: Qty) -> Qty {
         match self {
             Self::Long => qty.abs(),
-            Self::Short => qty.abs().neg(),
+            Self::Short => qty.abs().negated(),
         }
     }
 }

@@ -20,7 +20,11 @@ impl Facts {
         self.horizon = self.horizon.max(Some(place));
         // A cause in a stream that is not read: the decision is taken over where its own entry stands.
         if let Some(stream) = streams.id_of(&fact.cause_stream) {
-            self.by_cause.entry((stream, fact.cause_id)).or_default().push(fact);
+            let caused = self.by_cause.entry((stream, fact.cause_id)).or_default();
+            // The same entry in two files is one decision.
+            if caused.iter().all(|known| known.decision_id != fact.decision_id) {
+                caused.push(fact);
+            }
         }
     }
 

@@ -87,7 +87,7 @@ impl Order {
             // Trades may run ahead of results; results may not fall behind themselves.
             if ahead { Delta::Repeated } else { Delta::Contradictory }
         } else {
-            let qty = cumulative.sub(applied)?;
+            let qty = cumulative.minus(applied)?;
             let price = self.price_of_next(qty, cumulative, average)?;
             self.parts.push(Part { qty, end: cumulative, price });
             Delta::New { part: self.parts.len() as u32 - 1 }
@@ -109,7 +109,7 @@ impl Order {
         if !unpriced.is_zero() {
             return Ok(None);
         }
-        let price = average.for_qty(cumulative)?.sub(known)?.per(qty)?;
+        let price = average.for_qty(cumulative)?.minus(known)?.per(qty)?;
         Ok(Some(price).filter(|p| p.is_positive()))
     }
 
@@ -119,8 +119,8 @@ impl Order {
         let mut unpriced = Qty::ZERO;
         for part in &self.parts[..count] {
             match part.price {
-                Some(price) => cost = cost.add(price.for_qty(part.qty)?)?,
-                None => unpriced = unpriced.add(part.qty)?,
+                Some(price) => cost = cost.plus(price.for_qty(part.qty)?)?,
+                None => unpriced = unpriced.plus(part.qty)?,
             }
         }
         Ok((cost, unpriced))
@@ -135,8 +135,11 @@ impl Order {
         if unpriced.is_zero() {
             return Ok(Vec::new());
         }
-        let price =
-            if known.is_zero() { average } else { average.for_qty(self.parts[last].end)?.sub(known)?.per(unpriced)? };
+        let price = if known.is_zero() {
+            average
+        } else {
+            average.for_qty(self.parts[last].end)?.minus(known)?.per(unpriced)?
+        };
         if !price.is_positive() {
             return Ok(Vec::new());
         }
@@ -157,12 +160,12 @@ impl Order {
         }
         let price = trade.price;
         self.trades.push(trade);
-        let sum = self.trades.iter().try_fold(Qty::ZERO, |sum, t| sum.add(t.qty))?;
+        let sum = self.trades.iter().try_fold(Qty::ZERO, |sum, t| sum.plus(t.qty))?;
         let applied = self.applied();
         let delta = if sum.same(applied, step) || sum < applied {
             Delta::Repeated
         } else {
-            self.parts.push(Part { qty: sum.sub(applied)?, end: sum, price: Some(price) });
+            self.parts.push(Part { qty: sum.minus(applied)?, end: sum, price: Some(price) });
             Delta::New { part: self.parts.len() as u32 - 1 }
         };
         let priced = if sum.same(self.applied(), step) { self.price_from_trades()? } else { Vec::new() };
@@ -185,11 +188,11 @@ impl Order {
             let mut covered = Qty::ZERO;
             while let Some((qty, price)) = trades.pop() {
                 let taken = if i == last { qty } else { qty.min(open) };
-                cost = cost.add(price.for_qty(taken)?)?;
-                covered = covered.add(taken)?;
-                open = open.sub(taken)?;
+                cost = cost.plus(price.for_qty(taken)?)?;
+                covered = covered.plus(taken)?;
+                open = open.minus(taken)?;
                 if taken < qty {
-                    trades.push((qty.sub(taken)?, price));
+                    trades.push((qty.minus(taken)?, price));
                 }
                 if i != last && !open.is_positive() {
                     break;

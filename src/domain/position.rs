@@ -94,14 +94,14 @@ impl Totals {
                 return Ok(next);
             }
             Cause::Adoption => {
-                next.qty = self.qty.add(movement.delta)?;
+                next.qty = self.qty.plus(movement.delta)?;
                 next.entry = movement.price;
                 if next.qty.abs() < self.qty.abs() {
                     next.realized = None;
                 }
             }
             Cause::Fill { .. } | Cause::SnapshotOpening | Cause::Explained { .. } => {
-                next.qty = self.qty.add(movement.delta)?;
+                next.qty = self.qty.plus(movement.delta)?;
                 let increases = self.qty.is_zero() || self.qty.is_negative() == movement.delta.is_negative();
                 if increases {
                     next.entry = self.averaged(movement)?;
@@ -121,9 +121,9 @@ impl Totals {
         let (Some(held), Some(added)) = (self.entry, movement.price) else { return Ok(None) };
         let held_cost = held.price.for_qty(self.qty.abs())?;
         let added_cost = added.price.for_qty(movement.delta.abs())?;
-        let qty = self.qty.abs().add(movement.delta.abs())?;
+        let qty = self.qty.abs().plus(movement.delta.abs())?;
         Ok(Some(EntryPrice {
-            price: held_cost.add(added_cost)?.per(qty)?,
+            price: held_cost.plus(added_cost)?.per(qty)?,
             source: held.source.min(added.source),
             entry: added.entry,
         }))
@@ -134,8 +134,8 @@ impl Totals {
             return Ok(None);
         };
         // A reduction has the opposite sign of the position: −delta × (price − entry) carries the sign.
-        let gain = price.sub(entry.price)?.for_qty(movement.delta.neg())?;
-        Ok(Some(realized.add(gain)?))
+        let gain = price.minus(entry.price)?.for_qty(movement.delta.negated())?;
+        Ok(Some(realized.plus(gain)?))
     }
 }
 
@@ -244,7 +244,7 @@ impl Instance {
         let mut sum = Qty::ZERO;
         let mut first = 0;
         for (i, trade) in self.explaining.iter().enumerate() {
-            let next = sum.add(signed(trade))?;
+            let next = sum.plus(signed(trade))?;
             if next.same(Qty::ZERO, step) {
                 first = i + 1;
                 sum = Qty::ZERO;
@@ -285,7 +285,7 @@ impl Instance {
     /// Profit of the open quantity at a price: (mark − entry) × signed qty. [quote]
     pub fn unrealized(&self, mark: Price) -> Result<Option<Quote>, OutOfRange> {
         match self.totals.entry {
-            Some(entry) => mark.sub(entry.price)?.for_qty(self.totals.qty).map(Some),
+            Some(entry) => mark.minus(entry.price)?.for_qty(self.totals.qty).map(Some),
             None => Ok(None),
         }
     }

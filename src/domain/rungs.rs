@@ -187,7 +187,7 @@ impl Instance {
     }
 
     fn share_of(&self, counts: impl Fn(RungState) -> bool) -> Result<Ratio, OutOfRange> {
-        self.rungs.iter().filter(|r| counts(r.state)).try_fold(Ratio::ZERO, |sum, r| sum.add(r.share))
+        self.rungs.iter().filter(|r| counts(r.state)).try_fold(Ratio::ZERO, |sum, r| sum.plus(r.share))
     }
 
     pub fn awaits_result(&self) -> bool {
@@ -206,7 +206,7 @@ impl Instance {
             let rung = self.rung_mut(r, ladder);
             rung.fraction = fraction.unwrap_or(rung.fraction);
             let share = rung.fraction.min(rest);
-            rest = rest.sub(share).unwrap_or(Ratio::ZERO);
+            rest = rest.minus(share).unwrap_or(Ratio::ZERO);
             rung.share = share;
             rung.state = record.state;
             rung.decision_id = Some(record.decision_id.clone());
@@ -218,7 +218,7 @@ impl Instance {
             && !rest.is_zero()
         {
             let rung = self.rung_mut(r, ladder);
-            rung.share = rung.share.add(rest).unwrap_or(rung.share);
+            rung.share = rung.share.plus(rest).unwrap_or(rung.share);
         }
         self.decisions.push(record);
     }

@@ -79,15 +79,15 @@ macro_rules! unit {
                 Self(self.0.abs())
             }
 
-            pub fn neg(self) -> Self {
+            pub fn negated(self) -> Self {
                 Self(-self.0)
             }
 
-            pub fn add(self, other: Self) -> Result<Self, OutOfRange> {
+            pub fn plus(self, other: Self) -> Result<Self, OutOfRange> {
                 self.0.checked_add(other.0).map(Self).ok_or(OutOfRange)
             }
 
-            pub fn sub(self, other: Self) -> Result<Self, OutOfRange> {
+            pub fn minus(self, other: Self) -> Result<Self, OutOfRange> {
                 self.0.checked_sub(other.0).map(Self).ok_or(OutOfRange)
             }
 
@@ -219,7 +219,7 @@ impl Qty {
     /// Rounded down to a whole number of steps.
     pub fn floor_to(self, step: Qty) -> Result<Self, OutOfRange> {
         let rest = self.0.checked_rem(step.0).ok_or(OutOfRange)?;
-        self.sub(Self(rest))
+        self.minus(Self(rest))
     }
 
     /// Do two quantities count as the same: apart by at most max(step / 2, 10⁻⁹ × the larger) (SPEC §4).

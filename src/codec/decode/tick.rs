@@ -16,7 +16,9 @@ use crate::domain::units::Price;
 
 /// Reads the history line of a price; `None` where the long way has to be taken.
 pub(super) fn decode(stream: StreamId, id: EntryId, line: &[u8], symbols: &mut Symbols) -> Option<Entry> {
-    if line.len() > ENTRY_SIZE_MAX || line.iter().any(|&b| b < 0x20) {
+    // Without a way out the loop runs over many bytes at once.
+    let has_control = line.iter().fold(false, |found, &b| found | (b < 0x20));
+    if has_control || line.len() > ENTRY_SIZE_MAX {
         return None;
     }
     let tick = payload(line).and_then(Tick::read)?;

@@ -1,0 +1,143 @@
+//! Control entries: policy, kill switch, gaps, and what operators accept.
+
+use super::{Engine, Gap};
+use crate::domain::decide;
+use crate::domain::event::{Control, PriceSource};
+use crate::domain::ids::{EntryId, SymbolId};
+use crate::domain::policy::{Mode, OnLive, Policy};
+use crate::domain::position::Instance;
+use crate::domain::rungs::{Heard, RungState};
+use crate::domain::streams::StreamKind;
+use crate::domain::tally::Count;
+use crate::domain::units::Qty;
+
+impl Engine {
+    pub(super) fn control(&mut self, control: &Control, symbol: Option<SymbolId>, id: EntryId) {
+        match control {
+            Control::PolicyAdopted(policy) => self.adopt_policy((**policy).clone()),
+            Control::KillChanged { kill } => self.globals.killed = *kill,
+            Control::HistoryGap { stream, after, before } => {
+                self.tally.count(Count::GapRecorded);
+                self.globals.gaps.push(Gap { stream: stream.clone(), after: *after, before: *before, told: id });
+                // A stream that is not known may have carried results: better held than traded on.
+                if self.streams.id_of(stream).is_none_or(|s| self.streams.kind(s) == StreamKind::Result) {
+                    self.flag_gap_everywhere();
+                }
+            }
+            Control::GapAccepted => match symbol {
+                Some(symbol) => {
+                    self.symbols[symbol.0 as usize].hot.history_gap = false;
+                    self.changes.touch_hot(symbol);
+                }
+                None => {
+                    self.globals.gap_everywhere = false;
+                    for index in 0..self.symbols.len() {
+                        self.symbols[index].hot.history_gap = false;
+                        self.changes.touch_hot(SymbolId(index as u32));
+                    }
+                }
+            },
+            Control::RiskAccepted { position_id } => {
+                let known = self.with_instance(position_id, |instance| instance.risk_accepted = true).is_some();
+                if !known {
+                    self.tally.count(Count::UnknownPosition);
+                }
+            }
+            Control::RungRearmed { position_id, r } => {
+                let armed = self.with_instance(position_id, |instance| instance.rearm(*r, id));
+                if armed != Some(true) {
+                    self.tally.count(Count::UnknownPosition);
+                }
+            }
+            Control::DecisionExpired { decision_id } => {
+                let policy = &self.globals.policy;
+                let found = self.symbols.iter_mut().zip(0..).find_map(|(symbol, index)| {
+                    let hears = |i: &mut Instance| i.hear(decision_id, Heard::Expired, id, Qty::ZERO, policy);
+                    symbol.instances_mut().any(hears).then_some(SymbolId(index))
+                });
+                match found {
+                    Some(symbol) => {
+                        self.changes.touch_hot(symbol);
+                        self.changes.touch_cold(symbol);
+                        self.after_positions(symbol);
+                    }
+                    None => self.tally.count(Count::UnknownDecision),
+                }
+            }
+            Control::EntrySkipped { stream, id } => {
+                self.globals.skipped.insert((stream.clone(), *id));
+            }
+        }
+    }
+
+    fn with_instance<T>(&mut self, position_id: &str, change: impl FnOnce(&mut Instance) -> T) -> Option<T> {
+        let name = position_id.split_once('@')?.0;
+        let &id = self.by_name.get(name)?;
+        let symbol = &mut self.symbols[id.0 as usize];
+        let answer = {
+            let instance = symbol.instances_mut().find(|i| i.id.with_symbol(name) == position_id)?;
+            change(instance)
+        };
+        self.changes.touch_hot(id);
+        self.changes.touch_cold(id);
+        self.after_positions(id);
+        Some(answer)
+    }
+
+    fn adopt_policy(&mut self, policy: Policy) {
+        let becomes_live = self.globals.policy.mode == Mode::Shadow && policy.mode == Mode::Live;
+        self.globals.policy = policy;
+        self.globals.policy_adopted = true;
+        self.accept_sources();
+        if !becomes_live {
+            return;
+        }
+        let on_live = self.globals.policy.on_live.unwrap_or(OnLive::Skip);
+        for index in 0..self.symbols.len() {
+            let now_ms = self.globals.last.ms;
+            let policy = &self.globals.policy;
+            let symbol = &mut self.symbols[index];
+            let fresh = symbol.hot.mark.is_some_and(|m| now_ms.saturating_sub(m.entry.ms) <= policy.max_price_age_ms);
+            let reading = if fresh { decide::read(symbol, policy).ok().flatten() } else { None };
+            let Some(open) = &mut symbol.hot.open else { continue };
+            match on_live {
+                OnLive::Take => open.release_shadowed(RungState::Armed),
+                OnLive::Skip => {
+                    open.release_shadowed(RungState::Skipped);
+                    // Where the price is not known now, the first one that is tells what was passed.
+                    match reading.and_then(|reading| decide::passed(policy, &reading).ok()) {
+                        Some(passed) => open.skip(&passed),
+                        None => open.skips_passed = true,
+                    }
+                }
+            }
+            self.changes.touch_hot(SymbolId(index as u32));
+        }
+    }
+
+    pub(super) fn accept_sources(&mut self) {
+        let sources = &self.globals.policy.price_sources;
+        let accepts = |name: &str| sources.is_empty() || sources.iter().any(|s| **s == *name);
+        self.accepted_streams = self.streams.iter().map(|(_, stream)| accepts(stream.short_name())).collect();
+    }
+
+    pub(super) fn accepts(&self, source: PriceSource) -> bool {
+        match source {
+            PriceSource::Stream(stream) => self.accepted_streams[usize::from(stream.0)],
+            PriceSource::RedisTicker | PriceSource::RedisMarket | PriceSource::Api => {
+                let sources = &self.globals.policy.price_sources;
+                sources.is_empty() || sources.iter().any(|s| &**s == self.source_name(source))
+            }
+        }
+    }
+
+    /// Name of a price source, as policies and outputs have it.
+    pub fn source_name(&self, source: PriceSource) -> &str {
+        match source {
+            PriceSource::Stream(stream) => self.streams.get(stream).short_name(),
+            PriceSource::RedisTicker => "redis_ticker",
+            PriceSource::RedisMarket => "redis_market",
+            PriceSource::Api => "api",
+        }
+    }
+}

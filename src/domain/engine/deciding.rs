@@ -1,0 +1,216 @@
+//! Deciding after the fold, and decisions that are facts already.
+
+use super::{ChainHead, Decision, Engine};
+use crate::domain::decide::{self, Choice, Circumstances, Hold, Reading};
+use crate::domain::event::{DecisionFact, Entry};
+use crate::domain::ids::{CanonicalKey, SymbolId};
+use crate::domain::plans::sha256_hex;
+use crate::domain::policy::Mode;
+use crate::domain::rungs::{DecisionRecord, RungState};
+use crate::domain::symbol::Symbol;
+use crate::domain::units::{OutOfRange, RMultiple};
+
+/// How long a decision counts for the rate limit. [ms]
+const RATE_WINDOW_MS: u64 = 60_000;
+
+impl Engine {
+    fn circumstances(&self, now_ms: u64) -> Circumstances {
+        let recent = self.globals.decided_ms.iter().filter(|&&ms| now_ms.saturating_sub(ms) < RATE_WINDOW_MS).count();
+        Circumstances { now_ms, killed: self.globals.killed, decisions_recent: recent as u64 }
+    }
+
+    /// Why the open position of a symbol is held at a time, if it is; without changing or counting anything.
+    pub fn hold_at(&self, symbol: &Symbol, now_ms: u64) -> Option<Hold> {
+        let at = self.circumstances(now_ms);
+        let policy = &self.globals.policy;
+        symbol.hot.open.as_ref()?;
+        match decide::assess(symbol, policy, at).ok()? {
+            Err(hold) => Some(hold),
+            Ok(reading) => decide::choose(symbol, policy, &reading, at).ok()?.err(),
+        }
+    }
+
+    pub(super) fn decide(
+        &mut self,
+        entry: &Entry,
+        symbol: SymbolId,
+        place: CanonicalKey,
+    ) -> Result<Option<Decision>, OutOfRange> {
+        let facts = self.facts.caused_by(entry.stream, entry.id);
+        let mut ours = None;
+        if self.symbols[symbol.0 as usize].hot.open.is_some() {
+            ours = self.evaluate(entry, symbol)?;
+        }
+        if self.facts.cover(place) {
+            self.compare(ours.as_ref().map(|(decision, _)| decision), &facts);
+            for fact in &facts {
+                self.take_over(fact, entry.id.ms);
+            }
+            return Ok(None);
+        }
+        let Some((mut decision, record)) = ours else { return Ok(None) };
+        self.globals.chain.seq += 1;
+        decision.seq = self.globals.chain.seq;
+        self.tally.decisions += 1;
+        self.record(symbol, DecisionRecord { seq: decision.seq, ..record }, entry.id.ms, None);
+        Ok(Some(decision))
+    }
+
+    fn evaluate(&mut self, entry: &Entry, id: SymbolId) -> Result<Option<(Decision, DecisionRecord)>, OutOfRange> {
+        let at = self.circumstances(entry.id.ms);
+        let policy = &self.globals.policy;
+        let reading = match decide::assess(&self.symbols[id.0 as usize], policy, at)? {
+            Ok(reading) => reading,
+            Err(hold) => {
+                self.tally.hold(hold);
+                return Ok(None);
+            }
+        };
+        let symbol = &mut self.symbols[id.0 as usize];
+        if let Some(open) = &mut symbol.hot.open
+            && open.skips_passed
+        {
+            open.skip(&decide::passed(policy, &reading)?);
+            open.skips_passed = false;
+        }
+        match decide::choose(symbol, policy, &reading, at)? {
+            Ok(choice) => {
+                self.tally.evaluations += 1;
+                Ok(Some(self.decision(entry, id, reading, choice)))
+            }
+            Err(hold) => {
+                self.tally.hold(hold);
+                Ok(None)
+            }
+        }
+    }
+
+    fn decision(&self, entry: &Entry, id: SymbolId, reading: Reading, choice: Choice) -> (Decision, DecisionRecord) {
+        let symbol = &self.symbols[id.0 as usize];
+        let policy = &self.globals.policy;
+        let open = symbol.hot.open.as_ref().expect("a choice is made for an open position only");
+        let risk_fields = open.risk.clone().expect("a choice rests on risk fields");
+        let position_id = open.id.with_symbol(&symbol.name);
+        let decision_id = decision_id(&position_id, &choice.rungs, choice.attempt);
+        let plan_id = decision_id[..16].to_owned();
+        let state = match policy.mode {
+            Mode::Shadow => RungState::Shadowed,
+            Mode::Live => RungState::Requested,
+        };
+        let record = DecisionRecord {
+            decision_id: decision_id.as_str().into(),
+            plan_id: plan_id.as_str().into(),
+            rungs: choice.rungs.clone(),
+            share: choice.share,
+            qty: choice.qty,
+            attempt: choice.attempt,
+            seq: 0,
+            cause: format!("{}/{}", self.streams.get(entry.stream).name, entry.id).into(),
+            state,
+            heard_ms: entry.id.ms,
+            expired: false,
+            outcomes: Vec::new(),
+        };
+        let decision = Decision {
+            decision_id,
+            plan_id,
+            position_id,
+            symbol: id,
+            side: open.direction.closing_side(),
+            qty: choice.qty,
+            share: choice.share,
+            base: policy.base,
+            rungs: choice.rungs,
+            attempt: choice.attempt,
+            reading,
+            risk_fields,
+            mode: policy.mode,
+            policy_hash: policy.hash.clone(),
+            flags: decide::flags(symbol, open, policy),
+            cause_stream: entry.stream,
+            cause: entry.id,
+            seq: 0,
+        };
+        (decision, record)
+    }
+
+    /// Takes the rungs of a decision, in the named instance or in the open one.
+    fn record(&mut self, id: SymbolId, record: DecisionRecord, now_ms: u64, position_id: Option<&str>) -> bool {
+        let decided = &mut self.globals.decided_ms;
+        while decided.front().is_some_and(|&ms| now_ms.saturating_sub(ms) >= RATE_WINDOW_MS) {
+            decided.pop_front();
+        }
+        decided.push_back(now_ms);
+        let ladder = self.globals.policy.ladder.clone();
+        let symbol = &mut self.symbols[id.0 as usize];
+        let name = symbol.name.clone();
+        let named = position_id
+            .and_then(|wanted| symbol.instances().position(|instance| instance.id.with_symbol(&name) == wanted));
+        let instance = match named {
+            Some(place) => symbol.instances_mut().nth(place),
+            None => symbol.hot.open.as_mut(),
+        };
+        let Some(instance) = instance else { return false };
+        self.decision_plans.insert(record.plan_id.clone(), (id, record.decision_id.clone()));
+        instance.take(record, &ladder);
+        self.changes.touch_hot(id);
+        self.changes.touch_cold(id);
+        self.after_positions(id);
+        true
+    }
+
+    fn compare(&mut self, ours: Option<&Decision>, facts: &[DecisionFact]) {
+        let comparison = &mut self.tally.comparison;
+        if facts.is_empty() {
+            if let Some(ours) = ours {
+                comparison.missing.insert(ours.decision_id.as_str().into());
+            }
+            return;
+        }
+        for fact in facts {
+            match ours {
+                Some(ours) if *ours.decision_id == *fact.decision_id && ours.qty == fact.qty => comparison.agree += 1,
+                Some(_) => comparison.differ += 1,
+                None => comparison.unexpected += 1,
+            }
+        }
+    }
+
+    /// Takes over a decision that was emitted, unless it is known already. Answers whether it found its instance.
+    pub(super) fn take_over(&mut self, fact: &DecisionFact, now_ms: u64) -> bool {
+        if fact.seq > self.globals.chain.seq {
+            self.globals.chain = ChainHead { seq: fact.seq, hash: fact.hash.clone() };
+        }
+        let symbol = &self.symbols[fact.symbol.0 as usize];
+        if symbol.instances().any(|instance| instance.has_decision(&fact.decision_id)) {
+            return true;
+        }
+        let named = symbol.instances().any(|i| i.id.with_symbol(&symbol.name) == *fact.position_id);
+        let fits = symbol.hot.open.as_ref().is_some_and(|open| open.direction.closing_side() == fact.side);
+        if !named && !fits {
+            return false;
+        }
+        let record = DecisionRecord {
+            decision_id: fact.decision_id.clone(),
+            plan_id: fact.plan_id.clone(),
+            rungs: fact.rungs.clone(),
+            share: fact.share,
+            qty: fact.qty,
+            attempt: fact.attempt,
+            seq: fact.seq,
+            cause: format!("{}/{}", fact.cause_stream, fact.cause_id).into(),
+            state: if fact.live { RungState::Requested } else { RungState::Shadowed },
+            heard_ms: fact.cause_id.ms,
+            expired: false,
+            outcomes: Vec::new(),
+        };
+        let position_id = fact.position_id.clone();
+        self.record(fact.symbol, record, now_ms, Some(&position_id))
+    }
+}
+
+/// First 32 hex digits of SHA-256 of `position_id|rungs joined by ","|attempt` (SPEC §5).
+pub fn decision_id(position_id: &str, rungs: &[RMultiple], attempt: u32) -> String {
+    let rungs: Vec<String> = rungs.iter().map(RMultiple::to_string).collect();
+    sha256_hex(format!("{position_id}|{}|{attempt}", rungs.join(",")).as_bytes())[..32].to_owned()
+}

@@ -1,0 +1,90 @@
+//! What a store keeps of the engine, and how it is put back.
+
+use super::{Changes, Engine, Globals};
+use crate::domain::ids::{EntryId, StreamId, SymbolId};
+use crate::domain::plans::KnownPlan;
+use crate::domain::policy::Policy;
+use crate::domain::streams::Streams;
+use crate::domain::symbol::Symbol;
+
+impl Engine {
+    /// Puts stored state in place; indices are rebuilt.
+    pub fn restore(&mut self, globals: Globals, symbols: Vec<Symbol>, plans: Vec<KnownPlan>) {
+        self.globals = globals;
+        for known in plans {
+            self.plans.insert(known);
+        }
+        for symbol in symbols {
+            let id = SymbolId(self.symbols.len() as u32);
+            for instance in symbol.instances() {
+                for decision in &instance.decisions {
+                    self.decision_plans.insert(decision.plan_id.clone(), (id, decision.decision_id.clone()));
+                }
+                if instance.awaits_result() {
+                    self.in_flight.insert(id);
+                }
+            }
+            self.by_name.insert(symbol.name.clone(), id);
+            self.symbols.push(symbol);
+        }
+        self.accept_sources();
+    }
+
+    pub fn set_cursor(&mut self, stream: StreamId, id: EntryId) {
+        self.cursors[usize::from(stream.0)] = Some(id);
+    }
+
+    pub fn cursor(&self, stream: StreamId) -> Option<EntryId> {
+        self.cursors[usize::from(stream.0)]
+    }
+
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Stops noting what changes: there is no store to write it to.
+    pub fn ignore_changes(&mut self) {
+        self.changes = Changes { ignored: true, ..Changes::default() };
+    }
+
+    pub fn globals(&self) -> &Globals {
+        &self.globals
+    }
+
+    pub fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
+    pub fn policy(&self) -> &Policy {
+        &self.globals.policy
+    }
+
+    pub fn symbols(&self) -> &[Symbol] {
+        &self.symbols
+    }
+
+    pub fn symbol(&self, id: SymbolId) -> &Symbol {
+        &self.symbols[id.0 as usize]
+    }
+
+    pub fn find(&self, name: &str) -> Option<&Symbol> {
+        self.by_name.get(name).map(|&id| self.symbol(id))
+    }
+
+    pub fn plan(&self, plan_id: &str) -> Option<&KnownPlan> {
+        self.plans.get(plan_id)
+    }
+
+    /// Index of a symbol by name; a new one is appended.
+    pub fn intern(&mut self, name: &str) -> SymbolId {
+        if let Some(&id) = self.by_name.get(name) {
+            return id;
+        }
+        let id = SymbolId(self.symbols.len() as u32);
+        let mut symbol = Symbol { name: name.into(), ..Symbol::default() };
+        symbol.hot.history_gap = self.globals.gap_everywhere;
+        self.symbols.push(symbol);
+        self.by_name.insert(name.into(), id);
+        id
+    }
+}
