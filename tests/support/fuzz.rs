@@ -1,0 +1,122 @@
+//! What must hold for any bytes that are read as a history. Driven by libFuzzer and by the tests alike.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use harvester::app::positions;
+use harvester::codec::decode::{Decoder, Symbols};
+use harvester::codec::state::{self, BadRow, Rows, StoredRow};
+use harvester::codec::{line, seal, view};
+use harvester::domain::engine::{Disposition, Engine};
+use harvester::domain::ids::{EntryId, StreamId};
+use harvester::domain::policy::Policy;
+use harvester::domain::streams::Streams;
+use serde::Deserialize;
+
+/// What came of the bytes.
+#[derive(Debug, Default)]
+pub struct Folded {
+    pub applied: u64,
+    pub duplicates: u64,
+    pub quarantined: u64,
+    pub decisions: u64,
+    /// Lines that are no entries of a configured stream.
+    pub refused: u64,
+    /// Kind of the stream, shape, and why it went to quarantine if it did.
+    pub seen: BTreeSet<(&'static str, &'static str, &'static str)>,
+}
+
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow)]
+    stream: Cow<'a, str>,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+}
+
+/// Folds the bytes, a line an entry: nothing panics, every entry is counted exactly once, decisions count up by one
+/// from entries that were applied, and what a store would keep reads back as what it was.
+pub fn fold(history: &[u8]) -> Folded {
+    let streams = Streams::default();
+    let mut decoder = Decoder::new(streams.clone(), Symbols::default());
+    let mut engine = Engine::new(streams.clone(), Policy::default());
+    let mut folded = Folded::default();
+    for text in history.split(|&byte| byte == b'\n') {
+        let Some((stream, id, fields)) = entry(text, &streams) else {
+            folded.refused += 1;
+            continue;
+        };
+        let entry = decoder.decode(stream, id, &fields);
+        for name in decoder.symbols.take_new() {
+            engine.intern(&name);
+        }
+        let counted = engine.tally.entries();
+        let step = engine.step(&entry);
+        assert_eq!(engine.tally.entries(), counted + 1, "an entry is counted once: {entry:?}");
+        let reason = match step.disposition {
+            Disposition::Applied => {
+                folded.applied += 1;
+                ""
+            }
+            Disposition::Duplicate => {
+                folded.duplicates += 1;
+                ""
+            }
+            Disposition::Quarantined(reason) => {
+                folded.quarantined += 1;
+                reason.name()
+            }
+        };
+        folded.seen.insert((entry.kind.name(), entry.shape, reason));
+        if let Some(decision) = step.decision {
+            assert_eq!(step.disposition, Disposition::Applied, "{entry:?}");
+            let before = engine.globals().chain.hash.clone();
+            let sealed = seal::seal(&mut engine, &decision);
+            assert_eq!(sealed.prev, *before, "a decision follows the one before it");
+            folded.decisions += 1;
+        }
+    }
+    let tally = &engine.tally;
+    assert_eq!(tally.applied, folded.applied);
+    assert_eq!(tally.duplicates, folded.duplicates);
+    assert_eq!(tally.quarantined.values().sum::<u64>(), folded.quarantined);
+    assert_eq!(tally.decisions, folded.decisions);
+    assert_eq!(view::summary(&engine, tally)["entries"], tally.entries());
+    positions::of_engine(&engine, true);
+    reads_back(engine, streams);
+    folded
+}
+
+fn entry<'a>(text: &'a [u8], streams: &Streams) -> Option<(StreamId, EntryId, line::Fields<'a>)> {
+    let head: Head<'_> = serde_json::from_slice(text).ok()?;
+    let stream = streams.id_of(&head.stream)?;
+    Some((stream, EntryId::parse(head.id.as_bytes())?, line::fields(text).ok()?))
+}
+
+/// Rows as a store would keep them.
+struct Kept(BTreeMap<Vec<u8>, Vec<u8>>);
+
+impl Rows for Kept {
+    type Error = BadRow;
+
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<StoredRow>, BadRow> {
+        let from = self.0.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
+        Ok(from.map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+}
+
+fn reads_back(mut engine: Engine, streams: Streams) {
+    let changes = engine.take_changes();
+    let rows = state::changed_rows(&engine, &changes, &mut 0);
+    let kept = Kept(rows.into_iter().filter_map(|(key, value)| Some((key, value?))).collect());
+    let mut loaded = Engine::new(streams.clone(), Policy::default());
+    state::load(&kept, &streams, &mut loaded).expect("what was written reads");
+    assert_eq!(loaded.globals(), engine.globals());
+    assert_eq!(loaded.symbols().len(), engine.symbols().len());
+    for (read, wrote) in loaded.symbols().iter().zip(engine.symbols()) {
+        assert_eq!((&read.name, &read.hot, &read.cold), (&wrote.name, &wrote.hot, &wrote.cold));
+    }
+    for (stream, _) in streams.iter() {
+        assert_eq!(loaded.cursor(stream), engine.cursor(stream));
+    }
+}
