@@ -1,4 +1,5 @@
 //! Reading takes the same memory however long the history is.
+#![allow(unsafe_code, reason = "an allocator that counts is unsafe by its trait")]
 
 #[path = "history_fixture.rs"]
 mod fixture;

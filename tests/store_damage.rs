@@ -100,7 +100,7 @@ fn a_row_changed_behind_the_back_of_the_store_is_found() {
     let (now, before) = (row_of(&whole), row_of(&earlier));
     let mut changed = now.to_vec();
     changed[4] ^= 1;
-    let damages: [(&str, Damage); 5] = [
+    let damages: [(&str, Damage<'_>); 5] = [
         ("changed", &|db| drop(db.insert(slot, changed.clone()).expect("a write"))),
         ("too short", &|db| drop(db.insert(slot, b"short").expect("a write"))),
         ("lost", &|db| drop(db.remove(slot).expect("a write"))),

@@ -168,9 +168,9 @@ pub fn changed_rows(engine: &Engine, changes: &Changes, names_written: &mut usiz
         let symbol = engine.symbol(id);
         rows.push((name_key(COLD, &symbol.name), Some(encode(&symbol.cold))));
     }
-    for &(id, place) in &changes.closed {
-        let symbol = engine.symbol(id);
-        let instance = &symbol.closed[place];
+    let in_memory = changes.closed.iter().map(|&(id, place)| (engine.symbol(id), &engine.symbol(id).closed[place]));
+    let forgotten = changes.closed_forgotten.iter().map(|(id, instance)| (engine.symbol(*id), instance));
+    for (symbol, instance) in in_memory.chain(forgotten) {
         rows.push((closed_key(&symbol.name, instance.id), Some(encode(instance))));
     }
     for plan_id in &changes.plans {

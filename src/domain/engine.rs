@@ -127,6 +127,8 @@ pub struct Changes {
     ignored: bool,
     /// Closed instances that changed, by symbol and place.
     pub closed: Vec<(SymbolId, usize)>,
+    /// Closed instances that changed and were forgotten since.
+    pub closed_forgotten: Vec<(SymbolId, Instance)>,
     pub plans: Vec<Box<str>>,
     pub plans_forgotten: Vec<Box<str>>,
 }
@@ -393,12 +395,13 @@ impl Engine {
                 self.changes.touch_cold(id);
                 let mut fold = fold_of(&self.globals, &self.plans, &mut self.tally, entry);
                 fold.intent(&mut self.symbols[index], intent);
+                self.symbols[index].cold.forget(now_ms);
             }
             Event::ExitIntent(intent) => {
                 self.changes.touch_cold(id);
                 let cold = &mut self.symbols[index].cold;
-                cold.forget(now_ms);
                 cold.exit_intents.push_back((**intent).clone());
+                cold.forget(now_ms);
             }
             Event::Plan(plan) => {
                 let cold = &self.symbols[index].cold;
@@ -414,7 +417,12 @@ impl Engine {
 
     fn after_positions(&mut self, id: SymbolId) {
         let symbol = &mut self.symbols[id.0 as usize];
-        symbol.forget_closed(self.globals.last.ms, !self.changes.ignored);
+        let now_ms = self.globals.last.ms;
+        symbol.cold.forget(now_ms);
+        let forgotten = symbol.forget_closed(now_ms);
+        if !self.changes.ignored {
+            self.changes.closed_forgotten.extend(forgotten.into_iter().map(|instance| (id, instance)));
+        }
         self.globals.positions_known |= symbol.hot.last_opening.is_some();
         if symbol.instances().any(Instance::awaits_time) {
             self.in_flight.insert(id);

@@ -39,7 +39,6 @@ impl Fold<'_> {
 
     /// Remembers an entry intent; the first one after an opening supplies risk fields that nothing before had.
     pub fn intent(&mut self, symbol: &mut Symbol, intent: &Intent) {
-        symbol.cold.forget(self.now_ms());
         symbol.cold.remember(intent.clone());
         if let Some(open) = &mut symbol.hot.open
             && open.direction == intent.direction

@@ -80,7 +80,8 @@ enum Joined {
 
 /// The intent whose id a bridge hashed into the plan id (SPEC §3, *Plan*).
 fn join(plan: &Plan, cold: &Cold) -> Option<Joined> {
-    let made_of = |id: EntryId| bridged_plan_id(id, &plan.bridge_text) == *plan.plan_id;
+    let from = plan.id.ms.saturating_sub(INTENT_MEMORY_MS);
+    let made_of = |id: EntryId| id.ms >= from && bridged_plan_id(id, &plan.bridge_text) == *plan.plan_id;
     if let Some(exit) = cold.exit_intents.iter().rev().find(|intent| made_of(intent.id)) {
         return Some(Joined::Exit(exit.decision_id.clone()));
     }

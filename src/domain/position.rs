@@ -188,7 +188,17 @@ pub struct Instance {
     pub confirmed_ms: u64,
     /// Changed since a store was told of it.
     #[serde(skip)]
-    pub unsaved: bool,
+    pub unsaved: Unsaved,
+}
+
+/// A note for the store: two instances that differ in nothing else are the same.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unsaved(pub bool);
+
+impl PartialEq for Unsaved {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Instance {
@@ -209,14 +219,14 @@ impl Instance {
             snapshot_qty: None,
             explaining: Vec::new(),
             confirmed_ms: opened.id.ms,
-            unsaved: true,
+            unsaved: Unsaved(true),
         }
     }
 
     /// Applies a movement. Errors, with the instance unchanged, if the totals go out of range.
     pub fn apply(&mut self, movement: Movement) -> Result<(), OutOfRange> {
         self.totals = self.totals.after(&movement)?;
-        self.unsaved = true;
+        self.unsaved.0 = true;
         // Snapshots come every second: of entry prices set in a row only the last matters.
         if movement.cause == Cause::EntrySet && self.movements.last().is_some_and(|m| m.cause == Cause::EntrySet) {
             self.movements.pop();
@@ -233,7 +243,7 @@ impl Instance {
             totals = totals.after(movement)?;
         }
         // Quantities stay whatever happens to prices: an excess that was dropped or a "same" that closed is not redone.
-        self.unsaved = true;
+        self.unsaved.0 = true;
         totals.qty = qty;
         totals.qty_largest = self.totals.qty_largest;
         self.totals = totals;

@@ -232,13 +232,13 @@ impl Instance {
             rest = rest.minus(record.shares[i]).unwrap_or(Ratio::ZERO);
         }
         self.decisions.push(record);
-        self.unsaved = true;
+        self.unsaved.0 = true;
     }
 
     /// Lets a decision hear of its result. Answers whether anything changed.
     pub fn hear(&mut self, decision_id: &str, heard: Heard, entry: EntryId, qty: Qty, policy: &Policy) -> bool {
         let Some(place) = self.decisions.iter().position(|d| &*d.decision_id == decision_id) else { return false };
-        self.unsaved = true;
+        self.unsaved.0 = true;
         let state = self.decisions[place].state;
         let what = match heard {
             Heard::Accepted => OutcomeKind::Accepted,
@@ -343,7 +343,7 @@ impl Instance {
             }
             changed = true;
         }
-        self.unsaved |= changed;
+        self.unsaved.0 |= changed;
         changed
     }
 

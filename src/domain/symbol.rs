@@ -134,14 +134,11 @@ impl Symbol {
         self.hot.open.as_ref().map_or(Qty::ZERO, |open| open.totals.qty)
     }
 
-    /// Forgets closed instances whose orders are forgotten; a store that is there has to be told of them first.
-    pub fn forget_closed(&mut self, now_ms: u64, has_store: bool) {
+    /// Forgets closed instances whose orders are forgotten; answers those that no store was told of.
+    pub fn forget_closed(&mut self, now_ms: u64) -> Vec<Instance> {
         let from = now_ms.saturating_sub(ORDER_MEMORY_MS);
-        let is_old =
-            |instance: &Instance| instance.closed.is_some_and(|c| c.id.ms < from) && !(has_store && instance.unsaved);
-        while self.closed.first().is_some_and(is_old) {
-            self.closed.remove(0);
-        }
+        let old = self.closed.iter().take_while(|i| i.closed.is_some_and(|closed| closed.id.ms < from)).count();
+        self.closed.drain(..old).filter(|instance| instance.unsaved.0).collect()
     }
 
     /// All instances in memory, oldest first.

@@ -76,7 +76,7 @@ impl Engine {
         let symbol = &mut self.symbols[id.0 as usize];
         let answer = {
             let instance = symbol.instances_mut().find(|i| i.id.with_symbol(name) == position_id)?;
-            instance.unsaved = true;
+            instance.unsaved.0 = true;
             change(instance)
         };
         self.changes.touch_hot(id);

@@ -42,7 +42,7 @@ impl Engine {
         let mut changes = std::mem::take(&mut self.changes);
         for &id in &changes.cold {
             for (place, instance) in self.symbols[id.0 as usize].closed.iter_mut().enumerate() {
-                if std::mem::take(&mut instance.unsaved) {
+                if std::mem::take(&mut instance.unsaved.0) {
                     changes.closed.push((id, place));
                 }
             }

@@ -6,7 +6,7 @@ use crate::domain::order::{Delta, Order, OrderKey};
 use crate::domain::policy::{EntrySource, RiskSource};
 use crate::domain::position::{Cause, EntryPrice, Movement};
 use crate::domain::rungs::Heard;
-use crate::domain::symbol::{Disagreement, Symbol};
+use crate::domain::symbol::{Disagreement, INTENT_MEMORY_MS, Symbol};
 use crate::domain::tally::Count;
 use crate::domain::units::{Qty, Ratio};
 
@@ -120,7 +120,6 @@ impl Fold<'_> {
 
     /// Folds a trade of the exchange.
     pub fn trade(&mut self, symbol: &mut Symbol, fact: &TradeFact) -> Result<(), Reason> {
-        symbol.cold.forget(self.now_ms());
         let key = OrderKey::Id(fact.order_id.clone());
         symbol.cold.forget_order(&key, self.now_ms());
         let step = symbol.step_size();
@@ -159,7 +158,9 @@ impl Fold<'_> {
             .matching_intent(direction, began_ms, self.policy.intent_max_age_ms)
             .and_then(|intent| risk_of(intent, RiskSource::Intent));
         let usable = |i: &&Intent| i.direction == direction && i.risk_pair().is_some();
-        let remembered = || symbol.cold.intents.iter().chain(symbol.cold.latest_with_risk(direction)).filter(usable);
+        let from = self.now_ms().saturating_sub(INTENT_MEMORY_MS);
+        let of_a_day = || symbol.cold.intents.iter().filter(move |intent| intent.id.ms >= from);
+        let remembered = || of_a_day().chain(symbol.cold.latest_with_risk(direction)).filter(usable);
         let nearest = || {
             remembered()
                 .filter(|i| i.id.ms <= began_ms)

@@ -35,7 +35,6 @@ impl Fold<'_> {
     ) -> Result<(), Reason> {
         match &fact.outcome {
             Outcome::Fills(fills) => {
-                symbol.cold.forget(self.now_ms());
                 for fill in fills {
                     let Some(resolved) = self.resolve(symbol, fact, fill, plan)? else { continue };
                     self.fill(symbol, fact, fill, resolved, plan, decision_id)?;
@@ -315,7 +314,7 @@ fn take_over(symbol: &mut Symbol, old: &OrderKey, new: &OrderKey) {
                 && order == old
             {
                 *order = new.clone();
-                instance.unsaved = true;
+                instance.unsaved.0 = true;
             }
         }
     }
