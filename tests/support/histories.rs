@@ -277,7 +277,7 @@ fn policy_json(index: usize, style: Style) -> String {
 /// The configuration that a script starts from.
 pub fn config(script: &Script, style: Style) -> Config {
     let policy = from_json(&policy_json(script.policy, style)).expect("the policy is valid");
-    Config { streams: streams(), policy, warnings: Vec::new() }
+    Config { streams: streams(), policy, ..super::config(None) }
 }
 
 /// Tells a script.
