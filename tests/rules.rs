@@ -8,6 +8,7 @@ use harvester::codec::policy::{from_json, to_json};
 use harvester::codec::seal::Sealed;
 use harvester::config::Config;
 use harvester::domain::engine::{Disposition, decision_id};
+use harvester::domain::event::Reason;
 use harvester::domain::units::{OutOfRange, Price, Qty, Quote, RMultiple};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
@@ -463,13 +464,30 @@ fn an_adopted_quantity_is_the_one_that_was_told() {
 // ---- quarantine leaves nothing, and takes nobody with it ----------------------------------------------------------
 
 #[test]
+fn an_absurd_signal_takes_no_fills_with_it() {
+    let mut lab = Lab::new(&support::config(None));
+    let came = intent(&mut lab, 0, SOL, "BUY", "900000000000000", "900000000000000");
+    assert_eq!(came.step.disposition, Disposition::Quarantined(Reason::OutOfRange));
+    let came = filled(&mut lab, 1, "BUY", "501", "10", "100");
+    assert_eq!(came.step.disposition, Disposition::Applied, "nothing is wrong with the fill");
+    let came = tick(&mut lab, 2, "100");
+    assert_eq!(came.step.disposition, Disposition::Applied, "nothing is wrong with the price");
+    assert_eq!(lab.position(SOL)["hold"], "missing_risk");
+}
+
+/// An ATR that is a fraction of a price of 20 places: the risk has more places than a decimal.
+const TOO_FINE: (&str, &str, &str) =
+    (r#"{"atr_unit":{"default":"fraction"}}"#, "0.00000000000000000003", "0.0333333333333333333333");
+
+#[test]
 #[ignore = "an intent whose evaluation overflows is put aside, and its risk fields are kept"]
 fn a_signal_that_goes_to_quarantine_leaves_nothing() {
-    let mut lab = Lab::new(&support::config(None));
-    filled(&mut lab, 0, "BUY", "501", "10", "100");
+    let (policy, price, atr) = TOO_FINE;
+    let mut lab = Lab::new(&with_policy(policy));
+    filled(&mut lab, 0, "BUY", "501", "10", price);
     let before = lab.position(SOL);
-    // The first signal after an opening supplies its risk fields; these are too large to multiply.
-    let came = intent(&mut lab, 1, SOL, "BUY", "900000000000000", "900000000000000");
+    // The first signal after an opening supplies its risk fields.
+    let came = intent(&mut lab, 1, SOL, "BUY", atr, "1");
     if let Disposition::Quarantined(_) = came.step.disposition {
         assert_eq!(lab.position(SOL), before);
     }
@@ -477,14 +495,17 @@ fn a_signal_that_goes_to_quarantine_leaves_nothing() {
 
 #[test]
 #[ignore = "an evaluation that overflows puts aside the entry that caused it, whatever that says"]
-fn an_absurd_signal_does_not_send_fills_to_quarantine() {
-    let mut lab = Lab::new(&support::config(None));
-    intent(&mut lab, 0, SOL, "BUY", "900000000000000", "900000000000000");
-    let came = filled(&mut lab, 1, "BUY", "501", "10", "100");
+fn a_position_that_cannot_be_evaluated_still_hears_of_its_fills() {
+    let (policy, price, atr) = TOO_FINE;
+    let mut lab = Lab::new(&with_policy(policy));
+    // While everything is held nothing is evaluated, and nothing overflows.
+    lab.entry(CONTROL, &at(0), &[("event_type", "kill.changed"), ("kill", "true")]);
+    intent(&mut lab, 1, SOL, "BUY", atr, "1");
+    filled(&mut lab, 2, "BUY", "501", "10", price);
+    lab.entry(CONTROL, &at(3), &[("event_type", "kill.changed"), ("kill", "false")]);
+    let came = filled(&mut lab, 4, "SELL", "502", "4", "1");
     assert_eq!(came.step.disposition, Disposition::Applied, "nothing is wrong with the fill");
-    assert_eq!(lab.position(SOL)["qty"], "10");
-    let came = tick(&mut lab, 2, "100");
-    assert_eq!(came.step.disposition, Disposition::Applied, "nothing is wrong with the price");
+    assert_eq!(lab.position(SOL)["qty"], "6");
 }
 
 // ---- what the exchange explains -----------------------------------------------------------------------------------

@@ -283,7 +283,7 @@ impl Watched {
         if !decision.qty.is_positive() || decision.qty > open.totals.qty.abs() {
             return fail("it closes more than is open, or nothing");
         }
-        let taken = of(open.share_taken().expect("shares add up").get());
+        let taken = open.share_taken().map_or(whole(2), |taken| of(taken.get()));
         if !decision.share.is_positive() || taken > whole(1) {
             return fail("shares taken add up to more than 1, or to nothing new");
         }
