@@ -151,7 +151,6 @@ proptest! {
 
     /// So does one over weeks, in which orders and closed instances are forgotten.
     #[test]
-    #[ignore = "what is forgotten, and when, depends on where the history was cut; closed instances are lost"]
     fn a_history_of_weeks_cut_anywhere_goes_on_as_if_it_was_not(
         script in scripts(150),
         cuts in prop::collection::vec(any::<Index>(), 1..3),
@@ -384,7 +383,6 @@ proptest! {
 
     /// What cannot be exact is a quarantine reason, and what is printed is right, whatever the numbers.
     #[test]
-    #[ignore = "numbers of more digits than fit, and evaluations that overflow: see the tests of rules"]
     fn extreme_numbers_are_exact_or_refused(script in scripts(150)) {
         watch(&tell(&script, Style { extreme: true, ..Style::default() }), Derived::WhereItFits)?;
     }

@@ -393,14 +393,12 @@ fn an_absurd_number_is_put_aside_and_leaves_nothing() {
 // ---- exact, or refused --------------------------------------------------------------------------------------------
 
 #[test]
-#[ignore = "a product of more than 47 places comes out as 0"]
 fn a_product_too_small_for_a_decimal_is_refused() {
     let tiny: Decimal = "0.000000000000000000000000007".parse().expect("a decimal");
     assert_eq!(Price::new(tiny).for_qty(Qty::new(tiny)), Err(OutOfRange), "4.9e-53 is not 0");
 }
 
 #[test]
-#[ignore = "a quotient that ends in zeros, or that rounds back to the dividend, passes with few digits"]
 fn a_quotient_keeps_its_digits_or_is_refused() {
     // 1.2003e-25 needs 29 places, and is not 1.2e-25; 1.3471…e-20 has nine digits in 28 places.
     for (cost, qty) in [("0.0000000000012003", "10000000000000"), ("0.000000000000000000000163", "0.0121")] {
@@ -410,7 +408,6 @@ fn a_quotient_keeps_its_digits_or_is_refused() {
 }
 
 #[test]
-#[ignore = "the quotient is rounded to 28 places first"]
 fn r_is_rounded_once() {
     // 1.5e8 + 1e-14 over 3e14 is a little more than half of the sixth place.
     let gain = Quote::new("150000000.00000000000001".parse().expect("a decimal"));
@@ -419,7 +416,6 @@ fn r_is_rounded_once() {
 }
 
 #[test]
-#[ignore = "a quotient of 29 digits is written, an entry of more than 28 is refused"]
 fn a_quantity_of_a_decision_reads_back() {
     let mut lab = long_of_ten(
         r#"{"mode":"live","cost_bps":0,"ladder":"0.5:0.25,1:0.25","atr_unit":{"default":"absolute"},
@@ -447,7 +443,6 @@ fn a_quantity_of_a_decision_reads_back() {
 }
 
 #[test]
-#[ignore = "the difference of two quantities is rounded"]
 fn an_adopted_quantity_is_the_one_that_was_told() {
     let mut lab = Lab::new(&support::config(None));
     let told = |lab: &mut Lab, second, qty: &str| {
@@ -480,7 +475,6 @@ const TOO_FINE: (&str, &str, &str) =
     (r#"{"atr_unit":{"default":"fraction"}}"#, "0.00000000000000000003", "0.0333333333333333333333");
 
 #[test]
-#[ignore = "an intent whose evaluation overflows is put aside, and its risk fields are kept"]
 fn a_signal_that_goes_to_quarantine_leaves_nothing() {
     let (policy, price, atr) = TOO_FINE;
     let mut lab = Lab::new(&with_policy(policy));
@@ -494,7 +488,6 @@ fn a_signal_that_goes_to_quarantine_leaves_nothing() {
 }
 
 #[test]
-#[ignore = "an evaluation that overflows puts aside the entry that caused it, whatever that says"]
 fn a_position_that_cannot_be_evaluated_still_hears_of_its_fills() {
     let (policy, price, atr) = TOO_FINE;
     let mut lab = Lab::new(&with_policy(policy));
@@ -511,7 +504,6 @@ fn a_position_that_cannot_be_evaluated_still_hears_of_its_fills() {
 // ---- what the exchange explains -----------------------------------------------------------------------------------
 
 #[test]
-#[ignore = "index out of bounds where all trades add up to nothing"]
 fn trades_that_explain_dust_are_no_panic() {
     let mut lab = Lab::new(&support::config(None));
     observed(&mut lab, 100, "exchange.position", &json!({"symbol": SOL, "positionAmt": "0.0004", "entryPrice": "100"}));
@@ -523,7 +515,6 @@ fn trades_that_explain_dust_are_no_panic() {
 }
 
 #[test]
-#[ignore = "parts of a forgotten order and of its successor have the same numbers"]
 fn an_order_that_was_forgotten_does_not_reprice_what_it_once_filled() {
     let mut lab = Lab::new(&support::config(None));
     filled(&mut lab, 0, "BUY", "501", "10", "100");
@@ -540,7 +531,6 @@ fn an_order_that_was_forgotten_does_not_reprice_what_it_once_filled() {
 // ---- what a store keeps -------------------------------------------------------------------------------------------
 
 #[test]
-#[ignore = "an instance that is forgotten before the commit is never written"]
 fn closed_positions_stay_in_the_store_however_far_apart_they_are() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let week = 8 * 24 * 3_600;
@@ -569,7 +559,6 @@ fn closed_positions_stay_in_the_store_however_far_apart_they_are() {
 }
 
 #[test]
-#[ignore = "one instance closed and one forgotten leave the count as it was"]
 fn a_position_that_an_adoption_closes_is_written() {
     let mut lab = Lab::noting(&support::config(None));
     let later = 8 * 24 * 3_600;

@@ -225,7 +225,7 @@ pub fn load<R: Rows>(rows: &R, made_with: &Streams, engine: &mut Engine) -> Resu
             }
         }
         closed.sort_by_key(|instance| instance.closed.map(|entry| (entry.id, instance.id)));
-        symbols.push(Symbol { name, hot, cold, closed });
+        symbols.push(Symbol { name, hot, cold, closed, tidied_ms: 0 });
     }
     let mut plans: Vec<KnownPlan> = Vec::new();
     for (row_key, value) in rows.scan(PLAN)? {

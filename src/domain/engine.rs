@@ -308,12 +308,12 @@ impl Engine {
                 self.changes.touch_hot(symbol);
                 let folded = self.fold(event, entry, symbol);
                 let decided = folded.and_then(|()| match self.decide(entry, symbol, place) {
-                    // Where the entry changed no quantity, the numbers were out of range before it came.
-                    Err(OutOfRange) if before.is_none() => {
+                    // Nothing is wrong with the entry: it is what it meets that does not fit.
+                    Err(OutOfRange) => {
                         self.tally.hold(Hold::OutOfRange);
                         Ok(None)
                     }
-                    decided => decided.map_err(Reason::from),
+                    Ok(decision) => Ok(decision),
                 });
                 decided.map_err(|reason| {
                     if let Some(before) = before {
@@ -373,9 +373,9 @@ impl Engine {
             }
             Event::Position(fact) => {
                 let mut fold = fold_of(&self.globals, &self.plans, &mut self.tally, entry);
-                let closed = self.symbols[index].closed.len();
+                let held = self.symbols[index].hot.open.as_ref().map(|open| open.id);
                 fold.position(&mut self.symbols[index], *fact)?;
-                if self.symbols[index].closed.len() != closed {
+                if self.symbols[index].hot.open.as_ref().map(|open| open.id) != held {
                     self.changes.touch_cold(id);
                 }
                 self.globals.positions_known |= fact.qty.is_zero();
@@ -395,13 +395,13 @@ impl Engine {
                 self.changes.touch_cold(id);
                 let mut fold = fold_of(&self.globals, &self.plans, &mut self.tally, entry);
                 fold.intent(&mut self.symbols[index], intent);
-                self.symbols[index].cold.forget(now_ms);
+                self.forget(id);
             }
             Event::ExitIntent(intent) => {
                 self.changes.touch_cold(id);
                 let cold = &mut self.symbols[index].cold;
                 cold.exit_intents.push_back((**intent).clone());
-                cold.forget(now_ms);
+                self.forget(id);
             }
             Event::Plan(plan) => {
                 let cold = &self.symbols[index].cold;
@@ -415,14 +415,19 @@ impl Engine {
         Ok(())
     }
 
-    fn after_positions(&mut self, id: SymbolId) {
-        let symbol = &mut self.symbols[id.0 as usize];
-        let now_ms = self.globals.last.ms;
-        symbol.cold.forget(now_ms);
-        let forgotten = symbol.forget_closed(now_ms);
-        if !self.changes.ignored {
-            self.changes.closed_forgotten.extend(forgotten.into_iter().map(|instance| (id, instance)));
+    fn forget(&mut self, id: SymbolId) {
+        let forgotten = self.symbols[id.0 as usize].forget(self.globals.last.ms);
+        if forgotten.cold {
+            self.changes.touch_cold(id);
         }
+        if !self.changes.ignored {
+            self.changes.closed_forgotten.extend(forgotten.closed.into_iter().map(|instance| (id, instance)));
+        }
+    }
+
+    fn after_positions(&mut self, id: SymbolId) {
+        self.forget(id);
+        let symbol = &mut self.symbols[id.0 as usize];
         self.globals.positions_known |= symbol.hot.last_opening.is_some();
         if symbol.instances().any(Instance::awaits_time) {
             self.in_flight.insert(id);

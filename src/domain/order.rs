@@ -53,6 +53,8 @@ pub struct Order {
     /// Cumulative quantities that results named. [base]
     pub seen: Vec<Qty>,
     pub parts: Vec<Part>,
+    /// Number of the first part: not 0 where an order of the same key was forgotten.
+    pub parts_from: u32,
     pub trades: Vec<Trade>,
     /// Our decision that the order belongs to.
     pub decision_id: Option<Box<str>>,
@@ -64,6 +66,15 @@ impl Order {
     /// Was it named in the last seven days.
     pub fn is_remembered(&self, now_ms: u64) -> bool {
         self.last_ms >= now_ms.saturating_sub(ORDER_MEMORY_MS)
+    }
+
+    fn number(&self, index: usize) -> u32 {
+        self.parts_from + index as u32
+    }
+
+    /// The part of a number.
+    pub fn part(&self, number: u32) -> Part {
+        self.parts[(number - self.parts_from) as usize]
     }
 
     /// Applied so far: the larger of its results' cumulative and the sum of its trades. [base]
@@ -96,7 +107,7 @@ impl Order {
             let qty = cumulative.minus(applied)?;
             let price = self.price_of_next(qty, cumulative, average)?;
             self.parts.push(Part { qty, end: cumulative, price });
-            Delta::New { part: self.parts.len() as u32 - 1 }
+            Delta::New { part: self.number(self.parts.len() - 1) }
         };
         let priced = match average {
             Some(average) => self.supply(cumulative, average, step)?,
@@ -149,11 +160,12 @@ impl Order {
         if !price.is_positive() {
             return Ok(Vec::new());
         }
+        let parts_from = self.parts_from;
         let mut priced = Vec::new();
         for (i, part) in self.parts[..=last].iter_mut().enumerate() {
             if part.price.is_none() {
                 part.price = Some(price);
-                priced.push((i as u32, price));
+                priced.push((parts_from + i as u32, price));
             }
         }
         Ok(priced)
@@ -172,7 +184,7 @@ impl Order {
             Delta::Repeated
         } else {
             self.parts.push(Part { qty: sum.minus(applied)?, end: sum, price: Some(price) });
-            Delta::New { part: self.parts.len() as u32 - 1 }
+            Delta::New { part: self.number(self.parts.len() - 1) }
         };
         let priced = if sum.same(self.applied(), step) { self.price_from_trades()? } else { Vec::new() };
         Ok((delta, priced))
@@ -186,6 +198,7 @@ impl Order {
             sorted.sort_by_key(|t| (t.own_ms, t.trade_id.parse::<u64>().unwrap_or(u64::MAX)));
             sorted.into_iter().rev().map(|t| (t.qty, t.price)).collect()
         };
+        let parts_from = self.parts_from;
         let mut priced = Vec::new();
         let last = self.parts.len().saturating_sub(1);
         for (i, part) in self.parts.iter_mut().enumerate() {
@@ -210,7 +223,7 @@ impl Order {
             let price = cost.per(covered)?;
             if part.price != Some(price) {
                 part.price = Some(price);
-                priced.push((i as u32, price));
+                priced.push((parts_from + i as u32, price));
             }
         }
         Ok(priced)

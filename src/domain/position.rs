@@ -291,7 +291,7 @@ impl Instance {
                 sum = next;
             }
         }
-        if !sum.same(opening_qty, step) {
+        if first == self.explaining.len() || !sum.same(opening_qty, step) {
             return Ok(None);
         }
         let explained: Vec<Movement> = self.explaining[first..]
@@ -327,6 +327,15 @@ impl Instance {
             Some(entry) => mark.minus(entry.price)?.for_qty(self.totals.qty).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Number of the next part of an order that is not remembered any more, behind those that its key once had here.
+    pub fn next_part(&self, order: &OrderKey) -> u32 {
+        let parts = self.movements.iter().filter_map(|movement| match &movement.cause {
+            Cause::Fill { order: of, part } if of == order => Some(part + 1),
+            _ => None,
+        });
+        parts.max().unwrap_or(0)
     }
 
     pub fn is_open(&self) -> bool {

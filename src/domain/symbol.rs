@@ -60,8 +60,6 @@ pub struct Cold {
     /// Last entry intent with both risk fields: of longs, of shorts.
     pub latest_long: Option<Intent>,
     pub latest_short: Option<Intent>,
-    /// When all orders were last looked through for old ones. [ms since 1970]
-    pub tidied_ms: u64,
 }
 
 /// How often all orders are looked through. One that is asked for is always checked. [ms]
@@ -86,19 +84,24 @@ impl Cold {
         self.intents.push_back(intent);
     }
 
-    /// Forgets what is older than its time.
-    pub fn forget(&mut self, now_ms: u64) {
-        let intents_from = now_ms.saturating_sub(INTENT_MEMORY_MS);
-        while self.intents.front().is_some_and(|i| i.id.ms < intents_from) {
+    /// Forgets intents that are older than their time. Answers whether there were any.
+    fn forget_intents(&mut self, now_ms: u64) -> bool {
+        let from = now_ms.saturating_sub(INTENT_MEMORY_MS);
+        let before = self.intents.len() + self.exit_intents.len();
+        while self.intents.front().is_some_and(|i| i.id.ms < from) {
             self.intents.pop_front();
         }
-        while self.exit_intents.front().is_some_and(|i| i.id.ms < intents_from) {
+        while self.exit_intents.front().is_some_and(|i| i.id.ms < from) {
             self.exit_intents.pop_front();
         }
-        if now_ms.saturating_sub(self.tidied_ms) >= TIDY_INTERVAL_MS {
-            self.tidied_ms = now_ms;
-            self.orders.retain(|_, order| order.is_remembered(now_ms));
-        }
+        self.intents.len() + self.exit_intents.len() != before
+    }
+
+    /// Forgets orders that are older than their time. Answers whether there were any.
+    fn forget_orders(&mut self, now_ms: u64) -> bool {
+        let before = self.orders.len();
+        self.orders.retain(|_, order| order.is_remembered(now_ms));
+        self.orders.len() != before
     }
 
     /// Forgets one order if it is too old.
@@ -122,6 +125,16 @@ pub struct Symbol {
     pub cold: Cold,
     /// Instances that were closed and whose orders are still remembered, oldest first.
     pub closed: Vec<Instance>,
+    /// When all orders were last looked through for old ones. [ms since 1970]
+    pub tidied_ms: u64,
+}
+
+/// What a symbol has forgotten.
+pub struct Forgotten {
+    /// Intents or orders, which a store still has.
+    pub cold: bool,
+    /// Closed instances that no store was told of.
+    pub closed: Vec<Instance>,
 }
 
 impl Symbol {
@@ -134,11 +147,16 @@ impl Symbol {
         self.hot.open.as_ref().map_or(Qty::ZERO, |open| open.totals.qty)
     }
 
-    /// Forgets closed instances whose orders are forgotten; answers those that no store was told of.
-    pub fn forget_closed(&mut self, now_ms: u64) -> Vec<Instance> {
+    /// Forgets what is older than its time. Nothing depends on when: what is asked for is checked by its age.
+    pub fn forget(&mut self, now_ms: u64) -> Forgotten {
+        let mut cold = self.cold.forget_intents(now_ms);
+        if now_ms.saturating_sub(self.tidied_ms) >= TIDY_INTERVAL_MS {
+            self.tidied_ms = now_ms;
+            cold |= self.cold.forget_orders(now_ms);
+        }
         let from = now_ms.saturating_sub(ORDER_MEMORY_MS);
         let old = self.closed.iter().take_while(|i| i.closed.is_some_and(|closed| closed.id.ms < from)).count();
-        self.closed.drain(..old).filter(|instance| instance.unsaved.0).collect()
+        Forgotten { cold, closed: self.closed.drain(..old).filter(|instance| instance.unsaved.0).collect() }
     }
 
     /// All instances in memory, oldest first.

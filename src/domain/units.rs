@@ -25,25 +25,62 @@ impl std::error::Error for OutOfRange {}
 /// Fewest digits that a rounded result must still have: one more than the 10⁻¹² that is promised.
 const MANTISSA_MIN: u128 = 10u128.pow(13);
 
+/// From here on a mantissa has more digits than an entry may have.
+const MANTISSA_WIDE: u128 = 10u128.pow(DIGITS_MAX);
+/// Significant digits of every number, read or written.
+const DIGITS_MAX: u32 = 28;
+
+/// The number in at most 28 significant digits, so that what is written can be read.
+fn fit(value: Decimal) -> Result<Decimal, OutOfRange> {
+    if value.mantissa().unsigned_abs() < MANTISSA_WIDE {
+        return Ok(value);
+    }
+    value.round_sf_with_strategy(DIGITS_MAX, RoundingStrategy::MidpointNearestEven).ok_or(OutOfRange)
+}
+
+/// The product, if the decimal holds all of its digits.
+fn exact_product(a: Decimal, b: Decimal) -> Option<Decimal> {
+    let scale = a.scale() + b.scale();
+    a.checked_mul(b).filter(|product| product.scale() == scale && scale <= Decimal::MAX_SCALE)
+}
+
 fn mul(a: Decimal, b: Decimal) -> Result<Decimal, OutOfRange> {
     let product = a.checked_mul(b).ok_or(OutOfRange)?;
-    let rounded = a.scale() + b.scale() > product.scale() && !a.is_zero() && !b.is_zero();
-    if rounded && product.mantissa().unsigned_abs() < MANTISSA_MIN && product.scale() == Decimal::MAX_SCALE {
+    let is_small = product.mantissa().unsigned_abs() < MANTISSA_MIN;
+    if is_small && a.scale() + b.scale() > Decimal::MAX_SCALE && !a.is_zero() && !b.is_zero() {
         return Err(OutOfRange);
     }
-    Ok(product)
+    fit(product)
 }
 
 fn div(a: Decimal, b: Decimal) -> Result<Decimal, OutOfRange> {
     let quotient = a.checked_div(b).ok_or(OutOfRange)?;
-    if !a.is_zero()
-        && quotient.mantissa().unsigned_abs() < MANTISSA_MIN
-        && quotient.scale() >= Decimal::MAX_SCALE - 1
-        && quotient.checked_mul(b) != Some(a)
-    {
+    let is_small = quotient.mantissa().unsigned_abs() < MANTISSA_MIN;
+    if is_small && !a.is_zero() && exact_product(quotient, b) != Some(a) {
         return Err(OutOfRange);
     }
-    Ok(quotient)
+    fit(quotient)
+}
+
+/// The quotient in 6 places, half to even, rounded once.
+fn div_to_6_places(a: Decimal, b: Decimal) -> Result<Decimal, OutOfRange> {
+    let quotient = a.checked_div(b).ok_or(OutOfRange)?;
+    let rounded = quotient.round_dp_with_strategy(6, RoundingStrategy::MidpointNearestEven);
+    // The quotient itself is rounded to 28 places: near a half the rest of the division decides.
+    let cut = quotient.trunc_with_scale(6);
+    let half = Decimal::new(5, 7);
+    let is_near = |apart: Decimal| (apart.abs() - half).abs() <= Decimal::new(1, 20);
+    if !is_near(quotient - cut) {
+        return Ok(rounded);
+    }
+    let rest = exact_product(cut, b).and_then(|product| a.checked_sub(product)).map(|rest| rest.abs());
+    let (Some(rest), Some(middle)) = (rest, exact_product(b.abs(), half)) else { return Ok(rounded) };
+    let away = cut + if a.is_sign_negative() == b.is_sign_negative() { half + half } else { -(half + half) };
+    Ok(match rest.cmp(&middle) {
+        Ordering::Less => cut,
+        Ordering::Equal => rounded,
+        Ordering::Greater => away,
+    })
 }
 
 macro_rules! unit {
@@ -84,11 +121,11 @@ macro_rules! unit {
             }
 
             pub fn plus(self, other: Self) -> Result<Self, OutOfRange> {
-                self.0.checked_add(other.0).map(Self).ok_or(OutOfRange)
+                fit(self.0.checked_add(other.0).ok_or(OutOfRange)?).map(Self)
             }
 
             pub fn minus(self, other: Self) -> Result<Self, OutOfRange> {
-                self.0.checked_sub(other.0).map(Self).ok_or(OutOfRange)
+                fit(self.0.checked_sub(other.0).ok_or(OutOfRange)?).map(Self)
             }
 
             /// The value times a plain number. Errors when the result is out of range.
@@ -198,8 +235,7 @@ impl Quote {
 
     /// The amount as a multiple of a risk, 6 places, half to even. [R]
     pub fn in_r(self, risk: Quote) -> Result<RMultiple, OutOfRange> {
-        let quotient = self.0.checked_div(risk.0).ok_or(OutOfRange)?;
-        Ok(RMultiple(quotient.round_dp_with_strategy(6, RoundingStrategy::MidpointNearestEven).normalize()))
+        div_to_6_places(self.0, risk.0).map(|r| RMultiple(r.normalize()))
     }
 }
 

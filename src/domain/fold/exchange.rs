@@ -2,7 +2,7 @@
 
 use super::{Fold, TOO_LATE_MS, risk_of};
 use crate::domain::event::{Direction, Intent, PositionFact, Reason, Trade, TradeFact};
-use crate::domain::order::{Delta, Order, OrderKey};
+use crate::domain::order::{Delta, OrderKey};
 use crate::domain::policy::{EntrySource, RiskSource};
 use crate::domain::position::{Cause, EntryPrice, Movement};
 use crate::domain::rungs::Heard;
@@ -88,7 +88,12 @@ impl Fold<'_> {
         }
         if !held.is_zero() && !turns && !closes {
             let delta = fact.qty.minus(held)?;
-            return self.grow(symbol, Movement { cause: Cause::Adoption, delta, price, entry: self.entry });
+            self.grow(symbol, Movement { cause: Cause::Adoption, delta, price, entry: self.entry })?;
+            // What was told counts, to the last digit, whatever the difference was rounded to.
+            if let Some(open) = &mut symbol.hot.open {
+                open.totals.qty = fact.qty;
+            }
+            return Ok(());
         }
         if !held.is_zero() {
             let price = symbol.hot.open.as_ref().and_then(|open| open.totals.entry);
@@ -131,7 +136,7 @@ impl Fold<'_> {
         if !known && own_ms.is_some_and(|own_ms| own_ms.saturating_add(TOO_LATE_MS) < self.now_ms()) {
             return Err(Reason::TooLate);
         }
-        let order: &mut Order = symbol.cold.orders.entry(key.clone()).or_default();
+        let order = self.order(symbol, &key);
         order.last_ms = self.now_ms();
         let decision = order.decision_id.clone();
         let plan_id = order.plan_id.clone();

@@ -75,7 +75,7 @@ impl Fold<'_> {
         {
             take_over(symbol, &OrderKey::Plan(plan_id.into()), &key);
         }
-        let order = symbol.cold.orders.entry(key).or_default();
+        let order = self.order(symbol, &key);
         order.last_ms = self.now_ms();
         order.plan_id = order.plan_id.take().or_else(|| plan_id.map(Into::into));
         order.decision_id = order.decision_id.take().or_else(|| decision.map(Into::into));
@@ -147,7 +147,7 @@ impl Fold<'_> {
             take_over(symbol, old, &resolved.key);
         }
         let step = symbol.step_size();
-        let order = symbol.cold.orders.entry(resolved.key.clone()).or_default();
+        let order = self.order(symbol, &resolved.key);
         order.last_ms = self.now_ms();
         order.plan_id = order.plan_id.take().or_else(|| fact.plan_id.clone());
         order.decision_id = order.decision_id.take().or_else(|| decision_id.map(Into::into));
@@ -167,6 +167,16 @@ impl Fold<'_> {
         Ok(())
     }
 
+    /// The order of a key; one that is not remembered starts anew.
+    pub(super) fn order<'s>(&self, symbol: &'s mut Symbol, key: &OrderKey) -> &'s mut Order {
+        let open = symbol.hot.open.as_ref();
+        symbol
+            .cold
+            .orders
+            .entry(key.clone())
+            .or_insert_with(|| Order { parts_from: open.map_or(0, |open| open.next_part(key)), ..Order::default() })
+    }
+
     /// Applies a new part of an order to the position.
     pub(super) fn part(
         &mut self,
@@ -177,7 +187,7 @@ impl Fold<'_> {
         reduce_only: bool,
         plan: Option<&KnownPlan>,
     ) -> Result<(), Reason> {
-        let taken = symbol.cold.orders[key].parts[part as usize];
+        let taken = symbol.cold.orders[key].part(part);
         let step = symbol.step_size();
         let held = symbol.qty();
         let wanted = side.opens().signed(taken.qty);
