@@ -3,6 +3,7 @@
 //! Precedence: environment over file over defaults; flags of a command are above both and belong to the command.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -51,7 +52,10 @@ const RETIRED_NAMES: [&str; 8] = [
 ];
 
 /// Tables of the file.
-const FILE_KEYS: [&str; 2] = ["policy", "streams"];
+const FILE_KEYS: [&str; 3] = ["policy", "redis", "streams"];
+
+/// Environment names of the Redis server; the URL counts above host and port.
+const REDIS_NAMES: [&str; 3] = ["REDIS_URL", "REDIS_HOST", "REDIS_PORT"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -67,6 +71,8 @@ pub enum ConfigError {
     Value { name: String, value: String, want: &'static str },
     #[error("streams: {0}")]
     Streams(String),
+    #[error("redis: {0}")]
+    Redis(String),
     #[error("policy: {0}")]
     Policy(#[from] policy::ReadError),
 }
@@ -76,13 +82,23 @@ fn suggested(nearest: &Option<String>) -> String {
 }
 
 /// Settings that every command shares.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     pub streams: Streams,
     /// The policy in force until a `policy.adopted` is folded.
     pub policy: Policy,
+    /// Address of the Redis server; may hold a password, and is never shown.
+    pub redis_url: String,
     /// What was cleaned, overridden or does nothing; to be shown once.
     pub warnings: Vec<String>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Config");
+        shown.field("streams", &self.streams).field("policy", &self.policy).field("warnings", &self.warnings);
+        shown.finish_non_exhaustive()
+    }
 }
 
 impl Config {
@@ -100,7 +116,8 @@ impl Config {
         let mut file = file.map(read_file).transpose()?.unwrap_or_default();
         let policy = policy_of(file.remove("policy"), &environment, &mut warnings)?;
         let streams = streams_of(file.remove("streams"), &environment)?;
-        Ok(Self { streams, policy, warnings })
+        let redis_url = redis_url_of(file.remove("redis"), &environment)?;
+        Ok(Self { streams, policy, redis_url, warnings })
     }
 }
 
@@ -132,6 +149,7 @@ impl Environment {
         for (name, value) in all {
             let known = POLICY_NAMES.iter().any(|(n, _)| *n == name)
                 || STREAM_NAMES.iter().any(|(n, _)| *n == name)
+                || REDIS_NAMES.contains(&name.as_str())
                 || OTHER_NAMES.contains(&name.as_str());
             if RETIRED_NAMES.contains(&name.as_str()) {
                 warnings.push(format!("{name} does nothing any more"));
@@ -199,18 +217,15 @@ fn policy_of(
         };
         object.insert(key.to_owned(), value);
     }
-    match environment.get("HARVEST_REDUCE_ONLY") {
-        Some(value) if value.eq_ignore_ascii_case("false") || value == "0" => {
-            let want = "orders are always reduce-only; take the name out";
-            return Err(ConfigError::Value { name: "HARVEST_REDUCE_ONLY".to_owned(), value: value.to_owned(), want });
-        }
-        _ => {}
-    }
-    let live = object.get("mode").and_then(Value::as_str) == Some("live");
-    if let Some(value) = environment.get("HARVEST_LIVE_WRITES_ENABLED")
-        && !value.eq_ignore_ascii_case("true")
-        && live
+    if let Some(value) = environment.get("HARVEST_REDUCE_ONLY")
+        && !is_true(value)
     {
+        let want = "orders are always reduce-only; take the name out";
+        return Err(ConfigError::Value { name: "HARVEST_REDUCE_ONLY".to_owned(), value: value.to_owned(), want });
+    }
+    let live = object.get("mode").and_then(Value::as_str).is_some_and(|mode| mode.trim().eq_ignore_ascii_case("live"));
+    // Set and not true means shadow; set and empty is not true.
+    if environment.0.get("HARVEST_LIVE_WRITES_ENABLED").is_some_and(|value| !is_true(value)) && live {
         warnings.push("HARVEST_LIVE_WRITES_ENABLED is not true: shadow".to_owned());
         object.insert("mode".to_owned(), "shadow".into());
     }
@@ -222,6 +237,10 @@ fn policy_of(
         }
     }
     Ok(policy::from_object(object)?)
+}
+
+fn is_true(value: &str) -> bool {
+    ["true", "1", "yes"].iter().any(|word| value.trim().eq_ignore_ascii_case(word))
 }
 
 fn milliseconds(name: &str, value: &str) -> Result<Value, ConfigError> {
@@ -265,6 +284,30 @@ fn streams_of(file: Option<toml::Value>, environment: &Environment) -> Result<St
         streams.extend(names.into_iter().map(|name| Stream { kind, name }));
     }
     Streams::new(streams).map_err(|twice| ConfigError::Streams(format!("{} is named twice", twice.name)))
+}
+
+fn redis_url_of(file: Option<toml::Value>, environment: &Environment) -> Result<String, ConfigError> {
+    let table = match file {
+        None => toml::Table::new(),
+        Some(toml::Value::Table(table)) => table,
+        Some(_) => return Err(ConfigError::Redis("want a table with `url`".to_owned())),
+    };
+    if let Some(key) = table.keys().find(|key| *key != "url") {
+        return Err(ConfigError::Redis(format!("key `{key}` is unknown (did you mean `url`?)")));
+    }
+    let of_file = match table.get("url") {
+        None => None,
+        Some(toml::Value::String(url)) => Some(url.clone()),
+        Some(_) => return Err(ConfigError::Redis("`url` is no text".to_owned())),
+    };
+    if let Some(url) = environment.get("REDIS_URL") {
+        return Ok(url.to_owned());
+    }
+    let (host, port) = (environment.get("REDIS_HOST"), environment.get("REDIS_PORT"));
+    if host.is_some() || port.is_some() {
+        return Ok(format!("redis://{}:{}", host.unwrap_or("127.0.0.1"), port.unwrap_or("6379")));
+    }
+    Ok(of_file.unwrap_or_else(|| "redis://127.0.0.1:6379".to_owned()))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use harvester::app;
 use harvester::config::Config;
+use harvester::shell::redis::ServerError;
 use tracing_subscriber::filter::LevelFilter;
 
 /// From the history of a futures trading system to trustworthy positions and harvest decisions.
@@ -45,6 +46,24 @@ enum Command {
         /// Write the decisions as a history file, - for standard output
         #[arg(long, value_name = "FILE")]
         decisions: Option<PathBuf>,
+        /// Count lines that are no entries instead of stopping at them
+        #[arg(long)]
+        skip_bad_lines: bool,
+        /// The summary as one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a history into Redis streams under its own ids; streams that are not empty are refused
+    #[command(
+        after_help = "Example: harvester import replay/incident-2026-02-04/events.jsonl --redis redis://127.0.0.1:6379"
+    )]
+    Import {
+        /// Files, folders (every *.jsonl and *.jsonl.zst below) or - for standard input
+        #[arg(required = true, value_name = "HISTORY")]
+        histories: Vec<PathBuf>,
+        /// Address of the server; else REDIS_URL, REDIS_HOST and REDIS_PORT, or the configuration
+        #[arg(long, value_name = "URL")]
+        redis: Option<String>,
         /// Count lines that are no entries instead of stopping at them
         #[arg(long)]
         skip_bad_lines: bool,
@@ -115,7 +134,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("harvester: {error:#}");
-            ExitCode::from(2)
+            ExitCode::from(if is_unreachable(&error) { 3 } else { 2 })
         }
     }
 }
@@ -125,6 +144,10 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
         .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn is_unreachable(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<ServerError>()).any(ServerError::is_unreachable)
 }
 
 /// Logs go to standard error, at the level of `LOG_LEVEL`.
@@ -144,6 +167,9 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Replay { histories, store, since, until, derive, decisions, skip_bad_lines, json } => {
             let request = app::replay::Request { histories, store, since, until, derive, skip_bad_lines };
             app::replay::run(&request, &config, decisions.as_deref(), json, out)
+        }
+        Command::Import { histories, redis, skip_bad_lines, json } => {
+            app::import::run(&app::import::Request { histories, redis, skip_bad_lines, json }, &config, out)
         }
         Command::Positions { symbol, store, all, json } => {
             app::positions::run(&store, symbol.as_deref(), all, json, out)

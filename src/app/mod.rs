@@ -3,6 +3,7 @@
 pub mod projection;
 
 pub mod demo;
+pub mod import;
 pub mod positions;
 pub mod quarantine;
 pub mod replay;

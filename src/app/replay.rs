@@ -149,6 +149,7 @@ fn foresee(
     } else {
         let mut facts = Facts::default();
         for at in history.decision_lines().filter(|at| is_in(at.id)) {
+            facts.reach(CanonicalKey::new(at.stream, at.id));
             let Ok(fields) = line::fields(at.bytes) else { continue };
             let entry = decoder.decode(at.stream, at.id, &fields);
             if let Ok(Event::Decision(fact)) = entry.content {
@@ -286,16 +287,13 @@ pub fn run(
         bail!("--decisions - and --json both write to standard output: give --decisions a file");
     }
     let mut file = match decisions {
-        Some(path) if !to_stdout => {
-            let file = std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-            Some(std::io::BufWriter::new(file))
-        }
+        Some(path) if !to_stdout => Some(DecisionFile::beside(path, &request.histories)?),
         _ => None,
     };
     let mut lines_out: Vec<String> = Vec::new();
     let replayed = replay(request, config, |line| {
         if let Some(file) = &mut file {
-            writeln!(file, "{line}").context("cannot write the decisions")?;
+            file.write(line)?;
         } else if to_stdout {
             writeln!(out, "{line}")?;
         } else if !json {
@@ -303,8 +301,8 @@ pub fn run(
         }
         Ok(())
     })?;
-    if let Some(mut file) = file {
-        file.flush().context("cannot write the decisions")?;
+    if let Some(file) = file {
+        file.finish()?;
     }
     for notice in &replayed.notices {
         tracing::warn!("{notice}");
@@ -317,6 +315,51 @@ pub fn run(
         return Ok(());
     }
     show(&replayed, &lines_out, &mut Screen::stdout(out))
+}
+
+/// The file of decisions: written beside its place and moved there at the end, so that what stands there lasts until
+/// there is something to replace it.
+struct DecisionFile {
+    path: PathBuf,
+    writer: std::io::BufWriter<std::fs::File>,
+    /// Where it is written until it is whole; a device or pipe is written to as it is.
+    aside: Option<tempfile::TempPath>,
+}
+
+impl DecisionFile {
+    /// Errors if the file is one of the histories, which would be lost with it.
+    fn beside(path: &Path, histories: &[PathBuf]) -> anyhow::Result<Self> {
+        if let Ok(target) = path.canonicalize() {
+            let is_read = |history: &PathBuf| history.canonicalize().is_ok_and(|history| target.starts_with(history));
+            if histories.iter().any(is_read) {
+                bail!("{} is part of the history that is replayed: write the decisions elsewhere", path.display());
+            }
+        }
+        let failed = || format!("cannot write {}", path.display());
+        let (file, aside) = if path.exists() && !path.is_file() {
+            (std::fs::File::options().write(true).open(path).with_context(failed)?, None)
+        } else {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let readable = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+            let made = tempfile::Builder::new().permissions(readable).tempfile_in(folder).with_context(failed)?;
+            let (file, aside) = made.into_parts();
+            (file, Some(aside))
+        };
+        Ok(Self { path: path.to_owned(), writer: std::io::BufWriter::new(file), aside })
+    }
+
+    fn write(&mut self, line: &str) -> anyhow::Result<()> {
+        writeln!(self.writer, "{line}").with_context(|| format!("cannot write {}", self.path.display()))
+    }
+
+    fn finish(mut self) -> anyhow::Result<()> {
+        let failed = || format!("cannot write {}", self.path.display());
+        self.writer.flush().with_context(failed)?;
+        if let Some(aside) = self.aside {
+            aside.persist(&self.path).map_err(|error| error.error).with_context(failed)?;
+        }
+        Ok(())
+    }
 }
 
 /// Decisions shown to people at the most.

@@ -107,7 +107,7 @@ impl<'de> Visitor<'de> for Members {
 }
 
 /// The text with `NaN`, `Infinity` and `-Infinity` outside of strings replaced by null; `None` if there are none.
-fn without_bare_words(text: &str) -> Option<String> {
+pub fn without_bare_words(text: &str) -> Option<String> {
     let mut mended = String::with_capacity(text.len());
     let mut rest = text;
     let mut found = false;
@@ -210,8 +210,8 @@ impl<'a> Object<'a> {
 
     /// Lays `details` over the object, if it is a JSON object; any other text is ignored.
     pub fn lay_details(&mut self) {
-        if let Ok(Some(details)) = self.look(&["details"], number::is_absent_word) {
-            self.overlay = Json::parse(Cow::Owned(details.as_str().to_owned())).ok();
+        if let Ok(Some(details)) = self.json_text(&["details"]) {
+            self.overlay = Json::parse(Cow::Owned(details)).ok();
         }
     }
 
@@ -220,14 +220,23 @@ impl<'a> Object<'a> {
         Self::flat(self.fields)
     }
 
-    /// The first present value of several names. Errors if a value that is met on the way is no UTF-8.
-    fn look(&self, names: &[&str], is_absent: fn(&str) -> bool) -> Result<Option<Scalar<'_>>, Reason> {
+    /// The first value of several names, layer by layer, that is present and that `read` takes.
+    ///
+    /// Errors if a value that is met on the way is no UTF-8, and with what `read` refuses.
+    fn find<T>(
+        &self,
+        names: &[&str],
+        is_absent: fn(&str) -> bool,
+        mut read: impl FnMut(Scalar<'_>) -> Result<Option<T>, Reason>,
+    ) -> Result<Option<T>, Reason> {
         for name in names {
             for json in [self.overlay.as_ref(), self.json.as_ref()].into_iter().flatten() {
                 if let Some(raw) = json.raw(name) {
                     let scalar = scalar(raw)?;
-                    if !scalar.is_absent(is_absent) {
-                        return Ok(Some(scalar));
+                    if !scalar.is_absent(is_absent)
+                        && let Some(value) = read(scalar)?
+                    {
+                        return Ok(Some(value));
                     }
                 }
             }
@@ -237,7 +246,9 @@ impl<'a> Object<'a> {
             match self.fields.get(name) {
                 Some(FieldValue::Bytes(_)) => return Err(Reason::NotUtf8),
                 Some(FieldValue::Text(text)) if !is_absent(text) => {
-                    return Ok(Some(Scalar::Text(Cow::Borrowed(text))));
+                    if let Some(value) = read(Scalar::Text(Cow::Borrowed(text)))? {
+                        return Ok(Some(value));
+                    }
                 }
                 Some(FieldValue::Text(_)) | None => {}
             }
@@ -247,25 +258,28 @@ impl<'a> Object<'a> {
 
     /// Is one of the names there with any present value.
     pub fn has(&self, names: &[&str]) -> bool {
-        !matches!(self.look(names, number::is_absent_word), Ok(None))
+        !matches!(self.find(names, number::is_absent_word, |_| Ok(Some(()))), Ok(None))
     }
 
     /// A text: a string, or a bare number or boolean as written; trimmed. Composites are refused.
     pub fn text(&self, names: &[&str]) -> Result<Option<String>, Reason> {
-        match self.look(names, number::is_absent_word)? {
-            None => Ok(None),
-            Some(Scalar::Composite(_)) => Err(Reason::UnknownWord),
-            Some(scalar) => Ok(Some(scalar.as_str().trim().to_owned())),
-        }
+        self.text_unless(names, |_| false)
+    }
+
+    /// A text that is none of those that stand for nothing.
+    pub fn text_unless(&self, names: &[&str], is_none: impl Fn(&str) -> bool) -> Result<Option<String>, Reason> {
+        self.find(names, number::is_absent_word, |scalar| match scalar {
+            Scalar::Composite(_) => Err(Reason::UnknownWord),
+            scalar => Ok(Some(scalar.as_str().trim()).filter(|text| !is_none(text)).map(str::to_owned)),
+        })
     }
 
     /// Hands a text to a function, without a copy of it.
-    pub fn with_text<T>(&self, names: &[&str], take: impl FnOnce(&str) -> T) -> Result<Option<T>, Reason> {
-        match self.look(names, number::is_absent_word)? {
-            None => Ok(None),
-            Some(Scalar::Composite(_)) => Err(Reason::UnknownWord),
-            Some(scalar) => Ok(Some(take(scalar.as_str()))),
-        }
+    pub fn with_text<T>(&self, names: &[&str], mut take: impl FnMut(&str) -> T) -> Result<Option<T>, Reason> {
+        self.find(names, number::is_absent_word, |scalar| match scalar {
+            Scalar::Composite(_) => Err(Reason::UnknownWord),
+            scalar => Ok(Some(take(scalar.as_str()))),
+        })
     }
 
     /// A word: like a text, upper case.
@@ -275,52 +289,51 @@ impl<'a> Object<'a> {
 
     /// A JSON value as written, or the text of a string that holds one.
     pub fn json_text(&self, names: &[&str]) -> Result<Option<String>, Reason> {
-        Ok(self.look(names, number::is_absent_word)?.map(|scalar| scalar.as_str().to_owned()))
+        self.find(names, number::is_absent_word, |scalar| Ok(Some(scalar.as_str().to_owned())))
     }
 
     /// A boolean: `true`/`1`/`yes`, `false`/`0`/`no` in any case. Anything else is an unknown word.
     pub fn boolean(&self, names: &[&str]) -> Result<Option<bool>, Reason> {
-        let Some(scalar) = self.look(names, number::is_absent_word)? else { return Ok(None) };
-        match scalar.as_str().trim().to_ascii_lowercase().as_str() {
+        self.find(names, number::is_absent_word, |scalar| match scalar.as_str().trim().to_ascii_lowercase().as_str() {
             "true" | "1" | "yes" => Ok(Some(true)),
             "false" | "0" | "no" => Ok(Some(false)),
             _ => Err(Reason::UnknownWord),
-        }
+        })
     }
 
     /// A number, zero and signs allowed.
     pub fn number(&self, names: &[&str]) -> Result<Option<Decimal>, Reason> {
-        match self.look(names, number::is_absent)? {
-            None => Ok(None),
-            Some(Scalar::Composite(_)) => Err(Reason::BadNumber),
-            Some(scalar) => number::decimal(scalar.as_str()).map(Some),
-        }
+        self.number_if(names, |_| true)
+    }
+
+    fn number_if(&self, names: &[&str], counts: impl Fn(Decimal) -> bool) -> Result<Option<Decimal>, Reason> {
+        self.find(names, number::is_absent, |scalar| match scalar {
+            Scalar::Composite(_) => Err(Reason::BadNumber),
+            scalar => Ok(Some(number::decimal(scalar.as_str())?).filter(|value| counts(*value))),
+        })
     }
 
     /// A quantity, not negative; 0 is a value.
     pub fn quantity(&self, names: &[&str]) -> Result<Option<Decimal>, Reason> {
-        match self.number(names)? {
-            Some(value) if value.is_sign_negative() && !value.is_zero() => Err(Reason::OutOfRange),
-            value => Ok(value),
-        }
+        not_negative(self.number(names)?)
     }
 
-    /// A positive number; 0 means absent, and so the next name counts.
+    /// A positive number; 0 means absent, and so the next value counts.
     pub fn positive(&self, names: &[&str]) -> Result<Option<Decimal>, Reason> {
-        for name in names {
-            if let Some(value) = self.quantity(&[name])?
-                && !value.is_zero()
-            {
-                return Ok(Some(value));
-            }
-        }
-        Ok(None)
+        not_negative(self.number_if(names, |value| !value.is_zero())?)
     }
 
     /// A business time in ms since 1970; one that does not read is none.
     pub fn time_ms(&self, names: &[&str]) -> Option<u64> {
-        let scalar = self.look(names, number::is_absent_word).ok()??;
-        time::business_ms(scalar.as_str())
+        let read = |scalar: Scalar<'_>| Ok(time::business_ms(scalar.as_str()));
+        self.find(names, number::is_absent_word, read).ok()?
+    }
+}
+
+fn not_negative(value: Option<Decimal>) -> Result<Option<Decimal>, Reason> {
+    match value {
+        Some(value) if value < Decimal::ZERO => Err(Reason::OutOfRange),
+        value => Ok(value),
     }
 }
 

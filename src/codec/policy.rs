@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::number;
@@ -52,10 +53,26 @@ impl Default for Policy {
 
 /// Reads a policy from JSON; what it does not name gets its default.
 pub fn from_json(text: &str) -> Result<Policy, ReadError> {
-    match serde_json::from_str(text) {
+    match exact(text) {
         Ok(Value::Object(object)) => from_object(object),
         Ok(other) => Err(ReadError::NoObject(other.to_string())),
         Err(error) => Err(ReadError::NoObject(error.to_string())),
+    }
+}
+
+/// JSON with its numbers as the texts that they are: none goes through a float.
+fn exact(text: &str) -> Result<Value, serde_json::Error> {
+    match text.trim_start().as_bytes().first() {
+        Some(b'{') => {
+            let members: BTreeMap<String, &RawValue> = serde_json::from_str(text)?;
+            members.into_iter().map(|(key, raw)| Ok((key, exact(raw.get())?))).collect()
+        }
+        Some(b'[') => {
+            let items: Vec<&RawValue> = serde_json::from_str(text)?;
+            items.into_iter().map(|raw| exact(raw.get())).collect()
+        }
+        Some(b'-' | b'0'..=b'9') => serde_json::from_str::<&RawValue>(text).map(|raw| raw.get().into()),
+        _ => serde_json::from_str(text),
     }
 }
 
@@ -120,6 +137,8 @@ pub fn from_object(object: Map<String, Value>) -> Result<Policy, ReadError> {
         live_entry_sources: keys.sources("live_entry_sources", &["fill", "exchange"], entry_source)?,
         live_risk_sources: keys.sources("live_risk_sources", &["plan", "intent"], risk_source)?,
         on_live: keys.on_live()?,
+        cost: Ratio::ZERO,
+        risk_floor: Ratio::ZERO,
         hash: "".into(),
     };
     keys.refuse_unknown()?;
@@ -445,5 +464,7 @@ mod tests {
         let json = to_json(&policy);
         assert!(json.starts_with(r#"{"atr_unit":{"default":"absolute"},"base":"initial","cost_bps":"10","#), "{json}");
         assert_eq!(from_json(&json).unwrap(), policy);
+        let exact = from_json(r#"{"cost_bps":10.123456789012345678}"#).unwrap();
+        assert_eq!(exact.cost_bps.to_string(), "10.123456789012345678");
     }
 }

@@ -32,10 +32,12 @@ pub enum Hold {
     RetryWait,
     BelowMinimum,
     RateLimited,
+    /// The numbers do not fit exact arithmetic; a last resort, so that the evaluation is total.
+    OutOfRange,
 }
 
 impl Hold {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Killed,
         Self::AwaitingResult,
         Self::HistoryGap,
@@ -57,6 +59,7 @@ impl Hold {
         Self::RetryWait,
         Self::BelowMinimum,
         Self::RateLimited,
+        Self::OutOfRange,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -82,6 +85,7 @@ impl Hold {
             Self::RetryWait => "retry_wait",
             Self::BelowMinimum => "below_minimum",
             Self::RateLimited => "rate_limited",
+            Self::OutOfRange => "out_of_range",
         }
     }
 }
@@ -133,7 +137,7 @@ pub struct Risk {
 pub fn risk(instance: &Instance, policy: &Policy) -> Result<Option<Risk>, OutOfRange> {
     let Some(fields) = &instance.risk else { return Ok(None) };
     let entry = instance.totals.entry.map(|e| e.price);
-    let factor = fields.atr_value.times(fields.volatility_factor)?;
+    let factor = fields.factor;
     let absolute = Price::new(factor.get());
     let of_price = |entry: Price| entry.times(factor);
     let (risk_price, as_fraction) = match (policy.atr_unit_of(fields.producer.as_deref()), entry) {
@@ -145,7 +149,7 @@ pub fn risk(instance: &Instance, policy: &Policy) -> Result<Option<Risk>, OutOfR
         (AtrUnit::Fraction, None) => return Ok(None),
     };
     let too_small = match entry {
-        Some(entry) => risk_price < entry.times(Ratio::from_bps(policy.risk_floor_bps)?)?,
+        Some(entry) => risk_price < entry.times(policy.risk_floor)?,
         None => false,
     };
     let too_large = entry.is_some_and(|entry| risk_price >= entry);
@@ -187,7 +191,7 @@ pub fn read(symbol: &Symbol, policy: &Policy) -> Result<Option<Reading>, OutOfRa
 fn reading(open: &Instance, policy: &Policy, mark: Mark, entry: EntryPrice, risk: Risk) -> Result<Reading, OutOfRange> {
     let qty = open.totals.qty;
     let pnl = mark.price.minus(entry.price)?.for_qty(qty)?;
-    let cost = entry.price.for_qty(qty.abs())?.times(Ratio::from_bps(policy.cost_bps)?)?;
+    let cost = entry.price.for_qty(qty.abs())?.times(policy.cost)?;
     let entry_risk = risk.risk_price.for_qty(qty.abs())?;
     let r_net = pnl.minus(cost)?.in_r(entry_risk)?;
     Ok(Reading { mark, entry, risk, entry_risk, pnl, cost, r_net })
@@ -340,7 +344,7 @@ fn qty_of(symbol: &Symbol, open: &Instance, policy: &Policy, share: Ratio) -> Re
 /// Price that reaches an R: entry ± (r × risk_price + cost per unit). `None` where no positive price does.
 pub fn price_at(open: &Instance, policy: &Policy, r: RMultiple) -> Result<Option<Price>, OutOfRange> {
     let (Some(entry), Some(risk)) = (open.totals.entry, risk(open, policy)?) else { return Ok(None) };
-    let cost = entry.price.times(Ratio::from_bps(policy.cost_bps)?)?;
+    let cost = entry.price.times(policy.cost)?;
     let distance = r.of_price(risk.risk_price)?.plus(cost)?;
     let price =
         if open.totals.qty.is_negative() { entry.price.minus(distance)? } else { entry.price.plus(distance)? };

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::decide::{Flag, Reading};
-use super::event::{Entry, Event, Outcome, PriceFact, Reason, Side, Unreadable};
+use super::decide::{Flag, Hold, Reading};
+use super::event::{Entry, Event, PriceFact, Reason, Side, Unreadable};
 use super::facts::Facts;
 use super::fold::Fold;
 use super::ids::{CanonicalKey, EntryId, EntryRef, StreamId, SymbolId};
@@ -17,10 +17,12 @@ use super::symbol::Symbol;
 use super::tally::{Count, Tally};
 use super::units::{OutOfRange, Qty, RMultiple, Ratio};
 
+mod backup;
 mod control;
 mod deciding;
 mod kept;
 
+use backup::Backup;
 pub use deciding::decision_id;
 
 /// Version of the rules. A store that was folded by another is rebuilt.
@@ -123,6 +125,8 @@ pub struct Changes {
     is_cold: Vec<bool>,
     /// Nobody will ask: nothing is noted.
     ignored: bool,
+    /// Closed instances that changed, by symbol and place.
+    pub closed: Vec<(SymbolId, usize)>,
     pub plans: Vec<Box<str>>,
     pub plans_forgotten: Vec<Box<str>>,
 }
@@ -297,15 +301,21 @@ impl Engine {
             (_, None) => Ok(None),
             (Event::Price(fact), Some(symbol)) => self.price(entry, *fact, symbol, place),
             (event, Some(symbol)) => {
-                let before = may_overflow(event, &self.symbols[symbol.0 as usize])
-                    .then(|| self.symbols[symbol.0 as usize].clone());
-                let decided = self
-                    .fold(event, entry, symbol)
-                    .and_then(|()| self.decide(entry, symbol, place).map_err(|OutOfRange| Reason::OutOfRange));
+                let index = symbol.0 as usize;
+                let before = Backup::before(event, entry.id, &self.symbols[index]);
                 self.changes.touch_hot(symbol);
+                let folded = self.fold(event, entry, symbol);
+                let decided = folded.and_then(|()| match self.decide(entry, symbol, place) {
+                    // Where the entry changed no quantity, the numbers were out of range before it came.
+                    Err(OutOfRange) if before.is_none() => {
+                        self.tally.hold(Hold::OutOfRange);
+                        Ok(None)
+                    }
+                    decided => decided.map_err(Reason::from),
+                });
                 decided.map_err(|reason| {
                     if let Some(before) = before {
-                        self.symbols[symbol.0 as usize] = before;
+                        before.restore(&mut self.symbols[index]);
                     }
                     Unreadable::new(reason)
                 })
@@ -403,9 +413,10 @@ impl Engine {
     }
 
     fn after_positions(&mut self, id: SymbolId) {
-        let symbol = &self.symbols[id.0 as usize];
+        let symbol = &mut self.symbols[id.0 as usize];
+        symbol.forget_closed(self.globals.last.ms, !self.changes.ignored);
         self.globals.positions_known |= symbol.hot.last_opening.is_some();
-        if symbol.instances().any(Instance::awaits_result) {
+        if symbol.instances().any(Instance::awaits_time) {
             self.in_flight.insert(id);
         } else {
             self.in_flight.remove(&id);
@@ -437,15 +448,20 @@ impl Engine {
         }
         let flags = match entry.kind {
             StreamKind::Result => !unreadable.refusal && unreadable.reason != Reason::TooLate,
-            StreamKind::Snapshot | StreamKind::Decision => true,
+            StreamKind::Snapshot => true,
+            StreamKind::Decision => !self.derive,
             StreamKind::Control
             | StreamKind::Observation
             | StreamKind::Intent
             | StreamKind::Plan
             | StreamKind::Price => false,
         };
-        if flags && let Some(symbol) = entry.symbol {
-            self.flag_gap(symbol);
+        match entry.symbol {
+            _ if unreadable.gap => self.flag_gap_everywhere(),
+            Some(symbol) if flags => self.flag_gap(symbol),
+            // A decision that cannot be read may have sold a rung of any symbol.
+            None if entry.kind == StreamKind::Decision && !self.derive => self.flag_gap_everywhere(),
+            Some(_) | None => {}
         }
     }
 
@@ -472,27 +488,6 @@ impl Engine {
             None => {}
         }
         true
-    }
-}
-
-/// Can the event fail half way: then the symbol is put back as it was.
-fn may_overflow(event: &Event, symbol: &Symbol) -> bool {
-    match event {
-        Event::Result(fact) => match fact.outcome {
-            Outcome::Fills(_) => true,
-            Outcome::Accepted { .. } | Outcome::Refused { .. } => false,
-        },
-        Event::Trade(_) | Event::Legacy(_) => true,
-        // A position that only confirms what is there adds nothing up.
-        Event::Position(fact) => symbol.qty() != fact.qty,
-        Event::Price(_)
-        | Event::Intent(_)
-        | Event::ExitIntent(_)
-        | Event::Plan(_)
-        | Event::PlanIgnored
-        | Event::Instrument(_)
-        | Event::Control(_)
-        | Event::Decision(_) => false,
     }
 }
 

@@ -70,11 +70,13 @@ pub struct Unreadable {
     pub refusal: bool,
     /// A `kill.changed` or `policy.adopted`: what cannot be read here also kills.
     pub kills: bool,
+    /// A `history.gap`: what cannot be read here is taken for one of every stream.
+    pub gap: bool,
 }
 
 impl Unreadable {
     pub const fn new(reason: Reason) -> Self {
-        Self { reason, refusal: false, kills: false }
+        Self { reason, refusal: false, kills: false, gap: false }
     }
 }
 
@@ -193,8 +195,26 @@ pub struct Intent {
 }
 
 impl Intent {
-    pub fn risk_pair(&self) -> Option<(Ratio, Ratio)> {
-        Some((self.atr_value?, self.volatility_factor?))
+    pub fn risk_pair(&self) -> Option<RiskPair> {
+        RiskPair::of(self.atr_value, self.volatility_factor)
+    }
+}
+
+/// Both risk fields, and what they come to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RiskPair {
+    pub atr_value: Ratio,
+    pub volatility_factor: Ratio,
+    /// Their product.
+    pub factor: Ratio,
+}
+
+impl RiskPair {
+    /// Both fields, if both are there. (A product out of range is refused when an entry is decoded.)
+    pub fn of(atr_value: Option<Ratio>, volatility_factor: Option<Ratio>) -> Option<Self> {
+        let (atr_value, volatility_factor) = (atr_value?, volatility_factor?);
+        let factor = atr_value.times(volatility_factor).ok()?;
+        Some(Self { atr_value, volatility_factor, factor })
     }
 }
 
@@ -224,8 +244,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn risk_pair(&self) -> Option<(Ratio, Ratio)> {
-        Some((self.atr_value?, self.volatility_factor?))
+    pub fn risk_pair(&self) -> Option<RiskPair> {
+        RiskPair::of(self.atr_value, self.volatility_factor)
     }
 }
 

@@ -15,9 +15,14 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// A decision entry stands here, whatever it says: up to here nothing of ours is emitted.
+    pub fn reach(&mut self, place: CanonicalKey) {
+        self.horizon = self.horizon.max(Some(place));
+    }
+
     /// Adds the decision that the entry at `place` holds.
     pub fn add(&mut self, place: CanonicalKey, fact: DecisionFact, streams: &Streams) {
-        self.horizon = self.horizon.max(Some(place));
+        self.reach(place);
         // A cause in a stream that is not read: the decision is taken over where its own entry stands.
         if let Some(stream) = streams.id_of(&fact.cause_stream) {
             let caused = self.by_cause.entry((stream, fact.cause_id)).or_default();

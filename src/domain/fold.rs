@@ -1,6 +1,6 @@
 //! How one fact changes one symbol (SPEC §4): intents and prices here, fills and the exchange's word below.
 
-use super::event::{Intent, LegacyFact, PriceFact, Reason};
+use super::event::{Intent, LegacyFact, PriceFact, Reason, RiskPair};
 use super::ids::EntryRef;
 use super::plans::Plans;
 use super::policy::{EntrySource, Policy, RiskSource};
@@ -64,10 +64,9 @@ impl Fold<'_> {
             open.apply(Movement { cause: Cause::EntrySet, delta: Qty::ZERO, price, entry })?;
         }
         if open.risk.is_none()
-            && let (Some(atr_value), Some(volatility_factor)) = (fact.atr_value, fact.volatility_factor)
+            && let Some(pair) = RiskPair::of(fact.atr_value, fact.volatility_factor)
         {
-            open.risk =
-                Some(RiskFields { atr_value, volatility_factor, source: RiskSource::Legacy, entry, producer: None });
+            open.risk = Some(RiskFields::new(pair, RiskSource::Legacy, entry, None));
         }
         Ok(())
     }
@@ -100,7 +99,6 @@ impl Fold<'_> {
 }
 
 fn risk_of(intent: &Intent, source: RiskSource) -> Option<RiskFields> {
-    let (atr_value, volatility_factor) = intent.risk_pair()?;
     let entry = EntryRef::new(StreamKind::Intent, intent.id);
-    Some(RiskFields { atr_value, volatility_factor, source, entry, producer: intent.producer.clone() })
+    Some(RiskFields::new(intent.risk_pair()?, source, entry, intent.producer.clone()))
 }

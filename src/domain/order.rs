@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::Trade;
 use super::ids::EntryId;
+use super::symbol::ORDER_MEMORY_MS;
 use super::units::{OutOfRange, Price, Qty, Quote};
 
 /// What an order is known by (SPEC §3, *Order key*), within its symbol.
@@ -60,6 +61,11 @@ pub struct Order {
 }
 
 impl Order {
+    /// Was it named in the last seven days.
+    pub fn is_remembered(&self, now_ms: u64) -> bool {
+        self.last_ms >= now_ms.saturating_sub(ORDER_MEMORY_MS)
+    }
+
     /// Applied so far: the larger of its results' cumulative and the sum of its trades. [base]
     pub fn applied(&self) -> Qty {
         self.parts.last().map_or(Qty::ZERO, |part| part.end)

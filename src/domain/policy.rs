@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use super::units::{Quote, RMultiple, Ratio};
+use super::units::{OutOfRange, Quote, RMultiple, Ratio};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
@@ -148,6 +148,10 @@ pub struct Policy {
     pub live_risk_sources: Vec<RiskSource>,
     /// Never absent when the mode is live.
     pub on_live: Option<OnLive>,
+    /// `cost_bps` as a plain ratio of the entry notional. [1]
+    pub cost: Ratio,
+    /// `risk_floor_bps` as a plain ratio of the entry price. [1]
+    pub risk_floor: Ratio,
     /// SHA-256 hex of the canonical JSON (SPEC §5).
     pub hash: Box<str>,
 }
@@ -165,7 +169,7 @@ pub enum PolicyError {
 
 impl Policy {
     /// Checks what a value alone cannot show: order and sum of the ladder, signs, limits.
-    pub fn checked(self) -> Result<Self, PolicyError> {
+    pub fn checked(mut self) -> Result<Self, PolicyError> {
         if self.ladder.is_empty() {
             return Err(PolicyError::Ladder("at least one rung is needed"));
         }
@@ -195,6 +199,12 @@ impl Policy {
         not_negative("min_notional", self.min_notional.get())?;
         not_negative("risk_floor_bps", self.risk_floor_bps.get())?;
         not_negative("max_price_jump", self.max_price_jump.get())?;
+        let ratio_of = |key, bps: Ratio| {
+            let want = "must be a ratio that can be held";
+            Ratio::from_bps(bps).map_err(|OutOfRange| PolicyError::Value { key, value: bps.to_string(), want })
+        };
+        self.cost = ratio_of("cost_bps", self.cost_bps)?;
+        self.risk_floor = ratio_of("risk_floor_bps", self.risk_floor_bps)?;
         if self.mode == Mode::Live {
             if self.price_sources.is_empty() {
                 return Err(PolicyError::LiveNeeds("price_sources (not empty)"));

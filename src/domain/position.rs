@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Direction, Trade};
+use super::event::{Direction, RiskPair, Trade};
 use super::ids::{EntryId, EntryRef, PositionId};
 use super::order::OrderKey;
 use super::policy::{EntrySource, RiskSource};
@@ -28,9 +28,18 @@ pub struct RiskFields {
     pub atr_value: Ratio,
     /// [1]
     pub volatility_factor: Ratio,
+    /// `atr_value × volatility_factor`, in the unit of the ATR.
+    pub factor: Ratio,
     pub source: RiskSource,
     pub entry: EntryRef,
     pub producer: Option<Box<str>>,
+}
+
+impl RiskFields {
+    pub fn new(pair: RiskPair, source: RiskSource, entry: EntryRef, producer: Option<Box<str>>) -> Self {
+        let RiskPair { atr_value, volatility_factor, factor } = pair;
+        Self { atr_value, volatility_factor, factor, source, entry, producer }
+    }
 }
 
 /// What changed the quantity or the entry price of an instance.
@@ -73,12 +82,15 @@ pub struct Totals {
     /// Largest |qty| so far. [base]
     pub qty_largest: Qty,
     pub entry: Option<EntryPrice>,
+    /// What the open quantity cost, so that an average is divided once only. [quote]
+    pub cost: Option<Quote>,
     /// Unknown for good once a reduction had no real price or no entry. [quote]
     pub realized: Option<Quote>,
 }
 
 impl Totals {
-    pub const START: Self = Self { qty: Qty::ZERO, qty_largest: Qty::ZERO, entry: None, realized: Some(Quote::ZERO) };
+    pub const START: Self =
+        Self { qty: Qty::ZERO, qty_largest: Qty::ZERO, entry: None, cost: None, realized: Some(Quote::ZERO) };
 
     /// The totals after one more movement.
     ///
@@ -88,14 +100,21 @@ impl Totals {
         let mut next = *self;
         match movement.cause {
             Cause::EntrySet => {
-                if self.entry.is_none_or(|held| held.source < EntrySource::Fill) {
+                let weaker = match movement.price {
+                    // What an old hash held only fills a hole.
+                    Some(price) if price.source == EntrySource::Legacy => self.entry.is_none(),
+                    _ => self.entry.is_none_or(|held| held.source < EntrySource::Fill),
+                };
+                if weaker {
                     next.entry = movement.price;
+                    next.cost = next.cost_of_entry()?;
                 }
                 return Ok(next);
             }
             Cause::Adoption => {
                 next.qty = self.qty.plus(movement.delta)?;
                 next.entry = movement.price;
+                next.cost = next.cost_of_entry()?;
                 if next.qty.abs() < self.qty.abs() {
                     next.realized = None;
                 }
@@ -104,9 +123,10 @@ impl Totals {
                 next.qty = self.qty.plus(movement.delta)?;
                 let increases = self.qty.is_zero() || self.qty.is_negative() == movement.delta.is_negative();
                 if increases {
-                    next.entry = self.averaged(movement)?;
+                    (next.entry, next.cost) = self.averaged(movement)?;
                 } else {
                     next.realized = self.realized_after(movement)?;
+                    next.cost = next.cost_of_entry()?;
                 }
             }
         }
@@ -114,19 +134,22 @@ impl Totals {
         Ok(next)
     }
 
-    fn averaged(&self, movement: &Movement) -> Result<Option<EntryPrice>, OutOfRange> {
-        if self.qty.is_zero() {
-            return Ok(movement.price);
-        }
-        let (Some(held), Some(added)) = (self.entry, movement.price) else { return Ok(None) };
-        let held_cost = held.price.for_qty(self.qty.abs())?;
+    /// Entry price and cost after an addition.
+    fn averaged(&self, movement: &Movement) -> Result<(Option<EntryPrice>, Option<Quote>), OutOfRange> {
+        let Some(added) = movement.price else { return Ok((None, None)) };
         let added_cost = added.price.for_qty(movement.delta.abs())?;
-        let qty = self.qty.abs().plus(movement.delta.abs())?;
-        Ok(Some(EntryPrice {
-            price: held_cost.plus(added_cost)?.per(qty)?,
-            source: held.source.min(added.source),
-            entry: added.entry,
-        }))
+        if self.qty.is_zero() {
+            return Ok((movement.price, Some(added_cost)));
+        }
+        let (Some(held), Some(held_cost)) = (self.entry, self.cost) else { return Ok((None, None)) };
+        let cost = held_cost.plus(added_cost)?;
+        let price = cost.per(self.qty.abs().plus(movement.delta.abs())?)?;
+        let entry = EntryPrice { price, source: held.source.min(added.source), entry: added.entry };
+        Ok((Some(entry), Some(cost)))
+    }
+
+    fn cost_of_entry(&self) -> Result<Option<Quote>, OutOfRange> {
+        self.entry.map(|entry| entry.price.for_qty(self.qty.abs())).transpose()
     }
 
     fn realized_after(&self, movement: &Movement) -> Result<Option<Quote>, OutOfRange> {
@@ -163,6 +186,9 @@ pub struct Instance {
     pub explaining: Vec<Trade>,
     /// When fills, snapshots or the exchange last confirmed the quantity. [ms since 1970]
     pub confirmed_ms: u64,
+    /// Changed since a store was told of it.
+    #[serde(skip)]
+    pub unsaved: bool,
 }
 
 impl Instance {
@@ -183,12 +209,14 @@ impl Instance {
             snapshot_qty: None,
             explaining: Vec::new(),
             confirmed_ms: opened.id.ms,
+            unsaved: true,
         }
     }
 
     /// Applies a movement. Errors, with the instance unchanged, if the totals go out of range.
     pub fn apply(&mut self, movement: Movement) -> Result<(), OutOfRange> {
         self.totals = self.totals.after(&movement)?;
+        self.unsaved = true;
         // Snapshots come every second: of entry prices set in a row only the last matters.
         if movement.cause == Cause::EntrySet && self.movements.last().is_some_and(|m| m.cause == Cause::EntrySet) {
             self.movements.pop();
@@ -205,6 +233,7 @@ impl Instance {
             totals = totals.after(movement)?;
         }
         // Quantities stay whatever happens to prices: an excess that was dropped or a "same" that closed is not redone.
+        self.unsaved = true;
         totals.qty = qty;
         totals.qty_largest = self.totals.qty_largest;
         self.totals = totals;

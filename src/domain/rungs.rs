@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ids::EntryId;
-use super::policy::{LadderStep, Policy};
+use super::policy::{LadderStep, OnLive, Policy};
 use super::position::Instance;
 use super::units::{OutOfRange, Qty, RMultiple, Ratio};
 
@@ -66,8 +66,8 @@ pub struct Rung {
     pub r: RMultiple,
     /// Fraction under the ladder by which it was last touched. [1]
     pub fraction: Ratio,
-    /// Share of the position that it holds as taken. [1]
-    pub share: Ratio,
+    /// Share that it holds without a decision: skipped when the mode became live. [1]
+    pub share_skipped: Ratio,
     pub state: RungState,
     pub decision_id: Option<Box<str>>,
     /// Highest attempt so far. [1]
@@ -78,6 +78,13 @@ pub struct Rung {
     pub retry_at_ms: Option<u64>,
 }
 
+impl Rung {
+    /// Was it filled, at least in part.
+    fn is_sold(&self) -> bool {
+        matches!(self.state, RungState::Filled | RungState::Partial)
+    }
+}
+
 /// A decision, kept with its instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DecisionRecord {
@@ -86,6 +93,8 @@ pub struct DecisionRecord {
     pub rungs: Vec<RMultiple>,
     /// [1]
     pub share: Ratio,
+    /// What each of the rungs holds of the share, until an operator arms it again. [1]
+    pub shares: Vec<Ratio>,
     /// [base]
     pub qty: Qty,
     pub attempt: u32,
@@ -147,7 +156,7 @@ impl Instance {
                     Rung {
                         r,
                         fraction,
-                        share: Ratio::ZERO,
+                        share_skipped: Ratio::ZERO,
                         state: RungState::Armed,
                         decision_id: None,
                         attempt: 0,
@@ -176,9 +185,11 @@ impl Instance {
         }
     }
 
-    /// Shares that count as taken. [1]
+    /// Shares that count as taken, by decisions and by rungs that were skipped. [1]
     pub fn share_taken(&self) -> Result<Ratio, OutOfRange> {
-        self.share_of(RungState::is_taken)
+        let mut skipped = self.rungs.iter().filter(|r| r.state == RungState::Skipped);
+        let skipped = skipped.try_fold(Ratio::ZERO, |sum, rung| sum.plus(rung.share_skipped))?;
+        skipped.plus(self.share_of(RungState::is_taken)?)
     }
 
     /// Shares that were filled. [1]
@@ -187,45 +198,47 @@ impl Instance {
     }
 
     fn share_of(&self, counts: impl Fn(RungState) -> bool) -> Result<Ratio, OutOfRange> {
-        self.rungs.iter().filter(|r| counts(r.state)).try_fold(Ratio::ZERO, |sum, r| sum.plus(r.share))
+        let shares = self.decisions.iter().filter(|d| counts(d.state)).flat_map(|d| &d.shares);
+        shares.copied().try_fold(Ratio::ZERO, Ratio::plus)
     }
 
     pub fn awaits_result(&self) -> bool {
         self.decisions.iter().any(|d| d.state.is_in_flight())
     }
 
+    /// Does the passing of time change anything here.
+    pub fn awaits_time(&self) -> bool {
+        self.decisions.iter().any(|d| matches!(d.state, RungState::Requested | RungState::Partial))
+    }
+
     pub fn has_decision(&self, decision_id: &str) -> bool {
         self.decisions.iter().any(|d| &*d.decision_id == decision_id)
     }
 
-    /// Records a decision and takes its rungs.
-    pub fn take(&mut self, record: DecisionRecord, ladder: &[LadderStep]) {
+    /// Records a decision and takes its rungs. Each rung holds its fraction; what a decision takes beyond them (a rung
+    /// that failed before) stays with its lowest.
+    pub fn take(&mut self, mut record: DecisionRecord, ladder: &[LadderStep]) {
         let mut rest = record.share;
-        for &r in record.rungs.iter().rev() {
+        record.shares = vec![Ratio::ZERO; record.rungs.len()];
+        for (i, &r) in record.rungs.iter().enumerate().rev() {
             let fraction = ladder.iter().find(|step| step.r == r).map(|step| step.fraction);
             let rung = self.rung_mut(r, ladder);
             rung.fraction = fraction.unwrap_or(rung.fraction);
-            let share = rung.fraction.min(rest);
-            rest = rest.minus(share).unwrap_or(Ratio::ZERO);
-            rung.share = share;
             rung.state = record.state;
             rung.decision_id = Some(record.decision_id.clone());
             rung.attempt = rung.attempt.max(record.attempt);
             rung.retry_at_ms = None;
-        }
-        // What a decision takes beyond its rungs (a rung that failed before) stays with its lowest.
-        if let Some(&r) = record.rungs.first()
-            && !rest.is_zero()
-        {
-            let rung = self.rung_mut(r, ladder);
-            rung.share = rung.share.plus(rest).unwrap_or(rung.share);
+            record.shares[i] = if i == 0 { rest } else { rung.fraction.min(rest) };
+            rest = rest.minus(record.shares[i]).unwrap_or(Ratio::ZERO);
         }
         self.decisions.push(record);
+        self.unsaved = true;
     }
 
     /// Lets a decision hear of its result. Answers whether anything changed.
     pub fn hear(&mut self, decision_id: &str, heard: Heard, entry: EntryId, qty: Qty, policy: &Policy) -> bool {
         let Some(place) = self.decisions.iter().position(|d| &*d.decision_id == decision_id) else { return false };
+        self.unsaved = true;
         let state = self.decisions[place].state;
         let what = match heard {
             Heard::Accepted => OutcomeKind::Accepted,
@@ -274,36 +287,34 @@ impl Instance {
     }
 
     /// Puts a decision and its rungs into a state.
+    ///
+    /// A fill counts for a rung whatever its state was, and nothing but an operator takes it back: the refusal of a
+    /// later attempt does not arm what an earlier one has sold.
     fn settle(&mut self, place: usize, state: RungState) {
         self.decisions[place].state = state;
-        let decision_id = self.decisions[place].decision_id.clone();
+        let decision = &self.decisions[place];
+        let fills = matches!(state, RungState::Filled | RungState::Partial);
         for rung in &mut self.rungs {
-            // A fill counts for the rung whatever happened to it since; anything else only for its own decision.
-            let own = rung.decision_id.as_deref() == Some(&*decision_id);
-            let fills = matches!(state, RungState::Filled | RungState::Partial)
-                && self.decisions[place].rungs.contains(&rung.r);
-            if !own && !fills {
-                continue;
+            let counts = if fills {
+                decision.rungs.contains(&rung.r) && rung.state != RungState::Filled
+            } else {
+                rung.decision_id.as_deref() == Some(&*decision.decision_id) && !rung.is_sold()
+            };
+            if counts {
+                rung.state = state;
+                rung.retry_at_ms = None;
             }
-            if state == RungState::Armed {
-                rung.share = Ratio::ZERO;
-            } else if rung.share.is_zero() {
-                rung.share = rung.fraction;
-            }
-            rung.state = state;
-            rung.retry_at_ms = None;
         }
     }
 
     fn refuse(&mut self, place: usize, permanent: bool, now_ms: u64, policy: &Policy) {
-        self.decisions[place].state = RungState::Refused;
-        let decision_id = self.decisions[place].decision_id.clone();
-        for rung in self.rungs.iter_mut().filter(|r| r.decision_id.as_deref() == Some(&*decision_id)) {
+        let decision = &mut self.decisions[place];
+        decision.state = RungState::Refused;
+        let own = |rung: &&mut Rung| rung.decision_id.as_deref() == Some(&*decision.decision_id) && !rung.is_sold();
+        for rung in self.rungs.iter_mut().filter(own) {
             rung.refusals += 1;
-            rung.share = Ratio::ZERO;
             if permanent || rung.refusals >= policy.max_attempts {
                 rung.state = RungState::Failed;
-                self.decisions[place].state = RungState::Failed;
             } else {
                 rung.state = RungState::Refused;
                 rung.retry_at_ms = Some(now_ms.saturating_add(policy.retry_after_ms));
@@ -332,25 +343,25 @@ impl Instance {
             }
             changed = true;
         }
+        self.unsaved |= changed;
         changed
     }
 
-    /// An operator arms a rung again. Answers whether there was anything to arm.
+    /// An operator arms a rung again: no decision holds a share for it any longer. Answers whether there was one.
     pub fn rearm(&mut self, r: RMultiple, entry: EntryId) -> bool {
         let Ok(place) = self.rungs.binary_search_by(|rung| rung.r.cmp(&r)) else { return false };
         let rung = &mut self.rungs[place];
         rung.state = RungState::Armed;
-        rung.share = Ratio::ZERO;
+        rung.share_skipped = Ratio::ZERO;
         rung.refusals = 0;
         rung.retry_at_ms = None;
-        let Some(decision_id) = rung.decision_id.clone() else { return true };
-        let open = self
-            .rungs
-            .iter()
-            .any(|rung| rung.decision_id.as_deref() == Some(&*decision_id) && rung.state.is_in_flight());
-        if let Some(decision) = self.decisions.iter_mut().find(|d| d.decision_id == decision_id) {
+        for decision in &mut self.decisions {
+            let Some(i) = decision.rungs.iter().position(|of| *of == r) else { continue };
+            decision.shares[i] = Ratio::ZERO;
             decision.outcomes.push(OutcomeRecord { what: OutcomeKind::Rearmed, entry, qty: Qty::ZERO });
-            if !open && decision.state.is_in_flight() {
+            // A request that was never answered is settled once none of its rungs waits for it.
+            let waits = |rung: &Rung| decision.rungs.contains(&rung.r) && rung.state.is_in_flight();
+            if decision.state.is_in_flight() && !self.rungs.iter().any(waits) {
                 decision.state = RungState::Armed;
             }
         }
@@ -363,19 +374,25 @@ impl Instance {
             if self.rung(step.r).is_none_or(|rung| matches!(rung.state, RungState::Armed | RungState::Refused)) {
                 let rung = self.rung_mut(step.r, passed);
                 rung.fraction = step.fraction;
-                rung.share = step.fraction;
+                rung.share_skipped = step.fraction;
                 rung.state = RungState::Skipped;
                 rung.retry_at_ms = None;
             }
         }
     }
 
-    /// Shadowed rungs follow the policy when the mode becomes live.
-    pub fn release_shadowed(&mut self, state: RungState) {
+    /// Shadowed rungs follow the policy when the mode becomes live: skipped (their decisions keep the share) or armed.
+    pub fn release_shadowed(&mut self, on_live: OnLive) {
+        let state = match on_live {
+            OnLive::Skip => RungState::Skipped,
+            OnLive::Take => RungState::Armed,
+        };
         for rung in self.rungs.iter_mut().filter(|r| r.state == RungState::Shadowed) {
             rung.state = state;
-            if state == RungState::Armed {
-                rung.share = Ratio::ZERO;
+        }
+        if on_live == OnLive::Take {
+            for decision in self.decisions.iter_mut().filter(|d| d.state == RungState::Shadowed) {
+                decision.state = RungState::Armed;
             }
         }
     }

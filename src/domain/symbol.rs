@@ -60,7 +60,12 @@ pub struct Cold {
     /// Last entry intent with both risk fields: of longs, of shorts.
     pub latest_long: Option<Intent>,
     pub latest_short: Option<Intent>,
+    /// When all orders were last looked through for old ones. [ms since 1970]
+    pub tidied_ms: u64,
 }
+
+/// How often all orders are looked through. One that is asked for is always checked. [ms]
+const TIDY_INTERVAL_MS: u64 = 3_600_000;
 
 impl Cold {
     pub fn latest_with_risk(&self, direction: Direction) -> Option<&Intent> {
@@ -90,8 +95,17 @@ impl Cold {
         while self.exit_intents.front().is_some_and(|i| i.id.ms < intents_from) {
             self.exit_intents.pop_front();
         }
-        let orders_from = now_ms.saturating_sub(ORDER_MEMORY_MS);
-        self.orders.retain(|_, order| order.last_ms >= orders_from);
+        if now_ms.saturating_sub(self.tidied_ms) >= TIDY_INTERVAL_MS {
+            self.tidied_ms = now_ms;
+            self.orders.retain(|_, order| order.is_remembered(now_ms));
+        }
+    }
+
+    /// Forgets one order if it is too old.
+    pub fn forget_order(&mut self, key: &OrderKey, now_ms: u64) {
+        if self.orders.get(key).is_some_and(|order| !order.is_remembered(now_ms)) {
+            self.orders.remove(key);
+        }
     }
 
     /// The latest entry intent of a direction at or before a time, at most `age_max_ms` old.
@@ -118,6 +132,16 @@ impl Symbol {
     /// Signed quantity of the open position; zero when flat. [base]
     pub fn qty(&self) -> Qty {
         self.hot.open.as_ref().map_or(Qty::ZERO, |open| open.totals.qty)
+    }
+
+    /// Forgets closed instances whose orders are forgotten; a store that is there has to be told of them first.
+    pub fn forget_closed(&mut self, now_ms: u64, has_store: bool) {
+        let from = now_ms.saturating_sub(ORDER_MEMORY_MS);
+        let is_old =
+            |instance: &Instance| instance.closed.is_some_and(|c| c.id.ms < from) && !(has_store && instance.unsaved);
+        while self.closed.first().is_some_and(is_old) {
+            self.closed.remove(0);
+        }
     }
 
     /// All instances in memory, oldest first.

@@ -1,6 +1,13 @@
 //! What several tests need: the project's folders, and replays in this process.
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub mod binary;
+pub mod books;
+pub mod exact;
+pub mod histories;
+pub mod lab;
+pub mod orders;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -2,15 +2,22 @@
 
 use super::Subject;
 use super::optional_symbol;
+use crate::codec::line::{FieldValue, Fields};
 use crate::codec::object::Object;
 use crate::codec::policy;
 use crate::domain::event::{Control, Event, Reason};
 use crate::domain::ids::EntryId;
 use crate::domain::units::RMultiple;
 
+/// Events that kill when they cannot be read.
+const SAFETY: [&str; 2] = ["policy.adopted", "kill.changed"];
+/// The event that holds every symbol when it cannot be read.
+const GAP: &str = "history.gap";
+
 pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     let name = event_type(&subject.object)?.ok_or(Reason::UnknownEvent)?;
     subject.kills = is_safety_name(&name);
+    subject.gap = name == GAP;
     let (shape, control) = match name.as_str() {
         "policy.adopted" => ("policy.adopted", policy_adopted(subject)),
         "kill.changed" => ("kill.changed", kill_changed(subject)),
@@ -35,22 +42,27 @@ fn event_type(object: &Object<'_>) -> Result<Option<String>, Reason> {
     Ok(name.map(|name| name.to_ascii_lowercase()))
 }
 
-/// Is the event one that must stop everything when it cannot be read.
-pub(super) fn kills(flat: &Object<'_>) -> bool {
-    // An event type that is no UTF-8 may be one of these.
-    match event_type(flat) {
-        Ok(Some(name)) => is_safety_name(&name),
-        Ok(None) => false,
-        Err(_) => true,
-    }
+/// What an entry whose payload does not read must do all the same: stop everything, or tell of a gap.
+pub(super) fn precaution(fields: &Fields<'_>) -> (bool, bool) {
+    let mentions = |name: &str| {
+        fields.pairs.iter().any(|(_, value)| match value {
+            FieldValue::Text(text) => text.to_ascii_lowercase().contains(name),
+            FieldValue::Bytes(bytes) => String::from_utf8_lossy(bytes).to_ascii_lowercase().contains(name),
+        })
+    };
+    (SAFETY.iter().any(|name| mentions(name)), mentions(GAP))
 }
 
 fn is_safety_name(name: &str) -> bool {
-    matches!(name, "policy.adopted" | "kill.changed")
+    SAFETY.contains(&name)
 }
 
 pub(super) fn is_safety(control: &Control) -> bool {
     matches!(control, Control::PolicyAdopted(_) | Control::KillChanged { .. })
+}
+
+pub(super) fn is_gap(control: &Control) -> bool {
+    matches!(control, Control::HistoryGap { .. })
 }
 
 fn policy_adopted(subject: &Subject<'_>) -> Result<Control, Reason> {
@@ -65,14 +77,12 @@ fn kill_changed(subject: &Subject<'_>) -> Result<Control, Reason> {
 
 fn history_gap(subject: &Subject<'_>) -> Result<Control, Reason> {
     let stream = subject.object.text(&["stream"])?.ok_or(Reason::UnknownWord)?.into();
-    Ok(Control::HistoryGap { stream, after: id(subject, "after")?, before: id(subject, "before")? })
+    Ok(Control::HistoryGap { stream, after: bound(subject, "after"), before: bound(subject, "before") })
 }
 
-fn id(subject: &Subject<'_>, name: &str) -> Result<Option<EntryId>, Reason> {
-    match subject.object.text(&[name])? {
-        None => Ok(None),
-        Some(text) => text.parse().map(Some).map_err(|_| Reason::BadNumber),
-    }
+/// The bounds of a gap are information: one that is no id is none, and the gap is a gap all the same.
+fn bound(subject: &Subject<'_>, name: &str) -> Option<EntryId> {
+    subject.object.text(&[name]).ok().flatten().and_then(|text| text.parse().ok())
 }
 
 fn risk_accepted(subject: &Subject<'_>) -> Result<Control, Reason> {
@@ -93,6 +103,6 @@ fn rung_rearmed(subject: &Subject<'_>) -> Result<Control, Reason> {
 }
 
 fn entry_skipped(subject: &Subject<'_>) -> Result<Control, Reason> {
-    let id = id(subject, "id")?.ok_or(Reason::BadNumber)?;
+    let id = needed(subject, "id")?.parse().map_err(|_| Reason::BadNumber)?;
     Ok(Control::EntrySkipped { stream: needed(subject, "stream")?, id })
 }

@@ -10,6 +10,7 @@ use crate::domain::ids::EntryId;
 use crate::domain::units::{Qty, RMultiple, Ratio};
 
 pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
+    let symbol = subject.symbol();
     let beside = subject.object.beside();
     if let Some(name) = beside.text(&["event_type"])?
         && !name.eq_ignore_ascii_case("harvest.decision")
@@ -17,7 +18,7 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
         return Err(Reason::UnknownEvent);
     }
     subject.shape = "harvest.decision";
-    let symbol = subject.symbol()?;
+    let symbol = symbol?;
     let object = &subject.object;
     let text =
         |name: &str| -> Result<Box<str>, Reason> { Ok(object.text(&[name])?.ok_or(Reason::UnknownWord)?.into()) };
@@ -65,7 +66,7 @@ fn rungs(text: &str) -> Result<Vec<RMultiple>, Reason> {
         rungs.push(RMultiple::new(number::decimal(value.get().trim_matches('"'))?));
     }
     rungs.sort();
-    Ok(rungs)
+    if rungs.is_empty() { Err(Reason::BadNumber) } else { Ok(rungs) }
 }
 
 fn whole<N: TryFrom<u64>>(value: Option<rust_decimal::Decimal>) -> Result<N, Reason> {

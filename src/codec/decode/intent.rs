@@ -1,10 +1,9 @@
 //! Intents: signals to enter, and exit intents, which are only kept for the record.
 
 use super::Subject;
-use super::market::optional_price;
+use super::market::{optional_price, risk_fields};
 use crate::codec::object::{Envelope, Object};
 use crate::domain::event::{Direction, Event, ExitIntent, Intent, Reason};
-use crate::domain::units::Ratio;
 
 pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     subject.symbol()?;
@@ -17,8 +16,7 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     }
     let direction = direction(object)?;
     let entry_price = optional_price(object.positive(&["entry_price"])?);
-    let atr_value = object.positive(&["atr_value"])?.map(Ratio::new);
-    let volatility_factor = object.positive(&["volatility_factor"])?.map(Ratio::new);
+    let (atr_value, volatility_factor) = risk_fields(object)?;
     let producer = producer(if object.envelope == Envelope::Flat { object } else { &beside });
     Ok(Event::Intent(Box::new(Intent { id, direction, entry_price, atr_value, volatility_factor, producer })))
 }

@@ -5,7 +5,7 @@ use rust_decimal::Decimal;
 use super::Subject;
 use crate::codec::object::Object;
 use crate::domain::event::{Event, PriceFact, PriceSource, Reason};
-use crate::domain::units::Price;
+use crate::domain::units::{Price, Ratio};
 
 /// Names of a price, the preferred first, with the shape that each makes.
 pub(super) const NAMES: [(&str, &str); 5] =
@@ -37,4 +37,14 @@ pub(super) fn own_ms(object: &Object<'_>, shape: &str) -> Option<u64> {
 /// An optional price of some name. [quote per base]
 pub(super) fn optional_price(value: Option<Decimal>) -> Option<Price> {
     value.map(Price::new)
+}
+
+/// Both risk fields as written, where they are; what they come to has to be in range.
+pub(super) fn risk_fields(object: &Object<'_>) -> Result<(Option<Ratio>, Option<Ratio>), Reason> {
+    let atr_value = object.positive(&["atr_value"])?.map(Ratio::new);
+    let volatility_factor = object.positive(&["volatility_factor"])?.map(Ratio::new);
+    if let (Some(atr_value), Some(volatility_factor)) = (atr_value, volatility_factor) {
+        atr_value.times(volatility_factor)?;
+    }
+    Ok((atr_value, volatility_factor))
 }

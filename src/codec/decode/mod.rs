@@ -71,6 +71,7 @@ struct Subject<'a> {
     symbol: Option<SymbolId>,
     refusal: bool,
     kills: bool,
+    gap: bool,
 }
 
 impl Subject<'_> {
@@ -131,8 +132,9 @@ impl Decoder {
                 let flat = Object::flat(fields);
                 symbol = optional_symbol(&flat, &mut self.symbols).ok().flatten();
                 let refusal = flat.boolean(&["executed"]) == Ok(Some(false));
-                let kills = kind == StreamKind::Control && control::kills(&flat);
-                Err(Unreadable { reason, refusal, kills })
+                let (kills, gap) =
+                    if kind == StreamKind::Control { control::precaution(fields) } else { (false, false) };
+                Err(Unreadable { reason, refusal, kills, gap })
             }
             Ok(object) => {
                 let mut subject = Subject {
@@ -144,10 +146,12 @@ impl Decoder {
                     symbol: None,
                     refusal: false,
                     kills: false,
+                    gap: false,
                 };
                 let decoded = decode_kind(kind, &mut subject);
                 (shape, symbol) = (subject.shape, subject.symbol);
-                decoded.map_err(|reason| Unreadable { reason, refusal: subject.refusal, kills: subject.kills })
+                let Subject { refusal, kills, gap, .. } = subject;
+                decoded.map_err(|reason| Unreadable { reason, refusal, kills, gap })
             }
         };
         let content = if fields.size() > ENTRY_SIZE_MAX { too_large(content) } else { content };
@@ -172,10 +176,12 @@ fn decode_kind(kind: StreamKind, subject: &mut Subject<'_>) -> Result<Event, Rea
 fn too_large(content: Result<Event, Unreadable>) -> Result<Event, Unreadable> {
     let mut unreadable = Unreadable::new(Reason::TooLarge);
     match content {
-        Ok(Event::Control(control)) => unreadable.kills = control::is_safety(&control),
+        Ok(Event::Control(control)) => {
+            (unreadable.kills, unreadable.gap) = (control::is_safety(&control), control::is_gap(&control));
+        }
         Ok(Event::Result(fact)) => unreadable.refusal = result::is_refusal(&fact),
         Ok(_) => {}
-        Err(other) => (unreadable.refusal, unreadable.kills) = (other.refusal, other.kills),
+        Err(other) => unreadable = Unreadable { reason: Reason::TooLarge, ..other },
     }
     Err(unreadable)
 }

@@ -7,7 +7,7 @@ use super::position;
 use crate::domain::event::{
     Direction, Event, Instrument, LegacyFact, PriceFact, PriceSource, Reason, Trade, TradeFact,
 };
-use crate::domain::units::{Price, Qty, Quote, Ratio};
+use crate::domain::units::{Price, Qty, Quote};
 
 pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     let event_type = subject.object.beside().text(&["event_type"])?;
@@ -93,10 +93,7 @@ fn legacy(subject: &mut Subject<'_>) -> Result<Event, Reason> {
         Some("SHORT" | "SELL") => Some(Direction::Short),
         Some(_) => return Err(Reason::UnknownWord),
     };
-    Ok(Event::Legacy(Box::new(LegacyFact {
-        direction,
-        entry_price: market::optional_price(object.positive(&["entry_price"])?),
-        atr_value: object.positive(&["atr_value"])?.map(Ratio::new),
-        volatility_factor: object.positive(&["volatility_factor"])?.map(Ratio::new),
-    })))
+    let (atr_value, volatility_factor) = market::risk_fields(object)?;
+    let entry_price = market::optional_price(object.positive(&["entry_price"])?);
+    Ok(Event::Legacy(Box::new(LegacyFact { direction, entry_price, atr_value, volatility_factor })))
 }

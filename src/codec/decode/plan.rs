@@ -2,10 +2,9 @@
 
 use super::Subject;
 use super::intent::producer;
-use super::market::optional_price;
+use super::market::{optional_price, risk_fields};
 use crate::codec::object::Object;
 use crate::domain::event::{Event, Plan, Reason, Side};
-use crate::domain::units::Ratio;
 
 pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     let symbol = subject.symbol()?;
@@ -20,6 +19,7 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     subject.shape = "plan";
     let object = &subject.object;
     let written = |name| Ok::<_, Reason>(object.text(&[name])?.unwrap_or_default());
+    let (atr_value, volatility_factor) = risk_fields(object)?;
     let plan = Plan {
         plan_id: plan_id.into(),
         symbol,
@@ -27,8 +27,8 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
         side: side(object)?,
         reduce_only: object.boolean(&["reduceOnly", "reduce_only"])?,
         entry_price: optional_price(object.positive(&["entry_price"])?),
-        atr_value: object.positive(&["atr_value"])?.map(Ratio::new),
-        volatility_factor: object.positive(&["volatility_factor"])?.map(Ratio::new),
+        atr_value,
+        volatility_factor,
         producer: producer(object),
         bridge_text: format!("|{}|{}|{}", written("symbol")?, written("side")?, written("qty")?).into(),
     };

@@ -7,7 +7,7 @@ use super::market;
 use super::plan::side;
 use super::position::refuse_hedge_mode;
 use crate::codec::line::Fields;
-use crate::codec::object::Object;
+use crate::codec::object::{Object, without_bare_words};
 use crate::domain::event::{Event, FillFact, Outcome, PriceFact, PriceSource, Reason, ResultFact};
 use crate::domain::units::{Price, Qty};
 
@@ -36,7 +36,9 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     let status = status.as_deref();
     let filled = filled_qty(object, status)?;
     if filled.is_positive() {
-        let fill = fill(object, None, filled, status)?;
+        // Whatever else it says, it moved a quantity: no refusal.
+        subject.refusal = false;
+        let fill = fill(&subject.object, None, filled, status)?;
         return Ok(fact(Outcome::Fills(vec![fill])));
     }
     if status == Some("PRICE_UPDATE") {
@@ -90,15 +92,8 @@ fn filled_qty(object: &Object<'_>, status: Option<&str>) -> Result<Qty, Reason> 
 
 /// `order_id`/`orderId` as text; empty, `0` and `-1` are none.
 fn order_id(object: &Object<'_>) -> Result<Option<Box<str>>, Reason> {
-    for name in ["order_id", "orderId"] {
-        if let Some(text) = object.text(&[name])?
-            && text != "0"
-            && text != "-1"
-        {
-            return Ok(Some(text.into()));
-        }
-    }
-    Ok(None)
+    let id = object.text_unless(&["order_id", "orderId"], |text| text == "0" || text == "-1")?;
+    Ok(id.map(Into::into))
 }
 
 /// A fill as `object` tells it; `outer` is the entry around a step.
@@ -140,6 +135,10 @@ fn fill(
 /// R-A: each step with an order id and a positive `executed_qty` is a fill.
 fn steps(object: &Object<'_>) -> Result<Vec<FillFact>, Reason> {
     let Some(text) = object.json_text(&["steps_results"])? else { return Ok(Vec::new()) };
+    let text = match serde_json::from_str::<Vec<&RawValue>>(&text) {
+        Ok(_) => text,
+        Err(_) => without_bare_words(&text).ok_or(Reason::BadJson)?,
+    };
     let steps: Vec<&RawValue> = serde_json::from_str(&text).map_err(|_| Reason::BadJson)?;
     let none = Fields::default();
     let mut fills = Vec::new();

@@ -6,7 +6,7 @@ use crate::domain::event::{Control, PriceSource};
 use crate::domain::ids::{EntryId, SymbolId};
 use crate::domain::policy::{Mode, OnLive, Policy};
 use crate::domain::position::Instance;
-use crate::domain::rungs::{Heard, RungState};
+use crate::domain::rungs::Heard;
 use crate::domain::streams::StreamKind;
 use crate::domain::tally::Count;
 use crate::domain::units::Qty;
@@ -71,11 +71,12 @@ impl Engine {
     }
 
     fn with_instance<T>(&mut self, position_id: &str, change: impl FnOnce(&mut Instance) -> T) -> Option<T> {
-        let name = position_id.split_once('@')?.0;
+        let name = position_id.rsplit_once('@')?.0;
         let &id = self.by_name.get(name)?;
         let symbol = &mut self.symbols[id.0 as usize];
         let answer = {
             let instance = symbol.instances_mut().find(|i| i.id.with_symbol(name) == position_id)?;
+            instance.unsaved = true;
             change(instance)
         };
         self.changes.touch_hot(id);
@@ -94,21 +95,16 @@ impl Engine {
         }
         let on_live = self.globals.policy.on_live.unwrap_or(OnLive::Skip);
         for index in 0..self.symbols.len() {
-            let now_ms = self.globals.last.ms;
             let policy = &self.globals.policy;
             let symbol = &mut self.symbols[index];
-            let fresh = symbol.hot.mark.is_some_and(|m| now_ms.saturating_sub(m.entry.ms) <= policy.max_price_age_ms);
-            let reading = if fresh { decide::read(symbol, policy).ok().flatten() } else { None };
+            let reading = decide::read(symbol, policy).ok().flatten();
             let Some(open) = &mut symbol.hot.open else { continue };
-            match on_live {
-                OnLive::Take => open.release_shadowed(RungState::Armed),
-                OnLive::Skip => {
-                    open.release_shadowed(RungState::Skipped);
-                    // Where the price is not known now, the first one that is tells what was passed.
-                    match reading.and_then(|reading| decide::passed(policy, &reading).ok()) {
-                        Some(passed) => open.skip(&passed),
-                        None => open.skips_passed = true,
-                    }
+            open.release_shadowed(on_live);
+            if on_live == OnLive::Skip {
+                // Where nothing can be said now, the first price that can tells what was passed.
+                match reading.and_then(|reading| decide::passed(policy, &reading).ok()) {
+                    Some(passed) => open.skip(&passed),
+                    None => open.skips_passed = true,
                 }
             }
             self.changes.touch_hot(SymbolId(index as u32));

@@ -24,10 +24,12 @@ impl Engine {
         let at = self.circumstances(now_ms);
         let policy = &self.globals.policy;
         symbol.hot.open.as_ref()?;
-        match decide::assess(symbol, policy, at).ok()? {
-            Err(hold) => Some(hold),
-            Ok(reading) => decide::choose(symbol, policy, &reading, at).ok()?.err(),
-        }
+        let chosen = match decide::assess(symbol, policy, at) {
+            Ok(Ok(reading)) => decide::choose(symbol, policy, &reading, at),
+            Ok(Err(hold)) => return Some(hold),
+            Err(OutOfRange) => return Some(Hold::OutOfRange),
+        };
+        chosen.map_or(Some(Hold::OutOfRange), Result::err)
     }
 
     pub(super) fn decide(
@@ -102,6 +104,7 @@ impl Engine {
             plan_id: plan_id.as_str().into(),
             rungs: choice.rungs.clone(),
             share: choice.share,
+            shares: Vec::new(),
             qty: choice.qty,
             attempt: choice.attempt,
             seq: 0,
@@ -195,6 +198,7 @@ impl Engine {
             plan_id: fact.plan_id.clone(),
             rungs: fact.rungs.clone(),
             share: fact.share,
+            shares: Vec::new(),
             qty: fact.qty,
             attempt: fact.attempt,
             seq: fact.seq,

@@ -20,7 +20,7 @@ impl Engine {
                 for decision in &instance.decisions {
                     self.decision_plans.insert(decision.plan_id.clone(), (id, decision.decision_id.clone()));
                 }
-                if instance.awaits_result() {
+                if instance.awaits_time() {
                     self.in_flight.insert(id);
                 }
             }
@@ -39,7 +39,15 @@ impl Engine {
     }
 
     pub fn take_changes(&mut self) -> Changes {
-        std::mem::take(&mut self.changes)
+        let mut changes = std::mem::take(&mut self.changes);
+        for &id in &changes.cold {
+            for (place, instance) in self.symbols[id.0 as usize].closed.iter_mut().enumerate() {
+                if std::mem::take(&mut instance.unsaved) {
+                    changes.closed.push((id, place));
+                }
+            }
+        }
+        changes
     }
 
     /// Stops noting what changes: there is no store to write it to.

@@ -54,6 +54,7 @@ impl Fold<'_> {
                 open.entry_price_disagrees = apart > price.times(permille)?;
             }
             _ => {
+                open.entry_price_disagrees = false;
                 let price = EntryPrice { price, source: EntrySource::Exchange, entry: self.entry };
                 open.apply(Movement {
                     cause: Cause::EntrySet,
@@ -81,6 +82,9 @@ impl Fold<'_> {
             fact.entry_price.map(|price| EntryPrice { price, source: EntrySource::Exchange, entry: self.entry });
         if !held.is_zero() && (closes || turns || fact.qty.abs() < held.abs()) {
             self.adopted_smaller(symbol);
+        }
+        if let Some(open) = &mut symbol.hot.open {
+            open.entry_price_disagrees = false;
         }
         if !held.is_zero() && !turns && !closes {
             let delta = fact.qty.minus(held)?;
@@ -118,6 +122,7 @@ impl Fold<'_> {
     pub fn trade(&mut self, symbol: &mut Symbol, fact: &TradeFact) -> Result<(), Reason> {
         symbol.cold.forget(self.now_ms());
         let key = OrderKey::Id(fact.order_id.clone());
+        symbol.cold.forget_order(&key, self.now_ms());
         let step = symbol.step_size();
         let known = symbol.cold.orders.contains_key(&key);
         if !known && is_before_opening(symbol, &fact.trade) {

@@ -3,13 +3,13 @@
 use super::{Fold, TOO_LATE_MS, risk_of};
 use crate::domain::event::{Direction, FillFact, Intent, Outcome, Reason, ResultFact, Side};
 use crate::domain::ids::{EntryRef, PositionId};
-use crate::domain::order::{Delta, OrderKey};
+use crate::domain::order::{Delta, Order, OrderKey};
 use crate::domain::plans::KnownPlan;
 use crate::domain::policy::{EntrySource, RiskSource};
 use crate::domain::position::{Cause, EntryPrice, Instance, Movement, RiskFields};
 use crate::domain::rungs::Heard;
 use crate::domain::streams::StreamKind;
-use crate::domain::symbol::{ORDER_MEMORY_MS, Symbol};
+use crate::domain::symbol::Symbol;
 use crate::domain::tally::Count;
 use crate::domain::units::{Price, Qty};
 
@@ -90,6 +90,11 @@ impl Fold<'_> {
         fill: &FillFact,
         plan: Option<&KnownPlan>,
     ) -> Result<Option<Resolved>, Reason> {
+        let now_ms = self.now_ms();
+        let by_id = fill.order_id.clone().map(OrderKey::Id);
+        for key in by_id.iter().chain(&fact.plan_id.clone().map(OrderKey::Plan)) {
+            symbol.cold.forget_order(key, now_ms);
+        }
         let orders = &symbol.cold.orders;
         let mut taken_over = None;
         let key = match (&fill.order_id, &fact.plan_id) {
@@ -102,7 +107,8 @@ impl Fold<'_> {
                 key
             }
             (None, Some(plan_id)) => {
-                let mut known = orders.iter().filter(|(_, order)| order.plan_id.as_ref() == Some(plan_id));
+                let of_plan = |order: &Order| order.plan_id.as_ref() == Some(plan_id) && order.is_remembered(now_ms);
+                let mut known = orders.iter().filter(|(_, order)| of_plan(order));
                 match (known.next(), known.next()) {
                     (Some((key, _)), None) => key.clone(),
                     (Some(_), Some(_)) => {
@@ -231,8 +237,6 @@ impl Fold<'_> {
             closed.totals.qty = Qty::ZERO;
             symbol.closed.push(closed);
         }
-        let from = self.now_ms().saturating_sub(ORDER_MEMORY_MS);
-        symbol.closed.retain(|instance| instance.closed.is_none_or(|closed| closed.id.ms >= from));
         Ok(())
     }
 
@@ -276,14 +280,8 @@ impl Fold<'_> {
     fn take_risk(&self, symbol: &mut Symbol, plan: Option<&KnownPlan>) {
         let Some(direction) = symbol.hot.open.as_ref().map(|open| open.direction) else { return };
         let of_plan = plan.and_then(|known| {
-            let (atr_value, volatility_factor) = known.plan.risk_pair()?;
-            Some(RiskFields {
-                atr_value,
-                volatility_factor,
-                source: RiskSource::Plan,
-                entry: EntryRef::new(StreamKind::Plan, known.plan.id),
-                producer: known.plan.producer.clone(),
-            })
+            let entry = EntryRef::new(StreamKind::Plan, known.plan.id);
+            Some(RiskFields::new(known.plan.risk_pair()?, RiskSource::Plan, entry, known.plan.producer.clone()))
         });
         let risk = of_plan
             .or_else(|| {
@@ -317,6 +315,7 @@ fn take_over(symbol: &mut Symbol, old: &OrderKey, new: &OrderKey) {
                 && order == old
             {
                 *order = new.clone();
+                instance.unsaved = true;
             }
         }
     }

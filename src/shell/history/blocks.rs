@@ -19,6 +19,14 @@ pub(super) struct Blocks {
     /// What was marked, once it had to leave the block.
     saved: Option<Vec<u8>>,
     spare: Vec<u8>,
+    ascii: Ascii,
+}
+
+/// What is known of the bytes that are not ASCII.
+enum Ascii {
+    NotAsked,
+    /// From this offset in the block on there are none.
+    From(usize),
 }
 
 /// What stands next in the input.
@@ -40,6 +48,7 @@ impl Blocks {
             marked: 0..0,
             saved: None,
             spare: Vec::new(),
+            ascii: Ascii::NotAsked,
         }
     }
 
@@ -47,12 +56,16 @@ impl Blocks {
         &self.block[range]
     }
 
-    /// Passes over `bytes` if the input starts with them.
-    pub fn skip_prefix(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.fill(bytes.len())? && self.block[self.unread.clone()].starts_with(bytes) {
-            self.unread.start += bytes.len();
-        }
-        Ok(())
+    /// From now on finds out what [`Self::is_surely_ascii`] answers: a block at a time costs next to nothing.
+    pub fn look_for_ascii(mut self) -> Self {
+        self.ascii = Ascii::From(self.unread.end);
+        self
+    }
+
+    /// Whether a line is ASCII for certain.
+    #[inline]
+    pub fn is_surely_ascii(&self, line: &Range<usize>) -> bool {
+        matches!(self.ascii, Ascii::From(offset) if offset <= line.start)
     }
 
     /// After an error what is left of an unfinished line is lost; all whole lines before it were given.
@@ -134,7 +147,11 @@ impl Blocks {
         loop {
             match self.input.read(&mut self.block[self.unread.end..]) {
                 Ok(read) => {
-                    self.unread.end += read;
+                    let new = self.unread.end..self.unread.end + read;
+                    self.unread.end = new.end;
+                    if matches!(self.ascii, Ascii::From(_)) && !self.block[new.clone()].is_ascii() {
+                        self.ascii = Ascii::From(new.end);
+                    }
                     return Ok(read > 0);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -151,6 +168,9 @@ impl Blocks {
             self.saved = Some(saved);
         }
         let tail = self.unread.len();
+        if let Ascii::From(offset) = &mut self.ascii {
+            *offset = offset.saturating_sub(self.unread.start);
+        }
         self.block.copy_within(self.unread.clone(), 0);
         self.unread = 0..tail;
         if tail > self.block.len() / 2 {

@@ -42,24 +42,36 @@ pub(super) enum Fault {
 
 /// Names of the configured streams, for look-up by bytes.
 #[derive(Debug)]
-pub(super) struct Names(Vec<Vec<u8>>);
+pub(super) struct Names(Vec<Name>);
+
+#[derive(Debug)]
+struct Name {
+    name: String,
+    /// How a line of the stream begins, up to its id, as most producers write it.
+    opening: Vec<u8>,
+}
 
 impl Names {
     pub fn new(streams: &Streams) -> Self {
-        Self(streams.iter().map(|(_, stream)| stream.name.as_bytes().to_vec()).collect())
+        let name = |name: &str| Name {
+            name: name.to_owned(),
+            opening: format!("{{\"stream\":{},\"id\":\"", Value::from(name)).into_bytes(),
+        };
+        Self(streams.iter().map(|(_, stream)| name(&stream.name)).collect())
     }
 
-    pub fn name(&self, stream: StreamId) -> Cow<'_, str> {
-        String::from_utf8_lossy(&self.0[usize::from(stream.0)])
+    pub fn name(&self, stream: StreamId) -> &str {
+        &self.0[usize::from(stream.0)].name
     }
 
-    /// `guess` is tried first: the same stream mostly comes again.
+    fn find(&self, name: &[u8]) -> Option<StreamId> {
+        self.0.iter().position(|other| other.name.as_bytes() == name).map(|i| StreamId(i as u16))
+    }
+
+    /// Reads a line of the stream that is guessed, the quickest way.
     #[inline]
-    fn find(&self, name: &[u8], guess: StreamId) -> Option<StreamId> {
-        if self.0.get(usize::from(guess.0)).is_some_and(|guessed| guessed == name) {
-            return Some(guess);
-        }
-        self.0.iter().position(|other| other == name).map(|i| StreamId(i as u16))
+    fn guessed(&self, guess: StreamId, line: &[u8]) -> Option<EntryId> {
+        quick_id(line.strip_prefix(self.0.get(usize::from(guess.0))?.opening.as_slice())?)
     }
 }
 
@@ -88,50 +100,48 @@ pub(super) struct Entries {
 }
 
 impl Entries {
-    pub fn new(text: Box<dyn Read + Send>, line_bytes_max: usize, check_utf8: bool) -> io::Result<Self> {
+    pub fn new(text: Box<dyn Read + Send>, line_bytes_max: usize, check_utf8: bool) -> Self {
         let mut blocks = Blocks::new(text, line_bytes_max);
-        blocks.skip_prefix(BYTE_ORDER_MARK)?;
-        Ok(Self { blocks, number: 0, check_utf8, guess: StreamId(0), line_bytes_max })
+        if check_utf8 {
+            blocks = blocks.look_for_ascii();
+        }
+        Self { blocks, number: 0, check_utf8, guess: StreamId(0), line_bytes_max }
     }
 
     #[inline]
     pub fn next(&mut self, names: &Names) -> io::Result<Found> {
         loop {
-            let line = match self.blocks.next_line()? {
+            let piece = self.blocks.next_line()?;
+            self.number += 1;
+            let mut line = match piece {
                 Piece::Line(line) => line,
-                Piece::TooLong => {
-                    self.number += 1;
-                    return Ok(Found::Bad(Fault::TooLong(self.line_bytes_max)));
-                }
+                Piece::TooLong => return Ok(Found::Bad(Fault::TooLong(self.line_bytes_max))),
                 Piece::End => return Ok(Found::End),
             };
-            self.number += 1;
+            if self.number == 1 && self.blocks.bytes(line.clone()).starts_with(BYTE_ORDER_MARK) {
+                line.start += BYTE_ORDER_MARK.len();
+            }
+            if self.blocks.bytes(line.clone()).ends_with(b"\r") {
+                line.end -= 1;
+            }
             let bytes = self.blocks.bytes(line.clone());
-            let carriage_return = usize::from(bytes.last() == Some(&b'\r'));
-            let line = line.start..line.end - carriage_return;
-            let bytes = &bytes[..line.len()];
-            let head = if self.check_utf8 && std::str::from_utf8(bytes).is_err() { None } else { quick(bytes) };
-            let guess = &mut self.guess;
-            return Ok(match head {
-                Some((name, id)) => found(names, guess, line, name, id),
+            let is_utf8 = !self.check_utf8 || self.blocks.is_surely_ascii(&line) || std::str::from_utf8(bytes).is_ok();
+            if is_utf8 && let Some(id) = names.guessed(self.guess, bytes) {
+                return Ok(Found::Entry { line, stream: self.guess, id });
+            }
+            let (stream, id) = match if is_utf8 { quick(bytes) } else { None } {
+                Some((name, id)) => (names.find(name), id),
                 None if bytes.trim_ascii().is_empty() => continue,
                 None => match slow(bytes) {
-                    Ok((name, id)) => found(names, guess, line, name.as_bytes(), id),
-                    Err(fault) => Found::Bad(fault),
+                    Ok((name, id)) => (names.find(name.as_bytes()), id),
+                    Err(fault) => return Ok(Found::Bad(fault)),
                 },
-            });
+            };
+            let Some(stream) = stream else { return Ok(Found::Other(id)) };
+            // The same stream mostly comes again.
+            self.guess = stream;
+            return Ok(Found::Entry { line, stream, id });
         }
-    }
-}
-
-#[inline]
-fn found(names: &Names, guess: &mut StreamId, line: Range<usize>, name: &[u8], id: EntryId) -> Found {
-    match names.find(name, *guess) {
-        Some(stream) => {
-            *guess = stream;
-            Found::Entry { line, stream, id }
-        }
-        None => Found::Other(id),
     }
 }
 
@@ -147,12 +157,18 @@ fn quick(line: &[u8]) -> Option<(&[u8], EntryId)> {
     }
     let rest = after_blanks(rest[quote + 1..].strip_prefix(b",")?).strip_prefix(b"\"id\":")?;
     let rest = after_blanks(rest).strip_prefix(b"\"")?;
+    Some((name, quick_id(rest)?))
+}
+
+/// The same from the text of the id on.
+#[inline]
+fn quick_id(rest: &[u8]) -> Option<EntryId> {
     let (ms, rest) = number(rest, b'-')?;
     let (seq, rest) = number(rest, b'"')?;
     let rest = after_blanks(rest.strip_prefix(b",")?);
     let rest = rest.strip_prefix(b"\"fields\":").or_else(|| rest.strip_prefix(b"\"fields_b64\":"))?;
     let is_whole = after_blanks(rest).first() == Some(&b'{') && rest.last() == Some(&b'}');
-    is_whole.then_some((name, EntryId::new(ms, seq)))
+    is_whole.then_some(EntryId::new(ms, seq))
 }
 
 #[inline]
@@ -167,15 +183,13 @@ fn after_blanks(mut bytes: &[u8]) -> &[u8] {
 #[inline]
 fn number(bytes: &[u8], end: u8) -> Option<(u64, &[u8])> {
     let mut value = 0;
-    for (i, &byte) in bytes.iter().enumerate().take(20) {
-        if byte == end && i > 0 {
-            return Some((value, &bytes[i + 1..]));
-        }
+    for (i, &byte) in bytes.iter().take(20).enumerate() {
         let digit = byte.wrapping_sub(b'0');
-        if digit > 9 || i == 19 {
-            return None;
+        if digit > 9 {
+            return (byte == end && i > 0).then(|| (value, &bytes[i + 1..]));
         }
-        value = value * 10 + u64::from(digit);
+        // Twenty digits may not fit, and end in nothing below.
+        value = u64::wrapping_add(u64::wrapping_mul(value, 10), u64::from(digit));
     }
     None
 }

@@ -141,7 +141,8 @@ pub(super) fn open(input: &Input) -> io::Result<Opened> {
     };
     let mut start = Vec::with_capacity(4);
     bytes.by_ref().take(4).read_to_end(&mut start)?;
-    let is_zstd = is_named_zst || is_zstd_magic(&start);
+    // No bytes are no frames: a file that nothing was written to yet.
+    let is_zstd = is_zstd_magic(&start) || is_named_zst && !start.is_empty();
     Ok(Opened { bytes: Box::new(io::Cursor::new(start).chain(bytes)), is_zstd, is_regular })
 }
 

@@ -10,7 +10,7 @@ use super::input;
 use super::sort::Sorter;
 use super::source::{Context, Form, MergeKey, Part};
 use super::spill::{Spill, Spool};
-use crate::domain::ids::{CanonicalKey, EntryId, StreamId};
+use crate::domain::ids::{CanonicalKey, EntryId};
 use crate::domain::streams::{StreamKind, Streams};
 
 /// Files read at the same time. [1]
@@ -192,7 +192,7 @@ impl<'a> FileScan<'a> {
             self.spool = Some(spool);
         }
         input::decoded(bytes, opened.is_zstd)
-            .and_then(|text| Entries::new(text, context.limits().line_bytes_max, true))
+            .map(|text| Entries::new(text, context.limits().line_bytes_max, true))
             .map_err(failed)
     }
 

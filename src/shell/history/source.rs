@@ -211,7 +211,7 @@ impl Source {
 fn lines(part: &Part, context: &Context) -> io::Result<Lines> {
     let line_bytes_max = context.limits().line_bytes_max;
     let text = |bytes: Box<dyn Read + Send>, is_zstd: bool, has_bad_lines: bool| {
-        Ok(Lines::Text(Entries::new(input::decoded(bytes, is_zstd)?, line_bytes_max, has_bad_lines)?))
+        Ok(Lines::Text(Entries::new(input::decoded(bytes, is_zstd)?, line_bytes_max, has_bad_lines)))
     };
     match &part.form {
         Form::File { has_bad_lines } => {

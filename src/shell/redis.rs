@@ -1,0 +1,91 @@
+//! Redis Streams: the one place that speaks to the server.
+//!
+//! Promises: a failure names the server by host and port, never by its URL, which may hold a password.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo as _, Pipeline, RedisError};
+
+use crate::domain::ids::EntryId;
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer may take. Nothing here blocks on the server.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why the server could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("the address of the Redis server is no URL of it (want redis://host:port or rediss://host:port)")]
+    NoUrl,
+    #[error("Redis at {server} cannot be reached: {source}")]
+    Unreachable { server: String, source: RedisError },
+    #[error("Redis at {server} failed {doing}: {source}")]
+    Failed { server: String, doing: String, source: RedisError },
+}
+
+impl ServerError {
+    /// Was the service itself out of reach, rather than unwilling.
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::NoUrl => false,
+            Self::Unreachable { .. } => true,
+            Self::Failed { source, .. } => source.is_io_error() || source.is_timeout(),
+        }
+    }
+}
+
+/// A field name and its value, as they go to the server.
+pub type FieldBytes = (Vec<u8>, Vec<u8>);
+
+/// A connection to a server.
+pub struct Server {
+    name: String,
+    connection: MultiplexedConnection,
+}
+
+impl Server {
+    /// Connects. Errors if there is no server at the URL or it refuses us.
+    pub async fn connect(url: &str) -> Result<Self, ServerError> {
+        let info = url.into_connection_info().map_err(|_| ServerError::NoUrl)?;
+        let name = match info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => format!("{host}:{port}"),
+            other => other.to_string(),
+        };
+        let unreachable = |source| ServerError::Unreachable { server: name.clone(), source };
+        let client = Client::open(info).map_err(unreachable)?;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT));
+        let connection = client.get_multiplexed_async_connection_with_config(&config).await.map_err(unreachable)?;
+        Ok(Self { name, connection })
+    }
+
+    fn failed(&self, doing: impl Into<String>) -> impl FnOnce(RedisError) -> ServerError {
+        let (server, doing) = (self.name.clone(), doing.into());
+        |source| ServerError::Failed { server, doing, source }
+    }
+
+    /// How many entries a stream holds; 0 where there is none. [1]
+    pub async fn stream_length(&mut self, stream: &str) -> Result<u64, ServerError> {
+        let mut command = redis::cmd("XLEN");
+        let answered = command.arg(stream).query_async(&mut self.connection).await;
+        answered.map_err(self.failed(format!("to count the entries of {stream}")))
+    }
+
+    /// Appends entries under their own ids, in one round trip.
+    pub async fn append(&mut self, entries: &[(String, EntryId, Vec<FieldBytes>)]) -> Result<(), ServerError> {
+        let mut pipeline = Pipeline::with_capacity(entries.len());
+        for (stream, id, fields) in entries {
+            let command = pipeline.cmd("XADD").arg(stream).arg(id.to_string());
+            for (name, value) in fields {
+                command.arg(name.as_slice()).arg(value.as_slice());
+            }
+            command.ignore();
+        }
+        let first = entries.first().map_or_else(String::new, |(stream, id, _)| format!("from {stream}/{id} on"));
+        let answered: Result<(), RedisError> = pipeline.query_async(&mut self.connection).await;
+        answered.map_err(self.failed(format!("to append entries {first}")))
+    }
+}

@@ -1,0 +1,78 @@
+//! The program itself, as others start it.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// The program, without the environment of whoever runs the tests.
+pub fn harvester() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_harvester"));
+    command.env_clear();
+    command
+}
+
+/// What a run came to.
+pub struct Ran {
+    pub code: Option<i32>,
+    pub out: String,
+    pub log: String,
+}
+
+impl Ran {
+    fn of(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is UTF-8");
+        let ran = Self { code: output.status.code(), out: text(output.stdout), log: text(output.stderr) };
+        assert!(!ran.log.contains("panicked"), "the program panicked: {}", ran.log);
+        ran
+    }
+
+    /// The one JSON document on standard output of a run that succeeded.
+    pub fn json(&self) -> Value {
+        assert_eq!(self.code, Some(0), "{}", self.log);
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
+    }
+
+    /// Asserts that the input was refused, in one sentence that names these things.
+    pub fn refused(&self, names: &[&str]) {
+        assert_eq!(self.code, Some(2), "{}{}", self.log, self.out);
+        assert_eq!(self.out, "", "what is refused writes nothing to standard output");
+        let sentence: Vec<&str> = self.log.lines().filter(|line| line.starts_with("harvester: ")).collect();
+        assert_eq!(sentence.len(), 1, "one sentence is wanted: {}", self.log);
+        for name in names {
+            assert!(sentence[0].contains(name), "{name:?} is not named: {}", self.log);
+        }
+    }
+}
+
+pub fn run(command: &mut Command) -> Ran {
+    Ran::of(command.output().expect("the program starts"))
+}
+
+/// Runs with arguments.
+pub fn run_with(arguments: &[&str]) -> Ran {
+    run(harvester().args(arguments))
+}
+
+/// Runs with standard input.
+pub fn run_fed(command: &mut Command, input: &[u8]) -> Ran {
+    let mut child = piped(command);
+    let mut stdin = child.stdin.take().expect("standard input is piped");
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || stdin.write_all(&input));
+    let output = child.wait_with_output().expect("the program ends");
+    // A program that refuses its input early closes the pipe.
+    let _ = writer.join().expect("the writer does not panic");
+    Ran::of(output)
+}
+
+/// Starts with all three standard streams piped.
+pub fn piped(command: &mut Command) -> Child {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")
+}
+
+/// `path` as an argument.
+pub fn name(path: &Path) -> &str {
+    path.to_str().expect("temporary paths are UTF-8")
+}

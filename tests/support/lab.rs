@@ -1,0 +1,88 @@
+//! The engine and its decoder on a table: entries in by hand, steps out.
+
+use harvester::codec::decode::{Decoder, Symbols};
+use harvester::codec::line;
+use harvester::codec::seal::{self, Sealed};
+use harvester::codec::view;
+use harvester::config::Config;
+use harvester::domain::engine::{Engine, Step};
+use harvester::domain::event::Entry;
+use harvester::domain::symbol::Symbol;
+use serde_json::{Map, Value};
+
+/// An engine that is fed by lines, as a replay feeds it.
+pub struct Lab {
+    pub engine: Engine,
+    decoder: Decoder,
+    config: Config,
+}
+
+/// What one line came to.
+pub struct Came {
+    pub entry: Entry,
+    pub step: Step,
+    pub sealed: Option<Sealed>,
+}
+
+impl Lab {
+    pub fn new(config: &Config) -> Self {
+        let mut lab = Self::noting(config);
+        lab.engine.ignore_changes();
+        lab
+    }
+
+    /// One whose engine notes what a store has to write.
+    pub fn noting(config: &Config) -> Self {
+        let engine = Engine::new(config.streams.clone(), config.policy.clone());
+        let decoder = Decoder::new(config.streams.clone(), Symbols::default());
+        Self { engine, decoder, config: config.clone() }
+    }
+
+    /// Decodes a history line; its symbol is known to the engine afterwards.
+    pub fn decode(&mut self, text: &str) -> Entry {
+        let head: Value = serde_json::from_str(text).expect("a line is JSON");
+        let stream = head["stream"].as_str().expect("a line has a stream");
+        let stream = self.config.streams.id_of(stream).expect("the stream is configured");
+        let id = head["id"].as_str().and_then(|id| id.parse().ok()).expect("a line has an id");
+        let fields = line::fields(text.as_bytes()).expect("the fields of a line read");
+        let entry = self.decoder.decode(stream, id, &fields);
+        for name in self.decoder.symbols.take_new() {
+            self.engine.intern(&name);
+        }
+        entry
+    }
+
+    /// Folds an entry, decides, and seals the decision.
+    pub fn step(&mut self, entry: Entry) -> Came {
+        let step = self.engine.step(&entry);
+        let sealed = step.decision.as_ref().map(|decision| seal::seal(&mut self.engine, decision));
+        Came { entry, step, sealed }
+    }
+
+    pub fn feed(&mut self, text: &str) -> Came {
+        let entry = self.decode(text);
+        self.step(entry)
+    }
+
+    /// Feeds an entry of flat fields.
+    pub fn entry(&mut self, stream: &str, id: &str, fields: &[(&str, &str)]) -> Came {
+        self.feed(&entry_line(stream, id, fields))
+    }
+
+    pub fn symbol(&self, name: &str) -> Option<&Symbol> {
+        self.engine.find(name)
+    }
+
+    /// The last instance of a symbol as `positions` shows it.
+    pub fn position(&self, name: &str) -> Value {
+        let symbol = self.symbol(name).unwrap_or_else(|| panic!("{name} was never seen"));
+        let instance = symbol.instances().last().unwrap_or_else(|| panic!("{name} was never open"));
+        view::position(&self.engine, symbol, instance)
+    }
+}
+
+/// A history line of flat fields.
+pub fn entry_line(stream: &str, id: &str, fields: &[(&str, &str)]) -> String {
+    let fields: Map<String, Value> = fields.iter().map(|(k, v)| ((*k).to_owned(), Value::from(*v))).collect();
+    serde_json::json!({"stream": stream, "id": id, "fields": fields}).to_string()
+}
