@@ -1,3 +1,56 @@
-fn main() -> anyhow::Result<()> {
-    Ok(())
+//! `cargo xtask TASK`: every task of the project, and no second task language.
+
+mod bench;
+mod ci;
+mod command;
+mod deny;
+mod setup;
+mod soak;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+const USAGE: &str = "\
+cargo xtask TASK
+
+  ci            what has to pass before a change lands: format, dependencies, lints, documentation, tests
+  test [ARG…]   set up what the tests need, then run them; arguments go to `cargo test`
+  bless         rewrite the golden lines of replay/ and show which changed
+  bench         rates of reading, decoding, folding and replaying, from one run
+                [--entries N] [--passes N] [--history PATH]
+  soak          the long versions of the tests, and fuzzing
+                [--minutes N] (of fuzzing)";
+
+fn main() -> ExitCode {
+    match run(std::env::args().skip(1).collect()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(mut args: Vec<String>) -> anyhow::Result<()> {
+    if args.is_empty() {
+        bail!("no task is named\n\n{USAGE}");
+    }
+    let task = args.remove(0);
+    if !args.is_empty() && matches!(task.as_str(), "ci" | "bless") {
+        bail!("`{task}` takes no arguments, got {args:?}");
+    }
+    match task.as_str() {
+        "ci" => ci::run(),
+        "test" => test::run(&args),
+        "bless" => test::bless(),
+        "bench" => bench::run(&args),
+        "soak" => soak::run(&args),
+        "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        other => bench::inner(other, &args).unwrap_or_else(|| bail!("there is no task `{other}`\n\n{USAGE}")),
+    }
 }

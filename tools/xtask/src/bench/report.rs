@@ -1,0 +1,109 @@
+//! What was measured, for people.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::stages::Pass;
+
+/// What a replay with a store may take of the time of raw reading, at most. [1]
+const RATIO_MAX: f64 = 4.0;
+/// What a replay may hold, however long it is. [kB]
+const MEMORY_MAX_KB: u64 = 100_000;
+/// A longer replay that holds so much more is not flat. [1]
+const GROWTH_MAX: f64 = 1.1;
+
+type Stage = (&'static str, fn(&Pass) -> Duration);
+
+const STAGES: [Stage; 6] = [
+    ("raw reading: decompress, split lines", |pass| pass.raw),
+    ("reading in order (twice through)", |pass| pass.read),
+    ("decode, one thread", |pass| pass.decode),
+    ("fold + decide, one thread", |pass| pass.fold),
+    ("replay without a store", |pass| pass.replay),
+    ("replay with a store", |pass| pass.replay_with_store),
+];
+
+pub fn input(source: &Path, entries: u64, compressed_bytes: u64) {
+    let shown = source.file_name().unwrap_or_default().to_string_lossy();
+    let (millions, mb) = (entries as f64 / 1e6, compressed_bytes as f64 / 1e6);
+    println!("{shown}, repeated to {millions:.1} M entries, {mb:.1} MB as .jsonl.zst; {} cores", cores());
+}
+
+/// A line for each stage: times, rates, and times as multiples of raw reading in the same pass.
+pub fn rates(passes: &[Pass], entries: u64) {
+    println!("{} passes after a warm-up: min / median\n", passes.len());
+    println!("{:38} {:>15} {:>17} {:>13}", "", "s", "M entries/s", "× raw");
+    for (name, of) in STAGES {
+        let took = Spread::of(passes.iter().map(|pass| of(pass).as_secs_f64()));
+        let ratio = Spread::of(passes.iter().map(|pass| ratio(pass, of)));
+        let rate = |seconds: f64| entries as f64 / 1e6 / seconds;
+        println!(
+            "{name:38} {:>7.3} /{:>6.3} {:>8.2} /{:>7.2} {:>6.2} /{:>5.2}",
+            took.min,
+            took.median,
+            rate(took.min),
+            rate(took.median),
+            ratio.min,
+            ratio.median
+        );
+    }
+    println!("\n{} decisions", passes.first().map_or(0, |pass| pass.decisions));
+}
+
+/// Peak memory of a replay and of a longer one, as (entries, kB).
+pub fn memory([short, long]: [(u64, u64); 2]) {
+    for (entries, kb) in [short, long] {
+        println!("peak memory of {:.1} M entries with a store: {:.1} MB", entries as f64 / 1e6, kb as f64 / 1e3);
+    }
+    let flat = long.1 as f64 <= short.1 as f64 * GROWTH_MAX;
+    println!("flat: {}; under 100 MB: {}", yes(flat), yes(short.1.max(long.1) < MEMORY_MAX_KB));
+}
+
+/// One sentence on what limits a replay, from the same figures.
+pub fn limit(passes: &[Pass], entries: u64) {
+    let seconds = |of: fn(&Pass) -> Duration| Spread::of(passes.iter().map(|pass| of(pass).as_secs_f64())).median;
+    let stages =
+        [("reading", seconds(|p| p.read)), ("decoding", seconds(|p| p.decode)), ("folding", seconds(|p| p.fold))];
+    let work: f64 = stages.iter().map(|(_, s)| s).sum();
+    let longest = stages.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or_default();
+    let shared = work / cores() as f64;
+    let with_store = seconds(|p| p.replay_with_store);
+    let ratio = Spread::of(passes.iter().map(|pass| ratio(pass, |p| p.replay_with_store))).median;
+    let parts: Vec<String> = stages.iter().map(|(name, s)| format!("{name} {:.0} %", 100.0 * s / work)).collect();
+    let why = if longest.1 >= shared {
+        format!("{}, which is one thread and takes {:.2} s by itself", longest.0, longest.1)
+    } else {
+        format!("the {work:.2} s of work that {} cores share ({})", cores(), parts.join(", "))
+    };
+    println!(
+        "with a store at most {RATIO_MAX:.0}× raw: {} ({ratio:.2}×)\n\
+         A replay of {:.1} M entries with a store takes {with_store:.2} s and is limited by {why}.",
+        yes(ratio <= RATIO_MAX),
+        entries as f64 / 1e6
+    );
+}
+
+fn ratio(pass: &Pass, of: impl Fn(&Pass) -> Duration) -> f64 {
+    of(pass).as_secs_f64() / pass.raw.as_secs_f64()
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn yes(is: bool) -> &'static str {
+    if is { "yes" } else { "NO" }
+}
+
+struct Spread {
+    min: f64,
+    median: f64,
+}
+
+impl Spread {
+    fn of(values: impl Iterator<Item = f64>) -> Self {
+        let mut sorted: Vec<f64> = values.collect();
+        sorted.sort_by(f64::total_cmp);
+        Self { min: sorted[0], median: sorted[sorted.len() / 2] }
+    }
+}

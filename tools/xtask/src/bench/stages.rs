@@ -1,0 +1,112 @@
+//! One pass over the input, stage by stage and as a whole.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use harvester::app::projection::Projection;
+use harvester::app::replay::{Request, replay};
+use harvester::codec::decode::{Decoder, Symbols};
+use harvester::codec::line;
+use harvester::config::Config;
+use harvester::domain::event::Entry;
+use harvester::domain::ids::{EntryId, StreamId};
+use harvester::shell::history::{History, Input, Options, raw_scan};
+
+/// Entries that are decoded, then folded, at a time: enough that the clock costs nothing, few enough to stay in memory.
+const CHUNK_ENTRIES: usize = 8192;
+
+/// What one pass took.
+pub struct Pass {
+    pub raw: Duration,
+    /// Once through for order and counts, once in canonical order.
+    pub read: Duration,
+    pub decode: Duration,
+    pub fold: Duration,
+    pub replay: Duration,
+    pub replay_with_store: Duration,
+    /// Decisions of the replay. [1]
+    pub decisions: u64,
+}
+
+/// Measures everything once. `folder` is where a store may be made.
+pub fn pass(file: &Path, entries: u64, config: &Config, folder: &Path) -> anyhow::Result<Pass> {
+    let input = [Input::Path(file.to_owned())];
+    let began = Instant::now();
+    let (_, lines) = raw_scan(&input)?;
+    let raw = began.elapsed();
+    ensure!(lines == entries, "{lines} lines were read, {entries} were written");
+
+    let began = Instant::now();
+    let mut history = History::open(&input, &config.streams, Options::default())?;
+    while history.next_line()?.is_some() {}
+    let read = began.elapsed();
+
+    let (decode, fold) = decode_and_fold(&input, config)?;
+
+    let (replay, decisions) = whole(file, entries, config, None)?;
+    let store = folder.join("store");
+    let (replay_with_store, with_store) = whole(file, entries, config, Some(store.clone()))?;
+    ensure!(decisions == with_store, "{decisions} decisions without a store, {with_store} with one");
+    std::fs::remove_dir_all(store)?;
+    Ok(Pass { raw, read, decode, fold, replay, replay_with_store, decisions })
+}
+
+/// Decoding and folding on one thread, each by itself: entries wait between them in memory.
+fn decode_and_fold(input: &[Input], config: &Config) -> anyhow::Result<(Duration, Duration)> {
+    let mut history = History::open(input, &config.streams, Options::default())?;
+    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
+    let mut projection = Projection::in_memory(config);
+    let (mut decode, mut fold) = (Duration::ZERO, Duration::ZERO);
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut lines: Vec<(Range<usize>, StreamId, EntryId)> = Vec::with_capacity(CHUNK_ENTRIES);
+    let mut entries: Vec<Entry> = Vec::with_capacity(CHUNK_ENTRIES);
+    loop {
+        bytes.clear();
+        lines.clear();
+        while lines.len() < CHUNK_ENTRIES
+            && let Some(line) = history.next_line()?
+        {
+            let start = bytes.len();
+            bytes.extend_from_slice(line.bytes);
+            lines.push((start..bytes.len(), line.stream, line.id));
+        }
+        if lines.is_empty() {
+            return Ok((decode, fold));
+        }
+
+        let began = Instant::now();
+        entries.clear();
+        for (place, stream, id) in &lines {
+            entries.push(decoder.decode(*stream, *id, &line::fields(&bytes[place.clone()])?));
+        }
+        let symbols = decoder.symbols.take_new();
+        decode += began.elapsed();
+
+        let began = Instant::now();
+        for name in &symbols {
+            projection.engine.intern(name);
+        }
+        for entry in &entries {
+            projection.step(entry, String::new)?;
+        }
+        fold += began.elapsed();
+    }
+}
+
+/// A replay as the command does it. Returns the decisions made.
+pub fn whole(file: &Path, entries: u64, config: &Config, store: Option<PathBuf>) -> anyhow::Result<(Duration, u64)> {
+    let request = Request { histories: vec![file.to_owned()], store, ..Request::default() };
+    let mut decisions = 0;
+    let began = Instant::now();
+    let replayed = replay(&request, config, |_| {
+        decisions += 1;
+        Ok(())
+    })?;
+    let took = began.elapsed();
+    let tally = &replayed.engine.tally;
+    ensure!(tally.entries() == entries, "{} entries were counted, {entries} were written", tally.entries());
+    ensure!(tally.duplicates == 0, "{} entries were duplicates", tally.duplicates);
+    Ok((took, decisions))
+}

@@ -1,0 +1,44 @@
+//! What tests need beside cargo.
+
+use crate::command::{answers, program, run};
+
+use anyhow::{Context as _, bail};
+
+/// Makes sure that the programs which tests start are there.
+///
+/// A Redis server is installed where that can be done without asking: by root, on Debian. Elsewhere, and where
+/// installing fails, it is said what to install; the tests that need it say so again.
+pub fn for_tests() -> anyhow::Result<()> {
+    if !answers(program("python3").arg("--version")) {
+        bail!("the tests of tools/producer need `python3`: install it (Debian: apt-get install python3)");
+    }
+    if answers(program("redis-server").arg("--version")) {
+        return Ok(());
+    }
+    if is_root() && answers(program("apt-get").arg("--version")) {
+        let installed = install_redis_server();
+        if let Err(error) = &installed {
+            eprintln!("xtask: {error:#}");
+        }
+        if installed.is_ok() {
+            return Ok(());
+        }
+    }
+    eprintln!("xtask: there is no `redis-server`, which tests of the Redis reader need: install Redis 6.2 or newer");
+    Ok(())
+}
+
+fn is_root() -> bool {
+    program("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+fn install_redis_server() -> anyhow::Result<()> {
+    let apt = |args: &[&str]| {
+        // With RUNLEVEL=1 the package does not start a server on the default port.
+        let settings = [("DEBIAN_FRONTEND", "noninteractive"), ("RUNLEVEL", "1")];
+        run(program("apt-get").args(args).envs(settings))
+    };
+    apt(&["update", "--quiet"])
+        .and_then(|()| apt(&["install", "--quiet", "--yes", "--no-install-recommends", "redis-server"]))
+        .context("redis-server could not be installed")
+}

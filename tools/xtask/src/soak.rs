@@ -1,0 +1,114 @@
+//! `soak`: what takes too long for `ci`.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+
+use crate::command::{self, answers, cargo, program, target};
+use crate::setup;
+
+/// Cases of each property. [1]
+const PROPTEST_CASES: &str = "20000";
+/// Times that a process is killed. [1]
+const KILLS: &str = "200";
+/// Times that the power goes. [1]
+const POWER_CUTS: &str = "100";
+/// Mutations of the corpus for each minute of fuzzing, where it is not libFuzzer that makes them. [1]
+const MUTATIONS_PER_MINUTE: u64 = 250_000;
+/// Optimized, but with the checks of a build for tests.
+const PROFILE: [&str; 2] = ["--profile", "soak"];
+
+/// Runs all parts, whatever fails on the way, and ends with what each came to.
+pub fn run(args: &[String]) -> anyhow::Result<()> {
+    let minutes = minutes(args)?;
+    setup::for_tests()?;
+    let parts = [
+        ("properties and kills", properties_and_kills()),
+        ("losses of power", losses_of_power()),
+        if has_libfuzzer() { ("fuzzing", libfuzzer(minutes)?) } else { ("mutations", mutations(minutes)) },
+    ];
+    let mut report = Vec::new();
+    let mut failed = Vec::new();
+    for (name, mut command) in parts {
+        let began = Instant::now();
+        let mut came = Vec::new();
+        let done = command::run_and_read(&mut command, |line| {
+            if tells_the_outcome(line) {
+                came.push(line.trim().to_owned());
+            }
+        });
+        let word = if done.is_ok() { "passed" } else { "FAILED" };
+        report.push(format!("{name}: {word} in {} s", began.elapsed().as_secs()));
+        report.extend(came.into_iter().map(|line| format!("    {line}")));
+        if let Err(error) = done {
+            failed.push(format!("{error:#}"));
+        }
+    }
+    println!("\nsoak:\n{}", report.join("\n"));
+    if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
+}
+
+fn minutes(args: &[String]) -> anyhow::Result<u64> {
+    match args {
+        [] => Ok(5),
+        [name, value] if name == "--minutes" => {
+            value.parse().with_context(|| format!("--minutes {value}: want a whole number"))
+        }
+        _ => bail!("soak takes --minutes N, got {args:?}"),
+    }
+}
+
+/// Lines that are worth repeating at the end: counts, and outcomes of test programs that ran any test.
+fn tells_the_outcome(line: &str) -> bool {
+    let is_result = line.starts_with("test result:") && !line.contains(" 0 passed; 0 failed;");
+    is_result || line.contains(" cuts: ") || line.contains(" kills: ") || line.contains(" mutations: ")
+}
+
+fn tests(args: &[&str]) -> Command {
+    let mut command = cargo();
+    command.arg("test").args(PROFILE).args(args);
+    command
+}
+
+fn properties_and_kills() -> Command {
+    let mut command = tests(&["--workspace", "--no-fail-fast"]);
+    command.env("PROPTEST_CASES", PROPTEST_CASES).env("HARVESTER_KILLS", KILLS);
+    command
+}
+
+fn losses_of_power() -> Command {
+    let mut command = tests(&["--test", "store_crashes", "--", "--ignored", "power", "--nocapture"]);
+    command.env("HARVESTER_POWER_CUTS", POWER_CUTS);
+    command
+}
+
+/// The same function as under libFuzzer, with mutations of our own.
+fn mutations(minutes: u64) -> Command {
+    let mut command = tests(&["--test", "fuzz_corpus", "--", "--nocapture"]);
+    command.env("HARVESTER_MUTATIONS", (MUTATIONS_PER_MINUTE * minutes).to_string());
+    command
+}
+
+fn has_libfuzzer() -> bool {
+    answers(nightly().args(["cargo", "fuzz", "--version"]))
+}
+
+fn nightly() -> Command {
+    let mut command = program("rustup");
+    command.args(["run", "nightly"]);
+    command
+}
+
+/// New inputs go into the target folder: the committed corpus grows by hand only.
+fn libfuzzer(minutes: u64) -> anyhow::Result<Command> {
+    let found = target()?.join("fuzz-corpus");
+    std::fs::create_dir_all(&found).with_context(|| format!("cannot make {}", found.display()))?;
+    // The versions that the project is tested with.
+    std::fs::copy(command::root().join("Cargo.lock"), command::root().join("tools/fuzz/Cargo.lock"))?;
+    let mut command = nightly();
+    command.args(["cargo", "fuzz", "run", "--fuzz-dir", "tools/fuzz", "decoder"]);
+    command.arg(found).arg("tools/fuzz/corpus/decoder");
+    command.args(["--", "-timeout=10", &format!("-max_total_time={}", minutes * 60)]);
+    Ok(command)
+}
