@@ -1,5 +1,5 @@
 //! Writes histories into temporary folders and reads them back; shared by the tests of history reading.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

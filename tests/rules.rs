@@ -339,6 +339,7 @@ fn a_payload_says_all_that_it_rests_on() {
 
 #[test]
 fn the_hash_of_a_policy_is_that_of_all_its_keys_in_order() {
+    const HASH: &str = "b5d9f7ecc146fcef9e6cbd0772bafa63e3f032bbb1c10bf4a99808a986ed701f";
     // SPEC §5: all keys, defaults filled in, decimals as strings without trailing zeros, keys sorted, no spaces.
     let canonical = concat!(
         r#"{"atr_unit":{"default":"absolute"},"base":"initial","cost_bps":"10","divergence_grace_ms":60000,"#,
@@ -350,7 +351,6 @@ fn the_hash_of_a_policy_is_that_of_all_its_keys_in_order() {
         r#""retry_after_ms":30000,"risk_floor_bps":"10","risk_too_large":"flag","snapshot_settle_ms":20000}"#,
     );
     // sha256sum of the line above.
-    const HASH: &str = "b5d9f7ecc146fcef9e6cbd0772bafa63e3f032bbb1c10bf4a99808a986ed701f";
     for same in ["{}", r#"{"min_r":0.50,"cost_bps":"10.0"}"#, r#"{"ladder":"0.5:0.25,1.0:0.25,1.50:0.250"}"#, canonical]
     {
         let policy = from_json(same).expect("a policy");

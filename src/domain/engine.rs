@@ -307,13 +307,12 @@ impl Engine {
                 let before = Backup::before(event, entry.id, &self.symbols[index]);
                 self.changes.touch_hot(symbol);
                 let folded = self.fold(event, entry, symbol);
-                let decided = folded.and_then(|()| match self.decide(entry, symbol, place) {
-                    // Nothing is wrong with the entry: it is what it meets that does not fit.
-                    Err(OutOfRange) => {
+                // Where the numbers do not fit, nothing is wrong with the entry: it is what it meets.
+                let decided = folded.map(|()| {
+                    self.decide(entry, symbol, place).unwrap_or_else(|OutOfRange| {
                         self.tally.hold(Hold::OutOfRange);
-                        Ok(None)
-                    }
-                    Ok(decision) => Ok(decision),
+                        None
+                    })
                 });
                 decided.map_err(|reason| {
                     if let Some(before) = before {

@@ -40,6 +40,9 @@ fn fit(value: Decimal) -> Result<Decimal, OutOfRange> {
 
 /// The product, if the decimal holds all of its digits.
 fn exact_product(a: Decimal, b: Decimal) -> Option<Decimal> {
+    if a.is_zero() || b.is_zero() {
+        return Some(Decimal::ZERO);
+    }
     let scale = a.scale() + b.scale();
     a.checked_mul(b).filter(|product| product.scale() == scale && scale <= Decimal::MAX_SCALE)
 }

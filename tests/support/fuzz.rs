@@ -8,7 +8,8 @@ use harvester::codec::decode::{Decoder, Symbols};
 use harvester::codec::state::{self, BadRow, Rows, StoredRow};
 use harvester::codec::{line, seal, view};
 use harvester::domain::engine::{Disposition, Engine};
-use harvester::domain::ids::{EntryId, StreamId};
+use harvester::domain::event::Entry;
+use harvester::domain::ids::EntryId;
 use harvester::domain::policy::Policy;
 use harvester::domain::streams::Streams;
 use serde::Deserialize;
@@ -34,19 +35,18 @@ struct Head<'a> {
     id: Cow<'a, str>,
 }
 
-/// Folds the bytes, a line an entry: nothing panics, every entry is counted exactly once, decisions count up by one
-/// from entries that were applied, and what a store would keep reads back as what it was.
+/// Folds the bytes, a line an entry: nothing panics, every entry is counted exactly once, decisions come from entries
+/// that were applied and follow each other, and what a store would keep reads back as what it was.
 pub fn fold(history: &[u8]) -> Folded {
     let streams = Streams::default();
     let mut decoder = Decoder::new(streams.clone(), Symbols::default());
     let mut engine = Engine::new(streams.clone(), Policy::default());
     let mut folded = Folded::default();
     for text in history.split(|&byte| byte == b'\n') {
-        let Some((stream, id, fields)) = entry(text, &streams) else {
+        let Some(entry) = entry(text, &mut decoder) else {
             folded.refused += 1;
             continue;
         };
-        let entry = decoder.decode(stream, id, &fields);
         for name in decoder.symbols.take_new() {
             engine.intern(&name);
         }
@@ -87,10 +87,15 @@ pub fn fold(history: &[u8]) -> Folded {
     folded
 }
 
-fn entry<'a>(text: &'a [u8], streams: &Streams) -> Option<(StreamId, EntryId, line::Fields<'a>)> {
+/// The entry of a line, which the short way for prices and the long way have to agree on.
+fn entry(text: &[u8], decoder: &mut Decoder) -> Option<Entry> {
     let head: Head<'_> = serde_json::from_slice(text).ok()?;
-    let stream = streams.id_of(&head.stream)?;
-    Some((stream, EntryId::parse(head.id.as_bytes())?, line::fields(text).ok()?))
+    let stream = decoder.streams().id_of(&head.stream)?;
+    let id = EntryId::parse(head.id.as_bytes())?;
+    let short = decoder.decode_line(stream, id, text).ok();
+    let long = line::fields(text).ok().map(|fields| decoder.decode(stream, id, &fields));
+    assert_eq!(short, long, "{}", String::from_utf8_lossy(text));
+    short
 }
 
 /// Rows as a store would keep them.

@@ -88,12 +88,11 @@ impl Fold<'_> {
         }
         if !held.is_zero() && !turns && !closes {
             let delta = fact.qty.minus(held)?;
-            self.grow(symbol, Movement { cause: Cause::Adoption, delta, price, entry: self.entry })?;
-            // What was told counts, to the last digit, whatever the difference was rounded to.
-            if let Some(open) = &mut symbol.hot.open {
-                open.totals.qty = fact.qty;
+            // What was told counts to the last digit: a difference that had to be rounded is none.
+            if held.plus(delta)? != fact.qty {
+                return Err(Reason::OutOfRange);
             }
-            return Ok(());
+            return self.grow(symbol, Movement { cause: Cause::Adoption, delta, price, entry: self.entry });
         }
         if !held.is_zero() {
             let price = symbol.hot.open.as_ref().and_then(|open| open.totals.entry);

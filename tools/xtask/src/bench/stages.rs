@@ -8,7 +8,6 @@ use anyhow::ensure;
 use harvester::app::projection::Projection;
 use harvester::app::replay::{Request, replay};
 use harvester::codec::decode::{Decoder, Symbols};
-use harvester::codec::line;
 use harvester::config::Config;
 use harvester::domain::event::Entry;
 use harvester::domain::ids::{EntryId, StreamId};
@@ -79,7 +78,7 @@ fn decode_and_fold(input: &[Input], config: &Config) -> anyhow::Result<(Duration
         let began = Instant::now();
         entries.clear();
         for (place, stream, id) in &lines {
-            entries.push(decoder.decode(*stream, *id, &line::fields(&bytes[place.clone()])?));
+            entries.push(decoder.decode_line(*stream, *id, &bytes[place.clone()])?);
         }
         let symbols = decoder.symbols.take_new();
         decode += began.elapsed();
