@@ -17,8 +17,8 @@ use crate::domain::units::Price;
 /// Reads the history line of a price; `None` where the long way has to be taken.
 pub(super) fn decode(stream: StreamId, id: EntryId, line: &[u8], symbols: &mut Symbols) -> Option<Entry> {
     // Without a way out the loop runs over many bytes at once.
-    let has_control = line.iter().fold(false, |found, &b| found | (b < 0x20));
-    if has_control || line.len() > ENTRY_SIZE_MAX {
+    let is_plain = line.iter().fold(true, |plain, &b| plain & (0x20..0x80).contains(&b));
+    if !is_plain || line.len() > ENTRY_SIZE_MAX {
         return None;
     }
     let tick = payload(line).and_then(Tick::read)?;

@@ -32,8 +32,6 @@ impl Backup {
                 Outcome::Accepted { .. } | Outcome::Refused { .. } => return None,
             },
             Event::Trade(fact) => vec![OrderKey::Id(fact.order_id.clone())],
-            // A position that only confirms what is there adds nothing up.
-            Event::Position(fact) if symbol.qty() == fact.qty => return None,
             Event::Position(_) | Event::Legacy(_) => Vec::new(),
             Event::Price(_)
             | Event::Intent(_)
