@@ -335,7 +335,7 @@ impl DecisionFile {
                 bail!("{} is part of the history that is replayed: write the decisions elsewhere", path.display());
             }
         }
-        let failed = || format!("cannot write {}", path.display());
+        let failed = || format!("cannot write the decisions to {}", path.display());
         let (file, aside) = if path.exists() && !path.is_file() {
             (std::fs::File::options().write(true).open(path).with_context(failed)?, None)
         } else {
@@ -349,11 +349,12 @@ impl DecisionFile {
     }
 
     fn write(&mut self, line: &str) -> anyhow::Result<()> {
-        writeln!(self.writer, "{line}").with_context(|| format!("cannot write {}", self.path.display()))
+        writeln!(self.writer, "{line}")
+            .with_context(|| format!("cannot write the decisions to {}", self.path.display()))
     }
 
     fn finish(mut self) -> anyhow::Result<()> {
-        let failed = || format!("cannot write {}", self.path.display());
+        let failed = || format!("cannot write the decisions to {}", self.path.display());
         self.writer.flush().with_context(failed)?;
         if let Some(aside) = self.aside {
             aside.persist(&self.path).map_err(|error| error.error).with_context(failed)?;
