@@ -1,6 +1,4 @@
-//! Redis Streams: the one place that speaks to the server.
-//!
-//! Promises: a failure names the server by host and port, never by its URL, which may hold a password.
+//! A connection to the server, and the plain commands that every part needs.
 
 use std::time::Duration;
 
@@ -41,8 +39,8 @@ pub type FieldBytes = (Vec<u8>, Vec<u8>);
 
 /// A connection to a server.
 pub struct Server {
-    name: String,
-    connection: MultiplexedConnection,
+    pub(super) name: String,
+    pub(super) connection: MultiplexedConnection,
 }
 
 impl Server {
@@ -62,7 +60,7 @@ impl Server {
         Ok(Self { name, connection })
     }
 
-    fn failed(&self, doing: impl Into<String>) -> impl FnOnce(RedisError) -> ServerError {
+    pub(super) fn failed(&self, doing: impl Into<String>) -> impl FnOnce(RedisError) -> ServerError {
         let (server, doing) = (self.name.clone(), doing.into());
         |source| ServerError::Failed { server, doing, source }
     }
@@ -72,6 +70,18 @@ impl Server {
         let mut command = redis::cmd("XLEN");
         let answered = command.arg(stream).query_async(&mut self.connection).await;
         answered.map_err(self.failed(format!("to count the entries of {stream}")))
+    }
+
+    /// Appends one entry under an id that the server gives, and answers the id.
+    pub async fn add(&mut self, stream: &str, fields: &[(&str, &str)]) -> Result<EntryId, ServerError> {
+        let mut command = redis::cmd("XADD");
+        command.arg(stream).arg("*").arg(fields);
+        let id: String =
+            command.query_async(&mut self.connection).await.map_err(self.failed(format!("to append to {stream}")))?;
+        id.parse().map_err(|_| {
+            let source = RedisError::from((redis::ErrorKind::UnexpectedReturnType, "XADD answered no entry id", id));
+            ServerError::Failed { server: self.name.clone(), doing: format!("to append to {stream}"), source }
+        })
     }
 
     /// Appends entries under their own ids, in one round trip.
