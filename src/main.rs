@@ -86,6 +86,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// What the projection lacks and a look-up could bring
+    #[command(after_help = "Example: harvester needs --store state")]
+    Needs(app::needs::Args),
     /// Entries that were put aside, with the reason
     #[command(subcommand)]
     Quarantine(Quarantine),
@@ -174,6 +177,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Positions { symbol, store, all, json } => {
             app::positions::run(&store, symbol.as_deref(), all, json, out)
         }
+        Command::Needs(args) => app::needs::run(&args, out),
         Command::Quarantine(Quarantine::List { store, json }) => app::quarantine::list(&store, json, out),
         Command::Quarantine(Quarantine::Show { stream, id, store }) => app::quarantine::show(&store, &stream, &id, out),
         Command::Demo => app::demo::run(out),

@@ -4,6 +4,7 @@ pub mod projection;
 
 pub mod demo;
 pub mod import;
+pub mod needs;
 pub mod positions;
 pub mod quarantine;
 pub mod replay;

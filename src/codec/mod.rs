@@ -5,6 +5,7 @@ pub mod time;
 
 pub mod line;
 pub mod object;
+pub mod observe;
 
 pub mod decode;
 pub mod policy;

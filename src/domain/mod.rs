@@ -24,3 +24,5 @@ pub mod facts;
 pub mod tally;
 
 pub mod engine;
+
+pub mod needs;
