@@ -310,7 +310,7 @@ impl Engine {
                 // Where the numbers do not fit, nothing is wrong with the entry: it is what it meets.
                 let decided = folded.map(|()| {
                     self.decide(entry, symbol, place).unwrap_or_else(|OutOfRange| {
-                        self.tally.hold(Hold::OutOfRange);
+                        self.hold(symbol, Hold::OutOfRange, entry.id);
                         None
                     })
                 });

@@ -11,6 +11,7 @@ pub mod streams;
 pub mod event;
 pub mod policy;
 
+pub mod holds;
 pub mod order;
 pub mod position;
 pub mod rungs;

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::event::{Direction, RiskPair, Trade};
+use super::holds::HoldLog;
 use super::ids::{EntryId, EntryRef, PositionId};
 use super::order::OrderKey;
 use super::policy::{EntrySource, RiskSource};
@@ -180,6 +181,8 @@ pub struct Instance {
     pub skips_passed: bool,
     pub rungs: Vec<Rung>,
     pub decisions: Vec<DecisionRecord>,
+    /// Why it was held, and since when.
+    pub holds: HoldLog,
     /// Quantity of an opening by snapshot, which older trades may explain. [base], signed
     pub snapshot_qty: Option<Qty>,
     /// Trades from before such an opening, by their own time.
@@ -216,6 +219,7 @@ impl Instance {
             skips_passed: false,
             rungs: Vec::new(),
             decisions: Vec::new(),
+            holds: HoldLog::default(),
             snapshot_qty: None,
             explaining: Vec::new(),
             confirmed_ms: opened.id.ms,

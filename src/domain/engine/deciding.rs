@@ -3,7 +3,7 @@
 use super::{ChainHead, Decision, Engine};
 use crate::domain::decide::{self, Choice, Circumstances, Hold, Reading};
 use crate::domain::event::{DecisionFact, Entry};
-use crate::domain::ids::{CanonicalKey, SymbolId};
+use crate::domain::ids::{CanonicalKey, EntryId, SymbolId};
 use crate::domain::plans::sha256_hex;
 use crate::domain::policy::Mode;
 use crate::domain::rungs::{DecisionRecord, RungState};
@@ -59,31 +59,47 @@ impl Engine {
     }
 
     fn evaluate(&mut self, entry: &Entry, id: SymbolId) -> Result<Option<(Decision, DecisionRecord)>, OutOfRange> {
+        match self.weigh(entry, id)? {
+            Ok((reading, choice)) => {
+                self.tally.evaluations += 1;
+                self.note(id, None, entry.id);
+                Ok(Some(self.decision(entry, id, reading, choice)))
+            }
+            Err(hold) => {
+                self.hold(id, hold, entry.id);
+                Ok(None)
+            }
+        }
+    }
+
+    fn weigh(&mut self, entry: &Entry, id: SymbolId) -> Result<Result<(Reading, Choice), Hold>, OutOfRange> {
         let at = self.circumstances(entry.id.ms);
         let policy = &self.globals.policy;
-        let reading = match decide::assess(&self.symbols[id.0 as usize], policy, at)? {
-            Ok(reading) => reading,
-            Err(hold) => {
-                self.tally.hold(hold);
-                return Ok(None);
-            }
-        };
         let symbol = &mut self.symbols[id.0 as usize];
+        let reading = match decide::assess(symbol, policy, at)? {
+            Ok(reading) => reading,
+            Err(hold) => return Ok(Err(hold)),
+        };
         if let Some(open) = &mut symbol.hot.open
             && open.skips_passed
         {
             open.skip(&decide::passed(policy, &reading)?);
             open.skips_passed = false;
         }
-        match decide::choose(symbol, policy, &reading, at)? {
-            Ok(choice) => {
-                self.tally.evaluations += 1;
-                Ok(Some(self.decision(entry, id, reading, choice)))
-            }
-            Err(hold) => {
-                self.tally.hold(hold);
-                Ok(None)
-            }
+        Ok(decide::choose(symbol, policy, &reading, at)?.map(|choice| (reading, choice)))
+    }
+
+    /// Counts a reason to hold, and keeps it with the position if it is another than before.
+    pub(super) fn hold(&mut self, id: SymbolId, hold: Hold, at: EntryId) {
+        self.tally.hold(hold);
+        self.note(id, Some(hold), at);
+    }
+
+    #[inline]
+    fn note(&mut self, id: SymbolId, hold: Option<Hold>, at: EntryId) {
+        let open = &mut self.symbols[id.0 as usize].hot.open;
+        if open.as_mut().is_some_and(|open| open.holds.note(hold, at)) {
+            self.changes.touch_hot(id);
         }
     }
 
