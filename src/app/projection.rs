@@ -9,7 +9,7 @@ use crate::codec::line;
 use crate::codec::seal::{self, Sealed};
 use crate::codec::state::{self, BadRow, FORMAT_VERSION, Meta, Quarantined, Row, Rows, StoredRow};
 use crate::config::Config;
-use crate::domain::engine::{Disposition, Engine, RULES_VERSION};
+use crate::domain::engine::{Decision, Disposition, Engine, RULES_VERSION};
 use crate::domain::event::Entry;
 use crate::domain::streams::StreamKind;
 use crate::shell::store::{OpenError, Rebuild, Store, StoreError};
@@ -45,6 +45,13 @@ enum Keeper {
     Store(Store),
     /// Folded anew beside the store in use; put in its place at the end.
     Rebuild(Rebuild),
+}
+
+/// What one entry did.
+pub struct Folded {
+    pub disposition: Disposition,
+    /// The decision that it caused, as it was made and sealed.
+    pub decided: Option<(Box<Decision>, Sealed)>,
 }
 
 /// The engine and its store.
@@ -145,35 +152,50 @@ impl Projection {
         self
     }
 
-    /// Folds one entry. `raw` gives the history line of it, where one is needed for the quarantine.
+    /// Folds one entry, and commits when there is enough. `raw` gives the history line of it, where one is needed for
+    /// the quarantine.
     ///
     /// Returns the decision, sealed, if the entry caused one.
     pub fn step(&mut self, entry: &Entry, raw: impl FnOnce() -> String) -> anyhow::Result<Option<Sealed>> {
-        let step = self.engine.step(entry);
-        let sealed = step.decision.map(|decision| seal::seal(&mut self.engine, &decision));
+        let folded = self.fold(entry, raw);
         if matches!(self.keeper, Keeper::Memory) {
-            return Ok(sealed);
+            return Ok(folded.decided.map(|(_, sealed)| sealed));
         }
-        if let Some(sealed) = &sealed {
-            let line = decision_line(&self.engine, sealed, entry);
-            self.wait(state::decision_row(sealed.seq, &line));
-        }
-        if let Disposition::Quarantined(reason) = step.disposition {
-            let stream = self.engine.streams().get(entry.stream).name.clone();
-            let quarantined = Quarantined { stream, id: entry.id, reason: reason.name().to_owned(), line: raw() };
-            self.wait(state::quarantine_row(&quarantined));
-        }
-        self.entries_waiting += 1;
         if self.entries_waiting >= COMMIT_ENTRIES
             || self.waiting_bytes >= COMMIT_BYTES
             || (self.entries_waiting.is_multiple_of(1024) && self.committed.elapsed() >= COMMIT_INTERVAL)
         {
             self.commit()?;
         }
-        Ok(sealed)
+        Ok(folded.decided.map(|(_, sealed)| sealed))
     }
 
-    fn wait(&mut self, row: Row) {
+    /// Folds one entry; it is written with the next commit.
+    pub fn fold(&mut self, entry: &Entry, raw: impl FnOnce() -> String) -> Folded {
+        let step = self.engine.step(entry);
+        let disposition = step.disposition;
+        let decided = step.decision.map(|decision| {
+            let sealed = seal::seal(&mut self.engine, &decision);
+            (decision, sealed)
+        });
+        if matches!(self.keeper, Keeper::Memory) {
+            return Folded { disposition, decided };
+        }
+        if let Some((_, sealed)) = &decided {
+            let line = decision_line(&self.engine, sealed, entry);
+            self.wait(state::decision_row(sealed.seq, &line));
+        }
+        if let Disposition::Quarantined(reason) = disposition {
+            let stream = self.engine.streams().get(entry.stream).name.clone();
+            let quarantined = Quarantined { stream, id: entry.id, reason: reason.name().to_owned(), line: raw() };
+            self.wait(state::quarantine_row(&quarantined));
+        }
+        self.entries_waiting += 1;
+        Folded { disposition, decided }
+    }
+
+    /// Adds a row to the next commit.
+    pub fn wait(&mut self, row: Row) {
         self.waiting_bytes += row.0.len() + row.1.as_ref().map_or(0, Vec::len);
         self.waiting.push(row);
     }
@@ -192,6 +214,19 @@ impl Projection {
         (self.waiting_bytes, self.entries_waiting) = (0, 0);
         self.committed = Instant::now();
         Ok(())
+    }
+
+    /// The store, where there is one and it is not being rebuilt.
+    pub fn store(&self) -> Option<&Store> {
+        match &self.keeper {
+            Keeper::Store(store) => Some(store),
+            Keeper::Memory | Keeper::Rebuild(_) => None,
+        }
+    }
+
+    /// Is the store folded anew beside the one in use.
+    pub fn is_rebuild(&self) -> bool {
+        matches!(self.keeper, Keeper::Rebuild(_))
     }
 
     /// Writes what is left and, after a rebuild, puts the new store in the place of the old one.

@@ -1,7 +1,7 @@
 //! One line of a history file: `{"stream":…,"id":…,"fields":{…}}` (SPEC §1).
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -89,22 +89,55 @@ fn decoded(encoded: Fields<'_>) -> Result<Fields<'_>, serde_json::Error> {
 
 /// A history line of an entry; `fields_b64` where a value is no UTF-8.
 pub fn write(stream: &str, id: &str, fields: &Fields<'_>) -> String {
-    let quote = |text: &str| serde_json::Value::from(text).to_string();
+    let mut line = String::with_capacity(64 + stream.len() + 2 * fields.size());
     let plain = fields.is_text();
-    let pairs: Vec<String> = fields
-        .pairs
-        .iter()
-        .map(|(name, value)| {
-            let text = match value {
-                FieldValue::Text(text) if plain => quote(text),
-                FieldValue::Text(text) => quote(&STANDARD.encode(text.as_bytes())),
-                FieldValue::Bytes(bytes) => quote(&STANDARD.encode(bytes)),
-            };
-            format!("{}:{text}", quote(name))
-        })
-        .collect();
-    let name = if plain { "fields" } else { "fields_b64" };
-    format!("{{\"stream\":{},\"id\":{},\"{name}\":{{{}}}}}", quote(stream), quote(id), pairs.join(","))
+    line.push_str("{\"stream\":");
+    quote(&mut line, stream);
+    line.push_str(",\"id\":");
+    quote(&mut line, id);
+    line.push_str(if plain { ",\"fields\":{" } else { ",\"fields_b64\":{" });
+    for (place, (name, value)) in fields.pairs.iter().enumerate() {
+        if place > 0 {
+            line.push(',');
+        }
+        quote(&mut line, name);
+        line.push(':');
+        match value {
+            FieldValue::Text(text) if plain => quote(&mut line, text),
+            FieldValue::Text(text) => quote(&mut line, &STANDARD.encode(text.as_bytes())),
+            FieldValue::Bytes(bytes) => quote(&mut line, &STANDARD.encode(bytes)),
+        }
+    }
+    line.push_str("}}");
+    line
+}
+
+/// Appends a text as a JSON string. Bytes that need no escape are copied as they are.
+fn quote(line: &mut String, text: &str) {
+    line.push('"');
+    let mut from = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let escape = match byte {
+            b'"' => "\\\"",
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            b'\r' => "\\r",
+            b'\t' => "\\t",
+            0x08 => "\\b",
+            0x0c => "\\f",
+            0..0x20 => "",
+            _ => continue,
+        };
+        line.push_str(&text[from..at]);
+        if escape.is_empty() {
+            let _ = write!(line, "\\u{byte:04x}");
+        } else {
+            line.push_str(escape);
+        }
+        from = at + 1;
+    }
+    line.push_str(&text[from..]);
+    line.push('"');
 }
 
 #[derive(Deserialize)]
@@ -188,6 +221,14 @@ mod tests {
         let line = write("s", "1-0", &entry);
         assert!(line.contains("fields_b64"), "{line}");
         assert_eq!(fields(line.as_bytes()).unwrap(), entry);
+    }
+
+    #[test]
+    fn writes_text_as_json_does() {
+        let all: String = (0..0x80_u8).map(char::from).chain("é\u{2028}😀".chars()).collect();
+        let mut line = String::new();
+        quote(&mut line, &all);
+        assert_eq!(line, serde_json::Value::from(all).to_string());
     }
 
     #[test]

@@ -10,6 +10,8 @@ pub mod observe;
 pub mod decode;
 pub mod policy;
 
+pub mod live;
+pub mod request;
 pub mod schemas;
 pub mod seal;
 pub mod state;

@@ -83,14 +83,14 @@ pub struct Quarantined {
     pub line: String,
 }
 
-fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     let mut bytes = vec![VALUE_VERSION];
     bincode::serde::encode_into_std_write(value, &mut bytes, bincode::config::standard())
         .expect("writing to memory does not fail, and all types of the state are plain data");
     bytes
 }
 
-fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, BadRow> {
+pub(super) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, BadRow> {
     let bad = |why: String| BadRow { key: String::from_utf8_lossy(key).into_owned(), why };
     match value.split_first() {
         Some((&VALUE_VERSION, bytes)) => {
@@ -103,12 +103,12 @@ fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, BadRow> {
     }
 }
 
-fn key(prefix: &[u8], rest: &[u8]) -> Vec<u8> {
+pub(super) fn key(prefix: &[u8], rest: &[u8]) -> Vec<u8> {
     [prefix, rest].concat()
 }
 
 /// A key that ends in a name from outside. Keys are limited: a name of any length has one, a long one by its hash.
-fn name_key(prefix: &[u8], name: &str) -> Vec<u8> {
+pub(super) fn name_key(prefix: &[u8], name: &str) -> Vec<u8> {
     if name.len() <= NAME_BYTES_MAX {
         return key(prefix, name.as_bytes());
     }

@@ -17,6 +17,8 @@ pub mod position;
 pub mod rungs;
 pub mod symbol;
 
+pub mod holdback;
+
 pub mod fold;
 pub mod plans;
 

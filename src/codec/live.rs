@@ -1,0 +1,88 @@
+//! What a running service keeps in its store beside the engine's state: the outbox, and what it knows of the server.
+
+use serde::{Deserialize, Serialize};
+
+use super::request::FieldTexts;
+use super::state::{Row, Rows, decode, encode, key, name_key};
+use crate::domain::ids::EntryId;
+
+const OUTBOX: &[u8] = b"o/";
+const STREAM: &[u8] = b"s/";
+const PLACE: &[u8] = b"p/";
+
+/// A decision on its way out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxRow {
+    pub seq: u64,
+    pub decision_id: String,
+    /// Fields of the `harvest.decision` entry.
+    pub fields: FieldTexts,
+    /// Stream and fields of the request, if there is one.
+    pub request: Option<(String, FieldTexts)>,
+    /// The request is an order, not a suggestion.
+    pub live: bool,
+    /// Time of the entry that caused it. [ms since 1970]
+    pub cause_ms: u64,
+    /// Where it stands in the decision stream, once it does.
+    pub written: Option<EntryId>,
+}
+
+/// What is known of an input stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamPlace {
+    /// Entries consumed, or known to be lost, since the stream's birth. [1]
+    pub seen: u64,
+    /// What the server said it had added, when it was asked last. [1]
+    pub added: u64,
+}
+
+/// Where a service stands beside its cursors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Entries of the journal that the state holds. [1]
+    pub journal: u64,
+    /// The kill key, as it was seen last: set, cleared, or never seen.
+    pub kill_key: Option<bool>,
+}
+
+pub fn outbox_row(row: &OutboxRow) -> Row {
+    (key(OUTBOX, &row.seq.to_be_bytes()), Some(encode(row)))
+}
+
+/// Removes a row of the outbox.
+pub fn outbox_removed(seq: u64) -> Row {
+    (key(OUTBOX, &seq.to_be_bytes()), None)
+}
+
+pub fn stream_row(name: &str, place: StreamPlace) -> Row {
+    (name_key(STREAM, name), Some(encode(&place)))
+}
+
+pub fn place_row(place: Place) -> Row {
+    (PLACE.to_vec(), Some(encode(&place)))
+}
+
+/// All rows of the outbox, by their sequence.
+pub fn outbox<R: Rows>(rows: &R) -> Result<Vec<OutboxRow>, R::Error> {
+    let mut all = Vec::new();
+    for (row_key, value) in rows.scan(OUTBOX)? {
+        all.push(decode(&row_key, &value)?);
+    }
+    Ok(all)
+}
+
+/// What is known of a stream; nothing yet, if there is no row.
+pub fn stream_place<R: Rows>(rows: &R, name: &str) -> Result<Option<StreamPlace>, R::Error> {
+    let wanted = name_key(STREAM, name);
+    match rows.scan(&wanted)?.into_iter().find(|(found, _)| *found == wanted) {
+        Some((found, value)) => Ok(Some(decode(&found, &value)?)),
+        None => Ok(None),
+    }
+}
+
+pub fn place<R: Rows>(rows: &R) -> Result<Place, R::Error> {
+    match rows.scan(PLACE)?.into_iter().next() {
+        Some((found, value)) => Ok(decode(&found, &value)?),
+        None => Ok(Place::default()),
+    }
+}

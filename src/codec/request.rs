@@ -1,0 +1,159 @@
+//! What is asked for beside a decision: a suggestion in shadow mode, an order in live mode (SPEC §6).
+//!
+//! Orders are always reduce-only, under both names, and carry when they end. Their times are those of the cause, so
+//! that the same history gives the same bytes.
+
+use rust_decimal::Decimal;
+use serde_json::{Map, Value};
+
+use super::time;
+use crate::domain::engine::{Decision, Engine};
+use crate::domain::units::{OutOfRange, Qty, RMultiple};
+
+/// Who suggests.
+const SUGGESTED_BY: &str = "harvester";
+/// Places of the percentage that one kind of executor multiplies by; cut off, so that it never asks for more. [1]
+const PERCENT_PLACES: u32 = 10;
+
+/// Names and values of an entry.
+pub type FieldTexts = Vec<(String, String)>;
+
+/// How executors want their orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderFormat {
+    ApplyPlan,
+    TradeIntent,
+}
+
+/// What an order carries beside the decision.
+#[derive(Clone, Copy, Debug)]
+pub struct OrderTerms<'a> {
+    pub format: OrderFormat,
+    /// `emit.source`: executors accept only sources that they know.
+    pub source: &'a str,
+    /// How long after its cause the order may be executed. [ms]
+    pub valid_ms: u64,
+}
+
+/// The entry of `harvest.suggestions`: one field, the object as JSON.
+pub fn suggestion(engine: &Engine, decision: &Decision) -> FieldTexts {
+    let mut object = wish(engine, decision, SUGGESTED_BY);
+    object.insert("dry_run".to_owned(), true.into());
+    vec![("payload".to_owned(), Value::from(object).to_string())]
+}
+
+/// The entry of the request stream. Errors if a share of the position does not fit exact arithmetic.
+pub fn order(engine: &Engine, decision: &Decision, terms: OrderTerms<'_>) -> Result<FieldTexts, OutOfRange> {
+    let valid_until_ms = decision.cause.ms.saturating_add(terms.valid_ms);
+    match terms.format {
+        OrderFormat::TradeIntent => {
+            let mut object = wish(engine, decision, terms.source);
+            object.insert("reduceOnly".to_owned(), true.into());
+            object.insert("decision_id".to_owned(), decision.decision_id.as_str().into());
+            object.insert("valid_until_ms".to_owned(), valid_until_ms.into());
+            Ok(vec![("payload".to_owned(), Value::from(object).to_string())])
+        }
+        OrderFormat::ApplyPlan => plan(engine, decision, terms.source, valid_until_ms),
+    }
+}
+
+fn highest(decision: &Decision) -> String {
+    decision.rungs.iter().max().map(RMultiple::to_string).unwrap_or_default()
+}
+
+fn reason(decision: &Decision) -> String {
+    format!("r_net {} >= {}", decision.reading.r_net, highest(decision))
+}
+
+fn wish(engine: &Engine, decision: &Decision, source: &str) -> Map<String, Value> {
+    let whole = is_whole(engine, decision);
+    let mut object = Map::new();
+    let mut put = |key: &str, value: Value| object.insert(key.to_owned(), value);
+    put("intent_type", if whole { "HARVEST_FULL" } else { "HARVEST_PARTIAL" }.into());
+    put("symbol", (*engine.symbol(decision.symbol).name).into());
+    put("side", decision.side.name().into());
+    put("qty", decision.qty.to_string().into());
+    put("reason", reason(decision).into());
+    put("r_level", highest(decision).into());
+    put("unrealized_pnl", decision.reading.pnl.to_string().into());
+    put("correlation_id", decision.decision_id.as_str().into());
+    put("trace_id", decision.position_id.as_str().into());
+    put("reduce_only", true.into());
+    put("source", source.into());
+    put("timestamp", time::iso(decision.cause.ms).into());
+    object
+}
+
+fn position_qty(engine: &Engine, decision: &Decision) -> Qty {
+    engine.symbol(decision.symbol).qty().abs()
+}
+
+fn is_whole(engine: &Engine, decision: &Decision) -> bool {
+    decision.qty.same(position_qty(engine, decision), engine.symbol(decision.symbol).step_size())
+}
+
+fn plan(engine: &Engine, decision: &Decision, source: &str, valid_until_ms: u64) -> Result<FieldTexts, OutOfRange> {
+    let share = decision.qty.ratio(position_qty(engine, decision))?.get();
+    let whole = is_whole(engine, decision);
+    let percent = if whole {
+        Decimal::ONE_HUNDRED
+    } else {
+        (share * Decimal::ONE_HUNDRED).trunc_with_scale(PERCENT_PLACES).normalize()
+    };
+    let steps = format!(r#"[{{"step":"CLOSE","type":"market_reduce_only","side":"close","pct":{percent}}}]"#);
+    let qty = decision.qty.to_string();
+    Ok([
+        ("plan_id", decision.plan_id.clone()),
+        ("decision", "EXECUTE".to_owned()),
+        ("symbol", engine.symbol(decision.symbol).name.to_string()),
+        ("side", decision.side.name().to_owned()),
+        ("type", "MARKET".to_owned()),
+        ("qty", qty.clone()),
+        ("reduceOnly", "true".to_owned()),
+        ("reduce_only", "true".to_owned()),
+        ("action", action(share, whole).to_owned()),
+        ("steps", steps),
+        ("close_qty", qty),
+        ("source", source.to_owned()),
+        ("signature", source.to_owned()),
+        ("timestamp", (decision.cause.ms / 1000).to_string()),
+        ("reason", reason(decision)),
+        ("r_level", highest(decision)),
+        ("decision_id", decision.decision_id.clone()),
+        ("valid_until_ms", valid_until_ms.to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into())
+}
+
+/// The smallest word that is not below the share; between 75 % and all of it the largest part, never the whole.
+fn action(share: Decimal, whole: bool) -> &'static str {
+    let quarters = |n: i64| share <= Decimal::new(25 * n, 2);
+    match () {
+        () if whole => "FULL_CLOSE_PROPOSED",
+        () if quarters(1) => "PARTIAL_25",
+        () if quarters(2) => "PARTIAL_50",
+        () => "PARTIAL_75",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i21_an_action_never_names_less_than_it_must_nor_the_whole_for_a_part() {
+        let cases = [
+            ("0.1", "PARTIAL_25"),
+            ("0.25", "PARTIAL_25"),
+            ("0.2500001", "PARTIAL_50"),
+            ("0.5", "PARTIAL_50"),
+            ("0.75", "PARTIAL_75"),
+            ("0.9", "PARTIAL_75"),
+        ];
+        for (share, want) in cases {
+            assert_eq!(action(share.parse().unwrap(), false), want, "{share}");
+        }
+        assert_eq!(action(Decimal::ONE, true), "FULL_CLOSE_PROPOSED");
+    }
+}

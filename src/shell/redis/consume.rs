@@ -1,0 +1,343 @@
+//! Reading streams: through a consumer group as the holder of the lease, or beside it as a follower.
+//!
+//! Promises: a group is only read from while the fence stands, checked by the server in the same transaction
+//! (`WATCH`, `MULTI`): a process that was paused and goes on takes nothing away from its successor. A round says the
+//! server's time from before it read. Nothing is acknowledged here but what the caller names.
+
+use std::time::Duration;
+
+use redis::{Pipeline, RedisError, Value};
+
+use super::reply::{self, RawEntry};
+use super::server::{Server, ServerError};
+use crate::domain::ids::EntryId;
+
+/// Where the next entries of a stream are taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    /// None: enough of them wait.
+    Nothing,
+    /// What stands behind an entry, up to another and with it.
+    Range { after: EntryId, to: EntryId },
+    /// What the group has never delivered.
+    New,
+    /// What stands behind an entry, past the group.
+    After(EntryId),
+}
+
+/// What one round brought.
+#[derive(Debug)]
+pub struct Round {
+    /// The server's clock before it read. [µs since 1970]
+    pub time_us: u64,
+    /// By stream, in the order in which streams were named.
+    pub entries: Vec<Vec<RawEntry>>,
+}
+
+/// The state of a stream at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    pub exists: bool,
+    /// [1]
+    pub length: u64,
+    /// Entries added since the stream's birth; not told before Redis 7. [1]
+    pub entries_added: Option<u64>,
+    pub last_id: EntryId,
+    pub first_id: Option<EntryId>,
+    /// The first entry behind the one asked about.
+    pub next_id: Option<EntryId>,
+}
+
+/// The state of our group on one stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupState {
+    pub last_delivered: EntryId,
+    /// Delivered and not acknowledged. [1]
+    pub pending: u64,
+}
+
+/// A consumer of a group, and what stands for its right to read.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    pub group: String,
+    pub consumer: String,
+    /// Key of the lease; reading is fenced by its value.
+    pub lease_key: String,
+}
+
+/// One connection that reads all streams, one command at a time.
+pub struct Consumer {
+    server: Server,
+    streams: Vec<String>,
+    membership: Membership,
+    /// The lease is being watched, and held this value when that began.
+    watched: Option<String>,
+}
+
+impl Consumer {
+    pub fn new(server: Server, streams: Vec<String>, membership: Membership) -> Self {
+        Self { server, streams, membership, watched: None }
+    }
+
+    /// Reads once from every stream, at most `count` entries of each, without waiting.
+    ///
+    /// With a fence, `None` if the lease does not have its value (any longer): nothing was read then.
+    pub async fn round(
+        &mut self,
+        takes: &[Take],
+        count: usize,
+        fence: Option<&str>,
+    ) -> Result<Option<Round>, ServerError> {
+        if fence.is_some() && self.watched.as_deref() != fence && self.watch().await?.as_deref() != fence {
+            return Ok(None);
+        }
+        let mut pipeline = Pipeline::new();
+        pipeline.ignore_errors();
+        if fence.is_some() {
+            pipeline.cmd("MULTI");
+        }
+        pipeline.cmd("TIME");
+        let commands = self.add_reads(&mut pipeline, takes, count);
+        if fence.is_some() {
+            pipeline.cmd("EXEC").cmd("WATCH").arg(&self.membership.lease_key);
+            pipeline.cmd("GET").arg(&self.membership.lease_key);
+        }
+        let replies = self.ask(&pipeline, "to read the streams").await?;
+        let read = || self.server.failed("to read the streams");
+        let replies = if fence.is_some() {
+            let mut replies = replies;
+            let lease = replies.pop().unwrap_or_default();
+            self.watched = reply::text(lease, "the lease is no text").ok();
+            replies.pop(); // WATCH
+            match replies.pop().map(reply::checked) {
+                // The lease changed: it was renewed, or it is another's. The next round finds out.
+                Some(Ok(Value::Nil)) | None => {
+                    return if self.watched.as_deref() == fence { Ok(Some(self.empty_round())) } else { Ok(None) };
+                }
+                Some(Ok(done)) => reply::array(done, "EXEC is no list").map_err(read())?,
+                Some(Err(error)) => return Err(read()(error)),
+            }
+        } else {
+            replies
+        };
+        self.sorted(replies, &commands, takes.len()).map(Some).map_err(read())
+    }
+
+    /// Nothing read, at no time.
+    fn empty_round(&self) -> Round {
+        Round { time_us: 0, entries: vec![Vec::new(); self.streams.len()] }
+    }
+
+    /// Adds the commands that read; answers which streams each of them asks.
+    fn add_reads(&self, pipeline: &mut Pipeline, takes: &[Take], count: usize) -> Vec<Option<usize>> {
+        let mut commands = Vec::new();
+        let new: Vec<&String> = self.named(takes, |take| matches!(take, Take::New));
+        if !new.is_empty() {
+            let Membership { group, consumer, .. } = &self.membership;
+            let command = pipeline.cmd("XREADGROUP").arg("GROUP").arg(group).arg(consumer);
+            command.arg("COUNT").arg(count).arg("STREAMS").arg(&new).arg(vec![">"; new.len()]);
+            commands.push(None);
+        }
+        let after: Vec<String> = takes
+            .iter()
+            .filter_map(|take| if let Take::After(id) = take { Some(id.to_string()) } else { None })
+            .collect();
+        if !after.is_empty() {
+            let names = self.named(takes, |take| matches!(take, Take::After(_)));
+            pipeline.cmd("XREAD").arg("COUNT").arg(count).arg("STREAMS").arg(names).arg(after);
+            commands.push(None);
+        }
+        for (index, take) in takes.iter().enumerate() {
+            if let Take::Range { after, to } = take {
+                let command = pipeline.cmd("XRANGE").arg(&self.streams[index]);
+                command.arg(format!("({after}")).arg(to.to_string()).arg("COUNT").arg(count);
+                commands.push(Some(index));
+            }
+        }
+        commands
+    }
+
+    fn named(&self, takes: &[Take], is_meant: impl Fn(&Take) -> bool) -> Vec<&String> {
+        takes.iter().zip(&self.streams).filter(|(take, _)| is_meant(take)).map(|(_, name)| name).collect()
+    }
+
+    fn sorted(&self, replies: Vec<Value>, commands: &[Option<usize>], streams: usize) -> Result<Round, RedisError> {
+        let mut replies = replies.into_iter();
+        let time_us = reply::time_us(replies.next().unwrap_or_default())?;
+        let mut entries = vec![Vec::new(); streams];
+        for (command, answered) in commands.iter().zip(replies) {
+            match command {
+                Some(index) => entries[*index] = reply::entries(answered)?,
+                None => {
+                    for (name, listed) in reply::entries_by_stream(answered)? {
+                        if let Some(index) = self.streams.iter().position(|stream| *stream == name) {
+                            entries[index] = listed;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(Round { time_us, entries })
+    }
+
+    /// Waits until a stream has something behind the entry named for it, or the time is over.
+    pub async fn wait(&mut self, after: &[EntryId], limit: Duration) -> Result<(), ServerError> {
+        let ids: Vec<String> = after.iter().map(EntryId::to_string).collect();
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(1).arg("BLOCK").arg(limit.as_millis().max(1) as u64);
+        command.arg("STREAMS").arg(&self.streams).arg(ids);
+        let answered = command.query_async(&mut self.server.connection).await;
+        answered.map(|_: Value| ()).map_err(self.server.failed("to wait for entries"))
+    }
+
+    async fn watch(&mut self) -> Result<Option<String>, ServerError> {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("WATCH").arg(&self.membership.lease_key).ignore();
+        pipeline.cmd("GET").arg(&self.membership.lease_key);
+        let answered = pipeline.query_async(&mut self.server.connection).await;
+        let (lease,): (Option<String>,) = answered.map_err(self.server.failed("to watch the lease"))?;
+        self.watched.clone_from(&lease);
+        Ok(lease)
+    }
+
+    async fn ask(&mut self, pipeline: &Pipeline, doing: &'static str) -> Result<Vec<Value>, ServerError> {
+        let answered: Result<Value, RedisError> = pipeline.query_async(&mut self.server.connection).await;
+        match answered {
+            Ok(Value::Array(replies)) => Ok(replies),
+            Ok(other) => Ok(vec![other]),
+            Err(error) => Err(self.server.failed(doing)(error)),
+        }
+    }
+
+    /// Looks at all streams at the same moment; `after` names an entry of each.
+    pub async fn survey(&mut self, after: &[EntryId]) -> Result<Vec<Survey>, ServerError> {
+        let mut pipeline = Pipeline::new();
+        pipeline.ignore_errors().cmd("MULTI");
+        for (stream, after) in self.streams.iter().zip(after) {
+            pipeline.cmd("XINFO").arg("STREAM").arg(stream);
+            pipeline.cmd("XRANGE").arg(stream).arg(format!("({after}")).arg("+").arg("COUNT").arg(1);
+        }
+        pipeline.cmd("EXEC");
+        // The transaction ends what was watched.
+        self.watched = None;
+        let mut replies = self.ask(&pipeline, "to look at the streams").await?;
+        let failed = || self.server.failed("to look at the streams");
+        let done = reply::array(replies.pop().unwrap_or_default(), "EXEC is no list").map_err(failed())?;
+        let mut surveys = Vec::with_capacity(self.streams.len());
+        let mut done = done.into_iter();
+        while let (Some(info), Some(next)) = (done.next(), done.next()) {
+            surveys.push(survey(info, next).map_err(failed())?);
+        }
+        Ok(surveys)
+    }
+
+    /// Entries of a stream from behind one on. [1]
+    pub async fn count_after(&mut self, stream: usize, after: EntryId) -> Result<u64, ServerError> {
+        let (mut count, mut from) = (0, after);
+        loop {
+            let mut command = redis::cmd("XRANGE");
+            command.arg(&self.streams[stream]).arg(format!("({from}")).arg("+").arg("COUNT").arg(10_000);
+            let answered = command.query_async(&mut self.server.connection).await;
+            let failed = || self.server.failed("to count entries");
+            let page = reply::entries(answered.map_err(failed())?).map_err(failed())?;
+            let Some(last) = page.last() else { return Ok(count) };
+            (count, from) = (count + page.len() as u64, last.id);
+        }
+    }
+
+    /// Makes sure that the group exists on a stream, from an entry on if it has to be made; answers its state.
+    pub async fn join(&mut self, stream: usize, from: EntryId) -> Result<GroupState, ServerError> {
+        let group = self.membership.group.clone();
+        let name = self.streams[stream].clone();
+        let doing = format!("to make the group {group} on {name}");
+        let mut create = redis::cmd("XGROUP");
+        create.arg("CREATE").arg(&name).arg(&group).arg(from.to_string()).arg("MKSTREAM");
+        let created: Result<Value, RedisError> = create.query_async(&mut self.server.connection).await;
+        if let Err(error) = created
+            && error.code() != Some("BUSYGROUP")
+        {
+            return Err(self.server.failed(doing)(error));
+        }
+        let mut info = redis::cmd("XINFO");
+        info.arg("GROUPS").arg(&name);
+        let listed = info.query_async(&mut self.server.connection).await.map_err(self.server.failed(&doing))?;
+        let groups = reply::array(listed, "groups are no list").map_err(self.server.failed(&doing))?;
+        for named in groups {
+            let of_group = reply::named(named).map_err(self.server.failed(&doing))?;
+            if let Some(state) = group_state(of_group, &group).map_err(self.server.failed(&doing))? {
+                return Ok(state);
+            }
+        }
+        let gone = (redis::ErrorKind::UnexpectedReturnType, "the group is gone again").into();
+        Err(self.server.failed(doing)(gone))
+    }
+
+    /// Entries that were delivered to us and not acknowledged, from behind one on.
+    pub async fn own_pending(&mut self, stream: usize, after: EntryId) -> Result<Vec<RawEntry>, ServerError> {
+        let Membership { group, consumer, .. } = &self.membership;
+        let mut command = redis::cmd("XREADGROUP");
+        command.arg("GROUP").arg(group).arg(consumer).arg("COUNT").arg(1000);
+        command.arg("STREAMS").arg(&self.streams[stream]).arg(after.to_string());
+        let answered = command.query_async(&mut self.server.connection).await;
+        let failed = || self.server.failed("to read what is pending");
+        let mut listed = reply::entries_by_stream(answered.map_err(failed())?).map_err(failed())?;
+        Ok(listed.pop().map(|(_, entries)| entries).unwrap_or_default())
+    }
+
+    /// Takes over what other consumers left pending for so long, a page at a time; answers where the next one begins.
+    pub async fn claim(
+        &mut self,
+        stream: usize,
+        idle: Duration,
+        from: EntryId,
+    ) -> Result<(Vec<RawEntry>, Option<EntryId>), ServerError> {
+        let Membership { group, consumer, .. } = &self.membership;
+        let mut command = redis::cmd("XAUTOCLAIM");
+        command.arg(&self.streams[stream]).arg(group).arg(consumer).arg(idle.as_millis() as u64);
+        command.arg(from.to_string()).arg("COUNT").arg(1000);
+        let answered = command.query_async(&mut self.server.connection).await;
+        let failed = || self.server.failed("to claim what is pending");
+        let parts = reply::array(answered.map_err(failed())?, "XAUTOCLAIM is no list").map_err(failed())?;
+        let mut parts = parts.into_iter();
+        let next = reply::entry_id(parts.next().unwrap_or_default()).map_err(failed())?;
+        let entries = reply::entries(parts.next().unwrap_or_default()).map_err(failed())?;
+        Ok((entries, Some(next).filter(|next| *next != EntryId::default())))
+    }
+}
+
+fn survey(info: Value, next: Value) -> Result<Survey, RedisError> {
+    let pairs = match reply::named(info) {
+        Ok(pairs) => pairs,
+        // There is no such key: nothing was ever written, or it was deleted.
+        Err(error) if error.detail().is_some_and(|detail| detail.contains("no such key")) => {
+            return Ok(Survey::default());
+        }
+        Err(error) => return Err(error),
+    };
+    let mut survey = Survey { exists: true, ..Survey::default() };
+    for (name, value) in pairs {
+        match name.as_str() {
+            "length" => survey.length = reply::number(value, "length is no number")?,
+            "entries-added" => survey.entries_added = Some(reply::number(value, "entries-added is no number")?),
+            "last-generated-id" => survey.last_id = reply::entry_id(value)?,
+            "first-entry" => survey.first_id = reply::entries(Value::Array(vec![value]))?.first().map(|entry| entry.id),
+            _ => {}
+        }
+    }
+    survey.next_id = reply::entries(next)?.first().map(|entry| entry.id);
+    Ok(survey)
+}
+
+fn group_state(pairs: Vec<(String, Value)>, group: &str) -> Result<Option<GroupState>, RedisError> {
+    let mut state = GroupState::default();
+    let mut is_ours = false;
+    for (name, value) in pairs {
+        match name.as_str() {
+            "name" => is_ours = reply::text(value, "a group's name is no text")? == group,
+            "last-delivered-id" => state.last_delivered = reply::entry_id(value)?,
+            "pending" => state.pending = reply::number(value, "pending is no number")?,
+            _ => {}
+        }
+    }
+    Ok(is_ours.then_some(state))
+}

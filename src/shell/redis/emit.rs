@@ -1,0 +1,186 @@
+//! Writing decisions and their requests: exactly once, by the holder of the lease only, in one atomic step each.
+//!
+//! The script is asked again after every doubt. It answers what it wrote then: the memory of what was written is kept
+//! as long as the stream itself, never by a time-to-live.
+
+use redis::{RedisError, Script, Value};
+
+use super::reply;
+use super::server::{Server, ServerError};
+use crate::domain::ids::EntryId;
+
+/// What the script does, in the order of its answers: `stale` (another holds the lease), `known` (written before),
+/// `written`. The kill key is read here, so that nothing lies between looking and writing; one that was set and has
+/// vanished still counts (SPEC §6).
+const EMIT: &str = r"
+local lease, memory, decisions, requests, control, kill_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local token, decision_id, cause_ms, age_max_ms = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local kill_was_set, refusal, length_max, fields = ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
+if redis.call('GET', lease) ~= token then return {'stale'} end
+local known = redis.call('HGET', memory, decision_id)
+if known then return {'known', known} end
+local kill = redis.call('GET', kill_key)
+if kill then
+  kill = string.lower(string.gsub(kill, '%s+', ''))
+  if kill ~= '' and kill ~= '0' and kill ~= 'false' then refusal = 'killed' end
+elseif kill_was_set == '1' then
+  refusal = 'killed'
+end
+if refusal == '' and age_max_ms > 0 then
+  local now = redis.call('TIME')
+  if now[1] * 1000 + math.floor(now[2] / 1000) - cause_ms > age_max_ms then refusal = 'max_decision_age' end
+end
+local function append(stream, from, to)
+  if length_max > 0 then
+    return redis.call('XADD', stream, 'MAXLEN', '~', length_max, '*', unpack(ARGV, from, to))
+  end
+  return redis.call('XADD', stream, '*', unpack(ARGV, from, to))
+end
+local written = append(decisions, 9, 8 + fields)
+local requested = ''
+if refusal ~= '' then
+  local payload = cjson.encode({decision_id = decision_id, reason = refusal})
+  redis.call('XADD', control, '*', 'event_type', 'decision.expired', 'payload', payload)
+elseif #ARGV > 8 + fields then
+  if requests == decisions then return redis.error_reply('ERR the request stream is the decision stream') end
+  requested = redis.call('XADD', requests, '*', unpack(ARGV, 9 + fields, #ARGV))
+end
+local answer = written .. ' ' .. requested .. ' ' .. refusal
+redis.call('HSET', memory, decision_id, answer)
+return {'written', answer}";
+
+/// A request beside a decision: a suggestion in shadow mode, an order in live mode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub stream: String,
+    pub fields: Vec<(String, String)>,
+}
+
+/// One decision as it is offered to the script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Emission {
+    pub decision_id: String,
+    /// Fields of the `harvest.decision` entry.
+    pub fields: Vec<(String, String)>,
+    pub request: Option<Request>,
+    /// Time of the entry that caused it. [ms since 1970]
+    pub cause_ms: u64,
+    /// A request that is older is not sent; 0: of any age. [ms]
+    pub age_max_ms: u64,
+    /// The kill key was set when we last knew: that it has vanished means nothing.
+    pub kill_was_set: bool,
+    /// Why the request is not sent, if that is known already.
+    pub refusal: Option<&'static str>,
+}
+
+/// What the script answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Offered {
+    /// Another holds the lease: nothing was written.
+    Stale,
+    /// It stands in the stream, now or since an earlier offer.
+    Written { decision: EntryId, request: Option<EntryId>, refusal: Option<String> },
+}
+
+/// The streams and keys of an emitter.
+#[derive(Clone, Debug)]
+pub struct EmitKeys {
+    pub lease: String,
+    pub decisions: String,
+    pub control: String,
+    pub kill_key: String,
+    /// Approximate length at which output streams are trimmed; 0: never. [1]
+    pub length_max: u64,
+}
+
+/// The one connection that writes decisions and acknowledges inputs.
+pub struct Emitter {
+    server: Server,
+    keys: EmitKeys,
+    script: Script,
+}
+
+impl Emitter {
+    pub fn new(server: Server, keys: EmitKeys) -> Self {
+        Self { server, keys, script: Script::new(EMIT) }
+    }
+
+    /// Offers one decision. Asked again, it answers what was written the first time.
+    pub async fn offer(&mut self, emission: &Emission, lease: &str) -> Result<Offered, ServerError> {
+        let keys = &self.keys;
+        let requests = emission.request.as_ref().map_or(keys.control.as_str(), |request| &request.stream);
+        let mut call = self.script.prepare_invoke();
+        call.key(&keys.lease).key(format!("{}:emitted", keys.decisions)).key(&keys.decisions);
+        call.key(requests).key(&keys.control).key(&keys.kill_key);
+        call.arg(lease).arg(&emission.decision_id).arg(emission.cause_ms).arg(emission.age_max_ms);
+        call.arg(u8::from(emission.kill_was_set)).arg(emission.refusal.unwrap_or_default()).arg(keys.length_max);
+        call.arg(emission.fields.len() * 2);
+        for (name, value) in emission.fields.iter().chain(emission.request.iter().flat_map(|request| &request.fields)) {
+            call.arg(name).arg(value);
+        }
+        let answered: Result<Value, RedisError> = call.invoke_async(&mut self.server.connection.clone()).await;
+        let failed = || self.server.failed(format!("to emit decision {}", emission.decision_id));
+        let parts = reply::array(answered.map_err(failed())?, "the script answered no list").map_err(failed())?;
+        let mut parts = parts.into_iter();
+        let word = reply::text(parts.next().unwrap_or_default(), "the script answered no word").map_err(failed())?;
+        if word == "stale" {
+            return Ok(Offered::Stale);
+        }
+        let answer = reply::text(parts.next().unwrap_or_default(), "the script answered no ids").map_err(failed())?;
+        written(&answer).ok_or_else(|| {
+            let source = (redis::ErrorKind::UnexpectedReturnType, "the script answered no ids", answer).into();
+            failed()(source)
+        })
+    }
+
+    /// Does an entry of the decision stream still stand there.
+    pub async fn still_has(&mut self, decision: EntryId) -> Result<bool, ServerError> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(&self.keys.decisions).arg(decision.to_string()).arg(decision.to_string());
+        let answered = command.query_async(&mut self.server.connection).await;
+        let failed = || self.server.failed("to look for a decision");
+        Ok(!reply::entries(answered.map_err(failed())?).map_err(failed())?.is_empty())
+    }
+
+    /// Acknowledges entries to the group, by stream.
+    pub async fn acknowledge(&mut self, group: &str, acks: &[(String, Vec<EntryId>)]) -> Result<(), ServerError> {
+        let mut pipeline = redis::pipe();
+        for (stream, ids) in acks {
+            for page in ids.chunks(1000) {
+                let ids: Vec<String> = page.iter().map(EntryId::to_string).collect();
+                pipeline.cmd("XACK").arg(stream).arg(group).arg(ids).ignore();
+            }
+        }
+        let answered = pipeline.query_async(&mut self.server.connection).await;
+        answered.map_err(self.server.failed("to acknowledge entries"))
+    }
+
+    /// The connection, for plain appends.
+    pub fn server(&mut self) -> &mut Server {
+        &mut self.server
+    }
+}
+
+/// Reads `decision-id request-id refusal`, the latter two of them possibly empty.
+fn written(answer: &str) -> Option<Offered> {
+    let mut parts = answer.splitn(3, ' ');
+    let decision = parts.next()?.parse().ok()?;
+    let request = Some(parts.next()?).filter(|id| !id.is_empty()).map(str::parse).transpose().ok()?;
+    let refusal = Some(parts.next()?).filter(|reason| !reason.is_empty()).map(str::to_owned);
+    Some(Offered::Written { decision, request, refusal })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_the_script_remembers() {
+        let decision = EntryId::new(5, 1);
+        let sent = Offered::Written { decision, request: Some(EntryId::new(5, 2)), refusal: None };
+        assert_eq!(written("5-1 5-2 "), Some(sent));
+        let refused = Offered::Written { decision, request: None, refusal: Some("killed".to_owned()) };
+        assert_eq!(written("5-1  killed"), Some(refused));
+        assert_eq!(written("5-1"), None);
+    }
+}

@@ -1,0 +1,94 @@
+//! The lease: who may read from the group and emit decisions, with a fencing token that only grows.
+
+use std::time::Duration;
+
+use redis::Script;
+
+use super::server::{Server, ServerError};
+
+/// Takes the lease if nobody holds it: the token grows by one with each holder.
+const TAKE: &str = r"
+if redis.call('EXISTS', KEYS[1]) == 1 then return false end
+local token = redis.call('INCR', KEYS[2])
+local value = token .. ' ' .. ARGV[1]
+redis.call('SET', KEYS[1], value, 'PX', ARGV[2])
+return value";
+
+/// Holds it for longer, if it is ours.
+const RENEW: &str = r"
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1";
+
+/// Gives it back, if it is ours.
+const RELEASE: &str = r"
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])";
+
+/// Where the lease stands: beside the stream of decisions, so that two groups that write there exclude each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseKeys {
+    pub lease: String,
+    pub token: String,
+}
+
+impl LeaseKeys {
+    pub fn beside(decision_stream: &str) -> Self {
+        Self { lease: format!("{decision_stream}:lease"), token: format!("{decision_stream}:token") }
+    }
+}
+
+/// The lease, as one contender sees it.
+pub struct Lease {
+    server: Server,
+    keys: LeaseKeys,
+    owner: String,
+    /// How long it lasts without being renewed.
+    lasts: Duration,
+    value: Option<String>,
+}
+
+impl Lease {
+    pub fn new(server: Server, keys: LeaseKeys, owner: String, lasts: Duration) -> Self {
+        Self { server, keys, owner, lasts, value: None }
+    }
+
+    /// Goes on with another connection, and what is held.
+    pub fn reconnected(self, server: Server) -> Self {
+        Self { server, ..self }
+    }
+
+    /// Takes the lease, or holds it for longer. Answers the value that the holder has: `token owner`.
+    pub async fn hold(&mut self) -> Result<Option<String>, ServerError> {
+        if let Some(value) = self.value.clone() {
+            let script = Script::new(RENEW);
+            let mut call = script.key(&self.keys.lease);
+            let call = call.arg(&value).arg(self.lasts.as_millis() as u64);
+            let renewed: u8 = self.done(call.invoke_async(&mut self.server.connection.clone()).await, "to renew")?;
+            if renewed == 1 {
+                return Ok(Some(value));
+            }
+            self.value = None;
+        }
+        let script = Script::new(TAKE);
+        let mut call = script.key(&self.keys.lease);
+        let call = call.key(&self.keys.token).arg(&self.owner).arg(self.lasts.as_millis() as u64);
+        let taken: Option<String> =
+            self.done(call.invoke_async(&mut self.server.connection.clone()).await, "to take")?;
+        self.value.clone_from(&taken);
+        Ok(taken)
+    }
+
+    /// Gives the lease back.
+    pub async fn release(&mut self) -> Result<(), ServerError> {
+        let Some(value) = self.value.take() else { return Ok(()) };
+        let script = Script::new(RELEASE);
+        let mut call = script.key(&self.keys.lease);
+        let released = call.arg(value).invoke_async(&mut self.server.connection.clone()).await;
+        self.done(released, "to release").map(|_: u8| ())
+    }
+
+    fn done<T>(&self, answered: Result<T, redis::RedisError>, doing: &str) -> Result<T, ServerError> {
+        answered.map_err(self.server.failed(format!("{doing} the lease")))
+    }
+}
