@@ -10,6 +10,7 @@ pub mod observe;
 pub mod decode;
 pub mod policy;
 
+pub mod journal;
 pub mod live;
 pub mod request;
 pub mod schemas;

@@ -1,6 +1,7 @@
 //! Effects: one file or folder hides one outside thing, and siblings do not know each other.
 
 pub mod history;
+pub mod journal;
 pub mod redis;
 pub mod store;
 pub mod terminal;

@@ -1,0 +1,288 @@
+//! The form of a journal's files: names, head and closing frame. What stands between is plain zstd.
+//!
+//! A file is three things that every zstd reader takes as one stream of history lines:
+//!
+//! 1. a skippable frame, the *head*: first position, seal of the file before, and two places for the last commits;
+//! 2. one frame of lines, flushed at each commit;
+//! 3. once the file is closed, a skippable frame, the *foot*: first position, count, SHA-256 of all bytes before it,
+//!    and the seal of the file before. Its last 32 bytes are the file's own seal, which the next file repeats.
+//!
+//! While a file is open its head says up to where, and to which digest, it was committed: written in turn into two
+//! places, so that one of them holds whatever a loss of power does to the other. In a closed file both are zero.
+
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+/// A SHA-256.
+pub type Digest = [u8; 32];
+
+/// Head of a file. [byte]
+pub const HEAD_BYTES: usize = 8 + HEAD_TAG.len() + 8 + 32 + 2 * COMMIT_BYTES;
+/// Foot of a closed file. [byte]
+pub const FOOT_BYTES: usize = 8 + FOOT_TAG.len() + 3 * 8 + 3 * 32;
+
+/// What of the foot is sealed by its last bytes. [byte]
+const FOOT_SEALED_BYTES: usize = FOOT_BYTES - 32;
+/// What is said of a commit: three numbers, a digest, and a check of it all. [byte]
+const COMMIT_BYTES: usize = 3 * 8 + 2 * 32;
+/// Where the places of commits begin. [byte]
+const COMMITS_AT: usize = HEAD_BYTES - 2 * COMMIT_BYTES;
+
+/// Two of the sixteen numbers that say "skip me" to a zstd reader.
+const HEAD_MAGIC: u32 = 0x184D_2A5A;
+const FOOT_MAGIC: u32 = 0x184D_2A5B;
+const HEAD_TAG: &[u8; 16] = b"harvest journal1";
+const FOOT_TAG: &[u8; 16] = b"harvest closing1";
+
+const NAME_PREFIX: &str = "journal-";
+const NAME_SUFFIX: &str = ".jsonl.zst";
+/// Digits of a position in a name: any number of 64 bits, so that the order of names is the order of positions.
+const NAME_DIGITS: usize = 20;
+
+/// Name of the file whose first entry has this position.
+pub fn file_name(first: u64) -> String {
+    format!("{NAME_PREFIX}{first:020}{NAME_SUFFIX}")
+}
+
+/// Position of the first entry of a file with this name; `None` for a name that is no journal's.
+pub fn first_of_name(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix(NAME_PREFIX)?.strip_suffix(NAME_SUFFIX)?;
+    if digits.len() != NAME_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok()
+}
+
+/// What makes bytes no head or no foot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Fault {
+    #[error("this is no head of a journal file")]
+    NoHead,
+    #[error("the head of the file is damaged")]
+    Head,
+    #[error("the file is not closed by a foot")]
+    NoFoot,
+    #[error("the foot of the file is damaged")]
+    Foot,
+}
+
+/// How far a file was committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Length of the file. [byte]
+    pub len: u64,
+    /// Lines in it. [1]
+    pub count: u64,
+    /// Latest time of the ids of its entries. [ms since 1970]
+    pub last_ms: u64,
+    /// SHA-256 of the file up to there, its places for commits being zero.
+    pub digest: Digest,
+}
+
+/// The start of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Position of the first entry.
+    pub first: u64,
+    /// Seal of the file before; zeros in the first file of a journal.
+    pub previous: Digest,
+    /// The last two commits while the file is open, in no order.
+    pub commits: Option<[Commit; 2]>,
+}
+
+impl Head {
+    pub fn bytes(&self) -> [u8; HEAD_BYTES] {
+        let mut bytes = Vec::with_capacity(HEAD_BYTES);
+        bytes.extend(HEAD_MAGIC.to_le_bytes());
+        bytes.extend((HEAD_BYTES as u32 - 8).to_le_bytes());
+        bytes.extend(HEAD_TAG);
+        bytes.extend(self.first.to_le_bytes());
+        bytes.extend(self.previous);
+        match &self.commits {
+            Some(commits) => commits.iter().for_each(|commit| bytes.extend(self.commit_bytes(commit))),
+            None => bytes.resize(HEAD_BYTES, 0),
+        }
+        array(&bytes, 0)
+    }
+
+    /// Reads a head; one that says of itself that it is damaged is an error.
+    pub fn read(bytes: &[u8; HEAD_BYTES]) -> Result<Self, Fault> {
+        let mut head = Self { first: number(bytes, 24), previous: array(bytes, 32), commits: None };
+        let is_head = bytes[..8 + HEAD_TAG.len()] == head.bytes()[..8 + HEAD_TAG.len()];
+        if !is_head {
+            return Err(Fault::NoHead);
+        }
+        if bytes[COMMITS_AT..].iter().any(|&byte| byte != 0) {
+            let places = [COMMITS_AT, COMMITS_AT + COMMIT_BYTES];
+            head.commits = Some(places.map(|at| Commit {
+                len: number(bytes, at),
+                count: number(bytes, at + 8),
+                last_ms: number(bytes, at + 16),
+                digest: array(bytes, at + 24),
+            }));
+            if head.bytes() != *bytes {
+                return Err(Fault::Head);
+            }
+        }
+        Ok(head)
+    }
+
+    /// Where a commit stands that is written into the first or the second place, and its bytes.
+    pub fn place(&self, second: bool, commit: &Commit) -> (u64, [u8; COMMIT_BYTES]) {
+        let at = COMMITS_AT + usize::from(second) * COMMIT_BYTES;
+        (at as u64, self.commit_bytes(commit))
+    }
+
+    /// The same head once the file is closed.
+    pub fn closed(&self) -> Self {
+        Self { commits: None, ..*self }
+    }
+
+    fn commit_bytes(&self, commit: &Commit) -> [u8; COMMIT_BYTES] {
+        let mut bytes = Vec::with_capacity(COMMIT_BYTES);
+        for number in [commit.len, commit.count, commit.last_ms] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend(commit.digest);
+        let check = Sha256::new().chain_update(self.first.to_le_bytes()).chain_update(self.previous);
+        let check: Digest = check.chain_update(&bytes).finalize().into();
+        bytes.extend(check);
+        array(&bytes, 0)
+    }
+}
+
+/// The end of a closed file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Foot {
+    /// Position of the first entry.
+    pub first: u64,
+    /// Lines in the file. [1]
+    pub count: u64,
+    /// Latest time of the ids of its entries. [ms since 1970]
+    pub last_ms: u64,
+    /// SHA-256 of all bytes before the foot.
+    pub digest: Digest,
+    /// Seal of the file before.
+    pub previous: Digest,
+}
+
+impl Foot {
+    pub fn bytes(&self) -> [u8; FOOT_BYTES] {
+        let mut bytes = self.sealed_bytes();
+        bytes.extend(self.seal());
+        array(&bytes, 0)
+    }
+
+    /// Reads a foot; one whose bytes do not fit its seal is an error.
+    pub fn read(bytes: &[u8; FOOT_BYTES]) -> Result<Self, Fault> {
+        let foot = Self {
+            first: number(bytes, 24),
+            count: number(bytes, 32),
+            last_ms: number(bytes, 40),
+            digest: array(bytes, 48),
+            previous: array(bytes, 80),
+        };
+        let written = foot.bytes();
+        match written == *bytes {
+            true => Ok(foot),
+            false if written[..24] == bytes[..24] => Err(Fault::Foot),
+            false => Err(Fault::NoFoot),
+        }
+    }
+
+    /// What the next file is chained to: through it, every byte of this file and of all before.
+    pub fn seal(&self) -> Digest {
+        Sha256::digest(self.sealed_bytes()).into()
+    }
+
+    fn sealed_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(FOOT_BYTES);
+        bytes.extend(FOOT_MAGIC.to_le_bytes());
+        bytes.extend((FOOT_BYTES as u32 - 8).to_le_bytes());
+        bytes.extend(FOOT_TAG);
+        for number in [self.first, self.count, self.last_ms] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend(self.digest);
+        bytes.extend(self.previous);
+        debug_assert_eq!(bytes.len(), FOOT_SEALED_BYTES);
+        bytes
+    }
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes[at..at + N].try_into().expect("heads and feet have fixed lengths")
+}
+
+fn number(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(array(bytes, at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commit(len: u64) -> Commit {
+        Commit { len, count: 3, last_ms: 1_770_163_200_000, digest: [7; 32] }
+    }
+
+    #[test]
+    fn names_sort_as_positions_do() {
+        let firsts = [0, 9, 10, 99_999, 100_000, u64::MAX];
+        let names = firsts.map(file_name);
+        assert!(names.is_sorted(), "{names:?}");
+        assert_eq!(names.each_ref().map(|name| first_of_name(name)), firsts.map(Some));
+        for other in [
+            "journal-1.jsonl.zst",
+            "journal-+0000000000000000001.jsonl.zst",
+            "journal-99999999999999999999.jsonl.zst",
+            "journal-00000000000000000001.jsonl",
+            "a-journal-00000000000000000001.jsonl.zst",
+        ] {
+            assert_eq!(first_of_name(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_of_an_open_head_is_seen() {
+        let head = Head { first: 12, previous: [5; 32], commits: Some([commit(300), commit(400)]) };
+        let bytes = head.bytes();
+        assert_eq!(Head::read(&bytes), Ok(head));
+        for at in 0..HEAD_BYTES {
+            let mut changed = bytes;
+            changed[at] ^= 1;
+            assert!(Head::read(&changed).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_closed_head_has_no_commits_and_the_same_length() {
+        let head = Head { first: 12, previous: [5; 32], commits: None };
+        assert_eq!(Head::read(&head.bytes()), Ok(head));
+        let mut changed = head.bytes();
+        changed[HEAD_BYTES - 1] = 1;
+        assert_eq!(Head::read(&changed), Err(Fault::Head));
+    }
+
+    #[test]
+    fn a_commit_is_written_in_its_place() {
+        let head = Head { first: 12, previous: [5; 32], commits: Some([commit(300), commit(400)]) };
+        let mut bytes = head.bytes();
+        let (at, place) = head.place(true, &commit(500));
+        bytes[at as usize..][..place.len()].copy_from_slice(&place);
+        assert_eq!(Head::read(&bytes), Ok(Head { commits: Some([commit(300), commit(500)]), ..head }));
+    }
+
+    #[test]
+    fn a_flipped_bit_of_a_foot_is_seen() {
+        let foot = Foot { first: 12, count: 3, last_ms: 4, digest: [1; 32], previous: [2; 32] };
+        let bytes = foot.bytes();
+        assert_eq!(Foot::read(&bytes), Ok(foot));
+        assert_eq!(bytes[FOOT_BYTES - 32..], foot.seal());
+        for at in 0..FOOT_BYTES {
+            let mut changed = bytes;
+            changed[at] ^= 1;
+            assert!(Foot::read(&changed).is_err(), "byte {at}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Why a journal cannot be opened, written or read.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::codec::journal::Fault;
+
+/// A journal that cannot go on; every message names the folder or the file, and the place where there is one.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Another process (or another handle in this one) writes it.
+    #[error("the journal {} is in use by another process", dir.display())]
+    InUse { dir: PathBuf },
+    /// Something that was committed is not there as it was written.
+    #[error("the journal file {} is damaged at byte {at}: {why}", file.display())]
+    Damaged { file: PathBuf, at: u64, why: String },
+    /// Entries between two files are missing, or a file was exchanged.
+    #[error("the journal file {} does not follow the one before it: {why}", file.display())]
+    Unchained { file: PathBuf, why: String },
+    /// No room: nothing of this commit counts; once there is room the same commit can be asked for again.
+    #[error("the disk of the journal is full: {}: {source}", file.display())]
+    DiskFull { file: PathBuf, source: io::Error },
+    /// A write failed before: what is on disk is only known once the journal is opened again.
+    #[error("the journal {} takes no more entries after a write that failed: open it again", dir.display())]
+    Broken { dir: PathBuf },
+    /// Entries that were given up by retention, or that are not there yet.
+    #[error("the journal {} holds entries from {first} up to {end}, not {position}", dir.display())]
+    NotHeld { dir: PathBuf, position: u64, first: u64, end: u64 },
+    #[error("the journal cannot be used: {doing} {}: {source}", path.display())]
+    Io { path: PathBuf, doing: &'static str, source: io::Error },
+}
+
+impl JournalError {
+    pub(super) fn io(path: &Path, doing: &'static str) -> impl Fn(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::DiskFull { file: path.clone(), source }
+            }
+            _ => Self::Io { path: path.clone(), doing, source },
+        }
+    }
+
+    pub(super) fn damaged(file: &Path, at: u64, why: impl ToString) -> Self {
+        Self::Damaged { file: file.to_owned(), at, why: why.to_string() }
+    }
+
+    pub(super) fn fault(file: &Path, len: u64, fault: Fault) -> Self {
+        let at = match fault {
+            Fault::NoHead | Fault::Head => 0,
+            Fault::NoFoot | Fault::Foot => len.saturating_sub(crate::codec::journal::FOOT_BYTES as u64),
+        };
+        Self::damaged(file, at, fault)
+    }
+
+    pub(super) fn unchained(file: &Path, why: String) -> Self {
+        Self::Unchained { file: file.to_owned(), why }
+    }
+}

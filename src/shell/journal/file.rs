@@ -1,0 +1,161 @@
+//! The file that grows.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+use zstd::stream::write::Encoder;
+
+use super::error::JournalError;
+use super::folder::{Closed, sync_folder};
+use crate::codec::journal::{Commit, Digest, Foot, HEAD_BYTES, Head, file_name};
+
+/// On entries, level 1 is faster and smaller than the next two.
+pub(super) const ZSTD_LEVEL: i32 = 1;
+
+/// A file is made under this name and gets its own when it has a head.
+pub(super) const UNNAMED: &str = "journal.new";
+
+/// The open file of a journal.
+pub(super) struct Growing {
+    path: PathBuf,
+    file: File,
+    head: Head,
+    /// `None` once the frame has ended.
+    encoder: Option<Encoder<'static, Vec<u8>>>,
+    /// Compressed and not yet durable: written behind `committed.len`, again if that failed.
+    unwritten: Vec<u8>,
+    unwritten_count: u64,
+    unwritten_last_ms: u64,
+    /// Over the file as far as it is committed, its head as that of a closed file.
+    hashed: Sha256,
+    committed: Commit,
+    /// Which of its two places the next commit is noted in.
+    second_place: bool,
+    /// Known once the frame has ended.
+    foot: Option<Foot>,
+}
+
+impl Growing {
+    /// Makes the file for the entries from `first` on.
+    pub fn create(dir: &Path, first: u64, previous: Digest) -> Result<Self, JournalError> {
+        let unnamed = dir.join(UNNAMED);
+        let path = dir.join(file_name(first));
+        let closed = Head { first, previous, commits: None };
+        let hashed = Sha256::new().chain_update(closed.bytes());
+        let committed =
+            Commit { len: HEAD_BYTES as u64, count: 0, last_ms: 0, digest: hashed.clone().finalize().into() };
+        let head = Head { commits: Some([committed; 2]), ..closed };
+        let failed = JournalError::io(&path, "making");
+        // A name stands for a head that is whole: otherwise a torn one could not be told from a damaged one.
+        let file = File::create(&unnamed).map_err(&failed)?;
+        file.write_all_at(&head.bytes(), 0).and_then(|()| file.sync_all()).map_err(&failed)?;
+        fs::rename(&unnamed, &path).map_err(&failed)?;
+        sync_folder(dir)?;
+        let encoder = Encoder::new(Vec::new(), ZSTD_LEVEL).and_then(|mut encoder| {
+            encoder.include_checksum(true)?;
+            Ok(encoder)
+        });
+        Ok(Self {
+            encoder: Some(encoder.map_err(&failed)?),
+            path,
+            file,
+            head,
+            unwritten: Vec::new(),
+            unwritten_count: 0,
+            unwritten_last_ms: 0,
+            hashed,
+            committed,
+            second_place: false,
+            foot: None,
+        })
+    }
+
+    /// Takes whole lines, each with its line feed; they are durable after [`Self::commit`].
+    pub fn take(&mut self, lines: &[u8], count: u64, last_ms: u64) -> Result<(), JournalError> {
+        let encoder = self.encoder.as_mut().expect("a file whose frame has ended takes no lines");
+        encoder.write_all(lines).map_err(JournalError::io(&self.path, "compressing"))?;
+        self.unwritten_count += count;
+        self.unwritten_last_ms = self.unwritten_last_ms.max(last_ms);
+        Ok(())
+    }
+
+    /// Makes durable what was taken: the lines, and that they are committed, with one call to the disk.
+    pub fn commit(&mut self) -> Result<(), JournalError> {
+        if let Some(encoder) = &mut self.encoder {
+            encoder.flush().map_err(JournalError::io(&self.path, "compressing"))?;
+            self.unwritten.append(encoder.get_mut());
+        }
+        let hashed = self.hashed.clone().chain_update(&self.unwritten);
+        let commit = Commit {
+            len: self.committed.len + self.unwritten.len() as u64,
+            count: self.committed.count + self.unwritten_count,
+            last_ms: self.committed.last_ms.max(self.unwritten_last_ms),
+            digest: hashed.clone().finalize().into(),
+        };
+        self.file.write_all_at(&self.unwritten, self.committed.len).map_err(JournalError::io(&self.path, "writing"))?;
+        let (at, place) = self.head.place(self.second_place, &commit);
+        self.file.write_all_at(&place, at).map_err(JournalError::io(&self.path, "writing"))?;
+        self.file.sync_data().map_err(JournalError::io(&self.path, "syncing"))?;
+        self.second_place = !self.second_place;
+        (self.hashed, self.committed) = (hashed, commit);
+        self.unwritten.clear();
+        (self.unwritten_count, self.unwritten_last_ms) = (0, 0);
+        Ok(())
+    }
+
+    /// Whether lines were taken that are not committed.
+    pub fn is_behind(&self) -> bool {
+        self.unwritten_count > 0
+    }
+
+    /// Ends the frame and writes the foot; the file is known as closed once that is durable.
+    pub fn close(&mut self) -> Result<Closed, JournalError> {
+        assert!(!self.is_behind(), "a file is closed behind a commit");
+        let foot = match self.foot {
+            Some(foot) => foot,
+            None => self.end_frame()?,
+        };
+        self.file.write_all_at(&self.unwritten, self.committed.len).map_err(JournalError::io(&self.path, "closing"))?;
+        close_head(&self.file, &self.path, &self.head)?;
+        Ok(Closed { path: self.path.clone(), foot, len: self.committed.len + self.unwritten.len() as u64 })
+    }
+
+    fn end_frame(&mut self) -> Result<Foot, JournalError> {
+        let encoder = self.encoder.take().expect("a frame ends once");
+        self.unwritten = encoder.finish().map_err(JournalError::io(&self.path, "compressing"))?;
+        let foot = Foot {
+            first: self.head.first,
+            count: self.committed.count,
+            last_ms: self.committed.last_ms,
+            digest: self.hashed.clone().chain_update(&self.unwritten).finalize().into(),
+            previous: self.head.previous,
+        };
+        self.unwritten.extend(foot.bytes());
+        self.foot = Some(foot);
+        Ok(foot)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn first(&self) -> u64 {
+        self.head.first
+    }
+
+    /// What is durable of it.
+    pub fn committed(&self) -> Commit {
+        self.committed
+    }
+}
+
+/// Makes durable that a file whose foot is written is closed: first the foot, then the head that says so.
+pub(super) fn close_head(file: &File, path: &Path, head: &Head) -> Result<(), JournalError> {
+    let failed = JournalError::io(path, "closing");
+    file.sync_data().map_err(&failed)?;
+    file.write_all_at(&head.closed().bytes(), 0).map_err(&failed)?;
+    file.sync_data().map_err(&failed)
+}

@@ -1,0 +1,160 @@
+//! The folder of a journal: its lock, its files, and the chain that they form.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::error::JournalError;
+use crate::codec::journal::{Digest, FOOT_BYTES, Fault, Foot, HEAD_BYTES, Head, first_of_name};
+
+/// How often a head is read that is being written to at the same moment. [1]
+const HEAD_TRIES: u32 = 100;
+
+/// The right to write a journal, held until dropped.
+#[derive(Debug)]
+pub(super) struct FolderLock {
+    _folder: File,
+}
+
+impl FolderLock {
+    /// Makes the folder where there is none and locks it.
+    pub fn take(dir: &Path) -> Result<Self, JournalError> {
+        let failed = JournalError::io(dir, "opening");
+        if !dir.exists() {
+            fs::create_dir_all(dir).map_err(&failed)?;
+            let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+            sync_folder(parent.unwrap_or(Path::new(".")))?;
+        }
+        let folder = File::open(dir).map_err(&failed)?;
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { _folder: folder }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(JournalError::InUse { dir: dir.to_owned() }),
+            Err(error) => Err(failed(error.into())),
+        }
+    }
+}
+
+/// Makes the names in a folder durable.
+pub(super) fn sync_folder(dir: &Path) -> Result<(), JournalError> {
+    File::open(dir).and_then(|folder| folder.sync_all()).map_err(JournalError::io(dir, "syncing"))
+}
+
+/// A file that is closed.
+#[derive(Clone, Debug)]
+pub(super) struct Closed {
+    pub path: PathBuf,
+    pub foot: Foot,
+    /// [byte]
+    pub len: u64,
+}
+
+impl Closed {
+    /// Position behind its last entry.
+    pub fn end(&self) -> u64 {
+        self.foot.first + self.foot.count
+    }
+}
+
+/// Files by the position in their names, which is the order in which they were written.
+pub(super) fn files(dir: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
+    let failed = JournalError::io(dir, "reading");
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).map_err(&failed)? {
+        let entry = entry.map_err(&failed)?;
+        if let Some(first) = entry.file_name().to_str().and_then(first_of_name) {
+            files.push((first, entry.path()));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// A file and what its head says.
+pub(super) struct Headed {
+    pub path: PathBuf,
+    pub file: File,
+    pub head: Head,
+    /// [byte]
+    pub len: u64,
+}
+
+impl Headed {
+    pub fn open(path: &Path, is_to_be_changed: bool) -> Result<Self, JournalError> {
+        let failed = JournalError::io(path, "reading");
+        let file = File::options().read(true).write(is_to_be_changed).open(path).map_err(&failed)?;
+        let mut tries = 0;
+        let head = loop {
+            let mut bytes = [0; HEAD_BYTES];
+            match file.read_exact_at(&mut bytes, 0) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break Err(Fault::NoHead),
+                Err(error) => return Err(failed(error)),
+            }
+            tries += 1;
+            match Head::read(&bytes) {
+                // Its writer may be half way through a commit.
+                Err(Fault::Head) if tries < HEAD_TRIES => {}
+                head => break head,
+            }
+        };
+        let len = file.metadata().map_err(&failed)?.len();
+        let head = head.map_err(|fault| JournalError::fault(path, len, fault))?;
+        Ok(Self { path: path.to_owned(), file, head, len })
+    }
+
+    /// The foot of a file whose head says that it is closed.
+    pub fn foot(&self) -> Result<Foot, JournalError> {
+        let mut bytes = [0; FOOT_BYTES];
+        let fault = |fault| JournalError::fault(&self.path, self.len, fault);
+        let at = self.len.checked_sub(FOOT_BYTES as u64).filter(|&at| at >= HEAD_BYTES as u64);
+        let at = at.ok_or_else(|| fault(Fault::NoFoot))?;
+        self.file.read_exact_at(&mut bytes, at).map_err(JournalError::io(&self.path, "reading"))?;
+        Foot::read(&bytes).map_err(fault)
+    }
+
+    /// The same, with what head and foot say twice compared.
+    pub fn closed(&self) -> Result<Closed, JournalError> {
+        let foot = self.foot()?;
+        if (foot.first, foot.previous) != (self.head.first, self.head.previous) {
+            return Err(JournalError::damaged(&self.path, self.len - FOOT_BYTES as u64, "head and foot contradict"));
+        }
+        Ok(Closed { path: self.path.clone(), foot, len: self.len })
+    }
+}
+
+/// Where a journal stands behind some of its files: what the next one has to begin with.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ChainEnd {
+    /// Position behind the last entry and seal of the last file; `None` before the first.
+    last: Option<(u64, Digest)>,
+}
+
+impl ChainEnd {
+    pub fn behind(closed: &Closed) -> Self {
+        Self { last: Some((closed.end(), closed.foot.seal())) }
+    }
+
+    pub fn position(&self) -> u64 {
+        self.last.map_or(0, |(end, _)| end)
+    }
+
+    pub fn seal(&self) -> Digest {
+        self.last.map_or([0; 32], |(_, seal)| seal)
+    }
+
+    /// Why a file does not follow here; the first that is kept may begin anywhere.
+    pub fn fault(&self, name_first: u64, head: &Head) -> Option<String> {
+        if head.first != name_first {
+            return Some(format!("its name says that it begins with entry {name_first}, its head with {}", head.first));
+        }
+        match self.last {
+            Some((end, _)) if head.first != end => Some(format!("it begins with entry {}, want {end}", head.first)),
+            Some((_, seal)) if head.previous != seal => Some("it names another file as the one before".to_owned()),
+            None if head.first == 0 && head.previous != [0; 32] => Some("it is the first and names another".to_owned()),
+            Some(_) | None => None,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The file that a crash left open: what was committed is kept and closed, the rest is cut off.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+
+use super::error::JournalError;
+use super::file::{ZSTD_LEVEL, close_head};
+use super::folder::{Closed, Headed, sync_folder};
+use super::reader::{Counted, Span};
+use crate::codec::journal::{Commit, Foot, HEAD_BYTES};
+
+/// The last block of a frame, empty: what ends a frame whose writer was killed.
+const LAST_BLOCK: [u8; 3] = [1, 0, 0];
+
+/// Closes an open file behind its last commit; `None` if nothing was committed to it and it was removed.
+pub(super) fn close(headed: Headed, commits: [Commit; 2]) -> Result<Option<Closed>, JournalError> {
+    let Headed { path, file, head, len } = headed;
+    let commit = last_commit(&path, &file, &head.closed().bytes(), commits, len)?;
+    if commit.count == 0 {
+        fs::remove_file(&path).map_err(JournalError::io(&path, "removing"))?;
+        sync_folder(path.parent().unwrap_or(Path::new(".")))?;
+        return Ok(None);
+    }
+    let checksum = content_checksum(&path, commit)?;
+    let failed = JournalError::io(&path, "closing");
+    let mut end = [LAST_BLOCK.as_slice(), &checksum].concat();
+    let mut hashed = Sha256::new().chain_update(head.closed().bytes());
+    hash(&file, &mut hashed, HEAD_BYTES as u64..commit.len).map_err(&failed)?;
+    let foot = Foot {
+        first: head.first,
+        count: commit.count,
+        last_ms: commit.last_ms,
+        digest: hashed.chain_update(&end).finalize().into(),
+        previous: head.previous,
+    };
+    end.extend(foot.bytes());
+    if len > commit.len {
+        tracing::info!(file = %path.display(), bytes = len - commit.len, "an unfinished write is cut off");
+    }
+    file.set_len(commit.len).and_then(|()| file.write_all_at(&end, commit.len)).map_err(&failed)?;
+    close_head(&file, &path, &head)?;
+    Ok(Some(Closed { path, foot, len: commit.len + end.len() as u64 }))
+}
+
+/// The last commit that the file bears out.
+///
+/// After a loss of power the last note of a commit may be there without its bytes; then the commit was never answered
+/// for and the one before it counts. That one was: if the file does not bear it out, it is damaged.
+pub(super) fn last_commit(
+    path: &Path,
+    file: &fs::File,
+    closed_head: &[u8],
+    mut commits: [Commit; 2],
+    len: u64,
+) -> Result<Commit, JournalError> {
+    commits.sort_by_key(|commit| commit.len);
+    let [before, last] = commits;
+    let mut hashed = Sha256::new().chain_update(closed_head);
+    let mut at = HEAD_BYTES as u64;
+    let mut bears_out = |commit: &Commit| -> Result<bool, JournalError> {
+        if commit.len < at || commit.len > len {
+            return Ok(false);
+        }
+        hash(file, &mut hashed, at..commit.len).map_err(JournalError::io(path, "reading"))?;
+        at = commit.len;
+        Ok(hashed.clone().finalize()[..] == commit.digest)
+    };
+    let (is_before, is_last) = (bears_out(&before)?, bears_out(&last)?);
+    match (is_before, is_last) {
+        (_, true) => Ok(last),
+        (true, false) => Ok(before),
+        (false, false) => {
+            let why = format!("the first {} bytes are not what was committed", before.len.min(last.len));
+            Err(JournalError::damaged(path, HEAD_BYTES as u64, why))
+        }
+    }
+}
+
+/// Adds a stretch of a file to a digest.
+pub(super) fn hash(file: &fs::File, hashed: &mut Sha256, stretch: std::ops::Range<u64>) -> io::Result<()> {
+    let mut block = vec![0; 128 * 1024];
+    let mut at = stretch.start;
+    while at < stretch.end {
+        let wanted = block.len().min(usize::try_from(stretch.end - at).unwrap_or(usize::MAX));
+        file.read_exact_at(&mut block[..wanted], at)?;
+        hashed.update(&block[..wanted]);
+        at += wanted as u64;
+    }
+    Ok(())
+}
+
+/// The checksum with which the frame of this content ends, as zstd itself makes it: the content is compressed once more
+/// and only the end of that is kept.
+fn content_checksum(path: &Path, commit: Commit) -> Result<[u8; 4], JournalError> {
+    let failed = JournalError::io(path, "closing");
+    let mut text = Counted::new(Span { end: commit.len, is_ended: false }.text(path)?);
+    let mut again = zstd::stream::write::Encoder::new(Tail::default(), ZSTD_LEVEL).map_err(&failed)?;
+    again.include_checksum(true).map_err(&failed)?;
+    let mut block = vec![0; 128 * 1024];
+    loop {
+        match text.read(&mut block) {
+            Ok(0) => break,
+            Ok(read) => again.write_all(&block[..read]).map_err(&failed)?,
+            Err(error) => return Err(JournalError::damaged(path, HEAD_BYTES as u64, error)),
+        }
+    }
+    if text.lines != commit.count {
+        let why = format!("{} lines, {} were committed", text.lines, commit.count);
+        return Err(JournalError::damaged(path, HEAD_BYTES as u64, why));
+    }
+    Ok(again.finish().map_err(&failed)?.0)
+}
+
+/// Keeps the last four bytes of what is written.
+#[derive(Default)]
+struct Tail([u8; 4]);
+
+impl Write for Tail {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let kept = bytes.len().min(4);
+        self.0.rotate_left(kept);
+        self.0[4 - kept..].copy_from_slice(&bytes[bytes.len() - kept..]);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

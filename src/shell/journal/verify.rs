@@ -1,0 +1,181 @@
+//! Whether a journal is what was written: each byte by its digest, each line counted, each file chained to the last.
+
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::error::JournalError;
+use super::folder::{self, ChainEnd, Closed, Headed};
+use super::reader::{Counted, Span};
+use super::recovery::hash;
+use crate::codec::journal::{Commit, FOOT_BYTES, HEAD_BYTES};
+
+/// What is known of a journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub files: Vec<FileReport>,
+    /// What is not as it was written.
+    pub findings: Vec<Finding>,
+}
+
+/// One file that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileReport {
+    pub file: PathBuf,
+    /// Position of its first entry.
+    pub first: u64,
+    /// Lines committed to it. [1]
+    pub count: u64,
+    /// Its size. [byte]
+    pub bytes: u64,
+    /// Whether it is closed; the last one need not be.
+    pub is_closed: bool,
+    /// What stands behind the last commit of an open file: never answered for, and cut off when it is opened. [byte]
+    pub unfinished_bytes: u64,
+}
+
+/// Something that is not as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub file: PathBuf,
+    pub what: String,
+}
+
+impl Report {
+    /// Position of the first entry that is kept; `None` without files.
+    pub fn first(&self) -> Option<u64> {
+        self.files.first().map(|file| file.first)
+    }
+
+    /// Lines in all files. [1]
+    pub fn count(&self) -> u64 {
+        self.files.iter().map(|file| file.count).sum()
+    }
+}
+
+/// See [`super::Journal::verify`].
+pub(super) fn verify(dir: &Path) -> Result<Report, JournalError> {
+    let mut report = Report::default();
+    let mut chain = Some(ChainEnd::default());
+    let files = folder::files(dir)?;
+    for (index, (name_first, path)) in files.iter().enumerate() {
+        let mut findings = Vec::new();
+        let end = match Headed::open(path, false) {
+            Ok(headed) => {
+                if let Some(why) = chain.and_then(|chain| chain.fault(*name_first, &headed.head)) {
+                    findings.push(JournalError::unchained(path, why).to_string());
+                }
+                match headed.head.commits {
+                    None => closed(&headed, &mut report, &mut findings)?,
+                    Some(commits) => {
+                        if index + 1 < files.len() {
+                            findings.push("it is not the last file and was never closed".to_owned());
+                        }
+                        open(&headed, commits, &mut report, &mut findings)?;
+                        None
+                    }
+                }
+            }
+            Err(error @ (JournalError::Io { .. } | JournalError::InUse { .. })) => return Err(error),
+            Err(error) => {
+                findings.push(error.to_string());
+                None
+            }
+        };
+        // Behind a file that cannot be read nothing is known of where the next one has to begin.
+        chain = end;
+        report.findings.extend(findings.into_iter().map(|what| Finding { file: path.clone(), what }));
+    }
+    Ok(report)
+}
+
+fn closed(headed: &Headed, report: &mut Report, findings: &mut Vec<String>) -> Result<Option<ChainEnd>, JournalError> {
+    let file: Closed = match headed.closed() {
+        Ok(file) => file,
+        Err(error @ JournalError::Io { .. }) => return Err(error),
+        Err(error) => {
+            findings.push(error.to_string());
+            return Ok(None);
+        }
+    };
+    let end = file.len - FOOT_BYTES as u64;
+    let mut head = [0; HEAD_BYTES];
+    headed.file.read_exact_at(&mut head, 0).map_err(JournalError::io(&file.path, "reading"))?;
+    if digest(headed, &head, end)? != file.foot.digest {
+        findings.push("its bytes are not those that were closed: the digest differs".to_owned());
+    }
+    count(headed, Span { end: file.len, is_ended: true }, file.foot.count, findings)?;
+    report.files.push(FileReport {
+        file: file.path.clone(),
+        first: file.foot.first,
+        count: file.foot.count,
+        bytes: file.len,
+        is_closed: true,
+        unfinished_bytes: 0,
+    });
+    Ok(Some(ChainEnd::behind(&file)))
+}
+
+fn open(
+    headed: &Headed,
+    commits: [Commit; 2],
+    report: &mut Report,
+    findings: &mut Vec<String>,
+) -> Result<(), JournalError> {
+    let [a, b] = commits;
+    let last = if a.len > b.len { a } else { b };
+    if last.len > headed.len {
+        findings.push(format!("{} bytes were committed, {} are there", last.len, headed.len));
+    } else {
+        if digest(headed, &headed.head.closed().bytes(), last.len)? != last.digest {
+            findings.push("its bytes are not those that were committed: the digest differs".to_owned());
+        }
+        if last.count > 0 {
+            count(headed, Span { end: last.len, is_ended: false }, last.count, findings)?;
+        }
+    }
+    report.files.push(FileReport {
+        file: headed.path.clone(),
+        first: headed.head.first,
+        count: last.count,
+        bytes: headed.len,
+        is_closed: false,
+        unfinished_bytes: headed.len.saturating_sub(last.len),
+    });
+    Ok(())
+}
+
+fn digest(headed: &Headed, head: &[u8], end: u64) -> Result<[u8; 32], JournalError> {
+    let mut hashed = Sha256::new().chain_update(head);
+    hash(&headed.file, &mut hashed, HEAD_BYTES as u64..end).map_err(JournalError::io(&headed.path, "reading"))?;
+    Ok(hashed.finalize().into())
+}
+
+/// Decompresses all of it: zstd compares its own checksum on the way.
+fn count(headed: &Headed, span: Span, wanted: u64, findings: &mut Vec<String>) -> Result<(), JournalError> {
+    let mut text = Counted::new(span.text(&headed.path)?);
+    let mut block = vec![0; 128 * 1024];
+    loop {
+        match text.read(&mut block) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.raw_os_error().is_some() => {
+                return Err(JournalError::io(&headed.path, "reading")(error));
+            }
+            Err(error) => {
+                findings.push(format!("it does not decompress behind {} lines: {}", text.lines, said(&error)));
+                return Ok(());
+            }
+        }
+    }
+    if text.lines != wanted {
+        findings.push(format!("it holds {} lines, {wanted} were committed", text.lines));
+    }
+    Ok(())
+}
+
+fn said(error: &io::Error) -> String {
+    error.to_string()
+}

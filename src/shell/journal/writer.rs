@@ -1,0 +1,243 @@
+//! A journal that is written: entries are taken, committed, and closed into files.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::JournalError;
+use super::file::{Growing, UNNAMED};
+use super::folder::{self, ChainEnd, Closed, FolderLock, Headed, sync_folder};
+use super::reader::{Lines, Piece, Span};
+use super::recovery;
+use super::verify::{self, Report};
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// When a file is closed and the next one begun, beside each new day (UTC) of the entries' ids.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Size from which on a file is closed. [byte]
+    pub rotate_bytes: u64,
+}
+
+/// A journal, open for writing by this process alone.
+pub struct Journal {
+    dir: PathBuf,
+    limits: Limits,
+    closed: Vec<Closed>,
+    growing: Option<Growing>,
+    /// Day of the first entry of the growing file. [days since 1970]
+    day: u64,
+    chain: ChainEnd,
+    waiting: Waiting,
+    is_broken: bool,
+    _lock: FolderLock,
+}
+
+/// Lines that were appended and not yet compressed.
+#[derive(Default)]
+struct Waiting {
+    text: Vec<u8>,
+    /// Where each ends in the text, and the time of its id. [ms since 1970]
+    lines: Vec<(usize, u64)>,
+}
+
+impl Journal {
+    /// Opens the journal of a folder, or begins one, and closes what a crash has left open: whole lines that were
+    /// committed are kept, a torn end is cut off. Damage before that is an error that names file and place.
+    pub fn open(dir: &Path, limits: Limits) -> Result<Self, JournalError> {
+        let lock = FolderLock::take(dir)?;
+        match fs::remove_file(dir.join(UNNAMED)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(JournalError::io(dir, "tidying")(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let mut closed: Vec<Closed> = Vec::new();
+        let mut chain = ChainEnd::default();
+        let files = folder::files(dir)?;
+        for (index, (name_first, path)) in files.iter().enumerate() {
+            let is_last = index + 1 == files.len();
+            let headed = Headed::open(path, is_last)?;
+            if let Some(why) = chain.fault(*name_first, &headed.head) {
+                return Err(JournalError::unchained(path, why));
+            }
+            let file = match headed.head.commits {
+                None => Some(headed.closed()?),
+                Some(commits) if is_last => recovery::close(headed, commits)?,
+                Some(_) => {
+                    return Err(JournalError::unchained(&files[index + 1].1, "that was never closed".to_owned()));
+                }
+            };
+            if let Some(file) = file {
+                chain = ChainEnd::behind(&file);
+                closed.push(file);
+            }
+        }
+        Ok(Self {
+            dir: dir.to_owned(),
+            limits,
+            closed,
+            growing: None,
+            day: 0,
+            chain,
+            waiting: Waiting::default(),
+            is_broken: false,
+            _lock: lock,
+        })
+    }
+
+    /// Reads a whole journal and compares it with what its files say of themselves; it may be written to meanwhile.
+    ///
+    /// That last files are missing cannot be seen in those that are left: compare [`Self::position`] with the store.
+    pub fn verify(dir: &Path) -> Result<Report, JournalError> {
+        verify::verify(dir)
+    }
+
+    /// Entries that are durable, counted since the journal's first. [1]
+    pub fn position(&self) -> u64 {
+        let committed = self.growing.as_ref().map_or(0, |growing| growing.committed().count);
+        self.chain.position() + committed
+    }
+
+    /// Position of the first entry that is still kept.
+    pub fn first(&self) -> u64 {
+        let growing = self.growing.as_ref().map(Growing::first);
+        self.closed.first().map(|file| file.foot.first).or(growing).unwrap_or(0)
+    }
+
+    /// Takes one history line; it is durable after [`Self::commit`]. `id_ms` is the time of its id. [ms since 1970]
+    pub fn append(&mut self, line: &str, id_ms: u64) {
+        assert!(memchr::memchr(b'\n', line.as_bytes()).is_none(), "a history line has no line feed in it");
+        self.waiting.text.extend_from_slice(line.as_bytes());
+        self.waiting.text.push(b'\n');
+        self.waiting.lines.push((self.waiting.text.len(), id_ms));
+    }
+
+    /// Makes durable what was appended, and answers the position behind it.
+    ///
+    /// After [`JournalError::DiskFull`] from a write it may be asked for again: nothing is lost or written twice. Where
+    /// it answers [`JournalError::Broken`] then, the journal has to be opened again.
+    pub fn commit(&mut self) -> Result<u64, JournalError> {
+        if self.is_broken {
+            return Err(JournalError::Broken { dir: self.dir.clone() });
+        }
+        let done = self.write();
+        if let Err(error) = &done {
+            self.is_broken = !is_harmless(error);
+        }
+        done.map(|()| self.position())
+    }
+
+    /// Commits what is left and closes the file.
+    pub fn close(mut self) -> Result<(), JournalError> {
+        self.commit()?;
+        self.close_file()
+    }
+
+    /// Size of all files, as far as they are committed. [byte]
+    pub fn bytes(&self) -> u64 {
+        let growing = self.growing.as_ref().map_or(0, |growing| growing.committed().len);
+        self.closed.iter().map(|file| file.len).sum::<u64>() + growing
+    }
+
+    /// The entries that are durable from `position` on, in order.
+    pub fn read_from(&self, position: u64) -> Result<Lines, JournalError> {
+        let (first, end) = (self.first(), self.position());
+        if position < first || position > end {
+            return Err(JournalError::NotHeld { dir: self.dir.clone(), position, first, end });
+        }
+        let piece = |path: &Path, first: u64, count: u64, span: Span| {
+            let skipped = position.saturating_sub(first).min(count);
+            Piece { path: path.to_owned(), span, skipped, count: count - skipped }
+        };
+        let closed = self
+            .closed
+            .iter()
+            .map(|file| piece(&file.path, file.foot.first, file.foot.count, Span { end: file.len, is_ended: true }));
+        let growing = self.growing.iter().map(|file| {
+            let committed = file.committed();
+            piece(file.path(), file.first(), committed.count, Span { end: committed.len, is_ended: false })
+        });
+        Ok(Lines::new(closed.chain(growing).filter(|piece| piece.count > 0).collect::<VecDeque<_>>()))
+    }
+
+    /// Deletes the oldest closed files whose entries are all before position `keep_from` and, if it is given, have ids
+    /// before `older_than_ms` [ms since 1970]. Nothing else goes, and the last file stays whatever it is: it holds the
+    /// position. Answers how many bytes that freed.
+    pub fn retain(&mut self, keep_from: u64, older_than_ms: Option<u64>) -> Result<u64, JournalError> {
+        let is_old = |file: &Closed| older_than_ms.is_none_or(|bound| file.foot.last_ms < bound);
+        let mut freed = 0;
+        while let Some(file) = self.closed.first() {
+            let is_only = self.closed.len() == 1 && self.growing.is_none();
+            if is_only || file.end() > keep_from || !is_old(file) {
+                break;
+            }
+            fs::remove_file(&file.path).map_err(JournalError::io(&file.path, "removing"))?;
+            freed += self.closed.remove(0).len;
+        }
+        if freed > 0 {
+            sync_folder(&self.dir)?;
+        }
+        Ok(freed)
+    }
+
+    fn write(&mut self) -> Result<(), JournalError> {
+        // What a full disk has left undone comes first.
+        if let Some(growing) = self.growing.as_mut().filter(|growing| growing.is_behind()) {
+            growing.commit()?;
+        }
+        while let Some(&(_, ms)) = self.waiting.lines.first() {
+            let is_large = self.growing.as_ref().is_some_and(|file| file.committed().len >= self.limits.rotate_bytes);
+            // An entry that comes late belongs to the day that is open.
+            if self.growing.is_some() && (is_large || ms / DAY_MS > self.day) {
+                self.close_file()?;
+            }
+            let growing = match &mut self.growing {
+                Some(growing) => growing,
+                none => {
+                    self.day = ms / DAY_MS;
+                    none.insert(Growing::create(&self.dir, self.chain.position(), self.chain.seal())?)
+                }
+            };
+            self.waiting.hand_over(self.day, growing)?;
+            growing.commit()?;
+        }
+        Ok(())
+    }
+
+    fn close_file(&mut self) -> Result<(), JournalError> {
+        if let Some(growing) = &mut self.growing {
+            let file = growing.close().inspect_err(|error| self.is_broken = !is_harmless(error))?;
+            self.growing = None;
+            self.chain = ChainEnd::behind(&file);
+            self.closed.push(file);
+        }
+        Ok(())
+    }
+}
+
+/// Whether the same can be tried again: what found no room is written over, from the last byte that is durable on.
+fn is_harmless(error: &JournalError) -> bool {
+    matches!(error, JournalError::DiskFull { .. })
+}
+
+impl Waiting {
+    /// Gives the lines up to the first one of a later day.
+    fn hand_over(&mut self, day: u64, to: &mut Growing) -> Result<(), JournalError> {
+        let count = self.lines.iter().take_while(|(_, ms)| ms / DAY_MS <= day).count();
+        let last_ms = self.lines[..count].iter().map(|(_, ms)| *ms).max().unwrap_or(0);
+        let end = self.lines[..count].last().map_or(0, |(end, _)| *end);
+        to.take(&self.text[..end], count as u64, last_ms)?;
+        if count == self.lines.len() {
+            self.text.clear();
+            self.lines.clear();
+        } else {
+            self.text.drain(..end);
+            self.lines.drain(..count);
+            self.lines.iter_mut().for_each(|(at, _)| *at -= end);
+        }
+        Ok(())
+    }
+}
