@@ -1,6 +1,8 @@
 //! One file per command: wiring, no rules.
 
 pub mod projection;
+pub mod report;
+pub mod web;
 
 pub mod demo;
 pub mod import;

@@ -4,4 +4,6 @@ pub mod history;
 pub mod journal;
 pub mod redis;
 pub mod store;
+pub mod systemd;
 pub mod terminal;
+pub mod web;

@@ -1,0 +1,282 @@
+//! The plain data that the running service publishes about itself.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What an instance is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Connecting, opening the store, folding the tail of the journal.
+    #[default]
+    Starting,
+    /// The store is folded anew; nothing is emitted.
+    Rebuilding,
+    /// Follows with a warm projection; another holds the lease.
+    Standby,
+    /// Holds the lease: reads with the group and emits.
+    Leader,
+    Stopping,
+}
+
+impl Role {
+    pub const ALL: [Self; 5] = [Self::Starting, Self::Rebuilding, Self::Standby, Self::Leader, Self::Stopping];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Rebuilding => "rebuilding",
+            Self::Standby => "standby",
+            Self::Leader => "leader",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// How a stretch that was trimmed away would be noticed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GapProof {
+    /// `entries-added − length > seen`: Redis 7.0 and newer.
+    Counted,
+    /// Only the hint that the first id lies behind the cursor: Redis 6.2.
+    #[default]
+    Weak,
+}
+
+/// One input stream.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InputReport {
+    pub stream: String,
+    pub kind: String,
+    /// Entries ever added to the stream, by the server. [1]
+    pub entries_added: Option<u64>,
+    /// `entries-added − seen`: entries that are still to be consumed. [1]
+    pub lag_entries: Option<u64>,
+    /// Distance by ids between the last entry of the stream and the last one consumed. [ms]
+    pub lag_ms: Option<u64>,
+    /// Id of the last entry consumed: the cursor.
+    pub cursor: Option<String>,
+    /// Age of the last entry of the stream, by the server's clock. [ms]
+    pub age_ms: Option<u64>,
+    /// Entries that were delivered to the group and are not acknowledged. [1]
+    pub pending: u64,
+    /// Age of the oldest of them. [ms]
+    pub pending_oldest_ms: Option<u64>,
+    pub gap_proof: GapProof,
+    /// From this age on the input counts as silent; none: it may be silent for as long as it likes. [ms]
+    pub silent_after_ms: Option<u64>,
+}
+
+impl InputReport {
+    /// Has nothing been written to the stream for longer than it may take.
+    pub fn is_silent(&self) -> bool {
+        matches!((self.silent_after_ms, self.age_ms), (Some(limit), Some(age)) if age > limit)
+    }
+
+    /// Is everything that was written consumed. Where the server does not count, ids have to do.
+    pub fn is_consumed(&self) -> bool {
+        self.lag_entries.or(self.lag_ms) == Some(0)
+    }
+}
+
+/// Entries and decisions since the process began.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Totals {
+    /// `applied + duplicates + quarantined`. [1]
+    pub entries: u64,
+    pub applied: u64,
+    pub duplicates: u64,
+    pub quarantined: BTreeMap<String, u64>,
+    /// By kind, then shape. [1]
+    pub shapes: BTreeMap<String, BTreeMap<String, u64>>,
+    /// `late_order`, `fills_repeated`, … [1]
+    pub counts: BTreeMap<String, u64>,
+    /// Evaluations that ended in a hold, by reason. [1]
+    pub holds: BTreeMap<String, u64>,
+    pub evaluations: u64,
+    /// Decisions made. [1]
+    pub decided: u64,
+    /// Decisions that reached the output stream. [1]
+    pub emitted: u64,
+}
+
+/// Open positions and what became of decisions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Positions {
+    pub open: u64,
+    /// Open, nothing missing, a price known. [1]
+    pub evaluable: u64,
+    pub missing: BTreeMap<String, u64>,
+    /// Why open positions are held now, by reason. [1]
+    pub held: BTreeMap<String, u64>,
+    /// Open positions whose history has a gap. [1]
+    pub gap_open: u64,
+    /// Symbols without a position whose history has a gap. [1]
+    pub gap_flat: u64,
+    /// Symbols of which a snapshot told once.
+    pub unconfirmed: Vec<String>,
+    /// No position, not even a flat one, was ever seen from anywhere. Not the same as flat.
+    pub unknown: bool,
+    /// Age of the price in use of each open position; those without a price are not listed. [ms]
+    pub mark_age_ms: BTreeMap<String, u64>,
+    /// Decisions of open positions by state. [1]
+    pub decisions_open: BTreeMap<String, u64>,
+    /// Decisions of positions that were closed within the memory of orders, by state. [1]
+    pub decisions_closed: BTreeMap<String, u64>,
+}
+
+/// Decisions that were committed and are not sent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OutboxReport {
+    pub waiting: u64,
+    /// Age of the oldest, by its cause. [ms]
+    pub oldest_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JournalReport {
+    /// [bytes]
+    pub bytes: u64,
+    pub files: u64,
+    /// Entries in it, or another place that only grows. [1]
+    pub position: u64,
+}
+
+/// The lease by which one instance emits.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lease {
+    /// Who holds it; none: nobody does, or it is not known.
+    pub holder: Option<String>,
+    pub fencing_token: u64,
+    /// [ms]
+    pub left_ms: Option<u64>,
+}
+
+/// Which rules and settings are in force.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicyReport {
+    /// Of the policy in force.
+    pub hash: String,
+    /// Of the policy in force: `shadow` or `live`.
+    pub mode: String,
+    /// Of the running configuration.
+    pub mode_configured: String,
+    /// The configured policy was written to the control stream and is not folded yet.
+    pub pending: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RedisReport {
+    pub connected: bool,
+    pub version: String,
+    pub last_error: Option<String>,
+    pub reconnects: u64,
+}
+
+/// What is asked of the exchange.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Backfill {
+    pub api_calls: u64,
+    /// Too many failures: nothing is asked for a while.
+    pub circuit_open: bool,
+    /// Weight used in this minute, as the exchange counts it. [1]
+    pub weight_used: Option<u64>,
+    pub last_error: Option<String>,
+}
+
+/// A feed of prices that runs with the service.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Feed {
+    pub connected: bool,
+    /// Connected or not: no price has come for longer than it may take.
+    pub stalled: bool,
+    /// [ms]
+    pub age_ms: Option<u64>,
+    pub reconnects: u64,
+}
+
+/// Checksum of the state, with the place that it belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StateChecksum {
+    /// Id of the entry that was applied last.
+    pub last: String,
+    pub sha256: String,
+}
+
+/// Entries and decisions per second, over the last seconds. [1/s]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rates {
+    /// Written to the input streams; none where the server does not count.
+    pub added: Option<f64>,
+    pub applied: f64,
+    pub emitted: f64,
+}
+
+/// All that the service says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Report {
+    /// Version and build.
+    pub build: String,
+    pub rules_version: String,
+    /// Hash of the effective settings.
+    pub settings_hash: String,
+    pub group: String,
+    pub consumer: String,
+    pub role: Role,
+    pub uptime_ms: u64,
+    /// Id of the entry that was applied last.
+    pub last: Option<String>,
+    pub inputs: Vec<InputReport>,
+    pub totals: Totals,
+    pub rates: Rates,
+    pub positions: Positions,
+    pub killed: bool,
+    pub policy: PolicyReport,
+    pub outbox: OutboxReport,
+    pub journal: JournalReport,
+    pub lease: Lease,
+    pub redis: RedisReport,
+    pub state_checksum: Option<StateChecksum>,
+    pub backfill: Option<Backfill>,
+    pub feed: Option<Feed>,
+    /// Time since the cursor moved, or since there was last nothing to read. [ms]
+    pub progress_age_ms: u64,
+    /// Time since the service last spoke about itself. [ms]
+    pub published_age_ms: u64,
+}
+
+impl Report {
+    /// Share of open positions that can be evaluated; none where nothing is open. [1]
+    pub fn evaluable_share(&self) -> Option<f64> {
+        (self.positions.open > 0).then(|| self.positions.evaluable as f64 / self.positions.open as f64)
+    }
+
+    /// Is there nothing to read: every lag is known and zero.
+    pub fn is_idle(&self) -> bool {
+        self.redis.connected && self.inputs.iter().all(InputReport::is_consumed)
+    }
+
+    /// What differs as soon as the service gets ahead: its role, its connection, the entries folded, the cursors.
+    ///
+    /// Duplicates do not count: reading the same entries over and over is not getting ahead.
+    pub fn progress(&self) -> (Role, bool, u64, Vec<Option<String>>) {
+        let cursors = self.inputs.iter().map(|input| input.cursor.clone()).collect();
+        let folded = self.totals.entries.saturating_sub(self.totals.duplicates);
+        (self.role, self.redis.connected, folded, cursors)
+    }
+}

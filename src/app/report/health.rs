@@ -1,0 +1,223 @@
+//! Judgements over the report: is the service alive, is it ready, does anything need someone.
+
+use serde::Serialize;
+
+use super::facts::{InputReport, Report, Role};
+
+/// A cursor that stands for so long before something to read stands for good. [ms]
+pub const STANDING_AFTER_MS: u64 = 30_000;
+/// An input is behind when so much time lies between its last entry and the last one consumed. [ms]
+const BEHIND_MS: u64 = 60_000;
+/// A standby is warm while no input is further behind than this. [ms]
+const WARM_MS: u64 = 5_000;
+/// Pending entries and rows of the outbox are looked at by themselves; some that grow older need someone. [ms]
+const LEFT_BEHIND_MS: u64 = 60_000;
+/// Fewer of the open positions than this can be evaluated. [1]
+const EVALUABLE_MIN: f64 = 0.9;
+
+/// One named reason, and what it says to people.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Concern {
+    pub name: &'static str,
+    /// What it is about, where there can be several: a stream.
+    pub about: Option<String>,
+    pub says: String,
+}
+
+impl Concern {
+    fn new(name: &'static str, says: impl Into<String>) -> Self {
+        Self { name, about: None, says: says.into() }
+    }
+
+    fn of(name: &'static str, input: &InputReport, says: String) -> Self {
+        Self { name, about: Some(input.stream.clone()), says }
+    }
+}
+
+/// An answer to a probe, with its reasons where it is no.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Health {
+    pub ok: bool,
+    pub reasons: Vec<Concern>,
+}
+
+impl Health {
+    fn of(reasons: Vec<Concern>) -> Self {
+        Self { ok: reasons.is_empty(), reasons }
+    }
+
+    /// Status of HTTP: 200 or 503.
+    pub const fn status(&self) -> u16 {
+        if self.ok { 200 } else { 503 }
+    }
+}
+
+/// Alive: the cursor moved, or there was nothing to read (incidents 12, 15). A restart can help where it is not.
+///
+/// While the server cannot be reached the service is alive as long as it tries: a new process would not reach it either.
+pub fn alive(report: &Report) -> Health {
+    let mut reasons = Vec::new();
+    if report.published_age_ms > STANDING_AFTER_MS && !matches!(report.role, Role::Starting | Role::Stopping) {
+        let says = format!("the service has said nothing for {} s", report.published_age_ms / 1000);
+        reasons.push(Concern::new("not_speaking", says));
+    }
+    let reads = match report.role {
+        Role::Rebuilding => true,
+        Role::Leader | Role::Standby => report.redis.connected,
+        Role::Starting | Role::Stopping => false,
+    };
+    if reads && report.progress_age_ms > STANDING_AFTER_MS {
+        let says = format!("there is something to read, and no cursor moved for {} s", report.progress_age_ms / 1000);
+        reasons.push(Concern::new("cursor_standing", says));
+    }
+    Health::of(reasons)
+}
+
+/// Ready: owns the lease or is a warm standby, connected, without an open gap and not rebuilding.
+pub fn ready(report: &Report) -> Health {
+    let mut reasons = alive(report).reasons;
+    match report.role {
+        Role::Leader => {}
+        Role::Standby => reasons.extend(not_warm(report)),
+        Role::Rebuilding => reasons.push(rebuilding()),
+        Role::Starting => reasons.push(Concern::new("starting", "the service is starting")),
+        Role::Stopping => reasons.push(Concern::new("stopping", "the service is stopping")),
+    }
+    reasons.extend(not_connected(report));
+    reasons.extend(gap_open(report));
+    Health::of(reasons)
+}
+
+/// All that needs someone, the worst first.
+pub fn concerns(report: &Report) -> Vec<Concern> {
+    let mut concerns = alive(report).reasons;
+    concerns.extend(not_connected(report));
+    concerns.extend(no_leader(report));
+    if report.role == Role::Rebuilding {
+        concerns.push(rebuilding());
+    }
+    if report.killed {
+        concerns.push(Concern::new("killed", "the kill switch is on: nothing is emitted"));
+    }
+    concerns.extend(of_policy(report));
+    concerns.extend(gap_open(report));
+    concerns.extend(of_positions(report));
+    concerns.extend(of_decisions(report));
+    concerns.extend(report.inputs.iter().flat_map(of_input));
+    concerns.extend(of_surroundings(report));
+    concerns
+}
+
+fn not_warm(report: &Report) -> Option<Concern> {
+    let furthest = report.inputs.iter().filter_map(|input| input.lag_ms).max().filter(|lag| *lag > WARM_MS)?;
+    Some(Concern::new("not_warm", format!("the standby is {} s behind", furthest / 1000)))
+}
+
+fn rebuilding() -> Concern {
+    Concern::new("rebuilding", "the store is folded anew: nothing is emitted until it is done")
+}
+
+fn not_connected(report: &Report) -> Option<Concern> {
+    let is_up = report.redis.connected || matches!(report.role, Role::Starting | Role::Stopping);
+    let why = report.redis.last_error.as_deref().unwrap_or("no connection");
+    (!is_up).then(|| Concern::new("not_connected", format!("Redis cannot be used: {why}")))
+}
+
+fn no_leader(report: &Report) -> Option<Concern> {
+    let nobody = report.role == Role::Standby && report.lease.holder.is_none();
+    nobody.then(|| Concern::new("no_leader", "nobody holds the lease: nothing is emitted"))
+}
+
+fn gap_open(report: &Report) -> Option<Concern> {
+    let n = report.positions.gap_open;
+    let says = || format!("{n} open positions are held: entries of their history are missing");
+    (n > 0).then(|| Concern::new("gap_open", says()))
+}
+
+fn of_policy(report: &Report) -> Vec<Concern> {
+    let policy = &report.policy;
+    let mut concerns = Vec::new();
+    if policy.pending {
+        concerns.push(Concern::new("policy_pending", "the configured policy is not folded yet: positions are held"));
+    } else if !policy.mode_configured.is_empty() && !policy.mode.is_empty() && policy.mode != policy.mode_configured {
+        let says = format!(
+            "the policy in force says {}, the configuration {}: no order is sent",
+            policy.mode, policy.mode_configured
+        );
+        concerns.push(Concern::new("mode_differs", says));
+    }
+    concerns
+}
+
+fn of_positions(report: &Report) -> Vec<Concern> {
+    let positions = &report.positions;
+    let mut concerns = Vec::new();
+    if positions.unknown && report.role != Role::Starting {
+        let says = "no position, not even a flat one, was ever seen from anywhere: this is not the same as flat";
+        concerns.push(Concern::new("positions_unknown", says));
+    }
+    if report.evaluable_share().is_some_and(|share| share < EVALUABLE_MIN) {
+        let missing: Vec<String> = positions.missing.iter().map(|(field, n)| format!("{n} lack {field}")).collect();
+        let says = format!(
+            "{} of {} open positions can be evaluated: {}",
+            positions.evaluable,
+            positions.open,
+            missing.join(", ")
+        );
+        concerns.push(Concern::new("evaluable_low", says));
+    }
+    concerns
+}
+
+fn of_decisions(report: &Report) -> Vec<Concern> {
+    let in_state = |state: &str| report.positions.decisions_open.get(state).copied().unwrap_or(0);
+    let mut concerns = Vec::new();
+    let (unknown, failed) = (in_state("unknown"), in_state("failed"));
+    if unknown > 0 {
+        let says = format!("{unknown} decisions without a result in time: they may still be executed");
+        concerns.push(Concern::new("decision_unknown", says));
+    }
+    if failed > 0 {
+        concerns.push(Concern::new("decision_failed", format!("{failed} decisions were refused for good")));
+    }
+    if let Some(age) = report.outbox.oldest_ms.filter(|age| *age > LEFT_BEHIND_MS && report.outbox.waiting > 0) {
+        let says = format!("{} decisions wait to be sent, the oldest for {} s", report.outbox.waiting, age / 1000);
+        concerns.push(Concern::new("outbox_waiting", says));
+    }
+    concerns
+}
+
+fn of_input(input: &InputReport) -> Vec<Concern> {
+    let mut concerns = Vec::new();
+    if input.is_silent() {
+        let (age, limit) = (input.age_ms.unwrap_or(0) / 1000, input.silent_after_ms.unwrap_or(0) / 1000);
+        let says = format!("{} has been silent for {age} s, more than {limit} s", input.stream);
+        concerns.push(Concern::of("input_silent", input, says));
+    }
+    if let Some(lag) = input.lag_ms.filter(|lag| *lag > BEHIND_MS) {
+        let entries = input.lag_entries.map_or_else(String::new, |n| format!(", {n} entries"));
+        concerns.push(Concern::of(
+            "input_behind",
+            input,
+            format!("{} is {} s behind{entries}", input.stream, lag / 1000),
+        ));
+    }
+    if let Some(age) = input.pending_oldest_ms.filter(|age| *age > LEFT_BEHIND_MS && input.pending > 0) {
+        let says =
+            format!("{} entries of {} are pending, the oldest for {} s", input.pending, input.stream, age / 1000);
+        concerns.push(Concern::of("pending_old", input, says));
+    }
+    concerns
+}
+
+fn of_surroundings(report: &Report) -> Vec<Concern> {
+    let mut concerns = Vec::new();
+    if report.backfill.as_ref().is_some_and(|backfill| backfill.circuit_open) {
+        concerns
+            .push(Concern::new("circuit_open", "too many calls of the exchange failed: it is not asked for a while"));
+    }
+    if report.feed.as_ref().is_some_and(|feed| feed.stalled) {
+        concerns.push(Concern::new("feed_stalled", "the price feed brings nothing"));
+    }
+    concerns
+}

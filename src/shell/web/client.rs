@@ -1,0 +1,66 @@
+//! Pages of a running service.
+
+use std::time::Duration;
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long an answer may take; a service that folds a backlog answers between two batches.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("{url} is no address of a service (want http://host:port)")]
+    NoUrl { url: String },
+    #[error("the service at {url} cannot be reached: {}", innermost(source))]
+    Unreachable { url: String, source: reqwest::Error },
+    #[error("the service at {url} answered {status}: {body}")]
+    Refused { url: String, status: u16, body: String },
+}
+
+impl ClientError {
+    /// Was the service itself out of reach, rather than unwilling.
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { status, .. } => *status >= 500,
+            Self::NoUrl { .. } => false,
+        }
+    }
+}
+
+/// The error at the bottom: "connection refused" instead of "error sending request".
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// The body of a page, if its status says that all is well.
+pub async fn get(base: &str, path: &str) -> Result<String, ClientError> {
+    let url = format!("{}{path}", base.trim_end_matches('/'));
+    // reqwest is built without a provider of its own; one that was installed before is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let unreachable = |source: reqwest::Error| {
+        if source.is_builder() {
+            ClientError::NoUrl { url: base.to_owned() }
+        } else {
+            ClientError::Unreachable { url: base.to_owned(), source: source.without_url() }
+        }
+    };
+    let client = reqwest::Client::builder()
+        // The service is on this machine or in its network: no proxy has a part in it.
+        .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(ANSWER_TIMEOUT)
+        .build()
+        .map_err(unreachable)?;
+    let answer = client.get(&url).send().await.map_err(unreachable)?;
+    let status = answer.status();
+    let body = answer.text().await.map_err(unreachable)?;
+    if status.is_success() {
+        return Ok(body);
+    }
+    Err(ClientError::Refused { url, status: status.as_u16(), body })
+}
