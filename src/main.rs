@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use harvester::app;
 use harvester::config::Config;
+use harvester::shell::exchange::CallError;
 use harvester::shell::redis::ServerError;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -150,7 +151,10 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn is_unreachable(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref::<ServerError>()).any(ServerError::is_unreachable)
+    error.chain().any(|cause| {
+        cause.downcast_ref::<ServerError>().is_some_and(ServerError::is_unreachable)
+            || cause.downcast_ref::<CallError>().is_some_and(CallError::is_unreachable)
+    })
 }
 
 /// Logs go to standard error, at the level of `LOG_LEVEL`.

@@ -13,6 +13,9 @@ pub mod policy;
 pub mod journal;
 pub mod live;
 pub mod request;
+
+pub mod exchange;
+
 pub mod schemas;
 pub mod seal;
 pub mod state;

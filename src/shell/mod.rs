@@ -1,5 +1,6 @@
 //! Effects: one file or folder hides one outside thing, and siblings do not know each other.
 
+pub mod exchange;
 pub mod history;
 pub mod journal;
 pub mod redis;

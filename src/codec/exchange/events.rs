@@ -1,0 +1,243 @@
+//! Events of the sockets: mark prices of all symbols, and what happens to the account.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::number::Number;
+use super::replies::{MarkPrice, Unreadable, UserTrade, both, positive, read, shortened, side};
+use crate::domain::units::{Price, Qty};
+
+/// What the account's stream tells.
+#[derive(Clone, Debug, PartialEq)]
+pub enum UserEvent {
+    /// A part of an order was filled.
+    Trade(UserTrade),
+    /// Positions changed.
+    Account(AccountUpdate),
+    /// The listen key is worth nothing any more; there will be no further event.
+    ListenKeyExpired,
+    /// Nothing that a rule uses, by its name.
+    Other(String),
+}
+
+/// Positions after a change, each as it is now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccountUpdate {
+    /// The exchange's own time of the change. [ms since 1970]
+    pub time_ms: u64,
+    pub positions: Vec<AccountPosition>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccountPosition {
+    pub symbol: String,
+    /// Signed, below 0 is short. [base]
+    pub position_amt: Qty,
+    /// `None` where the exchange says 0. [quote per base]
+    pub entry_price: Option<Price>,
+    pub position_side: String,
+}
+
+/// A message of `!markPrice@arr`. A row that cannot be read is left out and named beside the others.
+pub fn mark_updates(text: &str) -> Result<(Vec<MarkPrice>, Vec<Unreadable>), Unreadable> {
+    #[derive(Deserialize)]
+    struct Row {
+        #[serde(rename = "E")]
+        event_ms: u64,
+        #[serde(rename = "s")]
+        symbol: String,
+        #[serde(rename = "p")]
+        price: Number,
+    }
+    let rows: Vec<&RawValue> = read(unwrapped(text).as_bytes())?;
+    let (mut marks, mut bad) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in rows {
+        match serde_json::from_str::<Row>(row.get()) {
+            Ok(row) => match positive(row.price) {
+                Some(mark_price) => marks.push(MarkPrice { symbol: row.symbol, mark_price, time_ms: row.event_ms }),
+                None => bad.push(Unreadable::new(format!("{}: a mark price of {}", row.symbol, row.price.0))),
+            },
+            Err(error) => bad.push(Unreadable::new(format!("{}: {error}", shortened(row.get())))),
+        }
+    }
+    Ok((marks, bad))
+}
+
+/// A message of the account's stream.
+pub fn user_event(text: &str) -> Result<UserEvent, Unreadable> {
+    #[derive(Deserialize)]
+    struct Named {
+        e: String,
+    }
+    let text = unwrapped(text);
+    let name = read::<Named>(text.as_bytes())?.e;
+    match name.as_str() {
+        "ORDER_TRADE_UPDATE" => order_trade_update(text),
+        "ACCOUNT_UPDATE" => account_update(text),
+        "listenKeyExpired" => Ok(UserEvent::ListenKeyExpired),
+        _ => Ok(UserEvent::Other(shortened(&name))),
+    }
+}
+
+fn order_trade_update(text: &str) -> Result<UserEvent, Unreadable> {
+    #[derive(Deserialize)]
+    struct Event {
+        #[serde(rename = "o")]
+        order: Order,
+    }
+    #[derive(Deserialize)]
+    struct Order {
+        #[serde(rename = "s")]
+        symbol: String,
+        #[serde(rename = "S")]
+        side: String,
+        #[serde(rename = "x")]
+        execution: String,
+        #[serde(rename = "i")]
+        order_id: u64,
+        #[serde(rename = "l", default)]
+        last_qty: Number,
+        #[serde(rename = "L", default)]
+        last_price: Number,
+        #[serde(rename = "t", default)]
+        trade_id: i64,
+        #[serde(rename = "T")]
+        time_ms: u64,
+        #[serde(rename = "ps", default = "both")]
+        position_side: String,
+    }
+    let order = read::<Event>(text.as_bytes())?.order;
+    if order.execution != "TRADE" {
+        return Ok(UserEvent::Other(format!("ORDER_TRADE_UPDATE x={}", shortened(&order.execution))));
+    }
+    let wrong =
+        |what: &str| Unreadable::new(format!("a trade of order {} of {} without {what}", order.order_id, order.symbol));
+    let price = positive(order.last_price).ok_or_else(|| wrong("a price"))?;
+    let qty = Some(Qty::new(order.last_qty.0)).filter(|qty| qty.is_positive()).ok_or_else(|| wrong("a quantity"))?;
+    let id = u64::try_from(order.trade_id).ok().filter(|id| *id > 0).ok_or_else(|| wrong("an id"))?;
+    let side = side(&order.side)?;
+    let (symbol, order_id, time_ms) = (order.symbol, order.order_id, order.time_ms);
+    Ok(UserEvent::Trade(UserTrade {
+        symbol,
+        id,
+        order_id,
+        side,
+        price,
+        qty,
+        time_ms,
+        position_side: order.position_side,
+    }))
+}
+
+fn account_update(text: &str) -> Result<UserEvent, Unreadable> {
+    #[derive(Deserialize)]
+    struct Event {
+        #[serde(rename = "T")]
+        time_ms: u64,
+        #[serde(rename = "a")]
+        account: Account,
+    }
+    #[derive(Deserialize)]
+    struct Account {
+        #[serde(rename = "P", default)]
+        positions: Vec<Row>,
+    }
+    #[derive(Deserialize)]
+    struct Row {
+        #[serde(rename = "s")]
+        symbol: String,
+        #[serde(rename = "pa")]
+        amount: Number,
+        #[serde(rename = "ep", default)]
+        entry_price: Number,
+        #[serde(rename = "ps", default = "both")]
+        position_side: String,
+    }
+    let event: Event = read(text.as_bytes())?;
+    let position = |row: Row| AccountPosition {
+        symbol: row.symbol,
+        position_amt: Qty::new(row.amount.0),
+        entry_price: positive(row.entry_price),
+        position_side: row.position_side,
+    };
+    let positions = event.account.positions.into_iter().map(position).collect();
+    Ok(UserEvent::Account(AccountUpdate { time_ms: event.time_ms, positions }))
+}
+
+/// The message itself, where it comes in the envelope of combined streams: `{"stream":…,"data":…}`.
+fn unwrapped(text: &str) -> &str {
+    #[derive(Deserialize)]
+    struct Combined<'a> {
+        #[serde(rename = "stream")]
+        _stream: &'a str,
+        #[serde(borrow)]
+        data: &'a RawValue,
+    }
+    serde_json::from_str::<Combined<'_>>(text).map_or(text, |combined| combined.data.get())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::Side;
+
+    /// Recorded formats, as the exchange documents them.
+    const TRADE: &str = r#"{"e":"ORDER_TRADE_UPDATE","E":1770163396500,"T":1770163396495,"o":{"s":"AVAXUSDT","c":"x-1",
+        "S":"SELL","o":"MARKET","f":"GTC","q":"29.6","p":"0","ap":"13.37246","sp":"0","x":"TRADE","X":"FILLED",
+        "i":798972749,"l":"29.6","z":"29.6","L":"13.3724681353","N":"USDT","n":"0.15","T":1770163396495,"t":33445566,
+        "b":"0","a":"0","m":false,"R":true,"wt":"CONTRACT_PRICE","ot":"MARKET","ps":"BOTH","cp":false,"rp":"1.2"}}"#;
+    const ACCOUNT: &str = r#"{"e":"ACCOUNT_UPDATE","E":1770163396500,"T":1770163396495,"a":{"m":"ORDER","B":[{"a":"USDT",
+        "wb":"122624.1","cw":"100.1","bc":"50.1"}],"P":[{"s":"AVAXUSDT","pa":"-29.6","ep":"13.3724681353","bep":"13.3",
+        "cr":"200","up":"0","mt":"cross","iw":"0","ps":"BOTH"},{"s":"ADAUSDT","pa":"0","ep":"0.0","ps":"BOTH"}]}}"#;
+
+    #[test]
+    fn a_trade_brings_its_own_part_and_not_the_cumulative() {
+        let Ok(UserEvent::Trade(trade)) = user_event(TRADE) else { panic!("{:?}", user_event(TRADE)) };
+        assert_eq!((trade.symbol.as_str(), trade.id, trade.order_id), ("AVAXUSDT", 33_445_566, 798_972_749));
+        assert_eq!(
+            (trade.side, trade.qty.to_string(), trade.price.to_string()),
+            (Side::Sell, "29.6".into(), "13.3724681353".into())
+        );
+        assert_eq!(trade.time_ms, 1_770_163_396_495);
+        let new = TRADE.replace("\"x\":\"TRADE\"", "\"x\":\"NEW\"").replace("\"l\":\"29.6\"", "\"l\":\"0\"");
+        assert_eq!(user_event(&new).unwrap(), UserEvent::Other("ORDER_TRADE_UPDATE x=NEW".to_owned()));
+        let priceless = TRADE.replace("\"L\":\"13.3724681353\"", "\"L\":\"0\"");
+        assert!(user_event(&priceless).unwrap_err().to_string().contains("without a price"));
+    }
+
+    #[test]
+    fn a_present_zero_is_flat_and_an_entry_price_of_zero_is_none() {
+        let Ok(UserEvent::Account(update)) = user_event(ACCOUNT) else { panic!("{:?}", user_event(ACCOUNT)) };
+        let rows: Vec<(String, String, Option<String>)> = update
+            .positions
+            .iter()
+            .map(|p| (p.symbol.clone(), p.position_amt.to_string(), p.entry_price.map(|price| price.to_string())))
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                ("AVAXUSDT".to_owned(), "-29.6".to_owned(), Some("13.3724681353".to_owned())),
+                ("ADAUSDT".to_owned(), "0".to_owned(), None)
+            ]
+        );
+        assert_eq!(
+            user_event(r#"{"e":"listenKeyExpired","E":1,"listenKey":"k"}"#).unwrap(),
+            UserEvent::ListenKeyExpired
+        );
+        assert_eq!(user_event(r#"{"e":"MARGIN_CALL","E":1}"#).unwrap(), UserEvent::Other("MARGIN_CALL".to_owned()));
+        assert!(user_event("<html>").is_err());
+    }
+
+    #[test]
+    fn i03_a_mark_price_of_zero_is_left_out_and_named() {
+        let text = r#"[{"e":"markPriceUpdate","E":1770163200000,"s":"ADAUSDT","p":"0.30100000","i":"0.3","P":"0.3","r":"0.0001","T":1},
+            {"e":"markPriceUpdate","E":1770163200000,"s":"ARCUSDT","p":"0.00000000"},{"s":"XUSDT"},{"E":1,"s":"YUSDT","p":0.5}]"#;
+        for text in [text.to_owned(), format!(r#"{{"stream":"!markPrice@arr@1s","data":{text}}}"#)] {
+            let (marks, bad) = mark_updates(&text).unwrap();
+            assert_eq!(marks.len(), 1, "{marks:?}");
+            assert_eq!((marks[0].symbol.as_str(), marks[0].mark_price.to_string().as_str()), ("ADAUSDT", "0.301"));
+            assert_eq!(bad.len(), 3, "a zero, a missing field, a float: {bad:?}");
+            assert_eq!(bad[0].to_string(), "ARCUSDT: a mark price of 0");
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The exchange's formats (Binance USDⓈ-M futures): replies of its REST interface, and events of its sockets.
+//!
+//! Promises: numbers are read from their text, never through a float; a reply is read whole or not at all where a row
+//! that is left out would read as "no position".
+
+mod events;
+mod number;
+mod replies;
+
+pub use events::{AccountPosition, AccountUpdate, UserEvent, mark_updates, user_event};
+pub use replies::{
+    ExchangeError, InstrumentRow, MarkPrice, OrderRow, PositionRow, Unreadable, UserTrade, error, instruments,
+    listen_key, mark_prices, order, positions, server_time, user_trades,
+};

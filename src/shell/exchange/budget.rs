@@ -1,0 +1,91 @@
+//! How much weight is left: a bucket of our own, and what the exchange says that the address has used.
+
+/// Weight that the exchange grants an address in a minute. [weight]
+const EXCHANGE_LIMIT: u64 = 2_400;
+/// Part of it that is left to others who share the address. [weight]
+const EXCHANGE_RESERVE: u64 = EXCHANGE_LIMIT / 10;
+const MINUTE_MS: u64 = 60_000;
+
+/// Times are those of a clock that only goes forward. [ms]
+#[derive(Debug)]
+pub(super) struct Budget {
+    /// What the bucket holds, and what comes into it each minute. [weight]
+    limit: u64,
+    /// What is in it, in parts of 60,000. [weight / 60,000]
+    parts: u64,
+    filled_ms: u64,
+    /// What the exchange said last that the address has used in this minute, and when. [weight]
+    used: Option<(u64, u64)>,
+}
+
+impl Budget {
+    pub(super) fn new(limit: u64, now_ms: u64) -> Self {
+        // A bucket that cannot hold the heaviest call would never let it out.
+        let limit = limit.clamp(10, EXCHANGE_LIMIT);
+        Self { limit, parts: limit * MINUTE_MS, filled_ms: now_ms, used: None }
+    }
+
+    /// Takes a weight, or says how long until it is there. [ms]
+    pub(super) fn take(&mut self, weight: u64, now_ms: u64) -> Result<(), u64> {
+        self.fill(now_ms);
+        if let Some((used, at_ms)) = self.used
+            && used + weight > EXCHANGE_LIMIT - EXCHANGE_RESERVE
+        {
+            return Err((at_ms + MINUTE_MS).saturating_sub(now_ms).max(1));
+        }
+        let wanted = weight * MINUTE_MS;
+        if self.parts < wanted {
+            return Err((wanted - self.parts).div_ceil(self.limit));
+        }
+        self.parts -= wanted;
+        Ok(())
+    }
+
+    /// Takes over what the exchange says. [weight]
+    pub(super) fn learn(&mut self, used: u64, now_ms: u64) {
+        self.used = Some((used, now_ms));
+    }
+
+    /// What the exchange said last, if that is of this minute. [weight]
+    pub(super) fn used(&self, now_ms: u64) -> Option<u64> {
+        self.used.filter(|(_, at_ms)| now_ms.saturating_sub(*at_ms) < MINUTE_MS).map(|(used, _)| used)
+    }
+
+    fn fill(&mut self, now_ms: u64) {
+        let passed_ms = now_ms.saturating_sub(self.filled_ms).min(MINUTE_MS);
+        self.parts = (self.parts + passed_ms * self.limit).min(self.limit * MINUTE_MS);
+        self.filled_ms = now_ms;
+        if self.used.is_some_and(|(_, at_ms)| now_ms.saturating_sub(at_ms) >= MINUTE_MS) {
+            self.used = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i46_a_spent_bucket_says_how_long_and_fills_by_the_minute() {
+        let mut budget = Budget::new(60, 0);
+        for _ in 0..6 {
+            assert_eq!(budget.take(10, 0), Ok(()));
+        }
+        assert_eq!(budget.take(10, 0), Err(10_000), "10 of 60 come in a sixth of a minute");
+        assert_eq!(budget.take(10, 9_999), Err(1));
+        assert_eq!(budget.take(10, 10_000), Ok(()));
+        assert_eq!(budget.take(60, 1_000_000), Ok(()), "it holds no more than a minute's");
+        assert_eq!(budget.take(1, 1_000_000), Err(1_000));
+    }
+
+    #[test]
+    fn i46_what_the_exchange_says_counts_above_our_own_sum() {
+        let mut budget = Budget::new(1_200, 0);
+        budget.learn(2_155, 1_000);
+        assert_eq!(budget.take(10, 2_000), Err(59_000), "others have used it up");
+        assert_eq!(budget.take(5, 2_000), Ok(()));
+        assert_eq!(budget.used(2_000), Some(2_155));
+        assert_eq!(budget.take(10, 61_000), Ok(()), "a minute later it says nothing any more");
+        assert_eq!(budget.used(61_000), None);
+    }
+}

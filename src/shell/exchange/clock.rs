@@ -1,0 +1,68 @@
+//! The server's clock, as far as it is known: a time of it, and what has passed since on a clock that only goes forward.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since the process's client was made. Only goes forward. [ms]
+#[derive(Debug)]
+pub(super) struct Since(Instant);
+
+impl Since {
+    pub(super) fn now() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(super) fn ms(&self) -> u64 {
+        u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The wall clock of this machine. [ms since 1970]
+pub(super) fn wall_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |passed| u64::try_from(passed.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A clock that steps on this machine does not change what the server's clock says; one that drifts is noticed by the
+/// server itself (−1021).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ServerClock {
+    /// A time of the server and our own at that moment. [ms since 1970], [ms]
+    known: Option<(u64, u64)>,
+    /// Server less wall clock when last asked. [ms]
+    offset_ms: Option<i64>,
+}
+
+impl ServerClock {
+    /// Takes over a time that the server answered to a call that went out and came back at these times.
+    pub(super) fn learn(&mut self, server_ms: u64, sent_ms: u64, answered_ms: u64, wall_answered_ms: u64) {
+        let half_ms = answered_ms.saturating_sub(sent_ms) / 2;
+        self.known = Some((server_ms, sent_ms + half_ms));
+        let wall_middle_ms = wall_answered_ms.saturating_sub(half_ms);
+        self.offset_ms = i64::try_from(server_ms).ok().zip(i64::try_from(wall_middle_ms).ok()).map(|(s, w)| s - w);
+    }
+
+    /// The server's time now. [ms since 1970]
+    pub(super) fn now_ms(&self, since_ms: u64) -> Option<u64> {
+        self.known.map(|(server_ms, at_ms)| server_ms + since_ms.saturating_sub(at_ms))
+    }
+
+    pub(super) fn offset_ms(&self) -> Option<i64> {
+        self.offset_ms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_servers_time_is_that_of_the_middle_of_the_round_trip() {
+        let mut clock = ServerClock::default();
+        assert_eq!(clock.now_ms(5), None);
+        clock.learn(1_000_000, 10, 50, 999_000);
+        assert_eq!(clock.now_ms(30), Some(1_000_000));
+        assert_eq!(clock.now_ms(50), Some(1_000_020));
+        assert_eq!(clock.offset_ms(), Some(1_020), "the wall clock stood at 998,980 in the middle");
+    }
+}

@@ -1,0 +1,126 @@
+//! Why a call came to nothing. None of these is an answer: no quantity can be read out of an error.
+
+use std::path::PathBuf;
+
+use super::call::Call;
+use crate::codec::time;
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    #[error("exchange: {base_url:?} is no address of one (want https://host, or http:// for loopback only)")]
+    BaseUrl { base_url: String },
+    #[error("exchange: certificates {} cannot be read: {reason}", path.display())]
+    CaFile { path: PathBuf, reason: String },
+    #[error("exchange: this system has no certificates to trust, and no ca_file is set")]
+    NoCertificates,
+    #[error("exchange: no secure connections: {0}")]
+    Tls(String),
+}
+
+/// Why a call has no answer. Names the call, the status, and the exchange's own code and message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// Not sent.
+    #[error("{call}: no credentials")]
+    NoCredentials { call: Call },
+    /// Not sent: the exchange told us to wait, now or before a restart.
+    #[error("{call}: not sent, the exchange answered {status} and wants no call before {}", time::iso(*until_ms))]
+    Waiting { call: Call, status: u16, until_ms: u64, wait_ms: u64 },
+    /// Not sent: too many failures in a row.
+    #[error("{call}: not sent, the circuit is open after {failures} failures in a row, next trial in {wait_ms} ms")]
+    CircuitOpen { call: Call, failures: u32, wait_ms: u64 },
+    /// Not sent: the weight of this minute is spent.
+    #[error("{call}: not sent, the weight of this minute is spent, {} is free in {wait_ms} ms", call.weight())]
+    WeightSpent { call: Call, wait_ms: u64 },
+    /// 429: too many calls.
+    #[error("{call}: too many calls ({status}), next in {wait_ms} ms")]
+    TooMany { call: Call, status: u16, wait_ms: u64 },
+    /// 418 or 403: the address is shut out.
+    #[error("{call}: shut out ({status}) until {}", time::iso(*until_ms))]
+    Banned { call: Call, status: u16, until_ms: u64, wait_ms: u64 },
+    /// The exchange understood and refused; nothing was done.
+    #[error("{call}: refused ({status}, code {code}): {message}")]
+    Refused { call: Call, status: u16, code: i64, message: String },
+    /// No connection: nothing was sent.
+    #[error("{call}: the exchange cannot be reached: {what}")]
+    Unreachable { call: Call, what: String },
+    /// Sent, and no answer that says what came of it: 5xx, a time-out, a broken connection.
+    #[error("{call}: outcome unknown: {what}")]
+    OutcomeUnknown { call: Call, what: String },
+    /// An answer that is none of the exchange's.
+    #[error("{call}: the answer ({status}) cannot be read: {what}")]
+    Unreadable { call: Call, status: u16, what: String },
+}
+
+impl CallError {
+    pub fn call(&self) -> Call {
+        match self {
+            Self::NoCredentials { call }
+            | Self::Waiting { call, .. }
+            | Self::CircuitOpen { call, .. }
+            | Self::WeightSpent { call, .. }
+            | Self::TooMany { call, .. }
+            | Self::Banned { call, .. }
+            | Self::Refused { call, .. }
+            | Self::Unreachable { call, .. }
+            | Self::OutcomeUnknown { call, .. }
+            | Self::Unreadable { call, .. } => *call,
+        }
+    }
+
+    /// Was the service itself out of reach, rather than unwilling.
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. }
+            | Self::OutcomeUnknown { .. }
+            | Self::CircuitOpen { .. }
+            | Self::Waiting { .. }
+            | Self::TooMany { .. }
+            | Self::Banned { .. } => true,
+            Self::NoCredentials { .. } | Self::WeightSpent { .. } | Self::Refused { .. } | Self::Unreadable { .. } => {
+                false
+            }
+        }
+    }
+
+    /// Did the call go out at all.
+    pub fn was_sent(&self) -> bool {
+        match self {
+            Self::NoCredentials { .. } | Self::Waiting { .. } | Self::CircuitOpen { .. } | Self::WeightSpent { .. } => {
+                false
+            }
+            Self::TooMany { .. }
+            | Self::Banned { .. }
+            | Self::Refused { .. }
+            | Self::Unreachable { .. }
+            | Self::OutcomeUnknown { .. }
+            | Self::Unreadable { .. } => true,
+        }
+    }
+
+    /// How long to wait at least before the next try, where the exchange or our own budget says so. [ms]
+    pub fn wait_ms(&self) -> Option<u64> {
+        match self {
+            Self::Waiting { wait_ms, .. }
+            | Self::CircuitOpen { wait_ms, .. }
+            | Self::WeightSpent { wait_ms, .. }
+            | Self::TooMany { wait_ms, .. }
+            | Self::Banned { wait_ms, .. } => Some(*wait_ms),
+            Self::NoCredentials { .. }
+            | Self::Refused { .. }
+            | Self::Unreachable { .. }
+            | Self::OutcomeUnknown { .. }
+            | Self::Unreadable { .. } => None,
+        }
+    }
+
+    /// Are the credentials what is wrong: none, an unknown key, a bad signature, an address that is not allowed.
+    pub fn is_about_credentials(&self) -> bool {
+        match self {
+            Self::NoCredentials { .. } => true,
+            Self::Refused { code, .. } => matches!(code, -1022 | -2008 | -2014 | -2015),
+            _ => false,
+        }
+    }
+}
