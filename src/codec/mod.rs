@@ -3,6 +3,7 @@
 pub mod number;
 pub mod time;
 
+pub mod hashes;
 pub mod line;
 pub mod object;
 pub mod observe;

@@ -3,16 +3,24 @@
 //! Promises: a failure names the server by host and port, never by its URL, which may hold a password.
 //!
 //! In reading order: `server` (a connection, and the plain commands that every part needs), `reply` (what comes back),
-//! `consume` (reading streams), `lease` (who may read and emit), `emit` (writing decisions, exactly once).
+//! `consume` (reading streams), `lease` (who may read and emit), `emit` (writing decisions, exactly once), `ranges`
+//! (streams as far as they reach, and appending to them), `hashes` (what other services keep beside their streams),
+//! `inspect` (how the server, its streams and their groups are).
 
 mod consume;
 mod emit;
+mod hashes;
+mod inspect;
 mod lease;
+mod ranges;
 mod reply;
 mod server;
 
 pub use consume::{Consumer, GroupState, Membership, Round, Survey, Take};
 pub use emit::{Emission, EmitKeys, Emitter, Offered, Request};
+pub use hashes::{FieldChange, HashText, PriceText, PriceTexts, Written};
+pub use inspect::{ConsumerInfo, GroupInfo, ServerInfo, StreamInfo};
 pub use lease::{Lease, LeaseKeys};
+pub use ranges::RangeEntry;
 pub use reply::RawEntry;
 pub use server::{FieldBytes, Server, ServerError};

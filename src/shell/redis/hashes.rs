@@ -1,0 +1,173 @@
+//! Hashes of other services: read by exact name, and kept in step without ever making or removing one.
+
+use redis::{Pipeline, RedisResult, Script};
+
+use super::server::{FieldBytes, Server, ServerError};
+
+/// Two fields of a hash, where they are.
+type TwoFields = (Option<String>, Option<String>);
+
+/// Changes fields of a hash in one step: only where they still hold what was read, only in a hash that is there.
+///
+/// KEYS[1]; ARGV: field, whether it was there (0 or 1), value that was read, new value, again and again.
+/// Answers -1 where there is no hash, else how many fields had changed since, without writing any of them if one had.
+const WRITE_BACK: &str = r"
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'hash' then return -1 end
+local changed = 0
+for i = 1, #ARGV, 4 do
+  local now = redis.call('HGET', KEYS[1], ARGV[i])
+  local was = ARGV[i + 1] == '1' and ARGV[i + 2] or false
+  if now ~= was then changed = changed + 1 end
+end
+if changed > 0 then return changed end
+for i = 1, #ARGV, 4 do
+  redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 3])
+end
+return 0
+";
+
+/// A price hash of a symbol: price and time as they are written, where they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PriceText {
+    pub price: Option<String>,
+    pub timestamp: Option<String>,
+}
+
+/// All fields of a hash, as text.
+pub type HashText = Vec<(String, String)>;
+
+/// Both price hashes of one symbol.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PriceTexts {
+    /// `quantum:ticker:{SYMBOL}`: `markPrice`, `timestamp` [ms since 1970].
+    pub ticker: PriceText,
+    /// `quantum:market:{SYMBOL}`: `price`, `timestamp` [s since 1970].
+    pub market: PriceText,
+}
+
+/// A field that is to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldChange {
+    pub field: &'static str,
+    /// What was read; `None` where the field was not there.
+    pub old: Option<String>,
+    pub new: String,
+}
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    Done,
+    /// No hash is there any more; none was made.
+    Gone,
+    /// Another wrote in between; nothing was written.
+    Overtaken,
+}
+
+impl Server {
+    /// Both price hashes of each symbol, in one round trip. A key that is no hash is as good as absent.
+    pub async fn price_hashes(&mut self, symbols: &[&str]) -> Result<Vec<PriceTexts>, ServerError> {
+        let mut pipeline = Pipeline::with_capacity(symbols.len() * 2);
+        pipeline.ignore_errors();
+        for symbol in symbols {
+            pipeline.cmd("HMGET").arg(format!("quantum:ticker:{symbol}")).arg("markPrice").arg("timestamp");
+            pipeline.cmd("HMGET").arg(format!("quantum:market:{symbol}")).arg("price").arg("timestamp");
+        }
+        if symbols.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answered: RedisResult<Vec<RedisResult<TwoFields>>> = pipeline.query_async(&mut self.connection).await;
+        let answered = answered.map_err(self.failed("to read the price hashes"))?;
+        let text = |answer: Option<&RedisResult<TwoFields>>| match answer {
+            Some(Ok((price, timestamp))) => PriceText { price: price.clone(), timestamp: timestamp.clone() },
+            Some(Err(_)) | None => PriceText::default(),
+        };
+        Ok(answered
+            .chunks(2)
+            .map(|pair| PriceTexts { ticker: text(pair.first()), market: text(pair.get(1)) })
+            .collect())
+    }
+
+    /// All fields of each hash, in one round trip; `None` where there is no hash.
+    pub async fn hashes(&mut self, keys: &[String]) -> Result<Vec<Option<HashText>>, ServerError> {
+        let mut pipeline = Pipeline::with_capacity(keys.len());
+        pipeline.ignore_errors();
+        for key in keys {
+            pipeline.cmd("HGETALL").arg(key);
+        }
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answered: RedisResult<Vec<RedisResult<Vec<FieldBytes>>>> = pipeline.query_async(&mut self.connection).await;
+        let answered = answered.map_err(self.failed("to read hashes"))?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let of = |answer: RedisResult<Vec<FieldBytes>>| {
+            let fields: Vec<_> = answer.ok()?.into_iter().map(|(name, value)| (text(name), text(value))).collect();
+            (!fields.is_empty()).then_some(fields)
+        };
+        Ok(answered.into_iter().map(of).collect())
+    }
+
+    /// Names of hashes that begin with a prefix and end in a plain symbol.
+    pub async fn symbol_hashes(&mut self, prefix: &str) -> Result<Vec<String>, ServerError> {
+        let mut found = std::collections::BTreeSet::new();
+        let mut cursor = 0_u64;
+        loop {
+            let mut command = redis::cmd("SCAN");
+            command
+                .arg(cursor)
+                .arg("MATCH")
+                .arg(format!("{}*", escaped(prefix)))
+                .arg("COUNT")
+                .arg(1000)
+                .arg("TYPE")
+                .arg("hash");
+            let (next, keys): (u64, Vec<Vec<u8>>) = command
+                .query_async(&mut self.connection)
+                .await
+                .map_err(self.failed(format!("to look for keys {prefix}…")))?;
+            let symbols = keys.iter().filter_map(|key| std::str::from_utf8(key).ok()?.strip_prefix(prefix));
+            found.extend(symbols.filter(|symbol| is_symbol(symbol)).map(str::to_owned));
+            cursor = next;
+            if cursor == 0 {
+                return Ok(found.into_iter().collect());
+            }
+        }
+    }
+
+    /// Changes fields of a hash, all of them or none, in one step on the server.
+    pub async fn write_back(&mut self, key: &str, changes: &[FieldChange]) -> Result<Written, ServerError> {
+        let script = Script::new(WRITE_BACK);
+        let mut call = script.key(key);
+        for change in changes {
+            call.arg(change.field)
+                .arg(u8::from(change.old.is_some()))
+                .arg(change.old.as_deref().unwrap_or_default())
+                .arg(&change.new);
+        }
+        let answered: RedisResult<i64> = call.invoke_async(&mut self.connection).await;
+        Ok(match answered.map_err(self.failed(format!("to write to {key}")))? {
+            0 => Written::Done,
+            -1 => Written::Gone,
+            _ => Written::Overtaken,
+        })
+    }
+}
+
+/// A prefix without the letters that mean something in a pattern.
+fn escaped(prefix: &str) -> String {
+    let mut escaped = String::with_capacity(prefix.len());
+    for letter in prefix.chars() {
+        if matches!(letter, '*' | '?' | '[' | ']' | '^' | '\\') {
+            escaped.push('\\');
+        }
+        escaped.push(letter);
+    }
+    escaped
+}
+
+/// Keys of other things share the prefixes: `quantum:position:snapshot:BTCUSDT` is no symbol's hash.
+fn is_symbol(text: &str) -> bool {
+    !text.is_empty() && !text.contains(':') && text.chars().all(|c| !c.is_lowercase() && !c.is_whitespace())
+}

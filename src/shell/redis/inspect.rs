@@ -1,0 +1,189 @@
+//! How the server, its streams and their groups are; nothing is changed.
+
+use std::collections::BTreeMap;
+
+use redis::{RedisResult, Value};
+
+use super::server::{Server, ServerError};
+use crate::domain::ids::EntryId;
+
+/// What the server says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerInfo {
+    /// Keys and values of `INFO`.
+    info: BTreeMap<String, String>,
+    /// `maxmemory-policy`, where it may be asked for.
+    pub eviction: Option<String>,
+    /// Name of our user, where the server knows users.
+    pub user: Option<String>,
+}
+
+impl ServerInfo {
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.info.get(key).map(String::as_str)
+    }
+
+    /// `7.0.15`; a Valkey server says its own.
+    pub fn version(&self) -> Option<&str> {
+        self.get("valkey_version").or_else(|| self.get("redis_version"))
+    }
+}
+
+/// A stream as `XINFO STREAM` tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamInfo {
+    pub length: u64,
+    pub first: Option<EntryId>,
+    pub last: Option<EntryId>,
+    pub last_generated: Option<EntryId>,
+    /// Entries ever added; since 7.0.
+    pub entries_added: Option<u64>,
+}
+
+impl StreamInfo {
+    /// Entries that were trimmed away or deleted, where the server counts. [1]
+    pub fn gone(&self) -> Option<u64> {
+        self.entries_added.map(|added| added.saturating_sub(self.length))
+    }
+}
+
+/// A group of a stream, with those of its consumers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupInfo {
+    pub name: String,
+    pub pending: u64,
+    pub last_delivered: Option<EntryId>,
+    pub lag: Option<u64>,
+    pub consumers: Vec<ConsumerInfo>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerInfo {
+    pub name: String,
+    pub pending: u64,
+    /// Since it last asked for anything. [ms]
+    pub idle_ms: u64,
+}
+
+impl Server {
+    pub async fn info(&mut self) -> Result<ServerInfo, ServerError> {
+        let answered: RedisResult<String> = redis::cmd("INFO").query_async(&mut self.connection).await;
+        let text = answered.map_err(self.failed("to tell how it is"))?;
+        let pairs = text.lines().filter_map(|line| line.trim_end().split_once(':'));
+        let info = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        // A user that may not ask these is no failure: it is what is found.
+        let mut config = redis::cmd("CONFIG");
+        config.arg("GET").arg("maxmemory-policy");
+        let eviction: RedisResult<Vec<String>> = config.query_async(&mut self.connection).await;
+        let user: RedisResult<String> = redis::cmd("ACL").arg("WHOAMI").query_async(&mut self.connection).await;
+        Ok(ServerInfo { info, eviction: eviction.ok().and_then(|pair| pair.into_iter().nth(1)), user: user.ok() })
+    }
+
+    /// Which of these commands our user may not use, each with its arguments; `None` where the server cannot say
+    /// (before 7.0).
+    pub async fn forbidden(&mut self, user: &str, commands: &[&[&str]]) -> Result<Option<Vec<String>>, ServerError> {
+        let mut forbidden = Vec::new();
+        for command in commands {
+            let mut dry_run = redis::cmd("ACL");
+            dry_run.arg("DRYRUN").arg(user).arg(*command);
+            let answered: RedisResult<String> = dry_run.query_async(&mut self.connection).await;
+            match answered {
+                Ok(said) if said == "OK" => {}
+                Ok(_) => forbidden.push(command.join(" ")),
+                Err(error) if error.is_io_error() => return Err(self.failed("to say what may be done")(error)),
+                Err(_) => return Ok(None),
+            }
+        }
+        Ok(Some(forbidden))
+    }
+
+    /// Type of a key, `none` where there is none.
+    pub async fn kind_of_key(&mut self, key: &str) -> Result<String, ServerError> {
+        let answered = redis::cmd("TYPE").arg(key).query_async(&mut self.connection).await;
+        answered.map_err(self.failed(format!("to tell what {key} is")))
+    }
+
+    /// How a stream is; `None` where there is none.
+    pub async fn stream_info(&mut self, stream: &str) -> Result<Option<StreamInfo>, ServerError> {
+        if self.kind_of_key(stream).await? != "stream" {
+            return Ok(None);
+        }
+        let answered: RedisResult<Value> =
+            redis::cmd("XINFO").arg("STREAM").arg(stream).query_async(&mut self.connection).await;
+        let map = pairs(answered.map_err(self.failed(format!("to tell of {stream}")))?);
+        let id = |name: &str| match map.get(name) {
+            Some(Value::Array(entry)) => entry.first().and_then(text)?.parse().ok(),
+            Some(other) => text(other)?.parse().ok(),
+            None => None,
+        };
+        Ok(Some(StreamInfo {
+            length: map.get("length").and_then(number).unwrap_or(0),
+            first: id("first-entry"),
+            last: id("last-entry"),
+            last_generated: id("last-generated-id"),
+            entries_added: map.get("entries-added").and_then(number),
+        }))
+    }
+
+    /// The groups of a stream that is there.
+    pub async fn groups(&mut self, stream: &str) -> Result<Vec<GroupInfo>, ServerError> {
+        let answered: RedisResult<Vec<Value>> =
+            redis::cmd("XINFO").arg("GROUPS").arg(stream).query_async(&mut self.connection).await;
+        let mut groups = Vec::new();
+        for group in answered.map_err(self.failed(format!("to tell the groups of {stream}")))? {
+            let map = pairs(group);
+            let name = map.get("name").and_then(text).unwrap_or_default();
+            groups.push(GroupInfo {
+                pending: map.get("pending").and_then(number).unwrap_or(0),
+                last_delivered: map.get("last-delivered-id").and_then(text).and_then(|id| id.parse().ok()),
+                lag: map.get("lag").and_then(number),
+                consumers: self.consumers(stream, &name).await?,
+                name,
+            });
+        }
+        Ok(groups)
+    }
+
+    async fn consumers(&mut self, stream: &str, group: &str) -> Result<Vec<ConsumerInfo>, ServerError> {
+        let answered: RedisResult<Vec<Value>> =
+            redis::cmd("XINFO").arg("CONSUMERS").arg(stream).arg(group).query_async(&mut self.connection).await;
+        let consumers = answered.map_err(self.failed(format!("to tell the consumers of {stream}")))?;
+        let of = |consumer| {
+            let map = pairs(consumer);
+            ConsumerInfo {
+                name: map.get("name").and_then(text).unwrap_or_default(),
+                pending: map.get("pending").and_then(number).unwrap_or(0),
+                idle_ms: map.get("idle").and_then(number).unwrap_or(0),
+            }
+        };
+        Ok(consumers.into_iter().map(of).collect())
+    }
+}
+
+/// Names and values, answered one behind the other or as a map.
+fn pairs(value: Value) -> BTreeMap<String, Value> {
+    let list: Vec<(Value, Value)> = match value {
+        Value::Map(list) => list,
+        Value::Array(items) => {
+            let mut items = items.into_iter();
+            std::iter::from_fn(|| Some((items.next()?, items.next()?))).collect()
+        }
+        _ => Vec::new(),
+    };
+    list.into_iter().filter_map(|(name, value)| Some((text(&name)?, value))).collect()
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        Value::SimpleString(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+fn number(value: &Value) -> Option<u64> {
+    match value {
+        Value::Int(number) => u64::try_from(*number).ok(),
+        other => text(other)?.parse().ok(),
+    }
+}
