@@ -1,103 +1,86 @@
-//! File and environment → one validated configuration. Nobody else reads either.
+//! Flags, environment and file → one validated configuration. Nobody else reads any of them.
 //!
-//! Precedence: environment over file over defaults; flags of a command are above both and belong to the command.
+//! Precedence: flags over environment over file over defaults. Each setting is noted with its origin, and each command
+//! sees only settings that are valid. Secrets are held so that nothing shows them by accident.
+//!
+//! In reading order: `environment` and `file` (what is read), `table` (one table of settings), a file for each table,
+//! `origin` (who set what, as it may be shown).
+
+mod backfill;
+mod emit;
+mod environment;
+mod error;
+mod exchange;
+mod feed;
+mod file;
+mod journal;
+mod origin;
+mod policy;
+mod redis;
+mod run;
+mod streams;
+mod table;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde_json::{Map, Value};
+pub use backfill::{Backfill, Source};
+pub use emit::{Emit, Format, Live};
+pub use error::ConfigError;
+pub use exchange::{Credentials, Exchange, NoCredentials, PositionRisk};
+pub use feed::{Feed, FeedSymbols};
+pub use journal::Journal;
+pub use origin::{MASK, Origin, Setting, masked_url};
+pub use redis::Redis;
+pub use run::{Run, SilentAfter, Start};
+pub use streams::Outputs;
 
-use crate::codec::policy::{self, nearest};
+use crate::domain::plans::sha256_hex;
 use crate::domain::policy::Policy;
-use crate::domain::streams::{Stream, StreamKind, Streams};
+use crate::domain::streams::Streams;
+use environment::Environment;
+use file::File;
+use table::{Flags, Sheet};
 
-/// Environment names that set a key of the policy.
-const POLICY_NAMES: [(&str, &str); 5] = [
-    ("HARVEST_MODE", "mode"),
-    ("HARVEST_MIN_R", "min_r"),
-    ("HARVEST_LADDER", "ladder"),
-    ("HARVEST_MAX_ACTIONS_PER_MIN", "max_actions_per_min"),
-    ("HARVEST_REQUIRE_FRESH_SNAPSHOT_SEC", "max_position_age_ms"),
-];
-
-/// Environment names that set the stream of a kind.
-const STREAM_NAMES: [(&str, StreamKind); 4] = [
-    ("STREAM_TRADE_INTENT", StreamKind::Intent),
-    ("STREAM_APPLY_RESULT", StreamKind::Result),
-    ("STREAM_APPLY_PLAN", StreamKind::Plan),
-    ("STREAM_POSITION_SNAPSHOT", StreamKind::Snapshot),
-];
-
-/// Names of the env file that have a meaning of their own elsewhere in the service, or are checked here.
-const OTHER_NAMES: [&str; 6] = [
-    "HARVEST_KILL_SWITCH_KEY",
-    "HARVEST_SCAN_INTERVAL_SEC",
-    "HARVEST_LIVE_WRITES_ENABLED",
-    "HARVEST_REDUCE_ONLY",
-    "HARVEST_SET_BE_AT_R",
-    "HARVEST_TRAIL_ATR_MULT",
-];
-
-/// Names that the old service read and that do nothing here.
-const RETIRED_NAMES: [&str; 8] = [
-    "HARVEST_CONFIG_REFRESH_SEC",
-    "HARVEST_CONSUMER_GROUP",
-    "HARVEST_CONSUMER_NAME",
-    "HARVEST_DEDUP_TTL_SEC",
-    "HARVEST_DRY_RUN",
-    "HARVEST_LOG_LEVEL",
-    "HARVEST_METRICS_PORT",
-    "HARVEST_SYMBOLS",
-];
-
-/// Tables of the file.
-const FILE_KEYS: [&str; 3] = ["policy", "redis", "streams"];
-
-/// Environment names of the Redis server; the URL counts above host and port.
-const REDIS_NAMES: [&str; 3] = ["REDIS_URL", "REDIS_HOST", "REDIS_PORT"];
-
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("configuration {}: {source}", path.display())]
-    Unreadable { path: PathBuf, source: std::io::Error },
-    #[error("configuration {}: {message}", path.display())]
-    NoToml { path: PathBuf, message: String },
-    #[error("configuration {}: key `{key}` is unknown{}", path.display(), suggested(nearest))]
-    UnknownKey { path: PathBuf, key: String, nearest: Option<String> },
-    #[error("environment: {name} is unknown{}", suggested(nearest))]
-    UnknownName { name: String, nearest: Option<String> },
-    #[error("environment: {name} = {value:?}: {want}")]
-    Value { name: String, value: String, want: &'static str },
-    #[error("streams: {0}")]
-    Streams(String),
-    #[error("redis: {0}")]
-    Redis(String),
-    #[error("policy: {0}")]
-    Policy(#[from] policy::ReadError),
-}
-
-fn suggested(nearest: &Option<String>) -> String {
-    nearest.as_ref().map_or_else(String::new, |name| format!(" (did you mean `{name}`?)"))
-}
-
-/// Settings that every command shares.
+/// All settings, each valid.
 #[derive(Clone)]
 pub struct Config {
+    /// What is read, by kind.
     pub streams: Streams,
+    /// What is written beside decisions and requests.
+    pub outputs: Outputs,
     /// The policy in force until a `policy.adopted` is folded.
     pub policy: Policy,
-    /// Address of the Redis server; may hold a password, and is never shown.
-    pub redis_url: String,
+    pub redis: Redis,
+    pub run: Run,
+    pub journal: Journal,
+    pub emit: Emit,
+    pub backfill: Backfill,
+    pub exchange: Exchange,
+    pub feed: Feed,
+    /// Every setting as it may be shown, with its origin.
+    pub settings: Vec<Setting>,
     /// What was cleaned, overridden or does nothing; to be shown once.
     pub warnings: Vec<String>,
+    sources: Sources,
+}
+
+/// What a configuration was read from, so that flags can be laid over it.
+#[derive(Clone, Default)]
+struct Sources {
+    file: File,
+    environment: Environment,
+    /// Warnings of the reading itself.
+    warnings: Vec<String>,
 }
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("Config");
-        shown.field("streams", &self.streams).field("policy", &self.policy).field("warnings", &self.warnings);
-        shown.finish_non_exhaustive()
+        f.debug_struct("Config")
+            .field("settings", &self.settings)
+            .field("warnings", &self.warnings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -113,201 +96,62 @@ impl Config {
     pub fn from_parts(file: Option<&Path>, environment: BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let mut warnings = Vec::new();
         let environment = Environment::cleaned(environment, &mut warnings)?;
-        let mut file = file.map(read_file).transpose()?.unwrap_or_default();
-        let policy = policy_of(file.remove("policy"), &environment, &mut warnings)?;
-        let streams = streams_of(file.remove("streams"), &environment)?;
-        let redis_url = redis_url_of(file.remove("redis"), &environment)?;
-        Ok(Self { streams, policy, redis_url, warnings })
-    }
-}
-
-fn read_file(path: &Path) -> Result<toml::Table, ConfigError> {
-    let path = path.to_owned();
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(source) => return Err(ConfigError::Unreadable { path, source }),
-    };
-    let table: toml::Table = match text.trim_start_matches('\u{feff}').parse() {
-        Ok(table) => table,
-        Err(error) => return Err(ConfigError::NoToml { path, message: toml::de::Error::to_string(&error) }),
-    };
-    match table.keys().find(|key| !FILE_KEYS.contains(&key.as_str())) {
-        None => Ok(table),
-        Some(key) => {
-            let nearest = nearest(key, FILE_KEYS.into_iter()).map(str::to_owned);
-            Err(ConfigError::UnknownKey { path, key: key.clone(), nearest })
-        }
-    }
-}
-
-/// The names of the environment that concern us, cleaned.
-struct Environment(BTreeMap<String, String>);
-
-impl Environment {
-    fn cleaned(all: BTreeMap<String, String>, warnings: &mut Vec<String>) -> Result<Self, ConfigError> {
-        let mut ours = BTreeMap::new();
-        for (name, value) in all {
-            let known = POLICY_NAMES.iter().any(|(n, _)| *n == name)
-                || STREAM_NAMES.iter().any(|(n, _)| *n == name)
-                || REDIS_NAMES.contains(&name.as_str())
-                || OTHER_NAMES.contains(&name.as_str());
-            if RETIRED_NAMES.contains(&name.as_str()) {
-                warnings.push(format!("{name} does nothing any more"));
-            } else if known {
-                let cleaned = clean(&value);
-                if cleaned != value {
-                    warnings.push(format!("{name}: {} was cleaned", what_is_wrong(&value)));
-                }
-                ours.insert(name, cleaned);
-            } else if name.starts_with("HARVEST_") {
-                let names = POLICY_NAMES.iter().map(|(n, _)| *n).chain(OTHER_NAMES).chain(RETIRED_NAMES);
-                let nearest = nearest(&name, names).map(str::to_owned);
-                return Err(ConfigError::UnknownName { name, nearest });
-            }
-        }
-        Ok(Self(ours))
+        let file = file.map(|path| File::read(path, &mut warnings)).transpose()?.unwrap_or_default();
+        Self::of(Sources { file, environment, warnings }, &Flags::new())
     }
 
-    /// A value that is set and not empty.
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    /// The same with flags of the command line above all else: `("run.group", "harvester")`. Keys are those of the file.
+    pub fn with_flags(&self, flags: impl IntoIterator<Item = (&'static str, String)>) -> Result<Self, ConfigError> {
+        Self::of(self.sources.clone(), &flags.into_iter().collect())
     }
-}
 
-/// The value without byte order mark, carriage returns, quotes and blanks around it.
-pub fn clean(value: &str) -> String {
-    let value = value.trim_start_matches('\u{feff}').trim();
-    for quote in ['"', '\''] {
-        if value.len() >= 2 && value.starts_with(quote) && value.ends_with(quote) {
-            return value[1..value.len() - 1].trim().to_owned();
-        }
-    }
-    value.to_owned()
-}
-
-fn what_is_wrong(value: &str) -> &'static str {
-    if value.ends_with('\r') {
-        "a carriage return at the end"
-    } else if value.starts_with('\u{feff}') {
-        "a byte order mark"
-    } else if value.trim() != value {
-        "white space around the value"
-    } else {
-        "quotes around the value"
-    }
-}
-
-fn policy_of(
-    file: Option<toml::Value>,
-    environment: &Environment,
-    warnings: &mut Vec<String>,
-) -> Result<Policy, ConfigError> {
-    let of_file = match file {
-        None => toml::Table::new(),
-        Some(toml::Value::Table(table)) => table,
-        Some(other) => return Err(policy::ReadError::NoObject(other.to_string()).into()),
-    };
-    let mut object: Map<String, Value> = policy::object_of_toml(&of_file);
-    for (name, key) in POLICY_NAMES {
-        let Some(value) = environment.get(name) else { continue };
-        let value = match name {
-            "HARVEST_REQUIRE_FRESH_SNAPSHOT_SEC" => milliseconds(name, value)?,
-            "HARVEST_MODE" => value.to_lowercase().into(),
-            _ => value.into(),
+    fn of(sources: Sources, flags: &Flags) -> Result<Self, ConfigError> {
+        let mut sheet = Sheet {
+            flags,
+            environment: &sources.environment,
+            file: sources.file.clone(),
+            settings: Vec::new(),
+            warnings: sources.warnings.clone(),
         };
-        object.insert(key.to_owned(), value);
+        let policy = policy::read(&mut sheet)?;
+        let redis = redis::read(&mut sheet)?;
+        let (streams, outputs) = streams::read(&mut sheet)?;
+        let run = run::read(&mut sheet)?;
+        let journal = journal::read(&mut sheet)?;
+        let emit = emit::read(&mut sheet)?;
+        let backfill = backfill::read(&mut sheet)?;
+        let exchange = exchange::read(&mut sheet)?;
+        let feed = feed::read(&mut sheet)?;
+        let Sheet { settings, warnings, .. } = sheet;
+        let nowhere = flags.keys().find(|key| settings.iter().all(|setting| setting.key != **key));
+        assert_eq!(nowhere, None, "a flag names a setting");
+        Ok(Self {
+            streams,
+            outputs,
+            policy,
+            redis,
+            run,
+            journal,
+            emit,
+            backfill,
+            exchange,
+            feed,
+            settings,
+            warnings,
+            sources,
+        })
     }
-    if let Some(value) = environment.get("HARVEST_REDUCE_ONLY")
-        && !is_true(value)
-    {
-        let want = "orders are always reduce-only; take the name out";
-        return Err(ConfigError::Value { name: "HARVEST_REDUCE_ONLY".to_owned(), value: value.to_owned(), want });
-    }
-    let live = object.get("mode").and_then(Value::as_str).is_some_and(|mode| mode.trim().eq_ignore_ascii_case("live"));
-    // Set and not true means shadow; set and empty is not true.
-    if environment.0.get("HARVEST_LIVE_WRITES_ENABLED").is_some_and(|value| !is_true(value)) && live {
-        warnings.push("HARVEST_LIVE_WRITES_ENABLED is not true: shadow".to_owned());
-        object.insert("mode".to_owned(), "shadow".into());
-    }
-    if live {
-        for name in ["HARVEST_SET_BE_AT_R", "HARVEST_TRAIL_ATR_MULT"] {
-            if environment.get(name).is_some() {
-                warnings.push(format!("{name}: stops are not moved by this service"));
-            }
-        }
-    }
-    Ok(policy::from_object(object)?)
-}
 
-fn is_true(value: &str) -> bool {
-    ["true", "1", "yes"].iter().any(|word| value.trim().eq_ignore_ascii_case(word))
-}
+    /// The settings of live requests; `None` in shadow mode. Errors if live is wanted and something is not set.
+    pub fn live(&self) -> Result<Option<Live>, ConfigError> {
+        self.emit.live(&self.policy, &self.streams)
+    }
 
-fn milliseconds(name: &str, value: &str) -> Result<Value, ConfigError> {
-    match value.parse::<u64>().ok().and_then(|seconds| seconds.checked_mul(1000)) {
-        Some(ms) => Ok(ms.into()),
-        None => Err(ConfigError::Value {
-            name: name.to_owned(),
-            value: value.to_owned(),
-            want: "want a whole number of seconds",
-        }),
+    /// SHA-256 hex of all effective settings, secrets masked: tells one configuration from another.
+    pub fn hash(&self) -> String {
+        let lines = self.settings.iter().map(|setting| format!("{}={}\n", setting.key, setting.value));
+        sha256_hex(lines.collect::<String>().as_bytes())
     }
-}
-
-fn streams_of(file: Option<toml::Value>, environment: &Environment) -> Result<Streams, ConfigError> {
-    let table = match file {
-        None => toml::Table::new(),
-        Some(toml::Value::Table(table)) => table,
-        Some(other) => return Err(ConfigError::Streams(format!("{other} is no table"))),
-    };
-    if let Some(key) = table.keys().find(|key| StreamKind::ALL.iter().all(|kind| kind.name() != key.as_str())) {
-        let near = nearest(key, StreamKind::ALL.iter().map(|kind| kind.name())).map(str::to_owned);
-        return Err(ConfigError::Streams(format!("kind `{key}` is unknown{}", suggested(&near))));
-    }
-    let mut streams = Vec::new();
-    for kind in StreamKind::ALL {
-        let of_environment = STREAM_NAMES.iter().find(|(_, k)| *k == kind).and_then(|(name, _)| environment.get(name));
-        let names = match (of_environment, table.get(kind.name())) {
-            (Some(name), _) => vec![name.to_owned()],
-            (None, Some(toml::Value::String(name))) => vec![name.clone()],
-            (None, Some(toml::Value::Array(names))) => {
-                let name = |value: &toml::Value| value.as_str().map(str::to_owned);
-                let all: Option<Vec<String>> = names.iter().map(name).collect();
-                all.ok_or_else(|| ConfigError::Streams(format!("{}: want a list of names", kind.name())))?
-            }
-            (None, Some(other)) => {
-                let message = format!("{}: {other} is neither a name nor a list of names", kind.name());
-                return Err(ConfigError::Streams(message));
-            }
-            (None, None) => vec![kind.default_stream().to_owned()],
-        };
-        streams.extend(names.into_iter().map(|name| Stream { kind, name }));
-    }
-    Streams::new(streams).map_err(|twice| ConfigError::Streams(format!("{} is named twice", twice.name)))
-}
-
-fn redis_url_of(file: Option<toml::Value>, environment: &Environment) -> Result<String, ConfigError> {
-    let table = match file {
-        None => toml::Table::new(),
-        Some(toml::Value::Table(table)) => table,
-        Some(_) => return Err(ConfigError::Redis("want a table with `url`".to_owned())),
-    };
-    if let Some(key) = table.keys().find(|key| *key != "url") {
-        return Err(ConfigError::Redis(format!("key `{key}` is unknown (did you mean `url`?)")));
-    }
-    let of_file = match table.get("url") {
-        None => None,
-        Some(toml::Value::String(url)) => Some(url.clone()),
-        Some(_) => return Err(ConfigError::Redis("`url` is no text".to_owned())),
-    };
-    if let Some(url) = environment.get("REDIS_URL") {
-        return Ok(url.to_owned());
-    }
-    let (host, port) = (environment.get("REDIS_HOST"), environment.get("REDIS_PORT"));
-    if host.is_some() || port.is_some() {
-        return Ok(format!("redis://{}:{}", host.unwrap_or("127.0.0.1"), port.unwrap_or("6379")));
-    }
-    Ok(of_file.unwrap_or_else(|| "redis://127.0.0.1:6379".to_owned()))
 }
 
 #[cfg(test)]
@@ -331,6 +175,161 @@ mod tests {
                 "STREAM_APPLY_RESULT: quotes around the value was cleaned",
             ]
         );
+    }
+
+    fn in_file(text: &str) -> Result<Config, ConfigError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Config::from_parts(Some(file.path()), BTreeMap::new())
+    }
+
+    fn origin(config: &Config, key: &str) -> String {
+        config.settings.iter().find(|setting| setting.key == key).unwrap().origin.to_string()
+    }
+
+    #[test]
+    fn flags_count_above_the_environment_and_that_above_the_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = "[run]\ntick_ms = 1000\nread_count = 10\ngroup = \"g\"\n[emit]\nkill_key = \"k\"\n";
+        std::fs::write(file.path(), text).unwrap();
+        let names = [("HARVEST_SCAN_INTERVAL_SEC", "2.5"), ("HARVEST_KILL_SWITCH_KEY", "stop")];
+        let environment = names.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config = Config::from_parts(Some(file.path()), environment.into()).unwrap();
+        let config = config.with_flags([("run.group", "flagged".to_owned())]).unwrap();
+        let run = &config.run;
+        assert_eq!((run.tick_ms, run.read_count, &*run.group, run.lease_ms), (2500, 10, "flagged", 5000));
+        assert_eq!(config.emit.kill_key, "stop");
+        for (key, want) in [
+            ("run.tick_ms", "environment HARVEST_SCAN_INTERVAL_SEC"),
+            ("run.read_count", "file"),
+            ("run.group", "flag"),
+            ("run.lease_ms", "default"),
+            ("emit.kill_key", "environment HARVEST_KILL_SWITCH_KEY"),
+        ] {
+            assert_eq!(origin(&config, key), want, "{key}");
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_and_unknown_keys_are_named() {
+        for (text, want) in [
+            ("[run]\nread_count = 0", "run.read_count = 0: want a whole number from 1 to 100000"),
+            ("[run]\ngruop = \"x\"", "key `run.gruop` is unknown (did you mean `run.group`?)"),
+            (
+                "[run.silent_after_ms]\nprize = 1",
+                "`run.silent_after_ms.prize` is unknown (did you mean `run.silent_after_ms.price`?)",
+            ),
+            ("[rnu]\ngroup = \"x\"", "key `rnu` is unknown (did you mean `run`?)"),
+            ("[streams]\nsugestions = \"x\"", "`streams.sugestions` is unknown (did you mean `streams.suggestions`?)"),
+            (
+                "[streams]\nsuggestions = \"quantum:stream:trade.intent\"",
+                "is written, and named for something else too",
+            ),
+            ("[run]\nlisten = \"9464\"", "run.listen = \"9464\": want ADDRESS:PORT"),
+            ("[run]\nfrom = \"yesterday\"", "run.from = \"yesterday\": want earliest, latest, an entry id or a time"),
+            ("[emit]\nformat = \"plan\"", "emit.format = \"plan\": want apply_plan or trade_intent"),
+            ("[backfill]\nsources = [\"api\", \"API\"]", "want a list of redis and api, none twice"),
+            ("[exchange]\nbase_url = \"http://exchange.example\"", "want https://host"),
+            ("[exchange]\napi_key = \"x\"", "key `exchange.api_key` comes from BINANCE_TESTNET_API_KEY only"),
+            ("[feed]\nmark_url = \"ws://exchange.example/ws\"", "want wss://host"),
+            ("run = 5", "run = integer: want a table: [run]"),
+        ] {
+            let error = in_file(text).unwrap_err().to_string();
+            assert!(error.contains(want), "{error}");
+        }
+        let error = load(&[("HARVEST_SCAN_INTERVAL_SEC", "soon")]).unwrap_err().to_string();
+        assert_eq!(error, "environment: HARVEST_SCAN_INTERVAL_SEC = \"soon\": want seconds from 0.1 to 3600");
+    }
+
+    #[test]
+    fn secrets_are_neither_shown_nor_said() {
+        const WORD: &str = "hush-hush-hush-hush";
+        let names = [
+            ("REDIS_URL", "rediss://me:hush-hush-hush-hush@host:6380/2"),
+            ("HARVEST_SIGNING_KEY", WORD),
+            ("BINANCE_TESTNET_API_KEY", WORD),
+            ("BINANCE_TESTNET_API_SECRET", "hush-hush hush\r"),
+        ];
+        let config = load(&names).unwrap();
+        let shown = format!("{config:?} {:?} {:?} {:?}", config.redis, config.emit, config.exchange);
+        let settings = serde_json::to_string(&config.settings.iter().map(|s| &s.value).collect::<Vec<_>>()).unwrap();
+        for text in [&shown, &settings, &config.warnings.join("\n")] {
+            assert!(!text.contains("hush"), "{text}");
+        }
+        assert!(settings.contains("rediss://me:***@host:6380/2"), "{settings}");
+        for text in
+            ["[redis]\nurl = \"hush://x\"", "[redis]\nurl = [\"hush\"]", "[redis]\nurl = \"redis://:hush@host", "hush"]
+        {
+            let error = format!("{0} {0:?}", in_file(text).unwrap_err());
+            assert!(!error.contains("hush"), "{error}");
+        }
+        let error = load(&[("REDIS_URL", "hush")]).unwrap_err().to_string();
+        assert_eq!(error, "environment: REDIS_URL = \"***\": want redis://host:port or rediss://host:port");
+    }
+
+    #[test]
+    fn i44_a_credential_that_cannot_be_used_has_a_named_reason() {
+        let key = "k".repeat(64);
+        let with = |secret: &str| {
+            let names = [("BINANCE_TESTNET_API_KEY", key.as_str()), ("BINANCE_TESTNET_API_SECRET", secret)];
+            let config = load(&names).unwrap();
+            (config.exchange.credentials().map(drop).map_err(|reason| reason.to_string()), config.warnings)
+        };
+        let refused = |reason: &str| Err(format!("BINANCE_TESTNET_API_SECRET {reason}"));
+        assert_eq!(with(&key), (Ok(()), vec![]));
+        let (usable, warnings) = with(&format!("{key}\r"));
+        assert_eq!(usable, Ok(()));
+        assert_eq!(warnings, ["BINANCE_TESTNET_API_SECRET: a carriage return at the end was cleaned"]);
+        assert_eq!(with("\"\"").0, refused("is empty"));
+        assert_eq!(with("a b").0, refused("has a space or a control character inside"));
+        let (usable, warnings) = with("short");
+        assert_eq!(usable, Ok(()), "whether it fits is the exchange's to say");
+        assert_eq!(warnings, ["BINANCE_TESTNET_API_SECRET has 5 characters, where the exchange gives 64"]);
+        let nothing = load(&[]).unwrap();
+        assert_eq!(nothing.exchange.credentials().unwrap_err().to_string(), "BINANCE_TESTNET_API_KEY is not set");
+        assert_eq!(nothing.warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn live_names_what_it_lacks() {
+        let policy = "[policy]\nmode = \"live\"\nladder = \"1:0.5\"\natr_unit = { default = \"absolute\" }\n\
+                      price_sources = [\"market.tick\"]\non_live = \"skip\"\n[emit]\n";
+        let mut text = policy.to_owned();
+        for (key, line) in [
+            ("emit.format", "format = \"trade_intent\"\n"),
+            ("emit.source", "source = \"harvester\"\n"),
+            ("emit.executors", "executors = [\"bridge\"]\n"),
+        ] {
+            let error = in_file(&text).unwrap().live().unwrap_err().to_string();
+            assert!(error.contains(&format!("`{key}`")), "{error}");
+            text.push_str(line);
+        }
+        let live = in_file(&text).unwrap().live().unwrap().unwrap();
+        assert_eq!((live.format, &*live.stream), (Format::TradeIntent, "quantum:stream:trade.intent"));
+        text.push_str("stream = \"elsewhere\"\n");
+        assert!(in_file(&text).unwrap().live().unwrap_err().to_string().contains("`emit.stream`"));
+        assert_eq!(load(&[]).unwrap().live().unwrap(), None);
+    }
+
+    #[test]
+    fn files_of_other_systems_are_read() {
+        let config = in_file("\u{feff}[run]\r\ngroup = \"g\"\r\n").unwrap();
+        assert_eq!(config.run.group, "g");
+        assert!(config.warnings[0].ends_with("a byte order mark was cleaned"), "{:?}", config.warnings);
+        let config = load(&[("\u{feff}HARVEST_MIN_R", "0.75")]).unwrap();
+        assert_eq!(config.policy.min_r.to_string(), "0.75");
+    }
+
+    #[test]
+    fn redis_is_named_by_url_or_by_host_and_port() {
+        let url = |names: &[(&str, &str)]| {
+            use secrecy::ExposeSecret as _;
+            load(names).unwrap().redis.url.expose_secret().to_owned()
+        };
+        assert_eq!(url(&[]), "redis://127.0.0.1:6379");
+        assert_eq!(url(&[("REDIS_HOST", "::1"), ("REDIS_PORT", "1")]), "redis://[::1]:1");
+        assert_eq!(url(&[("REDIS_HOST", "h"), ("REDIS_URL", "redis://other/3")]), "redis://other/3");
+        assert!(load(&[("REDIS_PORT", "0")]).is_err() && load(&[("REDIS_HOST", "a/b")]).is_err());
     }
 
     #[test]

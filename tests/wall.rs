@@ -67,6 +67,7 @@ fn no_arrow_points_up() {
         ("codec", &["shell", "app", "config"]),
         ("shell", &["app", "config"]),
         ("config.rs", &["shell", "app"]),
+        ("config", &["shell", "app"]),
     ] {
         for path in files(&root().join("src").join(layer)) {
             let code = code_of(&read(&path));

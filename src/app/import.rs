@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
+use crate::app::server;
 use crate::codec::line::{self, FieldValue};
 use crate::config::Config;
 use crate::domain::ids::EntryId;
@@ -39,7 +40,11 @@ async fn import(request: &Request, config: &Config, out: &mut dyn Write) -> anyh
     let inputs: Vec<Input> = request.histories.iter().cloned().map(Input::from).collect();
     let options = Options { skip_bad_lines: request.skip_bad_lines, ..Options::default() };
     let mut history = History::open(&inputs, &config.streams, options.clone())?;
-    let mut server = Server::connect(request.redis.as_deref().unwrap_or(&config.redis_url)).await?;
+    let config = &match &request.redis {
+        Some(url) => config.with_flags([("redis.url", url.clone())])?,
+        None => config.clone(),
+    };
+    let mut server = Server::connect(&server::address(config)?).await?;
     for stream in streams_of(&inputs, &options, config)? {
         let length = server.stream_length(&stream).await?;
         if length > 0 {

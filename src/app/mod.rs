@@ -1,7 +1,9 @@
 //! One file per command: wiring, no rules.
 
+pub mod flags;
 pub mod projection;
 pub mod report;
+pub mod server;
 pub mod web;
 
 pub mod demo;

@@ -2,11 +2,12 @@
 //!
 //! Promises: a failure names the server by host and port, never by its URL, which may hold a password.
 //!
-//! In reading order: `server` (a connection, and the plain commands that every part needs), `reply` (what comes back),
-//! `consume` (reading streams), `lease` (who may read and emit), `emit` (writing decisions, exactly once), `ranges`
-//! (streams as far as they reach, and appending to them), `hashes` (what other services keep beside their streams),
-//! `inspect` (how the server, its streams and their groups are).
+//! In reading order: `address` (where the server is), `server` (a connection, and the plain commands that every part
+//! needs), `reply` (what comes back), `consume` (reading streams), `lease` (who may read and emit), `emit` (writing
+//! decisions, exactly once), `ranges` (streams as far as they reach, and appending to them), `hashes` (what other
+//! services keep beside their streams), `inspect` (how the server, its streams and their groups are).
 
+mod address;
 mod consume;
 mod emit;
 mod hashes;
@@ -16,6 +17,7 @@ mod ranges;
 mod reply;
 mod server;
 
+pub use address::Address;
 pub use consume::{Consumer, GroupState, Membership, Round, Survey, Take};
 pub use emit::{Emission, EmitKeys, Emitter, Offered, Request};
 pub use hashes::{FieldChange, HashText, PriceText, PriceTexts, Written};

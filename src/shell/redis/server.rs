@@ -1,10 +1,12 @@
 //! A connection to the server, and the plain commands that every part needs.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo as _, Pipeline, RedisError};
+use redis::{AsyncConnectionConfig, Pipeline, RedisError};
 
+use super::address::Address;
 use crate::domain::ids::EntryId;
 
 /// How long a connection may take to come about.
@@ -17,6 +19,10 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 pub enum ServerError {
     #[error("the address of the Redis server is no URL of it (want redis://host:port or rediss://host:port)")]
     NoUrl,
+    #[error("the certificates in {} cannot be read: {source}", path.display())]
+    CaFile { path: PathBuf, source: std::io::Error },
+    #[error("TLS to Redis at {server} cannot be set up: {source}")]
+    Tls { server: String, source: RedisError },
     #[error("Redis at {server} cannot be reached: {source}")]
     Unreachable { server: String, source: RedisError },
     #[error("Redis at {server} failed {doing}: {source}")]
@@ -27,7 +33,7 @@ impl ServerError {
     /// Was the service itself out of reach, rather than unwilling.
     pub fn is_unreachable(&self) -> bool {
         match self {
-            Self::NoUrl => false,
+            Self::NoUrl | Self::CaFile { .. } | Self::Tls { .. } => false,
             Self::Unreachable { .. } => true,
             Self::Failed { source, .. } => source.is_io_error() || source.is_timeout(),
         }
@@ -44,20 +50,16 @@ pub struct Server {
 }
 
 impl Server {
-    /// Connects. Errors if there is no server at the URL or it refuses us.
-    pub async fn connect(url: &str) -> Result<Self, ServerError> {
-        let info = url.into_connection_info().map_err(|_| ServerError::NoUrl)?;
-        let name = match info.addr() {
-            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => format!("{host}:{port}"),
-            other => other.to_string(),
-        };
-        let unreachable = |source| ServerError::Unreachable { server: name.clone(), source };
-        let client = Client::open(info).map_err(unreachable)?;
+    /// Connects. Errors if there is no server at the address or it refuses us.
+    pub async fn connect(address: &Address) -> Result<Self, ServerError> {
+        let name = address.name().to_owned();
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(RESPONSE_TIMEOUT));
-        let connection = client.get_multiplexed_async_connection_with_config(&config).await.map_err(unreachable)?;
-        Ok(Self { name, connection })
+        match address.client.get_multiplexed_async_connection_with_config(&config).await {
+            Ok(connection) => Ok(Self { name, connection }),
+            Err(source) => Err(ServerError::Unreachable { server: name, source }),
+        }
     }
 
     pub(super) fn failed(&self, doing: impl Into<String>) -> impl FnOnce(RedisError) -> ServerError {

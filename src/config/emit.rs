@@ -1,0 +1,135 @@
+//! `[emit]`: how decisions leave. Nothing that moves money has a default.
+
+use std::path::PathBuf;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::environment::clean;
+use super::error::ConfigError;
+use super::table::Sheet;
+use crate::domain::policy::{Mode, Policy};
+use crate::domain::streams::{StreamKind, Streams};
+
+/// The shape of an order request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    ApplyPlan,
+    TradeIntent,
+}
+
+impl Format {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ApplyPlan => "apply_plan",
+            Self::TradeIntent => "trade_intent",
+        }
+    }
+
+    /// The kind of stream that carries it.
+    pub const fn kind(self) -> StreamKind {
+        match self {
+            Self::ApplyPlan => StreamKind::Plan,
+            Self::TradeIntent => StreamKind::Intent,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Emit {
+    pub format: Option<Format>,
+    /// Who we say we are: executors go by it.
+    pub source: Option<String>,
+    /// The stream of the requests; `None` = the first plan or intent stream, by format.
+    pub stream: Option<String>,
+    /// Consumer groups that are known to carry requests out.
+    pub executors: Vec<String>,
+    /// A decision older than this is not sent. [ms]
+    pub max_decision_age_ms: u64,
+    /// The key that stops everything.
+    pub kill_key: String,
+    /// About how many entries our output streams keep; 0 = all. [1]
+    pub output_maxlen: u64,
+    signing_key: Option<SecretString>,
+    signing_key_file: Option<PathBuf>,
+}
+
+/// What a live service needs, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Live {
+    pub format: Format,
+    pub source: String,
+    pub stream: String,
+    pub executors: Vec<String>,
+}
+
+impl Emit {
+    /// The settings of live requests; `None` in shadow mode.
+    pub fn live(&self, policy: &Policy, streams: &Streams) -> Result<Option<Live>, ConfigError> {
+        if policy.mode == Mode::Shadow {
+            return Ok(None);
+        }
+        let needs = |key, why| ConfigError::LiveNeeds { key, why };
+        let format =
+            self.format.ok_or_else(|| needs("emit.format", "apply_plan or trade_intent, as executors read"))?;
+        let source = self.source.clone().ok_or_else(|| needs("emit.source", "executors go by it"))?;
+        if self.executors.is_empty() {
+            return Err(needs("emit.executors", "the consumer groups that carry requests out"));
+        }
+        let read = || streams.iter().map(|(_, stream)| stream).filter(|stream| stream.kind == format.kind());
+        let stream = match &self.stream {
+            Some(named) => read().find(|stream| stream.name == *named),
+            None => read().next(),
+        };
+        // Requests have to come back to us: only through them is a result known for ours.
+        let why = "a stream that is read as plan (apply_plan) or intent (trade_intent)";
+        let stream = stream.ok_or_else(|| needs("emit.stream", why))?.name.clone();
+        Ok(Some(Live { format, source, stream, executors: self.executors.clone() }))
+    }
+
+    /// The key that signs decisions: of the environment, else of its file; `None` = decisions are not signed.
+    pub fn signing_key(&self) -> Result<Option<SecretString>, ConfigError> {
+        if self.signing_key.is_some() {
+            return Ok(self.signing_key.clone());
+        }
+        let Some(path) = &self.signing_key_file else { return Ok(None) };
+        let key = match std::fs::read_to_string(path) {
+            Ok(text) => clean(&text),
+            Err(source) => {
+                return Err(ConfigError::Unreadable { what: "emit.signing_key_file", path: path.clone(), source });
+            }
+        };
+        if key.is_empty() {
+            let (place, name) = ("configuration".to_owned(), "emit.signing_key_file".to_owned());
+            let value = path.display().to_string();
+            return Err(ConfigError::Value { place, name, value, want: "want a file that holds a key".to_owned() });
+        }
+        Ok(Some(key.into()))
+    }
+}
+
+pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Emit, ConfigError> {
+    let mut table = sheet.table("emit")?;
+    let formats = [
+        ("", None),
+        (Format::ApplyPlan.name(), Some(Format::ApplyPlan)),
+        (Format::TradeIntent.name(), Some(Format::TradeIntent)),
+    ];
+    let some = |text: String| Some(text).filter(|text| !text.is_empty());
+    let emit = Emit {
+        format: table.word("format", "", &formats)?,
+        source: some(table.text("source", None, "")?),
+        stream: some(table.text("stream", None, "")?),
+        executors: table.texts("executors", &[])?,
+        max_decision_age_ms: table.whole("max_decision_age_ms", 30_000, 100..=3_600_000)?,
+        kill_key: table.name("kill_key", Some("HARVEST_KILL_SWITCH_KEY"), "quantum:kill")?,
+        output_maxlen: table.whole("output_maxlen", 0, 0..=1_000_000_000)?,
+        signing_key_file: table.some_path("signing_key_file")?,
+        signing_key: table.secret("signing_key", "HARVEST_SIGNING_KEY"),
+    };
+    let short = emit.signing_key.as_ref().is_some_and(|key| key.expose_secret().len() < 16);
+    if short {
+        table.warn("HARVEST_SIGNING_KEY is shorter than 16 characters: it can be guessed".to_owned());
+    }
+    table.finish()?;
+    Ok(emit)
+}

@@ -1,0 +1,138 @@
+//! The environment: which names concern us, and what is cleaned off their values.
+
+use std::collections::BTreeMap;
+
+use super::error::ConfigError;
+use crate::codec::policy::nearest;
+
+/// Names that set something, or are checked.
+const NAMES: [&str; 23] = [
+    "BINANCE_TESTNET_API_KEY",
+    "BINANCE_TESTNET_API_SECRET",
+    "HARVEST_KILL_SWITCH_KEY",
+    "HARVEST_LADDER",
+    "HARVEST_LIVE_WRITES_ENABLED",
+    "HARVEST_MAX_ACTIONS_PER_MIN",
+    "HARVEST_MIN_R",
+    "HARVEST_MODE",
+    "HARVEST_REDUCE_ONLY",
+    "HARVEST_REQUIRE_FRESH_SNAPSHOT_SEC",
+    "HARVEST_SCAN_INTERVAL_SEC",
+    "HARVEST_SET_BE_AT_R",
+    "HARVEST_SIGNING_KEY",
+    "HARVEST_TRAIL_ATR_MULT",
+    "LOG_LEVEL",
+    "REDIS_HOST",
+    "REDIS_PORT",
+    "REDIS_URL",
+    "STREAM_APPLY_PLAN",
+    "STREAM_APPLY_RESULT",
+    "STREAM_HARVEST_SUGGESTIONS",
+    "STREAM_POSITION_SNAPSHOT",
+    "STREAM_TRADE_INTENT",
+];
+
+/// Names that the old service read and that do nothing here.
+const RETIRED_NAMES: [&str; 10] = [
+    "HARVEST_CONFIG_REFRESH_SEC",
+    "HARVEST_CONSUMER_GROUP",
+    "HARVEST_CONSUMER_NAME",
+    "HARVEST_DEDUP_TTL_SEC",
+    "HARVEST_DRY_RUN",
+    "HARVEST_LOG_LEVEL",
+    "HARVEST_METRICS_PORT",
+    "HARVEST_SCAN_BATCH",
+    "HARVEST_SYMBOLS",
+    "STREAM_PNL_SNAPSHOT",
+];
+
+/// The names of the environment that concern us, cleaned.
+#[derive(Clone, Default)]
+pub(super) struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    pub(super) fn cleaned(all: BTreeMap<String, String>, warnings: &mut Vec<String>) -> Result<Self, ConfigError> {
+        let mut ours = BTreeMap::new();
+        for (name, value) in all {
+            // An env file that begins with a byte order mark has it in its first name.
+            let name = name.trim_start_matches('\u{feff}').to_owned();
+            if RETIRED_NAMES.contains(&name.as_str()) {
+                warnings.push(format!("{name} does nothing any more"));
+            } else if NAMES.contains(&name.as_str()) {
+                let cleaned = clean(&value);
+                let flaw = Flaw::of(&value);
+                if let Some(flaw) = flaw {
+                    warnings.push(format!("{name}: {} was cleaned", flaw.name()));
+                }
+                ours.insert(name, cleaned);
+            } else if name.starts_with("HARVEST_") {
+                let names = NAMES.into_iter().chain(RETIRED_NAMES).filter(|name| name.starts_with("HARVEST_"));
+                let nearest = nearest(&name, names).map(str::to_owned);
+                return Err(ConfigError::UnknownName { name, nearest });
+            }
+        }
+        Ok(Self(ours))
+    }
+
+    /// A value that is set and not empty.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.set(name).filter(|value| !value.is_empty())
+    }
+
+    /// A value that is set, even if it is empty.
+    pub(super) fn set(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+/// What can be wrong around a value and is cleaned off it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flaw {
+    CarriageReturn,
+    ByteOrderMark,
+    WhiteSpace,
+    Quotes,
+}
+
+impl Flaw {
+    /// The first flaw of a value; `None` where cleaning changes nothing.
+    pub(super) fn of(value: &str) -> Option<Self> {
+        if clean(value) == value {
+            return None;
+        }
+        Some(if value.ends_with('\r') {
+            Self::CarriageReturn
+        } else if value.starts_with('\u{feff}') {
+            Self::ByteOrderMark
+        } else if value.trim() != value {
+            Self::WhiteSpace
+        } else {
+            Self::Quotes
+        })
+    }
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::CarriageReturn => "a carriage return at the end",
+            Self::ByteOrderMark => "a byte order mark",
+            Self::WhiteSpace => "white space around the value",
+            Self::Quotes => "quotes around the value",
+        }
+    }
+}
+
+/// The value without byte order mark, carriage returns, quotes and blanks around it.
+pub(super) fn clean(value: &str) -> String {
+    let value = value.trim_start_matches('\u{feff}').trim();
+    for quote in ['"', '\''] {
+        if value.len() >= 2 && value.starts_with(quote) && value.ends_with(quote) {
+            return value[1..value.len() - 1].trim().to_owned();
+        }
+    }
+    value.to_owned()
+}
+
+/// `true`, `1` and `yes`, in any case.
+pub(super) fn is_true(value: &str) -> bool {
+    ["true", "1", "yes"].iter().any(|word| value.trim().eq_ignore_ascii_case(word))
+}

@@ -1,0 +1,33 @@
+//! Why there is no valid configuration.
+
+use std::path::PathBuf;
+
+use crate::codec::policy;
+
+/// Each names the setting; none shows what may be a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{what} {}: {source}", path.display())]
+    Unreadable { what: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("configuration {}: line {line}: {message}", path.display())]
+    NoToml { path: PathBuf, line: usize, message: String },
+    #[error("configuration {}: key `{key}` is unknown{}", path.display(), suggested(nearest))]
+    UnknownKey { path: PathBuf, key: String, nearest: Option<String> },
+    #[error("configuration {}: key `{key}` comes from {name} only: a file is no place for it", path.display())]
+    SecretInFile { path: PathBuf, key: String, name: &'static str },
+    #[error("environment: {name} is unknown{}", suggested(nearest))]
+    UnknownName { name: String, nearest: Option<String> },
+    /// `place` says who gave the value: the file, the environment or a flag.
+    #[error("{place}: {name} = {value}: {want}")]
+    Value { place: String, name: String, value: String, want: String },
+    #[error("streams: {0}")]
+    Streams(String),
+    #[error("policy: {0}")]
+    Policy(#[from] policy::ReadError),
+    #[error("mode = live needs `{key}` to be set: {why}")]
+    LiveNeeds { key: &'static str, why: &'static str },
+}
+
+fn suggested(nearest: &Option<String>) -> String {
+    nearest.as_ref().map_or_else(String::new, |name| format!(" (did you mean `{name}`?)"))
+}

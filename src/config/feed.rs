@@ -1,0 +1,49 @@
+//! `[feed]`: market data and fills from the exchange's sockets.
+
+use std::net::SocketAddr;
+
+use super::error::ConfigError;
+use super::exchange::guarded;
+use super::table::Sheet;
+
+const MARK_URL: &str = "wss://fstream.binancefuture.com/ws/!markPrice@arr@1s";
+const USER_URL: &str = "wss://fstream.binancefuture.com/ws/";
+
+/// Whose marks are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedSymbols {
+    /// Symbols with an open position.
+    Open,
+    All,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feed {
+    pub mark_url: String,
+    pub user_url: String,
+    pub mark_stream: String,
+    /// About how many entries the stream of marks keeps. [1]
+    pub mark_maxlen: u64,
+    pub symbols: FeedSymbols,
+    /// Without a message for so long the socket is opened anew. [ms]
+    pub stall_ms: u64,
+    /// Where the health of the feed is served; `None` = nowhere.
+    pub listen: Option<SocketAddr>,
+}
+
+pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Feed, ConfigError> {
+    let mut table = sheet.table("feed")?;
+    let want = "want wss://host/…, without user (ws:// only on this host)";
+    let socket = |url: &str| guarded(url, "wss://", "ws://").then(|| url.to_owned());
+    let feed = Feed {
+        mark_url: table.parsed("mark_url", MARK_URL, want, socket)?,
+        user_url: table.parsed("user_url", USER_URL, want, socket)?,
+        mark_stream: table.name("mark_stream", None, "quantum:stream:market.mark")?,
+        mark_maxlen: table.whole("mark_maxlen", 10_000, 100..=1_000_000_000)?,
+        symbols: table.word("symbols", "open", &[("open", FeedSymbols::Open), ("all", FeedSymbols::All)])?,
+        stall_ms: table.whole("stall_ms", 10_000, 500..=600_000)?,
+        listen: table.listen("listen", "127.0.0.1:9465")?,
+    };
+    table.finish()?;
+    Ok(feed)
+}

@@ -1,0 +1,72 @@
+//! The configuration file: TOML, its tables taken out one by one.
+
+use std::path::{Path, PathBuf};
+
+use super::error::ConfigError;
+use crate::codec::policy::nearest;
+
+/// Tables of the file.
+const TABLES: [&str; 9] = ["policy", "redis", "streams", "run", "journal", "emit", "backfill", "exchange", "feed"];
+
+/// What the file says; nothing where none is named.
+#[derive(Clone, Default)]
+pub(super) struct File {
+    path: PathBuf,
+    tables: toml::Table,
+}
+
+impl File {
+    /// Reads the file. A byte order mark is passed over; the lines may end in carriage returns.
+    pub(super) fn read(path: &Path, warnings: &mut Vec<String>) -> Result<Self, ConfigError> {
+        let path = path.to_owned();
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(source) => return Err(ConfigError::Unreadable { what: "configuration", path, source }),
+        };
+        let plain = text.trim_start_matches('\u{feff}');
+        if plain.len() < text.len() {
+            warnings.push(format!("configuration {}: a byte order mark was cleaned", path.display()));
+        }
+        let tables: toml::Table = match plain.parse() {
+            Ok(tables) => tables,
+            Err(error) => return Err(no_toml(path, plain, &error)),
+        };
+        match tables.keys().find(|key| !TABLES.contains(&key.as_str())) {
+            None => Ok(Self { path, tables }),
+            Some(key) => {
+                let nearest = nearest(key, TABLES.into_iter()).map(str::to_owned);
+                Err(ConfigError::UnknownKey { path, key: key.clone(), nearest })
+            }
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where a value of the file stands, for people.
+    pub(super) fn place(&self) -> String {
+        format!("configuration {}", self.path.display())
+    }
+
+    /// Takes a table out; empty where the file has none.
+    pub(super) fn take(&mut self, name: &str) -> Result<toml::Table, ConfigError> {
+        match self.tables.remove(name) {
+            None => Ok(toml::Table::new()),
+            Some(toml::Value::Table(table)) => Ok(table),
+            Some(other) => Err(ConfigError::Value {
+                place: self.place(),
+                name: name.to_owned(),
+                value: other.type_str().to_owned(),
+                want: format!("want a table: [{name}]"),
+            }),
+        }
+    }
+}
+
+/// The reader's own report quotes the line, which may hold a password: only its number and the reason are said.
+fn no_toml(path: PathBuf, text: &str, error: &toml::de::Error) -> ConfigError {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+    ConfigError::NoToml { path, line, message: error.message().to_owned() }
+}

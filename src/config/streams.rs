@@ -1,0 +1,103 @@
+//! `[streams]`: what is read, by kind, and what is written beside it.
+
+use super::error::ConfigError;
+use super::origin::Origin;
+use super::table::Sheet;
+use crate::codec::policy::nearest;
+use crate::domain::streams::{Stream, StreamKind, Streams};
+
+/// Environment names that set the stream of a kind.
+const NAMES: [(&str, StreamKind); 4] = [
+    ("STREAM_TRADE_INTENT", StreamKind::Intent),
+    ("STREAM_APPLY_RESULT", StreamKind::Result),
+    ("STREAM_APPLY_PLAN", StreamKind::Plan),
+    ("STREAM_POSITION_SNAPSHOT", StreamKind::Snapshot),
+];
+
+/// Streams that are written and not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outputs {
+    /// What the shadow mode would do.
+    pub suggestions: String,
+    pub quarantine: String,
+}
+
+pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<(Streams, Outputs), ConfigError> {
+    let mut table = sheet.file.take("streams")?;
+    let suggestions = output(
+        sheet,
+        &mut table,
+        "suggestions",
+        Some("STREAM_HARVEST_SUGGESTIONS"),
+        "quantum:stream:harvest.suggestions",
+    )?;
+    let quarantine = output(sheet, &mut table, "quarantine", None, "quantum:stream:harvest.quarantine")?;
+    let kinds = StreamKind::ALL.map(StreamKind::name);
+    if let Some(key) = table.keys().find(|key| !kinds.contains(&key.as_str())) {
+        let names = kinds.into_iter().chain(["suggestions", "quarantine"]);
+        let nearest = nearest(key, names).map(|name| format!("streams.{name}"));
+        let key = format!("streams.{key}");
+        return Err(ConfigError::UnknownKey { path: sheet.file.path().to_owned(), key, nearest });
+    }
+    let mut streams = Vec::new();
+    for kind in StreamKind::ALL {
+        let names = names_of(sheet, &table, kind)?;
+        streams.extend(names.into_iter().map(|name| Stream { kind, name }));
+    }
+    let streams =
+        Streams::new(streams).map_err(|twice| ConfigError::Streams(format!("{} is named twice", twice.name)))?;
+    // Fed back, what was only a suggestion would become an intent.
+    for name in [&suggestions, &quarantine] {
+        if streams.id_of(name).is_some() || suggestions == quarantine {
+            return Err(ConfigError::Streams(format!("{name} is written, and named for something else too")));
+        }
+    }
+    Ok((streams, Outputs { suggestions, quarantine }))
+}
+
+fn output(
+    sheet: &mut Sheet<'_>,
+    table: &mut toml::Table,
+    key: &str,
+    name: Option<&'static str>,
+    default: &str,
+) -> Result<String, ConfigError> {
+    let of_file = table.remove(key);
+    let of_environment = name.and_then(|name| Some((name, sheet.environment.get(name)?)));
+    let (stream, origin) = match (of_environment, of_file) {
+        (Some((name, stream)), _) => (stream.to_owned(), Origin::Environment(name)),
+        (None, Some(toml::Value::String(stream))) => (stream, Origin::File),
+        (None, Some(other)) => return Err(ConfigError::Streams(format!("{key}: {other} is no name"))),
+        (None, None) => (default.to_owned(), Origin::Default),
+    };
+    if stream.is_empty() {
+        return Err(ConfigError::Streams(format!("{key}: want a name that is not empty")));
+    }
+    sheet.note(format!("streams.{key}"), stream.clone().into(), origin);
+    Ok(stream)
+}
+
+fn names_of(sheet: &mut Sheet<'_>, table: &toml::Table, kind: StreamKind) -> Result<Vec<String>, ConfigError> {
+    let of_environment =
+        NAMES.iter().find(|(_, k)| *k == kind).and_then(|(name, _)| Some((*name, sheet.environment.get(name)?)));
+    let (names, origin) = match (of_environment, table.get(kind.name())) {
+        (Some((name, stream)), _) => (vec![stream.to_owned()], Origin::Environment(name)),
+        (None, Some(toml::Value::String(name))) => (vec![name.clone()], Origin::File),
+        (None, Some(toml::Value::Array(names))) => {
+            let name = |value: &toml::Value| value.as_str().map(str::to_owned);
+            let all: Option<Vec<String>> = names.iter().map(name).collect();
+            let all = all.ok_or_else(|| ConfigError::Streams(format!("{}: want a list of names", kind.name())))?;
+            (all, Origin::File)
+        }
+        (None, Some(other)) => {
+            let message = format!("{}: {other} is neither a name nor a list of names", kind.name());
+            return Err(ConfigError::Streams(message));
+        }
+        (None, None) => (vec![kind.default_stream().to_owned()], Origin::Default),
+    };
+    if names.iter().any(String::is_empty) {
+        return Err(ConfigError::Streams(format!("{}: want names that are not empty", kind.name())));
+    }
+    sheet.note(format!("streams.{}", kind.name()), names.clone().into(), origin);
+    Ok(names)
+}

@@ -1,0 +1,360 @@
+//! One table of settings: each key is looked up in the flags, the environment, the file and the defaults, in this
+//! order, checked, and noted with its origin.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive as _;
+use secrecy::SecretString;
+use serde_json::Value;
+
+use super::environment::{Environment, is_true};
+use super::error::ConfigError;
+use super::file::File;
+use super::origin::{MASK, Origin, Setting};
+use crate::codec::policy::nearest;
+
+/// Flags of the command line: table and key, and the text given.
+pub(super) type Flags = BTreeMap<&'static str, String>;
+
+/// All that settings are read from, and what was read so far.
+pub(super) struct Sheet<'a> {
+    pub(super) flags: &'a Flags,
+    pub(super) environment: &'a Environment,
+    pub(super) file: File,
+    pub(super) settings: Vec<Setting>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl<'a> Sheet<'a> {
+    /// One table of it. [`Table::finish`] has to be called at its end.
+    pub(super) fn table<'s>(&'s mut self, name: &'static str) -> Result<Table<'s, 'a>, ConfigError> {
+        let of_file = self.file.take(name)?;
+        Ok(Table { name: name.to_owned(), of_file, asked: Vec::new(), secrets: Vec::new(), sheet: self })
+    }
+
+    /// Notes an effective setting.
+    pub(super) fn note(&mut self, key: String, value: Value, origin: Origin) {
+        self.settings.push(Setting { key, value, origin });
+    }
+}
+
+/// One table, while its keys are read.
+pub(super) struct Table<'s, 'a> {
+    name: String,
+    of_file: toml::Table,
+    asked: Vec<&'static str>,
+    /// Keys that only the environment may hold, with their names there.
+    secrets: Vec<(&'static str, &'static str)>,
+    sheet: &'s mut Sheet<'a>,
+}
+
+/// A value as it was given, and by whom.
+struct Given {
+    value: toml::Value,
+    origin: Origin,
+}
+
+impl<'a> Table<'_, 'a> {
+    /// The table below this one that `key` names.
+    pub(super) fn below(&mut self, key: &'static str) -> Result<Table<'_, 'a>, ConfigError> {
+        self.asked.push(key);
+        let of_file = match self.of_file.get(key) {
+            None => toml::Table::new(),
+            Some(toml::Value::Table(table)) => table.clone(),
+            Some(other) => {
+                let given = Given { value: other.clone(), origin: Origin::File };
+                return Err(self.wrong(key, &given, "want a table"));
+            }
+        };
+        Ok(Table {
+            name: format!("{}.{key}", self.name),
+            of_file,
+            asked: Vec::new(),
+            secrets: Vec::new(),
+            sheet: &mut *self.sheet,
+        })
+    }
+
+    /// Refuses keys of the file that nobody asked for.
+    pub(super) fn finish(self) -> Result<(), ConfigError> {
+        match self.of_file.keys().find(|key| !self.asked.contains(&key.as_str())) {
+            None => Ok(()),
+            Some(key) if self.secrets.iter().any(|(secret, _)| secret == key) => {
+                let name = self.secrets.iter().find(|(secret, _)| secret == key).map_or("", |(_, name)| name);
+                let path = self.sheet.file.path().to_owned();
+                Err(ConfigError::SecretInFile { path, key: format!("{}.{key}", self.name), name })
+            }
+            Some(key) => {
+                let nearest = nearest(key, self.asked.iter().copied()).map(|near| format!("{}.{near}", self.name));
+                let key = format!("{}.{key}", self.name);
+                Err(ConfigError::UnknownKey { path: self.sheet.file.path().to_owned(), key, nearest })
+            }
+        }
+    }
+
+    /// A whole number within a range.
+    pub(super) fn whole(
+        &mut self,
+        key: &'static str,
+        default: u64,
+        range: RangeInclusive<u64>,
+    ) -> Result<u64, ConfigError> {
+        let given = self.given(key, None);
+        self.whole_of(key, given, default, &range)
+    }
+
+    /// Milliseconds, which the environment may name in seconds. [ms]
+    pub(super) fn milliseconds(
+        &mut self,
+        key: &'static str,
+        seconds_name: &'static str,
+        default: u64,
+        range: RangeInclusive<u64>,
+    ) -> Result<u64, ConfigError> {
+        let mut given = self.given(key, Some(seconds_name));
+        if let Some(given) = &mut given
+            && matches!(given.origin, Origin::Environment(_))
+        {
+            let ms = given.value.as_str().and_then(milliseconds_of);
+            given.value = match ms {
+                Some(ms) if range.contains(&ms) => toml::Value::String(ms.to_string()),
+                _ => {
+                    let (start, end) = (Decimal::from(*range.start()), Decimal::from(*range.end()));
+                    let seconds = |ms: Decimal| (ms / Decimal::ONE_THOUSAND).normalize();
+                    let want = format!("want seconds from {} to {}", seconds(start), seconds(end));
+                    return Err(self.wrong(key, given, want));
+                }
+            };
+        }
+        self.whole_of(key, given, default, &range)
+    }
+
+    fn whole_of(
+        &mut self,
+        key: &'static str,
+        given: Option<Given>,
+        default: u64,
+        range: &RangeInclusive<u64>,
+    ) -> Result<u64, ConfigError> {
+        let Some(given) = given else {
+            self.note(key, default, Origin::Default);
+            return Ok(default);
+        };
+        let number = match &given.value {
+            toml::Value::Integer(number) => u64::try_from(*number).ok(),
+            toml::Value::String(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        match number.filter(|number| range.contains(number)) {
+            Some(number) => {
+                self.note(key, number, given.origin);
+                Ok(number)
+            }
+            None => {
+                let want = format!("want a whole number from {} to {}", range.start(), range.end());
+                Err(self.wrong(key, &given, want))
+            }
+        }
+    }
+
+    pub(super) fn boolean(&mut self, key: &'static str, default: bool) -> Result<bool, ConfigError> {
+        let Some(given) = self.given(key, None) else {
+            self.note(key, default, Origin::Default);
+            return Ok(default);
+        };
+        let value = match &given.value {
+            toml::Value::Boolean(value) => Some(*value),
+            toml::Value::String(text) if is_true(text) => Some(true),
+            toml::Value::String(text) if text.trim().eq_ignore_ascii_case("false") => Some(false),
+            _ => None,
+        };
+        let value = value.ok_or_else(|| self.wrong(key, &given, "want true or false"))?;
+        self.note(key, value, given.origin);
+        Ok(value)
+    }
+
+    /// A text that may be empty.
+    pub(super) fn text(
+        &mut self,
+        key: &'static str,
+        name: Option<&'static str>,
+        default: &str,
+    ) -> Result<String, ConfigError> {
+        let Some(given) = self.given(key, name) else {
+            self.note(key, default, Origin::Default);
+            return Ok(default.to_owned());
+        };
+        let toml::Value::String(text) = &given.value else { return Err(self.wrong(key, &given, "want a text")) };
+        let text = text.trim().to_owned();
+        self.note(key, &*text, given.origin);
+        Ok(text)
+    }
+
+    /// A name: a text that is not empty.
+    pub(super) fn name(
+        &mut self,
+        key: &'static str,
+        name: Option<&'static str>,
+        default: &str,
+    ) -> Result<String, ConfigError> {
+        let text = self.text(key, name, default)?;
+        if text.is_empty() { Err(self.refused(key, "want a name that is not empty")) } else { Ok(text) }
+    }
+
+    /// A text that is read by `read`; `want` says what it has to be.
+    pub(super) fn parsed<T>(
+        &mut self,
+        key: &'static str,
+        default: &str,
+        want: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, ConfigError> {
+        let text = self.text(key, None, default)?;
+        read(&text).ok_or_else(|| self.refused(key, want))
+    }
+
+    /// One of some words, in any case.
+    pub(super) fn word<T: Copy>(
+        &mut self,
+        key: &'static str,
+        default: &str,
+        words: &[(&str, T)],
+    ) -> Result<T, ConfigError> {
+        let names: Vec<&str> = words.iter().map(|(word, _)| *word).filter(|word| !word.is_empty()).collect();
+        let want = format!("want {}", names.join(" or "));
+        let find = |text: &str| words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, value)| *value);
+        self.parsed(key, default, &want, find)
+    }
+
+    /// Some of some words, in the order given, none twice.
+    pub(super) fn words<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Result<Vec<T>, ConfigError> {
+        let defaults: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let texts = self.texts(key, &defaults)?;
+        let want = format!("want a list of {}, none twice", defaults.join(" and "));
+        let find = |text: &String| words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
+        let twice = (1..texts.len()).any(|at| texts[..at].iter().any(|text| text.eq_ignore_ascii_case(&texts[at])));
+        let found: Option<Vec<T>> = texts.iter().map(|text| find(text).map(|(_, value)| *value)).collect();
+        found.filter(|_| !twice).ok_or_else(|| self.refused(key, &want))
+    }
+
+    /// A list of names; one text is a list by commas.
+    pub(super) fn texts(&mut self, key: &'static str, default: &[&str]) -> Result<Vec<String>, ConfigError> {
+        let Some(given) = self.given(key, None) else {
+            self.note(key, default.iter().map(|text| Value::from(*text)).collect::<Value>(), Origin::Default);
+            return Ok(default.iter().map(|text| (*text).to_owned()).collect());
+        };
+        let texts: Option<Vec<String>> = match &given.value {
+            toml::Value::String(text) if text.trim().is_empty() => Some(Vec::new()),
+            toml::Value::String(text) => Some(text.split(',').map(|part| part.trim().to_owned()).collect()),
+            toml::Value::Array(items) => {
+                items.iter().map(|item| item.as_str().map(|text| text.trim().to_owned())).collect()
+            }
+            _ => None,
+        };
+        let texts = texts.filter(|texts| texts.iter().all(|text| !text.is_empty()));
+        let texts = texts.ok_or_else(|| self.wrong(key, &given, "want a list of names"))?;
+        self.note(key, texts.clone(), given.origin);
+        Ok(texts)
+    }
+
+    pub(super) fn path(&mut self, key: &'static str, default: &str) -> Result<PathBuf, ConfigError> {
+        Ok(self.name(key, None, default)?.into())
+    }
+
+    /// A path; none where the text is empty.
+    pub(super) fn some_path(&mut self, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
+        let text = self.text(key, None, "")?;
+        Ok((!text.is_empty()).then(|| text.into()))
+    }
+
+    /// An address to listen on; none where the text is empty.
+    pub(super) fn listen(&mut self, key: &'static str, default: &str) -> Result<Option<SocketAddr>, ConfigError> {
+        self.parsed(key, default, "want ADDRESS:PORT, like 127.0.0.1:9464, or nothing", |text| {
+            if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
+        })
+    }
+
+    /// A secret of the environment, which no file holds; none where it is not set or empty.
+    pub(super) fn secret(&mut self, key: &'static str, name: &'static str) -> Option<SecretString> {
+        self.secrets.push((key, name));
+        let secret = self.sheet.environment.get(name).map(SecretString::from);
+        let (shown, origin) = match secret {
+            Some(_) => (MASK, Origin::Environment(name)),
+            None => ("", Origin::Default),
+        };
+        self.note(key, shown, origin);
+        secret
+    }
+
+    /// Is the name set in the environment, if only to nothing.
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.sheet.environment.set(name).is_some()
+    }
+
+    /// A text of the file that is neither noted nor quoted.
+    pub(super) fn hidden(&mut self, key: &'static str) -> Result<Option<String>, ConfigError> {
+        self.asked.push(key);
+        match self.of_file.get(key) {
+            None => Ok(None),
+            Some(toml::Value::String(text)) => Ok(Some(text.trim().to_owned())),
+            Some(_) => Err(self.error(key, MASK.to_owned(), &Origin::File, "want a text")),
+        }
+    }
+
+    /// The value that was noted last for this key is refused.
+    pub(super) fn refused(&self, key: &'static str, want: &str) -> ConfigError {
+        let noted = self.sheet.settings.iter().rev().find(|setting| setting.key == self.key(key));
+        let value = noted.map_or(Value::Null, |setting| setting.value.clone());
+        let origin = noted.map_or(Origin::Default, |setting| setting.origin.clone());
+        self.error(key, value.to_string(), &origin, want)
+    }
+
+    pub(super) fn warn(&mut self, warning: String) {
+        self.sheet.warnings.push(warning);
+    }
+
+    fn given(&mut self, key: &'static str, name: Option<&'static str>) -> Option<Given> {
+        self.asked.push(key);
+        if let Some(text) = self.sheet.flags.get(self.key(key).as_str()) {
+            return Some(Given { value: toml::Value::String(text.clone()), origin: Origin::Flag });
+        }
+        let of_environment = name.and_then(|name| Some((name, self.sheet.environment.get(name)?)));
+        if let Some((name, text)) = of_environment {
+            return Some(Given { value: toml::Value::String(text.to_owned()), origin: Origin::Environment(name) });
+        }
+        self.of_file.get(key).map(|value| Given { value: value.clone(), origin: Origin::File })
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}.{key}", self.name)
+    }
+
+    pub(super) fn note(&mut self, key: &str, value: impl Into<Value>, origin: Origin) {
+        let key = self.key(key);
+        self.sheet.note(key, value.into(), origin);
+    }
+
+    fn wrong(&self, key: &str, given: &Given, want: impl Into<String>) -> ConfigError {
+        self.error(key, given.value.to_string(), &given.origin, want)
+    }
+
+    fn error(&self, key: &str, value: String, origin: &Origin, want: impl Into<String>) -> ConfigError {
+        let (place, name) = match origin {
+            Origin::Environment(name) => ("environment".to_owned(), (*name).to_owned()),
+            Origin::File => (self.sheet.file.place(), self.key(key)),
+            Origin::Flag => ("flag".to_owned(), self.key(key)),
+            Origin::Default => ("default".to_owned(), self.key(key)),
+        };
+        ConfigError::Value { place, name, value, want: want.into() }
+    }
+}
+
+/// Seconds, whole or not, as whole milliseconds.
+pub(super) fn milliseconds_of(seconds: &str) -> Option<u64> {
+    let ms = seconds.trim().parse::<Decimal>().ok()?.checked_mul(Decimal::ONE_THOUSAND)?;
+    ms.fract().is_zero().then(|| ms.to_u64()).flatten()
+}
