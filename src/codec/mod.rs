@@ -19,5 +19,6 @@ pub mod exchange;
 
 pub mod schemas;
 pub mod seal;
+pub mod signing;
 pub mod state;
 pub mod view;

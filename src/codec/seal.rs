@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::line::{FieldValue, Fields};
+use super::signing::SigningKey;
 use crate::domain::engine::{Decision, Engine, RULES_VERSION};
 use crate::domain::event::Side;
 use crate::domain::plans::sha256_hex;
@@ -16,12 +17,20 @@ pub struct Sealed {
     pub seq: u64,
     pub prev: String,
     pub hash: String,
+    /// HMAC-SHA256 of `hash`, if a key is set.
+    pub signature: Option<String>,
     pub payload: String,
 }
 
 impl Sealed {
+    /// Signs the hash.
+    pub fn sign(&mut self, key: &SigningKey) {
+        self.signature = Some(key.sign(&self.hash));
+    }
+
     /// The fields of the entry, in the order of SPEC §6.
     pub fn fields(&self) -> Fields<'static> {
+        let signature = self.signature.clone().map(|signature| ("signature", signature));
         let pairs = [
             ("event_type", "harvest.decision".to_owned()),
             ("schema", "1".to_owned()),
@@ -31,9 +40,9 @@ impl Sealed {
             ("seq", self.seq.to_string()),
             ("prev", self.prev.clone()),
             ("hash", self.hash.clone()),
-            ("payload", self.payload.clone()),
         ];
-        Fields { pairs: pairs.into_iter().map(|(name, value)| (name.into(), FieldValue::Text(value.into()))).collect() }
+        let pairs = pairs.into_iter().chain(signature).chain([("payload", self.payload.clone())]);
+        Fields { pairs: pairs.map(|(name, value)| (name.into(), FieldValue::Text(value.into()))).collect() }
     }
 }
 
@@ -50,6 +59,7 @@ pub fn seal(engine: &mut Engine, decision: &Decision) -> Sealed {
         seq: decision.seq,
         prev,
         hash,
+        signature: None,
         payload,
     }
 }
@@ -59,7 +69,8 @@ pub fn chained(prev: &str, payload: &str) -> String {
     sha256_hex(format!("{prev}\n{payload}").as_bytes())
 }
 
-fn payload(engine: &Engine, decision: &Decision) -> Value {
+/// What is sealed: the decision and all that it rests on.
+pub fn payload(engine: &Engine, decision: &Decision) -> Value {
     let reading = &decision.reading;
     let mut object = Map::new();
     let mut put = |key: &str, value: Value| object.insert(key.to_owned(), value);

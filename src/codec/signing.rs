@@ -1,0 +1,90 @@
+//! The signature of a decision: HMAC-SHA256 of its hash, under a key that is shown nowhere (SPEC §6).
+
+use std::fmt::Write as _;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use secrecy::{ExposeSecret as _, SecretSlice};
+use sha2::Sha256;
+
+/// A shorter key is no secret. [bytes]
+const KEY_BYTES_MIN: usize = 16;
+
+/// Why a text is no key. The key itself is never part of the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a signing key of {bytes} bytes is too short: want at least {KEY_BYTES_MIN}")]
+pub struct WeakKey {
+    bytes: usize,
+}
+
+/// The key that signs decisions.
+#[derive(Clone, Debug)]
+pub struct SigningKey(SecretSlice<u8>);
+
+impl SigningKey {
+    /// The key of a file or of the environment: the bytes without white space around them.
+    pub fn new(text: &[u8]) -> Result<Self, WeakKey> {
+        let key = text.trim_ascii();
+        if key.len() < KEY_BYTES_MIN {
+            return Err(WeakKey { bytes: key.len() });
+        }
+        Ok(Self(key.to_vec().into()))
+    }
+
+    fn mac(&self, hash: &str) -> Hmac<Sha256> {
+        let mac = Hmac::<Sha256>::new_from_slice(self.0.expose_secret()).expect("HMAC takes a key of any length");
+        mac.chain_update(hash.as_bytes())
+    }
+
+    /// HMAC-SHA256 of a hash, as 64 lower-case hex digits.
+    pub fn sign(&self, hash: &str) -> String {
+        self.mac(hash).finalize().into_bytes().iter().fold(String::with_capacity(64), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
+
+    /// Is it the signature of the hash; compared in constant time.
+    pub fn verifies(&self, hash: &str, signature: &str) -> bool {
+        bytes_of_hex(signature).is_some_and(|bytes| self.mac(hash).verify_slice(&bytes).is_ok())
+    }
+}
+
+/// Bytes of lower-case hex digits.
+fn bytes_of_hex(hex: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    pairs.iter().map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 4231, test case 6: a key longer than a block, "Test Using Larger Than Block-Size Key - Hash Key First".
+    #[test]
+    fn signs_as_the_standard_says() {
+        let key = SigningKey::new(&[0xaa; 131]).unwrap();
+        let text = "Test Using Larger Than Block-Size Key - Hash Key First";
+        let want = "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54";
+        assert_eq!(key.sign(text), want);
+        assert!(key.verifies(text, want));
+        for wrong in ["", "60", &want[..62], &want.to_uppercase(), &want.replace('6', "7"), "zz"] {
+            assert!(!key.verifies(text, wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_trimmed_never_short_and_never_shown() {
+        let key = SigningKey::new(b"  a secret of enough bytes\r\n").unwrap();
+        assert_eq!(key.sign("h"), SigningKey::new(b"a secret of enough bytes").unwrap().sign("h"));
+        assert!(!format!("{key:?}").contains("secret of"), "{key:?}");
+        assert_eq!(SigningKey::new(b"short\n").unwrap_err(), WeakKey { bytes: 5 });
+    }
+}
