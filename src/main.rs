@@ -9,6 +9,7 @@ use harvester::app;
 use harvester::config::Config;
 use harvester::shell::exchange::CallError;
 use harvester::shell::redis::ServerError;
+use harvester::shell::web::ClientError;
 use tracing_subscriber::filter::LevelFilter;
 
 /// From the history of a futures trading system to trustworthy positions and harvest decisions.
@@ -73,20 +74,7 @@ enum Command {
         json: bool,
     },
     /// Show open positions, what they rest on, and why they are held
-    #[command(after_help = "Example: harvester positions --store state ARCUSDT")]
-    Positions {
-        /// The story of one symbol
-        symbol: Option<String>,
-        /// Folder of the projection
-        #[arg(long, value_name = "DIR")]
-        store: PathBuf,
-        /// Closed positions too
-        #[arg(long)]
-        all: bool,
-        /// One JSON document
-        #[arg(long)]
-        json: bool,
-    },
+    Positions(app::positions::Args),
     /// What the projection lacks and a look-up could bring
     #[command(after_help = "Example: harvester needs --store state")]
     Needs(app::needs::Args),
@@ -152,8 +140,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn is_unreachable(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        cause.downcast_ref::<ServerError>().is_some_and(ServerError::is_unreachable)
-            || cause.downcast_ref::<CallError>().is_some_and(CallError::is_unreachable)
+        cause.downcast_ref().is_some_and(ServerError::is_unreachable)
+            || cause.downcast_ref().is_some_and(CallError::is_unreachable)
+            || cause.downcast_ref().is_some_and(ClientError::is_unreachable)
     })
 }
 
@@ -178,9 +167,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Import { histories, redis, skip_bad_lines, json } => {
             app::import::run(&app::import::Request { histories, redis, skip_bad_lines, json }, &config, out)
         }
-        Command::Positions { symbol, store, all, json } => {
-            app::positions::run(&store, symbol.as_deref(), all, json, out)
-        }
+        Command::Positions(args) => app::positions::execute(&args, out),
         Command::Needs(args) => app::needs::run(&args, out),
         Command::Quarantine(Quarantine::List { store, json }) => app::quarantine::list(&store, json, out),
         Command::Quarantine(Quarantine::Show { stream, id, store }) => app::quarantine::show(&store, &stream, &id, out),

@@ -4,6 +4,7 @@ pub mod flags;
 pub mod projection;
 pub mod report;
 pub mod server;
+pub mod ticks;
 pub mod web;
 
 pub mod demo;

@@ -57,6 +57,26 @@ pub fn order(engine: &Engine, decision: &Decision, terms: OrderTerms<'_>) -> Res
     }
 }
 
+/// How much of the present position a decision closes, as executors call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closing {
+    pub action: &'static str,
+    /// Of the present quantity, cut off. [%]
+    pub percent: Decimal,
+}
+
+/// Errors if the share of the position does not fit exact arithmetic.
+pub fn closing(engine: &Engine, decision: &Decision) -> Result<Closing, OutOfRange> {
+    let share = decision.qty.ratio(position_qty(engine, decision))?.get();
+    let whole = is_whole(engine, decision);
+    let percent = if whole {
+        Decimal::ONE_HUNDRED
+    } else {
+        (share * Decimal::ONE_HUNDRED).trunc_with_scale(PERCENT_PLACES).normalize()
+    };
+    Ok(Closing { action: action(share, whole), percent })
+}
+
 fn highest(decision: &Decision) -> String {
     decision.rungs.iter().max().map(RMultiple::to_string).unwrap_or_default()
 }
@@ -93,13 +113,7 @@ fn is_whole(engine: &Engine, decision: &Decision) -> bool {
 }
 
 fn plan(engine: &Engine, decision: &Decision, source: &str, valid_until_ms: u64) -> Result<FieldTexts, OutOfRange> {
-    let share = decision.qty.ratio(position_qty(engine, decision))?.get();
-    let whole = is_whole(engine, decision);
-    let percent = if whole {
-        Decimal::ONE_HUNDRED
-    } else {
-        (share * Decimal::ONE_HUNDRED).trunc_with_scale(PERCENT_PLACES).normalize()
-    };
+    let Closing { action, percent } = closing(engine, decision)?;
     let steps = format!(r#"[{{"step":"CLOSE","type":"market_reduce_only","side":"close","pct":{percent}}}]"#);
     let qty = decision.qty.to_string();
     Ok([
@@ -111,7 +125,7 @@ fn plan(engine: &Engine, decision: &Decision, source: &str, valid_until_ms: u64)
         ("qty", qty.clone()),
         ("reduceOnly", "true".to_owned()),
         ("reduce_only", "true".to_owned()),
-        ("action", action(share, whole).to_owned()),
+        ("action", action.to_owned()),
         ("steps", steps),
         ("close_qty", qty),
         ("source", source.to_owned()),

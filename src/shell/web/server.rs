@@ -21,7 +21,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum WebError {
     #[error("cannot listen on {address}: {source}")]
-    Listen { address: String, source: std::io::Error },
+    Listen { address: SocketAddr, source: std::io::Error },
 }
 
 /// What was asked of a page.
@@ -105,9 +105,9 @@ pub struct WebServer {
 }
 
 impl WebServer {
-    /// Listens on an address (`127.0.0.1:8080`; port 0 takes a free one) and serves in the background.
-    pub async fn start(address: &str, site: Site) -> Result<Self, WebError> {
-        let failed = |source| WebError::Listen { address: address.to_owned(), source };
+    /// Listens on an address (port 0 takes a free one) and serves in the background.
+    pub async fn start(address: SocketAddr, site: Site) -> Result<Self, WebError> {
+        let failed = |source| WebError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (stop, stopped) = oneshot::channel::<()>();
