@@ -63,12 +63,12 @@ pub struct Config {
     pub settings: Vec<Setting>,
     /// What was cleaned, overridden or does nothing; to be shown once.
     pub warnings: Vec<String>,
-    sources: Sources,
+    pub sources: Sources,
 }
 
 /// What a configuration was read from, so that flags can be laid over it.
 #[derive(Clone, Default)]
-struct Sources {
+pub struct Sources {
     file: File,
     environment: Environment,
     /// Warnings of the reading itself.
