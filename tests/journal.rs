@@ -2,6 +2,9 @@
 //!
 //! The child that is killed is this test binary itself: `child` does nothing unless it is told to.
 
+mod journal_reading;
+mod support;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

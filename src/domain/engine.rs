@@ -266,7 +266,9 @@ impl Engine {
         if self.last_place.is_some_and(|last| place < last) {
             self.tally.count(Count::LateOrder);
         }
-        self.last_place = self.last_place.max(Some(place));
+        // One that comes late stands where the order of application has come to.
+        let place = self.last_place.map_or(place, |last| last.max(place));
+        self.last_place = Some(place);
         self.globals.last = self.globals.last.max(entry.id);
         self.pass_time(entry.id.ms);
         if !self.globals.skipped.is_empty() && self.passes_over(entry) {

@@ -23,6 +23,9 @@ pub enum HistoryError {
     /// `place` is `FILE:LINE`, as [`super::History::place`] gives it.
     #[error("{place}: {why}")]
     BadLine { place: String, why: String },
+    /// Entries of a journal between two of its files are not there.
+    #[error("{file}: begins with entry {found} of its journal, the file before it ends with {before} entries in all")]
+    JournalGap { file: String, found: u64, before: u64 },
     #[error("{file}: changed while it was being read")]
     Changed { file: String },
     #[error("{place}: decision and control entries up to here take more than {bytes_max} bytes, the limit")]

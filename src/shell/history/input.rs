@@ -1,16 +1,23 @@
 //! What a history is made of: files, folders, standard input, plain or compressed.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::blocks::{Blocks, Piece};
 use super::error::HistoryError;
 use super::reader::Limits;
+use crate::codec::journal;
 
 /// Bytes asked from a compressed file at a time. [byte]
 const COMPRESSED_READ_BYTES: usize = 128 * 1024;
+
+/// How often the head of a journal's file is read that is being written to at the same moment. [1]
+const HEAD_TRIES: u32 = 100;
 
 /// One name given for a history.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,9 +52,9 @@ impl fmt::Display for Input {
 /// Decompresses and splits into lines, no more: the speed that reading is measured against. (bytes, lines)
 pub fn raw_scan(inputs: &[Input]) -> Result<(u64, u64), HistoryError> {
     let (mut bytes, mut lines) = (0, 0);
-    for file in expand(inputs)? {
+    for file in expand(inputs)?.0 {
         let failed = |at, error| HistoryError::while_reading(&file, at, error);
-        let text = open(&file).and_then(|opened| decoded(opened.bytes, opened.is_zstd)).map_err(|e| failed(0, e))?;
+        let text = open(&file).and_then(|opened| decoded(opened.bytes, opened.coding)).map_err(|e| failed(0, e))?;
         let mut blocks = Blocks::new(text, Limits::default().line_bytes_max);
         loop {
             match blocks.next_line().map_err(|e| failed(lines, e))? {
@@ -61,8 +68,8 @@ pub fn raw_scan(inputs: &[Input]) -> Result<(u64, u64), HistoryError> {
     Ok((bytes, lines))
 }
 
-/// The files behind the names, those of a folder sorted by path.
-pub(super) fn expand(inputs: &[Input]) -> Result<Vec<Input>, HistoryError> {
+/// The files behind the names, those of a folder sorted by path; and which of them are one journal.
+pub(super) fn expand(inputs: &[Input]) -> Result<(Vec<Input>, Vec<Range<u32>>), HistoryError> {
     if inputs.is_empty() {
         return Err(HistoryError::NoInputs);
     }
@@ -76,7 +83,47 @@ pub(super) fn expand(inputs: &[Input]) -> Result<Vec<Input>, HistoryError> {
             Input::Path(_) | Input::Stdin => files.push(input.clone()),
         }
     }
-    Ok(files)
+    with_journals_together(files)
+}
+
+/// Puts the files of each journal one behind the other, in its order, where the first of them was named.
+fn with_journals_together(files: Vec<Input>) -> Result<(Vec<Input>, Vec<Range<u32>>), HistoryError> {
+    let mut folders: Vec<(PathBuf, BTreeMap<u64, PathBuf>)> = Vec::new();
+    let mut places: Vec<Result<Input, usize>> = Vec::new();
+    for file in files {
+        let Some((path, first)) = journal_file(&file) else {
+            places.push(Ok(file));
+            continue;
+        };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let real = fs::canonicalize(folder).map_err(|source| unreadable(folder, source))?;
+        let known = folders.iter().position(|(folder, _)| *folder == real).unwrap_or_else(|| {
+            folders.push((real, BTreeMap::new()));
+            places.push(Err(folders.len() - 1));
+            folders.len() - 1
+        });
+        folders[known].1.insert(first, path.to_owned());
+    }
+    let (mut files, mut journals) = (Vec::new(), Vec::new());
+    for place in places {
+        match place {
+            Ok(file) => files.push(file),
+            Err(folder) => {
+                let begin = files.len() as u32;
+                files.extend(std::mem::take(&mut folders[folder].1).into_values().map(Input::Path));
+                journals.push(begin..files.len() as u32);
+            }
+        }
+    }
+    Ok((files, journals))
+}
+
+/// Path and position of a file that is named as one of a journal.
+pub(super) fn journal_file(file: &Input) -> Option<(&Path, u64)> {
+    match file {
+        Input::Path(path) => Some((path, journal::first_of_name(path.file_name()?.to_str()?)?)),
+        Input::Stdin => None,
+    }
 }
 
 fn folder(path: &Path) -> Result<Vec<PathBuf>, HistoryError> {
@@ -125,12 +172,24 @@ fn unreadable(path: &Path, source: io::Error) -> HistoryError {
 /// The bytes of an input, still compressed if they were.
 pub(super) struct Opened {
     pub bytes: Box<dyn Read + Send>,
-    pub is_zstd: bool,
+    pub coding: Coding,
     /// Whether it can be opened again: a pipe gives its bytes only once.
     pub is_regular: bool,
 }
 
+/// How the bytes of an input stand for text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    Plain,
+    Zstd,
+    /// The file that a journal writes to, as far as it is committed: its last frame has not ended.
+    UnendedZstd,
+}
+
 pub(super) fn open(input: &Input) -> io::Result<Opened> {
+    if let Some(opened) = growing(input)? {
+        return Ok(opened);
+    }
     let (mut bytes, is_regular, is_named_zst): (Box<dyn Read + Send>, bool, bool) = match input {
         Input::Stdin => (Box::new(io::stdin()), false, false),
         Input::Path(path) => {
@@ -143,7 +202,33 @@ pub(super) fn open(input: &Input) -> io::Result<Opened> {
     bytes.by_ref().take(4).read_to_end(&mut start)?;
     // No bytes are no frames: a file that nothing was written to yet.
     let is_zstd = is_zstd_magic(&start) || is_named_zst && !start.is_empty();
-    Ok(Opened { bytes: Box::new(io::Cursor::new(start).chain(bytes)), is_zstd, is_regular })
+    let coding = if is_zstd { Coding::Zstd } else { Coding::Plain };
+    Ok(Opened { bytes: Box::new(io::Cursor::new(start).chain(bytes)), coding, is_regular })
+}
+
+/// A journal's file that is not closed, up to its last commit; what stands behind was never answered for.
+fn growing(input: &Input) -> io::Result<Option<Opened>> {
+    let Some((path, _)) = journal_file(input) else { return Ok(None) };
+    let file = File::open(path)?;
+    let mut bytes = [0; journal::HEAD_BYTES];
+    for _ in 0..HEAD_TRIES {
+        match file.read_exact_at(&mut bytes, 0) {
+            Ok(()) => {}
+            // A file of a journal's name that is none is read as any other.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        match journal::Head::read(&bytes) {
+            Ok(journal::Head { commits: Some([a, b]), .. }) => {
+                let bytes = Box::new(file.take(a.len.max(b.len)));
+                return Ok(Some(Opened { bytes, coding: Coding::UnendedZstd, is_regular: true }));
+            }
+            Ok(journal::Head { commits: None, .. }) | Err(journal::Fault::NoHead) => return Ok(None),
+            // Its writer may be half way through a commit.
+            Err(_) => {}
+        }
+    }
+    Err(io::Error::other(journal::Fault::Head))
 }
 
 /// The start of a frame, or of a skippable frame as parallel compressors write them.
@@ -151,10 +236,23 @@ fn is_zstd_magic(start: &[u8]) -> bool {
     start == [0x28, 0xB5, 0x2F, 0xFD] || matches!(start, [0x50..=0x5F, 0x2A, 0x4D, 0x18])
 }
 
-pub(super) fn decoded(bytes: Box<dyn Read + Send>, is_zstd: bool) -> io::Result<Box<dyn Read + Send>> {
-    if !is_zstd {
+pub(super) fn decoded(bytes: Box<dyn Read + Send>, coding: Coding) -> io::Result<Box<dyn Read + Send>> {
+    if coding == Coding::Plain {
         return Ok(bytes);
     }
     let buffered = BufReader::with_capacity(COMPRESSED_READ_BYTES, bytes);
-    Ok(Box::new(zstd::stream::read::Decoder::with_buffer(buffered)?))
+    let text = Box::new(zstd::stream::read::Decoder::with_buffer(buffered)?);
+    Ok(if coding == Coding::UnendedZstd { Box::new(Unended(text)) } else { text })
+}
+
+/// Text that ends where its file was committed, in the middle of a frame.
+struct Unended(Box<dyn Read + Send>);
+
+impl Read for Unended {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+            read => read,
+        }
+    }
 }

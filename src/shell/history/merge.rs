@@ -66,7 +66,7 @@ impl Merge {
         let Some(slot) = self.active else { return Ok(None) };
         let source = self.slots[slot].as_ref().expect("the active part is open");
         let twin = match key_before {
-            Some(key) if key.key == source.key.key => Some((key, self.former(slot_before))),
+            Some(key) if key.entry == source.key.entry => Some((key, self.former(slot_before))),
             _ => None,
         };
         Ok(Some(Merged { key: source.key, bytes: source.line(), twin }))

@@ -62,11 +62,14 @@ pub struct Line<'a> {
 
 impl<'a> Line<'a> {
     fn new(at: MergeKey, bytes: &'a [u8], twin: bool) -> Self {
-        Self { bytes, stream: at.key.stream, id: at.id(), file: at.file, number: at.number, twin }
+        Self { bytes, stream: at.entry.stream, id: at.id(), file: at.file, number: at.number, twin }
     }
 }
 
 /// Files, folders and standard input as one sequence of lines in canonical order.
+///
+/// A journal (known by the names of its files) keeps its own order, in which its entries were applied: an entry that
+/// sorts before one ahead of it stands where that stands. All bounds and places go by that.
 pub struct History {
     context: Context,
     streams: Streams,
@@ -84,7 +87,8 @@ pub struct History {
 impl History {
     /// Reads all inputs once, to know their order and counts; what is out of order is sorted into temporary files.
     pub fn open(inputs: &[Input], streams: &Streams, options: Options) -> Result<Self, HistoryError> {
-        let context = Context { files: input::expand(inputs)?, names: Names::new(streams), options };
+        let (files, journals) = input::expand(inputs)?;
+        let context = Context { files, journals, names: Names::new(streams), options };
         let mut tally = Tally::default();
         let (mut parts, mut kept, mut notices) = (Vec::new(), Vec::new(), Vec::new());
         for scan in scan::scan_all(streams, &context)? {
@@ -169,10 +173,10 @@ impl History {
     }
 
     fn kept_lines(&self, kind: StreamKind) -> impl Iterator<Item = Line<'_>> {
-        let is_twin = |i: usize| i > 0 && self.kept[i - 1].key.key == self.kept[i].key.key;
+        let is_twin = |i: usize| i > 0 && self.kept[i - 1].key.entry == self.kept[i].key.entry;
         let lines = self.kept.iter().enumerate();
         lines
-            .filter(move |(_, line)| self.streams.kind(line.key.key.stream) == kind)
+            .filter(move |(_, line)| self.streams.kind(line.key.entry.stream) == kind)
             .map(move |(i, line)| Line::new(line.key, &line.bytes, is_twin(i)))
     }
 

@@ -6,7 +6,7 @@ use std::thread;
 
 use super::entries::{Entries, Found};
 use super::error::HistoryError;
-use super::input;
+use super::input::{self, Coding};
 use super::sort::Sorter;
 use super::source::{Context, Form, MergeKey, Part};
 use super::spill::{Spill, Spool};
@@ -26,6 +26,21 @@ pub(super) struct Scan {
     pub tally: Tally,
     pub kept: Vec<KeptLine>,
     pub notices: Vec<String>,
+    /// What a journal needs to know of its file before and behind this one.
+    journal: Seen,
+}
+
+/// What was seen of a file whatever its bounds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    /// Its first entry.
+    first: Option<CanonicalKey>,
+    /// Its last entry in canonical order.
+    last: Option<CanonicalKey>,
+    /// Lines of any kind. [1]
+    lines: u64,
+    /// What its decision and control lines took of their limit. [byte]
+    kept_bytes: u64,
 }
 
 /// A line of a kind that is needed before the replay starts.
@@ -114,7 +129,36 @@ pub(super) fn scan_all(streams: &Streams, context: &Context) -> Result<Vec<Scan>
         workers.into_iter().flat_map(|w| w.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect::<Vec<_>>()
     });
     scans.sort_by_key(|(file, _)| *file);
-    scans.into_iter().map(|(_, scan)| scan).collect()
+    let mut scans = scans.into_iter().map(|(_, scan)| scan).collect::<Result<Vec<_>, _>>()?;
+    for files in &context.journals {
+        follow_on(files.clone(), &mut scans, &shared)?;
+    }
+    Ok(scans)
+}
+
+/// Makes the files of a journal one sequence: one that begins with an entry from before the end of the file ahead of it
+/// is scanned again, knowing that. Errors if entries between two files are missing.
+fn follow_on(files: Range<u32>, scans: &mut [Scan], shared: &Shared<'_>) -> Result<(), HistoryError> {
+    let mut reached = None;
+    let mut next = None;
+    for file in files {
+        let scan = &mut scans[file as usize];
+        let found = input::journal_file(shared.context.file(file)).map_or(0, |(_, first)| first);
+        if let Some(before) = next.filter(|before| *before != found) {
+            let gap = HistoryError::JournalGap { file: shared.context.file(file).to_string(), found, before };
+            if !shared.context.options.skip_bad_lines {
+                return Err(gap);
+            }
+            scan.notices.push(gap.to_string());
+        }
+        if scan.journal.first.is_some_and(|first| Some(first) < reached) {
+            shared.kept_bytes.fetch_sub(scan.journal.kept_bytes, Ordering::Relaxed);
+            *scan = FileScan { reached, ..FileScan::new(file, shared) }.run()?;
+        }
+        reached = reached.max(scan.journal.last);
+        next = Some(found + scan.journal.lines);
+    }
+    Ok(())
 }
 
 struct Shared<'a> {
@@ -135,6 +179,9 @@ struct FileScan<'a> {
     /// Takes what comes behind the first line that is out of order.
     sorter: Option<Sorter<'a>>,
     spool: Option<Spool>,
+    is_journal: bool,
+    /// Where a journal stands: no line of it is merged before this.
+    reached: Option<CanonicalKey>,
 }
 
 struct Sorted {
@@ -145,7 +192,9 @@ struct Sorted {
 
 impl<'a> FileScan<'a> {
     fn new(file: u32, shared: &'a Shared<'a>) -> Self {
-        Self { file, shared, scan: Scan::default(), sorted: None, sorter: None, spool: None }
+        let is_journal = shared.context.is_journal(file);
+        let scan = Scan::default();
+        Self { file, shared, scan, sorted: None, sorter: None, spool: None, is_journal, reached: None }
     }
 
     fn run(mut self) -> Result<Scan, HistoryError> {
@@ -154,15 +203,17 @@ impl<'a> FileScan<'a> {
         let (until, ms_max) = (context.options.until, context.ms_max());
         loop {
             match entries.next(&context.names) {
-                Ok(Found::Entry { line, stream, id }) if id.ms <= ms_max => {
-                    let at = MergeKey { key: CanonicalKey::new(stream, id), file: self.file, number: entries.number };
+                Ok(Found::Entry { line, stream, id }) => {
+                    let at = self.place(CanonicalKey::new(stream, id), entries.number);
+                    if at.key.ms > ms_max {
+                        continue;
+                    }
                     self.scan.tally.count(at.key, until);
                     if self.shared.is_kept[usize::from(stream.0)] {
                         self.keep(at, entries.blocks.bytes(line.clone()))?;
                     }
                     self.order(at, &entries, line)?;
                 }
-                Ok(Found::Entry { .. }) => {}
                 Ok(Found::Other(id)) => self.scan.tally.other_streams += u64::from(until.is_none_or(|u| id <= u)),
                 Ok(Found::Bad(fault)) => {
                     self.scan.tally.bad_lines += 1;
@@ -178,7 +229,21 @@ impl<'a> FileScan<'a> {
                 }
             }
         }
+        // The line that was looked for last is the end.
+        self.scan.journal.lines = entries.number.saturating_sub(1);
         self.finish()
+    }
+
+    #[inline]
+    fn place(&mut self, entry: CanonicalKey, number: u64) -> MergeKey {
+        let mut key = entry;
+        if self.is_journal {
+            self.scan.journal.first.get_or_insert(entry);
+            self.scan.journal.last = self.scan.journal.last.max(Some(entry));
+            self.reached = self.reached.max(Some(entry));
+            key = self.reached.unwrap_or(entry);
+        }
+        MergeKey { key, file: self.file, number, entry }
     }
 
     fn open(&mut self) -> Result<Entries, HistoryError> {
@@ -187,11 +252,12 @@ impl<'a> FileScan<'a> {
         let opened = input::open(context.file(self.file)).map_err(failed)?;
         let mut bytes = opened.bytes;
         if !opened.is_regular {
-            let spool = Spool::new(opened.is_zstd).map_err(|source| HistoryError::Temporary { source })?;
+            let spool =
+                Spool::new(opened.coding == Coding::Zstd).map_err(|source| HistoryError::Temporary { source })?;
             bytes = spool.tee(bytes);
             self.spool = Some(spool);
         }
-        input::decoded(bytes, opened.is_zstd)
+        input::decoded(bytes, opened.coding)
             .map(|text| Entries::new(text, context.limits().line_bytes_max, true))
             .map_err(failed)
     }
@@ -199,6 +265,7 @@ impl<'a> FileScan<'a> {
     fn keep(&mut self, key: MergeKey, line: &[u8]) -> Result<(), HistoryError> {
         let bytes_max = self.shared.context.limits().kept_bytes_max;
         let more = line.len() as u64 + KEPT_LINE_BYTES;
+        self.scan.journal.kept_bytes += more;
         if self.shared.kept_bytes.fetch_add(more, Ordering::Relaxed) + more > bytes_max {
             let place = self.shared.context.place(key.file, key.number);
             return Err(HistoryError::TooManyKept { place, bytes_max });
@@ -258,7 +325,7 @@ impl<'a> FileScan<'a> {
             }
         };
         if let Some(Sorted { first, last, entries }) = self.sorted {
-            self.scan.parts.push(Part { form, first, last, entries });
+            self.scan.parts.push(Part { form, is_journal: self.is_journal, first, last, entries });
         }
         Ok(self.scan)
     }

@@ -42,7 +42,8 @@ impl<'a> Sorter<'a> {
         self.lines.sort_unstable_by_key(|(key, _)| *key);
         let (Some((first, _)), Some((last, _))) = (self.lines.first(), self.lines.last()) else { return Ok(None) };
         let slice = self.write().map_err(|source| HistoryError::Temporary { source })?;
-        let part = Part { form: Form::Run(slice), first: *first, last: *last, entries: self.lines.len() as u64 };
+        let (first, last, entries) = (*first, *last, self.lines.len() as u64);
+        let part = Part { form: Form::Run(slice), is_journal: false, first, last, entries };
         self.text.clear();
         self.lines.clear();
         Ok(Some(part))
@@ -131,7 +132,8 @@ fn joined(whole: Option<Part>, run: Part) -> Part {
     match whole {
         Some(Part { form: Form::Run(before), first, entries, .. }) => {
             let Form::Run(after) = run.form else { unreachable!("a sorter writes runs") };
-            Part { form: Form::Run(before.joined(&after)), first, last: run.last, entries: entries + run.entries }
+            let form = Form::Run(before.joined(&after));
+            Part { form, is_journal: false, first, last: run.last, entries: entries + run.entries }
         }
         _ => run,
     }

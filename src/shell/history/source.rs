@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::blocks::Blocks;
 use super::entries::{Entries, Found, Names};
 use super::error::HistoryError;
-use super::input::{self, Input};
+use super::input::{self, Coding, Input};
 use super::reader::{Limits, Options};
 use super::spill::Slice;
 use crate::domain::ids::{CanonicalKey, EntryId, StreamId};
@@ -14,6 +14,8 @@ use crate::domain::ids::{CanonicalKey, EntryId, StreamId};
 /// What every pass over a history needs to know.
 pub(super) struct Context {
     pub files: Vec<Input>,
+    /// Files that are one journal each: they are read one behind the other, in the order of their lines.
+    pub journals: Vec<Range<u32>>,
     pub names: Names,
     pub options: Options,
 }
@@ -32,6 +34,11 @@ impl Context {
         &self.files[file as usize]
     }
 
+    /// Whether the lines of a file stand in the order in which they were applied, which is kept.
+    pub fn is_journal(&self, file: u32) -> bool {
+        self.journals.iter().any(|files| files.contains(&file))
+    }
+
     pub fn place(&self, file: u32, number: u64) -> String {
         format!("{}:{number}", self.file(file))
     }
@@ -40,17 +47,16 @@ impl Context {
 /// Where a line stands in the merge: canonical order, and between equal entries the order in which they were given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct MergeKey {
+    /// The place of its entry; in a journal that of the last entry before it, if that is later.
     pub key: CanonicalKey,
     pub file: u32,
     pub number: u64,
+    /// The entry itself.
+    pub entry: CanonicalKey,
 }
 
 impl MergeKey {
-    pub const MAX: Self = Self {
-        key: CanonicalKey { ms: u64::MAX, stream: StreamId(u16::MAX), seq: u64::MAX },
-        file: u32::MAX,
-        number: u64::MAX,
-    };
+    pub const MAX: Self = Self { key: LAST, file: u32::MAX, number: u64::MAX, entry: LAST };
 
     /// Where the last line with this key can stand.
     pub fn last_of(key: CanonicalKey) -> Self {
@@ -58,13 +64,18 @@ impl MergeKey {
     }
 
     pub fn id(&self) -> EntryId {
-        EntryId::new(self.key.ms, self.key.seq)
+        EntryId::new(self.entry.ms, self.entry.seq)
     }
 }
 
-/// A piece of a history that is in canonical order.
+/// Nothing sorts behind this.
+const LAST: CanonicalKey = CanonicalKey { ms: u64::MAX, stream: StreamId(u16::MAX), seq: u64::MAX };
+
+/// A piece of a history that is in canonical order, or of a journal in the order of its own.
 pub(super) struct Part {
     pub form: Form,
+    /// Its lines keep their order, whatever their ids say.
+    pub is_journal: bool,
     pub first: MergeKey,
     pub last: MergeKey,
     /// Entries of configured streams up to the last millisecond that is read. [1]
@@ -89,31 +100,36 @@ pub(super) struct Header {
 }
 
 impl Header {
-    pub const BYTES: usize = 34;
+    pub const BYTES: usize = 52;
 
     pub fn write(&self, out: &mut Vec<u8>) {
-        let MergeKey { key, file, number } = self.key;
-        out.extend_from_slice(&key.ms.to_le_bytes());
-        out.extend_from_slice(&key.seq.to_le_bytes());
-        out.extend_from_slice(&number.to_le_bytes());
+        let MergeKey { key, file, number, entry } = self.key;
+        for part in [key.ms, key.seq, entry.ms, entry.seq, number] {
+            out.extend_from_slice(&part.to_le_bytes());
+        }
         out.extend_from_slice(&file.to_le_bytes());
         out.extend_from_slice(&self.line_bytes.to_le_bytes());
         out.extend_from_slice(&key.stream.0.to_le_bytes());
+        out.extend_from_slice(&entry.stream.0.to_le_bytes());
     }
 
     fn read(bytes: &[u8]) -> Self {
         fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
             bytes[at..at + N].try_into().expect("a header has its full length")
         }
-        let (ms, seq) = (u64::from_le_bytes(array(bytes, 0)), u64::from_le_bytes(array(bytes, 8)));
-        let stream = StreamId(u16::from_le_bytes(array(bytes, 32)));
+        let key = |at: usize, stream_at: usize| CanonicalKey {
+            ms: u64::from_le_bytes(array(bytes, at)),
+            stream: StreamId(u16::from_le_bytes(array(bytes, stream_at))),
+            seq: u64::from_le_bytes(array(bytes, at + 8)),
+        };
         Self {
             key: MergeKey {
-                key: CanonicalKey { ms, stream, seq },
-                file: u32::from_le_bytes(array(bytes, 24)),
-                number: u64::from_le_bytes(array(bytes, 16)),
+                key: key(0, 48),
+                file: u32::from_le_bytes(array(bytes, 40)),
+                number: u64::from_le_bytes(array(bytes, 32)),
+                entry: key(16, 50),
             },
-            line_bytes: u32::from_le_bytes(array(bytes, 28)),
+            line_bytes: u32::from_le_bytes(array(bytes, 44)),
         }
     }
 }
@@ -126,6 +142,7 @@ pub(super) struct Source {
     line: Range<usize>,
     /// Entries not yet reached. [1]
     left: u64,
+    is_journal: bool,
     ms_max: u64,
 }
 
@@ -139,8 +156,8 @@ impl Source {
     pub fn open(part: &Part, context: &Context) -> Result<Self, HistoryError> {
         let file = part.first.file;
         let lines = lines(part, context).map_err(|error| HistoryError::while_reading(context.file(file), 0, error))?;
-        let (left, ms_max) = (part.entries, context.ms_max());
-        let mut source = Self { lines, file, key: part.first, line: 0..0, left, ms_max };
+        let (left, is_journal, ms_max) = (part.entries, part.is_journal, context.ms_max());
+        let mut source = Self { lines, file, key: part.first, line: 0..0, left, is_journal, ms_max };
         if source.advance(context)? && source.key == part.first { Ok(source) } else { Err(source.changed(context)) }
     }
 
@@ -157,13 +174,16 @@ impl Source {
                 entries.blocks.mark(self.line.clone());
                 loop {
                     match entries.next(&context.names) {
-                        Ok(Found::Entry { line, stream, id }) if id.ms <= self.ms_max => {
-                            self.line = line;
-                            self.key.key = CanonicalKey::new(stream, id);
-                            self.key.number = entries.number;
-                            break;
+                        Ok(Found::Entry { line, stream, id }) => {
+                            let entry = CanonicalKey::new(stream, id);
+                            let key = if self.is_journal { entry.max(before) } else { entry };
+                            if key.ms <= self.ms_max {
+                                self.line = line;
+                                self.key = MergeKey { key, file: self.file, number: entries.number, entry };
+                                break;
+                            }
                         }
-                        Ok(Found::Entry { .. } | Found::Other(_)) => {}
+                        Ok(Found::Other(_)) => {}
                         Ok(Found::Bad(_)) if context.options.skip_bad_lines => {}
                         Ok(Found::Bad(_) | Found::End) => return Err(self.changed(context)),
                         Err(error) => {
@@ -210,16 +230,19 @@ impl Source {
 
 fn lines(part: &Part, context: &Context) -> io::Result<Lines> {
     let line_bytes_max = context.limits().line_bytes_max;
-    let text = |bytes: Box<dyn Read + Send>, is_zstd: bool, has_bad_lines: bool| {
-        Ok(Lines::Text(Entries::new(input::decoded(bytes, is_zstd)?, line_bytes_max, has_bad_lines)))
+    let text = |bytes: Box<dyn Read + Send>, coding: Coding, has_bad_lines: bool| {
+        Ok(Lines::Text(Entries::new(input::decoded(bytes, coding)?, line_bytes_max, has_bad_lines)))
     };
     match &part.form {
         Form::File { has_bad_lines } => {
             let opened = input::open(context.file(part.first.file))?;
-            text(opened.bytes, opened.is_zstd, *has_bad_lines)
+            text(opened.bytes, opened.coding, *has_bad_lines)
         }
-        Form::Copied { slice, has_bad_lines } => text(Box::new(slice.clone()), true, *has_bad_lines),
-        Form::Run(slice) => Ok(Lines::Run(Blocks::new(input::decoded(Box::new(slice.clone()), true)?, line_bytes_max))),
+        Form::Copied { slice, has_bad_lines } => text(Box::new(slice.clone()), Coding::Zstd, *has_bad_lines),
+        Form::Run(slice) => {
+            let decoded = input::decoded(Box::new(slice.clone()), Coding::Zstd)?;
+            Ok(Lines::Run(Blocks::new(decoded, line_bytes_max)))
+        }
     }
 }
 

@@ -27,7 +27,7 @@ impl Twins {
             return;
         }
         let place = |at: MergeKey| context.place(at.file, at.number);
-        let (stream, id) = (context.names.name(line.0.key.stream), line.0.id());
+        let (stream, id) = (context.names.name(line.0.entry.stream), line.0.id());
         self.named.push(format!(
             "{} and {} are both {stream} {id}, but differ: the first counts",
             place(former.0),
