@@ -75,6 +75,8 @@ enum Command {
     },
     /// Show open positions, what they rest on, and why they are held
     Positions(app::positions::Args),
+    /// Say how the running service is; exit code 1 if anything needs someone
+    Status(app::status::Args),
     /// What the projection lacks and a look-up could bring
     #[command(after_help = "Example: harvester needs --store state")]
     Needs(app::needs::Args),
@@ -126,7 +128,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("harvester: {error:#}");
-            ExitCode::from(if is_unreachable(&error) { 3 } else { 2 })
+            ExitCode::from(exit_code(&error))
         }
     }
 }
@@ -136,6 +138,14 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
         .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    match () {
+        () if error.is::<app::found::Found>() => 1,
+        () if is_unreachable(error) => 3,
+        () => 2,
+    }
 }
 
 fn is_unreachable(error: &anyhow::Error) -> bool {
@@ -168,6 +178,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
             app::import::run(&app::import::Request { histories, redis, skip_bad_lines, json }, &config, out)
         }
         Command::Positions(args) => app::positions::execute(&args, out),
+        Command::Status(args) => app::status::run(&args, &config, out),
         Command::Needs(args) => app::needs::run(&args, out),
         Command::Quarantine(Quarantine::List { store, json }) => app::quarantine::list(&store, json, out),
         Command::Quarantine(Quarantine::Show { stream, id, store }) => app::quarantine::show(&store, &stream, &id, out),

@@ -1,6 +1,7 @@
 //! One file per command: wiring, no rules.
 
 pub mod flags;
+pub mod found;
 pub mod projection;
 pub mod report;
 pub mod server;
@@ -14,3 +15,4 @@ pub mod positions;
 pub mod quarantine;
 pub mod replay;
 pub mod schema;
+pub mod status;

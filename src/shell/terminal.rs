@@ -46,37 +46,53 @@ impl<'a> Screen<'a> {
     }
 
     pub fn table(&mut self, head: &[&str], right: &[usize], rows: Vec<Vec<(String, Tone)>>) -> std::io::Result<()> {
+        let mut table = self.grid(rows);
+        table.set_header(head.iter().map(|text| self.dressed((*text).to_owned(), Tone::Plain, true)));
+        for &index in right {
+            if let Some(column) = table.column_mut(index) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        self.lines(&table)
+    }
+
+    /// Rows whose columns stand below each other, without a head.
+    pub fn rows(&mut self, rows: Vec<Vec<(String, Tone)>>) -> std::io::Result<()> {
+        let table = self.grid(rows);
+        self.lines(&table)
+    }
+
+    fn grid(&self, rows: Vec<Vec<(String, Tone)>>) -> Table {
         let mut table = Table::new();
         table.load_preset(presets::NOTHING);
         table.set_content_arrangement(ContentArrangement::Disabled);
         if !self.is_terminal {
             table.force_no_tty();
         }
-        let dress = |text: String, tone: Tone, bold: bool| {
-            let mut cell = Cell::new(text);
-            if !self.colour {
-                return cell;
-            }
-            if bold {
-                cell = cell.add_attribute(Attribute::Bold);
-            }
-            match tone {
-                Tone::Plain => cell,
-                Tone::Good => cell.fg(Color::Green),
-                Tone::Warning => cell.fg(Color::Yellow),
-                Tone::Bad => cell.fg(Color::Red),
-                Tone::Dim => cell.add_attribute(Attribute::Dim),
-            }
-        };
-        table.set_header(head.iter().map(|text| dress((*text).to_owned(), Tone::Plain, true)));
         for row in rows {
-            table.add_row(row.into_iter().map(|(text, tone)| dress(text, tone, false)));
+            table.add_row(row.into_iter().map(|(text, tone)| self.dressed(text, tone, false)));
         }
-        for &index in right {
-            if let Some(column) = table.column_mut(index) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
+        table
+    }
+
+    fn dressed(&self, text: String, tone: Tone, bold: bool) -> Cell {
+        let mut cell = Cell::new(text);
+        if !self.colour {
+            return cell;
         }
+        if bold {
+            cell = cell.add_attribute(Attribute::Bold);
+        }
+        match tone {
+            Tone::Plain => cell,
+            Tone::Good => cell.fg(Color::Green),
+            Tone::Warning => cell.fg(Color::Yellow),
+            Tone::Bad => cell.fg(Color::Red),
+            Tone::Dim => cell.add_attribute(Attribute::Dim),
+        }
+    }
+
+    fn lines(&mut self, table: &Table) -> std::io::Result<()> {
         for line in table.to_string().lines() {
             writeln!(self.out, "{}", line.trim_end())?;
         }
