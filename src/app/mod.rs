@@ -1,5 +1,7 @@
 //! One file per command: wiring, no rules.
 
+pub mod exchange;
+pub mod fetch;
 pub mod flags;
 pub mod found;
 pub mod projection;

@@ -4,8 +4,8 @@
 
 use serde_json::{Value, json};
 
-use crate::domain::event::Side;
-use crate::domain::units::{Price, Qty, Quote};
+use super::exchange::{InstrumentRow, UserTrade};
+use crate::domain::units::{Price, Qty};
 
 /// The two fields of an observation entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +18,11 @@ pub struct Observation {
 }
 
 impl Observation {
-    fn new(event_type: &'static str, symbol: &str, payload: &Value) -> Self {
+    fn new(event_type: &'static str, symbol: &str, mut payload: Value) -> Self {
+        // What is not known is left out: a reader has nothing to make of a null.
+        if let Value::Object(members) = &mut payload {
+            members.retain(|_, value| !value.is_null());
+        }
         Self { event_type, payload: payload.to_string(), symbol: symbol.into() }
     }
 
@@ -33,58 +37,58 @@ pub fn price(symbol: &str, price: Price, source: &str, observed_ms: Option<u64>)
     let payload = json!({
         "symbol": symbol, "price": price.to_string(), "source": source, "timestamp": observed_ms,
     });
-    Observation::new("price", symbol, &payload)
+    Observation::new("price", symbol, payload)
 }
 
 /// What the exchange holds of a symbol: signed quantity [base], entry price [quote per base], and when that last
 /// changed there [ms since 1970].
-pub fn position(symbol: &str, qty: Qty, entry_price: Option<Price>, updated_ms: Option<u64>) -> Observation {
+///
+/// `position_side` is said only where it is not `BOTH`: hedge mode has to be seen, so that it is refused.
+pub fn position(
+    symbol: &str,
+    qty: Qty,
+    entry_price: Option<Price>,
+    position_side: &str,
+    updated_ms: Option<u64>,
+) -> Observation {
     let payload = json!({
         "symbol": symbol,
         "positionAmt": qty.to_string(),
         "entryPrice": entry_price.map(|price| price.to_string()),
+        "positionSide": said(position_side),
         "updateTime": updated_ms,
     });
-    Observation::new("exchange.position", symbol, &payload)
+    Observation::new("exchange.position", symbol, payload)
 }
 
 /// One trade of the exchange.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TradeRow<'a> {
-    pub symbol: &'a str,
-    pub order_id: &'a str,
-    pub trade_id: &'a str,
-    pub side: Side,
-    /// [base]
-    pub qty: Qty,
-    /// [quote per base]
-    pub price: Price,
-    /// [ms since 1970]
-    pub traded_ms: u64,
+pub fn trade(trade: &UserTrade) -> Observation {
+    let payload = json!({
+        "symbol": trade.symbol,
+        "orderId": trade.order_id.to_string(),
+        "id": trade.id.to_string(),
+        "side": trade.side.name(),
+        "qty": trade.qty.to_string(),
+        "price": trade.price.to_string(),
+        "positionSide": said(&trade.position_side),
+        "time": trade.time_ms,
+    });
+    Observation::new("exchange.trade", &trade.symbol, payload)
 }
 
-pub fn trade(row: &TradeRow<'_>) -> Observation {
+/// Filters of an instrument.
+pub fn instrument(row: &InstrumentRow) -> Observation {
     let payload = json!({
         "symbol": row.symbol,
-        "orderId": row.order_id,
-        "id": row.trade_id,
-        "side": row.side.name(),
-        "qty": row.qty.to_string(),
-        "price": row.price.to_string(),
-        "time": row.traded_ms,
+        "stepSize": row.step_size.map(|qty| qty.to_string()),
+        "minQty": row.min_qty.map(|qty| qty.to_string()),
+        "minNotional": row.min_notional.map(|quote| quote.to_string()),
     });
-    Observation::new("exchange.trade", row.symbol, &payload)
+    Observation::new("instrument", &row.symbol, payload)
 }
 
-/// Filters of an instrument. [base], [base], [quote]
-pub fn instrument(symbol: &str, step: Option<Qty>, qty_min: Option<Qty>, notional_min: Option<Quote>) -> Observation {
-    let payload = json!({
-        "symbol": symbol,
-        "stepSize": step.map(|qty| qty.to_string()),
-        "minQty": qty_min.map(|qty| qty.to_string()),
-        "minNotional": notional_min.map(|quote| quote.to_string()),
-    });
-    Observation::new("instrument", symbol, &payload)
+fn said(position_side: &str) -> Option<&str> {
+    (position_side != "BOTH").then_some(position_side)
 }
 
 /// What an old hash held, as far as it was believed: texts of numbers, `None` where one was not.
@@ -107,7 +111,7 @@ pub fn legacy(row: &LegacyRow<'_>) -> Observation {
         "atr_value": row.atr_value,
         "volatility_factor": row.volatility_factor,
     });
-    Observation::new("legacy.position", row.symbol, &payload)
+    Observation::new("legacy.position", row.symbol, payload)
 }
 
 #[cfg(test)]
@@ -115,11 +119,16 @@ mod tests {
     use super::*;
     use crate::codec::decode::{Decoder, Symbols};
     use crate::codec::line::Fields;
-    use crate::domain::event::{Event, PriceSource};
+    use crate::domain::event::{Event, PriceSource, Reason, Side};
     use crate::domain::ids::EntryId;
     use crate::domain::streams::{StreamKind, Streams};
+    use crate::domain::units::Quote;
 
     fn read(observation: &Observation) -> Event {
+        decode(observation).unwrap()
+    }
+
+    fn decode(observation: &Observation) -> Result<Event, Reason> {
         let streams = Streams::default();
         let stream = streams.id_of(StreamKind::Observation.default_stream()).unwrap();
         let bytes: Vec<(Vec<u8>, Vec<u8>)> = observation
@@ -130,7 +139,7 @@ mod tests {
         Decoder::new(streams, Symbols::default())
             .decode(stream, EntryId::new(7, 0), &Fields::from_bytes(&bytes))
             .content
-            .unwrap()
+            .map_err(|unreadable| unreadable.reason)
     }
 
     fn decimal(text: &str) -> rust_decimal::Decimal {
@@ -147,7 +156,7 @@ mod tests {
         );
 
         let Event::Position(fact) =
-            read(&position("ADAUSDT", Qty::new(decimal("-5.5")), Some(Price::new(decimal("0.3"))), None))
+            read(&position("ADAUSDT", Qty::new(decimal("-5.5")), Some(Price::new(decimal("0.3"))), "BOTH", None))
         else {
             panic!()
         };
@@ -155,17 +164,18 @@ mod tests {
             (fact.qty.to_string(), fact.entry_price.unwrap().to_string(), fact.looked_up),
             ("-5.5".to_owned(), "0.3".to_owned(), true)
         );
-        let Event::Position(flat) = read(&position("ADAUSDT", Qty::ZERO, None, None)) else { panic!() };
+        let Event::Position(flat) = read(&position("ADAUSDT", Qty::ZERO, None, "BOTH", None)) else { panic!() };
         assert!(flat.qty.is_zero() && flat.entry_price.is_none());
 
-        let row = TradeRow {
-            symbol: "ADAUSDT",
-            order_id: "77",
-            trade_id: "9",
+        let row = UserTrade {
+            symbol: "ADAUSDT".to_owned(),
+            order_id: 77,
+            id: 9,
             side: Side::Sell,
             qty: Qty::new(decimal("2")),
             price: Price::new(decimal("0.31")),
-            traded_ms: 1_770_163_200_062,
+            time_ms: 1_770_163_200_062,
+            position_side: "BOTH".to_owned(),
         };
         let Event::Trade(fact) = read(&trade(&row)) else { panic!() };
         assert_eq!(
@@ -173,15 +183,15 @@ mod tests {
             ("77", "9", Side::Sell, Some(1_770_163_200_062))
         );
 
-        let Event::Instrument(filters) =
-            read(&instrument("ADAUSDT", Some(Qty::new(decimal("0.1"))), None, Some(Quote::new(decimal("5")))))
-        else {
-            panic!()
+        let row = InstrumentRow {
+            symbol: "ADAUSDT".to_owned(),
+            step_size: Some(Qty::new(decimal("0.1"))),
+            min_qty: None,
+            min_notional: Some(Quote::new(decimal("5"))),
         };
-        assert_eq!(
-            (filters.step_size.unwrap().to_string(), filters.qty_min, filters.notional_min.unwrap().to_string()),
-            ("0.1".to_owned(), None, "5".to_owned())
-        );
+        let Event::Instrument(filters) = read(&instrument(&row)) else { panic!() };
+        assert_eq!(filters.step_size.unwrap().to_string(), "0.1");
+        assert_eq!((filters.qty_min, filters.notional_min.unwrap().to_string()), (None, "5".to_owned()));
 
         let row = LegacyRow {
             symbol: "ADAUSDT",
@@ -192,5 +202,11 @@ mod tests {
         };
         let Event::Legacy(fact) = read(&legacy(&row)) else { panic!() };
         assert_eq!((fact.entry_price, fact.atr_value.unwrap().to_string()), (None, "0.1".to_owned()));
+    }
+
+    #[test]
+    fn hedge_mode_is_seen_and_refused() {
+        let hedged = position("ADAUSDT", Qty::new(decimal("5")), None, "LONG", None);
+        assert_eq!(decode(&hedged), Err(Reason::HedgeMode));
     }
 }

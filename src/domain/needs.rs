@@ -30,7 +30,7 @@ pub enum Want {
     Confirmation,
     /// Step size and minima of the instrument.
     Instrument,
-    /// The trades behind an opening by snapshot.
+    /// The trades behind an opening by snapshot, or behind orders without a price.
     Fills,
 }
 
@@ -119,6 +119,8 @@ pub struct Held {
     pub position_id: String,
     /// Signed. [base]
     pub qty: Qty,
+    /// [ms since 1970]
+    pub opened_ms: u64,
     pub mark: Option<KnownPrice>,
     pub unexplained: Option<Unexplained>,
     /// Orders that the history knows and that have parts without a price.
@@ -211,19 +213,24 @@ pub fn order(list: &mut [Need], asked: &Asked) {
 }
 
 fn held(symbol: &Symbol, open: &Instance) -> Held {
-    // Only an order with an id of the exchange has trades there.
-    let unpriced = |key: &OrderKey| match key {
-        OrderKey::Id(id) => open.movements.iter().any(|m| is_unpriced(m, key)).then(|| id.clone()),
-        OrderKey::Plan(_) | OrderKey::Entry(_) => None,
-    };
     Held {
         symbol: symbol.name.clone(),
         position_id: open.id.with_symbol(&symbol.name),
         qty: open.totals.qty,
+        opened_ms: open.opened.id.ms,
         mark: symbol.hot.mark.map(|mark| KnownPrice { price: mark.price, at_ms: mark.entry.ms }),
         unexplained: unexplained(symbol, open),
-        unpriced_orders: symbol.cold.orders.keys().filter_map(unpriced).collect(),
+        unpriced_orders: unpriced_orders(symbol, open),
     }
+}
+
+/// Only an order with an id of the exchange has trades there.
+fn unpriced_orders(symbol: &Symbol, open: &Instance) -> Vec<Box<str>> {
+    let unpriced = |key: &OrderKey| match key {
+        OrderKey::Id(id) => open.movements.iter().any(|m| is_unpriced(m, key)).then(|| id.clone()),
+        OrderKey::Plan(_) | OrderKey::Entry(_) => None,
+    };
+    symbol.cold.orders.keys().filter_map(unpriced).collect()
 }
 
 fn is_unpriced(movement: &Movement, key: &OrderKey) -> bool {
@@ -256,6 +263,8 @@ fn of_position(symbol: &Symbol, open: &Instance, policy: &Policy, now_ms: u64, g
     }
     if unexplained(symbol, open).is_some() {
         list.push(need(Want::Fills, Why::StartsTooLate, opened_ms));
+    } else if !unpriced_orders(symbol, open).is_empty() {
+        list.push(need(Want::Fills, Why::Missing, opened_ms));
     }
     list
 }

@@ -1,0 +1,16 @@
+//! Fetching what the projection lacks: needs in, observations out, in a task of its own.
+//!
+//! Promises: nothing here looks into the projection, and nothing that decides waits for it. What was fetched is
+//! appended to the observation stream first, and is an input only when it comes back from there.
+//!
+//! In reading order: `fetcher` (one tick), `positions`, `prices`, `instruments`, `fills` (a source each), `report`.
+
+mod fetcher;
+mod fills;
+mod instruments;
+mod positions;
+mod prices;
+mod report;
+
+pub use fetcher::{Fetcher, Sink, Tick};
+pub use report::{Appended, FetchError, TickReport};
