@@ -14,6 +14,7 @@ mod exchange;
 mod feed;
 mod file;
 mod journal;
+mod log;
 mod origin;
 mod policy;
 mod redis;
@@ -24,6 +25,8 @@ mod table;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+
+use tracing::level_filters::LevelFilter;
 
 pub use backfill::{Backfill, Source};
 pub use emit::{Emit, Format, Live};
@@ -59,6 +62,8 @@ pub struct Config {
     pub backfill: Backfill,
     pub exchange: Exchange,
     pub feed: Feed,
+    /// What goes to standard error.
+    pub log_level: LevelFilter,
     /// Every setting as it may be shown, with its origin.
     pub settings: Vec<Setting>,
     /// What was cleaned, overridden or does nothing; to be shown once.
@@ -122,6 +127,7 @@ impl Config {
         let backfill = backfill::read(&mut sheet)?;
         let exchange = exchange::read(&mut sheet)?;
         let feed = feed::read(&mut sheet)?;
+        let log_level = log::read(&mut sheet);
         let Sheet { settings, warnings, .. } = sheet;
         let nowhere = flags.keys().find(|key| settings.iter().all(|setting| setting.key != **key));
         assert_eq!(nowhere, None, "a flag names a setting");
@@ -136,6 +142,7 @@ impl Config {
             backfill,
             exchange,
             feed,
+            log_level,
             settings,
             warnings,
             sources,

@@ -80,6 +80,9 @@ enum Command {
     /// What the projection lacks and a look-up could bring
     #[command(after_help = "Example: harvester needs --store state")]
     Needs(app::needs::Args),
+    /// Show the effective settings, who set each, and the hashes of policy and settings; secrets are masked
+    #[command(after_help = "Example: harvester config --config harvester.toml")]
+    Config(app::config::Args),
     /// Entries that were put aside, with the reason
     #[command(subcommand)]
     Quarantine(Quarantine),
@@ -119,7 +122,6 @@ enum Quarantine {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    trace();
     let mut out = std::io::stdout().lock();
     let done = run(cli, &mut out).and_then(|()| Ok(out.flush()?));
     match done {
@@ -127,10 +129,22 @@ fn main() -> ExitCode {
         // A reader that has seen enough (`| head`) is no failure.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("harvester: {error:#}");
+            eprintln!("harvester: {}", sentence(&error));
             ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// An error and its causes; what says its cause itself does not say it twice.
+fn sentence(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |mut said, cause| {
+        let cause = cause.to_string();
+        if !said.contains(&cause) {
+            said.push_str(if said.is_empty() { "" } else { ": " });
+            said.push_str(&cause);
+        }
+        said
+    })
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -156,12 +170,11 @@ fn is_unreachable(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Logs go to standard error, at the level of `LOG_LEVEL`.
-fn trace() {
-    let level = std::env::var("LOG_LEVEL").ok().and_then(|level| level.trim().parse().ok());
+/// Logs go to standard error.
+fn trace(level: LevelFilter) {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_max_level(level.unwrap_or(LevelFilter::INFO))
+        .with_max_level(level)
         .with_target(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
@@ -169,6 +182,10 @@ fn trace() {
 
 fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
     let config = Config::load(cli.config.as_deref())?;
+    trace(config.log_level);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     match cli.command {
         Command::Replay { histories, store, since, until, derive, decisions, skip_bad_lines, json } => {
             let request = app::replay::Request { histories, store, since, until, derive, skip_bad_lines };
@@ -179,6 +196,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         }
         Command::Positions(args) => app::positions::execute(&args, out),
         Command::Status(args) => app::status::run(&args, &config, out),
+        Command::Config(args) => app::config::run(&args, &config, out),
         Command::Needs(args) => app::needs::run(&args, out),
         Command::Quarantine(Quarantine::List { store, json }) => app::quarantine::list(&store, json, out),
         Command::Quarantine(Quarantine::Show { stream, id, store }) => app::quarantine::show(&store, &stream, &id, out),

@@ -54,7 +54,7 @@ pub fn replay(
     mut on_decision: impl FnMut(&str) -> anyhow::Result<()>,
 ) -> anyhow::Result<Replayed> {
     let began = Instant::now();
-    let mut notices = config.warnings.clone();
+    let mut notices = Vec::new();
     let since = request.since.as_deref().map(|text| bound(text, 0)).transpose()?;
     let until = request.until.as_deref().map(|text| bound(text, u64::MAX)).transpose()?;
     let inputs: Vec<Input> = request.histories.iter().cloned().map(Input::from).collect();

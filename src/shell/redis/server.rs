@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Pipeline, RedisError};
+use redis::{AsyncConnectionConfig, ErrorKind, Pipeline, RedisError, ServerErrorKind};
 
 use super::address::Address;
 use crate::domain::ids::EntryId;
@@ -25,6 +25,8 @@ pub enum ServerError {
     Tls { server: String, source: RedisError },
     #[error("Redis at {server} cannot be reached: {source}")]
     Unreachable { server: String, source: RedisError },
+    #[error("Redis at {server} refuses us: {source}")]
+    Refused { server: String, source: RedisError },
     #[error("Redis at {server} failed {doing}: {source}")]
     Failed { server: String, doing: String, source: RedisError },
 }
@@ -33,7 +35,7 @@ impl ServerError {
     /// Was the service itself out of reach, rather than unwilling.
     pub fn is_unreachable(&self) -> bool {
         match self {
-            Self::NoUrl | Self::CaFile { .. } | Self::Tls { .. } => false,
+            Self::NoUrl | Self::CaFile { .. } | Self::Tls { .. } | Self::Refused { .. } => false,
             Self::Unreachable { .. } => true,
             Self::Failed { source, .. } => source.is_io_error() || source.is_timeout(),
         }
@@ -58,6 +60,8 @@ impl Server {
             .set_response_timeout(Some(RESPONSE_TIMEOUT));
         match address.client.get_multiplexed_async_connection_with_config(&config).await {
             Ok(connection) => Ok(Self { name, connection }),
+            // Said by the server itself: a wrong password, user or database. A loading server is not there yet.
+            Err(source) if is_refusal(&source) => Err(ServerError::Refused { server: name, source }),
             Err(source) => Err(ServerError::Unreachable { server: name, source }),
         }
     }
@@ -81,7 +85,7 @@ impl Server {
         let id: String =
             command.query_async(&mut self.connection).await.map_err(self.failed(format!("to append to {stream}")))?;
         id.parse().map_err(|_| {
-            let source = RedisError::from((redis::ErrorKind::UnexpectedReturnType, "XADD answered no entry id", id));
+            let source = RedisError::from((ErrorKind::UnexpectedReturnType, "XADD answered no entry id", id));
             ServerError::Failed { server: self.name.clone(), doing: format!("to append to {stream}"), source }
         })
     }
@@ -99,5 +103,13 @@ impl Server {
         let first = entries.first().map_or_else(String::new, |(stream, id, _)| format!("from {stream}/{id} on"));
         let answered: Result<(), RedisError> = pipeline.query_async(&mut self.connection).await;
         answered.map_err(self.failed(format!("to append entries {first}")))
+    }
+}
+
+fn is_refusal(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::AuthenticationFailed => true,
+        ErrorKind::Server(kind) => matches!(kind, ServerErrorKind::ResponseError | ServerErrorKind::NoPerm),
+        _ => false,
     }
 }

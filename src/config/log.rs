@@ -1,0 +1,31 @@
+//! `LOG_LEVEL`: what goes to standard error.
+
+use tracing::level_filters::LevelFilter;
+
+use super::origin::Origin;
+use super::table::Sheet;
+
+const NAME: &str = "LOG_LEVEL";
+
+/// A word that is no level is no reason to stop: it is said, and the default counts.
+pub(super) fn read(sheet: &mut Sheet<'_>) -> LevelFilter {
+    let (word, origin) = match sheet.environment.get(NAME) {
+        Some(word) => (word, Origin::Environment(NAME)),
+        None => ("info", Origin::Default),
+    };
+    let level = level_of(word).unwrap_or_else(|| {
+        sheet.warnings.push(format!("{NAME} = {word:?} is no level (off, error, warn, info, debug, trace): info"));
+        LevelFilter::INFO
+    });
+    sheet.note("log_level".to_owned(), level.to_string().into(), origin);
+    level
+}
+
+fn level_of(word: &str) -> Option<LevelFilter> {
+    match word.to_ascii_lowercase().as_str() {
+        // Words of Python's logging, which the existing env files use.
+        "warning" => Some(LevelFilter::WARN),
+        "critical" | "fatal" => Some(LevelFilter::ERROR),
+        word => word.parse().ok().filter(|_| !word.bytes().all(|byte| byte.is_ascii_digit())),
+    }
+}

@@ -1,0 +1,9 @@
+//! What operators touch: settings, addresses of Redis, control entries, quarantine, files of a deployment.
+
+#[path = "operations/connections.rs"]
+mod connections;
+#[path = "support/redis.rs"]
+mod redis_server;
+#[path = "operations/settings.rs"]
+mod settings;
+mod support;
