@@ -1,5 +1,6 @@
 //! One call: let out, signed, sent, and its answer told apart.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ const ANSWER_MAX: usize = 64 << 20;
 const TOO_MANY_WAIT_MS: u64 = 60_000;
 const BAN_WAIT_MS: u64 = 120_000;
 const FIREWALL_WAIT_MS: u64 = 300_000;
+/// So much of a secret is taken for it. [characters]
+const TELLING: usize = 8;
 /// "Timestamp for this request is outside of the recvWindow": nothing was done.
 const BAD_TIMESTAMP: i64 = -1021;
 /// "Too many requests", whatever its status.
@@ -216,10 +219,23 @@ impl Exchange {
     /// A text of the exchange's, without key and secret, should it hold them.
     fn without_secrets(&self, text: &str) -> String {
         match &self.inner.settings.credentials {
-            Some(credentials) => text.replace(credentials.key(), "…").replace(credentials.secret(), "…"),
+            Some(credentials) => without(&without(text, credentials.key()), credentials.secret()),
             None => text.to_owned(),
         }
     }
+}
+
+/// A text without a secret or its beginning: what quotes an answer may have cut it.
+fn without(text: &str, secret: &str) -> String {
+    let Some(beginning) = secret.get(..TELLING) else { return text.to_owned() };
+    let mut parts = text.split(beginning);
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let told = part.bytes().zip(secret.bytes().skip(TELLING)).take_while(|(a, b)| a == b).count();
+        shown.push('…');
+        shown.push_str(part.get(told..).unwrap_or_default());
+    }
+    shown
 }
 
 fn key_header(credentials: &Credentials) -> HeaderValue {
@@ -233,7 +249,8 @@ fn base_of(settings: &Settings) -> Result<String, SetupError> {
     let refused = || SetupError::BaseUrl { base_url: settings.base_url.clone() };
     let url = Url::parse(settings.base_url.trim()).map_err(|_| refused())?;
     let host = url.host_str().ok_or_else(refused)?;
-    let is_loopback = host == "localhost" || host == "[::1]" || host.starts_with("127.");
+    let number = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let is_loopback = host == "localhost" || number.is_ok_and(|number| number.is_loopback());
     let is_plain = url.path() == "/" && url.query().is_none() && url.username().is_empty() && url.password().is_none();
     match url.scheme() {
         "https" if is_plain => {}

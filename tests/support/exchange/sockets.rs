@@ -1,0 +1,133 @@
+//! The sockets: mark prices of all symbols, and the events of the account.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_rustls::TlsAcceptor;
+use tokio_tungstenite::accept_hdr_async;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::StatusCode;
+
+use super::Shared;
+use super::world::mark_message;
+
+/// What goes to the sockets that are open.
+#[derive(Clone, Debug)]
+pub(crate) enum Push {
+    Marks(String),
+    User(String),
+    Text(String),
+    Close,
+    HangUp,
+}
+
+pub(super) async fn serve(shared: Arc<Shared>, acceptor: Option<TlsAcceptor>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port of loopback");
+    let address = listener.local_addr().expect("its address");
+    tokio::spawn(tick(Arc::clone(&shared)));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (shared, acceptor) = (Arc::clone(&shared), acceptor.clone());
+            tokio::spawn(async move {
+                match acceptor {
+                    None => talk(stream, shared).await,
+                    Some(acceptor) => {
+                        if let Ok(stream) = acceptor.accept(stream).await {
+                            talk(stream, shared).await;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Sends the mark prices of all symbols as often as the scenario wants.
+async fn tick(shared: Arc<Shared>) {
+    loop {
+        let (message, pause) = {
+            let world = shared.world();
+            let rows: Vec<(&str, &str)> = world.prices.iter().map(|(s, p)| (s.as_str(), p.as_str())).collect();
+            (world.ticks.map(|_| mark_message(&rows, world.now_ms())), world.ticks)
+        };
+        if let Some(message) = message {
+            let _ = shared.pushes.send(Push::Marks(message));
+        }
+        tokio::time::sleep(pause.unwrap_or(Duration::from_millis(20))).await;
+    }
+}
+
+async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: S, shared: Arc<Shared>) {
+    let mut path = String::new();
+    #[allow(clippy::result_large_err, reason = "the signature is the library's")]
+    let accept = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
+        path = request.uri().path().to_owned();
+        let is_known = {
+            let world = shared.world();
+            let name = path.rsplit('/').next().unwrap_or_default();
+            !world.refuses_sockets && (is_marks(&path) || world.listen_keys.iter().any(|key| key == name))
+        };
+        if is_known {
+            return Ok(response);
+        }
+        let mut refused = ErrorResponse::new(None);
+        *refused.status_mut() = StatusCode::FORBIDDEN;
+        Err(refused)
+    };
+    // Subscribed before the client knows that it is connected, so that nothing is missed.
+    let pushes = shared.pushes.subscribe();
+    let Ok(socket) = accept_hdr_async(stream, accept).await else { return };
+    let number = {
+        let mut world = shared.world();
+        world.sockets_opened += 1;
+        let number = world.sockets_opened;
+        world.sockets.insert(number, path.clone());
+        number
+    };
+    exchange_messages(socket, pushes, is_marks(&path)).await;
+    shared.world().sockets.remove(&number);
+}
+
+async fn exchange_messages<S: AsyncRead + AsyncWrite + Unpin>(
+    mut socket: tokio_tungstenite::WebSocketStream<S>,
+    mut pushes: Receiver<Push>,
+    wants_marks: bool,
+) {
+    loop {
+        tokio::select! {
+            // Pings are answered while reading.
+            message = socket.next() => match message {
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                Some(Ok(_)) => {}
+            },
+            push = pushes.recv() => {
+                let text = match push {
+                    Ok(Push::Marks(text)) if wants_marks => text,
+                    Ok(Push::User(text)) if !wants_marks => text,
+                    Ok(Push::Text(text)) => text,
+                    Ok(Push::Marks(_) | Push::User(_)) | Err(RecvError::Lagged(_)) => continue,
+                    Ok(Push::Close) => {
+                        let _ = socket.close(None).await;
+                        return;
+                    }
+                    Ok(Push::HangUp) | Err(RecvError::Closed) => return,
+                };
+                if socket.send(Message::text(text)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn is_marks(path: &str) -> bool {
+    path.ends_with("!markPrice@arr@1s") || path.ends_with("!markPrice@arr")
+}

@@ -1,0 +1,183 @@
+//! What the exchange knows, how it behaves, and what it was asked.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+/// Key and secret of the exchange's documentation.
+pub const KEY: &str = "dbefbc809e3e83c283a984c3a1459732ea7db1360ca80c5c2c8867408d28cc83";
+pub const SECRET: &str = "2b5eb11e18796d12d88f13dc27dbbd02c2cc51ff7059765ed9821957d82bb4d9";
+
+/// How one call goes wrong.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// Another status, with headers and a body.
+    Status(u16, Vec<(&'static str, String)>, String),
+    /// The right answer, later.
+    Slow(Duration),
+    /// No answer, ever.
+    Silent,
+    /// The answer breaks off in the middle.
+    BreaksOff,
+    /// Half of the answer, its length fitting the half.
+    Halved,
+    /// Another body, with status 200.
+    Body(String),
+}
+
+/// A call as it came.
+#[derive(Clone, Debug)]
+pub struct LoggedCall {
+    pub method: String,
+    pub path: String,
+    /// Names and values, decoded, without the signature.
+    pub parameters: BTreeMap<String, String>,
+    pub has_signature: bool,
+    pub status: u16,
+}
+
+impl LoggedCall {
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.get(name).map(String::as_str)
+    }
+}
+
+pub struct World {
+    /// Mark prices by symbol.
+    pub prices: BTreeMap<String, String>,
+    /// Signed quantity and entry price by symbol.
+    pub positions: BTreeMap<String, (String, String)>,
+    /// Rows of `userTrades`.
+    pub trades: Vec<Value>,
+    /// stepSize, minQty and minNotional by symbol.
+    pub filters: BTreeMap<String, (String, String, String)>,
+    /// Rows of `order`.
+    pub orders: Vec<Value>,
+    pub key: String,
+    pub secret: String,
+    /// The server's clock less this machine's. [ms]
+    pub drift_ms: i64,
+    /// Weight of the running minute, and what it may be. [weight]
+    pub used_weight: u64,
+    pub weight_limit: u64,
+    /// How long the calls of a path go on failing, after those of `faults`.
+    pub faults: VecDeque<(String, Fault)>,
+    pub always: Option<Fault>,
+    /// Shut out until then; every call meanwhile makes it longer.
+    pub banned_until: Option<Instant>,
+    pub listen_keys: Vec<String>,
+    pub listen_keys_opened: u64,
+    pub log: Vec<LoggedCall>,
+    /// Paths of the open sockets.
+    pub sockets: BTreeMap<u64, String>,
+    pub sockets_opened: u64,
+    /// New sockets are refused.
+    pub refuses_sockets: bool,
+    /// Mark prices of all symbols are sent this often.
+    pub ticks: Option<Duration>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self {
+            prices: BTreeMap::new(),
+            positions: BTreeMap::new(),
+            trades: Vec::new(),
+            filters: BTreeMap::new(),
+            orders: Vec::new(),
+            key: KEY.to_owned(),
+            secret: SECRET.to_owned(),
+            drift_ms: 0,
+            used_weight: 0,
+            weight_limit: 2_400,
+            faults: VecDeque::new(),
+            always: None,
+            banned_until: None,
+            listen_keys: Vec::new(),
+            listen_keys_opened: 0,
+            log: Vec::new(),
+            sockets: BTreeMap::new(),
+            sockets_opened: 0,
+            refuses_sockets: false,
+            ticks: None,
+        }
+    }
+
+    /// The server's clock. [ms since 1970]
+    pub fn now_ms(&self) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
+        u64::try_from(now).expect("before the end of time").saturating_add_signed(self.drift_ms)
+    }
+
+    pub fn set_price(&mut self, symbol: &str, price: &str) {
+        self.prices.insert(symbol.to_owned(), price.to_owned());
+    }
+
+    pub fn set_position(&mut self, symbol: &str, amount: &str, entry_price: &str) {
+        self.positions.insert(symbol.to_owned(), (amount.to_owned(), entry_price.to_owned()));
+    }
+
+    pub fn set_filters(&mut self, symbol: &str, step_size: &str, min_qty: &str, min_notional: &str) {
+        let filters = (step_size.to_owned(), min_qty.to_owned(), min_notional.to_owned());
+        self.filters.insert(symbol.to_owned(), filters);
+    }
+
+    /// A trade, in the format of `userTrades`: ids of trade and order, quantity and price.
+    pub fn add_trade(&mut self, symbol: &str, ids: (u64, u64), side: &str, fill: (&str, &str), time_ms: u64) {
+        let ((id, order_id), (qty, price)) = (ids, fill);
+        self.trades.push(json!({
+            "symbol": symbol, "id": id, "orderId": order_id, "side": side, "price": price, "qty": qty,
+            "realizedPnl": "0", "quoteQty": "1.00", "commission": "0.0001", "commissionAsset": "USDT",
+            "time": time_ms, "positionSide": "BOTH", "buyer": side == "BUY", "maker": false,
+        }));
+    }
+
+    /// The fault that is due for a path.
+    pub fn take_fault(&mut self, path: &str) -> Option<Fault> {
+        match self.faults.iter().position(|(of, _)| of == path) {
+            Some(at) => self.faults.remove(at).map(|(_, fault)| fault),
+            None => self.always.clone(),
+        }
+    }
+}
+
+/// A message of `!markPrice@arr@1s`.
+pub fn mark_message(rows: &[(&str, &str)], now_ms: u64) -> String {
+    let row = |(symbol, price): &(&str, &str)| {
+        json!({
+            "e": "markPriceUpdate", "E": now_ms, "s": symbol, "p": price, "i": price, "P": price,
+            "r": "0.00010000", "T": now_ms + 3_600_000,
+        })
+    };
+    Value::Array(rows.iter().map(row).collect()).to_string()
+}
+
+/// `ORDER_TRADE_UPDATE` of a fill.
+pub fn trade_event(trade: &Value) -> Value {
+    json!({
+        "e": "ORDER_TRADE_UPDATE", "E": trade["time"], "T": trade["time"],
+        "o": {
+            "s": trade["symbol"], "c": "web_1", "S": trade["side"], "o": "MARKET", "f": "GTC", "q": trade["qty"],
+            "p": "0", "ap": trade["price"], "sp": "0", "x": "TRADE", "X": "FILLED", "i": trade["orderId"],
+            "l": trade["qty"], "z": trade["qty"], "L": trade["price"], "N": "USDT", "n": "0.0001", "T": trade["time"],
+            "t": trade["id"], "b": "0", "a": "0", "m": false, "R": false, "wt": "CONTRACT_PRICE", "ot": "MARKET",
+            "ps": "BOTH", "cp": false, "rp": "0",
+        },
+    })
+}
+
+/// `ACCOUNT_UPDATE` of one position.
+pub fn account_event(symbol: &str, amount: &str, entry_price: &str, time_ms: u64) -> Value {
+    json!({
+        "e": "ACCOUNT_UPDATE", "E": time_ms, "T": time_ms,
+        "a": {
+            "m": "ORDER",
+            "B": [{"a": "USDT", "wb": "122624.12345678", "cw": "100.12345678", "bc": "50.12345678"}],
+            "P": [{
+                "s": symbol, "pa": amount, "ep": entry_price, "bep": entry_price, "cr": "200", "up": "0",
+                "mt": "cross", "iw": "0", "ps": "BOTH",
+            }],
+        },
+    })
+}
