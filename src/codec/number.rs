@@ -6,6 +6,8 @@ use crate::domain::event::Reason;
 
 /// Every number is below this (SPEC §3).
 const LIMIT: Decimal = Decimal::from_parts(2_764_472_320, 232_830, 0, false, 0);
+/// Digits before the point that are below the limit in any case.
+const LIMIT_DIGITS: usize = 15;
 /// Digits that a decimal holds exactly.
 const DIGITS_MAX: usize = 28;
 /// Digits that 64 bits hold exactly.
@@ -31,6 +33,9 @@ pub fn is_absent_word(text: &str) -> bool {
 /// Errors: [`Reason::BadNumber`] for a text that is no number, [`Reason::OutOfRange`] for one of 10¹⁵ or more, of
 /// more than 28 significant digits, or of more places than a decimal has.
 pub fn decimal(text: &str) -> Result<Decimal, Reason> {
+    if let Some(plain) = Plain::read(text.as_bytes()) {
+        return Ok(plain.decimal());
+    }
     let text = text.trim();
     let (negative, unsigned) = match text.as_bytes() {
         [b'-', ..] => (true, &text[1..]),
@@ -93,6 +98,52 @@ pub fn decimal(text: &str) -> Result<Decimal, Reason> {
         return Err(Reason::OutOfRange);
     }
     Ok(value)
+}
+
+/// A number that is written in digits, with at most one point among them, and that 64 bits hold: nearly every one.
+#[derive(Clone, Copy)]
+pub(super) struct Plain {
+    /// Without zeros at its end, as far as they stand behind the point.
+    pub mantissa: u64,
+    /// Digits of the mantissa behind the point. [1]
+    pub scale: u32,
+}
+
+impl Plain {
+    /// `None` says nothing about the text but that it must be read in full.
+    #[inline]
+    pub fn read(text: &[u8]) -> Option<Self> {
+        if text.len() > NARROW_DIGITS_MAX {
+            return None;
+        }
+        let mut mantissa = 0;
+        let mut point = None;
+        for (at, &b) in text.iter().enumerate() {
+            let digit = b.wrapping_sub(b'0');
+            if digit <= 9 {
+                mantissa = mantissa * 10 + u64::from(digit);
+            } else if b == b'.' && point.is_none() {
+                point = Some(at);
+            } else {
+                return None;
+            }
+        }
+        let whole = point.unwrap_or(text.len());
+        let mut scale = point.map_or(0, |point| text.len() - point - 1) as u32;
+        if whole + scale as usize == 0 || whole > LIMIT_DIGITS {
+            return None;
+        }
+        while scale > 0 && mantissa % 10 == 0 {
+            mantissa /= 10;
+            scale -= 1;
+        }
+        Some(Self { mantissa, scale })
+    }
+
+    fn decimal(self) -> Decimal {
+        let Self { mantissa, scale } = self;
+        Decimal::from_parts(mantissa as u32, (mantissa >> 32) as u32, 0, false, scale)
+    }
 }
 
 fn exponent_of(text: &str) -> Result<i64, Reason> {

@@ -13,6 +13,10 @@ const SECONDS_MAX: u64 = 100_000_000_000;
 ///
 /// `None` for what is no time, and for 0: business time is information, and there is no epoch zero.
 pub fn business_ms(text: &str) -> Option<u64> {
+    if let Some(plain) = number::Plain::read(text.as_bytes()) {
+        let ms = plain_ms(plain);
+        return (ms > 0).then_some(ms);
+    }
     let text = text.trim();
     let ms = match number::decimal(text) {
         Ok(value) if value.abs() < Decimal::from(SECONDS_MAX) => (value * Decimal::ONE_THOUSAND).to_u64()?,
@@ -20,6 +24,16 @@ pub fn business_ms(text: &str) -> Option<u64> {
         Err(_) => iso_ms(text)?,
     };
     (ms > 0).then_some(ms)
+}
+
+/// The same of a plain number, in whole numbers.
+fn plain_ms(number::Plain { mantissa, scale }: number::Plain) -> u64 {
+    let is_in_seconds = u128::from(mantissa) < u128::from(SECONDS_MAX) * 10u128.pow(scale);
+    match (is_in_seconds, scale) {
+        (true, 0..=3) => mantissa * 10u64.pow(3 - scale),
+        (true, _) => mantissa / 10u64.pow(scale - 3),
+        (false, _) => mantissa / 10u64.pow(scale),
+    }
 }
 
 /// ISO-8601 with or without zone or time of day, as ms since 1970.
@@ -56,6 +70,13 @@ mod tests {
             ("1770163395", Some(1_770_163_395_000)),
             ("1770163395196", Some(1_770_163_395_196)),
             ("1770163200.062", Some(1_770_163_200_062)),
+            ("1770163200.06", Some(1_770_163_200_060)),
+            ("1770163200.0629", Some(1_770_163_200_062)),
+            (" 1770163200.0629", Some(1_770_163_200_062)),
+            ("99999999999.999999", Some(99_999_999_999_999)),
+            ("100000000000", Some(100_000_000_000)),
+            ("100000000000.9", Some(100_000_000_000)),
+            ("0.0009", None),
             ("2026-02-04T00:00:00+00:00", Some(1_770_163_200_000)),
             ("2026-02-04T01:00:00+01:00", Some(1_770_163_200_000)),
             ("2026-02-04T00:00:00", Some(1_770_163_200_000)),

@@ -4,8 +4,6 @@
 //! [`crate::codec::line::fields`] and [`super::Decoder::decode`], and both ways must come to the same entry (a test
 //! and the fuzz target hold them against each other).
 
-use memchr::{memchr, memchr2};
-
 use super::market::NAMES;
 use super::{ENTRY_SIZE_MAX, Symbols};
 use crate::codec::{number, time};
@@ -16,12 +14,10 @@ use crate::domain::units::Price;
 
 /// Reads the history line of a price; `None` where the long way has to be taken.
 pub(super) fn decode(stream: StreamId, id: EntryId, line: &[u8], symbols: &mut Symbols) -> Option<Entry> {
-    // Without a way out the loop runs over many bytes at once.
-    let is_plain = line.iter().fold(true, |plain, &b| plain & (0x20..0x80).contains(&b));
-    if !is_plain || line.len() > ENTRY_SIZE_MAX {
+    if !is_plain(line) || line.len() > ENTRY_SIZE_MAX {
         return None;
     }
-    let tick = payload(line).and_then(Tick::read)?;
+    let tick = Cursor(line).line()?;
     if !tick.symbol.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit()) || tick.symbol.is_empty() {
         return None;
     }
@@ -36,36 +32,10 @@ pub(super) fn decode(stream: StreamId, id: EntryId, line: &[u8], symbols: &mut S
     Some(Entry { stream, kind: StreamKind::Price, id, shape, symbol, content: Ok(Event::Price(fact)) })
 }
 
-/// The `payload` of a line `{"stream":…,"id":…,"fields":{…}}`, still escaped, without its quotes.
-fn payload(line: &[u8]) -> Option<&[u8]> {
-    let mut at = Cursor(line);
-    at.token(b'{')?;
-    for name in [&b"stream"[..], b"id"] {
-        (at.plain_string()? == name).then_some(())?;
-        at.token(b':')?;
-        at.plain_string()?;
-        at.token(b',')?;
-    }
-    (at.plain_string()? == b"fields").then_some(())?;
-    at.token(b':')?;
-    at.token(b'{')?;
-    let mut payload = None;
-    loop {
-        let name = at.plain_string()?;
-        at.token(b':')?;
-        let value = at.escaped_string()?;
-        if name == b"payload" && payload.replace(value).is_some() {
-            return None;
-        }
-        match at.next()? {
-            b',' => {}
-            b'}' => break,
-            _ => return None,
-        }
-    }
-    at.token(b'}')?;
-    at.blanks();
-    at.0.is_empty().then_some(payload?)
+/// Nothing but printable ASCII. The loop has no way out and no branch, so that it runs over many bytes at once.
+fn is_plain(line: &[u8]) -> bool {
+    // Below a blank the difference wraps, from 0x80 on the byte has it itself: the highest bit tells.
+    line.iter().fold(0, |bits, &b| bits | b | b.wrapping_sub(b' ')) < 0x80
 }
 
 /// What a rule may want of the payload, as written.
@@ -76,17 +46,61 @@ struct Tick<'a> {
     timestamp: Option<&'a [u8]>,
 }
 
-impl<'a> Tick<'a> {
-    /// Reads a flat object of plain strings and numbers whose quotes are escaped.
-    fn read(payload: &'a [u8]) -> Option<Self> {
-        let mut tick = Self::default();
-        let mut at = Cursor(payload);
-        at.token(b'{')?;
+impl Tick<'_> {
+    /// The preferred price. Absent, zero or unreadable ones go the long way.
+    fn price(&self) -> Option<(Price, &'static str)> {
+        let (place, text) = self.prices.iter().enumerate().find_map(|(i, text)| Some((i, (*text)?)))?;
+        let value = number::decimal(std::str::from_utf8(text).ok()?).ok()?;
+        (!value.is_zero() && value.is_sign_positive()).then(|| (Price::new(value), NAMES[place].1))
+    }
+}
+
+/// What is left to read of a plain line.
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    /// The tick in the `payload` of a line `{"stream":…,"id":…,"fields":{…}}`.
+    fn line(&mut self) -> Option<Tick<'a>> {
+        self.token(b'{')?;
+        for name in [&b"stream"[..], b"id"] {
+            (self.plain_string()? == name).then_some(())?;
+            self.token(b':')?;
+            self.plain_string()?;
+            self.token(b',')?;
+        }
+        (self.plain_string()? == b"fields").then_some(())?;
+        self.token(b':')?;
+        self.token(b'{')?;
+        let mut tick = None;
         loop {
-            let name = at.inner_string()?;
-            at.token(b':')?;
-            at.blanks();
-            let value = if at.0.first() == Some(&b'\\') { at.inner_string()? } else { at.bare()? };
+            let name = self.plain_string()?;
+            self.token(b':')?;
+            if name != b"payload" {
+                self.escaped_string()?;
+            } else if tick.replace(self.payload()?).is_some() {
+                return None;
+            }
+            match self.next()? {
+                b',' => {}
+                b'}' => break,
+                _ => return None,
+            }
+        }
+        self.token(b'}')?;
+        self.blanks();
+        if self.0.is_empty() { tick } else { None }
+    }
+
+    /// A string that holds a flat object of plain strings and numbers whose quotes are escaped.
+    fn payload(&mut self) -> Option<Tick<'a>> {
+        let mut tick = Tick::default();
+        self.token(b'"')?;
+        self.token(b'{')?;
+        loop {
+            let name = self.inner_string()?;
+            self.token(b':')?;
+            self.blanks();
+            let value = if self.0.first() == Some(&b'\\') { self.inner_string()? } else { self.bare()? };
             match name {
                 b"symbol" => tick.symbol = value,
                 b"timestamp" => tick.timestamp = Some(value),
@@ -96,28 +110,16 @@ impl<'a> Tick<'a> {
                     }
                 }
             }
-            match at.next()? {
+            match self.next()? {
                 b',' => {}
                 b'}' => break,
                 _ => return None,
             }
         }
-        at.blanks();
-        at.0.is_empty().then_some(tick)
+        self.token(b'"')?;
+        Some(tick)
     }
 
-    /// The preferred price. Absent, zero or unreadable ones go the long way.
-    fn price(&self) -> Option<(Price, &'static str)> {
-        let (place, text) = self.prices.iter().enumerate().find_map(|(i, text)| Some((i, (*text)?)))?;
-        let value = number::decimal(std::str::from_utf8(text).ok()?).ok()?;
-        (!value.is_zero() && value.is_sign_positive()).then(|| (Price::new(value), NAMES[place].1))
-    }
-}
-
-/// What is left to read.
-struct Cursor<'a>(&'a [u8]);
-
-impl<'a> Cursor<'a> {
     fn blanks(&mut self) {
         while let [b' ', rest @ ..] = self.0 {
             self.0 = rest;
@@ -136,77 +138,89 @@ impl<'a> Cursor<'a> {
         (self.next()? == token).then_some(())
     }
 
-    fn take(&mut self, length: usize, behind: usize) -> Option<&'a [u8]> {
-        let taken = self.0.get(..length)?;
-        self.0 = self.0.get(length + behind..)?;
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
         Some(taken)
     }
 
     /// A string without escapes.
     fn plain_string(&mut self) -> Option<&'a [u8]> {
         self.token(b'"')?;
-        let end = memchr2(b'"', b'\\', self.0)?;
-        if self.0[end] == b'\\' {
-            return None;
-        }
-        self.take(end, 1)
+        let text = self.take(quote_or_backslash(self.0)?)?;
+        (self.take(1)? == b"\"").then_some(text)
     }
 
-    /// A string, left as it is: of escapes only `\"` may be in it.
-    fn escaped_string(&mut self) -> Option<&'a [u8]> {
+    /// Passes over a string: of escapes only `\"` may be in it.
+    fn escaped_string(&mut self) -> Option<()> {
         self.token(b'"')?;
-        let mut end = 0;
         loop {
-            end += memchr2(b'"', b'\\', &self.0[end..])?;
-            if self.0[end] == b'"' {
-                return self.take(end, 1);
+            self.take(quote_or_backslash(self.0)?)?;
+            if self.take(1)? == b"\"" {
+                return Some(());
             }
-            if self.0.get(end + 1) != Some(&b'"') {
-                return None;
-            }
-            end += 2;
+            (self.take(1)? == b"\"").then_some(())?;
         }
     }
 
     /// A string whose quotes are escaped: `\"ADAUSDT\"`.
     fn inner_string(&mut self) -> Option<&'a [u8]> {
-        self.token(b'\\')?;
-        (self.0.first() == Some(&b'"')).then_some(())?;
-        self.take(1, 0)?;
-        // In this payload every backslash stands before a quote.
-        let end = memchr(b'\\', self.0)?;
-        self.take(end, 2)
+        self.blanks();
+        (self.take(2)? == b"\\\"").then_some(())?;
+        let text = self.take(quote_or_backslash(self.0)?)?;
+        (self.take(2)? == b"\\\"").then_some(text)
     }
 
-    /// A number as JSON writes it, or true, false or null.
+    /// A number as JSON writes it, or true, false or null. What may not follow it is found by who reads on.
     fn bare(&mut self) -> Option<&'a [u8]> {
-        let ends = |b: &u8| matches!(b, b',' | b'}' | b' ');
-        let end = self.0.iter().position(ends)?;
-        let text = self.take(end, 0)?;
-        (matches!(text, b"true" | b"false" | b"null") || is_json_number(text)).then_some(text)
+        let words = [&b"true"[..], b"false", b"null"];
+        let word = words.iter().find(|word| self.0.starts_with(word)).map(|word| word.len());
+        self.take(word.or_else(|| json_number(self.0))?)
     }
 }
 
-fn is_json_number(text: &[u8]) -> bool {
-    let digits = |text: &[u8]| text.iter().take_while(|b| b.is_ascii_digit()).count();
-    let mut rest = text.strip_prefix(b"-").unwrap_or(text);
-    let whole = digits(rest);
-    if whole == 0 || (whole > 1 && rest[0] == b'0') {
-        return false;
+/// Length of the JSON number at the start of a text.
+fn json_number(text: &[u8]) -> Option<usize> {
+    let digits = |at: usize| text[at..].iter().take_while(|b| b.is_ascii_digit()).count();
+    let whole_at = usize::from(text.first() == Some(&b'-'));
+    let whole = digits(whole_at);
+    if whole == 0 || (whole > 1 && text[whole_at] == b'0') {
+        return None;
     }
-    rest = &rest[whole..];
-    if let Some(fraction) = rest.strip_prefix(b".") {
-        let places = digits(fraction);
+    let mut end = whole_at + whole;
+    if text.get(end) == Some(&b'.') {
+        let places = digits(end + 1);
+        end += 1 + places;
         if places == 0 {
-            return false;
+            return None;
         }
-        rest = &fraction[places..];
     }
-    if let [b'e' | b'E', exponent @ ..] = rest {
-        let exponent = exponent.strip_prefix(b"+").or(exponent.strip_prefix(b"-")).unwrap_or(exponent);
-        return !exponent.is_empty() && digits(exponent) == exponent.len();
+    if let Some(b'e' | b'E') = text.get(end) {
+        let signs = usize::from(matches!(text.get(end + 1), Some(b'+' | b'-')));
+        let exponent = digits(end + 1 + signs);
+        end += 1 + signs + exponent;
+        if exponent == 0 {
+            return None;
+        }
     }
-    rest.is_empty()
+    Some(end)
+}
+
+/// Place of the first quote or backslash, eight bytes at a time: most strings are too short to call for more.
+fn quote_or_backslash(text: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 0xFF;
+    // The highest bit of each byte that is zero; above the first one there may be more.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+    let (words, rest) = text.as_chunks::<8>();
+    for (i, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found = zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')));
+        if found != 0 {
+            return Some(8 * i + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let place = rest.iter().position(|b| matches!(b, b'"' | b'\\'))?;
+    Some(8 * words.len() + place)
 }
 
 #[cfg(test)]
