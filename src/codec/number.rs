@@ -100,6 +100,14 @@ pub fn decimal(text: &str) -> Result<Decimal, Reason> {
     Ok(value)
 }
 
+/// The same of bytes, which are looked at as text only where they are no plain number.
+pub(super) fn decimal_of_bytes(text: &[u8]) -> Result<Decimal, Reason> {
+    match Plain::read(text) {
+        Some(plain) => Ok(plain.decimal()),
+        None => decimal(std::str::from_utf8(text).map_err(|_| Reason::BadNumber)?),
+    }
+}
+
 /// A number that is written in digits, with at most one point among them, and that 64 bits hold: nearly every one.
 #[derive(Clone, Copy)]
 pub(super) struct Plain {

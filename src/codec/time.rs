@@ -14,8 +14,7 @@ const SECONDS_MAX: u64 = 100_000_000_000;
 /// `None` for what is no time, and for 0: business time is information, and there is no epoch zero.
 pub fn business_ms(text: &str) -> Option<u64> {
     if let Some(plain) = number::Plain::read(text.as_bytes()) {
-        let ms = plain_ms(plain);
-        return (ms > 0).then_some(ms);
+        return plain_ms(plain);
     }
     let text = text.trim();
     let ms = match number::decimal(text) {
@@ -27,12 +26,21 @@ pub fn business_ms(text: &str) -> Option<u64> {
 }
 
 /// The same of a plain number, in whole numbers.
-fn plain_ms(number::Plain { mantissa, scale }: number::Plain) -> u64 {
+fn plain_ms(number::Plain { mantissa, scale }: number::Plain) -> Option<u64> {
     let is_in_seconds = u128::from(mantissa) < u128::from(SECONDS_MAX) * 10u128.pow(scale);
-    match (is_in_seconds, scale) {
+    let ms = match (is_in_seconds, scale) {
         (true, 0..=3) => mantissa * 10u64.pow(3 - scale),
         (true, _) => mantissa / 10u64.pow(scale - 3),
         (false, _) => mantissa / 10u64.pow(scale),
+    };
+    (ms > 0).then_some(ms)
+}
+
+/// The same of bytes, which are looked at as text only where they are no plain number.
+pub(super) fn business_ms_of_bytes(text: &[u8]) -> Option<u64> {
+    match number::Plain::read(text) {
+        Some(plain) => plain_ms(plain),
+        None => business_ms(std::str::from_utf8(text).ok()?),
     }
 }
 

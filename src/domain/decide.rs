@@ -1,5 +1,7 @@
 //! The decision: a pure function of policy, position and price. Harvest, or hold with a reason.
 
+use std::collections::VecDeque;
+
 use serde::{Deserialize, Serialize};
 
 use super::policy::{AtrUnit, Base, LadderStep, Mode, Policy, RiskTooLarge};
@@ -7,6 +9,9 @@ use super::position::{EntryPrice, Instance};
 use super::rungs::RungState;
 use super::symbol::{Mark, Symbol};
 use super::units::{OutOfRange, Price, Qty, Quote, RMultiple, Ratio};
+
+/// How long a decision counts for the rate limit. [ms]
+pub const RATE_WINDOW_MS: u64 = 60_000;
 
 /// Why nothing is harvested, in the order of SPEC §5: the first that applies counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -156,6 +161,84 @@ pub fn risk(instance: &Instance, policy: &Policy) -> Result<Option<Risk>, OutOfR
     Ok(Some(Risk { risk_price, too_large, too_small, as_fraction }))
 }
 
+/// What an evaluation needs of a position and no price changes. Prices are nearly all there is: the engine keeps it
+/// until a fact or a policy comes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Terms {
+    risk: Result<Option<Risk>, OutOfRange>,
+    /// `None` while the entry price or the risk is missing.
+    stakes: Result<Option<Stakes>, OutOfRange>,
+}
+
+/// The money of a position that stays the same whatever its price.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Stakes {
+    /// `cost_bps / 10 000 × |qty| × entry`, a round trip. [quote]
+    cost: Quote,
+    /// `|qty| × risk_price`. [quote]
+    entry_risk: Quote,
+    /// What `min_r` is in money. [quote]
+    gain_min: Result<Quote, OutOfRange>,
+}
+
+impl Terms {
+    pub fn of(open: &Instance, policy: &Policy) -> Self {
+        let risk = risk(open, policy);
+        let stakes = match (open.totals.entry, risk) {
+            (Some(entry), Ok(Some(risk))) => Stakes::of(open.totals.qty, entry, risk, policy).map(Some),
+            _ => Ok(None),
+        };
+        Self { risk, stakes }
+    }
+}
+
+impl Stakes {
+    fn of(qty: Qty, entry: EntryPrice, risk: Risk, policy: &Policy) -> Result<Self, OutOfRange> {
+        let cost = entry.price.for_qty(qty.abs())?.times(policy.cost)?;
+        let entry_risk = risk.risk_price.for_qty(qty.abs())?;
+        Ok(Self { cost, entry_risk, gain_min: policy.min_r.of(entry_risk) })
+    }
+}
+
+/// What a position has gained at a price, as far as every evaluation needs it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gain {
+    mark: Mark,
+    entry: EntryPrice,
+    risk: Risk,
+    stakes: Stakes,
+    /// `(mark − entry) × qty`. [quote]
+    pnl: Quote,
+    /// `pnl − cost`. [quote]
+    net: Quote,
+}
+
+impl Gain {
+    /// Errors also where the gain does not fit as a multiple of the risk, whoever asks for it.
+    fn of(open: &Instance, mark: Mark, entry: EntryPrice, risk: Risk, stakes: Stakes) -> Result<Self, OutOfRange> {
+        let pnl = mark.price.minus(entry.price)?.for_qty(open.totals.qty)?;
+        let net = pnl.minus(stakes.cost)?;
+        net.check_in_r(stakes.entry_risk)?;
+        Ok(Self { mark, entry, risk, stakes, pnl, net })
+    }
+
+    /// Is `r_net ≥ r`, compared without dividing.
+    fn reaches(&self, r: RMultiple) -> Result<bool, OutOfRange> {
+        Ok(self.net >= r.of(self.stakes.entry_risk)?)
+    }
+
+    /// Is `r_net ≥ min_r`.
+    fn reaches_min(&self) -> Result<bool, OutOfRange> {
+        Ok(self.net >= self.stakes.gain_min?)
+    }
+
+    /// All numbers, for those who show them.
+    pub fn reading(&self) -> Result<Reading, OutOfRange> {
+        let Self { mark, entry, risk, stakes: Stakes { cost, entry_risk, .. }, pnl, net } = *self;
+        Ok(Reading { mark, entry, risk, entry_risk, pnl, cost, r_net: net.in_r(entry_risk)? })
+    }
+}
+
 /// The numbers of one evaluation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
@@ -172,43 +255,46 @@ pub struct Reading {
     pub r_net: RMultiple,
 }
 
-impl Reading {
-    /// Is `r_net ≥ r`, compared without dividing.
-    pub fn reaches(&self, r: RMultiple) -> Result<bool, OutOfRange> {
-        Ok(self.pnl.minus(self.cost)? >= r.of(self.entry_risk)?)
-    }
+/// What a position has gained, `None` while something that says it is missing.
+pub fn gain(symbol: &Symbol, policy: &Policy) -> Result<Option<Gain>, OutOfRange> {
+    let Some(open) = &symbol.hot.open else { return Ok(None) };
+    let terms = Terms::of(open, policy);
+    let (Some(mark), Some(entry), Some(risk)) = (symbol.hot.mark, open.totals.entry, terms.risk?) else {
+        return Ok(None);
+    };
+    let Some(stakes) = terms.stakes? else { return Ok(None) };
+    Gain::of(open, mark, entry, risk, stakes).map(Some)
 }
 
 /// The numbers of a position, `None` while something that they need is missing.
 pub fn read(symbol: &Symbol, policy: &Policy) -> Result<Option<Reading>, OutOfRange> {
-    let Some(open) = &symbol.hot.open else { return Ok(None) };
-    let (Some(mark), Some(entry), Some(risk)) = (symbol.hot.mark, open.totals.entry, risk(open, policy)?) else {
-        return Ok(None);
-    };
-    reading(open, policy, mark, entry, risk).map(Some)
-}
-
-fn reading(open: &Instance, policy: &Policy, mark: Mark, entry: EntryPrice, risk: Risk) -> Result<Reading, OutOfRange> {
-    let qty = open.totals.qty;
-    let pnl = mark.price.minus(entry.price)?.for_qty(qty)?;
-    let cost = entry.price.for_qty(qty.abs())?.times(policy.cost)?;
-    let entry_risk = risk.risk_price.for_qty(qty.abs())?;
-    let r_net = pnl.minus(cost)?.in_r(entry_risk)?;
-    Ok(Reading { mark, entry, risk, entry_risk, pnl, cost, r_net })
+    gain(symbol, policy)?.map(|gain| gain.reading()).transpose()
 }
 
 /// What is known outside of the symbol when it is evaluated.
 #[derive(Clone, Copy, Debug)]
-pub struct Circumstances {
+pub struct Circumstances<'a> {
     /// Time of the entry that is processed. [ms since 1970]
     pub now_ms: u64,
     pub killed: bool,
-    /// Decisions of all symbols that are less than a minute old.
-    pub decisions_recent: u64,
+    /// Times of the last decisions, of all symbols. [ms since 1970]
+    pub decided_ms: &'a VecDeque<u64>,
 }
 
-/// Everything up to the numbers: a reason to hold, or the reading to choose from.
-pub fn assess(symbol: &Symbol, policy: &Policy, at: Circumstances) -> Result<Result<Reading, Hold>, OutOfRange> {
+impl Circumstances<'_> {
+    /// Decisions of all symbols that are less than a minute old.
+    fn decisions_recent(&self) -> u64 {
+        self.decided_ms.iter().filter(|&&ms| self.now_ms.saturating_sub(ms) < RATE_WINDOW_MS).count() as u64
+    }
+}
+
+/// Everything up to the numbers: a reason to hold, or the gain to choose by. `terms` are those of the open position.
+pub fn assess(
+    symbol: &Symbol,
+    policy: &Policy,
+    terms: &Terms,
+    at: Circumstances<'_>,
+) -> Result<Result<Gain, Hold>, OutOfRange> {
     let hot = &symbol.hot;
     let Some(open) = &hot.open else { return Ok(Err(Hold::NoRung)) };
     let hold = |hold| Ok(Err(hold));
@@ -225,7 +311,7 @@ pub fn assess(symbol: &Symbol, policy: &Policy, at: Circumstances) -> Result<Res
         return hold(Hold::Diverged);
     }
     let Some(entry) = open.totals.entry else { return hold(Hold::MissingEntryPrice) };
-    let (Some(fields), Some(risk)) = (&open.risk, risk(open, policy)?) else { return hold(Hold::MissingRisk) };
+    let (Some(fields), Some(risk)) = (&open.risk, terms.risk?) else { return hold(Hold::MissingRisk) };
     if risk.too_small {
         return hold(Hold::RiskTooSmall);
     }
@@ -256,7 +342,8 @@ pub fn assess(symbol: &Symbol, policy: &Policy, at: Circumstances) -> Result<Res
             return hold(Hold::NoInstrument);
         }
     }
-    reading(open, policy, mark, entry, risk).map(Ok)
+    let Some(stakes) = terms.stakes? else { return hold(Hold::MissingRisk) };
+    Gain::of(open, mark, entry, risk, stakes).map(Ok)
 }
 
 /// What to harvest.
@@ -271,30 +358,30 @@ pub struct Choice {
     pub attempt: u32,
 }
 
-/// The rungs of the ladder that a reading has reached.
-pub fn passed(policy: &Policy, reading: &Reading) -> Result<Vec<LadderStep>, OutOfRange> {
-    let mut passed = Vec::new();
+/// The rungs of the ladder that a gain has reached.
+pub fn passed<'a>(policy: &'a Policy, gain: &Gain) -> Result<&'a [LadderStep], OutOfRange> {
+    let mut count = 0;
     for step in &policy.ladder {
-        if !reading.reaches(step.r)? {
+        if !gain.reaches(step.r)? {
             break;
         }
-        passed.push(*step);
+        count += 1;
     }
-    Ok(passed)
+    Ok(&policy.ladder[..count])
 }
 
-/// From the numbers to the rungs, the share and the quantity (SPEC §5, *Ladder*).
+/// From the gain to the rungs, the share and the quantity (SPEC §5, *Ladder*).
 pub fn choose(
     symbol: &Symbol,
     policy: &Policy,
-    reading: &Reading,
-    at: Circumstances,
+    gain: &Gain,
+    at: Circumstances<'_>,
 ) -> Result<Result<Choice, Hold>, OutOfRange> {
     let Some(open) = &symbol.hot.open else { return Ok(Err(Hold::NoRung)) };
-    if !reading.reaches(policy.min_r)? {
+    if !gain.reaches_min()? {
         return Ok(Err(Hold::BelowMinR));
     }
-    let passed = passed(policy, reading)?;
+    let passed = passed(policy, gain)?;
     let in_state = |state| passed.iter().filter(move |step| open.rung_state(step.r, at.now_ms) == state);
     let rungs: Vec<RMultiple> = in_state(RungState::Armed).map(|step| step.r).collect();
     let waiting = in_state(RungState::Refused).count();
@@ -311,11 +398,11 @@ pub fn choose(
     let notional_min = filters.notional_min.unwrap_or(policy.min_notional);
     if qty.is_zero()
         || filters.qty_min.is_some_and(|qty_min| qty < qty_min)
-        || reading.mark.price.for_qty(qty)? < notional_min
+        || gain.mark.price.for_qty(qty)? < notional_min
     {
         return Ok(Err(Hold::BelowMinimum));
     }
-    if at.decisions_recent >= policy.max_actions_per_min {
+    if at.decisions_recent() >= policy.max_actions_per_min {
         return Ok(Err(Hold::RateLimited));
     }
     let attempt = 1 + rungs.iter().filter_map(|&r| open.rung(r)).map(|rung| rung.attempt).max().unwrap_or(0);

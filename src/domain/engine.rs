@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::decide::{Flag, Hold, Reading};
+use super::decide::{Flag, Hold, Reading, Terms};
 use super::event::{Entry, Event, PriceFact, Reason, Side, Unreadable};
 use super::facts::Facts;
 use super::fold::Fold;
@@ -176,6 +176,8 @@ pub struct Engine {
     streams: Streams,
     globals: Globals,
     symbols: Vec<Symbol>,
+    /// Of the open positions, by symbol, as far as they were asked for since the position or the policy changed.
+    terms: Vec<Option<Terms>>,
     by_name: BTreeMap<Box<str>, SymbolId>,
     plans: Plans,
     /// Plan ids of our decisions.
@@ -210,6 +212,7 @@ impl Engine {
                 last: EntryId::default(),
             },
             symbols: Vec::new(),
+            terms: Vec::new(),
             by_name: BTreeMap::new(),
             plans: Plans::default(),
             decision_plans: BTreeMap::new(),
@@ -279,7 +282,7 @@ impl Engine {
         match self.fold_and_decide(entry, place) {
             Ok(decision) => {
                 self.tally.applied += 1;
-                Step { disposition: Disposition::Applied, decision: decision.map(Box::new) }
+                Step { disposition: Disposition::Applied, decision }
             }
             Err(unreadable) => {
                 self.quarantine(entry, unreadable);
@@ -289,7 +292,7 @@ impl Engine {
         }
     }
 
-    fn fold_and_decide(&mut self, entry: &Entry, place: CanonicalKey) -> Result<Option<Decision>, Unreadable> {
+    fn fold_and_decide(&mut self, entry: &Entry, place: CanonicalKey) -> Result<Option<Box<Decision>>, Unreadable> {
         let event = entry.content.as_ref().map_err(|unreadable| *unreadable)?;
         match (event, entry.symbol) {
             (Event::Control(control), symbol) => {
@@ -319,6 +322,7 @@ impl Engine {
                 decided.map_err(|reason| {
                     if let Some(before) = before {
                         before.restore(&mut self.symbols[index]);
+                        self.terms[index] = None;
                     }
                     Unreadable::new(reason)
                 })
@@ -332,7 +336,7 @@ impl Engine {
         fact: PriceFact,
         symbol: SymbolId,
         place: CanonicalKey,
-    ) -> Result<Option<Decision>, Unreadable> {
+    ) -> Result<Option<Box<Decision>>, Unreadable> {
         let index = symbol.0 as usize;
         let before = (self.symbols[index].hot.mark, self.symbols[index].hot.held_price);
         let folded = if self.accepts(fact.source) {
@@ -355,6 +359,7 @@ impl Engine {
     fn fold(&mut self, event: &Event, entry: &Entry, id: SymbolId) -> Result<(), Reason> {
         let index = id.0 as usize;
         let now_ms = entry.id.ms;
+        self.terms[index] = None;
         let forgotten = self.plans.forget(now_ms);
         if !self.changes.ignored {
             self.changes.plans_forgotten.extend(forgotten);

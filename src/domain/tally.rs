@@ -75,6 +75,8 @@ pub struct Tally {
     pub first: Option<EntryId>,
     pub last: Option<EntryId>,
     shapes: Vec<(StreamKind, &'static str, u64)>,
+    /// Place of the shape that was counted last, which mostly comes again.
+    shape_last: usize,
 }
 
 impl Tally {
@@ -96,10 +98,14 @@ impl Tally {
     }
 
     pub fn shape(&mut self, kind: StreamKind, shape: &'static str) {
-        match self.shapes.iter_mut().find(|(k, s, _)| *k == kind && *s == shape) {
-            Some((_, _, n)) => *n += 1,
-            None => self.shapes.push((kind, shape, 1)),
+        let is_it = |(k, s, _): &(StreamKind, &str, u64)| *k == kind && *s == shape;
+        if !self.shapes.get(self.shape_last).is_some_and(is_it) {
+            self.shape_last = self.shapes.iter().position(is_it).unwrap_or_else(|| {
+                self.shapes.push((kind, shape, 0));
+                self.shapes.len() - 1
+            });
         }
+        self.shapes[self.shape_last].2 += 1;
     }
 
     /// Entries by kind and shape.

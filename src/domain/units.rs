@@ -32,8 +32,17 @@ const DIGITS_MAX: u32 = 28;
 
 /// The number in at most 28 significant digits, so that what is written can be read.
 fn fit(value: Decimal) -> Result<Decimal, OutOfRange> {
-    if value.mantissa().unsigned_abs() < MANTISSA_WIDE {
+    let mantissa = value.mantissa().unsigned_abs();
+    if mantissa < MANTISSA_WIDE {
         return Ok(value);
+    }
+    if value.scale() > 0 {
+        // 96 bits hold no more than 29 digits: one has to go, half to even.
+        let (kept, cut) = (mantissa / 10, mantissa % 10);
+        let rounded = kept + u128::from(cut > 5 || (cut == 5 && kept % 2 == 1));
+        let mut fitting = Decimal::from_i128_with_scale(rounded as i128, value.scale() - 1);
+        fitting.set_sign_negative(value.is_sign_negative());
+        return Ok(fitting);
     }
     value.round_sf_with_strategy(DIGITS_MAX, RoundingStrategy::MidpointNearestEven).ok_or(OutOfRange)
 }
@@ -63,6 +72,14 @@ fn div(a: Decimal, b: Decimal) -> Result<Decimal, OutOfRange> {
         return Err(OutOfRange);
     }
     fit(quotient)
+}
+
+/// Is the quotient in range for certain, told by the lengths of both numbers. [bits, places]
+fn surely_divides(a: Decimal, b: Decimal) -> bool {
+    let bits = |value: Decimal| i64::from(u128::BITS - value.mantissa().unsigned_abs().leading_zeros());
+    // A place more is a factor of 10, less than 3.4 bits.
+    let places = i64::from(b.scale()) - i64::from(a.scale());
+    !b.is_zero() && 10 * (bits(a) - bits(b) + 1) + 34 * places.max(0) < 10 * 95
 }
 
 /// The quotient in 6 places, half to even, rounded once.
@@ -236,6 +253,11 @@ impl Quote {
         div(self.0, qty.0).map(Price)
     }
 
+    /// Errors where [`Self::in_r`] does, mostly without dividing.
+    pub fn check_in_r(self, risk: Quote) -> Result<(), OutOfRange> {
+        if surely_divides(self.0, risk.0) { Ok(()) } else { self.in_r(risk).map(drop) }
+    }
+
     /// The amount as a multiple of a risk, 6 places, half to even. [R]
     pub fn in_r(self, risk: Quote) -> Result<RMultiple, OutOfRange> {
         div_to_6_places(self.0, risk.0).map(|r| RMultiple(r.normalize()))
@@ -317,6 +339,35 @@ mod tests {
         ] {
             assert_eq!(qty(a).same(qty(b), step.map(qty)), same, "{a} {b} {step:?}");
         }
+    }
+
+    #[test]
+    fn drops_the_digit_too_many_as_the_library_does() {
+        let library = |value: Decimal| value.round_sf_with_strategy(DIGITS_MAX, RoundingStrategy::MidpointNearestEven);
+        let wide = MANTISSA_WIDE as i128;
+        let kept = [wide, wide + 10, 5 * wide + 30, 7 * wide + 9_999_999_990, 2 * wide - 10];
+        for mantissa in kept.into_iter().flat_map(|kept| (0..20).map(move |cut| kept + cut)) {
+            for (sign, scale) in [(1, 0), (-1, 0), (1, 1), (-1, 7), (1, 28)] {
+                let value = Decimal::from_i128_with_scale(sign * mantissa, scale);
+                let bytes = |value: Decimal| value.serialize();
+                assert_eq!(fit(value).ok().map(bytes), library(value).map(bytes), "{value}");
+            }
+        }
+    }
+
+    #[test]
+    fn knows_without_dividing_what_can_be_divided() {
+        let quote = |mantissa: i128, scale| Quote(Decimal::from_i128_with_scale(mantissa, scale));
+        let widest = 10i128.pow(28) - 1;
+        let mantissas = [0, 1, 7, 10i128.pow(9), 10i128.pow(14) + 1, widest, -widest, -3];
+        let scales = [0, 1, 7, 14, 20, 28];
+        let all = || mantissas.into_iter().flat_map(|m| scales.map(|scale| quote(m, scale)));
+        let mut sure = 0;
+        for (gain, risk) in all().flat_map(|gain| all().map(move |risk| (gain, risk))) {
+            assert_eq!(gain.check_in_r(risk), gain.in_r(risk).map(drop), "{gain} {risk}");
+            sure += u32::from(surely_divides(gain.0, risk.0));
+        }
+        assert!(sure > 1500, "{sure}");
     }
 
     #[test]

@@ -18,13 +18,17 @@ pub(super) fn decode(stream: StreamId, id: EntryId, line: &[u8], symbols: &mut S
         return None;
     }
     let tick = Cursor(line).line()?;
-    if !tick.symbol.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit()) || tick.symbol.is_empty() {
+    if !tick.symbol.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit()) {
         return None;
     }
-    let symbol = std::str::from_utf8(tick.symbol).ok().filter(|symbol| !number::is_absent_word(symbol))?;
+    let symbol = std::str::from_utf8(tick.symbol).ok()?;
+    // The words for nothing are short.
+    if symbol.len() <= 4 && number::is_absent_word(symbol) {
+        return None;
+    }
     let (price, shape) = tick.price()?;
     let own_ms = match tick.timestamp {
-        Some(text) if shape != "close" => Some(time::business_ms(std::str::from_utf8(text).ok()?)?),
+        Some(text) if shape != "close" => Some(time::business_ms_of_bytes(text)?),
         _ => None,
     };
     let fact = PriceFact { price, source: PriceSource::Stream(stream), own_ms };
@@ -50,12 +54,12 @@ impl Tick<'_> {
     /// The preferred price. Absent, zero or unreadable ones go the long way.
     fn price(&self) -> Option<(Price, &'static str)> {
         let (place, text) = self.prices.iter().enumerate().find_map(|(i, text)| Some((i, (*text)?)))?;
-        let value = number::decimal(std::str::from_utf8(text).ok()?).ok()?;
+        let value = number::decimal_of_bytes(text).ok()?;
         (!value.is_zero() && value.is_sign_positive()).then(|| (Price::new(value), NAMES[place].1))
     }
 }
 
-/// What is left to read of a plain line.
+/// What is left to read of a plain line. The small steps are inlined always: what is left then stays in registers.
 struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
@@ -120,6 +124,7 @@ impl<'a> Cursor<'a> {
         Some(tick)
     }
 
+    #[inline(always)]
     fn blanks(&mut self) {
         while let [b' ', rest @ ..] = self.0 {
             self.0 = rest;
@@ -127,6 +132,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next byte that is no blank.
+    #[inline(always)]
     fn next(&mut self) -> Option<u8> {
         self.blanks();
         let (&first, rest) = self.0.split_first()?;
@@ -134,10 +140,12 @@ impl<'a> Cursor<'a> {
         Some(first)
     }
 
+    #[inline(always)]
     fn token(&mut self, token: u8) -> Option<()> {
         (self.next()? == token).then_some(())
     }
 
+    #[inline(always)]
     fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
@@ -145,6 +153,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A string without escapes.
+    #[inline(always)]
     fn plain_string(&mut self) -> Option<&'a [u8]> {
         self.token(b'"')?;
         let text = self.take(quote_or_backslash(self.0)?)?;
@@ -152,6 +161,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Passes over a string: of escapes only `\"` may be in it.
+    #[inline(always)]
     fn escaped_string(&mut self) -> Option<()> {
         self.token(b'"')?;
         loop {
@@ -164,6 +174,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A string whose quotes are escaped: `\"ADAUSDT\"`.
+    #[inline(always)]
     fn inner_string(&mut self) -> Option<&'a [u8]> {
         self.blanks();
         (self.take(2)? == b"\\\"").then_some(())?;
@@ -172,6 +183,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A number as JSON writes it, or true, false or null. What may not follow it is found by who reads on.
+    #[inline(always)]
     fn bare(&mut self) -> Option<&'a [u8]> {
         let words = [&b"true"[..], b"false", b"null"];
         let word = words.iter().find(|word| self.0.starts_with(word)).map(|word| word.len());
@@ -180,6 +192,7 @@ impl<'a> Cursor<'a> {
 }
 
 /// Length of the JSON number at the start of a text.
+#[inline(always)]
 fn json_number(text: &[u8]) -> Option<usize> {
     let digits = |at: usize| text[at..].iter().take_while(|b| b.is_ascii_digit()).count();
     let whole_at = usize::from(text.first() == Some(&b'-'));
@@ -207,6 +220,7 @@ fn json_number(text: &[u8]) -> Option<usize> {
 }
 
 /// Place of the first quote or backslash, eight bytes at a time: most strings are too short to call for more.
+#[inline(always)]
 fn quote_or_backslash(text: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::MAX / 0xFF;
     // The highest bit of each byte that is zero; above the first one there may be more.

@@ -89,6 +89,7 @@ impl Engine {
         let becomes_live = self.globals.policy.mode == Mode::Shadow && policy.mode == Mode::Live;
         self.globals.policy = policy;
         self.globals.policy_adopted = true;
+        self.terms.fill(None);
         self.accept_sources();
         if !becomes_live {
             return;
@@ -97,13 +98,13 @@ impl Engine {
         for index in 0..self.symbols.len() {
             let policy = &self.globals.policy;
             let symbol = &mut self.symbols[index];
-            let reading = decide::read(symbol, policy).ok().flatten();
+            let gain = decide::gain(symbol, policy).ok().flatten();
             let Some(open) = &mut symbol.hot.open else { continue };
             open.release_shadowed(on_live);
             if on_live == OnLive::Skip {
                 // Where nothing can be said now, the first price that can tells what was passed.
-                match reading.and_then(|reading| decide::passed(policy, &reading).ok()) {
-                    Some(passed) => open.skip(&passed),
+                match gain.and_then(|gain| decide::passed(policy, &gain).ok()) {
+                    Some(passed) => open.skip(passed),
                     None => open.skips_passed = true,
                 }
             }

@@ -1,7 +1,7 @@
 //! Deciding after the fold, and decisions that are facts already.
 
 use super::{ChainHead, Decision, Engine};
-use crate::domain::decide::{self, Choice, Circumstances, Hold, Reading};
+use crate::domain::decide::{self, Choice, Circumstances, Gain, Hold, RATE_WINDOW_MS, Reading, Terms};
 use crate::domain::event::{DecisionFact, Entry};
 use crate::domain::ids::{CanonicalKey, EntryId, SymbolId};
 use crate::domain::plans::sha256_hex;
@@ -10,22 +10,21 @@ use crate::domain::rungs::{DecisionRecord, RungState};
 use crate::domain::symbol::Symbol;
 use crate::domain::units::{OutOfRange, RMultiple};
 
-/// How long a decision counts for the rate limit. [ms]
-const RATE_WINDOW_MS: u64 = 60_000;
+/// A decision, and what is kept of it with its instance. Few evaluations come to one: the rest carries no weight.
+type Made = (Box<Decision>, Box<DecisionRecord>);
 
 impl Engine {
-    fn circumstances(&self, now_ms: u64) -> Circumstances {
-        let recent = self.globals.decided_ms.iter().filter(|&&ms| now_ms.saturating_sub(ms) < RATE_WINDOW_MS).count();
-        Circumstances { now_ms, killed: self.globals.killed, decisions_recent: recent as u64 }
+    fn circumstances(&self, now_ms: u64) -> Circumstances<'_> {
+        Circumstances { now_ms, killed: self.globals.killed, decided_ms: &self.globals.decided_ms }
     }
 
     /// Why the open position of a symbol is held at a time, if it is; without changing or counting anything.
     pub fn hold_at(&self, symbol: &Symbol, now_ms: u64) -> Option<Hold> {
         let at = self.circumstances(now_ms);
         let policy = &self.globals.policy;
-        symbol.hot.open.as_ref()?;
-        let chosen = match decide::assess(symbol, policy, at) {
-            Ok(Ok(reading)) => decide::choose(symbol, policy, &reading, at),
+        let terms = Terms::of(symbol.hot.open.as_ref()?, policy);
+        let chosen = match decide::assess(symbol, policy, &terms, at) {
+            Ok(Ok(gain)) => decide::choose(symbol, policy, &gain, at),
             Ok(Err(hold)) => return Some(hold),
             Err(OutOfRange) => return Some(Hold::OutOfRange),
         };
@@ -37,14 +36,14 @@ impl Engine {
         entry: &Entry,
         symbol: SymbolId,
         place: CanonicalKey,
-    ) -> Result<Option<Decision>, OutOfRange> {
+    ) -> Result<Option<Box<Decision>>, OutOfRange> {
         let facts = self.facts.caused_by(entry.stream, entry.id);
         let mut ours = None;
         if self.symbols[symbol.0 as usize].hot.open.is_some() {
             ours = self.evaluate(entry, symbol)?;
         }
         if self.facts.cover(place) {
-            self.compare(ours.as_ref().map(|(decision, _)| decision), &facts);
+            self.compare(ours.as_ref().map(|(decision, _)| &**decision), &facts);
             for fact in &facts {
                 self.take_over(fact, entry.id.ms);
             }
@@ -54,13 +53,14 @@ impl Engine {
         self.globals.chain.seq += 1;
         decision.seq = self.globals.chain.seq;
         self.tally.decisions += 1;
-        self.record(symbol, DecisionRecord { seq: decision.seq, ..record }, entry.id.ms, None);
+        self.record(symbol, DecisionRecord { seq: decision.seq, ..*record }, entry.id.ms, None);
         Ok(Some(decision))
     }
 
-    fn evaluate(&mut self, entry: &Entry, id: SymbolId) -> Result<Option<(Decision, DecisionRecord)>, OutOfRange> {
+    fn evaluate(&mut self, entry: &Entry, id: SymbolId) -> Result<Option<Made>, OutOfRange> {
         match self.weigh(entry, id)? {
-            Ok((reading, choice)) => {
+            Ok((gain, choice)) => {
+                let reading = gain.reading()?;
                 self.tally.evaluations += 1;
                 self.note(id, None, entry.id);
                 Ok(Some(self.decision(entry, id, reading, choice)))
@@ -72,21 +72,26 @@ impl Engine {
         }
     }
 
-    fn weigh(&mut self, entry: &Entry, id: SymbolId) -> Result<Result<(Reading, Choice), Hold>, OutOfRange> {
-        let at = self.circumstances(entry.id.ms);
+    fn weigh(&mut self, entry: &Entry, id: SymbolId) -> Result<Result<(Gain, Choice), Hold>, OutOfRange> {
+        let index = id.0 as usize;
         let policy = &self.globals.policy;
-        let symbol = &mut self.symbols[id.0 as usize];
-        let reading = match decide::assess(symbol, policy, at)? {
-            Ok(reading) => reading,
+        let symbol = &mut self.symbols[index];
+        let Some(open) = &mut symbol.hot.open else { return Ok(Err(Hold::NoRung)) };
+        let terms = self.terms[index].get_or_insert_with(|| Terms::of(open, policy));
+        debug_assert_eq!(*terms, Terms::of(open, policy), "terms outlived what they were made of");
+        let decided_ms = &self.globals.decided_ms;
+        let at = Circumstances { now_ms: entry.id.ms, killed: self.globals.killed, decided_ms };
+        let gain = match decide::assess(symbol, policy, terms, at)? {
+            Ok(gain) => gain,
             Err(hold) => return Ok(Err(hold)),
         };
         if let Some(open) = &mut symbol.hot.open
             && open.skips_passed
         {
-            open.skip(&decide::passed(policy, &reading)?);
+            open.skip(decide::passed(policy, &gain)?);
             open.skips_passed = false;
         }
-        Ok(decide::choose(symbol, policy, &reading, at)?.map(|choice| (reading, choice)))
+        Ok(decide::choose(symbol, policy, &gain, at)?.map(|choice| (gain, choice)))
     }
 
     /// Counts a reason to hold, and keeps it with the position if it is another than before.
@@ -103,7 +108,7 @@ impl Engine {
         }
     }
 
-    fn decision(&self, entry: &Entry, id: SymbolId, reading: Reading, choice: Choice) -> (Decision, DecisionRecord) {
+    fn decision(&self, entry: &Entry, id: SymbolId, reading: Reading, choice: Choice) -> Made {
         let symbol = &self.symbols[id.0 as usize];
         let policy = &self.globals.policy;
         let open = symbol.hot.open.as_ref().expect("a choice is made for an open position only");
@@ -150,7 +155,7 @@ impl Engine {
             cause: entry.id,
             seq: 0,
         };
-        (decision, record)
+        (Box::new(decision), Box::new(record))
     }
 
     /// Takes the rungs of a decision, in the named instance or in the open one.

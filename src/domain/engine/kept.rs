@@ -26,6 +26,7 @@ impl Engine {
             }
             self.by_name.insert(symbol.name.clone(), id);
             self.symbols.push(symbol);
+            self.terms.push(None);
         }
         self.accept_sources();
     }
@@ -92,6 +93,7 @@ impl Engine {
         let mut symbol = Symbol { name: name.into(), ..Symbol::default() };
         symbol.hot.history_gap = self.globals.gap_everywhere;
         self.symbols.push(symbol);
+        self.terms.push(None);
         self.by_name.insert(name.into(), id);
         id
     }
