@@ -3,6 +3,7 @@
 mod control;
 mod decision;
 mod intent;
+mod layout;
 mod market;
 mod observation;
 mod plan;
@@ -100,11 +101,14 @@ fn optional_symbol(object: &Object<'_>, symbols: &mut Symbols) -> Result<Option<
 pub struct Decoder {
     streams: Streams,
     pub symbols: Symbols,
+    /// What the last price line of each stream looked like.
+    layouts: Vec<layout::Layout>,
 }
 
 impl Decoder {
     pub fn new(streams: Streams, symbols: Symbols) -> Self {
-        Self { streams, symbols }
+        let layouts = streams.iter().map(|_| layout::Layout::default()).collect();
+        Self { streams, symbols, layouts }
     }
 
     pub fn streams(&self) -> &Streams {
@@ -114,7 +118,8 @@ impl Decoder {
     /// Decodes one history line. Errors if its fields do not read; what they say comes back as in [`Self::decode`].
     pub fn decode_line(&mut self, stream: StreamId, id: EntryId, text: &[u8]) -> Result<Entry, serde_json::Error> {
         if self.streams.kind(stream) == StreamKind::Price
-            && let Some(entry) = tick::decode(stream, id, text, &mut self.symbols)
+            && let Some(entry) =
+                tick::decode(stream, id, text, &mut self.symbols, &mut self.layouts[usize::from(stream.0)])
         {
             return Ok(entry);
         }

@@ -4,6 +4,7 @@
 //! [`crate::codec::line::fields`] and [`super::Decoder::decode`], and both ways must come to the same entry (a test
 //! and the fuzz target hold them against each other).
 
+use super::layout::Layout;
 use super::market::NAMES;
 use super::{ENTRY_SIZE_MAX, Symbols};
 use crate::codec::{number, time};
@@ -12,12 +13,22 @@ use crate::domain::ids::{EntryId, StreamId};
 use crate::domain::streams::StreamKind;
 use crate::domain::units::Price;
 
-/// Reads the history line of a price; `None` where the long way has to be taken.
-pub(super) fn decode(stream: StreamId, id: EntryId, line: &[u8], symbols: &mut Symbols) -> Option<Entry> {
+/// Reads the history line of a price; `None` where the long way has to be taken. `layout` is what the line of the
+/// stream before it looked like.
+pub(super) fn decode(
+    stream: StreamId,
+    id: EntryId,
+    line: &[u8],
+    symbols: &mut Symbols,
+    layout: &mut Layout,
+) -> Option<Entry> {
     if !is_plain(line) || line.len() > ENTRY_SIZE_MAX {
         return None;
     }
-    let tick = Cursor(line).line()?;
+    let tick = match layout.read(line) {
+        Some(tick) => tick,
+        None => layout.learn(line)?,
+    };
     if !tick.symbol.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit()) {
         return None;
     }
@@ -44,197 +55,49 @@ fn is_plain(line: &[u8]) -> bool {
 
 /// What a rule may want of the payload, as written.
 #[derive(Default)]
-struct Tick<'a> {
+pub(super) struct Tick<'a> {
     symbol: &'a [u8],
     prices: [Option<&'a [u8]>; NAMES.len()],
     timestamp: Option<&'a [u8]>,
 }
 
-impl Tick<'_> {
+/// What a value of a line is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Role {
+    Symbol,
+    Timestamp,
+    /// The price of this place in [`NAMES`].
+    Price(usize),
+    /// Nothing that a rule wants.
+    Other,
+}
+
+impl Role {
+    pub fn of(name: &[u8]) -> Self {
+        match name {
+            b"symbol" => Self::Symbol,
+            b"timestamp" => Self::Timestamp,
+            _ => NAMES.iter().position(|(known, _)| known.as_bytes() == name).map_or(Self::Other, Self::Price),
+        }
+    }
+}
+
+impl<'a> Tick<'a> {
+    pub fn put(&mut self, role: Role, value: &'a [u8]) {
+        match role {
+            Role::Symbol => self.symbol = value,
+            Role::Timestamp => self.timestamp = Some(value),
+            Role::Price(place) => self.prices[place] = Some(value),
+            Role::Other => {}
+        }
+    }
+
     /// The preferred price. Absent, zero or unreadable ones go the long way.
     fn price(&self) -> Option<(Price, &'static str)> {
         let (place, text) = self.prices.iter().enumerate().find_map(|(i, text)| Some((i, (*text)?)))?;
         let value = number::decimal_of_bytes(text).ok()?;
         (!value.is_zero() && value.is_sign_positive()).then(|| (Price::new(value), NAMES[place].1))
     }
-}
-
-/// What is left to read of a plain line. The small steps are inlined always: what is left then stays in registers.
-struct Cursor<'a>(&'a [u8]);
-
-impl<'a> Cursor<'a> {
-    /// The tick in the `payload` of a line `{"stream":…,"id":…,"fields":{…}}`.
-    fn line(&mut self) -> Option<Tick<'a>> {
-        self.token(b'{')?;
-        for name in [&b"stream"[..], b"id"] {
-            (self.plain_string()? == name).then_some(())?;
-            self.token(b':')?;
-            self.plain_string()?;
-            self.token(b',')?;
-        }
-        (self.plain_string()? == b"fields").then_some(())?;
-        self.token(b':')?;
-        self.token(b'{')?;
-        let mut tick = None;
-        loop {
-            let name = self.plain_string()?;
-            self.token(b':')?;
-            if name != b"payload" {
-                self.escaped_string()?;
-            } else if tick.replace(self.payload()?).is_some() {
-                return None;
-            }
-            match self.next()? {
-                b',' => {}
-                b'}' => break,
-                _ => return None,
-            }
-        }
-        self.token(b'}')?;
-        self.blanks();
-        if self.0.is_empty() { tick } else { None }
-    }
-
-    /// A string that holds a flat object of plain strings and numbers whose quotes are escaped.
-    fn payload(&mut self) -> Option<Tick<'a>> {
-        let mut tick = Tick::default();
-        self.token(b'"')?;
-        self.token(b'{')?;
-        loop {
-            let name = self.inner_string()?;
-            self.token(b':')?;
-            self.blanks();
-            let value = if self.0.first() == Some(&b'\\') { self.inner_string()? } else { self.bare()? };
-            match name {
-                b"symbol" => tick.symbol = value,
-                b"timestamp" => tick.timestamp = Some(value),
-                _ => {
-                    if let Some(place) = NAMES.iter().position(|(known, _)| known.as_bytes() == name) {
-                        tick.prices[place] = Some(value);
-                    }
-                }
-            }
-            match self.next()? {
-                b',' => {}
-                b'}' => break,
-                _ => return None,
-            }
-        }
-        self.token(b'"')?;
-        Some(tick)
-    }
-
-    #[inline(always)]
-    fn blanks(&mut self) {
-        while let [b' ', rest @ ..] = self.0 {
-            self.0 = rest;
-        }
-    }
-
-    /// The next byte that is no blank.
-    #[inline(always)]
-    fn next(&mut self) -> Option<u8> {
-        self.blanks();
-        let (&first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(first)
-    }
-
-    #[inline(always)]
-    fn token(&mut self, token: u8) -> Option<()> {
-        (self.next()? == token).then_some(())
-    }
-
-    #[inline(always)]
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    /// A string without escapes.
-    #[inline(always)]
-    fn plain_string(&mut self) -> Option<&'a [u8]> {
-        self.token(b'"')?;
-        let text = self.take(quote_or_backslash(self.0)?)?;
-        (self.take(1)? == b"\"").then_some(text)
-    }
-
-    /// Passes over a string: of escapes only `\"` may be in it.
-    #[inline(always)]
-    fn escaped_string(&mut self) -> Option<()> {
-        self.token(b'"')?;
-        loop {
-            self.take(quote_or_backslash(self.0)?)?;
-            if self.take(1)? == b"\"" {
-                return Some(());
-            }
-            (self.take(1)? == b"\"").then_some(())?;
-        }
-    }
-
-    /// A string whose quotes are escaped: `\"ADAUSDT\"`.
-    #[inline(always)]
-    fn inner_string(&mut self) -> Option<&'a [u8]> {
-        self.blanks();
-        (self.take(2)? == b"\\\"").then_some(())?;
-        let text = self.take(quote_or_backslash(self.0)?)?;
-        (self.take(2)? == b"\\\"").then_some(text)
-    }
-
-    /// A number as JSON writes it, or true, false or null. What may not follow it is found by who reads on.
-    #[inline(always)]
-    fn bare(&mut self) -> Option<&'a [u8]> {
-        let words = [&b"true"[..], b"false", b"null"];
-        let word = words.iter().find(|word| self.0.starts_with(word)).map(|word| word.len());
-        self.take(word.or_else(|| json_number(self.0))?)
-    }
-}
-
-/// Length of the JSON number at the start of a text.
-#[inline(always)]
-fn json_number(text: &[u8]) -> Option<usize> {
-    let digits = |at: usize| text[at..].iter().take_while(|b| b.is_ascii_digit()).count();
-    let whole_at = usize::from(text.first() == Some(&b'-'));
-    let whole = digits(whole_at);
-    if whole == 0 || (whole > 1 && text[whole_at] == b'0') {
-        return None;
-    }
-    let mut end = whole_at + whole;
-    if text.get(end) == Some(&b'.') {
-        let places = digits(end + 1);
-        end += 1 + places;
-        if places == 0 {
-            return None;
-        }
-    }
-    if let Some(b'e' | b'E') = text.get(end) {
-        let signs = usize::from(matches!(text.get(end + 1), Some(b'+' | b'-')));
-        let exponent = digits(end + 1 + signs);
-        end += 1 + signs + exponent;
-        if exponent == 0 {
-            return None;
-        }
-    }
-    Some(end)
-}
-
-/// Place of the first quote or backslash, eight bytes at a time: most strings are too short to call for more.
-#[inline(always)]
-fn quote_or_backslash(text: &[u8]) -> Option<usize> {
-    const ONES: u64 = u64::MAX / 0xFF;
-    // The highest bit of each byte that is zero; above the first one there may be more.
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
-    let (words, rest) = text.as_chunks::<8>();
-    for (i, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let found = zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')));
-        if found != 0 {
-            return Some(8 * i + found.trailing_zeros() as usize / 8);
-        }
-    }
-    let place = rest.iter().position(|b| matches!(b, b'"' | b'\\'))?;
-    Some(8 * words.len() + place)
 }
 
 #[cfg(test)]
@@ -244,57 +107,101 @@ mod tests {
     use crate::codec::line;
     use crate::domain::streams::Streams;
 
-    /// Lines, and whether the short way takes them. Both ways come to the same entry wherever it does.
-    #[test]
-    fn both_ways_come_to_the_same_entry() {
-        let table: &[(&str, bool)] = &[
-            (r#"{\"symbol\": \"ADAUSDT\", \"price\": 0.41, \"timestamp\": 1770163200.062}"#, true),
-            (r#"{\"symbol\":\"ADAUSDT\",\"price\":\"0.41\",\"qty\":null,\"is_buyer_maker\":true}"#, true),
-            (r#"{\"symbol\":\"ADAUSDT\",\"close\":1e-3,\"timestamp\":\"2026-02-04T00:00:00\"}"#, true),
-            (r#"{\"symbol\":\"ADAUSDT\",\"price\":1,\"markPrice\":\"2\"}"#, true),
-            (r#"{\"symbol\":\"ADAUSDT\",\"price\":1,\"price\":2}"#, true),
-            (r#"{\"symbol\":\"adausdt\",\"price\":1}"#, false),
-            (r#"{\"symbol\":\"NONE\",\"price\":1}"#, false),
-            (r#"{\"symbol\":\"ADAUSDT\",\"price\":0}"#, false),
-            (r#"{\"symbol\":\"ADAUSDT\",\"price\":-1}"#, false),
-            (r#"{\"symbol\":\"ADAUSDT\",\"markPrice\":0,\"price\":1}"#, false),
-            (r#"{\"symbol\":\"ADAUSDT\",\"price\":01}"#, false),
-            (r#"{\"symbol\":\"ADAUSDT\",\"price\":NaN}"#, false),
-            (r#"{\"symbol\":\"ADAUSDT\",\"price\":1,}"#, false),
-            (r#"{\"symbol\":\"ADAUSDT\",\"price\":1} x"#, false),
-            (r#"{\"symbol\":\"ADAUSDT\",\"price\":1,\"timestamp\":\"now\"}"#, false),
-            (r#"{\"symbol\":\"ADAUSDT\",\"price\":1,\"timestamp\":0}"#, false),
-            (r#"{\"symbol\":\"ADAUSDT\",\"price\":1,\"n\":{\"price\":2}}"#, false),
-            (r#"{\"sym\\u0062ol\":\"ADAUSDT\",\"price\":1}"#, false),
-            (r#"{\"symbol\":\"ADAUSDT\",\"note\":\"\\\"\",\"price\":1}"#, false),
-            ("", false),
-        ];
-        let around = |payload: &str| {
+    /// Payloads, and whether the short way takes them.
+    const PAYLOADS: &[(&str, bool)] = &[
+        (r#"{\"symbol\": \"ADAUSDT\", \"price\": 0.41, \"timestamp\": 1770163200.062}"#, true),
+        (r#"{\"symbol\":\"ADAUSDT\",\"price\":\"0.41\",\"qty\":null,\"is_buyer_maker\":true}"#, true),
+        (r#"{\"symbol\":\"ADAUSDT\",\"close\":1e-3,\"timestamp\":\"2026-02-04T00:00:00\"}"#, true),
+        (r#"{\"symbol\":\"ADAUSDT\",\"price\":1,\"markPrice\":\"2\"}"#, true),
+        (r#"{\"symbol\":\"ADAUSDT\",\"price\":1,\"price\":2}"#, true),
+        (r#"{\"symbol\":\"adausdt\",\"price\":1}"#, false),
+        (r#"{\"symbol\":\"NONE\",\"price\":1}"#, false),
+        (r#"{\"symbol\":\"ADAUSDT\",\"price\":0}"#, false),
+        (r#"{\"symbol\":\"ADAUSDT\",\"price\":-1}"#, false),
+        (r#"{\"symbol\":\"ADAUSDT\",\"markPrice\":0,\"price\":1}"#, false),
+        (r#"{\"symbol\":\"ADAUSDT\",\"price\":01}"#, false),
+        (r#"{\"symbol\":\"ADAUSDT\",\"price\":NaN}"#, false),
+        (r#"{\"symbol\":\"ADAUSDT\",\"price\":1,}"#, false),
+        (r#"{\"symbol\":\"ADAUSDT\",\"price\":1} x"#, false),
+        (r#"{\"symbol\":\"ADAUSDT\",\"price\":1,\"timestamp\":\"now\"}"#, false),
+        (r#"{\"symbol\":\"ADAUSDT\",\"price\":1,\"timestamp\":0}"#, false),
+        (r#"{\"symbol\":\"ADAUSDT\",\"price\":1,\"n\":{\"price\":2}}"#, false),
+        (r#"{\"sym\\u0062ol\":\"ADAUSDT\",\"price\":1}"#, false),
+        (r#"{\"symbol\":\"ADAUSDT\",\"note\":\"\\\"\",\"price\":1}"#, false),
+        ("", false),
+    ];
+
+    /// Lines around the payloads, and whether the short way takes them.
+    fn lines() -> impl Iterator<Item = (String, bool)> {
+        PAYLOADS.iter().flat_map(|&(payload, is_short)| {
             [
-                (format!(r#"{{"stream":"s","id":"1-0","fields":{{"payload":"{payload}"}}}}"#), true),
+                (format!(r#"{{"stream":"s","id":"1-0","fields":{{"payload":"{payload}"}}}}"#), is_short),
+                (format!(r#"{{"stream":"s","id":"1-1","fields":{{"a":"","payload":"{payload}"}}}}"#), is_short),
                 (
                     format!(
                         r#"{{"stream": "s", "id": "1-0", "fields": {{"a": "", "payload": "{payload}", "b": "x\"y"}}}} "#
                     ),
-                    true,
+                    is_short,
                 ),
                 (format!(r#"{{"id":"1-0","stream":"s","fields":{{"payload":"{payload}"}}}}"#), false),
                 (format!(r#"{{"stream":"s","id":"1-0","fields":{{"payload":"","payload":"{payload}"}}}}"#), false),
             ]
-        };
-        for (payload, is_short) in table {
-            for (text, taken) in around(payload) {
-                let streams = Streams::default();
-                let stream = streams.id_of(StreamKind::Price.default_stream()).unwrap();
-                let id = EntryId::new(1, 0);
-                let mut symbols = Symbols::default();
-                let short = decode(stream, id, text.as_bytes(), &mut symbols);
-                assert_eq!(short.is_some(), *is_short && taken, "{text}");
-                let mut decoder = Decoder::new(streams, Symbols::default());
-                let fields = line::fields(text.as_bytes()).unwrap();
-                let long = decoder.decode(stream, id, &fields);
-                assert!(short.is_none_or(|short| short == long), "{text}");
+        })
+    }
+
+    fn short(line: &str, layout: &mut Layout) -> Option<Entry> {
+        let stream = Streams::default().id_of(StreamKind::Price.default_stream()).unwrap();
+        decode(stream, EntryId::new(1, 0), line.as_bytes(), &mut Symbols::default(), layout)
+    }
+
+    #[test]
+    fn both_ways_come_to_the_same_entry() {
+        for (text, is_short) in lines() {
+            let short = short(&text, &mut Layout::default());
+            assert_eq!(short.is_some(), is_short, "{text}");
+            let streams = Streams::default();
+            let stream = streams.id_of(StreamKind::Price.default_stream()).unwrap();
+            let fields = line::fields(text.as_bytes()).unwrap();
+            let long = Decoder::new(streams, Symbols::default()).decode(stream, EntryId::new(1, 0), &fields);
+            assert!(short.is_none_or(|short| short == long), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_line_reads_as_it_does_by_itself_whatever_came_before() {
+        let others = [
+            r#"{"stream":"s","id":"1-0","fields":{"payload":"{\"symbol\":\"ADAUSDT\",\"price\":1.5e3}"}}"#,
+            r#"{"stream":"s","id":"1-0","fields":{"payload":"{\"symbol\":\"ADAUSDT\",\"price\":1.}"}}"#,
+            r#"{"stream":"s","id":"1-0","fields":{"payload":"{\"symbol\":\"A\",\"price\":1}"}"#,
+            r#"{"stream":"s","id":"1-0","fields":{"payload":"{\"symbol\":\"A\",\"price\":1}"}} x"#,
+            "",
+        ];
+        let texts: Vec<String> = lines().map(|(text, _)| text).chain(others.map(str::to_owned)).collect();
+        let alone: Vec<Option<Entry>> = texts.iter().map(|text| short(text, &mut Layout::default())).collect();
+        for before in &texts {
+            for (text, alone) in texts.iter().zip(&alone) {
+                let mut layout = Layout::default();
+                short(before, &mut layout);
+                assert_eq!(short(text, &mut layout), *alone, "{before}\n{text}");
             }
+        }
+    }
+
+    #[test]
+    fn the_next_line_of_a_producer_is_read_by_its_layout() {
+        let line = |id, price: &str, note| {
+            format!(
+                r#"{{"stream":"s","id":"{id}","fields":{{"payload":"{{\"symbol\":\"ADAUSDT\",\"price\":{price}}}","note":"{note}"}}}}"#
+            )
+        };
+        let mut layout = Layout::default();
+        assert!(layout.read(line("1-0", "0.41", "").as_bytes()).is_none(), "nothing was learnt");
+        assert!(layout.learn(line("1-0", "0.41", "").as_bytes()).is_some());
+        for text in [line("2-0", "1e-3", "new"), line("17-4", "null", "")] {
+            assert!(layout.read(text.as_bytes()).is_some(), "{text}");
+        }
+        for text in [line("2-0", "01", ""), line("2-0", "1", r#"\""#), line("2-0", r#"\"1\""#, ""), String::new()] {
+            assert!(layout.read(text.as_bytes()).is_none(), "{text}");
         }
     }
 
@@ -306,8 +213,7 @@ mod tests {
             r#"{"stream":"s","id":"1-0","fields":{"payload":"{\"symbol\":\"A\",\"price\":1}","n":1}}"#,
             "{\"stream\":\"s\",\"id\":\"1-0\",\"fields\":{\"a\":\"\t\",\"payload\":\"{\\\"symbol\\\":\\\"A\\\",\\\"price\\\":1}\"}}",
         ] {
-            let stream = StreamId(0);
-            assert!(decode(stream, EntryId::new(1, 0), text.as_bytes(), &mut Symbols::default()).is_none(), "{text}");
+            assert!(short(text, &mut Layout::default()).is_none(), "{text}");
         }
     }
 }
