@@ -77,6 +77,11 @@ enum Command {
     Positions(app::positions::Args),
     /// Say how the running service is; exit code 1 if anything needs someone
     Status(app::status::Args),
+    /// Read history, fetch what is still missing, say what became of each position
+    #[command(after_help = "Example: harvester backfill --dry-run --write-back
+         harvester backfill --gap --store state --journal journal archive/apply.result.jsonl.zst
+Exit code 1: a position still lacks something.")]
+    Backfill(app::backfill::Args),
     /// What the projection lacks and a look-up could bring
     #[command(after_help = "Example: harvester needs --store state")]
     Needs(app::needs::Args),
@@ -188,7 +193,8 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
     }
     match cli.command {
         Command::Replay { histories, store, since, until, derive, decisions, skip_bad_lines, json } => {
-            let request = app::replay::Request { histories, store, since, until, derive, skip_bad_lines };
+            let request =
+                app::replay::Request { histories, store, since, until, derive, skip_bad_lines, rebuild: false };
             app::replay::run(&request, &config, decisions.as_deref(), json, out)
         }
         Command::Import { histories, redis, skip_bad_lines, json } => {
@@ -197,6 +203,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Positions(args) => app::positions::execute(&args, out),
         Command::Status(args) => app::status::run(&args, &config, out),
         Command::Config(args) => app::config::run(&args, &config, out),
+        Command::Backfill(args) => app::backfill::run(&args, &config, out),
         Command::Needs(args) => app::needs::run(&args, out),
         Command::Quarantine(Quarantine::List { store, json }) => app::quarantine::list(&store, json, out),
         Command::Quarantine(Quarantine::Show { stream, id, store }) => app::quarantine::show(&store, &stream, &id, out),

@@ -10,6 +10,7 @@ pub mod server;
 pub mod ticks;
 pub mod web;
 
+pub mod backfill;
 pub mod config;
 pub mod demo;
 pub mod import;

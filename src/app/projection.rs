@@ -137,6 +137,12 @@ impl Projection {
         Ok(Self::with(engine, Keeper::Store(store)).begun(config))
     }
 
+    /// A projection that is folded anew beside the store in use, and takes its place at the end.
+    pub fn rebuild(dir: &Path, config: &Config) -> anyhow::Result<Self> {
+        let engine = Engine::new(config.streams.clone(), config.policy.clone());
+        Ok(Self::with(engine, Keeper::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?)).begun(config))
+    }
+
     fn after_damage(dir: &Path, config: &Config, why: &str, notices: &mut Vec<String>) -> anyhow::Result<Self> {
         let aside =
             Store::move_aside(dir).with_context(|| format!("moving the damaged store {} aside", dir.display()))?;

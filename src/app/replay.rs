@@ -33,6 +33,8 @@ const BATCHES_WAITING: usize = 4;
 pub struct Request {
     pub histories: Vec<PathBuf>,
     pub store: Option<PathBuf>,
+    /// Fold the store anew beside the one in use, which is moved aside at the end.
+    pub rebuild: bool,
     pub since: Option<String>,
     pub until: Option<String>,
     pub derive: bool,
@@ -61,6 +63,7 @@ pub fn replay(
     let options = Options { skip_bad_lines: request.skip_bad_lines, until, ..Options::default() };
     let mut history = History::open(&inputs, &config.streams, options)?;
     let mut projection = match &request.store {
+        Some(dir) if request.rebuild => Projection::rebuild(dir, config)?,
         Some(dir) => Projection::open(dir, config, &mut notices)?,
         None => Projection::in_memory(config),
     };

@@ -73,7 +73,11 @@ impl Fetcher {
         let mut calls_left = self.settings.max_api_calls.div_ceil(2);
         for symbol in wanting(list, Want::Fills) {
             let Some(held) = needs.held(symbol) else { continue };
-            while calls_left > 0 && self.may_call(turn, true) {
+            loop {
+                if calls_left == 0 || !self.may_call(turn, true) {
+                    turn.report.is_unfinished |= self.has_fills_to_ask(held);
+                    break;
+                }
                 let asked = match &held.unexplained {
                     Some(unexplained) => self.follow(held, unexplained, turn).await?,
                     None => self.price_orders(held, turn).await?,
@@ -85,6 +89,16 @@ impl Fetcher {
             }
         }
         Ok(())
+    }
+
+    /// Is there anything that was not asked yet.
+    fn has_fills_to_ask(&self, held: &Held) -> bool {
+        match held.unexplained {
+            Some(_) => self.fills.chains.get(&held.position_id).is_none_or(|progress| !progress.done),
+            None => {
+                held.unpriced_orders.iter().any(|o| !self.fills.orders.contains(&(held.position_id.clone(), o.clone())))
+            }
+        }
     }
 
     /// Reads one more page of trades. Answers whether there is more to ask.
@@ -132,11 +146,10 @@ impl Fetcher {
 
     /// Trades of orders whose parts have no price of their own.
     async fn price_orders(&mut self, held: &Held, turn: &mut Turn) -> Result<bool, FetchError> {
-        let key = |order: &str| (held.position_id.clone(), Box::from(order));
-        if held.unpriced_orders.iter().all(|order| self.fills.orders.contains(&key(order))) {
+        if !self.has_fills_to_ask(held) {
             return Ok(false);
         }
-        self.fills.orders.extend(held.unpriced_orders.iter().map(|order| key(order)));
+        self.fills.orders.extend(held.unpriced_orders.iter().map(|order| (held.position_id.clone(), order.clone())));
         self.asked.insert((held.symbol.clone(), Want::Fills), turn.now_ms);
         let to_ms = turn.now_ms.saturating_add(CLOCKS_APART_MS);
         let opened_ms = held.opened_ms.saturating_sub(CLOCKS_APART_MS);

@@ -12,5 +12,5 @@ mod positions;
 mod prices;
 mod report;
 
-pub use fetcher::{Fetcher, Sink, Tick};
+pub use fetcher::{Fetcher, Sink, Tick, observation_stream};
 pub use report::{Appended, FetchError, TickReport};

@@ -29,6 +29,8 @@ pub struct TickReport {
     pub appended: Vec<Appended>,
     /// The exchange told all its positions in this tick.
     pub positions_answered: bool,
+    /// Something was left over for the next tick.
+    pub is_unfinished: bool,
     /// Entries that were trimmed off the observation stream. [1]
     pub trimmed: u64,
     /// What each source answered where a symbol got nothing.
