@@ -90,7 +90,7 @@ Exit code 1: a position still lacks something.")]
     Config(app::config::Args),
     /// Entries that were put aside, with the reason
     #[command(subcommand)]
-    Quarantine(Quarantine),
+    Quarantine(app::quarantine::Command),
     /// The night when 44 positions were open and none could be evaluated: no server, no file of yours
     #[command(after_help = "Example: harvester demo")]
     Demo,
@@ -103,26 +103,6 @@ Exit code 1: a position still lacks something.")]
     /// Print the shell's completion script
     #[command(after_help = "Example: harvester completions bash > /etc/bash_completion.d/harvester")]
     Completions { shell: clap_complete::Shell },
-}
-
-#[derive(Subcommand)]
-enum Quarantine {
-    /// List all of them
-    #[command(after_help = "Example: harvester quarantine list --store state")]
-    List {
-        #[arg(long, value_name = "DIR")]
-        store: PathBuf,
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show one whole
-    #[command(after_help = "Example: harvester quarantine show --store state apply.result 1770163200000-0")]
-    Show {
-        stream: String,
-        id: String,
-        #[arg(long, value_name = "DIR")]
-        store: PathBuf,
-    },
 }
 
 fn main() -> ExitCode {
@@ -205,8 +185,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Config(args) => app::config::run(&args, &config, out),
         Command::Backfill(args) => app::backfill::run(&args, &config, out),
         Command::Needs(args) => app::needs::run(&args, out),
-        Command::Quarantine(Quarantine::List { store, json }) => app::quarantine::list(&store, json, out),
-        Command::Quarantine(Quarantine::Show { stream, id, store }) => app::quarantine::show(&store, &stream, &id, out),
+        Command::Quarantine(command) => app::quarantine::run(&command, out),
         Command::Demo => app::demo::run(out),
         Command::Schema { name } => app::schema::run(name.as_deref(), out),
         Command::Completions { shell } => {

@@ -2,6 +2,8 @@
 
 #[path = "operations/connections.rs"]
 mod connections;
+#[path = "operations/quarantine.rs"]
+mod quarantine;
 #[path = "support/redis.rs"]
 mod redis_server;
 #[path = "operations/settings.rs"]

@@ -11,7 +11,7 @@ use crate::codec::state::{self, BadRow, FORMAT_VERSION, Meta, Quarantined, Row, 
 use crate::config::Config;
 use crate::domain::engine::{Decision, Disposition, Engine, RULES_VERSION};
 use crate::domain::event::Entry;
-use crate::domain::streams::StreamKind;
+use crate::domain::streams::{StreamKind, Streams};
 use crate::shell::store::{OpenError, Rebuild, Store, StoreError};
 
 /// A replay commits at the latest after so many entries …
@@ -256,6 +256,14 @@ pub fn decision_line(engine: &Engine, sealed: &Sealed, cause: &Entry) -> String 
         .find(|(_, stream)| stream.kind == StreamKind::Decision)
         .map_or(StreamKind::Decision.default_stream(), |(_, stream)| stream.name.as_str());
     line::write(stream, &format!("{}-{}", cause.id.ms, sealed.seq), &sealed.fields())
+}
+
+/// What a store put aside, with the streams that it reads. The rules that folded it do not matter.
+pub fn quarantined(dir: &Path) -> anyhow::Result<(Streams, Vec<Quarantined>)> {
+    let store = Store::open_existing(dir, FORMAT_VERSION)?;
+    let meta = state::meta(&store)?.with_context(|| format!("the store {} is empty", dir.display()))?;
+    let streams = meta.streams().context("the streams of the store do not read")?;
+    Ok((streams, state::quarantined(&store)?))
 }
 
 /// Reads the projection of a store without changing it.
