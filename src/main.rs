@@ -88,6 +88,8 @@ Exit code 1: a position still lacks something.")]
     /// Show the effective settings, who set each, and the hashes of policy and settings; secrets are masked
     #[command(after_help = "Example: harvester config --config harvester.toml")]
     Config(app::config::Args),
+    /// Say something to the service: kill switch, gaps, risk, rungs. A dry run, unless --yes
+    Control(app::control::Args),
     /// Entries that were put aside, with the reason
     #[command(subcommand)]
     Quarantine(app::quarantine::Command),
@@ -184,6 +186,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Status(args) => app::status::run(&args, &config, out),
         Command::Config(args) => app::config::run(&args, &config, out),
         Command::Backfill(args) => app::backfill::run(&args, &config, out),
+        Command::Control(args) => app::control::run(&args, &config, out),
         Command::Needs(args) => app::needs::run(&args, out),
         Command::Quarantine(command) => app::quarantine::run(&command, out),
         Command::Demo => app::demo::run(out),

@@ -2,6 +2,8 @@
 
 #[path = "operations/connections.rs"]
 mod connections;
+#[path = "operations/control.rs"]
+mod control;
 #[path = "operations/quarantine.rs"]
 mod quarantine;
 #[path = "support/redis.rs"]

@@ -12,6 +12,7 @@ pub mod web;
 
 pub mod backfill;
 pub mod config;
+pub mod control;
 pub mod demo;
 pub mod import;
 pub mod needs;

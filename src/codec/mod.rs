@@ -7,6 +7,7 @@ pub mod hashes;
 pub mod line;
 pub mod object;
 pub mod observe;
+pub mod operator;
 
 pub mod decode;
 pub mod policy;

@@ -78,6 +78,12 @@ impl Server {
         answered.map_err(self.failed(format!("to count the entries of {stream}")))
     }
 
+    /// The value of a key; `None` where there is none.
+    pub async fn get(&mut self, key: &str) -> Result<Option<Vec<u8>>, ServerError> {
+        let answered = redis::cmd("GET").arg(key).query_async(&mut self.connection).await;
+        answered.map_err(self.failed(format!("to read {key}")))
+    }
+
     /// Appends one entry under an id that the server gives, and answers the id.
     pub async fn add(&mut self, stream: &str, fields: &[(&str, &str)]) -> Result<EntryId, ServerError> {
         let mut command = redis::cmd("XADD");

@@ -1,0 +1,168 @@
+//! What operators say, as the control entries that carry it (SPEC §3, *Control*).
+//!
+//! The way in is `decode/control.rs`; a test here holds the two together.
+
+use serde_json::json;
+
+use super::number;
+use crate::domain::ids::EntryId;
+use crate::domain::units::RMultiple;
+
+/// Who wrote the entry, for whoever reads it later.
+const SOURCE: &str = "operator";
+
+/// One thing that an operator may say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    Kill(bool),
+    /// Of one symbol; of all without one.
+    GapAccepted(Option<String>),
+    /// Names the position instance.
+    RiskAccepted(String),
+    /// Names the position instance and the rung.
+    RungRearmed(String, RMultiple),
+}
+
+/// Why a text is nothing that can be said.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WordError {
+    #[error("{0:?} is no symbol (want one like BTCUSDT)")]
+    NoSymbol(String),
+    #[error("{0:?} is no position (want SYMBOL@ms-seq, as `harvester positions --json` shows it)")]
+    NoPosition(String),
+    #[error("{0:?} is no rung (want its R, like 0.5)")]
+    NoRung(String),
+    #[error("a reason is wanted: others will read it")]
+    NoReason,
+}
+
+/// A control entry that was not written yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlEntry {
+    pub event_type: &'static str,
+    /// One JSON object.
+    pub payload: String,
+}
+
+impl ControlEntry {
+    /// As fields of a stream entry.
+    pub fn fields(&self) -> [(&str, &str); 3] {
+        [("event_type", self.event_type), ("payload", &self.payload), ("source", SOURCE)]
+    }
+}
+
+impl Word {
+    pub fn gap_accepted(symbol: Option<&str>) -> Result<Self, WordError> {
+        Ok(Self::GapAccepted(symbol.map(symbol_of).transpose()?))
+    }
+
+    pub fn risk_accepted(position: &str) -> Result<Self, WordError> {
+        Ok(Self::RiskAccepted(position_of(position)?))
+    }
+
+    pub fn rung_rearmed(position: &str, r: &str) -> Result<Self, WordError> {
+        let rung = number::decimal(r.trim()).ok().map(RMultiple::new).filter(|r| *r > RMultiple::ZERO);
+        Ok(Self::RungRearmed(position_of(position)?, rung.ok_or_else(|| WordError::NoRung(r.to_owned()))?))
+    }
+
+    /// The entry that says it, with the reason for people.
+    pub fn entry(&self, reason: &str) -> Result<ControlEntry, WordError> {
+        let reason = reason.trim();
+        if reason.is_empty() {
+            return Err(WordError::NoReason);
+        }
+        let (event_type, payload) = match self {
+            Self::Kill(kill) => ("kill.changed", json!({"kill": kill, "reason": reason})),
+            // Without a symbol it is of all: a null would be the same, and look like a mistake.
+            Self::GapAccepted(None) => ("gap.accepted", json!({"reason": reason})),
+            Self::GapAccepted(Some(symbol)) => ("gap.accepted", json!({"symbol": symbol, "reason": reason})),
+            Self::RiskAccepted(position) => ("risk.accepted", json!({"position_id": position, "reason": reason})),
+            Self::RungRearmed(position, r) => {
+                ("rung.rearmed", json!({"position_id": position, "r": r.to_string(), "reason": reason}))
+            }
+        };
+        Ok(ControlEntry { event_type, payload: payload.to_string() })
+    }
+}
+
+fn symbol_of(text: &str) -> Result<String, WordError> {
+    let symbol = text.trim().to_uppercase();
+    let is_symbol = !symbol.is_empty() && !symbol.contains(|c: char| c.is_whitespace() || c == '@');
+    // These words mean that there is none: the gap of every symbol would be accepted.
+    if is_symbol && !["NONE", "NULL", "NAN"].contains(&symbol.as_str()) {
+        Ok(symbol)
+    } else {
+        Err(WordError::NoSymbol(text.to_owned()))
+    }
+}
+
+/// `SYMBOL@ms-seq`, with `/2`, `/3` … for further openings under one id.
+fn position_of(text: &str) -> Result<String, WordError> {
+    let wrong = || WordError::NoPosition(text.to_owned());
+    let (symbol, opening) = text.trim().split_once('@').ok_or_else(wrong)?;
+    let symbol = symbol_of(symbol).map_err(|_| wrong())?;
+    let (id, further) = match opening.split_once('/') {
+        None => (opening, None),
+        Some((id, further)) => (id, Some(further.parse::<u32>().ok().filter(|n| *n >= 2).ok_or_else(wrong)?)),
+    };
+    let id: EntryId = id.parse().map_err(|_| wrong())?;
+    Ok(match further {
+        None => format!("{symbol}@{id}"),
+        Some(further) => format!("{symbol}@{id}/{further}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::decode::{Decoder, Symbols};
+    use crate::codec::line::{FieldValue, Fields};
+    use crate::domain::event::{Control, Event};
+    use crate::domain::streams::Streams;
+
+    /// What the decoder makes of an entry, with the symbol that it names.
+    fn read(word: &Word) -> (Control, Option<String>) {
+        let entry = word.entry(" because ").unwrap();
+        let streams = Streams::default();
+        let stream = streams.id_of("quantum:stream:harvest.control").unwrap();
+        let pairs = entry.fields().map(|(name, value)| (name.into(), FieldValue::Text(value.into())));
+        let mut decoder = Decoder::new(streams, Symbols::default());
+        let read = decoder.decode(stream, EntryId::new(5, 0), &Fields { pairs: pairs.into() });
+        let symbol = read.symbol.map(|_| decoder.symbols.take_new().remove(0).into());
+        let Ok(Event::Control(control)) = read.content else { panic!("{:?}", read.content) };
+        (*control, symbol)
+    }
+
+    #[test]
+    fn what_is_said_is_what_is_read() {
+        let position = "NEARUSDT@1770163205000-0/2";
+        assert_eq!(read(&Word::Kill(true)), (Control::KillChanged { kill: true }, None));
+        assert_eq!(read(&Word::Kill(false)), (Control::KillChanged { kill: false }, None));
+        assert_eq!(read(&Word::gap_accepted(None).unwrap()), (Control::GapAccepted, None));
+        let of_one = Word::gap_accepted(Some(" nearusdt ")).unwrap();
+        assert_eq!(read(&of_one), (Control::GapAccepted, Some("NEARUSDT".to_owned())));
+        let accepted = Word::risk_accepted(" nearusdt@1770163205000-0/2").unwrap();
+        assert_eq!(read(&accepted).0, Control::RiskAccepted { position_id: position.into() });
+        let r = RMultiple::new("0.5".parse().unwrap());
+        let rearmed = Word::rung_rearmed(position, "0.50").unwrap();
+        assert_eq!(read(&rearmed).0, Control::RungRearmed { position_id: position.into(), r });
+        assert_eq!(
+            rearmed.entry("why").unwrap().payload,
+            format!(r#"{{"position_id":"{position}","r":"0.5","reason":"why"}}"#)
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for symbol in ["", " ", "None", "A B"] {
+            assert_eq!(Word::gap_accepted(Some(symbol)), Err(WordError::NoSymbol(symbol.to_owned())));
+        }
+        for position in ["NEARUSDT", "@1-0", "NEARUSDT@5", "NEARUSDT@1-0/1", "NEARUSDT@1-0/x", "None@1-0"] {
+            assert_eq!(Word::risk_accepted(position), Err(WordError::NoPosition(position.to_owned())));
+        }
+        for r in ["", "0", "-1", "half"] {
+            assert_eq!(Word::rung_rearmed("A@1-0", r), Err(WordError::NoRung(r.to_owned())));
+        }
+        assert_eq!(Word::Kill(true).entry(" "), Err(WordError::NoReason));
+    }
+}
