@@ -55,6 +55,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    Run(app::run::Args),
     /// Write a history into Redis streams under its own ids; streams that are not empty are refused
     #[command(
         after_help = "Example: harvester import replay/incident-2026-02-04/events.jsonl --redis redis://127.0.0.1:6379"
@@ -104,7 +105,9 @@ Exit code 1: a position still lacks something.")]
     },
     /// Print the shell's completion script
     #[command(after_help = "Example: harvester completions bash > /etc/bash_completion.d/harvester")]
-    Completions { shell: clap_complete::Shell },
+    Completions {
+        shell: clap_complete::Shell,
+    },
 }
 
 fn main() -> ExitCode {
@@ -179,6 +182,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
                 app::replay::Request { histories, store, since, until, derive, skip_bad_lines, rebuild: false };
             app::replay::run(&request, &config, decisions.as_deref(), json, out)
         }
+        Command::Run(args) => app::run::run(&args, &config),
         Command::Import { histories, redis, skip_bad_lines, json } => {
             app::import::run(&app::import::Request { histories, redis, skip_bad_lines, json }, &config, out)
         }

@@ -19,5 +19,6 @@ pub mod needs;
 pub mod positions;
 pub mod quarantine;
 pub mod replay;
+pub mod run;
 pub mod schema;
 pub mod status;

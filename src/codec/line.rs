@@ -55,7 +55,8 @@ impl<'a> Fields<'a> {
         self.pairs.iter().map(|(name, value)| name.len() + len(value)).sum()
     }
 
-    fn is_text(&self) -> bool {
+    /// Is every value UTF-8.
+    pub fn is_text(&self) -> bool {
         self.pairs.iter().all(|(_, value)| matches!(value, FieldValue::Text(_)))
     }
 }
@@ -96,20 +97,45 @@ pub fn write(stream: &str, id: &str, fields: &Fields<'_>) -> String {
     line.push_str(",\"id\":");
     quote(&mut line, id);
     line.push_str(if plain { ",\"fields\":{" } else { ",\"fields_b64\":{" });
-    for (place, (name, value)) in fields.pairs.iter().enumerate() {
-        if place > 0 {
-            line.push(',');
-        }
-        quote(&mut line, name);
-        line.push(':');
-        match value {
-            FieldValue::Text(text) if plain => quote(&mut line, text),
-            FieldValue::Text(text) => quote(&mut line, &STANDARD.encode(text.as_bytes())),
-            FieldValue::Bytes(bytes) => quote(&mut line, &STANDARD.encode(bytes)),
-        }
-    }
+    members(&mut line, fields, plain);
     line.push_str("}}");
     line
+}
+
+/// The fields as a JSON object; base64 values where one of them is no UTF-8.
+pub fn object(fields: &Fields<'_>) -> String {
+    let mut text = String::from("{");
+    members(&mut text, fields, fields.is_text());
+    text.push('}');
+    text
+}
+
+fn members(text: &mut String, fields: &Fields<'_>, plain: bool) {
+    for (place, (name, value)) in fields.pairs.iter().enumerate() {
+        if place > 0 {
+            text.push(',');
+        }
+        quote(text, name);
+        text.push(':');
+        match value {
+            FieldValue::Text(value) if plain => quote(text, value),
+            FieldValue::Text(value) => quote(text, &STANDARD.encode(value.as_bytes())),
+            FieldValue::Bytes(bytes) => quote(text, &STANDARD.encode(bytes)),
+        }
+    }
+}
+
+/// Stream and id of a line. Errors if it is no entry.
+pub fn head(line: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Head<'a> {
+        #[serde(borrow)]
+        stream: BorrowedText<'a>,
+        #[serde(borrow)]
+        id: BorrowedText<'a>,
+    }
+    let head: Head<'_> = serde_json::from_slice(line)?;
+    Ok((head.stream.0, head.id.0))
 }
 
 /// Appends a text as a JSON string. Bytes that need no escape are copied as they are.

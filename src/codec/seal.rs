@@ -30,6 +30,12 @@ impl Sealed {
 
     /// The fields of the entry, in the order of SPEC §6.
     pub fn fields(&self) -> Fields<'static> {
+        let text = |(name, value): (String, String)| (name.into(), FieldValue::Text(value.into()));
+        Fields { pairs: self.texts().into_iter().map(text).collect() }
+    }
+
+    /// The same as plain names and values.
+    pub fn texts(&self) -> Vec<(String, String)> {
         let signature = self.signature.clone().map(|signature| ("signature", signature));
         let pairs = [
             ("event_type", "harvest.decision".to_owned()),
@@ -42,7 +48,7 @@ impl Sealed {
             ("hash", self.hash.clone()),
         ];
         let pairs = pairs.into_iter().chain(signature).chain([("payload", self.payload.clone())]);
-        Fields { pairs: pairs.map(|(name, value)| (name.into(), FieldValue::Text(value.into()))).collect() }
+        pairs.map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
 

@@ -20,9 +20,21 @@ impl Facts {
         self.horizon = self.horizon.max(Some(place));
     }
 
+    /// Adds a decision to a state that was folded up to here by what it emitted itself: only up to its cause was
+    /// everything decided that had to be.
+    pub fn add_emitted(&mut self, place: CanonicalKey, fact: DecisionFact, streams: &Streams) {
+        let cause = streams.id_of(&fact.cause_stream).map(|stream| CanonicalKey::new(stream, fact.cause_id));
+        self.horizon = self.horizon.max(Some(cause.unwrap_or(place)));
+        self.add_by_cause(fact, streams);
+    }
+
     /// Adds the decision that the entry at `place` holds.
     pub fn add(&mut self, place: CanonicalKey, fact: DecisionFact, streams: &Streams) {
         self.reach(place);
+        self.add_by_cause(fact, streams);
+    }
+
+    fn add_by_cause(&mut self, fact: DecisionFact, streams: &Streams) {
         // A cause in a stream that is not read: the decision is taken over where its own entry stands.
         if let Some(stream) = streams.id_of(&fact.cause_stream) {
             let caused = self.by_cause.entry((stream, fact.cause_id)).or_default();

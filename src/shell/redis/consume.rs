@@ -34,6 +34,16 @@ pub struct Round {
     pub entries: Vec<Vec<RawEntry>>,
 }
 
+/// How a round ended.
+#[derive(Debug)]
+pub enum Answer {
+    Read(Round),
+    /// The lease was touched meanwhile: nothing was read, and the next round finds out why.
+    Again,
+    /// The lease is not ours: nothing was read.
+    Fenced,
+}
+
 /// The state of a stream at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
@@ -46,6 +56,9 @@ pub struct Survey {
     pub first_id: Option<EntryId>,
     /// The first entry behind the one asked about.
     pub next_id: Option<EntryId>,
+    /// Entries that were delivered to our group and are not acknowledged, and the first of them. [1]
+    pub pending: u64,
+    pub pending_first: Option<EntryId>,
 }
 
 /// The state of our group on one stream.
@@ -79,17 +92,11 @@ impl Consumer {
         Self { server, streams, membership, watched: None }
     }
 
-    /// Reads once from every stream, at most `count` entries of each, without waiting.
-    ///
-    /// With a fence, `None` if the lease does not have its value (any longer): nothing was read then.
-    pub async fn round(
-        &mut self,
-        takes: &[Take],
-        count: usize,
-        fence: Option<&str>,
-    ) -> Result<Option<Round>, ServerError> {
+    /// Reads once from every stream, at most `count` entries of each, without waiting; with a fence, only while the
+    /// lease has its value.
+    pub async fn round(&mut self, takes: &[Take], count: usize, fence: Option<&str>) -> Result<Answer, ServerError> {
         if fence.is_some() && self.watched.as_deref() != fence && self.watch().await?.as_deref() != fence {
-            return Ok(None);
+            return Ok(Answer::Fenced);
         }
         let mut pipeline = Pipeline::new();
         pipeline.ignore_errors();
@@ -110,22 +117,14 @@ impl Consumer {
             self.watched = reply::text(lease, "the lease is no text").ok();
             replies.pop(); // WATCH
             match replies.pop().map(reply::checked) {
-                // The lease changed: it was renewed, or it is another's. The next round finds out.
-                Some(Ok(Value::Nil)) | None => {
-                    return if self.watched.as_deref() == fence { Ok(Some(self.empty_round())) } else { Ok(None) };
-                }
+                Some(Ok(Value::Nil)) | None => return Ok(Answer::Again),
                 Some(Ok(done)) => reply::array(done, "EXEC is no list").map_err(read())?,
                 Some(Err(error)) => return Err(read()(error)),
             }
         } else {
             replies
         };
-        self.sorted(replies, &commands, takes.len()).map(Some).map_err(read())
-    }
-
-    /// Nothing read, at no time.
-    fn empty_round(&self) -> Round {
-        Round { time_us: 0, entries: vec![Vec::new(); self.streams.len()] }
+        self.sorted(replies, &commands, takes.len()).map(Answer::Read).map_err(read())
     }
 
     /// Adds the commands that read; answers which streams each of them asks.
@@ -216,6 +215,7 @@ impl Consumer {
         for (stream, after) in self.streams.iter().zip(after) {
             pipeline.cmd("XINFO").arg("STREAM").arg(stream);
             pipeline.cmd("XRANGE").arg(stream).arg(format!("({after}")).arg("+").arg("COUNT").arg(1);
+            pipeline.cmd("XPENDING").arg(stream).arg(&self.membership.group);
         }
         pipeline.cmd("EXEC");
         // The transaction ends what was watched.
@@ -225,8 +225,8 @@ impl Consumer {
         let done = reply::array(replies.pop().unwrap_or_default(), "EXEC is no list").map_err(failed())?;
         let mut surveys = Vec::with_capacity(self.streams.len());
         let mut done = done.into_iter();
-        while let (Some(info), Some(next)) = (done.next(), done.next()) {
-            surveys.push(survey(info, next).map_err(failed())?);
+        while let (Some(info), Some(next), Some(pending)) = (done.next(), done.next(), done.next()) {
+            surveys.push(survey(info, next, pending).map_err(failed())?);
         }
         Ok(surveys)
     }
@@ -305,7 +305,7 @@ impl Consumer {
     }
 }
 
-fn survey(info: Value, next: Value) -> Result<Survey, RedisError> {
+fn survey(info: Value, next: Value, pending: Value) -> Result<Survey, RedisError> {
     let pairs = match reply::named(info) {
         Ok(pairs) => pairs,
         // There is no such key: nothing was ever written, or it was deleted.
@@ -325,6 +325,12 @@ fn survey(info: Value, next: Value) -> Result<Survey, RedisError> {
         }
     }
     survey.next_id = reply::entries(next)?.first().map(|entry| entry.id);
+    // Without a group nothing is pending.
+    if let Ok(summary) = reply::array(pending, "XPENDING is no list") {
+        let mut summary = summary.into_iter();
+        survey.pending = reply::number(summary.next().unwrap_or_default(), "pending is no number")?;
+        survey.pending_first = summary.next().and_then(|first| reply::entry_id(first).ok());
+    }
     Ok(survey)
 }
 

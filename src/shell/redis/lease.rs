@@ -6,13 +6,15 @@ use redis::Script;
 
 use super::server::{Server, ServerError};
 
-/// Takes the lease if nobody holds it: the token grows by one with each holder.
+/// Takes the lease if nobody holds it, or if a process of the same consumer did: the token grows by one with each holder.
+/// Answers whether it was taken, and its value.
 const TAKE: &str = r"
-if redis.call('EXISTS', KEYS[1]) == 1 then return false end
+local held = redis.call('GET', KEYS[1])
+if held and (ARGV[3] == '' or string.match(held, '^%d+ (.*) %x+$') ~= ARGV[3]) then return {0, held} end
 local token = redis.call('INCR', KEYS[2])
 local value = token .. ' ' .. ARGV[1]
 redis.call('SET', KEYS[1], value, 'PX', ARGV[2])
-return value";
+return {1, value}";
 
 /// Holds it for longer, if it is ours.
 const RENEW: &str = r"
@@ -58,25 +60,27 @@ impl Lease {
         Self { server, ..self }
     }
 
-    /// Takes the lease, or holds it for longer. Answers the value that the holder has: `token owner`.
-    pub async fn hold(&mut self) -> Result<Option<String>, ServerError> {
+    /// Takes the lease, or holds it for longer; `inherits_from` names a consumer whose lease is taken over at once.
+    ///
+    /// Answers the value if the lease is ours, and the value that it has: `token consumer nonce`.
+    pub async fn hold(&mut self, inherits_from: Option<&str>) -> Result<(Option<String>, Option<String>), ServerError> {
+        let lasts_ms = self.lasts.as_millis() as u64;
         if let Some(value) = self.value.clone() {
             let script = Script::new(RENEW);
             let mut call = script.key(&self.keys.lease);
-            let call = call.arg(&value).arg(self.lasts.as_millis() as u64);
-            let renewed: u8 = self.done(call.invoke_async(&mut self.server.connection.clone()).await, "to renew")?;
-            if renewed == 1 {
-                return Ok(Some(value));
+            let renewed = call.arg(&value).arg(lasts_ms).invoke_async(&mut self.server.connection.clone()).await;
+            if self.done::<u8>(renewed, "to renew")? == 1 {
+                return Ok((Some(value.clone()), Some(value)));
             }
             self.value = None;
         }
         let script = Script::new(TAKE);
         let mut call = script.key(&self.keys.lease);
-        let call = call.key(&self.keys.token).arg(&self.owner).arg(self.lasts.as_millis() as u64);
-        let taken: Option<String> =
-            self.done(call.invoke_async(&mut self.server.connection.clone()).await, "to take")?;
-        self.value.clone_from(&taken);
-        Ok(taken)
+        let call = call.key(&self.keys.token).arg(&self.owner).arg(lasts_ms).arg(inherits_from.unwrap_or_default());
+        let taken = call.invoke_async(&mut self.server.connection.clone()).await;
+        let (is_ours, value): (u8, String) = self.done(taken, "to take")?;
+        self.value = (is_ours == 1).then(|| value.clone());
+        Ok((self.value.clone(), Some(value)))
     }
 
     /// Gives the lease back.

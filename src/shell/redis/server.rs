@@ -32,6 +32,17 @@ pub enum ServerError {
 }
 
 impl ServerError {
+    /// Is it worth another try: the server is out of reach, or only starting.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::NoUrl | Self::CaFile { .. } | Self::Tls { .. } => false,
+            Self::Unreachable { source, .. } => {
+                source.is_io_error() || source.is_timeout() || matches!(source.code(), Some("LOADING" | "MASTERDOWN"))
+            }
+            Self::Failed { source, .. } => source.is_io_error() || source.is_timeout(),
+        }
+    }
+
     /// Was the service itself out of reach, rather than unwilling.
     pub fn is_unreachable(&self) -> bool {
         match self {

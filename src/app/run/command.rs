@@ -1,0 +1,200 @@
+//! The command: from settings to a running service, and to its end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use tokio::sync::{mpsc, watch};
+
+use super::connect::{Connect, RetryDelay};
+use super::emitter::{self, EmitterSetup};
+use super::keeper::{self, LeaseSetup};
+use super::message::Role;
+use super::preflight;
+use super::publish::Publisher;
+use super::reader::{self, ReaderSetup, ReaderSigns};
+use super::serve::{Serving, Wires};
+use super::start::{Started, start};
+use crate::app::flags::RunFlags;
+use crate::app::server;
+use crate::app::web::{self, QUESTIONS_WAITING};
+use crate::config::Config;
+use crate::domain::streams::{StreamKind, Streams};
+use crate::shell::redis::{EmitKeys, LeaseKeys, Membership, Server};
+use crate::shell::web::WebServer;
+
+/// How long the server may be out of reach when the service begins.
+const FIRST_CONNECTION: Duration = Duration::from_secs(10);
+/// Batches that wait for the fold. [1]
+const BATCHES_WAITING: usize = 8;
+/// Pieces of work that wait for the emitter. [1]
+const WORK_WAITING: usize = 64;
+/// How long giving back the lease may take.
+const RELEASE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Consume the live streams, keep positions, emit decisions exactly once
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example: REDIS_URL=redis://127.0.0.1:6379 harvester run --store state --journal journal")]
+pub struct Args {
+    #[command(flatten)]
+    flags: RunFlags,
+    /// End once nothing was pending or new for so long
+    #[arg(long, value_name = "SECONDS")]
+    until_idle: Option<f64>,
+}
+
+/// Runs the service until it is told to stop.
+pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
+    let config = args.flags.over(config)?;
+    let until_idle = match args.until_idle {
+        None => None,
+        Some(seconds) if seconds.is_finite() && (0.0..1e9).contains(&seconds) => Some(Duration::from_secs_f64(seconds)),
+        Some(seconds) => bail!("--until-idle {seconds}: want seconds, 0 or more"),
+    };
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    serve(&runtime, &config, until_idle)
+}
+
+fn serve(runtime: &tokio::runtime::Runtime, config: &Config, until_idle: Option<Duration>) -> anyhow::Result<()> {
+    let connect = Connect::new(server::address(config)?);
+    let mut first = runtime.block_on(first_connection(&connect))?;
+    runtime.block_on(preflight::check(config, &mut first))?;
+    let publisher = Publisher::new(config);
+    let (ask, questions) = mpsc::channel(QUESTIONS_WAITING);
+    let web = match config.run.listen {
+        None => None,
+        Some(address) => {
+            let site = web::site(publisher.shared(), Some(ask));
+            let web = runtime.block_on(WebServer::start(address, site));
+            Some(web.with_context(|| format!("serving health and metrics on {address}"))?)
+        }
+    };
+    let Started { fold, places } = runtime.block_on(start(config, &mut first))?;
+    drop(first);
+
+    let decisions = decision_stream(&config.streams);
+    let keys = LeaseKeys::beside(&decisions);
+    let stop = Arc::new(AtomicBool::new(false));
+    let give_up = Arc::new(AtomicBool::new(false));
+    let (role, role_seen) = watch::channel(Role::Follower);
+    let (holder, holder_seen) = watch::channel(None);
+    let (kill, kill_seen) = watch::channel(None);
+    let signs = Arc::new(ReaderSigns::default());
+    let (to_fold, messages) = sync_channel(BATCHES_WAITING);
+    let (work, to_do) = mpsc::channel(WORK_WAITING);
+    let (done, done_seen) = std::sync::mpsc::channel();
+    let failures = Arc::new(AtomicU64::new(0));
+
+    let reading = ReaderSetup {
+        connect: connect.clone(),
+        membership: Membership {
+            group: config.run.group.clone(),
+            consumer: config.run.consumer.clone(),
+            lease_key: keys.lease.clone(),
+        },
+        streams: config.streams.iter().map(|(_, stream)| stream.name.clone()).collect(),
+        places,
+        from: config.run.from,
+        count: config.run.read_count,
+        role: role_seen.clone(),
+        stop: Arc::clone(&stop),
+        signs: Arc::clone(&signs),
+        to_fold,
+    };
+    let emitting = EmitterSetup {
+        connect: connect.clone(),
+        keys: EmitKeys {
+            lease: keys.lease.clone(),
+            decisions,
+            control: fold.outputs.control.clone(),
+            kill_key: config.emit.kill_key.clone(),
+            length_max: config.emit.output_maxlen,
+        },
+        group: config.run.group.clone(),
+        role: role_seen.clone(),
+        give_up: Arc::clone(&give_up),
+        failures,
+        work: to_do,
+        done,
+    };
+    let lease = LeaseSetup {
+        connect: connect.clone(),
+        keys,
+        consumer: config.run.consumer.clone(),
+        lasts: Duration::from_millis(config.run.lease_ms),
+        role,
+        holder,
+        stop: Arc::clone(&stop),
+    };
+    let lease = runtime.spawn(keeper::keep_lease(lease));
+    runtime.spawn(keeper::watch_kill_key(connect, config.emit.kill_key.clone(), kill, Arc::clone(&stop)));
+    runtime.spawn(stop_on_signal(Arc::clone(&stop)));
+    let reading = std::thread::Builder::new().name("reader".to_owned()).spawn(move || reader::run(reading))?;
+    let emitting = std::thread::Builder::new().name("emitter".to_owned()).spawn(move || emitter::run(emitting))?;
+
+    let wires = Wires {
+        messages,
+        work,
+        done: done_seen,
+        role: role_seen,
+        holder: holder_seen,
+        kill: kill_seen,
+        questions,
+        signs,
+        stop: Arc::clone(&stop),
+        give_up,
+    };
+    let served = Serving::new(fold, wires, config, publisher, until_idle).run();
+    stop.store(true, Ordering::Relaxed);
+    let released = runtime.block_on(async { tokio::time::timeout(RELEASE_LIMIT, lease).await });
+    if released.is_err() {
+        tracing::warn!("the lease was not given back in time and ends by itself");
+    }
+    if let Some(web) = web {
+        runtime.block_on(async { tokio::time::timeout(RELEASE_LIMIT, web.stop()).await }).ok();
+    }
+    if served.is_ok() {
+        let _ = (reading.join(), emitting.join());
+    }
+    served
+}
+
+/// The stream of decisions, which the lease stands beside.
+fn decision_stream(streams: &Streams) -> String {
+    let decisions = streams.iter().find(|(_, stream)| stream.kind == StreamKind::Decision);
+    decisions.map_or(StreamKind::Decision.default_stream(), |(_, stream)| &stream.name).to_owned()
+}
+
+/// A server that is only starting is waited for; one that refuses us is not.
+async fn first_connection(connect: &Connect) -> anyhow::Result<Server> {
+    let began = Instant::now();
+    let mut delay = RetryDelay::default();
+    loop {
+        match connect.server().await {
+            Ok(server) => return Ok(server),
+            Err(error) if began.elapsed() < FIRST_CONNECTION && error.may_pass() => {
+                tokio::time::sleep(delay.next()).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn stop_on_signal(stop: Arc<AtomicBool>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return tracing::error!("signals cannot be heard: the service ends only by a kill");
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    stop.store(true, Ordering::Relaxed);
+}

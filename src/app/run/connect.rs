@@ -1,0 +1,59 @@
+//! Connections, and how long to wait before the next try.
+
+use std::time::Duration;
+
+use crate::shell::redis::{Address, Server, ServerError};
+
+/// The first pause …
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// … and the longest.
+const PAUSE_MAX: Duration = Duration::from_secs(3);
+
+/// Makes connections to the one server; each part has its own, so that none waits for another.
+#[derive(Clone)]
+pub struct Connect {
+    address: Address,
+}
+
+impl Connect {
+    pub fn new(address: Address) -> Self {
+        Self { address }
+    }
+
+    pub async fn server(&self) -> Result<Server, ServerError> {
+        Server::connect(&self.address).await
+    }
+}
+
+/// Pauses that double, with chance in them so that two processes do not try in step.
+#[derive(Debug, Default)]
+pub struct RetryDelay {
+    failures: u32,
+}
+
+impl RetryDelay {
+    pub fn next(&mut self) -> Duration {
+        let pause = PAUSE_MIN.saturating_mul(1 << self.failures.min(10)).min(PAUSE_MAX);
+        self.failures += 1;
+        pause.mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_end_growing() {
+        let mut delay = RetryDelay::default();
+        let pauses: Vec<Duration> = (0..40).map(|_| delay.next()).collect();
+        assert!(pauses[0] <= PAUSE_MIN && pauses[0] >= PAUSE_MIN / 2);
+        assert!(pauses[39] <= PAUSE_MAX && pauses[39] >= PAUSE_MAX / 2);
+        delay.reset();
+        assert!(delay.next() <= PAUSE_MIN);
+    }
+}

@@ -1,0 +1,163 @@
+//! The emitter: offers decisions one after the other, appends entries of our own, and acknowledges last.
+//!
+//! A failure of the server is tried again for ever: nothing behind it is done before. Where the lease is not ours,
+//! nothing is written; what was not offered stays in the outbox of the store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::watch;
+
+use super::connect::{Connect, RetryDelay};
+use super::message::{Done, Role, Work};
+use crate::domain::ids::EntryId;
+use crate::shell::redis::{Emission, EmitKeys, Emitter, Offered, ServerError};
+
+/// Everything that the emitter needs to begin.
+pub struct EmitterSetup {
+    pub connect: Connect,
+    pub keys: EmitKeys,
+    pub group: String,
+    pub role: watch::Receiver<Role>,
+    /// The service stops at once: nothing is tried again.
+    pub give_up: Arc<AtomicBool>,
+    pub failures: Arc<AtomicU64>,
+    pub work: Receiver<Work>,
+    pub done: Sender<Done>,
+}
+
+struct Emitting {
+    setup: EmitterSetup,
+    emitter: Option<Emitter>,
+    delay: RetryDelay,
+}
+
+/// Works until nobody gives any more.
+pub fn run(setup: EmitterSetup) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return tracing::error!(%error, "no runtime for the emitter"),
+    };
+    runtime.block_on(Emitting { setup, emitter: None, delay: RetryDelay::default() }.run());
+}
+
+impl Emitting {
+    async fn run(mut self) {
+        while let Some(work) = self.setup.work.recv().await {
+            let Work { emissions, appends, mut acks, checks } = work;
+            for (number, stream, fields) in appends {
+                self.append(number, &stream, &fields).await;
+            }
+            for (seq, emission) in emissions {
+                self.offer(seq, &emission).await;
+            }
+            for (seq, decision) in checks {
+                self.check(seq, decision).await;
+            }
+            acks.retain(|(_, ids)| !ids.is_empty());
+            if !acks.is_empty() {
+                self.acknowledge(&acks).await;
+            }
+            let _ = self.setup.done.send(Done::Finished);
+        }
+    }
+
+    fn lease(&self) -> Option<String> {
+        self.setup.role.borrow().lease().map(str::to_owned)
+    }
+
+    /// The connection, made again where it failed; `None` once the service gives up or the lease is not ours.
+    async fn connected(&mut self) -> Option<&mut Emitter> {
+        while self.emitter.is_none() {
+            self.lease()?;
+            match self.setup.connect.server().await {
+                Ok(server) => self.emitter = Some(Emitter::new(server, self.setup.keys.clone())),
+                Err(error) => self.failed(&error).await?,
+            }
+        }
+        self.emitter.as_mut()
+    }
+
+    /// Waits before the next try; `None` if there is none.
+    async fn failed(&mut self, error: &ServerError) -> Option<()> {
+        self.emitter = None;
+        self.setup.failures.fetch_add(1, Ordering::Relaxed);
+        if self.setup.give_up.load(Ordering::Relaxed) {
+            return None;
+        }
+        let pause = self.delay.next();
+        tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "emitting failed, trying again");
+        tokio::time::sleep(pause).await;
+        Some(())
+    }
+
+    async fn offer(&mut self, seq: u64, emission: &Emission) {
+        let began = Instant::now();
+        let offered = loop {
+            let Some(lease) = self.lease() else { break None };
+            let Some(emitter) = self.connected().await else { break None };
+            match emitter.offer(emission, &lease).await {
+                Ok(offered) => break Some(offered),
+                Err(error) => {
+                    if self.failed(&error).await.is_none() {
+                        break None;
+                    }
+                }
+            }
+        };
+        self.delay.reset();
+        let done = match offered {
+            Some(Offered::Written { decision, request, refusal }) => {
+                Done::Emitted { seq, decision, request, refusal, took: began.elapsed() }
+            }
+            Some(Offered::Stale) | None => Done::NotOffered { seq },
+        };
+        let _ = self.setup.done.send(done);
+    }
+
+    async fn append(&mut self, number: u64, stream: &str, fields: &[(String, String)]) {
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let appended = loop {
+            if self.lease().is_none() {
+                break None;
+            }
+            let Some(emitter) = self.connected().await else { break None };
+            match emitter.server().add(stream, &fields).await {
+                Ok(id) => break Some(id),
+                Err(error) => {
+                    if self.failed(&error).await.is_none() {
+                        break None;
+                    }
+                }
+            }
+        };
+        self.delay.reset();
+        let _ = self.setup.done.send(appended.map_or(Done::NotAppended { number }, |id| Done::Appended { number, id }));
+    }
+
+    /// Looks once; a doubt is looked into again when the next one arises.
+    async fn check(&mut self, seq: u64, decision: EntryId) {
+        let Some(emitter) = self.connected().await else { return };
+        match emitter.still_has(decision).await {
+            Ok(true) => {}
+            Ok(false) => {
+                let _ = self.setup.done.send(Done::Gone { seq });
+            }
+            Err(error) => {
+                self.failed(&error).await;
+            }
+        }
+    }
+
+    /// What cannot be acknowledged is pending, and is looked at after the next connection.
+    async fn acknowledge(&mut self, acks: &[(String, Vec<EntryId>)]) {
+        let group = self.setup.group.clone();
+        let Some(emitter) = self.connected().await else { return };
+        if let Err(error) = emitter.acknowledge(&group, acks).await {
+            self.failed(&error).await;
+        }
+    }
+}

@@ -1,0 +1,475 @@
+//! The fold of a running service: entries in, commits and decisions out.
+//!
+//! Per batch: the journal is made durable, then state, cursors, counts and outbox in one commit of the store, then the
+//! emitter gets the decisions and what may be acknowledged. Nothing here waits for the server.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use anyhow::Context as _;
+
+use super::fail;
+use super::message::{Done, Loss, Work};
+use super::orders::Orders;
+use super::suspects::Suspects;
+use crate::app::projection::Projection;
+use crate::app::ticks::{self, Line};
+use crate::codec::decode::Decoder;
+use crate::codec::line::{self, Fields};
+use crate::codec::live::{self, OutboxRow, Place, StreamPlace};
+use crate::codec::signing::SigningKey;
+use crate::domain::engine::Disposition;
+use crate::domain::event::{Control, Entry, Event};
+use crate::domain::ids::{EntryId, StreamId};
+use crate::shell::journal::Journal;
+use crate::shell::redis::{Emission, RawEntry, Request};
+
+/// How long a decision that was written is remembered, should the server lose it. [ms]
+const OUTBOX_MEMORY_MS: u64 = 3_600_000;
+
+/// Decisions and requests are written to these.
+#[derive(Clone, Debug)]
+pub struct OutputStreams {
+    pub control: String,
+    pub suggestions: String,
+    pub quarantine: String,
+}
+
+/// The state of the service and all that has to be written with it.
+pub struct Fold {
+    pub projection: Projection,
+    pub decoder: Decoder,
+    pub journal: Journal,
+    pub signing: Option<SigningKey>,
+    pub orders: Orders,
+    pub outputs: OutputStreams,
+    pub suspects: Suspects,
+    pub place: Place,
+    /// The kill key as it was seen last, by whoever looks.
+    pub kill_seen: Option<bool>,
+    pub places: Vec<StreamPlace>,
+    places_changed: Vec<bool>,
+    pub outbox: BTreeMap<u64, OutboxRow>,
+    /// Decisions that the emitter has.
+    in_hand: BTreeSet<u64>,
+    acks: Vec<Vec<EntryId>>,
+    appends: Vec<(String, Vec<(String, String)>)>,
+    pub own: OwnEntries,
+    pub is_leader: bool,
+    /// What operators grep, told when a decision is out.
+    lines: BTreeMap<u64, Line>,
+    entries_uncommitted: usize,
+    first_uncommitted: Option<Instant>,
+    pub totals: Totals,
+}
+
+/// Entries of our own that are on their way through the control stream.
+#[derive(Debug, Default)]
+pub struct OwnEntries {
+    next_number: u64,
+    /// By number: why it was written; its id, once it is known.
+    pending: BTreeMap<u64, (OwnEntry, Option<EntryId>)>,
+    /// Those that were not handed over yet.
+    unsaid: Vec<(u64, Vec<(String, String)>)>,
+}
+
+/// Why an entry of our own was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnEntry {
+    Policy,
+    Gap(Loss),
+    Kill(bool),
+    Other,
+}
+
+impl OwnEntries {
+    /// Why no order is sent while an entry of ours is on its way.
+    fn refusal(&self) -> Option<&'static str> {
+        self.pending.values().find_map(|(why, _)| match why {
+            OwnEntry::Policy => Some("policy_pending"),
+            OwnEntry::Gap(_) => Some("history_gap"),
+            OwnEntry::Kill(_) | OwnEntry::Other => None,
+        })
+    }
+
+    pub fn has_policy(&self) -> bool {
+        self.pending.values().any(|(why, _)| *why == OwnEntry::Policy)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+}
+
+/// Counts since the process began.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    pub emitted: u64,
+    pub refused: u64,
+}
+
+/// Parts of a fold that are made before it.
+pub struct FoldParts {
+    pub projection: Projection,
+    pub decoder: Decoder,
+    pub journal: Journal,
+    pub signing: Option<SigningKey>,
+    pub orders: Orders,
+    pub outputs: OutputStreams,
+    pub suspects: Suspects,
+    pub place: Place,
+    pub places: Vec<Option<StreamPlace>>,
+    pub outbox: Vec<OutboxRow>,
+}
+
+impl Fold {
+    pub fn new(parts: FoldParts) -> Self {
+        let streams = parts.decoder.streams().len();
+        Self {
+            projection: parts.projection,
+            decoder: parts.decoder,
+            journal: parts.journal,
+            signing: parts.signing,
+            orders: parts.orders,
+            outputs: parts.outputs,
+            suspects: parts.suspects,
+            kill_seen: parts.place.kill_key,
+            place: parts.place,
+            places: parts.places.iter().map(|place| place.unwrap_or_default()).collect(),
+            places_changed: vec![false; streams],
+            outbox: parts.outbox.into_iter().map(|row| (row.seq, row)).collect(),
+            in_hand: BTreeSet::new(),
+            acks: vec![Vec::new(); streams],
+            appends: Vec::new(),
+            own: OwnEntries::default(),
+            is_leader: false,
+            lines: BTreeMap::new(),
+            entries_uncommitted: 0,
+            first_uncommitted: None,
+            totals: Totals::default(),
+        }
+    }
+
+    /// Takes an entry of a stream: journals it, folds it, and notes what follows.
+    pub fn take(&mut self, stream: StreamId, raw: &RawEntry) -> anyhow::Result<()> {
+        self.acks[usize::from(stream.0)].push(raw.id);
+        if self.projection.engine.cursor(stream).is_some_and(|cursor| raw.id <= cursor) {
+            self.projection.engine.tally.duplicates += 1;
+            return Ok(());
+        }
+        // Trimmed while it was pending: the count of the stream tells that something is missing.
+        let Some(pairs) = &raw.fields else { return Ok(()) };
+        let name = self.decoder.streams().get(stream).name.clone();
+        let line = line::write(&name, &raw.id.to_string(), &Fields::from_bytes(pairs));
+        self.journal.append(&line, raw.id.ms);
+        self.fold(stream, raw.id, &line)
+    }
+
+    /// Folds an entry that stands in the journal.
+    pub fn fold(&mut self, stream: StreamId, id: EntryId, line: &str) -> anyhow::Result<()> {
+        self.suspects.begin(&self.decoder.streams().get(stream).name, id);
+        let entry = self
+            .decoder
+            .decode_line(stream, id, line.as_bytes())
+            .with_context(|| format!("the entry {id} of the journal does not read"))?;
+        for name in self.decoder.symbols.take_new() {
+            self.projection.engine.intern(&name);
+        }
+        if self.projection.engine.cursor(stream).is_none_or(|cursor| id > cursor) {
+            self.places[usize::from(stream.0)].seen += 1;
+            self.places_changed[usize::from(stream.0)] = true;
+        }
+        let folded = self.projection.fold(&entry, || line.to_owned());
+        if let Some((decision, mut sealed)) = folded.decided {
+            if let Some(key) = &self.signing {
+                sealed.sign(key);
+            }
+            let row = self.orders.row(&self.projection.engine, &decision, &sealed, &self.outputs.suggestions);
+            self.lines.insert(row.seq, ticks::emit(&self.projection.engine, &decision));
+            self.projection.wait(live::outbox_row(&row));
+            self.outbox.insert(row.seq, row);
+        }
+        if let Disposition::Quarantined(reason) = folded.disposition {
+            self.put_aside(stream, &entry, reason.name(), line);
+        }
+        self.notice(&entry);
+        self.entries_uncommitted += 1;
+        self.first_uncommitted.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    /// Looks for entries of our own that came back.
+    fn notice(&mut self, entry: &Entry) {
+        match &entry.content {
+            Ok(Event::Decision(fact)) => {
+                let of = |row: &&mut OutboxRow| *row.decision_id == *fact.decision_id && row.written.is_none();
+                if let Some(row) = self.outbox.values_mut().find(of) {
+                    row.written = Some(entry.id);
+                    let row = live::outbox_row(row);
+                    self.projection.wait(row);
+                }
+            }
+            Ok(Event::Control(control)) => {
+                self.own.pending.retain(|_, (_, id)| *id != Some(entry.id));
+                if let Control::KillChanged { kill } = **control
+                    && self.kill_seen == Some(kill)
+                {
+                    self.place.kill_key = Some(kill);
+                }
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    fn put_aside(&mut self, stream: StreamId, entry: &Entry, reason: &'static str, line: &str) {
+        if !self.is_leader {
+            return;
+        }
+        let Ok(fields) = line::fields(line.as_bytes()) else { return };
+        let pairs = [
+            ("stream", self.decoder.streams().get(stream).name.clone()),
+            ("id", entry.id.to_string()),
+            ("reason", reason.to_owned()),
+            (if fields.is_text() { "fields" } else { "fields_b64" }, line::object(&fields)),
+        ];
+        let fields = pairs.map(|(name, value)| (name.to_owned(), value)).into();
+        self.appends.push((self.outputs.quarantine.clone(), fields));
+    }
+
+    /// Entries that were delivered and stand before the cursor only have to be acknowledged.
+    pub fn delivered(&mut self, stream: StreamId, ids: Vec<EntryId>) {
+        let Some(cursor) = self.projection.engine.cursor(stream) else { return };
+        self.acks[usize::from(stream.0)].extend(ids.into_iter().filter(|id| *id <= cursor));
+    }
+
+    /// A stream begins here.
+    pub fn begin(&mut self, stream: StreamId, cursor: Option<EntryId>, place: StreamPlace) {
+        if let Some(cursor) = cursor {
+            self.projection.engine.set_cursor(stream, cursor);
+        }
+        self.places[usize::from(stream.0)] = place;
+        self.places_changed[usize::from(stream.0)] = true;
+        self.entries_uncommitted += 1;
+    }
+
+    /// A stretch is missing: counted as gone, and told to everybody as an entry, by whoever leads.
+    pub fn lose(&mut self, loss: Loss) {
+        let name = &self.decoder.streams().get(loss.stream).name;
+        tracing::error!(
+            stream = %name,
+            after = loss.after.map(|id| id.to_string()),
+            before = loss.before.map(|id| id.to_string()),
+            count = loss.count,
+            why = loss.why,
+            "entries are lost: positions are held until they are confirmed"
+        );
+        let place = &mut self.places[usize::from(loss.stream.0)];
+        *place = StreamPlace { seen: place.seen.saturating_add_signed(loss.shift), added: loss.added };
+        self.places_changed[usize::from(loss.stream.0)] = true;
+        self.entries_uncommitted += 1;
+        let payload = serde_json::json!({
+            "stream": name, "reason": loss.why,
+            "after": loss.after.map(|id| id.to_string()), "before": loss.before.map(|id| id.to_string()),
+        });
+        self.announce(OwnEntry::Gap(loss), "history.gap", &payload.to_string());
+    }
+
+    /// Writes an entry of our own to the control stream, now or as soon as we lead.
+    pub fn announce(&mut self, why: OwnEntry, event_type: &str, payload: &str) {
+        let number = self.own.next_number;
+        self.own.next_number += 1;
+        self.own.pending.insert(number, (why, None));
+        let fields = [("event_type", event_type), ("payload", payload)];
+        let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        self.own.unsaid.push((number, fields));
+    }
+
+    /// Notes what the kill key says; a change is written to the control stream by whoever leads.
+    pub fn kill_key_says(&mut self, seen: Option<bool>) {
+        let Some(kill) = seen else { return };
+        self.kill_seen = Some(kill);
+        if !self.is_leader || self.place.kill_key == Some(kill) {
+            return;
+        }
+        // One that was never set and is 0 now changes nothing, and neither does what the log says already.
+        let is_known = self.place.kill_key.is_none() && self.projection.engine.globals().killed == kill;
+        self.place.kill_key = Some(kill);
+        self.entries_uncommitted += 1;
+        if !is_known {
+            let reason = if kill { "the kill key was set" } else { "the kill key was cleared" };
+            let payload = serde_json::json!({"kill": kill, "reason": reason});
+            self.announce(OwnEntry::Kill(kill), "kill.changed", &payload.to_string());
+        }
+    }
+
+    /// We lead from now on, or no longer.
+    pub fn lead(&mut self, is_leader: bool) {
+        self.is_leader = is_leader;
+        self.in_hand.clear();
+        if is_leader {
+            self.kill_key_says(self.kill_seen);
+        }
+    }
+
+    /// Writes everything that happened: the journal first, then the state with its cursors and the outbox.
+    pub fn commit(&mut self) -> anyhow::Result<()> {
+        fail::point("folded");
+        let journalled = self.journal.commit()?;
+        fail::point("journalled");
+        self.commit_at(journalled)
+    }
+
+    /// Writes the state that holds so many entries of the journal.
+    pub fn commit_at(&mut self, journalled: u64) -> anyhow::Result<()> {
+        self.place.journal = journalled;
+        for (index, place) in self.places.iter().enumerate() {
+            if std::mem::take(&mut self.places_changed[index]) {
+                let name = &self.decoder.streams().get(StreamId(index as u16)).name;
+                self.projection.wait(live::stream_row(name, *place));
+            }
+        }
+        self.projection.wait(live::place_row(self.place));
+        self.forget_written();
+        self.projection.commit()?;
+        fail::point("committed");
+        self.suspects.committed();
+        (self.entries_uncommitted, self.first_uncommitted) = (0, None);
+        Ok(())
+    }
+
+    fn forget_written(&mut self) {
+        let from = self.projection.engine.globals().last.ms.saturating_sub(OUTBOX_MEMORY_MS);
+        let old: Vec<u64> =
+            self.outbox.values().filter(|row| row.written.is_some_and(|id| id.ms < from)).map(|row| row.seq).collect();
+        for seq in old {
+            self.outbox.remove(&seq);
+            self.projection.wait(live::outbox_removed(seq));
+        }
+    }
+
+    /// Is there anything to commit, and since when.
+    pub fn uncommitted(&self) -> Option<(usize, Instant)> {
+        (self.entries_uncommitted > 0)
+            .then(|| (self.entries_uncommitted, self.first_uncommitted.unwrap_or_else(Instant::now)))
+    }
+
+    /// What is to be emitted and acknowledged after a commit.
+    pub fn work(&mut self) -> Work {
+        let mut work = Work::default();
+        let streams = self.decoder.streams();
+        for (index, ids) in self.acks.iter_mut().enumerate() {
+            if !ids.is_empty() {
+                work.acks.push((streams.get(StreamId(index as u16)).name.clone(), std::mem::take(ids)));
+            }
+        }
+        if !self.is_leader {
+            self.appends.clear();
+            work.acks.clear();
+            return work;
+        }
+        work.appends =
+            self.own.unsaid.drain(..).map(|(number, fields)| (number, self.outputs.control.clone(), fields)).collect();
+        work.appends.extend(self.appends.drain(..).map(|(stream, fields)| (u64::MAX, stream, fields)));
+        let waiting: Vec<u64> = self
+            .outbox
+            .values()
+            .filter(|row| row.written.is_none() && !self.in_hand.contains(&row.seq))
+            .map(|row| row.seq)
+            .collect();
+        for seq in waiting {
+            self.in_hand.insert(seq);
+            work.emissions.push((seq, self.emission(&self.outbox[&seq])));
+        }
+        work
+    }
+
+    fn emission(&self, row: &OutboxRow) -> Emission {
+        let kill_was_set = self.kill_seen.or(self.place.kill_key) == Some(true);
+        let refusal = if row.live { self.own.refusal().or_else(|| self.orders.refusal()) } else { None };
+        Emission {
+            decision_id: row.decision_id.clone(),
+            fields: row.fields.clone(),
+            request: row.request.clone().map(|(stream, fields)| Request { stream, fields }),
+            cause_ms: row.cause_ms,
+            age_max_ms: if row.live { self.orders.age_max_ms } else { 0 },
+            kill_was_set,
+            refusal,
+        }
+    }
+
+    /// Takes in what the emitter has done.
+    pub fn done(&mut self, done: Done) -> Option<(OutboxRow, Option<Line>)> {
+        match done {
+            Done::Emitted { seq, decision, request: _, refusal, took: _ } => {
+                self.in_hand.remove(&seq);
+                let row = self.outbox.get_mut(&seq)?;
+                row.written = Some(decision);
+                self.totals.emitted += 1;
+                self.totals.refused += u64::from(refusal.is_some());
+                self.projection.wait(live::outbox_row(row));
+                self.entries_uncommitted += 1;
+                let line = self.lines.remove(&seq).filter(|_| refusal.is_none());
+                return Some((row.clone(), line));
+            }
+            Done::NotOffered { seq } => {
+                self.in_hand.remove(&seq);
+            }
+            Done::Appended { number, id } => {
+                if let Some((_, known)) = self.own.pending.get_mut(&number) {
+                    *known = Some(id);
+                }
+                let control = self.decoder.streams().id_of(&self.outputs.control);
+                let is_folded = control
+                    .and_then(|control| self.projection.engine.cursor(control))
+                    .is_some_and(|cursor| cursor >= id);
+                if is_folded {
+                    self.own.pending.remove(&number);
+                }
+            }
+            Done::NotAppended { number } => self.say_again(number),
+            Done::Gone { seq } => self.offer_again(seq),
+            Done::Finished => {}
+        }
+        None
+    }
+
+    /// What could not be said is said by the next leader, or by us when we lead again.
+    fn say_again(&mut self, number: u64) {
+        let Some((why, _)) = self.own.pending.remove(&number) else { return };
+        match why {
+            OwnEntry::Gap(loss) => self.lose(Loss { shift: 0, ..loss }),
+            OwnEntry::Kill(_) => self.place.kill_key = None,
+            // Looked at anew when we lead again.
+            OwnEntry::Policy | OwnEntry::Other => {}
+        }
+    }
+
+    /// The server has lost a decision that it had: it is written again, but an order is not sent a second time.
+    fn offer_again(&mut self, seq: u64) {
+        let Some(row) = self.outbox.get_mut(&seq) else { return };
+        tracing::error!(seq, decision_id = %row.decision_id, "the server has lost a decision: it is written again");
+        row.written = None;
+        if row.live {
+            row.request = None;
+        }
+        let row = live::outbox_row(row);
+        self.projection.wait(row);
+        self.entries_uncommitted += 1;
+    }
+
+    /// Decisions that the server should have.
+    pub fn written(&self) -> Vec<(u64, EntryId)> {
+        self.outbox.values().filter_map(|row| Some((row.seq, row.written?))).collect()
+    }
+
+    /// Decisions that are not in the stream yet. [1]
+    pub fn outbox_waiting(&self) -> usize {
+        self.outbox.values().filter(|row| row.written.is_none()).count()
+    }
+
+    /// Is everything said, offered and acknowledged.
+    pub fn is_settled(&self) -> bool {
+        let is_quiet = self.entries_uncommitted == 0 && self.own.unsaid.is_empty();
+        is_quiet && (!self.is_leader || (self.outbox_waiting() == 0 && self.own.is_empty()))
+    }
+}

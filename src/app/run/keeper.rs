@@ -1,0 +1,155 @@
+//! Keeps the lease, and watches the kill key: what has to go on whatever the fold is doing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::connect::Connect;
+use super::message::Role;
+use crate::shell::redis::{Lease, LeaseKeys, ServerError};
+
+/// How often the kill key is looked at.
+const KILL_INTERVAL: Duration = Duration::from_millis(200);
+/// The end is noticed after at most this.
+const STEP: Duration = Duration::from_millis(50);
+/// A failed look is repeated after this.
+const AGAIN: Duration = Duration::from_millis(300);
+
+/// What the lease is kept with.
+pub struct LeaseSetup {
+    pub connect: Connect,
+    pub keys: LeaseKeys,
+    /// Name of the consumer: a process of the same name that was killed leaves its lease to us.
+    pub consumer: String,
+    pub lasts: Duration,
+    pub role: watch::Sender<Role>,
+    /// The holder of the lease, for the report.
+    pub holder: watch::Sender<Option<String>>,
+    pub stop: Arc<AtomicBool>,
+}
+
+/// Holds the lease until told to stop, then gives it back.
+pub async fn keep_lease(setup: LeaseSetup) {
+    let owner = format!("{} {:016x}", setup.consumer, fastrand::u64(..));
+    let mut lease: Option<Lease> = None;
+    let mut inherits = true;
+    while !setup.stop.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        let held = hold(&setup, &owner, &mut lease, inherits).await;
+        match held {
+            Ok(Some(value)) => {
+                inherits = false;
+                setup.role.send_if_modified(|role| {
+                    let is_new = !matches!(role, Role::Leader { lease, .. } if *lease == value);
+                    *role = Role::Leader { lease: value, until: began + setup.lasts };
+                    is_new
+                });
+            }
+            Ok(None) => {
+                inherits = false;
+                setup.role.send_if_modified(|role| std::mem::replace(role, Role::Follower) != Role::Follower);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the lease could not be kept");
+                // What is held lasts until its time is over: the role knows by itself.
+                tokio::time::sleep(AGAIN).await;
+                lease = reconnected(&setup, lease).await;
+                continue;
+            }
+        }
+        pause(&setup.stop, setup.lasts / 4).await;
+    }
+    setup.role.send_replace(Role::Follower);
+    if let Some(mut lease) = lease
+        && let Err(error) = lease.release().await
+    {
+        tracing::warn!(%error, "the lease was not given back and ends by itself");
+    }
+}
+
+/// Sleeps, but not through the end.
+async fn pause(stop: &AtomicBool, length: Duration) {
+    let until = Instant::now() + length;
+    while Instant::now() < until && !stop.load(Ordering::Relaxed) {
+        tokio::time::sleep(STEP.min(length)).await;
+    }
+}
+
+async fn hold(
+    setup: &LeaseSetup,
+    owner: &str,
+    lease: &mut Option<Lease>,
+    inherits: bool,
+) -> Result<Option<String>, ServerError> {
+    if lease.is_none() {
+        let server = setup.connect.server().await?;
+        *lease = Some(Lease::new(server, setup.keys.clone(), owner.to_owned(), setup.lasts));
+    }
+    let Some(lease) = lease else { return Ok(None) };
+    let from = inherits.then_some(setup.consumer.as_str());
+    let (mine, holder) = lease.hold(from).await?;
+    let name = |value: String| value.split_once(' ')?.1.rsplit_once(' ').map(|(consumer, _)| consumer.to_owned());
+    let holder = holder.and_then(name);
+    setup.holder.send_if_modified(|known| std::mem::replace(known, holder.clone()) != holder);
+    Ok(mine)
+}
+
+async fn reconnected(setup: &LeaseSetup, lease: Option<Lease>) -> Option<Lease> {
+    let lease = lease?;
+    match setup.connect.server().await {
+        Ok(server) => Some(lease.reconnected(server)),
+        Err(_) => Some(lease),
+    }
+}
+
+/// Tells what the kill key says whenever that changes: set, cleared, or never seen. A key that vanishes says nothing.
+pub async fn watch_kill_key(connect: Connect, key: String, seen: watch::Sender<Option<bool>>, stop: Arc<AtomicBool>) {
+    let mut server = None;
+    while !stop.load(Ordering::Relaxed) {
+        if server.is_none() {
+            server = connect.server().await.ok();
+        }
+        let looked = match &mut server {
+            Some(server) => server.get(&key).await,
+            None => {
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            }
+        };
+        match looked {
+            Ok(Some(value)) => {
+                let kills = kills(&value);
+                seen.send_if_modified(|known| std::mem::replace(known, Some(kills)) != Some(kills));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the kill key could not be read");
+                server = None;
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+        tokio::time::sleep(KILL_INTERVAL).await;
+    }
+}
+
+/// Any value but empty, 0 and false.
+fn kills(value: &[u8]) -> bool {
+    let value = value.trim_ascii().to_ascii_lowercase();
+    !matches!(value.as_slice(), b"" | b"0" | b"false")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_value_kills_but_empty_zero_and_false() {
+        for (value, want) in
+            [(&b"1"[..], true), (b"true", true), (b"no", true), (b" 0 ", false), (b"False", false), (b"", false)]
+        {
+            assert_eq!(kills(value), want, "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What the parts of a running service tell each other.
+
+use std::time::{Duration, Instant};
+
+use crate::codec::live::StreamPlace;
+use crate::domain::ids::{EntryId, StreamId};
+use crate::shell::redis::{Emission, RawEntry, Survey};
+
+/// Who we are at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Another has the lease, or nobody is known to: entries are folded, nothing is emitted.
+    Follower,
+    /// The lease is ours, by our own clock at least until then.
+    Leader { lease: String, until: Instant },
+}
+
+impl Role {
+    /// The value of the lease, while it is certainly ours.
+    pub fn lease(&self) -> Option<&str> {
+        match self {
+            Self::Leader { lease, until } if Instant::now() < *until => Some(lease),
+            Self::Leader { .. } | Self::Follower => None,
+        }
+    }
+}
+
+/// From the reader to the fold.
+#[derive(Debug)]
+pub enum Message {
+    /// Where a stream begins that was never read before.
+    Begin { stream: StreamId, cursor: Option<EntryId>, place: StreamPlace },
+    /// Entries in canonical order.
+    Entries(Vec<(StreamId, RawEntry)>),
+    /// Entries that were delivered and need no folding: they are acknowledged if they stand before the cursor.
+    Delivered(Vec<(StreamId, Vec<EntryId>)>),
+    /// A stretch of a stream is missing.
+    Lost(Loss),
+    /// What the server said of all streams.
+    Surveyed(Vec<Survey>),
+    /// The reader ended for good.
+    Ended(anyhow::Error),
+}
+
+/// A stretch of a stream that cannot be read any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    pub stream: StreamId,
+    /// The last entry before it that was read.
+    pub after: Option<EntryId>,
+    /// The first entry behind it that is there.
+    pub before: Option<EntryId>,
+    /// How many entries; where that is known. [1]
+    pub count: Option<u64>,
+    /// What it changes in the count of entries that were seen. [1]
+    pub shift: i64,
+    /// What the server said it had added. [1]
+    pub added: u64,
+    pub why: &'static str,
+}
+
+/// From the fold to the emitter: in this order, acknowledging last.
+#[derive(Debug, Default)]
+pub struct Work {
+    pub emissions: Vec<(u64, Emission)>,
+    /// Entries of our own: a number to know it by, the stream, the fields.
+    pub appends: Vec<(u64, String, Vec<(String, String)>)>,
+    pub acks: Vec<(String, Vec<EntryId>)>,
+    /// Decisions to look for in the stream, where the server may have lost them.
+    pub checks: Vec<(u64, EntryId)>,
+}
+
+impl Work {
+    pub fn is_empty(&self) -> bool {
+        self.emissions.is_empty() && self.appends.is_empty() && self.acks.is_empty() && self.checks.is_empty()
+    }
+}
+
+/// From the emitter to the fold.
+#[derive(Debug)]
+pub enum Done {
+    /// A decision stands in the stream, with its request or the reason why that was refused.
+    Emitted { seq: u64, decision: EntryId, request: Option<EntryId>, refusal: Option<String>, took: Duration },
+    /// The decision was not offered: the lease is not ours.
+    NotOffered { seq: u64 },
+    /// An entry of our own was appended.
+    Appended { number: u64, id: EntryId },
+    /// It was not: the lease is not ours.
+    NotAppended { number: u64 },
+    /// A decision that we had emitted is gone from the stream.
+    Gone { seq: u64 },
+    /// All of a piece of work is done.
+    Finished,
+}

@@ -1,0 +1,24 @@
+//! `harvester run`: the service. Streams in, decisions out, killed at any point.
+//!
+//! Four parts, each with its own thread and its own connection: the `reader` (entries in canonical order), the `fold`
+//! (journal, state, outbox; driven by `serve`), the `emitter` (decisions, own entries, acknowledgements), and the
+//! `keeper` (lease and kill key). What they tell each other is in `message`. `start` opens store and journal,
+//! `losses` finds what was trimmed, `orders` writes requests, `suspects` ends crash loops, `publish` tells how it is.
+
+mod command;
+mod connect;
+mod emitter;
+mod fail;
+mod fold;
+mod keeper;
+mod losses;
+mod message;
+mod orders;
+mod preflight;
+mod publish;
+mod reader;
+mod serve;
+mod start;
+mod suspects;
+
+pub use command::{Args, run};

@@ -1,0 +1,38 @@
+//! What has to be so before the service may send orders.
+
+use anyhow::bail;
+
+use crate::config::Config;
+use crate::shell::redis::Server;
+
+/// A consumer of the old group that was heard of since is still at work. [ms]
+const OLD_GROUP_IDLE_MS: u64 = 60_000;
+
+/// Live starts only if every group that reads requests is known to us, and the old service stands still (SPEC §6).
+pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
+    let Some(live) = config.emit.live(&config.policy, &config.streams)? else { return Ok(()) };
+    for group in server.groups(&live.stream).await? {
+        if group.name != config.run.group && !live.executors.contains(&group.name) {
+            bail!(
+                "the group {:?} reads {}, where orders are written, and emit.executors does not name it: two executors \
+                 of one order close twice",
+                group.name,
+                live.stream
+            );
+        }
+    }
+    let Some(old) = &config.run.old_group else { return Ok(()) };
+    for (_, stream) in config.streams.iter() {
+        let groups = server.groups(&stream.name).await?;
+        let consumers = groups.iter().filter(|group| group.name == *old).flat_map(|group| &group.consumers);
+        for consumer in consumers.filter(|consumer| consumer.idle_ms < OLD_GROUP_IDLE_MS) {
+            bail!(
+                "the consumer {:?} of the old group {old:?} was at work on {} {} s ago: stop the old service first",
+                consumer.name,
+                stream.name,
+                consumer.idle_ms / 1000
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! Tells how the service is: the report behind the pages, the operators' log lines, the service manager.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::fold::Fold;
+use super::message::Role;
+use super::reader::ReaderSigns;
+use crate::app::positions::Sheet;
+use crate::app::report::{self, GapProof, InputReport, Report, SharedReport};
+use crate::app::ticks::{self, Line};
+use crate::app::web::Question;
+use crate::codec::live::OutboxRow;
+use crate::config::{Config, SilentAfter};
+use crate::domain::engine::RULES_VERSION;
+use crate::domain::ids::{EntryId, StreamId};
+use crate::shell::redis::Survey;
+use crate::shell::systemd::Manager;
+
+/// What is told, and to whom.
+pub struct Publisher {
+    shared: SharedReport,
+    manager: Manager,
+    surveys: Vec<Survey>,
+    silent_after: SilentAfter,
+    watchdog_fed: Instant,
+    ticked: Instant,
+    tick_interval: Duration,
+    /// Decisions that were emitted when the last tick was told. [1]
+    emitted_before: u64,
+}
+
+impl Publisher {
+    pub fn new(config: &Config) -> Self {
+        let report = Report {
+            build: env!("CARGO_PKG_VERSION").to_owned(),
+            rules_version: RULES_VERSION.to_owned(),
+            settings_hash: config.hash(),
+            group: config.run.group.clone(),
+            consumer: config.run.consumer.clone(),
+            policy: report::PolicyReport {
+                mode_configured: config.policy.mode.name().to_owned(),
+                ..report::PolicyReport::default()
+            },
+            ..Report::default()
+        };
+        Self {
+            shared: SharedReport::new(report),
+            manager: Manager::from_environment(),
+            surveys: Vec::new(),
+            silent_after: config.run.silent_after_ms,
+            watchdog_fed: Instant::now(),
+            ticked: Instant::now(),
+            tick_interval: Duration::from_millis(config.run.tick_ms),
+            emitted_before: 0,
+        }
+    }
+
+    pub fn shared(&self) -> &SharedReport {
+        &self.shared
+    }
+
+    pub fn started(&self, fold: &Fold) {
+        let policy = &fold.projection.engine.globals().policy;
+        let report = self.shared.read();
+        ticks::start(ticks::Start {
+            build: &report.build,
+            rules: RULES_VERSION,
+            settings: &report.settings_hash,
+            mode: policy.mode.name(),
+            policy: &policy.hash,
+            group: &report.group,
+            consumer: &report.consumer,
+        })
+        .log();
+        self.manager.ready("reading");
+    }
+
+    pub fn role_changed(&self, is_leader: bool) {
+        tracing::info!(is_leader, "role changed");
+        self.manager.status(if is_leader { "leader" } else { "standby" });
+    }
+
+    pub fn surveyed(&mut self, surveys: Vec<Survey>) {
+        self.surveys = surveys;
+    }
+
+    pub fn committed(&self, took: Duration) {
+        self.shared.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    pub fn emitted(&self, took: Duration, refusal: Option<&str>) {
+        self.shared.emit_seconds.observe(took.as_secs_f64());
+        if let Some(refusal) = refusal {
+            tracing::warn!(refusal, "a decision was written and not sent");
+        }
+    }
+
+    pub fn decision_written(&self, row: &OutboxRow, line: Option<&Line>) {
+        if let Some(line) = line {
+            line.log();
+        }
+        if let Some(written) = row.written {
+            let latency_ms = written.ms.saturating_sub(row.cause_ms);
+            self.shared.price_to_decision_seconds.observe(latency_ms as f64 / 1000.0);
+        }
+    }
+
+    pub fn answer(&self, fold: &Fold, question: Question) {
+        let engine = &fold.projection.engine;
+        match question {
+            Question::Positions { symbol, all, answer } => {
+                let Some(store) = fold.projection.store() else { return };
+                match Sheet::of(engine, store, symbol.as_deref(), all) {
+                    Ok(sheet) => {
+                        let _ = answer.send(serde_json::to_value(sheet).unwrap_or_default());
+                    }
+                    // Dropped: the question counts as not answered.
+                    Err(error) => tracing::error!(%error, "positions could not be read"),
+                }
+            }
+        }
+    }
+
+    pub fn stopping(&mut self) {
+        self.manager.stopping();
+        self.shared.publish(|report| report.role = report::Role::Stopping);
+    }
+
+    /// Publishes how it is now.
+    pub fn publish(&mut self, fold: &mut Fold, signs: &ReaderSigns, role: &Role, holder: Option<String>) {
+        let server_ms = signs.server_ms.load(Ordering::Relaxed);
+        let inputs = self.inputs(fold, server_ms);
+        let engine = &fold.projection.engine;
+        self.shared.publish(|report| {
+            report.take_from(engine, server_ms);
+            report.totals.emitted = fold.totals.emitted;
+            report.inputs = inputs;
+            report.role = if fold.is_leader { report::Role::Leader } else { report::Role::Standby };
+            report.redis.connected = signs.is_connected.load(Ordering::Relaxed);
+            report.redis.reconnects = signs.reconnects.load(Ordering::Relaxed);
+            report.policy.pending = fold.own.has_policy();
+            report.outbox.waiting = fold.outbox_waiting() as u64;
+            let oldest = fold.outbox.values().find(|row| row.written.is_none());
+            report.outbox.oldest_ms = oldest.map(|row| server_ms.saturating_sub(row.cause_ms));
+            report.journal.bytes = fold.journal.bytes();
+            report.journal.position = fold.place.journal;
+            report.lease.holder = holder;
+            if let Role::Leader { lease, until } = role {
+                report.lease.fencing_token = lease.split(' ').next().and_then(|token| token.parse().ok()).unwrap_or(0);
+                report.lease.left_ms = Some(until.saturating_duration_since(Instant::now()).as_millis() as u64);
+            } else {
+                report.lease.left_ms = None;
+            }
+        });
+        self.feed_watchdog();
+        if self.ticked.elapsed() >= self.tick_interval {
+            self.ticked = Instant::now();
+            let emitted = fold.totals.emitted - std::mem::replace(&mut self.emitted_before, fold.totals.emitted);
+            for line in ticks::tick(&fold.projection.engine, server_ms, emitted, 0) {
+                line.log();
+            }
+        }
+    }
+
+    fn feed_watchdog(&mut self) {
+        let Some(interval) = self.manager.watchdog_interval() else { return };
+        if self.watchdog_fed.elapsed() >= interval / 2 && report::alive(&self.shared.read()).ok {
+            self.watchdog_fed = Instant::now();
+            self.manager.alive();
+        }
+    }
+
+    fn inputs(&self, fold: &Fold, server_ms: u64) -> Vec<InputReport> {
+        let engine = &fold.projection.engine;
+        let describe = |(stream, named): (StreamId, &crate::domain::streams::Stream)| {
+            let survey = self.surveys.get(usize::from(stream.0)).cloned().unwrap_or_default();
+            let place = fold.places[usize::from(stream.0)];
+            let cursor = engine.cursor(stream);
+            let last = Some(survey.last_id).filter(|id| *id != EntryId::default());
+            InputReport {
+                stream: named.name.clone(),
+                kind: named.kind.name().to_owned(),
+                entries_added: survey.entries_added,
+                lag_entries: survey.entries_added.map(|added| added.saturating_sub(place.seen)),
+                lag_ms: last.map(|last| last.ms.saturating_sub(cursor.unwrap_or_default().ms)),
+                cursor: cursor.map(|id| id.to_string()),
+                age_ms: last.map(|last| server_ms.saturating_sub(last.ms)),
+                pending: survey.pending,
+                pending_oldest_ms: survey.pending_first.map(|first| server_ms.saturating_sub(first.ms)),
+                gap_proof: if survey.exists && survey.entries_added.is_none() {
+                    GapProof::Weak
+                } else {
+                    GapProof::Counted
+                },
+                silent_after_ms: self.silent_after.of(named.kind),
+            }
+        };
+        engine.streams().iter().map(describe).collect()
+    }
+}

@@ -1,0 +1,289 @@
+//! The loop of the fold: takes what comes, commits, hands on, tells how it is, and ends in order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
+
+use super::fail;
+use super::fold::{Fold, OwnEntry};
+use super::message::{Done, Message, Role, Work};
+use super::publish::Publisher;
+use super::reader::ReaderSigns;
+use crate::app::web::Question;
+use crate::codec::policy;
+use crate::config::Config;
+use crate::domain::policy::Policy;
+
+/// How long the loop waits for something to happen.
+const WAIT: Duration = Duration::from_millis(20);
+/// Pieces of work that wait for the emitter before no more entries are taken. [1]
+const WORK_WAITING: usize = 64;
+/// How long the end may take to get decisions out.
+const DRAIN_LIMIT: Duration = Duration::from_secs(3);
+/// How often the report is published at least.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What connects the fold with the other parts.
+pub struct Wires {
+    pub messages: Receiver<Message>,
+    pub work: mpsc::Sender<Work>,
+    pub done: Receiver<Done>,
+    pub role: watch::Receiver<Role>,
+    pub holder: watch::Receiver<Option<String>>,
+    pub kill: watch::Receiver<Option<bool>>,
+    pub questions: mpsc::Receiver<Question>,
+    pub signs: Arc<ReaderSigns>,
+    pub stop: Arc<AtomicBool>,
+    pub give_up: Arc<AtomicBool>,
+}
+
+/// A service at work.
+pub struct Serving {
+    fold: Fold,
+    wires: Wires,
+    policy: Policy,
+    commit_entries: usize,
+    commit_interval: Duration,
+    lease_lasts: Duration,
+    until_idle: Option<Duration>,
+    publisher: Publisher,
+    waiting: VecDeque<Work>,
+    /// Pieces of work that the emitter has. [1]
+    handed_over: usize,
+    busy: Instant,
+    published: Instant,
+}
+
+impl Serving {
+    pub fn new(fold: Fold, wires: Wires, config: &Config, publisher: Publisher, until_idle: Option<Duration>) -> Self {
+        Self {
+            fold,
+            wires,
+            policy: config.policy.clone(),
+            commit_entries: config.run.commit_entries,
+            commit_interval: Duration::from_millis(config.run.commit_interval_ms),
+            lease_lasts: Duration::from_millis(config.run.lease_ms),
+            until_idle,
+            publisher,
+            waiting: VecDeque::new(),
+            handed_over: 0,
+            busy: Instant::now(),
+            published: Instant::now(),
+        }
+    }
+
+    /// Works until told to stop, or until idle where that was asked for.
+    pub fn run(mut self) -> anyhow::Result<()> {
+        self.publisher.started(&self.fold);
+        while !self.wires.stop.load(Ordering::Relaxed) && !self.is_idle_enough() {
+            self.follow_role();
+            self.hear();
+            self.take_messages()?;
+            self.hand_over();
+            self.answer();
+            self.tell();
+        }
+        self.finish()
+    }
+
+    fn follow_role(&mut self) {
+        let is_leader = self.wires.role.borrow().lease().is_some();
+        if is_leader == self.fold.is_leader {
+            return;
+        }
+        self.fold.lead(is_leader);
+        if is_leader {
+            self.adopt_policy();
+        }
+        self.publisher.role_changed(is_leader);
+    }
+
+    /// The configured policy becomes an entry, unless the log says it already (SPEC §5).
+    fn adopt_policy(&mut self) {
+        let globals = self.fold.projection.engine.globals();
+        let is_in_force = globals.policy.hash == self.policy.hash;
+        if (globals.policy_adopted && is_in_force) || self.fold.own.has_policy() {
+            return;
+        }
+        let why = if is_in_force { OwnEntry::Other } else { OwnEntry::Policy };
+        let payload = format!(r#"{{"policy":{},"reason":"configured"}}"#, policy::to_json(&self.policy));
+        self.fold.announce(why, "policy.adopted", &payload);
+    }
+
+    fn hear(&mut self) {
+        while let Ok(done) = self.wires.done.try_recv() {
+            match &done {
+                Done::Finished => self.handed_over -= 1,
+                Done::Emitted { took, refusal, .. } => self.publisher.emitted(*took, refusal.as_deref()),
+                Done::NotOffered { .. } | Done::Appended { .. } | Done::NotAppended { .. } | Done::Gone { .. } => {}
+            }
+            if let Some((row, line)) = self.fold.done(done) {
+                self.publisher.decision_written(&row, line.as_ref());
+            }
+        }
+        if self.wires.kill.has_changed().unwrap_or(false) {
+            let seen = *self.wires.kill.borrow_and_update();
+            self.fold.kill_key_says(seen);
+        }
+    }
+
+    /// Folds what there is, and commits when that is due or there is nothing more at the moment.
+    fn take_messages(&mut self) -> anyhow::Result<()> {
+        if self.waiting.len() >= WORK_WAITING {
+            std::thread::sleep(Duration::from_millis(1));
+            return Ok(());
+        }
+        loop {
+            let message = match self.fold.uncommitted() {
+                Some((entries, since)) if entries >= self.commit_entries || since.elapsed() >= self.commit_interval => {
+                    return self.commit();
+                }
+                Some(_) => match self.wires.messages.try_recv() {
+                    Ok(message) => message,
+                    Err(TryRecvError::Empty) => return self.commit(),
+                    Err(TryRecvError::Disconnected) => return self.commit().and_then(|()| self.reader_is_gone()),
+                },
+                None => match self.wires.messages.recv_timeout(WAIT) {
+                    Ok(message) => message,
+                    Err(RecvTimeoutError::Timeout) => return Ok(()),
+                    Err(RecvTimeoutError::Disconnected) => return self.reader_is_gone(),
+                },
+            };
+            let is_news = matches!(message, Message::Entries(_) | Message::Lost(_) | Message::Begin { .. });
+            self.take(message)?;
+            if is_news {
+                self.busy = Instant::now();
+            } else if self.fold.uncommitted().is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn reader_is_gone(&self) -> anyhow::Result<()> {
+        if self.wires.stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        anyhow::bail!("the reader ended by itself")
+    }
+
+    fn take(&mut self, message: Message) -> anyhow::Result<()> {
+        match message {
+            Message::Entries(entries) => {
+                for (stream, entry) in &entries {
+                    self.fold.take(*stream, entry)?;
+                }
+            }
+            Message::Begin { stream, cursor, place } => self.fold.begin(stream, cursor, place),
+            Message::Delivered(all) => {
+                for (stream, ids) in all {
+                    self.fold.delivered(stream, ids);
+                }
+            }
+            Message::Lost(loss) => {
+                // The server may have lost what we wrote as well.
+                let checks = self.fold.written();
+                self.fold.lose(loss);
+                if !checks.is_empty() {
+                    self.waiting.push_back(Work { checks, ..Work::default() });
+                }
+            }
+            Message::Surveyed(surveys) => self.publisher.surveyed(surveys),
+            Message::Ended(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        self.fold.commit()?;
+        self.publisher.committed(began.elapsed());
+        Ok(())
+    }
+
+    /// Gives the emitter what a commit has made due.
+    fn hand_over(&mut self) {
+        if self.fold.uncommitted().is_none() {
+            let work = self.fold.work();
+            if !work.is_empty() {
+                self.waiting.push_back(work);
+            }
+        }
+        while let Some(work) = self.waiting.pop_front() {
+            match self.wires.work.try_send(work) {
+                Ok(()) => {
+                    self.handed_over += 1;
+                    fail::point("handed_over");
+                }
+                Err(TrySendError::Full(work) | TrySendError::Closed(work)) => {
+                    self.waiting.push_front(work);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self) {
+        while let Ok(question) = self.wires.questions.try_recv() {
+            self.publisher.answer(&self.fold, question);
+        }
+    }
+
+    fn tell(&mut self) {
+        if self.published.elapsed() >= PUBLISH_INTERVAL {
+            self.published = Instant::now();
+            let holder = self.wires.holder.borrow().clone();
+            let role = self.wires.role.borrow().clone();
+            self.publisher.publish(&mut self.fold, &self.wires.signs, &role, holder);
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.waiting.is_empty() && self.handed_over == 0 && self.fold.is_settled()
+    }
+
+    /// Was nothing pending or new for as long as was asked for; a follower waits until it could have become the leader.
+    fn is_idle_enough(&mut self) -> bool {
+        let Some(limit) = self.until_idle else { return false };
+        if !self.is_settled() || !self.wires.signs.is_drained.load(Ordering::Relaxed) {
+            self.busy = Instant::now();
+            return false;
+        }
+        let limit = if self.fold.is_leader { limit } else { limit.max(self.lease_lasts * 3 / 2) };
+        self.busy.elapsed() >= limit
+    }
+
+    /// Commits, gets decisions out, and closes journal and store.
+    fn finish(mut self) -> anyhow::Result<()> {
+        self.publisher.stopping();
+        let until = Instant::now() + DRAIN_LIMIT;
+        if self.fold.uncommitted().is_some() {
+            self.commit()?;
+        }
+        while Instant::now() < until {
+            self.hear();
+            if self.fold.uncommitted().is_some() {
+                self.commit()?;
+            }
+            self.hand_over();
+            // Entries of our own may come back later: nobody reads any more.
+            if self.waiting.is_empty() && self.handed_over == 0 && self.fold.outbox_waiting() == 0 {
+                break;
+            }
+            if !self.fold.is_leader {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.wires.give_up.store(true, Ordering::Relaxed);
+        let Fold { projection, journal, suspects, .. } = self.fold;
+        journal.close()?;
+        projection.finish()?;
+        suspects.finish();
+        Ok(())
+    }
+}

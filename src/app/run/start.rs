@@ -1,0 +1,224 @@
+//! How a service begins: from its store, the tail of its journal, and what stands in the streams of decisions and
+//! control entries already.
+
+use anyhow::{Context as _, bail};
+
+use super::fold::{Fold, FoldParts, OutputStreams, OwnEntry};
+use super::orders::Orders;
+use super::suspects::Suspects;
+use crate::app::projection::Projection;
+use crate::codec::decode::{Decoder, Symbols};
+use crate::codec::line::{self, Fields};
+use crate::codec::live::{self, StreamPlace};
+use crate::codec::signing::SigningKey;
+use crate::config::Config;
+use crate::domain::event::{Control, Event};
+use crate::domain::facts::Facts;
+use crate::domain::ids::{CanonicalKey, EntryId, StreamId};
+use crate::domain::streams::{StreamKind, Streams};
+use crate::shell::journal::{Journal, Limits};
+use crate::shell::redis::Server;
+use crate::shell::terminal::Progress;
+
+/// Entries of a stream that are read at a time, when it is looked through beforehand. [1]
+const PAGE_ENTRIES: usize = 1000;
+/// A commit while the journal is folded. [entries]
+const COMMIT_ENTRIES: usize = 50_000;
+
+/// A fold that stands where the last process ended.
+pub struct Started {
+    pub fold: Fold,
+    /// Cursor and counts of each stream; none where it was never read.
+    pub places: Vec<Option<(EntryId, StreamPlace)>>,
+}
+
+/// Opens store and journal, and folds what the journal has beyond the store.
+///
+/// A store that is damaged or of other rules is folded anew from the journal; what it emitted is in the history then,
+/// and not sold again (SPEC §4).
+pub async fn start(config: &Config, server: &mut Server) -> anyhow::Result<Started> {
+    let store = &config.run.store;
+    if let Some(parent) = store.parent() {
+        std::fs::create_dir_all(parent).with_context(|| format!("making the folder {}", parent.display()))?;
+    }
+    let suspects = Suspects::open(store).with_context(|| format!("the note beside {}", store.display()))?;
+    let journal = Journal::open(&config.run.journal, Limits { rotate_bytes: config.journal.rotate_bytes })?;
+    let mut fold = opened(config, journal, suspects)?;
+    foresee(&mut fold, server).await?;
+    skip_guilty(&mut fold);
+    fold = catch_up(fold, config)?;
+    let places = places(&fold);
+    Ok(Started { fold, places })
+}
+
+fn control_stream(streams: &Streams) -> String {
+    let control = streams.iter().find(|(_, stream)| stream.kind == StreamKind::Control);
+    control.map_or(StreamKind::Control.default_stream(), |(_, stream)| &stream.name).to_owned()
+}
+
+fn opened(config: &Config, journal: Journal, suspects: Suspects) -> anyhow::Result<Fold> {
+    let mut notices = Vec::new();
+    let projection = Projection::open(&config.run.store, config, &mut notices)?;
+    for notice in &notices {
+        tracing::warn!("{notice}");
+    }
+    let names = config.streams.iter().map(|(_, stream)| &stream.name);
+    let (place, outbox, places) = match projection.store() {
+        Some(store) => {
+            let places: Result<Vec<_>, _> = names.map(|name| live::stream_place(store, name)).collect();
+            (live::place(store)?, live::outbox(store)?, places?)
+        }
+        None => (live::Place::default(), Vec::new(), vec![None; config.streams.len()]),
+    };
+    if place.journal > journal.position() {
+        bail!(
+            "the state rests on {} entries of the journal {}, which has {}: give back the files that are missing, or \
+             move the store aside to have it folded from what is left",
+            place.journal,
+            config.run.journal.display(),
+            journal.position()
+        );
+    }
+    let symbols = Symbols::new(projection.engine.symbols().iter().map(|symbol| &*symbol.name));
+    Ok(Fold::new(FoldParts {
+        decoder: Decoder::new(config.streams.clone(), symbols),
+        projection,
+        journal,
+        signing: signing_key(config)?,
+        orders: Orders {
+            live: config.emit.live(&config.policy, &config.streams)?,
+            age_max_ms: config.emit.max_decision_age_ms,
+        },
+        outputs: OutputStreams {
+            control: control_stream(&config.streams),
+            suggestions: config.outputs.suggestions.clone(),
+            quarantine: config.outputs.quarantine.clone(),
+        },
+        suspects,
+        place,
+        places,
+        outbox,
+    }))
+}
+
+fn signing_key(config: &Config) -> anyhow::Result<Option<SigningKey>> {
+    use secrecy::ExposeSecret as _;
+    let key = config.emit.signing_key()?;
+    Ok(key.map(|key| SigningKey::new(key.expose_secret().as_bytes())).transpose()?)
+}
+
+/// Tells the engine of decisions that were emitted and of entries to be passed over, wherever they stand ahead.
+async fn foresee(fold: &mut Fold, server: &mut Server) -> anyhow::Result<()> {
+    let mut ahead = Ahead { facts: Facts::default(), is_fresh: fold.place.journal == 0 };
+    for text in fold.journal.read_from(fold.place.journal)? {
+        let text = text?;
+        let (name, id) = line::head(text.as_bytes())?;
+        let (Some(stream), Ok(id)) = (fold.decoder.streams().id_of(&name), id.parse()) else { continue };
+        if matters(fold.decoder.streams(), stream) {
+            ahead.look(fold, stream, id, &line::fields(text.as_bytes())?);
+        }
+    }
+    let streams = fold.decoder.streams().clone();
+    for (stream, named) in streams.iter().filter(|(stream, _)| matters(&streams, *stream)) {
+        let mut after = fold.projection.engine.cursor(stream);
+        loop {
+            let page = server.range_after(&named.name, after, PAGE_ENTRIES).await?;
+            for entry in &page {
+                ahead.look(fold, stream, entry.id, &Fields::from_bytes(&entry.fields));
+                after = Some(entry.id);
+            }
+            if page.len() < PAGE_ENTRIES {
+                break;
+            }
+        }
+    }
+    for name in fold.decoder.symbols.take_new() {
+        fold.projection.engine.intern(&name);
+    }
+    fold.projection.engine.set_facts(ahead.facts);
+    Ok(())
+}
+
+fn matters(streams: &Streams, stream: StreamId) -> bool {
+    matches!(streams.kind(stream), StreamKind::Control | StreamKind::Decision)
+}
+
+/// What stands ahead of the fold.
+struct Ahead {
+    facts: Facts,
+    /// The state is folded from nothing: all that was emitted before is only compared.
+    is_fresh: bool,
+}
+
+impl Ahead {
+    fn look(&mut self, fold: &mut Fold, stream: StreamId, id: EntryId, fields: &Fields<'_>) {
+        let entry = fold.decoder.decode(stream, id, fields);
+        let place = CanonicalKey::new(stream, id);
+        match entry.content {
+            Ok(Event::Decision(fact)) if self.is_fresh => self.facts.add(place, *fact, fold.decoder.streams()),
+            Ok(Event::Decision(fact)) => self.facts.add_emitted(place, *fact, fold.decoder.streams()),
+            Err(_) if entry.kind == StreamKind::Decision => self.facts.reach(place),
+            Ok(Event::Control(control)) => {
+                if let Control::EntrySkipped { stream, id } = *control {
+                    fold.projection.engine.pass_over(&stream, id);
+                }
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// An entry that has ended the process twice is passed over, and that is said.
+fn skip_guilty(fold: &mut Fold) {
+    let Some((stream, id)) = fold.suspects.guilty().map(|(stream, id)| (stream.to_owned(), id)) else { return };
+    tracing::error!(stream, id = %id, "an entry has ended the process twice and is passed over");
+    fold.projection.engine.pass_over(&stream, id);
+    let payload = serde_json::json!({"stream": stream, "id": id.to_string(), "reason": "ended the process twice"});
+    fold.announce(OwnEntry::Other, "entry.skipped", &payload.to_string());
+    fold.suspects.acquit();
+}
+
+/// Folds what the journal has beyond the store, and puts a store that was folded anew in its place.
+fn catch_up(mut fold: Fold, config: &Config) -> anyhow::Result<Fold> {
+    let to = fold.journal.position();
+    let from = fold.place.journal;
+    if from < to {
+        tracing::info!(from, to, "folding the journal beyond the store");
+        let progress = Progress::new(to - from);
+        let lines = fold.journal.read_from(from)?;
+        for (at, text) in (from..).zip(lines) {
+            let text = text?;
+            let (name, id) = line::head(text.as_bytes())?;
+            let id: EntryId = id.parse().map_err(|_| anyhow::anyhow!("entry {at} of the journal has no id"))?;
+            if let Some(stream) = fold.decoder.streams().id_of(&name) {
+                fold.fold(stream, id, &text)?;
+            }
+            if fold.uncommitted().is_some_and(|(entries, _)| entries >= COMMIT_ENTRIES) {
+                fold.commit_at(at + 1)?;
+                progress.at(at + 1 - from, String::new);
+            }
+        }
+        fold.commit_at(to)?;
+        progress.finish();
+    }
+    if fold.projection.is_rebuild() {
+        let Fold { projection, journal, suspects, own, .. } = fold;
+        let (_, aside) = projection.finish()?;
+        if let Some(aside) = aside {
+            tracing::warn!("the former store was moved to {}", aside.display());
+        }
+        fold = opened(config, journal, suspects)?;
+        fold.own = own;
+    }
+    Ok(fold)
+}
+
+fn places(fold: &Fold) -> Vec<Option<(EntryId, StreamPlace)>> {
+    let engine = &fold.projection.engine;
+    let place = |(stream, _): (StreamId, _)| {
+        let place = fold.places[usize::from(stream.0)];
+        let is_known = place != StreamPlace::default() || engine.cursor(stream).is_some();
+        is_known.then(|| (engine.cursor(stream).unwrap_or_default(), place))
+    };
+    engine.streams().iter().map(place).collect()
+}

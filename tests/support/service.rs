@@ -1,0 +1,201 @@
+//! The service against a server of its own: started, watched, stopped, killed; and what it left in the streams.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::redis_server::RedisServer;
+use crate::support::binary::{harvester, name, run};
+
+pub const CONTROL: &str = "quantum:stream:harvest.control";
+pub const DECISION: &str = "quantum:stream:harvest.decision";
+pub const INTENT: &str = "quantum:stream:trade.intent";
+pub const PLAN: &str = "quantum:stream:apply.plan";
+pub const PRICE: &str = "quantum:stream:market.tick";
+pub const RESULT: &str = "quantum:stream:apply.result";
+pub const SUGGESTIONS: &str = "quantum:stream:harvest.suggestions";
+
+/// How long anything may take that a test waits for.
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// Waits until it is so.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < LIMIT, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Folders and settings of a service.
+pub struct Place {
+    pub folder: tempfile::TempDir,
+    pub url: String,
+    pub consumer: String,
+    /// Settings of the file, if there are any.
+    pub settings: String,
+    pub environment: Vec<(String, String)>,
+}
+
+impl Place {
+    pub fn new(server: &RedisServer) -> Self {
+        Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            url: server.url(),
+            consumer: "one".to_owned(),
+            settings: String::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    pub fn journal(&self) -> PathBuf {
+        self.folder.path().join("journal")
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    pub fn command(&self) -> Command {
+        let settings = self.folder.path().join("harvester.toml");
+        std::fs::write(&settings, &self.settings).expect("the settings are written");
+        let mut command = harvester();
+        command.args(["run", "--redis", &self.url, "--consumer", &self.consumer, "--listen", ""]);
+        command.args(["--store", name(&self.store()), "--journal", name(&self.journal())]);
+        command.args(["--config", name(&settings)]).envs(self.environment.iter().cloned());
+        let log = std::fs::File::options().create(true).append(true).open(self.folder.path().join("log"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.expect("a log"));
+        command
+    }
+
+    /// Starts the service.
+    pub fn start(&self) -> Service<'_> {
+        let child = self.command().spawn().expect("the service starts");
+        Service { place: self, child }
+    }
+
+    /// Runs it until nothing is pending or new.
+    pub fn run_until_idle(&self) {
+        let status = self.command().args(["--until-idle", "0.5"]).status().expect("the service runs");
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+
+    pub fn positions(&self) -> Value {
+        run(harvester().args(["positions", "--json", "--all", "--store", name(&self.store())])).json()
+    }
+}
+
+/// A service that runs.
+pub struct Service<'a> {
+    place: &'a Place,
+    pub child: Child,
+}
+
+impl Service<'_> {
+    /// Waits until a line of the log has all of these words.
+    pub fn until_logged(&self, words: &[&str]) {
+        until(&format!("{words:?} in the log: {}", self.place.log()), || {
+            self.place.log().lines().any(|line| words.iter().all(|word| line.contains(word)))
+        });
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("the service is there");
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(mut self) {
+        self.child.kill().expect("the service is there");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Tells it to stop, and waits. Answers how long that took.
+    pub fn stop(mut self) -> Duration {
+        let began = Instant::now();
+        self.signal(rustix::process::Signal::TERM);
+        let status = self.child.wait().expect("it ends");
+        assert!(status.success(), "{status}: {}", self.place.log());
+        began.elapsed()
+    }
+}
+
+impl Drop for Service<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Entries of a stream: id, and fields in their order.
+pub fn entries(server: &RedisServer, stream: &str) -> Vec<(String, Vec<(String, String)>)> {
+    let text = server.cli(&["--json", "XRANGE", stream, "-", "+"]);
+    let all: Vec<(String, Vec<String>)> = serde_json::from_str(&text).expect("XRANGE answers a list");
+    all.into_iter()
+        .map(|(id, flat)| (id, flat.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()))
+        .collect()
+}
+
+/// One field of each entry of a stream.
+pub fn field_of_all(server: &RedisServer, stream: &str, name: &str) -> Vec<String> {
+    let of = |fields: Vec<(String, String)>| fields.into_iter().find(|(n, _)| n == name).map(|(_, value)| value);
+    entries(server, stream).into_iter().filter_map(|(_, fields)| of(fields)).collect()
+}
+
+/// Payloads of the decisions, in the order of the stream, after checking that the chain is whole.
+pub fn decisions(server: &RedisServer) -> Vec<String> {
+    let mut payloads = Vec::new();
+    let mut prev = "0".repeat(64);
+    for (place, (_, fields)) in entries(server, DECISION).into_iter().enumerate() {
+        let get = |name: &str| fields.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone()).expect("a field");
+        assert_eq!(get("seq"), (place + 1).to_string(), "decisions are numbered without a gap");
+        assert_eq!(get("prev"), prev, "the chain is whole");
+        let payload = get("payload");
+        assert_eq!(get("hash"), harvester::codec::seal::chained(&prev, &payload), "the hash is that of the payload");
+        prev = get("hash");
+        payloads.push(payload);
+    }
+    payloads
+}
+
+/// Payloads of decisions that are history lines.
+pub fn payloads(lines: &[String]) -> Vec<String> {
+    lines
+        .iter()
+        .map(|line| {
+            let line: Value = serde_json::from_str(line).expect("a history line");
+            line["fields"]["payload"].as_str().expect("a payload").to_owned()
+        })
+        .collect()
+}
+
+pub fn import(history: &Path, server: &RedisServer) {
+    let ran = run(harvester().args(["import", name(history), "--redis", &server.url()]));
+    assert_eq!(ran.code, Some(0), "{}", ran.log);
+}
+
+/// Appends an entry under an id of the server.
+pub fn add(server: &RedisServer, stream: &str, fields: &[(&str, &str)]) -> String {
+    let mut arguments = vec!["XADD", stream, "*"];
+    arguments.extend(fields.iter().flat_map(|(name, value)| [*name, *value]));
+    server.cli(&arguments).trim().to_owned()
+}
+
+/// Opens a long position of 100 at 1, with a risk of 0.01 per unit: 1 R is reached at a price of 1.01 and its cost.
+pub fn open_position(server: &RedisServer, symbol: &str) {
+    let intent = format!(r#"{{"symbol":"{symbol}","side":"BUY","atr_value":0.01,"volatility_factor":1.0}}"#);
+    add(server, INTENT, &[("payload", &intent)]);
+    let order = format!("open-{symbol}");
+    let fields = [("symbol", symbol), ("side", "BUY"), ("executedQty", "100"), ("avgPrice", "1")];
+    add(server, RESULT, &[&fields[..], &[("orderId", &order), ("status", "FILLED")]].concat());
+}
+
+pub fn price(server: &RedisServer, symbol: &str, price: &str) -> String {
+    add(server, PRICE, &[("symbol", symbol), ("price", price)])
+}
