@@ -63,7 +63,7 @@ pub fn next_rung(instance: &Instance, policy: &Policy, now_ms: u64) -> Option<RM
 /// One instance as JSON.
 pub fn position(engine: &Engine, symbol: &Symbol, instance: &Instance) -> Value {
     let policy = engine.policy();
-    let now_ms = engine.globals().last.ms;
+    let now_ms = engine.evaluated_ms();
     let totals = &instance.totals;
     let open = instance.is_open();
     let sourced =

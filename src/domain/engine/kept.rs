@@ -4,7 +4,7 @@ use super::{Changes, Engine, Globals};
 use crate::domain::ids::{EntryId, StreamId, SymbolId};
 use crate::domain::plans::KnownPlan;
 use crate::domain::policy::Policy;
-use crate::domain::streams::Streams;
+use crate::domain::streams::{Stream, StreamKind, Streams};
 use crate::domain::symbol::Symbol;
 
 impl Engine {
@@ -37,6 +37,21 @@ impl Engine {
 
     pub fn cursor(&self, stream: StreamId) -> Option<EntryId> {
         self.cursors[usize::from(stream.0)]
+    }
+
+    /// Time of the last entry after which symbols are evaluated: neither a control entry nor one of our own decisions.
+    /// [ms since 1970]
+    pub fn evaluated_ms(&self) -> u64 {
+        let counts = |(stream, _): &(StreamId, &Stream)| {
+            !matches!(self.streams.kind(*stream), StreamKind::Control | StreamKind::Decision)
+        };
+        self.streams
+            .iter()
+            .filter(counts)
+            .filter_map(|(stream, _)| self.cursor(stream))
+            .map(|id| id.ms)
+            .max()
+            .unwrap_or(0)
     }
 
     pub fn take_changes(&mut self) -> Changes {

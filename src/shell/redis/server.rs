@@ -36,9 +36,8 @@ impl ServerError {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::NoUrl | Self::CaFile { .. } | Self::Tls { .. } => false,
-            Self::Unreachable { source, .. } => {
-                source.is_io_error() || source.is_timeout() || matches!(source.code(), Some("LOADING" | "MASTERDOWN"))
-            }
+            Self::Refused { source, .. } => matches!(source.code(), Some("LOADING" | "MASTERDOWN")),
+            Self::Unreachable { .. } => true,
             Self::Failed { source, .. } => source.is_io_error() || source.is_timeout(),
         }
     }
