@@ -87,7 +87,7 @@ const fn closed_too(symbol: Option<&str>, all: bool, json: bool) -> bool {
 }
 
 fn of_service(url: &str, wanted: Option<&str>, all: bool) -> anyhow::Result<Sheet> {
-    let symbol = wanted.map_or_else(String::new, |symbol| format!("/{}", percent_encoded(symbol)));
+    let symbol = wanted.map_or_else(String::new, |symbol| format!("/{}", web::path_part(symbol)));
     let path = format!("/positions{symbol}?whole=1{}", if all { "&all=1" } else { "" });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let body = match runtime.block_on(web::get(url, &path)) {
@@ -98,14 +98,6 @@ fn of_service(url: &str, wanted: Option<&str>, all: bool) -> anyhow::Result<Shee
         Err(error) => return Err(error.into()),
     };
     serde_json::from_str(&body).with_context(|| format!("the service at {url} answered something else than positions"))
-}
-
-/// All but letters and digits, so that a symbol of any script is one part of a path.
-fn percent_encoded(text: &str) -> String {
-    let encode = |byte: u8| {
-        if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }
-    };
-    text.bytes().map(encode).collect()
 }
 
 fn print(sheet: &Sheet, wanted: Option<&str>, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {

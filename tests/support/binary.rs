@@ -46,6 +46,14 @@ impl Ran {
     }
 }
 
+impl Ran {
+    /// Asserts that the arguments were refused.
+    pub fn refused_usage(&self) {
+        assert_eq!(self.code, Some(2), "{}{}", self.log, self.out);
+        assert!(self.log.contains("Usage:"), "{}", self.log);
+    }
+}
+
 pub fn run(command: &mut Command) -> Ran {
     Ran::of(command.output().expect("the program starts"))
 }

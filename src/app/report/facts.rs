@@ -181,6 +181,8 @@ pub struct RedisReport {
     pub version: String,
     pub last_error: Option<String>,
     pub reconnects: u64,
+    /// How often the server was asked how far its streams are. A reader that hangs asks no more. [1]
+    pub surveys: u64,
 }
 
 /// What is asked of the exchange.
@@ -266,7 +268,7 @@ impl Report {
         (self.positions.open > 0).then(|| self.positions.evaluable as f64 / self.positions.open as f64)
     }
 
-    /// Is there nothing to read: every lag is known and zero.
+    /// Is there nothing to read, as of the last survey: every lag is known and zero.
     pub fn is_idle(&self) -> bool {
         self.redis.connected && self.inputs.iter().all(InputReport::is_consumed)
     }

@@ -74,9 +74,11 @@ impl SharedReport {
 
     fn publish_at(&self, now: Instant, change: impl FnOnce(&mut Report)) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = told.report.progress();
+        let (before, surveys) = (told.report.progress(), told.report.redis.surveys);
         change(&mut told.report);
-        if told.report.progress() != before || told.report.is_idle() {
+        // That there is nothing to read is news only where the server was asked again.
+        let is_idle = told.report.is_idle() && told.report.redis.surveys != surveys;
+        if told.report.progress() != before || is_idle {
             told.progressed = now;
         }
         told.published = now;
@@ -117,7 +119,7 @@ impl Told {
         let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else { return Rates::default() };
         let seconds = last.at.saturating_duration_since(first.at).as_secs_f64();
         if seconds <= 0.0 {
-            return Rates::default();
+            return Rates { added: last.added.map(|_| 0.0), ..Rates::default() };
         }
         let rate = |from: u64, to: u64| to.saturating_sub(from) as f64 / seconds;
         Rates {
@@ -167,10 +169,26 @@ mod tests {
     fn nothing_to_read_is_progress() {
         let (shared, began) = leading();
         let late = at(began, STANDING_AFTER_MS + 1000);
-        shared.publish_at(late, |report| report.inputs[0].lag_entries = Some(0));
+        shared.publish_at(late, |report| {
+            report.inputs[0].lag_entries = Some(0);
+            report.redis.surveys += 1;
+        });
         assert!(alive(&shared.read_at(late)).ok);
         let later = at(late, STANDING_AFTER_MS + 1000);
         assert_eq!(alive(&shared.read_at(later)).reasons[0].name, "not_speaking", "a loop that hangs is not idle");
+    }
+
+    /// Incident 12: the read was lost, and what was known of the streams stayed as it was.
+    #[test]
+    fn i12_a_lag_of_zero_that_nobody_asked_for_again_is_no_progress() {
+        let (shared, began) = leading();
+        shared.publish_at(began, |report| {
+            report.inputs[0].lag_entries = Some(0);
+            report.redis.surveys += 1;
+        });
+        let late = at(began, STANDING_AFTER_MS + 1000);
+        shared.publish_at(late, |_| {});
+        assert_eq!(alive(&shared.read_at(late)).reasons[0].name, "cursor_standing");
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! Pages of a running service.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use rustls::{ClientConfig, RootCertStore};
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -11,6 +15,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 pub enum ClientError {
     #[error("{url} is no address of a service (want http://host:port)")]
     NoUrl { url: String },
+    #[error("no secure connection can be set up: {0}")]
+    Tls(#[from] rustls::Error),
     #[error("the service at {url} cannot be reached: {}", innermost(source))]
     Unreachable { url: String, source: reqwest::Error },
     #[error("the service at {url} answered {status}: {body}")]
@@ -23,7 +29,7 @@ impl ClientError {
         match self {
             Self::Unreachable { .. } => true,
             Self::Refused { status, .. } => *status >= 500,
-            Self::NoUrl { .. } => false,
+            Self::NoUrl { .. } | Self::Tls(_) => false,
         }
     }
 }
@@ -37,11 +43,14 @@ fn innermost(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
+/// A name as one part of a path.
+pub fn path_part(name: &str) -> String {
+    utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
+}
+
 /// The body of a page, if its status says that all is well.
 pub async fn get(base: &str, path: &str) -> Result<String, ClientError> {
     let url = format!("{}{path}", base.trim_end_matches('/'));
-    // reqwest is built without a provider of its own; one that was installed before is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let unreachable = |source: reqwest::Error| {
         if source.is_builder() {
             ClientError::NoUrl { url: base.to_owned() }
@@ -50,6 +59,7 @@ pub async fn get(base: &str, path: &str) -> Result<String, ClientError> {
         }
     };
     let client = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls(base.starts_with("https:"))?)
         // The service is on this machine or in its network: no proxy has a part in it.
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
@@ -63,4 +73,15 @@ pub async fn get(base: &str, path: &str) -> Result<String, ClientError> {
         return Ok(body);
     }
     Err(ClientError::Refused { url, status: status.as_u16(), body })
+}
+
+/// Trusts what the system trusts; what is not needed is not looked for.
+fn tls(is_needed: bool) -> Result<ClientConfig, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    if is_needed {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }

@@ -7,5 +7,5 @@
 mod client;
 mod server;
 
-pub use client::{ClientError, get};
+pub use client::{ClientError, get, path_part};
 pub use server::{Asked, Page, Site, WebError, WebServer};

@@ -1,0 +1,145 @@
+//! Alive, ready, what needs someone, and when it is said.
+
+use harvester::app::report::{Change, Report, Role, Watch, alive, concerns, ready};
+
+use super::well;
+
+/// A situation, the change that makes it, and the names of what is answered by /healthz, /readyz and `status`.
+type Case = (&'static str, fn(&mut Report), &'static [&'static str], &'static [&'static str], &'static [&'static str]);
+
+const CASES: [Case; 25] = [
+    ("all is well", |_| {}, &[], &[], &[]),
+    // Incidents 12 and 15.
+    (
+        "a cursor stands before something to read",
+        |r| r.progress_age_ms = 30_001,
+        &["cursor_standing"],
+        &["cursor_standing"],
+        &["cursor_standing"],
+    ),
+    (
+        "a standby's cursor stands",
+        |r| (r.role, r.progress_age_ms) = (Role::Standby, 30_001),
+        &["cursor_standing"],
+        &["cursor_standing"],
+        &["cursor_standing"],
+    ),
+    ("the cursor stood for a moment", |r| r.progress_age_ms = 30_000, &[], &[], &[]),
+    ("the loop hangs", |r| r.published_age_ms = 30_001, &["not_speaking"], &["not_speaking"], &["not_speaking"]),
+    (
+        "the server is away: a restart would not help",
+        |r| (r.redis.connected, r.progress_age_ms) = (false, 600_000),
+        &[],
+        &["not_connected"],
+        &["not_connected"],
+    ),
+    ("it starts", |r| (r.role, r.redis.connected) = (Role::Starting, false), &[], &["starting"], &[]),
+    ("it stops", |r| (r.role, r.published_age_ms) = (Role::Stopping, 60_000), &[], &["stopping"], &[]),
+    ("it rebuilds", |r| r.role = Role::Rebuilding, &[], &["rebuilding"], &["rebuilding"]),
+    (
+        "a rebuild stands still",
+        |r| (r.role, r.progress_age_ms) = (Role::Rebuilding, 31_000),
+        &["cursor_standing"],
+        &["cursor_standing", "rebuilding"],
+        &["cursor_standing", "rebuilding"],
+    ),
+    ("a warm standby", |r| r.role = Role::Standby, &[], &[], &[]),
+    (
+        "a standby that is still behind",
+        |r| (r.role, r.inputs[0].lag_ms) = (Role::Standby, Some(5001)),
+        &[],
+        &["not_warm"],
+        &[],
+    ),
+    ("nobody leads", |r| (r.role, r.lease.holder) = (Role::Standby, None), &[], &[], &["no_leader"]),
+    ("killed: reading goes on", |r| r.killed = true, &[], &[], &["killed"]),
+    ("a gap is open", |r| r.positions.gap_open = 2, &[], &["gap_open"], &["gap_open"]),
+    ("a gap of a symbol that holds nothing", |r| r.positions.gap_flat = 2, &[], &[], &[]),
+    ("no position was ever seen", |r| r.positions.unknown = true, &[], &[], &["positions_unknown"]),
+    // Incident 1; 40 of 44 are 0.909.
+    ("four of 44 cannot be evaluated", |r| r.positions.evaluable = 40, &[], &[], &[]),
+    ("five of 44 cannot be evaluated", |r| r.positions.evaluable = 39, &[], &[], &["evaluable_low"]),
+    ("nothing is open: there is no share", |r| (r.positions.open, r.positions.evaluable) = (0, 0), &[], &[], &[]),
+    (
+        "decisions without an answer, and refused ones",
+        |r| r.positions.decisions_open = super::counts(&[("unknown", 1), ("failed", 2), ("filled", 3)]),
+        &[],
+        &[],
+        &["decision_unknown", "decision_failed"],
+    ),
+    ("an input is silent", |r| r.inputs[1].age_ms = Some(30_001), &[], &[], &["input_silent"]),
+    ("an input that may be silent is", |r| r.inputs[0].age_ms = Some(86_400_000), &[], &[], &[]),
+    (
+        "behind, with old pending entries and an outbox that does not empty",
+        |r| {
+            r.inputs[0].lag_ms = Some(60_001);
+            r.inputs[1].pending_oldest_ms = Some(60_001);
+            r.outbox.oldest_ms = Some(60_001);
+        },
+        &[],
+        &[],
+        &["outbox_waiting", "input_behind", "pending_old"],
+    ),
+    (
+        "the configuration is live, the policy in force is not; exchange and feed are down",
+        |r| {
+            r.policy.mode_configured = "live".to_owned();
+            r.backfill.as_mut().expect("known").circuit_open = true;
+            r.feed.as_mut().expect("known").stalled = true;
+        },
+        &[],
+        &[],
+        &["mode_differs", "circuit_open", "feed_stalled"],
+    ),
+];
+
+#[test]
+fn each_situation_has_its_names() {
+    for (situation, change, not_alive, not_ready, someone) in CASES {
+        let mut report = well();
+        change(&mut report);
+        let names = |concerns: &[harvester::app::report::Concern]| -> Vec<&str> {
+            concerns.iter().map(|concern| concern.name).collect()
+        };
+        let (health, readiness) = (alive(&report), ready(&report));
+        assert_eq!(names(&health.reasons), not_alive, "{situation}: /healthz");
+        assert_eq!(names(&readiness.reasons), not_ready, "{situation}: /readyz");
+        assert_eq!(names(&concerns(&report)), someone, "{situation}: status");
+        assert_eq!(health.status(), if not_alive.is_empty() { 200 } else { 503 }, "{situation}");
+        assert_eq!((health.ok, readiness.ok), (not_alive.is_empty(), not_ready.is_empty()), "{situation}");
+    }
+}
+
+/// Incident 43: a snapshot stream was silent for two and a half hours.
+#[test]
+fn i43_an_input_that_goes_silent_is_named_once_and_so_is_its_return() {
+    let mut watch = Watch::default();
+    let mut report = well();
+    assert_eq!(watch.look(&report), []);
+    report.inputs[1].age_ms = Some(31_000);
+    let said: Vec<String> = watch.look(&report).iter().map(Change::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "INPUT_SILENT stream=quantum:stream:market.tick: quantum:stream:market.tick has been silent for 31 s, more than 30 s"
+        ]
+    );
+    report.inputs[1].age_ms = Some(60_000);
+    assert_eq!(watch.look(&report), [], "it is said once");
+    report.inputs[0].silent_after_ms = Some(500);
+    let said: Vec<String> = watch.look(&report).iter().map(Change::to_string).collect();
+    assert_eq!(said.len(), 1, "another stream is another heartbeat: {said:?}");
+    report.inputs[1].age_ms = Some(100);
+    let said: Vec<String> = watch.look(&report).iter().map(Change::to_string).collect();
+    assert_eq!(said, ["INPUT_SILENT_OVER stream=quantum:stream:market.tick"]);
+}
+
+#[test]
+fn a_report_comes_back_from_json_as_it_was() {
+    let report = well();
+    let text = serde_json::to_string(&report).expect("a report is JSON");
+    assert_eq!(serde_json::from_str::<Report>(&text).expect("it reads"), report);
+    // A service of another version: what it does not say is not known, what it says beyond is not ours.
+    let other: Report = serde_json::from_str(r#"{"role":"leader","moon":"full"}"#).expect("it reads");
+    assert_eq!((other.role, other.inputs.len()), (Role::Leader, 0));
+}
