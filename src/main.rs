@@ -36,6 +36,9 @@ enum Command {
         /// Keep the projection in this folder; more history continues from there
         #[arg(long, value_name = "DIR")]
         store: Option<PathBuf>,
+        /// Take a snapshot of the state every so many entries, and at the end, into DIR.snapshots
+        #[arg(long, value_name = "N", requires = "store", value_parser = clap::value_parser!(u64).range(1..))]
+        snapshot_every: Option<u64>,
         /// Fold from the start, report from here (entry id or time)
         #[arg(long, value_name = "ID|TIME")]
         since: Option<String>,
@@ -91,6 +94,12 @@ Exit code 1: a position still lacks something.")]
     Config(app::config::Args),
     /// Say something to the service: kill switch, gaps, risk, rungs. A dry run, unless --yes
     Control(app::control::Args),
+    /// Snapshots of the state, for looking back
+    #[command(subcommand)]
+    Snapshots(app::snapshots::Command),
+    /// Our own record of everything consumed
+    #[command(subcommand)]
+    Journal(app::journal::Command),
     /// Entries that were put aside, with the reason
     #[command(subcommand)]
     Quarantine(app::quarantine::Command),
@@ -177,20 +186,31 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         tracing::warn!("{warning}");
     }
     match cli.command {
-        Command::Replay { histories, store, since, until, derive, decisions, skip_bad_lines, json } => {
-            let request =
-                app::replay::Request { histories, store, since, until, derive, skip_bad_lines, rebuild: false };
+        Command::Replay { histories, store, snapshot_every, since, until, derive, decisions, skip_bad_lines, json } => {
+            let rebuild = false;
+            let request = app::replay::Request {
+                histories,
+                store,
+                rebuild,
+                snapshot_every,
+                since,
+                until,
+                derive,
+                skip_bad_lines,
+            };
             app::replay::run(&request, &config, decisions.as_deref(), json, out)
         }
         Command::Run(args) => app::run::run(&args, &config),
         Command::Import { histories, redis, skip_bad_lines, json } => {
             app::import::run(&app::import::Request { histories, redis, skip_bad_lines, json }, &config, out)
         }
-        Command::Positions(args) => app::positions::execute(&args, out),
+        Command::Positions(args) => app::positions::execute(&args, &config, out),
         Command::Status(args) => app::status::run(&args, &config, out),
         Command::Config(args) => app::config::run(&args, &config, out),
         Command::Backfill(args) => app::backfill::run(&args, &config, out),
         Command::Control(args) => app::control::run(&args, &config, out),
+        Command::Snapshots(command) => app::snapshots::run(&command, &config, out),
+        Command::Journal(command) => app::journal::run(&command, out),
         Command::Needs(args) => app::needs::run(&args, out),
         Command::Quarantine(command) => app::quarantine::run(&command, out),
         Command::Demo => app::demo::run(out),

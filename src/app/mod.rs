@@ -1,5 +1,6 @@
 //! One file per command: wiring, no rules.
 
+pub mod as_of;
 pub mod exchange;
 pub mod fetch;
 pub mod flags;
@@ -15,10 +16,12 @@ pub mod config;
 pub mod control;
 pub mod demo;
 pub mod import;
+pub mod journal;
 pub mod needs;
 pub mod positions;
 pub mod quarantine;
 pub mod replay;
 pub mod run;
 pub mod schema;
+pub mod snapshots;
 pub mod status;

@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use crate::app::projection;
+use crate::app::as_of::{self, NoRows, Sources};
+use crate::app::{projection, replay, snapshots};
 use crate::codec::view;
+use crate::config::Config;
 use crate::domain::engine::Engine;
+use crate::domain::ids::EntryId;
 use crate::domain::position::Instance;
 use crate::domain::symbol::Symbol;
 use crate::shell::terminal::Screen;
@@ -22,17 +25,28 @@ mod shown;
 pub use sheet::Sheet;
 
 #[derive(Debug, clap::Args)]
-#[command(group(clap::ArgGroup::new("whose").required(true).args(["store", "url"])))]
+#[command(group(clap::ArgGroup::new("whose").required(true).multiple(true).args(["store", "url", "journal", "histories"])))]
 #[command(after_help = "Examples: harvester positions --store state ARCUSDT
-          harvester positions --url http://127.0.0.1:9464")]
+          harvester positions --url http://127.0.0.1:9464
+          harvester positions --as-of 2026-02-04T02:07:00Z --journal journal --store state")]
 pub struct Args {
     /// The story of one symbol
     symbol: Option<String>,
     /// Folder of the projection
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
+    /// As they were when the last entry up to here was applied (entry id or time): from the nearest snapshot of the store,
+    /// if one is named, and the journal or history behind it
+    #[arg(long, value_name = "ID|TIME")]
+    as_of: Option<String>,
+    /// Journal to make the state from
+    #[arg(long, value_name = "DIR", requires = "as_of")]
+    journal: Option<PathBuf>,
+    /// Files and folders to make the state from
+    #[arg(long = "history", value_name = "HISTORY", requires = "as_of", num_args = 1..)]
+    histories: Vec<PathBuf>,
     /// Address of a running service
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["store", "as_of"])]
     url: Option<String>,
     /// Closed positions too
     #[arg(long)]
@@ -43,8 +57,11 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn execute(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
+pub fn execute(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let symbol = args.symbol.as_deref();
+    if let Some(at) = &args.as_of {
+        return of_the_past(args, replay::bound(at, u64::MAX)?, config, out);
+    }
     match (&args.store, &args.url) {
         (Some(store), _) => run(store, symbol, args.all, args.json, out),
         (None, Some(url)) => {
@@ -64,6 +81,27 @@ pub fn run(store: &Path, symbol: Option<&str>, all: bool, json: bool, out: &mut 
     match sheet {
         Some(sheet) => print(&sheet, wanted.as_deref(), json, out),
         None => bail!("the store knows no symbol {}", wanted.unwrap_or_default()),
+    }
+}
+
+/// Runs the command on a state of the past.
+fn of_the_past(args: &Args, at: EntryId, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+    let sources = Sources {
+        journal: args.journal.clone(),
+        histories: args.histories.clone(),
+        snapshots: args.store.as_deref().map(snapshots::folder_of),
+    };
+    let past = as_of::state_at(&sources, Some(at), config)?;
+    for notice in &past.notices {
+        tracing::warn!("{notice}");
+    }
+    let from = past.snapshot.as_ref().map_or_else(|| "the start".to_owned(), |path| path.display().to_string());
+    tracing::info!(from, entries = past.entries, "the state is made");
+    let wanted = wanted(args.symbol.as_deref());
+    let closed_too = closed_too(args.symbol.as_deref(), args.all, args.json);
+    match Sheet::of(&past.engine, &NoRows, wanted.as_deref(), closed_too)? {
+        Some(sheet) => print(&sheet, wanted.as_deref(), args.json, out),
+        None => bail!("at {at} no symbol {} was known", wanted.unwrap_or_default()),
     }
 }
 

@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Map, Value};
 
 use crate::app::projection::{Projection, decision_line};
+use crate::app::snapshots;
 use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::{line, time, view};
 use crate::config::Config;
@@ -18,6 +19,7 @@ use crate::domain::engine::Engine;
 use crate::domain::event::{Control, Entry, Event};
 use crate::domain::facts::Facts;
 use crate::domain::ids::{CanonicalKey, EntryId, StreamId};
+use crate::domain::policy::Policy;
 use crate::shell::history::{History, Input, Options};
 use crate::shell::terminal::{Progress, Screen, Tone};
 
@@ -35,6 +37,8 @@ pub struct Request {
     pub store: Option<PathBuf>,
     /// Fold the store anew beside the one in use, which is moved aside at the end.
     pub rebuild: bool,
+    /// A snapshot is taken every so many entries, and at the end. [1]
+    pub snapshot_every: Option<u64>,
     pub since: Option<String>,
     pub until: Option<String>,
     pub derive: bool,
@@ -74,13 +78,14 @@ pub fn replay(
     foresee(&history, &mut decoder, &mut projection.engine, request.derive, until)?;
 
     let progress = Progress::new(history.total_entries());
+    let mut snapshots = Snapshots::of(request, &history, config);
     let mut seen: u64 = 0;
     let mut reported = since.is_none();
     let bad_fields = pipeline(&mut history, &mut decoder, request.skip_bad_lines, |batch| {
         for name in &batch.symbols {
             projection.engine.intern(name);
         }
-        for (entry, place) in &batch.entries {
+        for ((entry, place), at) in batch.entries.iter().zip(&batch.places) {
             if !reported && since.is_some_and(|since| entry.id >= since) {
                 projection.engine.reset_tally();
                 reported = true;
@@ -91,6 +96,7 @@ pub fn replay(
             {
                 on_decision(&decision_line(&projection.engine, &sealed, entry))?;
             }
+            snapshots.after(*at, &projection.engine)?;
         }
         seen += batch.entries.len() as u64;
         if let Some((entry, _)) = batch.entries.last() {
@@ -102,6 +108,7 @@ pub fn replay(
     if !reported {
         projection.engine.reset_tally();
     }
+    snapshots.at_end(&projection.engine)?;
     let (engine, aside) = projection.finish()?;
     if let Some(aside) = aside {
         notices.push(format!("the former store was moved to {}", aside.display()));
@@ -115,8 +122,52 @@ pub fn replay(
     Ok(Replayed { engine, summary, notices })
 }
 
+/// Snapshots that are taken on the way.
+struct Snapshots<'a> {
+    dir: PathBuf,
+    every: Option<u64>,
+    configured: &'a Policy,
+    /// By file, the position of its first line, where the history is one journal.
+    journal: Vec<Option<u64>>,
+    entries: u64,
+    position: Option<u64>,
+}
+
+impl<'a> Snapshots<'a> {
+    fn of(request: &Request, history: &History, config: &'a Config) -> Self {
+        Self {
+            dir: request.store.as_deref().map(snapshots::folder_of).unwrap_or_default(),
+            every: request.snapshot_every.filter(|_| request.store.is_some()),
+            configured: &config.policy,
+            journal: history.journal_firsts(),
+            entries: 0,
+            position: None,
+        }
+    }
+
+    fn after(&mut self, (file, number): (u32, u64), engine: &Engine) -> anyhow::Result<()> {
+        let Some(every) = self.every else { return Ok(()) };
+        self.entries += 1;
+        if let Some(first) = self.journal[file as usize] {
+            self.position = Some(first + number);
+        }
+        if self.entries.is_multiple_of(every) { self.take(engine) } else { Ok(()) }
+    }
+
+    fn at_end(&self, engine: &Engine) -> anyhow::Result<()> {
+        match self.every {
+            Some(every) if !self.entries.is_multiple_of(every) => self.take(engine),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn take(&self, engine: &Engine) -> anyhow::Result<()> {
+        snapshots::take(&self.dir, engine, self.configured, self.position).map(|_| ())
+    }
+}
+
 /// An entry id, or a time; `seq` completes what names a millisecond only.
-fn bound(text: &str, seq: u64) -> anyhow::Result<EntryId> {
+pub(super) fn bound(text: &str, seq: u64) -> anyhow::Result<EntryId> {
     if let Ok(id) = text.parse() {
         return Ok(id);
     }
@@ -128,7 +179,7 @@ fn bound(text: &str, seq: u64) -> anyhow::Result<EntryId> {
 
 /// Tells the engine beforehand what later entries say of earlier ones: decisions that were emitted, and entries
 /// that were passed over.
-fn foresee(
+pub(super) fn foresee(
     history: &History,
     decoder: &mut Decoder,
     engine: &mut Engine,
@@ -186,11 +237,13 @@ struct LineAt {
 }
 
 /// Entries with the place of their line in `bytes`.
-struct EntryBatch {
-    bytes: Vec<u8>,
-    entries: Vec<(Entry, Range<usize>)>,
+pub(super) struct EntryBatch {
+    pub bytes: Vec<u8>,
+    pub entries: Vec<(Entry, Range<usize>)>,
+    /// File and line of each entry.
+    pub places: Vec<(u32, u64)>,
     /// Symbols that were new in this batch, in the order of their indices.
-    symbols: Vec<Box<str>>,
+    pub symbols: Vec<Box<str>>,
 }
 
 /// A line whose fields do not read.
@@ -201,7 +254,7 @@ struct BadFields {
 }
 
 /// Reads, decodes and folds on three threads. Returns how many lines had fields that do not read.
-fn pipeline(
+pub(super) fn pipeline(
     history: &mut History,
     decoder: &mut Decoder,
     skip_bad_lines: bool,
@@ -254,18 +307,22 @@ fn decode_lines(
     let mut bad = 0;
     for LineBatch { bytes, lines } in lines {
         let mut entries = Vec::with_capacity(lines.len());
+        let mut places = Vec::with_capacity(lines.len());
         for LineAt { range, stream, id, file, number } in lines {
             match decoder.decode_line(stream, id, &bytes[range.clone()]) {
-                Ok(entry) => entries.push((entry, range)),
+                Ok(entry) => {
+                    entries.push((entry, range));
+                    places.push((file, number));
+                }
                 Err(_) if skip_bad_lines => bad += 1,
                 Err(error) => {
                     let symbols = decoder.symbols.take_new();
-                    let _ = to_fold.send(EntryBatch { bytes, entries, symbols });
+                    let _ = to_fold.send(EntryBatch { bytes, entries, places, symbols });
                     return Err(BadFields { file, number, why: error.to_string() });
                 }
             }
         }
-        if to_fold.send(EntryBatch { bytes, entries, symbols: decoder.symbols.take_new() }).is_err() {
+        if to_fold.send(EntryBatch { bytes, entries, places, symbols: decoder.symbols.take_new() }).is_err() {
             return Ok(bad);
         }
     }

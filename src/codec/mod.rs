@@ -12,6 +12,7 @@ pub mod operator;
 pub mod decode;
 pub mod policy;
 
+pub mod checksum;
 pub mod journal;
 pub mod live;
 pub mod request;
@@ -21,5 +22,6 @@ pub mod exchange;
 pub mod schemas;
 pub mod seal;
 pub mod signing;
+pub mod snapshot;
 pub mod state;
 pub mod view;

@@ -28,7 +28,7 @@ pub type Row = (Vec<u8>, Option<Vec<u8>>);
 /// One row as it was read.
 pub type StoredRow = (Vec<u8>, Vec<u8>);
 
-const META: &[u8] = b"m/";
+pub(super) const META: &[u8] = b"m/";
 const GLOBALS: &[u8] = b"g/";
 const CURSOR: &[u8] = b"c/";
 const NAME: &[u8] = b"y/";
@@ -182,6 +182,24 @@ pub fn changed_rows(engine: &Engine, changes: &Changes, names_written: &mut usiz
         rows.push((name_key(PLAN, plan_id), None));
     }
     *names_written = engine.symbols().len();
+    rows
+}
+
+/// Rows of all that an engine holds in memory; closed instances are among them as long as their orders are remembered.
+pub fn all_rows(engine: &Engine) -> Vec<StoredRow> {
+    let mut rows = vec![(GLOBALS.to_vec(), encode(engine.globals()))];
+    for (stream, Stream { name, .. }) in engine.streams().iter() {
+        rows.extend(engine.cursor(stream).map(|id| (key(CURSOR, name.as_bytes()), encode(&id))));
+    }
+    for (index, symbol) in engine.symbols().iter().enumerate() {
+        rows.push((key(NAME, &(index as u32).to_be_bytes()), encode(&symbol.name)));
+        rows.push((name_key(HOT, &symbol.name), encode(&symbol.hot)));
+        rows.push((name_key(COLD, &symbol.name), encode(&symbol.cold)));
+        for instance in &symbol.closed {
+            rows.push((closed_key(&symbol.name, instance.id), encode(instance)));
+        }
+    }
+    rows.extend(engine.plans().map(|known| (name_key(PLAN, &known.plan.plan_id), encode(known))));
     rows
 }
 

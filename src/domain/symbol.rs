@@ -159,6 +159,14 @@ impl Symbol {
         Forgotten { cold, closed: self.closed.drain(..old).filter(|instance| instance.unsaved.0).collect() }
     }
 
+    /// The symbol without all that is older than its time, whenever it was last tidied: what later entries can find.
+    pub fn tidied(&self, now_ms: u64) -> Self {
+        let mut tidied = Self { tidied_ms: 0, ..self.clone() };
+        tidied.forget(now_ms);
+        tidied.tidied_ms = 0;
+        tidied
+    }
+
     /// All instances in memory, oldest first.
     pub fn instances_mut(&mut self) -> impl Iterator<Item = &mut Instance> {
         self.closed.iter_mut().chain(self.hot.open.as_mut())

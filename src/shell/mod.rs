@@ -4,6 +4,7 @@ pub mod exchange;
 pub mod history;
 pub mod journal;
 pub mod redis;
+pub mod snapshots;
 pub mod store;
 pub mod systemd;
 pub mod terminal;

@@ -38,6 +38,22 @@ impl Lab {
         Self { engine, decoder, config: config.clone() }
     }
 
+    /// The same with an engine that has a past.
+    pub fn going_on(mut self, engine: Engine) -> Self {
+        let names = Symbols::new(engine.symbols().iter().map(|symbol| &*symbol.name));
+        self.decoder = Decoder::new(self.config.streams.clone(), names);
+        self.engine = engine;
+        self
+    }
+
+    /// Names a symbol before any entry does.
+    pub fn intern(&mut self, name: &str) {
+        self.decoder.symbols.intern(name);
+        for name in self.decoder.symbols.take_new() {
+            self.engine.intern(&name);
+        }
+    }
+
     /// Decodes a history line; its symbol is known to the engine afterwards.
     pub fn decode(&mut self, text: &str) -> Entry {
         let head: Value = serde_json::from_str(text).expect("a line is JSON");

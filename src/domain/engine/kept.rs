@@ -95,6 +95,11 @@ impl Engine {
         self.by_name.get(name).map(|&id| self.symbol(id))
     }
 
+    /// All plans that are remembered, by plan id.
+    pub fn plans(&self) -> impl Iterator<Item = &KnownPlan> {
+        self.plans.iter()
+    }
+
     pub fn plan(&self, plan_id: &str) -> Option<&KnownPlan> {
         self.plans.get(plan_id)
     }

@@ -185,6 +185,19 @@ impl History {
         self.notices.iter().cloned().chain(self.twins.notices()).collect()
     }
 
+    /// By file, the position of its first line in the journal, where one journal and no other is part of the history:
+    /// a line's own position is that and its number, less one.
+    pub fn journal_firsts(&self) -> Vec<Option<u64>> {
+        let is_one = self.context.journals.len() == 1;
+        let first = |(file, input)| input::journal_file(input).filter(|_| is_one && self.context.is_journal(file));
+        self.context
+            .files
+            .iter()
+            .enumerate()
+            .map(|(i, input)| first((i as u32, input)).map(|(_, first)| first))
+            .collect()
+    }
+
     /// Names a line: `FILE:LINE`.
     pub fn place(&self, file: u32, number: u64) -> String {
         self.context.place(file, number)

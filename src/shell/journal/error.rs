@@ -24,8 +24,8 @@ pub enum JournalError {
     #[error("the journal {} takes no more entries after a write that failed: open it again", dir.display())]
     Broken { dir: PathBuf },
     /// Entries that were given up by retention, or that are not there yet.
-    #[error("the journal {} holds entries from {first} up to {end}, not {position}", dir.display())]
-    NotHeld { dir: PathBuf, position: u64, first: u64, end: u64 },
+    #[error("the journal {} holds entries from {first}{}, not {position}", dir.display(), up_to(*.end))]
+    NotHeld { dir: PathBuf, position: u64, first: u64, end: Option<u64> },
     #[error("the journal cannot be used: {doing} {}: {source}", path.display())]
     Io { path: PathBuf, doing: &'static str, source: io::Error },
 }
@@ -56,4 +56,8 @@ impl JournalError {
     pub(super) fn unchained(file: &Path, why: String) -> Self {
         Self::Unchained { file: file.to_owned(), why }
     }
+}
+
+fn up_to(end: Option<u64>) -> String {
+    end.map_or_else(String::new, |end| format!(" up to {end}"))
 }

@@ -95,6 +95,18 @@ impl Journal {
         verify::verify(dir)
     }
 
+    /// The files of a journal, which may be in use, that hold the entries from a position on.
+    pub fn files_from(dir: &Path, position: u64) -> Result<Vec<PathBuf>, JournalError> {
+        let files = folder::files(dir)?;
+        let before = files.iter().skip(1).take_while(|(first, _)| *first <= position).count();
+        match files.get(before) {
+            Some(&(first, _)) if first > position => {
+                Err(JournalError::NotHeld { dir: dir.to_owned(), position, first, end: None })
+            }
+            _ => Ok(files.into_iter().skip(before).map(|(_, path)| path).collect()),
+        }
+    }
+
     /// Entries that are durable, counted since the journal's first. [1]
     pub fn position(&self) -> u64 {
         let committed = self.growing.as_ref().map_or(0, |growing| growing.committed().count);
@@ -146,7 +158,7 @@ impl Journal {
     pub fn read_from(&self, position: u64) -> Result<Lines, JournalError> {
         let (first, end) = (self.first(), self.position());
         if position < first || position > end {
-            return Err(JournalError::NotHeld { dir: self.dir.clone(), position, first, end });
+            return Err(JournalError::NotHeld { dir: self.dir.clone(), position, first, end: Some(end) });
         }
         let piece = |path: &Path, first: u64, count: u64, span: Span| {
             let skipped = position.saturating_sub(first).min(count);

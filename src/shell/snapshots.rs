@@ -1,0 +1,59 @@
+//! A folder of snapshots: written whole or not at all, and listed by their names. What is in them is `codec/snapshot.rs`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A folder or a file of snapshots that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("snapshots: {doing} {}: {source}", path.display())]
+pub struct SnapshotsError {
+    path: PathBuf,
+    doing: &'static str,
+    source: io::Error,
+}
+
+fn failed(path: &Path, doing: &'static str) -> impl Fn(io::Error) -> SnapshotsError {
+    move |source| SnapshotsError { path: path.to_owned(), doing, source }
+}
+
+/// Writes a file under this name, in place of one that has it; the folder is made where there is none.
+pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, SnapshotsError> {
+    fs::create_dir_all(dir).map_err(failed(dir, "making"))?;
+    let path = dir.join(name);
+    let written = || -> io::Result<()> {
+        let mut aside = tempfile::NamedTempFile::new_in(dir)?;
+        io::Write::write_all(&mut aside, bytes)?;
+        aside.as_file().sync_all()?;
+        aside.persist(&path).map_err(|error| error.error)?;
+        fs::File::open(dir)?.sync_all()
+    };
+    written().map_err(failed(&path, "writing"))?;
+    Ok(path)
+}
+
+/// Files whose names mean something to `meaning`, in the order of that; none where there is no folder.
+pub fn list<T: Ord>(dir: &Path, meaning: impl Fn(&str) -> Option<T>) -> Result<Vec<(T, PathBuf)>, SnapshotsError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(dir, "reading")(error)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed(dir, "reading"))?;
+        if let Some(meant) = entry.file_name().to_str().and_then(&meaning) {
+            files.push((meant, entry.path()));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+pub fn read(path: &Path) -> Result<Vec<u8>, SnapshotsError> {
+    fs::read(path).map_err(failed(path, "reading"))
+}
+
+pub fn remove(path: &Path) -> Result<(), SnapshotsError> {
+    fs::remove_file(path).map_err(failed(path, "removing"))
+}
