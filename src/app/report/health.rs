@@ -12,6 +12,8 @@ const BEHIND_MS: u64 = 60_000;
 const WARM_MS: u64 = 5_000;
 /// Pending entries and rows of the outbox are looked at by themselves; some that grow older need someone. [ms]
 const LEFT_BEHIND_MS: u64 = 60_000;
+/// A service that has just begun has not asked for the lease yet. [ms]
+const LEADERLESS_MS: u64 = 10_000;
 /// Fewer of the open positions than this can be evaluated. [1]
 const EVALUABLE_MIN: f64 = 0.9;
 
@@ -124,7 +126,8 @@ fn not_connected(report: &Report) -> Option<Concern> {
 }
 
 fn no_leader(report: &Report) -> Option<Concern> {
-    let nobody = report.role == Role::Standby && report.lease.holder.is_none();
+    let is_new = report.uptime_ms <= LEADERLESS_MS;
+    let nobody = report.role == Role::Standby && report.lease.holder.is_none() && !is_new;
     nobody.then(|| Concern::new("no_leader", "nobody holds the lease: nothing is emitted"))
 }
 

@@ -65,6 +65,7 @@ fn serve(runtime: &tokio::runtime::Runtime, config: &Config, until_idle: Option<
     let mut first = runtime.block_on(first_connection(&connect))?;
     runtime.block_on(preflight::check(config, &mut first))?;
     let publisher = Publisher::new(config);
+    publisher.speaks_to(runtime.block_on(first.info()).ok().as_ref().and_then(|info| info.version()));
     let (ask, questions) = mpsc::channel(QUESTIONS_WAITING);
     let web = match config.run.listen {
         None => None,
@@ -74,7 +75,7 @@ fn serve(runtime: &tokio::runtime::Runtime, config: &Config, until_idle: Option<
             Some(web.with_context(|| format!("serving health and metrics on {address}"))?)
         }
     };
-    let Started { fold, places } = runtime.block_on(start(config, &mut first))?;
+    let Started { fold, places } = runtime.block_on(start(config, &mut first, &publisher))?;
     drop(first);
 
     let decisions = decision_stream(&config.streams);

@@ -7,7 +7,7 @@ use super::fold::Fold;
 use super::message::Role;
 use super::reader::ReaderSigns;
 use crate::app::positions::Sheet;
-use crate::app::report::{self, GapProof, InputReport, Report, SharedReport};
+use crate::app::report::{self, Change, GapProof, InputReport, Report, SharedReport, Watch};
 use crate::app::ticks::{self, Line};
 use crate::app::web::Question;
 use crate::codec::live::OutboxRow;
@@ -17,11 +17,17 @@ use crate::domain::ids::{EntryId, StreamId};
 use crate::shell::redis::Survey;
 use crate::shell::systemd::Manager;
 
+/// How much more time a start asks for while it gets ahead.
+const START_EXTENSION: Duration = Duration::from_secs(60);
+
 /// What is told, and to whom.
 pub struct Publisher {
     shared: SharedReport,
     manager: Manager,
     surveys: Vec<Survey>,
+    /// How often the streams were surveyed. [1]
+    surveyed: u64,
+    watch: Watch,
     silent_after: SilentAfter,
     watchdog_fed: Instant,
     ticked: Instant,
@@ -48,6 +54,8 @@ impl Publisher {
             shared: SharedReport::new(report),
             manager: Manager::from_environment(),
             surveys: Vec::new(),
+            surveyed: 0,
+            watch: Watch::default(),
             silent_after: config.run.silent_after_ms,
             watchdog_fed: Instant::now(),
             ticked: Instant::now(),
@@ -58,6 +66,23 @@ impl Publisher {
 
     pub fn shared(&self) -> &SharedReport {
         &self.shared
+    }
+
+    /// The server; its version where it says so.
+    pub fn speaks_to(&self, version: Option<&str>) {
+        self.shared.publish(|report| {
+            report.redis.connected = true;
+            report.redis.version = version.unwrap_or("unknown").to_owned();
+        });
+    }
+
+    /// The journal is folded beyond the store, or, for a rebuild, from its first entry on.
+    pub fn catching_up(&self, is_rebuild: bool, entries: u64) {
+        self.shared.publish(|report| {
+            report.role = if is_rebuild { report::Role::Rebuilding } else { report::Role::Starting };
+            report.totals.entries = entries;
+        });
+        self.manager.extend_start(START_EXTENSION);
     }
 
     pub fn started(&self, fold: &Fold) {
@@ -83,6 +108,7 @@ impl Publisher {
 
     pub fn surveyed(&mut self, surveys: Vec<Survey>) {
         self.surveys = surveys;
+        self.surveyed += 1;
     }
 
     pub fn committed(&self, took: Duration) {
@@ -139,11 +165,14 @@ impl Publisher {
             report.role = if fold.is_leader { report::Role::Leader } else { report::Role::Standby };
             report.redis.connected = signs.is_connected.load(Ordering::Relaxed);
             report.redis.reconnects = signs.reconnects.load(Ordering::Relaxed);
+            report.redis.last_error = signs.last_error();
+            report.redis.surveys = self.surveyed;
             report.policy.pending = fold.own.has_policy();
             report.outbox.waiting = fold.outbox_waiting() as u64;
             let oldest = fold.outbox.values().find(|row| row.written.is_none());
             report.outbox.oldest_ms = oldest.map(|row| server_ms.saturating_sub(row.cause_ms));
             report.journal.bytes = fold.journal.bytes();
+            report.journal.files = fold.journal.files();
             report.journal.position = fold.place.journal;
             report.lease.holder = holder;
             if let Role::Leader { lease, until } = role {
@@ -153,12 +182,23 @@ impl Publisher {
                 report.lease.left_ms = None;
             }
         });
+        self.say_changes();
         self.feed_watchdog();
         if self.ticked.elapsed() >= self.tick_interval {
             self.ticked = Instant::now();
             let emitted = fold.totals.emitted - std::mem::replace(&mut self.emitted_before, fold.totals.emitted);
             for line in ticks::tick(&fold.projection.engine, server_ms, emitted, 0) {
                 line.log();
+            }
+        }
+    }
+
+    /// What has come up that needs someone, and what of it is over: each once.
+    fn say_changes(&mut self) {
+        for change in self.watch.look(&self.shared.read()) {
+            match &change {
+                Change::Came(_) => tracing::warn!("{change}"),
+                Change::Went(_) => tracing::info!("{change}"),
             }
         }
     }

@@ -5,9 +5,9 @@
 //! already. So after any doubt (an error, a new lease, a group that was made again) the same thing is done: look what
 //! is pending, read our own range up to what the group has delivered, and go on with what is new.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -39,6 +39,21 @@ pub struct ReaderSigns {
     /// The server's clock at the last round. [ms since 1970]
     pub server_ms: AtomicU64,
     pub reconnects: AtomicU64,
+    last_error: Mutex<Option<String>>,
+}
+
+impl ReaderSigns {
+    /// Why reading failed the last time.
+    pub fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn failed(&self, error: &ServerError) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+        self.is_connected.store(false, Ordering::Relaxed);
+        self.is_drained.store(false, Ordering::Relaxed);
+        self.reconnects.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Everything that the reader needs to begin.
@@ -136,9 +151,7 @@ impl Reader {
             match self.connected(&mut delay).await {
                 Ok(()) | Err(Trouble::Over) => return,
                 Err(Trouble::Server(error)) => {
-                    self.setup.signs.is_connected.store(false, Ordering::Relaxed);
-                    self.setup.signs.is_drained.store(false, Ordering::Relaxed);
-                    self.setup.signs.reconnects.fetch_add(1, Ordering::Relaxed);
+                    self.setup.signs.failed(&error);
                     let pause = delay.next();
                     tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "reading failed, trying again");
                     tokio::time::sleep(pause).await;

@@ -5,6 +5,7 @@ use anyhow::{Context as _, bail};
 
 use super::fold::{Fold, FoldParts, OutputStreams, OwnEntry};
 use super::orders::Orders;
+use super::publish::Publisher;
 use super::suspects::Suspects;
 use crate::app::projection::Projection;
 use crate::codec::decode::{Decoder, Symbols};
@@ -36,7 +37,7 @@ pub struct Started {
 ///
 /// A store that is damaged or of other rules is folded anew from the journal; what it emitted is in the history then,
 /// and not sold again (SPEC §4).
-pub async fn start(config: &Config, server: &mut Server) -> anyhow::Result<Started> {
+pub async fn start(config: &Config, server: &mut Server, publisher: &Publisher) -> anyhow::Result<Started> {
     let store = &config.run.store;
     if let Some(parent) = store.parent() {
         std::fs::create_dir_all(parent).with_context(|| format!("making the folder {}", parent.display()))?;
@@ -46,7 +47,7 @@ pub async fn start(config: &Config, server: &mut Server) -> anyhow::Result<Start
     let mut fold = opened(config, journal, suspects)?;
     foresee(&mut fold, server).await?;
     skip_guilty(&mut fold);
-    fold = catch_up(fold, config)?;
+    fold = catch_up(fold, config, publisher)?;
     let places = places(&fold);
     Ok(Started { fold, places })
 }
@@ -179,12 +180,14 @@ fn skip_guilty(fold: &mut Fold) {
 }
 
 /// Folds what the journal has beyond the store, and puts a store that was folded anew in its place.
-fn catch_up(mut fold: Fold, config: &Config) -> anyhow::Result<Fold> {
+fn catch_up(mut fold: Fold, config: &Config, publisher: &Publisher) -> anyhow::Result<Fold> {
     let to = fold.journal.position();
     let from = fold.place.journal;
     if from < to {
         tracing::info!(from, to, "folding the journal beyond the store");
         let progress = Progress::new(to - from);
+        let is_rebuild = from == 0;
+        publisher.catching_up(is_rebuild, 0);
         let lines = fold.journal.read_from(from)?;
         for (at, text) in (from..).zip(lines) {
             let text = text?;
@@ -196,6 +199,7 @@ fn catch_up(mut fold: Fold, config: &Config) -> anyhow::Result<Fold> {
             if fold.uncommitted().is_some_and(|(entries, _)| entries >= COMMIT_ENTRIES) {
                 fold.commit_at(at + 1)?;
                 progress.at(at + 1 - from, String::new);
+                publisher.catching_up(is_rebuild, at + 1 - from);
             }
         }
         fold.commit_at(to)?;

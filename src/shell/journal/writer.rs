@@ -154,6 +154,11 @@ impl Journal {
         self.closed.iter().map(|file| file.len).sum::<u64>() + growing
     }
 
+    /// How many files there are. [1]
+    pub fn files(&self) -> u64 {
+        self.closed.len() as u64 + u64::from(self.growing.is_some())
+    }
+
     /// The entries that are durable from `position` on, in order.
     pub fn read_from(&self, position: u64) -> Result<Lines, JournalError> {
         let (first, end) = (self.first(), self.position());
