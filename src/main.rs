@@ -100,6 +100,9 @@ Exit code 1: a position still lacks something.")]
     /// Our own record of everything consumed
     #[command(subcommand)]
     Journal(app::journal::Command),
+    /// Recompute what was decided and hold it against what was emitted: clean, findings, or incomplete
+    #[command(after_help = "Example: harvester audit history/ --decisions decisions.jsonl")]
+    Audit(app::audit::Args),
     /// Entries that were put aside, with the reason
     #[command(subcommand)]
     Quarantine(app::quarantine::Command),
@@ -213,6 +216,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Journal(command) => app::journal::run(&command, out),
         Command::Needs(args) => app::needs::run(&args, out),
         Command::Quarantine(command) => app::quarantine::run(&command, out),
+        Command::Audit(args) => app::audit::run(&args, &config, out),
         Command::Demo => app::demo::run(out),
         Command::Schema { name } => app::schema::run(name.as_deref(), out),
         Command::Completions { shell } => {

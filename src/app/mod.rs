@@ -11,6 +11,7 @@ pub mod server;
 pub mod ticks;
 pub mod web;
 
+pub mod audit;
 pub mod backfill;
 pub mod config;
 pub mod control;

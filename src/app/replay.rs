@@ -177,6 +177,19 @@ pub(super) fn bound(text: &str, seq: u64) -> anyhow::Result<EntryId> {
     Ok(EntryId::new(ms, seq))
 }
 
+/// Tells the engine beforehand which entries later ones pass over.
+pub(super) fn foresee_skipped(history: &History, decoder: &mut Decoder, engine: &mut Engine, until: Option<EntryId>) {
+    for at in history.control_lines().filter(|at| until.is_none_or(|until| at.id <= until)) {
+        let Ok(fields) = line::fields(at.bytes) else { continue };
+        let entry = decoder.decode(at.stream, at.id, &fields);
+        if let Ok(Event::Control(control)) = entry.content
+            && let Control::EntrySkipped { stream, id } = *control
+        {
+            engine.pass_over(&stream, id);
+        }
+    }
+}
+
 /// Tells the engine beforehand what later entries say of earlier ones: decisions that were emitted, and entries
 /// that were passed over.
 pub(super) fn foresee(
@@ -189,15 +202,7 @@ pub(super) fn foresee(
     // What stands behind the end is not known yet.
     let is_in = |id: EntryId| until.is_none_or(|until| id <= until);
     let place = |at: &crate::shell::history::Line<'_>| history.place(at.file, at.number);
-    for at in history.control_lines().filter(|at| is_in(at.id)) {
-        let Ok(fields) = line::fields(at.bytes) else { continue };
-        let entry = decoder.decode(at.stream, at.id, &fields);
-        if let Ok(Event::Control(control)) = entry.content
-            && let Control::EntrySkipped { stream, id } = *control
-        {
-            engine.pass_over(&stream, id);
-        }
-    }
+    foresee_skipped(history, decoder, engine, until);
     if derive {
         engine.set_derive();
     } else {

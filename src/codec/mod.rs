@@ -19,6 +19,7 @@ pub mod request;
 
 pub mod exchange;
 
+pub mod chain;
 pub mod schemas;
 pub mod seal;
 pub mod signing;

@@ -185,8 +185,10 @@ pub struct Engine {
     cursors: Vec<Option<EntryId>>,
     in_flight: BTreeSet<SymbolId>,
     facts: Facts,
-    /// Decision entries are passed over: audit and what-if.
+    /// Decision entries are passed over: what-if.
     derive: bool,
+    /// Decisions are compared over the whole history, and ours handed out beside those that were emitted.
+    audit: bool,
     last_place: Option<CanonicalKey>,
     accepted_streams: Vec<bool>,
     changes: Changes,
@@ -220,6 +222,7 @@ impl Engine {
             in_flight: BTreeSet::new(),
             facts: Facts::default(),
             derive: false,
+            audit: false,
             last_place: None,
             accepted_streams: Vec::new(),
             changes: Changes::default(),
@@ -237,6 +240,12 @@ impl Engine {
     /// Ignores decision entries: everything is derived anew.
     pub fn set_derive(&mut self) {
         self.derive = true;
+    }
+
+    /// Compares over the whole history: every decision of ours is handed out. The state follows those that were emitted
+    /// and, where one is missing, ours: what comes later is then judged by itself.
+    pub fn set_audit(&mut self) {
+        self.audit = true;
     }
 
     /// Entries that the history is known to pass over.
@@ -468,7 +477,7 @@ impl Engine {
         let flags = match entry.kind {
             StreamKind::Result => !unreadable.refusal && unreadable.reason != Reason::TooLate,
             StreamKind::Snapshot => true,
-            StreamKind::Decision => !self.derive,
+            StreamKind::Decision => !self.derive && !self.audit,
             StreamKind::Control
             | StreamKind::Observation
             | StreamKind::Intent
@@ -479,7 +488,7 @@ impl Engine {
             _ if unreadable.gap => self.flag_gap_everywhere(),
             Some(symbol) if flags => self.flag_gap(symbol),
             // A decision that cannot be read may have sold a rung of any symbol.
-            None if entry.kind == StreamKind::Decision && !self.derive => self.flag_gap_everywhere(),
+            None if entry.kind == StreamKind::Decision && !self.derive && !self.audit => self.flag_gap_everywhere(),
             Some(_) | None => {}
         }
     }

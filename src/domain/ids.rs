@@ -71,7 +71,7 @@ impl FromStr for EntryId {
 pub struct SymbolId(pub u32);
 
 /// Index of a configured stream in [`crate::domain::streams::Streams`]; ascending index is ascending rank.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StreamId(pub u16);
 
 /// Place of an entry in canonical order: milliseconds, then stream rank, then sequence.

@@ -23,6 +23,7 @@ pub mod fold;
 pub mod plans;
 
 pub mod decide;
+pub mod execution;
 pub mod facts;
 pub mod tally;
 

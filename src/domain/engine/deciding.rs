@@ -42,7 +42,13 @@ impl Engine {
         if self.symbols[symbol.0 as usize].hot.open.is_some() {
             ours = self.evaluate(entry, symbol)?;
         }
-        if self.facts.cover(place) {
+        if self.audit && !facts.is_empty() {
+            for fact in &facts {
+                self.take_over(fact, entry.id.ms);
+            }
+            return Ok(ours.map(|(decision, _)| decision));
+        }
+        if !self.audit && self.facts.cover(place) {
             self.compare(ours.as_ref().map(|(decision, _)| &**decision), &facts);
             for fact in &facts {
                 self.take_over(fact, entry.id.ms);

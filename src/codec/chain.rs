@@ -1,0 +1,467 @@
+//! The chain of decisions as it was emitted: verified entry by entry, each fault named by what it is (SPEC §6).
+//!
+//! Promises: needs nothing but the entries, a key and anchors; an entry that does not read is a fault, not an error.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::line::{self, FieldValue};
+use super::seal::chained;
+use super::signing::SigningKey;
+use crate::domain::engine::ChainHead;
+use crate::domain::ids::EntryId;
+
+/// Fields that every entry of a decision has; `signature` may stand beside them.
+const FIELDS: [&str; 9] = ["event_type", "schema", "decision_id", "symbol", "mode", "seq", "prev", "hash", "payload"];
+
+/// An entry of a decision stream, with where it was found.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    pub id: EntryId,
+    /// The entry as a history line.
+    pub line: &'a [u8],
+    /// Which file, and the line there: two dumps may overlap, one may not repeat itself.
+    pub file: u32,
+    pub number: u64,
+}
+
+/// A decision that reads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Link {
+    pub id: EntryId,
+    pub seq: u64,
+    pub prev: String,
+    pub hash: String,
+    pub signature: Option<String>,
+    pub payload: String,
+    /// The payload, read.
+    pub object: Map<String, Value>,
+    /// Nothing is wrong with the entry itself.
+    pub authentic: bool,
+}
+
+/// What is wrong with a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// Is no sealed decision.
+    Unreadable,
+    /// The payload is not the one that was hashed.
+    Payload,
+    /// The hash is not that of the entry.
+    Hash,
+    /// It follows another entry than the one before it.
+    Previous,
+    /// The number is not that of its place in the chain.
+    Seq,
+    /// A field beside the payload says something else than the payload.
+    Outside,
+    /// Missing or wrong.
+    Signature,
+    /// The entry id is not one that this decision can have.
+    Id,
+    /// Two entries stand under one id.
+    Twin,
+    /// It stands before or behind its place.
+    Order,
+    /// Two decisions claim one number.
+    Fork,
+    /// Decisions are not there.
+    Gap,
+    /// The chain ends before an anchor.
+    Tail,
+    /// The chain says something else than an anchor.
+    Anchor,
+}
+
+impl Fault {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unreadable => "unreadable",
+            Self::Payload => "payload",
+            Self::Hash => "hash",
+            Self::Previous => "previous",
+            Self::Seq => "seq",
+            Self::Outside => "outside",
+            Self::Signature => "signature",
+            Self::Id => "id",
+            Self::Twin => "twin",
+            Self::Order => "order",
+            Self::Fork => "fork",
+            Self::Gap => "gap",
+            Self::Tail => "tail",
+            Self::Anchor => "anchor",
+        }
+    }
+}
+
+/// One fault, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tampered {
+    pub what: Fault,
+    pub seq: Option<u64>,
+    pub entry: Option<EntryId>,
+    pub why: String,
+}
+
+/// One decision in several entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Duplicated {
+    pub decision_id: String,
+    pub entries: Vec<EntryId>,
+}
+
+/// How the signatures came out. [1]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Signatures {
+    pub good: u64,
+    pub bad: u64,
+    /// There, with no key to check them.
+    pub unchecked: u64,
+    pub none: u64,
+}
+
+/// A verified chain.
+#[derive(Clone, Debug, Default)]
+pub struct Chain {
+    /// Each decision once, in the order of the stream.
+    pub links: Vec<Link>,
+    pub tampered: Vec<Tampered>,
+    pub duplicated: Vec<Duplicated>,
+    pub signatures: Signatures,
+    /// Entries looked at. [1]
+    pub entries: u64,
+    /// The first number that the chain has to begin with: behind an anchor, if the head was trimmed. [1]
+    pub begins: u64,
+    pub head: ChainHead,
+}
+
+impl Link {
+    /// The decision of a payload; `unknown` is no decision id.
+    pub fn decision_id(&self) -> &str {
+        self.text("decision_id")
+    }
+
+    /// A text of the payload, empty where there is none.
+    pub fn text(&self, key: &str) -> &str {
+        self.object.get(key).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Stream and id of the entry that caused it.
+    pub fn cause(&self) -> Option<(&str, EntryId)> {
+        let (stream, id) = self.text("cause").rsplit_once('/')?;
+        Some((stream, id.parse().ok()?))
+    }
+
+    /// Reads an entry. Errors with why it is no sealed decision; what stands beside the payload is compared with it,
+    /// and the answer says where they differ.
+    fn read(id: EntryId, text: &[u8]) -> Result<(Self, Option<String>), String> {
+        let fields = line::fields(text).map_err(|error| error.to_string())?;
+        for (i, (name, _)) in fields.pairs.iter().enumerate() {
+            if !FIELDS.contains(&&**name) && name != "signature" {
+                return Err(format!("field `{name}` is none of a decision"));
+            }
+            if fields.pairs[..i].iter().any(|(other, _)| other == name) {
+                return Err(format!("field `{name}` stands there twice"));
+            }
+        }
+        let text = |name: &str| match fields.get(name) {
+            Some(FieldValue::Text(text)) => Ok(text.to_string()),
+            Some(FieldValue::Bytes(_)) => Err(format!("field `{name}` is no text")),
+            None => Err(format!("field `{name}` is missing")),
+        };
+        let values = FIELDS.iter().map(|name| text(name)).collect::<Result<Vec<String>, String>>()?;
+        let [event_type, schema, decision_id, symbol, mode, seq, prev, hash, payload] =
+            <[String; 9]>::try_from(values).expect("there is a value for each field");
+        let seq = seq.parse().map_err(|_| format!("seq {seq:?} is no number"))?;
+        let object: Map<String, Value> =
+            serde_json::from_str(&payload).map_err(|error| format!("the payload is no JSON object: {error}"))?;
+        let signature = fields.has("signature").then(|| text("signature")).transpose()?;
+        let link = Self { id, seq, prev, hash, signature, payload, object, authentic: true };
+        let beside = [
+            ("event_type", &*event_type, "harvest.decision"),
+            ("schema", &schema, "1"),
+            ("decision_id", &decision_id, link.decision_id()),
+            ("symbol", &symbol, link.text("symbol")),
+            ("mode", &mode, link.text("mode")),
+        ];
+        let other = beside.into_iter().find(|(_, says, want)| says != want);
+        let other = other.map(|(name, says, want)| format!("{name} is {says:?} beside the payload, {want:?} is right"));
+        Ok((link, other))
+    }
+}
+
+/// Verifies all entries of a decision stream, given in the order of their ids.
+pub fn verify(found: &[Found<'_>], key: Option<&SigningKey>, anchors: &[ChainHead]) -> Chain {
+    let mut chain = Chain { begins: 1, ..Chain::default() };
+    let once = chain.once(found);
+    let mut walk = Walk { last: ChainHead::default(), computed: String::new(), absent: Vec::new(), unread: Vec::new() };
+    let mut by_seq: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut links: Vec<Link> = Vec::with_capacity(once.len());
+    for entry in once {
+        chain.entries += 1;
+        match Link::read(entry.id, entry.line) {
+            Ok((mut link, beside)) => {
+                if let Some(why) = beside {
+                    link.authentic = false;
+                    chain.fault(Fault::Outside, &link, why);
+                }
+                if links.is_empty() && link.seq > 1 {
+                    walk.begin_behind(&link, anchors, &mut chain);
+                }
+                let known = by_seq.get(&link.seq).map(|&i| &links[i]);
+                walk.step(&mut link, known, &mut chain);
+                by_seq.entry(link.seq).or_insert(links.len());
+                links.push(link);
+            }
+            Err(why) => {
+                walk.unread.push(chain.tampered.len());
+                chain.tampered.push(Tampered { what: Fault::Unreadable, seq: None, entry: Some(entry.id), why });
+            }
+        }
+    }
+    chain.links = links;
+    chain.seals(key);
+    chain.ids();
+    chain.gaps(walk.absent);
+    chain.head = walk.last;
+    chain.anchored(anchors, &by_seq);
+    chain.repeated();
+    chain.tampered.sort_by_key(|fault| (fault.entry, fault.seq, fault.what));
+    chain
+}
+
+impl Chain {
+    fn fault(&mut self, what: Fault, link: &Link, why: String) {
+        self.tampered.push(Tampered { what, seq: Some(link.seq), entry: Some(link.id), why });
+    }
+
+    /// Copies of an entry in overlapping files are one; a file that repeats an entry or is out of order is at fault.
+    fn once<'a>(&mut self, found: &[Found<'a>]) -> Vec<Found<'a>> {
+        let mut once: Vec<Found<'a>> = Vec::with_capacity(found.len());
+        let mut numbers: BTreeMap<u32, u64> = BTreeMap::new();
+        for entry in found {
+            let number = numbers.entry(entry.file).or_default();
+            if entry.number < *number {
+                let why = format!("line {} has an earlier id than line {number}", entry.number);
+                self.tampered.push(Tampered { what: Fault::Order, seq: None, entry: Some(entry.id), why });
+            }
+            *number = entry.number.max(*number);
+            let Some(copy) = once.iter().rev().take_while(|known| known.id == entry.id).last() else {
+                once.push(*entry);
+                continue;
+            };
+            if copy.line != entry.line {
+                let why = "another entry stands under the same id".to_owned();
+                self.tampered.push(Tampered { what: Fault::Twin, seq: None, entry: Some(entry.id), why });
+                once.push(*entry);
+            } else if copy.file == entry.file {
+                let decision_id = Link::read(entry.id, entry.line).map(|(link, _)| link.decision_id().to_owned());
+                let entries = vec![entry.id; 2];
+                self.duplicated.push(Duplicated { decision_id: decision_id.unwrap_or_default(), entries });
+            }
+        }
+        once
+    }
+
+    /// Signatures of entries whose hash is their own.
+    fn seals(&mut self, key: Option<&SigningKey>) {
+        let any_signed = self.links.iter().any(|link| link.signature.is_some());
+        let mut faults = Vec::new();
+        for link in &mut self.links {
+            let why = match (&link.signature, key) {
+                (Some(signature), Some(key)) if key.verifies(&link.hash, signature) => {
+                    self.signatures.good += 1;
+                    continue;
+                }
+                (Some(_), Some(_)) => "the signature is not that of the hash under this key",
+                (Some(signature), None) if is_hex(signature) => {
+                    self.signatures.unchecked += 1;
+                    continue;
+                }
+                (Some(_), None) => "the signature is no 64 hex digits",
+                (None, None) if !any_signed => {
+                    self.signatures.none += 1;
+                    continue;
+                }
+                (None, _) => "the signature is missing",
+            };
+            self.signatures.bad += 1;
+            // What was altered was named already, and its signature cannot fit.
+            if link.authentic {
+                faults.push((link.seq, link.id, why));
+            }
+            link.authentic = false;
+        }
+        for (seq, id, why) in faults {
+            let what = Fault::Signature;
+            self.tampered.push(Tampered { what, seq: Some(seq), entry: Some(id), why: why.to_owned() });
+        }
+    }
+
+    /// An entry is written behind its cause. Where most ids are made of the cause's time and the number, all are.
+    fn ids(&mut self) {
+        let made = |link: &Link| link.cause().is_some_and(|(_, cause)| link.id == EntryId::new(cause.ms, link.seq));
+        let are_made = 2 * self.links.iter().filter(|link| made(link)).count() > self.links.len();
+        for place in 0..self.links.len() {
+            let link = &self.links[place];
+            let Some((_, cause)) = link.cause().filter(|_| link.authentic) else { continue };
+            let why = if are_made && !made(link) {
+                format!("{} is not {}-{}, the time of the cause and the number", link.id, cause.ms, link.seq)
+            } else if link.id.ms < cause.ms {
+                format!("{} is earlier than its cause {cause}", link.id)
+            } else {
+                continue;
+            };
+            let (seq, entry) = (Some(link.seq), Some(link.id));
+            self.tampered.push(Tampered { what: Fault::Id, seq, entry, why });
+        }
+    }
+
+    fn gaps(&mut self, absent: Vec<(u64, u64)>) {
+        for (from, to) in absent {
+            let why = if from == to {
+                format!("decision {from} is not there")
+            } else {
+                format!("decisions {from} to {to} are not there")
+            };
+            self.tampered.push(Tampered { what: Fault::Gap, seq: Some(from), entry: None, why });
+        }
+    }
+
+    fn anchored(&mut self, anchors: &[ChainHead], by_seq: &BTreeMap<u64, usize>) {
+        for anchor in anchors {
+            let seq = Some(anchor.seq);
+            if anchor.seq > self.head.seq {
+                let why = format!("the chain ends at {}, the anchor stands at {}", self.head.seq, anchor.seq);
+                self.tampered.push(Tampered { what: Fault::Tail, seq, entry: None, why });
+            } else if let Some(&place) = by_seq.get(&anchor.seq)
+                && self.links[place].hash != *anchor.hash
+            {
+                let entry = Some(self.links[place].id);
+                let why = format!("the hash is {}, the anchor says {}", self.links[place].hash, anchor.hash);
+                self.tampered.push(Tampered { what: Fault::Anchor, seq, entry, why });
+            }
+        }
+    }
+
+    /// Leaves the first entry of each decision.
+    fn repeated(&mut self) {
+        let mut first: BTreeMap<String, usize> = BTreeMap::new();
+        let mut kept: Vec<Link> = Vec::with_capacity(self.links.len());
+        for link in std::mem::take(&mut self.links) {
+            match first.get(link.decision_id()) {
+                Some(&place) => {
+                    let decision_id = link.decision_id().to_owned();
+                    self.duplicated.push(Duplicated { decision_id, entries: vec![kept[place].id, link.id] });
+                }
+                None => {
+                    first.insert(link.decision_id().to_owned(), kept.len());
+                    kept.push(link);
+                }
+            }
+        }
+        self.links = kept;
+    }
+}
+
+/// Where the walk along the stream stands.
+struct Walk {
+    /// Number and hash of the entry that the next one follows.
+    last: ChainHead,
+    /// Hash that this entry should have.
+    computed: String,
+    /// Numbers that were passed over, as ranges.
+    absent: Vec<(u64, u64)>,
+    /// Faults of entries that did not read since the last that did.
+    unread: Vec<usize>,
+}
+
+impl Walk {
+    /// A head that was trimmed: an anchor says what stood before it.
+    fn begin_behind(&mut self, link: &Link, anchors: &[ChainHead], chain: &mut Chain) {
+        let fits = |anchor: &&ChainHead| anchor.seq + 1 == link.seq && *anchor.hash == link.prev;
+        if let Some(anchor) = anchors.iter().find(fits) {
+            self.last = anchor.clone();
+            chain.begins = link.seq;
+        }
+    }
+
+    fn step(&mut self, link: &mut Link, known: Option<&Link>, chain: &mut Chain) {
+        let computed = chained(&link.prev, &link.payload);
+        let is_own = computed == link.hash;
+        let follows = link.prev == *self.last.hash || link.prev == self.computed;
+        let next = self.last.seq + 1;
+        if known.is_some_and(|known| known.payload == link.payload) {
+            // The same decision again: a duplicate, and no part of the chain.
+            return;
+        }
+        if link.seq != next && follows && is_own {
+            link.authentic = false;
+            chain.fault(Fault::Seq, link, format!("seq is {}, by its hash it is number {next}", link.seq));
+            link.seq = next;
+        } else if link.seq > next {
+            self.pass_over(next, link.seq - 1, chain);
+        } else if link.seq < next {
+            self.out_of_place(link, known, chain);
+            return;
+        }
+        if !is_own {
+            link.authentic = false;
+            let (what, why) = if chained(&self.last.hash, &link.payload) == link.hash {
+                (Fault::Previous, "prev was altered: the hash is that of the entry before and the payload")
+            } else {
+                (Fault::Payload, "the hash is not that of prev and payload")
+            };
+            chain.fault(what, link, why.to_owned());
+        } else if !follows && link.seq == next {
+            chain.fault(Fault::Previous, link, format!("prev is not the hash of number {}", self.last.seq));
+        } else if !self.computed.is_empty() && link.prev == self.computed && link.prev != *self.last.hash {
+            // The next entry follows what the last one should be: its hash was altered, not its payload.
+            if let Some(fault) = chain.tampered.iter_mut().rev().find(|f| f.what == Fault::Payload) {
+                fault.what = Fault::Hash;
+                "the hash was altered: the next entry follows prev and payload as they are".clone_into(&mut fault.why);
+            }
+        }
+        self.unread.clear();
+        self.last = ChainHead { seq: link.seq, hash: link.hash.as_str().into() };
+        self.computed = computed;
+    }
+
+    /// Numbers that are not there; those of entries that did not read are named with them.
+    fn pass_over(&mut self, from: u64, to: u64, chain: &mut Chain) {
+        let mut from = from;
+        for fault in self.unread.drain(..) {
+            if from <= to {
+                chain.tampered[fault].seq = Some(from);
+                from += 1;
+            }
+        }
+        if from <= to {
+            self.absent.push((from, to));
+        }
+    }
+
+    /// An entry with a number that was passed already.
+    fn out_of_place(&mut self, link: &mut Link, known: Option<&Link>, chain: &mut Chain) {
+        if let Some(known) = known {
+            link.authentic = false;
+            chain.fault(Fault::Fork, link, format!("number {} is taken by {}", link.seq, known.decision_id()));
+            return;
+        }
+        if let Some(place) = self.absent.iter().position(|(from, to)| (*from..=*to).contains(&link.seq)) {
+            let (from, to) = self.absent.remove(place);
+            let parts = [(from, link.seq - 1), (link.seq + 1, to)];
+            self.absent.extend(parts.into_iter().filter(|(from, to)| from <= to));
+        }
+        chain.fault(Fault::Order, link, format!("number {} stands behind number {}", link.seq, self.last.seq));
+        if chained(&link.prev, &link.payload) != link.hash {
+            link.authentic = false;
+            chain.fault(Fault::Payload, link, "the hash is not that of prev and payload".to_owned());
+        }
+    }
+}
+
+fn is_hex(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}

@@ -1,0 +1,409 @@
+//! Whoever changes a byte of what was emitted, or of the journal that it rests on, is found: flipped bytes, entries that
+//! were deleted, repeated, moved or cut off, another policy, another rounding, a chain that was sealed anew.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use fastrand::Rng;
+use harvester::app::audit::{self, Args};
+use harvester::app::replay::Request;
+use harvester::codec::seal::chained;
+use harvester::codec::signing::SigningKey;
+use harvester::config::Config;
+use harvester::shell::journal::{Journal, Limits};
+use serde_json::Value;
+use support::{config, replayed, root};
+
+const KEY: &str = "a key that signs decisions";
+/// Bytes that are flipped, of each kind of file.
+const FLIPS: usize = 100;
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    args: Args,
+}
+
+/// What the command says, as its JSON document.
+fn audit(config: &Config, arguments: &[&str]) -> Value {
+    let words = ["audit", "--json"].iter().chain(arguments);
+    let args = Cli::try_parse_from(words).expect("the arguments are right").args;
+    let mut out = Vec::new();
+    let done = audit::run(&args, config, &mut out);
+    let report: Value = serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error}: {done:?}"));
+    assert_eq!(done.is_ok(), report["verdict"] == "clean", "{report:#}");
+    report
+}
+
+/// The bundled night, its decisions signed, and where all that is.
+struct Night {
+    folder: tempfile::TempDir,
+    config: Config,
+    events: PathBuf,
+    lines: Vec<String>,
+}
+
+impl Night {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = config(None);
+        let events = root().join("replay/incident-2026-02-04/events.jsonl");
+        let request = Request { histories: vec![events.clone()], ..Request::default() };
+        let (_, lines) = replayed(&request, &config);
+        let lines: Vec<String> = lines.iter().map(|line| signed(line)).collect();
+        assert_eq!(lines.len(), 10);
+        fs::write(folder.path().join("key"), KEY).unwrap();
+        Self { folder, config, events, lines }
+    }
+
+    fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    /// Audits the history against these decisions.
+    fn judge(&self, decisions: impl AsRef<[u8]>, more: &[&str]) -> Value {
+        let decisions = self.file("decisions.jsonl", decisions);
+        let key = self.folder.path().join("key");
+        let first = [text(&self.events), "--decisions", text(&decisions), "--key-file", text(&key)];
+        audit(&self.config, &[&first, more].concat())
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("paths of tests are UTF-8")
+}
+
+fn joined(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// A decision line with its signature, where it stands in an entry.
+fn signed(line: &str) -> String {
+    let mut entry: Value = serde_json::from_str(line).unwrap();
+    let fields = entry["fields"].as_object_mut().unwrap();
+    let signature = SigningKey::new(KEY.as_bytes()).unwrap().sign(fields["hash"].as_str().unwrap());
+    fields.insert("signature".to_owned(), signature.into());
+    entry.to_string()
+}
+
+/// The chain of lines sealed anew after `change`, as one who has no key can.
+fn sealed_anew(lines: &[String], change: impl Fn(u64, &mut serde_json::Map<String, Value>)) -> Vec<String> {
+    let mut prev = "0".repeat(64);
+    let seal = |line: &String| {
+        let mut entry: Value = serde_json::from_str(line).unwrap();
+        let fields = entry["fields"].as_object_mut().unwrap();
+        let seq = fields["seq"].as_str().unwrap().parse().unwrap();
+        let mut payload: Value = serde_json::from_str(fields["payload"].as_str().unwrap()).unwrap();
+        change(seq, payload.as_object_mut().unwrap());
+        let payload = payload.to_string();
+        let hash = chained(&prev, &payload);
+        fields.insert("prev".to_owned(), std::mem::replace(&mut prev, hash.clone()).into());
+        fields.insert("hash".to_owned(), hash.into());
+        fields.insert("payload".to_owned(), payload.into());
+        entry.to_string()
+    };
+    lines.iter().map(seal).collect()
+}
+
+fn count(report: &Value, list: &str) -> usize {
+    report[list].as_array().unwrap_or_else(|| panic!("{list} is no list: {report:#}")).len()
+}
+
+/// Kinds of tampering that a report names, once each.
+fn kinds(report: &Value) -> Vec<&str> {
+    let mut kinds: Vec<&str> =
+        report["tampered"].as_array().unwrap().iter().filter_map(|fault| fault["what"].as_str()).collect();
+    kinds.dedup();
+    kinds
+}
+
+#[test]
+fn what_nobody_touched_is_clean() {
+    let night = Night::new();
+    let report = night.judge(joined(&night.lines), &[]);
+    assert_eq!(report["verdict"], "clean", "{report:#}");
+    assert_eq!((report["matched"].as_u64(), count(&report, "tampered")), (Some(10), 0));
+    assert_eq!(report["chain"]["signatures"]["good"], 10);
+    let ticks = &report["coverage"]["quantum:stream:market.tick"];
+    assert_eq!((ticks["first"].as_str(), ticks["gaps"].as_array().map(Vec::len)), (Some("1770170830000-0"), Some(0)));
+}
+
+#[test]
+fn a_flipped_byte_of_a_decision_is_found_and_named() {
+    let night = Night::new();
+    let whole = joined(&night.lines).into_bytes();
+    let anchor = night.file("anchor", anchor(&night));
+    let mut rng = Rng::with_seed(20_260_204);
+    let (mut missed, mut named) = (Vec::new(), BTreeMap::<String, u64>::new());
+    for _ in 0..FLIPS {
+        let (place, bit) = (rng.usize(..whole.len()), rng.u8(..8));
+        let mut bytes = whole.clone();
+        bytes[place] ^= 1 << bit;
+        let report = night.judge(&bytes, &["--anchor", text(&anchor)]);
+        match kinds(&report).first() {
+            Some(kind) => *named.entry((*kind).to_owned()).or_default() += 1,
+            None => missed.push((place, bit, report["verdict"].clone())),
+        }
+    }
+    println!("decisions: {} of {FLIPS} flipped bytes found: {named:?}", FLIPS - missed.len());
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+#[test]
+fn a_flipped_byte_of_a_journal_is_found_and_named() {
+    let night = Night::new();
+    let folder = night.folder.path().join("journal");
+    fs::create_dir(&folder).unwrap();
+    let mut journal = Journal::open(&folder, Limits { rotate_bytes: 4_000 }).expect("the journal opens");
+    let history = fs::read_to_string(&night.events).unwrap();
+    for (number, line) in history.lines().enumerate() {
+        let entry: Value = serde_json::from_str(line).unwrap();
+        let ms = entry["id"].as_str().unwrap().split_once('-').unwrap().0.parse().unwrap();
+        journal.append(line, ms);
+        if number % 200 == 199 {
+            journal.commit().expect("the journal commits");
+        }
+    }
+    journal.close().expect("the journal closes");
+    let decisions = night.file("decisions.jsonl", joined(&night.lines));
+    let judge = |config: &Config| audit(config, &["--journal", text(&folder), "--decisions", text(&decisions)]);
+    let report = judge(&night.config);
+    assert_eq!((report["verdict"].as_str(), report["matched"].as_u64()), (Some("clean"), Some(10)), "{report:#}");
+
+    let mut files: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|e| e == "zst"));
+    files.sort();
+    let mut rng = Rng::with_seed(44);
+    let (mut found, mut missed) = (0, Vec::new());
+    for _ in 0..FLIPS {
+        let file = &files[rng.usize(..files.len())];
+        let whole = fs::read(file).unwrap();
+        let mut bytes = whole.clone();
+        let (place, bit) = (rng.usize(..bytes.len()), rng.u8(..8));
+        bytes[place] ^= 1 << bit;
+        fs::write(file, &bytes).unwrap();
+        let report = judge(&night.config);
+        if kinds(&report).contains(&"journal") {
+            found += 1;
+        } else {
+            missed.push((file.clone(), place, bit, report["verdict"].clone()));
+        }
+        fs::write(file, &whole).unwrap();
+    }
+    println!("journal of {} files: {found} of {FLIPS} flipped bytes found", files.len());
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+/// The head of the chain, as the command prints it.
+fn anchor(night: &Night) -> String {
+    let decisions = night.file("whole.jsonl", joined(&night.lines));
+    let args = Cli::try_parse_from(["audit", "anchor", "--decisions", text(&decisions)]).expect("right").args;
+    let mut out = Vec::new();
+    audit::run(&args, &night.config, &mut out).expect("the chain has a head");
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn entries_that_were_deleted_repeated_moved_or_cut_off_are_named_as_that() {
+    let night = Night::new();
+    let anchor = night.file("anchor", anchor(&night));
+    let lines = &night.lines;
+    let (mut tried, mut wrong) = (0, Vec::new());
+    let mut expect = |what: String, found: bool, report: &Value| {
+        tried += 1;
+        if !found {
+            wrong.push(format!("{what}: {report:#}"));
+        }
+    };
+    for n in 0..lines.len() {
+        let mut deleted = lines.clone();
+        deleted.remove(n);
+        let report = night.judge(joined(&deleted), &["--anchor", text(&anchor)]);
+        let kind = if n + 1 == lines.len() { "tail" } else { "gap" };
+        let found = kinds(&report) == [kind] && count(&report, "missing") == 1 && report["matched"] == 9;
+        expect(format!("decision {} deleted", n + 1), found, &report);
+
+        let mut repeated = lines.clone();
+        repeated.insert(n, lines[n].clone());
+        let report = night.judge(joined(&repeated), &[]);
+        let found = count(&report, "duplicated") == 1 && count(&report, "tampered") == 0 && report["matched"] == 10;
+        expect(format!("decision {} repeated", n + 1), found, &report);
+
+        let mut again = lines.clone();
+        again.push(
+            lines[n]
+                .replacen("\"id\":\"17701710", "\"id\":\"17701720", 1)
+                .replacen("\"id\":\"17701708", "\"id\":\"17701720", 1)
+                .replacen("\"id\":\"17701709", "\"id\":\"17701720", 1),
+        );
+        let report = night.judge(joined(&again), &[]);
+        let found = count(&report, "duplicated") == 1 && report["matched"] == 10;
+        expect(format!("decision {} emitted again under another id", n + 1), found, &report);
+
+        let report = night.judge(joined(&lines[..n]), &["--anchor", text(&anchor)]);
+        let found = kinds(&report) == ["tail"] && count(&report, "missing") == lines.len() - n;
+        expect(format!("cut off behind {n}"), found, &report);
+    }
+    for n in 1..lines.len() {
+        let mut moved = lines.clone();
+        moved.swap(n - 1, n);
+        let report = night.judge(joined(&moved), &[]);
+        expect(format!("lines {n} and {} swapped", n + 1), kinds(&report) == ["order"], &report);
+
+        let mut entries: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let (first, second) = (entries[n - 1]["fields"].clone(), entries[n]["fields"].clone());
+        (entries[n - 1]["fields"], entries[n]["fields"]) = (second, first);
+        let swapped: Vec<String> = entries.iter().map(Value::to_string).collect();
+        let report = night.judge(joined(&swapped), &[]);
+        expect(format!("contents {n} and {} swapped", n + 1), kinds(&report).contains(&"order"), &report);
+    }
+    println!("entries: {} of {tried} manipulations found and named", tried - wrong.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_chain_that_was_sealed_anew_is_found_by_recomputing_and_by_the_key() {
+    let night = Night::new();
+    let quantity = |seq: u64, payload: &mut serde_json::Map<String, Value>| {
+        if seq == 4 {
+            payload.insert("qty".to_owned(), "15".into());
+        }
+    };
+    let lines = sealed_anew(&night.lines, quantity);
+    let report = night.judge(joined(&lines), &[]);
+    assert_eq!(report["differs"][0]["fields"]["qty"]["emitted"], "15", "{report:#}");
+    assert_eq!(report["differs"][0]["fields"]["qty"]["recomputed"], "3.75");
+    assert_eq!(kinds(&report), ["signature"], "from the fourth on the hashes are others");
+    assert_eq!(count(&report, "tampered"), 7);
+    let anchor = night.file("anchor", anchor(&night));
+    let report = night.judge(joined(&lines), &["--chain-only", "--anchor", text(&anchor)]);
+    assert!(kinds(&report).contains(&"anchor"), "{report:#}");
+}
+
+#[test]
+fn another_rounding_and_another_policy_show_in_their_fields() {
+    let night = Night::new();
+    // What a build that cuts instead of rounding half to even would have emitted: one digit of the last place.
+    let cut = |seq: u64, payload: &mut serde_json::Map<String, Value>| {
+        if seq == 1 {
+            assert_eq!(payload["r_net"], "0.566667");
+            payload.insert("r_net".to_owned(), "0.566666".into());
+        }
+    };
+    let lines: Vec<String> = sealed_anew(&night.lines, cut).iter().map(|line| signed(line)).collect();
+    let report = night.judge(joined(&lines), &[]);
+    assert_eq!((count(&report, "differs"), report["matched"].as_u64()), (1, Some(9)), "{report:#}");
+    let fields = report["differs"][0]["fields"].as_object().unwrap();
+    assert_eq!(fields.keys().collect::<Vec<_>>(), ["r_net"]);
+    assert_eq!(count(&report, "tampered"), 0);
+
+    // Another policy, with the same rungs: every decision says the hash of the policy that it was made under.
+    let policy = night.file("policy.toml", "[policy]\nmin_notional = \"4\"\n");
+    let other = config(Some(&policy));
+    let decisions = night.file("decisions.jsonl", joined(&night.lines));
+    let report = audit(&other, &[text(&night.events), "--decisions", text(&decisions)]);
+    assert_eq!((count(&report, "differs"), count(&report, "missing")), (10, 0), "{report:#}");
+    for item in report["differs"].as_array().unwrap() {
+        assert_eq!(item["fields"].as_object().unwrap().keys().collect::<Vec<_>>(), ["policy"]);
+    }
+
+    // Other rules are said as such; what they came to is judged all the same.
+    let rules = |_: u64, payload: &mut serde_json::Map<String, Value>| {
+        payload.insert("engine".to_owned(), "0".into());
+    };
+    let lines: Vec<String> = sealed_anew(&night.lines, rules).iter().map(|line| signed(line)).collect();
+    let report = night.judge(joined(&lines), &[]);
+    assert_eq!((report["verdict"].as_str(), &report["other_rules"]["0"]), (Some("clean"), &Value::from(10)));
+}
+
+#[test]
+fn a_history_with_a_hole_is_never_clean() {
+    let night = Night::new();
+    let history = fs::read_to_string(&night.events).unwrap();
+    let decisions = night.file("decisions.jsonl", joined(&night.lines));
+    let judge = |lines: &[&str]| {
+        let path = night.file("history.jsonl", lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+        audit(&night.config, &[text(&path), "--decisions", text(&decisions)])
+    };
+    let lines: Vec<&str> = history.lines().collect();
+
+    // A gap that the service recorded itself.
+    let gap = r#"{"stream":"quantum:stream:harvest.control","id":"1770171058700-0","fields":{"event_type":"history.gap","payload":"{\"stream\":\"quantum:stream:market.tick\",\"after\":\"1770171058600-0\",\"before\":\"1770171058690-0\"}"}}"#;
+    let report = judge(&[&lines[..], &[gap]].concat());
+    assert_eq!(report["verdict"], "incomplete", "{report:#}");
+    assert_eq!(report["coverage"]["quantum:stream:market.tick"]["gaps"][0]["after"], "1770171058600-0");
+
+    // A history that ends too early: what was decided later is not judged, and said to be so.
+    let (early, _) = lines.split_at(800);
+    let report = judge(early);
+    assert_eq!(report["verdict"], "incomplete", "{report:#}");
+    assert!(count(&report, "unseen") > 0 && count(&report, "unexpected") == 0, "{report:#}");
+
+    // Every entry that a decision names, taken out one by one.
+    let (mut tried, mut clean) = (0, Vec::new());
+    for line in &night.lines {
+        let entry: Value = serde_json::from_str(line).unwrap();
+        let payload: Value = serde_json::from_str(entry["fields"]["payload"].as_str().unwrap()).unwrap();
+        let evidence = payload["evidence"].as_object().unwrap().values().map(|proof| proof["entry"].as_str().unwrap());
+        for id in evidence {
+            let id = format!("\"id\":\"{id}\"");
+            let without: Vec<&str> = lines.iter().copied().filter(|line| !line.contains(&id)).collect();
+            assert!(without.len() < lines.len(), "{id} is in the history");
+            tried += 1;
+            if judge(&without)["verdict"] == "clean" {
+                clean.push(id);
+            }
+        }
+    }
+    println!("history: {} of {tried} missing entries found", tried - clean.len());
+    assert!(clean.is_empty(), "{clean:?}");
+}
+
+/// Cases whose recorded decisions are not those that the rules lead to: what they are about.
+const NOT_CLEAN: [&str; 5] = [
+    "s4_own_decisions_differ",
+    "s4_own_decisions_missing",
+    "s4_own_decisions_other_instance",
+    "s4_own_decisions_agree",
+    "s4_unreadable_decision_sells_nothing",
+];
+
+#[test]
+fn every_case_that_was_replayed_is_clean() {
+    let folder = tempfile::tempdir().unwrap();
+    let decisions = folder.path().join("decisions.jsonl");
+    let (mut judged, mut matched, mut wrong) = (0, 0, Vec::new());
+    let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
+    for entry in fs::read_dir(root().join("replay")).unwrap() {
+        let case = entry.unwrap().path();
+        let name = case.file_name().unwrap().to_string_lossy().into_owned();
+        if !case.is_dir() {
+            continue;
+        }
+        let config = config(Some(&case.join("policy.toml")));
+        let events = case.join("events.jsonl");
+        let request = Request { histories: vec![events.clone()], skip_bad_lines: true, ..Request::default() };
+        let Ok(replayed) = std::panic::catch_unwind(|| replayed(&request, &config)) else { continue };
+        fs::write(&decisions, joined(&replayed.1)).unwrap();
+        let report = audit(&config, &[text(&events), "--decisions", text(&decisions)]);
+        judged += 1;
+        matched += report["matched"].as_u64().unwrap();
+        for (outcome, n) in report["outcomes"].as_object().unwrap() {
+            *outcomes.entry(outcome.clone()).or_default() += n.as_u64().unwrap();
+        }
+        let has_gap = fs::read_to_string(&events).unwrap().contains("history.gap");
+        if (report["verdict"] == "clean") == (has_gap || NOT_CLEAN.contains(&&*name)) {
+            wrong.push(format!("{name}: {report:#}"));
+        }
+    }
+    println!("{judged} cases, {matched} decisions matched, outcomes {outcomes:?}");
+    assert!(judged > 100 && matched > 80, "{judged} cases, {matched} decisions");
+    assert!(outcomes.values().all(|n| *n > 0), "each outcome is met: {outcomes:?}");
+    assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
+}
