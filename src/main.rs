@@ -89,6 +89,9 @@ Exit code 1: a position still lacks something.")]
     /// What the projection lacks and a look-up could bring
     #[command(after_help = "Example: harvester needs --store state")]
     Needs(app::needs::Args),
+    /// Bring in what the exchange tells by itself: mark prices, fills
+    #[command(subcommand)]
+    Feed(app::feed::Args),
     /// Show the effective settings, who set each, and the hashes of policy and settings; secrets are masked
     #[command(after_help = "Example: harvester config --config harvester.toml")]
     Config(app::config::Args),
@@ -215,6 +218,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Snapshots(command) => app::snapshots::run(&command, &config, out),
         Command::Journal(command) => app::journal::run(&command, out),
         Command::Needs(args) => app::needs::run(&args, out),
+        Command::Feed(args) => app::feed::run(&args, &config),
         Command::Quarantine(command) => app::quarantine::run(&command, out),
         Command::Audit(args) => app::audit::run(&args, &config, out),
         Command::Demo => app::demo::run(out),

@@ -16,6 +16,7 @@ pub mod backfill;
 pub mod config;
 pub mod control;
 pub mod demo;
+pub mod feed;
 pub mod import;
 pub mod journal;
 pub mod needs;

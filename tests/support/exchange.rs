@@ -135,6 +135,11 @@ impl ExchangeServer {
         self.push(if politely { sockets::Push::Close } else { sockets::Push::HangUp });
     }
 
+    /// Every socket stays open and does nothing more: neither texts nor answers to pings.
+    pub fn freeze_sockets(&self) {
+        self.push(sockets::Push::Freeze);
+    }
+
     fn push(&self, push: sockets::Push) {
         // Nobody may listen.
         let _ = self.shared.pushes.send(push);

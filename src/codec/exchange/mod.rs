@@ -6,9 +6,11 @@
 mod events;
 mod number;
 mod replies;
+mod written;
 
 pub use events::{AccountPosition, AccountUpdate, UserEvent, mark_updates, user_event};
 pub use replies::{
     ExchangeError, InstrumentRow, MarkPrice, OrderRow, PositionRow, Unreadable, UserTrade, error, instruments,
     listen_key, mark_prices, order, positions, server_time, user_trades,
 };
+pub use written::{FEED_SOURCE, WrittenTrade, mark_payload, written_trade};

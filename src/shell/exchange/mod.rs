@@ -21,6 +21,7 @@ mod error;
 mod gate;
 mod settings;
 mod signed;
+mod socket;
 mod tls;
 
 pub use call::Call;
@@ -31,3 +32,4 @@ pub use counts::{CallCount, Health};
 pub use credentials::{CredentialProblem, Credentials, Given};
 pub use error::{CallError, SetupError};
 pub use settings::{PositionRiskVersion, Settings};
+pub use socket::{Socket, SocketError};

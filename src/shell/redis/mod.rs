@@ -5,7 +5,7 @@
 //! In reading order: `address` (where the server is), `server` (a connection, and the plain commands that every part
 //! needs), `reply` (what comes back), `consume` (reading streams), `lease` (who may read and emit), `emit` (writing
 //! decisions, exactly once), `ranges` (streams as far as they reach, and appending to them), `hashes` (what other
-//! services keep beside their streams), `inspect` (how the server, its streams and their groups are).
+//! services keep beside their streams), `marks` (mark prices, written), `inspect` (how the server, its streams and their groups are).
 
 mod address;
 mod consume;
@@ -13,6 +13,7 @@ mod emit;
 mod hashes;
 mod inspect;
 mod lease;
+mod marks;
 mod ranges;
 mod reply;
 mod server;
@@ -23,6 +24,7 @@ pub use emit::{Emission, EmitKeys, Emitter, Offered, Request};
 pub use hashes::{FieldChange, HashText, PriceText, PriceTexts, Written};
 pub use inspect::{ConsumerInfo, GroupInfo, ServerInfo, StreamInfo};
 pub use lease::{Lease, LeaseKeys};
+pub use marks::{MarkPlaces, MarkText};
 pub use ranges::RangeEntry;
 pub use reply::RawEntry;
 pub use server::{FieldBytes, Server, ServerError};

@@ -26,6 +26,7 @@ pub(crate) enum Push {
     Text(String),
     Close,
     HangUp,
+    Freeze,
 }
 
 pub(super) async fn serve(shared: Arc<Shared>, acceptor: Option<TlsAcceptor>) -> SocketAddr {
@@ -92,7 +93,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: S, shared: Arc<Shared>)
         world.sockets.insert(number, path.clone());
         number
     };
-    exchange_messages(socket, pushes, is_marks(&path)).await;
+    exchange_messages(socket, pushes, is_marks(&path), &shared).await;
     shared.world().sockets.remove(&number);
 }
 
@@ -100,12 +101,14 @@ async fn exchange_messages<S: AsyncRead + AsyncWrite + Unpin>(
     mut socket: tokio_tungstenite::WebSocketStream<S>,
     mut pushes: Receiver<Push>,
     wants_marks: bool,
+    shared: &Shared,
 ) {
     loop {
         tokio::select! {
             // Pings are answered while reading.
             message = socket.next() => match message {
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                Some(Ok(Message::Ping(_))) => shared.world().pings += 1,
                 Some(Ok(_)) => {}
             },
             push = pushes.recv() => {
@@ -118,6 +121,7 @@ async fn exchange_messages<S: AsyncRead + AsyncWrite + Unpin>(
                         let _ = socket.close(None).await;
                         return;
                     }
+                    Ok(Push::Freeze) => std::future::pending().await,
                     Ok(Push::HangUp) | Err(RecvError::Closed) => return,
                 };
                 if socket.send(Message::text(text)).await.is_err() {

@@ -72,6 +72,8 @@ pub struct World {
     /// Paths of the open sockets.
     pub sockets: BTreeMap<u64, String>,
     pub sockets_opened: u64,
+    /// Pings that came, all of them answered.
+    pub pings: u64,
     /// New sockets are refused.
     pub refuses_sockets: bool,
     /// Mark prices of all symbols are sent this often.
@@ -99,6 +101,7 @@ impl World {
             log: Vec::new(),
             sockets: BTreeMap::new(),
             sockets_opened: 0,
+            pings: 0,
             refuses_sockets: false,
             ticks: None,
         }

@@ -1,0 +1,101 @@
+//! The pages of a feed: `/healthz` and `/metrics`.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use serde_json::json;
+
+use super::state::State;
+use crate::shell::web::{Asked, Page, Site};
+
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+type Number = Gauge<f64, AtomicU64>;
+type Labels = Vec<(&'static str, String)>;
+
+pub(super) fn site(state: &State) -> Site {
+    let of = |make: fn(&State) -> Page| {
+        let state = state.clone();
+        move |_: Asked| {
+            let page = make(&state);
+            async move { page }
+        }
+    };
+    Site::default().page("/healthz", of(health)).page("/metrics", of(metrics))
+}
+
+fn health(state: &State) -> Page {
+    let reasons = state.health().reasons;
+    let (status, word) = if reasons.is_empty() { (200, "ok") } else { (503, "failing") };
+    Page::json(status, json!({"status": word, "feed": state.feed().name(), "reasons": reasons}).to_string())
+}
+
+fn metrics(state: &State) -> Page {
+    match text(state) {
+        Ok(body) => Page { status: 200, content_type: CONTENT_TYPE, body },
+        Err(error) => Page::json(500, json!({"error": "cannot_write", "says": error.to_string()}).to_string()),
+    }
+}
+
+/// All numbers of this moment. Ages that are not known are left out, so that nothing is claimed.
+fn text(state: &State) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("harvester_feed");
+    let health = if state.health().reasons.is_empty() { 1.0 } else { 0.0 };
+    {
+        let facts = state.facts();
+        gauge(&mut registry, "healthy", "Does it write what it should", health);
+        gauge(&mut registry, "connected", "Is the socket open", if facts.connected { 1.0 } else { 0.0 });
+        let age = |at: Option<Instant>| at.map(|at| at.elapsed().as_secs_f64());
+        for (name, help, value) in [
+            ("message_age_seconds", "Since the last message of the exchange", age(facts.message)),
+            ("write_age_seconds", "Since something was last written", age(facts.wrote)),
+            ("listen_key_age_seconds", "Since the listen key was opened or kept alive", age(facts.key_alive)),
+        ] {
+            if let Some(value) = value {
+                gauge(&mut registry, name, help, value);
+            }
+        }
+        let ages = Family::<Labels, Number>::default();
+        for symbol in facts.wanted_since.keys() {
+            if let Some(at) = facts.prices.get(symbol) {
+                ages.get_or_create(&vec![("symbol", symbol.clone())]).set(at.elapsed().as_secs_f64());
+            }
+        }
+        registry.register("price_age_seconds", "Since a price of the symbol was last written", ages);
+        let wanted = facts.wanted.as_ref().map_or(0, std::collections::BTreeSet::len);
+        gauge(&mut registry, "symbols_wanted", "Symbols whose prices are written; 0 while all are", wanted as f64);
+        count(&mut registry, "connects", "Connections that came about", facts.connects);
+        count(&mut registry, "messages", "Messages of the exchange", facts.messages);
+        count(&mut registry, "unreadable", "Messages or rows that could not be read", facts.unreadable);
+        let by_name = |name: &'static str, counts: &std::collections::BTreeMap<&'static str, u64>| {
+            let family = Family::<Labels, Counter>::default();
+            for (key, value) in counts {
+                family.get_or_create(&vec![(name, (*key).to_owned())]).inc_by(*value);
+            }
+            family
+        };
+        registry.register("written", "Entries written", by_name("what", &facts.written));
+        registry.register("endings", "Connections that ended or failed", by_name("why", &facts.endings));
+    }
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str, value: f64) {
+    let gauge = Number::default();
+    gauge.set(value);
+    registry.register(name, help, gauge);
+}
+
+fn count(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let counter: Counter = Counter::default();
+    counter.inc_by(value);
+    registry.register(name, help, counter);
+}

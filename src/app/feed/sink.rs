@@ -1,0 +1,86 @@
+//! Writing to Redis until it is written.
+
+use super::backoff::Backoff;
+use super::state::State;
+use crate::shell::redis::{Address, MarkPlaces, MarkText, RangeEntry, Server, ServerError};
+
+/// A connection that is made anew when it breaks.
+pub(super) struct Sink {
+    address: Address,
+    server: Option<Server>,
+    state: State,
+}
+
+impl Sink {
+    pub(super) fn new(address: Address, state: State) -> Self {
+        Self { address, server: None, state }
+    }
+
+    /// Writes mark prices, once: the next ones come in a second, and old ones are of no use.
+    pub(super) async fn marks(&mut self, places: &MarkPlaces, marks: &[MarkText]) -> Result<(), ServerError> {
+        let written = match self.server().await {
+            Ok(server) => server.write_marks(places, marks).await,
+            Err(error) => Err(error),
+        };
+        self.noted(written)
+    }
+
+    /// Appends entries, and tries until they are appended: a fill is not sent twice by the exchange. Where an answer
+    /// is lost an entry may be there twice; trades are told apart by their id, and positions say the same again.
+    pub(super) async fn append(&mut self, stream: &str, entries: &[Vec<(&str, &str)>]) {
+        let mut backoff = Backoff::default();
+        loop {
+            let appended = match self.server().await {
+                Ok(server) => server.add_all(stream, entries).await.map(drop),
+                Err(error) => Err(error),
+            };
+            match self.noted(appended) {
+                Ok(()) => return,
+                Err(error) => {
+                    let wait = backoff.next();
+                    tracing::warn!(%error, wait_ms = wait.as_millis(), "what the exchange told is not written yet");
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    /// The newest entries of a stream, newest first; tries until they are read.
+    pub(super) async fn newest(&mut self, stream: &str, count: usize) -> Vec<RangeEntry> {
+        let mut backoff = Backoff::default();
+        loop {
+            let read = match self.server().await {
+                Ok(server) => server.newest(stream, count).await,
+                Err(error) => Err(error),
+            };
+            match self.noted(read) {
+                Ok(entries) => return entries,
+                Err(error) => {
+                    let wait = backoff.next();
+                    tracing::warn!(%error, wait_ms = wait.as_millis(), "what was written before is not read yet");
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    async fn server(&mut self) -> Result<&mut Server, ServerError> {
+        let server = match self.server.take() {
+            Some(server) => server,
+            None => Server::connect(&self.address).await?,
+        };
+        Ok(self.server.insert(server))
+    }
+
+    /// After a failure the connection is made anew.
+    fn noted<T>(&mut self, done: Result<T, ServerError>) -> Result<T, ServerError> {
+        let mut facts = self.state.facts();
+        facts.redis_down = done.is_err();
+        if let Err(error) = &done {
+            facts.error = Some(error.to_string());
+            drop(facts);
+            self.server = None;
+        }
+        done
+    }
+}

@@ -1,0 +1,206 @@
+//! What a feed has done, as health and metrics show it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Which feed it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Feed {
+    Mark,
+    User,
+}
+
+impl Feed {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Mark => "mark",
+            Self::User => "user",
+        }
+    }
+}
+
+/// Shared by the feed, which writes it, and its pages, which read it.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    feed: Feed,
+    stall: Duration,
+    began: Instant,
+    facts: Arc<Mutex<Facts>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    pub connected: bool,
+    pub connects: u64,
+    pub messages: u64,
+    /// Messages or rows that could not be read.
+    pub unreadable: u64,
+    /// Entries written: prices, trades, positions.
+    pub written: BTreeMap<&'static str, u64>,
+    /// Endings of connections, by their name.
+    pub endings: BTreeMap<&'static str, u64>,
+    pub message: Option<Instant>,
+    pub wrote: Option<Instant>,
+    /// Symbols whose price is wanted; `None` where all are.
+    pub wanted: Option<BTreeSet<String>>,
+    /// When a price of a symbol was last written.
+    pub prices: BTreeMap<String, Instant>,
+    /// Since when a symbol is wanted.
+    pub wanted_since: BTreeMap<String, Instant>,
+    /// When the listen key was last opened or kept alive.
+    pub key_alive: Option<Instant>,
+    /// Trades of a gap have not all been read.
+    pub gap_open: bool,
+    /// Redis does not take what is to be written.
+    pub redis_down: bool,
+    /// What went wrong last, until something is written.
+    pub error: Option<String>,
+}
+
+/// How it is, in words for people and programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Health {
+    pub reasons: Vec<String>,
+}
+
+/// A listen key that nobody kept alive is worth nothing after this.
+const KEY_LIFE: Duration = Duration::from_secs(3_600);
+/// Most symbols that are named one by one.
+const NAMED_MAX: usize = 10;
+
+impl State {
+    pub(super) fn new(feed: Feed, stall: Duration) -> Self {
+        Self { feed, stall, began: Instant::now(), facts: Arc::default() }
+    }
+
+    pub(super) fn feed(&self) -> Feed {
+        self.feed
+    }
+
+    pub(super) fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection came about.
+    pub(super) fn connected(&self) {
+        let mut facts = self.facts();
+        facts.connected = true;
+        facts.connects += 1;
+    }
+
+    /// A connection ended, or did not come about.
+    pub(super) fn ended(&self, name: &'static str, why: &str) {
+        let mut facts = self.facts();
+        facts.connected = false;
+        *facts.endings.entry(name).or_default() += 1;
+        facts.error = Some(why.to_owned());
+    }
+
+    pub(super) fn heard(&self) {
+        let mut facts = self.facts();
+        facts.messages += 1;
+        facts.message = Some(Instant::now());
+    }
+
+    pub(super) fn wrote(&self, what: &'static str, count: u64) {
+        let mut facts = self.facts();
+        *facts.written.entry(what).or_default() += count;
+        facts.wrote = Some(Instant::now());
+        facts.error = None;
+        facts.redis_down = false;
+    }
+
+    /// Prices of these symbols were written.
+    pub(super) fn wrote_prices(&self, symbols: impl Iterator<Item = String>) {
+        let now = Instant::now();
+        self.facts().prices.extend(symbols.map(|symbol| (symbol, now)));
+    }
+
+    /// From now on the prices of these symbols are wanted, or those of all.
+    pub(super) fn want(&self, wanted: Option<BTreeSet<String>>) {
+        let now = Instant::now();
+        let mut facts = self.facts();
+        if let Some(wanted) = &wanted {
+            facts.wanted_since.retain(|symbol, _| wanted.contains(symbol));
+            for symbol in wanted {
+                facts.wanted_since.entry(symbol.clone()).or_insert(now);
+            }
+        } else {
+            facts.wanted_since.clear();
+        }
+        facts.wanted = wanted;
+    }
+
+    /// A feed that is connected and writes nothing is not well: of each symbol that is wanted, the age of its last
+    /// price counts.
+    pub(super) fn health(&self) -> Health {
+        let facts = self.facts();
+        let mut reasons = match self.feed {
+            Feed::Mark => self.price_reasons(&facts),
+            Feed::User => user_reasons(&facts),
+        };
+        if facts.redis_down {
+            reasons.push("redis: what is to be written is not taken".to_owned());
+        }
+        if let (false, Some(error)) = (reasons.is_empty(), &facts.error) {
+            reasons.push(format!("last error: {error}"));
+        }
+        Health { reasons }
+    }
+
+    /// One line for people.
+    pub(super) fn summary(&self) -> String {
+        let facts = self.facts();
+        let written: Vec<String> = facts.written.iter().map(|(what, count)| format!("{what}={count}")).collect();
+        let age = facts.wrote.map_or_else(|| "never".to_owned(), |at| format!("{} ms ago", at.elapsed().as_millis()));
+        let written = if written.is_empty() { "nothing written".to_owned() } else { written.join(" ") };
+        format!("connected={} {written} last={age} connects={}", facts.connected, facts.connects)
+    }
+
+    fn price_reasons(&self, facts: &Facts) -> Vec<String> {
+        let limit = self.stall * 2;
+        let age = |at: Option<&Instant>| at.unwrap_or(&self.began).elapsed();
+        let Some(_) = &facts.wanted else {
+            let age = age(facts.wrote.as_ref());
+            return if age > limit { vec![format!("no price written for {} ms", age.as_millis())] } else { Vec::new() };
+        };
+        // Nothing open: a message that could have been written is enough.
+        if facts.wanted_since.is_empty() {
+            let age = age(facts.message.as_ref());
+            return if age > limit { vec![format!("no message for {} ms", age.as_millis())] } else { Vec::new() };
+        }
+        let late = facts.wanted_since.iter().filter_map(|(symbol, since)| {
+            let age = facts.prices.get(symbol).filter(|at| *at > since).unwrap_or(since).elapsed();
+            (age > limit).then(|| (symbol, age, facts.prices.contains_key(symbol)))
+        });
+        let late: Vec<_> = late.collect();
+        let words = |(symbol, age, ever): &(&String, Duration, bool)| {
+            let ever = if *ever { "" } else { ", nor ever" };
+            format!("{symbol}: no price written for {} ms{ever}", age.as_millis())
+        };
+        let mut reasons: Vec<String> = late.iter().take(NAMED_MAX).map(words).collect();
+        if late.len() > NAMED_MAX {
+            reasons.push(format!("and {} more symbols without a price", late.len() - NAMED_MAX));
+        }
+        reasons
+    }
+}
+
+fn user_reasons(facts: &Facts) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if !facts.connected {
+        reasons.push("not connected to the account's stream".to_owned());
+    }
+    match facts.key_alive {
+        None => reasons.push("no listen key yet".to_owned()),
+        Some(at) if at.elapsed() > KEY_LIFE => {
+            reasons.push(format!("the listen key was not kept alive for {} s", at.elapsed().as_secs()));
+        }
+        Some(_) => {}
+    }
+    if facts.gap_open {
+        reasons.push("trades of a gap are not read yet".to_owned());
+    }
+    reasons
+}
