@@ -86,6 +86,16 @@ enum Command {
          harvester backfill --gap --store state --journal journal archive/apply.result.jsonl.zst
 Exit code 1: a position still lacks something.")]
     Backfill(app::backfill::Args),
+    /// Make history of what the hashes of the old service hold, once, at a migration
+    #[command(after_help = "Example: harvester import-hashes --dry-run")]
+    ImportHashes(app::import_hashes::Args),
+    /// Compare all positions with the exchange, now; exit code 1 if something differs
+    #[command(after_help = "Examples: harvester reconcile --store state
+          harvester reconcile --url http://127.0.0.1:9464 --json")]
+    Reconcile(app::reconcile::Args),
+    /// Find what is wrong on this machine, with a next step for each finding; exit code 1 if there is one
+    #[command(after_help = "Example: harvester doctor --env-file /etc/default/harvester")]
+    Doctor(app::doctor::Args),
     /// What the projection lacks and a look-up could bring
     #[command(after_help = "Example: harvester needs --store state")]
     Needs(app::needs::Args),
@@ -217,6 +227,9 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Control(args) => app::control::run(&args, &config, out),
         Command::Snapshots(command) => app::snapshots::run(&command, &config, out),
         Command::Journal(command) => app::journal::run(&command, out),
+        Command::ImportHashes(args) => app::import_hashes::run(&args, &config, out),
+        Command::Reconcile(args) => app::reconcile::run(&args, &config, out),
+        Command::Doctor(args) => app::doctor::run(&args, &config, out),
         Command::Needs(args) => app::needs::run(&args, out),
         Command::Feed(args) => app::feed::run(&args, &config),
         Command::Quarantine(command) => app::quarantine::run(&command, out),

@@ -124,7 +124,7 @@ const fn closed_too(symbol: Option<&str>, all: bool, json: bool) -> bool {
     all || (symbol.is_some() && !json)
 }
 
-fn of_service(url: &str, wanted: Option<&str>, all: bool) -> anyhow::Result<Sheet> {
+pub(crate) fn of_service(url: &str, wanted: Option<&str>, all: bool) -> anyhow::Result<Sheet> {
     let symbol = wanted.map_or_else(String::new, |symbol| format!("/{}", web::path_part(symbol)));
     let path = format!("/positions{symbol}?whole=1{}", if all { "&all=1" } else { "" });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

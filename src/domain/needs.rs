@@ -9,8 +9,8 @@ use rust_decimal::Decimal;
 use super::decide;
 use super::engine::Engine;
 use super::order::OrderKey;
-use super::policy::{EntrySource, Mode, Policy};
-use super::position::{Cause, Instance, Movement};
+use super::policy::{EntrySource, Mode, Policy, RiskSource};
+use super::position::{Cause, Instance, Movement, RiskFields};
 use super::rungs::RungState;
 use super::symbol::Symbol;
 use super::units::{OutOfRange, Price, Qty, Ratio};
@@ -261,12 +261,19 @@ fn of_position(symbol: &Symbol, open: &Instance, policy: &Policy, now_ms: u64, g
     if symbol.step_size().is_none() {
         list.push(need(Want::Instrument, Why::Missing, opened_ms));
     }
-    if unexplained(symbol, open).is_some() {
+    if unexplained(symbol, open).is_some() && rests_on_a_guess(open) {
         list.push(need(Want::Fills, Why::StartsTooLate, opened_ms));
     } else if !unpriced_orders(symbol, open).is_empty() {
         list.push(need(Want::Fills, Why::Missing, opened_ms));
     }
     list
+}
+
+/// Would its trades tell more than is known: an entry price, or the signal that it was opened by.
+fn rests_on_a_guess(open: &Instance) -> bool {
+    let is_guess = |risk: &RiskFields| matches!(risk.source, RiskSource::IntentNearest | RiskSource::Legacy);
+    open.totals.entry.is_none_or(|entry| entry.source < EntrySource::Exchange)
+        || open.risk.as_ref().is_none_or(is_guess)
 }
 
 fn of_price(symbol: &Symbol, policy: &Policy, now_ms: u64, opened_ms: u64) -> Option<(Why, u64)> {

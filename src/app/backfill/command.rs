@@ -1,8 +1,9 @@
 //! The one-shot: read, fold, fetch what is still missing, fold that, say what became of each position.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
@@ -19,11 +20,14 @@ use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::line::Fields;
 use crate::config::Config;
 use crate::domain::engine::Engine;
-use crate::domain::needs::Needs;
+use crate::domain::needs::{Needs, Want};
 use crate::shell::redis::Server;
 
 /// More ticks than any account needs: 13 windows of trades for 400 positions.
 const TICKS_MAX: usize = 2_000;
+
+/// Our budget of weight is whole again after a minute. [ms]
+const WAIT_MAX_MS: u64 = 60_000;
 
 /// Flags of the command.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,6 +44,9 @@ pub struct Args {
     /// Show what would be done; nothing is appended or written
     #[arg(long)]
     dry_run: bool,
+    /// Follow the trades of every position whose history starts too late, also where no price is missing
+    #[arg(long)]
+    fills: bool,
     /// Keep the position hashes of the old service in step
     #[arg(long)]
     write_back: bool,
@@ -110,7 +117,7 @@ async fn backfill(args: &Args, config: &Config) -> anyhow::Result<Outcome> {
     if args.dry_run {
         fetcher = fetcher.dry_run();
     }
-    let (fetched, ticks) = fetch(&mut fetcher, &mut engine, &mut server, config).await?;
+    let (fetched, ticks) = fetch(&mut fetcher, &mut engine, &mut server, config, args.fills).await?;
     let mut changes = BTreeMap::new();
     if args.write_back {
         let legacy = Legacy::new(&config.backfill.hash_prefix);
@@ -129,17 +136,27 @@ async fn fetch(
     engine: &mut Engine,
     server: &mut Server,
     config: &Config,
+    fills: bool,
 ) -> anyhow::Result<(TickReport, usize)> {
     let known = Symbols::new(engine.symbols().iter().map(|symbol| &*symbol.name));
     let mut decoder = Decoder::new(config.streams.clone(), known);
     let mut all = TickReport::default();
     for ticks in 1..=TICKS_MAX {
-        let needs = Needs::of(engine, server.time_ms().await?);
+        let mut needs = Needs::of(engine, server.time_ms().await?);
+        if !fills {
+            // Trades are many calls: only where they are all that can say a price.
+            let unpriced: BTreeSet<Box<str>> = needs.symbols(Want::EntryPrice).map(Into::into).collect();
+            needs.list.retain(|need| need.want != Want::Fills || unpriced.contains(&need.symbol));
+        }
         let report = fetcher.tick(&Tick { needs, journalled: None }).await?;
         fold(engine, &mut decoder, &report, config)?;
         let is_news = report.appended.iter().any(|appended| appended.observation.event_type != "price");
-        let more = report.is_unfinished || is_news;
+        let wait_ms = report.wait_ms;
+        let more = is_news || (report.is_unfinished && (report.api_calls > 0 || wait_ms.is_some()));
         add(&mut all, report);
+        if let Some(wait_ms) = wait_ms {
+            tokio::time::sleep(Duration::from_millis(wait_ms.min(WAIT_MAX_MS))).await;
+        }
         if !more {
             return Ok((all, ticks));
         }

@@ -10,4 +10,5 @@ mod lines;
 mod write_back;
 
 pub use command::{Args, run};
+pub use history::dump;
 pub use write_back::{FieldWritten, Goal, HashChange, Legacy, goals};

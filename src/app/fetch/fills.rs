@@ -170,6 +170,12 @@ impl Fetcher {
     ) -> Option<Vec<UserTrade>> {
         match answered {
             Ok(trades) => Some(trades),
+            // Nothing failed: there is a time to go on.
+            Err(CallError::WeightSpent { wait_ms, .. }) => {
+                turn.report.is_unfinished = true;
+                turn.report.wait_ms = Some(wait_ms);
+                None
+            }
             Err(error) => {
                 turn.report.miss(symbol, Want::Fills, format!("exchange: {error}"));
                 turn.failed(&error);

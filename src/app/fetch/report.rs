@@ -31,6 +31,8 @@ pub struct TickReport {
     pub positions_answered: bool,
     /// Something was left over for the next tick.
     pub is_unfinished: bool,
+    /// How long our own budget of weight wants us to wait before that. [ms]
+    pub wait_ms: Option<u64>,
     /// Entries that were trimmed off the observation stream. [1]
     pub trimmed: u64,
     /// What each source answered where a symbol got nothing.

@@ -14,6 +14,8 @@ pub struct ServerInfo {
     info: BTreeMap<String, String>,
     /// `maxmemory-policy`, where it may be asked for.
     pub eviction: Option<String>,
+    /// When snapshots are made; empty = never; `None` where it may not be asked for.
+    pub save: Option<String>,
     /// Name of our user, where the server knows users.
     pub user: Option<String>,
 }
@@ -21,6 +23,11 @@ pub struct ServerInfo {
 impl ServerInfo {
     pub fn get(&self, key: &str) -> Option<&str> {
         self.info.get(key).map(String::as_str)
+    }
+
+    /// Are snapshots made, as far as it can be known.
+    pub fn saves(&self) -> bool {
+        self.save.as_deref() != Some("")
     }
 
     /// `7.0.15`; a Valkey server says its own.
@@ -72,11 +79,16 @@ impl Server {
         let pairs = text.lines().filter_map(|line| line.trim_end().split_once(':'));
         let info = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         // A user that may not ask these is no failure: it is what is found.
-        let mut config = redis::cmd("CONFIG");
-        config.arg("GET").arg("maxmemory-policy");
-        let eviction: RedisResult<Vec<String>> = config.query_async(&mut self.connection).await;
+        let eviction = self.setting("maxmemory-policy").await;
+        let save = self.setting("save").await;
         let user: RedisResult<String> = redis::cmd("ACL").arg("WHOAMI").query_async(&mut self.connection).await;
-        Ok(ServerInfo { info, eviction: eviction.ok().and_then(|pair| pair.into_iter().nth(1)), user: user.ok() })
+        Ok(ServerInfo { info, eviction, save, user: user.ok() })
+    }
+
+    async fn setting(&mut self, name: &str) -> Option<String> {
+        let mut command = redis::cmd("CONFIG");
+        let answered: RedisResult<Vec<String>> = command.arg("GET").arg(name).query_async(&mut self.connection).await;
+        answered.ok()?.into_iter().nth(1)
     }
 
     /// Which of these commands our user may not use, each with its arguments; `None` where the server cannot say

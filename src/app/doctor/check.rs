@@ -1,0 +1,97 @@
+//! A check: what was looked at, what was found, what to do next.
+
+use serde_json::{Value, json};
+
+use crate::shell::terminal::{Screen, Tone};
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    Ok,
+    /// Someone should look.
+    Warning,
+    /// Positions are held, wrong, or not seen because of it.
+    Problem,
+}
+
+impl Verdict {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Problem => "problem",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What it is about: `redis`, `streams`, …
+    pub area: &'static str,
+    /// The thing that was looked at.
+    pub subject: String,
+    pub verdict: Verdict,
+    pub found: String,
+    /// Empty where there is nothing to do.
+    pub next: String,
+}
+
+impl Check {
+    pub fn ok(area: &'static str, subject: impl Into<String>, found: impl Into<String>) -> Self {
+        Self::new(area, subject, Verdict::Ok, found, "")
+    }
+
+    pub fn warning(area: &'static str, subject: impl Into<String>, found: impl Into<String>, next: &str) -> Self {
+        Self::new(area, subject, Verdict::Warning, found, next)
+    }
+
+    pub fn problem(area: &'static str, subject: impl Into<String>, found: impl Into<String>, next: &str) -> Self {
+        Self::new(area, subject, Verdict::Problem, found, next)
+    }
+
+    fn new(
+        area: &'static str,
+        subject: impl Into<String>,
+        verdict: Verdict,
+        found: impl Into<String>,
+        next: &str,
+    ) -> Self {
+        Self { area, subject: subject.into(), verdict, found: found.into(), next: next.to_owned() }
+    }
+
+    pub fn json(&self) -> Value {
+        json!({
+            "area": self.area, "subject": self.subject, "verdict": self.verdict.name(), "found": self.found,
+            "next": self.next,
+        })
+    }
+
+    pub fn show(&self, screen: &mut Screen<'_>) -> std::io::Result<()> {
+        let tone = match self.verdict {
+            Verdict::Ok => Tone::Good,
+            Verdict::Warning => Tone::Warning,
+            Verdict::Problem => Tone::Bad,
+        };
+        let cells = vec![
+            (format!("{:<7}", self.verdict.name()), tone),
+            (format!("{:<13}", self.area), Tone::Plain),
+            (format!("{}: {}", self.subject, self.found), Tone::Plain),
+        ];
+        screen.rows(vec![cells])?;
+        if !self.next.is_empty() {
+            screen.line(&format!("          -> {}", self.next))?;
+        }
+        Ok(())
+    }
+}
+
+/// A time as people say it.
+pub fn span(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}

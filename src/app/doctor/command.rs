@@ -1,0 +1,131 @@
+//! All checks, one area after the other.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+
+use super::check::{Check, Verdict};
+use super::{outside, positions, prices, server, settings, streams};
+use crate::app::backfill::dump;
+use crate::app::found::Found;
+use crate::app::replay;
+use crate::config::Config;
+use crate::domain::engine::Engine;
+use crate::shell::redis::Server;
+use crate::shell::terminal::Screen;
+
+/// Flags of the command.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Address of the Redis server; else the configuration
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    /// Folder of the projection; else the configuration
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// The journal of a service; else the configured one, if it is there
+    #[arg(long, value_name = "DIR")]
+    journal: Option<PathBuf>,
+    /// An EnvironmentFile of a unit, to look for lines that are dropped; may be given again
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Checks without a finding too
+    #[arg(long)]
+    all: bool,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+    let config = match &args.redis {
+        Some(url) => &config.with_flags([("redis.url", url.clone())])?,
+        None => config,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let checks = runtime.block_on(all(args, config))?;
+    show(args, config, &checks, out)?;
+    match checks.iter().filter(|check| check.verdict != Verdict::Ok).count() {
+        0 => Ok(()),
+        n => bail!(Found(format!("{n} findings"))),
+    }
+}
+
+async fn all(args: &Args, config: &Config) -> anyhow::Result<Vec<Check>> {
+    let mut checks = settings::checks(config, &args.env_file);
+    let reached = match crate::app::server::address(config) {
+        Ok(address) => Server::connect(&address).await,
+        Err(error) => Err(error),
+    };
+    let mut now_ms = None;
+    match reached {
+        Err(error) => {
+            let next = "start it, or correct REDIS_URL; nothing else can be looked at without it";
+            checks.push(Check::problem("redis", "reachable", error.to_string(), next));
+        }
+        Ok(mut server) => {
+            let at_ms = server.time_ms().await?;
+            now_ms = Some(at_ms);
+            checks.extend(server::checks(&mut server, config).await?);
+            checks.extend(streams::checks(&mut server, config, at_ms).await?);
+            match fold(args, config, &mut server).await {
+                Ok(engine) => {
+                    checks.extend(positions::checks(&engine, at_ms));
+                    checks.extend(prices::checks(&mut server, &engine, at_ms).await?);
+                }
+                Err(error) => {
+                    let next = "see the file and line that are named";
+                    checks.push(Check::problem("positions", "history", format!("{error:#}"), next));
+                }
+            }
+            checks.push(outside::clock(at_ms));
+        }
+    }
+    checks.extend(outside::exchange(config).await);
+    let store = args.store.clone().unwrap_or_else(|| config.run.store.clone());
+    checks.extend(outside::store(&store, now_ms.unwrap_or_default()));
+    Ok(checks)
+}
+
+/// Positions from the streams as far as they reach, and from the journal where there is one.
+async fn fold(args: &Args, config: &Config, server: &mut Server) -> anyhow::Result<Engine> {
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    dump(server, &config.streams, folder.path()).await?;
+    let journal = args.journal.clone().or_else(|| Some(config.run.journal.clone()).filter(|dir| holds_files(dir)));
+    let histories = [folder.path().to_owned()].into_iter().chain(journal).collect();
+    let request = replay::Request { histories, skip_bad_lines: true, ..replay::Request::default() };
+    Ok(replay::replay(&request, config, |_| Ok(()))?.engine)
+}
+
+fn holds_files(dir: &std::path::Path) -> bool {
+    std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+fn show(args: &Args, config: &Config, checks: &[Check], out: &mut dyn Write) -> anyhow::Result<()> {
+    let count = |verdict| checks.iter().filter(|check| check.verdict == verdict).count();
+    if args.json {
+        let setting = |setting: &crate::config::Setting| json!({"key": setting.key, "value": setting.value, "origin": setting.origin.to_string()});
+        let document = json!({
+            "problems": count(Verdict::Problem), "warnings": count(Verdict::Warning), "ok": count(Verdict::Ok),
+            "checks": checks.iter().map(Check::json).collect::<Vec<Value>>(),
+            "settings": config.settings.iter().map(setting).collect::<Vec<Value>>(),
+        });
+        writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
+        return Ok(());
+    }
+    let mut screen = Screen::stdout(out);
+    for check in checks.iter().filter(|check| args.all || check.verdict != Verdict::Ok) {
+        check.show(&mut screen)?;
+    }
+    screen.line(&format!(
+        "{} problems, {} warnings, {} checks without a finding{}",
+        count(Verdict::Problem),
+        count(Verdict::Warning),
+        count(Verdict::Ok),
+        if args.all { "" } else { " (--all shows them)" }
+    ))?;
+    Ok(())
+}

@@ -1,0 +1,17 @@
+//! `harvester doctor`: on a machine where something is wrong, it finds what.
+//!
+//! Promises: nothing is changed. Each check says what it found and what to do next.
+//!
+//! In reading order: `command`, `check` (what a check is), `settings`, `server`, `streams`, `prices`, `positions`,
+//! `outside` (the exchange, the store, the clocks).
+
+mod check;
+mod command;
+mod outside;
+mod positions;
+mod prices;
+mod server;
+mod settings;
+mod streams;
+
+pub use command::{Args, run};

@@ -1,0 +1,193 @@
+//! Every stream: is it there, does it move, what do its entries look like, how far back does it reach, who reads it.
+
+use std::collections::BTreeMap;
+
+use super::check::{Check, span};
+use crate::codec::decode::{Decoder, Symbols};
+use crate::codec::line::Fields;
+use crate::codec::time;
+use crate::config::Config;
+use crate::domain::streams::{Stream, StreamKind};
+use crate::shell::redis::{GroupInfo, RangeEntry, Server, ServerError, StreamInfo};
+
+const AREA: &str = "streams";
+/// Entries whose shape is looked at.
+const LOOKED_AT: usize = 50;
+/// A consumer that has asked for nothing for so long does not come back by itself. [ms]
+const DEAD_MS: u64 = 600_000;
+/// A history that reaches back less than this is gone before anyone has slept. [ms]
+const SHORT_HISTORY_MS: u64 = 24 * 3_600_000;
+
+pub async fn checks(server: &mut Server, config: &Config, now_ms: u64) -> Result<Vec<Check>, ServerError> {
+    let mut checks = Vec::new();
+    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
+    for (id, stream) in config.streams.iter() {
+        let Some(info) = server.stream_info(&stream.name).await? else {
+            checks.push(absent(server, stream).await?);
+            continue;
+        };
+        checks.push(age(stream, &info, config, now_ms));
+        let newest = server.newest(&stream.name, LOOKED_AT).await?;
+        if !newest.is_empty() {
+            let decoded = newest.iter().map(|RangeEntry { id: entry, fields }| {
+                let decoded = decoder.decode(id, *entry, &Fields::from_bytes(fields));
+                (decoded.shape, decoded.content.err().map(|unreadable| unreadable.reason.name()))
+            });
+            checks.push(shapes(stream, decoded.collect()));
+        }
+        checks.extend(reach(stream, &info, now_ms));
+        let groups = server.groups(&stream.name).await?;
+        checks.extend(groups.iter().flat_map(|group| group_checks(stream, &info, group, now_ms)));
+        checks.extend(readers(stream, &groups, config));
+    }
+    Ok(checks)
+}
+
+async fn absent(server: &mut Server, stream: &Stream) -> Result<Check, ServerError> {
+    let kind = server.kind_of_key(&stream.name).await?;
+    if kind != "none" {
+        let found = format!("this key is a {kind}, no stream");
+        return Ok(Check::problem(
+            AREA,
+            &stream.name,
+            found,
+            "find who writes it, and name the right stream in [streams]",
+        ));
+    }
+    Ok(match stream.kind {
+        StreamKind::Control | StreamKind::Observation | StreamKind::Decision => {
+            Check::ok(AREA, &stream.name, "not there yet: we make it")
+        }
+        StreamKind::Snapshot => {
+            let next = "if no service writes it, positions come from the exchange: set credentials";
+            Check::warning(AREA, &stream.name, "there is no such stream", next)
+        }
+        StreamKind::Intent | StreamKind::Plan | StreamKind::Result | StreamKind::Price => {
+            let next = "start its producer, or name the right stream in [streams]";
+            Check::problem(AREA, &stream.name, "there is no such stream", next)
+        }
+    })
+}
+
+fn age(stream: &Stream, info: &StreamInfo, config: &Config, now_ms: u64) -> Check {
+    let Some(last) = info.last.or(info.last_generated) else {
+        return Check::warning(AREA, &stream.name, "it never had an entry", "start its producer");
+    };
+    let age_ms = now_ms.saturating_sub(last.ms);
+    let rate = match (info.first, info.last) {
+        (Some(first), Some(last)) if last.ms > first.ms && info.length > 1 => {
+            let per_day = (info.length - 1).saturating_mul(86_400_000) / (last.ms - first.ms);
+            if per_day > 86_400 { format!(", {} a second", per_day / 86_400) } else { format!(", {per_day} a day") }
+        }
+        _ => String::new(),
+    };
+    let found = format!("{} entries{rate}, the last {} ago", info.length, span(age_ms));
+    match config.run.silent_after_ms.of(stream.kind) {
+        Some(limit_ms) if age_ms > limit_ms => {
+            let next = "its producer is silent, whatever its unit says: look at its log, restart it";
+            Check::problem(AREA, &stream.name, found, next)
+        }
+        _ => Check::ok(AREA, &stream.name, found),
+    }
+}
+
+fn shapes(stream: &Stream, decoded: Vec<(&'static str, Option<&'static str>)>) -> Check {
+    let mut shapes: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
+    for (shape, reason) in &decoded {
+        *shapes.entry(shape).or_default() += 1;
+        if let Some(reason) = reason {
+            *reasons.entry(reason).or_default() += 1;
+        }
+    }
+    let list = |counts: &BTreeMap<&str, u64>| -> String {
+        counts.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ")
+    };
+    let found = format!("of the newest {}: {}", decoded.len(), list(&shapes));
+    if reasons.is_empty() {
+        return Check::ok(AREA, &stream.name, found);
+    }
+    let found = format!("{found}; not readable: {}", list(&reasons));
+    let next = "show one: harvester quarantine show; then correct its producer (harvester schema)";
+    if reasons.values().sum::<u64>() * 2 > decoded.len() as u64 {
+        Check::problem(AREA, &stream.name, found, next)
+    } else {
+        Check::warning(AREA, &stream.name, found, next)
+    }
+}
+
+/// How far back it reaches, where something was trimmed away.
+fn reach(stream: &Stream, info: &StreamInfo, now_ms: u64) -> Option<Check> {
+    let first = info.first?;
+    let reach_ms = now_ms.saturating_sub(first.ms);
+    let gone = info.gone().filter(|gone| *gone > 0);
+    let trimmed =
+        gone.map_or_else(|| "nothing is known to be trimmed".to_owned(), |gone| format!("{gone} entries are gone"));
+    let found = format!("reaches back {} to {}; {trimmed}", span(reach_ms), time::iso(first.ms));
+    let matters = matches!(stream.kind, StreamKind::Intent | StreamKind::Plan | StreamKind::Result);
+    if gone.is_some() && matters && reach_ms < SHORT_HISTORY_MS {
+        let next = "keep a journal (harvester run), let the producer trim by time (MINID), and fill the gap: harvester backfill";
+        return Some(Check::warning(AREA, &stream.name, found, next));
+    }
+    Some(Check::ok(AREA, &stream.name, found))
+}
+
+fn group_checks(stream: &Stream, info: &StreamInfo, group: &GroupInfo, now_ms: u64) -> Vec<Check> {
+    let subject = format!("{} group {}", stream.name, group.name);
+    let mut checks = Vec::new();
+    let behind_ms = match (group.last_delivered, info.last) {
+        (Some(delivered), Some(last)) if delivered < last => {
+            now_ms.saturating_sub(delivered.ms.max(info.first.unwrap_or_default().ms))
+        }
+        _ => 0,
+    };
+    let lag = group.lag.map_or_else(|| "lag unknown".to_owned(), |lag| format!("lag {lag}"));
+    let found = format!("{lag}, {} pending, {} consumers", group.pending, group.consumers.len());
+    let alive = group.consumers.iter().any(|consumer| consumer.idle_ms < DEAD_MS);
+    if behind_ms > DEAD_MS && !alive {
+        let next = "nobody reads for this group: start its service, or remove the group if it is no longer used";
+        checks.push(Check::problem(AREA, &subject, format!("{found}; {} behind", span(behind_ms)), next));
+    } else {
+        checks.push(Check::ok(AREA, &subject, found));
+    }
+    let dead: Vec<_> = group.consumers.iter().filter(|consumer| consumer.idle_ms >= DEAD_MS).collect();
+    let stuck: u64 = dead.iter().map(|consumer| consumer.pending).sum();
+    if stuck > 0 {
+        let names: Vec<&str> = dead.iter().filter(|c| c.pending > 0).map(|c| c.name.as_str()).take(5).collect();
+        let found = format!("{stuck} entries wait for consumers that are gone: {}", names.join(", "));
+        let next = "let a living consumer claim them (XAUTOCLAIM; harvester run does); never DELCONSUMER before";
+        checks.push(Check::problem(AREA, &subject, found, next));
+    } else if dead.len() > 3 {
+        let next = "give consumers a stable name, without process ids; remove the dead ones";
+        checks.push(Check::warning(AREA, &subject, format!("{} dead consumers", dead.len()), next));
+    }
+    checks
+}
+
+/// Who else reads: two groups on one stream both get every entry.
+fn readers(stream: &Stream, groups: &[GroupInfo], config: &Config) -> Vec<Check> {
+    let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
+    let others: Vec<&str> = names.iter().copied().filter(|name| *name != config.run.group).collect();
+    if matches!(stream.kind, StreamKind::Plan) && others.len() > 1 {
+        let found = format!("{} executors read the requests: {}", others.len(), others.join(", "));
+        let next = "one of them has to go: each carries out every request. Name the one that stays in emit.executors";
+        return vec![Check::problem(AREA, &stream.name, found, next)];
+    }
+    let unnamed: Vec<&str> =
+        others.iter().copied().filter(|name| config.emit.executors.iter().all(|executor| executor != name)).collect();
+    if matches!(stream.kind, StreamKind::Plan) && !config.emit.executors.is_empty() && !unnamed.is_empty() {
+        let found = format!("groups that emit.executors does not name: {}", unnamed.join(", "));
+        return vec![Check::problem(
+            AREA,
+            &stream.name,
+            found,
+            "name them, or find out what they do: live will not start",
+        )];
+    }
+    if names.len() > 1 {
+        let found = format!("{} groups read it, each gets every entry: {}", names.len(), names.join(", "));
+        let next = "if two of them do the same work, one service too many is running";
+        return vec![Check::warning(AREA, &stream.name, found, next)];
+    }
+    Vec::new()
+}
