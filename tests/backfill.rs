@@ -1,5 +1,7 @@
 //! Filling the gaps of a night, with a real server of the streams and one that speaks as the exchange does.
 
+#[path = "support/exchange.rs"]
+mod exchange_server;
 #[path = "support/redis.rs"]
 mod redis_server;
 mod support;
@@ -7,5 +9,10 @@ mod support;
 #[path = "backfill/night.rs"]
 mod night;
 
+#[path = "backfill/exchange.rs"]
+mod exchange;
 #[path = "backfill/hashes.rs"]
 mod hashes;
+
+#[path = "backfill/machine.rs"]
+mod machine;

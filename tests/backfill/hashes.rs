@@ -10,7 +10,7 @@ const NOBODY: &str = "http://127.0.0.1:9";
 /// Signals and one look-up of positions; no price anywhere.
 fn night() -> Night {
     let night = Night::new();
-    night.configure(NOBODY, "[policy]\nmax_price_age_ms = 60000\n");
+    night.configure(NOBODY, "[policy]\nmax_price_age_ms = 600000\n");
     night.import(|entry| is_signal(entry) || is_first_position(entry));
     night
 }
@@ -26,6 +26,13 @@ fn set_ticker(night: &Night, symbol: &str, price: &str, at_ms: u64) {
     ]);
 }
 
+fn set_tickers(night: &Night, at_ms: u64) {
+    let of = |(symbol, price): (String, String)| {
+        ["HSET", &format!("quantum:ticker:{symbol}"), "markPrice", &price, "timestamp", &at_ms.to_string()].join(" ")
+    };
+    night.commands(&marks().into_iter().map(of).collect::<Vec<_>>());
+}
+
 fn total(out: &str) -> String {
     out.lines().find(|line| line.starts_with("[BACKFILL] updated")).unwrap_or_default().to_owned()
 }
@@ -34,12 +41,10 @@ fn total(out: &str) -> String {
 fn i01_marks_come_from_the_hashes_that_are_fresh_and_each_that_is_not_is_named() {
     let night = night();
     let now_ms = night.now_ms();
-    for (symbol, price) in marks() {
-        set_ticker(&night, &symbol, &price, now_ms);
-    }
+    set_tickers(&night, now_ms);
     // The feed was "running": its keys for three symbols are empty, old, or of another kind.
     night.redis.cli(&["DEL", "quantum:ticker:ADAUSDT"]);
-    set_ticker(&night, "NEARUSDT", "1.465", now_ms - 95_000);
+    set_ticker(&night, "NEARUSDT", "1.465", now_ms - 700_000);
     night.redis.cli(&["DEL", "quantum:ticker:ETHUSDT"]);
     night.redis.cli(&["SET", "quantum:ticker:ETHUSDT", "3000"]);
     // The other hash has one of them, in seconds.
@@ -60,7 +65,7 @@ fn i01_marks_come_from_the_hashes_that_are_fresh_and_each_that_is_not_is_named()
         "{ada}"
     );
     let near = line("NEARUSDT");
-    assert!(near.contains("redis_ticker: 9") && near.contains(" s old; redis_market: absent"), "{near}");
+    assert!(near.contains("redis_ticker: 70") && near.contains(" s old; redis_market: absent"), "{near}");
     // What was found is in the stream, with its source: it replays like any other fact.
     let stream = night.redis.cli(&["XREVRANGE", "quantum:stream:harvest.observation", "+", "-", "COUNT", "42"]);
     assert_eq!(
@@ -73,7 +78,7 @@ fn i01_marks_come_from_the_hashes_that_are_fresh_and_each_that_is_not_is_named()
 #[test]
 fn i50_a_price_source_that_the_policy_does_not_name_is_not_even_asked() {
     let night = night();
-    night.configure(NOBODY, "[policy]\nmax_price_age_ms = 60000\nprice_sources = [\"redis_market\"]\n");
+    night.configure(NOBODY, "[policy]\nmax_price_age_ms = 600000\nprice_sources = [\"redis_market\"]\n");
     let now_ms = night.now_ms();
     set_ticker(&night, "ARCUSDT", "0.07498", now_ms);
     let ran = night.run(&["backfill", "--json"]);
@@ -155,9 +160,7 @@ fn i02_old_hashes_get_the_fields_that_they_never_had_and_nothing_else_changes() 
         "0.30020",
     ]);
     let now_ms = night.now_ms();
-    for (symbol, price) in marks() {
-        set_ticker(&night, &symbol, &price, now_ms);
-    }
+    set_tickers(&night, now_ms);
 
     let before = night.keys();
     let dry = night.run(&["backfill", "--dry-run", "--write-back"]);

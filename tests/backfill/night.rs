@@ -1,8 +1,9 @@
 //! The night of the incident on a server: what the streams held, what the hashes held, and the program beside them.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -70,15 +71,26 @@ impl Night {
     pub fn write_hashes(&self, prefix: &str) -> usize {
         let hashes: Vec<Value> =
             lines("legacy-hashes.jsonl").map(|line| serde_json::from_str(&line).unwrap()).collect();
-        for hash in &hashes {
+        let of = |hash: &Value| {
             let key = hash["key"].as_str().unwrap().replace("quantum:position:", prefix);
-            let mut arguments = vec!["HSET", key.as_str()];
-            for (name, value) in hash["fields"].as_object().unwrap() {
-                arguments.extend([name.as_str(), value.as_str().unwrap()]);
-            }
-            self.redis.cli(&arguments);
-        }
+            let fields = hash["fields"].as_object().unwrap();
+            let fields: Vec<String> =
+                fields.iter().map(|(name, value)| format!("{name} {}", value.as_str().unwrap())).collect();
+            format!("HSET {key} {}", fields.join(" "))
+        };
+        self.commands(&hashes.iter().map(of).collect::<Vec<_>>());
         hashes.len()
+    }
+
+    /// Many commands of plain words, in one connection.
+    pub fn commands(&self, commands: &[String]) {
+        let port = self.redis.url().rsplit(':').next().unwrap().to_owned();
+        let mut client =
+            Command::new("redis-cli").args(["-p", &port]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        client.stdin.take().unwrap().write_all((commands.join("\n") + "\n").as_bytes()).unwrap();
+        let output = client.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && !said.contains("ERR"), "{said}");
     }
 
     /// Every key with its type and content, to see that nothing else changed.
