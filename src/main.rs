@@ -137,6 +137,9 @@ Exit code 1: a position still lacks something.")]
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Err(error) = harvester::shell::process::without_core_dumps() {
+        eprintln!("harvester: core dumps cannot be switched off: {error}");
+    }
     let mut out = std::io::stdout().lock();
     let done = run(cli, &mut out).and_then(|()| Ok(out.flush()?));
     match done {

@@ -31,7 +31,9 @@ struct Lab {
     redis: RedisServer,
     folder: tempfile::TempDir,
     port: u16,
+    service_port: u16,
     feed: Option<Child>,
+    ca_file: Option<PathBuf>,
     /// What the feeds that have ended logged.
     log: String,
 }
@@ -40,15 +42,17 @@ impl Lab {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let (exchange, redis) = (ExchangeServer::start(), RedisServer::start());
-        Self { exchange, redis, folder, port: free_port(), feed: None, log: String::new() }
+        let (port, service_port) = (free_port(), free_port());
+        Self { exchange, redis, folder, port, service_port, feed: None, ca_file: None, log: String::new() }
     }
 
     fn config(&self, more: &str) -> PathBuf {
         let path = self.folder.path().join("config.toml");
         let (rest, socket) = (self.exchange.url(), self.exchange.socket_url());
+        let ca_file = self.ca_file.clone().unwrap_or_default();
         let store = self.folder.path().join("state");
         let text = format!(
-            "[redis]\nurl = \"{}\"\n[exchange]\nbase_url = \"{rest}\"\n[run]\nstore = {store:?}\nlisten = \"{}\"\n\
+            "[redis]\nurl = \"{}\"\n[exchange]\nbase_url = \"{rest}\"\nca_file = {ca_file:?}\n[run]\nstore = {store:?}\nlisten = \"{}\"\n\
              [feed]\nmark_url = \"{socket}/market/ws/!markPrice@arr@1s\"\nuser_url = \"{socket}/private/ws/\"\n{more}\n",
             self.redis.url(),
             if more.contains("symbols = \"open\"") { self.service() } else { String::new() },
@@ -59,7 +63,7 @@ impl Lab {
 
     /// Where the service would be that knows the positions.
     fn service(&self) -> String {
-        format!("127.0.0.1:{}", self.port + 1)
+        format!("127.0.0.1:{}", self.service_port)
     }
 
     fn start(&mut self, feed: &str, arguments: &[&str], more: &str) {
@@ -316,6 +320,62 @@ fn i01_only_symbols_with_positions_are_written_and_each_without_a_price_is_named
     assert!(lab.metric("harvester_feed_price_age_seconds{symbol=\"ADAUSDT\"}").is_some_and(|age| age < 5.0));
     lab.stop();
     drop(service);
+}
+
+#[test]
+fn i50_prices_of_another_market_are_refused() {
+    let lab = Lab::new();
+    for (rest, socket, want) in [
+        ("https://testnet.binancefuture.com", "wss://fstream.binance.com/ws/", "production market"),
+        ("https://fapi.binance.com", "wss://fstream.binancefuture.com/ws/", "test market"),
+    ] {
+        let path = lab.folder.path().join("markets.toml");
+        std::fs::write(&path, format!("[exchange]\nbase_url = \"{rest}\"\n[feed]\nmark_url = \"{socket}\"\n")).unwrap();
+        run(harvester().args(["feed", "mark", "--config"]).arg(&path)).refused(&["mark_url", want, "base_url"]);
+    }
+}
+
+#[test]
+fn a_feed_without_redis_says_so_and_goes_on_when_it_is_back() {
+    let mut lab = Lab::new();
+    let port = free_port();
+    lab.exchange.world().set_price("ADAUSDT", "0.301");
+    lab.exchange.world().ticks = Some(Duration::from_millis(50));
+    lab.redis = RedisServer::start_on(port, &[]);
+    lab.start("mark", &[], "symbols = \"all\"");
+    lab.wait_connected();
+    drop(std::mem::replace(&mut lab.redis, RedisServer::start()));
+    lab.wait_until("a feed that misses redis", |lab| {
+        lab.health().is_some_and(|(status, body)| status == 503 && body.contains("redis: "))
+    });
+    lab.redis = RedisServer::start_on(port, &[]);
+    lab.wait_connected();
+    lab.wait_until("prices", |lab| lab.length(MARKS) > 0);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", lab.feed.as_ref().unwrap().id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "secrets are in no core dump: {core}");
+    lab.stop();
+}
+
+#[test]
+fn a_secure_socket_is_trusted_by_its_authority_only() {
+    let mut lab = Lab::new();
+    lab.exchange = ExchangeServer::start_secure();
+    lab.exchange.world().set_price("ADAUSDT", "0.301");
+    lab.exchange.world().ticks = Some(Duration::from_millis(50));
+    lab.start("mark", &[], "symbols = \"all\"");
+    lab.wait_until("a refusal", |lab| {
+        let endings = |why: &str| lab.metric(&format!("harvester_feed_endings_total{{why=\"{why}\"}}"));
+        // A system without any certificates says so instead.
+        endings("unreachable").or_else(|| endings("tls")).is_some_and(|n| n >= 1.0)
+    });
+    assert_eq!(lab.exchange.world().sockets_opened, 0);
+    let ca_file = lab.folder.path().join("ca.pem");
+    lab.exchange.write_ca(&ca_file);
+    lab.ca_file = Some(ca_file);
+    lab.start("mark", &[], "symbols = \"all\"");
+    lab.wait_until("prices", |lab| lab.length(MARKS) > 0);
+    lab.stop();
 }
 
 // ---- the account ----------------------------------------------------------------------------------------------------

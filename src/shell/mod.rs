@@ -3,6 +3,7 @@
 pub mod exchange;
 pub mod history;
 pub mod journal;
+pub mod process;
 pub mod redis;
 pub mod snapshots;
 pub mod store;

@@ -21,8 +21,12 @@ impl RedisServer {
 
     /// Starts a server with settings of its own: `["--requirepass", "word"]`.
     pub fn start_with(settings: &[&str]) -> Self {
+        Self::start_on(free_port(), settings)
+    }
+
+    /// The same on a port that is known, so that a server can come back.
+    pub fn start_on(port: u16, settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the server");
-        let port = free_port();
         let process = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .arg("--dir")

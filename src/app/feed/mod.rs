@@ -17,10 +17,11 @@ mod user;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
+use crate::shell::exchange::Market;
 use crate::shell::systemd::Manager;
 use crate::shell::web::WebServer;
 use state::{Feed, State};
@@ -67,6 +68,7 @@ pub struct UserArgs {
 
 /// Runs a feed until it is told to stop.
 pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
+    one_market(config)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -87,6 +89,19 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
             }
         }
     })
+}
+
+/// Prices and fills of one market say nothing of positions of another.
+fn one_market(config: &Config) -> anyhow::Result<()> {
+    let rest = Market::of(&config.exchange.base_url);
+    for (name, url) in [("mark_url", &config.feed.mark_url), ("user_url", &config.feed.user_url)] {
+        if let (Some(rest), Some(feed)) = (rest, Market::of(url))
+            && rest != feed
+        {
+            bail!("[feed] {name} is of the {feed} market and [exchange] base_url of the {rest} market");
+        }
+    }
+    Ok(())
 }
 
 /// The address with the next port, so that both feeds can run with one configuration.

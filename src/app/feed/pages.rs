@@ -46,11 +46,11 @@ fn metrics(state: &State) -> Page {
 /// All numbers of this moment. Ages that are not known are left out, so that nothing is claimed.
 fn text(state: &State) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("harvester_feed");
-    let health = if state.health().reasons.is_empty() { 1.0 } else { 0.0 };
+    let stalled = if state.health().reasons.is_empty() { 0.0 } else { 1.0 };
     {
         let facts = state.facts();
-        gauge(&mut registry, "healthy", "Does it write what it should", health);
-        gauge(&mut registry, "connected", "Is the socket open", if facts.connected { 1.0 } else { 0.0 });
+        gauge(&mut registry, "stalled", "1 while it does not write what it should", stalled);
+        gauge(&mut registry, "connected", "1 while the socket is open", if facts.connected { 1.0 } else { 0.0 });
         let age = |at: Option<Instant>| at.map(|at| at.elapsed().as_secs_f64());
         for (name, help, value) in [
             ("message_age_seconds", "Since the last message of the exchange", age(facts.message)),
@@ -70,7 +70,8 @@ fn text(state: &State) -> Result<String, fmt::Error> {
         registry.register("price_age_seconds", "Since a price of the symbol was last written", ages);
         let wanted = facts.wanted.as_ref().map_or(0, std::collections::BTreeSet::len);
         gauge(&mut registry, "symbols_wanted", "Symbols whose prices are written; 0 while all are", wanted as f64);
-        count(&mut registry, "connects", "Connections that came about", facts.connects);
+        let reconnects = facts.connects.saturating_sub(1);
+        count(&mut registry, "reconnects", "Connections that were made again", reconnects);
         count(&mut registry, "messages", "Messages of the exchange", facts.messages);
         count(&mut registry, "unreadable", "Messages or rows that could not be read", facts.unreadable);
         let by_name = |name: &'static str, counts: &std::collections::BTreeMap<&'static str, u64>| {

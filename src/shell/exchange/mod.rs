@@ -6,7 +6,7 @@
 //!
 //! In reading order: `settings`, `credentials` (what is wrong with them, by name), `call` (what can be asked and what
 //! it weighs), `error`; `budget`, `circuit`, `ban`, `gate` (may a call go out now), `clock` (the server's), `signed`,
-//! `client` (one call), `calls` (each of them), `counts`; `tls`, `socket` (a WebSocket).
+//! `client` (one call), `calls` (each of them), `counts`; `market` (whose prices they are), `tls`, `socket` (a WebSocket).
 
 mod ban;
 mod budget;
@@ -19,6 +19,7 @@ mod counts;
 mod credentials;
 mod error;
 mod gate;
+mod market;
 mod settings;
 mod signed;
 mod socket;
@@ -31,5 +32,6 @@ pub use client::Exchange;
 pub use counts::{CallCount, Health};
 pub use credentials::{CredentialProblem, Credentials, Given};
 pub use error::{CallError, SetupError};
+pub use market::Market;
 pub use settings::{PositionRiskVersion, Settings};
 pub use socket::{Socket, SocketError};
