@@ -227,7 +227,8 @@ fn the_report_of_an_engine_counts_what_the_tick_counts() {
     report.take_from(&lab.engine, START_MS + 4000 + 700);
     assert_eq!(report.last.as_deref(), Some(&*at(4)));
     let positions = &report.positions;
-    assert_eq!((positions.open, positions.evaluable, positions.gap_open, positions.unknown), (1, 1, 1, false));
+    assert_eq!((positions.open, positions.evaluable, positions.unknown), (1, 1, false));
+    assert_eq!((positions.gap_open, positions.gap_flat), (1, 0));
     assert_eq!(positions.held, super::counts(&[("history_gap", 1)]));
     assert_eq!(positions.mark_age_ms, super::counts(&[("SOLUSDT", 700)]));
     assert_eq!((report.totals.applied, report.totals.emitted, report.killed), (5, 5, false));
@@ -249,5 +250,9 @@ fn i35_the_report_knows_what_became_of_decisions() {
     report.take_from(&lab.engine, START_MS + 130_000);
     assert_eq!(report.positions.open, 0, "adopted: nothing is held any more");
     assert_eq!(report.positions.decisions_open, super::counts(&[]));
+    let payload = json!({"stream": "quantum:stream:apply.result"}).to_string();
+    lab.entry(CONTROL, &at(131), &[("event_type", "history.gap"), ("payload", &payload)]);
+    report.take_from(&lab.engine, START_MS + 131_000);
+    assert_eq!((report.positions.gap_open, report.positions.gap_flat), (0, 1), "nothing that is held has a gap");
     assert_eq!(report.positions.decisions_closed, super::counts(&[("shadowed", 1)]));
 }

@@ -75,10 +75,20 @@ impl Served {
     }
 }
 
+/// The night of the incident, and ADAUSDT closed afterwards: the exchange says twice that it holds none.
 fn incident_store(folder: &Path) -> std::path::PathBuf {
     let store = folder.join("store");
+    let flat = r#"{\"symbol\":\"ADAUSDT\",\"positionAmt\":\"0\",\"entryPrice\":\"0\"}"#;
+    let line = |id: u64| {
+        format!(
+            r#"{{"stream":"quantum:stream:harvest.observation","id":"{id}-0","fields":{{"event_type":"exchange.position","payload":"{flat}"}}}}"#
+        )
+    };
+    let closing = folder.join("closing.jsonl");
+    // 02:12:00 and 02:13:10: more than the grace lies between.
+    std::fs::write(&closing, format!("{}\n{}\n", line(1_770_171_120_000), line(1_770_171_190_000))).expect("written");
     let request = Request {
-        histories: vec![root().join("replay/incident-2026-02-04/events.jsonl")],
+        histories: vec![root().join("replay/incident-2026-02-04/events.jsonl"), closing],
         store: Some(store.clone()),
         ..Request::default()
     };
@@ -151,8 +161,9 @@ fn a_service_that_is_not_there_is_exit_code_3_and_no_address_is_2() {
 fn positions_of_a_service_are_printed_as_those_of_its_store() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store = incident_store(folder.path());
-    let views: [&[&str]; 7] = [
+    let views: [&[&str]; 8] = [
         &[],
+        &["ADAUSDT"],
         &["--json"],
         &["--all"],
         &["--all", "--json"],
@@ -169,6 +180,9 @@ fn positions_of_a_service_are_printed_as_those_of_its_store() {
         assert_eq!((of_store.code, of_service.code), (Some(0), Some(0)), "{view:?}: {}", of_service.log);
         assert!(of_store.out.len() > 100, "{view:?}: {}", of_store.out);
         assert_eq!(of_service.out, of_store.out, "{view:?}");
+        if view.contains(&"--all") && !view.contains(&"DOGEUSDT") {
+            assert!(of_service.out.contains("ADAUSDT"), "{view:?}: the closed position is shown");
+        }
     }
     run_with(&["positions", "--url", &url, "NOSUCHUSDT"]).refused(&["NOSUCHUSDT"]);
     run_with(&["positions", "--url", &url, "--store", name(&store)]).refused_usage();
@@ -179,7 +193,7 @@ fn positions_are_a_list_on_their_page() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let served = Served::of_store(&incident_store(folder.path()));
     let (status, all) = served.json("/positions");
-    assert_eq!((status, all.as_array().map(Vec::len)), (200, Some(44)));
+    assert_eq!((status, all.as_array().map(Vec::len)), (200, Some(43)));
     let (status, one) = served.json("/positions/arcusdt");
     assert_eq!((status, one.as_array().map(Vec::len)), (200, Some(1)));
     assert_eq!(one[0], *all.as_array().expect("a list").iter().find(|p| p["symbol"] == "ARCUSDT").expect("ARCUSDT"));
