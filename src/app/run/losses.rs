@@ -146,6 +146,7 @@ mod tests {
             last_id: EntryId::new(added, 0),
             first_id: Some(EntryId::new(added - length + 1, 0)),
             next_id: next.map(|ms| EntryId::new(ms, 0)),
+            ..Survey::default()
         }
     }
 

@@ -317,3 +317,82 @@ pub(super) fn shortened(text: &str) -> String {
     let one_line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_MAX).collect();
     one_line.trim().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    // Samples in the formats of the exchange's documentation.
+    const POSITION_V2: &str = r#"[{"entryPrice":"6563.66500","breakEvenPrice":"6566.21","marginType":"isolated",
+        "isAutoAddMargin":"false","isolatedMargin":"15517.54150468","leverage":"10","liquidationPrice":"5930.78",
+        "markPrice":"6679.50671178","maxNotionalValue":"20000000","positionAmt":"20.000","notional":"4.0",
+        "isolatedWallet":"3.4","symbol":"BTCUSDT","unRealizedProfit":"2316.83423560","positionSide":"BOTH",
+        "updateTime":1625474304765},{"symbol":"ETHUSDT","positionAmt":"0.000","entryPrice":"0.0","markPrice":"0.00000000",
+        "positionSide":"BOTH","updateTime":0}]"#;
+    const PREMIUM_INDEX: &str = r#"{"symbol":"BTCUSDT","markPrice":"11793.63104562","indexPrice":"11781.80495970",
+        "estimatedSettlePrice":"11781.16138815","lastFundingRate":"0.00038246","interestRate":"0.00010000",
+        "nextFundingTime":1597392000000,"time":1597370495002}"#;
+    const USER_TRADES: &str = r#"[{"buyer":false,"commission":"-0.07819010","commissionAsset":"USDT","id":698759,
+        "maker":false,"orderId":25851813,"price":"7819.01","qty":"0.002","quoteQty":"15.63802",
+        "realizedPnl":"-0.91539999","side":"SELL","positionSide":"BOTH","symbol":"BTCUSDT","time":1569514978020}]"#;
+    const EXCHANGE_INFO: &str = r#"{"exchangeFilters":[],"rateLimits":[{"interval":"MINUTE","intervalNum":1,"limit":2400,
+        "rateLimitType":"REQUEST_WEIGHT"}],"serverTime":1565613908500,"assets":[],"symbols":[{"symbol":"BLZUSDT",
+        "pair":"BLZUSDT","contractType":"PERPETUAL","deliveryDate":4133404800000,"status":"TRADING","filters":[
+        {"filterType":"PRICE_FILTER","maxPrice":"300","minPrice":"0.0001","tickSize":"0.0001"},
+        {"filterType":"LOT_SIZE","maxQty":"10000000","minQty":"1","stepSize":"1"},
+        {"filterType":"MARKET_LOT_SIZE","maxQty":"590119","minQty":"2","stepSize":"0"},
+        {"filterType":"MAX_NUM_ORDERS","limit":200},{"filterType":"MIN_NOTIONAL","notional":"5.0"},
+        {"filterType":"PERCENT_PRICE","multiplierUp":"1.15","multiplierDecimal":4}]},{"symbol":"BAREUSDT"}]}"#;
+
+    #[test]
+    fn documented_samples_are_read() {
+        let rows = positions(POSITION_V2.as_bytes()).unwrap();
+        assert_eq!((rows[0].position_amt.to_string(), rows[0].updated_ms), ("20".to_owned(), Some(1_625_474_304_765)));
+        assert_eq!(rows[0].entry_price.map(|price| price.to_string()).as_deref(), Some("6563.665"));
+        assert_eq!((rows[1].position_amt.is_zero(), rows[1].entry_price, rows[1].updated_ms), (true, None, None));
+        let (prices, bad) = mark_prices(PREMIUM_INDEX.as_bytes()).unwrap();
+        assert_eq!((prices[0].mark_price.to_string().as_str(), bad.len()), ("11793.63104562", 0));
+        let trades = user_trades(USER_TRADES.as_bytes()).unwrap();
+        assert_eq!((trades[0].id, trades[0].order_id, trades[0].side), (698_759, 25_851_813, Side::Sell));
+        let rows = instruments(EXCHANGE_INFO.as_bytes()).unwrap();
+        // A step of 0 is none; of both minimums the larger holds.
+        assert_eq!(rows[0].step_size.map(|step| step.to_string()).as_deref(), Some("1"));
+        assert_eq!(rows[0].min_qty.map(|qty| qty.to_string()).as_deref(), Some("2"));
+        assert_eq!(rows[0].min_notional.map(|notional| notional.to_string()).as_deref(), Some("5"));
+        assert_eq!((rows[1].step_size, rows[1].min_qty, rows[1].min_notional), (None, None, None));
+        assert_eq!(server_time(br#"{"serverTime":1499827319559}"#).unwrap(), 1_499_827_319_559);
+        assert!(
+            listen_key(br#"{"listenKey":"pqia91ma19a5s61cv6a81va65sdf19v8a65a1a5s61cv6a81va65sdf19v8a65a1"}"#).is_ok()
+        );
+        assert!(listen_key(br#"{"listenKey":"../../other"}"#).is_err(), "it becomes part of an address");
+        let said = error(br#"{"code":-1121,"msg":"Invalid\nsymbol."}"#).unwrap();
+        assert_eq!((said.code, said.message.as_str()), (-1121, "Invalid symbol."));
+        assert_eq!(error(b"<html>"), None);
+    }
+
+    proptest! {
+        /// Half a reply, or one with a byte changed, is an answer or an error: never a panic, and never fewer positions.
+        #[test]
+        fn a_damaged_reply_never_loses_a_position(at in 0..POSITION_V2.len(), byte in any::<u8>(), cut in any::<bool>()) {
+            let mut body = POSITION_V2.as_bytes().to_vec();
+            if cut { body.truncate(at) } else { body[at] = byte }
+            if let Ok(rows) = positions(&body) {
+                prop_assert_eq!(rows.len(), 2);
+            }
+            for sample in [PREMIUM_INDEX, USER_TRADES, EXCHANGE_INFO] {
+                let mut body = sample.as_bytes().to_vec();
+                let at = at % body.len();
+                if cut { body.truncate(at) } else { body[at] = byte }
+                let _ = (mark_prices(&body), user_trades(&body), instruments(&body), order(&body), error(&body));
+            }
+        }
+
+        #[test]
+        fn what_is_no_reply_is_an_error(body in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let is_empty_list = body.trim_ascii() == b"[]" || body.starts_with(b"[");
+            prop_assert!(positions(&body).is_err() || is_empty_list);
+        }
+    }
+}
