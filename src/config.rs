@@ -244,6 +244,8 @@ mod tests {
             let error = in_file(text).unwrap_err().to_string();
             assert!(error.contains(want), "{error}");
         }
+        let error = load(&[("HARVEST_MIN_R", "much")]).unwrap_err().to_string();
+        assert_eq!(error, "environment: HARVEST_MIN_R = \"much\": want a number in range");
         let error = load(&[("HARVEST_SCAN_INTERVAL_SEC", "soon")]).unwrap_err().to_string();
         assert_eq!(error, "environment: HARVEST_SCAN_INTERVAL_SEC = \"soon\": want seconds from 0.1 to 3600");
     }

@@ -50,7 +50,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Policy, ConfigError> {
             sheet.warnings.push(format!("{name}: stops are not moved by this service"));
         }
     }
-    let policy = policy::from_object(object)?;
+    let policy = policy::from_object(object).map_err(|error| named(error, &by_name))?;
     let effective: Map<String, Value> = serde_json::from_str(&policy::to_json(&policy)).unwrap_or_default();
     for (key, value) in effective {
         let origin = match by_name.iter().find(|(named, _)| *named == key) {
@@ -61,6 +61,20 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Policy, ConfigError> {
         sheet.note(format!("policy.{key}"), value, origin);
     }
     Ok(policy)
+}
+
+/// A value of the environment is refused under the name that it has there.
+fn named(error: policy::ReadError, by_name: &[(&str, &'static str)]) -> ConfigError {
+    match &error {
+        policy::ReadError::Value { key, value, want, .. } => match by_name.iter().find(|(named, _)| named == key) {
+            Some((_, name)) => {
+                let (place, name) = ("environment".to_owned(), (*name).to_owned());
+                ConfigError::Value { place, name, value: value.clone(), want: format!("want {want}") }
+            }
+            None => error.into(),
+        },
+        _ => error.into(),
+    }
 }
 
 fn refuse_openings(sheet: &Sheet<'_>) -> Result<(), ConfigError> {
