@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde_json::{Map, Value, json};
 
 use crate::app::server;
-use crate::codec::operator::{ControlEntry, Word};
+use crate::codec::operator::{self, ControlEntry, Word};
 use crate::config::Config;
 use crate::domain::streams::StreamKind;
 use crate::shell::redis::Server;
@@ -152,7 +152,7 @@ fn effect(word: &Word, kill_key: &str) -> String {
 
 /// What the kill key says against it; `value` is what it holds, `None` where it is not there.
 fn warnings(word: &Word, key: &str, value: Option<&[u8]>) -> Vec<String> {
-    let kills = value.is_some_and(kills);
+    let kills = value.is_some_and(operator::kills);
     match word {
         Word::Kill(true) if !kills => vec![format!(
             "requests that are on their way already are still sent; `redis-cli SET {key} 1` refuses those too"
@@ -165,10 +165,4 @@ fn warnings(word: &Word, key: &str, value: Option<&[u8]>) -> Vec<String> {
         }
         _ => Vec::new(),
     }
-}
-
-/// Any value but empty, 0 and false.
-fn kills(value: &[u8]) -> bool {
-    let value = value.trim_ascii().to_ascii_lowercase();
-    !matches!(value.as_slice(), b"" | b"0" | b"false")
 }

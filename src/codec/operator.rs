@@ -85,6 +85,12 @@ impl Word {
     }
 }
 
+/// What a kill key says: any value but empty, 0 and false refuses.
+pub fn kills(value: &[u8]) -> bool {
+    let value = value.trim_ascii().to_ascii_lowercase();
+    !matches!(value.as_slice(), b"" | b"0" | b"false")
+}
+
 fn symbol_of(text: &str) -> Result<String, WordError> {
     let symbol = text.trim().to_uppercase();
     let is_symbol = !symbol.is_empty() && !symbol.contains(|c: char| c.is_whitespace() || c == '@');
@@ -164,5 +170,14 @@ mod tests {
             assert_eq!(Word::rung_rearmed("A@1-0", r), Err(WordError::NoRung(r.to_owned())));
         }
         assert_eq!(Word::Kill(true).entry(" "), Err(WordError::NoReason));
+    }
+
+    #[test]
+    fn any_value_kills_but_empty_zero_and_false() {
+        for (value, want) in
+            [(&b"1"[..], true), (b"true", true), (b"no", true), (b" 0 ", false), (b"False", false), (b"", false)]
+        {
+            assert_eq!(kills(value), want, "{value:?}");
+        }
     }
 }

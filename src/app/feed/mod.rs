@@ -69,9 +69,6 @@ pub struct UserArgs {
 /// Runs a feed until it is told to stop.
 pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     one_market(config)?;
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         match args {

@@ -53,9 +53,6 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
         Some(seconds) if seconds.is_finite() && (0.0..1e9).contains(&seconds) => Some(Duration::from_secs_f64(seconds)),
         Some(seconds) => bail!("--until-idle {seconds}: want seconds, 0 or more"),
     };
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     serve(&runtime, &config, until_idle)
 }
@@ -65,7 +62,7 @@ fn serve(runtime: &tokio::runtime::Runtime, config: &Config, until_idle: Option<
     let mut first = runtime.block_on(first_connection(&connect))?;
     runtime.block_on(preflight::check(config, &mut first))?;
     let publisher = Publisher::new(config);
-    publisher.speaks_to(runtime.block_on(first.info()).ok().as_ref().and_then(|info| info.version()));
+    publisher.speaks_to(runtime.block_on(first.version()).ok().flatten().as_deref());
     let (ask, questions) = mpsc::channel(QUESTIONS_WAITING);
     let web = match config.run.listen {
         None => None,

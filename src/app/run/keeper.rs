@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::connect::Connect;
 use super::message::Role;
+use crate::codec::operator;
 use crate::shell::redis::{Lease, LeaseKeys, ServerError};
 
 /// How often the kill key is looked at.
@@ -120,7 +121,7 @@ pub async fn watch_kill_key(connect: Connect, key: String, seen: watch::Sender<O
         };
         match looked {
             Ok(Some(value)) => {
-                let kills = kills(&value);
+                let kills = operator::kills(&value);
                 seen.send_if_modified(|known| std::mem::replace(known, Some(kills)) != Some(kills));
             }
             Ok(None) => {}
@@ -131,25 +132,5 @@ pub async fn watch_kill_key(connect: Connect, key: String, seen: watch::Sender<O
             }
         }
         tokio::time::sleep(KILL_INTERVAL).await;
-    }
-}
-
-/// Any value but empty, 0 and false.
-fn kills(value: &[u8]) -> bool {
-    let value = value.trim_ascii().to_ascii_lowercase();
-    !matches!(value.as_slice(), b"" | b"0" | b"false")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn any_value_kills_but_empty_zero_and_false() {
-        for (value, want) in
-            [(&b"1"[..], true), (b"true", true), (b"no", true), (b" 0 ", false), (b"False", false), (b"", false)]
-        {
-            assert_eq!(kills(value), want, "{value:?}");
-        }
     }
 }

@@ -73,11 +73,17 @@ pub struct ConsumerInfo {
 }
 
 impl Server {
+    /// Version of the server, `7.0.15`; asks no more than that.
+    pub async fn version(&mut self) -> Result<Option<String>, ServerError> {
+        let answered: RedisResult<String> = redis::cmd("INFO").arg("server").query_async(&mut self.connection).await;
+        let info = info_of(&answered.map_err(self.failed("to tell its version"))?);
+        Ok(ServerInfo { info, ..ServerInfo::default() }.version().map(str::to_owned))
+    }
+
     pub async fn info(&mut self) -> Result<ServerInfo, ServerError> {
         let answered: RedisResult<String> = redis::cmd("INFO").query_async(&mut self.connection).await;
         let text = answered.map_err(self.failed("to tell how it is"))?;
-        let pairs = text.lines().filter_map(|line| line.trim_end().split_once(':'));
-        let info = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let info = info_of(&text);
         // A user that may not ask these is no failure: it is what is found.
         let eviction = self.setting("maxmemory-policy").await;
         let save = self.setting("save").await;
@@ -198,4 +204,10 @@ fn number(value: &Value) -> Option<u64> {
         Value::Int(number) => u64::try_from(*number).ok(),
         other => text(other)?.parse().ok(),
     }
+}
+
+/// Keys and values of what `INFO` answers.
+fn info_of(text: &str) -> BTreeMap<String, String> {
+    let pairs = text.lines().filter_map(|line| line.trim_end().split_once(':'));
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
