@@ -4,6 +4,8 @@
 mod connections;
 #[path = "operations/control.rs"]
 mod control;
+#[path = "operations/deployment.rs"]
+mod deployment;
 #[path = "operations/quarantine.rs"]
 mod quarantine;
 #[path = "support/redis.rs"]

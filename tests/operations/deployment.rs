@@ -1,0 +1,165 @@
+//! The files of a deployment: what they promise is held against the programs that read them.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::redis_server::RedisServer;
+use crate::support::binary::{Ran, harvester, name, run, run_with};
+use crate::support::root;
+
+const HISTORY: &str = "replay/incident-2026-02-04/events.jsonl";
+const UNITS: [&str; 2] = ["harvester.service", "harvester-feed@.service"];
+
+fn deploy() -> std::path::PathBuf {
+    root().join("tools/deploy")
+}
+
+/// A unit as it stands, but for the place of the program.
+fn unit(folder: &Path, file: &str) -> std::path::PathBuf {
+    let text = fs::read_to_string(deploy().join(file)).unwrap();
+    let here = text.replace("/usr/local/bin/harvester", env!("CARGO_BIN_EXE_harvester"));
+    assert_ne!(here, text, "{file} names the program");
+    let path = folder.join(file.replace('@', "@mark"));
+    fs::write(&path, here).unwrap();
+    path
+}
+
+#[test]
+fn units_are_valid_and_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in UNITS {
+        let unit = unit(folder.path(), file);
+        let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).arg(&unit).output();
+        let Ok(verified) = analyze(&["verify", "--man=no"]) else {
+            eprintln!("skipped: systemd-analyze is not installed");
+            return;
+        };
+        let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+        // Units of the machine itself are read too, and may have faults of their own.
+        let ours: Vec<&str> = said.lines().filter(|line| line.contains("harvester")).collect();
+        assert!(ours.is_empty(), "{file}: {ours:?}");
+        // The exposure that it computes goes from 0 (closed) to 100.
+        let exposure = analyze(&["security", "--offline=yes", "--threshold=15", "--no-pager"]).unwrap();
+        assert!(exposure.status.success(), "{file}: {}", String::from_utf8_lossy(&exposure.stdout));
+    }
+}
+
+#[test]
+fn a_unit_with_a_misspelt_setting_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let unit = unit(folder.path(), UNITS[0]);
+    fs::write(&unit, fs::read_to_string(&unit).unwrap().replace("WatchdogSec", "WatchdogSecs")).unwrap();
+    let Ok(verified) = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output() else {
+        eprintln!("skipped: systemd-analyze is not installed");
+        return;
+    };
+    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+    assert!(said.contains("WatchdogSecs"), "{said}");
+}
+
+#[test]
+fn the_compose_file_starts_what_the_program_and_the_list_know() {
+    let text = fs::read_to_string(deploy().join("compose.yaml")).unwrap();
+    let compose: serde_json::Value = serde_saphyr::from_str(&text).expect("compose.yaml is YAML");
+    let service = &compose["services"]["harvester"];
+    let command: Vec<&str> = service["command"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    let shown = run_with(&[&["config", "--json"], &command[1..]].concat()).json();
+    assert!(shown.to_string().contains("0.0.0.0:9464"), "{shown}");
+    let url = service["environment"]["REDIS_URL"].as_str().unwrap();
+    let list = fs::read_to_string(deploy().join("redis.acl")).unwrap();
+    let user = url.trim_start_matches("redis://").split(':').next().unwrap();
+    assert!(list.lines().any(|line| line.starts_with(&format!("user {user} on >CHANGE-ME "))), "{user}");
+    let ignored = fs::read_to_string(deploy().join("Dockerfile.dockerignore")).unwrap();
+    assert!(ignored.lines().any(|line| line == "**/*.env"), "secrets stay out of the image");
+}
+
+/// A server with the users of the list.
+struct Guarded {
+    server: RedisServer,
+    folder: tempfile::TempDir,
+}
+
+impl Guarded {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let list = fs::read_to_string(deploy().join("redis.acl")).unwrap().replace("CHANGE-ME", "hush");
+        let file = folder.path().join("users.acl");
+        fs::write(&file, list).unwrap();
+        let server = RedisServer::start_with(&["--aclfile", name(&file)]);
+        let imported = run_with(&["import", name(&root().join(HISTORY)), "--redis", &server.url()]);
+        assert_eq!(imported.code, Some(0), "{}", imported.log);
+        Self { server, folder }
+    }
+
+    fn run_as(&self, user: &str, arguments: &[&str]) -> Ran {
+        let url = self.server.url().replace("redis://", &format!("redis://{user}:hush@"));
+        run(harvester().args(arguments).current_dir(self.folder.path()).env("REDIS_URL", url))
+    }
+
+    /// What the server says to a command of a user, without doing it.
+    fn says(&self, user: &str, command: &str) -> String {
+        let words: Vec<&str> = ["ACL", "DRYRUN", user].into_iter().chain(command.split(' ')).collect();
+        self.server.cli(&words).trim().to_owned()
+    }
+}
+
+#[test]
+fn the_service_runs_as_the_user_of_the_access_list() {
+    let guarded = Guarded::start();
+    let service = ["run", "--until-idle", "1", "--listen", "", "--store", "state", "--journal", "journal"];
+    for _ in 0..2 {
+        let ran = guarded.run_as("harvester", &service);
+        assert_eq!(ran.code, Some(0), "{}", ran.log);
+    }
+    let said = guarded.run_as("harvester", &["control", "kill", "off", "--reason", "r", "--yes"]);
+    assert_eq!(said.code, Some(0), "{}", said.log);
+    let replayed = run_with(&["replay", name(&root().join(HISTORY)), "--json"]).json();
+    let written = guarded.server.cli(&["XLEN", "quantum:stream:harvest.decision"]);
+    assert_eq!(written.trim(), replayed["decisions"].to_string());
+    assert_ne!(written.trim(), "0", "a decision was written");
+    // The server notes everything that it refused.
+    assert_eq!(guarded.server.cli(&["ACL", "LOG"]).trim(), "", "something was refused");
+}
+
+#[test]
+fn what_the_service_does_not_need_is_refused() {
+    let guarded = Guarded::start();
+    for user in ["harvester", "harvester-live", "harvester-feed"] {
+        for foreign in [
+            "FLUSHALL",
+            "KEYS *",
+            "CONFIG GET requirepass",
+            "ACL LIST",
+            "SET quantum:kill 0",
+            "DEL quantum:stream:apply.result",
+            "DEL quantum:stream:harvest.decision",
+            "XTRIM quantum:stream:apply.result MAXLEN 1",
+            "XDEL quantum:stream:harvest.decision 1-1",
+            "XADD quantum:stream:apply.result * a b",
+            "XADD elsewhere * a b",
+            "XGROUP SETID quantum:stream:apply.result harvester 0",
+            "XGROUP DESTROY quantum:stream:apply.result harvester",
+            "HSET quantum:position:ADAUSDT qty 0",
+            "EVAL x 0",
+        ] {
+            let said = guarded.says(user, foreign);
+            assert!(said.contains("has no permissions"), "{user}: {foreign}: {said}");
+        }
+    }
+    for needed in [
+        "XADD quantum:stream:market.mark MAXLEN ~ 10 * a b",
+        "XADD quantum:stream:harvest.observation * a b",
+        "XREVRANGE quantum:stream:harvest.observation + - COUNT 5",
+        "HSET quantum:ticker:ADAUSDT markPrice 1",
+        "PEXPIRE quantum:market:ADAUSDT 5",
+    ] {
+        assert_eq!(guarded.says("harvester-feed", needed), "OK", "{needed}");
+    }
+    // Orders: only of the live user.
+    for stream in ["quantum:stream:apply.plan", "quantum:stream:trade.intent"] {
+        let order = format!("XADD {stream} * a b");
+        assert!(guarded.says("harvester", &order).contains("has no permissions"), "shadow writes no order");
+        assert_eq!(guarded.says("harvester-live", &order), "OK");
+    }
+}
