@@ -194,7 +194,7 @@ impl Terms {
 
 impl Stakes {
     fn of(qty: Qty, entry: EntryPrice, risk: Risk, policy: &Policy) -> Result<Self, OutOfRange> {
-        let cost = entry.price.for_qty(qty.abs())?.times(policy.cost)?;
+        let cost = cost(qty, entry, policy)?;
         let entry_risk = risk.risk_price.for_qty(qty.abs())?;
         Ok(Self { cost, entry_risk, gain_min: policy.min_r.of(entry_risk) })
     }
@@ -203,39 +203,32 @@ impl Stakes {
 /// What a position has gained at a price, as far as every evaluation needs it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gain {
-    mark: Mark,
-    entry: EntryPrice,
-    risk: Risk,
-    stakes: Stakes,
     /// `(mark − entry) × qty`. [quote]
     pnl: Quote,
     /// `pnl − cost`. [quote]
     net: Quote,
+    entry_risk: Quote,
+    gain_min: Result<Quote, OutOfRange>,
 }
 
 impl Gain {
     /// Errors also where the gain does not fit as a multiple of the risk, whoever asks for it.
-    fn of(open: &Instance, mark: Mark, entry: EntryPrice, risk: Risk, stakes: Stakes) -> Result<Self, OutOfRange> {
+    fn of(open: &Instance, mark: Mark, entry: EntryPrice, stakes: &Stakes) -> Result<Self, OutOfRange> {
+        let Stakes { cost, entry_risk, gain_min } = *stakes;
         let pnl = mark.price.minus(entry.price)?.for_qty(open.totals.qty)?;
-        let net = pnl.minus(stakes.cost)?;
-        net.check_in_r(stakes.entry_risk)?;
-        Ok(Self { mark, entry, risk, stakes, pnl, net })
+        let net = pnl.minus(cost)?;
+        net.check_in_r(entry_risk)?;
+        Ok(Self { pnl, net, entry_risk, gain_min })
     }
 
     /// Is `r_net ≥ r`, compared without dividing.
     fn reaches(&self, r: RMultiple) -> Result<bool, OutOfRange> {
-        Ok(self.net >= r.of(self.stakes.entry_risk)?)
+        Ok(self.net >= r.of(self.entry_risk)?)
     }
 
     /// Is `r_net ≥ min_r`.
     fn reaches_min(&self) -> Result<bool, OutOfRange> {
-        Ok(self.net >= self.stakes.gain_min?)
-    }
-
-    /// All numbers, for those who show them.
-    pub fn reading(&self) -> Result<Reading, OutOfRange> {
-        let Self { mark, entry, risk, stakes: Stakes { cost, entry_risk, .. }, pnl, net } = *self;
-        Ok(Reading { mark, entry, risk, entry_risk, pnl, cost, r_net: net.in_r(entry_risk)? })
+        Ok(self.net >= self.gain_min?)
     }
 }
 
@@ -259,16 +252,27 @@ pub struct Reading {
 pub fn gain(symbol: &Symbol, policy: &Policy) -> Result<Option<Gain>, OutOfRange> {
     let Some(open) = &symbol.hot.open else { return Ok(None) };
     let terms = Terms::of(open, policy);
-    let (Some(mark), Some(entry), Some(risk)) = (symbol.hot.mark, open.totals.entry, terms.risk?) else {
+    let (Some(mark), Some(entry), Some(_)) = (symbol.hot.mark, open.totals.entry, terms.risk?) else {
         return Ok(None);
     };
-    let Some(stakes) = terms.stakes? else { return Ok(None) };
-    Gain::of(open, mark, entry, risk, stakes).map(Some)
+    let Some(stakes) = &terms.stakes? else { return Ok(None) };
+    Gain::of(open, mark, entry, stakes).map(Some)
 }
 
 /// The numbers of a position, `None` while something that they need is missing.
 pub fn read(symbol: &Symbol, policy: &Policy) -> Result<Option<Reading>, OutOfRange> {
-    gain(symbol, policy)?.map(|gain| gain.reading()).transpose()
+    let Some(Gain { pnl, net, entry_risk, .. }) = gain(symbol, policy)? else { return Ok(None) };
+    let Some(open) = &symbol.hot.open else { return Ok(None) };
+    let (Some(mark), Some(entry), Some(risk)) = (symbol.hot.mark, open.totals.entry, risk(open, policy)?) else {
+        return Ok(None);
+    };
+    let cost = cost(open.totals.qty, entry, policy)?;
+    Ok(Some(Reading { mark, entry, risk, entry_risk, pnl, cost, r_net: net.in_r(entry_risk)? }))
+}
+
+/// `cost_bps / 10 000 × |qty| × entry`, a round trip. [quote]
+fn cost(qty: Qty, entry: EntryPrice, policy: &Policy) -> Result<Quote, OutOfRange> {
+    entry.price.for_qty(qty.abs())?.times(policy.cost)
 }
 
 /// What is known outside of the symbol when it is evaluated.
@@ -342,8 +346,8 @@ pub fn assess(
             return hold(Hold::NoInstrument);
         }
     }
-    let Some(stakes) = terms.stakes? else { return hold(Hold::MissingRisk) };
-    Gain::of(open, mark, entry, risk, stakes).map(Ok)
+    let Some(stakes) = &terms.stakes? else { return hold(Hold::MissingRisk) };
+    Gain::of(open, mark, entry, stakes).map(Ok)
 }
 
 /// What to harvest.
@@ -378,6 +382,7 @@ pub fn choose(
     at: Circumstances<'_>,
 ) -> Result<Result<Choice, Hold>, OutOfRange> {
     let Some(open) = &symbol.hot.open else { return Ok(Err(Hold::NoRung)) };
+    let Some(mark) = symbol.hot.mark else { return Ok(Err(Hold::NoPrice)) };
     if !gain.reaches_min()? {
         return Ok(Err(Hold::BelowMinR));
     }
@@ -396,9 +401,7 @@ pub fn choose(
     let qty = qty_of(symbol, open, policy, share)?;
     let filters = symbol.hot.instrument.unwrap_or_default();
     let notional_min = filters.notional_min.unwrap_or(policy.min_notional);
-    if qty.is_zero()
-        || filters.qty_min.is_some_and(|qty_min| qty < qty_min)
-        || gain.mark.price.for_qty(qty)? < notional_min
+    if qty.is_zero() || filters.qty_min.is_some_and(|qty_min| qty < qty_min) || mark.price.for_qty(qty)? < notional_min
     {
         return Ok(Err(Hold::BelowMinimum));
     }

@@ -1,7 +1,7 @@
 //! Deciding after the fold, and decisions that are facts already.
 
 use super::{ChainHead, Decision, Engine};
-use crate::domain::decide::{self, Choice, Circumstances, Gain, Hold, RATE_WINDOW_MS, Reading, Terms};
+use crate::domain::decide::{self, Choice, Circumstances, Hold, RATE_WINDOW_MS, Reading, Terms};
 use crate::domain::event::{DecisionFact, Entry};
 use crate::domain::ids::{CanonicalKey, EntryId, SymbolId};
 use crate::domain::plans::sha256_hex;
@@ -65,8 +65,9 @@ impl Engine {
 
     fn evaluate(&mut self, entry: &Entry, id: SymbolId) -> Result<Option<Made>, OutOfRange> {
         match self.weigh(entry, id)? {
-            Ok((gain, choice)) => {
-                let reading = gain.reading()?;
+            Ok(choice) => {
+                let reading = decide::read(&self.symbols[id.0 as usize], &self.globals.policy)?;
+                let reading = reading.expect("a choice is made by numbers that are there");
                 self.tally.evaluations += 1;
                 self.note(id, None, entry.id);
                 Ok(Some(self.decision(entry, id, reading, choice)))
@@ -78,7 +79,7 @@ impl Engine {
         }
     }
 
-    fn weigh(&mut self, entry: &Entry, id: SymbolId) -> Result<Result<(Gain, Choice), Hold>, OutOfRange> {
+    fn weigh(&mut self, entry: &Entry, id: SymbolId) -> Result<Result<Choice, Hold>, OutOfRange> {
         let index = id.0 as usize;
         let policy = &self.globals.policy;
         let symbol = &mut self.symbols[index];
@@ -97,7 +98,7 @@ impl Engine {
             open.skip(decide::passed(policy, &gain)?);
             open.skips_passed = false;
         }
-        Ok(decide::choose(symbol, policy, &gain, at)?.map(|choice| (gain, choice)))
+        decide::choose(symbol, policy, &gain, at)
     }
 
     /// Counts a reason to hold, and keeps it with the position if it is another than before.

@@ -4,11 +4,11 @@ use super::{Fold, TOO_LATE_MS, risk_of};
 use crate::domain::event::{Direction, Intent, PositionFact, Reason, Trade, TradeFact};
 use crate::domain::order::{Delta, OrderKey};
 use crate::domain::policy::{EntrySource, RiskSource};
-use crate::domain::position::{Cause, EntryPrice, Movement};
+use crate::domain::position::{Cause, EntryPrice, Instance, Movement};
 use crate::domain::rungs::Heard;
 use crate::domain::symbol::{Disagreement, INTENT_MEMORY_MS, Symbol};
 use crate::domain::tally::Count;
-use crate::domain::units::{Qty, Ratio};
+use crate::domain::units::{Price, Qty, Ratio};
 
 impl Fold<'_> {
     /// Folds a snapshot or an `exchange.position`.
@@ -38,15 +38,22 @@ impl Fold<'_> {
         Ok(())
     }
 
-    /// The exchange holds what we hold.
+    /// The exchange holds what we hold. What can fail stands first: a symbol is not put by for this.
     fn confirmed(&mut self, symbol: &mut Symbol, fact: PositionFact) -> Result<(), Reason> {
+        if let Some(open) = &mut symbol.hot.open {
+            if let Some(price) = fact.entry_price {
+                self.confirmed_price(open, price)?;
+            }
+            open.confirmed_ms = self.now_ms();
+        }
         symbol.hot.diverged = false;
         symbol.hot.history_gap = false;
         symbol.hot.disagreement = None;
-        let now_ms = self.now_ms();
-        let Some(open) = &mut symbol.hot.open else { return Ok(()) };
-        open.confirmed_ms = now_ms;
-        let Some(price) = fact.entry_price else { return Ok(()) };
+        Ok(())
+    }
+
+    /// Compares the exchange's entry price with that of our fills, or takes it where we have none of our own.
+    fn confirmed_price(&self, open: &mut Instance, price: Price) -> Result<(), Reason> {
         match open.totals.entry {
             Some(held) if held.source == EntrySource::Fill => {
                 let apart = held.price.minus(price)?.abs();
@@ -54,7 +61,6 @@ impl Fold<'_> {
                 open.entry_price_disagrees = apart > price.times(permille)?;
             }
             _ => {
-                open.entry_price_disagrees = false;
                 let price = EntryPrice { price, source: EntrySource::Exchange, entry: self.entry };
                 open.apply(Movement {
                     cause: Cause::EntrySet,
@@ -62,6 +68,7 @@ impl Fold<'_> {
                     price: Some(price),
                     entry: self.entry,
                 })?;
+                open.entry_price_disagrees = false;
             }
         }
         Ok(())
