@@ -63,7 +63,11 @@ impl<'a> Fields<'a> {
 
 /// The fields of a line. Errors name what is wrong with it.
 pub fn fields(line: &[u8]) -> Result<Fields<'_>, serde_json::Error> {
-    let line: Line<'_> = serde_json::from_slice(line)?;
+    // Checked for UTF-8 once, not string by string; what is none gets the message that says where.
+    let line: Line<'_> = match std::str::from_utf8(line) {
+        Ok(text) => serde_json::from_str(text)?,
+        Err(_) => serde_json::from_slice(line)?,
+    };
     match (line.fields, line.fields_b64) {
         (Some(fields), None) => Ok(fields.0),
         (None, Some(fields)) => decoded(fields.0),

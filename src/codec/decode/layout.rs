@@ -2,7 +2,7 @@
 
 use super::tick::{Role, Tick};
 
-/// A line, cut into its values and the text between them. The next line of a producer has the same text and values of
+/// A line of one stream, cut into its values and the text between them. The next line of a producer has the same text and values of
 /// the same kinds: then it reads as the same steps of [`Cursor`] would read it, without taking them.
 #[derive(Debug, Default)]
 pub(super) struct Layout {
@@ -75,12 +75,15 @@ impl<'a> Cursor<'a, '_> {
     /// The tick in the `payload` of a line `{"stream":…,"id":…,"fields":{…}}`.
     fn line(&mut self) -> Option<Tick<'a>> {
         self.token(b'{')?;
-        for name in [&b"stream"[..], b"id"] {
-            (self.plain_string()? == name).then_some(())?;
-            self.token(b':')?;
-            self.value()?;
-            self.token(b',')?;
-        }
+        (self.plain_string()? == b"stream").then_some(())?;
+        self.token(b':')?;
+        // The same in all lines of a layout: it is text, no value.
+        self.plain_string()?;
+        self.token(b',')?;
+        (self.plain_string()? == b"id").then_some(())?;
+        self.token(b':')?;
+        self.value()?;
+        self.token(b',')?;
         (self.plain_string()? == b"fields").then_some(())?;
         self.token(b':')?;
         self.token(b'{')?;
