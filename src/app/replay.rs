@@ -24,11 +24,13 @@ use crate::shell::history::{History, Input, Options};
 use crate::shell::terminal::{Progress, Screen, Tone};
 
 /// Lines that go from one thread to the next at a time.
-const BATCH_LINES: usize = 2048;
+///
+/// Few enough that what one thread has written the next still finds in the processor's cache.
+const BATCH_LINES: usize = 512;
 /// … or so many bytes of them.
-const BATCH_BYTES: usize = 1 << 20;
-/// Batches that wait between two threads.
-const BATCHES_WAITING: usize = 4;
+const BATCH_BYTES: usize = 1 << 18;
+/// Batches that wait between two threads: so much is read and decoded while a commit is on its way to the disk.
+const BATCHES_WAITING: usize = 12;
 
 /// What is replayed, and how.
 #[derive(Clone, Debug, Default)]
@@ -228,9 +230,13 @@ pub(super) fn foresee(
 // ---- three threads: lines | decode | fold -------------------------------------------------------------------------
 
 /// Lines as they were read, one behind the other.
+#[derive(Default)]
 struct LineBatch {
     bytes: Vec<u8>,
     lines: Vec<LineAt>,
+    /// Room for the entries and their places, used before.
+    room: Vec<(Entry, Range<usize>)>,
+    places: Vec<(u32, u64)>,
 }
 
 struct LineAt {
@@ -249,6 +255,20 @@ pub(super) struct EntryBatch {
     pub places: Vec<(u32, u64)>,
     /// Symbols that were new in this batch, in the order of their indices.
     pub symbols: Vec<Box<str>>,
+    /// What the lines stood in, to be used again.
+    lines: Vec<LineAt>,
+}
+
+impl EntryBatch {
+    /// The memory of a batch that was folded, for the next one.
+    fn emptied(self) -> LineBatch {
+        let Self { mut bytes, entries: mut room, mut places, mut lines, .. } = self;
+        bytes.clear();
+        room.clear();
+        places.clear();
+        lines.clear();
+        LineBatch { bytes, lines, room, places }
+    }
 }
 
 /// A line whose fields do not read.
@@ -263,15 +283,21 @@ pub(super) fn pipeline(
     history: &mut History,
     decoder: &mut Decoder,
     skip_bad_lines: bool,
-    mut fold: impl FnMut(EntryBatch) -> anyhow::Result<()>,
+    mut fold: impl FnMut(&EntryBatch) -> anyhow::Result<()>,
 ) -> anyhow::Result<u64> {
     let (bad, folded, read) = thread::scope(|scope| {
         let (to_decoder, lines) = sync_channel(BATCHES_WAITING);
         let (to_fold, entries) = sync_channel(BATCHES_WAITING);
-        let reader = scope.spawn(|| read_lines(history, to_decoder));
+        // Memory goes round: asked for anew for each batch, it would come with page faults.
+        let (to_reader, emptied) = sync_channel(2 * BATCHES_WAITING + 3);
+        let reader = scope.spawn(|| read_lines(history, to_decoder, emptied));
         let decoding = scope.spawn(move || decode_lines(decoder, lines, to_fold, skip_bad_lines));
         // When the fold ends early, the channels close and both threads end.
-        let folded = entries.into_iter().try_for_each(&mut fold);
+        let folded = entries.into_iter().try_for_each(|batch: EntryBatch| {
+            fold(&batch)?;
+            let _ = to_reader.try_send(batch.emptied());
+            anyhow::Ok(())
+        });
         (decoding.join(), folded, reader.join())
     });
     folded?;
@@ -284,16 +310,19 @@ pub(super) fn pipeline(
     Ok(bad)
 }
 
-fn read_lines(history: &mut History, to_decoder: SyncSender<LineBatch>) -> anyhow::Result<()> {
-    let empty = || LineBatch { bytes: Vec::with_capacity(BATCH_BYTES), lines: Vec::with_capacity(BATCH_LINES) };
-    let mut batch = empty();
+fn read_lines(
+    history: &mut History,
+    to_decoder: SyncSender<LineBatch>,
+    emptied: Receiver<LineBatch>,
+) -> anyhow::Result<()> {
+    let mut batch = LineBatch::default();
     while let Some(line) = history.next_line()? {
         let start = batch.bytes.len();
         batch.bytes.extend_from_slice(line.bytes);
         let range = start..batch.bytes.len();
         batch.lines.push(LineAt { range, stream: line.stream, id: line.id, file: line.file, number: line.number });
         if batch.lines.len() >= BATCH_LINES || batch.bytes.len() >= BATCH_BYTES {
-            let full = std::mem::replace(&mut batch, empty());
+            let full = std::mem::replace(&mut batch, emptied.try_recv().unwrap_or_default());
             if to_decoder.send(full).is_err() {
                 return Ok(());
             }
@@ -305,30 +334,32 @@ fn read_lines(history: &mut History, to_decoder: SyncSender<LineBatch>) -> anyho
 
 fn decode_lines(
     decoder: &mut Decoder,
-    lines: Receiver<LineBatch>,
+    batches: Receiver<LineBatch>,
     to_fold: SyncSender<EntryBatch>,
     skip_bad_lines: bool,
 ) -> Result<u64, BadFields> {
     let mut bad = 0;
-    for LineBatch { bytes, lines } in lines {
-        let mut entries = Vec::with_capacity(lines.len());
-        let mut places = Vec::with_capacity(lines.len());
-        for LineAt { range, stream, id, file, number } in lines {
-            match decoder.decode_line(stream, id, &bytes[range.clone()]) {
+    for LineBatch { bytes, lines, room: mut entries, mut places } in batches {
+        let mut unreadable = None;
+        for LineAt { range, stream, id, file, number } in &lines {
+            match decoder.decode_line(*stream, *id, &bytes[range.clone()]) {
                 Ok(entry) => {
-                    entries.push((entry, range));
-                    places.push((file, number));
+                    entries.push((entry, range.clone()));
+                    places.push((*file, *number));
                 }
                 Err(_) if skip_bad_lines => bad += 1,
                 Err(error) => {
-                    let symbols = decoder.symbols.take_new();
-                    let _ = to_fold.send(EntryBatch { bytes, entries, places, symbols });
-                    return Err(BadFields { file, number, why: error.to_string() });
+                    unreadable = Some(BadFields { file: *file, number: *number, why: error.to_string() });
+                    break;
                 }
             }
         }
-        if to_fold.send(EntryBatch { bytes, entries, places, symbols: decoder.symbols.take_new() }).is_err() {
-            return Ok(bad);
+        let symbols = decoder.symbols.take_new();
+        let sent = to_fold.send(EntryBatch { bytes, entries, places, symbols, lines });
+        match unreadable {
+            Some(unreadable) => return Err(unreadable),
+            None if sent.is_err() => return Ok(bad),
+            None => {}
         }
     }
     Ok(bad)
