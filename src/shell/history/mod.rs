@@ -5,8 +5,10 @@
 //! entry says is read by `codec`.
 //!
 //! In reading order: `reader` (the door) → `scan` (first pass over each file) → `sort` (a file out of order) →
-//! `merge` (second pass over all of them), on top of `entries`, `blocks`, `input` and `spill`.
+//! `merge` (second pass over all of them), on top of `entries`, `blocks`, `ahead`,
+//! `input` and `spill`.
 
+mod ahead;
 mod blocks;
 mod entries;
 mod error;

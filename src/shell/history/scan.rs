@@ -1,9 +1,11 @@
 //! The first pass over each file: counts, order, and the rare lines that are needed before all others.
 
+use std::io::Read;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
+use super::ahead::Ahead;
 use super::entries::{Entries, Found};
 use super::error::HistoryError;
 use super::input::{self, Coding};
@@ -257,9 +259,13 @@ impl<'a> FileScan<'a> {
             bytes = spool.tee(bytes);
             self.spool = Some(spool);
         }
-        input::decoded(bytes, opened.coding)
-            .map(|text| Entries::new(text, context.limits().line_bytes_max, true))
-            .map_err(failed)
+        let text = input::decoded(bytes, opened.coding).and_then(|text| {
+            // Several files are scanned at the same time: there the cores have enough to do.
+            let is_alone = context.files.len() == 1 && opened.is_regular && opened.coding != Coding::Plain;
+            let ahead: Box<dyn Read + Send> = if is_alone { Box::new(Ahead::start(text)?) } else { text };
+            Ok(ahead)
+        });
+        text.map(|text| Entries::new(text, context.limits().line_bytes_max, true)).map_err(failed)
     }
 
     fn keep(&mut self, key: MergeKey, line: &[u8]) -> Result<(), HistoryError> {
