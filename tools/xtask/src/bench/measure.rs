@@ -10,8 +10,8 @@ use super::input::Recorded;
 use super::stages::{self, Pass};
 use super::{memory, report};
 
-/// How much longer the replay is whose memory is compared.
-const LONGER: u64 = 4;
+/// How much longer the replays are whose memory is compared.
+const LONGER: [u64; 3] = [1, 4, 12];
 
 struct Arguments {
     entries: u64,
@@ -37,10 +37,12 @@ pub fn all(args: &[String]) -> anyhow::Result<()> {
     report::rates(&passes, args.entries);
 
     let store = folder.path().join("store");
-    let short = memory::peak_kb(&file, args.entries, &store)?;
-    recorded.write(&file, args.entries * LONGER)?;
-    let long = memory::peak_kb(&file, args.entries * LONGER, &store)?;
-    report::memory([(args.entries, short), (args.entries * LONGER, long)]);
+    let mut peaks = Vec::new();
+    for entries in LONGER.map(|times| times * args.entries) {
+        recorded.write(&file, entries)?;
+        peaks.push((entries, memory::peak_kb(&file, entries, &store)?));
+    }
+    report::memory(&peaks);
     report::limit(&passes, args.entries);
     Ok(())
 }

@@ -19,7 +19,9 @@ const CHUNK_ENTRIES: usize = 8192;
 /// What one pass took.
 pub struct Pass {
     pub raw: Duration,
-    /// Once through for order and counts, once in canonical order.
+    /// Once through for order and counts.
+    pub scan: Duration,
+    /// Once more, in canonical order.
     pub read: Duration,
     pub decode: Duration,
     pub fold: Duration,
@@ -39,8 +41,9 @@ pub fn pass(file: &Path, entries: u64, config: &Config, folder: &Path) -> anyhow
 
     let began = Instant::now();
     let mut history = History::open(&input, &config.streams, Options::default())?;
+    let scan = began.elapsed();
     while history.next_line()?.is_some() {}
-    let read = began.elapsed();
+    let read = began.elapsed() - scan;
 
     let (decode, fold) = decode_and_fold(&input, config)?;
 
@@ -49,7 +52,7 @@ pub fn pass(file: &Path, entries: u64, config: &Config, folder: &Path) -> anyhow
     let (replay_with_store, with_store) = whole(file, entries, config, Some(store.clone()))?;
     ensure!(decisions == with_store, "{decisions} decisions without a store, {with_store} with one");
     std::fs::remove_dir_all(store)?;
-    Ok(Pass { raw, read, decode, fold, replay, replay_with_store, decisions })
+    Ok(Pass { raw, scan, read, decode, fold, replay, replay_with_store, decisions })
 }
 
 /// Decoding and folding on one thread, each by itself: entries wait between them in memory.
