@@ -81,8 +81,10 @@ mod tests {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "torn"));
             }
             let count = buffer.len().min(self.left).min(1000);
-            buffer[..count].fill(self.left as u8);
-            self.left -= count;
+            for byte in &mut buffer[..count] {
+                *byte = self.left as u8;
+                self.left -= 1;
+            }
             Ok(count)
         }
     }

@@ -19,7 +19,7 @@ use super::watchdog::{CALL_LIMIT, StoreCall, Watchdog};
 pub(super) const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 /// Pages that sled keeps in memory. What is written again and again (positions, prices, orders) is a few MB; closed
 /// instances and decisions are written once, and would fill any cache in the end.
-const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// Longest wait for a lock, which the same process may still be letting go of after a drop.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(1);
 const LOCK_POLL: Duration = Duration::from_millis(10);
