@@ -253,6 +253,11 @@ impl Engine {
         self.globals.skipped.insert((stream.into(), id));
     }
 
+    /// Is an entry passed over, as far as is known.
+    pub fn is_passed_over(&self, stream: &str, id: EntryId) -> bool {
+        !self.globals.skipped.is_empty() && self.globals.skipped.contains(&(stream.into(), id))
+    }
+
     /// Takes the hash of the decision that was just made: the next one follows it.
     pub fn set_chain_hash(&mut self, hash: &str) {
         self.globals.chain.hash = hash.into();
@@ -283,7 +288,7 @@ impl Engine {
         self.last_place = Some(place);
         self.globals.last = self.globals.last.max(entry.id);
         self.pass_time(entry.id.ms);
-        if !self.globals.skipped.is_empty() && self.passes_over(entry) {
+        if self.passes_over(entry) {
             self.tally.count(Count::PassedOver);
             self.tally.applied += 1;
             return Step { disposition: Disposition::Applied, decision: None };
@@ -506,8 +511,7 @@ impl Engine {
     }
 
     fn passes_over(&mut self, entry: &Entry) -> bool {
-        let name = &self.streams.get(entry.stream).name;
-        if !self.globals.skipped.contains(&(name.as_str().into(), entry.id)) {
+        if !self.is_passed_over(&self.streams.get(entry.stream).name, entry.id) {
             return false;
         }
         match entry.symbol {

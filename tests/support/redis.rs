@@ -1,4 +1,5 @@
 //! A real `redis-server` of a test's own: a free port of loopback, a folder of its own, stopped by process id.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -47,6 +48,28 @@ impl RedisServer {
 
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// A connection of its own, for many commands.
+    pub fn client(&self) -> redis::Connection {
+        let client = redis::Client::open(self.url()).expect("an address");
+        client.get_connection().expect("the server takes connections")
+    }
+
+    /// Writes what streams hold as a history file.
+    pub fn dump<'a>(&self, path: &std::path::Path, streams: impl Iterator<Item = &'a str>) {
+        use harvester::codec::line::{self, Fields};
+        let mut client = self.client();
+        let mut text = String::new();
+        for stream in streams {
+            let all: Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)> =
+                redis::cmd("XRANGE").arg(stream).arg("-").arg("+").query(&mut client).expect("a stream");
+            for (id, pairs) in all {
+                text.push_str(&line::write(stream, &id, &Fields::from_bytes(&pairs)));
+                text.push('\n');
+            }
+        }
+        std::fs::write(path, text).expect("the dump is written");
     }
 
     /// What `redis-cli` prints for a command.

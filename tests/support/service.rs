@@ -1,4 +1,5 @@
 //! The service against a server of its own: started, watched, stopped, killed; and what it left in the streams.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

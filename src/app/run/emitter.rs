@@ -12,6 +12,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 
 use super::connect::{Connect, RetryDelay};
+use super::fail;
 use super::message::{Done, Role, Work};
 use crate::domain::ids::EntryId;
 use crate::shell::redis::{Emission, EmitKeys, Emitter, Offered, ServerError};
@@ -109,9 +110,10 @@ impl Emitting {
             }
         };
         self.delay.reset();
+        fail::point("offered");
         let done = match offered {
-            Some(Offered::Written { decision, request, refusal }) => {
-                Done::Emitted { seq, decision, request, refusal, took: began.elapsed() }
+            Some(Offered::Written { decision, request: _, refusal }) => {
+                Done::Emitted { seq, decision, refusal, took: began.elapsed() }
             }
             Some(Offered::Stale) | None => Done::NotOffered { seq },
         };
@@ -159,5 +161,6 @@ impl Emitting {
         if let Err(error) = emitter.acknowledge(&group, acks).await {
             self.failed(&error).await;
         }
+        fail::point("acknowledged");
     }
 }

@@ -21,5 +21,14 @@ pub fn point(name: &str) {
     }
 }
 
+/// `HARVESTER_FAIL=entry 5-1:1` ends the process when it comes to fold that entry.
+#[cfg(debug_assertions)]
+pub fn entry(id: crate::domain::ids::EntryId) {
+    point(&format!("entry {id}"));
+}
+
+#[cfg(not(debug_assertions))]
+pub fn entry(_id: crate::domain::ids::EntryId) {}
+
 #[cfg(not(debug_assertions))]
 pub fn point(_name: &str) {}

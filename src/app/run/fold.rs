@@ -167,7 +167,11 @@ impl Fold {
 
     /// Folds an entry that stands in the journal.
     pub fn fold(&mut self, stream: StreamId, id: EntryId, line: &str) -> anyhow::Result<()> {
-        self.suspects.begin(&self.decoder.streams().get(stream).name, id);
+        let name = &self.decoder.streams().get(stream).name;
+        self.suspects.begin(name, id);
+        if !self.projection.engine.is_passed_over(name, id) {
+            fail::entry(id);
+        }
         let entry = self
             .decoder
             .decode_line(stream, id, line.as_bytes())
@@ -400,7 +404,7 @@ impl Fold {
     /// Takes in what the emitter has done.
     pub fn done(&mut self, done: Done) -> Option<(OutboxRow, Option<Line>)> {
         match done {
-            Done::Emitted { seq, decision, request: _, refusal, took: _ } => {
+            Done::Emitted { seq, decision, refusal, took: _ } => {
                 self.in_hand.remove(&seq);
                 let row = self.outbox.get_mut(&seq)?;
                 row.written = Some(decision);

@@ -79,8 +79,8 @@ impl Work {
 /// From the emitter to the fold.
 #[derive(Debug)]
 pub enum Done {
-    /// A decision stands in the stream, with its request or the reason why that was refused.
-    Emitted { seq: u64, decision: EntryId, request: Option<EntryId>, refusal: Option<String>, took: Duration },
+    /// A decision stands in the stream, with the reason why its request was not sent, if it was not.
+    Emitted { seq: u64, decision: EntryId, refusal: Option<String>, took: Duration },
     /// The decision was not offered: the lease is not ours.
     NotOffered { seq: u64 },
     /// An entry of our own was appended.

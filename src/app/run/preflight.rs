@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use crate::config::Config;
-use crate::shell::redis::Server;
+use crate::shell::redis::{GroupInfo, Server, ServerError};
 
 /// A consumer of the old group that was heard of since is still at work. [ms]
 const OLD_GROUP_IDLE_MS: u64 = 60_000;
@@ -11,7 +11,7 @@ const OLD_GROUP_IDLE_MS: u64 = 60_000;
 /// Live starts only if every group that reads requests is known to us, and the old service stands still (SPEC §6).
 pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
     let Some(live) = config.emit.live(&config.policy, &config.streams)? else { return Ok(()) };
-    for group in server.groups(&live.stream).await? {
+    for group in groups(server, &live.stream).await? {
         if group.name != config.run.group && !live.executors.contains(&group.name) {
             bail!(
                 "the group {:?} reads {}, where orders are written, and emit.executors does not name it: two executors \
@@ -23,7 +23,7 @@ pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
     }
     let Some(old) = &config.run.old_group else { return Ok(()) };
     for (_, stream) in config.streams.iter() {
-        let groups = server.groups(&stream.name).await?;
+        let groups = groups(server, &stream.name).await?;
         let consumers = groups.iter().filter(|group| group.name == *old).flat_map(|group| &group.consumers);
         for consumer in consumers.filter(|consumer| consumer.idle_ms < OLD_GROUP_IDLE_MS) {
             bail!(
@@ -35,4 +35,12 @@ pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The groups of a stream; none where it was never written to.
+async fn groups(server: &mut Server, stream: &str) -> Result<Vec<GroupInfo>, ServerError> {
+    match server.stream_info(stream).await? {
+        Some(_) => server.groups(stream).await,
+        None => Ok(Vec::new()),
+    }
 }

@@ -1,0 +1,153 @@
+//! The service killed at every step of the protocol and at any moment: after the last start every decision of an
+//! uninterrupted replay stands in the stream exactly once, the chain is whole, and the state is equal.
+
+#[path = "support/redis.rs"]
+mod redis_server;
+#[path = "support/service.rs"]
+mod service;
+mod support;
+
+use std::time::{Duration, Instant};
+
+use harvester::app::replay::Request;
+use redis_server::RedisServer;
+use serde_json::Value;
+use service::{CONTROL, INTENT, PLAN, PRICE, Place, RESULT, decisions, entries, field_of_all, import, payloads};
+use support::binary::{harvester, name, run};
+use support::{config, replayed, root};
+
+/// Kills at random moments, in each mode. More of them: `HARVESTER_KILLS`.
+const KILLS: u64 = 10;
+/// A service that does not come to the end in so many starts gets nowhere.
+const STARTS_MAX: u32 = 60;
+
+fn kills() -> u64 {
+    std::env::var("HARVESTER_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS)
+}
+
+/// An incident of 1,235 entries in the streams, with prices that reach rungs.
+struct Night {
+    server: RedisServer,
+    place: Place,
+    wanted: Vec<String>,
+    positions: Value,
+}
+
+impl Night {
+    fn new(is_live: bool) -> Self {
+        let server = RedisServer::start();
+        let history = root().join("replay/incident-2026-02-04/events.jsonl");
+        import(&history, &server);
+        let mut place = Place::new(&server);
+        // Small batches, so that there are many steps to be killed at.
+        place.settings = "[run]\nread_count = 50\ncommit_entries = 40\nlease_ms = 1000\n".to_owned();
+        if is_live {
+            place.settings += "[policy]\nmode = \"live\"\nladder = \"0.5:0.25,1:0.25,1.5:0.25\"\n\
+                atr_unit = { default = \"absolute\" }\nprice_sources = [\"market.tick\"]\non_live = \"take\"\n\
+                require_instrument = false\nlive_risk_sources = [\"plan\", \"intent\", \"intent_nearest\"]\n\
+                [emit]\nformat = \"apply_plan\"\nsource = \"harvester\"\nexecutors = [\"executor\"]\n\
+                max_decision_age_ms = 1000000000000\n";
+        }
+        let settings = place.folder.path().join("wanted.toml");
+        std::fs::write(&settings, &place.settings).unwrap();
+        let store = place.folder.path().join("wanted");
+        let request = Request { histories: vec![history], store: Some(store.clone()), ..Request::default() };
+        let (_, lines) = replayed(&request, &config(Some(&settings)));
+        let positions = run(harvester().args(["positions", "--json", "--all", "--store", name(&store)])).json();
+        Self { server, place, wanted: payloads(&lines), positions }
+    }
+
+    /// Everything that has to hold once a service has come to the end.
+    fn check(&self, is_live: bool, what: &str) {
+        let all = decisions(&self.server);
+        if !is_live {
+            assert_eq!(all, self.wanted, "{what}");
+            assert_eq!(self.place.positions(), self.positions, "{what}");
+            assert_eq!(entries(&self.server, service::SUGGESTIONS).len(), all.len(), "{what}");
+        } else {
+            // Orders come back as plans, so that live goes on otherwise than a replay without them: what is certain is
+            // that each decision has its order, once.
+            let ids: Vec<String> = field_of_all(&self.server, service::DECISION, "decision_id");
+            let mut orders: Vec<String> = field_of_all(&self.server, PLAN, "decision_id");
+            orders.sort();
+            let mut sorted = ids.clone();
+            sorted.sort();
+            sorted.dedup();
+            assert_eq!(sorted.len(), ids.len(), "{what}: no decision twice");
+            assert_eq!(orders, sorted, "{what}: an order for each decision, once");
+            assert_eq!(all, self.wanted, "{what}");
+        }
+        let kinds = field_of_all(&self.server, CONTROL, "event_type");
+        assert!(!kinds.contains(&"history.gap".to_owned()), "{what}: nothing was lost: {kinds:?}");
+        assert!(!kinds.contains(&"entry.skipped".to_owned()), "{what}: no entry is to blame: {kinds:?}");
+        for stream in [INTENT, RESULT, PRICE, PLAN, CONTROL] {
+            let pending = self.server.cli(&["XPENDING", stream, "harvester"]);
+            assert!(pending.starts_with('0'), "{what}: {stream} has pending entries: {pending}");
+        }
+        let journal = self.place.journal();
+        let store = self.place.folder.path().join(format!("of-journal-{}", fastrand::u32(..)));
+        let settings = self.place.folder.path().join("harvester.toml");
+        let ran = run(harvester()
+            .args(["replay", name(&journal), "--store", name(&store), "--json"])
+            .args(["--config", name(&settings)]));
+        assert_eq!(ran.code, Some(0), "{what}: {}", ran.log);
+        let from_journal = run(harvester().args(["positions", "--json", "--all", "--store", name(&store)])).json();
+        assert_eq!(from_journal, self.place.positions(), "{what}: the journal reproduces the state");
+    }
+}
+
+/// Each step, at its first, second and a later time.
+#[test]
+fn a_service_killed_at_any_step_loses_nothing_and_repeats_nothing() {
+    for is_live in [false, true] {
+        for step in ["folded", "journalled", "committed", "handed_over", "offered", "acknowledged"] {
+            for nth in [1, 3, 9] {
+                let night = Night::new(is_live);
+                let ended = night
+                    .place
+                    .command()
+                    .args(["--until-idle", "0.3"])
+                    .env("HARVESTER_FAIL", format!("{step}:{nth}"))
+                    .status()
+                    .unwrap();
+                assert!(!ended.success(), "{step}:{nth} was never reached: the test shows nothing");
+                night.place.run_until_idle();
+                night.check(is_live, &format!("{step}:{nth} live={is_live}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_service_killed_at_random_moments_loses_nothing_and_repeats_nothing() {
+    for is_live in [false, true] {
+        let mut chance = fastrand::Rng::with_seed(7 + u64::from(is_live));
+        let mut killed = 0;
+        while killed < kills() {
+            let night = Night::new(is_live);
+            for _ in 0..STARTS_MAX {
+                let mut child = night.place.command().args(["--until-idle", "0.3"]).spawn().unwrap();
+                let until = Instant::now() + Duration::from_millis(chance.u64(5..400));
+                let ended = loop {
+                    match child.try_wait().unwrap() {
+                        Some(status) => break Some(status),
+                        None if Instant::now() >= until => break None,
+                        None => std::thread::sleep(Duration::from_millis(1)),
+                    }
+                };
+                if let Some(status) = ended {
+                    assert!(status.success(), "{}", night.place.log());
+                    break;
+                }
+                child.kill().unwrap();
+                child.wait().unwrap();
+                killed += 1;
+                if killed >= kills() {
+                    break;
+                }
+            }
+            night.place.run_until_idle();
+            night.check(is_live, &format!("after {killed} kills, live={is_live}"));
+        }
+    }
+}
