@@ -11,7 +11,8 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 pub struct RedisServer {
     process: Child,
     port: u16,
-    _folder: tempfile::TempDir,
+    settings: Vec<String>,
+    folder: tempfile::TempDir,
 }
 
 impl RedisServer {
@@ -28,22 +29,20 @@ impl RedisServer {
     /// The same on a port that is known, so that a server can come back.
     pub fn start_on(port: u16, settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the server");
-        let process = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .arg("--dir")
-            .arg(folder.path())
-            .args(settings)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed (cargo xtask test installs it)");
-        let server = Self { process, port, _folder: folder };
-        let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(began.elapsed() < START_LIMIT, "redis-server does not answer");
-            std::thread::yield_now();
-        }
-        server
+        let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
+        let process = spawn(port, folder.path(), &settings);
+        Self { process, port, settings, folder }
+    }
+
+    /// Kills the server and starts it again with what it has kept.
+    pub fn restart(&mut self) {
+        self.process.kill().expect("the server is there");
+        self.process.wait().expect("it ends");
+        self.process = spawn(self.port, self.folder.path(), &self.settings);
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     pub fn url(&self) -> String {
@@ -82,6 +81,25 @@ impl RedisServer {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
+}
+
+/// Starts a process and waits until it takes connections.
+fn spawn(port: u16, folder: &std::path::Path, settings: &[String]) -> Child {
+    let process = Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .args(["--enable-debug-command", "local", "--dir"])
+        .arg(folder)
+        .args(settings)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed (cargo xtask test installs it)");
+    let began = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(began.elapsed() < START_LIMIT, "redis-server does not answer");
+        std::thread::yield_now();
+    }
+    process
 }
 
 impl Drop for RedisServer {

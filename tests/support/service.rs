@@ -92,6 +92,14 @@ impl Place {
     }
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("log of {}:\n{}", self.consumer, self.log());
+        }
+    }
+}
+
 /// A service that runs.
 pub struct Service<'a> {
     place: &'a Place,
@@ -101,7 +109,7 @@ pub struct Service<'a> {
 impl Service<'_> {
     /// Waits until a line of the log has all of these words.
     pub fn until_logged(&self, words: &[&str]) {
-        until(&format!("{words:?} in the log: {}", self.place.log()), || {
+        until(&format!("{words:?} in the log"), || {
             self.place.log().lines().any(|line| words.iter().all(|word| line.contains(word)))
         });
     }

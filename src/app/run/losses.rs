@@ -91,7 +91,7 @@ impl Bookkeeping {
         consumer: &mut Consumer,
     ) -> Result<Option<Loss>, ServerError> {
         let Some(book) = &mut self.streams[usize::from(stream.0)] else { return Ok(None) };
-        let added = survey.entries_added.unwrap_or(book.place.added);
+        let added = if survey.exists { survey.entries_added.unwrap_or(book.place.added) } else { 0 };
         let (count, seen, why) = match find(survey, book.place, read.max(book.whole_to)) {
             Finding::Whole => {
                 book.place.added = added;
@@ -116,14 +116,13 @@ impl Bookkeeping {
 
 /// `whole_to`: the last entry that was read, or before which all is known to be lost.
 fn find(survey: &Survey, place: StreamPlace, whole_to: EntryId) -> Finding {
-    let Some(added) = survey.entries_added else {
-        if !survey.exists && place.seen > 0 {
-            return Finding::Forgotten;
-        }
+    let added = if survey.exists { survey.entries_added } else { Some(0) };
+    let Some(added) = added else {
         let is_behind = survey.first_id.is_some_and(|first| first > whole_to) && place.seen > 0;
         return if is_behind { Finding::TrimmedSomewhere } else { Finding::Whole };
     };
-    if added < place.added || (!survey.exists && place.added > 0) {
+    // What we have seen was added, whether or not the server was asked since.
+    if added < place.added.max(place.seen) {
         return Finding::Forgotten;
     }
     // Where nothing is left to read, everything was seen or is lost; else at least what was trimmed must have been.
@@ -165,6 +164,7 @@ mod tests {
             // An entry of the past was deleted by hand: it had been seen.
             (survey(10, 9, Some(4)), place(3, 10), Finding::Whole),
             (survey(8, 8, Some(4)), place(3, 10), Finding::Forgotten),
+            (survey(2, 2, None), place(3, 0), Finding::Forgotten),
             (Survey::default(), place(3, 10), Finding::Forgotten),
             (Survey::default(), place(0, 0), Finding::Whole),
         ];

@@ -1,0 +1,111 @@
+//! Two instances of one group: one emits, the other follows with a warm projection and takes over.
+
+#[path = "support/proxy.rs"]
+mod proxy;
+#[path = "support/redis.rs"]
+mod redis_server;
+#[path = "support/service.rs"]
+mod service;
+mod support;
+
+use proxy::Proxy;
+use redis_server::RedisServer;
+use rustix::process::Signal;
+use service::{DECISION, PRICE, Place, RESULT, decisions, entries, open_position, price, until};
+
+const SETTINGS: &str = "[run]\nlease_ms = 1000\n";
+
+fn pair(server: &RedisServer, first_url: &str) -> (Place, Place) {
+    let mut first = Place::new(server);
+    first.url = first_url.to_owned();
+    let mut second = Place::new(server);
+    second.consumer = "two".to_owned();
+    for place in [&mut first, &mut second] {
+        place.settings = SETTINGS.to_owned();
+    }
+    (first, second)
+}
+
+fn is_read(server: &RedisServer) -> bool {
+    [PRICE, RESULT].iter().all(|stream| server.cli(&["XPENDING", stream, "harvester"]).starts_with('0'))
+}
+
+/// Both end with the same positions, and a decision for each rung, once.
+fn check(server: &RedisServer, first: &Place, second: &Place, wanted: usize) {
+    assert_eq!(decisions(server).len(), wanted);
+    first.run_until_idle();
+    second.run_until_idle();
+    assert_eq!(first.positions(), second.positions());
+    assert_eq!(decisions(server).len(), wanted, "nothing was emitted twice");
+    let tokens: u64 = server.cli(&["GET", "quantum:stream:harvest.decision:token"]).trim().parse().unwrap();
+    assert!(tokens >= 2, "the lease changed hands");
+}
+
+#[test]
+fn a_follower_takes_over_from_a_leader_that_was_killed() {
+    let server = RedisServer::start();
+    let (first, second) = pair(&server, &server.url());
+    let leader = first.start();
+    leader.until_logged(&["role changed", "is_leader=true"]);
+    let follower = second.start();
+    follower.until_logged(&["HARVEST_START"]);
+    open_position(&server, "AAAUSDT");
+    price(&server, "AAAUSDT", "1.008");
+    until("the first decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server));
+    leader.kill();
+    price(&server, "AAAUSDT", "1.013");
+    follower.until_logged(&["role changed", "is_leader=true"]);
+    until("the second decision is out", || entries(&server, DECISION).len() == 2 && is_read(&server));
+    follower.stop();
+    check(&server, &first, &second, 2);
+}
+
+/// A leader that was paused for longer than its lease goes on: it is refused by the server, not by its own clock.
+#[test]
+fn a_leader_that_was_paused_emits_nothing_late() {
+    let server = RedisServer::start();
+    let (first, second) = pair(&server, &server.url());
+    let leader = first.start();
+    leader.until_logged(&["role changed", "is_leader=true"]);
+    let follower = second.start();
+    follower.until_logged(&["HARVEST_START"]);
+    open_position(&server, "AAAUSDT");
+    price(&server, "AAAUSDT", "1.008");
+    until("the first decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server));
+    leader.signal(Signal::STOP);
+    price(&server, "AAAUSDT", "1.013");
+    follower.until_logged(&["role changed", "is_leader=true"]);
+    until("the second decision is out", || entries(&server, DECISION).len() == 2);
+    leader.signal(Signal::CONT);
+    price(&server, "AAAUSDT", "1.018");
+    until("the third decision is out", || entries(&server, DECISION).len() == 3 && is_read(&server));
+    leader.until_logged(&["role changed", "is_leader=false"]);
+    leader.stop();
+    follower.stop();
+    check(&server, &first, &second, 3);
+}
+
+#[test]
+fn a_leader_that_was_cut_off_follows_when_it_is_back() {
+    let server = RedisServer::start();
+    let wire = Proxy::to(server.port());
+    let (first, second) = pair(&server, &wire.url());
+    let leader = first.start();
+    leader.until_logged(&["role changed", "is_leader=true"]);
+    let follower = second.start();
+    follower.until_logged(&["HARVEST_START"]);
+    open_position(&server, "AAAUSDT");
+    price(&server, "AAAUSDT", "1.008");
+    until("the first decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server));
+    wire.lead_to(None);
+    follower.until_logged(&["role changed", "is_leader=true"]);
+    price(&server, "AAAUSDT", "1.013");
+    until("the second decision is out", || entries(&server, DECISION).len() == 2);
+    wire.lead_to(Some(server.port()));
+    price(&server, "AAAUSDT", "1.018");
+    until("the third decision is out", || entries(&server, DECISION).len() == 3 && is_read(&server));
+    leader.until_logged(&["role changed", "is_leader=false"]);
+    leader.stop();
+    follower.stop();
+    check(&server, &first, &second, 3);
+}
