@@ -78,7 +78,8 @@ fn a_leader_that_was_paused_emits_nothing_late() {
     until("the second decision is out", || entries(&server, DECISION).len() == 2);
     leader.signal(Signal::CONT);
     price(&server, "AAAUSDT", "1.018");
-    until("the third decision is out", || entries(&server, DECISION).len() == 3 && is_read(&server));
+    until("the third decision is out", || entries(&server, DECISION).len() == 3);
+    until("all is acknowledged", || is_read(&server));
     leader.until_logged(&["role changed", "is_leader=false"]);
     leader.stop();
     follower.stop();
@@ -103,7 +104,8 @@ fn a_leader_that_was_cut_off_follows_when_it_is_back() {
     until("the second decision is out", || entries(&server, DECISION).len() == 2);
     wire.lead_to(Some(server.port()));
     price(&server, "AAAUSDT", "1.018");
-    until("the third decision is out", || entries(&server, DECISION).len() == 3 && is_read(&server));
+    until("the third decision is out", || entries(&server, DECISION).len() == 3);
+    until("all is acknowledged", || is_read(&server));
     leader.until_logged(&["role changed", "is_leader=false"]);
     leader.stop();
     follower.stop();

@@ -70,10 +70,9 @@ impl Emitting {
         self.setup.role.borrow().lease().map(str::to_owned)
     }
 
-    /// The connection, made again where it failed; `None` once the service gives up or the lease is not ours.
+    /// The connection, made again where it failed; `None` once the service gives up.
     async fn connected(&mut self) -> Option<&mut Emitter> {
         while self.emitter.is_none() {
-            self.lease()?;
             match self.setup.connect.server().await {
                 Ok(server) => self.emitter = Some(Emitter::new(server, self.setup.keys.clone())),
                 Err(error) => self.failed(&error).await?,
@@ -154,12 +153,18 @@ impl Emitting {
         }
     }
 
-    /// What cannot be acknowledged is pending, and is looked at after the next connection.
+    /// What was folded is acknowledged whoever leads by now: it is durable here.
     async fn acknowledge(&mut self, acks: &[(String, Vec<EntryId>)]) {
         let group = self.setup.group.clone();
-        let Some(emitter) = self.connected().await else { return };
-        if let Err(error) = emitter.acknowledge(&group, acks).await {
-            self.failed(&error).await;
+        while let Some(emitter) = self.connected().await {
+            match emitter.acknowledge(&group, acks).await {
+                Ok(()) => break,
+                Err(error) => {
+                    if self.failed(&error).await.is_none() {
+                        return;
+                    }
+                }
+            }
         }
         fail::point("acknowledged");
     }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use super::fail;
-use super::message::{Done, Loss, Work};
+use super::message::{Done, Loss, Released, Work};
 use super::orders::Orders;
 use super::suspects::Suspects;
 use crate::app::projection::Projection;
@@ -22,7 +22,7 @@ use crate::domain::engine::Disposition;
 use crate::domain::event::{Control, Entry, Event};
 use crate::domain::ids::{EntryId, StreamId};
 use crate::shell::journal::Journal;
-use crate::shell::redis::{Emission, RawEntry, Request};
+use crate::shell::redis::{Emission, Request};
 
 /// How long a decision that was written is remembered, should the server lose it. [ms]
 const OUTBOX_MEMORY_MS: u64 = 3_600_000;
@@ -53,6 +53,8 @@ pub struct Fold {
     /// Decisions that the emitter has.
     in_hand: BTreeSet<u64>,
     acks: Vec<Vec<EntryId>>,
+    /// Delivered to the group, and acknowledged once the cursor is there.
+    delivered: Vec<Vec<EntryId>>,
     appends: Vec<(String, Vec<(String, String)>)>,
     pub own: OwnEntries,
     pub is_leader: bool,
@@ -140,6 +142,7 @@ impl Fold {
             outbox: parts.outbox.into_iter().map(|row| (row.seq, row)).collect(),
             in_hand: BTreeSet::new(),
             acks: vec![Vec::new(); streams],
+            delivered: vec![Vec::new(); streams],
             appends: Vec::new(),
             own: OwnEntries::default(),
             is_leader: false,
@@ -151,8 +154,12 @@ impl Fold {
     }
 
     /// Takes an entry of a stream: journals it, folds it, and notes what follows.
-    pub fn take(&mut self, stream: StreamId, raw: &RawEntry) -> anyhow::Result<()> {
-        self.acks[usize::from(stream.0)].push(raw.id);
+    pub fn take(&mut self, released: &Released) -> anyhow::Result<()> {
+        let Released { stream, entry: raw, by_group } = released;
+        let stream = *stream;
+        if *by_group {
+            self.acks[usize::from(stream.0)].push(raw.id);
+        }
         if self.projection.engine.cursor(stream).is_some_and(|cursor| raw.id <= cursor) {
             self.projection.engine.tally.duplicates += 1;
             return Ok(());
@@ -240,10 +247,10 @@ impl Fold {
         self.appends.push((self.outputs.quarantine.clone(), fields));
     }
 
-    /// Entries that were delivered and stand before the cursor only have to be acknowledged.
+    /// Entries that were delivered to the group and that we have read ourselves: they are acknowledged once they are
+    /// folded.
     pub fn delivered(&mut self, stream: StreamId, ids: Vec<EntryId>) {
-        let Some(cursor) = self.projection.engine.cursor(stream) else { return };
-        self.acks[usize::from(stream.0)].extend(ids.into_iter().filter(|id| *id <= cursor));
+        self.delivered[usize::from(stream.0)].extend(ids);
     }
 
     /// A stream begins here.
@@ -362,13 +369,14 @@ impl Fold {
         let mut work = Work::default();
         let streams = self.decoder.streams();
         for (index, ids) in self.acks.iter_mut().enumerate() {
+            let cursor = self.projection.engine.cursor(StreamId(index as u16)).unwrap_or_default();
+            ids.extend(self.delivered[index].extract_if(.., |id| *id <= cursor));
             if !ids.is_empty() {
                 work.acks.push((streams.get(StreamId(index as u16)).name.clone(), std::mem::take(ids)));
             }
         }
         if !self.is_leader {
             self.appends.clear();
-            work.acks.clear();
             return work;
         }
         work.appends =

@@ -25,13 +25,22 @@ impl Role {
     }
 }
 
+/// An entry whose turn has come.
+#[derive(Debug)]
+pub struct Released {
+    pub stream: StreamId,
+    pub entry: RawEntry,
+    /// It came through the group, which waits for its acknowledgement.
+    pub by_group: bool,
+}
+
 /// From the reader to the fold.
 #[derive(Debug)]
 pub enum Message {
     /// Where a stream begins that was never read before.
     Begin { stream: StreamId, cursor: Option<EntryId>, place: StreamPlace },
     /// Entries in canonical order.
-    Entries(Vec<(StreamId, RawEntry)>),
+    Entries(Vec<Released>),
     /// Entries that were delivered and need no folding: they are acknowledged if they stand before the cursor.
     Delivered(Vec<(StreamId, Vec<EntryId>)>),
     /// A stretch of a stream is missing.

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::connect::{Connect, RetryDelay};
 use super::losses::Bookkeeping;
-use super::message::{Message, Role};
+use super::message::{Message, Released, Role};
 use crate::codec::live::StreamPlace;
 use crate::config::Start;
 use crate::domain::holdback::{Holdback, ReadTo};
@@ -111,7 +111,7 @@ struct Reader {
     /// What the group has delivered beyond that, to be read by range.
     range_to: Vec<Option<EntryId>>,
     books: Bookkeeping,
-    holdback: Holdback<RawEntry>,
+    holdback: Holdback<Released>,
     count: usize,
     surveyed: Option<Instant>,
 }
@@ -313,6 +313,7 @@ impl Reader {
 
     /// Answers whether there was anything that we had not read before.
     fn take_in(&mut self, takes: &[Take], round: Round) -> Result<bool, Over> {
+        let by_group = matches!(self.mode, Mode::Group { .. });
         let mut is_news = false;
         let (mut bytes, mut entries_read) = (0, 0);
         for (index, (entries, take)) in round.entries.into_iter().zip(takes).enumerate() {
@@ -327,7 +328,7 @@ impl Reader {
                 (is_news, bytes, entries_read) = (true, bytes + entry.size(), entries_read + 1);
                 self.read[index] = entry.id;
                 self.books.count(index);
-                self.holdback.push(stream, entry.id, entry);
+                self.holdback.push(stream, entry.id, Released { stream, entry, by_group });
             }
             if !known.is_empty() {
                 self.send(Message::Delivered(vec![(stream, known)]))?;
@@ -355,8 +356,8 @@ impl Reader {
     fn release(&mut self) -> Result<bool, Over> {
         let mut entries = Vec::new();
         let mut any = false;
-        while let Some((key, entry)) = self.holdback.pop() {
-            entries.push((key.stream, entry));
+        while let Some((_, released)) = self.holdback.pop() {
+            entries.push(released);
             if entries.len() >= self.setup.count {
                 self.send(Message::Entries(std::mem::take(&mut entries)))?;
             }

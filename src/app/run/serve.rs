@@ -174,8 +174,8 @@ impl Serving {
     fn take(&mut self, message: Message) -> anyhow::Result<()> {
         match message {
             Message::Entries(entries) => {
-                for (stream, entry) in &entries {
-                    self.fold.take(*stream, entry)?;
+                for released in &entries {
+                    self.fold.take(released)?;
                 }
             }
             Message::Begin { stream, cursor, place } => self.fold.begin(stream, cursor, place),
@@ -271,10 +271,8 @@ impl Serving {
             }
             self.hand_over();
             // Entries of our own may come back later: nobody reads any more.
-            if self.waiting.is_empty() && self.handed_over == 0 && self.fold.outbox_waiting() == 0 {
-                break;
-            }
-            if !self.fold.is_leader {
+            let is_out = self.fold.outbox_waiting() == 0 || !self.fold.is_leader;
+            if self.waiting.is_empty() && self.handed_over == 0 && is_out {
                 break;
             }
             std::thread::sleep(Duration::from_millis(1));
