@@ -107,6 +107,10 @@ Exit code 1: a position still lacks something.")]
     Config(app::config::Args),
     /// Say something to the service: kill switch, gaps, risk, rungs. A dry run, unless --yes
     Control(app::control::Args),
+    /// Every change of a symbol's positions, in order, with its cause
+    History(app::history::Args),
+    /// Where two stores, snapshots or replays part; exit code 1 if they do
+    Diff(app::diff::Args),
     /// Snapshots of the state, for looking back
     #[command(subcommand)]
     Snapshots(app::snapshots::Command),
@@ -228,6 +232,8 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Config(args) => app::config::run(&args, &config, out),
         Command::Backfill(args) => app::backfill::run(&args, &config, out),
         Command::Control(args) => app::control::run(&args, &config, out),
+        Command::History(args) => app::history::run(&args, &config, out),
+        Command::Diff(args) => app::diff::run(&args, &config, out),
         Command::Snapshots(command) => app::snapshots::run(&command, &config, out),
         Command::Journal(command) => app::journal::run(&command, out),
         Command::ImportHashes(args) => app::import_hashes::run(&args, &config, out),

@@ -13,6 +13,7 @@ pub mod decode;
 pub mod policy;
 
 pub mod checksum;
+pub mod fields;
 pub mod journal;
 pub mod live;
 pub mod request;

@@ -95,6 +95,11 @@ impl Engine {
         self.by_name.get(name).map(|&id| self.symbol(id))
     }
 
+    /// Symbols with decisions that await time: an entry of any symbol may change them.
+    pub fn in_flight(&self) -> impl Iterator<Item = SymbolId> {
+        self.in_flight.iter().copied()
+    }
+
     /// All plans that are remembered, by plan id.
     pub fn plans(&self) -> impl Iterator<Item = &KnownPlan> {
         self.plans.iter()

@@ -52,6 +52,8 @@ pub struct Line<'a> {
     pub bytes: &'a [u8],
     pub stream: StreamId,
     pub id: EntryId,
+    /// Where it was merged: its own place, in a journal that of the latest entry before it if that is later.
+    pub place: CanonicalKey,
     /// Which file, for [`History::place`].
     pub file: u32,
     /// Line number in the file, from 1. [1]
@@ -62,7 +64,7 @@ pub struct Line<'a> {
 
 impl<'a> Line<'a> {
     fn new(at: MergeKey, bytes: &'a [u8], twin: bool) -> Self {
-        Self { bytes, stream: at.entry.stream, id: at.id(), file: at.file, number: at.number, twin }
+        Self { bytes, stream: at.entry.stream, id: at.id(), place: at.key, file: at.file, number: at.number, twin }
     }
 }
 

@@ -103,6 +103,11 @@ impl Holds {
     }
 }
 
+/// Is there a store of ours, whatever its state.
+pub(super) fn has_marker(dir: &Path) -> bool {
+    dir.join(MARKER).is_file()
+}
+
 /// Claims a folder that holds nothing, and makes the head.
 pub(super) fn begin_store(dir: &Path, lock: &FolderLock, format_version: u32) -> io::Result<()> {
     let mut file = File::create(dir.join(MARKER_NEW))?;

@@ -25,6 +25,11 @@ pub(super) const LOCK_WAIT: Duration = Duration::from_secs(1);
 const LOCK_POLL: Duration = Duration::from_millis(10);
 
 impl Store {
+    /// Whether a folder is that of a store, readable or not.
+    pub fn is_at(dir: &Path) -> bool {
+        folder::has_marker(dir)
+    }
+
     /// Opens the store in `dir`, or makes one where there is nothing; every row is read and checked.
     ///
     /// # Errors

@@ -1,0 +1,147 @@
+//! The state as named fields with one text each: what two states are compared by, and what a change is told by.
+
+use crate::domain::decide;
+use crate::domain::engine::{Engine, Globals};
+use crate::domain::position::{Cause, EntryPrice, Instance, Movement};
+use crate::domain::symbol::Symbol;
+
+use super::checksum::hex;
+use super::state::encode;
+use super::view;
+
+/// What stands for a field that has no value.
+pub const NONE: &str = "-";
+
+/// One field of the state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// A position, a symbol, or [`WHOLE`].
+    pub of: String,
+    pub name: String,
+    pub value: String,
+}
+
+/// What the fields belong to that belong to no symbol.
+pub const WHOLE: &str = "all";
+
+fn field(of: &str, name: impl Into<String>, value: impl ToString) -> Field {
+    Field { of: of.to_owned(), name: name.into(), value: value.to_string() }
+}
+
+/// The fields of an instance that only entries about the position change, in the order of a story: not its price.
+pub fn of_instance(engine: &Engine, symbol: &Symbol, instance: &Instance) -> Vec<Field> {
+    let position = instance.id.with_symbol(&symbol.name);
+    let of = |name: &str, value: String| field(&position, name, value);
+    let totals = &instance.totals;
+    let movements = instance.movements.iter().filter(|movement| movement.cause != Cause::EntrySet);
+    let mut fields: Vec<Field> = movements
+        .enumerate()
+        .map(|(n, movement)| field(&position, format!("fill {}", n + 1), fill(movement)))
+        .collect();
+    fields.push(of("side", instance.direction.name().to_owned()));
+    fields.push(of("qty", totals.qty.abs().to_string()));
+    fields.push(of("entry_price", or_none(totals.entry.map(entry_price))));
+    fields.push(of(
+        "risk",
+        or_none(instance.risk.as_ref().map(|risk| {
+            format!("{} × {} ({} {})", risk.atr_value, risk.volatility_factor, risk.source.name(), risk.entry.id)
+        })),
+    ));
+    fields.push(of("realized_pnl", or_none(totals.realized.map(|realized| realized.to_string()))));
+    let flags: Vec<&str> = decide::flags(symbol, instance, engine.policy()).iter().map(|flag| flag.name()).collect();
+    fields.push(of("flags", if flags.is_empty() { NONE.to_owned() } else { flags.join(", ") }));
+    let hold = instance.holds.last().map(|change| change.hold.map_or("nothing: decided", |hold| hold.name()));
+    fields.push(of("hold", hold.unwrap_or(NONE).to_owned()));
+    for decision in &instance.decisions {
+        let rungs: Vec<String> = decision.rungs.iter().map(ToString::to_string).collect();
+        let text = format!("{} of {} R, {}", decision.qty, rungs.join(", "), decision.state.name());
+        fields.push(field(&position, format!("decision {}", decision.decision_id), text));
+    }
+    // A rung that nothing has touched is armed because the ladder names it, which is no news of the position.
+    for rung in view::rungs(instance, engine.policy(), engine.globals().last.ms) {
+        if instance.rung(rung.r).is_some() {
+            fields.push(field(&position, format!("rung {}", rung.r), rung.state.name()));
+        }
+    }
+    fields.push(of("closed", or_none(instance.closed.map(|entry| entry.id.to_string()))));
+    fields
+}
+
+/// All fields of a symbol: its positions, its price, and what is remembered for later entries.
+pub fn of_symbol(engine: &Engine, symbol: &Symbol) -> Vec<Field> {
+    let name = &*symbol.name;
+    let mut fields = Vec::new();
+    for instance in symbol.instances() {
+        fields.extend(of_instance(engine, symbol, instance));
+    }
+    let mark =
+        symbol.hot.mark.map(|mark| format!("{} ({} {})", mark.price, engine.source_name(mark.source), mark.entry));
+    fields.push(field(name, "mark_price", or_none(mark)));
+    fields.push(field(name, "held_price", or_none(symbol.hot.held_price.map(|price| price.to_string()))));
+    fields.push(field(name, "history_gap", symbol.hot.history_gap));
+    fields.push(field(name, "diverged", symbol.hot.diverged));
+    let cold = &symbol.cold;
+    fields.push(field(name, "orders", cold.orders.len()));
+    fields.push(field(name, "intents", cold.intents.len()));
+    let latest = |intent: &Option<crate::domain::event::Intent>| or_none(intent.as_ref().map(|i| i.id.to_string()));
+    fields.push(field(name, "latest_intent_long", latest(&cold.latest_long)));
+    fields.push(field(name, "latest_intent_short", latest(&cold.latest_short)));
+    // What has no field of its own is still told apart.
+    let rest = crate::domain::symbol::Hot { mark: None, ..symbol.hot.clone() };
+    fields.push(field(name, "digest", short(&encode(&(&rest, cold, &symbol.closed)))));
+    fields
+}
+
+/// The fields that belong to no symbol.
+pub fn of_whole(engine: &Engine) -> Vec<Field> {
+    let Globals { policy, killed, chain, gap_everywhere, gaps, positions_known, .. } = engine.globals();
+    vec![
+        field(WHOLE, "policy", &policy.hash[..16]),
+        field(WHOLE, "killed", killed),
+        field(WHOLE, "decisions", chain.seq),
+        field(WHOLE, "chain", &chain.hash[..16]),
+        field(WHOLE, "gap_everywhere", gap_everywhere),
+        field(WHOLE, "gaps", gaps.len()),
+        field(WHOLE, "positions_known", positions_known),
+    ]
+}
+
+/// Fields that differ: what they belong to, their name, and the value on each side.
+pub fn differing(a: &[Field], b: &[Field]) -> Vec<(String, String, String, String)> {
+    let value = |fields: &[Field], of: &Field| {
+        let found = fields.iter().find(|field| field.of == of.of && field.name == of.name);
+        found.map_or_else(|| NONE.to_owned(), |field| field.value.clone())
+    };
+    let only_b = b.iter().filter(|field| a.iter().all(|other| other.of != field.of || other.name != field.name));
+    a.iter()
+        .chain(only_b)
+        .map(|field| (field.of.clone(), field.name.clone(), value(a, field), value(b, field)))
+        .filter(|(_, _, a, b)| a != b)
+        .collect()
+}
+
+fn fill(movement: &Movement) -> String {
+    let side = if movement.delta.is_negative() { "SELL" } else { "BUY" };
+    let what = match &movement.cause {
+        Cause::Fill { order, .. } => format!("order {}", order.text()),
+        Cause::Explained { order } => format!("explained by order {order}"),
+        Cause::SnapshotOpening => "seen by the exchange".to_owned(),
+        Cause::Adoption => "adopted from the exchange".to_owned(),
+        Cause::EntrySet => String::new(),
+    };
+    let price = movement.price.map_or_else(|| "no price".to_owned(), |p| format!("{} ({})", p.price, p.source.name()));
+    format!("{side} {} at {price}, {what}", movement.delta.abs())
+}
+
+fn entry_price(entry: EntryPrice) -> String {
+    format!("{} ({} {})", entry.price, entry.source.name(), entry.entry.id)
+}
+
+fn or_none(value: Option<String>) -> String {
+    value.unwrap_or_else(|| NONE.to_owned())
+}
+
+fn short(bytes: &[u8]) -> String {
+    use sha2::{Digest as _, Sha256};
+    hex(&Sha256::digest(bytes)[..8])
+}
