@@ -3,7 +3,8 @@
 //! Four parts, each with its own thread and its own connection: the `reader` (entries in canonical order), the `fold`
 //! (journal, state, outbox; driven by `serve`), the `emitter` (decisions, own entries, acknowledgements), and the
 //! `keeper` (lease and kill key). What they tell each other is in `message`. `start` opens store and journal,
-//! `losses` finds what was trimmed, `orders` writes requests, `suspects` ends crash loops, `publish` tells how it is.
+//! `losses` finds what was trimmed, `orders` writes requests, `suspects` ends crash loops, `snapshots` keeps states of the
+//! past, `publish` tells how it is.
 
 mod command;
 mod connect;
@@ -18,6 +19,7 @@ mod preflight;
 mod publish;
 mod reader;
 mod serve;
+mod snapshots;
 mod start;
 mod suspects;
 

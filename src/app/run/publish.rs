@@ -10,6 +10,7 @@ use crate::app::positions::Sheet;
 use crate::app::report::{self, Change, GapProof, InputReport, Report, SharedReport, Watch};
 use crate::app::ticks::{self, Line};
 use crate::app::web::Question;
+use crate::codec::checksum::state_checksum_hex;
 use crate::codec::live::OutboxRow;
 use crate::config::{Config, SilentAfter};
 use crate::domain::engine::RULES_VERSION;
@@ -187,6 +188,10 @@ impl Publisher {
         if self.ticked.elapsed() >= self.tick_interval {
             self.ticked = Instant::now();
             let emitted = fold.totals.emitted - std::mem::replace(&mut self.emitted_before, fold.totals.emitted);
+            let engine = &fold.projection.engine;
+            let checksum =
+                report::StateChecksum { last: engine.globals().last.to_string(), sha256: state_checksum_hex(engine) };
+            self.shared.publish(|report| report.state_checksum = Some(checksum));
             for line in ticks::tick(&fold.projection.engine, server_ms, emitted, 0) {
                 line.log();
             }

@@ -14,6 +14,7 @@ use super::fold::{Fold, OwnEntry};
 use super::message::{Done, Message, Role, Work};
 use super::publish::Publisher;
 use super::reader::ReaderSigns;
+use super::snapshots::Snapshots;
 use crate::app::web::Question;
 use crate::codec::policy;
 use crate::config::Config;
@@ -52,6 +53,7 @@ pub struct Serving {
     lease_lasts: Duration,
     until_idle: Option<Duration>,
     publisher: Publisher,
+    snapshots: Snapshots,
     waiting: VecDeque<Work>,
     /// Pieces of work that the emitter has. [1]
     handed_over: usize,
@@ -61,6 +63,7 @@ pub struct Serving {
 
 impl Serving {
     pub fn new(fold: Fold, wires: Wires, config: &Config, publisher: Publisher, until_idle: Option<Duration>) -> Self {
+        let snapshots = Snapshots::of(config, fold.place.journal);
         Self {
             fold,
             wires,
@@ -70,6 +73,7 @@ impl Serving {
             lease_lasts: Duration::from_millis(config.run.lease_ms),
             until_idle,
             publisher,
+            snapshots,
             waiting: VecDeque::new(),
             handed_over: 0,
             busy: Instant::now(),
@@ -202,6 +206,7 @@ impl Serving {
         let began = Instant::now();
         self.fold.commit()?;
         self.publisher.committed(began.elapsed());
+        self.snapshots.after_commit(&mut self.fold);
         Ok(())
     }
 
@@ -278,6 +283,9 @@ impl Serving {
             std::thread::sleep(Duration::from_millis(1));
         }
         self.wires.give_up.store(true, Ordering::Relaxed);
+        if self.fold.uncommitted().is_none() {
+            self.snapshots.at_end(&mut self.fold);
+        }
         let Fold { projection, journal, suspects, .. } = self.fold;
         journal.close()?;
         projection.finish()?;
