@@ -378,6 +378,45 @@ fn a_secure_socket_is_trusted_by_its_authority_only() {
     lab.stop();
 }
 
+/// Formats fit if the program that reads them agrees.
+#[test]
+fn what_the_feeds_write_is_what_the_fold_reads() {
+    let mut lab = Lab::new();
+    lab.start("user", &[], "");
+    lab.wait_connected();
+    let event = lab.trade("AVAXUSDT", 7, "SELL", ("29.6", "13.3724681353"));
+    lab.exchange.push_user(&event);
+    lab.wait_until("a trade", |lab| lab.trade_ids() == ["7"]);
+    lab.start("mark", &[], "symbols = \"all\"");
+    lab.wait_until("a socket", |lab| !lab.exchange.open_sockets().is_empty());
+    lab.exchange.push_marks(&[("AVAXUSDT", "13.10000000")]);
+    lab.wait_until("a price", |lab| lab.length(MARKS) == 1);
+    lab.stop();
+    let line = |stream: &str, (id, fields): (String, Vec<(String, String)>)| {
+        let fields: serde_json::Map<String, Value> =
+            fields.into_iter().map(|(name, value)| (name, value.into())).collect();
+        json!({"stream": stream, "id": id, "fields": fields}).to_string()
+    };
+    let mut lines: Vec<String> = Vec::new();
+    for stream in [OBSERVATIONS, MARKS] {
+        lines.extend(lab.entries(stream).into_iter().map(|entry| line(stream, entry)));
+    }
+    let (history, store) = (lab.folder.path().join("history.jsonl"), lab.folder.path().join("replayed"));
+    std::fs::write(&history, lines.join("\n")).unwrap();
+    let config = lab.folder.path().join("streams.toml");
+    std::fs::write(&config, format!("[streams]\nprice = [\"{MARKS}\"]\n")).unwrap();
+    let mut replay = harvester();
+    replay.arg("replay").arg(&history).arg("--store").arg(&store).arg("--json").arg("--config").arg(&config);
+    let summary = run(&mut replay).json();
+    assert_eq!((&summary["applied"], &summary["quarantined"]), (&json!(2), &json!({})), "{summary}");
+    let positions = run(harvester().args(["positions", "--json", "--store"]).arg(&store)).json();
+    let position = &positions[0];
+    assert_eq!((&position["symbol"], &position["side"]), (&json!("AVAXUSDT"), &json!("SHORT")), "{positions}");
+    assert_eq!(position["entry_price"]["source"], "fill");
+    assert_eq!(position["mark_price"]["source"], "market.mark", "the source that a policy names");
+    assert_eq!(position["mark_price"]["value"], "13.1");
+}
+
 // ---- the account ----------------------------------------------------------------------------------------------------
 
 #[test]
