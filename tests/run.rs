@@ -403,3 +403,23 @@ fn a_damaged_store_is_folded_anew_from_the_journal() {
     assert_eq!(place.positions(), positions);
     assert_eq!(entries(&server, CONTROL).len(), control, "no gap: the journal has it all");
 }
+
+/// Old files of the journal were removed, and then the store was lost.
+#[test]
+fn a_journal_without_its_beginning_goes_on_from_a_snapshot() {
+    let server = RedisServer::start();
+    let place = Place::new(&server);
+    import(&root().join("replay/incident-2026-02-04/events.jsonl"), &server);
+    place.run_until_idle();
+    let (wanted, positions) = (decisions(&server), place.positions());
+    std::fs::remove_dir_all(place.store()).unwrap();
+    std::fs::remove_file(place.journal().join("journal-00000000000000000000.jsonl.zst")).unwrap();
+    place.run_until_idle();
+    assert!(place.log().contains("begins with the snapshot"), "{}", place.log());
+    assert_eq!((decisions(&server), place.positions()), (wanted, positions));
+
+    // Without a snapshot nothing is made up.
+    std::fs::remove_dir_all(place.store()).unwrap();
+    std::fs::remove_dir_all(place.folder.path().join("store.snapshots")).unwrap();
+    assert_eq!(place.command().status().unwrap().code(), Some(2));
+}

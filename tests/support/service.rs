@@ -65,7 +65,9 @@ impl Place {
 
     pub fn command(&self) -> Command {
         let settings = self.folder.path().join("harvester.toml");
-        std::fs::write(&settings, &self.settings).expect("the settings are written");
+        // Nothing outside of this machine is asked.
+        let quiet = if self.settings.contains("[backfill]") { "" } else { "[backfill]\nsources = [\"redis\"]\n" };
+        std::fs::write(&settings, format!("{}{quiet}", self.settings)).expect("the settings are written");
         let mut command = harvester();
         command.args(["run", "--redis", &self.url, "--consumer", &self.consumer, "--listen", ""]);
         command.args(["--store", name(&self.store()), "--journal", name(&self.journal())]);

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::connect::{Connect, RetryDelay};
 use super::emitter::{self, EmitterSetup};
+use super::fetching::{self, FetchSetup, Fetched, Lacking};
 use super::keeper::{self, LeaseSetup};
 use super::message::Role;
 use super::preflight;
@@ -135,7 +136,19 @@ fn serve(runtime: &tokio::runtime::Runtime, config: &Config, until_idle: Option<
     let reading = std::thread::Builder::new().name("reader".to_owned()).spawn(move || reader::run(reading))?;
     let emitting = std::thread::Builder::new().name("emitter".to_owned()).spawn(move || emitter::run(emitting))?;
 
+    let (lacking, lacking_seen) = watch::channel(Lacking::default());
+    let (fetched, fetched_seen) = watch::channel(Fetched::default());
+    runtime.spawn(fetching::run(FetchSetup {
+        config: config.clone(),
+        address: server::address(config)?,
+        role: role_seen.clone(),
+        lacking: lacking_seen,
+        fetched,
+        stop: Arc::clone(&stop),
+    }));
     let wires = Wires {
+        lacking,
+        fetched: fetched_seen,
         messages,
         work,
         done: done_seen,

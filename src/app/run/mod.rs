@@ -4,12 +4,13 @@
 //! (journal, state, outbox; driven by `serve`), the `emitter` (decisions, own entries, acknowledgements), and the
 //! `keeper` (lease and kill key). What they tell each other is in `message`. `start` opens store and journal,
 //! `losses` finds what was trimmed, `orders` writes requests, `suspects` ends crash loops, `snapshots` keeps states of the
-//! past, `publish` tells how it is.
+//! past, `fetching` asks for what is lacking, `publish` tells how it is.
 
 mod command;
 mod connect;
 mod emitter;
 mod fail;
+mod fetching;
 mod fold;
 mod keeper;
 mod losses;

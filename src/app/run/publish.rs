@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::fetching::Fetched;
 use super::fold::Fold;
 use super::message::Role;
 use super::reader::ReaderSigns;
@@ -35,6 +36,8 @@ pub struct Publisher {
     tick_interval: Duration,
     /// Decisions that were emitted when the last tick was told. [1]
     emitted_before: u64,
+    /// Calls of the exchange at the last tick. [1]
+    calls_before: u64,
 }
 
 impl Publisher {
@@ -62,6 +65,7 @@ impl Publisher {
             ticked: Instant::now(),
             tick_interval: Duration::from_millis(config.run.tick_ms),
             emitted_before: 0,
+            calls_before: 0,
         }
     }
 
@@ -155,7 +159,14 @@ impl Publisher {
     }
 
     /// Publishes how it is now.
-    pub fn publish(&mut self, fold: &mut Fold, signs: &ReaderSigns, role: &Role, holder: Option<String>) {
+    pub fn publish(
+        &mut self,
+        fold: &mut Fold,
+        signs: &ReaderSigns,
+        role: &Role,
+        holder: Option<String>,
+        fetched: &Fetched,
+    ) {
         let server_ms = signs.server_ms.load(Ordering::Relaxed);
         let inputs = self.inputs(fold, server_ms);
         let engine = &fold.projection.engine;
@@ -168,6 +179,12 @@ impl Publisher {
             report.redis.reconnects = signs.reconnects.load(Ordering::Relaxed);
             report.redis.last_error = signs.last_error();
             report.redis.surveys = self.surveyed;
+            report.backfill = Some(report::Backfill {
+                api_calls: fetched.api_calls,
+                circuit_open: fetched.is_circuit_open,
+                weight_used: fetched.weight_used,
+                last_error: fetched.last_error.clone(),
+            });
             report.policy.pending = fold.own.has_policy();
             report.outbox.waiting = fold.outbox_waiting() as u64;
             let oldest = fold.outbox.values().find(|row| row.written.is_none());
@@ -188,11 +205,12 @@ impl Publisher {
         if self.ticked.elapsed() >= self.tick_interval {
             self.ticked = Instant::now();
             let emitted = fold.totals.emitted - std::mem::replace(&mut self.emitted_before, fold.totals.emitted);
+            let calls = fetched.api_calls - std::mem::replace(&mut self.calls_before, fetched.api_calls);
             let engine = &fold.projection.engine;
             let checksum =
                 report::StateChecksum { last: engine.globals().last.to_string(), sha256: state_checksum_hex(engine) };
             self.shared.publish(|report| report.state_checksum = Some(checksum));
-            for line in ticks::tick(&fold.projection.engine, server_ms, emitted, 0) {
+            for line in ticks::tick(&fold.projection.engine, server_ms, emitted, calls) {
                 line.log();
             }
         }

@@ -10,15 +10,20 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
 use super::fail;
+use super::fetching::{Fetched, Lacking};
 use super::fold::{Fold, OwnEntry};
 use super::message::{Done, Message, Role, Work};
 use super::publish::Publisher;
 use super::reader::ReaderSigns;
 use super::snapshots::Snapshots;
+use crate::app::backfill::goals;
+use crate::app::fetch::Tick;
 use crate::app::web::Question;
 use crate::codec::policy;
 use crate::config::Config;
+use crate::domain::needs::Needs;
 use crate::domain::policy::Policy;
+use crate::domain::streams::StreamKind;
 
 /// How long the loop waits for something to happen.
 const WAIT: Duration = Duration::from_millis(20);
@@ -38,6 +43,8 @@ pub struct Wires {
     pub holder: watch::Receiver<Option<String>>,
     pub kill: watch::Receiver<Option<bool>>,
     pub questions: mpsc::Receiver<Question>,
+    pub lacking: watch::Sender<Lacking>,
+    pub fetched: watch::Receiver<Fetched>,
     pub signs: Arc<ReaderSigns>,
     pub stop: Arc<AtomicBool>,
     pub give_up: Arc<AtomicBool>,
@@ -53,6 +60,7 @@ pub struct Serving {
     lease_lasts: Duration,
     until_idle: Option<Duration>,
     publisher: Publisher,
+    writes_back: bool,
     snapshots: Snapshots,
     waiting: VecDeque<Work>,
     /// Pieces of work that the emitter has. [1]
@@ -73,6 +81,7 @@ impl Serving {
             lease_lasts: Duration::from_millis(config.run.lease_ms),
             until_idle,
             publisher,
+            writes_back: config.backfill.write_back,
             snapshots,
             waiting: VecDeque::new(),
             handed_over: 0,
@@ -243,8 +252,24 @@ impl Serving {
             self.published = Instant::now();
             let holder = self.wires.holder.borrow().clone();
             let role = self.wires.role.borrow().clone();
-            self.publisher.publish(&mut self.fold, &self.wires.signs, &role, holder);
+            let fetched = self.wires.fetched.borrow().clone();
+            self.publisher.publish(&mut self.fold, &self.wires.signs, &role, holder, &fetched);
+            self.say_what_is_lacking();
         }
+    }
+
+    fn say_what_is_lacking(&self) {
+        if !self.fold.is_leader {
+            return;
+        }
+        let engine = &self.fold.projection.engine;
+        let server_ms = self.wires.signs.server_ms.load(Ordering::Relaxed);
+        let observed = engine.streams().iter().find(|(_, stream)| stream.kind == StreamKind::Observation);
+        let journalled = observed.and_then(|(stream, _)| engine.cursor(stream));
+        let goals = if self.writes_back { goals(engine) } else { Vec::new() };
+        self.wires
+            .lacking
+            .send_replace(Lacking { tick: Tick { needs: Needs::of(engine, server_ms), journalled }, goals });
     }
 
     fn is_settled(&self) -> bool {

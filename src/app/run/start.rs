@@ -8,10 +8,12 @@ use super::orders::Orders;
 use super::publish::Publisher;
 use super::suspects::Suspects;
 use crate::app::projection::Projection;
+use crate::app::snapshots;
 use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::line::{self, Fields};
 use crate::codec::live::{self, StreamPlace};
 use crate::codec::signing::SigningKey;
+use crate::codec::state::{FORMAT_VERSION, Rows as _};
 use crate::config::Config;
 use crate::domain::event::{Control, Event};
 use crate::domain::facts::Facts;
@@ -19,6 +21,7 @@ use crate::domain::ids::{CanonicalKey, EntryId, StreamId};
 use crate::domain::streams::{StreamKind, Streams};
 use crate::shell::journal::{Journal, Limits};
 use crate::shell::redis::Server;
+use crate::shell::store::Store;
 use crate::shell::terminal::Progress;
 
 /// Entries of a stream that are read at a time, when it is looked through beforehand. [1]
@@ -59,7 +62,13 @@ fn control_stream(streams: &Streams) -> String {
 
 fn opened(config: &Config, journal: Journal, suspects: Suspects) -> anyhow::Result<Fold> {
     let mut notices = Vec::new();
-    let projection = Projection::open(&config.run.store, config, &mut notices)?;
+    let mut projection = Projection::open(&config.run.store, config, &mut notices)?;
+    let is_fresh = config.streams.iter().all(|(stream, _)| projection.engine.cursor(stream).is_none());
+    if is_fresh && journal.first() > 0 {
+        drop(projection);
+        seed(config, &journal, &mut notices)?;
+        projection = Projection::open(&config.run.store, config, &mut notices)?;
+    }
     for notice in &notices {
         tracing::warn!("{notice}");
     }
@@ -100,6 +109,29 @@ fn opened(config: &Config, journal: Journal, suspects: Suspects) -> anyhow::Resu
         places,
         outbox,
     }))
+}
+
+/// The first files of the journal are gone: the newest good snapshot takes their place.
+fn seed(config: &Config, journal: &Journal, notices: &mut Vec<String>) -> anyhow::Result<()> {
+    let folder = snapshots::folder_of(&config.run.store);
+    let held = snapshots::nearest(&folder, None, config, notices)?
+        .and_then(|found| Some((found.snapshot.head.journal?, found)))
+        .filter(|(journalled, _)| (journal.first()..=journal.position()).contains(journalled));
+    let Some((journalled, found)) = held else {
+        bail!(
+            "the journal {} begins with entry {}, and no good snapshot in {} holds what was before: {}",
+            config.run.journal.display(),
+            journal.first(),
+            folder.display(),
+            notices.join("; ")
+        );
+    };
+    notices.push(format!("the state begins with the snapshot {}", found.path.display()));
+    let place = live::Place { journal: journalled, ..live::Place::default() };
+    let rows = found.snapshot.rows().scan(b"")?.into_iter().map(|(key, value)| (key, Some(value)));
+    let mut store = Store::open(&config.run.store, FORMAT_VERSION)?;
+    store.commit(rows.chain([live::place_row(place)]))?;
+    Ok(())
 }
 
 fn signing_key(config: &Config) -> anyhow::Result<Option<SigningKey>> {
