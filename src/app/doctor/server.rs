@@ -86,7 +86,9 @@ fn memory(info: &ServerInfo) -> Check {
 }
 
 async fn rights(server: &mut Server, info: &ServerInfo, config: &Config) -> Result<Check, ServerError> {
-    let Some(user) = info.user.clone() else { return Ok(Check::ok(AREA, "rights", "the server knows no users")) };
+    let Some(user) = info.user.clone() else {
+        return Ok(Check::ok(AREA, "rights", "the server does not say who we are"));
+    };
     let observation = crate::app::fetch::observation_stream(&config.streams);
     let kill_key = config.emit.kill_key.as_str();
     let group = config.run.group.as_str();
@@ -95,7 +97,8 @@ async fn rights(server: &mut Server, info: &ServerInfo, config: &Config) -> Resu
         vec!["XTRIM", observation, "MINID", "1-0"],
         vec!["GET", kill_key],
         vec!["HMGET", "quantum:ticker:BTCUSDT", "markPrice"],
-        vec!["EVAL", "return 1", "0"],
+        vec!["SCRIPT", "LOAD", "return 1"],
+        vec!["EVALSHA", "0000000000000000000000000000000000000000", "0"],
         vec!["TIME"],
     ];
     for (_, stream) in config.streams.iter() {
