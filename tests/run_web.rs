@@ -142,7 +142,7 @@ fn pages_and_commands_tell_the_same_as_the_store_does_after_the_end() {
     let history = root().join("replay/incident-2026-02-04/events.jsonl");
     let imported = run_with(&["import", name(&history), "--redis", &server.url()]);
     assert_eq!(imported.code, Some(0), "{}", imported.log);
-    let mut service = Service::start(&server, "", &[]);
+    let mut service = Service::start(&server, "[run]\nlease_ms = 2000\ntick_ms = 1000\n", &[]);
     service.until_settled(1235);
 
     assert_eq!(service.get("/healthz").map(|(status, _)| status), Some(200));
@@ -174,7 +174,10 @@ fn pages_and_commands_tell_the_same_as_the_store_does_after_the_end() {
     let views: [&[&str]; 5] = [&[], &["--json"], &["--all", "--json"], &["ARCUSDT"], &["nearusdt", "--json"]];
     let running: Vec<Ran> = views.iter().map(|view| service.ask(&[&["positions"], *view].concat())).collect();
     assert_eq!(service.get("/positions/NOSUCHUSDT").map(|(status, _)| status), Some(404));
+    // While the lease is renewed, all looks at the streams see them.
+    until("some ticks are said", || service.log().matches("HARVEST_TICK").count() >= 5);
     service.stop();
+    assert!(!service.log().contains("INPUT_SILENT_OVER"), "{}", service.log());
     let store = service.store();
     for (view, running) in views.iter().zip(running) {
         let ended = run_with(&[&["positions", "--store", name(&store)], *view].concat());

@@ -29,6 +29,7 @@ fn well() -> Report {
         lag_ms: Some(200),
         cursor: Some("1770170830000-0".to_owned()),
         age_ms: Some(900),
+        watched_ms: 3_600_000,
         pending: 2,
         pending_oldest_ms: Some(40),
         gap_proof: GapProof::Counted,

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use serde_json::json;
 
 use crate::app::found::Found;
-use crate::app::report::{Concern, GapProof, InputReport, Report, Role, concerns};
+use crate::app::report::{Concern, GapProof, InputReport, Report, Role, concerns, span};
 use crate::config::Config;
 use crate::shell::terminal::{Screen, Tone};
 use crate::shell::web;
@@ -202,7 +202,7 @@ fn redis(report: &Report) -> String {
 
 fn journal(report: &Report) -> String {
     let journal = &report.journal;
-    format!("{:.1} MB in {} files, position {}", journal.bytes as f64 / 1e6, journal.files, journal.position)
+    format!("{} in {} files, position {}", size(journal.bytes), journal.files, journal.position)
 }
 
 fn counted(counts: &BTreeMap<String, u64>) -> String {
@@ -210,17 +210,14 @@ fn counted(counts: &BTreeMap<String, u64>) -> String {
     if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
 }
 
-fn short(hash: &str) -> &str {
-    hash.get(..12).unwrap_or(hash)
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
 }
 
-/// A time span as people say it.
-fn span(ms: u64) -> String {
-    match ms {
-        0..10_000 => format!("{:.1}s", ms as f64 / 1000.0),
-        10_000..120_000 => format!("{}s", ms / 1000),
-        120_000..7_200_000 => format!("{}m", ms / 60_000),
-        7_200_000..172_800_000 => format!("{}h", ms / 3_600_000),
-        _ => format!("{}d", ms / 86_400_000),
-    }
+fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
 }

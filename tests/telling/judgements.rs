@@ -7,7 +7,7 @@ use super::well;
 /// A situation, the change that makes it, and the names of what is answered by /healthz, /readyz and `status`.
 type Case = (&'static str, fn(&mut Report), &'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
-const CASES: [Case; 25] = [
+const CASES: [Case; 26] = [
     ("all is well", |_| {}, &[], &[], &[]),
     // Incidents 12 and 15.
     (
@@ -68,6 +68,8 @@ const CASES: [Case; 25] = [
         &["decision_unknown", "decision_failed"],
     ),
     ("an input is silent", |r| r.inputs[1].age_ms = Some(30_001), &[], &[], &["input_silent"]),
+    // Incident 43: it need not have spoken before.
+    ("an input never spoke", |r| r.inputs[1].age_ms = None, &[], &[], &["input_silent"]),
     ("an input that may be silent is", |r| r.inputs[0].age_ms = Some(86_400_000), &[], &[], &[]),
     (
         "behind, with old pending entries and an outbox that does not empty",
@@ -121,7 +123,7 @@ fn i43_an_input_that_goes_silent_is_named_once_and_so_is_its_return() {
     assert_eq!(
         said,
         [
-            "INPUT_SILENT stream=quantum:stream:market.tick: quantum:stream:market.tick has been silent for 31 s, more than 30 s"
+            "INPUT_SILENT stream=quantum:stream:market.tick: quantum:stream:market.tick has been silent for 31s, more than 30s"
         ]
     );
     report.inputs[1].age_ms = Some(60_000);

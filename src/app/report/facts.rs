@@ -61,6 +61,8 @@ pub struct InputReport {
     pub cursor: Option<String>,
     /// Age of the last entry of the stream, by the server's clock. [ms]
     pub age_ms: Option<u64>,
+    /// How long the service has been looking at it. [ms]
+    pub watched_ms: u64,
     /// Entries that were delivered to the group and are not acknowledged. [1]
     pub pending: u64,
     /// Age of the oldest of them. [ms]
@@ -73,7 +75,12 @@ pub struct InputReport {
 impl InputReport {
     /// Has nothing been written to the stream for longer than it may take.
     pub fn is_silent(&self) -> bool {
-        matches!((self.silent_after_ms, self.age_ms), (Some(limit), Some(age)) if age > limit)
+        self.silent_after_ms.is_some_and(|limit| self.quiet_ms() > limit)
+    }
+
+    /// For how long nothing was written; of a stream without any entry, as long as we have been looking. [ms]
+    pub fn quiet_ms(&self) -> u64 {
+        self.age_ms.unwrap_or(self.watched_ms)
     }
 
     /// Is everything that was written consumed. Where the server does not count, ids have to do.

@@ -60,7 +60,7 @@ impl Health {
 pub fn alive(report: &Report) -> Health {
     let mut reasons = Vec::new();
     if report.published_age_ms > STANDING_AFTER_MS && !matches!(report.role, Role::Starting | Role::Stopping) {
-        let says = format!("the service has said nothing for {} s", report.published_age_ms / 1000);
+        let says = format!("the service has said nothing for {}", span(report.published_age_ms));
         reasons.push(Concern::new("not_speaking", says));
     }
     let reads = match report.role {
@@ -69,7 +69,7 @@ pub fn alive(report: &Report) -> Health {
         Role::Starting | Role::Stopping => false,
     };
     if reads && report.progress_age_ms > STANDING_AFTER_MS {
-        let says = format!("there is something to read, and no cursor moved for {} s", report.progress_age_ms / 1000);
+        let says = format!("there is something to read, and no cursor moved for {}", span(report.progress_age_ms));
         reasons.push(Concern::new("cursor_standing", says));
     }
     Health::of(reasons)
@@ -112,7 +112,7 @@ pub fn concerns(report: &Report) -> Vec<Concern> {
 
 fn not_warm(report: &Report) -> Option<Concern> {
     let furthest = report.inputs.iter().filter_map(|input| input.lag_ms).max().filter(|lag| *lag > WARM_MS)?;
-    Some(Concern::new("not_warm", format!("the standby is {} s behind", furthest / 1000)))
+    Some(Concern::new("not_warm", format!("the standby is {} behind", span(furthest))))
 }
 
 fn rebuilding() -> Concern {
@@ -184,7 +184,7 @@ fn of_decisions(report: &Report) -> Vec<Concern> {
         concerns.push(Concern::new("decision_failed", format!("{failed} decisions were refused for good")));
     }
     if let Some(age) = report.outbox.oldest_ms.filter(|age| *age > LEFT_BEHIND_MS && report.outbox.waiting > 0) {
-        let says = format!("{} decisions wait to be sent, the oldest for {} s", report.outbox.waiting, age / 1000);
+        let says = format!("{} decisions wait to be sent, the oldest for {}", report.outbox.waiting, span(age));
         concerns.push(Concern::new("outbox_waiting", says));
     }
     concerns
@@ -193,21 +193,16 @@ fn of_decisions(report: &Report) -> Vec<Concern> {
 fn of_input(input: &InputReport) -> Vec<Concern> {
     let mut concerns = Vec::new();
     if input.is_silent() {
-        let (age, limit) = (input.age_ms.unwrap_or(0) / 1000, input.silent_after_ms.unwrap_or(0) / 1000);
-        let says = format!("{} has been silent for {age} s, more than {limit} s", input.stream);
+        let (quiet, limit) = (span(input.quiet_ms()), span(input.silent_after_ms.unwrap_or(0)));
+        let says = format!("{} has been silent for {quiet}, more than {limit}", input.stream);
         concerns.push(Concern::of("input_silent", input, says));
     }
     if let Some(lag) = input.lag_ms.filter(|lag| *lag > BEHIND_MS) {
         let entries = input.lag_entries.map_or_else(String::new, |n| format!(", {n} entries"));
-        concerns.push(Concern::of(
-            "input_behind",
-            input,
-            format!("{} is {} s behind{entries}", input.stream, lag / 1000),
-        ));
+        concerns.push(Concern::of("input_behind", input, format!("{} is {} behind{entries}", input.stream, span(lag))));
     }
     if let Some(age) = input.pending_oldest_ms.filter(|age| *age > LEFT_BEHIND_MS && input.pending > 0) {
-        let says =
-            format!("{} entries of {} are pending, the oldest for {} s", input.pending, input.stream, age / 1000);
+        let says = format!("{} entries of {} are pending, the oldest for {}", input.pending, input.stream, span(age));
         concerns.push(Concern::of("pending_old", input, says));
     }
     concerns
@@ -223,4 +218,15 @@ fn of_surroundings(report: &Report) -> Vec<Concern> {
         concerns.push(Concern::new("feed_stalled", "the price feed brings nothing"));
     }
     concerns
+}
+
+/// A time span as people say it.
+pub fn span(ms: u64) -> String {
+    match ms {
+        0..10_000 => format!("{:.1}s", ms as f64 / 1000.0),
+        10_000..120_000 => format!("{}s", ms / 1000),
+        120_000..7_200_000 => format!("{}m", ms / 60_000),
+        7_200_000..172_800_000 => format!("{}h", ms / 3_600_000),
+        _ => format!("{}d", ms / 86_400_000),
+    }
 }

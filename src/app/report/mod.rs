@@ -17,7 +17,7 @@ pub use facts::{
     Backfill, Feed, GapProof, InputReport, JournalReport, Lease, OutboxReport, PolicyReport, Positions, Rates,
     RedisReport, Report, Role, StateChecksum, Totals,
 };
-pub use health::{Concern, Health, STANDING_AFTER_MS, alive, concerns, ready};
+pub use health::{Concern, Health, STANDING_AFTER_MS, alive, concerns, ready, span};
 pub use metrics::{CONTENT_TYPE, text};
 pub use shared::SharedReport;
 pub use watch::{Change, Watch};

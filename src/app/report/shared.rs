@@ -96,6 +96,7 @@ impl SharedReport {
         // What was old when it was published is older now.
         for input in &mut report.inputs {
             input.age_ms = input.age_ms.map(|age| age.saturating_add(report.published_age_ms));
+            input.watched_ms = report.uptime_ms;
         }
         report
     }

@@ -249,6 +249,7 @@ impl Publisher {
                 lag_ms: last.map(|last| last.ms.saturating_sub(cursor.unwrap_or_default().ms)),
                 cursor: cursor.map(|id| id.to_string()),
                 age_ms: last.map(|last| server_ms.saturating_sub(last.ms)),
+                watched_ms: 0,
                 pending: survey.pending,
                 pending_oldest_ms: survey.pending_first.map(|first| server_ms.saturating_sub(first.ms)),
                 gap_proof: if survey.exists && survey.entries_added.is_none() {

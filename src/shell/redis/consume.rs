@@ -220,9 +220,15 @@ impl Consumer {
         pipeline.cmd("EXEC");
         // The transaction ends what was watched.
         self.watched = None;
-        let mut replies = self.ask(&pipeline, "to look at the streams").await?;
+        let done = loop {
+            match self.ask(&pipeline, "to look at the streams").await?.pop() {
+                // The lease changed while it was watched: nothing was done, and nothing is watched any more.
+                Some(Value::Nil) => {}
+                done => break done.unwrap_or_default(),
+            }
+        };
         let failed = || self.server.failed("to look at the streams");
-        let done = reply::array(replies.pop().unwrap_or_default(), "EXEC is no list").map_err(failed())?;
+        let done = reply::array(done, "EXEC is no list").map_err(failed())?;
         let mut surveys = Vec::with_capacity(self.streams.len());
         let mut done = done.into_iter();
         while let (Some(info), Some(next), Some(pending)) = (done.next(), done.next(), done.next()) {
