@@ -81,15 +81,21 @@ struct Guarded {
 }
 
 impl Guarded {
-    fn start() -> Self {
+    fn empty() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let list = fs::read_to_string(deploy().join("redis.acl")).unwrap().replace("CHANGE-ME", "hush");
         let file = folder.path().join("users.acl");
         fs::write(&file, list).unwrap();
         let server = RedisServer::start_with(&["--aclfile", name(&file)]);
-        let imported = run_with(&["import", name(&root().join(HISTORY)), "--redis", &server.url()]);
-        assert_eq!(imported.code, Some(0), "{}", imported.log);
         Self { server, folder }
+    }
+
+    /// With the night of the incident in its streams.
+    fn with_history() -> Self {
+        let guarded = Self::empty();
+        let imported = run_with(&["import", name(&root().join(HISTORY)), "--redis", &guarded.server.url()]);
+        assert_eq!(imported.code, Some(0), "{}", imported.log);
+        guarded
     }
 
     fn run_as(&self, user: &str, arguments: &[&str]) -> Ran {
@@ -106,7 +112,7 @@ impl Guarded {
 
 #[test]
 fn the_service_runs_as_the_user_of_the_access_list() {
-    let guarded = Guarded::start();
+    let guarded = Guarded::with_history();
     let service = ["run", "--until-idle", "1", "--listen", "", "--store", "state", "--journal", "journal"];
     for _ in 0..2 {
         let ran = guarded.run_as("harvester", &service);
@@ -123,8 +129,48 @@ fn the_service_runs_as_the_user_of_the_access_list() {
 }
 
 #[test]
+fn an_order_goes_out_as_the_live_user_of_the_access_list() {
+    let guarded = Guarded::empty();
+    let policy = r#"
+        [policy]
+        mode = "live"
+        ladder = "0.5:0.25"
+        atr_unit = { default = "absolute" }
+        price_sources = ["market.tick"]
+        on_live = "take"
+        require_instrument = false
+        [emit]
+        format = "apply_plan"
+        source = "harvester"
+        executors = ["executor"]
+    "#;
+    fs::write(guarded.folder.path().join("live.toml"), policy).unwrap();
+    guarded.server.cli(&["XGROUP", "CREATE", "quantum:stream:apply.plan", "executor", "0", "MKSTREAM"]);
+    // By the server's clock, as producers write them: an older decision would not be sent.
+    let says = |stream: &str, fields: &str| {
+        let stream = format!("quantum:stream:{stream}");
+        let words: Vec<&str> = ["XADD", &stream, "*"].into_iter().chain(fields.split(' ')).collect();
+        guarded.server.cli(&words);
+    };
+    says("trade.intent", r#"payload {"symbol":"ADAUSDT","side":"BUY","atr_value":0.02,"volatility_factor":1}"#);
+    says(
+        "apply.result",
+        "symbol ADAUSDT side BUY status FILLED order_id 7 filled_qty 100 avgPrice 1.5 reduceOnly False",
+    );
+    says("market.tick", "symbol ADAUSDT price 1.5");
+    says("market.tick", "symbol ADAUSDT price 1.52");
+    let mut service = vec!["run", "--config", "live.toml", "--until-idle", "1", "--listen", ""];
+    service.extend(["--store", "state", "--journal", "journal"]);
+    let ran = guarded.run_as("harvester-live", &service);
+    assert_eq!(ran.code, Some(0), "{}", ran.log);
+    let orders = guarded.server.cli(&["XRANGE", "quantum:stream:apply.plan", "-", "+"]);
+    assert!(orders.contains("reduceOnly\ntrue") && orders.contains("side\nSELL"), "{orders}{}", ran.log);
+    assert_eq!(guarded.server.cli(&["ACL", "LOG"]).trim(), "", "something was refused");
+}
+
+#[test]
 fn what_the_service_does_not_need_is_refused() {
-    let guarded = Guarded::start();
+    let guarded = Guarded::empty();
     for user in ["harvester", "harvester-live", "harvester-feed"] {
         for foreign in [
             "FLUSHALL",
