@@ -1,10 +1,13 @@
 //! Whoever changes a byte of what was emitted, or of the journal that it rests on, is found: flipped bytes, entries that
 //! were deleted, repeated, moved or cut off, another policy, another rounding, a chain that was sealed anew.
 
+#[path = "support/redis.rs"]
+mod redis_server;
 mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
@@ -15,12 +18,21 @@ use harvester::codec::seal::chained;
 use harvester::codec::signing::SigningKey;
 use harvester::config::Config;
 use harvester::shell::journal::{Journal, Limits};
+use redis_server::RedisServer;
 use serde_json::Value;
+use support::binary::run_with;
 use support::{config, replayed, root};
 
 const KEY: &str = "a key that signs decisions";
 /// Bytes that are flipped, of each kind of file.
 const FLIPS: usize = 100;
+
+/// Prints although the test passes: the counts belong into every log of CI.
+macro_rules! say {
+    ($($what:tt)*) => {
+        writeln!(std::io::stderr(), $($what)*).expect("standard error is there")
+    };
+}
 
 #[derive(Parser)]
 struct Cli {
@@ -151,7 +163,7 @@ fn a_flipped_byte_of_a_decision_is_found_and_named() {
             None => missed.push((place, bit, report["verdict"].clone())),
         }
     }
-    println!("decisions: {} of {FLIPS} flipped bytes found: {named:?}", FLIPS - missed.len());
+    say!("decisions: {} of {FLIPS} flipped bytes found: {named:?}", FLIPS - missed.len());
     assert!(missed.is_empty(), "not found: {missed:?}");
 }
 
@@ -196,7 +208,7 @@ fn a_flipped_byte_of_a_journal_is_found_and_named() {
         }
         fs::write(file, &whole).unwrap();
     }
-    println!("journal of {} files: {found} of {FLIPS} flipped bytes found", files.len());
+    say!("journal of {} files: {found} of {FLIPS} flipped bytes found", files.len());
     assert!(missed.is_empty(), "not found: {missed:?}");
 }
 
@@ -263,7 +275,7 @@ fn entries_that_were_deleted_repeated_moved_or_cut_off_are_named_as_that() {
         let report = night.judge(joined(&swapped), &[]);
         expect(format!("contents {n} and {} swapped", n + 1), kinds(&report).contains(&"order"), &report);
     }
-    println!("entries: {} of {tried} manipulations found and named", tried - wrong.len());
+    say!("entries: {} of {tried} manipulations found and named", tried - wrong.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -361,8 +373,43 @@ fn a_history_with_a_hole_is_never_clean() {
             }
         }
     }
-    println!("history: {} of {tried} missing entries found", tried - clean.len());
+    say!("history: {} of {tried} missing entries found", tried - clean.len());
     assert!(clean.is_empty(), "{clean:?}");
+}
+
+#[test]
+fn what_a_service_emitted_is_clean_by_its_journal_and_by_the_streams_alone() {
+    let server = RedisServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let (store, journal) = (folder.path().join("store"), folder.path().join("journal"));
+    let events = root().join("replay/incident-2026-02-04/events.jsonl");
+    let url = server.url();
+    run_with(&["import", text(&events), "--redis", &url, "--json"]).json();
+    let places = ["--store", text(&store), "--journal", text(&journal)];
+    let how = ["run", "--redis", &url, "--from", "earliest", "--until-idle", "1", "--listen", ""];
+    let ran = run_with(&[&how[..], &places].concat());
+    assert_eq!(ran.code, Some(0), "{}", ran.log);
+
+    let from_server = format!("--redis={url}");
+    for sources in [&["--journal", text(&journal), &from_server][..], &[&from_server]] {
+        let report = audit(&config(None), sources);
+        assert_eq!((report["verdict"].as_str(), report["matched"].as_u64()), (Some("clean"), Some(10)), "{report:#}");
+    }
+    let args = Cli::try_parse_from(["audit", "anchor", &from_server]).unwrap().args;
+    let mut out = Vec::new();
+    audit::run(&args, &config(None), &mut out).unwrap();
+    let anchor = folder.path().join("anchor");
+    fs::write(&anchor, out).unwrap();
+
+    // Somebody takes the last decision out of the stream.
+    let stream = "quantum:stream:harvest.decision";
+    let last = server.cli(&["XREVRANGE", stream, "+", "-", "COUNT", "1"]);
+    server.cli(&["XDEL", stream, last.lines().next().unwrap().trim()]);
+    let report = audit(&config(None), &["--journal", text(&journal), &from_server, "--anchor", text(&anchor)]);
+    // The journal tells of it, for the service read it back.
+    assert_eq!((kinds(&report), report["tampered"][0]["seq"].as_u64()), (vec!["gap"], Some(10)), "{report:#}");
+    let report = audit(&config(None), &[&*from_server, "--anchor", text(&anchor)]);
+    assert_eq!((kinds(&report), count(&report, "missing")), (vec!["tail"], 1), "{report:#}");
 }
 
 /// Cases whose recorded decisions are not those that the rules lead to: what they are about.
@@ -402,7 +449,7 @@ fn every_case_that_was_replayed_is_clean() {
             wrong.push(format!("{name}: {report:#}"));
         }
     }
-    println!("{judged} cases, {matched} decisions matched, outcomes {outcomes:?}");
+    say!("{judged} cases, {matched} decisions matched, outcomes {outcomes:?}");
     assert!(judged > 100 && matched > 80, "{judged} cases, {matched} decisions");
     assert!(outcomes.values().all(|n| *n > 0), "each outcome is met: {outcomes:?}");
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));

@@ -2,6 +2,7 @@
 //!
 //! Promises: never `clean` where something could not be seen; what it could not see is named.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -57,6 +58,23 @@ pub struct Args {
     json: bool,
 }
 
+impl Args {
+    /// An audit of a history against the decisions of a file.
+    pub fn of(history: PathBuf, decisions: PathBuf) -> Self {
+        let from = SourceArgs { histories: vec![history], decisions: Some(decisions), ..SourceArgs::default() };
+        Self {
+            command: None,
+            from,
+            since: None,
+            until: None,
+            chain_only: false,
+            key_file: None,
+            anchor: Vec::new(),
+            json: true,
+        }
+    }
+}
+
 #[derive(Clone, Debug, clap::Subcommand)]
 enum Command {
     /// Print the head of the chain, to be kept where nobody who writes the stream can change it
@@ -93,7 +111,10 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     // Decisions are written behind their causes: the end of the history is not that of the chain.
     let report = match sources::open(&sources.decisions, config, None) {
         Ok(opened) => {
-            let chain = read_chain(&opened, key.as_ref(), &anchors);
+            let mut chain = read_chain(&opened, key.as_ref(), &anchors);
+            if !args.chain_only {
+                lost(&mut chain, &sources, config)?;
+            }
             if args.chain_only {
                 Report::of_chain(&sources, &chain, opened.faults)
             } else {
@@ -129,6 +150,24 @@ fn read_chain(opened: &Opened, key: Option<&SigningKey>, anchors: &[ChainHead]) 
     let lines = opened.history.decision_lines();
     let found = lines.map(|at| chain::Found { id: at.id, line: at.bytes, file: at.file, number: at.number });
     chain::verify(&found.collect::<Vec<_>>(), key, anchors)
+}
+
+/// Decisions that the history tells of and that are not where decisions were said to be: somebody took them out.
+fn lost(chain: &mut Chain, sources: &Sources, config: &Config) -> anyhow::Result<()> {
+    if sources.emitted.is_empty() {
+        return Ok(());
+    }
+    let named = read_chain(&sources::open(&sources.emitted, config, None)?, None, &[]);
+    let ids: BTreeSet<&str> = named.links.iter().map(chain::Link::decision_id).collect();
+    // A file may begin behind what the history holds, and be empty then; a stream holds everything from its first on.
+    let is_stream = sources.in_flight_from_ms.is_some();
+    let begins = named.links.iter().map(|link| link.seq).min().unwrap_or(if is_stream { 1 } else { u64::MAX });
+    for link in chain.links.iter().filter(|link| link.seq >= begins && !ids.contains(link.decision_id())) {
+        let why = "the history tells of it, and it is not where the decisions are".to_owned();
+        let (what, seq, entry) = (chain::Fault::Gap, Some(link.seq), Some(link.id));
+        chain.tampered.push(chain::Tampered { what, seq, entry, why });
+    }
+    Ok(())
 }
 
 /// The key of the file, else that of the configuration.
