@@ -120,6 +120,13 @@ Exit code 1: a position still lacks something.")]
     /// Recompute what was decided and hold it against what was emitted: clean, findings, or incomplete
     #[command(after_help = "Example: harvester audit history/ --decisions decisions.jsonl")]
     Audit(app::audit::Args),
+    /// Explain a decision, or why a symbol was not harvested, on one screen
+    Explain(app::explain::Args),
+    /// Fold one history under several policies, side by side
+    Whatif(app::whatif::Args),
+    /// How long positions stood under each reason to hold
+    #[command(after_help = "Example: harvester stats --store state")]
+    Stats(app::stats::Args),
     /// Entries that were put aside, with the reason
     #[command(subcommand)]
     Quarantine(app::quarantine::Command),
@@ -243,6 +250,9 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Feed(args) => app::feed::run(&args, &config),
         Command::Quarantine(command) => app::quarantine::run(&command, out),
         Command::Audit(args) => app::audit::run(&args, &config, out),
+        Command::Explain(args) => app::explain::run(&args, &config, out),
+        Command::Whatif(args) => app::whatif::run(&args, &config, out),
+        Command::Stats(args) => app::stats::run(&args, out),
         Command::Demo => app::demo::run(out),
         Command::Schema { name } => app::schema::run(name.as_deref(), out),
         Command::Completions { shell } => {

@@ -285,6 +285,19 @@ pub(super) fn pipeline(
     skip_bad_lines: bool,
     mut fold: impl FnMut(&EntryBatch) -> anyhow::Result<()>,
 ) -> anyhow::Result<u64> {
+    hand_over(history, decoder, skip_bad_lines, |batch| {
+        fold(&batch)?;
+        Ok(Some(batch))
+    })
+}
+
+/// The same, with each batch given away. One that is given back lends its memory to the next.
+pub(super) fn hand_over(
+    history: &mut History,
+    decoder: &mut Decoder,
+    skip_bad_lines: bool,
+    mut take: impl FnMut(EntryBatch) -> anyhow::Result<Option<EntryBatch>>,
+) -> anyhow::Result<u64> {
     let (bad, folded, read) = thread::scope(|scope| {
         let (to_decoder, lines) = sync_channel(BATCHES_WAITING);
         let (to_fold, entries) = sync_channel(BATCHES_WAITING);
@@ -294,8 +307,9 @@ pub(super) fn pipeline(
         let decoding = scope.spawn(move || decode_lines(decoder, lines, to_fold, skip_bad_lines));
         // When the fold ends early, the channels close and both threads end.
         let folded = entries.into_iter().try_for_each(|batch: EntryBatch| {
-            fold(&batch)?;
-            let _ = to_reader.try_send(batch.emptied());
+            if let Some(batch) = take(batch)? {
+                let _ = to_reader.try_send(batch.emptied());
+            }
             anyhow::Ok(())
         });
         (decoding.join(), folded, reader.join())

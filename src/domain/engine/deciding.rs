@@ -6,9 +6,9 @@ use crate::domain::event::{DecisionFact, Entry};
 use crate::domain::ids::{CanonicalKey, EntryId, SymbolId};
 use crate::domain::plans::sha256_hex;
 use crate::domain::policy::Mode;
-use crate::domain::rungs::{DecisionRecord, RungState};
+use crate::domain::rungs::{DecisionRecord, Heard, RungState};
 use crate::domain::symbol::Symbol;
-use crate::domain::units::{OutOfRange, RMultiple};
+use crate::domain::units::{OutOfRange, Qty, RMultiple};
 
 /// A decision, and what is kept of it with its instance. Few evaluations come to one: the rest carries no weight.
 type Made = (Box<Decision>, Box<DecisionRecord>);
@@ -205,6 +205,19 @@ impl Engine {
                 None => comparison.unexpected += 1,
             }
         }
+    }
+
+    /// Lets a decision of ours count as filled where nobody carries it out: what-if. Quantities stay those of the history.
+    pub fn suppose_filled(&mut self, id: SymbolId, decision_id: &str, at: EntryId) {
+        let policy = &self.globals.policy;
+        let heard = Heard::Filled { is_final: true };
+        for instance in self.symbols[id.0 as usize].instances_mut() {
+            if instance.hear(decision_id, heard, at, Qty::ZERO, policy) {
+                break;
+            }
+        }
+        self.changes.touch_hot(id);
+        self.after_positions(id);
     }
 
     /// Takes over a decision that was emitted, unless it is known already. Answers whether it found its instance.
