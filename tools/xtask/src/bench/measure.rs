@@ -35,6 +35,7 @@ pub fn all(args: &[String]) -> anyhow::Result<()> {
         .map(|_| stages::pass(&file, args.entries, &config, folder.path()))
         .collect::<Result<_, _>>()?;
     report::rates(&passes, args.entries);
+    report::asked_afterwards(&passes);
 
     let store = folder.path().join("store");
     let mut peaks = Vec::new();

@@ -3,10 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::stages::Pass;
+use super::stages::{POLICIES, Pass};
 
 /// What a replay with a store may take of the time of raw reading, at most. [1]
 const RATIO_MAX: f64 = 4.0;
+/// The speed of an audit, as part of that of a replay, at least. [1]
+const AUDIT_SPEED_MIN: f64 = 0.8;
+/// What eight policies may take of the time of one replay, at most. [1]
+const WHATIF_RATIO_MAX: f64 = 2.0;
 /// What a replay may hold, however long it is. [kB]
 const MEMORY_MAX_KB: u64 = 100_000;
 /// A longer replay that holds so much more is not flat. [1]
@@ -14,7 +18,7 @@ const GROWTH_MAX: f64 = 1.1;
 
 type Stage = (&'static str, fn(&Pass) -> Duration);
 
-const STAGES: [Stage; 7] = [
+const STAGES: [Stage; 9] = [
     ("raw reading: decompress, split lines", |pass| pass.raw),
     ("first pass: order and counts", |pass| pass.scan),
     ("second pass: lines in order", |pass| pass.read),
@@ -22,6 +26,8 @@ const STAGES: [Stage; 7] = [
     ("fold + decide, one thread", |pass| pass.fold),
     ("replay without a store", |pass| pass.replay),
     ("replay with a store", |pass| pass.replay_with_store),
+    ("audit", |pass| pass.audit),
+    ("what-if, eight policies", |pass| pass.whatif),
 ];
 
 pub fn input(source: &Path, entries: u64, compressed_bytes: u64) {
@@ -49,6 +55,22 @@ pub fn rates(passes: &[Pass], entries: u64) {
         );
     }
     println!("\n{} decisions", passes.first().map_or(0, |pass| pass.decisions));
+}
+
+/// What an audit and a what-if take of the time of a replay, from the same passes.
+pub fn asked_afterwards(passes: &[Pass]) {
+    let of_replay = |of: fn(&Pass) -> Duration| {
+        Spread::of(passes.iter().map(|pass| of(pass).as_secs_f64() / pass.replay.as_secs_f64())).median
+    };
+    let (audit, whatif) = (1.0 / of_replay(|pass| pass.audit), of_replay(|pass| pass.whatif));
+    println!(
+        "audit at {AUDIT_SPEED_MIN} of the speed of replay at least: {} ({audit:.2})",
+        yes(audit >= AUDIT_SPEED_MIN)
+    );
+    println!(
+        "{POLICIES} policies in at most {WHATIF_RATIO_MAX:.0}× the time of one replay: {} ({whatif:.2}×)",
+        yes(whatif <= WHATIF_RATIO_MAX)
+    );
 }
 
 /// Peak memory of replays, each longer than the one before, as (entries, kB).

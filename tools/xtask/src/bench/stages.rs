@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use harvester::app::projection::Projection;
 use harvester::app::replay::{Request, replay};
+use harvester::app::{audit, whatif};
 use harvester::codec::decode::{Decoder, Symbols};
+use harvester::codec::policy;
 use harvester::config::Config;
 use harvester::domain::event::Entry;
 use harvester::domain::ids::{EntryId, StreamId};
@@ -15,6 +17,9 @@ use harvester::shell::history::{History, Input, Options, raw_scan};
 
 /// Entries that are decoded, then folded, at a time: enough that the clock costs nothing, few enough to stay in memory.
 const CHUNK_ENTRIES: usize = 8192;
+
+/// Policies of a what-if. [1]
+pub const POLICIES: usize = 8;
 
 /// What one pass took.
 pub struct Pass {
@@ -27,6 +32,10 @@ pub struct Pass {
     pub fold: Duration,
     pub replay: Duration,
     pub replay_with_store: Duration,
+    /// The replay, with its decisions held against those that were emitted.
+    pub audit: Duration,
+    /// [`POLICIES`] policies over the same history.
+    pub whatif: Duration,
     /// Decisions of the replay. [1]
     pub decisions: u64,
 }
@@ -52,7 +61,36 @@ pub fn pass(file: &Path, entries: u64, config: &Config, folder: &Path) -> anyhow
     let (replay_with_store, with_store) = whole(file, entries, config, Some(store.clone()))?;
     ensure!(decisions == with_store, "{decisions} decisions without a store, {with_store} with one");
     std::fs::remove_dir_all(store)?;
-    Ok(Pass { raw, scan, read, decode, fold, replay, replay_with_store, decisions })
+    let audit = audited(file, config, folder)?;
+    let whatif = compared(file, config)?;
+    Ok(Pass { raw, scan, read, decode, fold, replay, replay_with_store, audit, whatif, decisions })
+}
+
+/// An audit against the decisions that a replay has just made, which has to be clean.
+fn audited(file: &Path, config: &Config, folder: &Path) -> anyhow::Result<Duration> {
+    let request = Request { histories: vec![file.to_owned()], ..Request::default() };
+    let mut lines = String::new();
+    replay(&request, config, |line| {
+        lines.push_str(line);
+        lines.push('\n');
+        Ok(())
+    })?;
+    let decisions = folder.join("decisions.jsonl");
+    std::fs::write(&decisions, lines)?;
+    let args = audit::Args::of(file.to_owned(), decisions);
+    let began = Instant::now();
+    audit::run(&args, config, &mut std::io::sink())?;
+    Ok(began.elapsed())
+}
+
+/// Several policies at once, each with another least R.
+fn compared(file: &Path, config: &Config) -> anyhow::Result<Duration> {
+    let policies =
+        (1..=POLICIES).map(|n| Ok((format!("min_r 0.{n}"), policy::from_json(&format!("{{\"min_r\":\"0.{n}\"}}"))?)));
+    let policies = policies.collect::<anyhow::Result<Vec<_>>>()?;
+    let began = Instant::now();
+    whatif::fold_all(&[file.to_owned()], policies, false, config)?;
+    Ok(began.elapsed())
 }
 
 /// Decoding and folding on one thread, each by itself: entries wait between them in memory.
