@@ -11,8 +11,8 @@ mod pages;
 mod support;
 
 use harvester::app::report::{
-    Backfill, Feed, GapProof, InputReport, JournalReport, Lease, OutboxReport, PolicyReport, Positions, RedisReport,
-    Report, Role, StateChecksum, Totals,
+    Backfill, GapProof, InputReport, JournalReport, Lease, OutboxReport, PolicyReport, Positions, RedisReport, Report,
+    Role, StateChecksum, Totals,
 };
 
 fn counts(of: &[(&str, u64)]) -> std::collections::BTreeMap<String, u64> {
@@ -89,7 +89,6 @@ fn well() -> Report {
         },
         state_checksum: Some(StateChecksum { last: "1770170830000-0".to_owned(), sha256: "cd".repeat(32) }),
         backfill: Some(Backfill { api_calls: 12, circuit_open: false, weight_used: Some(40), last_error: None }),
-        feed: Some(Feed { connected: true, stalled: false, age_ms: Some(300), reconnects: 0 }),
         ..Report::default()
     }
 }

@@ -116,11 +116,6 @@ fn facts(report: &Report) -> Vec<Vec<(String, Tone)>> {
         let weight = backfill.weight_used.map_or_else(String::new, |n| format!(", weight {n} this minute"));
         facts.push(("exchange", format!("{} calls, {circuit}{weight}", backfill.api_calls)));
     }
-    if let Some(feed) = &report.feed {
-        let state = if feed.stalled { "stalled" } else { "runs" };
-        let age = feed.age_ms.map_or_else(String::new, |ms| format!(", last price {} ago", span(ms)));
-        facts.push(("feed", format!("{state}{age}, {} reconnects", feed.reconnects)));
-    }
     let row = |(name, says): (&str, String)| vec![(name.to_owned(), Tone::Dim), (says, Tone::Plain)];
     facts.into_iter().map(row).collect()
 }

@@ -109,9 +109,13 @@ fn alerts_ask_for_metrics_that_exist() {
         assert!(alerts.insert(alert.to_owned()), "{alert} stands twice");
         let expression = rule["expr"].as_str().expect("an expression");
         let asked = named(expression);
+        // Those of `harvester feed`, a process of its own, are held against its page beside it.
+        let (of_feed, of_run): (BTreeSet<_>, BTreeSet<_>) =
+            asked.iter().partition(|name| name.starts_with("harvester_feed_"));
         assert!(!asked.is_empty(), "{alert} asks for nothing of ours");
-        for name in asked {
-            assert!(printed.contains(&name), "{alert} asks for {name}, which is not printed");
+        assert!(of_feed.is_empty() || of_run.is_empty(), "{alert} asks two processes");
+        for name in of_run {
+            assert!(printed.contains(name), "{alert} asks for {name}, which is not printed");
         }
         assert!(rule["annotations"]["summary"].as_str().is_some_and(|summary| summary.len() > 20), "{alert}");
         assert!(matches!(rule["labels"]["severity"].as_str(), Some("page" | "ticket")), "{alert}");

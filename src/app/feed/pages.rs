@@ -100,3 +100,23 @@ fn count(registry: &mut Registry, name: &str, help: &str, value: u64) {
     counter.inc_by(value);
     registry.register(name, help, counter);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::state::Feed;
+    use super::*;
+
+    #[test]
+    fn alerts_ask_for_metrics_that_a_feed_prints() {
+        let page = text(&State::new(Feed::Mark, Duration::from_secs(30))).expect("the metrics are written");
+        let alerts = include_str!("../../../tools/deploy/alerts.yml");
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let mut asked = alerts.split(|c| !is_word(c)).filter(|word| word.starts_with("harvester_feed_")).peekable();
+        assert!(asked.peek().is_some(), "an alert watches the feeds");
+        for name in asked {
+            assert!(page.contains(&format!("# TYPE {name} ")), "{name} is not printed:\n{page}");
+        }
+    }
+}

@@ -204,18 +204,6 @@ pub struct Backfill {
     pub last_error: Option<String>,
 }
 
-/// A feed of prices that runs with the service.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Feed {
-    pub connected: bool,
-    /// Connected or not: no price has come for longer than it may take.
-    pub stalled: bool,
-    /// [ms]
-    pub age_ms: Option<u64>,
-    pub reconnects: u64,
-}
-
 /// Checksum of the state, with the place that it belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -262,7 +250,6 @@ pub struct Report {
     pub redis: RedisReport,
     pub state_checksum: Option<StateChecksum>,
     pub backfill: Option<Backfill>,
-    pub feed: Option<Feed>,
     /// Time since the cursor moved, or since there was last nothing to read. [ms]
     pub progress_age_ms: u64,
     /// Time since the service last spoke about itself. [ms]

@@ -106,7 +106,7 @@ pub fn concerns(report: &Report) -> Vec<Concern> {
     concerns.extend(of_positions(report));
     concerns.extend(of_decisions(report));
     concerns.extend(report.inputs.iter().flat_map(of_input));
-    concerns.extend(of_surroundings(report));
+    concerns.extend(circuit_open(report));
     concerns
 }
 
@@ -208,16 +208,10 @@ fn of_input(input: &InputReport) -> Vec<Concern> {
     concerns
 }
 
-fn of_surroundings(report: &Report) -> Vec<Concern> {
-    let mut concerns = Vec::new();
-    if report.backfill.as_ref().is_some_and(|backfill| backfill.circuit_open) {
-        concerns
-            .push(Concern::new("circuit_open", "too many calls of the exchange failed: it is not asked for a while"));
-    }
-    if report.feed.as_ref().is_some_and(|feed| feed.stalled) {
-        concerns.push(Concern::new("feed_stalled", "the price feed brings nothing"));
-    }
-    concerns
+fn circuit_open(report: &Report) -> Option<Concern> {
+    let is_open = report.backfill.as_ref().is_some_and(|backfill| backfill.circuit_open);
+    let says = "too many calls of the exchange failed: it is not asked for a while";
+    is_open.then(|| Concern::new("circuit_open", says))
 }
 
 /// A time span as people say it.

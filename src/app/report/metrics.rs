@@ -263,10 +263,5 @@ fn of_surroundings(report: &Report, page: &mut Page<'_>) -> fmt::Result {
             page.gauge("api_weight_used", "Weight used in this minute, as the exchange counts it", weight as f64)?;
         }
     }
-    if let Some(feed) = &report.feed {
-        page.gauge("feed_connected", "1 while the price feed is connected", flag(feed.connected))?;
-        page.gauge("feed_stalled", "1 while the price feed brings nothing", flag(feed.stalled))?;
-        page.counter("feed_reconnects", "Connections of the feed that had to be made again", feed.reconnects)?;
-    }
     Ok(())
 }
