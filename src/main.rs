@@ -59,6 +59,8 @@ enum Command {
         json: bool,
     },
     Run(app::run::Args),
+    /// Keep a journal of the live streams, and nothing else
+    Record(app::record::Args),
     /// Write a history into Redis streams under its own ids; streams that are not empty are refused
     #[command(
         after_help = "Example: harvester import replay/incident-2026-02-04/events.jsonl --redis redis://127.0.0.1:6379"
@@ -196,6 +198,8 @@ fn is_unreachable(error: &anyhow::Error) -> bool {
         cause.downcast_ref().is_some_and(ServerError::is_unreachable)
             || cause.downcast_ref().is_some_and(CallError::is_unreachable)
             || cause.downcast_ref().is_some_and(ClientError::is_unreachable)
+            // Whatever ended it: it is worth another start.
+            || cause.downcast_ref::<app::run::Failed>().is_some()
     })
 }
 
@@ -231,6 +235,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
             app::replay::run(&request, &config, decisions.as_deref(), json, out)
         }
         Command::Run(args) => app::run::run(&args, &config),
+        Command::Record(args) => app::record::run(&args, &config),
         Command::Import { histories, redis, skip_bad_lines, json } => {
             app::import::run(&app::import::Request { histories, redis, skip_bad_lines, json }, &config, out)
         }

@@ -423,3 +423,29 @@ fn a_journal_without_its_beginning_goes_on_from_a_snapshot() {
     std::fs::remove_dir_all(place.folder.path().join("store.snapshots")).unwrap();
     assert_eq!(place.command().status().unwrap().code(), Some(2));
 }
+
+#[test]
+fn recording_keeps_what_a_service_would_apply_and_goes_on_where_it_ended() {
+    let server = RedisServer::start();
+    let place = Place::new(&server);
+    let history = root().join("replay/incident-2026-02-04/events.jsonl");
+    import(&history, &server);
+    let record = || {
+        let journal = place.journal();
+        let mut command = harvester();
+        command.args(["record", "--redis", &server.url(), "--journal", name(&journal), "--until-idle", "0.3"]);
+        assert_eq!(run(&mut command).code, Some(0));
+        journal_lines(&journal)
+    };
+    let first = record();
+    let recorded = std::fs::read_to_string(&history).unwrap().lines().count();
+    assert_eq!(first.len(), recorded);
+    let id = price(&server, "ARCUSDT", "0.08");
+    let second = record();
+    assert_eq!(second.len(), recorded + 1, "nothing twice, nothing missing");
+    assert!(second[recorded].contains(&id), "{}", second[recorded]);
+    assert_eq!(second[..recorded], first);
+    let folder = tempfile::tempdir().unwrap();
+    let (decided, _) = replay_of(&place.journal(), &folder.path().join("store"));
+    assert_eq!(decided, replay_of(&history, &folder.path().join("wanted")).0);
+}

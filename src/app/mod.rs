@@ -28,6 +28,7 @@ pub mod needs;
 pub mod positions;
 pub mod quarantine;
 pub mod reconcile;
+pub mod record;
 pub mod replay;
 pub mod run;
 pub mod schema;

@@ -35,6 +35,11 @@ const WORK_WAITING: usize = 64;
 /// How long giving back the lease may take.
 const RELEASE_LIMIT: Duration = Duration::from_secs(1);
 
+/// The service was at work and could not go on: to be started again.
+#[derive(Debug, thiserror::Error)]
+#[error("the service ended")]
+pub struct Failed;
+
 /// Consume the live streams, keep positions, emit decisions exactly once
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example: REDIS_URL=redis://127.0.0.1:6379 harvester run --store state --journal journal")]
@@ -98,7 +103,7 @@ fn serve(runtime: &tokio::runtime::Runtime, config: &Config, until_idle: Option<
         },
         streams: config.streams.iter().map(|(_, stream)| stream.name.clone()).collect(),
         places,
-        from: config.run.from,
+        from: vec![config.run.from; config.streams.len()],
         count: config.run.read_count,
         role: role_seen.clone(),
         stop: Arc::clone(&stop),
@@ -172,7 +177,7 @@ fn serve(runtime: &tokio::runtime::Runtime, config: &Config, until_idle: Option<
     if served.is_ok() {
         let _ = (reading.join(), emitting.join());
     }
-    served
+    served.context(Failed)
 }
 
 /// The stream of decisions, which the lease stands beside.
@@ -196,7 +201,8 @@ async fn first_connection(connect: &Connect) -> anyhow::Result<Server> {
     }
 }
 
-async fn stop_on_signal(stop: Arc<AtomicBool>) {
+/// Sets the flag when the process is told to end.
+pub async fn stop_on_signal(stop: Arc<AtomicBool>) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {

@@ -17,6 +17,7 @@ use crate::app::ticks::{self, Line};
 use crate::codec::decode::Decoder;
 use crate::codec::line::{self, Fields};
 use crate::codec::live::{self, OutboxRow, Place, StreamPlace};
+use crate::codec::request::FieldTexts;
 use crate::codec::signing::SigningKey;
 use crate::domain::engine::Disposition;
 use crate::domain::event::{Control, Entry, Event};
@@ -55,7 +56,7 @@ pub struct Fold {
     acks: Vec<Vec<EntryId>>,
     /// Delivered to the group, and acknowledged once the cursor is there.
     delivered: Vec<Vec<EntryId>>,
-    appends: Vec<(String, Vec<(String, String)>)>,
+    appends: Vec<(String, FieldTexts)>,
     pub own: OwnEntries,
     pub is_leader: bool,
     /// What operators grep, told when a decision is out.
@@ -72,7 +73,7 @@ pub struct OwnEntries {
     /// By number: why it was written; its id, once it is known.
     pending: BTreeMap<u64, (OwnEntry, Option<EntryId>)>,
     /// Those that were not handed over yet.
-    unsaid: Vec<(u64, Vec<(String, String)>)>,
+    unsaid: Vec<(u64, FieldTexts)>,
 }
 
 /// Why an entry of our own was written.

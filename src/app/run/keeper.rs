@@ -122,7 +122,7 @@ pub async fn watch_kill_key(connect: Connect, key: String, seen: watch::Sender<O
         match looked {
             Ok(Some(value)) => {
                 let kills = operator::kills(&value);
-                seen.send_if_modified(|known| std::mem::replace(known, Some(kills)) != Some(kills));
+                seen.send_if_modified(|known| known.replace(kills) != Some(kills));
             }
             Ok(None) => {}
             Err(error) => {

@@ -70,7 +70,7 @@ impl Bookkeeping {
         let place = StreamPlace { seen: added.saturating_sub(unread), added };
         let whole_to = cursor.unwrap_or_default();
         self.streams[usize::from(stream.0)] = Some(StreamBook { place, whole_to });
-        let loss = (place.seen > 0).then(|| Loss {
+        let loss = (place.seen > 0).then_some(Loss {
             stream,
             after: None,
             before: if unread == survey.length { survey.first_id } else { survey.next_id },

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::codec::live::StreamPlace;
+use crate::codec::request::FieldTexts;
 use crate::domain::ids::{EntryId, StreamId};
 use crate::shell::redis::{Emission, RawEntry, Survey};
 
@@ -73,7 +74,7 @@ pub struct Loss {
 pub struct Work {
     pub emissions: Vec<(u64, Emission)>,
     /// Entries of our own: a number to know it by, the stream, the fields.
-    pub appends: Vec<(u64, String, Vec<(String, String)>)>,
+    pub appends: Vec<(u64, String, FieldTexts)>,
     pub acks: Vec<(String, Vec<EntryId>)>,
     /// Decisions to look for in the stream, where the server may have lost them.
     pub checks: Vec<(u64, EntryId)>,

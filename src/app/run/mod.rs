@@ -24,4 +24,7 @@ mod snapshots;
 mod start;
 mod suspects;
 
-pub use command::{Args, run};
+pub use command::{Args, Failed, run, stop_on_signal};
+pub use connect::Connect;
+pub use message::{Message, Released, Role};
+pub use reader::{ReaderSetup, ReaderSigns, run as read_streams};

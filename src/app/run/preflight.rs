@@ -24,8 +24,8 @@ pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
     let Some(old) = &config.run.old_group else { return Ok(()) };
     for (_, stream) in config.streams.iter() {
         let groups = groups(server, &stream.name).await?;
-        let consumers = groups.iter().filter(|group| group.name == *old).flat_map(|group| &group.consumers);
-        for consumer in consumers.filter(|consumer| consumer.idle_ms < OLD_GROUP_IDLE_MS) {
+        let mut consumers = groups.iter().filter(|group| group.name == *old).flat_map(|group| &group.consumers);
+        if let Some(consumer) = consumers.find(|consumer| consumer.idle_ms < OLD_GROUP_IDLE_MS) {
             bail!(
                 "the consumer {:?} of the old group {old:?} was at work on {} {} s ago: stop the old service first",
                 consumer.name,

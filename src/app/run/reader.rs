@@ -63,7 +63,8 @@ pub struct ReaderSetup {
     pub streams: Vec<String>,
     /// Where the state stands; `None` where a stream was never read.
     pub places: Vec<Option<(EntryId, StreamPlace)>>,
-    pub from: Start,
+    /// Where each stream begins that has no place.
+    pub from: Vec<Start>,
     /// Entries asked for at a time, of each stream. [1]
     pub count: usize,
     pub role: watch::Receiver<Role>,
@@ -237,7 +238,7 @@ impl Reader {
         for (index, survey) in surveys.iter().enumerate() {
             let stream = StreamId(index as u16);
             if !self.books.has_begun(index) {
-                let (cursor, place, loss) = self.books.begin(stream, survey, self.setup.from, consumer).await?;
+                let (cursor, place, loss) = self.books.begin(stream, survey, self.setup.from[index], consumer).await?;
                 self.read[index] = cursor.unwrap_or_default();
                 self.send(Message::Begin { stream, cursor, place })?;
                 if let Some(loss) = loss {
@@ -345,8 +346,8 @@ impl Reader {
                 }
             }
         }
-        if entries_read > 0 {
-            let fits = READ_BYTES / (bytes / entries_read).max(1);
+        if let Some(entry_bytes) = bytes.checked_div(entries_read) {
+            let fits = READ_BYTES / entry_bytes.max(1);
             self.count = self.setup.count.min(fits.max(10));
         }
         Ok(is_news)
