@@ -22,7 +22,8 @@ pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, SnapshotsE
     fs::create_dir_all(dir).map_err(failed(dir, "making"))?;
     let path = dir.join(name);
     let written = || -> io::Result<()> {
-        let mut aside = tempfile::NamedTempFile::new_in(dir)?;
+        let readable = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+        let mut aside = tempfile::Builder::new().permissions(readable).tempfile_in(dir)?;
         io::Write::write_all(&mut aside, bytes)?;
         aside.as_file().sync_all()?;
         aside.persist(&path).map_err(|error| error.error)?;

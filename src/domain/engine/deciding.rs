@@ -8,7 +8,7 @@ use crate::domain::plans::sha256_hex;
 use crate::domain::policy::Mode;
 use crate::domain::rungs::{DecisionRecord, Heard, RungState};
 use crate::domain::symbol::Symbol;
-use crate::domain::units::{OutOfRange, Qty, RMultiple};
+use crate::domain::units::{OutOfRange, Qty, RMultiple, Ratio};
 
 /// A decision, and what is kept of it with its instance. Few evaluations come to one: the rest carries no weight.
 type Made = (Box<Decision>, Box<DecisionRecord>);
@@ -166,7 +166,12 @@ impl Engine {
     }
 
     /// Takes the rungs of a decision, in the named instance or in the open one.
-    fn record(&mut self, id: SymbolId, record: DecisionRecord, now_ms: u64, position_id: Option<&str>) -> bool {
+    fn record(&mut self, id: SymbolId, mut record: DecisionRecord, now_ms: u64, position_id: Option<&str>) -> bool {
+        // As it is read back from its entry, without trailing zeros: the state is the same for those who made the decision
+        // and for those who found it.
+        record.qty = Qty::new(record.qty.get());
+        record.share = Ratio::new(record.share.get());
+        record.rungs.iter_mut().for_each(|r| *r = RMultiple::new(r.get()));
         let decided = &mut self.globals.decided_ms;
         while decided.front().is_some_and(|&ms| now_ms.saturating_sub(ms) >= RATE_WINDOW_MS) {
             decided.pop_front();
