@@ -10,8 +10,8 @@ use crate::setup;
 
 /// Cases of each property. [1]
 const PROPTEST_CASES: &str = "20000";
-/// Times that a process is killed. [1]
-const KILLS: &str = "200";
+/// Times that a process is killed: a store, a replay, a service in each mode. [1]
+const KILLS: &str = "250";
 /// Times that the power goes. [1]
 const POWER_CUTS: &str = "100";
 /// Mutations of the corpus for each minute of fuzzing, where it is not libFuzzer that makes them. [1]
