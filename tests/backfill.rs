@@ -16,3 +16,6 @@ mod hashes;
 
 #[path = "backfill/machine.rs"]
 mod machine;
+
+#[path = "backfill/service.rs"]
+mod service;

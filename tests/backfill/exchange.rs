@@ -16,7 +16,7 @@ use crate::support::{config, replayed};
 const PATIENT: &str = "[policy]\nmax_price_age_ms = 600000\n";
 
 /// The night with an exchange that holds the 44 positions, knows their marks and filters, and trusts our key.
-fn night(more: &str) -> (Night, ExchangeServer) {
+pub fn night(more: &str) -> (Night, ExchangeServer) {
     let exchange = ExchangeServer::start();
     {
         let mut world = exchange.world();
@@ -69,7 +69,7 @@ fn dump(night: &Night) -> PathBuf {
     path
 }
 
-fn count(exchange: &ExchangeServer, path: &str) -> usize {
+pub fn count(exchange: &ExchangeServer, path: &str) -> usize {
     exchange.calls(path).len()
 }
 

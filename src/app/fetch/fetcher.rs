@@ -122,6 +122,10 @@ impl Fetcher {
     /// append to then, and nothing is asked.
     pub async fn tick(&mut self, tick: &Tick) -> Result<TickReport, FetchError> {
         self.say_credentials_once();
+        // Nobody has looked yet: what is lacking is not known, which is not the same as everything.
+        if tick.needs.now_ms == 0 {
+            return Ok(TickReport::default());
+        }
         let done = self.turn(tick).await;
         if let Err(FetchError::Redis(error)) = &done
             && error.is_unreachable()

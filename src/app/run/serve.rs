@@ -31,6 +31,8 @@ const WAIT: Duration = Duration::from_millis(20);
 const WORK_WAITING: usize = 64;
 /// How long the end may take to get decisions out.
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
+/// A fold that is no further behind than this knows what it lacks. [ms]
+const CAUGHT_UP_MS: u64 = 2_000;
 /// How often the report is published at least.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -264,6 +266,11 @@ impl Serving {
         }
         let engine = &self.fold.projection.engine;
         let server_ms = self.wires.signs.server_ms.load(Ordering::Relaxed);
+        // What only stands behind the fold in the streams need not be fetched.
+        let is_behind = server_ms.saturating_sub(engine.globals().last.ms) > CAUGHT_UP_MS;
+        if is_behind && !self.wires.signs.is_drained.load(Ordering::Relaxed) {
+            return;
+        }
         let observed = engine.streams().iter().find(|(_, stream)| stream.kind == StreamKind::Observation);
         let journalled = observed.and_then(|(stream, _)| engine.cursor(stream));
         let goals = if self.writes_back { goals(engine) } else { Vec::new() };
