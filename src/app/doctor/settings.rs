@@ -12,7 +12,7 @@ pub fn checks(config: &Config, env_files: &[std::path::PathBuf]) -> Vec<Check> {
     let mut checks = Vec::new();
     for warning in &config.warnings {
         let next = "correct the value where it is set; what was cleaned here is not clean for other services";
-        checks.push(Check::warning(AREA, "warning", warning, next));
+        checks.push(Check::warning(AREA, "values", warning, next));
     }
     if let Err(error) = config.live() {
         checks.push(Check::problem(AREA, "live mode", error.to_string(), "set it, or go back to mode = \"shadow\""));

@@ -191,3 +191,50 @@ fn readers(stream: &Stream, groups: &[GroupInfo], config: &Config) -> Vec<Check>
     }
     Vec::new()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::doctor::check::Verdict;
+    use crate::domain::ids::EntryId;
+    use crate::shell::redis::ConsumerInfo;
+
+    const NOW_MS: u64 = 100_000_000;
+
+    fn found(consumers: &[(&str, u64, u64)], delivered_ms: u64) -> Vec<(Verdict, String)> {
+        let stream = Stream { kind: StreamKind::Result, name: "results".to_owned() };
+        let id = |ms| Some(EntryId::new(ms, 0));
+        let info =
+            StreamInfo { length: 9, first: id(1), last: id(NOW_MS), last_generated: id(NOW_MS), entries_added: None };
+        let consumer =
+            |&(name, pending, idle_ms): &(&str, u64, u64)| ConsumerInfo { name: name.to_owned(), pending, idle_ms };
+        let group = GroupInfo {
+            name: "harvest".to_owned(),
+            pending: consumers.iter().map(|(_, pending, _)| pending).sum(),
+            last_delivered: id(delivered_ms),
+            lag: None,
+            consumers: consumers.iter().map(consumer).collect(),
+        };
+        group_checks(&stream, &info, &group, NOW_MS).into_iter().map(|check| (check.verdict, check.found)).collect()
+    }
+
+    #[test]
+    fn i13_i14_what_dead_consumers_hold_is_a_problem_and_many_of_them_a_warning() {
+        let alive = ("harvest-1", 0, 10);
+        assert_eq!(found(&[alive], NOW_MS).len(), 1);
+        let held = found(&[alive, ("harvest-31337", 32_469, DEAD_MS)], NOW_MS);
+        assert_eq!(
+            held[1],
+            (Verdict::Problem, "32469 entries wait for consumers that are gone: harvest-31337".to_owned())
+        );
+        let dead: Vec<_> = ["a", "b", "c", "d"].map(|name| (name, 0, DEAD_MS)).into();
+        assert_eq!(found(&[vec![alive], dead].concat(), NOW_MS)[1], (Verdict::Warning, "4 dead consumers".to_owned()));
+    }
+
+    #[test]
+    fn i11_a_group_that_nobody_reads_for_is_a_problem() {
+        let behind = found(&[("harvest-1", 0, DEAD_MS)], NOW_MS - 2 * DEAD_MS);
+        assert_eq!(behind[0], (Verdict::Problem, "lag unknown, 0 pending, 1 consumers; 20 min behind".to_owned()));
+        assert_eq!(found(&[("harvest-1", 0, 10)], NOW_MS - 2 * DEAD_MS)[0].0, Verdict::Ok, "it is at work");
+    }
+}
