@@ -192,6 +192,7 @@ impl Fold {
             self.places_changed[usize::from(stream.0)] = true;
         }
         let folded = self.projection.fold(&entry, || line.to_owned());
+        self.suspects.folded();
         if let Some((decision, mut sealed)) = folded.decided {
             if let Some(key) = &self.signing {
                 sealed.sign(key);
@@ -344,7 +345,6 @@ impl Fold {
         self.forget_written();
         self.projection.commit()?;
         fail::point("committed");
-        self.suspects.committed();
         (self.entries_uncommitted, self.first_uncommitted) = (0, None);
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Which entry was being folded when the process ended: one that ended it twice is passed over.
 //!
-//! After an end that was not clean, the entry in hand is noted before it is folded, in a file beside the store, until
-//! the first commits are done. A process that ends on its own takes the file away.
+//! After an end that was not clean, the entry in hand is noted while it is folded, in a file beside the store, for the
+//! first entries. A kill from outside finds it only if it comes within those microseconds, twice. A process that ends on
+//! its own takes the file away.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -73,8 +74,8 @@ impl Suspects {
         self.is_noted = true;
     }
 
-    /// Everything folded so far is safe.
-    pub fn committed(&mut self) {
+    /// The entry is folded: whatever ends the process now, it was not that.
+    pub fn folded(&mut self) {
         if std::mem::take(&mut self.is_noted) {
             self.note("", EntryId::default(), 0);
         }
@@ -124,10 +125,10 @@ mod tests {
         let mut next = Suspects::open(&store).unwrap();
         next.acquit();
         next.begin("a:stream", EntryId::new(8, 0));
-        next.committed();
+        next.folded();
         drop(next);
         let next = Suspects::open(&store).unwrap();
-        assert_eq!(next.guilty(), None, "what was committed is not suspected");
+        assert_eq!(next.guilty(), None, "what was folded is not suspected");
         next.finish();
         assert_eq!(Suspects::open(&store).unwrap().left, 0, "a clean end leaves nothing behind");
     }
