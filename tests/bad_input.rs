@@ -538,7 +538,7 @@ fn a_configuration_that_is_wrong_is_refused_with_the_nearest_name() {
         ("[policy]\nmin_rr = \"0.5\"\n", ["min_rr", "`min_r`"]),
         ("[policy]\nladdder = \"0.5:0.25\"\n", ["laddder", "`ladder`"]),
         ("[polcy]\nmin_r = \"0.5\"\n", ["polcy", "`policy`"]),
-        ("[streams]\nprices = \"x\"\n", ["prices", "`price`"]),
+        ("[streams]\nprices = \"x\"\n", ["streams.prices", "`streams.price`"]),
         ("[policy]\nmin_r = \"many\"\n", ["min_r", "many"]),
         ("[policy]\nladder = \"1:0.5,0.5:0.5\"\n", ["ladder", "ascending"]),
         ("[policy]\nmode = \"live\"\n", ["live", "ladder"]),
@@ -560,7 +560,7 @@ fn names_of_the_environment_that_are_wrong_are_refused_and_bad_values_cleaned() 
     let replay = |name: &str, value: &str| run(harvester().env(name, value).args(["replay", &history, "--json"]));
     replay("HARVEST_MOED", "live").refused(&["HARVEST_MOED", "`HARVEST_MODE`"]);
     replay("HARVEST_REDUCE_ONLY", "false").refused(&["HARVEST_REDUCE_ONLY"]);
-    replay("HARVEST_MIN_R", "much").refused(&["min_r", "much"]);
+    replay("HARVEST_MIN_R", "much").refused(&["HARVEST_MIN_R", "much"]);
     replay("HARVEST_MODE", "live").refused(&["live"]);
     let ran = replay("HARVEST_MIN_R", "3\r");
     assert_eq!(ran.json()["decisions"], 0, "3 R were not reached");

@@ -153,7 +153,7 @@ fn live_order_is_replay_order() {
 fn journal_count(place: &Place) -> usize {
     std::fs::read_dir(place.journal()).map_or(0, |files| {
         files
-            .filter_map(|file| Some(std::fs::File::open(file.ok()?.path()).ok()?))
+            .filter_map(|file| std::fs::File::open(file.ok()?.path()).ok())
             .map(|file| {
                 let mut text = Vec::new();
                 // The last block may not be there yet.

@@ -5,6 +5,9 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// An entry as the server answers it: id, names and values.
+type Answered = (String, Vec<(Vec<u8>, Vec<u8>)>);
+
 /// How long a server may take to answer.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
@@ -61,7 +64,7 @@ impl RedisServer {
         let mut client = self.client();
         let mut text = String::new();
         for stream in streams {
-            let all: Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)> =
+            let all: Vec<Answered> =
                 redis::cmd("XRANGE").arg(stream).arg("-").arg("+").query(&mut client).expect("a stream");
             for (id, pairs) in all {
                 text.push_str(&line::write(stream, &id, &Fields::from_bytes(&pairs)));
