@@ -4,7 +4,7 @@
 //! emitter gets the decisions and what may be acknowledged. Nothing here waits for the server.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
@@ -27,6 +27,10 @@ use crate::shell::redis::{Emission, Request};
 
 /// How long a decision that was written is remembered, should the server lose it. [ms]
 const OUTBOX_MEMORY_MS: u64 = 3_600_000;
+/// How long a follower keeps what the leader should have written …
+const APPENDS_MEMORY: Duration = Duration::from_secs(20);
+/// … and how much of it. [1]
+const APPENDS_MAX: usize = 1000;
 
 /// Decisions and requests are written to these.
 #[derive(Clone, Debug)]
@@ -56,7 +60,8 @@ pub struct Fold {
     acks: Vec<Vec<EntryId>>,
     /// Delivered to the group, and acknowledged once the cursor is there.
     delivered: Vec<Vec<EntryId>>,
-    appends: Vec<(String, FieldTexts)>,
+    /// Entries for other streams, since when they wait.
+    appends: Vec<(Instant, String, FieldTexts)>,
     pub own: OwnEntries,
     pub is_leader: bool,
     /// What operators grep, told when a decision is out.
@@ -235,7 +240,7 @@ impl Fold {
     }
 
     fn put_aside(&mut self, stream: StreamId, entry: &Entry, reason: &'static str, line: &str) {
-        if !self.is_leader {
+        if !self.is_leader && self.appends.len() >= APPENDS_MAX {
             return;
         }
         let Ok(fields) = line::fields(line.as_bytes()) else { return };
@@ -246,7 +251,7 @@ impl Fold {
             (if fields.is_text() { "fields" } else { "fields_b64" }, line::object(&fields)),
         ];
         let fields = pairs.map(|(name, value)| (name.to_owned(), value)).into();
-        self.appends.push((self.outputs.quarantine.clone(), fields));
+        self.appends.push((Instant::now(), self.outputs.quarantine.clone(), fields));
     }
 
     /// Entries that were delivered to the group and that we have read ourselves: they are acknowledged once they are
@@ -377,12 +382,13 @@ impl Fold {
             }
         }
         if !self.is_leader {
-            self.appends.clear();
+            // Whoever leads writes them; if nobody did, we do as soon as we lead.
+            self.appends.retain(|(since, _, _)| since.elapsed() < APPENDS_MEMORY);
             return work;
         }
         work.appends =
             self.own.unsaid.drain(..).map(|(number, fields)| (number, self.outputs.control.clone(), fields)).collect();
-        work.appends.extend(self.appends.drain(..).map(|(stream, fields)| (u64::MAX, stream, fields)));
+        work.appends.extend(self.appends.drain(..).map(|(_, stream, fields)| (u64::MAX, stream, fields)));
         let waiting: Vec<u64> = self
             .outbox
             .values()
