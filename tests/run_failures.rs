@@ -13,7 +13,8 @@ use proxy::Proxy;
 use redis_server::RedisServer;
 use rustix::process::Signal;
 use service::{
-    CONTROL, DECISION, PRICE, Place, RESULT, Service, decisions, entries, field_of_all, open_position, price, until,
+    CONTROL, DECISION, PLAN, PRICE, Place, RESULT, Service, decisions, entries, field_of_all, open_position, price,
+    until,
 };
 
 fn is_read(server: &RedisServer) -> bool {
@@ -188,4 +189,104 @@ fn after_a_failover_to_a_replica_that_lags_what_is_lost_is_named() {
     assert_eq!(decisions(&replica), before);
     until("the gap is told", || gaps(&replica) >= 1);
     service.stop();
+}
+
+/// Everything that remembers a sent order is gone: its record is written again, and nothing is armed or sent again.
+#[test]
+fn an_order_whose_record_was_lost_is_not_sent_again() {
+    let server = RedisServer::start();
+    let mut place = Place::new(&server);
+    place.settings =
+        "[policy]\nmode = \"live\"\nladder = \"0.5:0.25,1:0.25,1.5:0.25\"\natr_unit = { default = \"absolute\" }\n\
+        price_sources = [\"market.tick\"]\non_live = \"take\"\nrequire_instrument = false\n\
+        [emit]\nformat = \"apply_plan\"\nsource = \"harvester\"\nexecutors = [\"executor\"]\n"
+            .to_owned();
+    let service = place.start();
+    until("the policy is adopted", || !entries(&server, CONTROL).is_empty());
+    open_position(&server, "AAAUSDT");
+    price(&server, "AAAUSDT", "1.008");
+    until("the order is out", || entries(&server, PLAN).len() == 1 && is_read(&server));
+    let before = decisions(&server);
+    server.cli(&["DEL", DECISION, "quantum:stream:harvest.decision:emitted"]);
+    until("the record is written again", || entries(&server, DECISION).len() == 1);
+    price(&server, "AAAUSDT", "1.009");
+    until("the price is read", || is_read(&server));
+    service.stop();
+    place.run_until_idle();
+    assert_eq!(decisions(&server), before);
+    assert_eq!(entries(&server, PLAN).len(), 1, "one order");
+    let kinds = field_of_all(&server, CONTROL, "event_type");
+    assert!(!kinds.contains(&"decision.expired".to_owned()), "{kinds:?}");
+    assert_eq!(place.positions()[0]["rungs"][0]["state"], "requested");
+}
+
+#[test]
+fn i13_what_the_group_was_made_to_skip_is_read_by_its_ids() {
+    let server = RedisServer::start();
+    let place = Place::new(&server);
+    let service = at_work(&server, &place);
+    service.signal(Signal::STOP);
+    let fields = [("symbol", "AAAUSDT"), ("side", "SELL"), ("executedQty", "80"), ("avgPrice", "1")];
+    let more = [("orderId", "s1"), ("status", "FILLED"), ("reduceOnly", "true")];
+    service::add(&server, RESULT, &[&fields[..], &more].concat());
+    server.cli(&["XGROUP", "SETID", RESULT, "harvester", "$"]);
+    service.signal(Signal::CONT);
+    until("the fill is in the journal", || {
+        let lines = std::fs::read_dir(place.journal()).unwrap().filter_map(|file| {
+            let mut text = Vec::new();
+            let file = std::fs::File::open(file.ok()?.path()).ok()?;
+            let _ = zstd::Decoder::new(file).and_then(|mut reader| std::io::Read::read_to_end(&mut reader, &mut text));
+            Some(String::from_utf8_lossy(&text).contains("\"s1\""))
+        });
+        lines.into_iter().any(|has| has)
+    });
+    service.stop();
+    assert_eq!(gaps(&server), 0, "{}", place.log());
+    assert_eq!(place.positions()[0]["qty"], "20");
+}
+
+/// The process ends between finding a gap and saying so.
+#[test]
+fn i11_a_gap_that_could_not_be_said_is_found_again() {
+    let server = RedisServer::start();
+    let place = Place::new(&server);
+    at_work(&server, &place).stop();
+    for n in 0..4 {
+        service::add(
+            &server,
+            RESULT,
+            &[("symbol", "BBBUSDT"), ("executed", "false"), ("error", "no"), ("n", &n.to_string())],
+        );
+    }
+    server.cli(&["XTRIM", RESULT, "MAXLEN", "1"]);
+    for nth in 1..=3 {
+        let ended =
+            place.command().args(["--until-idle", "0.3"]).env("HARVESTER_FAIL", format!("committed:{nth}")).status();
+        if ended.unwrap().success() {
+            break;
+        }
+    }
+    place.run_until_idle();
+    assert_eq!(gaps(&server), 1, "{}", place.log());
+    assert_eq!(place.positions()[0]["hold"], "history_gap");
+}
+
+/// An operator's policy outlasts a lapse of the lease: the configured one is adopted at the start of a process only.
+#[test]
+fn i34_a_lapse_of_the_lease_adopts_nothing() {
+    let server = RedisServer::start();
+    let mut place = Place::new(&server);
+    place.settings = "[run]\nlease_ms = 600\n".to_owned();
+    let service = place.start();
+    until("the policy is adopted", || !entries(&server, CONTROL).is_empty());
+    service::add(&server, CONTROL, &[("event_type", "policy.adopted"), ("payload", "{\"policy\":{\"min_r\":\"3\"}}")]);
+    service.signal(Signal::STOP);
+    until("the lease has ended", || server.cli(&["EXISTS", "quantum:stream:harvest.decision:lease"]).trim() == "0");
+    service.signal(Signal::CONT);
+    until("the lease is held again", || server.cli(&["EXISTS", "quantum:stream:harvest.decision:lease"]).trim() == "1");
+    price(&server, "AAAUSDT", "1");
+    until("the price is read", || is_read(&server));
+    service.stop();
+    let kinds = field_of_all(&server, CONTROL, "event_type");
+    assert_eq!(kinds.iter().filter(|kind| *kind == "policy.adopted").count(), 2, "{kinds:?}");
 }

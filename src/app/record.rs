@@ -15,7 +15,8 @@ use super::flags::RunFlags;
 use super::run::{Connect, Message, ReaderSetup, ReaderSigns, Released, Role, read_streams, stop_on_signal};
 use super::server;
 use crate::codec::line::{self, Fields};
-use crate::config::{Config, Start};
+use crate::codec::live::StreamPlace;
+use crate::config::Config;
 use crate::domain::ids::EntryId;
 use crate::shell::journal::{Journal, Limits};
 use crate::shell::redis::Membership;
@@ -39,11 +40,9 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let config = args.flags.over(config)?;
     let until_idle = args.until_idle.map(Duration::try_from_secs_f64).transpose()?;
     let mut journal = Journal::open(&config.run.journal, Limits { rotate_bytes: config.journal.rotate_bytes })?;
-    let cursors = cursors(&journal)?;
-    let from = config.streams.iter().map(|(_, stream)| match cursors.get(&stream.name) {
-        Some(id) => Start::After(*id),
-        None => config.run.from,
-    });
+    let held = held(&journal)?;
+    let place = |(last, seen): &(EntryId, u64)| (*last, StreamPlace { seen: *seen, added: 0 });
+    let places = config.streams.iter().map(|(_, stream)| held.get(&stream.name).map(place)).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let connect = Connect::new(server::address(&config)?);
     drop(runtime.block_on(connect.server())?);
@@ -57,8 +56,8 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
         // Of no group: nothing is ever read through it.
         membership: Membership { group: config.run.group.clone(), consumer: String::new(), lease_key: String::new() },
         streams: config.streams.iter().map(|(_, stream)| stream.name.clone()).collect(),
-        places: vec![None; config.streams.len()],
-        from: from.collect(),
+        places,
+        from: vec![config.run.from; config.streams.len()],
         count: config.run.read_count,
         role,
         stop: Arc::clone(&stop),
@@ -80,7 +79,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
                 journal.commit()?;
                 busy = Instant::now();
             }
-            Ok(Message::Lost(loss)) if loss.shift != 0 || loss.count.is_none() => {
+            Ok(Message::Lost(loss)) => {
                 let stream = &config.streams.get(loss.stream).name;
                 tracing::error!(stream = %stream, count = loss.count, why = loss.why, "entries are lost: the journal has a gap");
             }
@@ -102,19 +101,15 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The last entry of each stream that the journal holds.
-fn cursors(journal: &Journal) -> anyhow::Result<BTreeMap<String, EntryId>> {
-    let mut cursors: BTreeMap<String, EntryId> = BTreeMap::new();
+/// The last entry of each stream that the journal holds, and how many of it there are. [1]
+fn held(journal: &Journal) -> anyhow::Result<BTreeMap<String, (EntryId, u64)>> {
+    let mut held: BTreeMap<String, (EntryId, u64)> = BTreeMap::new();
     for text in journal.read_from(journal.first())? {
         let text = text?;
         let (stream, id) = line::head(text.as_bytes())?;
         let Ok(id) = id.parse::<EntryId>() else { continue };
-        match cursors.get_mut(&*stream) {
-            Some(last) => *last = id.max(*last),
-            None => {
-                cursors.insert(stream.into_owned(), id);
-            }
-        }
+        let (last, count) = held.entry(stream.into_owned()).or_default();
+        (*last, *count) = (id.max(*last), *count + 1);
     }
-    Ok(cursors)
+    Ok(held)
 }

@@ -25,6 +25,8 @@ pub struct OutboxRow {
     pub cause_ms: u64,
     /// Where it stands in the decision stream, once it does.
     pub written: Option<EntryId>,
+    /// Its request may have been sent before the server lost what it knew: only the record is written.
+    pub record_only: bool,
 }
 
 /// What is known of an input stream.

@@ -21,7 +21,7 @@ use super::start::{Started, start};
 use crate::app::flags::RunFlags;
 use crate::app::server;
 use crate::app::web::{self, QUESTIONS_WAITING};
-use crate::config::Config;
+use crate::config::{Config, Start};
 use crate::domain::streams::{StreamKind, Streams};
 use crate::shell::redis::{EmitKeys, LeaseKeys, Membership, Server};
 use crate::shell::web::WebServer;
@@ -60,10 +60,10 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
         Some(seconds) => bail!("--until-idle {seconds}: want seconds, 0 or more"),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    serve(&runtime, &config, until_idle)
+    serve(runtime, &config, until_idle)
 }
 
-fn serve(runtime: &tokio::runtime::Runtime, config: &Config, until_idle: Option<Duration>) -> anyhow::Result<()> {
+fn serve(runtime: tokio::runtime::Runtime, config: &Config, until_idle: Option<Duration>) -> anyhow::Result<()> {
     let connect = Connect::new(server::address(config)?);
     let mut first = runtime.block_on(first_connection(&connect))?;
     runtime.block_on(preflight::check(config, &mut first))?;
@@ -103,7 +103,7 @@ fn serve(runtime: &tokio::runtime::Runtime, config: &Config, until_idle: Option<
         },
         streams: config.streams.iter().map(|(_, stream)| stream.name.clone()).collect(),
         places,
-        from: vec![config.run.from; config.streams.len()],
+        from: config.streams.iter().map(|(_, stream)| start_of(stream.kind, config.run.from)).collect(),
         count: config.run.read_count,
         role: role_seen.clone(),
         stop: Arc::clone(&stop),
@@ -174,10 +174,21 @@ fn serve(runtime: &tokio::runtime::Runtime, config: &Config, until_idle: Option<
     if let Some(web) = web {
         runtime.block_on(async { tokio::time::timeout(RELEASE_LIMIT, web.stop()).await }).ok();
     }
-    if served.is_ok() {
-        let _ = (reading.join(), emitting.join());
+    // All is durable: a server that does not answer is not waited for.
+    let until = Instant::now() + RELEASE_LIMIT;
+    while !(reading.is_finished() && emitting.is_finished()) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(2));
     }
+    runtime.shutdown_background();
     served.context(Failed)
+}
+
+/// What was decided, and what operators and we have said, counts from its beginning wherever reading starts.
+fn start_of(kind: StreamKind, from: Start) -> Start {
+    match kind {
+        StreamKind::Control | StreamKind::Decision => Start::Earliest,
+        _ => from,
+    }
 }
 
 /// The stream of decisions, which the lease stands beside.

@@ -111,8 +111,8 @@ impl Emitting {
         self.delay.reset();
         fail::point("offered");
         let done = match offered {
-            Some(Offered::Written { decision, request: _, refusal }) => {
-                Done::Emitted { seq, decision, refusal, took: began.elapsed() }
+            Some(Offered::Written { decision, request: _, refusal, is_new }) => {
+                Done::Emitted { seq, decision, refusal, is_new, took: began.elapsed() }
             }
             Some(Offered::Stale) | None => Done::NotOffered { seq },
         };

@@ -22,6 +22,7 @@ use crate::codec::signing::SigningKey;
 use crate::domain::engine::Disposition;
 use crate::domain::event::{Control, Entry, Event};
 use crate::domain::ids::{EntryId, StreamId};
+use crate::domain::policy::Mode;
 use crate::shell::journal::Journal;
 use crate::shell::redis::{Emission, Request};
 
@@ -64,6 +65,8 @@ pub struct Fold {
     appends: Vec<(Instant, String, FieldTexts)>,
     pub own: OwnEntries,
     pub is_leader: bool,
+    /// All that stood in the streams when we began to lead is folded: a kill or a policy among it counts for orders.
+    pub is_caught_up: bool,
     /// What operators grep, told when a decision is out.
     lines: BTreeMap<u64, Line>,
     entries_uncommitted: usize,
@@ -98,6 +101,14 @@ impl OwnEntries {
             OwnEntry::Gap(_) => Some("history_gap"),
             OwnEntry::Kill(_) | OwnEntry::Other => None,
         })
+    }
+
+    /// Removes those that are meant, and answers them.
+    fn take(&mut self, is_meant: impl Fn(&OwnEntry, &Option<EntryId>) -> bool) -> Vec<OwnEntry> {
+        let taken: Vec<u64> =
+            self.pending.iter().filter(|(_, (why, id))| is_meant(why, id)).map(|(number, _)| *number).collect();
+        self.unsaid.retain(|(number, _)| !taken.contains(number));
+        taken.iter().filter_map(|number| self.pending.remove(number)).map(|(why, _)| why).collect()
     }
 
     pub fn has_policy(&self) -> bool {
@@ -152,6 +163,7 @@ impl Fold {
             appends: Vec::new(),
             own: OwnEntries::default(),
             is_leader: false,
+            is_caught_up: false,
             lines: BTreeMap::new(),
             entries_uncommitted: 0,
             first_uncommitted: None,
@@ -228,11 +240,22 @@ impl Fold {
                 }
             }
             Ok(Event::Control(control)) => {
-                self.own.pending.retain(|_, (_, id)| *id != Some(entry.id));
-                if let Control::KillChanged { kill } = **control
-                    && self.kill_seen == Some(kill)
-                {
-                    self.place.kill_key = Some(kill);
+                let is_back = |id: &Option<EntryId>| *id == Some(entry.id);
+                let mut back = self.own.take(|_, id| is_back(id));
+                match &**control {
+                    Control::KillChanged { kill } => self.kill_is_folded(*kill),
+                    Control::HistoryGap { stream, before, .. } => {
+                        // Whoever led has said it already.
+                        let streams = self.decoder.streams();
+                        let is_said = |why: &OwnEntry| matches!(why, OwnEntry::Gap(loss) if streams.get(loss.stream).name == **stream && loss.before <= *before);
+                        back.extend(self.own.take(|why, id| id.is_none() && is_said(why)));
+                    }
+                    _ => {}
+                }
+                for why in back {
+                    if let OwnEntry::Gap(loss) = why {
+                        self.count_lost(&loss);
+                    }
                 }
             }
             Ok(_) | Err(_) => {}
@@ -281,15 +304,30 @@ impl Fold {
             why = loss.why,
             "entries are lost: positions are held until they are confirmed"
         );
-        let place = &mut self.places[usize::from(loss.stream.0)];
-        *place = StreamPlace { seen: place.seen.saturating_add_signed(loss.shift), added: loss.added };
-        self.places_changed[usize::from(loss.stream.0)] = true;
-        self.entries_uncommitted += 1;
         let payload = serde_json::json!({
             "stream": name, "reason": loss.why,
             "after": loss.after.map(|id| id.to_string()), "before": loss.before.map(|id| id.to_string()),
         });
+        if loss.count.is_none() {
+            self.doubt_orders();
+        }
         self.announce(OwnEntry::Gap(loss), "history.gap", &payload.to_string());
+    }
+
+    /// The server has forgotten things: an order on its way out may have been sent before, and its memory with it.
+    fn doubt_orders(&mut self) {
+        for row in self.outbox.values_mut().filter(|row| row.live && row.written.is_none()) {
+            row.record_only = true;
+            self.projection.wait(live::outbox_row(row));
+        }
+    }
+
+    /// A gap is in the log: from now on what is missing counts as seen. (Before, a new start finds it again.)
+    fn count_lost(&mut self, loss: &Loss) {
+        let index = usize::from(loss.stream.0);
+        let seen = self.places[index].seen.saturating_add_signed(loss.shift);
+        self.places[index] = StreamPlace { seen, added: loss.added };
+        self.places_changed[index] = true;
     }
 
     /// Writes an entry of our own to the control stream, now or as soon as we lead.
@@ -303,26 +341,40 @@ impl Fold {
     }
 
     /// Notes what the kill key says; a change is written to the control stream by whoever leads.
+    ///
+    /// What it said counts as known once the entry has come back: an end before finds the change again.
     pub fn kill_key_says(&mut self, seen: Option<bool>) {
         let Some(kill) = seen else { return };
         self.kill_seen = Some(kill);
-        if !self.is_leader || self.place.kill_key == Some(kill) {
+        let is_said = self.own.pending.values().any(|(why, _)| *why == OwnEntry::Kill(kill));
+        if !self.is_leader || is_said || self.place.kill_key == Some(kill) {
             return;
         }
         // One that was never set and is 0 now changes nothing, and neither does what the log says already.
-        let is_known = self.place.kill_key.is_none() && self.projection.engine.globals().killed == kill;
-        self.place.kill_key = Some(kill);
-        self.entries_uncommitted += 1;
-        if !is_known {
-            let reason = if kill { "the kill key was set" } else { "the kill key was cleared" };
-            let payload = serde_json::json!({"kill": kill, "reason": reason});
-            self.announce(OwnEntry::Kill(kill), "kill.changed", &payload.to_string());
+        if self.place.kill_key.is_none() && self.projection.engine.globals().killed == kill {
+            self.place.kill_key = Some(kill);
+            self.entries_uncommitted += 1;
+            return;
+        }
+        let reason = if kill { "the kill key was set" } else { "the kill key was cleared" };
+        let payload = serde_json::json!({"kill": kill, "reason": reason});
+        self.announce(OwnEntry::Kill(kill), "kill.changed", &payload.to_string());
+    }
+
+    /// A kill switch of the log. While the key is set, an operator's word that clears it does not last.
+    fn kill_is_folded(&mut self, kill: bool) {
+        if self.kill_seen == Some(kill) {
+            self.place.kill_key = Some(kill);
+        } else if self.kill_seen == Some(true) {
+            self.place.kill_key = Some(false);
+            self.kill_key_says(Some(true));
         }
     }
 
     /// We lead from now on, or no longer.
     pub fn lead(&mut self, is_leader: bool) {
         self.is_leader = is_leader;
+        self.is_caught_up = false;
         self.in_hand.clear();
         if is_leader {
             self.kill_key_says(self.kill_seen);
@@ -393,6 +445,7 @@ impl Fold {
             .outbox
             .values()
             .filter(|row| row.written.is_none() && !self.in_hand.contains(&row.seq))
+            .take_while(|row| self.is_caught_up || !row.live)
             .map(|row| row.seq)
             .collect();
         for seq in waiting {
@@ -403,31 +456,50 @@ impl Fold {
     }
 
     fn emission(&self, row: &OutboxRow) -> Emission {
-        let kill_was_set = self.kill_seen.or(self.place.kill_key) == Some(true);
-        let refusal = if row.live { self.own.refusal().or_else(|| self.orders.refusal()) } else { None };
+        let is_order = row.live && !row.record_only;
         Emission {
             decision_id: row.decision_id.clone(),
             fields: row.fields.clone(),
-            request: row.request.clone().map(|(stream, fields)| Request { stream, fields }),
+            request: row
+                .request
+                .clone()
+                .filter(|_| !(row.live && row.record_only))
+                .map(|(stream, fields)| Request { stream, fields }),
             cause_ms: row.cause_ms,
-            age_max_ms: if row.live { self.orders.age_max_ms } else { 0 },
-            kill_was_set,
-            refusal,
+            age_max_ms: if is_order { self.orders.age_max_ms } else { 0 },
+            kill_was_set: self.kill_seen.or(self.place.kill_key) == Some(true),
+            refusal: if is_order { self.refusal() } else { None },
+            record_only: row.record_only,
         }
+    }
+
+    /// Why no order is sent now.
+    fn refusal(&self) -> Option<&'static str> {
+        let globals = self.projection.engine.globals();
+        if globals.killed {
+            return Some("killed");
+        }
+        if globals.policy.mode != Mode::Live {
+            return Some("policy_shadow");
+        }
+        self.own.refusal().or_else(|| self.orders.refusal())
     }
 
     /// Takes in what the emitter has done.
     pub fn done(&mut self, done: Done) -> Option<(OutboxRow, Option<Line>)> {
         match done {
-            Done::Emitted { seq, decision, refusal, took: _ } => {
+            Done::Emitted { seq, decision, refusal, is_new, took: _ } => {
                 self.in_hand.remove(&seq);
                 let row = self.outbox.get_mut(&seq)?;
                 row.written = Some(decision);
-                self.totals.emitted += 1;
-                self.totals.refused += u64::from(refusal.is_some());
                 self.projection.wait(live::outbox_row(row));
                 self.entries_uncommitted += 1;
                 let line = self.lines.remove(&seq).filter(|_| refusal.is_none());
+                if !is_new {
+                    return None;
+                }
+                self.totals.emitted += 1;
+                self.totals.refused += u64::from(refusal.is_some());
                 return Some((row.clone(), line));
             }
             Done::NotOffered { seq } => {
@@ -441,8 +513,8 @@ impl Fold {
                 let is_folded = control
                     .and_then(|control| self.projection.engine.cursor(control))
                     .is_some_and(|cursor| cursor >= id);
-                if is_folded {
-                    self.own.pending.remove(&number);
+                if is_folded && let Some((OwnEntry::Gap(loss), _)) = self.own.pending.remove(&number) {
+                    self.count_lost(&loss);
                 }
             }
             Done::NotAppended { number } => self.say_again(number),
@@ -456,10 +528,9 @@ impl Fold {
     fn say_again(&mut self, number: u64) {
         let Some((why, _)) = self.own.pending.remove(&number) else { return };
         match why {
-            OwnEntry::Gap(loss) => self.lose(Loss { shift: 0, ..loss }),
-            OwnEntry::Kill(_) => self.place.kill_key = None,
+            OwnEntry::Gap(loss) => self.lose(loss),
             // Looked at anew when we lead again.
-            OwnEntry::Policy | OwnEntry::Other => {}
+            OwnEntry::Kill(_) | OwnEntry::Policy | OwnEntry::Other => {}
         }
     }
 
@@ -468,9 +539,7 @@ impl Fold {
         let Some(row) = self.outbox.get_mut(&seq) else { return };
         tracing::error!(seq, decision_id = %row.decision_id, "the server has lost a decision: it is written again");
         row.written = None;
-        if row.live {
-            row.request = None;
-        }
+        row.record_only = row.live;
         let row = live::outbox_row(row);
         self.projection.wait(row);
         self.entries_uncommitted += 1;
@@ -488,7 +557,6 @@ impl Fold {
 
     /// Is everything said, offered and acknowledged.
     pub fn is_settled(&self) -> bool {
-        let is_quiet = self.entries_uncommitted == 0 && self.own.unsaid.is_empty();
-        is_quiet && (!self.is_leader || (self.outbox_waiting() == 0 && self.own.is_empty()))
+        self.entries_uncommitted == 0 && (!self.is_leader || (self.outbox_waiting() == 0 && self.own.is_empty()))
     }
 }

@@ -70,16 +70,18 @@ impl Bookkeeping {
         let place = StreamPlace { seen: added.saturating_sub(unread), added };
         let whole_to = cursor.unwrap_or_default();
         self.streams[usize::from(stream.0)] = Some(StreamBook { place, whole_to });
+        // What is missing before counts as seen once the gap is in the log: until then a new start finds it again.
+        let begun = StreamPlace { seen: 0, added };
         let loss = (place.seen > 0).then_some(Loss {
             stream,
             after: None,
             before: if unread == survey.length { survey.first_id } else { survey.next_id },
             count: Some(place.seen),
-            shift: 0,
+            shift: place.seen as i64,
             added,
             why: "not read from its beginning",
         });
-        Ok((cursor, place, loss))
+        Ok((cursor, if loss.is_some() { begun } else { place }, loss))
     }
 
     /// Compares a survey with what was counted; `read` is the last entry read.

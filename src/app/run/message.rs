@@ -90,7 +90,7 @@ impl Work {
 #[derive(Debug)]
 pub enum Done {
     /// A decision stands in the stream, with the reason why its request was not sent, if it was not.
-    Emitted { seq: u64, decision: EntryId, refusal: Option<String>, took: Duration },
+    Emitted { seq: u64, decision: EntryId, refusal: Option<String>, is_new: bool, took: Duration },
     /// The decision was not offered: the lease is not ours.
     NotOffered { seq: u64 },
     /// An entry of our own was appended.

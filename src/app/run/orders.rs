@@ -37,6 +37,7 @@ impl Orders {
             live: is_live,
             cause_ms: decision.cause.ms,
             written: None,
+            record_only: false,
         }
     }
 

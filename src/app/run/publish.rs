@@ -246,7 +246,7 @@ impl Publisher {
                 kind: named.kind.name().to_owned(),
                 entries_added: survey.entries_added,
                 lag_entries: survey.entries_added.map(|added| added.saturating_sub(place.seen)),
-                lag_ms: last.map(|last| last.ms.saturating_sub(cursor.unwrap_or_default().ms)),
+                lag_ms: last.zip(cursor).map(|(last, cursor)| last.ms.saturating_sub(cursor.ms)),
                 cursor: cursor.map(|id| id.to_string()),
                 age_ms: last.map(|last| server_ms.saturating_sub(last.ms)),
                 watched_ms: 0,

@@ -19,7 +19,7 @@ use crate::codec::live::StreamPlace;
 use crate::config::Start;
 use crate::domain::holdback::{Holdback, ReadTo};
 use crate::domain::ids::{EntryId, StreamId};
-use crate::shell::redis::{Answer, Consumer, Membership, RawEntry, Round, ServerError, Take};
+use crate::shell::redis::{Answer, Consumer, Membership, RawEntry, Round, ServerError, Survey, Take};
 
 /// How long the server is asked to wait for something new.
 const WAIT: Duration = Duration::from_millis(200);
@@ -111,6 +111,8 @@ struct Reader {
     read: Vec<EntryId>,
     /// What the group has delivered beyond that, to be read by range.
     range_to: Vec<Option<EntryId>>,
+    /// The last read of a stream did not reach its end.
+    was_full: Vec<bool>,
     books: Bookkeeping,
     holdback: Holdback<Released>,
     count: usize,
@@ -137,6 +139,7 @@ impl Reader {
         Self {
             holdback: Holdback::new(setup.streams.len()),
             range_to: vec![None; setup.streams.len()],
+            was_full: vec![true; setup.streams.len()],
             mode: Mode::Unsettled,
             count: setup.count,
             surveyed: None,
@@ -244,12 +247,21 @@ impl Reader {
                 if let Some(loss) = loss {
                     self.send(Message::Lost(loss))?;
                 }
+            } else if self.was_skipped(index, survey) {
+                // The group's cursor was moved, or somebody reads in our group: what stands there is read by its ids.
+                self.range_to[index] = Some(survey.last_id);
             } else if let Some(loss) = self.books.check(stream, survey, self.read[index], consumer).await? {
                 self.send(Message::Lost(loss))?;
             }
         }
         self.send(Message::Surveyed(surveys))?;
         Ok(())
+    }
+
+    /// Is there something that `>` has not brought, although all was read a moment ago.
+    fn was_skipped(&self, index: usize, survey: &Survey) -> bool {
+        let is_new = matches!(self.mode, Mode::Group { .. }) && self.range_to[index].is_none();
+        is_new && !self.was_full[index] && survey.next_id.is_some_and(|next| next > self.read[index])
     }
 
     /// Reads once, hands on what may go, and waits if there was nothing.
@@ -334,6 +346,7 @@ impl Reader {
             if !known.is_empty() {
                 self.send(Message::Delivered(vec![(stream, known)]))?;
             }
+            self.was_full[index] = is_full || *take == Take::Nothing;
             match take {
                 Take::Nothing => {}
                 _ if is_full => self.holdback.read_to(stream, ReadTo::Entry(self.read[index])),

@@ -57,6 +57,13 @@ pub struct Serving {
     fold: Fold,
     wires: Wires,
     policy: Policy,
+    /// Hash of the policy in force when the process began.
+    policy_before: Box<str>,
+    has_adopted: bool,
+    /// The server's clock when we began to lead. [ms since 1970]
+    led_from_ms: u64,
+    /// There was no message left when they were last taken.
+    is_empty: bool,
     commit_entries: usize,
     commit_interval: Duration,
     lease_lasts: Duration,
@@ -74,10 +81,15 @@ pub struct Serving {
 impl Serving {
     pub fn new(fold: Fold, wires: Wires, config: &Config, publisher: Publisher, until_idle: Option<Duration>) -> Self {
         let snapshots = Snapshots::of(config, fold.place.journal);
+        let policy_before = fold.projection.engine.globals().policy.hash.clone();
         Self {
             fold,
             wires,
             policy: config.policy.clone(),
+            policy_before,
+            has_adopted: false,
+            led_from_ms: 0,
+            is_empty: false,
             commit_entries: config.run.commit_entries,
             commit_interval: Duration::from_millis(config.run.commit_interval_ms),
             lease_lasts: Duration::from_millis(config.run.lease_ms),
@@ -98,7 +110,9 @@ impl Serving {
         while !self.wires.stop.load(Ordering::Relaxed) && !self.is_idle_enough() {
             self.follow_role();
             self.hear();
+            let is_drained = self.wires.signs.is_drained.load(Ordering::Relaxed);
             self.take_messages()?;
+            self.see_whether_caught_up(is_drained);
             self.hand_over();
             self.answer();
             self.tell();
@@ -112,15 +126,29 @@ impl Serving {
             return;
         }
         self.fold.lead(is_leader);
-        if is_leader {
+        self.led_from_ms = self.wires.signs.server_ms.load(Ordering::Relaxed);
+        if is_leader && !std::mem::replace(&mut self.has_adopted, true) {
             self.adopt_policy();
         }
         self.publisher.role_changed(is_leader);
     }
 
+    /// Orders wait until everything is folded that stood in the streams when we began to lead.
+    fn see_whether_caught_up(&mut self, was_drained: bool) {
+        if self.fold.is_caught_up || !self.fold.is_leader {
+            return;
+        }
+        let is_past = self.led_from_ms > 0 && self.fold.projection.engine.globals().last.ms > self.led_from_ms;
+        self.fold.is_caught_up = is_past || (was_drained && self.is_empty);
+    }
+
     /// The configured policy becomes an entry, unless the log says it already (SPEC §5).
     fn adopt_policy(&mut self) {
         let globals = self.fold.projection.engine.globals();
+        // Somebody has adopted one since this process began: that counts.
+        if *globals.policy.hash != *self.policy_before {
+            return;
+        }
         let is_in_force = globals.policy.hash == self.policy.hash;
         if (globals.policy_adopted && is_in_force) || self.fold.own.has_policy() {
             return;
@@ -153,6 +181,7 @@ impl Serving {
             std::thread::sleep(Duration::from_millis(1));
             return Ok(());
         }
+        self.is_empty = false;
         loop {
             let message = match self.fold.uncommitted() {
                 Some((entries, since)) if entries >= self.commit_entries || since.elapsed() >= self.commit_interval => {
@@ -160,12 +189,18 @@ impl Serving {
                 }
                 Some(_) => match self.wires.messages.try_recv() {
                     Ok(message) => message,
-                    Err(TryRecvError::Empty) => return self.commit(),
+                    Err(TryRecvError::Empty) => {
+                        self.is_empty = true;
+                        return self.commit();
+                    }
                     Err(TryRecvError::Disconnected) => return self.commit().and_then(|()| self.reader_is_gone()),
                 },
                 None => match self.wires.messages.recv_timeout(WAIT) {
                     Ok(message) => message,
-                    Err(RecvTimeoutError::Timeout) => return Ok(()),
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.is_empty = true;
+                        return Ok(());
+                    }
                     Err(RecvTimeoutError::Disconnected) => return self.reader_is_gone(),
                 },
             };

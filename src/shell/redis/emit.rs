@@ -16,8 +16,22 @@ const EMIT: &str = r"
 local lease, memory, decisions, requests, control, kill_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local token, decision_id, cause_ms, age_max_ms = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local kill_was_set, refusal, length_max, fields = ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
+local record_only = ARGV[9] == '1'
 if redis.call('GET', lease) ~= token then return {'stale'} end
+-- Nothing is undone in a script: all that could fail on its way is looked at before the first write.
+local function may_be(key, kind)
+  local found = redis.call('TYPE', key).ok
+  return found == 'none' or found == kind
+end
+if not (may_be(decisions, 'stream') and may_be(requests, 'stream') and may_be(control, 'stream')
+    and may_be(memory, 'hash')) or requests == decisions then
+  return redis.error_reply('ERR a stream that is written to, or the memory of what was written, is something else')
+end
 local known = redis.call('HGET', memory, decision_id)
+if known and record_only then
+  local id = string.match(known, '^%S+')
+  if #redis.call('XRANGE', decisions, id, id) == 0 then known = false end
+end
 if known then return {'known', known} end
 local kill = redis.call('GET', kill_key)
 if kill then
@@ -30,20 +44,20 @@ if refusal == '' and age_max_ms > 0 then
   local now = redis.call('TIME')
   if now[1] * 1000 + math.floor(now[2] / 1000) - cause_ms > age_max_ms then refusal = 'max_decision_age' end
 end
+if record_only then refusal = '' end
 local function append(stream, from, to)
   if length_max > 0 then
     return redis.call('XADD', stream, 'MAXLEN', '~', length_max, '*', unpack(ARGV, from, to))
   end
   return redis.call('XADD', stream, '*', unpack(ARGV, from, to))
 end
-local written = append(decisions, 9, 8 + fields)
+local written = append(decisions, 10, 9 + fields)
 local requested = ''
 if refusal ~= '' then
   local payload = cjson.encode({decision_id = decision_id, reason = refusal})
   redis.call('XADD', control, '*', 'event_type', 'decision.expired', 'payload', payload)
-elseif #ARGV > 8 + fields then
-  if requests == decisions then return redis.error_reply('ERR the request stream is the decision stream') end
-  requested = redis.call('XADD', requests, '*', unpack(ARGV, 9 + fields, #ARGV))
+elseif #ARGV > 9 + fields then
+  requested = redis.call('XADD', requests, '*', unpack(ARGV, 10 + fields, #ARGV))
 end
 local answer = written .. ' ' .. requested .. ' ' .. refusal
 redis.call('HSET', memory, decision_id, answer)
@@ -71,6 +85,8 @@ pub struct Emission {
     pub kill_was_set: bool,
     /// Why the request is not sent, if that is known already.
     pub refusal: Option<&'static str>,
+    /// Its request may have been sent before: the record is written, and nothing is armed again.
+    pub record_only: bool,
 }
 
 /// What the script answered.
@@ -79,7 +95,7 @@ pub enum Offered {
     /// Another holds the lease: nothing was written.
     Stale,
     /// It stands in the stream, now or since an earlier offer.
-    Written { decision: EntryId, request: Option<EntryId>, refusal: Option<String> },
+    Written { decision: EntryId, request: Option<EntryId>, refusal: Option<String>, is_new: bool },
 }
 
 /// The streams and keys of an emitter.
@@ -114,7 +130,7 @@ impl Emitter {
         call.key(requests).key(&keys.control).key(&keys.kill_key);
         call.arg(lease).arg(&emission.decision_id).arg(emission.cause_ms).arg(emission.age_max_ms);
         call.arg(u8::from(emission.kill_was_set)).arg(emission.refusal.unwrap_or_default()).arg(keys.length_max);
-        call.arg(emission.fields.len() * 2);
+        call.arg(emission.fields.len() * 2).arg(u8::from(emission.record_only));
         for (name, value) in emission.fields.iter().chain(emission.request.iter().flat_map(|request| &request.fields)) {
             call.arg(name).arg(value);
         }
@@ -127,7 +143,7 @@ impl Emitter {
             return Ok(Offered::Stale);
         }
         let answer = reply::text(parts.next().unwrap_or_default(), "the script answered no ids").map_err(failed())?;
-        written(&answer).ok_or_else(|| {
+        written(&answer, word == "written").ok_or_else(|| {
             let source = (redis::ErrorKind::UnexpectedReturnType, "the script answered no ids", answer).into();
             failed()(source)
         })
@@ -162,12 +178,12 @@ impl Emitter {
 }
 
 /// Reads `decision-id request-id refusal`, the latter two of them possibly empty.
-fn written(answer: &str) -> Option<Offered> {
+fn written(answer: &str, is_new: bool) -> Option<Offered> {
     let mut parts = answer.splitn(3, ' ');
     let decision = parts.next()?.parse().ok()?;
     let request = Some(parts.next()?).filter(|id| !id.is_empty()).map(str::parse).transpose().ok()?;
     let refusal = Some(parts.next()?).filter(|reason| !reason.is_empty()).map(str::to_owned);
-    Some(Offered::Written { decision, request, refusal })
+    Some(Offered::Written { decision, request, refusal, is_new })
 }
 
 #[cfg(test)]
@@ -177,10 +193,10 @@ mod tests {
     #[test]
     fn reads_what_the_script_remembers() {
         let decision = EntryId::new(5, 1);
-        let sent = Offered::Written { decision, request: Some(EntryId::new(5, 2)), refusal: None };
-        assert_eq!(written("5-1 5-2 "), Some(sent));
-        let refused = Offered::Written { decision, request: None, refusal: Some("killed".to_owned()) };
-        assert_eq!(written("5-1  killed"), Some(refused));
-        assert_eq!(written("5-1"), None);
+        let sent = Offered::Written { decision, request: Some(EntryId::new(5, 2)), refusal: None, is_new: true };
+        assert_eq!(written("5-1 5-2 ", true), Some(sent));
+        let refused = Offered::Written { decision, request: None, refusal: Some("killed".to_owned()), is_new: true };
+        assert_eq!(written("5-1  killed", true), Some(refused));
+        assert_eq!(written("5-1", true), None);
     }
 }
