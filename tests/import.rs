@@ -70,3 +70,14 @@ fn a_server_that_is_not_there_is_exit_code_3_and_its_password_stays_unsaid() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("cannot be reached") && !said.contains("secret-word"), "{said}");
 }
+
+#[test]
+fn a_stream_that_was_emptied_is_refused_before_anything_is_written() {
+    let server = RedisServer::start();
+    server.cli(&["XADD", "quantum:stream:market.tick", "*", "a", "b"]);
+    server.cli(&["XTRIM", "quantum:stream:market.tick", "MAXLEN", "0"]);
+    let output = import(&root().join("replay/incident-2026-02-04/events.jsonl"), &server.url());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("was emptied"));
+    assert_eq!(server.cli(&["XLEN", "quantum:stream:trade.intent"]).trim(), "0");
+}

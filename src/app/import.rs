@@ -1,6 +1,6 @@
 //! `harvester import`: writes a history into Redis streams under its own ids, for tests and migrations.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -45,10 +45,15 @@ async fn import(request: &Request, config: &Config, out: &mut dyn Write) -> anyh
         None => config.clone(),
     };
     let mut server = Server::connect(&server::address(config)?).await?;
-    for stream in streams_of(&inputs, &options, config)? {
+    for (stream, first) in streams_of(&inputs, &options, config)? {
         let length = server.stream_length(&stream).await?;
         if length > 0 {
             bail!("the stream {stream} holds {length} entries already: import writes into empty streams only");
+        }
+        // An emptied stream takes no id that is not behind all that it ever had.
+        let last = server.stream_info(&stream).await?.and_then(|info| info.last_generated).unwrap_or_default();
+        if last > EntryId::default() && first.is_none_or(|first| first <= last) {
+            bail!("the stream {stream} was emptied and takes only entries behind {last}: delete it first");
         }
     }
 
@@ -113,17 +118,21 @@ async fn import(request: &Request, config: &Config, out: &mut dyn Write) -> anyh
     Ok(())
 }
 
-/// The streams that a history writes to. Standard input can be read once only: then it is all that are configured.
-fn streams_of(inputs: &[Input], options: &Options, config: &Config) -> anyhow::Result<BTreeSet<String>> {
+/// The streams that a history writes to, and their first entries. Standard input can be read once only: then it is all that are configured.
+fn streams_of(
+    inputs: &[Input],
+    options: &Options,
+    config: &Config,
+) -> anyhow::Result<BTreeMap<String, Option<EntryId>>> {
     if inputs.contains(&Input::Stdin) {
-        return Ok(config.streams.iter().map(|(_, stream)| stream.name.clone()).collect());
+        return Ok(config.streams.iter().map(|(_, stream)| (stream.name.clone(), None)).collect());
     }
     let mut history = History::open(inputs, &config.streams, options.clone()).context("reading the history again")?;
-    let mut streams = BTreeSet::new();
+    let mut streams = BTreeMap::new();
     let mut seen = vec![false; config.streams.len()];
     while let Some(at) = history.next_line()? {
         if !std::mem::replace(&mut seen[usize::from(at.stream.0)], true) {
-            streams.insert(config.streams.get(at.stream).name.clone());
+            streams.insert(config.streams.get(at.stream).name.clone(), Some(at.id));
         }
     }
     Ok(streams)
