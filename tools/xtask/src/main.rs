@@ -20,6 +20,9 @@ cargo xtask TASK
   bless         rewrite the golden lines of replay/ and show which changed
   bench         rates of reading, decoding, folding and replaying, from one run
                 [--entries N] [--passes N] [--history PATH]
+  bench live    the service on a Redis server of its own: entries/s against only reading and acknowledging, latency from
+                a price to its decision, memory
+                [--entries N] [--passes N] [--history PATH]
   soak          the long versions of the tests, and fuzzing
                 [--minutes N] (of fuzzing)";
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
 use harvester::domain::streams::Streams;
@@ -20,6 +21,8 @@ pub struct Recorded {
     lines: Vec<Template>,
     /// By how much each repetition is later: the span of the history, in whole days. [ms]
     shift_ms: u64,
+    /// Time of the last entry. [ms since 1970]
+    last_ms: u64,
 }
 
 /// A line whose times can be moved.
@@ -41,7 +44,8 @@ impl Recorded {
         while let Some(line) = history.next_line()? {
             lines.push(Template::of(line.bytes, first.ms - DAY_MS..=last.ms + DAY_MS));
         }
-        Ok(Self { source, lines, shift_ms: (last.ms - first.ms + 1).next_multiple_of(DAY_MS) })
+        let shift_ms = (last.ms - first.ms + 1).next_multiple_of(DAY_MS);
+        Ok(Self { source, lines, shift_ms, last_ms: last.ms })
     }
 
     /// Writes so many entries, compressed. Returns the size of the file. [byte]
@@ -49,15 +53,23 @@ impl Recorded {
         let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
         let mut out = zstd::Encoder::new(BufWriter::new(file), LEVEL)?;
         let mut text = Vec::new();
+        let count = self.lines.len() as u64;
+        let earlier_ms = self.earlier_ms(entries / count);
         for n in 0..entries {
-            let count = self.lines.len() as u64;
             let (repetition, index) = (n / count, n % count);
             text.clear();
-            self.lines[index as usize].write(repetition * self.shift_ms, &mut text);
+            self.lines[index as usize].write((repetition * self.shift_ms) as i64 - earlier_ms as i64, &mut text);
             out.write_all(&text)?;
         }
         out.finish()?.flush()?;
         Ok(path.metadata()?.len())
+    }
+
+    /// By how much all of it is moved back, so that nothing is of the future: a live service would wait for that. [ms]
+    fn earlier_ms(&self, repetitions: u64) -> u64 {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let latest = now.as_millis() as u64 - DAY_MS;
+        (self.last_ms + repetitions * self.shift_ms).saturating_sub(latest).next_multiple_of(DAY_MS)
     }
 }
 
@@ -83,12 +95,13 @@ impl Template {
         Self { text: line.to_vec(), times }
     }
 
-    fn write(&self, shift_ms: u64, out: &mut Vec<u8>) {
+    fn write(&self, shift_ms: i64, out: &mut Vec<u8>) {
         let mut from = 0;
         for &(at, digits, unit_ms) in &self.times {
             out.extend_from_slice(&self.text[from..at]);
             from = at + digits;
-            out.extend_from_slice((number(&self.text[at..from]) + shift_ms / unit_ms).to_string().as_bytes());
+            let moved = number(&self.text[at..from]).wrapping_add_signed(shift_ms / unit_ms as i64);
+            out.extend_from_slice(moved.to_string().as_bytes());
         }
         out.extend_from_slice(&self.text[from..]);
         out.push(b'\n');

@@ -1,15 +1,23 @@
 //! The task, and the two parts of it that run in a build for speed.
 
-use crate::command;
+use crate::{command, setup};
 
 const ALL: &str = "bench-all";
+const LIVE: &str = "bench-live";
 #[cfg(feature = "bench")]
 pub(super) const MEMORY: &str = "bench-memory";
 
-/// Builds the project for speed and measures in that build.
+/// Builds the project for speed and measures in that build: a replay, or with `live` the service.
 pub fn run(args: &[String]) -> anyhow::Result<()> {
-    let build = ["run", "--quiet", "--release", "--package", "xtask", "--features", "bench", "--", ALL];
-    command::run(command::cargo().args(build).args(args))
+    let build = ["run", "--quiet", "--release", "--package", "xtask", "--features", "bench", "--"];
+    match args.split_first() {
+        Some((first, rest)) if first == "live" => {
+            setup::for_tests()?;
+            command::run(command::cargo().args(["build", "--quiet", "--release", "--package", "harvester"]))?;
+            command::run(command::cargo().args(build).arg(LIVE).args(rest))
+        }
+        _ => command::run(command::cargo().args(build).arg(ALL).args(args)),
+    }
 }
 
 /// The parts of the task; `None` for any other name.
@@ -17,6 +25,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
 pub fn inner(name: &str, args: &[String]) -> Option<anyhow::Result<()>> {
     match name {
         ALL => Some(super::measure::all(args)),
+        LIVE => Some(super::live::all(args)),
         MEMORY => Some(super::memory::child(args)),
         _ => None,
     }

@@ -1,0 +1,84 @@
+//! `bench live`: the service on a Redis server of its own.
+//!
+//! In reading order: `place` (server, streams, service), `processes` (time and memory that processes took), `backlog`
+//! (entries/s, against `bare`: the same client only reading and acknowledging), `latency` (from a price to its decision);
+//! `report` prints.
+
+mod backlog;
+mod bare;
+mod latency;
+mod place;
+mod processes;
+mod report;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use harvester::config::Config;
+
+use super::input::Recorded;
+
+/// Prices a second whose latency is measured, and for how many seconds.
+const LOADS: [(u64, u64); 2] = [(1000, 20), (10_000, 10)];
+/// How much longer the backlog is whose memory is compared.
+const LONGER: u64 = 4;
+
+struct Arguments {
+    entries: u64,
+    passes: usize,
+    history: Option<PathBuf>,
+}
+
+/// Measures and prints.
+pub fn all(args: &[String]) -> anyhow::Result<()> {
+    let args = Arguments::parse(args)?;
+    let recorded = Recorded::read(args.history)?;
+    let config = Config::from_parts(None, BTreeMap::new())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let file = folder.path().join("history.jsonl.zst");
+
+    recorded.write(&file, args.entries)?;
+    report::input(&recorded.source, args.entries, args.passes, &config);
+    let mut passes = Vec::new();
+    for _ in 0..args.passes {
+        let pass = runtime.block_on(backlog::pass(&file, args.entries, &config))?;
+        report::pass(&pass, args.entries);
+        passes.push(pass);
+    }
+    report::rates(&passes, args.entries);
+    report::limit(&passes, args.entries);
+
+    let long = args.entries * LONGER;
+    recorded.write(&file, long)?;
+    let longer = runtime.block_on(backlog::pass(&file, long, &config))?;
+    report::memory(&passes, args.entries, &longer, long);
+
+    for (rate, seconds) in LOADS {
+        let load = latency::Load { rate, seconds };
+        let measured = runtime.block_on(latency::measure(load, &config))?;
+        report::latency(load, measured);
+    }
+    Ok(())
+}
+
+impl Arguments {
+    fn parse(args: &[String]) -> anyhow::Result<Self> {
+        let mut parsed = Self { entries: 1_000_000, passes: 3, history: None };
+        for pair in args.chunks(2) {
+            let [name, value] = pair else { bail!("{} has no value", pair[0]) };
+            let number = || {
+                let number = value.parse::<u64>().ok().filter(|number| *number > 0);
+                number.with_context(|| format!("{name} {value}: want a number above 0"))
+            };
+            match name.as_str() {
+                "--entries" => parsed.entries = number()?,
+                "--passes" => parsed.passes = number()? as usize,
+                "--history" => parsed.history = Some(value.into()),
+                _ => bail!("bench live has no {name}: it takes --entries, --passes and --history"),
+            }
+        }
+        Ok(parsed)
+    }
+}

@@ -1,0 +1,176 @@
+//! A server, and a service that reads from it: processes of their own, ended by their ids.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use harvester::config::Config;
+use harvester::domain::ids::EntryId;
+use harvester::shell::journal::Journal;
+use harvester::shell::redis::{Address, Server};
+
+use crate::command::target;
+
+/// How long a server may take to answer, and a service to end.
+const LIMIT: Duration = Duration::from_secs(20);
+/// How often it is looked whether something has happened.
+const LOOK: Duration = Duration::from_millis(10);
+/// The group of the service.
+pub const GROUP: &str = "harvester";
+
+/// A `redis-server` that keeps nothing, on a free port of loopback.
+pub struct RedisServer {
+    process: Child,
+    port: u16,
+    _folder: tempfile::TempDir,
+}
+
+impl RedisServer {
+    pub fn start() -> anyhow::Result<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let folder = tempfile::tempdir()?;
+        let process = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
+            .arg(folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start redis-server")?;
+        let server = Self { process, port, _folder: folder };
+        let began = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            ensure!(began.elapsed() < LIMIT, "redis-server does not answer");
+            std::thread::sleep(LOOK);
+        }
+        Ok(server)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub async fn connect(&self) -> anyhow::Result<Server> {
+        Ok(Server::connect(&Address::new(&self.url(), None)?).await?)
+    }
+
+    /// Fills the streams with a history.
+    pub fn import(&self, file: &Path) -> anyhow::Result<()> {
+        let imported = Command::new(harvester()?).arg("import").arg(file).args(["--redis", &self.url()]).output()?;
+        ensure!(imported.status.success(), "import failed: {}", String::from_utf8_lossy(&imported.stderr));
+        Ok(())
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The program, which lies beside this one.
+fn harvester() -> anyhow::Result<PathBuf> {
+    Ok(target()?.join("release/harvester"))
+}
+
+/// A service with default settings but for its policy, and without an exchange.
+pub struct Service {
+    process: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Service {
+    pub fn start(server: &RedisServer, policy: &str) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let at = |name: &str| folder.path().join(name);
+        let settings = format!("{policy}\n[backfill]\nsources = [\"redis\"]\nposition_poll_ms = 0\n");
+        std::fs::write(at("harvester.toml"), settings)?;
+        let process = Command::new(harvester()?)
+            .args(["run", "--redis", &server.url(), "--group", GROUP, "--consumer", "bench", "--listen", ""])
+            .args([Path::new("--store"), &at("store"), Path::new("--journal"), &at("journal")])
+            .args([Path::new("--config"), &at("harvester.toml")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(at("log"))?)
+            .spawn()
+            .context("cannot start the service")?;
+        Ok(Self { process, folder })
+    }
+
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Waits until the group of a stream is there: reading begins.
+    pub async fn until_reading(&mut self, server: &mut Server, stream: &str) -> anyhow::Result<()> {
+        while server.groups(stream).await?.iter().all(|group| group.name != GROUP) {
+            self.check()?;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until the group has got and acknowledged everything up to these entries.
+    pub async fn until_done(&mut self, server: &mut Server, lasts: &[(String, EntryId)]) -> anyhow::Result<()> {
+        for (stream, last) in lasts {
+            loop {
+                let groups = server.groups(stream).await?;
+                let ours = groups.iter().find(|group| group.name == GROUP);
+                if ours.is_some_and(|group| group.pending == 0 && group.last_delivered >= Some(*last)) {
+                    break;
+                }
+                self.check()?;
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&mut self) -> anyhow::Result<()> {
+        if let Some(status) = self.process.try_wait()? {
+            let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            bail!("the service ended: {status}: {}", log.lines().last().unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    /// Ends it in order. Answers how many entries its journal holds, every byte of it checked.
+    pub fn stop(mut self) -> anyhow::Result<u64> {
+        ensure!(
+            Command::new("kill").arg(self.process.id().to_string()).status()?.success(),
+            "the service is not there"
+        );
+        let began = Instant::now();
+        while self.process.try_wait()?.is_none() {
+            ensure!(began.elapsed() < LIMIT, "the service does not end");
+            std::thread::sleep(LOOK);
+        }
+        let journal = Journal::verify(&self.folder.path().join("journal"))?;
+        ensure!(journal.findings.is_empty(), "the journal is damaged: {:?}", journal.findings);
+        Ok(journal.count())
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The last entry of each stream that holds any.
+pub async fn lasts(server: &mut Server, config: &Config) -> anyhow::Result<Vec<(String, EntryId)>> {
+    let mut lasts = Vec::new();
+    for (_, stream) in config.streams.iter() {
+        if let Some(last) = server.newest(&stream.name, 1).await?.first() {
+            lasts.push((stream.name.clone(), last.id));
+        }
+    }
+    Ok(lasts)
+}
