@@ -184,8 +184,8 @@ impl Fold {
         }
         // Trimmed while it was pending: the count of the stream tells that something is missing.
         let Some(pairs) = &raw.fields else { return Ok(()) };
-        let name = self.decoder.streams().get(stream).name.clone();
-        let line = line::write(&name, &raw.id.to_string(), &Fields::from_bytes(pairs));
+        let name = &self.decoder.streams().get(stream).name;
+        let line = line::write(name, &raw.id.to_string(), &Fields::from_bytes(pairs));
         self.journal.append(&line, raw.id.ms);
         self.fold(stream, raw.id, &line)
     }

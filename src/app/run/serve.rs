@@ -33,6 +33,11 @@ const WORK_WAITING: usize = 64;
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 /// A fold that is no further behind than this knows what it lacks. [ms]
 const CAUGHT_UP_MS: u64 = 2_000;
+/// A fold that is further behind than this works off a backlog: more entries are sure to come, and what it decides is so
+/// late that a moment more changes nothing. [ms]
+const BACKLOG_MS: u64 = 1000;
+/// So long a commit of a backlog waits for more entries.
+const BACKLOG_INTERVAL: Duration = Duration::from_millis(50);
 /// How often the report is published at least.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -184,17 +189,23 @@ impl Serving {
         self.is_empty = false;
         loop {
             let message = match self.fold.uncommitted() {
-                Some((entries, since)) if entries >= self.commit_entries || since.elapsed() >= self.commit_interval => {
-                    return self.commit();
-                }
-                Some(_) => match self.wires.messages.try_recv() {
-                    Ok(message) => message,
-                    Err(TryRecvError::Empty) => {
-                        self.is_empty = true;
+                Some((entries, _)) if entries >= self.commit_entries => return self.commit(),
+                Some((_, since)) => {
+                    let left = self.longest_wait().saturating_sub(since.elapsed());
+                    if left.is_zero() {
                         return self.commit();
                     }
-                    Err(TryRecvError::Disconnected) => return self.commit().and_then(|()| self.reader_is_gone()),
-                },
+                    match self.next_message(left) {
+                        Ok(message) => message,
+                        Err(RecvTimeoutError::Timeout) => {
+                            self.is_empty = true;
+                            return self.commit();
+                        }
+                        Err(RecvTimeoutError::Disconnected) => {
+                            return self.commit().and_then(|()| self.reader_is_gone());
+                        }
+                    }
+                }
                 None => match self.wires.messages.recv_timeout(WAIT) {
                     Ok(message) => message,
                     Err(RecvTimeoutError::Timeout) => {
@@ -212,6 +223,30 @@ impl Serving {
                 return Ok(());
             }
         }
+    }
+
+    /// Entries are being read, and those that were folded last are old.
+    fn is_behind(&self) -> bool {
+        let signs = &self.wires.signs;
+        let folded = self.fold.projection.engine.globals().last;
+        !signs.is_drained.load(Ordering::Relaxed)
+            && signs.server_ms.load(Ordering::Relaxed).saturating_sub(folded.ms) > BACKLOG_MS
+    }
+
+    /// How long the first entry of a commit waits for the last one.
+    fn longest_wait(&self) -> Duration {
+        if self.is_behind() { self.commit_interval.max(BACKLOG_INTERVAL) } else { self.commit_interval }
+    }
+
+    /// What is there; of a backlog also what comes before the time is over.
+    fn next_message(&self, left: Duration) -> Result<Message, RecvTimeoutError> {
+        if self.is_behind() {
+            return self.wires.messages.recv_timeout(left);
+        }
+        self.wires.messages.try_recv().map_err(|error| match error {
+            TryRecvError::Empty => RecvTimeoutError::Timeout,
+            TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+        })
     }
 
     fn reader_is_gone(&self) -> anyhow::Result<()> {
