@@ -16,7 +16,7 @@ pub struct RawEntry {
 }
 
 impl RawEntry {
-    /// Bytes of names and values. [bytes]
+    /// Length of names and values together. [byte]
     pub fn size(&self) -> usize {
         self.fields.iter().flatten().map(|(name, value)| name.len() + value.len()).sum()
     }
