@@ -1,7 +1,7 @@
 //! The command: from settings to a running service, and to its end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
@@ -92,7 +92,6 @@ fn serve(runtime: tokio::runtime::Runtime, config: &Config, until_idle: Option<D
     let (to_fold, messages) = sync_channel(BATCHES_WAITING);
     let (work, to_do) = mpsc::channel(WORK_WAITING);
     let (done, done_seen) = std::sync::mpsc::channel();
-    let failures = Arc::new(AtomicU64::new(0));
 
     let reading = ReaderSetup {
         connect: connect.clone(),
@@ -122,7 +121,6 @@ fn serve(runtime: tokio::runtime::Runtime, config: &Config, until_idle: Option<D
         group: config.run.group.clone(),
         role: role_seen.clone(),
         give_up: Arc::clone(&give_up),
-        failures,
         work: to_do,
         done,
     };

@@ -4,7 +4,7 @@
 //! nothing is written; what was not offered stays in the outbox of the store.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
@@ -25,7 +25,6 @@ pub struct EmitterSetup {
     pub role: watch::Receiver<Role>,
     /// The service stops at once: nothing is tried again.
     pub give_up: Arc<AtomicBool>,
-    pub failures: Arc<AtomicU64>,
     pub work: Receiver<Work>,
     pub done: Sender<Done>,
 }
@@ -84,7 +83,6 @@ impl Emitting {
     /// Waits before the next try; `None` if there is none.
     async fn failed(&mut self, error: &ServerError) -> Option<()> {
         self.emitter = None;
-        self.setup.failures.fetch_add(1, Ordering::Relaxed);
         if self.setup.give_up.load(Ordering::Relaxed) {
             return None;
         }
