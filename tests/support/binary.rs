@@ -3,8 +3,13 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 use serde_json::Value;
+
+/// How long a run may take: one that never ends is killed, and fails its test.
+const RUN_LIMIT: Duration = Duration::from_secs(240);
 
 /// The program, without the environment of whoever runs the tests.
 pub fn harvester() -> Command {
@@ -55,7 +60,26 @@ impl Ran {
 }
 
 pub fn run(command: &mut Command) -> Ran {
-    Ran::of(command.output().expect("the program starts"))
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Ran::of(ended(command.spawn().expect("the program starts")))
+}
+
+/// Waits for the end, which comes at the latest after [`RUN_LIMIT`].
+pub fn ended(child: Child) -> Output {
+    let (done, waits) = channel::<()>();
+    let pid = rustix::process::Pid::from_child(&child);
+    let watch = std::thread::spawn(move || {
+        let is_over = waits.recv_timeout(RUN_LIMIT) == Err(RecvTimeoutError::Timeout);
+        if is_over {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        is_over
+    });
+    let output = child.wait_with_output().expect("the program ends");
+    drop(done);
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(!watch.join().expect("the watch does not panic"), "killed after {RUN_LIMIT:?}: {log}");
+    output
 }
 
 /// Runs with arguments.
@@ -69,7 +93,7 @@ pub fn run_fed(command: &mut Command, input: &[u8]) -> Ran {
     let mut stdin = child.stdin.take().expect("standard input is piped");
     let input = input.to_vec();
     let writer = std::thread::spawn(move || stdin.write_all(&input));
-    let output = child.wait_with_output().expect("the program ends");
+    let output = ended(child);
     // A program that refuses its input early closes the pipe.
     let _ = writer.join().expect("the writer does not panic");
     Ran::of(output)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::redis_server::RedisServer;
-use crate::support::binary::{harvester, name, run};
+use crate::support::binary::{ended, harvester, name, run};
 
 pub const CONTROL: &str = "quantum:stream:harvest.control";
 pub const DECISION: &str = "quantum:stream:harvest.decision";
@@ -85,7 +85,8 @@ impl Place {
 
     /// Runs it until nothing is pending or new.
     pub fn run_until_idle(&self) {
-        let status = self.command().args(["--until-idle", "0.5"]).status().expect("the service runs");
+        let child = self.command().args(["--until-idle", "0.5"]).spawn().expect("the service runs");
+        let status = ended(child).status;
         assert!(status.success(), "{status}: {}", self.log());
     }
 
@@ -131,7 +132,12 @@ impl Service<'_> {
     pub fn stop(mut self) -> Duration {
         let began = Instant::now();
         self.signal(rustix::process::Signal::TERM);
-        let status = self.child.wait().expect("it ends");
+        let mut status = None;
+        until("the service ends", || {
+            status = self.child.try_wait().expect("it is a child");
+            status.is_some()
+        });
+        let status = status.expect("it has ended");
         assert!(status.success(), "{status}: {}", self.place.log());
         began.elapsed()
     }
