@@ -41,10 +41,7 @@ impl Night {
     fn replay(&self, config: &Config, until: Option<&str>) -> anyhow::Result<(Replayed, Vec<String>)> {
         let request = Request { histories: vec![self.events()], until: until.map(str::to_owned), ..Request::default() };
         let mut decisions = Vec::new();
-        let replayed = replay(&request, config, |line| {
-            decisions.push(line.to_owned());
-            Ok(())
-        })?;
+        let replayed = replay(&request, config, &mut decisions)?;
         Ok((replayed, decisions))
     }
 }

@@ -57,7 +57,7 @@ async fn import(request: &Request, config: &Config, out: &mut dyn Write) -> anyh
         }
     }
 
-    let progress = Progress::new(history.total_entries());
+    let progress = Progress::new(history.extent());
     let mut batch: Vec<(String, EntryId, Vec<FieldBytes>)> = Vec::with_capacity(BATCH_ENTRIES);
     let (mut bytes, mut written, mut twins, mut bad) = (0, 0_u64, 0_u64, 0_u64);
     let mut last = vec![None; config.streams.len()];

@@ -11,6 +11,7 @@ use crate::codec::state::{self, BadRow, FORMAT_VERSION, Meta, Quarantined, Row, 
 use crate::config::Config;
 use crate::domain::engine::{Decision, Disposition, Engine, RULES_VERSION};
 use crate::domain::event::Entry;
+use crate::domain::ids::EntryId;
 use crate::domain::streams::{StreamKind, Streams};
 use crate::shell::store::{OpenError, Rebuild, Store, StoreError};
 
@@ -135,6 +136,31 @@ impl Projection {
             );
         }
         Ok(Self::with(engine, Keeper::Store(store)).begun(config))
+    }
+
+    /// Is nothing in it yet.
+    pub fn is_new(&self) -> bool {
+        self.engine.globals().last == EntryId::default()
+    }
+
+    /// Was what stands here folded without knowing what comes behind it, by a replay that did not come to its end.
+    pub fn is_unforeseen(&self) -> anyhow::Result<bool> {
+        match &self.keeper {
+            Keeper::Store(store) => Ok(state::is_unforeseen(store)?),
+            Keeper::Memory | Keeper::Rebuild(_) => Ok(false),
+        }
+    }
+
+    /// Throws away what was folded, and what the store has of it.
+    pub fn discard(self) -> anyhow::Result<()> {
+        match self.keeper {
+            Keeper::Store(store) => {
+                let dir = store.dir().to_owned();
+                store.empty().with_context(|| format!("emptying the unfinished store {}", dir.display()))
+            }
+            // A rebuild removes itself.
+            Keeper::Memory | Keeper::Rebuild(_) => Ok(()),
+        }
     }
 
     /// A projection that is folded anew beside the store in use, and takes its place at the end.

@@ -1,6 +1,6 @@
 //! `harvester replay`: from a recorded history to positions and decisions.
 
-use std::io::Write;
+use std::io::{Seek as _, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -13,14 +13,14 @@ use serde_json::{Map, Value};
 use crate::app::projection::{Projection, decision_line};
 use crate::app::snapshots;
 use crate::codec::decode::{Decoder, Symbols};
-use crate::codec::{line, time, view};
+use crate::codec::{line, state, time, view};
 use crate::config::Config;
 use crate::domain::engine::Engine;
 use crate::domain::event::{Control, Entry, Event};
 use crate::domain::facts::Facts;
 use crate::domain::ids::{CanonicalKey, EntryId, StreamId};
 use crate::domain::policy::Policy;
-use crate::shell::history::{History, Input, Options};
+use crate::shell::history::{History, HistoryError, Input, Options};
 use crate::shell::terminal::{Progress, Screen, Tone};
 
 /// Lines that go from one thread to the next at a time.
@@ -55,35 +55,163 @@ pub struct Replayed {
     pub notices: Vec<String>,
 }
 
-/// Replays a history. `on_decision` gets each decision that takes effect, as a history line.
-pub fn replay(
-    request: &Request,
-    config: &Config,
-    mut on_decision: impl FnMut(&str) -> anyhow::Result<()>,
-) -> anyhow::Result<Replayed> {
+/// Who gets the decisions of a replay.
+pub trait Decisions {
+    /// A decision that takes effect, as a history line.
+    fn take(&mut self, line: &str) -> anyhow::Result<()>;
+
+    /// Could all that is taken be forgotten.
+    fn may_start_over(&self) -> bool;
+
+    /// Forgets all that was taken: the replay starts over. Not called after a decision unless that may be.
+    fn start_over(&mut self) -> anyhow::Result<()>;
+}
+
+/// Nobody wants them.
+impl Decisions for () {
+    fn take(&mut self, _: &str) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn may_start_over(&self) -> bool {
+        true
+    }
+
+    fn start_over(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+impl Decisions for Vec<String> {
+    fn take(&mut self, line: &str) -> anyhow::Result<()> {
+        self.push(line.to_owned());
+        Ok(())
+    }
+
+    fn may_start_over(&self) -> bool {
+        true
+    }
+
+    fn start_over(&mut self) -> anyhow::Result<()> {
+        self.clear();
+        Ok(())
+    }
+}
+
+/// Replays a history.
+///
+/// A history is read twice: decisions and skipped entries say something of entries before them. Most histories as they
+/// come from the field have neither, and are folded while they are read for the first time; where that turns out to
+/// have been wrong, it is done again.
+pub fn replay(request: &Request, config: &Config, decisions: &mut dyn Decisions) -> anyhow::Result<Replayed> {
     let began = Instant::now();
-    let mut notices = Vec::new();
-    let since = request.since.as_deref().map(|text| bound(text, 0)).transpose()?;
     let until = request.until.as_deref().map(|text| bound(text, u64::MAX)).transpose()?;
     let inputs: Vec<Input> = request.histories.iter().cloned().map(Input::from).collect();
     let options = Options { skip_bad_lines: request.skip_bad_lines, until, ..Options::default() };
-    let mut history = History::open(&inputs, &config.streams, options)?;
-    let mut projection = match &request.store {
-        Some(dir) if request.rebuild => Projection::rebuild(dir, config)?,
-        Some(dir) => Projection::open(dir, config, &mut notices)?,
-        None => Projection::in_memory(config),
+    let mut notices = Vec::new();
+    let may_start_over = decisions.may_start_over() && !request.rebuild && request.snapshot_every.is_none();
+    let mut replayed = None;
+    if may_start_over && let Some(history) = History::in_one_pass(&inputs, &config.streams, options.clone())? {
+        replayed = attempt(request, config, history, decisions, &mut notices)?;
+    }
+    if replayed.is_none() {
+        decisions.start_over()?;
+        let history = History::open(&inputs, &config.streams, options)?;
+        replayed = attempt(request, config, history, decisions, &mut notices)?;
+    }
+    let mut replayed = replayed.context("a history that was read before needs no more passes")?;
+    replayed.notices.splice(0..0, notices);
+    let seconds = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+    replayed.summary.insert("seconds".to_owned(), seconds.into());
+    Ok(replayed)
+}
+
+/// The projection that a history is to be folded into; `None` where what stands in its store needs to know what comes
+/// behind it, and the history does not know.
+fn opened(
+    request: &Request,
+    config: &Config,
+    history: &History,
+    notices: &mut Vec<String>,
+) -> anyhow::Result<Option<Projection>> {
+    let Some(dir) = &request.store else { return Ok(Some(Projection::in_memory(config))) };
+    if request.rebuild {
+        return Ok(Some(Projection::rebuild(dir, config)?));
+    }
+    let mut projection = Projection::open(dir, config, notices)?;
+    if history.is_in_one_pass() {
+        if !projection.is_new() || projection.is_rebuild() {
+            return Ok(None);
+        }
+        projection.wait(state::unforeseen_row(true));
+        return Ok(Some(projection));
+    }
+    if projection.is_unforeseen()? {
+        let last = projection.engine.globals().last;
+        if history.decision_lines().chain(history.control_lines()).any(|line| line.id > last) {
+            notices.push(format!(
+                "the store {} is of a replay that was cut off, and the history goes on with decisions or control \
+                 entries: rebuilding from the history given",
+                dir.display()
+            ));
+            drop(projection);
+            return Ok(Some(Projection::rebuild(dir, config)?));
+        }
+        projection.wait(state::unforeseen_row(false));
+    }
+    Ok(Some(projection))
+}
+
+/// Folds a history from its beginning to its end. `None`, and nothing is left of it, if one pass was not enough.
+fn attempt(
+    request: &Request,
+    config: &Config,
+    mut history: History,
+    decisions: &mut dyn Decisions,
+    notices: &mut Vec<String>,
+) -> anyhow::Result<Option<Replayed>> {
+    let Some(mut projection) = opened(request, config, &history, notices)? else { return Ok(None) };
+    let bad_fields = match fold(request, config, &mut history, &mut projection, decisions) {
+        Err(error) if matches!(error.downcast_ref(), Some(HistoryError::NotPlain { .. })) => {
+            projection.discard()?;
+            return Ok(None);
+        }
+        folded => folded?,
     };
+    if history.is_in_one_pass() {
+        projection.wait(state::unforeseen_row(false));
+    }
+    let (engine, aside) = projection.finish()?;
+    let mut notices: Vec<String> =
+        aside.map(|aside| format!("the former store was moved to {}", aside.display())).into_iter().collect();
+    notices.extend(history.notices());
+    let mut summary = view::summary(&engine, &engine.tally);
+    summary.insert("bad_lines".to_owned(), (history.bad_lines() + bad_fields).into());
+    summary.insert("other_streams".to_owned(), history.other_streams().into());
+    Ok(Some(Replayed { engine, summary, notices }))
+}
+
+/// Folds all entries. Returns how many lines had fields that do not read.
+fn fold(
+    request: &Request,
+    config: &Config,
+    history: &mut History,
+    projection: &mut Projection,
+    decisions: &mut dyn Decisions,
+) -> anyhow::Result<u64> {
+    let since = request.since.as_deref().map(|text| bound(text, 0)).transpose()?;
+    let until = request.until.as_deref().map(|text| bound(text, u64::MAX)).transpose()?;
     let mut decoder = Decoder::new(
         config.streams.clone(),
         Symbols::new(projection.engine.symbols().iter().map(|symbol| &*symbol.name)),
     );
-    foresee(&history, &mut decoder, &mut projection.engine, request.derive, until)?;
+    foresee(history, &mut decoder, &mut projection.engine, request.derive, until)?;
 
-    let progress = Progress::new(history.total_entries());
-    let mut snapshots = Snapshots::of(request, &history, config);
+    let progress = Progress::new(history.extent());
+    let mut snapshots = Snapshots::of(request, history, config);
     let mut seen: u64 = 0;
     let mut reported = since.is_none();
-    let bad_fields = pipeline(&mut history, &mut decoder, request.skip_bad_lines, |batch| {
+    let bad_fields = pipeline(history, &mut decoder, request.skip_bad_lines, |batch| {
         for name in &batch.symbols {
             projection.engine.intern(name);
         }
@@ -96,7 +224,7 @@ pub fn replay(
             if let Some(sealed) = projection.step(entry, raw)?
                 && reported
             {
-                on_decision(&decision_line(&projection.engine, &sealed, entry))?;
+                decisions.take(&decision_line(&projection.engine, &sealed, entry))?;
             }
             snapshots.after(*at, &projection.engine)?;
         }
@@ -111,17 +239,7 @@ pub fn replay(
         projection.engine.reset_tally();
     }
     snapshots.at_end(&projection.engine)?;
-    let (engine, aside) = projection.finish()?;
-    if let Some(aside) = aside {
-        notices.push(format!("the former store was moved to {}", aside.display()));
-    }
-    notices.extend(history.notices());
-    let mut summary = view::summary(&engine, &engine.tally);
-    summary.insert("bad_lines".to_owned(), (history.bad_lines() + bad_fields).into());
-    summary.insert("other_streams".to_owned(), history.other_streams().into());
-    let seconds = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
-    summary.insert("seconds".to_owned(), seconds.into());
-    Ok(Replayed { engine, summary, notices })
+    Ok(bad_fields)
 }
 
 /// Snapshots that are taken on the way.
@@ -396,24 +514,21 @@ pub fn run(
     if to_stdout && json {
         bail!("--decisions - and --json both write to standard output: give --decisions a file");
     }
-    let mut file = match decisions {
-        Some(path) if !to_stdout => Some(DecisionFile::beside(path, &request.histories)?),
-        _ => None,
+    let mut told = match decisions {
+        Some(_) if to_stdout => Told::Written(out),
+        Some(path) => Told::File(DecisionFile::beside(path, &request.histories)?),
+        None if json => Told::Nobody,
+        None => Told::Lines(Vec::new()),
     };
-    let mut lines_out: Vec<String> = Vec::new();
-    let replayed = replay(request, config, |line| {
-        if let Some(file) = &mut file {
-            file.write(line)?;
-        } else if to_stdout {
-            writeln!(out, "{line}")?;
-        } else if !json {
-            lines_out.push(line.to_owned());
+    let replayed = replay(request, config, &mut told)?;
+    let lines = match told {
+        Told::Nobody | Told::Written(_) => Vec::new(),
+        Told::File(file) => {
+            file.finish()?;
+            Vec::new()
         }
-        Ok(())
-    })?;
-    if let Some(file) = file {
-        file.finish()?;
-    }
+        Told::Lines(lines) => lines,
+    };
     for notice in &replayed.notices {
         tracing::warn!("{notice}");
     }
@@ -424,7 +539,43 @@ pub fn run(
     if to_stdout {
         return Ok(());
     }
-    show(&replayed, &lines_out, &mut Screen::stdout(out))
+    show(&replayed, &lines, &mut Screen::stdout(out))
+}
+
+/// Where the command puts decisions.
+enum Told<'a> {
+    Nobody,
+    /// To standard output, as they are made.
+    Written(&'a mut dyn Write),
+    File(DecisionFile),
+    Lines(Vec<String>),
+}
+
+impl Decisions for Told<'_> {
+    fn take(&mut self, line: &str) -> anyhow::Result<()> {
+        match self {
+            Self::Nobody => Ok(()),
+            Self::Written(out) => Ok(writeln!(out, "{line}")?),
+            Self::File(file) => file.write(line),
+            Self::Lines(lines) => lines.take(line),
+        }
+    }
+
+    fn may_start_over(&self) -> bool {
+        match self {
+            Self::Written(_) => false,
+            Self::File(file) => file.aside.is_some(),
+            Self::Nobody | Self::Lines(_) => true,
+        }
+    }
+
+    fn start_over(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::Nobody | Self::Written(_) => Ok(()),
+            Self::File(file) => file.start_over(),
+            Self::Lines(lines) => lines.start_over(),
+        }
+    }
 }
 
 /// The file of decisions: written beside its place and moved there at the end, so that what stands there lasts until
@@ -461,6 +612,16 @@ impl DecisionFile {
     fn write(&mut self, line: &str) -> anyhow::Result<()> {
         writeln!(self.writer, "{line}")
             .with_context(|| format!("cannot write the decisions to {}", self.path.display()))
+    }
+
+    /// Empties it, if that can be done.
+    fn start_over(&mut self) -> anyhow::Result<()> {
+        if self.aside.is_some() {
+            self.writer.flush()?;
+            self.writer.get_ref().set_len(0)?;
+            self.writer.rewind()?;
+        }
+        Ok(())
     }
 
     fn finish(mut self) -> anyhow::Result<()> {

@@ -36,6 +36,7 @@ const HOT: &[u8] = b"h/";
 const COLD: &[u8] = b"k/";
 const CLOSED: &[u8] = b"i/";
 const PLAN: &[u8] = b"l/";
+const UNFORESEEN: &[u8] = b"u/";
 const DECISION: &[u8] = b"d/";
 const QUARANTINE: &[u8] = b"q/";
 
@@ -133,6 +134,11 @@ pub fn meta_row(meta: &Meta) -> Row {
     (META.to_vec(), Some(encode(meta)))
 }
 
+/// Whether what stands here was folded without knowing what comes behind it in its history.
+pub fn unforeseen_row(is_unforeseen: bool) -> Row {
+    (UNFORESEEN.to_vec(), is_unforeseen.then(|| encode(&())))
+}
+
 /// A decision, as the history line that it is.
 pub fn decision_row(seq: u64, line: &str) -> Row {
     (key(DECISION, &seq.to_be_bytes()), Some(encode(&line)))
@@ -216,6 +222,11 @@ pub fn meta<R: Rows>(rows: &R) -> Result<Option<Meta>, R::Error> {
         Some((key, value)) => Ok(Some(decode(key, value)?)),
         None => Ok(None),
     }
+}
+
+/// Was this folded without knowing what comes behind it in its history: see [`unforeseen_row`].
+pub fn is_unforeseen<R: Rows>(rows: &R) -> Result<bool, R::Error> {
+    Ok(!rows.scan(UNFORESEEN)?.is_empty())
 }
 
 /// Puts the stored state into a fresh engine. `made_with` are the streams by which it was folded.

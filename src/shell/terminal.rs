@@ -1,10 +1,13 @@
 //! What people see: tables, colours and a progress bar, each only where a terminal is.
 
 use std::io::{IsTerminal as _, Write};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+
+use crate::shell::history::Extent;
 
 /// Where a program writes for people: with or without colour.
 pub struct Screen<'a> {
@@ -101,32 +104,47 @@ impl<'a> Screen<'a> {
 }
 
 /// A progress bar on standard error: entries, rate, time of the current entry; nothing where no terminal is.
-pub struct Progress(Option<ProgressBar>);
+pub struct Progress(Option<Shown>);
+
+struct Shown {
+    bar: ProgressBar,
+    extent: Extent,
+}
 
 impl Progress {
-    pub fn new(entries_total: u64) -> Self {
+    pub fn new(extent: &Extent) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self(None);
         }
-        let bar = ProgressBar::new(entries_total);
-        let template = "{bar:30} {percent:>3}%  {human_pos} of {human_len} entries  {per_sec}  {msg}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
+        let (Extent::Entries(length) | Extent::Bytes { total: length, .. }) = *extent;
+        let bar = ProgressBar::new(length);
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3}%  {msg}") {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(200));
-        Self(Some(bar))
+        Self(Some(Shown { bar, extent: extent.clone() }))
     }
 
     /// Where the work stands; `time` is that of the current entry.
     pub fn at(&self, entries: u64, time: impl FnOnce() -> String) {
-        if let Some(bar) = &self.0 {
-            bar.set_position(entries);
-            bar.set_message(time());
+        if let Some(Shown { bar, extent }) = &self.0 {
+            let of = match extent {
+                Extent::Entries(total) => {
+                    bar.set_position(entries);
+                    format!(" of {}", HumanCount(*total))
+                }
+                Extent::Bytes { read, .. } => {
+                    bar.set_position(read.load(Ordering::Relaxed));
+                    String::new()
+                }
+            };
+            let rate = entries as f64 / bar.elapsed().as_secs_f64();
+            bar.set_message(format!("{}{of} entries  {}/s  {}", HumanCount(entries), HumanCount(rate as u64), time()));
         }
     }
 
     pub fn finish(self) {
-        if let Some(bar) = self.0 {
+        if let Some(Shown { bar, .. }) = self.0 {
             bar.finish_and_clear();
         }
     }

@@ -42,7 +42,7 @@ fn order(mut history: History) -> Vec<u64> {
     while let Some(line) = history.next_line().expect("a line") {
         order.push(line.id.ms);
     }
-    assert_eq!(history.total_entries(), order.len() as u64);
+    assert_eq!(history.total_entries(), Some(order.len() as u64));
     assert_eq!(history.notices(), Vec::<String>::new());
     order
 }

@@ -45,7 +45,20 @@ fn a_password_and_a_database_are_part_of_the_address() {
 #[test]
 fn a_user_of_an_access_list_may_do_what_the_list_says() {
     let server = RedisServer::start();
-    let list = ["ACL", "SETUSER", "writer", "on", ">hush", "resetkeys", "~quantum:*", "-@all", "+type", "+xinfo|stream", "+xlen", "+xadd"];
+    let list = [
+        "ACL",
+        "SETUSER",
+        "writer",
+        "on",
+        ">hush",
+        "resetkeys",
+        "~quantum:*",
+        "-@all",
+        "+type",
+        "+xinfo|stream",
+        "+xlen",
+        "+xadd",
+    ];
     assert_eq!(server.cli(&list).trim(), "OK");
     let host = server.url().replace("redis://", "");
     done(&import(&format!("redis://writer:hush@{host}"), None));

@@ -27,11 +27,7 @@ pub fn config(file: Option<&Path>) -> Config {
 /// Replays histories; answers the replay and the decisions as history lines.
 pub fn replayed(request: &Request, config: &Config) -> (Replayed, Vec<String>) {
     let mut decisions = Vec::new();
-    let replayed = replay(request, config, |line| {
-        decisions.push(line.to_owned());
-        Ok(())
-    })
-    .expect("the history replays");
+    let replayed = replay(request, config, &mut decisions).expect("the history replays");
     (replayed, decisions)
 }
 

@@ -105,7 +105,7 @@ async fn backfill(args: &Args, config: &Config) -> anyhow::Result<Outcome> {
         skip_bad_lines: args.skip_bad_lines,
         ..replay::Request::default()
     };
-    let Replayed { mut engine, summary, notices } = replay::replay(&request, config, |_| Ok(()))?;
+    let Replayed { mut engine, summary, notices } = replay::replay(&request, config, &mut ())?;
     for notice in notices {
         tracing::warn!("{notice}");
     }

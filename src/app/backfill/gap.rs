@@ -59,7 +59,7 @@ pub fn fill(
             skip_bad_lines,
             ..replay::Request::default()
         };
-        let replayed = replay::replay(&request, config, |_| Ok(()))?;
+        let replayed = replay::replay(&request, config, &mut ())?;
         for notice in &replayed.notices {
             tracing::warn!("{notice}");
         }

@@ -97,7 +97,7 @@ async fn fold(args: &Args, config: &Config, server: &mut Server) -> anyhow::Resu
     let journal = args.journal.clone().or_else(|| Some(config.run.journal.clone()).filter(|dir| holds_files(dir)));
     let histories = [folder.path().to_owned()].into_iter().chain(journal).collect();
     let request = replay::Request { histories, skip_bad_lines: true, ..replay::Request::default() };
-    Ok(replay::replay(&request, config, |_| Ok(()))?.engine)
+    Ok(replay::replay(&request, config, &mut ())?.engine)
 }
 
 fn holds_files(dir: &std::path::Path) -> bool {

@@ -26,6 +26,9 @@ pub enum HistoryError {
     /// Entries of a journal between two of its files are not there.
     #[error("{file}: begins with entry {found} of its journal, the file before it ends with {before} entries in all")]
     JournalGap { file: String, found: u64, before: u64 },
+    /// Reading in one pass was not enough: see [`super::History::in_one_pass`].
+    #[error("{file}: has to be read once before it is read in order")]
+    NotPlain { file: String },
     #[error("{file}: changed while it was being read")]
     Changed { file: String },
     #[error("{place}: decision and control entries up to here take more than {bytes_max} bytes, the limit")]

@@ -7,6 +7,8 @@ use std::io::{self, BufReader, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::blocks::{Blocks, Piece};
 use super::error::HistoryError;
@@ -25,6 +27,16 @@ pub enum Input {
     /// A file, or a folder that stands for every `*.jsonl` and `*.jsonl.zst` below it.
     Path(PathBuf),
     Stdin,
+}
+
+impl Input {
+    /// The size of a regular file, which can be opened again; `None` for anything else. [byte]
+    pub(super) fn regular_size(&self) -> io::Result<Option<u64>> {
+        match self {
+            Self::Stdin => Ok(None),
+            Self::Path(path) => Ok(Some(fs::metadata(path)?).filter(fs::Metadata::is_file).map(|meta| meta.len())),
+        }
+    }
 }
 
 impl From<&str> for Input {
@@ -167,6 +179,20 @@ fn metadata(path: &Path) -> Result<fs::Metadata, HistoryError> {
 
 fn unreadable(path: &Path, source: io::Error) -> HistoryError {
     HistoryError::Unreadable { file: path.display().to_string(), source }
+}
+
+/// Counts the bytes that go through, for whoever wants to know how far reading is.
+pub(super) struct Counted<R> {
+    pub bytes: R,
+    pub count: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.bytes.read(buffer)?;
+        self.count.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
 }
 
 /// The bytes of an input, still compressed if they were.

@@ -27,6 +27,8 @@ pub(super) struct Merge {
     others: MergeKey,
     /// The last line of the part closed last.
     closed: Vec<u8>,
+    /// Lines of streams that are not configured, in parts that are closed and were not read before. [1]
+    other_lines: u64,
 }
 
 impl Merge {
@@ -39,7 +41,21 @@ impl Merge {
             active: None,
             others: MergeKey::MAX,
             closed: Vec::new(),
+            other_lines: 0,
         }
+    }
+
+    /// Of files that stand open at their first lines.
+    pub fn of_open(sources: Vec<Source>) -> Self {
+        let mut merge = Self::new(Vec::new());
+        merge.heads = sources.iter().enumerate().map(|(slot, source)| Reverse((source.key, slot))).collect();
+        merge.slots = sources.into_iter().map(Some).collect();
+        merge
+    }
+
+    /// Lines of streams that are not configured, passed over so far where no pass before this one has counted them. [1]
+    pub fn other_lines(&self) -> u64 {
+        self.other_lines + self.slots.iter().flatten().map(Source::others).sum::<u64>()
     }
 
     /// The next line; after an error the merge is of no more use.
@@ -84,6 +100,7 @@ impl Merge {
         if let Some(source) = self.slots[slot].take() {
             self.closed.clear();
             self.closed.extend_from_slice(source.line());
+            self.other_lines += source.others();
         }
     }
 

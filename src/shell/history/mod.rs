@@ -5,7 +5,7 @@
 //! entry says is read by `codec`.
 //!
 //! In reading order: `reader` (the door) → `scan` (first pass over each file) → `sort` (a file out of order) →
-//! `merge` (second pass over all of them), on top of `entries`, `blocks`, `ahead`,
+//! `merge` (second pass over all of them; the only one where the files are plain), on top of `entries`, `blocks`, `ahead`,
 //! `input` and `spill`.
 
 mod ahead;
@@ -23,4 +23,4 @@ mod twins;
 
 pub use error::HistoryError;
 pub use input::{Input, raw_scan};
-pub use reader::{History, Limits, Line, Options};
+pub use reader::{Extent, History, Limits, Line, Options};

@@ -1,15 +1,20 @@
 //! A whole history, opened: its counts, and its lines one by one.
 
-use super::entries::Names;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
 use super::error::HistoryError;
-use super::input::{self, Input};
+use super::input::{self, Counted, Input, Opened};
 use super::merge::Merge;
 use super::scan::{self, KeptLine, Tally};
 use super::sort;
-use super::source::{Context, MergeKey};
+use super::source::{Context, MergeKey, Source};
 use super::twins::Twins;
 use crate::domain::ids::{CanonicalKey, EntryId, StreamId};
 use crate::domain::streams::{StreamKind, Streams};
+
+/// Files that are read in one pass, all open at the same time: each may take 8 MiB to be decompressed. [1]
+const PLAIN_FILES_MAX: usize = 4;
 
 /// How a history is read.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +48,15 @@ impl Default for Limits {
             open_parts_max: 64,
         }
     }
+}
+
+/// How much there is to read.
+#[derive(Clone, Debug)]
+pub enum Extent {
+    /// So many entries. [1]
+    Entries(u64),
+    /// Files of so many bytes, of which so many were read. [byte]
+    Bytes { total: u64, read: Arc<AtomicU64> },
 }
 
 /// One entry as it stands in its file.
@@ -79,7 +93,9 @@ pub struct History {
     /// The last line to be read, where reading is bounded.
     end: MergeKey,
     tally: Tally,
-    range: Option<(CanonicalKey, CanonicalKey)>,
+    /// The first entry; the last one where it is known before it is reached.
+    range: (Option<CanonicalKey>, Option<CanonicalKey>),
+    extent: Extent,
     kept: Vec<KeptLine>,
     notices: Vec<String>,
     twins: Twins,
@@ -90,16 +106,17 @@ impl History {
     /// Reads all inputs once, to know their order and counts; what is out of order is sorted into temporary files.
     pub fn open(inputs: &[Input], streams: &Streams, options: Options) -> Result<Self, HistoryError> {
         let (files, journals) = input::expand(inputs)?;
-        let context = Context { files, journals, names: Names::new(streams), options };
+        let context = Context::new(files, journals, streams, options);
         let mut tally = Tally::default();
         let (mut parts, mut kept, mut notices) = (Vec::new(), Vec::new(), Vec::new());
-        for scan in scan::scan_all(streams, &context)? {
+        for scan in scan::scan_all(&context)? {
             tally.add(&scan.tally);
             parts.extend(scan.parts);
             kept.extend(scan.kept);
             notices.extend(scan.notices);
         }
-        let end = match context.options.until {
+        let until = context.options.until;
+        let end = match until {
             None => parts.iter().map(|part| part.last.key).max(),
             Some(_) => tally.last_within,
         };
@@ -112,13 +129,60 @@ impl History {
             context,
             streams: streams.clone(),
             end: end.map_or(MergeKey::MAX, MergeKey::last_of),
+            range: (first, first.and(end)),
+            extent: Extent::Entries(tally.entries(until)),
             tally,
-            range: first.zip(end),
             kept,
             notices,
             twins: Twins::default(),
             yielded: 0,
         })
+    }
+
+    /// Reads the files as they come, in one pass. `None` where that cannot be enough: a bound, a journal, an input that
+    /// can be read only once, or too many files to have all of them open.
+    ///
+    /// What [`Self::open`] finds out beforehand is taken for granted: every line is an entry, each file is in canonical
+    /// order, and none has an entry of a decision or control stream, which earlier ones may depend on. The first line
+    /// that is otherwise is [`HistoryError::NotPlain`]: then all that came before is void, and [`Self::open`] is left.
+    pub fn in_one_pass(inputs: &[Input], streams: &Streams, options: Options) -> Result<Option<Self>, HistoryError> {
+        let (files, journals) = input::expand(inputs)?;
+        if options.until.is_some() || !journals.is_empty() || files.len() > PLAIN_FILES_MAX {
+            return Ok(None);
+        }
+        let context = Context::new(files, journals, streams, options);
+        let (mut sources, mut total, read) = (Vec::new(), 0, Arc::new(AtomicU64::new(0)));
+        for (file, input) in context.files.iter().enumerate() {
+            let failed = |error| HistoryError::while_reading(input, 0, error);
+            let Some(bytes) = input.regular_size().map_err(failed)? else { return Ok(None) };
+            total += bytes;
+            let Opened { bytes, coding, is_regular } = input::open(input).map_err(failed)?;
+            let opened = Opened { bytes: Box::new(Counted { bytes, count: Arc::clone(&read) }), coding, is_regular };
+            match Source::open_unread(file as u32, opened, &context) {
+                Ok(source) => sources.extend(source),
+                Err(HistoryError::NotPlain { .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        let first = sources.iter().map(|source| source.key.key).min();
+        Ok(Some(Self {
+            merge: Merge::of_open(sources),
+            context,
+            streams: streams.clone(),
+            end: MergeKey::MAX,
+            tally: Tally::default(),
+            range: (first, None),
+            extent: Extent::Bytes { total, read },
+            kept: Vec::new(),
+            notices: Vec::new(),
+            twins: Twins::default(),
+            yielded: 0,
+        }))
+    }
+
+    /// Is it read in one pass, as [`Self::in_one_pass`] does.
+    pub fn is_in_one_pass(&self) -> bool {
+        matches!(self.extent, Extent::Bytes { .. })
     }
 
     /// The next line. After an error the history is of no more use.
@@ -134,9 +198,17 @@ impl History {
         Ok(Some(Line::new(merged.key, merged.bytes, merged.twin.is_some())))
     }
 
-    /// Entries that [`Self::next_line`] gives in all. [1]
-    pub fn total_entries(&self) -> u64 {
-        self.tally.entries(self.context.options.until)
+    /// How much there is to read.
+    pub fn extent(&self) -> &Extent {
+        &self.extent
+    }
+
+    /// Entries that [`Self::next_line`] gives in all; a reading in one pass does not know it. [1]
+    pub fn total_entries(&self) -> Option<u64> {
+        match self.extent {
+            Extent::Entries(entries) => Some(entries),
+            Extent::Bytes { .. } => None,
+        }
     }
 
     /// Entries that [`Self::next_line`] gave so far. [1]
@@ -144,9 +216,9 @@ impl History {
         self.yielded
     }
 
-    /// Entries of streams that are not configured, all passed over. [1]
+    /// Entries of streams that are not configured, all passed over; of a reading in one pass, those so far. [1]
     pub fn other_streams(&self) -> u64 {
-        self.tally.other_streams
+        self.tally.other_streams + self.merge.other_lines()
     }
 
     /// Lines that are no entries, all passed over. [1]
@@ -156,12 +228,12 @@ impl History {
 
     /// The first entry in canonical order.
     pub fn first(&self) -> Option<CanonicalKey> {
-        self.range.map(|(first, _)| first)
+        self.range.0
     }
 
-    /// The last entry in canonical order.
+    /// The last entry in canonical order; a reading in one pass does not know it.
     pub fn last(&self) -> Option<CanonicalKey> {
-        self.range.map(|(_, last)| last)
+        self.range.1
     }
 
     /// All entries of decision streams, in canonical order, whatever was read so far.

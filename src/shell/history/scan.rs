@@ -13,7 +13,6 @@ use super::sort::Sorter;
 use super::source::{Context, Form, MergeKey, Part};
 use super::spill::{Spill, Spool};
 use crate::domain::ids::{CanonicalKey, EntryId};
-use crate::domain::streams::{StreamKind, Streams};
 
 /// Files read at the same time. [1]
 const THREADS: usize = 2;
@@ -103,13 +102,8 @@ impl Tally {
 }
 
 /// Scans all files, in parallel; of several failures, gives the one of the first file.
-pub(super) fn scan_all(streams: &Streams, context: &Context) -> Result<Vec<Scan>, HistoryError> {
-    let shared = Shared {
-        context,
-        is_kept: streams.iter().map(|(_, s)| matches!(s.kind, StreamKind::Decision | StreamKind::Control)).collect(),
-        kept_bytes: AtomicU64::new(0),
-        runs: Spill::default(),
-    };
+pub(super) fn scan_all(context: &Context) -> Result<Vec<Scan>, HistoryError> {
+    let shared = Shared { context, kept_bytes: AtomicU64::new(0), runs: Spill::default() };
     let next = AtomicUsize::new(0);
     let failed = AtomicUsize::new(usize::MAX);
     let worker = || {
@@ -165,8 +159,6 @@ fn follow_on(files: Range<u32>, scans: &mut [Scan], shared: &Shared<'_>) -> Resu
 
 struct Shared<'a> {
     context: &'a Context,
-    /// By stream, whether its lines are kept.
-    is_kept: Vec<bool>,
     kept_bytes: AtomicU64,
     runs: Spill,
 }
@@ -211,7 +203,7 @@ impl<'a> FileScan<'a> {
                         continue;
                     }
                     self.scan.tally.count(at.key, until);
-                    if self.shared.is_kept[usize::from(stream.0)] {
+                    if context.is_kept[usize::from(stream.0)] {
                         self.keep(at, entries.blocks.bytes(line.clone()))?;
                     }
                     self.order(at, &entries, line)?;

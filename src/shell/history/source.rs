@@ -6,10 +6,11 @@ use std::ops::Range;
 use super::blocks::Blocks;
 use super::entries::{Entries, Found, Names};
 use super::error::HistoryError;
-use super::input::{self, Coding, Input};
+use super::input::{self, Coding, Input, Opened};
 use super::reader::{Limits, Options};
 use super::spill::Slice;
 use crate::domain::ids::{CanonicalKey, EntryId, StreamId};
+use crate::domain::streams::{StreamKind, Streams};
 
 /// What every pass over a history needs to know.
 pub(super) struct Context {
@@ -17,10 +18,18 @@ pub(super) struct Context {
     /// Files that are one journal each: they are read one behind the other, in the order of their lines.
     pub journals: Vec<Range<u32>>,
     pub names: Names,
+    /// By stream, whether its lines are needed before all others.
+    pub is_kept: Vec<bool>,
     pub options: Options,
 }
 
 impl Context {
+    pub fn new(files: Vec<Input>, journals: Vec<Range<u32>>, streams: &Streams, options: Options) -> Self {
+        let is_kept = |kind| matches!(kind, StreamKind::Decision | StreamKind::Control);
+        let is_kept = streams.iter().map(|(_, stream)| is_kept(stream.kind)).collect();
+        Self { files, journals, names: Names::new(streams), is_kept, options }
+    }
+
     pub fn limits(&self) -> &Limits {
         &self.options.limits
     }
@@ -140,10 +149,17 @@ pub(super) struct Source {
     file: u32,
     pub key: MergeKey,
     line: Range<usize>,
-    /// Entries not yet reached. [1]
-    left: u64,
+    known: Known,
     is_journal: bool,
     ms_max: u64,
+}
+
+/// What is known of a part that is read.
+enum Known {
+    /// A pass before this one has found so many more entries. [1]
+    Left(u64),
+    /// Nothing: lines of streams that are not configured are counted now. [1]
+    Nothing { others: u64 },
 }
 
 enum Lines {
@@ -156,18 +172,39 @@ impl Source {
     pub fn open(part: &Part, context: &Context) -> Result<Self, HistoryError> {
         let file = part.first.file;
         let lines = lines(part, context).map_err(|error| HistoryError::while_reading(context.file(file), 0, error))?;
-        let (left, is_journal, ms_max) = (part.entries, part.is_journal, context.ms_max());
-        let mut source = Self { lines, file, key: part.first, line: 0..0, left, is_journal, ms_max };
-        if source.advance(context)? && source.key == part.first { Ok(source) } else { Err(source.changed(context)) }
+        let (known, is_journal, ms_max) = (Known::Left(part.entries), part.is_journal, context.ms_max());
+        let mut source = Self { lines, file, key: part.first, line: 0..0, known, is_journal, ms_max };
+        if source.advance(context)? && source.key == part.first { Ok(source) } else { Err(source.surprised(context)) }
+    }
+
+    /// Opens a file that was not read before at its first line, if it has one. `opened` is the file.
+    pub fn open_unread(file: u32, opened: Opened, context: &Context) -> Result<Option<Self>, HistoryError> {
+        let text = input::decoded(opened.bytes, opened.coding);
+        let text = text.map_err(|error| HistoryError::while_reading(context.file(file), 0, error))?;
+        let lines = Lines::Text(Entries::new(text, context.limits().line_bytes_max, true));
+        let before = CanonicalKey { ms: 0, stream: StreamId(0), seq: 0 };
+        let key = MergeKey { key: before, file, number: 0, entry: before };
+        let (known, ms_max) = (Known::Nothing { others: 0 }, context.ms_max());
+        let mut source = Self { lines, file, key, line: 0..0, known, is_journal: false, ms_max };
+        Ok(source.advance(context)?.then_some(source))
+    }
+
+    /// Lines of streams that are not configured, where no pass before this one has counted them. [1]
+    pub fn others(&self) -> u64 {
+        match self.known {
+            Known::Left(_) => 0,
+            Known::Nothing { others } => others,
+        }
     }
 
     /// Goes to the next line; false at the end of the part.
     #[inline]
     pub fn advance(&mut self, context: &Context) -> Result<bool, HistoryError> {
-        if self.left == 0 {
-            return Ok(false);
+        match &mut self.known {
+            Known::Left(0) => return Ok(false),
+            Known::Left(left) => *left -= 1,
+            Known::Nothing { .. } => {}
         }
-        self.left -= 1;
         let before = self.key.key;
         match &mut self.lines {
             Lines::Text(entries) => {
@@ -175,6 +212,9 @@ impl Source {
                 loop {
                     match entries.next(&context.names) {
                         Ok(Found::Entry { line, stream, id }) => {
+                            if context.is_kept[usize::from(stream.0)] && matches!(self.known, Known::Nothing { .. }) {
+                                return Err(self.surprised(context));
+                            }
                             let entry = CanonicalKey::new(stream, id);
                             let key = if self.is_journal { entry.max(before) } else { entry };
                             if key.ms <= self.ms_max {
@@ -183,16 +223,24 @@ impl Source {
                                 break;
                             }
                         }
-                        Ok(Found::Other(_)) => {}
-                        Ok(Found::Bad(_)) if context.options.skip_bad_lines => {}
-                        Ok(Found::Bad(_) | Found::End) => return Err(self.changed(context)),
+                        Ok(Found::Other(_)) => {
+                            if let Known::Nothing { others } = &mut self.known {
+                                *others += 1;
+                            }
+                        }
+                        Ok(Found::End) if matches!(self.known, Known::Nothing { .. }) => return Ok(false),
+                        Ok(Found::Bad(_)) if context.options.skip_bad_lines && matches!(self.known, Known::Left(_)) => {
+                        }
+                        Ok(Found::Bad(_) | Found::End) => return Err(self.surprised(context)),
+                        // What a damaged end means is for a reading in two passes to say.
+                        Err(_) if matches!(self.known, Known::Nothing { .. }) => return Err(self.surprised(context)),
                         Err(error) => {
                             let whole_lines = entries.number;
                             return Err(HistoryError::while_reading(context.file(self.file), whole_lines, error));
                         }
                     }
                 }
-                if self.key.key < before { Err(self.changed(context)) } else { Ok(true) }
+                if self.key.key < before { Err(self.surprised(context)) } else { Ok(true) }
             }
             Lines::Run(blocks) => {
                 blocks.mark(self.line.clone());
@@ -222,9 +270,14 @@ impl Source {
         }
     }
 
+    /// Not what was expected: of a file that was read before, or of one that may be read only once.
     #[cold]
-    fn changed(&self, context: &Context) -> HistoryError {
-        HistoryError::Changed { file: context.file(self.file).to_string() }
+    fn surprised(&self, context: &Context) -> HistoryError {
+        let file = context.file(self.file).to_string();
+        match self.known {
+            Known::Left(_) => HistoryError::Changed { file },
+            Known::Nothing { .. } => HistoryError::NotPlain { file },
+        }
     }
 }
 

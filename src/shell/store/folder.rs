@@ -114,7 +114,7 @@ pub(super) fn begin_store(dir: &Path, lock: &FolderLock, format_version: u32) ->
     file.write_all(marker(format_version).as_bytes())?;
     file.sync_all()?;
     lock.sync()?;
-    remove_entries(dir, MARKER_NEW)?;
+    remove_entries(dir, Some(MARKER_NEW))?;
     Head::create(&dir.join(HEAD))
 }
 
@@ -248,14 +248,20 @@ fn remove_stale_rebuild(building: &Path) -> io::Result<()> {
 
 /// Removes a folder of ours, its marker last: a kill in between leaves a folder that is still known as ours.
 pub(super) fn remove_store(dir: &Path) -> io::Result<()> {
-    remove_entries(dir, MARKER)?;
-    fs::remove_dir_all(dir)
+    empty_store(dir)?;
+    fs::remove_dir(dir)
 }
 
-fn remove_entries(dir: &Path, except: &str) -> io::Result<()> {
+/// The same, but the folder itself stays.
+pub(super) fn empty_store(dir: &Path) -> io::Result<()> {
+    remove_entries(dir, Some(MARKER))?;
+    remove_entries(dir, None)
+}
+
+fn remove_entries(dir: &Path, except: Option<&str>) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if entry.file_name() == except {
+        if except.is_some_and(|name| entry.file_name() == name) {
             continue;
         }
         if entry.file_type()?.is_dir() {

@@ -84,6 +84,16 @@ impl Drop for Rebuild {
 }
 
 impl Store {
+    /// Closes it and empties its folder.
+    ///
+    /// # Errors
+    /// If something in the folder cannot be removed; what is left of it opens as a new store, or not at all.
+    pub fn empty(self) -> io::Result<()> {
+        let dir = self.dir.clone();
+        let _lock = self.close();
+        folder::empty_store(&dir)
+    }
+
     /// Renames the folder to `<dir>.quarantine-<UTC time>` and returns that, so that the store can be rebuilt.
     ///
     /// # Errors

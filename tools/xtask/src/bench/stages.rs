@@ -69,14 +69,10 @@ pub fn pass(file: &Path, entries: u64, config: &Config, folder: &Path) -> anyhow
 /// An audit against the decisions that a replay has just made, which has to be clean.
 fn audited(file: &Path, config: &Config, folder: &Path) -> anyhow::Result<Duration> {
     let request = Request { histories: vec![file.to_owned()], ..Request::default() };
-    let mut lines = String::new();
-    replay(&request, config, |line| {
-        lines.push_str(line);
-        lines.push('\n');
-        Ok(())
-    })?;
+    let mut lines = Vec::new();
+    replay(&request, config, &mut lines)?;
     let decisions = folder.join("decisions.jsonl");
-    std::fs::write(&decisions, lines)?;
+    std::fs::write(&decisions, lines.join("\n"))?;
     let args = audit::Args::of(file.to_owned(), decisions);
     let began = Instant::now();
     audit::run(&args, config, &mut std::io::sink())?;
@@ -138,15 +134,11 @@ fn decode_and_fold(input: &[Input], config: &Config) -> anyhow::Result<(Duration
 /// A replay as the command does it. Returns the decisions made.
 pub fn whole(file: &Path, entries: u64, config: &Config, store: Option<PathBuf>) -> anyhow::Result<(Duration, u64)> {
     let request = Request { histories: vec![file.to_owned()], store, ..Request::default() };
-    let mut decisions = 0;
     let began = Instant::now();
-    let replayed = replay(&request, config, |_| {
-        decisions += 1;
-        Ok(())
-    })?;
+    let replayed = replay(&request, config, &mut ())?;
     let took = began.elapsed();
     let tally = &replayed.engine.tally;
     ensure!(tally.entries() == entries, "{} entries were counted, {entries} were written", tally.entries());
     ensure!(tally.duplicates == 0, "{} entries were duplicates", tally.duplicates);
-    Ok((took, decisions))
+    Ok((took, tally.decisions))
 }
