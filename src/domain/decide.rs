@@ -214,8 +214,12 @@ pub struct Gain {
 impl Gain {
     /// Errors also where the gain does not fit as a multiple of the risk, whoever asks for it.
     fn of(open: &Instance, mark: Mark, entry: EntryPrice, stakes: &Stakes) -> Result<Self, OutOfRange> {
+        Self::at(open, mark.price, entry, stakes)
+    }
+
+    fn at(open: &Instance, price: Price, entry: EntryPrice, stakes: &Stakes) -> Result<Self, OutOfRange> {
         let Stakes { cost, entry_risk, gain_min } = *stakes;
-        let pnl = mark.price.minus(entry.price)?.for_qty(open.totals.qty)?;
+        let pnl = price.minus(entry.price)?.for_qty(open.totals.qty)?;
         let net = pnl.minus(cost)?;
         net.check_in_r(entry_risk)?;
         Ok(Self { pnl, net, entry_risk, gain_min })
@@ -348,6 +352,84 @@ pub fn assess(
     }
     let Some(stakes) = &terms.stakes? else { return hold(Hold::MissingRisk) };
     Gain::of(open, mark, entry, stakes).map(Ok)
+}
+
+/// What an evaluation comes to at other prices than the one in use.
+pub struct Same<'a>(Option<Level<'a>>);
+
+/// How far a gain has come, and where it is the same.
+struct Level<'a> {
+    open: &'a Instance,
+    policy: &'a Policy,
+    entry: EntryPrice,
+    stakes: Stakes,
+    pnl: Quote,
+    /// Rungs that are reached; `None` below the least R. [1]
+    passed: Option<usize>,
+}
+
+/// Says at which prices the evaluation of a symbol that has come to `hold` at the price in use comes to it again, while
+/// neither the position nor the policy changes. `None` where that depends on more than the price.
+pub fn same_at<'a>(
+    symbol: &'a Symbol,
+    policy: &'a Policy,
+    terms: Option<&Terms>,
+    hold: Option<Hold>,
+) -> Option<Same<'a>> {
+    match hold {
+        None if symbol.hot.open.is_some() => None,
+        None => Some(Same(None)),
+        Some(
+            Hold::Killed
+            | Hold::AwaitingResult
+            | Hold::HistoryGap
+            | Hold::Diverged
+            | Hold::MissingEntryPrice
+            | Hold::MissingRisk
+            | Hold::RiskTooSmall
+            | Hold::RiskTooLarge
+            | Hold::WeakEntry
+            | Hold::WeakRisk
+            | Hold::NotLive
+            | Hold::NoInstrument,
+        ) => Some(Same(None)),
+        Some(Hold::BelowMinR | Hold::NoRung) => {
+            let open = symbol.hot.open.as_ref()?;
+            let (entry, stakes) = (open.totals.entry?, terms?.stakes.ok()??);
+            let gain = Gain::of(open, symbol.hot.mark?, entry, &stakes).ok()?;
+            let passed = level(policy, &gain)?;
+            Some(Same(Some(Level { open, policy, entry, stakes, pnl: gain.pnl, passed })))
+        }
+        Some(
+            Hold::NoPrice
+            | Hold::PriceJump
+            | Hold::StalePrice
+            | Hold::StalePosition
+            | Hold::RetryWait
+            | Hold::BelowMinimum
+            | Hold::RateLimited
+            | Hold::OutOfRange,
+        ) => None,
+    }
+}
+
+/// Rungs that a gain has reached: `Some(None)` below the least R, `None` where that cannot be said. [1]
+fn level(policy: &Policy, gain: &Gain) -> Option<Option<usize>> {
+    if gain.reaches_min().ok()? { passed(policy, gain).ok().map(|steps| Some(steps.len())) } else { Some(None) }
+}
+
+impl Same<'_> {
+    /// Does it come to the same at this price, and at each one of so many places between this and the price in use.
+    ///
+    /// The gain, rounded as it is, only rises or only falls with the price. In between it may be out of range only where it
+    /// is next to nothing and has more places than a decimal holds.
+    pub fn holds(&self, price: Price, places: u32) -> bool {
+        let Some(Level { open, policy, entry, stakes, pnl, passed }) = &self.0 else { return true };
+        let Ok(gain) = Gain::at(open, price, *entry, stakes) else { return false };
+        let is_exact = open.totals.qty.is_exact_with(places.max(entry.price.places()));
+        let is_clear = gain.pnl.is_clear() && pnl.is_clear() && gain.pnl.is_negative() == pnl.is_negative();
+        (is_exact || is_clear) && level(policy, &gain) == Some(*passed)
+    }
 }
 
 /// What to harvest.

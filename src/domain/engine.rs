@@ -12,8 +12,9 @@ use super::ids::{CanonicalKey, EntryId, EntryRef, StreamId, SymbolId};
 use super::plans::Plans;
 use super::policy::{Base, Mode, Policy};
 use super::position::{Instance, RiskFields};
+use super::quiet::Quiet;
 use super::streams::{StreamKind, Streams};
-use super::symbol::Symbol;
+use super::symbol::{Mark, Symbol};
 use super::tally::{Count, Tally};
 use super::units::{OutOfRange, Qty, RMultiple, Ratio};
 
@@ -178,6 +179,8 @@ pub struct Engine {
     symbols: Vec<Symbol>,
     /// Of the open positions, by symbol, as far as they were asked for since the position or the policy changed.
     terms: Vec<Option<Terms>>,
+    /// Where the next price changes nothing, by symbol; forgotten with every other change of the symbol.
+    quiet: Vec<Option<Quiet>>,
     by_name: BTreeMap<Box<str>, SymbolId>,
     plans: Plans,
     /// Plan ids of our decisions.
@@ -215,6 +218,7 @@ impl Engine {
             },
             symbols: Vec::new(),
             terms: Vec::new(),
+            quiet: Vec::new(),
             by_name: BTreeMap::new(),
             plans: Plans::default(),
             decision_plans: BTreeMap::new(),
@@ -324,7 +328,7 @@ impl Engine {
             (event, Some(symbol)) => {
                 let index = symbol.0 as usize;
                 let before = Backup::before(event, entry.id, &self.symbols[index]);
-                self.changes.touch_hot(symbol);
+                self.touch(symbol);
                 let folded = self.fold(event, entry, symbol);
                 // Where the numbers do not fit, nothing is wrong with the entry: it is what it meets.
                 let decided = folded.map(|()| {
@@ -352,21 +356,42 @@ impl Engine {
         place: CanonicalKey,
     ) -> Result<Option<Box<Decision>>, Unreadable> {
         let index = symbol.0 as usize;
-        let before = (self.symbols[index].hot.mark, self.symbols[index].hot.held_price);
-        let folded = if self.accepts(fact.source) {
+        let is_accepted = self.accepts(fact.source);
+        if is_accepted {
+            // The price is new to the store, whatever it changes.
             self.changes.touch_hot(symbol);
+            if let Some(hold) = self.quiet_hold(index, fact, entry.id.ms) {
+                let mark = Mark { price: fact.price, source: fact.source, entry: entry.id };
+                self.symbols[index].hot.mark = Some(mark);
+                debug_assert_eq!(self.hold_at(&self.symbols[index], entry.id.ms), hold, "a price was not quiet");
+                if let Some(hold) = hold {
+                    self.hold(symbol, hold, entry.id);
+                }
+                return Ok(self.settle(entry, symbol, place, None));
+            }
+            self.quiet[index] = None;
+        }
+        let before = (self.symbols[index].hot.mark, self.symbols[index].hot.held_price);
+        let folded = if is_accepted {
             let mut fold = fold_of(&self.globals, &self.plans, &mut self.tally, entry);
             fold.price(&mut self.symbols[index], fact)
         } else {
             self.tally.count(Count::PriceUnaccepted);
             Ok(())
         };
-        folded.and_then(|()| self.decide(entry, symbol, place).map_err(|OutOfRange| Reason::OutOfRange)).map_err(
-            |reason| {
+        let decided = folded.and_then(|()| self.decide(entry, symbol, place).map_err(|OutOfRange| Reason::OutOfRange));
+        match decided {
+            Ok(decision) => {
+                if is_accepted && decision.is_none() {
+                    self.quiet[index] = self.quiet_around(index, entry.id);
+                }
+                Ok(decision)
+            }
+            Err(reason) => {
                 (self.symbols[index].hot.mark, self.symbols[index].hot.held_price) = before;
-                Unreadable::new(reason)
-            },
-        )
+                Err(Unreadable::new(reason))
+            }
+        }
     }
 
     /// Changes the symbol by any event but a price, a control entry or a decision.
@@ -435,6 +460,12 @@ impl Engine {
         Ok(())
     }
 
+    /// Notes that a symbol changes in another way than by a price.
+    fn touch(&mut self, id: SymbolId) {
+        self.quiet[id.0 as usize] = None;
+        self.changes.touch_hot(id);
+    }
+
     fn forget(&mut self, id: SymbolId) {
         let forgotten = self.symbols[id.0 as usize].forget(self.globals.last.ms);
         if forgotten.cold {
@@ -469,7 +500,7 @@ impl Engine {
                 changed |= instance.pass_time(now_ms, policy);
             }
             if changed {
-                self.changes.touch_hot(id);
+                self.touch(id);
                 self.changes.touch_cold(id);
             }
         }
@@ -500,7 +531,7 @@ impl Engine {
 
     fn flag_gap(&mut self, symbol: SymbolId) {
         self.symbols[symbol.0 as usize].hot.history_gap = true;
-        self.changes.touch_hot(symbol);
+        self.touch(symbol);
     }
 
     fn flag_gap_everywhere(&mut self) {

@@ -25,6 +25,7 @@ pub mod plans;
 pub mod decide;
 pub mod execution;
 pub mod facts;
+pub mod quiet;
 pub mod tally;
 
 pub mod engine;

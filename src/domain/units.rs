@@ -231,7 +231,30 @@ fn write_plain(value: Decimal, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
+/// Powers of ten that fit.
+const POWERS: [i64; 19] = {
+    let mut powers = [1; 19];
+    let mut i = 1;
+    while i < powers.len() {
+        powers[i] = 10 * powers[i - 1];
+        i += 1;
+    }
+    powers
+};
+
+/// The value as a whole number of 10⁻ᵖˡᵃᶜᵉˢ, if it is one and fits.
+#[inline]
+fn in_places(value: Decimal, places: u32) -> Option<i64> {
+    let power = POWERS.get(places.checked_sub(value.scale())? as usize)?;
+    i64::try_from(value.mantissa()).ok()?.checked_mul(*power)
+}
+
 impl Ratio {
+    /// The value as a whole number of 10⁻ᵖˡᵃᶜᵉˢ, if it is one and fits.
+    pub fn in_places(self, places: u32) -> Option<i64> {
+        in_places(self.0, places)
+    }
+
     pub const ONE: Self = Self(Decimal::ONE);
 
     /// Basis points as a plain ratio: 10 bps are 0.001.
@@ -241,6 +264,22 @@ impl Ratio {
 }
 
 impl Price {
+    /// Places behind the point. [1]
+    pub fn places(self) -> u32 {
+        self.0.scale()
+    }
+
+    /// The price as a whole number of 10⁻ᵖˡᵃᶜᵉˢ, if it is one and fits.
+    #[inline]
+    pub fn in_places(self, places: u32) -> Option<i64> {
+        in_places(self.0, places)
+    }
+
+    /// So many 10⁻ᵖˡᵃᶜᵉˢ, of at most 28 places.
+    pub fn of_places(number: i64, places: u32) -> Self {
+        Self::new(Decimal::new(number, places))
+    }
+
     /// What a quantity costs at this price. [quote]
     pub fn for_qty(self, qty: Qty) -> Result<Quote, OutOfRange> {
         mul(self.0, qty.0).map(Quote)
@@ -248,6 +287,11 @@ impl Price {
 }
 
 impl Quote {
+    /// Is it so far from nothing that no place of it is missing: 10⁻¹² at least.
+    pub fn is_clear(self) -> bool {
+        self.0.abs() >= Decimal::new(1, 12)
+    }
+
     /// Price per unit of a quantity. [quote per base]
     pub fn per(self, qty: Qty) -> Result<Price, OutOfRange> {
         div(self.0, qty.0).map(Price)
@@ -277,6 +321,11 @@ impl RMultiple {
 }
 
 impl Qty {
+    /// Has its product with the difference of two prices all of its places, where prices have so many at most.
+    pub fn is_exact_with(self, places: u32) -> bool {
+        self.0.scale() + places <= Decimal::MAX_SCALE
+    }
+
     /// Rounded down to a whole number of steps.
     pub fn floor_to(self, step: Qty) -> Result<Self, OutOfRange> {
         let rest = self.0.checked_rem(step.0).ok_or(OutOfRange)?;

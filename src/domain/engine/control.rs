@@ -27,13 +27,13 @@ impl Engine {
             Control::GapAccepted => match symbol {
                 Some(symbol) => {
                     self.symbols[symbol.0 as usize].hot.history_gap = false;
-                    self.changes.touch_hot(symbol);
+                    self.touch(symbol);
                 }
                 None => {
                     self.globals.gap_everywhere = false;
                     for index in 0..self.symbols.len() {
                         self.symbols[index].hot.history_gap = false;
-                        self.changes.touch_hot(SymbolId(index as u32));
+                        self.touch(SymbolId(index as u32));
                     }
                 }
             },
@@ -57,7 +57,7 @@ impl Engine {
                 });
                 match found {
                     Some(symbol) => {
-                        self.changes.touch_hot(symbol);
+                        self.touch(symbol);
                         self.changes.touch_cold(symbol);
                         self.after_positions(symbol);
                     }
@@ -79,7 +79,7 @@ impl Engine {
             instance.unsaved.0 = true;
             change(instance)
         };
-        self.changes.touch_hot(id);
+        self.touch(id);
         self.changes.touch_cold(id);
         self.after_positions(id);
         Some(answer)
@@ -90,6 +90,7 @@ impl Engine {
         self.globals.policy = policy;
         self.globals.policy_adopted = true;
         self.terms.fill(None);
+        self.quiet.fill(None);
         self.accept_sources();
         if !becomes_live {
             return;
@@ -108,7 +109,7 @@ impl Engine {
                     None => open.skips_passed = true,
                 }
             }
-            self.changes.touch_hot(SymbolId(index as u32));
+            self.touch(SymbolId(index as u32));
         }
     }
 

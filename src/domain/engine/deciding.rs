@@ -2,10 +2,11 @@
 
 use super::{ChainHead, Decision, Engine};
 use crate::domain::decide::{self, Choice, Circumstances, Hold, RATE_WINDOW_MS, Reading, Terms};
-use crate::domain::event::{DecisionFact, Entry};
+use crate::domain::event::{DecisionFact, Entry, PriceFact};
 use crate::domain::ids::{CanonicalKey, EntryId, SymbolId};
 use crate::domain::plans::sha256_hex;
 use crate::domain::policy::Mode;
+use crate::domain::quiet::Quiet;
 use crate::domain::rungs::{DecisionRecord, Heard, RungState};
 use crate::domain::symbol::Symbol;
 use crate::domain::units::{OutOfRange, Qty, RMultiple, Ratio};
@@ -37,30 +38,63 @@ impl Engine {
         symbol: SymbolId,
         place: CanonicalKey,
     ) -> Result<Option<Box<Decision>>, OutOfRange> {
-        let facts = self.facts.caused_by(entry.stream, entry.id);
         let mut ours = None;
         if self.symbols[symbol.0 as usize].hot.open.is_some() {
             ours = self.evaluate(entry, symbol)?;
         }
+        Ok(self.settle(entry, symbol, place, ours))
+    }
+
+    /// What becomes of a decision of ours, or of none, beside those that the history holds.
+    pub(super) fn settle(
+        &mut self,
+        entry: &Entry,
+        symbol: SymbolId,
+        place: CanonicalKey,
+        ours: Option<Made>,
+    ) -> Option<Box<Decision>> {
+        let facts = self.facts.caused_by(entry.stream, entry.id);
         if self.audit && !facts.is_empty() {
             for fact in &facts {
                 self.take_over(fact, entry.id.ms);
             }
-            return Ok(ours.map(|(decision, _)| decision));
+            return ours.map(|(decision, _)| decision);
         }
         if !self.audit && self.facts.cover(place) {
             self.compare(ours.as_ref().map(|(decision, _)| &**decision), &facts);
             for fact in &facts {
                 self.take_over(fact, entry.id.ms);
             }
-            return Ok(None);
+            return None;
         }
-        let Some((mut decision, record)) = ours else { return Ok(None) };
+        let (mut decision, record) = ours?;
         self.globals.chain.seq += 1;
         decision.seq = self.globals.chain.seq;
         self.tally.decisions += 1;
         self.record(symbol, DecisionRecord { seq: decision.seq, ..*record }, entry.id.ms, None);
-        Ok(Some(decision))
+        Some(decision)
+    }
+
+    /// What an evaluation comes to at a price of an accepted source, if that is known; `Some(None)` where no position is
+    /// open.
+    #[inline]
+    pub(super) fn quiet_hold(&self, index: usize, fact: PriceFact, now_ms: u64) -> Option<Option<Hold>> {
+        let hold = self.quiet[index].as_ref()?.hold_at(fact.price, now_ms, self.globals.killed)?;
+        // A price that is late by its own word is not used at all.
+        let max_age_ms = self.globals.policy.max_price_age_ms;
+        fact.own_ms.is_none_or(|own_ms| own_ms.saturating_add(max_age_ms) >= now_ms).then_some(hold)
+    }
+
+    /// Where the next price changes nothing, after one that was evaluated.
+    pub(super) fn quiet_around(&self, index: usize, at: EntryId) -> Option<Quiet> {
+        let symbol = &self.symbols[index];
+        // A price that was not taken into use says nothing of the next.
+        symbol.hot.mark.filter(|mark| mark.entry == at)?;
+        let hold = match &symbol.hot.open {
+            Some(open) => Some(open.holds.last()?.hold?),
+            None => None,
+        };
+        Quiet::around(symbol, &self.globals.policy, self.terms[index].as_ref(), self.circumstances(at.ms), hold)
     }
 
     fn evaluate(&mut self, entry: &Entry, id: SymbolId) -> Result<Option<Made>, OutOfRange> {
@@ -189,7 +223,7 @@ impl Engine {
         let Some(instance) = instance else { return false };
         self.decision_plans.insert(record.plan_id.clone(), (id, record.decision_id.clone()));
         instance.take(record, &ladder);
-        self.changes.touch_hot(id);
+        self.touch(id);
         self.changes.touch_cold(id);
         self.after_positions(id);
         true
@@ -221,7 +255,7 @@ impl Engine {
                 break;
             }
         }
-        self.changes.touch_hot(id);
+        self.touch(id);
         self.after_positions(id);
     }
 

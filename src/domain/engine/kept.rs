@@ -27,6 +27,7 @@ impl Engine {
             self.by_name.insert(symbol.name.clone(), id);
             self.symbols.push(symbol);
             self.terms.push(None);
+            self.quiet.push(None);
         }
         self.accept_sources();
     }
@@ -119,6 +120,7 @@ impl Engine {
         symbol.hot.history_gap = self.globals.gap_everywhere;
         self.symbols.push(symbol);
         self.terms.push(None);
+        self.quiet.push(None);
         self.by_name.insert(name.into(), id);
         id
     }

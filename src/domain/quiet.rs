@@ -1,0 +1,74 @@
+//! Where a price changes nothing: a band of prices at which an evaluation comes to the same.
+//!
+//! Nearly all entries are prices, and nearly all of them find their position far from its next rung. The band is found
+//! by evaluating at its ends; between them the gain rises or falls with the price. It says nothing that an evaluation
+//! would not say: builds with debug assertions make each one and compare.
+
+use super::decide::{self, Circumstances, Hold, Terms};
+use super::policy::{Mode, Policy};
+use super::symbol::Symbol;
+use super::units::Price;
+
+/// Places of a price that the ends of a band have more. [1]
+const PLACES_FINER: u32 = 2;
+/// Prices of more places are evaluated each by itself. [1]
+const PLACES_MAX: u32 = 12;
+/// Places of the policy's jump that are looked at. [1]
+const JUMP_PLACES: u32 = 6;
+/// Parts of the widest band that are tried, one side at a time: near a rung it has to be narrow.
+const PARTS: [i64; 3] = [1, 8, 64];
+
+/// A band of prices, and what an evaluation comes to there until the position or the policy changes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quiet {
+    /// The lowest and the highest price, in units of the last place.
+    low: i64,
+    high: i64,
+    /// Places of both. [1]
+    places: u32,
+    /// A position that is confirmed no more ends it. [ms since 1970]
+    until_ms: u64,
+    /// How the kill switch stood.
+    killed: bool,
+    /// `None` where no position is open.
+    hold: Option<Hold>,
+}
+
+impl Quiet {
+    /// The band around the price in use, at which an evaluation has just come to `hold`. `None` if it is not known to come
+    /// to the same at any other price.
+    pub fn around(
+        symbol: &Symbol,
+        policy: &Policy,
+        terms: Option<&Terms>,
+        at: Circumstances<'_>,
+        hold: Option<Hold>,
+    ) -> Option<Self> {
+        let mark = symbol.hot.mark.filter(|_| symbol.hot.held_price.is_none())?;
+        let places = mark.price.places() + PLACES_FINER;
+        let middle = mark.price.in_places(places).filter(|middle| *middle > 0 && places <= PLACES_MAX)?;
+        let one = 10i128.pow(JUMP_PLACES);
+        let jump = i128::from(policy.max_price_jump.in_places(JUMP_PLACES)?).min(one);
+        // A quarter of the jump on each side: from one end to the other is no jump either.
+        let side = i64::try_from(i128::from(middle) * jump / (4 * one)).ok().filter(|side| *side > 0)?;
+        let same = decide::same_at(symbol, policy, terms, hold)?;
+        let end = |sign: i64| {
+            let ends = PARTS.iter().map(|part| middle + sign * (side / part));
+            ends.into_iter().find(|&end| same.holds(Price::of_places(end, places), places))
+        };
+        let (low, high) = (end(-1).unwrap_or(middle), end(1).unwrap_or(middle));
+        let until_ms = match (&symbol.hot.open, policy.mode) {
+            (Some(open), Mode::Live) => open.confirmed_ms.saturating_add(policy.max_position_age_ms),
+            _ => u64::MAX,
+        };
+        (low < high).then_some(Self { low, high, places, until_ms, killed: at.killed, hold })
+    }
+
+    /// What an evaluation at this price and time comes to; `None` where it has to be made.
+    #[inline]
+    pub fn hold_at(&self, price: Price, now_ms: u64, killed: bool) -> Option<Option<Hold>> {
+        let price = price.in_places(self.places)?;
+        let is_in = self.low <= price && price <= self.high && now_ms <= self.until_ms && killed == self.killed;
+        is_in.then_some(self.hold)
+    }
+}
