@@ -15,7 +15,7 @@ use crate::domain::streams::{Stream, StreamKind, Streams};
 use crate::domain::symbol::{Cold, Hot, ORDER_MEMORY_MS, Symbol};
 
 /// Format of the rows. A store of another format is not read.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// A longer name stands in a key by its hash. [bytes]
 const NAME_BYTES_MAX: usize = 256;

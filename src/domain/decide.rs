@@ -213,11 +213,7 @@ pub struct Gain {
 
 impl Gain {
     /// Errors also where the gain does not fit as a multiple of the risk, whoever asks for it.
-    fn of(open: &Instance, mark: Mark, entry: EntryPrice, stakes: &Stakes) -> Result<Self, OutOfRange> {
-        Self::at(open, mark.price, entry, stakes)
-    }
-
-    fn at(open: &Instance, price: Price, entry: EntryPrice, stakes: &Stakes) -> Result<Self, OutOfRange> {
+    fn of(open: &Instance, price: Price, entry: EntryPrice, stakes: &Stakes) -> Result<Self, OutOfRange> {
         let Stakes { cost, entry_risk, gain_min } = *stakes;
         let pnl = price.minus(entry.price)?.for_qty(open.totals.qty)?;
         let net = pnl.minus(cost)?;
@@ -260,7 +256,7 @@ pub fn gain(symbol: &Symbol, policy: &Policy) -> Result<Option<Gain>, OutOfRange
         return Ok(None);
     };
     let Some(stakes) = &terms.stakes? else { return Ok(None) };
-    Gain::of(open, mark, entry, stakes).map(Some)
+    Gain::of(open, mark.price, entry, stakes).map(Some)
 }
 
 /// The numbers of a position, `None` while something that they need is missing.
@@ -351,34 +347,33 @@ pub fn assess(
         }
     }
     let Some(stakes) = &terms.stakes? else { return hold(Hold::MissingRisk) };
-    Gain::of(open, mark, entry, stakes).map(Ok)
+    Gain::of(open, mark.price, entry, stakes).map(Ok)
 }
 
-/// What an evaluation comes to at other prices than the one in use.
+/// Where an evaluation comes to the same as at the price in use.
 pub struct Same<'a>(Option<Level<'a>>);
 
-/// How far a gain has come, and where it is the same.
+/// How far a gain has come.
 struct Level<'a> {
     open: &'a Instance,
     policy: &'a Policy,
     entry: EntryPrice,
     stakes: Stakes,
-    pnl: Quote,
     /// Rungs that are reached; `None` below the least R. [1]
     passed: Option<usize>,
 }
 
-/// Says at which prices the evaluation of a symbol that has come to `hold` at the price in use comes to it again, while
-/// neither the position nor the policy changes. `None` where that depends on more than the price.
+/// Says at which prices, of so many places, the evaluation of a symbol that has come to `hold` at the price in use comes
+/// to it again, while neither the position nor the policy changes. `None` where that depends on more than the price.
 pub fn same_at<'a>(
     symbol: &'a Symbol,
     policy: &'a Policy,
     terms: Option<&Terms>,
     hold: Option<Hold>,
+    places: u32,
 ) -> Option<Same<'a>> {
     match hold {
-        None if symbol.hot.open.is_some() => None,
-        None => Some(Same(None)),
+        None => symbol.hot.open.is_none().then_some(Same(None)),
         Some(
             Hold::Killed
             | Hold::AwaitingResult
@@ -396,9 +391,9 @@ pub fn same_at<'a>(
         Some(Hold::BelowMinR | Hold::NoRung) => {
             let open = symbol.hot.open.as_ref()?;
             let (entry, stakes) = (open.totals.entry?, terms?.stakes.ok()??);
-            let gain = Gain::of(open, symbol.hot.mark?, entry, &stakes).ok()?;
-            let passed = level(policy, &gain)?;
-            Some(Same(Some(Level { open, policy, entry, stakes, pnl: gain.pnl, passed })))
+            is_steady(open.totals.qty, entry.price, places).then_some(())?;
+            let passed = level(policy, &Gain::of(open, symbol.hot.mark?.price, entry, &stakes).ok()?)?;
+            Some(Same(Some(Level { open, policy, entry, stakes, passed })))
         }
         Some(
             Hold::NoPrice
@@ -413,22 +408,27 @@ pub fn same_at<'a>(
     }
 }
 
+/// Is a gain in range at each price of so many places between two at which it is. It is out of range there only where it is
+/// next to nothing and has more places than a decimal holds; nothing is nearer to the entry than its neighbours.
+fn is_steady(qty: Qty, entry: Price, places: u32) -> bool {
+    let is_clear = |price: Price| {
+        let pnl = price.minus(entry).and_then(|apart| apart.for_qty(qty));
+        pnl.is_ok_and(|pnl| pnl.is_zero() || pnl.is_clear())
+    };
+    qty.is_exact_with(places.max(entry.places())) || entry.neighbours(places).into_iter().all(is_clear)
+}
+
 /// Rungs that a gain has reached: `Some(None)` below the least R, `None` where that cannot be said. [1]
 fn level(policy: &Policy, gain: &Gain) -> Option<Option<usize>> {
     if gain.reaches_min().ok()? { passed(policy, gain).ok().map(|steps| Some(steps.len())) } else { Some(None) }
 }
 
 impl Same<'_> {
-    /// Does it come to the same at this price, and at each one of so many places between this and the price in use.
-    ///
-    /// The gain, rounded as it is, only rises or only falls with the price. In between it may be out of range only where it
-    /// is next to nothing and has more places than a decimal holds.
-    pub fn holds(&self, price: Price, places: u32) -> bool {
-        let Some(Level { open, policy, entry, stakes, pnl, passed }) = &self.0 else { return true };
-        let Ok(gain) = Gain::at(open, price, *entry, stakes) else { return false };
-        let is_exact = open.totals.qty.is_exact_with(places.max(entry.price.places()));
-        let is_clear = gain.pnl.is_clear() && pnl.is_clear() && gain.pnl.is_negative() == pnl.is_negative();
-        (is_exact || is_clear) && level(policy, &gain) == Some(*passed)
+    /// Does it come to the same at this price, and at each one between this and the price in use: the gain, rounded as it
+    /// is, only rises or only falls with the price.
+    pub fn holds(&self, price: Price) -> bool {
+        let Some(Level { open, policy, entry, stakes, passed }) = &self.0 else { return true };
+        Gain::of(open, price, *entry, stakes).is_ok_and(|gain| level(policy, &gain) == Some(*passed))
     }
 }
 

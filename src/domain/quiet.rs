@@ -51,10 +51,10 @@ impl Quiet {
         let jump = i128::from(policy.max_price_jump.in_places(JUMP_PLACES)?).min(one);
         // A quarter of the jump on each side: from one end to the other is no jump either.
         let side = i64::try_from(i128::from(middle) * jump / (4 * one)).ok().filter(|side| *side > 0)?;
-        let same = decide::same_at(symbol, policy, terms, hold)?;
+        let same = decide::same_at(symbol, policy, terms, hold, places)?;
         let end = |sign: i64| {
             let ends = PARTS.iter().map(|part| middle + sign * (side / part));
-            ends.into_iter().find(|&end| same.holds(Price::of_places(end, places), places))
+            ends.into_iter().find(|&end| same.holds(Price::of_places(end, places)))
         };
         let (low, high) = (end(-1).unwrap_or(middle), end(1).unwrap_or(middle));
         let until_ms = match (&symbol.hot.open, policy.mode) {

@@ -57,6 +57,9 @@ fn exact_product(a: Decimal, b: Decimal) -> Option<Decimal> {
 }
 
 fn mul(a: Decimal, b: Decimal) -> Result<Decimal, OutOfRange> {
+    if let Some(product) = short_mul(a, b) {
+        return Ok(product);
+    }
     let product = a.checked_mul(b).ok_or(OutOfRange)?;
     let is_small = product.mantissa().unsigned_abs() < MANTISSA_MIN;
     if is_small && a.scale() + b.scale() > Decimal::MAX_SCALE && !a.is_zero() && !b.is_zero() {
@@ -73,6 +76,69 @@ fn div(a: Decimal, b: Decimal) -> Result<Decimal, OutOfRange> {
     }
     fit(quotient)
 }
+
+fn add(a: Decimal, b: Decimal) -> Result<Decimal, OutOfRange> {
+    short_add(a, b).map_or_else(|| fit(a.checked_add(b).ok_or(OutOfRange)?), Ok)
+}
+
+fn sub(a: Decimal, b: Decimal) -> Result<Decimal, OutOfRange> {
+    short_add(a, -b).map_or_else(|| fit(a.checked_sub(b).ok_or(OutOfRange)?), Ok)
+}
+
+// ---- the short way for numbers that fit 64 bits, as nearly all do: the same digits in the same places ----------------
+
+/// Powers of ten that fit.
+const POWERS: [i64; 19] = {
+    let mut powers = [1; 19];
+    let mut i = 1;
+    while i < powers.len() {
+        powers[i] = 10 * powers[i - 1];
+        i += 1;
+    }
+    powers
+};
+
+/// The mantissa, if it fits.
+#[inline]
+fn short(value: Decimal) -> Option<i64> {
+    i64::try_from(value.mantissa()).ok()
+}
+
+/// The value as a whole number of 10⁻ᵖˡᵃᶜᵉˢ, if it is one and its mantissa fits.
+#[inline]
+fn scaled(value: Decimal, places: u32) -> Option<i128> {
+    let power = POWERS.get(places.checked_sub(value.scale())? as usize)?;
+    Some(i128::from(short(value)?) * i128::from(*power))
+}
+
+/// Zeros have their own ways in the library.
+#[inline]
+fn short_of(mantissa: i128, places: u32) -> Option<Decimal> {
+    let is_short = mantissa != 0 && mantissa.unsigned_abs() < MANTISSA_WIDE && places <= Decimal::MAX_SCALE;
+    is_short.then(|| Decimal::from_i128_with_scale(mantissa, places))
+}
+
+#[inline]
+fn short_add(a: Decimal, b: Decimal) -> Option<Decimal> {
+    if a.is_zero() || b.is_zero() {
+        return None;
+    }
+    let places = a.scale().max(b.scale());
+    short_of(scaled(a, places)?.checked_add(scaled(b, places)?)?, places)
+}
+
+#[inline]
+fn short_mul(a: Decimal, b: Decimal) -> Option<Decimal> {
+    short_of(i128::from(short(a)?) * i128::from(short(b)?), a.scale() + b.scale())
+}
+
+#[inline]
+fn short_cmp(a: Decimal, b: Decimal) -> Option<Ordering> {
+    let places = a.scale().max(b.scale());
+    Some(scaled(a, places)?.cmp(&scaled(b, places)?))
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 
 /// Is the quotient in range for certain, told by the lengths of both numbers. [bits, places]
 fn surely_divides(a: Decimal, b: Decimal) -> bool {
@@ -106,8 +172,22 @@ fn div_to_6_places(a: Decimal, b: Decimal) -> Result<Decimal, OutOfRange> {
 macro_rules! unit {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+        #[derive(Clone, Copy, PartialEq, Eq, Default)]
         pub struct $name(Decimal);
+
+        impl Ord for $name {
+            #[inline]
+            fn cmp(&self, other: &Self) -> Ordering {
+                short_cmp(self.0, other.0).unwrap_or_else(|| self.0.cmp(&other.0))
+            }
+        }
+
+        impl PartialOrd for $name {
+            #[inline]
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
 
         impl $name {
             pub const ZERO: Self = Self(Decimal::ZERO);
@@ -125,11 +205,11 @@ macro_rules! unit {
             }
 
             pub fn is_positive(self) -> bool {
-                self.0 > Decimal::ZERO
+                self.0.is_sign_positive() && !self.0.is_zero()
             }
 
             pub fn is_negative(self) -> bool {
-                self.0 < Decimal::ZERO
+                self.0.is_sign_negative() && !self.0.is_zero()
             }
 
             pub fn abs(self) -> Self {
@@ -141,11 +221,11 @@ macro_rules! unit {
             }
 
             pub fn plus(self, other: Self) -> Result<Self, OutOfRange> {
-                fit(self.0.checked_add(other.0).ok_or(OutOfRange)?).map(Self)
+                add(self.0, other.0).map(Self)
             }
 
             pub fn minus(self, other: Self) -> Result<Self, OutOfRange> {
-                fit(self.0.checked_sub(other.0).ok_or(OutOfRange)?).map(Self)
+                sub(self.0, other.0).map(Self)
             }
 
             /// The value times a plain number. Errors when the result is out of range.
@@ -231,28 +311,10 @@ fn write_plain(value: Decimal, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
-/// Powers of ten that fit.
-const POWERS: [i64; 19] = {
-    let mut powers = [1; 19];
-    let mut i = 1;
-    while i < powers.len() {
-        powers[i] = 10 * powers[i - 1];
-        i += 1;
-    }
-    powers
-};
-
-/// The value as a whole number of 10⁻ᵖˡᵃᶜᵉˢ, if it is one and fits.
-#[inline]
-fn in_places(value: Decimal, places: u32) -> Option<i64> {
-    let power = POWERS.get(places.checked_sub(value.scale())? as usize)?;
-    i64::try_from(value.mantissa()).ok()?.checked_mul(*power)
-}
-
 impl Ratio {
     /// The value as a whole number of 10⁻ᵖˡᵃᶜᵉˢ, if it is one and fits.
     pub fn in_places(self, places: u32) -> Option<i64> {
-        in_places(self.0, places)
+        scaled(self.0, places)?.try_into().ok()
     }
 
     pub const ONE: Self = Self(Decimal::ONE);
@@ -272,7 +334,13 @@ impl Price {
     /// The price as a whole number of 10⁻ᵖˡᵃᶜᵉˢ, if it is one and fits.
     #[inline]
     pub fn in_places(self, places: u32) -> Option<i64> {
-        in_places(self.0, places)
+        scaled(self.0, places)?.try_into().ok()
+    }
+
+    /// The prices of so many places below and above, or this one itself.
+    pub fn neighbours(self, places: u32) -> [Self; 2] {
+        let below = self.0.trunc_with_scale(places);
+        [Self::new(below), Self::new(below.saturating_add(Decimal::new(1, places)))]
     }
 
     /// So many 10⁻ᵖˡᵃᶜᵉˢ, of at most 28 places.
@@ -402,6 +470,47 @@ mod tests {
                 assert_eq!(fit(value).ok().map(bytes), library(value).map(bytes), "{value}");
             }
         }
+    }
+
+    /// Numbers around the lengths at which the short way ends, of either sign, in many places.
+    fn lengths() -> Vec<Decimal> {
+        let (short, widest) = (i128::from(i64::MAX), 10i128.pow(28) - 1);
+        let mantissas = [0, 1, 7, 10, 10i128.pow(14) + 1, short - 1, short, short + 1, widest];
+        let of =
+            |mantissa: i128| [0, 1, 7, 14, 18, 19, 28].map(|places| Decimal::from_i128_with_scale(mantissa, places));
+        mantissas.into_iter().flat_map(|mantissa| [mantissa, -mantissa]).flat_map(of).collect()
+    }
+
+    #[test]
+    fn the_short_way_comes_to_the_same_digits_in_the_same_places() {
+        let bytes = |value: Decimal| value.serialize();
+        let (mut sums, mut products, mut orders) = (0, 0, 0);
+        for a in lengths() {
+            for b in lengths() {
+                if let Some(sum) = short_add(a, b) {
+                    assert_eq!(
+                        Some(bytes(sum)),
+                        a.checked_add(b).and_then(|sum| fit(sum).ok()).map(bytes),
+                        "{a} + {b}"
+                    );
+                    sums += 1;
+                }
+                if let Some(difference) = short_add(a, -b) {
+                    let library = a.checked_sub(b).and_then(|difference| fit(difference).ok());
+                    assert_eq!(Some(bytes(difference)), library.map(bytes), "{a} - {b}");
+                }
+                if let Some(product) = short_mul(a, b) {
+                    assert_eq!(Some(bytes(product)), a.checked_mul(b).map(bytes), "{a} × {b}");
+                    assert!(a.scale() + b.scale() <= Decimal::MAX_SCALE, "{a} × {b} would be rounded");
+                    products += 1;
+                }
+                if let Some(order) = short_cmp(a, b) {
+                    assert_eq!(order, a.cmp(&b), "{a} {b}");
+                    orders += 1;
+                }
+            }
+        }
+        assert!(sums > 2_000 && products > 1_000 && orders > 2_000, "{sums} {products} {orders}");
     }
 
     #[test]
