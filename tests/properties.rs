@@ -571,7 +571,7 @@ fn the_histories_reach_what_they_are_for() {
         }
         let tally = &lab.engine.tally;
         tally.counts.iter().for_each(|(count, n)| note(format!("count {}", count.name()), *n));
-        tally.holds.iter().for_each(|(hold, n)| note(format!("hold {}", hold.name()), *n));
+        tally.holds().for_each(|(hold, n)| note(format!("hold {}", hold.name()), n));
         tally.quarantined.iter().for_each(|(reason, n)| note(format!("quarantined {}", reason.name()), *n));
         for (kind, shapes) in tally.shapes() {
             shapes.iter().for_each(|(shape, n)| note(format!("shape {kind} {shape}"), *n));

@@ -180,7 +180,7 @@ pub fn summary(engine: &Engine, tally: &Tally) -> Map<String, Value> {
         "positions_open": open.len(),
         "evaluable": evaluable,
         "missing": missing_fields,
-        "holds": tally.holds.iter().map(|(h, n)| (h.name().to_owned(), (*n).into())).collect::<Map<_, _>>(),
+        "holds": tally.holds().map(|(h, n)| (h.name().to_owned(), n.into())).collect::<Map<_, _>>(),
         "decisions": tally.decisions,
         "first_id": id(tally.first),
         "last_id": id(tally.last),

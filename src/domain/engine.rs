@@ -328,6 +328,7 @@ impl Engine {
             (event, Some(symbol)) => {
                 let index = symbol.0 as usize;
                 let before = Backup::before(event, entry.id, &self.symbols[index]);
+                let quiet = self.quiet_beside(event, index);
                 self.touch(symbol);
                 let folded = self.fold(event, entry, symbol);
                 // Where the numbers do not fit, nothing is wrong with the entry: it is what it meets.
@@ -337,6 +338,9 @@ impl Engine {
                         None
                     })
                 });
+                if let (Some(quiet), Ok(None)) = (quiet, &decided) {
+                    self.quiet[index] = quiet.after(&self.symbols[index], &self.globals.policy);
+                }
                 decided.map_err(|reason| {
                     if let Some(before) = before {
                         before.restore(&mut self.symbols[index]);

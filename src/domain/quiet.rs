@@ -6,6 +6,7 @@
 
 use super::decide::{self, Circumstances, Hold, Terms};
 use super::policy::{Mode, Policy};
+use super::position::Totals;
 use super::symbol::Symbol;
 use super::units::Price;
 
@@ -57,11 +58,7 @@ impl Quiet {
             ends.into_iter().find(|&end| same.holds(Price::of_places(end, places)))
         };
         let (low, high) = (end(-1).unwrap_or(middle), end(1).unwrap_or(middle));
-        let until_ms = match (&symbol.hot.open, policy.mode) {
-            (Some(open), Mode::Live) => open.confirmed_ms.saturating_add(policy.max_position_age_ms),
-            _ => u64::MAX,
-        };
-        (low < high).then_some(Self { low, high, places, until_ms, killed: at.killed, hold })
+        (low < high).then_some(Self { low, high, places, until_ms: until_ms(symbol, policy), killed: at.killed, hold })
     }
 
     /// What an evaluation at this price and time comes to; `None` where it has to be made.
@@ -71,4 +68,37 @@ impl Quiet {
         let is_in = self.low <= price && price <= self.high && now_ms <= self.until_ms && killed == self.killed;
         is_in.then_some(self.hold)
     }
+}
+
+/// When an open position is confirmed no more. [ms since 1970]
+fn until_ms(symbol: &Symbol, policy: &Policy) -> u64 {
+    match (&symbol.hot.open, policy.mode) {
+        (Some(open), Mode::Live) => open.confirmed_ms.saturating_add(policy.max_position_age_ms),
+        _ => u64::MAX,
+    }
+}
+
+/// A band beside a fact that should change nothing, and what of the position would be changed if it did.
+#[derive(Clone, Copy, Debug)]
+pub struct Beside {
+    quiet: Quiet,
+    totals: Option<Totals>,
+}
+
+impl Beside {
+    pub fn new(quiet: Quiet, symbol: &Symbol) -> Self {
+        Self { quiet, totals: totals(symbol) }
+    }
+
+    /// The band behind the fact, which was evaluated without a decision. `None` if the fact changed the position or the
+    /// evaluation came to something that is not a matter of an old price.
+    pub fn after(self, symbol: &Symbol, policy: &Policy) -> Option<Quiet> {
+        let hold = symbol.hot.open.as_ref().and_then(|open| open.holds.last()?.hold);
+        let is_same = totals(symbol) == self.totals && (hold == self.quiet.hold || hold == Some(Hold::StalePrice));
+        is_same.then(|| Quiet { until_ms: until_ms(symbol, policy), ..self.quiet })
+    }
+}
+
+fn totals(symbol: &Symbol) -> Option<Totals> {
+    symbol.hot.open.as_ref().map(|open| open.totals)
 }

@@ -68,7 +68,8 @@ pub struct Tally {
     pub duplicates: u64,
     pub quarantined: BTreeMap<Reason, u64>,
     pub counts: BTreeMap<Count, u64>,
-    pub holds: BTreeMap<Hold, u64>,
+    /// By reason, in their order: evaluations that ended in it. [1]
+    holds: [u64; Hold::ALL.len()],
     pub evaluations: u64,
     pub decisions: u64,
     pub comparison: Comparison,
@@ -94,7 +95,12 @@ impl Tally {
 
     pub fn hold(&mut self, hold: Hold) {
         self.evaluations += 1;
-        *self.holds.entry(hold).or_default() += 1;
+        self.holds[hold as usize] += 1;
+    }
+
+    /// Evaluations that ended in a hold, by the reasons that came up. [1]
+    pub fn holds(&self) -> impl Iterator<Item = (Hold, u64)> {
+        Hold::ALL.into_iter().zip(self.holds).filter(|(_, n)| *n > 0)
     }
 
     pub fn shape(&mut self, kind: StreamKind, shape: &'static str) {

@@ -35,7 +35,7 @@ fn totals(tally: &Tally) -> Totals {
         quarantined: named(tally.quarantined.iter().map(|(reason, n)| (reason.name(), *n))),
         shapes,
         counts: named(tally.counts.iter().map(|(count, n)| (count.name(), *n))),
-        holds: named(tally.holds.iter().map(|(hold, n)| (hold.name(), *n))),
+        holds: named(tally.holds().map(|(hold, n)| (hold.name(), n))),
         evaluations: tally.evaluations,
         decided: tally.decisions,
         emitted: 0,

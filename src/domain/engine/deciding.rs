@@ -2,11 +2,11 @@
 
 use super::{ChainHead, Decision, Engine};
 use crate::domain::decide::{self, Choice, Circumstances, Hold, RATE_WINDOW_MS, Reading, Terms};
-use crate::domain::event::{DecisionFact, Entry, PriceFact};
+use crate::domain::event::{DecisionFact, Entry, Event, PriceFact};
 use crate::domain::ids::{CanonicalKey, EntryId, SymbolId};
 use crate::domain::plans::sha256_hex;
 use crate::domain::policy::Mode;
-use crate::domain::quiet::Quiet;
+use crate::domain::quiet::{Beside, Quiet};
 use crate::domain::rungs::{DecisionRecord, Heard, RungState};
 use crate::domain::symbol::Symbol;
 use crate::domain::units::{OutOfRange, Qty, RMultiple, Ratio};
@@ -83,6 +83,16 @@ impl Engine {
         // A price that is late by its own word is not used at all.
         let max_age_ms = self.globals.policy.max_price_age_ms;
         fact.own_ms.is_none_or(|own_ms| own_ms.saturating_add(max_age_ms) >= now_ms).then_some(hold)
+    }
+
+    /// The band that outlasts a fact, if the fact changes nothing that an evaluation looks at: the exchange confirms, many
+    /// times a minute, what is known.
+    pub(super) fn quiet_beside(&self, event: &Event, index: usize) -> Option<Beside> {
+        let symbol = &self.symbols[index];
+        let Event::Position(fact) = event else { return None };
+        let is_known = !symbol.hot.diverged && !symbol.hot.history_gap;
+        let is_same = is_known && symbol.qty().same(fact.qty, symbol.step_size());
+        self.quiet[index].filter(|_| is_same).map(|quiet| Beside::new(quiet, symbol))
     }
 
     /// Where the next price changes nothing, after one that was evaluated.
