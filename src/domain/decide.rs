@@ -424,6 +424,20 @@ fn level(policy: &Policy, gain: &Gain) -> Option<Option<usize>> {
 }
 
 impl Same<'_> {
+    /// About where it comes to something else: below and above.
+    pub fn edges(&self) -> [Option<Price>; 2] {
+        let Some(Level { open, policy, passed, .. }) = &self.0 else { return [None; 2] };
+        let (least, next) = match passed {
+            None => (None, Some(policy.min_r)),
+            Some(count) => {
+                let reached = count.checked_sub(1).and_then(|last| policy.ladder.get(last)).map(|step| step.r);
+                (reached.max(Some(policy.min_r)), policy.ladder.get(*count).map(|step| step.r))
+            }
+        };
+        let edge = |r: Option<RMultiple>| price_at(open, policy, r?).ok()?;
+        if open.totals.qty.is_negative() { [edge(next), edge(least)] } else { [edge(least), edge(next)] }
+    }
+
     /// Does it come to the same at this price, and at each one between this and the price in use: the gain, rounded as it
     /// is, only rises or only falls with the price.
     pub fn holds(&self, price: Price) -> bool {

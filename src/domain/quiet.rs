@@ -16,8 +16,11 @@ const PLACES_FINER: u32 = 2;
 const PLACES_MAX: u32 = 12;
 /// Places of the policy's jump that are looked at. [1]
 const JUMP_PLACES: u32 = 6;
-/// Parts of the widest band that are tried, one side at a time: near a rung it has to be narrow.
-const PARTS: [i64; 3] = [1, 8, 64];
+/// How far a band ends from where a rung is reached, which is told to the last places only by trying.
+/// [10⁻ᵖˡᵃᶜᵉˢ]
+const EDGE: i64 = 2;
+/// Parts of the widest band that are tried where that was not far enough.
+const PARTS: [i64; 2] = [16, 256];
 
 /// A band of prices, and what an evaluation comes to there until the position or the policy changes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,11 +56,14 @@ impl Quiet {
         // A quarter of the jump on each side: from one end to the other is no jump either.
         let side = i64::try_from(i128::from(middle) * jump / (4 * one)).ok().filter(|side| *side > 0)?;
         let same = decide::same_at(symbol, policy, terms, hold, places)?;
-        let end = |sign: i64| {
-            let ends = PARTS.iter().map(|part| middle + sign * (side / part));
-            ends.into_iter().find(|&end| same.holds(Price::of_places(end, places)))
+        let [below, above] = same.edges().map(|edge| edge?.rounded_in_places(places));
+        let is_same = |end: &i64| same.holds(Price::of_places(*end, places));
+        let end = |furthest: i64, sign: i64| {
+            let nearer = PARTS.iter().map(|part| middle + sign * (side / part));
+            [furthest].into_iter().chain(nearer).filter(|end| (end - middle) * sign > 0).find(is_same).unwrap_or(middle)
         };
-        let (low, high) = (end(-1).unwrap_or(middle), end(1).unwrap_or(middle));
+        let low = end(below.map_or(middle - side, |edge| edge.saturating_add(EDGE).max(middle - side)), -1);
+        let high = end(above.map_or(middle + side, |edge| edge.saturating_sub(EDGE).min(middle + side)), 1);
         (low < high).then_some(Self { low, high, places, until_ms: until_ms(symbol, policy), killed: at.killed, hold })
     }
 

@@ -343,6 +343,11 @@ impl Price {
         [Self::new(below), Self::new(below.saturating_add(Decimal::new(1, places)))]
     }
 
+    /// The price in 10⁻ᵖˡᵃᶜᵉˢ, rounded down to a whole number, if that fits.
+    pub fn rounded_in_places(self, places: u32) -> Option<i64> {
+        scaled(self.0.trunc_with_scale(places), places)?.try_into().ok()
+    }
+
     /// So many 10⁻ᵖˡᵃᶜᵉˢ, of at most 28 places.
     pub fn of_places(number: i64, places: u32) -> Self {
         Self::new(Decimal::new(number, places))
