@@ -353,14 +353,16 @@ pub fn assess(
 /// Where an evaluation comes to the same as at the price in use.
 pub struct Same<'a>(Option<Level<'a>>);
 
-/// How far a gain has come.
+/// Gains at which it comes to the same.
 struct Level<'a> {
     open: &'a Instance,
     policy: &'a Policy,
     entry: EntryPrice,
     stakes: Stakes,
-    /// Rungs that are reached; `None` below the least R. [1]
-    passed: Option<usize>,
+    /// Below the least R; else from there on.
+    is_below: bool,
+    /// … and below this rung, the first that is not taken. [R]
+    next: Option<RMultiple>,
 }
 
 /// Says at which prices, of so many places, the evaluation of a symbol that has come to `hold` at the price in use comes
@@ -392,8 +394,13 @@ pub fn same_at<'a>(
             let open = symbol.hot.open.as_ref()?;
             let (entry, stakes) = (open.totals.entry?, terms?.stakes.ok()??);
             is_steady(open.totals.qty, entry.price, places).then_some(())?;
-            let passed = level(policy, &Gain::of(open, symbol.hot.mark?.price, entry, &stakes).ok()?)?;
-            Some(Same(Some(Level { open, policy, entry, stakes, passed })))
+            let is_free = |step: &&LadderStep| {
+                matches!(open.rung(step.r).map(|rung| rung.state), None | Some(RungState::Armed | RungState::Refused))
+            };
+            let next = policy.ladder.iter().find(is_free).map(|step| step.r);
+            let same = Same(Some(Level { open, policy, entry, stakes, is_below: hold == Some(Hold::BelowMinR), next }));
+            // A rung that is reached may be held for its share, which is another matter.
+            same.holds(symbol.hot.mark?.price).then_some(same)
         }
         Some(
             Hold::NoPrice
@@ -418,22 +425,11 @@ fn is_steady(qty: Qty, entry: Price, places: u32) -> bool {
     qty.is_exact_with(places.max(entry.places())) || entry.neighbours(places).into_iter().all(is_clear)
 }
 
-/// Rungs that a gain has reached: `Some(None)` below the least R, `None` where that cannot be said. [1]
-fn level(policy: &Policy, gain: &Gain) -> Option<Option<usize>> {
-    if gain.reaches_min().ok()? { passed(policy, gain).ok().map(|steps| Some(steps.len())) } else { Some(None) }
-}
-
 impl Same<'_> {
     /// About where it comes to something else: below and above.
     pub fn edges(&self) -> [Option<Price>; 2] {
-        let Some(Level { open, policy, passed, .. }) = &self.0 else { return [None; 2] };
-        let (least, next) = match passed {
-            None => (None, Some(policy.min_r)),
-            Some(count) => {
-                let reached = count.checked_sub(1).and_then(|last| policy.ladder.get(last)).map(|step| step.r);
-                (reached.max(Some(policy.min_r)), policy.ladder.get(*count).map(|step| step.r))
-            }
-        };
+        let Some(Level { open, policy, is_below, next, .. }) = &self.0 else { return [None; 2] };
+        let (least, next) = if *is_below { (None, Some(policy.min_r)) } else { (Some(policy.min_r), *next) };
         let edge = |r: Option<RMultiple>| price_at(open, policy, r?).ok()?;
         if open.totals.qty.is_negative() { [edge(next), edge(least)] } else { [edge(least), edge(next)] }
     }
@@ -441,8 +437,13 @@ impl Same<'_> {
     /// Does it come to the same at this price, and at each one between this and the price in use: the gain, rounded as it
     /// is, only rises or only falls with the price.
     pub fn holds(&self, price: Price) -> bool {
-        let Some(Level { open, policy, entry, stakes, passed }) = &self.0 else { return true };
-        Gain::of(open, price, *entry, stakes).is_ok_and(|gain| level(policy, &gain) == Some(*passed))
+        let Some(Level { open, entry, stakes, is_below, next, .. }) = &self.0 else { return true };
+        let Ok(gain) = Gain::of(open, price, *entry, stakes) else { return false };
+        match (gain.reaches_min(), is_below, next) {
+            (Ok(false), true, _) | (Ok(true), false, None) => true,
+            (Ok(true), false, Some(next)) => gain.reaches(*next) == Ok(false),
+            (Ok(_) | Err(OutOfRange), ..) => false,
+        }
     }
 }
 

@@ -45,6 +45,11 @@ impl Facts {
         }
     }
 
+    /// Was no decision found.
+    pub fn is_empty(&self) -> bool {
+        self.by_cause.is_empty() && self.horizon.is_none()
+    }
+
     /// The decisions that an entry caused.
     pub fn caused_by(&mut self, stream: StreamId, id: EntryId) -> Vec<DecisionFact> {
         if self.by_cause.is_empty() {

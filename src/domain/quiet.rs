@@ -5,10 +5,9 @@
 //! would not say: builds with debug assertions make each one and compare.
 
 use super::decide::{self, Circumstances, Hold, Terms};
-use super::policy::{Mode, Policy};
-use super::position::Totals;
+use super::policy::{EntrySource, Mode, Policy};
 use super::symbol::Symbol;
-use super::units::Price;
+use super::units::{Price, Qty};
 
 /// Places of a price that the ends of a band have more. [1]
 const PLACES_FINER: u32 = 2;
@@ -53,8 +52,8 @@ impl Quiet {
         let middle = mark.price.in_places(places).filter(|middle| *middle > 0 && places <= PLACES_MAX)?;
         let one = 10i128.pow(JUMP_PLACES);
         let jump = i128::from(policy.max_price_jump.in_places(JUMP_PLACES)?).min(one);
-        // A quarter of the jump on each side: from one end to the other is no jump either.
-        let side = i64::try_from(i128::from(middle) * jump / (4 * one)).ok().filter(|side| *side > 0)?;
+        // From one end to the other is no jump either: 2 × side ≤ jump × (middle − side).
+        let side = i64::try_from(i128::from(middle) * jump / (2 * one + jump)).ok().filter(|side| *side > 0)?;
         let same = decide::same_at(symbol, policy, terms, hold, places)?;
         let [below, above] = same.edges().map(|edge| edge?.rounded_in_places(places));
         let is_same = |end: &i64| same.holds(Price::of_places(*end, places));
@@ -88,23 +87,27 @@ fn until_ms(symbol: &Symbol, policy: &Policy) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub struct Beside {
     quiet: Quiet,
-    totals: Option<Totals>,
+    held: Option<Held>,
 }
+
+/// Quantity, and entry price with its source: what an evaluation looks at. Which entry said it is another matter.
+type Held = (Qty, Option<(Price, EntrySource)>);
 
 impl Beside {
     pub fn new(quiet: Quiet, symbol: &Symbol) -> Self {
-        Self { quiet, totals: totals(symbol) }
+        Self { quiet, held: held(symbol) }
     }
 
     /// The band behind the fact, which was evaluated without a decision. `None` if the fact changed the position or the
     /// evaluation came to something that is not a matter of an old price.
     pub fn after(self, symbol: &Symbol, policy: &Policy) -> Option<Quiet> {
         let hold = symbol.hot.open.as_ref().and_then(|open| open.holds.last()?.hold);
-        let is_same = totals(symbol) == self.totals && (hold == self.quiet.hold || hold == Some(Hold::StalePrice));
+        let is_same = held(symbol) == self.held && (hold == self.quiet.hold || hold == Some(Hold::StalePrice));
         is_same.then(|| Quiet { until_ms: until_ms(symbol, policy), ..self.quiet })
     }
 }
 
-fn totals(symbol: &Symbol) -> Option<Totals> {
-    symbol.hot.open.as_ref().map(|open| open.totals)
+fn held(symbol: &Symbol) -> Option<Held> {
+    let totals = symbol.hot.open.as_ref()?.totals;
+    Some((totals.qty, totals.entry.map(|entry| (entry.price, entry.source))))
 }
