@@ -4,6 +4,8 @@
 mod exchange_server;
 #[path = "support/redis.rs"]
 mod redis_server;
+#[path = "support/service.rs"]
+mod running;
 mod support;
 
 #[path = "backfill/night.rs"]
@@ -11,6 +13,8 @@ mod night;
 
 #[path = "backfill/exchange.rs"]
 mod exchange;
+#[path = "backfill/gap.rs"]
+mod gap;
 #[path = "backfill/hashes.rs"]
 mod hashes;
 
@@ -19,3 +23,6 @@ mod machine;
 
 #[path = "backfill/service.rs"]
 mod service;
+
+#[path = "backfill/trim.rs"]
+mod trim;

@@ -178,6 +178,33 @@ fn a_service_that_is_told_to_stop_ends_within_five_seconds() {
     assert_eq!(server.cli(&["EXISTS", "quantum:stream:harvest.decision:lease"]).trim(), "0", "the lease is given back");
 }
 
+/// Our own streams are trimmed where the settings say so: the chain goes on, and what we trimmed is no gap.
+#[test]
+fn output_streams_are_trimmed_only_where_that_is_set() {
+    for (maxlen, kept) in [("0", 3), ("2", 2)] {
+        // Trimming by whole nodes: of one entry each.
+        let server = RedisServer::start_with(&["--stream-node-max-entries", "1"]);
+        let mut place = Place::new(&server);
+        place.settings = format!("[emit]\noutput_maxlen = {maxlen}\n");
+        open_position(&server, "AAAUSDT");
+        let mut last = String::new();
+        for (number, mark) in [(1, "1.008"), (2, "1.013"), (3, "1.018")] {
+            price(&server, "AAAUSDT", mark);
+            place.run_until_idle();
+            let all = entries(&server, DECISION);
+            assert_eq!(all.len(), number.min(kept), "{maxlen}: {all:?}");
+            let of = |name: &str| all.last().unwrap().1.iter().find(|(n, _)| n == name).unwrap().1.clone();
+            assert_eq!(of("seq"), number.to_string());
+            assert!(last.is_empty() || of("prev") == last, "the chain is whole");
+            last = of("hash");
+        }
+        assert_eq!(entries(&server, SUGGESTIONS).len(), kept);
+        let kinds = field_of_all(&server, CONTROL, "event_type");
+        assert!(!kinds.contains(&"history.gap".to_owned()), "{maxlen}: {kinds:?}");
+        assert_eq!(server.cli(&["XLEN", RESULT]).trim(), "1", "streams of others are not ours to trim");
+    }
+}
+
 #[test]
 fn i17_an_entry_that_does_not_read_is_put_aside_and_the_stream_goes_on() {
     let server = RedisServer::start();

@@ -82,6 +82,16 @@ pub fn stream_place<R: Rows>(rows: &R, name: &str) -> Result<Option<StreamPlace>
     }
 }
 
+/// Everything that a service keeps beside the engine's state, as it stands: it belongs to the service, whatever the state
+/// is folded from.
+pub fn rows<R: Rows>(rows: &R) -> Result<Vec<Row>, R::Error> {
+    let mut all = Vec::new();
+    for prefix in [OUTBOX, STREAM, PLACE] {
+        all.extend(rows.scan(prefix)?.into_iter().map(|(row_key, value)| (row_key, Some(value))));
+    }
+    Ok(all)
+}
+
 pub fn place<R: Rows>(rows: &R) -> Result<Place, R::Error> {
     match rows.scan(PLACE)?.into_iter().next() {
         Some((found, value)) => Ok(decode(&found, &value)?),

@@ -1,7 +1,9 @@
 //! A gap of a stream that another history can fill: the store is folded anew from all of it.
 //!
 //! The flag of the gap is not taken away here: it goes when the exchange, or an operator, confirms what the filled
-//! history came to. What was sold before is a fact of the journal, and is not sold again.
+//! history came to. What was sold before is a fact of the journal, and is not sold again: a store of a service is filled
+//! only if the journal tells of everything that the service has folded and emitted, and what the service keeps beside the
+//! state (outbox, counts of entries, place in the journal) stays as it is.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,10 +15,18 @@ use super::history;
 use crate::app::found::Found;
 use crate::app::projection;
 use crate::app::replay;
+use crate::codec::live::{self, OutboxRow};
+use crate::codec::state::{FORMAT_VERSION, Row};
 use crate::config::Config;
-use crate::domain::engine::Gap;
+use crate::domain::engine::{Engine, Gap};
 use crate::domain::ids::EntryId;
+use crate::domain::streams::StreamKind;
 use crate::shell::history::{History, Input, Options};
+use crate::shell::journal::Journal;
+use crate::shell::store::{Rebuild, Store};
+
+/// Rows that a store is given at a time. [1]
+const ROWS: usize = 20_000;
 
 /// What is there to fill it with.
 pub struct Given<'a> {
@@ -44,22 +54,18 @@ pub fn fill(
     if histories.is_empty() {
         bail!("no history is given that could fill a gap: name a --journal and the files that hold what is missing");
     }
-    let gaps = {
-        let (engine, _store) = projection::read(store)?;
-        engine.globals().gaps.clone()
+    let (gaps, kept) = {
+        let (engine, held) = projection::read(store)?;
+        if live::place(&held)?.journal > 0 {
+            is_all_told(&engine, &held, given.journal)?;
+        }
+        (engine.globals().gaps.clone(), live::rows(&held)?)
     };
     let found = look(&gaps, &histories, skip_bad_lines, config)?;
     let filled = found.iter().filter(|found| found.entries > 0).count();
     let mut summary = Value::Null;
     if filled > 0 && !given.dry_run {
-        let request = replay::Request {
-            histories,
-            store: Some(store.to_owned()),
-            rebuild: true,
-            skip_bad_lines,
-            ..replay::Request::default()
-        };
-        let replayed = replay::replay(&request, config, &mut ())?;
+        let replayed = fold_anew(store, histories, kept, skip_bad_lines, config)?;
         for notice in &replayed.notices {
             tracing::warn!("{notice}");
         }
@@ -70,6 +76,69 @@ pub fn fill(
         0 => Ok(()),
         left => bail!(Found(format!("{left} of {} gaps are not filled by what was given", found.len()))),
     }
+}
+
+/// Is everything in the journal that a service has folded and emitted: what it does not tell of would be decided anew.
+fn is_all_told(engine: &Engine, store: &Store, journal: Option<&PathBuf>) -> anyhow::Result<()> {
+    let Some(journal) = journal else {
+        bail!("the store is of a service: name its --journal, which holds what the service has folded");
+    };
+    let report = Journal::verify(journal).context("reading the journal")?;
+    if let Some(finding) = report.findings.first() {
+        bail!("the journal is not as it was written: {}: {}", finding.file.display(), finding.what);
+    }
+    if let Some(first) = report.first().filter(|first| *first > 0) {
+        bail!("the journal begins with entry {first}: what was before it cannot be folded anew");
+    }
+    let (folded, held) = (live::place(store)?.journal, report.count());
+    if folded != held {
+        bail!(
+            "the store holds {folded} entries of the journal, which has {held}: start the service and stop it, first"
+        );
+    }
+    let decisions = engine.streams().iter().find(|(_, stream)| stream.kind == StreamKind::Decision);
+    let read = decisions.and_then(|(stream, _)| engine.cursor(stream));
+    let is_told = |row: &OutboxRow| row.written.is_some_and(|written| read.is_some_and(|read| written <= read));
+    if let Some(row) = live::outbox(store)?.iter().find(|row| !is_told(row)) {
+        bail!(
+            "decision {} has not come back to the service yet: start the service, let it read, and stop it, first",
+            row.seq
+        );
+    }
+    Ok(())
+}
+
+/// Folds the histories into a store, gives it what the service keeps, and puts it in the place of the former one.
+fn fold_anew(
+    store: &Path,
+    histories: Vec<PathBuf>,
+    kept: Vec<Row>,
+    skip_bad_lines: bool,
+    config: &Config,
+) -> anyhow::Result<replay::Replayed> {
+    let parent = store.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let folder = tempfile::tempdir_in(parent).with_context(|| format!("a folder in {}", parent.display()))?;
+    let request = replay::Request {
+        histories,
+        store: Some(folder.path().join("filled")),
+        rebuild: true,
+        skip_bad_lines,
+        ..replay::Request::default()
+    };
+    let replayed = replay::replay(&request, config, &mut ())?;
+    let filled = Store::open_existing(&folder.path().join("filled"), FORMAT_VERSION)?;
+    let mut rebuild = Rebuild::start(store, FORMAT_VERSION)?;
+    let mut rows = filled.scan_prefix(b"");
+    loop {
+        let some = rows.by_ref().take(ROWS).collect::<Result<Vec<_>, _>>()?;
+        if some.is_empty() {
+            break;
+        }
+        rebuild.store().commit(some.into_iter().map(|(key, value)| (key, Some(value))))?;
+    }
+    rebuild.store().commit(kept.into_iter())?;
+    rebuild.swap()?;
+    Ok(replayed)
 }
 
 /// Counts what the history holds of each gap.
@@ -119,6 +188,10 @@ fn show(found: &[Filling], summary: &Value, dry_run: bool, json: bool, out: &mut
             out,
             "[BACKFILL] store folded anew: {entries} entries, {} positions; the former one was moved aside",
             summary["positions_open"]
+        )?;
+        writeln!(
+            out,
+            "[BACKFILL] keep what was given: the journal alone has the gap, and so has a store that is folded from it"
         )?;
     }
     Ok(())

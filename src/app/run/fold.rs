@@ -460,11 +460,11 @@ impl Fold {
         Emission {
             decision_id: row.decision_id.clone(),
             fields: row.fields.clone(),
-            request: row
-                .request
-                .clone()
-                .filter(|_| !(row.live && row.record_only))
-                .map(|(stream, fields)| Request { stream, fields }),
+            request: row.request.clone().filter(|_| !(row.live && row.record_only)).map(|(stream, fields)| Request {
+                stream,
+                is_ours: !row.live,
+                fields,
+            }),
             cause_ms: row.cause_ms,
             age_max_ms: if is_order { self.orders.age_max_ms } else { 0 },
             kill_was_set: self.kill_seen.or(self.place.kill_key) == Some(true),

@@ -16,7 +16,7 @@ const EMIT: &str = r"
 local lease, memory, decisions, requests, control, kill_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local token, decision_id, cause_ms, age_max_ms = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local kill_was_set, refusal, length_max, fields = ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
-local record_only = ARGV[9] == '1'
+local record_only, requests_are_ours = ARGV[9] == '1', ARGV[10] == '1'
 if redis.call('GET', lease) ~= token then return {'stale'} end
 -- Nothing is undone in a script: all that could fail on its way is looked at before the first write.
 local function may_be(key, kind)
@@ -45,19 +45,19 @@ if refusal == '' and age_max_ms > 0 then
   if now[1] * 1000 + math.floor(now[2] / 1000) - cause_ms > age_max_ms then refusal = 'max_decision_age' end
 end
 if record_only then refusal = '' end
-local function append(stream, from, to)
-  if length_max > 0 then
+local function append(stream, is_ours, from, to)
+  if is_ours and length_max > 0 then
     return redis.call('XADD', stream, 'MAXLEN', '~', length_max, '*', unpack(ARGV, from, to))
   end
   return redis.call('XADD', stream, '*', unpack(ARGV, from, to))
 end
-local written = append(decisions, 10, 9 + fields)
+local written = append(decisions, true, 11, 10 + fields)
 local requested = ''
 if refusal ~= '' then
   local payload = cjson.encode({decision_id = decision_id, reason = refusal})
   redis.call('XADD', control, '*', 'event_type', 'decision.expired', 'payload', payload)
-elseif #ARGV > 9 + fields then
-  requested = redis.call('XADD', requests, '*', unpack(ARGV, 10 + fields, #ARGV))
+elseif #ARGV > 10 + fields then
+  requested = append(requests, requests_are_ours, 11 + fields, #ARGV)
 end
 local answer = written .. ' ' .. requested .. ' ' .. refusal
 redis.call('HSET', memory, decision_id, answer)
@@ -67,6 +67,8 @@ return {'written', answer}";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     pub stream: String,
+    /// Only we write to it, so that it may be trimmed; orders go to a stream of others.
+    pub is_ours: bool,
     pub fields: Vec<(String, String)>,
 }
 
@@ -131,6 +133,7 @@ impl Emitter {
         call.arg(lease).arg(&emission.decision_id).arg(emission.cause_ms).arg(emission.age_max_ms);
         call.arg(u8::from(emission.kill_was_set)).arg(emission.refusal.unwrap_or_default()).arg(keys.length_max);
         call.arg(emission.fields.len() * 2).arg(u8::from(emission.record_only));
+        call.arg(u8::from(emission.request.as_ref().is_some_and(|request| request.is_ours)));
         for (name, value) in emission.fields.iter().chain(emission.request.iter().flat_map(|request| &request.fields)) {
             call.arg(name).arg(value);
         }
