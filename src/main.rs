@@ -151,7 +151,7 @@ Exit code 1: a position still lacks something.")]
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Err(error) = harvester::shell::process::without_core_dumps() {
-        eprintln!("harvester: core dumps cannot be switched off: {error}");
+        say(&format!("core dumps cannot be switched off: {error}"));
     }
     let mut out = std::io::stdout().lock();
     let done = run(cli, &mut out).and_then(|()| Ok(out.flush()?));
@@ -160,10 +160,15 @@ fn main() -> ExitCode {
         // A reader that has seen enough (`| head`) is no failure.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("harvester: {}", sentence(&error));
+            say(&sentence(&error));
             ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// To standard error, whether or not somebody still reads it: `eprintln!` would panic where nobody does.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "harvester: {text}");
 }
 
 /// An error and its causes; what says its cause itself does not say it twice.
@@ -203,11 +208,13 @@ fn is_unreachable(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Logs go to standard error.
+/// Logs go to standard error, as long as somebody reads it; the work goes on without.
 fn trace(level: LevelFilter) {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_max_level(level)
+        // It would say so on standard error, and panic.
+        .log_internal_errors(false)
         .with_target(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
@@ -261,8 +268,10 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Demo => app::demo::run(out),
         Command::Schema { name } => app::schema::run(name.as_deref(), out),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "harvester", out);
-            Ok(())
+            // It panics where a write fails.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "harvester", &mut script);
+            Ok(out.write_all(&script)?)
         }
     }
 }

@@ -15,6 +15,8 @@ mod night;
 mod exchange;
 #[path = "backfill/gap.rs"]
 mod gap;
+#[path = "backfill/groups.rs"]
+mod groups;
 #[path = "backfill/hashes.rs"]
 mod hashes;
 

@@ -612,3 +612,53 @@ fn an_input_that_never_ends_a_line_is_read_to_its_end() {
     let summary: Value = serde_json::from_slice(&output.stdout).expect("one document");
     assert_eq!((&summary["bad_lines"], &summary["entries"]), (&json!(1), &json!(0)));
 }
+
+/// A pipe that nobody reads any more.
+fn closed_pipe() -> std::io::PipeWriter {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_every_command_quietly() {
+    let folder = Folder::new();
+    let history = folder.history(&good());
+    let nobody = "redis://127.0.0.1:9";
+    for arguments in [
+        &["demo"][..],
+        &["schema"],
+        &["schema", "harvest.decision.v1"],
+        &["completions", "bash"],
+        &["completions", "zsh"],
+        &["config"],
+        &["--help"],
+        &["replay", &history],
+        &["replay", &history, "--json"],
+        &["replay", &history, "--decisions", "-"],
+        &["doctor", "--redis", nobody],
+        &["doctor", "--json", "--redis", nobody],
+        &["positions", "--store", "absent"],
+        &["run", "--redis", "nonsense"],
+    ] {
+        // A warning that is logged in any case.
+        let command = || {
+            let mut command = harvester();
+            command.args(arguments).env("HARVEST_METRICS_PORT", "9100").stdin(std::process::Stdio::null());
+            command
+        };
+        let usual = run(&mut command());
+        let mut with_log = command();
+        let child = with_log.stdout(closed_pipe()).stderr(std::process::Stdio::piped()).spawn().expect("a start");
+        let output = support::binary::ended(child);
+        let log = String::from_utf8_lossy(&output.stderr);
+        // What ends before it writes anything fails as it would.
+        let code = if usual.out.is_empty() { usual.code } else { Some(0) };
+        assert_eq!(output.status.code(), code, "{arguments:?}: {log}");
+        assert!(!log.contains("panicked") && !log.contains("os error 32"), "{arguments:?}: {log}");
+        let without_log = command().stdout(std::process::Stdio::null()).stderr(closed_pipe()).status();
+        assert_eq!(without_log.expect("a start").code(), usual.code, "{arguments:?}, nobody reads the log");
+        let neither = command().stdout(closed_pipe()).stderr(closed_pipe()).status();
+        assert_eq!(neither.expect("a start").code(), code, "{arguments:?}, nobody reads anything");
+    }
+}

@@ -178,6 +178,21 @@ fn a_service_that_is_told_to_stop_ends_within_five_seconds() {
     assert_eq!(server.cli(&["EXISTS", "quantum:stream:harvest.decision:lease"]).trim(), "0", "the lease is given back");
 }
 
+/// Whoever read the log is gone: the service goes on without.
+#[test]
+fn a_service_whose_log_nobody_reads_goes_on() {
+    let server = RedisServer::start();
+    let place = Place::new(&server);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = place.command();
+    command.args(["--until-idle", "0.5"]).stderr(writer);
+    open_position(&server, "AAAUSDT");
+    price(&server, "AAAUSDT", "1.02");
+    assert_eq!(command.status().unwrap().code(), Some(0));
+    assert_eq!(decisions(&server).len(), 1);
+}
+
 /// Our own streams are trimmed where the settings say so: the chain goes on, and what we trimmed is no gap.
 #[test]
 fn output_streams_are_trimmed_only_where_that_is_set() {

@@ -144,11 +144,20 @@ fn group_checks(stream: &Stream, info: &StreamInfo, group: &GroupInfo, now_ms: u
     let lag = group.lag.map_or_else(|| "lag unknown".to_owned(), |lag| format!("lag {lag}"));
     let found = format!("{lag}, {} pending, {} consumers", group.pending, group.consumers.len());
     let alive = group.consumers.iter().any(|consumer| consumer.idle_ms < DEAD_MS);
+    let behind = format!("{found}; {} behind", span(behind_ms));
     if behind_ms > DEAD_MS && !alive {
         let next = "nobody reads for this group: start its service, or remove the group if it is no longer used";
-        checks.push(Check::problem(AREA, &subject, format!("{found}; {} behind", span(behind_ms)), next));
+        checks.push(Check::problem(AREA, &subject, behind, next));
+    } else if behind_ms > DEAD_MS {
+        let next = "it reads, and is late: look again in a minute; if that grows, its service does not keep up";
+        checks.push(Check::warning(AREA, &subject, behind, next));
     } else {
         checks.push(Check::ok(AREA, &subject, found));
+    }
+    if let Some(lost) = lost(info, group) {
+        let found = format!("{lost} entries were trimmed before this group had read them");
+        let next = "let the producer keep more (MINID); what an archive holds fills the gap: harvester backfill --gap";
+        checks.push(Check::problem(AREA, &subject, found, next));
     }
     let dead: Vec<_> = group.consumers.iter().filter(|consumer| consumer.idle_ms >= DEAD_MS).collect();
     let stuck: u64 = dead.iter().map(|consumer| consumer.pending).sum();
@@ -161,7 +170,24 @@ fn group_checks(stream: &Stream, info: &StreamInfo, group: &GroupInfo, now_ms: u
         let next = "give consumers a stable name, without process ids; remove the dead ones";
         checks.push(Check::warning(AREA, &subject, format!("{} dead consumers", dead.len()), next));
     }
+    if let Some(first) = group.first_pending.as_ref().filter(|first| stuck == 0 && first.idle_ms >= DEAD_MS) {
+        let held = format!("{} has held an entry for {}, and reads on", first.consumer, span(first.idle_ms));
+        let next = "its service never reads its own pending entries: let it read them (XREADGROUP … 0) before new ones";
+        checks.push(Check::warning(AREA, &subject, held, next));
+    }
     checks
+}
+
+/// How many entries the server has trimmed that were never delivered to the group; as far as it counts (since 7.0).
+fn lost(info: &StreamInfo, group: &GroupInfo) -> Option<u64> {
+    let delivered = group.last_delivered?;
+    // One that has read on behind the hole is no longer counted right.
+    let is_before_what_is_left = match info.first {
+        Some(first) => delivered < first,
+        None => info.last_generated.is_some_and(|last| delivered < last),
+    };
+    let lost = info.gone()?.saturating_sub(group.entries_read?);
+    Some(lost).filter(|lost| is_before_what_is_left && *lost > 0)
 }
 
 /// Who else reads: two groups on one stream both get every entry.
@@ -212,8 +238,10 @@ mod tests {
             name: "harvest".to_owned(),
             pending: consumers.iter().map(|(_, pending, _)| pending).sum(),
             last_delivered: id(delivered_ms),
+            entries_read: None,
             lag: None,
             consumers: consumers.iter().map(consumer).collect(),
+            first_pending: None,
         };
         group_checks(&stream, &info, &group, NOW_MS).into_iter().map(|check| (check.verdict, check.found)).collect()
     }
@@ -235,6 +263,11 @@ mod tests {
     fn i11_a_group_that_nobody_reads_for_is_a_problem() {
         let behind = found(&[("harvest-1", 0, DEAD_MS)], NOW_MS - 2 * DEAD_MS);
         assert_eq!(behind[0], (Verdict::Problem, "lag unknown, 0 pending, 1 consumers; 20 min behind".to_owned()));
-        assert_eq!(found(&[("harvest-1", 0, 10)], NOW_MS - 2 * DEAD_MS)[0].0, Verdict::Ok, "it is at work");
+        assert_eq!(
+            found(&[("harvest-1", 0, 10)], NOW_MS - 2 * DEAD_MS)[0].0,
+            Verdict::Warning,
+            "it is at work, and late"
+        );
+        assert_eq!(found(&[("harvest-1", 0, 10)], NOW_MS)[0].0, Verdict::Ok);
     }
 }

@@ -60,8 +60,20 @@ pub struct GroupInfo {
     pub name: String,
     pub pending: u64,
     pub last_delivered: Option<EntryId>,
+    /// Entries that were delivered since the stream's birth, where the server knows. [1]
+    pub entries_read: Option<u64>,
     pub lag: Option<u64>,
     pub consumers: Vec<ConsumerInfo>,
+    /// The first of the pending entries, where it may be asked for.
+    pub first_pending: Option<PendingEntry>,
+}
+
+/// An entry that was delivered and not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingEntry {
+    pub consumer: String,
+    /// Since it was delivered last. [ms]
+    pub idle_ms: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,12 +166,28 @@ impl Server {
             groups.push(GroupInfo {
                 pending: map.get("pending").and_then(number).unwrap_or(0),
                 last_delivered: map.get("last-delivered-id").and_then(text).and_then(|id| id.parse().ok()),
+                entries_read: map.get("entries-read").and_then(number),
                 lag: map.get("lag").and_then(number),
                 consumers: self.consumers(stream, &name).await?,
+                first_pending: self.first_pending(stream, &name).await?,
                 name,
             });
         }
         Ok(groups)
+    }
+
+    async fn first_pending(&mut self, stream: &str, group: &str) -> Result<Option<PendingEntry>, ServerError> {
+        let mut command = redis::cmd("XPENDING");
+        command.arg(stream).arg(group).arg("-").arg("+").arg(1);
+        let answered: RedisResult<Vec<(String, String, u64, u64)>> = command.query_async(&mut self.connection).await;
+        match answered {
+            Ok(list) => Ok(list.into_iter().next().map(|(_, consumer, idle_ms, _)| PendingEntry { consumer, idle_ms })),
+            Err(error) if error.is_io_error() => {
+                Err(self.failed(format!("to tell what is pending in {stream}"))(error))
+            }
+            // A user that may not ask.
+            Err(_) => Ok(None),
+        }
     }
 
     async fn consumers(&mut self, stream: &str, group: &str) -> Result<Vec<ConsumerInfo>, ServerError> {

@@ -4,6 +4,7 @@
 //! and the rest is in history: ending is safe, waiting is not. Time is counted in ticks of the watching thread, so that
 //! a process that was stopped and goes on is not taken for one that hangs.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -124,7 +125,8 @@ impl Watch {
             std::process::abort();
         });
         let Self { dir, limit, .. } = self;
-        eprintln!(
+        let _ = writeln!(
+            std::io::stderr(),
             "STORE_HUNG call={call:?} limit_ms={} store={}: ending the process, nothing acknowledged is lost",
             call.factor() as u128 * limit.as_millis(),
             dir.display(),
