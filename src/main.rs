@@ -199,13 +199,13 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 }
 
 fn is_unreachable(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
+    let is_cause = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref().is_some_and(ServerError::is_unreachable)
             || cause.downcast_ref().is_some_and(CallError::is_unreachable)
             || cause.downcast_ref().is_some_and(ClientError::is_unreachable)
-            // Whatever ended it: it is worth another start.
-            || cause.downcast_ref::<app::run::Failed>().is_some()
-    })
+    };
+    // A service that was at work, whatever ended it, is worth another start. A context is no link of the chain.
+    error.is::<app::run::Failed>() || error.chain().any(is_cause)
 }
 
 /// Logs go to standard error, as long as somebody reads it; the work goes on without.

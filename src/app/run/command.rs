@@ -35,7 +35,7 @@ const WORK_WAITING: usize = 64;
 /// How long giving back the lease may take.
 const RELEASE_LIMIT: Duration = Duration::from_secs(1);
 
-/// The service was at work and could not go on: to be started again.
+/// The service was at work and could not go on, or found no room to begin: to be started again.
 #[derive(Debug, thiserror::Error)]
 #[error("the service ended")]
 pub struct Failed;
@@ -60,7 +60,19 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
         Some(seconds) => bail!("--until-idle {seconds}: want seconds, 0 or more"),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    serve(runtime, &config, until_idle)
+    match serve(runtime, &config, until_idle) {
+        // Room may have been made by the next start.
+        Err(error) if is_disk_full(&error) && !error.is::<Failed>() => Err(error.context(Failed)),
+        done => done,
+    }
+}
+
+fn is_disk_full(error: &anyhow::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|error| matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge))
 }
 
 fn serve(runtime: tokio::runtime::Runtime, config: &Config, until_idle: Option<Duration>) -> anyhow::Result<()> {
