@@ -189,3 +189,34 @@ fn a_service_killed_at_random_moments_loses_nothing_and_repeats_nothing() {
         }
     }
 }
+
+/// Entries that do not read, a process that ends between their commit and their record, and one that ends just behind it:
+/// each is told, and no restart tells it again.
+#[test]
+fn an_entry_that_was_put_aside_is_told_though_the_service_was_killed() {
+    const QUARANTINE: &str = "quantum:stream:harvest.quarantine";
+    for step in ["committed:1", "put_aside:1", "aside_written:1", "aside_written:2"] {
+        let server = RedisServer::start();
+        let place = Place::new(&server);
+        let mut ids: Vec<String> =
+            (0..3).map(|n| service::add(&server, PRICE, &[("payload", "{not json"), ("n", &n.to_string())])).collect();
+        let ended = place.command().args(["--until-idle", "0.3"]).env("HARVESTER_FAIL", step).status().unwrap();
+        assert!(!ended.success(), "{step} was never reached: the test shows nothing");
+        let told = |ids: &[String], what: &str| {
+            assert_eq!(field_of_all(&server, QUARANTINE, "id"), ids, "{step}: {what}: {}", place.log());
+            let pending = server.cli(&["XPENDING", PRICE, "harvester"]);
+            assert!(pending.starts_with('0'), "{step}: {what}: {pending}");
+        };
+        place.run_until_idle();
+        told(&ids, "started again");
+        place.run_until_idle();
+        told(&ids, "and again");
+        // A store that is folded anew from the journal tells nothing a second time, and goes on.
+        std::fs::remove_dir_all(place.store()).unwrap();
+        ids.push(service::add(&server, PRICE, &[("symbol", "")]));
+        place.run_until_idle();
+        told(&ids, "folded anew");
+        let listed = run(harvester().args(["quarantine", "list", "--json", "--store", name(&place.store())])).json();
+        assert_eq!(listed.as_array().map(Vec::len), Some(4), "{step}");
+    }
+}

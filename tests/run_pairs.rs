@@ -111,3 +111,27 @@ fn a_leader_that_was_cut_off_follows_when_it_is_back() {
     follower.stop();
     check(&server, &first, &second, 3);
 }
+
+/// The leader ends between putting an entry aside and telling so: the follower tells it, once.
+#[test]
+fn what_a_leader_put_aside_and_did_not_tell_is_told_by_its_follower() {
+    let server = RedisServer::start();
+    let (mut first, second) = pair(&server, &server.url());
+    first.environment = vec![("HARVESTER_FAIL".to_owned(), "put_aside:2".to_owned())];
+    let mut leader = first.start();
+    leader.until_logged(&["role changed", "is_leader=true"]);
+    let follower = second.start();
+    follower.until_logged(&["HARVEST_START"]);
+    let told = || service::field_of_all(&server, "quantum:stream:harvest.quarantine", "id");
+    let bad = |text: &str| service::add(&server, PRICE, &[("payload", text)]);
+    let mut ids = vec![bad("{not json")];
+    until("the first is told", || told() == ids);
+    ids.push(bad("{not json either"));
+    until("the leader ends", || leader.child.try_wait().unwrap().is_some());
+    assert_eq!(told(), ids[..1]);
+    follower.until_logged(&["role changed", "is_leader=true"]);
+    until("the second is told", || told().len() >= 2 && is_read(&server));
+    follower.stop();
+    second.run_until_idle();
+    assert_eq!(told(), ids);
+}

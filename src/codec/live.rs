@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::request::FieldTexts;
-use super::state::{Row, Rows, decode, encode, key, name_key};
+use super::state::{Row, Rows, decode, encode, entry_place, key, name_key};
 use crate::domain::ids::EntryId;
 
 const OUTBOX: &[u8] = b"o/";
 const STREAM: &[u8] = b"s/";
 const PLACE: &[u8] = b"p/";
+const ASIDE: &[u8] = b"a/";
 
 /// A decision on its way out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +57,25 @@ pub fn outbox_removed(seq: u64) -> Row {
     (key(OUTBOX, &seq.to_be_bytes()), None)
 }
 
+/// Says that the record of a quarantined entry is still to be written.
+pub fn aside_row(stream: &str, id: EntryId) -> Row {
+    (key(ASIDE, &entry_place(stream, id)), Some(encode(&(stream, id))))
+}
+
+/// Its record is written.
+pub fn aside_removed(stream: &str, id: EntryId) -> Row {
+    (key(ASIDE, &entry_place(stream, id)), None)
+}
+
+/// Streams and ids of all quarantined entries whose records are still to be written.
+pub fn asides<R: Rows>(rows: &R) -> Result<Vec<(String, EntryId)>, R::Error> {
+    let mut all = Vec::new();
+    for (row_key, value) in rows.scan(ASIDE)? {
+        all.push(decode(&row_key, &value)?);
+    }
+    Ok(all)
+}
+
 pub fn stream_row(name: &str, place: StreamPlace) -> Row {
     (name_key(STREAM, name), Some(encode(&place)))
 }
@@ -86,7 +106,7 @@ pub fn stream_place<R: Rows>(rows: &R, name: &str) -> Result<Option<StreamPlace>
 /// is folded from.
 pub fn rows<R: Rows>(rows: &R) -> Result<Vec<Row>, R::Error> {
     let mut all = Vec::new();
-    for prefix in [OUTBOX, STREAM, PLACE] {
+    for prefix in [OUTBOX, STREAM, PLACE, ASIDE] {
         all.extend(rows.scan(prefix)?.into_iter().map(|(row_key, value)| (row_key, Some(value))));
     }
     Ok(all)

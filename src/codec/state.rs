@@ -145,11 +145,16 @@ pub fn decision_row(seq: u64, line: &str) -> Row {
 }
 
 pub fn quarantine_row(quarantined: &Quarantined) -> Row {
-    let mut place = quarantined.stream.as_bytes().to_vec();
+    (key(QUARANTINE, &entry_place(&quarantined.stream, quarantined.id)), Some(encode(quarantined)))
+}
+
+/// End of the key of an entry of a stream.
+pub(super) fn entry_place(stream: &str, id: EntryId) -> Vec<u8> {
+    let mut place = stream.as_bytes().to_vec();
     place.push(0);
-    place.extend(quarantined.id.ms.to_be_bytes());
-    place.extend(quarantined.id.seq.to_be_bytes());
-    (key(QUARANTINE, &place), Some(encode(quarantined)))
+    place.extend(id.ms.to_be_bytes());
+    place.extend(id.seq.to_be_bytes());
+    place
 }
 
 /// Rows of everything that changed. `names_written` counts the symbols whose names the store has already.
@@ -296,6 +301,15 @@ pub fn quarantined<R: Rows>(rows: &R) -> Result<Vec<Quarantined>, R::Error> {
         all.push(decode(&row_key, &value)?);
     }
     Ok(all)
+}
+
+/// One quarantined entry, if it is there.
+pub fn quarantined_one<R: Rows>(rows: &R, stream: &str, id: EntryId) -> Result<Option<Quarantined>, R::Error> {
+    let wanted = key(QUARANTINE, &entry_place(stream, id));
+    match rows.scan(&wanted)?.into_iter().next() {
+        Some((found, value)) => Ok(Some(decode(&found, &value)?)),
+        None => Ok(None),
+    }
 }
 
 /// All decisions, as history lines, by their sequence.

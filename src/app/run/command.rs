@@ -130,6 +130,7 @@ fn serve(runtime: tokio::runtime::Runtime, config: &Config, until_idle: Option<D
             kill_key: config.emit.kill_key.clone(),
             length_max: config.emit.output_maxlen,
         },
+        quarantine: config.outputs.quarantine.clone(),
         group: config.run.group.clone(),
         role: role_seen.clone(),
         give_up: Arc::clone(&give_up),

@@ -3,6 +3,7 @@
 //! A failure of the server is tried again for ever: nothing behind it is done before. Where the lease is not ours,
 //! nothing is written; what was not offered stays in the outbox of the store.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
@@ -13,14 +14,19 @@ use tokio::sync::watch;
 
 use super::connect::{Connect, RetryDelay};
 use super::fail;
-use super::message::{Done, Role, Work};
+use super::message::{Done, PutAside, Role, Work};
 use crate::domain::ids::EntryId;
-use crate::shell::redis::{Emission, EmitKeys, Emitter, Offered, ServerError};
+use crate::shell::redis::{Emission, EmitKeys, Emitter, Offered, Server, ServerError};
+
+/// Entries of a quarantine stream that are read at a time. [1]
+const PAGE_ENTRIES: usize = 1000;
 
 /// Everything that the emitter needs to begin.
 pub struct EmitterSetup {
     pub connect: Connect,
     pub keys: EmitKeys,
+    /// The stream that tells what was put aside.
+    pub quarantine: String,
     pub group: String,
     pub role: watch::Receiver<Role>,
     /// The service stops at once: nothing is tried again.
@@ -47,7 +53,7 @@ pub fn run(setup: EmitterSetup) {
 impl Emitting {
     async fn run(mut self) {
         while let Some(work) = self.setup.work.recv().await {
-            let Work { emissions, appends, mut acks, checks } = work;
+            let Work { emissions, appends, asides, mut acks, checks } = work;
             for (number, stream, fields) in appends {
                 self.append(number, &stream, &fields).await;
             }
@@ -57,6 +63,7 @@ impl Emitting {
             for (seq, decision) in checks {
                 self.check(seq, decision).await;
             }
+            self.put_aside(asides).await;
             acks.retain(|(_, ids)| !ids.is_empty());
             if !acks.is_empty() {
                 self.acknowledge(&acks).await;
@@ -137,6 +144,57 @@ impl Emitting {
         let _ = self.setup.done.send(appended.map_or(Done::NotAppended { number }, |id| Done::Appended { number, id }));
     }
 
+    /// Writes what was put aside; what may have been written before is looked for first.
+    async fn put_aside(&mut self, asides: Vec<PutAside>) {
+        let doubtful: Vec<(&str, EntryId)> =
+            asides.iter().filter(|aside| aside.is_doubtful).map(|aside| (aside.stream.as_str(), aside.id)).collect();
+        let stream = self.setup.quarantine.clone();
+        let told = loop {
+            if doubtful.is_empty() {
+                break Some(BTreeSet::new());
+            }
+            let Some(emitter) = self.connected().await else { break None };
+            match told(emitter.server(), &stream, &doubtful).await {
+                Ok(told) => break Some(told),
+                Err(error) => {
+                    if self.failed(&error).await.is_none() {
+                        break None;
+                    }
+                }
+            }
+        };
+        for aside in &asides {
+            let is_told = told.as_ref().map(|told| told.contains(&(aside.stream.as_str(), aside.id)));
+            let is_written = match is_told {
+                None => false,
+                Some(true) => true,
+                Some(false) => self.tell(&stream, &aside.fields).await,
+            };
+            let _ = self.setup.done.send(Done::Aside { number: aside.number, is_written });
+        }
+    }
+
+    async fn tell(&mut self, stream: &str, fields: &[(String, String)]) -> bool {
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let length_max = self.setup.keys.length_max;
+        while self.lease().is_some() {
+            let Some(emitter) = self.connected().await else { return false };
+            match emitter.server().add_trimmed(stream, &fields, length_max).await {
+                Ok(_) => {
+                    self.delay.reset();
+                    fail::point("aside_written");
+                    return true;
+                }
+                Err(error) => {
+                    if self.failed(&error).await.is_none() {
+                        return false;
+                    }
+                }
+            }
+        }
+        false
+    }
+
     /// Looks once; a doubt is looked into again when the next one arises.
     async fn check(&mut self, seq: u64, decision: EntryId) {
         let Some(emitter) = self.connected().await else { return };
@@ -165,5 +223,32 @@ impl Emitting {
             }
         }
         fail::point("acknowledged");
+    }
+}
+
+/// Which of these entries a quarantine stream tells of, or told of before it was trimmed. A record stands behind the time
+/// of its entry, which is folded only when that is past.
+async fn told<'a>(
+    server: &mut Server,
+    quarantine: &str,
+    entries: &[(&'a str, EntryId)],
+) -> Result<BTreeSet<(&'a str, EntryId)>, ServerError> {
+    let from_ms = entries.iter().map(|(_, id)| id.ms).min().unwrap_or(0);
+    let mut after = Some(EntryId::new(from_ms.saturating_sub(1), u64::MAX));
+    let info = server.stream_info(quarantine).await?;
+    let trimmed_to = info.filter(|info| info.gone().is_some_and(|gone| gone > 0)).and_then(|info| info.first);
+    let mut told: BTreeSet<_> =
+        entries.iter().copied().filter(|(_, id)| trimmed_to.is_some_and(|first| id.ms < first.ms)).collect();
+    loop {
+        let page = server.range_after(quarantine, after, PAGE_ENTRIES).await?;
+        for record in &page {
+            let get = |name: &[u8]| record.fields.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_slice());
+            let (stream, id) = (get(b"stream"), get(b"id").and_then(EntryId::parse));
+            told.extend(entries.iter().filter(|(of, at)| stream == Some(of.as_bytes()) && id == Some(*at)));
+            after = Some(record.id);
+        }
+        if page.len() < PAGE_ENTRIES {
+            return Ok(told);
+        }
     }
 }

@@ -4,10 +4,11 @@
 //! emitter gets the decisions and what may be acknowledged. Nothing here waits for the server.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context as _;
 
+use super::aside::Asides;
 use super::fail;
 use super::message::{Done, Loss, Released, Work};
 use super::orders::Orders;
@@ -28,17 +29,12 @@ use crate::shell::redis::{Emission, Request};
 
 /// How long a decision that was written is remembered, should the server lose it. [ms]
 const OUTBOX_MEMORY_MS: u64 = 3_600_000;
-/// How long a follower keeps what the leader should have written …
-const APPENDS_MEMORY: Duration = Duration::from_secs(20);
-/// … and how much of it. [1]
-const APPENDS_MAX: usize = 1000;
 
 /// Decisions and requests are written to these.
 #[derive(Clone, Debug)]
 pub struct OutputStreams {
     pub control: String,
     pub suggestions: String,
-    pub quarantine: String,
 }
 
 /// The state of the service and all that has to be written with it.
@@ -61,8 +57,7 @@ pub struct Fold {
     acks: Vec<Vec<EntryId>>,
     /// Delivered to the group, and acknowledged once the cursor is there.
     delivered: Vec<Vec<EntryId>>,
-    /// Entries for other streams, since when they wait.
-    appends: Vec<(Instant, String, FieldTexts)>,
+    asides: Asides,
     pub own: OwnEntries,
     pub is_leader: bool,
     /// All that stood in the streams when we began to lead is folded: a kill or a policy among it counts for orders.
@@ -139,6 +134,8 @@ pub struct FoldParts {
     pub place: Place,
     pub places: Vec<Option<StreamPlace>>,
     pub outbox: Vec<OutboxRow>,
+    /// Entries that were put aside and not told.
+    pub asides: Vec<(String, EntryId)>,
 }
 
 impl Fold {
@@ -160,7 +157,7 @@ impl Fold {
             in_hand: BTreeSet::new(),
             acks: vec![Vec::new(); streams],
             delivered: vec![Vec::new(); streams],
-            appends: Vec::new(),
+            asides: Asides::of(parts.asides),
             own: OwnEntries::default(),
             is_leader: false,
             is_caught_up: false,
@@ -219,8 +216,11 @@ impl Fold {
             self.projection.wait(live::outbox_row(&row));
             self.outbox.insert(row.seq, row);
         }
-        if let Disposition::Quarantined(reason) = folded.disposition {
-            self.put_aside(stream, &entry, reason.name(), line);
+        if let Disposition::Quarantined(_) = folded.disposition {
+            let name = &self.decoder.streams().get(stream).name;
+            for row in self.asides.add(name, id, self.is_leader) {
+                self.projection.wait(row);
+            }
         }
         self.notice(&entry);
         self.entries_uncommitted += 1;
@@ -260,21 +260,6 @@ impl Fold {
             }
             Ok(_) | Err(_) => {}
         }
-    }
-
-    fn put_aside(&mut self, stream: StreamId, entry: &Entry, reason: &'static str, line: &str) {
-        if !self.is_leader && self.appends.len() >= APPENDS_MAX {
-            return;
-        }
-        let Ok(fields) = line::fields(line.as_bytes()) else { return };
-        let pairs = [
-            ("stream", self.decoder.streams().get(stream).name.clone()),
-            ("id", entry.id.to_string()),
-            ("reason", reason.to_owned()),
-            (if fields.is_text() { "fields" } else { "fields_b64" }, line::object(&fields)),
-        ];
-        let fields = pairs.map(|(name, value)| (name.to_owned(), value)).into();
-        self.appends.push((Instant::now(), self.outputs.quarantine.clone(), fields));
     }
 
     /// Entries that were delivered to the group and that we have read ourselves: they are acknowledged once they are
@@ -376,6 +361,7 @@ impl Fold {
         self.is_leader = is_leader;
         self.is_caught_up = false;
         self.in_hand.clear();
+        self.asides.lead();
         if is_leader {
             self.kill_key_says(self.kill_seen);
         }
@@ -423,7 +409,7 @@ impl Fold {
     }
 
     /// What is to be emitted and acknowledged after a commit.
-    pub fn work(&mut self) -> Work {
+    pub fn work(&mut self) -> anyhow::Result<Work> {
         let mut work = Work::default();
         let streams = self.decoder.streams();
         for (index, ids) in self.acks.iter_mut().enumerate() {
@@ -434,13 +420,17 @@ impl Fold {
             }
         }
         if !self.is_leader {
-            // Whoever leads writes them; if nobody did, we do as soon as we lead.
-            self.appends.retain(|(since, _, _)| since.elapsed() < APPENDS_MEMORY);
-            return work;
+            return Ok(work);
         }
         work.appends =
             self.own.unsaid.drain(..).map(|(number, fields)| (number, self.outputs.control.clone(), fields)).collect();
-        work.appends.extend(self.appends.drain(..).map(|(_, stream, fields)| (u64::MAX, stream, fields)));
+        if let Some(store) = self.projection.store().filter(|_| !self.asides.is_empty()) {
+            let (due, gone) = self.asides.due(store).context("reading what was put aside")?;
+            work.asides = due;
+            for row in gone {
+                self.projection.wait(row);
+            }
+        }
         let waiting: Vec<u64> = self
             .outbox
             .values()
@@ -452,7 +442,7 @@ impl Fold {
             self.in_hand.insert(seq);
             work.emissions.push((seq, self.emission(&self.outbox[&seq])));
         }
-        work
+        Ok(work)
     }
 
     fn emission(&self, row: &OutboxRow) -> Emission {
@@ -519,6 +509,12 @@ impl Fold {
             }
             Done::NotAppended { number } => self.say_again(number),
             Done::Gone { seq } => self.offer_again(seq),
+            Done::Aside { number, is_written } => {
+                if let Some(row) = self.asides.done(number, is_written) {
+                    self.projection.wait(row);
+                    self.entries_uncommitted += 1;
+                }
+            }
             Done::Finished => {}
         }
         None
@@ -555,8 +551,13 @@ impl Fold {
         self.outbox.values().filter(|row| row.written.is_none()).count()
     }
 
+    /// Is everything in the streams that we have decided or put aside.
+    pub fn is_told(&self) -> bool {
+        self.outbox_waiting() == 0 && self.asides.is_empty()
+    }
+
     /// Is everything said, offered and acknowledged.
     pub fn is_settled(&self) -> bool {
-        self.entries_uncommitted == 0 && (!self.is_leader || (self.outbox_waiting() == 0 && self.own.is_empty()))
+        self.entries_uncommitted == 0 && (!self.is_leader || (self.is_told() && self.own.is_empty()))
     }
 }

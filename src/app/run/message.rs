@@ -75,6 +75,7 @@ pub struct Work {
     pub emissions: Vec<(u64, Emission)>,
     /// Entries of our own: a number to know it by, the stream, the fields.
     pub appends: Vec<(u64, String, FieldTexts)>,
+    pub asides: Vec<PutAside>,
     pub acks: Vec<(String, Vec<EntryId>)>,
     /// Decisions to look for in the stream, where the server may have lost them.
     pub checks: Vec<(u64, EntryId)>,
@@ -82,8 +83,21 @@ pub struct Work {
 
 impl Work {
     pub fn is_empty(&self) -> bool {
-        self.emissions.is_empty() && self.appends.is_empty() && self.acks.is_empty() && self.checks.is_empty()
+        let Self { emissions, appends, asides, acks, checks } = self;
+        emissions.is_empty() && appends.is_empty() && asides.is_empty() && acks.is_empty() && checks.is_empty()
     }
+}
+
+/// The record of an entry that was put aside, for the quarantine stream.
+#[derive(Debug)]
+pub struct PutAside {
+    pub number: u64,
+    /// The entry that it is about.
+    pub stream: String,
+    pub id: EntryId,
+    pub fields: FieldTexts,
+    /// It may stand there already.
+    pub is_doubtful: bool,
 }
 
 /// From the emitter to the fold.
@@ -97,6 +111,8 @@ pub enum Done {
     Appended { number: u64, id: EntryId },
     /// It was not: the lease is not ours.
     NotAppended { number: u64 },
+    /// The record of an entry that was put aside stands in the quarantine stream, or does not: the lease is not ours.
+    Aside { number: u64, is_written: bool },
     /// A decision that we had emitted is gone from the stream.
     Gone { seq: u64 },
     /// All of a piece of work is done.

@@ -118,7 +118,7 @@ impl Serving {
             let is_drained = self.wires.signs.is_drained.load(Ordering::Relaxed);
             self.take_messages()?;
             self.see_whether_caught_up(is_drained);
-            self.hand_over();
+            self.hand_over()?;
             self.answer();
             self.tell();
         }
@@ -168,7 +168,11 @@ impl Serving {
             match &done {
                 Done::Finished => self.handed_over -= 1,
                 Done::Emitted { took, refusal, .. } => self.publisher.emitted(*took, refusal.as_deref()),
-                Done::NotOffered { .. } | Done::Appended { .. } | Done::NotAppended { .. } | Done::Gone { .. } => {}
+                Done::NotOffered { .. }
+                | Done::Appended { .. }
+                | Done::NotAppended { .. }
+                | Done::Gone { .. }
+                | Done::Aside { .. } => {}
             }
             if let Some((row, line)) = self.fold.done(done) {
                 self.publisher.decision_written(&row, line.as_ref());
@@ -292,9 +296,9 @@ impl Serving {
     }
 
     /// Gives the emitter what a commit has made due.
-    fn hand_over(&mut self) {
+    fn hand_over(&mut self) -> anyhow::Result<()> {
         if self.fold.uncommitted().is_none() {
-            let work = self.fold.work();
+            let work = self.fold.work()?;
             if !work.is_empty() {
                 self.waiting.push_back(work);
             }
@@ -307,10 +311,11 @@ impl Serving {
                 }
                 Err(TrySendError::Full(work) | TrySendError::Closed(work)) => {
                     self.waiting.push_front(work);
-                    return;
+                    break;
                 }
             }
         }
+        Ok(())
     }
 
     fn answer(&mut self) {
@@ -376,9 +381,9 @@ impl Serving {
             if self.fold.uncommitted().is_some() {
                 self.commit()?;
             }
-            self.hand_over();
+            self.hand_over()?;
             // Entries of our own may come back later: nobody reads any more.
-            let is_out = self.fold.outbox_waiting() == 0 || !self.fold.is_leader;
+            let is_out = self.fold.is_told() || !self.fold.is_leader;
             if self.waiting.is_empty() && self.handed_over == 0 && is_out {
                 break;
             }

@@ -74,12 +74,12 @@ fn opened(config: &Config, journal: Journal, suspects: Suspects) -> anyhow::Resu
         tracing::warn!("{notice}");
     }
     let names = config.streams.iter().map(|(_, stream)| &stream.name);
-    let (place, outbox, places) = match projection.store() {
+    let (place, outbox, places, asides) = match projection.store() {
         Some(store) => {
             let places: Result<Vec<_>, _> = names.map(|name| live::stream_place(store, name)).collect();
-            (live::place(store)?, live::outbox(store)?, places?)
+            (live::place(store)?, live::outbox(store)?, places?, live::asides(store)?)
         }
-        None => (live::Place::default(), Vec::new(), vec![None; config.streams.len()]),
+        None => (live::Place::default(), Vec::new(), vec![None; config.streams.len()], Vec::new()),
     };
     if place.journal > journal.position() {
         bail!(
@@ -103,12 +103,12 @@ fn opened(config: &Config, journal: Journal, suspects: Suspects) -> anyhow::Resu
         outputs: OutputStreams {
             control: control_stream(&config.streams),
             suggestions: config.outputs.suggestions.clone(),
-            quarantine: config.outputs.quarantine.clone(),
         },
         suspects,
         place,
         places,
         outbox,
+        asides,
     }))
 }
 

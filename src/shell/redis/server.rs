@@ -96,8 +96,22 @@ impl Server {
 
     /// Appends one entry under an id that the server gives, and answers the id.
     pub async fn add(&mut self, stream: &str, fields: &[(&str, &str)]) -> Result<EntryId, ServerError> {
+        self.add_trimmed(stream, fields, 0).await
+    }
+
+    /// The same; the stream, one of ours, keeps about so many entries, or all where that is 0.
+    pub async fn add_trimmed(
+        &mut self,
+        stream: &str,
+        fields: &[(&str, &str)],
+        length_max: u64,
+    ) -> Result<EntryId, ServerError> {
         let mut command = redis::cmd("XADD");
-        command.arg(stream).arg("*").arg(fields);
+        command.arg(stream);
+        if length_max > 0 {
+            command.arg("MAXLEN").arg("~").arg(length_max);
+        }
+        command.arg("*").arg(fields);
         let id: String =
             command.query_async(&mut self.connection).await.map_err(self.failed(format!("to append to {stream}")))?;
         id.parse().map_err(|_| {
