@@ -12,6 +12,16 @@ const LIMIT_DIGITS: usize = 15;
 const DIGITS_MAX: usize = 28;
 /// Digits that 64 bits hold exactly.
 const NARROW_DIGITS_MAX: usize = 18;
+/// As far as 64 bits hold them.
+pub(super) const POWERS_OF_TEN: [u64; 20] = {
+    let mut powers = [1; 20];
+    let mut place = 1;
+    while place < powers.len() {
+        powers[place] = powers[place - 1] * 10;
+        place += 1;
+    }
+    powers
+};
 /// Exponents beyond this cannot be in range, whatever the digits.
 const EXPONENT_MAX: i64 = 10_000;
 
@@ -137,21 +147,63 @@ impl Plain {
             }
         }
         let whole = point.unwrap_or(text.len());
-        let mut scale = point.map_or(0, |point| text.len() - point - 1) as u32;
+        let scale = point.map_or(0, |point| text.len() - point - 1) as u32;
         if whole + scale as usize == 0 || whole > LIMIT_DIGITS {
             return None;
         }
-        while scale > 0 && mantissa % 10 == 0 {
-            mantissa /= 10;
-            scale -= 1;
-        }
-        Some(Self { mantissa, scale })
+        Some(Self { mantissa, scale }.trimmed())
     }
 
-    fn decimal(self) -> Decimal {
+    /// The number at the start of a text, as JSON writes it, and its length. `None` says nothing about the text but that it
+    /// must be read in full.
+    #[inline]
+    pub fn at_start(text: &[u8]) -> Option<(Self, usize)> {
+        let mut mantissa = 0;
+        let whole = digits(text, &mut mantissa);
+        let (mut places, mut length) = (0, whole);
+        if text.get(whole) == Some(&b'.') {
+            places = digits(&text[whole + 1..], &mut mantissa);
+            length += 1 + places;
+            if places == 0 {
+                return None;
+            }
+        }
+        let is_led_by_zero = whole > 1 && text[0] == b'0';
+        let is_scientific = matches!(text.get(length), Some(b'e' | b'E'));
+        if whole == 0 || whole > LIMIT_DIGITS || length > NARROW_DIGITS_MAX || is_led_by_zero || is_scientific {
+            return None;
+        }
+        Some((Self { mantissa, scale: places as u32 }.trimmed(), length))
+    }
+
+    #[inline]
+    fn trimmed(mut self) -> Self {
+        while self.scale > 0 && self.mantissa.is_multiple_of(10) {
+            self.mantissa /= 10;
+            self.scale -= 1;
+        }
+        self
+    }
+
+    pub fn decimal(self) -> Decimal {
         let Self { mantissa, scale } = self;
         Decimal::from_parts(mantissa as u32, (mantissa >> 32) as u32, 0, false, scale)
     }
+}
+
+/// How many digits a text starts with. They are appended to a number, which is wrong if they are too many for it.
+#[inline]
+fn digits(text: &[u8], number: &mut u64) -> usize {
+    let mut count = 0;
+    for &b in text {
+        let digit = b.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        *number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
+        count += 1;
+    }
+    count
 }
 
 fn exponent_of(text: &str) -> Result<i64, Reason> {

@@ -26,12 +26,13 @@ pub fn business_ms(text: &str) -> Option<u64> {
 }
 
 /// The same of a plain number, in whole numbers.
-fn plain_ms(number::Plain { mantissa, scale }: number::Plain) -> Option<u64> {
-    let is_in_seconds = u128::from(mantissa) < u128::from(SECONDS_MAX) * 10u128.pow(scale);
-    let ms = match (is_in_seconds, scale) {
-        (true, 0..=3) => mantissa * 10u64.pow(3 - scale),
-        (true, _) => mantissa / 10u64.pow(scale - 3),
-        (false, _) => mantissa / 10u64.pow(scale),
+pub(super) fn plain_ms(number::Plain { mantissa, scale }: number::Plain) -> Option<u64> {
+    let power = |places: u32| number::POWERS_OF_TEN[places as usize];
+    let whole = mantissa / power(scale);
+    let ms = match scale {
+        _ if whole >= SECONDS_MAX => whole,
+        0..=3 => mantissa * power(3 - scale),
+        _ => mantissa / power(scale - 3),
     };
     (ms > 0).then_some(ms)
 }

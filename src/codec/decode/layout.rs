@@ -1,12 +1,17 @@
-//! How the line of a price is laid out: read step by step once, and then only where lines of one producer differ.
+//! How the lines of a stream are laid out: read step by step once, and then only where lines of one producer differ.
 
-use super::tick::{Role, Tick};
+use super::market::NAMES;
+use crate::codec::number::Plain;
 
-/// A line of one stream, cut into its values and the text between them. The next line of a producer has the same text and values of
-/// the same kinds: then it reads as the same steps of [`Cursor`] would read it, without taking them.
+/// A line of one stream, cut into the values that vary and the text between them. The next line of a producer has the same
+/// text and values of the same kinds: then it reads as the same steps of [`Cursor`] would read it, without taking them.
+///
+/// A value that no rule wants is text until a line has another one in its place.
 #[derive(Debug, Default)]
 pub(super) struct Layout {
     line: Vec<u8>,
+    values: Vec<Slot>,
+    /// Those of the values that vary.
     slots: Vec<Slot>,
 }
 
@@ -17,84 +22,154 @@ struct Slot {
     end: usize,
     kind: Kind,
     role: Role,
+    varies: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
-    /// Runs up to a quote, escaped or not, that the text behind it begins with.
+    /// A string; of escapes only `\"` may be in it.
     String,
+    /// A string whose quotes are escaped, with no escapes in it.
+    Inner,
     /// A number as JSON writes it, or true, false or null.
     Bare,
 }
 
+/// What a value of a line is for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Role {
+    Symbol,
+    Timestamp,
+    /// The price of this place in [`NAMES`].
+    Price(usize),
+    Side,
+    Quantity,
+    EntryPrice,
+    HedgeSide,
+    /// Nothing that a rule wants.
+    Other,
+}
+
+impl Role {
+    fn of(name: &[u8]) -> Self {
+        match name {
+            b"symbol" => Self::Symbol,
+            b"timestamp" => Self::Timestamp,
+            b"side" => Self::Side,
+            b"position_qty" => Self::Quantity,
+            b"entry_price" => Self::EntryPrice,
+            b"positionSide" => Self::HedgeSide,
+            _ => NAMES.iter().position(|(known, _)| known.as_bytes() == name).map_or(Self::Other, Self::Price),
+        }
+    }
+}
+
+/// A value of a line.
+#[derive(Clone, Copy)]
+pub(super) enum Value<'a> {
+    /// As written.
+    Text(&'a [u8]),
+    Number(Plain),
+}
+
+impl<'a> Value<'a> {
+    /// Nothing for a number.
+    pub fn text(self) -> &'a [u8] {
+        match self {
+            Self::Text(text) => text,
+            Self::Number(_) => b"",
+        }
+    }
+}
+
+/// Where a line has what the rules want.
+#[derive(Clone, Copy)]
+pub(super) enum Within {
+    /// In the object of its `payload`.
+    Payload,
+    /// Flat in its fields, with no object beside them.
+    Fields,
+}
+
 impl Layout {
-    /// Reads a line of this layout; `None` for any other.
+    /// Hands out the values of a line, in its order, each with what it is for; `None` if it has not this layout.
     #[inline]
-    pub fn read<'a>(&self, line: &'a [u8]) -> Option<Tick<'a>> {
-        let mut tick = Tick::default();
+    pub fn read<'a>(&self, line: &'a [u8], mut put: impl FnMut(Role, Value<'a>)) -> Option<()> {
         let (mut rest, mut end) = (line, 0);
         for slot in &self.slots {
             rest = rest.strip_prefix(&self.line[end..slot.start])?;
-            let length = match slot.kind {
-                Kind::String => quote_or_backslash(rest)?,
+            let (length, value) = match slot.kind {
+                Kind::String => text(rest, string(rest)),
+                Kind::Inner => text(rest, plain_length(rest)),
                 Kind::Bare => bare(rest)?,
             };
-            let (value, behind) = rest.split_at(length);
-            tick.put(slot.role, value);
-            (rest, end) = (behind, slot.end);
+            put(slot.role, value);
+            (rest, end) = (&rest[length..], slot.end);
         }
-        (rest == &self.line[end..] && !rest.is_empty()).then_some(tick)
+        (rest == &self.line[end..] && !rest.is_empty()).then_some(())
     }
 
-    /// Reads a line step by step, and remembers what it looks like.
-    pub fn learn<'a>(&mut self, line: &'a [u8]) -> Option<Tick<'a>> {
+    /// Reads a line step by step, and remembers what it looks like; `None` if it is not as expected.
+    pub fn learn(&mut self, line: &[u8], within: Within) -> Option<()> {
+        let mut cursor = Cursor { line, at: 0, values: Vec::with_capacity(self.values.len()) };
+        let whole = cursor.line(within);
+        let mut values = cursor.values;
+        let has_kinds_of = |others: &[Slot]| {
+            values.len() == others.len() && values.iter().zip(others).all(|(a, b)| (a.kind, a.role) == (b.kind, b.role))
+        };
+        if has_kinds_of(&self.values) {
+            for (value, before) in values.iter_mut().zip(&self.values) {
+                value.varies |= before.varies || line[value.start..value.end] != self.line[before.start..before.end];
+            }
+        }
         self.line.clear();
         self.slots.clear();
-        let mut cursor = Cursor { line, at: 0, slots: &mut self.slots, is_regular: true };
-        let tick = cursor.line();
-        if tick.is_some() && cursor.is_regular {
-            self.line.extend_from_slice(line);
-        } else {
-            self.slots.clear();
-        }
-        tick
+        self.values.clear();
+        whole?;
+        self.line.extend_from_slice(line);
+        self.slots.extend(values.iter().filter(|value| value.varies));
+        self.values = values;
+        Some(())
     }
 }
 
-/// The way through a plain line, step by step.
-struct Cursor<'a, 's> {
+/// The way through a line, step by step.
+struct Cursor<'a> {
     line: &'a [u8],
     at: usize,
-    /// The values that were passed.
-    slots: &'s mut Vec<Slot>,
-    /// No value has escapes of its own, so that the slots say all of it.
-    is_regular: bool,
+    /// Those that were passed.
+    values: Vec<Slot>,
 }
 
-impl<'a> Cursor<'a, '_> {
-    /// The tick in the `payload` of a line `{"stream":…,"id":…,"fields":{…}}`.
-    fn line(&mut self) -> Option<Tick<'a>> {
+impl<'a> Cursor<'a> {
+    /// A line `{"stream":…,"id":…,"fields":{…}}`.
+    fn line(&mut self, within: Within) -> Option<()> {
         self.token(b'{')?;
-        (self.plain_string()? == b"stream").then_some(())?;
+        (self.string()? == b"stream").then_some(())?;
         self.token(b':')?;
         // The same in all lines of a layout: it is text, no value.
-        self.plain_string()?;
+        self.string()?;
         self.token(b',')?;
-        (self.plain_string()? == b"id").then_some(())?;
+        (self.string()? == b"id").then_some(())?;
         self.token(b':')?;
-        self.value()?;
+        self.value(Role::Other)?;
         self.token(b',')?;
-        (self.plain_string()? == b"fields").then_some(())?;
+        (self.string()? == b"fields").then_some(())?;
         self.token(b':')?;
         self.token(b'{')?;
-        let mut tick = None;
+        let mut has_payload = false;
         loop {
-            let name = self.plain_string()?;
+            let name = self.string()?;
             self.token(b':')?;
-            if name != b"payload" {
-                self.value()?;
-            } else if tick.replace(self.payload()?).is_some() {
-                return None;
+            match (within, name) {
+                (Within::Payload, b"payload") if has_payload => return None,
+                (Within::Payload, b"payload") => {
+                    self.payload()?;
+                    has_payload = true;
+                }
+                (Within::Payload, _) => self.value(Role::Other)?,
+                (Within::Fields, b"payload" | b"data") => return None,
+                (Within::Fields, _) => self.value(Role::of(name))?,
             }
             match self.next()? {
                 b',' => {}
@@ -104,12 +179,15 @@ impl<'a> Cursor<'a, '_> {
         }
         self.token(b'}')?;
         self.blanks();
-        if self.at == self.line.len() { tick } else { None }
+        let is_complete = match within {
+            Within::Payload => has_payload,
+            Within::Fields => true,
+        };
+        (is_complete && self.rest().is_empty()).then_some(())
     }
 
     /// A string that holds a flat object of plain strings and numbers whose quotes are escaped.
-    fn payload(&mut self) -> Option<Tick<'a>> {
-        let mut tick = Tick::default();
+    fn payload(&mut self) -> Option<()> {
         self.token(b'"')?;
         self.token(b'{')?;
         loop {
@@ -117,24 +195,20 @@ impl<'a> Cursor<'a, '_> {
             self.token(b':')?;
             self.blanks();
             let role = Role::of(name);
-            let value = if self.rest().first() == Some(&b'\\') {
-                let value = self.inner_string()?;
-                self.slot(value.len(), 2, Kind::String, role);
-                value
+            if self.rest().first() == Some(&b'\\') {
+                let text = self.inner_string()?;
+                self.slot(text.len(), 2, Kind::Inner, role);
             } else {
-                let value = self.take(bare(self.rest())?)?;
-                self.slot(value.len(), 0, Kind::Bare, role);
-                value
-            };
-            tick.put(role, value);
+                let text = self.take(bare(self.rest())?.0)?;
+                self.slot(text.len(), 0, Kind::Bare, role);
+            }
             match self.next()? {
                 b',' => {}
                 b'}' => break,
                 _ => return None,
             }
         }
-        self.token(b'"')?;
-        Some(tick)
+        self.token(b'"')
     }
 
     fn rest(&self) -> &'a [u8] {
@@ -144,7 +218,7 @@ impl<'a> Cursor<'a, '_> {
     /// Notes the value that was taken last; `behind` is what was taken after it.
     fn slot(&mut self, length: usize, behind: usize, kind: Kind, role: Role) {
         let end = self.at - behind;
-        self.slots.push(Slot { start: end - length, end, kind, role });
+        self.values.push(Slot { start: end - length, end, kind, role, varies: role != Role::Other });
     }
 
     fn blanks(&mut self) {
@@ -168,49 +242,47 @@ impl<'a> Cursor<'a, '_> {
     }
 
     /// A string without escapes.
-    fn plain_string(&mut self) -> Option<&'a [u8]> {
+    fn string(&mut self) -> Option<&'a [u8]> {
         self.token(b'"')?;
-        let text = self.take(quote_or_backslash(self.rest())?)?;
+        let text = self.take(plain_length(self.rest()))?;
         (self.take(1)? == b"\"").then_some(text)
     }
 
-    /// Passes over a string value: of escapes only `\"` may be in it.
-    fn value(&mut self) -> Option<()> {
+    /// Passes over a string value.
+    fn value(&mut self, role: Role) -> Option<()> {
         self.token(b'"')?;
-        loop {
-            let text = self.take(quote_or_backslash(self.rest())?)?;
-            if self.take(1)? == b"\"" {
-                self.slot(text.len(), 1, Kind::String, Role::Other);
-                return Some(());
-            }
-            (self.take(1)? == b"\"").then_some(())?;
-            self.is_regular = false;
-        }
+        let text = self.take(string(self.rest()))?;
+        (self.take(1)? == b"\"").then_some(())?;
+        self.slot(text.len(), 1, Kind::String, role);
+        Some(())
     }
 
     /// A string whose quotes are escaped: `\"ADAUSDT\"`.
     fn inner_string(&mut self) -> Option<&'a [u8]> {
         self.blanks();
         (self.take(2)? == b"\\\"").then_some(())?;
-        let text = self.take(quote_or_backslash(self.rest())?)?;
+        let text = self.take(plain_length(self.rest()))?;
         (self.take(2)? == b"\\\"").then_some(text)
     }
 }
 
-/// Length of the bare value at the start of a text: a number as JSON writes it, or true, false or null. What may not
-/// follow it is found by who reads on.
 #[inline]
-fn bare(text: &[u8]) -> Option<usize> {
-    match text.first()? {
-        b't' => text.starts_with(b"true").then_some(4),
-        b'f' => text.starts_with(b"false").then_some(5),
-        b'n' => text.starts_with(b"null").then_some(4),
-        _ => json_number(text),
+fn text(rest: &[u8], length: usize) -> (usize, Value<'_>) {
+    (length, Value::Text(&rest[..length]))
+}
+
+/// The bare value at the start of a text, a number as JSON writes it, or true, false or null, and its length. What may
+/// not follow it is found by who reads on.
+#[inline]
+fn bare(rest: &[u8]) -> Option<(usize, Value<'_>)> {
+    if let Some((plain, length)) = Plain::at_start(rest) {
+        return Some((length, Value::Number(plain)));
     }
+    let word = [&b"true"[..], b"false", b"null"].into_iter().find(|word| rest.starts_with(word));
+    Some(text(rest, word.map(<[u8]>::len).or_else(|| json_number(rest))?))
 }
 
 /// Length of the JSON number at the start of a text.
-#[inline]
 fn json_number(text: &[u8]) -> Option<usize> {
     let digits = |at: usize| text[at..].iter().take_while(|b| b.is_ascii_digit()).count();
     let whole_at = usize::from(text.first() == Some(&b'-'));
@@ -237,20 +309,66 @@ fn json_number(text: &[u8]) -> Option<usize> {
     Some(end)
 }
 
-/// Place of the first quote or backslash, eight bytes at a time: most strings are too short to call for more.
+/// Length of the string at the start of a text, up to what is neither plain nor `\"`.
 #[inline]
-fn quote_or_backslash(text: &[u8]) -> Option<usize> {
+fn string(text: &[u8]) -> usize {
+    let mut end = plain_length(text);
+    while text[end..].starts_with(b"\\\"") {
+        end += 2 + plain_length(&text[end + 2..]);
+    }
+    end
+}
+
+/// Length of the printable ASCII at the start of a text that has no quote or backslash in it, eight bytes at a time:
+/// most strings are too short to call for more.
+#[inline]
+fn plain_length(text: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 0xFF;
-    // The highest bit of each byte that is zero; above the first one there may be more.
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
     let (words, rest) = text.as_chunks::<8>();
     for (i, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
-        let found = zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')));
+        // The highest bit of each byte tells, up to the first that has it: above it a difference may have borrowed.
+        let is = |b: u8| (word ^ (ONES * u64::from(b))).wrapping_sub(ONES);
+        let found = is(b'"') | is(b'\\') | word.wrapping_sub(ONES * u64::from(b' ')) | word;
+        let found = found & (ONES << 7);
         if found != 0 {
-            return Some(8 * i + found.trailing_zeros() as usize / 8);
+            return 8 * i + found.trailing_zeros() as usize / 8;
         }
     }
-    let place = rest.iter().position(|b| matches!(b, b'"' | b'\\'))?;
-    Some(8 * words.len() + place)
+    let is_plain = |b: &u8| matches!(b, b' '..0x80) && !matches!(b, b'"' | b'\\');
+    8 * words.len() + rest.iter().take_while(|b| is_plain(b)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_where_a_plain_text_ends_whatever_stands_behind() {
+        for b in 0..=u8::MAX {
+            let is_plain = (b' '..0x80).contains(&b) && b != b'"' && b != b'\\';
+            for at in 0..20 {
+                for behind in [b' ', b'"', 0, 0xFF, b'!', b'#', b'[', b']', 0x7F] {
+                    let mut text = vec![b'x'; 20];
+                    text.push(b'"');
+                    text[at] = b;
+                    text[at + 1..20].fill(behind);
+                    let slow = text.iter().position(|&b| !(b' '..0x80).contains(&b) || b == b'"' || b == b'\\');
+                    assert_eq!(plain_length(&text), slow.unwrap(), "{text:?}");
+                    assert_eq!(plain_length(&text) > at, is_plain);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn reads_the_same_numbers_as_json() {
+        for number in
+            ["0", "-0", "10", "01", "0.50", "1.", ".5", "-1.5", "1e3", "1E+3", "1e", "12345678901234567.25", "+1"]
+        {
+            let length = serde_json::from_str::<serde_json::Number>(number).ok().map(|_| number.len());
+            let end_of = |text: &str| bare(text.as_bytes()).map(|(length, _)| length);
+            assert_eq!(end_of(&format!("{number},")).filter(|&n| n == number.len()), length, "{number}");
+        }
+    }
 }

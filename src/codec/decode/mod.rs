@@ -8,12 +8,17 @@ mod market;
 mod observation;
 mod plan;
 mod position;
+mod recent;
 mod result;
+mod snapshot;
 mod tick;
 
 use std::collections::HashMap;
 
+use recent::Recent;
+
 use super::line::{self, FieldValue, Fields};
+use super::number;
 use super::object::Object;
 use crate::domain::event::{Entry, Event, Reason, Unreadable};
 use crate::domain::ids::{EntryId, StreamId, SymbolId};
@@ -30,6 +35,8 @@ pub struct Symbols {
     by_name: HashMap<Box<str>, SymbolId, foldhash::fast::FixedState>,
     names: Vec<Box<str>>,
     handed_over: usize,
+    /// Plain names that were interned lately.
+    recent: Recent,
 }
 
 impl Symbols {
@@ -51,6 +58,17 @@ impl Symbols {
         self.names.push(name.into());
         self.by_name.insert(name.into(), id);
         id
+    }
+
+    /// A symbol as producers write it, in upper case and digits; `None` for any other text.
+    fn intern_plain(&mut self, name: &[u8]) -> Option<SymbolId> {
+        if let Some(id) = self.recent.get(name) {
+            return Some(id);
+        }
+        let text = std::str::from_utf8(name).ok().filter(|text| is_plain(text) && !number::is_absent_word(text))?;
+        let id = self.intern(text);
+        self.recent.put(name, id);
+        Some(id)
     }
 
     /// Names added since the last call.
@@ -88,12 +106,12 @@ fn optional_symbol(object: &Object<'_>, symbols: &mut Symbols) -> Result<Option<
     object.with_text(&["symbol"], |text| {
         let text = text.trim();
         // Symbols come in upper case nearly always: no copy then.
-        if text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit()) {
-            symbols.intern(text)
-        } else {
-            symbols.intern(&text.to_uppercase())
-        }
+        if is_plain(text) { symbols.intern(text) } else { symbols.intern(&text.to_uppercase()) }
     })
+}
+
+fn is_plain(symbol: &str) -> bool {
+    symbol.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
 }
 
 /// Decodes entries of the configured streams.
@@ -101,7 +119,7 @@ fn optional_symbol(object: &Object<'_>, symbols: &mut Symbols) -> Result<Option<
 pub struct Decoder {
     streams: Streams,
     pub symbols: Symbols,
-    /// What the last price line of each stream looked like.
+    /// What the last line of each stream looked like.
     layouts: Vec<layout::Layout>,
 }
 
@@ -117,10 +135,12 @@ impl Decoder {
 
     /// Decodes one history line. Errors if its fields do not read; what they say comes back as in [`Self::decode`].
     pub fn decode_line(&mut self, stream: StreamId, id: EntryId, text: &[u8]) -> Result<Entry, serde_json::Error> {
-        if self.streams.kind(stream) == StreamKind::Price
-            && let Some(entry) =
-                tick::decode(stream, id, text, &mut self.symbols, &mut self.layouts[usize::from(stream.0)])
-        {
+        let short = match self.streams.kind(stream) {
+            StreamKind::Price => tick::decode,
+            StreamKind::Snapshot => snapshot::decode,
+            _ => return Ok(self.decode(stream, id, &line::fields(text)?)),
+        };
+        if let Some(entry) = short(stream, id, text, &mut self.symbols, &mut self.layouts[usize::from(stream.0)]) {
             return Ok(entry);
         }
         Ok(self.decode(stream, id, &line::fields(text)?))
@@ -194,7 +214,7 @@ fn too_large(content: Result<Event, Unreadable>) -> Result<Event, Unreadable> {
 /// The shape, as far as the names of the fields tell it.
 fn envelope_shape(kind: StreamKind, fields: &Fields<'_>) -> &'static str {
     let filled = |name: &str| match fields.get(name) {
-        Some(FieldValue::Text(text)) => !super::number::is_absent_word(text),
+        Some(FieldValue::Text(text)) => !number::is_absent_word(text),
         Some(FieldValue::Bytes(_)) => true,
         None => false,
     };

@@ -4,7 +4,7 @@
 //! [`crate::codec::line::fields`] and [`super::Decoder::decode`], and both ways must come to the same entry (a test
 //! and the fuzz target hold them against each other).
 
-use super::layout::Layout;
+use super::layout::{Layout, Role, Value, Within};
 use super::market::NAMES;
 use super::{ENTRY_SIZE_MAX, Symbols};
 use crate::codec::{number, time};
@@ -22,81 +22,66 @@ pub(super) fn decode(
     symbols: &mut Symbols,
     layout: &mut Layout,
 ) -> Option<Entry> {
-    if !is_plain(line) || line.len() > ENTRY_SIZE_MAX {
+    if line.len() > ENTRY_SIZE_MAX {
         return None;
     }
-    let tick = match layout.read(line) {
+    let tick = match Tick::read(line, layout) {
         Some(tick) => tick,
-        None => layout.learn(line)?,
+        None => {
+            layout.learn(line, Within::Payload)?;
+            Tick::read(line, layout)?
+        }
     };
-    if !tick.symbol.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit()) {
-        return None;
-    }
-    let symbol = std::str::from_utf8(tick.symbol).ok()?;
-    // The words for nothing are short.
-    if symbol.len() <= 4 && number::is_absent_word(symbol) {
-        return None;
-    }
     let (price, shape) = tick.price()?;
     let own_ms = match tick.timestamp {
-        Some(text) if shape != "close" => Some(time::business_ms_of_bytes(text)?),
+        Some(value) if shape != "close" => Some(ms(value)?),
         _ => None,
     };
     let fact = PriceFact { price, source: PriceSource::Stream(stream), own_ms };
-    let symbol = Some(symbols.intern(symbol));
+    let symbol = Some(symbols.intern_plain(tick.symbol)?);
     Some(Entry { stream, kind: StreamKind::Price, id, shape, symbol, content: Ok(Event::Price(fact)) })
 }
 
-/// Nothing but printable ASCII. The loop has no way out and no branch, so that it runs over many bytes at once.
-fn is_plain(line: &[u8]) -> bool {
-    // Below a blank the difference wraps, from 0x80 on the byte has it itself: the highest bit tells.
-    line.iter().fold(0, |bits, &b| bits | b | b.wrapping_sub(b' ')) < 0x80
-}
-
-/// What a rule may want of the payload, as written.
+/// What a rule may want of the payload.
 #[derive(Default)]
-pub(super) struct Tick<'a> {
+struct Tick<'a> {
     symbol: &'a [u8],
-    prices: [Option<&'a [u8]>; NAMES.len()],
-    timestamp: Option<&'a [u8]>,
-}
-
-/// What a value of a line is for.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Role {
-    Symbol,
-    Timestamp,
-    /// The price of this place in [`NAMES`].
-    Price(usize),
-    /// Nothing that a rule wants.
-    Other,
-}
-
-impl Role {
-    pub fn of(name: &[u8]) -> Self {
-        match name {
-            b"symbol" => Self::Symbol,
-            b"timestamp" => Self::Timestamp,
-            _ => NAMES.iter().position(|(known, _)| known.as_bytes() == name).map_or(Self::Other, Self::Price),
-        }
-    }
+    /// The preferred one, with its place in [`NAMES`].
+    price: Option<(usize, Value<'a>)>,
+    timestamp: Option<Value<'a>>,
 }
 
 impl<'a> Tick<'a> {
-    pub fn put(&mut self, role: Role, value: &'a [u8]) {
-        match role {
-            Role::Symbol => self.symbol = value,
-            Role::Timestamp => self.timestamp = Some(value),
-            Role::Price(place) => self.prices[place] = Some(value),
-            Role::Other => {}
-        }
+    #[inline]
+    fn read(line: &'a [u8], layout: &Layout) -> Option<Self> {
+        let mut tick = Self::default();
+        layout.read(line, |role, value| match role {
+            Role::Symbol => tick.symbol = value.text(),
+            Role::Timestamp => tick.timestamp = Some(value),
+            // Of two values of one name the last counts.
+            Role::Price(place) if tick.price.is_none_or(|(other, _)| place <= other) => {
+                tick.price = Some((place, value));
+            }
+            _ => {}
+        })?;
+        Some(tick)
     }
 
     /// The preferred price. Absent, zero or unreadable ones go the long way.
     fn price(&self) -> Option<(Price, &'static str)> {
-        let (place, text) = self.prices.iter().enumerate().find_map(|(i, text)| Some((i, (*text)?)))?;
-        let value = number::decimal_of_bytes(text).ok()?;
+        let (place, value) = self.price?;
+        let value = match value {
+            Value::Number(plain) => plain.decimal(),
+            Value::Text(text) => number::decimal_of_bytes(text).ok()?,
+        };
         (!value.is_zero() && value.is_sign_positive()).then(|| (Price::new(value), NAMES[place].1))
+    }
+}
+
+fn ms(value: Value<'_>) -> Option<u64> {
+    match value {
+        Value::Number(plain) => time::plain_ms(plain),
+        Value::Text(text) => time::business_ms_of_bytes(text),
     }
 }
 
@@ -178,30 +163,45 @@ mod tests {
         ];
         let texts: Vec<String> = lines().map(|(text, _)| text).chain(others.map(str::to_owned)).collect();
         let alone: Vec<Option<Entry>> = texts.iter().map(|text| short(text, &mut Layout::default())).collect();
+        let mut of_all = Layout::default();
         for before in &texts {
             for (text, alone) in texts.iter().zip(&alone) {
-                let mut layout = Layout::default();
-                short(before, &mut layout);
-                assert_eq!(short(text, &mut layout), *alone, "{before}\n{text}");
+                let mut of_one = Layout::default();
+                for layout in [&mut of_one, &mut of_all] {
+                    short(before, layout);
+                    assert_eq!(short(text, layout), *alone, "{before}\n{text}");
+                }
             }
         }
     }
 
     #[test]
     fn the_next_line_of_a_producer_is_read_by_its_layout() {
-        let line = |id, price: &str, note| {
+        let line = |id, price: &str, note, trace| {
             format!(
-                r#"{{"stream":"s","id":"{id}","fields":{{"payload":"{{\"symbol\":\"ADAUSDT\",\"price\":{price}}}","note":"{note}"}}}}"#
+                r#"{{"stream":"s","id":"{id}","fields":{{"payload":"{{\"symbol\":\"ADAUSDT\",\"price\":{price}}}","note":"{note}","trace":"{trace}"}}}}"#
             )
         };
         let mut layout = Layout::default();
-        assert!(layout.read(line("1-0", "0.41", "").as_bytes()).is_none(), "nothing was learnt");
-        assert!(layout.learn(line("1-0", "0.41", "").as_bytes()).is_some());
-        for text in [line("2-0", "1e-3", "new"), line("17-4", "null", "")] {
-            assert!(layout.read(text.as_bytes()).is_some(), "{text}");
+        let learn = |layout: &mut Layout, text: String| layout.learn(text.as_bytes(), Within::Payload).is_some();
+        let reads = |layout: &Layout, text: &str| Tick::read(text.as_bytes(), layout).is_some();
+        assert!(!reads(&layout, &line("1-0", "0.41", "", "")), "nothing was learnt");
+        assert!(learn(&mut layout, line("1-0", "0.41", "", "")));
+        assert!(reads(&layout, &line("1-0", "2", "", "")), "the price is another in every line");
+        assert!(!reads(&layout, &line("2-0", "2", "new", "")), "the others were the same up to now");
+        assert!(learn(&mut layout, line("2-0", "2", "new", "")));
+        for text in [line("3-0", "1e-3", "", ""), line("17-4", "null", "newer", ""), line("5-0", "1", r#"\""#, "")] {
+            assert!(reads(&layout, &text), "{text}");
         }
-        for text in [line("2-0", "01", ""), line("2-0", "1", r#"\""#), line("2-0", r#"\"1\""#, ""), String::new()] {
-            assert!(layout.read(text.as_bytes()).is_none(), "{text}");
+        for text in [
+            line("3-0", "01", "", ""),
+            line("3-0", r#"\"1\""#, "", ""),
+            line("3-0", "1", r"\n", ""),
+            line("3-0", "1", "\t", ""),
+            line("3-0", "1", "", "new"),
+            String::new(),
+        ] {
+            assert!(!reads(&layout, &text), "{text}");
         }
     }
 

@@ -1,0 +1,84 @@
+//! A small memory of names that were looked up, quicker than a map.
+
+use crate::domain::ids::SymbolId;
+
+/// Places for names; of two names of one place the later one has it.
+const PLACES: usize = 256;
+
+/// Names of four to sixteen bytes.
+#[derive(Debug)]
+pub(super) struct Recent(Box<[Place; PLACES]>);
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    key: Key,
+    id: SymbolId,
+}
+
+/// First and last bytes of a name, which say all of it; the key of no name has no length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Key {
+    first: u64,
+    last: u64,
+    length: u32,
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self(Box::new([Place { key: Key::default(), id: SymbolId(0) }; PLACES]))
+    }
+}
+
+impl Recent {
+    #[inline]
+    pub fn get(&self, name: &[u8]) -> Option<SymbolId> {
+        let key = Key::of(name)?;
+        let place = self.0[key.place()];
+        (place.key == key).then_some(place.id)
+    }
+
+    pub fn put(&mut self, name: &[u8], id: SymbolId) {
+        if let Some(key) = Key::of(name) {
+            self.0[key.place()] = Place { key, id };
+        }
+    }
+}
+
+impl Key {
+    #[inline]
+    fn of(name: &[u8]) -> Option<Self> {
+        let (first, last) = match name.len() {
+            8..=16 => (u64::from_le_bytes(*name.first_chunk()?), u64::from_le_bytes(*name.last_chunk()?)),
+            4..8 => (u32::from_le_bytes(*name.first_chunk()?).into(), u32::from_le_bytes(*name.last_chunk()?).into()),
+            _ => return None,
+        };
+        Some(Self { first, last, length: name.len() as u32 })
+    }
+
+    #[inline]
+    fn place(self) -> usize {
+        // The golden ratio: spreads what differs in few bits.
+        let mixed = (self.first ^ self.last.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (mixed >> 32) as usize % PLACES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_no_name_but_those_that_were_put() {
+        let mut recent = Recent::default();
+        let names = ["AAAA", "AAAAA", "AAAAAAAA", "AAAAAAAAAAAAAAAA", "BTCUSDT", "1000PEPEUSDT"];
+        for (place, name) in names.iter().enumerate() {
+            assert_eq!(recent.get(name.as_bytes()), None, "{name}");
+            recent.put(name.as_bytes(), SymbolId(place as u32));
+            assert_eq!(recent.get(name.as_bytes()), Some(SymbolId(place as u32)), "{name}");
+        }
+        for name in ["", "\0", "\0\0\0\0", "AAA", "AAAAAA", "AAAAAAAAAAAAAAAAA", "BTCUSDC"] {
+            recent.put(b"AAA", SymbolId(7));
+            assert_eq!(recent.get(name.as_bytes()), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The short way for a plain position snapshot: flat fields, the side in upper case, the quantity without a sign.
+//!
+//! Takes no decision of its own, as [`super::tick`].
+
+use rust_decimal::Decimal;
+
+use super::layout::{Layout, Role, Within};
+use super::{ENTRY_SIZE_MAX, Symbols};
+use crate::codec::number;
+use crate::domain::event::{Direction, Entry, Event, PositionFact};
+use crate::domain::ids::{EntryId, StreamId};
+use crate::domain::streams::StreamKind;
+use crate::domain::units::{Price, Qty};
+
+/// Reads the history line of a snapshot; `None` where the long way has to be taken. `layout` is what the line of the
+/// stream before it looked like.
+pub(super) fn decode(
+    stream: StreamId,
+    id: EntryId,
+    line: &[u8],
+    symbols: &mut Symbols,
+    layout: &mut Layout,
+) -> Option<Entry> {
+    if line.len() > ENTRY_SIZE_MAX {
+        return None;
+    }
+    let snapshot = match Snapshot::read(line, layout) {
+        Some(snapshot) => snapshot,
+        None => {
+            layout.learn(line, Within::Fields)?;
+            Snapshot::read(line, layout)?
+        }
+    };
+    let fact = snapshot.fact()?;
+    let symbol = Some(symbols.intern_plain(snapshot.symbol)?);
+    let content = Ok(Event::Position(fact));
+    Some(Entry { stream, kind: StreamKind::Snapshot, id, shape: "flat", symbol, content })
+}
+
+/// What a rule may want of the fields, as written.
+#[derive(Default)]
+struct Snapshot<'a> {
+    symbol: &'a [u8],
+    side: &'a [u8],
+    qty: &'a [u8],
+    entry_price: &'a [u8],
+    hedge_side: &'a [u8],
+}
+
+impl<'a> Snapshot<'a> {
+    #[inline]
+    fn read(line: &'a [u8], layout: &Layout) -> Option<Self> {
+        let mut snapshot = Self::default();
+        layout.read(line, |role, value| {
+            let field = match role {
+                Role::Symbol => &mut snapshot.symbol,
+                Role::Side => &mut snapshot.side,
+                Role::Quantity => &mut snapshot.qty,
+                Role::EntryPrice => &mut snapshot.entry_price,
+                Role::HedgeSide => &mut snapshot.hedge_side,
+                _ => return,
+            };
+            *field = value.text();
+        })?;
+        Some(snapshot)
+    }
+
+    /// An entry price that is absent, zero or unreadable goes the long way, unless there is no quantity to have it.
+    fn fact(&self) -> Option<PositionFact> {
+        let direction = match self.side {
+            b"LONG" => Direction::Long,
+            b"SHORT" => Direction::Short,
+            _ => return None,
+        };
+        if !self.hedge_side.is_empty() {
+            return None;
+        }
+        let qty = not_negative(self.qty)?;
+        if qty.is_zero() {
+            return Some(PositionFact { qty: Qty::ZERO, entry_price: None, looked_up: false });
+        }
+        let entry_price = not_negative(self.entry_price).filter(|price| !price.is_zero())?;
+        let qty = direction.signed(Qty::new(qty));
+        Some(PositionFact { qty, entry_price: Some(Price::new(entry_price)), looked_up: false })
+    }
+}
+
+fn not_negative(text: &[u8]) -> Option<Decimal> {
+    number::decimal_of_bytes(text).ok().filter(Decimal::is_sign_positive)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::decode::Decoder;
+    use crate::codec::line;
+    use crate::domain::streams::Streams;
+
+    /// Fields, and whether the short way takes them.
+    const FIELDS: &[(&str, bool)] = &[
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"29.6","entry_price":"0.41","mark_price":"0.4""#, true),
+        (r#""symbol":"ADAUSDT","side":"SHORT","position_qty":"29.6","entry_price":"0.55134390075809680""#, true),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":" 1e3 ","entry_price":"+5""#, true),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"0","entry_price":"-1""#, true),
+        (r#""symbol":"ADAUSDT","side":"SHORT","position_qty":"0""#, true),
+        (r#""symbol":"ADAUSDT","side":"SHORT","position_qty":"-0.0""#, true),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","position_qty":"2","entry_price":"1""#, true),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","note":"\"""#, true),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","position_amt":"-2""#, true),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","positionSide":"""#, true),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","positionSide":"LONG""#, false),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","positionSide":"BOTH""#, false),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"0""#, false),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"0","entryPrice":"2""#, false),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"-1""#, false),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"None""#, false),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1""#, false),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"-1","entry_price":"1""#, false),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"","entry_price":"1""#, false),
+        (r#""symbol":"ADAUSDT","side":"FLAT","position_qty":"0""#, false),
+        (r#""symbol":"ADAUSDT","side":"long","position_qty":"1","entry_price":"1""#, false),
+        (r#""symbol":"ADAUSDT","side":"LONG\"","position_qty":"1","entry_price":"1""#, false),
+        (r#""symbol":"ADAUSDT","position_qty":"1","entry_price":"1""#, false),
+        (r#""symbol":"ADAUSDT","side":"LONG""#, false),
+        (r#""symbol":"adausdt","side":"LONG","position_qty":"1","entry_price":"1""#, false),
+        (r#""symbol":"NULL","side":"LONG","position_qty":"1","entry_price":"1""#, false),
+        (r#""side":"LONG","position_qty":"1","entry_price":"1""#, false),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","data":"""#, false),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","payload":"{}""#, false),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","note":"é""#, false),
+        ("", false),
+    ];
+
+    fn lines() -> Vec<(String, bool)> {
+        let line = |fields: &str| format!(r#"{{"stream":"s","id":"1-0","fields":{{{fields}}}}}"#);
+        FIELDS.iter().map(|&(fields, is_short)| (line(fields), is_short)).collect()
+    }
+
+    fn short(line: &str, layout: &mut Layout) -> Option<Entry> {
+        let stream = Streams::default().id_of(StreamKind::Snapshot.default_stream()).unwrap();
+        decode(stream, EntryId::new(1, 0), line.as_bytes(), &mut Symbols::default(), layout)
+    }
+
+    #[test]
+    fn both_ways_come_to_the_same_entry_whatever_came_before() {
+        let mut of_all = Layout::default();
+        for (before, _) in lines() {
+            for (text, is_short) in lines() {
+                let streams = Streams::default();
+                let stream = streams.id_of(StreamKind::Snapshot.default_stream()).unwrap();
+                let fields = line::fields(text.as_bytes()).unwrap();
+                let long = Decoder::new(streams, Symbols::default()).decode(stream, EntryId::new(1, 0), &fields);
+                let mut of_one = Layout::default();
+                for layout in [&mut of_one, &mut of_all] {
+                    short(&before, layout);
+                    let short = short(&text, layout);
+                    assert_eq!(short.is_some(), is_short, "{before}\n{text}");
+                    assert!(short.is_none_or(|short| short == long), "{before}\n{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_next_snapshot_is_read_by_its_layout() {
+        let line = |symbol, qty, mark| {
+            format!(
+                r#"{{"stream":"s","id":"1-0","fields":{{"symbol":"{symbol}","side":"LONG","position_qty":"{qty}","entry_price":"1","mark_price":"{mark}"}}}}"#
+            )
+        };
+        let mut layout = Layout::default();
+        assert!(short(&line("ADAUSDT", "29.6", "0.41"), &mut layout).is_some());
+        assert!(Snapshot::read(line("XRPUSDT", "1", "2").as_bytes(), &layout).is_some());
+        assert!(Snapshot::read(line("XRPUSDT", "1", r"\n").as_bytes(), &layout).is_none());
+    }
+}
