@@ -78,7 +78,7 @@ fn assert_same(histories: &[PathBuf], config: &Config) {
 /// Can it be read to its end in one pass.
 fn is_plain(histories: &[PathBuf]) -> bool {
     let inputs: Vec<Input> = histories.iter().cloned().map(Input::from).collect();
-    let opened = History::in_one_pass(&inputs, &Streams::default(), Options::default()).unwrap();
+    let opened = History::in_one_pass(&inputs, &[], &Streams::default(), Options::default()).unwrap();
     let Some(mut history) = opened else { return false };
     loop {
         match history.next_line() {

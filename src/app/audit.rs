@@ -11,7 +11,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use crate::app::found::Found;
-use crate::app::replay::bound;
+use crate::app::replay::{bound, is_not_plain};
 use crate::codec::chain::{self, Chain};
 use crate::codec::signing::SigningKey;
 use crate::config::Config;
@@ -108,20 +108,25 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     let since = args.since.as_deref().map(|text| bound(text, 0)).transpose()?;
     let until = args.until.as_deref().map(|text| bound(text, u64::MAX)).transpose()?;
     let sources = Sources::gather(&args.from, config, args.chain_only)?;
-    // Decisions are written behind their causes: the end of the history is not that of the chain.
-    let report = match sources::open(&sources.decisions, config, None) {
-        Ok(opened) => {
-            let mut chain = read_chain(&opened, key.as_ref(), &anchors);
-            if !args.chain_only {
-                lost(&mut chain, &sources, config)?;
-            }
-            if args.chain_only {
-                Report::of_chain(&sources, &chain, opened.faults)
-            } else {
-                let opened = if until.is_none() { opened } else { sources::open(&sources.histories, config, until)? };
-                pass::pass(&sources, config, opened, &chain, Scope { since, until })?
-            }
+    let judge = |opened: Opened| -> anyhow::Result<Report> {
+        let mut chain = read_chain(&opened, key.as_ref(), &anchors);
+        if args.chain_only {
+            return Ok(Report::of_chain(&sources, &chain, opened.faults));
         }
+        lost(&mut chain, &sources, config)?;
+        let opened = if until.is_none() { opened } else { sources::open(&sources.histories, config, until)? };
+        pass::pass(&sources, config, opened, &chain, Scope { since, until })
+    };
+    let at_once = if args.chain_only || until.is_some() { None } else { sources::open_at_once(&sources, config) };
+    let judged = match at_once.map(judge) {
+        Some(Err(error)) if !is_not_plain(&error) => return Err(error),
+        Some(Ok(report)) => Some(report),
+        Some(Err(_)) | None => None,
+    };
+    // Decisions are written behind their causes: the end of the history is not that of the chain.
+    let opened = || sources::open(&sources.decisions, config, None);
+    let report = match judged.map_or_else(|| judge(opened()?), Ok) {
+        Ok(report) => report,
         Err(error) if sources::is_damaged(&error) => {
             // Nothing can be recomputed; what was emitted beside it is verified all the same.
             let chain = match sources::open(&sources.emitted, config, None) {

@@ -111,7 +111,7 @@ pub fn replay(request: &Request, config: &Config, decisions: &mut dyn Decisions)
     let mut notices = Vec::new();
     let may_start_over = decisions.may_start_over() && !request.rebuild && request.snapshot_every.is_none();
     let mut replayed = None;
-    if may_start_over && let Some(history) = History::in_one_pass(&inputs, &config.streams, options.clone())? {
+    if may_start_over && let Some(history) = History::in_one_pass(&inputs, &[], &config.streams, options.clone())? {
         replayed = attempt(request, config, history, decisions, &mut notices)?;
     }
     if replayed.is_none() {
@@ -172,7 +172,7 @@ fn attempt(
 ) -> anyhow::Result<Option<Replayed>> {
     let Some(mut projection) = opened(request, config, &history, notices)? else { return Ok(None) };
     let bad_fields = match fold(request, config, &mut history, &mut projection, decisions) {
-        Err(error) if matches!(error.downcast_ref(), Some(HistoryError::NotPlain { .. })) => {
+        Err(error) if is_not_plain(&error) => {
             projection.discard()?;
             return Ok(None);
         }
@@ -295,6 +295,11 @@ pub(super) fn bound(text: &str, seq: u64) -> anyhow::Result<EntryId> {
     let ms = if digits && text.len() >= 12 { text.parse().ok() } else { time::business_ms(text) };
     let ms = ms.with_context(|| format!("{text:?} is neither an entry id (ms-seq) nor a time (ISO-8601)"))?;
     Ok(EntryId::new(ms, seq))
+}
+
+/// Was reading in one pass not enough.
+pub(super) fn is_not_plain(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(HistoryError::NotPlain { .. }))
 }
 
 /// Tells the engine beforehand which entries later ones pass over.

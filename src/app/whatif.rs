@@ -12,7 +12,7 @@ use std::thread;
 
 use anyhow::Context as _;
 
-use crate::app::replay::{EntryBatch, foresee_skipped, hand_over};
+use crate::app::replay::{EntryBatch, foresee_skipped, hand_over, is_not_plain};
 use crate::codec::chain;
 use crate::codec::decode::{Decoder, Symbols};
 use crate::config::Config;
@@ -91,7 +91,21 @@ pub fn fold_all(
 ) -> anyhow::Result<Compared> {
     let inputs: Vec<Input> = histories.iter().cloned().map(Input::from).collect();
     let options = Options { skip_bad_lines, ..Options::default() };
-    let mut history = History::open(&inputs, &config.streams, options)?;
+    if let Some(history) = History::in_one_pass(&inputs, &[], &config.streams, options.clone())? {
+        match fold(history, policies.clone(), skip_bad_lines, config) {
+            Err(error) if is_not_plain(&error) => {}
+            folded => return folded,
+        }
+    }
+    fold(History::open(&inputs, &config.streams, options)?, policies, skip_bad_lines, config)
+}
+
+fn fold(
+    mut history: History,
+    policies: Vec<(String, Policy)>,
+    skip_bad_lines: bool,
+    config: &Config,
+) -> anyhow::Result<Compared> {
     let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
     let recorded = Arc::new(recorded(&history));
     let mut variants: Vec<Variant> = policies

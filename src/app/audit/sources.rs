@@ -175,6 +175,16 @@ pub struct Opened {
     pub faults: Vec<Value>,
 }
 
+/// A history that is read in one pass, with the decisions beside it; `None` where that cannot be enough.
+pub fn open_at_once(sources: &Sources, config: &Config) -> Option<Opened> {
+    let named = |paths: &[PathBuf]| paths.iter().cloned().map(Input::from).collect::<Vec<_>>();
+    let unread = sources.histories.len().checked_sub(sources.emitted.len())?;
+    let (inputs, emitted) = (named(&sources.histories[..unread]), named(&sources.emitted));
+    // What is wrong with a file is for the reading in two passes to say.
+    let history = History::in_one_pass(&inputs, &emitted, &config.streams, Options::default()).ok()??;
+    Some(Opened { history, faults: Vec::new() })
+}
+
 /// Opens a history. Lines that are no entries and damaged ends are faults, not errors.
 pub fn open(paths: &[PathBuf], config: &Config, until: Option<EntryId>) -> anyhow::Result<Opened> {
     let inputs: Vec<Input> = paths.iter().cloned().map(Input::from).collect();

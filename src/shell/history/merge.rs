@@ -45,9 +45,9 @@ impl Merge {
         }
     }
 
-    /// Of files that stand open at their first lines.
-    pub fn of_open(sources: Vec<Source>) -> Self {
-        let mut merge = Self::new(Vec::new());
+    /// The same, and files that stand open at their first lines.
+    pub fn with_open(waiting: Vec<Part>, sources: Vec<Source>) -> Self {
+        let mut merge = Self::new(waiting);
         merge.heads = sources.iter().enumerate().map(|(slot, source)| Reverse((source.key, slot))).collect();
         merge.slots = sources.into_iter().map(Some).collect();
         merge

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use super::error::HistoryError;
 use super::input::{self, Counted, Input, Opened};
 use super::merge::Merge;
-use super::scan::{self, KeptLine, Tally};
+use super::scan::{self, KeptLine, Scan, Tally};
 use super::sort;
 use super::source::{Context, MergeKey, Source};
 use super::twins::Twins;
@@ -107,14 +107,7 @@ impl History {
     pub fn open(inputs: &[Input], streams: &Streams, options: Options) -> Result<Self, HistoryError> {
         let (files, journals) = input::expand(inputs)?;
         let context = Context::new(files, journals, streams, options);
-        let mut tally = Tally::default();
-        let (mut parts, mut kept, mut notices) = (Vec::new(), Vec::new(), Vec::new());
-        for scan in scan::scan_all(&context)? {
-            tally.add(&scan.tally);
-            parts.extend(scan.parts);
-            kept.extend(scan.kept);
-            notices.extend(scan.notices);
-        }
+        let Scan { mut parts, tally, mut kept, notices, .. } = scan::scan_first(context.files.len(), &context)?;
         let until = context.options.until;
         let end = match until {
             None => parts.iter().map(|part| part.last.key).max(),
@@ -122,7 +115,6 @@ impl History {
         };
         parts.retain(|part| Some(part.first.key) <= end);
         kept.retain(|line: &KeptLine| Some(line.key.key) <= end);
-        kept.sort_by_key(|line| line.key);
         let first = parts.iter().map(|part| part.first.key).min();
         Ok(Self {
             merge: Merge::new(sort::with_few_open(parts, &context)?),
@@ -140,19 +132,31 @@ impl History {
     }
 
     /// Reads the files as they come, in one pass. `None` where that cannot be enough: a bound, a journal, an input that
-    /// can be read only once, or too many files to have all of them open.
+    /// can be read only once, or too many files to have all of them open. Other files, such as those of decisions, can be
+    /// read before, as [`Self::open`] does.
     ///
     /// What [`Self::open`] finds out beforehand is taken for granted: every line is an entry, each file is in canonical
     /// order, and none has an entry of a decision or control stream, which earlier ones may depend on. The first line
     /// that is otherwise is [`HistoryError::NotPlain`]: then all that came before is void, and [`Self::open`] is left.
-    pub fn in_one_pass(inputs: &[Input], streams: &Streams, options: Options) -> Result<Option<Self>, HistoryError> {
-        let (files, journals) = input::expand(inputs)?;
-        if options.until.is_some() || !journals.is_empty() || files.len() > PLAIN_FILES_MAX {
+    pub fn in_one_pass(
+        inputs: &[Input],
+        read_before: &[Input],
+        streams: &Streams,
+        options: Options,
+    ) -> Result<Option<Self>, HistoryError> {
+        let (mut files, mut journals) =
+            if read_before.is_empty() { Default::default() } else { input::expand(read_before)? };
+        let scanned = files.len();
+        let unread = input::expand(inputs)?;
+        files.extend(unread.0);
+        journals.extend(unread.1);
+        if options.until.is_some() || !journals.is_empty() || files.len() > scanned + PLAIN_FILES_MAX {
             return Ok(None);
         }
         let context = Context::new(files, journals, streams, options);
+        let Scan { parts, tally, kept, notices, .. } = scan::scan_first(scanned, &context)?;
         let (mut sources, mut total, read) = (Vec::new(), 0, Arc::new(AtomicU64::new(0)));
-        for (file, input) in context.files.iter().enumerate() {
+        for (file, input) in context.files.iter().enumerate().skip(scanned) {
             let failed = |error| HistoryError::while_reading(input, 0, error);
             let Some(bytes) = input.regular_size().map_err(failed)? else { return Ok(None) };
             total += bytes;
@@ -164,17 +168,17 @@ impl History {
                 Err(error) => return Err(error),
             }
         }
-        let first = sources.iter().map(|source| source.key.key).min();
+        let firsts = sources.iter().map(|source| source.key.key).chain(parts.iter().map(|part| part.first.key));
         Ok(Some(Self {
-            merge: Merge::of_open(sources),
+            range: (firsts.min(), None),
+            merge: Merge::with_open(sort::with_few_open(parts, &context)?, sources),
             context,
             streams: streams.clone(),
             end: MergeKey::MAX,
-            tally: Tally::default(),
-            range: (first, None),
+            tally,
             extent: Extent::Bytes { total, read },
-            kept: Vec::new(),
-            notices: Vec::new(),
+            kept,
+            notices,
             twins: Twins::default(),
             yielded: 0,
         }))

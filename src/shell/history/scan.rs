@@ -20,7 +20,7 @@ const THREADS: usize = 2;
 /// What a kept line costs beside its bytes, at least. [byte]
 const KEPT_LINE_BYTES: u64 = 64;
 
-/// What the first pass learns of a file.
+/// What the first pass learns of a file, or of several.
 #[derive(Default)]
 pub(super) struct Scan {
     pub parts: Vec<Part>,
@@ -101,8 +101,8 @@ impl Tally {
     }
 }
 
-/// Scans all files, in parallel; of several failures, gives the one of the first file.
-pub(super) fn scan_all(context: &Context) -> Result<Vec<Scan>, HistoryError> {
+/// Scans the first files, in parallel, to one result with the kept lines in order; of several failures, gives the one of the first of them.
+pub(super) fn scan_first(files: usize, context: &Context) -> Result<Scan, HistoryError> {
     let shared = Shared { context, kept_bytes: AtomicU64::new(0), runs: Spill::default() };
     let next = AtomicUsize::new(0);
     let failed = AtomicUsize::new(usize::MAX);
@@ -110,7 +110,7 @@ pub(super) fn scan_all(context: &Context) -> Result<Vec<Scan>, HistoryError> {
         let mut done = Vec::new();
         loop {
             let file = next.fetch_add(1, Ordering::Relaxed);
-            if file >= context.files.len() || file > failed.load(Ordering::Relaxed) {
+            if file >= files || file > failed.load(Ordering::Relaxed) {
                 return done;
             }
             let scan = FileScan::new(file as u32, &shared).run();
@@ -121,7 +121,7 @@ pub(super) fn scan_all(context: &Context) -> Result<Vec<Scan>, HistoryError> {
         }
     };
     let mut scans = thread::scope(|scope| {
-        let workers: Vec<_> = (0..THREADS.min(context.files.len())).map(|_| scope.spawn(worker)).collect();
+        let workers: Vec<_> = (0..THREADS.min(files)).map(|_| scope.spawn(worker)).collect();
         workers.into_iter().flat_map(|w| w.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect::<Vec<_>>()
     });
     scans.sort_by_key(|(file, _)| *file);
@@ -129,7 +129,15 @@ pub(super) fn scan_all(context: &Context) -> Result<Vec<Scan>, HistoryError> {
     for files in &context.journals {
         follow_on(files.clone(), &mut scans, &shared)?;
     }
-    Ok(scans)
+    let mut all = Scan::default();
+    for scan in scans {
+        all.tally.add(&scan.tally);
+        all.parts.extend(scan.parts);
+        all.kept.extend(scan.kept);
+        all.notices.extend(scan.notices);
+    }
+    all.kept.sort_by_key(|line| line.key);
+    Ok(all)
 }
 
 /// Makes the files of a journal one sequence: one that begins with an entry from before the end of the file ahead of it
