@@ -252,6 +252,29 @@ mod tests {
     }
 
     #[test]
+    fn a_number_reads_the_same_at_the_start_of_a_text() {
+        let wholes = ["0", "7", "12", "00", "01", "90150", "1770163200", "123456789012345", "1234567890123456"];
+        let fractions = ["", ".", ".0", ".5", ".062", ".10", ".21480", ".214800", ".12345678901234"];
+        let behind =
+            [",", "}", "]", ".5", "-", " ", "\0", "e3", "E-1", "\u{ff}", "", ",       ", ".5      ", "e3      "];
+        for (whole, fraction) in wholes.iter().flat_map(|whole| fractions.map(|fraction| (whole, fraction))) {
+            let text = format!("{whole}{fraction}");
+            let is_json = fraction != "." && (whole.len() == 1 || !whole.starts_with('0'));
+            for behind in behind {
+                let is_longer = behind.starts_with(['e', 'E']) || (fraction.is_empty() && behind.starts_with('.'));
+                let want = Plain::read(text.as_bytes()).filter(|_| is_json).map(|plain| (plain.decimal(), text.len()));
+                let read = Plain::at_start(format!("{text}{behind}").as_bytes());
+                let read = read.map(|(plain, length)| (plain.decimal(), length));
+                if is_longer {
+                    assert!(read.is_none_or(|(_, length)| length > text.len()), "{text}{behind}");
+                } else {
+                    assert_eq!(read, want, "{text}{behind}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn knows_the_words_for_nothing() {
         for word in ["", " ", "None", "NULL", "nan", "-inf", "Infinity", "+Infinity"] {
             assert!(is_absent(word), "{word}");

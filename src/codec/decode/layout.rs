@@ -99,9 +99,14 @@ impl Layout {
         for slot in &self.slots {
             rest = rest.strip_prefix(&self.line[end..slot.start])?;
             let (length, value) = match slot.kind {
-                Kind::String => text(rest, string(rest)),
-                Kind::Inner => text(rest, plain_length(rest)),
                 Kind::Bare => bare(rest)?,
+                Kind::String | Kind::Inner => {
+                    let mut length = plain_length(rest);
+                    if slot.kind == Kind::String && rest.get(length) == Some(&b'\\') {
+                        length = string(rest);
+                    }
+                    text(rest, length)
+                }
             };
             put(slot.role, value);
             (rest, end) = (&rest[length..], slot.end);
@@ -273,7 +278,7 @@ fn text(rest: &[u8], length: usize) -> (usize, Value<'_>) {
 
 /// The bare value at the start of a text, a number as JSON writes it, or true, false or null, and its length. What may
 /// not follow it is found by who reads on.
-#[inline]
+#[inline(always)]
 fn bare(rest: &[u8]) -> Option<(usize, Value<'_>)> {
     if let Some((plain, length)) = Plain::at_start(rest) {
         return Some((length, Value::Number(plain)));
@@ -310,7 +315,6 @@ fn json_number(text: &[u8]) -> Option<usize> {
 }
 
 /// Length of the string at the start of a text, up to what is neither plain nor `\"`.
-#[inline]
 fn string(text: &[u8]) -> usize {
     let mut end = plain_length(text);
     while text[end..].starts_with(b"\\\"") {
