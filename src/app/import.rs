@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
+use crate::app::replay::progress_of;
 use crate::app::server;
 use crate::codec::line::{self, FieldValue};
 use crate::config::Config;
 use crate::domain::ids::EntryId;
 use crate::shell::history::{History, Input, Options};
 use crate::shell::redis::{FieldBytes, Server};
-use crate::shell::terminal::{Progress, Screen};
+use crate::shell::terminal::Screen;
 
 /// Entries that go to the server at a time.
 const BATCH_ENTRIES: usize = 500;
@@ -57,7 +58,7 @@ async fn import(request: &Request, config: &Config, out: &mut dyn Write) -> anyh
         }
     }
 
-    let progress = Progress::new(history.extent());
+    let progress = progress_of(&history);
     let mut batch: Vec<(String, EntryId, Vec<FieldBytes>)> = Vec::with_capacity(BATCH_ENTRIES);
     let (mut bytes, mut written, mut twins, mut bad) = (0, 0_u64, 0_u64, 0_u64);
     let mut last = vec![None; config.streams.len()];

@@ -3,6 +3,7 @@
 use std::io::{Seek as _, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Instant;
@@ -20,7 +21,7 @@ use crate::domain::event::{Control, Entry, Event};
 use crate::domain::facts::Facts;
 use crate::domain::ids::{CanonicalKey, EntryId, StreamId};
 use crate::domain::policy::Policy;
-use crate::shell::history::{History, HistoryError, Input, Options};
+use crate::shell::history::{Extent, History, HistoryError, Input, Options};
 use crate::shell::terminal::{Progress, Screen, Tone};
 
 /// Lines that go from one thread to the next at a time.
@@ -207,7 +208,7 @@ fn fold(
     );
     foresee(history, &mut decoder, &mut projection.engine, request.derive, until)?;
 
-    let progress = Progress::new(history.extent());
+    let progress = progress_of(history);
     let mut snapshots = Snapshots::of(request, history, config);
     let mut seen: u64 = 0;
     let mut reported = since.is_none();
@@ -295,6 +296,14 @@ pub(super) fn bound(text: &str, seq: u64) -> anyhow::Result<EntryId> {
     let ms = if digits && text.len() >= 12 { text.parse().ok() } else { time::business_ms(text) };
     let ms = ms.with_context(|| format!("{text:?} is neither an entry id (ms-seq) nor a time (ISO-8601)"))?;
     Ok(EntryId::new(ms, seq))
+}
+
+/// A progress bar for the reading of a history.
+pub(super) fn progress_of(history: &History) -> Progress {
+    match history.extent() {
+        Extent::Entries(entries) => Progress::of_entries(*entries),
+        Extent::Bytes { total, read } => Progress::of_bytes(*total, Arc::clone(read)),
+    }
 }
 
 /// Was reading in one pass not enough.

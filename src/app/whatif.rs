@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, channel, sync_channel};
 use std::thread;
 
 use anyhow::Context as _;
@@ -120,12 +120,22 @@ fn fold(
         variant.intern(&foreseen);
     }
     let mut entries = 0;
+    let (to_reader, emptied) = channel();
     thread::scope(|scope| {
         let to_variants: Vec<SyncSender<Arc<EntryBatch>>> = variants
             .iter_mut()
             .map(|variant| {
                 let (to_variant, batches) = sync_channel::<Arc<EntryBatch>>(BATCHES_WAITING);
-                scope.spawn(move || batches.into_iter().for_each(|batch| variant.fold(&batch)));
+                let to_reader = to_reader.clone();
+                scope.spawn(move || {
+                    for batch in batches {
+                        variant.fold(&batch);
+                        // The last one done with a batch gives its memory back.
+                        if let Some(batch) = Arc::into_inner(batch) {
+                            let _ = to_reader.send(batch);
+                        }
+                    }
+                });
                 to_variant
             })
             .collect();
@@ -135,7 +145,7 @@ fn fold(
             for to_variant in &to_variants {
                 to_variant.send(Arc::clone(&batch)).ok().context("a policy could not be folded")?;
             }
-            Ok(None)
+            Ok(emptied.try_recv().ok())
         })
     })?;
     Ok(Compared { variants, recorded: Arc::unwrap_or_clone(recorded), entries })

@@ -274,6 +274,9 @@ impl Engine {
 
     /// Folds one entry, then decides for its symbol.
     pub fn step(&mut self, entry: &Entry) -> Step {
+        if self.step_quietly(entry).is_some() {
+            return Step { disposition: Disposition::Applied, decision: None };
+        }
         let index = usize::from(entry.stream.0);
         self.tally.first.get_or_insert(entry.id);
         self.tally.last = Some(entry.id);
@@ -308,6 +311,30 @@ impl Engine {
                 Step { disposition: Disposition::Quarantined(unreadable.reason), decision: None }
             }
         }
+    }
+
+    /// The short way of [`Self::step`] for what is nearly every entry: a price that changes nothing, where nothing else is
+    /// to be looked at. `None` for all others, of which nothing was done.
+    #[inline]
+    fn step_quietly(&mut self, entry: &Entry) -> Option<()> {
+        let (Ok(Event::Price(fact)), Some(symbol)) = (&entry.content, entry.symbol) else { return None };
+        let place = CanonicalKey::new(entry.stream, entry.id);
+        // Behind all entries it is behind the cursor of its stream, too.
+        let is_next = self.last_place.is_some_and(|last| last < place);
+        let is_alone = self.in_flight.is_empty() && self.globals.skipped.is_empty() && self.facts.is_empty();
+        if !is_next || !is_alone || !self.accepts(fact.source) {
+            return None;
+        }
+        let hold = self.quiet_hold(symbol.0 as usize, *fact, entry.id.ms)?;
+        self.tally.first.get_or_insert(entry.id);
+        self.tally.last = Some(entry.id);
+        self.tally.shape(entry.kind, entry.shape);
+        self.tally.applied += 1;
+        self.cursors[usize::from(entry.stream.0)] = Some(entry.id);
+        self.last_place = Some(place);
+        self.globals.last = self.globals.last.max(entry.id);
+        self.use_quietly(symbol, *fact, entry.id, hold);
+        Some(())
     }
 
     fn fold_and_decide(&mut self, entry: &Entry, place: CanonicalKey) -> Result<Option<Box<Decision>>, Unreadable> {
@@ -362,18 +389,11 @@ impl Engine {
         let index = symbol.0 as usize;
         let is_accepted = self.accepts(fact.source);
         if is_accepted {
-            // The price is new to the store, whatever it changes.
-            self.changes.touch_hot(symbol);
             if let Some(hold) = self.quiet_hold(index, fact, entry.id.ms) {
-                let mark = Mark { price: fact.price, source: fact.source, entry: entry.id };
-                self.symbols[index].hot.mark = Some(mark);
-                debug_assert_eq!(self.hold_at(&self.symbols[index], entry.id.ms), hold, "a price was not quiet");
-                if let Some(hold) = hold {
-                    self.hold(symbol, hold, entry.id);
-                }
+                self.use_quietly(symbol, fact, entry.id, hold);
                 return Ok(self.settle(entry, symbol, place, None));
             }
-            self.quiet[index] = None;
+            self.touch(symbol);
         }
         let before = (self.symbols[index].hot.mark, self.symbols[index].hot.held_price);
         let folded = if is_accepted {
@@ -395,6 +415,18 @@ impl Engine {
                 (self.symbols[index].hot.mark, self.symbols[index].hot.held_price) = before;
                 Err(Unreadable::new(reason))
             }
+        }
+    }
+
+    /// Takes a price into use that changes nothing, and counts what its evaluation would have come to.
+    #[inline]
+    fn use_quietly(&mut self, id: SymbolId, fact: PriceFact, at: EntryId, hold: Option<Hold>) {
+        let index = id.0 as usize;
+        self.changes.touch_hot(id);
+        self.symbols[index].hot.mark = Some(Mark { price: fact.price, source: fact.source, entry: at });
+        debug_assert_eq!(self.hold_at(&self.symbols[index], at.ms), hold, "a price was not quiet");
+        if let Some(hold) = hold {
+            self.hold(id, hold, at);
         }
     }
 
@@ -464,7 +496,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Notes that a symbol changes in another way than by a price.
+    /// Notes that a symbol changes in another way than by a quiet price.
     fn touch(&mut self, id: SymbolId) {
         self.quiet[id.0 as usize] = None;
         self.changes.touch_hot(id);

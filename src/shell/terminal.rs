@@ -1,13 +1,12 @@
 //! What people see: tables, colours and a progress bar, each only where a terminal is.
 
 use std::io::{IsTerminal as _, Write};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
-
-use crate::shell::history::Extent;
 
 /// Where a program writes for people: with or without colour.
 pub struct Screen<'a> {
@@ -108,36 +107,40 @@ pub struct Progress(Option<Shown>);
 
 struct Shown {
     bar: ProgressBar,
-    extent: Extent,
+    /// Entries in all, where that is known; the bar shows them then. [1]
+    entries: Option<u64>,
+    /// Bytes that were read so far, where it shows those. [byte]
+    read: Arc<AtomicU64>,
 }
 
 impl Progress {
-    pub fn new(extent: &Extent) -> Self {
+    /// Of so many entries.
+    pub fn of_entries(entries: u64) -> Self {
+        Self::new(entries, Some(entries), Arc::default())
+    }
+
+    /// Of so many bytes, those that were read so far being counted by who reads. [byte]
+    pub fn of_bytes(bytes: u64, read: Arc<AtomicU64>) -> Self {
+        Self::new(bytes, None, read)
+    }
+
+    fn new(length: u64, entries: Option<u64>, read: Arc<AtomicU64>) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self(None);
         }
-        let (Extent::Entries(length) | Extent::Bytes { total: length, .. }) = *extent;
         let bar = ProgressBar::new(length);
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3}%  {msg}") {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(200));
-        Self(Some(Shown { bar, extent: extent.clone() }))
+        Self(Some(Shown { bar, entries, read }))
     }
 
     /// Where the work stands; `time` is that of the current entry.
     pub fn at(&self, entries: u64, time: impl FnOnce() -> String) {
-        if let Some(Shown { bar, extent }) = &self.0 {
-            let of = match extent {
-                Extent::Entries(total) => {
-                    bar.set_position(entries);
-                    format!(" of {}", HumanCount(*total))
-                }
-                Extent::Bytes { read, .. } => {
-                    bar.set_position(read.load(Ordering::Relaxed));
-                    String::new()
-                }
-            };
+        if let Some(Shown { bar, entries: total, read }) = &self.0 {
+            bar.set_position(if total.is_some() { entries } else { read.load(Ordering::Relaxed) });
+            let of = total.map(|total| format!(" of {}", HumanCount(total))).unwrap_or_default();
             let rate = entries as f64 / bar.elapsed().as_secs_f64();
             bar.set_message(format!("{}{of} entries  {}/s  {}", HumanCount(entries), HumanCount(rate as u64), time()));
         }

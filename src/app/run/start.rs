@@ -19,7 +19,6 @@ use crate::domain::event::{Control, Event};
 use crate::domain::facts::Facts;
 use crate::domain::ids::{CanonicalKey, EntryId, StreamId};
 use crate::domain::streams::{StreamKind, Streams};
-use crate::shell::history::Extent;
 use crate::shell::journal::{Journal, Limits};
 use crate::shell::redis::Server;
 use crate::shell::store::Store;
@@ -218,7 +217,7 @@ fn catch_up(mut fold: Fold, config: &Config, publisher: &Publisher) -> anyhow::R
     let from = fold.place.journal;
     if from < to {
         tracing::info!(from, to, "folding the journal beyond the store");
-        let progress = Progress::new(&Extent::Entries(to - from));
+        let progress = Progress::of_entries(to - from);
         let is_rebuild = from == 0;
         publisher.catching_up(is_rebuild, 0);
         let lines = fold.journal.read_from(from)?;
