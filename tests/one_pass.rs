@@ -228,8 +228,8 @@ fn goes_on(dir: &Path, history: &str, config: &Config) -> Came {
 #[test]
 fn a_store_cut_off_half_way_goes_on_or_is_rebuilt() {
     let config = absolute();
-    let base = rising(120_000);
-    for (end, is_rebuilt) in [(String::new(), false), (decision(900_000), true)] {
+    let base = rising(200_000);
+    for (end, is_rebuilt) in [(String::new(), false), (decision(9_000_000), true)] {
         let folder = tempfile::tempdir().unwrap();
         let (path, dir) = (folder.path().join("h.jsonl"), folder.path().join("store"));
         fs::write(&path, &base).unwrap();
@@ -237,14 +237,14 @@ fn a_store_cut_off_half_way_goes_on_or_is_rebuilt() {
         let error = replay(&request, &config, &mut CutOff(0)).map(|_| ()).unwrap_err();
         assert!(error.to_string().contains("cut off"), "{error:#}");
         let last = projection::read(&dir).unwrap().0.globals().last;
-        assert!(last.ms > 3_000 && last.ms < 122_000, "it stands half way: {last}");
+        assert!(last.ms > 3_000 && last.ms < 202_000, "it stands half way: {last}");
 
         let (_, _, state, told) = goes_on(&dir, &format!("{base}{end}"), &config);
         let alone = Request { store: None, ..request };
         assert_eq!(state, in_two_passes(&alone, &config).unwrap().2, "the state is that of one replay");
         assert_eq!(told.iter().any(|notice| notice.contains("was cut off")), is_rebuilt, "{told:?}");
         // It came to its end: nothing is left to be remembered.
-        let (.., told) = goes_on(&dir, &format!("{base}{end}{}", decision(950_000)), &config);
+        let (.., told) = goes_on(&dir, &format!("{base}{end}{}", decision(9_500_000)), &config);
         assert_eq!(told.iter().filter(|notice| notice.contains("was cut off")).count(), 0, "{told:?}");
     }
 }

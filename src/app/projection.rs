@@ -16,7 +16,7 @@ use crate::domain::streams::{StreamKind, Streams};
 use crate::shell::store::{OpenError, Rebuild, Store, StoreError};
 
 /// A replay commits at the latest after so many entries …
-const COMMIT_ENTRIES: u64 = 50_000;
+const COMMIT_ENTRIES: u64 = 100_000;
 /// … or so much time.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// … or so many bytes that wait to be written.

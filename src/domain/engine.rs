@@ -321,8 +321,8 @@ impl Engine {
         let place = CanonicalKey::new(entry.stream, entry.id);
         // Behind all entries it is behind the cursor of its stream, too.
         let is_next = self.last_place.is_some_and(|last| last < place);
-        let is_alone = self.in_flight.is_empty() && self.globals.skipped.is_empty() && self.facts.is_empty();
-        if !is_next || !is_alone || !self.accepts(fact.source) {
+        let is_alone = self.in_flight.is_empty() && self.globals.skipped.is_empty();
+        if !is_next || !is_alone || !self.accepts(fact.source) || self.facts.names(entry.stream, entry.id) {
             return None;
         }
         let hold = self.quiet_hold(symbol.0 as usize, *fact, entry.id.ms)?;

@@ -45,9 +45,10 @@ impl Facts {
         }
     }
 
-    /// Was no decision found.
-    pub fn is_empty(&self) -> bool {
-        self.by_cause.is_empty() && self.horizon.is_none()
+    /// Did an entry cause decisions, of which nothing was made yet.
+    #[inline]
+    pub fn names(&self, stream: StreamId, id: EntryId) -> bool {
+        !self.by_cause.is_empty() && self.by_cause.contains_key(&(stream, id))
     }
 
     /// The decisions that an entry caused.

@@ -53,9 +53,6 @@ impl Engine {
         place: CanonicalKey,
         ours: Option<Made>,
     ) -> Option<Box<Decision>> {
-        if ours.is_none() && self.facts.is_empty() {
-            return None;
-        }
         let facts = self.facts.caused_by(entry.stream, entry.id);
         if self.audit && !facts.is_empty() {
             for fact in &facts {
