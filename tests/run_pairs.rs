@@ -11,7 +11,7 @@ mod support;
 use proxy::Proxy;
 use redis_server::RedisServer;
 use rustix::process::Signal;
-use service::{DECISION, PRICE, Place, RESULT, decisions, entries, open_position, price, until};
+use service::{DECISION, PRICE, Place, RESULT, Service, decisions, entries, open_position, price, until};
 
 const SETTINGS: &str = "[run]\nlease_ms = 1000\n";
 
@@ -24,6 +24,37 @@ fn pair(server: &RedisServer, first_url: &str) -> (Place, Place) {
         place.settings = SETTINGS.to_owned();
     }
     (first, second)
+}
+
+/// The first one leads, the second one follows.
+fn started<'a>(first: &'a Place, second: &'a Place) -> (Service<'a>, Service<'a>) {
+    let leader = first.start();
+    leader.until_logged(&["role changed", "is_leader=true"]);
+    let follower = second.start();
+    follower.until_logged(&["HARVEST_START"]);
+    (leader, follower)
+}
+
+/// A position is opened and reaches its first rung.
+fn first_decision(server: &RedisServer) {
+    open_position(server, "AAAUSDT");
+    price(server, "AAAUSDT", "1.008");
+    until("the first decision is out", || entries(server, DECISION).len() == 1 && is_read(server));
+}
+
+/// The third rung is reached after the leader is back, which then follows; both end in order.
+fn ends_as_follower(
+    server: &RedisServer,
+    (first, leader): (&Place, Service<'_>),
+    (second, follower): (&Place, Service<'_>),
+) {
+    price(server, "AAAUSDT", "1.018");
+    until("the third decision is out", || entries(server, DECISION).len() == 3);
+    until("all is acknowledged", || is_read(server));
+    leader.until_logged(&["role changed", "is_leader=false"]);
+    leader.stop();
+    follower.stop();
+    check(server, first, second, 3);
 }
 
 fn is_read(server: &RedisServer) -> bool {
@@ -45,13 +76,8 @@ fn check(server: &RedisServer, first: &Place, second: &Place, wanted: usize) {
 fn a_follower_takes_over_from_a_leader_that_was_killed() {
     let server = RedisServer::start();
     let (first, second) = pair(&server, &server.url());
-    let leader = first.start();
-    leader.until_logged(&["role changed", "is_leader=true"]);
-    let follower = second.start();
-    follower.until_logged(&["HARVEST_START"]);
-    open_position(&server, "AAAUSDT");
-    price(&server, "AAAUSDT", "1.008");
-    until("the first decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server));
+    let (leader, follower) = started(&first, &second);
+    first_decision(&server);
     leader.kill();
     price(&server, "AAAUSDT", "1.013");
     follower.until_logged(&["role changed", "is_leader=true"]);
@@ -65,25 +91,14 @@ fn a_follower_takes_over_from_a_leader_that_was_killed() {
 fn a_leader_that_was_paused_emits_nothing_late() {
     let server = RedisServer::start();
     let (first, second) = pair(&server, &server.url());
-    let leader = first.start();
-    leader.until_logged(&["role changed", "is_leader=true"]);
-    let follower = second.start();
-    follower.until_logged(&["HARVEST_START"]);
-    open_position(&server, "AAAUSDT");
-    price(&server, "AAAUSDT", "1.008");
-    until("the first decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server));
+    let (leader, follower) = started(&first, &second);
+    first_decision(&server);
     leader.signal(Signal::STOP);
     price(&server, "AAAUSDT", "1.013");
     follower.until_logged(&["role changed", "is_leader=true"]);
     until("the second decision is out", || entries(&server, DECISION).len() == 2);
     leader.signal(Signal::CONT);
-    price(&server, "AAAUSDT", "1.018");
-    until("the third decision is out", || entries(&server, DECISION).len() == 3);
-    until("all is acknowledged", || is_read(&server));
-    leader.until_logged(&["role changed", "is_leader=false"]);
-    leader.stop();
-    follower.stop();
-    check(&server, &first, &second, 3);
+    ends_as_follower(&server, (&first, leader), (&second, follower));
 }
 
 #[test]
@@ -91,25 +106,14 @@ fn a_leader_that_was_cut_off_follows_when_it_is_back() {
     let server = RedisServer::start();
     let wire = Proxy::to(server.port());
     let (first, second) = pair(&server, &wire.url());
-    let leader = first.start();
-    leader.until_logged(&["role changed", "is_leader=true"]);
-    let follower = second.start();
-    follower.until_logged(&["HARVEST_START"]);
-    open_position(&server, "AAAUSDT");
-    price(&server, "AAAUSDT", "1.008");
-    until("the first decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server));
+    let (leader, follower) = started(&first, &second);
+    first_decision(&server);
     wire.lead_to(None);
     follower.until_logged(&["role changed", "is_leader=true"]);
     price(&server, "AAAUSDT", "1.013");
     until("the second decision is out", || entries(&server, DECISION).len() == 2);
     wire.lead_to(Some(server.port()));
-    price(&server, "AAAUSDT", "1.018");
-    until("the third decision is out", || entries(&server, DECISION).len() == 3);
-    until("all is acknowledged", || is_read(&server));
-    leader.until_logged(&["role changed", "is_leader=false"]);
-    leader.stop();
-    follower.stop();
-    check(&server, &first, &second, 3);
+    ends_as_follower(&server, (&first, leader), (&second, follower));
 }
 
 /// The leader ends between putting an entry aside and telling so: the follower tells it, once.
@@ -118,10 +122,7 @@ fn what_a_leader_put_aside_and_did_not_tell_is_told_by_its_follower() {
     let server = RedisServer::start();
     let (mut first, second) = pair(&server, &server.url());
     first.environment = vec![("HARVESTER_FAIL".to_owned(), "put_aside:2".to_owned())];
-    let mut leader = first.start();
-    leader.until_logged(&["role changed", "is_leader=true"]);
-    let follower = second.start();
-    follower.until_logged(&["HARVEST_START"]);
+    let (mut leader, follower) = started(&first, &second);
     let told = || service::field_of_all(&server, "quantum:stream:harvest.quarantine", "id");
     let bad = |text: &str| service::add(&server, PRICE, &[("payload", text)]);
     let mut ids = vec![bad("{not json")];

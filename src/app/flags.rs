@@ -1,6 +1,17 @@
 //! Flags that several commands share, laid over the configuration.
 
+use std::time::Duration;
+
 use crate::config::{Config, ConfigError};
+
+/// A time that is given in seconds, `0.5`.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let given: f64 = text.parse().map_err(|_| "want seconds, 0 or more".to_owned())?;
+    Some(given)
+        .filter(|seconds| seconds.is_finite() && (0.0..1e9).contains(seconds))
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "want seconds, 0 or more".to_owned())
+}
 
 /// What `run` takes, and `config` shows.
 #[derive(clap::Args, Clone, Debug, Default)]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use tokio::sync::watch;
 
-use super::flags::RunFlags;
+use super::flags::{self, RunFlags};
 use super::run::{Connect, Message, ReaderSetup, ReaderSigns, Released, Role, read_streams, stop_on_signal};
 use super::server;
 use crate::codec::line::{self, Fields};
@@ -31,14 +31,14 @@ pub struct Args {
     #[command(flatten)]
     flags: RunFlags,
     /// End once nothing new came for so long
-    #[arg(long, value_name = "SECONDS")]
-    until_idle: Option<f64>,
+    #[arg(long, value_name = "SECONDS", value_parser = flags::seconds)]
+    until_idle: Option<Duration>,
 }
 
 /// Records until told to stop.
 pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let config = args.flags.over(config)?;
-    let until_idle = args.until_idle.map(Duration::try_from_secs_f64).transpose()?;
+    let until_idle = args.until_idle;
     let mut journal = Journal::open(&config.run.journal, Limits { rotate_bytes: config.journal.rotate_bytes })?;
     let held = held(&journal)?;
     let place = |(last, seen): &(EntryId, u64)| (*last, StreamPlace { seen: *seen, added: 0 });

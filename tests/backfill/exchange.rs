@@ -59,7 +59,7 @@ fn dump(night: &Night) -> PathBuf {
         let mut text = String::new();
         for (_, stream) in config(None).streams.iter() {
             for entry in server.range_after(&stream.name, None, 1_000_000).await.unwrap() {
-                text += &line::write(&stream.name, &entry.id.to_string(), &Fields::from_bytes(&entry.fields));
+                text += &line::write(&stream.name, &entry.id.to_string(), &Fields::from_bytes(entry.pairs()));
                 text.push('\n');
             }
         }
@@ -67,6 +67,15 @@ fn dump(night: &Night) -> PathBuf {
     });
     std::fs::write(&path, text).unwrap();
     path
+}
+
+/// Replayed without a server, the history comes to these positions, all of them evaluable; answers the summary.
+pub fn replays_to(night: &Night, history: PathBuf, wanted: &Value) -> serde_json::Map<String, Value> {
+    let request = Request { histories: vec![history], ..Request::default() };
+    let (again, _) = replayed(&request, &config(Some(&night.path("harvester.toml"))));
+    assert_eq!(Value::from(positions::of_engine(&again.engine, false)), *wanted);
+    assert_eq!(again.summary["evaluable"], 44);
+    again.summary
 }
 
 pub fn count(exchange: &ExchangeServer, path: &str) -> usize {
@@ -90,13 +99,9 @@ fn i02_the_night_is_evaluable_in_two_ticks_and_ten_calls_and_replays_without_a_s
     assert_eq!(count(&exchange, "/fapi/v1/exchangeInfo"), 1);
 
     // The same positions, and the same decisions at their rungs, from the log alone.
-    let path = night.path("harvester.toml");
     drop(exchange);
-    let request = Request { histories: vec![dump(&night)], ..Request::default() };
-    let (again, _) = replayed(&request, &config(Some(&path)));
-    assert_eq!(Value::from(positions::of_engine(&again.engine, false)), document["positions"]);
-    assert_eq!((&again.summary["positions_open"], &again.summary["evaluable"]), (&44.into(), &44.into()));
-    assert_eq!(again.summary["quarantined"], serde_json::json!({}));
+    let again = replays_to(&night, dump(&night), &document["positions"]);
+    assert_eq!((&again["positions_open"], &again["quarantined"]), (&44.into(), &serde_json::json!({})));
 }
 
 #[test]
@@ -115,27 +120,7 @@ fn i46_nothing_is_asked_that_history_holds() {
 #[test]
 fn i31_a_ghost_is_closed_by_two_answers_and_by_no_failure() {
     let (night, exchange) = night("[policy]\ndivergence_grace_ms = 0\nmax_price_age_ms = 600000\n");
-    night.redis.cli(&[
-        "XADD",
-        "quantum:stream:apply.result",
-        "1770166808000-0",
-        "symbol",
-        "GHOSTUSDT",
-        "plan_id",
-        "p",
-        "executed",
-        "True",
-        "side",
-        "BUY",
-        "filled_qty",
-        "5",
-        "order_id",
-        "7",
-        "avgPrice",
-        "2",
-        "order_status",
-        "FILLED",
-    ]);
+    night.buy("GHOSTUSDT", "5", Some("2"));
     exchange.world().set_price("GHOSTUSDT", "2");
     let is_open =
         |document: &Value| document["positions"].as_array().unwrap().iter().any(|p| p["symbol"] == "GHOSTUSDT");

@@ -2,10 +2,9 @@
 
 use serde_json::Value;
 
-use crate::night::Night;
+use crate::night::{Night, RESULTS};
 use crate::redis_server::RedisServer;
 
-const RESULTS: &str = "quantum:stream:apply.result";
 const GROUP: &str = "harvest";
 const HOUR_MS: u64 = 3_600_000;
 

@@ -98,25 +98,7 @@ fn i03_what_is_missing_is_named_with_the_variable_that_would_help() {
     let mut night = Night::new();
     night.set("BINANCE_TESTNET_API_SECRET", "\r");
     // A fill without a price, a plan without one, and no intent: what an acknowledgement is.
-    night.redis.cli(&[
-        "XADD",
-        "quantum:stream:apply.result",
-        "1770166808000-0",
-        "symbol",
-        "ADAUSDT",
-        "plan_id",
-        "p",
-        "executed",
-        "True",
-        "side",
-        "BUY",
-        "filled_qty",
-        "666.22",
-        "order_id",
-        "7",
-        "order_status",
-        "FILLED",
-    ]);
+    night.buy("ADAUSDT", "666.22", None);
     let ran = night.run(&["backfill"]);
     assert_eq!(ran.code, Some(1), "{}", ran.log);
     let line = ran.out.lines().next().unwrap();

@@ -206,25 +206,7 @@ fn i05_old_hashes_become_the_weakest_source_and_what_is_absurd_is_named() {
     night.redis.cli(&["HSET", "quantum:position:snapshot:BTCUSDT", "entry_price", "5"]);
     night.redis.cli(&["HSET", "quantum:position:count", "n", "5"]);
     // ARCUSDT is open, and nothing else says its price or its risk.
-    night.redis.cli(&[
-        "XADD",
-        "quantum:stream:apply.result",
-        "1770166808000-0",
-        "symbol",
-        "ARCUSDT",
-        "plan_id",
-        "p",
-        "executed",
-        "True",
-        "side",
-        "BUY",
-        "filled_qty",
-        "3135.7792411414234",
-        "order_id",
-        "7",
-        "order_status",
-        "FILLED",
-    ]);
+    night.buy("ARCUSDT", "3135.7792411414234", None);
 
     let dry = document(&night.run(&["import-hashes", "--dry-run", "--json"]));
     assert_eq!((&dry["hashes"], &dry["appended"]), (&44.into(), &1.into()), "{dry:#}");

@@ -13,6 +13,7 @@ use crate::support::root;
 
 pub const INTENTS: &str = "quantum:stream:trade.intent";
 pub const PLANS: &str = "quantum:stream:apply.plan";
+pub const RESULTS: &str = "quantum:stream:apply.result";
 pub const OBSERVATIONS: &str = "quantum:stream:harvest.observation";
 
 /// A server of streams, and a folder with a configuration.
@@ -80,6 +81,14 @@ impl Night {
         };
         self.commands(&hashes.iter().map(of).collect::<Vec<_>>());
         hashes.len()
+    }
+
+    /// Appends a buy of that night that was filled, with its price where the exchange told it.
+    pub fn buy(&self, symbol: &str, qty: &str, price: Option<&str>) {
+        let mut fields = vec!["symbol", symbol, "plan_id", "p", "executed", "True", "side", "BUY", "filled_qty", qty];
+        fields.extend(["order_id", "7", "order_status", "FILLED"]);
+        fields.extend(price.into_iter().flat_map(|price| ["avgPrice", price]));
+        self.redis.cli(&[&["XADD", RESULTS, "1770166808000-0"], &fields[..]].concat());
     }
 
     /// Many commands of plain words, in one connection.

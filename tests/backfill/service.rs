@@ -3,15 +3,12 @@
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use harvester::app::positions;
-use harvester::app::replay::Request;
 use serde_json::Value;
 
-use crate::exchange::{count, night};
+use crate::exchange::{count, night, replays_to};
 use crate::exchange_server::Fault;
 use crate::night::{Night, is_first_position, is_signal};
 use crate::redis_server::free_port;
-use crate::support::{config, replayed};
 
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -89,11 +86,7 @@ fn i01_the_service_fills_the_night_by_itself_and_its_journal_replays_without_a_s
     let kept = night.run(&["positions", "--store", store.to_str().unwrap(), "--json"]).json();
     let decisions: u64 = night.redis.cli(&["XLEN", "quantum:stream:harvest.decision"]).trim().parse().unwrap();
     assert_eq!(decisions, 1);
-    let request = Request { histories: vec![night.path("journal")], ..Request::default() };
-    let (again, _) = replayed(&request, &config(Some(&night.path("harvester.toml"))));
-    assert_eq!(Value::from(positions::of_engine(&again.engine, false)), kept);
-    assert_eq!(again.summary["evaluable"], 44);
-    let own = &again.summary["own_decisions"];
+    let own = &replays_to(&night, night.path("journal"), &kept)["own_decisions"];
     assert_eq!((&own["differ"], &own["missing"], &own["unexpected"]), (&0.into(), &0.into(), &0.into()), "{own}");
 }
 
@@ -122,27 +115,7 @@ fn i31_the_service_closes_a_ghost_after_two_polls() {
         "[policy]\nmax_price_age_ms = 600000\ndivergence_grace_ms = 0\n\n[backfill]\nposition_poll_ms = 200\ntick_ms = 100\nwrite_back = true\n",
     );
     night.redis.cli(&["HSET", "quantum:position:ADAUSDT", "side", "LONG", "quantity", "666.22", "entry_price", "0"]);
-    night.redis.cli(&[
-        "XADD",
-        "quantum:stream:apply.result",
-        "1770166808000-0",
-        "symbol",
-        "GHOSTUSDT",
-        "plan_id",
-        "p",
-        "executed",
-        "True",
-        "side",
-        "BUY",
-        "filled_qty",
-        "5",
-        "order_id",
-        "7",
-        "avgPrice",
-        "2",
-        "order_status",
-        "FILLED",
-    ]);
+    night.buy("GHOSTUSDT", "5", Some("2"));
     exchange.world().set_price("GHOSTUSDT", "2");
     night.import(is_signal);
     let service = Service::start(&night);

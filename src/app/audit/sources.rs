@@ -153,7 +153,7 @@ async fn dump_streams(
             let Some(last) = page.last() else { break };
             after = Some(last.id);
             for entry in page.iter().filter(|entry| is_decision || entry.id.ms <= now_ms) {
-                let fields = Fields::from_bytes(&entry.fields);
+                let fields = Fields::from_bytes(entry.pairs());
                 writeln!(file, "{}", line::write(&stream.name, &entry.id.to_string(), &fields))?;
             }
         }

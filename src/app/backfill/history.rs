@@ -43,7 +43,7 @@ async fn dump_stream(server: &mut Server, stream: &str, file: &mut BufWriter<Fil
         let Some(last) = page.last() else { return Ok(entries) };
         after = Some(last.id);
         for entry in &page {
-            let text = line::write(stream, &entry.id.to_string(), &Fields::from_bytes(&entry.fields));
+            let text = line::write(stream, &entry.id.to_string(), &Fields::from_bytes(entry.pairs()));
             writeln!(file, "{text}").context("cannot write what was read from the streams")?;
         }
         entries += page.len() as u64;

@@ -8,7 +8,7 @@ use crate::codec::line::Fields;
 use crate::codec::time;
 use crate::config::Config;
 use crate::domain::streams::{Stream, StreamKind};
-use crate::shell::redis::{GroupInfo, RangeEntry, Server, ServerError, StreamInfo};
+use crate::shell::redis::{GroupInfo, Server, ServerError, StreamInfo};
 
 const AREA: &str = "streams";
 /// Entries whose shape is looked at.
@@ -29,8 +29,8 @@ pub async fn checks(server: &mut Server, config: &Config, now_ms: u64) -> Result
         checks.push(age(stream, &info, config, now_ms));
         let newest = server.newest(&stream.name, LOOKED_AT).await?;
         if !newest.is_empty() {
-            let decoded = newest.iter().map(|RangeEntry { id: entry, fields }| {
-                let decoded = decoder.decode(id, *entry, &Fields::from_bytes(fields));
+            let decoded = newest.iter().map(|entry| {
+                let decoded = decoder.decode(id, entry.id, &Fields::from_bytes(entry.pairs()));
                 (decoded.shape, decoded.content.err().map(|unreadable| unreadable.reason.name()))
             });
             checks.push(shapes(stream, decoded.collect()));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::codec::exchange::{UserTrade, written_trade};
 use crate::shell::exchange::{CallError, Exchange, TRADES_MAX, TRADES_WINDOW_MS, TradesFrom};
-use crate::shell::redis::RangeEntry;
+use crate::shell::redis::RawEntry;
 
 /// Trade ids kept of a symbol: more than one answer of the exchange holds. [1]
 const IDS_MAX: usize = 2 * TRADES_MAX;
@@ -28,9 +28,9 @@ struct Ids {
 
 impl Written {
     /// Finds the feed's own trades in the newest entries of the observation stream, and when the last was written.
-    pub(super) fn learn(&mut self, newest: &[RangeEntry]) {
+    pub(super) fn learn(&mut self, newest: &[RawEntry]) {
         for entry in newest.iter().rev() {
-            if let Some(trade) = written_trade(&entry.fields) {
+            if let Some(trade) = written_trade(entry.pairs()) {
                 self.heard_ms = Some(entry.id.ms);
                 self.remember(&trade.symbol, trade.id);
                 self.fill_to_last(&trade.symbol);

@@ -2,7 +2,7 @@
 
 use super::backoff::Backoff;
 use super::state::State;
-use crate::shell::redis::{Address, MarkPlaces, MarkText, RangeEntry, Server, ServerError};
+use crate::shell::redis::{Address, MarkPlaces, MarkText, RawEntry, Server, ServerError};
 
 /// A connection that is made anew when it breaks.
 pub(super) struct Sink {
@@ -46,7 +46,7 @@ impl Sink {
     }
 
     /// The newest entries of a stream, newest first; tries until they are read.
-    pub(super) async fn newest(&mut self, stream: &str, count: usize) -> Vec<RangeEntry> {
+    pub(super) async fn newest(&mut self, stream: &str, count: usize) -> Vec<RawEntry> {
         let mut backoff = Backoff::default();
         loop {
             let read = match self.server().await {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 
 use super::connect::{Connect, RetryDelay};
@@ -18,7 +18,7 @@ use super::publish::Publisher;
 use super::reader::{self, ReaderSetup, ReaderSigns};
 use super::serve::{Serving, Wires};
 use super::start::{Started, start};
-use crate::app::flags::RunFlags;
+use crate::app::flags::{self, RunFlags};
 use crate::app::server;
 use crate::app::web::{self, QUESTIONS_WAITING};
 use crate::config::{Config, Start};
@@ -47,20 +47,15 @@ pub struct Args {
     #[command(flatten)]
     flags: RunFlags,
     /// End once nothing was pending or new for so long
-    #[arg(long, value_name = "SECONDS")]
-    until_idle: Option<f64>,
+    #[arg(long, value_name = "SECONDS", value_parser = flags::seconds)]
+    until_idle: Option<Duration>,
 }
 
 /// Runs the service until it is told to stop.
 pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let config = args.flags.over(config)?;
-    let until_idle = match args.until_idle {
-        None => None,
-        Some(seconds) if seconds.is_finite() && (0.0..1e9).contains(&seconds) => Some(Duration::from_secs_f64(seconds)),
-        Some(seconds) => bail!("--until-idle {seconds}: want seconds, 0 or more"),
-    };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    match serve(runtime, &config, until_idle) {
+    match serve(runtime, &config, args.until_idle) {
         // Room may have been made by the next start.
         Err(error) if is_disk_full(&error) && !error.is::<Failed>() => Err(error.context(Failed)),
         done => done,

@@ -242,7 +242,7 @@ async fn told<'a>(
     loop {
         let page = server.range_after(quarantine, after, PAGE_ENTRIES).await?;
         for record in &page {
-            let get = |name: &[u8]| record.fields.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_slice());
+            let get = |name: &[u8]| record.pairs().iter().find(|(n, _)| n == name).map(|(_, value)| value.as_slice());
             let (stream, id) = (get(b"stream"), get(b"id").and_then(EntryId::parse));
             told.extend(entries.iter().filter(|(of, at)| stream == Some(of.as_bytes()) && id == Some(*at)));
             after = Some(record.id);

@@ -157,7 +157,7 @@ async fn foresee(fold: &mut Fold, server: &mut Server) -> anyhow::Result<()> {
         loop {
             let page = server.range_after(&named.name, after, PAGE_ENTRIES).await?;
             for entry in &page {
-                ahead.look(fold, stream, entry.id, &Fields::from_bytes(&entry.fields));
+                ahead.look(fold, stream, entry.id, &Fields::from_bytes(entry.pairs()));
                 after = Some(entry.id);
             }
             if page.len() < PAGE_ENTRIES {

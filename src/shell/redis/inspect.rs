@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use redis::{RedisResult, Value};
 
+use super::reply;
 use super::server::{Server, ServerError};
 use crate::domain::ids::EntryId;
 
@@ -140,34 +141,28 @@ impl Server {
         }
         let answered: RedisResult<Value> =
             redis::cmd("XINFO").arg("STREAM").arg(stream).query_async(&mut self.connection).await;
-        let map = pairs(answered.map_err(self.failed(format!("to tell of {stream}")))?);
-        let id = |name: &str| match map.get(name) {
-            Some(Value::Array(entry)) => entry.first().and_then(text)?.parse().ok(),
-            Some(other) => text(other)?.parse().ok(),
-            None => None,
-        };
+        let told = answered.and_then(Told::of).map_err(self.failed(format!("to tell of {stream}")))?;
         Ok(Some(StreamInfo {
-            length: map.get("length").and_then(number).unwrap_or(0),
-            first: id("first-entry"),
-            last: id("last-entry"),
-            last_generated: id("last-generated-id"),
-            entries_added: map.get("entries-added").and_then(number),
+            length: told.number("length").unwrap_or(0),
+            first: told.id("first-entry"),
+            last: told.id("last-entry"),
+            last_generated: told.id("last-generated-id"),
+            entries_added: told.number("entries-added"),
         }))
     }
 
     /// The groups of a stream that is there.
     pub async fn groups(&mut self, stream: &str) -> Result<Vec<GroupInfo>, ServerError> {
-        let answered: RedisResult<Vec<Value>> =
-            redis::cmd("XINFO").arg("GROUPS").arg(stream).query_async(&mut self.connection).await;
+        let mut command = redis::cmd("XINFO");
+        command.arg("GROUPS").arg(stream);
         let mut groups = Vec::new();
-        for group in answered.map_err(self.failed(format!("to tell the groups of {stream}")))? {
-            let map = pairs(group);
-            let name = map.get("name").and_then(text).unwrap_or_default();
+        for told in self.told(command, format!("to tell the groups of {stream}")).await? {
+            let name = told.text("name");
             groups.push(GroupInfo {
-                pending: map.get("pending").and_then(number).unwrap_or(0),
-                last_delivered: map.get("last-delivered-id").and_then(text).and_then(|id| id.parse().ok()),
-                entries_read: map.get("entries-read").and_then(number),
-                lag: map.get("lag").and_then(number),
+                pending: told.number("pending").unwrap_or(0),
+                last_delivered: told.id("last-delivered-id"),
+                entries_read: told.number("entries-read"),
+                lag: told.number("lag"),
                 consumers: self.consumers(stream, &name).await?,
                 first_pending: self.first_pending(stream, &name).await?,
                 name,
@@ -191,46 +186,46 @@ impl Server {
     }
 
     async fn consumers(&mut self, stream: &str, group: &str) -> Result<Vec<ConsumerInfo>, ServerError> {
-        let answered: RedisResult<Vec<Value>> =
-            redis::cmd("XINFO").arg("CONSUMERS").arg(stream).arg(group).query_async(&mut self.connection).await;
-        let consumers = answered.map_err(self.failed(format!("to tell the consumers of {stream}")))?;
-        let of = |consumer| {
-            let map = pairs(consumer);
-            ConsumerInfo {
-                name: map.get("name").and_then(text).unwrap_or_default(),
-                pending: map.get("pending").and_then(number).unwrap_or(0),
-                idle_ms: map.get("idle").and_then(number).unwrap_or(0),
-            }
+        let mut command = redis::cmd("XINFO");
+        command.arg("CONSUMERS").arg(stream).arg(group);
+        let of = |told: Told| ConsumerInfo {
+            name: told.text("name"),
+            pending: told.number("pending").unwrap_or(0),
+            idle_ms: told.number("idle").unwrap_or(0),
         };
+        let consumers = self.told(command, format!("to tell the consumers of {stream}")).await?;
         Ok(consumers.into_iter().map(of).collect())
     }
-}
 
-/// Names and values, answered one behind the other or as a map.
-fn pairs(value: Value) -> BTreeMap<String, Value> {
-    let list: Vec<(Value, Value)> = match value {
-        Value::Map(list) => list,
-        Value::Array(items) => {
-            let mut items = items.into_iter();
-            std::iter::from_fn(|| Some((items.next()?, items.next()?))).collect()
-        }
-        _ => Vec::new(),
-    };
-    list.into_iter().filter_map(|(name, value)| Some((text(&name)?, value))).collect()
-}
-
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
-        Value::SimpleString(text) => Some(text.clone()),
-        _ => None,
+    /// A list of what `XINFO` tells.
+    async fn told(&mut self, command: redis::Cmd, doing: String) -> Result<Vec<Told>, ServerError> {
+        let answered: RedisResult<Vec<Value>> = command.query_async(&mut self.connection).await;
+        answered.and_then(|all| all.into_iter().map(Told::of).collect()).map_err(self.failed(doing))
     }
 }
 
-fn number(value: &Value) -> Option<u64> {
-    match value {
-        Value::Int(number) => u64::try_from(*number).ok(),
-        other => text(other)?.parse().ok(),
+/// What one `XINFO` answer says, by name; what is not there, or of another kind, is not known.
+struct Told(BTreeMap<String, Value>);
+
+impl Told {
+    fn of(answered: Value) -> RedisResult<Self> {
+        Ok(Self(reply::named(answered)?.into_iter().collect()))
+    }
+
+    fn number(&self, name: &'static str) -> Option<u64> {
+        reply::number(self.0.get(name)?.clone(), name).ok()
+    }
+
+    fn text(&self, name: &'static str) -> String {
+        self.0.get(name).and_then(|value| reply::text(value.clone(), name).ok()).unwrap_or_default()
+    }
+
+    /// An id, or that of an entry.
+    fn id(&self, name: &str) -> Option<EntryId> {
+        match self.0.get(name)?.clone() {
+            entry @ Value::Array(_) => Some(reply::entries(Value::Array(vec![entry])).ok()?.first()?.id),
+            id => reply::entry_id(id).ok(),
+        }
     }
 }
 

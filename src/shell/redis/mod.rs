@@ -25,6 +25,5 @@ pub use hashes::{FieldChange, HashText, PriceText, PriceTexts, Written};
 pub use inspect::{ConsumerInfo, GroupInfo, ServerInfo, StreamInfo};
 pub use lease::{Lease, LeaseKeys};
 pub use marks::{MarkPlaces, MarkText};
-pub use ranges::RangeEntry;
 pub use reply::RawEntry;
 pub use server::{FieldBytes, Server, ServerError};

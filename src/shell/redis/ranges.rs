@@ -1,26 +1,16 @@
 //! Streams as far as they reach, without a group; and appending to one of ours.
 
-use redis::{Pipeline, RedisError, RedisResult};
+use redis::{Pipeline, RedisResult, Value};
 
-use super::server::{FieldBytes, Server, ServerError};
+use super::reply::{self, RawEntry};
+use super::server::{Server, ServerError};
 use crate::domain::ids::EntryId;
-
-/// One entry of a stream, its fields in their order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RangeEntry {
-    pub id: EntryId,
-    pub fields: Vec<FieldBytes>,
-}
-
-/// An entry as it is answered.
-type RawEntry = (String, Vec<FieldBytes>);
 
 impl Server {
     /// The server's clock. [ms since 1970]
     pub async fn time_ms(&mut self) -> Result<u64, ServerError> {
-        let answered: RedisResult<(u64, u64)> = redis::cmd("TIME").query_async(&mut self.connection).await;
-        let (seconds, microseconds) = answered.map_err(self.failed("to tell its time"))?;
-        Ok(seconds.saturating_mul(1000).saturating_add(microseconds / 1000))
+        let answered: RedisResult<Value> = redis::cmd("TIME").query_async(&mut self.connection).await;
+        Ok(answered.and_then(reply::time_us).map_err(self.failed("to tell its time"))? / 1000)
     }
 
     /// At most `count` entries behind an id, oldest first; from the first one where there is none.
@@ -29,7 +19,7 @@ impl Server {
         stream: &str,
         after: Option<EntryId>,
         count: usize,
-    ) -> Result<Vec<RangeEntry>, ServerError> {
+    ) -> Result<Vec<RawEntry>, ServerError> {
         let from = after.map_or_else(|| "-".to_owned(), |after| format!("({after}"));
         let mut command = redis::cmd("XRANGE");
         command.arg(stream).arg(from).arg("+").arg("COUNT").arg(count);
@@ -37,16 +27,15 @@ impl Server {
     }
 
     /// The newest entries of a stream, newest first.
-    pub async fn newest(&mut self, stream: &str, count: usize) -> Result<Vec<RangeEntry>, ServerError> {
+    pub async fn newest(&mut self, stream: &str, count: usize) -> Result<Vec<RawEntry>, ServerError> {
         let mut command = redis::cmd("XREVRANGE");
         command.arg(stream).arg("+").arg("-").arg("COUNT").arg(count);
         self.entries(command, stream).await
     }
 
-    async fn entries(&mut self, command: redis::Cmd, stream: &str) -> Result<Vec<RangeEntry>, ServerError> {
-        let answered: RedisResult<Vec<RawEntry>> = command.query_async(&mut self.connection).await;
-        let answered = answered.map_err(self.failed(format!("to read {stream}")))?;
-        answered.into_iter().map(|(id, fields)| Ok(RangeEntry { id: self.id(&id, stream)?, fields })).collect()
+    async fn entries(&mut self, command: redis::Cmd, stream: &str) -> Result<Vec<RawEntry>, ServerError> {
+        let answered: RedisResult<Value> = command.query_async(&mut self.connection).await;
+        answered.and_then(reply::entries).map_err(self.failed(format!("to read {stream}")))
     }
 
     /// Appends entries under ids that the server gives, in one round trip, and answers the ids.
@@ -58,9 +47,9 @@ impl Server {
         for fields in entries {
             pipeline.cmd("XADD").arg(stream).arg("*").arg(fields.as_slice());
         }
-        let answered: RedisResult<Vec<String>> = pipeline.query_async(&mut self.connection).await;
-        let answered = answered.map_err(self.failed(format!("to append to {stream}")))?;
-        answered.iter().map(|id| self.id(id, stream)).collect()
+        let answered: RedisResult<Vec<Value>> = pipeline.query_async(&mut self.connection).await;
+        let ids = answered.and_then(|ids| ids.into_iter().map(reply::entry_id).collect());
+        ids.map_err(self.failed(format!("to append to {stream}")))
     }
 
     /// Removes entries of a stream of ours that are older than an id; answers how many.
@@ -69,13 +58,5 @@ impl Server {
         command.arg(stream).arg("MINID").arg(id.to_string());
         let answered = command.query_async(&mut self.connection).await;
         answered.map_err(self.failed(format!("to trim {stream}")))
-    }
-
-    fn id(&self, text: &str, stream: &str) -> Result<EntryId, ServerError> {
-        text.parse().map_err(|_| {
-            let source = (redis::ErrorKind::UnexpectedReturnType, "the answer holds no entry id", text.to_owned());
-            let (server, doing) = (self.name.clone(), format!("to name an entry of {stream}"));
-            ServerError::Failed { server, doing, source: RedisError::from(source) }
-        })
     }
 }

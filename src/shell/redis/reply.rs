@@ -16,9 +16,14 @@ pub struct RawEntry {
 }
 
 impl RawEntry {
+    /// Names and values in their order; none where the entry was trimmed.
+    pub fn pairs(&self) -> &[FieldBytes] {
+        self.fields.as_deref().unwrap_or_default()
+    }
+
     /// Length of names and values together. [byte]
     pub fn size(&self) -> usize {
-        self.fields.iter().flatten().map(|(name, value)| name.len() + value.len()).sum()
+        self.pairs().iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 }
 

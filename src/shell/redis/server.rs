@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ErrorKind, Pipeline, RedisError, ServerErrorKind};
+use redis::{AsyncConnectionConfig, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
 
 use super::address::Address;
+use super::reply;
 use crate::domain::ids::EntryId;
 
 /// How long a connection may take to come about.
@@ -112,12 +113,8 @@ impl Server {
             command.arg("MAXLEN").arg("~").arg(length_max);
         }
         command.arg("*").arg(fields);
-        let id: String =
-            command.query_async(&mut self.connection).await.map_err(self.failed(format!("to append to {stream}")))?;
-        id.parse().map_err(|_| {
-            let source = RedisError::from((ErrorKind::UnexpectedReturnType, "XADD answered no entry id", id));
-            ServerError::Failed { server: self.name.clone(), doing: format!("to append to {stream}"), source }
-        })
+        let answered: RedisResult<Value> = command.query_async(&mut self.connection).await;
+        answered.and_then(reply::entry_id).map_err(self.failed(format!("to append to {stream}")))
     }
 
     /// Appends entries under their own ids, in one round trip.
