@@ -23,9 +23,10 @@ use serde_json::{Value, json};
 use support::{root, shared_history};
 
 /// Read by us or by anybody: what is not known is ignored.
-const OPEN: [&str; 9] = [
+const OPEN: [&str; 10] = [
     "apply.plan.v1",
     "apply.result.v1",
+    "audit.report.v1",
     "harvest.observation.v1",
     "history-line.v1",
     "market.tick.v1",

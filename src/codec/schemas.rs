@@ -22,6 +22,7 @@ const ALL: &[Schema] = embedded![
     "apply.plan.v1",
     "apply.result.v1",
     "apply.result.v2",
+    "audit.report.v1",
     "common.v1",
     "harvest.control.v1",
     "harvest.decision.v1",

@@ -149,6 +149,14 @@ pub fn table() -> Vec<Row> {
         ("order.request.trade_intent.v1", 0, "/payload/decision_id", None, "results are joined by it"),
         ("order.request.trade_intent.v1", 0, "/payload/valid_until_ms", None, "a request ends"),
 
+        ("audit.report.v1", 0, "/verdict", text("fine"), "not a verdict"),
+        ("audit.report.v1", 0, "/tampered", None, "every key is there"),
+        ("audit.report.v1", 0, "/matched", text("1"), "counts are numbers"),
+        ("audit.report.v1", 0, "/differs/0/fields/qty/recomputed", None, "both values are told"),
+        ("audit.report.v1", 0, "/outcomes/filled", None, "every outcome is counted"),
+        ("audit.report.v1", 0, "/chain/head/hash", text("5"), "a hash has 64 digits"),
+        ("audit.report.v1", 1, "/tampered/0/why", text(""), "a fault says why"),
+
         ("position.snapshot.v1", 0, "/position_qty", None, "no_quantity"),
         ("position.snapshot.v1", 0, "/side", None, "no_side"),
         ("position.snapshot.v1", 0, "/side", text("SOLD"), "unknown_word"),

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use clap::Parser;
+use harvester::app::audit::{self, Args};
 use harvester::app::positions;
 use harvester::app::replay::Request;
 use harvester::codec::policy;
@@ -11,9 +13,23 @@ use super::contract::faults;
 use super::support::{config, replayed};
 use super::{cases, line_faults};
 
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    args: Args,
+}
+
+impl Cli {
+    fn words(events: &Path, decisions: &Path) -> Vec<String> {
+        let words = ["audit".to_owned(), "--json".to_owned(), events.display().to_string()];
+        words.into_iter().chain(["--decisions".to_owned(), decisions.display().to_string()]).collect()
+    }
+}
+
 #[test]
 fn what_a_replay_writes_validates() {
-    let mut decided = 0;
+    let (mut decided, mut audited) = (0, 0);
+    let folder = tempfile::tempdir().unwrap();
     for (case, _) in cases() {
         let request =
             Request { histories: vec![case.join("events.jsonl")], skip_bad_lines: true, ..Request::default() };
@@ -24,7 +40,24 @@ fn what_a_replay_writes_validates() {
             assert_eq!(line_faults(&line), Vec::<String>::new(), "{}: {line}", case.display());
             decided += 1;
         }
+        // Whole, without the first decision, and the chain by itself.
+        let skipped = decisions.iter().skip(1).cloned().collect::<Vec<_>>();
+        for (emitted, chain_only) in [(&decisions, false), (&skipped, false), (&skipped, true)] {
+            let file = folder.path().join("decisions.jsonl");
+            std::fs::write(&file, emitted.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+            let mut words = Cli::words(&case.join("events.jsonl"), &file);
+            words.extend(chain_only.then(|| "--chain-only".to_owned()));
+            let mut out = Vec::new();
+            let args = Cli::try_parse_from(words).expect("the arguments are right").args;
+            let done = audit::run(&args, &config(Some(&case.join("policy.toml"))), &mut out);
+            // Cases about lines that do not read are refused.
+            let Ok(report) = serde_json::from_slice(&out) else { continue };
+            expect_valid(&case, "audit.report.v1", &report);
+            audited += 1;
+            assert_eq!(done.is_ok(), report["verdict"] == "clean");
+        }
     }
+    assert!(audited > 100, "{audited} reports");
     assert!(decided > 0, "no case decides anything");
 }
 

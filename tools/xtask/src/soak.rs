@@ -14,6 +14,8 @@ const PROPTEST_CASES: &str = "20000";
 const KILLS: &str = "250";
 /// Times that the power goes. [1]
 const POWER_CUTS: &str = "100";
+/// Bytes that are flipped in a journal, in decisions, in a snapshot, each. [1]
+const FLIPS: &str = "1000";
 /// Mutations of the corpus for each minute of fuzzing, where it is not libFuzzer that makes them. [1]
 const MUTATIONS_PER_MINUTE: u64 = 250_000;
 /// Optimized, but with the checks of a build for tests.
@@ -26,6 +28,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     let parts = [
         ("properties and kills", properties_and_kills()),
         ("losses of power", losses_of_power()),
+        ("another rounding", another_rounding()),
         if has_libfuzzer() { ("fuzzing", libfuzzer(minutes)?) } else { ("mutations", mutations(minutes)) },
     ];
     let mut report = Vec::new();
@@ -62,7 +65,8 @@ fn minutes(args: &[String]) -> anyhow::Result<u64> {
 /// Lines that are worth repeating at the end: counts, and outcomes of test programs that ran any test.
 fn tells_the_outcome(line: &str) -> bool {
     let is_result = line.starts_with("test result:") && !line.contains(" 0 passed; 0 failed;");
-    is_result || line.contains(" cuts: ") || line.contains(" kills: ") || line.contains(" mutations: ")
+    let is_found = line.contains(" flipped bytes found") || line.contains("another rounding: ");
+    is_result || is_found || line.contains(" cuts: ") || line.contains(" kills: ") || line.contains(" mutations: ")
 }
 
 fn tests(args: &[&str]) -> Command {
@@ -73,7 +77,7 @@ fn tests(args: &[&str]) -> Command {
 
 fn properties_and_kills() -> Command {
     let mut command = tests(&["--workspace", "--no-fail-fast"]);
-    command.env("PROPTEST_CASES", PROPTEST_CASES).env("HARVESTER_KILLS", KILLS);
+    command.env("PROPTEST_CASES", PROPTEST_CASES).env("HARVESTER_KILLS", KILLS).env("HARVESTER_FLIPS", FLIPS);
     command
 }
 
@@ -81,6 +85,11 @@ fn losses_of_power() -> Command {
     let mut command = tests(&["--test", "store_crashes", "--", "--ignored", "power", "--nocapture"]);
     command.env("HARVESTER_POWER_CUTS", POWER_CUTS);
     command
+}
+
+/// What a build of the program with other rules emits, audited by this one.
+fn another_rounding() -> Command {
+    tests(&["--test", "audit_tamper", "--", "--ignored", "another_rounding", "--nocapture"])
 }
 
 /// The same function as under libFuzzer, with mutations of our own.
