@@ -143,7 +143,7 @@ fn watch(url: &str, stream: &str, over: &AtomicBool, seen: &AtomicUsize) -> anyh
             let at = Instant::now();
             for entry in page {
                 last = entry.id;
-                let payload = entry.fields.iter().find(|(name, _)| name == b"payload");
+                let payload = entry.pairs().iter().find(|(name, _)| name == b"payload");
                 let payload = payload.context("a decision without a payload")?;
                 arrived.push((cause(&payload.1).context("a decision without a cause")?, at));
             }
