@@ -360,14 +360,15 @@ impl Engine {
                 let folded = self.fold(event, entry, symbol);
                 // Where the numbers do not fit, nothing is wrong with the entry: it is what it meets.
                 let decided = folded.map(|()| {
+                    if let Some(hold) = quiet.and_then(|quiet| self.stay_quiet(quiet, index, entry.id)) {
+                        hold.into_iter().for_each(|hold| self.hold(symbol, hold, entry.id));
+                        return self.settle(entry, symbol, place, None);
+                    }
                     self.decide(entry, symbol, place).unwrap_or_else(|OutOfRange| {
                         self.hold(symbol, Hold::OutOfRange, entry.id);
                         None
                     })
                 });
-                if let (Some(quiet), Ok(None)) = (quiet, &decided) {
-                    self.quiet[index] = quiet.after(&self.symbols[index], &self.globals.policy);
-                }
                 decided.map_err(|reason| {
                     if let Some(before) = before {
                         before.restore(&mut self.symbols[index]);

@@ -98,12 +98,15 @@ impl Beside {
         Self { quiet, held: held(symbol) }
     }
 
-    /// The band behind the fact, which was evaluated without a decision. `None` if the fact changed the position or the
-    /// evaluation came to something that is not a matter of an old price.
-    pub fn after(self, symbol: &Symbol, policy: &Policy) -> Option<Quiet> {
-        let hold = symbol.hot.open.as_ref().and_then(|open| open.holds.last()?.hold);
-        let is_same = held(symbol) == self.held && (hold == self.quiet.hold || hold == Some(Hold::StalePrice));
-        is_same.then(|| Quiet { until_ms: until_ms(symbol, policy), ..self.quiet })
+    /// The band behind the fact, and what an evaluation there comes to. `None` if the fact changed the position.
+    pub fn after(self, symbol: &Symbol, policy: &Policy, at: Circumstances<'_>) -> Option<(Quiet, Option<Hold>)> {
+        let quiet = Quiet { until_ms: until_ms(symbol, policy), ..self.quiet };
+        let is_same = held(symbol) == self.held && at.killed == quiet.killed && at.now_ms <= quiet.until_ms;
+        let mark = symbol.hot.mark.filter(|_| is_same)?;
+        // The price is that of before: it may be too old by now, unless something that is asked first holds.
+        let is_stale = at.now_ms.saturating_sub(mark.entry.ms) > policy.max_price_age_ms;
+        let hold = quiet.hold.map(|hold| if is_stale { hold.min(Hold::StalePrice) } else { hold });
+        Some((quiet, hold))
     }
 }
 

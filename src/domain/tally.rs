@@ -104,8 +104,11 @@ impl Tally {
     }
 
     pub fn shape(&mut self, kind: StreamKind, shape: &'static str) {
+        // Shapes are constants: the one that comes again is mostly the very same.
+        let is_very =
+            |(k, s, _): &(StreamKind, &str, u64)| *k == kind && (s.as_ptr(), s.len()) == (shape.as_ptr(), shape.len());
         let is_it = |(k, s, _): &(StreamKind, &str, u64)| *k == kind && *s == shape;
-        if !self.shapes.get(self.shape_last).is_some_and(is_it) {
+        if !self.shapes.get(self.shape_last).is_some_and(is_very) {
             self.shape_last = self.shapes.iter().position(is_it).unwrap_or_else(|| {
                 self.shapes.push((kind, shape, 0));
                 self.shapes.len() - 1

@@ -95,6 +95,15 @@ impl Engine {
         self.quiet[index].filter(|_| is_same).map(|quiet| Beside::new(quiet, symbol))
     }
 
+    /// Keeps the band behind the fact, and says what the evaluation there comes to. `None` where it has to be made.
+    pub(super) fn stay_quiet(&mut self, beside: Beside, index: usize, at: EntryId) -> Option<Option<Hold>> {
+        let symbol = &self.symbols[index];
+        let (quiet, hold) = beside.after(symbol, &self.globals.policy, self.circumstances(at.ms))?;
+        debug_assert_eq!(self.hold_at(symbol, at.ms), hold, "a fact was not quiet");
+        self.quiet[index] = Some(quiet);
+        Some(hold)
+    }
+
     /// Where the next price changes nothing, after one that was evaluated.
     pub(super) fn quiet_around(&self, index: usize, at: EntryId) -> Option<Quiet> {
         let symbol = &self.symbols[index];
