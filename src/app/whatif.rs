@@ -1,7 +1,7 @@
 //! `harvester whatif`: several policies over one history, side by side.
 //!
-//! The history is read and decoded once; each policy has an engine and a thread of its own. Nothing is written but the
-//! report: no store, no stream.
+//! The history is read and decoded once; each policy has an engine of its own. Nothing is written but the report: no
+//! store, no stream.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -25,7 +25,7 @@ mod variant;
 
 use variant::Variant;
 
-/// Batches that wait for each policy. [1]
+/// Batches that wait for each thread of policies. [1]
 const BATCHES_WAITING: usize = 4;
 
 /// Flags of the command.
@@ -121,15 +121,17 @@ fn fold(
     }
     let mut entries = 0;
     let (to_reader, emptied) = channel();
+    // A thread folds one batch for several policies while it has it at hand.
+    let of_thread = variants.len().div_ceil(thread::available_parallelism().map_or(1, usize::from)).max(1);
     thread::scope(|scope| {
         let to_variants: Vec<SyncSender<Arc<EntryBatch>>> = variants
-            .iter_mut()
-            .map(|variant| {
+            .chunks_mut(of_thread)
+            .map(|variants| {
                 let (to_variant, batches) = sync_channel::<Arc<EntryBatch>>(BATCHES_WAITING);
                 let to_reader = to_reader.clone();
                 scope.spawn(move || {
                     for batch in batches {
-                        variant.fold(&batch);
+                        variants.iter_mut().for_each(|variant| variant.fold(&batch));
                         // The last one done with a batch gives its memory back.
                         if let Some(batch) = Arc::into_inner(batch) {
                             let _ = to_reader.send(batch);

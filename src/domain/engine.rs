@@ -455,13 +455,18 @@ impl Engine {
             }
             Event::Position(fact) => {
                 let mut fold = fold_of(&self.globals, &self.plans, &mut self.tally, entry);
-                let held = self.symbols[index].hot.open.as_ref().map(|open| open.id);
+                let held = |symbol: &Symbol| symbol.hot.open.as_ref().map(|open| (open.id, open.totals.qty));
+                let before = held(&self.symbols[index]);
                 fold.position(&mut self.symbols[index], *fact)?;
-                if self.symbols[index].hot.open.as_ref().map(|open| open.id) != held {
+                self.globals.positions_known |= fact.qty.is_zero();
+                let after = held(&self.symbols[index]);
+                if after.map(|(position, _)| position) != before.map(|(position, _)| position) {
                     self.changes.touch_cold(id);
                 }
-                self.globals.positions_known |= fact.qty.is_zero();
-                self.after_positions(id);
+                // What the exchange confirms, many times a minute, moves nothing.
+                if after != before {
+                    self.after_positions(id);
+                }
             }
             Event::Trade(fact) => {
                 self.changes.touch_cold(id);

@@ -9,7 +9,8 @@ use super::streams::Streams;
 /// The decision entries of a history, found before it is replayed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
-    by_cause: BTreeMap<(StreamId, EntryId), Vec<DecisionFact>>,
+    /// By the entry that caused them, first to last.
+    by_cause: BTreeMap<(EntryId, StreamId), Vec<DecisionFact>>,
     /// Place of the last of them: up to here our own decisions are only compared.
     horizon: Option<CanonicalKey>,
 }
@@ -37,7 +38,7 @@ impl Facts {
     fn add_by_cause(&mut self, fact: DecisionFact, streams: &Streams) {
         // A cause in a stream that is not read: the decision is taken over where its own entry stands.
         if let Some(stream) = streams.id_of(&fact.cause_stream) {
-            let caused = self.by_cause.entry((stream, fact.cause_id)).or_default();
+            let caused = self.by_cause.entry((fact.cause_id, stream)).or_default();
             // The same entry in two files is one decision.
             if caused.iter().all(|known| known.decision_id != fact.decision_id) {
                 caused.push(fact);
@@ -48,7 +49,9 @@ impl Facts {
     /// Did an entry cause decisions, of which nothing was made yet.
     #[inline]
     pub fn names(&self, stream: StreamId, id: EntryId) -> bool {
-        !self.by_cause.is_empty() && self.by_cause.contains_key(&(stream, id))
+        // Before the first that is left, which is nearly always, there is nothing to look for.
+        self.by_cause.first_key_value().is_some_and(|((first, _), _)| *first <= id)
+            && self.by_cause.contains_key(&(id, stream))
     }
 
     /// The decisions that an entry caused.
@@ -56,7 +59,7 @@ impl Facts {
         if self.by_cause.is_empty() {
             return Vec::new();
         }
-        self.by_cause.remove(&(stream, id)).unwrap_or_default()
+        self.by_cause.remove(&(id, stream)).unwrap_or_default()
     }
 
     /// Is our own decision at this place only compared.

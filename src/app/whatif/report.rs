@@ -29,7 +29,7 @@ struct Sums {
 impl Sums {
     fn add(&mut self, made: &Made) -> Result<(), OutOfRange> {
         self.decisions += 1;
-        self.qty = self.qty.plus(made.qty)?;
+        self.qty = self.qty.plus(made.decision.qty)?;
         if let Some(fill) = made.fill {
             self.filled += 1;
             self.pnl = self.pnl.plus(fill.pnl.unwrap_or(Quote::ZERO))?;
@@ -57,14 +57,18 @@ fn sums(variant: &Variant) -> anyhow::Result<(Sums, BTreeMap<String, Sums>)> {
     let mut all = Sums::default();
     let mut symbols: BTreeMap<String, Sums> = BTreeMap::new();
     for made in &variant.made {
-        let fits = symbols.entry(made.symbol.clone()).or_default().add(made).and_then(|()| all.add(made));
+        let fits = symbols
+            .entry(variant.engine.symbol(made.decision.symbol).name.to_string())
+            .or_default()
+            .add(made)
+            .and_then(|()| all.add(made));
         fits.with_context(|| format!("the sums of {} do not fit a decimal", variant.name))?;
     }
     Ok((all, symbols))
 }
 
 fn ids(variant: &Variant) -> BTreeSet<&str> {
-    variant.made.iter().map(|made| &*made.decision_id).collect()
+    variant.made.iter().map(|made| &*made.decision.decision_id).collect()
 }
 
 /// The document of `--json`.
@@ -86,7 +90,7 @@ pub fn json(compared: &Compared) -> anyhow::Result<Value> {
             "only_here": own.difference(&first).collect::<Vec<_>>(),
             "only_in_the_first": first.difference(&own).collect::<Vec<_>>(),
             "recorded_alike": compared.recorded.iter().filter(|id| own.contains(&***id)).count(),
-            "decisions": variant.made.iter().map(shown).collect::<Vec<_>>(),
+            "decisions": variant.made.iter().map(|made| shown(variant, made)).collect::<Vec<_>>(),
         }));
     }
     Ok(json!({
@@ -97,10 +101,10 @@ pub fn json(compared: &Compared) -> anyhow::Result<Value> {
     }))
 }
 
-fn shown(made: &Made) -> Value {
+fn shown(variant: &Variant, made: &Made) -> Value {
     let text = |value: Option<String>| value.map_or(Value::Null, Value::from);
     json!({
-        "payload": made.payload,
+        "payload": variant.payload(made),
         "fill": made.fill.map(|fill| json!({
             "entry": fill.entry.to_string(),
             "price": fill.price.to_string(),
@@ -133,7 +137,8 @@ pub fn write_csv(compared: &Compared, path: &Path) -> anyhow::Result<()> {
     ])?;
     for variant in &compared.variants {
         for made in &variant.made {
-            let text = |key: &str| match &made.payload[key] {
+            let payload = variant.payload(made);
+            let text = |key: &str| match &payload[key] {
                 Value::String(text) => text.clone(),
                 Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("+"),
                 other => other.to_string(),
@@ -143,7 +148,7 @@ pub fn write_csv(compared: &Compared, path: &Path) -> anyhow::Result<()> {
             };
             table.write_record([
                 variant.name.clone(),
-                time::iso(made.cause.ms),
+                time::iso(made.decision.cause.ms),
                 text("symbol"),
                 text("side"),
                 text("qty"),
@@ -154,7 +159,7 @@ pub fn write_csv(compared: &Compared, path: &Path) -> anyhow::Result<()> {
                 fill(&|fill| Some(fill.price.to_string())),
                 fill(&|fill| fill.pnl.map(|pnl| pnl.to_string())),
                 fill(&|fill| fill.r.map(|r| r.to_string())),
-                made.decision_id.clone(),
+                made.decision.decision_id.clone(),
                 text("position_id"),
                 text("cause"),
             ])?;

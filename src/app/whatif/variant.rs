@@ -12,7 +12,7 @@ use crate::domain::event::{Control, Entry, Event, Side};
 use crate::domain::ids::{EntryId, SymbolId};
 use crate::domain::policy::{Mode, Policy};
 use crate::domain::streams::Streams;
-use crate::domain::units::{OutOfRange, Price, Qty, Quote, RMultiple, Ratio};
+use crate::domain::units::{OutOfRange, Price, Quote, RMultiple, Ratio};
 
 /// What is supposed of an execution, as it is printed.
 pub const FILL_MODEL: &str = "filled whole at the mark of the symbol's next accepted price; pnl = (fill − entry) × qty × sign − \
@@ -20,15 +20,9 @@ pub const FILL_MODEL: &str = "filled whole at the mark of the symbol's next acce
 
 /// A decision of a policy.
 pub struct Made {
-    pub decision_id: String,
-    pub symbol: String,
-    pub payload: Value,
-    pub cause: EntryId,
-    pub qty: Qty,
+    pub decision: Decision,
     /// The supposed fill; `None` while no price came after the decision.
     pub fill: Option<Fill>,
-    side: Side,
-    entry_price: Price,
     /// Risk of the whole instance. [quote]
     risk: Result<Quote, OutOfRange>,
 }
@@ -83,27 +77,22 @@ impl Variant {
                 self.fill(entry);
             }
             if let Some(decision) = step.decision {
-                self.make(&decision);
+                self.make(*decision);
             }
         }
     }
 
-    fn make(&mut self, decision: &Decision) {
+    fn make(&mut self, decision: Decision) {
         let symbol = self.engine.symbol(decision.symbol);
         let largest = symbol.hot.open.as_ref().map_or(decision.qty, |open| open.totals.qty_largest);
-        let reading = &decision.reading;
+        let risk = decision.reading.risk.risk_price.for_qty(largest);
         self.waiting.entry(decision.symbol).or_default().push(self.made.len());
-        self.made.push(Made {
-            decision_id: decision.decision_id.clone(),
-            symbol: symbol.name.to_string(),
-            payload: seal::payload(&self.engine, decision),
-            cause: decision.cause,
-            qty: decision.qty,
-            fill: None,
-            side: decision.side,
-            entry_price: reading.entry.price,
-            risk: reading.risk.risk_price.for_qty(largest),
-        });
+        self.made.push(Made { decision, fill: None, risk });
+    }
+
+    /// What a decision says.
+    pub fn payload(&self, made: &Made) -> Value {
+        seal::payload(&self.engine, &made.decision)
     }
 
     /// A price that was used fills what waits for it.
@@ -117,8 +106,8 @@ impl Variant {
             let r = pnl.and_then(|pnl| pnl.in_r(made.risk.ok()?).ok());
             made.fill = Some(Fill { entry: entry.id, price: mark.price, pnl, r });
             // What the history's own results settle is left to them.
-            if self.engine.policy().mode == Mode::Live && !self.recorded.contains(&made.decision_id) {
-                self.engine.suppose_filled(id, &made.decision_id, entry.id);
+            if self.engine.policy().mode == Mode::Live && !self.recorded.contains(&made.decision.decision_id) {
+                self.engine.suppose_filled(id, &made.decision.decision_id, entry.id);
             }
         }
     }
@@ -127,10 +116,11 @@ impl Variant {
 impl Made {
     /// What it brings at a price, after cost. [quote]
     fn pnl(&self, price: Price, cost: Ratio) -> Result<Quote, OutOfRange> {
-        let apart = match self.side {
-            Side::Sell => price.minus(self.entry_price)?,
-            Side::Buy => self.entry_price.minus(price)?,
+        let (entry_price, qty) = (self.decision.reading.entry.price, self.decision.qty);
+        let apart = match self.decision.side {
+            Side::Sell => price.minus(entry_price)?,
+            Side::Buy => entry_price.minus(price)?,
         };
-        apart.for_qty(self.qty)?.minus(self.entry_price.for_qty(self.qty)?.times(cost)?)
+        apart.for_qty(qty)?.minus(entry_price.for_qty(qty)?.times(cost)?)
     }
 }
