@@ -358,6 +358,7 @@ struct Level<'a> {
     open: &'a Instance,
     policy: &'a Policy,
     entry: EntryPrice,
+    risk: Risk,
     stakes: Stakes,
     /// Below the least R; else from there on.
     is_below: bool,
@@ -392,13 +393,14 @@ pub fn same_at<'a>(
         ) => Some(Same(None)),
         Some(Hold::BelowMinR | Hold::NoRung) => {
             let open = symbol.hot.open.as_ref()?;
-            let (entry, stakes) = (open.totals.entry?, terms?.stakes.ok()??);
+            let (entry, risk, stakes) = (open.totals.entry?, terms?.risk.ok()??, terms?.stakes.ok()??);
             is_steady(open.totals.qty, entry.price, places).then_some(())?;
             let is_free = |step: &&LadderStep| {
                 matches!(open.rung(step.r).map(|rung| rung.state), None | Some(RungState::Armed | RungState::Refused))
             };
             let next = policy.ladder.iter().find(is_free).map(|step| step.r);
-            let same = Same(Some(Level { open, policy, entry, stakes, is_below: hold == Some(Hold::BelowMinR), next }));
+            let same =
+                Same(Some(Level { open, policy, entry, risk, stakes, is_below: hold == Some(Hold::BelowMinR), next }));
             // A rung that is reached may be held for its share, which is another matter.
             same.holds(symbol.hot.mark?.price).then_some(same)
         }
@@ -428,9 +430,9 @@ fn is_steady(qty: Qty, entry: Price, places: u32) -> bool {
 impl Same<'_> {
     /// About where it comes to something else: below and above.
     pub fn edges(&self) -> [Option<Price>; 2] {
-        let Some(Level { open, policy, is_below, next, .. }) = &self.0 else { return [None; 2] };
+        let Some(Level { open, policy, entry, risk, is_below, next, .. }) = &self.0 else { return [None; 2] };
         let (least, next) = if *is_below { (None, Some(policy.min_r)) } else { (Some(policy.min_r), *next) };
-        let edge = |r: Option<RMultiple>| price_at(open, policy, r?).ok()?;
+        let edge = |r: Option<RMultiple>| price_of(open, policy, *entry, *risk, r?).ok()?;
         if open.totals.qty.is_negative() { [edge(next), edge(least)] } else { [edge(least), edge(next)] }
     }
 
@@ -531,6 +533,16 @@ fn qty_of(symbol: &Symbol, open: &Instance, policy: &Policy, share: Ratio) -> Re
 /// Price that reaches an R: entry ± (r × risk_price + cost per unit). `None` where no positive price does.
 pub fn price_at(open: &Instance, policy: &Policy, r: RMultiple) -> Result<Option<Price>, OutOfRange> {
     let (Some(entry), Some(risk)) = (open.totals.entry, risk(open, policy)?) else { return Ok(None) };
+    price_of(open, policy, entry, risk, r)
+}
+
+fn price_of(
+    open: &Instance,
+    policy: &Policy,
+    entry: EntryPrice,
+    risk: Risk,
+    r: RMultiple,
+) -> Result<Option<Price>, OutOfRange> {
     let cost = entry.price.times(policy.cost)?;
     let distance = r.of_price(risk.risk_price)?.plus(cost)?;
     let price =

@@ -93,6 +93,7 @@ impl Tally {
         self.counts.get(&count).copied().unwrap_or(0)
     }
 
+    #[inline]
     pub fn hold(&mut self, hold: Hold) {
         self.evaluations += 1;
         self.holds[hold as usize] += 1;
@@ -103,17 +104,20 @@ impl Tally {
         Hold::ALL.into_iter().zip(self.holds).filter(|(_, n)| *n > 0)
     }
 
+    #[inline]
     pub fn shape(&mut self, kind: StreamKind, shape: &'static str) {
-        // Shapes are constants: the one that comes again is mostly the very same.
-        let is_very =
-            |(k, s, _): &(StreamKind, &str, u64)| *k == kind && (s.as_ptr(), s.len()) == (shape.as_ptr(), shape.len());
-        let is_it = |(k, s, _): &(StreamKind, &str, u64)| *k == kind && *s == shape;
-        if !self.shapes.get(self.shape_last).is_some_and(is_very) {
-            self.shape_last = self.shapes.iter().position(is_it).unwrap_or_else(|| {
-                self.shapes.push((kind, shape, 0));
-                self.shapes.len() - 1
-            });
+        match self.shapes.get_mut(self.shape_last) {
+            // Shapes are constants: the one that comes again is mostly the very same.
+            Some((k, s, n)) if *k == kind && (s.as_ptr(), s.len()) == (shape.as_ptr(), shape.len()) => *n += 1,
+            Some(_) | None => self.other_shape(kind, shape),
         }
+    }
+
+    fn other_shape(&mut self, kind: StreamKind, shape: &'static str) {
+        self.shape_last = self.shapes.iter().position(|(k, s, _)| *k == kind && *s == shape).unwrap_or_else(|| {
+            self.shapes.push((kind, shape, 0));
+            self.shapes.len() - 1
+        });
         self.shapes[self.shape_last].2 += 1;
     }
 

@@ -119,6 +119,7 @@ impl Engine {
         self.accepted_streams = self.streams.iter().map(|(_, stream)| accepts(stream.short_name())).collect();
     }
 
+    #[inline]
     pub(super) fn accepts(&self, source: PriceSource) -> bool {
         match source {
             PriceSource::Stream(stream) => self.accepted_streams[usize::from(stream.0)],

@@ -155,6 +155,7 @@ impl Engine {
     }
 
     /// Counts a reason to hold, and keeps it with the position if it is another than before.
+    #[inline]
     pub(super) fn hold(&mut self, id: SymbolId, hold: Hold, at: EntryId) {
         self.tally.hold(hold);
         self.note(id, Some(hold), at);
