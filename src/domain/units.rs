@@ -172,8 +172,15 @@ fn div_to_6_places(a: Decimal, b: Decimal) -> Result<Decimal, OutOfRange> {
 macro_rules! unit {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Default)]
+        #[derive(Clone, Copy, Eq, Default)]
         pub struct $name(Decimal);
+
+        impl PartialEq for $name {
+            #[inline]
+            fn eq(&self, other: &Self) -> bool {
+                short_cmp(self.0, other.0).map_or_else(|| self.0 == other.0, Ordering::is_eq)
+            }
+        }
 
         impl Ord for $name {
             #[inline]
@@ -318,6 +325,8 @@ impl Ratio {
     }
 
     pub const ONE: Self = Self(Decimal::ONE);
+    /// One in a thousand.
+    pub const PERMILLE: Self = Self(Decimal::from_parts(1, 0, 0, false, 3));
 
     /// Basis points as a plain ratio: 10 bps are 0.001.
     pub fn from_bps(bps: Ratio) -> Result<Self, OutOfRange> {
@@ -407,7 +416,7 @@ impl Qty {
 
     /// Do two quantities count as the same: apart by at most max(step / 2, 10⁻⁹ × the larger) (SPEC §4).
     pub fn same(self, other: Self, step: Option<Qty>) -> bool {
-        if self.0 == other.0 {
+        if self == other {
             return true;
         }
         let Some(apart) = self.0.checked_sub(other.0).map(|d| d.abs()) else { return false };

@@ -57,8 +57,7 @@ impl Fold<'_> {
         match open.totals.entry {
             Some(held) if held.source == EntrySource::Fill => {
                 let apart = held.price.minus(price)?.abs();
-                let permille = Ratio::from_bps(Ratio::new(10.into()))?;
-                open.entry_price_disagrees = apart > price.times(permille)?;
+                open.entry_price_disagrees = apart > price.times(Ratio::PERMILLE)?;
             }
             _ => {
                 let price = EntryPrice { price, source: EntrySource::Exchange, entry: self.entry };
