@@ -513,8 +513,13 @@ impl Engine {
         if forgotten.cold {
             self.changes.touch_cold(id);
         }
-        if !self.changes.ignored {
-            self.changes.closed_forgotten.extend(forgotten.closed.into_iter().map(|instance| (id, instance)));
+        for instance in forgotten.closed {
+            for decision in &instance.decisions {
+                self.decision_plans.remove(&decision.plan_id);
+            }
+            if instance.unsaved.0 && !self.changes.ignored {
+                self.changes.closed_forgotten.push((id, instance));
+            }
         }
     }
 

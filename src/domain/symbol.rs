@@ -133,7 +133,7 @@ pub struct Symbol {
 pub struct Forgotten {
     /// Intents or orders, which a store still has.
     pub cold: bool,
-    /// Closed instances that no store was told of.
+    /// Closed instances.
     pub closed: Vec<Instance>,
 }
 
@@ -156,7 +156,7 @@ impl Symbol {
         }
         let from = now_ms.saturating_sub(ORDER_MEMORY_MS);
         let old = self.closed.iter().take_while(|i| i.closed.is_some_and(|closed| closed.id.ms < from)).count();
-        Forgotten { cold, closed: self.closed.drain(..old).filter(|instance| instance.unsaved.0).collect() }
+        Forgotten { cold, closed: self.closed.drain(..old).collect() }
     }
 
     /// The symbol without all that is older than its time, whenever it was last tidied: what later entries can find.
