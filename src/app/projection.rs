@@ -143,11 +143,11 @@ impl Projection {
         self.engine.globals().last == EntryId::default()
     }
 
-    /// Was what stands here folded without knowing what comes behind it, by a replay that did not come to its end.
-    pub fn is_unforeseen(&self) -> anyhow::Result<bool> {
+    /// The first entry of what was folded without knowing what comes behind it, by a replay that did not come to its end.
+    pub fn unforeseen_from(&self) -> anyhow::Result<Option<EntryId>> {
         match &self.keeper {
-            Keeper::Store(store) => Ok(state::is_unforeseen(store)?),
-            Keeper::Memory | Keeper::Rebuild(_) => Ok(false),
+            Keeper::Store(store) => Ok(state::unforeseen_from(store)?),
+            Keeper::Memory | Keeper::Rebuild(_) => Ok(None),
         }
     }
 

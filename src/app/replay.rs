@@ -121,6 +121,8 @@ pub fn replay(request: &Request, config: &Config, decisions: &mut dyn Decisions)
         replayed = attempt(request, config, history, decisions, &mut notices)?;
     }
     let mut replayed = replayed.context("a history that was read before needs no more passes")?;
+    // What a second try finds again was told.
+    notices.dedup();
     replayed.notices.splice(0..0, notices);
     let seconds = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
     replayed.summary.insert("seconds".to_owned(), seconds.into());
@@ -144,12 +146,14 @@ fn opened(
         if !projection.is_new() || projection.is_rebuild() {
             return Ok(None);
         }
-        projection.wait(state::unforeseen_row(true));
+        projection.wait(state::unforeseen_row(Some(history.first().map_or(EntryId::default(), id_of))));
         return Ok(Some(projection));
     }
-    if projection.is_unforeseen()? {
+    if let Some(from) = projection.unforeseen_from()? {
         let last = projection.engine.globals().last;
-        if history.decision_lines().chain(history.control_lines()).any(|line| line.id > last) {
+        let tells = history.decision_lines().chain(history.control_lines()).any(|line| line.id > last);
+        // More of a history, which begins behind that, cannot be folded instead of it.
+        if tells && history.first().is_some_and(|first| id_of(first) <= from) {
             notices.push(format!(
                 "the store {} is of a replay that was cut off, and the history goes on with decisions or control \
                  entries: rebuilding from the history given",
@@ -158,9 +162,13 @@ fn opened(
             drop(projection);
             return Ok(Some(Projection::rebuild(dir, config)?));
         }
-        projection.wait(state::unforeseen_row(false));
+        projection.wait(state::unforeseen_row(None));
     }
     Ok(Some(projection))
+}
+
+fn id_of(key: CanonicalKey) -> EntryId {
+    EntryId::new(key.ms, key.seq)
 }
 
 /// Folds a history from its beginning to its end. `None`, and nothing is left of it, if one pass was not enough.
@@ -180,7 +188,7 @@ fn attempt(
         folded => folded?,
     };
     if history.is_in_one_pass() {
-        projection.wait(state::unforeseen_row(false));
+        projection.wait(state::unforeseen_row(None));
     }
     let (engine, aside) = projection.finish()?;
     let mut notices: Vec<String> =

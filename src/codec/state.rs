@@ -134,9 +134,9 @@ pub fn meta_row(meta: &Meta) -> Row {
     (META.to_vec(), Some(encode(meta)))
 }
 
-/// Whether what stands here was folded without knowing what comes behind it in its history.
-pub fn unforeseen_row(is_unforeseen: bool) -> Row {
-    (UNFORESEEN.to_vec(), is_unforeseen.then(|| encode(&())))
+/// What stands here was folded from this entry on without knowing what comes behind it in its history; `None`: it was known.
+pub fn unforeseen_row(from: Option<EntryId>) -> Row {
+    (UNFORESEEN.to_vec(), from.map(|from| encode(&from)))
 }
 
 /// A decision, as the history line that it is.
@@ -229,9 +229,12 @@ pub fn meta<R: Rows>(rows: &R) -> Result<Option<Meta>, R::Error> {
     }
 }
 
-/// Was this folded without knowing what comes behind it in its history: see [`unforeseen_row`].
-pub fn is_unforeseen<R: Rows>(rows: &R) -> Result<bool, R::Error> {
-    Ok(!rows.scan(UNFORESEEN)?.is_empty())
+/// From where on this was folded without knowing what comes behind it in its history: see [`unforeseen_row`].
+pub fn unforeseen_from<R: Rows>(rows: &R) -> Result<Option<EntryId>, R::Error> {
+    match rows.scan(UNFORESEEN)?.first() {
+        Some((key, value)) => Ok(Some(decode(key, value)?)),
+        None => Ok(None),
+    }
 }
 
 /// Puts the stored state into a fresh engine. `made_with` are the streams by which it was folded.

@@ -439,11 +439,13 @@ impl Same<'_> {
     /// Does it come to the same at this price, and at each one between this and the price in use: the gain, rounded as it
     /// is, only rises or only falls with the price.
     pub fn holds(&self, price: Price) -> bool {
-        let Some(Level { open, entry, stakes, is_below, next, .. }) = &self.0 else { return true };
+        let Some(Level { open, policy, entry, stakes, is_below, next, .. }) = &self.0 else { return true };
         let Ok(gain) = Gain::of(open, price, *entry, stakes) else { return false };
         match (gain.reaches_min(), is_below, next) {
-            (Ok(false), true, _) | (Ok(true), false, None) => true,
-            (Ok(true), false, Some(next)) => gain.reaches(*next) == Ok(false),
+            (Ok(false), true, _) => true,
+            // Each rung on the way is asked for, also where it is taken.
+            (Ok(true), false, None) => passed(policy, &gain).is_ok(),
+            (Ok(true), false, Some(next)) => gain.reaches(*next) == Ok(false) && passed(policy, &gain).is_ok(),
             (Ok(_) | Err(OutOfRange), ..) => false,
         }
     }

@@ -404,10 +404,12 @@ impl Engine {
             self.tally.count(Count::PriceUnaccepted);
             Ok(())
         };
+        // A decision that is taken over here changes what the evaluation before it came to.
+        let is_cause = self.facts.names(entry.stream, entry.id);
         let decided = folded.and_then(|()| self.decide(entry, symbol, place).map_err(|OutOfRange| Reason::OutOfRange));
         match decided {
             Ok(decision) => {
-                if is_accepted && decision.is_none() {
+                if is_accepted && !is_cause && decision.is_none() {
                     self.quiet[index] = self.quiet_around(index, entry.id);
                 }
                 Ok(decision)
@@ -445,7 +447,10 @@ impl Engine {
                 self.changes.touch_cold(id);
                 let plan = fact.plan_id.as_deref().and_then(|plan_id| self.plans.of(plan_id, id));
                 let decision_id = fact.plan_id.as_deref().and_then(|plan_id| {
+                    let remembers =
+                        |decision: &&Box<str>| self.symbols[index].remembers(decision, self.globals.last.ms);
                     let of_plan_id = self.decision_plans.get(plan_id).filter(|(of, _)| *of == id).map(|(_, d)| d);
+                    let of_plan_id = of_plan_id.filter(remembers);
                     of_plan_id.or(plan.and_then(|known| known.decision_id.as_ref())).cloned()
                 });
                 let plan = plan.cloned();

@@ -159,6 +159,13 @@ impl Symbol {
         Forgotten { cold, closed: self.closed.drain(..old).collect() }
     }
 
+    /// Is a decision of an instance that is not older than its time: whether it was forgotten by now says nothing.
+    pub fn remembers(&self, decision_id: &str, now_ms: u64) -> bool {
+        let from = now_ms.saturating_sub(ORDER_MEMORY_MS);
+        let is_recent = |instance: &&Instance| instance.closed.is_none_or(|closed| closed.id.ms >= from);
+        self.instances().filter(is_recent).any(|instance| instance.has_decision(decision_id))
+    }
+
     /// The symbol without all that is older than its time, whenever it was last tidied: what later entries can find.
     pub fn tidied(&self, now_ms: u64) -> Self {
         let mut tidied = Self { tidied_ms: 0, ..self.clone() };

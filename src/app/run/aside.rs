@@ -5,6 +5,7 @@
 //! before it is written.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use super::fail;
 use super::message::PutAside;
@@ -18,6 +19,8 @@ use crate::shell::store::Store;
 
 /// Records that the emitter has at a time. [1]
 const IN_HAND_MAX: usize = 100;
+/// How long nothing is tried after a record was refused.
+const PAUSE: Duration = Duration::from_secs(5);
 /// Whoever does not lead keeps the newest of them, should the leader not have come to it. [1]
 const KEPT_MAX: usize = 10_000;
 
@@ -27,6 +30,8 @@ pub struct Asides {
     next_number: u64,
     waiting: BTreeMap<u64, Aside>,
     in_hand: usize,
+    /// Nothing is handed out before: one was refused.
+    not_before: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -66,6 +71,7 @@ impl Asides {
     /// Somebody else may have led before.
     pub fn lead(&mut self) {
         self.in_hand = 0;
+        self.not_before = None;
         for aside in self.waiting.values_mut() {
             (aside.in_hand, aside.is_doubtful) = (false, true);
         }
@@ -73,6 +79,9 @@ impl Asides {
 
     /// What the emitter is to write now, read from the store that has it whole; and rows that go.
     pub fn due(&mut self, store: &Store) -> Result<(Vec<PutAside>, Vec<Row>), ReadError> {
+        if self.not_before.is_some_and(|from| Instant::now() < from) {
+            return Ok((Vec::new(), Vec::new()));
+        }
         let (mut due, mut gone) = (Vec::new(), Vec::new());
         let free = IN_HAND_MAX - self.in_hand;
         for (number, aside) in self.waiting.iter_mut().filter(|(_, aside)| !aside.in_hand).take(free) {
@@ -105,6 +114,7 @@ impl Asides {
             return self.waiting.remove(&number).map(|aside| live::aside_removed(&aside.stream, aside.id));
         }
         aside.is_doubtful = true;
+        self.not_before = Some(Instant::now() + PAUSE);
         None
     }
 

@@ -63,11 +63,11 @@ impl Emitting {
             for (seq, decision) in checks {
                 self.check(seq, decision).await;
             }
-            self.put_aside(asides).await;
             acks.retain(|(_, ids)| !ids.is_empty());
             if !acks.is_empty() {
                 self.acknowledge(&acks).await;
             }
+            self.put_aside(asides).await;
             let _ = self.setup.done.send(Done::Finished);
         }
     }
@@ -85,6 +85,16 @@ impl Emitting {
             }
         }
         self.emitter.as_mut()
+    }
+
+    /// A record of what was put aside could not be written or looked for. What the server says no to is left for later:
+    /// decisions and acknowledgements do not wait behind it. `None` if there is no next try now.
+    async fn aside_failed(&mut self, error: &ServerError) -> Option<()> {
+        if error.may_pass() {
+            return self.failed(error).await;
+        }
+        tracing::warn!(%error, "what was put aside cannot be told, trying again later");
+        None
     }
 
     /// Waits before the next try; `None` if there is none.
@@ -157,12 +167,13 @@ impl Emitting {
             match told(emitter.server(), &stream, &doubtful).await {
                 Ok(told) => break Some(told),
                 Err(error) => {
-                    if self.failed(&error).await.is_none() {
+                    if self.aside_failed(&error).await.is_none() {
                         break None;
                     }
                 }
             }
         };
+        let mut told = told;
         for aside in &asides {
             let is_told = told.as_ref().map(|told| told.contains(&(aside.stream.as_str(), aside.id)));
             let is_written = match is_told {
@@ -170,6 +181,8 @@ impl Emitting {
                 Some(true) => true,
                 Some(false) => self.tell(&stream, &aside.fields).await,
             };
+            // One that was refused is enough: the others wait with it.
+            told = told.filter(|_| is_written);
             let _ = self.setup.done.send(Done::Aside { number: aside.number, is_written });
         }
     }
@@ -186,7 +199,7 @@ impl Emitting {
                     return true;
                 }
                 Err(error) => {
-                    if self.failed(&error).await.is_none() {
+                    if self.aside_failed(&error).await.is_none() {
                         return false;
                     }
                 }

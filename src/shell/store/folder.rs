@@ -14,7 +14,7 @@ use chrono::Utc;
 use rustix::fs::{FlockOperation, flock};
 
 use super::head::Head;
-use super::row::checksum;
+use super::row::seal;
 
 /// Says that the folder is ours, and in which format.
 const MARKER: &str = "harvester.store";
@@ -127,7 +127,7 @@ pub(super) fn finish_store(dir: &Path, lock: &FolderLock) -> io::Result<()> {
 
 fn marker(format_version: u32) -> String {
     let text = format!("{MARKER_LINE}\nformat {format_version}\n");
-    let sealed = checksum(b"marker", text.as_bytes());
+    let sealed = seal(b"marker", text.as_bytes());
     format!("{text}checksum {sealed:016x}\n")
 }
 

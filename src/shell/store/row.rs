@@ -3,6 +3,7 @@
 //! A leaf of sled holds up to 17 rows and is written as a whole; above 2 MiB it would go to a file of its own that sled
 //! never syncs. Pieces of 64 KiB and keys of 1 KiB keep every leaf and every index node below that.
 
+use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Longest key. [bytes]
@@ -18,6 +19,17 @@ const PIECES: u8 = b'p';
 const PIECE_BYTES: usize = 64 * 1024;
 const PIECE_COUNT_BYTES: usize = 2;
 const CHECKSUM_BYTES: usize = 8;
+
+/// First 8 bytes of SHA-256 over the length of the name, the name and the bytes: what a file beside the rows is sealed with,
+/// in all formats.
+pub(super) fn seal(name: &[u8], bytes: &[u8]) -> u64 {
+    let mut hasher = Sha256::new();
+    hasher.update((name.len() as u64).to_be_bytes());
+    hasher.update(name);
+    hasher.update(bytes);
+    let digest = hasher.finalize();
+    u64::from_be_bytes(digest[..8].try_into().expect("a digest is longer than 8 bytes"))
+}
 
 /// XXH3 of the value, seeded with that of the key: it finds damage, not forgery.
 pub(super) fn checksum(key: &[u8], value: &[u8]) -> u64 {

@@ -4,7 +4,7 @@
 //! like a mixture of two. Each row's checksum finds a changed row; this sum finds a row that is missing, left over or
 //! old. It is a wrapping sum of 64-bit hashes: changing a row costs one subtraction and one addition.
 
-use super::row::checksum;
+use super::row::seal;
 
 const BYTES: usize = 32;
 
@@ -36,7 +36,7 @@ impl Summary {
         bytes[..8].copy_from_slice(&self.commit.to_be_bytes());
         bytes[8..16].copy_from_slice(&self.rows.to_be_bytes());
         bytes[16..24].copy_from_slice(&self.sum.to_be_bytes());
-        let sealed = checksum(b"summary", &bytes[..24]);
+        let sealed = seal(b"summary", &bytes[..24]);
         bytes[24..].copy_from_slice(&sealed.to_be_bytes());
         bytes
     }
@@ -44,7 +44,7 @@ impl Summary {
     /// None for anything that [`Summary::encode`] has not written.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let number = |at: usize| Some(u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-        if bytes.len() != BYTES || number(24)? != checksum(b"summary", &bytes[..24]) {
+        if bytes.len() != BYTES || number(24)? != seal(b"summary", &bytes[..24]) {
             return None;
         }
         Some(Self { commit: number(0)?, rows: number(8)?, sum: number(16)? })
