@@ -118,6 +118,26 @@ fn a_server_without_memory_is_waited_for_and_nothing_is_acknowledged_before() {
     assert_eq!(decisions(&server).len(), 2);
 }
 
+/// What cannot be told of entries that were put aside waits; nothing waits for it (SPEC §3, *Quarantine*).
+#[test]
+fn i10_a_quarantine_stream_that_cannot_be_written_holds_back_no_decision() {
+    let server = RedisServer::start();
+    let quarantine = "quantum:stream:harvest.quarantine";
+    server.cli(&["SET", quarantine, "something else"]);
+    let place = Place::new(&server);
+    let service = place.start();
+    service.until_logged(&["role changed", "is_leader=true"]);
+    price(&server, "AAAUSDT", "no number");
+    service.until_logged(&["put aside cannot be told"]);
+    open_position(&server, "AAAUSDT");
+    price(&server, "AAAUSDT", "1.008");
+    until("the decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server));
+    server.cli(&["DEL", quarantine]);
+    until("the record is told", || entries(&server, quarantine).len() == 1);
+    goes_on(&server, service, &place);
+    assert_eq!(entries(&server, quarantine).len(), 1);
+}
+
 #[test]
 fn a_server_that_became_a_replica_is_waited_for() {
     let server = RedisServer::start();
