@@ -29,6 +29,8 @@ use crate::shell::redis::{Emission, Request};
 
 /// How long a decision that was written is remembered, should the server lose it. [ms]
 const OUTBOX_MEMORY_MS: u64 = 3_600_000;
+/// … but no more of them than this. [1]
+const OUTBOX_WRITTEN_MAX: usize = 1000;
 
 /// Decisions and requests are written to these.
 #[derive(Clone, Debug)]
@@ -394,8 +396,12 @@ impl Fold {
 
     fn forget_written(&mut self) {
         let from = self.projection.engine.globals().last.ms.saturating_sub(OUTBOX_MEMORY_MS);
+        let written = || self.outbox.values().filter_map(|row| Some((row.seq, row.written?)));
+        // The entries of a backlog are of long ago, and what is written now would stay for all of it.
+        let too_many = written().count().saturating_sub(OUTBOX_WRITTEN_MAX);
+        let is_old = |place: usize, id: EntryId| place < too_many || id.ms < from;
         let old: Vec<u64> =
-            self.outbox.values().filter(|row| row.written.is_some_and(|id| id.ms < from)).map(|row| row.seq).collect();
+            written().enumerate().filter(|(place, (_, id))| is_old(*place, *id)).map(|(_, (seq, _))| seq).collect();
         for seq in old {
             self.outbox.remove(&seq);
             self.projection.wait(live::outbox_removed(seq));
