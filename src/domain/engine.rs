@@ -447,10 +447,9 @@ impl Engine {
                 self.changes.touch_cold(id);
                 let plan = fact.plan_id.as_deref().and_then(|plan_id| self.plans.of(plan_id, id));
                 let decision_id = fact.plan_id.as_deref().and_then(|plan_id| {
-                    let remembers =
-                        |decision: &&Box<str>| self.symbols[index].remembers(decision, self.globals.last.ms);
                     let of_plan_id = self.decision_plans.get(plan_id).filter(|(of, _)| *of == id).map(|(_, d)| d);
-                    let of_plan_id = of_plan_id.filter(remembers);
+                    let (symbol, now_ms) = (&self.symbols[index], self.globals.last.ms);
+                    let of_plan_id = of_plan_id.filter(|decision| symbol.remembers(decision, now_ms));
                     of_plan_id.or(plan.and_then(|known| known.decision_id.as_ref())).cloned()
                 });
                 let plan = plan.cloned();
