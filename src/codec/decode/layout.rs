@@ -1,5 +1,6 @@
 //! How the lines of a stream are laid out: read step by step once, and then only where lines of one producer differ.
 
+use super::ENTRY_SIZE_MAX;
 use super::market::NAMES;
 use crate::codec::number::Plain;
 
@@ -92,6 +93,20 @@ pub(super) enum Within {
 }
 
 impl Layout {
+    /// What `read` makes of a line by this layout, or else by its own, which is learnt; `None` where the long way has to be
+    /// taken.
+    #[inline]
+    pub fn read_or_learn<T>(&mut self, line: &[u8], within: Within, read: impl Fn(&Self) -> Option<T>) -> Option<T> {
+        if line.len() > ENTRY_SIZE_MAX {
+            return None;
+        }
+        if let Some(value) = read(self) {
+            return Some(value);
+        }
+        self.learn(line, within)?;
+        read(self)
+    }
+
     /// Hands out the values of a line, in its order, each with what it is for; `None` if it has not this layout.
     #[inline]
     pub fn read<'a>(&self, line: &'a [u8], mut put: impl FnMut(Role, Value<'a>)) -> Option<()> {

@@ -4,8 +4,8 @@
 
 use rust_decimal::Decimal;
 
+use super::Symbols;
 use super::layout::{Layout, Role, Within};
-use super::{ENTRY_SIZE_MAX, Symbols};
 use crate::codec::number;
 use crate::domain::event::{Direction, Entry, Event, PositionFact};
 use crate::domain::ids::{EntryId, StreamId};
@@ -21,16 +21,7 @@ pub(super) fn decode(
     symbols: &mut Symbols,
     layout: &mut Layout,
 ) -> Option<Entry> {
-    if line.len() > ENTRY_SIZE_MAX {
-        return None;
-    }
-    let snapshot = match Snapshot::read(line, layout) {
-        Some(snapshot) => snapshot,
-        None => {
-            layout.learn(line, Within::Fields)?;
-            Snapshot::read(line, layout)?
-        }
-    };
+    let snapshot = layout.read_or_learn(line, Within::Fields, |layout| Snapshot::read(line, layout))?;
     let fact = snapshot.fact()?;
     let symbol = Some(symbols.intern_plain(snapshot.symbol)?);
     let content = Ok(Event::Position(fact));

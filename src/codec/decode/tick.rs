@@ -4,9 +4,9 @@
 //! [`crate::codec::line::fields`] and [`super::Decoder::decode`], and both ways must come to the same entry (a test
 //! and the fuzz target hold them against each other).
 
+use super::Symbols;
 use super::layout::{Layout, Role, Value, Within};
 use super::market::NAMES;
-use super::{ENTRY_SIZE_MAX, Symbols};
 use crate::codec::{number, time};
 use crate::domain::event::{Entry, Event, PriceFact, PriceSource};
 use crate::domain::ids::{EntryId, StreamId};
@@ -22,16 +22,7 @@ pub(super) fn decode(
     symbols: &mut Symbols,
     layout: &mut Layout,
 ) -> Option<Entry> {
-    if line.len() > ENTRY_SIZE_MAX {
-        return None;
-    }
-    let tick = match Tick::read(line, layout) {
-        Some(tick) => tick,
-        None => {
-            layout.learn(line, Within::Payload)?;
-            Tick::read(line, layout)?
-        }
-    };
+    let tick = layout.read_or_learn(line, Within::Payload, |layout| Tick::read(line, layout))?;
     let (price, shape) = tick.price()?;
     let own_ms = match tick.timestamp {
         Some(value) if shape != "close" => Some(ms(value)?),
