@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 
 use harvester::app::positions;
 use harvester::app::replay::{Replayed, Request};
-use harvester::codec::line;
+use harvester::codec::{line, view};
 use harvester::config::Config;
+use harvester::domain::ahead::Ahead;
+use harvester::domain::engine::{Disposition, Step};
 use harvester::domain::ids::CanonicalKey;
 use harvester::domain::position::Cause;
 use harvester::domain::tally::Count;
@@ -390,6 +392,37 @@ proptest! {
 
 proptest! {
     #![proptest_config(cases(64))]
+
+    /// Prices that are taken into use with those ahead of them come to what they come to one by one.
+    #[test]
+    fn prices_taken_ahead_come_to_the_same(script in scripts(400), size in 2_usize..200, derive in any::<bool>()) {
+        let history = tell(&script, Style::default());
+        let (mut by_one, mut ahead_of) = (Lab::noting(&history.config), Lab::noting(&history.config));
+        if derive {
+            by_one.engine.set_derive();
+            ahead_of.engine.set_derive();
+        }
+        let mut ahead = Ahead::default();
+        for batch in history.entries.chunks(size) {
+            let entries: Vec<_> = batch.iter().map(|told| (by_one.decode(&told.line), ahead_of.decode(&told.line)).1).collect();
+            ahead.look(entries.iter(), |_| false);
+            for (at, entry) in entries.iter().enumerate() {
+                let wanted = by_one.engine.step(entry);
+                let found = ahead_of.engine.step_ahead(entry, &ahead, at);
+                let nothing = Step { disposition: Disposition::Applied, decision: None };
+                prop_assert_eq!(found.unwrap_or(nothing), wanted, "{:?}", entry);
+            }
+            ahead_of.engine.end_batch();
+            prop_assert_eq!(ahead_of.engine.globals(), by_one.engine.globals());
+            for (stream, _) in history.config.streams.iter() {
+                prop_assert_eq!(ahead_of.engine.cursor(stream), by_one.engine.cursor(stream));
+            }
+            prop_assert_eq!(ahead_of.engine.symbols(), by_one.engine.symbols());
+            let summary = |lab: &Lab| view::summary(&lab.engine, &lab.engine.tally);
+            prop_assert_eq!(summary(&ahead_of), summary(&by_one));
+            prop_assert_eq!(ahead_of.engine.take_changes(), by_one.engine.take_changes());
+        }
+    }
 
     /// No number makes anything panic.
     #[test]

@@ -16,6 +16,7 @@ use crate::app::snapshots;
 use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::{line, state, time, view};
 use crate::config::Config;
+use crate::domain::ahead::Ahead;
 use crate::domain::engine::Engine;
 use crate::domain::event::{Control, Entry, Event};
 use crate::domain::facts::Facts;
@@ -377,6 +378,7 @@ struct LineBatch {
     /// Room for the entries and their places, used before.
     room: Vec<(Entry, Range<usize>)>,
     places: Vec<(u32, u64)>,
+    ahead: Ahead,
 }
 
 struct LineAt {
@@ -395,6 +397,8 @@ pub(super) struct EntryBatch {
     pub places: Vec<(u32, u64)>,
     /// Symbols that were new in this batch, in the order of their indices.
     pub symbols: Vec<Box<str>>,
+    /// Once it was looked for.
+    pub ahead: Ahead,
     /// What the lines stood in, to be used again.
     lines: Vec<LineAt>,
 }
@@ -402,12 +406,17 @@ pub(super) struct EntryBatch {
 impl EntryBatch {
     /// The memory of a batch that was folded, for the next one.
     fn emptied(self) -> LineBatch {
-        let Self { mut bytes, entries: mut room, mut places, mut lines, .. } = self;
+        let Self { mut bytes, entries: mut room, mut places, mut lines, ahead, .. } = self;
         bytes.clear();
         room.clear();
         places.clear();
         lines.clear();
-        LineBatch { bytes, lines, room, places }
+        LineBatch { bytes, lines, room, places, ahead }
+    }
+
+    /// Looks for the prices that stand ahead of each entry.
+    pub fn look_ahead(&mut self, stands_alone: impl Fn(&Entry) -> bool) {
+        self.ahead.look(self.entries.iter().map(|(entry, _)| entry), stands_alone);
     }
 }
 
@@ -493,7 +502,7 @@ fn decode_lines(
     skip_bad_lines: bool,
 ) -> Result<u64, BadFields> {
     let mut bad = 0;
-    for LineBatch { bytes, lines, room: mut entries, mut places } in batches {
+    for LineBatch { bytes, lines, room: mut entries, mut places, ahead } in batches {
         let mut unreadable = None;
         for LineAt { range, stream, id, file, number } in &lines {
             match decoder.decode_line(*stream, *id, &bytes[range.clone()]) {
@@ -509,7 +518,7 @@ fn decode_lines(
             }
         }
         let symbols = decoder.symbols.take_new();
-        let sent = to_fold.send(EntryBatch { bytes, entries, places, symbols, lines });
+        let sent = to_fold.send(EntryBatch { bytes, entries, places, symbols, ahead, lines });
         match unreadable {
             Some(unreadable) => return Err(unreadable),
             None if sent.is_err() => return Ok(bad),

@@ -141,7 +141,8 @@ fn fold(
                 to_variant
             })
             .collect();
-        hand_over(&mut history, &mut decoder, skip_bad_lines, |batch| {
+        hand_over(&mut history, &mut decoder, skip_bad_lines, |mut batch| {
+            batch.look_ahead(|_| false);
             entries += batch.entries.len() as u64;
             let batch = Arc::new(batch);
             for to_variant in &to_variants {

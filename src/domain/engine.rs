@@ -12,17 +12,19 @@ use super::ids::{CanonicalKey, EntryId, EntryRef, StreamId, SymbolId};
 use super::plans::Plans;
 use super::policy::{Base, Mode, Policy};
 use super::position::{Instance, RiskFields};
-use super::quiet::Quiet;
+use super::quiet::Bands;
 use super::streams::{StreamKind, Streams};
 use super::symbol::{Mark, Symbol};
 use super::tally::{Count, Tally};
 use super::units::{OutOfRange, Qty, RMultiple, Ratio};
 
+mod ahead;
 mod backup;
 mod control;
 mod deciding;
 mod kept;
 
+use ahead::Taken;
 use backup::Backup;
 pub use deciding::decision_id;
 
@@ -180,7 +182,8 @@ pub struct Engine {
     /// Of the open positions, by symbol, as far as they were asked for since the position or the policy changed.
     terms: Vec<Option<Terms>>,
     /// Where the next price changes nothing, by symbol; forgotten with every other change of the symbol.
-    quiet: Vec<Option<Quiet>>,
+    quiet: Vec<Bands>,
+    taken: Taken,
     by_name: BTreeMap<Box<str>, SymbolId>,
     plans: Plans,
     /// Plan ids of our decisions.
@@ -219,6 +222,7 @@ impl Engine {
             symbols: Vec::new(),
             terms: Vec::new(),
             quiet: Vec::new(),
+            taken: Taken::default(),
             by_name: BTreeMap::new(),
             plans: Plans::default(),
             decision_plans: BTreeMap::new(),
@@ -280,7 +284,7 @@ impl Engine {
         let index = usize::from(entry.stream.0);
         self.tally.first.get_or_insert(entry.id);
         self.tally.last = Some(entry.id);
-        self.tally.shape(entry.kind, entry.shape);
+        self.tally.shape(entry.kind, entry.shape, 1);
         if self.cursors[index].is_some_and(|cursor| entry.id <= cursor) {
             self.tally.duplicates += 1;
             return Step { disposition: Disposition::Duplicate, decision: None };
@@ -326,15 +330,21 @@ impl Engine {
             return None;
         }
         let hold = self.quiet_hold(symbol.0 as usize, *fact, entry.id.ms)?;
-        self.tally.first.get_or_insert(entry.id);
-        self.tally.last = Some(entry.id);
-        self.tally.shape(entry.kind, entry.shape);
-        self.tally.applied += 1;
-        self.cursors[usize::from(entry.stream.0)] = Some(entry.id);
-        self.last_place = Some(place);
-        self.globals.last = self.globals.last.max(entry.id);
+        self.pass_quietly(entry);
         self.use_quietly(symbol, *fact, entry.id, hold);
         Some(())
+    }
+
+    /// Counts an entry that is applied and is next, whatever it means for its symbol.
+    #[inline]
+    fn pass_quietly(&mut self, entry: &Entry) {
+        self.tally.first.get_or_insert(entry.id);
+        self.tally.last = Some(entry.id);
+        self.tally.shape(entry.kind, entry.shape, 1);
+        self.tally.applied += 1;
+        self.cursors[usize::from(entry.stream.0)] = Some(entry.id);
+        self.last_place = Some(CanonicalKey::new(entry.stream, entry.id));
+        self.globals.last = self.globals.last.max(entry.id);
     }
 
     fn fold_and_decide(&mut self, entry: &Entry, place: CanonicalKey) -> Result<Option<Box<Decision>>, Unreadable> {
@@ -354,8 +364,9 @@ impl Engine {
             (Event::Price(fact), Some(symbol)) => self.price(entry, *fact, symbol, place),
             (event, Some(symbol)) => {
                 let index = symbol.0 as usize;
-                let before = Backup::before(event, entry.id, &self.symbols[index]);
-                let quiet = self.quiet_beside(event, index);
+                let is_known = self.is_known(event, index);
+                let before = if is_known { None } else { Backup::before(event, entry.id, &self.symbols[index]) };
+                let quiet = if is_known { self.quiet_beside(index) } else { None };
                 self.touch(symbol);
                 let folded = self.fold(event, entry, symbol);
                 // Where the numbers do not fit, nothing is wrong with the entry: it is what it meets.
@@ -389,6 +400,7 @@ impl Engine {
     ) -> Result<Option<Box<Decision>>, Unreadable> {
         let index = symbol.0 as usize;
         let is_accepted = self.accepts(fact.source);
+        let bands = self.quiet[index];
         if is_accepted {
             if let Some(hold) = self.quiet_hold(index, fact, entry.id.ms) {
                 self.use_quietly(symbol, fact, entry.id, hold);
@@ -405,12 +417,20 @@ impl Engine {
             Ok(())
         };
         // A decision that is taken over here changes what the evaluation before it came to.
-        let is_cause = self.facts.names(entry.stream, entry.id);
+        let keeps_bands = is_accepted && !self.facts.names(entry.stream, entry.id);
+        if keeps_bands
+            && folded.is_ok()
+            && let Some((bands, hold)) = self.go_back(bands, index, entry.id)
+        {
+            self.quiet[index] = bands;
+            hold.into_iter().for_each(|hold| self.hold(symbol, hold, entry.id));
+            return Ok(self.settle(entry, symbol, place, None));
+        }
         let decided = folded.and_then(|()| self.decide(entry, symbol, place).map_err(|OutOfRange| Reason::OutOfRange));
         match decided {
             Ok(decision) => {
-                if is_accepted && !is_cause && decision.is_none() {
-                    self.quiet[index] = self.quiet_around(index, entry.id);
+                if keeps_bands && decision.is_none() {
+                    self.quiet[index] = bands.entered(self.quiet_around(index, entry.id));
                 }
                 Ok(decision)
             }
@@ -508,7 +528,7 @@ impl Engine {
 
     /// Notes that a symbol changes in another way than by a quiet price.
     fn touch(&mut self, id: SymbolId) {
-        self.quiet[id.0 as usize] = None;
+        self.quiet[id.0 as usize] = Bands::default();
         self.changes.touch_hot(id);
     }
 

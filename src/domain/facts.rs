@@ -54,6 +54,14 @@ impl Facts {
             && self.by_cause.contains_key(&(id, stream))
     }
 
+    /// Did any entry between two, these included, cause decisions, of which nothing was made yet.
+    #[inline]
+    pub fn name_any(&self, first: EntryId, last: EntryId) -> bool {
+        let is_before = |(cause, _): &(EntryId, StreamId)| *cause <= last;
+        self.by_cause.first_key_value().is_some_and(|(cause, _)| is_before(cause))
+            && self.by_cause.range((first, StreamId(0))..).next().is_some_and(|(cause, _)| is_before(cause))
+    }
+
     /// The decisions that an entry caused.
     pub fn caused_by(&mut self, stream: StreamId, id: EntryId) -> Vec<DecisionFact> {
         if self.by_cause.is_empty() {

@@ -22,6 +22,7 @@ pub mod holdback;
 pub mod fold;
 pub mod plans;
 
+pub mod ahead;
 pub mod decide;
 pub mod execution;
 pub mod facts;

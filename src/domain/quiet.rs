@@ -4,6 +4,7 @@
 //! by evaluating at its ends; between them the gain rises or falls with the price. It says nothing that an evaluation
 //! would not say: builds with debug assertions make each one and compare.
 
+use super::ahead::Stretch;
 use super::decide::{self, Circumstances, Hold, Terms};
 use super::policy::{EntrySource, Mode, Policy};
 use super::symbol::Symbol;
@@ -73,6 +74,14 @@ impl Quiet {
         let is_in = self.low <= price && price <= self.high && now_ms <= self.until_ms && killed == self.killed;
         is_in.then_some(self.hold)
     }
+
+    /// What an evaluation at each price of a stretch comes to; `None` where any of them has to be made.
+    #[inline]
+    pub fn hold_over(&self, stretch: &Stretch, killed: bool) -> Option<Option<Hold>> {
+        let now_ms = stretch.last_entry.ms;
+        self.hold_at(stretch.high, now_ms, killed)?;
+        self.hold_at(stretch.low, now_ms, killed).filter(|_| stretch.places <= self.places)
+    }
 }
 
 /// When an open position is confirmed no more. [ms since 1970]
@@ -83,10 +92,37 @@ fn until_ms(symbol: &Symbol, policy: &Policy) -> u64 {
     }
 }
 
-/// A band beside a fact that should change nothing, and what of the position would be changed if it did.
+/// The band around the price in use and the one that the price came from: it often goes back there.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Bands {
+    now: Option<Quiet>,
+    former: Option<Quiet>,
+}
+
+impl Bands {
+    /// The band around the price in use.
+    #[inline]
+    pub fn now(&self) -> Option<&Quiet> {
+        self.now.as_ref()
+    }
+
+    /// The price has left its band for another one.
+    pub fn entered(self, now: Option<Quiet>) -> Self {
+        Self { now, former: self.now.or(self.former) }
+    }
+
+    /// The price has left its band for the former one, if that holds it. Answers what an evaluation there comes to.
+    pub fn went_back(self, price: Price, now_ms: u64, killed: bool) -> Option<(Self, Option<Hold>)> {
+        let hold = self.former?.hold_at(price, now_ms, killed)?;
+        Some((Self { now: self.former, former: self.now }, hold))
+    }
+}
+
+/// Bands beside a fact that should change nothing, and what of the position would be changed if it did.
 #[derive(Clone, Copy, Debug)]
 pub struct Beside {
     quiet: Quiet,
+    former: Option<Quiet>,
     held: Option<Held>,
 }
 
@@ -94,19 +130,20 @@ pub struct Beside {
 type Held = (Qty, Option<(Price, EntrySource)>);
 
 impl Beside {
-    pub fn new(quiet: Quiet, symbol: &Symbol) -> Self {
-        Self { quiet, held: held(symbol) }
+    /// `None` if nothing is known of the price in use.
+    pub fn new(bands: Bands, symbol: &Symbol) -> Option<Self> {
+        Some(Self { quiet: bands.now?, former: bands.former, held: held(symbol) })
     }
 
-    /// The band behind the fact, and what an evaluation there comes to. `None` if the fact changed the position.
-    pub fn after(self, symbol: &Symbol, policy: &Policy, at: Circumstances<'_>) -> Option<(Quiet, Option<Hold>)> {
+    /// The bands behind the fact, and what an evaluation there comes to. `None` if the fact changed the position.
+    pub fn after(self, symbol: &Symbol, policy: &Policy, at: Circumstances<'_>) -> Option<(Bands, Option<Hold>)> {
         let quiet = Quiet { until_ms: until_ms(symbol, policy), ..self.quiet };
         let is_same = held(symbol) == self.held && at.killed == quiet.killed && at.now_ms <= quiet.until_ms;
         let mark = symbol.hot.mark.filter(|_| is_same)?;
         // The price is that of before: it may be too old by now, unless something that is asked first holds.
         let is_stale = at.now_ms.saturating_sub(mark.entry.ms) > policy.max_price_age_ms;
         let hold = quiet.hold.map(|hold| if is_stale { hold.min(Hold::StalePrice) } else { hold });
-        Some((quiet, hold))
+        Some((Bands { now: Some(quiet), former: self.former }, hold))
     }
 }
 

@@ -139,7 +139,7 @@ pub struct Forgotten {
 
 impl Symbol {
     pub fn step_size(&self) -> Option<Qty> {
-        self.hot.instrument.and_then(|i| i.step_size)
+        self.hot.instrument.as_ref().and_then(|i| i.step_size)
     }
 
     /// Signed quantity of the open position; zero when flat. [base]

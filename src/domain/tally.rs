@@ -93,10 +93,11 @@ impl Tally {
         self.counts.get(&count).copied().unwrap_or(0)
     }
 
+    /// So many evaluations ended in a hold.
     #[inline]
-    pub fn hold(&mut self, hold: Hold) {
-        self.evaluations += 1;
-        self.holds[hold as usize] += 1;
+    pub fn hold(&mut self, hold: Hold, times: u32) {
+        self.evaluations += u64::from(times);
+        self.holds[hold as usize] += u64::from(times);
     }
 
     /// Evaluations that ended in a hold, by the reasons that came up. [1]
@@ -104,21 +105,24 @@ impl Tally {
         Hold::ALL.into_iter().zip(self.holds).filter(|(_, n)| *n > 0)
     }
 
+    /// So many entries were read as a shape.
     #[inline]
-    pub fn shape(&mut self, kind: StreamKind, shape: &'static str) {
-        match self.shapes.get_mut(self.shape_last) {
-            // Shapes are constants: the one that comes again is mostly the very same.
-            Some((k, s, n)) if *k == kind && (s.as_ptr(), s.len()) == (shape.as_ptr(), shape.len()) => *n += 1,
-            Some(_) | None => self.other_shape(kind, shape),
+    pub fn shape(&mut self, kind: StreamKind, shape: &'static str, entries: u32) {
+        // Shapes are constants: the one that comes again is mostly the very same.
+        let is_same = |of: &(StreamKind, &'static str, u64)| {
+            of.0 == kind && (of.1.as_ptr(), of.1.len()) == (shape.as_ptr(), shape.len())
+        };
+        if !self.shapes.get(self.shape_last).is_some_and(is_same) {
+            self.shape_last = self.place_of(kind, shape);
         }
+        self.shapes[self.shape_last].2 += u64::from(entries);
     }
 
-    fn other_shape(&mut self, kind: StreamKind, shape: &'static str) {
-        self.shape_last = self.shapes.iter().position(|(k, s, _)| *k == kind && *s == shape).unwrap_or_else(|| {
+    fn place_of(&mut self, kind: StreamKind, shape: &'static str) -> usize {
+        self.shapes.iter().position(|(k, s, _)| *k == kind && *s == shape).unwrap_or_else(|| {
             self.shapes.push((kind, shape, 0));
             self.shapes.len() - 1
-        });
-        self.shapes[self.shape_last].2 += 1;
+        })
     }
 
     /// Entries by kind and shape.

@@ -134,6 +134,9 @@ fn short_mul(a: Decimal, b: Decimal) -> Option<Decimal> {
 
 #[inline]
 fn short_cmp(a: Decimal, b: Decimal) -> Option<Ordering> {
+    if a.scale() == b.scale() {
+        return Some(a.mantissa().cmp(&b.mantissa()));
+    }
     let places = a.scale().max(b.scale());
     Some(scaled(a, places)?.cmp(&scaled(b, places)?))
 }

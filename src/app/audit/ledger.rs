@@ -76,6 +76,11 @@ impl<'a> Ledger<'a> {
         }
     }
 
+    /// Is an entry the cause of anything that was emitted.
+    pub fn names(&self, entry: &Entry) -> bool {
+        self.by_cause.contains_key(&(entry.stream, entry.id))
+    }
+
     /// Compares what an entry led to with what was emitted for it.
     pub fn meet(&mut self, engine: &Engine, entry: &Entry, ours: Option<&Decision>) {
         let emitted = self.by_cause.get(&(entry.stream, entry.id)).cloned().unwrap_or_default();

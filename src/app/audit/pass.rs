@@ -11,7 +11,7 @@ use super::ledger::Ledger;
 use super::report::Report;
 use super::sources::{Opened, Sources};
 use super::totals::Executions;
-use crate::app::replay::{foresee_skipped, pipeline};
+use crate::app::replay::{foresee_skipped, hand_over};
 use crate::codec::chain::{Chain, Link};
 use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::line;
@@ -41,18 +41,19 @@ pub fn pass(sources: &Sources, config: &Config, opened: Opened, chain: &Chain, s
     let mut coverage = Coverage::new(&config.streams);
     let mut executions = Executions::new(chain);
     let mut unreadable_gaps: u64 = 0;
-    let bad_fields = pipeline(&mut history, &mut decoder, true, |batch| {
+    let bad_fields = hand_over(&mut history, &mut decoder, true, |mut batch| {
+        batch.look_ahead(|entry| ledger.names(entry));
         for name in &batch.symbols {
             engine.intern(name);
         }
-        for (entry, place) in &batch.entries {
+        for (at, (entry, place)) in batch.entries.iter().enumerate() {
             coverage.see(entry.stream, entry.id);
             unreadable_gaps += u64::from(entry.content.as_ref().is_err_and(|unreadable| unreadable.gap));
             // What was altered is no fact: the state follows the rules there.
             if entry.kind == StreamKind::Decision && !trusted.contains(&entry.id) {
                 continue;
             }
-            let step = engine.step(entry);
+            let Some(step) = engine.step_ahead(entry, &batch.ahead, at) else { continue };
             if step.disposition != Disposition::Duplicate {
                 ledger.meet(&engine, entry, step.decision.as_deref());
             }
@@ -60,9 +61,10 @@ pub fn pass(sources: &Sources, config: &Config, opened: Opened, chain: &Chain, s
                 *executions.refusals.entry(why).or_default() += 1;
             }
         }
+        engine.end_batch();
         let changes = engine.take_changes();
         executions.see_closed(&engine, &changes);
-        Ok(())
+        Ok(Some(batch))
     })?;
     executions.see_all(&engine);
 

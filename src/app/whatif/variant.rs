@@ -66,13 +66,14 @@ impl Variant {
     /// Folds a batch. The policy stays the same from the first entry on: those that the history adopts are passed over.
     pub(in crate::app) fn fold(&mut self, batch: &EntryBatch) {
         self.intern(&batch.symbols);
-        for (entry, _) in &batch.entries {
+        for (at, (entry, _)) in batch.entries.iter().enumerate() {
             if let Ok(Event::Control(control)) = &entry.content
                 && matches!(**control, Control::PolicyAdopted(_))
             {
                 continue;
             }
-            let step = self.engine.step(entry);
+            // A decision waits for its fill only while its symbol's prices are evaluated one by one.
+            let Some(step) = self.engine.step_ahead(entry, &batch.ahead, at) else { continue };
             if !self.waiting.is_empty() {
                 self.fill(entry);
             }
@@ -80,6 +81,7 @@ impl Variant {
                 self.make(*decision);
             }
         }
+        self.engine.end_batch();
     }
 
     fn make(&mut self, decision: Decision) {

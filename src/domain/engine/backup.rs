@@ -32,8 +32,6 @@ impl Backup {
                 Outcome::Accepted { .. } | Outcome::Refused { .. } => return None,
             },
             Event::Trade(fact) => vec![OrderKey::Id(fact.order_id.clone())],
-            // What the exchange confirms, many times a minute, fails before it changes anything.
-            Event::Position(fact) if symbol.qty().same(fact.qty, symbol.step_size()) => return None,
             Event::Position(_) | Event::Legacy(_) => Vec::new(),
             Event::Price(_)
             | Event::Intent(_)

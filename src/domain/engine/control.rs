@@ -6,6 +6,7 @@ use crate::domain::event::{Control, PriceSource};
 use crate::domain::ids::{EntryId, SymbolId};
 use crate::domain::policy::{Mode, OnLive, Policy};
 use crate::domain::position::Instance;
+use crate::domain::quiet::Bands;
 use crate::domain::rungs::Heard;
 use crate::domain::streams::StreamKind;
 use crate::domain::tally::Count;
@@ -90,7 +91,7 @@ impl Engine {
         self.globals.policy = policy;
         self.globals.policy_adopted = true;
         self.terms.fill(None);
-        self.quiet.fill(None);
+        self.quiet.fill(Bands::default());
         self.accept_sources();
         if !becomes_live {
             return;

@@ -6,7 +6,7 @@ use crate::domain::event::{DecisionFact, Entry, Event, PriceFact};
 use crate::domain::ids::{CanonicalKey, EntryId, SymbolId};
 use crate::domain::plans::sha256_hex;
 use crate::domain::policy::Mode;
-use crate::domain::quiet::{Beside, Quiet};
+use crate::domain::quiet::{Bands, Beside, Quiet};
 use crate::domain::rungs::{DecisionRecord, Heard, RungState};
 use crate::domain::symbol::Symbol;
 use crate::domain::units::{OutOfRange, Qty, RMultiple, Ratio};
@@ -79,29 +79,42 @@ impl Engine {
     /// open.
     #[inline]
     pub(super) fn quiet_hold(&self, index: usize, fact: PriceFact, now_ms: u64) -> Option<Option<Hold>> {
-        let hold = self.quiet[index].as_ref()?.hold_at(fact.price, now_ms, self.globals.killed)?;
+        let hold = self.quiet[index].now()?.hold_at(fact.price, now_ms, self.globals.killed)?;
         // A price that is late by its own word is not used at all.
         let max_age_ms = self.globals.policy.max_price_age_ms;
         fact.own_ms.is_none_or(|own_ms| own_ms.saturating_add(max_age_ms) >= now_ms).then_some(hold)
     }
 
-    /// The band that outlasts a fact, if the fact changes nothing that an evaluation looks at: the exchange confirms, many
-    /// times a minute, what is known.
-    pub(super) fn quiet_beside(&self, event: &Event, index: usize) -> Option<Beside> {
+    /// Does a fact say that the exchange holds what we hold, as it does many times a minute. It fails before it changes
+    /// anything.
+    pub(super) fn is_known(&self, event: &Event, index: usize) -> bool {
         let symbol = &self.symbols[index];
-        let Event::Position(fact) = event else { return None };
-        let is_known = !symbol.hot.diverged && !symbol.hot.history_gap;
-        let is_same = is_known && symbol.qty().same(fact.qty, symbol.step_size());
-        self.quiet[index].filter(|_| is_same).map(|quiet| Beside::new(quiet, symbol))
+        matches!(event, Event::Position(fact) if symbol.qty().same(fact.qty, symbol.step_size()))
     }
 
-    /// Keeps the band behind the fact, and says what the evaluation there comes to. `None` where it has to be made.
+    /// The bands that outlast a fact which says what is known, if it changes nothing that an evaluation looks at.
+    pub(super) fn quiet_beside(&self, index: usize) -> Option<Beside> {
+        let symbol = &self.symbols[index];
+        if symbol.hot.diverged || symbol.hot.history_gap { None } else { Beside::new(self.quiet[index], symbol) }
+    }
+
+    /// Keeps the bands behind the fact, and says what the evaluation there comes to. `None` where it has to be made.
     pub(super) fn stay_quiet(&mut self, beside: Beside, index: usize, at: EntryId) -> Option<Option<Hold>> {
         let symbol = &self.symbols[index];
-        let (quiet, hold) = beside.after(symbol, &self.globals.policy, self.circumstances(at.ms))?;
+        let (bands, hold) = beside.after(symbol, &self.globals.policy, self.circumstances(at.ms))?;
         debug_assert_eq!(self.hold_at(symbol, at.ms), hold, "a fact was not quiet");
-        self.quiet[index] = Some(quiet);
+        self.quiet[index] = bands;
         Some(hold)
+    }
+
+    /// Goes back to the band that the price came from, after a price that has just been taken into use there, and says
+    /// what its evaluation comes to. `None` where it has to be made.
+    pub(super) fn go_back(&self, bands: Bands, index: usize, at: EntryId) -> Option<(Bands, Option<Hold>)> {
+        let symbol = &self.symbols[index];
+        let mark = symbol.hot.mark.filter(|mark| mark.entry == at && symbol.hot.held_price.is_none())?;
+        let went = bands.went_back(mark.price, at.ms, self.globals.killed)?;
+        debug_assert_eq!(self.hold_at(symbol, at.ms), went.1, "a price was not quiet in the former band");
+        Some(went)
     }
 
     /// Where the next price changes nothing, after one that was evaluated.
@@ -157,12 +170,12 @@ impl Engine {
     /// Counts a reason to hold, and keeps it with the position if it is another than before.
     #[inline]
     pub(super) fn hold(&mut self, id: SymbolId, hold: Hold, at: EntryId) {
-        self.tally.hold(hold);
+        self.tally.hold(hold, 1);
         self.note(id, Some(hold), at);
     }
 
     #[inline]
-    fn note(&mut self, id: SymbolId, hold: Option<Hold>, at: EntryId) {
+    pub(super) fn note(&mut self, id: SymbolId, hold: Option<Hold>, at: EntryId) {
         let open = &mut self.symbols[id.0 as usize].hot.open;
         if open.as_mut().is_some_and(|open| open.holds.note(hold, at)) {
             self.changes.touch_hot(id);

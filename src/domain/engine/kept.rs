@@ -4,6 +4,7 @@ use super::{Changes, Engine, Globals};
 use crate::domain::ids::{EntryId, StreamId, SymbolId};
 use crate::domain::plans::KnownPlan;
 use crate::domain::policy::Policy;
+use crate::domain::quiet::Bands;
 use crate::domain::streams::{Stream, StreamKind, Streams};
 use crate::domain::symbol::Symbol;
 
@@ -27,7 +28,7 @@ impl Engine {
             self.by_name.insert(symbol.name.clone(), id);
             self.symbols.push(symbol);
             self.terms.push(None);
-            self.quiet.push(None);
+            self.quiet.push(Bands::default());
         }
         self.accept_sources();
     }
@@ -120,7 +121,8 @@ impl Engine {
         symbol.hot.history_gap = self.globals.gap_everywhere;
         self.symbols.push(symbol);
         self.terms.push(None);
-        self.quiet.push(None);
+        self.quiet.push(Bands::default());
+        self.taken.add_symbol();
         self.by_name.insert(name.into(), id);
         id
     }
