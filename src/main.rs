@@ -149,6 +149,7 @@ Exit code 1: a position still lacks something.")]
 }
 
 fn main() -> ExitCode {
+    harvester::shell::process::with_steady_memory();
     let cli = Cli::parse();
     if let Err(error) = harvester::shell::process::without_core_dumps() {
         say(&format!("core dumps cannot be switched off: {error}"));

@@ -474,7 +474,7 @@ proptest! {
         let comes = model.come();
         prop_assert_eq!(symbol.instances().count(), comes.len());
         for (instance, comes) in symbol.instances().zip(&comes) {
-            let printed = harvester::codec::view::position(&lab.engine, symbol, instance);
+            let printed = view::position(&lab.engine, symbol, instance);
             prop_assert_eq!(exact::of(instance.totals.qty.get()), comes.qty.clone(), "{}", printed);
             let entry = printed["entry_price"]["value"].as_str();
             let realized = printed["realized_pnl"].as_str();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 
-use crate::app::replay;
+use crate::app::reading;
 use crate::app::snapshots::{self, Restored};
 use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::seal;
@@ -50,9 +50,9 @@ pub fn state_at(sources: &Sources, at: Option<EntryId>, config: &Config) -> anyh
     let mut history = History::open(&inputs, &config.streams, Options { until: at, ..Options::default() })?;
     let names = Symbols::new(engine.symbols().iter().map(|symbol| &*symbol.name));
     let mut decoder = Decoder::new(config.streams.clone(), names);
-    replay::foresee(&history, &mut decoder, &mut engine, false, at)?;
+    reading::foresee(&history, &mut decoder, &mut engine, false, at)?;
     let mut entries = 0;
-    replay::pipeline(&mut history, &mut decoder, false, |batch| {
+    reading::pipeline(&mut history, &mut decoder, false, |batch| {
         for name in &batch.symbols {
             engine.intern(name);
         }

@@ -11,7 +11,8 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use crate::app::found::Found;
-use crate::app::replay::{bound, is_not_plain};
+use crate::app::reading::at_once_or_again;
+use crate::app::replay::bound;
 use crate::codec::chain::{self, Chain};
 use crate::codec::signing::SigningKey;
 use crate::config::Config;
@@ -113,19 +114,17 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         if args.chain_only {
             return Ok(Report::of_chain(&sources, &chain, opened.faults));
         }
-        lost(&mut chain, &sources, config)?;
+        // What is read in one pass has no decisions of its own.
+        if !opened.history.is_in_one_pass() {
+            lost(&mut chain, &sources, config)?;
+        }
         let opened = if until.is_none() { opened } else { sources::open(&sources.histories, config, until)? };
         pass::pass(&sources, config, opened, &chain, Scope { since, until })
     };
     let at_once = if args.chain_only || until.is_some() { None } else { sources::open_at_once(&sources, config) };
-    let judged = match at_once.map(judge) {
-        Some(Err(error)) if !is_not_plain(&error) => return Err(error),
-        Some(Ok(report)) => Some(report),
-        Some(Err(_)) | None => None,
-    };
     // Decisions are written behind their causes: the end of the history is not that of the chain.
-    let opened = || sources::open(&sources.decisions, config, None);
-    let report = match judged.map_or_else(|| judge(opened()?), Ok) {
+    let again = || sources::open(&sources.decisions, config, None);
+    let report = match at_once_or_again(at_once, again, judge) {
         Ok(report) => report,
         Err(error) if sources::is_damaged(&error) => {
             // Nothing can be recomputed; what was emitted beside it is verified all the same.

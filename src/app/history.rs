@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use serde_json::{Value, json};
 
+use crate::app::reading;
 use crate::app::replay;
 use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::fields::{self, Field, NONE};
@@ -74,9 +75,9 @@ fn changes(wanted: &str, inputs: &[Input], until: Option<EntryId>, config: &Conf
     let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
     let mut engine = Engine::new(config.streams.clone(), config.policy.clone());
     engine.ignore_changes();
-    replay::foresee(&history, &mut decoder, &mut engine, false, until)?;
+    reading::foresee(&history, &mut decoder, &mut engine, false, until)?;
     let mut watch = Watch::new(wanted);
-    replay::pipeline(&mut history, &mut decoder, false, |batch| {
+    reading::pipeline(&mut history, &mut decoder, false, |batch| {
         for name in &batch.symbols {
             engine.intern(name);
         }

@@ -6,6 +6,7 @@ pub mod fetch;
 pub mod flags;
 pub mod found;
 pub mod projection;
+pub mod reading;
 pub mod report;
 pub mod server;
 pub mod ticks;

@@ -1,38 +1,24 @@
 //! `harvester replay`: from a recorded history to positions and decisions.
 
 use std::io::{Seek as _, Write};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value};
 
 use crate::app::projection::{Projection, decision_line};
+use crate::app::reading::{at_once_or_again, foresee, pipeline};
 use crate::app::snapshots;
 use crate::codec::decode::{Decoder, Symbols};
-use crate::codec::{line, state, time, view};
+use crate::codec::{state, time, view};
 use crate::config::Config;
-use crate::domain::ahead::Ahead;
 use crate::domain::engine::Engine;
-use crate::domain::event::{Control, Entry, Event};
-use crate::domain::facts::Facts;
-use crate::domain::ids::{CanonicalKey, EntryId, StreamId};
+use crate::domain::ids::{CanonicalKey, EntryId};
 use crate::domain::policy::Policy;
 use crate::shell::history::{Extent, History, HistoryError, Input, Options};
 use crate::shell::terminal::{Progress, Screen, Tone};
-
-/// Lines that go from one thread to the next at a time.
-///
-/// Few enough that what one thread has written the next still finds in the processor's cache.
-const BATCH_LINES: usize = 512;
-/// … or so many bytes of them.
-const BATCH_BYTES: usize = 1 << 18;
-/// Batches that wait between two threads: so much is read and decoded while a commit is on its way to the disk.
-const BATCHES_WAITING: usize = 12;
 
 /// What is replayed, and how.
 #[derive(Clone, Debug, Default)]
@@ -101,27 +87,22 @@ impl Decisions for Vec<String> {
 }
 
 /// Replays a history.
-///
-/// A history is read twice: decisions and skipped entries say something of entries before them. Most histories as they
-/// come from the field have neither, and are folded while they are read for the first time; where that turns out to
-/// have been wrong, it is done again.
 pub fn replay(request: &Request, config: &Config, decisions: &mut dyn Decisions) -> anyhow::Result<Replayed> {
     let began = Instant::now();
-    let until = request.until.as_deref().map(|text| bound(text, u64::MAX)).transpose()?;
+    let span = Span::of(request)?;
     let inputs: Vec<Input> = request.histories.iter().cloned().map(Input::from).collect();
-    let options = Options { skip_bad_lines: request.skip_bad_lines, until, ..Options::default() };
-    let mut notices = Vec::new();
+    let options = Options { skip_bad_lines: request.skip_bad_lines, until: span.until, ..Options::default() };
     let may_start_over = decisions.may_start_over() && !request.rebuild && request.snapshot_every.is_none();
-    let mut replayed = None;
-    if may_start_over && let Some(history) = History::in_one_pass(&inputs, &[], &config.streams, options.clone())? {
-        replayed = attempt(request, config, history, decisions, &mut notices)?;
-    }
-    if replayed.is_none() {
-        decisions.start_over()?;
-        let history = History::open(&inputs, &config.streams, options)?;
-        replayed = attempt(request, config, history, decisions, &mut notices)?;
-    }
-    let mut replayed = replayed.context("a history that was read before needs no more passes")?;
+    let at_once =
+        if may_start_over { History::in_one_pass(&inputs, &[], &config.streams, options.clone())? } else { None };
+    let again = || Ok(History::open(&inputs, &config.streams, options)?);
+    let mut notices = Vec::new();
+    let mut replayed = at_once_or_again(at_once, again, |history| {
+        if !history.is_in_one_pass() {
+            decisions.start_over()?;
+        }
+        attempt(request, span, config, history, decisions, &mut notices)
+    })?;
     // What a second try finds again was told.
     notices.dedup();
     replayed.notices.splice(0..0, notices);
@@ -130,25 +111,39 @@ pub fn replay(request: &Request, config: &Config, decisions: &mut dyn Decisions)
     Ok(replayed)
 }
 
-/// The projection that a history is to be folded into; `None` where what stands in its store needs to know what comes
-/// behind it, and the history does not know.
+/// From where on a replay reports, and where it ends.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    since: Option<EntryId>,
+    until: Option<EntryId>,
+}
+
+impl Span {
+    fn of(request: &Request) -> anyhow::Result<Self> {
+        let bound = |text: &Option<String>, seq| text.as_deref().map(|text| bound(text, seq)).transpose();
+        Ok(Self { since: bound(&request.since, 0)?, until: bound(&request.until, u64::MAX)? })
+    }
+}
+
+/// The projection that a history is to be folded into. What stands in its store may need to know what comes behind it:
+/// fails as [`at_once_or_again`] expects it where a history that is read in one pass does not know.
 fn opened(
     request: &Request,
     config: &Config,
     history: &History,
     notices: &mut Vec<String>,
-) -> anyhow::Result<Option<Projection>> {
-    let Some(dir) = &request.store else { return Ok(Some(Projection::in_memory(config))) };
+) -> anyhow::Result<Projection> {
+    let Some(dir) = &request.store else { return Ok(Projection::in_memory(config)) };
     if request.rebuild {
-        return Ok(Some(Projection::rebuild(dir, config)?));
+        return Projection::rebuild(dir, config);
     }
     let mut projection = Projection::open(dir, config, notices)?;
     if history.is_in_one_pass() {
         if !projection.is_new() || projection.is_rebuild() {
-            return Ok(None);
+            bail!(HistoryError::NotPlain { file: dir.display().to_string() });
         }
         projection.wait(state::unforeseen_row(Some(history.first().map_or(EntryId::default(), id_of))));
-        return Ok(Some(projection));
+        return Ok(projection);
     }
     if let Some(from) = projection.unforeseen_from()? {
         let last = projection.engine.globals().last;
@@ -161,30 +156,32 @@ fn opened(
                 dir.display()
             ));
             drop(projection);
-            return Ok(Some(Projection::rebuild(dir, config)?));
+            return Projection::rebuild(dir, config);
         }
         projection.wait(state::unforeseen_row(None));
     }
-    Ok(Some(projection))
+    Ok(projection)
 }
 
 fn id_of(key: CanonicalKey) -> EntryId {
     EntryId::new(key.ms, key.seq)
 }
 
-/// Folds a history from its beginning to its end. `None`, and nothing is left of it, if one pass was not enough.
+/// Folds a history from its beginning to its end. Nothing is left of it if one pass was not enough.
 fn attempt(
     request: &Request,
+    span: Span,
     config: &Config,
     mut history: History,
     decisions: &mut dyn Decisions,
     notices: &mut Vec<String>,
-) -> anyhow::Result<Option<Replayed>> {
-    let Some(mut projection) = opened(request, config, &history, notices)? else { return Ok(None) };
-    let bad_fields = match fold(request, config, &mut history, &mut projection, decisions) {
-        Err(error) if is_not_plain(&error) => {
+) -> anyhow::Result<Replayed> {
+    let mut projection = opened(request, config, &history, notices)?;
+    let bad_fields = match fold(request, span, config, &mut history, &mut projection, decisions) {
+        // Read twice, a history that does not read leaves no store, either.
+        Err(error) if history.is_in_one_pass() && error.is::<HistoryError>() => {
             projection.discard()?;
-            return Ok(None);
+            return Err(error);
         }
         folded => folded?,
     };
@@ -198,19 +195,18 @@ fn attempt(
     let mut summary = view::summary(&engine, &engine.tally);
     summary.insert("bad_lines".to_owned(), (history.bad_lines() + bad_fields).into());
     summary.insert("other_streams".to_owned(), history.other_streams().into());
-    Ok(Some(Replayed { engine, summary, notices }))
+    Ok(Replayed { engine, summary, notices })
 }
 
 /// Folds all entries. Returns how many lines had fields that do not read.
 fn fold(
     request: &Request,
+    Span { since, until }: Span,
     config: &Config,
     history: &mut History,
     projection: &mut Projection,
     decisions: &mut dyn Decisions,
 ) -> anyhow::Result<u64> {
-    let since = request.since.as_deref().map(|text| bound(text, 0)).transpose()?;
-    let until = request.until.as_deref().map(|text| bound(text, u64::MAX)).transpose()?;
     let mut decoder = Decoder::new(
         config.streams.clone(),
         Symbols::new(projection.engine.symbols().iter().map(|symbol| &*symbol.name)),
@@ -313,219 +309,6 @@ pub(super) fn progress_of(history: &History) -> Progress {
         Extent::Entries(entries) => Progress::of_entries(*entries),
         Extent::Bytes { total, read } => Progress::of_bytes(*total, Arc::clone(read)),
     }
-}
-
-/// Was reading in one pass not enough.
-pub(super) fn is_not_plain(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(HistoryError::NotPlain { .. }))
-}
-
-/// Tells the engine beforehand which entries later ones pass over.
-pub(super) fn foresee_skipped(history: &History, decoder: &mut Decoder, engine: &mut Engine, until: Option<EntryId>) {
-    for at in history.control_lines().filter(|at| until.is_none_or(|until| at.id <= until)) {
-        let Ok(fields) = line::fields(at.bytes) else { continue };
-        let entry = decoder.decode(at.stream, at.id, &fields);
-        if let Ok(Event::Control(control)) = entry.content
-            && let Control::EntrySkipped { stream, id } = *control
-        {
-            engine.pass_over(&stream, id);
-        }
-    }
-}
-
-/// Tells the engine beforehand what later entries say of earlier ones: decisions that were emitted, and entries
-/// that were passed over.
-pub(super) fn foresee(
-    history: &History,
-    decoder: &mut Decoder,
-    engine: &mut Engine,
-    derive: bool,
-    until: Option<EntryId>,
-) -> anyhow::Result<()> {
-    // What stands behind the end is not known yet.
-    let is_in = |id: EntryId| until.is_none_or(|until| id <= until);
-    let place = |at: &crate::shell::history::Line<'_>| history.place(at.file, at.number);
-    foresee_skipped(history, decoder, engine, until);
-    if derive {
-        engine.set_derive();
-    } else {
-        let mut facts = Facts::default();
-        for at in history.decision_lines().filter(|at| is_in(at.id)) {
-            facts.reach(CanonicalKey::new(at.stream, at.id));
-            let Ok(fields) = line::fields(at.bytes) else { continue };
-            let entry = decoder.decode(at.stream, at.id, &fields);
-            if let Ok(Event::Decision(fact)) = entry.content {
-                facts.add(CanonicalKey::new(at.stream, at.id), *fact, decoder.streams());
-            } else {
-                tracing::warn!(place = place(&at), "a decision entry does not read and goes to quarantine");
-            }
-        }
-        engine.set_facts(facts);
-    }
-    for name in decoder.symbols.take_new() {
-        engine.intern(&name);
-    }
-    Ok(())
-}
-
-// ---- three threads: lines | decode | fold -------------------------------------------------------------------------
-
-/// Lines as they were read, one behind the other.
-#[derive(Default)]
-struct LineBatch {
-    bytes: Vec<u8>,
-    lines: Vec<LineAt>,
-    /// Room for the entries and their places, used before.
-    room: Vec<(Entry, Range<usize>)>,
-    places: Vec<(u32, u64)>,
-    ahead: Ahead,
-}
-
-struct LineAt {
-    range: Range<usize>,
-    stream: StreamId,
-    id: EntryId,
-    file: u32,
-    number: u64,
-}
-
-/// Entries with the place of their line in `bytes`.
-pub(super) struct EntryBatch {
-    pub bytes: Vec<u8>,
-    pub entries: Vec<(Entry, Range<usize>)>,
-    /// File and line of each entry.
-    pub places: Vec<(u32, u64)>,
-    /// Symbols that were new in this batch, in the order of their indices.
-    pub symbols: Vec<Box<str>>,
-    /// Once it was looked for.
-    pub ahead: Ahead,
-    /// What the lines stood in, to be used again.
-    lines: Vec<LineAt>,
-}
-
-impl EntryBatch {
-    /// The memory of a batch that was folded, for the next one.
-    fn emptied(self) -> LineBatch {
-        let Self { mut bytes, entries: mut room, mut places, mut lines, ahead, .. } = self;
-        bytes.clear();
-        room.clear();
-        places.clear();
-        lines.clear();
-        LineBatch { bytes, lines, room, places, ahead }
-    }
-
-    /// Looks for the prices that stand ahead of each entry.
-    pub fn look_ahead(&mut self, stands_alone: impl Fn(&Entry) -> bool) {
-        self.ahead.look(self.entries.iter().map(|(entry, _)| entry), stands_alone);
-    }
-}
-
-/// A line whose fields do not read.
-struct BadFields {
-    file: u32,
-    number: u64,
-    why: String,
-}
-
-/// Reads, decodes and folds on three threads. Returns how many lines had fields that do not read.
-pub(super) fn pipeline(
-    history: &mut History,
-    decoder: &mut Decoder,
-    skip_bad_lines: bool,
-    mut fold: impl FnMut(&EntryBatch) -> anyhow::Result<()>,
-) -> anyhow::Result<u64> {
-    hand_over(history, decoder, skip_bad_lines, |batch| {
-        fold(&batch)?;
-        Ok(Some(batch))
-    })
-}
-
-/// The same, with each batch given away. One that is given back lends its memory to the next.
-pub(super) fn hand_over(
-    history: &mut History,
-    decoder: &mut Decoder,
-    skip_bad_lines: bool,
-    mut take: impl FnMut(EntryBatch) -> anyhow::Result<Option<EntryBatch>>,
-) -> anyhow::Result<u64> {
-    let (bad, folded, read) = thread::scope(|scope| {
-        let (to_decoder, lines) = sync_channel(BATCHES_WAITING);
-        let (to_fold, entries) = sync_channel(BATCHES_WAITING);
-        // Memory goes round: asked for anew for each batch, it would come with page faults.
-        let (to_reader, emptied) = sync_channel(2 * BATCHES_WAITING + 3);
-        let reader = scope.spawn(|| read_lines(history, to_decoder, emptied));
-        let decoding = scope.spawn(move || decode_lines(decoder, lines, to_fold, skip_bad_lines));
-        // When the fold ends early, the channels close and both threads end.
-        let folded = entries.into_iter().try_for_each(|batch: EntryBatch| {
-            if let Some(batch) = take(batch)? {
-                let _ = to_reader.try_send(batch.emptied());
-            }
-            anyhow::Ok(())
-        });
-        (decoding.join(), folded, reader.join())
-    });
-    folded?;
-    let bad = bad.map_err(|_| anyhow::anyhow!("the decoder panicked"))?;
-    let bad = match bad {
-        Ok(bad) => bad,
-        Err(BadFields { file, number, why }) => bail!("{}: {why}", history.place(file, number)),
-    };
-    read.map_err(|_| anyhow::anyhow!("the reader panicked"))??;
-    Ok(bad)
-}
-
-fn read_lines(
-    history: &mut History,
-    to_decoder: SyncSender<LineBatch>,
-    emptied: Receiver<LineBatch>,
-) -> anyhow::Result<()> {
-    let mut batch = LineBatch::default();
-    while let Some(line) = history.next_line()? {
-        let start = batch.bytes.len();
-        batch.bytes.extend_from_slice(line.bytes);
-        let range = start..batch.bytes.len();
-        batch.lines.push(LineAt { range, stream: line.stream, id: line.id, file: line.file, number: line.number });
-        if batch.lines.len() >= BATCH_LINES || batch.bytes.len() >= BATCH_BYTES {
-            let full = std::mem::replace(&mut batch, emptied.try_recv().unwrap_or_default());
-            if to_decoder.send(full).is_err() {
-                return Ok(());
-            }
-        }
-    }
-    let _ = to_decoder.send(batch);
-    Ok(())
-}
-
-fn decode_lines(
-    decoder: &mut Decoder,
-    batches: Receiver<LineBatch>,
-    to_fold: SyncSender<EntryBatch>,
-    skip_bad_lines: bool,
-) -> Result<u64, BadFields> {
-    let mut bad = 0;
-    for LineBatch { bytes, lines, room: mut entries, mut places, ahead } in batches {
-        let mut unreadable = None;
-        for LineAt { range, stream, id, file, number } in &lines {
-            match decoder.decode_line(*stream, *id, &bytes[range.clone()]) {
-                Ok(entry) => {
-                    entries.push((entry, range.clone()));
-                    places.push((*file, *number));
-                }
-                Err(_) if skip_bad_lines => bad += 1,
-                Err(error) => {
-                    unreadable = Some(BadFields { file: *file, number: *number, why: error.to_string() });
-                    break;
-                }
-            }
-        }
-        let symbols = decoder.symbols.take_new();
-        let sent = to_fold.send(EntryBatch { bytes, entries, places, symbols, ahead, lines });
-        match unreadable {
-            Some(unreadable) => return Err(unreadable),
-            None if sent.is_err() => return Ok(bad),
-            None => {}
-        }
-    }
-    Ok(bad)
 }
 
 // ---- the command ----------------------------------------------------------------------------------------------------

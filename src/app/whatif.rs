@@ -12,7 +12,7 @@ use std::thread;
 
 use anyhow::Context as _;
 
-use crate::app::replay::{EntryBatch, foresee_skipped, hand_over, is_not_plain};
+use crate::app::reading::{EntryBatch, at_once_or_again, foresee_skipped, hand_over};
 use crate::codec::chain;
 use crate::codec::decode::{Decoder, Symbols};
 use crate::config::Config;
@@ -91,13 +91,9 @@ pub fn fold_all(
 ) -> anyhow::Result<Compared> {
     let inputs: Vec<Input> = histories.iter().cloned().map(Input::from).collect();
     let options = Options { skip_bad_lines, ..Options::default() };
-    if let Some(history) = History::in_one_pass(&inputs, &[], &config.streams, options.clone())? {
-        match fold(history, policies.clone(), skip_bad_lines, config) {
-            Err(error) if is_not_plain(&error) => {}
-            folded => return folded,
-        }
-    }
-    fold(History::open(&inputs, &config.streams, options)?, policies, skip_bad_lines, config)
+    let at_once = History::in_one_pass(&inputs, &[], &config.streams, options.clone())?;
+    let again = || Ok(History::open(&inputs, &config.streams, options)?);
+    at_once_or_again(at_once, again, |history| fold(history, policies.clone(), skip_bad_lines, config))
 }
 
 fn fold(

@@ -13,6 +13,23 @@ pub fn without_core_dumps() -> io::Result<()> {
     Ok(())
 }
 
+/// What is allocated in one piece from here on goes back to the system when it is freed. [bytes]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const PIECE_BYTES: libc::c_int = 256 * 1024;
+
+/// From now on memory stays where it has come to.
+///
+/// glibc raises by itself, up to 32 MiB, what goes back to the system, and lets each thread keep twice as much: with the
+/// segments of the store (8 MiB) a service grows for hours while it holds no more than before.
+pub fn with_steady_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[allow(unsafe_code, reason = "a setting of the C library, which has no other door")]
+    // SAFETY: `mallopt` takes two numbers and may be called at any time.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, PIECE_BYTES);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rustix::process::dumpable_behavior;

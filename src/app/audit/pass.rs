@@ -11,7 +11,7 @@ use super::ledger::Ledger;
 use super::report::Report;
 use super::sources::{Opened, Sources};
 use super::totals::Executions;
-use crate::app::replay::{foresee_skipped, hand_over};
+use crate::app::reading::{foresee_skipped, hand_over};
 use crate::codec::chain::{Chain, Link};
 use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::line;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use crate::app::{projection, replay, snapshots};
+use crate::app::{projection, reading, snapshots};
 use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::{seal, snapshot};
 use crate::config::Config;
@@ -73,7 +73,7 @@ impl Walk {
         let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
         let mut engine = Engine::new(config.streams.clone(), config.policy.clone());
         engine.ignore_changes();
-        replay::foresee(&history, &mut decoder, &mut engine, derive, None)?;
+        reading::foresee(&history, &mut decoder, &mut engine, derive, None)?;
         let mut walk = Self { history, decoder, engine, next: None, decisions: Vec::new() };
         walk.advance()?;
         Ok(walk)

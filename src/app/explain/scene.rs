@@ -7,7 +7,7 @@ use anyhow::bail;
 use serde_json::{Map, Value, json};
 
 use super::reasons;
-use crate::app::replay::{foresee_skipped, pipeline};
+use crate::app::reading::{foresee_skipped, pipeline};
 use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::{line, policy, time, view};
 use crate::config::Config;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::app::replay::EntryBatch;
+use crate::app::reading::EntryBatch;
 use crate::codec::seal;
 use crate::domain::engine::{Decision, Engine};
 use crate::domain::event::{Control, Entry, Event, Side};
