@@ -57,24 +57,24 @@ pub fn rates(passes: &[Pass], entries: u64) {
     println!("\n{} decisions", passes.first().map_or(0, |pass| pass.decisions));
 }
 
-/// What an audit and a what-if take of the time of a replay, from the same passes: of one with a store, which is the replay
-/// that has a requirement of its own, and of one without.
+/// What an audit and a what-if take of the time of a replay, from the same passes: of one without a store, which is the
+/// faster one, and of one with.
 pub fn asked_afterwards(passes: &[Pass]) {
     let of = |of: fn(&Pass) -> Duration, replay: fn(&Pass) -> Duration| {
         Spread::of(passes.iter().map(|pass| of(pass).as_secs_f64() / replay(pass).as_secs_f64())).median
     };
-    let of_both = |it| (of(it, |pass| pass.replay_with_store), of(it, |pass| pass.replay));
-    let (audit, audit_without) = of_both(|pass| pass.audit);
+    let of_both = |it| (of(it, |pass| pass.replay), of(it, |pass| pass.replay_with_store));
+    let (audit, audit_with) = of_both(|pass| pass.audit);
     println!(
-        "audit at {AUDIT_SPEED_MIN} of the speed of replay at least: {} ({:.2}; without a store {:.2})",
+        "audit at {AUDIT_SPEED_MIN} of the speed of replay at least: {} ({:.2}; of one with a store {:.2})",
         yes(1.0 / audit >= AUDIT_SPEED_MIN),
         1.0 / audit,
-        1.0 / audit_without
+        1.0 / audit_with
     );
-    let (whatif, whatif_without) = of_both(|pass| pass.whatif);
+    let (whatif, whatif_with) = of_both(|pass| pass.whatif);
     println!(
-        "{POLICIES} policies in at most {WHATIF_RATIO_MAX:.0}× the time of one replay: {} ({whatif:.2}×; without a store \
-         {whatif_without:.2}×)",
+        "{POLICIES} policies in at most {WHATIF_RATIO_MAX:.0}× the time of one replay: {} ({whatif:.2}×; of one with a \
+         store {whatif_with:.2}×)",
         yes(whatif <= WHATIF_RATIO_MAX)
     );
 }
