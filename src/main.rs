@@ -234,6 +234,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
                 histories,
                 store,
                 rebuild,
+                rows_beside: Vec::new(),
                 snapshot_every,
                 since,
                 until,

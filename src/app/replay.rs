@@ -12,7 +12,8 @@ use crate::app::projection::{Projection, decision_line};
 use crate::app::reading::{at_once_or_again, foresee, pipeline};
 use crate::app::snapshots;
 use crate::codec::decode::{Decoder, Symbols};
-use crate::codec::{state, time, view};
+use crate::codec::state::{self, Row};
+use crate::codec::{time, view};
 use crate::config::Config;
 use crate::domain::engine::Engine;
 use crate::domain::ids::{CanonicalKey, EntryId};
@@ -27,6 +28,8 @@ pub struct Request {
     pub store: Option<PathBuf>,
     /// Fold the store anew beside the one in use, which is moved aside at the end.
     pub rebuild: bool,
+    /// What a store that is rebuilt gets beside the state: what its service keeps.
+    pub rows_beside: Vec<Row>,
     /// A snapshot is taken every so many entries, and at the end. [1]
     pub snapshot_every: Option<u64>,
     pub since: Option<String>,
@@ -188,6 +191,7 @@ fn attempt(
     if history.is_in_one_pass() {
         projection.wait(state::unforeseen_row(None));
     }
+    request.rows_beside.iter().cloned().for_each(|row| projection.wait(row));
     let (engine, aside) = projection.finish()?;
     let mut notices: Vec<String> =
         aside.map(|aside| format!("the former store was moved to {}", aside.display())).into_iter().collect();

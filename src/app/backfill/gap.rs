@@ -14,19 +14,15 @@ use serde_json::{Value, json};
 use super::history;
 use crate::app::found::Found;
 use crate::app::projection;
-use crate::app::replay;
+use crate::app::replay::{Request, replay};
 use crate::codec::live::{self, OutboxRow};
-use crate::codec::state::{FORMAT_VERSION, Row};
 use crate::config::Config;
 use crate::domain::engine::{Engine, Gap};
 use crate::domain::ids::EntryId;
 use crate::domain::streams::StreamKind;
 use crate::shell::history::{History, Input, Options};
 use crate::shell::journal::Journal;
-use crate::shell::store::{Rebuild, Store};
-
-/// Rows that a store is given at a time. [1]
-const ROWS: usize = 20_000;
+use crate::shell::store::Store;
 
 /// What is there to fill it with.
 pub struct Given<'a> {
@@ -65,7 +61,15 @@ pub fn fill(
     let filled = found.iter().filter(|found| found.entries > 0).count();
     let mut summary = Value::Null;
     if filled > 0 && !given.dry_run {
-        let replayed = fold_anew(store, histories, kept, skip_bad_lines, config)?;
+        let request = Request {
+            histories,
+            store: Some(store.to_owned()),
+            rebuild: true,
+            rows_beside: kept,
+            skip_bad_lines,
+            ..Request::default()
+        };
+        let replayed = replay(&request, config, &mut ())?;
         for notice in &replayed.notices {
             tracing::warn!("{notice}");
         }
@@ -106,39 +110,6 @@ fn is_all_told(engine: &Engine, store: &Store, journal: Option<&PathBuf>) -> any
         );
     }
     Ok(())
-}
-
-/// Folds the histories into a store, gives it what the service keeps, and puts it in the place of the former one.
-fn fold_anew(
-    store: &Path,
-    histories: Vec<PathBuf>,
-    kept: Vec<Row>,
-    skip_bad_lines: bool,
-    config: &Config,
-) -> anyhow::Result<replay::Replayed> {
-    let parent = store.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let folder = tempfile::tempdir_in(parent).with_context(|| format!("a folder in {}", parent.display()))?;
-    let request = replay::Request {
-        histories,
-        store: Some(folder.path().join("filled")),
-        rebuild: true,
-        skip_bad_lines,
-        ..replay::Request::default()
-    };
-    let replayed = replay::replay(&request, config, &mut ())?;
-    let filled = Store::open_existing(&folder.path().join("filled"), FORMAT_VERSION)?;
-    let mut rebuild = Rebuild::start(store, FORMAT_VERSION)?;
-    let mut rows = filled.scan_prefix(b"");
-    loop {
-        let some = rows.by_ref().take(ROWS).collect::<Result<Vec<_>, _>>()?;
-        if some.is_empty() {
-            break;
-        }
-        rebuild.store().commit(some.into_iter().map(|(key, value)| (key, Some(value))))?;
-    }
-    rebuild.store().commit(kept.into_iter())?;
-    rebuild.swap()?;
-    Ok(replayed)
 }
 
 /// Counts what the history holds of each gap.

@@ -41,6 +41,22 @@ struct Emitting {
     delay: RetryDelay,
 }
 
+/// How something is tried.
+#[derive(Clone, Copy)]
+struct Try {
+    /// Only while the lease is ours.
+    leads: bool,
+    /// What the server says no to is left for later: decisions and acknowledgements do not wait behind it.
+    can_wait: bool,
+}
+
+impl Try {
+    const AS_LEADER: Self = Self { leads: true, can_wait: false };
+    const WHOEVER_LEADS: Self = Self { leads: false, can_wait: false };
+    const TELLING: Self = Self { leads: true, can_wait: true };
+    const LOOKING: Self = Self { leads: false, can_wait: true };
+}
+
 /// Works until nobody gives any more.
 pub fn run(setup: EmitterSetup) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -87,16 +103,6 @@ impl Emitting {
         self.emitter.as_mut()
     }
 
-    /// A record of what was put aside could not be written or looked for. What the server says no to is left for later:
-    /// decisions and acknowledgements do not wait behind it. `None` if there is no next try now.
-    async fn aside_failed(&mut self, error: &ServerError) -> Option<()> {
-        if error.may_pass() {
-            return self.failed(error).await;
-        }
-        tracing::warn!(%error, "what was put aside cannot be told, trying again later");
-        None
-    }
-
     /// Waits before the next try; `None` if there is none.
     async fn failed(&mut self, error: &ServerError) -> Option<()> {
         self.emitter = None;
@@ -109,21 +115,33 @@ impl Emitting {
         Some(())
     }
 
+    /// Tries until it is done, each time on a connection that is there. `None` if it is not done by now: the lease is not
+    /// ours, the service gives up, or the server says no to what can wait.
+    async fn until_done<T>(
+        &mut self,
+        what: Try,
+        mut call: impl AsyncFnMut(&mut Emitter, &str) -> Result<T, ServerError>,
+    ) -> Option<T> {
+        loop {
+            let lease = if what.leads { self.lease()? } else { String::new() };
+            match call(self.connected().await?, &lease).await {
+                Ok(done) => {
+                    self.delay.reset();
+                    return Some(done);
+                }
+                Err(error) if what.can_wait && !error.may_pass() => {
+                    tracing::warn!(%error, "what was put aside cannot be told, trying again later");
+                    return None;
+                }
+                Err(error) => self.failed(&error).await?,
+            }
+        }
+    }
+
     async fn offer(&mut self, seq: u64, emission: &Emission) {
         let began = Instant::now();
-        let offered = loop {
-            let Some(lease) = self.lease() else { break None };
-            let Some(emitter) = self.connected().await else { break None };
-            match emitter.offer(emission, &lease).await {
-                Ok(offered) => break Some(offered),
-                Err(error) => {
-                    if self.failed(&error).await.is_none() {
-                        break None;
-                    }
-                }
-            }
-        };
-        self.delay.reset();
+        let offered =
+            self.until_done(Try::AS_LEADER, async |emitter, lease| emitter.offer(emission, lease).await).await;
         fail::point("offered");
         let done = match offered {
             Some(Offered::Written { decision, request: _, refusal, is_new }) => {
@@ -135,22 +153,9 @@ impl Emitting {
     }
 
     async fn append(&mut self, number: u64, stream: &str, fields: &[(String, String)]) {
-        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let appended = loop {
-            if self.lease().is_none() {
-                break None;
-            }
-            let Some(emitter) = self.connected().await else { break None };
-            match emitter.server().add(stream, &fields).await {
-                Ok(id) => break Some(id),
-                Err(error) => {
-                    if self.failed(&error).await.is_none() {
-                        break None;
-                    }
-                }
-            }
-        };
-        self.delay.reset();
+        let fields = borrowed(fields);
+        let appended =
+            self.until_done(Try::AS_LEADER, async |emitter, _| emitter.server().add(stream, &fields).await).await;
         let _ = self.setup.done.send(appended.map_or(Done::NotAppended { number }, |id| Done::Appended { number, id }));
     }
 
@@ -159,21 +164,11 @@ impl Emitting {
         let doubtful: Vec<(&str, EntryId)> =
             asides.iter().filter(|aside| aside.is_doubtful).map(|aside| (aside.stream.as_str(), aside.id)).collect();
         let stream = self.setup.quarantine.clone();
-        let told = loop {
-            if doubtful.is_empty() {
-                break Some(BTreeSet::new());
-            }
-            let Some(emitter) = self.connected().await else { break None };
-            match told(emitter.server(), &stream, &doubtful).await {
-                Ok(told) => break Some(told),
-                Err(error) => {
-                    if self.aside_failed(&error).await.is_none() {
-                        break None;
-                    }
-                }
-            }
+        let mut told = if doubtful.is_empty() {
+            Some(BTreeSet::new())
+        } else {
+            self.until_done(Try::LOOKING, async |emitter, _| told(emitter.server(), &stream, &doubtful).await).await
         };
-        let mut told = told;
         for aside in &asides {
             let is_told = told.as_ref().map(|told| told.contains(&(aside.stream.as_str(), aside.id)));
             let is_written = match is_told {
@@ -188,24 +183,16 @@ impl Emitting {
     }
 
     async fn tell(&mut self, stream: &str, fields: &[(String, String)]) -> bool {
-        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let length_max = self.setup.keys.length_max;
-        while self.lease().is_some() {
-            let Some(emitter) = self.connected().await else { return false };
-            match emitter.server().add_trimmed(stream, &fields, length_max).await {
-                Ok(_) => {
-                    self.delay.reset();
-                    fail::point("aside_written");
-                    return true;
-                }
-                Err(error) => {
-                    if self.aside_failed(&error).await.is_none() {
-                        return false;
-                    }
-                }
-            }
+        let (fields, length_max) = (borrowed(fields), self.setup.keys.length_max);
+        let written = self
+            .until_done(Try::TELLING, async |emitter, _| {
+                emitter.server().add_trimmed(stream, &fields, length_max).await
+            })
+            .await;
+        if written.is_some() {
+            fail::point("aside_written");
         }
-        false
+        written.is_some()
     }
 
     /// Looks once; a doubt is looked into again when the next one arises.
@@ -225,18 +212,13 @@ impl Emitting {
     /// What was folded is acknowledged whoever leads by now: it is durable here.
     async fn acknowledge(&mut self, acks: &[(String, Vec<EntryId>)]) {
         let group = self.setup.group.clone();
-        while let Some(emitter) = self.connected().await {
-            match emitter.acknowledge(&group, acks).await {
-                Ok(()) => break,
-                Err(error) => {
-                    if self.failed(&error).await.is_none() {
-                        return;
-                    }
-                }
-            }
-        }
+        self.until_done(Try::WHOEVER_LEADS, async |emitter, _| emitter.acknowledge(&group, acks).await).await;
         fail::point("acknowledged");
     }
+}
+
+fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
+    fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
 /// Which of these entries a quarantine stream tells of, or told of before it was trimmed. A record stands behind the time

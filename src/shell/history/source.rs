@@ -206,13 +206,15 @@ impl Source {
             Known::Nothing { .. } => {}
         }
         let before = self.key.key;
+        // Then a line that is not plain, or a damaged end, is for a reading in two passes.
+        let is_unread = matches!(self.known, Known::Nothing { .. });
         match &mut self.lines {
             Lines::Text(entries) => {
                 entries.blocks.mark(self.line.clone());
                 loop {
                     match entries.next(&context.names) {
                         Ok(Found::Entry { line, stream, id }) => {
-                            if context.is_kept[usize::from(stream.0)] && matches!(self.known, Known::Nothing { .. }) {
+                            if is_unread && context.is_kept[usize::from(stream.0)] {
                                 return Err(self.surprised(context));
                             }
                             let entry = CanonicalKey::new(stream, id);
@@ -228,12 +230,10 @@ impl Source {
                                 *others += 1;
                             }
                         }
-                        Ok(Found::End) if matches!(self.known, Known::Nothing { .. }) => return Ok(false),
-                        Ok(Found::Bad(_)) if context.options.skip_bad_lines && matches!(self.known, Known::Left(_)) => {
-                        }
+                        Ok(Found::End) if is_unread => return Ok(false),
+                        Ok(Found::Bad(_)) if context.options.skip_bad_lines && !is_unread => {}
                         Ok(Found::Bad(_) | Found::End) => return Err(self.surprised(context)),
-                        // What a damaged end means is for a reading in two passes to say.
-                        Err(_) if matches!(self.known, Known::Nothing { .. }) => return Err(self.surprised(context)),
+                        Err(_) if is_unread => return Err(self.surprised(context)),
                         Err(error) => {
                             let whole_lines = entries.number;
                             return Err(HistoryError::while_reading(context.file(self.file), whole_lines, error));
