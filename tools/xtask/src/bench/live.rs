@@ -18,11 +18,13 @@ use anyhow::{Context as _, bail};
 use harvester::config::Config;
 
 use super::input::Recorded;
+use super::report::memory;
 
 /// Prices a second whose latency is measured, and for how many seconds.
 const LOADS: [(u64, u64); 2] = [(1000, 20), (10_000, 10)];
-/// How much longer the backlog is whose memory is compared.
-const LONGER: u64 = 4;
+/// How much longer the backlogs are whose memory is compared: after some four million entries a service holds what it ever
+/// will.
+const LONGER: [u64; 2] = [4, 12];
 
 struct Arguments {
     entries: u64,
@@ -50,10 +52,16 @@ pub fn all(args: &[String]) -> anyhow::Result<()> {
     report::rates(&passes, args.entries);
     report::limit(&passes, args.entries);
 
-    let long = args.entries * LONGER;
-    recorded.write(&file, long)?;
-    let longer = runtime.block_on(backlog::pass(&file, long, &config))?;
-    report::memory(&passes, args.entries, &longer, long);
+    let short_kb = passes.iter().map(|pass| pass.peak_kb).max().unwrap_or_default();
+    let mut peaks = vec![(args.entries, short_kb)];
+    println!();
+    for entries in LONGER.map(|times| times * args.entries) {
+        recorded.write(&file, entries)?;
+        let longer = runtime.block_on(backlog::pass(&file, entries, &config))?;
+        report::longer(&longer, entries);
+        peaks.push((entries, longer.peak_kb));
+    }
+    memory("run", &peaks);
 
     for (rate, seconds) in LOADS {
         let load = latency::Load { rate, seconds };

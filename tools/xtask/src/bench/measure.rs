@@ -43,7 +43,7 @@ pub fn all(args: &[String]) -> anyhow::Result<()> {
         recorded.write(&file, entries)?;
         peaks.push((entries, memory::peak_kb(&file, entries, &store)?));
     }
-    report::memory(&peaks);
+    report::memory("a replay with a store", &peaks);
     report::limit(&passes, args.entries);
     Ok(())
 }

@@ -79,12 +79,12 @@ pub fn asked_afterwards(passes: &[Pass]) {
     );
 }
 
-/// Peak memory of replays, each longer than the one before, as (entries, kB).
+/// Peak memory of several lengths, each longer than the one before, as (entries, kB).
 ///
 /// A store fills its cache first: flat is what comes after that, from the second on.
-pub fn memory(peaks: &[(u64, u64)]) {
+pub fn memory(of: &str, peaks: &[(u64, u64)]) {
     for (entries, kb) in peaks {
-        println!("peak memory of {:.1} M entries with a store: {:.1} MB", *entries as f64 / 1e6, *kb as f64 / 1e3);
+        println!("peak memory of {of} over {:.1} M entries: {:.1} MB", *entries as f64 / 1e6, *kb as f64 / 1e3);
     }
     let flat = peaks[1..].windows(2).all(|pair| pair[1].1 as f64 <= pair[0].1 as f64 * GROWTH_MAX);
     let most = peaks.iter().map(|(_, kb)| *kb).max().unwrap_or_default();

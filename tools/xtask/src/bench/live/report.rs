@@ -11,8 +11,6 @@ use super::latency::{Load, Measured};
 const RATIO_MIN: f64 = 0.5;
 /// What 99 of 100 decisions may take at 1,000 prices/s. [ms]
 const P99_MAX_MS: f64 = 5.0;
-/// A longer backlog that holds so much more is not flat. [1]
-const GROWTH_MAX: f64 = 1.1;
 
 pub fn input(source: &Path, entries: u64, passes: usize, config: &Config) {
     println!(
@@ -85,12 +83,9 @@ pub fn limit(passes: &[Pass], entries: u64) {
     println!("(the server took {:.2} s for the bare client)", pass.bare_server);
 }
 
-pub fn memory(passes: &[Pass], entries: u64, longer: &Pass, long: u64) {
-    let short = passes.iter().map(|pass| pass.peak_kb).max().unwrap_or_default();
-    println!("\npeak memory of run: {:.1} MB for {:.1} M entries", short as f64 / 1e3, entries as f64 / 1e6);
-    println!("                    {:.1} MB for {:.1} M entries", longer.peak_kb as f64 / 1e3, long as f64 / 1e6);
-    println!("flat: {}", yes(longer.peak_kb as f64 <= short as f64 * GROWTH_MAX));
-    println!("(over the longer one run reaches {:.0} % of the bare rate)", 100.0 * ratio(longer));
+/// What is reached over a longer backlog.
+pub fn longer(pass: &Pass, entries: u64) {
+    println!("over {:.1} M entries run reaches {:.0} % of the bare rate", entries as f64 / 1e6, 100.0 * ratio(pass));
 }
 
 pub fn latency(load: Load, measured: Measured) {
