@@ -15,6 +15,8 @@ use harvester::codec::{line, view};
 use harvester::config::Config;
 use harvester::domain::ahead::Ahead;
 use harvester::domain::engine::{Disposition, Step};
+use harvester::domain::event::Event;
+use harvester::domain::facts::Facts;
 use harvester::domain::ids::CanonicalKey;
 use harvester::domain::position::Cause;
 use harvester::domain::tally::Count;
@@ -393,14 +395,34 @@ proptest! {
 proptest! {
     #![proptest_config(cases(64))]
 
-    /// Prices that are taken into use with those ahead of them come to what they come to one by one.
+    /// Prices that are taken into use with those ahead of them come to what they come to one by one: in a replay, under a
+    /// policy of another time, and beside decisions that were emitted.
     #[test]
-    fn prices_taken_ahead_come_to_the_same(script in scripts(400), size in 2_usize..200, derive in any::<bool>()) {
+    fn prices_taken_ahead_come_to_the_same(
+        script in scripts(400),
+        size in 2_usize..200,
+        how in 0..3,
+        emitted in prop::collection::vec(any::<bool>(), 40),
+    ) {
         let history = tell(&script, Style::default());
         let (mut by_one, mut ahead_of) = (Lab::noting(&history.config), Lab::noting(&history.config));
-        if derive {
-            by_one.engine.set_derive();
-            ahead_of.engine.set_derive();
+        for lab in [&mut by_one, &mut ahead_of] {
+            match how {
+                0 => {}
+                1 => lab.engine.set_derive(),
+                _ => {
+                    let folder = Folder::new();
+                    let decided = in_memory(vec![folder.file("h.jsonl", &history.text())], &history.config).decisions;
+                    let mut facts = Facts::default();
+                    for (line, _) in decided.iter().zip(emitted.iter().cycle()).filter(|(_, is_emitted)| **is_emitted) {
+                        let entry = lab.decode(line);
+                        let Ok(Event::Decision(fact)) = entry.content else { panic!("{line} is no decision") };
+                        facts.add(CanonicalKey::new(entry.stream, entry.id), *fact, &history.config.streams);
+                    }
+                    lab.engine.set_audit();
+                    lab.engine.set_facts(facts);
+                }
+            }
         }
         let mut ahead = Ahead::default();
         for batch in history.entries.chunks(size) {

@@ -54,12 +54,10 @@ impl Facts {
             && self.by_cause.contains_key(&(id, stream))
     }
 
-    /// Did any entry between two, these included, cause decisions, of which nothing was made yet.
-    #[inline]
-    pub fn name_any(&self, first: EntryId, last: EntryId) -> bool {
-        let is_before = |(cause, _): &(EntryId, StreamId)| *cause <= last;
-        self.by_cause.first_key_value().is_some_and(|(cause, _)| is_before(cause))
-            && self.by_cause.range((first, StreamId(0))..).next().is_some_and(|(cause, _)| is_before(cause))
+    /// Did any entry between two times, these included, cause decisions, of which nothing was made yet. [ms since 1970]
+    pub fn name_any(&self, first_ms: u64, last_ms: u64) -> bool {
+        let first = (EntryId::new(first_ms, 0), StreamId(0));
+        self.by_cause.range(first..).next().is_some_and(|((cause, _), _)| cause.ms <= last_ms)
     }
 
     /// The decisions that an entry caused.

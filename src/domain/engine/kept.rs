@@ -29,6 +29,7 @@ impl Engine {
             self.symbols.push(symbol);
             self.terms.push(None);
             self.quiet.push(Bands::default());
+            self.taken.add_symbol();
         }
         self.accept_sources();
     }
