@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use harvester::app::positions;
 use harvester::app::replay::{Replayed, Request};
+use harvester::codec::policy::from_json;
 use harvester::codec::{line, view};
 use harvester::config::Config;
 use harvester::domain::ahead::Ahead;
@@ -412,7 +413,10 @@ proptest! {
                 1 => lab.engine.set_derive(),
                 _ => {
                     let folder = Folder::new();
-                    let decided = in_memory(vec![folder.file("h.jsonl", &history.text())], &history.config).decisions;
+                    // Decided at prices at which ours would change nothing.
+                    let policy = from_json(r#"{"ladder":"0.01:0.2,0.02:0.2,0.05:0.2,0.1:0.2","min_r":"0.01","atr_unit":{"fraction-bot":"fraction"}}"#).unwrap();
+                    let config = Config { policy, ..history.config.clone() };
+                    let decided = in_memory(vec![folder.file("h.jsonl", &history.text())], &config).decisions;
                     let mut facts = Facts::default();
                     for (line, _) in decided.iter().zip(emitted.iter().cycle()).filter(|(_, is_emitted)| **is_emitted) {
                         let entry = lab.decode(line);

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 
 use harvester::app::replay::Request;
 use harvester::config::Config;
+use harvester::domain::ahead::Ahead;
+use harvester::domain::engine::{Disposition, Step};
 use serde_json::{Value, json};
+use support::lab::{Lab, entry_line};
 use support::{config, replayed};
 
 const OPENED: &str = r#"
@@ -79,4 +82,43 @@ fn a_taken_rung_that_does_not_fit_is_no_part_of_the_band() {
                 min_notional = \"0.000000001\"\nrisk_floor_bps = \"0\"\nmax_price_jump = \"0.5\"\n";
     let found = summary(&[path], &policy(folder.path(), keys));
     assert_eq!(found["quarantined"], json!({"out_of_range": 3}), "{found:#}");
+}
+
+/// One source may write into several streams; prices ahead of one another in different streams are not taken as one: each
+/// stream has its cursor.
+#[test]
+fn prices_of_several_streams_are_no_stretch() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = policy(folder.path(), "\n[streams]\nobservation = [\"seen.a\", \"seen.b\"]\n");
+    let seen = |stream: &str, id: &str, price: &str| {
+        let payload = json!({"symbol": "ADAUSDT", "price": price, "source": "redis_ticker"}).to_string();
+        entry_line(stream, id, &[("event_type", "price"), ("payload", &payload)])
+    };
+    let opened = OPENED.lines().filter(|line| line.contains("trade.intent") || line.contains("apply.result"));
+    let first: Vec<String> = opened
+        .map(ToOwned::to_owned)
+        .chain(
+            [("seen.b", "4000-0", "1.001"), ("seen.b", "5000-0", "1.002"), ("seen.a", "6000-9", "1.003")]
+                .map(|(stream, id, price)| seen(stream, id, price)),
+        )
+        .collect();
+    // In its millisecond behind the last one, with a smaller number.
+    let second = vec![seen("seen.b", "6000-3", "1.02"), seen("seen.a", "7000-0", "1.0")];
+    let (mut by_one, mut ahead_of) = (Lab::new(&config), Lab::new(&config));
+    let mut ahead = Ahead::default();
+    for batch in [first, second] {
+        let entries: Vec<_> = batch.iter().map(|line| (by_one.decode(line), ahead_of.decode(line)).1).collect();
+        ahead.look(entries.iter(), |_| false);
+        for (at, entry) in entries.iter().enumerate() {
+            let wanted = by_one.engine.step(entry);
+            assert_eq!(wanted.disposition, Disposition::Applied);
+            let nothing = Step { disposition: Disposition::Applied, decision: None };
+            assert_eq!(ahead_of.engine.step_ahead(entry, &ahead, at).unwrap_or(nothing), wanted, "{entry:?}");
+        }
+        ahead_of.engine.end_batch();
+        for (stream, _) in config.streams.iter() {
+            assert_eq!(ahead_of.engine.cursor(stream), by_one.engine.cursor(stream));
+        }
+    }
+    assert_eq!(by_one.engine.tally.decisions, 1, "the price behind the stretch reaches a rung");
 }

@@ -2,7 +2,7 @@
 //! to. They say the same under every policy: looked for once, they serve all engines that fold the same entries.
 
 use super::event::{Entry, Event, PriceFact, PriceSource};
-use super::ids::{CanonicalKey, EntryId, SymbolId};
+use super::ids::{CanonicalKey, EntryId, StreamId, SymbolId};
 use super::units::Price;
 
 /// A price and those of its symbol and source that follow it.
@@ -18,6 +18,7 @@ pub struct Stretch {
     /// How much older than its entry any of them is by its own word. [ms]
     pub lag_ms: u64,
     pub source: PriceSource,
+    pub stream: StreamId,
     /// Name of the shape they were read as.
     pub shape: &'static str,
     /// The last of them. [quote per base]
@@ -29,13 +30,24 @@ impl Stretch {
     fn of(fact: PriceFact, entry: &Entry) -> Self {
         let PriceFact { price, source, own_ms } = fact;
         let lag_ms = own_ms.map_or(0, |own_ms| entry.id.ms.saturating_sub(own_ms));
-        let (places, shape, last_entry) = (price.places(), entry.shape, entry.id);
-        Self { prices: 1, low: price, high: price, places, lag_ms, source, shape, last: price, last_entry }
+        Self {
+            prices: 1,
+            low: price,
+            high: price,
+            places: price.places(),
+            lag_ms,
+            source,
+            stream: entry.stream,
+            shape: entry.shape,
+            last: price,
+            last_entry: entry.id,
+        }
     }
 
     /// Can a price and those of `others` be taken as one.
     fn goes_on_with(&self, others: &Self) -> bool {
-        self.source == others.source && self.shape == others.shape
+        // One source may write into several streams, and each has a cursor of its own.
+        (self.source, self.stream, self.shape) == (others.source, others.stream, others.shape)
     }
 
     /// This price, and behind it the others.

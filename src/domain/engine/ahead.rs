@@ -20,11 +20,11 @@ impl Taken {
         self.left.push(0);
     }
 
-    fn add(&mut self, symbol: SymbolId, stream: StreamId, stretch: &Stretch) {
+    fn add(&mut self, symbol: SymbolId, stretch: &Stretch) {
         self.left[symbol.0 as usize] = stretch.prices - 1;
-        match self.lasts.iter_mut().find(|(of, _)| *of == stream) {
+        match self.lasts.iter_mut().find(|(of, _)| *of == stretch.stream) {
             Some((_, last)) => *last = stretch.last_entry.max(*last),
-            None => self.lasts.push((stream, stretch.last_entry)),
+            None => self.lasts.push((stretch.stream, stretch.last_entry)),
         }
     }
 
@@ -85,7 +85,7 @@ impl Engine {
             return false;
         }
         debug_assert!(self.is_quiet(entry, symbol), "a price that is taken with those ahead of it was not quiet");
-        self.taken.add(symbol, entry.stream, stretch);
+        self.taken.add(symbol, stretch);
         self.tally.first.get_or_insert(entry.id);
         self.tally.shape(entry.kind, stretch.shape, stretch.prices);
         self.tally.applied += u64::from(stretch.prices);
