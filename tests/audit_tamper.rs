@@ -579,6 +579,17 @@ fn what_a_service_emitted_is_clean_by_its_journal_and_by_the_streams_alone() {
     assert_eq!((kinds(&report), report["tampered"][0]["seq"].as_u64()), (vec!["gap"], Some(10)), "{report:#}");
     let report = audit(&config(None), &[&*from_server, "--anchor", text(&anchor)]);
     assert_eq!((kinds(&report), count(&report, "missing")), (vec!["tail"], 1), "{report:#}");
+
+    // What producers trim, as they do all the time, is not held against decisions that rest on it: it is not there.
+    for stream in ["quantum:stream:harvest.observation", "quantum:stream:trade.intent"] {
+        server.cli(&["XTRIM", stream, "MAXLEN", "1"]);
+    }
+    let report = audit(&config(None), &[&*from_server]);
+    assert_eq!(report["verdict"], "incomplete", "{report:#}");
+    let unseen = report["unseen"].to_string();
+    assert!(unseen.contains("the server no longer holds") && unseen.contains("harvest.observation"), "{report:#}");
+    let judged = report["matched"].as_u64().unwrap() as usize + count(&report, "unseen");
+    assert!(judged >= 9, "each of the nine that are left is judged or said not to be: {report:#}");
 }
 
 /// Cases whose recorded decisions are not those that the rules lead to: what they are about.

@@ -9,8 +9,11 @@ use crate::codec::chain::{Chain, Link};
 use crate::codec::seal;
 use crate::domain::engine::{Decision, Engine, RULES_VERSION};
 use crate::domain::event::Entry;
-use crate::domain::ids::{CanonicalKey, EntryId, StreamId};
+use crate::domain::ids::{EntryId, StreamId};
 use crate::domain::streams::Streams;
+
+/// Why a decision cannot be judged whose position may rest on what is not there.
+const LACKING: &str = "its position was opened before the history begins, or before a stream that was trimmed does";
 
 /// What an emitted decision was found to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,15 +138,26 @@ impl<'a> Ledger<'a> {
         self.differs.push(item.into());
     }
 
-    /// The balance, once everything was folded. `in_coverage` tells whether the history reaches over an entry;
-    /// `begins` is its first entry; decisions caused from `in_flight_from_ms` on may not have been written yet.
+    /// The balance, once everything was folded. `in_coverage` tells whether the history reaches over an entry; it `begins`
+    /// at a time, and lacks entries before another one; decisions caused from `in_flight_from_ms` on may not have been
+    /// written yet. [ms since 1970]
     pub fn balance(
         mut self,
         in_coverage: impl Fn(&str, EntryId) -> bool,
-        begins: Option<CanonicalKey>,
+        begins_ms: Option<u64>,
+        lacks_before_ms: Option<u64>,
         in_flight_from_ms: Option<u64>,
     ) -> Balance {
         let mut unseen = Vec::new();
+        let begins_ms = begins_ms.max(lacks_before_ms);
+        let (differs, unsure) = std::mem::take(&mut self.differs)
+            .into_iter()
+            .partition(|item| !is_opened_before(item["position_id"].as_str().unwrap_or_default(), lacks_before_ms));
+        self.differs = differs;
+        unseen.extend(Vec::into_iter(unsure).map(|mut item: Value| {
+            item["why"] = LACKING.into();
+            item
+        }));
         for place in 0..self.chain.links.len() {
             let link = &self.chain.links[place];
             if self.met[place] == Met::Yes {
@@ -167,8 +181,8 @@ impl<'a> Ledger<'a> {
             if let Some(same) = same {
                 let ours = self.missing.remove(same);
                 self.compare(place, &ours.payload);
-            } else if opened_before(link, begins) {
-                unseen.push(with_why(link, "its position was opened before the history begins".to_owned()));
+            } else if is_opened_before(link.text("position_id"), begins_ms) {
+                unseen.push(with_why(link, LACKING.to_owned()));
             } else {
                 self.unexpected.push((place, why));
             }
@@ -184,6 +198,8 @@ impl<'a> Ledger<'a> {
                 Some("it was decided so shortly before that it may still be on its way")
             } else if self.chain.begins > 1 && first.is_some_and(|first| ours.cause < first) {
                 Some("the decision stream begins behind it, where an anchor says")
+            } else if is_opened_before(object["position_id"].as_str().unwrap_or_default(), lacks_before_ms) {
+                Some(LACKING)
             } else {
                 None
             };
@@ -226,10 +242,11 @@ fn short(hash: &str) -> &str {
     hash.get(..12).unwrap_or(hash)
 }
 
-fn opened_before(link: &Link, begins: Option<CanonicalKey>) -> bool {
-    let opened = link.text("position_id").rsplit_once('@').map(|(_, id)| id.split('/').next().unwrap_or(id));
+/// Was a position opened before a time. [ms since 1970]
+fn is_opened_before(position_id: &str, ms: Option<u64>) -> bool {
+    let opened = position_id.rsplit_once('@').map(|(_, id)| id.split('/').next().unwrap_or(id));
     let opened: Option<EntryId> = opened.and_then(|id| id.parse().ok());
-    opened.zip(begins).is_some_and(|(opened, begins)| opened.ms < begins.ms)
+    opened.zip(ms).is_some_and(|(opened, ms)| opened.ms < ms)
 }
 
 fn named(link: &Link) -> Map<String, Value> {

@@ -74,7 +74,12 @@ pub fn pass(sources: &Sources, config: &Config, opened: Opened, chain: &Chain, s
         report.tampered.push(json!({"what": "history", "seq": null, "entry": null, "why": why}));
     }
     let reaches = |stream: &str, id: EntryId| coverage.holds(&config.streams, stream, id);
-    report.add(ledger.balance(reaches, history.first(), sources.in_flight_from_ms));
+    report.add(ledger.balance(
+        reaches,
+        history.first().map(|first| first.ms),
+        sources.lacks_before_ms,
+        sources.in_flight_from_ms,
+    ));
     let links: Vec<&Link> =
         chain.links.iter().filter(|link| link.cause().is_none_or(|(_, cause)| scope.holds(cause))).collect();
     report.executions = executions.report(&links).context("the sums of all executions do not fit a decimal")?;

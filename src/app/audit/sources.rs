@@ -48,6 +48,8 @@ pub struct Sources {
     pub faults: Vec<Value>,
     /// What the sources cannot show, in sentences.
     pub unseen: Vec<String>,
+    /// Positions that were opened before may rest on entries that the server no longer holds. [ms since 1970]
+    pub lacks_before_ms: Option<u64>,
     /// Decisions caused from here on may still be on their way. [ms since 1970]
     pub in_flight_from_ms: Option<u64>,
     _dumped: Option<tempfile::TempDir>,
@@ -62,6 +64,7 @@ impl Sources {
             emitted: Vec::new(),
             faults: Vec::new(),
             unseen: Vec::new(),
+            lacks_before_ms: None,
             in_flight_from_ms: None,
             _dumped: None,
         };
@@ -120,29 +123,57 @@ impl Sources {
     fn dump(&mut self, config: &Config, only_decisions: bool) -> anyhow::Result<()> {
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (histories, decisions, now_ms) = runtime.block_on(dump_streams(config, only_decisions, folder.path()))?;
-        self.histories.extend(histories);
-        self.decisions.extend(decisions);
-        self.in_flight_from_ms = Some(now_ms.saturating_sub(IN_FLIGHT_MS));
+        let dumped = runtime.block_on(dump_streams(config, only_decisions, folder.path()))?;
+        self.histories.extend(dumped.histories);
+        self.decisions.extend(dumped.decisions);
+        self.in_flight_from_ms = Some(dumped.now_ms.saturating_sub(IN_FLIGHT_MS));
+        for Trimmed { stream, kind, gone, first } in dumped.trimmed {
+            let before = first.map_or_else(String::new, |first| format!(" before {first}"));
+            self.unseen.push(format!("the server no longer holds {gone} entries of {stream}{before}"));
+            // No position rests on a price of before.
+            if kind != StreamKind::Price {
+                self.lacks_before_ms = self.lacks_before_ms.max(Some(first.map_or(u64::MAX, |first| first.ms)));
+            }
+        }
         self._dumped = Some(folder);
         Ok(())
     }
 }
 
-/// Copies streams into files: the files of the history, those of decisions, and the server's time before.
-async fn dump_streams(
-    config: &Config,
-    only_decisions: bool,
-    folder: &Path,
-) -> anyhow::Result<(Vec<PathBuf>, Vec<PathBuf>, u64)> {
+/// Streams of a server as files.
+#[derive(Default)]
+struct Dumped {
+    histories: Vec<PathBuf>,
+    decisions: Vec<PathBuf>,
+    trimmed: Vec<Trimmed>,
+    /// The server's time before. [ms since 1970]
+    now_ms: u64,
+}
+
+/// A stream of a history of which the server no longer holds everything.
+struct Trimmed {
+    stream: String,
+    kind: StreamKind,
+    /// [1]
+    gone: u64,
+    first: Option<EntryId>,
+}
+
+/// Copies streams into files.
+async fn dump_streams(config: &Config, only_decisions: bool, folder: &Path) -> anyhow::Result<Dumped> {
     let mut server = Server::connect(&server::address(config)?).await?;
-    let now_ms = server.time_ms().await?;
-    let (mut histories, mut decisions) = (Vec::new(), Vec::new());
+    let mut dumped = Dumped { now_ms: server.time_ms().await?, ..Dumped::default() };
     // Decisions come last in the order of streams: whatever was decided on an entry that was read is there.
     for (index, (_, stream)) in config.streams.iter().enumerate() {
         let is_decision = stream.kind == StreamKind::Decision;
         if only_decisions && !is_decision {
             continue;
+        }
+        let info = if is_decision { None } else { server.stream_info(&stream.name).await? };
+        if let Some(info) = info
+            && let Some(gone) = info.gone().filter(|gone| *gone > 0)
+        {
+            dumped.trimmed.push(Trimmed { stream: stream.name.clone(), kind: stream.kind, gone, first: info.first });
         }
         let path = folder.join(format!("{index}.jsonl"));
         let file = std::fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
@@ -152,15 +183,15 @@ async fn dump_streams(
             let page = server.range_after(&stream.name, after, PAGE_ENTRIES).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.id);
-            for entry in page.iter().filter(|entry| is_decision || entry.id.ms <= now_ms) {
+            for entry in page.iter().filter(|entry| is_decision || entry.id.ms <= dumped.now_ms) {
                 let fields = Fields::from_bytes(entry.pairs());
                 writeln!(file, "{}", line::write(&stream.name, &entry.id.to_string(), &fields))?;
             }
         }
         file.flush()?;
-        if is_decision { &mut decisions } else { &mut histories }.push(path);
+        if is_decision { &mut dumped.decisions } else { &mut dumped.histories }.push(path);
     }
-    Ok((histories, decisions, now_ms))
+    Ok(dumped)
 }
 
 /// Is a history damaged so that nothing of a file can be read.
