@@ -16,6 +16,7 @@ use fastrand::Rng;
 use harvester::app::audit::{self, Args};
 use harvester::app::replay::Request;
 use harvester::app::snapshots;
+use harvester::codec::policy::from_json;
 use harvester::codec::seal::chained;
 use harvester::codec::signing::SigningKey;
 use harvester::config::Config;
@@ -564,6 +565,10 @@ fn what_a_service_emitted_is_clean_by_its_journal_and_by_the_streams_alone() {
         let report = audit(&config(None), sources);
         assert_eq!((report["verdict"].as_str(), report["matched"].as_u64()), (Some("clean"), Some(10)), "{report:#}");
     }
+    // What is configured today says nothing of what was decided before the service began.
+    let policy = from_json(r#"{"ladder":"3:0.5","min_r":"2"}"#).unwrap();
+    let report = audit(&Config { policy, ..config(None) }, &["--journal", text(&journal)]);
+    assert_eq!((report["verdict"].as_str(), report["matched"].as_u64()), (Some("clean"), Some(10)), "{report:#}");
     let args = Cli::try_parse_from(["audit", "anchor", &from_server]).unwrap().args;
     let mut out = Vec::new();
     audit::run(&args, &config(None), &mut out).unwrap();

@@ -8,11 +8,13 @@ use anyhow::bail;
 
 use crate::codec::decode::Decoder;
 use crate::codec::line;
+use crate::codec::object::Object;
 use crate::domain::ahead::Ahead;
 use crate::domain::engine::Engine;
 use crate::domain::event::{Control, Entry, Event};
 use crate::domain::facts::Facts;
 use crate::domain::ids::{CanonicalKey, EntryId, StreamId};
+use crate::domain::policy::Policy;
 use crate::shell::history::{History, HistoryError};
 
 /// Lines that go from one thread to the next at a time.
@@ -23,6 +25,9 @@ const BATCH_LINES: usize = 512;
 const BATCH_BYTES: usize = 1 << 18;
 /// Batches that wait between two threads: so much is read and decoded while a commit is on its way to the disk.
 const BATCHES_WAITING: usize = 12;
+
+/// The reason of a service for adopting the policy that is configured.
+pub const CONFIGURED: &str = "configured";
 
 /// Does with a history what `read` does: `at_once`, where it can be read in one pass, and from its beginning where it cannot
 /// or where that turns out not to have been enough.
@@ -59,6 +64,18 @@ pub fn foresee_skipped(history: &History, decoder: &mut Decoder, engine: &mut En
             engine.pass_over(&stream, id);
         }
     }
+}
+
+/// The policy of a configuration that counted before any was adopted, as far as a service told it: its first word in the
+/// control stream is what was configured when it began, whatever is configured today.
+pub fn policy_at_first(history: &History, decoder: &mut Decoder) -> Option<Policy> {
+    history.control_lines().find_map(|at| {
+        let fields = line::fields(at.bytes).ok()?;
+        let Ok(Event::Control(control)) = decoder.decode(at.stream, at.id, &fields).content else { return None };
+        let Control::PolicyAdopted(policy) = *control else { return None };
+        let reason = Object::of(&fields).ok().and_then(|object| object.text(&["reason"]).ok().flatten());
+        Some((reason.as_deref() == Some(CONFIGURED)).then_some(*policy))
+    })?
 }
 
 /// Tells the engine beforehand what later entries say of earlier ones: decisions that were emitted, and entries

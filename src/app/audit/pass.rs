@@ -11,7 +11,7 @@ use super::ledger::Ledger;
 use super::report::Report;
 use super::sources::{Opened, Sources};
 use super::totals::Executions;
-use crate::app::reading::{foresee_skipped, hand_over};
+use crate::app::reading::{foresee_skipped, hand_over, policy_at_first};
 use crate::codec::chain::{Chain, Link};
 use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::line;
@@ -27,9 +27,10 @@ use crate::domain::streams::StreamKind;
 /// Folds the history and compares.
 pub fn pass(sources: &Sources, config: &Config, opened: Opened, chain: &Chain, scope: Scope) -> anyhow::Result<Report> {
     let Opened { mut history, faults } = opened;
-    let mut engine = Engine::new(config.streams.clone(), config.policy.clone());
-    engine.set_audit();
     let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
+    let policy = policy_at_first(&history, &mut decoder).unwrap_or_else(|| config.policy.clone());
+    let mut engine = Engine::new(config.streams.clone(), policy);
+    engine.set_audit();
     foresee_skipped(&history, &mut decoder, &mut engine, scope.until);
     let trusted: BTreeSet<EntryId> = chain.links.iter().filter(|link| link.authentic).map(|link| link.id).collect();
     engine.set_facts(facts(&history, &mut decoder, &trusted));

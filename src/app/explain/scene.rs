@@ -7,7 +7,7 @@ use anyhow::bail;
 use serde_json::{Map, Value, json};
 
 use super::reasons;
-use crate::app::reading::{foresee_skipped, pipeline};
+use crate::app::reading::{foresee_skipped, pipeline, policy_at_first};
 use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::{line, policy, time, view};
 use crate::config::Config;
@@ -40,10 +40,11 @@ pub fn fold(
 ) -> anyhow::Result<Folded> {
     let inputs: Vec<Input> = sources.iter().cloned().map(Input::from).collect();
     let mut history = History::open(&inputs, &config.streams, Options { until, ..Options::default() })?;
-    let mut engine = Engine::new(config.streams.clone(), config.policy.clone());
+    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
+    let policy = policy_at_first(&history, &mut decoder).unwrap_or_else(|| config.policy.clone());
+    let mut engine = Engine::new(config.streams.clone(), policy);
     engine.set_audit();
     engine.ignore_changes();
-    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
     foresee_skipped(&history, &mut decoder, &mut engine, until);
     engine.set_facts(facts(&history, &mut decoder));
     for name in decoder.symbols.take_new() {
@@ -108,6 +109,7 @@ impl Scene {
             "policy": {
                 "hash": *policy.hash,
                 "mode": policy.mode.name(),
+                "adopted": engine.globals().policy_adopted,
                 "since": policy_since.map(|id| id.to_string()),
                 "min_r": policy.min_r.to_string(),
                 "cost_bps": policy.cost_bps.to_string(),

@@ -192,6 +192,8 @@ fn around(document: &Value, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     let hash = text(&policy["hash"]);
     let since = match policy["since"].as_str() {
         Some(id) => format!("adopted by {id}, {}", when(&policy["since"])),
+        // A store does not keep by which entry.
+        None if policy["adopted"] == true => "adopted".to_owned(),
         None => "configured".to_owned(),
     };
     screen.line(&format!(

@@ -18,6 +18,7 @@ use super::reader::ReaderSigns;
 use super::snapshots::Snapshots;
 use crate::app::backfill::goals;
 use crate::app::fetch::Tick;
+use crate::app::reading::CONFIGURED;
 use crate::app::web::Question;
 use crate::codec::policy;
 use crate::config::Config;
@@ -159,7 +160,7 @@ impl Serving {
             return;
         }
         let why = if is_in_force { OwnEntry::Other } else { OwnEntry::Policy };
-        let payload = format!(r#"{{"policy":{},"reason":"configured"}}"#, policy::to_json(&self.policy));
+        let payload = format!(r#"{{"policy":{},"reason":"{CONFIGURED}"}}"#, policy::to_json(&self.policy));
         self.fold.announce(why, "policy.adopted", &payload);
     }
 
