@@ -10,6 +10,9 @@ use harvester::app::replay::Request;
 use harvester::config::Config;
 use harvester::domain::ahead::Ahead;
 use harvester::domain::engine::{Disposition, Step};
+use harvester::domain::event::Event;
+use harvester::domain::facts::Facts;
+use harvester::domain::ids::CanonicalKey;
 use serde_json::{Value, json};
 use support::lab::{Lab, entry_line};
 use support::{config, replayed};
@@ -121,4 +124,41 @@ fn prices_of_several_streams_are_no_stretch() {
         }
     }
     assert_eq!(by_one.engine.tally.decisions, 1, "the price behind the stretch reaches a rung");
+}
+
+/// A decision that was emitted for a price at which our rules change nothing is taken over there all the same.
+#[test]
+fn a_decision_emitted_among_prices_ahead_is_taken_over_in_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let text =
+        OPENED.trim_start().to_owned() + &prices(4000, &["1.001", "1.002", "1.0021", "1.003", "1.0022", "1.0023"]);
+    let path = folder.path().join("h.jsonl");
+    fs::write(&path, &text).unwrap();
+    let bold = policy(folder.path(), "ladder = \"0.25:0.25\"\nmin_r = \"0.25\"\n");
+    let (_, decisions) = replayed(&Request { histories: vec![path], ..Request::default() }, &bold);
+    assert_eq!(decisions.len(), 1);
+
+    let config = policy(folder.path(), "ladder = \"0.5:0.25,1:0.25\"\n");
+    let (mut by_one, mut ahead_of) = (Lab::new(&config), Lab::new(&config));
+    let mut entries = Vec::new();
+    for lab in [&mut by_one, &mut ahead_of] {
+        let emitted = lab.decode(&decisions[0]);
+        let Ok(Event::Decision(fact)) = emitted.content else { panic!("it is a decision") };
+        let mut facts = Facts::default();
+        facts.add(CanonicalKey::new(emitted.stream, emitted.id), *fact, &config.streams);
+        lab.engine.set_audit();
+        lab.engine.set_facts(facts);
+        entries = text.lines().map(|line| lab.decode(line)).collect();
+    }
+    let mut ahead = Ahead::default();
+    ahead.look(entries.iter(), |_| false);
+    let mut taken = 0;
+    for (at, entry) in entries.iter().enumerate() {
+        by_one.engine.step(entry);
+        taken += u64::from(ahead_of.engine.step_ahead(entry, &ahead, at).is_none());
+    }
+    ahead_of.engine.end_batch();
+    assert_eq!(ahead_of.engine.symbols(), by_one.engine.symbols());
+    let decisions = by_one.symbol("ADAUSDT").unwrap().instances().map(|instance| instance.decisions.len());
+    assert_eq!((decisions.sum::<usize>(), taken), (1, 0), "the decision stands among all of them");
 }
