@@ -330,21 +330,15 @@ impl Engine {
             return None;
         }
         let hold = self.quiet_hold(symbol.0 as usize, *fact, entry.id.ms)?;
-        self.pass_quietly(entry);
-        self.use_quietly(symbol, *fact, entry.id, hold);
-        Some(())
-    }
-
-    /// Counts an entry that is applied and is next, whatever it means for its symbol.
-    #[inline]
-    fn pass_quietly(&mut self, entry: &Entry) {
         self.tally.first.get_or_insert(entry.id);
         self.tally.last = Some(entry.id);
         self.tally.shape(entry.kind, entry.shape, 1);
         self.tally.applied += 1;
         self.cursors[usize::from(entry.stream.0)] = Some(entry.id);
-        self.last_place = Some(CanonicalKey::new(entry.stream, entry.id));
+        self.last_place = Some(place);
         self.globals.last = self.globals.last.max(entry.id);
+        self.use_quietly(symbol, *fact, entry.id, hold);
+        Some(())
     }
 
     fn fold_and_decide(&mut self, entry: &Entry, place: CanonicalKey) -> Result<Option<Box<Decision>>, Unreadable> {
