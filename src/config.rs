@@ -122,6 +122,7 @@ impl Config {
         let redis = redis::read(&mut sheet)?;
         let (streams, outputs) = streams::read(&mut sheet)?;
         let run = run::read(&mut sheet)?;
+        let streams = streams.with_symbols_max(run.max_symbols);
         let journal = journal::read(&mut sheet)?;
         let emit = emit::read(&mut sheet)?;
         let backfill = backfill::read(&mut sheet)?;

@@ -211,10 +211,7 @@ fn fold(
     projection: &mut Projection,
     decisions: &mut dyn Decisions,
 ) -> anyhow::Result<u64> {
-    let mut decoder = Decoder::new(
-        config.streams.clone(),
-        Symbols::new(projection.engine.symbols().iter().map(|symbol| &*symbol.name)),
-    );
+    let mut decoder = Decoder::new(config.streams.clone(), Symbols::new(projection.engine.symbols()));
     foresee(history, &mut decoder, &mut projection.engine, request.derive, until)?;
 
     let progress = progress_of(history);

@@ -7,7 +7,7 @@ use super::error::ConfigError;
 use super::table::{Sheet, Table};
 use crate::codec::time;
 use crate::domain::ids::EntryId;
-use crate::domain::streams::StreamKind;
+use crate::domain::streams::{SYMBOLS_MAX, StreamKind};
 
 /// A day; nothing here waits longer. [ms]
 const DAY_MS: u64 = 86_400_000;
@@ -59,6 +59,8 @@ pub struct Run {
     pub listen: Option<SocketAddr>,
     /// Entries asked for at a time, of each stream. [1]
     pub read_count: usize,
+    /// Symbols that prices alone may introduce. [1]
+    pub max_symbols: usize,
     /// A commit is due after so many entries … [1]
     pub commit_entries: usize,
     /// … or so long after the first of them. [ms]
@@ -83,6 +85,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Run, ConfigError> {
         from: table.parsed("from", "earliest", "want earliest, latest, an entry id or a time", start_of)?,
         listen: table.listen("listen", "127.0.0.1:9464")?,
         read_count: count(table.whole("read_count", 1000, 1..=100_000)?),
+        max_symbols: count(table.whole("max_symbols", SYMBOLS_MAX as u64, 1..=1_000_000)?),
         commit_entries: count(table.whole("commit_entries", 10_000, 1..=1_000_000)?),
         commit_interval_ms: table.whole("commit_interval_ms", 5, 0..=60_000)?,
         lease_ms: table.whole("lease_ms", 5000, 500..=600_000)?,

@@ -299,6 +299,9 @@ impl Engine {
         self.last_place = Some(place);
         self.globals.last = self.globals.last.max(entry.id);
         self.pass_time(entry.id.ms);
+        if let Some(symbol) = entry.symbol.filter(|_| entry.kind != StreamKind::Price) {
+            self.name(symbol);
+        }
         if self.passes_over(entry) {
             self.tally.count(Count::PassedOver);
             self.tally.applied += 1;
@@ -591,6 +594,13 @@ impl Engine {
             // A decision that cannot be read may have sold a rung of any symbol.
             None if entry.kind == StreamKind::Decision && !self.derive && !self.audit => self.flag_gap_everywhere(),
             Some(_) | None => {}
+        }
+    }
+
+    /// Notes that something other than a price named a symbol: it no longer counts against the limit of those.
+    fn name(&mut self, id: SymbolId) {
+        if !std::mem::replace(&mut self.symbols[id.0 as usize].hot.named, true) {
+            self.changes.touch_hot(id);
         }
     }
 

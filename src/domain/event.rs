@@ -25,6 +25,7 @@ pub enum Reason {
     UnknownEvent,
     TooLate,
     HedgeMode,
+    TooManySymbols,
 }
 
 impl Reason {
@@ -45,6 +46,7 @@ impl Reason {
             Self::UnknownEvent => "unknown_event",
             Self::TooLate => "too_late",
             Self::HedgeMode => "hedge_mode",
+            Self::TooManySymbols => "too_many_symbols",
         }
     }
 }

@@ -71,9 +71,24 @@ impl Stream {
     }
 }
 
+/// How many symbols may be known by prices alone, where nothing else is configured. [1]
+pub const SYMBOLS_MAX: usize = 20_000;
+
 /// All configured streams by rank: kind first, then name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Streams(Vec<Stream>);
+#[derive(Clone, Debug)]
+pub struct Streams {
+    list: Vec<Stream>,
+    /// Symbols that prices alone may introduce. No part of what the streams are: two with other limits are equal.
+    symbols_max: usize,
+}
+
+impl PartialEq for Streams {
+    fn eq(&self, other: &Self) -> bool {
+        self.list == other.list
+    }
+}
+
+impl Eq for Streams {}
 
 impl Streams {
     /// Orders the streams by rank. A name may stand only once: the second kind is returned as the error.
@@ -84,15 +99,26 @@ impl Streams {
                 return Err(stream.clone());
             }
         }
-        Ok(Self(streams))
+        Ok(Self { list: streams, symbols_max: SYMBOLS_MAX })
+    }
+
+    /// Returns the same streams with another limit for symbols that prices alone introduce.
+    #[must_use]
+    pub fn with_symbols_max(self, symbols_max: usize) -> Self {
+        Self { symbols_max, ..self }
+    }
+
+    /// Returns how many symbols may be known by prices alone. [1]
+    pub fn symbols_max(&self) -> usize {
+        self.symbols_max
     }
 
     pub fn id_of(&self, name: &str) -> Option<StreamId> {
-        self.0.iter().position(|s| s.name == name).map(|i| StreamId(i as u16))
+        self.list.iter().position(|s| s.name == name).map(|i| StreamId(i as u16))
     }
 
     pub fn get(&self, id: StreamId) -> &Stream {
-        &self.0[usize::from(id.0)]
+        &self.list[usize::from(id.0)]
     }
 
     pub fn kind(&self, id: StreamId) -> StreamKind {
@@ -100,15 +126,15 @@ impl Streams {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (StreamId, &Stream)> {
-        self.0.iter().enumerate().map(|(i, s)| (StreamId(i as u16), s))
+        self.list.iter().enumerate().map(|(i, s)| (StreamId(i as u16), s))
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.list.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 }
 

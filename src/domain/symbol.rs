@@ -48,6 +48,8 @@ pub struct Hot {
     /// The entry that last opened an instance, and how many it opened.
     pub last_opening: Option<(EntryId, u32)>,
     pub instrument: Option<Instrument>,
+    /// Something other than a price has named the symbol.
+    pub named: bool,
 }
 
 /// The part of a symbol that changes with intents and results.

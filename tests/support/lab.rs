@@ -40,7 +40,7 @@ impl Lab {
 
     /// The same with an engine that has a past.
     pub fn going_on(mut self, engine: Engine) -> Self {
-        let names = Symbols::new(engine.symbols().iter().map(|symbol| &*symbol.name));
+        let names = Symbols::new(engine.symbols());
         self.decoder = Decoder::new(self.config.streams.clone(), names);
         self.engine = engine;
         self

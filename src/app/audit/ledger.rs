@@ -34,7 +34,7 @@ struct Ours {
 pub struct Ledger<'a> {
     pub chain: &'a Chain,
     scope: Scope,
-    by_cause: HashMap<(StreamId, EntryId), Vec<usize>, foldhash::fast::FixedState>,
+    by_cause: HashMap<(StreamId, EntryId), Vec<usize>, foldhash::fast::RandomState>,
     met: Vec<Met>,
     missing: Vec<Ours>,
     /// Emitted, with why we would not have.

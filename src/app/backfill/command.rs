@@ -138,7 +138,7 @@ async fn fetch(
     config: &Config,
     fills: bool,
 ) -> anyhow::Result<(TickReport, usize)> {
-    let known = Symbols::new(engine.symbols().iter().map(|symbol| &*symbol.name));
+    let known = Symbols::new(engine.symbols());
     let mut decoder = Decoder::new(config.streams.clone(), known);
     let mut all = TickReport::default();
     for ticks in 1..=TICKS_MAX {

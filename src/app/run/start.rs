@@ -89,7 +89,7 @@ fn opened(config: &Config, journal: Journal, suspects: Suspects) -> anyhow::Resu
             journal.position()
         );
     }
-    let symbols = Symbols::new(projection.engine.symbols().iter().map(|symbol| &*symbol.name));
+    let symbols = Symbols::new(projection.engine.symbols());
     Ok(Fold::new(FoldParts {
         decoder: Decoder::new(config.streams.clone(), symbols),
         projection,

@@ -12,7 +12,7 @@ pub(super) const NAMES: [(&str, &str); 5] =
     [("markPrice", "mark"), ("mark_price", "mark"), ("price", "price"), ("close", "close"), ("avg_price", "avg_price")];
 
 pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
-    subject.symbol()?;
+    subject.priced_symbol()?;
     let source = PriceSource::Stream(subject.stream);
     let (price, shape) = price(&subject.object)?;
     subject.shape = shape;

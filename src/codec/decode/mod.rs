@@ -22,7 +22,8 @@ use super::number;
 use super::object::Object;
 use crate::domain::event::{Entry, Event, Reason, Unreadable};
 use crate::domain::ids::{EntryId, StreamId, SymbolId};
-use crate::domain::streams::{StreamKind, Streams};
+use crate::domain::streams::{SYMBOLS_MAX, StreamKind, Streams};
+use crate::domain::symbol::Symbol;
 
 /// A larger entry is quarantined. [bytes]
 pub const ENTRY_SIZE_MAX: usize = 1 << 20;
@@ -30,43 +31,96 @@ pub const ENTRY_SIZE_MAX: usize = 1 << 20;
 /// Indices of symbols, in the order in which they were first seen.
 ///
 /// The engine keeps the same table: [`Symbols::take_new`] hands over what was added, in order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Symbols {
-    by_name: HashMap<Box<str>, SymbolId, foldhash::fast::FixedState>,
+    /// Names come from outside: the seed is another one in every process. Nothing goes through the map in its order.
+    by_name: HashMap<Box<str>, SymbolId, foldhash::fast::RandomState>,
     names: Vec<Box<str>>,
+    /// By index: something other than a price has named the symbol.
+    named: Vec<bool>,
+    /// Symbols that prices alone have named, and how many there may be. [1]
+    priced: usize,
+    priced_max: usize,
     handed_over: usize,
     /// Plain names that were interned lately.
     recent: Recent,
 }
 
+impl Default for Symbols {
+    fn default() -> Self {
+        Self {
+            by_name: HashMap::default(),
+            names: Vec::new(),
+            named: Vec::new(),
+            priced: 0,
+            priced_max: SYMBOLS_MAX,
+            handed_over: 0,
+            recent: Recent::default(),
+        }
+    }
+}
+
 impl Symbols {
-    /// A table that starts with known names.
-    pub fn new<'a>(known: impl Iterator<Item = &'a str>) -> Self {
+    /// A table that starts with the symbols of an engine.
+    pub fn new(known: &[Symbol]) -> Self {
         let mut symbols = Self::default();
-        for name in known {
-            symbols.intern(name);
+        for symbol in known {
+            symbols.add(&symbol.name, symbol.hot.named);
         }
         symbols.handed_over = symbols.names.len();
         symbols
     }
 
+    /// Returns the index of a name that something other than a price names; a new one is added.
     pub fn intern(&mut self, name: &str) -> SymbolId {
-        if let Some(&id) = self.by_name.get(name) {
-            return id;
+        match self.by_name.get(name) {
+            Some(&id) => self.name(id),
+            None => self.add(name, true),
         }
+    }
+
+    /// Returns the index of a name that a price names. Errors if it is new and prices have introduced as many as may be.
+    fn intern_priced(&mut self, name: &str) -> Result<SymbolId, Reason> {
+        match self.by_name.get(name) {
+            Some(&id) => Ok(id),
+            None if self.priced >= self.priced_max => Err(Reason::TooManySymbols),
+            None => Ok(self.add(name, false)),
+        }
+    }
+
+    fn add(&mut self, name: &str, named: bool) -> SymbolId {
         let id = SymbolId(self.names.len() as u32);
         self.names.push(name.into());
+        self.named.push(named);
+        self.priced += usize::from(!named);
         self.by_name.insert(name.into(), id);
+        id
+    }
+
+    /// Notes that something other than a price names a symbol.
+    fn name(&mut self, id: SymbolId) -> SymbolId {
+        if !std::mem::replace(&mut self.named[id.0 as usize], true) {
+            self.priced -= 1;
+        }
         id
     }
 
     /// A symbol as producers write it, in upper case and digits; `None` for any other text.
     fn intern_plain(&mut self, name: &[u8]) -> Option<SymbolId> {
         if let Some(id) = self.recent.get(name) {
+            return Some(self.name(id));
+        }
+        let id = self.intern(plain(name)?);
+        self.recent.put(name, id);
+        Some(id)
+    }
+
+    /// The same for a price; `None` also for a symbol that is one too many.
+    fn intern_plain_priced(&mut self, name: &[u8]) -> Option<SymbolId> {
+        if let Some(id) = self.recent.get(name) {
             return Some(id);
         }
-        let text = std::str::from_utf8(name).ok().filter(|text| is_plain(text) && !number::is_absent_word(text))?;
-        let id = self.intern(text);
+        let id = self.intern_priced(plain(name)?).ok()?;
         self.recent.put(name, id);
         Some(id)
     }
@@ -77,6 +131,11 @@ impl Symbols {
         self.handed_over = self.names.len();
         new
     }
+}
+
+/// The name as text, if it is in plain form and stands for something.
+fn plain(name: &[u8]) -> Option<&str> {
+    std::str::from_utf8(name).ok().filter(|text| is_plain(text) && !number::is_absent_word(text))
 }
 
 /// What a decoder of one kind has to look at, and what it finds out on the way.
@@ -100,13 +159,25 @@ impl Subject<'_> {
         self.symbol = Some(id);
         Ok(id)
     }
+
+    /// The symbol of a price, which may be one too many.
+    fn priced_symbol(&mut self) -> Result<SymbolId, Reason> {
+        let intern = |name: &str| self.symbols.intern_priced(name);
+        let id = with_symbol(&self.object, intern)?.ok_or(Reason::NoSymbol)??;
+        self.symbol = Some(id);
+        Ok(id)
+    }
 }
 
 fn optional_symbol(object: &Object<'_>, symbols: &mut Symbols) -> Result<Option<SymbolId>, Reason> {
+    with_symbol(object, |name| symbols.intern(name))
+}
+
+fn with_symbol<T>(object: &Object<'_>, mut take: impl FnMut(&str) -> T) -> Result<Option<T>, Reason> {
     object.with_text(&["symbol"], |text| {
         let text = text.trim();
         // Symbols come in upper case nearly always: no copy then.
-        if is_plain(text) { symbols.intern(text) } else { symbols.intern(&text.to_uppercase()) }
+        if is_plain(text) { take(text) } else { take(&text.to_uppercase()) }
     })
 }
 
@@ -124,7 +195,8 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    pub fn new(streams: Streams, symbols: Symbols) -> Self {
+    pub fn new(streams: Streams, mut symbols: Symbols) -> Self {
+        symbols.priced_max = streams.symbols_max();
         let layouts = streams.iter().map(|_| layout::Layout::default()).collect();
         Self { streams, symbols, layouts }
     }
@@ -155,7 +227,12 @@ impl Decoder {
             Err(reason) => {
                 // What lies flat beside it still tells whom it concerned, and how careful to be.
                 let flat = Object::flat(fields);
-                symbol = optional_symbol(&flat, &mut self.symbols).ok().flatten();
+                symbol = match kind {
+                    StreamKind::Price => {
+                        with_symbol(&flat, |name| self.symbols.intern_priced(name).ok()).ok().flatten().flatten()
+                    }
+                    _ => optional_symbol(&flat, &mut self.symbols).ok().flatten(),
+                };
                 let refusal = flat.boolean(&["executed"]) == Ok(Some(false));
                 let (kills, gap) =
                     if kind == StreamKind::Control { control::precaution(fields) } else { (false, false) };
@@ -234,5 +311,70 @@ fn envelope_shape(kind: StreamKind, fields: &Fields<'_>) -> &'static str {
         _ if payload => "payload",
         _ if filled("data") => "data",
         _ => "flat",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::engine::{Disposition, Engine};
+    use crate::domain::policy::Policy;
+
+    /// Folds entries, and starts again from what an engine keeps before each of them.
+    fn dispositions(symbols_max: usize, entries: &[(&str, &str)], restarts: bool) -> Vec<Disposition> {
+        let streams = Streams::default().with_symbols_max(symbols_max);
+        let mut engine = Engine::new(streams.clone(), Policy::default());
+        let mut decoder = Decoder::new(streams.clone(), Symbols::default());
+        let mut found = Vec::new();
+        for (at, (stream, payload)) in (1..).zip(entries) {
+            if restarts {
+                decoder = Decoder::new(streams.clone(), Symbols::new(engine.symbols()));
+            }
+            let stream_id = streams.id_of(stream).expect("a stream");
+            let id = format!("1770163200000-{at}");
+            let fields = Fields { pairs: vec![("payload".into(), FieldValue::Text((*payload).into()))] };
+            let text = line::write(stream, &id, &fields);
+            let id = id.parse().expect("an id");
+            let entry = decoder.decode_line(stream_id, id, text.as_bytes()).expect("a line");
+            decoder.symbols.take_new().iter().for_each(|name| {
+                engine.intern(name);
+            });
+            found.push(engine.step(&entry).disposition);
+        }
+        found
+    }
+
+    #[test]
+    fn prices_introduce_so_many_symbols_and_others_are_not_counted() {
+        const TICK: &str = "quantum:stream:market.tick";
+        const INTENT: &str = "quantum:stream:trade.intent";
+        let tick = |name: &str| (TICK, format!(r#"{{"symbol":"{name}","price":"1"}}"#));
+        let intent = |name: &str| (INTENT, format!(r#"{{"symbol":"{name}","action":"BUY"}}"#));
+        let applied = Disposition::Applied;
+        let refused = Disposition::Quarantined(Reason::TooManySymbols);
+        let steps = [
+            (tick("AAAUSDT"), applied),
+            (tick("bbbusdt"), applied),
+            // The limit is two: in plain form and any other, known ones go on.
+            (tick("CCCUSDT"), refused),
+            (tick("cccusdt"), refused),
+            ((TICK, r#"{"symbol":"CCCUSDT","price":"#.to_owned()), Disposition::Quarantined(Reason::BadJson)),
+            (tick("AAAUSDT"), applied),
+            (tick(" BBBUSDT"), applied),
+            // What something else names is known, and does not count.
+            (intent("DDDUSDT"), applied),
+            (tick("DDDUSDT"), applied),
+            (tick("CCCUSDT"), refused),
+            // One of the two is named: there is room for one more, and for no other.
+            (intent("AAAUSDT"), applied),
+            (intent("AAAUSDT"), applied),
+            (tick("CCCUSDT"), applied),
+            (tick("EEEUSDT"), refused),
+        ];
+        let entries: Vec<(&str, &str)> = steps.iter().map(|((stream, text), _)| (*stream, text.as_str())).collect();
+        let wanted: Vec<Disposition> = steps.iter().map(|(_, wanted)| *wanted).collect();
+        assert_eq!(dispositions(2, &entries, false), wanted);
+        assert_eq!(dispositions(2, &entries, true), wanted, "a start in between changes nothing");
+        assert!(dispositions(SYMBOLS_MAX, &entries, false).iter().all(|found| *found != refused));
     }
 }

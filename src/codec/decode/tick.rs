@@ -29,7 +29,7 @@ pub(super) fn decode(
         _ => None,
     };
     let fact = PriceFact { price, source: PriceSource::Stream(stream), own_ms };
-    let symbol = Some(symbols.intern_plain(tick.symbol)?);
+    let symbol = Some(symbols.intern_plain_priced(tick.symbol)?);
     Some(Entry { stream, kind: StreamKind::Price, id, shape, symbol, content: Ok(Event::Price(fact)) })
 }
 
