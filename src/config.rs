@@ -15,6 +15,7 @@ mod feed;
 mod file;
 mod journal;
 mod log;
+mod market;
 mod origin;
 mod policy;
 mod redis;
@@ -34,6 +35,7 @@ pub use error::ConfigError;
 pub use exchange::{Credentials, Exchange, NoCredentials, PositionRisk};
 pub use feed::{Feed, FeedSymbols};
 pub use journal::Journal;
+pub use market::{Environment as ExchangeEnvironment, ListenKeyForm};
 pub use origin::{MASK, Origin, Setting, masked_url};
 pub use redis::Redis;
 pub use run::{Run, SilentAfter, Start};
@@ -127,7 +129,7 @@ impl Config {
         let emit = emit::read(&mut sheet)?;
         let backfill = backfill::read(&mut sheet)?;
         let exchange = exchange::read(&mut sheet)?;
-        let feed = feed::read(&mut sheet)?;
+        let feed = feed::read(&mut sheet, exchange.environment)?;
         let log_level = log::read(&mut sheet);
         let Sheet { settings, warnings, .. } = sheet;
         let nowhere = flags.keys().find(|key| settings.iter().all(|setting| setting.key != **key));
@@ -164,6 +166,8 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret as _;
+
     use super::*;
     use crate::domain::policy::Mode;
 
@@ -238,6 +242,15 @@ mod tests {
             ("[emit]\nformat = \"plan\"", "emit.format = \"plan\": want apply_plan or trade_intent"),
             ("[backfill]\nsources = [\"api\", \"API\"]", "want a list of redis and api, none twice"),
             ("[exchange]\nbase_url = \"http://exchange.example\"", "want https://host"),
+            ("[exchange]\nenvironment = \"moon\"", "want production or demo or testnet"),
+            (
+                "[exchange]\nenvironment = \"demo\"\nbase_url = \"https://fapi.binance.com\"",
+                "want an address of the demo environment",
+            ),
+            (
+                "[feed]\nuser_url = \"wss://fstream.binance.com/private/ws?listenKey=x\"",
+                "without user, listen key and query",
+            ),
             ("[exchange]\napi_key = \"x\"", "key `exchange.api_key` comes from BINANCE_TESTNET_API_KEY only"),
             ("[feed]\nmark_url = \"ws://exchange.example/ws\"", "want wss://host"),
             ("run = 5", "run = integer: want a table: [run]"),
@@ -298,6 +311,62 @@ mod tests {
         let nothing = load(&[]).unwrap();
         assert_eq!(nothing.exchange.credentials().unwrap_err().to_string(), "BINANCE_TESTNET_API_KEY is not set");
         assert_eq!(nothing.warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn i69_an_environment_sets_all_addresses_and_each_can_be_overridden() {
+        let of = |text: &str| {
+            let config = in_file(text).unwrap();
+            let (exchange, feed) = (config.exchange, config.feed);
+            (exchange.environment.name(), exchange.base_url, feed.mark_url, feed.user_url, feed.listen_key_form.name())
+        };
+        let production = (
+            "production",
+            "https://fapi.binance.com".to_owned(),
+            "wss://fstream.binance.com/market/ws/!markPrice@arr@1s".to_owned(),
+            "wss://fstream.binance.com/private/ws".to_owned(),
+            "parameter",
+        );
+        assert_eq!(of("[exchange]\nenvironment = \"production\""), production);
+        assert_eq!(
+            of("[exchange]\nbase_url = \"https://fapi.binance.com\""),
+            production,
+            "an address implies the rest"
+        );
+        assert_eq!(of("[exchange]\nenvironment = \"demo\"").1, "https://demo-fapi.binance.com");
+        let (name, rest, _, user, form) = of("");
+        assert_eq!((name, &*rest, form), ("testnet", "https://testnet.binancefuture.com", "path"));
+        assert_eq!(user, "wss://fstream.binancefuture.com/ws");
+        let own = of("[exchange]\nenvironment = \"production\"\nbase_url = \"http://127.0.0.1:1\"\n\
+                      [feed]\nmark_url = \"ws://127.0.0.1:2/m\"\nuser_url = \"ws://127.0.0.1:3/u/\"");
+        let want = ["http://127.0.0.1:1", "ws://127.0.0.1:2/m", "ws://127.0.0.1:3/u"];
+        assert_eq!((own.0, [&*own.1, &*own.2, &*own.3], own.4), ("production", want, "parameter"));
+    }
+
+    #[test]
+    fn i44_a_private_key_comes_from_its_file_or_the_environment() {
+        let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAw\n-----END PRIVATE KEY-----";
+        let key = "k".repeat(64);
+        let names = [("BINANCE_TESTNET_API_KEY", key.as_str()), ("BINANCE_TESTNET_API_SECRET", pem)];
+        let config = load(&names).unwrap();
+        assert_eq!(config.warnings, Vec::<String>::new());
+        assert_eq!(config.exchange.credentials().unwrap().secret.expose_secret(), pem);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("{pem}\n")).unwrap();
+        let text = |path: &Path| format!("[exchange]\napi_secret_file = {path:?}\n");
+        let with_key = |text: &str| {
+            let folder = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(folder.path(), text).unwrap();
+            let names = BTreeMap::from([("BINANCE_TESTNET_API_KEY".to_owned(), key.clone())]);
+            Config::from_parts(Some(folder.path()), names).unwrap().exchange.credentials()
+        };
+        let found = with_key(&text(file.path())).unwrap();
+        assert_eq!((found.secret.expose_secret(), found.secret_name), (pem, "exchange.api_secret_file"));
+        std::fs::write(file.path(), " \n").unwrap();
+        for (path, want) in [(file.path(), "is empty"), (Path::new("/no/such/file"), "cannot be read")] {
+            let said = with_key(&text(path)).unwrap_err().to_string();
+            assert!(said.starts_with("exchange.api_secret_file names a file that") && said.contains(want), "{said}");
+        }
     }
 
     #[test]

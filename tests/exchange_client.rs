@@ -10,8 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use exchange::{ExchangeServer, Fault, KEY, SECRET};
+use harvester::codec::exchange::AccountMode;
 use harvester::shell::exchange::{
-    Call, CallError, CircuitState, Credentials, Exchange, Given, PositionRiskVersion, Positions, Settings, TradesFrom,
+    Call, CallError, CircuitState, Credentials, Exchange, Given, KeyKind, PositionRiskVersion, Positions, Settings,
+    TradesFrom,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -174,6 +176,50 @@ fn a_listen_key_is_opened_kept_and_closed() {
     let methods: Vec<String> = server.all_calls().into_iter().map(|call| call.method).collect();
     assert_eq!(methods, ["POST", "PUT", "DELETE", "PUT"]);
     assert!(server.all_calls().iter().all(|call| !call.has_signature), "a listen key needs the key only");
+}
+
+#[test]
+fn an_ed25519_key_signs_for_a_server_that_verifies_with_its_public_half() {
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a throwaway key");
+    let server = with_positions();
+    server.world().ed25519 = Some(pair.public_key_raw().to_vec());
+    let pem = pair.serialize_pem();
+    let bare: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    for (text, kind) in [(&*pem, KeyKind::Ed25519), (&*bare, KeyKind::Ed25519), (SECRET, KeyKind::Hmac)] {
+        let settings = Settings { credentials: Some(credentials(KEY, text)), ..settings(&server) };
+        let shown = format!("{settings:?}");
+        let exchange = Exchange::new(settings).unwrap();
+        assert_eq!(exchange.key_kind(), Some(kind));
+        let answered = within(exchange.position_risk());
+        match kind {
+            KeyKind::Hmac => {
+                let error = answered.unwrap_err();
+                assert!(matches!(error, CallError::Refused { code: -1022, .. }), "{error}");
+            }
+            _ => assert_eq!(open(&answered.unwrap()).len(), 2),
+        }
+        assert!(!shown.contains(&bare[16..]), "{shown}");
+    }
+}
+
+#[test]
+fn i66_a_hedge_account_is_known_by_its_rows_or_by_what_it_says() {
+    let server = with_positions();
+    let exchange = client(&server);
+    within(async {
+        let positions = exchange.position_risk().await.unwrap();
+        assert_eq!(positions.mode(), Some(AccountMode::OneWay), "a quantity without a side");
+        assert_eq!(exchange.position_mode().await.unwrap(), AccountMode::OneWay);
+        server.world().set_side("ADAUSDT", "LONG", "4", "0.3");
+        server.world().set_side("ADAUSDT", "SHORT", "-4", "0.31");
+        let positions = exchange.position_risk().await.unwrap();
+        let sides: Vec<&str> = positions.open().map(|row| row.position_side.as_str()).collect();
+        assert_eq!((positions.mode(), sides), (Some(AccountMode::Hedge), vec!["LONG", "SHORT"]));
+        server.world().sided.clear();
+        assert_eq!(exchange.position_risk().await.unwrap().mode(), None, "nothing open says nothing");
+        assert_eq!(exchange.position_mode().await.unwrap(), AccountMode::Hedge);
+    });
+    assert_eq!(exchange.health().calls[&Call::PositionMode].weight, 60);
 }
 
 // ---- clocks ---------------------------------------------------------------------------------------------------------
@@ -388,6 +434,83 @@ fn failures_in_a_row_open_the_circuit_and_a_trial_closes_it() {
     });
 }
 
+#[test]
+fn i46_a_refused_key_is_tried_again_after_minutes_and_not_at_each_tick() {
+    let server = with_positions();
+    let refused =
+        || Fault::Status(401, vec![], r#"{"code":-2015,"msg":"Invalid API-key, IP, or permissions."}"#.to_owned());
+    server.fail(POSITIONS, [refused()]);
+    let exchange = client(&server);
+    within(async {
+        let first = exchange.position_risk().await.unwrap_err();
+        assert!(matches!(first, CallError::Refused { code: -2015, .. }) && first.is_about_credentials(), "{first}");
+        for _ in 0..3 {
+            let held = exchange.position_risk().await.unwrap_err();
+            assert!(matches!(held, CallError::HeldOff { code: -2015, .. }) && held.is_about_credentials(), "{held}");
+            assert!(held.wait_ms().is_some_and(|ms| (240_000..=300_000).contains(&ms)), "{held}");
+            assert!(!held.was_sent() && held.to_string().contains("asked again in 300 s"), "{held}");
+        }
+        // Another call may have another permission, and what is public needs none.
+        exchange.user_trades("ADAUSDT", TradesFrom::Id(1)).await.unwrap();
+        exchange.premium_index(None).await.unwrap();
+    });
+    assert_eq!(server.calls(POSITIONS).len(), 1);
+    // Its time over, it is asked again.
+    let server = with_positions();
+    server.fail(POSITIONS, [refused()]);
+    let exchange = Exchange::new(Settings { refused_wait_ms: 1, ..settings(&server) }).unwrap();
+    within(async {
+        exchange.position_risk().await.unwrap_err();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        exchange.position_risk().await.unwrap();
+    });
+    assert_eq!(server.calls(POSITIONS).len(), 2);
+}
+
+#[test]
+fn i46_a_place_that_is_not_served_is_asked_again_after_minutes() {
+    let server = with_positions();
+    let words = r#"{"code":0,"msg":"Service unavailable from a restricted location"}"#.to_owned();
+    server.fail(POSITIONS, [Fault::Status(451, vec![], words)]);
+    let exchange = client(&server);
+    within(async {
+        let first = exchange.position_risk().await.unwrap_err();
+        assert!(matches!(first, CallError::Banned { status: 451, wait_ms: 300_000, .. }), "{first}");
+        for _ in 0..3 {
+            let held = exchange.premium_index(None).await.unwrap_err();
+            assert!(matches!(held, CallError::Waiting { status: 451, .. }), "{held}");
+        }
+    });
+    assert_eq!(server.all_calls().len(), 2, "the clock, and one call");
+}
+
+#[test]
+fn i68_pages_that_do_not_go_on_and_numbers_of_no_exchange_end_nothing() {
+    let server = with_positions();
+    let row = |id: &str| {
+        format!(
+            r#"{{"symbol":"ADAUSDT","id":{id},"orderId":1,"side":"BUY","price":"1","qty":"1","time":18446744073709551615}}"#
+        )
+    };
+    let page = |id: &str| format!("[{}]", vec![row(id); 1_000].join(","));
+    for (body, want) in [
+        (page("7"), "trade 7 of ADAUSDT among those from 8 on"),
+        (page("18446744073709551615"), "18446744073709551615 is no id"),
+        ("[".repeat(1 << 20), "cannot be read: invalid type: sequence"),
+    ] {
+        server.fail("/fapi/v1/userTrades", [Fault::Body(body)]);
+        let error = within(client(&server).user_trades("ADAUSDT", TradesFrom::Id(8))).unwrap_err();
+        assert!(error.to_string().contains(want), "{error}");
+    }
+    server.fail(TIME, [Fault::Body(r#"{"serverTime":18446744073709551615}"#.to_owned())]);
+    let error = within(client(&server).position_risk()).unwrap_err();
+    assert!(error.to_string().contains("is no time"), "{error}");
+    let wait = ("retry-after", u64::MAX.to_string());
+    server.fail(PRICES, [Fault::Status(429, vec![wait], String::new())]);
+    let error = within(client(&server).premium_index(None)).unwrap_err();
+    assert!(matches!(error, CallError::TooMany { .. }), "{error}");
+}
+
 // ---- secrets and doors ----------------------------------------------------------------------------------------------
 
 #[test]
@@ -434,7 +557,7 @@ fn secrets_are_in_no_error_no_log_and_no_debug() {
     server.fail(
         POSITIONS,
         [
-            Fault::Status(400, vec![], echo.clone()),
+            Fault::Status(400, vec![], echo.replace("-2015", "-1100")),
             Fault::Status(500, vec![], echo.clone()),
             Fault::Body(format!("[{{\"symbol\":\"A\",\"positionAmt\":\"{KEY}\"}}]")),
             Fault::Status(400, vec![], r#"{"code":-1021,"msg":"late"}"#.to_owned()),

@@ -22,6 +22,7 @@ use support::binary::{harvester, run};
 const MARKS: &str = "quantum:stream:market.mark";
 const OBSERVATIONS: &str = "quantum:stream:harvest.observation";
 const TRADES: &str = "/fapi/v1/userTrades";
+const POSITIONS: &str = "/fapi/v3/positionRisk";
 const LISTEN_KEY: &str = "/fapi/v1/listenKey";
 const WAIT_LIMIT: Duration = Duration::from_secs(30);
 
@@ -34,6 +35,8 @@ struct Lab {
     service_port: u16,
     feed: Option<Child>,
     ca_file: Option<PathBuf>,
+    /// Path of the account's socket.
+    user_path: &'static str,
     /// What the feeds that have ended logged.
     log: String,
 }
@@ -43,7 +46,17 @@ impl Lab {
         let folder = tempfile::tempdir().expect("a folder");
         let (exchange, redis) = (ExchangeServer::start(), RedisServer::start());
         let (port, service_port) = (free_port(), free_port());
-        Self { exchange, redis, folder, port, service_port, feed: None, ca_file: None, log: String::new() }
+        Self {
+            exchange,
+            redis,
+            folder,
+            port,
+            service_port,
+            feed: None,
+            ca_file: None,
+            user_path: "/private/ws",
+            log: String::new(),
+        }
     }
 
     fn config(&self, more: &str) -> PathBuf {
@@ -53,9 +66,10 @@ impl Lab {
         let store = self.folder.path().join("state");
         let text = format!(
             "[redis]\nurl = \"{}\"\n[exchange]\nbase_url = \"{rest}\"\nca_file = {ca_file:?}\n[run]\nstore = {store:?}\nlisten = \"{}\"\n\
-             [feed]\nmark_url = \"{socket}/market/ws/!markPrice@arr@1s\"\nuser_url = \"{socket}/private/ws/\"\n{more}\n",
+             [feed]\nmark_url = \"{socket}/market/ws/!markPrice@arr@1s\"\nuser_url = \"{socket}{}\"\n{more}\n",
             self.redis.url(),
             if more.contains("symbols = \"open\"") { self.service() } else { String::new() },
+            self.user_path,
         );
         std::fs::write(&path, text).expect("the configuration is written");
         path
@@ -426,7 +440,9 @@ fn fills_become_trades_and_their_positions_come_behind_them() {
     lab.start("user", &[], "");
     lab.wait_connected();
     let sockets = lab.exchange.open_sockets();
-    assert!(sockets.len() == 1 && sockets[0].starts_with("/private/ws/pqia91ma19a5s61cv6a8"), "{sockets:?}");
+    let (path, events) =
+        ("/private/ws?listenKey=pqia91ma19a5s61cv6a8", "&events=ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/listenKeyExpired");
+    assert!(sockets.len() == 1 && sockets[0].starts_with(path) && sockets[0].ends_with(events), "{sockets:?}");
     let now_ms = lab.exchange.world().now_ms();
     // The exchange tells of the position first.
     lab.exchange.push_user(&account_event("AVAXUSDT", "-29.6", "13.3724681353", now_ms));
@@ -570,6 +586,182 @@ fn i43_an_account_that_is_quiet_is_fine_and_a_dead_connection_is_not() {
     lab.wait_until("a new connection", |lab| lab.exchange.world().sockets_opened >= 2);
     assert!(lab.metric("harvester_feed_endings_total{why=\"silent\"}").is_some_and(|n| n >= 1.0));
     lab.stop();
+}
+
+#[test]
+fn i69_a_socket_that_is_connected_and_silent_is_found_by_rest_which_takes_over() {
+    let mut lab = Lab::new();
+    // The address of before: the listen key in the path. It connects, answers pings, and tells nothing.
+    lab.user_path = "/ws";
+    lab.start("user", &[], "compare_ms = 500");
+    lab.wait_connected();
+    let sockets = lab.exchange.open_sockets();
+    assert!(sockets.len() == 1 && sockets[0].starts_with("/ws/pqia91ma19a5s61cv6a8"), "{sockets:?}");
+    lab.wait_until("looks at REST", |lab| lab.exchange.calls(POSITIONS).len() >= 2);
+    let event = lab.trade("ADAUSDT", 7, "BUY", ("10", "0.3"));
+    lab.exchange.world().set_position("ADAUSDT", "10", "0.3");
+    lab.exchange.push_user(&event);
+    lab.wait_until("a finding", |lab| {
+        lab.health().is_some_and(|(status, body)| {
+            status == 503 && body.contains("delivers nothing: ADAUSDT changed at the exchange and no event came")
+        })
+    });
+    lab.wait_until("a new connection", |lab| lab.exchange.world().sockets_opened >= 2);
+    lab.wait_until("what the socket did not tell", |lab| lab.length(OBSERVATIONS) >= 2);
+    let observations = lab.observations();
+    let kinds: Vec<&str> = observations.iter().map(|(kind, _)| kind.as_str()).collect();
+    assert_eq!(kinds[..2], ["exchange.trade", "exchange.position"], "the cause first");
+    assert_eq!((&observations[0].1["id"], &observations[1].1["positionAmt"]), (&json!("7"), &json!("10")));
+    assert_eq!(lab.metric("harvester_feed_undelivered"), Some(1.0), "connected again, and no better for it");
+    assert!(lab.metric("harvester_feed_endings_total{why=\"not_delivering\"}").is_some_and(|n| n >= 1.0));
+    // A position that is gone is a change too, and REST goes on telling it.
+    lab.trade("ADAUSDT", 8, "SELL", ("10", "0.31"));
+    lab.exchange.world().positions.clear();
+    lab.wait_until("the closing", |lab| {
+        lab.observations().iter().any(|(kind, p)| kind == "exchange.position" && p["positionAmt"] == "0")
+    });
+    assert_eq!(lab.trade_ids(), ["7", "8"]);
+    lab.stop();
+    assert!(lab.log.contains("not_delivering"), "{}", lab.log);
+
+    // As the exchange wants it since then: the same events come, and it is well.
+    lab.user_path = "/private/ws";
+    lab.start("user", &[], "compare_ms = 500");
+    lab.wait_connected();
+    lab.wait_until("looks at REST", |lab| lab.metric("harvester_feed_compare_age_seconds").is_some());
+    let event = lab.trade("ADAUSDT", 9, "BUY", ("5", "0.32"));
+    let now_ms = lab.exchange.world().now_ms();
+    lab.exchange.push_user(&event);
+    lab.exchange.push_user(&account_event("ADAUSDT", "5", "0.32", now_ms));
+    lab.exchange.world().set_position("ADAUSDT", "5", "0.32");
+    lab.wait_until("the trade", |lab| lab.trade_ids() == ["7", "8", "9"]);
+    let looks = lab.exchange.calls(POSITIONS).len();
+    lab.wait_until("looks that agree", |lab| lab.exchange.calls(POSITIONS).len() >= looks + 4);
+    assert_eq!(lab.health().map(|(status, _)| status), Some(200), "{:?}", lab.health());
+    assert_eq!(lab.metric("harvester_feed_undelivered_changes_total"), Some(0.0));
+    assert_eq!(lab.metric("harvester_feed_reconnects_total"), Some(0.0));
+    lab.stop();
+}
+
+#[test]
+fn i69_the_old_testnet_takes_the_key_in_the_path() {
+    let mut lab = Lab::new();
+    lab.user_path = "/ws";
+    lab.exchange.world().takes_key_in_path = true;
+    lab.start("user", &[], "");
+    lab.wait_connected();
+    let event = lab.trade("ADAUSDT", 7, "BUY", ("10", "0.3"));
+    lab.exchange.push_user(&event);
+    lab.wait_until("a trade", |lab| lab.trade_ids() == ["7"]);
+    lab.stop();
+}
+
+#[test]
+fn i69_a_trade_that_left_no_position_behind_is_missed_all_the_same() {
+    let mut lab = Lab::new();
+    lab.start("user", &[], "compare_ms = 500");
+    lab.wait_connected();
+    let first = lab.trade("ADAUSDT", 1, "BUY", ("10", "0.3"));
+    lab.exchange.push_user(&first);
+    lab.wait_until("a trade", |lab| lab.trade_ids() == ["1"]);
+    // Bought and sold between two looks; the socket tells neither.
+    lab.trade("ADAUSDT", 2, "BUY", ("5", "0.3"));
+    lab.trade("ADAUSDT", 3, "SELL", ("5", "0.31"));
+    lab.wait_until("both from REST", |lab| lab.trade_ids() == ["1", "2", "3"]);
+    assert_eq!(lab.metric("harvester_feed_undelivered"), Some(1.0));
+    // An event that comes proves that it delivers again.
+    let last = lab.trade("ADAUSDT", 4, "SELL", ("5", "0.31"));
+    lab.wait_until("a connection", |lab| lab.exchange.open_sockets().len() == 1);
+    lab.exchange.push_user(&last);
+    lab.wait_connected();
+    lab.stop();
+}
+
+#[test]
+fn i69_a_liquidation_is_a_fill_and_logged_as_one() {
+    let mut lab = Lab::new();
+    lab.start("user", &[], "");
+    lab.wait_connected();
+    let mut event = lab.trade("ADAUSDT", 7, "SELL", ("10", "0.2"));
+    event["o"]["x"] = json!("CALCULATED");
+    event["o"]["c"] = json!("autoclose-1770163396495");
+    lab.exchange.push_user(&event);
+    lab.wait_until("the fill", |lab| lab.trade_ids() == ["7"]);
+    assert_eq!(lab.observations()[0].1["forced"], "liquidation");
+    assert_eq!(lab.metric("harvester_feed_forced_total{kind=\"liquidation\"}"), Some(1.0));
+    lab.stop();
+    assert!(lab.log.contains("FEED_USER_FORCED") && lab.log.contains("liquidation"), "{}", lab.log);
+}
+
+#[test]
+fn i69_a_gap_is_filled_only_when_all_was_asked_also_what_only_rest_knows() {
+    let mut lab = Lab::new();
+    lab.start("user", &[], "compare_ms = 500");
+    lab.wait_connected();
+    let first = lab.trade("ADAUSDT", 1, "BUY", ("10", "0.3"));
+    lab.exchange.push_user(&first);
+    lab.wait_until("a trade", |lab| lab.trade_ids() == ["1"]);
+    lab.exchange.world().refuses_sockets = true;
+    lab.exchange.close_sockets(false);
+    lab.wait_until("a feed that says so", |lab| lab.health().is_some_and(|(status, _)| status == 503));
+    let of_gone =
+        |lab: &Lab| lab.exchange.calls(TRADES).iter().filter(|c| c.parameter("symbol") == Some("ADAUSDT")).count();
+    let asked = of_gone(&lab);
+    // While nobody listens a position of a symbol is opened that nothing here has ever named, and one is delisted.
+    lab.trade("NEWUSDT", 7, "BUY", ("1", "2"));
+    lab.exchange.world().set_position("NEWUSDT", "1", "2");
+    lab.exchange.world().delisted.insert("ADAUSDT".to_owned());
+    // The first answer about positions fails: who may have traded is not known, and the gap stays open.
+    lab.exchange.fail(POSITIONS, [Fault::Status(500, vec![], String::new())]);
+    lab.exchange.world().refuses_sockets = false;
+    lab.wait_until("an open gap", |lab| {
+        lab.health().is_some_and(|(status, body)| status == 503 && body.contains("trades of a gap are not read yet"))
+    });
+    lab.exchange.close_sockets(false);
+    lab.wait_until("the trade that only REST knew of", |lab| lab.trade_ids() == ["1", "7"]);
+    lab.wait_connected();
+    assert_eq!(of_gone(&lab), asked + 1, "i46: what is delisted is asked for once");
+    // What changed while nobody listened is no fault of the socket.
+    let looks = lab.exchange.calls(POSITIONS).len();
+    lab.wait_until("looks that agree", |lab| lab.exchange.calls(POSITIONS).len() >= looks + 4);
+    assert_eq!(lab.metric("harvester_feed_undelivered_changes_total"), Some(0.0));
+    lab.exchange.close_sockets(false);
+    lab.wait_until("a new connection", |lab| lab.metric("harvester_feed_reconnects_total").is_some_and(|n| n >= 3.0));
+    lab.wait_connected();
+    assert_eq!(of_gone(&lab), asked + 1, "and no more");
+    lab.stop();
+}
+
+#[test]
+fn i66_a_hedge_account_is_refused_and_never_netted() {
+    let mut lab = Lab::new();
+    // Nothing is open: only the mode of the account says so.
+    lab.exchange.world().is_hedged = true;
+    let hedged = |lab: &Lab| lab.health().is_some_and(|(status, body)| status == 503 && body.contains("hedge mode"));
+    lab.start("user", &[], "");
+    lab.wait_until("a refusal", hedged);
+    assert_eq!(lab.length(OBSERVATIONS), 0);
+    lab.stop();
+    // It becomes one while it is listened to: both sides are told as they are, and the empty row is no position.
+    lab.exchange.world().is_hedged = false;
+    lab.start("user", &[], "");
+    lab.wait_connected();
+    let now_ms = lab.exchange.world().now_ms();
+    let mut event = account_event("ADAUSDT", "0", "0.0", now_ms);
+    let row = |side: &str, amount: &str| json!({"s": "ADAUSDT", "pa": amount, "ep": "0.3", "ps": side});
+    event["a"]["P"].as_array_mut().unwrap().extend([row("LONG", "4"), row("SHORT", "-10")]);
+    lab.exchange.world().is_hedged = true;
+    lab.exchange.push_user(&event);
+    lab.wait_until("both sides", |lab| lab.length(OBSERVATIONS) == 2);
+    let sides: Vec<(Value, Value)> = lab
+        .observations()
+        .into_iter()
+        .map(|(_, position)| (position["positionSide"].clone(), position["positionAmt"].clone()))
+        .collect();
+    assert_eq!(sides, [(json!("LONG"), json!("4")), (json!("SHORT"), json!("-10"))]);
+    lab.wait_until("a refusal", |lab| lab.metric("harvester_feed_endings_total{why=\"hedge_mode\"}") == Some(1.0));
+    lab.stop();
+    assert_eq!(lab.length(OBSERVATIONS), 2);
 }
 
 #[test]

@@ -32,13 +32,12 @@ pub fn client(config: &Config) -> Result<Client, SetupError> {
 }
 
 const KEY: &str = "BINANCE_TESTNET_API_KEY";
-const SECRET: &str = "BINANCE_TESTNET_API_SECRET";
 
 fn credentials(config: &Config) -> Result<Credentials, String> {
     let found = config.exchange.credentials().map_err(|reason| reason.to_string())?;
-    let (key_flaw, secret_flaw) = (cleaned(config, KEY), cleaned(config, SECRET));
+    let (key_flaw, secret_flaw) = (cleaned(config, KEY), cleaned(config, found.secret_name));
     let key = Given { name: KEY, value: Some(&found.key), cleaned: key_flaw.as_deref() };
-    let secret = Given { name: SECRET, value: Some(&found.secret), cleaned: secret_flaw.as_deref() };
+    let secret = Given { name: found.secret_name, value: Some(&found.secret), cleaned: secret_flaw.as_deref() };
     Credentials::check(&key, &secret).map_err(|problem| problem.to_string())
 }
 

@@ -13,12 +13,15 @@ use serde_json::{Value, json};
 use crate::app::found::Found;
 use crate::app::positions::{self, Sheet};
 use crate::app::{exchange, projection};
+use crate::codec::exchange::AccountMode;
 use crate::codec::{number, time};
 use crate::config::Config;
 use crate::domain::units::{Price, Qty};
-use crate::shell::exchange::{CallError, Positions};
+use crate::shell::exchange::{CallError, Exchange, Positions};
 use crate::shell::terminal::{Screen, Tone};
 
+/// The position side of a one-way account.
+const BOTH: &str = "BOTH";
 /// Entry prices further apart than this are different: 0.1 %, as in the fold. [1]
 const ENTRY_APART: Decimal = Decimal::from_parts(1, 0, 0, false, 3);
 
@@ -68,8 +71,13 @@ struct Side {
     entry_price: Option<Price>,
 }
 
+/// Symbol and position side: a hedge account has two positions of a symbol.
+type Of = (String, String);
+
 struct Row {
     symbol: String,
+    /// `BOTH`, or that of a hedge account.
+    position_side: String,
     comparison: Comparison,
     here: Option<Side>,
     there: Option<Side>,
@@ -79,7 +87,16 @@ struct Row {
 struct Coverage {
     asked: &'static str,
     failure: Option<String>,
+    /// How the account holds positions, where that is known.
+    mode: Result<AccountMode, String>,
     not_known: Vec<String>,
+}
+
+impl Coverage {
+    /// Positions compare only in an account that is known to hold one for each symbol.
+    fn is_comparable(&self) -> bool {
+        self.failure.is_none() && self.mode == Ok(AccountMode::OneWay)
+    }
 }
 
 /// Runs the command.
@@ -99,51 +116,63 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     let client = exchange::client(config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let answered = runtime.block_on(client.exchange.position_risk());
+    let mode = match &answered {
+        Ok(positions) => runtime.block_on(mode(&client.exchange, positions)),
+        Err(error) => Err(error.to_string()),
+    };
     let here = ours(&sheet);
-    let rows = compare(&here, answered.as_ref().ok());
-    let coverage = coverage(&sheet, &answered, client.no_credentials.as_deref());
+    let coverage = coverage(&sheet, &answered, mode, client.no_credentials.as_deref());
+    let rows = compare(&here, answered.as_ref().ok(), coverage.is_comparable());
     show(args, &sheet, &rows, &coverage, out)?;
     let differ = rows.iter().filter(|row| row.comparison != Comparison::Same).count();
     match (answered, client.no_credentials) {
         (Err(CallError::NoCredentials { .. }), Some(reason)) => bail!("the exchange was not asked: {reason}"),
         (Err(error), _) => Err(error.into()),
+        (Ok(_), _) if !coverage.is_comparable() => {
+            let why = coverage.mode.map_or_else(|why| why, |mode| format!("the account is {}", mode.name()));
+            bail!(Found(format!("nothing compares: {why}")))
+        }
         (Ok(_), _) if differ > 0 => bail!(Found(format!("{differ} positions differ"))),
         (Ok(_), _) => Ok(()),
     }
 }
 
-fn ours(sheet: &Sheet) -> BTreeMap<String, Side> {
+/// How the account holds positions: what it says, unless its rows say it. An answer that is none is no answer, but a
+/// quantity without a side is one that only a one-way account has.
+async fn mode(exchange: &Exchange, positions: &Positions) -> Result<AccountMode, String> {
+    match (positions.mode(), exchange.position_mode().await) {
+        (Some(AccountMode::Hedge), _) => Ok(AccountMode::Hedge),
+        (_, Ok(mode)) => Ok(mode),
+        (Some(mode), Err(_)) => Ok(mode),
+        (None, Err(error)) => Err(error.to_string()),
+    }
+}
+
+fn ours(sheet: &Sheet) -> BTreeMap<Of, Side> {
     let decimal = |value: &Value| number::decimal(value.as_str()?).ok();
     let position = |position: &Value| {
         let qty = Qty::new(decimal(&position["qty"])?);
         let qty = if position["side"] == "SHORT" { qty.negated() } else { qty };
         let entry_price = decimal(&position["entry_price"]["value"]).map(Price::new);
-        Some((position["symbol"].as_str()?.to_owned(), Side { qty, entry_price }))
+        Some(((position["symbol"].as_str()?.to_owned(), BOTH.to_owned()), Side { qty, entry_price }))
     };
     sheet.positions.iter().filter_map(position).collect()
 }
 
-fn compare(here: &BTreeMap<String, Side>, there: Option<&Positions>) -> Vec<Row> {
-    let Some(there) = there else {
-        let unknown = |(symbol, side): (&String, &Side)| Row {
-            symbol: symbol.clone(),
-            comparison: Comparison::Unknown,
-            here: Some(*side),
-            there: None,
-        };
-        return here.iter().map(unknown).collect();
+/// Rows of both, by symbol and side; where nothing compares each is unknown, and shown all the same.
+fn compare(here: &BTreeMap<Of, Side>, there: Option<&Positions>, is_comparable: bool) -> Vec<Row> {
+    let there = there.into_iter().flat_map(Positions::open).map(|row| {
+        let of = (row.symbol.clone(), row.position_side.trim().to_uppercase());
+        (of, Side { qty: row.position_amt, entry_price: row.entry_price })
+    });
+    let there: BTreeMap<Of, Side> = there.collect();
+    let all: BTreeSet<&Of> = here.keys().chain(there.keys()).collect();
+    let row = |of: &Of| {
+        let (here, there) = (here.get(of).copied(), there.get(of).copied());
+        let comparison = if is_comparable { compared(here, there) } else { Comparison::Unknown };
+        Row { symbol: of.0.clone(), position_side: of.1.clone(), comparison, here, there }
     };
-    let rows =
-        there.open().map(|row| (row.symbol.clone(), Side { qty: row.position_amt, entry_price: row.entry_price }));
-    let there: BTreeMap<String, Side> = rows.collect();
-    let symbols: BTreeSet<&String> = here.keys().chain(there.keys()).collect();
-    symbols
-        .into_iter()
-        .map(|symbol| {
-            let (here, there) = (here.get(symbol).copied(), there.get(symbol).copied());
-            Row { symbol: symbol.clone(), comparison: compared(here, there), here, there }
-        })
-        .collect()
+    all.into_iter().map(row).collect()
 }
 
 fn compared(here: Option<Side>, there: Option<Side>) -> Comparison {
@@ -167,7 +196,12 @@ fn compared(here: Option<Side>, there: Option<Side>) -> Comparison {
     }
 }
 
-fn coverage(sheet: &Sheet, answered: &Result<Positions, CallError>, no_credentials: Option<&str>) -> Coverage {
+fn coverage(
+    sheet: &Sheet,
+    answered: &Result<Positions, CallError>,
+    mode: Result<AccountMode, String>,
+    no_credentials: Option<&str>,
+) -> Coverage {
     let mut not_known = Vec::new();
     if sheet.positions_unknown {
         not_known.push("ours: no position was ever seen from anywhere, which is not the same as flat".to_owned());
@@ -176,12 +210,14 @@ fn coverage(sheet: &Sheet, answered: &Result<Positions, CallError>, no_credentia
         not_known.push(format!("ours: the history of {} has a gap", sheet.history_gap.join(", ")));
     }
     let failure = match answered {
-        Ok(positions) => {
-            let hedged: BTreeSet<&str> =
-                positions.open().filter(|row| row.position_side != "BOTH").map(|row| &*row.symbol).collect();
-            if !hedged.is_empty() {
-                let hedged: Vec<&str> = hedged.into_iter().collect();
-                not_known.push(format!("theirs: {} in hedge mode, which is not read", hedged.join(", ")));
+        Ok(_) => {
+            match &mode {
+                Ok(AccountMode::OneWay) => {}
+                Ok(AccountMode::Hedge) => not_known.push(
+                    "theirs: every position; the account is in hedge mode (dual-side), LONG and SHORT are not supported"
+                        .to_owned(),
+                ),
+                Err(error) => not_known.push(format!("theirs: whether the account is in hedge mode ({error})")),
             }
             None
         }
@@ -191,13 +227,18 @@ fn coverage(sheet: &Sheet, answered: &Result<Positions, CallError>, no_credentia
             Some(format!("{error}{reason}"))
         }
     };
-    Coverage { asked: "positionRisk of all symbols", failure, not_known }
+    Coverage { asked: "positionRisk of all symbols", failure, mode, not_known }
+}
+
+/// The symbol, with its side where that is one of a hedge account.
+fn named(row: &Row) -> String {
+    if row.position_side == BOTH { row.symbol.clone() } else { format!("{} {}", row.symbol, row.position_side) }
 }
 
 fn show(args: &Args, sheet: &Sheet, rows: &[Row], coverage: &Coverage, out: &mut dyn Write) -> anyhow::Result<()> {
     let count = |comparison| rows.iter().filter(|row| row.comparison == comparison).count();
     let verdict = match () {
-        () if coverage.failure.is_some() => "unknown",
+        () if !coverage.is_comparable() => "unknown",
         () if rows.iter().all(|row| row.comparison == Comparison::Same) => "same",
         () => "differs",
     };
@@ -219,7 +260,7 @@ fn show(args: &Args, sheet: &Sheet, rows: &[Row], coverage: &Coverage, out: &mut
             .iter()
             .map(|row| {
                 json!({
-                    "symbol": row.symbol, "verdict": row.comparison.name(),
+                    "symbol": row.symbol, "position_side": row.position_side, "verdict": row.comparison.name(),
                     "here": side(row.here), "there": side(row.there),
                 })
             })
@@ -229,6 +270,7 @@ fn show(args: &Args, sheet: &Sheet, rows: &[Row], coverage: &Coverage, out: &mut
             "coverage": {
                 "asked": [coverage.asked], "answered": coverage.failure.is_none(),
                 "failure": coverage.failure, "not_known": coverage.not_known,
+                "account": coverage.mode.as_ref().ok().map(|mode| mode.name()),
             },
         });
         writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
@@ -241,7 +283,7 @@ fn show(args: &Args, sheet: &Sheet, rows: &[Row], coverage: &Coverage, out: &mut
         let entry = |side| text(side, |side: Side| side.entry_price.map(|price| price.to_string()));
         let tone = if row.comparison == Comparison::Same { Tone::Good } else { Tone::Bad };
         vec![
-            (row.symbol.clone(), Tone::Plain),
+            (named(row), Tone::Plain),
             (row.comparison.name().to_owned(), tone),
             (qty(row.here), Tone::Plain),
             (qty(row.there), Tone::Plain),

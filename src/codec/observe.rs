@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::exchange::{InstrumentRow, UserTrade};
+use super::exchange::{Forced, InstrumentRow, UserTrade};
 use crate::domain::units::{Price, Qty};
 
 /// The two fields of an observation entry.
@@ -63,6 +63,11 @@ pub fn position(
 
 /// One trade of the exchange.
 pub fn trade(trade: &UserTrade) -> Observation {
+    trade_of(trade, None)
+}
+
+/// One trade of the exchange, with why it made it by itself, if it did.
+pub fn trade_of(trade: &UserTrade, forced: Option<Forced>) -> Observation {
     let payload = json!({
         "symbol": trade.symbol,
         "orderId": trade.order_id.to_string(),
@@ -72,6 +77,7 @@ pub fn trade(trade: &UserTrade) -> Observation {
         "price": trade.price.to_string(),
         "positionSide": said(&trade.position_side),
         "time": trade.time_ms,
+        "forced": forced.map(Forced::name),
     });
     Observation::new("exchange.trade", &trade.symbol, payload)
 }
@@ -82,7 +88,9 @@ pub fn instrument(row: &InstrumentRow) -> Observation {
         "symbol": row.symbol,
         "stepSize": row.step_size.map(|qty| qty.to_string()),
         "minQty": row.min_qty.map(|qty| qty.to_string()),
+        "maxQty": row.max_qty.map(|qty| qty.to_string()),
         "minNotional": row.min_notional.map(|quote| quote.to_string()),
+        "status": row.status,
     });
     Observation::new("instrument", &row.symbol, payload)
 }
@@ -185,10 +193,14 @@ mod tests {
 
         let row = InstrumentRow {
             symbol: "ADAUSDT".to_owned(),
+            status: Some("TRADING".to_owned()),
             step_size: Some(Qty::new(decimal("0.1"))),
             min_qty: None,
+            max_qty: Some(Qty::new(decimal("100000"))),
             min_notional: Some(Quote::new(decimal("5"))),
         };
+        let written: Value = serde_json::from_str(&instrument(&row).payload).unwrap();
+        assert_eq!((&written["maxQty"], &written["status"]), (&json!("100000"), &json!("TRADING")));
         let Event::Instrument(filters) = read(&instrument(&row)) else { panic!() };
         assert_eq!(filters.step_size.unwrap().to_string(), "0.1");
         assert_eq!((filters.qty_min, filters.notional_min.unwrap().to_string()), (None, "5".to_owned()));

@@ -1,14 +1,19 @@
-//! `[exchange]`: the REST interface of the exchange, and the credentials, which come from the environment only.
+//! `[exchange]`: which of the exchange's environments, its REST interface, and the credentials, which come from the
+//! environment of the process or a file of their own.
 
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::environment::clean;
 use super::error::ConfigError;
+use super::market::Environment;
 use super::table::{Sheet, Table};
 
-/// Length of a key and of a secret. [characters]
+/// Length of a key and of an HMAC secret. [characters]
 const CREDENTIAL_LENGTH: usize = 64;
+/// Longest file that may hold a private key. [bytes]
+const KEY_FILE_MAX: u64 = 65_536;
 
 /// Which version of the position call is used: v3 leaves out symbols without a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +24,8 @@ pub enum PositionRisk {
 
 #[derive(Clone, Debug)]
 pub struct Exchange {
+    /// Presets of all addresses.
+    pub environment: Environment,
     pub base_url: String,
     pub recv_window_ms: u64,
     pub timeout_ms: u64,
@@ -27,6 +34,8 @@ pub struct Exchange {
     pub ca_file: Option<PathBuf>,
     key: Credential,
     secret: Credential,
+    /// Holds the secret where the environment does not.
+    secret_file: Option<PathBuf>,
 }
 
 /// Key and secret, as they go into a request.
@@ -34,6 +43,8 @@ pub struct Exchange {
 pub struct Credentials {
     pub key: SecretString,
     pub secret: SecretString,
+    /// The variable or setting that the secret came from.
+    pub secret_name: &'static str,
 }
 
 /// Why signed calls cannot be made; names the variable, never its value.
@@ -48,27 +59,65 @@ pub struct NoCredentials {
 #[derive(Clone, Debug)]
 struct Credential(Result<SecretString, NoCredentials>);
 
+const SECRET: &str = "BINANCE_TESTNET_API_SECRET";
+const SECRET_FILE: &str = "exchange.api_secret_file";
+
 impl Exchange {
     /// What signed calls need; else the named reason why there are none.
     pub fn credentials(&self) -> Result<Credentials, NoCredentials> {
-        Ok(Credentials { key: self.key.0.clone()?, secret: self.secret.0.clone()? })
+        let key = self.key.0.clone()?;
+        let (secret, secret_name) = match (&self.secret.0, &self.secret_file) {
+            (Err(_), Some(path)) => (secret_of_file(path)?, SECRET_FILE),
+            (secret, _) => (secret.clone()?, SECRET),
+        };
+        Ok(Credentials { key, secret, secret_name })
     }
+}
+
+fn secret_of_file(path: &PathBuf) -> Result<SecretString, NoCredentials> {
+    let because = |reason| NoCredentials { name: SECRET_FILE, reason };
+    let length = std::fs::metadata(path).map_err(|_| because("names a file that cannot be read"))?.len();
+    if length > KEY_FILE_MAX {
+        return Err(because("names a file that is too long for a key"));
+    }
+    let text = std::fs::read_to_string(path).map_err(|_| because("names a file that cannot be read as text"))?;
+    let text = SecretString::from(text);
+    let cleaned = SecretString::from(clean(text.expose_secret()));
+    if cleaned.expose_secret().is_empty() {
+        return Err(because("names a file that is empty"));
+    }
+    Ok(cleaned)
 }
 
 pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Exchange, ConfigError> {
     let mut table = sheet.table("exchange")?;
+    // Who names the address of an environment means all of it.
+    let implied = table.peek("base_url").and_then(|url| Environment::of(&url)).unwrap_or(Environment::Testnet);
+    let names = Environment::ALL.map(|environment| (environment.name(), environment));
+    let environment = table.word("environment", implied.name(), &names)?;
+    let base_url = table.parsed("base_url", environment.rest_url(), URL_WANTED, |url| {
+        let fine = guarded(url, "https://", "http://") && !url.contains('?');
+        fine.then(|| url.trim_end_matches('/').to_owned())
+    })?;
+    if Environment::of(&base_url).is_some_and(|of_url| of_url != environment) {
+        // The key of one market must not go to another.
+        let want = format!("want an address of the {} environment, as exchange.environment says", environment.name());
+        return Err(table.refused("base_url", &want));
+    }
     let exchange = Exchange {
-        base_url: table.parsed("base_url", "https://testnet.binancefuture.com", URL_WANTED, |url| {
-            let fine = guarded(url, "https://", "http://") && !url.contains('?');
-            fine.then(|| url.trim_end_matches('/').to_owned())
-        })?,
+        environment,
+        base_url,
         recv_window_ms: table.whole("recv_window_ms", 5000, 1..=60_000)?,
         timeout_ms: table.whole("timeout_ms", 5000, 100..=60_000)?,
         position_risk: table.word("position_risk", "v3", &[("v3", PositionRisk::V3), ("v2", PositionRisk::V2)])?,
         ca_file: table.some_path("ca_file")?,
         key: credential(&mut table, "api_key", "BINANCE_TESTNET_API_KEY"),
-        secret: credential(&mut table, "api_secret", "BINANCE_TESTNET_API_SECRET"),
+        secret_file: table.some_path("api_secret_file")?,
+        secret: credential(&mut table, "api_secret", SECRET),
     };
+    if exchange.secret_file.is_some() && exchange.secret.0.is_ok() {
+        table.warn(format!("{SECRET} counts above exchange.api_secret_file, which is not read"));
+    }
     table.finish()?;
     Ok(exchange)
 }
@@ -98,12 +147,18 @@ fn credential(table: &mut Table<'_, '_>, key: &'static str, name: &'static str) 
         return Credential(Err(NoCredentials { name, reason }));
     };
     let text = secret.expose_secret();
+    // A private key in PEM has lines; what it holds is for the client to say.
+    if text.contains("-----BEGIN ") {
+        return Credential(Ok(secret));
+    }
     if text.chars().any(|c| !c.is_ascii_graphic()) {
         let reason = "has a space or a control character inside";
         table.warn(format!("{name} {reason}"));
         return Credential(Err(NoCredentials { name, reason }));
     }
-    if text.len() != CREDENTIAL_LENGTH {
+    // The base64 of a private key begins so, and is as long as its key.
+    let is_encoded = text.starts_with("MI") && text.len() > CREDENTIAL_LENGTH;
+    if text.len() != CREDENTIAL_LENGTH && !is_encoded {
         table.warn(format!("{name} has {} characters, where the exchange gives {CREDENTIAL_LENGTH}", text.len()));
     }
     Credential(Ok(secret))

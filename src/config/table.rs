@@ -317,6 +317,11 @@ impl<'a> Table<'_, 'a> {
         self.sheet.warnings.push(warning);
     }
 
+    /// A text as it was given, neither checked nor noted: what another setting goes by.
+    pub(super) fn peek(&mut self, key: &'static str) -> Option<String> {
+        self.given(key, None)?.value.as_str().map(str::to_owned)
+    }
+
     fn given(&mut self, key: &'static str, name: Option<&'static str>) -> Option<Given> {
         self.asked.push(key);
         if let Some(text) = self.sheet.flags.get(self.key(key).as_str()) {

@@ -230,3 +230,84 @@ fn trades_are_followed_back_to_where_the_position_was_flat() {
     let stream = night.redis.cli(&["XRANGE", OBSERVATIONS, "-", "+"]);
     assert!(!stream.contains("\"orderId\":\"105\"") && !stream.contains("\"orderId\":\"104\""), "half a chain is none");
 }
+
+/// A second fill of the night, behind that of `Night::buy`.
+const GHOST: [&str; 17] = [
+    "XADD",
+    "quantum:stream:apply.result",
+    "1770166809000-0",
+    "symbol",
+    "GHOSTUSDT",
+    "plan_id",
+    "q",
+    "executed",
+    "True",
+    "side",
+    "BUY",
+    "filled_qty",
+    "5",
+    "order_id",
+    "8",
+    "order_status",
+    "FILLED",
+];
+
+#[test]
+fn i66_both_sides_of_a_hedge_account_are_written_as_they_are_and_never_as_one() {
+    let (night, exchange) = night(PATIENT);
+    night.buy("ADAUSDT", "7", Some("0.3"));
+    night.redis.cli(&GHOST);
+    {
+        let mut world = exchange.world();
+        world.positions.clear();
+        world.set_side("ADAUSDT", "LONG", "4", "0.3");
+        world.set_side("ADAUSDT", "SHORT", "-10", "0.31");
+    }
+    let document = backfill(&night, &[]);
+    assert!(document["notes"].to_string().contains("the account is in hedge mode (dual-side)"), "{document:#}");
+    let stream = night.redis.cli(&["--json", "XRANGE", OBSERVATIONS, "-", "+"]);
+    let entries: Vec<(String, Vec<String>)> = serde_json::from_str(&stream).unwrap();
+    let told: Vec<Value> = entries
+        .iter()
+        .filter(|(_, fields)| fields.contains(&"exchange.position".to_owned()))
+        .map(|(_, fields)| serde_json::from_str(fields.last().unwrap()).unwrap())
+        .collect();
+    let side = |side: &str, qty: &str| {
+        told.iter().any(|p| p["symbol"] == "ADAUSDT" && p["positionSide"] == side && p["positionAmt"] == qty)
+    };
+    assert!(side("LONG", "4") && side("SHORT", "-10"), "{told:#?}");
+    assert!(told.iter().all(|p| p["symbol"] == "ADAUSDT" && p.get("positionSide").is_some()), "no BOTH: {told:#?}");
+    // What we hold is neither of them, nor flat.
+    let qty = |symbol: &str| {
+        document["positions"].as_array().unwrap().iter().find(|p| p["symbol"] == symbol).map(|p| p["qty"].clone())
+    };
+    assert_eq!((qty("ADAUSDT"), qty("GHOSTUSDT")), (Some("7".into()), Some("5".into())));
+}
+
+#[test]
+fn i46_what_is_delisted_is_asked_for_once_and_filters_carry_maximum_and_status() {
+    let (night, exchange) = night(PATIENT);
+    night.buy("GONEUSDT", "5", Some("2"));
+    night.redis.cli(&GHOST);
+    {
+        let mut world = exchange.world();
+        world.positions.clear();
+        world.set_position("GHOSTUSDT", "5", "2");
+        world.set_price("GHOSTUSDT", "2");
+        world.set_filters("GHOSTUSDT", "0.1", "0.1", "5");
+        world.delisted.insert("GONEUSDT".to_owned());
+    }
+    // Several ticks: news of one lead to the next.
+    let document = backfill(&night, &["--fills"]);
+    assert!(document["ticks"].as_u64().unwrap() >= 2, "{document:#}");
+    let asked: Vec<String> = exchange
+        .all_calls()
+        .iter()
+        .filter(|call| call.parameter("symbol") == Some("GONEUSDT"))
+        .map(|call| call.path.clone())
+        .collect();
+    assert_eq!(asked, ["/fapi/v1/premiumIndex"], "one refusal says it all: {:#?}", exchange.all_calls());
+    let stream = night.redis.cli(&["XRANGE", OBSERVATIONS, "-", "+"]);
+    assert!(stream.contains(r#"\"maxQty\":\"100000\""#) || stream.contains(r#""maxQty":"100000""#), "{stream}");
+    assert!(stream.contains("TRADING"), "{stream}");
+}

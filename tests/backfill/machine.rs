@@ -182,6 +182,85 @@ fn i31_reconcile_tells_ghosts_strangers_and_differences_apart() {
 }
 
 #[test]
+fn i66_a_hedge_account_is_never_the_same() {
+    let (night, exchange) = reconciled();
+    let flat = ["ADAUSDT", "BTCUSDT", "ETHUSDT", "GHOSTUSDT"];
+    // The netted quantities are those that we hold.
+    for (symbol, long, short) in [
+        ("ADAUSDT", "700", "-33.78"),
+        ("BTCUSDT", "1", "-1.002"),
+        ("ETHUSDT", "0.2", "-0.08"),
+        ("GHOSTUSDT", "6", "-1"),
+    ] {
+        exchange.world().set_side(symbol, "LONG", long, "1");
+        exchange.world().set_side(symbol, "SHORT", short, "1");
+    }
+    let (code, said) = reconcile(&night);
+    assert_eq!(
+        (code, &said["verdict"], &said["counts"]["unknown"]),
+        (Some(1), &"unknown".into(), &12.into()),
+        "{said:#}"
+    );
+    assert_eq!((&said["counts"]["same"], &said["coverage"]["account"]), (&0.into(), &"hedge (dual-side)".into()));
+    let sides: Vec<&str> = said["positions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|row| row["symbol"] == "ADAUSDT")
+        .map(|row| row["position_side"].as_str().unwrap())
+        .collect();
+    assert_eq!(sides, ["BOTH", "LONG", "SHORT"], "rows of their own");
+    // Nothing is open there, and it is in hedge mode all the same; or nobody says in which it is.
+    exchange.world().sided.clear();
+    let (code, said) = reconcile(&night);
+    assert_eq!((code, &said["verdict"], &said["counts"]["unknown"]), (Some(1), &"unknown".into(), &flat.len().into()));
+    exchange.world().is_hedged = false;
+    exchange.fail("/fapi/v1/positionSide/dual", [Fault::Status(500, Vec::new(), String::new())]);
+    let (code, said) = reconcile(&night);
+    assert_eq!((code, &said["verdict"]), (Some(1), &"unknown".into()));
+    assert!(said["coverage"]["not_known"].to_string().contains("whether the account is in hedge mode"), "{said:#}");
+    let (code, said) = reconcile(&night);
+    assert_eq!((code, &said["counts"]["only_here"]), (Some(1), &flat.len().into()), "known to be one-way, and flat");
+}
+
+#[test]
+fn i69_a_doctor_knows_environment_key_and_mode_of_the_account() {
+    let (mut night, exchange) = reconciled();
+    exchange.world().set_position("ADAUSDT", "1", "1");
+    let said = document(&night.run(&["doctor", "--json"]));
+    for words in [
+        &["environment", "testnet: http://127.0.0.1", "with the listen key as a path"][..],
+        &["credentials", "a call signed with an HMAC key was answered: 1 open positions"],
+        &["account", "one-way mode"],
+        &["account socket", "not looked at: no user feed at 127.0.0.1:"],
+    ] {
+        assert_eq!(found(&said, words)["verdict"], "ok");
+    }
+    exchange.world().set_side("ADAUSDT", "LONG", "4", "0.3");
+    let said = document(&night.run(&["doctor", "--json"]));
+    assert_eq!(found(&said, &["account", "hedge mode (dual-side)"])["verdict"], "problem");
+    // A secret of another kind is tried as what it is, and named so.
+    night.set("BINANCE_TESTNET_API_SECRET", "MC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF");
+    let ran = night.run(&["doctor", "--json"]);
+    let check = found(&document(&ran), &["credentials", "code -1022", "signed as Ed25519"]).clone();
+    assert_eq!(check["verdict"], "problem");
+    assert!(!ran.out.contains("MC4CAQAw"), "{}", ran.out);
+    // Addresses of before that connect and stay silent.
+    let more = "[feed]\nlisten = \"\"\nmark_url = \"wss://fstream.binance.com/ws/!markPrice@arr@1s\"\nuser_url = \"wss://fstream.binance.com/ws/\"\n";
+    night.configure(&exchange.url(), more);
+    let text = std::fs::read_to_string(night.path("harvester.toml")).unwrap();
+    std::fs::write(
+        night.path("harvester.toml"),
+        text.replace("[exchange]\n", "[exchange]\nenvironment = \"production\"\n"),
+    )
+    .unwrap();
+    let said = document(&night.run(&["doctor", "--json"]));
+    for name in ["feed.mark_url is not below /market/", "feed.user_url is not below /private/"] {
+        assert_eq!(found(&said, &[name])["verdict"], "problem");
+    }
+}
+
+#[test]
 fn i48_a_failed_call_is_never_read_as_flat() {
     let (mut night, exchange) = reconciled();
     exchange.fail("/fapi/v3/positionRisk", [Fault::Status(503, Vec::new(), "<html>".to_owned())]);

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
 use super::check::{Check, Verdict};
-use super::{outside, positions, prices, server, settings, streams};
+use super::{exchange, outside, positions, prices, server, settings, streams};
 use crate::app::backfill::dump;
 use crate::app::found::Found;
 use crate::app::replay;
@@ -84,7 +84,7 @@ async fn all(args: &Args, config: &Config) -> anyhow::Result<Vec<Check>> {
             checks.push(outside::clock(at_ms));
         }
     }
-    checks.extend(outside::exchange(config).await);
+    checks.extend(exchange::checks(config).await);
     let store = args.store.clone().unwrap_or_else(|| config.run.store.clone());
     checks.extend(outside::store(&store, now_ms.unwrap_or_default()));
     Ok(checks)

@@ -3,10 +3,11 @@
 //! Promises: nothing is changed. Each check says what it found and what to do next.
 //!
 //! In reading order: `command`, `check` (what a check is), `settings`, `server`, `streams`, `prices`, `positions`,
-//! `outside` (the exchange, the store, the clocks).
+//! `exchange`, `outside` (the store, the clocks).
 
 mod check;
 mod command;
+mod exchange;
 mod outside;
 mod positions;
 mod prices;

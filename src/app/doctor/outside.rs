@@ -1,65 +1,15 @@
-//! What is outside of the streams: the exchange, the store, and the clocks.
+//! What is outside of the streams: the store, and the clocks.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::check::{Check, span};
-use crate::app::exchange;
 use crate::app::projection;
-use crate::config::Config;
 use crate::domain::engine::RULES_VERSION;
-use crate::shell::exchange::CallError;
 use crate::shell::store::OpenError;
 
 /// Clocks further apart than this make prices look late. [ms]
 const CLOCKS_APART_MS: u64 = 1_000;
-
-pub async fn exchange(config: &Config) -> Vec<Check> {
-    const AREA: &str = "exchange";
-    let client = match exchange::client(config) {
-        Ok(client) => client,
-        Err(error) => return vec![Check::problem(AREA, "settings", error.to_string(), "correct [exchange]")],
-    };
-    let base = &config.exchange.base_url;
-    let mut checks = Vec::new();
-    match client.exchange.server_time().await {
-        Ok(_) => {
-            let offset_ms = client.exchange.health().clock_offset_ms.unwrap_or(0);
-            let found = format!("{base} answers; its clock is {offset_ms} ms off ours");
-            checks.push(if offset_ms.unsigned_abs() > CLOCKS_APART_MS {
-                Check::warning(
-                    AREA,
-                    "reachable",
-                    found,
-                    "synchronise this machine's clock: prices of the exchange look late",
-                )
-            } else {
-                Check::ok(AREA, "reachable", found)
-            });
-        }
-        Err(error) => {
-            let next = "look at network, firewall and base_url; a ban is waited out, never tried against";
-            checks.push(Check::problem(AREA, "reachable", format!("{base}: {error}"), next));
-        }
-    }
-    if let Some(reason) = client.no_credentials {
-        let next = "set both in the environment file, without quotes, blanks and carriage returns";
-        checks.push(Check::problem(AREA, "credentials", reason, next));
-        return checks;
-    }
-    checks.push(match client.exchange.position_risk().await {
-        Ok(positions) => {
-            Check::ok(AREA, "credentials", format!("a signed call was answered: {} open positions", positions.open().count()))
-        }
-        Err(error) if error.is_about_credentials() => {
-            let next = "make a key with the right to read futures, allow this address, and set it for this base_url (testnet keys are others)";
-            Check::problem(AREA, "credentials", error.to_string(), next)
-        }
-        Err(error @ CallError::Refused { .. }) => Check::problem(AREA, "credentials", error.to_string(), "see the exchange's message"),
-        Err(error) => Check::warning(AREA, "credentials", format!("could not be tried: {error}"), "see exchange reachable"),
-    });
-    checks
-}
 
 /// A store folder: version, size, age of the last flush.
 pub fn store(dir: &Path, now_ms: u64) -> Vec<Check> {

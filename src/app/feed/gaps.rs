@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::codec::exchange::{UserTrade, written_trade};
+use crate::codec::exchange::{UserTrade, observed_position, written_trade};
 use crate::shell::exchange::{CallError, Exchange, TRADES_MAX, TRADES_WINDOW_MS, TradesFrom};
 use crate::shell::redis::RawEntry;
 
 /// Trade ids kept of a symbol: more than one answer of the exchange holds. [1]
 const IDS_MAX: usize = 2 * TRADES_MAX;
+/// Pages of trades that are asked for at a time; what is behind them is asked for later. [1]
+const PAGES_MAX: usize = 100;
+/// How far back the exchange keeps trades: 3 months. [ms]
+const KEPT_MS: u64 = 90 * 24 * 3_600_000;
 /// How far the clocks of the exchange and of this machine may be apart. [ms]
 const CLOCKS_APART_MS: u64 = 60_000;
 
@@ -15,7 +19,9 @@ const CLOCKS_APART_MS: u64 = 60_000;
 #[derive(Debug, Default)]
 pub(super) struct Written {
     symbols: BTreeMap<String, Ids>,
-    /// Until when nothing is missing: the last moment at which the account was heard. [ms since 1970]
+    /// Symbols of which the streams tell that the exchange holds something.
+    held: BTreeSet<String>,
+    /// Until when nothing is missing: the last moment at which what was heard agreed with REST. [ms since 1970]
     heard_ms: Option<u64>,
 }
 
@@ -30,6 +36,11 @@ impl Written {
     /// Finds the feed's own trades in the newest entries of the observation stream, and when the last was written.
     pub(super) fn learn(&mut self, newest: &[RawEntry]) {
         for entry in newest.iter().rev() {
+            match observed_position(entry.pairs()) {
+                Some((symbol, true)) => drop(self.held.insert(symbol)),
+                Some((symbol, false)) => drop(self.held.remove(&symbol)),
+                None => {}
+            }
             if let Some(trade) = written_trade(entry.pairs()) {
                 self.heard_ms = Some(entry.id.ms);
                 self.remember(&trade.symbol, trade.id);
@@ -51,19 +62,20 @@ impl Written {
         }
     }
 
-    /// The account is heard now, and so nothing is missing of what happens.
-    pub(super) fn heard(&mut self, now_ms: u64) {
-        self.heard_ms = Some(now_ms);
+    /// What was heard agreed with REST at a time, by the clock of this machine. [ms since 1970]
+    pub(super) fn heard(&mut self, at_ms: u64) {
+        self.heard_ms = Some(at_ms);
     }
 
-    /// When the account was last heard, by the clock of this machine. [ms since 1970]
-    pub(super) fn heard_ms(&self) -> Option<u64> {
-        self.heard_ms
-    }
-
-    /// Symbols with trades of ours.
+    /// Symbols with trades of ours, and those that were held.
     pub(super) fn symbols(&self) -> impl Iterator<Item = &String> {
-        self.symbols.keys()
+        self.symbols.keys().chain(&self.held)
+    }
+
+    /// The exchange knows a symbol no more.
+    pub(super) fn forget(&mut self, symbol: &str) {
+        self.symbols.remove(symbol);
+        self.held.remove(symbol);
     }
 
     /// Nothing is missing of a symbol up to its last trade.
@@ -73,31 +85,51 @@ impl Written {
         }
     }
 
-    /// From where on trades of a symbol may be missing: behind its last one, else since the account was last heard;
-    /// `None` where the feed never ran before, and what was before is not its business.
-    fn gap(&self, symbol: &str, heard_ms: Option<u64>, to_ms: u64) -> Option<TradesFrom> {
+    /// Nothing is missing of a symbol up to a trade.
+    pub(super) fn fill_through(&mut self, symbol: &str, id: u64) {
+        let known = self.symbols.entry(symbol.to_owned()).or_default();
+        known.whole_to = known.whole_to.max(id);
+    }
+
+    /// From where on trades of a symbol may be missing: behind its last one, else since what was heard last agreed with
+    /// REST; `None` where the feed never ran before, and what was before is not its business.
+    fn gap(&self, symbol: &str, to_ms: u64) -> Option<TradesFrom> {
         match self.symbols.get(symbol).filter(|known| known.whole_to > 0) {
             Some(known) => Some(TradesFrom::Id(known.whole_to + 1)),
-            None => Some(TradesFrom::Window { from_ms: heard_ms?.saturating_sub(CLOCKS_APART_MS), to_ms }),
+            None => {
+                let from_ms = self.heard_ms?.saturating_sub(CLOCKS_APART_MS).max(to_ms.saturating_sub(KEPT_MS));
+                Some(TradesFrom::Window { from_ms, to_ms })
+            }
         }
     }
 }
 
-/// Asks for the trades of a symbol that may be missing, page by page, and gives each page on.
-///
-/// `heard_ms` is when the account was last heard before the gap, `to_ms` now. [ms since 1970]
+/// Trades that may have been missed, and whether they are all.
+#[derive(Debug, Default)]
+pub(super) struct Missed {
+    pub trades: Vec<UserTrade>,
+    /// Up to this id everything was read.
+    pub read_to: Option<u64>,
+    pub is_all: bool,
+}
+
+/// Asks for the trades of a symbol that may be missing until now [ms since 1970], page by page.
 pub(super) async fn missed(
     exchange: &Exchange,
     written: &Written,
     symbol: &str,
-    heard_ms: Option<u64>,
     to_ms: u64,
-) -> Result<Vec<UserTrade>, CallError> {
+) -> Result<Missed, CallError> {
     let to_ms = to_ms.saturating_add(CLOCKS_APART_MS);
-    let mut missed = Vec::new();
-    let mut next = written.gap(symbol, heard_ms, to_ms);
-    while let Some(from) = next {
+    let mut missed = Missed::default();
+    let mut next = written.gap(symbol, to_ms);
+    for _ in 0..PAGES_MAX {
+        let Some(from) = next else {
+            missed.is_all = true;
+            return Ok(missed);
+        };
         let page = exchange.user_trades(symbol, from).await?;
+        missed.read_to = page.last().map(|last| last.id).or(missed.read_to);
         next = match (page.last(), from) {
             (Some(last), _) if page.len() >= TRADES_MAX => Some(TradesFrom::Id(last.id + 1)),
             (_, TradesFrom::Window { from_ms, .. }) if to_ms.saturating_sub(from_ms) > TRADES_WINDOW_MS => {
@@ -105,7 +137,7 @@ pub(super) async fn missed(
             }
             _ => None,
         };
-        missed.extend(page.into_iter().filter(|trade| written.is_new(trade)));
+        missed.trades.extend(page.into_iter().filter(|trade| written.is_new(trade)));
     }
     Ok(missed)
 }
@@ -117,16 +149,19 @@ mod tests {
     #[test]
     fn a_gap_begins_behind_what_is_whole_and_not_behind_what_was_heard_last() {
         let mut written = Written::default();
-        assert_eq!(written.gap("ADAUSDT", None, 9), None, "never ran before");
-        assert_eq!(
-            written.gap("ADAUSDT", Some(100_000), 900_000),
-            Some(TradesFrom::Window { from_ms: 40_000, to_ms: 900_000 })
-        );
+        assert_eq!(written.gap("ADAUSDT", 9), None, "never ran before");
+        written.heard(100_000);
+        assert_eq!(written.gap("ADAUSDT", 900_000), Some(TradesFrom::Window { from_ms: 40_000, to_ms: 900_000 }));
+        let late_ms = 100 * 24 * 3_600_000;
+        let from_ms = late_ms - KEPT_MS;
+        assert_eq!(written.gap("ADAUSDT", late_ms), Some(TradesFrom::Window { from_ms, to_ms: late_ms }));
         written.remember("ADAUSDT", 7);
         written.fill_to_last("ADAUSDT");
         written.remember("ADAUSDT", 9);
-        assert_eq!(written.gap("ADAUSDT", Some(100_000), 900_000), Some(TradesFrom::Id(8)), "8 may be missing");
+        assert_eq!(written.gap("ADAUSDT", 900_000), Some(TradesFrom::Id(8)), "8 may be missing");
         written.fill_to_last("ADAUSDT");
-        assert_eq!(written.gap("ADAUSDT", None, 9), Some(TradesFrom::Id(10)));
+        assert_eq!(written.gap("ADAUSDT", 9), Some(TradesFrom::Id(10)));
+        written.forget("ADAUSDT");
+        assert_eq!(written.symbols().count(), 0);
     }
 }

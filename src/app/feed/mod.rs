@@ -1,14 +1,17 @@
 //! `harvester feed`: services that bring in what the exchange tells by itself.
 //!
-//! Promises: healthy is who writes, not who is connected. What is lost is said, by name.
+//! Promises: healthy is who delivers, not who is connected. What is lost is said, by name.
 //!
 //! In reading order: `state` (what health and metrics show), `pages`, `backoff`, `symbols` (whose prices), `sink`
-//! (writing until it is written), `mark`, `user` with `gaps` (trades that were missed).
+//! (writing until it is written), `mark`, `user` with `gaps` (trades that were missed), `delivery` (what the socket
+//! told, against what REST shows) and `rest` (asking it).
 
 mod backoff;
+mod delivery;
 mod gaps;
 mod mark;
 mod pages;
+mod rest;
 mod sink;
 mod state;
 mod symbols;
@@ -20,8 +23,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::Config;
-use crate::shell::exchange::Market;
+use crate::config::{Config, ExchangeEnvironment};
 use crate::shell::systemd::Manager;
 use crate::shell::web::WebServer;
 use state::{Feed, State};
@@ -70,19 +72,20 @@ pub struct UserArgs {
 pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     one_market(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let (stall, compare) = (Duration::from_millis(config.feed.stall_ms), Duration::from_millis(config.feed.compare_ms));
     runtime.block_on(async {
         match args {
             Args::Mark(args) => {
-                let state = State::new(Feed::Mark, Duration::from_millis(config.feed.stall_ms));
+                let state = State::new(Feed::Mark, stall, compare);
                 let feed = mark::MarkFeed::new(config, state.clone(), Duration::from_secs(args.connection_age))?;
                 Box::pin(serve(state, args.listen.or(config.feed.listen), feed.run())).await
             }
             Args::User(args) => {
-                let state = State::new(Feed::User, Duration::from_millis(config.feed.stall_ms));
+                let state = State::new(Feed::User, stall, compare);
                 let (age, keep_alive) =
                     (Duration::from_secs(args.connection_age), Duration::from_secs(args.keep_alive));
                 let feed = user::UserFeed::new(config, state.clone(), age, keep_alive)?;
-                Box::pin(serve(state, args.listen.or_else(|| behind(config.feed.listen?)), feed.run())).await
+                Box::pin(serve(state, args.listen.or_else(|| user_address(config.feed.listen?)), feed.run())).await
             }
         }
     })
@@ -90,9 +93,10 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
 
 /// Prices and fills of one market say nothing of positions of another.
 fn one_market(config: &Config) -> anyhow::Result<()> {
-    let rest = Market::of(&config.exchange.base_url);
+    let market = |url: &str| ExchangeEnvironment::of(url).map(ExchangeEnvironment::market);
+    let rest = market(&config.exchange.base_url);
     for (name, url) in [("mark_url", &config.feed.mark_url), ("user_url", &config.feed.user_url)] {
-        if let (Some(rest), Some(feed)) = (rest, Market::of(url))
+        if let (Some(rest), Some(feed)) = (rest, market(url))
             && rest != feed
         {
             bail!("[feed] {name} is of the {feed} market and [exchange] base_url of the {rest} market");
@@ -101,8 +105,9 @@ fn one_market(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The address with the next port, so that both feeds can run with one configuration.
-fn behind(address: SocketAddr) -> Option<SocketAddr> {
+/// The address of the user feed's pages: that of `[feed] listen` with the next port, so that both feeds can run with one
+/// configuration.
+pub fn user_address(address: SocketAddr) -> Option<SocketAddr> {
     let port = if address.port() == 0 { 0 } else { address.port().checked_add(1)? };
     Some(SocketAddr::new(address.ip(), port))
 }

@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 use serde_json::json;
 
 use super::state::State;
+use crate::codec::exchange::Forced;
 use crate::shell::web::{Asked, Page, Site};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -51,9 +52,13 @@ fn text(state: &State) -> Result<String, fmt::Error> {
         let facts = state.facts();
         gauge(&mut registry, "stalled", "1 while it does not write what it should", stalled);
         gauge(&mut registry, "connected", "1 while the socket is open", if facts.connected { 1.0 } else { 0.0 });
+        let undelivered = if facts.undelivered.is_some() { 1.0 } else { 0.0 };
+        gauge(&mut registry, "undelivered", "1 while REST shows changes that no event told", undelivered);
         let age = |at: Option<Instant>| at.map(|at| at.elapsed().as_secs_f64());
         for (name, help, value) in [
             ("message_age_seconds", "Since the last message of the exchange", age(facts.message)),
+            ("event_age_seconds", "Since the last event of the account", age(facts.event)),
+            ("compare_age_seconds", "Since the account's socket was last compared with REST", age(facts.compared)),
             ("write_age_seconds", "Since something was last written", age(facts.wrote)),
             ("listen_key_age_seconds", "Since the listen key was opened or kept alive", age(facts.key_alive)),
         ] {
@@ -74,6 +79,8 @@ fn text(state: &State) -> Result<String, fmt::Error> {
         count(&mut registry, "reconnects", "Connections that were made again", reconnects);
         count(&mut registry, "messages", "Messages of the exchange", facts.messages);
         count(&mut registry, "unreadable", "Messages or rows that could not be read", facts.unreadable);
+        let count_of = facts.undelivered_count;
+        count(&mut registry, "undelivered_changes", "Symbols that changed at the exchange without an event", count_of);
         let by_name = |name: &'static str, counts: &std::collections::BTreeMap<&'static str, u64>| {
             let family = Family::<Labels, Counter>::default();
             for (key, value) in counts {
@@ -82,6 +89,9 @@ fn text(state: &State) -> Result<String, fmt::Error> {
             family
         };
         registry.register("written", "Entries written", by_name("what", &facts.written));
+        // From 0 on, so that the first one is an increase.
+        let forced = Forced::ALL.map(|kind| (kind.name(), facts.forced.get(kind.name()).copied().unwrap_or_default()));
+        registry.register("forced", "Fills that the exchange made by itself", by_name("kind", &forced.into()));
         registry.register("endings", "Connections that ended or failed", by_name("why", &facts.endings));
     }
     let mut text = String::new();
@@ -110,13 +120,15 @@ mod tests {
 
     #[test]
     fn alerts_ask_for_metrics_that_a_feed_prints() {
-        let page = text(&State::new(Feed::Mark, Duration::from_secs(30))).expect("the metrics are written");
+        let page = text(&State::new(Feed::Mark, Duration::from_secs(30), Duration::from_secs(60)))
+            .expect("the metrics are written");
         let alerts = include_str!("../../../tools/deploy/alerts.yml");
         let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let mut asked = alerts.split(|c| !is_word(c)).filter(|word| word.starts_with("harvester_feed_")).peekable();
         assert!(asked.peek().is_some(), "an alert watches the feeds");
         for name in asked {
-            assert!(page.contains(&format!("# TYPE {name} ")), "{name} is not printed:\n{page}");
+            let family = name.trim_end_matches("_total");
+            assert!(page.contains(&format!("# TYPE {family} ")), "{name} is not printed:\n{page}");
         }
     }
 }

@@ -25,6 +25,8 @@ impl Feed {
 pub(super) struct State {
     feed: Feed,
     stall: Duration,
+    /// Between two comparisons of an account's socket with REST.
+    compare: Duration,
     began: Instant,
     facts: Arc<Mutex<Facts>>,
 }
@@ -50,6 +52,18 @@ pub(super) struct Facts {
     pub wanted_since: BTreeMap<String, Instant>,
     /// When the listen key was last opened or kept alive.
     pub key_alive: Option<Instant>,
+    /// Symbols that changed at the exchange while no event came; until one comes.
+    pub undelivered: Option<Vec<String>>,
+    /// Changes that REST showed and no event told.
+    pub undelivered_count: u64,
+    /// When an event of the account last came.
+    pub event: Option<Instant>,
+    /// When what the socket told was last compared with REST.
+    pub compared: Option<Instant>,
+    /// The account has two positions for each symbol.
+    pub is_hedged: bool,
+    /// Fills that the exchange made by itself, by their kind.
+    pub forced: BTreeMap<&'static str, u64>,
     /// Trades of a gap have not all been read.
     pub gap_open: bool,
     /// Redis does not take what is to be written.
@@ -66,12 +80,14 @@ pub(super) struct Health {
 
 /// A listen key that nobody kept alive is worth nothing after this.
 const KEY_LIFE: Duration = Duration::from_secs(3_600);
+/// So many comparisons may fail before that is a finding. [1]
+const COMPARISONS_MISSED: u32 = 5;
 /// Most symbols that are named one by one.
 const NAMED_MAX: usize = 10;
 
 impl State {
-    pub(super) fn new(feed: Feed, stall: Duration) -> Self {
-        Self { feed, stall, began: Instant::now(), facts: Arc::default() }
+    pub(super) fn new(feed: Feed, stall: Duration, compare: Duration) -> Self {
+        Self { feed, stall, compare, began: Instant::now(), facts: Arc::default() }
     }
 
     pub(super) fn feed(&self) -> Feed {
@@ -95,6 +111,20 @@ impl State {
         facts.connected = false;
         *facts.endings.entry(name).or_default() += 1;
         facts.error = Some(why.to_owned());
+    }
+
+    /// An event of the account came: the socket delivers.
+    pub(super) fn delivered(&self) {
+        let mut facts = self.facts();
+        facts.event = Some(Instant::now());
+        facts.undelivered = None;
+    }
+
+    /// These symbols changed at the exchange, and no event told so.
+    pub(super) fn undelivered(&self, symbols: &[String]) {
+        let mut facts = self.facts();
+        facts.undelivered_count += symbols.len() as u64;
+        facts.undelivered = Some(symbols.to_vec());
     }
 
     pub(super) fn heard(&self) {
@@ -138,7 +168,7 @@ impl State {
         let facts = self.facts();
         let mut reasons = match self.feed {
             Feed::Mark => self.price_reasons(&facts),
-            Feed::User => user_reasons(&facts),
+            Feed::User => self.user_reasons(&facts),
         };
         if facts.redis_down {
             reasons.push("redis: what is to be written is not taken".to_owned());
@@ -185,22 +215,40 @@ impl State {
         }
         reasons
     }
-}
 
-fn user_reasons(facts: &Facts) -> Vec<String> {
-    let mut reasons = Vec::new();
-    if !facts.connected {
-        reasons.push("not connected to the account's stream".to_owned());
-    }
-    match facts.key_alive {
-        None => reasons.push("no listen key yet".to_owned()),
-        Some(at) if at.elapsed() > KEY_LIFE => {
-            reasons.push(format!("the listen key was not kept alive for {} s", at.elapsed().as_secs()));
+    fn user_reasons(&self, facts: &Facts) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if facts.is_hedged {
+            reasons.push(
+                "the account is in hedge mode (dual-side), which is not supported: set it to one-way mode".to_owned(),
+            );
         }
-        Some(_) => {}
+        if !facts.connected {
+            reasons.push("not connected to the account's stream".to_owned());
+        }
+        match facts.key_alive {
+            None => reasons.push("no listen key yet".to_owned()),
+            Some(at) if at.elapsed() > KEY_LIFE => {
+                reasons.push(format!("the listen key was not kept alive for {} s", at.elapsed().as_secs()));
+            }
+            Some(_) => {}
+        }
+        if let Some(symbols) = &facts.undelivered {
+            let more = symbols.len().saturating_sub(NAMED_MAX);
+            let named = symbols.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            reasons.push(format!(
+                "the account's stream delivers nothing: {named}{more} changed at the exchange and no event came; REST is asked instead"
+            ));
+        }
+        if let Some(at) =
+            facts.compared.filter(|at| facts.connected && at.elapsed() > self.compare * COMPARISONS_MISSED)
+        {
+            reasons.push(format!("not compared with REST for {} s", at.elapsed().as_secs()));
+        }
+        if facts.gap_open {
+            reasons.push("trades of a gap are not read yet".to_owned());
+        }
+        reasons
     }
-    if facts.gap_open {
-        reasons.push("trades of a gap are not read yet".to_owned());
-    }
-    reasons
 }

@@ -1,4 +1,7 @@
 //! `feed user`: fills and positions of the account, from the exchange's socket into the observation stream.
+//!
+//! The socket is believed as long as REST agrees with it (`delivery`): what it leaves out is a finding, ends the
+//! connection, and is taken from REST (`rest`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -9,14 +12,16 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, interval_at, sleep, sleep_until};
 
 use super::backoff::Backoff;
-use super::gaps::{Written, missed};
+use super::delivery::{Delivery, Side};
+use super::gaps::Written;
 use super::sink::Sink;
 use super::state::State;
-use super::symbols;
 use crate::app::{exchange, fetch, server};
-use crate::codec::exchange::{AccountPosition, FEED_SOURCE, UserEvent, UserTrade, user_event};
+use crate::codec::exchange::{
+    AccountPosition, AccountUpdate, FEED_SOURCE, Forced, UserEvent, UserTrade, is_hedge_side, user_event,
+};
 use crate::codec::observe::{self, Observation};
-use crate::config::Config;
+use crate::config::{Config, ListenKeyForm};
 use crate::shell::exchange::{CallError, Exchange, Socket, SocketError};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -24,41 +29,59 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const LOOKED_BACK: usize = 10_000;
 /// Positions wait so long for the trade that made them: what comes first is taken for the cause.
 const HELD_BACK: Duration = Duration::from_secs(2);
+/// Rows of positions that wait at a time; an account holds some hundreds. [1]
+const WAITING_MAX: usize = 20_000;
 /// Before a gap that could not be read is asked for again.
 const GAP_RETRY: Duration = Duration::from_secs(30);
 /// Before a listen key that could not be kept alive is tried again.
 const KEEP_RETRY: Duration = Duration::from_secs(60);
-/// Before credentials that were refused are tried again.
+/// Before credentials that were refused are tried again, and an account that is of no use is looked at again.
 const REFUSED_WAIT: Duration = Duration::from_secs(300);
 /// "This listenKey does not exist."
 const NO_SUCH_KEY: i64 = -1125;
+/// What the socket is to tell.
+const EVENTS: &str = "ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/listenKeyExpired";
 
 pub(super) struct UserFeed {
     url: String,
+    listen_key_form: ListenKeyForm,
     ca_file: Option<PathBuf>,
-    exchange: Exchange,
+    pub(super) exchange: Exchange,
     stall: Duration,
+    /// Between two looks at REST.
+    pub(super) compare: Duration,
     connection_age: Duration,
     keep_alive: Duration,
     stream: String,
     /// The service that knows the open positions, if it shows them.
-    service: Option<String>,
-    written: Written,
+    pub(super) service: Option<String>,
+    pub(super) written: Written,
+    pub(super) delivery: Delivery,
+    /// Symbols that the exchange knows no more.
+    pub(super) delisted: BTreeSet<String>,
+    /// When the mode of the account was last asked for.
+    pub(super) mode_asked: Option<Instant>,
+    /// The symbol whose trades were last compared.
+    pub(super) compared: Option<String>,
     /// Positions that wait for their trades, and until when.
-    waiting: BTreeMap<String, (AccountPosition, u64, Instant)>,
+    pub(super) waiting: BTreeMap<Side, (AccountPosition, u64, Instant)>,
     /// Everything is written that happened up to the last event.
-    is_whole: bool,
+    pub(super) is_whole: bool,
     sink: Sink,
-    state: State,
+    pub(super) state: State,
 }
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
-enum End {
+pub(super) enum End {
     #[error("the connection is renewed before the exchange ends it")]
     Renewed,
     #[error("the listen key has expired")]
     KeyExpired,
+    #[error("the socket tells nothing: {} changed at the exchange and no event came", .0.join(", "))]
+    NotDelivering(Vec<String>),
+    #[error("the account is in hedge mode (dual-side), which is not supported: set it to one-way mode")]
+    HedgeMode,
     #[error(transparent)]
     Call(#[from] CallError),
     #[error(transparent)]
@@ -70,6 +93,8 @@ impl End {
         match self {
             Self::Renewed => "renewed",
             Self::KeyExpired => "listen_key_expired",
+            Self::NotDelivering(_) => "not_delivering",
+            Self::HedgeMode => "hedge_mode",
             Self::Call(_) => "call",
             Self::Socket(error) => error.name(),
         }
@@ -88,15 +113,21 @@ impl UserFeed {
             bail!("feed user: no credentials: {reason}");
         }
         Ok(Self {
-            url: config.feed.user_url.trim_end_matches('/').to_owned(),
+            url: config.feed.user_url.clone(),
+            listen_key_form: config.feed.listen_key_form,
             ca_file: config.exchange.ca_file.clone(),
             exchange: client.exchange,
             stall: Duration::from_millis(config.feed.stall_ms),
+            compare: Duration::from_millis(config.feed.compare_ms),
             connection_age,
             keep_alive: keep_alive.max(Duration::from_secs(1)),
             stream: fetch::observation_stream(&config.streams).to_owned(),
             service: config.run.listen.map(|address| format!("http://{address}")),
             written: Written::default(),
+            delivery: Delivery::default(),
+            delisted: BTreeSet::new(),
+            mode_asked: None,
+            compared: None,
             waiting: BTreeMap::new(),
             is_whole: false,
             sink: Sink::new(server::address(config)?, state.clone()),
@@ -113,11 +144,18 @@ impl UserFeed {
         loop {
             let end = self.session(&mut backoff).await;
             self.state.ended(end.name(), &end.to_string());
+            if matches!(end, End::HedgeMode) {
+                self.state.facts().is_hedged = true;
+            }
             let wait = match &end {
                 End::Renewed | End::KeyExpired => Duration::ZERO,
-                End::Call(error) if error.is_about_credentials() => REFUSED_WAIT,
-                End::Call(error) => backoff.next().max(Duration::from_millis(error.wait_ms().unwrap_or(0))),
-                End::Socket(_) => backoff.next(),
+                End::HedgeMode => REFUSED_WAIT,
+                End::Call(error) => match error.wait_ms() {
+                    Some(wait_ms) => backoff.next().max(Duration::from_millis(wait_ms)),
+                    None if error.is_about_credentials() => REFUSED_WAIT,
+                    None => backoff.next(),
+                },
+                End::NotDelivering(_) | End::Socket(_) => backoff.next(),
             };
             tracing::warn!(name = end.name(), %end, wait_ms = wait.as_millis(), "FEED_USER_DOWN");
             sleep(wait).await;
@@ -127,10 +165,12 @@ impl UserFeed {
     /// One listen key and one connection, until either ends.
     async fn session(&mut self, backoff: &mut Backoff) -> End {
         match self.connect().await {
-            Ok((socket, key)) => {
-                let Err(end) = self.listen(socket, &key, backoff).await;
+            Ok((mut socket, key)) => {
+                let Err(end) = self.listen(&mut socket, &key, backoff).await;
                 // Later they would be old news.
                 self.write_positions(Instant::now() + HELD_BACK).await;
+                // Where it is still open, the exchange is told that nobody listens.
+                socket.close().await;
                 end
             }
             Err(end) => end,
@@ -140,7 +180,10 @@ impl UserFeed {
     async fn connect(&mut self) -> Result<(Socket, SecretString), End> {
         let key = self.exchange.open_listen_key().await?;
         self.state.facts().key_alive = Some(std::time::Instant::now());
-        let url = SecretString::from(format!("{}/{}", self.url, key.expose_secret()));
+        let url = SecretString::from(match self.listen_key_form {
+            ListenKeyForm::Parameter => format!("{}?listenKey={}&events={EVENTS}", self.url, key.expose_secret()),
+            ListenKeyForm::Path => format!("{}/{}", self.url, key.expose_secret()),
+        });
         let socket = Socket::connect(url.expose_secret(), self.ca_file.as_deref(), CONNECT_LIMIT).await?;
         self.state.connected();
         Ok((socket, key))
@@ -148,27 +191,27 @@ impl UserFeed {
 
     async fn listen(
         &mut self,
-        mut socket: Socket,
+        socket: &mut Socket,
         key: &SecretString,
         backoff: &mut Backoff,
     ) -> Result<std::convert::Infallible, End> {
         // What happens meanwhile waits in the socket; a trade that comes both ways is written once.
         self.is_whole = false;
-        let mut heard_before = self.written.heard_ms();
+        self.delivery.excuse();
         let mut gap_at = Some(Instant::now());
+        let mut look_at = Instant::now() + self.compare;
         let mut keep_alive = interval_at(Instant::now() + self.keep_alive, self.keep_alive);
         let ends_at = Instant::now() + self.connection_age;
         loop {
             let due = self.waiting.values().map(|(_, _, due)| *due).min();
+            let overdue = self.delivery.due();
             tokio::select! {
                 biased;
-                () = sleep_until(ends_at) => {
-                    socket.close().await;
-                    return Err(End::Renewed);
-                }
+                () = sleep_until(ends_at) => return Err(End::Renewed),
                 () = sleep_until(gap_at.unwrap_or(ends_at)), if gap_at.is_some() => {
-                    self.fill_gaps(heard_before).await;
+                    self.fill_gaps().await?;
                     gap_at = (!self.is_whole).then(|| Instant::now() + GAP_RETRY);
+                    look_at = Instant::now() + self.compare;
                 }
                 _ = keep_alive.tick() => {
                     if !self.keep(key).await? {
@@ -176,6 +219,10 @@ impl UserFeed {
                     }
                 }
                 () = sleep_until(due.unwrap_or(ends_at)), if due.is_some() => self.write_positions(Instant::now()).await,
+                () = sleep_until(look_at), if self.is_whole => {
+                    self.look_again().await?;
+                    look_at = Instant::now() + self.compare;
+                }
                 text = socket.text_or_life(self.stall) => {
                     let text = text?;
                     backoff.reset();
@@ -183,14 +230,12 @@ impl UserFeed {
                         self.state.heard();
                         self.take(&text).await?;
                     }
-                    if self.is_whole {
-                        self.written.heard(now_ms());
-                    } else if gap_at.is_none() {
-                        // A gap begins where the account was heard whole.
-                        heard_before = self.written.heard_ms();
+                    if !self.is_whole && gap_at.is_none() {
                         gap_at = Some(Instant::now());
                     }
                 }
+                // Behind the socket: what waits in it may tell.
+                () = sleep_until(overdue.unwrap_or(ends_at)), if overdue.is_some() => self.miss(Instant::now())?,
             }
         }
     }
@@ -198,21 +243,20 @@ impl UserFeed {
     /// Takes one event.
     async fn take(&mut self, text: &str) -> Result<(), End> {
         match user_event(text) {
-            Ok(UserEvent::Trade(trade)) => {
-                let symbol = trade.symbol.clone();
-                self.write_trades(vec![trade]).await;
+            Ok(UserEvent::Trade { trade, forced }) => {
+                let (symbol, is_hedged) = (trade.symbol.clone(), is_hedge_side(&trade.position_side));
+                self.delivery.heard(&symbol, Instant::now());
+                self.state.delivered();
+                if let Some(forced) = forced {
+                    self.say_forced(&trade, forced);
+                }
+                self.write_trades(vec![(trade, forced)]).await;
                 if self.is_whole {
                     self.written.fill_to_last(&symbol);
                 }
-                Ok(())
+                if is_hedged { Err(End::HedgeMode) } else { Ok(()) }
             }
-            Ok(UserEvent::Account(update)) => {
-                let due = Instant::now() + HELD_BACK;
-                for position in update.positions {
-                    self.waiting.insert(position.symbol.clone(), (position, update.time_ms, due));
-                }
-                Ok(())
-            }
+            Ok(UserEvent::Account(update)) => self.take_positions(update),
             Ok(UserEvent::ListenKeyExpired) => Err(End::KeyExpired),
             Ok(UserEvent::Other(name)) => {
                 tracing::debug!(name, "an event that no rule uses");
@@ -225,6 +269,46 @@ impl UserFeed {
                 Ok(())
             }
         }
+    }
+
+    fn take_positions(&mut self, update: AccountUpdate) -> Result<(), End> {
+        let now = Instant::now();
+        self.state.delivered();
+        let mut is_hedged = false;
+        for position in update.positions {
+            let side = (position.symbol.clone(), position.position_side.clone());
+            is_hedged |= is_hedge_side(&side.1);
+            self.delivery.told(side.clone(), position.position_amt, now);
+            if self.waiting.len() < WAITING_MAX || self.waiting.contains_key(&side) {
+                self.waiting.insert(side, (position, update.time_ms, now + HELD_BACK));
+            }
+        }
+        if is_hedged { Err(End::HedgeMode) } else { Ok(()) }
+    }
+
+    /// A position that the exchange itself reduced is nothing that anyone here decided.
+    fn say_forced(&self, trade: &UserTrade, forced: Forced) {
+        *self.state.facts().forced.entry(forced.name()).or_default() += 1;
+        tracing::warn!(
+            kind = forced.name(),
+            symbol = trade.symbol,
+            side = trade.side.name(),
+            qty = %trade.qty,
+            price = %trade.price,
+            order_id = trade.order_id,
+            trade_id = trade.id,
+            "FEED_USER_FORCED the exchange closed by itself"
+        );
+    }
+
+    /// Changes at the exchange have waited long enough for their events.
+    fn miss(&mut self, now: Instant) -> Result<(), End> {
+        let symbols = self.delivery.take_undelivered(now);
+        if symbols.is_empty() {
+            return Ok(());
+        }
+        self.state.undelivered(&symbols);
+        Err(End::NotDelivering(symbols))
     }
 
     /// Keeps the listen key alive; answers whether it worked. It is never closed: an account has one, and others may
@@ -243,56 +327,28 @@ impl UserFeed {
         }
     }
 
-    /// Asks for trades that were missed, of all symbols that are known.
-    async fn fill_gaps(&mut self, heard_before: Option<u64>) {
-        let mut symbols: BTreeSet<String> = self.written.symbols().cloned().collect();
-        symbols.extend(self.waiting.keys().cloned());
-        if let Some(service) = &self.service
-            && let Ok(Some(open)) = symbols::ask(service).await
-        {
-            symbols.extend(open);
-        }
-        let mut is_open = false;
-        for symbol in symbols {
-            match missed(&self.exchange, &self.written, &symbol, heard_before, now_ms()).await {
-                Ok(trades) => {
-                    if !trades.is_empty() {
-                        tracing::info!(symbol, trades = trades.len(), "trades that were missed");
-                    }
-                    self.write_trades(trades).await;
-                    self.written.fill_to_last(&symbol);
-                }
-                Err(error) => {
-                    tracing::warn!(symbol, %error, "trades that may have been missed are not read yet");
-                    is_open = true;
-                }
-            }
-        }
-        self.is_whole = !is_open;
-        self.state.facts().gap_open = is_open;
-    }
-
     /// Writes those of these trades that are new.
-    async fn write_trades(&mut self, trades: Vec<UserTrade>) {
-        let new: Vec<UserTrade> = trades.into_iter().filter(|trade| self.written.is_new(trade)).collect();
-        self.append("trades", new.iter().map(observe::trade).collect()).await;
-        for trade in new {
+    pub(super) async fn write_trades(&mut self, trades: Vec<(UserTrade, Option<Forced>)>) {
+        let new: Vec<(UserTrade, Option<Forced>)> =
+            trades.into_iter().filter(|(trade, _)| self.written.is_new(trade)).collect();
+        self.append("trades", new.iter().map(|(trade, forced)| observe::trade_of(trade, *forced)).collect()).await;
+        for (trade, _) in new {
             self.written.remember(&trade.symbol, trade.id);
         }
     }
 
     /// Writes the positions that are due at a time.
-    async fn write_positions(&mut self, now: Instant) {
-        let due: Vec<String> =
-            self.waiting.iter().filter(|(_, (.., due))| *due <= now).map(|(symbol, _)| symbol.clone()).collect();
-        let positions = due.iter().filter_map(|symbol| self.waiting.remove(symbol)).map(|(row, time_ms, _)| {
+    pub(super) async fn write_positions(&mut self, now: Instant) {
+        let due: Vec<Side> =
+            self.waiting.iter().filter(|(_, (.., due))| *due <= now).map(|(side, _)| side.clone()).collect();
+        let positions = due.iter().filter_map(|side| self.waiting.remove(side)).map(|(row, time_ms, _)| {
             observe::position(&row.symbol, row.position_amt, row.entry_price, &row.position_side, Some(time_ms))
         });
         let positions: Vec<Observation> = positions.collect();
         self.append("positions", positions).await;
     }
 
-    async fn append(&mut self, what: &'static str, observations: Vec<Observation>) {
+    pub(super) async fn append(&mut self, what: &'static str, observations: Vec<Observation>) {
         if observations.is_empty() {
             return;
         }
@@ -306,7 +362,7 @@ impl UserFeed {
 }
 
 /// The clock of this machine. [ms since 1970]
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     let passed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_millis());
     u64::try_from(passed).unwrap_or(u64::MAX)
 }

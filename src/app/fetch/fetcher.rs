@@ -1,6 +1,6 @@
 //! One tick: what is needed, asked of each source in turn, within its budget of calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::fills::Fills;
 use super::instruments::Instruments;
@@ -61,6 +61,8 @@ pub struct Fetcher {
     pub(super) sent: Sent,
     pub(super) instruments: Instruments,
     pub(super) fills: Fills,
+    /// Symbols that the exchange says it does not know: not asked for again until it lists them.
+    pub(super) delisted: BTreeSet<Box<str>>,
     trimmed_ms: Option<u64>,
     /// Sequence of ids that were given without a stream.
     dry_seq: u64,
@@ -95,9 +97,17 @@ impl Fetcher {
             sent: Sent::default(),
             instruments: Instruments::default(),
             fills: Fills::default(),
+            delisted: BTreeSet::new(),
             trimmed_ms: None,
             dry_seq: 0,
         }
+    }
+
+    /// The same, looking at the filters of what is held at its first tick: a service that was down does not know what
+    /// they became.
+    pub fn with_fresh_instruments(mut self) -> Self {
+        self.instruments = Instruments::due();
+        self
     }
 
     /// The same, appending nowhere.
@@ -114,6 +124,18 @@ impl Fetcher {
     /// How the exchange is, for health and metrics.
     pub fn exchange_health(&self) -> crate::shell::exchange::Health {
         self.exchange.health()
+    }
+
+    /// Why positions are not known, where the exchange does not tell them.
+    pub fn standing_failure(&self) -> Option<&str> {
+        self.poll.failure()
+    }
+
+    /// Notes that the exchange does not know a symbol, if that is what an error says.
+    pub(super) fn note_delisted(&mut self, symbol: &str, error: &CallError) {
+        if error.is_no_symbol() && self.delisted.insert(symbol.into()) {
+            tracing::warn!(symbol, %error, "the exchange knows the symbol no more; it is not asked for again");
+        }
     }
 
     /// Asks for what is lacking, each source in turn, and appends what was answered.

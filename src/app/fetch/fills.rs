@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fetcher::{Fetcher, Turn, wanting};
+use super::prices::DELISTED;
 use super::report::FetchError;
-use crate::codec::exchange::UserTrade;
+use crate::codec::exchange::{UserTrade, is_hedge_side};
 use crate::codec::{observe, time};
 use crate::config::Source;
 use crate::domain::needs::{Held, Need, Needs, Unexplained, Want};
@@ -73,6 +74,10 @@ impl Fetcher {
         let mut calls_left = self.settings.max_api_calls.div_ceil(2);
         for symbol in wanting(list, Want::Fills) {
             let Some(held) = needs.held(symbol) else { continue };
+            if self.delisted.contains(symbol) {
+                turn.report.miss(symbol, Want::Fills, format!("exchange: {DELISTED}"));
+                continue;
+            }
             loop {
                 if calls_left == 0 || !self.may_call(turn, true) {
                     turn.report.is_unfinished |= self.has_fills_to_ask(held);
@@ -122,6 +127,14 @@ impl Fetcher {
         let answered = self.exchange.user_trades(&held.symbol, from).await;
         let Some(trades) = self.answered(&held.symbol, answered, turn) else { return Ok(false) };
         let Some(progress) = self.fills.chains.get_mut(&held.position_id) else { return Ok(false) };
+        if trades.iter().any(|trade| is_hedge_side(&trade.position_side)) {
+            progress.done = true;
+            let note =
+                format!("{}: its trades are those of a hedge account, LONG and SHORT; none is taken", held.symbol);
+            turn.report.miss(&held.symbol, Want::Fills, note.clone());
+            turn.report.notes.push(note);
+            return Ok(false);
+        }
         match progress.take(trades, unexplained) {
             Followed::More => Ok(true),
             Followed::Whole(first) => {
@@ -163,7 +176,7 @@ impl Fetcher {
     }
 
     fn answered(
-        &self,
+        &mut self,
         symbol: &str,
         answered: Result<Vec<UserTrade>, CallError>,
         turn: &mut Turn,
@@ -177,6 +190,7 @@ impl Fetcher {
                 None
             }
             Err(error) => {
+                self.note_delisted(symbol, &error);
                 turn.report.miss(symbol, Want::Fills, format!("exchange: {error}"));
                 turn.failed(&error);
                 None

@@ -24,6 +24,13 @@ pub(super) struct Instruments {
     began_ms: Option<u64>,
 }
 
+impl Instruments {
+    /// A day has passed, whatever the clock says.
+    pub fn due() -> Self {
+        Self { began_ms: Some(0), ..Self::default() }
+    }
+}
+
 impl Fetcher {
     pub(super) async fn instruments(
         &mut self,
@@ -37,7 +44,9 @@ impl Fetcher {
         let began_ms = *self.instruments.began_ms.get_or_insert(turn.now_ms);
         let wanted = wanting(list, Want::Instrument);
         let since_ms = turn.now_ms.saturating_sub(self.instruments.answered_ms.unwrap_or(began_ms));
-        let is_unlisted = wanted.iter().any(|symbol| !self.instruments.rows.contains_key(*symbol));
+        let is_unlisted = wanted
+            .iter()
+            .any(|symbol| !self.instruments.rows.contains_key(*symbol) && !self.delisted.contains(*symbol));
         let never = self.instruments.answered_ms.is_none();
         let is_due = since_ms >= DAY_MS || (is_unlisted && (never || since_ms >= UNKNOWN_INTERVAL_MS));
         let mut changed = Vec::new();
@@ -67,6 +76,7 @@ impl Fetcher {
     fn learn(&mut self, rows: Vec<InstrumentRow>, needs: &Needs, now_ms: u64) -> Vec<Observation> {
         self.instruments.answered_ms = Some(now_ms);
         let former = std::mem::take(&mut self.instruments.rows);
+        self.delisted.retain(|symbol| rows.iter().all(|row| row.symbol != **symbol));
         self.instruments.rows = rows.into_iter().map(|row| (row.symbol.clone(), row)).collect();
         let lacking: Vec<&str> = needs.symbols(Want::Instrument).collect();
         let held = needs.held.iter().map(|held| &*held.symbol).filter(|symbol| !lacking.contains(symbol));

@@ -4,24 +4,37 @@ use std::collections::BTreeSet;
 
 use super::fetcher::{Fetcher, Turn};
 use super::report::FetchError;
+use crate::codec::exchange::{AccountMode, PositionRow, is_hedge_side};
 use crate::codec::observe::{self, Observation};
 use crate::config::Source;
 use crate::domain::needs::{Need, Needs, Want, Why};
 use crate::domain::units::Qty;
-use crate::shell::exchange::Positions;
+use crate::shell::exchange::{CallError, Positions};
 
+/// Before a call that was refused, or whose answer could not be read, is made again: the next tick changes nothing. [ms]
+const REFUSED_INTERVAL_MS: u64 = 60_000;
 /// A doubt is not asked about more often than this. [ms]
 const DOUBT_INTERVAL_MS: u64 = 10_000;
 
 /// When positions were asked for.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Poll {
     asked_ms: Option<u64>,
     answered_ms: Option<u64>,
+    /// The last failure, and until when it is not tried again. [ms since 1970]
+    failed: Option<(String, u64)>,
 }
 
 impl Poll {
+    /// What the last question came to nothing for, until one is answered.
+    pub fn failure(&self) -> Option<&str> {
+        self.failed.as_ref().map(|(failure, _)| failure.as_str())
+    }
+
     fn is_due(&self, needs: &Needs, poll_ms: u64, now_ms: u64) -> bool {
+        if self.failed.as_ref().is_some_and(|(_, until_ms)| now_ms < *until_ms) {
+            return false;
+        }
         let since = |ms: Option<u64>| ms.map(|ms| now_ms.saturating_sub(ms));
         let (Some(asked), Some(answered)) = (since(self.asked_ms), since(self.answered_ms)) else { return true };
         let in_doubt = || {
@@ -45,6 +58,12 @@ impl Fetcher {
             }
             return Ok(Vec::new());
         }
+        let of_positions = |need: &&Need| matches!(need.want, Want::EntryPrice | Want::Confirmation);
+        if let Some(failure) = self.poll.failure() {
+            for need in needs.list.iter().filter(of_positions) {
+                turn.report.miss(&need.symbol, need.want, format!("exchange: {failure}"));
+            }
+        }
         let is_due = self.poll.is_due(needs, self.settings.position_poll_ms, turn.now_ms);
         if !is_due || !self.may_call(turn, true) {
             return Ok(Vec::new());
@@ -54,15 +73,25 @@ impl Fetcher {
             Ok(positions) => positions,
             // A call that failed says nothing of any position.
             Err(error) => {
-                for need in needs.list.iter().filter(|n| matches!(n.want, Want::EntryPrice | Want::Confirmation)) {
+                for need in needs.list.iter().filter(of_positions) {
                     turn.report.miss(&need.symbol, need.want, format!("exchange: {error}"));
                 }
+                let again_ms = match &error {
+                    CallError::Refused { .. } | CallError::Unreadable { .. } => REFUSED_INTERVAL_MS,
+                    other => other.wait_ms().unwrap_or(0),
+                };
+                self.poll.failed = Some((error.to_string(), turn.now_ms.saturating_add(again_ms)));
                 turn.failed(&error);
                 return Ok(Vec::new());
             }
         };
+        self.poll.failed = None;
         self.poll.answered_ms = Some(turn.now_ms);
         turn.report.positions_answered = true;
+        if positions.mode() == Some(AccountMode::Hedge) {
+            let note = "the account is in hedge mode (dual-side), which is not supported: its positions are refused";
+            turn.report.notes.push(note.to_owned());
+        }
         self.append(observations(&positions, needs), turn).await?;
         for symbol in needs.symbols(Want::EntryPrice) {
             let answered =
@@ -75,7 +104,8 @@ impl Fetcher {
     }
 }
 
-/// Each row that is not zero, and an explicit zero for every symbol that we hold, or doubt, and that has none.
+/// Each row that is not zero, with its side, and an explicit zero for every symbol that we hold, or doubt, and that has
+/// none. An account in hedge mode has no row BOTH, so none is made up for it.
 fn observations(positions: &Positions, needs: &Needs) -> Vec<Observation> {
     let mut list: Vec<Observation> = positions
         .open()
@@ -83,6 +113,9 @@ fn observations(positions: &Positions, needs: &Needs) -> Vec<Observation> {
             observe::position(&row.symbol, row.position_amt, row.entry_price, &row.position_side, row.updated_ms)
         })
         .collect();
+    if positions.mode() == Some(AccountMode::Hedge) {
+        return list;
+    }
     let ours = needs.held.iter().map(|held| &*held.symbol).chain(needs.flat_in_doubt.iter().map(|symbol| &**symbol));
     let flat: BTreeSet<&str> = positions.flat_among(ours).into_iter().collect();
     list.extend(flat.into_iter().map(|symbol| observe::position(symbol, Qty::ZERO, None, "BOTH", None)));
@@ -96,7 +129,8 @@ fn observations(positions: &Positions, needs: &Needs) -> Vec<Observation> {
 
 /// What positions lack that were not known: they can be asked for in the same tick.
 fn unknown(positions: &Positions, needs: &Needs, now_ms: u64) -> Vec<Need> {
-    let new = positions.open().filter(|row| needs.held(&row.symbol).is_none());
+    let is_new = |row: &&PositionRow| needs.held(&row.symbol).is_none() && !is_hedge_side(&row.position_side);
+    let new = positions.open().filter(is_new);
     let need = |symbol: &str, want| Need {
         symbol: symbol.into(),
         want,
@@ -105,4 +139,24 @@ fn unknown(positions: &Positions, needs: &Needs, now_ms: u64) -> Vec<Need> {
         near_rung: false,
     };
     new.flat_map(|row| [need(&row.symbol, Want::Price), need(&row.symbol, Want::Instrument)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn poll(failed: Option<(&str, u64)>) -> Poll {
+        let failed = failed.map(|(failure, until_ms)| (failure.to_owned(), until_ms));
+        Poll { asked_ms: Some(0), answered_ms: None, failed }
+    }
+
+    #[test]
+    fn i46_a_refusal_is_asked_again_after_its_time_and_not_at_each_tick() {
+        let needs = Needs::default();
+        assert!(poll(None).is_due(&needs, 60_000, 5_000), "never answered");
+        let refused = poll(Some(("refused", 60_000)));
+        assert!(!refused.is_due(&needs, 60_000, 5_000) && !refused.is_due(&needs, 60_000, 59_999));
+        assert!(refused.is_due(&needs, 60_000, 60_000));
+        assert_eq!(refused.failure(), Some("refused"), "it is not forgotten meanwhile");
+    }
 }

@@ -17,6 +17,8 @@ const FEW: usize = 3;
 const TICKER: &str = "redis_ticker";
 const MARKET: &str = "redis_market";
 const API: &str = "api";
+/// Why a symbol is not asked for.
+pub(super) const DELISTED: &str = "delisted there, not asked for again";
 
 /// The last price of each symbol that we appended, and when. [ms since 1970]
 #[derive(Clone, Debug, Default)]
@@ -113,6 +115,11 @@ impl Fetcher {
             }
             return Vec::new();
         }
+        let (delisted, wanted): (Vec<Box<str>>, Vec<Box<str>>) =
+            wanted.iter().cloned().partition(|symbol| self.delisted.contains(symbol));
+        for symbol in delisted {
+            turn.report.miss(&symbol, Want::Price, format!("{API}: {DELISTED}"));
+        }
         let calls: Vec<Option<&str>> =
             if wanted.len() > FEW { vec![None] } else { wanted.iter().map(|symbol| Some(&**symbol)).collect() };
         let mut found = Vec::new();
@@ -140,6 +147,9 @@ impl Fetcher {
                 }
                 Err(error) => {
                     covered.for_each(|symbol| turn.report.miss(symbol, Want::Price, format!("{API}: {error}")));
+                    if let Some(symbol) = asked {
+                        self.note_delisted(symbol, &error);
+                    }
                     turn.failed(&error);
                 }
             }

@@ -51,7 +51,8 @@ pub struct FetchSetup {
 fn sources(config: &Config) -> Vec<Source> {
     let is_named =
         |key: &str| config.settings.iter().any(|setting| setting.key == key && setting.origin != Origin::Default);
-    let asks = is_named("exchange.base_url") || is_named("backfill.sources") || config.exchange.credentials().is_ok();
+    let asks = ["exchange.base_url", "exchange.environment", "backfill.sources"].into_iter().any(is_named)
+        || config.exchange.credentials().is_ok();
     config.backfill.sources.iter().copied().filter(|source| *source != Source::Api || asks).collect()
 }
 
@@ -63,7 +64,7 @@ pub async fn run(setup: FetchSetup) {
         Ok(client) => client,
         Err(error) => return tracing::error!(%error, "nothing is fetched: the exchange's client cannot be set up"),
     };
-    let mut fetcher = Fetcher::new(&config, setup.address.clone(), client);
+    let mut fetcher = Fetcher::new(&config, setup.address.clone(), client).with_fresh_instruments();
     let legacy = Legacy::new(&config.backfill.hash_prefix);
     let interval = Duration::from_millis(config.backfill.tick_ms);
     let mut api_calls = 0;
@@ -92,7 +93,7 @@ pub async fn run(setup: FetchSetup) {
                 api_calls,
                 is_circuit_open: health.circuit != CircuitState::Closed,
                 weight_used: health.used_weight,
-                last_error: last_error.or(health.failure),
+                last_error: last_error.or_else(|| fetcher.standing_failure().map(str::to_owned)).or(health.failure),
             });
         }
         while began.elapsed() < interval && !setup.stop.load(Ordering::Relaxed) {

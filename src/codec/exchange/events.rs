@@ -1,9 +1,11 @@
 //! Events of the sockets: mark prices of all symbols, and what happens to the account.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::number::Number;
+use super::number::{Id, Name, Number};
 use super::replies::{MarkPrice, Unreadable, UserTrade, both, positive, read, shortened, side};
 use crate::domain::units::{Price, Qty};
 
@@ -11,7 +13,7 @@ use crate::domain::units::{Price, Qty};
 #[derive(Clone, Debug, PartialEq)]
 pub enum UserEvent {
     /// A part of an order was filled.
-    Trade(UserTrade),
+    Trade { trade: UserTrade, forced: Option<Forced> },
     /// Positions changed.
     Account(AccountUpdate),
     /// The listen key is worth nothing any more; there will be no further event.
@@ -19,6 +21,41 @@ pub enum UserEvent {
     /// Nothing that a rule uses, by its name.
     Other(String),
 }
+
+/// Why the exchange filled an order that nobody of the account sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Forced {
+    Liquidation,
+    AutoDeleveraging,
+    /// The contract was settled, or delisted.
+    Settlement,
+}
+
+impl Forced {
+    pub const ALL: [Self; 3] = [Self::Liquidation, Self::AutoDeleveraging, Self::Settlement];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Liquidation => "liquidation",
+            Self::AutoDeleveraging => "auto_deleveraging",
+            Self::Settlement => "settlement",
+        }
+    }
+
+    /// By the client's id of the order, which the exchange itself gives to such orders, and by what was executed.
+    fn of(client_order_id: &str, execution: &str) -> Option<Self> {
+        match () {
+            () if client_order_id.starts_with("adl_autoclose") => Some(Self::AutoDeleveraging),
+            () if client_order_id.starts_with("settlement_autoclose-") => Some(Self::Settlement),
+            () if client_order_id.starts_with("autoclose-") || execution == CALCULATED => Some(Self::Liquidation),
+            () => None,
+        }
+    }
+}
+
+/// What was executed, where that is a fill: the second one is that of a liquidation.
+const TRADE: &str = "TRADE";
+const CALCULATED: &str = "CALCULATED";
 
 /// Positions after a change, each as it is now.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +82,7 @@ pub fn mark_updates(text: &str) -> Result<(Vec<MarkPrice>, Vec<Unreadable>), Unr
         #[serde(rename = "E")]
         event_ms: u64,
         #[serde(rename = "s")]
-        symbol: String,
+        symbol: Name,
         #[serde(rename = "p")]
         price: Number,
     }
@@ -54,8 +91,8 @@ pub fn mark_updates(text: &str) -> Result<(Vec<MarkPrice>, Vec<Unreadable>), Unr
     for row in rows {
         match serde_json::from_str::<Row>(row.get()) {
             Ok(row) => match positive(row.price) {
-                Some(mark_price) => marks.push(MarkPrice { symbol: row.symbol, mark_price, time_ms: row.event_ms }),
-                None => bad.push(Unreadable::new(format!("{}: a mark price of {}", row.symbol, row.price.0))),
+                Some(mark_price) => marks.push(MarkPrice { symbol: row.symbol.0, mark_price, time_ms: row.event_ms }),
+                None => bad.push(Unreadable::new(format!("{}: a mark price of {}", row.symbol.0, row.price.0))),
             },
             Err(error) => bad.push(Unreadable::new(format!("{}: {error}", shortened(row.get())))),
         }
@@ -88,13 +125,15 @@ fn order_trade_update(text: &str) -> Result<UserEvent, Unreadable> {
     #[derive(Deserialize)]
     struct Order {
         #[serde(rename = "s")]
-        symbol: String,
+        symbol: Name,
+        #[serde(rename = "c", default)]
+        client_order_id: String,
         #[serde(rename = "S")]
         side: String,
         #[serde(rename = "x")]
         execution: String,
         #[serde(rename = "i")]
-        order_id: u64,
+        order_id: Id,
         #[serde(rename = "l", default)]
         last_qty: Number,
         #[serde(rename = "L", default)]
@@ -107,26 +146,17 @@ fn order_trade_update(text: &str) -> Result<UserEvent, Unreadable> {
         position_side: String,
     }
     let order = read::<Event>(text.as_bytes())?.order;
-    if order.execution != "TRADE" {
+    if ![TRADE, CALCULATED].contains(&&*order.execution) {
         return Ok(UserEvent::Other(format!("ORDER_TRADE_UPDATE x={}", shortened(&order.execution))));
     }
-    let wrong =
-        |what: &str| Unreadable::new(format!("a trade of order {} of {} without {what}", order.order_id, order.symbol));
+    let forced = Forced::of(&order.client_order_id, &order.execution);
+    let (symbol, order_id) = (order.symbol.0, order.order_id.0);
+    let wrong = |what: &str| Unreadable::new(format!("a trade of order {order_id} of {symbol} without {what}"));
     let price = positive(order.last_price).ok_or_else(|| wrong("a price"))?;
     let qty = Some(Qty::new(order.last_qty.0)).filter(|qty| qty.is_positive()).ok_or_else(|| wrong("a quantity"))?;
     let id = u64::try_from(order.trade_id).ok().filter(|id| *id > 0).ok_or_else(|| wrong("an id"))?;
-    let side = side(&order.side)?;
-    let (symbol, order_id, time_ms) = (order.symbol, order.order_id, order.time_ms);
-    Ok(UserEvent::Trade(UserTrade {
-        symbol,
-        id,
-        order_id,
-        side,
-        price,
-        qty,
-        time_ms,
-        position_side: order.position_side,
-    }))
+    let (side, time_ms, position_side) = (side(&order.side)?, order.time_ms, order.position_side);
+    Ok(UserEvent::Trade { trade: UserTrade { symbol, id, order_id, side, price, qty, time_ms, position_side }, forced })
 }
 
 fn account_update(text: &str) -> Result<UserEvent, Unreadable> {
@@ -145,7 +175,7 @@ fn account_update(text: &str) -> Result<UserEvent, Unreadable> {
     #[derive(Deserialize)]
     struct Row {
         #[serde(rename = "s")]
-        symbol: String,
+        symbol: Name,
         #[serde(rename = "pa")]
         amount: Number,
         #[serde(rename = "ep", default)]
@@ -155,13 +185,25 @@ fn account_update(text: &str) -> Result<UserEvent, Unreadable> {
     }
     let event: Event = read(text.as_bytes())?;
     let position = |row: Row| AccountPosition {
-        symbol: row.symbol,
+        symbol: row.symbol.0,
         position_amt: Qty::new(row.amount.0),
         entry_price: positive(row.entry_price),
         position_side: row.position_side,
     };
-    let positions = event.account.positions.into_iter().map(position).collect();
+    let rows: Vec<AccountPosition> = event.account.positions.into_iter().map(position).collect();
+    let sided: BTreeSet<String> =
+        rows.iter().filter(|row| is_hedge_side(&row.position_side)).map(|row| row.symbol.clone()).collect();
+    // A hedge account has an empty row BOTH beside LONG and SHORT: it is no position that is flat.
+    let is_filler = |row: &AccountPosition| {
+        sided.contains(&row.symbol) && !is_hedge_side(&row.position_side) && row.position_amt.is_zero()
+    };
+    let positions = rows.into_iter().filter(|row| !is_filler(row)).collect();
     Ok(UserEvent::Account(AccountUpdate { time_ms: event.time_ms, positions }))
+}
+
+/// Is a position side one of a hedge account.
+pub fn is_hedge_side(position_side: &str) -> bool {
+    ["LONG", "SHORT"].iter().any(|side| position_side.trim().eq_ignore_ascii_case(side))
 }
 
 /// The message itself, where it comes in the envelope of combined streams: `{"stream":…,"data":…}`.
@@ -182,7 +224,7 @@ mod tests {
     use crate::domain::event::Side;
 
     /// Recorded formats, as the exchange documents them.
-    const TRADE: &str = r#"{"e":"ORDER_TRADE_UPDATE","E":1770163396500,"T":1770163396495,"o":{"s":"AVAXUSDT","c":"x-1",
+    const FILL: &str = r#"{"e":"ORDER_TRADE_UPDATE","E":1770163396500,"T":1770163396495,"o":{"s":"AVAXUSDT","c":"x-1",
         "S":"SELL","o":"MARKET","f":"GTC","q":"29.6","p":"0","ap":"13.37246","sp":"0","x":"TRADE","X":"FILLED",
         "i":798972749,"l":"29.6","z":"29.6","L":"13.3724681353","N":"USDT","n":"0.15","T":1770163396495,"t":33445566,
         "b":"0","a":"0","m":false,"R":true,"wt":"CONTRACT_PRICE","ot":"MARKET","ps":"BOTH","cp":false,"rp":"1.2"}}"#;
@@ -192,17 +234,54 @@ mod tests {
 
     #[test]
     fn a_trade_brings_its_own_part_and_not_the_cumulative() {
-        let Ok(UserEvent::Trade(trade)) = user_event(TRADE) else { panic!("{:?}", user_event(TRADE)) };
+        let Ok(UserEvent::Trade { trade, forced: None }) = user_event(FILL) else { panic!("{:?}", user_event(FILL)) };
         assert_eq!((trade.symbol.as_str(), trade.id, trade.order_id), ("AVAXUSDT", 33_445_566, 798_972_749));
         assert_eq!(
             (trade.side, trade.qty.to_string(), trade.price.to_string()),
             (Side::Sell, "29.6".into(), "13.3724681353".into())
         );
         assert_eq!(trade.time_ms, 1_770_163_396_495);
-        let new = TRADE.replace("\"x\":\"TRADE\"", "\"x\":\"NEW\"").replace("\"l\":\"29.6\"", "\"l\":\"0\"");
+        let new = FILL.replace("\"x\":\"TRADE\"", "\"x\":\"NEW\"").replace("\"l\":\"29.6\"", "\"l\":\"0\"");
         assert_eq!(user_event(&new).unwrap(), UserEvent::Other("ORDER_TRADE_UPDATE x=NEW".to_owned()));
-        let priceless = TRADE.replace("\"L\":\"13.3724681353\"", "\"L\":\"0\"");
+        let priceless = FILL.replace("\"L\":\"13.3724681353\"", "\"L\":\"0\"");
         assert!(user_event(&priceless).unwrap_err().to_string().contains("without a price"));
+    }
+
+    #[test]
+    fn i69_a_liquidation_is_a_fill_and_forced_orders_are_known_by_their_ids() {
+        let event = |execution: &str, client_id: &str| {
+            let text = FILL.replace("\"x\":\"TRADE\"", &format!("\"x\":{execution:?}"));
+            user_event(&text.replace("\"c\":\"x-1\"", &format!("\"c\":{client_id:?}"))).unwrap()
+        };
+        for (execution, client_id, want) in [
+            ("CALCULATED", "autoclose-1770163396495", Some(Forced::Liquidation)),
+            ("CALCULATED", "x-1", Some(Forced::Liquidation)),
+            ("TRADE", "autoclose-1770163396495", Some(Forced::Liquidation)),
+            ("TRADE", "adl_autoclose", Some(Forced::AutoDeleveraging)),
+            ("CALCULATED", "adl_autoclose", Some(Forced::AutoDeleveraging)),
+            ("TRADE", "settlement_autoclose-7", Some(Forced::Settlement)),
+            ("TRADE", "my-autoclose-1", None),
+        ] {
+            let UserEvent::Trade { trade, forced } = event(execution, client_id) else {
+                panic!("{execution} of {client_id} is a fill")
+            };
+            assert_eq!((trade.qty.to_string().as_str(), forced), ("29.6", want), "{execution} of {client_id}");
+        }
+        assert_eq!(event("AMENDMENT", "x-1"), UserEvent::Other("ORDER_TRADE_UPDATE x=AMENDMENT".to_owned()));
+    }
+
+    #[test]
+    fn i66_sides_of_a_hedge_account_are_rows_of_their_own_and_its_empty_row_is_none() {
+        let text = ACCOUNT.replace(
+            r#"{"s":"ADAUSDT","pa":"0","ep":"0.0","ps":"BOTH"}"#,
+            r#"{"s":"ADAUSDT","pa":"0","ep":"0.0","ps":"BOTH"},{"s":"ADAUSDT","pa":"4","ep":"0.3","ps":"LONG"},
+               {"s":"ADAUSDT","pa":"-10","ep":"0.31","ps":"SHORT"}"#,
+        );
+        let Ok(UserEvent::Account(update)) = user_event(&text) else { panic!("{:?}", user_event(&text)) };
+        let row = |p: &AccountPosition| (p.symbol.clone(), p.position_side.clone(), p.position_amt.to_string());
+        let want = [("AVAXUSDT", "BOTH", "-29.6"), ("ADAUSDT", "LONG", "4"), ("ADAUSDT", "SHORT", "-10")];
+        let rows: Vec<_> = update.positions.iter().map(row).collect();
+        assert_eq!(rows, want.map(|(symbol, side, qty)| (symbol.to_owned(), side.to_owned(), qty.to_owned())));
     }
 
     #[test]

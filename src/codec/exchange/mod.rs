@@ -8,9 +8,9 @@ mod number;
 mod replies;
 mod written;
 
-pub use events::{AccountPosition, AccountUpdate, UserEvent, mark_updates, user_event};
+pub use events::{AccountPosition, AccountUpdate, Forced, UserEvent, is_hedge_side, mark_updates, user_event};
 pub use replies::{
-    ExchangeError, InstrumentRow, MarkPrice, OrderRow, PositionRow, Unreadable, UserTrade, error, instruments,
-    listen_key, mark_prices, order, positions, server_time, user_trades,
+    AccountMode, ExchangeError, InstrumentRow, MarkPrice, OrderRow, PositionRow, Unreadable, UserTrade, account_mode,
+    error, instruments, listen_key, mark_prices, order, positions, server_time, user_trades,
 };
-pub use written::{FEED_SOURCE, WrittenTrade, mark_payload, written_trade};
+pub use written::{FEED_SOURCE, WrittenTrade, mark_payload, observed_position, written_trade};

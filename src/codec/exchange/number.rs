@@ -1,4 +1,4 @@
-//! Numbers in the exchange's JSON: texts of decimals, and whole numbers.
+//! Numbers and names in the exchange's JSON: texts of decimals, whole numbers, ids, times, symbols.
 
 use std::fmt;
 
@@ -39,5 +39,49 @@ impl Visitor<'_> for Text {
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<Number, E> {
         Ok(Number(value.into()))
+    }
+}
+
+/// Longest symbol. [bytes]
+const SYMBOL_MAX: usize = 64;
+
+/// A symbol: letters of any script, digits and `_ - .`, so that it can be shown and compared as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name(pub String);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if text.is_empty() || text.len() > SYMBOL_MAX || !text.chars().all(is_plain) {
+            let shown: String = text.chars().take(40).collect();
+            return Err(D::Error::custom(format_args!("{shown:?} is no symbol")));
+        }
+        Ok(Self(text))
+    }
+}
+
+/// An id that counts up: 19 digits at most, so that the next one is a number too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Id(pub u64);
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let id = u64::deserialize(deserializer)?;
+        if i64::try_from(id).is_ok() { Ok(Self(id)) } else { Err(D::Error::custom(format_args!("{id} is no id"))) }
+    }
+}
+
+/// First and last time that is believed: 2010 to 2200. [ms since 1970]
+const TIMES: std::ops::Range<u64> = 1_262_304_000_000..7_258_118_400_000;
+
+/// A time of the server, which signatures go by. [ms since 1970]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Time(pub u64);
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let ms = u64::deserialize(deserializer)?;
+        if TIMES.contains(&ms) { Ok(Self(ms)) } else { Err(D::Error::custom(format_args!("{ms} is no time"))) }
     }
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::number::Number;
+use super::number::{Id, Name, Number, Time};
 use crate::domain::event::Side;
 use crate::domain::units::{Price, Qty, Quote};
 
@@ -16,8 +16,9 @@ const MESSAGE_MAX: usize = 200;
 pub struct Unreadable(String);
 
 impl Unreadable {
+    /// Keeps what is said on one line of bounded length: it may quote what the exchange sent, whatever that is.
     pub fn new(what: String) -> Self {
-        Self(what)
+        Self(shortened(&what))
     }
 }
 
@@ -64,14 +65,36 @@ pub struct UserTrade {
     pub position_side: String,
 }
 
+/// How an account holds positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountMode {
+    /// One position for each symbol.
+    OneWay,
+    /// Two of them, LONG and SHORT: dual-side, or hedge mode.
+    Hedge,
+}
+
+impl AccountMode {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OneWay => "one-way",
+            Self::Hedge => "hedge (dual-side)",
+        }
+    }
+}
+
 /// Filters of an instrument; `None` where the exchange names none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InstrumentRow {
     pub symbol: String,
+    /// `TRADING`, `SETTLING`, `CLOSE` …
+    pub status: Option<String>,
     /// Of market orders where it says so, else of limit orders. [base]
     pub step_size: Option<Qty>,
     /// Of market orders where it says so, else of limit orders. [base]
     pub min_qty: Option<Qty>,
+    /// The smaller of those of market and limit orders: a larger order is refused. [base]
+    pub max_qty: Option<Qty>,
     /// [quote]
     pub min_notional: Option<Quote>,
 }
@@ -118,9 +141,9 @@ pub fn server_time(body: &[u8]) -> Result<u64, Unreadable> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Body {
-        server_time: u64,
+        server_time: Time,
     }
-    read::<Body>(body).map(|body| body.server_time)
+    read::<Body>(body).map(|body| body.server_time.0)
 }
 
 /// `GET /fapi/v1/premiumIndex`, of one symbol or of all. A row that cannot be read is left out and named beside the
@@ -129,7 +152,7 @@ pub fn mark_prices(body: &[u8]) -> Result<(Vec<MarkPrice>, Vec<Unreadable>), Unr
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Row {
-        symbol: String,
+        symbol: Name,
         mark_price: Number,
         time: u64,
     }
@@ -140,10 +163,10 @@ pub fn mark_prices(body: &[u8]) -> Result<(Vec<MarkPrice>, Vec<Unreadable>), Unr
         match serde_json::from_str::<Row>(row.get()) {
             Ok(row) if Price::new(row.mark_price.0).is_positive() => {
                 let mark_price = Price::new(row.mark_price.0);
-                prices.push(MarkPrice { symbol: row.symbol, mark_price, time_ms: row.time });
+                prices.push(MarkPrice { symbol: row.symbol.0, mark_price, time_ms: row.time });
             }
-            Ok(row) => bad.push(Unreadable(format!("{}: a mark price of {}", row.symbol, row.mark_price.0))),
-            Err(error) => bad.push(Unreadable(format!("{}: {error}", shortened(row.get())))),
+            Ok(row) => bad.push(Unreadable::new(format!("{}: a mark price of {}", row.symbol.0, row.mark_price.0))),
+            Err(error) => bad.push(Unreadable::new(format!("{}: {error}", shortened(row.get())))),
         }
     }
     Ok((prices, bad))
@@ -154,7 +177,7 @@ pub fn positions(body: &[u8]) -> Result<Vec<PositionRow>, Unreadable> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Row {
-        symbol: String,
+        symbol: Name,
         position_amt: Number,
         #[serde(default)]
         entry_price: Number,
@@ -167,7 +190,7 @@ pub fn positions(body: &[u8]) -> Result<Vec<PositionRow>, Unreadable> {
     }
     let rows: Vec<Row> = read(body)?;
     let row = |row: Row| PositionRow {
-        symbol: row.symbol,
+        symbol: row.symbol.0,
         position_amt: Qty::new(row.position_amt.0),
         entry_price: positive(row.entry_price),
         mark_price: positive(row.mark_price),
@@ -177,14 +200,25 @@ pub fn positions(body: &[u8]) -> Result<Vec<PositionRow>, Unreadable> {
     Ok(rows.into_iter().map(row).collect())
 }
 
+/// `GET /fapi/v1/positionSide/dual`.
+pub fn account_mode(body: &[u8]) -> Result<AccountMode, Unreadable> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Body {
+        dual_side_position: bool,
+    }
+    let is_dual = read::<Body>(body)?.dual_side_position;
+    Ok(if is_dual { AccountMode::Hedge } else { AccountMode::OneWay })
+}
+
 /// `GET /fapi/v1/userTrades`, oldest first. One bad row makes the reply unreadable: fills must not be left out.
 pub fn user_trades(body: &[u8]) -> Result<Vec<UserTrade>, Unreadable> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Row {
-        symbol: String,
-        id: u64,
-        order_id: u64,
+        symbol: Name,
+        id: Id,
+        order_id: Id,
         side: String,
         price: Number,
         qty: Number,
@@ -197,9 +231,9 @@ pub fn user_trades(body: &[u8]) -> Result<Vec<UserTrade>, Unreadable> {
         let side = side(&row.side)?;
         let (price, qty) = (Price::new(row.price.0), Qty::new(row.qty.0));
         if !price.is_positive() || !qty.is_positive() {
-            return Err(Unreadable(format!("trade {} of {}: {qty} at {price}", row.id, row.symbol)));
+            return Err(Unreadable::new(format!("trade {} of {}: {qty} at {price}", row.id.0, row.symbol.0)));
         }
-        let (symbol, id, order_id, time_ms) = (row.symbol, row.id, row.order_id, row.time);
+        let (symbol, id, order_id, time_ms) = (row.symbol.0, row.id.0, row.order_id.0, row.time);
         Ok(UserTrade { symbol, id, order_id, side, price, qty, time_ms, position_side: row.position_side })
     };
     let mut trades = rows.into_iter().map(trade).collect::<Result<Vec<_>, _>>()?;
@@ -216,6 +250,7 @@ pub fn instruments(body: &[u8]) -> Result<Vec<InstrumentRow>, Unreadable> {
     #[derive(Deserialize)]
     struct Row {
         symbol: String,
+        status: Option<String>,
         #[serde(default)]
         filters: Vec<Filter>,
     }
@@ -226,22 +261,24 @@ pub fn instruments(body: &[u8]) -> Result<Vec<InstrumentRow>, Unreadable> {
         filter_type: String,
         step_size: Option<Number>,
         min_qty: Option<Number>,
+        max_qty: Option<Number>,
         notional: Option<Number>,
     }
     let body: Body = read(body)?;
     let row = |row: Row| {
         let filter = |name: &str| row.filters.iter().find(|filter| filter.filter_type == name);
         let of = |field: fn(&Filter) -> Option<Number>| {
-            let values = ["MARKET_LOT_SIZE", "LOT_SIZE"].map(|name| filter(name).and_then(field).and_then(above_zero));
-            let [market, limit] = values;
-            // A market order has to satisfy both filters: the coarser step and the larger minimum are safe for both.
-            market.max(limit)
+            ["MARKET_LOT_SIZE", "LOT_SIZE"].map(|name| filter(name).and_then(field).and_then(above_zero)).into_iter()
         };
-        let step_size = of(|filter| filter.step_size).map(Qty::new);
-        let min_qty = of(|filter| filter.min_qty).map(Qty::new);
+        // A market order has to satisfy both filters: the coarser step, the larger minimum and the smaller maximum are
+        // safe for both.
+        let step_size = of(|filter| filter.step_size).flatten().max().map(Qty::new);
+        let min_qty = of(|filter| filter.min_qty).flatten().max().map(Qty::new);
+        let max_qty = of(|filter| filter.max_qty).flatten().min().map(Qty::new);
+        let status = row.status.as_deref().map(|status| shortened(status.trim())).filter(|status| !status.is_empty());
         let min_notional =
             filter("MIN_NOTIONAL").and_then(|filter| filter.notional).and_then(above_zero).map(Quote::new);
-        InstrumentRow { symbol: row.symbol, step_size, min_qty, min_notional }
+        InstrumentRow { symbol: row.symbol, status, step_size, min_qty, max_qty, min_notional }
     };
     Ok(body.symbols.into_iter().map(row).collect())
 }
@@ -285,18 +322,18 @@ pub fn listen_key(body: &[u8]) -> Result<String, Unreadable> {
     }
     let key = read::<Body>(body)?.listen_key;
     let is_plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
-    if is_plain { Ok(key) } else { Err(Unreadable("a listen key that is none".to_owned())) }
+    if is_plain { Ok(key) } else { Err(Unreadable::new("a listen key that is none".to_owned())) }
 }
 
 pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Unreadable> {
-    serde_json::from_slice(body).map_err(|error| Unreadable(error.to_string()))
+    serde_json::from_slice(body).map_err(|error| Unreadable::new(error.to_string()))
 }
 
 pub(super) fn side(text: &str) -> Result<Side, Unreadable> {
     match text {
         "BUY" => Ok(Side::Buy),
         "SELL" => Ok(Side::Sell),
-        other => Err(Unreadable(format!("side {:?} is none", shortened(other)))),
+        other => Err(Unreadable::new(format!("side {:?} is none", shortened(other)))),
     }
 }
 
@@ -361,7 +398,16 @@ mod tests {
         assert_eq!(rows[0].step_size.map(|step| step.to_string()).as_deref(), Some("1"));
         assert_eq!(rows[0].min_qty.map(|qty| qty.to_string()).as_deref(), Some("2"));
         assert_eq!(rows[0].min_notional.map(|notional| notional.to_string()).as_deref(), Some("5"));
-        assert_eq!((rows[1].step_size, rows[1].min_qty, rows[1].min_notional), (None, None, None));
+        // Of both maximums the smaller one.
+        assert_eq!(rows[0].max_qty.map(|qty| qty.to_string()).as_deref(), Some("590119"));
+        assert_eq!((rows[0].status.as_deref(), &rows[1].status), (Some("TRADING"), &None));
+        assert_eq!(
+            (rows[1].step_size, rows[1].min_qty, rows[1].max_qty, rows[1].min_notional),
+            (None, None, None, None)
+        );
+        assert_eq!(account_mode(br#"{"dualSidePosition":true}"#).unwrap(), AccountMode::Hedge);
+        assert_eq!(account_mode(br#"{"dualSidePosition":false}"#).unwrap(), AccountMode::OneWay);
+        assert!(account_mode(b"{}").is_err(), "a mode that is not said is not known");
         assert_eq!(server_time(br#"{"serverTime":1499827319559}"#).unwrap(), 1_499_827_319_559);
         assert!(
             listen_key(br#"{"listenKey":"pqia91ma19a5s61cv6a81va65sdf19v8a65a1a5s61cv6a81va65sdf19v8a65a1"}"#).is_ok()
@@ -370,6 +416,32 @@ mod tests {
         let said = error(br#"{"code":-1121,"msg":"Invalid\nsymbol."}"#).unwrap();
         assert_eq!((said.code, said.message.as_str()), (-1121, "Invalid symbol."));
         assert_eq!(error(b"<html>"), None);
+    }
+
+    #[test]
+    fn i68_what_no_exchange_says_is_refused_in_one_short_line() {
+        let nested = "[".repeat(200_000);
+        let row = |name: &str, value: &str| {
+            let plain = r#"[{"symbol":"BTCUSDT","id":1,"orderId":1,"side":"BUY","price":"1","qty":"1","time":1}]"#;
+            plain.replace(&format!("{name}:1"), &format!("{name}:{value}"))
+        };
+        for body in [
+            nested.clone(),
+            row("\"id\"", "18446744073709551615"),
+            row("\"orderId\"", "9223372036854775808"),
+            row("\"time\"", &nested),
+            row("\"time\"", &format!("{:?}", "x".repeat(1 << 20))),
+            r#"[{"symbol":"A\nB","id":1,"orderId":1,"side":"BUY","price":"1","qty":"1","time":1}]"#.to_owned(),
+            r#"[{"symbol":"A","id":1,"orderId":1,"side":"BUY","price":"79228162514264337593543950336","qty":"1","time":1}]"#
+                .to_owned(),
+        ] {
+            let said = user_trades(body.as_bytes()).unwrap_err().to_string();
+            assert!(said.len() <= 4 * MESSAGE_MAX && !said.contains('\n'), "{said}");
+        }
+        for body in [r#"{"serverTime":18446744073709551615}"#, r#"{"serverTime":0}"#, r#"{"serverTime":1.5}"#] {
+            assert!(server_time(body.as_bytes()).is_err(), "{body}");
+        }
+        assert!(positions(br#"[{"symbol":"A B","positionAmt":"1"}]"#).is_err());
     }
 
     proptest! {

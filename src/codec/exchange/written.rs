@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::json;
 
+use super::number::{Name, Number};
 use super::replies::MarkPrice;
 
 /// The `source` of observations that `feed user` appends: how it knows its own after a restart.
@@ -26,7 +27,7 @@ pub struct WrittenTrade {
 pub fn written_trade(fields: &[(Vec<u8>, Vec<u8>)]) -> Option<WrittenTrade> {
     #[derive(Deserialize)]
     struct Payload {
-        symbol: String,
+        symbol: Name,
         id: String,
         time: u64,
     }
@@ -38,8 +39,29 @@ pub fn written_trade(fields: &[(Vec<u8>, Vec<u8>)]) -> Option<WrittenTrade> {
         return None;
     }
     let payload: Payload = serde_json::from_str(field("payload")?).ok()?;
-    let (symbol, id, time_ms) = (payload.symbol, payload.id.parse().ok()?, payload.time);
+    // An id that no exchange gives is of no trade of ours.
+    let id = payload.id.parse().ok().filter(|id: &u64| i64::try_from(*id).is_ok())?;
+    let (symbol, time_ms) = (payload.symbol.0, payload.time);
     Some(WrittenTrade { symbol, id, time_ms })
+}
+
+/// The symbol of an observed position, and whether it holds something; `None` where the fields are of something else.
+pub fn observed_position(fields: &[(Vec<u8>, Vec<u8>)]) -> Option<(String, bool)> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Payload {
+        symbol: Name,
+        position_amt: Number,
+    }
+    let field = |name: &str| {
+        let value = fields.iter().find(|(field, _)| field == name.as_bytes())?;
+        std::str::from_utf8(&value.1).ok()
+    };
+    if field("event_type") != Some("exchange.position") {
+        return None;
+    }
+    let payload: Payload = serde_json::from_str(field("payload")?).ok()?;
+    Some((payload.symbol.0, !payload.position_amt.0.is_zero()))
 }
 
 #[cfg(test)]
@@ -74,5 +96,12 @@ mod tests {
         fields.push((b"source".to_vec(), FEED_SOURCE.as_bytes().to_vec()));
         let found = written_trade(&fields).unwrap();
         assert_eq!((found.symbol.as_str(), found.id, found.time_ms), ("ADAUSDT", 7, 1_770_163_395_196));
+        assert_eq!(observed_position(&fields), None, "a trade");
+        let held = |qty: i64| {
+            let observation = observe::position("ADAUSDT", Qty::new(Decimal::from(qty)), None, "BOTH", None);
+            let bytes = |(name, value): (&str, &str)| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+            observed_position(&observation.fields().map(bytes))
+        };
+        assert_eq!((held(-5), held(0)), (Some(("ADAUSDT".to_owned(), true)), Some(("ADAUSDT".to_owned(), false))));
     }
 }

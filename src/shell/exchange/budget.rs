@@ -4,6 +4,8 @@
 const EXCHANGE_LIMIT: u64 = 2_400;
 /// Part of it that is left to others who share the address. [weight]
 const EXCHANGE_RESERVE: u64 = EXCHANGE_LIMIT / 10;
+/// The heaviest call: the mode of the account. [weight]
+const HEAVIEST_CALL: u64 = 30;
 const MINUTE_MS: u64 = 60_000;
 
 /// Times are those of a clock that only goes forward. [ms]
@@ -21,7 +23,7 @@ pub(super) struct Budget {
 impl Budget {
     pub(super) fn new(limit: u64, now_ms: u64) -> Self {
         // A bucket that cannot hold the heaviest call would never let it out.
-        let limit = limit.clamp(10, EXCHANGE_LIMIT);
+        let limit = limit.clamp(HEAVIEST_CALL, EXCHANGE_LIMIT);
         Self { limit, parts: limit * MINUTE_MS, filled_ms: now_ms, used: None }
     }
 
@@ -29,7 +31,7 @@ impl Budget {
     pub(super) fn take(&mut self, weight: u64, now_ms: u64) -> Result<(), u64> {
         self.fill(now_ms);
         if let Some((used, at_ms)) = self.used
-            && used + weight > EXCHANGE_LIMIT - EXCHANGE_RESERVE
+            && used.saturating_add(weight) > EXCHANGE_LIMIT - EXCHANGE_RESERVE
         {
             return Err((at_ms + MINUTE_MS).saturating_sub(now_ms).max(1));
         }
@@ -87,5 +89,7 @@ mod tests {
         assert_eq!(budget.used(2_000), Some(2_155));
         assert_eq!(budget.take(10, 61_000), Ok(()), "a minute later it says nothing any more");
         assert_eq!(budget.used(61_000), None);
+        budget.learn(u64::MAX, 61_000);
+        assert!(budget.take(10, 61_000).is_err(), "whatever it says");
     }
 }

@@ -11,6 +11,7 @@ pub enum Call {
     ExchangeInfo,
     PositionRiskV2,
     PositionRiskV3,
+    PositionMode,
     UserTrades,
     Order,
     OpenListenKey,
@@ -29,13 +30,14 @@ pub(super) enum Access {
 }
 
 impl Call {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ServerTime,
         Self::PremiumIndexOfOne,
         Self::PremiumIndexOfAll,
         Self::ExchangeInfo,
         Self::PositionRiskV2,
         Self::PositionRiskV3,
+        Self::PositionMode,
         Self::UserTrades,
         Self::Order,
         Self::OpenListenKey,
@@ -46,6 +48,7 @@ impl Call {
     /// What it counts against the limit of the address. [weight]
     pub const fn weight(self) -> u64 {
         match self {
+            Self::PositionMode => 30,
             Self::PremiumIndexOfAll => 10,
             Self::PositionRiskV2 | Self::PositionRiskV3 | Self::UserTrades => 5,
             Self::ServerTime
@@ -67,6 +70,7 @@ impl Call {
             Self::ExchangeInfo => "exchangeInfo",
             Self::PositionRiskV2 => "positionRisk_v2",
             Self::PositionRiskV3 => "positionRisk_v3",
+            Self::PositionMode => "positionSide_dual",
             Self::UserTrades => "userTrades",
             Self::Order => "order",
             Self::OpenListenKey => "listenKey_open",
@@ -91,6 +95,7 @@ impl Call {
             Self::ExchangeInfo => "/fapi/v1/exchangeInfo",
             Self::PositionRiskV2 => "/fapi/v2/positionRisk",
             Self::PositionRiskV3 => "/fapi/v3/positionRisk",
+            Self::PositionMode => "/fapi/v1/positionSide/dual",
             Self::UserTrades => "/fapi/v1/userTrades",
             Self::Order => "/fapi/v1/order",
             Self::OpenListenKey | Self::KeepListenKey | Self::CloseListenKey => "/fapi/v1/listenKey",
@@ -100,7 +105,9 @@ impl Call {
     pub(super) const fn access(self) -> Access {
         match self {
             Self::ServerTime | Self::PremiumIndexOfOne | Self::PremiumIndexOfAll | Self::ExchangeInfo => Access::Public,
-            Self::PositionRiskV2 | Self::PositionRiskV3 | Self::UserTrades | Self::Order => Access::Signed,
+            Self::PositionRiskV2 | Self::PositionRiskV3 | Self::PositionMode | Self::UserTrades | Self::Order => {
+                Access::Signed
+            }
             Self::OpenListenKey | Self::KeepListenKey | Self::CloseListenKey => Access::Key,
         }
     }

@@ -8,7 +8,9 @@ use super::call::Call;
 use super::client::Exchange;
 use super::error::CallError;
 use super::settings::PositionRiskVersion;
-use crate::codec::exchange::{self, InstrumentRow, MarkPrice, OrderRow, PositionRow, Unreadable, UserTrade};
+use crate::codec::exchange::{
+    self, AccountMode, InstrumentRow, MarkPrice, OrderRow, PositionRow, Unreadable, UserTrade, is_hedge_side,
+};
 
 /// Most trades in one answer. [1]
 pub const TRADES_MAX: usize = 1_000;
@@ -31,6 +33,16 @@ impl Positions {
     /// Rows with a quantity.
     pub fn open(&self) -> impl Iterator<Item = &PositionRow> {
         self.rows.iter().filter(|row| !row.position_amt.is_zero())
+    }
+
+    /// How the account holds positions, as far as the rows show it: a side LONG or SHORT, even with nothing in it, is
+    /// that of a hedge account, and a quantity without one that of a one-way account. `None` where neither is there.
+    pub fn mode(&self) -> Option<AccountMode> {
+        match () {
+            () if self.rows.iter().any(|row| is_hedge_side(&row.position_side)) => Some(AccountMode::Hedge),
+            () if self.open().next().is_some() => Some(AccountMode::OneWay),
+            () => None,
+        }
     }
 
     /// Of these symbols, those for which the exchange lists no quantity: they are flat there.
@@ -86,6 +98,11 @@ impl Exchange {
         Ok(Positions { rows })
     }
 
+    /// How the account holds positions, signed.
+    pub async fn position_mode(&self) -> Result<AccountMode, CallError> {
+        self.call(Call::PositionMode, &[], exchange::account_mode).await
+    }
+
     /// Trades of the account in a symbol, signed, oldest first, at most [`TRADES_MAX`].
     pub async fn user_trades(&self, symbol: &str, from: TradesFrom) -> Result<Vec<UserTrade>, CallError> {
         let mut parameters = vec![("symbol", symbol.to_owned())];
@@ -99,9 +116,15 @@ impl Exchange {
         parameters.push(("limit", TRADES_MAX.to_string()));
         let read = |body: &[u8]| {
             let trades = exchange::user_trades(body)?;
-            match trades.iter().find(|trade| trade.symbol != symbol) {
-                Some(other) => Err(Unreadable::new(format!("a trade of {} among those of {symbol}", other.symbol))),
-                None => Ok(trades),
+            if let Some(other) = trades.iter().find(|trade| trade.symbol != symbol) {
+                return Err(Unreadable::new(format!("a trade of {} among those of {symbol}", other.symbol)));
+            }
+            // Who asks page by page would never come to an end.
+            match (from, trades.first()) {
+                (TradesFrom::Id(id), Some(first)) if first.id < id => {
+                    Err(Unreadable::new(format!("trade {} of {symbol} among those from {id} on", first.id)))
+                }
+                _ => Ok(trades),
             }
         };
         self.call(Call::UserTrades, &parameters, read).await

@@ -12,6 +12,7 @@ use super::counts::Health;
 use super::credentials::Credentials;
 use super::error::{CallError, SetupError};
 use super::gate::Gate;
+use super::key::KeyKind;
 use super::settings::Settings;
 use super::{signed, tls};
 use crate::codec::exchange::{self, Unreadable};
@@ -21,7 +22,8 @@ const ANSWER_MAX: usize = 64 << 20;
 /// Waits where the exchange names none. [ms]
 const TOO_MANY_WAIT_MS: u64 = 60_000;
 const BAN_WAIT_MS: u64 = 120_000;
-const FIREWALL_WAIT_MS: u64 = 300_000;
+/// 403, and 451 for where we are: nothing that a retry would change within minutes.
+const SHUT_OUT_WAIT_MS: u64 = 300_000;
 /// So much of a secret is taken for it. [characters]
 const TELLING: usize = 8;
 /// "Timestamp for this request is outside of the recvWindow": nothing was done.
@@ -73,6 +75,11 @@ impl Exchange {
 
     pub fn has_credentials(&self) -> bool {
         self.inner.settings.credentials.is_some()
+    }
+
+    /// How calls are signed; `None` without credentials.
+    pub fn key_kind(&self) -> Option<KeyKind> {
+        self.inner.settings.credentials.as_ref().map(Credentials::kind)
     }
 
     /// How the exchange is, and what was asked of it.
@@ -173,8 +180,8 @@ impl Exchange {
             None => format!("status {status} with {} bytes of {content_type}", body.len()),
         };
         match status {
-            418 | 403 => {
-                let default_ms = if status == 418 { BAN_WAIT_MS } else { FIREWALL_WAIT_MS };
+            418 | 403 | 451 => {
+                let default_ms = if status == 418 { BAN_WAIT_MS } else { SHUT_OUT_WAIT_MS };
                 let named_ms = said.and_then(|said| wait_named(&said.message));
                 let wait_ms = retry_after_ms.or(named_ms).unwrap_or(default_ms);
                 let until_ms = gate.wait(status, wait_ms);
@@ -201,8 +208,9 @@ impl Exchange {
             let window = self.inner.settings.recv_window_ms.to_string();
             let stamp = signed::query(&[("recvWindow", window), ("timestamp", timestamp)]);
             query = if query.is_empty() { stamp } else { format!("{query}&{stamp}") };
-            let signature = signed::signature(credentials.secret(), &query);
-            query = format!("{query}&signature={signature}");
+            // Base64 has characters that do not stand for themselves in a query.
+            let signature = signed::query(&[("signature", credentials.sign(&query))]);
+            query = format!("{query}&{signature}");
         }
         let separator = if query.is_empty() { "" } else { "?" };
         format!("{}{}{separator}{query}", self.inner.base, call.path())
@@ -219,7 +227,7 @@ impl Exchange {
     /// A text of the exchange's, without key and secret, should it hold them.
     fn without_secrets(&self, text: &str) -> String {
         match &self.inner.settings.credentials {
-            Some(credentials) => without(&without(text, credentials.key()), credentials.secret()),
+            Some(credentials) => credentials.hidden().fold(text.to_owned(), |text, hidden| without(&text, hidden)),
             None => text.to_owned(),
         }
     }

@@ -39,12 +39,13 @@ impl ServerClock {
         let half_ms = answered_ms.saturating_sub(sent_ms) / 2;
         self.known = Some((server_ms, sent_ms + half_ms));
         let wall_middle_ms = wall_answered_ms.saturating_sub(half_ms);
-        self.offset_ms = i64::try_from(server_ms).ok().zip(i64::try_from(wall_middle_ms).ok()).map(|(s, w)| s - w);
+        self.offset_ms =
+            i64::try_from(server_ms).ok().zip(i64::try_from(wall_middle_ms).ok()).map(|(s, w)| s.saturating_sub(w));
     }
 
     /// The server's time now. [ms since 1970]
     pub(super) fn now_ms(&self, since_ms: u64) -> Option<u64> {
-        self.known.map(|(server_ms, at_ms)| server_ms + since_ms.saturating_sub(at_ms))
+        self.known.map(|(server_ms, at_ms)| server_ms.saturating_add(since_ms.saturating_sub(at_ms)))
     }
 
     pub(super) fn offset_ms(&self) -> Option<i64> {

@@ -4,7 +4,9 @@ use std::fmt;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// Length of a key and of a secret. [characters]
+use super::key::{KeyKind, SigningKey};
+
+/// Length of a key and of an HMAC secret. [characters]
 const LENGTH: usize = 64;
 
 /// A variable as it was given: its name, its value if it is set, and what was cleaned off the value, if anything.
@@ -15,11 +17,11 @@ pub struct Given<'a> {
     pub cleaned: Option<&'a str>,
 }
 
-/// Key and secret of an account. `Debug` shows neither; both are wiped from memory when they are dropped.
+/// Key and secret of an account. `Debug` shows neither; their texts are wiped from memory when they are dropped.
 #[derive(Clone)]
 pub struct Credentials {
     key: SecretString,
-    secret: SecretString,
+    signing: SigningKey,
 }
 
 impl fmt::Debug for Credentials {
@@ -37,6 +39,9 @@ pub enum CredentialProblem {
     Empty { name: String, cleaned: Option<String> },
     #[error("{name} holds {what}{}", after_cleaning(cleaned))]
     Holds { name: String, what: &'static str, cleaned: Option<String> },
+    /// A key, and not one that belongs there.
+    #[error("{name} holds {what}{}", after_cleaning(cleaned))]
+    WrongKind { name: String, what: String, cleaned: Option<String> },
     #[error("{name} has {found} characters, a key or secret of this exchange has {LENGTH}{}", after_cleaning(cleaned))]
     Length { name: String, found: usize, cleaned: Option<String> },
     #[error("{key} and {secret} hold the same value")]
@@ -50,19 +55,49 @@ fn after_cleaning(cleaned: &Option<String>) -> String {
 impl Credentials {
     /// Checks both; the problem of the first that has one.
     pub fn check(key: &Given<'_>, secret: &Given<'_>) -> Result<Self, CredentialProblem> {
-        let (key_value, secret_value) = (checked(key)?, checked(secret)?);
-        if key_value.expose_secret() == secret_value.expose_secret() {
+        if let Some(Ok(private)) = key.value.and_then(SigningKey::private) {
+            let what = format!("the {} private key, which belongs in {}", private.kind().name(), secret.name);
+            return Err(CredentialProblem::WrongKind {
+                name: key.name.to_owned(),
+                what,
+                cleaned: key.cleaned.map(str::to_owned),
+            });
+        }
+        let key_value = checked(key)?;
+        let signing = match secret.value.and_then(SigningKey::private) {
+            Some(Ok(private)) => private,
+            Some(Err(what)) => {
+                return Err(CredentialProblem::WrongKind {
+                    name: secret.name.to_owned(),
+                    what: what.to_owned(),
+                    cleaned: secret.cleaned.map(str::to_owned),
+                });
+            }
+            None => SigningKey::hmac(checked(secret)?),
+        };
+        if secret.value.is_some_and(|secret| secret.expose_secret() == key_value.expose_secret()) {
             return Err(CredentialProblem::Same { key: key.name.to_owned(), secret: secret.name.to_owned() });
         }
-        Ok(Self { key: key_value.clone(), secret: secret_value.clone() })
+        Ok(Self { key: key_value.clone(), signing })
+    }
+
+    /// How calls are signed.
+    pub fn kind(&self) -> KeyKind {
+        self.signing.kind()
     }
 
     pub(super) fn key(&self) -> &str {
         self.key.expose_secret()
     }
 
-    pub(super) fn secret(&self) -> &str {
-        self.secret.expose_secret()
+    /// The signature of a query, as it stands in a query.
+    pub(super) fn sign(&self, query: &str) -> String {
+        self.signing.sign(query)
+    }
+
+    /// Texts that no message may show.
+    pub(super) fn hidden(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.key()).chain(self.signing.hidden())
     }
 }
 
@@ -134,6 +169,31 @@ mod tests {
             "THE_KEY has 63 characters, a key or secret of this exchange has 64 (after a carriage return at the end was taken off)"
         );
         let fine = check(Some(KEY), Some(SECRET), None).unwrap();
-        assert_eq!(format!("{fine:?}"), "Credentials(…)");
+        assert_eq!((format!("{fine:?}").as_str(), fine.kind()), ("Credentials(…)", KeyKind::Hmac));
+    }
+
+    #[test]
+    fn a_key_of_another_kind_is_taken_for_what_it_is_or_named() {
+        // As long as an HMAC secret, and none: published for tests in RFC 9421, B.1.4.
+        let bare = "MC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF";
+        let pem = format!("-----BEGIN PRIVATE KEY-----\n{bare}\n-----END PRIVATE KEY-----\n");
+        for secret in [bare, &pem] {
+            let fine = check(Some(KEY), Some(secret), None).unwrap();
+            assert_eq!((fine.kind(), format!("{fine:?}").as_str()), (KeyKind::Ed25519, "Credentials(…)"));
+        }
+        for (key, secret, want) in [
+            (bare, SECRET, "THE_KEY holds the Ed25519 private key, which belongs in THE_SECRET"),
+            (KEY, &pem.replace("PRIVATE", "PUBLIC"), "THE_SECRET holds a public key"),
+            (KEY, &pem.replace("PRIVATE", "ENCRYPTED PRIVATE"), "THE_SECRET holds an encrypted private key"),
+            (
+                KEY,
+                &pem.replace(bare, &bare[..60]),
+                "THE_SECRET holds an Ed25519 private key that is damaged or cut off",
+            ),
+        ] {
+            let said = check(Some(key), Some(secret), None).unwrap_err();
+            assert!(said.starts_with(want), "{said}");
+            assert!(!said.contains(&bare[..8]) && !said.contains(&KEY[..8]), "{said}");
+        }
     }
 }

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use super::call::Call;
 use crate::codec::time;
 
+/// "Invalid symbol."
+const INVALID_SYMBOL: i64 = -1121;
+
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
@@ -30,13 +33,19 @@ pub enum CallError {
     /// Not sent: too many failures in a row.
     #[error("{call}: not sent, the circuit is open after {failures} failures in a row, next trial in {wait_ms} ms")]
     CircuitOpen { call: Call, failures: u32, wait_ms: u64 },
+    /// Not sent: the exchange refused this call for its key, address or permission a short while ago.
+    #[error(
+        "{call}: not sent, the exchange refused key, address or permission (code {code}); asked again in {} s",
+        wait_ms.div_ceil(1_000)
+    )]
+    HeldOff { call: Call, code: i64, wait_ms: u64 },
     /// Not sent: the weight of this minute is spent.
     #[error("{call}: not sent, the weight of this minute is spent, {} is free in {wait_ms} ms", call.weight())]
     WeightSpent { call: Call, wait_ms: u64 },
     /// 429: too many calls.
     #[error("{call}: too many calls ({status}), next in {wait_ms} ms")]
     TooMany { call: Call, status: u16, wait_ms: u64 },
-    /// 418 or 403: the address is shut out.
+    /// 418, 403 or 451: the address is shut out, for what it did or for where it is.
     #[error("{call}: shut out ({status}) until {}", time::iso(*until_ms))]
     Banned { call: Call, status: u16, until_ms: u64, wait_ms: u64 },
     /// The exchange understood and refused; nothing was done.
@@ -59,6 +68,7 @@ impl CallError {
             Self::NoCredentials { call }
             | Self::Waiting { call, .. }
             | Self::CircuitOpen { call, .. }
+            | Self::HeldOff { call, .. }
             | Self::WeightSpent { call, .. }
             | Self::TooMany { call, .. }
             | Self::Banned { call, .. }
@@ -78,18 +88,22 @@ impl CallError {
             | Self::Waiting { .. }
             | Self::TooMany { .. }
             | Self::Banned { .. } => true,
-            Self::NoCredentials { .. } | Self::WeightSpent { .. } | Self::Refused { .. } | Self::Unreadable { .. } => {
-                false
-            }
+            Self::NoCredentials { .. }
+            | Self::HeldOff { .. }
+            | Self::WeightSpent { .. }
+            | Self::Refused { .. }
+            | Self::Unreadable { .. } => false,
         }
     }
 
     /// Did the call go out at all.
     pub fn was_sent(&self) -> bool {
         match self {
-            Self::NoCredentials { .. } | Self::Waiting { .. } | Self::CircuitOpen { .. } | Self::WeightSpent { .. } => {
-                false
-            }
+            Self::NoCredentials { .. }
+            | Self::Waiting { .. }
+            | Self::CircuitOpen { .. }
+            | Self::HeldOff { .. }
+            | Self::WeightSpent { .. } => false,
             Self::TooMany { .. }
             | Self::Banned { .. }
             | Self::Refused { .. }
@@ -104,6 +118,7 @@ impl CallError {
         match self {
             Self::Waiting { wait_ms, .. }
             | Self::CircuitOpen { wait_ms, .. }
+            | Self::HeldOff { wait_ms, .. }
             | Self::WeightSpent { wait_ms, .. }
             | Self::TooMany { wait_ms, .. }
             | Self::Banned { wait_ms, .. } => Some(*wait_ms),
@@ -118,9 +133,16 @@ impl CallError {
     /// Are the credentials what is wrong: none, an unknown key, a bad signature, an address that is not allowed.
     pub fn is_about_credentials(&self) -> bool {
         match self {
-            Self::NoCredentials { .. } => true,
-            Self::Refused { code, .. } => matches!(code, -1022 | -2008 | -2014 | -2015),
+            Self::NoCredentials { .. } | Self::HeldOff { .. } => true,
+            Self::Refused { status, code, .. } => {
+                *status == 401 || matches!(code, -1002 | -1022 | -2008 | -2014 | -2015)
+            }
             _ => false,
         }
+    }
+
+    /// Returns true if the exchange says that it has no such symbol: it was delisted, or never was.
+    pub fn is_no_symbol(&self) -> bool {
+        matches!(self, Self::Refused { code: INVALID_SYMBOL, .. })
     }
 }

@@ -15,6 +15,7 @@ use super::settings::Settings;
 /// All of it is in memory and short: a lock is never held while something is awaited.
 pub(super) struct Gate {
     since: Since,
+    refused_wait_ms: u64,
     state: Mutex<State>,
 }
 
@@ -23,6 +24,8 @@ struct State {
     circuit: Circuit,
     budget: Budget,
     clock: ServerClock,
+    /// Calls that were refused for key, address or permission: the code, and until when they are held off. [ms]
+    refused: BTreeMap<Call, (i64, u64)>,
     counts: BTreeMap<Call, CallCount>,
     answered_ms: Option<u64>,
     failure: Option<String>,
@@ -36,11 +39,12 @@ impl Gate {
             circuit: Circuit::new(settings.circuit_failures, settings.circuit_open_ms),
             budget: Budget::new(settings.weight_per_min, since.ms()),
             clock: ServerClock::default(),
+            refused: BTreeMap::new(),
             counts: BTreeMap::new(),
             answered_ms: None,
             failure: None,
         };
-        Self { since, state: Mutex::new(state) }
+        Self { since, refused_wait_ms: settings.refused_wait_ms, state: Mutex::new(state) }
     }
 
     /// Lets a call out and takes its weight, or says why not.
@@ -79,6 +83,12 @@ impl Gate {
         let mut state = self.state();
         state.counts.entry(error.call()).or_default().failed += 1;
         state.failure = Some(error.to_string());
+        if let CallError::Refused { call, code, .. } = error
+            && error.is_about_credentials()
+        {
+            // Asked at every tick it would be refused at every tick, and looks like an attack.
+            state.refused.insert(*call, (*code, now_ms.saturating_add(self.refused_wait_ms)));
+        }
         match error {
             CallError::Unreachable { .. } | CallError::OutcomeUnknown { .. } | CallError::Unreadable { .. } => {
                 state.circuit.failed(now_ms);
@@ -91,6 +101,7 @@ impl Gate {
             CallError::NoCredentials { .. }
             | CallError::Waiting { .. }
             | CallError::CircuitOpen { .. }
+            | CallError::HeldOff { .. }
             | CallError::WeightSpent { .. } => {}
         }
     }
@@ -147,6 +158,9 @@ impl State {
         if let Some(ban) = self.bans.in_force(wall) {
             let wait_ms = ban.until_ms - wall;
             return Err(CallError::Waiting { call, status: ban.status, until_ms: ban.until_ms, wait_ms });
+        }
+        if let Some((code, until_ms)) = self.refused.get(&call).copied().filter(|(_, until_ms)| now_ms < *until_ms) {
+            return Err(CallError::HeldOff { call, code, wait_ms: until_ms - now_ms });
         }
         let failures = self.circuit.failures();
         self.circuit.admit(now_ms).map_err(|wait_ms| CallError::CircuitOpen { call, failures, wait_ms })?;

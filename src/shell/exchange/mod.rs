@@ -4,9 +4,10 @@
 //! (weights, waits, bans) is kept, also across restarts; nothing is sent twice by itself, but for a refused timestamp,
 //! which the exchange did not act on. Key, secret, signature, listen key and signed URL are in no error, log or `Debug`.
 //!
-//! In reading order: `settings`, `credentials` (what is wrong with them, by name), `call` (what can be asked and what
-//! it weighs), `error`; `budget`, `circuit`, `ban`, `gate` (may a call go out now), `clock` (the server's), `signed`,
-//! `client` (one call), `calls` (each of them), `counts`; `market` (whose prices they are), `tls`, `socket` (a WebSocket).
+//! In reading order: `settings`, `key` (its kind, its signatures), `credentials` (what is wrong with them, by name),
+//! `call` (what can be asked and what it weighs), `error`; `budget`, `circuit`, `ban`, `gate` (may a call go out now),
+//! `clock` (the server's), `signed`, `client` (one call), `calls` (each of them), `counts`;
+//! `tls`, `socket` (a WebSocket).
 
 mod ban;
 mod budget;
@@ -19,7 +20,7 @@ mod counts;
 mod credentials;
 mod error;
 mod gate;
-mod market;
+mod key;
 mod settings;
 mod signed;
 mod socket;
@@ -32,6 +33,6 @@ pub use client::Exchange;
 pub use counts::{CallCount, Health};
 pub use credentials::{CredentialProblem, Credentials, Given};
 pub use error::{CallError, SetupError};
-pub use market::Market;
+pub use key::KeyKind;
 pub use settings::{PositionRiskVersion, Settings};
 pub use socket::{Socket, SocketError};

@@ -37,6 +37,8 @@ pub struct Settings {
     pub circuit_failures: u32,
     /// How long an open circuit lets nothing through, at first; doubled with each trial that fails. [ms]
     pub circuit_open_ms: u64,
+    /// Before a call that was refused for its key, address or permission is made again. [ms]
+    pub refused_wait_ms: u64,
 }
 
 impl Settings {
@@ -53,6 +55,7 @@ impl Settings {
             weight_per_min: 1_200,
             circuit_failures: 5,
             circuit_open_ms: 10_000,
+            refused_wait_ms: 300_000,
         }
     }
 }

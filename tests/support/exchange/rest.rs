@@ -11,6 +11,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Response, StatusCode};
 use axum::serve::Listener;
+use base64::Engine as _;
 use futures_util::stream;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
@@ -125,6 +126,7 @@ fn parameters_of(query: &str) -> (BTreeMap<String, String>, bool) {
 fn weight(path: &str, parameters: &BTreeMap<String, String>) -> u64 {
     match path {
         "/fapi/v1/premiumIndex" if !parameters.contains_key("symbol") => 10,
+        "/fapi/v1/positionSide/dual" => 30,
         "/fapi/v2/positionRisk" | "/fapi/v3/positionRisk" | "/fapi/v1/userTrades" => 5,
         _ => 1,
     }
@@ -166,7 +168,13 @@ impl World {
         headers: &HeaderMap,
     ) -> Result<Value, Refusal> {
         let symbol = parameters.get("symbol").map(String::as_str);
+        if symbol.is_some_and(|symbol| self.delisted.contains(symbol)) {
+            return Err((400, -1121, "Invalid symbol."));
+        }
         match (method, path) {
+            ("GET", "/fapi/v1/positionSide/dual") => {
+                self.check_signed(query, parameters, headers).map(|()| json!({"dualSidePosition": self.is_hedged}))
+            }
             ("GET", "/fapi/v1/time") => Ok(json!({"serverTime": self.now_ms()})),
             ("GET", "/fapi/v1/premiumIndex") => self.premium_index(symbol),
             ("GET", "/fapi/v1/exchangeInfo") => Ok(self.exchange_info()),
@@ -211,10 +219,7 @@ impl World {
         self.check_key(headers)?;
         let (signed, signature) =
             query.rsplit_once("&signature=").ok_or((400, -1102, "Mandatory parameter 'signature' was not sent."))?;
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.secret.as_bytes()).expect("any length");
-        mac.update(signed.as_bytes());
-        let want: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        if signature != want {
+        if !self.is_signature(signed, signature) {
             return Err((400, -1022, "Signature for this request is not valid."));
         }
         let number = |name: &str| parameters.get(name).and_then(|text| text.parse::<u64>().ok());
@@ -227,6 +232,25 @@ impl World {
             return Err((400, -1021, "Timestamp for this request is outside of the recvWindow."));
         }
         Ok(())
+    }
+
+    fn is_signature(&self, signed: &str, signature: &str) -> bool {
+        let Some(public_key) = &self.ed25519 else {
+            let mut mac = Hmac::<Sha256>::new_from_slice(self.secret.as_bytes()).expect("any length");
+            mac.update(signed.as_bytes());
+            let want: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+            return signature == want;
+        };
+        // Base64 that is not encoded for a query is another text there: a plus is a blank.
+        if signature.contains(['+', '/', '=']) {
+            return false;
+        }
+        let text = percent_encoding::percent_decode_str(signature).decode_utf8_lossy();
+        let Ok(signature) = base64::engine::general_purpose::STANDARD.decode(text.as_bytes()) else { return false };
+        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+        let ed25519 = algorithms.mapping.iter().find(|(scheme, _)| *scheme == rustls::SignatureScheme::ED25519);
+        let (_, verifiers) = ed25519.expect("the provider knows Ed25519");
+        verifiers.iter().any(|v| v.verify_signature(public_key, signed.as_bytes(), &signature).is_ok())
     }
 
     fn premium_index(&self, symbol: Option<&str>) -> Result<Value, Refusal> {
@@ -286,7 +310,13 @@ impl World {
                 "updateTime": if amount.starts_with('0') { 0 } else { now_ms },
             })
         };
-        symbols.into_iter().map(row).collect()
+        let mut rows: Vec<Value> = if self.is_hedged { Vec::new() } else { symbols.into_iter().map(row).collect() };
+        for ((symbol, side), (amount, entry)) in &self.sided {
+            let mut sided = row((symbol, (amount, entry)));
+            sided["positionSide"] = json!(side);
+            rows.push(sided);
+        }
+        Value::Array(rows)
     }
 
     fn user_trades(&self, symbol: &str, parameters: &BTreeMap<String, String>) -> Result<Value, Refusal> {

@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 use tokio_tungstenite::tungstenite::http::StatusCode;
 
 use super::Shared;
-use super::world::mark_message;
+use super::world::{World, mark_message};
 
 /// What goes to the sockets that are open.
 #[derive(Clone, Debug)]
@@ -67,14 +67,13 @@ async fn tick(shared: Arc<Shared>) {
 }
 
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: S, shared: Arc<Shared>) {
-    let mut path = String::new();
+    let mut address = String::new();
     #[allow(clippy::result_large_err, reason = "the signature is the library's")]
     let accept = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
-        path = request.uri().path().to_owned();
+        address = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
         let is_known = {
             let world = shared.world();
-            let name = path.rsplit('/').next().unwrap_or_default();
-            !world.refuses_sockets && (is_marks(&path) || world.listen_keys.iter().any(|key| key == name))
+            !world.refuses_sockets && Told::of(&address, &world).is_some()
         };
         if is_known {
             return Ok(response);
@@ -86,21 +85,21 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: S, shared: Arc<Shared>)
     // Subscribed before the client knows that it is connected, so that nothing is missed.
     let pushes = shared.pushes.subscribe();
     let Ok(socket) = accept_hdr_async(stream, accept).await else { return };
-    let number = {
+    let (number, told) = {
         let mut world = shared.world();
         world.sockets_opened += 1;
-        let number = world.sockets_opened;
-        world.sockets.insert(number, path.clone());
-        number
+        let (number, told) = (world.sockets_opened, Told::of(&address, &world).unwrap_or(Told::Nothing));
+        world.sockets.insert(number, address);
+        (number, told)
     };
-    exchange_messages(socket, pushes, is_marks(&path), &shared).await;
+    exchange_messages(socket, pushes, &told, &shared).await;
     shared.world().sockets.remove(&number);
 }
 
 async fn exchange_messages<S: AsyncRead + AsyncWrite + Unpin>(
     mut socket: tokio_tungstenite::WebSocketStream<S>,
     mut pushes: Receiver<Push>,
-    wants_marks: bool,
+    told: &Told,
     shared: &Shared,
 ) {
     loop {
@@ -113,8 +112,8 @@ async fn exchange_messages<S: AsyncRead + AsyncWrite + Unpin>(
             },
             push = pushes.recv() => {
                 let text = match push {
-                    Ok(Push::Marks(text)) if wants_marks => text,
-                    Ok(Push::User(text)) if !wants_marks => text,
+                    Ok(Push::Marks(text)) if *told == Told::Marks => text,
+                    Ok(Push::User(text)) if told.holds(&text) => text,
                     Ok(Push::Text(text)) => text,
                     Ok(Push::Marks(_) | Push::User(_)) | Err(RecvError::Lagged(_)) => continue,
                     Ok(Push::Close) => {
@@ -129,6 +128,44 @@ async fn exchange_messages<S: AsyncRead + AsyncWrite + Unpin>(
                 }
             }
         }
+    }
+}
+
+/// What a socket tells, by its address.
+#[derive(Clone, Debug, PartialEq)]
+enum Told {
+    Marks,
+    /// Events of the account of these names; `None` is all.
+    Events(Option<Vec<String>>),
+    /// It is open, and that is all.
+    Nothing,
+}
+
+impl Told {
+    /// As the exchange does since April 2026: the listen key as a parameter, with the events by name. As a part of the
+    /// path it opens a socket that tells nothing, but for the old testnet. `None` where it is refused.
+    fn of(address: &str, world: &World) -> Option<Self> {
+        let (path, query) = address.split_once('?').unwrap_or((address, ""));
+        if is_marks(path) {
+            return Some(Self::Marks);
+        }
+        let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        let is_valid = |key: &str| world.listen_keys.iter().any(|valid| valid == key);
+        if path == "/private/ws" {
+            parameter("listenKey").filter(|key| is_valid(key))?;
+            let events = parameter("events")?.split('/').map(str::to_owned).collect();
+            return Some(Self::Events(Some(events)));
+        }
+        is_valid(path.rsplit('/').next().unwrap_or_default()).then_some(match world.takes_key_in_path {
+            true => Self::Events(None),
+            false => Self::Nothing,
+        })
+    }
+
+    fn holds(&self, event: &str) -> bool {
+        let Self::Events(names) = self else { return false };
+        let event: serde_json::Value = serde_json::from_str(event).unwrap_or_default();
+        names.as_ref().is_none_or(|names| names.iter().any(|name| event["e"] == **name))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the exchange knows, how it behaves, and what it was asked.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -50,12 +50,20 @@ pub struct World {
     pub positions: BTreeMap<String, (String, String)>,
     /// Rows of `userTrades`.
     pub trades: Vec<Value>,
+    /// The same by symbol and side, of a hedge account.
+    pub sided: BTreeMap<(String, String), (String, String)>,
+    /// The account is in hedge mode (dual-side).
+    pub is_hedged: bool,
+    /// Symbols that are known no more.
+    pub delisted: BTreeSet<String>,
     /// stepSize, minQty and minNotional by symbol.
     pub filters: BTreeMap<String, (String, String, String)>,
     /// Rows of `order`.
     pub orders: Vec<Value>,
     pub key: String,
     pub secret: String,
+    /// Raw public key of an Ed25519 pair, where signatures are those of one, instead of the secret's.
+    pub ed25519: Option<Vec<u8>>,
     /// The server's clock less this machine's. [ms]
     pub drift_ms: i64,
     /// Weight of the running minute, and what it may be. [weight]
@@ -74,6 +82,8 @@ pub struct World {
     pub sockets_opened: u64,
     /// Pings that came, all of them answered.
     pub pings: u64,
+    /// The old testnet: the listen key is a part of the path there. Elsewhere such a socket opens, and stays silent.
+    pub takes_key_in_path: bool,
     /// New sockets are refused.
     pub refuses_sockets: bool,
     /// Mark prices of all symbols are sent this often.
@@ -86,10 +96,14 @@ impl World {
             prices: BTreeMap::new(),
             positions: BTreeMap::new(),
             trades: Vec::new(),
+            sided: BTreeMap::new(),
+            is_hedged: false,
+            delisted: BTreeSet::new(),
             filters: BTreeMap::new(),
             orders: Vec::new(),
             key: KEY.to_owned(),
             secret: SECRET.to_owned(),
+            ed25519: None,
             drift_ms: 0,
             used_weight: 0,
             weight_limit: 2_400,
@@ -102,6 +116,7 @@ impl World {
             sockets: BTreeMap::new(),
             sockets_opened: 0,
             pings: 0,
+            takes_key_in_path: false,
             refuses_sockets: false,
             ticks: None,
         }
@@ -119,6 +134,12 @@ impl World {
 
     pub fn set_position(&mut self, symbol: &str, amount: &str, entry_price: &str) {
         self.positions.insert(symbol.to_owned(), (amount.to_owned(), entry_price.to_owned()));
+    }
+
+    /// A position of a hedge account.
+    pub fn set_side(&mut self, symbol: &str, side: &str, amount: &str, entry_price: &str) {
+        self.is_hedged = true;
+        self.sided.insert((symbol.to_owned(), side.to_owned()), (amount.to_owned(), entry_price.to_owned()));
     }
 
     pub fn set_filters(&mut self, symbol: &str, step_size: &str, min_qty: &str, min_notional: &str) {

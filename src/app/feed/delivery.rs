@@ -1,0 +1,205 @@
+//! Does the account's socket deliver: what it told, against what REST shows. Pure: time is handed in.
+//!
+//! A socket can be open, answer pings and tell nothing. What proves that is a position that changed at the exchange
+//! between two looks while no event of its symbol came, or a trade that REST lists and no event told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::time::{Duration, Instant};
+
+use crate::domain::units::{Price, Qty};
+
+/// Symbol and position side: the two sides of a hedge account are rows of their own.
+pub(super) type Side = (String, String);
+
+/// A position as REST shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Held {
+    /// Signed. [base]
+    pub qty: Qty,
+    /// [quote per base]
+    pub entry_price: Option<Price>,
+    /// Last change at the exchange. [ms since 1970]
+    pub updated_ms: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Delivery {
+    /// The last look, and when it began; `None` before the first.
+    shown: Option<(Instant, BTreeMap<Side, Held>)>,
+    /// The quantity of each row that was written last, be it from an event or from REST.
+    known: BTreeMap<Side, Qty>,
+    /// Rows that REST showed otherwise than they are known.
+    unwritten: BTreeMap<Side, Held>,
+    /// When an event of a symbol last came.
+    heard: BTreeMap<String, Instant>,
+    /// Symbols that changed without an event, and until when one may still come.
+    suspects: BTreeMap<String, Instant>,
+}
+
+impl Delivery {
+    /// An event of a symbol came.
+    pub(super) fn heard(&mut self, symbol: &str, now: Instant) {
+        self.heard.insert(symbol.to_owned(), now);
+        self.suspects.remove(symbol);
+    }
+
+    /// An event told the quantity of a row.
+    pub(super) fn told(&mut self, side: Side, qty: Qty, now: Instant) {
+        self.heard(&side.0, now);
+        self.unwritten.remove(&side);
+        self.known.insert(side, qty);
+    }
+
+    /// Takes a look at the exchange that began at a time. The first one is what later ones are compared with.
+    ///
+    /// `rows` are those that hold something; a row of the look before that is not among them is flat.
+    pub(super) fn look(&mut self, began: Instant, rows: BTreeMap<Side, Held>, grace: Duration) {
+        let Some((before, shown)) = self.shown.replace((began, rows.clone())) else { return };
+        let flat = Held { qty: Qty::ZERO, entry_price: None, updated_ms: None };
+        let sides: BTreeSet<&Side> = shown.keys().chain(rows.keys()).collect();
+        for side in sides {
+            let now = rows.get(side).unwrap_or(&flat);
+            if shown.get(side).map_or(Qty::ZERO, |held| held.qty) == now.qty {
+                continue;
+            }
+            if self.heard.get(&side.0).is_none_or(|heard| *heard < before) {
+                self.suspects.entry(side.0.clone()).or_insert(began + grace);
+            }
+            if self.known.get(side) == Some(&now.qty) {
+                self.unwritten.remove(side);
+            } else {
+                self.unwritten.insert(side.clone(), now.clone());
+            }
+        }
+    }
+
+    /// Takes out the rows that REST showed and no event told, to be written.
+    pub(super) fn take_unwritten(&mut self) -> BTreeMap<Side, Held> {
+        let rows = std::mem::take(&mut self.unwritten);
+        self.known.extend(rows.iter().map(|(side, held)| (side.clone(), held.qty)));
+        rows
+    }
+
+    /// REST lists a trade of a symbol that no event told yet.
+    pub(super) fn suspect(&mut self, symbol: &str, until: Instant) {
+        self.suspects.entry(symbol.to_owned()).or_insert(until);
+    }
+
+    /// When the first change without an event has waited long enough.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.suspects.values().min().copied()
+    }
+
+    /// Returns true if every change that REST showed was told.
+    pub(super) fn is_consistent(&self) -> bool {
+        self.suspects.is_empty()
+    }
+
+    /// Takes out the symbols that have waited long enough for an event.
+    pub(super) fn take_undelivered(&mut self, now: Instant) -> Vec<String> {
+        let (overdue, waiting) = std::mem::take(&mut self.suspects).into_iter().partition(|(_, until)| *until <= now);
+        self.suspects = waiting;
+        let overdue: BTreeMap<String, Instant> = overdue;
+        overdue.into_keys().collect()
+    }
+
+    /// Symbols that held something at the last look, or changed and are not written yet.
+    pub(super) fn symbols(&self) -> impl Iterator<Item = &String> {
+        let shown = self.shown.iter().flat_map(|(_, rows)| rows.keys());
+        shown.chain(self.unwritten.keys()).map(|(symbol, _)| symbol)
+    }
+
+    /// Expects no event any more of what changed up to now: it is asked for.
+    pub(super) fn excuse(&mut self) {
+        self.suspects.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rust_decimal::Decimal;
+
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(5);
+
+    fn side(symbol: &str, position_side: &str) -> Side {
+        (symbol.to_owned(), position_side.to_owned())
+    }
+
+    fn rows(held: &[(&str, &str, i64)]) -> BTreeMap<Side, Held> {
+        let row = |(symbol, position_side, qty): &(&str, &str, i64)| {
+            let held = Held { qty: Qty::new(Decimal::from(*qty)), entry_price: None, updated_ms: None };
+            (side(symbol, position_side), held)
+        };
+        held.iter().map(row).collect()
+    }
+
+    /// What is to be written, left in place.
+    fn unwritten(delivery: &Delivery) -> Vec<String> {
+        let name = |((symbol, side), held): (&Side, &Held)| format!("{symbol} {side} {}", held.qty);
+        delivery.unwritten.iter().map(name).collect()
+    }
+
+    #[test]
+    fn i69_a_change_that_no_event_told_is_found_after_a_grace() {
+        let began = Instant::now();
+        let at = |s: u64| began + Duration::from_secs(s);
+        let mut delivery = Delivery::default();
+        delivery.look(at(0), rows(&[("ADAUSDT", "BOTH", 5)]), GRACE);
+        assert!(unwritten(&delivery).is_empty(), "the first look is what others are compared with");
+        delivery.look(at(60), rows(&[("ADAUSDT", "BOTH", 5)]), GRACE);
+        assert!(unwritten(&delivery).is_empty() && delivery.is_consistent());
+        delivery.look(at(120), rows(&[("ADAUSDT", "BOTH", 7), ("BTCUSDT", "BOTH", 1)]), GRACE);
+        assert_eq!(unwritten(&delivery), ["ADAUSDT BOTH 7", "BTCUSDT BOTH 1"]);
+        assert_eq!(delivery.due(), Some(at(125)));
+        assert!(delivery.take_undelivered(at(124)).is_empty(), "an event may be late");
+        delivery.heard("BTCUSDT", at(124));
+        assert_eq!(delivery.take_undelivered(at(125)), ["ADAUSDT"]);
+        assert!(delivery.is_consistent(), "found once");
+        assert_eq!(delivery.take_unwritten().len(), 2);
+        delivery.look(at(180), rows(&[("BTCUSDT", "BOTH", 1)]), GRACE);
+        assert_eq!(unwritten(&delivery), ["ADAUSDT BOTH 0"], "a row that is gone is flat");
+        assert_eq!(delivery.symbols().collect::<Vec<_>>(), ["BTCUSDT", "ADAUSDT"], "its trades are asked for too");
+    }
+
+    #[test]
+    fn what_an_event_told_is_no_finding_and_is_not_told_again() {
+        let began = Instant::now();
+        let at = |s: u64| began + Duration::from_secs(s);
+        let mut delivery = Delivery::default();
+        delivery.look(at(0), rows(&[]), GRACE);
+        delivery.told(side("ADAUSDT", "BOTH"), Qty::new(Decimal::from(7)), at(30));
+        delivery.look(at(60), rows(&[("ADAUSDT", "BOTH", 7)]), GRACE);
+        assert!(unwritten(&delivery).is_empty() && delivery.is_consistent());
+        // A trade told that something happened, and not how much is held now.
+        delivery.heard("ADAUSDT", at(90));
+        delivery.look(at(120), rows(&[("ADAUSDT", "BOTH", 9)]), GRACE);
+        assert_eq!((unwritten(&delivery), delivery.is_consistent()), (vec!["ADAUSDT BOTH 9".to_owned()], true));
+        delivery.told(side("ADAUSDT", "BOTH"), Qty::new(Decimal::from(9)), at(121));
+        assert!(unwritten(&delivery).is_empty(), "the event came after all");
+        // An event of before the last look is none of a later change.
+        delivery.look(at(150), rows(&[("ADAUSDT", "BOTH", 9)]), GRACE);
+        delivery.look(at(180), rows(&[("ADAUSDT", "BOTH", 8)]), GRACE);
+        assert_eq!((unwritten(&delivery).len(), delivery.is_consistent()), (1, false));
+        // Written from REST, it is known; back to what an event told before, it is news again.
+        delivery.take_unwritten();
+        delivery.look(at(210), rows(&[("ADAUSDT", "BOTH", 9)]), GRACE);
+        assert_eq!(unwritten(&delivery), ["ADAUSDT BOTH 9"]);
+        delivery.suspect("BTCUSDT", at(181));
+        assert_eq!(delivery.due(), Some(at(181)));
+        delivery.excuse();
+        assert_eq!(delivery.due(), None);
+    }
+
+    #[test]
+    fn i66_the_sides_of_a_symbol_are_rows_of_their_own() {
+        let began = Instant::now();
+        let mut delivery = Delivery::default();
+        delivery.look(began, rows(&[("ADAUSDT", "LONG", 4), ("ADAUSDT", "SHORT", -4)]), GRACE);
+        let later = began + Duration::from_secs(60);
+        delivery.look(later, rows(&[("ADAUSDT", "LONG", 4), ("ADAUSDT", "SHORT", -6)]), GRACE);
+        assert_eq!(unwritten(&delivery), ["ADAUSDT SHORT -6"], "4 and -4 are not nothing");
+    }
+}

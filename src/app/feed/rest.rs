@@ -1,0 +1,179 @@
+//! What REST says beside the socket: trades of a gap, positions to compare with, and the mode of the account.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::delivery::{Held, Side};
+use super::gaps::missed;
+use super::symbols;
+use super::user::{End, UserFeed, now_ms};
+use crate::codec::exchange::AccountMode;
+use crate::codec::observe;
+use crate::shell::exchange::{CallError, Positions};
+
+/// So long an event may come behind the change that REST shows.
+const GRACE: Duration = Duration::from_secs(5);
+/// Between two questions for the mode of the account, where no position shows it.
+const MODE_INTERVAL: Duration = Duration::from_secs(600);
+
+impl UserFeed {
+    /// Asks for everything that may have been missed: positions, and the trades of all symbols that anyone knows. The
+    /// gap is closed only if all of it was answered.
+    pub(super) async fn fill_gaps(&mut self) -> Result<(), End> {
+        let asked_ms = now_ms();
+        let mut is_open = false;
+        match self.look().await {
+            Ok(()) => {}
+            Err(End::Call(error)) => {
+                tracing::warn!(%error, "positions are not compared yet: symbols may be missing from what is asked for");
+                is_open = true;
+            }
+            Err(end) => return Err(end),
+        }
+        // What changed while nobody listened is asked for here, and no fault of this connection.
+        self.delivery.excuse();
+        for symbol in self.symbols_to_ask().await {
+            is_open |= !self.fill(&symbol).await;
+        }
+        // What no event will tell any more comes from REST; the trades that made it stand before it.
+        let rows = self.delivery.take_unwritten();
+        let observed = |((symbol, side), held): (&Side, &Held)| {
+            observe::position(symbol, held.qty, held.entry_price, side, held.updated_ms)
+        };
+        self.append("positions", rows.iter().map(observed).collect()).await;
+        self.is_whole = !is_open;
+        self.state.facts().gap_open = is_open;
+        if self.is_whole {
+            self.written.heard(asked_ms);
+        }
+        Ok(())
+    }
+
+    /// Looks at REST while the socket is listened to: positions, and the trades of one symbol after the other.
+    pub(super) async fn look_again(&mut self) -> Result<(), End> {
+        let asked_ms = now_ms();
+        match self.look().await {
+            Ok(()) => {}
+            Err(End::Call(error)) => {
+                tracing::warn!(%error, "what the account's socket tells is not compared");
+                return Ok(());
+            }
+            Err(end) => return Err(end),
+        }
+        self.compare_trades().await;
+        if self.delivery.is_consistent() {
+            self.written.heard(asked_ms);
+        }
+        Ok(())
+    }
+
+    async fn look(&mut self) -> Result<(), End> {
+        let began = Instant::now();
+        let positions = self.exchange.position_risk().await?;
+        self.refuse_hedge_mode(&positions).await?;
+        // A socket that was found silent is given no time.
+        let is_silent = self.state.facts().undelivered.is_some();
+        let grace = if is_silent { Duration::ZERO } else { GRACE.min(self.compare) };
+        self.delivery.look(began, rows(&positions), grace);
+        self.state.facts().compared = Some(std::time::Instant::now());
+        Ok(())
+    }
+
+    /// LONG and SHORT of an account are positions of their own, which nothing here keeps apart yet.
+    async fn refuse_hedge_mode(&mut self, positions: &Positions) -> Result<(), End> {
+        let mode = match positions.mode() {
+            Some(mode) => Some(mode),
+            None if self.mode_asked.is_some_and(|at| at.elapsed() < MODE_INTERVAL) => None,
+            None => {
+                self.mode_asked = Some(Instant::now());
+                match self.exchange.position_mode().await {
+                    Ok(mode) => Some(mode),
+                    Err(error) => {
+                        tracing::warn!(%error, "whether the account is in hedge mode is not known");
+                        None
+                    }
+                }
+            }
+        };
+        let is_hedged = mode == Some(AccountMode::Hedge);
+        self.state.facts().is_hedged = is_hedged;
+        if is_hedged {
+            self.mode_asked = None;
+            return Err(End::HedgeMode);
+        }
+        Ok(())
+    }
+
+    /// Compares the trades of the next symbol: a position that was opened and closed between two looks leaves none.
+    async fn compare_trades(&mut self) {
+        let symbols: BTreeSet<String> = self.delivery.symbols().chain(self.written.symbols()).cloned().collect();
+        let listed = |symbol: &&String| !self.delisted.contains(*symbol);
+        let behind = |symbol: &&String| self.compared.as_ref().is_none_or(|last| *symbol > last);
+        let next = symbols.iter().filter(listed).find(behind).or_else(|| symbols.iter().find(listed)).cloned();
+        self.compared.clone_from(&next);
+        let Some(symbol) = next else { return };
+        match missed(&self.exchange, &self.written, &symbol, now_ms()).await {
+            Ok(missed) if missed.trades.is_empty() => {}
+            Ok(_) => self.delivery.suspect(&symbol, Instant::now() + GRACE.min(self.compare)),
+            Err(error) => self.not_read(&symbol, &error),
+        }
+    }
+
+    /// Writes the trades of a symbol that may have been missed; answers whether all of them were read.
+    async fn fill(&mut self, symbol: &str) -> bool {
+        match missed(&self.exchange, &self.written, symbol, now_ms()).await {
+            Ok(missed) => {
+                if !missed.trades.is_empty() {
+                    tracing::info!(symbol, trades = missed.trades.len(), "trades that were missed");
+                }
+                self.write_trades(missed.trades.into_iter().map(|trade| (trade, None)).collect()).await;
+                if missed.is_all {
+                    self.written.fill_to_last(symbol);
+                } else if let Some(id) = missed.read_to {
+                    self.written.fill_through(symbol, id);
+                }
+                missed.is_all
+            }
+            Err(error) => {
+                self.not_read(symbol, &error);
+                error.is_no_symbol()
+            }
+        }
+    }
+
+    fn not_read(&mut self, symbol: &str, error: &CallError) {
+        if error.is_no_symbol() {
+            tracing::warn!(symbol, %error, "the exchange knows the symbol no more; its trades are not asked for again");
+            self.delisted.insert(symbol.to_owned());
+            self.written.forget(symbol);
+        } else {
+            tracing::warn!(symbol, %error, "trades that may have been missed are not read yet");
+        }
+    }
+
+    /// All symbols that may have trades: ours, those that events and REST name, those that the service holds.
+    async fn symbols_to_ask(&self) -> BTreeSet<String> {
+        let of_events = self.waiting.keys().map(|(symbol, _)| symbol);
+        let mut symbols: BTreeSet<String> =
+            self.written.symbols().chain(self.delivery.symbols()).chain(of_events).cloned().collect();
+        if let Some(service) = &self.service {
+            match symbols::ask(service).await {
+                Ok(Some(open)) => symbols.extend(open),
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%error, "the service does not say which positions are open"),
+            }
+        }
+        symbols.retain(|symbol| !self.delisted.contains(symbol));
+        symbols
+    }
+}
+
+fn rows(positions: &Positions) -> BTreeMap<Side, Held> {
+    let row = |row: &crate::codec::exchange::PositionRow| {
+        let side = (row.symbol.clone(), row.position_side.clone());
+        (side, Held { qty: row.position_amt, entry_price: row.entry_price, updated_ms: row.updated_ms })
+    };
+    positions.open().map(row).collect()
+}
