@@ -421,7 +421,7 @@ proptest! {
                     for (line, _) in decided.iter().zip(emitted.iter().cycle()).filter(|(_, is_emitted)| **is_emitted) {
                         let entry = lab.decode(line);
                         let Ok(Event::Decision(fact)) = entry.content else { panic!("{line} is no decision") };
-                        facts.add(CanonicalKey::new(entry.stream, entry.id), *fact, &history.config.streams);
+                        facts.add(*fact, &history.config.streams);
                     }
                     lab.engine.set_audit();
                     lab.engine.set_facts(facts);

@@ -12,7 +12,6 @@ use harvester::domain::ahead::Ahead;
 use harvester::domain::engine::{Disposition, Step};
 use harvester::domain::event::Event;
 use harvester::domain::facts::Facts;
-use harvester::domain::ids::CanonicalKey;
 use serde_json::{Value, json};
 use support::lab::{Lab, entry_line};
 use support::{config, replayed};
@@ -145,7 +144,7 @@ fn a_decision_emitted_among_prices_ahead_is_taken_over_in_its_place() {
         let emitted = lab.decode(&decisions[0]);
         let Ok(Event::Decision(fact)) = emitted.content else { panic!("it is a decision") };
         let mut facts = Facts::default();
-        facts.add(CanonicalKey::new(emitted.stream, emitted.id), *fact, &config.streams);
+        facts.add(*fact, &config.streams);
         lab.engine.set_audit();
         lab.engine.set_facts(facts);
         entries = text.lines().map(|line| lab.decode(line)).collect();

@@ -96,12 +96,11 @@ pub fn foresee(
     } else {
         let mut facts = Facts::default();
         for at in history.decision_lines().filter(|at| is_in(at.id)) {
-            facts.reach(CanonicalKey::new(at.stream, at.id));
-            let Ok(fields) = line::fields(at.bytes) else { continue };
-            let entry = decoder.decode(at.stream, at.id, &fields);
-            if let Ok(Event::Decision(fact)) = entry.content {
-                facts.add(CanonicalKey::new(at.stream, at.id), *fact, decoder.streams());
+            let content = line::fields(at.bytes).ok().map(|fields| decoder.decode(at.stream, at.id, &fields).content);
+            if let Some(Ok(Event::Decision(fact))) = content {
+                facts.add(*fact, decoder.streams());
             } else {
+                facts.reach(CanonicalKey::new(at.stream, at.id));
                 tracing::warn!(place = place(&at), "a decision entry does not read and goes to quarantine");
             }
         }

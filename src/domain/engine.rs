@@ -298,6 +298,9 @@ impl Engine {
         let place = self.last_place.map_or(place, |last| last.max(place));
         self.last_place = Some(place);
         self.globals.last = self.globals.last.max(entry.id);
+        if self.facts.reach_back_to(entry.id.ms) {
+            self.take_over_passed(entry);
+        }
         self.pass_time(entry.id.ms);
         if let Some(symbol) = entry.symbol.filter(|_| entry.kind != StreamKind::Price) {
             self.name(symbol);
@@ -329,7 +332,7 @@ impl Engine {
         // Behind all entries it is behind the cursor of its stream, too.
         let is_next = self.last_place.is_some_and(|last| last < place);
         let is_alone = self.in_flight.is_empty() && self.globals.skipped.is_empty();
-        if !is_next || !is_alone || !self.accepts(fact.source) || self.facts.names(entry.stream, entry.id) {
+        if !is_next || !is_alone || !self.accepts(fact.source) || self.facts.reach_back_to(entry.id.ms) {
             return None;
         }
         let hold = self.quiet_hold(symbol.0 as usize, *fact, entry.id.ms)?;
@@ -352,7 +355,7 @@ impl Engine {
                 Ok(None)
             }
             (Event::Decision(fact), _) => {
-                if !self.derive && !self.take_over(fact, entry.id.ms) {
+                if !self.derive && !self.take_over(fact) {
                     self.tally.comparison.homeless += 1;
                 }
                 Ok(None)

@@ -6,43 +6,40 @@ use super::event::DecisionFact;
 use super::ids::{CanonicalKey, EntryId, StreamId};
 use super::streams::Streams;
 
+/// Stands for a stream that is not read, behind all that are.
+const UNREAD: StreamId = StreamId(u16::MAX);
+/// An entry that comes so much later than its id says is not waited for any longer. [ms]
+const LATE_MAX_MS: u64 = 60_000;
+
 /// The decision entries of a history, found before it is replayed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
     /// By the entry that caused them, first to last.
     by_cause: BTreeMap<(EntryId, StreamId), Vec<DecisionFact>>,
-    /// Place of the last of them: up to here our own decisions are only compared.
+    /// Place of the last cause among them: up to here our own decisions are only compared.
     horizon: Option<CanonicalKey>,
 }
 
 impl Facts {
-    /// A decision entry stands here, whatever it says: up to here nothing of ours is emitted.
+    /// A decision entry stands here that does not say by what it was caused: up to here nothing of ours is emitted.
     pub fn reach(&mut self, place: CanonicalKey) {
         self.horizon = self.horizon.max(Some(place));
     }
 
-    /// Adds a decision to a state that was folded up to here by what it emitted itself: only up to its cause was
-    /// everything decided that had to be.
-    pub fn add_emitted(&mut self, place: CanonicalKey, fact: DecisionFact, streams: &Streams) {
-        let cause = streams.id_of(&fact.cause_stream).map(|stream| CanonicalKey::new(stream, fact.cause_id));
-        self.horizon = self.horizon.max(Some(cause.unwrap_or(place)));
-        self.add_by_cause(fact, streams);
-    }
-
-    /// Adds the decision that the entry at `place` holds.
-    pub fn add(&mut self, place: CanonicalKey, fact: DecisionFact, streams: &Streams) {
-        self.reach(place);
-        self.add_by_cause(fact, streams);
-    }
-
-    fn add_by_cause(&mut self, fact: DecisionFact, streams: &Streams) {
-        // A cause in a stream that is not read: the decision is taken over where its own entry stands.
-        if let Some(stream) = streams.id_of(&fact.cause_stream) {
-            let caused = self.by_cause.entry((fact.cause_id, stream)).or_default();
-            // The same entry in two files is one decision.
-            if caused.iter().all(|known| known.decision_id != fact.decision_id) {
-                caused.push(fact);
-            }
+    /// Adds a decision that was emitted.
+    ///
+    /// It says that everything was decided up to its cause, and nothing of what stands between there and its own entry: of a
+    /// backlog the decisions have ids of the time when it was worked off.
+    pub fn add(&mut self, fact: DecisionFact, streams: &Streams) {
+        let (stream, cause) = (streams.id_of(&fact.cause_stream), fact.cause_id);
+        self.reach(match stream {
+            Some(stream) => CanonicalKey::new(stream, cause),
+            None => CanonicalKey { ms: cause.ms, stream: UNREAD, seq: u64::MAX },
+        });
+        let caused = self.by_cause.entry((cause, stream.unwrap_or(UNREAD))).or_default();
+        // The same entry in two files is one decision.
+        if caused.iter().all(|known| known.decision_id != fact.decision_id) {
+            caused.push(fact);
         }
     }
 
@@ -54,10 +51,10 @@ impl Facts {
             && self.by_cause.contains_key(&(id, stream))
     }
 
-    /// Did any entry between two times, these included, cause decisions, of which nothing was made yet. [ms since 1970]
-    pub fn name_any(&self, first_ms: u64, last_ms: u64) -> bool {
-        let first = (EntryId::new(first_ms, 0), StreamId(0));
-        self.by_cause.range(first..).next().is_some_and(|((cause, _), _)| cause.ms <= last_ms)
+    /// Is anything left that was caused at a time or before. [ms since 1970]
+    #[inline]
+    pub fn reach_back_to(&self, ms: u64) -> bool {
+        self.by_cause.first_key_value().is_some_and(|((first, _), _)| first.ms <= ms)
     }
 
     /// The decisions that an entry caused.
@@ -66,6 +63,27 @@ impl Facts {
             return Vec::new();
         }
         self.by_cause.remove(&(id, stream)).unwrap_or_default()
+    }
+
+    /// The decisions whose cause does not come any more, as an entry is reached: it is not in the history, was not evaluated,
+    /// or was folded before. `read_to` tells how far a stream was read before the entry.
+    pub fn passed_by(
+        &mut self,
+        stream: StreamId,
+        id: EntryId,
+        read_to: impl Fn(StreamId) -> Option<EntryId>,
+    ) -> Vec<DecisionFact> {
+        let is_passed = |(cause, of): (EntryId, StreamId)| {
+            cause.ms < id.ms.saturating_sub(LATE_MAX_MS)
+                || (of == UNREAD && cause.ms < id.ms)
+                || (of == stream && cause < id)
+                || (of != UNREAD && of != stream && read_to(of).is_some_and(|last| cause <= last))
+        };
+        let reached = self.by_cause.range(..=(EntryId::new(id.ms, u64::MAX), UNREAD));
+        let passed: Vec<_> = reached.map(|(key, _)| *key).filter(|key| is_passed(*key)).collect();
+        let mut facts: Vec<_> = passed.iter().filter_map(|key| self.by_cause.remove(key)).flatten().collect();
+        facts.sort_by_key(|fact| fact.seq);
+        facts
     }
 
     /// Is our own decision at this place only compared.

@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::domain::engine::{Disposition, Engine};
 use crate::domain::event::{Entry, Event, Outcome};
 use crate::domain::facts::Facts;
-use crate::domain::ids::{CanonicalKey, EntryId};
+use crate::domain::ids::EntryId;
 use crate::domain::rungs::OutcomeKind;
 use crate::domain::streams::StreamKind;
 
@@ -102,7 +102,7 @@ fn facts(history: &crate::shell::history::History, decoder: &mut Decoder, truste
         let Ok(fields) = line::fields(at.bytes) else { continue };
         let entry = decoder.decode(at.stream, at.id, &fields);
         if let Ok(Event::Decision(fact)) = entry.content {
-            facts.add(CanonicalKey::new(at.stream, at.id), *fact, decoder.streams());
+            facts.add(*fact, decoder.streams());
         }
     }
     facts

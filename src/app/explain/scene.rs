@@ -15,7 +15,7 @@ use crate::domain::decide;
 use crate::domain::engine::{Decision, Engine};
 use crate::domain::event::{Control, Entry, Event};
 use crate::domain::facts::Facts;
-use crate::domain::ids::{CanonicalKey, EntryId};
+use crate::domain::ids::EntryId;
 use crate::domain::position::Instance;
 use crate::domain::symbol::Symbol;
 use crate::domain::units::Qty;
@@ -74,7 +74,7 @@ fn facts(history: &History, decoder: &mut Decoder) -> Facts {
     for at in history.decision_lines() {
         let Ok(fields) = line::fields(at.bytes) else { continue };
         if let Ok(Event::Decision(fact)) = decoder.decode(at.stream, at.id, &fields).content {
-            facts.add(CanonicalKey::new(at.stream, at.id), *fact, decoder.streams());
+            facts.add(*fact, decoder.streams());
         }
     }
     facts

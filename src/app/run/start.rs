@@ -142,7 +142,7 @@ fn signing_key(config: &Config) -> anyhow::Result<Option<SigningKey>> {
 
 /// Tells the engine of decisions that were emitted and of entries to be passed over, wherever they stand ahead.
 async fn foresee(fold: &mut Fold, server: &mut Server) -> anyhow::Result<()> {
-    let mut ahead = Ahead { facts: Facts::default(), is_fresh: fold.place.journal == 0 };
+    let mut ahead = Ahead::default();
     for text in fold.journal.read_from(fold.place.journal)? {
         let text = text?;
         let (name, id) = line::head(text.as_bytes())?;
@@ -177,20 +177,17 @@ fn matters(streams: &Streams, stream: StreamId) -> bool {
 }
 
 /// What stands ahead of the fold.
+#[derive(Default)]
 struct Ahead {
     facts: Facts,
-    /// The state is folded from nothing: all that was emitted before is only compared.
-    is_fresh: bool,
 }
 
 impl Ahead {
     fn look(&mut self, fold: &mut Fold, stream: StreamId, id: EntryId, fields: &Fields<'_>) {
         let entry = fold.decoder.decode(stream, id, fields);
-        let place = CanonicalKey::new(stream, id);
         match entry.content {
-            Ok(Event::Decision(fact)) if self.is_fresh => self.facts.add(place, *fact, fold.decoder.streams()),
-            Ok(Event::Decision(fact)) => self.facts.add_emitted(place, *fact, fold.decoder.streams()),
-            Err(_) if entry.kind == StreamKind::Decision => self.facts.reach(place),
+            Ok(Event::Decision(fact)) => self.facts.add(*fact, fold.decoder.streams()),
+            Err(_) if entry.kind == StreamKind::Decision => self.facts.reach(CanonicalKey::new(stream, id)),
             Ok(Event::Control(control)) => {
                 if let Control::EntrySkipped { stream, id } = *control {
                     fold.projection.engine.pass_over(&stream, id);

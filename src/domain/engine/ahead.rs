@@ -80,7 +80,7 @@ impl Engine {
         let is_alone = self.in_flight.is_empty() && self.globals.skipped.is_empty();
         let place = CanonicalKey::new(entry.stream, entry.id);
         let is_next = self.last_place.is_some_and(|last| last < place);
-        let is_no_cause = !self.facts.name_any(entry.id.ms, stretch.last_entry.ms);
+        let is_no_cause = !self.facts.reach_back_to(stretch.last_entry.ms);
         if !(is_recent && is_alone && is_next && is_no_cause && self.accepts(stretch.source)) {
             return false;
         }

@@ -3,11 +3,13 @@
 use super::{ChainHead, Decision, Engine};
 use crate::domain::decide::{self, Choice, Circumstances, Hold, RATE_WINDOW_MS, Reading, Terms};
 use crate::domain::event::{DecisionFact, Entry, Event, PriceFact};
-use crate::domain::ids::{CanonicalKey, EntryId, SymbolId};
+use crate::domain::ids::{CanonicalKey, EntryId, StreamId, SymbolId};
 use crate::domain::plans::sha256_hex;
 use crate::domain::policy::Mode;
+use crate::domain::position::Instance;
 use crate::domain::quiet::{Bands, Beside, Quiet};
 use crate::domain::rungs::{DecisionRecord, Heard, RungState};
+use crate::domain::streams::StreamKind;
 use crate::domain::symbol::Symbol;
 use crate::domain::units::{OutOfRange, Qty, RMultiple, Ratio};
 
@@ -56,14 +58,14 @@ impl Engine {
         let facts = self.facts.caused_by(entry.stream, entry.id);
         if self.audit && !facts.is_empty() {
             for fact in &facts {
-                self.take_over(fact, entry.id.ms);
+                self.take_over(fact);
             }
             return ours.map(|(decision, _)| decision);
         }
-        if !self.audit && self.facts.cover(place) {
+        if !self.audit && (!facts.is_empty() || self.facts.cover(place)) {
             self.compare(ours.as_ref().map(|(decision, _)| &**decision), &facts);
             for fact in &facts {
-                self.take_over(fact, entry.id.ms);
+                self.take_over(fact);
             }
             return None;
         }
@@ -233,17 +235,20 @@ impl Engine {
     }
 
     /// Takes the rungs of a decision, in the named instance or in the open one.
-    fn record(&mut self, id: SymbolId, mut record: DecisionRecord, now_ms: u64, position_id: Option<&str>) -> bool {
+    fn record(&mut self, id: SymbolId, mut record: DecisionRecord, decided_ms: u64, position_id: Option<&str>) -> bool {
         // As it is read back from its entry, without trailing zeros: the state is the same for those who made the decision
         // and for those who found it.
         record.qty = Qty::new(record.qty.get());
         record.share = Ratio::new(record.share.get());
         record.rungs.iter_mut().for_each(|r| *r = RMultiple::new(r.get()));
+        let now_ms = self.globals.last.ms.max(decided_ms);
         let decided = &mut self.globals.decided_ms;
         while decided.front().is_some_and(|&ms| now_ms.saturating_sub(ms) >= RATE_WINDOW_MS) {
             decided.pop_front();
         }
-        decided.push_back(now_ms);
+        if now_ms.saturating_sub(decided_ms) < RATE_WINDOW_MS {
+            decided.push_back(decided_ms);
+        }
         let ladder = self.globals.policy.ladder.clone();
         let symbol = &mut self.symbols[id.0 as usize];
         let name = symbol.name.clone();
@@ -292,8 +297,20 @@ impl Engine {
         self.after_positions(id);
     }
 
+    /// Takes over what was decided before an entry and for which no cause will come: better where it was caused than where
+    /// its own entry stands, since what we decide in between is to know of it.
+    #[cold]
+    pub(super) fn take_over_passed(&mut self, entry: &Entry) {
+        let read_to = |stream: StreamId| self.cursors[usize::from(stream.0)];
+        for fact in self.facts.passed_by(entry.stream, entry.id, read_to) {
+            if !self.derive {
+                self.take_over(&fact);
+            }
+        }
+    }
+
     /// Takes over a decision that was emitted, unless it is known already. Answers whether it found its instance.
-    pub(super) fn take_over(&mut self, fact: &DecisionFact, now_ms: u64) -> bool {
+    pub(super) fn take_over(&mut self, fact: &DecisionFact) -> bool {
         if fact.seq > self.globals.chain.seq {
             self.globals.chain = ChainHead { seq: fact.seq, hash: fact.hash.clone() };
         }
@@ -302,7 +319,11 @@ impl Engine {
             return true;
         }
         let named = symbol.instances().any(|i| i.id.with_symbol(&symbol.name) == *fact.position_id);
-        let fits = symbol.hot.open.as_ref().is_some_and(|open| open.direction.closing_side() == fact.side);
+        let cause = self.streams.id_of(&fact.cause_stream).map(|stream| self.streams.kind(stream));
+        let fits =
+            symbol.hot.open.as_ref().is_some_and(|open| {
+                open.direction.closing_side() == fact.side && was_open_at(open, cause, fact.cause_id)
+            });
         if !named && !fits {
             return false;
         }
@@ -322,8 +343,17 @@ impl Engine {
             outcomes: Vec::new(),
         };
         let position_id = fact.position_id.clone();
-        self.record(fact.symbol, record, now_ms, Some(&position_id))
+        self.record(fact.symbol, record, fact.cause_id.ms, Some(&position_id))
     }
+}
+
+/// Had an open instance begun when an entry of a kind came; where the kind is not known, in that millisecond.
+///
+/// The instance that a decision is of may be closed and forgotten by the time its entry is read: then the next one of the
+/// symbol has nothing to do with it.
+fn was_open_at(open: &Instance, kind: Option<StreamKind>, at: EntryId) -> bool {
+    let opened = (open.opened.id.ms, open.opened.kind, open.opened.id.seq);
+    kind.map_or(opened.0 <= at.ms, |kind| opened <= (at.ms, kind, at.seq))
 }
 
 /// First 32 hex digits of SHA-256 of `position_id|rungs joined by ","|attempt` (SPEC §5).
