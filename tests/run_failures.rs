@@ -110,7 +110,7 @@ fn a_server_without_memory_is_waited_for_and_nothing_is_acknowledged_before() {
     server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
     service.signal(Signal::CONT);
     // A transaction is refused as a whole: nothing is read before it can be emitted.
-    service.until_logged(&["reading failed"]);
+    service.until_logged(&["reading failed", "OOM"]);
     assert_eq!(entries(&server, DECISION).len(), 1);
     server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
     until("the second decision is out", || entries(&server, DECISION).len() == 2 && is_read(&server));

@@ -69,7 +69,7 @@ fn undisturbed(history: &History) -> Folding {
     folding
 }
 
-fn payload(line: &String) -> (Value, Value, Value) {
+fn sealed_as(line: &str) -> (Value, Value, Value) {
     let line: Value = serde_json::from_str(line).expect("a history line");
     (line["fields"]["seq"].clone(), line["fields"]["hash"].clone(), line["fields"]["payload"].clone())
 }
@@ -106,13 +106,13 @@ proptest! {
             }
             taking.fold(line);
         }
-        let ours: Vec<_> = taking.made.iter().map(payload).collect();
-        let mut all: Vec<_> = wanted.made[..known].iter().map(payload).collect();
+        let ours: Vec<_> = taking.made.iter().map(|line| sealed_as(line)).collect();
+        let mut all: Vec<_> = wanted.made[..known].iter().map(|line| sealed_as(line)).collect();
         // What was written before the second start is ours where we had come to it before.
-        let made_first = wanted.made.iter().map(payload).skip(known);
+        let made_first = wanted.made.iter().map(|line| sealed_as(line)).skip(known);
         all.extend(made_first.filter(|decision| ours.contains(decision)));
-        let missing: Vec<_> = wanted.made.iter().map(payload).filter(|d| !all.contains(d)).collect();
-        prop_assert!(missing.iter().all(|d| wanted.made[known..again].iter().map(payload).any(|w| w == *d)), "{missing:?}");
+        let missing: Vec<_> = wanted.made.iter().map(|line| sealed_as(line)).filter(|d| !all.contains(d)).collect();
+        prop_assert!(missing.iter().all(|d| wanted.made[known..again].iter().map(|line| sealed_as(line)).any(|w| w == *d)), "{missing:?}");
         prop_assert_eq!(ours.len() + known + missing.len(), wanted.made.len(), "none twice, and no other");
         prop_assert_eq!(&taking.lab.engine.globals().chain, &wanted.lab.engine.globals().chain);
         for mine in taking.lab.engine.symbols() {
@@ -129,7 +129,10 @@ proptest! {
     }
 }
 
-const OPENED: [(&str, &str, &[(&str, &str)]); 2] = [
+/// Stream, id and fields.
+type Flat = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+const OPENED: [Flat; 2] = [
     (
         INTENT,
         "1770163200000-0",

@@ -29,6 +29,8 @@ fn well() -> Report {
         lag_ms: Some(200),
         cursor: Some("1770170830000-0".to_owned()),
         age_ms: Some(900),
+        ids_ahead: 0,
+        ahead_ms: None,
         watched_ms: 3_600_000,
         pending: 2,
         pending_oldest_ms: Some(40),
@@ -77,7 +79,7 @@ fn well() -> Report {
             mode_configured: "shadow".to_owned(),
             pending: false,
         },
-        outbox: OutboxReport { waiting: 1, oldest_ms: Some(3) },
+        outbox: OutboxReport { waiting: 1, oldest_ms: Some(3), doubtful: 0 },
         journal: JournalReport { bytes: 1_200_000, files: 1, position: 1235 },
         lease: Lease { holder: Some("harvester-1".to_owned()), fencing_token: 3, left_ms: Some(4200) },
         redis: RedisReport {

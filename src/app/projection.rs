@@ -59,6 +59,8 @@ pub struct Folded {
 pub struct Projection {
     pub engine: Engine,
     keeper: Keeper,
+    /// The streams that the store was folded with before.
+    folded_with: Option<Streams>,
     names_written: usize,
     waiting: Vec<Row>,
     waiting_bytes: usize,
@@ -79,6 +81,7 @@ impl Projection {
             names_written: engine.symbols().len(),
             engine,
             keeper,
+            folded_with: None,
             waiting: Vec::new(),
             waiting_bytes: 0,
             entries_waiting: 0,
@@ -118,7 +121,8 @@ impl Projection {
                 meta.rules_version
             ));
             drop(store);
-            return Ok(Self::with(fresh(), Keeper::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?)).begun(config));
+            let rebuild = Keeper::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?);
+            return Ok(Self { folded_with: meta.streams(), ..Self::with(fresh(), rebuild) }.begun(config));
         }
         let mut engine = fresh();
         let made_with = meta.streams().context("the streams of the store do not read")?;
@@ -135,7 +139,12 @@ impl Projection {
                 &config.policy.hash[..12]
             );
         }
-        Ok(Self::with(engine, Keeper::Store(store)).begun(config))
+        Ok(Self { folded_with: Some(made_with), ..Self::with(engine, Keeper::Store(store)) }.begun(config))
+    }
+
+    /// The streams that the store was folded with, where there was one.
+    pub fn folded_with(&self) -> Option<&Streams> {
+        self.folded_with.as_ref()
     }
 
     /// Is nothing in it yet.

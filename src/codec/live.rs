@@ -28,6 +28,15 @@ pub struct OutboxRow {
     pub written: Option<EntryId>,
     /// Its request may have been sent before the server lost what it knew: only the record is written.
     pub record_only: bool,
+    /// The server had it and has lost it: it is written again, and marked so.
+    pub again: bool,
+}
+
+impl OutboxRow {
+    /// A field of the `harvest.decision` entry; empty where there is none.
+    pub fn field(&self, name: &str) -> &str {
+        self.fields.iter().find(|(of, _)| of == name).map_or("", |(_, value)| value)
+    }
 }
 
 /// What is known of an input stream.

@@ -271,6 +271,11 @@ impl Engine {
         self.globals.chain.hash = hash.into();
     }
 
+    /// The next decision is the first of a chain.
+    pub fn begin_chain(&mut self) {
+        self.globals.chain = ChainHead::default();
+    }
+
     /// Forgets all counts: the report begins here.
     pub fn reset_tally(&mut self) {
         self.tally = Tally::default();

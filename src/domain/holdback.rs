@@ -49,6 +49,11 @@ impl<T> Holdback<T> {
         *known = next.max(*known);
     }
 
+    /// All entries before this time have their turn. [ms since 1970]
+    pub fn complete_to_ms(&self) -> u64 {
+        self.next.iter().map(|next| next.ms).min().unwrap_or(0)
+    }
+
     /// The next entry in canonical order, if its turn has come.
     pub fn pop(&mut self) -> Option<(CanonicalKey, T)> {
         let horizon = *self.next.iter().min()?;
@@ -64,6 +69,14 @@ impl<T> Holdback<T> {
     /// Place of the entry that comes next.
     pub fn first(&self) -> Option<CanonicalKey> {
         self.waiting.first_key_value().map(|(key, _)| *key)
+    }
+
+    /// Place of the entry of a stream that comes next.
+    pub fn first_of(&self, stream: StreamId) -> Option<CanonicalKey> {
+        if self.waiting_of(stream) == 0 {
+            return None;
+        }
+        self.waiting.keys().find(|key| key.stream == stream).copied()
     }
 
     /// Entries of a stream that wait. [1]

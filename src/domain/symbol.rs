@@ -161,6 +161,15 @@ impl Symbol {
         Forgotten { cold, closed: self.closed.drain(..old).collect() }
     }
 
+    /// Is the position of a decision still open, with at least the quantity that it is to close.
+    pub fn still_holds(&self, decision_id: &str) -> bool {
+        self.hot.open.as_ref().is_some_and(|open| {
+            let (held, step) = (open.totals.qty.abs(), self.step_size());
+            let mut decisions = open.decisions.iter().filter(|decision| &*decision.decision_id == decision_id);
+            decisions.any(|decision| held >= decision.qty || held.same(decision.qty, step))
+        })
+    }
+
     /// Is a decision of an instance that is not older than its time: whether it was forgotten by now says nothing.
     pub fn remembers(&self, decision_id: &str, now_ms: u64) -> bool {
         let from = now_ms.saturating_sub(ORDER_MEMORY_MS);

@@ -83,6 +83,11 @@ impl Place {
         Service { place: self, child }
     }
 
+    /// One that was started by hand.
+    pub fn service(&self, child: Child) -> Service<'_> {
+        Service { place: self, child }
+    }
+
     /// Runs it until nothing is pending or new.
     pub fn run_until_idle(&self) {
         let child = self.command().args(["--until-idle", "0.5"]).spawn().expect("the service runs");

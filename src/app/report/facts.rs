@@ -55,8 +55,13 @@ pub struct InputReport {
     pub entries_added: Option<u64>,
     /// `entries-added − seen`: entries that are still to be consumed. [1]
     pub lag_entries: Option<u64>,
-    /// Distance by ids between the last entry of the stream and the last one consumed. [ms]
+    /// Distance by ids between the last entry of the stream and the last one consumed; entries whose ids are ahead of the
+    /// server's clock do not count. [ms]
     pub lag_ms: Option<u64>,
+    /// Entries that wait because their ids are ahead of the server's clock. [1]
+    pub ids_ahead: u64,
+    /// How far the newest id is ahead of it, where that is more than clocks differ. [ms]
+    pub ahead_ms: Option<u64>,
     /// Id of the last entry consumed: the cursor.
     pub cursor: Option<String>,
     /// Age of the last entry of the stream, by the server's clock. [ms]
@@ -144,6 +149,8 @@ pub struct OutboxReport {
     pub waiting: u64,
     /// Age of the oldest, by its cause. [ms]
     pub oldest_ms: Option<u64>,
+    /// Held: the memory of what was written names an entry that is not this decision. [1]
+    pub doubtful: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -183,6 +183,11 @@ fn of_decisions(report: &Report) -> Vec<Concern> {
     if failed > 0 {
         concerns.push(Concern::new("decision_failed", format!("{failed} decisions were refused for good")));
     }
+    if report.outbox.doubtful > 0 {
+        let says = "a decision is held, and all behind it: the memory of what was written names an entry that is not this \
+                    decision; look at the executor whether it was carried out, then HDEL its id from the memory";
+        concerns.push(Concern::new("decision_doubtful", says));
+    }
     if let Some(age) = report.outbox.oldest_ms.filter(|age| *age > LEFT_BEHIND_MS && report.outbox.waiting > 0) {
         let says = format!("{} decisions wait to be sent, the oldest for {}", report.outbox.waiting, span(age));
         concerns.push(Concern::new("outbox_waiting", says));
@@ -200,6 +205,15 @@ fn of_input(input: &InputReport) -> Vec<Concern> {
     if let Some(lag) = input.lag_ms.filter(|lag| *lag > BEHIND_MS) {
         let entries = input.lag_entries.map_or_else(String::new, |n| format!(", {n} entries"));
         concerns.push(Concern::of("input_behind", input, format!("{} is {} behind{entries}", input.stream, span(lag))));
+    }
+    if let Some(ahead) = input.ahead_ms {
+        let says = format!(
+            "the newest id of {} is {} ahead of the server's clock: {} entries wait until then; find who writes such ids",
+            input.stream,
+            span(ahead),
+            input.ids_ahead
+        );
+        concerns.push(Concern::of("ids_ahead", input, says));
     }
     if let Some(age) = input.pending_oldest_ms.filter(|age| *age > LEFT_BEHIND_MS && input.pending > 0) {
         let says = format!("{} entries of {} are pending, the oldest for {}", input.pending, input.stream, span(age));

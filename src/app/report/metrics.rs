@@ -163,6 +163,9 @@ fn of_inputs(inputs: &[InputReport], page: &mut Page<'_>) -> fmt::Result {
     of("input_lag_seconds", "Distance by ids from the last entry of the stream to the last one consumed", &|input| {
         input.lag_ms.map(seconds)
     })?;
+    of("input_ids_ahead", "Entries that wait because their ids are ahead of the server's clock", &|input| {
+        Some(input.ids_ahead as f64)
+    })?;
     of("input_age_seconds", "Age of the last entry of the stream", &|input| input.age_ms.map(seconds))?;
     of("input_silent", "1 if the stream has been silent for longer than it may be", &|input| {
         Some(flag(input.is_silent()))
@@ -238,6 +241,7 @@ fn of_output(report: &Report, page: &mut Page<'_>) -> fmt::Result {
     page.counter("decided", "Decisions made", report.totals.decided)?;
     page.counter("emitted", "Decisions that reached the output stream", report.totals.emitted)?;
     page.gauge("outbox_waiting", "Decisions that are committed and not sent", report.outbox.waiting as f64)?;
+    page.gauge("outbox_doubtful", "Decisions that are held in doubt", report.outbox.doubtful as f64)?;
     page.gauge("outbox_oldest_seconds", "Age of the oldest of them", seconds(report.outbox.oldest_ms.unwrap_or(0)))?;
     page.gauge("journal_bytes", "Size of the journal", report.journal.bytes as f64)?;
     page.gauge("journal_files", "Files of the journal", report.journal.files as f64)?;

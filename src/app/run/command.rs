@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 
-use super::connect::{Connect, RetryDelay};
+use super::connect::{Connect, patiently};
 use super::emitter::{self, EmitterSetup};
 use super::fetching::{self, FetchSetup, Fetched, Lacking};
 use super::keeper::{self, LeaseSetup};
@@ -23,7 +23,7 @@ use crate::app::server;
 use crate::app::web::{self, QUESTIONS_WAITING};
 use crate::config::{Config, Start};
 use crate::domain::streams::{StreamKind, Streams};
-use crate::shell::redis::{EmitKeys, LeaseKeys, Membership, Server};
+use crate::shell::redis::{EmitKeys, LeaseKeys, Membership};
 use crate::shell::web::WebServer;
 
 /// How long the server may be out of reach when the service begins.
@@ -49,13 +49,16 @@ pub struct Args {
     /// End once nothing was pending or new for so long
     #[arg(long, value_name = "SECONDS", value_parser = flags::seconds)]
     until_idle: Option<Duration>,
+    /// Begin a chain of its own in a decision stream that the store does not know: what was decided stays taken
+    #[arg(long)]
+    new_chain: bool,
 }
 
 /// Runs the service until it is told to stop.
 pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let config = args.flags.over(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    match serve(runtime, &config, args.until_idle) {
+    match serve(runtime, &config, args.until_idle, args.new_chain) {
         // Room may have been made by the next start.
         Err(error) if is_disk_full(&error) && !error.is::<Failed>() => Err(error.context(Failed)),
         done => done,
@@ -70,12 +73,20 @@ fn is_disk_full(error: &anyhow::Error) -> bool {
         .any(|error| matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge))
 }
 
-fn serve(runtime: tokio::runtime::Runtime, config: &Config, until_idle: Option<Duration>) -> anyhow::Result<()> {
+fn serve(
+    runtime: tokio::runtime::Runtime,
+    config: &Config,
+    until_idle: Option<Duration>,
+    new_chain: bool,
+) -> anyhow::Result<()> {
     let connect = Connect::new(server::address(config)?);
-    let mut first = runtime.block_on(first_connection(&connect))?;
-    runtime.block_on(preflight::check(config, &mut first))?;
+    let version = runtime.block_on(patiently(&connect, FIRST_CONNECTION, async |server| {
+        let version = server.fitting_version().await?;
+        preflight::check(config, server).await?;
+        Ok(version)
+    }))?;
     let publisher = Publisher::new(config);
-    publisher.speaks_to(runtime.block_on(first.version()).ok().flatten().as_deref());
+    publisher.speaks_to(version.as_deref());
     let (ask, questions) = mpsc::channel(QUESTIONS_WAITING);
     let web = match config.run.listen {
         None => None,
@@ -85,8 +96,7 @@ fn serve(runtime: tokio::runtime::Runtime, config: &Config, until_idle: Option<D
             Some(web.with_context(|| format!("serving health and metrics on {address}"))?)
         }
     };
-    let Started { fold, places } = runtime.block_on(start(config, &mut first, &publisher))?;
-    drop(first);
+    let Started { fold, places } = runtime.block_on(start(config, &connect, &publisher, new_chain))?;
 
     let decisions = decision_stream(&config.streams);
     let keys = LeaseKeys::beside(&decisions);
@@ -201,21 +211,6 @@ fn start_of(kind: StreamKind, from: Start) -> Start {
 fn decision_stream(streams: &Streams) -> String {
     let decisions = streams.iter().find(|(_, stream)| stream.kind == StreamKind::Decision);
     decisions.map_or(StreamKind::Decision.default_stream(), |(_, stream)| &stream.name).to_owned()
-}
-
-/// A server that is only starting is waited for; one that refuses us is not.
-async fn first_connection(connect: &Connect) -> anyhow::Result<Server> {
-    let began = Instant::now();
-    let mut delay = RetryDelay::default();
-    loop {
-        match connect.server().await {
-            Ok(server) => return Ok(server),
-            Err(error) if began.elapsed() < FIRST_CONNECTION && error.may_pass() => {
-                tokio::time::sleep(delay.next()).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 /// Sets the flag when the process is told to end.

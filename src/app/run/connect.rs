@@ -1,6 +1,6 @@
 //! Connections, and how long to wait before the next try.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::shell::redis::{Address, Server, ServerError};
 
@@ -23,6 +23,36 @@ impl Connect {
     pub async fn server(&self) -> Result<Server, ServerError> {
         Server::connect(&self.address).await
     }
+}
+
+/// Asks until it is answered, on a new connection after each failure that may pass; for so long at most.
+///
+/// A server that is only starting is waited for, and so is one that was cut off; one that refuses us is not.
+pub async fn patiently<T>(
+    connect: &Connect,
+    limit: Duration,
+    mut ask: impl AsyncFnMut(&mut Server) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let began = Instant::now();
+    let mut delay = RetryDelay::default();
+    loop {
+        let asked = match connect.server().await {
+            Ok(mut server) => ask(&mut server).await,
+            Err(error) => Err(error.into()),
+        };
+        match asked {
+            Err(error) if began.elapsed() < limit && may_pass(&error) => {
+                let pause = delay.next();
+                tracing::warn!(pause_ms = pause.as_millis() as u64, "starting failed, trying again: {error:#}");
+                tokio::time::sleep(pause).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+fn may_pass(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.downcast_ref().is_some_and(ServerError::may_pass))
 }
 
 /// Pauses that double, with chance in them so that two processes do not try in step.

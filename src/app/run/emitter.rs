@@ -14,9 +14,9 @@ use tokio::sync::watch;
 
 use super::connect::{Connect, RetryDelay};
 use super::fail;
-use super::message::{Done, PutAside, Role, Work};
+use super::message::{Done, NotOffered, PutAside, Role, Work};
 use crate::domain::ids::EntryId;
-use crate::shell::redis::{Emission, EmitKeys, Emitter, Offered, Server, ServerError};
+use crate::shell::redis::{Emission, EmitKeys, Emitter, Offered, Server, ServerError, WrittenDecision};
 
 /// Entries of a quarantine stream that are read at a time. [1]
 const PAGE_ENTRIES: usize = 1000;
@@ -39,6 +39,8 @@ struct Emitting {
     setup: EmitterSetup,
     emitter: Option<Emitter>,
     delay: RetryDelay,
+    /// The last round in which a decision was not written.
+    halted: Option<u64>,
 }
 
 /// How something is tried.
@@ -63,21 +65,21 @@ pub fn run(setup: EmitterSetup) {
         Ok(runtime) => runtime,
         Err(error) => return tracing::error!(%error, "no runtime for the emitter"),
     };
-    runtime.block_on(Emitting { setup, emitter: None, delay: RetryDelay::default() }.run());
+    runtime.block_on(Emitting { setup, emitter: None, delay: RetryDelay::default(), halted: None }.run());
 }
 
 impl Emitting {
     async fn run(mut self) {
         while let Some(work) = self.setup.work.recv().await {
-            let Work { emissions, appends, asides, mut acks, checks } = work;
+            let Work { emissions, round, appends, asides, mut acks, checks } = work;
             for (number, stream, fields) in appends {
                 self.append(number, &stream, &fields).await;
             }
             for (seq, emission) in emissions {
-                self.offer(seq, &emission).await;
+                self.offer(seq, round, &emission).await;
             }
-            for (seq, decision) in checks {
-                self.check(seq, decision).await;
+            if let Some(written) = checks {
+                self.check(&written).await;
             }
             acks.retain(|(_, ids)| !ids.is_empty());
             if !acks.is_empty() {
@@ -138,24 +140,38 @@ impl Emitting {
         }
     }
 
-    async fn offer(&mut self, seq: u64, emission: &Emission) {
+    /// Decisions are written in their order: behind one that was not, none is offered until the fold has heard of it.
+    async fn offer(&mut self, seq: u64, round: u64, emission: &Emission) {
         let began = Instant::now();
-        let offered =
-            self.until_done(Try::AS_LEADER, async |emitter, lease| emitter.offer(emission, lease).await).await;
-        fail::point("offered");
-        let done = match offered {
-            Some(Offered::Written { decision, request: _, refusal, is_new }) => {
-                Done::Emitted { seq, decision, refusal, is_new, took: began.elapsed() }
-            }
-            Some(Offered::Stale) | None => Done::NotOffered { seq },
+        let offered = if self.halted.is_some_and(|halted| round <= halted) {
+            None
+        } else {
+            let offered =
+                self.until_done(Try::AS_LEADER, async |emitter, lease| emitter.offer(emission, lease).await).await;
+            fail::point("offered");
+            offered
         };
-        let _ = self.setup.done.send(done);
+        let why = match offered {
+            Some(Offered::Written { decision, request: _, refusal, is_new }) => {
+                let _ = self.setup.done.send(Done::Emitted { seq, decision, refusal, is_new, took: began.elapsed() });
+                return;
+            }
+            Some(Offered::Stale) | None => NotOffered::Later,
+            Some(Offered::Behind) => NotOffered::Behind,
+            Some(Offered::Lost) => NotOffered::Lost,
+            Some(Offered::Doubtful { known }) => NotOffered::Doubtful { known },
+        };
+        self.halted = self.halted.max(Some(round));
+        let _ = self.setup.done.send(Done::NotOffered { seq, round, why });
     }
 
     async fn append(&mut self, number: u64, stream: &str, fields: &[(String, String)]) {
         let fields = borrowed(fields);
-        let appended =
-            self.until_done(Try::AS_LEADER, async |emitter, _| emitter.server().add(stream, &fields).await).await;
+        // The answer to a try before may have been lost.
+        let mut after = None;
+        let appended = self
+            .until_done(Try::AS_LEADER, async |emitter, _| emitter.server().add_once(stream, &fields, &mut after).await)
+            .await;
         let _ = self.setup.done.send(appended.map_or(Done::NotAppended { number }, |id| Done::Appended { number, id }));
     }
 
@@ -174,7 +190,7 @@ impl Emitting {
             let is_written = match is_told {
                 None => false,
                 Some(true) => true,
-                Some(false) => self.tell(&stream, &aside.fields).await,
+                Some(false) => self.tell(&stream, aside).await,
             };
             // One that was refused is enough: the others wait with it.
             told = told.filter(|_| is_written);
@@ -182,11 +198,18 @@ impl Emitting {
         }
     }
 
-    async fn tell(&mut self, stream: &str, fields: &[(String, String)]) -> bool {
-        let (fields, length_max) = (borrowed(fields), self.setup.keys.length_max);
+    async fn tell(&mut self, stream: &str, aside: &PutAside) -> bool {
+        let (fields, length_max) = (borrowed(&aside.fields), self.setup.keys.length_max);
+        let entry = (aside.stream.as_str(), aside.id);
+        let mut was_tried = false;
         let written = self
             .until_done(Try::TELLING, async |emitter, _| {
-                emitter.server().add_trimmed(stream, &fields, length_max).await
+                // The answer to the try before may have been lost.
+                let is_retry = std::mem::replace(&mut was_tried, true);
+                if is_retry && told(emitter.server(), stream, &[entry]).await?.contains(&entry) {
+                    return Ok(());
+                }
+                emitter.server().add_trimmed(stream, &fields, length_max).await.map(|_| ())
             })
             .await;
         if written.is_some() {
@@ -195,18 +218,10 @@ impl Emitting {
         written.is_some()
     }
 
-    /// Looks once; a doubt is looked into again when the next one arises.
-    async fn check(&mut self, seq: u64, decision: EntryId) {
-        let Some(emitter) = self.connected().await else { return };
-        match emitter.still_has(decision).await {
-            Ok(true) => {}
-            Ok(false) => {
-                let _ = self.setup.done.send(Done::Gone { seq });
-            }
-            Err(error) => {
-                self.failed(&error).await;
-            }
-        }
+    /// Looks for what was written. What the server says no to is looked into again when the next doubt arises.
+    async fn check(&mut self, written: &[WrittenDecision]) {
+        let lost = self.until_done(Try::LOOKING, async |emitter, _| emitter.lost_of(written).await).await;
+        let _ = self.setup.done.send(Done::Checked { lost: lost.unwrap_or_default() });
     }
 
     /// What was folded is acknowledged whoever leads by now: it is durable here.

@@ -3,6 +3,7 @@
 //! Per batch: the journal is made durable, then state, cursors, counts and outbox in one commit of the store, then the
 //! emitter gets the decisions and what may be acknowledged. Nothing here waits for the server.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -10,22 +11,24 @@ use anyhow::Context as _;
 
 use super::aside::Asides;
 use super::fail;
-use super::message::{Done, Loss, Released, Work};
+use super::gate::Gate;
+use super::message::{Done, Loss, NotOffered, Released, Work};
 use super::orders::Orders;
 use super::suspects::Suspects;
 use crate::app::projection::Projection;
 use crate::app::ticks::{self, Line};
 use crate::codec::decode::Decoder;
-use crate::codec::line::{self, Fields};
+use crate::codec::line::{self, FieldValue, Fields};
 use crate::codec::live::{self, OutboxRow, Place, StreamPlace};
 use crate::codec::request::FieldTexts;
+use crate::codec::seal;
 use crate::codec::signing::SigningKey;
-use crate::domain::engine::Disposition;
-use crate::domain::event::{Control, Entry, Event};
+use crate::domain::engine::{Disposition, Gap};
+use crate::domain::event::{Control, DecisionFact, Entry, Event};
 use crate::domain::ids::{EntryId, StreamId};
 use crate::domain::policy::Mode;
 use crate::shell::journal::Journal;
-use crate::shell::redis::{Emission, Request};
+use crate::shell::redis::{Emission, Request, WrittenDecision};
 
 /// How long a decision that was written is remembered, should the server lose it. [ms]
 const OUTBOX_MEMORY_MS: u64 = 3_600_000;
@@ -56,6 +59,8 @@ pub struct Fold {
     pub outbox: BTreeMap<u64, OutboxRow>,
     /// Decisions that the emitter has.
     in_hand: BTreeSet<u64>,
+    /// What stands between decisions and their way out.
+    gate: Gate,
     acks: Vec<Vec<EntryId>>,
     /// Delivered to the group, and acknowledged once the cursor is there.
     delivered: Vec<Vec<EntryId>>,
@@ -157,6 +162,7 @@ impl Fold {
             places_changed: vec![false; streams],
             outbox: parts.outbox.into_iter().map(|row| (row.seq, row)).collect(),
             in_hand: BTreeSet::new(),
+            gate: Gate::default(),
             acks: vec![Vec::new(); streams],
             delivered: vec![Vec::new(); streams],
             asides: Asides::of(parts.asides),
@@ -224,23 +230,16 @@ impl Fold {
                 self.projection.wait(row);
             }
         }
-        self.notice(&entry);
+        self.notice(&entry, line);
         self.entries_uncommitted += 1;
         self.first_uncommitted.get_or_insert_with(Instant::now);
         Ok(())
     }
 
     /// Looks for entries of our own that came back.
-    fn notice(&mut self, entry: &Entry) {
+    fn notice(&mut self, entry: &Entry, line: &str) {
         match &entry.content {
-            Ok(Event::Decision(fact)) => {
-                let of = |row: &&mut OutboxRow| *row.decision_id == *fact.decision_id && row.written.is_none();
-                if let Some(row) = self.outbox.values_mut().find(of) {
-                    row.written = Some(entry.id);
-                    let row = live::outbox_row(row);
-                    self.projection.wait(row);
-                }
-            }
+            Ok(Event::Decision(fact)) => self.notice_decision(fact, entry.id, line),
             Ok(Event::Control(control)) => {
                 let is_back = |id: &Option<EntryId>| *id == Some(entry.id);
                 let mut back = self.own.take(|_, id| is_back(id));
@@ -264,6 +263,24 @@ impl Fold {
         }
     }
 
+    /// A decision stands in the stream. One that another has made is kept as ours are, should the server lose it.
+    fn notice_decision(&mut self, fact: &DecisionFact, id: EntryId, line: &str) {
+        let row = match self.outbox.get_mut(&fact.seq) {
+            Some(row) if *row.decision_id == *fact.decision_id => {
+                row.written = Some(id);
+                live::outbox_row(row)
+            }
+            Some(_) => return,
+            None => {
+                let Some(row) = of_another(fact, id, line) else { return };
+                let stored = live::outbox_row(&row);
+                self.outbox.insert(row.seq, row);
+                stored
+            }
+        };
+        self.projection.wait(row);
+    }
+
     /// Entries that were delivered to the group and that we have read ourselves: they are acknowledged once they are
     /// folded.
     pub fn delivered(&mut self, stream: StreamId, ids: Vec<EntryId>) {
@@ -280,9 +297,22 @@ impl Fold {
         self.entries_uncommitted += 1;
     }
 
+    /// Begins a chain of decisions anew: what the outbox holds belongs to the former one.
+    pub fn begin_chain(&mut self) {
+        self.projection.engine.begin_chain();
+        for seq in std::mem::take(&mut self.outbox).into_keys() {
+            self.projection.wait(live::outbox_removed(seq));
+        }
+        self.entries_uncommitted += 1;
+    }
+
     /// A stretch is missing: counted as gone, and told to everybody as an entry, by whoever leads.
     pub fn lose(&mut self, loss: Loss) {
         let name = &self.decoder.streams().get(loss.stream).name;
+        let is_it = |gap: &Gap| *gap.stream == **name && gap.after == loss.after && gap.before == loss.before;
+        if loss.count.is_none() && self.projection.engine.globals().gaps.iter().any(is_it) {
+            return self.count_lost(&loss);
+        }
         tracing::error!(
             stream = %name,
             after = loss.after.map(|id| id.to_string()),
@@ -363,6 +393,7 @@ impl Fold {
         self.is_leader = is_leader;
         self.is_caught_up = false;
         self.in_hand.clear();
+        self.gate.retry();
         self.asides.lead();
         if is_leader {
             self.kill_key_says(self.kill_seen);
@@ -425,6 +456,8 @@ impl Fold {
                 work.acks.push((streams.get(StreamId(index as u16)).name.clone(), std::mem::take(ids)));
             }
         }
+        let may_offer = self.gate.may_offer();
+        work.checks = self.gate.take_check().then(|| self.written());
         if !self.is_leader {
             return Ok(work);
         }
@@ -437,25 +470,44 @@ impl Fold {
                 self.projection.wait(row);
             }
         }
-        let waiting: Vec<u64> = self
-            .outbox
-            .values()
-            .filter(|row| row.written.is_none() && !self.in_hand.contains(&row.seq))
-            .take_while(|row| self.is_caught_up || !row.live)
-            .map(|row| row.seq)
-            .collect();
-        for seq in waiting {
-            self.in_hand.insert(seq);
-            work.emissions.push((seq, self.emission(&self.outbox[&seq])));
+        if may_offer {
+            work.round = self.gate.round;
+            work.emissions = self.due();
+            self.in_hand.extend(work.emissions.iter().map(|(seq, _)| *seq));
         }
         Ok(work)
     }
 
-    fn emission(&self, row: &OutboxRow) -> Emission {
+    /// Decisions that may be offered now, in their order and none past another that may not.
+    fn due(&self) -> Vec<(u64, Emission)> {
+        let (mut due, mut after) = (Vec::new(), None);
+        for row in self.outbox.values() {
+            if row.written.is_some() {
+                after = row.written;
+            } else if !self.in_hand.contains(&row.seq) {
+                let rests_on_the_streams = row.live && !row.record_only;
+                let is_current = self.is_caught_up && self.gate.is_current();
+                if (row.live && !self.is_caught_up) || (rests_on_the_streams && !is_current) {
+                    break;
+                }
+                if self.gate.is_doubtful(row.seq) {
+                    break;
+                }
+                due.push((row.seq, self.emission(row, after.filter(|after| !self.gate.is_checked(*after)))));
+            }
+        }
+        due
+    }
+
+    fn emission(&self, row: &OutboxRow, after: Option<EntryId>) -> Emission {
         let is_order = row.live && !row.record_only;
+        let mut fields = row.fields.clone();
+        if row.again {
+            fields.push(("again".to_owned(), "1".to_owned()));
+        }
         Emission {
             decision_id: row.decision_id.clone(),
-            fields: row.fields.clone(),
+            fields,
             request: row.request.clone().filter(|_| !(row.live && row.record_only)).map(|(stream, fields)| Request {
                 stream,
                 is_ours: !row.live,
@@ -464,9 +516,20 @@ impl Fold {
             cause_ms: row.cause_ms,
             age_max_ms: if is_order { self.orders.age_max_ms } else { 0 },
             kill_was_set: self.kill_seen.or(self.place.kill_key) == Some(true),
-            refusal: if is_order { self.refusal() } else { None },
+            refusal: if is_order { self.refusal().or_else(|| self.position_refusal(row)) } else { None },
             record_only: row.record_only,
+            hash: row.field("hash").to_owned(),
+            again: row.again,
+            after,
+            folded_to_ms: if is_order { self.gate.folded_to_ms } else { 0 },
         }
+    }
+
+    /// The position of a decision may have been closed, or reduced by somebody else, since it was decided.
+    fn position_refusal(&self, row: &OutboxRow) -> Option<&'static str> {
+        let symbol = self.projection.engine.find(row.field("symbol"));
+        let holds = symbol.is_some_and(|symbol| symbol.still_holds(&row.decision_id));
+        (!holds).then_some("position_changed")
     }
 
     /// Why no order is sent now.
@@ -486,6 +549,7 @@ impl Fold {
         match done {
             Done::Emitted { seq, decision, refusal, is_new, took: _ } => {
                 self.in_hand.remove(&seq);
+                self.gate.written(seq);
                 let row = self.outbox.get_mut(&seq)?;
                 row.written = Some(decision);
                 self.projection.wait(live::outbox_row(row));
@@ -498,8 +562,9 @@ impl Fold {
                 self.totals.refused += u64::from(refusal.is_some());
                 return Some((row.clone(), line));
             }
-            Done::NotOffered { seq } => {
+            Done::NotOffered { seq, round, why } => {
                 self.in_hand.remove(&seq);
+                self.not_offered(seq, round, why);
             }
             Done::Appended { number, id } => {
                 if let Some((_, known)) = self.own.pending.get_mut(&number) {
@@ -514,7 +579,7 @@ impl Fold {
                 }
             }
             Done::NotAppended { number } => self.say_again(number),
-            Done::Gone { seq } => self.offer_again(seq),
+            Done::Checked { lost } => self.checked(&lost),
             Done::Aside { number, is_written } => {
                 if let Some(row) = self.asides.done(number, is_written) {
                     self.projection.wait(row);
@@ -536,20 +601,70 @@ impl Fold {
         }
     }
 
-    /// The server has lost a decision that it had: it is written again, but an order is not sent a second time.
-    fn offer_again(&mut self, seq: u64) {
-        let Some(row) = self.outbox.get_mut(&seq) else { return };
-        tracing::error!(seq, decision_id = %row.decision_id, "the server has lost a decision: it is written again");
-        row.written = None;
-        row.record_only = row.live;
-        let row = live::outbox_row(row);
-        self.projection.wait(row);
-        self.entries_uncommitted += 1;
+    fn not_offered(&mut self, seq: u64, round: u64, why: NotOffered) {
+        self.gate.halt(round);
+        match why {
+            NotOffered::Later => {}
+            NotOffered::Behind => self.gate.wait_for_news(),
+            NotOffered::Lost => self.gate.doubt_written(),
+            NotOffered::Doubtful { known } => {
+                if self.gate.doubt(seq) {
+                    let row = self.outbox.get(&seq);
+                    tracing::error!(
+                        seq,
+                        decision_id = row.map(|row| row.decision_id.as_str()),
+                        known,
+                        "the memory of what was written names an entry that is not this decision: it is held, and all behind \
+                         it; look for the order at the executor, then HDEL the decision's id from the memory"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Decisions that the server has lost are written again, before all others; an order is not sent a second time.
+    fn checked(&mut self, lost: &[u64]) {
+        let last = self.outbox.values().rev().find_map(|row| row.written);
+        self.gate.checked(last.filter(|_| lost.is_empty()));
+        let (Some(first), Some(last)) = (lost.iter().min(), lost.iter().max()) else { return };
+        tracing::error!(count = lost.len(), first, last, "the server has lost decisions: they are written again");
+        for seq in lost {
+            let Some(row) = self.outbox.get_mut(seq) else { continue };
+            (row.written, row.again, row.record_only) = (None, true, row.live);
+            let row = live::outbox_row(row);
+            self.projection.wait(row);
+            self.entries_uncommitted += 1;
+        }
+    }
+
+    /// The server may have lost what was written: nothing is offered until it was looked for.
+    pub fn doubt_written(&mut self) {
+        if self.outbox.values().any(|row| row.written.is_some()) {
+            self.gate.doubt_written();
+        }
+    }
+
+    /// All entries before a time of the server are folded. [ms since 1970]
+    pub fn folded_to(&mut self, ms: u64) {
+        self.gate.folded_to_ms = self.gate.folded_to_ms.max(ms);
+    }
+
+    /// All entries before this time of the server are folded. [ms since 1970]
+    pub fn folded_to_ms(&self) -> u64 {
+        self.gate.folded_to_ms
+    }
+
+    /// Decisions that are held: the memory of what was written says otherwise than the stream. [1]
+    pub fn doubtful(&self) -> usize {
+        self.gate.doubtful()
     }
 
     /// Decisions that the server should have.
-    pub fn written(&self) -> Vec<(u64, EntryId)> {
-        self.outbox.values().filter_map(|row| Some((row.seq, row.written?))).collect()
+    fn written(&self) -> Vec<WrittenDecision> {
+        let written = |row: &OutboxRow| {
+            Some(WrittenDecision { seq: row.seq, decision_id: row.decision_id.clone(), entry: row.written? })
+        };
+        self.outbox.values().filter_map(written).collect()
     }
 
     /// Decisions that are not in the stream yet. [1]
@@ -564,6 +679,31 @@ impl Fold {
 
     /// Is everything said, offered and acknowledged.
     pub fn is_settled(&self) -> bool {
-        self.entries_uncommitted == 0 && (!self.is_leader || (self.is_told() && self.own.is_empty()))
+        self.entries_uncommitted == 0
+            && (!self.is_leader || (self.is_told() && self.own.is_empty() && self.gate.may_offer()))
     }
+}
+
+/// The row of a decision that stands in the stream, as far as its seal is whole.
+fn of_another(fact: &DecisionFact, id: EntryId, line: &str) -> Option<OutboxRow> {
+    let fields = line::fields(line.as_bytes()).ok()?;
+    let text = |(name, value): (Cow<'_, str>, FieldValue<'_>)| match value {
+        FieldValue::Text(text) => Some((name.into_owned(), text.into_owned())),
+        FieldValue::Bytes(_) => None,
+    };
+    let texts =
+        fields.pairs.into_iter().filter(|(name, _)| name != "again").map(text).collect::<Option<FieldTexts>>()?;
+    let row = OutboxRow {
+        seq: fact.seq,
+        decision_id: fact.decision_id.to_string(),
+        fields: texts,
+        request: None,
+        live: fact.live,
+        cause_ms: fact.cause_id.ms,
+        written: Some(id),
+        record_only: fact.live,
+        again: false,
+    };
+    let hash = seal::chained(row.field("prev"), row.field("payload"));
+    (row.seq > 0 && hash == row.field("hash")).then_some(row)
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::codec::live::StreamPlace;
 use crate::codec::request::FieldTexts;
 use crate::domain::ids::{EntryId, StreamId};
-use crate::shell::redis::{Emission, RawEntry, Survey};
+use crate::shell::redis::{Emission, RawEntry, Survey, WrittenDecision};
 
 /// Who we are at the moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,12 +42,14 @@ pub enum Message {
     Begin { stream: StreamId, cursor: Option<EntryId>, place: StreamPlace },
     /// Entries in canonical order.
     Entries(Vec<Released>),
+    /// All entries before this time of the server were told. [ms since 1970]
+    ReadTo { ms: u64 },
     /// Entries that were delivered and need no folding: they are acknowledged if they stand before the cursor.
     Delivered(Vec<(StreamId, Vec<EntryId>)>),
     /// A stretch of a stream is missing.
     Lost(Loss),
-    /// What the server said of all streams.
-    Surveyed(Vec<Survey>),
+    /// What the server said of all streams, and of which the next entry has an id ahead of its clock.
+    Surveyed(Vec<Survey>, Vec<bool>),
     /// The reader ended for good.
     Ended(anyhow::Error),
 }
@@ -73,18 +75,20 @@ pub struct Loss {
 #[derive(Debug, Default)]
 pub struct Work {
     pub emissions: Vec<(u64, Emission)>,
+    /// Counts up whenever one was not written: those behind it that were handed over before are not offered either.
+    pub round: u64,
     /// Entries of our own: a number to know it by, the stream, the fields.
     pub appends: Vec<(u64, String, FieldTexts)>,
     pub asides: Vec<PutAside>,
     pub acks: Vec<(String, Vec<EntryId>)>,
     /// Decisions to look for in the stream, where the server may have lost them.
-    pub checks: Vec<(u64, EntryId)>,
+    pub checks: Option<Vec<WrittenDecision>>,
 }
 
 impl Work {
     pub fn is_empty(&self) -> bool {
-        let Self { emissions, appends, asides, acks, checks } = self;
-        emissions.is_empty() && appends.is_empty() && asides.is_empty() && acks.is_empty() && checks.is_empty()
+        let Self { emissions, round: _, appends, asides, acks, checks } = self;
+        emissions.is_empty() && appends.is_empty() && asides.is_empty() && acks.is_empty() && checks.is_none()
     }
 }
 
@@ -100,21 +104,34 @@ pub struct PutAside {
     pub is_doubtful: bool,
 }
 
+/// Why a decision was not written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotOffered {
+    /// The lease is not ours, or one before it was not written.
+    Later,
+    /// Entries may have come that are not folded.
+    Behind,
+    /// The server has lost what was written before it.
+    Lost,
+    /// The memory of what was written says this, and the stream something else.
+    Doubtful { known: String },
+}
+
 /// From the emitter to the fold.
 #[derive(Debug)]
 pub enum Done {
     /// A decision stands in the stream, with the reason why its request was not sent, if it was not.
     Emitted { seq: u64, decision: EntryId, refusal: Option<String>, is_new: bool, took: Duration },
-    /// The decision was not offered: the lease is not ours.
-    NotOffered { seq: u64 },
+    /// The decision was not written.
+    NotOffered { seq: u64, round: u64, why: NotOffered },
     /// An entry of our own was appended.
     Appended { number: u64, id: EntryId },
     /// It was not: the lease is not ours.
     NotAppended { number: u64 },
     /// The record of an entry that was put aside stands in the quarantine stream, or does not: the lease is not ours.
     Aside { number: u64, is_written: bool },
-    /// A decision that we had emitted is gone from the stream.
-    Gone { seq: u64 },
+    /// All decisions that we had emitted were looked for: these the server has lost.
+    Checked { lost: Vec<u64> },
     /// All of a piece of work is done.
     Finished,
 }

@@ -3,7 +3,7 @@
 //! Four parts, each with its own thread and its own connection: the `reader` (entries in canonical order), the `fold`
 //! (journal, state, outbox; driven by `serve`), the `emitter` (decisions, own entries, acknowledgements), and the
 //! `keeper` (lease and kill key). What they tell each other is in `message`. `start` opens store and journal,
-//! `losses` finds what was trimmed, `aside` tells what was put aside, `orders` writes requests, `suspects` ends crash loops, `snapshots` keeps states of the
+//! `losses` finds what was trimmed, `gate` holds decisions back, `aside` tells what was put aside, `orders` writes requests, `suspects` ends crash loops, `snapshots` keeps states of the
 //! past, `fetching` asks for what is lacking, `publish` tells how it is.
 
 mod aside;
@@ -13,6 +13,7 @@ mod emitter;
 mod fail;
 mod fetching;
 mod fold;
+mod gate;
 mod keeper;
 mod losses;
 mod message;

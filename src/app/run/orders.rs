@@ -38,6 +38,7 @@ impl Orders {
             cause_ms: decision.cause.ms,
             written: None,
             record_only: false,
+            again: false,
         }
     }
 

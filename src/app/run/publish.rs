@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::fetching::Fetched;
 use super::fold::Fold;
 use super::message::Role;
-use super::reader::ReaderSigns;
+use super::reader::{AHEAD_MS, ReaderSigns};
 use crate::app::positions::Sheet;
 use crate::app::report::{self, Change, GapProof, InputReport, Report, SharedReport, Watch};
 use crate::app::ticks::{self, Line};
@@ -27,6 +27,8 @@ pub struct Publisher {
     shared: SharedReport,
     manager: Manager,
     surveys: Vec<Survey>,
+    /// Streams whose next entry has an id ahead of the server's clock.
+    ahead: Vec<bool>,
     /// How often the streams were surveyed. [1]
     surveyed: u64,
     watch: Watch,
@@ -58,6 +60,7 @@ impl Publisher {
             shared: SharedReport::new(report),
             manager: Manager::from_environment(),
             surveys: Vec::new(),
+            ahead: Vec::new(),
             surveyed: 0,
             watch: Watch::default(),
             silent_after: config.run.silent_after_ms,
@@ -111,8 +114,8 @@ impl Publisher {
         self.manager.status(if is_leader { "leader" } else { "standby" });
     }
 
-    pub fn surveyed(&mut self, surveys: Vec<Survey>) {
-        self.surveys = surveys;
+    pub fn surveyed(&mut self, surveys: Vec<Survey>, ahead: Vec<bool>) {
+        (self.surveys, self.ahead) = (surveys, ahead);
         self.surveyed += 1;
     }
 
@@ -187,6 +190,7 @@ impl Publisher {
             });
             report.policy.pending = fold.own.has_policy();
             report.outbox.waiting = fold.outbox_waiting() as u64;
+            report.outbox.doubtful = fold.doubtful() as u64;
             let oldest = fold.outbox.values().find(|row| row.written.is_none());
             report.outbox.oldest_ms = oldest.map(|row| server_ms.saturating_sub(row.cause_ms));
             report.journal.bytes = fold.journal.bytes();
@@ -241,12 +245,18 @@ impl Publisher {
             let place = fold.places[usize::from(stream.0)];
             let cursor = engine.cursor(stream);
             let last = Some(survey.last_id).filter(|id| *id != EntryId::default());
+            let unread = survey.entries_added.map(|added| added.saturating_sub(place.seen));
+            // Where the next one is ahead, all are.
+            let is_ahead = self.ahead.get(usize::from(stream.0)).copied().unwrap_or(false);
+            let lag_ms = last.zip(cursor).map(|(last, cursor)| last.ms.min(server_ms).saturating_sub(cursor.ms));
             InputReport {
                 stream: named.name.clone(),
                 kind: named.kind.name().to_owned(),
                 entries_added: survey.entries_added,
-                lag_entries: survey.entries_added.map(|added| added.saturating_sub(place.seen)),
-                lag_ms: last.zip(cursor).map(|(last, cursor)| last.ms.saturating_sub(cursor.ms)),
+                lag_entries: if is_ahead { unread.map(|_| 0) } else { unread },
+                lag_ms: if is_ahead { Some(0) } else { lag_ms },
+                ids_ahead: if is_ahead { unread.unwrap_or(1) } else { 0 },
+                ahead_ms: last.map(|last| last.ms.saturating_sub(server_ms)).filter(|ms| *ms > AHEAD_MS),
                 cursor: cursor.map(|id| id.to_string()),
                 age_ms: last.map(|last| server_ms.saturating_sub(last.ms)),
                 watched_ms: 0,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::connect::{Connect, RetryDelay};
-use super::losses::Bookkeeping;
+use super::losses::{Bookkeeping, Position};
 use super::message::{Message, Released, Role};
 use crate::codec::live::StreamPlace;
 use crate::config::Start;
@@ -21,6 +21,8 @@ use crate::domain::holdback::{Holdback, ReadTo};
 use crate::domain::ids::{EntryId, StreamId};
 use crate::shell::redis::{Answer, Consumer, Membership, RawEntry, Round, ServerError, Survey, Take};
 
+/// Ids that are ahead of the server's clock by more than this are named. [ms]
+pub const AHEAD_MS: u64 = 2_000;
 /// How long the server is asked to wait for something new.
 const WAIT: Duration = Duration::from_millis(200);
 /// How often all streams are looked at for gaps.
@@ -250,12 +252,22 @@ impl Reader {
             } else if self.was_skipped(index, survey) {
                 // The group's cursor was moved, or somebody reads in our group: what stands there is read by its ids.
                 self.range_to[index] = Some(survey.last_id);
-            } else if let Some(loss) = self.books.check(stream, survey, self.read[index], consumer).await? {
-                self.send(Message::Lost(loss))?;
+            } else {
+                let at = Position { read: self.read[index], is_at_end: !self.was_full[index] };
+                if let Some(loss) = self.books.check(stream, survey, at, consumer).await? {
+                    self.send(Message::Lost(loss))?;
+                }
             }
         }
-        self.send(Message::Surveyed(surveys))?;
+        let ahead = (0..surveys.len()).map(|stream| self.is_ahead(StreamId(stream as u16))).collect();
+        self.send(Message::Surveyed(surveys, ahead))?;
         Ok(())
+    }
+
+    /// Has the next entry of a stream an id that the server's clock has not come to.
+    fn is_ahead(&self, stream: StreamId) -> bool {
+        let to_ms = self.setup.signs.server_ms.load(Ordering::Relaxed).saturating_add(AHEAD_MS);
+        self.holdback.first_of(stream).is_some_and(|first| first.ms > to_ms)
     }
 
     /// Is there something that `>` has not brought, although all was read a moment ago.
@@ -284,6 +296,7 @@ impl Reader {
         let time_us = round.time_us;
         let is_news = self.take_in(&takes, round)?;
         let released = self.release()?;
+        self.send(Message::ReadTo { ms: self.holdback.complete_to_ms() })?;
         self.setup.signs.server_ms.store(time_us / 1000, Ordering::Relaxed);
         self.setup.signs.waiting.store(self.holdback.len() as u64, Ordering::Relaxed);
         let is_drained = !is_news && !released && self.holdback.is_empty();

@@ -66,10 +66,10 @@ pub struct Serving {
     /// Hash of the policy in force when the process began.
     policy_before: Box<str>,
     has_adopted: bool,
-    /// The server's clock when we began to lead. [ms since 1970]
-    led_from_ms: u64,
-    /// There was no message left when they were last taken.
-    is_empty: bool,
+    /// The server's clock at a round that was read after we began to lead; `None` before it. [ms since 1970]
+    led_from_ms: Option<u64>,
+    /// … and at the last round before. [ms since 1970]
+    led_behind_ms: u64,
     commit_entries: usize,
     commit_interval: Duration,
     lease_lasts: Duration,
@@ -94,8 +94,8 @@ impl Serving {
             policy: config.policy.clone(),
             policy_before,
             has_adopted: false,
-            led_from_ms: 0,
-            is_empty: false,
+            led_from_ms: None,
+            led_behind_ms: 0,
             commit_entries: config.run.commit_entries,
             commit_interval: Duration::from_millis(config.run.commit_interval_ms),
             lease_lasts: Duration::from_millis(config.run.lease_ms),
@@ -116,9 +116,8 @@ impl Serving {
         while !self.wires.stop.load(Ordering::Relaxed) && !self.is_idle_enough() {
             self.follow_role();
             self.hear();
-            let is_drained = self.wires.signs.is_drained.load(Ordering::Relaxed);
             self.take_messages()?;
-            self.see_whether_caught_up(is_drained);
+            self.see_whether_caught_up();
             self.hand_over()?;
             self.answer();
             self.tell();
@@ -132,7 +131,7 @@ impl Serving {
             return;
         }
         self.fold.lead(is_leader);
-        self.led_from_ms = self.wires.signs.server_ms.load(Ordering::Relaxed);
+        (self.led_from_ms, self.led_behind_ms) = (None, self.wires.signs.server_ms.load(Ordering::Relaxed));
         if is_leader && !std::mem::replace(&mut self.has_adopted, true) {
             self.adopt_policy();
         }
@@ -140,12 +139,14 @@ impl Serving {
     }
 
     /// Orders wait until everything is folded that stood in the streams when we began to lead.
-    fn see_whether_caught_up(&mut self, was_drained: bool) {
+    fn see_whether_caught_up(&mut self) {
         if self.fold.is_caught_up || !self.fold.is_leader {
             return;
         }
-        let is_past = self.led_from_ms > 0 && self.fold.projection.engine.globals().last.ms > self.led_from_ms;
-        self.fold.is_caught_up = is_past || (was_drained && self.is_empty);
+        let server_ms = self.wires.signs.server_ms.load(Ordering::Relaxed);
+        let led_from_ms = self.led_from_ms.or(Some(server_ms).filter(|ms| *ms > self.led_behind_ms));
+        self.led_from_ms = led_from_ms;
+        self.fold.is_caught_up = led_from_ms.is_some_and(|from_ms| self.fold.folded_to_ms() >= from_ms);
     }
 
     /// The configured policy becomes an entry, unless the log says it already (SPEC §5).
@@ -172,7 +173,7 @@ impl Serving {
                 Done::NotOffered { .. }
                 | Done::Appended { .. }
                 | Done::NotAppended { .. }
-                | Done::Gone { .. }
+                | Done::Checked { .. }
                 | Done::Aside { .. } => {}
             }
             if let Some((row, line)) = self.fold.done(done) {
@@ -191,7 +192,6 @@ impl Serving {
             std::thread::sleep(Duration::from_millis(1));
             return Ok(());
         }
-        self.is_empty = false;
         loop {
             let message = match self.fold.uncommitted() {
                 Some((entries, _)) if entries >= self.commit_entries => return self.commit(),
@@ -202,10 +202,7 @@ impl Serving {
                     }
                     match self.next_message(left) {
                         Ok(message) => message,
-                        Err(RecvTimeoutError::Timeout) => {
-                            self.is_empty = true;
-                            return self.commit();
-                        }
+                        Err(RecvTimeoutError::Timeout) => return self.commit(),
                         Err(RecvTimeoutError::Disconnected) => {
                             return self.commit().and_then(|()| self.reader_is_gone());
                         }
@@ -213,10 +210,7 @@ impl Serving {
                 }
                 None => match self.wires.messages.recv_timeout(WAIT) {
                     Ok(message) => message,
-                    Err(RecvTimeoutError::Timeout) => {
-                        self.is_empty = true;
-                        return Ok(());
-                    }
+                    Err(RecvTimeoutError::Timeout) => return Ok(()),
                     Err(RecvTimeoutError::Disconnected) => return self.reader_is_gone(),
                 },
             };
@@ -274,15 +268,13 @@ impl Serving {
                     self.fold.delivered(stream, ids);
                 }
             }
+            Message::ReadTo { ms } => self.fold.folded_to(ms),
             Message::Lost(loss) => {
                 // The server may have lost what we wrote as well.
-                let checks = self.fold.written();
+                self.fold.doubt_written();
                 self.fold.lose(loss);
-                if !checks.is_empty() {
-                    self.waiting.push_back(Work { checks, ..Work::default() });
-                }
             }
-            Message::Surveyed(surveys) => self.publisher.surveyed(surveys),
+            Message::Surveyed(surveys, ahead) => self.publisher.surveyed(surveys, ahead),
             Message::Ended(error) => return Err(error),
         }
         Ok(())

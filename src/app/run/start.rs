@@ -1,8 +1,11 @@
 //! How a service begins: from its store, the tail of its journal, and what stands in the streams of decisions and
 //! control entries already.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, bail};
 
+use super::connect::{Connect, patiently};
 use super::fold::{Fold, FoldParts, OutputStreams, OwnEntry};
 use super::orders::Orders;
 use super::publish::Publisher;
@@ -26,6 +29,8 @@ use crate::shell::terminal::Progress;
 
 /// Entries of a stream that are read at a time, when it is looked through beforehand. [1]
 const PAGE_ENTRIES: usize = 1000;
+/// How long a server that was there may be away while we start.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// A commit while the journal is folded. [entries]
 const COMMIT_ENTRIES: usize = 50_000;
 
@@ -40,7 +45,12 @@ pub struct Started {
 ///
 /// A store that is damaged or of other rules is folded anew from the journal; what it emitted is in the history then,
 /// and not sold again (SPEC §4).
-pub async fn start(config: &Config, server: &mut Server, publisher: &Publisher) -> anyhow::Result<Started> {
+pub async fn start(
+    config: &Config,
+    connect: &Connect,
+    publisher: &Publisher,
+    new_chain: bool,
+) -> anyhow::Result<Started> {
     let store = &config.run.store;
     if let Some(parent) = store.parent() {
         std::fs::create_dir_all(parent).with_context(|| format!("making the folder {}", parent.display()))?;
@@ -48,7 +58,8 @@ pub async fn start(config: &Config, server: &mut Server, publisher: &Publisher) 
     let suspects = Suspects::open(store).with_context(|| format!("the note beside {}", store.display()))?;
     let journal = Journal::open(&config.run.journal, Limits { rotate_bytes: config.journal.rotate_bytes })?;
     let mut fold = opened(config, journal, suspects)?;
-    foresee(&mut fold, server).await?;
+    keep_to_chain(&mut fold, config, new_chain)?;
+    patiently(connect, PATIENCE, async |server| foresee(&mut fold, server).await).await?;
     skip_guilty(&mut fold);
     fold = catch_up(fold, config, publisher)?;
     let places = places(&fold);
@@ -138,6 +149,32 @@ fn signing_key(config: &Config) -> anyhow::Result<Option<SigningKey>> {
     use secrecy::ExposeSecret as _;
     let key = config.emit.signing_key()?;
     Ok(key.map(|key| SigningKey::new(key.expose_secret().as_bytes())).transpose()?)
+}
+
+/// A chain goes on in the stream where it began: elsewhere its decisions would be facts no longer, and sold again.
+fn keep_to_chain(fold: &mut Fold, config: &Config, new_chain: bool) -> anyhow::Result<()> {
+    let names = |streams: &Streams| -> Vec<String> {
+        let decisions = streams.iter().filter(|(_, stream)| stream.kind == StreamKind::Decision);
+        decisions.map(|(_, stream)| stream.name.clone()).collect()
+    };
+    let now = names(&config.streams);
+    let Some(before) = fold.projection.folded_with().map(names) else { return Ok(()) };
+    let knows_decisions = fold.projection.engine.globals().chain.seq > 0 || fold.projection.is_rebuild();
+    if !knows_decisions || before.iter().all(|name| now.contains(name)) {
+        return Ok(());
+    }
+    if !new_chain {
+        bail!(
+            "the store {} knows decisions of {}, the configuration names {}: give it the former name (streams.decision), or \
+             begin a chain of its own there with --new-chain",
+            config.run.store.display(),
+            before.join(", "),
+            now.join(", ")
+        );
+    }
+    tracing::warn!(before = before.join(", "), now = now.join(", "), "a new chain of decisions begins");
+    fold.begin_chain();
+    Ok(())
 }
 
 /// Tells the engine of decisions that were emitted and of entries to be passed over, wherever they stand ahead.

@@ -24,6 +24,9 @@ impl Address {
     /// Reads `redis://user:password@host:port/database`, or `rediss://` for TLS; `ca_file` holds the certificates (PEM)
     /// of those who may vouch for the server, instead of the public ones.
     pub fn new(url: &str, ca_file: Option<&Path>) -> Result<Self, ServerError> {
+        if names_several(url) {
+            return Err(ServerError::ClusterUrl);
+        }
         let info = url.into_connection_info().map_err(|_| ServerError::NoUrl)?;
         let (name, is_tls) = match info.addr() {
             ConnectionAddr::Tcp(host, port) => (format!("{host}:{port}"), false),
@@ -45,5 +48,31 @@ impl Address {
     /// Host and port, or the path of a socket.
     pub fn name(&self) -> &str {
         &self.name
+    }
+}
+
+/// Does an address name more than one server: `redis+cluster://…`, or hosts with commas between them.
+fn names_several(url: &str) -> bool {
+    let Some((scheme, rest)) = url.split_once("://") else { return false };
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
+    let scheme = scheme.to_ascii_lowercase();
+    scheme.contains("cluster") || scheme.contains("sentinel") || hosts.contains(',')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_several_servers_says_what_to_give_instead() {
+        for url in
+            ["redis://a:7000,b:7001", "redis+cluster://a:7000", "redis-sentinel://a:26379/mymaster", "rediss://u:p@a,b"]
+        {
+            assert!(matches!(Address::new(url, None), Err(ServerError::ClusterUrl)), "{url}");
+        }
+        for url in ["redis://a:7000", "redis://user:pass,word@a:7000/1", "rediss://a"] {
+            assert!(!matches!(Address::new(url, None), Err(ServerError::ClusterUrl)), "{url}");
+        }
     }
 }

@@ -53,6 +53,8 @@ pub struct Survey {
     /// Entries added since the stream's birth; not told before Redis 7. [1]
     pub entries_added: Option<u64>,
     pub last_id: EntryId,
+    /// The largest id that was ever deleted; not told before Redis 7.
+    pub max_deleted: Option<EntryId>,
     pub first_id: Option<EntryId>,
     /// The first entry behind the one asked about.
     pub next_id: Option<EntryId>,
@@ -113,13 +115,15 @@ impl Consumer {
         let read = || self.server.failed("to read the streams");
         let replies = if fence.is_some() {
             let mut replies = replies;
+            let refusal = reply::first_error(&replies);
             let lease = replies.pop().unwrap_or_default();
             self.watched = reply::text(lease, "the lease is no text").ok();
             replies.pop(); // WATCH
             match replies.pop().map(reply::checked) {
                 Some(Ok(Value::Nil)) | None => return Ok(Answer::Again),
                 Some(Ok(done)) => reply::array(done, "EXEC is no list").map_err(read())?,
-                Some(Err(error)) => return Err(read()(error)),
+                // A transaction that is not carried out does not say why: the command that was refused does.
+                Some(Err(error)) => return Err(read()(refusal.unwrap_or(error))),
             }
         } else {
             replies
@@ -221,10 +225,16 @@ impl Consumer {
         // The transaction ends what was watched.
         self.watched = None;
         let done = loop {
-            match self.ask(&pipeline, "to look at the streams").await?.pop() {
+            let mut replies = self.ask(&pipeline, "to look at the streams").await?;
+            let refusal = reply::first_error(&replies);
+            match replies.pop().map(reply::checked) {
                 // The lease changed while it was watched: nothing was done, and nothing is watched any more.
-                Some(Value::Nil) => {}
-                done => break done.unwrap_or_default(),
+                Some(Ok(Value::Nil)) => {}
+                Some(Ok(done)) => break done,
+                None => break Value::Nil,
+                Some(Err(error)) => {
+                    return Err(self.server.failed("to look at the streams")(refusal.unwrap_or(error)));
+                }
             }
         };
         let failed = || self.server.failed("to look at the streams");
@@ -237,18 +247,36 @@ impl Consumer {
         Ok(surveys)
     }
 
-    /// Entries of a stream from behind one on. [1]
-    pub async fn count_after(&mut self, stream: usize, after: EntryId) -> Result<u64, ServerError> {
+    /// Entries of a stream from behind one up to another, with it. [1]
+    pub async fn count_between(&mut self, stream: usize, after: EntryId, to: EntryId) -> Result<u64, ServerError> {
         let (mut count, mut from) = (0, after);
-        loop {
+        while from < to {
             let mut command = redis::cmd("XRANGE");
-            command.arg(&self.streams[stream]).arg(format!("({from}")).arg("+").arg("COUNT").arg(10_000);
-            let answered = command.query_async(&mut self.server.connection).await;
-            let failed = || self.server.failed("to count entries");
-            let page = reply::entries(answered.map_err(failed())?).map_err(failed())?;
-            let Some(last) = page.last() else { return Ok(count) };
+            command.arg(&self.streams[stream]).arg(format!("({from}")).arg(to.to_string()).arg("COUNT").arg(10_000);
+            let page = self.listed(command, "to count entries").await?;
+            let Some(last) = page.last() else { break };
             (count, from) = (count + page.len() as u64, last.id);
         }
+        Ok(count)
+    }
+
+    /// The first entry of a stream behind one.
+    pub async fn next_after(&mut self, stream: usize, after: EntryId) -> Result<Option<EntryId>, ServerError> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(&self.streams[stream]).arg(format!("({after}")).arg("+").arg("COUNT").arg(1);
+        Ok(self.listed(command, "to look for an entry").await?.first().map(|entry| entry.id))
+    }
+
+    /// The last entry of a stream that stands at an id or before.
+    pub async fn last_until(&mut self, stream: usize, to: EntryId) -> Result<Option<EntryId>, ServerError> {
+        let mut command = redis::cmd("XREVRANGE");
+        command.arg(&self.streams[stream]).arg(to.to_string()).arg("-").arg("COUNT").arg(1);
+        Ok(self.listed(command, "to look for an entry").await?.first().map(|entry| entry.id))
+    }
+
+    async fn listed(&mut self, command: redis::Cmd, doing: &'static str) -> Result<Vec<RawEntry>, ServerError> {
+        let answered = command.query_async(&mut self.server.connection).await;
+        answered.and_then(reply::entries).map_err(self.server.failed(doing))
     }
 
     /// Makes sure that the group exists on a stream, from an entry on if it has to be made; answers its state.
@@ -326,6 +354,7 @@ fn survey(info: Value, next: Value, pending: Value) -> Result<Survey, RedisError
             "length" => survey.length = reply::number(value, "length is no number")?,
             "entries-added" => survey.entries_added = Some(reply::number(value, "entries-added is no number")?),
             "last-generated-id" => survey.last_id = reply::entry_id(value)?,
+            "max-deleted-entry-id" => survey.max_deleted = Some(reply::entry_id(value)?),
             "first-entry" => survey.first_id = reply::entries(Value::Array(vec![value]))?.first().map(|entry| entry.id),
             _ => {}
         }

@@ -10,13 +10,16 @@ use super::server::{Server, ServerError};
 use crate::domain::ids::EntryId;
 
 /// What the script does, in the order of its answers: `stale` (another holds the lease), `known` (written before),
-/// `written`. The kill key is read here, so that nothing lies between looking and writing; one that was set and has
-/// vanished still counts (SPEC §6).
+/// `doubt` (the memory says so, and the stream does not), `lost` (what was written last is gone from the stream), `behind`
+/// (the order rests on what was read too long ago), `written`. The kill key is read here, so that nothing lies between
+/// looking and writing; one that was set and has vanished still counts (SPEC §6).
 const EMIT: &str = r"
 local lease, memory, decisions, requests, control, kill_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local token, decision_id, cause_ms, age_max_ms = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local kill_was_set, refusal, length_max, fields = ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local record_only, requests_are_ours = ARGV[9] == '1', ARGV[10] == '1'
+local hash, again, after, folded_to_ms, folded_age_max_ms = ARGV[11], ARGV[12] == '1', ARGV[13], tonumber(ARGV[14]), tonumber(ARGV[15])
+local begin = 15
 if redis.call('GET', lease) ~= token then return {'stale'} end
 -- Nothing is undone in a script: all that could fail on its way is looked at before the first write.
 local function may_be(key, kind)
@@ -27,12 +30,23 @@ if not (may_be(decisions, 'stream') and may_be(requests, 'stream') and may_be(co
     and may_be(memory, 'hash')) or requests == decisions then
   return redis.error_reply('ERR a stream that is written to, or the memory of what was written, is something else')
 end
-local known = redis.call('HGET', memory, decision_id)
-if known and record_only then
-  local id = string.match(known, '^%S+')
-  if #redis.call('XRANGE', decisions, id, id) == 0 then known = false end
+local function entry(id)
+  local found = id and redis.pcall('XRANGE', decisions, id, id)
+  return found and not found.err and found[1]
 end
-if known then return {'known', known} end
+-- The memory is believed only where the stream says the same.
+local known = redis.call('HGET', memory, decision_id)
+if known then
+  local found = entry(string.match(known, '^(%d+%-%d+) '))
+  for at = 1, found and #found[2] or 0, 2 do
+    if found[2][at] == 'hash' and found[2][at + 1] == hash then return {'known', known} end
+  end
+  if found or not (again or record_only) then return {'doubt', known} end
+end
+if after ~= '' and not entry(after) then return {'lost', after} end
+local now = redis.call('TIME')
+local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+if folded_to_ms > 0 and now_ms - folded_to_ms > folded_age_max_ms then return {'behind', ''} end
 local kill = redis.call('GET', kill_key)
 if kill then
   kill = string.lower(string.gsub(kill, '%s+', ''))
@@ -40,10 +54,7 @@ if kill then
 elseif kill_was_set == '1' then
   refusal = 'killed'
 end
-if refusal == '' and age_max_ms > 0 then
-  local now = redis.call('TIME')
-  if now[1] * 1000 + math.floor(now[2] / 1000) - cause_ms > age_max_ms then refusal = 'max_decision_age' end
-end
+if refusal == '' and age_max_ms > 0 and now_ms - cause_ms > age_max_ms then refusal = 'max_decision_age' end
 if record_only then refusal = '' end
 local function append(stream, is_ours, from, to)
   if is_ours and length_max > 0 then
@@ -51,13 +62,13 @@ local function append(stream, is_ours, from, to)
   end
   return redis.call('XADD', stream, '*', unpack(ARGV, from, to))
 end
-local written = append(decisions, true, 11, 10 + fields)
+local written = append(decisions, true, begin + 1, begin + fields)
 local requested = ''
 if refusal ~= '' then
   local payload = cjson.encode({decision_id = decision_id, reason = refusal})
   redis.call('XADD', control, '*', 'event_type', 'decision.expired', 'payload', payload)
-elseif #ARGV > 10 + fields then
-  requested = append(requests, requests_are_ours, 11 + fields, #ARGV)
+elseif #ARGV > begin + fields and not known then
+  requested = append(requests, requests_are_ours, begin + 1 + fields, #ARGV)
 end
 local answer = written .. ' ' .. requested .. ' ' .. refusal
 redis.call('HSET', memory, decision_id, answer)
@@ -89,16 +100,44 @@ pub struct Emission {
     pub refusal: Option<&'static str>,
     /// Its request may have been sent before: the record is written, and nothing is armed again.
     pub record_only: bool,
+    /// Hash of the decision: what the memory says of it is believed where the stream has the same.
+    pub hash: String,
+    /// The server had it and has lost it.
+    pub again: bool,
+    /// The decision that was written last: nothing is written while the server has lost it.
+    pub after: Option<EntryId>,
+    /// All entries before this time are folded; 0: that does not matter. [ms since 1970]
+    pub folded_to_ms: u64,
 }
+
+/// An order is offered only on what was read and folded so short a time before. [ms]
+const FOLDED_AGE_MAX_MS: u64 = 2_000;
 
 /// What the script answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Offered {
     /// Another holds the lease: nothing was written.
     Stale,
+    /// The memory of what was written says this of it, and the stream something else: nothing was written.
+    Doubtful { known: String },
+    /// The decision that was written last is not in the stream any more: nothing was written.
+    Lost,
+    /// Entries may have come that are not folded: nothing was written.
+    Behind,
     /// It stands in the stream, now or since an earlier offer.
     Written { decision: EntryId, request: Option<EntryId>, refusal: Option<String>, is_new: bool },
 }
+
+/// A decision that was written, as it is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenDecision {
+    pub seq: u64,
+    pub decision_id: String,
+    pub entry: EntryId,
+}
+
+/// Decisions that are looked for together. [1]
+const PAGE_DECISIONS: usize = 500;
 
 /// The streams and keys of an emitter.
 #[derive(Clone, Debug)]
@@ -134,6 +173,9 @@ impl Emitter {
         call.arg(u8::from(emission.kill_was_set)).arg(emission.refusal.unwrap_or_default()).arg(keys.length_max);
         call.arg(emission.fields.len() * 2).arg(u8::from(emission.record_only));
         call.arg(u8::from(emission.request.as_ref().is_some_and(|request| request.is_ours)));
+        call.arg(&emission.hash).arg(u8::from(emission.again));
+        call.arg(emission.after.map_or_else(String::new, |after| after.to_string()));
+        call.arg(emission.folded_to_ms).arg(FOLDED_AGE_MAX_MS);
         for (name, value) in emission.fields.iter().chain(emission.request.iter().flat_map(|request| &request.fields)) {
             call.arg(name).arg(value);
         }
@@ -142,23 +184,52 @@ impl Emitter {
         let parts = reply::array(answered.map_err(failed())?, "the script answered no list").map_err(failed())?;
         let mut parts = parts.into_iter();
         let word = reply::text(parts.next().unwrap_or_default(), "the script answered no word").map_err(failed())?;
-        if word == "stale" {
-            return Ok(Offered::Stale);
+        let answer = match word.as_str() {
+            "stale" => return Ok(Offered::Stale),
+            "lost" => return Ok(Offered::Lost),
+            "behind" => return Ok(Offered::Behind),
+            _ => reply::bytes(parts.next().unwrap_or_default(), "the script answered no ids").map_err(failed())?,
+        };
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        if word == "doubt" {
+            return Ok(Offered::Doubtful { known: answer });
         }
-        let answer = reply::text(parts.next().unwrap_or_default(), "the script answered no ids").map_err(failed())?;
         written(&answer, word == "written").ok_or_else(|| {
             let source = (redis::ErrorKind::UnexpectedReturnType, "the script answered no ids", answer).into();
             failed()(source)
         })
     }
 
-    /// Does an entry of the decision stream still stand there.
-    pub async fn still_has(&mut self, decision: EntryId) -> Result<bool, ServerError> {
-        let mut command = redis::cmd("XRANGE");
-        command.arg(&self.keys.decisions).arg(decision.to_string()).arg(decision.to_string());
-        let answered = command.query_async(&mut self.server.connection).await;
-        let failed = || self.server.failed("to look for a decision");
-        Ok(!reply::entries(answered.map_err(failed())?).map_err(failed())?.is_empty())
+    /// Which of these decisions the server has lost, by their `seq`. What is older than all that the stream holds, and
+    /// still remembered, was trimmed.
+    pub async fn lost_of(&mut self, written: &[WrittenDecision]) -> Result<Vec<u64>, ServerError> {
+        let failed = || self.server.failed("to look for decisions");
+        let (stream, memory) = (&self.keys.decisions, format!("{}:emitted", self.keys.decisions));
+        let mut lost = Vec::new();
+        for page in written.chunks(PAGE_DECISIONS) {
+            let mut pipeline = redis::pipe();
+            pipeline.cmd("XRANGE").arg(stream).arg("-").arg("+").arg("COUNT").arg(1);
+            for decision in page {
+                let id = decision.entry.to_string();
+                pipeline.cmd("XRANGE").arg(stream).arg(&id).arg(&id);
+                pipeline.cmd("HGET").arg(&memory).arg(&decision.decision_id);
+            }
+            let mut connection = self.server.connection.clone();
+            let answered: Result<Vec<Value>, RedisError> = pipeline.query_async(&mut connection).await;
+            let mut answers = answered.map_err(failed())?.into_iter();
+            let first = reply::entries(answers.next().unwrap_or_default()).map_err(failed())?.first().map(|e| e.id);
+            for decision in page {
+                let found = reply::entries(answers.next().unwrap_or_default()).map_err(failed())?;
+                let known =
+                    reply::bytes(answers.next().unwrap_or_default(), "the memory is no text").unwrap_or_default();
+                let is_remembered = known.starts_with(format!("{} ", decision.entry).as_bytes());
+                let is_trimmed = is_remembered && first.is_some_and(|first| first > decision.entry);
+                if found.is_empty() && !is_trimmed {
+                    lost.push(decision.seq);
+                }
+            }
+        }
+        Ok(lost)
     }
 
     /// Acknowledges entries to the group, by stream.

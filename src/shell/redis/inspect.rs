@@ -86,10 +86,13 @@ pub struct ConsumerInfo {
 }
 
 impl Server {
-    /// Version of the server, `7.0.15`; asks no more than that.
-    pub async fn version(&mut self) -> Result<Option<String>, ServerError> {
+    /// Version of the server, `7.0.15`. Errors if it is too old, or one of a cluster.
+    pub async fn fitting_version(&mut self) -> Result<Option<String>, ServerError> {
         let answered: RedisResult<String> = redis::cmd("INFO").arg("server").query_async(&mut self.connection).await;
         let info = info_of(&answered.map_err(self.failed("to tell its version"))?);
+        if let Some(why) = unfit(&info) {
+            return Err(ServerError::Unfit { server: self.name.clone(), why });
+        }
         Ok(ServerInfo { info, ..ServerInfo::default() }.version().map(str::to_owned))
     }
 
@@ -229,8 +232,38 @@ impl Told {
     }
 }
 
+/// Why a server cannot be worked with, and what to do; by what `INFO server` says.
+fn unfit(info: &BTreeMap<String, String>) -> Option<String> {
+    if info.get("redis_mode").is_some_and(|mode| mode == "cluster") {
+        let why =
+            "is one of a cluster, where no transaction reaches over all streams: name a server that has them alone";
+        return Some(why.to_owned());
+    }
+    let version = info.get("redis_version")?;
+    let mut numbers = version.split('.').map_while(|part| part.parse::<u32>().ok());
+    let (major, minor) = (numbers.next()?, numbers.next().unwrap_or(0));
+    ((major, minor) < (6, 2))
+        .then(|| format!("is version {version}, 6.2 is the oldest that can be worked with: upgrade it"))
+}
+
 /// Keys and values of what `INFO` answers.
 fn info_of(text: &str) -> BTreeMap<String, String> {
     let pairs = text.lines().filter_map(|line| line.trim_end().split_once(':'));
     pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_of_a_server_why_it_cannot_be_worked_with() {
+        let of = |text: &str| unfit(&info_of(text));
+        assert_eq!(of("redis_version:7.0.15\r\nredis_mode:standalone\r\n"), None);
+        assert_eq!(of("redis_version:6.2.14\r\nredis_mode:standalone\r\n"), None);
+        assert_eq!(of("redis_version:10.0.0\r\n"), None);
+        assert_eq!(of("redis_version:unknown\r\n"), None, "who does not say it is tried");
+        assert!(of("redis_version:6.0.16\r\nredis_mode:standalone\r\n").unwrap().contains("6.2 is the oldest"));
+        assert!(of("redis_version:7.2.4\r\nredis_mode:cluster\r\n").unwrap().contains("cluster"));
+    }
 }

@@ -39,6 +39,14 @@ pub(super) fn checked(value: Value) -> Result<Value, RedisError> {
     }
 }
 
+/// The first error that the server put in the place of a value.
+pub(super) fn first_error(values: &[Value]) -> Option<RedisError> {
+    values.iter().find_map(|value| match value {
+        Value::ServerError(error) => Some(error.clone().into()),
+        _ => None,
+    })
+}
+
 pub(super) fn array(value: Value, what: &'static str) -> Result<Vec<Value>, RedisError> {
     match checked(value)? {
         Value::Array(values) | Value::Set(values) => Ok(values),

@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
 
 use super::address::Address;
-use super::reply;
+use super::reply::{self, RawEntry};
 use crate::domain::ids::EntryId;
 
 /// How long a connection may take to come about.
@@ -15,11 +15,21 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take. Nothing here blocks on the server.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Entries that are looked through at a time. [1]
+const PAGE_ENTRIES: usize = 1000;
+
 /// Why the server could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     #[error("the address of the Redis server is no URL of it (want redis://host:port or rediss://host:port)")]
     NoUrl,
+    #[error(
+        "the address of the Redis server names a cluster, a sentinel or several servers: give the one server that holds all \
+         streams (redis://host:port or rediss://host:port)"
+    )]
+    ClusterUrl,
+    #[error("Redis at {server} {why}")]
+    Unfit { server: String, why: String },
     #[error("the certificates in {} cannot be read: {source}", path.display())]
     CaFile { path: PathBuf, source: std::io::Error },
     #[error("TLS to Redis at {server} cannot be set up: {source}")]
@@ -36,19 +46,24 @@ impl ServerError {
     /// Is it worth another try: the server is out of reach, or only starting.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::NoUrl | Self::CaFile { .. } | Self::Tls { .. } => false,
+            Self::NoUrl | Self::ClusterUrl | Self::Unfit { .. } | Self::CaFile { .. } | Self::Tls { .. } => false,
             Self::Refused { source, .. } => matches!(source.code(), Some("LOADING" | "MASTERDOWN")),
             Self::Unreachable { .. } => true,
-            Self::Failed { source, .. } => source.is_io_error() || source.is_timeout(),
+            Self::Failed { source, .. } => is_cut_off(source),
         }
     }
 
     /// Was the service itself out of reach, rather than unwilling.
     pub fn is_unreachable(&self) -> bool {
         match self {
-            Self::NoUrl | Self::CaFile { .. } | Self::Tls { .. } | Self::Refused { .. } => false,
+            Self::NoUrl
+            | Self::ClusterUrl
+            | Self::Unfit { .. }
+            | Self::CaFile { .. }
+            | Self::Tls { .. }
+            | Self::Refused { .. } => false,
             Self::Unreachable { .. } => true,
-            Self::Failed { source, .. } => source.is_io_error() || source.is_timeout(),
+            Self::Failed { source, .. } => is_cut_off(source),
         }
     }
 }
@@ -117,6 +132,37 @@ impl Server {
         answered.and_then(reply::entry_id).map_err(self.failed(format!("to append to {stream}")))
     }
 
+    /// Appends one entry, once however often it is tried: `after` keeps where the stream ended before the first try, and what
+    /// stands behind that is looked through before the next one.
+    pub async fn add_once(
+        &mut self,
+        stream: &str,
+        fields: &[(&str, &str)],
+        after: &mut Option<EntryId>,
+    ) -> Result<EntryId, ServerError> {
+        let is_ours = |entry: &RawEntry| {
+            let same =
+                |((name, value), (n, v)): (&FieldBytes, &(&str, &str))| *name == n.as_bytes() && *value == v.as_bytes();
+            entry.pairs().len() == fields.len() && entry.pairs().iter().zip(fields).all(same)
+        };
+        match *after {
+            None => {
+                *after = Some(self.newest(stream, 1).await?.first().map_or_else(EntryId::default, |entry| entry.id))
+            }
+            Some(mut from) => loop {
+                let page = self.range_after(stream, Some(from), PAGE_ENTRIES).await?;
+                if let Some(written) = page.iter().find(|entry| is_ours(entry)) {
+                    return Ok(written.id);
+                }
+                match page.last() {
+                    Some(last) if page.len() == PAGE_ENTRIES => from = last.id,
+                    _ => break,
+                }
+            },
+        }
+        self.add(stream, fields).await
+    }
+
     /// Appends entries under their own ids, in one round trip.
     pub async fn append(&mut self, entries: &[(String, EntryId, Vec<FieldBytes>)]) -> Result<(), ServerError> {
         let mut pipeline = Pipeline::with_capacity(entries.len());
@@ -131,6 +177,12 @@ impl Server {
         let answered: Result<(), RedisError> = pipeline.query_async(&mut self.connection).await;
         answered.map_err(self.failed(format!("to append entries {first}")))
     }
+}
+
+/// Is the connection gone, or the answer; a reply that breaks off does not read.
+fn is_cut_off(error: &RedisError) -> bool {
+    let is_torn = error.kind() == ErrorKind::Parse || error.is_connection_dropped();
+    error.is_io_error() || error.is_timeout() || is_torn
 }
 
 fn is_refusal(error: &RedisError) -> bool {

@@ -1,0 +1,278 @@
+//! What stands between a decision and its order: the position of now, the server's memory, and what it has lost.
+
+#[path = "support/proxy.rs"]
+mod proxy;
+#[path = "support/redis.rs"]
+mod redis_server;
+#[path = "support/service.rs"]
+mod service;
+mod support;
+
+use harvester::domain::engine::decision_id;
+use harvester::domain::units::RMultiple;
+use proxy::Proxy;
+use redis_server::RedisServer;
+use rustix::process::Signal;
+use service::{
+    CONTROL, DECISION, INTENT, PLAN, PRICE, Place, RESULT, add, decisions, entries, field_of_all, open_position, price,
+    until,
+};
+
+const LIVE: &str = "[policy]\nmode = \"live\"\nladder = \"0.5:0.25,1:0.25,1.5:0.25\"\natr_unit = { default = \"absolute\" }\n\
+    price_sources = [\"market.tick\"]\non_live = \"take\"\nrequire_instrument = false\n\
+    [emit]\nformat = \"apply_plan\"\nsource = \"harvester\"\nexecutors = [\"executor\"]\nmax_decision_age_ms = 600000\n";
+
+fn live(server: &RedisServer) -> Place {
+    let mut place = Place::new(server);
+    place.settings = LIVE.to_owned();
+    place
+}
+
+/// A service that leads, with LONG 100 @ 1, and has read all of it.
+fn at_work(place: &Place, server: &RedisServer) {
+    let service = place.start();
+    until("the policy is adopted", || !entries(server, CONTROL).is_empty());
+    open_position(server, "AAAUSDT");
+    price(server, "AAAUSDT", "1.001");
+    until("the position is read", || is_read(server));
+    service.stop();
+    // What the next start says is looked for.
+    std::fs::remove_file(place.folder.path().join("log")).expect("there is a log");
+}
+
+fn is_read(server: &RedisServer) -> bool {
+    [PRICE, RESULT].iter().all(|stream| server.cli(&["XPENDING", stream, "harvester"]).starts_with('0'))
+}
+
+fn sell(server: &RedisServer, qty: &str, order: &str) {
+    let fields =
+        [("symbol", "AAAUSDT"), ("side", "SELL"), ("executedQty", qty), ("avgPrice", "1.008"), ("orderId", order)];
+    add(server, RESULT, &[&fields[..], &[("status", "FILLED")]].concat());
+}
+
+fn buy(server: &RedisServer, order: &str) {
+    let risk = r#"{"symbol":"AAAUSDT","side":"BUY","atr_value":0.01,"volatility_factor":1.0}"#;
+    add(server, INTENT, &[("payload", risk)]);
+    let fields =
+        [("symbol", "AAAUSDT"), ("side", "BUY"), ("executedQty", "100"), ("avgPrice", "1.008"), ("orderId", order)];
+    add(server, RESULT, &[&fields[..], &[("status", "FILLED")]].concat());
+}
+
+fn expired(server: &RedisServer) -> Vec<String> {
+    let of = |payload: String| {
+        Some(serde_json::from_str::<serde_json::Value>(&payload).ok()?["reason"].as_str()?.to_owned())
+    };
+    let kinds = field_of_all(server, CONTROL, "event_type");
+    let payloads = field_of_all(server, CONTROL, "payload");
+    let both = kinds.into_iter().zip(payloads);
+    both.filter(|(kind, _)| kind == "decision.expired").filter_map(|(_, payload)| of(payload)).collect()
+}
+
+/// What happened to the position since the price that reached the rung, and whether the order may go out.
+type Meanwhile = (&'static str, fn(&RedisServer), bool);
+
+const MEANWHILE: [Meanwhile; 4] = [
+    ("closed", |server| sell(server, "100", "c1"), false),
+    (
+        "closed and opened again",
+        |server| {
+            sell(server, "100", "c1");
+            buy(server, "c2");
+        },
+        false,
+    ),
+    ("reduced below the quantity", |server| sell(server, "90", "c1"), false),
+    ("reduced, and still enough", |server| sell(server, "50", "c1"), true),
+];
+
+fn check(server: &RedisServer, what: &str, is_sent: bool) {
+    until("the decision is out", || entries(server, DECISION).len() == 1);
+    if is_sent {
+        until("the order is out", || entries(server, PLAN).len() == 1);
+        assert!(expired(server).is_empty(), "{what}");
+    } else {
+        until("it is told", || !expired(server).is_empty());
+        assert_eq!(expired(server), ["position_changed"], "{what}");
+        assert_eq!(entries(server, PLAN), [], "{what}");
+    }
+}
+
+/// The service is down while the price reaches a rung and the position changes.
+#[test]
+fn an_order_of_a_position_that_changed_while_the_service_was_down_is_not_sent() {
+    for (what, happen, is_sent) in MEANWHILE {
+        let server = RedisServer::start();
+        let place = live(&server);
+        at_work(&place, &server);
+        price(&server, "AAAUSDT", "1.008");
+        happen(&server);
+        let service = place.start();
+        check(&server, what, is_sent);
+        service.stop();
+    }
+}
+
+/// The process ends between the commit of a decision and its offer; the position changes before the next start.
+#[test]
+fn a_row_of_the_outbox_is_offered_only_on_the_position_of_now() {
+    for (what, happen, is_sent) in MEANWHILE {
+        let server = RedisServer::start();
+        let mut place = live(&server);
+        at_work(&place, &server);
+        place.environment = vec![("HARVESTER_FAIL".to_owned(), "handed_over:1".to_owned())];
+        price(&server, "AAAUSDT", "1.008");
+        let mut service = place.start();
+        until("the process ends", || service.child.try_wait().unwrap().is_some());
+        drop(service);
+        assert_eq!(entries(&server, DECISION), [], "{what}: it ended before");
+        place.environment.clear();
+        happen(&server);
+        let service = place.start();
+        check(&server, what, is_sent);
+        service.stop();
+    }
+}
+
+/// The process stands still, for less than its lease, while the price reaches a rung and the position changes.
+#[test]
+fn an_order_of_a_position_that_changed_during_a_pause_is_not_sent() {
+    for (what, happen, is_sent) in MEANWHILE {
+        let server = RedisServer::start();
+        let mut place = live(&server);
+        place.settings += "[run]\nlease_ms = 60000\n";
+        at_work(&place, &server);
+        let service = place.start();
+        service.until_logged(&["role changed", "is_leader=true"]);
+        service.signal(Signal::STOP);
+        price(&server, "AAAUSDT", "1.008");
+        happen(&server);
+        service.signal(Signal::CONT);
+        check(&server, what, is_sent);
+        service.stop();
+    }
+}
+
+/// The network is gone while the price reaches a rung and the position changes.
+#[test]
+fn an_order_of_a_position_that_changed_behind_a_hole_in_the_network_is_not_sent() {
+    for (what, happen, is_sent) in MEANWHILE {
+        let server = RedisServer::start();
+        let wire = Proxy::to(server.port());
+        let mut place = live(&server);
+        place.settings += "[run]\nlease_ms = 60000\n";
+        place.url = wire.url();
+        at_work(&place, &server);
+        let service = place.start();
+        service.until_logged(&["role changed", "is_leader=true"]);
+        wire.lead_to(None);
+        price(&server, "AAAUSDT", "1.008");
+        happen(&server);
+        service.until_logged(&["reading failed"]);
+        wire.lead_to(Some(server.port()));
+        check(&server, what, is_sent);
+        service.stop();
+    }
+}
+
+/// A server that comes back with an older backup: what it lost is written again in its order, before anything newer, and
+/// marked.
+#[test]
+fn decisions_of_a_restored_backup_are_written_again_in_order_and_before_newer_ones() {
+    let mut server = RedisServer::start();
+    let place = Place::new(&server);
+    let service = place.start();
+    service.until_logged(&["role changed", "is_leader=true"]);
+    let symbols = ["AAAUSDT", "BBBUSDT", "CCCUSDT", "DDDUSDT"];
+    let reach = |server: &RedisServer, symbols: &[&str], mark: &str, all: usize| {
+        symbols.iter().for_each(|symbol| _ = price(server, symbol, mark));
+        until("the decisions are out", || entries(server, DECISION).len() == all && is_read(server));
+    };
+    symbols.iter().for_each(|symbol| open_position(&server, symbol));
+    reach(&server, &symbols[..2], "1.008", 2);
+    server.cli(&["SAVE"]);
+    reach(&server, &symbols[2..], "1.008", 4);
+    reach(&server, &symbols, "1.013", 8);
+    let before = decisions(&server);
+    service.signal(Signal::STOP);
+    server.restart();
+    assert_eq!(entries(&server, DECISION).len(), 2, "an older backup");
+    // What comes next is decided before the loss can be known of otherwise.
+    symbols.iter().for_each(|symbol| _ = price(&server, symbol, "1.018"));
+    service.signal(Signal::CONT);
+    until("the lost decisions are there again", || entries(&server, DECISION).len() >= 8);
+    service.stop();
+    place.run_until_idle();
+    let after = decisions(&server);
+    assert_eq!(after[..8], before, "in their order, and before newer ones");
+    let again: Vec<bool> = entries(&server, DECISION)
+        .iter()
+        .map(|(_, fields)| fields.contains(&("again".to_owned(), "1".to_owned())))
+        .collect();
+    assert_eq!(again[..8], [false, false, true, true, true, true, true, true]);
+    assert!(!again[8..].contains(&true));
+    assert_eq!(place.log().matches("the server has lost decisions").count(), 1, "said once");
+}
+
+/// Another instance, which found the decisions in the stream, writes them again as well.
+#[test]
+fn decisions_of_another_instance_that_the_server_lost_are_written_again() {
+    let mut server = RedisServer::start();
+    let first = Place::new(&server);
+    let service = first.start();
+    service.until_logged(&["role changed", "is_leader=true"]);
+    open_position(&server, "AAAUSDT");
+    price(&server, "AAAUSDT", "1.001");
+    until("the position is read", || is_read(&server));
+    server.cli(&["SAVE"]);
+    price(&server, "AAAUSDT", "1.008");
+    until("the decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server));
+    service.stop();
+    let before = decisions(&server);
+    let mut second = Place::new(&server);
+    second.consumer = "two".to_owned();
+    let service = second.start();
+    service.until_logged(&["role changed", "is_leader=true"]);
+    until("all is read", || is_read(&server));
+    service.signal(Signal::STOP);
+    server.restart();
+    assert_eq!(entries(&server, DECISION), [], "an older backup");
+    service.signal(Signal::CONT);
+    until("the decision is there again", || entries(&server, DECISION).len() == 1);
+    assert_eq!(decisions(&server), before);
+    service.stop();
+}
+
+const MEMORY: &str = "quantum:stream:harvest.decision:emitted";
+
+/// Somebody writes into the memory that a decision was emitted: it is held, not believed, until the memory is put right.
+#[test]
+fn a_memory_that_names_no_entry_of_the_decision_is_not_believed() {
+    let server = RedisServer::start();
+    let place = Place::new(&server);
+    let service = place.start();
+    service.until_logged(&["role changed", "is_leader=true"]);
+    open_position(&server, "AAAUSDT");
+    price(&server, "AAAUSDT", "1.008");
+    until("the first decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server));
+    service.stop();
+    let position = format!("AAAUSDT@{}", entries(&server, RESULT)[0].0);
+    let rung = |r: &str| decision_id(&position, &[RMultiple::new(r.parse().unwrap())], 1);
+    assert_eq!(field_of_all(&server, DECISION, "decision_id"), [rung("0.5")]);
+    let first = entries(&server, DECISION)[0].0.clone();
+    // The entry of another decision, one that is not there, and no entry at all.
+    for forged in [format!("{first}  "), "1770163200000-0  ".to_owned(), "nonsense".to_owned()] {
+        server.cli(&["HSET", MEMORY, &rung("1"), &forged]);
+        let service = place.start();
+        service.until_logged(&["role changed", "is_leader=true"]);
+        if entries(&server, PRICE).len() == 1 {
+            price(&server, "AAAUSDT", "1.013");
+        }
+        let said = place.log().matches("names an entry that is not this decision").count();
+        until("it is said", || place.log().matches("names an entry that is not this decision").count() > said);
+        assert_eq!(entries(&server, DECISION).len(), 1, "{forged}");
+        service.stop();
+    }
+    server.cli(&["HDEL", MEMORY, &rung("1")]);
+    place.run_until_idle();
+    assert_eq!(decisions(&server).len(), 2);
+}
