@@ -90,7 +90,7 @@ fn well() -> Report {
             surveys: 9,
         },
         state_checksum: Some(StateChecksum { last: "1770170830000-0".to_owned(), sha256: "cd".repeat(32) }),
-        backfill: Some(Backfill { api_calls: 12, circuit_open: false, weight_used: Some(40), last_error: None }),
+        backfill: Some(Backfill { api_calls: 12, weight_used: Some(40), ..Backfill::default() }),
         ..Report::default()
     }
 }

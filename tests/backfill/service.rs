@@ -47,6 +47,19 @@ impl Service {
         }
     }
 
+    /// Waits until its status names something that needs someone.
+    fn until_status(&self, night: &Night, name: &str) {
+        let began = Instant::now();
+        let is_named = || {
+            let said = night.run(&["status", "--url", &self.url, "--json"]).out;
+            let document: Value = serde_json::from_str(&said).unwrap_or_default();
+            document["concerns"].as_array().is_some_and(|all| all.iter().any(|concern| concern["name"] == name))
+        };
+        while !is_named() {
+            assert!(began.elapsed() < LIMIT, "{name}: not so; {}", std::fs::read_to_string(night.path("log")).unwrap());
+        }
+    }
+
     fn stop(mut self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -126,5 +139,34 @@ fn i31_the_service_closes_a_ghost_after_two_polls() {
     while night.redis.cli(&["HGET", "quantum:position:ADAUSDT", "entry_price"]).trim() != "0.3002" {
         assert!(began.elapsed() < LIMIT, "{}", std::fs::read_to_string(night.path("log")).unwrap());
     }
+    service.stop();
+}
+
+#[test]
+fn i46_a_service_with_a_refused_key_says_so_and_does_not_try_it_at_each_tick() {
+    let more = "[policy]\nmax_price_age_ms = 300\n\n[backfill]\nposition_poll_ms = 200\ntick_ms = 100\n";
+    let (night, exchange) = night(more);
+    night.buy("ADAUSDT", "7", Some("0.3"));
+    exchange.world().key = "another".to_owned();
+    let service = Service::start(&night);
+    // Prices are public, and wanted at each tick.
+    exchange.wait_until("ten ticks", |exchange| count(exchange, "/fapi/v1/premiumIndex") >= 10);
+    service.until_status(&night, "exchange_refused");
+    assert_eq!(count(&exchange, "/fapi/v3/positionRisk"), 1, "it is asked again after minutes");
+    service.stop();
+}
+
+#[test]
+fn i66_a_service_knows_a_hedge_account_also_where_nothing_is_open() {
+    let (night, exchange) = night("[backfill]\nposition_poll_ms = 200\ntick_ms = 100\n");
+    {
+        let mut world = exchange.world();
+        world.positions.clear();
+        world.is_hedged = true;
+    }
+    let service = Service::start(&night);
+    service.until_status(&night, "hedge_account");
+    exchange.wait_until("further polls", |exchange| count(exchange, "/fapi/v3/positionRisk") >= 5);
+    assert_eq!(count(&exchange, "/fapi/v1/positionSide/dual"), 1, "weight 30, once in ten minutes");
     service.stop();
 }

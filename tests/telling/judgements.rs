@@ -7,7 +7,7 @@ use super::well;
 /// A situation, the change that makes it, and the names of what is answered by /healthz, /readyz and `status`.
 type Case = (&'static str, fn(&mut Report), &'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
-const CASES: [Case; 28] = [
+const CASES: [Case; 29] = [
     ("all is well", |_| {}, &[], &[], &[]),
     // Incidents 12 and 15.
     (
@@ -93,6 +93,17 @@ const CASES: [Case; 28] = [
         &[],
         &[],
         &["mode_differs", "circuit_open"],
+    ),
+    (
+        "the exchange refuses the key, and is in a mode that is not supported",
+        |r| {
+            let backfill = r.backfill.as_mut().expect("known");
+            backfill.refusal = Some("refused (401, code -2015)".to_owned());
+            backfill.hedge_account = true;
+        },
+        &[],
+        &[],
+        &["hedge_account", "exchange_refused"],
     ),
 ];
 

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::fills::Fills;
 use super::instruments::Instruments;
-use super::positions::Poll;
+use super::positions::{Account, Poll};
 use super::prices::Sent;
 use super::report::{Appended, FetchError, TickReport};
 use crate::app::exchange::Client;
+use crate::codec::exchange::AccountMode;
 use crate::codec::observe::Observation;
 use crate::config::{Config, Source};
 use crate::domain::ids::EntryId;
@@ -61,6 +62,9 @@ pub struct Fetcher {
     pub(super) sent: Sent,
     pub(super) instruments: Instruments,
     pub(super) fills: Fills,
+    pub(super) account: Account,
+    /// What was refused, and until when it is not asked again. [ms since 1970]
+    refused: BTreeMap<(Want, Box<str>), u64>,
     /// Symbols that the exchange says it does not know: not asked for again until it lists them.
     pub(super) delisted: BTreeSet<Box<str>>,
     trimmed_ms: Option<u64>,
@@ -97,16 +101,19 @@ impl Fetcher {
             sent: Sent::default(),
             instruments: Instruments::default(),
             fills: Fills::default(),
+            account: Account::default(),
+            refused: BTreeMap::new(),
             delisted: BTreeSet::new(),
             trimmed_ms: None,
             dry_seq: 0,
         }
     }
 
-    /// The same, looking at the filters of what is held at its first tick: a service that was down does not know what
-    /// they became.
-    pub fn with_fresh_instruments(mut self) -> Self {
+    /// The same for a service: it looks at the filters of what is held at its first tick, as they may have changed
+    /// while it was down, and asks for the mode of the account where no position shows it.
+    pub fn for_service(mut self) -> Self {
         self.instruments = Instruments::due();
+        self.account.is_wanted = true;
         self
     }
 
@@ -129,6 +136,29 @@ impl Fetcher {
     /// Why positions are not known, where the exchange does not tell them.
     pub fn standing_failure(&self) -> Option<&str> {
         self.poll.failure()
+    }
+
+    /// Why the exchange tells no positions, where it refuses the key, the address or the permission.
+    pub fn refusal(&self) -> Option<&str> {
+        self.poll.refusal()
+    }
+
+    /// Returns true if the account is known to be in hedge mode.
+    pub fn is_hedged(&self) -> bool {
+        self.account.mode == Some(AccountMode::Hedge)
+    }
+
+    /// Returns true if a question was refused a short while ago; the next tick would change nothing.
+    pub(super) fn is_refused(&self, want: Want, symbol: &str, now_ms: u64) -> bool {
+        self.refused.get(&(want, symbol.into())).is_some_and(|until_ms| now_ms < *until_ms)
+    }
+
+    /// Notes what came of a question.
+    pub(super) fn note_refusal(&mut self, want: Want, symbol: &str, error: &CallError, now_ms: u64) {
+        self.refused.retain(|_, until_ms| now_ms < *until_ms);
+        if let Some(again_ms) = again_after(error) {
+            self.refused.insert((want, symbol.into()), now_ms.saturating_add(again_ms));
+        }
     }
 
     /// Notes that the exchange does not know a symbol, if that is what an error says.
@@ -252,6 +282,14 @@ impl Turn {
             self.report.notes.push(note);
         }
     }
+}
+
+/// Before a question that was refused, or whose answer could not be read, is asked again. [ms]
+const REFUSED_INTERVAL_MS: u64 = 120_000;
+
+/// How long to wait after an error that the next tick would only repeat. [ms]
+pub(super) fn again_after(error: &CallError) -> Option<u64> {
+    matches!(error, CallError::Refused { .. } | CallError::Unreadable { .. }).then_some(REFUSED_INTERVAL_MS)
 }
 
 /// Symbols of a list that want something, each once, in their order.

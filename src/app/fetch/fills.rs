@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fetcher::{Fetcher, Turn, wanting};
-use super::prices::DELISTED;
+use super::prices::{DELISTED, REFUSED};
 use super::report::FetchError;
 use crate::codec::exchange::{UserTrade, is_hedge_side};
 use crate::codec::{observe, time};
@@ -76,6 +76,10 @@ impl Fetcher {
             let Some(held) = needs.held(symbol) else { continue };
             if self.delisted.contains(symbol) {
                 turn.report.miss(symbol, Want::Fills, format!("exchange: {DELISTED}"));
+                continue;
+            }
+            if self.is_refused(Want::Fills, symbol, turn.now_ms) {
+                turn.report.miss(symbol, Want::Fills, format!("exchange: {REFUSED}"));
                 continue;
             }
             loop {
@@ -191,6 +195,7 @@ impl Fetcher {
             }
             Err(error) => {
                 self.note_delisted(symbol, &error);
+                self.note_refusal(Want::Fills, symbol, &error, turn.now_ms);
                 turn.report.miss(symbol, Want::Fills, format!("exchange: {error}"));
                 turn.failed(&error);
                 None

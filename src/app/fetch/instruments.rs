@@ -50,13 +50,15 @@ impl Fetcher {
         let never = self.instruments.answered_ms.is_none();
         let is_due = since_ms >= DAY_MS || (is_unlisted && (never || since_ms >= UNKNOWN_INTERVAL_MS));
         let mut changed = Vec::new();
-        if is_due && !(needs.held.is_empty() && wanted.is_empty()) && self.may_call(turn, false) {
+        let is_refused = self.is_refused(Want::Instrument, "", turn.now_ms);
+        if is_due && !is_refused && !(needs.held.is_empty() && wanted.is_empty()) && self.may_call(turn, false) {
             match self.exchange.exchange_info().await {
                 Ok(rows) => changed = self.learn(rows, needs, turn.now_ms),
                 Err(error) => {
                     for symbol in &wanted {
                         turn.report.miss(symbol, Want::Instrument, format!("exchange: {error}"));
                     }
+                    self.note_refusal(Want::Instrument, "", &error, turn.now_ms);
                     turn.failed(&error);
                 }
             }

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use super::fetcher::{Fetcher, Turn};
+use super::fetcher::{Fetcher, Turn, again_after};
 use super::report::FetchError;
 use crate::codec::exchange::{AccountMode, PositionRow, is_hedge_side};
 use crate::codec::observe::{self, Observation};
 use crate::config::Source;
 use crate::domain::needs::{Need, Needs, Want, Why};
 use crate::domain::units::Qty;
-use crate::shell::exchange::{CallError, Positions};
+use crate::shell::exchange::Positions;
 
-/// Before a call that was refused, or whose answer could not be read, is made again: the next tick changes nothing. [ms]
-const REFUSED_INTERVAL_MS: u64 = 60_000;
+/// Between two questions for the mode of an account in which nothing is open. [ms]
+const MODE_INTERVAL_MS: u64 = 600_000;
 /// A doubt is not asked about more often than this. [ms]
 const DOUBT_INTERVAL_MS: u64 = 10_000;
 
@@ -23,9 +23,16 @@ pub(super) struct Poll {
     answered_ms: Option<u64>,
     /// The last failure, and until when it is not tried again. [ms since 1970]
     failed: Option<(String, u64)>,
+    /// That failure is a refusal of key, address or permission.
+    is_refused: bool,
 }
 
 impl Poll {
+    /// Why the exchange tells no positions, where it refuses to.
+    pub fn refusal(&self) -> Option<&str> {
+        self.failure().filter(|_| self.is_refused)
+    }
+
     /// What the last question came to nothing for, until one is answered.
     pub fn failure(&self) -> Option<&str> {
         self.failed.as_ref().map(|(failure, _)| failure.as_str())
@@ -76,23 +83,26 @@ impl Fetcher {
                 for need in needs.list.iter().filter(of_positions) {
                     turn.report.miss(&need.symbol, need.want, format!("exchange: {error}"));
                 }
-                let again_ms = match &error {
-                    CallError::Refused { .. } | CallError::Unreadable { .. } => REFUSED_INTERVAL_MS,
-                    other => other.wait_ms().unwrap_or(0),
-                };
+                let again_ms = again_after(&error).or(error.wait_ms()).unwrap_or(0);
                 self.poll.failed = Some((error.to_string(), turn.now_ms.saturating_add(again_ms)));
+                self.poll.is_refused = error.is_about_credentials();
                 turn.failed(&error);
                 return Ok(Vec::new());
             }
         };
         self.poll.failed = None;
+        self.poll.is_refused = false;
         self.poll.answered_ms = Some(turn.now_ms);
         turn.report.positions_answered = true;
-        if positions.mode() == Some(AccountMode::Hedge) {
+        self.account.mode = match positions.mode() {
+            Some(mode) => Some(mode),
+            None => self.mode_of_empty(turn).await,
+        };
+        if self.account.mode == Some(AccountMode::Hedge) {
             let note = "the account is in hedge mode (dual-side), which is not supported: its positions are refused";
             turn.report.notes.push(note.to_owned());
         }
-        self.append(observations(&positions, needs), turn).await?;
+        self.append(observations(&positions, self.account.mode, needs), turn).await?;
         for symbol in needs.symbols(Want::EntryPrice) {
             let answered =
                 positions.open().find(|row| row.symbol == symbol).is_some_and(|row| row.entry_price.is_some());
@@ -102,18 +112,45 @@ impl Fetcher {
         }
         Ok(unknown(&positions, needs, turn.now_ms))
     }
+
+    /// The mode of an account whose rows do not show it, where a service wants to know; else the one known before.
+    async fn mode_of_empty(&mut self, turn: &mut Turn) -> Option<AccountMode> {
+        let known = self.account.mode;
+        let is_new = self.account.asked_ms.is_none_or(|ms| turn.now_ms.saturating_sub(ms) >= MODE_INTERVAL_MS);
+        if !self.account.is_wanted || !is_new || !self.may_call(turn, true) {
+            return known;
+        }
+        self.account.asked_ms = Some(turn.now_ms);
+        match self.exchange.position_mode().await {
+            Ok(mode) => Some(mode),
+            Err(error) => {
+                turn.failed(&error);
+                known
+            }
+        }
+    }
+}
+
+/// How the account holds positions, as far as it is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Account {
+    pub mode: Option<AccountMode>,
+    /// Ask for it where no row shows it.
+    pub is_wanted: bool,
+    /// When it was last asked for. [ms since 1970]
+    asked_ms: Option<u64>,
 }
 
 /// Each row that is not zero, with its side, and an explicit zero for every symbol that we hold, or doubt, and that has
 /// none. An account in hedge mode has no row BOTH, so none is made up for it.
-fn observations(positions: &Positions, needs: &Needs) -> Vec<Observation> {
+fn observations(positions: &Positions, mode: Option<AccountMode>, needs: &Needs) -> Vec<Observation> {
     let mut list: Vec<Observation> = positions
         .open()
         .map(|row| {
             observe::position(&row.symbol, row.position_amt, row.entry_price, &row.position_side, row.updated_ms)
         })
         .collect();
-    if positions.mode() == Some(AccountMode::Hedge) {
+    if mode == Some(AccountMode::Hedge) {
         return list;
     }
     let ours = needs.held.iter().map(|held| &*held.symbol).chain(needs.flat_in_doubt.iter().map(|symbol| &**symbol));
@@ -147,7 +184,7 @@ mod tests {
 
     fn poll(failed: Option<(&str, u64)>) -> Poll {
         let failed = failed.map(|(failure, until_ms)| (failure.to_owned(), until_ms));
-        Poll { asked_ms: Some(0), answered_ms: None, failed }
+        Poll { asked_ms: Some(0), failed, ..Poll::default() }
     }
 
     #[test]

@@ -19,6 +19,7 @@ const MARKET: &str = "redis_market";
 const API: &str = "api";
 /// Why a symbol is not asked for.
 pub(super) const DELISTED: &str = "delisted there, not asked for again";
+pub(super) const REFUSED: &str = "refused a short while ago, not asked for yet";
 
 /// The last price of each symbol that we appended, and when. [ms since 1970]
 #[derive(Clone, Debug, Default)]
@@ -125,6 +126,10 @@ impl Fetcher {
         let mut found = Vec::new();
         for asked in calls {
             let covered = wanted.iter().filter(|symbol| asked.is_none_or(|asked| *asked == ***symbol));
+            if self.is_refused(Want::Price, asked.unwrap_or_default(), turn.now_ms) {
+                covered.for_each(|symbol| turn.report.miss(symbol, Want::Price, format!("{API}: {REFUSED}")));
+                continue;
+            }
             if !self.may_call(turn, false) {
                 covered.for_each(|symbol| {
                     turn.report.miss(symbol, Want::Price, format!("{API}: the calls of this tick are spent"));
@@ -147,6 +152,7 @@ impl Fetcher {
                 }
                 Err(error) => {
                     covered.for_each(|symbol| turn.report.miss(symbol, Want::Price, format!("{API}: {error}")));
+                    self.note_refusal(Want::Price, asked.unwrap_or_default(), &error, turn.now_ms);
                     if let Some(symbol) = asked {
                         self.note_delisted(symbol, &error);
                     }

@@ -209,6 +209,10 @@ pub struct Backfill {
     /// Weight used in this minute, as the exchange counts it. [1]
     pub weight_used: Option<u64>,
     pub last_error: Option<String>,
+    /// Why the exchange tells no positions, where it refuses key, address or permission.
+    pub refusal: Option<String>,
+    /// The account holds LONG and SHORT of a symbol apart, which is not supported.
+    pub hedge_account: bool,
 }
 
 /// Checksum of the state, with the place that it belongs to.

@@ -106,7 +106,7 @@ pub fn concerns(report: &Report) -> Vec<Concern> {
     concerns.extend(of_positions(report));
     concerns.extend(of_decisions(report));
     concerns.extend(report.inputs.iter().flat_map(of_input));
-    concerns.extend(circuit_open(report));
+    concerns.extend(of_exchange(report));
     concerns
 }
 
@@ -222,10 +222,24 @@ fn of_input(input: &InputReport) -> Vec<Concern> {
     concerns
 }
 
-fn circuit_open(report: &Report) -> Option<Concern> {
-    let is_open = report.backfill.as_ref().is_some_and(|backfill| backfill.circuit_open);
-    let says = "too many calls of the exchange failed: it is not asked for a while";
-    is_open.then(|| Concern::new("circuit_open", says))
+fn of_exchange(report: &Report) -> Vec<Concern> {
+    let Some(backfill) = &report.backfill else { return Vec::new() };
+    let mut concerns = Vec::new();
+    if backfill.hedge_account {
+        let says =
+            "the exchange's account is in hedge mode (dual-side): its positions are refused; set it to one-way mode";
+        concerns.push(Concern::new("hedge_account", says));
+    }
+    if let Some(why) = &backfill.refusal {
+        let says =
+            format!("the exchange tells no positions: {why}; correct key, address or permission (harvester doctor)");
+        concerns.push(Concern::new("exchange_refused", says));
+    }
+    if backfill.circuit_open {
+        let says = "too many calls of the exchange failed: it is not asked for a while";
+        concerns.push(Concern::new("circuit_open", says));
+    }
+    concerns
 }
 
 /// A time span as people say it.

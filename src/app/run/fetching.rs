@@ -35,6 +35,9 @@ pub struct Fetched {
     pub is_circuit_open: bool,
     pub weight_used: Option<u64>,
     pub last_error: Option<String>,
+    /// Why the exchange tells no positions, where it refuses to.
+    pub refusal: Option<String>,
+    pub is_hedged: bool,
 }
 
 /// Everything that fetching needs to begin.
@@ -64,7 +67,7 @@ pub async fn run(setup: FetchSetup) {
         Ok(client) => client,
         Err(error) => return tracing::error!(%error, "nothing is fetched: the exchange's client cannot be set up"),
     };
-    let mut fetcher = Fetcher::new(&config, setup.address.clone(), client).with_fresh_instruments();
+    let mut fetcher = Fetcher::new(&config, setup.address.clone(), client).for_service();
     let legacy = Legacy::new(&config.backfill.hash_prefix);
     let interval = Duration::from_millis(config.backfill.tick_ms);
     let mut api_calls = 0;
@@ -94,6 +97,8 @@ pub async fn run(setup: FetchSetup) {
                 is_circuit_open: health.circuit != CircuitState::Closed,
                 weight_used: health.used_weight,
                 last_error: last_error.or_else(|| fetcher.standing_failure().map(str::to_owned)).or(health.failure),
+                refusal: fetcher.refusal().map(str::to_owned),
+                is_hedged: fetcher.is_hedged(),
             });
         }
         while began.elapsed() < interval && !setup.stop.load(Ordering::Relaxed) {

@@ -187,6 +187,8 @@ impl Publisher {
                 circuit_open: fetched.is_circuit_open,
                 weight_used: fetched.weight_used,
                 last_error: fetched.last_error.clone(),
+                refusal: fetched.refusal.clone(),
+                hedge_account: fetched.is_hedged,
             });
             report.policy.pending = fold.own.has_policy();
             report.outbox.waiting = fold.outbox_waiting() as u64;
