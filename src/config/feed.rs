@@ -32,6 +32,8 @@ pub struct Feed {
     pub compare_ms: u64,
     /// Where the health of the feed is served; `None` = nowhere.
     pub listen: Option<SocketAddr>,
+    /// Names beside its own under which that is asked for.
+    pub hosts: Vec<String>,
 }
 
 pub(super) fn read(sheet: &mut Sheet<'_>, environment: Environment) -> Result<Feed, ConfigError> {
@@ -53,6 +55,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>, environment: Environment) -> Result<Fe
         stall_ms: table.whole("stall_ms", 10_000, 500..=600_000)?,
         compare_ms: table.whole("compare_ms", 60_000, 500..=3_600_000)?,
         listen: table.listen("listen", "127.0.0.1:9465")?,
+        hosts: table.hosts("hosts")?,
     };
     table.finish()?;
     Ok(feed)

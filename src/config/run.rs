@@ -57,6 +57,8 @@ pub struct Run {
     pub from: Start,
     /// Where health, metrics and positions are served; `None` = nowhere.
     pub listen: Option<SocketAddr>,
+    /// Names beside its own under which the pages are asked for.
+    pub hosts: Vec<String>,
     /// Entries asked for at a time, of each stream. [1]
     pub read_count: usize,
     /// Symbols that prices alone may introduce. [1]
@@ -84,6 +86,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Run, ConfigError> {
         journal: table.path("journal", "journal")?,
         from: table.parsed("from", "earliest", "want earliest, latest, an entry id or a time", start_of)?,
         listen: table.listen("listen", "127.0.0.1:9464")?,
+        hosts: table.hosts("hosts")?,
         read_count: count(table.whole("read_count", 1000, 1..=100_000)?),
         max_symbols: count(table.whole("max_symbols", SYMBOLS_MAX as u64, 1..=1_000_000)?),
         commit_entries: count(table.whole("commit_entries", 10_000, 1..=1_000_000)?),

@@ -278,6 +278,19 @@ impl<'a> Table<'_, 'a> {
         })
     }
 
+    /// Names or addresses of hosts, without a port.
+    pub(super) fn hosts(&mut self, key: &'static str) -> Result<Vec<String>, ConfigError> {
+        let hosts = self.texts(key, &[])?;
+        let is_host = |host: &String| {
+            host.parse::<std::net::IpAddr>().is_ok()
+                || host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+        };
+        if hosts.iter().all(is_host) {
+            return Ok(hosts);
+        }
+        Err(self.refused(key, "want names or addresses of hosts, without a port, as [\"harvester\"]"))
+    }
+
     /// A secret of the environment, which no file holds; none where it is not set or empty.
     pub(super) fn secret(&mut self, key: &'static str, name: &'static str) -> Option<SecretString> {
         self.secrets.push((key, name));

@@ -60,7 +60,7 @@ impl Served {
     /// Status, head and body of a page.
     fn get(&self, path: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.address()).expect("it answers");
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("it reads");
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").expect("it reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("the answer is text");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");

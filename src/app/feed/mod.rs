@@ -78,14 +78,15 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
             Args::Mark(args) => {
                 let state = State::new(Feed::Mark, stall, compare);
                 let feed = mark::MarkFeed::new(config, state.clone(), Duration::from_secs(args.connection_age))?;
-                Box::pin(serve(state, args.listen.or(config.feed.listen), feed.run())).await
+                Box::pin(serve(state, args.listen.or(config.feed.listen), &config.feed.hosts, feed.run())).await
             }
             Args::User(args) => {
                 let state = State::new(Feed::User, stall, compare);
                 let (age, keep_alive) =
                     (Duration::from_secs(args.connection_age), Duration::from_secs(args.keep_alive));
                 let feed = user::UserFeed::new(config, state.clone(), age, keep_alive)?;
-                Box::pin(serve(state, args.listen.or_else(|| user_address(config.feed.listen?)), feed.run())).await
+                let listen = args.listen.or_else(|| user_address(config.feed.listen?));
+                Box::pin(serve(state, listen, &config.feed.hosts, feed.run())).await
             }
         }
     })
@@ -116,11 +117,12 @@ pub fn user_address(address: SocketAddr) -> Option<SocketAddr> {
 async fn serve(
     state: State,
     listen: Option<SocketAddr>,
+    hosts: &[String],
     feed: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
     let manager = Manager::from_environment();
     let web = match listen {
-        Some(address) => Some(WebServer::start(address, pages::site(&state)).await?),
+        Some(address) => Some(WebServer::start(address, pages::site(&state).known_as(hosts)).await?),
         None => None,
     };
     if let Some(web) = &web {

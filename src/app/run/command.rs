@@ -91,7 +91,7 @@ fn serve(
     let web = match config.run.listen {
         None => None,
         Some(address) => {
-            let site = web::site(publisher.shared(), Some(ask));
+            let site = web::site(publisher.shared(), Some(ask)).known_as(&config.run.hosts);
             let web = runtime.block_on(WebServer::start(address, site));
             Some(web.with_context(|| format!("serving health and metrics on {address}"))?)
         }

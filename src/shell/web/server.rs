@@ -1,22 +1,34 @@
 //! A server of pages that others make.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Path;
-use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderValue, Request, StatusCode, Uri, Version, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::net::TcpListener;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::door::{CONNECTION_LIMIT, Door, HEAD_BYTES_MAX, HEAD_LIMIT, HEADERS_MAX, Place};
+use super::host;
 
 /// How long answers that are under way may take when the server stops.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
+/// How long no connection is taken after one could not be.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, thiserror::Error)]
 pub enum WebError {
@@ -77,6 +89,8 @@ type Handler = Arc<dyn Fn(Asked) -> Answer + Send + Sync>;
 #[derive(Clone, Default)]
 pub struct Site {
     router: Router,
+    /// Names beside its own under which it is asked for.
+    hosts: Vec<String>,
 }
 
 impl Site {
@@ -92,7 +106,13 @@ impl Site {
             handler(Asked { name: name.map(|Path(name)| name), query: uri.query().unwrap_or_default().to_owned() })
                 .await
         };
-        Self { router: self.router.route(path, get(answer)) }
+        Self { router: self.router.route(path, get(answer)), hosts: self.hosts }
+    }
+
+    /// Names hosts, beside the address that is listened on, that a request may be addressed to.
+    #[must_use]
+    pub fn known_as(self, hosts: &[String]) -> Self {
+        Self { hosts: hosts.to_vec(), ..self }
     }
 }
 
@@ -101,7 +121,7 @@ impl Site {
 pub struct WebServer {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
-    serving: JoinHandle<std::io::Result<()>>,
+    serving: JoinHandle<()>,
 }
 
 impl WebServer {
@@ -111,12 +131,8 @@ impl WebServer {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let asked_to_stop = async move {
-            // A server whose handle is gone stops as well.
-            let _ = stopped.await;
-        };
-        let serving = axum::serve(listener, site.router).with_graceful_shutdown(asked_to_stop);
-        Ok(Self { address, stop, serving: tokio::spawn(serving.into_future()) })
+        let names = host::names(&site.hosts, address).into();
+        Ok(Self { address, stop, serving: tokio::spawn(serve(listener, site.router, names, stopped)) })
     }
 
     /// Where it listens.
@@ -137,4 +153,71 @@ impl WebServer {
             abort.abort();
         }
     }
+}
+
+/// Takes connections until it is stopped, or its handle is gone.
+async fn serve(listener: TcpListener, router: Router, names: Arc<[String]>, mut stopped: oneshot::Receiver<()>) {
+    let door = Door::default();
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = &mut stopped => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let (router, names) = (router.clone(), Arc::clone(&names));
+                    door.admit(|place| connections.spawn(answer(stream, router, names, place)));
+                }
+                // No descriptor is left, or the client is gone by now: neither ends the server.
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            },
+        }
+    }
+    drop(listener);
+    door.close_waiting();
+    while connections.join_next().await.is_some() {}
+}
+
+/// Answers the one request of a connection. What goes wrong with a connection is its client's.
+async fn answer(stream: TcpStream, router: Router, names: Arc<[String]>, place: Arc<Place>) {
+    let Ok(local) = stream.local_addr() else { return };
+    let pages = TowerToHyperService::new(router);
+    let service = service_fn(|request: Request<Incoming>| {
+        place.answers();
+        let refused = refusal(&request, local.ip(), &names);
+        let pages = pages.clone();
+        async move {
+            match refused {
+                Some(page) => Ok(page.into_response()),
+                None => pages.call(request.map(Body::new)).await,
+            }
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let _ = tokio::time::timeout(CONNECTION_LIMIT, connection).await;
+}
+
+/// Why a request is not answered: it is addressed to a host that is not this one.
+fn refusal(request: &Request<Incoming>, local: IpAddr, names: &[String]) -> Option<Page> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        // Before HTTP/1.1 there was no such header, and no browser that sends none.
+        (None, _) if request.version() == Version::HTTP_10 => return None,
+        (Some(host), None) => host.to_str().unwrap_or_default(),
+        (None, _) | (Some(_), Some(_)) => "",
+    };
+    let is_ours = |host: &str| host::is_ours(host, local, names);
+    let of_uri = request.uri().authority().map(Authority::as_str);
+    if is_ours(host) && of_uri.is_none_or(is_ours) {
+        return None;
+    }
+    let says = "the request is addressed to another host: ask by the address that is listened on, or name the host in \
+                `hosts` of the configuration";
+    Some(Page::json(421, serde_json::json!({"error": "unknown_host", "says": says}).to_string()))
 }

@@ -1,0 +1,154 @@
+//! Which connections are held, and which give way.
+//!
+//! ```text
+//! accepted ──▶ waiting for its request ──▶ answering ──▶ closed
+//!                  │ HEAD_LIMIT                │ CONNECTION_LIMIT
+//!                  └──────────▶ closed ◀───────┘
+//! ```
+//!
+//! Promises: at most [`CONNECTIONS_MAX`] connections exist at a time, and a new one is never the one that gives way. The
+//! oldest that still waits for its request goes first, then the oldest of all: holding connections open keeps nobody out.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+
+/// Connections that exist at a time. Each takes one descriptor. [1]
+pub(super) const CONNECTIONS_MAX: usize = 64;
+/// How long the head of a request may take to arrive.
+pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(5);
+/// How long a connection may exist: its request, the answer, and the client's reading of it.
+pub(super) const CONNECTION_LIMIT: Duration = Duration::from_secs(30);
+/// Length of the head of a request. [bytes]
+pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Headers of a request. [1]
+pub(super) const HEADERS_MAX: usize = 64;
+
+/// The connections that exist, by their number in order of arrival.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Door(Arc<Mutex<Held>>);
+
+#[derive(Debug, Default)]
+struct Held {
+    arrived: u64,
+    connections: BTreeMap<u64, Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    task: AbortHandle,
+    is_answering: bool,
+}
+
+/// A connection's place, which is free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    door: Door,
+    number: u64,
+}
+
+impl Door {
+    /// Holds a connection that `serve` starts as a task. Closes another one first where there are too many.
+    pub(super) fn admit(&self, serve: impl FnOnce(Arc<Place>) -> AbortHandle) {
+        let mut held = self.held();
+        while held.connections.len() >= CONNECTIONS_MAX {
+            let gives_way = held.gives_way();
+            if let Some(closed) = gives_way.and_then(|number| held.connections.remove(&number)) {
+                closed.task.abort();
+            }
+        }
+        let number = held.arrived;
+        held.arrived += 1;
+        let task = serve(Arc::new(Place { door: self.clone(), number }));
+        held.connections.insert(number, Connection { task, is_answering: false });
+    }
+
+    /// Closes the connections that still wait for a request.
+    pub(super) fn close_waiting(&self) {
+        let mut held = self.held();
+        held.connections.retain(|_, connection| {
+            if !connection.is_answering {
+                connection.task.abort();
+            }
+            connection.is_answering
+        });
+    }
+
+    /// A panic while it was locked left nothing half done.
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    /// The connection that is closed for a new one.
+    fn gives_way(&self) -> Option<u64> {
+        let waiting = self.connections.iter().find(|(_, connection)| !connection.is_answering);
+        waiting.or_else(|| self.connections.iter().next()).map(|(number, _)| *number)
+    }
+}
+
+impl Place {
+    /// Notes that the request has arrived.
+    pub(super) fn answers(&self) {
+        if let Some(connection) = self.door.held().connections.get_mut(&self.number) {
+            connection.is_answering = true;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.door.held().connections.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Connections that never end by themselves.
+    #[derive(Default)]
+    struct Held {
+        door: Door,
+        tasks: Vec<tokio::task::JoinHandle<()>>,
+        places: Vec<Arc<Place>>,
+    }
+
+    impl Held {
+        fn admit(&mut self) {
+            self.door.admit(|place| {
+                let task = tokio::spawn(std::future::pending::<()>());
+                let abort = task.abort_handle();
+                self.tasks.push(task);
+                self.places.push(place);
+                abort
+            });
+        }
+
+        fn numbers(&self) -> Vec<u64> {
+            self.door.held().connections.keys().copied().collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn the_oldest_that_waits_gives_way_then_the_oldest_of_all() {
+        let mut held = Held::default();
+        for _ in 0..CONNECTIONS_MAX {
+            held.admit();
+        }
+        held.places[0].answers();
+        held.admit();
+        assert_eq!(held.numbers()[..2], [0, 2], "the first answers; the second waited longest");
+        held.places.iter().for_each(|place| place.answers());
+        held.admit();
+        assert_eq!((held.numbers()[0], held.numbers().len()), (2, CONNECTIONS_MAX), "all answer: the oldest goes");
+        for gone in [0, 1] {
+            assert!((&mut held.tasks[gone]).await.is_err_and(|error| error.is_cancelled()), "its task was ended");
+        }
+        held.door.close_waiting();
+        assert_eq!(held.numbers().len(), CONNECTIONS_MAX - 1, "only the newest waited");
+    }
+}
