@@ -8,6 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::depth;
+
 /// A field value as the stream had it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FieldValue<'a> {
@@ -63,6 +65,7 @@ impl<'a> Fields<'a> {
 
 /// The fields of a line. Errors name what is wrong with it.
 pub fn fields(line: &[u8]) -> Result<Fields<'_>, serde_json::Error> {
+    bounded(line)?;
     // Checked for UTF-8 once, not string by string; what is none gets the message that says where.
     let line: Line<'_> = match std::str::from_utf8(line) {
         Ok(text) => serde_json::from_str(text)?,
@@ -138,6 +141,7 @@ pub fn head(line: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), serde_json::Err
         #[serde(borrow)]
         id: BorrowedText<'a>,
     }
+    bounded(line)?;
     let head: Head<'_> = serde_json::from_slice(line)?;
     Ok((head.stream.0, head.id.0))
 }
@@ -235,8 +239,16 @@ impl<'de: 'a, 'a> Deserialize<'de> for BorrowedText<'a> {
     }
 }
 
+fn bounded(line: &[u8]) -> Result<(), serde_json::Error> {
+    if depth::is_bounded(line) {
+        return Ok(());
+    }
+    Err(serde_json::Error::custom(format!("it nests deeper than {}", depth::DEPTH_MAX)))
+}
+
 /// Is the line whole JSON at all; the error says where it is not.
 pub fn check(line: &[u8]) -> Result<(), serde_json::Error> {
+    bounded(line)?;
     serde_json::from_slice::<IgnoredAny>(line).map(|_| ())
 }
 

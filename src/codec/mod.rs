@@ -1,6 +1,9 @@
 //! Bytes ↔ domain, pure: the only place that knows shapes, field names and schemas.
 
+pub mod bounded;
+pub mod depth;
 pub mod number;
+pub mod shown;
 pub mod time;
 
 pub mod hashes;

@@ -11,6 +11,7 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::depth;
 use super::line::{BorrowedText, FieldValue, Fields};
 use super::number;
 use super::time;
@@ -40,7 +41,11 @@ enum Key {
 
 impl<'a> Json<'a> {
     /// Reads the members of an object. Bare `NaN` and infinities, which Python writes, are read as null.
+    /// One that nests too deeply is unreadable.
     pub fn parse(text: Cow<'a, str>) -> Result<Self, Reason> {
+        if !depth::is_bounded(text.as_bytes()) {
+            return Err(Reason::BadJson);
+        }
         match members(&text) {
             Ok(members) => Ok(Self { text, members }),
             Err(reason) => match without_bare_words(&text) {
@@ -208,11 +213,15 @@ impl<'a> Object<'a> {
         Ok(Self { envelope: Envelope::Payload, fields, json: Some(Json::parse(Cow::Borrowed(text))?), overlay: None })
     }
 
-    /// Lays `details` over the object, if it is a JSON object; any other text is ignored.
-    pub fn lay_details(&mut self) {
+    /// Lays `details` over the object, if it is a JSON object; any other text is ignored. Errors if it nests too deeply.
+    pub fn lay_details(&mut self) -> Result<(), Reason> {
         if let Ok(Some(details)) = self.json_text(&["details"]) {
+            if !depth::is_bounded(details.as_bytes()) {
+                return Err(Reason::BadJson);
+            }
             self.overlay = Json::parse(Cow::Owned(details)).ok();
         }
+        Ok(())
     }
 
     /// A field that lies flat beside the object (or is the object's, where the object is flat).

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::depth;
 use super::number;
 use crate::domain::event::Reason;
 use crate::domain::plans::sha256_hex;
@@ -53,6 +54,9 @@ impl Default for Policy {
 
 /// Reads a policy from JSON; what it does not name gets its default.
 pub fn from_json(text: &str) -> Result<Policy, ReadError> {
+    if !depth::is_bounded(text.as_bytes()) {
+        return Err(ReadError::NoObject(format!("it nests deeper than {}", depth::DEPTH_MAX)));
+    }
     match exact(text) {
         Ok(Value::Object(object)) => from_object(object),
         Ok(other) => Err(ReadError::NoObject(other.to_string())),
@@ -60,7 +64,7 @@ pub fn from_json(text: &str) -> Result<Policy, ReadError> {
     }
 }
 
-/// JSON with its numbers as the texts that they are: none goes through a float.
+/// JSON with its numbers as the texts that they are: none goes through a float. Its depth has to be bounded.
 fn exact(text: &str) -> Result<Value, serde_json::Error> {
     match text.trim_start().as_bytes().first() {
         Some(b'{') => {

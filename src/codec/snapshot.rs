@@ -4,11 +4,11 @@
 //! cursor of each stream, and how many entries of the journal the state holds.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::bounded;
 use super::checksum::state_checksum_hex;
 use super::state::{self, BadRow, FORMAT_VERSION, Meta, Rows, StoredRow};
 use crate::domain::engine::{Engine, RULES_VERSION};
@@ -22,6 +22,10 @@ const ZSTD_LEVEL: i32 = 3;
 /// A head is a line of some hundred bytes. [byte]
 const HEAD_BYTES_MAX: usize = 1 << 20;
 const DIGEST_BYTES: usize = 32;
+/// How much larger than their compressed bytes rows may be, beside what is free to all. [1]
+const TEXT_GROWTH_MAX: u64 = 256;
+/// [bytes]
+const TEXT_BYTES_FREE: u64 = 16 << 20;
 
 const NAME_PREFIX: &str = "snapshot-";
 const NAME_SUFFIX: &str = ".state";
@@ -132,9 +136,9 @@ pub fn read(bytes: &[u8]) -> Result<Snapshot, BadSnapshot> {
 
 fn rows(compressed: &[u8]) -> Result<Sorted, BadSnapshot> {
     let bad = |why: &dyn ToString| BadSnapshot::Rows(why.to_string());
-    let mut text = Vec::new();
-    let mut decoder = zstd::stream::read::Decoder::new(compressed).map_err(|error| bad(&error))?;
-    decoder.read_to_end(&mut text).map_err(|error| bad(&error))?;
+    let text_max = TEXT_BYTES_FREE.saturating_add(TEXT_GROWTH_MAX.saturating_mul(compressed.len() as u64));
+    let text = bounded::decompress(compressed).and_then(|text| bounded::read_whole(text, text_max));
+    let text = text.map_err(|error| bad(&error))?;
     let mut rest = text.as_slice();
     let mut piece = || -> Result<Option<Vec<u8>>, BadSnapshot> {
         if rest.is_empty() {

@@ -5,6 +5,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::bounded;
 use crate::domain::engine::{Changes, Engine, Globals, RULES_VERSION};
 use crate::domain::event::PriceSource;
 use crate::domain::ids::{EntryId, PositionId, StreamId, SymbolId};
@@ -95,8 +96,7 @@ pub(super) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T,
     let bad = |why: String| BadRow { key: String::from_utf8_lossy(key).into_owned(), why };
     match value.split_first() {
         Some((&VALUE_VERSION, bytes)) => {
-            let (decoded, read) = bincode::serde::decode_from_slice(bytes, bincode::config::standard())
-                .map_err(|error| bad(error.to_string()))?;
+            let (decoded, read) = bounded::decode(bytes).map_err(|error| bad(error.to_string()))?;
             if read == bytes.len() { Ok(decoded) } else { Err(bad(format!("{} bytes too many", bytes.len() - read))) }
         }
         Some((version, _)) => Err(bad(format!("value version {version}, want {VALUE_VERSION}"))),

@@ -4,6 +4,7 @@ use serde_json::value::RawValue;
 
 use super::Subject;
 use super::plan::side;
+use crate::codec::depth;
 use crate::codec::number;
 use crate::domain::event::{DecisionFact, Event, Reason};
 use crate::domain::ids::EntryId;
@@ -60,6 +61,9 @@ fn cause(text: &str) -> Result<(Box<str>, EntryId), Reason> {
 }
 
 fn rungs(text: &str) -> Result<Vec<RMultiple>, Reason> {
+    if !depth::is_bounded(text.as_bytes()) {
+        return Err(Reason::BadJson);
+    }
     let raw: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| Reason::BadJson)?;
     let mut rungs = Vec::with_capacity(raw.len());
     for value in raw {

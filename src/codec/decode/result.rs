@@ -6,6 +6,7 @@ use super::Subject;
 use super::market;
 use super::plan::side;
 use super::position::refuse_hedge_mode;
+use crate::codec::depth;
 use crate::codec::line::Fields;
 use crate::codec::object::{Object, without_bare_words};
 use crate::domain::event::{Event, FillFact, Outcome, PriceFact, PriceSource, Reason, ResultFact};
@@ -18,7 +19,7 @@ const AVERAGES: [&str; 4] = ["avgPrice", "avg_price", "fill_price", "price"];
 const PERMANENT_PREFIXES: [&str; 4] = ["SOURCE_NOT_ALLOWED", "SYMBOL_NOT_IN_ALLOWLIST", "P33_PERMIT", "NOT_EXIT_OWNER"];
 
 pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
-    subject.object.lay_details();
+    subject.object.lay_details()?;
     subject.refusal = subject.object.boolean(&["executed"]) == Ok(Some(false));
     subject.symbol()?;
     let object = &subject.object;
@@ -135,6 +136,9 @@ fn fill(
 /// R-A: each step with an order id and a positive `executed_qty` is a fill.
 fn steps(object: &Object<'_>) -> Result<Vec<FillFact>, Reason> {
     let Some(text) = object.json_text(&["steps_results"])? else { return Ok(Vec::new()) };
+    if !depth::is_bounded(text.as_bytes()) {
+        return Err(Reason::BadJson);
+    }
     let text = match serde_json::from_str::<Vec<&RawValue>>(&text) {
         Ok(_) => text,
         Err(_) => without_bare_words(&text).ok_or(Reason::BadJson)?,

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::number::{Id, Name, Number, Time};
+use crate::codec::depth;
 use crate::domain::event::Side;
 use crate::domain::units::{Price, Qty, Quote};
 
@@ -326,6 +327,9 @@ pub fn listen_key(body: &[u8]) -> Result<String, Unreadable> {
 }
 
 pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Unreadable> {
+    if !depth::is_bounded(body) {
+        return Err(Unreadable::new(format!("it nests deeper than {}", depth::DEPTH_MAX)));
+    }
     serde_json::from_slice(body).map_err(|error| Unreadable::new(error.to_string()))
 }
 

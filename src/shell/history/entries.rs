@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::blocks::{Blocks, Piece};
+use crate::codec::depth;
 use crate::domain::ids::{EntryId, StreamId};
 use crate::domain::streams::Streams;
 
@@ -210,6 +211,9 @@ struct Entry<'a> {
 #[cold]
 fn slow(line: &[u8]) -> Result<(Cow<'_, str>, EntryId), Fault> {
     let text = std::str::from_utf8(line).map_err(|e| Fault::NotUtf8(e.valid_up_to() + 1))?;
+    if !depth::is_bounded(line) {
+        return Err(Fault::NotJson(format!("it nests deeper than {}", depth::DEPTH_MAX)));
+    }
     let entry: Entry<'_> = serde_json::from_str(text).map_err(|e| why_not(text, &e))?;
     let id = EntryId::parse(entry.id.as_bytes()).ok_or_else(|| Fault::NotAnId(shown(&entry.id.into())))?;
     let is_object = |value: Option<&RawValue>| value.is_some_and(|v| v.get().starts_with('{'));

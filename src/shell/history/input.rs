@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::blocks::{Blocks, Piece};
 use super::error::HistoryError;
 use super::reader::Limits;
-use crate::codec::journal;
+use crate::codec::{bounded, journal};
 
 /// Bytes asked from a compressed file at a time. [byte]
 const COMPRESSED_READ_BYTES: usize = 128 * 1024;
@@ -267,7 +267,7 @@ pub(super) fn decoded(bytes: Box<dyn Read + Send>, coding: Coding) -> io::Result
         return Ok(bytes);
     }
     let buffered = BufReader::with_capacity(COMPRESSED_READ_BYTES, bytes);
-    let text = Box::new(zstd::stream::read::Decoder::with_buffer(buffered)?);
+    let text = Box::new(bounded::decompress(buffered)?);
     Ok(if coding == Coding::UnendedZstd { Box::new(Unended(text)) } else { text })
 }
 

@@ -8,7 +8,11 @@ use std::path::{Path, PathBuf};
 use memchr::memchr_iter;
 
 use super::error::JournalError;
+use crate::codec::bounded;
 use crate::codec::journal::HEAD_BYTES;
+
+/// Length of a line; an entry of the largest size is shorter by far. [bytes]
+const LINE_BYTES_MAX: u64 = 64 << 20;
 
 /// How much of a file is read, as text.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +27,7 @@ impl Span {
     pub fn text(self, path: &Path) -> Result<Text, JournalError> {
         let failed = JournalError::io(path, "reading");
         let bytes = File::open(path).map_err(&failed)?.take(self.end);
-        let decoder = zstd::stream::read::Decoder::with_buffer(BufReader::new(bytes)).map_err(&failed)?;
+        let decoder = bounded::decompress(BufReader::new(bytes)).map_err(&failed)?;
         Ok(Text { decoder, is_ended: self.is_ended })
     }
 }
@@ -119,7 +123,10 @@ impl Lines {
 fn line(text: &mut BufReader<Text>, path: &Path) -> Result<String, JournalError> {
     let damaged = |why: &dyn ToString| JournalError::damaged(path, HEAD_BYTES as u64, why.to_string());
     let mut line = Vec::new();
-    text.read_until(b'\n', &mut line).map_err(|error| damaged(&error))?;
+    text.take(LINE_BYTES_MAX).read_until(b'\n', &mut line).map_err(|error| damaged(&error))?;
+    if line.len() as u64 == LINE_BYTES_MAX {
+        return Err(damaged(&format!("a line is longer than {LINE_BYTES_MAX} bytes")));
+    }
     if line.pop() != Some(b'\n') {
         return Err(damaged(&"it ends before its last line"));
     }
