@@ -1,16 +1,20 @@
 //! Parse → trace → `app::<command>`; the only exit code.
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use harvester::app;
+use harvester::codec::shown::{Shown, shown};
 use harvester::config::Config;
 use harvester::shell::exchange::CallError;
 use harvester::shell::redis::ServerError;
 use harvester::shell::web::ClientError;
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format;
 
 /// From the history of a futures trading system to trustworthy positions and harvest decisions.
 #[derive(Parser)]
@@ -150,6 +154,7 @@ Exit code 1: a position still lacks something.")]
 
 fn main() -> ExitCode {
     harvester::shell::process::with_steady_memory();
+    harvester::shell::process::with_private_files();
     let cli = Cli::parse();
     if let Err(error) = harvester::shell::process::without_core_dumps() {
         say(&format!("core dumps cannot be switched off: {error}"));
@@ -169,7 +174,7 @@ fn main() -> ExitCode {
 
 /// To standard error, whether or not somebody still reads it: `eprintln!` would panic where nobody does.
 fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "harvester: {text}");
+    let _ = writeln!(std::io::stderr(), "harvester: {}", shown(text));
 }
 
 /// An error and its causes; what says its cause itself does not say it twice.
@@ -209,14 +214,23 @@ fn is_unreachable(error: &anyhow::Error) -> bool {
     error.is::<app::run::Failed>() || error.chain().any(is_cause)
 }
 
-/// Logs go to standard error, as long as somebody reads it; the work goes on without.
+/// Logs go to standard error, as long as somebody reads it; the work goes on without. An event is one line, whatever its
+/// fields hold.
 fn trace(level: LevelFilter) {
+    let fields = format::debug_fn(|to, field, value| {
+        let mut to = Shown(to);
+        match field.name() {
+            "message" => write!(to, "{value:?}"),
+            name => write!(to, "{}={value:?}", name.trim_start_matches("r#")),
+        }
+    });
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_max_level(level)
         // It would say so on standard error, and panic.
         .log_internal_errors(false)
         .with_target(false)
+        .fmt_fields(fields.delimited(" "))
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
 }

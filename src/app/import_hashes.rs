@@ -15,6 +15,7 @@ use crate::app::server;
 use crate::codec::hashes::{self, Disbelief, LegacyPosition};
 use crate::codec::number;
 use crate::codec::observe::{self, LegacyRow};
+use crate::codec::shown::shown;
 use crate::config::Config;
 use crate::shell::redis::{HashText, Server};
 
@@ -150,8 +151,8 @@ fn show(args: &Args, imported: &[Imported], out: &mut dyn Write) -> anyhow::Resu
         ];
         let fields: Vec<String> = fields.into_iter().flatten().collect();
         match &hash.entry {
-            Some(entry) => writeln!(out, "[OK] {}: {} (legacy {entry})", hash.key, fields.join(" "))?,
-            None => writeln!(out, "[SKIP] {}: nothing in it to believe", hash.key)?,
+            Some(entry) => writeln!(out, "[OK] {}: {} (legacy {entry})", shown(&hash.key), shown(&fields.join(" ")))?,
+            None => writeln!(out, "[SKIP] {}: nothing in it to believe", shown(&hash.key))?,
         }
         for doubt in &hash.doubts {
             writeln!(out, "      {}={:?} is not believed: {}", doubt.field, doubt.value, doubt.why)?;

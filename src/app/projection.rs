@@ -13,6 +13,7 @@ use crate::domain::engine::{Decision, Disposition, Engine, RULES_VERSION};
 use crate::domain::event::Entry;
 use crate::domain::ids::EntryId;
 use crate::domain::streams::{StreamKind, Streams};
+use crate::shell::process;
 use crate::shell::store::{OpenError, Rebuild, Store, StoreError};
 
 /// A replay commits at the latest after so many entries …
@@ -95,6 +96,7 @@ impl Projection {
     /// notices say so.
     pub fn open(dir: &Path, config: &Config, notices: &mut Vec<String>) -> anyhow::Result<Self> {
         let fresh = || Engine::new(config.streams.clone(), config.policy.clone());
+        close_to_others(dir);
         let store = match Store::open(dir, FORMAT_VERSION) {
             Ok(store) => store,
             Err(error @ OpenError::Damaged { .. }) => {
@@ -280,6 +282,13 @@ impl Projection {
             Keeper::Memory | Keeper::Store(_) => None,
         };
         Ok((self.engine, aside))
+    }
+}
+
+/// Closes a folder of account data to other users; where that fails, the work goes on and says so.
+pub fn close_to_others(dir: &Path) {
+    if let Err(error) = process::keep_private(dir) {
+        tracing::warn!(folder = %dir.display(), %error, "other users can read this folder, and it cannot be closed");
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::app::projection;
 use crate::codec::decode::{Decoder, Symbols};
+use crate::codec::shown;
 use crate::codec::state::Quarantined;
 use crate::domain::ids::EntryId;
 use crate::domain::streams::Streams;
@@ -91,8 +92,8 @@ fn list(store: &Path, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
 fn show(store: &Path, stream: &str, id: &str, out: &mut dyn Write) -> anyhow::Result<()> {
     let (_, all) = projection::quarantined(store)?;
     let found = find(all, stream, id)?;
-    writeln!(out, "{}", found.reason)?;
-    writeln!(out, "{}", found.line)?;
+    writeln!(out, "{}", shown::shown(&found.reason))?;
+    writeln!(out, "{}", shown::json(&found.line))?;
     Ok(())
 }
 

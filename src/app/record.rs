@@ -12,6 +12,7 @@ use anyhow::bail;
 use tokio::sync::watch;
 
 use super::flags::{self, RunFlags};
+use super::projection::close_to_others;
 use super::run::{Connect, Message, ReaderSetup, ReaderSigns, Released, Role, read_streams, stop_on_signal};
 use super::server;
 use crate::codec::line::{self, Fields};
@@ -39,6 +40,7 @@ pub struct Args {
 pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let config = args.flags.over(config)?;
     let until_idle = args.until_idle;
+    close_to_others(&config.run.journal);
     let mut journal = Journal::open(&config.run.journal, Limits { rotate_bytes: config.journal.rotate_bytes })?;
     let held = held(&journal)?;
     let place = |(last, seen): &(EntryId, u64)| (*last, StreamPlace { seen: *seen, added: 0 });

@@ -416,8 +416,7 @@ impl DecisionFile {
             (std::fs::File::options().write(true).open(path).with_context(failed)?, None)
         } else {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let readable = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-            let made = tempfile::Builder::new().permissions(readable).tempfile_in(folder).with_context(failed)?;
+            let made = tempfile::Builder::new().tempfile_in(folder).with_context(failed)?;
             let (file, aside) = made.into_parts();
             (file, Some(aside))
         };

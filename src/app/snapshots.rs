@@ -7,6 +7,7 @@ use anyhow::bail;
 use serde_json::{Value, json};
 
 use crate::app::found::Found;
+use crate::app::projection::close_to_others;
 use crate::codec::snapshot::{self, BadSnapshot, Head, Snapshot};
 use crate::codec::time;
 use crate::config::Config;
@@ -48,6 +49,7 @@ pub fn folder_of(store: &Path) -> PathBuf {
 /// holds; `configured` the policy that counts until one is adopted.
 pub fn take(dir: &Path, engine: &Engine, configured: &Policy, journal: Option<u64>) -> anyhow::Result<Head> {
     let (head, bytes) = snapshot::write(engine, configured, journal);
+    close_to_others(dir);
     snapshots::write(dir, &snapshot::file_name(engine.globals().last), &bytes)?;
     tracing::info!(last = head.last, journal, state = head.state, bytes = bytes.len(), "a snapshot is taken");
     Ok(head)

@@ -1,8 +1,12 @@
 //! This process itself.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::fs::Mode;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, geteuid, set_dumpable_behavior, setrlimit, umask};
 
 /// From now on no crash writes the memory of this process, and the secrets in it, to a disk, nor to a program that
 /// collects crashes; and no other process of the same user can look into it.
@@ -11,6 +15,27 @@ pub fn without_core_dumps() -> io::Result<()> {
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
+}
+
+/// From now on files that this process makes are readable by its user alone, and folders can be entered by it alone:
+/// positions, orders and fills of an account are nobody else's business. It holds for files of libraries, too.
+pub fn with_private_files() {
+    umask(Mode::RWXG | Mode::RWXO);
+}
+
+/// Closes a folder of ours to all other users, if it is there and open to them. One that belongs to somebody else is left as
+/// it is.
+pub fn keep_private(folder: &Path) -> io::Result<()> {
+    let metadata = match fs::metadata(folder) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mode = metadata.permissions().mode();
+    if !metadata.is_dir() || mode & 0o077 == 0 || metadata.uid() != geteuid().as_raw() {
+        return Ok(());
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(mode & 0o700))
 }
 
 /// What is allocated in one piece from here on goes back to the system when it is freed. [bytes]

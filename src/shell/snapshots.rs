@@ -4,6 +4,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::codec::bounded;
+
+/// Length of a snapshot. [bytes]
+const FILE_BYTES_MAX: u64 = 4 << 30;
+
 /// A folder or a file of snapshots that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("snapshots: {doing} {}: {source}", path.display())]
@@ -22,8 +27,7 @@ pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, SnapshotsE
     fs::create_dir_all(dir).map_err(failed(dir, "making"))?;
     let path = dir.join(name);
     let written = || -> io::Result<()> {
-        let readable = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-        let mut aside = tempfile::Builder::new().permissions(readable).tempfile_in(dir)?;
+        let mut aside = tempfile::Builder::new().tempfile_in(dir)?;
         io::Write::write_all(&mut aside, bytes)?;
         aside.as_file().sync_all()?;
         aside.persist(&path).map_err(|error| error.error)?;
@@ -52,7 +56,8 @@ pub fn list<T: Ord>(dir: &Path, meaning: impl Fn(&str) -> Option<T>) -> Result<V
 }
 
 pub fn read(path: &Path) -> Result<Vec<u8>, SnapshotsError> {
-    fs::read(path).map_err(failed(path, "reading"))
+    let whole = fs::File::open(path).and_then(|file| bounded::read_whole(file, FILE_BYTES_MAX));
+    whole.map_err(failed(path, "reading"))
 }
 
 pub fn remove(path: &Path) -> Result<(), SnapshotsError> {

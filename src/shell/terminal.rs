@@ -8,6 +8,8 @@ use std::time::Duration;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
+use crate::codec::shown::shown;
+
 /// Where a program writes for people: with or without colour.
 pub struct Screen<'a> {
     out: &'a mut dyn Write,
@@ -38,12 +40,14 @@ impl<'a> Screen<'a> {
         Self { out, colour: false, is_terminal: false }
     }
 
+    /// Writes one line, whatever the text holds.
     pub fn line(&mut self, text: &str) -> std::io::Result<()> {
-        writeln!(self.out, "{text}")
+        writeln!(self.out, "{}", shown(text))
     }
 
     /// A line that stands out.
     pub fn heading(&mut self, text: &str) -> std::io::Result<()> {
+        let text = shown(text);
         if self.colour { writeln!(self.out, "\x1b[1m{text}\x1b[0m") } else { writeln!(self.out, "{text}") }
     }
 
@@ -78,7 +82,7 @@ impl<'a> Screen<'a> {
     }
 
     fn dressed(&self, text: String, tone: Tone, bold: bool) -> Cell {
-        let mut cell = Cell::new(text);
+        let mut cell = Cell::new(shown(&text));
         if !self.colour {
             return cell;
         }

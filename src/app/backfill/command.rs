@@ -18,6 +18,7 @@ use crate::app::replay::{self, Replayed};
 use crate::app::{exchange, positions, server};
 use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::line::Fields;
+use crate::codec::shown::shown;
 use crate::config::Config;
 use crate::domain::engine::Engine;
 use crate::domain::needs::{Needs, Want};
@@ -217,13 +218,13 @@ fn show(args: &Args, outcome: &Outcome, out: &mut dyn Write) -> anyhow::Result<(
         return Ok(());
     }
     for line in lines {
-        writeln!(out, "{}", line.text())?;
+        writeln!(out, "{}", shown(&line.text()))?;
         for change in changes.get(&line.symbol).map(HashChange::lines).into_iter().flatten() {
-            writeln!(out, "      {change}")?;
+            writeln!(out, "      {}", shown(&change))?;
         }
     }
     for note in &fetched.notes {
-        writeln!(out, "[BACKFILL] {note}")?;
+        writeln!(out, "[BACKFILL] {}", shown(note))?;
     }
     if !known {
         writeln!(

@@ -10,7 +10,7 @@ use super::fold::{Fold, FoldParts, OutputStreams, OwnEntry};
 use super::orders::Orders;
 use super::publish::Publisher;
 use super::suspects::Suspects;
-use crate::app::projection::Projection;
+use crate::app::projection::{Projection, close_to_others};
 use crate::app::snapshots;
 use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::line::{self, Fields};
@@ -56,6 +56,7 @@ pub async fn start(
         std::fs::create_dir_all(parent).with_context(|| format!("making the folder {}", parent.display()))?;
     }
     let suspects = Suspects::open(store).with_context(|| format!("the note beside {}", store.display()))?;
+    close_to_others(&config.run.journal);
     let journal = Journal::open(&config.run.journal, Limits { rotate_bytes: config.journal.rotate_bytes })?;
     let mut fold = opened(config, journal, suspects)?;
     keep_to_chain(&mut fold, config, new_chain)?;
