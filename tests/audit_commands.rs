@@ -132,9 +132,11 @@ fn stats_count_how_long_positions_stood_under_each_reason() {
     let mut out = Vec::new();
     stats::run(&args, &mut out).unwrap();
     let document: Value = serde_json::from_slice(&out).unwrap();
-    // ARCUSDT opens at 02:05:00, has its first price at 02:07:00, and is below min_r to the end, 02:10:58.600.
+    // ARCUSDT opens at 02:05:00, has its first price at 02:07:00, which is confirmed at 02:07:05, and is below min_r to the
+    // end, 02:10:58.600.
     assert_eq!(document["symbols"]["ARCUSDT"]["no_price"]["ms"], 120_000);
-    assert_eq!(document["symbols"]["ARCUSDT"]["below_min_r"]["ms"], 238_600);
+    assert_eq!(document["symbols"]["ARCUSDT"]["price_jump"]["ms"], 5_000);
+    assert_eq!(document["symbols"]["ARCUSDT"]["below_min_r"]["ms"], 233_600);
     assert_eq!(document["holds"]["no_price"]["positions"], 44);
     let mut out = Vec::new();
     stats::run(&Stats::try_parse_from(["stats", "--store", text(&store)]).unwrap().args, &mut out).unwrap();

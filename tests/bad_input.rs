@@ -265,7 +265,11 @@ fn ten_thousand_symbols_are_ten_thousand_symbols() {
     let more = folder.file("more.jsonl", entry_line(RESULT, &at(10_000), &fill));
     run_with(&["replay", &more, "--store", &folder.store(), "--json"]).json();
     let positions = run_with(&["positions", "--store", &folder.store(), "--json"]).json();
-    assert_eq!(positions[0]["mark_price"]["value"], "1.5", "its price was kept");
+    assert_eq!(positions[0]["symbol"], "S9999USDT");
+    let again = folder.file("again.jsonl", price(10_001, "S9999USDT", "1.5"));
+    run_with(&["replay", &again, "--store", &folder.store(), "--json"]).json();
+    let positions = run_with(&["positions", "--store", &folder.store(), "--json"]).json();
+    assert_eq!(positions[0]["mark_price"]["value"], "1.5");
 }
 
 #[test]

@@ -617,7 +617,7 @@ fn the_histories_reach_what_they_are_for() {
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
     let mut note = |what: String, n: u64| *seen.entry(what).or_default() += n;
     let mut runner = TestRunner::new(ProptestConfig { rng_seed: RngSeed::Fixed(1), ..cases(1) });
-    for _ in 0..150 {
+    for _ in 0..300 {
         let script = scripts(200).new_tree(&mut runner).expect("a script is made").current();
         let history = tell(&script, Style::default());
         let mut lab = Lab::new(&history.config);
@@ -660,9 +660,12 @@ fn the_histories_reach_what_they_are_for() {
     }
     let wanted = [
         "count ambiguous_order",
+        "count fills_contained",
         "count fills_contradictory",
         "count fills_repeated",
+        "count fills_told",
         "count late_price",
+        "count order_id_reused",
         "count passed_over",
         "count price_held",
         "count price_unaccepted",

@@ -16,15 +16,18 @@ use serde_json::{Value, json};
 use support::lab::{Lab, entry_line};
 use support::{config, replayed};
 
+/// Entries are later than this. [ms since 1970]
+const BEGIN_MS: u64 = 1_770_163_200_000;
+
 const OPENED: &str = r#"
-{"stream":"quantum:stream:harvest.observation","id":"1000-0","fields":{"event_type":"instrument","payload":"{\"symbol\":\"ADAUSDT\",\"stepSize\":\"0.001\",\"minQty\":\"0.001\",\"minNotional\":\"1\"}"}}
-{"stream":"quantum:stream:trade.intent","id":"2000-0","fields":{"payload":"{\"symbol\":\"ADAUSDT\",\"side\":\"BUY\",\"entry_price\":1.0,\"atr_value\":0.02,\"volatility_factor\":0.5}"}}
-{"stream":"quantum:stream:apply.result","id":"3000-0","fields":{"symbol":"ADAUSDT","side":"BUY","qty":"100","price":"1.0","status":"FILLED","order_id":"1"}}
+{"stream":"quantum:stream:harvest.observation","id":"1770163201000-0","fields":{"event_type":"instrument","payload":"{\"symbol\":\"ADAUSDT\",\"stepSize\":\"0.001\",\"minQty\":\"0.001\",\"minNotional\":\"1\"}"}}
+{"stream":"quantum:stream:trade.intent","id":"1770163202000-0","fields":{"payload":"{\"symbol\":\"ADAUSDT\",\"side\":\"BUY\",\"entry_price\":1.0,\"atr_value\":0.02,\"volatility_factor\":0.5}"}}
+{"stream":"quantum:stream:apply.result","id":"1770163203000-0","fields":{"symbol":"ADAUSDT","side":"BUY","qty":"100","price":"1.0","status":"FILLED","order_id":"1"}}
 "#;
 /// A risk so small that the products of rungs and risk have more places than a decimal.
 const OPENED_TINY: &str = r#"
-{"stream":"quantum:stream:trade.intent","id":"2000-0","fields":{"payload":"{\"symbol\":\"ADAUSDT\",\"side\":\"BUY\",\"entry_price\":\"0.000001\",\"atr_value\":\"0.00000001\",\"volatility_factor\":\"1\"}"}}
-{"stream":"quantum:stream:apply.result","id":"3000-0","fields":{"symbol":"ADAUSDT","side":"BUY","qty":"100","price":"0.000001","status":"FILLED","order_id":"1"}}
+{"stream":"quantum:stream:trade.intent","id":"1770163202000-0","fields":{"payload":"{\"symbol\":\"ADAUSDT\",\"side\":\"BUY\",\"entry_price\":\"0.000001\",\"atr_value\":\"0.00000001\",\"volatility_factor\":\"1\"}"}}
+{"stream":"quantum:stream:apply.result","id":"1770163203000-0","fields":{"symbol":"ADAUSDT","side":"BUY","qty":"100","price":"0.000001","status":"FILLED","order_id":"1"}}
 "#;
 
 fn prices(from_ms: u64, prices: &[&str]) -> String {
@@ -33,7 +36,7 @@ fn prices(from_ms: u64, prices: &[&str]) -> String {
             r#"{{"stream":"quantum:stream:market.tick","id":"{ms}-0","fields":{{"payload":"{{\"symbol\":\"ADAUSDT\",\"price\":\"{price}\"}}"}}}}"#
         )
     };
-    (0..).map(|n| from_ms + 1000 * n).zip(prices).map(line).collect::<Vec<_>>().join("\n") + "\n"
+    (0..).map(|n| BEGIN_MS + from_ms + 1000 * n).zip(prices).map(line).collect::<Vec<_>>().join("\n") + "\n"
 }
 
 fn policy(folder: &Path, keys: &str) -> Config {
@@ -69,7 +72,8 @@ fn a_decision_that_is_taken_over_ends_the_band() {
 fn a_taken_rung_that_does_not_fit_is_no_part_of_the_band() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("h.jsonl");
-    let sold = |ms, qty, order| {
+    let sold = |ms: u64, qty, order| {
+        let ms = BEGIN_MS + ms;
         format!(
             r#"{{"stream":"quantum:stream:apply.result","id":"{ms}-0","fields":{{"symbol":"ADAUSDT","side":"SELL","qty":"{qty}","price":"0.000001015","status":"FILLED","order_id":"{order}"}}}}"#
         ) + "\n"
@@ -100,12 +104,16 @@ fn prices_of_several_streams_are_no_stretch() {
     let first: Vec<String> = opened
         .map(ToOwned::to_owned)
         .chain(
-            [("seen.b", "4000-0", "1.001"), ("seen.b", "5000-0", "1.002"), ("seen.a", "6000-9", "1.003")]
-                .map(|(stream, id, price)| seen(stream, id, price)),
+            [
+                ("seen.b", "1770163204000-0", "1.001"),
+                ("seen.b", "1770163205000-0", "1.002"),
+                ("seen.a", "1770163206000-9", "1.003"),
+            ]
+            .map(|(stream, id, price)| seen(stream, id, price)),
         )
         .collect();
     // In its millisecond behind the last one, with a smaller number.
-    let second = vec![seen("seen.b", "6000-3", "1.02"), seen("seen.a", "7000-0", "1.0")];
+    let second = vec![seen("seen.b", "1770163206000-3", "1.02"), seen("seen.a", "1770163207000-0", "1.0")];
     let (mut by_one, mut ahead_of) = (Lab::new(&config), Lab::new(&config));
     let mut ahead = Ahead::default();
     for batch in [first, second] {

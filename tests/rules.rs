@@ -94,7 +94,9 @@ fn the_check_of_the_contract_comes_out_as_it_says() {
     let mut lab = Lab::new(&support::config(None));
     intent(&mut lab, 0, "ARCUSDT", "BUY", "0.10", "5.0");
     filled_of(&mut lab, 1, "ARCUSDT", "BUY", "1", "3135.7792411414234", "0.0636");
+    // 17.9 % away from the entry price: the second tick confirms the first.
     tick_of(&mut lab, 2, "ARCUSDT", "0.07498");
+    tick_of(&mut lab, 6, "ARCUSDT", "0.07498");
     let position = lab.position("ARCUSDT");
     // 3135.7792411414234 × 0.01138 and 3135.7792411414234 × 0.5, all digits.
     assert_eq!(position["unrealized_pnl"], "35.685167764189398292");
@@ -339,7 +341,7 @@ fn a_payload_says_all_that_it_rests_on() {
 
 #[test]
 fn the_hash_of_a_policy_is_that_of_all_its_keys_in_order() {
-    const HASH: &str = "b5d9f7ecc146fcef9e6cbd0772bafa63e3f032bbb1c10bf4a99808a986ed701f";
+    const HASH: &str = "c7c86957c829793a266a47c77f94ba6f43e029214893c2663f34f49752fdac79";
     // SPEC §5: all keys, defaults filled in, decimals as strings without trailing zeros, keys sorted, no spaces.
     let canonical = concat!(
         r#"{"atr_unit":{"default":"absolute"},"base":"initial","cost_bps":"10","divergence_grace_ms":60000,"#,
@@ -347,7 +349,7 @@ fn the_hash_of_a_policy_is_that_of_all_its_keys_in_order() {
         r#"{"fraction":"0.25","r":"1.5"}],"live_entry_sources":["fill","exchange"],"live_risk_sources":["plan","intent"],"#,
         r#""live_symbols":[],"max_actions_per_min":30,"max_attempts":3,"max_position_age_ms":300000,"#,
         r#""max_price_age_ms":10000,"max_price_jump":"0.05","min_notional":"5","min_r":"0.5","mode":"shadow","#,
-        r#""on_live":null,"price_sources":[],"require_instrument":true,"result_timeout_ms":60000,"#,
+        r#""on_live":null,"price_confirm_ms":3000,"price_sources":[],"require_instrument":true,"result_timeout_ms":60000,"#,
         r#""retry_after_ms":30000,"risk_floor_bps":"10","risk_too_large":"flag","snapshot_settle_ms":20000}"#,
     );
     // sha256sum of the line above.

@@ -127,6 +127,7 @@ const fn class(hold: Option<Hold>) -> Class {
             | Hold::StalePosition
             | Hold::NotLive
             | Hold::NoInstrument
+            | Hold::NotTrading
             | Hold::OutOfRange,
         ) => Class::Other,
     }

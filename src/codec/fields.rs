@@ -77,7 +77,7 @@ pub fn of_symbol(engine: &Engine, symbol: &Symbol) -> Vec<Field> {
     let mark =
         symbol.hot.mark.map(|mark| format!("{} ({} {})", mark.price, engine.source_name(mark.source), mark.entry));
     fields.push(field(name, "mark_price", or_none(mark)));
-    fields.push(field(name, "held_price", or_none(symbol.hot.held_price.map(|price| price.to_string()))));
+    fields.push(field(name, "held_price", or_none(symbol.hot.held_price.map(|held| held.price.to_string()))));
     fields.push(field(name, "history_gap", symbol.hot.history_gap));
     fields.push(field(name, "diverged", symbol.hot.diverged));
     let cold = &symbol.cold;
@@ -130,7 +130,11 @@ fn fill(movement: &Movement) -> String {
         Cause::EntrySet => String::new(),
     };
     let price = movement.price.map_or_else(|| "no price".to_owned(), |p| format!("{} ({})", p.price, p.source.name()));
-    format!("{side} {} at {price}, {what}", movement.delta.abs())
+    let told = movement.told.iter().map(|told| {
+        let price = told.price.map_or_else(|| "no price".to_owned(), |price| price.to_string());
+        format!("; {} told by order {} at {price}", told.qty, told.order.text())
+    });
+    format!("{side} {} at {price}, {what}{}", movement.delta.abs(), told.collect::<String>())
 }
 
 fn entry_price(entry: EntryPrice) -> String {

@@ -29,4 +29,5 @@ pub mod seal;
 pub mod signing;
 pub mod snapshot;
 pub mod state;
+pub mod symbol;
 pub mod view;

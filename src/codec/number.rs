@@ -22,6 +22,10 @@ pub(super) const POWERS_OF_TEN: [u64; 20] = {
     }
     powers
 };
+/// Fewest digits that a rounded number must still have: one more than the 10⁻¹² that is promised.
+const ROUNDED_DIGITS_MIN: usize = 14;
+/// Longest id that is compared as a number; any other is compared as text. [1]
+const ID_DIGITS_MAX: usize = 40;
 /// Exponents beyond this cannot be in range, whatever the digits.
 const EXPONENT_MAX: i64 = 10_000;
 
@@ -46,21 +50,7 @@ pub fn decimal(text: &str) -> Result<Decimal, Reason> {
     if let Some(plain) = Plain::read(text.as_bytes()) {
         return Ok(plain.decimal());
     }
-    let text = text.trim();
-    let (negative, unsigned) = match text.as_bytes() {
-        [b'-', ..] => (true, &text[1..]),
-        [b'+', ..] => (false, &text[1..]),
-        _ => (false, text),
-    };
-    let (digits, exponent) = match unsigned.find(['e', 'E']) {
-        Some(at) => (&unsigned[..at], exponent_of(&unsigned[at + 1..])?),
-        None => (unsigned, 0),
-    };
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let all_digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
-    if !all_digits(whole) || !all_digits(fraction) || whole.len() + fraction.len() == 0 {
-        return Err(Reason::BadNumber);
-    }
+    let Parts { negative, whole, fraction, exponent } = Parts::of(text)?;
     let mut mantissa: u128 = 0;
     // Nearly all numbers fit half the width, which is much faster to count in.
     let mut narrow: u64 = 0;
@@ -95,6 +85,11 @@ pub fn decimal(text: &str) -> Result<Decimal, Reason> {
             scale -= 1;
         }
     }
+    in_range(negative, mantissa, scale)
+}
+
+/// The decimal of a mantissa and its places, if it is in range.
+fn in_range(negative: bool, mut mantissa: u128, mut scale: i64) -> Result<Decimal, Reason> {
     if !(-15..=i64::from(Decimal::MAX_SCALE)).contains(&scale) {
         return Err(Reason::OutOfRange);
     }
@@ -108,6 +103,95 @@ pub fn decimal(text: &str) -> Result<Decimal, Reason> {
         return Err(Reason::OutOfRange);
     }
     Ok(value)
+}
+
+/// A number as it is written: sign, digits on both sides of the point, exponent.
+struct Parts<'a> {
+    negative: bool,
+    whole: &'a str,
+    fraction: &'a str,
+    exponent: i64,
+}
+
+impl<'a> Parts<'a> {
+    fn of(text: &'a str) -> Result<Self, Reason> {
+        let text = text.trim();
+        let (negative, unsigned) = match text.as_bytes() {
+            [b'-', ..] => (true, &text[1..]),
+            [b'+', ..] => (false, &text[1..]),
+            _ => (false, text),
+        };
+        let (digits, exponent) = match unsigned.find(['e', 'E']) {
+            Some(at) => (&unsigned[..at], exponent_of(&unsigned[at + 1..])?),
+            None => (unsigned, 0),
+        };
+        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+        let all_digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+        if !all_digits(whole) || !all_digits(fraction) || whole.len() + fraction.len() == 0 {
+            return Err(Reason::BadNumber);
+        }
+        Ok(Self { negative, whole, fraction, exponent })
+    }
+
+    /// All digits from the first that is not 0, as numbers.
+    fn significant(&self) -> Vec<u8> {
+        let digits = self.whole.bytes().chain(self.fraction.bytes()).map(|b| b - b'0');
+        digits.skip_while(|digit| *digit == 0).collect()
+    }
+
+    /// Places of the digits behind the point; negative where zeros are missing before it. [1]
+    fn scale(&self) -> i64 {
+        self.fraction.len() as i64 - self.exponent
+    }
+}
+
+/// Reads a decimal as [`decimal`] does, but rounds half to even what has more digits or places than a decimal holds.
+///
+/// Errors: [`Reason::OutOfRange`] where less than the 10⁻¹² that is promised would be left.
+pub fn rounded(text: &str) -> Result<Decimal, Reason> {
+    let exact = decimal(text);
+    if exact != Err(Reason::OutOfRange) {
+        return exact;
+    }
+    let parts = Parts::of(text)?;
+    let (digits, scale) = (parts.significant(), parts.scale());
+    let places_over = usize::try_from(scale - i64::from(Decimal::MAX_SCALE)).unwrap_or(0);
+    let cut = digits.len().saturating_sub(DIGITS_MAX).max(places_over);
+    let kept = digits.len().saturating_sub(cut);
+    if cut == 0 || kept < ROUNDED_DIGITS_MIN {
+        return Err(Reason::OutOfRange);
+    }
+    let mantissa = digits[..kept].iter().fold(0u128, |number, digit| 10 * number + u128::from(*digit));
+    let (half, rest) = (digits[kept], &digits[kept + 1..]);
+    let is_above = half > 5 || (half == 5 && (rest.iter().any(|digit| *digit > 0) || mantissa % 2 == 1));
+    let (mut mantissa, mut scale) = (mantissa + u128::from(is_above), scale - cut as i64);
+    while scale > 0 && mantissa.is_multiple_of(10) {
+        mantissa /= 10;
+        scale -= 1;
+    }
+    in_range(parts.negative, mantissa, scale)
+}
+
+/// A whole number in its one plain spelling: digits, no sign before positive ones, no leading zeros, no exponent. `None`
+/// for any other text, and for more digits than an id has.
+pub fn whole(text: &str) -> Option<String> {
+    let parts = Parts::of(text).ok()?;
+    let mut digits: String = parts.significant().into_iter().map(|digit| char::from(b'0' + digit)).collect();
+    if digits.is_empty() {
+        return Some("0".to_owned());
+    }
+    let scale = parts.scale();
+    if scale >= 0 {
+        let places = usize::try_from(scale).ok().filter(|places| *places < digits.len())?;
+        let fraction = digits.split_off(digits.len() - places);
+        if fraction.bytes().any(|b| b != b'0') {
+            return None;
+        }
+    } else {
+        let zeros = usize::try_from(-scale).ok().filter(|zeros| digits.len() + zeros <= ID_DIGITS_MAX)?;
+        digits.extend(std::iter::repeat_n('0', zeros));
+    }
+    (digits.len() <= ID_DIGITS_MAX).then(|| if parts.negative { format!("-{digits}") } else { digits })
 }
 
 /// The same of bytes, which are looked at as text only where they are no plain number.
@@ -271,6 +355,50 @@ mod tests {
                     assert_eq!(read, want, "{text}{behind}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn rounds_what_a_decimal_does_not_hold_half_to_even() {
+        for (text, want) in [
+            ("1.465", Ok("1.465")),
+            ("0.1234567890123456789012345678", Ok("0.1234567890123456789012345678")),
+            ("1.00000000000000000000000000005", Ok("1")),
+            ("1.00000000000000000000000000015", Ok("1")),
+            ("1.0000000000000000000000000025", Ok("1.000000000000000000000000002")),
+            ("1.0000000000000000000000000035", Ok("1.000000000000000000000000004")),
+            ("1.00000000000000000000000000251", Ok("1.000000000000000000000000003")),
+            ("9.9999999999999999999999999999", Ok("10")),
+            ("-100.12345678901234567890123456789", Ok("-100.1234567890123456789012346")),
+            ("0.001221001221001221001221001221", Ok("0.0012210012210012210012210012")),
+            ("0.00000000000000000000000000001", Err(Reason::OutOfRange)),
+            ("1000000000000000.0000000000000001", Err(Reason::OutOfRange)),
+            ("12abc", Err(Reason::BadNumber)),
+        ] {
+            let got = rounded(text).map(|d| d.normalize().to_string());
+            assert_eq!(got.as_deref().map_err(|e| *e), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn spells_whole_numbers_in_one_way() {
+        for (text, want) in [
+            ("7201", Some("7201")),
+            ("7201.0", Some("7201")),
+            ("7.201e3", Some("7201")),
+            (" +007201 ", Some("7201")),
+            ("7201000e-3", Some("7201")),
+            ("8389765612825190000", Some("8389765612825190000")),
+            ("8.38976561282519e+18", Some("8389765612825190000")),
+            ("-1.0", Some("-1")),
+            ("0.0", Some("0")),
+            ("7201.5", None),
+            ("0.5", None),
+            ("1e99", None),
+            ("web_7201", None),
+            ("", None),
+        ] {
+            assert_eq!(whole(text).as_deref(), want, "{text}");
         }
     }
 

@@ -15,7 +15,7 @@ use super::depth;
 use super::line::{BorrowedText, FieldValue, Fields};
 use super::number;
 use super::time;
-use crate::domain::event::Reason;
+use crate::domain::event::{EventTime, Reason};
 
 /// Where the business object was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +40,17 @@ enum Key {
 }
 
 impl<'a> Json<'a> {
-    /// Reads the members of an object. Bare `NaN` and infinities, which Python writes, are read as null.
-    /// One that nests too deeply is unreadable.
+    /// Reads the members of an object, or of one that is written as a JSON string, once. Bare `NaN` and infinities, which
+    /// Python writes, are read as null. One that nests too deeply is unreadable.
     pub fn parse(text: Cow<'a, str>) -> Result<Self, Reason> {
+        if text.trim_start().starts_with('"') {
+            let inner: String = serde_json::from_str(&text).map_err(|_| Reason::BadJson)?;
+            return Self::of_object(Cow::Owned(inner));
+        }
+        Self::of_object(text)
+    }
+
+    fn of_object(text: Cow<'a, str>) -> Result<Self, Reason> {
         if !depth::is_bounded(text.as_bytes()) {
             return Err(Reason::BadJson);
         }
@@ -272,14 +280,9 @@ impl<'a> Object<'a> {
 
     /// A text: a string, or a bare number or boolean as written; trimmed. Composites are refused.
     pub fn text(&self, names: &[&str]) -> Result<Option<String>, Reason> {
-        self.text_unless(names, |_| false)
-    }
-
-    /// A text that is none of those that stand for nothing.
-    pub fn text_unless(&self, names: &[&str], is_none: impl Fn(&str) -> bool) -> Result<Option<String>, Reason> {
         self.find(names, number::is_absent_word, |scalar| match scalar {
             Scalar::Composite(_) => Err(Reason::UnknownWord),
-            scalar => Ok(Some(scalar.as_str().trim()).filter(|text| !is_none(text)).map(str::to_owned)),
+            scalar => Ok(Some(scalar.as_str().trim().to_owned())),
         })
     }
 
@@ -332,10 +335,39 @@ impl<'a> Object<'a> {
         not_negative(self.number_if(names, |value| !value.is_zero())?)
     }
 
-    /// A business time in ms since 1970; one that does not read is none.
-    pub fn time_ms(&self, names: &[&str]) -> Option<u64> {
-        let read = |scalar: Scalar<'_>| Ok(time::business_ms(scalar.as_str()));
-        self.find(names, number::is_absent_word, read).ok()?
+    /// An event time; what is there and is no time is unreadable.
+    pub fn event_time(&self, names: &[&str]) -> EventTime {
+        let read = |scalar: Scalar<'_>| {
+            Ok(match time::written(scalar.as_str()) {
+                time::Written::Absent => None,
+                time::Written::At(ms) => Some(EventTime::At(ms)),
+                time::Written::Unreadable => Some(EventTime::Unreadable),
+            })
+        };
+        self.find(names, number::is_absent, read)
+            .map_or(EventTime::Unreadable, |time| time.unwrap_or(EventTime::Absent))
+    }
+
+    /// The id of an order or of a trade: whole numbers in one spelling (SPEC §3, *Order ids*). Those that are `none` mean
+    /// absent.
+    pub fn id_text(&self, names: &[&str], none: &[&str]) -> Result<Option<Box<str>>, Reason> {
+        self.find(names, number::is_absent_word, |scalar| match scalar {
+            Scalar::Composite(_) => Err(Reason::UnknownWord),
+            scalar => {
+                let text = scalar.as_str().trim();
+                let id = number::whole(text).unwrap_or_else(|| text.to_owned());
+                Ok(if none.contains(&id.as_str()) { None } else { Some(id.into()) })
+            }
+        })
+    }
+
+    /// A positive number of any length, rounded to what a decimal holds; 0 means absent.
+    pub fn rounded(&self, names: &[&str]) -> Result<Option<Decimal>, Reason> {
+        let value = self.find(names, number::is_absent, |scalar| match scalar {
+            Scalar::Composite(_) => Err(Reason::BadNumber),
+            scalar => Ok(Some(number::rounded(scalar.as_str())?).filter(|value| !value.is_zero())),
+        })?;
+        not_negative(value)
     }
 }
 

@@ -145,7 +145,7 @@ mod tests {
             .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
             .collect();
         Decoder::new(streams, Symbols::default())
-            .decode(stream, EntryId::new(7, 0), &Fields::from_bytes(&bytes))
+            .decode(stream, EntryId::new(1_770_163_200_100, 0), &Fields::from_bytes(&bytes))
             .content
             .map_err(|unreadable| unreadable.reason)
     }
@@ -159,7 +159,7 @@ mod tests {
         let read_price = read(&price("ADAUSDT", Price::new(decimal("0.301")), "redis_ticker", Some(1_770_163_200_062)));
         let Event::Price(fact) = read_price else { panic!("{read_price:?}") };
         assert_eq!(
-            (fact.price.to_string(), fact.source, fact.own_ms),
+            (fact.price.to_string(), fact.source, fact.time.ms()),
             ("0.301".to_owned(), PriceSource::RedisTicker, Some(1_770_163_200_062))
         );
 

@@ -129,6 +129,7 @@ pub fn from_object(object: Map<String, Value>) -> Result<Policy, ReadError> {
         price_sources: keys.texts("price_sources", &[])?,
         max_price_age_ms: keys.whole("max_price_age_ms", 10_000)?,
         max_price_jump: Ratio::new(keys.decimal("max_price_jump", "0.05")?),
+        price_confirm_ms: keys.whole("price_confirm_ms", 3_000)?,
         intent_max_age_ms: keys.whole("intent_max_age_ms", 3_600_000)?,
         snapshot_settle_ms: keys.whole("snapshot_settle_ms", 20_000)?,
         divergence_grace_ms: keys.whole("divergence_grace_ms", 60_000)?,
@@ -190,6 +191,7 @@ pub fn to_json(policy: &Policy) -> String {
     put("price_sources", texts(&policy.price_sources));
     put("max_price_age_ms", policy.max_price_age_ms.into());
     put("max_price_jump", policy.max_price_jump.to_string().into());
+    put("price_confirm_ms", policy.price_confirm_ms.into());
     put("intent_max_age_ms", policy.intent_max_age_ms.into());
     put("snapshot_settle_ms", policy.snapshot_settle_ms.into());
     put("divergence_grace_ms", policy.divergence_grace_ms.into());

@@ -346,12 +346,12 @@ mod tests {
 
     /// An intent, a plan, a priced and an unpriced fill, a price, a snapshot.
     const LINES: [&str; 6] = [
-        r#"{"stream":"quantum:stream:trade.intent","id":"1000-0","fields":{"data":"{\"symbol\":\"ADAUSDT\",\"side\":\"BUY\",\"atr_value\":0.02,\"volatility_factor\":1.5}"}}"#,
-        r#"{"stream":"quantum:stream:apply.plan","id":"2000-0","fields":{"plan_id":"p","decision":"EXECUTE","symbol":"ADAUSDT","side":"BUY","qty":"10","entry_price":"0.4"}}"#,
-        r#"{"stream":"quantum:stream:apply.result","id":"3000-0","fields":{"plan_id":"p","symbol":"ADAUSDT","executed":"True","filled_qty":"10","order_id":"7","avgPrice":"0.41"}}"#,
-        r#"{"stream":"quantum:stream:apply.result","id":"3500-0","fields":{"symbol":"ADAUSDT","executed":"True","filled_qty":"2.5","order_id":"8","side":"SELL","reduceOnly":"True"}}"#,
-        r#"{"stream":"quantum:stream:market.tick","id":"4000-0","fields":{"payload":"{\"symbol\":\"ADAUSDT\",\"price\":0.42}"}}"#,
-        r#"{"stream":"quantum:stream:position.snapshot","id":"40000-0","fields":{"symbol":"ADAUSDT","position_amt":"7.5"}}"#,
+        r#"{"stream":"quantum:stream:trade.intent","id":"1770163201000-0","fields":{"data":"{\"symbol\":\"ADAUSDT\",\"side\":\"BUY\",\"atr_value\":0.02,\"volatility_factor\":1.5}"}}"#,
+        r#"{"stream":"quantum:stream:apply.plan","id":"1770163202000-0","fields":{"plan_id":"p","decision":"EXECUTE","symbol":"ADAUSDT","side":"BUY","qty":"10","entry_price":"0.4"}}"#,
+        r#"{"stream":"quantum:stream:apply.result","id":"1770163203000-0","fields":{"plan_id":"p","symbol":"ADAUSDT","executed":"True","filled_qty":"10","order_id":"7","avgPrice":"0.41"}}"#,
+        r#"{"stream":"quantum:stream:apply.result","id":"1770163203500-0","fields":{"symbol":"ADAUSDT","executed":"True","filled_qty":"2.5","order_id":"8","side":"SELL","reduceOnly":"True"}}"#,
+        r#"{"stream":"quantum:stream:market.tick","id":"1770163204000-0","fields":{"payload":"{\"symbol\":\"ADAUSDT\",\"price\":0.42}"}}"#,
+        r#"{"stream":"quantum:stream:position.snapshot","id":"1770163240000-0","fields":{"symbol":"ADAUSDT","position_amt":"7.5"}}"#,
     ];
 
     fn folded() -> Engine {

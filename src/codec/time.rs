@@ -1,28 +1,77 @@
 //! Business times as producers write them, and times that people type.
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
 use super::number;
 
-/// From here on an epoch number is taken for milliseconds: as seconds it would be the year 5138.
+/// From here on an epoch number is read as milliseconds: as seconds it would be the year 5138. [s]
 const SECONDS_MAX: u64 = 100_000_000_000;
+/// From here on an epoch number is read as microseconds. [ms]
+const MILLIS_MAX: u64 = 100_000_000_000_000;
+/// From here on an epoch number is read as nanoseconds. [µs]
+const MICROS_MAX: u64 = 100_000_000_000_000_000;
 
-/// A time in epoch s, ms or fractional s, or ISO-8601 (no zone = UTC), as ms since 1970.
-///
-/// `None` for what is no time, and for 0: business time is information, and there is no epoch zero.
-pub fn business_ms(text: &str) -> Option<u64> {
+/// A time that a producer wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// Nothing, or 0: there is no epoch zero.
+    Absent,
+    /// [ms since 1970]
+    At(u64),
+    /// A text that is no time.
+    Unreadable,
+}
+
+/// Reads a time: epoch in s, ms, µs or ns, told apart by size, with or without a fraction; ISO-8601, extended or basic;
+/// RFC 2822 (SPEC §3, *Reading any entry*).
+pub fn written(text: &str) -> Written {
     if let Some(plain) = number::Plain::read(text.as_bytes()) {
-        return plain_ms(plain);
+        return at_or_absent(plain_ms(plain));
+    }
+    if number::is_absent(text) {
+        return Written::Absent;
     }
     let text = text.trim();
-    let ms = match number::decimal(text) {
-        Ok(value) if value.abs() < Decimal::from(SECONDS_MAX) => (value * Decimal::ONE_THOUSAND).to_u64()?,
-        Ok(value) => value.to_u64()?,
-        Err(_) => iso_ms(text)?,
+    match epoch_ms(text) {
+        Some(ms) => at_or_absent(Some(ms)),
+        None => text_ms(text).map_or(Written::Unreadable, |ms| at_or_absent(Some(ms))),
+    }
+}
+
+fn at_or_absent(ms: Option<u64>) -> Written {
+    match ms {
+        Some(0) | None => Written::Absent,
+        Some(ms) => Written::At(ms),
+    }
+}
+
+/// The same time in ms since 1970; `None` for what is absent or no time.
+pub fn business_ms(text: &str) -> Option<u64> {
+    match written(text) {
+        Written::At(ms) => Some(ms),
+        Written::Absent | Written::Unreadable => None,
+    }
+}
+
+/// An epoch number in any notation, as whole milliseconds, rounded down. `None` for what is no number, or negative.
+fn epoch_ms(text: &str) -> Option<u64> {
+    let value = Decimal::from_scientific(text).or_else(|_| text.parse()).ok()?;
+    if value.is_sign_negative() && !value.is_zero() {
+        return None;
+    }
+    let below = |limit: u64| value < Decimal::from(limit);
+    let ms = if below(SECONDS_MAX) {
+        value.checked_mul(Decimal::ONE_THOUSAND)?
+    } else if below(MILLIS_MAX) {
+        value
+    } else if below(MICROS_MAX) {
+        value.checked_div(Decimal::ONE_THOUSAND)?
+    } else {
+        value.checked_div(Decimal::from(1_000_000))?
     };
-    (ms > 0).then_some(ms)
+    ms.trunc().to_u64()
 }
 
 /// The same of a plain number, in whole numbers.
@@ -30,6 +79,8 @@ pub(super) fn plain_ms(number::Plain { mantissa, scale }: number::Plain) -> Opti
     let power = |places: u32| number::POWERS_OF_TEN[places as usize];
     let whole = mantissa / power(scale);
     let ms = match scale {
+        _ if whole >= MICROS_MAX => whole / 1_000_000,
+        _ if whole >= MILLIS_MAX => whole / 1_000,
         _ if whole >= SECONDS_MAX => whole,
         0..=3 => mantissa * power(3 - scale),
         _ => mantissa / power(scale - 3),
@@ -37,7 +88,8 @@ pub(super) fn plain_ms(number::Plain { mantissa, scale }: number::Plain) -> Opti
     (ms > 0).then_some(ms)
 }
 
-/// The same of bytes, which are looked at as text only where they are no plain number.
+/// The same of bytes, which are looked at as text only where they are no plain number. `None` says nothing about the
+/// text but that it must be read in full.
 pub(super) fn business_ms_of_bytes(text: &[u8]) -> Option<u64> {
     match number::Plain::read(text) {
         Some(plain) => plain_ms(plain),
@@ -47,18 +99,110 @@ pub(super) fn business_ms_of_bytes(text: &[u8]) -> Option<u64> {
 
 /// ISO-8601 with or without zone or time of day, as ms since 1970.
 pub fn iso_ms(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let zoned = DateTime::parse_from_rfc3339(text).or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%:z"));
-    if let Ok(time) = zoned {
-        return u64::try_from(time.timestamp_millis()).ok();
+    u64::try_from(iso_8601(text.trim())?.timestamp_millis()).ok()
+}
+
+fn text_ms(text: &str) -> Option<u64> {
+    let time = iso_8601(text).or_else(|| DateTime::parse_from_rfc2822(text).ok())?;
+    u64::try_from(time.timestamp_millis()).ok()
+}
+
+/// `2026-02-04`, `2026-02-04T00:01:40,5+0100`, `20260204T000140Z`, `2026-02-04 00:01 UTC`; no zone is UTC, and the name of
+/// one in brackets after it is ignored.
+fn iso_8601(text: &str) -> Option<DateTime<FixedOffset>> {
+    let (text, is_named) = match text.strip_suffix(']') {
+        Some(inner) => (inner.split_once('[')?.0, true),
+        None => (text, false),
+    };
+    let (date, rest) = text.split_at(date_length(text)?);
+    let date = calendar_date(date)?;
+    if rest.is_empty() && !is_named {
+        return Some(date.and_time(NaiveTime::MIN).and_utc().fixed_offset());
     }
-    for format in ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"] {
-        if let Ok(time) = NaiveDateTime::parse_from_str(text.trim_end_matches(['Z', 'z']), format) {
-            return u64::try_from(time.and_utc().timestamp_millis()).ok();
+    let rest = rest.strip_prefix(['T', 't', ' '])?.trim_start_matches(' ');
+    let zone_at = rest.find(|c: char| !matches!(c, '0'..='9' | ':' | '.' | ',')).unwrap_or(rest.len());
+    let (time, zone) = rest.split_at(zone_at);
+    let zone = zone.trim_start_matches(' ');
+    if zone.is_empty() && is_named {
+        return None;
+    }
+    date.and_time(time_of_day(time)?).and_local_timezone(zone_offset(zone)?).single()
+}
+
+/// Length of the date at the start of a text: `2026-02-04` or `20260204`.
+fn date_length(text: &str) -> Option<usize> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    match digits {
+        4 if text.is_char_boundary(10) && text.len() >= 10 => Some(10),
+        8 => Some(8),
+        _ => None,
+    }
+}
+
+fn calendar_date(text: &str) -> Option<NaiveDate> {
+    let format = if text.len() == 8 { "%Y%m%d" } else { "%Y-%m-%d" };
+    let is_plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+    NaiveDate::parse_from_str(text, format).ok().filter(|_| is_plain)
+}
+
+/// `00`, `00:01`, `00:01:40`, `0001`, `000140`, the last two with a fraction behind a point or a comma.
+fn time_of_day(text: &str) -> Option<NaiveTime> {
+    let (clock, fraction) = match text.find(['.', ',']) {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    };
+    let digits: String = if clock.contains(':') {
+        let parts: Vec<&str> = clock.split(':').collect();
+        if !(2..=3).contains(&parts.len()) || parts.iter().any(|part| part.len() != 2) {
+            return None;
         }
+        parts.concat()
+    } else {
+        clock.to_owned()
+    };
+    if !matches!(digits.len(), 2 | 4 | 6) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
     }
-    let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
-    u64::try_from(date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_millis()).ok()
+    let part = |at: usize| digits.get(at..at + 2).map_or(Some(0), |two| two.parse::<u32>().ok());
+    let nanos = match fraction {
+        None => 0,
+        Some(text) if digits.len() == 6 => nanos(text)?,
+        Some(_) => return None,
+    };
+    // A leap second is read as the one before it.
+    let second = if part(4)? == 60 { 59 } else { part(4)? };
+    NaiveTime::from_hms_nano_opt(part(0)?, part(2)?, second, nanos)
+}
+
+/// A fraction of a second, rounded down to nanoseconds.
+fn nanos(fraction: &str) -> Option<u32> {
+    if fraction.is_empty() || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    format!("{:0<9}", &fraction[..fraction.len().min(9)]).parse().ok()
+}
+
+/// No zone, `Z`, `UTC`, `GMT`, `±hh`, `±hhmm`, `±hh:mm`.
+fn zone_offset(text: &str) -> Option<FixedOffset> {
+    if text.is_empty() || ["Z", "UTC", "GMT"].iter().any(|name| text.eq_ignore_ascii_case(name)) {
+        return FixedOffset::east_opt(0);
+    }
+    let sign = match text.as_bytes()[0] {
+        b'+' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let digits = match text[1..].split_once(':') {
+        Some((hours, minutes)) if hours.len() == 2 && minutes.len() == 2 => format!("{hours}{minutes}"),
+        Some(_) => return None,
+        None => text[1..].to_owned(),
+    };
+    if !matches!(digits.len(), 2 | 4) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let hours: i32 = digits[..2].parse().ok()?;
+    let minutes: i32 = digits.get(2..).filter(|text| !text.is_empty()).map_or(Some(0), |text| text.parse().ok())?;
+    (hours < 24 && minutes < 60).then(|| FixedOffset::east_opt(sign * 60 * (60 * hours + minutes)))?
 }
 
 /// `2026-02-04T02:07:00.000Z` of ms since 1970.
@@ -91,12 +235,50 @@ mod tests {
             ("2026-02-04T00:00:00", Some(1_770_163_200_000)),
             ("2026-02-04 00:00:00.5", Some(1_770_163_200_500)),
             ("2026-02-04", Some(1_770_163_200_000)),
+            ("1770163395196000", Some(1_770_163_395_196)),
+            ("1770163395196999", Some(1_770_163_395_196)),
+            ("1770163395196000000", Some(1_770_163_395_196)),
+            ("1770163395196000000.5", Some(1_770_163_395_196)),
+            ("1.770163395196e12", Some(1_770_163_395_196)),
+            ("99999999999999", Some(99_999_999_999_999)),
+            ("100000000000000", Some(100_000_000_000)),
+            ("2026-02-04T00:00:00+0000", Some(1_770_163_200_000)),
+            ("2026-02-04 00:00:00+00", Some(1_770_163_200_000)),
+            ("2026-02-04 00:00:00 +00:00", Some(1_770_163_200_000)),
+            ("2026-02-04 00:00:00 UTC", Some(1_770_163_200_000)),
+            ("2026-02-04t00:00:00gmt", Some(1_770_163_200_000)),
+            ("2026-02-03T19:00:00-0500", Some(1_770_163_200_000)),
+            ("2026-02-04T00:00:00,5Z", Some(1_770_163_200_500)),
+            ("2026-02-04T00:00:00.123456789Z", Some(1_770_163_200_123)),
+            ("2026-02-04T01:00:00+01:00[Europe/Paris]", Some(1_770_163_200_000)),
+            ("2026-02-04T00:00:00Z[UTC]", Some(1_770_163_200_000)),
+            ("20260204T010000+0100[Europe/Paris]", Some(1_770_163_200_000)),
+            ("20260204T000000Z", Some(1_770_163_200_000)),
+            ("20260204T000000.5", Some(1_770_163_200_500)),
+            ("20260204T0000", Some(1_770_163_200_000)),
+            ("2026-02-04T00:00", Some(1_770_163_200_000)),
+            ("2026-02-04T00Z", Some(1_770_163_200_000)),
+            ("Wed, 04 Feb 2026 00:00:00 GMT", Some(1_770_163_200_000)),
+            ("Wed, 4 Feb 2026 01:00:00 +0100", Some(1_770_163_200_000)),
+            ("2026-02-04T00:00:00[UTC]", None),
+            ("2026-02-30T00:00:00Z", None),
+            ("2026-02-04T25:00:00Z", None),
+            ("2026-02-04T00:0:00Z", None),
+            ("2026-02-04T00:00:00+1", None),
+            ("2026-02-04T00:00:00 EST5", None),
+            ("2026/02/04", None),
             ("0", None),
             ("-5", None),
             ("yesterday", None),
             ("", None),
         ] {
             assert_eq!(business_ms(text), want, "{text}");
+        }
+        for text in ["", "0", "0.0", "None", "nan", " null ", "-inf"] {
+            assert_eq!(written(text), Written::Absent, "{text}");
+        }
+        for text in ["now", "-5", "2026-02-04T00:00:00[UTC]", "04.02.2026", "[1]", "1e99"] {
+            assert_eq!(written(text), Written::Unreadable, "{text}");
         }
         assert_eq!(iso(1_770_163_200_062), "2026-02-04T00:00:00.062Z");
     }

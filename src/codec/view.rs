@@ -120,11 +120,23 @@ pub fn position(engine: &Engine, symbol: &Symbol, instance: &Instance) -> Value 
     })
 }
 
-/// What changed the quantity of an instance, in order.
+/// What changed the quantity of an instance, in order. What fills have told of a look-up comes before the rest of it.
 fn fills(instance: &Instance) -> Vec<Value> {
     let movements = instance.movements.iter().filter(|m| m.cause != Cause::EntrySet);
     movements
-        .map(|movement| {
+        .flat_map(|movement| {
+            let side = if movement.delta.is_negative() { "SELL" } else { "BUY" };
+            let told = movement.told.iter().map(move |told| {
+                json!({
+                    "order": told.order.text(),
+                    "side": side,
+                    "qty": told.qty.to_string(),
+                    "price": told.price.map(|price| price.to_string()),
+                    "source": "fill",
+                    "entry": told.entry.id.to_string(),
+                })
+            });
+            let rest = movement.untold().unwrap_or(movement.delta);
             let (order, source) = match &movement.cause {
                 Cause::Fill { order, .. } => (Some(order.text()), movement.price.map(|p| p.source.name())),
                 Cause::Explained { order } => (Some(order.to_string()), Some("fill")),
@@ -132,14 +144,15 @@ fn fills(instance: &Instance) -> Vec<Value> {
                 Cause::Adoption => (None, Some("exchange")),
                 Cause::EntrySet => (None, None),
             };
-            json!({
+            let whole = json!({
                 "order": order,
-                "side": if movement.delta.is_negative() { "SELL" } else { "BUY" },
-                "qty": movement.delta.abs().to_string(),
+                "side": side,
+                "qty": rest.abs().to_string(),
                 "price": movement.price.map(|p| p.price.to_string()),
                 "source": source,
                 "entry": movement.entry.id.to_string(),
-            })
+            });
+            told.chain((!rest.is_zero()).then_some(whole)).collect::<Vec<_>>()
         })
         .collect()
 }

@@ -28,8 +28,9 @@ pub struct Stretch {
 
 impl Stretch {
     fn of(fact: PriceFact, entry: &Entry) -> Self {
-        let PriceFact { price, source, own_ms } = fact;
-        let lag_ms = own_ms.map_or(0, |own_ms| entry.id.ms.saturating_sub(own_ms));
+        let PriceFact { price, source, time } = fact;
+        // One whose time is unreadable is never used.
+        let lag_ms = time.age_ms(entry.id.ms).unwrap_or(u64::MAX);
         Self {
             prices: 1,
             low: price,

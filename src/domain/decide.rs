@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::event::{Instrument, InstrumentStatus};
 use super::policy::{AtrUnit, Base, LadderStep, Mode, Policy, RiskTooLarge};
 use super::position::{EntryPrice, Instance};
 use super::rungs::RungState;
@@ -32,6 +33,7 @@ pub enum Hold {
     StalePosition,
     NotLive,
     NoInstrument,
+    NotTrading,
     BelowMinR,
     NoRung,
     RetryWait,
@@ -42,7 +44,7 @@ pub enum Hold {
 }
 
 impl Hold {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Killed,
         Self::AwaitingResult,
         Self::HistoryGap,
@@ -59,6 +61,7 @@ impl Hold {
         Self::StalePosition,
         Self::NotLive,
         Self::NoInstrument,
+        Self::NotTrading,
         Self::BelowMinR,
         Self::NoRung,
         Self::RetryWait,
@@ -85,6 +88,7 @@ impl Hold {
             Self::StalePosition => "stale_position",
             Self::NotLive => "not_live",
             Self::NoInstrument => "no_instrument",
+            Self::NotTrading => "not_trading",
             Self::BelowMinR => "below_min_r",
             Self::NoRung => "no_rung",
             Self::RetryWait => "retry_wait",
@@ -107,6 +111,10 @@ pub enum Flag {
     RiskAccepted,
     ResultUnknown,
     RungFailed,
+    /// The contract was rescaled while the position was open.
+    Rescaled,
+    /// A decision asks for no more than the exchange takes in one order.
+    Capped,
 }
 
 impl Flag {
@@ -121,6 +129,8 @@ impl Flag {
             Self::RiskAccepted => "risk_accepted",
             Self::ResultUnknown => "result_unknown",
             Self::RungFailed => "rung_failed",
+            Self::Rescaled => "rescaled",
+            Self::Capped => "capped",
         }
     }
 }
@@ -322,10 +332,10 @@ pub fn assess(
     if risk.too_large && policy.risk_too_large == RiskTooLarge::Refuse {
         return hold(Hold::RiskTooLarge);
     }
-    let Some(mark) = hot.mark else { return hold(Hold::NoPrice) };
-    if hot.held_price.is_some() {
+    if hot.held_price.is_some() || open.price_doubted.is_some() {
         return hold(Hold::PriceJump);
     }
+    let Some(mark) = hot.mark else { return hold(Hold::NoPrice) };
     if at.now_ms.saturating_sub(mark.entry.ms) > policy.max_price_age_ms {
         return hold(Hold::StalePrice);
     }
@@ -333,7 +343,8 @@ pub fn assess(
         if !open.risk_accepted && !policy.live_entry_sources.contains(&entry.source) {
             return hold(Hold::WeakEntry);
         }
-        if !open.risk_accepted && !policy.live_risk_sources.contains(&fields.source) {
+        let is_weak = !policy.live_risk_sources.contains(&fields.source) || !open.rescales.is_empty();
+        if !open.risk_accepted && is_weak {
             return hold(Hold::WeakRisk);
         }
         if at.now_ms.saturating_sub(open.confirmed_ms) > policy.max_position_age_ms {
@@ -344,6 +355,9 @@ pub fn assess(
         }
         if policy.require_instrument && symbol.step_size().is_none() {
             return hold(Hold::NoInstrument);
+        }
+        if hot.instrument.is_some_and(|instrument| instrument.status == Some(InstrumentStatus::NotTrading)) {
+            return hold(Hold::NotTrading);
         }
     }
     let Some(stakes) = &terms.stakes? else { return hold(Hold::MissingRisk) };
@@ -389,7 +403,8 @@ pub fn same_at<'a>(
             | Hold::WeakEntry
             | Hold::WeakRisk
             | Hold::NotLive
-            | Hold::NoInstrument,
+            | Hold::NoInstrument
+            | Hold::NotTrading,
         ) => Some(Same(None)),
         Some(Hold::BelowMinR | Hold::NoRung) => {
             let open = symbol.hot.open.as_ref()?;
@@ -461,6 +476,8 @@ pub struct Choice {
     /// [base]
     pub qty: Qty,
     pub attempt: u32,
+    /// The quantity is the most that the exchange takes in one order.
+    pub is_capped: bool,
 }
 
 /// The rungs of the ladder that a gain has reached.
@@ -499,36 +516,57 @@ pub fn choose(
     if rungs.is_empty() {
         return Ok(Err(Hold::RetryWait));
     }
-    let qty = qty_of(symbol, open, policy, share)?;
     let filters = symbol.hot.instrument.unwrap_or_default();
-    let notional_min = filters.notional_min.unwrap_or(policy.min_notional);
-    if qty.is_zero() || filters.qty_min.is_some_and(|qty_min| qty < qty_min) || mark.price.for_qty(qty)? < notional_min
-    {
+    let Sized { qty, share, is_capped } = sized(open, policy, &filters, share)?;
+    // The exchange's own minimum notional does not count: it exempts orders that only reduce.
+    let is_below = filters.qty_min.is_some_and(|qty_min| qty < qty_min);
+    if qty.is_zero() || is_below || mark.price.for_qty(qty)? < policy.min_notional {
         return Ok(Err(Hold::BelowMinimum));
     }
     if at.decisions_recent() >= policy.max_actions_per_min {
         return Ok(Err(Hold::RateLimited));
     }
     let attempt = 1 + rungs.iter().filter_map(|&r| open.rung(r)).map(|rung| rung.attempt).max().unwrap_or(0);
-    Ok(Ok(Choice { rungs, share, qty, attempt }))
+    Ok(Ok(Choice { rungs, share, qty, attempt, is_capped }))
 }
 
-/// `initial`: share × min(largest |qty|, |qty| / (1 − shares filled)); `current`: share × |qty|. At most |qty|,
-/// rounded down to the step.
-fn qty_of(symbol: &Symbol, open: &Instance, policy: &Policy, share: Ratio) -> Result<Qty, OutOfRange> {
+/// A quantity, and the share of the position that it is.
+struct Sized {
+    /// [base]
+    qty: Qty,
+    /// [1]
+    share: Ratio,
+    is_capped: bool,
+}
+
+/// `initial`: share × min(largest |qty|, |qty| / (1 − shares filled)); `current`: share × |qty|. At most |qty| and the
+/// largest quantity of an order, rounded down to the step. What is asked for less than the share has its own share: the
+/// rest comes with the next rung (SPEC §5, *Ladder*).
+fn sized(open: &Instance, policy: &Policy, filters: &Instrument, share: Ratio) -> Result<Sized, OutOfRange> {
     let held = open.totals.qty.abs();
-    let wanted = match policy.base {
-        Base::Current => held.times(share)?,
+    // |qty| of all shares, as far as nobody else has reduced the position.
+    let (whole, wanted) = match policy.base {
+        Base::Current => (held, held.times(share)?),
         Base::Initial => {
-            let of_largest = open.totals.qty_largest.times(share)?;
+            let largest = open.totals.qty_largest;
+            let of_largest = largest.times(share)?;
             let unfilled = Ratio::ONE.minus(open.share_filled()?)?;
-            if unfilled.is_positive() { of_largest.min(held.times(share)?.over(unfilled)?) } else { of_largest }
+            if unfilled.is_positive() {
+                let of_held = held.times(share)?.over(unfilled)?;
+                if of_held < of_largest { (held.over(unfilled)?, of_held) } else { (largest, of_largest) }
+            } else {
+                (largest, of_largest)
+            }
         }
     };
-    let qty = wanted.min(held);
-    match symbol.step_size() {
-        Some(step) => qty.floor_to(step),
-        None => Ok(qty),
+    let step = |qty: Qty| filters.step_size.map_or(Ok(qty), |step| qty.floor_to(step));
+    let wanted = wanted.min(held);
+    match filters.qty_max.filter(|qty_max| wanted > *qty_max) {
+        Some(qty_max) => {
+            let qty = step(qty_max)?;
+            Ok(Sized { qty, share: qty.ratio(whole)?.min(share), is_capped: true })
+        }
+        None => Ok(Sized { qty: step(wanted)?, share, is_capped: false }),
     }
 }
 
@@ -567,6 +605,7 @@ pub fn flags(symbol: &Symbol, instance: &Instance, policy: &Policy) -> Vec<Flag>
         (instance.risk_accepted, Flag::RiskAccepted),
         (any(RungState::Unknown), Flag::ResultUnknown),
         (any(RungState::Failed), Flag::RungFailed),
+        (!instance.rescales.is_empty(), Flag::Rescaled),
     ]
     .into_iter()
     .filter_map(|(holds, flag)| holds.then_some(flag))

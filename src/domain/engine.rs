@@ -14,7 +14,7 @@ use super::policy::{Base, Mode, Policy};
 use super::position::{Instance, RiskFields};
 use super::quiet::Bands;
 use super::streams::{StreamKind, Streams};
-use super::symbol::{Mark, Symbol};
+use super::symbol::{Hot, Mark, Symbol};
 use super::tally::{Count, Tally};
 use super::units::{OutOfRange, Qty, RMultiple, Ratio};
 
@@ -29,7 +29,10 @@ use backup::Backup;
 pub use deciding::decision_id;
 
 /// Version of the rules. A store that was folded by another is rebuilt.
-pub const RULES_VERSION: &str = "1";
+pub const RULES_VERSION: &str = "2";
+
+/// Ids before this are no time: 2010-01-01, before which there was no Redis stream. [ms since 1970]
+pub const FIRST_TIME_MS: u64 = 1_262_304_000_000;
 
 /// What became of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -321,7 +324,7 @@ impl Engine {
                 Step { disposition: Disposition::Applied, decision }
             }
             Err(unreadable) => {
-                self.quarantine(entry, unreadable);
+                self.quarantine(entry, &unreadable);
                 *self.tally.quarantined.entry(unreadable.reason).or_default() += 1;
                 Step { disposition: Disposition::Quarantined(unreadable.reason), decision: None }
             }
@@ -353,7 +356,11 @@ impl Engine {
     }
 
     fn fold_and_decide(&mut self, entry: &Entry, place: CanonicalKey) -> Result<Option<Box<Decision>>, Unreadable> {
-        let event = entry.content.as_ref().map_err(|unreadable| *unreadable)?;
+        let event = entry.content.as_ref().map_err(Unreadable::clone)?;
+        let is_time = entry.id.ms >= FIRST_TIME_MS;
+        if !is_time {
+            self.tally.count(Count::IdsNotTime);
+        }
         match (event, entry.symbol) {
             (Event::Control(control), symbol) => {
                 self.control(control, symbol, entry.id);
@@ -366,6 +373,7 @@ impl Engine {
                 Ok(None)
             }
             (_, None) => Ok(None),
+            (Event::Price(_), Some(symbol)) if !is_time => Ok(self.settle(entry, symbol, place, None)),
             (Event::Price(fact), Some(symbol)) => self.price(entry, *fact, symbol, place),
             (event, Some(symbol)) => {
                 let index = symbol.0 as usize;
@@ -376,6 +384,9 @@ impl Engine {
                 let folded = self.fold(event, entry, symbol);
                 // Where the numbers do not fit, nothing is wrong with the entry: it is what it meets.
                 let decided = folded.map(|()| {
+                    if !is_time {
+                        return self.settle(entry, symbol, place, None);
+                    }
                     if let Some(hold) = quiet.and_then(|quiet| self.stay_quiet(quiet, index, entry.id)) {
                         hold.into_iter().for_each(|hold| self.hold(symbol, hold, entry.id));
                         return self.settle(entry, symbol, place, None);
@@ -413,7 +424,7 @@ impl Engine {
             }
             self.touch(symbol);
         }
-        let before = (self.symbols[index].hot.mark, self.symbols[index].hot.held_price);
+        let before = PriceState::of(&self.symbols[index]);
         let folded = if is_accepted {
             let mut fold = fold_of(&self.globals, &self.plans, &mut self.tally, entry);
             fold.price(&mut self.symbols[index], fact)
@@ -440,7 +451,7 @@ impl Engine {
                 Ok(decision)
             }
             Err(reason) => {
-                (self.symbols[index].hot.mark, self.symbols[index].hot.held_price) = before;
+                before.restore(&mut self.symbols[index]);
                 Err(Unreadable::new(reason))
             }
         }
@@ -582,13 +593,15 @@ impl Engine {
         }
     }
 
-    fn quarantine(&mut self, entry: &Entry, unreadable: Unreadable) {
+    fn quarantine(&mut self, entry: &Entry, unreadable: &Unreadable) {
         if unreadable.kills {
             self.globals.killed = true;
         }
+        // What is paid in coins is no position of ours.
+        let is_ours = unreadable.reason != Reason::InverseContract;
         let flags = match entry.kind {
-            StreamKind::Result => !unreadable.refusal && unreadable.reason != Reason::TooLate,
-            StreamKind::Snapshot => true,
+            StreamKind::Result => is_ours && !unreadable.refusal && unreadable.reason != Reason::TooLate,
+            StreamKind::Snapshot => is_ours,
             StreamKind::Decision => !self.derive && !self.audit,
             StreamKind::Control
             | StreamKind::Observation
@@ -601,6 +614,7 @@ impl Engine {
             Some(symbol) if flags => self.flag_gap(symbol),
             // A decision that cannot be read may have sold a rung of any symbol.
             None if entry.kind == StreamKind::Decision && !self.derive && !self.audit => self.flag_gap_everywhere(),
+            None if flags => self.flag_whom_it_may_concern(&unreadable.named),
             Some(_) | None => {}
         }
     }
@@ -615,6 +629,18 @@ impl Engine {
     fn flag_gap(&mut self, symbol: SymbolId) {
         self.symbols[symbol.0 as usize].hot.history_gap = true;
         self.touch(symbol);
+    }
+
+    /// Flags the symbols that an unreadable text names; if it names none, all that have a position.
+    fn flag_whom_it_may_concern(&mut self, named: &[SymbolId]) {
+        let has_position = |id: &SymbolId| self.symbols[id.0 as usize].hot.open.is_some();
+        let flagged: Vec<SymbolId> = match named {
+            [] => (0..self.symbols.len()).map(|index| SymbolId(index as u32)).filter(has_position).collect(),
+            named => named.to_vec(),
+        };
+        for symbol in flagged {
+            self.flag_gap(symbol);
+        }
     }
 
     fn flag_gap_everywhere(&mut self) {
@@ -634,6 +660,29 @@ impl Engine {
             None => {}
         }
         true
+    }
+}
+
+/// What a price can change of its symbol, put by before it is folded.
+struct PriceState {
+    mark: Option<Mark>,
+    held_price: Option<Mark>,
+    price_doubted: Option<EntryId>,
+}
+
+impl PriceState {
+    fn of(symbol: &Symbol) -> Self {
+        let Hot { mark, held_price, open, .. } = &symbol.hot;
+        let price_doubted = open.as_ref().and_then(|open| open.price_doubted);
+        Self { mark: *mark, held_price: *held_price, price_doubted }
+    }
+
+    fn restore(self, symbol: &mut Symbol) {
+        symbol.hot.mark = self.mark;
+        symbol.hot.held_price = self.held_price;
+        if let Some(open) = &mut symbol.hot.open {
+            open.price_doubted = self.price_doubted;
+        }
     }
 }
 

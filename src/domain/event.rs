@@ -26,6 +26,8 @@ pub enum Reason {
     TooLate,
     HedgeMode,
     TooManySymbols,
+    /// A contract that is paid in coins.
+    InverseContract,
 }
 
 impl Reason {
@@ -47,6 +49,7 @@ impl Reason {
             Self::TooLate => "too_late",
             Self::HedgeMode => "hedge_mode",
             Self::TooManySymbols => "too_many_symbols",
+            Self::InverseContract => "inverse_contract",
         }
     }
 }
@@ -65,7 +68,7 @@ pub struct Entry {
 }
 
 /// An entry that goes to quarantine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
     pub reason: Reason,
     /// A result whose `executed` is plainly false: it moved no quantity.
@@ -74,11 +77,54 @@ pub struct Unreadable {
     pub kills: bool,
     /// A `history.gap`: what cannot be read here is taken for one of every stream.
     pub gap: bool,
+    /// Known symbols whose names are words of its text, where its own symbol cannot be read.
+    pub named: Vec<SymbolId>,
 }
 
 impl Unreadable {
     pub const fn new(reason: Reason) -> Self {
-        Self { reason, refusal: false, kills: false, gap: false }
+        Self { reason, refusal: false, kills: false, gap: false, named: Vec::new() }
+    }
+}
+
+/// The event time of a fact: when it happened, by the word of its producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventTime {
+    /// The fact names none.
+    Absent,
+    /// [ms since 1970]
+    At(u64),
+    /// A text that is no time, or a time that the entry id makes impossible.
+    Unreadable,
+}
+
+impl EventTime {
+    /// How far an event time may be ahead of its entry id: clocks differ. [ms]
+    const AHEAD_MAX_MS: u64 = 60_000;
+
+    /// The time, unless it is too far ahead of the entry that carries it.
+    pub fn checked(self, entry: EntryId) -> Self {
+        match self {
+            Self::At(ms) if ms > entry.ms.saturating_add(Self::AHEAD_MAX_MS) => Self::Unreadable,
+            time => time,
+        }
+    }
+
+    /// [ms since 1970]
+    pub fn ms(self) -> Option<u64> {
+        match self {
+            Self::At(ms) => Some(ms),
+            Self::Absent | Self::Unreadable => None,
+        }
+    }
+
+    /// Returns how much older the fact is than its entry, 0 without an event time; `None` if the time is unreadable. [ms]
+    pub fn age_ms(self, entry_ms: u64) -> Option<u64> {
+        match self {
+            Self::Absent => Some(0),
+            Self::At(ms) => Some(entry_ms.saturating_sub(ms)),
+            Self::Unreadable => None,
+        }
     }
 }
 
@@ -115,8 +161,8 @@ pub enum PriceSource {
 pub struct PriceFact {
     pub price: Price,
     pub source: PriceSource,
-    /// When the price was observed, by its own word; never for `close` shapes. [ms since 1970]
-    pub own_ms: Option<u64>,
+    /// When the price was observed; never for `close` shapes.
+    pub time: EventTime,
 }
 
 /// Side of an order.
@@ -255,8 +301,7 @@ impl Plan {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResultFact {
     pub plan_id: Option<Box<str>>,
-    /// Its own timestamp. [ms since 1970]
-    pub own_ms: Option<u64>,
+    pub time: EventTime,
     pub outcome: Outcome,
 }
 
@@ -290,6 +335,8 @@ pub struct FillFact {
     pub average: Option<Price>,
     /// The order will not fill any further.
     pub is_final: bool,
+    /// What the order asked for, where its status says that all of it was filled. [base]
+    pub ordered: Option<Qty>,
 }
 
 /// An exchange position, as a snapshot stream or a look-up tells it.
@@ -307,6 +354,7 @@ pub struct PositionFact {
 #[derive(Clone, Debug, PartialEq)]
 pub struct TradeFact {
     pub order_id: Box<str>,
+    pub time: EventTime,
     pub trade: Trade,
 }
 
@@ -331,8 +379,19 @@ pub struct Instrument {
     pub step_size: Option<Qty>,
     /// [base]
     pub qty_min: Option<Qty>,
-    /// [quote]
+    /// The smaller of the limits for limit and for market orders. [base]
+    pub qty_max: Option<Qty>,
+    /// For orders that open: the exchange exempts those that only reduce. [quote]
     pub notional_min: Option<super::units::Quote>,
+    pub status: Option<InstrumentStatus>,
+}
+
+/// Whether the exchange takes orders for an instrument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InstrumentStatus {
+    Trading,
+    /// Any other status: settling, halted, delisted.
+    NotTrading,
 }
 
 /// What an old hash held.

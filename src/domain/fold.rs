@@ -8,13 +8,13 @@ use super::position::{Cause, EntryPrice, Movement, RiskFields};
 use super::streams::StreamKind;
 use super::symbol::{Mark, Symbol};
 use super::tally::{Count, Tally};
-use super::units::{OutOfRange, Price, Qty};
+use super::units::{OutOfRange, Price, Qty, Ratio};
 
 mod exchange;
 mod fills;
+mod order_of;
+mod overtaken;
 
-/// How long a used price keeps the next ones from jumping. [ms]
-const JUMP_MEMORY_MS: u64 = 60_000;
 /// A fill of an unknown order that is older than this by its own word is too late. [ms]
 const TOO_LATE_MS: u64 = 24 * 3_600_000;
 
@@ -35,6 +35,11 @@ pub struct Fold<'a> {
 impl Fold<'_> {
     fn now_ms(&self) -> u64 {
         self.entry.id.ms
+    }
+
+    /// Returns true if a fill of an order that is not remembered happened too long before its entry.
+    fn is_too_late(&self, time_ms: Option<u64>) -> bool {
+        time_ms.is_some_and(|time_ms| time_ms.saturating_add(TOO_LATE_MS) < self.now_ms())
     }
 
     /// Remembers an entry intent; the first one after an opening supplies risk fields that nothing before had.
@@ -60,7 +65,7 @@ impl Fold<'_> {
             && let Some(price) = fact.entry_price
         {
             let price = Some(EntryPrice { price, source: EntrySource::Legacy, entry });
-            open.apply(Movement { cause: Cause::EntrySet, delta: Qty::ZERO, price, entry })?;
+            open.apply(Movement::new(Cause::EntrySet, Qty::ZERO, price, entry))?;
         }
         if open.risk.is_none()
             && let Some(pair) = RiskPair::of(fact.atr_value, fact.volatility_factor)
@@ -70,30 +75,78 @@ impl Fold<'_> {
         Ok(())
     }
 
-    /// Takes a price into use, or holds it back if it jumped (SPEC §4, *Price jump*). The source is accepted.
+    /// Takes a price into use if it is near the last used one, or the entry price before there is one; holds it back until
+    /// another one confirms it, else (SPEC §4, *Price jump*). The source is accepted.
     pub fn price(&mut self, symbol: &mut Symbol, fact: PriceFact) -> Result<(), Reason> {
-        let now_ms = self.now_ms();
-        if fact.own_ms.is_some_and(|own_ms| own_ms.saturating_add(self.policy.max_price_age_ms) < now_ms) {
-            self.tally.count(Count::LatePrice);
+        match fact.time.age_ms(self.now_ms()) {
+            None => {
+                self.tally.count(Count::UnreadableTime);
+                return Ok(());
+            }
+            Some(age_ms) if age_ms > self.policy.max_price_age_ms => {
+                self.tally.count(Count::LatePrice);
+                return Ok(());
+            }
+            Some(_) => {}
+        }
+        let mark = Mark { price: fact.price, source: fact.source, entry: self.entry.id };
+        let is_near = |earlier: Price| mark.price.is_near(earlier, self.policy.max_price_jump);
+        let reference = reference_price(symbol);
+        if reference.map_or(Ok(false), is_near)? {
+            use_price(symbol, mark);
             return Ok(());
         }
-        let near = |of: Price| -> Result<bool, OutOfRange> {
-            Ok(fact.price.minus(of)?.abs() <= of.times(self.policy.max_price_jump)?)
-        };
-        let used = symbol.hot.mark.filter(|mark| now_ms.saturating_sub(mark.entry.ms) <= JUMP_MEMORY_MS);
-        let usable = match (used, symbol.hot.held_price) {
-            (None, _) => true,
-            (Some(mark), None) => near(mark.price)?,
-            (Some(mark), Some(held)) => near(mark.price)? || near(held)?,
-        };
-        if usable {
-            symbol.hot.mark = Some(Mark { price: fact.price, source: fact.source, entry: self.entry.id });
-            symbol.hot.held_price = None;
-        } else {
-            self.tally.count(Count::PriceHeld);
-            symbol.hot.held_price = Some(fact.price);
+        match symbol.hot.held_price {
+            Some(held) if is_near(held.price)? => {
+                let is_later = mark.entry.ms >= held.entry.ms.saturating_add(self.policy.price_confirm_ms);
+                if is_later || mark.source != held.source {
+                    let is_doubted =
+                        reference.map_or(Ok(false), |reference| could_be_rescaled(reference, mark.price))?;
+                    use_price(symbol, mark);
+                    doubt(symbol, is_doubted.then_some(held));
+                    return Ok(());
+                }
+            }
+            Some(_) | None => symbol.hot.held_price = Some(mark),
+        }
+        self.tally.count(Count::PriceHeld);
+        Ok(())
+    }
+
+    /// Holds the used price back where a position has just opened far from it.
+    pub(super) fn hold_price_far_from_entry(&self, symbol: &mut Symbol) -> Result<(), Reason> {
+        let entry = symbol.hot.open.as_ref().and_then(|open| open.totals.entry);
+        let (Some(mark), Some(entry)) = (symbol.hot.mark, entry) else { return Ok(()) };
+        if !entry.price.is_near(mark.price, self.policy.max_price_jump)? {
+            symbol.hot.held_price = Some(Mark { entry: self.entry.id, ..mark });
+            symbol.hot.mark = None;
         }
         Ok(())
+    }
+}
+
+fn use_price(symbol: &mut Symbol, mark: Mark) {
+    symbol.hot.mark = Some(mark);
+    symbol.hot.held_price = None;
+}
+
+/// What the next price is measured against: the last used one, before that the entry price. [quote per base]
+fn reference_price(symbol: &Symbol) -> Option<Price> {
+    let entry = || symbol.hot.open.as_ref()?.totals.entry.map(|entry| entry.price);
+    symbol.hot.mark.map(|mark| mark.price).or_else(entry)
+}
+
+/// Returns true if the factor between two prices could be that of a rescaled contract.
+fn could_be_rescaled(before: Price, after: Price) -> Result<bool, OutOfRange> {
+    Ok(after > before.times(Ratio::RESCALED_PRICE)? || after.times(Ratio::RESCALED_PRICE)? < before)
+}
+
+/// Doubts a confirmed price until a look-up that is later than the price that was held.
+fn doubt(symbol: &mut Symbol, held: Option<Mark>) {
+    let Some(held) = held else { return };
+    let is_looked_up = symbol.hot.looked_up.is_some_and(|looked_up| looked_up > held.entry);
+    if let Some(open) = symbol.hot.open.as_mut().filter(|_| !is_looked_up) {
+        open.price_doubted = Some(held.entry);
     }
 }
 

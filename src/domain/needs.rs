@@ -61,6 +61,8 @@ pub enum Why {
     Unconfirmed,
     /// A request of ours was never answered.
     ResultUnknown,
+    /// A price that is near nothing waits for another one, or one that was confirmed could be of a rescaled contract.
+    PriceJump,
     /// The history begins when the position was there already.
     StartsTooLate,
 }
@@ -75,6 +77,7 @@ impl Why {
             Self::Diverged => "diverged",
             Self::Unconfirmed => "unconfirmed",
             Self::ResultUnknown => "result_unknown",
+            Self::PriceJump => "price_jump",
             Self::StartsTooLate => "starts_too_late",
         }
     }
@@ -142,6 +145,7 @@ pub struct Needs {
     /// Accepted price sources; empty = all.
     pub price_sources: Vec<Box<str>>,
     pub max_price_age_ms: u64,
+    pub price_confirm_ms: u64,
 }
 
 impl Needs {
@@ -158,6 +162,7 @@ impl Needs {
             positions_known: globals.positions_known,
             price_sources: policy.price_sources.clone(),
             max_price_age_ms: policy.max_price_age_ms,
+            price_confirm_ms: policy.price_confirm_ms,
             ..Self::default()
         };
         for symbol in symbols {
@@ -190,6 +195,12 @@ impl Needs {
     /// Symbols that want this, in their order.
     pub fn symbols(&self, want: Want) -> impl Iterator<Item = &str> {
         self.list.iter().filter(move |need| need.want == want).map(|need| &*need.symbol)
+    }
+
+    /// Returns true if a held price of the symbol waits for another one.
+    pub fn awaits_price(&self, symbol: &str) -> bool {
+        let is_it = |need: &Need| need.want == Want::Price && need.why == Why::PriceJump && *need.symbol == *symbol;
+        self.list.iter().any(is_it)
     }
 
     pub fn held(&self, symbol: &str) -> Option<&Held> {
@@ -228,7 +239,7 @@ fn held(symbol: &Symbol, open: &Instance) -> Held {
 fn unpriced_orders(symbol: &Symbol, open: &Instance) -> Vec<Box<str>> {
     let unpriced = |key: &OrderKey| match key {
         OrderKey::Id(id) => open.movements.iter().any(|m| is_unpriced(m, key)).then(|| id.clone()),
-        OrderKey::Plan(_) | OrderKey::Entry(_) => None,
+        OrderKey::Shared { .. } | OrderKey::Plan(_) | OrderKey::Entry(_) => None,
     };
     symbol.cold.orders.keys().filter_map(unpriced).collect()
 }
@@ -277,6 +288,9 @@ fn rests_on_a_guess(open: &Instance) -> bool {
 }
 
 fn of_price(symbol: &Symbol, policy: &Policy, now_ms: u64, opened_ms: u64) -> Option<(Why, u64)> {
+    if let Some(held) = symbol.hot.held_price {
+        return Some((Why::PriceJump, held.entry.ms));
+    }
     let Some(mark) = symbol.hot.mark else { return Some((Why::Missing, opened_ms)) };
     let age_ms = now_ms.saturating_sub(mark.entry.ms);
     match age_ms {
@@ -301,6 +315,9 @@ fn of_confirmation(
     }
     if open.rungs.iter().any(|rung| rung.state == RungState::Unknown) {
         return Some((Why::ResultUnknown, open.confirmed_ms));
+    }
+    if let Some(held) = open.price_doubted {
+        return Some((Why::PriceJump, held.ms));
     }
     let age_ms = now_ms.saturating_sub(open.confirmed_ms);
     (policy.mode == Mode::Live && age_ms > policy.max_position_age_ms).then_some((Why::Stale, open.confirmed_ms))

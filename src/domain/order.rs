@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::Trade;
+use super::event::{Side, Trade};
 use super::ids::EntryId;
 use super::symbol::ORDER_MEMORY_MS;
 use super::units::{OutOfRange, Price, Qty, Quote};
@@ -11,14 +11,27 @@ use super::units::{OutOfRange, Price, Qty, Quote};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum OrderKey {
     Id(Box<str>),
+    /// A further order under an id that another order has already: known by its plan.
+    Shared {
+        id: Box<str>,
+        plan: Box<str>,
+    },
     Plan(Box<str>),
     Entry(EntryId),
 }
 
 impl OrderKey {
+    /// The id of the exchange, if it is known by one.
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::Id(id) | Self::Shared { id, .. } => Some(id),
+            Self::Plan(_) | Self::Entry(_) => None,
+        }
+    }
+
     pub fn text(&self) -> String {
         match self {
-            Self::Id(text) | Self::Plan(text) => text.to_string(),
+            Self::Id(text) | Self::Shared { id: text, .. } | Self::Plan(text) => text.to_string(),
             Self::Entry(id) => id.to_string(),
         }
     }
@@ -48,6 +61,11 @@ pub enum Delta {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Order {
     pub plan_id: Option<Box<str>>,
+    /// Other plan ids under which it was told again.
+    pub plan_ids_other: Vec<Box<str>>,
+    pub side: Option<Side>,
+    /// Average price that came last with a cumulative quantity. [quote per base]
+    pub average: Option<Price>,
     /// Largest cumulative quantity of its results. [base]
     pub results_qty: Qty,
     /// Cumulative quantities that results named. [base]
@@ -66,6 +84,19 @@ impl Order {
     /// Was it named in the last seven days.
     pub fn is_remembered(&self, now_ms: u64) -> bool {
         self.last_ms >= now_ms.saturating_sub(ORDER_MEMORY_MS)
+    }
+
+    /// Returns true if it is known under this plan.
+    pub fn has_plan(&self, plan_id: &str) -> bool {
+        self.plan_id.iter().chain(&self.plan_ids_other).any(|known| **known == *plan_id)
+    }
+
+    /// Returns true if a result tells again what the order has filled: its side, quantity and price, as far as both name
+    /// them (SPEC §3, *Order key*).
+    pub fn is_told_again(&self, side: Option<Side>, cumulative: Qty, average: Option<Price>) -> bool {
+        let agrees = |ours: Option<Price>, theirs: Option<Price>| ours.is_none() || theirs.is_none() || ours == theirs;
+        let has_side = self.side.is_none() || side.is_none() || self.side == side;
+        has_side && cumulative.same(self.results_qty, None) && agrees(self.average, average)
     }
 
     fn number(&self, index: usize) -> u32 {
@@ -97,6 +128,9 @@ impl Order {
         }
         let applied = self.applied();
         let ahead = cumulative > self.results_qty;
+        if cumulative >= self.results_qty {
+            self.average = average.or(self.average.filter(|_| !ahead));
+        }
         self.results_qty = self.results_qty.max(cumulative);
         let delta = if seen || cumulative.same(applied, step) {
             Delta::Repeated

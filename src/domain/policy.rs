@@ -134,6 +134,8 @@ pub struct Policy {
     pub max_price_age_ms: u64,
     /// [1]
     pub max_price_jump: Ratio,
+    /// How long after a price that is near nothing another one near it confirms it.
+    pub price_confirm_ms: u64,
     pub intent_max_age_ms: u64,
     pub snapshot_settle_ms: u64,
     pub divergence_grace_ms: u64,

@@ -66,9 +66,58 @@ pub struct Movement {
     pub delta: Qty,
     pub price: Option<EntryPrice>,
     pub entry: EntryRef,
+    /// Fills that came later than the look-up that has shown them already.
+    pub told: Vec<Told>,
+    /// When the book was last known before a look-up moved it: its last fill, confirmation or other movement.
+    /// [ms since 1970]
+    pub since_ms: u64,
+}
+
+/// A part of an order that a look-up had shown before its result came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    pub order: OrderKey,
+    pub part: u32,
+    /// Positive. [base]
+    pub qty: Qty,
+    /// [quote per base]
+    pub price: Option<Price>,
+    pub entry: EntryRef,
 }
 
 impl Movement {
+    pub fn new(cause: Cause, delta: Qty, price: Option<EntryPrice>, entry: EntryRef) -> Self {
+        Self { cause, delta, price, entry, told: Vec::new(), since_ms: 0 }
+    }
+
+    /// Returns true if the exchange showed this movement, and no fill had told it.
+    pub fn is_looked_up(&self) -> bool {
+        match self.cause {
+            Cause::SnapshotOpening | Cause::Adoption => true,
+            Cause::Fill { .. } | Cause::Explained { .. } | Cause::EntrySet => false,
+        }
+    }
+
+    /// Signed quantity that no fill has told yet. [base]
+    pub fn untold(&self) -> Result<Qty, OutOfRange> {
+        let told = self.told.iter().try_fold(Qty::ZERO, |sum, told| sum.plus(told.qty))?;
+        if self.delta.is_negative() { self.delta.plus(told) } else { self.delta.minus(told) }
+    }
+
+    /// The quantities of the movement, positive, each with the price that it was had for.
+    fn pieces(&self) -> Result<Vec<(Qty, Option<EntryPrice>)>, OutOfRange> {
+        let of_fill = |told: &Told| {
+            let price = told.price.map(|price| EntryPrice { price, source: EntrySource::Fill, entry: told.entry });
+            (told.qty, price.or(self.price))
+        };
+        let mut pieces: Vec<_> = self.told.iter().map(of_fill).collect();
+        let untold = self.untold()?.abs();
+        if !untold.is_zero() {
+            pieces.push((untold, self.price));
+        }
+        Ok(pieces)
+    }
+
     /// The price, if it is one at which something was traded.
     fn real_price(&self) -> Option<Price> {
         self.price.filter(|p| p.source == EntrySource::Fill).map(|p| p.price)
@@ -117,7 +166,7 @@ impl Totals {
                 next.entry = movement.price;
                 next.cost = next.cost_of_entry()?;
                 if next.qty.abs() < self.qty.abs() {
-                    next.realized = None;
+                    next.realized = self.realized_as_told(movement)?;
                 }
             }
             Cause::Fill { .. } | Cause::SnapshotOpening | Cause::Explained { .. } => {
@@ -126,7 +175,7 @@ impl Totals {
                 if increases {
                     (next.entry, next.cost) = self.averaged(movement)?;
                 } else {
-                    next.realized = self.realized_after(movement)?;
+                    next.realized = self.realized_after(movement.delta, movement.real_price())?;
                     next.cost = next.cost_of_entry()?;
                 }
             }
@@ -137,29 +186,49 @@ impl Totals {
 
     /// Entry price and cost after an addition.
     fn averaged(&self, movement: &Movement) -> Result<(Option<EntryPrice>, Option<Quote>), OutOfRange> {
-        let Some(added) = movement.price else { return Ok((None, None)) };
-        let added_cost = added.price.for_qty(movement.delta.abs())?;
-        if self.qty.is_zero() {
-            return Ok((movement.price, Some(added_cost)));
+        let mut sum = match (self.qty.is_zero(), self.entry, self.cost) {
+            (true, ..) => None,
+            (false, Some(entry), Some(cost)) => Some((self.qty.abs(), entry, cost)),
+            (false, ..) => return Ok((None, None)),
+        };
+        for (qty, price) in movement.pieces()? {
+            let Some(added) = price else { return Ok((None, None)) };
+            let added_cost = added.price.for_qty(qty)?;
+            sum = Some(match sum {
+                None => (qty, added, added_cost),
+                Some((held, entry, cost)) => {
+                    let (held, cost) = (held.plus(qty)?, cost.plus(added_cost)?);
+                    let source = entry.source.min(added.source);
+                    (held, EntryPrice { price: cost.per(held)?, source, entry: added.entry }, cost)
+                }
+            });
         }
-        let (Some(held), Some(held_cost)) = (self.entry, self.cost) else { return Ok((None, None)) };
-        let cost = held_cost.plus(added_cost)?;
-        let price = cost.per(self.qty.abs().plus(movement.delta.abs())?)?;
-        let entry = EntryPrice { price, source: held.source.min(added.source), entry: added.entry };
-        Ok((Some(entry), Some(cost)))
+        Ok(sum.map_or((None, None), |(_, entry, cost)| (Some(entry), Some(cost))))
     }
 
     fn cost_of_entry(&self) -> Result<Option<Quote>, OutOfRange> {
         self.entry.map(|entry| entry.price.for_qty(self.qty.abs())).transpose()
     }
 
-    fn realized_after(&self, movement: &Movement) -> Result<Option<Quote>, OutOfRange> {
-        let (Some(realized), Some(entry), Some(price)) = (self.realized, self.entry, movement.real_price()) else {
-            return Ok(None);
-        };
-        // A reduction has the opposite sign of the position: −delta × (price − entry) carries the sign.
-        let gain = price.minus(entry.price)?.for_qty(movement.delta.negated())?;
+    /// Unknown without a real price or an entry. [quote]
+    fn realized_after(&self, delta: Qty, price: Option<Price>) -> Result<Option<Quote>, OutOfRange> {
+        let (Some(realized), Some(price), Some(entry)) = (self.realized, price, self.entry) else { return Ok(None) };
+        // The reduction has the opposite sign of what it reduces: −delta × (price − entry) carries the sign.
+        let gain = price.minus(entry.price)?.for_qty(delta.negated())?;
         Ok(Some(realized.plus(gain)?))
+    }
+
+    /// After an adoption of less: known where fills with a price have told all of it. [quote]
+    fn realized_as_told(&self, movement: &Movement) -> Result<Option<Quote>, OutOfRange> {
+        if movement.told.is_empty() || !movement.untold()?.is_zero() {
+            return Ok(None);
+        }
+        let mut after = *self;
+        for told in &movement.told {
+            let delta = if movement.delta.is_negative() { told.qty.negated() } else { told.qty };
+            after.realized = after.realized_after(delta, told.price)?;
+        }
+        Ok(after.realized)
     }
 }
 
@@ -189,9 +258,23 @@ pub struct Instance {
     pub explaining: Vec<Trade>,
     /// When fills, snapshots or the exchange last confirmed the quantity. [ms since 1970]
     pub confirmed_ms: u64,
+    /// A price that could be of a rescaled contract was confirmed: only a look-up later than this entry helps.
+    pub price_doubted: Option<EntryId>,
+    /// How the contract was rescaled, oldest first.
+    pub rescales: Vec<Rescale>,
     /// Changed since a store was told of it.
     #[serde(skip)]
     pub unsaved: Unsaved,
+}
+
+/// A contract that was rescaled: quantities times a factor, prices divided by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rescale {
+    /// [1]
+    pub factor: Ratio,
+    /// Movements before it. [1]
+    pub movements: usize,
+    pub entry: EntryRef,
 }
 
 /// A note for the store: two instances that differ in nothing else are the same.
@@ -223,6 +306,8 @@ impl Instance {
             snapshot_qty: None,
             explaining: Vec::new(),
             confirmed_ms: opened.id.ms,
+            price_doubted: None,
+            rescales: Vec::new(),
             unsaved: Unsaved(true),
         }
     }
@@ -257,14 +342,25 @@ impl Instance {
     /// Puts real prices into the movements of an order's parts; answers whether one changed.
     pub fn reprice(&mut self, order: &OrderKey, prices: &[(u32, Price)], entry: EntryRef) -> Result<bool, OutOfRange> {
         let mut changed = false;
-        for movement in &mut self.movements {
-            let Cause::Fill { order: of, part } = &movement.cause else { continue };
-            if of != order {
-                continue;
-            }
-            if let Some((_, price)) = prices.iter().find(|(p, _)| p == part) {
-                movement.price = Some(EntryPrice { price: *price, source: EntrySource::Fill, entry });
+        for (place, movement) in self.movements.iter_mut().enumerate() {
+            // What was traded before a contract was rescaled has its price in the old unit.
+            let later = self.rescales.iter().filter(|rescale| place < rescale.movements);
+            let price_of = |part: u32| -> Result<Option<Price>, OutOfRange> {
+                let Some((_, price)) = prices.iter().find(|(of, _)| *of == part) else { return Ok(None) };
+                later.clone().try_fold(*price, |price, rescale| price.over(rescale.factor)).map(Some)
+            };
+            if let Cause::Fill { order: of, part } = &movement.cause
+                && of == order
+                && let Some(price) = price_of(*part)?
+            {
+                movement.price = Some(EntryPrice { price, source: EntrySource::Fill, entry });
                 changed = true;
+            }
+            for told in movement.told.iter_mut().filter(|told| told.order == *order) {
+                if let Some(price) = price_of(told.part)? {
+                    (told.price, told.entry) = (Some(price), entry);
+                    changed = true;
+                }
             }
         }
         if changed {
@@ -302,12 +398,8 @@ impl Instance {
             .iter()
             .map(|trade| {
                 let entry = EntryRef::new(super::streams::StreamKind::Observation, trade.entry);
-                Movement {
-                    cause: Cause::Explained { order: trade.order_id.clone() },
-                    delta: signed(trade),
-                    price: Some(EntryPrice { price: trade.price, source: EntrySource::Fill, entry }),
-                    entry,
-                }
+                let price = EntryPrice { price: trade.price, source: EntrySource::Fill, entry };
+                Movement::new(Cause::Explained { order: trade.order_id.clone() }, signed(trade), Some(price), entry)
             })
             .collect();
         let began = (self.explaining[first].entry, self.explaining[first].own_ms.unwrap_or(self.opened.id.ms));
@@ -325,6 +417,58 @@ impl Instance {
         Ok(Some(began))
     }
 
+    /// Lets a fill tell a part of a movement that a look-up had shown. Returns true if it is the first to tell an opening.
+    ///
+    /// Errors leave the instance half changed: the caller restores it.
+    pub fn tell(&mut self, movement: usize, told: Told) -> Result<bool, OutOfRange> {
+        let movement = &mut self.movements[movement];
+        let is_first = movement.cause == Cause::SnapshotOpening && movement.told.is_empty();
+        movement.told.push(told);
+        self.refold()?;
+        Ok(is_first)
+    }
+
+    /// Rescales the instance: no trade, but another unit of the same contract. What was taken of it keeps its share, and
+    /// what was gained its money.
+    ///
+    /// Errors leave the instance half changed: the caller restores it.
+    pub fn rescale(
+        &mut self,
+        factor: Ratio,
+        qty: Qty,
+        atr_is_absolute: bool,
+        entry: EntryRef,
+    ) -> Result<(), OutOfRange> {
+        let movements = self.movements.len();
+        for movement in &mut self.movements {
+            movement.delta = movement.delta.times(factor)?;
+            if let Some(price) = &mut movement.price {
+                price.price = price.price.over(factor)?;
+            }
+            for told in &mut movement.told {
+                told.qty = told.qty.times(factor)?;
+                told.price = told.price.map(|price| price.over(factor)).transpose()?;
+            }
+        }
+        for trade in &mut self.explaining {
+            trade.qty = trade.qty.times(factor)?;
+            trade.price = trade.price.over(factor)?;
+        }
+        for decision in &mut self.decisions {
+            decision.qty = decision.qty.times(factor)?;
+        }
+        if let Some(risk) = self.risk.as_mut().filter(|_| atr_is_absolute) {
+            risk.atr_value = risk.atr_value.over(factor)?;
+            risk.factor = risk.factor.over(factor)?;
+        }
+        self.snapshot_qty = self.snapshot_qty.map(|qty| qty.times(factor)).transpose()?;
+        self.totals.qty_largest = self.totals.qty_largest.times(factor)?.max(qty.abs());
+        self.totals.qty = qty;
+        self.rescales.push(Rescale { factor, movements, entry });
+        self.risk_accepted = false;
+        self.refold()
+    }
+
     /// Profit of the open quantity at a price: (mark − entry) × signed qty. [quote]
     pub fn unrealized(&self, mark: Price) -> Result<Option<Quote>, OutOfRange> {
         match self.totals.entry {
@@ -339,7 +483,9 @@ impl Instance {
             Cause::Fill { order: of, part } if of == order => Some(part + 1),
             _ => None,
         });
-        parts.max().unwrap_or(0)
+        let told = self.movements.iter().flat_map(|movement| &movement.told);
+        let told = told.filter(|told| told.order == *order).map(|told| told.part + 1);
+        parts.chain(told).max().unwrap_or(0)
     }
 
     pub fn is_open(&self) -> bool {

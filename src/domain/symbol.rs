@@ -37,14 +37,18 @@ pub struct Disagreement {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Hot {
     pub mark: Option<Mark>,
-    /// A price that jumped and waits for the next. [quote per base]
-    pub held_price: Option<Price>,
+    /// A price that is near nothing and waits for the next.
+    pub held_price: Option<Mark>,
     pub open: Option<Instance>,
     pub history_gap: bool,
     pub diverged: bool,
     pub disagreement: Option<Disagreement>,
     /// Last fill of the symbol. [ms since 1970]
     pub filled_ms: Option<u64>,
+    /// Last snapshot or look-up whose quantity was ours, flat included.
+    pub agreed: Option<EntryId>,
+    /// Last snapshot or look-up whose quantity was ours or became ours.
+    pub looked_up: Option<EntryId>,
     /// The entry that last opened an instance, and how many it opened.
     pub last_opening: Option<(EntryId, u32)>,
     pub instrument: Option<Instrument>,
@@ -73,6 +77,13 @@ impl Cold {
             Direction::Long => self.latest_long.as_ref(),
             Direction::Short => self.latest_short.as_ref(),
         }
+    }
+
+    /// The orders of an exchange id: one, unless several plans share it.
+    pub fn orders_of_id<'s>(&'s self, id: &'s str) -> impl Iterator<Item = (&'s OrderKey, &'s Order)> {
+        let first = self.orders.get_key_value(&OrderKey::Id(id.into()));
+        let shared = OrderKey::Shared { id: id.into(), plan: "".into() };
+        first.into_iter().chain(self.orders.range(shared..).take_while(move |(key, _)| key.id() == Some(id)))
     }
 
     /// Remembers an entry intent.
@@ -111,6 +122,12 @@ impl Cold {
         if self.orders.get(key).is_some_and(|order| !order.is_remembered(now_ms)) {
             self.orders.remove(key);
         }
+    }
+
+    /// Forgets the orders of an exchange id that are too old.
+    pub fn forget_orders_of_id(&mut self, id: &str, now_ms: u64) {
+        let keys: Vec<OrderKey> = self.orders_of_id(id).map(|(key, _)| key.clone()).collect();
+        keys.iter().for_each(|key| self.forget_order(key, now_ms));
     }
 
     /// The latest entry intent of a direction at or before a time, at most `age_max_ms` old.
@@ -183,6 +200,17 @@ impl Symbol {
         tidied.forget(now_ms);
         tidied.tidied_ms = 0;
         tidied
+    }
+
+    /// The instance that was closed last, as long as it is remembered.
+    pub fn last_closed(&self, now_ms: u64) -> Option<&Instance> {
+        let from = now_ms.saturating_sub(ORDER_MEMORY_MS);
+        self.closed.last().filter(|last| last.closed.is_some_and(|closed| closed.id.ms >= from))
+    }
+
+    /// When fills, look-ups or snapshots last said what is held. [ms since 1970]
+    pub fn known_ms(&self) -> u64 {
+        self.hot.filled_ms.unwrap_or(0).max(self.hot.looked_up.map_or(0, |entry| entry.ms))
     }
 
     /// All instances in memory, oldest first.

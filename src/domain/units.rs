@@ -330,6 +330,12 @@ impl Ratio {
     pub const ONE: Self = Self(Decimal::ONE);
     /// One in a thousand.
     pub const PERMILLE: Self = Self(Decimal::from_parts(1, 0, 0, false, 3));
+    /// One in a hundred.
+    pub const PERCENT: Self = Self(Decimal::from_parts(1, 0, 0, false, 2));
+    /// From here on a confirmed price could be of a rescaled contract (SPEC §4, *Price jump*).
+    pub const RESCALED_PRICE: Self = Self(Decimal::from_parts(13, 0, 0, false, 1));
+    /// From here on a quantity could be of a rescaled contract (SPEC §4, *Rescaled contract*).
+    pub const RESCALED_QTY: Self = Self(Decimal::from_parts(15, 0, 0, false, 1));
 
     /// Basis points as a plain ratio: 10 bps are 0.001.
     pub fn from_bps(bps: Ratio) -> Result<Self, OutOfRange> {
@@ -363,6 +369,11 @@ impl Price {
     /// So many 10⁻ᵖˡᵃᶜᵉˢ, of at most 28 places.
     pub fn of_places(number: i64, places: u32) -> Self {
         Self::new(Decimal::new(number, places))
+    }
+
+    /// Returns true if this price is at most a share of an earlier one away from it.
+    pub fn is_near(self, earlier: Self, share: Ratio) -> Result<bool, OutOfRange> {
+        Ok(self.minus(earlier)?.abs() <= earlier.times(share)?)
     }
 
     /// What a quantity costs at this price. [quote]
@@ -417,19 +428,22 @@ impl Qty {
         self.minus(Self(rest))
     }
 
-    /// Do two quantities count as the same: apart by at most max(step / 2, 10⁻⁹ × the larger) (SPEC §4).
+    /// Returns true if two quantities count as the same: apart by at most max(10⁻⁹ × the larger, min(step / 2, 10⁻³ × the
+    /// larger)) (SPEC §4). Half a step hides no more than a thousandth of what is held.
     pub fn same(self, other: Self, step: Option<Qty>) -> bool {
         if self == other {
             return true;
         }
         let Some(apart) = self.0.checked_sub(other.0).map(|d| d.abs()) else { return false };
         let larger = self.0.abs().max(other.0.abs());
+        let is_within = |part: i64| apart.checked_mul(Decimal::from(part)).is_some_and(|scaled| scaled <= larger);
         if let Some(step) = step
             && apart.checked_mul(Decimal::TWO).is_some_and(|twice| twice <= step.0)
+            && is_within(1_000)
         {
             return true;
         }
-        apart.checked_mul(Decimal::new(1_000_000_000, 0)).is_some_and(|scaled| scaled <= larger)
+        is_within(1_000_000_000)
     }
 
     pub fn sign(self) -> Ordering {
@@ -462,12 +476,15 @@ mod tests {
     }
 
     #[test]
-    fn counts_quantities_as_the_same_within_half_a_step_or_a_billionth() {
+    fn counts_quantities_as_the_same_within_half_a_step_and_a_thousandth_or_a_billionth() {
         for (a, b, step, same) in [
             ("1", "1.0000000005", None, true),
             ("1", "1.00000001", None, false),
-            ("1", "1.05", Some("0.1"), true),
-            ("1", "1.06", Some("0.1"), false),
+            ("100", "100.05", Some("0.1"), true),
+            ("100", "100.06", Some("0.1"), false),
+            ("1", "1.05", Some("0.1"), false),
+            ("1", "1.001", Some("0.1"), true),
+            ("0.4", "0", Some("1"), false),
             ("1", "-1", None, false),
             ("0", "0.000001", None, false),
         ] {

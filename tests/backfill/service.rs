@@ -88,7 +88,11 @@ fn i01_the_service_fills_the_night_by_itself_and_its_journal_replays_without_a_s
     service.until(&night, "44 of 44 evaluable", is_complete);
     let calls = exchange.all_calls().iter().filter(|call| call.path != "/fapi/v1/userTrades").count();
     assert!(calls <= 10, "{:#?}", exchange.all_calls());
-    assert_eq!(count(&exchange, "/fapi/v1/premiumIndex"), 1, "44 marks in one call");
+    assert_eq!(
+        count(&exchange, "/fapi/v1/premiumIndex"),
+        2,
+        "44 marks in one call, and one that confirms the mark of ARCUSDT"
+    );
     assert_eq!(count(&exchange, "/fapi/v1/exchangeInfo"), 1);
     let decision = |positions: &[Value]| positions.iter().any(|p| p["rungs"].to_string().contains("shadowed"));
     service.until(&night, "a rung is taken", decision);
@@ -114,9 +118,9 @@ fn the_fold_goes_on_while_the_exchange_hangs() {
     service.until(&night, "44 positions", |positions| positions.len() == 44);
     exchange.wait_until("a call hangs", |exchange| !exchange.all_calls().is_empty());
     let hanging = exchange.all_calls().len();
-    night.redis.cli(&["XADD", "quantum:stream:market.tick", "*", "payload", r#"{"symbol":"ARCUSDT","price":0.07498}"#]);
+    night.redis.cli(&["XADD", "quantum:stream:market.tick", "*", "payload", r#"{"symbol":"ARCUSDT","price":0.064}"#]);
     service.until(&night, "the tick is folded", |positions| {
-        positions.iter().any(|p| p["symbol"] == "ARCUSDT" && p["mark_price"]["value"] == "0.07498")
+        positions.iter().any(|p| p["symbol"] == "ARCUSDT" && p["mark_price"]["value"] == "0.064")
     });
     assert_eq!(exchange.all_calls().len(), hanging, "the call still hangs: nothing waited for it");
     service.stop();

@@ -8,7 +8,7 @@ use harvester::config::Config;
 use harvester::domain::engine::{Decision, Disposition, Engine};
 use harvester::domain::event::Event;
 use harvester::domain::policy::{AtrUnit, EntrySource, Mode, Policy, RiskTooLarge};
-use harvester::domain::position::{Cause, Instance};
+use harvester::domain::position::{Cause, Instance, Movement};
 use harvester::domain::symbol::Symbol;
 use serde_json::Value;
 
@@ -43,8 +43,19 @@ impl Books {
             let delta = of(movement.delta.get());
             match movement.cause {
                 Cause::EntrySet => books.set_entry(price),
-                Cause::Adoption => books.adopt(&delta, price),
-                Cause::Fill { .. } | Cause::SnapshotOpening | Cause::Explained { .. } => books.trade(&delta, price),
+                Cause::Adoption => books.adopt(&delta, price, &told(movement)),
+                Cause::SnapshotOpening => {
+                    // What fills have told was had at their price, the rest at that of the exchange.
+                    let mut rest = delta;
+                    for (qty, traded) in told(movement) {
+                        rest -= &qty;
+                        books.trade(&qty, traded.map(|traded| (traded, EntrySource::Fill)).or_else(|| price.clone()));
+                    }
+                    if rest != zero() {
+                        books.trade(&rest, price);
+                    }
+                }
+                Cause::Fill { .. } | Cause::Explained { .. } => books.trade(&delta, price),
             }
         }
         books
@@ -56,10 +67,20 @@ impl Books {
         }
     }
 
-    fn adopt(&mut self, delta: &Exact, price: Option<(Exact, EntrySource)>) {
+    fn adopt(&mut self, delta: &Exact, price: Option<(Exact, EntrySource)>, told: &[(Exact, Option<Exact>)]) {
         let qty = &self.qty + delta;
         if abs(&qty) < abs(&self.qty) {
-            self.realized = None;
+            let is_told = told.iter().map(|(qty, _)| qty).sum::<Exact>() == *delta;
+            self.realized = self.realized.take().filter(|_| is_told);
+            for (qty, traded) in told {
+                for price in traded.iter().chain(self.entry.iter().map(|(entry, _)| entry)) {
+                    self.turnover += price * abs(qty);
+                }
+                self.realized = match (self.realized.take(), &self.entry, traded) {
+                    (Some(realized), Some((entry, _)), Some(price)) => Some(realized - (price - entry) * qty),
+                    _ => None,
+                };
+            }
         }
         (self.qty, self.entry) = (qty, price);
     }
@@ -89,6 +110,13 @@ impl Books {
         }
         self.qty = qty;
     }
+}
+
+/// What fills have told of a movement: signed quantities [base], each with its price [quote per base].
+fn told(movement: &Movement) -> Vec<(Exact, Option<Exact>)> {
+    let sign = |qty: Exact| if movement.delta.is_negative() { -qty } else { qty };
+    let told = movement.told.iter();
+    told.map(|told| (sign(of(told.qty.get())), told.price.map(|price| of(price.get())))).collect()
 }
 
 /// How strictly printed numbers are compared.
@@ -337,6 +365,8 @@ fn leaves_nothing(before: Option<&Symbol>, after: Option<&Symbol>) -> Result<(),
     }
     let mut after = after.clone();
     after.hot.history_gap = before.hot.history_gap;
+    // That something else than a price has named it counts against a limit only.
+    after.hot.named = before.hot.named;
     if *before == after {
         return Ok(());
     }

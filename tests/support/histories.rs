@@ -106,10 +106,11 @@ pub enum What {
     Expire,
     Skip,
     Policy,
+    Overtaken,
 }
 
 /// How often each happens, simple things first: it is towards them that scripts shrink.
-const WEIGHTS: [(What, u32); 29] = [
+const WEIGHTS: [(What, u32); 30] = [
     (What::Price, 300),
     (What::Order, 110),
     (What::Progress, 60),
@@ -139,6 +140,7 @@ const WEIGHTS: [(What, u32); 29] = [
     (What::Expire, 10),
     (What::Skip, 8),
     (What::Policy, 12),
+    (What::Overtaken, 30),
 ];
 
 #[derive(Clone, Copy, Debug)]

@@ -163,13 +163,14 @@ fn each_position_has_one_line_and_the_tick_adds_them_up() {
     }
 }
 
-/// What the old service printed at 02:07 was `scanned=44 evaluated=0`; its only figures are those of ARCUSDT.
+/// What the old service printed at 02:07 was `scanned=44 evaluated=0`; its only figures are those of ARCUSDT, whose first
+/// mark is confirmed by the second one, at 02:07:05.
 #[test]
 fn i01_the_night_of_the_incident_is_said_with_the_recorded_figures() {
     let case = root().join("replay/incident-2026-02-04");
     let request = Request {
         histories: vec![case.join("events.jsonl")],
-        until: Some("2026-02-04T02:07:04Z".to_owned()),
+        until: Some("2026-02-04T02:07:06Z".to_owned()),
         ..Request::default()
     };
     let (night, _) = replayed(&request, &config(None));
@@ -177,7 +178,7 @@ fn i01_the_night_of_the_incident_is_said_with_the_recorded_figures() {
     let lines = ticks::tick(&night.engine, now_ms, 0, 0);
     let lines = texts(&lines);
     assert_eq!(lines.len(), 45, "44 positions and the tick");
-    let arc = "HARVEST_EVAL symbol=ARCUSDT side=LONG mark=0.07498 entry=0.0636 pnl=35.6852 risk=1567.8896 R_net=0.023 mark_source=api";
+    let arc = "HARVEST_EVAL symbol=ARCUSDT side=LONG mark=0.07494 entry=0.0636 pnl=35.5597 risk=1567.8896 R_net=0.023 mark_source=api";
     assert!(lines.contains(&arc), "{lines:#?}");
     assert_eq!(
         lines[44],

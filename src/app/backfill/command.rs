@@ -12,7 +12,7 @@ use super::gap;
 use super::history;
 use super::lines::{self, Line, Verdict};
 use super::write_back::{self, HashChange, Legacy};
-use crate::app::fetch::{Fetcher, Tick, TickReport};
+use crate::app::fetch::{Appended, Fetcher, Tick, TickReport};
 use crate::app::found::Found;
 use crate::app::replay::{self, Replayed};
 use crate::app::{exchange, positions, server};
@@ -142,6 +142,7 @@ async fn fetch(
     let known = Symbols::new(engine.symbols());
     let mut decoder = Decoder::new(config.streams.clone(), known);
     let mut all = TickReport::default();
+    let mut has_confirmed = false;
     for ticks in 1..=TICKS_MAX {
         let mut needs = Needs::of(engine, server.time_ms().await?);
         if !fills {
@@ -158,11 +159,20 @@ async fn fetch(
         if let Some(wait_ms) = wait_ms {
             tokio::time::sleep(Duration::from_millis(wait_ms.min(WAIT_MAX_MS))).await;
         }
-        if !more {
+        // A price that is far from the entry price is believed when another one comes near it.
+        if !more && !has_confirmed && all.appended.iter().any(|appended| is_price_held(engine, appended)) {
+            has_confirmed = true;
+            tokio::time::sleep(Duration::from_millis(engine.policy().price_confirm_ms.min(WAIT_MAX_MS))).await;
+        } else if !more {
             return Ok((all, ticks));
         }
     }
     Ok((all, TICKS_MAX))
+}
+
+fn is_price_held(engine: &Engine, appended: &Appended) -> bool {
+    let symbol = engine.find(&appended.observation.symbol);
+    appended.observation.event_type == "price" && symbol.is_some_and(|symbol| symbol.hot.held_price.is_some())
 }
 
 fn fold(engine: &mut Engine, decoder: &mut Decoder, report: &TickReport, config: &Config) -> anyhow::Result<()> {

@@ -79,12 +79,15 @@ fn flagged(engine: &Engine, open: &[(&Symbol, &Instance)]) -> Vec<Check> {
                 "a request was never answered: see the executor, then rung.rearmed or the exchange's position"
             }
             Flag::RungFailed => "a rung was refused for good: see the executor's allowlist and permits",
-            Flag::RiskAsFraction | Flag::RiskAccepted => "",
+            Flag::Rescaled => {
+                "the exchange rescaled the contract: compare quantity and entry price with it, then harvester control accept-risk"
+            }
+            Flag::RiskAsFraction | Flag::RiskAccepted | Flag::Capped => "",
         };
         let found = format!("{} positions: {}", symbols.len(), named(symbols));
         match flag {
-            Flag::RiskAsFraction | Flag::RiskAccepted => Check::ok(AREA, flag.name(), found),
-            Flag::RiskTooLarge | Flag::EntryPriceDisagrees | Flag::RungFailed => {
+            Flag::RiskAsFraction | Flag::RiskAccepted | Flag::Capped => Check::ok(AREA, flag.name(), found),
+            Flag::RiskTooLarge | Flag::EntryPriceDisagrees | Flag::RungFailed | Flag::Rescaled => {
                 Check::warning(AREA, flag.name(), found, next)
             }
             Flag::RiskTooSmall | Flag::HistoryGap | Flag::Diverged | Flag::ResultUnknown => {

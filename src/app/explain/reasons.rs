@@ -3,6 +3,7 @@
 use crate::codec::{time, view};
 use crate::domain::decide::{self, Hold};
 use crate::domain::engine::Engine;
+use crate::domain::policy::Policy;
 use crate::domain::position::Instance;
 use crate::domain::rungs::RungState;
 use crate::domain::symbol::Symbol;
@@ -64,12 +65,13 @@ fn because(engine: &Engine, symbol: &Symbol, open: &Instance, hold: Hold, now_ms
             "No price was ever seen: the stream of prices, or a look-up, could supply it{}.",
             accepted(engine)
         )),
-        Hold::PriceJump => one(format!(
-            "The last price is more than {} away from the one before and waits for the next to confirm it.",
-            policy.max_price_jump
-        )),
+        Hold::PriceJump => jumped(symbol, open, policy),
         Hold::StalePrice => stale(engine, symbol, now_ms),
         Hold::WeakEntry => one(source(open.totals.entry.map_or("nothing", |e| e.source.name()), "live_entry_sources")),
+        Hold::WeakRisk if !open.rescales.is_empty() => one(
+            "The exchange rescaled its contract: compare quantity and entry price with the exchange, then `risk.accepted`."
+                .to_owned(),
+        ),
         Hold::WeakRisk => one(source(open.risk.as_ref().map_or("nothing", |r| r.source.name()), "live_risk_sources")),
         Hold::StalePosition => one(format!(
             "Nothing has confirmed the quantity for {} ms; a fill, snapshot or look-up that agrees does (limit {} ms).",
@@ -78,12 +80,13 @@ fn because(engine: &Engine, symbol: &Symbol, open: &Instance, hold: Hold, now_ms
         )),
         Hold::NotLive => one("The symbol is not one of the policy's `live_symbols`.".to_owned()),
         Hold::NoInstrument => one("The step size is not known: an `instrument` look-up could supply it.".to_owned()),
+        Hold::NotTrading => one("The exchange takes no orders for it: its status is not TRADING.".to_owned()),
         Hold::BelowMinR => below(engine, symbol, open, now_ms),
         Hold::NoRung => no_rung(engine, symbol, open, now_ms),
         Hold::RetryWait => retry(open),
         Hold::BelowMinimum => one(format!(
-            "What the rung would close is below the smallest order: {} [quote], or the instrument's minimum; its rungs stay armed.",
-            symbol.hot.instrument.and_then(|i| i.notional_min).unwrap_or(policy.min_notional)
+            "What the rung would close is below the smallest order: {} [quote], or the instrument's least quantity; its rungs stay armed.",
+            policy.min_notional
         )),
         Hold::RateLimited => one(format!(
             "{} decisions a minute are allowed, of all symbols together; the next evaluation after that may decide.",
@@ -91,6 +94,22 @@ fn because(engine: &Engine, symbol: &Symbol, open: &Instance, hold: Hold, now_ms
         )),
         Hold::OutOfRange => one("The numbers do not fit exact arithmetic.".to_owned()),
     }
+}
+
+fn jumped(symbol: &Symbol, open: &Instance, policy: &Policy) -> Vec<String> {
+    if open.price_doubted.is_some() {
+        return vec![
+            "The price moved so far that the contract could have been rescaled: a look-up or snapshot that agrees with the \
+             quantity, or is adopted, clears it."
+                .to_owned(),
+        ];
+    }
+    let held = symbol.hot.held_price.map_or_else(String::new, |held| format!(" {}", held.price));
+    vec![format!(
+        "The last price{held} is more than {} away from the one before, or from the entry price: one near it, {} ms later or of \
+         another source, confirms it.",
+        policy.max_price_jump, policy.price_confirm_ms
+    )]
 }
 
 fn accepted(engine: &Engine) -> String {

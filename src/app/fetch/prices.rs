@@ -26,9 +26,19 @@ pub(super) const REFUSED: &str = "refused a short while ago, not asked for yet";
 pub(super) struct Sent(BTreeMap<Box<str>, (Price, u64)>);
 
 impl Sent {
-    /// Is it worth appending: it changed, or the last one is older than half of what a price may be.
-    fn is_news(&self, symbol: &str, price: Price, now_ms: u64, age_max_ms: u64) -> bool {
-        self.0.get(symbol).is_none_or(|(last, at_ms)| *last != price || now_ms.saturating_sub(*at_ms) > age_max_ms / 2)
+    /// Returns true if a held price waits for another one, which would come too early to confirm it.
+    fn is_early(&self, symbol: &str, now_ms: u64, needs: &Needs) -> bool {
+        let since_ms = self.0.get(symbol).map(|(_, at_ms)| now_ms.saturating_sub(*at_ms));
+        since_ms.is_some_and(|since_ms| since_ms < needs.price_confirm_ms) && needs.awaits_price(symbol)
+    }
+
+    /// Returns true if a price is worth appending: it changed, the last one is older than half of what a price may be, or
+    /// it can confirm the last one, which is held back.
+    fn is_news(&self, symbol: &str, price: Price, now_ms: u64, needs: &Needs) -> bool {
+        let Some((last, at_ms)) = self.0.get(symbol) else { return true };
+        let since_ms = now_ms.saturating_sub(*at_ms);
+        let confirms = since_ms >= needs.price_confirm_ms && needs.awaits_price(symbol);
+        *last != price || since_ms > needs.max_price_age_ms / 2 || confirms
     }
 }
 
@@ -43,6 +53,7 @@ struct Found {
 impl Fetcher {
     pub(super) async fn prices(&mut self, needs: &Needs, list: &[Need], turn: &mut Turn) -> Result<(), FetchError> {
         let mut wanted: Vec<Box<str>> = wanting(list, Want::Price).into_iter().map(Into::into).collect();
+        wanted.retain(|symbol| !self.sent.is_early(symbol, turn.now_ms, needs));
         if wanted.is_empty() {
             return Ok(());
         }
@@ -66,7 +77,7 @@ impl Fetcher {
     async fn append_news(&mut self, found: Vec<Found>, needs: &Needs, turn: &mut Turn) -> Result<(), FetchError> {
         let mut news: Vec<Observation> = Vec::new();
         for Found { symbol, price, source, observed_ms } in found {
-            if self.sent.is_news(&symbol, price, turn.now_ms, needs.max_price_age_ms) {
+            if self.sent.is_news(&symbol, price, turn.now_ms, needs) {
                 news.push(observe::price(&symbol, price, source, Some(observed_ms)));
                 self.sent.0.insert(symbol, (price, turn.now_ms));
             }

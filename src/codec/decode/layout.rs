@@ -2,6 +2,7 @@
 
 use super::ENTRY_SIZE_MAX;
 use super::market::NAMES;
+use super::position::POSITION_SIDES;
 use crate::codec::number::Plain;
 
 /// A line of one stream, cut into the values that vary and the text between them. The next line of a producer has the same
@@ -59,7 +60,7 @@ impl Role {
             b"side" => Self::Side,
             b"position_qty" => Self::Quantity,
             b"entry_price" => Self::EntryPrice,
-            b"positionSide" => Self::HedgeSide,
+            _ if POSITION_SIDES.iter().any(|known| known.as_bytes() == name) => Self::HedgeSide,
             _ => NAMES.iter().position(|(known, _)| known.as_bytes() == name).map_or(Self::Other, Self::Price),
         }
     }

@@ -4,7 +4,8 @@ use rust_decimal::Decimal;
 
 use super::Subject;
 use crate::codec::object::Object;
-use crate::domain::event::{Event, PriceFact, PriceSource, Reason};
+use crate::domain::event::{Event, EventTime, PriceFact, PriceSource, Reason};
+use crate::domain::ids::EntryId;
 use crate::domain::units::{Price, Ratio};
 
 /// Names of a price, the preferred first, with the shape that each makes.
@@ -16,7 +17,7 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     let source = PriceSource::Stream(subject.stream);
     let (price, shape) = price(&subject.object)?;
     subject.shape = shape;
-    Ok(Event::Price(PriceFact { price, source, own_ms: own_ms(&subject.object, shape) }))
+    Ok(Event::Price(PriceFact { price, source, time: event_time(&subject.object, shape, subject.id) }))
 }
 
 /// The price of an object and its shape.
@@ -30,8 +31,8 @@ pub(super) fn price(object: &Object<'_>) -> Result<(Price, &'static str), Reason
 }
 
 /// When the price was observed; the time of a candle is its beginning, and says nothing.
-pub(super) fn own_ms(object: &Object<'_>, shape: &str) -> Option<u64> {
-    if shape == "close" { None } else { object.time_ms(&["timestamp"]) }
+pub(super) fn event_time(object: &Object<'_>, shape: &str, entry: EntryId) -> EventTime {
+    if shape == "close" { EventTime::Absent } else { object.event_time(&["timestamp"]).checked(entry) }
 }
 
 /// An optional price of some name. [quote per base]

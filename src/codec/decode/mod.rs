@@ -13,13 +13,14 @@ mod result;
 mod snapshot;
 mod tick;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use recent::Recent;
 
 use super::line::{self, FieldValue, Fields};
 use super::number;
 use super::object::Object;
+use super::symbol;
 use crate::domain::event::{Entry, Event, Reason, Unreadable};
 use crate::domain::ids::{EntryId, StreamId, SymbolId};
 use crate::domain::streams::{SYMBOLS_MAX, StreamKind, Streams};
@@ -125,6 +126,20 @@ impl Symbols {
         Some(id)
     }
 
+    /// Known symbols whose names are words of the fields, in the order in which they were first seen.
+    fn named_in(&self, fields: &Fields<'_>) -> Vec<SymbolId> {
+        let mut named = BTreeSet::new();
+        for (name, value) in &fields.pairs {
+            let value = match value {
+                FieldValue::Text(text) => text.clone(),
+                FieldValue::Bytes(bytes) => String::from_utf8_lossy(bytes),
+            };
+            let known = symbol::words(name).chain(symbol::words(&value)).filter_map(|word| self.by_name.get(&*word));
+            named.extend(known.copied());
+        }
+        named.into_iter().collect()
+    }
+
     /// Names added since the last call.
     pub fn take_new(&mut self) -> Vec<Box<str>> {
         let new = self.names[self.handed_over..].to_vec();
@@ -135,7 +150,9 @@ impl Symbols {
 
 /// The name as text, if it is in plain form and stands for something.
 fn plain(name: &[u8]) -> Option<&str> {
-    std::str::from_utf8(name).ok().filter(|text| is_plain(text) && !number::is_absent_word(text))
+    std::str::from_utf8(name)
+        .ok()
+        .filter(|text| symbol::is_plain(text) && text.len() <= symbol::NAME_SIZE_MAX && !number::is_absent_word(text))
 }
 
 /// What a decoder of one kind has to look at, and what it finds out on the way.
@@ -153,7 +170,7 @@ struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    /// The symbol of the object, trimmed and in upper case.
+    /// The symbol of the object, in its one spelling.
     fn symbol(&mut self) -> Result<SymbolId, Reason> {
         let id = optional_symbol(&self.object, self.symbols)?.ok_or(Reason::NoSymbol)?;
         self.symbol = Some(id);
@@ -174,15 +191,7 @@ fn optional_symbol(object: &Object<'_>, symbols: &mut Symbols) -> Result<Option<
 }
 
 fn with_symbol<T>(object: &Object<'_>, mut take: impl FnMut(&str) -> T) -> Result<Option<T>, Reason> {
-    object.with_text(&["symbol"], |text| {
-        let text = text.trim();
-        // Symbols come in upper case nearly always: no copy then.
-        if is_plain(text) { take(text) } else { take(&text.to_uppercase()) }
-    })
-}
-
-fn is_plain(symbol: &str) -> bool {
-    symbol.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+    object.with_text(&["symbol"], |text| symbol::normalized(text).map(|name| take(&name)))?.transpose()
 }
 
 /// Decodes entries of the configured streams.
@@ -236,7 +245,7 @@ impl Decoder {
                 let refusal = flat.boolean(&["executed"]) == Ok(Some(false));
                 let (kills, gap) =
                     if kind == StreamKind::Control { control::precaution(fields) } else { (false, false) };
-                Err(Unreadable { reason, refusal, kills, gap })
+                Err(Unreadable { reason, refusal, kills, gap, named: Vec::new() })
             }
             Ok(object) => {
                 let mut subject = Subject {
@@ -253,10 +262,13 @@ impl Decoder {
                 let decoded = decode_kind(kind, &mut subject);
                 (shape, symbol) = (subject.shape, subject.symbol);
                 let Subject { refusal, kills, gap, .. } = subject;
-                decoded.map_err(|reason| Unreadable { reason, refusal, kills, gap })
+                decoded.map_err(|reason| Unreadable { reason, refusal, kills, gap, named: Vec::new() })
             }
         };
-        let content = if fields.size() > ENTRY_SIZE_MAX { too_large(content) } else { content };
+        let mut content = if fields.size() > ENTRY_SIZE_MAX { too_large(content) } else { content };
+        if let (Err(unreadable), None, StreamKind::Result | StreamKind::Snapshot) = (&mut content, symbol, kind) {
+            unreadable.named = self.symbols.named_in(fields);
+        }
         Entry { stream, kind, id, shape, symbol, content }
     }
 }

@@ -5,7 +5,7 @@ use super::market;
 use super::plan::side;
 use super::position;
 use crate::domain::event::{
-    Direction, Event, Instrument, LegacyFact, PriceFact, PriceSource, Reason, Trade, TradeFact,
+    Direction, Event, Instrument, InstrumentStatus, LegacyFact, PriceFact, PriceSource, Reason, Trade, TradeFact,
 };
 use crate::domain::units::{Price, Qty, Quote};
 
@@ -47,7 +47,8 @@ fn trade(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     let side = side(object)?.ok_or(Reason::NoSide)?;
     let qty = object.positive(&["qty"])?.map(Qty::new).ok_or(Reason::NoQuantity)?;
     let price = object.positive(&["price"])?.map(Price::new).ok_or(Reason::NoPrice)?;
-    let id = |names: &[&str]| -> Result<Box<str>, Reason> { Ok(object.text(names)?.ok_or(Reason::BadNumber)?.into()) };
+    let id = |names: &[&str]| -> Result<Box<str>, Reason> { object.id_text(names, &[])?.ok_or(Reason::BadNumber) };
+    let time = object.event_time(&["time"]).checked(subject.id);
     let order_id = id(&["orderId", "order_id"])?;
     let trade = Trade {
         trade_id: id(&["id", "trade_id"])?,
@@ -55,10 +56,10 @@ fn trade(subject: &mut Subject<'_>) -> Result<Event, Reason> {
         side,
         qty,
         price,
-        own_ms: object.time_ms(&["time"]),
+        own_ms: time.ms(),
         entry: subject.id,
     };
-    Ok(Event::Trade(Box::new(TradeFact { order_id, trade })))
+    Ok(Event::Trade(Box::new(TradeFact { order_id, time, trade })))
 }
 
 fn price(subject: &mut Subject<'_>) -> Result<Event, Reason> {
@@ -71,16 +72,22 @@ fn price(subject: &mut Subject<'_>) -> Result<Event, Reason> {
         Some("API") => PriceSource::Api,
         Some(_) | None => return Err(Reason::UnknownWord),
     };
-    Ok(Event::Price(PriceFact { price, source, own_ms: market::own_ms(object, shape) }))
+    Ok(Event::Price(PriceFact { price, source, time: market::event_time(object, shape, subject.id) }))
 }
 
 fn instrument(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     subject.symbol()?;
     let object = &subject.object;
+    let status = object.word(&["status"])?.map(|word| match word.as_str() {
+        "TRADING" => InstrumentStatus::Trading,
+        _ => InstrumentStatus::NotTrading,
+    });
     Ok(Event::Instrument(Instrument {
         step_size: object.positive(&["stepSize"])?.map(Qty::new),
         qty_min: object.positive(&["minQty"])?.map(Qty::new),
+        qty_max: object.positive(&["maxQty"])?.map(Qty::new),
         notional_min: object.positive(&["minNotional"])?.map(Quote::new),
+        status,
     }))
 }
 

@@ -12,16 +12,22 @@ pub(super) fn decode(subject: &mut Subject<'_>, looked_up: bool) -> Result<Event
     refuse_hedge_mode(object)?;
     let qty = signed_qty(object)?;
     let entry_price =
-        if qty.is_zero() { None } else { optional_price(object.positive(&["entry_price", "entryPrice"])?) };
+        if qty.is_zero() { None } else { optional_price(object.rounded(&["entry_price", "entryPrice"])?) };
     Ok(Event::Position(PositionFact { qty, entry_price, looked_up }))
 }
 
-/// One-way accounts only: `positionSide` LONG or SHORT is refused.
+/// Names of the position side.
+pub(super) const POSITION_SIDES: [&str; 5] = ["positionSide", "position_side", "posSide", "pos_side", "ps"];
+
+/// One-way accounts only: a position side of LONG or SHORT is refused, under each of its names.
 pub(super) fn refuse_hedge_mode(object: &Object<'_>) -> Result<(), Reason> {
-    match object.word(&["positionSide"]) {
-        Ok(Some(word)) if word == "LONG" || word == "SHORT" => Err(Reason::HedgeMode),
-        _ => Ok(()),
+    for name in POSITION_SIDES {
+        match object.word(&[name]) {
+            Ok(Some(word)) if word == "LONG" || word == "SHORT" => return Err(Reason::HedgeMode),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// `position_qty` with a side, or `position_amt`/`positionAmt` signed; FLAT needs no quantity.

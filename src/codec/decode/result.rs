@@ -8,13 +8,15 @@ use super::plan::side;
 use super::position::refuse_hedge_mode;
 use crate::codec::depth;
 use crate::codec::line::Fields;
-use crate::codec::object::{Object, without_bare_words};
+use crate::codec::object::{Envelope, Object, without_bare_words};
 use crate::domain::event::{Event, FillFact, Outcome, PriceFact, PriceSource, Reason, ResultFact};
-use crate::domain::units::{Price, Qty};
+use crate::domain::units::{Price, Qty, Quote};
 
 const QUANTITIES: [&str; 3] = ["filled_qty", "executedQty", "executed_qty"];
 const ORDERED: [&str; 3] = ["qty", "quantity", "close_qty"];
-const AVERAGES: [&str; 4] = ["avgPrice", "avg_price", "fill_price", "price"];
+const ASKED: [&str; 3] = ["qty", "quantity", "origQty"];
+const AVERAGES: [&str; 3] = ["avgPrice", "avg_price", "fill_price"];
+const COSTS: [&str; 2] = ["cumQuote", "cum_quote"];
 /// What an executor refuses for good.
 const PERMANENT_PREFIXES: [&str; 4] = ["SOURCE_NOT_ALLOWED", "SYMBOL_NOT_IN_ALLOWLIST", "P33_PERMIT", "NOT_EXIT_OWNER"];
 
@@ -25,8 +27,8 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     let object = &subject.object;
     refuse_hedge_mode(object)?;
     let plan_id: Option<Box<str>> = object.text(&["plan_id"])?.map(Into::into);
-    let own_ms = object.time_ms(&["timestamp"]);
-    let fact = |outcome| Event::Result(Box::new(ResultFact { plan_id: plan_id.clone(), own_ms, outcome }));
+    let time = object.event_time(&["timestamp"]).checked(subject.id);
+    let fact = |outcome| Event::Result(Box::new(ResultFact { plan_id: plan_id.clone(), time, outcome }));
 
     let steps = steps(object)?;
     if !steps.is_empty() {
@@ -44,10 +46,10 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     }
     if status == Some("PRICE_UPDATE") {
         let (price, shape) = market::price(object)?;
-        let own_ms = market::own_ms(object, shape);
+        let time = market::event_time(object, shape, subject.id);
         let source = PriceSource::Stream(subject.stream);
         subject.shape = "PRICE_UPDATE";
-        return Ok(Event::Price(PriceFact { price, source, own_ms }));
+        return Ok(Event::Price(PriceFact { price, source, time }));
     }
     unfilled(object, status).map(fact)
 }
@@ -91,10 +93,22 @@ fn filled_qty(object: &Object<'_>, status: Option<&str>) -> Result<Qty, Reason> 
     Ok(Qty::ZERO)
 }
 
-/// `order_id`/`orderId` as text; empty, `0` and `-1` are none.
+/// `order_id`/`orderId`, whole numbers in one spelling; empty, `0` and `-1` are none.
 fn order_id(object: &Object<'_>) -> Result<Option<Box<str>>, Reason> {
-    let id = object.text_unless(&["order_id", "orderId"], |text| text == "0" || text == "-1")?;
-    Ok(id.map(Into::into))
+    object.id_text(&["order_id", "orderId"], &["0", "-1"])
+}
+
+/// The average price of a cumulative quantity: as told, else what it cost divided by it. The `price` of an order is its
+/// limit, but in E1, which knows no other. [quote per base]
+fn average(object: &Object<'_>, cumulative: Qty) -> Result<Option<Price>, Reason> {
+    if let Some(average) = object.rounded(&AVERAGES)? {
+        return Ok(Some(Price::new(average)));
+    }
+    if let Some(cost) = object.rounded(&COSTS)? {
+        return Ok(Some(Quote::new(cost).per(cumulative)?));
+    }
+    let is_e1 = object.envelope == Envelope::Flat && !object.has(&["plan_id", "executed"]) && !object.has(&QUANTITIES);
+    Ok(if is_e1 { object.rounded(&["price"])?.map(Price::new) } else { None })
 }
 
 /// A fill as `object` tells it; `outer` is the entry around a step.
@@ -121,14 +135,17 @@ fn fill(
             known => known,
         };
     }
+    // The price of a step would be that of the whole entry: it has none.
+    let average = if outer.is_some() { None } else { average(object, cumulative)? };
+    let ordered = if status == Some("FILLED") { object.positive(&ASKED)?.map(Qty::new) } else { None };
     Ok(FillFact {
         order_id: order_id(object)?,
         side: own_side,
         reduce_only,
         closes,
         cumulative,
-        // The price of a step would be that of the whole entry: it has none.
-        average: if outer.is_some() { None } else { object.positive(&AVERAGES)?.map(Price::new) },
+        average,
+        ordered,
         is_final: status.is_some_and(|word| word == "FILLED" || is_dead(word)),
     })
 }
@@ -148,6 +165,7 @@ fn steps(object: &Object<'_>) -> Result<Vec<FillFact>, Reason> {
     let mut fills = Vec::new();
     for step in steps {
         let step = Object::inner(&none, step.get())?;
+        refuse_hedge_mode(&step)?;
         if order_id(&step)?.is_none() {
             continue;
         }

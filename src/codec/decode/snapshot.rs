@@ -48,6 +48,8 @@ impl<'a> Snapshot<'a> {
                 Role::Side => &mut snapshot.side,
                 Role::Quantity => &mut snapshot.qty,
                 Role::EntryPrice => &mut snapshot.entry_price,
+                // One that is empty does not hide another.
+                Role::HedgeSide if value.text().is_empty() => return,
                 Role::HedgeSide => &mut snapshot.hedge_side,
                 _ => return,
             };

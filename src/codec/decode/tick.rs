@@ -8,7 +8,7 @@ use super::Symbols;
 use super::layout::{Layout, Role, Value, Within};
 use super::market::NAMES;
 use crate::codec::{number, time};
-use crate::domain::event::{Entry, Event, PriceFact, PriceSource};
+use crate::domain::event::{Entry, Event, EventTime, PriceFact, PriceSource};
 use crate::domain::ids::{EntryId, StreamId};
 use crate::domain::streams::StreamKind;
 use crate::domain::units::Price;
@@ -24,11 +24,11 @@ pub(super) fn decode(
 ) -> Option<Entry> {
     let tick = layout.read_or_learn(line, Within::Payload, |layout| Tick::read(line, layout))?;
     let (price, shape) = tick.price()?;
-    let own_ms = match tick.timestamp {
-        Some(value) if shape != "close" => Some(ms(value)?),
-        _ => None,
+    let time = match tick.timestamp {
+        Some(value) if shape != "close" => EventTime::At(ms(value)?).checked(id),
+        _ => EventTime::Absent,
     };
-    let fact = PriceFact { price, source: PriceSource::Stream(stream), own_ms };
+    let fact = PriceFact { price, source: PriceSource::Stream(stream), time };
     let symbol = Some(symbols.intern_plain_priced(tick.symbol)?);
     Some(Entry { stream, kind: StreamKind::Price, id, shape, symbol, content: Ok(Event::Price(fact)) })
 }
@@ -127,7 +127,7 @@ mod tests {
 
     fn short(line: &str, layout: &mut Layout) -> Option<Entry> {
         let stream = Streams::default().id_of(StreamKind::Price.default_stream()).unwrap();
-        decode(stream, EntryId::new(1, 0), line.as_bytes(), &mut Symbols::default(), layout)
+        decode(stream, EntryId::new(1_770_163_200_100, 0), line.as_bytes(), &mut Symbols::default(), layout)
     }
 
     #[test]
@@ -138,7 +138,8 @@ mod tests {
             let streams = Streams::default();
             let stream = streams.id_of(StreamKind::Price.default_stream()).unwrap();
             let fields = line::fields(text.as_bytes()).unwrap();
-            let long = Decoder::new(streams, Symbols::default()).decode(stream, EntryId::new(1, 0), &fields);
+            let long =
+                Decoder::new(streams, Symbols::default()).decode(stream, EntryId::new(1_770_163_200_100, 0), &fields);
             assert!(short.is_none_or(|short| short == long), "{text}");
         }
     }

@@ -3,15 +3,17 @@
 use crate::domain::event::{Event, Outcome};
 use crate::domain::ids::EntryId;
 use crate::domain::order::{Order, OrderKey};
+use crate::domain::position::Instance;
 use crate::domain::symbol::{Hot, Symbol};
 
-/// The open position, the orders that the fact names, and how many instances were closed.
+/// The open position, the orders that the fact names, how many instances were closed, and the last of them.
 ///
 /// Facts that move quantities are rare beside prices: they pay for this, prices do not.
 pub(super) struct Backup {
     hot: Hot,
     orders: Vec<(OrderKey, Option<Order>)>,
     closed: usize,
+    last_closed: Option<Instance>,
 }
 
 impl Backup {
@@ -21,17 +23,18 @@ impl Backup {
             Event::Result(fact) => match &fact.outcome {
                 Outcome::Fills(fills) => {
                     let by_plan = fact.plan_id.clone().map(OrderKey::Plan);
-                    let by_id = fills.iter().filter_map(|fill| fill.order_id.clone()).map(OrderKey::Id);
+                    let ids: Vec<&str> = fills.iter().filter_map(|fill| fill.order_id.as_deref()).collect();
+                    let by_id = ids.iter().flat_map(|id| keys_of_id(symbol, id, fact.plan_id.as_deref()));
                     let mut keys: Vec<OrderKey> = by_id.chain(by_plan).chain([OrderKey::Entry(id)]).collect();
-                    if fact.plan_id.is_some() && fills.iter().any(|fill| fill.order_id.is_none()) {
-                        let of_plan = symbol.cold.orders.iter().filter(|(_, order)| order.plan_id == fact.plan_id);
+                    if let Some(plan_id) = fact.plan_id.as_deref().filter(|_| ids.len() < fills.len()) {
+                        let of_plan = symbol.cold.orders.iter().filter(|(_, order)| order.has_plan(plan_id));
                         keys.extend(of_plan.map(|(key, _)| key.clone()));
                     }
                     keys
                 }
                 Outcome::Accepted { .. } | Outcome::Refused { .. } => return None,
             },
-            Event::Trade(fact) => vec![OrderKey::Id(fact.order_id.clone())],
+            Event::Trade(fact) => keys_of_id(symbol, &fact.order_id, None),
             Event::Position(_) | Event::Legacy(_) => Vec::new(),
             Event::Price(_)
             | Event::Intent(_)
@@ -43,12 +46,16 @@ impl Backup {
             | Event::Decision(_) => return None,
         };
         let orders = keys.into_iter().map(|key| (key.clone(), symbol.cold.orders.get(&key).cloned())).collect();
-        Some(Self { hot: symbol.hot.clone(), orders, closed: symbol.closed.len() })
+        let last_closed = symbol.closed.last().cloned();
+        Some(Self { hot: symbol.hot.clone(), orders, closed: symbol.closed.len(), last_closed })
     }
 
     pub fn restore(self, symbol: &mut Symbol) {
         symbol.hot = self.hot;
         symbol.closed.truncate(self.closed);
+        if let (Some(last), Some(before)) = (symbol.closed.last_mut(), self.last_closed) {
+            *last = before;
+        }
         for (key, order) in self.orders {
             match order {
                 Some(order) => symbol.cold.orders.insert(key, order),
@@ -56,4 +63,11 @@ impl Backup {
             };
         }
     }
+}
+
+/// The keys under which an exchange id may be found, or remembered.
+fn keys_of_id(symbol: &Symbol, id: &str, plan_id: Option<&str>) -> Vec<OrderKey> {
+    let known = symbol.cold.orders_of_id(id).map(|(key, _)| key.clone());
+    let shared = plan_id.map(|plan_id| OrderKey::Shared { id: id.into(), plan: plan_id.into() });
+    known.chain([OrderKey::Id(id.into())]).chain(shared).collect()
 }

@@ -1,7 +1,7 @@
 //! Deciding after the fold, and decisions that are facts already.
 
 use super::{ChainHead, Decision, Engine};
-use crate::domain::decide::{self, Choice, Circumstances, Hold, RATE_WINDOW_MS, Reading, Terms};
+use crate::domain::decide::{self, Choice, Circumstances, Flag, Hold, RATE_WINDOW_MS, Reading, Terms};
 use crate::domain::event::{DecisionFact, Entry, Event, PriceFact};
 use crate::domain::ids::{CanonicalKey, EntryId, StreamId, SymbolId};
 use crate::domain::plans::sha256_hex;
@@ -82,9 +82,9 @@ impl Engine {
     #[inline]
     pub(super) fn quiet_hold(&self, index: usize, fact: PriceFact, now_ms: u64) -> Option<Option<Hold>> {
         let hold = self.quiet[index].now()?.hold_at(fact.price, now_ms, self.globals.killed)?;
-        // A price that is late by its own word is not used at all.
+        // A price whose event time is too old, or unreadable, is not used at all.
         let max_age_ms = self.globals.policy.max_price_age_ms;
-        fact.own_ms.is_none_or(|own_ms| own_ms.saturating_add(max_age_ms) >= now_ms).then_some(hold)
+        fact.time.age_ms(now_ms).is_some_and(|age_ms| age_ms <= max_age_ms).then_some(hold)
     }
 
     /// Does a fact say that the exchange holds what we hold, as it does many times a minute. It fails before it changes
@@ -226,7 +226,10 @@ impl Engine {
             risk_fields,
             mode: policy.mode,
             policy_hash: policy.hash.clone(),
-            flags: decide::flags(symbol, open, policy),
+            flags: decide::flags(symbol, open, policy)
+                .into_iter()
+                .chain(choice.is_capped.then_some(Flag::Capped))
+                .collect(),
             cause_stream: entry.stream,
             cause: entry.id,
             seq: 0,

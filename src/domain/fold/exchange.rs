@@ -1,14 +1,15 @@
 //! What the exchange holds and has traded: it reconciles, explains, and is adopted after it disagreed twice.
 
-use super::{Fold, TOO_LATE_MS, risk_of};
-use crate::domain::event::{Direction, Intent, PositionFact, Reason, Trade, TradeFact};
-use crate::domain::order::{Delta, OrderKey};
-use crate::domain::policy::{EntrySource, RiskSource};
+use super::fills::NewPart;
+use super::{Fold, risk_of};
+use crate::domain::event::{Direction, EventTime, PositionFact, Reason, Trade, TradeFact};
+use crate::domain::order::Delta;
+use crate::domain::policy::{AtrUnit, EntrySource, RiskSource};
 use crate::domain::position::{Cause, EntryPrice, Instance, Movement};
 use crate::domain::rungs::Heard;
-use crate::domain::symbol::{Disagreement, INTENT_MEMORY_MS, Symbol};
+use crate::domain::symbol::{Disagreement, Symbol};
 use crate::domain::tally::Count;
-use crate::domain::units::{Price, Qty, Ratio};
+use crate::domain::units::{OutOfRange, Price, Qty, Ratio};
 
 impl Fold<'_> {
     /// Folds a snapshot or an `exchange.position`.
@@ -49,6 +50,8 @@ impl Fold<'_> {
         symbol.hot.diverged = false;
         symbol.hot.history_gap = false;
         symbol.hot.disagreement = None;
+        symbol.hot.agreed = Some(self.entry.id);
+        self.looked_up(symbol);
         Ok(())
     }
 
@@ -61,26 +64,70 @@ impl Fold<'_> {
             }
             _ => {
                 let price = EntryPrice { price, source: EntrySource::Exchange, entry: self.entry };
-                open.apply(Movement {
-                    cause: Cause::EntrySet,
-                    delta: Qty::ZERO,
-                    price: Some(price),
-                    entry: self.entry,
-                })?;
+                open.apply(Movement::new(Cause::EntrySet, Qty::ZERO, Some(price), self.entry))?;
                 open.entry_price_disagrees = false;
             }
         }
         Ok(())
     }
 
+    /// Notes that the exchange's quantity is ours, which settles whether a confirmed price was of a rescaled contract.
+    fn looked_up(&self, symbol: &mut Symbol) {
+        symbol.hot.looked_up = Some(self.entry.id);
+        if let Some(open) = &mut symbol.hot.open
+            && open.price_doubted.is_some_and(|held| held < self.entry.id)
+        {
+            open.price_doubted = None;
+        }
+    }
+
+    /// The factor by which the exchange rescaled the contract, if the look-up shows that (SPEC §4, *Rescaled contract*).
+    fn rescale_factor(symbol: &Symbol, fact: PositionFact) -> Result<Option<Ratio>, OutOfRange> {
+        let (Some(open), Some(after)) = (&symbol.hot.open, fact.entry_price) else { return Ok(None) };
+        let held = open.totals.qty;
+        let Some(before) = open.totals.entry.filter(|_| held.is_negative() == fact.qty.is_negative()) else {
+            return Ok(None);
+        };
+        if fact.qty.is_zero() {
+            return Ok(None);
+        }
+        let is_far = fact.qty.abs() >= held.abs().times(Ratio::RESCALED_QTY)?
+            || fact.qty.abs().times(Ratio::RESCALED_QTY)? <= held.abs();
+        let factor = fact.qty.ratio(held)?;
+        let expected = after.times(factor)?;
+        Ok((is_far && before.price.is_near(expected, Ratio::PERCENT)?).then_some(factor))
+    }
+
+    /// Rescales the open position, and drops prices in the old unit.
+    fn rescale(&mut self, symbol: &mut Symbol, qty: Qty, factor: Ratio) -> Result<(), Reason> {
+        let (policy, entry) = (self.policy, self.entry);
+        let Some(open) = &mut symbol.hot.open else { return Ok(()) };
+        let producer = open.risk.as_ref().and_then(|risk| risk.producer.as_deref());
+        let atr_is_absolute = policy.atr_unit_of(producer) == AtrUnit::Absolute;
+        open.rescale(factor, qty, atr_is_absolute, entry)?;
+        open.confirmed_ms = entry.id.ms;
+        symbol.hot.mark = None;
+        symbol.hot.held_price = None;
+        self.tally.count(Count::Rescaled);
+        Ok(())
+    }
+
     /// Takes the exchange's quantity as ours: opens, resizes, closes or turns the position.
     fn adopt(&mut self, symbol: &mut Symbol, fact: PositionFact) -> Result<(), Reason> {
         let held = symbol.qty();
+        let since_ms = symbol.known_ms();
+        let entry = self.entry;
+        let movement = |cause, delta, price| Movement { since_ms, ..Movement::new(cause, delta, price, entry) };
         symbol.hot.diverged = false;
         symbol.hot.disagreement = None;
         // A look-up that opens a position says what is there, not that our history has it: the next one confirms.
         if !(held.is_zero() && fact.looked_up) {
             symbol.hot.history_gap = false;
+        }
+        if let Some(factor) = Self::rescale_factor(symbol, fact)? {
+            self.rescale(symbol, fact.qty, factor)?;
+            self.looked_up(symbol);
+            return Ok(());
         }
         let closes = fact.qty.same(Qty::ZERO, symbol.step_size());
         let turns = !held.is_zero() && !closes && held.is_negative() != fact.qty.is_negative();
@@ -98,12 +145,15 @@ impl Fold<'_> {
             if held.plus(delta)? != fact.qty {
                 return Err(Reason::OutOfRange);
             }
-            return self.grow(symbol, Movement { cause: Cause::Adoption, delta, price, entry: self.entry });
+            self.grow(symbol, movement(Cause::Adoption, delta, price))?;
+            self.looked_up(symbol);
+            return Ok(());
         }
         if !held.is_zero() {
             let price = symbol.hot.open.as_ref().and_then(|open| open.totals.entry);
-            self.close(symbol, Movement { cause: Cause::Adoption, delta: held.negated(), price, entry: self.entry })?;
+            self.close(symbol, movement(Cause::Adoption, held.negated(), price))?;
         }
+        self.looked_up(symbol);
         if closes {
             return Ok(());
         }
@@ -115,7 +165,7 @@ impl Fold<'_> {
             open.risk = risk;
             open.snapshot_qty = Some(fact.qty);
         }
-        self.grow(symbol, Movement { cause: Cause::SnapshotOpening, delta: fact.qty, price, entry: self.entry })
+        self.grow(symbol, movement(Cause::SnapshotOpening, fact.qty, price))
     }
 
     /// A smaller quantity that was adopted answers what became of a request that was never answered.
@@ -130,19 +180,22 @@ impl Fold<'_> {
 
     /// Folds a trade of the exchange.
     pub fn trade(&mut self, symbol: &mut Symbol, fact: &TradeFact) -> Result<(), Reason> {
-        let key = OrderKey::Id(fact.order_id.clone());
-        symbol.cold.forget_order(&key, self.now_ms());
+        let Some(key) = self.order_of_trade(symbol, fact) else { return Ok(()) };
         let step = symbol.step_size();
-        let known = symbol.cold.orders.contains_key(&key);
-        if !known && is_before_opening(symbol, &fact.trade) {
+        let is_known = symbol.cold.orders.contains_key(&key);
+        if !is_known && is_before_opening(symbol, &fact.trade) {
             return self.explain(symbol, fact.trade.clone(), step);
         }
-        let own_ms = fact.trade.own_ms;
-        if !known && own_ms.is_some_and(|own_ms| own_ms.saturating_add(TOO_LATE_MS) < self.now_ms()) {
+        if !is_known && self.is_too_late(fact.time.ms()) {
             return Err(Reason::TooLate);
         }
+        if fact.time == EventTime::Unreadable {
+            self.tally.count(Count::UnreadableTime);
+            symbol.hot.history_gap |= !is_known;
+        }
         let order = self.order(symbol, &key);
-        order.last_ms = self.now_ms();
+        order.last_ms = self.entry.id.ms;
+        order.side = order.side.or(Some(fact.trade.side));
         let decision = order.decision_id.clone();
         let plan_id = order.plan_id.clone();
         let (delta, priced) = order.take_trade(fact.trade.clone(), step)?;
@@ -151,7 +204,13 @@ impl Fold<'_> {
             let plans = self.plans;
             let plan = plan_id.as_deref().and_then(|id| plans.get(id));
             let reduce_only = plan.and_then(|known| known.plan.reduce_only).unwrap_or(false);
-            self.part(symbol, &key, part, fact.trade.side, reduce_only, plan)?;
+            let side = fact.trade.side;
+            if is_known {
+                self.part(symbol, &key, part, side, reduce_only, plan)?;
+            } else {
+                let part = NewPart { key: &key, part, side, time: fact.time, of_result: false };
+                self.new_part(symbol, part, reduce_only, plan)?;
+            }
         }
         self.reprice(symbol, &key, &priced)?;
         self.hear(symbol, decision.as_deref(), Heard::Filled { is_final: false }, filled);
@@ -161,27 +220,8 @@ impl Fold<'_> {
     /// A trade from before an opening by snapshot explains it; the quantity stays.
     fn explain(&mut self, symbol: &mut Symbol, trade: Trade, step: Option<Qty>) -> Result<(), Reason> {
         let Some(open) = &mut symbol.hot.open else { return Ok(()) };
-        let direction = open.direction;
         let Some((_, began_ms)) = open.explain(trade, step)? else { return Ok(()) };
-        let matched = symbol
-            .cold
-            .matching_intent(direction, began_ms, self.policy.intent_max_age_ms)
-            .and_then(|intent| risk_of(intent, RiskSource::Intent));
-        let usable = |i: &&Intent| i.direction == direction && i.risk_pair().is_some();
-        let from = self.now_ms().saturating_sub(INTENT_MEMORY_MS);
-        let of_a_day = || symbol.cold.intents.iter().filter(move |intent| intent.id.ms >= from);
-        let remembered = || of_a_day().chain(symbol.cold.latest_with_risk(direction)).filter(usable);
-        let nearest = || {
-            remembered()
-                .filter(|i| i.id.ms <= began_ms)
-                .max_by_key(|i| i.id)
-                .or_else(|| remembered().min_by_key(|i| i.id))
-                .and_then(|intent| risk_of(intent, RiskSource::IntentNearest))
-        };
-        let risk = matched.or_else(nearest);
-        if let (Some(open), Some(risk)) = (&mut symbol.hot.open, risk) {
-            open.risk = Some(risk);
-        }
+        self.take_risk_again(symbol, None, began_ms);
         Ok(())
     }
 }

@@ -1,25 +1,30 @@
 //! Fills: from a result to its order, from the order's new part to the position.
 
-use super::{Fold, TOO_LATE_MS, risk_of};
-use crate::domain::event::{Direction, FillFact, Intent, Outcome, Reason, ResultFact, Side};
+use super::order_of::Resolved;
+use super::overtaken::{Placement, Telling};
+use super::{Fold, risk_of};
+use crate::domain::event::{Direction, EventTime, FillFact, Intent, Outcome, Reason, ResultFact, Side};
 use crate::domain::ids::{EntryRef, PositionId};
-use crate::domain::order::{Delta, Order, OrderKey};
+use crate::domain::order::{Delta, OrderKey};
 use crate::domain::plans::KnownPlan;
 use crate::domain::policy::{EntrySource, RiskSource};
 use crate::domain::position::{Cause, EntryPrice, Instance, Movement, RiskFields};
 use crate::domain::rungs::Heard;
 use crate::domain::streams::StreamKind;
-use crate::domain::symbol::Symbol;
+use crate::domain::symbol::{INTENT_MEMORY_MS, Symbol};
 use crate::domain::tally::Count;
 use crate::domain::units::{Price, Qty};
 
-/// A fill whose order, side and purpose are settled.
-struct Resolved {
-    key: OrderKey,
-    /// The key that the order had before its id was known.
-    taken_over: Option<OrderKey>,
-    side: Option<Side>,
-    reduce_only: bool,
+/// A part of an order that was not there before.
+#[derive(Clone, Copy)]
+pub(super) struct NewPart<'a> {
+    pub key: &'a OrderKey,
+    /// Its number within the order.
+    pub part: u32,
+    pub side: Side,
+    pub time: EventTime,
+    /// A result told it, not a trade.
+    pub of_result: bool,
 }
 
 impl Fold<'_> {
@@ -35,9 +40,12 @@ impl Fold<'_> {
     ) -> Result<(), Reason> {
         match &fact.outcome {
             Outcome::Fills(fills) => {
+                if fact.time == EventTime::Unreadable {
+                    self.tally.count(Count::UnreadableTime);
+                }
                 for fill in fills {
                     let Some(resolved) = self.resolve(symbol, fact, fill, plan)? else { continue };
-                    self.fill(symbol, fact, fill, resolved, plan, decision_id)?;
+                    self.fill(symbol, fact, fill, &resolved, plan, decision_id)?;
                 }
             }
             Outcome::Accepted { order_id } => {
@@ -46,10 +54,12 @@ impl Fold<'_> {
             }
             Outcome::Refused { duplicate: true, .. } => {}
             Outcome::Refused { permanent, order_id, .. } => {
-                if let Some(key) = order_id.as_ref().map(|id| OrderKey::Id(id.clone()))
-                    && let Some(order) = symbol.cold.orders.get_mut(&key)
-                {
-                    order.last_ms = self.now_ms();
+                let keys: Vec<OrderKey> = match order_id {
+                    Some(id) => symbol.cold.orders_of_id(id).map(|(key, _)| key.clone()).collect(),
+                    None => Vec::new(),
+                };
+                for key in &keys {
+                    self.order(symbol, key).last_ms = self.now_ms();
                 }
                 self.hear(symbol, decision_id, Heard::Refused { permanent: *permanent }, Qty::ZERO);
             }
@@ -67,71 +77,17 @@ impl Fold<'_> {
     }
 
     /// Remembers an order that was accepted, so that fills without an id find it by its plan.
-    fn touch_order(&self, symbol: &mut Symbol, order_id: Option<&str>, plan_id: Option<&str>, decision: Option<&str>) {
-        let Some(order_id) = order_id else { return };
-        let key = OrderKey::Id(order_id.into());
-        if !symbol.cold.orders.contains_key(&key)
-            && let Some(plan_id) = plan_id
-        {
-            take_over(symbol, &OrderKey::Plan(plan_id.into()), &key);
-        }
-        let order = self.order(symbol, &key);
-        order.last_ms = self.now_ms();
-        order.plan_id = order.plan_id.take().or_else(|| plan_id.map(Into::into));
-        order.decision_id = order.decision_id.take().or_else(|| decision.map(Into::into));
-    }
-
-    /// Finds order, side and purpose of a fill; `None` if there is nothing to do.
-    fn resolve(
+    fn touch_order(
         &mut self,
         symbol: &mut Symbol,
-        fact: &ResultFact,
-        fill: &FillFact,
-        plan: Option<&KnownPlan>,
-    ) -> Result<Option<Resolved>, Reason> {
-        let now_ms = self.now_ms();
-        let by_id = fill.order_id.clone().map(OrderKey::Id);
-        for key in by_id.iter().chain(&fact.plan_id.clone().map(OrderKey::Plan)) {
-            symbol.cold.forget_order(key, now_ms);
-        }
-        let orders = &symbol.cold.orders;
-        let mut taken_over = None;
-        let key = match (&fill.order_id, &fact.plan_id) {
-            (Some(id), plan_id) => {
-                let key = OrderKey::Id(id.clone());
-                let by_plan = plan_id.clone().map(OrderKey::Plan);
-                if !orders.contains_key(&key) {
-                    taken_over = by_plan.filter(|by_plan| orders.contains_key(by_plan));
-                }
-                key
-            }
-            (None, Some(plan_id)) => {
-                let of_plan = |order: &Order| order.plan_id.as_ref() == Some(plan_id) && order.is_remembered(now_ms);
-                let mut known = orders.iter().filter(|(_, order)| of_plan(order));
-                match (known.next(), known.next()) {
-                    (Some((key, _)), None) => key.clone(),
-                    (Some(_), Some(_)) => {
-                        self.tally.count(Count::AmbiguousOrder);
-                        symbol.hot.history_gap = true;
-                        return Ok(None);
-                    }
-                    (None, _) => OrderKey::Plan(plan_id.clone()),
-                }
-            }
-            (None, None) => OrderKey::Entry(self.entry.id),
-        };
-        let known = orders.get(taken_over.as_ref().unwrap_or(&key));
-        if known.is_none() && fact.own_ms.is_some_and(|own_ms| own_ms.saturating_add(TOO_LATE_MS) < self.now_ms()) {
-            return Err(Reason::TooLate);
-        }
-        let plan = plan.map(|known| &known.plan);
-        let closing_side = symbol.hot.open.as_ref().map(|open| open.direction.closing_side());
-        let side = fill.side.or(plan.and_then(|p| p.side)).or(if fill.closes { closing_side } else { None });
-        if side.is_none() && !fill.closes {
-            return Err(Reason::NoSide);
-        }
-        let reduce_only = fill.reduce_only.or(plan.and_then(|p| p.reduce_only)).unwrap_or(fill.closes);
-        Ok(Some(Resolved { key, taken_over, side, reduce_only }))
+        order_id: Option<&str>,
+        plan_id: Option<&str>,
+        decision: Option<&str>,
+    ) {
+        let Some(order_id) = order_id else { return };
+        // An acceptance tells nothing of what was filled: it never tells another order again.
+        let Some(found) = self.order_of_id(symbol, order_id, plan_id, |_| false) else { return };
+        self.named_order(symbol, &found, plan_id, None, decision);
     }
 
     fn fill(
@@ -139,42 +95,53 @@ impl Fold<'_> {
         symbol: &mut Symbol,
         fact: &ResultFact,
         fill: &FillFact,
-        resolved: Resolved,
+        resolved: &Resolved,
         plan: Option<&KnownPlan>,
         decision_id: Option<&str>,
     ) -> Result<(), Reason> {
-        if let Some(old) = &resolved.taken_over {
-            take_over(symbol, old, &resolved.key);
-        }
         let step = symbol.step_size();
-        let order = self.order(symbol, &resolved.key);
-        order.last_ms = self.now_ms();
-        order.plan_id = order.plan_id.take().or_else(|| fact.plan_id.clone());
-        order.decision_id = order.decision_id.take().or_else(|| decision_id.map(Into::into));
+        let Resolved { found, is_known, side, reduce_only } = resolved;
+        let order = self.named_order(symbol, found, fact.plan_id.as_deref(), *side, decision_id);
         let decision = order.decision_id.clone();
         let (delta, priced) = order.take_result(fill.cumulative, fill.average, step)?;
+        if fact.time == EventTime::Unreadable && !is_known {
+            symbol.hot.history_gap = true;
+        }
+        if fill.ordered.is_some_and(|ordered| fill.cumulative < ordered && !fill.cumulative.same(ordered, step)) {
+            self.tally.count(Count::FilledShort);
+            symbol.hot.history_gap = true;
+        }
         match delta {
             Delta::Repeated => self.tally.count(Count::FillsRepeated),
             Delta::Contradictory => self.tally.count(Count::FillsContradictory),
             Delta::New { part } => {
-                if let Some(side) = resolved.side {
-                    self.part(symbol, &resolved.key, part, side, resolved.reduce_only, plan)?;
+                if let Some(side) = *side {
+                    let part = NewPart { key: &found.key, part, side, time: fact.time, of_result: true };
+                    self.new_part(symbol, part, *reduce_only, plan)?;
                 }
             }
         }
-        self.reprice(symbol, &resolved.key, &priced)?;
+        self.reprice(symbol, &found.key, &priced)?;
         self.hear(symbol, decision.as_deref(), Heard::Filled { is_final: fill.is_final }, fill.cumulative);
         Ok(())
     }
 
-    /// The order of a key; one that is not remembered starts anew.
-    pub(super) fn order<'s>(&self, symbol: &'s mut Symbol, key: &OrderKey) -> &'s mut Order {
-        let open = symbol.hot.open.as_ref();
-        symbol
-            .cold
-            .orders
-            .entry(key.clone())
-            .or_insert_with(|| Order { parts_from: open.map_or(0, |open| open.next_part(key)), ..Order::default() })
+    /// Lets a new part of an order move the position, unless a look-up has shown it already.
+    pub(super) fn new_part(
+        &mut self,
+        symbol: &mut Symbol,
+        new: NewPart<'_>,
+        reduce_only: bool,
+        plan: Option<&KnownPlan>,
+    ) -> Result<(), Reason> {
+        let NewPart { key, part, side, time, of_result } = new;
+        let taken = symbol.cold.orders[key].part(part);
+        let delta = side.opens().signed(taken.qty);
+        let telling = Telling { key, part, delta, price: taken.price, time, tells_openings: of_result };
+        match self.place_fill(symbol, telling, plan)? {
+            Placement::Add => self.part(symbol, key, part, side, reduce_only, plan),
+            Placement::Contained => Ok(()),
+        }
     }
 
     /// Applies a new part of an order to the position.
@@ -209,9 +176,9 @@ impl Fold<'_> {
                 self.open(symbol, side.opens());
                 self.take_risk(symbol, plan);
             }
-            return self.grow(symbol, Movement { cause, delta: wanted, price, entry: self.entry });
+            return self.grow(symbol, Movement::new(cause, wanted, price, self.entry));
         }
-        let reduction = |delta| Movement { cause: cause.clone(), delta, price: traded, entry: self.entry };
+        let reduction = |delta| Movement::new(cause.clone(), delta, traded, self.entry);
         if taken.qty.same(held.abs(), step) {
             return self.close(symbol, reduction(held.negated()));
         }
@@ -227,7 +194,7 @@ impl Fold<'_> {
         self.open(symbol, side.opens());
         self.take_risk(symbol, plan);
         let delta = wanted.plus(held)?;
-        self.grow(symbol, Movement { cause, delta, price, entry: self.entry })
+        self.grow(symbol, Movement::new(cause, delta, price, self.entry))
     }
 
     pub(super) fn grow(&mut self, symbol: &mut Symbol, movement: Movement) -> Result<(), Reason> {
@@ -235,6 +202,9 @@ impl Fold<'_> {
         if let Some(open) = &mut symbol.hot.open {
             open.apply(movement)?;
             open.confirmed_ms = now_ms;
+            if open.movements.len() == 1 {
+                self.hold_price_far_from_entry(symbol)?;
+            }
         }
         Ok(())
     }
@@ -288,19 +258,49 @@ impl Fold<'_> {
     /// Risk fields of a fresh instance: the plan's, else the matched intent's, else the nearest before.
     fn take_risk(&self, symbol: &mut Symbol, plan: Option<&KnownPlan>) {
         let Some(direction) = symbol.hot.open.as_ref().map(|open| open.direction) else { return };
-        let of_plan = plan.and_then(|known| {
-            let entry = EntryRef::new(StreamKind::Plan, known.plan.id);
-            Some(RiskFields::new(known.plan.risk_pair()?, RiskSource::Plan, entry, known.plan.producer.clone()))
-        });
-        let risk = of_plan
-            .or_else(|| {
-                let matched = self.matched_intent(symbol, direction, plan, self.now_ms())?;
-                risk_of(matched, RiskSource::Intent)
-            })
+        let risk = self
+            .ordered_risk(symbol, direction, plan, self.now_ms())
             .or_else(|| risk_of(symbol.cold.latest_with_risk(direction)?, RiskSource::IntentNearest));
         if let Some(open) = &mut symbol.hot.open {
             open.risk = risk;
         }
+    }
+
+    /// Looks the risk fields of the open position up again, as for an opening by a fill of that plan at a time. Those that
+    /// it has stay where there are none.
+    pub(super) fn take_risk_again(&self, symbol: &mut Symbol, plan: Option<&KnownPlan>, at_ms: u64) {
+        let Some(direction) = symbol.hot.open.as_ref().map(|open| open.direction) else { return };
+        let risk = self
+            .ordered_risk(symbol, direction, plan, at_ms)
+            .or_else(|| risk_of(self.nearest_intent(symbol, direction, at_ms)?, RiskSource::IntentNearest));
+        if let (Some(open), Some(risk)) = (&mut symbol.hot.open, risk) {
+            open.risk = Some(risk);
+        }
+    }
+
+    /// The plan's risk fields, else those of the intent that it was made from.
+    fn ordered_risk(
+        &self,
+        symbol: &Symbol,
+        direction: Direction,
+        plan: Option<&KnownPlan>,
+        at_ms: u64,
+    ) -> Option<RiskFields> {
+        let of_plan = plan.and_then(|known| {
+            let entry = EntryRef::new(StreamKind::Plan, known.plan.id);
+            Some(RiskFields::new(known.plan.risk_pair()?, RiskSource::Plan, entry, known.plan.producer.clone()))
+        });
+        of_plan.or_else(|| risk_of(self.matched_intent(symbol, direction, plan, at_ms)?, RiskSource::Intent))
+    }
+
+    /// The latest entry intent with both risk fields before a time, else the first one after it.
+    fn nearest_intent<'s>(&self, symbol: &'s Symbol, direction: Direction, at_ms: u64) -> Option<&'s Intent> {
+        let usable = |intent: &&Intent| intent.direction == direction && intent.risk_pair().is_some();
+        let from = self.now_ms().saturating_sub(INTENT_MEMORY_MS);
+        let of_a_day = || symbol.cold.intents.iter().filter(move |intent| intent.id.ms >= from);
+        let remembered = || of_a_day().chain(symbol.cold.latest_with_risk(direction)).filter(usable);
+        let before = remembered().filter(|intent| intent.id.ms <= at_ms).max_by_key(|intent| intent.id);
+        before.or_else(|| remembered().min_by_key(|intent| intent.id))
     }
 
     pub(super) fn reprice(&self, symbol: &mut Symbol, key: &OrderKey, priced: &[(u32, Price)]) -> Result<(), Reason> {
@@ -311,21 +311,5 @@ impl Fold<'_> {
             instance.reprice(key, priced, self.entry)?;
         }
         Ok(())
-    }
-}
-
-/// Gives an order the id that came later: the order and the movements that name it.
-fn take_over(symbol: &mut Symbol, old: &OrderKey, new: &OrderKey) {
-    let Some(order) = symbol.cold.orders.remove(old) else { return };
-    symbol.cold.orders.insert(new.clone(), order);
-    for instance in symbol.instances_mut() {
-        for movement in &mut instance.movements {
-            if let Cause::Fill { order, .. } = &mut movement.cause
-                && order == old
-            {
-                *order = new.clone();
-                instance.unsaved.0 = true;
-            }
-        }
     }
 }

@@ -4,7 +4,7 @@ use rust_decimal::Decimal;
 
 use super::fields::{Members, V, decimal, flat, object};
 use super::world::World;
-use super::{OBSERVATION, QTY_EXPONENTS, SNAPSHOT, SYMBOLS};
+use super::{OBSERVATION, QTY_EXPONENTS, RESULT, SNAPSHOT, SYMBOLS};
 
 impl World {
     pub(super) fn observation(&mut self, event: &'static str, members: Members) {
@@ -108,6 +108,41 @@ impl World {
         let members =
             vec![("symbol", SYMBOLS[symbol].into()), ("positionAmt", qty.into()), ("entryPrice", price.into())];
         self.observation("exchange.position", members);
+    }
+
+    /// A fill that the exchange shows before its result comes, or that happened long before.
+    pub(super) fn overtaken(&mut self, symbol: usize) {
+        let (held, happened_ms) = (self.held(symbol), self.now_ms);
+        let units = 100 * (1 + self.draw(5) as i64);
+        let qty = self.units(symbol, units);
+        let Ok(filled) = qty.parse::<Decimal>() else { return };
+        let buys = !self.one_in(3);
+        let Some(shown) = held.checked_add(if buys { filled } else { -filled }) else { return };
+        let price = self.near(symbol);
+        let members: Members = vec![
+            ("symbol", SYMBOLS[symbol].into()),
+            ("positionAmt", shown.normalize().to_string().into()),
+            ("entryPrice", price.clone().into()),
+        ];
+        self.pass(21_000);
+        self.observation("exchange.position", members.clone());
+        if !held.is_zero() {
+            self.pass(61_000);
+            self.observation("exchange.position", members);
+        }
+        let later_ms = 1 + self.draw(5_000);
+        self.pass(later_ms);
+        let earlier_ms = [0, 0, 1_000, 40_000][self.draw(4) as usize];
+        let members: Members = vec![
+            ("symbol", SYMBOLS[symbol].into()),
+            ("side", if buys { "BUY" } else { "SELL" }.into()),
+            ("executedQty", qty.into()),
+            ("avgPrice", price.into()),
+            ("orderId", self.count().to_string().into()),
+            ("order_status", "FILLED".into()),
+            ("timestamp", self.seconds(happened_ms - earlier_ms).into()),
+        ];
+        self.tell(RESULT, flat(members));
     }
 
     pub(super) fn instrument(&mut self, symbol: usize) {

@@ -230,7 +230,8 @@ impl World {
             self.pass(3);
         }
         let part = (qty * Decimal::new(5, 1)).normalize().to_string();
-        let order_id = if self.one_in(2) { format!("9{}", &self.counter) } else { format!("9{}", self.count()) };
+        // Answers to one decision are of one order, or of orders of their own.
+        let order_id = if self.one_in(2) { format!("8{at:06}") } else { format!("9{}", self.count()) };
         let mut members: Members =
             vec![("symbol", SYMBOLS[symbol].into()), ("plan_id", plan_id.into()), ("action", "PARTIAL_CLOSE".into())];
         let filled = |qty: String, status: &'static str, price: String| -> Members {

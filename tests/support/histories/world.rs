@@ -175,6 +175,7 @@ impl World {
             What::Expire => self.expire(),
             What::Skip => self.skip(symbol),
             What::Policy => self.policy(),
+            What::Overtaken => self.overtaken(op.symbol),
         }
     }
 
