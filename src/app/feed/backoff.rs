@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use crate::shell::exchange::SocketError;
+
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(30);
+/// After a refusal that seconds do not change: too many connections, a ban, a place that is not served.
+const SHUT_OUT: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
@@ -17,6 +21,15 @@ impl Backoff {
         self.failures = self.failures.saturating_add(1);
         let half_ms = u64::try_from(whole.as_millis() / 2).unwrap_or(u64::MAX);
         Duration::from_millis(half_ms + fastrand::u64(0..=half_ms))
+    }
+
+    /// The wait before the next connection, by what ended the last one.
+    pub(super) fn after(&mut self, error: &SocketError) -> Duration {
+        let wait = self.next();
+        match error {
+            SocketError::Refused { status: 418 | 429 | 451, .. } => wait.max(SHUT_OUT),
+            _ => wait,
+        }
     }
 
     /// It works again.
@@ -38,5 +51,10 @@ mod tests {
         }
         backoff.reset();
         assert!(backoff.next() <= FIRST);
+        let refused = |status| SocketError::Refused { host: "127.0.0.1".to_owned(), status };
+        assert!(backoff.after(&refused(403)) <= LONGEST);
+        for status in [418, 429, 451] {
+            assert_eq!(backoff.after(&refused(status)), SHUT_OUT, "{status}");
+        }
     }
 }

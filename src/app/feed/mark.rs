@@ -75,7 +75,7 @@ impl MarkFeed {
                 };
                 let Some(error) = ended else { continue };
                 state.ended(error.name(), &error.to_string());
-                let wait = backoff.next();
+                let wait = backoff.after(&error);
                 tracing::warn!(name = error.name(), %error, wait_ms = wait.as_millis(), "FEED_MARK_DOWN");
                 tokio::time::sleep(wait).await;
             }

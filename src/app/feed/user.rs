@@ -155,7 +155,8 @@ impl UserFeed {
                     None if error.is_about_credentials() => REFUSED_WAIT,
                     None => backoff.next(),
                 },
-                End::NotDelivering(_) | End::Socket(_) => backoff.next(),
+                End::NotDelivering(_) => backoff.next(),
+                End::Socket(error) => backoff.after(error),
             };
             tracing::warn!(name = end.name(), %end, wait_ms = wait.as_millis(), "FEED_USER_DOWN");
             sleep(wait).await;

@@ -220,6 +220,8 @@ fn unwrapped(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::domain::event::Side;
 
@@ -317,6 +319,19 @@ mod tests {
             assert_eq!((marks[0].symbol.as_str(), marks[0].mark_price.to_string().as_str()), ("ADAUSDT", "0.301"));
             assert_eq!(bad.len(), 3, "a zero, a missing field, a float: {bad:?}");
             assert_eq!(bad[0].to_string(), "ARCUSDT: a mark price of 0");
+        }
+    }
+
+    proptest! {
+        /// Half an event, or one with a character changed, is an event or an error, and ends nothing.
+        #[test]
+        fn i68_a_damaged_event_is_an_event_or_an_error(at in 0..FILL.len(), c in any::<char>(), cut in any::<bool>()) {
+            for sample in [FILL, ACCOUNT] {
+                let (before, after) = sample.split_at(at % sample.len());
+                let rest: String = if cut { String::new() } else { after.chars().skip(1).collect() };
+                let text = format!("{before}{}{rest}", if cut { String::new() } else { c.to_string() });
+                let _ = (user_event(&text), mark_updates(&text));
+            }
         }
     }
 }

@@ -207,6 +207,8 @@ mod tests {
     /// Published for tests: RFC 9500, 2.1.
     const RSA_PEM: &str = include_str!("../../../tests/support/keys/rfc9500_rsa_2048.pem");
 
+    const RSA_PKCS8_PEM: &str = include_str!("../../../tests/support/keys/rfc9500_rsa_2048.pkcs8.pem");
+
     const QUERIES: [&str; 2] = [
         "recvWindow=5000&timestamp=1770163200000",
         "symbol=%E5%B8%81%E5%AE%89USDT&recvWindow=5000&timestamp=1770163200000",
@@ -264,10 +266,13 @@ mod tests {
             "gOxqzS8rOkdasA/vB/yonwAKptJiOHr1323KC6OrINDIKIIFt90C7hUMyCRINxtrQ/p8622/72f7kOVYJM14AiRlm73xrts3Qy7wIbOmdHnqPWwYl/SAd7D9qdTpbk6L4L3dX5SWdBeJeJLmItRYbXB7PzWy31Ho8lnqNYjTyjCCrh0hrRenGQC8K8YfkWefBKaTRGKQHT2x8/jKfHhCCCQJk+/kQSimKVlcoAw812LOCwAiDJfy7NB8QAR3UFzaUOzW3Fxk08XTlgpBUnF1M0x1vP6f6eFb8pBWWGTP/+kOq/qIfJuAEgx6C0RecEKwFJAKoudakXysfSSR/dughw==",
             "GZptFTUuEggE5zURymset2lUu2Lh2nDElxRjftclMfn/Twb+PqxYDDSE29vcRlNPLVnKYaiZq55ryQBUQX2Tnn5DT9VBgQiVBpGv0VyxR0U+6gAxgeyU7r6ZzBwhNxsi4MPINXOya5tscX6ObgozFzRAwYg7V5OmxqtQqahK4iL3Ps3aR9R7GogxFnQSbQSTdVipCTW3ShsILmHguxIhR5TmeJhpdZbY3F9aJRPg6sS1Qk1GhmTCsBjLclyU1XPqpkg+IIOxAEgu6bKsNNvGVt71NmT1lfxhl5enYBaItQdv4uzuhKB165OdTY488WjU9KBIAJY+RWOCP8tXhosk4Q==",
         ];
-        let key = private(RSA_PEM).expect("a key").unwrap_or_else(|what| panic!("{what}"));
-        assert_eq!(key.kind(), KeyKind::Rsa);
-        for (query, want) in QUERIES.iter().zip(wants) {
-            assert_eq!(key.sign(query), want, "{query}");
+        let bare: String = RSA_PKCS8_PEM.lines().filter(|line| !line.starts_with('-')).collect();
+        for text in [RSA_PEM, RSA_PKCS8_PEM, &bare] {
+            let key = private(text).expect("a key").unwrap_or_else(|what| panic!("{what}"));
+            assert_eq!(key.kind(), KeyKind::Rsa);
+            for (query, want) in QUERIES.iter().zip(wants) {
+                assert_eq!(key.sign(query), want, "{query}");
+            }
         }
     }
 
