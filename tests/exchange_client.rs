@@ -496,7 +496,7 @@ fn i68_pages_that_do_not_go_on_and_numbers_of_no_exchange_end_nothing() {
     for (body, want) in [
         (page("7"), "trade 7 of ADAUSDT among those from 8 on"),
         (page("18446744073709551615"), "18446744073709551615 is no id"),
-        ("[".repeat(1 << 20), "cannot be read: invalid type: sequence"),
+        ("[".repeat(1 << 20), "cannot be read: it nests deeper than 64"),
     ] {
         server.fail("/fapi/v1/userTrades", [Fault::Body(body)]);
         let error = within(client(&server).user_trades("ADAUSDT", TradesFrom::Id(8))).unwrap_err();

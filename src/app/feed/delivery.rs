@@ -63,13 +63,14 @@ impl Delivery {
             if shown.get(side).map_or(Qty::ZERO, |held| held.qty) == now.qty {
                 continue;
             }
-            if self.heard.get(&side.0).is_none_or(|heard| *heard < before) {
-                self.suspects.entry(side.0.clone()).or_insert(began + grace);
-            }
             if self.known.get(side) == Some(&now.qty) {
                 self.unwritten.remove(side);
-            } else {
-                self.unwritten.insert(side.clone(), now.clone());
+                continue;
+            }
+            self.unwritten.insert(side.clone(), now.clone());
+            // REST may show late what an event told before the last look.
+            if self.heard.get(&side.0).is_none_or(|heard| *heard + grace < before) {
+                self.suspects.entry(side.0.clone()).or_insert(began + grace);
             }
         }
     }
@@ -191,6 +192,19 @@ mod tests {
         assert_eq!(delivery.due(), Some(at(181)));
         delivery.excuse();
         assert_eq!(delivery.due(), None);
+    }
+
+    #[test]
+    fn rest_that_shows_late_what_an_event_told_is_no_finding() {
+        let began = Instant::now();
+        let at = |s: u64| began + Duration::from_secs(s);
+        let mut delivery = Delivery::default();
+        delivery.look(at(0), rows(&[]), GRACE);
+        delivery.told(side("ADAUSDT", "BOTH"), Qty::new(Decimal::from(7)), at(30));
+        delivery.heard("BTCUSDT", at(58));
+        delivery.look(at(60), rows(&[]), GRACE);
+        delivery.look(at(120), rows(&[("ADAUSDT", "BOTH", 7), ("BTCUSDT", "BOTH", 1)]), GRACE);
+        assert_eq!((delivery.is_consistent(), unwritten(&delivery)), (true, vec!["BTCUSDT BOTH 1".to_owned()]));
     }
 
     #[test]

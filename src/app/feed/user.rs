@@ -186,6 +186,8 @@ impl UserFeed {
             ListenKeyForm::Path => format!("{}/{}", self.url, key.expose_secret()),
         });
         let socket = Socket::connect(url.expose_secret(), self.ca_file.as_deref(), CONNECT_LIMIT).await?;
+        // What happened before is not known yet: connected is not healthy.
+        self.state.facts().gap_open = true;
         self.state.connected();
         Ok((socket, key))
     }
