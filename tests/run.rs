@@ -11,7 +11,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use harvester::app::replay::Request;
+use harvester::codec::state::{self, FORMAT_VERSION, Meta};
 use harvester::domain::ids::{CanonicalKey, EntryId};
+use harvester::shell::store::Store;
 use redis_server::RedisServer;
 use serde_json::Value;
 use service::{
@@ -444,6 +446,27 @@ fn a_damaged_store_is_folded_anew_from_the_journal() {
     assert_eq!(decisions(&server), wanted);
     assert_eq!(place.positions(), positions);
     assert_eq!(entries(&server, CONTROL).len(), control, "no gap: the journal has it all");
+}
+
+/// Who upgrades brings a store of rules 1 along: it is folded anew from the journal, and what was decided stays decided.
+#[test]
+fn a_store_of_rules_1_is_folded_anew_and_no_rung_is_sold_twice() {
+    let server = RedisServer::start();
+    let place = Place::new(&server);
+    import(&root().join("replay/incident-2026-02-04/events.jsonl"), &server);
+    place.run_until_idle();
+    let (wanted, positions) = (decisions(&server), place.positions());
+    assert_eq!(wanted.len(), 10);
+    {
+        let mut store = Store::open_existing(&place.store(), FORMAT_VERSION).unwrap();
+        let meta = state::meta(&store).unwrap().unwrap();
+        assert_eq!(meta.rules_version, "2");
+        let former = Meta { rules_version: "1".to_owned(), ..meta };
+        store.commit([state::meta_row(&former)].into_iter()).unwrap();
+    }
+    place.run_until_idle();
+    assert!(place.log().contains("folded by rules 1"), "{}", place.log());
+    assert_eq!((decisions(&server), place.positions()), (wanted, positions));
 }
 
 /// Old files of the journal were removed, and then the store was lost.

@@ -12,7 +12,7 @@ mod support;
 
 use harvester::app::report::{
     Backfill, GapProof, InputReport, JournalReport, Lease, OutboxReport, PolicyReport, Positions, RedisReport, Report,
-    Role, StateChecksum, Totals,
+    Role, StateChecksum, Totals, Unreadable,
 };
 
 fn counts(of: &[(&str, u64)]) -> std::collections::BTreeMap<String, u64> {
@@ -57,6 +57,7 @@ fn well() -> Report {
             quarantined: counts(&[("no_price", 2)]),
             shapes: [("price".to_owned(), counts(&[("tick", 1012)]))].into(),
             counts: counts(&[("late_order", 1)]),
+            unreadable: [("results".to_owned(), Unreadable { entries: 1, last_age_ms: 7_200_000 })].into(),
             holds: counts(&[("below_min_r", 990)]),
             evaluations: 1000,
             decided: 10,

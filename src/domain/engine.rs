@@ -15,7 +15,7 @@ use super::position::{Instance, RiskFields};
 use super::quiet::Bands;
 use super::streams::{StreamKind, Streams};
 use super::symbol::{Hot, Mark, Symbol};
-use super::tally::{Count, Tally};
+use super::tally::{Count, Tally, Unreadables};
 use super::units::{OutOfRange, Qty, RMultiple, Ratio};
 
 mod ahead;
@@ -609,6 +609,11 @@ impl Engine {
             | StreamKind::Plan
             | StreamKind::Price => false,
         };
+        match entry.kind {
+            StreamKind::Result if flags => self.tally.unreadable(Unreadables::Results, entry.id.ms),
+            StreamKind::Snapshot if flags => self.tally.unreadable(Unreadables::Snapshots, entry.id.ms),
+            _ => {}
+        }
         match entry.symbol {
             _ if unreadable.gap => self.flag_gap_everywhere(),
             Some(symbol) if flags => self.flag_gap(symbol),

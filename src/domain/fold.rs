@@ -7,7 +7,7 @@ use super::policy::{EntrySource, Policy, RiskSource};
 use super::position::{Cause, EntryPrice, Movement, RiskFields};
 use super::streams::StreamKind;
 use super::symbol::{Mark, Symbol};
-use super::tally::{Count, Tally};
+use super::tally::{Count, Tally, Unreadables};
 use super::units::{OutOfRange, Price, Qty, Ratio};
 
 mod exchange;
@@ -35,6 +35,11 @@ pub struct Fold<'a> {
 impl Fold<'_> {
     fn now_ms(&self) -> u64 {
         self.entry.id.ms
+    }
+
+    fn count_unreadable_time(&mut self) {
+        self.tally.count(Count::UnreadableTime);
+        self.tally.unreadable(Unreadables::Times, self.entry.id.ms);
     }
 
     /// Returns true if a fill of an order that is not remembered happened too long before its entry.
@@ -80,7 +85,7 @@ impl Fold<'_> {
     pub fn price(&mut self, symbol: &mut Symbol, fact: PriceFact) -> Result<(), Reason> {
         match fact.time.age_ms(self.now_ms()) {
             None => {
-                self.tally.count(Count::UnreadableTime);
+                self.count_unreadable_time();
                 return Ok(());
             }
             Some(age_ms) if age_ms > self.policy.max_price_age_ms => {

@@ -63,6 +63,34 @@ impl Count {
     }
 }
 
+/// What a producer wrote and nobody can read: a finding, as it may have been a fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unreadables {
+    Results,
+    Snapshots,
+    /// Event times of prices and fills.
+    Times,
+}
+
+impl Unreadables {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Results => "results",
+            Self::Snapshots => "snapshots",
+            Self::Times => "times",
+        }
+    }
+}
+
+/// How many could not be read, and when the last of them came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnreadableCount {
+    /// [1]
+    pub entries: u64,
+    /// [ms since 1970]
+    pub last_ms: u64,
+}
+
 /// How our own decisions compare with those that a history holds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Comparison {
@@ -82,6 +110,7 @@ pub struct Tally {
     pub duplicates: u64,
     pub quarantined: BTreeMap<Reason, u64>,
     pub counts: BTreeMap<Count, u64>,
+    pub unreadable: BTreeMap<Unreadables, UnreadableCount>,
     /// By reason, in their order: evaluations that ended in it. [1]
     holds: [u64; Hold::ALL.len()],
     pub evaluations: u64,
@@ -101,6 +130,13 @@ impl Tally {
 
     pub fn count(&mut self, count: Count) {
         *self.counts.entry(count).or_default() += 1;
+    }
+
+    /// Counts what cannot be read of an entry at a time. [ms since 1970]
+    pub fn unreadable(&mut self, what: Unreadables, at_ms: u64) {
+        let known = self.unreadable.entry(what).or_default();
+        known.entries += 1;
+        known.last_ms = known.last_ms.max(at_ms);
     }
 
     pub fn of(&self, count: Count) -> u64 {

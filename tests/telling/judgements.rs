@@ -1,13 +1,13 @@
 //! Alive, ready, what needs someone, and when it is said.
 
-use harvester::app::report::{Change, Report, Role, Watch, alive, concerns, ready};
+use harvester::app::report::{Change, Report, Role, Unreadable, Watch, alive, concerns, ready};
 
 use super::well;
 
 /// A situation, the change that makes it, and the names of what is answered by /healthz, /readyz and `status`.
 type Case = (&'static str, fn(&mut Report), &'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
-const CASES: [Case; 29] = [
+const CASES: [Case; 31] = [
     ("all is well", |_| {}, &[], &[], &[]),
     // Incidents 12 and 15.
     (
@@ -54,6 +54,20 @@ const CASES: [Case; 29] = [
     ("nobody leads", |r| (r.role, r.lease.holder) = (Role::Standby, None), &[], &[], &["no_leader"]),
     ("killed: reading goes on", |r| r.killed = true, &[], &[], &["killed"]),
     ("a gap is open", |r| r.positions.gap_open = 2, &[], &["gap_open"], &["gap_open"]),
+    (
+        "results that cannot be read",
+        |r| r.totals.unreadable = [("results".to_owned(), Unreadable { entries: 2, last_age_ms: 3_600_000 })].into(),
+        &[],
+        &[],
+        &["unreadable"],
+    ),
+    (
+        "results that could not be read long ago",
+        |r| r.totals.unreadable = [("results".to_owned(), Unreadable { entries: 2, last_age_ms: 3_600_001 })].into(),
+        &[],
+        &[],
+        &[],
+    ),
     ("a gap of a symbol that holds nothing", |r| r.positions.gap_flat = 2, &[], &[], &[]),
     ("no position was ever seen", |r| r.positions.unknown = true, &[], &[], &["positions_unknown"]),
     // Incident 1; 40 of 44 are 0.909.

@@ -1,14 +1,14 @@
 //! The log lines that operators grep, and the report of the same engine.
 
 use harvester::app::replay::Request;
-use harvester::app::report::Report;
+use harvester::app::report::{Report, Unreadable, concerns};
 use harvester::app::ticks::{self, Line};
 use harvester::codec::policy::from_json;
 use harvester::config::Config;
 use serde_json::json;
 use tracing::Level;
 
-use super::support::histories::{CONTROL, INTENT, OBSERVATION, TICK};
+use super::support::histories::{CONTROL, INTENT, OBSERVATION, RESULT, TICK};
 use super::support::lab::Lab;
 use super::support::{config, replayed, root};
 
@@ -236,6 +236,25 @@ fn the_report_of_an_engine_counts_what_the_tick_counts() {
     assert_eq!(report.totals.holds, super::counts(&[("below_min_r", 1), ("history_gap", 1), ("no_price", 1)]));
     assert_eq!(report.totals.shapes["price"].values().sum::<u64>(), 2);
     assert_eq!((report.policy.mode.as_str(), report.policy.hash.len()), ("shadow", 64));
+}
+
+#[test]
+fn i61_results_that_cannot_be_read_need_someone() {
+    let mut lab = told(&[In::Intent("2"), In::Holds("10", "100"), In::Price("100.5")]);
+    let close = json!({"symbol": "SOLUSDT", "side": "SELL", "filled_qty": "10", "order_status": "FILLED"}).to_string();
+    let twice = json!(json!(close).to_string()).to_string();
+    lab.entry(RESULT, &at(3), &[("payload", &json!(twice).to_string())]);
+    // A refusal that names no symbol moved nothing.
+    lab.entry(RESULT, &at(4), &[("executed", "false"), ("error", "cooldown")]);
+    lab.entry(TICK, &at(5), &[("symbol", "SOLUSDT"), ("price", "101.5"), ("timestamp", "noon")]);
+    let mut report = Report::default();
+    report.take_from(&lab.engine, START_MS + 6000);
+    let counted = |what: &str| report.totals.unreadable[what];
+    assert_eq!(counted("results"), Unreadable { entries: 1, last_age_ms: 3000 });
+    assert_eq!(counted("times"), Unreadable { entries: 1, last_age_ms: 1000 });
+    let found: Vec<_> = concerns(&report).into_iter().filter(|found| found.name == "unreadable").collect();
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert_eq!(report.positions.held, super::counts(&[("history_gap", 1)]), "what is held is held");
 }
 
 #[test]

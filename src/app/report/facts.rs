@@ -107,6 +107,8 @@ pub struct Totals {
     pub shapes: BTreeMap<String, BTreeMap<String, u64>>,
     /// `late_order`, `fills_repeated`, … [1]
     pub counts: BTreeMap<String, u64>,
+    /// `results`, `snapshots` and `times` that cannot be read.
+    pub unreadable: BTreeMap<String, Unreadable>,
     /// Evaluations that ended in a hold, by reason. [1]
     pub holds: BTreeMap<String, u64>,
     pub evaluations: u64,
@@ -114,6 +116,16 @@ pub struct Totals {
     pub decided: u64,
     /// Decisions that reached the output stream. [1]
     pub emitted: u64,
+}
+
+/// What producers wrote and nobody can read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Unreadable {
+    /// [1]
+    pub entries: u64,
+    /// Age of the last one. [ms]
+    pub last_age_ms: u64,
 }
 
 /// Open positions and what became of decisions.

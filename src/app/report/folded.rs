@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::facts::{Positions, Report, Totals};
+use super::facts::{Positions, Report, Totals, Unreadable};
 use crate::codec::view;
 use crate::domain::engine::Engine;
 use crate::domain::ids::EntryId;
 use crate::domain::position::Instance;
 use crate::domain::rungs::{DecisionRecord, RungState};
 use crate::domain::symbol::Symbol;
-use crate::domain::tally::Tally;
+use crate::domain::tally::{Tally, UnreadableCount};
 
 impl Report {
     /// Takes over what the engine knows: counts, positions, decisions, policy, kill switch.
@@ -18,7 +18,7 @@ impl Report {
     pub fn take_from(&mut self, engine: &Engine, now_ms: u64) {
         let globals = engine.globals();
         self.last = (globals.last != EntryId::default()).then(|| globals.last.to_string());
-        self.totals = Totals { emitted: self.totals.emitted, ..totals(&engine.tally) };
+        self.totals = Totals { emitted: self.totals.emitted, ..totals(&engine.tally, now_ms) };
         self.positions = positions(engine, now_ms);
         self.killed = globals.killed;
         self.policy.hash = globals.policy.hash.to_string();
@@ -26,7 +26,7 @@ impl Report {
     }
 }
 
-fn totals(tally: &Tally) -> Totals {
+fn totals(tally: &Tally, now_ms: u64) -> Totals {
     let shapes = tally.shapes().into_iter().map(|(kind, shapes)| (kind.to_owned(), named(shapes))).collect();
     Totals {
         entries: tally.entries(),
@@ -35,11 +35,20 @@ fn totals(tally: &Tally) -> Totals {
         quarantined: named(tally.quarantined.iter().map(|(reason, n)| (reason.name(), *n))),
         shapes,
         counts: named(tally.counts.iter().map(|(count, n)| (count.name(), *n))),
+        unreadable: tally
+            .unreadable
+            .iter()
+            .map(|(what, count)| (what.name().to_owned(), aged(*count, now_ms)))
+            .collect(),
         holds: named(tally.holds().map(|(hold, n)| (hold.name(), n))),
         evaluations: tally.evaluations,
         decided: tally.decisions,
         emitted: 0,
     }
+}
+
+fn aged(count: UnreadableCount, now_ms: u64) -> Unreadable {
+    Unreadable { entries: count.entries, last_age_ms: now_ms.saturating_sub(count.last_ms) }
 }
 
 fn named(counts: impl IntoIterator<Item = (&'static str, u64)>) -> BTreeMap<String, u64> {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::facts::{InputReport, Report, Role};
+use super::facts::{InputReport, Report, Role, Unreadable};
 
 /// A cursor that stands for so long before something to read stands for good. [ms]
 pub const STANDING_AFTER_MS: u64 = 30_000;
@@ -14,6 +14,8 @@ const WARM_MS: u64 = 5_000;
 const LEFT_BEHIND_MS: u64 = 60_000;
 /// A service that has just begun has not asked for the lease yet. [ms]
 const LEADERLESS_MS: u64 = 10_000;
+/// What cannot be read needs someone for so long. [ms]
+const UNREADABLE_FOR_MS: u64 = 3_600_000;
 /// Fewer of the open positions than this can be evaluated. [1]
 const EVALUABLE_MIN: f64 = 0.9;
 
@@ -103,6 +105,7 @@ pub fn concerns(report: &Report) -> Vec<Concern> {
     }
     concerns.extend(of_policy(report));
     concerns.extend(gap_open(report));
+    concerns.extend(unreadable(report));
     concerns.extend(of_positions(report));
     concerns.extend(of_decisions(report));
     concerns.extend(report.inputs.iter().flat_map(of_input));
@@ -135,6 +138,26 @@ fn gap_open(report: &Report) -> Option<Concern> {
     let n = report.positions.gap_open;
     let says = || format!("{n} open positions are held: entries of their history are missing");
     (n > 0).then(|| Concern::new("gap_open", says()))
+}
+
+/// What could not be read in the last hour may have been a fill.
+fn unreadable(report: &Report) -> Vec<Concern> {
+    let recent = report.totals.unreadable.iter().filter(|(_, count)| count.last_age_ms <= UNREADABLE_FOR_MS);
+    let concern = |(what, count): (&String, &Unreadable)| {
+        let (n, last) = (count.entries, span(count.last_age_ms));
+        let says = match what.as_str() {
+            "times" => format!(
+                "{n} event times cannot be read, the last {last} ago: prices with one are not used; their producers have \
+                 changed how they write them"
+            ),
+            _ => format!(
+                "{n} {what} cannot be read, the last {last} ago: the symbols that they may concern are held; the log and the \
+                 quarantine stream name entry and reason"
+            ),
+        };
+        Concern { name: "unreadable", about: Some(what.clone()), says }
+    };
+    recent.map(concern).collect()
 }
 
 fn of_policy(report: &Report) -> Vec<Concern> {

@@ -197,6 +197,8 @@ fn of_entries(report: &Report, page: &mut Page<'_>) -> fmt::Result {
     });
     page.counters("entries_by_shape", "Entries by kind and shape", shapes)?;
     page.counters("quarantined", "Entries put aside, by reason", by("reason", &totals.quarantined))?;
+    let unreadable = totals.unreadable.iter().map(|(what, count)| (vec![("what", what.as_str())], count.entries));
+    page.counters("unreadable", "Results, snapshots and event times that cannot be read", unreadable)?;
     let help = "Things that happened to entries: late_order, fills_repeated and others";
     page.counters("remarks", help, by("what", &totals.counts))?;
     page.counter("evaluations", "Evaluations of open positions", totals.evaluations)?;

@@ -15,7 +15,7 @@ mod watch;
 
 pub use facts::{
     Backfill, GapProof, InputReport, JournalReport, Lease, OutboxReport, PolicyReport, Positions, Rates, RedisReport,
-    Report, Role, StateChecksum, Totals,
+    Report, Role, StateChecksum, Totals, Unreadable,
 };
 pub use health::{Concern, Health, STANDING_AFTER_MS, alive, concerns, ready, span};
 pub use metrics::{CONTENT_TYPE, text};

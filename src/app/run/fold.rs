@@ -27,6 +27,7 @@ use crate::domain::engine::{Disposition, Gap};
 use crate::domain::event::{Control, DecisionFact, Entry, Event};
 use crate::domain::ids::{EntryId, StreamId};
 use crate::domain::policy::Mode;
+use crate::domain::streams::StreamKind;
 use crate::shell::journal::Journal;
 use crate::shell::redis::{Emission, Request, WrittenDecision};
 
@@ -224,8 +225,11 @@ impl Fold {
             self.projection.wait(live::outbox_row(&row));
             self.outbox.insert(row.seq, row);
         }
-        if let Disposition::Quarantined(_) = folded.disposition {
+        if let Disposition::Quarantined(reason) = folded.disposition {
             let name = &self.decoder.streams().get(stream).name;
+            if matches!(entry.kind, StreamKind::Result | StreamKind::Snapshot) {
+                tracing::warn!(stream = %name, %id, reason = reason.name(), "UNREADABLE");
+            }
             for row in self.asides.add(name, id, self.is_leader) {
                 self.projection.wait(row);
             }

@@ -190,7 +190,7 @@ impl Fold<'_> {
             return Err(Reason::TooLate);
         }
         if fact.time == EventTime::Unreadable {
-            self.tally.count(Count::UnreadableTime);
+            self.count_unreadable_time();
             symbol.hot.history_gap |= !is_known;
         }
         let order = self.order(symbol, &key);

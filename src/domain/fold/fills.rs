@@ -41,7 +41,7 @@ impl Fold<'_> {
         match &fact.outcome {
             Outcome::Fills(fills) => {
                 if fact.time == EventTime::Unreadable {
-                    self.tally.count(Count::UnreadableTime);
+                    self.count_unreadable_time();
                 }
                 for fill in fills {
                     let Some(resolved) = self.resolve(symbol, fact, fill, plan)? else { continue };
