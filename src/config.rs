@@ -4,7 +4,7 @@
 //! sees only settings that are valid. Secrets are held so that nothing shows them by accident.
 //!
 //! In reading order: `environment` and `file` (what is read), `table` (one table of settings), a file for each table,
-//! `origin` (who set what, as it may be shown).
+//! `origin` (who set what, as it may be shown), `partly` (what is left of a configuration that does not hold).
 
 mod backfill;
 mod emit;
@@ -17,6 +17,7 @@ mod journal;
 mod log;
 mod market;
 mod origin;
+mod partly;
 mod policy;
 mod redis;
 mod run;
@@ -29,6 +30,7 @@ use std::path::Path;
 
 use tracing::level_filters::LevelFilter;
 
+pub use crate::codec::shown::{MASK, masked_url};
 pub use backfill::{Backfill, Source};
 pub use emit::{Emit, Format, Live};
 pub use error::ConfigError;
@@ -36,7 +38,7 @@ pub use exchange::{Credentials, Exchange, NoCredentials, PositionRisk};
 pub use feed::{Feed, FeedSymbols};
 pub use journal::Journal;
 pub use market::{Environment as ExchangeEnvironment, ListenKeyForm};
-pub use origin::{MASK, Origin, Setting, masked_url};
+pub use origin::{Origin, Setting};
 pub use redis::Redis;
 pub use run::{Run, SilentAfter, Start};
 pub use streams::Outputs;
@@ -94,9 +96,7 @@ impl fmt::Debug for Config {
 impl Config {
     /// Reads the file, if one is named, and the environment of the process.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
-        Self::from_parts(file, environment.collect())
+        Self::from_parts(file, environment_of_process())
     }
 
     /// Reads the file, if one is named, and the given environment.
@@ -104,6 +104,7 @@ impl Config {
         let mut warnings = Vec::new();
         let environment = Environment::cleaned(environment, &mut warnings)?;
         let file = file.map(|path| File::read(path, &mut warnings)).transpose()?.unwrap_or_default();
+        file.refuse_unknown()?;
         Self::of(Sources { file, environment, warnings }, &Flags::new())
     }
 
@@ -164,6 +165,12 @@ impl Config {
     }
 }
 
+fn environment_of_process() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use secrecy::ExposeSecret as _;
@@ -187,6 +194,37 @@ mod tests {
                 "STREAM_APPLY_RESULT: quotes around the value was cleaned",
             ]
         );
+    }
+
+    /// What Kubernetes sets for services that are called `harvest-brain` and `redis`.
+    #[test]
+    fn names_that_a_cluster_manager_makes_set_nothing() {
+        let names = [
+            ("HARVEST_BRAIN_SERVICE_HOST", "10.96.0.7"),
+            ("HARVEST_BRAIN_SERVICE_PORT", "9464"),
+            ("HARVEST_BRAIN_SERVICE_PORT_METRICS", "9464"),
+            ("HARVEST_BRAIN_PORT", "tcp://10.96.0.7:9464"),
+            ("HARVEST_BRAIN_PORT_9464_TCP", "tcp://10.96.0.7:9464"),
+            ("HARVEST_BRAIN_PORT_9464_TCP_PROTO", "tcp"),
+            ("HARVEST_BRAIN_PORT_9464_TCP_PORT", "9464"),
+            ("HARVEST_BRAIN_PORT_9464_TCP_ADDR", "10.96.0.7"),
+            ("REDIS_PORT", "tcp://10.96.0.8:6379"),
+            ("REDIS_SERVICE_HOST", "10.96.0.8"),
+        ];
+        let config = load(&names).unwrap();
+        assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+        for (name, _) in names {
+            assert!(config.warnings[0].contains(name), "{name} is not named: {:?}", config.warnings);
+        }
+        assert_eq!(config.redis.url.expose_secret(), "redis://127.0.0.1:6379");
+        for (name, value) in [
+            ("HARVEST_BRAIN_PORT", "9464"),
+            ("HARVEST_PORT_x_TCP", "tcp://10.96.0.7:1"),
+            ("HARVEST_BRAIN_PORT_1_TCP_WHAT", "1"),
+            ("HARVEST_BRAIN", "tcp://10.96.0.7:9464"),
+        ] {
+            assert!(load(&[(name, value)]).is_err(), "{name}");
+        }
     }
 
     fn in_file(text: &str) -> Result<Config, ConfigError> {

@@ -1,13 +1,12 @@
 //! Parse → trace → `app::<command>`; the only exit code.
 
-use std::fmt::Write as _;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use harvester::app;
-use harvester::codec::shown::{Shown, shown};
+use harvester::codec::shown::shown;
 use harvester::config::Config;
 use harvester::shell::exchange::CallError;
 use harvester::shell::redis::ServerError;
@@ -218,10 +217,10 @@ fn is_unreachable(error: &anyhow::Error) -> bool {
 /// fields hold.
 fn trace(level: LevelFilter) {
     let fields = format::debug_fn(|to, field, value| {
-        let mut to = Shown(to);
+        let value = format!("{value:?}");
         match field.name() {
-            "message" => write!(to, "{value:?}"),
-            name => write!(to, "{}={value:?}", name.trim_start_matches("r#")),
+            "message" => write!(to, "{}", shown(&value)),
+            name => write!(to, "{}={}", name.trim_start_matches("r#"), shown(&value)),
         }
     });
     tracing_subscriber::fmt()
@@ -236,7 +235,11 @@ fn trace(level: LevelFilter) {
 }
 
 fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
-    let config = Config::load(cli.config.as_deref())?;
+    // Who looks for faults finds those of the configuration, too.
+    let (config, refused) = match &cli.command {
+        Command::Doctor(_) => Config::load_partly(cli.config.as_deref()),
+        _ => (Config::load(cli.config.as_deref())?, Vec::new()),
+    };
     trace(config.log_level);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -273,7 +276,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Journal(command) => app::journal::run(&command, out),
         Command::ImportHashes(args) => app::import_hashes::run(&args, &config, out),
         Command::Reconcile(args) => app::reconcile::run(&args, &config, out),
-        Command::Doctor(args) => app::doctor::run(&args, &config, out),
+        Command::Doctor(args) => app::doctor::run(&args, &config, &refused, out),
         Command::Needs(args) => app::needs::run(&args, out),
         Command::Feed(args) => app::feed::run(&args, &config),
         Command::Quarantine(command) => app::quarantine::run(&command, out),

@@ -1,6 +1,8 @@
 //! What outsiders may do to the program: connections, bytes, names, files. Nothing that they send, write or hold open ends it,
 //! takes what it needs, or speaks in its name.
 
+#[path = "doors/doctor.rs"]
+mod doctor;
 #[path = "doors/files.rs"]
 mod files;
 #[path = "doors/names.rs"]

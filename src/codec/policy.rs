@@ -15,7 +15,7 @@ use crate::domain::policy::{
 use crate::domain::units::{Quote, RMultiple, Ratio};
 
 /// Keys that a live policy has to name itself.
-const LIVE_KEYS: [&str; 4] = ["ladder", "atr_unit", "price_sources", "on_live"];
+pub const LIVE_KEYS: [&str; 4] = ["ladder", "atr_unit", "price_sources", "on_live"];
 
 /// Why a text is no policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,13 +1,21 @@
 //! Texts from outside as they may be shown: in a log line, on a screen, in an error.
 //!
-//! Promises: what was shown is one line, reads from left to right, and holds no command to a terminal, whatever it held.
+//! Promises: what was shown is one line, reads from left to right, and holds neither a command to a terminal nor the password
+//! of an address, whatever it held.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 /// Returns the text with all characters that would not show as themselves escaped: controls, line ends, characters without
-/// width, and those that turn the direction of writing.
+/// width, and those that turn the direction of writing. Passwords of addresses in it are masked.
 pub fn shown(text: &str) -> Cow<'_, str> {
+    match masked(text) {
+        Cow::Borrowed(text) => escaped(text),
+        Cow::Owned(masked) => Cow::Owned(escaped(&masked).into_owned()),
+    }
+}
+
+fn escaped(text: &str) -> Cow<'_, str> {
     // Plain ASCII is nearly every text.
     if text.bytes().all(|byte| matches!(byte, 0x20..0x7f)) || !text.chars().any(is_hidden) {
         return Cow::Borrowed(text);
@@ -17,9 +25,8 @@ pub fn shown(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Escapes all that is written through it as [`shown`] does.
-#[derive(Debug)]
-pub struct Shown<W>(pub W);
+/// Escapes all that is written through it.
+struct Shown<W>(W);
 
 impl<W: Write> Write for Shown<W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
@@ -56,6 +63,37 @@ pub fn json(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// The text without the passwords of the addresses in it, `scheme://user:password@host`. An address ends at a blank or a quote.
+fn masked(text: &str) -> Cow<'_, str> {
+    const BEGINS: &str = "://";
+    if !text.contains(BEGINS) || !text.contains('@') {
+        return Cow::Borrowed(text);
+    }
+    let mut masked = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(BEGINS) {
+        let (before, address) = rest.split_at(at + BEGINS.len());
+        masked.push_str(before);
+        let end = address.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>'));
+        let (address, behind) = address.split_at(end.unwrap_or(address.len()));
+        match address.rsplit_once('@') {
+            None => masked.push_str(address),
+            Some((user, host)) => {
+                if let Some((name, _)) = user.split_once(':') {
+                    masked.push_str(name);
+                    masked.push(':');
+                }
+                masked.push_str(MASK);
+                masked.push('@');
+                masked.push_str(host);
+            }
+        }
+        rest = behind;
+    }
+    masked.push_str(rest);
+    Cow::Owned(masked)
+}
+
 fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -70,6 +108,29 @@ fn is_hidden(c: char) -> bool {
                 | '\u{fff9}'..='\u{fffb}'
                 | '\u{e0000}'..='\u{e007f}'
         )
+}
+
+/// What stands in the place of a secret.
+pub const MASK: &str = "***";
+
+/// A URL without its password. What is not plainly a URL is not shown at all.
+pub fn masked_url(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return MASK.to_owned() };
+    let (user, host) = match rest.rsplit_once('@') {
+        // The last one: a password that was not encoded may hold more of them.
+        Some((user, host)) if !scheme.ends_with("unix") => (Some(user), host),
+        _ => (None, rest),
+    };
+    // Parameters may hold a password too: redis+unix:///socket?pass=…
+    let host = match host.split_once('?') {
+        Some((host, _)) => format!("{host}?{MASK}"),
+        None => host.to_owned(),
+    };
+    match user.map(|user| user.split_once(':')) {
+        None => format!("{scheme}://{host}"),
+        Some(Some((name, _))) => format!("{scheme}://{name}:{MASK}@{host}"),
+        Some(None) => format!("{scheme}://{MASK}@{host}"),
+    }
 }
 
 #[cfg(test)]
@@ -98,5 +159,36 @@ mod tests {
         assert_eq!(json(text), "{\"a\":\"\\u202e\\u009b\\udb40\\udc41é\"}");
         let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
         assert_eq!(read(&json(text)), read(text));
+    }
+
+    #[test]
+    fn urls_are_shown_without_what_they_hide() {
+        for (url, want) in [
+            ("redis://127.0.0.1:6379", "redis://127.0.0.1:6379"),
+            ("rediss://:word@host:6380/2", "rediss://:***@host:6380/2"),
+            ("redis://me:word@host", "redis://me:***@host"),
+            ("redis://me:w@rd/x@host/1", "redis://me:***@host/1"),
+            ("redis://word@host", "redis://***@host"),
+            ("redis+unix:///run/redis.sock?user=me&pass=word", "redis+unix:///run/redis.sock?***"),
+            ("redis://me:w?rd@host?protocol=resp3", "redis://me:***@host?***"),
+            ("redis+unix:///run/redis.sock?pass=w@rd", "redis+unix:///run/redis.sock?***"),
+            ("word", "***"),
+        ] {
+            assert_eq!(masked_url(url), want, "{url}");
+        }
+    }
+
+    #[test]
+    fn passwords_of_addresses_are_masked_wherever_they_stand() {
+        for (text, wanted) in [
+            ("at redis://me:word@host:6379/0, said: no", "at redis://me:***@host:6379/0, said: no"),
+            ("\"rediss://:w%40rd%2F@host\"", "\"rediss://:***@host\""),
+            ("`redis://word@host` and http://a/b", "`redis://***@host` and http://a/b"),
+            ("redis://me:w@rd/x?y#z@host redis://me:word@host", "redis://me:***@host redis://me:***@host"),
+            ("mail me@host of http://a/b", "mail me@host of http://a/b"),
+            ("redis://", "redis://"),
+        ] {
+            assert_eq!(shown(text), wanted);
+        }
     }
 }

@@ -53,10 +53,13 @@ pub(super) struct Environment(BTreeMap<String, String>);
 impl Environment {
     pub(super) fn cleaned(all: BTreeMap<String, String>, warnings: &mut Vec<String>) -> Result<Self, ConfigError> {
         let mut ours = BTreeMap::new();
+        let mut of_a_manager = Vec::new();
         for (name, value) in all {
             // An env file that begins with a byte order mark has it in its first name.
             let name = name.trim_start_matches('\u{feff}').to_owned();
-            if RETIRED_NAMES.contains(&name.as_str()) {
+            if is_of_a_manager(&name, &value) {
+                of_a_manager.push(name);
+            } else if RETIRED_NAMES.contains(&name.as_str()) {
                 warnings.push(format!("{name} does nothing any more"));
             } else if NAMES.contains(&name.as_str()) {
                 let cleaned = clean(&value);
@@ -71,7 +74,16 @@ impl Environment {
                 return Err(ConfigError::UnknownName { name, nearest });
             }
         }
+        if !of_a_manager.is_empty() {
+            warnings
+                .push(format!("{}: made by a cluster manager for a service; sets nothing", of_a_manager.join(", ")));
+        }
         Ok(Self(ours))
+    }
+
+    /// Leaves a name out, as if it was never set; false where it was not.
+    pub(super) fn leave_out(&mut self, name: &str) -> bool {
+        self.0.remove(name).is_some()
     }
 
     /// A value that is set and not empty.
@@ -83,6 +95,24 @@ impl Environment {
     pub(super) fn set(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
+}
+
+/// Is it a name like ours that a cluster manager makes for each service that it knows, here one that is called `harvest-…` or
+/// `redis`: `…_SERVICE_HOST`, `…_SERVICE_PORT…`, `…_PORT` with an address, `…_PORT_<n>_TCP…`.
+fn is_of_a_manager(name: &str, value: &str) -> bool {
+    if !name.starts_with("HARVEST_") && !name.starts_with("REDIS_") {
+        return false;
+    }
+    let is_address = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| clean(value).starts_with(scheme));
+    let is_of_a_port = |(_, rest): (&str, &str)| {
+        let (number, rest) = rest.split_at(rest.bytes().take_while(u8::is_ascii_digit).count());
+        let protocol = ["_TCP", "_UDP", "_SCTP"].iter().find_map(|protocol| rest.strip_prefix(protocol));
+        !number.is_empty() && protocol.is_some_and(|end| matches!(end, "" | "_PROTO" | "_PORT" | "_ADDR"))
+    };
+    name.ends_with("_SERVICE_HOST")
+        || name.rsplit_once("_SERVICE_PORT").is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with('_'))
+        || name.ends_with("_PORT") && is_address
+        || name.split_once("_PORT_").is_some_and(is_of_a_port)
 }
 
 /// What can be wrong around a value and is cleaned off it.

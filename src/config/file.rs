@@ -31,12 +31,40 @@ impl File {
             Ok(tables) => tables,
             Err(error) => return Err(no_toml(path, plain, &error)),
         };
-        match tables.keys().find(|key| !TABLES.contains(&key.as_str())) {
-            None => Ok(Self { path, tables }),
+        Ok(Self { path, tables })
+    }
+
+    /// Errors if it has a table that nobody knows.
+    pub(super) fn refuse_unknown(&self) -> Result<(), ConfigError> {
+        match self.tables.keys().find(|key| !TABLES.contains(&key.as_str())) {
+            None => Ok(()),
             Some(key) => {
                 let nearest = nearest(key, TABLES.into_iter()).map(str::to_owned);
-                Err(ConfigError::UnknownKey { path, key: key.clone(), nearest })
+                Err(ConfigError::UnknownKey { path: self.path.clone(), key: key.clone(), nearest })
             }
+        }
+    }
+
+    /// Has a key of a table a value.
+    pub(super) fn has(&self, table: &str, key: &str) -> bool {
+        self.tables.get(table).and_then(|table| table.get(key)).is_some()
+    }
+
+    /// Leaves a key out, `run.silent_after_ms.price`, or a table; false where there is none.
+    pub(super) fn leave_out(&mut self, key: &str) -> bool {
+        if self.tables.remove(key).is_some() {
+            return true;
+        }
+        let Some((table, mut key)) = key.split_once('.') else { return false };
+        let Some(toml::Value::Table(found)) = self.tables.get_mut(table) else { return false };
+        let mut table = found;
+        loop {
+            if table.remove(key).is_some() {
+                return true;
+            }
+            let Some((inner, rest)) = key.split_once('.') else { return false };
+            let Some(toml::Value::Table(below)) = table.get_mut(inner) else { return false };
+            (table, key) = (below, rest);
         }
     }
 

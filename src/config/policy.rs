@@ -10,7 +10,7 @@ use crate::codec::policy;
 use crate::domain::policy::Policy;
 
 /// Environment names that set a key of the policy.
-const NAMES: [(&str, &str); 5] = [
+pub(super) const NAMES: [(&str, &str); 5] = [
     ("HARVEST_MODE", "mode"),
     ("HARVEST_MIN_R", "min_r"),
     ("HARVEST_LADDER", "ladder"),

@@ -6,8 +6,9 @@ use secrecy::SecretString;
 use serde_json::Value;
 
 use super::error::ConfigError;
-use super::origin::{MASK, Origin, masked_url};
+use super::origin::Origin;
 use super::table::Sheet;
+use crate::codec::shown::{MASK, masked_url};
 
 /// Schemes of the addresses that are understood.
 const SCHEMES: [&str; 4] = ["redis://", "rediss://", "redis+unix://", "unix://"];

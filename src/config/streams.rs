@@ -7,7 +7,7 @@ use crate::codec::policy::nearest;
 use crate::domain::streams::{Stream, StreamKind, Streams};
 
 /// Environment names that set the stream of a kind.
-const NAMES: [(&str, StreamKind); 4] = [
+pub(super) const NAMES: [(&str, StreamKind); 4] = [
     ("STREAM_TRADE_INTENT", StreamKind::Intent),
     ("STREAM_APPLY_RESULT", StreamKind::Result),
     ("STREAM_APPLY_PLAN", StreamKind::Plan),

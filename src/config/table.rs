@@ -14,8 +14,9 @@ use serde_json::Value;
 use super::environment::{Environment, is_true};
 use super::error::ConfigError;
 use super::file::File;
-use super::origin::{MASK, Origin, Setting};
+use super::origin::{Origin, Setting};
 use crate::codec::policy::nearest;
+use crate::codec::shown::MASK;
 
 /// Flags of the command line: table and key, and the text given.
 pub(super) type Flags = BTreeMap<&'static str, String>;

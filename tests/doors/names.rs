@@ -84,3 +84,48 @@ fn i77_a_name_writes_no_line_of_its_own() {
     assert_eq!(unknown.code, Some(2));
     is_plain(&unknown, "a name of the environment");
 }
+
+/// Every way in which the address of a server with its password may be given, and be wrong.
+#[test]
+fn no_password_is_said_in_any_error() {
+    let nobody = format!("127.0.0.1:{}", crate::redis_server::free_port());
+    let folder = tempfile::tempdir().expect("a folder");
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, "no certificate").expect("the file is written");
+    let file = folder.path().join("harvester.toml");
+    let mut tried = 0;
+    for user in ["me:hush", ":hush", "hush", "me:hush%20hush", "me:hush@hush", "me:hush/hush", "me:hush?hush#hush"] {
+        for url in [
+            format!("redis://{user}@{nobody}"),
+            format!("rediss://{user}@{nobody}/1"),
+            format!("redis://{user}@{nobody}/x"),
+            format!("redis://{user}@"),
+            format!("redis://{user}@host:port"),
+            format!("redis+cluster://{user}@{nobody}"),
+            format!("rediss-cluster://{user}@{nobody}"),
+            format!("http://{user}@{nobody}"),
+            format!("{user}@{nobody}"),
+        ] {
+            let toml = format!("[redis]\nurl = {}\nca_file = {:?}\n", json!(url), name(&ca));
+            std::fs::write(&file, toml).expect("the file is written");
+            let command = |arguments: &[&str]| {
+                let mut command = harvester();
+                command.args(arguments).current_dir(folder.path());
+                command
+            };
+            let control = ["control", "kill", "on", "--reason", "r", "--yes"];
+            for ran in [
+                run(command(&control).env("REDIS_URL", &url)),
+                run(&mut command(&[&control[..], &["--redis", &url]].concat())),
+                run(&mut command(&[&control[..], &["--config", name(&file)]].concat())),
+                run(&mut command(&["config", "--json", "--config", name(&file)])),
+                run(&mut command(&["status", "--url", &url])),
+            ] {
+                let said = format!("{}{}", ran.out, ran.log);
+                assert!(!said.contains("hush"), "{url}: {said}");
+                tried += 1;
+            }
+        }
+    }
+    println!("{tried} addresses with a password were given, none was said");
+}

@@ -11,9 +11,9 @@ use super::{exchange, outside, positions, prices, server, settings, streams};
 use crate::app::backfill::dump;
 use crate::app::found::Found;
 use crate::app::replay;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::domain::engine::Engine;
-use crate::shell::redis::Server;
+use crate::shell::redis::{Server, ServerError};
 use crate::shell::terminal::Screen;
 
 /// Flags of the command.
@@ -39,14 +39,20 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the command.
-pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
-    let config = match &args.redis {
-        Some(url) => &config.with_flags([("redis.url", url.clone())])?,
+/// Runs the command. `refused` are settings of the configuration that do not hold, and count as not set.
+pub fn run(args: &Args, config: &Config, refused: &[ConfigError], out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut checks = settings::refused(config, refused);
+    let flagged = args.redis.as_ref().map(|url| config.with_flags([("redis.url", url.clone())]));
+    let config = match &flagged {
+        Some(Ok(flagged)) => flagged,
+        Some(Err(error)) => {
+            checks.extend(settings::refused(config, std::slice::from_ref(error)));
+            config
+        }
         None => config,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let checks = runtime.block_on(all(args, config))?;
+    checks.extend(runtime.block_on(all(args, config)));
     show(args, config, &checks, out)?;
     match checks.iter().filter(|check| check.verdict != Verdict::Ok).count() {
         0 => Ok(()),
@@ -54,40 +60,61 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     }
 }
 
-async fn all(args: &Args, config: &Config) -> anyhow::Result<Vec<Check>> {
+/// What cannot be looked at is a finding, and keeps nothing else from being looked at.
+async fn all(args: &Args, config: &Config) -> Vec<Check> {
     let mut checks = settings::checks(config, &args.env_file);
+    let (of_server, now_ms) = of_server(args, config).await;
+    checks.extend(of_server);
+    checks.extend(exchange::checks(config).await);
+    let store = args.store.clone().unwrap_or_else(|| config.run.store.clone());
+    checks.extend(outside::store(&store, now_ms.unwrap_or_default()));
+    checks
+}
+
+/// All that the server tells, and its clock. [ms since 1970]
+async fn of_server(args: &Args, config: &Config) -> (Vec<Check>, Option<u64>) {
     let reached = match crate::app::server::address(config) {
         Ok(address) => Server::connect(&address).await,
         Err(error) => Err(error),
     };
-    let mut now_ms = None;
-    match reached {
+    let mut server = match reached {
+        Ok(server) => server,
         Err(error) => {
-            let next = "start it, or correct REDIS_URL; nothing else can be looked at without it";
-            checks.push(Check::problem("redis", "reachable", error.to_string(), next));
+            let next = "start it, or correct REDIS_URL; nothing else of it can be looked at";
+            return (vec![Check::problem("redis", "reachable", error.to_string(), next)], None);
         }
-        Ok(mut server) => {
-            let at_ms = server.time_ms().await?;
-            now_ms = Some(at_ms);
-            checks.extend(server::checks(&mut server, config).await?);
-            checks.extend(streams::checks(&mut server, config, at_ms).await?);
-            match fold(args, config, &mut server).await {
-                Ok(engine) => {
-                    checks.extend(positions::checks(&engine, at_ms));
-                    checks.extend(prices::checks(&mut server, &engine, at_ms).await?);
-                }
-                Err(error) => {
-                    let next = "see the file and line that are named";
-                    checks.push(Check::problem("positions", "history", format!("{error:#}"), next));
-                }
-            }
-            checks.push(outside::clock(at_ms));
+    };
+    let mut checks = Vec::new();
+    checks.extend(found_or_said("redis", "server", server::checks(&mut server, config).await));
+    let now_ms = match server.time_ms().await {
+        Ok(now_ms) => now_ms,
+        Err(error) => {
+            checks.extend(found_or_said("redis", "clock", Err(error)));
+            return (checks, None);
+        }
+    };
+    checks.extend(streams::checks(&mut server, config, now_ms).await);
+    match fold(args, config, &mut server).await {
+        Ok(engine) => {
+            checks.extend(positions::checks(&engine, now_ms));
+            let prices = prices::checks(&mut server, &engine, now_ms).await;
+            checks.extend(found_or_said("prices", "hashes", prices));
+        }
+        Err(error) => {
+            let next = "see the file and line that are named";
+            checks.push(Check::problem("positions", "history", format!("{error:#}"), next));
         }
     }
-    checks.extend(exchange::checks(config).await);
-    let store = args.store.clone().unwrap_or_else(|| config.run.store.clone());
-    checks.extend(outside::store(&store, now_ms.unwrap_or_default()));
-    Ok(checks)
+    checks.push(outside::clock(now_ms));
+    (checks, Some(now_ms))
+}
+
+/// What was found, or why it could not be looked at.
+pub fn found_or_said(area: &'static str, subject: &str, found: Result<Vec<Check>, ServerError>) -> Vec<Check> {
+    found.unwrap_or_else(|error| {
+        let next = "grant the user of REDIS_URL what the list of tools/deploy names, or look at the server's log";
+        vec![Check::problem(area, subject, format!("it cannot be looked at: {error}"), next)]
+    })
 }
 
 /// Positions from the streams as far as they reach, and from the journal where there is one.

@@ -8,7 +8,7 @@ const AREA: &str = "redis";
 
 pub async fn checks(server: &mut Server, config: &Config) -> Result<Vec<Check>, ServerError> {
     let info = server.info().await?;
-    let mut checks = vec![version(&info), role(&info)];
+    let mut checks = vec![version(&info), alone(&info), role(&info)];
     checks.extend(persistence(&info));
     checks.push(memory(&info));
     checks.push(rights(server, &info, config).await?);
@@ -26,6 +26,17 @@ fn version(info: &ServerInfo) -> Check {
             Check::warning(AREA, "version", format!("{version}: a trimmed gap cannot be proved"), next)
         }
         _ => Check::problem(AREA, "version", format!("{version} is older than 6.2"), "use 6.2 or newer, better 7.0"),
+    }
+}
+
+/// Transactions and scripts of the service name all of its streams at once.
+fn alone(info: &ServerInfo) -> Check {
+    match info.get("redis_mode") {
+        Some(mode @ ("cluster" | "sentinel")) => {
+            let next = "use a server that holds all streams by itself: no service starts on this one";
+            Check::problem(AREA, "mode", format!("{mode}: no transaction reaches over all streams"), next)
+        }
+        mode => Check::ok(AREA, "mode", mode.unwrap_or("standalone")),
     }
 }
 

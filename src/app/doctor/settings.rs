@@ -4,9 +4,31 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::check::Check;
-use crate::config::{Config, Origin};
+use crate::codec::policy::ReadError;
+use crate::config::{Config, ConfigError, Origin};
+use crate::domain::policy::{Mode, Policy, PolicyError};
 
 const AREA: &str = "configuration";
+
+/// Settings that do not hold: the first thing that is wrong, since no service starts with them.
+pub fn refused(config: &Config, refused: &[ConfigError]) -> Vec<Check> {
+    let next = "correct it: nothing starts with it; what is looked at below takes it as not set";
+    let found = |error: &ConfigError| Check::problem(AREA, "refused", error.to_string(), next);
+    let mut checks: Vec<Check> = refused.iter().map(found).collect();
+    let wants_live = refused.iter().any(|error| {
+        matches!(
+            error,
+            ConfigError::Policy(ReadError::Policy(PolicyError::LiveNeeds(_))) | ConfigError::LiveNeeds { .. }
+        )
+    });
+    if wants_live {
+        // What live lacks beside its policy, as if that was whole.
+        let live = Policy { mode: Mode::Live, ..config.policy.clone() };
+        let lacking = config.emit.live(&live, &config.streams).err();
+        checks.extend(lacking.iter().map(found));
+    }
+    checks
+}
 
 pub fn checks(config: &Config, env_files: &[std::path::PathBuf]) -> Vec<Check> {
     let mut checks = Vec::new();

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::check::{Check, span};
+use super::command::found_or_said;
 use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::line::Fields;
 use crate::codec::time;
 use crate::config::Config;
+use crate::domain::ids::StreamId;
 use crate::domain::streams::{Stream, StreamKind};
 use crate::shell::redis::{GroupInfo, Server, ServerError, StreamInfo};
 
@@ -18,29 +20,67 @@ const DEAD_MS: u64 = 600_000;
 /// A history that reaches back less than this is gone before anyone has slept. [ms]
 const SHORT_HISTORY_MS: u64 = 24 * 3_600_000;
 
-pub async fn checks(server: &mut Server, config: &Config, now_ms: u64) -> Result<Vec<Check>, ServerError> {
+/// An id further ahead of the server's clock than this is not of its time. [ms]
+const AHEAD_MS: u64 = 2_000;
+/// 2010-01-01; earlier ids are no times. [ms since 1970]
+const NO_TIME_BEFORE_MS: u64 = 1_262_304_000_000;
+
+pub async fn checks(server: &mut Server, config: &Config, now_ms: u64) -> Vec<Check> {
     let mut checks = Vec::new();
     let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
     for (id, stream) in config.streams.iter() {
-        let Some(info) = server.stream_info(&stream.name).await? else {
-            checks.push(absent(server, stream).await?);
-            continue;
-        };
-        checks.push(age(stream, &info, config, now_ms));
-        let newest = server.newest(&stream.name, LOOKED_AT).await?;
-        if !newest.is_empty() {
-            let decoded = newest.iter().map(|entry| {
-                let decoded = decoder.decode(id, entry.id, &Fields::from_bytes(entry.pairs()));
-                (decoded.shape, decoded.content.err().map(|unreadable| unreadable.reason.name()))
-            });
-            checks.push(shapes(stream, decoded.collect()));
-        }
-        checks.extend(reach(stream, &info, now_ms));
-        let groups = server.groups(&stream.name).await?;
-        checks.extend(groups.iter().flat_map(|group| group_checks(stream, &info, group, now_ms)));
-        checks.extend(readers(stream, &groups, config));
+        let of_stream = of_stream(server, config, now_ms, &mut decoder, id).await;
+        checks.extend(found_or_said(AREA, &stream.name, of_stream));
     }
+    checks
+}
+
+async fn of_stream(
+    server: &mut Server,
+    config: &Config,
+    now_ms: u64,
+    decoder: &mut Decoder,
+    id: StreamId,
+) -> Result<Vec<Check>, ServerError> {
+    let stream = config.streams.get(id);
+    let Some(info) = server.stream_info(&stream.name).await? else {
+        return Ok(vec![absent(server, stream).await?]);
+    };
+    let mut checks = vec![age(stream, &info, config, now_ms)];
+    checks.extend(times(stream, &info, now_ms));
+    let newest = server.newest(&stream.name, LOOKED_AT).await?;
+    if !newest.is_empty() {
+        let decoded = newest.iter().map(|entry| {
+            let decoded = decoder.decode(id, entry.id, &Fields::from_bytes(entry.pairs()));
+            (decoded.shape, decoded.content.err().map(|unreadable| unreadable.reason.name()))
+        });
+        checks.push(shapes(stream, decoded.collect()));
+    }
+    checks.extend(reach(stream, &info, now_ms));
+    let groups = server.groups(&stream.name).await?;
+    checks.extend(groups.iter().flat_map(|group| group_checks(stream, &info, group, now_ms)));
+    checks.extend(readers(stream, &groups, config));
     Ok(checks)
+}
+
+/// Ids that are not of the time when their entries were added: order and age are told by nothing else.
+fn times(stream: &Stream, info: &StreamInfo, now_ms: u64) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let newest = info.last.max(info.last_generated);
+    if let Some(last) = newest.filter(|last| last.ms > now_ms.saturating_add(AHEAD_MS)) {
+        let ahead = span(last.ms.saturating_sub(now_ms));
+        let found = format!("ids_ahead: its newest id {last} is {ahead} ahead of the server's clock");
+        let next = "find who writes explicit ids, or whose clock went back; entries wait until the clock is there, and new ones \
+                    come behind: a stream of another name starts anew";
+        checks.push(Check::problem(AREA, &stream.name, found, next));
+    }
+    if let Some(first) = info.first.filter(|first| first.ms < NO_TIME_BEFORE_MS) {
+        let found = format!("ids_not_time: its first id {first} is no time (before 2010)");
+        let next = "let the producer write ids of the server (XADD *): prices with such ids are not used, and nothing is \
+                    evaluated by them";
+        checks.push(Check::problem(AREA, &stream.name, found, next));
+    }
+    checks
 }
 
 async fn absent(server: &mut Server, stream: &Stream) -> Result<Check, ServerError> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::codec::shown::masked_url;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::{ClientConfig, RootCertStore};
 
@@ -10,6 +11,9 @@ use rustls::{ClientConfig, RootCertStore};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an answer may take; a service that folds a backlog answers between two batches.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Length of a page: positions of 20,000 symbols are shorter by far. [bytes]
+const PAGE_BYTES_MAX: usize = 256 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -19,6 +23,8 @@ pub enum ClientError {
     Tls(#[from] rustls::Error),
     #[error("the service at {url} cannot be reached: {}", innermost(source))]
     Unreachable { url: String, source: reqwest::Error },
+    #[error("the service at {url} answered more than {} MiB: is it harvester?", PAGE_BYTES_MAX >> 20)]
+    TooLong { url: String },
     #[error("the service at {url} answered {status}: {body}")]
     Refused { url: String, status: u16, body: String },
 }
@@ -29,7 +35,7 @@ impl ClientError {
         match self {
             Self::Unreachable { .. } => true,
             Self::Refused { status, .. } => *status >= 500,
-            Self::NoUrl { .. } | Self::Tls(_) => false,
+            Self::NoUrl { .. } | Self::Tls(_) | Self::TooLong { .. } => false,
         }
     }
 }
@@ -52,10 +58,11 @@ pub fn path_part(name: &str) -> String {
 pub async fn get(base: &str, path: &str) -> Result<String, ClientError> {
     let url = format!("{}{path}", base.trim_end_matches('/'));
     let unreachable = |source: reqwest::Error| {
+        let url = masked_url(base);
         if source.is_builder() {
-            ClientError::NoUrl { url: base.to_owned() }
+            ClientError::NoUrl { url }
         } else {
-            ClientError::Unreachable { url: base.to_owned(), source: source.without_url() }
+            ClientError::Unreachable { url, source: source.without_url() }
         }
     };
     let client = reqwest::Client::builder()
@@ -66,13 +73,20 @@ pub async fn get(base: &str, path: &str) -> Result<String, ClientError> {
         .timeout(ANSWER_TIMEOUT)
         .build()
         .map_err(unreachable)?;
-    let answer = client.get(&url).send().await.map_err(unreachable)?;
+    let mut answer = client.get(&url).send().await.map_err(unreachable)?;
     let status = answer.status();
-    let body = answer.text().await.map_err(unreachable)?;
+    let mut body = Vec::new();
+    while let Some(piece) = answer.chunk().await.map_err(unreachable)? {
+        if body.len() + piece.len() > PAGE_BYTES_MAX {
+            return Err(ClientError::TooLong { url: masked_url(base) });
+        }
+        body.extend_from_slice(&piece);
+    }
+    let body = String::from_utf8_lossy(&body).into_owned();
     if status.is_success() {
         return Ok(body);
     }
-    Err(ClientError::Refused { url, status: status.as_u16(), body })
+    Err(ClientError::Refused { url: masked_url(&url), status: status.as_u16(), body })
 }
 
 /// Trusts what the system trusts; what is not needed is not looked for.

@@ -1,0 +1,173 @@
+//! What is left of a configuration that does not hold: each setting that is refused is left out, until the rest is valid. For
+//! who looks for faults; nothing works by it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::environment::Environment;
+use super::error::ConfigError;
+use super::file::File;
+use super::table::Flags;
+use super::{Config, Sources, environment_of_process, policy, streams};
+use crate::codec::policy::{LIVE_KEYS, ReadError};
+use crate::domain::policy::PolicyError;
+
+impl Config {
+    /// Reads what can be read of the file and the environment of the process; returns it with all that was refused.
+    pub fn load_partly(file: Option<&Path>) -> (Self, Vec<ConfigError>) {
+        Self::parts_partly(file, environment_of_process())
+    }
+
+    /// The same of a given environment.
+    pub fn parts_partly(file: Option<&Path>, mut names: BTreeMap<String, String>) -> (Self, Vec<ConfigError>) {
+        let mut refused = Vec::new();
+        let (environment, mut warnings) = loop {
+            let mut warnings = Vec::new();
+            match Environment::cleaned(names.clone(), &mut warnings) {
+                Ok(environment) => break (environment, warnings),
+                Err(error) => {
+                    let of_name = |other: &str| matches!(&error, ConfigError::UnknownName { name, .. } if other.trim_start_matches('\u{feff}') == name);
+                    let before = names.len();
+                    names.retain(|name, _| !of_name(name));
+                    if names.len() == before {
+                        names.clear();
+                    }
+                    refused.push(error);
+                }
+            }
+        };
+        let file = match file.map(|path| File::read(path, &mut warnings)).transpose() {
+            Ok(file) => file.unwrap_or_default(),
+            Err(error) => {
+                refused.push(error);
+                File::default()
+            }
+        };
+        let mut sources = Sources { file, environment, warnings };
+        loop {
+            let read = sources.file.refuse_unknown().and_then(|()| Self::of(sources.clone(), &Flags::new()));
+            match read {
+                Ok(config) => return (config, refused),
+                Err(error) => refused.extend(sources.without(error)),
+            }
+        }
+    }
+}
+
+impl Sources {
+    /// Leaves out what an error names; returns what is to be said of it. Something is left out each time.
+    fn without(&mut self, error: ConfigError) -> Vec<ConfigError> {
+        if let ConfigError::Policy(ReadError::Policy(PolicyError::LiveNeeds(_))) = &error {
+            return self.without_live();
+        }
+        let is_left_out = match &error {
+            ConfigError::UnknownKey { key, .. } | ConfigError::SecretInFile { key, .. } => self.file.leave_out(key),
+            ConfigError::Value { name, .. } => self.environment.leave_out(name) || self.file.leave_out(name),
+            ConfigError::UnknownName { name, .. } => self.environment.leave_out(name),
+            ConfigError::LiveNeeds { key, .. } => self.file.leave_out(key),
+            ConfigError::Policy(ReadError::UnknownKey { key, .. } | ReadError::Value { key, .. }) => {
+                self.without_rule(key)
+            }
+            ConfigError::Policy(ReadError::Policy(PolicyError::Ladder(_))) => self.without_rule("ladder"),
+            ConfigError::Policy(ReadError::Policy(PolicyError::Value { key, .. })) => self.without_rule(key),
+            ConfigError::Policy(_) => false,
+            ConfigError::Streams(_) => {
+                let names = streams::NAMES.iter().map(|(name, _)| *name).chain(["STREAM_HARVEST_SUGGESTIONS"]);
+                let in_environment = names.filter(|name| self.environment.leave_out(name)).count() > 0;
+                self.file.leave_out("streams") || in_environment
+            }
+            ConfigError::Unreadable { .. } | ConfigError::NoToml { .. } => false,
+        };
+        if !is_left_out {
+            // What is refused is none of what it seems to be: nothing is believed then.
+            (self.file, self.environment) = (File::default(), Environment::default());
+        }
+        vec![error]
+    }
+
+    /// Leaves out a key of the policy, whoever set it.
+    fn without_rule(&mut self, key: &str) -> bool {
+        let top = key.split('.').next().unwrap_or(key);
+        let names = policy::NAMES.iter().filter(|(_, of)| *of == top);
+        let in_environment = names.filter(|(name, _)| self.environment.leave_out(name)).count() > 0;
+        self.file.leave_out(&format!("policy.{top}")) || in_environment
+    }
+
+    /// Leaves out the mode; returns every key of the policy that it lacks.
+    fn without_live(&mut self) -> Vec<ConfigError> {
+        let is_set = |key: &str| {
+            let in_environment =
+                policy::NAMES.iter().any(|(name, of)| *of == key && self.environment.get(name).is_some());
+            in_environment || self.file.has("policy", key)
+        };
+        let lacking = LIVE_KEYS.into_iter().filter(|key| !is_set(key));
+        let lacking: Vec<ConfigError> =
+            lacking.map(|key| ConfigError::Policy(ReadError::Policy(PolicyError::LiveNeeds(key)))).collect();
+        if !self.without_rule("mode") {
+            (self.file, self.environment) = (File::default(), Environment::default());
+        }
+        lacking
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, names: &[(&str, &str)]) -> (Config, Vec<String>) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let names = names.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let (config, refused) = Config::parts_partly(Some(file.path()), names);
+        (config, refused.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn what_is_refused_is_left_out_and_the_rest_counts() {
+        let text = "[run]\nread_count = 0\ngruop = \"x\"\ntick_ms = 1234\n[run.silent_after_ms]\nprize = 1\nprice = 7\n[rnu]\na = 1\n\
+                    [policy]\nmin_r = \"0.75\"\nladdr = []\nladder = []\n[exchange]\napi_key = \"x\"\n";
+        let names =
+            [("HARVEST_MDOE", "live"), ("HARVEST_SCAN_INTERVAL_SEC", "soon"), ("REDIS_PORT", "x"), ("REDIS_HOST", "h")];
+        let (config, refused) = read(text, &names);
+        assert_eq!((config.run.tick_ms, config.run.silent_after_ms.price), (1234, 7));
+        assert_eq!(config.policy.min_r.to_string(), "0.75");
+        let said = refused.join("\n");
+        for word in [
+            "HARVEST_MDOE is unknown (did you mean `HARVEST_MODE`?)",
+            "HARVEST_SCAN_INTERVAL_SEC = \"soon\"",
+            "REDIS_PORT",
+            "run.read_count = 0",
+            "run.gruop",
+            "run.silent_after_ms.prize",
+            "`rnu`",
+            "laddr",
+            "ladder: at least one rung",
+            "exchange.api_key",
+        ] {
+            assert!(said.contains(word), "{word} is not said:\n{said}");
+        }
+        assert_eq!(refused.len(), 10, "{said}");
+    }
+
+    #[test]
+    fn live_names_all_that_it_lacks() {
+        let (config, refused) = read("[policy]\nprice_sources = [\"market.tick\"]\n", &[("HARVEST_MODE", "live\r")]);
+        assert_eq!(refused.len(), 3, "{refused:?}");
+        assert!(refused[0].contains("ladder") && refused[1].contains("atr_unit") && refused[2].contains("on_live"));
+        assert_eq!(config.warnings, ["HARVEST_MODE: a carriage return at the end was cleaned"]);
+    }
+
+    #[test]
+    fn a_file_that_is_none_leaves_the_environment() {
+        for text in
+            ["hush", "[policy", "policy = 5", "[policy]\nlive_symbols = 5", "streams = 1", "[streams]\nprice = 5"]
+        {
+            let (config, refused) = read(text, &[("HARVEST_MIN_R", "0.75")]);
+            assert_eq!((config.policy.min_r.to_string().as_str(), refused.len()), ("0.75", 1), "{text}: {refused:?}");
+        }
+        let (_, refused) = Config::parts_partly(Some(Path::new("/nowhere/harvester.toml")), BTreeMap::new());
+        assert!(refused[0].to_string().contains("/nowhere/harvester.toml"), "{refused:?}");
+        let (_, refused) = read("", &[("STREAM_APPLY_PLAN", "a"), ("STREAM_APPLY_RESULT", "a")]);
+        assert!(refused[0].contains("named twice"), "{refused:?}");
+    }
+}
