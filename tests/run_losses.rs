@@ -1,5 +1,7 @@
 //! What a stream has lost is told, with a gap that every lost entry lies in; and nothing is told where nothing was lost.
 
+#[path = "support/proxy.rs"]
+mod proxy;
 #[path = "support/redis.rs"]
 mod redis_server;
 #[path = "support/service.rs"]
@@ -10,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use harvester::domain::ids::EntryId;
+use proxy::Proxy;
 use redis_server::RedisServer;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -212,4 +215,34 @@ fn ids_ahead_of_the_clock_wait_and_are_named_so() {
     service.stop();
     assert!(!place.log().contains("INPUT_BEHIND"), "{}", place.log());
     assert!(!place.log().contains("CURSOR_STANDING"), "{}", place.log());
+}
+
+/// A server of 6.2 counts nothing: that a stream ends before what was read is proof, and a stream that is read and trimmed
+/// as it goes is none.
+#[test]
+fn a_server_that_does_not_count_proves_what_a_restored_backup_lacks() {
+    let mut server = RedisServer::start();
+    let wire = Proxy::to(server.port()).counting_nothing();
+    let mut place = Place::new(&server);
+    place.url = wire.url();
+    let service = at_work(&server, &place);
+    some(&server, 20);
+    until("they are read", || is_read(&server));
+    server.cli(&["XTRIM", PRICE, "MAXLEN", "5"]);
+    some(&server, 3);
+    until("they are read", || is_read(&server));
+    server.cli(&["SAVE"]);
+    let read = some(&server, 20);
+    until("they are read", || is_read(&server));
+    assert!(gaps(&server, PRICE).is_empty(), "{:?}", gaps(&server, PRICE));
+    service.signal(Signal::STOP);
+    let unread = some(&server, 20);
+    server.restart();
+    service.signal(Signal::CONT);
+    check(&server, &[read, unread].concat(), 1, "restored");
+    some(&server, 3);
+    until("it goes on", || is_read(&server));
+    service.stop();
+    place.run_until_idle();
+    assert_eq!(gaps(&server, PRICE).len(), 1, "{:?}", gaps(&server, PRICE));
 }

@@ -276,3 +276,70 @@ fn a_memory_that_names_no_entry_of_the_decision_is_not_believed() {
     place.run_until_idle();
     assert_eq!(decisions(&server).len(), 2);
 }
+
+/// Decisions that left the outbox long ago are written again as well: they stand in the store.
+#[test]
+fn decisions_of_hours_ago_that_the_server_lost_are_written_again() {
+    let mut server = RedisServer::start();
+    let place = Place::new(&server);
+    let symbols = ["AAAUSDT", "BBBUSDT", "CCCUSDT"];
+    let service = place.start();
+    service.until_logged(&["role changed", "is_leader=true"]);
+    symbols.iter().for_each(|symbol| open_position(&server, symbol));
+    until("the positions are read", || is_read(&server));
+    server.cli(&["SAVE"]);
+    symbols.iter().for_each(|symbol| _ = price(&server, symbol, "1.008"));
+    until("the decisions are out", || entries(&server, DECISION).len() == 3 && is_read(&server));
+    service.stop();
+    let before = decisions(&server);
+    outbox_forgets(&place);
+    server.restart();
+    assert_eq!(entries(&server, DECISION), [], "an older backup");
+    let service = place.start();
+    until("the decisions are there again", || entries(&server, DECISION).len() == 3);
+    service.stop();
+    assert_eq!(decisions(&server), before);
+    assert!(field_of_all(&server, DECISION, "again").iter().all(|again| again == "1"));
+}
+
+/// Removes the rows of the outbox from a store, as an hour does.
+fn outbox_forgets(place: &Place) {
+    use harvester::codec::live;
+    use harvester::codec::state::FORMAT_VERSION;
+    use harvester::shell::store::Store;
+    let mut store = Store::open(&place.store(), FORMAT_VERSION).expect("the store opens");
+    let rows: Vec<_> = live::outbox(&store).expect("rows").iter().map(|row| live::outbox_removed(row.seq)).collect();
+    assert_eq!(rows.len(), 3);
+    store.commit(rows.into_iter()).expect("it is committed");
+}
+
+/// The answer to a write is lost on its way: what was written is not written a second time.
+#[test]
+fn what_was_written_before_its_answer_was_lost_is_not_written_again() {
+    const QUARANTINE: &str = "quantum:stream:harvest.quarantine";
+    let server = RedisServer::start();
+    let wire = Proxy::to(server.port());
+    let mut place = Place::new(&server);
+    place.url = wire.url();
+    wire.lose_answer_to("policy.adopted");
+    let service = place.start();
+    until("the policy is adopted", || wire.has_lost() && !entries(&server, CONTROL).is_empty());
+    open_position(&server, "AAAUSDT");
+    wire.lose_answer_to("\nharvest.decision\r");
+    price(&server, "AAAUSDT", "1.008");
+    until("the decision is out", || wire.has_lost() && entries(&server, DECISION).len() == 1 && is_read(&server));
+    wire.lose_answer_to("bad_json");
+    add(&server, PRICE, &[("payload", "{not json")]);
+    until("the record is told", || wire.has_lost() && entries(&server, QUARANTINE).len() == 1);
+    // The next of each comes behind what was tried again.
+    add(&server, PRICE, &[("payload", "{not json either")]);
+    price(&server, "AAAUSDT", "1.013");
+    until("more is out", || entries(&server, QUARANTINE).len() >= 2 && entries(&server, DECISION).len() >= 2);
+    until("all is read", || is_read(&server));
+    service.stop();
+    place.run_until_idle();
+    assert_eq!(field_of_all(&server, CONTROL, "event_type"), ["policy.adopted"]);
+    assert_eq!(decisions(&server).len(), 2);
+    assert_eq!(entries(&server, service::SUGGESTIONS).len(), 2);
+    assert_eq!(entries(&server, QUARANTINE).len(), 2);
+}

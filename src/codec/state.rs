@@ -315,6 +315,15 @@ pub fn quarantined_one<R: Rows>(rows: &R, stream: &str, id: EntryId) -> Result<O
     }
 }
 
+/// The history line of a decision, by its number.
+pub fn decision_one<R: Rows>(rows: &R, seq: u64) -> Result<Option<String>, R::Error> {
+    let wanted = decision_row(seq, "").0;
+    match rows.scan(&wanted)?.into_iter().next() {
+        Some((found, value)) => Ok(Some(decode(&found, &value)?)),
+        None => Ok(None),
+    }
+}
+
 /// All decisions, as history lines, by their sequence.
 pub fn decisions<R: Rows>(rows: &R) -> Result<Vec<String>, R::Error> {
     let mut all = Vec::new();

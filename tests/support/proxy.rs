@@ -4,6 +4,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 #[derive(Default)]
@@ -14,6 +15,10 @@ struct State {
     /// After so many bytes of answers all connections are cut, one number after the other. [bytes]
     cuts: Vec<usize>,
     answered: usize,
+    /// The answer to a command with this in it is lost, and the connection with it.
+    lost: Option<String>,
+    /// The server does not count, as one of 6.2.
+    is_old: bool,
 }
 
 impl State {
@@ -46,8 +51,9 @@ impl Proxy {
                 let Some(target) = state.target else { continue };
                 let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else { continue };
                 state.open.extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
-                pass(client.try_clone().unwrap(), server.try_clone().unwrap(), None);
-                pass(server, client, Some(Arc::clone(&shared)));
+                let wire = Wire { state: Arc::clone(&shared), loses: Arc::default() };
+                asks(client.try_clone().unwrap(), server.try_clone().unwrap(), wire.clone());
+                answers(server, client, wire);
             }
         });
         Self { port, state }
@@ -62,6 +68,22 @@ impl Proxy {
         self.state.lock().unwrap().cuts = bytes.to_vec();
     }
 
+    /// The next answer to a command that holds this text is lost: what it did is done.
+    pub fn lose_answer_to(&self, text: &str) {
+        self.state.lock().unwrap().lost = Some(text.to_owned());
+    }
+
+    /// Has that happened.
+    pub fn has_lost(&self) -> bool {
+        self.state.lock().unwrap().lost.is_none()
+    }
+
+    /// The server tells what one of 6.2 does: neither how many entries were added, nor what was deleted.
+    pub fn counting_nothing(self) -> Self {
+        self.state.lock().unwrap().is_old = true;
+        self
+    }
+
     /// Ends all connections; new ones go to another server, or nowhere.
     pub fn lead_to(&self, target: Option<u16>) {
         let mut state = self.state.lock().unwrap();
@@ -72,14 +94,55 @@ impl Proxy {
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, counted: Option<Arc<Mutex<State>>>) {
+/// One connection through the proxy.
+#[derive(Clone)]
+struct Wire {
+    state: Arc<Mutex<State>>,
+    /// The next answer is lost.
+    loses: Arc<AtomicBool>,
+}
+
+/// From the client to the server.
+fn asks(from: TcpStream, to: TcpStream, wire: Wire) {
+    pass(from, to, move |bytes| {
+        let mut state = wire.state.lock().unwrap();
+        if state.lost.as_ref().is_some_and(|text| holds(bytes, text)) {
+            state.lost = None;
+            wire.loses.store(true, Ordering::SeqCst);
+        }
+        true
+    });
+}
+
+/// From the server to the client.
+fn answers(from: TcpStream, to: TcpStream, wire: Wire) {
+    pass(from, to, move |bytes| {
+        let mut state = wire.state.lock().unwrap();
+        if state.is_old {
+            blot(bytes, "entries-added");
+            blot(bytes, "max-deleted-entry-id");
+        }
+        !state.cuts_at(bytes.len()) && !wire.loses.load(Ordering::SeqCst)
+    });
+}
+
+fn holds(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+/// Makes a name unknown, of the same length.
+fn blot(bytes: &mut [u8], name: &str) {
+    while let Some(at) = bytes.windows(name.len()).position(|window| window == name.as_bytes()) {
+        bytes[at] = b'?';
+    }
+}
+
+/// Passes on what comes as long as that is well; then the connection ends.
+fn pass(mut from: TcpStream, mut to: TcpStream, mut is_well: impl FnMut(&mut [u8]) -> bool + Send + 'static) {
     std::thread::spawn(move || {
         let mut bytes = vec![0; 64 << 10];
         while let Ok(n) = from.read(&mut bytes) {
-            if n == 0 || counted.as_ref().is_some_and(|state| state.lock().unwrap().cuts_at(n)) {
-                break;
-            }
-            if to.write_all(&bytes[..n]).is_err() {
+            if n == 0 || !is_well(&mut bytes[..n]) || to.write_all(&bytes[..n]).is_err() {
                 break;
             }
         }

@@ -23,6 +23,7 @@ use crate::codec::live::{self, OutboxRow, Place, StreamPlace};
 use crate::codec::request::FieldTexts;
 use crate::codec::seal;
 use crate::codec::signing::SigningKey;
+use crate::codec::state;
 use crate::domain::engine::{Disposition, Gap};
 use crate::domain::event::{Control, DecisionFact, Entry, Event};
 use crate::domain::ids::{EntryId, StreamId};
@@ -35,6 +36,13 @@ use crate::shell::redis::{Emission, Request, WrittenDecision};
 const OUTBOX_MEMORY_MS: u64 = 3_600_000;
 /// … but no more of them than this. [1]
 const OUTBOX_WRITTEN_MAX: usize = 1000;
+
+/// Decisions of long ago that are looked for together, once younger ones are lost. [1]
+const RECALLED: u64 = 1000;
+/// … and in all. [1]
+const RECALLED_MAX: u64 = 10_000;
+/// The entry of a decision of long ago: only the server remembers which it is.
+const SOMEWHERE: EntryId = EntryId::new(0, 0);
 
 /// Decisions and requests are written to these.
 #[derive(Clone, Debug)]
@@ -278,6 +286,7 @@ impl Fold {
             None => {
                 let Some(row) = of_another(fact, id, line) else { return };
                 let stored = live::outbox_row(&row);
+                self.projection.wait(state::decision_row(row.seq, line));
                 self.outbox.insert(row.seq, row);
                 stored
             }
@@ -430,6 +439,10 @@ impl Fold {
     }
 
     fn forget_written(&mut self) {
+        // What is being looked for has to be there when it is found to be lost.
+        if !self.gate.may_offer() {
+            return;
+        }
         let from = self.projection.engine.globals().last.ms.saturating_sub(OUTBOX_MEMORY_MS);
         let written = || self.outbox.values().filter_map(|row| Some((row.seq, row.written?)));
         // The entries of a backlog are of long ago, and what is written now would stay for all of it.
@@ -487,7 +500,7 @@ impl Fold {
         let (mut due, mut after) = (Vec::new(), None);
         for row in self.outbox.values() {
             if row.written.is_some() {
-                after = row.written;
+                after = row.written.filter(|entry| *entry != SOMEWHERE);
             } else if !self.in_hand.contains(&row.seq) {
                 let rests_on_the_streams = row.live && !row.record_only;
                 let is_current = self.is_caught_up && self.gate.is_current();
@@ -630,20 +643,49 @@ impl Fold {
     fn checked(&mut self, lost: &[u64]) {
         let last = self.outbox.values().rev().find_map(|row| row.written);
         self.gate.checked(last.filter(|_| lost.is_empty()));
-        let (Some(first), Some(last)) = (lost.iter().min(), lost.iter().max()) else { return };
-        tracing::error!(count = lost.len(), first, last, "the server has lost decisions: they are written again");
+        let oldest = self.outbox.values().find(|row| row.written.is_some()).map(|row| row.seq);
         for seq in lost {
             let Some(row) = self.outbox.get_mut(seq) else { continue };
             (row.written, row.again, row.record_only) = (None, true, row.live);
+            if let (Some(key), "") = (&self.signing, row.field("signature")) {
+                row.fields.push(("signature".to_owned(), key.sign(row.field("hash"))));
+            }
             let row = live::outbox_row(row);
             self.projection.wait(row);
             self.entries_uncommitted += 1;
         }
+        // Where the oldest is lost, older ones may be.
+        if let Some(oldest) = oldest.filter(|oldest| lost.contains(oldest))
+            && self.recall_before(oldest)
+        {
+            return self.gate.doubt_written();
+        }
+        let again = || self.outbox.values().filter(|row| row.again && row.written.is_none()).map(|row| row.seq);
+        if let (false, Some(first), Some(last)) = (lost.is_empty(), again().min(), again().max()) {
+            let count = again().count();
+            tracing::error!(count, first, last, "the server has lost decisions: they are written again");
+        }
+    }
+
+    /// Takes decisions of long ago back into the outbox, those before a number, to be looked for. Answers whether there are any.
+    fn recall_before(&mut self, seq: u64) -> bool {
+        let Some(store) = self.projection.store() else { return false };
+        let floor = self.projection.engine.globals().chain.seq.saturating_sub(RECALLED_MAX);
+        let numbers = (seq.saturating_sub(RECALLED).max(floor)..seq).filter(|seq| !self.outbox.contains_key(seq));
+        let lines: Vec<String> = numbers.filter_map(|seq| state::decision_one(store, seq).ok().flatten()).collect();
+        let before = self.outbox.len();
+        for line in lines {
+            if let Some(row) = recalled(&mut self.decoder, &line) {
+                self.outbox.insert(row.seq, row);
+            }
+        }
+        self.outbox.len() > before
     }
 
     /// The server may have lost what was written: nothing is offered until it was looked for.
     pub fn doubt_written(&mut self) {
-        if self.outbox.values().any(|row| row.written.is_some()) {
+        let next = self.projection.engine.globals().chain.seq + 1;
+        if self.outbox.values().any(|row| row.written.is_some()) || self.recall_before(next) {
             self.gate.doubt_written();
         }
     }
@@ -666,7 +708,9 @@ impl Fold {
     /// Decisions that the server should have.
     fn written(&self) -> Vec<WrittenDecision> {
         let written = |row: &OutboxRow| {
-            Some(WrittenDecision { seq: row.seq, decision_id: row.decision_id.clone(), entry: row.written? })
+            let entry = row.written.filter(|entry| *entry != SOMEWHERE);
+            row.written?;
+            Some(WrittenDecision { seq: row.seq, decision_id: row.decision_id.clone(), entry })
         };
         self.outbox.values().filter_map(written).collect()
     }
@@ -686,6 +730,16 @@ impl Fold {
         self.entries_uncommitted == 0
             && (!self.is_leader || (self.is_told() && self.own.is_empty() && self.gate.may_offer()))
     }
+}
+
+/// The row of a decision that was written long ago.
+fn recalled(decoder: &mut Decoder, line: &str) -> Option<OutboxRow> {
+    let fields = line::fields(line.as_bytes()).ok()?;
+    let (name, id) = line::head(line.as_bytes()).ok()?;
+    let stream = decoder.streams().id_of(&name)?;
+    let entry = decoder.decode(stream, id.parse().ok()?, &fields);
+    let Ok(Event::Decision(fact)) = entry.content else { return None };
+    of_another(&fact, SOMEWHERE, line)
 }
 
 /// The row of a decision that stands in the stream, as far as its seal is whole.

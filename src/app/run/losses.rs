@@ -74,22 +74,30 @@ impl Bookkeeping {
         consumer: &mut Consumer,
     ) -> Result<(Option<EntryId>, StreamPlace, Option<Loss>), ServerError> {
         let added = survey.entries_added.unwrap_or(0);
+        let index = usize::from(stream.0);
         let (cursor, unread) = match from {
             Start::Earliest => (None, survey.length),
             Start::Latest => (Some(survey.last_id), 0),
             // What was added since the survey is not in its count.
-            Start::After(id) => (Some(id), consumer.count_between(usize::from(stream.0), id, survey.last_id).await?),
+            Start::After(id) => (Some(id), consumer.count_between(index, id, survey.last_id).await?),
         };
         let cursor = cursor.filter(|id| *id != EntryId::default());
         let place = StreamPlace { seen: added.saturating_sub(unread), added };
         let whole_to = cursor.unwrap_or_default();
-        self.streams[usize::from(stream.0)] = Some(StreamBook { place, whole_to, forgotten_at: None });
+        self.streams[index] = Some(StreamBook { place, whole_to, forgotten_at: None });
+        let before = match cursor.filter(|_| place.seen > 0) {
+            None => survey.first_id,
+            Some(cursor) => {
+                let next = EntryId::new(cursor.ms, cursor.seq.saturating_add(1));
+                Some(consumer.next_after(index, cursor).await?.unwrap_or(next))
+            }
+        };
         // What is missing before counts as seen once the gap is in the log: until then a new start finds it again.
         let begun = StreamPlace { seen: 0, added };
         let loss = (place.seen > 0).then_some(Loss {
             stream,
             after: None,
-            before: if unread == survey.length { survey.first_id } else { survey.next_id },
+            before,
             count: Some(place.seen),
             shift: place.seen as i64,
             added,

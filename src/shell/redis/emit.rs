@@ -133,7 +133,8 @@ pub enum Offered {
 pub struct WrittenDecision {
     pub seq: u64,
     pub decision_id: String,
-    pub entry: EntryId,
+    /// `None` where only the server remembers it.
+    pub entry: Option<EntryId>,
 }
 
 /// Decisions that are looked for together. [1]
@@ -210,21 +211,31 @@ impl Emitter {
             let mut pipeline = redis::pipe();
             pipeline.cmd("XRANGE").arg(stream).arg("-").arg("+").arg("COUNT").arg(1);
             for decision in page {
-                let id = decision.entry.to_string();
-                pipeline.cmd("XRANGE").arg(stream).arg(&id).arg(&id);
                 pipeline.cmd("HGET").arg(&memory).arg(&decision.decision_id);
             }
             let mut connection = self.server.connection.clone();
             let answered: Result<Vec<Value>, RedisError> = pipeline.query_async(&mut connection).await;
             let mut answers = answered.map_err(failed())?.into_iter();
             let first = reply::entries(answers.next().unwrap_or_default()).map_err(failed())?.first().map(|e| e.id);
-            for decision in page {
-                let found = reply::entries(answers.next().unwrap_or_default()).map_err(failed())?;
-                let known =
-                    reply::bytes(answers.next().unwrap_or_default(), "the memory is no text").unwrap_or_default();
-                let is_remembered = known.starts_with(format!("{} ", decision.entry).as_bytes());
-                let is_trimmed = is_remembered && first.is_some_and(|first| first > decision.entry);
-                if found.is_empty() && !is_trimmed {
+            let known: Vec<Option<EntryId>> = answers.map(remembered).collect();
+            let asked = |(decision, known): (&WrittenDecision, &Option<EntryId>)| decision.entry.or(*known);
+            let entries: Vec<Option<EntryId>> = page.iter().zip(&known).map(asked).collect();
+            let mut pipeline = redis::pipe();
+            // An empty pipeline is an error.
+            pipeline.cmd("XRANGE").arg(stream).arg("-").arg("+").arg("COUNT").arg(1).ignore();
+            for id in entries.iter().flatten().map(EntryId::to_string) {
+                pipeline.cmd("XRANGE").arg(stream).arg(&id).arg(&id);
+            }
+            let mut connection = self.server.connection.clone();
+            let answered: Result<Vec<Value>, RedisError> = pipeline.query_async(&mut connection).await;
+            let mut answers = answered.map_err(failed())?.into_iter();
+            for ((decision, known), entry) in page.iter().zip(known).zip(entries) {
+                let found = match entry {
+                    Some(_) => !reply::entries(answers.next().unwrap_or_default()).map_err(failed())?.is_empty(),
+                    None => false,
+                };
+                let is_trimmed = known.is_some() && known == entry && first.is_some_and(|first| entry < Some(first));
+                if !found && !is_trimmed {
                     lost.push(decision.seq);
                 }
             }
@@ -249,6 +260,12 @@ impl Emitter {
     pub fn server(&mut self) -> &mut Server {
         &mut self.server
     }
+}
+
+/// The entry that the memory of what was written names.
+fn remembered(answered: Value) -> Option<EntryId> {
+    let text = reply::text(answered, "the memory is no text").ok()?;
+    text.split(' ').next()?.parse().ok()
 }
 
 /// Reads `decision-id request-id refusal`, the latter two of them possibly empty.
