@@ -536,7 +536,7 @@ impl Engine {
                     self.changes.plans.push(plan.plan_id.clone());
                 }
             }
-            Event::Instrument(instrument) => self.symbols[index].hot.instrument = Some(*instrument),
+            Event::Instrument(instrument) => self.symbols[index].hot.instrument = Some(**instrument),
             Event::PlanIgnored | Event::Price(_) | Event::Control(_) | Event::Decision(_) => {}
         }
         Ok(())

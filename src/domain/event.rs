@@ -78,12 +78,12 @@ pub struct Unreadable {
     /// A `history.gap`: what cannot be read here is taken for one of every stream.
     pub gap: bool,
     /// Known symbols whose names are words of its text, where its own symbol cannot be read.
-    pub named: Vec<SymbolId>,
+    pub named: Box<[SymbolId]>,
 }
 
 impl Unreadable {
-    pub const fn new(reason: Reason) -> Self {
-        Self { reason, refusal: false, kills: false, gap: false, named: Vec::new() }
+    pub fn new(reason: Reason) -> Self {
+        Self { reason, refusal: false, kills: false, gap: false, named: Box::default() }
     }
 }
 
@@ -141,7 +141,7 @@ pub enum Event {
     Result(Box<ResultFact>),
     Position(PositionFact),
     Trade(Box<TradeFact>),
-    Instrument(Instrument),
+    Instrument(Box<Instrument>),
     Legacy(Box<LegacyFact>),
     Control(Box<Control>),
     Decision(Box<DecisionFact>),
@@ -451,4 +451,14 @@ pub struct DecisionFact {
     pub hash: Box<str>,
     pub cause_stream: Box<str>,
     pub cause_id: EntryId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_small_as_nearly_all_of_them_are_prices() {
+        assert!(size_of::<Entry>() <= 104, "{}", size_of::<Entry>());
+    }
 }

@@ -127,7 +127,7 @@ impl Symbols {
     }
 
     /// Known symbols whose names are words of the fields, in the order in which they were first seen.
-    fn named_in(&self, fields: &Fields<'_>) -> Vec<SymbolId> {
+    fn named_in(&self, fields: &Fields<'_>) -> Box<[SymbolId]> {
         let mut named = BTreeSet::new();
         for (name, value) in &fields.pairs {
             let value = match value {
@@ -245,7 +245,7 @@ impl Decoder {
                 let refusal = flat.boolean(&["executed"]) == Ok(Some(false));
                 let (kills, gap) =
                     if kind == StreamKind::Control { control::precaution(fields) } else { (false, false) };
-                Err(Unreadable { reason, refusal, kills, gap, named: Vec::new() })
+                Err(Unreadable { reason, refusal, kills, gap, named: Box::default() })
             }
             Ok(object) => {
                 let mut subject = Subject {
@@ -262,7 +262,7 @@ impl Decoder {
                 let decoded = decode_kind(kind, &mut subject);
                 (shape, symbol) = (subject.shape, subject.symbol);
                 let Subject { refusal, kills, gap, .. } = subject;
-                decoded.map_err(|reason| Unreadable { reason, refusal, kills, gap, named: Vec::new() })
+                decoded.map_err(|reason| Unreadable { reason, refusal, kills, gap, named: Box::default() })
             }
         };
         let mut content = if fields.size() > ENTRY_SIZE_MAX { too_large(content) } else { content };

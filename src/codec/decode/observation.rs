@@ -82,13 +82,13 @@ fn instrument(subject: &mut Subject<'_>) -> Result<Event, Reason> {
         "TRADING" => InstrumentStatus::Trading,
         _ => InstrumentStatus::NotTrading,
     });
-    Ok(Event::Instrument(Instrument {
+    Ok(Event::Instrument(Box::new(Instrument {
         step_size: object.positive(&["stepSize"])?.map(Qty::new),
         qty_min: object.positive(&["minQty"])?.map(Qty::new),
         qty_max: object.positive(&["maxQty"])?.map(Qty::new),
         notional_min: object.positive(&["minNotional"])?.map(Quote::new),
         status,
-    }))
+    })))
 }
 
 fn legacy(subject: &mut Subject<'_>) -> Result<Event, Reason> {
