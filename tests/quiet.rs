@@ -169,3 +169,16 @@ fn a_decision_emitted_among_prices_ahead_is_taken_over_in_its_place() {
     let decisions = by_one.symbol("ADAUSDT").unwrap().instances().map(|instance| instance.decisions.len());
     assert_eq!((decisions.sum::<usize>(), taken), (1, 0), "the decision stands among all of them");
 }
+
+/// A price that could be of a rescaled contract is doubted until a look-up; the band of before says nothing meanwhile.
+#[test]
+fn a_doubted_price_does_not_go_back_to_the_band_of_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("h.jsonl");
+    let text = OPENED.trim_start().to_owned()
+        + &prices(4000, &["1.0", "1.001", "1.4"])
+        + &prices(9000, &["1.4", "1.335", "1.27", "1.21", "1.15", "1.095", "1.045", "1.0005"]);
+    fs::write(&path, text).unwrap();
+    let found = summary(&[path], &policy(folder.path(), "min_r = \"0.5\"\n"));
+    assert_eq!(found["holds"], json!({"below_min_r": 2, "no_price": 1, "price_jump": 9}));
+}

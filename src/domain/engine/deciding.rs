@@ -113,7 +113,9 @@ impl Engine {
     /// what its evaluation comes to. `None` where it has to be made.
     pub(super) fn go_back(&self, bands: Bands, index: usize, at: EntryId) -> Option<(Bands, Option<Hold>)> {
         let symbol = &self.symbols[index];
-        let mark = symbol.hot.mark.filter(|mark| mark.entry == at && symbol.hot.held_price.is_none())?;
+        // The band of before knows nothing of a doubt about the price.
+        let is_doubted = symbol.hot.open.as_ref().is_some_and(|open| open.price_doubted.is_some());
+        let mark = symbol.hot.mark.filter(|mark| mark.entry == at && symbol.hot.held_price.is_none() && !is_doubted)?;
         let went = bands.went_back(mark.price, at.ms, self.globals.killed)?;
         debug_assert_eq!(self.hold_at(symbol, at.ms), went.1, "a price was not quiet in the former band");
         Some(went)
