@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::number::{Id, Name, Number};
+use super::number::{Average, Id, Name, Number};
 use super::replies::{MarkPrice, Unreadable, UserTrade, both, positive, read, shortened, side};
 use crate::domain::units::{Price, Qty};
 
@@ -179,7 +179,7 @@ fn account_update(text: &str) -> Result<UserEvent, Unreadable> {
         #[serde(rename = "pa")]
         amount: Number,
         #[serde(rename = "ep", default)]
-        entry_price: Number,
+        entry_price: Average,
         #[serde(rename = "ps", default = "both")]
         position_side: String,
     }
@@ -187,7 +187,7 @@ fn account_update(text: &str) -> Result<UserEvent, Unreadable> {
     let position = |row: Row| AccountPosition {
         symbol: row.symbol.0,
         position_amt: Qty::new(row.amount.0),
-        entry_price: positive(row.entry_price),
+        entry_price: positive(Number(row.entry_price.0)),
         position_side: row.position_side,
     };
     let rows: Vec<AccountPosition> = event.account.positions.into_iter().map(position).collect();

@@ -4,6 +4,7 @@ use std::fmt;
 
 use rust_decimal::Decimal;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde_json::value::RawValue;
 
 use crate::codec::number;
 
@@ -15,6 +16,23 @@ pub(super) struct Number(pub Decimal);
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Text)
+    }
+}
+
+/// The same for an average, which is rounded where it has more digits than are kept: it is computed, not agreed upon.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Average(pub Decimal);
+
+impl<'de> Deserialize<'de> for Average {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        let exact = serde_json::from_str::<Number>(raw.get());
+        let text = serde_json::from_str::<String>(raw.get());
+        match (exact, text) {
+            (Ok(number), _) => Ok(Self(number.0)),
+            (Err(error), Ok(text)) => number::rounded(&text).map(Self).map_err(|_| D::Error::custom(error)),
+            (Err(error), Err(_)) => Err(D::Error::custom(error)),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::number::{Id, Name, Number, Time};
+use super::number::{Average, Id, Name, Number, Time};
 use crate::codec::depth;
 use crate::domain::event::Side;
 use crate::domain::units::{Price, Qty, Quote};
@@ -181,7 +181,7 @@ pub fn positions(body: &[u8]) -> Result<Vec<PositionRow>, Unreadable> {
         symbol: Name,
         position_amt: Number,
         #[serde(default)]
-        entry_price: Number,
+        entry_price: Average,
         #[serde(default)]
         mark_price: Number,
         #[serde(default = "both")]
@@ -193,7 +193,7 @@ pub fn positions(body: &[u8]) -> Result<Vec<PositionRow>, Unreadable> {
     let row = |row: Row| PositionRow {
         symbol: row.symbol.0,
         position_amt: Qty::new(row.position_amt.0),
-        entry_price: positive(row.entry_price),
+        entry_price: positive(Number(row.entry_price.0)),
         mark_price: positive(row.mark_price),
         position_side: row.position_side,
         updated_ms: (row.update_time > 0).then_some(row.update_time),
@@ -297,7 +297,7 @@ pub fn order(body: &[u8]) -> Result<OrderRow, Unreadable> {
         side: String,
         executed_qty: Number,
         #[serde(default)]
-        avg_price: Number,
+        avg_price: Average,
         #[serde(default)]
         reduce_only: bool,
     }
@@ -309,7 +309,7 @@ pub fn order(body: &[u8]) -> Result<OrderRow, Unreadable> {
         client_order_id: row.client_order_id,
         status: row.status,
         executed_qty: Qty::new(row.executed_qty.0),
-        avg_price: positive(row.avg_price),
+        avg_price: positive(Number(row.avg_price.0)),
         reduce_only: row.reduce_only,
     })
 }
@@ -393,6 +393,10 @@ mod tests {
         assert_eq!((rows[0].position_amt.to_string(), rows[0].updated_ms), ("20".to_owned(), Some(1_625_474_304_765)));
         assert_eq!(rows[0].entry_price.map(|price| price.to_string()).as_deref(), Some("6563.665"));
         assert_eq!((rows[1].position_amt.is_zero(), rows[1].entry_price, rows[1].updated_ms), (true, None, None));
+        // An average has as many digits as its division left.
+        let long = POSITION_V2.replace("6563.66500", "6563.66500333333333333333333333333");
+        let rows = positions(long.as_bytes()).unwrap();
+        assert_eq!(rows[0].entry_price.unwrap().to_string(), "6563.665003333333333333333333");
         let (prices, bad) = mark_prices(PREMIUM_INDEX.as_bytes()).unwrap();
         assert_eq!((prices[0].mark_price.to_string().as_str(), bad.len()), ("11793.63104562", 0));
         let trades = user_trades(USER_TRADES.as_bytes()).unwrap();
