@@ -75,6 +75,36 @@ fn mutations_of_the_corpus_neither_panic_nor_lose_an_entry() {
     assert!(duplicates > 0 && decisions > 0 && seen.len() > 60, "{seen:?}");
 }
 
+/// What an operator says, or somebody in an operator's name: changed as above, and nested.
+#[test]
+fn mutations_of_control_entries_neither_panic_nor_end_the_process() {
+    let mutations = std::env::var("HARVESTER_MUTATIONS").map_or(MUTATIONS, |n| n.parse().expect("a number"));
+    // Each is folded under nine names.
+    let mutations = mutations / 10;
+    let seeds = seeds("tools/fuzz/corpus/control", 15);
+    let words: Vec<&[u8]> = seeds.iter().flat_map(|(_, seed)| words(seed).into_iter().map(|at| &seed[at])).collect();
+    let plain: Vec<Vec<u8>> = seeds.iter().map(|(_, seed)| seed.clone()).collect();
+    let mut seen: BTreeSet<_> = plain.iter().flat_map(|seed| fuzz::control(seed)).collect();
+    assert!(seen.contains(&("policy.adopted", "")) && seen.contains(&("policy.adopted", "bad_json")), "{seen:?}");
+    let mut random = Random(SEED);
+    for n in 0..mutations {
+        let mut input = plain[random.below(plain.len())].clone();
+        for _ in 0..=random.below(CHANGES_MAX as usize) {
+            change(&mut input, &plain, &words, &mut random);
+        }
+        if random.below(4) == 0 {
+            nest(&mut input, &mut random);
+        }
+        seen.extend(catch_unwind(|| fuzz::control(&input)).unwrap_or_else(|_| {
+            let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("control-{n}"));
+            fs::write(&kept, &input).expect("the input is kept");
+            panic!("mutation {n} fails; its input is {}: mend, and add it to the corpus", kept.display());
+        }));
+    }
+    println!("{mutations} mutations of control entries: {} pairs of shape and reason", seen.len());
+    assert!(seen.len() > 15, "{seen:?}");
+}
+
 // ---- mutations --------------------------------------------------------------------------------------------------------
 
 /// Texts where a number stood.
@@ -163,6 +193,18 @@ fn change(input: &mut Vec<u8>, seeds: &[Vec<u8>], words_of_all: &[&[u8]], random
     }
 }
 
+/// Brackets around what stands somewhere, as many as one likes.
+fn nest(input: &mut Vec<u8>, random: &mut Random) {
+    let depth = [1, 62, 63, 64, 65, 127, 128, 129, 20_000][random.below(9)];
+    let (open, close) = [("[", "]"), ("{\"a\":", "}")][random.below(2)];
+    let values = spans(input, |byte| byte.is_ascii_alphanumeric() || byte == b'"');
+    let Some(n) = random.place(values.len()) else { return };
+    let value = input[values[n].clone()].to_vec();
+    let closed = if random.below(3) == 0 { 0 } else { depth };
+    let nested = [open.repeat(depth).into_bytes(), value, close.repeat(closed).into_bytes()].concat();
+    input.splice(values[n].clone(), nested);
+}
+
 /// Names and values: what stands between quotes, escaped or not.
 fn words(input: &[u8]) -> Vec<Range<usize>> {
     spans(input, |byte| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte))
@@ -216,11 +258,16 @@ impl Random {
 // ---- the corpus -------------------------------------------------------------------------------------------------------
 
 fn corpus() -> Vec<(String, Vec<u8>)> {
-    let seeds: Vec<_> = files("tools/fuzz/corpus/decoder")
+    seeds("tools/fuzz/corpus/decoder", 50)
+}
+
+/// The seeds in a folder, more than so many.
+fn seeds(folder: &str, more_than: usize) -> Vec<(String, Vec<u8>)> {
+    let seeds: Vec<_> = files(folder)
         .into_iter()
         .map(|path| (path.display().to_string(), fs::read(&path).expect("a seed reads")))
         .collect();
-    assert!(seeds.len() > 50, "only {} seeds were found", seeds.len());
+    assert!(seeds.len() > more_than, "only {} seeds were found", seeds.len());
     seeds
 }
 

@@ -74,6 +74,43 @@ fn the_compose_file_starts_what_the_program_and_the_list_know() {
     assert!(ignored.lines().any(|line| line == "**/*.env"), "secrets stay out of the image");
 }
 
+/// The users that the compose file makes, on a server: none is let in without a password.
+#[test]
+fn the_compose_file_leaves_no_user_open() {
+    let text = fs::read_to_string(deploy().join("compose.yaml")).unwrap();
+    let compose: serde_json::Value = serde_saphyr::from_str(&text).expect("compose.yaml is YAML");
+    let redis = &compose["services"]["redis"];
+    let script = redis["command"][2].as_str().expect("a script").replace("$$", "$");
+    assert!(!script.contains("--protected-mode no"), "{script}");
+    // All of it but the server itself, which a test starts.
+    let (users, _) = script.split_once("&& exec redis-server").expect("it starts a server");
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("users.acl");
+    let users =
+        users.replace("/tmp/users.acl", name(&list)).replace("/etc/harvester.acl", name(&deploy().join("redis.acl")));
+    let made = Command::new("sh").args(["-c", users.trim()]).env("HARVESTER_REDIS_PASSWORD", "hush").status().unwrap();
+    assert!(made.success());
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&list).unwrap().permissions());
+    assert_eq!(mode & 0o077, 0, "passwords are in it");
+    let server = RedisServer::start_with(&["--aclfile", name(&list)]);
+    assert!(server.cli(&["PING"]).contains("NOAUTH"), "nobody is let in without a password");
+    assert_eq!(server.cli(&["-a", "hush", "--no-auth-warning", "PING"]).trim(), "PONG");
+    let asked = redis["healthcheck"]["test"][1].as_str().expect("a command").replace("$$", "$");
+    assert!(asked.contains("REDISCLI_AUTH=$HARVESTER_REDIS_PASSWORD"), "{asked}");
+}
+
+#[test]
+fn units_bound_what_a_service_can_hold() {
+    for file in UNITS {
+        let text = fs::read_to_string(deploy().join(file)).unwrap();
+        for setting in
+            ["LimitNOFILE=", "LimitCORE=0", "TasksMax=", "MemoryMax=", "UMask=0077", "StateDirectoryMode=0700"]
+        {
+            assert!(text.lines().any(|line| line.starts_with(setting)), "{file} has no {setting}");
+        }
+    }
+}
+
 /// A server with the users of the list.
 struct Guarded {
     server: RedisServer,

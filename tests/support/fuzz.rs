@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use harvester::app::positions;
 use harvester::codec::decode::{Decoder, Symbols};
 use harvester::codec::state::{self, BadRow, Rows, StoredRow};
-use harvester::codec::{line, seal, view};
+use harvester::codec::{line, policy, seal, view};
 use harvester::domain::engine::{Disposition, Engine};
-use harvester::domain::event::Entry;
+use harvester::domain::event::{Control, Entry, Event};
 use harvester::domain::ids::EntryId;
 use harvester::domain::policy::Policy;
-use harvester::domain::streams::Streams;
+use harvester::domain::streams::{StreamKind, Streams};
 use serde::Deserialize;
 
 /// What came of the bytes.
@@ -85,6 +85,56 @@ pub fn fold(history: &[u8]) -> Folded {
     positions::of_engine(&engine, true);
     reads_back(engine, streams);
     folded
+}
+
+/// What stands in the control stream under any name.
+const CONTROL_EVENTS: [&str; 8] = [
+    "policy.adopted",
+    "kill.changed",
+    "history.gap",
+    "gap.accepted",
+    "risk.accepted",
+    "decision.expired",
+    "rung.rearmed",
+    "entry.skipped",
+];
+
+/// Folds the bytes as the payload of each control entry, and as the policy of one: nothing panics, what a store keeps reads
+/// back, and what cannot be read of a policy or a kill switch kills. Returns the shapes, with the reasons of what was refused.
+pub fn control(payload: &[u8]) -> BTreeSet<(&'static str, &'static str)> {
+    let streams = Streams::default();
+    let mut seen = BTreeSet::new();
+    let bytes = |text: &str| text.as_bytes().to_vec();
+    let entries = CONTROL_EVENTS.iter().map(|event| (*event, "payload")).chain([("policy.adopted", "policy")]);
+    for ((event, field), seq) in entries.zip(1..) {
+        let mut decoder = Decoder::new(streams.clone(), Symbols::default());
+        let mut engine = Engine::new(streams.clone(), Policy::default());
+        let stream = StreamKind::Control.default_stream();
+        let pairs = [(bytes("event_type"), bytes(event)), (bytes(field), payload.to_vec())];
+        let text = line::write(stream, &format!("1770163200000-{seq}"), &line::Fields::from_bytes(&pairs));
+        let entry = entry(text.as_bytes(), &mut decoder).expect("a line that we wrote is an entry");
+        for name in decoder.symbols.take_new() {
+            engine.intern(&name);
+        }
+        let step = engine.step(&entry);
+        let reason = match step.disposition {
+            Disposition::Quarantined(reason) => {
+                let is_safety = matches!(event, "policy.adopted" | "kill.changed");
+                assert!(!is_safety || engine.globals().killed, "{event}: what cannot be read kills");
+                reason.name()
+            }
+            Disposition::Applied | Disposition::Duplicate => "",
+        };
+        if let Ok(Event::Control(control)) = &entry.content
+            && let Control::PolicyAdopted(policy) = &**control
+        {
+            let again = policy::from_json(&policy::to_json(policy)).expect("a policy reads back");
+            assert_eq!(again, **policy);
+        }
+        seen.insert((entry.shape, reason));
+        reads_back(engine, streams.clone());
+    }
+    seen
 }
 
 /// The entry of a line, which the short way for prices and the long way have to agree on.

@@ -12,10 +12,18 @@ pub enum JournalError {
     #[error("the journal {} is in use by another process", dir.display())]
     InUse { dir: PathBuf },
     /// Something that was committed is not there as it was written.
-    #[error("the journal file {} is damaged at byte {at}: {why}", file.display())]
+    #[error(
+        "the journal file {} is damaged at byte {at}: {why}: put back a copy of it, or move it and all older files aside (what \
+         they hold is then missing when a store is folded anew); `harvester journal verify` says what else is damaged",
+        file.display()
+    )]
     Damaged { file: PathBuf, at: u64, why: String },
     /// Entries between two files are missing, or a file was exchanged.
-    #[error("the journal file {} does not follow the one before it: {why}", file.display())]
+    #[error(
+        "the journal file {} does not follow the one before it: {why}: put back what is missing, or move all older files \
+         aside; `harvester journal verify` says what else is wrong",
+        file.display()
+    )]
     Unchained { file: PathBuf, why: String },
     /// No room: nothing of this commit counts; once there is room the same commit can be asked for again.
     #[error("the disk of the journal is full: {}: {source}", file.display())]

@@ -55,6 +55,7 @@ impl Journal {
             Ok(()) | Err(_) => {}
         }
         let mut closed: Vec<Closed> = Vec::new();
+        let mut is_after_crash = false;
         let mut chain = ChainEnd::default();
         let files = folder::files(dir)?;
         for (index, (name_first, path)) in files.iter().enumerate() {
@@ -65,7 +66,10 @@ impl Journal {
             }
             let file = match headed.head.commits {
                 None => Some(headed.closed()?),
-                Some(commits) if is_last => recovery::close(headed, commits)?,
+                Some(commits) if is_last => {
+                    is_after_crash = true;
+                    recovery::close(headed, commits)?
+                }
                 Some(_) => {
                     return Err(JournalError::unchained(&files[index + 1].1, "that was never closed".to_owned()));
                 }
@@ -74,6 +78,9 @@ impl Journal {
                 chain = ChainEnd::behind(&file);
                 closed.push(file);
             }
+        }
+        if is_after_crash {
+            verify::newest_after_crash(&closed);
         }
         Ok(Self {
             dir: dir.to_owned(),

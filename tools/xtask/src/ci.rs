@@ -31,7 +31,8 @@ pub fn run() -> anyhow::Result<()> {
 fn format() -> anyhow::Result<()> {
     run_command(cargo().args(["fmt", "--all", "--check"]))?;
     // A workspace of its own, which `--all` does not see.
-    run_command(program("rustfmt").args(["--edition", "2024", "--check", "tools/fuzz/fuzz_targets/decoder.rs"]))
+    let targets = ["tools/fuzz/fuzz_targets/decoder.rs", "tools/fuzz/fuzz_targets/control.rs"];
+    run_command(program("rustfmt").args(["--edition", "2024", "--check"]).args(targets))
 }
 
 fn lints() -> anyhow::Result<()> {

@@ -25,12 +25,17 @@ const PROFILE: [&str; 2] = ["--profile", "soak"];
 pub fn run(args: &[String]) -> anyhow::Result<()> {
     let minutes = minutes(args)?;
     setup::for_tests()?;
-    let parts = [
+    let mut parts = vec![
         ("properties and kills", properties_and_kills()),
         ("losses of power", losses_of_power()),
         ("another rounding", another_rounding()),
-        if has_libfuzzer() { ("fuzzing", libfuzzer(minutes)?) } else { ("mutations", mutations(minutes)) },
     ];
+    if has_libfuzzer() {
+        parts.push(("fuzzing", libfuzzer("decoder", minutes)?));
+        parts.push(("fuzzing of control entries", libfuzzer("control", minutes)?));
+    } else {
+        parts.push(("mutations", mutations(minutes)));
+    }
     let mut report = Vec::new();
     let mut failed = Vec::new();
     for (name, mut command) in parts {
@@ -110,14 +115,14 @@ fn nightly() -> Command {
 }
 
 /// New inputs go into the target folder: the committed corpus grows by hand only.
-fn libfuzzer(minutes: u64) -> anyhow::Result<Command> {
-    let found = target()?.join("fuzz-corpus");
+fn libfuzzer(name: &str, minutes: u64) -> anyhow::Result<Command> {
+    let found = target()?.join("fuzz-corpus").join(name);
     std::fs::create_dir_all(&found).with_context(|| format!("cannot make {}", found.display()))?;
     // The versions that the project is tested with.
     std::fs::copy(command::root().join("Cargo.lock"), command::root().join("tools/fuzz/Cargo.lock"))?;
     let mut command = nightly();
-    command.args(["cargo", "fuzz", "run", "--fuzz-dir", "tools/fuzz", "decoder"]);
-    command.arg(found).arg("tools/fuzz/corpus/decoder");
+    command.args(["cargo", "fuzz", "run", "--fuzz-dir", "tools/fuzz", name]);
+    command.arg(found).arg(format!("tools/fuzz/corpus/{name}"));
     command.args(["--", "-timeout=10", &format!("-max_total_time={}", minutes * 60)]);
     Ok(command)
 }
