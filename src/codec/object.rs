@@ -224,7 +224,9 @@ impl<'a> Object<'a> {
     /// Lays `details` over the object, if it is a JSON object; any other text is ignored. Errors if it nests too deeply.
     pub fn lay_details(&mut self) -> Result<(), Reason> {
         if let Ok(Some(details)) = self.json_text(&["details"]) {
-            if !depth::is_bounded(details.as_bytes()) {
+            let inner = details.trim_start().starts_with('"').then(|| serde_json::from_str::<String>(&details).ok());
+            let is_bounded = |text: &String| depth::is_bounded(text.as_bytes());
+            if !is_bounded(&details) || !inner.flatten().as_ref().is_none_or(is_bounded) {
                 return Err(Reason::BadJson);
             }
             self.overlay = Json::parse(Cow::Owned(details)).ok();

@@ -215,3 +215,35 @@ pub fn last_of_name(name: &str) -> Option<EntryId> {
     let id: EntryId = name.strip_prefix(NAME_PREFIX)?.strip_suffix(NAME_SUFFIX)?.parse().ok()?;
     (file_name(id) == name).then_some(id)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A snapshot whose rows are these bytes, with a digest that is right.
+    fn sealed(compressed: &[u8]) -> Vec<u8> {
+        let policy = Policy::default();
+        let (head, _) = write(&Engine::new(Streams::default(), policy.clone()), &policy, None);
+        let mut bytes = serde_json::to_vec(&head).unwrap();
+        bytes.push(b'\n');
+        bytes.extend(compressed);
+        let digest = Sha256::digest(&bytes);
+        bytes.extend(digest);
+        bytes
+    }
+
+    #[test]
+    fn rows_that_are_no_rows_are_refused_without_their_size() {
+        let zeros = std::io::Read::take(std::io::repeat(0), 1 << 30);
+        let bomb = zstd::encode_all(zeros, ZSTD_LEVEL).unwrap();
+        let error = read(&sealed(&bomb)).unwrap_err().to_string();
+        assert!(error.contains("it is longer than"), "{error}");
+        // Lengths of rows that are not there.
+        for length in [9_u64, 1 << 40, u64::MAX] {
+            let text = [length.to_le_bytes().as_slice(), b"row"].concat();
+            let rows = zstd::encode_all(text.as_slice(), ZSTD_LEVEL).unwrap();
+            let error = read(&sealed(&rows)).unwrap_err().to_string();
+            assert!(error.contains("cut off"), "{length}: {error}");
+        }
+    }
+}

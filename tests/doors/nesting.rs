@@ -40,6 +40,15 @@ fn entries(x: &str) -> Vec<(&'static str, Value)> {
                 "details": inside(r#""filled_qty":5,"order_id":7"#),
             }),
         ),
+        // Written as a JSON string, which is read once.
+        ("trade.intent", json!({"payload": json!(inside(r#""symbol":"ADAUSDT","side":"BUY""#)).to_string()})),
+        (
+            "apply.result",
+            json!({
+                "symbol": "ADAUSDT", "side": "BUY", "executed": "true", "plan_id": "s",
+                "details": json!(inside(r#""filled_qty":5,"order_id":9"#)).to_string(),
+            }),
+        ),
         ("apply.result", json!({"symbol": "ADAUSDT", "plan_id": "q", "executed": "True", "steps_results": x})),
         (
             "apply.result",

@@ -3,13 +3,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Returns true if `host` (a name or an address, with or without a port) is this server: an address of loopback or the one
-/// that the client reached, `localhost`, or one of `names`.
+/// Returns true if `host` (a name or an address, with or without a port) is this server: an address of loopback, the one that
+/// the client reached, the one that stands for all (our own commands ask a service on 0.0.0.0 by that), `localhost`, or one of
+/// `names`.
 pub(super) fn is_ours(host: &str, local: IpAddr, names: &[String]) -> bool {
     let Some(name) = without_port(host) else { return false };
     if let Ok(address) = name.parse::<IpAddr>() {
         let address = address.to_canonical();
-        return address.is_loopback() || address == local.to_canonical() || is_named(name, names);
+        let is_address = address.is_loopback() || address.is_unspecified() || address == local.to_canonical();
+        return is_address || is_named(name, names);
     }
     name.eq_ignore_ascii_case("localhost") || is_named(name, names)
 }
@@ -59,6 +61,8 @@ mod tests {
             "127.0.0.1:9464",
             "127.0.0.2",
             "[::1]:9464",
+            "0.0.0.0:9464",
+            "[::]:9464",
             "10.1.2.3:9464",
             "[::ffff:10.1.2.3]",
             "harvester:9464",
