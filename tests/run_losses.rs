@@ -217,6 +217,21 @@ fn ids_ahead_of_the_clock_wait_and_are_named_so() {
     assert!(!place.log().contains("CURSOR_STANDING"), "{}", place.log());
 }
 
+/// Ids of somebody's own counting: the entries are folded, and the stream is named.
+#[test]
+fn ids_that_are_no_time_are_named_so() {
+    let server = RedisServer::start();
+    let place = Place::new(&server);
+    let service = place.start();
+    service.until_logged(&["role changed", "is_leader=true"]);
+    server.cli(&["XADD", PRICE, "7-0", "symbol", "AAAUSDT", "price", "1"]);
+    service.until_logged(&["IDS_NOT_TIME", PRICE]);
+    until("it is read", || is_read(&server));
+    price(&server, "AAAUSDT", "1");
+    service.until_logged(&["IDS_NOT_TIME_OVER", PRICE]);
+    service.stop();
+}
+
 /// A server of 6.2 counts nothing: that a stream ends before what was read is proof, and a stream that is read and trimmed
 /// as it goes is none.
 #[test]

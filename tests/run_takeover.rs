@@ -11,7 +11,7 @@ use std::path::Path;
 
 use harvester::app::replay::Request;
 use redis_server::RedisServer;
-use service::{INTENT, PRICE, Place, RESULT, decisions, import, payloads};
+use service::{INTENT, PLAN, PRICE, Place, RESULT, decisions, entries, import, payloads};
 use support::lab::entry_line;
 use support::{config, replayed};
 
@@ -55,6 +55,11 @@ fn backlog() -> String {
     lines.join("\n") + "\n"
 }
 
+/// … of a service that may send orders: those of a backlog are too old to be sent.
+const LIVE: &str = "[policy]\nmode = \"live\"\nladder = \"0.5:0.25,1:0.25,1.5:0.25\"\natr_unit = { default = \"absolute\" }\n\
+    price_sources = [\"market.tick\"]\non_live = \"take\"\nrequire_instrument = false\nmax_position_age_ms = 86400000\n\
+    [emit]\nformat = \"apply_plan\"\nsource = \"harvester\"\nexecutors = [\"executor\"]\n";
+
 struct Backlog {
     server: RedisServer,
     first: Place,
@@ -63,26 +68,37 @@ struct Backlog {
 
 impl Backlog {
     fn new() -> Self {
+        Self::under(SETTINGS)
+    }
+
+    fn under(settings: &str) -> Self {
         let server = RedisServer::start();
         let mut first = Place::new(&server);
-        first.settings = SETTINGS.to_owned();
+        first.settings = settings.to_owned();
         let history = first.folder.path().join("backlog.jsonl");
         std::fs::write(&history, backlog()).expect("the history is written");
         import(&history, &server);
-        let (_, lines) = replayed(&Request { histories: vec![history], ..Request::default() }, &config(None));
-        assert_eq!(lines.len(), 51);
+        let file = first.folder.path().join("wanted.toml");
+        std::fs::write(&file, settings).expect("the settings are written");
+        let (_, lines) = replayed(&Request { histories: vec![history], ..Request::default() }, &config(Some(&file)));
+        assert_eq!(
+            lines.len(),
+            if settings == SETTINGS { 51 } else { 17 },
+            "live, each position waits for a first result"
+        );
         Self { server, first, wanted: payloads(&lines) }
     }
 
     fn another(&self) -> Place {
         let mut place = Place::new(&self.server);
-        place.settings = SETTINGS.to_owned();
+        place.settings.clone_from(&self.first.settings);
         place.consumer = "two".to_owned();
         place
     }
 
     fn check(&self, last: &Place, what: &str) {
         assert_eq!(decisions(&self.server), self.wanted, "{what}");
+        assert_eq!(entries(&self.server, PLAN), [], "{what}: no order of a backlog");
         // What was folded is what a replay of its own journal comes to.
         let store = last.folder.path().join("again");
         let settings = last.folder.path().join("harvester.toml");
@@ -135,13 +151,14 @@ fn a_store_that_is_folded_anew_from_its_journal_goes_on_where_decisions_end() {
 #[test]
 fn a_backlog_is_taken_over_at_any_place() {
     let mut chance = fastrand::Rng::with_seed(20_261_129);
-    for kind in ["empty", "journal"] {
+    let live = format!("{SETTINGS}{LIVE}");
+    for (kind, settings) in [("empty", SETTINGS), ("journal", SETTINGS), ("empty", &live), ("journal", &live)] {
         for _ in 0..takeovers() {
-            let backlog = Backlog::new();
+            let backlog = Backlog::under(settings);
             let steps = ["folded", "journalled", "committed", "handed_over", "offered", "acknowledged"];
             let step = |chance: &mut fastrand::Rng| format!("{}:{}", steps[chance.usize(..6)], chance.u32(1..15));
             let (first, second) = (step(&mut chance), step(&mut chance));
-            let what = format!("{kind}: {first}, {second}");
+            let what = format!("{kind}, live={}: {first}, {second}", settings != SETTINGS);
             killed_at(&backlog.first, &first);
             if kind == "empty" {
                 let place = backlog.another();

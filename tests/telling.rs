@@ -30,6 +30,7 @@ fn well() -> Report {
         cursor: Some("1770170830000-0".to_owned()),
         age_ms: Some(900),
         ids_ahead: 0,
+        ids_not_time: false,
         ahead_ms: None,
         watched_ms: 3_600_000,
         pending: 2,

@@ -7,7 +7,7 @@ use super::well;
 /// A situation, the change that makes it, and the names of what is answered by /healthz, /readyz and `status`.
 type Case = (&'static str, fn(&mut Report), &'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
-const CASES: [Case; 31] = [
+const CASES: [Case; 32] = [
     ("all is well", |_| {}, &[], &[], &[]),
     // Incidents 12 and 15.
     (
@@ -97,6 +97,7 @@ const CASES: [Case; 31] = [
         &["outbox_waiting", "input_behind", "pending_old"],
     ),
     ("an id is ahead of the clock", |r| r.inputs[0].ahead_ms = Some(7_200_000), &[], &[], &["ids_ahead"]),
+    ("the ids of a stream are no time", |r| r.inputs[0].ids_not_time = true, &[], &[], &["ids_not_time"]),
     ("a decision is in doubt", |r| r.outbox.doubtful = 1, &[], &[], &["decision_doubtful"]),
     (
         "the configuration is live, the policy in force is not; the exchange is down",

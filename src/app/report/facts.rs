@@ -60,6 +60,8 @@ pub struct InputReport {
     pub lag_ms: Option<u64>,
     /// Entries that wait because their ids are ahead of the server's clock. [1]
     pub ids_ahead: u64,
+    /// The newest id is no time: before 2010.
+    pub ids_not_time: bool,
     /// How far the newest id is ahead of it, where that is more than clocks differ. [ms]
     pub ahead_ms: Option<u64>,
     /// Id of the last entry consumed: the cursor.

@@ -229,6 +229,14 @@ fn of_input(input: &InputReport) -> Vec<Concern> {
         let entries = input.lag_entries.map_or_else(String::new, |n| format!(", {n} entries"));
         concerns.push(Concern::of("input_behind", input, format!("{} is {} behind{entries}", input.stream, span(lag))));
     }
+    if input.ids_not_time {
+        let says = format!(
+            "the ids of {} are no time: its entries are folded, prices are not used and nothing is evaluated on them; have them \
+             written under ids of the server (XADD with *)",
+            input.stream
+        );
+        concerns.push(Concern::of("ids_not_time", input, says));
+    }
     if let Some(ahead) = input.ahead_ms {
         let says = format!(
             "the newest id of {} is {} ahead of the server's clock: {} entries wait until then; find who writes such ids",

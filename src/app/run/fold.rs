@@ -284,7 +284,7 @@ impl Fold {
             }
             Some(_) => return,
             None => {
-                let Some(row) = of_another(fact, id, line) else { return };
+                let Some(row) = of_another(fact, id, line).filter(|row| self.is_believed(row)) else { return };
                 let stored = live::outbox_row(&row);
                 self.projection.wait(state::decision_row(row.seq, line));
                 self.outbox.insert(row.seq, row);
@@ -292,6 +292,14 @@ impl Fold {
             }
         };
         self.projection.wait(row);
+    }
+
+    /// Is a decision one that the fold took over, under our signature where there is a key.
+    fn is_believed(&self, row: &OutboxRow) -> bool {
+        let is_signed = |key: &SigningKey| key.verifies(row.field("hash"), row.field("signature"));
+        let symbol = self.projection.engine.find(row.field("symbol"));
+        let is_taken = symbol.is_some_and(|symbol| symbol.instances().any(|i| i.has_decision(&row.decision_id)));
+        is_taken && self.signing.as_ref().is_none_or(is_signed)
     }
 
     /// Entries that were delivered to the group and that we have read ourselves: they are acknowledged once they are

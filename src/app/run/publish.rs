@@ -14,7 +14,7 @@ use crate::app::web::Question;
 use crate::codec::checksum::state_checksum_hex;
 use crate::codec::live::OutboxRow;
 use crate::config::{Config, SilentAfter};
-use crate::domain::engine::RULES_VERSION;
+use crate::domain::engine::{FIRST_TIME_MS, RULES_VERSION};
 use crate::domain::ids::{EntryId, StreamId};
 use crate::shell::redis::Survey;
 use crate::shell::systemd::Manager;
@@ -257,6 +257,7 @@ impl Publisher {
                 entries_added: survey.entries_added,
                 lag_entries: if is_ahead { unread.map(|_| 0) } else { unread },
                 lag_ms: if is_ahead { Some(0) } else { lag_ms },
+                ids_not_time: last.is_some_and(|last| last.ms < FIRST_TIME_MS),
                 ids_ahead: if is_ahead { unread.unwrap_or(1) } else { 0 },
                 ahead_ms: last.map(|last| last.ms.saturating_sub(server_ms)).filter(|ms| *ms > AHEAD_MS),
                 cursor: cursor.map(|id| id.to_string()),
