@@ -49,6 +49,11 @@ fn innermost(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
+/// An address as it may be said: without what may be a password, whatever else it is.
+fn said(url: &str) -> String {
+    if url.contains('@') { masked_url(url) } else { url.to_owned() }
+}
+
 /// A name as one part of a path.
 pub fn path_part(name: &str) -> String {
     utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
@@ -58,7 +63,7 @@ pub fn path_part(name: &str) -> String {
 pub async fn get(base: &str, path: &str) -> Result<String, ClientError> {
     let url = format!("{}{path}", base.trim_end_matches('/'));
     let unreachable = |source: reqwest::Error| {
-        let url = masked_url(base);
+        let url = said(base);
         if source.is_builder() {
             ClientError::NoUrl { url }
         } else {
@@ -78,7 +83,7 @@ pub async fn get(base: &str, path: &str) -> Result<String, ClientError> {
     let mut body = Vec::new();
     while let Some(piece) = answer.chunk().await.map_err(unreachable)? {
         if body.len() + piece.len() > PAGE_BYTES_MAX {
-            return Err(ClientError::TooLong { url: masked_url(base) });
+            return Err(ClientError::TooLong { url: said(base) });
         }
         body.extend_from_slice(&piece);
     }
@@ -86,7 +91,7 @@ pub async fn get(base: &str, path: &str) -> Result<String, ClientError> {
     if status.is_success() {
         return Ok(body);
     }
-    Err(ClientError::Refused { url: masked_url(&url), status: status.as_u16(), body })
+    Err(ClientError::Refused { url: said(&url), status: status.as_u16(), body })
 }
 
 /// Trusts what the system trusts; what is not needed is not looked for.
