@@ -195,6 +195,7 @@ fn an_ed25519_key_signs_for_a_server_that_verifies_with_its_public_half() {
             KeyKind::Hmac => {
                 let error = answered.unwrap_err();
                 assert!(matches!(error, CallError::Refused { code: -1022, .. }), "{error}");
+                assert!(error.to_string().ends_with("(signed as HMAC)"), "the kind is named: {error}");
             }
             _ => assert_eq!(open(&answered.unwrap()).len(), 2),
         }

@@ -108,7 +108,7 @@ async fn credentials(client: &Client) -> (Check, Option<Option<AccountMode>>) {
         }
         Err(error) if error.is_about_credentials() => {
             let next = "make a key with the right to read futures, allow this address, and set it for this environment (keys of one are none of another); the secret has to be of the kind that the key was made with";
-            (Check::problem(AREA, "credentials", format!("{error} (signed as {kind})"), next), None)
+            (Check::problem(AREA, "credentials", error.to_string(), next), None)
         }
         Err(error @ CallError::Refused { .. }) => {
             (Check::problem(AREA, "credentials", error.to_string(), "see the exchange's message"), None)

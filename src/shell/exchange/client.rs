@@ -30,6 +30,8 @@ const TELLING: usize = 8;
 const BAD_TIMESTAMP: i64 = -1021;
 /// "Too many requests", whatever its status.
 const TOO_MANY: i64 = -1003;
+/// Refusals that a secret of the wrong kind brings, among other causes.
+const OF_SIGNATURE: [i64; 3] = [-1022, -2014, -2015];
 /// "Execution status unknown."
 const UNKNOWN_OUTCOMES: [i64; 2] = [-1006, -1007];
 
@@ -195,7 +197,16 @@ impl Exchange {
                 CallError::TooMany { call, status, wait_ms }
             }
             _ => match said {
-                Some(said) => CallError::Refused { call, status, code, message: self.without_secrets(&said.message) },
+                Some(said) => {
+                    let mut message = self.without_secrets(&said.message);
+                    // A secret of another kind than the key was made with looks like a wrong one.
+                    if let (Access::Signed, Some(kind)) = (call.access(), self.key_kind())
+                        && OF_SIGNATURE.contains(&code)
+                    {
+                        message = format!("{message} (signed as {})", kind.name());
+                    }
+                    CallError::Refused { call, status, code, message }
+                }
                 None => CallError::Unreadable { call, status, what },
             },
         }
