@@ -261,3 +261,47 @@ fn a_server_that_does_not_count_proves_what_a_restored_backup_lacks() {
     place.run_until_idle();
     assert_eq!(gaps(&server, PRICE).len(), 1, "{:?}", gaps(&server, PRICE));
 }
+
+/// A failover to a replica that is in step, under load before and after: nothing was lost, and nothing is said to have been.
+#[test]
+fn a_failover_to_a_replica_in_step_tells_of_no_loss() {
+    let server = RedisServer::start();
+    let replica = RedisServer::start();
+    let wire = Proxy::to(server.port());
+    let mut place = Place::new(&server);
+    place.url = wire.url();
+    replica.cli(&["REPLICAOF", "127.0.0.1", &server.port().to_string()]);
+    until("the replica is in step", || replica.cli(&["INFO", "replication"]).contains("master_link_status:up"));
+    let service = at_work(&server, &place);
+    let write = |server: &RedisServer, count: usize| {
+        let mut pipeline = redis::pipe();
+        for _ in 0..300 {
+            pipeline.cmd("XADD").arg(PRICE).arg("*").arg("symbol").arg("AAAUSDT").arg("price").arg("1").ignore();
+        }
+        let mut client = server.client();
+        (0..count).for_each(|_| pipeline.query::<()>(&mut client).expect("the server takes them"));
+    };
+    write(&server, 40);
+    let length = || server.cli(&["XLEN", PRICE]).trim().to_owned();
+    until("the replica has all", || replica.cli(&["XLEN", PRICE]).trim() == length());
+    wire.lead_to(None);
+    // What was acknowledged, and who leads, changes until the connections are gone.
+    service.until_logged(&["reading failed"]);
+    until("the replica is in step", || {
+        let offset = |server: &RedisServer, name: &str| {
+            let info = server.cli(&["INFO", "replication"]);
+            info.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok())
+        };
+        offset(&replica, "slave_repl_offset:") == offset(&server, "master_repl_offset:")
+    });
+    replica.cli(&["REPLICAOF", "NO", "ONE"]);
+    write(&replica, 20);
+    wire.lead_to(Some(replica.port()));
+    write(&replica, 40);
+    let last = id(&price(&replica, "AAAUSDT", "1"));
+    until("all is read", || is_read(&replica) && replica.cli(&["XINFO", "GROUPS", PRICE]).contains(&last.to_string()));
+    service.stop();
+    place.url = replica.url();
+    place.run_until_idle();
+    assert!(gaps(&replica, PRICE).is_empty(), "{:?}", gaps(&replica, PRICE));
+}
