@@ -23,6 +23,7 @@ async fn emitter(server: &RedisServer) -> Emitter {
         control: CONTROL.to_owned(),
         kill_key: "quantum:kill".to_owned(),
         length_max: 0,
+        signing: None,
     };
     let address = Address::new(&server.url(), None).expect("an address");
     Emitter::new(Server::connect(&address).await.expect("a server"), keys)

@@ -78,6 +78,7 @@ fn well() -> Report {
         policy: PolicyReport {
             hash: "ab".repeat(32),
             mode: "shadow".to_owned(),
+            hash_configured: "ab".repeat(32),
             mode_configured: "shadow".to_owned(),
             pending: false,
         },

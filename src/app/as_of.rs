@@ -49,7 +49,7 @@ pub fn state_at(sources: &Sources, at: Option<EntryId>, config: &Config) -> anyh
     engine.ignore_changes();
     let mut history = History::open(&inputs, &config.streams, Options { until: at, ..Options::default() })?;
     let names = Symbols::new(engine.symbols());
-    let mut decoder = Decoder::new(config.streams.clone(), names);
+    let mut decoder = Decoder::new(config.streams.clone(), names).with_key(reading::signing_key(config)?);
     reading::foresee(&history, &mut decoder, &mut engine, false, at)?;
     let mut entries = 0;
     reading::pipeline(&mut history, &mut decoder, false, |batch| {

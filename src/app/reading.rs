@@ -1,20 +1,26 @@
 //! A history on its way to an engine: what has to be known beforehand, then lines | decode | fold on three threads.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use anyhow::bail;
+use secrecy::ExposeSecret as _;
 
 use crate::codec::decode::Decoder;
 use crate::codec::line;
 use crate::codec::object::Object;
+use crate::codec::signing::SigningKey;
+use crate::config::Config;
 use crate::domain::ahead::Ahead;
-use crate::domain::engine::Engine;
-use crate::domain::event::{Control, Entry, Event};
+use crate::domain::chain;
+use crate::domain::engine::{ChainHead, Engine};
+use crate::domain::event::{Control, DecisionFact, Entry, Event};
 use crate::domain::facts::Facts;
 use crate::domain::ids::{CanonicalKey, EntryId, StreamId};
 use crate::domain::policy::Policy;
+use crate::domain::skips;
 use crate::shell::history::{History, HistoryError};
 
 /// Lines that go from one thread to the next at a time.
@@ -55,27 +61,77 @@ fn is_not_plain(error: &anyhow::Error) -> bool {
 
 /// Tells the engine beforehand which entries later ones pass over.
 pub fn foresee_skipped(history: &History, decoder: &mut Decoder, engine: &mut Engine, until: Option<EntryId>) {
+    for (stream, id) in passed_over(history, decoder, until) {
+        engine.pass_over(&stream, id);
+    }
+}
+
+/// Returns the entries that a history passes over by itself.
+pub fn passed_over(history: &History, decoder: &mut Decoder, until: Option<EntryId>) -> BTreeSet<skips::At> {
+    let mut said = Vec::new();
     for at in history.control_lines().filter(|at| until.is_none_or(|until| at.id <= until)) {
         let Ok(fields) = line::fields(at.bytes) else { continue };
         let entry = decoder.decode(at.stream, at.id, &fields);
-        if let Ok(Event::Control(control)) = entry.content
-            && let Control::EntrySkipped { stream, id } = *control
+        if let Ok(Event::Control(fact)) = entry.content
+            && let Control::EntrySkipped { stream, id } = fact.control
         {
-            engine.pass_over(&stream, id);
+            let own = decoder.streams().get(at.stream).name.as_str().into();
+            said.push(((own, at.id), (stream, id)));
         }
     }
+    skips::passed_over(said)
+}
+
+/// Returns the decisions that a history holds as facts: sealed, linked one to the other, and not passed over. What does not
+/// read is handed to `unreadable`, with its file and line.
+pub fn recorded(
+    history: &History,
+    decoder: &mut Decoder,
+    head: &ChainHead,
+    until: Option<EntryId>,
+    mut unreadable: impl FnMut(StreamId, EntryId, String),
+) -> Vec<DecisionFact> {
+    let passed = passed_over(history, decoder, until);
+    let mut found = Vec::new();
+    for at in history.decision_lines().filter(|at| until.is_none_or(|until| at.id <= until)) {
+        let name: Box<str> = decoder.streams().get(at.stream).name.as_str().into();
+        if passed.contains(&(name, at.id)) {
+            continue;
+        }
+        let Ok(fields) = line::fields(at.bytes) else { continue };
+        match decoder.decode(at.stream, at.id, &fields).content {
+            Ok(Event::Decision(fact)) => found.push(*fact),
+            Ok(_) | Err(_) => unreadable(at.stream, at.id, history.place(at.file, at.number)),
+        }
+    }
+    chain::following(head, found)
+}
+
+/// Returns the key that signatures are verified with, where one is configured.
+pub fn signing_key(config: &Config) -> anyhow::Result<Option<SigningKey>> {
+    let key = config.emit.signing_key()?;
+    Ok(key.map(|key| SigningKey::new(key.expose_secret().as_bytes())).transpose()?)
 }
 
 /// The policy of a configuration that counted before any was adopted, as far as a service told it: its first word in the
 /// control stream is what was configured when it began, whatever is configured today.
 pub fn policy_at_first(history: &History, decoder: &mut Decoder) -> Option<Policy> {
-    history.control_lines().find_map(|at| {
-        let fields = line::fields(at.bytes).ok()?;
-        let Ok(Event::Control(control)) = decoder.decode(at.stream, at.id, &fields).content else { return None };
-        let Control::PolicyAdopted(policy) = *control else { return None };
-        let reason = Object::of(&fields).ok().and_then(|object| object.text(&["reason"]).ok().flatten());
-        Some((reason.as_deref() == Some(CONFIGURED)).then_some(*policy))
-    })?
+    let passed = passed_over(history, decoder, None);
+    let is_passed = |stream: StreamId, id, decoder: &Decoder| {
+        passed.contains(&(decoder.streams().get(stream).name.as_str().into(), id))
+    };
+    history
+        .control_lines()
+        .filter(|at| !is_passed(at.stream, at.id, decoder))
+        .collect::<Vec<_>>()
+        .into_iter()
+        .find_map(|at| {
+            let fields = line::fields(at.bytes).ok()?;
+            let Ok(Event::Control(fact)) = decoder.decode(at.stream, at.id, &fields).content else { return None };
+            let Control::PolicyAdopted(policy) = fact.control else { return None };
+            let reason = Object::of(&fields).ok().and_then(|object| object.text(&["reason"]).ok().flatten());
+            Some((reason.as_deref() == Some(CONFIGURED)).then_some(*policy))
+        })?
 }
 
 /// Tells the engine beforehand what later entries say of earlier ones: decisions that were emitted, and entries
@@ -88,21 +144,18 @@ pub fn foresee(
     until: Option<EntryId>,
 ) -> anyhow::Result<()> {
     // What stands behind the end is not known yet.
-    let is_in = |id: EntryId| until.is_none_or(|until| id <= until);
-    let place = |at: &crate::shell::history::Line<'_>| history.place(at.file, at.number);
     foresee_skipped(history, decoder, engine, until);
     if derive {
         engine.set_derive();
     } else {
         let mut facts = Facts::default();
-        for at in history.decision_lines().filter(|at| is_in(at.id)) {
-            let content = line::fields(at.bytes).ok().map(|fields| decoder.decode(at.stream, at.id, &fields).content);
-            if let Some(Ok(Event::Decision(fact))) = content {
-                facts.add(*fact, decoder.streams());
-            } else {
-                facts.reach(CanonicalKey::new(at.stream, at.id));
-                tracing::warn!(place = place(&at), "a decision entry does not read and goes to quarantine");
-            }
+        let head = engine.globals().chain.clone();
+        let recorded = recorded(history, decoder, &head, until, |stream, id, place| {
+            facts.reach(CanonicalKey::new(stream, id));
+            tracing::warn!(place, "a decision entry does not read and goes to quarantine");
+        });
+        for fact in recorded {
+            facts.add(fact, decoder.streams());
         }
         engine.set_facts(facts);
     }

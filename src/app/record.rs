@@ -58,6 +58,9 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
         // Of no group: nothing is ever read through it.
         membership: Membership { group: config.run.group.clone(), consumer: String::new(), lease_key: String::new() },
         streams: config.streams.iter().map(|(_, stream)| stream.name.clone()).collect(),
+        // Nothing is emitted here.
+        are_control: vec![false; config.streams.len()],
+        kill_gate: Arc::default(),
         places,
         from: vec![config.run.from; config.streams.len()],
         count: config.run.read_count,

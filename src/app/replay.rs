@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Map, Value};
 
 use crate::app::projection::{Projection, decision_line};
-use crate::app::reading::{at_once_or_again, foresee, pipeline};
+use crate::app::reading::{at_once_or_again, foresee, pipeline, signing_key};
 use crate::app::snapshots;
 use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::state::{self, Row};
@@ -211,7 +211,8 @@ fn fold(
     projection: &mut Projection,
     decisions: &mut dyn Decisions,
 ) -> anyhow::Result<u64> {
-    let mut decoder = Decoder::new(config.streams.clone(), Symbols::new(projection.engine.symbols()));
+    let mut decoder =
+        Decoder::new(config.streams.clone(), Symbols::new(projection.engine.symbols())).with_key(signing_key(config)?);
     foresee(history, &mut decoder, &mut projection.engine, request.derive, until)?;
 
     let progress = progress_of(history);

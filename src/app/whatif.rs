@@ -12,7 +12,7 @@ use std::thread;
 
 use anyhow::Context as _;
 
-use crate::app::reading::{EntryBatch, at_once_or_again, foresee_skipped, hand_over};
+use crate::app::reading::{EntryBatch, at_once_or_again, foresee_skipped, hand_over, signing_key};
 use crate::codec::chain;
 use crate::codec::decode::{Decoder, Symbols};
 use crate::config::Config;
@@ -102,7 +102,7 @@ fn fold(
     skip_bad_lines: bool,
     config: &Config,
 ) -> anyhow::Result<Compared> {
-    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
+    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default()).with_key(signing_key(config)?);
     let recorded = Arc::new(recorded(&history));
     let mut variants: Vec<Variant> = policies
         .into_iter()

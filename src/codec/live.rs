@@ -10,6 +10,7 @@ const OUTBOX: &[u8] = b"o/";
 const STREAM: &[u8] = b"s/";
 const PLACE: &[u8] = b"p/";
 const ASIDE: &[u8] = b"a/";
+const REFUSED: &[u8] = b"r/";
 
 /// A decision on its way out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,8 @@ pub struct OutboxRow {
     pub request: Option<(String, FieldTexts)>,
     /// The request is an order, not a suggestion.
     pub live: bool,
+    /// Hash of the policy that it was decided under.
+    pub policy: String,
     /// Time of the entry that caused it. [ms since 1970]
     pub cause_ms: u64,
     /// Where it stands in the decision stream, once it does.
@@ -85,6 +88,25 @@ pub fn asides<R: Rows>(rows: &R) -> Result<Vec<(String, EntryId)>, R::Error> {
     Ok(all)
 }
 
+/// Says that a refused entry is still to be told.
+pub fn refused_row(stream: &str, id: EntryId) -> Row {
+    (key(REFUSED, &entry_place(stream, id)), Some(encode(&(stream, id))))
+}
+
+/// It is told.
+pub fn refused_removed(stream: &str, id: EntryId) -> Row {
+    (key(REFUSED, &entry_place(stream, id)), None)
+}
+
+/// Returns streams and ids of all refused entries that are still to be told.
+pub fn refused<R: Rows>(rows: &R) -> Result<Vec<(String, EntryId)>, R::Error> {
+    let mut all = Vec::new();
+    for (row_key, value) in rows.scan(REFUSED)? {
+        all.push(decode(&row_key, &value)?);
+    }
+    Ok(all)
+}
+
 pub fn stream_row(name: &str, place: StreamPlace) -> Row {
     (name_key(STREAM, name), Some(encode(&place)))
 }
@@ -115,7 +137,7 @@ pub fn stream_place<R: Rows>(rows: &R, name: &str) -> Result<Option<StreamPlace>
 /// is folded from.
 pub fn rows<R: Rows>(rows: &R) -> Result<Vec<Row>, R::Error> {
     let mut all = Vec::new();
-    for prefix in [OUTBOX, STREAM, PLACE, ASIDE] {
+    for prefix in [OUTBOX, STREAM, PLACE, ASIDE, REFUSED] {
         all.extend(rows.scan(prefix)?.into_iter().map(|(row_key, value)| (row_key, Some(value))));
     }
     Ok(all)

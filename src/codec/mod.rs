@@ -7,6 +7,7 @@ pub mod shown;
 pub mod time;
 
 pub mod hashes;
+pub mod issue;
 pub mod line;
 pub mod object;
 pub mod observe;

@@ -135,8 +135,8 @@ mod tests {
         let mut decoder = Decoder::new(streams, Symbols::default());
         let read = decoder.decode(stream, EntryId::new(5, 0), &Fields { pairs: pairs.into() });
         let symbol = read.symbol.map(|_| decoder.symbols.take_new().remove(0).into());
-        let Ok(Event::Control(control)) = read.content else { panic!("{:?}", read.content) };
-        (*control, symbol)
+        let Ok(Event::Control(fact)) = read.content else { panic!("{:?}", read.content) };
+        (fact.control, symbol)
     }
 
     #[test]

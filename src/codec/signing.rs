@@ -1,4 +1,4 @@
-//! The signature of a decision: HMAC-SHA256 of its hash, under a key that is shown nowhere (SPEC §6).
+//! Signatures of decisions and of control entries: HMAC-SHA256 under a key that is shown nowhere (SPEC §6).
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ pub struct WeakKey {
     bytes: usize,
 }
 
-/// The key that signs decisions.
+/// The key that signs decisions and control entries.
 #[derive(Clone, Debug)]
 pub struct SigningKey(SecretSlice<u8>);
 
@@ -30,9 +30,9 @@ impl SigningKey {
         Ok(Self(key.to_vec().into()))
     }
 
-    fn mac(&self, hash: &str) -> Hmac<Sha256> {
+    fn mac(&self, text: &str) -> Hmac<Sha256> {
         let mac = Hmac::<Sha256>::new_from_slice(self.0.expose_secret()).expect("HMAC takes a key of any length");
-        mac.chain_update(hash.as_bytes())
+        mac.chain_update(text.as_bytes())
     }
 
     /// HMAC-SHA256 of a hash, as 64 lower-case hex digits.
@@ -47,6 +47,13 @@ impl SigningKey {
     pub fn verifies(&self, hash: &str, signature: &str) -> bool {
         bytes_of_hex(signature).is_some_and(|bytes| self.mac(hash).verify_slice(&bytes).is_ok())
     }
+}
+
+/// Returns the text of a control entry that is signed: its stream, its event type and its payload, as written.
+///
+/// The first line tells it from the hash of a decision, so that neither signature serves for the other.
+pub fn control_text(stream: &str, event_type: &str, payload: &str) -> String {
+    format!("control\n{stream}\n{event_type}\n{payload}")
 }
 
 /// Bytes of lower-case hex digits.

@@ -9,6 +9,7 @@ use super::event::{Entry, Event, PriceFact, Reason, Side, Unreadable};
 use super::facts::Facts;
 use super::fold::Fold;
 use super::ids::{CanonicalKey, EntryId, EntryRef, StreamId, SymbolId};
+use super::nonces::Nonces;
 use super::plans::Plans;
 use super::policy::{Base, Mode, Policy};
 use super::position::{Instance, RiskFields};
@@ -23,6 +24,7 @@ mod backup;
 mod control;
 mod deciding;
 mod kept;
+mod returned;
 
 use ahead::Taken;
 use backup::Backup;
@@ -116,6 +118,10 @@ pub struct Globals {
     pub gaps: Vec<Gap>,
     /// A position, or a flat one, was seen from anywhere.
     pub positions_known: bool,
+    /// The last decisions of the chain: what their hashes begin with, by number.
+    pub chain_tail: BTreeMap<u64, u64>,
+    /// Nonces of entries that loosened, with the time of their issue: none is believed twice.
+    pub nonces: Nonces,
     /// Entries that are passed over, by stream name.
     pub skipped: BTreeSet<(Box<str>, EntryId)>,
     /// Place of the entry that was applied last.
@@ -219,6 +225,8 @@ impl Engine {
                 gap_everywhere: false,
                 gaps: Vec::new(),
                 positions_known: false,
+                chain_tail: BTreeMap::new(),
+                nonces: Nonces::default(),
                 skipped: BTreeSet::new(),
                 last: EntryId::default(),
             },
@@ -259,9 +267,13 @@ impl Engine {
         self.audit = true;
     }
 
-    /// Entries that the history is known to pass over.
+    /// Takes in that the history passes over an entry. One that was folded is past; and so is one of a stream that is not
+    /// read.
     pub fn pass_over(&mut self, stream: &str, id: EntryId) {
-        self.globals.skipped.insert((stream.into(), id));
+        let is_ahead = |of: StreamId| self.cursors[usize::from(of.0)].is_none_or(|cursor| cursor < id);
+        if self.streams.id_of(stream).is_some_and(is_ahead) {
+            self.globals.skipped.insert((stream.into(), id));
+        }
     }
 
     /// Is an entry passed over, as far as is known.
@@ -272,11 +284,13 @@ impl Engine {
     /// Takes the hash of the decision that was just made: the next one follows it.
     pub fn set_chain_hash(&mut self, hash: &str) {
         self.globals.chain.hash = hash.into();
+        self.note_link(self.globals.chain.seq, hash);
     }
 
     /// The next decision is the first of a chain.
     pub fn begin_chain(&mut self) {
         self.globals.chain = ChainHead::default();
+        self.globals.chain_tail.clear();
     }
 
     /// Forgets all counts: the report begins here.
@@ -362,13 +376,18 @@ impl Engine {
             self.tally.count(Count::IdsNotTime);
         }
         match (event, entry.symbol) {
-            (Event::Control(control), symbol) => {
-                self.control(control, symbol, entry.id);
+            (Event::Control(fact), symbol) => {
+                if let Some(issue) = fact.issue.as_ref().filter(|_| fact.control.loosens())
+                    && !self.globals.nonces.take(issue, entry.id.ms)
+                {
+                    return Err(Unreadable::new(Reason::BadSignature));
+                }
+                self.control(&fact.control, symbol, entry.id);
                 Ok(None)
             }
             (Event::Decision(fact), _) => {
-                if !self.derive && !self.take_over(fact) {
-                    self.tally.comparison.homeless += 1;
+                if !self.derive {
+                    self.come_back(fact);
                 }
                 Ok(None)
             }
@@ -603,11 +622,9 @@ impl Engine {
             StreamKind::Result => is_ours && !unreadable.refusal && unreadable.reason != Reason::TooLate,
             StreamKind::Snapshot => is_ours,
             StreamKind::Decision => !self.derive && !self.audit,
-            StreamKind::Control
-            | StreamKind::Observation
-            | StreamKind::Intent
-            | StreamKind::Plan
-            | StreamKind::Price => false,
+            // As if it was passed over, which is what a replay without the key does.
+            StreamKind::Control => unreadable.reason == Reason::BadSignature,
+            StreamKind::Observation | StreamKind::Intent | StreamKind::Plan | StreamKind::Price => false,
         };
         match entry.kind {
             StreamKind::Result if flags => self.tally.unreadable(Unreadables::Results, entry.id.ms),
@@ -619,7 +636,7 @@ impl Engine {
             Some(symbol) if flags => self.flag_gap(symbol),
             // A decision that cannot be read may have sold a rung of any symbol.
             None if entry.kind == StreamKind::Decision && !self.derive && !self.audit => self.flag_gap_everywhere(),
-            None if flags => self.flag_whom_it_may_concern(&unreadable.named),
+            None if flags && entry.kind != StreamKind::Control => self.flag_whom_it_may_concern(&unreadable.named),
             Some(_) | None => {}
         }
     }
@@ -656,7 +673,9 @@ impl Engine {
     }
 
     fn passes_over(&mut self, entry: &Entry) -> bool {
-        if !self.is_passed_over(&self.streams.get(entry.stream).name, entry.id) {
+        if self.globals.skipped.is_empty()
+            || !self.globals.skipped.remove(&(self.streams.get(entry.stream).name.as_str().into(), entry.id))
+        {
             return false;
         }
         match entry.symbol {

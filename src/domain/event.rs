@@ -28,6 +28,7 @@ pub enum Reason {
     TooManySymbols,
     /// A contract that is paid in coins.
     InverseContract,
+    BadSignature,
 }
 
 impl Reason {
@@ -50,6 +51,7 @@ impl Reason {
             Self::HedgeMode => "hedge_mode",
             Self::TooManySymbols => "too_many_symbols",
             Self::InverseContract => "inverse_contract",
+            Self::BadSignature => "bad_signature",
         }
     }
 }
@@ -143,7 +145,7 @@ pub enum Event {
     Trade(Box<TradeFact>),
     Instrument(Box<Instrument>),
     Legacy(Box<LegacyFact>),
-    Control(Box<Control>),
+    Control(Box<ControlFact>),
     Decision(Box<DecisionFact>),
 }
 
@@ -403,6 +405,24 @@ pub struct LegacyFact {
     pub volatility_factor: Option<Ratio>,
 }
 
+/// A control entry, with how it was issued.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ControlFact {
+    pub control: Control,
+    /// Of an entry that loosens; none where it carries no nonce.
+    pub issue: Option<Issue>,
+}
+
+/// When a control entry was issued, and the number that may be used once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issue {
+    /// [ms since 1970]
+    pub issued_ms: u64,
+    pub nonce: Box<str>,
+    /// The signature was verified with a key: a nonce that was seen before is refused.
+    pub is_verified: bool,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Control {
     PolicyAdopted(Box<Policy>),
@@ -432,6 +452,24 @@ pub enum Control {
     },
 }
 
+impl Control {
+    /// Returns true if an entry lets through what was held before, so that it needs a signature where there is a key.
+    ///
+    /// `decision.expired` is among them: it arms rungs again, and an order that was sent would be sent twice.
+    pub const fn loosens(&self) -> bool {
+        match self {
+            Self::PolicyAdopted(_)
+            | Self::KillChanged { kill: false }
+            | Self::GapAccepted
+            | Self::RiskAccepted { .. }
+            | Self::DecisionExpired { .. }
+            | Self::RungRearmed { .. }
+            | Self::EntrySkipped { .. } => true,
+            Self::KillChanged { kill: true } | Self::HistoryGap { .. } => false,
+        }
+    }
+}
+
 /// A decision that was emitted: a fact, not something to derive again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DecisionFact {
@@ -447,8 +485,13 @@ pub struct DecisionFact {
     pub rungs: Vec<RMultiple>,
     pub attempt: u32,
     pub live: bool,
+    /// Its number in the chain; 0 where the entry names none.
     pub seq: u64,
+    /// Hash of the decision before it.
+    pub prev: Box<str>,
     pub hash: Box<str>,
+    /// The hash is that of `prev` and the payload and, with a key, the signature is that of the hash.
+    pub is_sealed: bool,
     pub cause_stream: Box<str>,
     pub cause_id: EntryId,
 }

@@ -12,6 +12,7 @@ pub mod event;
 pub mod policy;
 
 pub mod holds;
+pub mod nonces;
 pub mod order;
 pub mod position;
 pub mod rungs;
@@ -23,10 +24,12 @@ pub mod fold;
 pub mod plans;
 
 pub mod ahead;
+pub mod chain;
 pub mod decide;
 pub mod execution;
 pub mod facts;
 pub mod quiet;
+pub mod skips;
 pub mod tally;
 
 pub mod engine;

@@ -32,6 +32,8 @@ pub enum Count {
     GapRecorded,
     UnknownPosition,
     UnknownDecision,
+    /// A decision entry that is none of ours.
+    DecisionForeign,
 }
 
 impl Count {
@@ -59,6 +61,7 @@ impl Count {
             Self::GapRecorded => "gap_recorded",
             Self::UnknownPosition => "unknown_position",
             Self::UnknownDecision => "unknown_decision",
+            Self::DecisionForeign => "decision_foreign",
         }
     }
 }

@@ -4,12 +4,14 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use harvester::app::positions;
-use harvester::codec::decode::{Decoder, Symbols};
+use harvester::codec::decode::{Decoder, Symbols, kills_when_read};
+use harvester::codec::line::Fields;
+use harvester::codec::signing::SigningKey;
 use harvester::codec::state::{self, BadRow, Rows, StoredRow};
 use harvester::codec::{line, policy, seal, view};
 use harvester::domain::engine::{Disposition, Engine};
-use harvester::domain::event::{Control, Entry, Event};
-use harvester::domain::ids::EntryId;
+use harvester::domain::event::{Control, Entry, Event, Reason};
+use harvester::domain::ids::{EntryId, StreamId};
 use harvester::domain::policy::Policy;
 use harvester::domain::streams::{StreamKind, Streams};
 use serde::Deserialize;
@@ -111,7 +113,7 @@ pub fn control(payload: &[u8]) -> BTreeSet<(&'static str, &'static str)> {
         let mut engine = Engine::new(streams.clone(), Policy::default());
         let stream = StreamKind::Control.default_stream();
         let pairs = [(bytes("event_type"), bytes(event)), (bytes(field), payload.to_vec())];
-        let text = line::write(stream, &format!("1770163200000-{seq}"), &line::Fields::from_bytes(&pairs));
+        let text = line::write(stream, &format!("1770163200000-{seq}"), &Fields::from_bytes(&pairs));
         let entry = entry(text.as_bytes(), &mut decoder).expect("a line that we wrote is an entry");
         for name in decoder.symbols.take_new() {
             engine.intern(&name);
@@ -126,7 +128,7 @@ pub fn control(payload: &[u8]) -> BTreeSet<(&'static str, &'static str)> {
             Disposition::Applied | Disposition::Duplicate => "",
         };
         if let Ok(Event::Control(control)) = &entry.content
-            && let Control::PolicyAdopted(policy) = &**control
+            && let Control::PolicyAdopted(policy) = &control.control
         {
             let again = policy::from_json(&policy::to_json(policy)).expect("a policy reads back");
             assert_eq!(again, **policy);
@@ -145,7 +147,30 @@ fn entry(text: &[u8], decoder: &mut Decoder) -> Option<Entry> {
     let short = decoder.decode_line(stream, id, text).ok();
     let long = line::fields(text).ok().map(|fields| decoder.decode(stream, id, &fields));
     assert_eq!(short, long, "{}", String::from_utf8_lossy(text));
+    if let (Ok(fields), StreamKind::Control | StreamKind::Decision) =
+        (line::fields(text), decoder.streams().kind(stream))
+    {
+        believed(decoder.streams(), stream, id, &fields, short.as_ref());
+    }
     short
+}
+
+/// With a key: what loosens is refused, since nothing here is signed; and what cannot be read kills as soon as it is read.
+fn believed(streams: &Streams, stream: StreamId, id: EntryId, fields: &Fields<'_>, read: Option<&Entry>) {
+    let key = SigningKey::new(b"a secret of enough bytes").expect("a key");
+    let verified = Decoder::new(streams.clone(), Symbols::default()).with_key(Some(key)).decode(stream, id, fields);
+    match read.map(|entry| &entry.content) {
+        Some(Ok(Event::Control(fact))) if fact.control.loosens() => {
+            let refused = matches!(&verified.content, Err(unreadable) if unreadable.reason == Reason::BadSignature);
+            assert!(refused, "{fields:?}");
+        }
+        Some(Err(unreadable)) if unreadable.kills => assert!(kills_when_read(fields), "{fields:?}"),
+        Some(Ok(Event::Decision(_))) => {
+            let is_sealed = matches!(&verified.content, Ok(Event::Decision(fact)) if fact.is_sealed);
+            assert!(!is_sealed, "{fields:?}");
+        }
+        Some(Ok(_) | Err(_)) | None => {}
+    }
 }
 
 /// Rows as a store would keep them.

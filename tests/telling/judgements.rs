@@ -7,7 +7,7 @@ use super::well;
 /// A situation, the change that makes it, and the names of what is answered by /healthz, /readyz and `status`.
 type Case = (&'static str, fn(&mut Report), &'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
-const CASES: [Case; 32] = [
+const CASES: [Case; 34] = [
     ("all is well", |_| {}, &[], &[], &[]),
     // Incidents 12 and 15.
     (
@@ -119,6 +119,24 @@ const CASES: [Case; 32] = [
         &[],
         &[],
         &["hedge_account", "exchange_refused"],
+    ),
+    (
+        "somebody adopted another policy, and wrote what we do not sign",
+        |r| {
+            r.policy.hash = "cd".repeat(32);
+            r.totals.quarantined = super::counts(&[("bad_signature", 2)]);
+            r.totals.counts = super::counts(&[("decision_foreign", 1)]);
+        },
+        &[],
+        &[],
+        &["policy_differs", "bad_signature", "decision_foreign"],
+    ),
+    (
+        "the configured policy is on its way",
+        |r| (r.policy.hash, r.policy.pending) = ("cd".repeat(32), true),
+        &[],
+        &[],
+        &["policy_pending"],
     ),
 ];
 

@@ -70,7 +70,8 @@ pub struct Next {
 impl Walk {
     fn open(path: &Path, config: &Config, derive: bool) -> anyhow::Result<Self> {
         let history = History::open(&[Input::from(path.to_owned())], &config.streams, Options::default())?;
-        let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
+        let mut decoder =
+            Decoder::new(config.streams.clone(), Symbols::default()).with_key(reading::signing_key(config)?);
         let mut engine = Engine::new(config.streams.clone(), config.policy.clone());
         engine.ignore_changes();
         reading::foresee(&history, &mut decoder, &mut engine, derive, None)?;

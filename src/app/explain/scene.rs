@@ -7,12 +7,12 @@ use anyhow::bail;
 use serde_json::{Map, Value, json};
 
 use super::reasons;
-use crate::app::reading::{foresee_skipped, pipeline, policy_at_first};
+use crate::app::reading::{foresee_skipped, pipeline, policy_at_first, recorded, signing_key};
 use crate::codec::decode::{Decoder, Symbols};
-use crate::codec::{line, policy, time, view};
+use crate::codec::{policy, time, view};
 use crate::config::Config;
 use crate::domain::decide;
-use crate::domain::engine::{Decision, Engine};
+use crate::domain::engine::{ChainHead, Decision, Engine};
 use crate::domain::event::{Control, Entry, Event};
 use crate::domain::facts::Facts;
 use crate::domain::ids::EntryId;
@@ -40,7 +40,7 @@ pub fn fold(
 ) -> anyhow::Result<Folded> {
     let inputs: Vec<Input> = sources.iter().cloned().map(Input::from).collect();
     let mut history = History::open(&inputs, &config.streams, Options { until, ..Options::default() })?;
-    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
+    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default()).with_key(signing_key(config)?);
     let policy = policy_at_first(&history, &mut decoder).unwrap_or_else(|| config.policy.clone());
     let mut engine = Engine::new(config.streams.clone(), policy);
     engine.set_audit();
@@ -57,8 +57,8 @@ pub fn fold(
         }
         for (entry, _) in &batch.entries {
             let step = engine.step(entry);
-            if let Ok(Event::Control(control)) = &entry.content
-                && matches!(**control, Control::PolicyAdopted(_))
+            if let Ok(Event::Control(fact)) = &entry.content
+                && matches!(fact.control, Control::PolicyAdopted(_))
             {
                 policy_since = Some(entry.id);
             }
@@ -71,11 +71,8 @@ pub fn fold(
 
 fn facts(history: &History, decoder: &mut Decoder) -> Facts {
     let mut facts = Facts::default();
-    for at in history.decision_lines() {
-        let Ok(fields) = line::fields(at.bytes) else { continue };
-        if let Ok(Event::Decision(fact)) = decoder.decode(at.stream, at.id, &fields).content {
-            facts.add(*fact, decoder.streams());
-        }
+    for fact in recorded(history, decoder, &ChainHead::default(), None, |_, _, _| {}) {
+        facts.add(fact, decoder.streams());
     }
     facts
 }

@@ -194,6 +194,8 @@ pub struct Lease {
 pub struct PolicyReport {
     /// Of the policy in force.
     pub hash: String,
+    /// Of the configured policy: under no other an order is sent.
+    pub hash_configured: String,
     /// Of the policy in force: `shadow` or `live`.
     pub mode: String,
     /// Of the running configuration.

@@ -104,6 +104,7 @@ pub fn concerns(report: &Report) -> Vec<Concern> {
         concerns.push(Concern::new("killed", "the kill switch is on: nothing is emitted"));
     }
     concerns.extend(of_policy(report));
+    concerns.extend(of_trust(report));
     concerns.extend(gap_open(report));
     concerns.extend(unreadable(report));
     concerns.extend(of_positions(report));
@@ -173,6 +174,38 @@ fn of_policy(report: &Report) -> Vec<Concern> {
         concerns.push(Concern::new("mode_differs", says));
     }
     concerns
+}
+
+/// What reached the streams and was not believed, since the process began.
+fn of_trust(report: &Report) -> Vec<Concern> {
+    let mut concerns = Vec::new();
+    let policy = &report.policy;
+    let is_known = !policy.hash.is_empty() && !policy.hash_configured.is_empty();
+    if is_known && !policy.pending && policy.hash != policy.hash_configured {
+        let says = format!(
+            "the policy in force is {}, the configured one {}: no order is sent; a restart adopts the configured one",
+            short(&policy.hash),
+            short(&policy.hash_configured)
+        );
+        concerns.push(Concern::new("policy_differs", says));
+    }
+    let count = |counts: &std::collections::BTreeMap<String, u64>, name: &str| counts.get(name).copied().unwrap_or(0);
+    let refused = count(&report.totals.quarantined, "bad_signature");
+    if refused > 0 {
+        let says = format!("{refused} control entries were refused: they are not signed with our key; who wrote them?");
+        concerns.push(Concern::new("bad_signature", says));
+    }
+    let foreign = count(&report.totals.counts, "decision_foreign");
+    if foreign > 0 {
+        let says =
+            format!("{foreign} decisions in the stream are none of ours: their symbols are held; who wrote them?");
+        concerns.push(Concern::new("decision_foreign", says));
+    }
+    concerns
+}
+
+fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
 }
 
 fn of_positions(report: &Report) -> Vec<Concern> {

@@ -146,7 +146,13 @@ fn of_service(report: &Report, page: &mut Page<'_>) -> fmt::Result {
         seconds(report.published_age_ms),
     )?;
     page.gauge("killed", "1 while the kill switch is on", flag(report.killed))?;
-    page.gauge("policy_pending", "1 while the configured policy is not folded yet", flag(policy.pending))
+    page.gauge("policy_pending", "1 while the configured policy is not folded yet", flag(policy.pending))?;
+    let differs = !policy.pending && !policy.hash_configured.is_empty() && policy.hash != policy.hash_configured;
+    page.gauge(
+        "policy_differs",
+        "1 while the policy in force is not the configured one: no order is sent",
+        flag(differs),
+    )
 }
 
 fn labels_of(input: &InputReport) -> Labels<'_> {

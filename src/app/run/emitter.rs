@@ -14,9 +14,10 @@ use tokio::sync::watch;
 
 use super::connect::{Connect, RetryDelay};
 use super::fail;
+use super::kill_gate::KillGate;
 use super::message::{Done, NotOffered, PutAside, Role, Work};
 use crate::domain::ids::EntryId;
-use crate::shell::redis::{Emission, EmitKeys, Emitter, Offered, Server, ServerError, WrittenDecision};
+use crate::shell::redis::{Emission, EmitKeys, Emitter, Offered, Server, ServerError, Tried, WrittenDecision};
 
 /// Entries of a quarantine stream that are read at a time. [1]
 const PAGE_ENTRIES: usize = 1000;
@@ -29,6 +30,7 @@ pub struct EmitterSetup {
     pub quarantine: String,
     pub group: String,
     pub role: watch::Receiver<Role>,
+    pub kill_gate: Arc<KillGate>,
     /// The service stops at once: nothing is tried again.
     pub give_up: Arc<AtomicBool>,
     pub work: Receiver<Work>,
@@ -143,11 +145,13 @@ impl Emitting {
     /// Decisions are written in their order: behind one that was not, none is offered until the fold has heard of it.
     async fn offer(&mut self, seq: u64, round: u64, emission: &Emission) {
         let began = Instant::now();
+        let gate = Arc::clone(&self.setup.kill_gate);
         let offered = if self.halted.is_some_and(|halted| round <= halted) {
             None
         } else {
-            let offered =
-                self.until_done(Try::AS_LEADER, async |emitter, lease| emitter.offer(emission, lease).await).await;
+            let offered = self
+                .until_done(Try::AS_LEADER, async |emitter, lease| emitter.offer(&gate.over(emission), lease).await)
+                .await;
             fail::point("offered");
             offered
         };
@@ -166,12 +170,10 @@ impl Emitting {
     }
 
     async fn append(&mut self, number: u64, stream: &str, fields: &[(String, String)]) {
-        let fields = borrowed(fields);
         // The answer to a try before may have been lost.
-        let mut after = None;
-        let appended = self
-            .until_done(Try::AS_LEADER, async |emitter, _| emitter.server().add_once(stream, &fields, &mut after).await)
-            .await;
+        let mut tried = Tried::default();
+        let appended =
+            self.until_done(Try::AS_LEADER, async |emitter, _| emitter.append(stream, fields, &mut tried).await).await;
         let _ = self.setup.done.send(appended.map_or(Done::NotAppended { number }, |id| Done::Appended { number, id }));
     }
 

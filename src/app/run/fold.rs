@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -12,8 +13,10 @@ use anyhow::Context as _;
 use super::aside::Asides;
 use super::fail;
 use super::gate::Gate;
+use super::kill_gate::KillGate;
 use super::message::{Done, Loss, NotOffered, Released, Work};
 use super::orders::Orders;
+use super::refused::Refused;
 use super::suspects::Suspects;
 use crate::app::projection::Projection;
 use crate::app::ticks::{self, Line};
@@ -25,10 +28,10 @@ use crate::codec::seal;
 use crate::codec::signing::SigningKey;
 use crate::codec::state;
 use crate::domain::engine::{Disposition, Gap};
-use crate::domain::event::{Control, DecisionFact, Entry, Event};
+use crate::domain::event::{Control, DecisionFact, Entry, Event, Reason};
 use crate::domain::ids::{EntryId, StreamId};
-use crate::domain::policy::Mode;
 use crate::domain::streams::StreamKind;
+use crate::domain::tally::Count;
 use crate::shell::journal::Journal;
 use crate::shell::redis::{Emission, Request, WrittenDecision};
 
@@ -74,7 +77,11 @@ pub struct Fold {
     /// Delivered to the group, and acknowledged once the cursor is there.
     delivered: Vec<Vec<EntryId>>,
     asides: Asides,
+    refused: Refused,
     pub own: OwnEntries,
+    pub kill_gate: Arc<KillGate>,
+    /// Entries that kill, read and not folded.
+    pub kills_read: BTreeSet<(StreamId, EntryId)>,
     pub is_leader: bool,
     /// All that stood in the streams when we began to lead is folded: a kill or a policy among it counts for orders.
     pub is_caught_up: bool,
@@ -152,6 +159,8 @@ pub struct FoldParts {
     pub outbox: Vec<OutboxRow>,
     /// Entries that were put aside and not told.
     pub asides: Vec<(String, EntryId)>,
+    /// Entries that were refused and not told.
+    pub refused: Vec<(String, EntryId)>,
 }
 
 impl Fold {
@@ -175,7 +184,10 @@ impl Fold {
             acks: vec![Vec::new(); streams],
             delivered: vec![Vec::new(); streams],
             asides: Asides::of(parts.asides),
+            refused: Refused::of(parts.refused),
             own: OwnEntries::default(),
+            kill_gate: Arc::default(),
+            kills_read: BTreeSet::new(),
             is_leader: false,
             is_caught_up: false,
             lines: BTreeMap::new(),
@@ -194,6 +206,7 @@ impl Fold {
         }
         if self.projection.engine.cursor(stream).is_some_and(|cursor| raw.id <= cursor) {
             self.projection.engine.tally.duplicates += 1;
+            self.kill_has_its_turn(stream, raw.id);
             return Ok(());
         }
         // Trimmed while it was pending: the count of the stream tells that something is missing.
@@ -208,7 +221,8 @@ impl Fold {
     pub fn fold(&mut self, stream: StreamId, id: EntryId, line: &str) -> anyhow::Result<()> {
         let name = &self.decoder.streams().get(stream).name;
         self.suspects.begin(name, id);
-        if !self.projection.engine.is_passed_over(name, id) {
+        let is_passed_over = self.projection.engine.is_passed_over(name, id);
+        if !is_passed_over {
             fail::entry(id);
         }
         let entry = self
@@ -222,8 +236,17 @@ impl Fold {
             self.places[usize::from(stream.0)].seen += 1;
             self.places_changed[usize::from(stream.0)] = true;
         }
+        let (is_control, is_decision) = (entry.kind == StreamKind::Control, entry.kind == StreamKind::Decision);
+        let foreign =
+            |fold: &Self| if is_decision { fold.projection.engine.tally.of(Count::DecisionForeign) } else { 0 };
+        let foreign_before = foreign(self);
+        let policy_before = if is_control { self.projection.engine.policy().hash.clone() } else { Box::default() };
         let folded = self.projection.fold(&entry, || line.to_owned());
         self.suspects.folded();
+        let is_foreign = foreign(self) > foreign_before;
+        if is_control {
+            self.kill_has_its_turn(stream, id);
+        }
         if let Some((decision, mut sealed)) = folded.decided {
             if let Some(key) = &self.signing {
                 sealed.sign(key);
@@ -242,21 +265,85 @@ impl Fold {
                 self.projection.wait(row);
             }
         }
-        self.notice(&entry, line);
+        if is_foreign || folded.disposition == Disposition::Quarantined(Reason::BadSignature) {
+            self.refuse(&entry);
+        } else if folded.disposition == Disposition::Applied && !is_passed_over {
+            self.notice(&entry, line, &policy_before);
+        }
         self.entries_uncommitted += 1;
         self.first_uncommitted.get_or_insert_with(Instant::now);
         Ok(())
     }
 
+    /// An entry is not believed: that is said, and a replay without the key is told to pass over it.
+    fn refuse(&mut self, entry: &Entry) {
+        let stream = self.decoder.streams().get(entry.stream).name.clone();
+        if entry.kind == StreamKind::Decision {
+            tracing::error!(stream, entry = %entry.id, finding = "decision_foreign", "a decision is none of ours: its symbol is held");
+        } else {
+            tracing::error!(stream, entry = %entry.id, finding = "bad_signature", "a control entry is not signed as ours are: it is refused");
+        }
+        if self.signing.is_none() {
+            return;
+        }
+        let row = self.refused.add(&stream, entry.id);
+        self.projection.wait(row);
+        self.tell_refused();
+    }
+
+    /// Says of entries that were refused that they are passed over.
+    fn tell_refused(&mut self) {
+        if !self.is_leader {
+            return;
+        }
+        for (stream, id) in self.refused.due() {
+            let payload = serde_json::json!({"stream": stream, "id": id.to_string(), "reason": "bad_signature"});
+            self.announce(OwnEntry::Other, "entry.skipped", &payload.to_string());
+        }
+    }
+
+    /// An entry that kills was read: no order goes out until it has had its turn.
+    pub fn kill_is_read(&mut self, stream: StreamId, id: EntryId) {
+        let is_past = self.projection.engine.cursor(stream).is_some_and(|cursor| id <= cursor);
+        if is_past || !self.kills_read.insert((stream, id)) {
+            self.kill_gate.kills_are_folded(1, self.projection.engine.globals().killed);
+        }
+    }
+
+    /// A control entry was folded: orders go by what the fold says of it.
+    fn kill_has_its_turn(&mut self, stream: StreamId, id: EntryId) {
+        let folded = u64::from(self.kills_read.remove(&(stream, id)));
+        let globals = self.projection.engine.globals();
+        self.kill_gate.kills_are_folded(folded, globals.killed);
+        self.kill_gate.policy_differs(globals.policy.hash != self.orders.policy);
+    }
+
     /// Looks for entries of our own that came back.
-    fn notice(&mut self, entry: &Entry, line: &str) {
+    fn notice(&mut self, entry: &Entry, line: &str, policy_before: &str) {
         match &entry.content {
             Ok(Event::Decision(fact)) => self.notice_decision(fact, entry.id, line),
-            Ok(Event::Control(control)) => {
+            Ok(Event::Control(fact)) => {
                 let is_back = |id: &Option<EntryId>| *id == Some(entry.id);
                 let mut back = self.own.take(|_, id| is_back(id));
-                match &**control {
+                match &fact.control {
                     Control::KillChanged { kill } => self.kill_is_folded(*kill),
+                    Control::PolicyAdopted(policy) => {
+                        let (adopted, configured) = (&policy.hash, &self.orders.policy);
+                        if adopted == configured {
+                            tracing::info!(entry = %entry.id, %adopted, %configured, before = policy_before, "policy adopted");
+                        } else {
+                            tracing::warn!(
+                                entry = %entry.id, %adopted, %configured, before = policy_before,
+                                "policy adopted that is not the configured one: no order is sent"
+                            );
+                        }
+                    }
+                    Control::EntrySkipped { stream, id } => {
+                        if let Some(row) = self.refused.told(stream, *id) {
+                            self.projection.wait(row);
+                        }
+                        self.tell_refused();
+                    }
                     Control::HistoryGap { stream, before, .. } => {
                         // Whoever led has said it already.
                         let streams = self.decoder.streams();
@@ -278,7 +365,7 @@ impl Fold {
     /// A decision stands in the stream. One that another has made is kept as ours are, should the server lose it.
     fn notice_decision(&mut self, fact: &DecisionFact, id: EntryId, line: &str) {
         let row = match self.outbox.get_mut(&fact.seq) {
-            Some(row) if *row.decision_id == *fact.decision_id => {
+            Some(row) if *row.decision_id == *fact.decision_id && *row.field("hash") == *fact.hash => {
                 row.written = Some(id);
                 live::outbox_row(row)
             }
@@ -384,12 +471,14 @@ impl Fold {
     pub fn kill_key_says(&mut self, seen: Option<bool>) {
         let Some(kill) = seen else { return };
         self.kill_seen = Some(kill);
-        let is_said = self.own.pending.values().any(|(why, _)| *why == OwnEntry::Kill(kill));
-        if !self.is_leader || is_said || self.place.kill_key == Some(kill) {
+        let is_said = |kill: bool| self.own.pending.values().any(|(why, _)| *why == OwnEntry::Kill(kill));
+        if !self.is_leader || is_said(kill) || self.place.kill_key == Some(kill) {
             return;
         }
-        // One that was never set and is 0 now changes nothing, and neither does what the log says already.
-        if self.place.kill_key.is_none() && self.projection.engine.globals().killed == kill {
+        // What the log says already is not said again, unless the contrary is on its way. A key that is 0 takes back only
+        // what the key has said; and where there is a signing key, nobody without it takes back a kill through us.
+        let says_nothing = !kill && (self.signing.is_some() || self.place.kill_key.is_none());
+        if says_nothing || (self.projection.engine.globals().killed == kill && !is_said(!kill)) {
             self.place.kill_key = Some(kill);
             self.entries_uncommitted += 1;
             return;
@@ -399,13 +488,11 @@ impl Fold {
         self.announce(OwnEntry::Kill(kill), "kill.changed", &payload.to_string());
     }
 
-    /// A kill switch of the log. While the key is set, an operator's word that clears it does not last.
+    /// A kill switch of the log. While the key is set, an operator's word that clears it does not last: the next look at
+    /// the key says so again, if it is set then still.
     fn kill_is_folded(&mut self, kill: bool) {
-        if self.kill_seen == Some(kill) {
+        if self.kill_seen == Some(kill) || self.kill_seen == Some(true) {
             self.place.kill_key = Some(kill);
-        } else if self.kill_seen == Some(true) {
-            self.place.kill_key = Some(false);
-            self.kill_key_says(Some(true));
         }
     }
 
@@ -416,6 +503,8 @@ impl Fold {
         self.in_hand.clear();
         self.gate.retry();
         self.asides.lead();
+        self.refused.lead();
+        self.tell_refused();
         if is_leader {
             self.kill_key_says(self.kill_seen);
         }
@@ -541,7 +630,7 @@ impl Fold {
             cause_ms: row.cause_ms,
             age_max_ms: if is_order { self.orders.age_max_ms } else { 0 },
             kill_was_set: self.kill_seen.or(self.place.kill_key) == Some(true),
-            refusal: if is_order { self.refusal().or_else(|| self.position_refusal(row)) } else { None },
+            refusal: if is_order { self.refusal(row).or_else(|| self.position_refusal(row)) } else { None },
             record_only: row.record_only,
             hash: row.field("hash").to_owned(),
             again: row.again,
@@ -557,16 +646,13 @@ impl Fold {
         (!holds).then_some("position_changed")
     }
 
-    /// Why no order is sent now.
-    fn refusal(&self) -> Option<&'static str> {
+    /// Why an order is not sent now.
+    fn refusal(&self, row: &OutboxRow) -> Option<&'static str> {
         let globals = self.projection.engine.globals();
-        if globals.killed {
+        if globals.killed || self.kill_gate.is_killed() {
             return Some("killed");
         }
-        if globals.policy.mode != Mode::Live {
-            return Some("policy_shadow");
-        }
-        self.own.refusal().or_else(|| self.orders.refusal())
+        self.own.refusal().or_else(|| self.orders.refusal(&row.policy, &globals.policy.hash))
     }
 
     /// Takes in what the emitter has done.
@@ -769,6 +855,7 @@ fn of_another(fact: &DecisionFact, id: EntryId, line: &str) -> Option<OutboxRow>
         written: Some(id),
         record_only: fact.live,
         again: false,
+        policy: String::new(),
     };
     let hash = seal::chained(row.field("prev"), row.field("payload"));
     (row.seq > 0 && hash == row.field("hash")).then_some(row)

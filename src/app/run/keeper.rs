@@ -132,7 +132,8 @@ pub async fn watch_kill_key(connect: Connect, key: String, seen: watch::Sender<O
         match looked {
             Ok(Some(value)) => {
                 let kills = operator::kills(&value);
-                seen.send_if_modified(|known| known.replace(kills) != Some(kills));
+                // Each look counts: what was cleared and is set still has to be said again.
+                seen.send_replace(Some(kills));
             }
             Ok(None) => {}
             Err(error) => {

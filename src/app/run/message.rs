@@ -44,6 +44,8 @@ pub enum Message {
     Entries(Vec<Released>),
     /// All entries before this time of the server were told. [ms since 1970]
     ReadTo { ms: u64 },
+    /// An entry that kills was read; its turn comes later.
+    KillRead { stream: StreamId, id: EntryId },
     /// Entries that were delivered and need no folding: they are acknowledged if they stand before the cursor.
     Delivered(Vec<(StreamId, Vec<EntryId>)>),
     /// A stretch of a stream is missing.

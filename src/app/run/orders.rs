@@ -11,13 +11,19 @@ use crate::domain::policy::Mode;
 #[derive(Clone, Debug)]
 pub struct Orders {
     pub live: Option<Live>,
+    /// Hash of the configured policy: under no other an order is sent.
+    pub policy: Box<str>,
     /// An older decision is not sent. [ms]
     pub age_max_ms: u64,
 }
 
 impl Orders {
-    /// Why no order is sent at all: the folded policy says live, the running configuration does not.
-    pub fn refusal(&self) -> Option<&'static str> {
+    /// Why an order is not sent that was decided under one policy, while another one is folded by now: it rests on the
+    /// configured one, and so do we, or it does not go.
+    pub fn refusal(&self, decided_under: &str, folded: &str) -> Option<&'static str> {
+        if *decided_under != *self.policy || *folded != *self.policy {
+            return Some("policy_differs");
+        }
         self.live.is_none().then_some("configured_shadow")
     }
 
@@ -35,6 +41,7 @@ impl Orders {
             fields: sealed.texts(),
             request,
             live: is_live,
+            policy: decision.policy_hash.to_string(),
             cause_ms: decision.cause.ms,
             written: None,
             record_only: false,

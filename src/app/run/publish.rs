@@ -191,6 +191,8 @@ impl Publisher {
                 hedge_account: fetched.is_hedged,
             });
             report.policy.pending = fold.own.has_policy();
+            report.policy.hash_configured = fold.orders.policy.to_string();
+            report.killed |= fold.kill_gate.is_killed();
             report.outbox.waiting = fold.outbox_waiting() as u64;
             report.outbox.doubtful = fold.doubtful() as u64;
             let oldest = fold.outbox.values().find(|row| row.written.is_none());

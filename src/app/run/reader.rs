@@ -13,8 +13,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::connect::{Connect, RetryDelay};
+use super::kill_gate::KillGate;
 use super::losses::{Bookkeeping, Position};
 use super::message::{Message, Released, Role};
+use crate::codec::decode::kills_when_read;
+use crate::codec::line::Fields;
 use crate::codec::live::StreamPlace;
 use crate::config::Start;
 use crate::domain::holdback::{Holdback, ReadTo};
@@ -63,6 +66,9 @@ pub struct ReaderSetup {
     pub connect: Connect,
     pub membership: Membership,
     pub streams: Vec<String>,
+    /// Which of them carry control entries.
+    pub are_control: Vec<bool>,
+    pub kill_gate: Arc<KillGate>,
     /// Where the state stands; `None` where a stream was never read.
     pub places: Vec<Option<(EntryId, StreamPlace)>>,
     /// Where each stream begins that has no place.
@@ -353,6 +359,10 @@ impl Reader {
                 }
                 (is_news, bytes, entries_read) = (true, bytes + entry.size(), entries_read + 1);
                 self.read[index] = entry.id;
+                if self.setup.are_control[index] && kills_when_read(&Fields::from_bytes(entry.pairs())) {
+                    self.setup.kill_gate.kill_is_read();
+                    self.send(Message::KillRead { stream, id: entry.id })?;
+                }
                 self.books.count(index);
                 self.holdback.push(stream, entry.id, Released { stream, entry, by_group });
             }

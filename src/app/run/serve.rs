@@ -214,7 +214,10 @@ impl Serving {
                     Err(RecvTimeoutError::Disconnected) => return self.reader_is_gone(),
                 },
             };
-            let is_news = matches!(message, Message::Entries(_) | Message::Lost(_) | Message::Begin { .. });
+            let is_news = matches!(
+                message,
+                Message::Entries(_) | Message::Lost(_) | Message::Begin { .. } | Message::KillRead { .. }
+            );
             self.take(message)?;
             if is_news {
                 self.busy = Instant::now();
@@ -263,6 +266,7 @@ impl Serving {
                 }
             }
             Message::Begin { stream, cursor, place } => self.fold.begin(stream, cursor, place),
+            Message::KillRead { stream, id } => self.fold.kill_is_read(stream, id),
             Message::Delivered(all) => {
                 for (stream, ids) in all {
                     self.fold.delivered(stream, ids);

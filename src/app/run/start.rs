@@ -11,16 +11,18 @@ use super::orders::Orders;
 use super::publish::Publisher;
 use super::suspects::Suspects;
 use crate::app::projection::{Projection, close_to_others};
+use crate::app::reading::signing_key;
 use crate::app::snapshots;
-use crate::codec::decode::{Decoder, Symbols};
+use crate::codec::decode::{Decoder, Symbols, kills_when_read};
 use crate::codec::line::{self, Fields};
 use crate::codec::live::{self, StreamPlace};
-use crate::codec::signing::SigningKey;
 use crate::codec::state::{FORMAT_VERSION, Rows as _};
 use crate::config::Config;
-use crate::domain::event::{Control, Event};
+use crate::domain::chain;
+use crate::domain::event::{Control, DecisionFact, Event};
 use crate::domain::facts::Facts;
 use crate::domain::ids::{CanonicalKey, EntryId, StreamId};
+use crate::domain::skips;
 use crate::domain::streams::{StreamKind, Streams};
 use crate::shell::journal::{Journal, Limits};
 use crate::shell::redis::Server;
@@ -85,12 +87,12 @@ fn opened(config: &Config, journal: Journal, suspects: Suspects) -> anyhow::Resu
         tracing::warn!("{notice}");
     }
     let names = config.streams.iter().map(|(_, stream)| &stream.name);
-    let (place, outbox, places, asides) = match projection.store() {
+    let (place, outbox, places, asides, refused) = match projection.store() {
         Some(store) => {
             let places: Result<Vec<_>, _> = names.map(|name| live::stream_place(store, name)).collect();
-            (live::place(store)?, live::outbox(store)?, places?, live::asides(store)?)
+            (live::place(store)?, live::outbox(store)?, places?, live::asides(store)?, live::refused(store)?)
         }
-        None => (live::Place::default(), Vec::new(), vec![None; config.streams.len()], Vec::new()),
+        None => (live::Place::default(), Vec::new(), vec![None; config.streams.len()], Vec::new(), Vec::new()),
     };
     if place.journal > journal.position() {
         bail!(
@@ -102,13 +104,15 @@ fn opened(config: &Config, journal: Journal, suspects: Suspects) -> anyhow::Resu
         );
     }
     let symbols = Symbols::new(projection.engine.symbols());
+    let signing = signing_key(config)?;
     Ok(Fold::new(FoldParts {
-        decoder: Decoder::new(config.streams.clone(), symbols),
+        decoder: Decoder::new(config.streams.clone(), symbols).with_key(signing.clone()),
         projection,
         journal,
-        signing: signing_key(config)?,
+        signing,
         orders: Orders {
             live: config.emit.live(&config.policy, &config.streams)?,
+            policy: config.policy.hash.clone(),
             age_max_ms: config.emit.max_decision_age_ms,
         },
         outputs: OutputStreams {
@@ -120,6 +124,7 @@ fn opened(config: &Config, journal: Journal, suspects: Suspects) -> anyhow::Resu
         places,
         outbox,
         asides,
+        refused,
     }))
 }
 
@@ -144,12 +149,6 @@ fn seed(config: &Config, journal: &Journal, notices: &mut Vec<String>) -> anyhow
     let mut store = Store::open(&config.run.store, FORMAT_VERSION)?;
     store.commit(rows.chain([live::place_row(place)]))?;
     Ok(())
-}
-
-fn signing_key(config: &Config) -> anyhow::Result<Option<SigningKey>> {
-    use secrecy::ExposeSecret as _;
-    let key = config.emit.signing_key()?;
-    Ok(key.map(|key| SigningKey::new(key.expose_secret().as_bytes())).transpose()?)
 }
 
 /// A chain goes on in the stream where it began: elsewhere its decisions would be facts no longer, and sold again.
@@ -206,7 +205,7 @@ async fn foresee(fold: &mut Fold, server: &mut Server) -> anyhow::Result<()> {
     for name in fold.decoder.symbols.take_new() {
         fold.projection.engine.intern(&name);
     }
-    fold.projection.engine.set_facts(ahead.facts);
+    ahead.tell(fold);
     Ok(())
 }
 
@@ -217,23 +216,57 @@ fn matters(streams: &Streams, stream: StreamId) -> bool {
 /// What stands ahead of the fold.
 #[derive(Default)]
 struct Ahead {
-    facts: Facts,
+    /// Decision entries: where they stand, and what they say, where that reads.
+    decisions: Vec<(StreamId, EntryId, Option<Box<DecisionFact>>)>,
+    /// `entry.skipped`, each with the entry that it names.
+    skips: Vec<(skips::At, skips::At)>,
 }
 
 impl Ahead {
     fn look(&mut self, fold: &mut Fold, stream: StreamId, id: EntryId, fields: &Fields<'_>) {
         let entry = fold.decoder.decode(stream, id, fields);
+        if entry.kind == StreamKind::Control && kills_when_read(fields) {
+            fold.kill_gate.kill_is_read();
+            fold.kill_is_read(stream, id);
+        }
         match entry.content {
-            Ok(Event::Decision(fact)) => self.facts.add(*fact, fold.decoder.streams()),
-            Err(_) if entry.kind == StreamKind::Decision => self.facts.reach(CanonicalKey::new(stream, id)),
-            Ok(Event::Control(control)) => {
-                if let Control::EntrySkipped { stream, id } = *control {
-                    fold.projection.engine.pass_over(&stream, id);
+            Ok(Event::Decision(fact)) => self.decisions.push((stream, id, Some(fact))),
+            Err(_) if entry.kind == StreamKind::Decision => self.decisions.push((stream, id, None)),
+            Ok(Event::Control(fact)) => {
+                if let Control::EntrySkipped { stream: of, id: named } = fact.control {
+                    self.skips.push(((name_of(fold.decoder.streams(), stream), id), (of, named)));
                 }
             }
             Ok(_) | Err(_) => {}
         }
     }
+
+    /// Tells the engine: what is passed over first, since it may be a decision.
+    fn tell(self, fold: &mut Fold) {
+        let streams = fold.decoder.streams().clone();
+        let passed = skips::passed_over(self.skips);
+        let mut facts = Facts::default();
+        let mut found = Vec::new();
+        for (stream, id, fact) in self.decisions {
+            match fact {
+                _ if passed.contains(&(name_of(&streams, stream), id)) => {}
+                Some(fact) => found.push(*fact),
+                None => facts.reach(CanonicalKey::new(stream, id)),
+            }
+        }
+        let engine = &mut fold.projection.engine;
+        for fact in chain::following(&engine.globals().chain, found) {
+            facts.add(fact, &streams);
+        }
+        for (stream, id) in passed {
+            engine.pass_over(&stream, id);
+        }
+        engine.set_facts(facts);
+    }
+}
+
+fn name_of(streams: &Streams, stream: StreamId) -> Box<str> {
+    streams.get(stream).name.as_str().into()
 }
 
 /// An entry that has ended the process twice is passed over, and that is said.
@@ -273,13 +306,13 @@ fn catch_up(mut fold: Fold, config: &Config, publisher: &Publisher) -> anyhow::R
         progress.finish();
     }
     if fold.projection.is_rebuild() {
-        let Fold { projection, journal, suspects, own, .. } = fold;
+        let Fold { projection, journal, suspects, own, kill_gate, kills_read, .. } = fold;
         let (_, aside) = projection.finish()?;
         if let Some(aside) = aside {
             tracing::warn!("the former store was moved to {}", aside.display());
         }
         fold = opened(config, journal, suspects)?;
-        fold.own = own;
+        (fold.own, fold.kill_gate, fold.kills_read) = (own, kill_gate, kills_read);
     }
     Ok(fold)
 }

@@ -67,8 +67,8 @@ impl Variant {
     pub(in crate::app) fn fold(&mut self, batch: &EntryBatch) {
         self.intern(&batch.symbols);
         for (at, (entry, _)) in batch.entries.iter().enumerate() {
-            if let Ok(Event::Control(control)) = &entry.content
-                && matches!(**control, Control::PolicyAdopted(_))
+            if let Ok(Event::Control(fact)) = &entry.content
+                && matches!(fact.control, Control::PolicyAdopted(_))
             {
                 continue;
             }

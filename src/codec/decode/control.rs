@@ -5,14 +5,20 @@ use super::optional_symbol;
 use crate::codec::line::{FieldValue, Fields};
 use crate::codec::object::Object;
 use crate::codec::policy;
-use crate::domain::event::{Control, Event, Reason};
+use crate::codec::signing::{self, SigningKey};
+use crate::domain::event::{Control, ControlFact, Event, Issue, Reason};
 use crate::domain::ids::EntryId;
+use crate::domain::policy::Policy;
 use crate::domain::units::RMultiple;
 
 /// Events that kill when they cannot be read.
 const SAFETY: [&str; 2] = ["policy.adopted", "kill.changed"];
 /// The event that holds every symbol when it cannot be read.
 const GAP: &str = "history.gap";
+/// So far the time of issue may be from the id of its entry. [ms]
+const ISSUE_WINDOW_MS: u64 = 60_000;
+/// A longer nonce is none: it is remembered. [bytes]
+const NONCE_BYTES_MAX: usize = 64;
 
 pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     let name = event_type(&subject.object)?.ok_or(Reason::UnknownEvent)?;
@@ -33,7 +39,43 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
         _ => return Err(Reason::UnknownEvent),
     };
     subject.shape = shape;
-    control.map(|control| Event::Control(Box::new(control)))
+    let control = control?;
+    let issue = if control.loosens() { issue(&subject.object) } else { None };
+    Ok(Event::Control(Box::new(ControlFact { control, issue })))
+}
+
+/// When the entry says that it was issued, and its nonce. What does not read is no issue.
+fn issue(object: &Object<'_>) -> Option<Issue> {
+    use rust_decimal::prelude::ToPrimitive as _;
+    let issued_ms = object.number(&["issued_ms"]).ok()??.to_u64()?;
+    let nonce = object.text(&["nonce"]).ok()??;
+    (nonce.len() <= NONCE_BYTES_MAX).then(|| Issue { issued_ms, nonce: nonce.into(), is_verified: false })
+}
+
+/// Verifies what loosens: its signature, and that it was issued close to its id. (Whether its nonce is new, the fold
+/// knows.) Errors where it is not to be believed.
+pub(super) fn verify(
+    key: &SigningKey,
+    stream: &str,
+    id: EntryId,
+    fields: &Fields<'_>,
+    fact: &mut ControlFact,
+) -> Result<(), Reason> {
+    if !fact.control.loosens() {
+        return Ok(());
+    }
+    let text = |name: &str| match fields.get(name) {
+        Some(FieldValue::Text(text)) => Ok(&**text),
+        Some(FieldValue::Bytes(_)) | None => Err(Reason::BadSignature),
+    };
+    let signed = signing::control_text(stream, text("event_type")?, text("payload")?);
+    let issue = fact.issue.as_mut().filter(|issue| issue.issued_ms.abs_diff(id.ms) <= ISSUE_WINDOW_MS);
+    let issue = issue.ok_or(Reason::BadSignature)?;
+    if !key.verifies(&signed, text("signature")?) {
+        return Err(Reason::BadSignature);
+    }
+    issue.is_verified = true;
+    Ok(())
 }
 
 fn event_type(object: &Object<'_>) -> Result<Option<String>, Reason> {
@@ -53,6 +95,19 @@ pub(super) fn precaution(fields: &Fields<'_>) -> (bool, bool) {
     (SAFETY.iter().any(|name| mentions(name)), mentions(GAP))
 }
 
+/// Returns true if an entry kills as soon as it is read, before its turn in the fold: a `kill.changed` that is on, or one
+/// or a `policy.adopted` that cannot be read.
+pub fn kills_when_read(fields: &Fields<'_>) -> bool {
+    let Ok(object) = Object::of(fields) else { return precaution(fields).0 };
+    let Ok(Some(name)) = event_type(&object) else { return false };
+    let is_too_large = fields.size() > super::ENTRY_SIZE_MAX;
+    match name.as_str() {
+        "kill.changed" => is_too_large || object.boolean(&["kill"]) != Ok(Some(false)),
+        "policy.adopted" => is_too_large || policy_of(&object).is_err(),
+        _ => false,
+    }
+}
+
 fn is_safety_name(name: &str) -> bool {
     SAFETY.contains(&name)
 }
@@ -66,9 +121,12 @@ pub(super) fn is_gap(control: &Control) -> bool {
 }
 
 fn policy_adopted(subject: &Subject<'_>) -> Result<Control, Reason> {
-    let text = subject.object.json_text(&["policy"])?.ok_or(Reason::BadJson)?;
-    let policy = policy::from_json(&text).map_err(|error| error.reason())?;
-    Ok(Control::PolicyAdopted(Box::new(policy)))
+    Ok(Control::PolicyAdopted(Box::new(policy_of(&subject.object)?)))
+}
+
+fn policy_of(object: &Object<'_>) -> Result<Policy, Reason> {
+    let text = object.json_text(&["policy"])?.ok_or(Reason::BadJson)?;
+    policy::from_json(&text).map_err(|error| error.reason())
 }
 
 fn kill_changed(subject: &Subject<'_>) -> Result<Control, Reason> {

@@ -5,7 +5,10 @@ use serde_json::value::RawValue;
 use super::Subject;
 use super::plan::side;
 use crate::codec::depth;
+use crate::codec::line::{FieldValue, Fields};
 use crate::codec::number;
+use crate::codec::seal::chained;
+use crate::codec::signing::SigningKey;
 use crate::domain::event::{DecisionFact, Event, Reason};
 use crate::domain::ids::EntryId;
 use crate::domain::units::{Qty, RMultiple, Ratio};
@@ -47,12 +50,25 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
         live,
         // The rungs that it took count even where the chain cannot be told.
         seq: beside.number(&["seq"])?.map(|seq| whole(Some(seq))).transpose()?.unwrap_or(0),
+        prev: beside.text(&["prev"])?.unwrap_or_default().into(),
         hash: beside.text(&["hash"])?.unwrap_or_default().into(),
+        is_sealed: false,
         decision_id,
         cause_stream,
         cause_id,
     };
     Ok(Event::Decision(Box::new(fact)))
+}
+
+/// Returns true if the hash is that of `prev` and the payload as written and, with a key, its signature verifies.
+pub(super) fn is_sealed(key: Option<&SigningKey>, fields: &Fields<'_>) -> bool {
+    let text = |name: &str| match fields.get(name) {
+        Some(FieldValue::Text(text)) => Some(&**text),
+        Some(FieldValue::Bytes(_)) | None => None,
+    };
+    let (Some(prev), Some(hash), Some(payload)) = (text("prev"), text("hash"), text("payload")) else { return false };
+    let is_signed = |key: &SigningKey| text("signature").is_some_and(|signature| key.verifies(hash, signature));
+    chained(prev, payload) == hash && key.is_none_or(is_signed)
 }
 
 fn cause(text: &str) -> Result<(Box<str>, EntryId), Reason> {

@@ -15,11 +15,13 @@ mod tick;
 
 use std::collections::{BTreeSet, HashMap};
 
+pub use control::kills_when_read;
 use recent::Recent;
 
 use super::line::{self, FieldValue, Fields};
 use super::number;
 use super::object::Object;
+use super::signing::SigningKey;
 use super::symbol;
 use crate::domain::event::{Entry, Event, Reason, Unreadable};
 use crate::domain::ids::{EntryId, StreamId, SymbolId};
@@ -201,13 +203,21 @@ pub struct Decoder {
     pub symbols: Symbols,
     /// What the last line of each stream looked like.
     layouts: Vec<layout::Layout>,
+    /// By it control entries and decisions are verified.
+    key: Option<SigningKey>,
 }
 
 impl Decoder {
     pub fn new(streams: Streams, mut symbols: Symbols) -> Self {
         symbols.priced_max = streams.symbols_max();
         let layouts = streams.iter().map(|_| layout::Layout::default()).collect();
-        Self { streams, symbols, layouts }
+        Self { streams, symbols, layouts, key: None }
+    }
+
+    /// Verifies signatures from now on, where there is a key: what loosens and is not signed goes to quarantine.
+    #[must_use]
+    pub fn with_key(self, key: Option<SigningKey>) -> Self {
+        Self { key, ..self }
     }
 
     pub fn streams(&self) -> &Streams {
@@ -269,7 +279,31 @@ impl Decoder {
         if let (Err(unreadable), None, StreamKind::Result | StreamKind::Snapshot) = (&mut content, symbol, kind) {
             unreadable.named = self.symbols.named_in(fields);
         }
+        let content = self.verified(stream, id, fields, content);
         Entry { stream, kind, id, shape, symbol, content }
+    }
+}
+
+impl Decoder {
+    /// Verifies what could be read. What could not is no milder for that: it was judged before.
+    fn verified(
+        &self,
+        stream: StreamId,
+        id: EntryId,
+        fields: &Fields<'_>,
+        content: Result<Event, Unreadable>,
+    ) -> Result<Event, Unreadable> {
+        match (content, &self.key) {
+            (Ok(Event::Control(mut fact)), Some(key)) => {
+                control::verify(key, &self.streams.get(stream).name, id, fields, &mut fact).map_err(Unreadable::new)?;
+                Ok(Event::Control(fact))
+            }
+            (Ok(Event::Decision(mut fact)), key) => {
+                fact.is_sealed = decision::is_sealed(key.as_ref(), fields);
+                Ok(Event::Decision(fact))
+            }
+            (content, _) => content,
+        }
     }
 }
 
@@ -291,7 +325,8 @@ fn too_large(content: Result<Event, Unreadable>) -> Result<Event, Unreadable> {
     let mut unreadable = Unreadable::new(Reason::TooLarge);
     match content {
         Ok(Event::Control(control)) => {
-            (unreadable.kills, unreadable.gap) = (control::is_safety(&control), control::is_gap(&control));
+            (unreadable.kills, unreadable.gap) =
+                (control::is_safety(&control.control), control::is_gap(&control.control));
         }
         Ok(Event::Result(fact)) => unreadable.refusal = result::is_refusal(&fact),
         Ok(_) => {}

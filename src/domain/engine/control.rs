@@ -65,9 +65,7 @@ impl Engine {
                     None => self.tally.count(Count::UnknownDecision),
                 }
             }
-            Control::EntrySkipped { stream, id } => {
-                self.globals.skipped.insert((stream.clone(), *id));
-            }
+            Control::EntrySkipped { stream, id } => self.pass_over(stream, *id),
         }
     }
 

@@ -319,8 +319,16 @@ impl Engine {
         if fact.seq > self.globals.chain.seq {
             self.globals.chain = ChainHead { seq: fact.seq, hash: fact.hash.clone() };
         }
+        // One without a number takes its rungs, and no place in the chain.
+        if fact.seq > 0 {
+            self.note_link(fact.seq, &fact.hash);
+        }
         let symbol = &self.symbols[fact.symbol.0 as usize];
         if symbol.instances().any(|instance| instance.has_decision(&fact.decision_id)) {
+            return true;
+        }
+        // Only a live decision has asked for anything of a live position.
+        if !fact.live && self.globals.policy.mode == Mode::Live {
             return true;
         }
         let named = symbol.instances().any(|i| i.id.with_symbol(&symbol.name) == *fact.position_id);

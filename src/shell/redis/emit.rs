@@ -7,11 +7,15 @@ use redis::{RedisError, Script, Value};
 
 use super::reply;
 use super::server::{Server, ServerError};
+use crate::codec::issue::{self, Stamp};
+use crate::codec::request::FieldTexts;
+use crate::codec::signing::SigningKey;
 use crate::domain::ids::EntryId;
 
 /// What the script does, in the order of its answers: `stale` (another holds the lease), `known` (written before),
 /// `doubt` (the memory says so, and the stream does not), `lost` (what was written last is gone from the stream), `behind`
-/// (the order rests on what was read too long ago), `written`. The kill key is read here, so that nothing lies between
+/// (the order rests on what was read too long ago), `late` (an entry to the control stream would have an id far from the
+/// time of its issue: it is signed anew), `written`. The kill key is read here, so that nothing lies between
 /// looking and writing; one that was set and has vanished still counts (SPEC §6).
 const EMIT: &str = r"
 local lease, memory, decisions, requests, control, kill_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -19,7 +23,8 @@ local token, decision_id, cause_ms, age_max_ms = ARGV[1], ARGV[2], tonumber(ARGV
 local kill_was_set, refusal, length_max, fields = ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local record_only, requests_are_ours = ARGV[9] == '1', ARGV[10] == '1'
 local hash, again, after, folded_to_ms, folded_age_max_ms = ARGV[11], ARGV[12] == '1', ARGV[13], tonumber(ARGV[14]), tonumber(ARGV[15])
-local begin = 15
+local issued_ms, signed = tonumber(ARGV[16]), cjson.decode(ARGV[17])
+local begin = 17
 if redis.call('GET', lease) ~= token then return {'stale'} end
 -- Nothing is undone in a script: all that could fail on its way is looked at before the first write.
 local function may_be(key, kind)
@@ -56,6 +61,11 @@ elseif kill_was_set == '1' then
 end
 if refusal == '' and age_max_ms > 0 and now_ms - cause_ms > age_max_ms then refusal = 'max_decision_age' end
 if record_only then refusal = '' end
+if refusal ~= '' and issued_ms > 0 then
+  local last = redis.call('XREVRANGE', control, '+', '-', 'COUNT', 1)[1]
+  local id_ms = last and math.max(now_ms, tonumber(string.match(last[1], '^%d+'))) or now_ms
+  if math.abs(id_ms - issued_ms) > 30000 then return {'late', string.format('%.0f', id_ms)} end
+end
 local function append(stream, is_ours, from, to)
   if is_ours and length_max > 0 then
     return redis.call('XADD', stream, 'MAXLEN', '~', length_max, '*', unpack(ARGV, from, to))
@@ -65,8 +75,13 @@ end
 local written = append(decisions, true, begin + 1, begin + fields)
 local requested = ''
 if refusal ~= '' then
-  local payload = cjson.encode({decision_id = decision_id, reason = refusal})
-  redis.call('XADD', control, '*', 'event_type', 'decision.expired', 'payload', payload)
+  local expired = signed[refusal]
+  if expired then
+    redis.call('XADD', control, '*', 'event_type', 'decision.expired', 'payload', expired[1], 'signature', expired[2])
+  else
+    local payload = cjson.encode({decision_id = decision_id, reason = refusal})
+    redis.call('XADD', control, '*', 'event_type', 'decision.expired', 'payload', payload)
+  end
 elseif #ARGV > begin + fields and not known then
   requested = append(requests, requests_are_ours, begin + 1 + fields, #ARGV)
 end
@@ -149,6 +164,8 @@ pub struct EmitKeys {
     pub kill_key: String,
     /// Approximate length at which output streams are trimmed; 0: never. [1]
     pub length_max: u64,
+    /// Signs what goes to the control stream.
+    pub signing: Option<SigningKey>,
 }
 
 /// The one connection that writes decisions and acknowledges inputs.
@@ -156,15 +173,34 @@ pub struct Emitter {
     server: Server,
     keys: EmitKeys,
     script: Script,
+    /// How far the server's clock is ahead of ours, as far as it mattered. [ms]
+    ahead_ms: i64,
 }
 
 impl Emitter {
     pub fn new(server: Server, keys: EmitKeys) -> Self {
-        Self { server, keys, script: Script::new(EMIT) }
+        Self { server, keys, script: Script::new(EMIT), ahead_ms: 0 }
     }
 
     /// Offers one decision. Asked again, it answers what was written the first time.
     pub async fn offer(&mut self, emission: &Emission, lease: &str) -> Result<Offered, ServerError> {
+        loop {
+            let issued_ms = local_ms().saturating_add_signed(self.ahead_ms);
+            match self.offer_issued_at(emission, lease, issued_ms).await? {
+                Answer::Offered(offered) => return Ok(offered),
+                Answer::Late { id_ms } => {
+                    self.ahead_ms = i64::try_from(id_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(local_ms());
+                }
+            }
+        }
+    }
+
+    async fn offer_issued_at(
+        &mut self,
+        emission: &Emission,
+        lease: &str,
+        issued_ms: u64,
+    ) -> Result<Answer, ServerError> {
         let keys = &self.keys;
         let requests = emission.request.as_ref().map_or(keys.control.as_str(), |request| &request.stream);
         let mut call = self.script.prepare_invoke();
@@ -177,6 +213,7 @@ impl Emitter {
         call.arg(&emission.hash).arg(u8::from(emission.again));
         call.arg(emission.after.map_or_else(String::new, |after| after.to_string()));
         call.arg(emission.folded_to_ms).arg(FOLDED_AGE_MAX_MS);
+        call.arg(if keys.signing.is_some() { issued_ms } else { 0 }).arg(expiries(keys, emission, issued_ms));
         for (name, value) in emission.fields.iter().chain(emission.request.iter().flat_map(|request| &request.fields)) {
             call.arg(name).arg(value);
         }
@@ -185,20 +222,52 @@ impl Emitter {
         let parts = reply::array(answered.map_err(failed())?, "the script answered no list").map_err(failed())?;
         let mut parts = parts.into_iter();
         let word = reply::text(parts.next().unwrap_or_default(), "the script answered no word").map_err(failed())?;
+        let offered = |offered| Ok(Answer::Offered(offered));
         let answer = match word.as_str() {
-            "stale" => return Ok(Offered::Stale),
-            "lost" => return Ok(Offered::Lost),
-            "behind" => return Ok(Offered::Behind),
+            "stale" => return offered(Offered::Stale),
+            "lost" => return offered(Offered::Lost),
+            "behind" => return offered(Offered::Behind),
             _ => reply::bytes(parts.next().unwrap_or_default(), "the script answered no ids").map_err(failed())?,
         };
         let answer = String::from_utf8_lossy(&answer).into_owned();
         if word == "doubt" {
-            return Ok(Offered::Doubtful { known: answer });
+            return offered(Offered::Doubtful { known: answer });
         }
-        written(&answer, word == "written").ok_or_else(|| {
+        if word == "late" {
+            return Ok(Answer::Late { id_ms: answer.parse().unwrap_or(issued_ms) });
+        }
+        written(&answer, word == "written").map(Answer::Offered).ok_or_else(|| {
             let source = (redis::ErrorKind::UnexpectedReturnType, "the script answered no ids", answer).into();
             failed()(source)
         })
+    }
+
+    /// Appends an entry of ours to a control stream, once however often it is tried; signed where there is a key.
+    ///
+    /// What was signed too long ago is signed anew, unless it was written all the same.
+    pub async fn append(
+        &mut self,
+        stream: &str,
+        fields: &[(String, String)],
+        tried: &mut Tried,
+    ) -> Result<EntryId, ServerError> {
+        let Some(key) = &self.keys.signing else {
+            return self.server.add_once(stream, &borrowed(fields), &mut tried.after).await;
+        };
+        let next_ms = self.server.next_id_ms(stream).await?;
+        if let (Some((issued_ms, signed)), Some(after)) = (&tried.signed, tried.after)
+            && issued_ms.abs_diff(next_ms) > SIGNED_AGE_MAX_MS
+        {
+            if let Some(id) = self.server.written_since(stream, &borrowed(signed), after).await? {
+                return Ok(id);
+            }
+            *tried = Tried::default();
+        }
+        let (_, signed) = tried.signed.get_or_insert_with(|| {
+            let stamp = Stamp::new(next_ms, fastrand::u128(..));
+            (next_ms, issue::sign_fields(key, stream, fields, &stamp))
+        });
+        self.server.add_once(stream, &borrowed(signed), &mut tried.after).await
     }
 
     /// Which of these decisions the server has lost, by their `seq`. What is older than all that the stream holds, and
@@ -266,6 +335,68 @@ impl Emitter {
 fn remembered(answered: Value) -> Option<EntryId> {
     let text = reply::text(answered, "the memory is no text").ok()?;
     text.split(' ').next()?.parse().ok()
+}
+
+/// An entry that is being appended, as far as it was tried.
+#[derive(Debug, Default)]
+pub struct Tried {
+    /// Where the stream ended before the first try.
+    after: Option<EntryId>,
+    /// As it was signed, and when. [ms since 1970]
+    signed: Option<(u64, FieldTexts)>,
+}
+
+/// What was signed so long ago is not written any more: it might not be believed. [ms]
+const SIGNED_AGE_MAX_MS: u64 = 30_000;
+
+fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
+    fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+/// Appends an entry to a control stream, signed where there is a key.
+pub async fn append_control(
+    server: &mut Server,
+    key: Option<&SigningKey>,
+    stream: &str,
+    fields: &[(String, String)],
+) -> Result<EntryId, ServerError> {
+    let signed = match key {
+        Some(key) => {
+            let stamp = Stamp::new(server.next_id_ms(stream).await?, fastrand::u128(..));
+            issue::sign_fields(key, stream, fields, &stamp)
+        }
+        None => fields.to_vec(),
+    };
+    server.add(stream, &borrowed(&signed)).await
+}
+
+/// What the script came to.
+enum Answer {
+    Offered(Offered),
+    /// The control stream stands at another time than the issue.
+    Late {
+        id_ms: u64,
+    },
+}
+
+/// [ms since 1970]
+fn local_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The `decision.expired` of each reason that the script may come to, signed: a script cannot.
+fn expiries(keys: &EmitKeys, emission: &Emission, issued_ms: u64) -> String {
+    let mut signed = serde_json::Map::new();
+    if let Some(key) = &keys.signing {
+        for reason in emission.refusal.into_iter().chain(["killed", "max_decision_age"]) {
+            let payload = serde_json::json!({"decision_id": emission.decision_id, "reason": reason}).to_string();
+            let stamp = Stamp::new(issued_ms, fastrand::u128(..));
+            let (payload, signature) = issue::sign(key, &keys.control, "decision.expired", &payload, &stamp);
+            signed.insert(reason.to_owned(), serde_json::json!([payload, signature]));
+        }
+    }
+    serde_json::Value::Object(signed).to_string()
 }
 
 /// Reads `decision-id request-id refusal`, the latter two of them possibly empty.

@@ -110,6 +110,22 @@ impl Server {
         answered.map_err(self.failed(format!("to read {key}")))
     }
 
+    /// Sets a key to a value.
+    pub async fn set(&mut self, key: &str, value: &str) -> Result<(), ServerError> {
+        let answered = redis::cmd("SET").arg(key).arg(value).query_async(&mut self.connection).await;
+        answered.map_err(self.failed(format!("to set {key}")))
+    }
+
+    /// Returns the time of the next id of a stream: the server's clock, or the last id where that is ahead of it.
+    /// [ms since 1970]
+    pub async fn next_id_ms(&mut self, stream: &str) -> Result<u64, ServerError> {
+        let last =
+            self.stream_info(stream).await?.and_then(|info| info.last_generated.or(info.last)).map_or(0, |id| id.ms);
+        let (seconds, us): (u64, u64) =
+            redis::cmd("TIME").query_async(&mut self.connection).await.map_err(self.failed("to ask for the time"))?;
+        Ok(last.max(seconds * 1000 + us / 1000))
+    }
+
     /// Appends one entry under an id that the server gives, and answers the id.
     pub async fn add(&mut self, stream: &str, fields: &[(&str, &str)]) -> Result<EntryId, ServerError> {
         self.add_trimmed(stream, fields, 0).await
@@ -140,27 +156,41 @@ impl Server {
         fields: &[(&str, &str)],
         after: &mut Option<EntryId>,
     ) -> Result<EntryId, ServerError> {
+        match *after {
+            None => {
+                *after = Some(self.newest(stream, 1).await?.first().map_or_else(EntryId::default, |entry| entry.id))
+            }
+            Some(from) => {
+                if let Some(written) = self.written_since(stream, fields, from).await? {
+                    return Ok(written);
+                }
+            }
+        }
+        self.add(stream, fields).await
+    }
+
+    /// Returns the id of an entry with these fields that stands behind another one, if there is one.
+    pub async fn written_since(
+        &mut self,
+        stream: &str,
+        fields: &[(&str, &str)],
+        mut from: EntryId,
+    ) -> Result<Option<EntryId>, ServerError> {
         let is_ours = |entry: &RawEntry| {
             let same =
                 |((name, value), (n, v)): (&FieldBytes, &(&str, &str))| *name == n.as_bytes() && *value == v.as_bytes();
             entry.pairs().len() == fields.len() && entry.pairs().iter().zip(fields).all(same)
         };
-        match *after {
-            None => {
-                *after = Some(self.newest(stream, 1).await?.first().map_or_else(EntryId::default, |entry| entry.id))
+        loop {
+            let page = self.range_after(stream, Some(from), PAGE_ENTRIES).await?;
+            if let Some(written) = page.iter().find(|entry| is_ours(entry)) {
+                return Ok(Some(written.id));
             }
-            Some(mut from) => loop {
-                let page = self.range_after(stream, Some(from), PAGE_ENTRIES).await?;
-                if let Some(written) = page.iter().find(|entry| is_ours(entry)) {
-                    return Ok(written.id);
-                }
-                match page.last() {
-                    Some(last) if page.len() == PAGE_ENTRIES => from = last.id,
-                    _ => break,
-                }
-            },
+            match page.last() {
+                Some(last) if page.len() == PAGE_ENTRIES => from = last.id,
+                _ => return Ok(None),
+            }
         }
-        self.add(stream, fields).await
     }
 
     /// Appends entries under their own ids, in one round trip.

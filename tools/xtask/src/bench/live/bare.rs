@@ -59,7 +59,14 @@ fn acknowledge(url: &str, acks: &Receiver<Acks>) -> anyhow::Result<()> {
         let address = Address::new(url, None)?;
         let server = Server::connect(&address).await?;
         let name = || GROUP.to_owned();
-        let keys = EmitKeys { lease: name(), decisions: name(), control: name(), kill_key: name(), length_max: 0 };
+        let keys = EmitKeys {
+            lease: name(),
+            decisions: name(),
+            control: name(),
+            kill_key: name(),
+            length_max: 0,
+            signing: None,
+        };
         let mut emitter = Emitter::new(server, keys);
         while let Ok(acks) = acks.recv() {
             emitter.acknowledge(GROUP, &acks).await?;

@@ -1,0 +1,85 @@
+//! Decision entries that come back: ours, or somebody else's (SPEC §6).
+//!
+//! What stood ahead in the streams was verified as a chain before the fold began (`domain/chain.rs`) and was taken over at
+//! its cause. Here each entry is judged where it stands: the chain as it is known by now has to contain it, or to be
+//! continued by it.
+
+use super::Engine;
+use crate::domain::chain;
+use crate::domain::event::DecisionFact;
+use crate::domain::tally::Count;
+
+/// Decisions whose hashes are remembered. [1]
+const TAIL_MAX: usize = 256;
+
+/// What a decision entry is to the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Part of it already.
+    Known,
+    /// The next one.
+    Follows,
+    /// Not ours, or changed: moves nothing, and is a finding.
+    Foreign,
+}
+
+impl Engine {
+    /// Folds a decision entry where it stands.
+    pub(super) fn come_back(&mut self, fact: &DecisionFact) {
+        // An entry whose cause is still to come (a clock went back) is taken over there.
+        let cause = self.streams.id_of(&fact.cause_stream);
+        if fact.is_sealed && cause.is_some_and(|stream| self.facts.names(stream, fact.cause_id)) {
+            return;
+        }
+        // An audit has verified the chain as a whole, and hands over what is part of it.
+        let standing = if self.audit { Standing::Follows } else { self.standing(fact) };
+        match standing {
+            Standing::Known => {}
+            Standing::Follows => {
+                if !self.take_over(fact) {
+                    self.tally.comparison.homeless += 1;
+                }
+            }
+            Standing::Foreign => {
+                self.tally.count(Count::DecisionForeign);
+                self.flag_gap(fact.symbol);
+            }
+        }
+    }
+
+    /// Returns true if a decision entry would be taken for somebody else's where it stands.
+    pub fn is_foreign(&self, fact: &DecisionFact) -> bool {
+        !self.derive && !self.audit && self.standing(fact) == Standing::Foreign
+    }
+
+    fn standing(&self, fact: &DecisionFact) -> Standing {
+        let globals = &self.globals;
+        if !fact.is_sealed {
+            return Standing::Foreign;
+        }
+        let begins = chain::beginning(&fact.hash);
+        let symbol = &self.symbols[fact.symbol.0 as usize];
+        match fact.seq {
+            // It names no number: it is told by its hash, or by what was taken over at its cause.
+            0 if symbol.instances().any(|instance| instance.has_decision(&fact.decision_id)) => Standing::Known,
+            0 if *fact.prev == *globals.chain.hash => Standing::Follows,
+            0 => Standing::Foreign,
+            seq if seq > globals.chain.seq => {
+                let is_next = seq == globals.chain.seq + 1 && *fact.prev == *globals.chain.hash;
+                if is_next { Standing::Follows } else { Standing::Foreign }
+            }
+            // One that is older than the tail cannot be compared any more, and moves nothing either way.
+            seq if globals.chain_tail.get(&seq).is_none_or(|known| *known == begins) => Standing::Known,
+            _ => Standing::Foreign,
+        }
+    }
+
+    /// Remembers the hash of a decision of the chain.
+    pub(super) fn note_link(&mut self, seq: u64, hash: &str) {
+        let tail = &mut self.globals.chain_tail;
+        tail.entry(seq).or_insert_with(|| chain::beginning(hash));
+        while tail.len() > TAIL_MAX {
+            tail.pop_first();
+        }
+    }
+}
