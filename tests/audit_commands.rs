@@ -262,6 +262,14 @@ fn another_program_in_another_language_comes_to_the_same_about_the_chain() {
     let mut swapped = lines.clone();
     swapped.swap(6, 7);
     let anchor = format!("10:{head}");
+    // What the server lost and was written again stands behind newer ones, and is no fault.
+    let mut again = lines.clone();
+    let mut late = again.remove(2);
+    late["id"] = "9999999999999-0".into();
+    late["fields"]["again"] = "1".into();
+    again.push(late);
+    let (code, said) = verified(&again, &["--anchor", &anchor]);
+    assert!(code == Some(0) && said.contains("whole: 10 decisions"), "{said}");
     for (lines, word) in [
         (changed, "hash"),
         (signed_by_another, "signature"),
@@ -273,5 +281,5 @@ fn another_program_in_another_language_comes_to_the_same_about_the_chain() {
         assert!(code == Some(1) && said.contains(&format!("{word}:")), "{word}: {said}");
     }
     let source = fs::read_to_string(root().join("tools/verify_chain.py")).unwrap();
-    assert!(source.lines().count() < 100, "it can be read at one sitting");
+    assert!(source.lines().count() < 120, "it can be read at one sitting");
 }

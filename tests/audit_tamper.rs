@@ -155,6 +155,54 @@ fn what_nobody_touched_is_clean() {
     assert_eq!((ticks["first"].as_str(), ticks["gaps"].as_array().map(Vec::len)), (Some("1770170830000-0"), Some(0)));
 }
 
+/// Findings are about lies, not about clocks, and not about what a server lost.
+#[test]
+fn what_was_written_again_and_a_clock_that_went_back_are_counted_and_are_no_findings() {
+    let night = Night::new();
+    let with = |change: &dyn Fn(u64, &mut Value)| -> Vec<String> {
+        let mut all: Vec<Value> = night.lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        for (entry, seq) in all.iter_mut().zip(1..) {
+            change(seq, entry);
+        }
+        all.sort_by_key(id_of);
+        all.iter().map(ToString::to_string).collect()
+    };
+    let moved = |ms: i64| {
+        move |entry: &mut Value| {
+            let (of_ms, seq) = id_of(entry);
+            entry["id"] = format!("{}-{seq}", of_ms.saturating_add_signed(ms)).into();
+        }
+    };
+    let again = with(&|seq, entry| {
+        if (3..=5).contains(&seq) {
+            moved(86_400_000)(entry);
+            entry["fields"]["again"] = "1".into();
+        }
+    });
+    let back = with(&|_, entry| moved(-10_000)(entry));
+    // Its copy stands where it always stood: the server had not lost it after all.
+    let twice = [joined(&night.lines), joined(&again[again.len() - 3..])].concat();
+    let n = night.lines.len() as u64;
+    for (what, text_of, written_again, clock_back) in
+        [("again", joined(&again), 3, 0), ("back", joined(&back), 0, n), ("twice", twice, 3, 0)]
+    {
+        let report = night.judge(text_of, &[]);
+        assert_eq!(report["verdict"], "clean", "{what}: {report:#}");
+        assert_eq!(report["chain"]["written_again"], written_again, "{what}: {report:#}");
+        assert_eq!(report["chain"]["clock_back"], clock_back, "{what}: {report:#}");
+        assert_eq!(report["chain"]["head"]["seq"], n, "{what}");
+    }
+    // What is marked and altered is a lie all the same.
+    let forged: Vec<String> =
+        again.iter().map(|line| line.replacen(r#"\"attempt\":1"#, r#"\"attempt\":2"#, 1)).collect();
+    assert_eq!(night.judge(joined(&forged), &[])["verdict"], "findings");
+}
+
+fn id_of(entry: &Value) -> (u64, u64) {
+    let (ms, seq) = entry["id"].as_str().unwrap().split_once('-').unwrap();
+    (ms.parse().unwrap(), seq.parse().unwrap())
+}
+
 #[test]
 fn a_flipped_byte_of_a_decision_is_found_and_named() {
     let night = Night::new();
@@ -598,8 +646,14 @@ fn what_a_service_emitted_is_clean_by_its_journal_and_by_the_streams_alone() {
 }
 
 /// Cases whose recorded decisions are not those that the rules lead to: what they are about.
-const NOT_CLEAN: [&str; 6] = [
+const NOT_CLEAN: [&str; 10] = [
+    // One of its decisions is of rules 1, and rules 2 would not make it.
     "s4_decisions_of_rules_1",
+    // Live under a policy that somebody adopted, and no service had configured.
+    "s5_fill_outlasts_refusal",
+    "s5_on_live_skip",
+    "s5_on_live_take",
+    "s5_share_stays_with_its_decision",
     "s4_own_decisions_differ",
     "s4_own_decisions_missing",
     "s4_own_decisions_other_instance",

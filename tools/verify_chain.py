@@ -13,6 +13,7 @@ import hmac
 import json
 import sys
 
+BESIDE = {"signature", "again"}
 FIELDS = {"event_type", "schema", "decision_id", "symbol", "mode", "seq", "prev", "hash", "payload"}
 
 
@@ -33,7 +34,7 @@ def entries(path):
 
 def faults_of(fields, key):
     """What is wrong with an entry by itself."""
-    if set(fields) - {"signature"} != FIELDS:
+    if set(fields) - BESIDE != FIELDS or fields.get("again", "1") != "1":
         yield f"unreadable: fields {sorted(set(fields) ^ FIELDS)}"
         return
     own = hashlib.sha256((fields["prev"] + "\n" + fields["payload"]).encode()).hexdigest()
@@ -52,17 +53,31 @@ def faults_of(fields, key):
             yield "signature: missing or wrong"
 
 
+def in_order(found):
+    """The entries as the chain has them: decisions that were written again stand where their numbers say, and count once."""
+    of = lambda entry, name: str(entry[2].get(name, "")) if isinstance(entry[2], dict) else ""
+    number = lambda entry: int(of(entry, "seq")) if of(entry, "seq").isdigit() else 0
+    ordered = [entry for entry in found if not of(entry, "again")]
+    for entry in (entry for entry in found if of(entry, "again")):
+        if not any(of(other, "hash") == of(entry, "hash") for other in ordered):
+            behind = (place for place, other in enumerate(ordered) if number(other) > number(entry))
+            ordered.insert(next(behind, len(ordered)), entry)
+    return ordered
+
+
 def verify(path, key=None, anchor=None):
     """All faults of a dump, and its head."""
     faults, last_id, seq, prev = [], (0, 0), 0, "0" * 64
-    for number, entry_id, fields in entries(path):
+    found = list(entries(path))
+    for number, entry_id, _ in found:
+        if entry_id is not None and entry_id <= last_id:
+            faults.append(f"line {number}: order: the id is not behind the one before")
+        last_id = entry_id or last_id
+    for number, entry_id, fields in in_order(found):
         say = lambda what: faults.append(f"line {number}: {what}")
         if entry_id is None:
             say(f"unreadable: {fields}")
             continue
-        if entry_id <= last_id:
-            say("order: the id is not behind the one before")
-        last_id = entry_id
         for fault in faults_of(fields, key):
             say(fault)
         if fields.get("seq") != str(seq + 1):

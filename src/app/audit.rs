@@ -27,6 +27,7 @@ mod report;
 mod screen;
 mod sources;
 mod totals;
+mod trust;
 
 use report::{Report, Verdict};
 use sources::{Opened, SourceArgs, Sources};
@@ -119,7 +120,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
             lost(&mut chain, &sources, config)?;
         }
         let opened = if until.is_none() { opened } else { sources::open(&sources.histories, config, until)? };
-        pass::pass(&sources, config, opened, &chain, Scope { since, until })
+        pass::pass(&sources, config, key.as_ref(), opened, &chain, Scope { since, until })
     };
     let at_once = if args.chain_only || until.is_some() { None } else { sources::open_at_once(&sources, config) };
     // Decisions are written behind their causes: the end of the history is not that of the chain.

@@ -12,7 +12,12 @@ use super::signing::SigningKey;
 use crate::domain::engine::ChainHead;
 use crate::domain::ids::EntryId;
 
-/// Fields that every entry of a decision has; `signature` may stand beside them.
+/// Fields that may stand beside them: the signature, and the mark of a decision that was written again.
+const BESIDE: [&str; 2] = ["signature", AGAIN];
+/// `1` where the server had lost the decision, and it was written again.
+const AGAIN: &str = "again";
+
+/// Fields that every entry of a decision has.
 const FIELDS: [&str; 9] = ["event_type", "schema", "decision_id", "symbol", "mode", "seq", "prev", "hash", "payload"];
 
 /// An entry of a decision stream, with where it was found.
@@ -39,6 +44,8 @@ pub struct Link {
     pub object: Map<String, Value>,
     /// Nothing is wrong with the entry itself.
     pub authentic: bool,
+    /// The server had lost it: its place in the chain is that of its number, wherever its entry stands.
+    pub again: bool,
 }
 
 /// What is wrong with a chain.
@@ -131,6 +138,10 @@ pub struct Chain {
     pub signatures: Signatures,
     /// Entries looked at. [1]
     pub entries: u64,
+    /// Entries that say again what the server had lost. [1]
+    pub written_again: u64,
+    /// Entries whose ids are earlier than those of their causes: a clock that went back. [1]
+    pub clock_back: u64,
     /// The first number that the chain has to begin with: behind an anchor, if the head was trimmed. [1]
     pub begins: u64,
     pub head: ChainHead,
@@ -158,7 +169,7 @@ impl Link {
     fn read(id: EntryId, text: &[u8]) -> Result<(Self, Option<String>), String> {
         let fields = line::fields(text).map_err(|error| error.to_string())?;
         for (i, (name, _)) in fields.pairs.iter().enumerate() {
-            if !FIELDS.contains(&&**name) && name != "signature" {
+            if !FIELDS.contains(&&**name) && !BESIDE.contains(&&**name) {
                 return Err(format!("field `{name}` is none of a decision"));
             }
             if fields.pairs[..i].iter().any(|(other, _)| other == name) {
@@ -177,7 +188,12 @@ impl Link {
         let object: Map<String, Value> =
             serde_json::from_str(&payload).map_err(|error| format!("the payload is no JSON object: {error}"))?;
         let signature = fields.has("signature").then(|| text("signature")).transpose()?;
-        let link = Self { id, seq, prev, hash, signature, payload, object, authentic: true };
+        let again = fields.has(AGAIN).then(|| text(AGAIN)).transpose()?;
+        if let Some(other) = again.as_ref().filter(|mark| *mark != "1") {
+            return Err(format!("field `{AGAIN}` is {other:?}, want \"1\""));
+        }
+        let again = again.is_some();
+        let link = Self { id, seq, prev, hash, signature, payload, object, authentic: true, again };
         let beside = [
             ("event_type", &*event_type, "harvest.decision"),
             ("schema", &schema, "1"),
@@ -198,10 +214,13 @@ pub fn verify(found: &[Found<'_>], key: Option<&SigningKey>, anchors: &[ChainHea
     let mut walk = Walk { last: ChainHead::default(), computed: String::new(), absent: Vec::new(), unread: Vec::new() };
     let mut by_seq: BTreeMap<u64, usize> = BTreeMap::new();
     let mut links: Vec<Link> = Vec::with_capacity(once.len());
-    for entry in once {
-        chain.entries += 1;
-        match Link::read(entry.id, entry.line) {
+    for read in in_order(once, &mut chain) {
+        match read {
             Ok((mut link, beside)) => {
+                // What stood there all along, and is said again, is the same decision.
+                if link.again && by_seq.get(&link.seq).is_some_and(|&i| links[i].hash == link.hash) {
+                    continue;
+                }
                 if let Some(why) = beside {
                     link.authentic = false;
                     chain.fault(Fault::Outside, &link, why);
@@ -214,9 +233,9 @@ pub fn verify(found: &[Found<'_>], key: Option<&SigningKey>, anchors: &[ChainHea
                 by_seq.entry(link.seq).or_insert(links.len());
                 links.push(link);
             }
-            Err(why) => {
+            Err((id, why)) => {
                 walk.unread.push(chain.tampered.len());
-                chain.tampered.push(Tampered { what: Fault::Unreadable, seq: None, entry: Some(entry.id), why });
+                chain.tampered.push(Tampered { what: Fault::Unreadable, seq: None, entry: Some(id), why });
             }
         }
     }
@@ -229,6 +248,31 @@ pub fn verify(found: &[Found<'_>], key: Option<&SigningKey>, anchors: &[ChainHea
     chain.repeated();
     chain.tampered.sort_by_key(|fault| (fault.entry, fault.seq, fault.what));
     chain
+}
+
+/// An entry as it was read: with what stands beside the payload and differs, or with why it is no sealed decision.
+type Read = Result<(Link, Option<String>), (EntryId, String)>;
+
+/// Reads all entries, in the order of the chain: that of the stream, but for decisions that were written again, which stand
+/// where their numbers say.
+fn in_order(found: Vec<Found<'_>>, chain: &mut Chain) -> Vec<Read> {
+    let mut all: Vec<Read> = Vec::with_capacity(found.len());
+    let mut again = Vec::new();
+    for entry in found {
+        chain.entries += 1;
+        match Link::read(entry.id, entry.line) {
+            Ok(read) if read.0.again => again.push(read),
+            Ok(read) => all.push(Ok(read)),
+            Err(why) => all.push(Err((entry.id, why))),
+        }
+    }
+    chain.written_again = again.len() as u64;
+    for (link, beside) in again {
+        let is_behind = |read: &Read| matches!(read, Ok((other, _)) if other.seq > link.seq);
+        let place = all.iter().position(is_behind).unwrap_or(all.len());
+        all.insert(place, Ok((link, beside)));
+    }
+    all
 }
 
 impl Chain {
@@ -306,13 +350,12 @@ impl Chain {
         for place in 0..self.links.len() {
             let link = &self.links[place];
             let Some((_, cause)) = link.cause().filter(|_| link.authentic) else { continue };
-            let why = if are_made && !made(link) {
-                format!("{} is not {}-{}, the time of the cause and the number", link.id, cause.ms, link.seq)
-            } else if link.id.ms < cause.ms {
-                format!("{} is earlier than its cause {cause}", link.id)
-            } else {
+            // Of clocks that go back an audit says nothing: its findings are about lies.
+            self.clock_back += u64::from(link.id.ms < cause.ms);
+            if !are_made || made(link) || link.again {
                 continue;
-            };
+            }
+            let why = format!("{} is not {}-{}, the time of the cause and the number", link.id, cause.ms, link.seq);
             let (seq, entry) = (Some(link.seq), Some(link.id));
             self.tampered.push(Tampered { what: Fault::Id, seq, entry, why });
         }

@@ -11,11 +11,13 @@ use super::ledger::Ledger;
 use super::report::Report;
 use super::sources::{Opened, Sources};
 use super::totals::Executions;
+use super::trust::Trust;
 use crate::app::reading::{foresee_skipped, hand_over, policy_at_first};
 use crate::codec::chain::{Chain, Link};
 use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::line;
 use crate::codec::object::Object;
+use crate::codec::signing::SigningKey;
 use crate::config::Config;
 use crate::domain::engine::{Disposition, Engine};
 use crate::domain::event::{Entry, Event, Outcome};
@@ -25,9 +27,16 @@ use crate::domain::rungs::OutcomeKind;
 use crate::domain::streams::StreamKind;
 
 /// Folds the history and compares.
-pub fn pass(sources: &Sources, config: &Config, opened: Opened, chain: &Chain, scope: Scope) -> anyhow::Result<Report> {
+pub fn pass(
+    sources: &Sources,
+    config: &Config,
+    key: Option<&SigningKey>,
+    opened: Opened,
+    chain: &Chain,
+    scope: Scope,
+) -> anyhow::Result<Report> {
     let Opened { mut history, faults } = opened;
-    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
+    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default()).with_key(key.cloned());
     let policy = policy_at_first(&history, &mut decoder).unwrap_or_else(|| config.policy.clone());
     let mut engine = Engine::new(config.streams.clone(), policy);
     engine.set_audit();
@@ -81,6 +90,10 @@ pub fn pass(sources: &Sources, config: &Config, opened: Opened, chain: &Chain, s
         sources.lacks_before_ms,
         sources.in_flight_from_ms,
     ));
+    let trust = Trust::of(&history, &mut decoder_without_key(config), config, key, scope);
+    report.tampered.extend(trust.faults());
+    report.tampered.extend(trust.orders_under_other_policies(chain, scope, |id| executions.is_expired(id)));
+    report.control = trust.json();
     let links: Vec<&Link> =
         chain.links.iter().filter(|link| link.cause().is_none_or(|(_, cause)| scope.holds(cause))).collect();
     report.executions = executions.report(&links).context("the sums of all executions do not fit a decimal")?;
@@ -93,6 +106,11 @@ pub fn pass(sources: &Sources, config: &Config, opened: Opened, chain: &Chain, s
     report.count(&engine, &history);
     report.notices = history.notices();
     Ok(report)
+}
+
+/// What was written is looked at as it stands: whether it was to be believed is what is asked.
+fn decoder_without_key(config: &Config) -> Decoder {
+    Decoder::new(config.streams.clone(), Symbols::default())
 }
 
 /// The decisions that are facts: those whose seal is whole.

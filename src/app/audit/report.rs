@@ -49,6 +49,8 @@ pub struct Report {
     pub silent: Vec<String>,
     pub other_rules: Map<String, Value>,
     pub chain: Value,
+    /// Signatures of control entries, and each adoption of a policy.
+    pub control: Value,
     pub counts: Map<String, Value>,
     pub notices: Vec<String>,
 }
@@ -86,6 +88,8 @@ impl Report {
             chain: json!({
                 "entries": chain.entries,
                 "begins": chain.begins,
+                "written_again": chain.written_again,
+                "clock_back": chain.clock_back,
                 "head": {"seq": chain.head.seq, "hash": *chain.head.hash},
                 "signatures": {
                     "good": signatures.good,
@@ -94,6 +98,7 @@ impl Report {
                     "none": signatures.none,
                 },
             }),
+            control: Value::Null,
             counts: Map::new(),
             notices: Vec::new(),
         }
@@ -162,6 +167,7 @@ impl Report {
             "silent": self.silent,
             "other_rules": self.other_rules,
             "chain": self.chain,
+            "control": self.control,
             "chain_only": self.chain_only,
             "notices": self.notices,
         });

@@ -50,6 +50,11 @@ impl Executions {
         }
     }
 
+    /// Returns true if the request of a decision was not sent.
+    pub fn is_expired(&self, decision_id: &str) -> bool {
+        self.known.get(decision_id).is_some_and(|execution| execution.expired)
+    }
+
     /// Looks at everything that is remembered at the end.
     pub fn see_all(&mut self, engine: &Engine) {
         for instance in engine.symbols().iter().flat_map(|symbol| symbol.instances()) {
