@@ -1,16 +1,29 @@
 //! `harvester control`: what an operator says to the service, written to the control stream.
+//!
+//! A kill is said twice: by the kill key, which every order meets, and by an entry, which the log keeps. Whether a service
+//! obeys is asked of the service, else of the group that it reads by.
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde_json::{Map, Value, json};
 
+use crate::app::reading::signing_key;
+use crate::app::report::Report;
 use crate::app::server;
-use crate::codec::operator::{self, ControlEntry, Word};
+use crate::codec::operator::{ControlEntry, Word};
 use crate::config::Config;
+use crate::domain::ids::EntryId;
 use crate::domain::streams::StreamKind;
-use crate::shell::redis::Server;
+use crate::shell::redis::{LeaseKeys, Server, ServerError, append_control};
 use crate::shell::terminal::Screen;
+use crate::shell::web;
+
+/// How long a service may take to say that it obeys.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// How often it is asked.
+const ASK_INTERVAL: Duration = Duration::from_millis(50);
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -24,6 +37,9 @@ enum Order {
     #[command(after_help = "Example: harvester control kill on --reason \"exchange is down\" --yes")]
     Kill {
         switch: Switch,
+        /// Address of the service that is asked whether it obeys; else that of [run] listen
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
         #[command(flatten)]
         how: How,
     },
@@ -81,10 +97,55 @@ struct Plan {
     warnings: Vec<String>,
 }
 
+/// What was done, and what came of it.
+#[derive(Default)]
+struct Done {
+    id: Option<String>,
+    /// What the kill key was set to.
+    kill_key: Option<&'static str>,
+    /// Whether a service obeys, for people.
+    answer: Option<Answer>,
+}
+
+/// Who says that the kill switch counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Answer {
+    /// The service itself, by its status page.
+    Said {
+        by: String,
+        killed: bool,
+    },
+    /// The group of the service has the entry: whoever reads a kill sends no order from then on.
+    Read {
+        by: String,
+    },
+    Nobody,
+}
+
+impl Answer {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Said { killed: true, .. } => "killed",
+            Self::Said { killed: false, .. } => "not_killed",
+            Self::Read { .. } => "read",
+            Self::Nobody => "nobody",
+        }
+    }
+
+    fn says(&self) -> String {
+        match self {
+            Self::Said { by, killed: true } => format!("The service {by} says: killed."),
+            Self::Said { by, killed: false } => format!("The service {by} says: not killed."),
+            Self::Read { by } => format!("The service {by} has read it, and sends no order from now on."),
+            Self::Nobody => "No service answered: what comes later finds the key and the entry.".to_owned(),
+        }
+    }
+}
+
 /// Runs the command.
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let (word, how) = match &args.order {
-        Order::Kill { switch, how } => (Word::Kill(*switch == Switch::On), how),
+        Order::Kill { switch, how, .. } => (Word::Kill(*switch == Switch::On), how),
         Order::GapAccept { symbol, how } => (Word::gap_accepted(symbol.as_deref())?, how),
         Order::RiskAccept { position, how } => (Word::risk_accepted(position)?, how),
         Order::Rearm { position, r, how } => (Word::rung_rearmed(position, r)?, how),
@@ -93,29 +154,94 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     let mut streams = config.streams.iter().map(|(_, stream)| stream);
     let stream =
         streams.find(|stream| stream.kind == StreamKind::Control).context("no control stream is configured")?;
+    let key = signing_key(config)?;
+    let kill_key = &config.emit.kill_key;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (plan, id) = runtime.block_on(async {
+    let (plan, done) = runtime.block_on(async {
         let mut server = Server::connect(&server::address(config)?).await?;
-        let key = &config.emit.kill_key;
-        let warnings = warnings(&word, key, server.get(key).await?.as_deref());
-        let plan = Plan { entry, effect: effect(&word, key), warnings };
-        let id = if how.yes { Some(server.add(&stream.name, &plan.entry.fields()).await?) } else { None };
-        anyhow::Ok((plan, id))
+        let mut plan = Plan { entry, effect: effect(&word, kill_key), warnings: warnings(&word, key.is_some()) };
+        let mut done = Done::default();
+        if how.yes {
+            if let Word::Kill(kill) = word {
+                // The key first: it counts for every order from that moment on, whatever becomes of the entry.
+                let value = if kill { "1" } else { "0" };
+                match server.set(kill_key, value).await {
+                    Ok(()) => done.kill_key = Some(value),
+                    Err(error @ ServerError::Failed { .. }) if !error.is_unreachable() => {
+                        plan.warnings
+                            .push(format!("the kill key is not set: {error}; `redis-cli SET {kill_key} {value}`"));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            let fields = plan.entry.fields().map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let id = append_control(&mut server, key.as_ref(), &stream.name, &fields).await?;
+            done.id = Some(id.to_string());
+            if let (Word::Kill(kill), Order::Kill { url, .. }) = (&word, &args.order) {
+                done.answer = Some(answer(&mut server, config, url.as_deref(), (&stream.name, id), *kill).await?);
+            }
+        }
+        anyhow::Ok((plan, done))
     })?;
-    let id = id.map(|id| id.to_string());
     if how.json {
         let fields: Map<String, Value> =
             plan.entry.fields().map(|(name, value)| (name.to_owned(), value.into())).into_iter().collect();
         let document = json!({
-            "stream": stream.name, "id": id, "fields": fields, "effect": plan.effect, "warnings": plan.warnings,
+            "stream": stream.name, "id": done.id, "fields": fields, "effect": plan.effect, "warnings": plan.warnings,
+            "signed": key.is_some(), "kill_key": done.kill_key, "service": done.answer.as_ref().map(Answer::name),
         });
         writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
         return Ok(());
     }
-    show(&plan, &stream.name, id.as_deref(), &mut Screen::stdout(out))
+    show(&plan, &stream.name, &done, &mut Screen::stdout(out))
 }
 
-fn show(plan: &Plan, stream: &str, id: Option<&str>, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+/// Asks until the service says that it is so, or for as long as that may take.
+async fn answer(
+    server: &mut Server,
+    config: &Config,
+    url: Option<&str>,
+    (stream, id): (&str, EntryId),
+    kill: bool,
+) -> anyhow::Result<Answer> {
+    let url = url.map(str::to_owned).or_else(|| config.run.listen.map(|address| format!("http://{address}")));
+    let decisions = config.streams.iter().find(|(_, stream)| stream.kind == StreamKind::Decision);
+    let lease = LeaseKeys::beside(decisions.map_or(StreamKind::Decision.default_stream(), |(_, d)| &d.name)).lease;
+    let began = Instant::now();
+    loop {
+        let mut last = Answer::Nobody;
+        if let Some(report) = report_of(url.as_deref()).await {
+            last = Answer::Said { by: report.consumer, killed: report.killed };
+            if report.killed == kill {
+                return Ok(last);
+            }
+        }
+        // Whoever holds the lease reads by the group; what it says of itself is its own to say, though.
+        let holder = server.get(&lease).await.ok().flatten();
+        if let Some(holder) = holder.filter(|_| kill) {
+            let holder = String::from_utf8_lossy(&holder).into_owned();
+            let by = holder.split(' ').nth(1).unwrap_or(&holder).to_owned();
+            let groups = server.groups(stream).await.unwrap_or_default();
+            let read = groups.iter().find(|group| group.name == config.run.group);
+            if read.is_some_and(|group| group.last_delivered >= Some(id)) && last == Answer::Nobody {
+                return Ok(Answer::Read { by });
+            }
+        } else if last == Answer::Nobody {
+            return Ok(last);
+        }
+        if began.elapsed() >= ANSWER_LIMIT {
+            return Ok(last);
+        }
+        tokio::time::sleep(ASK_INTERVAL).await;
+    }
+}
+
+async fn report_of(url: Option<&str>) -> Option<Report> {
+    let body = web::get(url?, "/status").await.ok()?;
+    serde_json::from_str(&body).ok()
+}
+
+fn show(plan: &Plan, stream: &str, done: &Done, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     screen.heading(&format!("to {stream}"))?;
     for (name, value) in plan.entry.fields() {
         screen.line(&format!("  {name:<11} {value}"))?;
@@ -124,17 +250,26 @@ fn show(plan: &Plan, stream: &str, id: Option<&str>, screen: &mut Screen<'_>) ->
     for warning in &plan.warnings {
         screen.line(&format!("Note: {warning}"))?;
     }
-    match id {
+    match &done.id {
         Some(id) => screen.line(&format!("Written as {id}."))?,
         None => screen.line("Nothing was written: --yes writes it.")?,
+    }
+    if let Some(value) = done.kill_key {
+        screen.line(&format!("The kill key is set to {value}."))?;
+    }
+    if let Some(answer) = &done.answer {
+        screen.line(&answer.says())?;
     }
     Ok(())
 }
 
 fn effect(word: &Word, kill_key: &str) -> String {
     match word {
-        Word::Kill(true) => "No decision is made until `control kill off`. Consumption goes on.".to_owned(),
-        Word::Kill(false) => format!("Decisions are made again, unless {kill_key} is set."),
+        Word::Kill(true) => format!(
+            "{kill_key} is set to 1 and refuses every order from then on; no decision is made until `control kill off`. \
+             Consumption goes on."
+        ),
+        Word::Kill(false) => format!("{kill_key} is set to 0, and decisions are made again."),
         Word::GapAccepted(None) => {
             "Every symbol that is held for a gap in its history is let go, as it stands.".to_owned()
         }
@@ -150,19 +285,15 @@ fn effect(word: &Word, kill_key: &str) -> String {
     }
 }
 
-/// What the kill key says against it; `value` is what it holds, `None` where it is not there.
-fn warnings(word: &Word, key: &str, value: Option<&[u8]>) -> Vec<String> {
-    let kills = value.is_some_and(operator::kills);
+/// What an operator has to know beside it.
+fn warnings(word: &Word, is_signed: bool) -> Vec<String> {
     match word {
-        Word::Kill(true) if !kills => vec![format!(
-            "requests that are on their way already are still sent; `redis-cli SET {key} 1` refuses those too"
-        )],
-        Word::Kill(false) if kills => {
-            vec![format!("the key {key} is set and still refuses everything, until `redis-cli SET {key} 0`")]
+        Word::Kill(true) => Vec::new(),
+        Word::Kill(false) | Word::GapAccepted(_) | Word::RiskAccepted(_) | Word::RungRearmed(..) if is_signed => {
+            Vec::new()
         }
-        Word::Kill(false) if value.is_none() => {
-            vec![format!("the key {key} is not there; if it was set before, it counts until `redis-cli SET {key} 0`")]
+        Word::Kill(false) | Word::GapAccepted(_) | Word::RiskAccepted(_) | Word::RungRearmed(..) => {
+            vec!["no signing key is configured here: a service that has one refuses this entry".to_owned()]
         }
-        _ => Vec::new(),
     }
 }

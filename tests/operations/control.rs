@@ -52,17 +52,47 @@ fn each_word_is_written_as_the_entry_that_was_shown() {
 }
 
 #[test]
-fn who_lets_decisions_go_on_is_told_what_the_kill_key_says() {
+fn the_kill_key_goes_with_the_word() {
     let server = RedisServer::start();
-    let warnings = || {
-        let document = control(&server, &["kill", "off", "--reason", "r", "--json"]).json();
-        document["warnings"].to_string()
-    };
-    assert!(warnings().contains("is not there"), "{}", warnings());
-    for (value, refuses) in [("1", true), ("TRUE", true), ("anything", true), ("0", false), ("False", false)] {
-        server.cli(&["SET", "quantum:kill", value]);
-        assert_eq!(warnings().contains("still refuses everything"), refuses, "{value}: {}", warnings());
+    let key = || server.cli(&["GET", "quantum:kill"]).trim().to_owned();
+    assert_eq!(
+        control(&server, &["kill", "on", "--reason", "r", "--json"]).json()["kill_key"],
+        serde_json::Value::Null
+    );
+    assert_eq!(key(), "", "a dry run sets nothing");
+    for (switch, value) in [("on", "1"), ("off", "0"), ("on", "1")] {
+        let document = control(&server, &["kill", switch, "--reason", "r", "--yes", "--json"]).json();
+        assert_eq!((&document["kill_key"], &document["service"]), (&value.into(), &"nobody".into()), "{document}");
+        assert_eq!(key(), value);
     }
+    let shown = control(&server, &["kill", "on", "--reason", "r", "--yes"]);
+    for part in ["The kill key is set to 1.", "No service answered"] {
+        assert!(shown.out.contains(part), "{part}: {}", shown.out);
+    }
+}
+
+#[test]
+fn what_is_said_is_signed_where_there_is_a_key() {
+    use harvester::codec::signing::{SigningKey, control_text};
+    let server = RedisServer::start();
+    let key = "a secret of enough bytes";
+    let mut command = harvester();
+    command.args(["control", "gap-accept", "--reason", "r", "--yes", "--json"]);
+    let document = run(command.env("REDIS_URL", server.url()).env("HARVEST_SIGNING_KEY", key)).json();
+    assert_eq!((&document["signed"], &document["warnings"]), (&true.into(), &serde_json::json!([])), "{document}");
+    let written = server.cli(&["--json", "XRANGE", STREAM, "-", "+"]);
+    let written: serde_json::Value = serde_json::from_str(&written).expect("JSON");
+    let fields: Vec<&str> = written[0][1].as_array().expect("fields").iter().filter_map(|f| f.as_str()).collect();
+    let [.., "payload", payload, "source", "operator", "signature", signature] = fields[..] else {
+        panic!("{fields:?}")
+    };
+    let text = control_text(STREAM, "gap.accepted", payload);
+    assert!(SigningKey::new(key.as_bytes()).expect("a key").verifies(&text, signature), "{fields:?}");
+    assert!(
+        control(&server, &["gap-accept", "--reason", "r", "--json"]).json()["warnings"][0]
+            .as_str()
+            .is_some_and(|warning| warning.contains("no signing key"))
+    );
 }
 
 #[test]
