@@ -6,7 +6,7 @@ use super::error::ConfigError;
 use crate::codec::policy::nearest;
 
 /// Names that set something, or are checked.
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 27] = [
     "BINANCE_TESTNET_API_KEY",
     "BINANCE_TESTNET_API_SECRET",
     "HARVEST_KILL_SWITCH_KEY",
@@ -27,6 +27,10 @@ const NAMES: [&str; 23] = [
     "REDIS_URL",
     "STREAM_APPLY_PLAN",
     "STREAM_APPLY_RESULT",
+    "STREAM_HARVEST_CONTROL",
+    "STREAM_HARVEST_DECISION",
+    "STREAM_HARVEST_OBSERVATION",
+    "STREAM_HARVEST_QUARANTINE",
     "STREAM_HARVEST_SUGGESTIONS",
     "STREAM_POSITION_SNAPSHOT",
     "STREAM_TRADE_INTENT",

@@ -72,7 +72,10 @@ impl Sources {
             ConfigError::Policy(ReadError::Policy(PolicyError::Value { key, .. })) => self.without_rule(key),
             ConfigError::Policy(_) => false,
             ConfigError::Streams(_) => {
-                let names = streams::NAMES.iter().map(|(name, _)| *name).chain(["STREAM_HARVEST_SUGGESTIONS"]);
+                let names = streams::NAMES
+                    .iter()
+                    .map(|(name, _)| *name)
+                    .chain(["STREAM_HARVEST_SUGGESTIONS", "STREAM_HARVEST_QUARANTINE"]);
                 let in_environment = names.filter(|name| self.environment.leave_out(name)).count() > 0;
                 self.file.leave_out("streams") || in_environment
             }

@@ -7,11 +7,14 @@ use crate::codec::policy::nearest;
 use crate::domain::streams::{Stream, StreamKind, Streams};
 
 /// Environment names that set the stream of a kind.
-pub(super) const NAMES: [(&str, StreamKind); 4] = [
+pub(super) const NAMES: [(&str, StreamKind); 7] = [
     ("STREAM_TRADE_INTENT", StreamKind::Intent),
     ("STREAM_APPLY_RESULT", StreamKind::Result),
     ("STREAM_APPLY_PLAN", StreamKind::Plan),
     ("STREAM_POSITION_SNAPSHOT", StreamKind::Snapshot),
+    ("STREAM_HARVEST_CONTROL", StreamKind::Control),
+    ("STREAM_HARVEST_OBSERVATION", StreamKind::Observation),
+    ("STREAM_HARVEST_DECISION", StreamKind::Decision),
 ];
 
 /// Streams that are written and not read.
@@ -31,7 +34,13 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<(Streams, Outputs), ConfigEr
         Some("STREAM_HARVEST_SUGGESTIONS"),
         "quantum:stream:harvest.suggestions",
     )?;
-    let quarantine = output(sheet, &mut table, "quarantine", None, "quantum:stream:harvest.quarantine")?;
+    let quarantine = output(
+        sheet,
+        &mut table,
+        "quarantine",
+        Some("STREAM_HARVEST_QUARANTINE"),
+        "quantum:stream:harvest.quarantine",
+    )?;
     let kinds = StreamKind::ALL.map(StreamKind::name);
     if let Some(key) = table.keys().find(|key| !kinds.contains(&key.as_str())) {
         let names = kinds.into_iter().chain(["suggestions", "quarantine"]);

@@ -130,14 +130,25 @@ impl Guarded {
     /// With the night of the incident in its streams.
     fn with_history() -> Self {
         let guarded = Self::empty();
-        let imported = run_with(&["import", name(&root().join(HISTORY)), "--redis", &guarded.server.url()]);
+        // What the service fetched itself stands in its own stream.
+        let text = fs::read_to_string(root().join(HISTORY)).unwrap();
+        let file = guarded.folder.path().join("events.jsonl");
+        fs::write(&file, text.replace("quantum:stream:harvest.", "quantum:stream:harvest.shadow.")).unwrap();
+        let mut import = harvester();
+        import.args(["import", name(&file), "--redis", &guarded.server.url()]).envs(shadow_streams());
+        let imported = run(&mut import);
         assert_eq!(imported.code, Some(0), "{}", imported.log);
         guarded
     }
 
     fn run_as(&self, user: &str, arguments: &[&str]) -> Ran {
         let url = self.server.url().replace("redis://", &format!("redis://{user}:hush@"));
-        run(harvester().args(arguments).current_dir(self.folder.path()).env("REDIS_URL", url))
+        let mut command = harvester();
+        command.args(arguments).current_dir(self.folder.path());
+        if user == "harvester" {
+            command.envs(shadow_streams());
+        }
+        run(command.env("REDIS_URL", url))
     }
 
     /// What the server says to a command of a user, without doing it.
@@ -145,6 +156,19 @@ impl Guarded {
         let words: Vec<&str> = ["ACL", "DRYRUN", user].into_iter().chain(command.split(' ')).collect();
         self.server.cli(&words).trim().to_owned()
     }
+}
+
+/// The streams of a shadow service, as the env file names them.
+fn shadow_streams() -> Vec<(String, String)> {
+    let text = fs::read_to_string(deploy().join("harvester.env")).unwrap();
+    let streams = text.lines().filter_map(|line| line.split_once('=')).filter(|(name, _)| name.starts_with("STREAM_"));
+    let streams: Vec<_> = streams.map(|(name, stream)| (name.to_owned(), stream.to_owned())).collect();
+    assert_eq!(streams.len(), 5, "{streams:?}");
+    let compose = fs::read_to_string(deploy().join("compose.yaml")).unwrap();
+    for (name, stream) in &streams {
+        assert!(compose.contains(&format!("{name}: {stream}\n")), "{name} in compose.yaml");
+    }
+    streams
 }
 
 #[test]
@@ -155,10 +179,12 @@ fn the_service_runs_as_the_user_of_the_access_list() {
         let ran = guarded.run_as("harvester", &service);
         assert_eq!(ran.code, Some(0), "{}", ran.log);
     }
-    let said = guarded.run_as("harvester", &["control", "kill", "off", "--reason", "r", "--yes"]);
-    assert_eq!(said.code, Some(0), "{}", said.log);
+    for switch in ["on", "off"] {
+        let said = guarded.run_as("harvester-operator", &["control", "kill", switch, "--reason", "r", "--yes"]);
+        assert_eq!(said.code, Some(0), "{}", said.log);
+    }
     let replayed = run_with(&["replay", name(&root().join(HISTORY)), "--json"]).json();
-    let written = guarded.server.cli(&["XLEN", "quantum:stream:harvest.decision"]);
+    let written = guarded.server.cli(&["XLEN", "quantum:stream:harvest.shadow.decision"]);
     assert_eq!(written.trim(), replayed["decisions"].to_string());
     assert_ne!(written.trim(), "0", "a decision was written");
     // The server notes everything that it refused.
@@ -238,6 +264,30 @@ fn what_the_service_does_not_need_is_refused() {
         "PEXPIRE quantum:market:ADAUSDT 5",
     ] {
         assert_eq!(guarded.says("harvester-feed", needed), "OK", "{needed}");
+    }
+    // A shadow service says nothing that a live one believes.
+    for loosening in [
+        "XADD quantum:stream:harvest.control * event_type policy.adopted payload {}",
+        "XADD quantum:stream:harvest.observation * event_type exchange.position payload {}",
+        "XADD quantum:stream:harvest.decision * event_type harvest.decision",
+        "HSET quantum:stream:harvest.decision:emitted x y",
+        "SET quantum:stream:harvest.decision:lease x",
+        "DEL quantum:stream:harvest.decision:lease",
+        "SET quantum:kill 0",
+    ] {
+        let said = guarded.says("harvester", loosening);
+        assert!(said.contains("has no permissions"), "{loosening}: {said}");
+    }
+    for (allowed, command) in [
+        ("OK", "XADD quantum:stream:harvest.control * event_type kill.changed payload {}"),
+        ("OK", "SET quantum:kill 1"),
+        ("no permissions", "XADD quantum:stream:apply.plan * a b"),
+        ("no permissions", "XADD quantum:stream:harvest.decision * a b"),
+        ("no permissions", "SET quantum:stream:harvest.decision:lease x"),
+        ("no permissions", "DEL quantum:kill"),
+    ] {
+        let said = guarded.says("harvester-operator", command);
+        assert!(said.contains(allowed), "{command}: {said}");
     }
     // Orders: only of the live user.
     for stream in ["quantum:stream:apply.plan", "quantum:stream:trade.intent"] {
