@@ -18,6 +18,8 @@ const POWER_CUTS: &str = "100";
 const FLIPS: &str = "1000";
 /// Mutations of the corpus for each minute of fuzzing, where it is not libFuzzer that makes them. [1]
 const MUTATIONS_PER_MINUTE: u64 = 250_000;
+/// Attacks of an adversary, put together at random. [1]
+const ATTACKS: &str = "200";
 /// Optimized, but with the checks of a build for tests.
 const PROFILE: [&str; 2] = ["--profile", "soak"];
 
@@ -71,7 +73,12 @@ fn minutes(args: &[String]) -> anyhow::Result<u64> {
 fn tells_the_outcome(line: &str) -> bool {
     let is_result = line.starts_with("test result:") && !line.contains(" 0 passed; 0 failed;");
     let is_found = line.contains(" flipped bytes found") || line.contains("another rounding: ");
-    is_result || is_found || line.contains(" cuts: ") || line.contains(" kills: ") || line.contains(" mutations: ")
+    is_result
+        || is_found
+        || line.starts_with("attacks: ")
+        || line.contains(" cuts: ")
+        || line.contains(" kills: ")
+        || line.contains(" mutations: ")
 }
 
 fn tests(args: &[&str]) -> Command {
@@ -83,6 +90,7 @@ fn tests(args: &[&str]) -> Command {
 fn properties_and_kills() -> Command {
     let mut command = tests(&["--workspace", "--no-fail-fast"]);
     command.env("PROPTEST_CASES", PROPTEST_CASES).env("HARVESTER_KILLS", KILLS).env("HARVESTER_FLIPS", FLIPS);
+    command.env("HARVESTER_ATTACKS", ATTACKS);
     command
 }
 
