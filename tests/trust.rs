@@ -137,6 +137,13 @@ fn i67_an_unsigned_line_changes_no_policy() {
         let ran = run(&mut command);
         serde_json::from_str::<Value>(&ran.out).unwrap_or_else(|error| panic!("{error}: {}{}", ran.out, ran.log))
     };
+    let mut shown = harvester();
+    let settings = place.folder.path().join("harvester.toml");
+    shown.args(["audit", "--journal", name(&place.journal()), "--config", name(&settings)]);
+    let shown = run(&mut shown).out;
+    for part in ["adoption", "refused, NOT THE CONFIGURED ONE", "refused 3"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
     for key in [None, Some(KEY)] {
         let report = audit(&[], key);
         assert_eq!(report["verdict"], "clean", "what was refused is no finding: {report:#}");

@@ -19,6 +19,7 @@ pub fn show(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     let scope = if report.chain_only { " (the chain alone)" } else { "" };
     screen.heading(&format!("{verdict}{scope}"))?;
     chain(report, screen)?;
+    control(report, screen)?;
     if !report.chain_only {
         screen.line(&format!(
             "  decisions    matched {}, differ {}, missing {}, unexpected {}, duplicated {}, expired {}",
@@ -71,6 +72,29 @@ fn chain(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {
         head.get(..12).unwrap_or(&head),
         if signatures.is_empty() { "none" } else { &signatures },
     ))?;
+    Ok(())
+}
+
+/// Signatures of control entries, and each adoption with both hashes.
+fn control(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let control = &report.control;
+    let signatures = counted(control["signatures"].as_object());
+    if signatures.is_empty() {
+        return Ok(());
+    }
+    screen.line(&format!("  control      signatures: {signatures}; refused {}", control["refused"]))?;
+    let short = |value: &Value| text(value).get(..12).map_or_else(|| text(value), |hash| format!("{hash}…"));
+    for adoption in control["adoptions"].as_array().into_iter().flatten() {
+        let differs = if adoption["adopted"] == adoption["configured"] { "" } else { ", NOT THE CONFIGURED ONE" };
+        let refused = if adoption["refused"] == true { ", refused" } else { "" };
+        screen.line(&format!(
+            "  adoption     {}: policy {}, configured {}, signature {}{refused}{differs}",
+            text(&adoption["entry"]),
+            short(&adoption["adopted"]),
+            short(&adoption["configured"]),
+            text(&adoption["signature"]),
+        ))?;
+    }
     Ok(())
 }
 
