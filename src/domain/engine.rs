@@ -711,5 +711,5 @@ impl PriceState {
 }
 
 fn fold_of<'a>(globals: &'a Globals, plans: &'a Plans, tally: &'a mut Tally, entry: &Entry) -> Fold<'a> {
-    Fold { entry: EntryRef::new(entry.kind, entry.id), policy: &globals.policy, plans, tally }
+    Fold { entry: EntryRef::new(entry.kind, entry.id), symbol: entry.symbol, policy: &globals.policy, plans, tally }
 }

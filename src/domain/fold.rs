@@ -1,8 +1,8 @@
 //! How one fact changes one symbol (SPEC §4): intents and prices here, fills and the exchange's word below.
 
 use super::event::{Intent, LegacyFact, PriceFact, Reason, RiskPair};
-use super::ids::EntryRef;
-use super::plans::Plans;
+use super::ids::{EntryRef, SymbolId};
+use super::plans::{KnownPlan, Plans};
 use super::policy::{EntrySource, Policy, RiskSource};
 use super::position::{Cause, EntryPrice, Movement, RiskFields};
 use super::streams::StreamKind;
@@ -27,14 +27,20 @@ impl From<OutOfRange> for Reason {
 /// The entry that is folded, and what is known around the symbol.
 pub struct Fold<'a> {
     pub entry: EntryRef,
+    pub symbol: Option<SymbolId>,
     pub policy: &'a Policy,
     pub plans: &'a Plans,
     pub tally: &'a mut Tally,
 }
 
-impl Fold<'_> {
+impl<'a> Fold<'a> {
     fn now_ms(&self) -> u64 {
         self.entry.id.ms
+    }
+
+    /// The plan of an order, if it is one of the symbol.
+    fn plan_of(&self, plan_id: Option<&str>) -> Option<&'a KnownPlan> {
+        self.plans.of(plan_id?, self.symbol?)
     }
 
     fn count_unreadable_time(&mut self) {

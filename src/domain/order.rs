@@ -64,6 +64,8 @@ pub struct Order {
     /// Other plan ids under which it was told again.
     pub plan_ids_other: Vec<Box<str>>,
     pub side: Option<Side>,
+    /// By the word of a result.
+    pub reduce_only: Option<bool>,
     /// Average price that came last with a cumulative quantity. [quote per base]
     pub average: Option<Price>,
     /// Largest cumulative quantity of its results. [base]

@@ -267,14 +267,28 @@ pub struct Instance {
     pub unsaved: Unsaved,
 }
 
-/// A contract that was rescaled: quantities times a factor, prices divided by it.
+/// A contract that was rescaled: quantities times `to` over `from`, prices the other way round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rescale {
-    /// [1]
-    pub factor: Ratio,
+    /// Signed quantity of the position before. [base]
+    pub from: Qty,
+    /// … and after. [base]
+    pub to: Qty,
     /// Movements before it. [1]
     pub movements: usize,
     pub entry: EntryRef,
+}
+
+impl Rescale {
+    /// A quantity in the new unit. Divided last, so that what comes out even is exact. [base]
+    fn qty(&self, qty: Qty) -> Result<Qty, OutOfRange> {
+        qty.times(Ratio::new(self.to.get()))?.over(Ratio::new(self.from.get()))
+    }
+
+    /// A price in the new unit. [quote per base]
+    fn price(&self, price: Price) -> Result<Price, OutOfRange> {
+        price.times(Ratio::new(self.from.get()))?.over(Ratio::new(self.to.get()))
+    }
 }
 
 /// A note for the store: two instances that differ in nothing else are the same.
@@ -347,7 +361,7 @@ impl Instance {
             let later = self.rescales.iter().filter(|rescale| place < rescale.movements);
             let price_of = |part: u32| -> Result<Option<Price>, OutOfRange> {
                 let Some((_, price)) = prices.iter().find(|(of, _)| *of == part) else { return Ok(None) };
-                later.clone().try_fold(*price, |price, rescale| price.over(rescale.factor)).map(Some)
+                later.clone().try_fold(*price, |price, rescale| rescale.price(price)).map(Some)
             };
             if let Cause::Fill { order: of, part } = &movement.cause
                 && of == order
@@ -432,39 +446,42 @@ impl Instance {
     /// what was gained its money.
     ///
     /// Errors leave the instance half changed: the caller restores it.
-    pub fn rescale(
-        &mut self,
-        factor: Ratio,
-        qty: Qty,
-        atr_is_absolute: bool,
-        entry: EntryRef,
-    ) -> Result<(), OutOfRange> {
-        let movements = self.movements.len();
+    pub fn rescale(&mut self, to: Qty, atr_is_absolute: bool, entry: EntryRef) -> Result<(), OutOfRange> {
+        let rescale = Rescale { from: self.totals.qty, to, movements: self.movements.len(), entry };
+        let mut rest = to;
         for movement in &mut self.movements {
-            movement.delta = movement.delta.times(factor)?;
+            movement.delta = rescale.qty(movement.delta)?;
+            rest = rest.minus(movement.delta)?;
             if let Some(price) = &mut movement.price {
-                price.price = price.price.over(factor)?;
+                price.price = rescale.price(price.price)?;
             }
             for told in &mut movement.told {
-                told.qty = told.qty.times(factor)?;
-                told.price = told.price.map(|price| price.over(factor)).transpose()?;
+                told.qty = rescale.qty(told.qty)?;
+                told.price = told.price.map(|price| rescale.price(price)).transpose()?;
             }
         }
+        // What rounding left is of the last movement, so that all add up to what is held.
+        let is_rounding = rest.abs() <= to.abs().times(Ratio::TRILLIONTH)?;
+        if let Some(last) = self.movements.iter_mut().rfind(|movement| !movement.delta.is_zero())
+            && is_rounding
+        {
+            last.delta = last.delta.plus(rest)?;
+        }
         for trade in &mut self.explaining {
-            trade.qty = trade.qty.times(factor)?;
-            trade.price = trade.price.over(factor)?;
+            trade.qty = rescale.qty(trade.qty)?;
+            trade.price = rescale.price(trade.price)?;
         }
         for decision in &mut self.decisions {
-            decision.qty = decision.qty.times(factor)?;
+            decision.qty = rescale.qty(decision.qty)?;
         }
         if let Some(risk) = self.risk.as_mut().filter(|_| atr_is_absolute) {
-            risk.atr_value = risk.atr_value.over(factor)?;
-            risk.factor = risk.factor.over(factor)?;
+            let unit = |ratio: Ratio| rescale.price(Price::new(ratio.get())).map(|price| Ratio::new(price.get()));
+            (risk.atr_value, risk.factor) = (unit(risk.atr_value)?, unit(risk.factor)?);
         }
-        self.snapshot_qty = self.snapshot_qty.map(|qty| qty.times(factor)).transpose()?;
-        self.totals.qty_largest = self.totals.qty_largest.times(factor)?.max(qty.abs());
-        self.totals.qty = qty;
-        self.rescales.push(Rescale { factor, movements, entry });
+        self.snapshot_qty = self.snapshot_qty.map(|qty| rescale.qty(qty)).transpose()?;
+        self.totals.qty_largest = rescale.qty(self.totals.qty_largest)?.abs().max(to.abs());
+        self.totals.qty = to;
+        self.rescales.push(rescale);
         self.risk_accepted = false;
         self.refold()
     }
@@ -486,6 +503,12 @@ impl Instance {
         let told = self.movements.iter().flat_map(|movement| &movement.told);
         let told = told.filter(|told| told.order == *order).map(|told| told.part + 1);
         parts.chain(told).max().unwrap_or(0)
+    }
+
+    /// Returns true if an order has moved the position.
+    pub fn has_order(&self, key: &OrderKey) -> bool {
+        let is_of = |movement: &Movement| matches!(&movement.cause, Cause::Fill { order, .. } if order == key);
+        self.movements.iter().any(|movement| is_of(movement) || movement.told.iter().any(|told| told.order == *key))
     }
 
     pub fn is_open(&self) -> bool {

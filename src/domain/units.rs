@@ -71,7 +71,8 @@ fn mul(a: Decimal, b: Decimal) -> Result<Decimal, OutOfRange> {
 fn div(a: Decimal, b: Decimal) -> Result<Decimal, OutOfRange> {
     let quotient = a.checked_div(b).ok_or(OutOfRange)?;
     let is_small = quotient.mantissa().unsigned_abs() < MANTISSA_MIN;
-    if is_small && !a.is_zero() && exact_product(quotient, b) != Some(a) {
+    // Zeros at the end of a divisor have no part in whether the quotient is exact.
+    if is_small && !a.is_zero() && exact_product(quotient, b.normalize()) != Some(a) {
         return Err(OutOfRange);
     }
     fit(quotient)
@@ -330,6 +331,8 @@ impl Ratio {
     pub const ONE: Self = Self(Decimal::ONE);
     /// One in a thousand.
     pub const PERMILLE: Self = Self(Decimal::from_parts(1, 0, 0, false, 3));
+    /// The 10⁻¹² that printed numbers are right to.
+    pub const TRILLIONTH: Self = Self(Decimal::from_parts(1, 0, 0, false, 12));
     /// One in a hundred.
     pub const PERCENT: Self = Self(Decimal::from_parts(1, 0, 0, false, 2));
     /// From here on a confirmed price could be of a rescaled contract (SPEC §4, *Price jump*).
@@ -457,6 +460,12 @@ mod tests {
 
     fn qty(text: &str) -> Qty {
         Qty::new(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_short_quotient_is_exact_however_many_zeros_are_behind_it() {
+        let cost = Quote("750.0000000000000000000000000".parse().unwrap());
+        assert_eq!(cost.per(Qty("2.500000000000000000000000000".parse().unwrap())), Ok(Price(Decimal::from(300))));
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
         let fill = fill(&subject.object, None, filled, status)?;
         return Ok(fact(Outcome::Fills(vec![fill])));
     }
-    if status == Some("PRICE_UPDATE") {
+    if status == Some("PRICE_UPDATE") && is_e1(object) {
         let (price, shape) = market::price(object)?;
         let time = market::event_time(object, shape, subject.id);
         let source = PriceSource::Stream(subject.stream);
@@ -98,6 +98,11 @@ fn order_id(object: &Object<'_>) -> Result<Option<Box<str>>, Reason> {
     object.id_text(&["order_id", "orderId"], &["0", "-1"])
 }
 
+/// Returns true for shape E1: flat, of no plan, with neither an outcome nor a filled quantity.
+fn is_e1(object: &Object<'_>) -> bool {
+    object.envelope == Envelope::Flat && !object.has(&["plan_id", "executed"]) && !object.has(&QUANTITIES)
+}
+
 /// The average price of a cumulative quantity: as told, else what it cost divided by it. The `price` of an order is its
 /// limit, but in E1, which knows no other. [quote per base]
 fn average(object: &Object<'_>, cumulative: Qty) -> Result<Option<Price>, Reason> {
@@ -107,8 +112,7 @@ fn average(object: &Object<'_>, cumulative: Qty) -> Result<Option<Price>, Reason
     if let Some(cost) = object.rounded(&COSTS)? {
         return Ok(Some(Quote::new(cost).per(cumulative)?));
     }
-    let is_e1 = object.envelope == Envelope::Flat && !object.has(&["plan_id", "executed"]) && !object.has(&QUANTITIES);
-    Ok(if is_e1 { object.rounded(&["price"])?.map(Price::new) } else { None })
+    Ok(if is_e1(object) { object.rounded(&["price"])?.map(Price::new) } else { None })
 }
 
 /// A fill as `object` tells it; `outer` is the entry around a step.

@@ -81,30 +81,30 @@ impl Fold<'_> {
         }
     }
 
-    /// The factor by which the exchange rescaled the contract, if the look-up shows that (SPEC §4, *Rescaled contract*).
-    fn rescale_factor(symbol: &Symbol, fact: PositionFact) -> Result<Option<Ratio>, OutOfRange> {
-        let (Some(open), Some(after)) = (&symbol.hot.open, fact.entry_price) else { return Ok(None) };
+    /// Returns true if a look-up shows that the exchange rescaled the contract (SPEC §4, *Rescaled contract*).
+    fn is_rescaled(symbol: &Symbol, fact: PositionFact) -> Result<bool, OutOfRange> {
+        let (Some(open), Some(after)) = (&symbol.hot.open, fact.entry_price) else { return Ok(false) };
         let held = open.totals.qty;
         let Some(before) = open.totals.entry.filter(|_| held.is_negative() == fact.qty.is_negative()) else {
-            return Ok(None);
+            return Ok(false);
         };
         if fact.qty.is_zero() {
-            return Ok(None);
+            return Ok(false);
         }
         let is_far = fact.qty.abs() >= held.abs().times(Ratio::RESCALED_QTY)?
             || fact.qty.abs().times(Ratio::RESCALED_QTY)? <= held.abs();
         let factor = fact.qty.ratio(held)?;
         let expected = after.times(factor)?;
-        Ok((is_far && before.price.is_near(expected, Ratio::PERCENT)?).then_some(factor))
+        Ok(is_far && before.price.is_near(expected, Ratio::PERCENT)?)
     }
 
     /// Rescales the open position, and drops prices in the old unit.
-    fn rescale(&mut self, symbol: &mut Symbol, qty: Qty, factor: Ratio) -> Result<(), Reason> {
+    fn rescale(&mut self, symbol: &mut Symbol, qty: Qty) -> Result<(), Reason> {
         let (policy, entry) = (self.policy, self.entry);
         let Some(open) = &mut symbol.hot.open else { return Ok(()) };
         let producer = open.risk.as_ref().and_then(|risk| risk.producer.as_deref());
         let atr_is_absolute = policy.atr_unit_of(producer) == AtrUnit::Absolute;
-        open.rescale(factor, qty, atr_is_absolute, entry)?;
+        open.rescale(qty, atr_is_absolute, entry)?;
         open.confirmed_ms = entry.id.ms;
         symbol.hot.mark = None;
         symbol.hot.held_price = None;
@@ -124,8 +124,8 @@ impl Fold<'_> {
         if !(held.is_zero() && fact.looked_up) {
             symbol.hot.history_gap = false;
         }
-        if let Some(factor) = Self::rescale_factor(symbol, fact)? {
-            self.rescale(symbol, fact.qty, factor)?;
+        if Self::is_rescaled(symbol, fact)? {
+            self.rescale(symbol, fact.qty)?;
             self.looked_up(symbol);
             return Ok(());
         }
@@ -197,13 +197,12 @@ impl Fold<'_> {
         order.last_ms = self.entry.id.ms;
         order.side = order.side.or(Some(fact.trade.side));
         let decision = order.decision_id.clone();
-        let plan_id = order.plan_id.clone();
+        let (plan_id, reduce_only) = (order.plan_id.clone(), order.reduce_only);
         let (delta, priced) = order.take_trade(fact.trade.clone(), step)?;
         let filled = order.applied();
         if let Delta::New { part } = delta {
-            let plans = self.plans;
-            let plan = plan_id.as_deref().and_then(|id| plans.get(id));
-            let reduce_only = plan.and_then(|known| known.plan.reduce_only).unwrap_or(false);
+            let plan = self.plan_of(plan_id.as_deref());
+            let reduce_only = plan.and_then(|known| known.plan.reduce_only).or(reduce_only).unwrap_or(false);
             let side = fact.trade.side;
             if is_known {
                 self.part(symbol, &key, part, side, reduce_only, plan)?;
@@ -221,7 +220,11 @@ impl Fold<'_> {
     fn explain(&mut self, symbol: &mut Symbol, trade: Trade, step: Option<Qty>) -> Result<(), Reason> {
         let Some(open) = &mut symbol.hot.open else { return Ok(()) };
         let Some((_, began_ms)) = open.explain(trade, step)? else { return Ok(()) };
-        self.take_risk_again(symbol, None, began_ms);
+        let direction = open.direction;
+        let risk = self.risk_as_of(symbol, direction, None, began_ms);
+        if let (Some(open), Some(risk)) = (&mut symbol.hot.open, risk) {
+            open.risk = Some(risk);
+        }
         Ok(())
     }
 }

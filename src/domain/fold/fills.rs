@@ -45,7 +45,7 @@ impl Fold<'_> {
                 }
                 for fill in fills {
                     let Some(resolved) = self.resolve(symbol, fact, fill, plan)? else { continue };
-                    self.fill(symbol, fact, fill, &resolved, plan, decision_id)?;
+                    self.fill(symbol, fact, fill, &resolved, decision_id)?;
                 }
             }
             Outcome::Accepted { order_id } => {
@@ -96,13 +96,13 @@ impl Fold<'_> {
         fact: &ResultFact,
         fill: &FillFact,
         resolved: &Resolved,
-        plan: Option<&KnownPlan>,
         decision_id: Option<&str>,
     ) -> Result<(), Reason> {
         let step = symbol.step_size();
-        let Resolved { found, is_known, side, reduce_only } = resolved;
+        let Resolved { found, is_known, side, reduce_only, plan } = resolved;
         let order = self.named_order(symbol, found, fact.plan_id.as_deref(), *side, decision_id);
         let decision = order.decision_id.clone();
+        order.reduce_only = fill.reduce_only.or(order.reduce_only);
         let (delta, priced) = order.take_result(fill.cumulative, fill.average, step)?;
         if fact.time == EventTime::Unreadable && !is_known {
             symbol.hot.history_gap = true;
@@ -117,7 +117,7 @@ impl Fold<'_> {
             Delta::New { part } => {
                 if let Some(side) = *side {
                     let part = NewPart { key: &found.key, part, side, time: fact.time, of_result: true };
-                    self.new_part(symbol, part, *reduce_only, plan)?;
+                    self.new_part(symbol, part, *reduce_only, plan.as_ref())?;
                 }
             }
         }
@@ -266,16 +266,16 @@ impl Fold<'_> {
         }
     }
 
-    /// Looks the risk fields of the open position up again, as for an opening by a fill of that plan at a time. Those that
-    /// it has stay where there are none.
-    pub(super) fn take_risk_again(&self, symbol: &mut Symbol, plan: Option<&KnownPlan>, at_ms: u64) {
-        let Some(direction) = symbol.hot.open.as_ref().map(|open| open.direction) else { return };
-        let risk = self
-            .ordered_risk(symbol, direction, plan, at_ms)
-            .or_else(|| risk_of(self.nearest_intent(symbol, direction, at_ms)?, RiskSource::IntentNearest));
-        if let (Some(open), Some(risk)) = (&mut symbol.hot.open, risk) {
-            open.risk = Some(risk);
-        }
+    /// The risk fields of a position that was opened at a time, as for an opening by a fill of that plan.
+    pub(super) fn risk_as_of(
+        &self,
+        symbol: &Symbol,
+        direction: Direction,
+        plan: Option<&KnownPlan>,
+        at_ms: u64,
+    ) -> Option<RiskFields> {
+        self.ordered_risk(symbol, direction, plan, at_ms)
+            .or_else(|| risk_of(self.nearest_intent(symbol, direction, at_ms)?, RiskSource::IntentNearest))
     }
 
     /// The plan's risk fields, else those of the intent that it was made from.

@@ -30,6 +30,8 @@ pub(super) struct Resolved {
     pub is_known: bool,
     pub side: Option<Side>,
     pub reduce_only: bool,
+    /// The plan that the result names, else that of its order.
+    pub plan: Option<KnownPlan>,
 }
 
 impl Fold<'_> {
@@ -41,8 +43,7 @@ impl Fold<'_> {
         fill: &FillFact,
         plan: Option<&KnownPlan>,
     ) -> Result<Option<Resolved>, Reason> {
-        let plan = plan.map(|known| &known.plan);
-        let named_side = fill.side.or(plan.and_then(|plan| plan.side));
+        let named_side = fill.side.or(plan.and_then(|known| known.plan.side));
         let plan_id = fact.plan_id.as_deref();
         let is_told_again = |order: &Order| order.is_told_again(named_side, fill.cumulative, fill.average);
         let found = match (&fill.order_id, plan_id) {
@@ -56,7 +57,10 @@ impl Fold<'_> {
         if !is_known && self.is_too_late(fact.time.ms()) {
             return Err(Reason::TooLate);
         }
+        // What a result does not name is known of its order.
+        let plan = plan.or_else(|| self.plan_of(known?.plan_id.as_deref()));
         let known_side = known.and_then(|order| order.side);
+        let known_reduce_only = known.and_then(|order| order.reduce_only);
         if let (Some(known), Some(named)) = (known_side, named_side)
             && known != named
         {
@@ -68,8 +72,9 @@ impl Fold<'_> {
         if side.is_none() && !fill.closes {
             return Err(Reason::NoSide);
         }
-        let reduce_only = fill.reduce_only.or(plan.and_then(|plan| plan.reduce_only)).unwrap_or(fill.closes);
-        Ok(Some(Resolved { found, is_known, side, reduce_only }))
+        let planned = plan.and_then(|known| known.plan.reduce_only);
+        let reduce_only = fill.reduce_only.or(planned).or(known_reduce_only).unwrap_or(fill.closes);
+        Ok(Some(Resolved { found, is_known, side, reduce_only, plan: plan.cloned() }))
     }
 
     /// The order of an exchange id. Of another plan than the known one it is another order, unless it tells the known one

@@ -3,7 +3,7 @@
 //! Promises: a quantity that the exchange has shown is not added a second time, and what is not certain is flagged.
 
 use super::Fold;
-use crate::domain::event::{EventTime, Reason};
+use crate::domain::event::{Direction, EventTime, Reason};
 use crate::domain::ids::EntryRef;
 use crate::domain::order::OrderKey;
 use crate::domain::plans::KnownPlan;
@@ -75,6 +75,7 @@ impl Fold<'_> {
         plan: Option<&KnownPlan>,
     ) -> Result<Placement, Reason> {
         let moves = self.looked_up_moves(symbol)?;
+        let former = symbol.last_closed(self.now_ms());
         let EventTime::At(time_ms) = telling.time else {
             symbol.hot.history_gap |= is_any_untold(&moves, telling.delta);
             return Ok(Placement::Add);
@@ -91,7 +92,9 @@ impl Fold<'_> {
             return Ok(Placement::Contained);
         }
         let last_ms = moves.last().map(|last| last.at.id.ms);
-        let opened_ms = symbol.hot.open.as_ref().map(|open| open.opened.id.ms);
+        // A further part of an order that the open position has is of this one, whenever it happened.
+        let open = symbol.hot.open.as_ref().filter(|open| !open.has_order(telling.key));
+        let opened_ms = open.filter(|_| former.is_some()).map(|open| open.opened.id.ms);
         let is_long_before = |ms: u64| time_ms.saturating_add(self.policy.snapshot_settle_ms) < ms;
         let has_former = moves.iter().flat_map(|found| &found.parts).any(|part| part.of == Of::LastClosed);
         if last_ms.is_some_and(is_long_before) || (!has_former && opened_ms.is_some_and(is_long_before)) {
@@ -152,6 +155,8 @@ impl Fold<'_> {
                 continue;
             }
             rest = rest.minus(qty)?;
+            let direction = if part.untold.is_negative() { Direction::Short } else { Direction::Long };
+            let risk = self.risk_as_of(symbol, direction, plan, found.at.id.ms).filter(|_| part.opens);
             let position = match part.of {
                 Of::LastClosed => symbol.closed.last_mut(),
                 Of::Open => symbol.hot.open.as_mut(),
@@ -159,8 +164,8 @@ impl Fold<'_> {
             let Some(position) = position else { continue };
             let Telling { key, part: of_order, price, .. } = telling;
             let told = Told { order: key.clone(), part: of_order, qty, price, entry: self.entry };
-            if position.tell(part.movement, told)? && part.of == Of::Open {
-                self.take_risk_again(symbol, plan, found.at.id.ms);
+            if position.tell(part.movement, told)? {
+                position.risk = risk.or(position.risk.take());
             }
         }
         Ok(())
