@@ -74,6 +74,13 @@ async fn an_order_that_rests_on_what_was_folded_long_ago_is_not_written() {
     // Looked at again, and offered on what is folded now.
     entry_of(&emitter.offer(&order(&server, 1), "1 one").await.unwrap());
     assert_eq!(entries(&server, PLAN).len(), 1);
+    // One that is not sent anyway waits for nothing.
+    let old = Emission { folded_to_ms: 1, cause_ms: now_ms(&server) - 60_000, ..order(&server, 3) };
+    let refused = emitter.offer(&old, "1 one").await.unwrap();
+    assert!(
+        matches!(&refused, Offered::Written { refusal: Some(reason), .. } if reason == "max_decision_age"),
+        "{refused:?}"
+    );
     // What does not rest on the streams is written whatever was folded.
     let record = Emission { folded_to_ms: 0, request: None, ..order(&server, 2) };
     entry_of(&emitter.offer(&record, "1 one").await.unwrap());

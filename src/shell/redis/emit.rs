@@ -51,7 +51,6 @@ end
 if after ~= '' and not entry(after) then return {'lost', after} end
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
-if folded_to_ms > 0 and now_ms - folded_to_ms > folded_age_max_ms then return {'behind', ''} end
 local kill = redis.call('GET', kill_key)
 if kill then
   kill = string.lower(string.gsub(kill, '%s+', ''))
@@ -61,6 +60,7 @@ elseif kill_was_set == '1' then
 end
 if refusal == '' and age_max_ms > 0 and now_ms - cause_ms > age_max_ms then refusal = 'max_decision_age' end
 if record_only then refusal = '' end
+if refusal == '' and folded_to_ms > 0 and now_ms - folded_to_ms > folded_age_max_ms then return {'behind', ''} end
 if refusal ~= '' and issued_ms > 0 then
   local last = redis.call('XREVRANGE', control, '+', '-', 'COUNT', 1)[1]
   local id_ms = last and math.max(now_ms, tonumber(string.match(last[1], '^%d+'))) or now_ms
