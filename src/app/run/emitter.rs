@@ -15,9 +15,11 @@ use tokio::sync::watch;
 use super::connect::{Connect, RetryDelay};
 use super::fail;
 use super::kill_gate::KillGate;
-use super::message::{Done, NotOffered, PutAside, Role, Work};
+use super::message::{Append, Done, GapNotice, NotOffered, PutAside, Role, Work};
 use crate::domain::ids::EntryId;
-use crate::shell::redis::{Emission, EmitKeys, Emitter, Offered, Server, ServerError, Tried, WrittenDecision};
+use crate::shell::redis::{
+    Emission, EmitKeys, Emitter, Offered, RawEntry, Server, ServerError, Tried, WrittenDecision,
+};
 
 /// Entries of a quarantine stream that are read at a time. [1]
 const PAGE_ENTRIES: usize = 1000;
@@ -74,8 +76,8 @@ impl Emitting {
     async fn run(mut self) {
         while let Some(work) = self.setup.work.recv().await {
             let Work { emissions, round, appends, asides, mut acks, checks } = work;
-            for (number, stream, fields) in appends {
-                self.append(number, &stream, &fields).await;
+            for append in &appends {
+                self.append(append).await;
             }
             for (seq, emission) in emissions {
                 self.offer(seq, round, &emission).await;
@@ -169,7 +171,16 @@ impl Emitting {
         let _ = self.setup.done.send(Done::NotOffered { seq, round, why });
     }
 
-    async fn append(&mut self, number: u64, stream: &str, fields: &[(String, String)]) {
+    async fn append(&mut self, append: &Append) {
+        let Append { number, stream, fields, gap } = append;
+        let number = *number;
+        if let Some(gap) = gap
+            && let Some(Some(id)) =
+                self.until_done(Try::LOOKING, async |emitter, _| written_gap(emitter.server(), stream, gap).await).await
+        {
+            let _ = self.setup.done.send(Done::Appended { number, id });
+            return;
+        }
         // The answer to a try before may have been lost.
         let mut tried = Tried::default();
         let appended =
@@ -236,6 +247,25 @@ impl Emitting {
 
 fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
     fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+/// The entry of the control stream behind what is folded that tells of a gap already, written by a process that ended
+/// before it knew.
+async fn written_gap(server: &mut Server, control: &str, gap: &GapNotice) -> Result<Option<EntryId>, ServerError> {
+    #[derive(serde::Deserialize)]
+    struct Payload {
+        stream: String,
+        before: Option<String>,
+    }
+    let tells = |entry: &RawEntry| {
+        let payload = entry.pairs().iter().find(|(name, _)| name == b"payload");
+        let payload = payload.and_then(|(_, text)| serde_json::from_slice::<Payload>(text).ok());
+        let is_gap = entry.pairs().iter().any(|(name, value)| name == b"event_type" && value == b"history.gap");
+        let before = payload.filter(|payload| payload.stream == gap.stream).and_then(|payload| payload.before);
+        is_gap && before.and_then(|text| text.parse().ok()).is_some_and(|before: EntryId| gap.before <= before)
+    };
+    let page = server.range_after(control, Some(gap.folded), PAGE_ENTRIES).await?;
+    Ok(page.iter().find(|entry| tells(entry)).map(|entry| entry.id))
 }
 
 /// Which of these entries a quarantine stream tells of, or told of before it was trimmed. A record stands behind the time

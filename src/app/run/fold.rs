@@ -14,7 +14,7 @@ use super::aside::Asides;
 use super::fail;
 use super::gate::Gate;
 use super::kill_gate::KillGate;
-use super::message::{Done, Loss, NotOffered, Released, Work};
+use super::message::{Append, Done, GapNotice, Loss, NotOffered, Released, Work};
 use super::orders::Orders;
 use super::refused::Refused;
 use super::suspects::Suspects;
@@ -447,6 +447,24 @@ impl Fold {
         }
     }
 
+    /// Entries of our own that are to be written.
+    fn appends(&mut self) -> Vec<Append> {
+        let unsaid = std::mem::take(&mut self.own.unsaid);
+        let append = |(number, fields)| {
+            let gap = self.own.pending.get(&number).and_then(|(why, _)| self.gap_notice(why));
+            Append { number, stream: self.outputs.control.clone(), fields, gap }
+        };
+        unsaid.into_iter().map(append).collect()
+    }
+
+    fn gap_notice(&self, why: &OwnEntry) -> Option<GapNotice> {
+        let OwnEntry::Gap(loss) = why else { return None };
+        let streams = self.decoder.streams();
+        let folded = streams.id_of(&self.outputs.control).and_then(|control| self.projection.engine.cursor(control));
+        let stream = streams.get(loss.stream).name.clone();
+        Some(GapNotice { stream, before: loss.before?, folded: folded.unwrap_or_default() })
+    }
+
     /// A gap is in the log: from now on what is missing counts as seen. (Before, a new start finds it again.)
     fn count_lost(&mut self, loss: &Loss) {
         let index = usize::from(loss.stream.0);
@@ -575,8 +593,7 @@ impl Fold {
         if !self.is_leader {
             return Ok(work);
         }
-        work.appends =
-            self.own.unsaid.drain(..).map(|(number, fields)| (number, self.outputs.control.clone(), fields)).collect();
+        work.appends = self.appends();
         if let Some(store) = self.projection.store().filter(|_| !self.asides.is_empty()) {
             let (due, gone) = self.asides.due(store).context("reading what was put aside")?;
             work.asides = due;

@@ -79,8 +79,7 @@ pub struct Work {
     pub emissions: Vec<(u64, Emission)>,
     /// Counts up whenever one was not written: those behind it that were handed over before are not offered either.
     pub round: u64,
-    /// Entries of our own: a number to know it by, the stream, the fields.
-    pub appends: Vec<(u64, String, FieldTexts)>,
+    pub appends: Vec<Append>,
     pub asides: Vec<PutAside>,
     pub acks: Vec<(String, Vec<EntryId>)>,
     /// Decisions to look for in the stream, where the server may have lost them.
@@ -92,6 +91,26 @@ impl Work {
         let Self { emissions, round: _, appends, asides, acks, checks } = self;
         emissions.is_empty() && appends.is_empty() && asides.is_empty() && acks.is_empty() && checks.is_none()
     }
+}
+
+/// An entry of our own.
+#[derive(Debug)]
+pub struct Append {
+    /// What the fold knows it by.
+    pub number: u64,
+    pub stream: String,
+    pub fields: FieldTexts,
+    /// Of a `history.gap`: a process that ended since may have written it already.
+    pub gap: Option<GapNotice>,
+}
+
+/// What a gap that was written already is known by.
+#[derive(Debug)]
+pub struct GapNotice {
+    pub stream: String,
+    pub before: EntryId,
+    /// Behind this entry of the control stream the fold knows nothing.
+    pub folded: EntryId,
 }
 
 /// The record of an entry that was put aside, for the quarantine stream.
