@@ -26,6 +26,8 @@ use crate::shell::redis::{Answer, Consumer, Membership, RawEntry, Round, ServerE
 
 /// Ids that are ahead of the server's clock by more than this are named. [ms]
 pub const AHEAD_MS: u64 = 2_000;
+/// How far was read matters to nobody while so much is left: no order is sent then. [ms]
+const FAR_BEHIND_MS: u64 = 60_000;
 /// How long the server is asked to wait for something new.
 const WAIT: Duration = Duration::from_millis(200);
 /// How often all streams are looked at for gaps.
@@ -302,7 +304,10 @@ impl Reader {
         let time_us = round.time_us;
         let is_news = self.take_in(&takes, round)?;
         let released = self.release()?;
-        self.send(Message::ReadTo { ms: self.holdback.complete_to_ms() })?;
+        let read_to_ms = self.holdback.complete_to_ms();
+        if read_to_ms.saturating_add(FAR_BEHIND_MS) >= time_us / 1000 {
+            self.send(Message::ReadTo { ms: read_to_ms })?;
+        }
         self.setup.signs.server_ms.store(time_us / 1000, Ordering::Relaxed);
         self.setup.signs.waiting.store(self.holdback.len() as u64, Ordering::Relaxed);
         let is_drained = !is_news && !released && self.holdback.is_empty();
