@@ -169,7 +169,13 @@ async fn before(
 
 fn find(survey: &Survey, book: &StreamBook, at: Position) -> Finding {
     let place = book.place;
-    let is_shorter = survey.last_id < at.read && book.forgotten_at.is_none_or(|told| survey.last_id < told);
+    // Who begins behind the end of a stream has read nothing that it could forget.
+    let has_grown = !survey.exists || survey.entries_added.is_some();
+    let is_as_it_was = has_grown && survey.entries_added.unwrap_or(0) == place.added;
+    let is_shorter = survey.last_id < at.read
+        && place.seen > 0
+        && !is_as_it_was
+        && book.forgotten_at.is_none_or(|told| survey.last_id < told);
     if is_shorter {
         return Finding::Forgotten;
     }
@@ -234,6 +240,9 @@ mod tests {
             (survey(2, 2, None), book(3, 0), at(3), Finding::Forgotten),
             (Survey::default(), book(3, 10), at(3), Finding::Forgotten),
             (Survey::default(), book(0, 0), at(0), Finding::Whole),
+            // Begun behind the end: of nothing, and of what was there before.
+            (Survey::default(), book(0, 0), at(3), Finding::Whole),
+            (survey(2, 2, None), book(2, 2), at(3), Finding::Whole),
         ];
         for (survey, book, at, want) in cases {
             assert_eq!(find(&survey, &book, at), want, "{survey:?} {book:?}");
