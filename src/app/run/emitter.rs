@@ -18,7 +18,7 @@ use super::kill_gate::KillGate;
 use super::message::{Append, Done, GapNotice, NotOffered, PutAside, Role, Work};
 use crate::domain::ids::EntryId;
 use crate::shell::redis::{
-    Emission, EmitKeys, Emitter, Offered, RawEntry, Server, ServerError, Tried, WrittenDecision,
+    Emission, EmitKeys, Emitter, Offered, RawEntry, Server, ServerError, Tried, WrittenDecision, borrowed,
 };
 
 /// Entries of a quarantine stream that are read at a time. [1]
@@ -243,10 +243,6 @@ impl Emitting {
         self.until_done(Try::WHOEVER_LEADS, async |emitter, _| emitter.acknowledge(&group, acks).await).await;
         fail::point("acknowledged");
     }
-}
-
-fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
-    fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
 /// The entry of the control stream behind what is folded that tells of a gap already, written by a process that ended

@@ -349,7 +349,8 @@ pub struct Tried {
 /// What was signed so long ago is not written any more: it might not be believed. [ms]
 const SIGNED_AGE_MAX_MS: u64 = 30_000;
 
-fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
+/// Names and values of fields, as commands take them.
+pub fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
     fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 

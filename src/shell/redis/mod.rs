@@ -20,7 +20,7 @@ mod server;
 
 pub use address::Address;
 pub use consume::{Answer, Consumer, GroupState, Membership, Round, Survey, Take};
-pub use emit::{Emission, EmitKeys, Emitter, Offered, Request, Tried, WrittenDecision, append_control};
+pub use emit::{Emission, EmitKeys, Emitter, Offered, Request, Tried, WrittenDecision, append_control, borrowed};
 pub use hashes::{FieldChange, HashText, PriceText, PriceTexts, Written};
 pub use inspect::{ConsumerInfo, GroupInfo, ServerInfo, StreamInfo};
 pub use lease::{Lease, LeaseKeys};
