@@ -1,12 +1,14 @@
 //! `cargo xtask TASK`: every task of the project, and no second task language.
 
 mod bench;
+mod book;
 mod ci;
 mod command;
 mod deny;
 mod setup;
 mod soak;
 mod test;
+mod tool;
 
 use std::process::ExitCode;
 
@@ -15,9 +17,10 @@ use anyhow::bail;
 const USAGE: &str = "\
 cargo xtask TASK
 
-  ci            what has to pass before a change lands: format, dependencies, lints, documentation, tests
+  ci            what has to pass before a change lands: format, dependencies, lints, documentation, book, tests
   test [ARG…]   set up what the tests need, then run them; arguments go to `cargo test`
   bless         rewrite the golden lines of replay/ and show which changed
+  book          check the links of all Markdown files and build docs/ as a book, into target/book
   bench         rates of reading, decoding, folding and replaying, from one run
                 [--entries N] [--passes N] [--history PATH]
   bench live    the service on a Redis server of its own: entries/s against only reading and acknowledging, latency from
@@ -41,19 +44,22 @@ fn run(mut args: Vec<String>) -> anyhow::Result<()> {
         bail!("no task is named\n\n{USAGE}");
     }
     let task = args.remove(0);
-    if !args.is_empty() && matches!(task.as_str(), "ci" | "bless") {
+    if !args.is_empty() && matches!(task.as_str(), "ci" | "bless" | "book") {
         bail!("`{task}` takes no arguments, got {args:?}");
     }
     match task.as_str() {
         "ci" => ci::run(),
         "test" => test::run(&args),
         "bless" => test::bless(),
+        "book" => book::run(),
         "bench" => bench::run(&args),
         "soak" => soak::run(&args),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())
         }
-        other => bench::inner(other, &args).unwrap_or_else(|| bail!("there is no task `{other}`\n\n{USAGE}")),
+        other => book::inner(other)
+            .or_else(|| bench::inner(other, &args))
+            .unwrap_or_else(|| bail!("there is no task `{other}`\n\n{USAGE}")),
     }
 }
