@@ -1,5 +1,6 @@
 //! The task, and the part of it that runs in a build with the Markdown parser.
 
+use super::proofs;
 use crate::command;
 use crate::tool::Tool;
 
@@ -8,8 +9,10 @@ const MDBOOK: Tool =
 
 const LINKS: &str = "book-links";
 
-/// Tests the check of links, which the other tests do not build, checks all links, then builds the book into `target/book`.
+/// Checks incidents and links, then builds the book into `target/book`.
 pub fn run() -> anyhow::Result<()> {
+    proofs::check()?;
+    // The other tests do not build the check of links, nor its tests.
     let with_parser = ["--quiet", "--locked", "--package", "xtask", "--features", "book"];
     command::run(command::cargo().arg("test").args(with_parser))?;
     command::run(command::cargo().arg("run").args(with_parser).args(["--", LINKS]))?;
