@@ -414,6 +414,20 @@ fn json_is_one_document_and_logs_go_elsewhere() {
     let history = folder.history(&lines);
     for arguments in [
         vec!["replay", &history, "--json"],
+#[test]
+fn an_age_of_months_is_told_in_days() {
+    let folder = Folder::new();
+    let mut lines = good();
+    // 298 days and 21 hours after the last price.
+    let later = format!("{}-0", 1_770_163_203_000_u64 + (298 * 24 + 21) * 3_600_000);
+    lines.push(entry_line(TICK, &later, &[("symbol", "OTHERUSDT"), ("price", "1")]));
+    run_with(&["replay", &folder.history(&lines), "--store", &folder.store(), "--json"]).json();
+    for arguments in [vec!["needs"], vec!["positions", "SOLUSDT"]] {
+        let shown = run_with(&[&arguments[..], &["--store", &folder.store()]].concat()).out;
+        assert!(shown.contains("298d 21h"), "{arguments:?}: {shown}");
+    }
+}
+
         vec!["replay", &history, "--store", &folder.store(), "--json"],
         vec!["positions", "--store", &folder.store(), "--json"],
         vec!["positions", "--store", &folder.store(), "--all", "--json"],

@@ -76,7 +76,7 @@ fn cells(need: &Need, now_ms: u64) -> Vec<(String, Tone)> {
         (need.want.name().to_owned(), Tone::Plain),
         (need.why.name().to_owned(), tone),
         (time::iso(need.since_ms), Tone::Dim),
-        (format!("{}s", now_ms.saturating_sub(need.since_ms) / 1000), Tone::Plain),
+        (time::span(now_ms.saturating_sub(need.since_ms)), Tone::Plain),
         (if need.near_rung { "yes" } else { "-" }.to_owned(), Tone::Plain),
     ]
 }

@@ -7,7 +7,8 @@ use anyhow::{Context as _, bail};
 use serde_json::json;
 
 use crate::app::found::Found;
-use crate::app::report::{Concern, GapProof, InputReport, Report, Role, concerns, span};
+use crate::app::report::{Concern, GapProof, InputReport, Report, Role, concerns};
+use crate::codec::time::span;
 use crate::config::Config;
 use crate::shell::terminal::{Screen, Tone};
 use crate::shell::web;

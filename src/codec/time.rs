@@ -213,9 +213,47 @@ pub fn iso(ms: u64) -> String {
         .map_or_else(|| format!("{ms} ms"), |time| time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
 }
 
+/// A span of time as people read it: `0.4s`, `95s`, `12m`, `5h 3m`, `298d 21h`.
+pub fn span(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    let both = |whole: u64, unit: &str, rest: u64, smaller: &str| match rest {
+        0 => format!("{whole}{unit}"),
+        _ => format!("{whole}{unit} {rest}{smaller}"),
+    };
+    match seconds {
+        0..10 => format!("{seconds}.{}s", ms % 1000 / 100),
+        10..120 => format!("{seconds}s"),
+        120..7200 => format!("{minutes}m"),
+        7200..172_800 => both(hours, "h", minutes % 60, "m"),
+        _ => both(days, "d", hours % 24, "h"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_span_is_read_in_its_two_largest_units() {
+        let all = [
+            (0, "0.0s"),
+            (9_999, "9.9s"),
+            (10_000, "10s"),
+            (119_999, "119s"),
+            (120_000, "2m"),
+            (7_199_999, "119m"),
+            (7_200_000, "2h"),
+            (7_380_000, "2h 3m"),
+            (172_799_999, "47h 59m"),
+            (172_800_000, "2d"),
+            (25_825_948_000, "298d 21h"),
+            (u64::MAX, "213503982334d 14h"),
+        ];
+        for (ms, wanted) in all {
+            assert_eq!(span(ms), wanted, "{ms}");
+        }
+    }
 
     #[test]
     fn reads_business_times_in_every_form() {

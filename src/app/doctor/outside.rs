@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::check::{Check, span};
+use super::check::Check;
 use crate::app::projection;
+use crate::codec::time::span;
 use crate::domain::engine::RULES_VERSION;
 use crate::shell::store::OpenError;
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
 
-use super::check::{Check, span};
+use super::check::Check;
 use super::prices::named;
+use crate::codec::time::span;
 use crate::codec::view;
 use crate::domain::decide::{self, Flag};
 use crate::domain::engine::Engine;

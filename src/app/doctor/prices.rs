@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::check::{Check, span};
+use super::check::Check;
 use crate::codec::hashes::{self, HashPrice, NoPrice};
+use crate::codec::time::span;
 use crate::codec::view;
 use crate::domain::engine::Engine;
 use crate::domain::symbol::{Mark, Symbol};

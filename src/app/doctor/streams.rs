@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::check::{Check, span};
+use super::check::Check;
 use super::command::found_or_said;
 use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::line::Fields;
-use crate::codec::time;
+use crate::codec::time::{self, span};
 use crate::config::Config;
 use crate::domain::ids::StreamId;
 use crate::domain::streams::{Stream, StreamKind};
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn i11_a_group_that_nobody_reads_for_is_a_problem() {
         let behind = found(&[("harvest-1", 0, DEAD_MS)], NOW_MS - 2 * DEAD_MS);
-        assert_eq!(behind[0], (Verdict::Problem, "lag unknown, 0 pending, 1 consumers; 20 min behind".to_owned()));
+        assert_eq!(behind[0], (Verdict::Problem, "lag unknown, 0 pending, 1 consumers; 20m behind".to_owned()));
         assert_eq!(
             found(&[("harvest-1", 0, 10)], NOW_MS - 2 * DEAD_MS)[0].0,
             Verdict::Warning,

@@ -23,13 +23,7 @@ fn names(value: &Value) -> String {
 /// Age of an entry at the time of the sheet, as people say it.
 fn age(sheet: &Sheet, entry: &Value) -> Option<String> {
     let ms: u64 = entry.as_str()?.split('-').next()?.parse().ok()?;
-    let seconds = sheet.as_of_ms().saturating_sub(ms) / 1000;
-    Some(match seconds {
-        0..120 => format!("{seconds}s"),
-        120..7200 => format!("{}m", seconds / 60),
-        7200..172_800 => format!("{}h", seconds / 3600),
-        _ => format!("{}d", seconds / 86_400),
-    })
+    Some(time::span(sheet.as_of_ms().saturating_sub(ms)))
 }
 
 /// How far a price is from another, in percent.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::facts::{InputReport, Report, Role, Unreadable};
+use crate::codec::time::span;
 
 /// A cursor that stands for so long before something to read stands for good. [ms]
 pub const STANDING_AFTER_MS: u64 = 30_000;
@@ -304,15 +305,4 @@ fn of_exchange(report: &Report) -> Vec<Concern> {
         concerns.push(Concern::new("circuit_open", says));
     }
     concerns
-}
-
-/// A time span as people say it.
-pub fn span(ms: u64) -> String {
-    match ms {
-        0..10_000 => format!("{:.1}s", ms as f64 / 1000.0),
-        10_000..120_000 => format!("{}s", ms / 1000),
-        120_000..7_200_000 => format!("{}m", ms / 60_000),
-        7_200_000..172_800_000 => format!("{}h", ms / 3_600_000),
-        _ => format!("{}d", ms / 86_400_000),
-    }
 }

@@ -17,7 +17,7 @@ pub use facts::{
     Backfill, GapProof, InputReport, JournalReport, Lease, OutboxReport, PolicyReport, Positions, Rates, RedisReport,
     Report, Role, StateChecksum, Totals, Unreadable,
 };
-pub use health::{Concern, Health, STANDING_AFTER_MS, alive, concerns, ready, span};
+pub use health::{Concern, Health, STANDING_AFTER_MS, alive, concerns, ready};
 pub use metrics::{CONTENT_TYPE, text};
 pub use shared::SharedReport;
 pub use watch::{Change, Watch};
