@@ -400,20 +400,20 @@ fn decisions_are_written_as_a_history() {
     assert_eq!((&summary["decisions"], &summary["own_decisions"]["agree"]), (&json!(0), &json!(1)));
     let summary = run_with(&["replay", &history, &file, "--derive", "--json"]).json();
     assert_eq!(summary["decisions"], 1);
+    // On the screen "0 decisions" alone would look like a loss.
+    for (arguments, says) in [
+        (vec!["replay", &history, &file], "; 1 recorded decisions adopted, 0 made anew"),
+        (vec!["replay", &history, &file, "--derive"], "; 1 decisions"),
+    ] {
+        let shown = run_with(&arguments).out;
+        assert!(shown.lines().any(|line| line.ends_with(says)), "{says}: {shown}");
+    }
 
     run_with(&["replay", &history, "--decisions", "-", "--json"]).refused(&["--decisions", "--json"]);
     let nowhere = name(&folder.path("no/such/folder/d.jsonl")).to_owned();
     run_with(&["replay", &history, "--decisions", &nowhere]).refused(&[&nowhere]);
 }
 
-#[test]
-fn json_is_one_document_and_logs_go_elsewhere() {
-    let folder = Folder::new();
-    let mut lines = good();
-    lines.swap(2, 4);
-    let history = folder.history(&lines);
-    for arguments in [
-        vec!["replay", &history, "--json"],
 #[test]
 fn an_age_of_months_is_told_in_days() {
     let folder = Folder::new();
@@ -428,6 +428,14 @@ fn an_age_of_months_is_told_in_days() {
     }
 }
 
+#[test]
+fn json_is_one_document_and_logs_go_elsewhere() {
+    let folder = Folder::new();
+    let mut lines = good();
+    lines.swap(2, 4);
+    let history = folder.history(&lines);
+    for arguments in [
+        vec!["replay", &history, "--json"],
         vec!["replay", &history, "--store", &folder.store(), "--json"],
         vec!["positions", "--store", &folder.store(), "--json"],
         vec!["positions", "--store", &folder.store(), "--all", "--json"],

@@ -452,6 +452,25 @@ impl DecisionFile {
 /// Decisions shown to people at the most.
 const DECISIONS_SHOWN: usize = 20;
 
+/// How many decisions were made, beside those that the history holds: what was emitted is adopted, not made again.
+fn decided(summary: &Map<String, Value>) -> String {
+    let made = summary.get("decisions").and_then(Value::as_u64).unwrap_or(0);
+    let of = |key: &str| summary.get("own_decisions").and_then(|own| own.get(key)?.as_u64()).unwrap_or(0);
+    let others = of("differ") + of("unexpected");
+    let adopted = of("agree") + others;
+    if adopted + of("missing") == 0 {
+        return format!("{made} decisions");
+    }
+    let mut says = format!("{adopted} recorded decisions adopted");
+    if others > 0 {
+        says += &format!(" ({others} of them not as these rules decide)");
+    }
+    if of("missing") > 0 {
+        says += &format!(", {} of ours not recorded and left out", of("missing"));
+    }
+    format!("{says}, {made} made anew")
+}
+
 fn show(replayed: &Replayed, decisions: &[String], screen: &mut Screen<'_>) -> anyhow::Result<()> {
     let summary = &replayed.summary;
     let number = |key: &str| summary.get(key).and_then(Value::as_u64).unwrap_or(0);
@@ -484,7 +503,7 @@ fn show(replayed: &Replayed, decisions: &[String], screen: &mut Screen<'_>) -> a
     } else {
         format!("{} positions open, {} evaluable", number("positions_open"), number("evaluable"))
     };
-    screen.heading(&format!("{unknown}; {} decisions", number("decisions")))?;
+    screen.heading(&format!("{unknown}; {}", decided(summary)))?;
     for key in ["unconfirmed", "history_gap"] {
         let names: Vec<&str> =
             summary.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
