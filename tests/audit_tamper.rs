@@ -658,7 +658,7 @@ const NOT_CLEAN: [&str; 10] = [
     "s4_own_decisions_missing",
     "s4_own_decisions_other_instance",
     "s4_own_decisions_agree",
-    "s4_unreadable_decision_sells_nothing",
+    "s4_unreadable_decision_reaches_nothing",
 ];
 
 #[test]

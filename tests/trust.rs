@@ -322,6 +322,56 @@ fn a_decision_that_is_none_of_ours_moves_nothing() {
     }
 }
 
+/// An entry that is no decision, two hours ahead of the clock: it stops nothing, neither now nor after a start, and not when
+/// the state is folded anew.
+#[test]
+fn a_decision_entry_that_does_not_read_reaches_nothing() {
+    let server = RedisServer::start();
+    let place = place(&server, Some(KEY));
+    let service = at_work(&server, &place);
+    open_position(&server, SYMBOL);
+    price(&server, SYMBOL, "1");
+    price(&server, SYMBOL, "1.007");
+    until("the first order", || ordered(&server) == [SYMBOL]);
+    sold(&server);
+    until_read(&server, RESULT, &entries(&server, RESULT).last().unwrap().0);
+    service.stop();
+    let now: u64 = server.cli(&["TIME"]).lines().next().unwrap().trim().parse().unwrap();
+    let ahead = format!("{}-0", (now + 7200) * 1000);
+    server.cli(&["XADD", DECISION, &ahead, "event_type", "harvest.decision", "symbol", SYMBOL, "payload", "{"]);
+    let service = place.start();
+    service.until_logged(&["does not read", "decision_foreign", &ahead]);
+    price(&server, SYMBOL, "1.013");
+    until("the second order", || ordered(&server).len() == 2);
+    service.stop();
+    for key in [None, Some(KEY)] {
+        replay_is_the_same(&place, key);
+    }
+    std::fs::remove_dir_all(place.store()).expect("there is a store");
+    let service = place.start();
+    open_position(&server, "OTHERUSDT");
+    let id = price(&server, "OTHERUSDT", "1.007");
+    until_read(&server, PRICE, &id);
+    service.stop();
+    assert_eq!(ordered(&server).len(), 2, "nothing is sold twice");
+}
+
+/// The answer of the executor to the last order: sold.
+fn sold(server: &RedisServer) {
+    let (_, request) = entries(server, PLAN).pop().expect("a request");
+    let of = |name: &str| request.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str()).expect("a field");
+    let fields = [
+        ("plan_id", of("plan_id")),
+        ("symbol", SYMBOL),
+        ("side", "SELL"),
+        ("executedQty", of("qty")),
+        ("avgPrice", "1.007"),
+        ("orderId", of("plan_id")),
+        ("status", "FILLED"),
+    ];
+    add(server, RESULT, &fields);
+}
+
 /// Incident 68: nested as deep as it likes, it kills and ends nothing; and a signed entry is believed once.
 #[test]
 fn i68_a_policy_of_brackets_kills_and_ends_nothing() {

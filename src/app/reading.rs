@@ -18,7 +18,7 @@ use crate::domain::chain;
 use crate::domain::engine::{ChainHead, Engine};
 use crate::domain::event::{Control, DecisionFact, Entry, Event};
 use crate::domain::facts::Facts;
-use crate::domain::ids::{CanonicalKey, EntryId, StreamId};
+use crate::domain::ids::{EntryId, StreamId};
 use crate::domain::policy::Policy;
 use crate::domain::skips;
 use crate::shell::history::{History, HistoryError};
@@ -89,7 +89,7 @@ pub fn recorded(
     decoder: &mut Decoder,
     head: &ChainHead,
     until: Option<EntryId>,
-    mut unreadable: impl FnMut(StreamId, EntryId, String),
+    mut unreadable: impl FnMut(String),
 ) -> Vec<DecisionFact> {
     let passed = passed_over(history, decoder, until);
     let mut found = Vec::new();
@@ -101,7 +101,7 @@ pub fn recorded(
         let Ok(fields) = line::fields(at.bytes) else { continue };
         match decoder.decode(at.stream, at.id, &fields).content {
             Ok(Event::Decision(fact)) => found.push(*fact),
-            Ok(_) | Err(_) => unreadable(at.stream, at.id, history.place(at.file, at.number)),
+            Ok(_) | Err(_) => unreadable(history.place(at.file, at.number)),
         }
     }
     chain::following(head, found)
@@ -150,8 +150,7 @@ pub fn foresee(
     } else {
         let mut facts = Facts::default();
         let head = engine.globals().chain.clone();
-        let recorded = recorded(history, decoder, &head, until, |stream, id, place| {
-            facts.reach(CanonicalKey::new(stream, id));
+        let recorded = recorded(history, decoder, &head, until, |place| {
             tracing::warn!(place, "a decision entry does not read and goes to quarantine");
         });
         for fact in recorded {

@@ -629,13 +629,13 @@ impl Engine {
         match entry.kind {
             StreamKind::Result if flags => self.tally.unreadable(Unreadables::Results, entry.id.ms),
             StreamKind::Snapshot if flags => self.tally.unreadable(Unreadables::Snapshots, entry.id.ms),
+            // It takes no rung and no place in the chain, and is a finding as one is that does not verify.
+            StreamKind::Decision if flags => self.tally.count(Count::DecisionForeign),
             _ => {}
         }
         match entry.symbol {
             _ if unreadable.gap => self.flag_gap_everywhere(),
             Some(symbol) if flags => self.flag_gap(symbol),
-            // A decision that cannot be read may have sold a rung of any symbol.
-            None if entry.kind == StreamKind::Decision && !self.derive && !self.audit => self.flag_gap_everywhere(),
             None if flags && entry.kind != StreamKind::Control => self.flag_whom_it_may_concern(&unreadable.named),
             Some(_) | None => {}
         }

@@ -21,21 +21,18 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// A decision entry stands here that does not say by what it was caused: up to here nothing of ours is emitted.
-    pub fn reach(&mut self, place: CanonicalKey) {
-        self.horizon = self.horizon.max(Some(place));
-    }
-
     /// Adds a decision that was emitted.
     ///
     /// It says that everything was decided up to its cause, and nothing of what stands between there and its own entry: of a
-    /// backlog the decisions have ids of the time when it was worked off.
+    /// backlog the decisions have ids of the time when it was worked off. An entry that is no readable decision is no fact, and
+    /// reaches nothing: anybody can write one under whatever id.
     pub fn add(&mut self, fact: DecisionFact, streams: &Streams) {
         let (stream, cause) = (streams.id_of(&fact.cause_stream), fact.cause_id);
-        self.reach(match stream {
+        let place = match stream {
             Some(stream) => CanonicalKey::new(stream, cause),
             None => CanonicalKey { ms: cause.ms, stream: UNREAD, seq: u64::MAX },
-        });
+        };
+        self.horizon = self.horizon.max(Some(place));
         let caused = self.by_cause.entry((cause, stream.unwrap_or(UNREAD))).or_default();
         // The same entry in two files is one decision.
         if caused.iter().all(|known| known.decision_id != fact.decision_id) {

@@ -71,7 +71,7 @@ pub fn fold(
 
 fn facts(history: &History, decoder: &mut Decoder) -> Facts {
     let mut facts = Facts::default();
-    for fact in recorded(history, decoder, &ChainHead::default(), None, |_, _, _| {}) {
+    for fact in recorded(history, decoder, &ChainHead::default(), None, |_| {}) {
         facts.add(fact, decoder.streams());
     }
     facts

@@ -263,11 +263,15 @@ impl Fold {
             }
             for row in self.asides.add(name, id, self.is_leader) {
                 self.projection.wait(row);
+            if is_foreign {
+                tracing::error!(stream = %name, entry = %id, finding = "decision_foreign", reason = reason.name(), "a decision entry does not read: the symbols that it may concern are held");
+            }
             }
         }
-        if is_foreign || folded.disposition == Disposition::Quarantined(Reason::BadSignature) {
+        let is_applied = folded.disposition == Disposition::Applied;
+        if (is_foreign && is_applied) || folded.disposition == Disposition::Quarantined(Reason::BadSignature) {
             self.refuse(&entry);
-        } else if folded.disposition == Disposition::Applied && !is_passed_over {
+        } else if is_applied && !is_passed_over {
             self.notice(&entry, line, &policy_before);
         }
         self.entries_uncommitted += 1;

@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::domain::chain;
 use crate::domain::event::{Control, DecisionFact, Event};
 use crate::domain::facts::Facts;
-use crate::domain::ids::{CanonicalKey, EntryId, StreamId};
+use crate::domain::ids::{EntryId, StreamId};
 use crate::domain::skips;
 use crate::domain::streams::{StreamKind, Streams};
 use crate::shell::journal::{Journal, Limits};
@@ -251,7 +251,10 @@ impl Ahead {
             match fact {
                 _ if passed.contains(&(name_of(&streams, stream), id)) => {}
                 Some(fact) => found.push(*fact),
-                None => facts.reach(CanonicalKey::new(stream, id)),
+                None => {
+                    let stream = &streams.get(stream).name;
+                    tracing::error!(stream, entry = %id, finding = "decision_foreign", "a decision entry does not read: it holds its symbol once it is folded, and reaches nothing");
+                }
             }
         }
         let engine = &mut fold.projection.engine;

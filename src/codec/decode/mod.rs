@@ -276,7 +276,8 @@ impl Decoder {
             }
         };
         let mut content = if fields.size() > ENTRY_SIZE_MAX { too_large(content) } else { content };
-        if let (Err(unreadable), None, StreamKind::Result | StreamKind::Snapshot) = (&mut content, symbol, kind) {
+        let may_concern = matches!(kind, StreamKind::Result | StreamKind::Snapshot | StreamKind::Decision);
+        if let (Err(unreadable), None, true) = (&mut content, symbol, may_concern) {
             unreadable.named = self.symbols.named_in(fields);
         }
         let content = self.verified(stream, id, fields, content);
