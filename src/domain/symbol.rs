@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::decide::Hold;
 use super::event::{Direction, ExitIntent, Instrument, Intent, PriceSource};
 use super::ids::EntryId;
 use super::order::{Order, OrderKey};
@@ -185,6 +186,17 @@ impl Symbol {
             let mut decisions = open.decisions.iter().filter(|decision| &*decision.decision_id == decision_id);
             decisions.any(|decision| held >= decision.qty || held.same(decision.qty, step))
         })
+    }
+
+    /// Why an order that was decided before is not to be sent now: what the symbol holds, or its price, became uncertain.
+    pub fn uncertain(&self) -> Option<Hold> {
+        let is_price_doubted = self.hot.open.as_ref().is_some_and(|open| open.price_doubted.is_some());
+        match &self.hot {
+            hot if hot.history_gap => Some(Hold::HistoryGap),
+            hot if hot.diverged => Some(Hold::Diverged),
+            hot if hot.held_price.is_some() || is_price_doubted => Some(Hold::PriceJump),
+            _ => None,
+        }
     }
 
     /// Is a decision of an instance that is not older than its time: whether it was forgotten by now says nothing.

@@ -27,10 +27,12 @@ use crate::codec::request::FieldTexts;
 use crate::codec::seal;
 use crate::codec::signing::SigningKey;
 use crate::codec::state;
+use crate::domain::decide::Hold;
 use crate::domain::engine::{Disposition, Gap};
 use crate::domain::event::{Control, DecisionFact, Entry, Event, Reason};
 use crate::domain::ids::{EntryId, StreamId};
 use crate::domain::streams::StreamKind;
+use crate::domain::symbol::Symbol;
 use crate::domain::tally::Count;
 use crate::shell::journal::Journal;
 use crate::shell::redis::{Emission, Request, WrittenDecision};
@@ -660,11 +662,13 @@ impl Fold {
         }
     }
 
-    /// The position of a decision may have been closed, or reduced by somebody else, since it was decided.
+    /// The position of a decision may have been closed, or reduced by somebody else, or have become uncertain, since it was
+    /// decided.
     fn position_refusal(&self, row: &OutboxRow) -> Option<&'static str> {
         let symbol = self.projection.engine.find(row.field("symbol"));
         let holds = symbol.is_some_and(|symbol| symbol.still_holds(&row.decision_id));
-        (!holds).then_some("position_changed")
+        let is_uncertain = || symbol.and_then(Symbol::uncertain).map(Hold::name);
+        (!holds).then_some("position_changed").or_else(is_uncertain)
     }
 
     /// Why an order is not sent now.
