@@ -372,6 +372,79 @@ fn sold(server: &RedisServer) {
     add(server, RESULT, &fields);
 }
 
+/// Entries of the time before the key, and of another key: believed up to the ids that the configuration names.
+#[test]
+fn what_was_written_before_the_key_is_believed_up_to_its_id() {
+    let server = RedisServer::start();
+    let mut place = place(&server, None);
+    let service = at_work(&server, &place);
+    open_position(&server, SYMBOL);
+    price(&server, SYMBOL, "1");
+    say(&server, "kill.changed", &json!({"kill": true, "reason": "r"}));
+    let off = say(&server, "kill.changed", &json!({"kill": false, "reason": "r"}));
+    until_read(&server, CONTROL, &off);
+    price(&server, SYMBOL, "1.007");
+    until("the order", || ordered(&server) == [SYMBOL]);
+    sold(&server);
+    until_read(&server, RESULT, &entries(&server, RESULT).last().unwrap().0);
+    service.stop();
+    let wanted = place.positions();
+    let last = |server: &RedisServer| {
+        let of = |stream| entries(server, stream).last().map(|(id, _)| id.clone()).expect("an entry");
+        let read = |id: &String| harvester::domain::ids::EntryId::parse(id.as_bytes());
+        [of(CONTROL), of(DECISION)].into_iter().max_by_key(read).unwrap()
+    };
+    let folded_anew = |place: &Place| {
+        std::fs::remove_dir_all(place.store()).expect("there is a store");
+        place.run_until_idle();
+        place.positions()
+    };
+    // The key is set: what was written before it is named.
+    let settings = place.settings.clone();
+    place.settings += &format!("believe_unsigned_until = \"{}\"\n", last(&server));
+    place.environment = vec![("HARVEST_SIGNING_KEY".to_owned(), KEY.to_owned())];
+    assert_eq!(folded_anew(&place), wanted);
+    assert_eq!(skipped(&server), [""; 0]);
+    let service = place.start();
+    let signed_off = run(harvester()
+        .args(["control", "kill", "off", "--reason", "r", "--yes", "--json"])
+        .env("REDIS_URL", server.url())
+        .env("HARVEST_SIGNING_KEY", KEY));
+    assert_eq!(signed_off.json()["signed"], true);
+    price(&server, SYMBOL, "1.013");
+    until("the second order", || ordered(&server).len() == 2);
+    sold(&server);
+    until_read(&server, RESULT, &entries(&server, RESULT).last().unwrap().0);
+    service.stop();
+    let wanted = place.positions();
+    // Another key follows: the one of before is named for what it signed.
+    let former = place.folder.path().join("former");
+    std::fs::write(&former, KEY).expect("a key");
+    place.settings += &format!("former_keys = [\"{} until {}\"]\n", name(&former), last(&server));
+    place.environment = vec![("HARVEST_SIGNING_KEY".to_owned(), "another secret of enough bytes".to_owned())];
+    assert_eq!(folded_anew(&place), wanted);
+    assert_eq!(skipped(&server), [""; 0]);
+    let audited = |place: &Place| {
+        let file = place.folder.path().join("harvester.toml");
+        let mut command = harvester();
+        command.args(["audit", "--journal", name(&place.journal()), "--json", "--config", name(&file)]);
+        command.envs(place.environment.clone());
+        serde_json::from_str::<Value>(&run(&mut command).out).expect("JSON")
+    };
+    let report = audited(&place);
+    assert_eq!(report["verdict"], "clean", "{report:#}");
+    // A forged entry of now is not believed for that.
+    let service = place.start();
+    let forged = say(&server, "gap.accepted", &json!({"reason": "r"}));
+    service.until_logged(&["bad_signature", &forged]);
+    service.stop();
+    // Without these settings none of it is believed, as before.
+    place.settings = settings;
+    place.command();
+    let report = audited(&place);
+    assert_eq!(report["verdict"], "findings", "{report:#}");
+}
+
 /// Incident 68: nested as deep as it likes, it kills and ends nothing; and a signed entry is believed once.
 #[test]
 fn i68_a_policy_of_brackets_kills_and_ends_nothing() {

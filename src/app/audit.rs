@@ -7,11 +7,10 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use crate::app::found::Found;
-use crate::app::reading::at_once_or_again;
+use crate::app::reading::{at_once_or_again, signing_key, with_former};
 use crate::app::replay::bound;
 use crate::codec::chain::{self, Chain};
 use crate::codec::signing::SigningKey;
@@ -177,12 +176,10 @@ fn lost(chain: &mut Chain, sources: &Sources, config: &Config) -> anyhow::Result
 
 /// The key of the file, else that of the configuration.
 fn key(args: &Args, config: &Config) -> anyhow::Result<Option<SigningKey>> {
-    let Some(path) = &args.key_file else {
-        let configured = config.emit.signing_key()?;
-        return Ok(configured.map(|key| SigningKey::new(key.expose_secret().as_bytes())).transpose()?);
-    };
+    let Some(path) = &args.key_file else { return signing_key(config) };
     let bytes = std::fs::read(path).with_context(|| format!("cannot read the key {}", path.display()))?;
-    Ok(Some(SigningKey::new(&bytes).with_context(|| format!("the key {}", path.display()))?))
+    let key = SigningKey::new(&bytes).with_context(|| format!("the key {}", path.display()))?;
+    Ok(Some(with_former(key, config)?))
 }
 
 /// Anchors of a file, one JSON document a line.

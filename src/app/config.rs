@@ -29,6 +29,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     out.flush()?;
     config.live()?;
     config.emit.signing_key()?;
+    config.emit.former_keys()?;
     Ok(())
 }
 

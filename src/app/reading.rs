@@ -109,8 +109,17 @@ pub fn recorded(
 
 /// Returns the key that signatures are verified with, where one is configured.
 pub fn signing_key(config: &Config) -> anyhow::Result<Option<SigningKey>> {
-    let key = config.emit.signing_key()?;
-    Ok(key.map(|key| SigningKey::new(key.expose_secret().as_bytes())).transpose()?)
+    let Some(key) = config.emit.signing_key()? else { return Ok(None) };
+    Ok(Some(with_former(SigningKey::new(key.expose_secret().as_bytes())?, config)?))
+}
+
+/// A key, with what the configuration believes of the time before it.
+pub fn with_former(key: SigningKey, config: &Config) -> anyhow::Result<SigningKey> {
+    let mut key = key.with_unsigned_until(config.emit.believe_unsigned_until);
+    for (former, until) in config.emit.former_keys()? {
+        key = key.with_former(SigningKey::new(former.expose_secret().as_bytes())?, until);
+    }
+    Ok(key)
 }
 
 /// The policy of a configuration that counted before any was adopted, as far as a service told it: its first word in the

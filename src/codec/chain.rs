@@ -314,7 +314,7 @@ impl Chain {
         let mut faults = Vec::new();
         for link in &mut self.links {
             let why = match (&link.signature, key) {
-                (Some(signature), Some(key)) if key.verifies(&link.hash, signature) => {
+                (Some(signature), Some(key)) if key.vouches(link.id, &link.hash, Some(signature)) => {
                     self.signatures.good += 1;
                     continue;
                 }
@@ -410,6 +410,10 @@ impl Chain {
 
 /// Where the walk along the stream stands.
 struct Walk {
+                (None, Some(key)) if key.needs_no_signature(link.id) => {
+                    self.signatures.none += 1;
+                    continue;
+                }
     /// Number and hash of the entry that the next one follows.
     last: ChainHead,
     /// Hash that this entry should have.

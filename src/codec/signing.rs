@@ -6,6 +6,8 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, SecretSlice};
 use sha2::Sha256;
 
+use crate::domain::ids::EntryId;
+
 /// A shorter key is no secret. [bytes]
 const KEY_BYTES_MIN: usize = 16;
 
@@ -16,9 +18,15 @@ pub struct WeakKey {
     bytes: usize,
 }
 
-/// The key that signs decisions and control entries.
+/// The key that signs decisions and control entries, with what was believed before there was this one.
 #[derive(Clone, Debug)]
-pub struct SigningKey(SecretSlice<u8>);
+pub struct SigningKey {
+    secret: SecretSlice<u8>,
+    /// Keys that sign nothing any more, each with the last id for which it counts.
+    former: Vec<(SecretSlice<u8>, EntryId)>,
+    /// Up to here nothing was signed.
+    unsigned_until: Option<EntryId>,
+}
 
 impl SigningKey {
     /// The key of a file or of the environment: the bytes without white space around them.
@@ -27,17 +35,37 @@ impl SigningKey {
         if key.len() < KEY_BYTES_MIN {
             return Err(WeakKey { bytes: key.len() });
         }
-        Ok(Self(key.to_vec().into()))
+        Ok(Self { secret: key.to_vec().into(), former: Vec::new(), unsigned_until: None })
     }
 
-    fn mac(&self, text: &str) -> Hmac<Sha256> {
-        let mac = Hmac::<Sha256>::new_from_slice(self.0.expose_secret()).expect("HMAC takes a key of any length");
-        mac.chain_update(text.as_bytes())
+    /// The key, with one of before that counts for entries up to an id.
+    #[must_use]
+    pub fn with_former(mut self, key: Self, until: EntryId) -> Self {
+        self.former.push((key.secret, until));
+        self
+    }
+
+    /// The key, with entries up to an id that need no signature.
+    #[must_use]
+    pub fn with_unsigned_until(self, until: Option<EntryId>) -> Self {
+        Self { unsigned_until: until, ..self }
+    }
+
+    /// Returns true if an entry is ours: signed with the key, or as it was when the entry was written.
+    pub fn vouches(&self, id: EntryId, text: &str, signature: Option<&str>) -> bool {
+        let Some(signature) = signature else { return self.needs_no_signature(id) };
+        let mut former = self.former.iter().filter(|(_, until)| id <= *until);
+        self.verifies(text, signature) || former.any(|(secret, _)| is_of(secret, text, signature))
+    }
+
+    /// Returns true if an entry was written before there was a key.
+    pub fn needs_no_signature(&self, id: EntryId) -> bool {
+        self.unsigned_until.is_some_and(|until| id <= until)
     }
 
     /// HMAC-SHA256 of a hash, as 64 lower-case hex digits.
     pub fn sign(&self, hash: &str) -> String {
-        self.mac(hash).finalize().into_bytes().iter().fold(String::with_capacity(64), |mut hex, byte| {
+        mac(&self.secret, hash).finalize().into_bytes().iter().fold(String::with_capacity(64), |mut hex, byte| {
             let _ = write!(hex, "{byte:02x}");
             hex
         })
@@ -45,8 +73,17 @@ impl SigningKey {
 
     /// Is it the signature of the hash; compared in constant time.
     pub fn verifies(&self, hash: &str, signature: &str) -> bool {
-        bytes_of_hex(signature).is_some_and(|bytes| self.mac(hash).verify_slice(&bytes).is_ok())
+        is_of(&self.secret, hash, signature)
     }
+}
+
+fn mac(secret: &SecretSlice<u8>, text: &str) -> Hmac<Sha256> {
+    let mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret()).expect("HMAC takes a key of any length");
+    mac.chain_update(text.as_bytes())
+}
+
+fn is_of(secret: &SecretSlice<u8>, text: &str, signature: &str) -> bool {
+    bytes_of_hex(signature).is_some_and(|bytes| mac(secret, text).verify_slice(&bytes).is_ok())
 }
 
 /// Returns the text of a control entry that is signed: its stream, its event type and its payload, as written.
@@ -85,6 +122,25 @@ mod tests {
         for wrong in ["", "60", &want[..62], &want.to_uppercase(), &want.replace('6', "7"), "zz"] {
             assert!(!key.verifies(text, wrong), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_key_of_before_and_none_count_up_to_their_ids() {
+        let key = |text: &str| SigningKey::new(text.as_bytes()).unwrap();
+        let (at, later) = (EntryId::new(5, 1), EntryId::new(5, 2));
+        let now = key("a secret of enough bytes");
+        let before = key("the secret of last year");
+        let (new, old) = (now.sign("h"), before.sign("h"));
+        assert!(now.vouches(later, "h", Some(&new)));
+        assert!(!now.vouches(at, "h", Some(&old)) && !now.vouches(at, "h", None));
+        let now = now.with_former(before, at).with_unsigned_until(Some(at));
+        for id in [at, later] {
+            assert!(now.vouches(id, "h", Some(&new)));
+            assert_eq!(now.vouches(id, "h", Some(&old)), id == at);
+            assert_eq!(now.vouches(id, "h", None), id == at);
+            assert!(!now.vouches(id, "h", Some("nonsense")), "a wrong signature is no missing one");
+        }
+        assert_eq!(now.sign("h"), new, "nothing is signed with a key of before");
     }
 
     #[test]

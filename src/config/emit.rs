@@ -1,12 +1,13 @@
 //! `[emit]`: how decisions leave. Nothing that moves money has a default.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::environment::clean;
 use super::error::ConfigError;
 use super::table::Sheet;
+use crate::domain::ids::EntryId;
 use crate::domain::policy::{Mode, Policy};
 use crate::domain::streams::{StreamKind, Streams};
 
@@ -49,8 +50,12 @@ pub struct Emit {
     pub kill_key: String,
     /// About how many entries our output streams keep; 0 = all. [1]
     pub output_maxlen: u64,
+    /// Entries up to this id are believed without a signature: they were written before there was a key.
+    pub believe_unsigned_until: Option<EntryId>,
     signing_key: Option<SecretString>,
     signing_key_file: Option<PathBuf>,
+    /// Files with keys of before, each with the last id for which it counts.
+    former_keys: Vec<(PathBuf, EntryId)>,
 }
 
 /// What a live service needs, whole.
@@ -91,24 +96,48 @@ impl Emit {
         if self.signing_key.is_some() {
             return Ok(self.signing_key.clone());
         }
-        let Some(path) = &self.signing_key_file else { return Ok(None) };
-        let key = match std::fs::read_to_string(path) {
-            Ok(text) => clean(&text),
-            Err(source) => {
-                return Err(ConfigError::Unreadable { what: "emit.signing_key_file", path: path.clone(), source });
-            }
-        };
-        if key.is_empty() {
-            let (place, name) = ("configuration".to_owned(), "emit.signing_key_file".to_owned());
-            let value = path.display().to_string();
-            return Err(ConfigError::Value { place, name, value, want: "want a file that holds a key".to_owned() });
-        }
-        Ok(Some(key.into()))
+        self.signing_key_file.as_deref().map(|path| key_of_file("emit.signing_key_file", path)).transpose()
     }
+
+    /// Up to which ids something else than the key is enough, by the setting that says so.
+    pub fn trusted_until(&self) -> impl Iterator<Item = (&'static str, EntryId)> + '_ {
+        let unsigned = self.believe_unsigned_until.map(|until| ("emit.believe_unsigned_until", until));
+        unsigned.into_iter().chain(self.former_keys.iter().map(|(_, until)| ("emit.former_keys", *until)))
+    }
+
+    /// The keys of before, each with the last id for which it counts: nothing is signed with them any more.
+    pub fn former_keys(&self) -> Result<Vec<(SecretString, EntryId)>, ConfigError> {
+        let read = |(path, until): &(PathBuf, EntryId)| Ok((key_of_file("emit.former_keys", path)?, *until));
+        self.former_keys.iter().map(read).collect()
+    }
+}
+
+fn key_of_file(name: &'static str, path: &Path) -> Result<SecretString, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+        what: name,
+        path: path.to_owned(),
+        source,
+    })?;
+    let key = clean(&text);
+    if key.is_empty() {
+        let (place, name) = ("configuration".to_owned(), name.to_owned());
+        let value = path.display().to_string();
+        return Err(ConfigError::Value { place, name, value, want: "want a file that holds a key".to_owned() });
+    }
+    Ok(key.into())
+}
+
+/// `PATH until ID`.
+fn former_key(text: &str) -> Option<(PathBuf, EntryId)> {
+    let (path, until) = text.rsplit_once(" until ")?;
+    Some((path.trim(), until.trim().parse().ok()?)).filter(|(path, _)| !path.is_empty()).map(|(p, id)| (p.into(), id))
 }
 
 pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Emit, ConfigError> {
     let mut table = sheet.table("emit")?;
+    let former_keys: Option<Vec<_>> = table.texts("former_keys", &[])?.iter().map(|text| former_key(text)).collect();
+    let want = "want a list of texts like \"/etc/harvester/key-of-before until 1770163200000-0\"";
+    let former_keys = former_keys.ok_or_else(|| table.refused("former_keys", want))?;
     let formats = [
         ("", None),
         (Format::ApplyPlan.name(), Some(Format::ApplyPlan)),
@@ -123,6 +152,15 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Emit, ConfigError> {
         max_decision_age_ms: table.whole("max_decision_age_ms", 30_000, 100..=3_600_000)?,
         kill_key: table.name("kill_key", Some("HARVEST_KILL_SWITCH_KEY"), "quantum:kill")?,
         output_maxlen: table.whole("output_maxlen", 0, 0..=1_000_000_000)?,
+        believe_unsigned_until: table.parsed(
+            "believe_unsigned_until",
+            "",
+            "want the id of an entry, or nothing",
+            |text| {
+                if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
+            },
+        )?,
+        former_keys,
         signing_key_file: table.some_path("signing_key_file")?,
         signing_key: table.secret("signing_key", "HARVEST_SIGNING_KEY"),
     };

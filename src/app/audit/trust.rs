@@ -25,6 +25,8 @@ enum Signature {
     Bad(&'static str),
     /// There, with no key to check it.
     Unchecked,
+    /// Not there, and written before there was a key, as the configuration says.
+    BeforeKey,
     None,
 }
 
@@ -34,7 +36,7 @@ impl Signature {
             Self::Good => "good",
             Self::Bad(_) => "bad",
             Self::Unchecked => "unchecked",
-            Self::None => "none",
+            Self::None | Self::BeforeKey => "none",
         }
     }
 }
@@ -81,6 +83,7 @@ impl Trust {
             let name: Box<str> = decoder.streams().get(at.stream).name.as_str().into();
             let is_passed_over = passed.contains(&(name, at.id));
             let signature = match (fields.get("signature"), key) {
+                (None, Some(key)) if key.needs_no_signature(at.id) => Signature::BeforeKey,
                 (_, Some(_)) => {
                     verified(&verifier.decode(at.stream, at.id, &fields).content, &mut nonces, at.id, is_passed_over)
                 }
@@ -107,7 +110,7 @@ impl Trust {
             let why = match said.signature {
                 Signature::Bad(why) => why,
                 Signature::None if self.any_signed => "the signature is missing, others are signed",
-                Signature::Good | Signature::Unchecked | Signature::None => return None,
+                Signature::Good | Signature::Unchecked | Signature::BeforeKey | Signature::None => return None,
             };
             let why = format!("{}: {why}", said.event_type);
             Some(json!({"what": "control_signature", "seq": null, "entry": said.id.to_string(), "why": why}))
@@ -147,7 +150,7 @@ impl Trust {
     fn is_believed(&self, said: &Said) -> bool {
         !said.is_passed_over
             && match said.signature {
-                Signature::Good | Signature::Unchecked => true,
+                Signature::Good | Signature::Unchecked | Signature::BeforeKey => true,
                 Signature::None => !self.any_signed,
                 Signature::Bad(_) => false,
             }
@@ -161,7 +164,7 @@ impl Trust {
                 Signature::Good => counts.good += 1,
                 Signature::Bad(_) => counts.bad += 1,
                 Signature::Unchecked => counts.unchecked += 1,
-                Signature::None => counts.none += 1,
+                Signature::None | Signature::BeforeKey => counts.none += 1,
             }
         }
         let mut configured = None;

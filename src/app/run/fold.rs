@@ -263,11 +263,11 @@ impl Fold {
             if matches!(entry.kind, StreamKind::Result | StreamKind::Snapshot) {
                 tracing::warn!(stream = %name, %id, reason = reason.name(), "UNREADABLE");
             }
-            for row in self.asides.add(name, id, self.is_leader) {
-                self.projection.wait(row);
             if is_foreign {
                 tracing::error!(stream = %name, entry = %id, finding = "decision_foreign", reason = reason.name(), "a decision entry does not read: the symbols that it may concern are held");
             }
+            for row in self.asides.add(name, id, self.is_leader) {
+                self.projection.wait(row);
             }
         }
         let is_applied = folded.disposition == Disposition::Applied;
@@ -389,7 +389,9 @@ impl Fold {
 
     /// Is a decision one that the fold took over, under our signature where there is a key.
     fn is_believed(&self, row: &OutboxRow) -> bool {
-        let is_signed = |key: &SigningKey| key.verifies(row.field("hash"), row.field("signature"));
+        let signature = Some(row.field("signature")).filter(|signature| !signature.is_empty());
+        let id = row.written.unwrap_or(SOMEWHERE);
+        let is_signed = |key: &SigningKey| key.vouches(id, row.field("hash"), signature);
         let symbol = self.projection.engine.find(row.field("symbol"));
         let is_taken = symbol.is_some_and(|symbol| symbol.instances().any(|i| i.has_decision(&row.decision_id)));
         is_taken && self.signing.as_ref().is_none_or(is_signed)
@@ -766,7 +768,11 @@ impl Fold {
         for seq in lost {
             let Some(row) = self.outbox.get_mut(seq) else { continue };
             (row.written, row.again, row.record_only) = (None, true, row.live);
-            if let (Some(key), "") = (&self.signing, row.field("signature")) {
+            // It gets a new id, at which a key of before, or none, counts no longer.
+            if let Some(key) =
+                self.signing.as_ref().filter(|key| !key.verifies(row.field("hash"), row.field("signature")))
+            {
+                row.fields.retain(|(name, _)| name != "signature");
                 row.fields.push(("signature".to_owned(), key.sign(row.field("hash"))));
             }
             let row = live::outbox_row(row);

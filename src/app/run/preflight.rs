@@ -10,6 +10,7 @@ const OLD_GROUP_IDLE_MS: u64 = 60_000;
 
 /// Live starts only if every group that reads requests is known to us, and the old service stands still (SPEC §6).
 pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
+    no_trust_in_the_future(config, server.time_ms().await?)?;
     let Some(live) = config.emit.live(&config.policy, &config.streams)? else { return Ok(()) };
     for group in groups(server, &live.stream).await? {
         if group.name != config.run.group && !live.executors.contains(&group.name) {
@@ -31,6 +32,18 @@ pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
                 consumer.name,
                 stream.name,
                 consumer.idle_ms / 1000
+            );
+        }
+    }
+    Ok(())
+}
+
+/// What is believed of the time before the key ends in the past: else whoever writes next needs no key.
+fn no_trust_in_the_future(config: &Config, now_ms: u64) -> anyhow::Result<()> {
+    for (key, until) in config.emit.trusted_until() {
+        if until.ms > now_ms {
+            bail!(
+                "{key} names {until}, which is later than the server's clock ({now_ms}): name the last id of before the key"
             );
         }
     }

@@ -300,7 +300,7 @@ impl Decoder {
                 Ok(Event::Control(fact))
             }
             (Ok(Event::Decision(mut fact)), key) => {
-                fact.is_sealed = decision::is_sealed(key.as_ref(), fields);
+                fact.is_sealed = decision::is_sealed(key.as_ref(), id, fields);
                 Ok(Event::Decision(fact))
             }
             (content, _) => content,
