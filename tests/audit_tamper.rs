@@ -198,6 +198,132 @@ fn what_was_written_again_and_a_clock_that_went_back_are_counted_and_are_no_find
     assert_eq!(night.judge(joined(&forged), &[])["verdict"], "findings");
 }
 
+/// A forged decision is a finding, and the genuine ones around it are none: the chain is what a service would believe.
+#[test]
+fn a_forged_decision_alone_is_the_finding() {
+    let night = Night::new();
+    let n = night.lines.len();
+    let of = |at: usize| -> Value { serde_json::from_str(&night.lines[at]).unwrap() };
+    // A copy of a decision with another name, under an id before or behind it.
+    let forged = |at: usize, by: i64, change: &dyn Fn(&mut serde_json::Map<String, Value>)| {
+        let mut entry = of(at);
+        let (ms, seq) = id_of(&entry);
+        entry["id"] = format!("{}-{}", ms.saturating_add_signed(by), seq + 500).into();
+        let fields = entry["fields"].as_object_mut().unwrap();
+        let id = "00112233445566778899aabbccddeeff";
+        let payload = fields["payload"].as_str().unwrap().replace(fields["decision_id"].as_str().unwrap(), id);
+        fields.insert("decision_id".to_owned(), id.into());
+        fields.insert("hash".to_owned(), chained(fields["prev"].as_str().unwrap(), &payload).into());
+        fields.insert("payload".to_owned(), payload.into());
+        fields.remove("signature");
+        change(fields);
+        entry.to_string()
+    };
+    let set = |name: &'static str, value: String| {
+        move |fields: &mut serde_json::Map<String, Value>| _ = fields.insert(name.to_owned(), value.clone().into())
+    };
+    let next = |change: &dyn Fn(&mut serde_json::Map<String, Value>)| {
+        let hash = of(n - 1)["fields"]["hash"].clone();
+        forged(n - 1, 60_000, &|fields: &mut serde_json::Map<String, Value>| {
+            let payload = fields["payload"].as_str().unwrap().to_owned();
+            fields.insert("seq".to_owned(), (n + 1).to_string().into());
+            fields.insert("prev".to_owned(), hash.clone());
+            fields.insert("hash".to_owned(), chained(hash.as_str().unwrap(), &payload).into());
+            change(fields);
+        })
+    };
+    let dead = || set("hash", "deadbeef".repeat(8));
+    let with_key = [
+        ("before the first", forged(0, -1, &dead())),
+        ("before the first, its hash its own", forged(0, -1, &|_| ())),
+        ("beside one", forged(4, 0, &dead())),
+        ("before one", forged(4, -1, &|_| ())),
+        ("behind the last", next(&dead())),
+        ("behind the last, its hash its own", next(&|_| ())),
+        ("far ahead", next(&set("seq", "900".to_owned()))),
+        ("signed with nonsense", forged(4, -1, &set("signature", "0".repeat(64)))),
+    ];
+    // Where there is no key, what follows the chain with a hash of its own would be believed.
+    let without = [
+        ("before the first", forged(0, -1, &dead())),
+        ("beside one", forged(4, 0, &dead())),
+        ("before one, following nothing", {
+            let prev = "1".repeat(64);
+            forged(4, -1, &|fields: &mut serde_json::Map<String, Value>| {
+                let payload = fields["payload"].as_str().unwrap().to_owned();
+                fields.insert("hash".to_owned(), chained(&prev, &payload).into());
+                fields.insert("prev".to_owned(), prev.clone().into());
+            })
+        }),
+        ("behind the last", next(&dead())),
+    ];
+    let all = with_key.into_iter().map(|case| (case, true)).chain(without.into_iter().map(|case| (case, false)));
+    for ((what, line), has_key) in all {
+        let mut lines: Vec<Value> = night.lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        if !has_key {
+            lines.iter_mut().for_each(|entry| _ = entry["fields"].as_object_mut().unwrap().remove("signature"));
+        }
+        lines.push(serde_json::from_str(&line).unwrap());
+        lines.sort_by_key(id_of);
+        let text_of: Vec<String> = lines.iter().map(ToString::to_string).collect();
+        let report = if has_key {
+            night.judge(joined(&text_of), &[])
+        } else {
+            let decisions = night.file("unsigned.jsonl", joined(&text_of));
+            audit(&night.config, &[text(&night.events), "--decisions", text(&decisions)])
+        };
+        let what = format!("{what}, with a key: {has_key}");
+        let found: Vec<usize> = ["tampered", "differs", "missing", "unexpected", "duplicated", "unseen"]
+            .iter()
+            .map(|list| count(&report, list))
+            .collect();
+        assert_eq!(found, [1, 0, 0, 0, 0, 0], "{what}: {report:#}");
+        assert_eq!(
+            report["tampered"][0]["entry"],
+            serde_json::from_str::<Value>(&line).unwrap()["id"],
+            "{what}: {report:#}"
+        );
+        assert_eq!(report["chain"]["head"]["hash"], of(n - 1)["fields"]["hash"], "{what}: {report:#}");
+        assert_eq!(report["matched"], n, "{what}: {report:#}");
+    }
+}
+
+/// A loss that took the cause as well as the decision: it is written again, and what it rests on is not there to judge it by.
+#[test]
+fn a_decision_that_was_written_again_without_its_cause_is_no_finding() {
+    let night = Night::new();
+    let mut last: Value = serde_json::from_str(night.lines.last().unwrap()).unwrap();
+    let payload: Value = serde_json::from_str(last["fields"]["payload"].as_str().unwrap()).unwrap();
+    let (stream, cause) = payload["cause"].as_str().unwrap().rsplit_once('/').unwrap();
+    let is_cause = |line: &&str| {
+        let entry: Value = serde_json::from_str(line).unwrap();
+        entry["stream"] == stream && entry["id"] == cause
+    };
+    let events = fs::read_to_string(&night.events).unwrap();
+    assert_eq!(events.lines().filter(|line| is_cause(line)).count(), 1);
+    let left: String = events.lines().filter(|line| !is_cause(line)).map(|line| format!("{line}\n")).collect();
+    let left = night.file("left.jsonl", left);
+    let judge = |last: &Value| {
+        let mut lines = night.lines.clone();
+        *lines.last_mut().unwrap() = last.to_string();
+        let decisions = night.file("again.jsonl", joined(&lines));
+        let key = night.folder.path().join("key");
+        let arguments = [text(&left), "--decisions", text(&decisions), "--key-file", text(&key)];
+        let words = ["audit"].iter().chain(&arguments);
+        let mut shown = Vec::new();
+        let _ = audit::run(&Cli::try_parse_from(words).unwrap().args, &night.config, &mut shown);
+        (audit(&night.config, &arguments), String::from_utf8(shown).unwrap())
+    };
+    let (report, shown) = judge(&last);
+    assert_eq!((&report["verdict"], count(&report, "unexpected")), (&Value::from("findings"), 1), "{report:#}");
+    assert!(!shown.contains("written again"), "{shown}");
+    last["fields"]["again"] = "1".into();
+    let (report, shown) = judge(&last);
+    assert_eq!((&report["verdict"], count(&report, "unexpected")), (&Value::from("incomplete"), 0), "{report:#}");
+    assert!(report["unseen"].to_string().contains("written again after a loss"), "{report:#}");
+    assert!(shown.contains("INCOMPLETE") && shown.contains("written again 1,"), "{shown}");
+}
+
 fn id_of(entry: &Value) -> (u64, u64) {
     let (ms, seq) = entry["id"].as_str().unwrap().split_once('-').unwrap();
     (ms.parse().unwrap(), seq.parse().unwrap())

@@ -141,9 +141,11 @@ fn i67_an_unsigned_line_changes_no_policy() {
     let settings = place.folder.path().join("harvester.toml");
     shown.args(["audit", "--journal", name(&place.journal()), "--config", name(&settings)]);
     let shown = run(&mut shown).out;
-    for part in ["adoption", "refused, NOT THE CONFIGURED ONE", "refused 3"] {
+    let refused = format!("  refused      {}: policy", forged[0]);
+    for part in ["CLEAN", "  adoption ", &refused, "refused 3"] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
+    assert!(!shown.contains("NOT THE CONFIGURED ONE"), "what was refused was never in force: {shown}");
     for key in [None, Some(KEY)] {
         let report = audit(&[], key);
         assert_eq!(report["verdict"], "clean", "what was refused is no finding: {report:#}");

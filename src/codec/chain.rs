@@ -2,7 +2,7 @@
 //!
 //! Promises: needs nothing but the entries, a key and anchors; an entry that does not read is a fault, not an error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -46,6 +46,8 @@ pub struct Link {
     pub authentic: bool,
     /// The server had lost it: its place in the chain is that of its number, wherever its entry stands.
     pub again: bool,
+    /// No service would believe it: it has no place in the chain.
+    pub forged: bool,
 }
 
 /// What is wrong with a chain.
@@ -193,7 +195,7 @@ impl Link {
             return Err(format!("field `{AGAIN}` is {other:?}, want \"1\""));
         }
         let again = again.is_some();
-        let link = Self { id, seq, prev, hash, signature, payload, object, authentic: true, again };
+        let link = Self { id, seq, prev, hash, signature, payload, object, authentic: true, again, forged: false };
         let beside = [
             ("event_type", &*event_type, "harvest.decision"),
             ("schema", &schema, "1"),
@@ -214,9 +216,17 @@ pub fn verify(found: &[Found<'_>], key: Option<&SigningKey>, anchors: &[ChainHea
     let mut walk = Walk { last: ChainHead::default(), computed: String::new(), absent: Vec::new(), unread: Vec::new() };
     let mut by_seq: BTreeMap<u64, usize> = BTreeMap::new();
     let mut links: Vec<Link> = Vec::with_capacity(once.len());
-    for read in in_order(once, &mut chain) {
+    let all = in_order(once, &mut chain);
+    let vouched = Vouched::of(&all, key, anchors);
+    for (place, read) in all.into_iter().enumerate() {
         match read {
             Ok((mut link, beside)) => {
+                if let Some((what, why)) = vouched.refusal(place, &link, &walk.last) {
+                    (link.authentic, link.forged) = (false, true);
+                    chain.fault(what, &link, why.to_owned());
+                    links.push(link);
+                    continue;
+                }
                 // What stood there all along, and is said again, is the same decision.
                 if link.again && by_seq.get(&link.seq).is_some_and(|&i| links[i].hash == link.hash) {
                     continue;
@@ -225,7 +235,7 @@ pub fn verify(found: &[Found<'_>], key: Option<&SigningKey>, anchors: &[ChainHea
                     link.authentic = false;
                     chain.fault(Fault::Outside, &link, why);
                 }
-                if links.is_empty() && link.seq > 1 {
+                if by_seq.is_empty() && link.seq > 1 {
                     walk.begin_behind(&link, anchors, &mut chain);
                 }
                 let known = by_seq.get(&link.seq).map(|&i| &links[i]);
@@ -273,6 +283,82 @@ fn in_order(found: Vec<Found<'_>>, chain: &mut Chain) -> Vec<Read> {
         all.insert(place, Ok((link, beside)));
     }
     all
+}
+
+/// Which entries a service would believe: sealed ones, and those that a sealed one follows.
+///
+/// One that was altered is known by those around it; a forged one stands alone, and nothing of the chain is measured by it.
+struct Vouched {
+    /// By place: believed, or known by what follows.
+    is_vouched: Vec<bool>,
+    /// By the number and what it follows: that there is such an entry.
+    next: BTreeSet<(u64, String)>,
+    /// By number and hash.
+    ends: BTreeSet<(u64, String)>,
+    has_key: bool,
+}
+
+impl Vouched {
+    fn of(all: &[Read], key: Option<&SigningKey>, anchors: &[ChainHead]) -> Self {
+        let links: Vec<Option<&Link>> = all.iter().map(|read| read.as_ref().ok().map(|(link, _)| link)).collect();
+        let signs = |link: &Link| key.is_some_and(|key| key.vouches(link.id, &link.hash, link.signature.as_deref()));
+        // A key that verifies nothing is the wrong one, which each signature says; the chain is that of the hashes then.
+        let has_key = links.iter().flatten().any(|link| signs(link));
+        let is_own = |link: &Link| chained(&link.prev, &link.payload) == link.hash;
+        let is_anchored =
+            |link: &Link| anchors.iter().any(|anchor| anchor.seq == link.seq && *anchor.hash == link.hash);
+        let believed = |link: &Link| is_anchored(link) || if has_key { signs(link) } else { is_own(link) };
+        let mut is_vouched: Vec<bool> = links.iter().map(|link| link.is_some_and(believed)).collect();
+        // What a believed one follows was there, as its hash or its content says.
+        let mut by_hash: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (place, link) in links.iter().enumerate().filter_map(|(place, link)| Some((place, (*link)?))) {
+            by_hash.entry(link.hash.clone()).or_default().push(place);
+            by_hash.entry(chained(&link.prev, &link.payload)).or_default().push(place);
+        }
+        let mut open: Vec<usize> = (0..links.len()).filter(|place| is_vouched[*place]).collect();
+        while let Some(link) = open.pop().and_then(|place| links[place]) {
+            let before = by_hash.get(&link.prev).into_iter().flatten().copied();
+            // Of several that claim the place the whole one counts.
+            let whole = |place: &usize| links[*place].is_some_and(|link| is_own(link));
+            let is_any_whole = before.clone().any(|place| whole(&place));
+            for place in before.filter(|place| whole(place) || !is_any_whole) {
+                if !std::mem::replace(&mut is_vouched[place], true) {
+                    open.push(place);
+                }
+            }
+        }
+        let vouched = || links.iter().zip(&is_vouched).filter(|(_, vouched)| **vouched).filter_map(|(link, _)| *link);
+        Self {
+            next: vouched().map(|link| (link.seq, link.prev.clone())).collect(),
+            ends: vouched().map(|link| (link.seq, link.hash.clone())).collect(),
+            is_vouched,
+            has_key,
+        }
+    }
+
+    /// Why an entry is no part of the chain that stands at `last`.
+    fn refusal(&self, place: usize, link: &Link, last: &ChainHead) -> Option<(Fault, &'static str)> {
+        let follows = *link.prev == *last.hash;
+        if !self.is_vouched[place] {
+            if chained(&link.prev, &link.payload) == link.hash {
+                return self
+                    .has_key
+                    .then_some((Fault::Signature, "it is not signed as ours are, and nothing follows it"));
+            }
+            // Where the hash is that of its place, what it follows was altered.
+            let is_altered = chained(&last.hash, &link.payload) == link.hash && !self.has_key;
+            return (!is_altered)
+                .then_some((Fault::Payload, "the hash is not that of prev and payload, and nothing follows it"));
+        }
+        let is_next = follows && link.seq == last.seq + 1;
+        let is_elsewhere = self.ends.contains(&(link.seq.wrapping_sub(1), link.prev.clone()))
+            || link.seq == 1 && link.prev == *ChainHead::default().hash;
+        if is_next || is_elsewhere || !self.next.contains(&(last.seq + 1, last.hash.to_string())) {
+            return None;
+        }
+        let why = "it follows no decision, and another one goes on from the one before";
+        Some(if follows { (Fault::Seq, why) } else { (Fault::Previous, why) })
+    }
 }
 
 impl Chain {
@@ -324,6 +410,10 @@ impl Chain {
                     continue;
                 }
                 (Some(_), None) => "the signature is no 64 hex digits",
+                (None, Some(key)) if key.needs_no_signature(link.id) => {
+                    self.signatures.none += 1;
+                    continue;
+                }
                 (None, None) if !any_signed => {
                     self.signatures.none += 1;
                     continue;
@@ -375,10 +465,12 @@ impl Chain {
     fn anchored(&mut self, anchors: &[ChainHead], by_seq: &BTreeMap<u64, usize>) {
         for anchor in anchors {
             let seq = Some(anchor.seq);
-            if anchor.seq > self.head.seq {
+            let forged = self.links.iter().position(|link| link.forged && link.seq == anchor.seq);
+            let claims = by_seq.get(&anchor.seq).copied().or(forged);
+            if anchor.seq > self.head.seq && claims.is_none() {
                 let why = format!("the chain ends at {}, the anchor stands at {}", self.head.seq, anchor.seq);
                 self.tampered.push(Tampered { what: Fault::Tail, seq, entry: None, why });
-            } else if let Some(&place) = by_seq.get(&anchor.seq)
+            } else if let Some(place) = claims
                 && self.links[place].hash != *anchor.hash
             {
                 let entry = Some(self.links[place].id);
@@ -392,7 +484,14 @@ impl Chain {
     fn repeated(&mut self) {
         let mut first: BTreeMap<String, usize> = BTreeMap::new();
         let mut kept: Vec<Link> = Vec::with_capacity(self.links.len());
-        for link in std::mem::take(&mut self.links) {
+        let links = std::mem::take(&mut self.links);
+        let genuine: BTreeSet<String> =
+            links.iter().filter(|link| !link.forged).map(|link| link.decision_id().to_owned()).collect();
+        for link in links {
+            // It is a finding already, and says nothing of the one whose name it bears.
+            if link.forged && genuine.contains(link.decision_id()) {
+                continue;
+            }
             match first.get(link.decision_id()) {
                 Some(&place) => {
                     let decision_id = link.decision_id().to_owned();
@@ -410,10 +509,6 @@ impl Chain {
 
 /// Where the walk along the stream stands.
 struct Walk {
-                (None, Some(key)) if key.needs_no_signature(link.id) => {
-                    self.signatures.none += 1;
-                    continue;
-                }
     /// Number and hash of the entry that the next one follows.
     last: ChainHead,
     /// Hash that this entry should have.

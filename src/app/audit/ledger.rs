@@ -100,6 +100,8 @@ impl<'a> Ledger<'a> {
             self.met[place] = Met::Yes;
             match payload.take_if(|_| Some(place) == paired) {
                 Some(payload) => self.compare(place, &payload),
+                // A forged one is a finding already.
+                None if self.chain.links[place].forged => {}
                 None => self.unexpected.push((place, why_not(engine, &self.chain.links[place]))),
             }
         }
@@ -160,7 +162,7 @@ impl<'a> Ledger<'a> {
         }));
         for place in 0..self.chain.links.len() {
             let link = &self.chain.links[place];
-            if self.met[place] == Met::Yes {
+            if self.met[place] == Met::Yes || link.forged {
                 continue;
             }
             match link.cause() {
@@ -181,6 +183,12 @@ impl<'a> Ledger<'a> {
             if let Some(same) = same {
                 let ours = self.missing.remove(same);
                 self.compare(place, &ours.payload);
+            } else if link.again && link.authentic {
+                // What the server lost beside it is not there to be judged by (SPEC §6).
+                unseen.push(with_why(
+                    link,
+                    format!("it was written again after a loss, and its history was lost with it ({why})"),
+                ));
             } else if is_opened_before(link.text("position_id"), begins_ms) {
                 unseen.push(with_why(link, LACKING.to_owned()));
             } else {

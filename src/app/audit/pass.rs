@@ -94,8 +94,8 @@ pub fn pass(
     report.tampered.extend(trust.faults());
     report.tampered.extend(trust.orders_under_other_policies(chain, scope, |id| executions.is_expired(id)));
     report.control = trust.json();
-    let links: Vec<&Link> =
-        chain.links.iter().filter(|link| link.cause().is_none_or(|(_, cause)| scope.holds(cause))).collect();
+    let in_scope = |link: &&Link| !link.forged && link.cause().is_none_or(|(_, cause)| scope.holds(cause));
+    let links: Vec<&Link> = chain.links.iter().filter(in_scope).collect();
     report.executions = executions.report(&links).context("the sums of all executions do not fit a decimal")?;
     let (streams, has_gaps) = coverage.json(&engine);
     report.coverage = streams;

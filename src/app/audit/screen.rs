@@ -65,8 +65,12 @@ fn chain(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     let chain = &report.chain;
     let head = text(&chain["head"]["hash"]);
     let signatures = counted(chain["signatures"].as_object());
+    let again = match chain["written_again"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(n) => format!(", written again {n}"),
+    };
     screen.line(&format!(
-        "  chain        {} entries, head {} {}…, signatures: {}",
+        "  chain        {} entries{again}, head {} {}…, signatures: {}",
         chain["entries"],
         chain["head"]["seq"],
         head.get(..12).unwrap_or(&head),
@@ -85,10 +89,13 @@ fn control(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     screen.line(&format!("  control      signatures: {signatures}; refused {}", control["refused"]))?;
     let short = |value: &Value| text(value).get(..12).map_or_else(|| text(value), |hash| format!("{hash}…"));
     for adoption in control["adoptions"].as_array().into_iter().flatten() {
-        let differs = if adoption["adopted"] == adoption["configured"] { "" } else { ", NOT THE CONFIGURED ONE" };
-        let refused = if adoption["refused"] == true { ", refused" } else { "" };
+        // What was refused was never in force.
+        let is_refused = adoption["refused"] == true;
+        let is_other = adoption["adopted"] != adoption["configured"];
+        let differs = if is_other && !is_refused { ", NOT THE CONFIGURED ONE" } else { "" };
         screen.line(&format!(
-            "  adoption     {}: policy {}, configured {}, signature {}{refused}{differs}",
+            "  {:<12} {}: policy {}, configured {}, signature {}{differs}",
+            if is_refused { "refused" } else { "adoption" },
             text(&adoption["entry"]),
             short(&adoption["adopted"]),
             short(&adoption["configured"]),

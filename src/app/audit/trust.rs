@@ -127,7 +127,8 @@ impl Trust {
     ) -> Vec<Value> {
         let configured = self.configured_policies();
         let is_order = |link: &&Link| {
-            link.text("mode") == "live"
+            !link.forged
+                && link.text("mode") == "live"
                 && link.cause().is_none_or(|(_, cause)| scope.holds(cause))
                 && !is_expired(link.decision_id())
         };
@@ -179,7 +180,7 @@ impl Trust {
                 "adopted": **hash,
                 "configured": configured.unwrap_or(&self.configured),
                 "signature": said.signature.name(),
-                "refused": said.is_passed_over,
+                "refused": !self.is_believed(said),
             }));
         }
         json!({
