@@ -447,6 +447,32 @@ fn what_was_written_before_the_key_is_believed_up_to_its_id() {
     assert_eq!(report["verdict"], "findings", "{report:#}");
 }
 
+/// Incident 60, in words: while the ids stand ahead each command says one thing, and it is true.
+#[test]
+fn i60_the_commands_say_what_is_so_while_the_ids_are_ahead() {
+    let server = RedisServer::start();
+    let now: u64 = server.cli(&["TIME"]).lines().next().unwrap().trim().parse().unwrap();
+    let ahead = format!("{}-0", (now + 7200) * 1000);
+    server.cli(&["XADD", CONTROL, &ahead, "event_type", "history.gap", "payload", r#"{"stream":"elsewhere"}"#]);
+    let command = |arguments: &[&str]| {
+        let mut command = harvester();
+        command.args(["control"]).args(arguments).args(["--reason", "r", "--yes"]).env("REDIS_URL", server.url());
+        run(&mut command).out
+    };
+    let on = command(&["kill", "on"]);
+    assert!(on.contains("refuses every order") && on.contains("Decisions are still made until then"), "{on}");
+    let off = command(&["kill", "off"]);
+    assert!(
+        off.contains("What is killed stays killed until then") && off.contains("ahead of the server's clock"),
+        "{off}"
+    );
+    let accepted = command(&["gap-accept", SYMBOL]);
+    assert!(accepted.contains("Not before that"), "{accepted}");
+    for said in [&on, &off] {
+        assert!(!said.contains("decisions are made again") && !said.contains("No decision is made"), "{said}");
+    }
+}
+
 /// Incident 68: nested as deep as it likes, it kills and ends nothing; and a signed entry is believed once.
 #[test]
 fn i68_a_policy_of_brackets_kills_and_ends_nothing() {

@@ -13,6 +13,7 @@ use crate::app::reading::signing_key;
 use crate::app::report::Report;
 use crate::app::server;
 use crate::codec::operator::{ControlEntry, Word};
+use crate::codec::time;
 use crate::config::Config;
 use crate::domain::ids::EntryId;
 use crate::domain::streams::StreamKind;
@@ -22,6 +23,8 @@ use crate::shell::web;
 
 /// How long a service may take to say that it obeys.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// Entries whose ids are further ahead of the server's clock wait for their turn (SPEC §2). [ms]
+const AHEAD_MAX_MS: u64 = 2_000;
 /// How often it is asked.
 const ASK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -97,6 +100,13 @@ struct Plan {
     warnings: Vec<String>,
 }
 
+/// The ids of the control stream are ahead of the server's clock.
+struct Ahead {
+    by_ms: u64,
+    /// When an entry that is written now has its turn. [ms since 1970]
+    turn_ms: u64,
+}
+
 /// What was done, and what came of it.
 #[derive(Default)]
 struct Done {
@@ -159,7 +169,9 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (plan, done) = runtime.block_on(async {
         let mut server = Server::connect(&server::address(config)?).await?;
-        let mut plan = Plan { entry, effect: effect(&word, kill_key), warnings: warnings(&word, key.is_some()) };
+        let ahead = ids_ahead(&mut server, &stream.name).await?;
+        let effect = effect(&word, kill_key, ahead.as_ref());
+        let mut plan = Plan { entry, effect, warnings: warnings(&word, key.is_some()) };
         let mut done = Done::default();
         if how.yes {
             if let Word::Kill(kill) = word {
@@ -194,6 +206,14 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         return Ok(());
     }
     show(&plan, &stream.name, &done, &mut Screen::stdout(out))
+}
+
+/// How far the next id of a control stream is ahead of the server's clock, and the time of that id, where entries wait
+/// for their turn. [ms]
+async fn ids_ahead(server: &mut Server, stream: &str) -> anyhow::Result<Option<Ahead>> {
+    let (next_ms, now_ms) = (server.next_id_ms(stream).await?, server.time_ms().await?);
+    let by_ms = next_ms.saturating_sub(now_ms);
+    Ok((by_ms > AHEAD_MAX_MS).then_some(Ahead { by_ms, turn_ms: next_ms }))
 }
 
 /// Asks until the service says that it is so, or for as long as that may take.
@@ -263,13 +283,37 @@ fn show(plan: &Plan, stream: &str, done: &Done, screen: &mut Screen<'_>) -> anyh
     Ok(())
 }
 
-fn effect(word: &Word, kill_key: &str) -> String {
-    match word {
-        Word::Kill(true) => format!(
-            "{kill_key} is set to 1 and refuses every order from then on; no decision is made until `control kill off`. \
-             Consumption goes on."
-        ),
-        Word::Kill(false) => format!("{kill_key} is set to 0, and decisions are made again."),
+fn effect(word: &Word, kill_key: &str, ahead: Option<&Ahead>) -> String {
+    let turn = ahead.map(|ahead| {
+        format!(
+            "the ids of the control stream are {} ahead of the server's clock, and this entry has its turn at {}",
+            time::span(ahead.by_ms),
+            time::iso(ahead.turn_ms)
+        )
+    });
+    let effect = match word {
+        Word::Kill(true) => {
+            let decisions = match &turn {
+                None => "No decision is made until `control kill off`.".to_owned(),
+                Some(turn) => format!(
+                    "Decisions are still made until then, since {turn}: each is recorded, refused and \
+                     (`decision.expired`) taken back at that time; its position is held meanwhile."
+                ),
+            };
+            return format!(
+                "{kill_key} is set to 1 and refuses every order from then on. {decisions} Consumption goes on."
+            );
+        }
+        Word::Kill(false) => match turn {
+            None => {
+                return format!(
+                    "{kill_key} is set to 0; decisions are made again once the service has read this entry."
+                );
+            }
+            Some(turn) => {
+                return format!("{kill_key} is set to 0. What is killed stays killed until then: {turn}.");
+            }
+        },
         Word::GapAccepted(None) => {
             "Every symbol that is held for a gap in its history is let go, as it stands.".to_owned()
         }
@@ -282,6 +326,10 @@ fn effect(word: &Word, kill_key: &str) -> String {
         Word::RungRearmed(position, r) => {
             format!("The rung at {r} R of {position} can be taken again: if it was sold, it is sold twice.")
         }
+    };
+    match turn {
+        Some(turn) => format!("{effect} Not before that: {turn}."),
+        None => effect,
     }
 }
 

@@ -102,7 +102,7 @@ pub fn concerns(report: &Report) -> Vec<Concern> {
         concerns.push(rebuilding());
     }
     if report.killed {
-        concerns.push(Concern::new("killed", "the kill switch is on: nothing is emitted"));
+        concerns.push(Concern::new("killed", "the kill switch is on: no order is sent"));
     }
     concerns.extend(of_policy(report));
     concerns.extend(of_trust(report));
