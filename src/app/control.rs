@@ -169,7 +169,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (plan, done) = runtime.block_on(async {
         let mut server = Server::connect(&server::address(config)?).await?;
-        let ahead = ids_ahead(&mut server, &stream.name).await?;
+        let ahead = ids_ahead(&mut server, &stream.name).await;
         let effect = effect(&word, kill_key, ahead.as_ref());
         let mut plan = Plan { entry, effect, warnings: warnings(&word, key.is_some()) };
         let mut done = Done::default();
@@ -210,10 +210,11 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
 
 /// How far the next id of a control stream is ahead of the server's clock, and the time of that id, where entries wait
 /// for their turn. [ms]
-async fn ids_ahead(server: &mut Server, stream: &str) -> anyhow::Result<Option<Ahead>> {
-    let (next_ms, now_ms) = (server.next_id_ms(stream).await?, server.time_ms().await?);
+async fn ids_ahead(server: &mut Server, stream: &str) -> Option<Ahead> {
+    // A user who may not look is told nothing of it; what an operator has to say is said all the same.
+    let (next_ms, now_ms) = (server.next_id_ms(stream).await.ok()?, server.time_ms().await.ok()?);
     let by_ms = next_ms.saturating_sub(now_ms);
-    Ok((by_ms > AHEAD_MAX_MS).then_some(Ahead { by_ms, turn_ms: next_ms }))
+    (by_ms > AHEAD_MAX_MS).then_some(Ahead { by_ms, turn_ms: next_ms })
 }
 
 /// Asks until the service says that it is so, or for as long as that may take.

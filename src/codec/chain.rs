@@ -319,7 +319,7 @@ impl Vouched {
         while let Some(link) = open.pop().and_then(|place| links[place]) {
             let before = by_hash.get(&link.prev).into_iter().flatten().copied();
             // Of several that claim the place the whole one counts.
-            let whole = |place: &usize| links[*place].is_some_and(|link| is_own(link));
+            let whole = |place: &usize| links[*place].is_some_and(&is_own);
             let is_any_whole = before.clone().any(|place| whole(&place));
             for place in before.filter(|place| whole(place) || !is_any_whole) {
                 if !std::mem::replace(&mut is_vouched[place], true) {
