@@ -72,9 +72,8 @@ enum Command {
         /// Files, folders (every *.jsonl and *.jsonl.zst below) or - for standard input
         #[arg(required = true, value_name = "HISTORY")]
         histories: Vec<PathBuf>,
-        /// Address of the server; else REDIS_URL, REDIS_HOST and REDIS_PORT, or the configuration
-        #[arg(long, value_name = "URL")]
-        redis: Option<String>,
+        #[command(flatten)]
+        redis: app::flags::RedisFlag,
         /// Count lines that are no entries instead of stopping at them
         #[arg(long)]
         skip_bad_lines: bool,

@@ -128,7 +128,7 @@ fn i10_a_quarantine_stream_that_cannot_be_written_holds_back_no_decision() {
     let service = place.start();
     service.until_logged(&["role changed", "is_leader=true"]);
     price(&server, "AAAUSDT", "no number");
-    service.until_logged(&["put aside cannot be told"]);
+    service.until_logged(&["OUTPUT_REFUSED", quarantine]);
     open_position(&server, "AAAUSDT");
     price(&server, "AAAUSDT", "1.008");
     until("the decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server));

@@ -11,8 +11,8 @@ mod pages;
 mod support;
 
 use harvester::app::report::{
-    Backfill, GapProof, InputReport, JournalReport, Lease, OutboxReport, PolicyReport, Positions, RedisReport, Report,
-    Role, StateChecksum, Totals, Unreadable,
+    Backfill, GapProof, InputReport, JournalReport, Lease, OutboxReport, Past, PolicyReport, Positions, RedisReport,
+    Report, Role, StateChecksum, Totals,
 };
 
 fn counts(of: &[(&str, u64)]) -> std::collections::BTreeMap<String, u64> {
@@ -37,6 +37,7 @@ fn well() -> Report {
         pending_oldest_ms: Some(40),
         gap_proof: GapProof::Counted,
         silent_after_ms,
+        fault: None,
     };
     Report {
         build: "0.1.0".to_owned(),
@@ -58,7 +59,8 @@ fn well() -> Report {
             quarantined: counts(&[("no_price", 2)]),
             shapes: [("price".to_owned(), counts(&[("tick", 1012)]))].into(),
             counts: counts(&[("late_order", 1)]),
-            unreadable: [("results".to_owned(), Unreadable { entries: 1, last_age_ms: 7_200_000 })].into(),
+            unreadable: [("results".to_owned(), Past { entries: 1, last_age_ms: 7_200_000 })].into(),
+            refused: [("bad_signature".to_owned(), Past { entries: 1, last_age_ms: 172_800_000 })].into(),
             holds: counts(&[("below_min_r", 990)]),
             evaluations: 1000,
             decided: 10,
@@ -82,7 +84,7 @@ fn well() -> Report {
             mode_configured: "shadow".to_owned(),
             pending: false,
         },
-        outbox: OutboxReport { waiting: 1, oldest_ms: Some(3), doubtful: 0 },
+        outbox: OutboxReport { waiting: 1, oldest_ms: Some(3), ..OutboxReport::default() },
         journal: JournalReport { bytes: 1_200_000, files: 1, position: 1235 },
         lease: Lease { holder: Some("harvester-1".to_owned()), fencing_token: 3, left_ms: Some(4200) },
         redis: RedisReport {

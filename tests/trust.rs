@@ -473,6 +473,60 @@ fn i60_the_commands_say_what_is_so_while_the_ids_are_ahead() {
     }
 }
 
+/// What was found of past entries is said again by whoever comes after a kill, word for word.
+#[test]
+fn what_was_not_believed_or_not_read_is_said_again_after_a_kill() {
+    let server = RedisServer::start();
+    let mut place = place(&server, Some(KEY));
+    place.listen = format!("127.0.0.1:{}", redis_server::free_port());
+    let url = format!("http://{}", place.listen);
+    let past = || {
+        let ran = run(harvester().args(["status", "--json", "--url", &url]));
+        let report: Value = serde_json::from_str(&ran.out).unwrap_or_default();
+        let of = |found: &Value| Some((found["name"].as_str()?.to_owned(), found["about"].clone()));
+        let found: Vec<_> = report["concerns"].as_array().into_iter().flatten().filter_map(of).collect();
+        let is_past = |(name, _): &(String, Value)| {
+            ["bad_signature", "decision_foreign", "unreadable", "gap_open"].contains(&name.as_str())
+        };
+        let counts = json!([report["totals"]["refused"], report["totals"]["unreadable"]]).to_string();
+        let entries: Vec<String> =
+            counts.split(',').filter(|part| part.contains("entries")).map(str::to_owned).collect();
+        (found.into_iter().filter(is_past).collect::<Vec<_>>(), entries)
+    };
+    let service = at_work(&server, &place);
+    open_position(&server, SYMBOL);
+    price(&server, SYMBOL, "1");
+    say(&server, "gap.accepted", &json!({"reason": "r"}));
+    say(&server, "gap.accepted", &json!({"reason": "r"}));
+    price(&server, SYMBOL, "1.007");
+    until("the first decision", || entries(&server, DECISION).len() == 1);
+    let (_, mut forged) = entries(&server, DECISION).remove(0);
+    for (name, value) in &mut forged {
+        match name.as_str() {
+            "seq" => *value = "900".to_owned(),
+            "decision_id" => *value = "00112233445566778899aabbccddeeff".to_owned(),
+            _ => {}
+        }
+    }
+    let fields: Vec<(&str, &str)> = forged.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    add(&server, DECISION, &fields);
+    add(&server, RESULT, &[("symbol", SYMBOL), ("side", "SELL"), ("executedQty", "many"), ("status", "FILLED")]);
+    let id = price(&server, SYMBOL, "1.001");
+    until_read(&server, PRICE, &id);
+    until("all is found", || past().0.len() == 4);
+    let before = past();
+    assert_eq!(before.1.len(), 3, "{before:?}");
+    service.kill();
+    let service = place.start();
+    until("the service says how it is", || !past().0.is_empty());
+    let id = price(&server, SYMBOL, "1.001");
+    until_read(&server, PRICE, &id);
+    until("it says the same", || past() == before);
+    say(&server, "gap.accepted", &json!({"reason": "r"}));
+    until("what is found anew is added", || past().1.iter().any(|entries| entries.ends_with("3")));
+    service.stop();
+}
+
 /// Incident 68: nested as deep as it likes, it kills and ends nothing; and a signed entry is believed once.
 #[test]
 fn i68_a_policy_of_brackets_kills_and_ends_nothing() {

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde_json::{Map, Value, json};
 
+use crate::app::flags::RedisFlag;
+use crate::app::found::Found;
 use crate::app::reading::signing_key;
 use crate::app::report::Report;
 use crate::app::server;
@@ -91,6 +93,8 @@ struct How {
     /// One JSON document
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    redis: RedisFlag,
 }
 
 /// What is said, and what has to be known beside it.
@@ -113,6 +117,8 @@ struct Done {
     id: Option<String>,
     /// What the kill key was set to.
     kill_key: Option<&'static str>,
+    /// Why the entry could not be appended, where it was tried.
+    refusal: Option<String>,
     /// Whether a service obeys, for people.
     answer: Option<Answer>,
 }
@@ -160,6 +166,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         Order::RiskAccept { position, how } => (Word::risk_accepted(position)?, how),
         Order::Rearm { position, r, how } => (Word::rung_rearmed(position, r)?, how),
     };
+    let config = &how.redis.over(config)?;
     let entry = word.entry(&how.reason)?;
     let mut streams = config.streams.iter().map(|(_, stream)| stream);
     let stream =
@@ -187,8 +194,24 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
                 }
             }
             let fields = plan.entry.fields().map(|(name, value)| (name.to_owned(), value.to_owned()));
-            let id = append_control(&mut server, key.as_ref(), &stream.name, &fields).await?;
-            done.id = Some(id.to_string());
+            let id = match append_control(&mut server, key.as_ref(), &stream.name, &fields).await {
+                Ok(id) => Some(id),
+                // The key counts for every order all the same: that is said, and what is lacking.
+                Err(error) if done.kill_key.is_some() && !error.is_unreachable() => {
+                    done.refusal = Some(match error.stream_fault() {
+                        Some(fault) => format!("{} {}", stream.name, fault.says()),
+                        None => error.to_string(),
+                    });
+                    None
+                }
+                Err(error) => {
+                    let said = error
+                        .stream_fault()
+                        .map(|fault| format!("nothing was written: {} {}", stream.name, fault.says()));
+                    return Err(said.map_or_else(|| error.into(), anyhow::Error::msg));
+                }
+            };
+            done.id = id.map(|id| id.to_string());
             if let (Word::Kill(kill), Order::Kill { url, .. }) = (&word, &args.order) {
                 done.answer = Some(answer(&mut server, config, url.as_deref(), (&stream.name, id), *kill).await?);
             }
@@ -200,12 +223,16 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
             plan.entry.fields().map(|(name, value)| (name.to_owned(), value.into())).into_iter().collect();
         let document = json!({
             "stream": stream.name, "id": done.id, "fields": fields, "effect": plan.effect, "warnings": plan.warnings,
-            "signed": key.is_some(), "kill_key": done.kill_key, "service": done.answer.as_ref().map(Answer::name),
+            "signed": key.is_some(), "kill_key": done.kill_key, "refusal": done.refusal, "service": done.answer.as_ref().map(Answer::name),
         });
         writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
-        return Ok(());
+    } else {
+        show(&plan, &stream.name, &done, &mut Screen::stdout(out))?;
     }
-    show(&plan, &stream.name, &done, &mut Screen::stdout(out))
+    match &done.refusal {
+        Some(_) => Err(Found("the kill key is set, and the entry could not be appended".to_owned()).into()),
+        None => Ok(()),
+    }
 }
 
 /// How far the next id of a control stream is ahead of the server's clock, and the time of that id, where entries wait
@@ -222,7 +249,7 @@ async fn answer(
     server: &mut Server,
     config: &Config,
     url: Option<&str>,
-    (stream, id): (&str, EntryId),
+    (stream, id): (&str, Option<EntryId>),
     kill: bool,
 ) -> anyhow::Result<Answer> {
     let url = url.map(str::to_owned).or_else(|| config.run.listen.map(|address| format!("http://{address}")));
@@ -239,12 +266,12 @@ async fn answer(
         }
         // Whoever holds the lease reads by the group; what it says of itself is its own to say, though.
         let holder = server.get(&lease).await.ok().flatten();
-        if let Some(holder) = holder.filter(|_| kill) {
+        if let Some(holder) = holder.filter(|_| kill && id.is_some()) {
             let holder = String::from_utf8_lossy(&holder).into_owned();
             let by = holder.split(' ').nth(1).unwrap_or(&holder).to_owned();
             let groups = server.groups(stream).await.unwrap_or_default();
             let read = groups.iter().find(|group| group.name == config.run.group);
-            if read.is_some_and(|group| group.last_delivered >= Some(id)) && last == Answer::Nobody {
+            if read.is_some_and(|group| group.last_delivered >= id) && last == Answer::Nobody {
                 return Ok(Answer::Read { by });
             }
         } else if last == Answer::Nobody {
@@ -271,9 +298,12 @@ fn show(plan: &Plan, stream: &str, done: &Done, screen: &mut Screen<'_>) -> anyh
     for warning in &plan.warnings {
         screen.line(&format!("Note: {warning}"))?;
     }
-    match &done.id {
-        Some(id) => screen.line(&format!("Written as {id}."))?,
-        None => screen.line("Nothing was written: --yes writes it.")?,
+    match (&done.id, &done.refusal) {
+        (Some(id), _) => screen.line(&format!("Written as {id}."))?,
+        (None, Some(why)) => {
+            screen.line(&format!("The entry could not be appended: {why}. The log will not tell of this."))?
+        }
+        (None, None) => screen.line("Nothing was written: --yes writes it.")?,
     }
     if let Some(value) = done.kill_key {
         screen.line(&format!("The kill key is set to {value}."))?;

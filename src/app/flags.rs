@@ -13,6 +13,21 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "want seconds, 0 or more".to_owned())
 }
 
+/// The server, for commands that take nothing else of a service's settings.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct RedisFlag {
+    /// Address of the Redis server; else REDIS_URL, REDIS_HOST and REDIS_PORT, or the configuration
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+}
+
+impl RedisFlag {
+    /// The configuration with this flag above it.
+    pub fn over(&self, config: &Config) -> Result<Config, ConfigError> {
+        config.with_flags(self.redis.iter().map(|url| ("redis.url", url.clone())))
+    }
+}
+
 /// What `run` takes, and `config` shows.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct RunFlags {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
+use crate::app::flags::RedisFlag;
 use crate::app::replay::progress_of;
 use crate::app::server;
 use crate::codec::line::{self, FieldValue};
@@ -26,7 +27,7 @@ const BATCH_BYTES: usize = 4 << 20;
 pub struct Request {
     pub histories: Vec<PathBuf>,
     /// Above what the configuration says.
-    pub redis: Option<String>,
+    pub redis: RedisFlag,
     pub skip_bad_lines: bool,
     pub json: bool,
 }
@@ -41,10 +42,7 @@ async fn import(request: &Request, config: &Config, out: &mut dyn Write) -> anyh
     let inputs: Vec<Input> = request.histories.iter().cloned().map(Input::from).collect();
     let options = Options { skip_bad_lines: request.skip_bad_lines, ..Options::default() };
     let mut history = History::open(&inputs, &config.streams, options.clone())?;
-    let config = &match &request.redis {
-        Some(url) => config.with_flags([("redis.url", url.clone())])?,
-        None => config.clone(),
-    };
+    let config = &request.redis.over(config)?;
     let mut server = Server::connect(&server::address(config)?).await?;
     for (stream, first) in streams_of(&inputs, &options, config)? {
         let length = server.stream_length(&stream).await?;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::app::backfill::Legacy;
 use crate::app::fetch::observation_stream;
+use crate::app::flags::RedisFlag;
 use crate::app::server;
 use crate::codec::hashes::{self, Disbelief, LegacyPosition};
 use crate::codec::number;
@@ -25,9 +26,8 @@ pub struct Args {
     /// Only these; else every hash with the configured prefix
     #[arg(value_name = "SYMBOL")]
     symbols: Vec<String>,
-    /// Address of the Redis server; else the configuration
-    #[arg(long, value_name = "URL")]
-    redis: Option<String>,
+    #[command(flatten)]
+    redis: RedisFlag,
     /// Show what would be appended
     #[arg(long)]
     dry_run: bool,
@@ -48,10 +48,7 @@ struct Imported {
 
 /// Runs the command.
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
-    let config = match &args.redis {
-        Some(url) => &config.with_flags([("redis.url", url.clone())])?,
-        None => config,
-    };
+    let config = &args.redis.over(config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let imported = runtime.block_on(import(args, config))?;
     show(args, &imported, out)

@@ -1,5 +1,7 @@
 //! What a running service keeps in its store beside the engine's state: the outbox, and what it knows of the server.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::request::FieldTexts;
@@ -11,6 +13,7 @@ const STREAM: &[u8] = b"s/";
 const PLACE: &[u8] = b"p/";
 const ASIDE: &[u8] = b"a/";
 const REFUSED: &[u8] = b"r/";
+const FINDING: &[u8] = b"f/";
 
 /// A decision on its way out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +52,23 @@ pub struct StreamPlace {
     pub seen: u64,
     /// What the server said it had added, when it was asked last. [1]
     pub added: u64,
+}
+
+/// Entries of which the same was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// [1]
+    pub entries: u64,
+    /// Time of the last of them, by its id. [ms since 1970]
+    pub last_ms: u64,
+}
+
+impl Finding {
+    /// Adds what was found of other entries.
+    pub fn add(&mut self, other: Self) {
+        self.entries += other.entries;
+        self.last_ms = self.last_ms.max(other.last_ms);
+    }
 }
 
 /// Where a service stands beside its cursors.
@@ -107,6 +127,21 @@ pub fn refused<R: Rows>(rows: &R) -> Result<Vec<(String, EntryId)>, R::Error> {
     Ok(all)
 }
 
+/// Says what was found of entries, in all.
+pub fn finding_row(name: &str, finding: Finding) -> Row {
+    (name_key(FINDING, name), Some(encode(&(name, finding))))
+}
+
+/// Returns all that was found of entries, by name.
+pub fn findings<R: Rows>(rows: &R) -> Result<BTreeMap<String, Finding>, R::Error> {
+    let mut all = BTreeMap::new();
+    for (row_key, value) in rows.scan(FINDING)? {
+        let (name, finding): (String, Finding) = decode(&row_key, &value)?;
+        all.insert(name, finding);
+    }
+    Ok(all)
+}
+
 pub fn stream_row(name: &str, place: StreamPlace) -> Row {
     (name_key(STREAM, name), Some(encode(&place)))
 }
@@ -137,7 +172,7 @@ pub fn stream_place<R: Rows>(rows: &R, name: &str) -> Result<Option<StreamPlace>
 /// is folded from.
 pub fn rows<R: Rows>(rows: &R) -> Result<Vec<Row>, R::Error> {
     let mut all = Vec::new();
-    for prefix in [OUTBOX, STREAM, PLACE, ASIDE, REFUSED] {
+    for prefix in [OUTBOX, STREAM, PLACE, ASIDE, REFUSED, FINDING] {
         all.extend(rows.scan(prefix)?.into_iter().map(|(row_key, value)| (row_key, Some(value))));
     }
     Ok(all)

@@ -17,8 +17,20 @@ pub struct EntryId {
 }
 
 impl EntryId {
+    /// The greatest id there is: a stream that has had it takes no more entries.
+    pub const MAX: Self = Self::new(u64::MAX, u64::MAX);
+
     pub const fn new(ms: u64, seq: u64) -> Self {
         Self { ms, seq }
+    }
+
+    /// Returns the smallest id that is greater, if there is one.
+    pub const fn next(self) -> Option<Self> {
+        match (self.ms.checked_add(1), self.seq.checked_add(1)) {
+            (_, Some(seq)) => Some(Self::new(self.ms, seq)),
+            (Some(ms), None) => Some(Self::new(ms, 0)),
+            (None, None) => None,
+        }
     }
 
     /// Reads `ms-seq` from bytes; `None` unless both are plain decimal numbers of 64 bits.

@@ -76,6 +76,8 @@ pub enum Unreadables {
 }
 
 impl Unreadables {
+    pub const ALL: [Self; 3] = [Self::Results, Self::Snapshots, Self::Times];
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::Results => "results",

@@ -35,6 +35,8 @@ pub struct Place {
     pub folder: tempfile::TempDir,
     pub url: String,
     pub consumer: String,
+    /// Address of its pages; empty: none.
+    pub listen: String,
     /// Settings of the file, if there are any.
     pub settings: String,
     pub environment: Vec<(String, String)>,
@@ -46,6 +48,7 @@ impl Place {
             folder: tempfile::tempdir().expect("a folder"),
             url: server.url(),
             consumer: "one".to_owned(),
+            listen: String::new(),
             settings: String::new(),
             environment: Vec::new(),
         }
@@ -69,7 +72,7 @@ impl Place {
         let quiet = if self.settings.contains("[backfill]") { "" } else { "[backfill]\nsources = [\"redis\"]\n" };
         std::fs::write(&settings, format!("{}{quiet}", self.settings)).expect("the settings are written");
         let mut command = harvester();
-        command.args(["run", "--redis", &self.url, "--consumer", &self.consumer, "--listen", ""]);
+        command.args(["run", "--redis", &self.url, "--consumer", &self.consumer, "--listen", &self.listen]);
         command.args(["--store", name(&self.store()), "--journal", name(&self.journal())]);
         command.args(["--config", name(&settings)]).envs(self.environment.iter().cloned());
         let log = std::fs::File::options().create(true).append(true).open(self.folder.path().join("log"));

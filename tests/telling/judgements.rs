@@ -1,13 +1,13 @@
 //! Alive, ready, what needs someone, and when it is said.
 
-use harvester::app::report::{Change, Report, Role, Unreadable, Watch, alive, concerns, ready};
+use harvester::app::report::{Change, InputFault, Past, Report, Role, Watch, alive, concerns, ready};
 
 use super::well;
 
 /// A situation, the change that makes it, and the names of what is answered by /healthz, /readyz and `status`.
 type Case = (&'static str, fn(&mut Report), &'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
-const CASES: [Case; 34] = [
+const CASES: [Case; 36] = [
     ("all is well", |_| {}, &[], &[], &[]),
     // Incidents 12 and 15.
     (
@@ -56,14 +56,14 @@ const CASES: [Case; 34] = [
     ("a gap is open", |r| r.positions.gap_open = 2, &[], &["gap_open"], &["gap_open"]),
     (
         "results that cannot be read",
-        |r| r.totals.unreadable = [("results".to_owned(), Unreadable { entries: 2, last_age_ms: 3_600_000 })].into(),
+        |r| r.totals.unreadable = [("results".to_owned(), Past { entries: 2, last_age_ms: 3_600_000 })].into(),
         &[],
         &[],
         &["unreadable"],
     ),
     (
         "results that could not be read long ago",
-        |r| r.totals.unreadable = [("results".to_owned(), Unreadable { entries: 2, last_age_ms: 3_600_001 })].into(),
+        |r| r.totals.unreadable = [("results".to_owned(), Past { entries: 2, last_age_ms: 3_600_001 })].into(),
         &[],
         &[],
         &[],
@@ -124,12 +124,30 @@ const CASES: [Case; 34] = [
         "somebody adopted another policy, and wrote what we do not sign",
         |r| {
             r.policy.hash = "cd".repeat(32);
-            r.totals.quarantined = super::counts(&[("bad_signature", 2)]);
-            r.totals.counts = super::counts(&[("decision_foreign", 1)]);
+            let past = |entries| Past { entries, last_age_ms: 86_400_000 };
+            r.totals.refused = [("bad_signature".to_owned(), past(2)), ("decision_foreign".to_owned(), past(1))].into();
         },
         &[],
         &[],
         &["policy_differs", "bad_signature", "decision_foreign"],
+    ),
+    (
+        "a day later it was looked into",
+        |r| r.totals.refused = [("bad_signature".to_owned(), Past { entries: 2, last_age_ms: 86_400_001 })].into(),
+        &[],
+        &[],
+        &[],
+    ),
+    (
+        "nothing can be read from a stream, or added to another",
+        |r| {
+            r.inputs[0].fault = Some(InputFault::NotAStream);
+            r.inputs[1].fault = Some(InputFault::IdsExhausted);
+            r.outbox.refusing = [("quantum:stream:harvest.quarantine".to_owned(), "is no stream".to_owned())].into();
+        },
+        &[],
+        &[],
+        &["output_refused", "not_a_stream", "ids_exhausted"],
     ),
     (
         "the configured policy is on its way",

@@ -1,7 +1,7 @@
 //! The log lines that operators grep, and the report of the same engine.
 
 use harvester::app::replay::Request;
-use harvester::app::report::{Report, Unreadable, concerns};
+use harvester::app::report::{Past, Report, concerns};
 use harvester::app::ticks::{self, Line};
 use harvester::codec::policy::from_json;
 use harvester::config::Config;
@@ -250,8 +250,8 @@ fn i61_results_that_cannot_be_read_need_someone() {
     let mut report = Report::default();
     report.take_from(&lab.engine, START_MS + 6000);
     let counted = |what: &str| report.totals.unreadable[what];
-    assert_eq!(counted("results"), Unreadable { entries: 1, last_age_ms: 3000 });
-    assert_eq!(counted("times"), Unreadable { entries: 1, last_age_ms: 1000 });
+    assert_eq!(counted("results"), Past { entries: 1, last_age_ms: 3000 });
+    assert_eq!(counted("times"), Past { entries: 1, last_age_ms: 1000 });
     let found: Vec<_> = concerns(&report).into_iter().filter(|found| found.name == "unreadable").collect();
     assert_eq!(found.len(), 2, "{found:#?}");
     assert_eq!(report.positions.held, super::counts(&[("history_gap", 1)]), "what is held is held");

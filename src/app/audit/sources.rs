@@ -72,11 +72,12 @@ impl Sources {
             sources.verify_journal(journal)?;
             sources.histories.push(journal.clone());
         }
-        if let Some(url) = &args.redis {
+        let url = args.redis.clone().map(|url| if url.is_empty() { sources.take_url().unwrap_or(url) } else { url });
+        if let Some(url) = &url {
             if args.decisions.is_some() {
                 bail!("--decisions and --redis both name the decisions: give one of them");
             }
-            let config = &match &**url {
+            let config = &match url.as_str() {
                 "" => config.clone(),
                 url => config.with_flags([("redis.url", url.to_owned())])?,
             };
@@ -97,6 +98,15 @@ impl Sources {
             sources.decisions.clone_from(&sources.histories);
         }
         Ok(sources)
+    }
+
+    /// Takes the address that stands behind `--redis` without a `=`, where histories begin.
+    fn take_url(&mut self) -> Option<String> {
+        let is_url = |path: &PathBuf| {
+            path.to_str().is_some_and(|text| ["redis://", "rediss://"].iter().any(|scheme| text.starts_with(scheme)))
+        };
+        let at = self.histories.iter().position(is_url)?;
+        self.histories.remove(at).into_os_string().into_string().ok()
     }
 
     fn verify_journal(&mut self, dir: &Path) -> anyhow::Result<()> {
@@ -127,6 +137,7 @@ impl Sources {
         self.histories.extend(dumped.histories);
         self.decisions.extend(dumped.decisions);
         self.in_flight_from_ms = Some(dumped.now_ms.saturating_sub(IN_FLIGHT_MS));
+        self.unseen.extend(dumped.others);
         for Trimmed { stream, kind, gone, first } in dumped.trimmed {
             let before = first.map_or_else(String::new, |first| format!(" before {first}"));
             self.unseen.push(format!("the server no longer holds {gone} entries of {stream}{before}"));
@@ -146,6 +157,8 @@ struct Dumped {
     histories: Vec<PathBuf>,
     decisions: Vec<PathBuf>,
     trimmed: Vec<Trimmed>,
+    /// Keys that hold something else than a stream, in sentences.
+    others: Vec<String>,
     /// The server's time before. [ms since 1970]
     now_ms: u64,
 }
@@ -167,6 +180,11 @@ async fn dump_streams(config: &Config, only_decisions: bool, folder: &Path) -> a
     for (index, (_, stream)) in config.streams.iter().enumerate() {
         let is_decision = stream.kind == StreamKind::Decision;
         if only_decisions && !is_decision {
+            continue;
+        }
+        let kind = server.kind_of_key(&stream.name).await?;
+        if !matches!(kind.as_str(), "stream" | "none") {
+            dumped.others.push(format!("the key {} is a {kind}, no stream: nothing of it can be read", stream.name));
             continue;
         }
         let info = if is_decision { None } else { server.stream_info(&stream.name).await? };

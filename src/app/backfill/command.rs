@@ -13,6 +13,7 @@ use super::history;
 use super::lines::{self, Line, Verdict};
 use super::write_back::{self, HashChange, Legacy};
 use crate::app::fetch::{Appended, Fetcher, Tick, TickReport};
+use crate::app::flags::RedisFlag;
 use crate::app::found::Found;
 use crate::app::replay::{self, Replayed};
 use crate::app::{exchange, positions, server};
@@ -36,9 +37,8 @@ pub struct Args {
     /// More history: files, folders (every *.jsonl and *.jsonl.zst below)
     #[arg(value_name = "HISTORY")]
     histories: Vec<PathBuf>,
-    /// Address of the Redis server; else the configuration
-    #[arg(long, value_name = "URL")]
-    redis: Option<String>,
+    #[command(flatten)]
+    redis: RedisFlag,
     /// The journal of a service, which may be running
     #[arg(long, value_name = "DIR")]
     journal: Option<PathBuf>,
@@ -78,10 +78,7 @@ struct Outcome {
 
 /// Runs the command.
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
-    let config = match &args.redis {
-        Some(url) => &config.with_flags([("redis.url", url.clone())])?,
-        None => config,
-    };
+    let config = &args.redis.over(config)?;
     if args.gap {
         let store = args.store.as_ref().context("--gap needs --store")?;
         let given = gap::Given { journal: args.journal.as_ref(), histories: &args.histories, dry_run: args.dry_run };

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::check::{Check, Verdict};
 use super::{exchange, outside, positions, prices, server, settings, streams};
 use crate::app::backfill::dump;
+use crate::app::flags::RedisFlag;
 use crate::app::found::Found;
 use crate::app::replay;
 use crate::config::{Config, ConfigError};
@@ -19,9 +20,8 @@ use crate::shell::terminal::Screen;
 /// Flags of the command.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Address of the Redis server; else the configuration
-    #[arg(long, value_name = "URL")]
-    redis: Option<String>,
+    #[command(flatten)]
+    redis: RedisFlag,
     /// Folder of the projection; else the configuration
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
@@ -42,14 +42,13 @@ pub struct Args {
 /// Runs the command. `refused` are settings of the configuration that do not hold, and count as not set.
 pub fn run(args: &Args, config: &Config, refused: &[ConfigError], out: &mut dyn Write) -> anyhow::Result<()> {
     let mut checks = settings::refused(config, refused);
-    let flagged = args.redis.as_ref().map(|url| config.with_flags([("redis.url", url.clone())]));
+    let flagged = args.redis.over(config);
     let config = match &flagged {
-        Some(Ok(flagged)) => flagged,
-        Some(Err(error)) => {
+        Ok(flagged) => flagged,
+        Err(error) => {
             checks.extend(settings::refused(config, std::slice::from_ref(error)));
             config
         }
-        None => config,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     checks.extend(runtime.block_on(all(args, config)));

@@ -8,7 +8,7 @@ use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::line::Fields;
 use crate::codec::time::{self, span};
 use crate::config::Config;
-use crate::domain::ids::StreamId;
+use crate::domain::ids::{EntryId, StreamId};
 use crate::domain::streams::{Stream, StreamKind};
 use crate::shell::redis::{GroupInfo, Server, ServerError, StreamInfo};
 
@@ -32,7 +32,29 @@ pub async fn checks(server: &mut Server, config: &Config, now_ms: u64) -> Vec<Ch
         let of_stream = of_stream(server, config, now_ms, &mut decoder, id).await;
         checks.extend(found_or_said(AREA, &stream.name, of_stream));
     }
+    for name in [&config.outputs.suggestions, &config.outputs.quarantine] {
+        checks.extend(found_or_said(AREA, name, of_output(server, name).await));
+    }
     checks
+}
+
+/// A stream that only we write to: what would keep us from it.
+async fn of_output(server: &mut Server, name: &str) -> Result<Vec<Check>, ServerError> {
+    let kind = server.kind_of_key(name).await?;
+    if !matches!(kind.as_str(), "stream" | "none") {
+        let next = "find who writes it, and name another stream in [outputs]";
+        return Ok(vec![Check::problem(AREA, name, format!("this key is a {kind}, no stream"), next)]);
+    }
+    let info = server.stream_info(name).await?;
+    Ok(info.and_then(|info| exhausted(name, &info)).into_iter().collect())
+}
+
+/// A stream whose last id is the greatest there is.
+fn exhausted(name: &str, info: &StreamInfo) -> Option<Check> {
+    let found = "ids_exhausted: its last id is the greatest there is, and it can take no more entries";
+    let next = "find who wrote that id; no command takes it back: give the stream a new name, at its producer and in [streams] or \
+                [outputs]";
+    (info.last.max(info.last_generated) == Some(EntryId::MAX)).then(|| Check::problem(AREA, name, found, next))
 }
 
 async fn of_stream(
@@ -67,6 +89,9 @@ async fn of_stream(
 fn times(stream: &Stream, info: &StreamInfo, now_ms: u64) -> Vec<Check> {
     let mut checks = Vec::new();
     let newest = info.last.max(info.last_generated);
+    if let Some(exhausted) = exhausted(&stream.name, info) {
+        return vec![exhausted];
+    }
     if let Some(last) = newest.filter(|last| last.ms > now_ms.saturating_add(AHEAD_MS)) {
         let ahead = span(last.ms.saturating_sub(now_ms));
         let found = format!("ids_ahead: its newest id {last} is {ahead} ahead of the server's clock");
@@ -262,7 +287,6 @@ fn readers(stream: &Stream, groups: &[GroupInfo], config: &Config) -> Vec<Check>
 mod tests {
     use super::*;
     use crate::app::doctor::check::Verdict;
-    use crate::domain::ids::EntryId;
     use crate::shell::redis::ConsumerInfo;
 
     const NOW_MS: u64 = 100_000_000;

@@ -23,6 +23,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::app::flags::RedisFlag;
 use crate::config::{Config, ExchangeEnvironment};
 use crate::shell::systemd::Manager;
 use crate::shell::web::WebServer;
@@ -47,6 +48,8 @@ Needs the credentials of the exchange. Runs until it is told to stop.")]
 
 #[derive(Debug, clap::Args)]
 pub struct MarkArgs {
+    #[command(flatten)]
+    redis: RedisFlag,
     /// Address of its health and metrics; else [feed] listen
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
@@ -57,6 +60,8 @@ pub struct MarkArgs {
 
 #[derive(Debug, clap::Args)]
 pub struct UserArgs {
+    #[command(flatten)]
+    redis: RedisFlag,
     /// Address of its health and metrics; else the port behind that of [feed] listen
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
@@ -70,6 +75,8 @@ pub struct UserArgs {
 
 /// Runs a feed until it is told to stop.
 pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
+    let (Args::Mark(MarkArgs { redis, .. }) | Args::User(UserArgs { redis, .. })) = args;
+    let config = &redis.over(config)?;
     one_market(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let (stall, compare) = (Duration::from_millis(config.feed.stall_ms), Duration::from_millis(config.feed.compare_ms));

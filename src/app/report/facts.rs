@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::shell::redis::StreamFault;
+
 /// What an instance is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -77,6 +79,43 @@ pub struct InputReport {
     pub gap_proof: GapProof,
     /// From this age on the input counts as silent; none: it may be silent for as long as it likes. [ms]
     pub silent_after_ms: Option<u64>,
+    /// Why nothing can be read from it or added to it: its key holds something else, or its ids are exhausted.
+    pub fault: Option<InputFault>,
+}
+
+/// What is wrong with the key of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputFault {
+    NotAStream,
+    IdsExhausted,
+}
+
+impl InputFault {
+    pub const ALL: [Self; 2] = [Self::NotAStream, Self::IdsExhausted];
+
+    /// What the server says of a stream, as it is reported.
+    pub const fn of(fault: StreamFault) -> Self {
+        match fault {
+            StreamFault::NotAStream => Self::NotAStream,
+            StreamFault::IdsExhausted => Self::IdsExhausted,
+        }
+    }
+
+    pub const fn of_stream(self) -> StreamFault {
+        match self {
+            Self::NotAStream => StreamFault::NotAStream,
+            Self::IdsExhausted => StreamFault::IdsExhausted,
+        }
+    }
+
+    /// Name of the finding.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotAStream => "not_a_stream",
+            Self::IdsExhausted => "ids_exhausted",
+        }
+    }
 }
 
 impl InputReport {
@@ -96,7 +135,7 @@ impl InputReport {
     }
 }
 
-/// Entries and decisions since the process began.
+/// Entries and decisions since the process began; what was found of entries is kept over its end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Totals {
@@ -110,7 +149,9 @@ pub struct Totals {
     /// `late_order`, `fills_repeated`, … [1]
     pub counts: BTreeMap<String, u64>,
     /// `results`, `snapshots` and `times` that cannot be read.
-    pub unreadable: BTreeMap<String, Unreadable>,
+    pub unreadable: BTreeMap<String, Past>,
+    /// What was not believed: `bad_signature`, `decision_foreign`.
+    pub refused: BTreeMap<String, Past>,
     /// Evaluations that ended in a hold, by reason. [1]
     pub holds: BTreeMap<String, u64>,
     pub evaluations: u64,
@@ -120,10 +161,10 @@ pub struct Totals {
     pub emitted: u64,
 }
 
-/// What producers wrote and nobody can read.
+/// Entries of which the same was found, since the store began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Unreadable {
+pub struct Past {
     /// [1]
     pub entries: u64,
     /// Age of the last one. [ms]
@@ -165,6 +206,8 @@ pub struct OutboxReport {
     pub oldest_ms: Option<u64>,
     /// Held: the memory of what was written names an entry that is not this decision. [1]
     pub doubtful: u64,
+    /// Streams and keys that are written to and take nothing, with the reason.
+    pub refusing: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::facts::{Positions, Report, Totals, Unreadable};
+use super::facts::{Past, Positions, Report, Totals};
+use crate::codec::live::Finding;
 use crate::codec::view;
 use crate::domain::engine::Engine;
 use crate::domain::ids::EntryId;
 use crate::domain::position::Instance;
 use crate::domain::rungs::{DecisionRecord, RungState};
 use crate::domain::symbol::Symbol;
-use crate::domain::tally::{Tally, UnreadableCount};
+use crate::domain::tally::{Tally, Unreadables};
 
 impl Report {
     /// Takes over what the engine knows: counts, positions, decisions, policy, kill switch.
@@ -18,11 +19,21 @@ impl Report {
     pub fn take_from(&mut self, engine: &Engine, now_ms: u64) {
         let globals = engine.globals();
         self.last = (globals.last != EntryId::default()).then(|| globals.last.to_string());
-        self.totals = Totals { emitted: self.totals.emitted, ..totals(&engine.tally, now_ms) };
+        let Totals { emitted, refused, .. } = std::mem::take(&mut self.totals);
+        self.totals = Totals { emitted, refused, ..totals(&engine.tally, now_ms) };
         self.positions = positions(engine, now_ms);
         self.killed = globals.killed;
         self.policy.hash = globals.policy.hash.to_string();
         self.policy.mode = globals.policy.mode.name().to_owned();
+    }
+
+    /// Takes over what was found of entries since the store began: what could not be read, and what was not believed.
+    pub fn take_findings(&mut self, findings: BTreeMap<String, Finding>, now_ms: u64) {
+        let is_unreadable = |name: &str| Unreadables::ALL.iter().any(|what| what.name() == name);
+        let aged = |(name, Finding { entries, last_ms })| (name, aged(entries, last_ms, now_ms));
+        let (unreadable, refused) =
+            findings.into_iter().map(aged).partition(|(name, _): &(String, Past)| is_unreadable(name));
+        (self.totals.unreadable, self.totals.refused) = (unreadable, refused);
     }
 }
 
@@ -38,17 +49,18 @@ fn totals(tally: &Tally, now_ms: u64) -> Totals {
         unreadable: tally
             .unreadable
             .iter()
-            .map(|(what, count)| (what.name().to_owned(), aged(*count, now_ms)))
+            .map(|(what, count)| (what.name().to_owned(), aged(count.entries, count.last_ms, now_ms)))
             .collect(),
         holds: named(tally.holds().map(|(hold, n)| (hold.name(), n))),
         evaluations: tally.evaluations,
         decided: tally.decisions,
         emitted: 0,
+        refused: BTreeMap::new(),
     }
 }
 
-fn aged(count: UnreadableCount, now_ms: u64) -> Unreadable {
-    Unreadable { entries: count.entries, last_age_ms: now_ms.saturating_sub(count.last_ms) }
+fn aged(entries: u64, last_ms: u64, now_ms: u64) -> Past {
+    Past { entries, last_age_ms: now_ms.saturating_sub(last_ms) }
 }
 
 fn named(counts: impl IntoIterator<Item = (&'static str, u64)>) -> BTreeMap<String, u64> {

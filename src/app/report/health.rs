@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::facts::{InputReport, Report, Role, Unreadable};
+use super::facts::{InputReport, Past, Report, Role};
 use crate::codec::time::span;
 
 /// A cursor that stands for so long before something to read stands for good. [ms]
@@ -17,6 +17,8 @@ const LEFT_BEHIND_MS: u64 = 60_000;
 const LEADERLESS_MS: u64 = 10_000;
 /// What cannot be read needs someone for so long. [ms]
 const UNREADABLE_FOR_MS: u64 = 3_600_000;
+/// What was not believed needs someone for so long. [ms]
+const REFUSED_FOR_MS: u64 = 86_400_000;
 /// Fewer of the open positions than this can be evaluated. [1]
 const EVALUABLE_MIN: f64 = 0.9;
 
@@ -145,7 +147,7 @@ fn gap_open(report: &Report) -> Option<Concern> {
 /// What could not be read in the last hour may have been a fill.
 fn unreadable(report: &Report) -> Vec<Concern> {
     let recent = report.totals.unreadable.iter().filter(|(_, count)| count.last_age_ms <= UNREADABLE_FOR_MS);
-    let concern = |(what, count): (&String, &Unreadable)| {
+    let concern = |(what, count): (&String, &Past)| {
         let (n, last) = (count.entries, span(count.last_age_ms));
         let says = match what.as_str() {
             "times" => format!(
@@ -177,7 +179,7 @@ fn of_policy(report: &Report) -> Vec<Concern> {
     concerns
 }
 
-/// What reached the streams and was not believed, since the process began.
+/// What reached the streams and was not believed, while it is young; a start does not make it younger.
 fn of_trust(report: &Report) -> Vec<Concern> {
     let mut concerns = Vec::new();
     let policy = &report.policy;
@@ -190,16 +192,19 @@ fn of_trust(report: &Report) -> Vec<Concern> {
         );
         concerns.push(Concern::new("policy_differs", says));
     }
-    let count = |counts: &std::collections::BTreeMap<String, u64>, name: &str| counts.get(name).copied().unwrap_or(0);
-    let refused = count(&report.totals.quarantined, "bad_signature");
-    if refused > 0 {
-        let says = format!("{refused} control entries were refused: they are not signed with our key; who wrote them?");
+    let young = |name: &str| report.totals.refused.get(name).filter(|past| past.last_age_ms <= REFUSED_FOR_MS);
+    if let Some(Past { entries, last_age_ms }) = young("bad_signature") {
+        let says = format!(
+            "{entries} control entries were refused, the last {} ago: they are not signed with our key; who wrote them?",
+            span(*last_age_ms)
+        );
         concerns.push(Concern::new("bad_signature", says));
     }
-    let foreign = count(&report.totals.counts, "decision_foreign");
-    if foreign > 0 {
-        let says =
-            format!("{foreign} decisions in the stream are none of ours: their symbols are held; who wrote them?");
+    if let Some(Past { entries, last_age_ms }) = young("decision_foreign") {
+        let says = format!(
+            "{entries} decisions in the stream are none of ours, the last {} ago: their symbols are held; who wrote them?",
+            span(*last_age_ms)
+        );
         concerns.push(Concern::new("decision_foreign", says));
     }
     concerns
@@ -245,6 +250,10 @@ fn of_decisions(report: &Report) -> Vec<Concern> {
                     decision; look at the executor whether it was carried out, then HDEL its id from the memory";
         concerns.push(Concern::new("decision_doubtful", says));
     }
+    for (key, why) in &report.outbox.refusing {
+        let says = format!("nothing can be written to {key}: it {why}");
+        concerns.push(Concern { name: "output_refused", about: Some(key.clone()), says });
+    }
     if let Some(age) = report.outbox.oldest_ms.filter(|age| *age > LEFT_BEHIND_MS && report.outbox.waiting > 0) {
         let says = format!("{} decisions wait to be sent, the oldest for {}", report.outbox.waiting, span(age));
         concerns.push(Concern::new("outbox_waiting", says));
@@ -254,6 +263,14 @@ fn of_decisions(report: &Report) -> Vec<Concern> {
 
 fn of_input(input: &InputReport) -> Vec<Concern> {
     let mut concerns = Vec::new();
+    if let Some(fault) = input.fault {
+        let stops = match input.kind.as_str() {
+            "control" | "decision" => "; no order is sent until then",
+            _ => "",
+        };
+        let says = format!("{} {}{stops}", input.stream, fault.of_stream().says());
+        concerns.push(Concern::of(fault.name(), input, says));
+    }
     if input.is_silent() {
         let (quiet, limit) = (span(input.quiet_ms()), span(input.silent_after_ms.unwrap_or(0)));
         let says = format!("{} has been silent for {quiet}, more than {limit}", input.stream);

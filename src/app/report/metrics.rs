@@ -182,6 +182,9 @@ fn of_inputs(inputs: &[InputReport], page: &mut Page<'_>) -> fmt::Result {
     of("input_pending_oldest_seconds", "Age of the oldest entry that is not acknowledged", &|input| {
         input.pending_oldest_ms.map(seconds)
     })?;
+    of("input_fault", "1 if nothing can be read from the stream or added to it", &|input| {
+        Some(flag(input.fault.is_some()))
+    })?;
     of("input_gap_proof", "1 if trimmed entries are counted, 0 if only the first id can tell", &|input| {
         Some(flag(input.gap_proof == GapProof::Counted))
     })
@@ -205,6 +208,8 @@ fn of_entries(report: &Report, page: &mut Page<'_>) -> fmt::Result {
     page.counters("quarantined", "Entries put aside, by reason", by("reason", &totals.quarantined))?;
     let unreadable = totals.unreadable.iter().map(|(what, count)| (vec![("what", what.as_str())], count.entries));
     page.counters("unreadable", "Results, snapshots and event times that cannot be read", unreadable)?;
+    let refused = totals.refused.iter().map(|(what, past)| (vec![("what", what.as_str())], past.entries));
+    page.counters("refused", "Control entries and decisions that were not believed", refused)?;
     let help = "Things that happened to entries: late_order, fills_repeated and others";
     page.counters("remarks", help, by("what", &totals.counts))?;
     page.counter("evaluations", "Evaluations of open positions", totals.evaluations)?;
@@ -250,6 +255,8 @@ fn of_output(report: &Report, page: &mut Page<'_>) -> fmt::Result {
     page.counter("emitted", "Decisions that reached the output stream", report.totals.emitted)?;
     page.gauge("outbox_waiting", "Decisions that are committed and not sent", report.outbox.waiting as f64)?;
     page.gauge("outbox_doubtful", "Decisions that are held in doubt", report.outbox.doubtful as f64)?;
+    let refusing = report.outbox.refusing.len() as f64;
+    page.gauge("outputs_refused", "Streams and keys that are written to and take nothing", refusing)?;
     page.gauge("outbox_oldest_seconds", "Age of the oldest of them", seconds(report.outbox.oldest_ms.unwrap_or(0)))?;
     page.gauge("journal_bytes", "Size of the journal", report.journal.bytes as f64)?;
     page.gauge("journal_files", "Files of the journal", report.journal.files as f64)?;

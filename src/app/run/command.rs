@@ -17,7 +17,7 @@ use super::preflight;
 use super::publish::Publisher;
 use super::reader::{self, ReaderSetup, ReaderSigns};
 use super::serve::{Serving, Wires};
-use super::start::{Started, start};
+use super::start::{Started, is_foreseen, start};
 use crate::app::flags::{self, RunFlags};
 use crate::app::server;
 use crate::app::web::{self, QUESTIONS_WAITING};
@@ -119,6 +119,7 @@ fn serve(
         },
         streams: config.streams.iter().map(|(_, stream)| stream.name.clone()).collect(),
         are_control: config.streams.iter().map(|(_, stream)| stream.kind == StreamKind::Control).collect(),
+        are_foreseen: config.streams.iter().map(|(_, stream)| is_foreseen(stream.kind)).collect(),
         kill_gate: Arc::clone(&fold.kill_gate),
         places,
         from: config.streams.iter().map(|(_, stream)| start_of(stream.kind, config.run.from)).collect(),

@@ -45,6 +45,8 @@ struct Emitting {
     delay: RetryDelay,
     /// The last round in which a decision was not written.
     halted: Option<u64>,
+    /// Streams and keys that took nothing when they were tried last.
+    refusing: BTreeSet<String>,
 }
 
 /// How something is tried.
@@ -63,13 +65,23 @@ impl Try {
     const LOOKING: Self = Self { leads: false, can_wait: true };
 }
 
+/// Why something was not done.
+enum NotDone {
+    /// The lease is not ours, or the service gives up.
+    Later,
+    /// The server says no to what can wait.
+    Refused(ServerError),
+}
+
 /// Works until nobody gives any more.
 pub fn run(setup: EmitterSetup) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return tracing::error!(%error, "no runtime for the emitter"),
     };
-    runtime.block_on(Emitting { setup, emitter: None, delay: RetryDelay::default(), halted: None }.run());
+    runtime.block_on(
+        Emitting { setup, emitter: None, delay: RetryDelay::default(), halted: None, refusing: BTreeSet::new() }.run(),
+    );
 }
 
 impl Emitting {
@@ -121,25 +133,25 @@ impl Emitting {
         Some(())
     }
 
-    /// Tries until it is done, each time on a connection that is there. `None` if it is not done by now: the lease is not
-    /// ours, the service gives up, or the server says no to what can wait.
+    /// Tries until it is done, each time on a connection that is there.
     async fn until_done<T>(
         &mut self,
         what: Try,
         mut call: impl AsyncFnMut(&mut Emitter, &str) -> Result<T, ServerError>,
-    ) -> Option<T> {
+    ) -> Result<T, NotDone> {
         loop {
-            let lease = if what.leads { self.lease()? } else { String::new() };
-            match call(self.connected().await?, &lease).await {
+            let lease = if what.leads { self.lease().ok_or(NotDone::Later)? } else { String::new() };
+            match call(self.connected().await.ok_or(NotDone::Later)?, &lease).await {
                 Ok(done) => {
                     self.delay.reset();
-                    return Some(done);
+                    return Ok(done);
                 }
                 Err(error) if what.can_wait && !error.may_pass() => {
-                    tracing::warn!(%error, "what was put aside cannot be told, trying again later");
-                    return None;
+                    // Another server may have taken over: the next try goes to the one that is there then.
+                    self.emitter = self.emitter.take().filter(|_| error.stream_fault().is_some());
+                    return Err(NotDone::Refused(error));
                 }
-                Err(error) => self.failed(&error).await?,
+                Err(error) => self.failed(&error).await.ok_or(NotDone::Later)?,
             }
         }
     }
@@ -155,15 +167,22 @@ impl Emitting {
                 .until_done(Try::AS_LEADER, async |emitter, lease| emitter.offer(&gate.over(emission), lease).await)
                 .await;
             fail::point("offered");
-            offered
+            offered.ok()
         };
         let why = match offered {
             Some(Offered::Written { decision, request: _, refusal, is_new }) => {
+                for key in self.refusing.extract_if(.., |key| *key != self.setup.quarantine) {
+                    let _ = self.setup.done.send(Done::Output { key, refusal: None });
+                }
                 let _ = self.setup.done.send(Done::Emitted { seq, decision, refusal, is_new, took: began.elapsed() });
                 return;
             }
             Some(Offered::Stale) | None => NotOffered::Later,
             Some(Offered::Behind) => NotOffered::Behind,
+            Some(Offered::Unfit { key, why }) => {
+                self.output(&key, Some(why.says().to_owned()));
+                NotOffered::Unfit
+            }
             Some(Offered::Lost) => NotOffered::Lost,
             Some(Offered::Doubtful { known }) => NotOffered::Doubtful { known },
         };
@@ -175,7 +194,7 @@ impl Emitting {
         let Append { number, stream, fields, gap } = append;
         let number = *number;
         if let Some(gap) = gap
-            && let Some(Some(id)) =
+            && let Ok(Some(id)) =
                 self.until_done(Try::LOOKING, async |emitter, _| written_gap(emitter.server(), stream, gap).await).await
         {
             let _ = self.setup.done.send(Done::Appended { number, id });
@@ -184,8 +203,31 @@ impl Emitting {
         // The answer to a try before may have been lost.
         let mut tried = Tried::default();
         let appended =
-            self.until_done(Try::AS_LEADER, async |emitter, _| emitter.append(stream, fields, &mut tried).await).await;
-        let _ = self.setup.done.send(appended.map_or(Done::NotAppended { number }, |id| Done::Appended { number, id }));
+            self.until_done(Try::TELLING, async |emitter, _| emitter.append(stream, fields, &mut tried).await).await;
+        let done = match appended {
+            Ok(id) => {
+                self.output(stream, None);
+                Done::Appended { number, id }
+            }
+            Err(NotDone::Later) => Done::NotAppended { number },
+            Err(NotDone::Refused(error)) => {
+                self.output(stream, Some(why(&error)));
+                Done::AppendRefused { number, fields: fields.clone() }
+            }
+        };
+        let _ = self.setup.done.send(done);
+    }
+
+    /// A stream or key that we write to takes nothing, or does again.
+    fn output(&mut self, key: &str, refusal: Option<String>) {
+        let is_known = match &refusal {
+            Some(_) => !self.refusing.insert(key.to_owned()),
+            None => !self.refusing.remove(key),
+        };
+        // A reason may change.
+        if refusal.is_some() || !is_known {
+            let _ = self.setup.done.send(Done::Output { key: key.to_owned(), refusal });
+        }
     }
 
     /// Writes what was put aside; what may have been written before is looked for first.
@@ -196,7 +238,15 @@ impl Emitting {
         let mut told = if doubtful.is_empty() {
             Some(BTreeSet::new())
         } else {
-            self.until_done(Try::LOOKING, async |emitter, _| told(emitter.server(), &stream, &doubtful).await).await
+            let looked =
+                self.until_done(Try::LOOKING, async |emitter, _| told(emitter.server(), &stream, &doubtful).await);
+            match looked.await {
+                Ok(told) => Some(told),
+                Err(not_done) => {
+                    self.aside_refused(&stream, not_done);
+                    None
+                }
+            }
         };
         for aside in &asides {
             let is_told = told.as_ref().map(|told| told.contains(&(aside.stream.as_str(), aside.id)));
@@ -225,10 +275,23 @@ impl Emitting {
                 emitter.server().add_trimmed(stream, &fields, length_max).await.map(|_| ())
             })
             .await;
-        if written.is_some() {
-            fail::point("aside_written");
+        match written {
+            Ok(()) => {
+                fail::point("aside_written");
+                self.output(stream, None);
+                true
+            }
+            Err(not_done) => {
+                self.aside_refused(stream, not_done);
+                false
+            }
         }
-        written.is_some()
+    }
+
+    fn aside_refused(&mut self, stream: &str, not_done: NotDone) {
+        if let NotDone::Refused(error) = not_done {
+            self.output(stream, Some(why(&error)));
+        }
     }
 
     /// Looks for what was written. What the server says no to is looked into again when the next doubt arises.
@@ -240,9 +303,14 @@ impl Emitting {
     /// What was folded is acknowledged whoever leads by now: it is durable here.
     async fn acknowledge(&mut self, acks: &[(String, Vec<EntryId>)]) {
         let group = self.setup.group.clone();
-        self.until_done(Try::WHOEVER_LEADS, async |emitter, _| emitter.acknowledge(&group, acks).await).await;
+        let _ = self.until_done(Try::WHOEVER_LEADS, async |emitter, _| emitter.acknowledge(&group, acks).await).await;
         fail::point("acknowledged");
     }
+}
+
+/// Why a stream took nothing: what is wrong with it, else what the server said.
+fn why(error: &ServerError) -> String {
+    error.stream_fault().map_or_else(|| error.to_string(), |fault| fault.says().to_owned())
 }
 
 /// The entry of the control stream behind what is folded that tells of a gap already, written by a process that ended

@@ -6,12 +6,13 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
 use super::aside::Asides;
 use super::fail;
+use super::findings::Findings;
 use super::gate::Gate;
 use super::kill_gate::KillGate;
 use super::message::{Append, Done, GapNotice, Loss, NotOffered, Released, Work};
@@ -22,7 +23,7 @@ use crate::app::projection::Projection;
 use crate::app::ticks::{self, Line};
 use crate::codec::decode::Decoder;
 use crate::codec::line::{self, FieldValue, Fields};
-use crate::codec::live::{self, OutboxRow, Place, StreamPlace};
+use crate::codec::live::{self, Finding, OutboxRow, Place, StreamPlace};
 use crate::codec::request::FieldTexts;
 use crate::codec::seal;
 use crate::codec::signing::SigningKey;
@@ -46,6 +47,8 @@ const OUTBOX_WRITTEN_MAX: usize = 1000;
 const RECALLED: u64 = 1000;
 /// … and in all. [1]
 const RECALLED_MAX: u64 = 10_000;
+/// How long entries of our own wait once the server has said no to one.
+const OWN_PAUSE: Duration = Duration::from_secs(2);
 /// The entry of a decision of long ago: only the server remembers which it is.
 const SOMEWHERE: EntryId = EntryId::new(0, 0);
 
@@ -64,6 +67,8 @@ pub struct Fold {
     pub signing: Option<SigningKey>,
     pub orders: Orders,
     pub outputs: OutputStreams,
+    /// Streams and keys that we write to and that take nothing, with the reason.
+    pub refusing: BTreeMap<String, String>,
     pub suspects: Suspects,
     pub place: Place,
     /// The kill key as it was seen last, by whoever looks.
@@ -80,6 +85,7 @@ pub struct Fold {
     delivered: Vec<Vec<EntryId>>,
     asides: Asides,
     refused: Refused,
+    findings: Findings,
     pub own: OwnEntries,
     pub kill_gate: Arc<KillGate>,
     /// Entries that kill, read and not folded.
@@ -102,6 +108,8 @@ pub struct OwnEntries {
     pending: BTreeMap<u64, (OwnEntry, Option<EntryId>)>,
     /// Those that were not handed over yet.
     unsaid: Vec<(u64, FieldTexts)>,
+    /// Nothing is handed over before: the server said no.
+    not_before: Option<Instant>,
 }
 
 /// Why an entry of our own was written.
@@ -163,6 +171,7 @@ pub struct FoldParts {
     pub asides: Vec<(String, EntryId)>,
     /// Entries that were refused and not told.
     pub refused: Vec<(String, EntryId)>,
+    pub findings: BTreeMap<String, Finding>,
 }
 
 impl Fold {
@@ -175,6 +184,7 @@ impl Fold {
             signing: parts.signing,
             orders: parts.orders,
             outputs: parts.outputs,
+            refusing: BTreeMap::new(),
             suspects: parts.suspects,
             kill_seen: parts.place.kill_key,
             place: parts.place,
@@ -187,6 +197,7 @@ impl Fold {
             delivered: vec![Vec::new(); streams],
             asides: Asides::of(parts.asides),
             refused: Refused::of(parts.refused),
+            findings: Findings::of(parts.findings),
             own: OwnEntries::default(),
             kill_gate: Arc::default(),
             kills_read: BTreeSet::new(),
@@ -285,8 +296,10 @@ impl Fold {
     fn refuse(&mut self, entry: &Entry) {
         let stream = self.decoder.streams().get(entry.stream).name.clone();
         if entry.kind == StreamKind::Decision {
+            self.findings.refuse("decision_foreign", entry.id);
             tracing::error!(stream, entry = %entry.id, finding = "decision_foreign", "a decision is none of ours: its symbol is held");
         } else {
+            self.findings.refuse("bad_signature", entry.id);
             tracing::error!(stream, entry = %entry.id, finding = "bad_signature", "a control entry is not signed as ours are: it is refused");
         }
         if self.signing.is_none() {
@@ -457,6 +470,9 @@ impl Fold {
 
     /// Entries of our own that are to be written.
     fn appends(&mut self) -> Vec<Append> {
+        if self.own.not_before.is_some_and(|from| Instant::now() < from) {
+            return Vec::new();
+        }
         let unsaid = std::mem::take(&mut self.own.unsaid);
         let append = |(number, fields)| {
             let gap = self.own.pending.get(&number).and_then(|(why, _)| self.gap_notice(why));
@@ -554,6 +570,9 @@ impl Fold {
             }
         }
         self.projection.wait(live::place_row(self.place));
+        for row in self.findings.rows(&self.projection.engine.tally) {
+            self.projection.wait(row);
+        }
         self.forget_written();
         self.projection.commit()?;
         fail::point("committed");
@@ -609,7 +628,7 @@ impl Fold {
                 self.projection.wait(row);
             }
         }
-        if may_offer {
+        if may_offer && !self.gate.waits_for_outputs() {
             work.round = self.gate.round;
             work.emissions = self.due();
             self.in_hand.extend(work.emissions.iter().map(|(seq, _)| *seq));
@@ -717,6 +736,13 @@ impl Fold {
                 }
             }
             Done::NotAppended { number } => self.say_again(number),
+            Done::AppendRefused { number, fields } => {
+                if self.own.pending.contains_key(&number) {
+                    self.own.unsaid.push((number, fields));
+                }
+                self.own.not_before = Some(Instant::now() + OWN_PAUSE);
+            }
+            Done::Output { key, refusal } => self.output(key, refusal),
             Done::Checked { lost } => self.checked(&lost),
             Done::Aside { number, is_written } => {
                 if let Some(row) = self.asides.done(number, is_written) {
@@ -727,6 +753,23 @@ impl Fold {
             Done::Finished => {}
         }
         None
+    }
+
+    /// A stream or key that we write to takes nothing, or does again: said when it changes.
+    fn output(&mut self, key: String, refusal: Option<String>) {
+        match refusal {
+            Some(why) => {
+                if self.refusing.get(&key) != Some(&why) {
+                    tracing::error!(key, why, "nothing can be written");
+                    self.refusing.insert(key, why);
+                }
+            }
+            None => {
+                if self.refusing.remove(&key).is_some() {
+                    tracing::info!(key, "can be written again");
+                }
+            }
+        }
     }
 
     /// What could not be said is said by the next leader, or by us when we lead again.
@@ -744,6 +787,7 @@ impl Fold {
         match why {
             NotOffered::Later => {}
             NotOffered::Behind => self.gate.wait_for_news(),
+            NotOffered::Unfit => self.gate.wait_for_outputs(),
             NotOffered::Lost => self.gate.doubt_written(),
             NotOffered::Doubtful { known } => {
                 if self.gate.doubt(seq) {
@@ -843,6 +887,11 @@ impl Fold {
     /// Decisions that are not in the stream yet. [1]
     pub fn outbox_waiting(&self) -> usize {
         self.outbox.values().filter(|row| row.written.is_none()).count()
+    }
+
+    /// What was found of past entries, by this process and those before.
+    pub fn findings(&self) -> BTreeMap<String, Finding> {
+        self.findings.all(&self.projection.engine.tally)
     }
 
     /// Is everything in the streams that we have decided or put aside.

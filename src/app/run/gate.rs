@@ -8,6 +8,9 @@ use crate::domain::ids::EntryId;
 /// A decision that is in doubt is offered again after this: somebody may have looked into it.
 const DOUBT_PAUSE: Duration = Duration::from_secs(10);
 
+/// Where a key that is written to takes nothing, decisions are offered again after this.
+const UNFIT_PAUSE: Duration = Duration::from_secs(2);
+
 /// Whether decisions may be offered now.
 #[derive(Debug, Default)]
 pub struct Gate {
@@ -22,6 +25,8 @@ pub struct Gate {
     checked: Option<EntryId>,
     /// Decisions in doubt, and when each is offered again.
     doubtful: BTreeMap<u64, Instant>,
+    /// No decision is offered before: a key that is written to takes nothing.
+    not_before: Option<Instant>,
 }
 
 /// How far it is known whether the server has what was written.
@@ -41,6 +46,7 @@ impl Gate {
     pub fn retry(&mut self) {
         self.behind_at_ms = None;
         self.doubtful.clear();
+        self.not_before = None;
     }
 
     /// What was handed over up to a round is not written any more.
@@ -85,6 +91,16 @@ impl Gate {
 
     pub fn may_offer(&self) -> bool {
         self.check == Check::NotNeeded
+    }
+
+    /// A key that is written to takes nothing: decisions wait.
+    pub fn wait_for_outputs(&mut self) {
+        self.not_before = Some(Instant::now() + UNFIT_PAUSE);
+    }
+
+    /// Returns true while decisions wait for a key that takes nothing.
+    pub fn waits_for_outputs(&self) -> bool {
+        self.not_before.is_some_and(|from| Instant::now() < from)
     }
 
     /// A decision is in doubt. Answers whether that is new.

@@ -11,7 +11,7 @@ use super::message::Loss;
 use crate::codec::live::StreamPlace;
 use crate::config::Start;
 use crate::domain::ids::{EntryId, StreamId};
-use crate::shell::redis::{Consumer, ServerError, Survey};
+use crate::shell::redis::{Consumer, ServerError, StreamFault, Survey};
 
 /// What was counted of each stream.
 pub struct Bookkeeping {
@@ -88,7 +88,7 @@ impl Bookkeeping {
         let before = match cursor.filter(|_| place.seen > 0) {
             None => survey.first_id,
             Some(cursor) => {
-                let next = EntryId::new(cursor.ms, cursor.seq.saturating_add(1));
+                let next = cursor.next().unwrap_or(EntryId::MAX);
                 Some(consumer.next_after(index, cursor).await?.unwrap_or(next))
             }
         };
@@ -128,7 +128,11 @@ impl Bookkeeping {
             Finding::TrimmedSomewhere => Some((None, book.place.seen, at.read, survey.first_id, TRIMMED)),
             Finding::Forgotten => {
                 let unread = consumer.count_between(index, at.read, survey.last_id).await?;
-                let kept = consumer.last_until(index, at.read).await?.unwrap_or_default();
+                let kept = match survey.fault {
+                    Some(StreamFault::NotAStream) => None,
+                    Some(StreamFault::IdsExhausted) | None => consumer.last_until(index, at.read).await?,
+                };
+                let kept = kept.unwrap_or_default();
                 Some((None, added.saturating_sub(unread), kept.min(at.read), survey.next_id, FORGOTTEN))
             }
         };

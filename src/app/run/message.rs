@@ -136,6 +136,8 @@ pub enum NotOffered {
     Lost,
     /// The memory of what was written says this, and the stream something else.
     Doubtful { known: String },
+    /// A key that is written to takes nothing.
+    Unfit,
 }
 
 /// From the emitter to the fold.
@@ -149,6 +151,10 @@ pub enum Done {
     Appended { number: u64, id: EntryId },
     /// It was not: the lease is not ours.
     NotAppended { number: u64 },
+    /// It was not: the server says no. The entry comes back, to be tried again.
+    AppendRefused { number: u64, fields: FieldTexts },
+    /// A stream or key that we write to takes nothing, and why; or it does again.
+    Output { key: String, refusal: Option<String> },
     /// The record of an entry that was put aside stands in the quarantine stream, or does not: the lease is not ours.
     Aside { number: u64, is_written: bool },
     /// All decisions that we had emitted were looked for: these the server has lost.

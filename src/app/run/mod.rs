@@ -12,6 +12,7 @@ mod connect;
 mod emitter;
 mod fail;
 mod fetching;
+mod findings;
 mod fold;
 mod gate;
 mod keeper;

@@ -8,7 +8,7 @@ use super::fold::Fold;
 use super::message::Role;
 use super::reader::{AHEAD_MS, ReaderSigns};
 use crate::app::positions::Sheet;
-use crate::app::report::{self, Change, GapProof, InputReport, Report, SharedReport, Watch};
+use crate::app::report::{self, Change, GapProof, InputFault, InputReport, Report, SharedReport, Watch};
 use crate::app::ticks::{self, Line};
 use crate::app::web::Question;
 use crate::codec::checksum::state_checksum_hex;
@@ -172,9 +172,11 @@ impl Publisher {
     ) {
         let server_ms = signs.server_ms.load(Ordering::Relaxed);
         let inputs = self.inputs(fold, server_ms);
+        let findings = fold.findings();
         let engine = &fold.projection.engine;
         self.shared.publish(|report| {
             report.take_from(engine, server_ms);
+            report.take_findings(findings, server_ms);
             report.totals.emitted = fold.totals.emitted;
             report.inputs = inputs;
             report.role = if fold.is_leader { report::Role::Leader } else { report::Role::Standby };
@@ -192,9 +194,11 @@ impl Publisher {
             });
             report.policy.pending = fold.own.has_policy();
             report.policy.hash_configured = fold.orders.policy.to_string();
-            report.killed |= fold.kill_gate.is_killed();
+            // A key that is set refuses every order, whatever the log says of it.
+            report.killed |= fold.kill_gate.is_killed() || fold.kill_seen == Some(true);
             report.outbox.waiting = fold.outbox_waiting() as u64;
             report.outbox.doubtful = fold.doubtful() as u64;
+            report.outbox.refusing.clone_from(&fold.refusing);
             let oldest = fold.outbox.values().find(|row| row.written.is_none());
             report.outbox.oldest_ms = oldest.map(|row| server_ms.saturating_sub(row.cause_ms));
             report.journal.bytes = fold.journal.bytes();
@@ -273,6 +277,7 @@ impl Publisher {
                     GapProof::Counted
                 },
                 silent_after_ms: self.silent_after.of(named.kind),
+                fault: survey.fault.map(InputFault::of),
             }
         };
         engine.streams().iter().map(describe).collect()

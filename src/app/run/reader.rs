@@ -22,7 +22,7 @@ use crate::codec::live::StreamPlace;
 use crate::config::Start;
 use crate::domain::holdback::{Holdback, ReadTo};
 use crate::domain::ids::{EntryId, StreamId};
-use crate::shell::redis::{Answer, Consumer, Membership, RawEntry, Round, ServerError, Survey, Take};
+use crate::shell::redis::{Answer, Consumer, Membership, RawEntry, Round, ServerError, StreamFault, Survey, Take};
 
 /// Ids that are ahead of the server's clock by more than this are named. [ms]
 pub const AHEAD_MS: u64 = 2_000;
@@ -70,6 +70,8 @@ pub struct ReaderSetup {
     pub streams: Vec<String>,
     /// Which of them carry control entries.
     pub are_control: Vec<bool>,
+    /// Which of them are looked through for what stands ahead, when a service begins.
+    pub are_foreseen: Vec<bool>,
     pub kill_gate: Arc<KillGate>,
     /// Where the state stands; `None` where a stream was never read.
     pub places: Vec<Option<(EntryId, StreamPlace)>>,
@@ -114,6 +116,14 @@ impl From<Over> for Trouble {
     }
 }
 
+/// Since when a key holds something else than a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Barred {
+    /// It did when we began: what stands ahead was not looked through.
+    AtStart,
+    Since,
+}
+
 struct Reader {
     setup: ReaderSetup,
     mode: Mode,
@@ -123,6 +133,8 @@ struct Reader {
     range_to: Vec<Option<EntryId>>,
     /// The last read of a stream did not reach its end.
     was_full: Vec<bool>,
+    /// The key holds something else than a stream: since when, where it does. Nothing is asked of it but its type.
+    barred: Vec<Option<Barred>>,
     books: Bookkeeping,
     holdback: Holdback<Released>,
     count: usize,
@@ -150,6 +162,7 @@ impl Reader {
             holdback: Holdback::new(setup.streams.len()),
             range_to: vec![None; setup.streams.len()],
             was_full: vec![true; setup.streams.len()],
+            barred: vec![None; setup.streams.len()],
             mode: Mode::Unsettled,
             count: setup.count,
             surveyed: None,
@@ -211,7 +224,7 @@ impl Reader {
 
     /// Own pending entries, then those of consumers that are gone, then our own range up to what was delivered.
     async fn take_over(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
-        for stream in 0..self.setup.streams.len() {
+        for stream in (0..self.setup.streams.len()).filter(|stream| self.barred[*stream].is_none()) {
             let state = consumer.join(stream, self.read[stream]).await?;
             self.range_to[stream] = Some(state.last_delivered).filter(|to| *to > self.read[stream]);
             let mut after = EntryId::default();
@@ -247,9 +260,15 @@ impl Reader {
     /// Looks at all streams for what was trimmed, deleted or forgotten, and says so before anything behind it is told.
     async fn survey(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
         let surveys = consumer.survey(&self.read).await?;
-        self.surveyed = Some(Instant::now());
+        let is_first = self.surveyed.replace(Instant::now()).is_none();
+        for (index, survey) in surveys.iter().enumerate() {
+            self.bar(index, survey, is_first)?;
+        }
         for (index, survey) in surveys.iter().enumerate() {
             let stream = StreamId(index as u16);
+            if self.barred[index].is_some() && !self.books.has_begun(index) {
+                continue;
+            }
             if !self.books.has_begun(index) {
                 let (cursor, place, loss) = self.books.begin(stream, survey, self.setup.from[index], consumer).await?;
                 self.read[index] = cursor.unwrap_or_default();
@@ -272,6 +291,30 @@ impl Reader {
         Ok(())
     }
 
+    /// Bars a key that holds something else than a stream, and one that is a stream no longer.
+    fn bar(&mut self, index: usize, survey: &Survey, is_first: bool) -> Result<(), Over> {
+        let is_barred = survey.fault == Some(StreamFault::NotAStream);
+        match (self.barred[index], is_barred) {
+            (None, true) => {
+                self.barred[index] = Some(if is_first { Barred::AtStart } else { Barred::Since });
+                self.range_to[index] = None;
+            }
+            (Some(since), false) => {
+                if since == Barred::AtStart && self.setup.are_foreseen[index] && survey.exists {
+                    let name = &self.setup.streams[index];
+                    self.send(Message::Ended(anyhow::anyhow!(
+                        "{name} is a stream again, and was none when this service began: what stands in it is looked through \
+                         by the next start"
+                    )))?;
+                }
+                self.barred[index] = None;
+                self.mode = Mode::Unsettled;
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+        Ok(())
+    }
+
     /// Has the next entry of a stream an id that the server's clock has not come to.
     fn is_ahead(&self, stream: StreamId) -> bool {
         let to_ms = self.setup.signs.server_ms.load(Ordering::Relaxed).saturating_add(AHEAD_MS);
@@ -291,7 +334,13 @@ impl Reader {
             Mode::Group { lease } => Some(lease.as_str()),
             Mode::Follow | Mode::Unsettled => None,
         };
-        let round = match consumer.round(&takes, self.count, fence).await? {
+        let round = match consumer.round(&takes, self.count, fence).await {
+            Err(error) if error.stream_fault() == Some(StreamFault::NotAStream) => {
+                return self.find_barred(consumer, error).await;
+            }
+            answer => answer?,
+        };
+        let round = match round {
             Answer::Read(round) => round,
             Answer::Again => return Ok(()),
             Answer::Fenced => {
@@ -302,6 +351,11 @@ impl Reader {
             }
         };
         let time_us = round.time_us;
+        if round.has_returned {
+            // What the round has delivered is read again by its ids.
+            self.mode = Mode::Unsettled;
+            return self.survey(consumer).await;
+        }
         let is_news = self.take_in(&takes, round)?;
         let released = self.release()?;
         let read_to_ms = self.holdback.complete_to_ms();
@@ -319,11 +373,26 @@ impl Reader {
             return Ok(());
         }
         if self.holdback.is_empty() {
-            consumer.wait(&self.read, WAIT).await?;
+            let after: Vec<Option<EntryId>> =
+                self.read.iter().zip(&self.barred).map(|(read, barred)| barred.is_none().then_some(*read)).collect();
+            match consumer.wait(&after, WAIT).await {
+                Err(error) if error.stream_fault() == Some(StreamFault::NotAStream) => {
+                    self.find_barred(consumer, error).await?;
+                }
+                waited => waited?,
+            }
         } else {
             self.rest(time_us);
         }
         Ok(())
+    }
+
+    /// A key turned out to be no stream: looks which, so that the others are read on.
+    async fn find_barred(&mut self, consumer: &mut Consumer, error: ServerError) -> Result<(), Trouble> {
+        let before = self.barred.clone();
+        self.mode = Mode::Unsettled;
+        self.survey(consumer).await?;
+        if self.barred == before { Err(error.into()) } else { Ok(()) }
     }
 
     /// Sleeps until the server's next millisecond: then what waits for this one can go.
@@ -340,6 +409,9 @@ impl Reader {
     fn take(&self, stream: usize) -> Take {
         if self.holdback.waiting_of(StreamId(stream as u16)) >= self.setup.count {
             return Take::Nothing;
+        }
+        if self.barred[stream].is_some() {
+            return Take::Barred;
         }
         match (&self.mode, self.range_to[stream]) {
             (Mode::Group { .. }, Some(to)) => Take::Range { after: self.read[stream], to },
@@ -382,7 +454,7 @@ impl Reader {
                     self.range_to[index] = None;
                     self.holdback.read_to(stream, ReadTo::Entry((*to).max(self.read[index])));
                 }
-                Take::New | Take::After(_) => {
+                Take::New | Take::After(_) | Take::Barred => {
                     self.holdback.read_to(stream, ReadTo::Time { ms: round.time_us / 1000 });
                 }
             }

@@ -173,6 +173,8 @@ impl Serving {
                 Done::NotOffered { .. }
                 | Done::Appended { .. }
                 | Done::NotAppended { .. }
+                | Done::AppendRefused { .. }
+                | Done::Output { .. }
                 | Done::Checked { .. }
                 | Done::Aside { .. } => {}
             }

@@ -1,6 +1,7 @@
 //! How a service begins: from its store, the tail of its journal, and what stands in the streams of decisions and
 //! control entries already.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -25,7 +26,7 @@ use crate::domain::ids::{EntryId, StreamId};
 use crate::domain::skips;
 use crate::domain::streams::{StreamKind, Streams};
 use crate::shell::journal::{Journal, Limits};
-use crate::shell::redis::Server;
+use crate::shell::redis::{Server, StreamFault};
 use crate::shell::store::Store;
 use crate::shell::terminal::Progress;
 
@@ -87,12 +88,22 @@ fn opened(config: &Config, journal: Journal, suspects: Suspects) -> anyhow::Resu
         tracing::warn!("{notice}");
     }
     let names = config.streams.iter().map(|(_, stream)| &stream.name);
-    let (place, outbox, places, asides, refused) = match projection.store() {
+    let (place, outbox, places, asides, refused, findings) = match projection.store() {
         Some(store) => {
             let places: Result<Vec<_>, _> = names.map(|name| live::stream_place(store, name)).collect();
-            (live::place(store)?, live::outbox(store)?, places?, live::asides(store)?, live::refused(store)?)
+            (
+                live::place(store)?,
+                live::outbox(store)?,
+                places?,
+                live::asides(store)?,
+                live::refused(store)?,
+                live::findings(store)?,
+            )
         }
-        None => (live::Place::default(), Vec::new(), vec![None; config.streams.len()], Vec::new(), Vec::new()),
+        None => {
+            let places = vec![None; config.streams.len()];
+            (live::Place::default(), Vec::new(), places, Vec::new(), Vec::new(), BTreeMap::new())
+        }
     };
     if place.journal > journal.position() {
         bail!(
@@ -125,6 +136,7 @@ fn opened(config: &Config, journal: Journal, suspects: Suspects) -> anyhow::Resu
         outbox,
         asides,
         refused,
+        findings,
     }))
 }
 
@@ -184,15 +196,19 @@ async fn foresee(fold: &mut Fold, server: &mut Server) -> anyhow::Result<()> {
         let text = text?;
         let (name, id) = line::head(text.as_bytes())?;
         let (Some(stream), Ok(id)) = (fold.decoder.streams().id_of(&name), id.parse()) else { continue };
-        if matters(fold.decoder.streams(), stream) {
+        if is_foreseen(fold.decoder.streams().kind(stream)) {
             ahead.look(fold, stream, id, &line::fields(text.as_bytes())?);
         }
     }
     let streams = fold.decoder.streams().clone();
-    for (stream, named) in streams.iter().filter(|(stream, _)| matters(&streams, *stream)) {
+    for (stream, named) in streams.iter().filter(|(stream, _)| is_foreseen(streams.kind(*stream))) {
         let mut after = fold.projection.engine.cursor(stream);
         loop {
-            let page = server.range_after(&named.name, after, PAGE_ENTRIES).await?;
+            let page = match server.range_after(&named.name, after, PAGE_ENTRIES).await {
+                // Nothing stands in it. The reader says so, and ends the process once it is a stream.
+                Err(error) if error.stream_fault() == Some(StreamFault::NotAStream) => break,
+                page => page?,
+            };
             for entry in &page {
                 ahead.look(fold, stream, entry.id, &Fields::from_bytes(entry.pairs()));
                 after = Some(entry.id);
@@ -209,8 +225,9 @@ async fn foresee(fold: &mut Fold, server: &mut Server) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn matters(streams: &Streams, stream: StreamId) -> bool {
-    matches!(streams.kind(stream), StreamKind::Control | StreamKind::Decision)
+/// Returns true if what stands ahead in streams of a kind is looked through before the first entry is folded.
+pub fn is_foreseen(kind: StreamKind) -> bool {
+    matches!(kind, StreamKind::Control | StreamKind::Decision)
 }
 
 /// What stands ahead of the fold.

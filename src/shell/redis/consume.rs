@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use redis::{Pipeline, RedisError, Value};
 
+use super::ranges::add_range_behind;
 use super::reply::{self, RawEntry};
-use super::server::{Server, ServerError};
+use super::server::{Server, ServerError, StreamFault};
 use crate::domain::ids::EntryId;
 
 /// Where the next entries of a stream are taken from.
@@ -17,6 +18,8 @@ use crate::domain::ids::EntryId;
 pub enum Take {
     /// None: enough of them wait.
     Nothing,
+    /// None: the key was no stream. It is looked whether it is one by now.
+    Barred,
     /// What stands behind an entry, up to another and with it.
     Range { after: EntryId, to: EntryId },
     /// What the group has never delivered.
@@ -32,6 +35,16 @@ pub struct Round {
     pub time_us: u64,
     /// By stream, in the order in which streams were named.
     pub entries: Vec<Vec<RawEntry>>,
+    /// A key that was no stream holds nothing else any more.
+    pub has_returned: bool,
+}
+
+/// What a command of a round asks for.
+enum Asked {
+    /// Several streams.
+    Entries,
+    EntriesOf(usize),
+    Kind,
 }
 
 /// How a round ended.
@@ -48,6 +61,7 @@ pub enum Answer {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
     pub exists: bool,
+    pub fault: Option<StreamFault>,
     /// [1]
     pub length: u64,
     /// Entries added since the stream's birth; not told before Redis 7. [1]
@@ -131,15 +145,15 @@ impl Consumer {
         self.sorted(replies, &commands, takes.len()).map(Answer::Read).map_err(read())
     }
 
-    /// Adds the commands that read; answers which streams each of them asks.
-    fn add_reads(&self, pipeline: &mut Pipeline, takes: &[Take], count: usize) -> Vec<Option<usize>> {
+    /// Adds the commands that read. Returns what each of them asks for.
+    fn add_reads(&self, pipeline: &mut Pipeline, takes: &[Take], count: usize) -> Vec<Asked> {
         let mut commands = Vec::new();
         let new: Vec<&String> = self.named(takes, |take| matches!(take, Take::New));
         if !new.is_empty() {
             let Membership { group, consumer, .. } = &self.membership;
             let command = pipeline.cmd("XREADGROUP").arg("GROUP").arg(group).arg(consumer);
             command.arg("COUNT").arg(count).arg("STREAMS").arg(&new).arg(vec![">"; new.len()]);
-            commands.push(None);
+            commands.push(Asked::Entries);
         }
         let after: Vec<String> = takes
             .iter()
@@ -148,13 +162,22 @@ impl Consumer {
         if !after.is_empty() {
             let names = self.named(takes, |take| matches!(take, Take::After(_)));
             pipeline.cmd("XREAD").arg("COUNT").arg(count).arg("STREAMS").arg(names).arg(after);
-            commands.push(None);
+            commands.push(Asked::Entries);
         }
         for (index, take) in takes.iter().enumerate() {
-            if let Take::Range { after, to } = take {
-                let command = pipeline.cmd("XRANGE").arg(&self.streams[index]);
-                command.arg(format!("({after}")).arg(to.to_string()).arg("COUNT").arg(count);
-                commands.push(Some(index));
+            match take {
+                Take::Range { after, to } => {
+                    let mut command = redis::cmd("XRANGE");
+                    add_range_behind(command.arg(&self.streams[index]), *after, &to.to_string());
+                    command.arg("COUNT").arg(count);
+                    pipeline.add_command(command);
+                    commands.push(Asked::EntriesOf(index));
+                }
+                Take::Barred => {
+                    pipeline.cmd("TYPE").arg(&self.streams[index]);
+                    commands.push(Asked::Kind);
+                }
+                Take::Nothing | Take::New | Take::After(_) => {}
             }
         }
         commands
@@ -164,14 +187,19 @@ impl Consumer {
         takes.iter().zip(&self.streams).filter(|(take, _)| is_meant(take)).map(|(_, name)| name).collect()
     }
 
-    fn sorted(&self, replies: Vec<Value>, commands: &[Option<usize>], streams: usize) -> Result<Round, RedisError> {
+    fn sorted(&self, replies: Vec<Value>, commands: &[Asked], streams: usize) -> Result<Round, RedisError> {
         let mut replies = replies.into_iter();
         let time_us = reply::time_us(replies.next().unwrap_or_default())?;
         let mut entries = vec![Vec::new(); streams];
+        let mut has_returned = false;
         for (command, answered) in commands.iter().zip(replies) {
             match command {
-                Some(index) => entries[*index] = reply::entries(answered)?,
-                None => {
+                Asked::EntriesOf(index) => entries[*index] = reply::entries(answered)?,
+                Asked::Kind => {
+                    let kind = reply::text(answered, "a type is no text")?;
+                    has_returned |= matches!(kind.as_str(), "stream" | "none");
+                }
+                Asked::Entries => {
                     for (name, listed) in reply::entries_by_stream(answered)? {
                         if let Some(index) = self.streams.iter().position(|stream| *stream == name) {
                             entries[index] = listed;
@@ -180,15 +208,20 @@ impl Consumer {
                 }
             }
         }
-        Ok(Round { time_us, entries })
+        Ok(Round { time_us, entries, has_returned })
     }
 
-    /// Waits until a stream has something behind the entry named for it, or the time is over.
-    pub async fn wait(&mut self, after: &[EntryId], limit: Duration) -> Result<(), ServerError> {
-        let ids: Vec<String> = after.iter().map(EntryId::to_string).collect();
+    /// Waits until a stream has something behind the entry named for it, if one is, or the time is over.
+    pub async fn wait(&mut self, after: &[Option<EntryId>], limit: Duration) -> Result<(), ServerError> {
+        let named = || after.iter().zip(&self.streams).filter_map(|(after, name)| Some((name, (*after)?)));
+        let (names, ids): (Vec<&String>, Vec<String>) = named().map(|(name, after)| (name, after.to_string())).unzip();
+        if names.is_empty() {
+            tokio::time::sleep(limit).await;
+            return Ok(());
+        }
         let mut command = redis::cmd("XREAD");
         command.arg("COUNT").arg(1).arg("BLOCK").arg(limit.as_millis().max(1) as u64);
-        command.arg("STREAMS").arg(&self.streams).arg(ids);
+        command.arg("STREAMS").arg(names).arg(ids);
         let answered = command.query_async(&mut self.server.connection).await;
         answered.map(|_: Value| ()).map_err(self.server.failed("to wait for entries"))
     }
@@ -218,7 +251,10 @@ impl Consumer {
         pipeline.ignore_errors().cmd("MULTI");
         for (stream, after) in self.streams.iter().zip(after) {
             pipeline.cmd("XINFO").arg("STREAM").arg(stream);
-            pipeline.cmd("XRANGE").arg(stream).arg(format!("({after}")).arg("+").arg("COUNT").arg(1);
+            let mut next = redis::cmd("XRANGE");
+            add_range_behind(next.arg(stream), *after, "+");
+            next.arg("COUNT").arg(1);
+            pipeline.add_command(next);
             pipeline.cmd("XPENDING").arg(stream).arg(&self.membership.group);
         }
         pipeline.cmd("EXEC");
@@ -252,7 +288,8 @@ impl Consumer {
         let (mut count, mut from) = (0, after);
         while from < to {
             let mut command = redis::cmd("XRANGE");
-            command.arg(&self.streams[stream]).arg(format!("({from}")).arg(to.to_string()).arg("COUNT").arg(10_000);
+            add_range_behind(command.arg(&self.streams[stream]), from, &to.to_string());
+            command.arg("COUNT").arg(10_000);
             let page = self.listed(command, "to count entries").await?;
             let Some(last) = page.last() else { break };
             (count, from) = (count + page.len() as u64, last.id);
@@ -263,7 +300,8 @@ impl Consumer {
     /// The first entry of a stream behind one.
     pub async fn next_after(&mut self, stream: usize, after: EntryId) -> Result<Option<EntryId>, ServerError> {
         let mut command = redis::cmd("XRANGE");
-        command.arg(&self.streams[stream]).arg(format!("({after}")).arg("+").arg("COUNT").arg(1);
+        add_range_behind(command.arg(&self.streams[stream]), after, "+");
+        command.arg("COUNT").arg(1);
         Ok(self.listed(command, "to look for an entry").await?.first().map(|entry| entry.id))
     }
 
@@ -308,6 +346,10 @@ impl Consumer {
 
     /// Entries that were delivered to us and not acknowledged, from behind one on.
     pub async fn own_pending(&mut self, stream: usize, after: EntryId) -> Result<Vec<RawEntry>, ServerError> {
+        // Behind the greatest id the server would begin again.
+        if after == EntryId::MAX {
+            return Ok(Vec::new());
+        }
         let Membership { group, consumer, .. } = &self.membership;
         let mut command = redis::cmd("XREADGROUP");
         command.arg("GROUP").arg(group).arg(consumer).arg("COUNT").arg(1000);
@@ -346,6 +388,9 @@ fn survey(info: Value, next: Value, pending: Value) -> Result<Survey, RedisError
         Err(error) if error.detail().is_some_and(|detail| detail.contains("no such key")) => {
             return Ok(Survey::default());
         }
+        Err(error) if error.code() == Some("WRONGTYPE") => {
+            return Ok(Survey { fault: Some(StreamFault::NotAStream), ..Survey::default() });
+        }
         Err(error) => return Err(error),
     };
     let mut survey = Survey { exists: true, ..Survey::default() };
@@ -359,6 +404,7 @@ fn survey(info: Value, next: Value, pending: Value) -> Result<Survey, RedisError
             _ => {}
         }
     }
+    survey.fault = Some(StreamFault::IdsExhausted).filter(|_| survey.last_id == EntryId::MAX);
     survey.next_id = reply::entries(next)?.first().map(|entry| entry.id);
     // Without a group nothing is pending.
     if let Ok(summary) = reply::array(pending, "XPENDING is no list") {

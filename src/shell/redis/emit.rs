@@ -6,13 +6,14 @@
 use redis::{RedisError, Script, Value};
 
 use super::reply;
-use super::server::{Server, ServerError};
+use super::server::{Server, ServerError, StreamFault};
 use crate::codec::issue::{self, Stamp};
 use crate::codec::request::FieldTexts;
 use crate::codec::signing::SigningKey;
 use crate::domain::ids::EntryId;
 
-/// What the script does, in the order of its answers: `stale` (another holds the lease), `known` (written before),
+/// What the script does, in the order of its answers: `stale` (another holds the lease), `unfit` (a key that is written to holds
+/// something else, or takes no more entries: it and why), `known` (written before),
 /// `doubt` (the memory says so, and the stream does not), `lost` (what was written last is gone from the stream), `behind`
 /// (the order rests on what was read too long ago), `late` (an entry to the control stream would have an id far from the
 /// time of its issue: it is signed anew), `written`. The kill key is read here, so that nothing lies between
@@ -31,10 +32,12 @@ local function may_be(key, kind)
   local found = redis.call('TYPE', key).ok
   return found == 'none' or found == kind
 end
-if not (may_be(decisions, 'stream') and may_be(requests, 'stream') and may_be(control, 'stream')
-    and may_be(memory, 'hash')) or requests == decisions then
-  return redis.error_reply('ERR a stream that is written to, or the memory of what was written, is something else')
+local written_to = {decisions, requests, control}
+for _, key in ipairs(written_to) do
+  if not may_be(key, 'stream') then return {'unfit', key, 'kind'} end
 end
+if not may_be(memory, 'hash') then return {'unfit', memory, 'kind'} end
+if requests == decisions then return redis.error_reply('ERR requests and decisions are one stream') end
 local function entry(id)
   local found = id and redis.pcall('XRANGE', decisions, id, id)
   return found and not found.err and found[1]
@@ -47,6 +50,17 @@ if known then
     if found[2][at] == 'hash' and found[2][at + 1] == hash then return {'known', known} end
   end
   if found or not (again or record_only) then return {'doubt', known} end
+end
+-- Where no expiry can be written, no order goes out either.
+for _, key in ipairs(written_to) do
+  if redis.call('EXISTS', key) == 1 then
+    local told = redis.call('XINFO', 'STREAM', key)
+    for at = 1, #told, 2 do
+      if told[at] == 'last-generated-id' and told[at + 1] == '18446744073709551615-18446744073709551615' then
+        return {'unfit', key, 'ids'}
+      end
+    end
+  end
 end
 if after ~= '' and not entry(after) then return {'lost', after} end
 local now = redis.call('TIME')
@@ -125,6 +139,9 @@ pub struct Emission {
     pub folded_to_ms: u64,
 }
 
+/// So often a decision is issued anew, for the time that its stream is at. [1]
+const TRIES_MAX: u32 = 5;
+
 /// An order is offered only on what was read and folded so short a time before. [ms]
 const FOLDED_AGE_MAX_MS: u64 = 2_000;
 
@@ -139,6 +156,8 @@ pub enum Offered {
     Lost,
     /// Entries may have come that are not folded: nothing was written.
     Behind,
+    /// A key that is written to takes nothing: nothing was written.
+    Unfit { key: String, why: StreamFault },
     /// It stands in the stream, now or since an earlier offer.
     Written { decision: EntryId, request: Option<EntryId>, refusal: Option<String>, is_new: bool },
 }
@@ -184,7 +203,8 @@ impl Emitter {
 
     /// Offers one decision. Asked again, it answers what was written the first time.
     pub async fn offer(&mut self, emission: &Emission, lease: &str) -> Result<Offered, ServerError> {
-        loop {
+        // Ids that move away as often as they are looked at come to no end.
+        for _ in 0..TRIES_MAX {
             let issued_ms = local_ms().saturating_add_signed(self.ahead_ms);
             match self.offer_issued_at(emission, lease, issued_ms).await? {
                 Answer::Offered(offered) => return Ok(offered),
@@ -193,6 +213,8 @@ impl Emitter {
                 }
             }
         }
+        // An id that is no time: what is signed for it is not believed, so it is as good as full.
+        Ok(Offered::Unfit { key: self.keys.control.clone(), why: StreamFault::IdsExhausted })
     }
 
     async fn offer_issued_at(
@@ -227,6 +249,13 @@ impl Emitter {
             "stale" => return offered(Offered::Stale),
             "lost" => return offered(Offered::Lost),
             "behind" => return offered(Offered::Behind),
+            "unfit" => {
+                let mut part = || reply::text(parts.next().unwrap_or_default(), "the script named no key");
+                let key = part().map_err(failed())?;
+                let is_ids = part().map_err(failed())? == "ids";
+                let why = if is_ids { StreamFault::IdsExhausted } else { StreamFault::NotAStream };
+                return offered(Offered::Unfit { key, why });
+            }
             _ => reply::bytes(parts.next().unwrap_or_default(), "the script answered no ids").map_err(failed())?,
         };
         let answer = String::from_utf8_lossy(&answer).into_owned();
@@ -312,17 +341,24 @@ impl Emitter {
         Ok(lost)
     }
 
-    /// Acknowledges entries to the group, by stream.
+    /// Acknowledges entries to the group, by stream. Where the key holds something else by now, nothing is left to be
+    /// acknowledged.
     pub async fn acknowledge(&mut self, group: &str, acks: &[(String, Vec<EntryId>)]) -> Result<(), ServerError> {
         let mut pipeline = redis::pipe();
+        pipeline.ignore_errors();
         for (stream, ids) in acks {
             for page in ids.chunks(1000) {
                 let ids: Vec<String> = page.iter().map(EntryId::to_string).collect();
-                pipeline.cmd("XACK").arg(stream).arg(group).arg(ids).ignore();
+                pipeline.cmd("XACK").arg(stream).arg(group).arg(ids);
             }
         }
-        let answered = pipeline.query_async(&mut self.server.connection).await;
-        answered.map_err(self.server.failed("to acknowledge entries"))
+        let answered: Result<Vec<Value>, RedisError> = pipeline.query_async(&mut self.server.connection).await;
+        let failed = || self.server.failed("to acknowledge entries");
+        let refusals = answered.map_err(failed())?.into_iter().filter_map(|answer| reply::checked(answer).err());
+        match refusals.into_iter().find(|error| error.code() != Some("WRONGTYPE")) {
+            Some(error) => Err(failed()(error)),
+            None => Ok(()),
+        }
     }
 
     /// The connection, for plain appends.

@@ -26,4 +26,4 @@ pub use inspect::{ConsumerInfo, GroupInfo, ServerInfo, StreamInfo};
 pub use lease::{Lease, LeaseKeys};
 pub use marks::{MarkPlaces, MarkText};
 pub use reply::RawEntry;
-pub use server::{FieldBytes, Server, ServerError};
+pub use server::{FieldBytes, Server, ServerError, StreamFault};

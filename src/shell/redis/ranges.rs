@@ -1,10 +1,21 @@
 //! Streams as far as they reach, without a group; and appending to one of ours.
 
-use redis::{Pipeline, RedisResult, Value};
+use redis::{Cmd, Pipeline, RedisResult, Value};
 
 use super::reply::{self, RawEntry};
 use super::server::{Server, ServerError};
 use crate::domain::ids::EntryId;
+
+/// Adds to a command the range from behind an id up to `to`, and with it.
+///
+/// The server refuses the greatest id as an exclusive start. Nothing is behind it: the range from the end to the beginning is
+/// asked for then, which is empty.
+pub(super) fn add_range_behind(command: &mut Cmd, after: EntryId, to: &str) {
+    match after.next() {
+        Some(from) => command.arg(from.to_string()).arg(to),
+        None => command.arg("+").arg("-"),
+    };
+}
 
 impl Server {
     /// The server's clock. [ms since 1970]
@@ -20,9 +31,9 @@ impl Server {
         after: Option<EntryId>,
         count: usize,
     ) -> Result<Vec<RawEntry>, ServerError> {
-        let from = after.map_or_else(|| "-".to_owned(), |after| format!("({after}"));
         let mut command = redis::cmd("XRANGE");
-        command.arg(stream).arg(from).arg("+").arg("COUNT").arg(count);
+        add_range_behind(command.arg(stream), after.unwrap_or_default(), "+");
+        command.arg("COUNT").arg(count);
         self.entries(command, stream).await
     }
 
@@ -33,7 +44,7 @@ impl Server {
         self.entries(command, stream).await
     }
 
-    async fn entries(&mut self, command: redis::Cmd, stream: &str) -> Result<Vec<RawEntry>, ServerError> {
+    async fn entries(&mut self, command: Cmd, stream: &str) -> Result<Vec<RawEntry>, ServerError> {
         let answered: RedisResult<Value> = command.query_async(&mut self.connection).await;
         answered.and_then(reply::entries).map_err(self.failed(format!("to read {stream}")))
     }

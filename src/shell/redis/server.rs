@@ -34,7 +34,7 @@ pub enum ServerError {
     CaFile { path: PathBuf, source: std::io::Error },
     #[error("TLS to Redis at {server} cannot be set up: {source}")]
     Tls { server: String, source: RedisError },
-    #[error("Redis at {server} cannot be reached: {source}")]
+    #[error("Redis at {server} cannot be reached: {source} (its address: --redis, REDIS_URL, or [redis] url)")]
     Unreachable { server: String, source: RedisError },
     #[error("Redis at {server} refuses us: {source}")]
     Refused { server: String, source: RedisError },
@@ -42,7 +42,43 @@ pub enum ServerError {
     Failed { server: String, doing: String, source: RedisError },
 }
 
+/// Why a stream takes no entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamFault {
+    /// The key holds something else.
+    NotAStream,
+    /// The last id is the greatest there is.
+    IdsExhausted,
+}
+
+impl StreamFault {
+    /// What is wrong with the stream, and the next step.
+    pub const fn says(self) -> &'static str {
+        match self {
+            Self::NotAStream => {
+                "is no stream: the key holds something else; find who writes it, and RENAME the key out of the way"
+            }
+            Self::IdsExhausted => {
+                "can take no more entries: its last id is the greatest there is, and no command takes that back; find who wrote \
+                 it, and give the stream a new name at its producer and in [streams] or [outputs]"
+            }
+        }
+    }
+}
+
 impl ServerError {
+    /// What is wrong with the stream that the command named, if that is why it failed.
+    pub fn stream_fault(&self) -> Option<StreamFault> {
+        let Self::Failed { source, .. } = self else { return None };
+        match source.code() {
+            Some("WRONGTYPE") => Some(StreamFault::NotAStream),
+            _ if source.detail().is_some_and(|detail| detail.contains("exhausted the last possible ID")) => {
+                Some(StreamFault::IdsExhausted)
+            }
+            _ => None,
+        }
+    }
+
     /// Is it worth another try: the server is out of reach, or only starting.
     pub fn may_pass(&self) -> bool {
         match self {

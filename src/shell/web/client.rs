@@ -21,7 +21,7 @@ pub enum ClientError {
     NoUrl { url: String },
     #[error("no secure connection can be set up: {0}")]
     Tls(#[from] rustls::Error),
-    #[error("the service at {url} cannot be reached: {}", innermost(source))]
+    #[error("the service at {url} cannot be reached: {} (its address: --url, or [run] listen)", innermost(source))]
     Unreachable { url: String, source: reqwest::Error },
     #[error("the service at {url} answered more than {} MiB: is it harvester?", PAGE_BYTES_MAX >> 20)]
     TooLong { url: String },
