@@ -28,6 +28,8 @@ use crate::shell::redis::{Answer, Consumer, Membership, RawEntry, Round, ServerE
 pub const AHEAD_MS: u64 = 2_000;
 /// How far was read matters to nobody while so much is left: no order is sent then. [ms]
 const FAR_BEHIND_MS: u64 = 60_000;
+/// How far was read is told in steps of this: each wakes the fold, between a price and its decision too. [ms]
+const READ_TO_STEP_MS: u64 = 50;
 /// How long the server is asked to wait for something new.
 const WAIT: Duration = Duration::from_millis(200);
 /// How often all streams are looked at for gaps.
@@ -138,6 +140,8 @@ struct Reader {
     books: Bookkeeping,
     holdback: Holdback<Released>,
     count: usize,
+    /// How far was read, as it was told last. [ms since 1970]
+    told_to_ms: u64,
     surveyed: Option<Instant>,
 }
 
@@ -165,6 +169,7 @@ impl Reader {
             barred: vec![None; setup.streams.len()],
             mode: Mode::Unsettled,
             count: setup.count,
+            told_to_ms: 0,
             surveyed: None,
             read,
             books,
@@ -359,7 +364,9 @@ impl Reader {
         let is_news = self.take_in(&takes, round)?;
         let released = self.release()?;
         let read_to_ms = self.holdback.complete_to_ms();
-        if read_to_ms.saturating_add(FAR_BEHIND_MS) >= time_us / 1000 {
+        let is_far_behind = read_to_ms.saturating_add(FAR_BEHIND_MS) < time_us / 1000;
+        if !is_far_behind && read_to_ms >= self.told_to_ms.saturating_add(READ_TO_STEP_MS) {
+            self.told_to_ms = read_to_ms;
             self.send(Message::ReadTo { ms: read_to_ms })?;
         }
         self.setup.signs.server_ms.store(time_us / 1000, Ordering::Relaxed);

@@ -52,15 +52,9 @@ if known then
   if found or not (again or record_only) then return {'doubt', known} end
 end
 -- Where no expiry can be written, no order goes out either.
+local greatest = '18446744073709551615-18446744073709551615'
 for _, key in ipairs(written_to) do
-  if redis.call('EXISTS', key) == 1 then
-    local told = redis.call('XINFO', 'STREAM', key)
-    for at = 1, #told, 2 do
-      if told[at] == 'last-generated-id' and told[at + 1] == '18446744073709551615-18446744073709551615' then
-        return {'unfit', key, 'ids'}
-      end
-    end
-  end
+  if redis.call('XRANGE', key, greatest, greatest)[1] then return {'unfit', key, 'ids'} end
 end
 if after ~= '' and not entry(after) then return {'lost', after} end
 local now = redis.call('TIME')
@@ -82,11 +76,23 @@ if refusal ~= '' and issued_ms > 0 then
 end
 local function append(stream, is_ours, from, to)
   if is_ours and length_max > 0 then
-    return redis.call('XADD', stream, 'MAXLEN', '~', length_max, '*', unpack(ARGV, from, to))
+    return redis.pcall('XADD', stream, 'MAXLEN', '~', length_max, '*', unpack(ARGV, from, to))
   end
-  return redis.call('XADD', stream, '*', unpack(ARGV, from, to))
+  return redis.pcall('XADD', stream, '*', unpack(ARGV, from, to))
+end
+-- The greatest id counts also where its entry was deleted. The first write may fail: nothing was written before it.
+local second = refusal ~= '' and control or (#ARGV > begin + fields and not known) and requests
+if second and redis.call('TYPE', second).ok == 'stream' then
+  local told = redis.call('XINFO', 'STREAM', second)
+  for at = 1, #told, 2 do
+    if told[at] == 'last-generated-id' and told[at + 1] == greatest then return {'unfit', second, 'ids'} end
+  end
 end
 local written = append(decisions, true, begin + 1, begin + fields)
+if written.err then
+  if string.find(written.err, 'exhausted the last possible ID', 1, true) then return {'unfit', decisions, 'ids'} end
+  return written
+end
 local requested = ''
 if refusal ~= '' then
   local expired = signed[refusal]
@@ -98,6 +104,7 @@ if refusal ~= '' then
   end
 elseif #ARGV > begin + fields and not known then
   requested = append(requests, requests_are_ours, begin + 1 + fields, #ARGV)
+  if requested.err then return requested end
 end
 local answer = written .. ' ' .. requested .. ' ' .. refusal
 redis.call('HSET', memory, decision_id, answer)
