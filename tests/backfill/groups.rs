@@ -87,7 +87,7 @@ fn i11_i13_a_doctor_finds_dead_consumers_lag_and_what_was_trimmed_unread() {
     ]);
     night.redis.cli(&["XACK", RESULTS, GROUP, &format!("{}-0", began_ms + 3)]);
     let (_, found) = doctor(&night);
-    let held = ("warning".to_owned(), "harvest-1 has held an entry for 60 min, and reads on".to_owned());
+    let held = ("warning".to_owned(), "harvest-1 has held an entry for 60m, and reads on".to_owned());
     assert!(found.contains(&held), "{found:?}");
 
     // In order: nothing of the group is a finding.
