@@ -149,15 +149,6 @@ impl Lab {
         self.redis.cli(&["XLEN", stream]).trim().parse().expect("a length")
     }
 
-    /// Entries of a stream: id, and names and values.
-    fn entries(&self, stream: &str) -> Vec<(String, Vec<(String, String)>)> {
-        let text = self.redis.cli(&["--json", "XRANGE", stream, "-", "+"]);
-        let entries: Vec<(String, Vec<String>)> =
-            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
-        let pairs = |fields: Vec<String>| fields.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
-        entries.into_iter().map(|(id, fields)| (id, pairs(fields))).collect()
-    }
-
     /// Observations: event type and payload.
     fn observations(&self) -> Vec<(String, Value)> {
         let field = |fields: &[(String, String)], name: &str| {
@@ -167,7 +158,7 @@ impl Lab {
             assert_eq!(field(&fields, "source"), "feed.user");
             (field(&fields, "event_type"), serde_json::from_str(&field(&fields, "payload")).expect("JSON"))
         };
-        self.entries(OBSERVATIONS).into_iter().map(of).collect()
+        self.redis.entries(OBSERVATIONS).into_iter().map(of).collect()
     }
 
     /// Ids of the trades that were written, in order.
@@ -207,7 +198,7 @@ fn i50_mark_prices_go_to_their_own_stream_and_both_hashes_with_an_expiry() {
     lab.wait_until("a socket", |lab| lab.exchange.open_sockets() == ["/market/ws/!markPrice@arr@1s"]);
     lab.exchange.push_marks(&[("ADAUSDT", "0.30100000"), ("币安USDT", "2.5"), ("ARCUSDT", "0.00000000")]);
     lab.wait_until("two prices", |lab| lab.length(MARKS) == 2);
-    let (id, fields) = lab.entries(MARKS).remove(0);
+    let (id, fields) = lab.redis.entries(MARKS).remove(0);
     let payload: Value = serde_json::from_str(&fields.iter().find(|(name, _)| name == "payload").unwrap().1).unwrap();
     assert_eq!((&payload["symbol"], &payload["markPrice"]), (&json!("ADAUSDT"), &json!("0.301")), "as text, no float");
     // i41: when it was observed stands beside when it was written.
@@ -414,7 +405,7 @@ fn what_the_feeds_write_is_what_the_fold_reads() {
     };
     let mut lines: Vec<String> = Vec::new();
     for stream in [OBSERVATIONS, MARKS] {
-        lines.extend(lab.entries(stream).into_iter().map(|entry| line(stream, entry)));
+        lines.extend(lab.redis.entries(stream).into_iter().map(|entry| line(stream, entry)));
     }
     let (history, store) = (lab.folder.path().join("history.jsonl"), lab.folder.path().join("replayed"));
     std::fs::write(&history, lines.join("\n")).unwrap();

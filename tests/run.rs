@@ -153,18 +153,7 @@ fn live_order_is_replay_order() {
 }
 
 fn journal_count(place: &Place) -> usize {
-    std::fs::read_dir(place.journal()).map_or(0, |files| {
-        files
-            .filter_map(|file| std::fs::File::open(file.ok()?.path()).ok())
-            .map(|file| {
-                let mut text = Vec::new();
-                // The last block may not be there yet.
-                let _ =
-                    zstd::Decoder::new(file).and_then(|mut reader| std::io::Read::read_to_end(&mut reader, &mut text));
-                text.iter().filter(|byte| **byte == b'\n').count()
-            })
-            .sum()
-    })
+    place.journalled().len()
 }
 
 #[test]

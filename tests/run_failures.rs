@@ -13,35 +13,27 @@ use proxy::Proxy;
 use redis_server::RedisServer;
 use rustix::process::Signal;
 use service::{
-    CONTROL, DECISION, PLAN, PRICE, Place, RESULT, Service, decisions, entries, field_of_all, open_position, price,
-    until,
+    CONTROL, DECISION, PLAN, PRICE, Place, RESULT, Service, decisions, entries, field_of_all, gaps_told, is_read,
+    open_position, price, until, until_leader,
 };
-
-fn is_read(server: &RedisServer) -> bool {
-    [PRICE, RESULT].iter().all(|stream| server.cli(&["XPENDING", stream, "harvester"]).starts_with('0'))
-}
 
 /// A service with an open position and its first decision out.
 fn at_work<'a>(server: &RedisServer, place: &'a Place) -> Service<'a> {
     let service = place.start();
-    service.until_logged(&["role changed", "is_leader=true"]);
+    until_leader(&service);
     open_position(server, "AAAUSDT");
     price(server, "AAAUSDT", "1.008");
-    until("the first decision is out", || entries(server, DECISION).len() == 1 && is_read(server));
+    until("the first decision is out", || entries(server, DECISION).len() == 1 && is_read(server, &[PRICE, RESULT]));
     service
 }
 
 /// The next rung is reached, and decided once.
 fn goes_on(server: &RedisServer, service: Service<'_>, place: &Place) {
     price(server, "AAAUSDT", "1.013");
-    until("the second decision is out", || entries(server, DECISION).len() == 2 && is_read(server));
+    until("the second decision is out", || entries(server, DECISION).len() == 2 && is_read(server, &[PRICE, RESULT]));
     service.stop();
     place.run_until_idle();
     assert_eq!(decisions(server).len(), 2);
-}
-
-fn gaps(server: &RedisServer) -> usize {
-    field_of_all(server, CONTROL, "event_type").iter().filter(|kind| *kind == "history.gap").count()
 }
 
 #[test]
@@ -56,7 +48,7 @@ fn i12_a_server_that_restarts_and_loads_its_data_is_waited_for() {
     server.restart();
     until("the data is loaded", || server.cli(&["PING"]).contains("PONG"));
     goes_on(&server, service, &place);
-    assert_eq!(gaps(&server), 0, "{}", place.log());
+    assert_eq!(gaps_told(&server), 0, "{}", place.log());
     assert!(place.log().contains("trying again"), "{}", place.log());
 }
 
@@ -73,7 +65,7 @@ fn i12_a_server_that_does_not_answer_for_seconds_is_waited_for() {
     service.until_logged(&["the lease could not be kept"]);
     wire.lead_to(Some(server.port()));
     goes_on(&server, service, &place);
-    assert_eq!(gaps(&server), 0);
+    assert_eq!(gaps_told(&server), 0);
 }
 
 #[test]
@@ -96,7 +88,7 @@ fn a_group_that_was_deleted_is_made_again_where_we_stand() {
     price(&server, "AAAUSDT", "1.009");
     until("the group is there again", || server.cli(&["XINFO", "GROUPS", PRICE]).contains("harvester"));
     goes_on(&server, service, &place);
-    assert_eq!(gaps(&server), 0, "{}", place.log());
+    assert_eq!(gaps_told(&server), 0, "{}", place.log());
 }
 
 #[test]
@@ -113,7 +105,7 @@ fn a_server_without_memory_is_waited_for_and_nothing_is_acknowledged_before() {
     service.until_logged(&["reading failed", "OOM"]);
     assert_eq!(entries(&server, DECISION).len(), 1);
     server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
-    until("the second decision is out", || entries(&server, DECISION).len() == 2 && is_read(&server));
+    until("the second decision is out", || entries(&server, DECISION).len() == 2 && is_read(&server, &[PRICE, RESULT]));
     service.stop();
     assert_eq!(decisions(&server).len(), 2);
 }
@@ -126,12 +118,12 @@ fn i10_a_quarantine_stream_that_cannot_be_written_holds_back_no_decision() {
     server.cli(&["SET", quarantine, "something else"]);
     let place = Place::new(&server);
     let service = place.start();
-    service.until_logged(&["role changed", "is_leader=true"]);
+    until_leader(&service);
     price(&server, "AAAUSDT", "no number");
     service.until_logged(&["OUTPUT_REFUSED", quarantine]);
     open_position(&server, "AAAUSDT");
     price(&server, "AAAUSDT", "1.008");
-    until("the decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server));
+    until("the decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server, &[PRICE, RESULT]));
     server.cli(&["DEL", quarantine]);
     until("the record is told", || entries(&server, quarantine).len() == 1);
     goes_on(&server, service, &place);
@@ -151,7 +143,7 @@ fn a_server_that_became_a_replica_is_waited_for() {
     service.until_logged(&["the lease could not be kept", "ReadOnly"]);
     server.cli(&["REPLICAOF", "NO", "ONE"]);
     goes_on(&server, service, &place);
-    assert_eq!(gaps(&server), 0, "{}", place.log());
+    assert_eq!(gaps_told(&server), 0, "{}", place.log());
 }
 
 /// The stream of results is gone, and with it what was written and not read.
@@ -161,9 +153,9 @@ fn i11_a_stream_that_was_deleted_is_a_gap_and_the_service_goes_on() {
     let place = Place::new(&server);
     let service = at_work(&server, &place);
     server.cli(&["DEL", RESULT]);
-    until("the gap is told", || gaps(&server) == 1);
+    until("the gap is told", || gaps_told(&server) == 1);
     price(&server, "AAAUSDT", "1.013");
-    until("the price is read", || is_read(&server));
+    until("the price is read", || is_read(&server, &[PRICE, RESULT]));
     service.stop();
     assert_eq!(place.positions()[0]["hold"], "history_gap");
     assert_eq!(entries(&server, DECISION).len(), 1, "held");
@@ -177,7 +169,7 @@ fn after_flushall_positions_are_held_and_lost_decisions_are_written_again() {
     let service = at_work(&server, &place);
     let before = decisions(&server);
     server.cli(&["FLUSHALL"]);
-    until("the gaps are told", || gaps(&server) >= 2);
+    until("the gaps are told", || gaps_told(&server) >= 2);
     until("the decision is written again", || entries(&server, DECISION).len() == 1);
     service.stop();
     assert_eq!(decisions(&server), before, "the same bytes");
@@ -195,19 +187,21 @@ fn after_a_failover_to_a_replica_that_lags_what_is_lost_is_named() {
     replica.cli(&["REPLICAOF", "127.0.0.1", &server.port().to_string()]);
     until("the replica is in step", || replica.cli(&["INFO", "replication"]).contains("master_link_status:up"));
     let service = place.start();
-    service.until_logged(&["role changed", "is_leader=true"]);
+    until_leader(&service);
     open_position(&server, "AAAUSDT");
-    until("the position is read", || is_read(&server) && replica.cli(&["XLEN", RESULT]).trim() == "1");
+    until("the position is read", || {
+        is_read(&server, &[PRICE, RESULT]) && replica.cli(&["XLEN", RESULT]).trim() == "1"
+    });
     until("the replica has it", || replica.cli(&["XPENDING", RESULT, "harvester"]).starts_with('0'));
     // From here on the replica lags for ever.
     replica.cli(&["REPLICAOF", "NO", "ONE"]);
     price(&server, "AAAUSDT", "1.008");
-    until("the first decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server));
+    until("the first decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server, &[PRICE, RESULT]));
     let before = decisions(&server);
     wire.lead_to(Some(replica.port()));
     until("the decision is written again", || entries(&replica, DECISION).len() == 1);
     assert_eq!(decisions(&replica), before);
-    until("the gap is told", || gaps(&replica) >= 1);
+    until("the gap is told", || gaps_told(&replica) >= 1);
     service.stop();
 }
 
@@ -225,12 +219,12 @@ fn an_order_whose_record_was_lost_is_not_sent_again() {
     until("the policy is adopted", || !entries(&server, CONTROL).is_empty());
     open_position(&server, "AAAUSDT");
     price(&server, "AAAUSDT", "1.008");
-    until("the order is out", || entries(&server, PLAN).len() == 1 && is_read(&server));
+    until("the order is out", || entries(&server, PLAN).len() == 1 && is_read(&server, &[PRICE, RESULT]));
     let before = decisions(&server);
     server.cli(&["DEL", DECISION, "quantum:stream:harvest.decision:emitted"]);
     until("the record is written again", || entries(&server, DECISION).len() == 1);
     price(&server, "AAAUSDT", "1.009");
-    until("the price is read", || is_read(&server));
+    until("the price is read", || is_read(&server, &[PRICE, RESULT]));
     service.stop();
     place.run_until_idle();
     assert_eq!(decisions(&server), before);
@@ -261,7 +255,7 @@ fn i13_what_the_group_was_made_to_skip_is_read_by_its_ids() {
         lines.into_iter().any(|has| has)
     });
     service.stop();
-    assert_eq!(gaps(&server), 0, "{}", place.log());
+    assert_eq!(gaps_told(&server), 0, "{}", place.log());
     assert_eq!(place.positions()[0]["qty"], "20");
 }
 
@@ -287,7 +281,7 @@ fn i11_a_gap_that_could_not_be_said_is_found_again() {
         }
     }
     place.run_until_idle();
-    assert_eq!(gaps(&server), 1, "{}", place.log());
+    assert_eq!(gaps_told(&server), 1, "{}", place.log());
     assert_eq!(place.positions()[0]["hold"], "history_gap");
 }
 
@@ -305,7 +299,7 @@ fn i34_a_lapse_of_the_lease_adopts_nothing() {
     service.signal(Signal::CONT);
     until("the lease is held again", || server.cli(&["EXISTS", "quantum:stream:harvest.decision:lease"]).trim() == "1");
     price(&server, "AAAUSDT", "1");
-    until("the price is read", || is_read(&server));
+    until("the price is read", || is_read(&server, &[PRICE, RESULT]));
     service.stop();
     let kinds = field_of_all(&server, CONTROL, "event_type");
     assert_eq!(kinds.iter().filter(|kind| *kind == "policy.adopted").count(), 2, "{kinds:?}");

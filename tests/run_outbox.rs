@@ -14,8 +14,8 @@ use proxy::Proxy;
 use redis_server::RedisServer;
 use rustix::process::Signal;
 use service::{
-    CONTROL, DECISION, INTENT, PLAN, PRICE, Place, RESULT, add, decisions, entries, field_of_all, open_position, price,
-    until,
+    CONTROL, DECISION, INTENT, PLAN, PRICE, Place, RESULT, add, decisions, entries, field_of_all, is_read,
+    open_position, price, until, until_leader,
 };
 
 const SNAPSHOT: &str = "quantum:stream:position.snapshot";
@@ -36,14 +36,10 @@ fn at_work(place: &Place, server: &RedisServer) {
     until("the policy is adopted", || !entries(server, CONTROL).is_empty());
     open_position(server, "AAAUSDT");
     price(server, "AAAUSDT", "1.001");
-    until("the position is read", || is_read(server));
+    until("the position is read", || is_read(server, &[PRICE, RESULT]));
     service.stop();
     // What the next start says is looked for.
     std::fs::remove_file(place.folder.path().join("log")).expect("there is a log");
-}
-
-fn is_read(server: &RedisServer) -> bool {
-    [PRICE, RESULT].iter().all(|stream| server.cli(&["XPENDING", stream, "harvester"]).starts_with('0'))
 }
 
 fn sell(server: &RedisServer, qty: &str, order: &str) {
@@ -155,7 +151,7 @@ fn an_order_of_a_position_that_changed_during_a_pause_is_not_sent() {
         place.settings += "[run]\nlease_ms = 60000\n";
         at_work(&place, &server);
         let service = place.start();
-        service.until_logged(&["role changed", "is_leader=true"]);
+        until_leader(&service);
         service.signal(Signal::STOP);
         price(&server, "AAAUSDT", "1.008");
         happen(&server);
@@ -198,7 +194,7 @@ fn an_order_of_a_position_that_changed_behind_a_hole_in_the_network_is_not_sent(
         place.url = wire.url();
         at_work(&place, &server);
         let service = place.start();
-        service.until_logged(&["role changed", "is_leader=true"]);
+        until_leader(&service);
         wire.lead_to(None);
         price(&server, "AAAUSDT", "1.008");
         happen(&server);
@@ -216,11 +212,11 @@ fn decisions_of_a_restored_backup_are_written_again_in_order_and_before_newer_on
     let mut server = RedisServer::start();
     let place = Place::new(&server);
     let service = place.start();
-    service.until_logged(&["role changed", "is_leader=true"]);
+    until_leader(&service);
     let symbols = ["AAAUSDT", "BBBUSDT", "CCCUSDT", "DDDUSDT"];
     let reach = |server: &RedisServer, symbols: &[&str], mark: &str, all: usize| {
         symbols.iter().for_each(|symbol| _ = price(server, symbol, mark));
-        until("the decisions are out", || entries(server, DECISION).len() == all && is_read(server));
+        until("the decisions are out", || entries(server, DECISION).len() == all && is_read(server, &[PRICE, RESULT]));
     };
     symbols.iter().for_each(|symbol| open_position(&server, symbol));
     reach(&server, &symbols[..2], "1.008", 2);
@@ -254,20 +250,20 @@ fn decisions_of_another_instance_that_the_server_lost_are_written_again() {
     let mut server = RedisServer::start();
     let first = Place::new(&server);
     let service = first.start();
-    service.until_logged(&["role changed", "is_leader=true"]);
+    until_leader(&service);
     open_position(&server, "AAAUSDT");
     price(&server, "AAAUSDT", "1.001");
-    until("the position is read", || is_read(&server));
+    until("the position is read", || is_read(&server, &[PRICE, RESULT]));
     server.cli(&["SAVE"]);
     price(&server, "AAAUSDT", "1.008");
-    until("the decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server));
+    until("the decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server, &[PRICE, RESULT]));
     service.stop();
     let before = decisions(&server);
     let mut second = Place::new(&server);
     second.consumer = "two".to_owned();
     let service = second.start();
-    service.until_logged(&["role changed", "is_leader=true"]);
-    until("all is read", || is_read(&server));
+    until_leader(&service);
+    until("all is read", || is_read(&server, &[PRICE, RESULT]));
     service.signal(Signal::STOP);
     server.restart();
     assert_eq!(entries(&server, DECISION), [], "an older backup");
@@ -285,10 +281,10 @@ fn a_memory_that_names_no_entry_of_the_decision_is_not_believed() {
     let server = RedisServer::start();
     let place = Place::new(&server);
     let service = place.start();
-    service.until_logged(&["role changed", "is_leader=true"]);
+    until_leader(&service);
     open_position(&server, "AAAUSDT");
     price(&server, "AAAUSDT", "1.008");
-    until("the first decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server));
+    until("the first decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server, &[PRICE, RESULT]));
     service.stop();
     let position = format!("AAAUSDT@{}", entries(&server, RESULT)[0].0);
     let rung = |r: &str| decision_id(&position, &[RMultiple::new(r.parse().unwrap())], 1);
@@ -298,7 +294,7 @@ fn a_memory_that_names_no_entry_of_the_decision_is_not_believed() {
     for forged in [format!("{first}  "), "1770163200000-0  ".to_owned(), "nonsense".to_owned()] {
         server.cli(&["HSET", MEMORY, &rung("1"), &forged]);
         let service = place.start();
-        service.until_logged(&["role changed", "is_leader=true"]);
+        until_leader(&service);
         if entries(&server, PRICE).len() == 1 {
             price(&server, "AAAUSDT", "1.013");
         }
@@ -319,12 +315,12 @@ fn decisions_of_hours_ago_that_the_server_lost_are_written_again() {
     let place = Place::new(&server);
     let symbols = ["AAAUSDT", "BBBUSDT", "CCCUSDT"];
     let service = place.start();
-    service.until_logged(&["role changed", "is_leader=true"]);
+    until_leader(&service);
     symbols.iter().for_each(|symbol| open_position(&server, symbol));
-    until("the positions are read", || is_read(&server));
+    until("the positions are read", || is_read(&server, &[PRICE, RESULT]));
     server.cli(&["SAVE"]);
     symbols.iter().for_each(|symbol| _ = price(&server, symbol, "1.008"));
-    until("the decisions are out", || entries(&server, DECISION).len() == 3 && is_read(&server));
+    until("the decisions are out", || entries(&server, DECISION).len() == 3 && is_read(&server, &[PRICE, RESULT]));
     service.stop();
     let before = decisions(&server);
     outbox_forgets(&place);
@@ -362,7 +358,9 @@ fn what_was_written_before_its_answer_was_lost_is_not_written_again() {
     open_position(&server, "AAAUSDT");
     wire.lose_answer_to("\nharvest.decision\r");
     price(&server, "AAAUSDT", "1.008");
-    until("the decision is out", || wire.has_lost() && entries(&server, DECISION).len() == 1 && is_read(&server));
+    until("the decision is out", || {
+        wire.has_lost() && entries(&server, DECISION).len() == 1 && is_read(&server, &[PRICE, RESULT])
+    });
     wire.lose_answer_to("bad_json");
     add(&server, PRICE, &[("payload", "{not json")]);
     until("the record is told", || wire.has_lost() && entries(&server, QUARANTINE).len() == 1);
@@ -370,7 +368,7 @@ fn what_was_written_before_its_answer_was_lost_is_not_written_again() {
     add(&server, PRICE, &[("payload", "{not json either")]);
     price(&server, "AAAUSDT", "1.013");
     until("more is out", || entries(&server, QUARANTINE).len() >= 2 && entries(&server, DECISION).len() >= 2);
-    until("all is read", || is_read(&server));
+    until("all is read", || is_read(&server, &[PRICE, RESULT]));
     service.stop();
     place.run_until_idle();
     assert_eq!(field_of_all(&server, CONTROL, "event_type"), ["policy.adopted"]);

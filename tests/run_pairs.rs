@@ -12,7 +12,7 @@ use harvester::app::replay::Request;
 use proxy::Proxy;
 use redis_server::RedisServer;
 use rustix::process::Signal;
-use service::{DECISION, PRICE, Place, RESULT, Service, decisions, entries, open_position, price, until};
+use service::{DECISION, PRICE, Place, RESULT, Service, decisions, entries, is_read, open_position, price, until};
 use support::binary::{harvester, name, run};
 
 const SETTINGS: &str = "[run]\nlease_ms = 1000\n";
@@ -41,7 +41,7 @@ fn started<'a>(first: &'a Place, second: &'a Place) -> (Service<'a>, Service<'a>
 fn first_decision(server: &RedisServer) {
     open_position(server, "AAAUSDT");
     price(server, "AAAUSDT", "1.008");
-    until("the first decision is out", || entries(server, DECISION).len() == 1 && is_read(server));
+    until("the first decision is out", || entries(server, DECISION).len() == 1 && is_read(server, &[PRICE, RESULT]));
 }
 
 /// The third rung is reached after the leader is back, which then follows; both end in order.
@@ -52,15 +52,11 @@ fn ends_as_follower(
 ) {
     price(server, "AAAUSDT", "1.018");
     until("the third decision is out", || entries(server, DECISION).len() == 3);
-    until("all is acknowledged", || is_read(server));
+    until("all is acknowledged", || is_read(server, &[PRICE, RESULT]));
     leader.until_logged(&["role changed", "is_leader=false"]);
     leader.stop();
     follower.stop();
     check(server, first, second, 3);
-}
-
-fn is_read(server: &RedisServer) -> bool {
-    [PRICE, RESULT].iter().all(|stream| server.cli(&["XPENDING", stream, "harvester"]).starts_with('0'))
 }
 
 /// Both end with the same positions, and a decision for each rung, once.
@@ -83,7 +79,7 @@ fn a_follower_takes_over_from_a_leader_that_was_killed() {
     leader.kill();
     price(&server, "AAAUSDT", "1.013");
     follower.until_logged(&["role changed", "is_leader=true"]);
-    until("the second decision is out", || entries(&server, DECISION).len() == 2 && is_read(&server));
+    until("the second decision is out", || entries(&server, DECISION).len() == 2 && is_read(&server, &[PRICE, RESULT]));
     follower.stop();
     check(&server, &first, &second, 2);
 }
@@ -133,7 +129,7 @@ fn what_a_leader_put_aside_and_did_not_tell_is_told_by_its_follower() {
     until("the leader ends", || leader.child.try_wait().unwrap().is_some());
     assert_eq!(told(), ids[..1]);
     follower.until_logged(&["role changed", "is_leader=true"]);
-    until("the second is told", || told().len() >= 2 && is_read(&server));
+    until("the second is told", || told().len() >= 2 && is_read(&server, &[PRICE, RESULT]));
     follower.stop();
     second.run_until_idle();
     assert_eq!(told(), ids);

@@ -16,12 +16,9 @@ use harvester::shell::redis::{Address, Server};
 use proxy::Proxy;
 use redis_server::RedisServer;
 use service::{
-    CONTROL, DECISION, PRICE, Place, RESULT, add, decisions, entries, field_of_all, open_position, price, until,
+    CONTROL, DECISION, PRICE, Place, RESULT, add, decisions, entries, field_of_all, is_read, open_position, price,
+    until, until_leader,
 };
-
-fn is_read(server: &RedisServer) -> bool {
-    [PRICE, RESULT].iter().all(|stream| server.cli(&["XPENDING", stream, "harvester"]).starts_with('0'))
-}
 
 /// The exit code of a start, which ends by itself.
 fn refused(place: &Place) -> Option<i32> {
@@ -54,7 +51,7 @@ fn a_connection_that_is_cut_during_a_start_is_made_again() {
     place.url = wire.url();
     let service = place.start();
     service.until_logged(&["starting failed, trying again"]);
-    service.until_logged(&["role changed", "is_leader=true"]);
+    until_leader(&service);
     service.stop();
     assert_eq!(place.log().matches("starting failed, trying again").count(), 2, "{}", place.log());
 }
@@ -113,10 +110,10 @@ fn a_renamed_decision_stream_is_refused_without_a_word_for_it() {
     let server = RedisServer::start();
     let mut place = Place::new(&server);
     let service = place.start();
-    service.until_logged(&["role changed", "is_leader=true"]);
+    until_leader(&service);
     open_position(&server, "AAAUSDT");
     price(&server, "AAAUSDT", "1.008");
-    until("the decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server));
+    until("the decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server, &[PRICE, RESULT]));
     service.stop();
     let renamed = "quantum:stream:harvest.decision.new";
     place.settings = format!("[streams]\ndecision = [\"{renamed}\"]\n");

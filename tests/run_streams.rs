@@ -8,8 +8,8 @@ mod support;
 
 use redis_server::RedisServer;
 use service::{
-    CONTROL, DECISION, INTENT, PLAN, PRICE, Place, RESULT, add, decisions, entries, field_of_all, open_position, price,
-    until,
+    CONTROL, DECISION, INTENT, PLAN, PRICE, Place, RESULT, add, decisions, entries, gaps_told, is_read_to,
+    open_position, price, until, until_leader,
 };
 use support::binary::{harvester, run};
 
@@ -23,23 +23,12 @@ const LIVE: &str = "[policy]\nmode = \"live\"\nladder = \"0.5:0.25\"\natr_unit =
     price_sources = [\"market.tick\"]\non_live = \"take\"\nrequire_instrument = false\n\
     [emit]\nformat = \"apply_plan\"\nsource = \"harvester\"\nexecutors = [\"executor\"]\nmax_decision_age_ms = 600000\n";
 
-fn is_read(server: &RedisServer, stream: &str, id: &str) -> bool {
-    let groups = server.cli(&["--json", "XINFO", "GROUPS", stream]);
-    let groups: Vec<serde_json::Value> = serde_json::from_str(&groups).unwrap_or_default();
-    let group = groups.iter().find(|group| group["name"] == "harvester");
-    group.is_some_and(|group| group["pending"] == 0 && group["last-delivered-id"] == id)
-}
-
 /// All that is written into the other streams is read, folded and acknowledged.
 fn others_are_read(server: &RedisServer, stream: &str) {
     for other in [INTENT, RESULT, PRICE].into_iter().filter(|other| *other != stream) {
         let id = add(server, other, &[("symbol", "AAAUSDT"), ("price", "1"), ("side", "BUY")]);
-        until(&format!("{other} is read beside {stream}"), || is_read(server, other, &id));
+        until(&format!("{other} is read beside {stream}"), || is_read_to(server, other, &id));
     }
-}
-
-fn gaps(server: &RedisServer) -> usize {
-    field_of_all(server, CONTROL, "event_type").iter().filter(|kind| *kind == "history.gap").count()
 }
 
 /// The greatest id in any input: the stream is named, the others are read on, also by whoever comes after a kill.
@@ -49,7 +38,7 @@ fn the_greatest_id_in_a_stream_keeps_no_other_stream_from_being_read() {
         let server = RedisServer::start();
         let place = Place::new(&server);
         let service = place.start();
-        service.until_logged(&["role changed", "is_leader=true"]);
+        until_leader(&service);
         server.cli(&["XADD", stream, GREATEST, "symbol", "AAAUSDT", "price", "1"]);
         service.until_logged(&["IDS_EXHAUSTED", stream]);
         others_are_read(&server, stream);
@@ -59,7 +48,7 @@ fn the_greatest_id_in_a_stream_keeps_no_other_stream_from_being_read() {
         service.until_logged(&["IDS_EXHAUSTED", stream]);
         others_are_read(&server, stream);
         assert!(!place.log().contains("reading failed"), "{stream}: {}", place.log());
-        assert!(stream == CONTROL || gaps(&server) == 0, "{stream}: nothing is lost");
+        assert!(stream == CONTROL || gaps_told(&server) == 0, "{stream}: nothing is lost");
         service.stop();
     }
 }
@@ -71,7 +60,7 @@ fn ids_of_the_last_millisecond_wait_and_keep_nothing_else() {
         let server = RedisServer::start();
         let place = Place::new(&server);
         let service = place.start();
-        service.until_logged(&["role changed", "is_leader=true"]);
+        until_leader(&service);
         server.cli(&["XADD", stream, "18446744073709551615-5", "symbol", "AAAUSDT", "price", "1"]);
         add(&server, stream, &[("symbol", "AAAUSDT"), ("price", "1")]);
         service.until_logged(&["IDS_AHEAD", stream]);
@@ -88,8 +77,8 @@ fn the_smallest_id_is_read() {
     let place = Place::new(&server);
     server.cli(&["XADD", PRICE, "0-1", "symbol", "AAAUSDT", "price", "1"]);
     place.run_until_idle();
-    assert!(is_read(&server, PRICE, "0-1"));
-    assert_eq!(gaps(&server), 0);
+    assert!(is_read_to(&server, PRICE, "0-1"));
+    assert_eq!(gaps_told(&server), 0);
 }
 
 /// A key of another type in the place of any input, from the beginning or since: it is named, the others are read on, and it
@@ -107,7 +96,7 @@ fn a_key_that_is_no_stream_keeps_no_other_stream_from_being_read() {
             take();
         }
         let mut service = place.start();
-        service.until_logged(&["role changed", "is_leader=true"]);
+        until_leader(&service);
         if !is_first {
             others_are_read(&server, "");
             take();
@@ -151,11 +140,11 @@ fn what_a_stream_held_that_is_none_any_more_is_told_as_lost() {
     let server = RedisServer::start();
     let place = Place::new(&server);
     let service = place.start();
-    service.until_logged(&["role changed", "is_leader=true"]);
+    until_leader(&service);
     others_are_read(&server, "");
     server.cli(&["DEL", PRICE]);
     server.cli(&["SET", PRICE, "no stream"]);
-    until("the gap is told", || gaps(&server) == 1);
+    until("the gap is told", || gaps_told(&server) == 1);
     service.stop();
 }
 
@@ -171,7 +160,7 @@ fn no_order_goes_out_while_a_stream_that_is_written_to_takes_nothing() {
         until("the policy is adopted", || !entries(&server, CONTROL).is_empty());
         open_position(&server, "AAAUSDT");
         let id = price(&server, "AAAUSDT", "1.001");
-        until("the position is read", || is_read(&server, PRICE, &id));
+        until("the position is read", || is_read_to(&server, PRICE, &id));
         let orders = entries(&server, PLAN).len();
         if is_exhausted {
             server.cli(&["XADD", stream, GREATEST, "event_type", "note", "payload", "{}"]);
@@ -183,7 +172,7 @@ fn no_order_goes_out_while_a_stream_that_is_written_to_takes_nothing() {
         service.until_logged(&[says, stream]);
         let id = price(&server, "AAAUSDT", "1.02");
         service.until_logged(&["OUTPUT_REFUSED", stream]);
-        until("others are acknowledged", || is_read(&server, PRICE, &id));
+        until("others are acknowledged", || is_read_to(&server, PRICE, &id));
         let written = usize::from(is_exhausted && stream == PLAN);
         assert_eq!(entries(&server, PLAN).len(), orders + written, "{stream}: no order");
         others_are_read(&server, stream);

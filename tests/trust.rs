@@ -11,7 +11,8 @@ use harvester::codec::signing::SigningKey;
 use redis_server::RedisServer;
 use serde_json::{Value, json};
 use service::{
-    CONTROL, DECISION, PLAN, PRICE, Place, RESULT, Service, add, entries, field_of_all, open_position, price, until,
+    CONTROL, DECISION, PLAN, PRICE, Place, RESULT, Service, add, entries, field_of_all, is_read_to, open_position,
+    price, until,
 };
 use support::binary::{harvester, name, run};
 
@@ -58,15 +59,7 @@ fn ordered(server: &RedisServer) -> Vec<String> {
 
 /// Waits until the service has read all that stands in a stream up to now.
 fn until_read(server: &RedisServer, stream: &str, id: &str) {
-    let read = |text: &str| harvester::domain::ids::EntryId::parse(text.as_bytes());
-    until(&format!("{stream} is read to {id}"), || {
-        let groups = server.cli(&["--json", "XINFO", "GROUPS", stream]);
-        let groups: Vec<Value> = serde_json::from_str(&groups).unwrap_or_default();
-        let ours = groups.iter().find(|group| group["name"] == "harvester");
-        ours.is_some_and(|group| {
-            group["pending"] == 0 && group["last-delivered-id"].as_str().and_then(read) >= read(id)
-        })
-    });
+    until(&format!("{stream} is read to {id}"), || is_read_to(server, stream, id));
 }
 
 fn skipped(server: &RedisServer) -> Vec<String> {

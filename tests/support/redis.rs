@@ -74,6 +74,15 @@ impl RedisServer {
         std::fs::write(path, text).expect("the dump is written");
     }
 
+    /// Entries of a stream: id, and names and values in their order.
+    pub fn entries(&self, stream: &str) -> Vec<(String, Vec<(String, String)>)> {
+        let text = self.cli(&["--json", "XRANGE", stream, "-", "+"]);
+        let all: Vec<(String, Vec<String>)> =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let pairs = |flat: Vec<String>| flat.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+        all.into_iter().map(|(id, flat)| (id, pairs(flat))).collect()
+    }
+
     /// What `redis-cli` prints for a command.
     pub fn cli(&self, arguments: &[&str]) -> String {
         let output = Command::new("redis-cli")

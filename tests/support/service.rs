@@ -62,6 +62,21 @@ impl Place {
         self.folder.path().join("journal")
     }
 
+    /// Lines of the journal, as far as they are there.
+    pub fn journalled(&self) -> Vec<String> {
+        let files = std::fs::read_dir(self.journal()).into_iter().flatten();
+        let text = |file: std::fs::File| {
+            let mut text = Vec::new();
+            // The last block may not be there yet.
+            let _ = zstd::Decoder::new(file).and_then(|mut reader| std::io::Read::read_to_end(&mut reader, &mut text));
+            String::from_utf8_lossy(&text).into_owned()
+        };
+        let texts = files.filter_map(|file| std::fs::File::open(file.ok()?.path()).ok()).map(text);
+        let whole =
+            |text: String| text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(str::to_owned).collect();
+        texts.flat_map(|text| -> Vec<String> { whole(text) }).collect()
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
@@ -160,17 +175,39 @@ impl Drop for Service<'_> {
 
 /// Entries of a stream: id, and fields in their order.
 pub fn entries(server: &RedisServer, stream: &str) -> Vec<(String, Vec<(String, String)>)> {
-    let text = server.cli(&["--json", "XRANGE", stream, "-", "+"]);
-    let all: Vec<(String, Vec<String>)> = serde_json::from_str(&text).expect("XRANGE answers a list");
-    all.into_iter()
-        .map(|(id, flat)| (id, flat.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()))
-        .collect()
+    server.entries(stream)
 }
 
 /// One field of each entry of a stream.
 pub fn field_of_all(server: &RedisServer, stream: &str, name: &str) -> Vec<String> {
     let of = |fields: Vec<(String, String)>| fields.into_iter().find(|(n, _)| n == name).map(|(_, value)| value);
     entries(server, stream).into_iter().filter_map(|(_, fields)| of(fields)).collect()
+}
+
+/// Is everything that the group was given of these streams acknowledged.
+pub fn is_read(server: &RedisServer, streams: &[&str]) -> bool {
+    streams.iter().all(|stream| server.cli(&["XPENDING", stream, "harvester"]).starts_with('0'))
+}
+
+/// Is a stream read to an entry and acknowledged.
+pub fn is_read_to(server: &RedisServer, stream: &str, id: &str) -> bool {
+    let groups = server.cli(&["--json", "XINFO", "GROUPS", stream]);
+    let groups: Vec<Value> = serde_json::from_str(&groups).unwrap_or_default();
+    let number = |text: &str| harvester::domain::ids::EntryId::parse(text.as_bytes());
+    let ours = groups.iter().find(|group| group["name"] == "harvester");
+    ours.is_some_and(|group| {
+        group["pending"] == 0 && group["last-delivered-id"].as_str().and_then(number) >= number(id)
+    })
+}
+
+/// Waits until the service leads.
+pub fn until_leader(service: &Service<'_>) {
+    service.until_logged(&["role changed", "is_leader=true"]);
+}
+
+/// How many gaps are told in the control stream. [1]
+pub fn gaps_told(server: &RedisServer) -> usize {
+    field_of_all(server, CONTROL, "event_type").iter().filter(|kind| *kind == "history.gap").count()
 }
 
 /// Payloads of the decisions, in the order of the stream, after checking that the chain is whole.
