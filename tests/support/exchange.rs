@@ -3,13 +3,9 @@
 //!
 //! It checks key, signature (byte for byte, `signature` last) and timestamp, counts weights, sends waits and bans, and
 //! keeps a log of all calls.
-#![allow(dead_code, unused_imports, reason = "each test uses its part")]
 
-#[path = "exchange/rest.rs"]
 mod rest;
-#[path = "exchange/sockets.rs"]
 mod sockets;
-#[path = "exchange/world.rs"]
 mod world;
 
 use std::net::SocketAddr;
@@ -22,6 +18,7 @@ use rustls::pki_types::PrivateKeyDer;
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 
+#[allow(unused_imports, reason = "each binary uses its part")]
 pub use world::{Fault, KEY, LoggedCall, SECRET, World, account_event, trade_event};
 
 /// How long a test waits for what has to come.

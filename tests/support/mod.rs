@@ -1,15 +1,22 @@
-//! What several tests need: the project's folders, and replays in this process.
-#![allow(dead_code, reason = "each test uses its part")]
+//! Code that several tests need: the project's folders, replays in this process, servers, and the program as a process.
+#![allow(dead_code, reason = "each binary uses its part")]
 
 pub mod binary;
 pub mod books;
+pub mod contract;
 pub mod exact;
+pub mod exchange;
+pub mod fuzz;
 pub mod histories;
 pub mod lab;
 pub mod orders;
+pub mod proxy;
+pub mod redis;
+pub mod service;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use harvester::app::replay::{Replayed, Request, replay};
 use harvester::config::Config;
@@ -29,6 +36,17 @@ pub fn replayed(request: &Request, config: &Config) -> (Replayed, Vec<String>) {
     let mut decisions = Vec::new();
     let replayed = replay(request, config, &mut decisions).expect("the history replays");
     (replayed, decisions)
+}
+
+/// Runs an ignored test of this binary in a process of its own: no other test allocates, forks or waits beside it.
+pub fn run_alone(test: &str) {
+    let mut command = Command::new(std::env::current_exe().expect("the path of this test"));
+    command.args([test, "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+    let output = command.stdin(Stdio::null()).output().expect("the test starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    println!("{text}");
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("1 passed"), "no test is called {test}: {text}");
 }
 
 /// The shared history beside the project, if it is there; says so if not.

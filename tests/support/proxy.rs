@@ -1,6 +1,5 @@
 //! A wire between the service and a server that can be cut, and led to another server: as a failover looks from
 //! outside.
-#![allow(dead_code, reason = "each test uses its part")]
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

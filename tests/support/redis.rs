@@ -1,5 +1,4 @@
 //! A real `redis-server` of a test's own: a free port of loopback, a folder of its own, stopped by process id.
-#![allow(dead_code, reason = "each test uses its part")]
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};

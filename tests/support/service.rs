@@ -1,5 +1,4 @@
 //! The service against a server of its own: started, watched, stopped, killed; and what it left in the streams.
-#![allow(dead_code, reason = "each test uses its part")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -7,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::redis_server::RedisServer;
-use crate::support::binary::{ended, harvester, name, run};
+use super::binary::{ended, harvester, name, run};
+use super::redis::RedisServer;
 
 pub const CONTROL: &str = "quantum:stream:harvest.control";
 pub const DECISION: &str = "quantum:stream:harvest.decision";

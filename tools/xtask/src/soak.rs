@@ -95,19 +95,19 @@ fn properties_and_kills() -> Command {
 }
 
 fn losses_of_power() -> Command {
-    let mut command = tests(&["--test", "store_crashes", "--", "--ignored", "power", "--nocapture"]);
+    let mut command = tests(&["--test", "store", "--", "--ignored", "power", "--nocapture"]);
     command.env("HARVESTER_POWER_CUTS", POWER_CUTS);
     command
 }
 
 /// What a build of the program with other rules emits, audited by this one.
 fn another_rounding() -> Command {
-    tests(&["--test", "audit_tamper", "--", "--ignored", "another_rounding", "--nocapture"])
+    tests(&["--test", "service", "--", "--ignored", "another_rounding", "--nocapture"])
 }
 
 /// The same function as under libFuzzer, with mutations of our own.
 fn mutations(minutes: u64) -> Command {
-    let mut command = tests(&["--test", "fuzz_corpus", "--", "--nocapture"]);
+    let mut command = tests(&["--test", "rules", "--", "fuzz_corpus::", "--nocapture"]);
     command.env("HARVESTER_MUTATIONS", (MUTATIONS_PER_MINUTE * minutes).to_string());
     command
 }

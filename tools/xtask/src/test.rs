@@ -11,6 +11,6 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
 
 /// Rewrites the golden lines; the diff is the review.
 pub fn bless() -> anyhow::Result<()> {
-    command::run(cargo().args(["test", "--test", "cases"]).env("HARVESTER_BLESS", "1"))?;
+    command::run(cargo().args(["test", "--test", "rules", "--", "cases::"]).env("HARVESTER_BLESS", "1"))?;
     command::run(program("git").args(["--no-pager", "diff", "--stat", "--", "replay"]))
 }

@@ -1,0 +1,283 @@
+//! What people ask afterwards: why it was decided, why it was not, what another policy would have done; and a second
+//! opinion on the chain, from a program that shares nothing with this one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::{config, replayed, root};
+use clap::Parser;
+use harvester::app::replay::Request;
+use harvester::app::{explain, stats, whatif};
+use harvester::codec::signing::SigningKey;
+use harvester::config::Config;
+use serde_json::Value;
+
+const KEY: &str = "a key that signs decisions";
+
+#[derive(Parser)]
+struct Explain {
+    #[command(flatten)]
+    args: explain::Args,
+}
+
+#[derive(Parser)]
+struct Stats {
+    #[command(flatten)]
+    args: stats::Args,
+}
+
+#[derive(Parser)]
+struct WhatIf {
+    #[command(flatten)]
+    args: whatif::Args,
+}
+
+fn night() -> PathBuf {
+    root().join("replay/incident-2026-02-04/events.jsonl")
+}
+
+fn case(name: &str) -> (PathBuf, Config) {
+    let folder = root().join("replay").join(name);
+    (folder.join("events.jsonl"), config(Some(&folder.join("policy.toml"))))
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("paths of tests are UTF-8")
+}
+
+fn explained(config: &Config, words: &[&str]) -> String {
+    let args = Explain::try_parse_from([&["explain"], words].concat()).expect("the arguments are right").args;
+    let mut out = Vec::new();
+    explain::run(&args, config, &mut out).expect("there is something to explain");
+    String::from_utf8(out).expect("the screen is UTF-8")
+}
+
+/// Holds a screen against its golden file; `cargo xtask bless` rewrites it.
+fn golden(name: &str, got: &str) {
+    let path = root().join("tests/console/golden").join(name);
+    if std::env::var_os("HARVESTER_BLESS").is_some() {
+        fs::write(&path, got).expect("the golden file is written");
+        return;
+    }
+    let want = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(got, want, "{} differs (cargo xtask bless, then read the diff)", path.display());
+}
+
+#[test]
+fn why_arcusdt_was_not_harvested_at_0207() {
+    let screen = explained(&config(None), &["ARCUSDT", "--at", "02:07", text(&night())]);
+    assert!(screen.starts_with("ARCUSDT at 2026-02-04T02:07:59.999Z: not harvested: below_min_r"), "{screen}");
+    assert!(screen.contains("reached at 0.3136636, +318.55 % from 0.07494"), "{screen}");
+    assert!(screen.lines().count() <= 40, "it is one screen");
+    golden("explain_arcusdt.txt", &screen);
+    let screen = explained(&config(None), &["arcusdt", "--at", "2026-02-04T02:06", text(&night())]);
+    assert!(screen.contains("not harvested: no_price") && screen.contains("could supply it"), "{screen}");
+    golden("explain_arcusdt_before.txt", &screen);
+}
+
+#[test]
+fn a_decision_is_explained_by_its_numbers_and_its_entries() {
+    let request = Request { histories: vec![night()], ..Request::default() };
+    let (_, decisions) = replayed(&request, &config(None));
+    let entry: Value = serde_json::from_str(&decisions[5]).unwrap();
+    let id = entry["fields"]["decision_id"].as_str().unwrap();
+    let screen = explained(&config(None), &[&id[..8], text(&night()), "--raw"]);
+    assert!(screen.starts_with(&format!("Decision {id}: SELL 0.03 ETHUSDT at 1.05 R (shadow)")), "{screen}");
+    golden("explain_decision.txt", &screen);
+    let document: Value = serde_json::from_str(&explained(&config(None), &[id, text(&night()), "--json"])).unwrap();
+    assert_eq!(document["decision"].to_string(), entry["fields"]["payload"].as_str().unwrap());
+}
+
+#[test]
+fn what_became_of_a_live_decision_is_told_event_by_event() {
+    let (events, config) = case("s5_partial");
+    let request = Request { histories: vec![events.clone()], ..Request::default() };
+    let (_, decisions) = replayed(&request, &config);
+    let entry: Value = serde_json::from_str(&decisions[0]).unwrap();
+    golden(
+        "explain_partial.txt",
+        &explained(&config, &[entry["fields"]["decision_id"].as_str().unwrap(), text(&events)]),
+    );
+}
+
+#[test]
+fn a_position_that_is_held_says_why_and_what_would_change_it() {
+    let mut told = std::collections::BTreeSet::new();
+    for entry in fs::read_dir(root().join("replay")).unwrap() {
+        let folder = entry.unwrap().path();
+        let Ok(history) = fs::read_to_string(folder.join("events.jsonl")) else { continue };
+        if !history.contains("SOLUSDT") || history.lines().any(|line| serde_json::from_str::<Value>(line).is_err()) {
+            continue;
+        }
+        let config = config(Some(&folder.join("policy.toml")));
+        let document = explained(&config, &["SOLUSDT", text(&folder.join("events.jsonl")), "--json"]);
+        let document: Value = serde_json::from_str(&document).unwrap();
+        assert!(!document["why"].as_array().unwrap().is_empty(), "{}: {document:#}", folder.display());
+        told.extend(document["hold"].as_str().map(str::to_owned));
+    }
+    println!("{} reasons: {told:?}", told.len());
+    assert!(told.len() >= 9, "{told:?}");
+}
+
+#[test]
+fn stats_count_how_long_positions_stood_under_each_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let request = Request { histories: vec![night()], store: Some(store.clone()), ..Request::default() };
+    replayed(&request, &config(None));
+    let args = Stats::try_parse_from(["stats", "--store", text(&store), "--json"]).unwrap().args;
+    let mut out = Vec::new();
+    stats::run(&args, &mut out).unwrap();
+    let document: Value = serde_json::from_slice(&out).unwrap();
+    // ARCUSDT opens at 02:05:00, has its first price at 02:07:00, which is confirmed at 02:07:05, and is below min_r to the
+    // end, 02:10:58.600.
+    assert_eq!(document["symbols"]["ARCUSDT"]["no_price"]["ms"], 120_000);
+    assert_eq!(document["symbols"]["ARCUSDT"]["price_jump"]["ms"], 5_000);
+    assert_eq!(document["symbols"]["ARCUSDT"]["below_min_r"]["ms"], 233_600);
+    assert_eq!(document["holds"]["no_price"]["positions"], 44);
+    let mut out = Vec::new();
+    stats::run(&Stats::try_parse_from(["stats", "--store", text(&store)]).unwrap().args, &mut out).unwrap();
+    golden("stats.txt", &String::from_utf8(out).unwrap());
+}
+
+fn compared(words: &[&str], config: &Config) -> Value {
+    let args = WhatIf::try_parse_from([&["whatif", "--json"], words].concat()).expect("right").args;
+    let mut out = Vec::new();
+    whatif::run(&args, config, &mut out).expect("the policies are compared");
+    serde_json::from_slice(&out).unwrap()
+}
+
+#[test]
+fn the_policy_that_was_in_force_comes_to_the_emitted_decisions_exactly() {
+    let mut compared_in_all = 0;
+    for entry in fs::read_dir(root().join("replay")).unwrap() {
+        let folder = entry.unwrap().path();
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        let Ok(history) = fs::read_to_string(folder.join("events.jsonl")) else { continue };
+        // Where the history adopts policies, or holds decisions of others, the configured one was not in force.
+        if history.contains("policy.adopted") || name.contains("decision") || name == "s1_lines" {
+            continue;
+        }
+        let (events, config) = case(&name);
+        let request = Request { histories: vec![events.clone()], ..Request::default() };
+        let (_, decisions) = replayed(&request, &config);
+        let dump = tempfile::NamedTempFile::with_suffix(".jsonl").unwrap();
+        fs::write(dump.path(), decisions.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        let document =
+            compared(&["--policy", text(&folder.join("policy.toml")), text(&events), text(dump.path())], &config);
+        let payloads = |decisions: &[String]| -> Vec<Value> {
+            let payload = |line: &String| {
+                let entry: Value = serde_json::from_str(line).unwrap();
+                serde_json::from_str(entry["fields"]["payload"].as_str().unwrap()).unwrap()
+            };
+            decisions.iter().map(payload).collect()
+        };
+        let got: Vec<Value> = document["policies"][0]["decisions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|made| made["payload"].clone())
+            .collect();
+        assert_eq!(got, payloads(&decisions), "{name}");
+        compared_in_all += got.len();
+    }
+    println!("{compared_in_all} decisions were the same");
+    assert!(compared_in_all > 60);
+}
+
+#[test]
+fn policies_are_compared_over_one_history() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let asis = file("asis.toml", "[policy]\n");
+    let fraction = file("fraction.toml", "[policy]\nrisk_too_large = \"as_fraction\"\n");
+    let (night, table) = (night(), folder.path().join("decisions.csv"));
+    let words = ["--policy", text(&asis), "--policy", text(&fraction), text(&night), "--csv", text(&table)];
+    let document = compared(&words, &config(None));
+    let total = |n: usize| &document["policies"][n]["total"];
+    assert_eq!((&total(0)["decisions"], &total(1)["decisions"]), (&Value::from(10), &Value::from(11)));
+    assert_eq!(document["policies"][1]["only_here"].as_array().unwrap().len(), 1);
+    assert_eq!(document["policies"][1]["only_in_the_first"].as_array().unwrap().len(), 0);
+    // SOLUSDT: 0.375 long from 132, decided at 132.9 and filled at its next price; cost 0.001 × 0.375 × 132 = 0.0495.
+    let made = document["policies"][0]["decisions"].as_array().unwrap();
+    let sol = made.iter().find(|made| made["payload"]["symbol"] == "SOLUSDT").unwrap();
+    let number = |value: &Value| value.as_str().unwrap().parse::<rust_decimal::Decimal>().unwrap();
+    let price = number(&sol["fill"]["price"]);
+    let want = (price - rust_decimal::Decimal::from(132)) * number(&sol["payload"]["qty"])
+        - "0.0495".parse::<rust_decimal::Decimal>().unwrap();
+    assert_eq!(number(&sol["fill"]["realized_pnl"]), want);
+    let args = WhatIf::try_parse_from([&["whatif"], &words[..5]].concat()).unwrap().args;
+    let mut out = Vec::new();
+    whatif::run(&args, &config(None), &mut out).unwrap();
+    golden("whatif.txt", &String::from_utf8(out).unwrap());
+    let rows = csv::Reader::from_path(&table).unwrap().into_records().count();
+    assert_eq!(rows, 21);
+}
+
+#[test]
+fn another_program_in_another_language_comes_to_the_same_about_the_chain() {
+    let request = Request { histories: vec![night()], ..Request::default() };
+    let (_, decisions) = replayed(&request, &config(None));
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    fs::write(&key, format!("{KEY}\n")).unwrap();
+    let mut lines: Vec<Value> = decisions.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for entry in &mut lines {
+        let signature = SigningKey::new(KEY.as_bytes()).unwrap().sign(entry["fields"]["hash"].as_str().unwrap());
+        entry["fields"]["signature"] = signature.into();
+    }
+    let verified = |lines: &[Value], more: &[&str]| {
+        let dump = folder.path().join("dump.jsonl");
+        fs::write(&dump, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        let script = root().join("tools/verify_chain.py");
+        let output = Command::new("python3")
+            .arg("-I")
+            .arg(script)
+            .arg(&dump)
+            .args(["--key-file", text(&key)])
+            .args(more)
+            .output()
+            .expect("python3 is installed");
+        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let head = lines[9]["fields"]["hash"].as_str().unwrap().to_owned();
+    assert_eq!(verified(&lines, &[]), (Some(0), format!("whole: 10 decisions, head {head}\n")));
+
+    let mut changed = lines.clone();
+    changed[3]["fields"]["payload"] =
+        changed[3]["fields"]["payload"].as_str().unwrap().replace("\"attempt\":1", "\"attempt\":2").into();
+    let mut signed_by_another = lines.clone();
+    signed_by_another[4]["fields"]["signature"] =
+        SigningKey::new(b"another key of enough bytes").unwrap().sign("x").into();
+    let mut deleted = lines.clone();
+    deleted.remove(2);
+    let mut swapped = lines.clone();
+    swapped.swap(6, 7);
+    let anchor = format!("10:{head}");
+    // What the server lost and was written again stands behind newer ones, and is no fault.
+    let mut again = lines.clone();
+    let mut late = again.remove(2);
+    late["id"] = "9999999999999-0".into();
+    late["fields"]["again"] = "1".into();
+    again.push(late);
+    let (code, said) = verified(&again, &["--anchor", &anchor]);
+    assert!(code == Some(0) && said.contains("whole: 10 decisions"), "{said}");
+    for (lines, word) in [
+        (changed, "hash"),
+        (signed_by_another, "signature"),
+        (deleted, "seq"),
+        (swapped, "order"),
+        (lines[..8].to_vec(), "tail"),
+    ] {
+        let (code, said) = verified(&lines, &["--anchor", &anchor]);
+        assert!(code == Some(1) && said.contains(&format!("{word}:")), "{word}: {said}");
+    }
+    let source = fs::read_to_string(root().join("tools/verify_chain.py")).unwrap();
+    assert!(source.lines().count() < 120, "it can be read at one sitting");
+}

@@ -1,0 +1,9 @@
+//! Commands and their screens, log lines, pages and alerts, looking back, and the example of a producer.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod audit;
+mod producer;
+mod telling;
+mod time;

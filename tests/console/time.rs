@@ -1,0 +1,462 @@
+//! Looking back: checksums of the state, snapshots, and states of the past.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::binary::{harvester, name, run};
+use crate::support::lab::Lab;
+use crate::support::{self, config, replayed, root};
+use harvester::app::as_of::{Sources, state_at};
+use harvester::app::replay::Request;
+use harvester::app::{positions, projection, snapshots};
+use harvester::codec::checksum::{state_checksum, state_checksum_hex};
+use harvester::codec::snapshot;
+use harvester::config::Config;
+use harvester::domain::engine::Engine;
+use harvester::domain::ids::EntryId;
+use harvester::shell::journal::{Journal, Limits};
+use serde_json::Value;
+
+/// Folders of `replay/`: each a history and the policy that it starts under.
+fn cases() -> Vec<PathBuf> {
+    let entries = fs::read_dir(root().join("replay")).expect("the folder of the cases");
+    let mut cases: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).filter(|p| p.is_dir()).collect();
+    cases.sort();
+    assert!(cases.len() > 50, "only {} cases were found", cases.len());
+    cases
+}
+
+fn incident() -> PathBuf {
+    root().join("replay/incident-2026-02-04")
+}
+
+fn of_case(case: &Path) -> (Config, Vec<String>) {
+    let text = fs::read_to_string(case.join("events.jsonl")).expect("the history of a case");
+    let config = config(Some(&case.join("policy.toml")));
+    (config, text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect())
+}
+
+/// Lines of configured streams, in canonical order, of a history that reads.
+fn readable(config: &Config, lines: Vec<String>) -> Vec<String> {
+    let key = |line: &String| {
+        let head: Value = serde_json::from_str(line).ok()?;
+        let stream = config.streams.id_of(head["stream"].as_str()?)?;
+        let id: EntryId = head["id"].as_str()?.parse().ok()?;
+        Some((id.ms, stream, id.seq))
+    };
+    let mut keyed: Vec<_> = lines.into_iter().filter_map(|line| Some((key(&line)?, line))).collect();
+    keyed.sort_by_key(|(key, _)| *key);
+    keyed.into_iter().map(|(_, line)| line).collect()
+}
+
+fn fed(lab: &mut Lab, lines: &[String]) {
+    for line in lines {
+        lab.feed(line);
+    }
+}
+
+/// Of every rule's case: the state is written, put back and goes on, at three places; it ends where one run ends.
+#[test]
+fn a_state_that_was_put_back_goes_on_as_if_nothing_had_happened() {
+    let mut tried = 0;
+    for case in cases() {
+        let (config, lines) = of_case(&case);
+        let lines = readable(&config, lines);
+        let mut whole = Lab::new(&config);
+        fed(&mut whole, &lines);
+        for cut in [lines.len() / 3, lines.len() / 2, lines.len().saturating_sub(1)] {
+            let mut first = Lab::new(&config);
+            fed(&mut first, &lines[..cut]);
+            let (head, bytes) = snapshot::write(&first.engine, &config.policy, Some(cut as u64));
+            let read = snapshot::read(&bytes).unwrap_or_else(|error| panic!("{}: {error}", case.display()));
+            assert_eq!(read.head, head);
+            let back = read.engine(&config.streams, &config.policy);
+            let mut rest =
+                Lab::new(&config).going_on(back.unwrap_or_else(|error| panic!("{}: {error}", case.display())));
+            fed(&mut rest, &lines[cut..]);
+            assert_eq!(
+                positions::of_engine(&rest.engine, true),
+                positions::of_engine(&whole.engine, true),
+                "{} at {cut}",
+                case.display()
+            );
+            assert_eq!(state_checksum(&rest.engine), state_checksum(&whole.engine), "{} at {cut}", case.display());
+            tried += 1;
+        }
+    }
+    assert!(tried > 150, "{tried} places are no test");
+}
+
+/// The checksum is not blind: wherever an entry is left out that was applied, it differs at once.
+#[test]
+fn a_checksum_differs_when_an_entry_is_missing_and_only_then() {
+    let (config, lines) = of_case(&incident());
+    let lines = readable(&config, lines);
+    let mut whole = Lab::new(&config);
+    fed(&mut whole, &lines);
+    let wanted = state_checksum(&whole.engine);
+    let mut again = Lab::new(&config);
+    // Symbols are first named in another order.
+    for name in ["ZZZUSDT", "XRPUSDT", "BTCUSDT"] {
+        again.intern(name);
+    }
+    fed(&mut again, &lines);
+    assert_eq!(state_checksum(&again.engine), wanted);
+    for missing in (0..lines.len()).step_by(97) {
+        let mut lab = Lab::new(&config);
+        let before: Vec<String> = lines[..=missing].to_vec();
+        fed(&mut lab, &before);
+        let with = state_checksum(&lab.engine);
+        let mut lab = Lab::new(&config);
+        fed(&mut lab, &before[..missing]);
+        assert_ne!(state_checksum(&lab.engine), with, "line {missing}");
+    }
+}
+
+/// What is older than its time is no part of the state, whether it was tidied away or not.
+#[test]
+fn a_checksum_does_not_depend_on_when_old_things_were_forgotten() {
+    let config = config(None);
+    let hour = 3_600_000_u64;
+    let lines: Vec<String> = (0..190_u64)
+        .flat_map(|n| {
+            let (ms, order) = (1_770_163_200_000 + n * hour, n.to_string());
+            let intent = [("data", r#"{"symbol":"ADAUSDT","side":"BUY","atr_value":0.02,"volatility_factor":1.5}"#)];
+            let side = if n % 2 == 0 { "BUY" } else { "SELL" };
+            let fill = [
+                ("symbol", "ADAUSDT"),
+                ("side", side),
+                ("filled_qty", "10"),
+                ("order_id", order.as_str()),
+                ("avgPrice", "0.4"),
+            ];
+            [
+                support::lab::entry_line("quantum:stream:trade.intent", &format!("{ms}-0"), &intent),
+                support::lab::entry_line("quantum:stream:apply.result", &format!("{ms}-0"), &fill),
+            ]
+        })
+        .collect();
+    let mut whole = Lab::new(&config);
+    let mut restarted = Lab::new(&config);
+    for (n, line) in lines.iter().enumerate() {
+        whole.feed(line);
+        restarted.feed(line);
+        if n % 7 == 0 {
+            let (_, bytes) = snapshot::write(&restarted.engine, &config.policy, None);
+            let back = snapshot::read(&bytes).and_then(|read| read.engine(&config.streams, &config.policy));
+            restarted = Lab::new(&config).going_on(back.expect("the snapshot reads"));
+        }
+        if n % 5 == 0 {
+            assert_eq!(state_checksum(&restarted.engine), state_checksum(&whole.engine), "line {n}");
+        }
+    }
+}
+
+#[test]
+fn a_changed_byte_of_a_snapshot_is_found_wherever_it_is() {
+    let (config, lines) = of_case(&root().join("replay").join("incident-2026-02-04"));
+    let mut lab = Lab::new(&config);
+    fed(&mut lab, &readable(&config, lines)[..60]);
+    let (_, bytes) = snapshot::write(&lab.engine, &config.policy, None);
+    let mut tried = 0;
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1 << (at % 8);
+        let read = snapshot::read(&changed).and_then(|read| read.engine(&config.streams, &config.policy));
+        assert!(read.is_err(), "byte {at}");
+        tried += 1;
+    }
+    println!("{tried} of {tried} changed bytes found");
+    assert!(tried > 1_000, "{tried} bytes are no test");
+    for len in [0, 31, 32, bytes.len() / 2, bytes.len() - 1] {
+        assert!(snapshot::read(&bytes[..len]).is_err(), "{len} bytes");
+    }
+}
+
+/// The incident as a journal of several files, and a store that was made from it with snapshots on the way.
+struct Made {
+    folder: tempfile::TempDir,
+    config: Config,
+    lines: Vec<String>,
+}
+
+impl Made {
+    fn new(snapshot_every: u64) -> Self {
+        let (config, lines) = of_case(&incident());
+        let lines = readable(&config, lines);
+        let made = Self { folder: tempfile::tempdir().expect("a folder"), config, lines };
+        let mut journal = Journal::open(&made.journal(), Limits { rotate_bytes: 4_000 }).expect("a journal");
+        for (n, line) in made.lines.iter().enumerate() {
+            journal.append(line, made.id(n).ms);
+            if n % 50 == 49 {
+                journal.commit().expect("a commit");
+            }
+        }
+        journal.close().expect("the journal closes");
+        let request = Request {
+            histories: vec![made.journal()],
+            store: Some(made.store()),
+            snapshot_every: Some(snapshot_every),
+            ..Request::default()
+        };
+        replayed(&request, &made.config);
+        made
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.folder.path().join("journal")
+    }
+
+    fn store(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    fn id(&self, line: usize) -> EntryId {
+        let head: Value = serde_json::from_str(&self.lines[line]).expect("a line is JSON");
+        head["id"].as_str().expect("an id").parse().expect("an id")
+    }
+
+    fn snapshots(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(snapshots::folder_of(&self.store())).expect("the snapshots");
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+        paths.sort();
+        paths
+    }
+
+    fn past(&self, at: EntryId, with_snapshots: bool) -> (Engine, Option<PathBuf>, u64, Vec<String>) {
+        let sources = Sources {
+            journal: Some(self.journal()),
+            histories: Vec::new(),
+            snapshots: with_snapshots.then(|| snapshots::folder_of(&self.store())),
+        };
+        let past = state_at(&sources, Some(at), &self.config).expect("a state of the past");
+        (past.engine, past.snapshot, past.entries, past.notices)
+    }
+}
+
+#[test]
+fn a_state_of_the_past_is_made_from_the_nearest_snapshot_and_what_came_since() {
+    let made = Made::new(200);
+    assert!(made.snapshots().len() > 4, "{:?}", made.snapshots());
+    for line in [0, 150, 199, 200, 201, 610, made.lines.len() - 1] {
+        let at = made.id(line);
+        let (whole, none, all, _) = made.past(at, false);
+        let (quick, snapshot, entries, notices) = made.past(at, true);
+        assert_eq!(state_checksum_hex(&quick), state_checksum_hex(&whole), "at line {line}");
+        assert_eq!((none, notices), (None, Vec::new()));
+        assert_eq!(snapshot.is_some(), line >= 199, "at line {line}");
+        // Of the journal only the files from the snapshot on were read.
+        assert!(line < 400 || entries < all / 2, "{entries} of {all} entries were read for line {line}");
+    }
+}
+
+#[test]
+fn a_snapshot_that_is_not_good_is_named_and_passed_over() {
+    let made = Made::new(300);
+    let at = made.id(made.lines.len() - 1);
+    let newest = made.snapshots().pop().expect("a snapshot");
+    let mut bytes = fs::read(&newest).expect("the snapshot");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    fs::write(&newest, bytes).expect("a changed snapshot");
+    let (engine, snapshot, _, notices) = made.past(at, true);
+    assert_eq!(state_checksum(&engine), state_checksum(&made.past(at, false).0));
+    assert!(snapshot.is_some_and(|path| path < newest));
+    assert!(notices.len() == 1 && notices[0].contains(name(&newest)) && notices[0].contains("digest"), "{notices:?}");
+}
+
+#[test]
+fn the_commands_show_verify_and_go_back() {
+    let made = Made::new(400);
+    let policy = incident().join("policy.toml");
+    let (store, journal) = (made.store(), made.journal());
+    let with_config = |arguments: &[&str]| run(harvester().args(["--config", name(&policy)]).args(arguments));
+
+    let list = with_config(&["snapshots", "list", "--store", name(&store), "--json"]).json();
+    let list = list.as_array().expect("a list").clone();
+    assert_eq!(list.len(), made.lines.len().div_ceil(400));
+    assert_eq!(list[0]["journal"], 400);
+    assert_eq!(list[0]["last"], made.id(399).to_string());
+    let verified = with_config(&["snapshots", "verify", "--store", name(&store)]);
+    assert_eq!(verified.code, Some(0), "{}{}", verified.out, verified.log);
+    assert_eq!(verified.out.lines().filter(|line| line.ends_with("good")).count(), list.len(), "{}", verified.out);
+
+    let at = made.id(500);
+    let with =
+        ["positions", "--as-of", &at.to_string(), "--journal", name(&journal), "--store", name(&store), "--json"];
+    let history = incident().join("events.jsonl");
+    let without = ["positions", "--as-of", &at.to_string(), "--json", "--history", name(&history)];
+    let (with, without) = (with_config(&with).json(), with_config(&without).json());
+    assert_eq!(with, without);
+    assert!(with.as_array().is_some_and(|positions| !positions.is_empty()));
+
+    let newest = made.snapshots().pop().expect("a snapshot");
+    fs::write(&newest, "nothing").expect("a changed snapshot");
+    let found = with_config(&["snapshots", "verify", "--store", name(&store), "--json"]);
+    assert_eq!(found.code, Some(1), "{}{}", found.out, found.log);
+    assert!(found.out.contains("the digest differs"), "{}", found.out);
+
+    let clean = with_config(&["journal", "verify", name(&journal), "--json"]).json();
+    assert_eq!((&clean["verdict"], &clean["entries"]), (&"clean".into(), &made.lines.len().into()));
+    let file = journal.join("journal-00000000000000000000.jsonl.zst");
+    let mut bytes = fs::read(&file).expect("a file of the journal");
+    bytes[1_000] ^= 1;
+    fs::write(&file, bytes).expect("a changed file");
+    let found = with_config(&["journal", "verify", name(&journal), "--json"]);
+    assert_eq!(found.code, Some(1), "{}{}", found.out, found.log);
+    let found: Value = serde_json::from_str(&found.out).expect("one document");
+    assert_eq!(found["verdict"], "findings");
+    assert_eq!(found["findings"][0]["file"], name(&file));
+}
+
+/// The service makes a decision, reads it back as an entry, and journals both; whoever replays the journal finds it.
+#[test]
+fn decisions_that_are_facts_leave_the_state_that_making_them_left() {
+    let (config, lines) = of_case(&incident());
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut journal = Journal::open(folder.path(), Limits { rotate_bytes: u64::MAX }).expect("a journal");
+    let mut live = Lab::new(&config);
+    let mut decisions = 0;
+    for line in readable(&config, lines) {
+        let came = live.feed(&line);
+        journal.append(&line, came.entry.id.ms);
+        if let Some(sealed) = came.sealed {
+            let line = projection::decision_line(&live.engine, &sealed, &came.entry);
+            live.feed(&line);
+            journal.append(&line, came.entry.id.ms);
+            decisions += 1;
+        }
+    }
+    assert_eq!(decisions, 10);
+    journal.close().expect("the journal closes");
+    let sources = Sources { journal: Some(folder.path().to_owned()), ..Sources::default() };
+    let found = state_at(&sources, None, &config).expect("the journal replays").engine;
+    assert_eq!(positions::of_engine(&found, true), positions::of_engine(&live.engine, true));
+    assert_eq!(state_checksum_hex(&found), state_checksum_hex(&live.engine));
+}
+
+// ---- history and diff ------------------------------------------------------------------------------------------------
+
+/// Compares output with a golden file, or writes that where `HARVESTER_BLESS` is set. Paths of this run are left out, and
+/// checksums of the state, which change with whatever is stored.
+fn assert_golden(file: &str, out: &str, folder: &Path) {
+    let path = root().join("tests/console/golden").join(file);
+    let out = out.replace(name(folder), "FOLDER").replace(name(&root()), "ROOT");
+    let mut pieces = out.split(", state ");
+    let first = pieces.next().unwrap_or_default().to_owned();
+    let out = pieces.fold(first, |out, piece| format!("{out}, state CHECKSUM{}", &piece[16..]));
+    if std::env::var_os("HARVESTER_BLESS").is_some() {
+        fs::write(&path, &out).expect("a golden file");
+        return;
+    }
+    let golden = fs::read_to_string(&path).expect("a golden file");
+    assert_eq!(out, golden, "{file} changed: see HARVESTER_BLESS");
+}
+
+/// The incident without one entry, with two exchanged, or changed in another way.
+fn changed(made: &Made, file: &str, change: impl FnOnce(&mut Vec<String>)) -> PathBuf {
+    let mut lines = made.lines.clone();
+    change(&mut lines);
+    let path = made.folder.path().join(file);
+    fs::write(&path, lines.join("\n")).expect("a history");
+    path
+}
+
+/// Number of the line that opens the position of a symbol.
+fn opening(made: &Made, symbol: &str) -> usize {
+    let is_opening = |line: &String| line.contains("exchange.position") && line.contains(symbol);
+    made.lines.iter().position(is_opening).expect("an opening")
+}
+
+#[test]
+fn history_tells_every_change_of_a_position_with_its_cause() {
+    let made = Made::new(10_000);
+    let policy = incident().join("policy.toml");
+    let journal = made.journal();
+    let with_config = |arguments: &[&str]| run(harvester().args(["--config", name(&policy)]).args(arguments));
+    let told = with_config(&["history", "nearusdt", "--journal", name(&journal)]);
+    assert_eq!(told.code, Some(0), "{}", told.log);
+    assert_golden("history.txt", &told.out, made.folder.path());
+    let changes = with_config(&["history", "NEARUSDT", "--journal", name(&journal), "--json"]).json();
+    let changes = changes.as_array().expect("a list");
+    let of = |field: &str| changes.iter().filter(|change| change["field"] == field).collect::<Vec<_>>();
+    assert!(!of("entry_price").is_empty() && !of("risk").is_empty() && !of("hold").is_empty());
+    assert!(of("rung 0.5").iter().any(|change| change["from"].is_null() && change["to"] == "shadowed"));
+    // Every cause is an entry of the history.
+    for change in changes {
+        let (stream, id) = change["cause"].as_str().and_then(|cause| cause.split_once('/')).expect("stream/id");
+        let named = |line: &&String| line.contains(stream) && line.contains(&format!("\"{id}\""));
+        assert!(made.lines.iter().any(|line| named(&line)), "{change}");
+    }
+    let since = of("rung 0.5")[0]["cause"].as_str().and_then(|cause| cause.split_once('/')).expect("stream/id").1;
+    let later = with_config(&["history", "NEARUSDT", "--journal", name(&journal), "--since", since, "--json"]).json();
+    assert!(later.as_array().is_some_and(|later| !later.is_empty() && later.len() < changes.len()));
+    with_config(&["history", "NOUSDT", "--journal", name(&journal)]).refused(&["NOUSDT"]);
+}
+
+#[test]
+fn diff_finds_nothing_between_a_store_its_snapshot_and_the_journal_that_they_were_made_from() {
+    let made = Made::new(10_000);
+    let policy = incident().join("policy.toml");
+    let newest = made.snapshots().pop().expect("a snapshot");
+    let sorted = changed(&made, "sorted.jsonl", |_| {});
+    let sides = [made.store(), newest, made.journal(), sorted];
+    for (i, a) in sides.iter().enumerate() {
+        for b in &sides[i..] {
+            let same = run(harvester().args(["--config", name(&policy), "diff", name(a), name(b), "--json"])).json();
+            assert_eq!(same["verdict"], "same", "{} and {}: {same}", a.display(), b.display());
+            assert_eq!(same["a"]["state"], same["b"]["state"]);
+        }
+    }
+}
+
+#[test]
+fn diff_names_the_first_entry_at_which_two_histories_part() {
+    let made = Made::new(10_000);
+    let policy = incident().join("policy.toml");
+    let journal = made.journal();
+    let diff = |b: &Path| run(harvester().args(["--config", name(&policy), "diff", name(&journal), name(b), "--json"]));
+    let opening = opening(&made, "NEARUSDT");
+    let id = made.id(opening).to_string();
+    let found = |b: &Path| -> Value {
+        let ran = diff(b);
+        assert_eq!(ran.code, Some(1), "{}{}", ran.out, ran.log);
+        serde_json::from_str(&ran.out).expect("one document")
+    };
+
+    let missing = found(&changed(&made, "missing.jsonl", |lines| drop(lines.remove(opening))));
+    assert_eq!(missing["first"]["entry"], format!("quantum:stream:harvest.observation/{id}"), "{}", missing["first"]);
+    assert_eq!((&missing["entries"]["only_a"], &missing["entries"]["only_b"]), (&1.into(), &0.into()));
+    assert_eq!(missing["entries"]["first"]["only_a"], format!("quantum:stream:harvest.observation/{id}"));
+
+    let quantity = found(&changed(&made, "quantity.jsonl", |lines| {
+        lines[opening] = lines[opening].replacen("130", "1300", 1);
+    }));
+    assert_eq!(quantity["first"]["entry"], format!("quantum:stream:harvest.observation/{id}"), "{}", quantity["first"]);
+    assert_eq!(quantity["entries"]["changed"], 1);
+    let of = quantity["first"]["of"].as_str().expect("a position");
+    assert_eq!(of, format!("NEARUSDT@{id}"));
+
+    let cut = made.lines.len() - 40;
+    let shorter = found(&changed(&made, "shorter.jsonl", |lines| lines.truncate(cut)));
+    assert_eq!(shorter["entries"]["only_a"], 40);
+    assert_eq!(shorter["entries"]["both"], cut);
+}
+
+#[test]
+fn diff_shows_where_another_policy_decides_otherwise() {
+    let made = Made::new(10_000);
+    let policy = incident().join("policy.toml");
+    let other = made.folder.path().join("other.toml");
+    fs::write(&other, "[policy]\nladder = \"0.5:0.5,1:0.5\"\n").expect("a policy");
+    let events = incident().join("events.jsonl");
+    let arguments = ["diff", name(&events), name(&events), "--policy", name(&other), "--derive"];
+    let shown = run(harvester().args(["--config", name(&policy)]).args(arguments));
+    assert_eq!(shown.code, Some(1), "{}", shown.log);
+    assert_golden("diff.txt", &shown.out, made.folder.path());
+    let json = run(harvester().args(["--config", name(&policy)]).args(arguments).arg("--json"));
+    let found: Value = serde_json::from_str(&json.out).expect("one document");
+    assert_ne!(found["a"]["policy"], found["b"]["policy"]);
+    assert!(found["first"]["field"].as_str().is_some_and(|field| field.starts_with("decision")), "{}", found["first"]);
+    assert_eq!(found["entries"]["changed"], 0);
+}

@@ -1,0 +1,12 @@
+//! From files to entries: reading, sorting, memory, standard input, and the journal.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod fixture;
+mod journal;
+mod lines;
+mod memory;
+mod one_pass;
+mod order;
+mod stdin;

@@ -1,0 +1,688 @@
+//! Bad input: a clear error, nothing lost, never a panic. The program itself, as others start it.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::binary::{harvester, name, piped, run, run_fed, run_with};
+use crate::support::histories::{CONTROL, DECISION, INTENT, OBSERVATION, PLAN, RESULT, SNAPSHOT, TICK};
+use crate::support::lab::entry_line;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.0.path().join(file)
+    }
+
+    fn file(&self, file: &str, bytes: impl AsRef<[u8]>) -> String {
+        let path = self.path(file);
+        fs::write(&path, bytes).expect("a file is written");
+        name(&path).to_owned()
+    }
+
+    fn history(&self, lines: &[String]) -> String {
+        self.file("history.jsonl", lines.join("\n") + "\n")
+    }
+
+    fn store(&self) -> String {
+        name(&self.path("store")).to_owned()
+    }
+}
+
+/// The id of a second after the beginning.
+fn at(second: u64) -> String {
+    format!("{}-0", 1_770_163_200_000 + 1_000 * second)
+}
+
+fn price(second: u64, symbol: &str, price: &str) -> String {
+    entry_line(TICK, &at(second), &[("symbol", symbol), ("price", price)])
+}
+
+/// A long of 10 at 100 that is harvested at 101.1.
+fn good() -> Vec<String> {
+    vec![
+        entry_line(
+            INTENT,
+            &at(0),
+            &[("symbol", "SOLUSDT"), ("side", "BUY"), ("atr_value", "2"), ("volatility_factor", "1")],
+        ),
+        entry_line(
+            RESULT,
+            &at(1),
+            &[
+                ("symbol", "SOLUSDT"),
+                ("side", "BUY"),
+                ("orderId", "1"),
+                ("executedQty", "10"),
+                ("avgPrice", "100"),
+                ("order_status", "FILLED"),
+            ],
+        ),
+        price(2, "SOLUSDT", "100.5"),
+        price(3, "SOLUSDT", "101.1"),
+        price(4, "SOLUSDT", "101.2"),
+    ]
+}
+
+fn with(mut lines: Vec<String>, at: usize, line: &str) -> Vec<String> {
+    lines.insert(at, line.to_owned());
+    lines
+}
+
+// ---- lines that are no entries ----------------------------------------------------------------------------------
+
+#[test]
+fn a_line_that_is_no_entry_is_an_error_with_its_place_or_is_counted() {
+    for bad in [
+        "{\"stream\":",
+        "not json at all",
+        "[1,2,3]",
+        "5",
+        r#"{"id":"1-0","fields":{}}"#,
+        r#"{"stream":"quantum:stream:market.tick","fields":{}}"#,
+        r#"{"stream":"quantum:stream:market.tick","id":"1-0"}"#,
+        r#"{"stream":"quantum:stream:market.tick","id":"1","fields":{}}"#,
+        r#"{"stream":"quantum:stream:market.tick","id":"1-x","fields":{}}"#,
+        r#"{"stream":"quantum:stream:market.tick","id":17,"fields":{}}"#,
+        r#"{"stream":"quantum:stream:market.tick","id":"99999999999999999999-0","fields":{}}"#,
+        r#"{"stream":"quantum:stream:market.tick","id":"1-0","fields":[]}"#,
+        r#"{"stream":"quantum:stream:market.tick","id":"1-0","fields":{"price":1.5}}"#,
+        r#"{"stream":"quantum:stream:market.tick","id":"1-0","fields_b64":{"price":"%%%"}}"#,
+        r#"{"stream":"quantum:stream:market.tick","id":"1-0","fields":{}} and more"#,
+    ] {
+        let folder = Folder::new();
+        let history = folder.history(&with(good(), 2, bad));
+        run_with(&["replay", &history]).refused(&[&format!("{history}:3: ")]);
+        run_with(&["replay", &history, "--json"]).refused(&[&format!("{history}:3: ")]);
+
+        let summary = run_with(&["replay", &history, "--skip-bad-lines", "--json"]).json();
+        assert_eq!(summary["bad_lines"], 1, "{bad}");
+        assert_eq!((&summary["entries"], &summary["decisions"]), (&json!(5), &json!(1)), "{bad}");
+    }
+}
+
+#[test]
+fn a_line_of_bytes_that_are_no_text_is_an_error_with_its_place() {
+    let folder = Folder::new();
+    let mut bytes = (good().join("\n") + "\n").into_bytes();
+    bytes.extend(
+        b"{\"stream\":\"quantum:stream:market.tick\",\"id\":\"1770163209000-0\",\"fields\":{\"a\":\"\xff\"}}\n",
+    );
+    let history = folder.file("history.jsonl", bytes);
+    run_with(&["replay", &history]).refused(&[&format!("{history}:6: ")]);
+    assert_eq!(run_with(&["replay", &history, "--skip-bad-lines", "--json"]).json()["bad_lines"], 1);
+}
+
+#[test]
+fn blank_lines_carriage_returns_and_a_byte_order_mark_are_no_errors() {
+    let folder = Folder::new();
+    let history = folder.file("history.jsonl", format!("\u{feff}\n{}\r\n\n  \n", good().join("\r\n\r\n")));
+    let summary = run_with(&["replay", &history, "--json"]).json();
+    assert_eq!((&summary["entries"], &summary["bad_lines"]), (&json!(5), &json!(0)));
+}
+
+// ---- entries that cannot be used ----------------------------------------------------------------------------------
+
+/// Stream, fields and reason of an entry that cannot be used.
+type Unusable = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+
+/// Each is put aside, is listed afterwards with its reason, and stops nothing.
+const UNUSABLE: [Unusable; 33] = [
+    (TICK, &[("price", "1")], "no_symbol"),
+    (TICK, &[("symbol", ""), ("price", "1")], "no_symbol"),
+    (TICK, &[("symbol", "SOLUSDT")], "no_price"),
+    (TICK, &[("symbol", "SOLUSDT"), ("price", "")], "no_price"),
+    (TICK, &[("symbol", "SOLUSDT"), ("price", "0")], "no_price"),
+    (TICK, &[("symbol", "SOLUSDT"), ("price", "NaN")], "no_price"),
+    (TICK, &[("symbol", "SOLUSDT"), ("price", "1,5")], "bad_number"),
+    (TICK, &[("symbol", "SOLUSDT"), ("price", "0x10")], "bad_number"),
+    (TICK, &[("symbol", "SOLUSDT"), ("price", "-1")], "out_of_range"),
+    (TICK, &[("symbol", "SOLUSDT"), ("price", "1e15")], "out_of_range"),
+    (TICK, &[("symbol", "SOLUSDT"), ("price", "1e999999999999")], "out_of_range"),
+    (TICK, &[("symbol", "SOLUSDT"), ("price", "1.2345678901234567890123456789")], "out_of_range"),
+    (TICK, &[], "no_symbol"),
+    (TICK, &[("payload", "{")], "bad_json"),
+    (TICK, &[("payload", "[]")], "bad_json"),
+    (TICK, &[("payload", "{\"symbol\":{\"is\":\"SOLUSDT\"},\"price\":1}")], "unknown_word"),
+    (TICK, &[("payload", "{\"symbol\":\"SOLUSDT\",\"price\":[1]}")], "bad_number"),
+    (INTENT, &[("symbol", "SOLUSDT")], "no_direction"),
+    (INTENT, &[("symbol", "SOLUSDT"), ("side", "UPWARDS")], "unknown_word"),
+    (PLAN, &[("symbol", "SOLUSDT"), ("plan_id", "p"), ("side", "CLOSE"), ("qty", "1")], "unknown_word"),
+    (RESULT, &[("symbol", "SOLUSDT"), ("side", "BUY"), ("status", "FILLED")], "no_quantity"),
+    (RESULT, &[("symbol", "SOLUSDT"), ("side", "BUY")], "no_outcome"),
+    (RESULT, &[("symbol", "SOLUSDT"), ("executedQty", "1")], "no_side"),
+    (RESULT, &[("symbol", "SOLUSDT"), ("status", "SIDEWAYS")], "unknown_word"),
+    (RESULT, &[("symbol", "SOLUSDT"), ("executed", "perhaps")], "unknown_word"),
+    (SNAPSHOT, &[("symbol", "SOLUSDT"), ("position_qty", "5")], "no_side"),
+    (SNAPSHOT, &[("symbol", "SOLUSDT"), ("side", "LONG")], "no_quantity"),
+    (SNAPSHOT, &[("symbol", "SOLUSDT"), ("position_amt", "5"), ("positionSide", "LONG")], "hedge_mode"),
+    (OBSERVATION, &[("event_type", "exchange.mood")], "unknown_event"),
+    (CONTROL, &[("event_type", "coffee.brewed")], "unknown_event"),
+    (CONTROL, &[("event_type", "kill.changed"), ("kill", "perhaps")], "unknown_word"),
+    (CONTROL, &[("event_type", "policy.adopted"), ("policy", "{\"mdoe\":\"live\"}")], "unknown_word"),
+    (DECISION, &[("event_type", "harvest.decision"), ("payload", "{}")], "no_symbol"),
+];
+
+#[test]
+fn what_cannot_be_used_is_put_aside_with_its_reason_and_stops_nothing() {
+    let folder = Folder::new();
+    let mut lines = good();
+    let ids: Vec<String> = (0..UNUSABLE.len() as u64).map(|i| at(10 + i)).collect();
+    lines.extend(UNUSABLE.iter().zip(&ids).map(|((stream, fields, _), id)| entry_line(stream, id, fields)));
+    lines.push(price(100, "ADAUSDT", "0.4"));
+    let history = folder.history(&lines);
+    let summary = run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
+    assert_eq!(summary["entries"], json!(lines.len()));
+    assert_eq!(summary["applied"], json!(lines.len() - UNUSABLE.len()));
+    assert_eq!(summary["killed"], true, "a kill that cannot be read kills");
+
+    let listed = run_with(&["quarantine", "list", "--store", &folder.store(), "--json"]).json();
+    let listed = listed.as_array().expect("a list");
+    assert_eq!(listed.len(), UNUSABLE.len());
+    for ((stream, fields, reason), id) in UNUSABLE.iter().zip(&ids) {
+        let found = listed.iter().find(|item| item["stream"] == *stream && item["id"] == **id);
+        let found = found.unwrap_or_else(|| panic!("{stream} {id} is not listed"));
+        assert_eq!(found["reason"], *reason, "{stream} {fields:?}");
+        assert_eq!(found["line"], entry_line(stream, id, fields), "the entry is kept whole");
+    }
+
+    let shown = run_with(&["quarantine", "show", "--store", &folder.store(), "market.tick", &ids[0]]);
+    assert_eq!((shown.code, shown.out.lines().next()), (Some(0), Some("no_symbol")));
+    run_with(&["quarantine", "show", "--store", &folder.store(), "market.tick", &at(3)])
+        .refused(&["market.tick", &at(3)]);
+}
+
+#[test]
+fn bytes_that_are_no_text_matter_only_where_they_are_needed() {
+    let folder = Folder::new();
+    // "SOLUSDT", "1.5" and bytes that are no UTF-8, in base64.
+    let entry = |second, fields: &Value| json!({"stream": TICK, "id": at(second), "fields_b64": fields}).to_string();
+    let needed = entry(5, &json!({"symbol": "U09MVVNEVA==", "price": "//79"}));
+    let name_needed = entry(6, &json!({"symbol": "//79", "price": "MS41"}));
+    let not_needed = entry(7, &json!({"symbol": "U09MVVNEVA==", "price": "MTAxLjU=", "note": "//79"}));
+    let mut lines = good();
+    lines.extend([needed, name_needed, not_needed]);
+    let history = folder.history(&lines);
+    let summary = run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
+    assert_eq!(summary["quarantined"], json!({"not_utf8": 2}));
+    assert_eq!(summary["applied"], 6);
+    let positions = run_with(&["positions", "--store", &folder.store(), "--json"]).json();
+    assert_eq!(positions[0]["mark_price"]["value"], "101.5", "the one whose note is no text was used");
+}
+
+#[test]
+fn an_entry_of_more_than_a_megabyte_is_put_aside() {
+    let folder = Folder::new();
+    let long = "x".repeat(1 << 20);
+    let mut lines = good();
+    lines.push(entry_line(TICK, &at(5), &[("symbol", "SOLUSDT"), ("price", "101.3"), ("note", &long)]));
+    lines.push(entry_line(TICK, &at(6), &[("symbol", "SOLUSDT"), ("price", "101.4"), ("note", &long[..900_000])]));
+    let history = folder.history(&lines);
+    let summary = run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
+    assert_eq!(summary["quarantined"], json!({"too_large": 1}));
+    let positions = run_with(&["positions", "--store", &folder.store(), "--json"]).json();
+    assert_eq!(positions[0]["mark_price"]["value"], "101.4");
+    let listed = run_with(&["quarantine", "list", "--store", &folder.store(), "--json"]).json();
+    assert_eq!(listed[0]["line"].as_str().map(str::len), Some(lines[5].len()), "kept whole, whatever its size");
+}
+
+#[test]
+fn an_id_that_goes_backwards_is_put_in_order_with_a_notice() {
+    let folder = Folder::new();
+    let mut lines = good();
+    lines.swap(2, 4);
+    let history = folder.history(&lines);
+    let ran = run_with(&["replay", &history, "--json"]);
+    let summary = ran.json();
+    assert!(ran.log.contains(&history) && ran.log.contains("order"), "a notice names the file: {}", ran.log);
+    assert_eq!((&summary["applied"], &summary["decisions"]), (&json!(5), &json!(1)));
+
+    // Behind the cursor of a store it is a duplicate.
+    let earlier = folder.file("earlier.jsonl", price(2, "SOLUSDT", "90"));
+    run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
+    let summary = run_with(&["replay", &earlier, "--store", &folder.store(), "--json"]).json();
+    assert_eq!((&summary["duplicates"], &summary["applied"]), (&json!(1), &json!(0)));
+}
+
+#[test]
+fn ten_thousand_symbols_are_ten_thousand_symbols() {
+    let folder = Folder::new();
+    let lines: Vec<String> = (0..10_000).map(|i| price(i, &format!("S{i}USDT"), "1.5")).collect();
+    let history = folder.history(&lines);
+    let summary = run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
+    assert_eq!((&summary["applied"], &summary["positions_open"]), (&json!(10_000), &json!(0)));
+    let fill = [("symbol", "S9999USDT"), ("side", "BUY"), ("executedQty", "1"), ("avgPrice", "1.5"), ("orderId", "1")];
+    let more = folder.file("more.jsonl", entry_line(RESULT, &at(10_000), &fill));
+    run_with(&["replay", &more, "--store", &folder.store(), "--json"]).json();
+    let positions = run_with(&["positions", "--store", &folder.store(), "--json"]).json();
+    assert_eq!(positions[0]["symbol"], "S9999USDT");
+    let again = folder.file("again.jsonl", price(10_001, "S9999USDT", "1.5"));
+    run_with(&["replay", &again, "--store", &folder.store(), "--json"]).json();
+    let positions = run_with(&["positions", "--store", &folder.store(), "--json"]).json();
+    assert_eq!(positions[0]["mark_price"]["value"], "1.5");
+}
+
+#[test]
+fn names_of_any_length_and_script_do_no_harm() {
+    let folder = Folder::new();
+    let long = "S".repeat(3_000);
+    let mut lines = good();
+    for (second, symbol) in (5..).zip([long.as_str(), "币安人生USDT", "a b\u{0}c", "../../etc/passwd", "NULLUSDT"])
+    {
+        lines.push(price(second, symbol, "1.5"));
+    }
+    let fields = [("symbol", "SOLUSDT"), ("side", "BUY"), ("executedQty", "1"), ("orderId", long.as_str())];
+    lines.push(entry_line(RESULT, &at(20), &fields));
+    let history = folder.history(&lines);
+    let summary = run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
+    assert_eq!(summary["entries"], json!(lines.len()));
+    let positions = run_with(&["positions", "--store", &folder.store(), "--all", "--json"]).json();
+    assert_eq!(positions[0]["qty"], "11");
+}
+
+// ---- histories ----------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_history_that_is_not_there_or_empty_is_an_error_that_names_it() {
+    let folder = Folder::new();
+    let absent = name(&folder.path("absent.jsonl")).to_owned();
+    run_with(&["replay", &absent]).refused(&[&absent]);
+    let empty = name(folder.0.path()).to_owned();
+    folder.file("notes.txt", "no history");
+    run_with(&["replay", &empty]).refused(&[&empty, "*.jsonl"]);
+
+    let no_history = run_with(&["replay"]);
+    assert_eq!((no_history.code, no_history.out.as_str()), (Some(2), ""));
+    assert!(no_history.log.contains("HISTORY"), "{}", no_history.log);
+
+    // A file without entries is a history of nothing.
+    let nothing = folder.file("nothing.jsonl", "");
+    let summary = run_with(&["replay", &nothing, "--json"]).json();
+    assert_eq!(
+        (&summary["entries"], &summary["first_id"], &summary["positions_unknown"]),
+        (&json!(0), &Value::Null, &json!(true))
+    );
+}
+
+#[test]
+fn a_compressed_history_that_is_cut_off_is_an_error_and_nothing_of_it_counts() {
+    let folder = Folder::new();
+    let lines: Vec<String> = (0..5_000).map(|i| price(i, &format!("S{}USDT", i % 97), "1.5")).collect();
+    let compressed = zstd::encode_all((lines.join("\n") + "\n").as_bytes(), 1).expect("zstd compresses");
+    let cut = folder.file("cut.jsonl.zst", &compressed[..compressed.len() * 2 / 3]);
+    run_with(&["replay", &cut, "--store", &folder.store()]).refused(&[&cut]);
+    let whole = folder.file("whole.jsonl.zst", &compressed);
+    let summary = run_with(&["replay", &whole, "--store", &folder.store(), "--json"]).json();
+    assert_eq!((&summary["applied"], &summary["duplicates"]), (&json!(5_000), &json!(0)));
+
+    let summary = run_with(&["replay", &cut, "--skip-bad-lines", "--json"]).json();
+    assert_eq!(summary["bad_lines"], 1, "the cut is one bad line");
+    let no_zstd = folder.file("plain.jsonl.zst", lines.join("\n"));
+    run_with(&["replay", &no_zstd]).refused(&[&no_zstd]);
+}
+
+#[test]
+fn standard_input_is_a_history() {
+    let text = good().join("\n") + "\n";
+    let summary = run_fed(harvester().args(["replay", "-", "--json"]), text.as_bytes()).json();
+    assert_eq!((&summary["applied"], &summary["decisions"]), (&json!(5), &json!(1)));
+    let compressed = zstd::encode_all(text.as_bytes(), 1).expect("zstd compresses");
+    let again = run_fed(harvester().args(["replay", "-", "--json"]), &compressed).json();
+    assert_eq!(again["applied"], 5);
+    run_fed(harvester().args(["replay", "-"]), b"{\"stream\":").refused(&["-:1: "]);
+    run_fed(harvester().args(["replay", "-", "-"]), b"").refused(&["standard input"]);
+}
+
+#[test]
+fn entries_of_other_streams_are_counted_and_nothing_else() {
+    let folder = Folder::new();
+    let other =
+        |second, fields: Value| json!({"stream": "quantum:stream:somebody", "id": at(second), "fields": fields});
+    let mut lines = good();
+    lines.push(other(5, json!({"symbol": "SOLUSDT", "price": "7"})).to_string());
+    lines.push(other(0, json!({"price": "back in time"})).to_string());
+    let history = folder.history(&lines);
+    let summary = run_with(&["replay", &history, "--json"]).json();
+    assert_eq!((&summary["other_streams"], &summary["entries"]), (&json!(2), &json!(5)));
+}
+
+#[test]
+fn a_report_begins_and_ends_where_it_is_told() {
+    let folder = Folder::new();
+    let history = folder.history(&good());
+    for (option, bound, entries, decisions, first, last) in [
+        ("--since", at(3), 2, 1, at(3), at(4)),
+        ("--since", at(4), 1, 0, at(4), at(4)),
+        ("--since", "2026-02-04T00:00:04Z".to_owned(), 1, 0, at(4), at(4)),
+        ("--since", "2026-02-04 00:00:02".to_owned(), 3, 1, at(2), at(4)),
+        ("--until", at(3), 4, 1, at(0), at(3)),
+        ("--until", at(2), 3, 0, at(0), at(2)),
+        ("--until", "2026-02-04T00:00:02.999".to_owned(), 3, 0, at(0), at(2)),
+        ("--until", "1770163203000".to_owned(), 4, 1, at(0), at(3)),
+    ] {
+        let summary = run_with(&["replay", &history, option, &bound, "--json"]).json();
+        let came = json!([summary["entries"], summary["decisions"], summary["first_id"], summary["last_id"]]);
+        assert_eq!(came, json!([entries, decisions, first, last]), "{option} {bound}");
+        // The fold begins at the beginning all the same.
+        assert_eq!(summary["positions_open"], 1, "{option} {bound}");
+    }
+    run_with(&["replay", &history, "--since", "yesterday"]).refused(&["yesterday"]);
+    run_with(&["replay", &history, "--until", "1-x"]).refused(&["1-x"]);
+}
+
+// ---- what is written ----------------------------------------------------------------------------------------------
+
+#[test]
+fn decisions_are_written_as_a_history() {
+    let folder = Folder::new();
+    let history = folder.history(&good());
+    let written = run_with(&["replay", &history, "--decisions", "-"]);
+    assert_eq!(written.code, Some(0), "{}", written.log);
+    let lines: Vec<Value> =
+        written.out.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
+    assert_eq!(lines.len(), 1, "{}", written.out);
+    assert_eq!((&lines[0]["stream"], &lines[0]["id"]), (&json!(DECISION), &json!("1770163203000-1")));
+
+    let file = name(&folder.path("decisions.jsonl")).to_owned();
+    run_with(&["replay", &history, "--decisions", &file, "--json"]).json();
+    assert_eq!(fs::read_to_string(&file).expect("the decisions are there"), written.out);
+    let summary = run_with(&["replay", &history, &file, "--json"]).json();
+    assert_eq!((&summary["decisions"], &summary["own_decisions"]["agree"]), (&json!(0), &json!(1)));
+    let summary = run_with(&["replay", &history, &file, "--derive", "--json"]).json();
+    assert_eq!(summary["decisions"], 1);
+    // On the screen "0 decisions" alone would look like a loss.
+    for (arguments, says) in [
+        (vec!["replay", &history, &file], "; 1 recorded decisions adopted, 0 made anew"),
+        (vec!["replay", &history, &file, "--derive"], "; 1 decisions"),
+    ] {
+        let shown = run_with(&arguments).out;
+        assert!(shown.lines().any(|line| line.ends_with(says)), "{says}: {shown}");
+    }
+
+    run_with(&["replay", &history, "--decisions", "-", "--json"]).refused(&["--decisions", "--json"]);
+    let nowhere = name(&folder.path("no/such/folder/d.jsonl")).to_owned();
+    run_with(&["replay", &history, "--decisions", &nowhere]).refused(&[&nowhere]);
+}
+
+#[test]
+fn an_age_of_months_is_told_in_days() {
+    let folder = Folder::new();
+    let mut lines = good();
+    // 298 days and 21 hours after the last price.
+    let later = format!("{}-0", 1_770_163_203_000_u64 + (298 * 24 + 21) * 3_600_000);
+    lines.push(entry_line(TICK, &later, &[("symbol", "OTHERUSDT"), ("price", "1")]));
+    run_with(&["replay", &folder.history(&lines), "--store", &folder.store(), "--json"]).json();
+    for arguments in [vec!["needs"], vec!["positions", "SOLUSDT"]] {
+        let shown = run_with(&[&arguments[..], &["--store", &folder.store()]].concat()).out;
+        assert!(shown.contains("298d 21h"), "{arguments:?}: {shown}");
+    }
+}
+
+#[test]
+fn json_is_one_document_and_logs_go_elsewhere() {
+    let folder = Folder::new();
+    let mut lines = good();
+    lines.swap(2, 4);
+    let history = folder.history(&lines);
+    for arguments in [
+        vec!["replay", &history, "--json"],
+        vec!["replay", &history, "--store", &folder.store(), "--json"],
+        vec!["positions", "--store", &folder.store(), "--json"],
+        vec!["positions", "--store", &folder.store(), "--all", "--json"],
+        vec!["positions", "SOLUSDT", "--store", &folder.store(), "--json"],
+        vec!["positions", "solusdt", "--store", &folder.store(), "--json"],
+        vec!["quarantine", "list", "--store", &folder.store(), "--json"],
+    ] {
+        let ran = run(harvester().args(&arguments).env("LOG_LEVEL", "trace"));
+        ran.json();
+        assert!(ran.out.ends_with('\n') && !ran.out.contains('\u{1b}'), "{arguments:?}: {}", ran.out);
+    }
+    // For people too nothing is in colour where no terminal is.
+    let shown = run_with(&["replay", &history]);
+    assert!(
+        shown.code == Some(0) && !shown.out.contains('\u{1b}') && !shown.log.contains('\u{1b}'),
+        "{shown:?}",
+        shown = shown.out
+    );
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let folder = Folder::new();
+    let lines: Vec<String> = (0..20_000).map(|i| price(i, &format!("S{i}USDT"), "oops")).collect();
+    let history = folder.history(&lines);
+    run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
+    let mut child = piped(harvester().args(["quarantine", "list", "--store", &folder.store(), "--json"]));
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().expect("the program ends");
+    assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+}
+
+#[test]
+fn where_nothing_can_be_written_the_error_says_so() {
+    let folder = Folder::new();
+    let history = folder.history(&good());
+    run_with(&["replay", &history, "--decisions", "/dev/full", "--json"]).refused(&["decisions"]);
+
+    // No file may grow beyond some size: to a store that is a full disk.
+    let mut lines = good();
+    lines.extend((10..3_000).map(|second| price(second, "SOLUSDT", "oops")));
+    let history = folder.history(&lines);
+    for blocks in [0, 1, 16, 512] {
+        let mut limited = Command::new("/bin/sh");
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+        limited.env_clear().args(["-c", &script]).arg(env!("CARGO_BIN_EXE_harvester"));
+        run(limited.args(["replay", &history, "--store", &folder.store(), "--json"])).refused(&[&folder.store()]);
+    }
+    // With room again it goes on as if nothing had been.
+    let summary = run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
+    let n = json!(lines.len());
+    assert_eq!((&summary["entries"], &summary["decisions"]), (&n, &json!(1)));
+    let again = run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
+    assert_eq!((&again["duplicates"], &again["decisions"]), (&n, &json!(0)));
+}
+
+// ---- stores -------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_store_in_use_says_so_in_one_sentence() {
+    let folder = Folder::new();
+    let history = folder.history(&good());
+    run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
+    let held = harvester::app::projection::read(Path::new(&folder.store())).expect("the store reads");
+    for arguments in [
+        vec!["replay", &history, "--store", &folder.store()],
+        vec!["positions", "--store", &folder.store()],
+        vec!["quarantine", "list", "--store", &folder.store(), "--json"],
+    ] {
+        run_with(&arguments).refused(&[&folder.store(), "in use"]);
+    }
+    drop(held);
+    run_with(&["positions", "--store", &folder.store(), "--json"]).json();
+}
+
+#[test]
+fn what_is_no_store_is_left_as_it_is() {
+    let folder = Folder::new();
+    let history = folder.history(&good());
+    let absent = name(&folder.path("absent")).to_owned();
+    run_with(&["positions", "--store", &absent]).refused(&[&absent]);
+    assert!(!Path::new(&absent).exists(), "looking makes nothing");
+
+    let foreign = folder.path("foreign");
+    fs::create_dir(&foreign).expect("a folder is made");
+    fs::write(foreign.join("thesis.txt"), "ten years of work").expect("a file is written");
+    run_with(&["replay", &history, "--store", name(&foreign)]).refused(&[name(&foreign)]);
+    run_with(&["positions", "--store", name(&foreign)]).refused(&[name(&foreign)]);
+    assert_eq!(fs::read_to_string(foreign.join("thesis.txt")).ok().as_deref(), Some("ten years of work"));
+    assert_eq!(fs::read_dir(&foreign).expect("the folder reads").count(), 1);
+
+    let file = folder.file("a-file", "x");
+    run_with(&["replay", &history, "--store", &file]).refused(&[&file]);
+    run_with(&["positions", "NOSUCHUSDT", "--store", &folder.store()]).refused(&[&folder.store()]);
+    run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
+    run_with(&["positions", "NOSUCHUSDT", "--store", &folder.store()]).refused(&["NOSUCHUSDT"]);
+}
+
+#[test]
+fn a_damaged_store_is_moved_aside_and_rebuilt() {
+    let folder = Folder::new();
+    let history = folder.history(&good());
+    let first = run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
+    let db = folder.path("store").join("db");
+    let mut bytes = fs::read(&db).expect("the store has a log");
+    bytes.truncate(bytes.len() / 2);
+    for byte in bytes.iter_mut().skip(100) {
+        *byte ^= 0x5a;
+    }
+    fs::write(&db, bytes).expect("the log is damaged");
+    run_with(&["positions", "--store", &folder.store()]).refused(&[&folder.store(), "damaged"]);
+    let ran = run_with(&["replay", &history, "--store", &folder.store(), "--json"]);
+    let again = ran.json();
+    assert!(ran.log.contains("quarantine-"), "the notice says where it went: {}", ran.log);
+    assert_eq!(again["applied"], first["applied"]);
+    run_with(&["positions", "--store", &folder.store(), "--json"]).json();
+}
+
+// ---- configuration ------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_configuration_that_is_wrong_is_refused_with_the_nearest_name() {
+    let folder = Folder::new();
+    let history = folder.history(&good());
+    for (text, names) in [
+        ("[policy]\nmin_rr = \"0.5\"\n", ["min_rr", "`min_r`"]),
+        ("[policy]\nladdder = \"0.5:0.25\"\n", ["laddder", "`ladder`"]),
+        ("[polcy]\nmin_r = \"0.5\"\n", ["polcy", "`policy`"]),
+        ("[streams]\nprices = \"x\"\n", ["streams.prices", "`streams.price`"]),
+        ("[policy]\nmin_r = \"many\"\n", ["min_r", "many"]),
+        ("[policy]\nladder = \"1:0.5,0.5:0.5\"\n", ["ladder", "ascending"]),
+        ("[policy]\nmode = \"live\"\n", ["live", "ladder"]),
+        ("[policy\n", ["config.toml", "configuration"]),
+        ("[streams]\nprice = [\"a\", \"a\"]\n", ["streams", "a is named twice"]),
+    ] {
+        let config = folder.file("config.toml", text);
+        run_with(&["replay", &history, "--config", &config]).refused(&names);
+        run_with(&["--config", &config, "replay", &history]).refused(&names);
+    }
+    let absent = name(&folder.path("absent.toml")).to_owned();
+    run_with(&["replay", &history, "--config", &absent]).refused(&[&absent]);
+}
+
+#[test]
+fn names_of_the_environment_that_are_wrong_are_refused_and_bad_values_cleaned() {
+    let folder = Folder::new();
+    let history = folder.history(&good());
+    let replay = |name: &str, value: &str| run(harvester().env(name, value).args(["replay", &history, "--json"]));
+    replay("HARVEST_MOED", "live").refused(&["HARVEST_MOED", "`HARVEST_MODE`"]);
+    replay("HARVEST_REDUCE_ONLY", "false").refused(&["HARVEST_REDUCE_ONLY"]);
+    replay("HARVEST_MIN_R", "much").refused(&["HARVEST_MIN_R", "much"]);
+    replay("HARVEST_MODE", "live").refused(&["live"]);
+    let ran = replay("HARVEST_MIN_R", "3\r");
+    assert_eq!(ran.json()["decisions"], 0, "3 R were not reached");
+    assert!(ran.log.contains("HARVEST_MIN_R") && ran.log.contains("carriage return"), "{}", ran.log);
+    let ran = replay("HARVEST_METRICS_PORT", "9100");
+    assert_eq!(ran.json()["decisions"], 1);
+    assert!(ran.log.contains("HARVEST_METRICS_PORT"), "{}", ran.log);
+    assert_eq!(replay("STREAM_APPLY_RESULT", "somewhere:else").json()["other_streams"], 1);
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    for arguments in [
+        vec!["replya"],
+        vec!["replay", "x", "--jsno"],
+        vec!["positions"],
+        vec!["quarantine"],
+        vec!["schema", "no.such"],
+    ] {
+        let ran = run_with(&arguments);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{arguments:?}: {}", ran.log);
+        assert!(!ran.log.is_empty(), "{arguments:?}");
+    }
+    for arguments in [vec!["--help"], vec!["--version"], vec!["replay", "--help"], vec!["completions", "bash"]] {
+        let ran = run_with(&arguments);
+        assert_eq!(ran.code, Some(0), "{arguments:?}: {}", ran.log);
+        assert!(!ran.out.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_store_under_another_policy_says_what_to_do() {
+    let folder = Folder::new();
+    let history = folder.history(&good());
+    run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
+    let config = folder.file("config.toml", "[policy]\nmin_r = \"0.7\"\n");
+    let arguments = ["replay", &history, "--store", &folder.store(), "--config", &config];
+    run_with(&arguments).refused(&[&folder.store(), "policy"]);
+}
+
+#[test]
+fn an_input_that_never_ends_a_line_is_read_to_its_end() {
+    // Two megabytes without a line end, through a pipe that is written in pieces.
+    let mut child = piped(harvester().args(["replay", "-", "--skip-bad-lines", "--json"]));
+    let mut stdin = child.stdin.take().expect("standard input is piped");
+    let writer = std::thread::spawn(move || (0..32).try_for_each(|_| stdin.write_all(&[b'x'; 65_536])));
+    let output = child.wait_with_output().expect("the program ends");
+    writer.join().expect("the writer does not panic").expect("all of it is read");
+    let summary: Value = serde_json::from_slice(&output.stdout).expect("one document");
+    assert_eq!((&summary["bad_lines"], &summary["entries"]), (&json!(1), &json!(0)));
+}
+
+/// A pipe that nobody reads any more.
+fn closed_pipe() -> std::io::PipeWriter {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_every_command_quietly() {
+    let folder = Folder::new();
+    let history = folder.history(&good());
+    let nobody = "redis://127.0.0.1:9";
+    for arguments in [
+        &["demo"][..],
+        &["schema"],
+        &["schema", "harvest.decision.v1"],
+        &["completions", "bash"],
+        &["completions", "zsh"],
+        &["config"],
+        &["--help"],
+        &["replay", &history],
+        &["replay", &history, "--json"],
+        &["replay", &history, "--decisions", "-"],
+        &["doctor", "--redis", nobody],
+        &["doctor", "--json", "--redis", nobody],
+        &["positions", "--store", "absent"],
+        &["run", "--redis", "nonsense"],
+    ] {
+        // A warning that is logged in any case.
+        let command = || {
+            let mut command = harvester();
+            command.args(arguments).env("HARVEST_METRICS_PORT", "9100").stdin(std::process::Stdio::null());
+            command
+        };
+        let usual = run(&mut command());
+        let mut with_log = command();
+        let child = with_log.stdout(closed_pipe()).stderr(std::process::Stdio::piped()).spawn().expect("a start");
+        let output = crate::support::binary::ended(child);
+        let log = String::from_utf8_lossy(&output.stderr);
+        // What ends before it writes anything fails as it would.
+        let code = if usual.out.is_empty() { usual.code } else { Some(0) };
+        assert_eq!(output.status.code(), code, "{arguments:?}: {log}");
+        assert!(!log.contains("panicked") && !log.contains("os error 32"), "{arguments:?}: {log}");
+        let without_log = command().stdout(std::process::Stdio::null()).stderr(closed_pipe()).status();
+        assert_eq!(without_log.expect("a start").code(), usual.code, "{arguments:?}, nobody reads the log");
+        let neither = command().stdout(closed_pipe()).stderr(closed_pipe()).status();
+        assert_eq!(neither.expect("a start").code(), code, "{arguments:?}, nobody reads anything");
+    }
+}

@@ -1,0 +1,176 @@
+//! The golden contract: every folder below `replay/` is a history, a policy, what is expected by hand
+//! (`expect.toml`), and all that comes out (`expected.jsonl`, rewritten by `cargo xtask bless`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::support::{config, replayed, root};
+use harvester::app::positions;
+use harvester::app::replay::Request;
+use serde_json::Value;
+
+/// Everything that a case comes to, a line each.
+struct Came {
+    summary: Value,
+    decisions: Vec<Value>,
+    quarantined: Vec<Value>,
+    positions: Vec<Value>,
+}
+
+fn cases() -> Vec<PathBuf> {
+    let mut cases: Vec<PathBuf> = fs::read_dir(root().join("replay"))
+        .expect("the folder of the cases")
+        .map(|entry| entry.expect("an entry of the folder").path())
+        .filter(|path| path.is_dir())
+        .collect();
+    cases.sort();
+    assert!(cases.len() > 50, "only {} cases were found", cases.len());
+    cases
+}
+
+/// All cases, run once for all tests.
+fn came() -> &'static [(PathBuf, Came)] {
+    static CAME: OnceLock<Vec<(PathBuf, Came)>> = OnceLock::new();
+    CAME.get_or_init(|| cases().into_iter().map(|case| (case.clone(), run(&case))).collect())
+}
+
+fn run(case: &Path) -> Came {
+    let config = config(Some(&case.join("policy.toml")));
+    let store = tempfile::tempdir().expect("a temporary folder");
+    let request = Request {
+        histories: vec![case.join("events.jsonl")],
+        store: Some(store.path().join("store")),
+        ..Request::default()
+    };
+    let (replayed, decisions) = replayed(&request, &config);
+    let mut summary = replayed.summary;
+    summary.remove("seconds");
+    let (_, rows) = harvester::app::projection::read(&store.path().join("store")).expect("the store reads");
+    let quarantined = harvester::codec::state::quarantined(&rows)
+        .expect("the quarantine reads")
+        .into_iter()
+        .map(|q| serde_json::json!({"stream": q.stream, "id": q.id.to_string(), "reason": q.reason}))
+        .collect();
+    Came {
+        summary: Value::Object(summary),
+        decisions: decisions.iter().map(|line| serde_json::from_str(line).expect("a decision is JSON")).collect(),
+        quarantined,
+        positions: positions::of_engine(&replayed.engine, true),
+    }
+}
+
+fn lines(came: &Came) -> String {
+    let mut text = String::new();
+    let mut line = |key: &str, value: &Value| {
+        text.push_str(&serde_json::json!({ key: value }).to_string());
+        text.push('\n');
+    };
+    line("summary", &came.summary);
+    came.quarantined.iter().for_each(|value| line("quarantined", value));
+    came.decisions.iter().for_each(|value| line("decision", value));
+    came.positions.iter().for_each(|value| line("position", value));
+    text
+}
+
+#[test]
+fn every_case_comes_to_what_was_worked_out_by_hand() {
+    let mut wrong = Vec::new();
+    let mut checked = 0;
+    for (case, came) in came() {
+        let name = case.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Ok(text) = fs::read_to_string(case.join("expect.toml")) else {
+            wrong.push(format!("{name}: expect.toml is missing"));
+            continue;
+        };
+        let expect: toml::Table = text.parse().unwrap_or_else(|error| panic!("{name}/expect.toml: {error}"));
+        let mut check = |what: String, want: &toml::Value, got: &Value| {
+            checked += 1;
+            let want = serde_json::to_value(want).expect("TOML is JSON");
+            if want != *got {
+                wrong.push(format!("{name}: {what}: want {want}, got {got}"));
+            }
+        };
+        for (key, want) in table(expect.get("summary")) {
+            check(format!("summary.{key}"), want, at(&came.summary, key, Value::from(0)));
+        }
+        for (i, item) in items(&expect, "position").enumerate() {
+            let matches = |position: &&Value| {
+                ["symbol", "position_id"]
+                    .iter()
+                    .all(|key| item.get(*key).is_none_or(|want| want.as_str() == position[*key].as_str()))
+            };
+            // Of several instances of a symbol the last is meant.
+            let found = came.positions.iter().rfind(matches).unwrap_or(&Value::Null);
+            for (key, want) in item {
+                check(format!("position {i} {}: {key}", found["symbol"]), want, at(found, key, Value::Null));
+            }
+        }
+        if expect.contains_key("decision") {
+            let count = toml::Value::Integer(items(&expect, "decision").count() as i64);
+            check("number of decisions".to_owned(), &count, &came.decisions.len().into());
+        }
+        for (i, item) in items(&expect, "decision").enumerate() {
+            let payload = came.decisions.get(i).and_then(|d| d["fields"]["payload"].as_str()).unwrap_or("null");
+            let payload: Value = serde_json::from_str(payload).expect("a payload is JSON");
+            for (key, want) in item {
+                check(format!("decision {i}: {key}"), want, at(&payload, key, Value::Null));
+            }
+        }
+        for item in items(&expect, "quarantined") {
+            let want = serde_json::to_value(item).expect("TOML is JSON");
+            let found = came.quarantined.iter().find(|q| q["id"] == want["id"] && q["stream"] == want["stream"]);
+            let got = found.map_or(&Value::Null, |q| &q["reason"]);
+            check(format!("quarantined {}", want["id"]), &item["reason"], got);
+        }
+    }
+    assert!(checked > 500, "only {checked} expectations were checked");
+    assert!(wrong.is_empty(), "{} of {checked} expectations failed:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn every_case_comes_to_its_golden_lines() {
+    let bless = std::env::var_os("HARVESTER_BLESS").is_some();
+    let mut differ = Vec::new();
+    for (case, came) in came() {
+        let golden = case.join("expected.jsonl");
+        let got = lines(came);
+        if bless {
+            fs::write(&golden, got).expect("the golden lines are written");
+            continue;
+        }
+        let want = fs::read_to_string(&golden).unwrap_or_default();
+        if want != got {
+            let first = want.lines().zip(got.lines()).find(|(w, g)| w != g);
+            differ.push(format!("{}: first difference {first:#?}", case.display()));
+        }
+    }
+    assert!(differ.is_empty(), "golden lines differ (cargo xtask bless, then read the diff):\n{}", differ.join("\n"));
+}
+
+fn table(value: Option<&toml::Value>) -> impl Iterator<Item = (&String, &toml::Value)> {
+    value.and_then(toml::Value::as_table).into_iter().flatten()
+}
+
+fn items<'a>(expect: &'a toml::Table, key: &str) -> impl Iterator<Item = &'a toml::Table> {
+    expect.get(key).and_then(toml::Value::as_array).into_iter().flatten().filter_map(toml::Value::as_table)
+}
+
+/// The value at a dotted path; list items by index.
+fn at<'a>(value: &'a Value, path: &str, absent: Value) -> &'a Value {
+    if let Some(found) = value.get(path) {
+        return found;
+    }
+    let mut here = value;
+    for part in path.split('.') {
+        let next = match part.parse::<usize>() {
+            Ok(index) if here.is_array() => here.get(index),
+            _ => here.get(part),
+        };
+        match next {
+            Some(found) => here = found,
+            None => return Box::leak(Box::new(absent)),
+        }
+    }
+    here
+}

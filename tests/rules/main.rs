@@ -1,0 +1,14 @@
+//! What the rules say: replay cases, tables, properties, bad input, published schemas, and the structure of the code.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_input;
+mod cases;
+mod fuzz_corpus;
+mod properties;
+mod quiet;
+mod schemas;
+mod tables;
+mod takeover;
+mod wall;

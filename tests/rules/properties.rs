@@ -1,0 +1,720 @@
+//! What holds for every history, tried on random ones.
+//!
+//! `PROPTEST_CASES` sets how many, `PROPTEST_RNG_SEED` which; a failure prints the script, which is enough to tell the
+//! history again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support;
+use crate::support::books::{Derived, Watched};
+use crate::support::exact;
+use crate::support::histories::{
+    DECISION, History, OBSERVATION, RESULT, Script, Style, TICK, What, scripts, tell, text_of,
+};
+use crate::support::lab::Lab;
+use crate::support::orders::{Model, Said};
+use crate::support::replayed;
+use harvester::app::positions;
+use harvester::app::replay::{Replayed, Request};
+use harvester::codec::policy::from_json;
+use harvester::codec::{line, view};
+use harvester::config::Config;
+use harvester::domain::ahead::Ahead;
+use harvester::domain::engine::{Disposition, Step};
+use harvester::domain::event::Event;
+use harvester::domain::facts::Facts;
+use harvester::domain::ids::CanonicalKey;
+use harvester::domain::position::Cause;
+use harvester::domain::tally::Count;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::{Config as ProptestConfig, RngSeed, TestRunner};
+use rust_decimal::Decimal;
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+
+/// So many cases unless `PROPTEST_CASES` says otherwise; the same ones each time unless a seed is given.
+fn cases(unless_set: u32) -> ProptestConfig {
+    let set = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { set.cases } else { unless_set };
+    let rng_seed = match set.rng_seed {
+        RngSeed::Random => RngSeed::Fixed(20_260_204),
+        fixed @ RngSeed::Fixed(_) => fixed,
+    };
+    ProptestConfig { cases, rng_seed, failure_persistence: None, max_shrink_iters: 8_000, ..set }
+}
+
+// ---- replays ------------------------------------------------------------------------------------------------------
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    fn store(&self) -> PathBuf {
+        self.0.path().join("store")
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::create_dir_all(path.parent().expect("a file lies in a folder")).expect("the folder is made");
+        if name.ends_with(".zst") {
+            fs::write(&path, zstd::encode_all(text.as_bytes(), 1).expect("zstd compresses"))
+                .expect("a file is written");
+        } else {
+            fs::write(&path, text).expect("a file is written");
+        }
+        path
+    }
+}
+
+/// What a replay comes to, as far as it can be compared.
+#[derive(Clone, Debug, PartialEq)]
+struct Came {
+    summary: Map<String, Value>,
+    decisions: Vec<String>,
+    positions: Value,
+}
+
+fn came((replayed, decisions): (Replayed, Vec<String>)) -> Came {
+    let mut summary = replayed.summary;
+    summary.remove("seconds");
+    Came { summary, decisions, positions: positions::of_engine(&replayed.engine, true).into() }
+}
+
+fn in_memory(histories: Vec<PathBuf>, config: &Config) -> Came {
+    came(replayed(&Request { histories, ..Request::default() }, config))
+}
+
+fn into_store(histories: Vec<PathBuf>, store: &Path, config: &Config) -> Came {
+    came(replayed(&Request { histories, store: Some(store.to_owned()), ..Request::default() }, config))
+}
+
+/// `positions --all --json` of a store.
+fn stored_positions(store: &Path) -> Value {
+    let mut out = Vec::new();
+    positions::run(store, None, true, true, &mut out).expect("the store shows its positions");
+    serde_json::from_slice(&out).expect("positions are JSON")
+}
+
+fn number(summary: &Map<String, Value>, key: &str) -> u64 {
+    summary[key].as_u64().unwrap_or_else(|| panic!("{key} is no number: {}", summary[key]))
+}
+
+/// Counts of one summary and the next, added up.
+fn added(former: &Value, later: &Value) -> Value {
+    match (former, later) {
+        (Value::Number(a), Value::Number(b)) => json!(a.as_u64().unwrap_or(0) + b.as_u64().unwrap_or(0)),
+        (Value::Object(a), Value::Object(b)) => {
+            let keys = a.keys().chain(b.keys());
+            let none = json!(0);
+            let nothing = json!({});
+            let pick = |of: &Map<String, Value>, key: &str, other: &Value| {
+                of.get(key).cloned().unwrap_or_else(|| if other.is_object() { nothing.clone() } else { none.clone() })
+            };
+            keys.map(|key| {
+                let (x, y) = (a.get(key).unwrap_or(&none), b.get(key).unwrap_or(&none));
+                (key.clone(), added(&pick(a, key, y), &pick(b, key, x)))
+            })
+            .collect::<Map<_, _>>()
+            .into()
+        }
+        (_, later) => later.clone(),
+    }
+}
+
+/// Keys of a summary that count what happened, as opposed to what is.
+const COUNTED: [&str; 9] =
+    ["entries", "applied", "duplicates", "quarantined", "fills_repeated", "shapes", "holds", "decisions", "counts"];
+
+fn payload(line: &str) -> Value {
+    let line: Value = serde_json::from_str(line).expect("a decision is JSON");
+    serde_json::from_str(line["fields"]["payload"].as_str().unwrap_or_default()).expect("a payload is JSON")
+}
+
+fn reads_back(line: &str) -> bool {
+    harvester::codec::number::decimal(payload(line)["qty"].as_str().unwrap_or_default()).is_ok()
+}
+
+// ---- the properties --------------------------------------------------------------------------------------------------
+
+proptest! {
+    #![proptest_config(cases(48))]
+
+    /// Cut anywhere, stored, opened again and gone on with, a history comes to what it comes to uncut.
+    #[test]
+    fn a_history_cut_anywhere_goes_on_as_if_it_was_not(
+        script in scripts(150),
+        cuts in prop::collection::vec(any::<Index>(), 1..3),
+    ) {
+        cut(&script, &cuts, Style { no_weeks: true, ..Style::default() })?;
+    }
+
+    /// So does one over weeks, in which orders and closed instances are forgotten.
+    #[test]
+    fn a_history_of_weeks_cut_anywhere_goes_on_as_if_it_was_not(
+        script in scripts(150),
+        cuts in prop::collection::vec(any::<Index>(), 1..3),
+    ) {
+        cut(&script, &cuts, Style::default())?;
+    }
+
+    /// An entry that comes twice counts once, however the second one comes.
+    #[test]
+    fn every_entry_delivered_twice_is_every_entry_once(script in scripts(150), how in 0..3) {
+        let history = tell(&script, Style::default());
+        let folder = Folder::new();
+        let once_file = folder.file("once.jsonl", &history.text());
+        let once = in_memory(vec![once_file.clone()], &history.config);
+        let n = history.entries.len() as u64;
+        let twice = match how {
+            0 => {
+                let doubled = text_of(history.lines().flat_map(|line| [line, line]));
+                in_memory(vec![folder.file("twice.jsonl", &doubled)], &history.config)
+            }
+            1 => in_memory(vec![once_file.clone(), once_file], &history.config),
+            _ => {
+                let first = into_store(vec![once_file.clone()], &folder.store(), &history.config);
+                prop_assert_eq!(&first, &once);
+                let stored = stored_positions(&folder.store());
+                let again = into_store(vec![once_file], &folder.store(), &history.config);
+                prop_assert_eq!(stored_positions(&folder.store()), stored);
+                prop_assert_eq!(number(&again.summary, "applied"), 0);
+                prop_assert_eq!(&again.decisions, &Vec::<String>::new());
+                prop_assert_eq!(&again.summary["quarantined"], &json!({}));
+                let mut summed = once.summary.clone();
+                summed["entries"] = json!(2 * n);
+                summed["duplicates"] = again.summary["duplicates"].clone();
+                Came { summary: summed, ..once.clone() }
+            }
+        };
+        prop_assert_eq!(&twice.decisions, &once.decisions);
+        prop_assert_eq!(&twice.positions, &once.positions);
+        prop_assert_eq!(number(&twice.summary, "duplicates"), n);
+        prop_assert_eq!(number(&twice.summary, "entries"), 2 * n);
+        for key in ["applied", "quarantined", "fills_repeated", "holds", "decisions", "counts", "positions_open"] {
+            prop_assert_eq!(&twice.summary[key], &once.summary[key], "{}", key);
+        }
+    }
+
+    /// How entries lie in files does not matter, as long as each stream keeps its order.
+    #[test]
+    fn files_split_differently_come_to_the_same(
+        script in scripts(150),
+        pieces in prop::collection::vec((0usize..4, any::<bool>()), 40),
+        shuffled in any::<bool>(),
+    ) {
+        let history = tell(&script, Style::default());
+        let folder = Folder::new();
+        let whole = in_memory(vec![folder.file("whole.jsonl", &history.text())], &history.config);
+
+        let names = ["parts/a.jsonl", "parts/deep/b.jsonl.zst", "parts/c.jsonl", "d.jsonl.zst"];
+        let mut files: [Vec<(CanonicalKey, &str)>; 4] = Default::default();
+        let mut at = 0;
+        for (i, told) in history.entries.iter().enumerate() {
+            let (file, is_next) = pieces[i % pieces.len()];
+            at = if is_next { file } else { at };
+            files[at].push((told.key, told.line.as_str()));
+        }
+        let mut inputs = vec![folder.0.path().join("parts")];
+        for (name, lines) in names.iter().zip(&mut files) {
+            if shuffled {
+                // Stream behind stream: out of canonical order, each stream in its own.
+                lines.sort_by_key(|(key, _)| (key.stream, key.ms, key.seq));
+            }
+            let path = folder.file(name, &text_of(lines.iter().map(|(_, line)| *line)));
+            if !name.starts_with("parts") {
+                inputs.push(path);
+            }
+        }
+        prop_assert_eq!(&in_memory(inputs, &history.config), &whole);
+
+        // Nor does it matter who reads them: entry by entry, fields as Redis has them, come the same decisions.
+        let mut lab = Lab::new(&history.config);
+        let mut decisions = Vec::new();
+        for told in &history.entries {
+            if let Some(sealed) = lab.feed(&told.line).sealed {
+                let id = format!("{}-{}", told.key.ms, sealed.seq);
+                decisions.push(line::write(DECISION, &id, &sealed.fields()));
+            }
+        }
+        prop_assert_eq!(&decisions, &whole.decisions);
+        prop_assert_eq!(&Value::from(positions::of_engine(&lab.engine, true)), &whole.positions);
+    }
+
+    /// R is a ratio: it stays when quantities scale, and when prices and ATRs scale together.
+    #[test]
+    fn r_stays_when_quantities_or_prices_scale(
+        script in scripts(150),
+        qty_exponent in 0..6,
+        price_exponent in -1..5,
+    ) {
+        let plain = Style { scalable: true, ..Style::default() };
+        let history = tell(&script, plain);
+        let scaled = tell(&script, Style { qty_exponent, price_exponent, ..plain });
+        let folder = Folder::new();
+        let former = in_memory(vec![folder.file("plain.jsonl", &history.text())], &history.config);
+        let later = in_memory(vec![folder.file("scaled.jsonl", &scaled.text())], &scaled.config);
+        let ratios = |came: &Came| -> Vec<Value> {
+            let kept = |p: Value| json!([p["decision_id"], p["rungs"], p["close_fraction"], p["cause"], p["flags"]]);
+            came.decisions.iter().map(|line| kept(payload(line))).collect()
+        };
+        prop_assert_eq!(&former.summary["quarantined"], &later.summary["quarantined"], "{}", scaled.text());
+        prop_assert_eq!(ratios(&former), ratios(&later));
+        let held = |came: &Came| -> Vec<Value> {
+            let positions = came.positions.as_array().expect("a list").iter();
+            positions.map(|p| json!([p["position_id"], p["hold"], p["flags"], p["rungs"], p["closed"]])).collect()
+        };
+        prop_assert_eq!(held(&former), held(&later));
+        prop_assert_eq!(&former.summary["holds"], &later.summary["holds"]);
+        prop_assert_eq!(&former.summary["counts"], &later.summary["counts"]);
+        for (p, q) in former.positions.as_array().into_iter().flatten().zip(later.positions.as_array().into_iter().flatten()) {
+            for (key, exponent) in [("r_net", 0), ("qty", qty_exponent), ("unrealized_pnl", qty_exponent + price_exponent), ("realized_pnl", qty_exponent + price_exponent)] {
+                let (Some(p), Some(q)) = (p[key].as_str(), q[key].as_str()) else {
+                    prop_assert_eq!(&p[key], &q[key]);
+                    continue;
+                };
+                let scaled = exact::exact(p) * exact::whole(10).pow(exponent);
+                // The average of two prices keeps 28 places whatever its size: R may fall to either side of a half.
+                let slack = if key == "r_net" { exact::whole(10).pow(-6) } else { exact::zero() };
+                let off = exact::abs(&(exact::exact(q) - &scaled));
+                prop_assert!(off <= slack || exact::agrees(q, &scaled), "{key}: {p} became {q}");
+            }
+        }
+    }
+
+    /// Every line is counted exactly once.
+    #[test]
+    fn every_line_is_counted_once(
+        script in scripts(100),
+        noise in prop::collection::vec((any::<Index>(), 0usize..12), 0..20),
+    ) {
+        let history = tell(&script, Style::default());
+        let mut lines: Vec<String> = history.lines().map(str::to_owned).collect();
+        let (mut blank, mut bad, mut other, mut twins) = (0, 0, 0, 0);
+        for (at, kind) in noise {
+            let at = at.index(lines.len());
+            let line = match kind {
+                0 => { blank += 1; String::new() }
+                1 => { blank += 1; " \t\r".to_owned() }
+                2 => { bad += 1; "{\"stream\":".to_owned() }
+                3 => { bad += 1; "[1,2]".to_owned() }
+                4 => { bad += 1; json!({"stream": TICK, "id": "7", "fields": {}}).to_string() }
+                5 => { bad += 1; json!({"stream": TICK, "id": "5-0", "fields": {"a": 1}}).to_string() }
+                6 => { bad += 1; json!({"stream": RESULT, "id": "5-1", "fields_b64": {"a": "%"}}).to_string() }
+                7 => { bad += 1; json!({"stream": RESULT, "id": "6-1"}).to_string() }
+                8 => { other += 1; json!({"stream": "somebody:else", "id": "9-0", "fields": {"a": "b"}}).to_string() }
+                9 => { other += 1; json!({"stream": "somebody:else", "id": "9999999999999-0", "fields": {}}).to_string() }
+                _ => {
+                    let told = &history.entries[at % history.entries.len()];
+                    twins += 1;
+                    told.line.clone()
+                }
+            };
+            lines.insert(at, line);
+        }
+        let folder = Folder::new();
+        let file = folder.file("history.jsonl", &text_of(lines.iter().map(String::as_str)));
+        let request = Request { histories: vec![file], skip_bad_lines: true, ..Request::default() };
+        let came = came(replayed(&request, &history.config));
+        let n = |key: &str| number(&came.summary, key);
+        let sum = |value: &Value| -> u64 { value.as_object().into_iter().flatten().filter_map(|(_, n)| n.as_u64()).sum() };
+        prop_assert_eq!(n("entries"), n("applied") + n("duplicates") + sum(&came.summary["quarantined"]));
+        prop_assert_eq!(n("bad_lines"), bad);
+        prop_assert_eq!(n("other_streams"), other);
+        prop_assert_eq!(n("duplicates"), twins);
+        prop_assert_eq!(n("entries") + n("bad_lines") + n("other_streams") + blank, lines.len() as u64);
+        let shapes: u64 = came.summary["shapes"].as_object().into_iter().flatten().map(|(_, of)| sum(of)).sum();
+        prop_assert_eq!(shapes, n("entries"));
+
+        let clean = in_memory(vec![folder.file("clean.jsonl", &history.text())], &history.config);
+        prop_assert_eq!(came.decisions, clean.decisions);
+        prop_assert_eq!(came.positions, clean.positions);
+    }
+
+    /// What was emitted is a fact: a history with its own decisions makes none up to the last, and goes on behind it.
+    #[test]
+    fn own_decisions_are_facts(script in scripts(300), upto in any::<Index>()) {
+        let history = tell(&script, Style::default());
+        let folder = Folder::new();
+        let events = folder.file("events.jsonl", &history.text());
+        let original = in_memory(vec![events.clone()], &history.config);
+        let n = original.decisions.len();
+        // One of 29 digits does not read back: see the tests of rules.
+        prop_assume!(original.decisions.iter().all(|line| reads_back(line)));
+
+        // All of them.
+        let own = folder.file("decisions.jsonl", &text_of(original.decisions.iter().map(String::as_str)));
+        let again = in_memory(vec![events.clone(), own.clone()], &history.config);
+        prop_assert_eq!(&again.summary["quarantined"], &original.summary["quarantined"], "{:#?}", original.decisions);
+        prop_assert_eq!(&again.summary["own_decisions"], &json!({"agree": n, "differ": 0, "missing": 0, "unexpected": 0, "homeless": 0}));
+        prop_assert_eq!(&again.decisions, &Vec::<String>::new());
+        prop_assert_eq!(&again.positions, &original.positions);
+        prop_assert_eq!(&again.summary["holds"], &original.summary["holds"]);
+        prop_assert_eq!(number(&again.summary, "entries"), (history.entries.len() + n) as u64);
+
+        // Derived anew, whatever was emitted.
+        let request = Request { histories: vec![events.clone(), own], derive: true, ..Request::default() };
+        prop_assert_eq!(&came(replayed(&request, &history.config)).decisions, &original.decisions);
+
+        // Some of them: up to the last of these, those of its millisecond included.
+        if n > 0 {
+            let ms = |line: &String| {
+                let line: Value = serde_json::from_str(line).expect("a decision is JSON");
+                line["id"].as_str().and_then(|id| id.split_once('-')).map(|(ms, _)| ms.to_owned())
+            };
+            let last = ms(&original.decisions[upto.index(n)]);
+            let kept = original.decisions.iter().rposition(|line| ms(line) == last).map_or(0, |at| at + 1);
+            let known = text_of(original.decisions[..kept].iter().map(String::as_str));
+            let some = in_memory(vec![events, folder.file("some.jsonl", &known)], &history.config);
+            prop_assert_eq!(&some.decisions, &original.decisions[kept..].to_vec());
+            prop_assert_eq!(&some.positions, &original.positions);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(128))]
+
+    /// At every step the books agree with exact fractions, nothing is closed twice, and quarantine leaves nothing.
+    #[test]
+    fn the_books_are_right_at_every_step(script in scripts(200)) {
+        watch(&tell(&script, Style::default()), Derived::Always)?;
+    }
+
+    /// What cannot be exact is a quarantine reason, and what is printed is right, whatever the numbers.
+    #[test]
+    fn extreme_numbers_are_exact_or_refused(script in scripts(150)) {
+        watch(&tell(&script, Style { extreme: true, ..Style::default() }), Derived::WhereItFits)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(64))]
+
+    /// Prices that are taken into use with those ahead of them come to what they come to one by one: in a replay, under a
+    /// policy of another time, and beside decisions that were emitted.
+    #[test]
+    fn prices_taken_ahead_come_to_the_same(
+        script in scripts(400),
+        size in 2_usize..200,
+        how in 0..3,
+        emitted in prop::collection::vec(any::<bool>(), 40),
+    ) {
+        let history = tell(&script, Style::default());
+        let (mut by_one, mut ahead_of) = (Lab::noting(&history.config), Lab::noting(&history.config));
+        for lab in [&mut by_one, &mut ahead_of] {
+            match how {
+                0 => {}
+                1 => lab.engine.set_derive(),
+                _ => {
+                    let folder = Folder::new();
+                    // Decided at prices at which ours would change nothing.
+                    let policy = from_json(r#"{"ladder":"0.01:0.2,0.02:0.2,0.05:0.2,0.1:0.2","min_r":"0.01","atr_unit":{"fraction-bot":"fraction"}}"#).unwrap();
+                    let config = Config { policy, ..history.config.clone() };
+                    let decided = in_memory(vec![folder.file("h.jsonl", &history.text())], &config).decisions;
+                    let mut facts = Facts::default();
+                    for (line, _) in decided.iter().zip(emitted.iter().cycle()).filter(|(_, is_emitted)| **is_emitted) {
+                        let entry = lab.decode(line);
+                        let Ok(Event::Decision(fact)) = entry.content else { panic!("{line} is no decision") };
+                        facts.add(*fact, &history.config.streams);
+                    }
+                    lab.engine.set_audit();
+                    lab.engine.set_facts(facts);
+                }
+            }
+        }
+        let mut ahead = Ahead::default();
+        for batch in history.entries.chunks(size) {
+            let entries: Vec<_> = batch.iter().map(|told| (by_one.decode(&told.line), ahead_of.decode(&told.line)).1).collect();
+            ahead.look(entries.iter(), |_| false);
+            for (at, entry) in entries.iter().enumerate() {
+                let wanted = by_one.engine.step(entry);
+                let found = ahead_of.engine.step_ahead(entry, &ahead, at);
+                let nothing = Step { disposition: Disposition::Applied, decision: None };
+                prop_assert_eq!(found.unwrap_or(nothing), wanted, "{:?}", entry);
+            }
+            ahead_of.engine.end_batch();
+            prop_assert_eq!(ahead_of.engine.globals(), by_one.engine.globals());
+            for (stream, _) in history.config.streams.iter() {
+                prop_assert_eq!(ahead_of.engine.cursor(stream), by_one.engine.cursor(stream));
+            }
+            prop_assert_eq!(ahead_of.engine.symbols(), by_one.engine.symbols());
+            let summary = |lab: &Lab| view::summary(&lab.engine, &lab.engine.tally);
+            prop_assert_eq!(summary(&ahead_of), summary(&by_one));
+            prop_assert_eq!(ahead_of.engine.take_changes(), by_one.engine.take_changes());
+        }
+    }
+
+    /// No number makes anything panic.
+    #[test]
+    fn nothing_panics_whatever_the_numbers(mut script in scripts(200)) {
+        // Trades that explain a speck of dust do: see the tests of rules.
+        script.ops.retain(|op| op.what != What::Explain);
+        let history = tell(&script, Style { extreme: true, ..Style::default() });
+        let folder = Folder::new();
+        in_memory(vec![folder.file("extreme.jsonl", &history.text())], &history.config);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(256))]
+
+    /// Positions are what cumulative quantities and average prices say, by a second reading of the contract.
+    #[test]
+    fn plain_orders_come_to_what_the_contract_says(
+        orders in prop::collection::vec((any::<bool>(), prop::bool::weighted(0.25)), 8),
+        said in prop::collection::vec((0usize..8, 1u32..40, prop::option::weighted(0.7, 40u32..60)), 1..60),
+    ) {
+        let config = support::config(None);
+        let mut lab = Lab::new(&config);
+        let mut model = Model::default();
+        for (i, (order, cumulative, average)) in said.into_iter().enumerate() {
+            let (buys, reduce_only) = orders[order];
+            let said = Said {
+                order: order as u32,
+                buys,
+                reduce_only,
+                cumulative: format!("{}.{}", cumulative / 4, [0, 25, 5, 75][cumulative as usize % 4]),
+                average: average.map(|average| format!("{}.3", average)),
+            };
+            model.hear(&said);
+            let (id, order_id) = (format!("{}-0", 1_770_163_200_000 + 250 * i), format!("{}", 500 + order));
+            let mut fields = vec![
+                ("symbol", "SOLUSDT"),
+                ("executed", "true"),
+                ("order_status", "PARTIALLY_FILLED"),
+                ("side", if buys { "BUY" } else { "SELL" }),
+                ("reduceOnly", if reduce_only { "true" } else { "false" }),
+                ("orderId", &order_id),
+                ("executedQty", &said.cumulative),
+            ];
+            fields.extend(said.average.as_deref().map(|average| ("avgPrice", average)));
+            lab.entry(RESULT, &id, &fields);
+        }
+        let symbol = lab.symbol("SOLUSDT").expect("the symbol was named");
+        let comes = model.come();
+        prop_assert_eq!(symbol.instances().count(), comes.len());
+        for (instance, comes) in symbol.instances().zip(&comes) {
+            let printed = view::position(&lab.engine, symbol, instance);
+            prop_assert_eq!(exact::of(instance.totals.qty.get()), comes.qty.clone(), "{}", printed);
+            let entry = printed["entry_price"]["value"].as_str();
+            let realized = printed["realized_pnl"].as_str();
+            prop_assert_eq!(entry.is_some(), comes.entry.is_some(), "{}", printed);
+            prop_assert_eq!(realized.is_some(), comes.realized.is_some(), "{}", printed);
+            if let (Some(entry), Some(wanted)) = (entry, &comes.entry) {
+                prop_assert!(exact::agrees(entry, wanted), "entry {}: {}", wanted, printed);
+            }
+            if let (Some(realized), Some(wanted)) = (realized, &comes.realized) {
+                let part = exact::whole(10).pow(-24);
+                let agrees = exact::agrees_within(realized, wanted, &comes.turnover, &part);
+                prop_assert!(agrees, "realised {}: {}", wanted, printed);
+            }
+        }
+        let tally = &lab.engine.tally;
+        for (count, wanted) in [
+            (Count::FillsRepeated, model.repeated),
+            (Count::FillsContradictory, model.contradictory),
+            (Count::ReduceOnlyFlat, model.reduce_only_flat),
+            (Count::ReduceOnlySameSide, model.reduce_only_same_side),
+            (Count::ReduceOnlyExcess, model.reduce_only_excess),
+        ] {
+            prop_assert_eq!(tally.of(count), wanted, "{}", count.name());
+        }
+    }
+
+    /// What is applied of an order is the larger of its results' cumulative and the sum of its distinct trades.
+    #[test]
+    fn results_and_trades_of_an_order_do_not_add_up(
+        sides in prop::collection::vec(any::<bool>(), 4),
+        said in prop::collection::vec((0usize..4, any::<bool>(), 1u64..30, 0u64..12), 1..50),
+    ) {
+        let mut lab = Lab::new(&support::config(None));
+        let mut results = [0u64; 4];
+        let mut trades: [BTreeMap<u64, u64>; 4] = Default::default();
+        for (i, (order, is_trade, qty, trade_id)) in said.into_iter().enumerate() {
+            let now_ms = 1_770_163_200_000 + 250 * i as u64;
+            let (id, order_id) = (format!("{now_ms}-0"), (500 + order).to_string());
+            let side = if sides[order] { "BUY" } else { "SELL" };
+            if is_trade {
+                trades[order].entry(trade_id).or_insert(qty);
+                let payload = format!(
+                    r#"{{"symbol":"SOLUSDT","orderId":{order_id},"id":{trade_id},"side":"{side}","qty":{qty},"price":"100","time":{now_ms}}}"#
+                );
+                lab.entry(OBSERVATION, &id, &[("event_type", "exchange.trade"), ("payload", &payload)]);
+            } else {
+                // A cumulative that falls back behind one that was seen is contradictory, and changes nothing.
+                results[order] = results[order].max(qty);
+                let fields =
+                    [("symbol", "SOLUSDT"), ("side", side), ("executedQty", &qty.to_string()), ("orderId", &order_id)];
+                lab.entry(RESULT, &id, &fields);
+            }
+        }
+        let applied = |order: usize| results[order].max(trades[order].values().sum()) as i64;
+        let wanted: i64 = (0..4).map(|order| if sides[order] { applied(order) } else { -applied(order) }).sum();
+        let held = lab.symbol("SOLUSDT").map_or(Decimal::ZERO, |symbol| symbol.qty().get());
+        prop_assert_eq!(held, Decimal::from(wanted));
+    }
+}
+
+fn cut(script: &Script, cuts: &[Index], style: Style) -> Result<(), TestCaseError> {
+    let history = tell(script, Style { no_skips: true, ..style });
+    let folder = Folder::new();
+    let whole = folder.file("whole.jsonl", &history.text());
+    let store_whole = folder.0.path().join("whole");
+    let uncut = into_store(vec![whole], &store_whole, &history.config);
+
+    let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(history.entries.len() + 1)).collect();
+    ends.push(history.entries.len());
+    ends.sort_unstable();
+    let mut begin = 0;
+    let mut decisions = Vec::new();
+    let mut summary: Option<Map<String, Value>> = None;
+    let mut last = None;
+    for end in ends {
+        let lines = history.entries[begin..end].iter().map(|told| told.line.as_str());
+        let part = folder.file("part.jsonl", &text_of(lines));
+        let came = into_store(vec![part], &folder.store(), &history.config);
+        decisions.extend(came.decisions);
+        let so_far = summary.take().unwrap_or_default();
+        let sum = COUNTED.map(|key| {
+            let nothing = Value::Null;
+            let former = so_far.get(key).unwrap_or(&nothing);
+            let sum = if former.is_null() { came.summary[key].clone() } else { added(former, &came.summary[key]) };
+            (key.to_owned(), sum)
+        });
+        summary = Some(sum.into_iter().collect());
+        last = Some(came.summary);
+        begin = end;
+    }
+    prop_assert_eq!(&decisions, &uncut.decisions);
+    prop_assert_eq!(stored_positions(&folder.store()), stored_positions(&store_whole));
+    let (summary, last) = (summary.unwrap_or_default(), last.unwrap_or_default());
+    for key in COUNTED {
+        prop_assert_eq!(&summary[key], &uncut.summary[key], "{}", key);
+    }
+    for key in ["positions_open", "evaluable", "missing", "positions_unknown", "unconfirmed", "history_gap", "killed"] {
+        prop_assert_eq!(&last[key], &uncut.summary[key], "{}", key);
+    }
+    Ok(())
+}
+
+fn watch(history: &History, derived: Derived) -> Result<(), TestCaseError> {
+    let mut watched = Watched::new(&history.config, derived);
+    for line in history.lines() {
+        watched.feed(line).map_err(TestCaseError::fail)?;
+    }
+    watched.check_all().map_err(TestCaseError::fail)
+}
+
+/// A property is only as good as its histories: these are the things that they must have come by.
+#[test]
+fn the_histories_reach_what_they_are_for() {
+    let mut seen: BTreeMap<String, u64> = BTreeMap::new();
+    let mut note = |what: String, n: u64| *seen.entry(what).or_default() += n;
+    let mut runner = TestRunner::new(ProptestConfig { rng_seed: RngSeed::Fixed(1), ..cases(1) });
+    for _ in 0..300 {
+        let script = scripts(200).new_tree(&mut runner).expect("a script is made").current();
+        let history = tell(&script, Style::default());
+        let mut lab = Lab::new(&history.config);
+        for line in history.lines() {
+            let mode = lab.engine.policy().mode.name();
+            let came = lab.feed(line);
+            if came.step.decision.is_some() {
+                note(format!("decision {mode}"), 1);
+            }
+        }
+        let tally = &lab.engine.tally;
+        tally.counts.iter().for_each(|(count, n)| note(format!("count {}", count.name()), *n));
+        tally.holds().for_each(|(hold, n)| note(format!("hold {}", hold.name()), n));
+        tally.quarantined.iter().for_each(|(reason, n)| note(format!("quarantined {}", reason.name()), *n));
+        for (kind, shapes) in tally.shapes() {
+            shapes.iter().for_each(|(shape, n)| note(format!("shape {kind} {shape}"), *n));
+        }
+        for symbol in lab.engine.symbols() {
+            for instance in symbol.instances() {
+                note("instance".to_owned(), 1);
+                note("further opening under one id".to_owned(), u64::from(instance.id.nth > 1));
+                note("entry price disagrees".to_owned(), u64::from(instance.entry_price_disagrees));
+                instance.rungs.iter().for_each(|rung| note(format!("rung {}", rung.state.name()), 1));
+                if let Some(risk) = &instance.risk {
+                    note(format!("risk {}", risk.source.name()), 1);
+                }
+                for movement in &instance.movements {
+                    let cause = match movement.cause {
+                        Cause::Fill { .. } => "fill",
+                        Cause::SnapshotOpening => "opening by snapshot",
+                        Cause::Explained { .. } => "explained",
+                        Cause::Adoption => "adoption",
+                        Cause::EntrySet => "entry price set",
+                    };
+                    note(format!("movement {cause}"), 1);
+                    note(format!("price {}", movement.price.map_or("missing", |price| price.source.name())), 1);
+                }
+            }
+        }
+    }
+    let wanted = [
+        "count ambiguous_order",
+        "count fills_contained",
+        "count fills_contradictory",
+        "count fills_repeated",
+        "count fills_told",
+        "count late_price",
+        "count order_id_reused",
+        "count passed_over",
+        "count price_held",
+        "count price_unaccepted",
+        "count reduce_only_excess",
+        "count reduce_only_flat",
+        "count reduce_only_same_side",
+        "count snapshot_settling",
+        "decision live",
+        "decision shadow",
+        "entry price disagrees",
+        "further opening under one id",
+        "hold awaiting_result",
+        "hold below_min_r",
+        "hold below_minimum",
+        "hold diverged",
+        "hold history_gap",
+        "hold killed",
+        "hold missing_entry_price",
+        "hold missing_risk",
+        "hold no_price",
+        "hold no_rung",
+        "hold price_jump",
+        "hold stale_position",
+        "hold stale_price",
+        "hold weak_entry",
+        "hold weak_risk",
+        "movement adoption",
+        "movement entry price set",
+        "movement explained",
+        "movement opening by snapshot",
+        "price exchange",
+        "price intent",
+        "price legacy",
+        "price missing",
+        "price plan",
+        "risk intent_nearest",
+        "risk legacy",
+        "risk plan",
+        "rung failed",
+        "rung filled",
+        "rung partial",
+        "rung refused",
+        "rung requested",
+        "rung shadowed",
+        "rung skipped",
+        "rung unknown",
+    ];
+    for what in wanted {
+        assert!(seen.get(what).is_some_and(|n| *n >= 2), "{what}: {:?}\nof {seen:#?}", seen.get(what));
+    }
+}

@@ -1,0 +1,242 @@
+//! Takeover of a backlog, at the level of the rules: whoever goes on from recorded decisions makes all that follow, once.
+
+use crate::support;
+use crate::support::histories::{DECISION, History, INTENT, RESULT, Style, TICK, What, scripts, tell};
+use crate::support::lab::{Lab, entry_line};
+use harvester::codec::seal;
+use harvester::config::Config;
+use harvester::domain::event::{Entry, Event};
+use harvester::domain::facts::Facts;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::{Config as ProptestConfig, RngSeed};
+use serde_json::{Map, Value, json};
+
+fn cases(unless_set: u32) -> ProptestConfig {
+    let set = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { set.cases } else { unless_set };
+    ProptestConfig { cases, rng_seed: RngSeed::Fixed(20_261_129), failure_persistence: None, ..set }
+}
+
+/// Decisions as history lines, all written behind the last entry: those of a backlog have ids of now.
+fn written_now(decisions: &[String], after_ms: u64) -> Vec<String> {
+    let moved = |(place, line): (usize, &String)| {
+        let mut line: Value = serde_json::from_str(line).expect("a history line");
+        line["id"] = json!(format!("{}-{}", after_ms + 5_000, place));
+        line.to_string()
+    };
+    decisions.iter().enumerate().map(moved).collect()
+}
+
+fn facts(lab: &mut Lab, config: &Config, decisions: &[String]) -> Facts {
+    let mut facts = Facts::default();
+    for line in decisions {
+        let Ok(Event::Decision(fact)) = lab.decode(line).content else { panic!("{line} is no decision") };
+        facts.add(*fact, &config.streams);
+    }
+    facts
+}
+
+/// A fold of a history, and the decisions that it made, as history lines.
+struct Folding {
+    lab: Lab,
+    made: Vec<String>,
+}
+
+impl Folding {
+    fn new(config: &Config) -> Self {
+        Self { lab: Lab::new(config), made: Vec::new() }
+    }
+
+    fn fold(&mut self, line: &str) {
+        let entry: Entry = self.lab.decode(line);
+        let id = entry.id;
+        if let Some(decision) = self.lab.engine.step(&entry).decision {
+            let sealed = seal::seal(&mut self.lab.engine, &decision);
+            let fields: Map<String, Value> =
+                sealed.texts().into_iter().map(|(name, value)| (name, value.into())).collect();
+            let line = json!({"stream": DECISION, "id": format!("{}-{}", id.ms, sealed.seq), "fields": fields});
+            self.made.push(line.to_string());
+        }
+    }
+}
+
+/// The history folded by one instance from its first entry to its last.
+fn undisturbed(history: &History) -> Folding {
+    let mut folding = Folding::new(&history.config);
+    history.lines().for_each(|line| folding.fold(line));
+    folding
+}
+
+fn sealed_as(line: &str) -> (Value, Value, Value) {
+    let line: Value = serde_json::from_str(line).expect("a history line");
+    (line["fields"]["seq"].clone(), line["fields"]["hash"].clone(), line["fields"]["payload"].clone())
+}
+
+proptest! {
+    #![proptest_config(cases(96))]
+
+    /// An empty instance takes over while so many decisions are written, and is started again at another place, when more
+    /// of them are: it makes all others, in one chain, and its state is that of an instance that nobody disturbed.
+    #[test]
+    fn an_instance_that_takes_over_makes_every_decision_that_is_not_written(
+        mut script in scripts(300),
+        known in any::<Index>(),
+        again in any::<Index>(),
+        place in any::<Index>(),
+    ) {
+        // A week later what a recorded decision was of is forgotten, and the tidying of an hour is counted from a start.
+        script.ops.retain(|op| op.what != What::Skip);
+        let history = tell(&script, Style { no_weeks: true, no_skips: true, ..Style::default() });
+        let wanted = undisturbed(&history);
+        let last_ms = history.entries.last().map_or(0, |told| told.id().ms);
+        let written = written_now(&wanted.made, last_ms);
+        let known = known.index(written.len() + 1);
+        let again = known + again.index(written.len() + 1 - known);
+        let place = place.index(history.entries.len() + 1);
+
+        let mut taking = Folding::new(&history.config);
+        let facts_then = facts(&mut taking.lab, &history.config, &written[..known]);
+        taking.lab.engine.set_facts(facts_then);
+        for (at, line) in history.lines().enumerate() {
+            if at == place {
+                let facts_then = facts(&mut taking.lab, &history.config, &written[..again]);
+                taking.lab.engine.set_facts(facts_then);
+            }
+            taking.fold(line);
+        }
+        let ours: Vec<_> = taking.made.iter().map(|line| sealed_as(line)).collect();
+        let mut all: Vec<_> = wanted.made[..known].iter().map(|line| sealed_as(line)).collect();
+        // What was written before the second start is ours where we had come to it before.
+        let made_first = wanted.made.iter().map(|line| sealed_as(line)).skip(known);
+        all.extend(made_first.filter(|decision| ours.contains(decision)));
+        let missing: Vec<_> = wanted.made.iter().map(|line| sealed_as(line)).filter(|d| !all.contains(d)).collect();
+        prop_assert!(missing.iter().all(|d| wanted.made[known..again].iter().map(|line| sealed_as(line)).any(|w| w == *d)), "{missing:?}");
+        prop_assert_eq!(ours.len() + known + missing.len(), wanted.made.len(), "none twice, and no other");
+        prop_assert_eq!(&taking.lab.engine.globals().chain, &wanted.lab.engine.globals().chain);
+        for mine in taking.lab.engine.symbols() {
+            // One may get to know a symbol earlier than the other.
+            let Some(theirs) = wanted.lab.engine.find(&mine.name) else { continue };
+            prop_assert_eq!(&mine.hot, &theirs.hot);
+            prop_assert_eq!(&mine.closed, &theirs.closed);
+        }
+        // Their own entries come last, and change nothing.
+        let before = taking.lab.engine.symbols().to_vec();
+        written.iter().for_each(|line| taking.fold(line));
+        prop_assert_eq!(taking.lab.engine.symbols(), &before[..]);
+        prop_assert_eq!(taking.made.len(), ours.len());
+    }
+}
+
+/// Stream, id and fields.
+type Flat = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+const OPENED: [Flat; 2] = [
+    (
+        INTENT,
+        "1770163200000-0",
+        &[("symbol", "ADAUSDT"), ("action", "BUY"), ("atr_value", "0.01"), ("volatility_factor", "1")],
+    ),
+    (
+        RESULT,
+        "1770163201000-0",
+        &[
+            ("symbol", "ADAUSDT"),
+            ("side", "BUY"),
+            ("executedQty", "100"),
+            ("avgPrice", "1"),
+            ("orderId", "1"),
+            ("status", "FILLED"),
+        ],
+    ),
+];
+
+fn tick(ms: u64, price: &str) -> String {
+    entry_line(TICK, &format!("{ms}-0"), &[("symbol", "ADAUSDT"), ("price", price)])
+}
+
+fn opened() -> Vec<String> {
+    OPENED.iter().map(|(stream, id, fields)| entry_line(stream, id, fields)).collect()
+}
+
+/// LONG 100 @ 1, risk 1, cost 0.1: 1.007 is 0.6 R (rung 0.5), 1.012 is 1.1 R (rung 1).
+fn decided_at_first_rung() -> (Config, Vec<String>) {
+    let config = support::config(None);
+    let mut folding = Folding::new(&config);
+    opened().iter().for_each(|line| folding.fold(line));
+    folding.fold(&tick(1_770_163_203_000, "1.007"));
+    assert_eq!(folding.made.len(), 1, "rung 0.5");
+    (config, folding.made)
+}
+
+fn rungs(folding: &Folding) -> Vec<Value> {
+    let of = |line: &String| -> Value {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let payload: Value = serde_json::from_str(line["fields"]["payload"].as_str().unwrap()).unwrap();
+        payload["rungs"].clone()
+    };
+    folding.made.iter().map(of).collect()
+}
+
+/// The price that caused a decision was trimmed: the rung is taken where time passes it, not where the decision's own
+/// entry stands, so that the next price sells it no second time beside another.
+#[test]
+fn a_decision_whose_cause_is_gone_takes_its_rung_where_it_was_caused() {
+    let (config, made) = decided_at_first_rung();
+    let written = written_now(&made, 1_770_163_300_000);
+    let mut folding = Folding::new(&config);
+    let known = facts(&mut folding.lab, &config, &written);
+    folding.lab.engine.set_facts(known);
+    opened().iter().for_each(|line| folding.fold(line));
+    folding.fold(&tick(1_770_163_209_000, "1.012"));
+    assert_eq!(rungs(&folding), [json!(["1"])], "rung 0.5 was sold before");
+    written.iter().for_each(|line| folding.fold(line));
+    assert_eq!(folding.lab.engine.globals().chain.seq, 2);
+    assert_eq!(folding.made.len(), 1);
+}
+
+/// The same where the stream of the cause is not read any more.
+#[test]
+fn a_decision_whose_cause_stream_is_not_read_takes_its_rung_by_its_time() {
+    let (config, made) = decided_at_first_rung();
+    let elsewhere: Vec<String> =
+        made.iter().map(|line| line.replace(&format!("{TICK}/"), "some:other.stream/")).collect();
+    let written = written_now(&elsewhere, 1_770_163_300_000);
+    let mut folding = Folding::new(&config);
+    let known = facts(&mut folding.lab, &config, &written);
+    folding.lab.engine.set_facts(known);
+    opened().iter().for_each(|line| folding.fold(line));
+    folding.fold(&tick(1_770_163_203_000, "1.007"));
+    assert_eq!(rungs(&folding), [json!(null); 0], "in that millisecond ours is only compared");
+    folding.fold(&tick(1_770_163_204_000, "1.007"));
+    assert_eq!(rungs(&folding), [json!(null); 0], "the rung is taken");
+    folding.fold(&tick(1_770_163_209_000, "1.012"));
+    assert_eq!(rungs(&folding), [json!(["1"])]);
+}
+
+/// An instance that folded a backlog by itself reads the entry of a decision of a position that was closed and forgotten
+/// since: it is not one of the position that is open now.
+#[test]
+fn a_decision_of_a_forgotten_position_takes_nothing_of_the_next_one() {
+    const DAY_MS: u64 = 86_400_000;
+    let (config, made) = decided_at_first_rung();
+    let mut folding = Folding::new(&config);
+    opened().iter().for_each(|line| folding.fold(line));
+    folding.fold(&tick(1_770_163_203_000, "1.007"));
+    let order = |ms: u64, side: &str, id: &str| {
+        let fields =
+            [("symbol", "ADAUSDT"), ("side", side), ("executedQty", "100"), ("avgPrice", "1"), ("orderId", id)];
+        entry_line(RESULT, &format!("{ms}-0"), &[&fields[..], &[("status", "FILLED")]].concat())
+    };
+    folding.fold(&order(1_770_163_210_000, "SELL", "2"));
+    let later_ms = 1_770_163_210_000 + 9 * DAY_MS;
+    let intent = [("symbol", "ADAUSDT"), ("action", "BUY"), ("atr_value", "0.01"), ("volatility_factor", "1")];
+    folding.fold(&entry_line(INTENT, &format!("{later_ms}-0"), &intent));
+    folding.fold(&order(later_ms + 1000, "BUY", "3"));
+    let before = folding.lab.symbol("ADAUSDT").unwrap().hot.clone();
+    written_now(&made, later_ms).iter().for_each(|line| folding.fold(line));
+    let after = &folding.lab.symbol("ADAUSDT").unwrap().hot;
+    assert_eq!(after.open.as_ref().unwrap().decisions, before.open.as_ref().unwrap().decisions, "none is of this one");
+    folding.fold(&tick(later_ms + 20_000, "1.007"));
+    assert_eq!(rungs(&folding), [json!(["0.5"]), json!(["0.5"])], "its own rung is sold");
+}

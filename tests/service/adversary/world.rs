@@ -1,0 +1,245 @@
+//! A live service at work, what an adversary has of it, and what must hold whatever the adversary does.
+
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::binary::{harvester, name, run};
+use crate::support::redis::{RedisServer, free_port};
+use crate::support::service::{
+    CONTROL, DECISION, INTENT, PLAN, PRICE, RESULT, add, entries, field_of_all, open_position, price, until,
+};
+
+/// The service knows it; the adversary does not.
+const KEY: &str = "a secret of enough bytes";
+/// It has an order on its way when the attack comes.
+pub const SENT: &str = "SENTUSDT";
+/// Its order is due after the attack, if nothing holds it.
+pub const DUE: &str = "DUEUSDT";
+/// Not among the symbols that the policy lets live.
+pub const VICTIM: &str = "VICTIMUSDT";
+/// The source of its risk fields is too weak for an order.
+pub const WEAK: &str = "WEAKUSDT";
+
+const SETTINGS: &str = r#"
+[policy]
+mode = "live"
+ladder = "0.5:0.25,1:0.25,1.5:0.25"
+atr_unit = { default = "absolute" }
+price_sources = ["market.tick"]
+on_live = "take"
+require_instrument = false
+live_symbols = ["SENTUSDT", "DUEUSDT", "WEAKUSDT"]
+result_timeout_ms = 3600000
+[emit]
+format = "apply_plan"
+source = "harvester"
+executors = ["executor"]
+[backfill]
+sources = ["redis"]
+"#;
+
+/// What the adversary sees and has done.
+pub struct World {
+    pub server: RedisServer,
+    folder: tempfile::TempDir,
+    child: Child,
+    port: u16,
+    /// By all rules, the order that is due must not be sent: a kill, a gap, a close.
+    pub is_held: bool,
+    /// The order that is due may stay unsent, but not in silence.
+    pub hides: bool,
+    /// Nothing can be sent by this service any more; waiting for it is of no use.
+    pub blocks: bool,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let server = RedisServer::start();
+        server.cli(&["XGROUP", "CREATE", PLAN, "executor", "0", "MKSTREAM"]);
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("harvester.toml"), SETTINGS).expect("the settings are written");
+        let port = free_port();
+        let child = start(&server, &folder, port);
+        let world = Self { server, folder, child, port, is_held: false, hides: false, blocks: false };
+        until("the policy is adopted", || world.has_said("policy.adopted"));
+        for symbol in [SENT, DUE, VICTIM] {
+            open_position(&world.server, symbol);
+        }
+        // An intent that comes behind its fill is a guess.
+        let fields =
+            [("symbol", WEAK), ("side", "BUY"), ("executedQty", "100"), ("avgPrice", "1"), ("orderId", "weak")];
+        add(&world.server, RESULT, &[&fields[..], &[("status", "FILLED")]].concat());
+        let intent = format!(r#"{{"symbol":"{WEAK}","side":"BUY","atr_value":0.01,"volatility_factor":1.0}}"#);
+        add(&world.server, INTENT, &[("payload", &intent)]);
+        for symbol in [SENT, DUE, VICTIM, WEAK] {
+            price(&world.server, symbol, "1");
+        }
+        price(&world.server, SENT, "1.007");
+        until("the first order is sent", || world.ordered(SENT) == 1);
+        world
+    }
+
+    fn settings(&self) -> std::path::PathBuf {
+        self.folder.path().join("harvester.toml")
+    }
+
+    /// Orders of a symbol in the request stream: the adversary writes none there himself.
+    fn ordered(&self, symbol: &str) -> usize {
+        field_of_all(&self.server, PLAN, "symbol").iter().filter(|of| *of == symbol).count()
+    }
+
+    /// Does a control entry of a kind stand there.
+    pub fn has_said(&self, event_type: &str) -> bool {
+        field_of_all(&self.server, CONTROL, "event_type").iter().any(|of| of == event_type)
+    }
+
+    /// Writes to the control stream.
+    pub fn say(&self, event_type: &str, payload: &str) -> String {
+        add(&self.server, CONTROL, &[("event_type", event_type), ("payload", payload)])
+    }
+
+    /// What an operator says, who has the key.
+    pub fn operator(&self, arguments: &[&str]) {
+        let mut command = harvester();
+        command.arg("control").args(arguments).args(["--reason", "r", "--yes", "--config", name(&self.settings())]);
+        command.env("REDIS_URL", self.server.url()).env("HARVEST_SIGNING_KEY", KEY);
+        let ran = run(&mut command);
+        assert_eq!(ran.code, Some(0), "{}", ran.log);
+    }
+
+    /// The newest signed entry of a kind, as the adversary reads it.
+    pub fn signed(&self, event_type: &str) -> Vec<(String, String)> {
+        let all = entries(&self.server, CONTROL).into_iter().rev();
+        let mut of_kind =
+            all.filter(|(_, fields)| fields[0].1 == event_type && fields.iter().any(|(n, _)| n == "signature"));
+        of_kind.next().map_or_else(|| panic!("a signed {event_type}"), |(_, fields)| fields)
+    }
+
+    pub fn write(&self, stream: &str, fields: &[(String, String)]) -> String {
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        add(&self.server, stream, &fields)
+    }
+
+    /// Fields of our first decision.
+    pub fn decision(&self) -> Vec<(String, String)> {
+        entries(&self.server, DECISION).into_iter().next().map(|(_, fields)| fields).unwrap_or_default()
+    }
+
+    /// [ms since 1970]
+    pub fn now_ms(&self) -> u64 {
+        let time = self.server.cli(&["TIME"]);
+        let mut parts = time.lines().map(|part| part.trim().parse::<u64>().expect("a number"));
+        parts.next().unwrap_or(0) * 1000 + parts.next().unwrap_or(0) / 1000
+    }
+
+    /// What the service says of itself.
+    pub fn status(&self) -> Option<Value> {
+        let url = format!("http://127.0.0.1:{}", self.port);
+        let ran = run(harvester().args(["status", "--json", "--url", &url]));
+        serde_json::from_str(&ran.out).ok()
+    }
+
+    pub fn until_killed(&self) {
+        until("the service says killed", || self.status().is_some_and(|status| status["killed"] == true));
+    }
+
+    fn position_id(&self, symbol: &str) -> String {
+        let order = entries(&self.server, RESULT).into_iter().find(|(_, fields)| fields[0].1 == symbol);
+        format!("{symbol}@{}", order.map(|(id, _)| id).expect("its fill"))
+    }
+
+    pub fn position_of(&self, symbol: &str) -> String {
+        self.position_id(symbol)
+    }
+
+    /// Prices at which every position is over its first rungs, and waits until the service has folded them.
+    fn tick(&self, level: &str) {
+        let mut last = String::new();
+        for symbol in [VICTIM, WEAK, SENT, DUE] {
+            last = price(&self.server, symbol, level);
+        }
+        let last = harvester::domain::ids::EntryId::parse(last.as_bytes());
+        until("the prices are folded, and what follows is sent", || {
+            let Some(status) = self.status() else { return false };
+            let inputs = status["inputs"].as_array().cloned().unwrap_or_default();
+            let cursor =
+                inputs.iter().find(|input| input["stream"] == PRICE).and_then(|input| input["cursor"].as_str());
+            let cursor = cursor.and_then(|id| harvester::domain::ids::EntryId::parse(id.as_bytes()));
+            cursor >= last && (self.blocks || status["outbox"]["waiting"] == 0)
+        });
+    }
+
+    /// Lets the market move, restarts the service, lets it move again. Returns what must not have happened.
+    pub fn breach(&mut self) -> Option<String> {
+        self.tick("1.007");
+        let silent = self.is_silent();
+        let ended = self.child.try_wait().expect("it is a child");
+        if let Some(status) = ended {
+            return Some(format!("the process ended: {status}: {}", self.log()));
+        }
+        self.child.kill().expect("it is there");
+        self.child.wait().expect("it ends");
+        self.child = start(&self.server, &self.folder, self.port);
+        until("it serves again, or has ended", || {
+            self.status().is_some_and(|status| status["role"] == "leader") || self.has_ended()
+        });
+        if self.has_ended() {
+            return Some(format!("the process ends at its start: {}", self.log()));
+        }
+        self.tick("1.0071");
+        if self.has_ended() {
+            return Some(format!("the process ended: {}", self.log()));
+        }
+        for symbol in [VICTIM, WEAK] {
+            if self.ordered(symbol) > 0 {
+                return Some(format!("an order for {symbol}"));
+            }
+        }
+        if self.ordered(SENT) > 1 || self.ordered(DUE) > 1 {
+            return Some(format!("sent twice: {SENT} {}, {DUE} {}", self.ordered(SENT), self.ordered(DUE)));
+        }
+        if self.is_held && self.ordered(DUE) > 0 {
+            return Some(format!("an order for {DUE}, which is held"));
+        }
+        if self.ordered(DUE) == 0 && !self.is_held && !self.hides {
+            return Some(format!("the order for {DUE} was stopped: {}", self.log()));
+        }
+        if self.ordered(DUE) == 0 && self.hides && silent && self.is_silent() {
+            return Some(format!("the order for {DUE} is gone, and nothing says so"));
+        }
+        None
+    }
+
+    /// Needs nobody anything, by the word of the service.
+    fn is_silent(&self) -> bool {
+        self.status().is_none_or(|status| status["concerns"].as_array().is_none_or(Vec::is_empty))
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it is a child").is_some()
+    }
+
+    fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+}
+
+fn start(server: &RedisServer, folder: &tempfile::TempDir, port: u16) -> Child {
+    let path = |file: &str| folder.path().join(file);
+    let mut command: Command = harvester();
+    command.args(["run", "--redis", &server.url(), "--consumer", "one", "--listen", &format!("127.0.0.1:{port}")]);
+    command.args(["--store", name(&path("store")), "--journal", name(&path("journal"))]);
+    command.args(["--config", name(&path("harvester.toml"))]).env("HARVEST_SIGNING_KEY", KEY);
+    let log = std::fs::File::options().create(true).append(true).open(path("log")).expect("a log");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("the service starts")
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

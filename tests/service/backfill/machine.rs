@@ -1,0 +1,330 @@
+//! That night's machine, broken in all its ways: what `doctor`, `reconcile` and `import-hashes` say of it.
+
+use serde_json::{Value, json};
+
+use super::night::{Night, OBSERVATIONS, PLANS, is_first_position, is_signal, marks};
+use crate::support::binary::Ran;
+use crate::support::exchange::{ExchangeServer, Fault, KEY, SECRET};
+
+fn document(ran: &Ran) -> Value {
+    serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {}{}", ran.out, ran.log))
+}
+
+/// What was found of a subject, by words that its text holds.
+fn found<'a>(document: &'a Value, words: &[&str]) -> &'a Value {
+    let checks = document["checks"].as_array().unwrap();
+    let holds = |check: &&Value| words.iter().all(|word| check.to_string().contains(word));
+    checks.iter().find(holds).unwrap_or_else(|| panic!("nothing of {words:?}: {document:#}"))
+}
+
+#[test]
+fn i43_a_doctor_finds_what_was_wrong_that_night() {
+    let exchange = ExchangeServer::start();
+    let mut night = Night::new();
+    night.configure(&exchange.url(), "[backfill]\nsources = [\"redis\", \"api\"]\n");
+    night.import(|entry| is_signal(entry) || is_first_position(entry));
+    night.set("BINANCE_TESTNET_API_KEY", &format!("{KEY}\r"));
+    night.set("BINANCE_TESTNET_API_SECRET", &SECRET[..40]);
+
+    // An environment file from another system.
+    let env_file = night.path("harvester.env");
+    let lines = "\u{feff}HARVEST_MODE=shadow\r\nexport REDIS_URL=redis://x\n# a comment\nSTREAM_APPLY_PLAN = plans\n\
+                 HARVEST_MIN_R=\"0.5\njust words\nHARVEST_MODE=live\n";
+    std::fs::write(&env_file, lines).unwrap();
+    // Results: trimmed to nothing but the newest, refusals that nobody can read.
+    let results = "quantum:stream:apply.result";
+    let refusal = format!("XADD {results} * plan_id p symbol ADAUSDT order_status BOGUS");
+    night.commands(&vec![refusal; 30]);
+    night.redis.cli(&["XTRIM", results, "MAXLEN", "5"]);
+    // A group whose consumers are gone with what they held; two executors on the plans.
+    night.redis.cli(&["XGROUP", "CREATE", results, "harvest", "0"]);
+    night.redis.cli(&["XREADGROUP", "GROUP", "harvest", "harvest-31337", "COUNT", "3", "STREAMS", results, ">"]);
+    for group in ["apply_layer", "apply_layer_copy"] {
+        night.redis.cli(&["XGROUP", "CREATE", PLANS, group, "$"]);
+    }
+    // Prices: keys empty, one old; a key of the wrong kind where the ticks should be.
+    let (symbol, price) = &marks()[0];
+    night.redis.cli(&["HSET", &format!("quantum:ticker:{symbol}"), "markPrice", price, "timestamp", "1770170000000"]);
+    night.redis.cli(&["SET", "quantum:stream:market.tick", "a string"]);
+    night.redis.cli(&["CONFIG", "SET", "maxmemory", "100mb"]);
+    night.redis.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+
+    let before = night.keys();
+    let ran = night.run(&["doctor", "--json", "--env-file", env_file.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(1), "{}{}", ran.out, ran.log);
+    assert_eq!(night.keys(), before, "a doctor changes nothing");
+    let said = document(&ran);
+    for words in [
+        // configuration
+        &["warning", "BINANCE_TESTNET_API_KEY: a carriage return at the end was cleaned"][..],
+        &["harvester.env:1", "byte order mark"],
+        &["harvester.env:1", "carriage return"],
+        &["harvester.env:2", "`export` before REDIS_URL: systemd drops the line"],
+        &["harvester.env:4", "no name of a variable"],
+        &["harvester.env:5", "quotes of HARVEST_MIN_R do not close"],
+        &["harvester.env:6", "just words"],
+        &["harvester.env:7", "HARVEST_MODE is set in line 1 already"],
+        // redis
+        &["persistence", "neither append-only file nor snapshots"],
+        &["memory", "allkeys-lru"],
+        // streams
+        &["market.tick", "this key is a string, no stream"],
+        &["apply.result", "not readable: unknown_word 5"],
+        &["apply.result", "25 entries are gone"],
+        &["apply.plan", "2 executors read the requests: apply_layer, apply_layer_copy"],
+        &["position.snapshot", "there is no such stream"],
+        // prices
+        &["coverage", "44 of 44 open positions have no fresh price anywhere"],
+        &["redis_ticker", "43 absent, 1 too old"],
+        // positions
+        &["mark_price", "44 of 44 positions lack it"],
+        &["risk_too_large", "ANKRUSDT, ARCUSDT"],
+        &["ARCUSDT", "as a fraction 0.0318 a unit", "no rung is within reach"],
+        // outside
+        &["credentials", "BINANCE_TESTNET_API_SECRET has 40 characters"],
+    ] {
+        let check = found(&said, words);
+        assert_ne!(check["verdict"], "ok", "{check}");
+        assert_ne!(check["next"], "", "each finding has a next step: {check}");
+    }
+    assert_eq!(found(&said, &["exchange", "answers; its clock is"])["verdict"], "ok");
+    assert!(said["settings"].as_array().unwrap().iter().any(|setting| setting["origin"] == "file"));
+    assert!(!ran.out.contains(&KEY[..8]) && !ran.out.contains(&SECRET[..8]), "no secret is shown");
+    // For people: findings only, each with its step.
+    let text = night.run(&["doctor", "--env-file", env_file.to_str().unwrap()]).out;
+    assert!(text.contains("of 100 MB, allkeys-lru\n          -> set maxmemory-policy noeviction"), "{text}");
+}
+
+#[test]
+fn i11_a_doctor_names_a_server_that_is_not_there_and_goes_on() {
+    let mut night = Night::new();
+    night.set("HARVEST_MIN_R", "0.5");
+    let nobody = format!("redis://127.0.0.1:{}", crate::support::redis::free_port());
+    let ran = night.run(&["doctor", "--json", "--redis", &nobody]);
+    assert_eq!(ran.code, Some(1), "{}{}", ran.out, ran.log);
+    let said = document(&ran);
+    assert_eq!(found(&said, &["redis", "cannot be reached"])["verdict"], "problem");
+    assert_eq!(found(&said, &["exchange", "reachable", "cannot be reached"])["verdict"], "problem");
+}
+
+/// A store folded from signals and the first look-up, and an exchange that knows two of its positions.
+fn reconciled() -> (Night, ExchangeServer) {
+    let exchange = ExchangeServer::start();
+    let mut night = Night::new();
+    night.configure(&exchange.url(), "");
+    night.set("BINANCE_TESTNET_API_KEY", KEY);
+    night.set("BINANCE_TESTNET_API_SECRET", SECRET);
+    let history = night.path("history.jsonl");
+    let line = |id: &str, symbol: &str, amount: &str, entry: &str| {
+        let payload = json!({"symbol": symbol, "positionAmt": amount, "entryPrice": entry}).to_string();
+        json!({"stream": OBSERVATIONS, "id": id, "fields": {"event_type": "exchange.position", "payload": payload}})
+            .to_string()
+    };
+    let text = [
+        line("1-0", "ADAUSDT", "666.22", "0.3002"),
+        line("1-1", "BTCUSDT", "-0.002", "90000"),
+        line("1-2", "ETHUSDT", "0.12", "3000"),
+        line("1-3", "GHOSTUSDT", "5", "2"),
+    ];
+    std::fs::write(&history, text.join("\n")).unwrap();
+    let store = night.path("state");
+    let ran = night.run(&["replay", history.to_str().unwrap(), "--store", store.to_str().unwrap(), "--json"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.log);
+    (night, exchange)
+}
+
+fn reconcile(night: &Night) -> (Option<i32>, Value) {
+    let store = night.path("state");
+    let ran = night.run(&["reconcile", "--store", store.to_str().unwrap(), "--json"]);
+    (ran.code, document(&ran))
+}
+
+#[test]
+fn i31_reconcile_tells_ghosts_strangers_and_differences_apart() {
+    let (night, exchange) = reconciled();
+    {
+        let mut world = exchange.world();
+        world.set_position("ADAUSDT", "666.2200", "0.30021");
+        world.set_position("BTCUSDT", "0.002", "90000");
+        world.set_position("ETHUSDT", "0.12", "3010");
+        world.set_position("NEWUSDT", "1", "1");
+    }
+    let (code, said) = reconcile(&night);
+    assert_eq!(code, Some(1));
+    assert_eq!(said["verdict"], "differs");
+    let verdicts: Vec<(&str, &str)> = said["positions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| (p["symbol"].as_str().unwrap(), p["verdict"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        verdicts,
+        [
+            ("ADAUSDT", "same"),
+            ("BTCUSDT", "different_quantity"),
+            ("ETHUSDT", "different_entry"),
+            ("GHOSTUSDT", "only_here"),
+            ("NEWUSDT", "only_there"),
+        ]
+    );
+    assert_eq!(said["coverage"]["answered"], true);
+    {
+        let mut world = exchange.world();
+        world.positions.clear();
+        world.set_position("ADAUSDT", "666.22", "0.3002");
+        world.set_position("BTCUSDT", "-0.002", "90000");
+        world.set_position("ETHUSDT", "0.12", "3000");
+        world.set_position("GHOSTUSDT", "5", "2");
+    }
+    let (code, said) = reconcile(&night);
+    assert_eq!((code, &said["verdict"], &said["counts"]["same"]), (Some(0), &"same".into(), &4.into()));
+}
+
+#[test]
+fn i66_a_hedge_account_is_never_the_same() {
+    let (night, exchange) = reconciled();
+    let flat = ["ADAUSDT", "BTCUSDT", "ETHUSDT", "GHOSTUSDT"];
+    // The netted quantities are those that we hold.
+    for (symbol, long, short) in [
+        ("ADAUSDT", "700", "-33.78"),
+        ("BTCUSDT", "1", "-1.002"),
+        ("ETHUSDT", "0.2", "-0.08"),
+        ("GHOSTUSDT", "6", "-1"),
+    ] {
+        exchange.world().set_side(symbol, "LONG", long, "1");
+        exchange.world().set_side(symbol, "SHORT", short, "1");
+    }
+    let (code, said) = reconcile(&night);
+    assert_eq!(
+        (code, &said["verdict"], &said["counts"]["unknown"]),
+        (Some(1), &"unknown".into(), &12.into()),
+        "{said:#}"
+    );
+    assert_eq!((&said["counts"]["same"], &said["coverage"]["account"]), (&0.into(), &"hedge (dual-side)".into()));
+    let sides: Vec<&str> = said["positions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|row| row["symbol"] == "ADAUSDT")
+        .map(|row| row["position_side"].as_str().unwrap())
+        .collect();
+    assert_eq!(sides, ["BOTH", "LONG", "SHORT"], "rows of their own");
+    // Nothing is open there, and it is in hedge mode all the same; or nobody says in which it is.
+    exchange.world().sided.clear();
+    let (code, said) = reconcile(&night);
+    assert_eq!((code, &said["verdict"], &said["counts"]["unknown"]), (Some(1), &"unknown".into(), &flat.len().into()));
+    exchange.world().is_hedged = false;
+    exchange.fail("/fapi/v1/positionSide/dual", [Fault::Status(500, Vec::new(), String::new())]);
+    let (code, said) = reconcile(&night);
+    assert_eq!((code, &said["verdict"]), (Some(1), &"unknown".into()));
+    assert!(said["coverage"]["not_known"].to_string().contains("whether the account is in hedge mode"), "{said:#}");
+    let (code, said) = reconcile(&night);
+    assert_eq!((code, &said["counts"]["only_here"]), (Some(1), &flat.len().into()), "known to be one-way, and flat");
+}
+
+#[test]
+fn i69_a_doctor_knows_environment_key_and_mode_of_the_account() {
+    let (mut night, exchange) = reconciled();
+    exchange.world().set_position("ADAUSDT", "1", "1");
+    let said = document(&night.run(&["doctor", "--json"]));
+    for words in [
+        &["environment", "testnet: http://127.0.0.1", "with the listen key as a path"][..],
+        &["credentials", "a call signed with an HMAC key was answered: 1 open positions"],
+        &["account", "one-way mode"],
+        &["account socket", "not looked at: no user feed at 127.0.0.1:"],
+    ] {
+        assert_eq!(found(&said, words)["verdict"], "ok");
+    }
+    exchange.world().set_side("ADAUSDT", "LONG", "4", "0.3");
+    let said = document(&night.run(&["doctor", "--json"]));
+    assert_eq!(found(&said, &["account", "hedge mode (dual-side)"])["verdict"], "problem");
+    // A secret of another kind is tried as what it is, and named so.
+    night.set("BINANCE_TESTNET_API_SECRET", "MC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF");
+    let ran = night.run(&["doctor", "--json"]);
+    let check = found(&document(&ran), &["credentials", "code -1022", "signed as Ed25519"]).clone();
+    assert_eq!(check["verdict"], "problem");
+    assert!(!ran.out.contains("MC4CAQAw"), "{}", ran.out);
+    // Addresses of before that connect and stay silent.
+    let more = "[feed]\nlisten = \"\"\nmark_url = \"wss://fstream.binance.com/ws/!markPrice@arr@1s\"\nuser_url = \"wss://fstream.binance.com/ws/\"\n";
+    night.configure(&exchange.url(), more);
+    let text = std::fs::read_to_string(night.path("harvester.toml")).unwrap();
+    std::fs::write(
+        night.path("harvester.toml"),
+        text.replace("[exchange]\n", "[exchange]\nenvironment = \"production\"\n"),
+    )
+    .unwrap();
+    let said = document(&night.run(&["doctor", "--json"]));
+    for name in ["feed.mark_url is not below /market/", "feed.user_url is not below /private/"] {
+        assert_eq!(found(&said, &[name])["verdict"], "problem");
+    }
+}
+
+#[test]
+fn i48_a_failed_call_is_never_read_as_flat() {
+    let (mut night, exchange) = reconciled();
+    exchange.fail("/fapi/v3/positionRisk", [Fault::Status(503, Vec::new(), "<html>".to_owned())]);
+    let (code, said) = reconcile(&night);
+    assert_eq!((code, &said["verdict"], &said["counts"]["unknown"]), (Some(3), &"unknown".into(), &4.into()));
+    assert_eq!((&said["counts"]["only_here"], &said["coverage"]["answered"]), (&0.into(), &false.into()));
+    assert!(said["coverage"]["not_known"].to_string().contains("says of none that it is flat"), "{said:#}");
+    night.set("BINANCE_TESTNET_API_KEY", "");
+    let (code, said) = reconcile(&night);
+    assert_eq!((code, &said["verdict"]), (Some(2), &"unknown".into()));
+    assert!(said["coverage"]["failure"].as_str().unwrap().contains("BINANCE_TESTNET_API_KEY is empty"), "{said:#}");
+}
+
+#[test]
+fn i05_old_hashes_become_the_weakest_source_and_what_is_absurd_is_named() {
+    let night = Night::new();
+    night.configure("http://127.0.0.1:9", "");
+    night.write_hashes("quantum:position:");
+    night.redis.cli(&["HSET", "quantum:position:NEARUSDT", "entry_price", "96106059.76"]);
+    night.redis.cli(&["HSET", "quantum:ticker:NEARUSDT", "markPrice", "1.46", "timestamp", "1"]);
+    // Others share the prefix.
+    night.redis.cli(&["HSET", "quantum:position:snapshot:BTCUSDT", "entry_price", "5"]);
+    night.redis.cli(&["HSET", "quantum:position:count", "n", "5"]);
+    // ARCUSDT is open, and nothing else says its price or its risk.
+    night.buy("ARCUSDT", "3135.7792411414234", None);
+
+    let dry = document(&night.run(&["import-hashes", "--dry-run", "--json"]));
+    assert_eq!((&dry["hashes"], &dry["appended"]), (&44.into(), &1.into()), "{dry:#}");
+    assert_eq!(night.redis.cli(&["EXISTS", OBSERVATIONS]).trim(), "0");
+    let ran = night.run(&["import-hashes"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.log);
+    assert!(
+        ran.out.contains("[OK] quantum:position:ARCUSDT: entry_price=0.0636 atr=0.1 vol=5 (legacy "),
+        "{}",
+        ran.out
+    );
+    assert!(ran.out.contains("entry_price=\"0\" is not believed: a 0 is no value"), "{}", ran.out);
+    assert!(
+        ran.out.contains(
+            "entry_price=\"96106059.76\" is not believed: more than ten times apart from the price of today, 1.46"
+        ),
+        "{}",
+        ran.out
+    );
+    assert_eq!(night.redis.cli(&["XLEN", OBSERVATIONS]).trim(), "1");
+    let said = document(&night.run(&["backfill", "--json"]));
+    let arc = &said["positions"][0];
+    assert_eq!(
+        (&arc["entry_price"]["value"], &arc["entry_price"]["source"]),
+        (&"0.0636".into(), &"legacy".into()),
+        "{arc:#}"
+    );
+    assert_eq!((&arc["atr_value"]["source"], &arc["risk_price"]), (&"legacy".into(), &"0.5".into()));
+}
+
+#[test]
+fn i02_needs_are_named_with_age_and_order_from_the_store_alone() {
+    let (night, _exchange) = reconciled();
+    let store = night.path("state");
+    let said = document(&night.run(&["needs", "--store", store.to_str().unwrap(), "--json"]));
+    assert_eq!((&said["positions_open"], &said["positions_unknown"]), (&4.into(), &false.into()));
+    let of = |symbol: &str| -> Vec<&str> {
+        let list = said["needs"].as_array().unwrap().iter().filter(|need| need["symbol"] == symbol);
+        list.map(|need| need["want"].as_str().unwrap()).collect()
+    };
+    assert_eq!(of("ADAUSDT"), ["mark_price", "instrument", "fills"]);
+}

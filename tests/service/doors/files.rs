@@ -1,0 +1,135 @@
+//! Files and folders that hold what an account did: readable by its owner alone.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::support::binary::{harvester, name, run, run_with};
+use crate::support::redis::RedisServer;
+use crate::support::root;
+
+const HISTORY: &str = "replay/incident-2026-02-04/events.jsonl";
+
+/// All files and folders below a folder that others may read, enter or write; and how many there are.
+fn open_to_others(folder: &Path) -> (Vec<PathBuf>, usize) {
+    let mut open = Vec::new();
+    let mut all = vec![folder.to_owned()];
+    let mut at = 0;
+    while let Some(path) = all.get(at).cloned() {
+        at += 1;
+        let metadata = fs::symlink_metadata(&path).expect("it is there");
+        if path != folder && metadata.permissions().mode() & 0o077 != 0 {
+            open.push(path.clone());
+        }
+        if metadata.is_dir() {
+            all.extend(fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path()));
+        }
+    }
+    (open, all.len())
+}
+
+#[test]
+fn what_is_written_is_for_its_owner_alone() {
+    let server = RedisServer::start();
+    let imported = run_with(&["import", name(&root().join(HISTORY)), "--redis", &server.url()]);
+    assert_eq!(imported.code, Some(0), "{}", imported.log);
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |part: &str| folder.path().join(part);
+    // Folders of a version that left them open.
+    for former in ["journal", "service"] {
+        fs::create_dir(at(former)).expect("a folder");
+        fs::set_permissions(at(former), fs::Permissions::from_mode(0o755)).expect("its mode");
+    }
+    let ran = run(harvester().args(["run", "--redis", &server.url(), "--until-idle", "1", "--listen", ""]).args([
+        "--store",
+        name(&at("service")),
+        "--journal",
+        name(&at("journal")),
+    ]));
+    assert_eq!(ran.code, Some(0), "{}", ran.log);
+    let ran = run_with(&[
+        "replay",
+        name(&root().join(HISTORY)),
+        "--store",
+        name(&at("store")),
+        "--snapshot-every",
+        "500",
+        "--decisions",
+        name(&at("decisions.jsonl")),
+    ]);
+    assert_eq!(ran.code, Some(0), "{}", ran.log);
+    // A damaged store is moved aside, and stays closed there.
+    fs::write(at("store").join("db"), "no database").expect("a write");
+    let ran = run_with(&["replay", name(&root().join(HISTORY)), "--store", name(&at("store"))]);
+    assert_eq!(ran.code, Some(0), "{}", ran.log);
+    let (open, all) = open_to_others(folder.path());
+    println!("{all} files and folders were written");
+    assert_eq!(open, Vec::<PathBuf>::new());
+    assert!(all > 12, "{all}");
+    for part in ["store", "store.snapshots", "journal", "service"] {
+        assert_eq!(fs::metadata(at(part)).expect("it is there").permissions().mode() & 0o777, 0o700, "{part}");
+    }
+    assert_eq!(fs::metadata(at("decisions.jsonl")).expect("it is there").permissions().mode() & 0o777, 0o600);
+}
+
+/// Incident of a disk: a closed file of the journal changes, and the service that dies later never reads it again.
+#[test]
+fn after_a_crash_closed_files_of_the_journal_are_compared_once() {
+    let server = RedisServer::start();
+    let imported = run_with(&["import", name(&root().join(HISTORY)), "--redis", &server.url()]);
+    assert_eq!(imported.code, Some(0), "{}", imported.log);
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = folder.path().join("journal");
+    let service = || {
+        let mut command = harvester();
+        command.args(["run", "--redis", &server.url(), "--listen", "", "--consumer", "one"]);
+        command.args(["--store", name(&folder.path().join("store")), "--journal", name(&journal)]);
+        command
+    };
+    let files = || {
+        let mut files: Vec<PathBuf> = fs::read_dir(&journal)
+            .expect("a journal")
+            .map(|entry| entry.expect("an entry").path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "zst"))
+            .collect();
+        files.sort();
+        files
+    };
+    let ended = |what: &str| {
+        let ran = run(service().args(["--until-idle", "1"]));
+        assert_eq!(ran.code, Some(0), "{what}: {}", ran.log);
+        ran.log
+    };
+    assert!(!ended("the first start").contains("JOURNAL_DAMAGED"));
+    let closed = files();
+    let crash = || {
+        let before = files().len();
+        let mut child = service()
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("the service starts");
+        server.cli(&["XADD", "quantum:stream:market.tick", "*", "symbol", "ADAUSDT", "price", "1"]);
+        let began = std::time::Instant::now();
+        while files().len() == before {
+            assert!(began.elapsed().as_secs() < 60, "it begins a file");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        child.kill().expect("SIGKILL is sent");
+        child.wait().expect("it is gone");
+    };
+    crash();
+    let log = ended("after a crash");
+    assert!(!log.contains("JOURNAL_DAMAGED") && log.contains("closed journal files were compared"), "{log}");
+
+    let mut bytes = fs::read(&closed[0]).expect("the file");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&closed[0], bytes).expect("a write");
+    crash();
+    let log = ended("after a crash, with damage");
+    let file = closed[0].file_name().and_then(|file| file.to_str()).expect("a name");
+    let said = log.lines().find(|line| line.contains("JOURNAL_DAMAGED")).unwrap_or_else(|| panic!("{log}"));
+    assert!(said.contains("ERROR") && said.contains(file) && said.contains("journal verify"), "{said}");
+}

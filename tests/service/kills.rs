@@ -1,0 +1,218 @@
+//! The service killed at every step of the protocol and at any moment: after the last start every decision of an
+//! uninterrupted replay stands in the stream exactly once, the chain is whole, and the state is equal.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::support::binary::{harvester, name, run};
+use crate::support::redis::RedisServer;
+use crate::support::service::{
+    self, CONTROL, INTENT, PLAN, PRICE, Place, RESULT, decisions, entries, field_of_all, import, payloads,
+};
+use crate::support::{config, replayed, root};
+use harvester::app::replay::Request;
+use serde_json::Value;
+
+/// Kills at random moments, in each mode. More of them: `HARVESTER_KILLS`.
+const KILLS: u64 = 10;
+/// A service that does not come to the end in so many starts gets nowhere.
+const STARTS_MAX: u32 = 60;
+
+fn kills() -> u64 {
+    std::env::var("HARVESTER_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS)
+}
+
+/// An incident of 1,235 entries in the streams, with prices that reach rungs.
+struct Night {
+    server: RedisServer,
+    place: Place,
+    wanted: Vec<String>,
+    positions: Value,
+}
+
+impl Night {
+    fn new(is_live: bool) -> Self {
+        let server = RedisServer::start();
+        let mut place = Place::new(&server);
+        let history = place.folder.path().join("night.jsonl");
+        let recorded = std::fs::read_to_string(root().join("replay/incident-2026-02-04/events.jsonl")).unwrap();
+        std::fs::write(&history, brought_forward(&recorded)).unwrap();
+        import(&history, &server);
+        // Small batches, so that there are many steps to be killed at.
+        place.settings = "[run]\nread_count = 50\ncommit_entries = 40\nlease_ms = 1000\n".to_owned();
+        if is_live {
+            place.settings += "[policy]\nmode = \"live\"\nladder = \"0.5:0.25,1:0.25,1.5:0.25\"\n\
+                atr_unit = { default = \"absolute\" }\nprice_sources = [\"market.tick\"]\non_live = \"take\"\n\
+                require_instrument = false\nlive_risk_sources = [\"plan\", \"intent\", \"intent_nearest\"]\n\
+                [emit]\nformat = \"apply_plan\"\nsource = \"harvester\"\nexecutors = [\"executor\"]\n\
+                max_decision_age_ms = 3600000\n";
+        }
+        let settings = place.folder.path().join("wanted.toml");
+        std::fs::write(&settings, &place.settings).unwrap();
+        let store = place.folder.path().join("wanted");
+        let request = Request { histories: vec![history], store: Some(store.clone()), ..Request::default() };
+        let (_, lines) = replayed(&request, &config(Some(&settings)));
+        let positions = run(harvester().args(["positions", "--json", "--all", "--store", name(&store)])).json();
+        Self { server, place, wanted: payloads(&lines), positions }
+    }
+
+    /// Everything that has to hold once a service has come to the end.
+    fn check(&self, is_live: bool, what: &str) {
+        let all = decisions(&self.server);
+        if !is_live {
+            assert_eq!(all, self.wanted, "{what}");
+            assert_eq!(self.place.positions(), self.positions, "{what}");
+            assert_eq!(entries(&self.server, service::SUGGESTIONS).len(), all.len(), "{what}");
+        } else {
+            // Orders come back as plans, so that live goes on otherwise than a replay without them: what is certain is
+            // that each decision has its order, once.
+            let ids: Vec<String> = field_of_all(&self.server, service::DECISION, "decision_id");
+            let mut orders: Vec<String> = field_of_all(&self.server, PLAN, "decision_id");
+            orders.sort();
+            let mut sorted = ids.clone();
+            sorted.sort();
+            sorted.dedup();
+            assert_eq!(sorted.len(), ids.len(), "{what}: no decision twice");
+            assert_eq!(orders, sorted, "{what}: an order for each decision, once");
+            assert_eq!(all, self.wanted, "{what}");
+        }
+        let kinds = field_of_all(&self.server, CONTROL, "event_type");
+        assert!(!kinds.contains(&"history.gap".to_owned()), "{what}: nothing was lost: {kinds:?}");
+        assert!(!kinds.contains(&"entry.skipped".to_owned()), "{what}: no entry is to blame: {kinds:?}");
+        for stream in [INTENT, RESULT, PRICE, PLAN, CONTROL] {
+            let pending = self.server.cli(&["XPENDING", stream, "harvester"]);
+            assert!(pending.starts_with('0'), "{what}: {stream} has pending entries: {pending}");
+        }
+        // What stands in the streams now, replayed, is what was folded.
+        let dump = self.place.folder.path().join("dump.jsonl");
+        let streams = config(None).streams;
+        self.server.dump(&dump, streams.iter().map(|(_, stream)| stream.name.as_str()));
+        for history in [dump, self.place.journal()] {
+            self.is_replayed_from(&history, what);
+        }
+    }
+
+    fn is_replayed_from(&self, history: &Path, what: &str) {
+        let store = self.place.folder.path().join(format!("replayed-{}", fastrand::u32(..)));
+        let settings = self.place.folder.path().join("harvester.toml");
+        let ran = run(harvester()
+            .args(["replay", name(history), "--store", name(&store), "--json"])
+            .args(["--config", name(&settings)]));
+        assert_eq!(ran.code, Some(0), "{what}: {}", ran.log);
+        let from_history = run(harvester().args(["positions", "--json", "--all", "--store", name(&store)])).json();
+        assert_eq!(from_history, self.place.positions(), "{what}: {} reproduces the state", history.display());
+    }
+}
+
+/// The same night, ending now: orders of the past are not sent.
+fn brought_forward(history: &str) -> String {
+    let id_ms = |line: &str| -> u64 {
+        let line: Value = serde_json::from_str(line).unwrap();
+        line["id"].as_str().unwrap().split('-').next().unwrap().parse().unwrap()
+    };
+    let last_ms = history.lines().map(id_ms).max().unwrap();
+    let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+    let seconds = (now_ms - last_ms) / 1000;
+    // Ids and times of their own are numbers that begin alike, in ms or in s.
+    let mut text = String::with_capacity(history.len());
+    let mut rest = history;
+    while let Some(at) = rest.find("1770") {
+        let digits: String = rest[at..].chars().take_while(char::is_ascii_digit).collect();
+        let is_time = !rest[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '.');
+        text.push_str(&rest[..at]);
+        match digits.len() {
+            13 if is_time => text.push_str(&(digits.parse::<u64>().unwrap() + seconds * 1000).to_string()),
+            10 if is_time => text.push_str(&(digits.parse::<u64>().unwrap() + seconds).to_string()),
+            _ => text.push_str(&digits),
+        }
+        rest = &rest[at + digits.len()..];
+    }
+    text + rest
+}
+
+/// Each step, at its first and at a later time.
+#[test]
+fn a_service_killed_at_any_step_loses_nothing_and_repeats_nothing() {
+    for is_live in [false, true] {
+        for step in ["folded", "journalled", "committed", "handed_over", "offered", "acknowledged"] {
+            for nth in [1, 4] {
+                let night = Night::new(is_live);
+                let ended = night
+                    .place
+                    .command()
+                    .args(["--until-idle", "0.3"])
+                    .env("HARVESTER_FAIL", format!("{step}:{nth}"))
+                    .status()
+                    .unwrap();
+                assert!(!ended.success(), "{step}:{nth} was never reached: the test shows nothing");
+                night.place.run_until_idle();
+                night.check(is_live, &format!("{step}:{nth} live={is_live}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_service_killed_at_random_moments_loses_nothing_and_repeats_nothing() {
+    for is_live in [false, true] {
+        let mut chance = fastrand::Rng::with_seed(7 + u64::from(is_live));
+        let mut killed = 0;
+        while killed < kills() {
+            let night = Night::new(is_live);
+            for _ in 0..STARTS_MAX {
+                let mut child = night.place.command().args(["--until-idle", "0.3"]).spawn().unwrap();
+                let until = Instant::now() + Duration::from_millis(chance.u64(5..400));
+                let ended = loop {
+                    match child.try_wait().unwrap() {
+                        Some(status) => break Some(status),
+                        None if Instant::now() >= until => break None,
+                        None => std::thread::sleep(Duration::from_millis(1)),
+                    }
+                };
+                if let Some(status) = ended {
+                    assert!(status.success(), "{}", night.place.log());
+                    break;
+                }
+                child.kill().unwrap();
+                child.wait().unwrap();
+                killed += 1;
+                if killed >= kills() {
+                    break;
+                }
+            }
+            night.place.run_until_idle();
+            night.check(is_live, &format!("after {killed} kills, live={is_live}"));
+        }
+    }
+}
+
+/// Entries that do not read, a process that ends between their commit and their record, and one that ends just behind it:
+/// each is told, and no restart tells it again.
+#[test]
+fn an_entry_that_was_put_aside_is_told_though_the_service_was_killed() {
+    const QUARANTINE: &str = "quantum:stream:harvest.quarantine";
+    for step in ["committed:1", "put_aside:1", "aside_written:1", "aside_written:2"] {
+        let server = RedisServer::start();
+        let place = Place::new(&server);
+        let mut ids: Vec<String> =
+            (0..3).map(|n| service::add(&server, PRICE, &[("payload", "{not json"), ("n", &n.to_string())])).collect();
+        let ended = place.command().args(["--until-idle", "0.3"]).env("HARVESTER_FAIL", step).status().unwrap();
+        assert!(!ended.success(), "{step} was never reached: the test shows nothing");
+        let told = |ids: &[String], what: &str| {
+            assert_eq!(field_of_all(&server, QUARANTINE, "id"), ids, "{step}: {what}: {}", place.log());
+            let pending = server.cli(&["XPENDING", PRICE, "harvester"]);
+            assert!(pending.starts_with('0'), "{step}: {what}: {pending}");
+        };
+        place.run_until_idle();
+        told(&ids, "started again");
+        place.run_until_idle();
+        told(&ids, "and again");
+        // A store that is folded anew from the journal tells nothing a second time, and goes on.
+        std::fs::remove_dir_all(place.store()).unwrap();
+        ids.push(service::add(&server, PRICE, &[("symbol", "")]));
+        place.run_until_idle();
+        told(&ids, "folded anew");
+        let listed = run(harvester().args(["quarantine", "list", "--json", "--store", name(&place.store())])).json();
+        assert_eq!(listed.as_array().map(Vec::len), Some(4), "{step}");
+    }
+}

@@ -1,0 +1,26 @@
+//! The program as a service: each test has a real `redis-server` or an exchange on loopback of its own.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod adversary;
+mod backfill;
+mod doors;
+mod emission;
+mod exchange_client;
+mod failures;
+mod feeds;
+mod full_disk;
+mod import;
+mod kills;
+mod losses;
+mod operations;
+mod outbox;
+mod pairs;
+mod run;
+mod start;
+mod streams;
+mod takeover;
+mod tamper;
+mod trust;
+mod web;

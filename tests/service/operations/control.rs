@@ -1,0 +1,104 @@
+//! `harvester control`: shown first, written with `--yes`, and read back by the decoder that folds it.
+
+use crate::support::binary::{Ran, harvester, run};
+use crate::support::redis::{RedisServer, free_port};
+
+const STREAM: &str = "quantum:stream:harvest.control";
+
+fn control(server: &RedisServer, arguments: &[&str]) -> Ran {
+    run(harvester().arg("control").args(arguments).env("REDIS_URL", server.url()))
+}
+
+#[test]
+fn nothing_is_written_without_yes_and_nothing_is_said_without_a_reason() {
+    let server = RedisServer::start();
+    let dry = control(&server, &["kill", "on", "--reason", "the exchange is down"]);
+    assert_eq!(dry.code, Some(0), "{}", dry.log);
+    for part in [r#"{"kill":true,"reason":"the exchange is down"}"#, "kill.changed", "Nothing was written"] {
+        assert!(dry.out.contains(part), "{part}: {}", dry.out);
+    }
+    assert_eq!(server.cli(&["XLEN", STREAM]).trim(), "0");
+    assert_eq!(control(&server, &["kill", "on", "--yes"]).code, Some(2), "a reason is required");
+    control(&server, &["kill", "on", "--yes", "--reason", " "]).refused(&["a reason is wanted"]);
+    control(&server, &["rearm", "NEARUSDT", "0.5", "--yes", "--reason", "x"]).refused(&["NEARUSDT", "no position"]);
+    control(&server, &["gap-accept", "None", "--yes", "--reason", "x"]).refused(&["None", "no symbol"]);
+    assert_eq!(server.cli(&["EXISTS", STREAM]).trim(), "0");
+}
+
+#[test]
+fn each_word_is_written_as_the_entry_that_was_shown() {
+    let server = RedisServer::start();
+    let position = "NEARUSDT@1770163205000-0";
+    for (arguments, event_type, payload) in [
+        (&["kill", "on"][..], "kill.changed", r#"{"kill":true,"reason":"r"}"#.to_owned()),
+        (&["kill", "off"], "kill.changed", r#"{"kill":false,"reason":"r"}"#.to_owned()),
+        (&["gap-accept"], "gap.accepted", r#"{"reason":"r"}"#.to_owned()),
+        (&["gap-accept", "nearusdt"], "gap.accepted", r#"{"reason":"r","symbol":"NEARUSDT"}"#.to_owned()),
+        (&["risk-accept", position], "risk.accepted", format!(r#"{{"position_id":"{position}","reason":"r"}}"#)),
+        (
+            &["rearm", position, "0.50"],
+            "rung.rearmed",
+            format!(r#"{{"position_id":"{position}","r":"0.5","reason":"r"}}"#),
+        ),
+    ] {
+        let document = control(&server, &[arguments, &["--reason", "r", "--yes", "--json"]].concat()).json();
+        assert_eq!(document["fields"]["payload"], payload);
+        let entry = server.cli(&["XREVRANGE", STREAM, "+", "-", "COUNT", "1"]);
+        let written: Vec<&str> = entry.lines().collect();
+        let id = document["id"].as_str().expect("the id is said");
+        assert_eq!(written, [id, "event_type", event_type, "payload", &payload, "source", "operator"]);
+    }
+    assert_eq!(server.cli(&["XLEN", STREAM]).trim(), "6");
+}
+
+#[test]
+fn the_kill_key_goes_with_the_word() {
+    let server = RedisServer::start();
+    let key = || server.cli(&["GET", "quantum:kill"]).trim().to_owned();
+    assert_eq!(
+        control(&server, &["kill", "on", "--reason", "r", "--json"]).json()["kill_key"],
+        serde_json::Value::Null
+    );
+    assert_eq!(key(), "", "a dry run sets nothing");
+    for (switch, value) in [("on", "1"), ("off", "0"), ("on", "1")] {
+        let document = control(&server, &["kill", switch, "--reason", "r", "--yes", "--json"]).json();
+        assert_eq!((&document["kill_key"], &document["service"]), (&value.into(), &"nobody".into()), "{document}");
+        assert_eq!(key(), value);
+    }
+    let shown = control(&server, &["kill", "on", "--reason", "r", "--yes"]);
+    for part in ["The kill key is set to 1.", "No service answered"] {
+        assert!(shown.out.contains(part), "{part}: {}", shown.out);
+    }
+}
+
+#[test]
+fn what_is_said_is_signed_where_there_is_a_key() {
+    use harvester::codec::signing::{SigningKey, control_text};
+    let server = RedisServer::start();
+    let key = "a secret of enough bytes";
+    let mut command = harvester();
+    command.args(["control", "gap-accept", "--reason", "r", "--yes", "--json"]);
+    let document = run(command.env("REDIS_URL", server.url()).env("HARVEST_SIGNING_KEY", key)).json();
+    assert_eq!((&document["signed"], &document["warnings"]), (&true.into(), &serde_json::json!([])), "{document}");
+    let written = server.cli(&["--json", "XRANGE", STREAM, "-", "+"]);
+    let written: serde_json::Value = serde_json::from_str(&written).expect("JSON");
+    let fields: Vec<&str> = written[0][1].as_array().expect("fields").iter().filter_map(|f| f.as_str()).collect();
+    let [.., "payload", payload, "source", "operator", "signature", signature] = fields[..] else {
+        panic!("{fields:?}")
+    };
+    let text = control_text(STREAM, "gap.accepted", payload);
+    assert!(SigningKey::new(key.as_bytes()).expect("a key").verifies(&text, signature), "{fields:?}");
+    assert!(
+        control(&server, &["gap-accept", "--reason", "r", "--json"]).json()["warnings"][0]
+            .as_str()
+            .is_some_and(|warning| warning.contains("no signing key"))
+    );
+}
+
+#[test]
+fn a_server_out_of_reach_is_exit_code_3() {
+    let mut command = harvester();
+    command.args(["control", "kill", "on", "--reason", "r"]);
+    let ran = run(command.env("REDIS_URL", format!("redis://127.0.0.1:{}", free_port())));
+    assert_eq!(ran.code, Some(3), "{}", ran.log);
+}

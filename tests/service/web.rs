@@ -1,0 +1,291 @@
+//! What a running service tells of itself: a real server, a real process, its pages, its log, and its manager.
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::support::binary::{Ran, harvester, name, run_with};
+use crate::support::redis::{RedisServer, free_port};
+use crate::support::root;
+use serde_json::Value;
+
+const TICK: &str = "quantum:stream:market.tick";
+
+/// How long anything may take that a test waits for.
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < LIMIT, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A service at work; killed with the test.
+struct Service {
+    child: Child,
+    folder: tempfile::TempDir,
+    address: SocketAddr,
+}
+
+impl Service {
+    fn start(server: &RedisServer, settings: &str, environment: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let file = folder.path().join("harvester.toml");
+        std::fs::write(&file, settings).expect("the settings are written");
+        let log = std::fs::File::create(folder.path().join("log")).expect("a log");
+        let child = harvester()
+            .args(["run", "--config", name(&file), "--redis", &server.url(), "--consumer", "one"])
+            .args(["--store", name(&folder.path().join("store")), "--journal", name(&folder.path().join("journal"))])
+            .args(["--listen", &address.to_string()])
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the service starts");
+        Self { child, folder, address }
+    }
+
+    fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).expect("the log reads")
+    }
+
+    fn has_logged(&self, words: &[&str]) -> bool {
+        self.log().lines().any(|line| words.iter().all(|word| line.contains(word)))
+    }
+
+    /// Status and body of a page; `None` while nobody answers.
+    fn get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(self.address).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    fn report(&self) -> Value {
+        let answered = self.get("/status").filter(|(status, _)| *status == 200);
+        answered.map_or(Value::Null, |(_, body)| serde_json::from_str(&body).expect("a report is JSON"))
+    }
+
+    /// Waits until the report is so.
+    fn until(&self, what: &str, is_so: impl Fn(&Value) -> bool) {
+        until(&format!("{what}: {}\n{}", self.report(), self.log()), || is_so(&self.report()));
+    }
+
+    /// Waits until all is consumed, acknowledged and sent.
+    fn until_settled(&self, applied: u64) {
+        self.until("all is consumed", |report| {
+            let input_is_done = |input: &Value| input["lag_entries"] == 0 && input["pending"] == 0;
+            report["role"] == "leader"
+                && report["totals"]["applied"].as_u64() >= Some(applied)
+                && report["outbox"]["waiting"] == 0
+                && report["policy"]["pending"] == false
+                && report["inputs"].as_array().is_some_and(|inputs| inputs.iter().all(input_is_done))
+        });
+    }
+
+    fn ask(&self, arguments: &[&str]) -> Ran {
+        let url = self.url();
+        let (command, rest) = arguments.split_first().expect("a command");
+        run_with(&[&[*command, "--url", &url], rest].concat())
+    }
+
+    /// Names of what needs someone, as `status --json` has them.
+    fn concerns(&self) -> BTreeSet<String> {
+        let ran = self.ask(&["status", "--json"]);
+        let document: Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{}{}", ran.out, ran.log));
+        let concerns = document["concerns"].as_array().expect("a list");
+        assert_eq!(ran.code, Some(i32::from(!concerns.is_empty())), "{}", ran.log);
+        concerns.iter().filter_map(|concern| concern["name"].as_str().map(str::to_owned)).collect()
+    }
+
+    fn stop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the service is there");
+        let status = self.child.wait().expect("it ends");
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn pages_and_commands_tell_the_same_as_the_store_does_after_the_end() {
+    let server = RedisServer::start();
+    let history = root().join("replay/incident-2026-02-04/events.jsonl");
+    let imported = run_with(&["import", name(&history), "--redis", &server.url()]);
+    assert_eq!(imported.code, Some(0), "{}", imported.log);
+    let mut service = Service::start(&server, "[run]\nlease_ms = 2000\ntick_ms = 1000\n", &[]);
+    service.until_settled(1235);
+
+    assert_eq!(service.get("/healthz").map(|(status, _)| status), Some(200));
+    until("it is ready", || service.get("/readyz").is_some_and(|(status, _)| status == 200));
+    let (_, metrics) = service.get("/metrics").expect("metrics");
+    for line in
+        ["harvester_positions_open 44.0", "harvester_positions_evaluable 44.0", "harvester_role{role=\"leader\"} 1.0"]
+    {
+        assert!(metrics.lines().any(|of_page| of_page == line), "{line} is missing in\n{metrics}");
+    }
+    let decided = service.report()["totals"]["decided"].as_u64().expect("a count");
+    assert!(decided >= 10, "{decided} decisions");
+    for line in [
+        format!("harvester_decided_total {decided}"),
+        format!("harvester_emitted_total {decided}"),
+        format!("harvester_emit_seconds_count {decided}"),
+        format!("harvester_price_to_decision_seconds_count {decided}"),
+    ] {
+        assert!(metrics.lines().any(|of_page| of_page == line), "{line} is missing in\n{metrics}");
+    }
+    assert!(service.has_logged(&["HARVEST_START", "mode=shadow", "consumer=one"]), "{}", service.log());
+    until("a tick is said", || service.has_logged(&["HARVEST_TICK", "scanned=44", "skipped_price=44"]));
+    assert!(service.has_logged(&["HARVEST_EMIT", "symbol=NEARUSDT", "reduceOnly=true"]), "{}", service.log());
+    // The night was months ago: all that wrote then is silent, and it is said.
+    assert!(service.concerns().contains("input_silent"));
+    until("it is said", || service.has_logged(&["WARN", "INPUT_SILENT", TICK]));
+    assert!(service.ask(&["status"]).out.contains("44 open, 44 evaluable"));
+
+    let views: [&[&str]; 5] = [&[], &["--json"], &["--all", "--json"], &["ARCUSDT"], &["nearusdt", "--json"]];
+    let running: Vec<Ran> = views.iter().map(|view| service.ask(&[&["positions"], *view].concat())).collect();
+    assert_eq!(service.get("/positions/NOSUCHUSDT").map(|(status, _)| status), Some(404));
+    // While the lease is renewed, all looks at the streams see them.
+    until("some ticks are said", || service.log().matches("HARVEST_TICK").count() >= 5);
+    service.stop();
+    assert!(!service.log().contains("INPUT_SILENT_OVER"), "{}", service.log());
+    let store = service.store();
+    for (view, running) in views.iter().zip(running) {
+        let ended = run_with(&[&["positions", "--store", name(&store)], *view].concat());
+        assert_eq!((running.code, ended.code), (Some(0), Some(0)), "{view:?}: {}{}", running.log, ended.log);
+        assert_eq!(running.out, ended.out, "{view:?}");
+    }
+    assert_eq!(service.ask(&["status"]).code, Some(3), "nobody is there any more");
+}
+
+/// Writes a price every 50 ms, as a feed does, until it is dropped.
+struct Producer<'a> {
+    stop: &'a AtomicBool,
+}
+
+impl Drop for Producer<'_> {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn produce(server: &RedisServer, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        server.cli(&["XADD", TICK, "*", "symbol", "SOLUSDT", "price", "100"]);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Incident 43: a stream was silent for two and a half hours, and every unit was "active".
+#[test]
+fn i43_an_input_whose_producer_dies_is_named_and_so_is_its_return() {
+    let server = RedisServer::start();
+    let settings = "[run.silent_after_ms]\nprice = 3000\nresult = 0\nsnapshot = 0\n";
+    let service = Service::start(&server, settings, &[]);
+    let is_silent = |report: &Value| {
+        let inputs = report["inputs"].as_array().into_iter().flatten();
+        inputs.filter(|input| input["stream"] == TICK).any(|input| {
+            input["age_ms"].as_u64() > input["silent_after_ms"].as_u64() && input["silent_after_ms"] == 3000
+        })
+    };
+    for round in 0..2 {
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let producer = Producer { stop: &stop };
+            scope.spawn(|| produce(&server, &stop));
+            service.until("prices are read", |report| {
+                report["totals"]["shapes"]["price"].is_object() && !is_silent(report)
+            });
+            until("its return is said", || round == 0 || service.has_logged(&["INPUT_SILENT_OVER", TICK]));
+            drop(producer);
+        });
+        service.until("the input counts as silent", is_silent);
+        until("it is said", || service.log().matches(&format!("INPUT_SILENT stream={TICK}")).count() == round + 1);
+        assert!(service.concerns().contains("input_silent"));
+        let (_, metrics) = service.get("/metrics").expect("metrics");
+        let silent = format!("harvester_input_silent{{stream=\"{TICK}\",kind=\"price\"}} 1.0");
+        assert!(metrics.contains(&silent), "{metrics}");
+    }
+    assert_eq!(service.get("/healthz").map(|(status, _)| status), Some(200), "our own cursor has nothing to read");
+}
+
+#[test]
+fn a_kill_switch_and_a_server_that_goes_away_are_told() {
+    let server = RedisServer::start();
+    let settings = "[run.silent_after_ms]\nprice = 0\nresult = 0\nsnapshot = 0\n";
+    let service = Service::start(&server, settings, &[]);
+    service.until("it leads", |report| report["role"] == "leader");
+    server.cli(&["SET", "quantum:kill", "1"]);
+    service.until("it is killed", |report| report["killed"] == true);
+    assert_eq!(service.concerns(), ["killed", "positions_unknown"].map(str::to_owned).into());
+    until("it is said", || service.has_logged(&["WARN", "KILLED"]));
+    assert_eq!(service.get("/readyz").map(|(status, _)| status), Some(200), "it reads, and emits nothing on purpose");
+    server.cli(&["SET", "quantum:kill", "0"]);
+    service.until("it is no longer killed", |report| report["killed"] == false);
+    until("that is said too", || service.has_logged(&["INFO", "KILLED_OVER"]));
+
+    drop(server);
+    service.until("the server is missed", |report| report["redis"]["connected"] == false);
+    let (status, body) = service.get("/readyz").expect("it answers");
+    assert!(status == 503 && body.contains("\"not_connected\""), "{status} {body}");
+    assert_eq!(service.get("/healthz").map(|(status, _)| status), Some(200), "a restart would not help");
+    assert!(service.concerns().contains("not_connected"));
+    assert!(service.report()["redis"]["last_error"].as_str().is_some_and(|error| error.contains("127.0.0.1")));
+}
+
+/// The messages of `sd_notify`, taken by a socket as systemd has one.
+#[test]
+fn the_service_manager_hears_of_start_progress_and_end() {
+    let server = RedisServer::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(LIMIT)).expect("a limit");
+    let heard = || {
+        let mut message = [0; 4096];
+        let length = socket.recv(&mut message).expect("the manager hears of the service");
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    };
+    let until_heard = |what: &str| loop {
+        let message = heard();
+        if message.lines().any(|line| line == what) {
+            return message;
+        }
+    };
+    let environment = [("NOTIFY_SOCKET", name(&path)), ("WATCHDOG_USEC", "1000000")];
+    let mut service = Service::start(&server, "", &environment);
+    let ready = until_heard("READY=1");
+    assert!(ready.contains("STATUS="), "{ready}");
+    assert!(service.get("/healthz").is_some(), "what is ready answers");
+    until_heard("STATUS=leader");
+    for _ in 0..3 {
+        until_heard("WATCHDOG=1");
+    }
+    service.stop();
+    until_heard("STOPPING=1");
+}
