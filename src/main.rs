@@ -66,7 +66,7 @@ enum Command {
     Record(app::record::Args),
     /// Write a history into Redis streams under its own ids; streams that are not empty are refused
     #[command(
-        after_help = "Example: harvester import replay/incident-2026-02-04/events.jsonl --redis redis://127.0.0.1:6379"
+        after_help = "Example: harvester import replay/nights/incident-2026-02-04/events.jsonl --redis redis://127.0.0.1:6379"
     )]
     Import {
         /// Files, folders (every *.jsonl and *.jsonl.zst below) or - for standard input

@@ -15,8 +15,8 @@ use crate::domain::decide::Flag;
 use crate::domain::plans::sha256_hex;
 use crate::shell::terminal::{Screen, Tone};
 
-const EVENTS: &str = include_str!("../../replay/incident-2026-02-04/events.jsonl");
-const HASHES: &str = include_str!("../../replay/incident-2026-02-04/legacy-hashes.jsonl");
+const EVENTS: &str = include_str!("../../replay/nights/incident-2026-02-04/events.jsonl");
+const HASHES: &str = include_str!("../../replay/nights/incident-2026-02-04/legacy-hashes.jsonl");
 
 /// The first mark of every symbol is in by then, and ARCUSDT's second recorded mark, which confirms its first.
 const FIRST_MARKS: &str = "2026-02-04T02:07:06Z";

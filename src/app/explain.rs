@@ -28,7 +28,7 @@ const DAY_MS: u64 = 86_400_000;
 
 /// Flags of the command.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Examples: harvester explain ARCUSDT --at 02:07 replay/incident-2026-02-04/events.jsonl
+#[command(after_help = "Examples: harvester explain ARCUSDT --at 02:07 replay/nights/incident-2026-02-04/events.jsonl
           harvester explain 974cf0dc history/ --raw
           harvester explain ARCUSDT --store state")]
 pub struct Args {

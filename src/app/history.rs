@@ -22,7 +22,7 @@ use crate::shell::terminal::Screen;
 
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("from").required(true).args(["histories", "journal"])))]
-#[command(after_help = "Examples: harvester history ARCUSDT replay/incident-2026-02-04/events.jsonl
+#[command(after_help = "Examples: harvester history ARCUSDT replay/nights/incident-2026-02-04/events.jsonl
           harvester history NEARUSDT --journal journal --since 2026-02-04T02:00:00Z --json")]
 pub struct Args {
     symbol: String,

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{config, replayed, root};
+use crate::support::{cases, config, replayed, root};
 use clap::Parser;
 use harvester::app::replay::Request;
 use harvester::app::{explain, stats, whatif};
@@ -34,11 +34,11 @@ struct WhatIf {
 }
 
 fn night() -> PathBuf {
-    root().join("replay/incident-2026-02-04/events.jsonl")
+    root().join("replay/nights/incident-2026-02-04/events.jsonl")
 }
 
 fn case(name: &str) -> (PathBuf, Config) {
-    let folder = root().join("replay").join(name);
+    let folder = crate::support::case(name);
     (folder.join("events.jsonl"), config(Some(&folder.join("policy.toml"))))
 }
 
@@ -104,8 +104,7 @@ fn what_became_of_a_live_decision_is_told_event_by_event() {
 #[test]
 fn a_position_that_is_held_says_why_and_what_would_change_it() {
     let mut told = std::collections::BTreeSet::new();
-    for entry in fs::read_dir(root().join("replay")).unwrap() {
-        let folder = entry.unwrap().path();
+    for folder in cases() {
         let Ok(history) = fs::read_to_string(folder.join("events.jsonl")) else { continue };
         if !history.contains("SOLUSDT") || history.lines().any(|line| serde_json::from_str::<Value>(line).is_err()) {
             continue;
@@ -151,8 +150,7 @@ fn compared(words: &[&str], config: &Config) -> Value {
 #[test]
 fn the_policy_that_was_in_force_comes_to_the_emitted_decisions_exactly() {
     let mut compared_in_all = 0;
-    for entry in fs::read_dir(root().join("replay")).unwrap() {
-        let folder = entry.unwrap().path();
+    for folder in cases() {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         let Ok(history) = fs::read_to_string(folder.join("events.jsonl")) else { continue };
         // Where the history adopts policies, or holds decisions of others, the configured one was not in force.

@@ -19,15 +19,11 @@ use serde_json::Value;
 
 /// Folders of `replay/`: each a history and the policy that it starts under.
 fn cases() -> Vec<PathBuf> {
-    let entries = fs::read_dir(root().join("replay")).expect("the folder of the cases");
-    let mut cases: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).filter(|p| p.is_dir()).collect();
-    cases.sort();
-    assert!(cases.len() > 50, "only {} cases were found", cases.len());
-    cases
+    crate::support::cases()
 }
 
 fn incident() -> PathBuf {
-    root().join("replay/incident-2026-02-04")
+    root().join("replay/nights/incident-2026-02-04")
 }
 
 fn of_case(case: &Path) -> (Config, Vec<String>) {
@@ -154,7 +150,7 @@ fn a_checksum_does_not_depend_on_when_old_things_were_forgotten() {
 
 #[test]
 fn a_changed_byte_of_a_snapshot_is_found_wherever_it_is() {
-    let (config, lines) = of_case(&root().join("replay").join("incident-2026-02-04"));
+    let (config, lines) = of_case(&incident());
     let mut lab = Lab::new(&config);
     fed(&mut lab, &readable(&config, lines)[..60]);
     let (_, bytes) = snapshot::write(&lab.engine, &config.policy, None);

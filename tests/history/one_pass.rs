@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::histories::{CONTROL, DECISION, TICK};
-use crate::support::{config, root};
+use crate::support::{cases, config, root};
 use harvester::app::projection;
 use harvester::app::replay::{Decisions, Replayed, Request, replay};
 use harvester::codec::checksum::state_checksum_hex;
@@ -91,13 +91,10 @@ fn is_plain(histories: &[PathBuf]) -> bool {
 #[test]
 fn every_case_comes_to_the_same() {
     let mut plain = 0;
-    for case in fs::read_dir(root().join("replay")).unwrap() {
-        let case = case.unwrap().path();
+    for case in cases() {
         let histories = [case.join("events.jsonl")];
-        if histories[0].exists() {
-            assert_same(&histories, &config(Some(&case.join("policy.toml"))));
-            plain += usize::from(is_plain(&histories));
-        }
+        assert_same(&histories, &config(Some(&case.join("policy.toml"))));
+        plain += usize::from(is_plain(&histories));
     }
     assert!(plain > 20, "{plain} histories are plain");
 }

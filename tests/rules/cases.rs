@@ -1,11 +1,12 @@
-//! The golden contract: every folder below `replay/` is a history, a policy, what is expected by hand
+//! The golden contract: every folder below `replay/` with an `events.jsonl` is a history, a policy, what is expected by hand
 //! (`expect.toml`), and all that comes out (`expected.jsonl`, rewritten by `cargo xtask bless`).
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::support::{config, replayed, root};
+use crate::support::{cases, config, replayed};
 use harvester::app::positions;
 use harvester::app::replay::Request;
 use serde_json::Value;
@@ -16,17 +17,6 @@ struct Came {
     decisions: Vec<Value>,
     quarantined: Vec<Value>,
     positions: Vec<Value>,
-}
-
-fn cases() -> Vec<PathBuf> {
-    let mut cases: Vec<PathBuf> = fs::read_dir(root().join("replay"))
-        .expect("the folder of the cases")
-        .map(|entry| entry.expect("an entry of the folder").path())
-        .filter(|path| path.is_dir())
-        .collect();
-    cases.sort();
-    assert!(cases.len() > 50, "only {} cases were found", cases.len());
-    cases
 }
 
 /// All cases, run once for all tests.
@@ -126,6 +116,18 @@ fn every_case_comes_to_what_was_worked_out_by_hand() {
     }
     assert!(checked > 500, "only {checked} expectations were checked");
     assert!(wrong.is_empty(), "{} of {checked} expectations failed:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn every_case_has_a_name_of_its_own_and_a_line_in_its_topic() {
+    let mut names = BTreeSet::new();
+    for case in cases() {
+        let name = case.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let topic = case.parent().expect("a topic").join("README.md");
+        let text = fs::read_to_string(&topic).unwrap_or_else(|error| panic!("{}: {error}", topic.display()));
+        assert!(text.contains(&format!("[`{name}`]({name}/README.md)")), "{} does not list {name}", topic.display());
+        assert!(names.insert(name), "two cases are called {}", case.display());
+    }
 }
 
 #[test]

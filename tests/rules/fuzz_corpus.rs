@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
+use crate::support::cases;
 use crate::support::fuzz::{self, Folded, fold};
 
 const SEED: u64 = 0x5eed_2026_0204;
@@ -29,7 +30,7 @@ fn every_line_of_the_corpus_is_counted() {
 fn corpus_holds_every_shape_and_reason_of_the_cases() {
     let reached = |folded: Folded| folded.seen;
     let in_corpus: BTreeSet<_> = corpus().into_iter().flat_map(|(_, seed)| reached(fold(&seed))).collect();
-    let histories = files("replay").into_iter().map(|case| case.join("events.jsonl"));
+    let histories = cases().into_iter().map(|case| case.join("events.jsonl"));
     let in_cases: BTreeSet<_> =
         histories.flat_map(|path| reached(fold(&fs::read(path).expect("a case has a history")))).collect();
     assert!(in_cases.len() > 30, "only {in_cases:?}");

@@ -12,7 +12,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 
 use crate::support::contract::{BASE, DOCUMENTS, faults};
-use crate::support::{root, shared_history};
+use crate::support::{self, root, shared_history};
 use harvester::domain::event::Reason;
 use harvester::domain::streams::StreamKind;
 use serde_json::{Value, json};
@@ -214,14 +214,13 @@ fn no_schema_refuses_what_the_decoder_reads() {
 
 /// The replay cases with their entries.
 fn cases() -> Vec<(PathBuf, Vec<Value>)> {
-    let folders = std::fs::read_dir(root().join("replay")).into_iter().flatten().map(|entry| entry.unwrap().path());
     let entries = |case: PathBuf| {
         let text = std::fs::read_to_string(case.join("events.jsonl")).ok()?;
         // What is no entry is a bad line, not a fault of the schema.
         let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok()).filter(Value::is_object).collect();
         Some((case, lines))
     };
-    folders.filter_map(entries).collect()
+    support::cases().into_iter().filter_map(entries).collect()
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn import(history: &Path, url: &str) -> Output {
 #[test]
 fn a_history_is_written_under_its_own_ids_and_only_once() {
     let server = RedisServer::start();
-    let history = root().join("replay/incident-2026-02-04/events.jsonl");
+    let history = root().join("replay/nights/incident-2026-02-04/events.jsonl");
     let output = import(&history, &server.url());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let summary: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
@@ -60,7 +60,7 @@ fn bytes_that_are_no_text_arrive_as_they_are() {
 
 #[test]
 fn a_server_that_is_not_there_is_exit_code_3_and_its_password_stays_unsaid() {
-    let history = root().join("replay/i02_new_field_for_old_positions/events.jsonl");
+    let history = root().join("replay/incidents/i02_new_field_for_old_positions/events.jsonl");
     let output = import(&history, &format!("redis://:secret-word@127.0.0.1:{}", free_port()));
     assert_eq!(output.status.code(), Some(3));
     let said = String::from_utf8_lossy(&output.stderr);
@@ -72,7 +72,7 @@ fn a_stream_that_was_emptied_is_refused_before_anything_is_written() {
     let server = RedisServer::start();
     server.cli(&["XADD", "quantum:stream:market.tick", "*", "a", "b"]);
     server.cli(&["XTRIM", "quantum:stream:market.tick", "MAXLEN", "0"]);
-    let output = import(&root().join("replay/incident-2026-02-04/events.jsonl"), &server.url());
+    let output = import(&root().join("replay/nights/incident-2026-02-04/events.jsonl"), &server.url());
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("was emptied"));
     assert_eq!(server.cli(&["XLEN", "quantum:stream:trade.intent"]).trim(), "0");

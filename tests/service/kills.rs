@@ -35,7 +35,7 @@ impl Night {
         let server = RedisServer::start();
         let mut place = Place::new(&server);
         let history = place.folder.path().join("night.jsonl");
-        let recorded = std::fs::read_to_string(root().join("replay/incident-2026-02-04/events.jsonl")).unwrap();
+        let recorded = std::fs::read_to_string(root().join("replay/nights/incident-2026-02-04/events.jsonl")).unwrap();
         std::fs::write(&history, brought_forward(&recorded)).unwrap();
         import(&history, &server);
         // Small batches, so that there are many steps to be killed at.

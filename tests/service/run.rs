@@ -56,7 +56,7 @@ fn is_the_replay_of(history: &Path) {
 
 #[test]
 fn an_imported_history_ends_in_the_positions_and_decisions_of_its_replay() {
-    is_the_replay_of(&root().join("replay/incident-2026-02-04/events.jsonl"));
+    is_the_replay_of(&root().join("replay/nights/incident-2026-02-04/events.jsonl"));
 }
 
 #[test]
@@ -411,7 +411,7 @@ fn i10_an_entry_that_ended_the_process_twice_is_passed_over() {
 fn a_damaged_store_is_folded_anew_from_the_journal() {
     let server = RedisServer::start();
     let place = Place::new(&server);
-    import(&root().join("replay/incident-2026-02-04/events.jsonl"), &server);
+    import(&root().join("replay/nights/incident-2026-02-04/events.jsonl"), &server);
     place.run_until_idle();
     let (wanted, positions) = (decisions(&server), place.positions());
     // The streams are gone as well: only the journal has the history.
@@ -436,7 +436,7 @@ fn a_damaged_store_is_folded_anew_from_the_journal() {
 fn a_store_of_rules_1_is_folded_anew_and_no_rung_is_sold_twice() {
     let server = RedisServer::start();
     let place = Place::new(&server);
-    import(&root().join("replay/incident-2026-02-04/events.jsonl"), &server);
+    import(&root().join("replay/nights/incident-2026-02-04/events.jsonl"), &server);
     place.run_until_idle();
     let (wanted, positions) = (decisions(&server), place.positions());
     assert_eq!(wanted.len(), 10);
@@ -457,7 +457,7 @@ fn a_store_of_rules_1_is_folded_anew_and_no_rung_is_sold_twice() {
 fn a_journal_without_its_beginning_goes_on_from_a_snapshot() {
     let server = RedisServer::start();
     let place = Place::new(&server);
-    import(&root().join("replay/incident-2026-02-04/events.jsonl"), &server);
+    import(&root().join("replay/nights/incident-2026-02-04/events.jsonl"), &server);
     place.run_until_idle();
     let (wanted, positions) = (decisions(&server), place.positions());
     std::fs::remove_dir_all(place.store()).unwrap();
@@ -476,7 +476,7 @@ fn a_journal_without_its_beginning_goes_on_from_a_snapshot() {
 fn recording_keeps_what_a_service_would_apply_and_goes_on_where_it_ended() {
     let server = RedisServer::start();
     let place = Place::new(&server);
-    let history = root().join("replay/incident-2026-02-04/events.jsonl");
+    let history = root().join("replay/nights/incident-2026-02-04/events.jsonl");
     import(&history, &server);
     let record = || {
         let journal = place.journal();

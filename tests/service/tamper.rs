@@ -11,7 +11,7 @@ use crate::support::binary::run_with;
 use crate::support::histories::{INTENT, OBSERVATION, RESULT, TICK};
 use crate::support::lab::entry_line;
 use crate::support::redis::RedisServer;
-use crate::support::{self, config, replayed, root};
+use crate::support::{self, cases, config, replayed, root};
 use clap::Parser;
 use fastrand::Rng;
 use harvester::app::audit::{self, Args};
@@ -68,7 +68,7 @@ impl Night {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = config(None);
-        let events = root().join("replay/incident-2026-02-04/events.jsonl");
+        let events = root().join("replay/nights/incident-2026-02-04/events.jsonl");
         let request = Request { histories: vec![events.clone()], ..Request::default() };
         let (_, lines) = replayed(&request, &config);
         let lines: Vec<String> = lines.iter().map(|line| signed(line)).collect();
@@ -618,9 +618,15 @@ fn a_build_with_another_rounding_is_found_by_what_it_emits() {
     let other = Path::new(env!("CARGO_TARGET_TMPDIR")).join("other-rounding");
     let source = other.join("source");
     let _ = fs::remove_dir_all(&source);
-    for part in
-        ["Cargo.toml", "Cargo.lock", "src", "schemas", "replay/incident-2026-02-04", "tools/xtask", "tools/deploy"]
-    {
+    for part in [
+        "Cargo.toml",
+        "Cargo.lock",
+        "src",
+        "schemas",
+        "replay/nights/incident-2026-02-04",
+        "tools/xtask",
+        "tools/deploy",
+    ] {
         copy(&root().join(part), &source.join(part));
     }
     let units = source.join("src/domain/units.rs");
@@ -722,7 +728,7 @@ fn what_a_service_emitted_is_clean_by_its_journal_and_by_the_streams_alone() {
     let server = RedisServer::start();
     let folder = tempfile::tempdir().unwrap();
     let (store, journal) = (folder.path().join("store"), folder.path().join("journal"));
-    let events = root().join("replay/incident-2026-02-04/events.jsonl");
+    let events = root().join("replay/nights/incident-2026-02-04/events.jsonl");
     let url = server.url();
     run_with(&["import", text(&events), "--redis", &url, "--json"]).json();
     let places = ["--store", text(&store), "--journal", text(&journal)];
@@ -789,12 +795,8 @@ fn every_case_that_was_replayed_is_clean() {
     let decisions = folder.path().join("decisions.jsonl");
     let (mut judged, mut matched, mut wrong) = (0, 0, Vec::new());
     let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
-    for entry in fs::read_dir(root().join("replay")).unwrap() {
-        let case = entry.unwrap().path();
+    for case in cases() {
         let name = case.file_name().unwrap().to_string_lossy().into_owned();
-        if !case.is_dir() {
-            continue;
-        }
         let config = config(Some(&case.join("policy.toml")));
         let events = case.join("events.jsonl");
         let request = Request { histories: vec![events.clone()], skip_bad_lines: true, ..Request::default() };

@@ -135,7 +135,7 @@ impl Drop for Service {
 #[test]
 fn pages_and_commands_tell_the_same_as_the_store_does_after_the_end() {
     let server = RedisServer::start();
-    let history = root().join("replay/incident-2026-02-04/events.jsonl");
+    let history = root().join("replay/nights/incident-2026-02-04/events.jsonl");
     let imported = run_with(&["import", name(&history), "--redis", &server.url()]);
     assert_eq!(imported.code, Some(0), "{}", imported.log);
     let mut service = Service::start(&server, "[run]\nlease_ms = 2000\ntick_ms = 1000\n", &[]);

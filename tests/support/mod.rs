@@ -15,6 +15,7 @@ pub mod redis;
 pub mod service;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -24,6 +25,31 @@ use harvester::config::Config;
 /// The root of the project.
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The folders of all replay cases, by name: whatever lies below `replay/` and has a history.
+pub fn cases() -> Vec<PathBuf> {
+    let mut cases = Vec::new();
+    let mut folders = vec![root().join("replay")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder of cases") {
+            let path = entry.expect("an entry of the folder").path();
+            if path.join("events.jsonl").exists() {
+                cases.push(path);
+            } else if path.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    cases.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
+    assert!(cases.len() > 50, "only {} cases were found", cases.len());
+    cases
+}
+
+/// The folder of one replay case.
+pub fn case(name: &str) -> PathBuf {
+    let found = cases().into_iter().find(|case| case.ends_with(name));
+    found.unwrap_or_else(|| panic!("there is no case {name}"))
 }
 
 /// A configuration from a file, without the environment of whoever runs the tests.

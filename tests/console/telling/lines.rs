@@ -167,7 +167,7 @@ fn each_position_has_one_line_and_the_tick_adds_them_up() {
 /// mark is confirmed by the second one, at 02:07:05.
 #[test]
 fn i01_the_night_of_the_incident_is_said_with_the_recorded_figures() {
-    let case = root().join("replay/incident-2026-02-04");
+    let case = root().join("replay/nights/incident-2026-02-04");
     let request = Request {
         histories: vec![case.join("events.jsonl")],
         until: Some("2026-02-04T02:07:06Z".to_owned()),

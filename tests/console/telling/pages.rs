@@ -88,7 +88,7 @@ fn incident_store(folder: &Path) -> std::path::PathBuf {
     // 02:12:00 and 02:13:10: more than the grace lies between.
     std::fs::write(&closing, format!("{}\n{}\n", line(1_770_171_120_000), line(1_770_171_190_000))).expect("written");
     let request = Request {
-        histories: vec![root().join("replay/incident-2026-02-04/events.jsonl"), closing],
+        histories: vec![root().join("replay/nights/incident-2026-02-04/events.jsonl"), closing],
         store: Some(store.clone()),
         ..Request::default()
     };

@@ -129,7 +129,7 @@ impl Night {
 
 /// Lines of a file of the bundled case.
 pub fn lines(name: &str) -> impl Iterator<Item = String> {
-    let path: PathBuf = root().join("replay/incident-2026-02-04").join(Path::new(name));
+    let path: PathBuf = root().join("replay/nights/incident-2026-02-04").join(Path::new(name));
     let text = std::fs::read_to_string(path).unwrap();
     text.lines().map(str::to_owned).collect::<Vec<_>>().into_iter()
 }

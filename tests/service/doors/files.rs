@@ -8,7 +8,7 @@ use crate::support::binary::{harvester, name, run, run_with};
 use crate::support::redis::RedisServer;
 use crate::support::root;
 
-const HISTORY: &str = "replay/incident-2026-02-04/events.jsonl";
+const HISTORY: &str = "replay/nights/incident-2026-02-04/events.jsonl";
 
 /// All files and folders below a folder that others may read, enter or write; and how many there are.
 fn open_to_others(folder: &Path) -> (Vec<PathBuf>, usize) {

@@ -7,7 +7,7 @@ use crate::support::binary::{Ran, harvester, name, run};
 use crate::support::redis::{RedisServer, free_port};
 use crate::support::root;
 
-const HISTORY: &str = "replay/i02_new_field_for_old_positions/events.jsonl";
+const HISTORY: &str = "replay/incidents/i02_new_field_for_old_positions/events.jsonl";
 const STREAM: &str = "quantum:stream:trade.intent";
 
 /// Imports a small history; the address stands in the environment, as an operator sets it.

@@ -8,7 +8,7 @@ use crate::support::binary::{Ran, harvester, name, run, run_with};
 use crate::support::redis::RedisServer;
 use crate::support::root;
 
-const HISTORY: &str = "replay/incident-2026-02-04/events.jsonl";
+const HISTORY: &str = "replay/nights/incident-2026-02-04/events.jsonl";
 const UNITS: [&str; 2] = ["harvester.service", "harvester-feed@.service"];
 
 fn deploy() -> std::path::PathBuf {

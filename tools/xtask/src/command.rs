@@ -12,6 +12,23 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("xtask lies two folders below the root")
 }
 
+/// The folders of all replay cases: whatever lies below `replay/` and has a history.
+pub fn cases() -> anyhow::Result<Vec<PathBuf>> {
+    let mut cases = Vec::new();
+    let mut folders = vec![root().join("replay")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
+            let path = entry?.path();
+            if path.join("events.jsonl").exists() {
+                cases.push(path);
+            } else if path.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    Ok(cases)
+}
+
 /// Where cargo puts what it builds: this program lies in `TARGET/PROFILE`.
 pub fn target() -> anyhow::Result<PathBuf> {
     let exe = std::env::current_exe().context("cannot tell where this program lies")?;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use harvester::domain::streams::Streams;
 use harvester::shell::history::{History, Input, Options};
 
-use crate::command::root;
+use crate::command::{cases, root};
 
 /// zstd's fastest level: smaller and faster to read than its default on such entries.
 const LEVEL: i32 = 1;
@@ -117,8 +117,7 @@ fn default_source() -> anyhow::Result<PathBuf> {
     if shared.is_dir() {
         return Ok(shared);
     }
-    let cases = std::fs::read_dir(root().join("replay")).context("there are no bundled cases")?;
-    let events = cases.filter_map(|case| Some(case.ok()?.path().join("events.jsonl")));
+    let events = cases()?.into_iter().map(|case| case.join("events.jsonl"));
     let sizes = events.filter_map(|path| Some((path.metadata().ok()?.len(), path)));
     Ok(sizes.max().context("there are no bundled cases")?.1)
 }

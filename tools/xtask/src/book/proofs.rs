@@ -2,11 +2,11 @@
 //! or removed unseen.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use crate::command::root;
+use crate::command::{cases, root};
 
 const PAGE: &str = "docs/incidents.md";
 
@@ -17,7 +17,8 @@ pub fn check() -> anyhow::Result<()> {
     for folder in ["src", "tests"] {
         read_code(&root().join(folder), &mut code)?;
     }
-    let exists = |name: &str| root().join("replay").join(name).is_dir() || code.contains(&format!("fn {name}("));
+    let cases: Vec<PathBuf> = cases()?;
+    let exists = |name: &str| cases.iter().any(|case| case.ends_with(name)) || code.contains(&format!("fn {name}("));
     let wrong = wrong(&text, &exists);
     if !wrong.is_empty() {
         bail!("{} incidents of {PAGE} lack their proof:\n  {}", wrong.len(), wrong.join("\n  "));
