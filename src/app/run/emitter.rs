@@ -171,7 +171,10 @@ impl Emitting {
         };
         let why = match offered {
             Some(Offered::Written { decision, request: _, refusal, is_new }) => {
-                for key in self.refusing.extract_if(.., |key| *key != self.setup.quarantine) {
+                let refusing = std::mem::take(&mut self.refusing).into_iter();
+                let (others, written): (BTreeSet<String>, _) = refusing.partition(|key| *key == self.setup.quarantine);
+                self.refusing = others;
+                for key in written {
                     let _ = self.setup.done.send(Done::Output { key, refusal: None });
                 }
                 let _ = self.setup.done.send(Done::Emitted { seq, decision, refusal, is_new, took: began.elapsed() });
