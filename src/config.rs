@@ -13,6 +13,7 @@ mod error;
 mod exchange;
 mod feed;
 mod file;
+pub mod flags;
 mod journal;
 mod log;
 mod market;
@@ -43,9 +44,9 @@ pub use redis::Redis;
 pub use run::{Run, SilentAfter, Start};
 pub use streams::Outputs;
 
-use crate::domain::plans::sha256_hex;
-use crate::domain::policy::Policy;
-use crate::domain::streams::Streams;
+use crate::domain::book::plans::sha256_hex;
+use crate::domain::event::streams::Streams;
+use crate::domain::exit::policy::Policy;
 use environment::Environment;
 use file::File;
 use table::{Flags, Sheet};
@@ -176,7 +177,7 @@ mod tests {
     use secrecy::ExposeSecret as _;
 
     use super::*;
-    use crate::domain::policy::Mode;
+    use crate::domain::exit::policy::Mode;
 
     fn load(names: &[(&str, &str)]) -> Result<Config, ConfigError> {
         Config::from_parts(None, names.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect())

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use harvester::app;
+use harvester::cli;
 use harvester::codec::shown::shown;
 use harvester::config::Config;
+use harvester::service;
 use harvester::shell::exchange::CallError;
 use harvester::shell::redis::ServerError;
 use harvester::shell::web::ClientError;
@@ -61,9 +62,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    Run(app::run::Args),
+    Run(service::run::Args),
     /// Keep a journal of the live streams, and nothing else
-    Record(app::record::Args),
+    Record(cli::record::Args),
     /// Write a history into Redis streams under its own ids; streams that are not empty are refused
     #[command(
         after_help = "Example: harvester import replay/nights/incident-2026-02-04/events.jsonl --redis redis://127.0.0.1:6379"
@@ -73,7 +74,7 @@ enum Command {
         #[arg(required = true, value_name = "HISTORY")]
         histories: Vec<PathBuf>,
         #[command(flatten)]
-        redis: app::flags::RedisFlag,
+        redis: harvester::config::flags::RedisFlag,
         /// Count lines that are no entries instead of stopping at them
         #[arg(long)]
         skip_bad_lines: bool,
@@ -82,58 +83,58 @@ enum Command {
         json: bool,
     },
     /// Show open positions, what they rest on, and why they are held
-    Positions(app::positions::Args),
+    Positions(cli::positions::Args),
     /// Say how the running service is; exit code 1 if anything needs someone
-    Status(app::status::Args),
+    Status(cli::status::Args),
     /// Read history, fetch what is still missing, say what became of each position
     #[command(after_help = "Example: harvester backfill --dry-run --write-back
          harvester backfill --gap --store state --journal journal archive/apply.result.jsonl.zst
 Exit code 1: a position still lacks something.")]
-    Backfill(app::backfill::Args),
+    Backfill(cli::backfill::Args),
     /// Make history of what the hashes of the old service hold, once, at a migration
     #[command(after_help = "Example: harvester import-hashes --dry-run")]
-    ImportHashes(app::import_hashes::Args),
+    ImportHashes(cli::import_hashes::Args),
     /// Compare all positions with the exchange, now; exit code 1 if something differs
     #[command(after_help = "Examples: harvester reconcile --store state
           harvester reconcile --url http://127.0.0.1:9464 --json")]
-    Reconcile(app::reconcile::Args),
+    Reconcile(cli::reconcile::Args),
     /// Find what is wrong on this machine, with a next step for each finding; exit code 1 if there is one
     #[command(after_help = "Example: harvester doctor --env-file /etc/default/harvester")]
-    Doctor(app::doctor::Args),
+    Doctor(cli::doctor::Args),
     /// What the projection lacks and a look-up could bring
     #[command(after_help = "Example: harvester needs --store state")]
-    Needs(app::needs::Args),
+    Needs(cli::needs::Args),
     /// Bring in what the exchange tells by itself: mark prices, fills
     #[command(subcommand)]
-    Feed(app::feed::Args),
+    Feed(service::feed::Args),
     /// Show the effective settings, who set each, and the hashes of policy and settings; secrets are masked
     #[command(after_help = "Example: harvester config --config harvester.toml")]
-    Config(app::config::Args),
+    Config(cli::config::Args),
     /// Say something to the service: kill switch, gaps, risk, rungs. A dry run, unless --yes
-    Control(app::control::Args),
+    Control(cli::control::Args),
     /// Every change of a symbol's positions, in order, with its cause
-    History(app::history::Args),
+    History(cli::history::Args),
     /// Where two stores, snapshots or replays part; exit code 1 if they do
-    Diff(app::diff::Args),
+    Diff(cli::diff::Args),
     /// Snapshots of the state, for looking back
     #[command(subcommand)]
-    Snapshots(app::snapshots::Command),
+    Snapshots(cli::snapshots::Command),
     /// Our own record of everything consumed
     #[command(subcommand)]
-    Journal(app::journal::Command),
+    Journal(cli::journal::Command),
     /// Recompute what was decided and hold it against what was emitted: clean, findings, or incomplete
     #[command(after_help = "Example: harvester audit history/ --decisions decisions.jsonl")]
-    Audit(app::audit::Args),
+    Audit(cli::audit::Args),
     /// Explain a decision, or why a symbol was not harvested, on one screen
-    Explain(app::explain::Args),
+    Explain(cli::explain::Args),
     /// Fold one history under several policies, side by side
-    Whatif(app::whatif::Args),
+    Whatif(cli::whatif::Args),
     /// How long positions stood under each reason to hold
     #[command(after_help = "Example: harvester stats --store state")]
-    Stats(app::stats::Args),
+    Stats(cli::stats::Args),
     /// Entries that were put aside, with the reason
     #[command(subcommand)]
-    Quarantine(app::quarantine::Command),
+    Quarantine(cli::quarantine::Command),
     /// The night when 44 positions were open and none could be evaluated: no server, no file of yours
     #[command(after_help = "Example: harvester demo")]
     Demo,
@@ -196,7 +197,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn exit_code(error: &anyhow::Error) -> u8 {
     match () {
-        () if error.is::<app::found::Found>() => 1,
+        () if error.is::<cli::exit_code::Found>() => 1,
         () if is_unreachable(error) => 3,
         () => 2,
     }
@@ -209,7 +210,7 @@ fn is_unreachable(error: &anyhow::Error) -> bool {
             || cause.downcast_ref().is_some_and(ClientError::is_unreachable)
     };
     // A service that was at work, whatever ended it, is worth another start. A context is no link of the chain.
-    error.is::<app::run::Failed>() || error.chain().any(is_cause)
+    error.is::<service::run::Failed>() || error.chain().any(is_cause)
 }
 
 /// Logs go to standard error, as long as somebody reads it; the work goes on without. An event is one line, whatever its
@@ -246,7 +247,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
     match cli.command {
         Command::Replay { histories, store, snapshot_every, since, until, derive, decisions, skip_bad_lines, json } => {
             let rebuild = false;
-            let request = app::replay::Request {
+            let request = cli::replay::Request {
                 histories,
                 store,
                 rebuild,
@@ -257,34 +258,34 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
                 derive,
                 skip_bad_lines,
             };
-            app::replay::run(&request, &config, decisions.as_deref(), json, out)
+            cli::replay::run(&request, &config, decisions.as_deref(), json, out)
         }
-        Command::Run(args) => app::run::run(&args, &config),
-        Command::Record(args) => app::record::run(&args, &config),
+        Command::Run(args) => service::run::run(&args, &config),
+        Command::Record(args) => cli::record::run(&args, &config),
         Command::Import { histories, redis, skip_bad_lines, json } => {
-            app::import::run(&app::import::Request { histories, redis, skip_bad_lines, json }, &config, out)
+            cli::import::run(&cli::import::Request { histories, redis, skip_bad_lines, json }, &config, out)
         }
-        Command::Positions(args) => app::positions::execute(&args, &config, out),
-        Command::Status(args) => app::status::run(&args, &config, out),
-        Command::Config(args) => app::config::run(&args, &config, out),
-        Command::Backfill(args) => app::backfill::run(&args, &config, out),
-        Command::Control(args) => app::control::run(&args, &config, out),
-        Command::History(args) => app::history::run(&args, &config, out),
-        Command::Diff(args) => app::diff::run(&args, &config, out),
-        Command::Snapshots(command) => app::snapshots::run(&command, &config, out),
-        Command::Journal(command) => app::journal::run(&command, out),
-        Command::ImportHashes(args) => app::import_hashes::run(&args, &config, out),
-        Command::Reconcile(args) => app::reconcile::run(&args, &config, out),
-        Command::Doctor(args) => app::doctor::run(&args, &config, &refused, out),
-        Command::Needs(args) => app::needs::run(&args, out),
-        Command::Feed(args) => app::feed::run(&args, &config),
-        Command::Quarantine(command) => app::quarantine::run(&command, out),
-        Command::Audit(args) => app::audit::run(&args, &config, out),
-        Command::Explain(args) => app::explain::run(&args, &config, out),
-        Command::Whatif(args) => app::whatif::run(&args, &config, out),
-        Command::Stats(args) => app::stats::run(&args, out),
-        Command::Demo => app::demo::run(out),
-        Command::Schema { name } => app::schema::run(name.as_deref(), out),
+        Command::Positions(args) => cli::positions::execute(&args, &config, out),
+        Command::Status(args) => cli::status::run(&args, &config, out),
+        Command::Config(args) => cli::config::run(&args, &config, out),
+        Command::Backfill(args) => cli::backfill::run(&args, &config, out),
+        Command::Control(args) => cli::control::run(&args, &config, out),
+        Command::History(args) => cli::history::run(&args, &config, out),
+        Command::Diff(args) => cli::diff::run(&args, &config, out),
+        Command::Snapshots(command) => cli::snapshots::run(&command, &config, out),
+        Command::Journal(command) => cli::journal::run(&command, out),
+        Command::ImportHashes(args) => cli::import_hashes::run(&args, &config, out),
+        Command::Reconcile(args) => cli::reconcile::run(&args, &config, out),
+        Command::Doctor(args) => cli::doctor::run(&args, &config, &refused, out),
+        Command::Needs(args) => cli::needs::run(&args, out),
+        Command::Feed(args) => service::feed::run(&args, &config),
+        Command::Quarantine(command) => cli::quarantine::run(&command, out),
+        Command::Audit(args) => cli::audit::run(&args, &config, out),
+        Command::Explain(args) => cli::explain::run(&args, &config, out),
+        Command::Whatif(args) => cli::whatif::run(&args, &config, out),
+        Command::Stats(args) => cli::stats::run(&args, out),
+        Command::Demo => cli::demo::run(out),
+        Command::Schema { name } => cli::schema::run(name.as_deref(), out),
         Command::Completions { shell } => {
             // It panics where a write fails.
             let mut script = Vec::new();

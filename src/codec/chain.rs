@@ -10,7 +10,7 @@ use super::line::{self, FieldValue};
 use super::seal::chained;
 use super::signing::SigningKey;
 use crate::domain::engine::ChainHead;
-use crate::domain::ids::EntryId;
+use crate::domain::event::ids::EntryId;
 
 /// Fields that may stand beside them: the signature, and the mark of a decision that was written again.
 const BESIDE: [&str; 2] = ["signature", AGAIN];

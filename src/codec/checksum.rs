@@ -3,10 +3,10 @@
 use sha2::{Digest as _, Sha256};
 
 use super::state::encode;
+use crate::domain::book::plans::KnownPlan;
+use crate::domain::book::symbol::{Hot, INTENT_MEMORY_MS, Symbol};
 use crate::domain::engine::{Engine, Globals, RULES_VERSION};
-use crate::domain::ids::SymbolId;
-use crate::domain::plans::KnownPlan;
-use crate::domain::symbol::{Hot, INTENT_MEMORY_MS, Symbol};
+use crate::domain::event::ids::SymbolId;
 
 /// How long a decision counts for the rate limit. [ms]
 const RATE_WINDOW_MS: u64 = 60_000;
@@ -76,6 +76,6 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 /// Whether no entry has told anything of a symbol but its name.
 fn is_blank(symbol: &Symbol, gap_everywhere: bool) -> bool {
     symbol.hot == Hot { history_gap: gap_everywhere, ..Hot::default() }
-        && symbol.cold == crate::domain::symbol::Cold::default()
+        && symbol.cold == crate::domain::book::symbol::Cold::default()
         && symbol.closed.is_empty()
 }

@@ -1,9 +1,9 @@
 //! The state as named fields with one text each: what two states are compared by, and what a change is told by.
 
-use crate::domain::decide;
+use crate::domain::book::position::{Cause, EntryPrice, Instance, Movement};
+use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::{Engine, Globals};
-use crate::domain::position::{Cause, EntryPrice, Instance, Movement};
-use crate::domain::symbol::Symbol;
+use crate::domain::exit::decide;
 
 use super::checksum::hex;
 use super::state::encode;
@@ -87,7 +87,7 @@ pub fn of_symbol(engine: &Engine, symbol: &Symbol) -> Vec<Field> {
     fields.push(field(name, "latest_intent_long", latest(&cold.latest_long)));
     fields.push(field(name, "latest_intent_short", latest(&cold.latest_short)));
     // What has no field of its own is still told apart.
-    let rest = crate::domain::symbol::Hot { mark: None, ..symbol.hot.clone() };
+    let rest = crate::domain::book::symbol::Hot { mark: None, ..symbol.hot.clone() };
     fields.push(field(name, "digest", short(&encode(&(&rest, cold, &symbol.closed)))));
     fields
 }

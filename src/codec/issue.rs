@@ -59,12 +59,12 @@ fn stamped(payload: &str, stamp: &Stamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::decode::{Decoder, Symbols};
+    use super::super::line::{FieldValue, Fields};
     use super::*;
-    use crate::codec::decode::{Decoder, Symbols};
-    use crate::codec::line::{FieldValue, Fields};
+    use crate::domain::event::ids::EntryId;
+    use crate::domain::event::streams::Streams;
     use crate::domain::event::{Entry, Event, Reason};
-    use crate::domain::ids::EntryId;
-    use crate::domain::streams::Streams;
 
     const CONTROL: &str = "quantum:stream:harvest.control";
     const ID: EntryId = EntryId::new(1_770_163_200_000, 7);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::request::FieldTexts;
 use super::state::{Row, Rows, decode, encode, entry_place, key, name_key};
-use crate::domain::ids::EntryId;
+use crate::domain::event::ids::EntryId;
 
 const OUTBOX: &[u8] = b"o/";
 const STREAM: &[u8] = b"s/";

@@ -124,12 +124,12 @@ pub fn legacy(row: &LegacyRow<'_>) -> Observation {
 
 #[cfg(test)]
 mod tests {
+    use super::super::decode::{Decoder, Symbols};
+    use super::super::line::Fields;
     use super::*;
-    use crate::codec::decode::{Decoder, Symbols};
-    use crate::codec::line::Fields;
+    use crate::domain::event::ids::EntryId;
+    use crate::domain::event::streams::{StreamKind, Streams};
     use crate::domain::event::{Event, PriceSource, Reason, Side};
-    use crate::domain::ids::EntryId;
-    use crate::domain::streams::{StreamKind, Streams};
     use crate::domain::units::Quote;
 
     fn read(observation: &Observation) -> Event {

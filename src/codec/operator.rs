@@ -5,7 +5,7 @@
 use serde_json::json;
 
 use super::number;
-use crate::domain::ids::EntryId;
+use crate::domain::event::ids::EntryId;
 use crate::domain::units::RMultiple;
 
 /// Who wrote the entry, for whoever reads it later.
@@ -120,11 +120,11 @@ fn position_of(text: &str) -> Result<String, WordError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::decode::{Decoder, Symbols};
+    use super::super::line::{FieldValue, Fields};
     use super::*;
-    use crate::codec::decode::{Decoder, Symbols};
-    use crate::codec::line::{FieldValue, Fields};
+    use crate::domain::event::streams::Streams;
     use crate::domain::event::{Control, Event};
-    use crate::domain::streams::Streams;
 
     /// What the decoder makes of an entry, with the symbol that it names.
     fn read(word: &Word) -> (Control, Option<String>) {

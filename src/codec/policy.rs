@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 
 use super::depth;
 use super::number;
+use crate::domain::book::plans::sha256_hex;
 use crate::domain::event::Reason;
-use crate::domain::plans::sha256_hex;
-use crate::domain::policy::{
+use crate::domain::exit::policy::{
     AtrUnit, Base, EntrySource, LadderStep, Mode, OnLive, Policy, PolicyError, RiskSource, RiskTooLarge,
 };
 use crate::domain::units::{Quote, RMultiple, Ratio};

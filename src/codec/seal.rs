@@ -4,9 +4,9 @@ use serde_json::{Map, Value};
 
 use super::line::{FieldValue, Fields};
 use super::signing::SigningKey;
+use crate::domain::book::plans::sha256_hex;
 use crate::domain::engine::{Decision, Engine, RULES_VERSION};
 use crate::domain::event::Side;
-use crate::domain::plans::sha256_hex;
 
 /// A decision, ready to be written to `harvest.decision`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, SecretSlice};
 use sha2::Sha256;
 
-use crate::domain::ids::EntryId;
+use crate::domain::event::ids::EntryId;
 
 /// A shorter key is no secret. [bytes]
 const KEY_BYTES_MIN: usize = 16;

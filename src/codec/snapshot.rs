@@ -12,9 +12,9 @@ use super::bounded;
 use super::checksum::state_checksum_hex;
 use super::state::{self, BadRow, FORMAT_VERSION, Meta, Rows, StoredRow};
 use crate::domain::engine::{Engine, RULES_VERSION};
-use crate::domain::ids::EntryId;
-use crate::domain::policy::Policy;
-use crate::domain::streams::Streams;
+use crate::domain::event::ids::EntryId;
+use crate::domain::event::streams::Streams;
+use crate::domain::exit::policy::Policy;
 
 /// Version of the file's form.
 const SCHEMA: u32 = 1;

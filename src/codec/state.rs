@@ -6,14 +6,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::bounded;
+use crate::domain::book::plans::{KnownPlan, sha256_hex};
+use crate::domain::book::position::Instance;
+use crate::domain::book::symbol::{Cold, Hot, ORDER_MEMORY_MS, Symbol};
 use crate::domain::engine::{Changes, Engine, Globals, RULES_VERSION};
 use crate::domain::event::PriceSource;
-use crate::domain::ids::{EntryId, PositionId, StreamId, SymbolId};
-use crate::domain::plans::{KnownPlan, sha256_hex};
-use crate::domain::policy::Policy;
-use crate::domain::position::Instance;
-use crate::domain::streams::{Stream, StreamKind, Streams};
-use crate::domain::symbol::{Cold, Hot, ORDER_MEMORY_MS, Symbol};
+use crate::domain::event::ids::{EntryId, PositionId, StreamId, SymbolId};
+use crate::domain::event::streams::{Stream, StreamKind, Streams};
+use crate::domain::exit::policy::Policy;
 
 /// Format of the rows. A store of another format is not read.
 pub const FORMAT_VERSION: u32 = 3;
@@ -251,8 +251,8 @@ pub fn load<R: Rows>(rows: &R, made_with: &Streams, engine: &mut Engine) -> Resu
             && let PriceSource::Stream(stream) = mark.source
         {
             // A stream that is no longer read leaves its last price behind without a source: it is not used.
-            hot.mark =
-                moved(stream).map(|stream| crate::domain::symbol::Mark { source: PriceSource::Stream(stream), ..mark });
+            hot.mark = moved(stream)
+                .map(|stream| crate::domain::book::symbol::Mark { source: PriceSource::Stream(stream), ..mark });
         }
         let cold: Cold = one(rows, COLD, &name)?.unwrap_or_default();
         let mut closed = Vec::new();
@@ -338,9 +338,9 @@ mod tests {
     use std::collections::BTreeMap;
     use std::fmt::Write as _;
 
+    use super::super::decode::{Decoder, Symbols};
+    use super::super::view;
     use super::*;
-    use crate::codec::decode::{Decoder, Symbols};
-    use crate::codec::view;
 
     struct Kept(BTreeMap<Vec<u8>, Vec<u8>>);
 

@@ -2,13 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::domain::decide::{self, Flag};
+use crate::domain::book::counters::Tally;
+use crate::domain::book::position::{Cause, Instance};
+use crate::domain::book::rungs::RungState;
+use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
-use crate::domain::policy::Policy;
-use crate::domain::position::{Cause, Instance};
-use crate::domain::rungs::RungState;
-use crate::domain::symbol::Symbol;
-use crate::domain::tally::Tally;
+use crate::domain::exit::decide::{self, Flag};
+use crate::domain::exit::policy::Policy;
 use crate::domain::units::{RMultiple, Ratio};
 
 /// What a position lacks to be evaluated, by the names of its fields.
@@ -157,6 +157,15 @@ fn fills(instance: &Instance) -> Vec<Value> {
         .collect()
 }
 
+/// The positions of an engine, by name of their symbol: the open ones, and with `all` the closed ones that it remembers.
+pub fn positions(engine: &Engine, all: bool) -> Vec<Value> {
+    let of_symbol = |symbol: &Symbol| -> Vec<Value> {
+        let shown = |instance: &&Instance| all || instance.is_open();
+        symbol.instances().filter(shown).map(|instance| position(engine, symbol, instance)).collect()
+    };
+    by_name(engine).into_iter().flat_map(of_symbol).collect()
+}
+
 /// Symbols in the order of their names.
 pub fn by_name(engine: &Engine) -> Vec<&Symbol> {
     let mut symbols: Vec<&Symbol> = engine.symbols().iter().collect();
@@ -182,13 +191,13 @@ pub fn summary(engine: &Engine, tally: &Tally) -> Map<String, Value> {
         by_name(engine).into_iter().filter(|s| keep(s)).map(|s| &*s.name).collect()
     };
     let comparison = &tally.comparison;
-    let id = |id: Option<crate::domain::ids::EntryId>| id.map(|id| id.to_string());
+    let id = |id: Option<crate::domain::event::ids::EntryId>| id.map(|id| id.to_string());
     let summary = json!({
         "entries": tally.entries(),
         "applied": tally.applied,
         "duplicates": tally.duplicates,
         "quarantined": tally.quarantined.iter().map(|(r, n)| (r.name().to_owned(), (*n).into())).collect::<Map<_, _>>(),
-        "fills_repeated": tally.of(crate::domain::tally::Count::FillsRepeated),
+        "fills_repeated": tally.of(crate::domain::book::counters::Count::FillsRepeated),
         "shapes": tally.shapes(),
         "positions_open": open.len(),
         "evaluable": evaluable,

@@ -7,9 +7,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::environment::clean;
 use super::error::ConfigError;
 use super::table::Sheet;
-use crate::domain::ids::EntryId;
-use crate::domain::policy::{Mode, Policy};
-use crate::domain::streams::{StreamKind, Streams};
+use crate::domain::event::ids::EntryId;
+use crate::domain::event::streams::{StreamKind, Streams};
+use crate::domain::exit::policy::{Mode, Policy};
 
 /// The shape of an order request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

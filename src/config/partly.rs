@@ -10,7 +10,7 @@ use super::file::File;
 use super::table::Flags;
 use super::{Config, Sources, environment_of_process, policy, streams};
 use crate::codec::policy::{LIVE_KEYS, ReadError};
-use crate::domain::policy::PolicyError;
+use crate::domain::exit::policy::PolicyError;
 
 impl Config {
     /// Reads what can be read of the file and the environment of the process; returns it with all that was refused.

@@ -7,7 +7,7 @@ use super::error::ConfigError;
 use super::origin::Origin;
 use super::table::{Sheet, milliseconds_of};
 use crate::codec::policy;
-use crate::domain::policy::Policy;
+use crate::domain::exit::policy::Policy;
 
 /// Environment names that set a key of the policy.
 pub(super) const NAMES: [(&str, &str); 5] = [

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use super::error::ConfigError;
 use super::table::{Sheet, Table};
 use crate::codec::time;
-use crate::domain::ids::EntryId;
-use crate::domain::streams::{SYMBOLS_MAX, StreamKind};
+use crate::domain::event::ids::EntryId;
+use crate::domain::event::streams::{SYMBOLS_MAX, StreamKind};
 
 /// A day; nothing here waits longer. [ms]
 const DAY_MS: u64 = 86_400_000;

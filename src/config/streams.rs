@@ -4,7 +4,7 @@ use super::error::ConfigError;
 use super::origin::Origin;
 use super::table::Sheet;
 use crate::codec::policy::nearest;
-use crate::domain::streams::{Stream, StreamKind, Streams};
+use crate::domain::event::streams::{Stream, StreamKind, Streams};
 
 /// Environment names that set the stream of a kind.
 pub(super) const NAMES: [(&str, StreamKind); 7] = [

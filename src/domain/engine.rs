@@ -4,31 +4,36 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::decide::{Flag, Hold, Reading, Terms};
+use self::shortcut::bands::Bands;
+use super::book::apply::Fold;
+use super::book::counters::{Count, Tally, Unreadables};
+use super::book::plans::Plans;
+use super::book::position::{Instance, RiskFields};
+use super::book::symbol::{Hot, Mark, Symbol};
+use super::event::ids::{CanonicalKey, EntryId, EntryRef, StreamId, SymbolId};
+use super::event::streams::{StreamKind, Streams};
 use super::event::{Entry, Event, PriceFact, Reason, Side, Unreadable};
-use super::facts::Facts;
-use super::fold::Fold;
-use super::ids::{CanonicalKey, EntryId, EntryRef, StreamId, SymbolId};
-use super::nonces::Nonces;
-use super::plans::Plans;
-use super::policy::{Base, Mode, Policy};
-use super::position::{Instance, RiskFields};
-use super::quiet::Bands;
-use super::streams::{StreamKind, Streams};
-use super::symbol::{Hot, Mark, Symbol};
-use super::tally::{Count, Tally, Unreadables};
+use super::exit::decide::{Flag, Hold, Reading, Terms};
+use super::exit::policy::{Base, Mode, Policy};
 use super::units::{OutOfRange, Qty, RMultiple, Ratio};
+use nonces::Nonces;
+use recorded::Facts;
 
-mod ahead;
-mod backup;
+pub mod chain;
 mod control;
 mod deciding;
-mod kept;
+pub mod needs;
+pub mod nonces;
+mod persisted;
+pub mod recorded;
 mod returned;
+mod rollback;
+pub mod shortcut;
+pub mod skips;
 
-use ahead::Taken;
-use backup::Backup;
+use self::shortcut::many_prices::Taken;
 pub use deciding::decision_id;
+use rollback::Backup;
 
 /// Version of the rules. A store that was folded by another is rebuilt.
 pub const RULES_VERSION: &str = "2";

@@ -1,11 +1,15 @@
 //! Every fact that is accepted, as the decoder hands it to the engine.
 
+pub mod ids;
+pub mod reorder;
+pub mod streams;
+
 use serde::{Deserialize, Serialize};
 
-use super::ids::{EntryId, StreamId, SymbolId};
-use super::policy::Policy;
-use super::streams::StreamKind;
+use super::exit::policy::Policy;
 use super::units::{Price, Qty, RMultiple, Ratio};
+use ids::{EntryId, StreamId, SymbolId};
+use streams::StreamKind;
 
 /// Why an entry could not be used (SPEC §3, *Quarantine*).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -5,33 +5,8 @@
 
 pub mod units;
 
-pub mod ids;
-pub mod streams;
-
 pub mod event;
-pub mod policy;
 
-pub mod holds;
-pub mod nonces;
-pub mod order;
-pub mod position;
-pub mod rungs;
-pub mod symbol;
-
-pub mod holdback;
-
-pub mod fold;
-pub mod plans;
-
-pub mod ahead;
-pub mod chain;
-pub mod decide;
-pub mod execution;
-pub mod facts;
-pub mod quiet;
-pub mod skips;
-pub mod tally;
-
+pub mod book;
 pub mod engine;
-
-pub mod needs;
+pub mod exit;

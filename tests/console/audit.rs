@@ -7,8 +7,8 @@ use std::process::Command;
 
 use crate::support::{cases, config, replayed, root};
 use clap::Parser;
-use harvester::app::replay::Request;
-use harvester::app::{explain, stats, whatif};
+use harvester::cli::replay::Request;
+use harvester::cli::{explain, stats, whatif};
 use harvester::codec::signing::SigningKey;
 use harvester::config::Config;
 use serde_json::Value;

@@ -66,11 +66,11 @@ fn what_it_publishes_replays_into_priced_positions() {
     let folder = tempfile::tempdir().unwrap();
     let history = folder.path().join("results.jsonl");
     std::fs::write(&history, print()).unwrap();
-    let request = harvester::app::replay::Request { histories: vec![history], ..Default::default() };
+    let request = harvester::cli::replay::Request { histories: vec![history], ..Default::default() };
     let (replayed, _) = support::replayed(&request, &support::config(None));
     assert_eq!(replayed.summary["applied"], 10);
     assert_eq!(replayed.summary["quarantined"], serde_json::json!({}));
-    let positions = harvester::app::positions::of_engine(&replayed.engine, true);
+    let positions = harvester::codec::view::positions(&replayed.engine, true);
     let rows: Vec<String> = positions
         .iter()
         .map(|p| format!("{} {} {} {}", p["symbol"], p["side"], p["qty"], p["entry_price"]["value"]).replace('"', ""))

@@ -5,7 +5,7 @@ mod judgements;
 mod lines;
 mod pages;
 
-use harvester::app::report::{
+use harvester::service::report::{
     Backfill, GapProof, InputReport, JournalReport, Lease, OutboxReport, Past, PolicyReport, Positions, RedisReport,
     Report, Role, StateChecksum, Totals,
 };
@@ -61,7 +61,7 @@ fn well() -> Report {
             decided: 10,
             emitted: 10,
         },
-        rates: harvester::app::report::Rates { added: Some(27.0), applied: 27.0, emitted: 0.1 },
+        rates: harvester::service::report::Rates { added: Some(27.0), applied: 27.0, emitted: 0.1 },
         positions: Positions {
             open: 44,
             evaluable: 43,

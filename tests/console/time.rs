@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use crate::support::binary::{harvester, name, run};
 use crate::support::lab::Lab;
 use crate::support::{self, config, replayed, root};
-use harvester::app::as_of::{Sources, state_at};
-use harvester::app::replay::Request;
-use harvester::app::{positions, projection, snapshots};
+use harvester::cli::replay::Request;
 use harvester::codec::checksum::{state_checksum, state_checksum_hex};
 use harvester::codec::snapshot;
+use harvester::codec::view;
 use harvester::config::Config;
 use harvester::domain::engine::Engine;
-use harvester::domain::ids::EntryId;
+use harvester::domain::event::ids::EntryId;
+use harvester::drive::projection;
+use harvester::drive::snapshots;
+use harvester::drive::state_at::{Sources, state_at};
 use harvester::shell::journal::{Journal, Limits};
 use serde_json::Value;
 
@@ -71,8 +73,8 @@ fn a_state_that_was_put_back_goes_on_as_if_nothing_had_happened() {
                 Lab::new(&config).going_on(back.unwrap_or_else(|error| panic!("{}: {error}", case.display())));
             fed(&mut rest, &lines[cut..]);
             assert_eq!(
-                positions::of_engine(&rest.engine, true),
-                positions::of_engine(&whole.engine, true),
+                view::positions(&rest.engine, true),
+                view::positions(&whole.engine, true),
                 "{} at {cut}",
                 case.display()
             );
@@ -327,7 +329,7 @@ fn decisions_that_are_facts_leave_the_state_that_making_them_left() {
     journal.close().expect("the journal closes");
     let sources = Sources { journal: Some(folder.path().to_owned()), ..Sources::default() };
     let found = state_at(&sources, None, &config).expect("the journal replays").engine;
-    assert_eq!(positions::of_engine(&found, true), positions::of_engine(&live.engine, true));
+    assert_eq!(view::positions(&found, true), view::positions(&live.engine, true));
     assert_eq!(state_checksum_hex(&found), state_checksum_hex(&live.engine));
 }
 

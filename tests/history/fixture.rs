@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use harvester::domain::streams::Streams;
+use harvester::domain::event::streams::Streams;
 use harvester::shell::history::{History, HistoryError, Input, Options};
 use tempfile::TempDir;
 

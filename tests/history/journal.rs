@@ -470,7 +470,7 @@ fn commits(bytes: &[u8]) -> [harvester::codec::journal::Commit; 2] {
 }
 
 fn empty_commit(bytes: &[u8]) -> harvester::codec::journal::Commit {
-    let digest = harvester::domain::plans::sha256_hex(&head(bytes).closed().bytes());
+    let digest = harvester::domain::book::plans::sha256_hex(&head(bytes).closed().bytes());
     let digest = std::array::from_fn(|i| u8::from_str_radix(&digest[2 * i..2 * i + 2], 16).expect("hex"));
     harvester::codec::journal::Commit { len: HEAD_BYTES as u64, count: 0, last_ms: 0, digest }
 }

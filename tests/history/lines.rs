@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::fixture::*;
-use harvester::domain::streams::Streams;
+use harvester::domain::event::streams::Streams;
 use harvester::shell::history::{History, Input, Limits, Options, raw_scan};
 
 #[test]
@@ -348,7 +348,7 @@ fn the_shared_history_is_read_whole() {
     assert_eq!(history.total_entries().unwrap() + history.other_streams(), lines);
     let mut last = history.first().unwrap();
     while let Some(line) = history.next_line().unwrap() {
-        let key = harvester::domain::ids::CanonicalKey::new(line.stream, line.id);
+        let key = harvester::domain::event::ids::CanonicalKey::new(line.stream, line.id);
         assert!(last <= key, "{last:?} before {key:?}");
         last = key;
     }

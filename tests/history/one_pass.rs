@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use crate::support::histories::{CONTROL, DECISION, TICK};
 use crate::support::{cases, config, root};
-use harvester::app::projection;
-use harvester::app::replay::{Decisions, Replayed, Request, replay};
+use harvester::cli::replay::{Decisions, Replayed, Request, replay};
 use harvester::codec::checksum::state_checksum_hex;
 use harvester::config::Config;
-use harvester::domain::streams::Streams;
+use harvester::domain::event::streams::Streams;
+use harvester::drive::projection;
 use harvester::shell::history::{History, HistoryError, Input, Options};
 
 /// Decisions that cannot be taken back: then a history is read once before it is folded.

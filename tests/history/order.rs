@@ -1,7 +1,7 @@
 //! Canonical order out of files in any order, and entries that come twice.
 
 use super::fixture::*;
-use harvester::domain::ids::EntryId;
+use harvester::domain::event::ids::EntryId;
 use harvester::shell::history::{Limits, Options};
 use proptest::prelude::*;
 

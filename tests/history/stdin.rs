@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use super::fixture::*;
-use harvester::domain::streams::Streams;
+use harvester::domain::event::streams::Streams;
 use harvester::shell::history::{History, Input};
 
 /// Not a test by itself: the other side of the pipe.

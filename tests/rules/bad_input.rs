@@ -497,7 +497,7 @@ fn a_store_in_use_says_so_in_one_sentence() {
     let folder = Folder::new();
     let history = folder.history(&good());
     run_with(&["replay", &history, "--store", &folder.store(), "--json"]).json();
-    let held = harvester::app::projection::read(Path::new(&folder.store())).expect("the store reads");
+    let held = harvester::drive::projection::read(Path::new(&folder.store())).expect("the store reads");
     for arguments in [
         vec!["replay", &history, "--store", &folder.store()],
         vec!["positions", "--store", &folder.store()],

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::support::{cases, config, replayed};
-use harvester::app::positions;
-use harvester::app::replay::Request;
+use harvester::cli::replay::Request;
+use harvester::codec::view;
 use serde_json::Value;
 
 /// Everything that a case comes to, a line each.
@@ -36,7 +36,7 @@ fn run(case: &Path) -> Came {
     let (replayed, decisions) = replayed(&request, &config);
     let mut summary = replayed.summary;
     summary.remove("seconds");
-    let (_, rows) = harvester::app::projection::read(&store.path().join("store")).expect("the store reads");
+    let (_, rows) = harvester::drive::projection::read(&store.path().join("store")).expect("the store reads");
     let quarantined = harvester::codec::state::quarantined(&rows)
         .expect("the quarantine reads")
         .into_iter()
@@ -46,7 +46,7 @@ fn run(case: &Path) -> Came {
         summary: Value::Object(summary),
         decisions: decisions.iter().map(|line| serde_json::from_str(line).expect("a decision is JSON")).collect(),
         quarantined,
-        positions: positions::of_engine(&replayed.engine, true),
+        positions: view::positions(&replayed.engine, true),
     }
 }
 

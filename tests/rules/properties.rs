@@ -16,18 +16,18 @@ use crate::support::histories::{
 use crate::support::lab::Lab;
 use crate::support::orders::{Model, Said};
 use crate::support::replayed;
-use harvester::app::positions;
-use harvester::app::replay::{Replayed, Request};
+use harvester::cli::positions;
+use harvester::cli::replay::{Replayed, Request};
 use harvester::codec::policy::from_json;
 use harvester::codec::{line, view};
 use harvester::config::Config;
-use harvester::domain::ahead::Ahead;
+use harvester::domain::book::counters::Count;
+use harvester::domain::book::position::Cause;
+use harvester::domain::engine::recorded::Facts;
+use harvester::domain::engine::shortcut::price_run::Ahead;
 use harvester::domain::engine::{Disposition, Step};
 use harvester::domain::event::Event;
-use harvester::domain::facts::Facts;
-use harvester::domain::ids::CanonicalKey;
-use harvester::domain::position::Cause;
-use harvester::domain::tally::Count;
+use harvester::domain::event::ids::CanonicalKey;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::strategy::ValueTree as _;
@@ -84,7 +84,7 @@ struct Came {
 fn came((replayed, decisions): (Replayed, Vec<String>)) -> Came {
     let mut summary = replayed.summary;
     summary.remove("seconds");
-    Came { summary, decisions, positions: positions::of_engine(&replayed.engine, true).into() }
+    Came { summary, decisions, positions: view::positions(&replayed.engine, true).into() }
 }
 
 fn in_memory(histories: Vec<PathBuf>, config: &Config) -> Came {
@@ -244,7 +244,7 @@ proptest! {
             }
         }
         prop_assert_eq!(&decisions, &whole.decisions);
-        prop_assert_eq!(&Value::from(positions::of_engine(&lab.engine, true)), &whole.positions);
+        prop_assert_eq!(&Value::from(view::positions(&lab.engine, true)), &whole.positions);
     }
 
     /// R is a ratio: it stays when quantities scale, and when prices and ATRs scale together.

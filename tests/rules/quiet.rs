@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use crate::support::lab::{Lab, entry_line};
 use crate::support::{config, replayed};
-use harvester::app::replay::Request;
+use harvester::cli::replay::Request;
 use harvester::config::Config;
-use harvester::domain::ahead::Ahead;
+use harvester::domain::engine::recorded::Facts;
+use harvester::domain::engine::shortcut::price_run::Ahead;
 use harvester::domain::engine::{Disposition, Step};
 use harvester::domain::event::Event;
-use harvester::domain::facts::Facts;
 use serde_json::{Value, json};
 
 /// Entries are later than this. [ms since 1970]

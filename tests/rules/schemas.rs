@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use crate::support::contract::{BASE, DOCUMENTS, faults};
 use crate::support::{self, root, shared_history};
 use harvester::domain::event::Reason;
-use harvester::domain::streams::StreamKind;
+use harvester::domain::event::streams::StreamKind;
 use serde_json::{Value, json};
 
 /// Read by us or by anybody: what is not known is ignored.

@@ -5,8 +5,8 @@ use crate::support::histories::{DECISION, History, INTENT, RESULT, Style, TICK, 
 use crate::support::lab::{Lab, entry_line};
 use harvester::codec::seal;
 use harvester::config::Config;
+use harvester::domain::engine::recorded::Facts;
 use harvester::domain::event::{Entry, Event};
-use harvester::domain::facts::Facts;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config as ProptestConfig, RngSeed};

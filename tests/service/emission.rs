@@ -3,7 +3,7 @@
 use crate::support::redis::RedisServer;
 use crate::support::service::{CONTROL, DECISION, PLAN, entries, field_of_all};
 use harvester::codec::seal::chained;
-use harvester::domain::ids::EntryId;
+use harvester::domain::event::ids::EntryId;
 use harvester::shell::redis::{Address, Emission, EmitKeys, Emitter, Offered, Request, Server, WrittenDecision};
 
 const LEASE: &str = "quantum:stream:harvest.decision:lease";

@@ -10,7 +10,7 @@ use crate::support::service::{
     DECISION, PRICE, Place, RESULT, decisions, entries, open_position, payloads, price, until,
 };
 use crate::support::{config, replayed};
-use harvester::app::replay::Request;
+use harvester::cli::replay::Request;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 /// The service under a shell that ignores the signal of a file that grows too long, so that the write fails instead; with

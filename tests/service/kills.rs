@@ -10,7 +10,7 @@ use crate::support::service::{
     self, CONTROL, INTENT, PLAN, PRICE, Place, RESULT, decisions, entries, field_of_all, import, payloads,
 };
 use crate::support::{config, replayed, root};
-use harvester::app::replay::Request;
+use harvester::cli::replay::Request;
 use serde_json::Value;
 
 /// Kills at random moments, in each mode. More of them: `HARVESTER_KILLS`.

@@ -8,7 +8,7 @@ use crate::support::redis::RedisServer;
 use crate::support::service::{
     self, CONTROL, PRICE, Place, Service, add, entries, is_read, is_read_to, price, until, until_leader,
 };
-use harvester::domain::ids::EntryId;
+use harvester::domain::event::ids::EntryId;
 use rustix::process::Signal;
 use serde_json::Value;
 

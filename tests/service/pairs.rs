@@ -7,7 +7,7 @@ use crate::support::redis::RedisServer;
 use crate::support::service::{
     self, DECISION, PRICE, Place, RESULT, Service, decisions, entries, is_read, open_position, price, until,
 };
-use harvester::app::replay::Request;
+use harvester::cli::replay::Request;
 use rustix::process::Signal;
 
 const SETTINGS: &str = "[run]\nlease_ms = 1000\n";

@@ -11,9 +11,9 @@ use crate::support::service::{
     open_position, payloads, price, until,
 };
 use crate::support::{config, replayed, root, shared_history};
-use harvester::app::replay::Request;
+use harvester::cli::replay::Request;
 use harvester::codec::state::{self, FORMAT_VERSION, Meta};
-use harvester::domain::ids::{CanonicalKey, EntryId};
+use harvester::domain::event::ids::{CanonicalKey, EntryId};
 use harvester::shell::store::Store;
 use serde_json::Value;
 

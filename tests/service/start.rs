@@ -9,7 +9,7 @@ use crate::support::service::{
     CONTROL, DECISION, PRICE, Place, RESULT, add, decisions, entries, field_of_all, is_read, open_position, price,
     until, until_leader,
 };
-use harvester::domain::ids::EntryId;
+use harvester::domain::event::ids::EntryId;
 use harvester::shell::redis::{Address, Server};
 
 /// The exit code of a start, which ends by itself.

@@ -7,7 +7,7 @@ use crate::support::lab::entry_line;
 use crate::support::redis::RedisServer;
 use crate::support::service::{INTENT, PLAN, PRICE, Place, RESULT, decisions, entries, import, payloads};
 use crate::support::{config, replayed};
-use harvester::app::replay::Request;
+use harvester::cli::replay::Request;
 
 /// Takeovers at random places, of each kind. More of them: `HARVESTER_KILLS`.
 const TAKEOVERS: u64 = 4;

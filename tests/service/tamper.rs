@@ -14,13 +14,13 @@ use crate::support::redis::RedisServer;
 use crate::support::{self, cases, config, replayed, root};
 use clap::Parser;
 use fastrand::Rng;
-use harvester::app::audit::{self, Args};
-use harvester::app::replay::Request;
-use harvester::app::snapshots;
+use harvester::cli::audit::{self, Args};
+use harvester::cli::replay::Request;
 use harvester::codec::policy::from_json;
 use harvester::codec::seal::chained;
 use harvester::codec::signing::SigningKey;
 use harvester::config::Config;
+use harvester::drive::snapshots;
 use harvester::shell::journal::{Journal, Limits};
 use serde_json::Value;
 

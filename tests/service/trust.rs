@@ -380,7 +380,7 @@ fn what_was_written_before_the_key_is_believed_up_to_its_id() {
     let wanted = place.positions();
     let last = |server: &RedisServer| {
         let of = |stream| entries(server, stream).last().map(|(id, _)| id.clone()).expect("an entry");
-        let read = |id: &String| harvester::domain::ids::EntryId::parse(id.as_bytes());
+        let read = |id: &String| harvester::domain::event::ids::EntryId::parse(id.as_bytes());
         [of(CONTROL), of(DECISION)].into_iter().max_by_key(read).unwrap()
     };
     let folded_anew = |place: &Place| {

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::binary::{harvester, name, run};
 use crate::support::histories::{INTENT, OBSERVATION, RESULT, SNAPSHOT, TICK};
-use harvester::app::projection;
 use harvester::codec::state;
+use harvester::drive::projection;
 use serde_json::Value;
 
 const ENTRIES: u64 = 200_000;

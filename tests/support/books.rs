@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use harvester::codec::seal::{Sealed, chained};
 use harvester::codec::view;
 use harvester::config::Config;
+use harvester::domain::book::position::{Cause, Instance, Movement};
+use harvester::domain::book::symbol::Symbol;
 use harvester::domain::engine::{Decision, Disposition, Engine};
 use harvester::domain::event::Event;
-use harvester::domain::policy::{AtrUnit, EntrySource, Mode, Policy, RiskTooLarge};
-use harvester::domain::position::{Cause, Instance, Movement};
-use harvester::domain::symbol::Symbol;
+use harvester::domain::exit::policy::{AtrUnit, EntrySource, Mode, Policy, RiskTooLarge};
 use serde_json::Value;
 
 use super::exact::{Exact, abs, agrees_within, exact, of, six_places, whole, zero};

@@ -3,17 +3,16 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use harvester::app::positions;
 use harvester::codec::decode::{Decoder, Symbols, kills_when_read};
 use harvester::codec::line::Fields;
 use harvester::codec::signing::SigningKey;
 use harvester::codec::state::{self, BadRow, Rows, StoredRow};
 use harvester::codec::{line, policy, seal, view};
 use harvester::domain::engine::{Disposition, Engine};
+use harvester::domain::event::ids::{EntryId, StreamId};
+use harvester::domain::event::streams::{StreamKind, Streams};
 use harvester::domain::event::{Control, Entry, Event, Reason};
-use harvester::domain::ids::{EntryId, StreamId};
-use harvester::domain::policy::Policy;
-use harvester::domain::streams::{StreamKind, Streams};
+use harvester::domain::exit::policy::Policy;
 use serde::Deserialize;
 
 /// What came of the bytes.
@@ -84,7 +83,7 @@ pub fn fold(history: &[u8]) -> Folded {
     assert_eq!(tally.quarantined.values().sum::<u64>(), folded.quarantined);
     assert_eq!(tally.decisions, folded.decisions);
     assert_eq!(view::summary(&engine, tally)["entries"], tally.entries());
-    positions::of_engine(&engine, true);
+    view::positions(&engine, true);
     reads_back(engine, streams);
     folded
 }

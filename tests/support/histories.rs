@@ -12,8 +12,8 @@ mod world;
 
 use harvester::codec::policy::from_json;
 use harvester::config::Config;
-use harvester::domain::ids::{CanonicalKey, EntryId};
-use harvester::domain::streams::{Stream, StreamKind, Streams};
+use harvester::domain::event::ids::{CanonicalKey, EntryId};
+use harvester::domain::event::streams::{Stream, StreamKind, Streams};
 use proptest::prelude::*;
 use serde_json::Value;
 use world::World;

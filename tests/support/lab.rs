@@ -5,9 +5,9 @@ use harvester::codec::line;
 use harvester::codec::seal::{self, Sealed};
 use harvester::codec::view;
 use harvester::config::Config;
+use harvester::domain::book::symbol::Symbol;
 use harvester::domain::engine::{Engine, Step};
 use harvester::domain::event::Entry;
-use harvester::domain::symbol::Symbol;
 use serde_json::{Map, Value};
 
 /// An engine that is fed by lines, as a replay feeds it.

@@ -19,7 +19,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use harvester::app::replay::{Replayed, Request, replay};
+use harvester::cli::replay::{Replayed, Request, replay};
 use harvester::config::Config;
 
 /// The root of the project.

@@ -192,7 +192,7 @@ pub fn is_read(server: &RedisServer, streams: &[&str]) -> bool {
 pub fn is_read_to(server: &RedisServer, stream: &str, id: &str) -> bool {
     let groups = server.cli(&["--json", "XINFO", "GROUPS", stream]);
     let groups: Vec<Value> = serde_json::from_str(&groups).unwrap_or_default();
-    let number = |text: &str| harvester::domain::ids::EntryId::parse(text.as_bytes());
+    let number = |text: &str| harvester::domain::event::ids::EntryId::parse(text.as_bytes());
     let ours = groups.iter().find(|group| group["name"] == "harvester");
     ours.is_some_and(|group| {
         group["pending"] == 0 && group["last-delivered-id"].as_str().and_then(number) >= number(id)

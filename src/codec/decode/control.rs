@@ -6,9 +6,9 @@ use crate::codec::line::{FieldValue, Fields};
 use crate::codec::object::Object;
 use crate::codec::policy;
 use crate::codec::signing::{self, SigningKey};
+use crate::domain::event::ids::EntryId;
 use crate::domain::event::{Control, ControlFact, Event, Issue, Reason};
-use crate::domain::ids::EntryId;
-use crate::domain::policy::Policy;
+use crate::domain::exit::policy::Policy;
 use crate::domain::units::RMultiple;
 
 /// Events that kill when they cannot be read.

@@ -9,8 +9,8 @@ use crate::codec::line::{FieldValue, Fields};
 use crate::codec::number;
 use crate::codec::seal::chained;
 use crate::codec::signing::SigningKey;
+use crate::domain::event::ids::EntryId;
 use crate::domain::event::{DecisionFact, Event, Reason};
-use crate::domain::ids::EntryId;
 use crate::domain::units::{Qty, RMultiple, Ratio};
 
 pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {

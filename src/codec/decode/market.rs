@@ -4,8 +4,8 @@ use rust_decimal::Decimal;
 
 use super::Subject;
 use crate::codec::object::Object;
+use crate::domain::event::ids::EntryId;
 use crate::domain::event::{Event, EventTime, PriceFact, PriceSource, Reason};
-use crate::domain::ids::EntryId;
 use crate::domain::units::{Price, Ratio};
 
 /// Names of a price, the preferred first, with the shape that each makes.

@@ -23,10 +23,10 @@ use super::number;
 use super::object::Object;
 use super::signing::SigningKey;
 use super::symbol;
+use crate::domain::book::symbol::Symbol;
+use crate::domain::event::ids::{EntryId, StreamId, SymbolId};
+use crate::domain::event::streams::{SYMBOLS_MAX, StreamKind, Streams};
 use crate::domain::event::{Entry, Event, Reason, Unreadable};
-use crate::domain::ids::{EntryId, StreamId, SymbolId};
-use crate::domain::streams::{SYMBOLS_MAX, StreamKind, Streams};
-use crate::domain::symbol::Symbol;
 
 /// A larger entry is quarantined. [bytes]
 pub const ENTRY_SIZE_MAX: usize = 1 << 20;
@@ -366,7 +366,7 @@ fn envelope_shape(kind: StreamKind, fields: &Fields<'_>) -> &'static str {
 mod tests {
     use super::*;
     use crate::domain::engine::{Disposition, Engine};
-    use crate::domain::policy::Policy;
+    use crate::domain::exit::policy::Policy;
 
     /// Folds entries, and starts again from what an engine keeps before each of them.
     fn dispositions(symbols_max: usize, entries: &[(&str, &str)], restarts: bool) -> Vec<Disposition> {

@@ -1,6 +1,6 @@
 //! A small memory of names that were looked up, quicker than a map.
 
-use crate::domain::ids::SymbolId;
+use crate::domain::event::ids::SymbolId;
 
 /// Places for names; of two names of one place the later one has it.
 const PLACES: usize = 256;

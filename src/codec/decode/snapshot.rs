@@ -7,9 +7,9 @@ use rust_decimal::Decimal;
 use super::Symbols;
 use super::layout::{Layout, Role, Within};
 use crate::codec::number;
+use crate::domain::event::ids::{EntryId, StreamId};
+use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Direction, Entry, Event, PositionFact};
-use crate::domain::ids::{EntryId, StreamId};
-use crate::domain::streams::StreamKind;
 use crate::domain::units::{Price, Qty};
 
 /// Reads the history line of a snapshot; `None` where the long way has to be taken. `layout` is what the line of the
@@ -84,10 +84,10 @@ fn not_negative(text: &[u8]) -> Option<Decimal> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Decoder;
     use super::*;
-    use crate::codec::decode::Decoder;
     use crate::codec::line;
-    use crate::domain::streams::Streams;
+    use crate::domain::event::streams::Streams;
 
     /// Fields, and whether the short way takes them.
     const FIELDS: &[(&str, bool)] = &[

@@ -8,9 +8,9 @@ use super::Symbols;
 use super::layout::{Layout, Role, Value, Within};
 use super::market::NAMES;
 use crate::codec::{number, time};
+use crate::domain::event::ids::{EntryId, StreamId};
+use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Entry, Event, EventTime, PriceFact, PriceSource};
-use crate::domain::ids::{EntryId, StreamId};
-use crate::domain::streams::StreamKind;
 use crate::domain::units::Price;
 
 /// Reads the history line of a price; `None` where the long way has to be taken. `layout` is what the line of the
@@ -78,10 +78,10 @@ fn ms(value: Value<'_>) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Decoder;
     use super::*;
-    use crate::codec::decode::Decoder;
     use crate::codec::line;
-    use crate::domain::streams::Streams;
+    use crate::domain::event::streams::Streams;
 
     /// Payloads, and whether the short way takes them.
     const PAYLOADS: &[(&str, bool)] = &[

@@ -68,8 +68,8 @@ pub fn observed_position(fields: &[(Vec<u8>, Vec<u8>)]) -> Option<(String, bool)
 mod tests {
     use rust_decimal::Decimal;
 
+    use super::super::UserTrade;
     use super::*;
-    use crate::codec::exchange::UserTrade;
     use crate::codec::observe;
     use crate::domain::event::Side;
     use crate::domain::units::{Price, Qty};

@@ -1,15 +1,15 @@
 //! Control entries: policy, kill switch, gaps, and what operators accept.
 
+use super::shortcut::bands::Bands;
 use super::{Engine, Gap};
-use crate::domain::decide;
+use crate::domain::book::counters::Count;
+use crate::domain::book::position::Instance;
+use crate::domain::book::rungs::Heard;
+use crate::domain::event::ids::{EntryId, SymbolId};
+use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Control, PriceSource};
-use crate::domain::ids::{EntryId, SymbolId};
-use crate::domain::policy::{Mode, OnLive, Policy};
-use crate::domain::position::Instance;
-use crate::domain::quiet::Bands;
-use crate::domain::rungs::Heard;
-use crate::domain::streams::StreamKind;
-use crate::domain::tally::Count;
+use crate::domain::exit::decide;
+use crate::domain::exit::policy::{Mode, OnLive, Policy};
 use crate::domain::units::Qty;
 
 impl Engine {

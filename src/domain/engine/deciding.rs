@@ -1,16 +1,16 @@
 //! Deciding after the fold, and decisions that are facts already.
 
+use super::shortcut::bands::{Bands, Beside, Quiet};
 use super::{ChainHead, Decision, Engine};
-use crate::domain::decide::{self, Choice, Circumstances, Flag, Hold, RATE_WINDOW_MS, Reading, Terms};
+use crate::domain::book::plans::sha256_hex;
+use crate::domain::book::position::Instance;
+use crate::domain::book::rungs::{DecisionRecord, Heard, RungState};
+use crate::domain::book::symbol::Symbol;
+use crate::domain::event::ids::{CanonicalKey, EntryId, StreamId, SymbolId};
+use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{DecisionFact, Entry, Event, PriceFact};
-use crate::domain::ids::{CanonicalKey, EntryId, StreamId, SymbolId};
-use crate::domain::plans::sha256_hex;
-use crate::domain::policy::Mode;
-use crate::domain::position::Instance;
-use crate::domain::quiet::{Bands, Beside, Quiet};
-use crate::domain::rungs::{DecisionRecord, Heard, RungState};
-use crate::domain::streams::StreamKind;
-use crate::domain::symbol::Symbol;
+use crate::domain::exit::decide::{self, Choice, Circumstances, Flag, Hold, RATE_WINDOW_MS, Reading, Terms};
+use crate::domain::exit::policy::Mode;
 use crate::domain::units::{OutOfRange, Qty, RMultiple, Ratio};
 
 /// A decision, and what is kept of it with its instance. Few evaluations come to one: the rest carries no weight.

@@ -5,9 +5,9 @@
 //! continued by it.
 
 use super::Engine;
-use crate::domain::chain;
+use super::chain;
+use crate::domain::book::counters::Count;
 use crate::domain::event::DecisionFact;
-use crate::domain::tally::Count;
 
 /// Decisions whose hashes are remembered. [1]
 const TAIL_MAX: usize = 256;

@@ -12,8 +12,8 @@ use thiserror::Error;
 
 use super::blocks::{Blocks, Piece};
 use crate::codec::depth;
-use crate::domain::ids::{EntryId, StreamId};
-use crate::domain::streams::Streams;
+use crate::domain::event::ids::{EntryId, StreamId};
+use crate::domain::event::streams::Streams;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 

@@ -10,8 +10,8 @@ use super::scan::{self, KeptLine, Scan, Tally};
 use super::sort;
 use super::source::{Context, MergeKey, Source};
 use super::twins::Twins;
-use crate::domain::ids::{CanonicalKey, EntryId, StreamId};
-use crate::domain::streams::{StreamKind, Streams};
+use crate::domain::event::ids::{CanonicalKey, EntryId, StreamId};
+use crate::domain::event::streams::{StreamKind, Streams};
 
 /// Files that are read in one pass, all open at the same time: each may take 8 MiB to be decompressed. [1]
 const PLAIN_FILES_MAX: usize = 4;

@@ -12,7 +12,7 @@ use super::input::{self, Coding};
 use super::sort::Sorter;
 use super::source::{Context, Form, MergeKey, Part};
 use super::spill::{Spill, Spool};
-use crate::domain::ids::{CanonicalKey, EntryId};
+use crate::domain::event::ids::{CanonicalKey, EntryId};
 
 /// Files read at the same time. [1]
 const THREADS: usize = 2;

@@ -9,8 +9,8 @@ use super::error::HistoryError;
 use super::input::{self, Coding, Input, Opened};
 use super::reader::{Limits, Options};
 use super::spill::Slice;
-use crate::domain::ids::{CanonicalKey, EntryId, StreamId};
-use crate::domain::streams::{StreamKind, Streams};
+use crate::domain::event::ids::{CanonicalKey, EntryId, StreamId};
+use crate::domain::event::streams::{StreamKind, Streams};
 
 /// What every pass over a history needs to know.
 pub(super) struct Context {

@@ -11,7 +11,7 @@ use redis::{Pipeline, RedisError, Value};
 use super::ranges::add_range_behind;
 use super::reply::{self, RawEntry};
 use super::server::{Server, ServerError, StreamFault};
-use crate::domain::ids::EntryId;
+use crate::domain::event::ids::EntryId;
 
 /// Where the next entries of a stream are taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::server::{Server, ServerError, StreamFault};
 use crate::codec::issue::{self, Stamp};
 use crate::codec::request::FieldTexts;
 use crate::codec::signing::SigningKey;
-use crate::domain::ids::EntryId;
+use crate::domain::event::ids::EntryId;
 
 /// What the script does, in the order of its answers: `stale` (another holds the lease), `unfit` (a key that is written to holds
 /// something else, or takes no more entries: it and why), `known` (written before),

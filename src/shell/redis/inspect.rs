@@ -6,7 +6,7 @@ use redis::{RedisResult, Value};
 
 use super::reply;
 use super::server::{Server, ServerError};
-use crate::domain::ids::EntryId;
+use crate::domain::event::ids::EntryId;
 
 /// What the server says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use redis::{Cmd, Pipeline, RedisResult, Value};
 
 use super::reply::{self, RawEntry};
 use super::server::{Server, ServerError};
-use crate::domain::ids::EntryId;
+use crate::domain::event::ids::EntryId;
 
 /// Adds to a command the range from behind an id up to `to`, and with it.
 ///

@@ -5,7 +5,7 @@
 use redis::{ErrorKind, RedisError, Value};
 
 use super::server::FieldBytes;
-use crate::domain::ids::EntryId;
+use crate::domain::event::ids::EntryId;
 
 /// One entry as the server has it.
 #[derive(Clone, Debug, PartialEq, Eq)]

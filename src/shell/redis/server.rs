@@ -8,7 +8,7 @@ use redis::{AsyncConnectionConfig, ErrorKind, Pipeline, RedisError, RedisResult,
 
 use super::address::Address;
 use super::reply::{self, RawEntry};
-use crate::domain::ids::EntryId;
+use crate::domain::event::ids::EntryId;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use harvester::app::report::{SharedReport, text};
+use harvester::service::report::{SharedReport, text};
 use serde_json::Value;
 
 use super::well;

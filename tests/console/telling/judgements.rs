@@ -1,6 +1,6 @@
 //! Alive, ready, what needs someone, and when it is said.
 
-use harvester::app::report::{Change, InputFault, Past, Report, Role, Watch, alive, concerns, ready};
+use harvester::service::report::{Change, InputFault, Past, Report, Role, Watch, alive, concerns, ready};
 
 use super::well;
 
@@ -163,7 +163,7 @@ fn each_situation_has_its_names() {
     for (situation, change, not_alive, not_ready, someone) in CASES {
         let mut report = well();
         change(&mut report);
-        let names = |concerns: &[harvester::app::report::Concern]| -> Vec<&str> {
+        let names = |concerns: &[harvester::service::report::Concern]| -> Vec<&str> {
             concerns.iter().map(|concern| concern.name).collect()
         };
         let (health, readiness) = (alive(&report), ready(&report));

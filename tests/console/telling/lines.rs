@@ -1,10 +1,10 @@
 //! The log lines that operators grep, and the report of the same engine.
 
-use harvester::app::replay::Request;
-use harvester::app::report::{Past, Report, concerns};
-use harvester::app::ticks::{self, Line};
+use harvester::cli::replay::Request;
 use harvester::codec::policy::from_json;
 use harvester::config::Config;
+use harvester::service::operator_log::{self, Line};
+use harvester::service::report::{Past, Report, concerns};
 use serde_json::json;
 use tracing::Level;
 
@@ -155,7 +155,7 @@ fn each_position_has_one_line_and_the_tick_adds_them_up() {
     for (story, seconds_after, wanted) in CASES {
         let lab = told(story);
         let now_ms = START_MS + 1000 * ((story.len() as u64).saturating_sub(1) + seconds_after);
-        let lines = ticks::tick(&lab.engine, now_ms, 3, 7);
+        let lines = operator_log::tick(&lab.engine, now_ms, 3, 7);
         assert_eq!(texts(&lines), wanted);
         let unknown = story.is_empty();
         let level = lines.last().expect("a tick is always said").level;
@@ -175,7 +175,7 @@ fn i01_the_night_of_the_incident_is_said_with_the_recorded_figures() {
     };
     let (night, _) = replayed(&request, &config(None));
     let now_ms = night.engine.globals().last.ms;
-    let lines = ticks::tick(&night.engine, now_ms, 0, 0);
+    let lines = operator_log::tick(&night.engine, now_ms, 0, 0);
     let lines = texts(&lines);
     assert_eq!(lines.len(), 45, "44 positions and the tick");
     let arc = "HARVEST_EVAL symbol=ARCUSDT side=LONG mark=0.07494 entry=0.0636 pnl=35.5597 risk=1567.8896 R_net=0.023 mark_source=api";
@@ -185,7 +185,7 @@ fn i01_the_night_of_the_incident_is_said_with_the_recorded_figures() {
         "HARVEST_TICK scanned=44 evaluated=44 emitted=0 skipped_risk=0 skipped_price=0 skipped_entry=0 skipped_other=0 api_calls=0"
     );
     // Eleven seconds without any price: what was the whole night before.
-    let later = ticks::tick(&night.engine, now_ms + 11_000, 0, 0);
+    let later = operator_log::tick(&night.engine, now_ms + 11_000, 0, 0);
     assert!(later[44].text.contains("scanned=44 evaluated=0") && later[44].text.contains("skipped_price=44"));
 }
 
@@ -196,7 +196,7 @@ fn an_emission_says_what_is_closed() {
     let came = lab.entry(TICK, &at(3), &[("symbol", "SOLUSDT"), ("price", "101")]);
     let decision = came.step.decision.expect("the first rung is reached");
     assert_eq!(
-        ticks::emit(&lab.engine, &decision).text,
+        operator_log::emit(&lab.engine, &decision).text,
         "HARVEST_EMIT action=PARTIAL_25 symbol=SOLUSDT close_pct=25 reduceOnly=true R_net=0.500"
     );
 }
@@ -215,7 +215,7 @@ fn r_in_three_places_is_rounded_once() {
         ("101.5", "1.500"),
     ] {
         let lab = told(&[In::Intent("1"), In::Holds("1", "100"), In::Price(price)]);
-        let lines = ticks::tick(&lab.engine, START_MS + 2000, 0, 0);
+        let lines = operator_log::tick(&lab.engine, START_MS + 2000, 0, 0);
         assert!(lines[0].text.contains(&format!(" R_net={r_net} ")), "{price}: {}", lines[0].text);
     }
 }

@@ -4,11 +4,11 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
-use harvester::app::positions::Sheet;
-use harvester::app::projection;
-use harvester::app::replay::Request;
-use harvester::app::report::{Report, SharedReport};
-use harvester::app::web::{QUESTIONS_WAITING, Question, site};
+use harvester::cli::positions::Sheet;
+use harvester::cli::replay::Request;
+use harvester::drive::projection;
+use harvester::service::pages::{QUESTIONS_WAITING, Question, site};
+use harvester::service::report::{Report, SharedReport};
 use harvester::shell::web::WebServer;
 use serde_json::Value;
 use tokio::runtime::Runtime;

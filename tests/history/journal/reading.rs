@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use harvester::app::replay::Request;
-use harvester::domain::streams::Streams;
+use harvester::cli::replay::Request;
+use harvester::domain::event::streams::Streams;
 use harvester::shell::history::{History, HistoryError, Input, Options};
 use harvester::shell::journal::{Journal, Limits};
 

@@ -2,9 +2,9 @@
 
 use harvester::codec::decode::{Decoder, Symbols};
 use harvester::codec::line;
+use harvester::domain::event::ids::EntryId;
+use harvester::domain::event::streams::Streams;
 use harvester::domain::event::{Event, FillFact, Outcome, Reason};
-use harvester::domain::ids::EntryId;
-use harvester::domain::streams::Streams;
 use serde_json::Value;
 
 /// Why the entry of a history line is not read; `None` if it is, or if its stream is none of the default ones.

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use clap::Parser;
-use harvester::app::audit::{self, Args};
-use harvester::app::positions;
-use harvester::app::replay::Request;
+use harvester::cli::audit::{self, Args};
+use harvester::cli::replay::Request;
 use harvester::codec::policy;
+use harvester::codec::view;
 use serde_json::{Value, json};
 
 use super::{cases, line_faults};
@@ -35,7 +35,7 @@ fn what_a_replay_writes_validates() {
             Request { histories: vec![case.join("events.jsonl")], skip_bad_lines: true, ..Request::default() };
         let (replayed, decisions) = replayed(&request, &config(Some(&case.join("policy.toml"))));
         expect_valid(&case, "replay.summary.v1", &Value::Object(replayed.summary));
-        expect_valid(&case, "positions.v1", &positions::of_engine(&replayed.engine, true).into());
+        expect_valid(&case, "positions.v1", &view::positions(&replayed.engine, true).into());
         for line in decisions.iter().map(|line| serde_json::from_str(line).unwrap()) {
             assert_eq!(line_faults(&line), Vec::<String>::new(), "{}: {line}", case.display());
             decided += 1;

@@ -159,13 +159,13 @@ impl World {
         for symbol in [VICTIM, WEAK, SENT, DUE] {
             last = price(&self.server, symbol, level);
         }
-        let last = harvester::domain::ids::EntryId::parse(last.as_bytes());
+        let last = harvester::domain::event::ids::EntryId::parse(last.as_bytes());
         until("the prices are folded, and what follows is sent", || {
             let Some(status) = self.status() else { return false };
             let inputs = status["inputs"].as_array().cloned().unwrap_or_default();
             let cursor =
                 inputs.iter().find(|input| input["stream"] == PRICE).and_then(|input| input["cursor"].as_str());
-            let cursor = cursor.and_then(|id| harvester::domain::ids::EntryId::parse(id.as_bytes()));
+            let cursor = cursor.and_then(|id| harvester::domain::event::ids::EntryId::parse(id.as_bytes()));
             cursor >= last && (self.blocks || status["outbox"]["waiting"] == 0)
         });
     }

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use harvester::app::positions;
-use harvester::app::replay::Request;
+use harvester::cli::replay::Request;
 use harvester::codec::line::{self, Fields};
+use harvester::codec::view;
 use harvester::shell::redis::{Address, Server};
 use serde_json::Value;
 
@@ -73,7 +73,7 @@ fn dump(night: &Night) -> PathBuf {
 pub fn replays_to(night: &Night, history: PathBuf, wanted: &Value) -> serde_json::Map<String, Value> {
     let request = Request { histories: vec![history], ..Request::default() };
     let (again, _) = replayed(&request, &config(Some(&night.path("harvester.toml"))));
-    assert_eq!(Value::from(positions::of_engine(&again.engine, false)), *wanted);
+    assert_eq!(Value::from(view::positions(&again.engine, false)), *wanted);
     assert_eq!(again.summary["evaluable"], 44);
     again.summary
 }

@@ -1,6 +1,6 @@
 //! Prices, signals and plans.
 
-use harvester::domain::plans::bridged_plan_id;
+use harvester::domain::book::plans::bridged_plan_id;
 
 use super::fields::{Members, V, flat, object};
 use super::world::World;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use harvester::codec::line::{FieldValue, Fields, write};
 use harvester::config::Config;
 use harvester::domain::event::Side;
-use harvester::domain::ids::{CanonicalKey, EntryId};
+use harvester::domain::event::ids::{CanonicalKey, EntryId};
 use rust_decimal::Decimal;
 
 use super::fields::{Raw, decimal};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
-use harvester::domain::streams::Streams;
+use harvester::domain::event::streams::Streams;
 use harvester::shell::history::{History, Input, Options};
 
 use crate::command::{cases, root};

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use harvester::app::projection::Projection;
-use harvester::app::replay::{Request, replay};
-use harvester::app::{audit, whatif};
+use harvester::cli::replay::{Request, replay};
+use harvester::cli::{audit, whatif};
 use harvester::codec::decode::{Decoder, Symbols};
 use harvester::codec::policy;
 use harvester::config::Config;
 use harvester::domain::event::Entry;
-use harvester::domain::ids::{EntryId, StreamId};
+use harvester::domain::event::ids::{EntryId, StreamId};
+use harvester::drive::projection::Projection;
 use harvester::shell::history::{History, Input, Options, raw_scan};
 
 /// Entries that are decoded, then folded, at a time: enough that the clock costs nothing, few enough to stay in memory.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use harvester::config::Config;
-use harvester::domain::ids::EntryId;
+use harvester::domain::event::ids::EntryId;
 use harvester::shell::redis::{
     Address, Answer, Consumer, EmitKeys, Emitter, Lease, LeaseKeys, Membership, RawEntry, Server, Take,
 };

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use harvester::config::Config;
-use harvester::domain::ids::EntryId;
-use harvester::domain::streams::StreamKind;
+use harvester::domain::event::ids::EntryId;
+use harvester::domain::event::streams::StreamKind;
 use harvester::shell::redis::{Address, Consumer, Membership, Server};
 
 use super::place::{RedisServer, Service, lasts};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use harvester::config::Config;
-use harvester::domain::ids::EntryId;
+use harvester::domain::event::ids::EntryId;
 use harvester::shell::journal::Journal;
 use harvester::shell::redis::{Address, Server};
 

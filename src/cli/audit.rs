@@ -1,0 +1,229 @@
+//! `harvester audit`: recomputes what was decided, and holds it against what was emitted.
+//!
+//! Promises: never `clean` where something could not be seen; what it could not see is named.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+
+use super::exit_code::Found;
+use super::replay::bound;
+use crate::codec::chain::{self, Chain};
+use crate::codec::signing::SigningKey;
+use crate::config::Config;
+use crate::domain::engine::ChainHead;
+use crate::domain::event::ids::EntryId;
+use crate::drive::pipeline::{at_once_or_again, signing_key, with_former};
+use crate::shell::terminal::Screen;
+
+mod coverage;
+mod ledger;
+mod pass;
+mod report;
+mod screen;
+mod sources;
+mod totals;
+mod trust;
+
+use report::{Report, Verdict};
+use sources::{Opened, SourceArgs, Sources};
+
+/// Flags of the command.
+#[derive(Clone, Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    from: SourceArgs,
+    /// Judge decisions from here on (entry id or time of their causes); the fold begins at the start all the same
+    #[arg(long, value_name = "ID|TIME")]
+    since: Option<String>,
+    /// Stop behind this (entry id or time)
+    #[arg(long, value_name = "ID|TIME")]
+    until: Option<String>,
+    /// Verify chain and signatures alone, without a history
+    #[arg(long)]
+    chain_only: bool,
+    /// File with the key of the signatures; else that of the configuration
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// File with the head of the chain as `audit anchor` printed it; may be given several times
+    #[arg(long, value_name = "FILE")]
+    anchor: Vec<PathBuf>,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    /// An audit of a history against the decisions of a file.
+    pub fn of(history: PathBuf, decisions: PathBuf) -> Self {
+        let from = SourceArgs { histories: vec![history], decisions: Some(decisions), ..SourceArgs::default() };
+        Self {
+            command: None,
+            from,
+            since: None,
+            until: None,
+            chain_only: false,
+            key_file: None,
+            anchor: Vec::new(),
+            json: true,
+        }
+    }
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Command {
+    /// Print the head of the chain, to be kept where nobody who writes the stream can change it
+    #[command(after_help = "Example: harvester audit anchor --redis >> anchors.jsonl")]
+    Anchor {
+        #[command(flatten)]
+        from: SourceArgs,
+    },
+}
+
+/// Which decisions are judged, by the ids of their causes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Scope {
+    since: Option<EntryId>,
+    until: Option<EntryId>,
+}
+
+impl Scope {
+    fn holds(&self, cause: EntryId) -> bool {
+        self.since.is_none_or(|since| cause >= since) && self.until.is_none_or(|until| cause <= until)
+    }
+}
+
+/// Runs the command. Fails with [`Found`] where the verdict is not `clean`.
+pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+    if let Some(Command::Anchor { from }) = &args.command {
+        return anchor(from, config, out);
+    }
+    let key = key(args, config)?;
+    let anchors = args.anchor.iter().map(anchors).collect::<anyhow::Result<Vec<_>>>()?.concat();
+    let since = args.since.as_deref().map(|text| bound(text, 0)).transpose()?;
+    let until = args.until.as_deref().map(|text| bound(text, u64::MAX)).transpose()?;
+    let sources = Sources::gather(&args.from, config, args.chain_only)?;
+    let judge = |opened: Opened| -> anyhow::Result<Report> {
+        let mut chain = read_chain(&opened, key.as_ref(), &anchors);
+        if args.chain_only {
+            return Ok(Report::of_chain(&sources, &chain, opened.faults));
+        }
+        // What is read in one pass has no decisions of its own.
+        if !opened.history.is_in_one_pass() {
+            lost(&mut chain, &sources, config)?;
+        }
+        let opened = if until.is_none() { opened } else { sources::open(&sources.histories, config, until)? };
+        pass::pass(&sources, config, key.as_ref(), opened, &chain, Scope { since, until })
+    };
+    let at_once = if args.chain_only || until.is_some() { None } else { sources::open_at_once(&sources, config) };
+    // Decisions are written behind their causes: the end of the history is not that of the chain.
+    let again = || sources::open(&sources.decisions, config, None);
+    let report = match at_once_or_again(at_once, again, judge) {
+        Ok(report) => report,
+        Err(error) if sources::is_damaged(&error) => {
+            // Nothing can be recomputed; what was emitted beside it is verified all the same.
+            let chain = match sources::open(&sources.emitted, config, None) {
+                Ok(opened) => read_chain(&opened, key.as_ref(), &anchors),
+                Err(_) => chain::verify(&[], None, &anchors),
+            };
+            Report::of_damage(&sources, &chain, &error)
+        }
+        Err(error) => return Err(error),
+    };
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&report.json())?)?;
+    } else {
+        screen::show(&report, &mut Screen::stdout(out))?;
+    }
+    out.flush()?;
+    match report.verdict() {
+        Verdict::Clean => Ok(()),
+        Verdict::Findings => bail!(Found("the audit has findings".to_owned())),
+        Verdict::Incomplete => bail!(Found("the audit could not see everything".to_owned())),
+    }
+}
+
+/// Verifies the chain of the decisions that an opened history holds.
+fn read_chain(opened: &Opened, key: Option<&SigningKey>, anchors: &[ChainHead]) -> Chain {
+    let lines = opened.history.decision_lines();
+    let found = lines.map(|at| chain::Found { id: at.id, line: at.bytes, file: at.file, number: at.number });
+    chain::verify(&found.collect::<Vec<_>>(), key, anchors)
+}
+
+/// Decisions that the history tells of and that are not where decisions were said to be: somebody took them out.
+fn lost(chain: &mut Chain, sources: &Sources, config: &Config) -> anyhow::Result<()> {
+    if sources.emitted.is_empty() {
+        return Ok(());
+    }
+    let named = read_chain(&sources::open(&sources.emitted, config, None)?, None, &[]);
+    let ids: BTreeSet<&str> = named.links.iter().map(chain::Link::decision_id).collect();
+    // A file may begin behind what the history holds, and be empty then; a stream holds everything from its first on.
+    let is_stream = sources.in_flight_from_ms.is_some();
+    let begins = named.links.iter().map(|link| link.seq).min().unwrap_or(if is_stream { 1 } else { u64::MAX });
+    for link in chain.links.iter().filter(|link| link.seq >= begins && !ids.contains(link.decision_id())) {
+        let why = "the history tells of it, and it is not where the decisions are".to_owned();
+        let (what, seq, entry) = (chain::Fault::Gap, Some(link.seq), Some(link.id));
+        chain.tampered.push(chain::Tampered { what, seq, entry, why });
+    }
+    Ok(())
+}
+
+/// The key of the file, else that of the configuration.
+fn key(args: &Args, config: &Config) -> anyhow::Result<Option<SigningKey>> {
+    let Some(path) = &args.key_file else { return signing_key(config) };
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read the key {}", path.display()))?;
+    let key = SigningKey::new(&bytes).with_context(|| format!("the key {}", path.display()))?;
+    Ok(Some(with_former(key, config)?))
+}
+
+/// Anchors of a file, one JSON document a line.
+fn anchors(path: &PathBuf) -> anyhow::Result<Vec<ChainHead>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the anchor {}", path.display()))?;
+    let read = |line: &str| -> Option<ChainHead> {
+        let anchor: Value = serde_json::from_str(line).ok()?;
+        Some(ChainHead { seq: anchor["seq"].as_u64()?, hash: anchor["hash"].as_str()?.into() })
+    };
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let anchors: Option<Vec<ChainHead>> = lines.map(read).collect();
+    match anchors {
+        Some(anchors) if !anchors.is_empty() => Ok(anchors),
+        Some(_) | None => {
+            bail!(
+                "{} is no anchor: want lines of {{\"seq\":…,\"hash\":…}}, as `audit anchor` prints them",
+                path.display()
+            )
+        }
+    }
+}
+
+/// Prints the head of the chain as one line, if the chain is whole.
+fn anchor(from: &SourceArgs, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+    let sources = Sources::gather(from, config, true)?;
+    let opened = sources::open(&sources.decisions, config, None)?;
+    let chain = read_chain(&opened, None, &[]);
+    let Some(last) = chain.links.iter().find(|link| link.seq == chain.head.seq) else {
+        bail!("there is no decision: an empty chain has no head to keep");
+    };
+    // A stream that was trimmed at its head has an end all the same.
+    let is_whole = chain.tampered.iter().all(|fault| fault.what == chain::Fault::Gap && fault.seq == Some(1));
+    if !is_whole || !opened.faults.is_empty() || !chain.duplicated.is_empty() {
+        let report = Report::of_chain(&sources, &chain, opened.faults);
+        screen::show(&report, &mut Screen::stdout(out))?;
+        out.flush()?;
+        bail!(Found("the chain is not whole: it has no head to keep".to_owned()));
+    }
+    let head = json!({
+        "seq": chain.head.seq,
+        "hash": *chain.head.hash,
+        "entry": last.id.to_string(),
+        "decision_id": last.decision_id(),
+    });
+    writeln!(out, "{head}")?;
+    Ok(())
+}

@@ -1,0 +1,292 @@
+//! Ours against theirs: each decision that we come to beside the one that was emitted for the same entry.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Map, Value, json};
+
+use super::Scope;
+use crate::codec::chain::{Chain, Link};
+use crate::codec::seal;
+use crate::domain::engine::{Decision, Engine, RULES_VERSION};
+use crate::domain::event::Entry;
+use crate::domain::event::ids::{EntryId, StreamId};
+use crate::domain::event::streams::Streams;
+
+/// Why a decision cannot be judged whose position may rest on what is not there.
+const LACKING: &str = "its position was opened before the history begins, or before a stream that was trimmed does";
+
+/// What an emitted decision was found to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Met {
+    Not,
+    /// Its cause was folded.
+    Yes,
+}
+
+/// A decision of ours that nobody emitted for its entry.
+struct Ours {
+    decision_id: String,
+    payload: Value,
+    cause: EntryId,
+}
+
+/// The comparison, as far as the history was folded.
+pub struct Ledger<'a> {
+    pub chain: &'a Chain,
+    scope: Scope,
+    by_cause: HashMap<(StreamId, EntryId), Vec<usize>, foldhash::fast::RandomState>,
+    met: Vec<Met>,
+    missing: Vec<Ours>,
+    /// Emitted, with why we would not have.
+    unexpected: Vec<(usize, String)>,
+    pub matched: u64,
+    pub differs: Vec<Value>,
+    /// Decisions of other rules, by their version. [1]
+    pub other_rules: BTreeMap<String, u64>,
+}
+
+/// What the comparison came to.
+pub struct Balance {
+    pub matched: u64,
+    pub differs: Vec<Value>,
+    pub missing: Vec<Value>,
+    pub unexpected: Vec<Value>,
+    /// Decisions that cannot be judged by this history.
+    pub unseen: Vec<Value>,
+    pub other_rules: BTreeMap<String, u64>,
+}
+
+impl<'a> Ledger<'a> {
+    pub fn new(chain: &'a Chain, streams: &Streams, scope: Scope) -> Self {
+        let mut by_cause: HashMap<_, Vec<usize>, _> = HashMap::default();
+        for (place, link) in chain.links.iter().enumerate() {
+            if let Some((stream, cause)) = link.cause()
+                && let Some(stream) = streams.id_of(stream)
+            {
+                by_cause.entry((stream, cause)).or_default().push(place);
+            }
+        }
+        Self {
+            chain,
+            scope,
+            by_cause,
+            met: vec![Met::Not; chain.links.len()],
+            missing: Vec::new(),
+            unexpected: Vec::new(),
+            matched: 0,
+            differs: Vec::new(),
+            other_rules: BTreeMap::new(),
+        }
+    }
+
+    /// Is an entry the cause of anything that was emitted.
+    pub fn names(&self, entry: &Entry) -> bool {
+        self.by_cause.contains_key(&(entry.stream, entry.id))
+    }
+
+    /// Compares what an entry led to with what was emitted for it.
+    pub fn meet(&mut self, engine: &Engine, entry: &Entry, ours: Option<&Decision>) {
+        let emitted = self.by_cause.get(&(entry.stream, entry.id)).cloned().unwrap_or_default();
+        if (ours.is_none() && emitted.is_empty()) || !self.scope.holds(entry.id) {
+            for place in emitted {
+                self.met[place] = Met::Yes;
+            }
+            return;
+        }
+        let mut payload = ours.map(|decision| seal::payload(engine, decision));
+        let twin = |place: &usize| ours.is_some_and(|ours| ours.decision_id == self.chain.links[*place].decision_id());
+        let paired = emitted.iter().copied().find(twin).or(emitted.first().copied());
+        for place in emitted {
+            self.met[place] = Met::Yes;
+            match payload.take_if(|_| Some(place) == paired) {
+                Some(payload) => self.compare(place, &payload),
+                // A forged one is a finding already.
+                None if self.chain.links[place].forged => {}
+                None => self.unexpected.push((place, why_not(engine, &self.chain.links[place]))),
+            }
+        }
+        if let (Some(payload), Some(ours)) = (payload, ours) {
+            self.missing.push(Ours { decision_id: ours.decision_id.clone(), payload, cause: entry.id });
+        }
+    }
+
+    /// Field by field. The version of the rules is told apart: a decision of other rules may be the same.
+    fn compare(&mut self, place: usize, ours: &Value) {
+        let link = &self.chain.links[place];
+        if ours.as_object() == Some(&link.object) {
+            self.matched += 1;
+            return;
+        }
+        let theirs = fields(&link.object);
+        let ours = ours.as_object().map(fields).unwrap_or_default();
+        let rules = link.text("engine");
+        if rules != RULES_VERSION {
+            *self.other_rules.entry(rules.to_owned()).or_default() += 1;
+        }
+        let mut apart = Map::new();
+        for name in theirs.keys().chain(ours.keys()).filter(|name| *name != "engine") {
+            if theirs.get(name) != ours.get(name) {
+                let both = json!({"emitted": theirs.get(name), "recomputed": ours.get(name)});
+                apart.insert(name.clone(), both);
+            }
+        }
+        if apart.is_empty() {
+            self.matched += 1;
+            return;
+        }
+        let mut item = named(link);
+        item.insert("engine".to_owned(), rules.into());
+        item.insert("fields".to_owned(), apart.into());
+        self.differs.push(item.into());
+    }
+
+    /// The balance, once everything was folded. `in_coverage` tells whether the history reaches over an entry; it `begins`
+    /// at a time, and lacks entries before another one; decisions caused from `in_flight_from_ms` on may not have been
+    /// written yet. [ms since 1970]
+    pub fn balance(
+        mut self,
+        in_coverage: impl Fn(&str, EntryId) -> bool,
+        begins_ms: Option<u64>,
+        lacks_before_ms: Option<u64>,
+        in_flight_from_ms: Option<u64>,
+    ) -> Balance {
+        let mut unseen = Vec::new();
+        let begins_ms = begins_ms.max(lacks_before_ms);
+        let (differs, unsure) = std::mem::take(&mut self.differs)
+            .into_iter()
+            .partition(|item| !is_opened_before(item["position_id"].as_str().unwrap_or_default(), lacks_before_ms));
+        self.differs = differs;
+        unseen.extend(Vec::into_iter(unsure).map(|mut item: Value| {
+            item["why"] = LACKING.into();
+            item
+        }));
+        for place in 0..self.chain.links.len() {
+            let link = &self.chain.links[place];
+            if self.met[place] == Met::Yes || link.forged {
+                continue;
+            }
+            match link.cause() {
+                Some((_, cause)) if !self.scope.holds(cause) => {}
+                Some((stream, cause)) if !in_coverage(stream, cause) => {
+                    unseen.push(with_why(link, format!("the history does not reach over its cause {stream}/{cause}")));
+                }
+                Some((stream, cause)) => {
+                    self.unexpected.push((place, format!("its cause {stream}/{cause} is not in the history")));
+                }
+                None => self.unexpected.push((place, "it names no cause".to_owned())),
+            }
+        }
+        // The same decision at another place is one that says a wrong cause.
+        for (place, why) in std::mem::take(&mut self.unexpected) {
+            let link = &self.chain.links[place];
+            let same = self.missing.iter().position(|ours| ours.decision_id == link.decision_id());
+            if let Some(same) = same {
+                let ours = self.missing.remove(same);
+                self.compare(place, &ours.payload);
+            } else if link.again && link.authentic {
+                // What the server lost beside it is not there to be judged by (SPEC §6).
+                unseen.push(with_why(
+                    link,
+                    format!("it was written again after a loss, and its history was lost with it ({why})"),
+                ));
+            } else if is_opened_before(link.text("position_id"), begins_ms) {
+                unseen.push(with_why(link, LACKING.to_owned()));
+            } else {
+                self.unexpected.push((place, why));
+            }
+        }
+        let first = self.chain.links.iter().filter_map(|link| Some(link.cause()?.1)).min();
+        let mut missing = Vec::new();
+        for ours in self.missing {
+            let object = ours.payload.as_object().cloned().unwrap_or_default();
+            let keys = ["decision_id", "symbol", "position_id", "side", "qty", "rungs", "attempt", "r_net", "cause"];
+            let mut item: Map<String, Value> =
+                keys.iter().filter_map(|key| Some(((*key).to_owned(), object.get(*key)?.clone()))).collect();
+            let why = if in_flight_from_ms.is_some_and(|from| ours.cause.ms >= from) {
+                Some("it was decided so shortly before that it may still be on its way")
+            } else if self.chain.begins > 1 && first.is_some_and(|first| ours.cause < first) {
+                Some("the decision stream begins behind it, where an anchor says")
+            } else if is_opened_before(object["position_id"].as_str().unwrap_or_default(), lacks_before_ms) {
+                Some(LACKING)
+            } else {
+                None
+            };
+            match why {
+                Some(why) => {
+                    item.insert("why".to_owned(), why.into());
+                    unseen.push(item.into());
+                }
+                None => missing.push(item.into()),
+            }
+        }
+        let unexpected =
+            self.unexpected.into_iter().map(|(place, why)| with_why(&self.chain.links[place], why)).collect();
+        Balance {
+            matched: self.matched,
+            differs: self.differs,
+            missing,
+            unexpected,
+            unseen,
+            other_rules: self.other_rules,
+        }
+    }
+}
+
+/// Why we hold what was emitted.
+fn why_not(engine: &Engine, link: &Link) -> String {
+    let Some(symbol) = engine.find(link.text("symbol")) else { return "its symbol was never seen".to_owned() };
+    let Some(open) = &symbol.hot.open else { return "nothing is open".to_owned() };
+    let hold = open.holds.last().and_then(|change| change.hold);
+    let held = hold.map_or_else(|| "it is decided elsewhere".to_owned(), |hold| format!("held: {}", hold.name()));
+    let policy = &*engine.policy().hash;
+    if link.text("policy") == policy {
+        return held;
+    }
+    format!("{held}; it was decided under policy {}, recomputed under {}", short(link.text("policy")), short(policy))
+}
+
+/// The beginning of a hash.
+fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}
+
+/// Was a position opened before a time. [ms since 1970]
+fn is_opened_before(position_id: &str, ms: Option<u64>) -> bool {
+    let opened = position_id.rsplit_once('@').map(|(_, id)| id.split('/').next().unwrap_or(id));
+    let opened: Option<EntryId> = opened.and_then(|id| id.parse().ok());
+    opened.zip(ms).is_some_and(|(opened, ms)| opened.ms < ms)
+}
+
+fn named(link: &Link) -> Map<String, Value> {
+    let mut item = Map::new();
+    for key in ["decision_id", "symbol", "position_id", "cause"] {
+        item.insert(key.to_owned(), link.text(key).into());
+    }
+    item.insert("seq".to_owned(), link.seq.into());
+    item.insert("entry".to_owned(), link.id.to_string().into());
+    item
+}
+
+fn with_why(link: &Link, why: String) -> Value {
+    let mut item = named(link);
+    item.insert("why".to_owned(), why.into());
+    item.into()
+}
+
+/// The fields of a payload, those of `evidence` by their paths.
+fn fields(object: &Map<String, Value>) -> BTreeMap<String, Value> {
+    let mut all = BTreeMap::new();
+    for (key, value) in object {
+        match value {
+            Value::Object(inner) => {
+                for (name, value) in fields(inner) {
+                    all.insert(format!("{key}.{name}"), value);
+                }
+            }
+            other => {
+                all.insert(key.clone(), other.clone());
+            }
+        }
+    }
+    all
+}

@@ -1,0 +1,143 @@
+//! One pass over the history: the engine of a replay, with what was emitted beside it.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use super::Scope;
+use super::coverage::Coverage;
+use super::ledger::Ledger;
+use super::report::Report;
+use super::sources::{Opened, Sources};
+use super::totals::Executions;
+use super::trust::Trust;
+use crate::codec::chain::{Chain, Link};
+use crate::codec::decode::{Decoder, Symbols};
+use crate::codec::line;
+use crate::codec::object::Object;
+use crate::codec::signing::SigningKey;
+use crate::config::Config;
+use crate::domain::book::rungs::OutcomeKind;
+use crate::domain::engine::recorded::Facts;
+use crate::domain::engine::{Disposition, Engine};
+use crate::domain::event::ids::EntryId;
+use crate::domain::event::streams::StreamKind;
+use crate::domain::event::{Entry, Event, Outcome};
+use crate::drive::pipeline::{foresee_skipped, hand_over, policy_at_first};
+
+/// Folds the history and compares.
+pub fn pass(
+    sources: &Sources,
+    config: &Config,
+    key: Option<&SigningKey>,
+    opened: Opened,
+    chain: &Chain,
+    scope: Scope,
+) -> anyhow::Result<Report> {
+    let Opened { mut history, faults } = opened;
+    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default()).with_key(key.cloned());
+    let policy = policy_at_first(&history, &mut decoder).unwrap_or_else(|| config.policy.clone());
+    let mut engine = Engine::new(config.streams.clone(), policy);
+    engine.set_audit();
+    foresee_skipped(&history, &mut decoder, &mut engine, scope.until);
+    let trusted: BTreeSet<EntryId> = chain.links.iter().filter(|link| link.authentic).map(|link| link.id).collect();
+    engine.set_facts(facts(&history, &mut decoder, &trusted));
+    for name in decoder.symbols.take_new() {
+        engine.intern(&name);
+    }
+
+    let mut ledger = Ledger::new(chain, &config.streams, scope);
+    let mut coverage = Coverage::new(&config.streams);
+    let mut executions = Executions::new(chain);
+    let mut unreadable_gaps: u64 = 0;
+    let bad_fields = hand_over(&mut history, &mut decoder, true, |mut batch| {
+        batch.look_ahead(|entry| ledger.names(entry));
+        for name in &batch.symbols {
+            engine.intern(name);
+        }
+        for (at, (entry, place)) in batch.entries.iter().enumerate() {
+            coverage.see(entry.stream, entry.id);
+            unreadable_gaps += u64::from(entry.content.as_ref().is_err_and(|unreadable| unreadable.gap));
+            // What was altered is no fact: the state follows the rules there.
+            if entry.kind == StreamKind::Decision && !trusted.contains(&entry.id) {
+                continue;
+            }
+            let Some(step) = engine.step_ahead(entry, &batch.ahead, at) else { continue };
+            if step.disposition != Disposition::Duplicate {
+                ledger.meet(&engine, entry, step.decision.as_deref());
+            }
+            if let Some(why) = refusal(&engine, entry, &batch.bytes[place.clone()]) {
+                *executions.refusals.entry(why).or_default() += 1;
+            }
+        }
+        engine.end_batch();
+        let changes = engine.take_changes();
+        executions.see_closed(&engine, &changes);
+        Ok(Some(batch))
+    })?;
+    executions.see_all(&engine);
+
+    let mut report = Report::of_chain(sources, chain, faults);
+    if bad_fields > 0 {
+        let why = format!("{bad_fields} lines have fields that do not read");
+        report.tampered.push(json!({"what": "history", "seq": null, "entry": null, "why": why}));
+    }
+    let reaches = |stream: &str, id: EntryId| coverage.holds(&config.streams, stream, id);
+    report.add(ledger.balance(
+        reaches,
+        history.first().map(|first| first.ms),
+        sources.lacks_before_ms,
+        sources.in_flight_from_ms,
+    ));
+    let trust = Trust::of(&history, &mut decoder_without_key(config), config, key, scope);
+    report.tampered.extend(trust.faults());
+    report.tampered.extend(trust.orders_under_other_policies(chain, scope, |id| executions.is_expired(id)));
+    report.control = trust.json();
+    let in_scope = |link: &&Link| !link.forged && link.cause().is_none_or(|(_, cause)| scope.holds(cause));
+    let links: Vec<&Link> = chain.links.iter().filter(in_scope).collect();
+    report.executions = executions.report(&links).context("the sums of all executions do not fit a decimal")?;
+    let (streams, has_gaps) = coverage.json(&engine);
+    report.coverage = streams;
+    if has_gaps || unreadable_gaps > 0 {
+        report.unseen.push(json!({"why": "the history tells of gaps"}));
+    }
+    report.silent = coverage.silent(&config.streams);
+    report.count(&engine, &history);
+    report.notices = history.notices();
+    Ok(report)
+}
+
+/// What was written is looked at as it stands: whether it was to be believed is what is asked.
+fn decoder_without_key(config: &Config) -> Decoder {
+    Decoder::new(config.streams.clone(), Symbols::default())
+}
+
+/// The decisions that are facts: those whose seal is whole.
+fn facts(history: &crate::shell::history::History, decoder: &mut Decoder, trusted: &BTreeSet<EntryId>) -> Facts {
+    let mut facts = Facts::default();
+    for at in history.decision_lines().filter(|at| trusted.contains(&at.id)) {
+        let Ok(fields) = line::fields(at.bytes) else { continue };
+        let entry = decoder.decode(at.stream, at.id, &fields);
+        if let Ok(Event::Decision(fact)) = entry.content {
+            facts.add(*fact, decoder.streams());
+        }
+    }
+    facts
+}
+
+/// What the executor said, where an entry refused a decision of ours.
+fn refusal(engine: &Engine, entry: &Entry, text: &[u8]) -> Option<String> {
+    let Ok(Event::Result(fact)) = &entry.content else { return None };
+    if !matches!(fact.outcome, Outcome::Refused { .. }) {
+        return None;
+    }
+    let decisions = engine.symbol(entry.symbol?).instances().flat_map(|instance| &instance.decisions);
+    let refused = decisions.filter_map(|decision| decision.outcomes.last());
+    let mut refused = refused.filter(|outcome| outcome.entry == entry.id && outcome.what == OutcomeKind::Refused);
+    refused.next()?;
+    let fields = line::fields(text).ok()?;
+    let object = Object::of(&fields).ok()?;
+    let error = object.text(&["error"]).ok().flatten().filter(|error| !error.is_empty());
+    Some(error.map_or_else(|| "no reason given".to_owned(), |error| error.clone()))
+}

@@ -1,0 +1,254 @@
+//! Where history and decisions come from: files, a journal, or the streams of a server.
+
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+
+use crate::codec::line::{self, Fields};
+use crate::config::Config;
+use crate::domain::event::ids::EntryId;
+use crate::domain::event::streams::StreamKind;
+use crate::service::server;
+use crate::shell::history::{History, HistoryError, Input, Options};
+use crate::shell::journal::Journal;
+use crate::shell::redis::Server;
+
+/// Entries asked of a server at a time. [1]
+const PAGE_ENTRIES: usize = 1000;
+/// A decision that was caused so shortly before the streams were read may still be on its way. [ms]
+const IN_FLIGHT_MS: u64 = 30_000;
+
+/// Flags that name the sources.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct SourceArgs {
+    /// Files, folders (every *.jsonl and *.jsonl.zst below) or - for standard input
+    #[arg(value_name = "HISTORY")]
+    pub histories: Vec<PathBuf>,
+    /// The journal of a service instead of a history
+    #[arg(long, value_name = "DIR", conflicts_with = "histories")]
+    pub journal: Option<PathBuf>,
+    /// The decisions that were emitted, as a history file; else those in the history
+    #[arg(long, value_name = "FILE")]
+    pub decisions: Option<PathBuf>,
+    /// Read the decisions, and without a history all streams, from the server (default: that of the configuration)
+    #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub redis: Option<String>,
+}
+
+/// What is audited.
+pub struct Sources {
+    pub histories: Vec<PathBuf>,
+    /// What holds the decisions that were emitted.
+    pub decisions: Vec<PathBuf>,
+    /// Those of them that stand beside the history: the file or the stream.
+    pub emitted: Vec<PathBuf>,
+    /// What is wrong with the journal.
+    pub faults: Vec<Value>,
+    /// What the sources cannot show, in sentences.
+    pub unseen: Vec<String>,
+    /// Positions that were opened before may rest on entries that the server no longer holds. [ms since 1970]
+    pub lacks_before_ms: Option<u64>,
+    /// Decisions caused from here on may still be on their way. [ms since 1970]
+    pub in_flight_from_ms: Option<u64>,
+    _dumped: Option<tempfile::TempDir>,
+}
+
+impl Sources {
+    /// Finds all sources; streams of a server are copied into a temporary folder, decisions last.
+    pub fn gather(args: &SourceArgs, config: &Config, only_decisions: bool) -> anyhow::Result<Self> {
+        let mut sources = Self {
+            histories: args.histories.clone(),
+            decisions: args.decisions.iter().cloned().collect(),
+            emitted: Vec::new(),
+            faults: Vec::new(),
+            unseen: Vec::new(),
+            lacks_before_ms: None,
+            in_flight_from_ms: None,
+            _dumped: None,
+        };
+        if let Some(journal) = &args.journal {
+            sources.verify_journal(journal)?;
+            sources.histories.push(journal.clone());
+        }
+        let url = args.redis.clone().map(|url| if url.is_empty() { sources.take_url().unwrap_or(url) } else { url });
+        if let Some(url) = &url {
+            if args.decisions.is_some() {
+                bail!("--decisions and --redis both name the decisions: give one of them");
+            }
+            let config = &match url.as_str() {
+                "" => config.clone(),
+                url => config.with_flags([("redis.url", url.to_owned())])?,
+            };
+            sources.dump(config, only_decisions || !sources.histories.is_empty())?;
+        }
+        if sources.histories.is_empty() && sources.decisions.is_empty() {
+            bail!("nothing is named: give a history (files, folders), --journal DIR, --decisions FILE or --redis");
+        }
+        if sources.histories.is_empty() && !only_decisions {
+            bail!("no history is named: without one only the chain can be verified (--chain-only)");
+        }
+        sources.emitted.clone_from(&sources.decisions);
+        if sources.decisions.is_empty() {
+            sources.decisions.clone_from(&sources.histories);
+        } else if !only_decisions {
+            // Decisions that the history holds too are the same entries, and count once.
+            sources.histories.extend(sources.decisions.iter().cloned());
+            sources.decisions.clone_from(&sources.histories);
+        }
+        Ok(sources)
+    }
+
+    /// Takes the address that stands behind `--redis` without a `=`, where histories begin.
+    fn take_url(&mut self) -> Option<String> {
+        let is_url = |path: &PathBuf| {
+            path.to_str().is_some_and(|text| ["redis://", "rediss://"].iter().any(|scheme| text.starts_with(scheme)))
+        };
+        let at = self.histories.iter().position(is_url)?;
+        self.histories.remove(at).into_os_string().into_string().ok()
+    }
+
+    fn verify_journal(&mut self, dir: &Path) -> anyhow::Result<()> {
+        if !dir.is_dir() {
+            bail!("{} is no folder of a journal", dir.display());
+        }
+        let fault = |why: String| json!({"what": "journal", "seq": null, "entry": null, "why": why});
+        let report = match Journal::verify(dir) {
+            Ok(report) => report,
+            Err(error) => {
+                self.faults.push(fault(error.to_string()));
+                return Ok(());
+            }
+        };
+        let found = report.findings.iter().map(|f| fault(format!("{}: {}", f.file.display(), f.what)));
+        self.faults.extend(found);
+        if report.first().is_some_and(|first| first > 0) {
+            let first = report.first().unwrap_or(0);
+            self.unseen.push(format!("the journal begins at position {first}: what was before was given up"));
+        }
+        Ok(())
+    }
+
+    fn dump(&mut self, config: &Config, only_decisions: bool) -> anyhow::Result<()> {
+        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let dumped = runtime.block_on(dump_streams(config, only_decisions, folder.path()))?;
+        self.histories.extend(dumped.histories);
+        self.decisions.extend(dumped.decisions);
+        self.in_flight_from_ms = Some(dumped.now_ms.saturating_sub(IN_FLIGHT_MS));
+        self.unseen.extend(dumped.others);
+        for Trimmed { stream, kind, gone, first } in dumped.trimmed {
+            let before = first.map_or_else(String::new, |first| format!(" before {first}"));
+            self.unseen.push(format!("the server no longer holds {gone} entries of {stream}{before}"));
+            // No position rests on a price of before.
+            if kind != StreamKind::Price {
+                self.lacks_before_ms = self.lacks_before_ms.max(Some(first.map_or(u64::MAX, |first| first.ms)));
+            }
+        }
+        self._dumped = Some(folder);
+        Ok(())
+    }
+}
+
+/// Streams of a server as files.
+#[derive(Default)]
+struct Dumped {
+    histories: Vec<PathBuf>,
+    decisions: Vec<PathBuf>,
+    trimmed: Vec<Trimmed>,
+    /// Keys that hold something else than a stream, in sentences.
+    others: Vec<String>,
+    /// The server's time before. [ms since 1970]
+    now_ms: u64,
+}
+
+/// A stream of a history of which the server no longer holds everything.
+struct Trimmed {
+    stream: String,
+    kind: StreamKind,
+    /// [1]
+    gone: u64,
+    first: Option<EntryId>,
+}
+
+/// Copies streams into files.
+async fn dump_streams(config: &Config, only_decisions: bool, folder: &Path) -> anyhow::Result<Dumped> {
+    let mut server = Server::connect(&server::address(config)?).await?;
+    let mut dumped = Dumped { now_ms: server.time_ms().await?, ..Dumped::default() };
+    // Decisions come last in the order of streams: whatever was decided on an entry that was read is there.
+    for (index, (_, stream)) in config.streams.iter().enumerate() {
+        let is_decision = stream.kind == StreamKind::Decision;
+        if only_decisions && !is_decision {
+            continue;
+        }
+        let kind = server.kind_of_key(&stream.name).await?;
+        if !matches!(kind.as_str(), "stream" | "none") {
+            dumped.others.push(format!("the key {} is a {kind}, no stream: nothing of it can be read", stream.name));
+            continue;
+        }
+        let info = if is_decision { None } else { server.stream_info(&stream.name).await? };
+        if let Some(info) = info
+            && let Some(gone) = info.gone().filter(|gone| *gone > 0)
+        {
+            dumped.trimmed.push(Trimmed { stream: stream.name.clone(), kind: stream.kind, gone, first: info.first });
+        }
+        let path = folder.join(format!("{index}.jsonl"));
+        let file = std::fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        let mut file = BufWriter::new(file);
+        let mut after = None;
+        loop {
+            let page = server.range_after(&stream.name, after, PAGE_ENTRIES).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.id);
+            for entry in page.iter().filter(|entry| is_decision || entry.id.ms <= dumped.now_ms) {
+                let fields = Fields::from_bytes(entry.pairs());
+                writeln!(file, "{}", line::write(&stream.name, &entry.id.to_string(), &fields))?;
+            }
+        }
+        file.flush()?;
+        if is_decision { &mut dumped.decisions } else { &mut dumped.histories }.push(path);
+    }
+    Ok(dumped)
+}
+
+/// Is a history damaged so that nothing of a file can be read.
+pub fn is_damaged(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(HistoryError::Damaged { .. } | HistoryError::JournalGap { .. }))
+}
+
+/// A history, opened whatever is wrong with its lines.
+pub struct Opened {
+    pub history: History,
+    /// What is wrong with them.
+    pub faults: Vec<Value>,
+}
+
+/// A history that is read in one pass, with the decisions beside it; `None` where that cannot be enough.
+pub fn open_at_once(sources: &Sources, config: &Config) -> Option<Opened> {
+    let named = |paths: &[PathBuf]| paths.iter().cloned().map(Input::from).collect::<Vec<_>>();
+    let unread = sources.histories.len().checked_sub(sources.emitted.len())?;
+    let (inputs, emitted) = (named(&sources.histories[..unread]), named(&sources.emitted));
+    // What is wrong with a file is for the reading in two passes to say.
+    let history = History::in_one_pass(&inputs, &emitted, &config.streams, Options::default()).ok()??;
+    Some(Opened { history, faults: Vec::new() })
+}
+
+/// Opens a history. Lines that are no entries and damaged ends are faults, not errors.
+pub fn open(paths: &[PathBuf], config: &Config, until: Option<EntryId>) -> anyhow::Result<Opened> {
+    let inputs: Vec<Input> = paths.iter().cloned().map(Input::from).collect();
+    let strict = Options { until, ..Options::default() };
+    let why = match History::open(&inputs, &config.streams, strict.clone()) {
+        Ok(history) => return Ok(Opened { history, faults: Vec::new() }),
+        Err(error @ (HistoryError::BadLine { .. } | HistoryError::Damaged { .. })) => error.to_string(),
+        Err(error) => return Err(error.into()),
+    };
+    if inputs.contains(&Input::Stdin) {
+        bail!("{why} (standard input cannot be read again without it)");
+    }
+    let history = History::open(&inputs, &config.streams, Options { skip_bad_lines: true, ..strict })?;
+    let others = history.bad_lines().saturating_sub(1);
+    let why = if others == 0 { why } else { format!("{why}, and {others} more lines that are no entries") };
+    let fault = json!({"what": "history", "seq": null, "entry": null, "why": why});
+    Ok(Opened { history, faults: vec![fault] })
+}

@@ -1,0 +1,216 @@
+//! Who may have said it: signatures of control entries, each adoption of a policy, and orders that rest on a policy which
+//! was not the configured one (SPEC §6).
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::Scope;
+use crate::codec::chain::{Chain, Link, Signatures};
+use crate::codec::decode::Decoder;
+use crate::codec::line::{self, FieldValue};
+use crate::codec::object::Object;
+use crate::codec::signing::SigningKey;
+use crate::config::Config;
+use crate::domain::engine::nonces::Nonces;
+use crate::domain::event::ids::EntryId;
+use crate::domain::event::{Control, Event, Reason};
+use crate::drive::pipeline::{CONFIGURED, passed_over};
+use crate::shell::history::History;
+
+/// How the signature of an entry came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signature {
+    Good,
+    Bad(&'static str),
+    /// There, with no key to check it.
+    Unchecked,
+    /// Not there, and written before there was a key, as the configuration says.
+    BeforeKey,
+    None,
+}
+
+impl Signature {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Bad(_) => "bad",
+            Self::Unchecked => "unchecked",
+            Self::None | Self::BeforeKey => "none",
+        }
+    }
+}
+
+/// An entry that loosens.
+struct Said {
+    id: EntryId,
+    event_type: &'static str,
+    signature: Signature,
+    /// A service refused it: a later entry passes over it.
+    is_passed_over: bool,
+    /// Of a `policy.adopted`: its hash, and whether it says that a service had it configured.
+    policy: Option<(Box<str>, bool)>,
+}
+
+/// What a history says of itself.
+pub struct Trust {
+    said: Vec<Said>,
+    /// The policy of the configuration of this audit.
+    configured: Box<str>,
+    any_signed: bool,
+}
+
+impl Trust {
+    /// Looks at all control entries. `decoder` has no key: it reads what was written, believed or not.
+    pub fn of(
+        history: &History,
+        decoder: &mut Decoder,
+        config: &Config,
+        key: Option<&SigningKey>,
+        scope: Scope,
+    ) -> Self {
+        let passed = passed_over(history, decoder, scope.until);
+        let mut verifier = Decoder::new(config.streams.clone(), Default::default()).with_key(key.cloned());
+        let mut nonces = Nonces::default();
+        let mut said = Vec::new();
+        for at in history.control_lines().filter(|at| scope.until.is_none_or(|until| at.id <= until)) {
+            let Ok(fields) = line::fields(at.bytes) else { continue };
+            let entry = decoder.decode(at.stream, at.id, &fields);
+            let Ok(Event::Control(fact)) = entry.content else { continue };
+            if !fact.control.loosens() {
+                continue;
+            }
+            let name: Box<str> = decoder.streams().get(at.stream).name.as_str().into();
+            let is_passed_over = passed.contains(&(name, at.id));
+            let signature = match (fields.get("signature"), key) {
+                (None, Some(key)) if key.needs_no_signature(at.id) => Signature::BeforeKey,
+                (_, Some(_)) => {
+                    verified(&verifier.decode(at.stream, at.id, &fields).content, &mut nonces, at.id, is_passed_over)
+                }
+                (Some(FieldValue::Text(_)), None) => Signature::Unchecked,
+                (Some(FieldValue::Bytes(_)), None) => Signature::Bad("the signature is no text"),
+                (None, None) => Signature::None,
+            };
+            let policy = match &fact.control {
+                Control::PolicyAdopted(policy) => {
+                    let reason = Object::of(&fields).ok().and_then(|object| object.text(&["reason"]).ok().flatten());
+                    Some((policy.hash.clone(), reason.as_deref() == Some(CONFIGURED)))
+                }
+                _ => None,
+            };
+            said.push(Said { id: at.id, event_type: entry.shape, signature, is_passed_over, policy });
+        }
+        let any_signed = said.iter().any(|said| matches!(said.signature, Signature::Good | Signature::Unchecked));
+        Self { said, configured: config.policy.hash.clone(), any_signed }
+    }
+
+    /// Entries that loosened, and were not ours to believe. What a service refused is told, and is no finding.
+    pub fn faults(&self) -> Vec<Value> {
+        let faults = self.said.iter().filter(|said| !said.is_passed_over).filter_map(|said| {
+            let why = match said.signature {
+                Signature::Bad(why) => why,
+                Signature::None if self.any_signed => "the signature is missing, others are signed",
+                Signature::Good | Signature::Unchecked | Signature::BeforeKey | Signature::None => return None,
+            };
+            let why = format!("{}: {why}", said.event_type);
+            Some(json!({"what": "control_signature", "seq": null, "entry": said.id.to_string(), "why": why}))
+        });
+        faults.collect()
+    }
+
+    /// Live decisions that were not withdrawn, and rest on a policy that no service had configured.
+    pub fn orders_under_other_policies(
+        &self,
+        chain: &Chain,
+        scope: Scope,
+        is_expired: impl Fn(&str) -> bool,
+    ) -> Vec<Value> {
+        let configured = self.configured_policies();
+        let is_order = |link: &&Link| {
+            !link.forged
+                && link.text("mode") == "live"
+                && link.cause().is_none_or(|(_, cause)| scope.holds(cause))
+                && !is_expired(link.decision_id())
+        };
+        let other = |link: &&Link| !configured.contains(link.text("policy"));
+        let fault = |link: &Link| {
+            let why =
+                format!("the order rests on the policy {}, which was not the configured one", link.text("policy"));
+            json!({"what": "policy", "seq": link.seq, "entry": link.id.to_string(), "why": why})
+        };
+        chain.links.iter().filter(is_order).filter(other).map(fault).collect()
+    }
+
+    /// The configured policy of this audit, and those that services said they had configured.
+    fn configured_policies(&self) -> BTreeSet<&str> {
+        let told = self.said.iter().filter(|said| self.is_believed(said));
+        let told = told.filter_map(|said| said.policy.as_ref()).filter(|(_, is_configured)| *is_configured);
+        told.map(|(hash, _)| &**hash).chain([&*self.configured]).collect()
+    }
+
+    fn is_believed(&self, said: &Said) -> bool {
+        !said.is_passed_over
+            && match said.signature {
+                Signature::Good | Signature::Unchecked | Signature::BeforeKey => true,
+                Signature::None => !self.any_signed,
+                Signature::Bad(_) => false,
+            }
+    }
+
+    /// Counts of signatures, and each adoption with both hashes.
+    pub fn json(&self) -> Value {
+        let mut counts = Signatures::default();
+        for said in &self.said {
+            match said.signature {
+                Signature::Good => counts.good += 1,
+                Signature::Bad(_) => counts.bad += 1,
+                Signature::Unchecked => counts.unchecked += 1,
+                Signature::None | Signature::BeforeKey => counts.none += 1,
+            }
+        }
+        let mut configured = None;
+        let mut adoptions = Vec::new();
+        for said in &self.said {
+            let Some((hash, is_configured)) = &said.policy else { continue };
+            if *is_configured && self.is_believed(said) {
+                configured = Some(&**hash);
+            }
+            adoptions.push(json!({
+                "entry": said.id.to_string(),
+                "adopted": **hash,
+                "configured": configured.unwrap_or(&self.configured),
+                "signature": said.signature.name(),
+                "refused": !self.is_believed(said),
+            }));
+        }
+        json!({
+            "signatures": {
+                "good": counts.good, "bad": counts.bad, "unchecked": counts.unchecked, "none": counts.none,
+            },
+            "refused": self.said.iter().filter(|said| said.is_passed_over).count(),
+            "adoptions": adoptions,
+        })
+    }
+}
+
+/// What the key says of an entry; `nonces` are those of the entries before that were believed.
+fn verified(
+    content: &Result<Event, crate::domain::event::Unreadable>,
+    nonces: &mut Nonces,
+    id: EntryId,
+    is_passed_over: bool,
+) -> Signature {
+    match content {
+        Ok(Event::Control(fact)) => match &fact.issue {
+            Some(_) if is_passed_over => Signature::Bad("a copy of an entry that was believed before"),
+            Some(issue) if !nonces.take(issue, id.ms) => {
+                Signature::Bad("its nonce was used before: a copy of another entry")
+            }
+            Some(_) | None => Signature::Good,
+        },
+        Err(unreadable) if unreadable.reason == Reason::BadSignature => {
+            Signature::Bad("not signed with this key, or not issued close to its id")
+        }
+        Ok(_) | Err(_) => Signature::Bad("it does not read"),
+    }
+}

@@ -1,0 +1,251 @@
+//! The one-shot: read, fold, fetch what is still missing, fold that, say what became of each position.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+
+use super::gap;
+use super::history;
+use super::lines::{self, Line, Verdict};
+use crate::cli::exit_code::Found;
+use crate::cli::replay::{self, Replayed};
+use crate::codec::decode::{Decoder, Symbols};
+use crate::codec::line::Fields;
+use crate::codec::shown::shown;
+use crate::codec::view;
+use crate::config::Config;
+use crate::config::flags::RedisFlag;
+use crate::domain::engine::Engine;
+use crate::domain::engine::needs::{Needs, Want};
+use crate::service::fetch::{Appended, Fetcher, Tick, TickReport};
+use crate::service::write_back::{self, HashChange, Legacy};
+use crate::service::{exchange, server};
+use crate::shell::redis::Server;
+
+/// More ticks than any account needs: 13 windows of trades for 400 positions.
+const TICKS_MAX: usize = 2_000;
+
+/// Our budget of weight is whole again after a minute. [ms]
+const WAIT_MAX_MS: u64 = 60_000;
+
+/// Flags of the command.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// More history: files, folders (every *.jsonl and *.jsonl.zst below)
+    #[arg(value_name = "HISTORY")]
+    histories: Vec<PathBuf>,
+    #[command(flatten)]
+    redis: RedisFlag,
+    /// The journal of a service, which may be running
+    #[arg(long, value_name = "DIR")]
+    journal: Option<PathBuf>,
+    /// Show what would be done; nothing is appended or written
+    #[arg(long)]
+    dry_run: bool,
+    /// Follow the trades of every position whose history starts too late, also where no price is missing
+    #[arg(long)]
+    fills: bool,
+    /// Keep the position hashes of the old service in step
+    #[arg(long)]
+    write_back: bool,
+    /// Fold the store anew from journal and history, if these fill a gap that it knows of
+    #[arg(long, requires = "store")]
+    gap: bool,
+    /// Folder of the projection whose gap is filled
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// Count lines that are no entries instead of stopping at them
+    #[arg(long)]
+    skip_bad_lines: bool,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found and done.
+struct Outcome {
+    engine: Engine,
+    lines: Vec<Line>,
+    changes: BTreeMap<Box<str>, HashChange>,
+    /// All ticks together.
+    fetched: TickReport,
+    entries: u64,
+    ticks: usize,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+    let config = &args.redis.over(config)?;
+    if args.gap {
+        let store = args.store.as_ref().context("--gap needs --store")?;
+        let given = gap::Given { journal: args.journal.as_ref(), histories: &args.histories, dry_run: args.dry_run };
+        return gap::fill(store, &given, args.skip_bad_lines, config, args.json, out);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(backfill(args, config))?;
+    show(args, &outcome, out)?;
+    match count(&outcome.lines, Verdict::Missing) {
+        0 => Ok(()),
+        missing => bail!(Found(format!("{missing} positions still lack something"))),
+    }
+}
+
+async fn backfill(args: &Args, config: &Config) -> anyhow::Result<Outcome> {
+    let address = server::address(config)?;
+    let mut server = Server::connect(&address).await?;
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    history::dump(&mut server, &config.streams, folder.path()).await?;
+    let request = replay::Request {
+        histories: history::inputs(Some(folder.path()), args.journal.as_ref(), &args.histories),
+        skip_bad_lines: args.skip_bad_lines,
+        ..replay::Request::default()
+    };
+    let Replayed { mut engine, summary, notices } = replay::replay(&request, config, &mut ())?;
+    for notice in notices {
+        tracing::warn!("{notice}");
+    }
+    let entries = summary.get("entries").and_then(Value::as_u64).unwrap_or(0);
+    let before = lines::lacking(&engine);
+    tracing::info!("[BACKFILL] history: {entries} entries, {} open positions", before.len());
+
+    let mut fetcher = Fetcher::new(config, address, exchange::client(config)?);
+    if args.dry_run {
+        fetcher = fetcher.dry_run();
+    }
+    let (fetched, ticks) = fetch(&mut fetcher, &mut engine, &mut server, config, args.fills).await?;
+    let mut changes = BTreeMap::new();
+    if args.write_back {
+        let legacy = Legacy::new(&config.backfill.hash_prefix);
+        for goal in write_back::goals(&engine) {
+            let change = legacy.write(&mut server, &goal, args.dry_run).await?;
+            changes.insert(goal.symbol, change);
+        }
+    }
+    let lines = lines::lines(&engine, &before, &changes, &fetched, fetcher.no_credentials());
+    Ok(Outcome { engine, lines, changes, fetched, entries, ticks })
+}
+
+/// Ticks until nothing more comes; what was fetched is folded as it would be from the stream.
+async fn fetch(
+    fetcher: &mut Fetcher,
+    engine: &mut Engine,
+    server: &mut Server,
+    config: &Config,
+    fills: bool,
+) -> anyhow::Result<(TickReport, usize)> {
+    let known = Symbols::new(engine.symbols());
+    let mut decoder = Decoder::new(config.streams.clone(), known);
+    let mut all = TickReport::default();
+    let mut has_confirmed = false;
+    for ticks in 1..=TICKS_MAX {
+        let mut needs = Needs::of(engine, server.time_ms().await?);
+        if !fills {
+            // Trades are many calls: only where they are all that can say a price.
+            let unpriced: BTreeSet<Box<str>> = needs.symbols(Want::EntryPrice).map(Into::into).collect();
+            needs.list.retain(|need| need.want != Want::Fills || unpriced.contains(&need.symbol));
+        }
+        let report = fetcher.tick(&Tick { needs, journalled: None }).await?;
+        fold(engine, &mut decoder, &report, config)?;
+        let is_news = report.appended.iter().any(|appended| appended.observation.event_type != "price");
+        let wait_ms = report.wait_ms;
+        let more = is_news || (report.is_unfinished && (report.api_calls > 0 || wait_ms.is_some()));
+        add(&mut all, report);
+        if let Some(wait_ms) = wait_ms {
+            tokio::time::sleep(Duration::from_millis(wait_ms.min(WAIT_MAX_MS))).await;
+        }
+        // A price that is far from the entry price is believed when another one comes near it.
+        if !more && !has_confirmed && all.appended.iter().any(|appended| is_price_held(engine, appended)) {
+            has_confirmed = true;
+            tokio::time::sleep(Duration::from_millis(engine.policy().price_confirm_ms.min(WAIT_MAX_MS))).await;
+        } else if !more {
+            return Ok((all, ticks));
+        }
+    }
+    Ok((all, TICKS_MAX))
+}
+
+fn is_price_held(engine: &Engine, appended: &Appended) -> bool {
+    let symbol = engine.find(&appended.observation.symbol);
+    appended.observation.event_type == "price" && symbol.is_some_and(|symbol| symbol.hot.held_price.is_some())
+}
+
+fn fold(engine: &mut Engine, decoder: &mut Decoder, report: &TickReport, config: &Config) -> anyhow::Result<()> {
+    let name = crate::service::fetch::observation_stream(&config.streams);
+    let stream = config.streams.id_of(name).context("no observation stream is configured")?;
+    for appended in &report.appended {
+        let fields = appended.observation.fields();
+        let bytes: Vec<_> = fields.iter().map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec())).collect();
+        let entry = decoder.decode(stream, appended.id, &Fields::from_bytes(&bytes));
+        for name in decoder.symbols.take_new() {
+            engine.intern(&name);
+        }
+        engine.step(&entry);
+    }
+    Ok(())
+}
+
+fn add(all: &mut TickReport, tick: TickReport) {
+    all.api_calls += tick.api_calls;
+    for appended in &tick.appended {
+        // What came in a later tick is no longer missed.
+        let symbol = &appended.observation.symbol;
+        all.misses.retain(|(of, _), _| of != symbol || appended.observation.event_type != "price");
+    }
+    all.appended.extend(tick.appended);
+    all.misses.extend(tick.misses);
+    for note in tick.notes {
+        if !all.notes.contains(&note) {
+            all.notes.push(note);
+        }
+    }
+    all.positions_answered |= tick.positions_answered;
+}
+
+fn count(lines: &[Line], verdict: Verdict) -> usize {
+    lines.iter().filter(|line| line.verdict == verdict).count()
+}
+
+fn show(args: &Args, outcome: &Outcome, out: &mut dyn Write) -> anyhow::Result<()> {
+    let Outcome { engine, lines, changes, fetched, entries, ticks } = outcome;
+    let known = engine.globals().positions_known;
+    let (updated, skipped) = (count(lines, Verdict::Updated), count(lines, Verdict::Complete));
+    let missing = count(lines, Verdict::Missing);
+    if args.json {
+        let positions: Vec<Value> = lines.iter().map(|line| line.json(changes.get(&line.symbol))).collect();
+        let document = json!({
+            "updated": updated, "skipped": skipped, "missing": missing, "positions_unknown": !known,
+            "dry_run": args.dry_run, "entries": entries, "ticks": ticks, "api_calls": fetched.api_calls,
+            "appended": fetched.appended.len(), "notes": fetched.notes, "lines": positions,
+            "positions": view::positions(engine, false),
+        });
+        writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
+        return Ok(());
+    }
+    for line in lines {
+        writeln!(out, "{}", shown(&line.text()))?;
+        for change in changes.get(&line.symbol).map(HashChange::lines).into_iter().flatten() {
+            writeln!(out, "      {}", shown(&change))?;
+        }
+    }
+    for note in &fetched.notes {
+        writeln!(out, "[BACKFILL] {}", shown(note))?;
+    }
+    if !known {
+        writeln!(
+            out,
+            "[BACKFILL] positions unknown: no position was ever seen from anywhere (this is not the same as flat)"
+        )?;
+    }
+    let dry = if args.dry_run { " (dry run: nothing was appended or written)" } else { "" };
+    writeln!(
+        out,
+        "[BACKFILL] updated {updated} / skipped {skipped} / missing {missing}; {} calls, {} observations{dry}",
+        fetched.api_calls,
+        fetched.appended.len()
+    )?;
+    Ok(())
+}

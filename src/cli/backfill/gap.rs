@@ -1,0 +1,169 @@
+//! A gap of a stream that another history can fill: the store is folded anew from all of it.
+//!
+//! The flag of the gap is not taken away here: it goes when the exchange, or an operator, confirms what the filled
+//! history came to. What was sold before is a fact of the journal, and is not sold again: a store of a service is filled
+//! only if the journal tells of everything that the service has folded and emitted, and what the service keeps beside the
+//! state (outbox, counts of entries, place in the journal) stays as it is.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+
+use super::history;
+use crate::cli::exit_code::Found;
+use crate::cli::replay::{Request, replay};
+use crate::codec::live::{self, OutboxRow};
+use crate::config::Config;
+use crate::domain::engine::{Engine, Gap};
+use crate::domain::event::ids::EntryId;
+use crate::domain::event::streams::StreamKind;
+use crate::drive::projection;
+use crate::shell::history::{History, Input, Options};
+use crate::shell::journal::Journal;
+use crate::shell::store::Store;
+
+/// What is there to fill it with.
+pub struct Given<'a> {
+    pub journal: Option<&'a PathBuf>,
+    pub histories: &'a [PathBuf],
+    pub dry_run: bool,
+}
+
+/// A gap, and how many entries of it were found.
+struct Filling {
+    gap: Gap,
+    entries: u64,
+}
+
+/// Fills the gaps that a store knows of, as far as the history given holds them.
+pub fn fill(
+    store: &Path,
+    given: &Given<'_>,
+    skip_bad_lines: bool,
+    config: &Config,
+    json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let histories = history::inputs(None, given.journal, given.histories);
+    if histories.is_empty() {
+        bail!("no history is given that could fill a gap: name a --journal and the files that hold what is missing");
+    }
+    let (gaps, kept) = {
+        let (engine, held) = projection::read(store)?;
+        if live::place(&held)?.journal > 0 {
+            is_all_told(&engine, &held, given.journal)?;
+        }
+        (engine.globals().gaps.clone(), live::rows(&held)?)
+    };
+    let found = look(&gaps, &histories, skip_bad_lines, config)?;
+    let filled = found.iter().filter(|found| found.entries > 0).count();
+    let mut summary = Value::Null;
+    if filled > 0 && !given.dry_run {
+        let request = Request {
+            histories,
+            store: Some(store.to_owned()),
+            rebuild: true,
+            rows_beside: kept,
+            skip_bad_lines,
+            ..Request::default()
+        };
+        let replayed = replay(&request, config, &mut ())?;
+        for notice in &replayed.notices {
+            tracing::warn!("{notice}");
+        }
+        summary = Value::Object(replayed.summary);
+    }
+    show(&found, &summary, given.dry_run, json, out)?;
+    match found.len() - filled {
+        0 => Ok(()),
+        left => bail!(Found(format!("{left} of {} gaps are not filled by what was given", found.len()))),
+    }
+}
+
+/// Is everything in the journal that a service has folded and emitted: what it does not tell of would be decided anew.
+fn is_all_told(engine: &Engine, store: &Store, journal: Option<&PathBuf>) -> anyhow::Result<()> {
+    let Some(journal) = journal else {
+        bail!("the store is of a service: name its --journal, which holds what the service has folded");
+    };
+    let report = Journal::verify(journal).context("reading the journal")?;
+    if let Some(finding) = report.findings.first() {
+        bail!("the journal is not as it was written: {}: {}", finding.file.display(), finding.what);
+    }
+    if let Some(first) = report.first().filter(|first| *first > 0) {
+        bail!("the journal begins with entry {first}: what was before it cannot be folded anew");
+    }
+    let (folded, held) = (live::place(store)?.journal, report.count());
+    if folded != held {
+        bail!(
+            "the store holds {folded} entries of the journal, which has {held}: start the service and stop it, first"
+        );
+    }
+    let decisions = engine.streams().iter().find(|(_, stream)| stream.kind == StreamKind::Decision);
+    let read = decisions.and_then(|(stream, _)| engine.cursor(stream));
+    let is_told = |row: &OutboxRow| row.written.is_some_and(|written| read.is_some_and(|read| written <= read));
+    if let Some(row) = live::outbox(store)?.iter().find(|row| !is_told(row)) {
+        bail!(
+            "decision {} has not come back to the service yet: start the service, let it read, and stop it, first",
+            row.seq
+        );
+    }
+    Ok(())
+}
+
+/// Counts what the history holds of each gap.
+fn look(gaps: &[Gap], histories: &[PathBuf], skip_bad_lines: bool, config: &Config) -> anyhow::Result<Vec<Filling>> {
+    let mut found: Vec<Filling> = gaps.iter().cloned().map(|gap| Filling { gap, entries: 0 }).collect();
+    let inputs: Vec<Input> = histories.iter().cloned().map(Input::from).collect();
+    let options = Options { skip_bad_lines, ..Options::default() };
+    let mut history = History::open(&inputs, &config.streams, options).context("reading what was given")?;
+    while let Some(line) = history.next_line()? {
+        let name = &config.streams.get(line.stream).name;
+        for found in found.iter_mut().filter(|found| *found.gap.stream == **name) {
+            found.entries += u64::from(is_within(&found.gap, line.id));
+        }
+    }
+    Ok(found)
+}
+
+fn is_within(gap: &Gap, id: EntryId) -> bool {
+    gap.after.is_none_or(|after| id > after) && gap.before.is_none_or(|before| id < before)
+}
+
+fn show(found: &[Filling], summary: &Value, dry_run: bool, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    let bound = |id: Option<EntryId>| id.map_or_else(|| "-".to_owned(), |id| id.to_string());
+    if json {
+        let gaps: Vec<Value> = found
+            .iter()
+            .map(|Filling { gap, entries }| {
+                json!({"stream": &*gap.stream, "after": bound(gap.after), "before": bound(gap.before), "entries": entries})
+            })
+            .collect();
+        let document = json!({"gaps": gaps, "dry_run": dry_run, "replay": summary});
+        writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
+        return Ok(());
+    }
+    for Filling { gap, entries } in found {
+        let stretch = format!("{} after {} before {}", gap.stream, bound(gap.after), bound(gap.before));
+        match entries {
+            0 => writeln!(out, "[BACKFILL] gap of {stretch}: not in what was given")?,
+            n => writeln!(out, "[BACKFILL] gap of {stretch}: {n} entries found")?,
+        }
+    }
+    if found.is_empty() {
+        writeln!(out, "[BACKFILL] the store knows of no gap")?;
+    }
+    if let Some(entries) = summary["entries"].as_u64() {
+        writeln!(
+            out,
+            "[BACKFILL] store folded anew: {entries} entries, {} positions; the former one was moved aside",
+            summary["positions_open"]
+        )?;
+        writeln!(
+            out,
+            "[BACKFILL] keep what was given: the journal alone has the gap, and so has a store that is folded from it"
+        )?;
+    }
+    Ok(())
+}

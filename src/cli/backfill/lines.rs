@@ -1,0 +1,149 @@
+//! One line for each position, as operators know them.
+
+use std::collections::BTreeMap;
+
+use rust_decimal::RoundingStrategy;
+use serde_json::{Value, json};
+
+use crate::codec::view;
+use crate::domain::book::position::Instance;
+use crate::domain::book::symbol::Symbol;
+use crate::domain::engine::Engine;
+use crate::domain::engine::needs::Want;
+use crate::domain::exit::decide;
+use crate::service::fetch::TickReport;
+use crate::service::write_back::HashChange;
+
+/// What became of a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// It lacked something, or its hash did, and has it now.
+    Updated,
+    /// Nothing was to be done.
+    Complete,
+    /// It still lacks something.
+    Missing,
+}
+
+impl Verdict {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Updated => "updated",
+            Self::Complete => "skipped",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// One position's line.
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub symbol: Box<str>,
+    pub verdict: Verdict,
+    /// As it is printed, without the word in brackets.
+    text: String,
+    /// Why each field is missing.
+    missing: BTreeMap<&'static str, String>,
+}
+
+impl Line {
+    pub fn text(&self) -> String {
+        match self.verdict {
+            Verdict::Updated => format!("[OK] {}: {}", self.symbol, self.text),
+            Verdict::Complete => format!("[SKIP] {}: already complete", self.symbol),
+            Verdict::Missing => format!("[MISSING] {}: {}", self.symbol, self.text),
+        }
+    }
+
+    pub fn json(&self, change: Option<&HashChange>) -> Value {
+        json!({
+            "symbol": &*self.symbol,
+            "verdict": self.verdict.name(),
+            "line": self.text(),
+            "missing": self.missing,
+            "hash": change.map(HashChange::json),
+        })
+    }
+}
+
+/// What open positions lacked before anything was fetched, by symbol.
+pub fn lacking(engine: &Engine) -> BTreeMap<Box<str>, Vec<&'static str>> {
+    open(engine).map(|(symbol, open)| (symbol.name.clone(), view::missing(symbol, open))).collect()
+}
+
+fn open(engine: &Engine) -> impl Iterator<Item = (&Symbol, &Instance)> {
+    view::by_name(engine).into_iter().filter_map(|symbol| symbol.hot.open.as_ref().map(|open| (symbol, open)))
+}
+
+/// The lines of all open positions. `misses` is what the sources said of those that got nothing.
+pub fn lines(
+    engine: &Engine,
+    before: &BTreeMap<Box<str>, Vec<&'static str>>,
+    changes: &BTreeMap<Box<str>, HashChange>,
+    misses: &TickReport,
+    no_credentials: Option<&str>,
+) -> Vec<Line> {
+    open(engine)
+        .map(|(symbol, open)| {
+            let lacks = view::missing(symbol, open);
+            // A position that nobody knew of lacked everything.
+            let lacked = before.get(&symbol.name).is_none_or(|lacked| !lacked.is_empty());
+            let changed = changes.get(&symbol.name).is_some_and(HashChange::has_changed);
+            if lacks.is_empty() {
+                let verdict = if lacked || changed { Verdict::Updated } else { Verdict::Complete };
+                let text = complete(engine, symbol, open);
+                return Line { symbol: symbol.name.clone(), verdict, text, missing: BTreeMap::new() };
+            }
+            let why = |field| (field, reasons(field, &symbol.name, misses, no_credentials));
+            let missing: BTreeMap<&str, String> = lacks.into_iter().map(why).collect();
+            let text: Vec<String> = missing.iter().map(|(field, why)| format!("{field}: {why}")).collect();
+            Line { symbol: symbol.name.clone(), verdict: Verdict::Missing, text: text.join(" | "), missing }
+        })
+        .collect()
+}
+
+/// `entry_price=0.3 (fill 1770…-0) atr=0.0398 vol=1.0107 entry_risk=26.80 (intent 1770…-0) mark=0.301 (api 1770…-0)`
+fn complete(engine: &Engine, symbol: &Symbol, open: &Instance) -> String {
+    let mut parts = Vec::new();
+    if let Some(entry) = open.totals.entry {
+        parts.push(format!("entry_price={} ({} {})", entry.price, entry.source.name(), entry.entry.id));
+    }
+    if let Some(fields) = &open.risk {
+        let risk = decide::risk(open, engine.policy()).ok().flatten();
+        let entry_risk = risk.and_then(|risk| risk.risk_price.for_qty(open.totals.qty.abs()).ok());
+        let shown = entry_risk.map_or_else(
+            || "-".to_owned(),
+            |risk| format!("{:.2}", risk.get().round_dp_with_strategy(2, RoundingStrategy::MidpointNearestEven)),
+        );
+        parts.push(format!(
+            "atr={} vol={} entry_risk={shown} ({} {})",
+            fields.atr_value,
+            fields.volatility_factor,
+            fields.source.name(),
+            fields.entry.id
+        ));
+    }
+    if let Some(mark) = symbol.hot.mark {
+        parts.push(format!("mark={} ({} {})", mark.price, engine.source_name(mark.source), mark.entry));
+    }
+    parts.join(" ")
+}
+
+/// Why a field is missing: what history did not have, and what each source answered.
+fn reasons(field: &str, symbol: &str, misses: &TickReport, no_credentials: Option<&str>) -> String {
+    let of = |want: Want| misses.misses.get(&(symbol.into(), want)).cloned().unwrap_or_default();
+    let (of_history, answered) = match field {
+        "entry_price" => {
+            let mut answered = of(Want::EntryPrice);
+            if let Some(reason) = no_credentials
+                && answered.is_empty()
+            {
+                answered.push(format!("exchange: no credentials ({reason})"));
+            }
+            (Some("no fill, plan or intent"), answered)
+        }
+        "mark_price" => (Some("no price in the streams"), of(Want::Price)),
+        _ => (Some("no plan or intent in this direction has both ATR and volatility"), Vec::new()),
+    };
+    of_history.map(str::to_owned).into_iter().chain(answered).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,73 @@
+//! `harvester config`: what counts, and who set it.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use crate::config::flags::RunFlags;
+use crate::config::{Config, Origin, Setting};
+use crate::domain::engine::RULES_VERSION;
+use crate::shell::terminal::{Screen, Tone};
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    flags: RunFlags,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows all effective settings. Errors, after that, if the service would not start with them.
+pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+    let config = args.flags.over(config)?;
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&document(&config))?)?;
+    } else {
+        show(&config, &mut Screen::stdout(out))?;
+    }
+    out.flush()?;
+    config.live()?;
+    config.emit.signing_key()?;
+    config.emit.former_keys()?;
+    Ok(())
+}
+
+fn document(config: &Config) -> Value {
+    let setting =
+        |setting: &Setting| json!({"key": setting.key, "value": setting.value, "origin": setting.origin.to_string()});
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "rules": RULES_VERSION,
+        "mode": config.policy.mode.name(),
+        "policy_hash": &*config.policy.hash,
+        "settings_hash": config.hash(),
+        "settings": config.settings.iter().map(setting).collect::<Value>(),
+        "warnings": config.warnings,
+    })
+}
+
+fn show(config: &Config, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    screen.heading(&format!(
+        "harvester {}, rules {RULES_VERSION}, mode {}",
+        env!("CARGO_PKG_VERSION"),
+        config.policy.mode.name()
+    ))?;
+    screen.line(&format!("policy   {}", config.policy.hash))?;
+    screen.line(&format!("settings {}", config.hash()))?;
+    screen.line("")?;
+    let cells = |setting: &Setting| {
+        let tone = if setting.origin == Origin::Default { Tone::Dim } else { Tone::Plain };
+        let value = match &setting.value {
+            Value::Null => "-".to_owned(),
+            other => other.to_string(),
+        };
+        vec![(setting.key.clone(), Tone::Plain), (value, tone), (setting.origin.to_string(), tone)]
+    };
+    screen.table(&["SETTING", "VALUE", "FROM"], &[], config.settings.iter().map(cells).collect())?;
+    if let Err(reason) = config.exchange.credentials() {
+        screen.line("")?;
+        screen.line(&format!("no signed calls of the exchange: {reason}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,378 @@
+//! `harvester control`: what an operator says to the service, written to the control stream.
+//!
+//! A kill is said twice: by the kill key, which every order meets, and by an entry, which the log keeps. Whether a service
+//! obeys is asked of the service, else of the group that it reads by.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde_json::{Map, Value, json};
+
+use super::exit_code::Found;
+use crate::codec::operator::{ControlEntry, Word};
+use crate::codec::time;
+use crate::config::Config;
+use crate::config::flags::RedisFlag;
+use crate::domain::event::ids::EntryId;
+use crate::domain::event::streams::StreamKind;
+use crate::drive::pipeline::signing_key;
+use crate::service::report::Report;
+use crate::service::server;
+use crate::shell::redis::{LeaseKeys, Server, ServerError, append_control};
+use crate::shell::terminal::Screen;
+use crate::shell::web;
+
+/// How long a service may take to say that it obeys.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// Entries whose ids are further ahead of the server's clock wait for their turn (SPEC §2). [ms]
+const AHEAD_MAX_MS: u64 = 2_000;
+/// How often it is asked.
+const ASK_INTERVAL: Duration = Duration::from_millis(50);
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(subcommand)]
+    order: Order,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Order {
+    /// Stop all decisions, or let them go on
+    #[command(after_help = "Example: harvester control kill on --reason \"exchange is down\" --yes")]
+    Kill {
+        switch: Switch,
+        /// Address of the service that is asked whether it obeys; else that of [run] listen
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Accept that entries are lost: decisions of the symbol, or of all, go on
+    #[command(after_help = "Example: harvester control gap-accept NEARUSDT --reason \"checked by hand\" --yes")]
+    GapAccept {
+        /// Which symbol; without one, all of them
+        symbol: Option<String>,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Accept weak sources of entry price and risk fields for one position
+    #[command(after_help = "Example: harvester control risk-accept NEARUSDT@1770163205000-0 --reason \"known\" --yes")]
+    RiskAccept {
+        /// SYMBOL@ID, as `positions --json` shows it
+        position: String,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Arm a rung of one position again
+    #[command(after_help = "Example: harvester control rearm NEARUSDT@1770163205000-0 0.5 --reason \"not sold\" --yes")]
+    Rearm {
+        /// SYMBOL@ID, as `positions --json` shows it
+        position: String,
+        /// Which rung, by its R
+        r: String,
+        #[command(flatten)]
+        how: How,
+    },
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Switch {
+    On,
+    Off,
+}
+
+#[derive(clap::Args, Debug)]
+struct How {
+    /// Why, for those who read it later
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Write it; without this, only show what would be written
+    #[arg(long)]
+    yes: bool,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    redis: RedisFlag,
+}
+
+/// What is said, and what has to be known beside it.
+struct Plan {
+    entry: ControlEntry,
+    effect: String,
+    warnings: Vec<String>,
+}
+
+/// The ids of the control stream are ahead of the server's clock.
+struct Ahead {
+    by_ms: u64,
+    /// When an entry that is written now has its turn. [ms since 1970]
+    turn_ms: u64,
+}
+
+/// What was done, and what came of it.
+#[derive(Default)]
+struct Done {
+    id: Option<String>,
+    /// What the kill key was set to.
+    kill_key: Option<&'static str>,
+    /// Why the entry could not be appended, where it was tried.
+    refusal: Option<String>,
+    /// Whether a service obeys, for people.
+    answer: Option<Answer>,
+}
+
+/// Who says that the kill switch counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Answer {
+    /// The service itself, by its status page.
+    Said {
+        by: String,
+        killed: bool,
+    },
+    /// The group of the service has the entry: whoever reads a kill sends no order from then on.
+    Read {
+        by: String,
+    },
+    Nobody,
+}
+
+impl Answer {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Said { killed: true, .. } => "killed",
+            Self::Said { killed: false, .. } => "not_killed",
+            Self::Read { .. } => "read",
+            Self::Nobody => "nobody",
+        }
+    }
+
+    fn says(&self) -> String {
+        match self {
+            Self::Said { by, killed: true } => format!("The service {by} says: killed."),
+            Self::Said { by, killed: false } => format!("The service {by} says: not killed."),
+            Self::Read { by } => format!("The service {by} has read it, and sends no order from now on."),
+            Self::Nobody => "No service answered: what comes later finds the key and the entry.".to_owned(),
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+    let (word, how) = match &args.order {
+        Order::Kill { switch, how, .. } => (Word::Kill(*switch == Switch::On), how),
+        Order::GapAccept { symbol, how } => (Word::gap_accepted(symbol.as_deref())?, how),
+        Order::RiskAccept { position, how } => (Word::risk_accepted(position)?, how),
+        Order::Rearm { position, r, how } => (Word::rung_rearmed(position, r)?, how),
+    };
+    let config = &how.redis.over(config)?;
+    let entry = word.entry(&how.reason)?;
+    let mut streams = config.streams.iter().map(|(_, stream)| stream);
+    let stream =
+        streams.find(|stream| stream.kind == StreamKind::Control).context("no control stream is configured")?;
+    let key = signing_key(config)?;
+    let kill_key = &config.emit.kill_key;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (plan, done) = runtime.block_on(async {
+        let mut server = Server::connect(&server::address(config)?).await?;
+        let ahead = ids_ahead(&mut server, &stream.name).await;
+        let effect = effect(&word, kill_key, ahead.as_ref());
+        let mut plan = Plan { entry, effect, warnings: warnings(&word, key.is_some()) };
+        let mut done = Done::default();
+        if how.yes {
+            if let Word::Kill(kill) = word {
+                // The key first: it counts for every order from that moment on, whatever becomes of the entry.
+                let value = if kill { "1" } else { "0" };
+                match server.set(kill_key, value).await {
+                    Ok(()) => done.kill_key = Some(value),
+                    Err(error @ ServerError::Failed { .. }) if !error.is_unreachable() => {
+                        plan.warnings
+                            .push(format!("the kill key is not set: {error}; `redis-cli SET {kill_key} {value}`"));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            let fields = plan.entry.fields().map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let id = match append_control(&mut server, key.as_ref(), &stream.name, &fields).await {
+                Ok(id) => Some(id),
+                // The key counts for every order all the same: that is said, and what is lacking.
+                Err(error) if done.kill_key.is_some() && !error.is_unreachable() => {
+                    done.refusal = Some(match error.stream_fault() {
+                        Some(fault) => format!("{} {}", stream.name, fault.says()),
+                        None => error.to_string(),
+                    });
+                    None
+                }
+                Err(error) => {
+                    let said = error
+                        .stream_fault()
+                        .map(|fault| format!("nothing was written: {} {}", stream.name, fault.says()));
+                    return Err(said.map_or_else(|| error.into(), anyhow::Error::msg));
+                }
+            };
+            done.id = id.map(|id| id.to_string());
+            if let (Word::Kill(kill), Order::Kill { url, .. }) = (&word, &args.order) {
+                done.answer = Some(answer(&mut server, config, url.as_deref(), (&stream.name, id), *kill).await?);
+            }
+        }
+        anyhow::Ok((plan, done))
+    })?;
+    if how.json {
+        let fields: Map<String, Value> =
+            plan.entry.fields().map(|(name, value)| (name.to_owned(), value.into())).into_iter().collect();
+        let document = json!({
+            "stream": stream.name, "id": done.id, "fields": fields, "effect": plan.effect, "warnings": plan.warnings,
+            "signed": key.is_some(), "kill_key": done.kill_key, "refusal": done.refusal, "service": done.answer.as_ref().map(Answer::name),
+        });
+        writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
+    } else {
+        show(&plan, &stream.name, &done, &mut Screen::stdout(out))?;
+    }
+    match &done.refusal {
+        Some(_) => Err(Found("the kill key is set, and the entry could not be appended".to_owned()).into()),
+        None => Ok(()),
+    }
+}
+
+/// How far the next id of a control stream is ahead of the server's clock, and the time of that id, where entries wait
+/// for their turn. [ms]
+async fn ids_ahead(server: &mut Server, stream: &str) -> Option<Ahead> {
+    // A user who may not look is told nothing of it; what an operator has to say is said all the same.
+    let (next_ms, now_ms) = (server.next_id_ms(stream).await.ok()?, server.time_ms().await.ok()?);
+    let by_ms = next_ms.saturating_sub(now_ms);
+    (by_ms > AHEAD_MAX_MS).then_some(Ahead { by_ms, turn_ms: next_ms })
+}
+
+/// Asks until the service says that it is so, or for as long as that may take.
+async fn answer(
+    server: &mut Server,
+    config: &Config,
+    url: Option<&str>,
+    (stream, id): (&str, Option<EntryId>),
+    kill: bool,
+) -> anyhow::Result<Answer> {
+    let url = url.map(str::to_owned).or_else(|| config.run.listen.map(|address| format!("http://{address}")));
+    let decisions = config.streams.iter().find(|(_, stream)| stream.kind == StreamKind::Decision);
+    let lease = LeaseKeys::beside(decisions.map_or(StreamKind::Decision.default_stream(), |(_, d)| &d.name)).lease;
+    let began = Instant::now();
+    loop {
+        let mut last = Answer::Nobody;
+        if let Some(report) = report_of(url.as_deref()).await {
+            last = Answer::Said { by: report.consumer, killed: report.killed };
+            if report.killed == kill {
+                return Ok(last);
+            }
+        }
+        // Whoever holds the lease reads by the group; what it says of itself is its own to say, though.
+        let holder = server.get(&lease).await.ok().flatten();
+        if let Some(holder) = holder.filter(|_| kill && id.is_some()) {
+            let holder = String::from_utf8_lossy(&holder).into_owned();
+            let by = holder.split(' ').nth(1).unwrap_or(&holder).to_owned();
+            let groups = server.groups(stream).await.unwrap_or_default();
+            let read = groups.iter().find(|group| group.name == config.run.group);
+            if read.is_some_and(|group| group.last_delivered >= id) && last == Answer::Nobody {
+                return Ok(Answer::Read { by });
+            }
+        } else if last == Answer::Nobody {
+            return Ok(last);
+        }
+        if began.elapsed() >= ANSWER_LIMIT {
+            return Ok(last);
+        }
+        tokio::time::sleep(ASK_INTERVAL).await;
+    }
+}
+
+async fn report_of(url: Option<&str>) -> Option<Report> {
+    let body = web::get(url?, "/status").await.ok()?;
+    serde_json::from_str(&body).ok()
+}
+
+fn show(plan: &Plan, stream: &str, done: &Done, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    screen.heading(&format!("to {stream}"))?;
+    for (name, value) in plan.entry.fields() {
+        screen.line(&format!("  {name:<11} {value}"))?;
+    }
+    screen.line(&plan.effect)?;
+    for warning in &plan.warnings {
+        screen.line(&format!("Note: {warning}"))?;
+    }
+    match (&done.id, &done.refusal) {
+        (Some(id), _) => screen.line(&format!("Written as {id}."))?,
+        (None, Some(why)) => {
+            screen.line(&format!("The entry could not be appended: {why}. The log will not tell of this."))?
+        }
+        (None, None) => screen.line("Nothing was written: --yes writes it.")?,
+    }
+    if let Some(value) = done.kill_key {
+        screen.line(&format!("The kill key is set to {value}."))?;
+    }
+    if let Some(answer) = &done.answer {
+        screen.line(&answer.says())?;
+    }
+    Ok(())
+}
+
+fn effect(word: &Word, kill_key: &str, ahead: Option<&Ahead>) -> String {
+    let turn = ahead.map(|ahead| {
+        format!(
+            "the ids of the control stream are {} ahead of the server's clock, and this entry has its turn at {}",
+            time::span(ahead.by_ms),
+            time::iso(ahead.turn_ms)
+        )
+    });
+    let effect = match word {
+        Word::Kill(true) => {
+            let decisions = match &turn {
+                None => "No decision is made until `control kill off`.".to_owned(),
+                Some(turn) => format!(
+                    "Decisions are still made until then, since {turn}: each is recorded, refused and \
+                     (`decision.expired`) taken back at that time; its position is held meanwhile."
+                ),
+            };
+            return format!(
+                "{kill_key} is set to 1 and refuses every order from then on. {decisions} Consumption goes on."
+            );
+        }
+        Word::Kill(false) => match turn {
+            None => {
+                return format!(
+                    "{kill_key} is set to 0; decisions are made again once the service has read this entry."
+                );
+            }
+            Some(turn) => {
+                return format!("{kill_key} is set to 0. What is killed stays killed until then: {turn}.");
+            }
+        },
+        Word::GapAccepted(None) => {
+            "Every symbol that is held for a gap in its history is let go, as it stands.".to_owned()
+        }
+        Word::GapAccepted(Some(symbol)) => {
+            format!("{symbol}, if it is held for a gap in its history, is let go, as it stands.")
+        }
+        Word::RiskAccepted(position) => {
+            format!("{position} is traded live though the sources of its entry price or risk fields are weak.")
+        }
+        Word::RungRearmed(position, r) => {
+            format!("The rung at {r} R of {position} can be taken again: if it was sold, it is sold twice.")
+        }
+    };
+    match turn {
+        Some(turn) => format!("{effect} Not before that: {turn}."),
+        None => effect,
+    }
+}
+
+/// What an operator has to know beside it.
+fn warnings(word: &Word, is_signed: bool) -> Vec<String> {
+    match word {
+        Word::Kill(true) => Vec::new(),
+        Word::Kill(false) | Word::GapAccepted(_) | Word::RiskAccepted(_) | Word::RungRearmed(..) if is_signed => {
+            Vec::new()
+        }
+        Word::Kill(false) | Word::GapAccepted(_) | Word::RiskAccepted(_) | Word::RungRearmed(..) => {
+            vec!["no signing key is configured here: a service that has one refuses this entry".to_owned()]
+        }
+    }
+}

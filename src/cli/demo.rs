@@ -1,0 +1,233 @@
+//! `harvester demo`: the night when 44 positions were open and none could be evaluated, without a server.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Map, Value};
+
+use super::replay::{Replayed, Request, decision_cells, replay, rounded};
+use crate::codec::view;
+use crate::codec::{number, policy};
+use crate::config::Config;
+use crate::domain::book::plans::sha256_hex;
+use crate::domain::exit::decide::Flag;
+use crate::shell::terminal::{Screen, Tone};
+
+const EVENTS: &str = include_str!("../../replay/nights/incident-2026-02-04/events.jsonl");
+const HASHES: &str = include_str!("../../replay/nights/incident-2026-02-04/legacy-hashes.jsonl");
+
+/// The first mark of every symbol is in by then, and ARCUSDT's second recorded mark, which confirms its first.
+const FIRST_MARKS: &str = "2026-02-04T02:07:06Z";
+/// Shown of 44, those with recorded figures first.
+const SHOWN: [&str; 9] =
+    ["ARCUSDT", "ADAUSDT", "ANKRUSDT", "CHESSUSDT", "NEARUSDT", "ETHUSDT", "BTCUSDT", "AVAXUSDT", "XRPUSDT"];
+/// Positions that risk more than they are worth, by the old reading of their ATR.
+const HIDDEN: [&str; 3] = ["ARCUSDT", "ANKRUSDT", "CHESSUSDT"];
+
+struct Night {
+    folder: tempfile::TempDir,
+    config: Config,
+}
+
+impl Night {
+    fn events(&self) -> PathBuf {
+        self.folder.path().join("events.jsonl")
+    }
+
+    fn replay(&self, config: &Config, until: Option<&str>) -> anyhow::Result<(Replayed, Vec<String>)> {
+        let request = Request { histories: vec![self.events()], until: until.map(str::to_owned), ..Request::default() };
+        let mut decisions = Vec::new();
+        let replayed = replay(&request, config, &mut decisions)?;
+        Ok((replayed, decisions))
+    }
+}
+
+/// Runs the demonstration.
+pub fn run(out: &mut dyn Write) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    // Neither a file nor the environment has a say: the demonstration is the same everywhere.
+    let night = Night { folder, config: Config::from_parts(None::<&Path>, BTreeMap::new())? };
+    std::fs::write(night.events(), EVENTS).context("cannot write the bundled history")?;
+    let mut screen = Screen::stdout(out);
+    old_service(&mut screen)?;
+    let decisions = replayed(&night, &mut screen)?;
+    again(&night, &decisions, &mut screen)?;
+    hidden(&night, &decisions, &mut screen)?;
+    closing(&mut screen)
+}
+
+fn old_service(screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let hashes: Vec<Value> = HASHES.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let usable = |hash: &Value, field: &str| {
+        let value = hash["fields"][field].as_str().unwrap_or_default();
+        number::decimal(value).is_ok_and(|value| !value.is_zero())
+    };
+    let without =
+        |fields: &[&str]| hashes.iter().filter(|hash| !fields.iter().all(|field| usable(hash, field))).count();
+    let scanned = hashes.len();
+    let (price, risk) = (without(&["mark_price"]), without(&["atr_value", "volatility_factor"]));
+    let entry = without(&["entry_price"]);
+    let evaluated = scanned - without(&["mark_price", "atr_value", "volatility_factor", "entry_price"]);
+    screen.heading("1  What the old service saw at 02:07 UTC on 4 February 2026")?;
+    screen.line(&format!("   scanned={scanned} evaluated={evaluated}"))?;
+    screen.line(&format!(
+        "   {price} without a mark price: the price keys were empty while the feed's unit was \"running\""
+    ))?;
+    screen.line(&format!(
+        "   {risk} without risk fields: their writer learned to store them after the positions existed"
+    ))?;
+    screen
+        .line(&format!("   {entry} without an entry price: an order's acknowledgement has none, so a 0 was stored"))?;
+    screen.line("   Nobody was told. The signals were in the log all the time.")?;
+    screen.line("")?;
+    Ok(())
+}
+
+fn replayed(night: &Night, screen: &mut Screen<'_>) -> anyhow::Result<Vec<String>> {
+    let (then, _) = night.replay(&night.config, Some(FIRST_MARKS))?;
+    let open = view::positions(&then.engine, false);
+    let count = |key: &str| then.summary.get(key).and_then(Value::as_u64).unwrap_or(0);
+    let (scanned, evaluated) = (count("positions_open"), count("evaluable"));
+    screen.heading("2  The same night, replayed from its history to 02:07")?;
+    screen.line(&format!("   scanned={scanned} evaluated={evaluated}: each field from the entry that it came from"))?;
+    screen.line("")?;
+    let field = |position: &Value, name: &str| position[name]["value"].as_str().unwrap_or("-").to_owned();
+    let from = |position: &Value, name: &str| {
+        let of = |key: &str| position[name][key].as_str().unwrap_or("-").to_owned();
+        format!("{} {}", of("source"), of("entry"))
+    };
+    let text = |position: &Value, name: &str| position[name].as_str().unwrap_or("-").to_owned();
+    let row = |position: &Value| {
+        vec![
+            (format!("   {}", text(position, "symbol")), Tone::Plain),
+            (text(position, "side"), Tone::Plain),
+            (field(position, "entry_price"), Tone::Plain),
+            (from(position, "entry_price"), Tone::Dim),
+            (format!("{} × {}", field(position, "atr_value"), field(position, "volatility_factor")), Tone::Plain),
+            (from(position, "atr_value"), Tone::Dim),
+            (field(position, "mark_price"), Tone::Plain),
+            (rounded(&text(position, "unrealized_pnl")), Tone::Plain),
+            (rounded(&text(position, "entry_risk_usdt")), Tone::Plain),
+            (text(position, "r_net"), Tone::Good),
+        ]
+    };
+    let rows = SHOWN.iter().filter_map(|name| open.iter().find(|p| p["symbol"] == *name)).map(row).collect();
+    let head = ["   SYMBOL", "SIDE", "ENTRY", "FROM", "ATR × VOL", "FROM", "MARK", "PNL", "RISK", "R_NET"];
+    screen.table(&head, &[2, 6, 7, 8, 9], rows)?;
+    screen.line(&format!("   … and {} more", open.len() - SHOWN.len()))?;
+    screen.line(
+        "   ARCUSDT's first mark, 0.07498, was far from its entry price: held until the next one confirmed it.",
+    )?;
+    screen.line("   The old log repeats the first pnl, 35.6852, at the second mark: a cached field.")?;
+    screen.line("")?;
+
+    let (whole, decisions) = night.replay(&night.config, None)?;
+    screen.heading(&format!("3  Prices move, rungs are reached: {} decisions, each emitted once", decisions.len()))?;
+    screen.table(
+        &["TIME", "SYMBOL", "SIDE", "QTY", "SHARE", "RUNGS", "R_NET", "MARK", "PNL", "MODE"],
+        &[3, 4, 6, 7, 8],
+        decisions.iter().map(|line| decision_cells(line)).collect(),
+    )?;
+    let jumps = whole.summary["holds"]["price_jump"].as_u64().unwrap_or(0);
+    screen.line(&format!(
+        "   Held back: {jumps} price that jumped (DOGEUSDT, 8.4 % within ten seconds); at it, three rungs would have been sold."
+    ))?;
+    screen.line("")?;
+    Ok(decisions)
+}
+
+fn again(night: &Night, decisions: &[String], screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let (_, second) = night.replay(&night.config, None)?;
+    ensure!(second == decisions, "the second replay made other decisions than the first");
+    let digest = sha256_hex(second.join("\n").as_bytes());
+    screen.heading("4  The whole history again")?;
+    screen.line(&format!("   the same {} decisions, byte for byte: SHA-256 {}…", second.len(), &digest[..16]))?;
+    screen.line("")?;
+    Ok(())
+}
+
+fn hidden(night: &Night, decisions: &[String], screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let (flagged, _) = night.replay(&night.config, None)?;
+    let mut config = night.config.clone();
+    let as_fraction = Map::from_iter([("risk_too_large".to_owned(), Value::from("as_fraction"))]);
+    config.policy = policy::from_object(as_fraction)?;
+    let (changed, other_decisions) = night.replay(&config, None)?;
+    screen.heading("5  What the old figures hid")?;
+    screen.line("   An ATR of 0.1 is a tenth of the price, read as 0.1 USDT. These positions \"risk\" more than they are worth:")?;
+    screen.line("")?;
+    let of = |replayed: &Replayed| view::positions(&replayed.engine, false);
+    let (before, after) = (of(&flagged), of(&changed));
+    let find = |positions: &[Value], name: &str| positions.iter().find(|p| p["symbol"] == name).cloned();
+    let away = |position: &Value| {
+        let number = |value: &Value| value.as_str().and_then(|text| number::decimal(text).ok());
+        let (Some(mark), Some(rung)) =
+            (number(&position["mark_price"]["value"]), number(&position["next_rung"]["price"]))
+        else {
+            return "-".to_owned();
+        };
+        format!("{:+.0} %", ((rung - mark) / mark * rust_decimal::Decimal::ONE_HUNDRED).round())
+    };
+    let mut rows = Vec::new();
+    for name in HIDDEN {
+        let (Some(before), Some(after)) = (find(&before, name), find(&after, name)) else { continue };
+        let text = |position: &Value, key: &str| position[key].as_str().unwrap_or("-").to_owned();
+        let price = |position: &Value| position["next_rung"]["price"].as_str().unwrap_or("-").to_owned();
+        let is_flagged = before["flags"].as_array().is_some_and(|f| f.contains(&Flag::RiskTooLarge.name().into()));
+        rows.push(vec![
+            (format!("   {name}"), Tone::Plain),
+            (before["entry_price"]["value"].as_str().unwrap_or("-").to_owned(), Tone::Plain),
+            (text(&before, "risk_price"), Tone::Bad),
+            (if is_flagged { Flag::RiskTooLarge.name() } else { "-" }.to_owned(), Tone::Warning),
+            (price(&before), Tone::Plain),
+            (away(&before), Tone::Bad),
+            (text(&after, "risk_price"), Tone::Plain),
+            (price(&after), Tone::Plain),
+            (away(&after), Tone::Good),
+        ]);
+    }
+    let head = ["   SYMBOL", "ENTRY", "RISK", "FLAG", "NEXT RUNG", "AWAY", "AS FRACTION", "NEXT RUNG", "AWAY"];
+    screen.table(&head, &[1, 2, 4, 5, 6, 7, 8], rows)?;
+    screen.line(&format!(
+        "   With risk_too_large = \"as_fraction\" in the policy: {} decisions instead of {}.",
+        other_decisions.len(),
+        decisions.len()
+    ))?;
+    screen.line("")?;
+    Ok(())
+}
+
+fn closing(screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    for (title, lines) in [
+        (
+            "Recorded that night",
+            &[
+                "44 open, 0 evaluated, 43 without risk fields, 43 without entry price;",
+                "ARCUSDT: quantity, entry 0.0636, marks 0.07498 and 0.07494, pnl 35.6852, risk 1567.8896, R_net 0.023, atr 0.10, vol 5.0;",
+                "ADAUSDT: quantity 666.22, atr 0.0398, risk 26.80; ANKRUSDT: quantity, atr 0.1, vol 2.4, risk 8199.60; CHESSUSDT: atr 0.1, vol 5.0, risk 4264.39.",
+            ][..],
+        ),
+        (
+            "Invented for this demonstration",
+            &[
+                "everything else: the other 40 positions, every other price, times but 02:07. The field's entries published no result:",
+                "quantities and entry prices come from the exchange's side, as `exchange.position` entries.",
+            ][..],
+        ),
+        (
+            "What to do next",
+            &[
+                "harvester replay YOUR-DUMP.jsonl --store state    your own history: positions, holds, decisions",
+                "harvester positions --store state [SYMBOL]         what is open, what it rests on, why it is held",
+                "harvester --help                                   all commands, each with an example",
+            ][..],
+        ),
+    ] {
+        screen.heading(title)?;
+        for line in lines {
+            screen.line(&format!("   {line}"))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! `harvester diff`: where two states, or two replays, part.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use super::exit_code::Found;
+use crate::codec::checksum::state_checksum_hex;
+use crate::codec::fields::{self, NONE};
+use crate::config::Config;
+use crate::domain::engine::Engine;
+use crate::shell::terminal::{Screen, Tone};
+
+mod lockstep;
+mod side;
+
+use lockstep::{Entries, Parting};
+use side::Side;
+
+/// Fields that are named one by one. [1]
+const NAMED_MAX: usize = 50;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples: harvester diff state journal
+          harvester diff history/ history/ --policy other.toml --derive
+A and B are stores, snapshots, journals, or histories; two histories are replayed in lockstep.
+Exit code 1: they differ.")]
+pub struct Args {
+    /// A store, a snapshot, a journal, a history
+    a: PathBuf,
+    /// What it is compared with
+    b: PathBuf,
+    /// Replay B under the policy of this file (TOML)
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Ignore decisions in the histories: derive all of them anew
+    #[arg(long)]
+    derive: bool,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a comparison came to.
+struct Difference {
+    a: State,
+    b: State,
+    /// Only where two histories were replayed.
+    first: Option<Parting>,
+    entries: Option<Entries>,
+    decisions: Option<Decisions>,
+    /// What each field that differs belongs to, its name, and the two values, at the end.
+    fields: Vec<(String, String, String, String)>,
+}
+
+/// A state at its end.
+struct State {
+    what: String,
+    last: String,
+    checksum: String,
+    policy: String,
+}
+
+/// Decisions by their ids.
+#[derive(Default)]
+struct Decisions {
+    both: usize,
+    only_a: Vec<String>,
+    only_b: Vec<String>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+    let other = match &args.policy {
+        Some(file) => {
+            let read = Config::load(Some(file)).with_context(|| format!("the policy of {}", file.display()))?;
+            Config { policy: read.policy, ..config.clone() }
+        }
+        None => config.clone(),
+    };
+    let a = Side::open(&args.a, config, args.derive)?;
+    let b = Side::open(&args.b, &other, args.derive)?;
+    let difference = compare(&args.a, a, &args.b, b)?;
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&difference.as_json())?)?;
+    } else {
+        difference.show(&mut Screen::stdout(out))?;
+    }
+    if difference.is_none() {
+        return Ok(());
+    }
+    Err(Found(format!("{} and {} differ", args.a.display(), args.b.display())).into())
+}
+
+fn compare(a_path: &Path, a: Side, b_path: &Path, b: Side) -> anyhow::Result<Difference> {
+    let (a, b, met) = match (a, b) {
+        (Side::Replay(a), Side::Replay(b)) => {
+            let met = lockstep::run(*a, *b)?;
+            (met.a, met.b, Some((met.first, met.entries, met.decisions_a, met.decisions_b)))
+        }
+        (a, b) => (a.state()?, b.state()?, None),
+    };
+    let fields = differing(&a, &b);
+    let state = |what: &Path, engine: &Engine| State {
+        what: what.display().to_string(),
+        last: engine.globals().last.to_string(),
+        checksum: state_checksum_hex(engine),
+        policy: engine.policy().hash.to_string(),
+    };
+    let (a, b) = (state(a_path, &a), state(b_path, &b));
+    let (first, entries, decisions) = match met {
+        Some((first, entries, of_a, of_b)) => (first, Some(entries), Some(Decisions::of(&of_a, &of_b))),
+        None => (None, None, None),
+    };
+    Ok(Difference { a, b, first, entries, decisions, fields })
+}
+
+/// All fields that differ, in the order of their symbols.
+fn differing(a: &Engine, b: &Engine) -> Vec<(String, String, String, String)> {
+    let mut all = fields::differing(&fields::of_whole(a), &fields::of_whole(b));
+    let names = a.symbols().iter().chain(b.symbols()).map(|symbol| &*symbol.name);
+    for name in names.collect::<std::collections::BTreeSet<_>>() {
+        all.extend(lockstep::of_symbol(a, b, name));
+    }
+    all
+}
+
+impl Decisions {
+    fn of(a: &[String], b: &[String]) -> Self {
+        let missing = |of: &[String], from: &[String]| -> Vec<String> {
+            of.iter().filter(|decision| !from.contains(decision)).cloned().collect()
+        };
+        let only_a = missing(a, b);
+        Self { both: a.len() - only_a.len(), only_a, only_b: missing(b, a) }
+    }
+}
+
+impl Difference {
+    fn is_none(&self) -> bool {
+        let decisions = self.decisions.as_ref();
+        self.a.checksum == self.b.checksum
+            && self.first.is_none()
+            && self.fields.is_empty()
+            && self.entries.as_ref().is_none_or(Entries::agree)
+            && decisions.is_none_or(|decisions| decisions.only_a.is_empty() && decisions.only_b.is_empty())
+    }
+
+    fn as_json(&self) -> Value {
+        let state = |state: &State| json!({"what": state.what, "last": state.last, "state": state.checksum, "policy": state.policy});
+        let value = |text: &str| if text == NONE { Value::Null } else { Value::from(text) };
+        json!({
+            "verdict": if self.is_none() { "same" } else { "differ" },
+            "a": state(&self.a),
+            "b": state(&self.b),
+            "first": self.first.as_ref().map(Parting::as_json),
+            "entries": self.entries.as_ref().map(Entries::as_json),
+            "decisions": self.decisions.as_ref().map(|decisions| {
+                json!({"both": decisions.both, "only_a": decisions.only_a, "only_b": decisions.only_b})
+            }),
+            "fields_differing": self.fields.len(),
+            "fields": self.fields.iter()
+                .map(|(of, field, a, b)| json!({"of": of, "field": field, "a": value(a), "b": value(b)}))
+                .collect::<Vec<_>>(),
+        })
+    }
+
+    fn show(&self, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+        for (side, state) in [("A", &self.a), ("B", &self.b)] {
+            let (checksum, policy) = (&state.checksum[..16], &state.policy[..12]);
+            screen.line(&format!("{side}  {}: up to {}, state {checksum}, policy {policy}", state.what, state.last))?;
+        }
+        if self.is_none() {
+            screen.heading("They are the same.")?;
+            return Ok(());
+        }
+        if let Some(first) = &self.first {
+            first.show(screen)?;
+        }
+        if let Some(entries) = &self.entries {
+            entries.show(screen)?;
+        }
+        if let Some(Decisions { both, only_a, only_b }) = &self.decisions {
+            screen.line(&format!(
+                "decisions: {both} in both, {} only in A, {} only in B",
+                only_a.len(),
+                only_b.len()
+            ))?;
+        }
+        let positions = self.fields.iter().map(|(of, ..)| of).collect::<std::collections::BTreeSet<_>>();
+        screen.heading(&format!("At the end {} fields of {} differ", self.fields.len(), positions.len()))?;
+        let row = |(of, field, a, b): &(String, String, String, String)| {
+            vec![
+                (of.clone(), Tone::Plain),
+                (field.clone(), Tone::Plain),
+                (a.clone(), Tone::Warning),
+                (b.clone(), Tone::Warning),
+            ]
+        };
+        let rows = self.fields.iter().take(NAMED_MAX).map(row).collect();
+        screen.table(&["OF", "FIELD", "A", "B"], &[], rows)?;
+        if self.fields.len() > NAMED_MAX {
+            screen.line(&format!("… and {} more (--json names all)", self.fields.len() - NAMED_MAX))?;
+        }
+        Ok(())
+    }
+}

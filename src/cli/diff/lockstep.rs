@@ -1,0 +1,259 @@
+//! Two replays side by side: the first entry at which they part, and what each has that the other has not.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::side::{Next, Walk};
+use crate::codec::fields::{self, NONE};
+use crate::codec::time;
+use crate::domain::book::symbol::Symbol;
+use crate::domain::engine::Engine;
+use crate::domain::event::Event;
+use crate::domain::event::ids::{CanonicalKey, EntryId, SymbolId};
+use crate::shell::terminal::Screen;
+
+/// What two replays came to.
+pub struct Met {
+    pub a: Engine,
+    pub b: Engine,
+    pub first: Option<Parting>,
+    pub entries: Entries,
+    pub decisions_a: Vec<String>,
+    pub decisions_b: Vec<String>,
+}
+
+/// The entry behind which two states differ for the first time.
+pub struct Parting {
+    /// `stream/id`.
+    entry: String,
+    id: EntryId,
+    of: String,
+    field: String,
+    a: String,
+    b: String,
+}
+
+/// How the entries of two histories compare.
+#[derive(Default)]
+pub struct Entries {
+    both: u64,
+    only_a: u64,
+    only_b: u64,
+    /// In both, at another place.
+    reordered: u64,
+    /// In both, and they do not say the same.
+    changed: u64,
+    /// The first entry of each kind.
+    first: BTreeMap<&'static str, String>,
+}
+
+/// Entries that only one side has had so far: whether it was A, and a digest of what it said.
+type Alone = BTreeMap<CanonicalKey, (bool, [u8; 32])>;
+
+/// Which of the two takes a step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    A,
+    B,
+    Both,
+}
+
+/// Runs both to their ends.
+pub fn run(mut a: Walk, mut b: Walk) -> anyhow::Result<Met> {
+    let mut first = None;
+    let mut entries = Entries::default();
+    let mut alone = Alone::new();
+    loop {
+        let turn = match (&a.next, &b.next) {
+            (None, None) => break,
+            (Some(_), None) => Turn::A,
+            (None, Some(_)) => Turn::B,
+            (Some(a), Some(b)) => turn(a, b),
+        };
+        let of_a = if turn == Turn::B { None } else { a.step()? };
+        let of_b = if turn == Turn::A { None } else { b.step()? };
+        let stepped = of_a.as_ref().or(of_b.as_ref());
+        entries.count(of_a.as_ref(), of_b.as_ref(), &a.engine, &mut alone);
+        if first.is_none()
+            && let Some(next) = stepped
+        {
+            let engine = if turn == Turn::B { &b.engine } else { &a.engine };
+            first = parting(&a.engine, &b.engine, next, engine);
+        }
+    }
+    entries.end(alone, &a.engine);
+    Ok(Met { a: a.engine, b: b.engine, first, entries, decisions_a: a.decisions, decisions_b: b.decisions })
+}
+
+fn turn(a: &Next, b: &Next) -> Turn {
+    let key = |next: &Next| (next.place, next.entry.stream, next.entry.id);
+    match key(a).cmp(&key(b)) {
+        std::cmp::Ordering::Less => Turn::A,
+        std::cmp::Ordering::Greater => Turn::B,
+        std::cmp::Ordering::Equal => Turn::Both,
+    }
+}
+
+/// Where the states differ behind an entry, if they do: in its symbol, in those that time passes for, or, behind entries
+/// that may change any, in all.
+fn parting(a: &Engine, b: &Engine, next: &Next, stepped: &Engine) -> Option<Parting> {
+    let is_for_all = next.entry.symbol.is_none()
+        || matches!(next.entry.content, Ok(Event::Control(_) | Event::Decision(_)) | Err(_));
+    let with_memory = !matches!(next.entry.content, Ok(Event::Price(_)));
+    let mut names: Vec<&str> = if is_for_all {
+        a.symbols().iter().chain(b.symbols()).map(|symbol| &*symbol.name).collect()
+    } else {
+        let named = next.entry.symbol.map(|id| &*stepped.symbol(id).name);
+        let timed = |engine: &'_ Engine| -> Vec<SymbolId> { engine.in_flight().collect() };
+        let timed_a = timed(a).into_iter().map(|id| &*a.symbol(id).name);
+        let timed_b = timed(b).into_iter().map(|id| &*b.symbol(id).name);
+        named.into_iter().chain(timed_a).chain(timed_b).collect()
+    };
+    names.dedup();
+    let found = names.into_iter().find(|name| is_parted(a, b, name, with_memory)).map(|name| of_symbol(a, b, name));
+    let found = found.into_iter().flatten().next();
+    // The policy is what was to be compared; everything else that belongs to no symbol parts the states as well.
+    let of_whole = || {
+        let all = fields::differing(&fields::of_whole(a), &fields::of_whole(b));
+        all.into_iter().find(|(_, field, ..)| field != "policy")
+    };
+    let (of, field, a_value, b_value) = found.or_else(|| if is_for_all { of_whole() } else { None })?;
+    let stream = &stepped.streams().get(next.entry.stream).name;
+    let entry = format!("{stream}/{}", next.entry.id);
+    Some(Parting { entry, id: next.entry.id, of, field, a: a_value, b: b_value })
+}
+
+/// A quick look at what [`of_symbol`] names.
+fn is_parted(a: &Engine, b: &Engine, name: &str, with_memory: bool) -> bool {
+    match (a.find(name), b.find(name)) {
+        (Some(a), Some(b)) => a.hot != b.hot || (with_memory && (a.cold != b.cold || a.closed != b.closed)),
+        (Some(one), None) | (None, Some(one)) => one.hot.open.is_some() || one.hot.mark.is_some(),
+        (None, None) => false,
+    }
+}
+
+/// The fields of a symbol that differ, what is older than its time left out.
+pub fn of_symbol(a: &Engine, b: &Engine, name: &str) -> Vec<(String, String, String, String)> {
+    let of = |engine: &Engine| -> Option<Vec<fields::Field>> {
+        let symbol: Symbol = engine.find(name)?.tidied(engine.globals().last.ms);
+        Some(fields::of_symbol(engine, &symbol))
+    };
+    match (of(a), of(b)) {
+        (None, None) => Vec::new(),
+        // One side has only heard the name, or not even that: what it has are the fields of a symbol of which
+        // nothing is known.
+        (of_a, of_b) => {
+            let unknown = || fields::of_symbol(a, &Symbol { name: name.into(), ..Symbol::default() });
+            let mut all = fields::differing(&of_a.unwrap_or_else(unknown), &of_b.unwrap_or_else(unknown));
+            // A digest is worth showing only where nothing else tells the two apart.
+            if all.iter().any(|(_, field, ..)| field != "digest") {
+                all.retain(|(_, field, ..)| field != "digest");
+            }
+            all
+        }
+    }
+}
+
+impl Entries {
+    fn count(&mut self, of_a: Option<&Next>, of_b: Option<&Next>, engine: &Engine, alone: &mut Alone) {
+        let name = |next: &Next| format!("{}/{}", engine.streams().get(next.entry.stream).name, next.entry.id);
+        let mut note = |kind: &'static str, next: &Next| {
+            self.first.entry(kind).or_insert_with(|| name(next));
+        };
+        match (of_a, of_b) {
+            (Some(a), Some(b)) => {
+                self.both += 1;
+                if a.text != b.text && !says_the_same(&a.text, &b.text) {
+                    note("changed", a);
+                    self.changed += 1;
+                }
+            }
+            (Some(next), None) | (None, Some(next)) => {
+                let is_a = of_a.is_some();
+                let key = CanonicalKey::new(next.entry.stream, next.entry.id);
+                let digest: [u8; 32] = Sha256::digest(&next.text).into();
+                match alone.get(&key).copied() {
+                    Some((was_a, said)) if was_a != is_a => {
+                        alone.remove(&key);
+                        note("reordered", next);
+                        self.reordered += 1;
+                        if said != digest {
+                            note("changed", next);
+                            self.changed += 1;
+                        }
+                    }
+                    // The same entry once more: a duplicate of one side.
+                    Some(_) => {}
+                    None => {
+                        alone.insert(key, (is_a, digest));
+                    }
+                }
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn end(&mut self, alone: Alone, engine: &Engine) {
+        for (key, (is_a, _)) in alone {
+            let (kind, count) = if is_a { ("only_a", &mut self.only_a) } else { ("only_b", &mut self.only_b) };
+            *count += 1;
+            let name = || format!("{}/{}", engine.streams().get(key.stream).name, EntryId::new(key.ms, key.seq));
+            self.first.entry(kind).or_insert_with(name);
+        }
+    }
+
+    pub fn agree(&self) -> bool {
+        self.only_a + self.only_b + self.reordered + self.changed == 0
+    }
+
+    pub fn as_json(&self) -> Value {
+        json!({
+            "both": self.both,
+            "only_a": self.only_a,
+            "only_b": self.only_b,
+            "reordered": self.reordered,
+            "changed": self.changed,
+            "first": self.first,
+        })
+    }
+
+    pub fn show(&self, screen: &mut Screen<'_>) -> std::io::Result<()> {
+        let Self { both, only_a, only_b, reordered, changed, first } = self;
+        screen.line(&format!(
+            "entries: {both} in both, {only_a} only in A, {only_b} only in B, {reordered} in another order, {changed} changed"
+        ))?;
+        for (kind, entry) in first {
+            screen.line(&format!("    first {}: {entry}", kind.replace('_', " ")))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whatever the order of keys and the blanks between them.
+fn says_the_same(a: &[u8], b: &[u8]) -> bool {
+    let said = |text| serde_json::from_slice::<Value>(text).ok();
+    matches!((said(a), said(b)), (Some(a), Some(b)) if a == b)
+}
+
+impl Parting {
+    pub fn as_json(&self) -> Value {
+        let value = |text: &str| if text == NONE { Value::Null } else { Value::from(text) };
+        json!({
+            "entry": self.entry,
+            "time": time::iso(self.id.ms),
+            "of": self.of,
+            "field": self.field,
+            "a": value(&self.a),
+            "b": value(&self.b),
+        })
+    }
+
+    pub fn show(&self, screen: &mut Screen<'_>) -> std::io::Result<()> {
+        screen.heading(&format!("They part at {}  {}", time::iso(self.id.ms), self.entry))?;
+        screen.line(&format!("    {}  {}", self.of, self.field))?;
+        screen.line(&format!("    A  {}", self.a))?;
+        screen.line(&format!("    B  {}", self.b))
+    }
+}

@@ -1,0 +1,107 @@
+//! What is compared: a state that is there, or a replay that makes one.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::codec::decode::{Decoder, Symbols};
+use crate::codec::{seal, snapshot};
+use crate::config::Config;
+use crate::domain::engine::Engine;
+use crate::domain::event::Entry;
+use crate::domain::event::ids::CanonicalKey;
+use crate::drive::snapshots;
+use crate::drive::{pipeline, projection};
+use crate::shell::history::{History, Input, Options};
+use crate::shell::store::Store;
+
+pub enum Side {
+    State(Box<Engine>),
+    Replay(Box<Walk>),
+}
+
+impl Side {
+    /// Knows by the path what it is.
+    pub fn open(path: &Path, config: &Config, derive: bool) -> anyhow::Result<Self> {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if Store::is_at(path) {
+            let (engine, _) = projection::read(path)?;
+            return Ok(Self::State(Box::new(engine)));
+        }
+        if snapshot::last_of_name(name).is_some() {
+            let (engine, _) =
+                snapshots::restored(path, config).with_context(|| format!("the snapshot {}", path.display()))?;
+            return Ok(Self::State(Box::new(engine)));
+        }
+        Ok(Self::Replay(Box::new(Walk::open(path, config, derive)?)))
+    }
+
+    /// The state; a replay is run to its end.
+    pub fn state(self) -> anyhow::Result<Engine> {
+        match self {
+            Self::State(engine) => Ok(*engine),
+            Self::Replay(mut walk) => {
+                while walk.next.is_some() {
+                    walk.step()?;
+                }
+                Ok(walk.engine)
+            }
+        }
+    }
+}
+
+/// A replay that goes entry by entry.
+pub struct Walk {
+    history: History,
+    decoder: Decoder,
+    pub engine: Engine,
+    /// The entry that comes next.
+    pub next: Option<Next>,
+    /// Ids of the decisions that took effect.
+    pub decisions: Vec<String>,
+}
+
+/// An entry in its place.
+pub struct Next {
+    pub place: CanonicalKey,
+    pub entry: Entry,
+    pub text: Vec<u8>,
+}
+
+impl Walk {
+    fn open(path: &Path, config: &Config, derive: bool) -> anyhow::Result<Self> {
+        let history = History::open(&[Input::from(path.to_owned())], &config.streams, Options::default())?;
+        let mut decoder =
+            Decoder::new(config.streams.clone(), Symbols::default()).with_key(pipeline::signing_key(config)?);
+        let mut engine = Engine::new(config.streams.clone(), config.policy.clone());
+        engine.ignore_changes();
+        pipeline::foresee(&history, &mut decoder, &mut engine, derive, None)?;
+        let mut walk = Self { history, decoder, engine, next: None, decisions: Vec::new() };
+        walk.advance()?;
+        Ok(walk)
+    }
+
+    /// Folds the entry that comes next; answers it, so that what it changed can be looked at.
+    pub fn step(&mut self) -> anyhow::Result<Option<Next>> {
+        let Some(next) = self.next.take() else { return Ok(None) };
+        if let Some(decision) = self.engine.step(&next.entry).decision {
+            seal::seal(&mut self.engine, &decision);
+            self.decisions.push(decision.decision_id);
+        }
+        self.advance()?;
+        Ok(Some(next))
+    }
+
+    fn advance(&mut self) -> anyhow::Result<()> {
+        let Some(line) = self.history.next_line()? else { return Ok(()) };
+        let (place, file, number, text) = (line.place, line.file, line.number, line.bytes.to_vec());
+        let (stream, id) = (line.stream, line.id);
+        let entry = self.decoder.decode_line(stream, id, &text);
+        let entry = entry.with_context(|| self.history.place(file, number))?;
+        for name in self.decoder.symbols.take_new() {
+            self.engine.intern(&name);
+        }
+        self.next = Some(Next { place, entry, text });
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! All checks, one area after the other.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+
+use super::check::{Check, Verdict};
+use super::{exchange, outside, positions, prices, server, settings, streams};
+use crate::cli::backfill::dump;
+use crate::cli::exit_code::Found;
+use crate::cli::replay;
+use crate::config::flags::RedisFlag;
+use crate::config::{Config, ConfigError};
+use crate::domain::engine::Engine;
+use crate::shell::redis::{Server, ServerError};
+use crate::shell::terminal::Screen;
+
+/// Flags of the command.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    redis: RedisFlag,
+    /// Folder of the projection; else the configuration
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// The journal of a service; else the configured one, if it is there
+    #[arg(long, value_name = "DIR")]
+    journal: Option<PathBuf>,
+    /// An EnvironmentFile of a unit, to look for lines that are dropped; may be given again
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Checks without a finding too
+    #[arg(long)]
+    all: bool,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command. `refused` are settings of the configuration that do not hold, and count as not set.
+pub fn run(args: &Args, config: &Config, refused: &[ConfigError], out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut checks = settings::refused(config, refused);
+    let flagged = args.redis.over(config);
+    let config = match &flagged {
+        Ok(flagged) => flagged,
+        Err(error) => {
+            checks.extend(settings::refused(config, std::slice::from_ref(error)));
+            config
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    checks.extend(runtime.block_on(all(args, config)));
+    show(args, config, &checks, out)?;
+    match checks.iter().filter(|check| check.verdict != Verdict::Ok).count() {
+        0 => Ok(()),
+        n => bail!(Found(format!("{n} findings"))),
+    }
+}
+
+/// What cannot be looked at is a finding, and keeps nothing else from being looked at.
+async fn all(args: &Args, config: &Config) -> Vec<Check> {
+    let mut checks = settings::checks(config, &args.env_file);
+    let (of_server, now_ms) = of_server(args, config).await;
+    checks.extend(of_server);
+    checks.extend(exchange::checks(config).await);
+    let store = args.store.clone().unwrap_or_else(|| config.run.store.clone());
+    checks.extend(outside::store(&store, now_ms.unwrap_or_default()));
+    checks
+}
+
+/// All that the server tells, and its clock. [ms since 1970]
+async fn of_server(args: &Args, config: &Config) -> (Vec<Check>, Option<u64>) {
+    let reached = match crate::service::server::address(config) {
+        Ok(address) => Server::connect(&address).await,
+        Err(error) => Err(error),
+    };
+    let mut server = match reached {
+        Ok(server) => server,
+        Err(error) => {
+            let next = "start it, or correct REDIS_URL; nothing else of it can be looked at";
+            return (vec![Check::problem("redis", "reachable", error.to_string(), next)], None);
+        }
+    };
+    let mut checks = Vec::new();
+    checks.extend(found_or_said("redis", "server", server::checks(&mut server, config).await));
+    let now_ms = match server.time_ms().await {
+        Ok(now_ms) => now_ms,
+        Err(error) => {
+            checks.extend(found_or_said("redis", "clock", Err(error)));
+            return (checks, None);
+        }
+    };
+    checks.extend(streams::checks(&mut server, config, now_ms).await);
+    match fold(args, config, &mut server).await {
+        Ok(engine) => {
+            checks.extend(positions::checks(&engine, now_ms));
+            let prices = prices::checks(&mut server, &engine, now_ms).await;
+            checks.extend(found_or_said("prices", "hashes", prices));
+        }
+        Err(error) => {
+            let next = "see the file and line that are named";
+            checks.push(Check::problem("positions", "history", format!("{error:#}"), next));
+        }
+    }
+    checks.push(outside::clock(now_ms));
+    (checks, Some(now_ms))
+}
+
+/// What was found, or why it could not be looked at.
+pub fn found_or_said(area: &'static str, subject: &str, found: Result<Vec<Check>, ServerError>) -> Vec<Check> {
+    found.unwrap_or_else(|error| {
+        let next = "grant the user of REDIS_URL what the list of tools/deploy names, or look at the server's log";
+        vec![Check::problem(area, subject, format!("it cannot be looked at: {error}"), next)]
+    })
+}
+
+/// Positions from the streams as far as they reach, and from the journal where there is one.
+async fn fold(args: &Args, config: &Config, server: &mut Server) -> anyhow::Result<Engine> {
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    dump(server, &config.streams, folder.path()).await?;
+    let journal = args.journal.clone().or_else(|| Some(config.run.journal.clone()).filter(|dir| holds_files(dir)));
+    let histories = [folder.path().to_owned()].into_iter().chain(journal).collect();
+    let request = replay::Request { histories, skip_bad_lines: true, ..replay::Request::default() };
+    Ok(replay::replay(&request, config, &mut ())?.engine)
+}
+
+fn holds_files(dir: &std::path::Path) -> bool {
+    std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+fn show(args: &Args, config: &Config, checks: &[Check], out: &mut dyn Write) -> anyhow::Result<()> {
+    let count = |verdict| checks.iter().filter(|check| check.verdict == verdict).count();
+    if args.json {
+        let setting = |setting: &crate::config::Setting| json!({"key": setting.key, "value": setting.value, "origin": setting.origin.to_string()});
+        let document = json!({
+            "problems": count(Verdict::Problem), "warnings": count(Verdict::Warning), "ok": count(Verdict::Ok),
+            "checks": checks.iter().map(Check::json).collect::<Vec<Value>>(),
+            "settings": config.settings.iter().map(setting).collect::<Vec<Value>>(),
+        });
+        writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
+        return Ok(());
+    }
+    let mut screen = Screen::stdout(out);
+    for check in checks.iter().filter(|check| args.all || check.verdict != Verdict::Ok) {
+        check.show(&mut screen)?;
+    }
+    screen.line(&format!(
+        "{} problems, {} warnings, {} checks without a finding{}",
+        count(Verdict::Problem),
+        count(Verdict::Warning),
+        count(Verdict::Ok),
+        if args.all { "" } else { " (--all shows them)" }
+    ))?;
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! The exchange: environment and addresses, its clock, the key and its kind, the mode of the account, and whether the
+//! account's socket delivers, as far as the feed itself tells.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use super::check::Check;
+use crate::codec::exchange::AccountMode;
+use crate::config::{Config, ExchangeEnvironment};
+use crate::service::exchange::{self, Client};
+use crate::service::feed;
+use crate::shell::exchange::{CallError, KeyKind};
+use crate::shell::web::{self, ClientError};
+
+const AREA: &str = "exchange";
+/// Clocks further apart than this make prices look late. [ms]
+const CLOCKS_APART_MS: u64 = 1_000;
+
+pub async fn checks(config: &Config) -> Vec<Check> {
+    let mut checks = addresses(config);
+    let client = match exchange::client(config) {
+        Ok(client) => client,
+        Err(error) => {
+            checks.push(Check::problem(AREA, "settings", error.to_string(), "correct [exchange]"));
+            return checks;
+        }
+    };
+    checks.push(reachable(config, &client).await);
+    if let Some(reason) = client.no_credentials {
+        let next = "set both in the environment file, without quotes, blanks and carriage returns; a private key also as exchange.api_secret_file";
+        checks.push(Check::problem(AREA, "credentials", reason, next));
+        return checks;
+    }
+    let (credentials, shown) = credentials(&client).await;
+    let is_accepted = shown.is_some();
+    checks.push(credentials);
+    if is_accepted {
+        checks.push(mode(&client, shown.flatten()).await);
+    }
+    checks.push(delivery(config).await);
+    checks
+}
+
+/// Whether all addresses are of one environment, and of the form that it has today.
+fn addresses(config: &Config) -> Vec<Check> {
+    let (environment, feed) = (config.exchange.environment, &config.feed);
+    let found = format!(
+        "{}: {}, prices {}, account {} with the listen key as a {}",
+        environment.name(),
+        config.exchange.base_url,
+        feed.mark_url,
+        feed.user_url,
+        feed.listen_key_form.name()
+    );
+    let mut checks = vec![Check::ok(AREA, "environment", found)];
+    let market = environment.market();
+    for (name, url, scheme) in [("mark_url", &feed.mark_url, "/market/"), ("user_url", &feed.user_url, "/private/")] {
+        let Some(of_url) = ExchangeEnvironment::of(url) else { continue };
+        if of_url.market() != market {
+            let found =
+                format!("feed.{name} is of the {} market, exchange.base_url of the {market} market", of_url.market());
+            checks.push(Check::problem(AREA, "environment", found, "leave it out: exchange.environment sets it"));
+        } else if of_url != ExchangeEnvironment::Testnet && !url.contains(scheme) {
+            let found = format!("feed.{name} is not below {scheme}: such a socket connects and stays silent");
+            checks.push(Check::problem(AREA, "environment", found, "leave it out: exchange.environment sets it"));
+        }
+    }
+    checks
+}
+
+async fn reachable(config: &Config, client: &Client) -> Check {
+    let base = &config.exchange.base_url;
+    match client.exchange.server_time().await {
+        Ok(_) => {
+            let offset_ms = client.exchange.health().clock_offset_ms.unwrap_or(0);
+            let found = format!("{base} answers; its clock is {offset_ms} ms off ours");
+            if offset_ms.unsigned_abs() > CLOCKS_APART_MS {
+                let next = "synchronise this machine's clock: prices of the exchange look late";
+                return Check::warning(AREA, "reachable", found, next);
+            }
+            Check::ok(AREA, "reachable", found)
+        }
+        Err(CallError::Banned { status: 451, .. } | CallError::Waiting { status: 451, .. }) => {
+            let found = format!("{base}: refused (451): the exchange does not serve this location");
+            Check::problem(
+                AREA,
+                "reachable",
+                found,
+                "run it where the exchange serves; it is asked again after minutes",
+            )
+        }
+        Err(error) => {
+            let next = "look at network, firewall and base_url; a ban is waited out, never tried against";
+            Check::problem(AREA, "reachable", format!("{base}: {error}"), next)
+        }
+    }
+}
+
+/// Tries a signed call; beside the check, if it was answered, the mode that its rows show.
+async fn credentials(client: &Client) -> (Check, Option<Option<AccountMode>>) {
+    let kind = client.exchange.key_kind().map_or("no", KeyKind::name);
+    match client.exchange.position_risk().await {
+        Ok(positions) => {
+            let found =
+                format!("a call signed with an {kind} key was answered: {} open positions", positions.open().count());
+            (Check::ok(AREA, "credentials", found), Some(positions.mode()))
+        }
+        Err(error) if error.is_about_credentials() => {
+            let next = "make a key with the right to read futures, allow this address, and set it for this environment (keys of one are none of another); the secret has to be of the kind that the key was made with";
+            (Check::problem(AREA, "credentials", error.to_string(), next), None)
+        }
+        Err(error @ CallError::Refused { .. }) => {
+            (Check::problem(AREA, "credentials", error.to_string(), "see the exchange's message"), None)
+        }
+        Err(error) => {
+            let found = format!("could not be tried: {error}");
+            (Check::warning(AREA, "credentials", found, "see exchange reachable"), None)
+        }
+    }
+}
+
+async fn mode(client: &Client, shown: Option<AccountMode>) -> Check {
+    let mode = match shown {
+        Some(AccountMode::Hedge) => Ok(AccountMode::Hedge),
+        _ => client.exchange.position_mode().await,
+    };
+    match (mode, shown) {
+        (Ok(AccountMode::Hedge), _) => {
+            let found =
+                "the account is in hedge mode (dual-side): LONG and SHORT are refused, and nothing is harvested";
+            let next = "close all positions and orders and set the account to one-way mode, or use another account";
+            Check::problem(AREA, "account", found, next)
+        }
+        (Ok(mode), _) | (Err(_), Some(mode)) => Check::ok(AREA, "account", format!("{} mode", mode.name())),
+        (Err(error), None) => {
+            let found = format!("whether it is in hedge mode is not known: {error}");
+            Check::warning(AREA, "account", found, "look at the exchange: only one-way accounts are supported")
+        }
+    }
+}
+
+/// What the user feed says of itself, where it runs with this configuration.
+async fn delivery(config: &Config) -> Check {
+    const SUBJECT: &str = "account socket";
+    let Some(address) = config.feed.listen.and_then(feed::user_address) else {
+        return Check::ok(AREA, SUBJECT, "not looked at: [feed] listen is not set");
+    };
+    match web::get(&base(address), "/healthz").await {
+        Ok(body) => match feed_of(&body).as_deref() {
+            Some("user") => {
+                Check::ok(AREA, SUBJECT, format!("the user feed at {address} delivers, as far as REST shows"))
+            }
+            _ => Check::ok(AREA, SUBJECT, format!("not looked at: what answers at {address} is no user feed")),
+        },
+        Err(ClientError::Refused { body, .. }) if feed_of(&body).as_deref() == Some("user") => {
+            let found = format!("the user feed at {address} is not well: {}", reasons(&body).join("; "));
+            let next = "see its log; fills and positions come from REST meanwhile, within [backfill] position_poll_ms";
+            Check::problem(AREA, SUBJECT, found, next)
+        }
+        Err(_) => Check::ok(AREA, SUBJECT, format!("not looked at: no user feed at {address}")),
+    }
+}
+
+fn base(address: SocketAddr) -> String {
+    format!("http://{address}")
+}
+
+fn feed_of(body: &str) -> Option<String> {
+    let document: Value = serde_json::from_str(body).ok()?;
+    document["feed"].as_str().map(str::to_owned)
+}
+
+fn reasons(body: &str) -> Vec<String> {
+    let document: Value = serde_json::from_str(body).unwrap_or_default();
+    let text = |reason: &Value| reason.as_str().map(str::to_owned);
+    document["reasons"].as_array().into_iter().flatten().filter_map(text).collect()
+}

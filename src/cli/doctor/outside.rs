@@ -1,0 +1,74 @@
+//! What is outside of the streams: the store, and the clocks.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::check::Check;
+use crate::codec::time::span;
+use crate::domain::engine::RULES_VERSION;
+use crate::drive::projection;
+use crate::shell::store::OpenError;
+
+/// Clocks further apart than this make prices look late. [ms]
+const CLOCKS_APART_MS: u64 = 1_000;
+
+/// A store folder: version, size, age of the last flush.
+pub fn store(dir: &Path, now_ms: u64) -> Vec<Check> {
+    const AREA: &str = "store";
+    let name = dir.display().to_string();
+    if !dir.exists() {
+        return vec![Check::ok(AREA, name, "there is none yet")];
+    }
+    let (bytes, flushed_ms) = weigh(dir);
+    let flushed =
+        flushed_ms.map_or_else(String::new, |ms| format!(", flushed {} ago", span(now_ms.saturating_sub(ms))));
+    let size = format!("{:.1} MB{flushed}", bytes as f64 / 1e6);
+    match projection::read(dir) {
+        Ok((engine, _)) => {
+            let found = format!("rules {RULES_VERSION}, {size}, as of {}", engine.globals().last);
+            let gaps = engine.globals().gaps.len();
+            let mut checks = vec![Check::ok(AREA, &name, found)];
+            if gaps > 0 {
+                let next = "fill them from another history: harvester backfill --gap";
+                checks.push(Check::warning(AREA, &name, format!("{gaps} gaps in its history"), next));
+            }
+            checks
+        }
+        Err(error) => {
+            let is_in_use = error.chain().any(|cause| matches!(cause.downcast_ref(), Some(OpenError::InUse { .. })));
+            if is_in_use {
+                return vec![Check::ok(AREA, name, format!("{size}, in use by a running service"))];
+            }
+            let next = "fold it anew from the journal: harvester replay JOURNAL --store DIR moves it aside";
+            vec![Check::problem(AREA, name, format!("{size}: {error:#}"), next)]
+        }
+    }
+}
+
+/// Size of all files of a folder [byte], and when the last of them changed [ms since 1970].
+fn weigh(dir: &Path) -> (u64, Option<u64>) {
+    let (mut bytes, mut changed) = (0, None);
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let Ok(data) = entry.metadata() else { continue };
+        if data.is_dir() {
+            let (more, at) = weigh(&entry.path());
+            (bytes, changed) = (bytes + more, changed.max(at));
+        } else {
+            let at = data.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+            bytes += data.len();
+            changed = changed.max(at.and_then(|at| u64::try_from(at.as_millis()).ok()));
+        }
+    }
+    (bytes, changed)
+}
+
+/// This machine's clock against that of the streams.
+pub fn clock(redis_ms: u64) -> Check {
+    let ours = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |at| at.as_millis());
+    let apart_ms = u64::try_from(ours).unwrap_or(u64::MAX).abs_diff(redis_ms);
+    let found = format!("{apart_ms} ms apart from that of Redis");
+    if apart_ms > CLOCKS_APART_MS {
+        return Check::warning("clock", "this machine", found, "synchronise both machines (chrony, systemd-timesyncd)");
+    }
+    Check::ok("clock", "this machine", found)
+}

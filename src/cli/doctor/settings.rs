@@ -1,0 +1,139 @@
+//! The configuration: where each value comes from, what was wrong around it, and lines that a service manager drops.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::check::Check;
+use crate::codec::policy::ReadError;
+use crate::config::{Config, ConfigError, Origin};
+use crate::domain::exit::policy::{Mode, Policy, PolicyError};
+
+const AREA: &str = "configuration";
+
+/// Settings that do not hold: the first thing that is wrong, since no service starts with them.
+pub fn refused(config: &Config, refused: &[ConfigError]) -> Vec<Check> {
+    let next = "correct it: nothing starts with it; what is looked at below takes it as not set";
+    let found = |error: &ConfigError| Check::problem(AREA, "refused", error.to_string(), next);
+    let mut checks: Vec<Check> = refused.iter().map(found).collect();
+    let wants_live = refused.iter().any(|error| {
+        matches!(
+            error,
+            ConfigError::Policy(ReadError::Policy(PolicyError::LiveNeeds(_))) | ConfigError::LiveNeeds { .. }
+        )
+    });
+    if wants_live {
+        // What live lacks beside its policy, as if that was whole.
+        let live = Policy { mode: Mode::Live, ..config.policy.clone() };
+        let lacking = config.emit.live(&live, &config.streams).err();
+        checks.extend(lacking.iter().map(found));
+    }
+    checks
+}
+
+pub fn checks(config: &Config, env_files: &[std::path::PathBuf]) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for warning in &config.warnings {
+        let next = "correct the value where it is set; what was cleaned here is not clean for other services";
+        checks.push(Check::warning(AREA, "values", warning, next));
+    }
+    if let Err(error) = config.live() {
+        checks.push(Check::problem(AREA, "live mode", error.to_string(), "set it, or go back to mode = \"shadow\""));
+    }
+    if let Err(error) = config.emit.signing_key().and_then(|_| config.emit.former_keys()) {
+        checks.push(Check::problem(AREA, "signing key", error.to_string(), "make the file readable, or take it out"));
+    }
+    for path in env_files {
+        checks.extend(env_file(path));
+    }
+    let mut origins: BTreeMap<&str, u64> = BTreeMap::new();
+    for setting in &config.settings {
+        let origin = match setting.origin {
+            Origin::Default => "defaults",
+            Origin::File => "the file",
+            Origin::Environment(_) => "the environment",
+            Origin::Flag => "flags",
+        };
+        *origins.entry(origin).or_default() += 1;
+    }
+    let origins: Vec<String> = origins.iter().map(|(origin, n)| format!("{n} from {origin}")).collect();
+    let mode = config.policy.mode.name();
+    checks.push(Check::ok(AREA, "settings", format!("mode {mode}; {}; all: harvester config", origins.join(", "))));
+    checks
+}
+
+/// Lines of an `EnvironmentFile` that a service manager would drop or take otherwise than they look.
+fn env_file(path: &Path) -> Vec<Check> {
+    let subject = |number: usize| format!("{}:{number}", path.display());
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let next = "a service whose EnvironmentFile is not there does not start, or starts without its settings";
+            return vec![Check::problem(AREA, path.display().to_string(), error.to_string(), next)];
+        }
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let mut checks = Vec::new();
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for (number, line) in text.split('\n').enumerate().map(|(i, line)| (i + 1, line)) {
+        for (found, next) in flaws(line, number) {
+            checks.push(Check::problem(AREA, subject(number), found, next));
+        }
+        let Some((name, _)) = line.trim_start_matches('\u{feff}').trim().split_once('=') else { continue };
+        if name.starts_with(['#', ';']) {
+            continue;
+        }
+        if let Some(before) = seen.insert(name.trim(), number) {
+            let found = format!("{} is set in line {before} already; this one counts", name.trim());
+            checks.push(Check::warning(AREA, subject(number), found, "keep one of them"));
+        }
+    }
+    if checks.is_empty() {
+        checks.push(Check::ok(AREA, path.display().to_string(), "every line is read as it looks"));
+    }
+    checks
+}
+
+fn flaws(line: &str, number: usize) -> Vec<(String, &'static str)> {
+    let mut flaws = Vec::new();
+    let name_of = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+    let plain = line.trim_start_matches('\u{feff}').trim();
+    if plain.is_empty() || plain.starts_with(['#', ';']) {
+        return flaws;
+    }
+    if number == 1 && line.starts_with('\u{feff}') {
+        let found = format!("a byte order mark before {}: the name is not what it looks", name_of(plain));
+        flaws.push((found, "save the file without one"));
+    }
+    if line.ends_with('\r') {
+        let found = format!("{} ends in a carriage return, which belongs to its value", name_of(plain));
+        flaws.push((found, "save the file with Unix line ends: sed -i 's/\\r$//' FILE"));
+    }
+    let Some((name, value)) = plain.split_once('=') else {
+        flaws.push((format!("{:?} is no NAME=value: systemd drops it", shortened(plain)), "write NAME=value"));
+        return flaws;
+    };
+    if let Some(rest) = name.strip_prefix("export ") {
+        flaws.push((format!("`export` before {}: systemd drops the line", rest.trim()), "take the word `export` out"));
+    } else if name.trim() != name || !is_name(name.trim()) {
+        let found = format!("{:?} is no name of a variable: systemd drops the line", shortened(name));
+        flaws.push((found, "write NAME=value without blanks around the sign"));
+    }
+    let value = value.trim();
+    let opens = value.starts_with(['"', '\'']);
+    if opens && (value.len() < 2 || !value.ends_with(value.chars().next().unwrap_or_default())) {
+        let found = format!("the quotes of {} do not close: the lines behind belong to it", name.trim());
+        flaws.push((found, "close them"));
+    }
+    flaws
+}
+
+fn is_name(name: &str) -> bool {
+    let mut letters = name.chars();
+    letters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && letters.all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// The start of a text, which may be a secret: its first letters only.
+fn shortened(text: &str) -> String {
+    text.chars().take(12).collect()
+}

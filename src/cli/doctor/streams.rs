@@ -1,0 +1,337 @@
+//! Every stream: is it there, does it move, what do its entries look like, how far back does it reach, who reads it.
+
+use std::collections::BTreeMap;
+
+use super::check::Check;
+use super::command::found_or_said;
+use crate::codec::decode::{Decoder, Symbols};
+use crate::codec::line::Fields;
+use crate::codec::time::{self, span};
+use crate::config::Config;
+use crate::domain::event::ids::{EntryId, StreamId};
+use crate::domain::event::streams::{Stream, StreamKind};
+use crate::shell::redis::{GroupInfo, Server, ServerError, StreamInfo};
+
+const AREA: &str = "streams";
+/// Entries whose shape is looked at.
+const LOOKED_AT: usize = 50;
+/// A consumer that has asked for nothing for so long does not come back by itself. [ms]
+const DEAD_MS: u64 = 600_000;
+/// A history that reaches back less than this is gone before anyone has slept. [ms]
+const SHORT_HISTORY_MS: u64 = 24 * 3_600_000;
+
+/// An id further ahead of the server's clock than this is not of its time. [ms]
+const AHEAD_MS: u64 = 2_000;
+/// 2010-01-01; earlier ids are no times. [ms since 1970]
+const NO_TIME_BEFORE_MS: u64 = 1_262_304_000_000;
+
+pub async fn checks(server: &mut Server, config: &Config, now_ms: u64) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
+    for (id, stream) in config.streams.iter() {
+        let of_stream = of_stream(server, config, now_ms, &mut decoder, id).await;
+        checks.extend(found_or_said(AREA, &stream.name, of_stream));
+    }
+    for name in [&config.outputs.suggestions, &config.outputs.quarantine] {
+        checks.extend(found_or_said(AREA, name, of_output(server, name).await));
+    }
+    checks
+}
+
+/// A stream that only we write to: what would keep us from it.
+async fn of_output(server: &mut Server, name: &str) -> Result<Vec<Check>, ServerError> {
+    let kind = server.kind_of_key(name).await?;
+    if !matches!(kind.as_str(), "stream" | "none") {
+        let next = "find who writes it, and name another stream in [outputs]";
+        return Ok(vec![Check::problem(AREA, name, format!("this key is a {kind}, no stream"), next)]);
+    }
+    let info = server.stream_info(name).await?;
+    Ok(info.and_then(|info| exhausted(name, &info)).into_iter().collect())
+}
+
+/// A stream whose last id is the greatest there is.
+fn exhausted(name: &str, info: &StreamInfo) -> Option<Check> {
+    let found = "ids_exhausted: its last id is the greatest there is, and it can take no more entries";
+    let next = "find who wrote that id; no command takes it back: give the stream a new name, at its producer and in [streams] or \
+                [outputs]";
+    (info.last.max(info.last_generated) == Some(EntryId::MAX)).then(|| Check::problem(AREA, name, found, next))
+}
+
+async fn of_stream(
+    server: &mut Server,
+    config: &Config,
+    now_ms: u64,
+    decoder: &mut Decoder,
+    id: StreamId,
+) -> Result<Vec<Check>, ServerError> {
+    let stream = config.streams.get(id);
+    let Some(info) = server.stream_info(&stream.name).await? else {
+        return Ok(vec![absent(server, stream).await?]);
+    };
+    let mut checks = vec![age(stream, &info, config, now_ms)];
+    checks.extend(times(stream, &info, now_ms));
+    let newest = server.newest(&stream.name, LOOKED_AT).await?;
+    if !newest.is_empty() {
+        let decoded = newest.iter().map(|entry| {
+            let decoded = decoder.decode(id, entry.id, &Fields::from_bytes(entry.pairs()));
+            (decoded.shape, decoded.content.err().map(|unreadable| unreadable.reason.name()))
+        });
+        checks.push(shapes(stream, decoded.collect()));
+    }
+    checks.extend(reach(stream, &info, now_ms));
+    let groups = server.groups(&stream.name).await?;
+    checks.extend(groups.iter().flat_map(|group| group_checks(stream, &info, group, now_ms)));
+    checks.extend(readers(stream, &groups, config));
+    Ok(checks)
+}
+
+/// Ids that are not of the time when their entries were added: order and age are told by nothing else.
+fn times(stream: &Stream, info: &StreamInfo, now_ms: u64) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let newest = info.last.max(info.last_generated);
+    if let Some(exhausted) = exhausted(&stream.name, info) {
+        return vec![exhausted];
+    }
+    if let Some(last) = newest.filter(|last| last.ms > now_ms.saturating_add(AHEAD_MS)) {
+        let ahead = span(last.ms.saturating_sub(now_ms));
+        let found = format!("ids_ahead: its newest id {last} is {ahead} ahead of the server's clock");
+        let next = "find who writes explicit ids, or whose clock went back; entries wait until the clock is there, and new ones \
+                    come behind: a stream of another name starts anew";
+        checks.push(Check::problem(AREA, &stream.name, found, next));
+    }
+    if let Some(first) = info.first.filter(|first| first.ms < NO_TIME_BEFORE_MS) {
+        let found = format!("ids_not_time: its first id {first} is no time (before 2010)");
+        let next = "let the producer write ids of the server (XADD *): prices with such ids are not used, and nothing is \
+                    evaluated by them";
+        checks.push(Check::problem(AREA, &stream.name, found, next));
+    }
+    checks
+}
+
+async fn absent(server: &mut Server, stream: &Stream) -> Result<Check, ServerError> {
+    let kind = server.kind_of_key(&stream.name).await?;
+    if kind != "none" {
+        let found = format!("this key is a {kind}, no stream");
+        return Ok(Check::problem(
+            AREA,
+            &stream.name,
+            found,
+            "find who writes it, and name the right stream in [streams]",
+        ));
+    }
+    Ok(match stream.kind {
+        StreamKind::Control | StreamKind::Observation | StreamKind::Decision => {
+            Check::ok(AREA, &stream.name, "not there yet: we make it")
+        }
+        StreamKind::Snapshot => {
+            let next = "if no service writes it, positions come from the exchange: set credentials";
+            Check::warning(AREA, &stream.name, "there is no such stream", next)
+        }
+        StreamKind::Intent | StreamKind::Plan | StreamKind::Result | StreamKind::Price => {
+            let next = "start its producer, or name the right stream in [streams]";
+            Check::problem(AREA, &stream.name, "there is no such stream", next)
+        }
+    })
+}
+
+fn age(stream: &Stream, info: &StreamInfo, config: &Config, now_ms: u64) -> Check {
+    let Some(last) = info.last.or(info.last_generated) else {
+        return Check::warning(AREA, &stream.name, "it never had an entry", "start its producer");
+    };
+    let age_ms = now_ms.saturating_sub(last.ms);
+    let rate = match (info.first, info.last) {
+        (Some(first), Some(last)) if last.ms > first.ms && info.length > 1 => {
+            let per_day = (info.length - 1).saturating_mul(86_400_000) / (last.ms - first.ms);
+            if per_day > 86_400 { format!(", {} a second", per_day / 86_400) } else { format!(", {per_day} a day") }
+        }
+        _ => String::new(),
+    };
+    let found = format!("{} entries{rate}, the last {} ago", info.length, span(age_ms));
+    match config.run.silent_after_ms.of(stream.kind) {
+        Some(limit_ms) if age_ms > limit_ms => {
+            let next = "its producer is silent, whatever its unit says: look at its log, restart it";
+            Check::problem(AREA, &stream.name, found, next)
+        }
+        _ => Check::ok(AREA, &stream.name, found),
+    }
+}
+
+fn shapes(stream: &Stream, decoded: Vec<(&'static str, Option<&'static str>)>) -> Check {
+    let mut shapes: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
+    for (shape, reason) in &decoded {
+        *shapes.entry(shape).or_default() += 1;
+        if let Some(reason) = reason {
+            *reasons.entry(reason).or_default() += 1;
+        }
+    }
+    let list = |counts: &BTreeMap<&str, u64>| -> String {
+        counts.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ")
+    };
+    let found = format!("of the newest {}: {}", decoded.len(), list(&shapes));
+    if reasons.is_empty() {
+        return Check::ok(AREA, &stream.name, found);
+    }
+    let found = format!("{found}; not readable: {}", list(&reasons));
+    let next = "show one: harvester quarantine show; then correct its producer (harvester schema)";
+    if reasons.values().sum::<u64>() * 2 > decoded.len() as u64 {
+        Check::problem(AREA, &stream.name, found, next)
+    } else {
+        Check::warning(AREA, &stream.name, found, next)
+    }
+}
+
+/// How far back it reaches, where something was trimmed away.
+fn reach(stream: &Stream, info: &StreamInfo, now_ms: u64) -> Option<Check> {
+    let first = info.first?;
+    let reach_ms = now_ms.saturating_sub(first.ms);
+    let gone = info.gone().filter(|gone| *gone > 0);
+    let trimmed =
+        gone.map_or_else(|| "nothing is known to be trimmed".to_owned(), |gone| format!("{gone} entries are gone"));
+    let found = format!("reaches back {} to {}; {trimmed}", span(reach_ms), time::iso(first.ms));
+    let matters = matches!(stream.kind, StreamKind::Intent | StreamKind::Plan | StreamKind::Result);
+    if gone.is_some() && matters && reach_ms < SHORT_HISTORY_MS {
+        let next = "keep a journal (harvester run), let the producer trim by time (MINID), and fill the gap: harvester backfill";
+        return Some(Check::warning(AREA, &stream.name, found, next));
+    }
+    Some(Check::ok(AREA, &stream.name, found))
+}
+
+fn group_checks(stream: &Stream, info: &StreamInfo, group: &GroupInfo, now_ms: u64) -> Vec<Check> {
+    let subject = format!("{} group {}", stream.name, group.name);
+    let mut checks = Vec::new();
+    let behind_ms = match (group.last_delivered, info.last) {
+        (Some(delivered), Some(last)) if delivered < last => {
+            now_ms.saturating_sub(delivered.ms.max(info.first.unwrap_or_default().ms))
+        }
+        _ => 0,
+    };
+    let lag = group.lag.map_or_else(|| "lag unknown".to_owned(), |lag| format!("lag {lag}"));
+    let found = format!("{lag}, {} pending, {} consumers", group.pending, group.consumers.len());
+    let alive = group.consumers.iter().any(|consumer| consumer.idle_ms < DEAD_MS);
+    let behind = format!("{found}; {} behind", span(behind_ms));
+    if behind_ms > DEAD_MS && !alive {
+        let next = "nobody reads for this group: start its service, or remove the group if it is no longer used";
+        checks.push(Check::problem(AREA, &subject, behind, next));
+    } else if behind_ms > DEAD_MS {
+        let next = "it reads, and is late: look again in a minute; if that grows, its service does not keep up";
+        checks.push(Check::warning(AREA, &subject, behind, next));
+    } else {
+        checks.push(Check::ok(AREA, &subject, found));
+    }
+    if let Some(lost) = lost(info, group) {
+        let found = format!("{lost} entries were trimmed before this group had read them");
+        let next = "let the producer keep more (MINID); what an archive holds fills the gap: harvester backfill --gap";
+        checks.push(Check::problem(AREA, &subject, found, next));
+    }
+    let dead: Vec<_> = group.consumers.iter().filter(|consumer| consumer.idle_ms >= DEAD_MS).collect();
+    let stuck: u64 = dead.iter().map(|consumer| consumer.pending).sum();
+    if stuck > 0 {
+        let names: Vec<&str> = dead.iter().filter(|c| c.pending > 0).map(|c| c.name.as_str()).take(5).collect();
+        let found = format!("{stuck} entries wait for consumers that are gone: {}", names.join(", "));
+        let next = "let a living consumer claim them (XAUTOCLAIM; harvester run does); never DELCONSUMER before";
+        checks.push(Check::problem(AREA, &subject, found, next));
+    } else if dead.len() > 3 {
+        let next = "give consumers a stable name, without process ids; remove the dead ones";
+        checks.push(Check::warning(AREA, &subject, format!("{} dead consumers", dead.len()), next));
+    }
+    if let Some(first) = group.first_pending.as_ref().filter(|first| stuck == 0 && first.idle_ms >= DEAD_MS) {
+        let held = format!("{} has held an entry for {}, and reads on", first.consumer, span(first.idle_ms));
+        let next = "its service never reads its own pending entries: let it read them (XREADGROUP … 0) before new ones";
+        checks.push(Check::warning(AREA, &subject, held, next));
+    }
+    checks
+}
+
+/// How many entries the server has trimmed that were never delivered to the group; as far as it counts (since 7.0).
+fn lost(info: &StreamInfo, group: &GroupInfo) -> Option<u64> {
+    let delivered = group.last_delivered?;
+    // One that has read on behind the hole is no longer counted right.
+    let is_before_what_is_left = match info.first {
+        Some(first) => delivered < first,
+        None => info.last_generated.is_some_and(|last| delivered < last),
+    };
+    let lost = info.gone()?.saturating_sub(group.entries_read?);
+    Some(lost).filter(|lost| is_before_what_is_left && *lost > 0)
+}
+
+/// Who else reads: two groups on one stream both get every entry.
+fn readers(stream: &Stream, groups: &[GroupInfo], config: &Config) -> Vec<Check> {
+    let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
+    let others: Vec<&str> = names.iter().copied().filter(|name| *name != config.run.group).collect();
+    if matches!(stream.kind, StreamKind::Plan) && others.len() > 1 {
+        let found = format!("{} executors read the requests: {}", others.len(), others.join(", "));
+        let next = "one of them has to go: each carries out every request. Name the one that stays in emit.executors";
+        return vec![Check::problem(AREA, &stream.name, found, next)];
+    }
+    let unnamed: Vec<&str> =
+        others.iter().copied().filter(|name| config.emit.executors.iter().all(|executor| executor != name)).collect();
+    if matches!(stream.kind, StreamKind::Plan) && !config.emit.executors.is_empty() && !unnamed.is_empty() {
+        let found = format!("groups that emit.executors does not name: {}", unnamed.join(", "));
+        return vec![Check::problem(
+            AREA,
+            &stream.name,
+            found,
+            "name them, or find out what they do: live will not start",
+        )];
+    }
+    if names.len() > 1 {
+        let found = format!("{} groups read it, each gets every entry: {}", names.len(), names.join(", "));
+        let next = "if two of them do the same work, one service too many is running";
+        return vec![Check::warning(AREA, &stream.name, found, next)];
+    }
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::Verdict;
+    use super::*;
+    use crate::shell::redis::ConsumerInfo;
+
+    const NOW_MS: u64 = 100_000_000;
+
+    fn found(consumers: &[(&str, u64, u64)], delivered_ms: u64) -> Vec<(Verdict, String)> {
+        let stream = Stream { kind: StreamKind::Result, name: "results".to_owned() };
+        let id = |ms| Some(EntryId::new(ms, 0));
+        let info =
+            StreamInfo { length: 9, first: id(1), last: id(NOW_MS), last_generated: id(NOW_MS), entries_added: None };
+        let consumer =
+            |&(name, pending, idle_ms): &(&str, u64, u64)| ConsumerInfo { name: name.to_owned(), pending, idle_ms };
+        let group = GroupInfo {
+            name: "harvest".to_owned(),
+            pending: consumers.iter().map(|(_, pending, _)| pending).sum(),
+            last_delivered: id(delivered_ms),
+            entries_read: None,
+            lag: None,
+            consumers: consumers.iter().map(consumer).collect(),
+            first_pending: None,
+        };
+        group_checks(&stream, &info, &group, NOW_MS).into_iter().map(|check| (check.verdict, check.found)).collect()
+    }
+
+    #[test]
+    fn i13_i14_what_dead_consumers_hold_is_a_problem_and_many_of_them_a_warning() {
+        let alive = ("harvest-1", 0, 10);
+        assert_eq!(found(&[alive], NOW_MS).len(), 1);
+        let held = found(&[alive, ("harvest-31337", 32_469, DEAD_MS)], NOW_MS);
+        assert_eq!(
+            held[1],
+            (Verdict::Problem, "32469 entries wait for consumers that are gone: harvest-31337".to_owned())
+        );
+        let dead: Vec<_> = ["a", "b", "c", "d"].map(|name| (name, 0, DEAD_MS)).into();
+        assert_eq!(found(&[vec![alive], dead].concat(), NOW_MS)[1], (Verdict::Warning, "4 dead consumers".to_owned()));
+    }
+
+    #[test]
+    fn i11_a_group_that_nobody_reads_for_is_a_problem() {
+        let behind = found(&[("harvest-1", 0, DEAD_MS)], NOW_MS - 2 * DEAD_MS);
+        assert_eq!(behind[0], (Verdict::Problem, "lag unknown, 0 pending, 1 consumers; 20m behind".to_owned()));
+        assert_eq!(
+            found(&[("harvest-1", 0, 10)], NOW_MS - 2 * DEAD_MS)[0].0,
+            Verdict::Warning,
+            "it is at work, and late"
+        );
+        assert_eq!(found(&[("harvest-1", 0, 10)], NOW_MS)[0].0, Verdict::Ok);
+    }
+}

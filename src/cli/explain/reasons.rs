@@ -1,0 +1,220 @@
+//! Why a position was not harvested, and what would have to change: one sentence each, for people.
+
+use crate::codec::{time, view};
+use crate::domain::book::position::Instance;
+use crate::domain::book::rungs::RungState;
+use crate::domain::book::symbol::Symbol;
+use crate::domain::engine::Engine;
+use crate::domain::exit::decide::{self, Hold};
+use crate::domain::exit::policy::Policy;
+use crate::domain::units::RMultiple;
+
+/// The sentences for a symbol at a moment. `None` as the hold of an open position: nothing holds it.
+pub fn why(engine: &Engine, symbol: &Symbol, hold: Option<Hold>, now_ms: u64) -> Vec<String> {
+    let Some(open) = &symbol.hot.open else {
+        let mut why = vec![match symbol.closed.last() {
+            Some(_) => "No position is open; the last one is shown.".to_owned(),
+            None => "No position was ever open.".to_owned(),
+        }];
+        if symbol.is_unconfirmed() {
+            why.push("A snapshot told of a position once; a second one would open it.".to_owned());
+        }
+        return why;
+    };
+    let Some(hold) = hold else { return vec!["Nothing holds it: the next evaluation decides.".to_owned()] };
+    let mut why = because(engine, symbol, open, hold, now_ms);
+    let rest = view::missing(symbol, open);
+    if !rest.is_empty() && !matches!(hold, Hold::MissingEntryPrice | Hold::MissingRisk | Hold::NoPrice) {
+        why.push(format!("Beside that, {} is missing.", rest.join(" and ")));
+    }
+    why
+}
+
+fn because(engine: &Engine, symbol: &Symbol, open: &Instance, hold: Hold, now_ms: u64) -> Vec<String> {
+    let policy = engine.policy();
+    let one = |text: String| vec![text];
+    match hold {
+        Hold::Killed => one("The kill switch is set: a `kill.changed` entry with kill false releases it.".to_owned()),
+        Hold::AwaitingResult => in_flight(open),
+        Hold::HistoryGap => one(
+            "Entries of its history are missing: a snapshot or look-up that agrees with the quantity clears it, or `gap.accepted`."
+                .to_owned(),
+        ),
+        Hold::Diverged => one(
+            "The exchange says another quantity: a look-up that agrees clears it, a second one that says the same is adopted."
+                .to_owned(),
+        ),
+        Hold::MissingEntryPrice => one(
+            "No entry price: a result with `avgPrice`, the trades of the order (`exchange.trade`), a look-up or snapshot with an \
+             entry price, or an operator's `legacy.position` could supply it."
+                .to_owned(),
+        ),
+        Hold::MissingRisk => one(format!(
+            "No risk fields: no plan or intent for {} had both `atr_value` and `volatility_factor`; the next entry intent in \
+             its direction that has both supplies them, or `legacy.position`.",
+            open.direction.name()
+        )),
+        Hold::RiskTooSmall => one(format!(
+            "The risk taken at entry is below {} of the entry price: the ATR is likely in another unit (policy `atr_unit`).",
+            policy.risk_floor
+        )),
+        Hold::RiskTooLarge => {
+            one("The risk per unit is above the entry price, and the policy refuses that (`risk_too_large`).".to_owned())
+        }
+        Hold::NoPrice => one(format!(
+            "No price was ever seen: the stream of prices, or a look-up, could supply it{}.",
+            accepted(engine)
+        )),
+        Hold::PriceJump => jumped(symbol, open, policy),
+        Hold::StalePrice => stale(engine, symbol, now_ms),
+        Hold::WeakEntry => one(source(open.totals.entry.map_or("nothing", |e| e.source.name()), "live_entry_sources")),
+        Hold::WeakRisk if !open.rescales.is_empty() => one(
+            "The exchange rescaled its contract: compare quantity and entry price with the exchange, then `risk.accepted`."
+                .to_owned(),
+        ),
+        Hold::WeakRisk => one(source(open.risk.as_ref().map_or("nothing", |r| r.source.name()), "live_risk_sources")),
+        Hold::StalePosition => one(format!(
+            "Nothing has confirmed the quantity for {} ms; a fill, snapshot or look-up that agrees does (limit {} ms).",
+            now_ms.saturating_sub(open.confirmed_ms),
+            policy.max_position_age_ms
+        )),
+        Hold::NotLive => one("The symbol is not one of the policy's `live_symbols`.".to_owned()),
+        Hold::NoInstrument => one("The step size is not known: an `instrument` look-up could supply it.".to_owned()),
+        Hold::NotTrading => one("The exchange takes no orders for it: its status is not TRADING.".to_owned()),
+        Hold::BelowMinR => below(engine, symbol, open, now_ms),
+        Hold::NoRung => no_rung(engine, symbol, open, now_ms),
+        Hold::RetryWait => retry(open),
+        Hold::BelowMinimum => one(format!(
+            "What the rung would close is below the smallest order: {} [quote], or the instrument's least quantity; its rungs stay armed.",
+            policy.min_notional
+        )),
+        Hold::RateLimited => one(format!(
+            "{} decisions a minute are allowed, of all symbols together; the next evaluation after that may decide.",
+            policy.max_actions_per_min
+        )),
+        Hold::OutOfRange => one("The numbers do not fit exact arithmetic.".to_owned()),
+    }
+}
+
+fn jumped(symbol: &Symbol, open: &Instance, policy: &Policy) -> Vec<String> {
+    if open.price_doubted.is_some() {
+        return vec![
+            "The price moved so far that the contract could have been rescaled: a look-up or snapshot that agrees with the \
+             quantity, or is adopted, clears it."
+                .to_owned(),
+        ];
+    }
+    let held = symbol.hot.held_price.map_or_else(String::new, |held| format!(" {}", held.price));
+    vec![format!(
+        "The last price{held} is more than {} away from the one before, or from the entry price: one near it, {} ms later or of \
+         another source, confirms it.",
+        policy.max_price_jump, policy.price_confirm_ms
+    )]
+}
+
+fn accepted(engine: &Engine) -> String {
+    let sources = &engine.policy().price_sources;
+    if sources.is_empty() { String::new() } else { format!("; the policy accepts {}", sources.join(", ")) }
+}
+
+fn source(name: &str, key: &str) -> String {
+    format!(
+        "Its source is `{name}`, which the policy's `{key}` does not accept; `risk.accepted` overrides it for this position."
+    )
+}
+
+fn in_flight(open: &Instance) -> Vec<String> {
+    let waiting = open.decisions.iter().filter(|decision| decision.state.is_in_flight());
+    waiting
+        .map(|decision| {
+            let settles = match decision.state {
+                RungState::Unknown => {
+                    "no answer came in time: a late result, a trade, an adopted quantity or `rung.rearmed` settles it"
+                }
+                _ => "a result with its plan id settles it",
+            };
+            format!(
+                "Decision {} (plan {}) is {}: {settles}.",
+                decision.decision_id,
+                decision.plan_id,
+                decision.state.name()
+            )
+        })
+        .collect()
+}
+
+fn stale(engine: &Engine, symbol: &Symbol, now_ms: u64) -> Vec<String> {
+    let Some(mark) = symbol.hot.mark else { return Vec::new() };
+    vec![format!(
+        "The last price is {} ms old, {} ms are allowed; a fresh one from {} could supply it{}.",
+        now_ms.saturating_sub(mark.entry.ms),
+        engine.policy().max_price_age_ms,
+        engine.source_name(mark.source),
+        accepted(engine)
+    )]
+}
+
+/// How far the price is from the lowest rung that can be taken.
+fn below(engine: &Engine, symbol: &Symbol, open: &Instance, now_ms: u64) -> Vec<String> {
+    let policy = engine.policy();
+    let r_net = decide::read(symbol, policy).ok().flatten().map(|reading| reading.r_net);
+    let r_net = r_net.map_or_else(|| "unknown".to_owned(), |r| r.to_string());
+    let mut why = vec![format!("r_net is {r_net}, below the {} R of the policy (`min_r`).", policy.min_r)];
+    match view::next_rung(open, policy, now_ms) {
+        Some(rung) => why.push(reach(engine, symbol, open, rung)),
+        None => why.push("No rung of the ladder is left to be taken.".to_owned()),
+    }
+    if let Some(remark) = too_large(engine, open) {
+        why.push(remark);
+    }
+    why
+}
+
+fn reach(engine: &Engine, symbol: &Symbol, open: &Instance, rung: RMultiple) -> String {
+    let policy = engine.policy();
+    let wanted = rung.max(policy.min_r);
+    let Some(price) = decide::price_at(open, policy, wanted).ok().flatten() else {
+        return format!("The next rung is {rung} R; no positive price reaches it.");
+    };
+    let away = symbol.hot.mark.and_then(|mark| {
+        let (mark, price) = (mark.price.get(), price.get());
+        let share = price.checked_sub(mark)?.checked_div(mark)?.checked_mul(rust_decimal::Decimal::ONE_HUNDRED)?;
+        Some(format!(", {:+.2} % from {mark}", share.round_dp(2)))
+    });
+    format!("The next rung, {rung} R, is reached at {price}{}.", away.unwrap_or_default())
+}
+
+fn too_large(engine: &Engine, open: &Instance) -> Option<String> {
+    let risk = decide::risk(open, engine.policy()).ok().flatten().filter(|risk| risk.too_large)?;
+    let entry = open.totals.entry?.price;
+    Some(format!(
+        "The risk per unit, {}, is above the entry price {entry}: an ATR that is a fraction read as a price? (policy `atr_unit`, \
+         or `risk_too_large = \"as_fraction\"`)",
+        risk.risk_price
+    ))
+}
+
+fn no_rung(engine: &Engine, symbol: &Symbol, open: &Instance, now_ms: u64) -> Vec<String> {
+    let policy = engine.policy();
+    let taken: Vec<String> = view::rungs(open, policy, now_ms)
+        .iter()
+        .filter(|rung| rung.state != RungState::Armed)
+        .map(|rung| format!("{} R {}", rung.r, rung.state.name()))
+        .collect();
+    let mut why = vec![if taken.is_empty() {
+        "No rung is reached.".to_owned()
+    } else {
+        format!("Every rung that is reached was taken: {}.", taken.join(", "))
+    }];
+    match view::next_rung(open, policy, now_ms) {
+        Some(rung) => why.push(reach(engine, symbol, open, rung)),
+        None => why.push("No rung of the ladder is left.".to_owned()),
+    }
+    why
+}
+
+fn retry(open: &Instance) -> Vec<String> {
+    let at = open.rungs.iter().filter_map(|rung| rung.retry_at_ms).min();
+    let at = at.map_or_else(String::new, |at| format!(" It is armed again at {}.", time::iso(at)));
+    vec![format!("The rung was refused and waits (`retry_after_ms`).{at}")]
+}

@@ -1,0 +1,190 @@
+//! A position at a moment: what is known, what that comes to, and what held it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::bail;
+use serde_json::{Map, Value, json};
+
+use super::reasons;
+use crate::codec::decode::{Decoder, Symbols};
+use crate::codec::{policy, time, view};
+use crate::config::Config;
+use crate::domain::book::position::Instance;
+use crate::domain::book::symbol::Symbol;
+use crate::domain::engine::recorded::Facts;
+use crate::domain::engine::{ChainHead, Decision, Engine};
+use crate::domain::event::ids::EntryId;
+use crate::domain::event::{Control, Entry, Event};
+use crate::domain::exit::decide;
+use crate::domain::units::Qty;
+use crate::drive::pipeline::{foresee_skipped, pipeline, policy_at_first, recorded, signing_key};
+use crate::shell::history::{History, Input, Options};
+
+/// Changes of the hold that are shown. [1]
+const CHANGES_SHOWN: usize = 8;
+
+/// A history, folded to a moment.
+pub struct Folded {
+    pub engine: Engine,
+    /// The entry that adopted the policy in force; `None` for the configured one.
+    pub policy_since: Option<EntryId>,
+}
+
+/// Folds a history as an audit does: decisions that it holds are facts, ours are handed out beside them.
+pub fn fold(
+    sources: &[PathBuf],
+    config: &Config,
+    until: Option<EntryId>,
+    mut look: impl FnMut(&Engine, &Entry, (Option<&Decision>, Option<EntryId>)) -> anyhow::Result<()>,
+) -> anyhow::Result<Folded> {
+    let inputs: Vec<Input> = sources.iter().cloned().map(Input::from).collect();
+    let mut history = History::open(&inputs, &config.streams, Options { until, ..Options::default() })?;
+    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default()).with_key(signing_key(config)?);
+    let policy = policy_at_first(&history, &mut decoder).unwrap_or_else(|| config.policy.clone());
+    let mut engine = Engine::new(config.streams.clone(), policy);
+    engine.set_audit();
+    engine.ignore_changes();
+    foresee_skipped(&history, &mut decoder, &mut engine, until);
+    engine.set_facts(facts(&history, &mut decoder));
+    for name in decoder.symbols.take_new() {
+        engine.intern(&name);
+    }
+    let mut policy_since = None;
+    pipeline(&mut history, &mut decoder, false, |batch| {
+        for name in &batch.symbols {
+            engine.intern(name);
+        }
+        for (entry, _) in &batch.entries {
+            let step = engine.step(entry);
+            if let Ok(Event::Control(fact)) = &entry.content
+                && matches!(fact.control, Control::PolicyAdopted(_))
+            {
+                policy_since = Some(entry.id);
+            }
+            look(&engine, entry, (step.decision.as_deref(), policy_since))?;
+        }
+        Ok(())
+    })?;
+    Ok(Folded { engine, policy_since })
+}
+
+fn facts(history: &History, decoder: &mut Decoder) -> Facts {
+    let mut facts = Facts::default();
+    for fact in recorded(history, decoder, &ChainHead::default(), None, |_| {}) {
+        facts.add(fact, decoder.streams());
+    }
+    facts
+}
+
+/// A symbol at the moment where an engine stands.
+pub struct Scene {
+    pub json: Value,
+}
+
+impl Scene {
+    /// Errors if the symbol was never seen.
+    pub fn of(engine: &Engine, name: &str, policy_since: Option<EntryId>) -> anyhow::Result<Self> {
+        let Some(symbol) = engine.find(name) else {
+            let near = policy::nearest(name, engine.symbols().iter().map(|symbol| &*symbol.name));
+            let near = near.map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
+            bail!("no entry names the symbol {name}{near}");
+        };
+        let now_ms = engine.evaluated_ms();
+        let open = symbol.hot.open.as_ref();
+        let shown = open.or(symbol.closed.last());
+        let hold = open.and_then(|_| engine.hold_at(symbol, now_ms));
+        let policy = engine.policy();
+        let mut json = json!({
+            "symbol": name,
+            "last_entry": engine.globals().last.to_string(),
+            "at": time::iso(engine.globals().last.ms),
+            "position": shown.map(|instance| view::position(engine, symbol, instance)),
+            "hold": hold.map(|hold| hold.name()),
+            "why": reasons::why(engine, symbol, hold, now_ms),
+            "arithmetic": open.map_or_else(Vec::new, |open| arithmetic(engine, symbol, open)),
+            "policy": {
+                "hash": *policy.hash,
+                "mode": policy.mode.name(),
+                "adopted": engine.globals().policy_adopted,
+                "since": policy_since.map(|id| id.to_string()),
+                "min_r": policy.min_r.to_string(),
+                "cost_bps": policy.cost_bps.to_string(),
+            },
+            "others": others(engine, name, now_ms),
+        });
+        if let Some(instance) = shown {
+            json["holds"] = holds(instance);
+            json["holds_dropped"] = instance.holds.dropped().into();
+        }
+        Ok(Self { json })
+    }
+}
+
+/// The last changes of the reason to hold.
+fn holds(instance: &Instance) -> Value {
+    let changes: Vec<Value> = instance
+        .holds
+        .changes()
+        .map(|change| {
+            let hold = change.hold.map_or("decided", |hold| hold.name());
+            json!({"since": change.since.to_string(), "time": time::iso(change.since.ms), "hold": hold})
+        })
+        .collect();
+    changes[changes.len().saturating_sub(CHANGES_SHOWN)..].to_vec().into()
+}
+
+/// Open positions of other symbols at the same moment, by what held them. [1]
+fn others(engine: &Engine, name: &str, now_ms: u64) -> Map<String, Value> {
+    let mut others: BTreeMap<&str, u64> = BTreeMap::new();
+    for symbol in engine.symbols().iter().filter(|symbol| symbol.hot.open.is_some() && *symbol.name != *name) {
+        let hold = engine.hold_at(symbol, now_ms).map_or("nothing", |hold| hold.name());
+        *others.entry(hold).or_default() += 1;
+    }
+    others.into_iter().map(|(hold, n)| (hold.to_owned(), n.into())).collect()
+}
+
+/// The numbers of an evaluation, put into their formulas.
+fn arithmetic(engine: &Engine, symbol: &Symbol, open: &Instance) -> Vec<String> {
+    let policy = engine.policy();
+    let (Ok(Some(reading)), Some(risk)) = (decide::read(symbol, policy), &open.risk) else { return Vec::new() };
+    let qty = open.totals.qty;
+    let signed = if qty.is_negative() { format!("({qty})") } else { qty.to_string() };
+    let entry = reading.entry.price;
+    let factor = if reading.risk.risk_price.get() == risk.factor.get() {
+        format!("{} × {}", risk.atr_value, risk.volatility_factor)
+    } else {
+        format!("{} × {} × {entry}", risk.atr_value, risk.volatility_factor)
+    };
+    vec![
+        format!("pnl        = (mark − entry) × qty = ({} − {entry}) × {signed} = {}", reading.mark.price, reading.pnl),
+        format!(
+            "cost       = {} bps × |qty| × entry = {} × {} × {entry} = {}",
+            policy.cost_bps,
+            policy.cost,
+            qty.abs(),
+            reading.cost
+        ),
+        format!("risk_price = atr × vol = {factor} = {}", reading.risk.risk_price),
+        format!(
+            "risk       = |qty| × risk_price = {} × {} = {}",
+            qty.abs(),
+            reading.risk.risk_price,
+            reading.entry_risk
+        ),
+        format!(
+            "r_net      = (pnl − cost) / risk = ({} − {}) / {} = {}",
+            reading.pnl, reading.cost, reading.entry_risk, reading.r_net
+        ),
+    ]
+}
+
+/// `share` of what the base of the policy is, as it led to a quantity.
+pub fn quantity_line(share: &str, base: &str, qty: &str, instance: &Instance) -> String {
+    let held: Qty = instance.totals.qty.abs();
+    let of = match base {
+        "current" => format!("{held}, what is held"),
+        _ => format!("{}, the largest quantity (less what others reduced)", instance.totals.qty_largest),
+    };
+    format!("qty        = {share} of {of} = {qty}")
+}

@@ -1,0 +1,161 @@
+//! `harvester history`: every change of a symbol's positions, in order, with the entry that caused it.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::bail;
+use serde_json::{Value, json};
+
+use super::replay;
+use crate::codec::decode::{Decoder, Symbols};
+use crate::codec::fields::{self, Field, NONE};
+use crate::codec::{seal, time};
+use crate::config::Config;
+use crate::domain::book::symbol::Symbol;
+use crate::domain::engine::Engine;
+use crate::domain::event::Entry;
+use crate::domain::event::ids::EntryId;
+use crate::domain::exit::policy::Policy;
+use crate::drive::pipeline;
+use crate::shell::history::{History, Input, Options};
+use crate::shell::terminal::Screen;
+
+#[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("from").required(true).args(["histories", "journal"])))]
+#[command(after_help = "Examples: harvester history ARCUSDT replay/nights/incident-2026-02-04/events.jsonl
+          harvester history NEARUSDT --journal journal --since 2026-02-04T02:00:00Z --json")]
+pub struct Args {
+    symbol: String,
+    /// Files, folders (every *.jsonl and *.jsonl.zst below) or - for standard input
+    #[arg(value_name = "HISTORY")]
+    histories: Vec<PathBuf>,
+    /// Journal of the service
+    #[arg(long, value_name = "DIR")]
+    journal: Option<PathBuf>,
+    /// Fold from the start, tell from here (entry id or time)
+    #[arg(long, value_name = "ID|TIME")]
+    since: Option<String>,
+    /// Stop behind this (entry id or time)
+    #[arg(long, value_name = "ID|TIME")]
+    until: Option<String>,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// One field that an entry changed.
+struct Change {
+    /// `stream/id` of the entry.
+    cause: String,
+    at: EntryId,
+    position: String,
+    field: String,
+    from: String,
+    to: String,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+    let since = args.since.as_deref().map(|text| replay::bound(text, 0)).transpose()?;
+    let until = args.until.as_deref().map(|text| replay::bound(text, u64::MAX)).transpose()?;
+    let wanted = args.symbol.trim().to_uppercase();
+    let inputs: Vec<Input> = args.histories.iter().chain(&args.journal).cloned().map(Input::from).collect();
+    let mut changes = changes(&wanted, &inputs, until, config)?;
+    changes.retain(|change| since.is_none_or(|since| change.at >= since));
+    if args.json {
+        let all: Vec<Value> = changes.iter().map(as_json).collect();
+        writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
+        return Ok(());
+    }
+    show(&changes, &mut Screen::stdout(out))
+}
+
+fn changes(wanted: &str, inputs: &[Input], until: Option<EntryId>, config: &Config) -> anyhow::Result<Vec<Change>> {
+    let mut history = History::open(inputs, &config.streams, Options { until, ..Options::default() })?;
+    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
+    let mut engine = Engine::new(config.streams.clone(), config.policy.clone());
+    engine.ignore_changes();
+    pipeline::foresee(&history, &mut decoder, &mut engine, false, until)?;
+    let mut watch = Watch::new(wanted);
+    pipeline::pipeline(&mut history, &mut decoder, false, |batch| {
+        for name in &batch.symbols {
+            engine.intern(name);
+        }
+        for (entry, _) in &batch.entries {
+            if let Some(decision) = engine.step(entry).decision {
+                seal::seal(&mut engine, &decision);
+            }
+            watch.look(&engine, entry);
+        }
+        Ok(())
+    })?;
+    if engine.find(wanted).is_none() {
+        bail!("the history names no symbol {wanted}");
+    }
+    Ok(watch.changes)
+}
+
+/// A symbol as it was behind the last entry.
+struct Watch<'a> {
+    wanted: &'a str,
+    symbol: Symbol,
+    policy: Option<Policy>,
+    fields: Vec<Field>,
+    changes: Vec<Change>,
+}
+
+impl<'a> Watch<'a> {
+    fn new(wanted: &'a str) -> Self {
+        Self { wanted, symbol: Symbol::default(), policy: None, fields: Vec::new(), changes: Vec::new() }
+    }
+
+    /// Notes what an entry has changed; most change nothing but a price, and cost a comparison.
+    fn look(&mut self, engine: &Engine, entry: &Entry) {
+        let Some(symbol) = engine.find(self.wanted) else { return };
+        let is_same = symbol.hot.open == self.symbol.hot.open
+            && (symbol.hot.history_gap, symbol.hot.diverged) == (self.symbol.hot.history_gap, self.symbol.hot.diverged)
+            && symbol.closed == self.symbol.closed
+            && self.policy.as_ref() == Some(engine.policy());
+        if is_same {
+            return;
+        }
+        self.symbol = symbol.clone();
+        self.policy = Some(engine.policy().clone());
+        let fields: Vec<Field> = symbol.instances().flat_map(|i| fields::of_instance(engine, symbol, i)).collect();
+        let cause = format!("{}/{}", engine.streams().get(entry.stream).name, entry.id);
+        for (of, name, from, to) in fields::differing(&self.fields, &fields) {
+            // Closed instances are forgotten after a week, which is no change.
+            if fields.iter().all(|field| field.of != of) {
+                continue;
+            }
+            self.changes.push(Change { cause: cause.clone(), at: entry.id, position: of, field: name, from, to });
+        }
+        self.fields = fields;
+    }
+}
+
+fn as_json(change: &Change) -> Value {
+    let value = |text: &str| if text == NONE { Value::Null } else { Value::from(text) };
+    json!({
+        "time": time::iso(change.at.ms),
+        "cause": change.cause,
+        "position_id": change.position,
+        "field": change.field,
+        "from": value(&change.from),
+        "to": value(&change.to),
+    })
+}
+
+fn show(changes: &[Change], screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let mut last: Option<(&str, &str)> = None;
+    for change in changes {
+        if last != Some((&change.cause, &change.position)) {
+            screen.heading(&format!("{}  {}  {}", time::iso(change.at.ms), change.position, change.cause))?;
+            last = Some((&change.cause, &change.position));
+        }
+        let from = if change.from == NONE { String::new() } else { format!("{} → ", change.from) };
+        screen.line(&format!("    {:<16} {from}{}", change.field, change.to))?;
+    }
+    screen.line(&format!("{} changes", changes.len()))?;
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! `harvester import`: writes a history into Redis streams under its own ids, for tests and migrations.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use serde_json::json;
+
+use super::replay::progress_of;
+use crate::codec::line::{self, FieldValue};
+use crate::config::Config;
+use crate::config::flags::RedisFlag;
+use crate::domain::event::ids::EntryId;
+use crate::service::server;
+use crate::shell::history::{History, Input, Options};
+use crate::shell::redis::{FieldBytes, Server};
+use crate::shell::terminal::Screen;
+
+/// Entries that go to the server at a time.
+const BATCH_ENTRIES: usize = 500;
+/// … or so many bytes of them.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// What is imported, and where to.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    pub histories: Vec<PathBuf>,
+    /// Above what the configuration says.
+    pub redis: RedisFlag,
+    pub skip_bad_lines: bool,
+    pub json: bool,
+}
+
+/// Runs the command.
+pub fn run(request: &Request, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(import(request, config, out))
+}
+
+async fn import(request: &Request, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+    let inputs: Vec<Input> = request.histories.iter().cloned().map(Input::from).collect();
+    let options = Options { skip_bad_lines: request.skip_bad_lines, ..Options::default() };
+    let mut history = History::open(&inputs, &config.streams, options.clone())?;
+    let config = &request.redis.over(config)?;
+    let mut server = Server::connect(&server::address(config)?).await?;
+    for (stream, first) in streams_of(&inputs, &options, config)? {
+        let length = server.stream_length(&stream).await?;
+        if length > 0 {
+            bail!("the stream {stream} holds {length} entries already: import writes into empty streams only");
+        }
+        // An emptied stream takes no id that is not behind all that it ever had.
+        let last = server.stream_info(&stream).await?.and_then(|info| info.last_generated).unwrap_or_default();
+        if last > EntryId::default() && first.is_none_or(|first| first <= last) {
+            bail!("the stream {stream} was emptied and takes only entries behind {last}: delete it first");
+        }
+    }
+
+    let progress = progress_of(&history);
+    let mut batch: Vec<(String, EntryId, Vec<FieldBytes>)> = Vec::with_capacity(BATCH_ENTRIES);
+    let (mut bytes, mut written, mut twins, mut bad) = (0, 0_u64, 0_u64, 0_u64);
+    let mut last = vec![None; config.streams.len()];
+    while let Some(at) = history.next_line()? {
+        // The server takes an id once; the second of the same entry says nothing new.
+        if last[usize::from(at.stream.0)] == Some(at.id) {
+            twins += 1;
+            continue;
+        }
+        last[usize::from(at.stream.0)] = Some(at.id);
+        let fields = match line::fields(at.bytes) {
+            Ok(fields) => fields,
+            Err(_) if request.skip_bad_lines => {
+                bad += 1;
+                continue;
+            }
+            Err(error) => {
+                let (file, number) = (at.file, at.number);
+                bail!("{}: {error}", history.place(file, number));
+            }
+        };
+        if fields.pairs.is_empty() {
+            let (file, number) = (at.file, at.number);
+            bail!("{}: an entry without fields cannot be written", history.place(file, number));
+        }
+        let fields = fields.pairs.into_iter().map(|(name, value)| {
+            let value = match value {
+                FieldValue::Text(text) => text.into_owned().into_bytes(),
+                FieldValue::Bytes(bytes) => bytes,
+            };
+            (name.into_owned().into_bytes(), value)
+        });
+        bytes += at.bytes.len();
+        batch.push((config.streams.get(at.stream).name.clone(), at.id, fields.collect()));
+        if batch.len() >= BATCH_ENTRIES || bytes >= BATCH_BYTES {
+            server.append(&batch).await?;
+            written += batch.len() as u64;
+            progress.at(written, String::new);
+            batch.clear();
+            bytes = 0;
+        }
+    }
+    if !batch.is_empty() {
+        server.append(&batch).await?;
+        written += batch.len() as u64;
+    }
+    progress.finish();
+    let (other_streams, bad_lines) = (history.other_streams(), history.bad_lines() + bad);
+    if request.json {
+        let summary =
+            json!({"written": written, "duplicates": twins, "other_streams": other_streams, "bad_lines": bad_lines});
+        writeln!(out, "{}", serde_json::to_string_pretty(&summary)?)?;
+        return Ok(());
+    }
+    Screen::stdout(out).line(&format!(
+        "wrote {written} entries; duplicates {twins}, other streams {other_streams}, bad lines {bad_lines}"
+    ))?;
+    Ok(())
+}
+
+/// The streams that a history writes to, and their first entries. Standard input can be read once only: then it is all that are configured.
+fn streams_of(
+    inputs: &[Input],
+    options: &Options,
+    config: &Config,
+) -> anyhow::Result<BTreeMap<String, Option<EntryId>>> {
+    if inputs.contains(&Input::Stdin) {
+        return Ok(config.streams.iter().map(|(_, stream)| (stream.name.clone(), None)).collect());
+    }
+    let mut history = History::open(inputs, &config.streams, options.clone()).context("reading the history again")?;
+    let mut streams = BTreeMap::new();
+    let mut seen = vec![false; config.streams.len()];
+    while let Some(at) = history.next_line()? {
+        if !std::mem::replace(&mut seen[usize::from(at.stream.0)], true) {
+            streams.insert(config.streams.get(at.stream).name.clone(), Some(at.id));
+        }
+    }
+    Ok(streams)
+}

@@ -1,0 +1,26 @@
+//! One file per command: wiring, no rules.
+
+pub mod audit;
+pub mod backfill;
+pub mod config;
+pub mod control;
+pub mod demo;
+pub mod diff;
+pub mod doctor;
+pub mod exit_code;
+pub mod explain;
+pub mod history;
+pub mod import;
+pub mod import_hashes;
+pub mod journal;
+pub mod needs;
+pub mod positions;
+pub mod quarantine;
+pub mod reconcile;
+pub mod record;
+pub mod replay;
+pub mod schema;
+pub mod snapshots;
+pub mod stats;
+pub mod status;
+pub mod whatif;

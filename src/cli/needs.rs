@@ -1,0 +1,82 @@
+//! `harvester needs`: what the projection lacks and a look-up could bring, in the order in which it is asked for.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::codec::time;
+use crate::domain::engine::needs::{Need, Needs, Why};
+use crate::drive::projection;
+use crate::shell::terminal::{Screen, Tone};
+
+/// Flags of the command.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Folder of the projection
+    #[arg(long, value_name = "DIR")]
+    store: PathBuf,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
+    let (engine, _store) = projection::read(&args.store)?;
+    let needs = Needs::of(&engine, 0);
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&json(&needs))?)?;
+        return Ok(());
+    }
+    let mut screen = Screen::stdout(out);
+    if needs.list.is_empty() {
+        let nothing = if needs.positions_known {
+            format!("Nothing is lacking: {} open positions.", needs.held.len())
+        } else {
+            "Positions unknown: no position was ever seen from anywhere (this is not the same as flat).".to_owned()
+        };
+        screen.line(&nothing)?;
+    } else {
+        let rows = needs.list.iter().map(|need| cells(need, needs.now_ms)).collect();
+        screen.table(&["SYMBOL", "WANTS", "WHY", "SINCE", "AGE", "NEAR RUNG"], &[4], rows)?;
+    }
+    screen.line(&format!("as of {} ({})", needs.now_ms, time::iso(needs.now_ms)))?;
+    Ok(())
+}
+
+/// The needs for other programs.
+pub fn json(needs: &Needs) -> Value {
+    let list: Vec<Value> = needs
+        .list
+        .iter()
+        .map(|need| {
+            json!({
+                "symbol": &*need.symbol,
+                "want": need.want.name(),
+                "why": need.why.name(),
+                "since": need.since_ms,
+                "age_ms": needs.now_ms.saturating_sub(need.since_ms),
+                "near_rung": need.near_rung,
+            })
+        })
+        .collect();
+    json!({
+        "as_of": needs.now_ms,
+        "positions_open": needs.held.len(),
+        "positions_unknown": !needs.positions_known,
+        "needs": list,
+    })
+}
+
+fn cells(need: &Need, now_ms: u64) -> Vec<(String, Tone)> {
+    let tone = if need.why == Why::Due { Tone::Dim } else { Tone::Warning };
+    vec![
+        (need.symbol.to_string(), Tone::Plain),
+        (need.want.name().to_owned(), Tone::Plain),
+        (need.why.name().to_owned(), tone),
+        (time::iso(need.since_ms), Tone::Dim),
+        (time::span(now_ms.saturating_sub(need.since_ms)), Tone::Plain),
+        (if need.near_rung { "yes" } else { "-" }.to_owned(), Tone::Plain),
+    ]
+}

@@ -1,0 +1,138 @@
+//! `harvester positions`: what is open, what it rests on, and why it is held.
+//!
+//! Of a store, or of a running service: the store's lock keeps other processes out while it runs. Both print the same.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use super::replay;
+use crate::config::Config;
+use crate::domain::event::ids::EntryId;
+use crate::drive::projection;
+use crate::drive::snapshots;
+use crate::drive::state_at::{self, NoRows, Sources};
+use crate::shell::terminal::Screen;
+use crate::shell::web::{self, ClientError};
+
+mod shown;
+
+pub use crate::drive::sheet::Sheet;
+
+#[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("whose").required(true).multiple(true).args(["store", "url", "journal", "histories"])))]
+#[command(after_help = "Examples: harvester positions --store state ARCUSDT
+          harvester positions --url http://127.0.0.1:9464
+          harvester positions --as-of 2026-02-04T02:07:00Z --journal journal --store state")]
+pub struct Args {
+    /// The story of one symbol
+    symbol: Option<String>,
+    /// Folder of the projection
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// As they were when the last entry up to here was applied (entry id or time): from the nearest snapshot of the store,
+    /// if one is named, and the journal or history behind it
+    #[arg(long, value_name = "ID|TIME")]
+    as_of: Option<String>,
+    /// Journal to make the state from
+    #[arg(long, value_name = "DIR", requires = "as_of")]
+    journal: Option<PathBuf>,
+    /// Files and folders to make the state from
+    #[arg(long = "history", value_name = "HISTORY", requires = "as_of", num_args = 1..)]
+    histories: Vec<PathBuf>,
+    /// Address of a running service
+    #[arg(long, value_name = "URL", conflicts_with_all = ["store", "as_of"])]
+    url: Option<String>,
+    /// Closed positions too
+    #[arg(long)]
+    all: bool,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn execute(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+    let symbol = args.symbol.as_deref();
+    if let Some(at) = &args.as_of {
+        return of_the_past(args, replay::bound(at, u64::MAX)?, config, out);
+    }
+    match (&args.store, &args.url) {
+        (Some(store), _) => run(store, symbol, args.all, args.json, out),
+        (None, Some(url)) => {
+            let wanted = wanted(symbol);
+            let sheet = of_service(url, wanted.as_deref(), closed_too(symbol, args.all, args.json))?;
+            print(&sheet, wanted.as_deref(), args.json, out)
+        }
+        (None, None) => bail!("whose positions: --store DIR or --url URL"),
+    }
+}
+
+/// Runs the command on a store.
+pub fn run(store: &Path, symbol: Option<&str>, all: bool, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    let (engine, rows) = projection::read(store)?;
+    let wanted = wanted(symbol);
+    let sheet = Sheet::of(&engine, &rows, wanted.as_deref(), closed_too(symbol, all, json))?;
+    match sheet {
+        Some(sheet) => print(&sheet, wanted.as_deref(), json, out),
+        None => bail!("the store knows no symbol {}", wanted.unwrap_or_default()),
+    }
+}
+
+/// Runs the command on a state of the past.
+fn of_the_past(args: &Args, at: EntryId, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+    let sources = Sources {
+        journal: args.journal.clone(),
+        histories: args.histories.clone(),
+        snapshots: args.store.as_deref().map(snapshots::folder_of),
+    };
+    let past = state_at::state_at(&sources, Some(at), config)?;
+    for notice in &past.notices {
+        tracing::warn!("{notice}");
+    }
+    let from = past.snapshot.as_ref().map_or_else(|| "the start".to_owned(), |path| path.display().to_string());
+    tracing::info!(from, entries = past.entries, "the state is made");
+    let wanted = wanted(args.symbol.as_deref());
+    let closed_too = closed_too(args.symbol.as_deref(), args.all, args.json);
+    match Sheet::of(&past.engine, &NoRows, wanted.as_deref(), closed_too)? {
+        Some(sheet) => print(&sheet, wanted.as_deref(), args.json, out),
+        None => bail!("at {at} no symbol {} was known", wanted.unwrap_or_default()),
+    }
+}
+
+/// Symbols are written in capitals, whatever was typed.
+fn wanted(symbol: Option<&str>) -> Option<String> {
+    symbol.map(|symbol| symbol.trim().to_uppercase())
+}
+
+/// The story of a symbol tells of closed positions too; its JSON only where they are asked for.
+const fn closed_too(symbol: Option<&str>, all: bool, json: bool) -> bool {
+    all || (symbol.is_some() && !json)
+}
+
+pub(crate) fn of_service(url: &str, wanted: Option<&str>, all: bool) -> anyhow::Result<Sheet> {
+    let symbol = wanted.map_or_else(String::new, |symbol| format!("/{}", web::path_part(symbol)));
+    let path = format!("/positions{symbol}?whole=1{}", if all { "&all=1" } else { "" });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let body = match runtime.block_on(web::get(url, &path)) {
+        Ok(body) => body,
+        Err(ClientError::Refused { status: 404, .. }) if wanted.is_some() => {
+            bail!("the service knows no symbol {}", wanted.unwrap_or_default())
+        }
+        Err(error) => return Err(error.into()),
+    };
+    serde_json::from_str(&body).with_context(|| format!("the service at {url} answered something else than positions"))
+}
+
+fn print(sheet: &Sheet, wanted: Option<&str>, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&sheet.positions)?)?;
+        return Ok(());
+    }
+    let mut screen = Screen::stdout(out);
+    match wanted {
+        Some(wanted) => shown::story(sheet, wanted, &mut screen),
+        None => shown::table(sheet, &mut screen),
+    }
+}

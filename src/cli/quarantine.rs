@@ -1,0 +1,180 @@
+//! `harvester quarantine`: what was put aside, why, and what today's decoder makes of it.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use crate::codec::decode::{Decoder, Symbols};
+use crate::codec::shown;
+use crate::codec::state::Quarantined;
+use crate::domain::event::ids::EntryId;
+use crate::domain::event::streams::Streams;
+use crate::drive::projection;
+use crate::shell::terminal::{Screen, Tone};
+
+#[derive(clap::Subcommand, Debug)]
+pub enum Command {
+    /// List all of them
+    #[command(after_help = "Example: harvester quarantine list --store state")]
+    List {
+        /// Folder of the projection
+        #[arg(long, value_name = "DIR")]
+        store: PathBuf,
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one whole
+    #[command(after_help = "Example: harvester quarantine show --store state apply.result 1770163200000-0")]
+    Show {
+        stream: String,
+        id: String,
+        /// Folder of the projection
+        #[arg(long, value_name = "DIR")]
+        store: PathBuf,
+    },
+    /// What today's decoder makes of them, or of one; nothing is changed
+    #[command(after_help = "Example: harvester quarantine try --store state apply.result 1770163200000-0")]
+    Try {
+        #[arg(requires = "id")]
+        stream: Option<String>,
+        id: Option<String>,
+        /// Folder of the projection
+        #[arg(long, value_name = "DIR")]
+        store: PathBuf,
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs the command.
+pub fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
+    match command {
+        Command::List { store, json } => list(store, *json, out),
+        Command::Show { stream, id, store } => show(store, stream, id, out),
+        Command::Try { stream, id, store, json } => {
+            let one = stream.as_deref().zip(id.as_deref());
+            try_again(store, one, *json, out)
+        }
+    }
+}
+
+/// Lists all entries that were put aside.
+fn list(store: &Path, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    let (_, all) = projection::quarantined(store)?;
+    if json {
+        let all: Vec<_> = all
+            .iter()
+            .map(|q| json!({"stream": q.stream, "id": q.id.to_string(), "reason": q.reason, "line": q.line}))
+            .collect();
+        writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
+        return Ok(());
+    }
+    let mut screen = Screen::stdout(out);
+    let cells = |q: &Quarantined| {
+        let start: String = q.line.chars().take(80).collect();
+        vec![
+            (q.stream.clone(), Tone::Plain),
+            (q.id.to_string(), Tone::Plain),
+            (q.reason.clone(), Tone::Warning),
+            (start, Tone::Dim),
+        ]
+    };
+    screen.table(&["STREAM", "ID", "REASON", "ENTRY"], &[], all.iter().map(cells).collect())?;
+    screen.line(&format!("{} entries", all.len()))?;
+    Ok(())
+}
+
+/// Shows one entry that was put aside, whole.
+fn show(store: &Path, stream: &str, id: &str, out: &mut dyn Write) -> anyhow::Result<()> {
+    let (_, all) = projection::quarantined(store)?;
+    let found = find(all, stream, id)?;
+    writeln!(out, "{}", shown::shown(&found.reason))?;
+    writeln!(out, "{}", shown::json(&found.line))?;
+    Ok(())
+}
+
+/// What became of one attempt.
+enum Now {
+    /// The shape that it reads as.
+    Reads(&'static str),
+    /// The reason why it still does not.
+    Still(String),
+}
+
+/// Decodes what was put aside once more, all or one.
+fn try_again(store: &Path, one: Option<(&str, &str)>, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    let (streams, mut all) = projection::quarantined(store)?;
+    if let Some((stream, id)) = one {
+        all = vec![find(all, stream, id)?];
+    }
+    let tried: Vec<(Quarantined, Now)> = all
+        .into_iter()
+        .map(|aside| {
+            let now = decoded(&streams, &aside);
+            (aside, now)
+        })
+        .collect();
+    if json {
+        let tried: Vec<_> = tried
+            .iter()
+            .map(|(aside, now)| {
+                let (shape, reason) = match now {
+                    Now::Reads(shape) => (Some(*shape), None),
+                    Now::Still(reason) => (None, Some(reason)),
+                };
+                let id = aside.id.to_string();
+                json!({"stream": aside.stream, "id": id, "was": aside.reason, "shape": shape, "reason": reason})
+            })
+            .collect();
+        writeln!(out, "{}", serde_json::to_string_pretty(&tried)?)?;
+        return Ok(());
+    }
+    show_tried(&tried, &mut Screen::stdout(out))
+}
+
+fn show_tried(tried: &[(Quarantined, Now)], screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let cells = |(aside, now): &(Quarantined, Now)| {
+        let now = match now {
+            Now::Reads(shape) => (format!("reads now as {shape}"), Tone::Good),
+            Now::Still(reason) => (format!("still {reason}"), Tone::Warning),
+        };
+        let plain = |text: String| (text, Tone::Plain);
+        vec![plain(aside.stream.clone()), plain(aside.id.to_string()), plain(aside.reason.clone()), now]
+    };
+    screen.table(&["STREAM", "ID", "WAS", "NOW"], &[], tried.iter().map(cells).collect())?;
+    let reads = tried.iter().filter(|(_, now)| matches!(now, Now::Reads(_))).count();
+    screen.line(&format!("{reads} of {} can be read", tried.len()))?;
+    if reads > 0 {
+        screen.line(
+            "Nothing was changed. To apply an old entry is a rebuild: replay the history, with it in its place,",
+        )?;
+        screen.line("into a new store. One that reads may be put aside again for what it meets there (no_side, too_late, out_of_range).")?;
+    }
+    Ok(())
+}
+
+fn decoded(streams: &Streams, aside: &Quarantined) -> Now {
+    let Some(stream) = streams.id_of(&aside.stream) else {
+        return Now::Still("of a stream that the store does not read".to_owned());
+    };
+    let mut decoder = Decoder::new(streams.clone(), Symbols::default());
+    match decoder.decode_line(stream, aside.id, aside.line.as_bytes()) {
+        Err(error) => Now::Still(format!("no history line: {error}")),
+        Ok(entry) => match entry.content {
+            Ok(_) => Now::Reads(entry.shape),
+            Err(unreadable) => Now::Still(unreadable.reason.name().to_owned()),
+        },
+    }
+}
+
+/// The entry of a stream, which may be named by what stands behind its last colon.
+fn find(all: Vec<Quarantined>, stream: &str, id: &str) -> anyhow::Result<Quarantined> {
+    let wanted: EntryId = id.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
+    all.into_iter()
+        .find(|aside| aside.id == wanted && (aside.stream == stream || aside.stream.ends_with(&format!(":{stream}"))))
+        .with_context(|| format!("{stream}/{id} is not in quarantine"))
+}

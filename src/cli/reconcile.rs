@@ -1,0 +1,309 @@
+//! `harvester reconcile`: our positions against those of the exchange, now.
+//!
+//! What was not answered is unknown, never flat: without an answer there is no verdict on any position.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::bail;
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+
+use super::exit_code::Found;
+use super::positions::{self, Sheet};
+use crate::codec::exchange::AccountMode;
+use crate::codec::{number, time};
+use crate::config::Config;
+use crate::domain::units::{Price, Qty};
+use crate::drive::projection;
+use crate::service::exchange;
+use crate::shell::exchange::{CallError, Exchange, Positions};
+use crate::shell::terminal::{Screen, Tone};
+
+/// The position side of a one-way account.
+const BOTH: &str = "BOTH";
+/// Entry prices further apart than this are different: 0.1 %, as in the fold. [1]
+const ENTRY_APART: Decimal = Decimal::from_parts(1, 0, 0, false, 3);
+
+/// Flags of the command.
+#[derive(Clone, Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("whose").required(true).args(["store", "url"])))]
+pub struct Args {
+    /// Folder of the projection
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// Address of a running service
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// How one symbol compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Comparison {
+    Same,
+    DifferentQuantity,
+    DifferentEntry,
+    OnlyHere,
+    OnlyThere,
+    Unknown,
+}
+
+impl Comparison {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Same => "same",
+            Self::DifferentQuantity => "different_quantity",
+            Self::DifferentEntry => "different_entry",
+            Self::OnlyHere => "only_here",
+            Self::OnlyThere => "only_there",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// A position of one side: signed quantity [base] and entry price [quote per base].
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Side {
+    qty: Qty,
+    entry_price: Option<Price>,
+}
+
+/// Symbol and position side: a hedge account has two positions of a symbol.
+type Of = (String, String);
+
+struct Row {
+    symbol: String,
+    /// `BOTH`, or that of a hedge account.
+    position_side: String,
+    comparison: Comparison,
+    here: Option<Side>,
+    there: Option<Side>,
+}
+
+/// What was asked, what answered, and what could not be known.
+struct Coverage {
+    asked: &'static str,
+    failure: Option<String>,
+    /// How the account holds positions, where that is known.
+    mode: Result<AccountMode, String>,
+    not_known: Vec<String>,
+}
+
+impl Coverage {
+    /// Positions compare only in an account that is known to hold one for each symbol.
+    fn is_comparable(&self) -> bool {
+        self.failure.is_none() && self.mode == Ok(AccountMode::OneWay)
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+    let sheet = match (&args.store, &args.url) {
+        (Some(store), _) => {
+            let (engine, rows) = projection::read(store)?;
+            let sheet = Sheet::of(&engine, &rows, None, false)?;
+            match sheet {
+                Some(sheet) => sheet,
+                None => bail!("the store {} has no positions to show", store.display()),
+            }
+        }
+        (None, Some(url)) => positions::of_service(url, None, false)?,
+        (None, None) => bail!("whose positions: --store DIR or --url URL"),
+    };
+    let client = exchange::client(config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answered = runtime.block_on(client.exchange.position_risk());
+    let mode = match &answered {
+        Ok(positions) => runtime.block_on(mode(&client.exchange, positions)),
+        Err(error) => Err(error.to_string()),
+    };
+    let here = ours(&sheet);
+    let coverage = coverage(&sheet, &answered, mode, client.no_credentials.as_deref());
+    let rows = compare(&here, answered.as_ref().ok(), coverage.is_comparable());
+    show(args, &sheet, &rows, &coverage, out)?;
+    let differ = rows.iter().filter(|row| row.comparison != Comparison::Same).count();
+    match (answered, client.no_credentials) {
+        (Err(CallError::NoCredentials { .. }), Some(reason)) => bail!("the exchange was not asked: {reason}"),
+        (Err(error), _) => Err(error.into()),
+        (Ok(_), _) if !coverage.is_comparable() => {
+            let why = coverage.mode.map_or_else(|why| why, |mode| format!("the account is {}", mode.name()));
+            bail!(Found(format!("nothing compares: {why}")))
+        }
+        (Ok(_), _) if differ > 0 => bail!(Found(format!("{differ} positions differ"))),
+        (Ok(_), _) => Ok(()),
+    }
+}
+
+/// How the account holds positions: what it says, unless its rows say it. An answer that is none is no answer, but a
+/// quantity without a side is one that only a one-way account has.
+async fn mode(exchange: &Exchange, positions: &Positions) -> Result<AccountMode, String> {
+    match (positions.mode(), exchange.position_mode().await) {
+        (Some(AccountMode::Hedge), _) => Ok(AccountMode::Hedge),
+        (_, Ok(mode)) => Ok(mode),
+        (Some(mode), Err(_)) => Ok(mode),
+        (None, Err(error)) => Err(error.to_string()),
+    }
+}
+
+fn ours(sheet: &Sheet) -> BTreeMap<Of, Side> {
+    let decimal = |value: &Value| number::decimal(value.as_str()?).ok();
+    let position = |position: &Value| {
+        let qty = Qty::new(decimal(&position["qty"])?);
+        let qty = if position["side"] == "SHORT" { qty.negated() } else { qty };
+        let entry_price = decimal(&position["entry_price"]["value"]).map(Price::new);
+        Some(((position["symbol"].as_str()?.to_owned(), BOTH.to_owned()), Side { qty, entry_price }))
+    };
+    sheet.positions.iter().filter_map(position).collect()
+}
+
+/// Rows of both, by symbol and side; where nothing compares each is unknown, and shown all the same.
+fn compare(here: &BTreeMap<Of, Side>, there: Option<&Positions>, is_comparable: bool) -> Vec<Row> {
+    let there = there.into_iter().flat_map(Positions::open).map(|row| {
+        let of = (row.symbol.clone(), row.position_side.trim().to_uppercase());
+        (of, Side { qty: row.position_amt, entry_price: row.entry_price })
+    });
+    let there: BTreeMap<Of, Side> = there.collect();
+    let all: BTreeSet<&Of> = here.keys().chain(there.keys()).collect();
+    let row = |of: &Of| {
+        let (here, there) = (here.get(of).copied(), there.get(of).copied());
+        let comparison = if is_comparable { compared(here, there) } else { Comparison::Unknown };
+        Row { symbol: of.0.clone(), position_side: of.1.clone(), comparison, here, there }
+    };
+    all.into_iter().map(row).collect()
+}
+
+fn compared(here: Option<Side>, there: Option<Side>) -> Comparison {
+    let (here, there) = match (here, there) {
+        (Some(here), Some(there)) => (here, there),
+        (Some(_), None) => return Comparison::OnlyHere,
+        (None, Some(_)) => return Comparison::OnlyThere,
+        (None, None) => return Comparison::Same,
+    };
+    if !here.qty.same(there.qty, None) {
+        return Comparison::DifferentQuantity;
+    }
+    let apart = |a: Price, b: Price| {
+        let apart = (a.get() - b.get()).abs();
+        b.get().checked_mul(ENTRY_APART).is_none_or(|limit| apart > limit)
+    };
+    match (here.entry_price, there.entry_price) {
+        (Some(a), Some(b)) if !apart(a, b) => Comparison::Same,
+        (None, None) => Comparison::Same,
+        _ => Comparison::DifferentEntry,
+    }
+}
+
+fn coverage(
+    sheet: &Sheet,
+    answered: &Result<Positions, CallError>,
+    mode: Result<AccountMode, String>,
+    no_credentials: Option<&str>,
+) -> Coverage {
+    let mut not_known = Vec::new();
+    if sheet.positions_unknown {
+        not_known.push("ours: no position was ever seen from anywhere, which is not the same as flat".to_owned());
+    }
+    if !sheet.history_gap.is_empty() {
+        not_known.push(format!("ours: the history of {} has a gap", sheet.history_gap.join(", ")));
+    }
+    let failure = match answered {
+        Ok(_) => {
+            match &mode {
+                Ok(AccountMode::OneWay) => {}
+                Ok(AccountMode::Hedge) => not_known.push(
+                    "theirs: every position; the account is in hedge mode (dual-side), LONG and SHORT are not supported"
+                        .to_owned(),
+                ),
+                Err(error) => not_known.push(format!("theirs: whether the account is in hedge mode ({error})")),
+            }
+            None
+        }
+        Err(error) => {
+            not_known.push("theirs: every position; a call that failed says of none that it is flat".to_owned());
+            let reason = no_credentials.map_or_else(String::new, |reason| format!(" ({reason})"));
+            Some(format!("{error}{reason}"))
+        }
+    };
+    Coverage { asked: "positionRisk of all symbols", failure, mode, not_known }
+}
+
+/// The symbol, with its side where that is one of a hedge account.
+fn named(row: &Row) -> String {
+    if row.position_side == BOTH { row.symbol.clone() } else { format!("{} {}", row.symbol, row.position_side) }
+}
+
+fn show(args: &Args, sheet: &Sheet, rows: &[Row], coverage: &Coverage, out: &mut dyn Write) -> anyhow::Result<()> {
+    let count = |comparison| rows.iter().filter(|row| row.comparison == comparison).count();
+    let verdict = match () {
+        () if !coverage.is_comparable() => "unknown",
+        () if rows.iter().all(|row| row.comparison == Comparison::Same) => "same",
+        () => "differs",
+    };
+    let all = [
+        Comparison::Same,
+        Comparison::DifferentQuantity,
+        Comparison::DifferentEntry,
+        Comparison::OnlyHere,
+        Comparison::OnlyThere,
+        Comparison::Unknown,
+    ];
+    if args.json {
+        let counts: serde_json::Map<String, Value> =
+            all.iter().map(|&comparison| (comparison.name().to_owned(), count(comparison).into())).collect();
+        let side = |side: Option<Side>| {
+            side.map(|s| json!({"qty": s.qty.to_string(), "entry_price": s.entry_price.map(|p| p.to_string())}))
+        };
+        let positions: Vec<Value> = rows
+            .iter()
+            .map(|row| {
+                json!({
+                    "symbol": row.symbol, "position_side": row.position_side, "verdict": row.comparison.name(),
+                    "here": side(row.here), "there": side(row.there),
+                })
+            })
+            .collect();
+        let document = json!({
+            "verdict": verdict, "as_of": sheet.as_of, "counts": counts, "positions": positions,
+            "coverage": {
+                "asked": [coverage.asked], "answered": coverage.failure.is_none(),
+                "failure": coverage.failure, "not_known": coverage.not_known,
+                "account": coverage.mode.as_ref().ok().map(|mode| mode.name()),
+            },
+        });
+        writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
+        return Ok(());
+    }
+    let mut screen = Screen::stdout(out);
+    let cells = |row: &Row| {
+        let text = |side: Option<Side>, get: fn(Side) -> Option<String>| side.and_then(get).unwrap_or("-".to_owned());
+        let qty = |side| text(side, |side: Side| Some(side.qty.to_string()));
+        let entry = |side| text(side, |side: Side| side.entry_price.map(|price| price.to_string()));
+        let tone = if row.comparison == Comparison::Same { Tone::Good } else { Tone::Bad };
+        vec![
+            (named(row), Tone::Plain),
+            (row.comparison.name().to_owned(), tone),
+            (qty(row.here), Tone::Plain),
+            (qty(row.there), Tone::Plain),
+            (entry(row.here), Tone::Plain),
+            (entry(row.there), Tone::Plain),
+        ]
+    };
+    screen.table(
+        &["SYMBOL", "VERDICT", "QTY HERE", "QTY THERE", "ENTRY HERE", "ENTRY THERE"],
+        &[2, 3, 4, 5],
+        rows.iter().map(cells).collect(),
+    )?;
+    let counts: Vec<String> = all.iter().map(|&c| format!("{} {}", c.name(), count(c))).collect();
+    screen.line(&format!("{verdict}: {}", counts.join(", ")))?;
+    screen.line(&format!("ours as of {} ({})", sheet.as_of, time::iso(sheet.as_of_ms())))?;
+    let answer = coverage.failure.clone().unwrap_or_else(|| "answered in full".to_owned());
+    screen.line(&format!("asked: {}; {answer}", coverage.asked))?;
+    for not_known in &coverage.not_known {
+        screen.line(&format!("not known, {not_known}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! `harvester record`: keeps a journal of the streams, and nothing else.
+//!
+//! It reads beside all groups and acknowledges nothing. What the journal holds already is where it goes on from.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use tokio::sync::watch;
+
+use crate::codec::line::{self, Fields};
+use crate::codec::live::StreamPlace;
+use crate::config::Config;
+use crate::config::flags::{self, RunFlags};
+use crate::domain::event::ids::EntryId;
+use crate::drive::projection::close_to_others;
+use crate::service::run::{Connect, Message, ReaderSetup, ReaderSigns, Released, Role, read_streams, stop_on_signal};
+use crate::service::server;
+use crate::shell::journal::{Journal, Limits};
+use crate::shell::redis::Membership;
+
+/// Batches that wait to be written. [1]
+const BATCHES_WAITING: usize = 8;
+const WAIT: Duration = Duration::from_millis(20);
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example: harvester record --redis redis://127.0.0.1:6379 --journal journal")]
+pub struct Args {
+    #[command(flatten)]
+    flags: RunFlags,
+    /// End once nothing new came for so long
+    #[arg(long, value_name = "SECONDS", value_parser = flags::seconds)]
+    until_idle: Option<Duration>,
+}
+
+/// Records until told to stop.
+pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
+    let config = args.flags.over(config)?;
+    let until_idle = args.until_idle;
+    close_to_others(&config.run.journal);
+    let mut journal = Journal::open(&config.run.journal, Limits { rotate_bytes: config.journal.rotate_bytes })?;
+    let held = held(&journal)?;
+    let place = |(last, seen): &(EntryId, u64)| (*last, StreamPlace { seen: *seen, added: 0 });
+    let places = config.streams.iter().map(|(_, stream)| held.get(&stream.name).map(place)).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let connect = Connect::new(server::address(&config)?);
+    drop(runtime.block_on(connect.server())?);
+    let stop = Arc::new(AtomicBool::new(false));
+    runtime.spawn(stop_on_signal(Arc::clone(&stop)));
+    let (_, role) = watch::channel(Role::Follower);
+    let signs = Arc::new(ReaderSigns::default());
+    let (to_journal, messages) = sync_channel(BATCHES_WAITING);
+    let setup = ReaderSetup {
+        connect,
+        // Of no group: nothing is ever read through it.
+        membership: Membership { group: config.run.group.clone(), consumer: String::new(), lease_key: String::new() },
+        streams: config.streams.iter().map(|(_, stream)| stream.name.clone()).collect(),
+        // Nothing is emitted here.
+        are_control: vec![false; config.streams.len()],
+        are_foreseen: vec![false; config.streams.len()],
+        kill_gate: Arc::default(),
+        places,
+        from: vec![config.run.from; config.streams.len()],
+        count: config.run.read_count,
+        role,
+        stop: Arc::clone(&stop),
+        signs: Arc::clone(&signs),
+        to_fold: to_journal,
+    };
+    let reading = std::thread::Builder::new().name("reader".to_owned()).spawn(move || read_streams(setup))?;
+
+    tracing::info!(journal = %config.run.journal.display(), entries = journal.position(), "recording");
+    let mut busy = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        match messages.recv_timeout(WAIT) {
+            Ok(Message::Entries(entries)) => {
+                for Released { stream, entry, .. } in &entries {
+                    let Some(pairs) = &entry.fields else { continue };
+                    let name = &config.streams.get(*stream).name;
+                    journal.append(&line::write(name, &entry.id.to_string(), &Fields::from_bytes(pairs)), entry.id.ms);
+                }
+                journal.commit()?;
+                busy = Instant::now();
+            }
+            Ok(Message::Lost(loss)) => {
+                let stream = &config.streams.get(loss.stream).name;
+                tracing::error!(stream = %stream, count = loss.count, why = loss.why, "entries are lost: the journal has a gap");
+            }
+            Ok(Message::Ended(error)) => return Err(error),
+            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) if stop.load(Ordering::Relaxed) => break,
+            Err(RecvTimeoutError::Disconnected) => bail!("the reader ended by itself"),
+        }
+        let is_drained = signs.is_drained.load(Ordering::Relaxed);
+        if until_idle.is_some_and(|limit| is_drained && busy.elapsed() >= limit) {
+            break;
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    drop(messages);
+    let _ = reading.join();
+    tracing::info!(entries = journal.position(), "recorded");
+    journal.close()?;
+    Ok(())
+}
+
+/// The last entry of each stream that the journal holds, and how many of it there are. [1]
+fn held(journal: &Journal) -> anyhow::Result<BTreeMap<String, (EntryId, u64)>> {
+    let mut held: BTreeMap<String, (EntryId, u64)> = BTreeMap::new();
+    for text in journal.read_from(journal.first())? {
+        let text = text?;
+        let (stream, id) = line::head(text.as_bytes())?;
+        let Ok(id) = id.parse::<EntryId>() else { continue };
+        let (last, count) = held.entry(stream.into_owned()).or_default();
+        (*last, *count) = (id.max(*last), *count + 1);
+    }
+    Ok(held)
+}

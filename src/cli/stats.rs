@@ -1,0 +1,115 @@
+//! `harvester stats`: how long positions stood under each reason to hold.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
+
+use crate::codec::{state, time, view};
+use crate::domain::book::position::Instance;
+use crate::domain::engine::Engine;
+use crate::domain::exit::decide::Hold;
+use crate::drive::projection;
+use crate::shell::terminal::{Screen, Tone};
+
+/// Flags of the command.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Folder of the projection
+    #[arg(long, value_name = "DIR")]
+    store: PathBuf,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// What stood under a reason.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stood {
+    ms: u64,
+    positions: u64,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
+    let (engine, rows) = projection::read(&args.store)?;
+    let mut by_symbol: BTreeMap<String, BTreeMap<Hold, Stood>> = BTreeMap::new();
+    for symbol in view::by_name(&engine) {
+        let closed = state::closed_instances(&rows, &symbol.name)?;
+        for instance in closed.iter().chain(symbol.hot.open.as_ref()) {
+            let stood = by_symbol.entry(symbol.name.to_string()).or_default();
+            for (hold, ms) in instance.holds.times_ms(end_ms(&engine, instance)) {
+                let stood = stood.entry(hold).or_default();
+                stood.ms += ms;
+                stood.positions += 1;
+            }
+        }
+    }
+    let mut all: BTreeMap<Hold, Stood> = BTreeMap::new();
+    for (hold, stood) in by_symbol.values().flatten() {
+        let sum = all.entry(*hold).or_default();
+        sum.ms += stood.ms;
+        sum.positions += stood.positions;
+    }
+    if args.json {
+        let named = |holds: &BTreeMap<Hold, Stood>| -> Map<String, Value> {
+            let item = |stood: &Stood| json!({"ms": stood.ms, "positions": stood.positions});
+            holds.iter().map(|(hold, stood)| (hold.name().to_owned(), item(stood))).collect()
+        };
+        let symbols: Map<String, Value> =
+            by_symbol.iter().map(|(symbol, holds)| (symbol.clone(), named(holds).into())).collect();
+        let document = json!({"as_of": engine.globals().last.to_string(), "holds": named(&all), "symbols": symbols});
+        writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
+        return Ok(());
+    }
+    show(&engine, &all, &by_symbol, &mut Screen::stdout(out))
+}
+
+/// Until when an instance counts. [ms since 1970]
+fn end_ms(engine: &Engine, instance: &Instance) -> u64 {
+    instance.closed.map_or(engine.globals().last.ms, |closed| closed.id.ms)
+}
+
+fn show(
+    engine: &Engine,
+    all: &BTreeMap<Hold, Stood>,
+    by_symbol: &BTreeMap<String, BTreeMap<Hold, Stood>>,
+    screen: &mut Screen<'_>,
+) -> anyhow::Result<()> {
+    let total: u64 = all.values().map(|stood| stood.ms).sum();
+    let longest = |hold: Hold| {
+        let of = |holds: &BTreeMap<Hold, Stood>| holds.get(&hold).map_or(0, |stood| stood.ms);
+        by_symbol.iter().max_by_key(|(name, holds)| (of(holds), std::cmp::Reverse(*name))).map_or("-", |(name, _)| name)
+    };
+    let mut rows: Vec<(u64, Vec<(String, Tone)>)> = all
+        .iter()
+        .map(|(hold, stood)| {
+            let share = (stood.ms * 1000).checked_div(total).unwrap_or(0);
+            let cells = [
+                hold.name().to_owned(),
+                lasted(stood.ms),
+                format!("{}.{} %", share / 10, share % 10),
+                stood.positions.to_string(),
+                longest(*hold).to_owned(),
+            ];
+            (stood.ms, cells.into_iter().map(|cell| (cell, Tone::Plain)).collect())
+        })
+        .collect();
+    rows.sort_by_key(|(ms, _)| std::cmp::Reverse(*ms));
+    let rows = rows.into_iter().map(|(_, row)| row).collect();
+    screen.table(&["HOLD", "TIME", "SHARE", "POSITIONS", "LONGEST"], &[1, 2, 3], rows)?;
+    let last = engine.globals().last;
+    screen.line(&format!("as of {last} ({})", time::iso(last.ms)))?;
+    Ok(())
+}
+
+/// A duration as people say it.
+fn lasted(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0..60 => format!("{}.{:03} s", seconds, ms % 1000),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
+    }
+}

@@ -1,0 +1,219 @@
+//! `harvester status`: what a running service says of itself, for people; does anything need someone.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use anyhow::{Context as _, bail};
+use serde_json::json;
+
+use super::exit_code::Found;
+use crate::codec::time::span;
+use crate::config::Config;
+use crate::service::report::{Concern, GapProof, InputReport, Report, Role, concerns};
+use crate::shell::terminal::{Screen, Tone};
+use crate::shell::web;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: harvester status --url http://127.0.0.1:9464
+Exit code 1 if anything needs someone, 3 if there is no service.")]
+pub struct Args {
+    /// Address of the service; else that of [run] listen
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command. Something that needs someone is [`Found`].
+pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+    let url = match (&args.url, config.run.listen) {
+        (Some(url), _) => url.clone(),
+        (None, Some(address)) => format!("http://{address}"),
+        (None, None) => bail!("[run] listen is empty: name the service with --url"),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let body = runtime.block_on(web::get(&url, "/status"))?;
+    let report: Report = serde_json::from_str(&body)
+        .with_context(|| format!("the service at {url} answered something else than a report"))?;
+    let concerns = concerns(&report);
+    if args.json {
+        let mut document = serde_json::to_value(&report)?;
+        document["concerns"] = json!(concerns);
+        writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
+    } else {
+        print(&report, &concerns, &mut Screen::stdout(out))?;
+    }
+    match concerns.len() {
+        0 => Ok(()),
+        1 => Err(Found("1 thing needs someone".to_owned()).into()),
+        n => Err(Found(format!("{n} things need someone")).into()),
+    }
+}
+
+/// The report for people.
+pub fn print(report: &Report, concerns: &[Concern], screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    screen.heading(&format!("{}  {} for {}", report.build, report.role.name(), span(report.uptime_ms)))?;
+    if concerns.is_empty() {
+        screen.line("Nothing needs anyone.")?;
+    } else {
+        screen.line("Needs someone:")?;
+        let row =
+            |concern: &Concern| vec![(format!("  {}", concern.name), Tone::Bad), (concern.says.clone(), Tone::Plain)];
+        screen.rows(concerns.iter().map(row).collect())?;
+    }
+    screen.line("")?;
+    inputs(&report.inputs, screen)?;
+    screen.line("")?;
+    screen.rows(facts(report))?;
+    Ok(())
+}
+
+fn inputs(inputs: &[InputReport], screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let row = |input: &InputReport| {
+        let number = |n: Option<u64>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
+        let time = |ms: Option<u64>| ms.map_or_else(|| "-".to_owned(), span);
+        let age = if input.is_silent() { Tone::Bad } else { Tone::Plain };
+        let proof = match input.gap_proof {
+            GapProof::Counted => ("counted", Tone::Dim),
+            GapProof::Weak => ("weak", Tone::Warning),
+        };
+        vec![
+            (input.kind.clone(), Tone::Dim),
+            (input.stream.clone(), Tone::Plain),
+            (number(input.lag_entries), Tone::Plain),
+            (time(input.lag_ms), Tone::Plain),
+            (time(input.age_ms), age),
+            (input.pending.to_string(), Tone::Plain),
+            (time(input.pending_oldest_ms), Tone::Plain),
+            (proof.0.to_owned(), proof.1),
+        ]
+    };
+    let head = ["INPUT", "STREAM", "LAG", "BEHIND", "LAST", "PENDING", "OLDEST", "GAPS"];
+    screen.table(&head, &[2, 3, 4, 5, 6], inputs.iter().map(row).collect())?;
+    Ok(())
+}
+
+/// One line for each thing, its name first.
+fn facts(report: &Report) -> Vec<Vec<(String, Tone)>> {
+    let mut facts = vec![
+        ("positions", positions(report)),
+        ("held", counted(&report.positions.held)),
+        ("decisions", decisions(report)),
+        ("entries", entries(report)),
+        ("quarantined", counted(&report.totals.quarantined)),
+        ("outbox", outbox(report)),
+        ("policy", policy(report)),
+        ("lease", lease(report)),
+        ("redis", redis(report)),
+        ("journal", journal(report)),
+        ("last entry", report.last.clone().unwrap_or_else(|| "-".to_owned())),
+    ];
+    if let Some(checksum) = &report.state_checksum {
+        facts.push(("state", format!("{} at {}", short(&checksum.sha256), checksum.last)));
+    }
+    if let Some(backfill) = &report.backfill {
+        let circuit = if backfill.circuit_open { "circuit open" } else { "circuit closed" };
+        let weight = backfill.weight_used.map_or_else(String::new, |n| format!(", weight {n} this minute"));
+        facts.push(("exchange", format!("{} calls, {circuit}{weight}", backfill.api_calls)));
+    }
+    let row = |(name, says): (&str, String)| vec![(name.to_owned(), Tone::Dim), (says, Tone::Plain)];
+    facts.into_iter().map(row).collect()
+}
+
+fn positions(report: &Report) -> String {
+    let positions = &report.positions;
+    if positions.unknown {
+        return "unknown: none was ever seen from anywhere".to_owned();
+    }
+    let mut says = format!("{} open, {} evaluable", positions.open, positions.evaluable);
+    for (field, n) in &positions.missing {
+        says.push_str(&format!(", {n} lack {field}"));
+    }
+    if !positions.unconfirmed.is_empty() {
+        says.push_str(&format!(", unconfirmed: {}", positions.unconfirmed.join(" ")));
+    }
+    if positions.gap_flat > 0 {
+        says.push_str(&format!(", {} symbols without a position have a gap", positions.gap_flat));
+    }
+    says
+}
+
+fn decisions(report: &Report) -> String {
+    let (open, closed) = (&report.positions.decisions_open, &report.positions.decisions_closed);
+    let made = format!("{} made, {} emitted since the start", report.totals.decided, report.totals.emitted);
+    format!("{made}; of open positions: {}; of closed ones: {}", counted(open), counted(closed))
+}
+
+fn entries(report: &Report) -> String {
+    let (totals, rates) = (&report.totals, &report.rates);
+    let added = rates.added.map_or_else(String::new, |rate| format!("{rate:.1}/s written, "));
+    let mut says = format!(
+        "{} applied, {} duplicates; {added}{:.1}/s applied, {:.1}/s emitted",
+        totals.applied, totals.duplicates, rates.applied, rates.emitted
+    );
+    if let Some(late) = totals.counts.get("late_order") {
+        says.push_str(&format!("; {late} in late order"));
+    }
+    says
+}
+
+fn outbox(report: &Report) -> String {
+    let age = report.outbox.oldest_ms.filter(|_| report.outbox.waiting > 0);
+    format!(
+        "{} waiting{}",
+        report.outbox.waiting,
+        age.map_or_else(String::new, |ms| format!(", the oldest {}", span(ms)))
+    )
+}
+
+fn policy(report: &Report) -> String {
+    let policy = &report.policy;
+    let configured = match () {
+        () if policy.pending => ", the configured one is not folded yet".to_owned(),
+        () if policy.mode == policy.mode_configured => String::new(),
+        () => format!(", configured: {}", policy.mode_configured),
+    };
+    let killed = if report.killed { ", KILLED" } else { "" };
+    format!("{} {}, rules {}{configured}{killed}", policy.mode, short(&policy.hash), report.rules_version)
+}
+
+fn lease(report: &Report) -> String {
+    let lease = &report.lease;
+    let holder = match (&lease.holder, report.role) {
+        (Some(holder), _) => holder.clone(),
+        (None, Role::Leader) => report.consumer.clone(),
+        (None, Role::Starting | Role::Rebuilding | Role::Standby | Role::Stopping) => "nobody".to_owned(),
+    };
+    let left = lease.left_ms.map_or_else(String::new, |ms| format!(", {} left", span(ms)));
+    format!("{holder}, token {}{left}", lease.fencing_token)
+}
+
+fn redis(report: &Report) -> String {
+    let redis = &report.redis;
+    let state = if redis.connected { "connected" } else { "not connected" };
+    let error = redis.last_error.as_deref().map_or_else(String::new, |error| format!("; last error: {error}"));
+    format!("{state}, version {}, {} reconnects{error}", redis.version, redis.reconnects)
+}
+
+fn journal(report: &Report) -> String {
+    let journal = &report.journal;
+    format!("{} in {} files, position {}", size(journal.bytes), journal.files, journal.position)
+}
+
+fn counted(counts: &BTreeMap<String, u64>) -> String {
+    let counts: Vec<String> = counts.iter().map(|(name, n)| format!("{n} {name}")).collect();
+    if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}
+
+fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}

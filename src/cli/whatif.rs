@@ -1,0 +1,159 @@
+//! `harvester whatif`: several policies over one history, side by side.
+//!
+//! The history is read and decoded once; each policy has an engine of its own. Nothing is written but the report: no
+//! store, no stream.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, channel, sync_channel};
+use std::thread;
+
+use anyhow::Context as _;
+
+use crate::codec::chain;
+use crate::codec::decode::{Decoder, Symbols};
+use crate::config::Config;
+use crate::domain::exit::policy::Policy;
+use crate::drive::pipeline::{EntryBatch, at_once_or_again, foresee_skipped, hand_over, signing_key};
+use crate::shell::history::{History, Input, Options};
+use crate::shell::terminal::Screen;
+
+mod report;
+mod variant;
+
+use variant::Variant;
+
+/// Batches that wait for each thread of policies. [1]
+const BATCHES_WAITING: usize = 4;
+
+/// Flags of the command.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Example: harvester whatif --policy cautious.toml --policy bold.toml history/ --csv decisions.csv"
+)]
+pub struct Args {
+    /// Files, folders (every *.jsonl and *.jsonl.zst below) or - for standard input
+    #[arg(required = true, value_name = "HISTORY")]
+    histories: Vec<PathBuf>,
+    /// File with a [policy] table; may be given several times. The first is what the others are compared with
+    #[arg(long, required = true, value_name = "FILE")]
+    policy: Vec<PathBuf>,
+    /// Count lines that are no entries instead of stopping at them
+    #[arg(long)]
+    skip_bad_lines: bool,
+    /// Write every decision of every policy as a table
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+    let policies = args.policy.iter().map(|path| named(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let compared = fold_all(&args.histories, policies, args.skip_bad_lines, config)?;
+    if let Some(path) = &args.csv {
+        report::write_csv(&compared, path)?;
+    }
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&report::json(&compared)?)?)?;
+        return Ok(());
+    }
+    report::show(&compared, &mut Screen::stdout(out))
+}
+
+/// A policy of a file, under the name of the file. The environment has no say: it would change all of them alike.
+fn named(path: &Path) -> anyhow::Result<(String, Policy)> {
+    let config =
+        Config::from_parts(Some(path), BTreeMap::new()).with_context(|| format!("the policy of {}", path.display()))?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Ok((name, config.policy))
+}
+
+/// All policies, folded over one history.
+pub struct Compared {
+    pub variants: Vec<Variant>,
+    /// Decisions that the history holds.
+    pub recorded: BTreeSet<String>,
+    /// [1]
+    pub entries: u64,
+}
+
+/// Folds a history once for each policy.
+pub fn fold_all(
+    histories: &[PathBuf],
+    policies: Vec<(String, Policy)>,
+    skip_bad_lines: bool,
+    config: &Config,
+) -> anyhow::Result<Compared> {
+    let inputs: Vec<Input> = histories.iter().cloned().map(Input::from).collect();
+    let options = Options { skip_bad_lines, ..Options::default() };
+    let at_once = History::in_one_pass(&inputs, &[], &config.streams, options.clone())?;
+    let again = || Ok(History::open(&inputs, &config.streams, options)?);
+    at_once_or_again(at_once, again, |history| fold(history, policies.clone(), skip_bad_lines, config))
+}
+
+fn fold(
+    mut history: History,
+    policies: Vec<(String, Policy)>,
+    skip_bad_lines: bool,
+    config: &Config,
+) -> anyhow::Result<Compared> {
+    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default()).with_key(signing_key(config)?);
+    let recorded = Arc::new(recorded(&history));
+    let mut variants: Vec<Variant> = policies
+        .into_iter()
+        .map(|(name, policy)| Variant::new(name, policy, config.streams.clone(), Arc::clone(&recorded)))
+        .collect();
+    for variant in &mut variants {
+        foresee_skipped(&history, &mut decoder, &mut variant.engine, None);
+    }
+    let foreseen = decoder.symbols.take_new();
+    for variant in &mut variants {
+        variant.intern(&foreseen);
+    }
+    let mut entries = 0;
+    let (to_reader, emptied) = channel();
+    // A thread folds one batch for several policies while it has it at hand.
+    let of_thread = variants.len().div_ceil(thread::available_parallelism().map_or(1, usize::from)).max(1);
+    thread::scope(|scope| {
+        let to_variants: Vec<SyncSender<Arc<EntryBatch>>> = variants
+            .chunks_mut(of_thread)
+            .map(|variants| {
+                let (to_variant, batches) = sync_channel::<Arc<EntryBatch>>(BATCHES_WAITING);
+                let to_reader = to_reader.clone();
+                scope.spawn(move || {
+                    for batch in batches {
+                        variants.iter_mut().for_each(|variant| variant.fold(&batch));
+                        // The last one done with a batch gives its memory back.
+                        if let Some(batch) = Arc::into_inner(batch) {
+                            let _ = to_reader.send(batch);
+                        }
+                    }
+                });
+                to_variant
+            })
+            .collect();
+        hand_over(&mut history, &mut decoder, skip_bad_lines, |mut batch| {
+            batch.look_ahead(|_| false);
+            entries += batch.entries.len() as u64;
+            let batch = Arc::new(batch);
+            for to_variant in &to_variants {
+                to_variant.send(Arc::clone(&batch)).ok().context("a policy could not be folded")?;
+            }
+            Ok(emptied.try_recv().ok())
+        })
+    })?;
+    Ok(Compared { variants, recorded: Arc::unwrap_or_clone(recorded), entries })
+}
+
+/// Ids of the decisions that a history holds.
+fn recorded(history: &History) -> BTreeSet<String> {
+    let lines = history.decision_lines();
+    let found = lines.map(|at| chain::Found { id: at.id, line: at.bytes, file: at.file, number: at.number });
+    let chain = chain::verify(&found.collect::<Vec<_>>(), None, &[]);
+    chain.links.iter().map(|link| link.decision_id().to_owned()).collect()
+}

@@ -1,0 +1,238 @@
+//! Policies side by side: for people, as JSON, and every decision as CSV.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde_json::{Map, Value, json};
+
+use super::Compared;
+use super::variant::{FILL_MODEL, Made, Variant};
+use crate::cli::replay::rounded;
+use crate::codec::time;
+use crate::domain::units::{OutOfRange, Qty, Quote, RMultiple};
+use crate::shell::terminal::{Screen, Tone};
+
+/// More policies than this are shown by their totals only. [1]
+const WIDE_MAX: usize = 3;
+
+/// Sums over decisions.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    decisions: u64,
+    qty: Qty,
+    filled: u64,
+    pnl: Quote,
+    r: RMultiple,
+}
+
+impl Sums {
+    fn add(&mut self, made: &Made) -> Result<(), OutOfRange> {
+        self.decisions += 1;
+        self.qty = self.qty.plus(made.decision.qty)?;
+        if let Some(fill) = made.fill {
+            self.filled += 1;
+            self.pnl = self.pnl.plus(fill.pnl.unwrap_or(Quote::ZERO))?;
+            self.r = self.r.plus(fill.r.unwrap_or(RMultiple::ZERO))?;
+        }
+        Ok(())
+    }
+
+    fn json(&self, with_qty: bool) -> Value {
+        let mut json = json!({
+            "decisions": self.decisions,
+            "filled": self.filled,
+            "realized_pnl": self.pnl.to_string(),
+            "realized_r": self.r.to_string(),
+        });
+        if with_qty {
+            json["qty"] = self.qty.to_string().into();
+        }
+        json
+    }
+}
+
+/// A policy's sums: all, and by symbol.
+fn sums(variant: &Variant) -> anyhow::Result<(Sums, BTreeMap<String, Sums>)> {
+    let mut all = Sums::default();
+    let mut symbols: BTreeMap<String, Sums> = BTreeMap::new();
+    for made in &variant.made {
+        let fits = symbols
+            .entry(variant.engine.symbol(made.decision.symbol).name.to_string())
+            .or_default()
+            .add(made)
+            .and_then(|()| all.add(made));
+        fits.with_context(|| format!("the sums of {} do not fit a decimal", variant.name))?;
+    }
+    Ok((all, symbols))
+}
+
+fn ids(variant: &Variant) -> BTreeSet<&str> {
+    variant.made.iter().map(|made| &*made.decision.decision_id).collect()
+}
+
+/// The document of `--json`.
+pub fn json(compared: &Compared) -> anyhow::Result<Value> {
+    let first = compared.variants.first().map(ids).unwrap_or_default();
+    let mut policies = Vec::new();
+    for variant in &compared.variants {
+        let (all, symbols) = sums(variant)?;
+        let own = ids(variant);
+        let symbols: Map<String, Value> =
+            symbols.iter().map(|(symbol, sums)| (symbol.clone(), sums.json(true))).collect();
+        policies.push(json!({
+            "name": variant.name,
+            "policy": *variant.engine.policy().hash,
+            "mode": variant.engine.policy().mode.name(),
+            "total": all.json(false),
+            "symbols": symbols,
+            "holds": variant.engine.tally.holds().map(|(hold, n)| (hold.name().to_owned(), Value::from(n))).collect::<Map<_, _>>(),
+            "only_here": own.difference(&first).collect::<Vec<_>>(),
+            "only_in_the_first": first.difference(&own).collect::<Vec<_>>(),
+            "recorded_alike": compared.recorded.iter().filter(|id| own.contains(&***id)).count(),
+            "decisions": variant.made.iter().map(|made| shown(variant, made)).collect::<Vec<_>>(),
+        }));
+    }
+    Ok(json!({
+        "entries": compared.entries,
+        "fill_model": FILL_MODEL,
+        "recorded": compared.recorded.len(),
+        "policies": policies,
+    }))
+}
+
+fn shown(variant: &Variant, made: &Made) -> Value {
+    let text = |value: Option<String>| value.map_or(Value::Null, Value::from);
+    json!({
+        "payload": variant.payload(made),
+        "fill": made.fill.map(|fill| json!({
+            "entry": fill.entry.to_string(),
+            "price": fill.price.to_string(),
+            "realized_pnl": text(fill.pnl.map(|pnl| pnl.to_string())),
+            "realized_r": text(fill.r.map(|r| r.to_string())),
+        })),
+    })
+}
+
+/// Every decision of every policy, a row each.
+pub fn write_csv(compared: &Compared, path: &Path) -> anyhow::Result<()> {
+    let failed = || format!("cannot write {}", path.display());
+    let mut table = csv::Writer::from_path(path).with_context(failed)?;
+    table.write_record([
+        "policy",
+        "time",
+        "symbol",
+        "side",
+        "qty",
+        "rungs",
+        "attempt",
+        "r_net",
+        "mark_price",
+        "fill_price",
+        "realized_pnl",
+        "realized_r",
+        "decision_id",
+        "position_id",
+        "cause",
+    ])?;
+    for variant in &compared.variants {
+        for made in &variant.made {
+            let payload = variant.payload(made);
+            let text = |key: &str| match &payload[key] {
+                Value::String(text) => text.clone(),
+                Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("+"),
+                other => other.to_string(),
+            };
+            let fill = |of: &dyn Fn(&super::variant::Fill) -> Option<String>| {
+                made.fill.as_ref().and_then(of).unwrap_or_default()
+            };
+            table.write_record([
+                variant.name.clone(),
+                time::iso(made.decision.cause.ms),
+                text("symbol"),
+                text("side"),
+                text("qty"),
+                text("rungs"),
+                text("attempt"),
+                text("r_net"),
+                text("mark_price"),
+                fill(&|fill| Some(fill.price.to_string())),
+                fill(&|fill| fill.pnl.map(|pnl| pnl.to_string())),
+                fill(&|fill| fill.r.map(|r| r.to_string())),
+                made.decision.decision_id.clone(),
+                text("position_id"),
+                text("cause"),
+            ])?;
+        }
+    }
+    table.flush().with_context(failed)
+}
+
+/// Policies side by side.
+pub fn show(compared: &Compared, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let plain = |text: String| (text, Tone::Plain);
+    let all = compared.variants.iter().map(sums).collect::<anyhow::Result<Vec<_>>>()?;
+    screen.heading(&format!("{} entries, {} policies", compared.entries, compared.variants.len()))?;
+    screen.line(&format!("  fill model: {FILL_MODEL}"))?;
+    screen.line("")?;
+    let first = compared.variants.first().map(ids).unwrap_or_default();
+    let rows = compared.variants.iter().zip(&all).map(|(variant, (total, _))| {
+        let own = ids(variant);
+        let recorded = compared.recorded.iter().filter(|id| own.contains(&***id)).count();
+        vec![
+            plain(format!("  {}", variant.name)),
+            plain(variant.engine.policy().hash.get(..12).unwrap_or_default().to_owned()),
+            plain(variant.engine.policy().mode.name().to_owned()),
+            plain(total.decisions.to_string()),
+            plain(rounded(&total.pnl.to_string())),
+            plain(rounded(&total.r.to_string())),
+            plain(own.difference(&first).count().to_string()),
+            plain(first.difference(&own).count().to_string()),
+            plain(format!("{recorded} of {}", compared.recorded.len())),
+        ]
+    });
+    let head = ["  POLICY", "HASH", "MODE", "DECISIONS", "PNL", "R", "ONLY HERE", "ONLY IN THE FIRST", "AS RECORDED"];
+    screen.table(&head, &[3, 4, 5, 6, 7, 8], rows.collect())?;
+    if compared.variants.len() > WIDE_MAX {
+        screen.line("")?;
+        screen.line("By symbol: --json, or --csv FILE")?;
+        return Ok(());
+    }
+    by_symbol(compared, &all, screen)
+}
+
+fn by_symbol(
+    compared: &Compared,
+    all: &[(Sums, BTreeMap<String, Sums>)],
+    screen: &mut Screen<'_>,
+) -> anyhow::Result<()> {
+    let symbols: BTreeSet<&String> = all.iter().flat_map(|(_, symbols)| symbols.keys()).collect();
+    if symbols.is_empty() {
+        return Ok(());
+    }
+    screen.line("")?;
+    let mut head = vec!["  SYMBOL".to_owned()];
+    for variant in &compared.variants {
+        head.extend([format!("{}: N", variant.name), "QTY".to_owned(), "PNL".to_owned(), "R".to_owned()]);
+    }
+    let rows = symbols.into_iter().map(|symbol| {
+        let mut row = vec![(format!("  {symbol}"), Tone::Plain)];
+        for (_, symbols) in all {
+            let cells = match symbols.get(symbol) {
+                Some(sums) => [
+                    sums.decisions.to_string(),
+                    rounded(&sums.qty.to_string()),
+                    rounded(&sums.pnl.to_string()),
+                    rounded(&sums.r.to_string()),
+                ],
+                None => ["-"; 4].map(str::to_owned),
+            };
+            row.extend(cells.into_iter().map(|cell| (cell, Tone::Plain)));
+        }
+        row
+    });
+    let right: Vec<usize> = (1..head.len()).collect();
+    let head: Vec<&str> = head.iter().map(String::as_str).collect();
+    screen.table(&head, &right, rows.collect())?;
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! One policy over the history: its engine, its decisions, and what they would have brought.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::codec::seal;
+use crate::domain::engine::{Decision, Engine};
+use crate::domain::event::ids::{EntryId, SymbolId};
+use crate::domain::event::streams::Streams;
+use crate::domain::event::{Control, Entry, Event, Side};
+use crate::domain::exit::policy::{Mode, Policy};
+use crate::domain::units::{OutOfRange, Price, Quote, RMultiple, Ratio};
+use crate::drive::pipeline::EntryBatch;
+
+/// What is supposed of an execution, as it is printed.
+pub const FILL_MODEL: &str = "filled whole at the mark of the symbol's next accepted price; pnl = (fill − entry) × qty × sign − \
+     cost_bps × qty × entry; R = pnl / (risk_price × largest |qty|); the position stays what the history says";
+
+/// A decision of a policy.
+pub struct Made {
+    pub decision: Decision,
+    /// The supposed fill; `None` while no price came after the decision.
+    pub fill: Option<Fill>,
+    /// Risk of the whole instance. [quote]
+    risk: Result<Quote, OutOfRange>,
+}
+
+/// A fill that is supposed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fill {
+    pub entry: EntryId,
+    pub price: Price,
+    /// After cost; `None` where it does not fit a decimal. [quote]
+    pub pnl: Option<Quote>,
+    pub r: Option<RMultiple>,
+}
+
+/// One policy.
+pub struct Variant {
+    pub name: String,
+    pub engine: Engine,
+    pub made: Vec<Made>,
+    cost: Ratio,
+    /// Decisions whose fill waits for the next price.
+    waiting: BTreeMap<SymbolId, Vec<usize>>,
+    recorded: Arc<BTreeSet<String>>,
+}
+
+impl Variant {
+    pub fn new(name: String, policy: Policy, streams: Streams, recorded: Arc<BTreeSet<String>>) -> Self {
+        let cost = policy.cost;
+        let mut engine = Engine::new(streams, policy);
+        engine.set_derive();
+        engine.ignore_changes();
+        Self { name, engine, made: Vec::new(), cost, waiting: BTreeMap::new(), recorded }
+    }
+
+    pub fn intern(&mut self, names: &[Box<str>]) {
+        for name in names {
+            self.engine.intern(name);
+        }
+    }
+
+    /// Folds a batch. The policy stays the same from the first entry on: those that the history adopts are passed over.
+    pub(crate) fn fold(&mut self, batch: &EntryBatch) {
+        self.intern(&batch.symbols);
+        for (at, (entry, _)) in batch.entries.iter().enumerate() {
+            if let Ok(Event::Control(fact)) = &entry.content
+                && matches!(fact.control, Control::PolicyAdopted(_))
+            {
+                continue;
+            }
+            // A decision waits for its fill only while its symbol's prices are evaluated one by one.
+            let Some(step) = self.engine.step_ahead(entry, &batch.ahead, at) else { continue };
+            if !self.waiting.is_empty() {
+                self.fill(entry);
+            }
+            if let Some(decision) = step.decision {
+                self.make(*decision);
+            }
+        }
+        self.engine.end_batch();
+    }
+
+    fn make(&mut self, decision: Decision) {
+        let symbol = self.engine.symbol(decision.symbol);
+        let largest = symbol.hot.open.as_ref().map_or(decision.qty, |open| open.totals.qty_largest);
+        let risk = decision.reading.risk.risk_price.for_qty(largest);
+        self.waiting.entry(decision.symbol).or_default().push(self.made.len());
+        self.made.push(Made { decision, fill: None, risk });
+    }
+
+    /// What a decision says.
+    pub fn payload(&self, made: &Made) -> Value {
+        seal::payload(&self.engine, &made.decision)
+    }
+
+    /// A price that was used fills what waits for it.
+    fn fill(&mut self, entry: &Entry) {
+        let (Some(id), Ok(Event::Price(_))) = (entry.symbol, &entry.content) else { return };
+        let mark = self.engine.symbol(id).hot.mark.filter(|mark| mark.entry == entry.id);
+        let Some(mark) = mark else { return };
+        for place in self.waiting.remove(&id).unwrap_or_default() {
+            let made = &mut self.made[place];
+            let pnl = made.pnl(mark.price, self.cost).ok();
+            let r = pnl.and_then(|pnl| pnl.in_r(made.risk.ok()?).ok());
+            made.fill = Some(Fill { entry: entry.id, price: mark.price, pnl, r });
+            // What the history's own results settle is left to them.
+            if self.engine.policy().mode == Mode::Live && !self.recorded.contains(&made.decision.decision_id) {
+                self.engine.suppose_filled(id, &made.decision.decision_id, entry.id);
+            }
+        }
+    }
+}
+
+impl Made {
+    /// What it brings at a price, after cost. [quote]
+    fn pnl(&self, price: Price, cost: Ratio) -> Result<Quote, OutOfRange> {
+        let (entry_price, qty) = (self.decision.reading.entry.price, self.decision.qty);
+        let apart = match self.decision.side {
+            Side::Sell => price.minus(entry_price)?,
+            Side::Buy => entry_price.minus(price)?,
+        };
+        apart.for_qty(qty)?.minus(entry_price.for_qty(qty)?.times(cost)?)
+    }
+}

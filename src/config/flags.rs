@@ -1,0 +1,71 @@
+//! Flags that several commands share, laid over the configuration.
+
+use std::time::Duration;
+
+use super::{Config, ConfigError};
+
+/// A time that is given in seconds, `0.5`.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let given: f64 = text.parse().map_err(|_| "want seconds, 0 or more".to_owned())?;
+    Some(given)
+        .filter(|seconds| seconds.is_finite() && (0.0..1e9).contains(seconds))
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "want seconds, 0 or more".to_owned())
+}
+
+/// The server, for commands that take nothing else of a service's settings.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct RedisFlag {
+    /// Address of the Redis server; else REDIS_URL, REDIS_HOST and REDIS_PORT, or the configuration
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+}
+
+impl RedisFlag {
+    /// The configuration with this flag above it.
+    pub fn over(&self, config: &Config) -> Result<Config, ConfigError> {
+        config.with_flags(self.redis.iter().map(|url| ("redis.url", url.clone())))
+    }
+}
+
+/// What `run` takes, and `config` shows.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct RunFlags {
+    /// Address of the Redis server
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    /// Folder of the projection
+    #[arg(long, value_name = "DIR")]
+    store: Option<String>,
+    /// Folder of the journal
+    #[arg(long, value_name = "DIR")]
+    journal: Option<String>,
+    /// Consumer group
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
+    /// Name within the group; has to stay the same
+    #[arg(long, value_name = "NAME")]
+    consumer: Option<String>,
+    /// Where a new group starts
+    #[arg(long, value_name = "earliest|latest|ID|TIME")]
+    from: Option<String>,
+    /// Address of health, metrics and positions; "" = nowhere
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+}
+
+impl RunFlags {
+    /// The configuration with these flags above it.
+    pub fn over(&self, config: &Config) -> Result<Config, ConfigError> {
+        let flags = [
+            ("redis.url", &self.redis),
+            ("run.store", &self.store),
+            ("run.journal", &self.journal),
+            ("run.group", &self.group),
+            ("run.consumer", &self.consumer),
+            ("run.from", &self.from),
+            ("run.listen", &self.listen),
+        ];
+        config.with_flags(flags.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))))
+    }
+}

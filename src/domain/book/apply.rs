@@ -1,0 +1,167 @@
+//! How one fact changes one symbol (SPEC §4): intents and prices here, fills and the exchange's word below.
+
+use super::counters::{Count, Tally, Unreadables};
+use super::plans::{KnownPlan, Plans};
+use super::position::{Cause, EntryPrice, Movement, RiskFields};
+use super::symbol::{Mark, Symbol};
+use crate::domain::event::ids::{EntryRef, SymbolId};
+use crate::domain::event::streams::StreamKind;
+use crate::domain::event::{Intent, LegacyFact, PriceFact, Reason, RiskPair};
+use crate::domain::exit::policy::{EntrySource, Policy, RiskSource};
+use crate::domain::units::{OutOfRange, Price, Qty, Ratio};
+
+mod exchange;
+mod fills;
+mod order_of;
+mod overtaken;
+
+/// A fill of an unknown order that is older than this by its own word is too late. [ms]
+const TOO_LATE_MS: u64 = 24 * 3_600_000;
+
+impl From<OutOfRange> for Reason {
+    fn from(_: OutOfRange) -> Self {
+        Self::OutOfRange
+    }
+}
+
+/// The entry that is folded, and what is known around the symbol.
+pub struct Fold<'a> {
+    pub entry: EntryRef,
+    pub symbol: Option<SymbolId>,
+    pub policy: &'a Policy,
+    pub plans: &'a Plans,
+    pub tally: &'a mut Tally,
+}
+
+impl<'a> Fold<'a> {
+    fn now_ms(&self) -> u64 {
+        self.entry.id.ms
+    }
+
+    /// The plan of an order, if it is one of the symbol.
+    fn plan_of(&self, plan_id: Option<&str>) -> Option<&'a KnownPlan> {
+        self.plans.of(plan_id?, self.symbol?)
+    }
+
+    fn count_unreadable_time(&mut self) {
+        self.tally.count(Count::UnreadableTime);
+        self.tally.unreadable(Unreadables::Times, self.entry.id.ms);
+    }
+
+    /// Returns true if a fill of an order that is not remembered happened too long before its entry.
+    fn is_too_late(&self, time_ms: Option<u64>) -> bool {
+        time_ms.is_some_and(|time_ms| time_ms.saturating_add(TOO_LATE_MS) < self.now_ms())
+    }
+
+    /// Remembers an entry intent; the first one after an opening supplies risk fields that nothing before had.
+    pub fn intent(&mut self, symbol: &mut Symbol, intent: &Intent) {
+        symbol.cold.remember(intent.clone());
+        if let Some(open) = &mut symbol.hot.open
+            && open.direction == intent.direction
+            && open.risk.as_ref().is_none_or(|risk| risk.source == RiskSource::Legacy)
+            && let Some(risk) = risk_of(intent, RiskSource::IntentNearest)
+        {
+            open.risk = Some(risk);
+        }
+    }
+
+    /// What an old hash held supplies what is missing, and nothing else.
+    pub fn legacy(&mut self, symbol: &mut Symbol, fact: &LegacyFact) -> Result<(), Reason> {
+        let entry = self.entry;
+        let Some(open) = &mut symbol.hot.open else { return Ok(()) };
+        if fact.direction.is_some_and(|direction| direction != open.direction) {
+            return Ok(());
+        }
+        if open.totals.entry.is_none()
+            && let Some(price) = fact.entry_price
+        {
+            let price = Some(EntryPrice { price, source: EntrySource::Legacy, entry });
+            open.apply(Movement::new(Cause::EntrySet, Qty::ZERO, price, entry))?;
+        }
+        if open.risk.is_none()
+            && let Some(pair) = RiskPair::of(fact.atr_value, fact.volatility_factor)
+        {
+            open.risk = Some(RiskFields::new(pair, RiskSource::Legacy, entry, None));
+        }
+        Ok(())
+    }
+
+    /// Takes a price into use if it is near the last used one, or the entry price before there is one; holds it back until
+    /// another one confirms it, else (SPEC §4, *Price jump*). The source is accepted.
+    pub fn price(&mut self, symbol: &mut Symbol, fact: PriceFact) -> Result<(), Reason> {
+        match fact.time.age_ms(self.now_ms()) {
+            None => {
+                self.count_unreadable_time();
+                return Ok(());
+            }
+            Some(age_ms) if age_ms > self.policy.max_price_age_ms => {
+                self.tally.count(Count::LatePrice);
+                return Ok(());
+            }
+            Some(_) => {}
+        }
+        let mark = Mark { price: fact.price, source: fact.source, entry: self.entry.id };
+        let is_near = |earlier: Price| mark.price.is_near(earlier, self.policy.max_price_jump);
+        let reference = reference_price(symbol);
+        if reference.map_or(Ok(false), is_near)? {
+            use_price(symbol, mark);
+            return Ok(());
+        }
+        match symbol.hot.held_price {
+            Some(held) if is_near(held.price)? => {
+                let is_later = mark.entry.ms >= held.entry.ms.saturating_add(self.policy.price_confirm_ms);
+                if is_later || mark.source != held.source {
+                    let is_doubted =
+                        reference.map_or(Ok(false), |reference| could_be_rescaled(reference, mark.price))?;
+                    use_price(symbol, mark);
+                    doubt(symbol, is_doubted.then_some(held));
+                    return Ok(());
+                }
+            }
+            Some(_) | None => symbol.hot.held_price = Some(mark),
+        }
+        self.tally.count(Count::PriceHeld);
+        Ok(())
+    }
+
+    /// Holds the used price back where a position has just opened far from it.
+    pub(crate) fn hold_price_far_from_entry(&self, symbol: &mut Symbol) -> Result<(), Reason> {
+        let entry = symbol.hot.open.as_ref().and_then(|open| open.totals.entry);
+        let (Some(mark), Some(entry)) = (symbol.hot.mark, entry) else { return Ok(()) };
+        if !entry.price.is_near(mark.price, self.policy.max_price_jump)? {
+            symbol.hot.held_price = Some(Mark { entry: self.entry.id, ..mark });
+            symbol.hot.mark = None;
+        }
+        Ok(())
+    }
+}
+
+fn use_price(symbol: &mut Symbol, mark: Mark) {
+    symbol.hot.mark = Some(mark);
+    symbol.hot.held_price = None;
+}
+
+/// What the next price is measured against: the last used one, before that the entry price. [quote per base]
+fn reference_price(symbol: &Symbol) -> Option<Price> {
+    let entry = || symbol.hot.open.as_ref()?.totals.entry.map(|entry| entry.price);
+    symbol.hot.mark.map(|mark| mark.price).or_else(entry)
+}
+
+/// Returns true if the factor between two prices could be that of a rescaled contract.
+fn could_be_rescaled(before: Price, after: Price) -> Result<bool, OutOfRange> {
+    Ok(after > before.times(Ratio::RESCALED_PRICE)? || after.times(Ratio::RESCALED_PRICE)? < before)
+}
+
+/// Doubts a confirmed price until a look-up that is later than the price that was held.
+fn doubt(symbol: &mut Symbol, held: Option<Mark>) {
+    let Some(held) = held else { return };
+    let is_looked_up = symbol.hot.looked_up.is_some_and(|looked_up| looked_up > held.entry);
+    if let Some(open) = symbol.hot.open.as_mut().filter(|_| !is_looked_up) {
+        open.price_doubted = Some(held.entry);
+    }
+}
+
+fn risk_of(intent: &Intent, source: RiskSource) -> Option<RiskFields> {
+    let entry = EntryRef::new(StreamKind::Intent, intent.id);
+    Some(RiskFields::new(intent.risk_pair()?, source, entry, intent.producer.clone()))
+}

@@ -1,0 +1,236 @@
+//! What the exchange holds and has traded: it reconciles, explains, and is adopted after it disagreed twice.
+
+use super::fills::NewPart;
+use super::{Fold, risk_of};
+use crate::domain::book::counters::Count;
+use crate::domain::book::order::Delta;
+use crate::domain::book::position::{Cause, EntryPrice, Instance, Movement};
+use crate::domain::book::rungs::Heard;
+use crate::domain::book::symbol::{Disagreement, Symbol};
+use crate::domain::event::{Direction, EventTime, PositionFact, Reason, Trade, TradeFact};
+use crate::domain::exit::policy::{AtrUnit, EntrySource, RiskSource};
+use crate::domain::units::{OutOfRange, Price, Qty, Ratio};
+
+impl Fold<'_> {
+    /// Folds a snapshot or an `exchange.position`.
+    pub fn position(&mut self, symbol: &mut Symbol, fact: PositionFact) -> Result<(), Reason> {
+        let now_ms = self.now_ms();
+        let settles_ms = self.policy.snapshot_settle_ms;
+        if symbol.hot.filled_ms.is_some_and(|filled_ms| now_ms.saturating_sub(filled_ms) <= settles_ms) {
+            self.tally.count(Count::SnapshotSettling);
+            return Ok(());
+        }
+        let step = symbol.step_size();
+        if symbol.qty().same(fact.qty, step) {
+            return self.confirmed(symbol, fact);
+        }
+        if symbol.hot.open.is_none() && fact.looked_up {
+            return self.adopt(symbol, fact);
+        }
+        symbol.hot.diverged = symbol.hot.open.is_some();
+        match symbol.hot.disagreement {
+            Some(first) if first.qty.same(fact.qty, step) => {
+                if now_ms.saturating_sub(first.since_ms) >= self.policy.divergence_grace_ms {
+                    return self.adopt(symbol, fact);
+                }
+            }
+            _ => symbol.hot.disagreement = Some(Disagreement { qty: fact.qty, since_ms: now_ms }),
+        }
+        Ok(())
+    }
+
+    /// The exchange holds what we hold. What can fail stands first: a symbol is not put by for this.
+    fn confirmed(&mut self, symbol: &mut Symbol, fact: PositionFact) -> Result<(), Reason> {
+        if let Some(open) = &mut symbol.hot.open {
+            if let Some(price) = fact.entry_price {
+                self.confirmed_price(open, price)?;
+            }
+            open.confirmed_ms = self.now_ms();
+        }
+        symbol.hot.diverged = false;
+        symbol.hot.history_gap = false;
+        symbol.hot.disagreement = None;
+        symbol.hot.agreed = Some(self.entry.id);
+        self.looked_up(symbol);
+        Ok(())
+    }
+
+    /// Compares the exchange's entry price with that of our fills, or takes it where we have none of our own.
+    fn confirmed_price(&self, open: &mut Instance, price: Price) -> Result<(), Reason> {
+        match open.totals.entry {
+            Some(held) if held.source == EntrySource::Fill => {
+                let apart = held.price.minus(price)?.abs();
+                open.entry_price_disagrees = apart > price.times(Ratio::PERMILLE)?;
+            }
+            _ => {
+                let price = EntryPrice { price, source: EntrySource::Exchange, entry: self.entry };
+                open.apply(Movement::new(Cause::EntrySet, Qty::ZERO, Some(price), self.entry))?;
+                open.entry_price_disagrees = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that the exchange's quantity is ours, which settles whether a confirmed price was of a rescaled contract.
+    fn looked_up(&self, symbol: &mut Symbol) {
+        symbol.hot.looked_up = Some(self.entry.id);
+        if let Some(open) = &mut symbol.hot.open
+            && open.price_doubted.is_some_and(|held| held < self.entry.id)
+        {
+            open.price_doubted = None;
+        }
+    }
+
+    /// Returns true if a look-up shows that the exchange rescaled the contract (SPEC §4, *Rescaled contract*).
+    fn is_rescaled(symbol: &Symbol, fact: PositionFact) -> Result<bool, OutOfRange> {
+        let (Some(open), Some(after)) = (&symbol.hot.open, fact.entry_price) else { return Ok(false) };
+        let held = open.totals.qty;
+        let Some(before) = open.totals.entry.filter(|_| held.is_negative() == fact.qty.is_negative()) else {
+            return Ok(false);
+        };
+        if fact.qty.is_zero() {
+            return Ok(false);
+        }
+        let is_far = fact.qty.abs() >= held.abs().times(Ratio::RESCALED_QTY)?
+            || fact.qty.abs().times(Ratio::RESCALED_QTY)? <= held.abs();
+        let factor = fact.qty.ratio(held)?;
+        let expected = after.times(factor)?;
+        Ok(is_far && before.price.is_near(expected, Ratio::PERCENT)?)
+    }
+
+    /// Rescales the open position, and drops prices in the old unit.
+    fn rescale(&mut self, symbol: &mut Symbol, qty: Qty) -> Result<(), Reason> {
+        let (policy, entry) = (self.policy, self.entry);
+        let Some(open) = &mut symbol.hot.open else { return Ok(()) };
+        let producer = open.risk.as_ref().and_then(|risk| risk.producer.as_deref());
+        let atr_is_absolute = policy.atr_unit_of(producer) == AtrUnit::Absolute;
+        open.rescale(qty, atr_is_absolute, entry)?;
+        open.confirmed_ms = entry.id.ms;
+        symbol.hot.mark = None;
+        symbol.hot.held_price = None;
+        self.tally.count(Count::Rescaled);
+        Ok(())
+    }
+
+    /// Takes the exchange's quantity as ours: opens, resizes, closes or turns the position.
+    fn adopt(&mut self, symbol: &mut Symbol, fact: PositionFact) -> Result<(), Reason> {
+        let held = symbol.qty();
+        let since_ms = symbol.known_ms();
+        let entry = self.entry;
+        let movement = |cause, delta, price| Movement { since_ms, ..Movement::new(cause, delta, price, entry) };
+        symbol.hot.diverged = false;
+        symbol.hot.disagreement = None;
+        // A look-up that opens a position says what is there, not that our history has it: the next one confirms.
+        if !(held.is_zero() && fact.looked_up) {
+            symbol.hot.history_gap = false;
+        }
+        if Self::is_rescaled(symbol, fact)? {
+            self.rescale(symbol, fact.qty)?;
+            self.looked_up(symbol);
+            return Ok(());
+        }
+        let closes = fact.qty.same(Qty::ZERO, symbol.step_size());
+        let turns = !held.is_zero() && !closes && held.is_negative() != fact.qty.is_negative();
+        let price =
+            fact.entry_price.map(|price| EntryPrice { price, source: EntrySource::Exchange, entry: self.entry });
+        if !held.is_zero() && (closes || turns || fact.qty.abs() < held.abs()) {
+            self.adopted_smaller(symbol);
+        }
+        if let Some(open) = &mut symbol.hot.open {
+            open.entry_price_disagrees = false;
+        }
+        if !held.is_zero() && !turns && !closes {
+            let delta = fact.qty.minus(held)?;
+            // What was told counts to the last digit: a difference that had to be rounded is none.
+            if held.plus(delta)? != fact.qty {
+                return Err(Reason::OutOfRange);
+            }
+            self.grow(symbol, movement(Cause::Adoption, delta, price))?;
+            self.looked_up(symbol);
+            return Ok(());
+        }
+        if !held.is_zero() {
+            let price = symbol.hot.open.as_ref().and_then(|open| open.totals.entry);
+            self.close(symbol, movement(Cause::Adoption, held.negated(), price))?;
+        }
+        self.looked_up(symbol);
+        if closes {
+            return Ok(());
+        }
+        let direction = if fact.qty.is_negative() { Direction::Short } else { Direction::Long };
+        self.open(symbol, direction);
+        let risk =
+            symbol.cold.latest_with_risk(direction).and_then(|intent| risk_of(intent, RiskSource::IntentNearest));
+        if let Some(open) = &mut symbol.hot.open {
+            open.risk = risk;
+            open.snapshot_qty = Some(fact.qty);
+        }
+        self.grow(symbol, movement(Cause::SnapshotOpening, fact.qty, price))
+    }
+
+    /// A smaller quantity that was adopted answers what became of a request that was never answered.
+    fn adopted_smaller(&self, symbol: &mut Symbol) {
+        let Some(open) = &symbol.hot.open else { return };
+        let in_flight: Vec<Box<str>> =
+            open.decisions.iter().filter(|d| d.state.is_in_flight()).map(|d| d.decision_id.clone()).collect();
+        for decision_id in in_flight {
+            self.hear(symbol, Some(&decision_id), Heard::AdoptedSmaller, Qty::ZERO);
+        }
+    }
+
+    /// Folds a trade of the exchange.
+    pub fn trade(&mut self, symbol: &mut Symbol, fact: &TradeFact) -> Result<(), Reason> {
+        let Some(key) = self.order_of_trade(symbol, fact) else { return Ok(()) };
+        let step = symbol.step_size();
+        let is_known = symbol.cold.orders.contains_key(&key);
+        if !is_known && is_before_opening(symbol, &fact.trade) {
+            return self.explain(symbol, fact.trade.clone(), step);
+        }
+        if !is_known && self.is_too_late(fact.time.ms()) {
+            return Err(Reason::TooLate);
+        }
+        if fact.time == EventTime::Unreadable {
+            self.count_unreadable_time();
+            symbol.hot.history_gap |= !is_known;
+        }
+        let order = self.order(symbol, &key);
+        order.last_ms = self.entry.id.ms;
+        order.side = order.side.or(Some(fact.trade.side));
+        let decision = order.decision_id.clone();
+        let (plan_id, reduce_only) = (order.plan_id.clone(), order.reduce_only);
+        let (delta, priced) = order.take_trade(fact.trade.clone(), step)?;
+        let filled = order.applied();
+        if let Delta::New { part } = delta {
+            let plan = self.plan_of(plan_id.as_deref());
+            let reduce_only = plan.and_then(|known| known.plan.reduce_only).or(reduce_only).unwrap_or(false);
+            let side = fact.trade.side;
+            if is_known {
+                self.part(symbol, &key, part, side, reduce_only, plan)?;
+            } else {
+                let part = NewPart { key: &key, part, side, time: fact.time, of_result: false };
+                self.new_part(symbol, part, reduce_only, plan)?;
+            }
+        }
+        self.reprice(symbol, &key, &priced)?;
+        self.hear(symbol, decision.as_deref(), Heard::Filled { is_final: false }, filled);
+        Ok(())
+    }
+
+    /// A trade from before an opening by snapshot explains it; the quantity stays.
+    fn explain(&mut self, symbol: &mut Symbol, trade: Trade, step: Option<Qty>) -> Result<(), Reason> {
+        let Some(open) = &mut symbol.hot.open else { return Ok(()) };
+        let Some((_, began_ms)) = open.explain(trade, step)? else { return Ok(()) };
+        let direction = open.direction;
+        let risk = self.risk_as_of(symbol, direction, None, began_ms);
+        if let (Some(open), Some(risk)) = (&mut symbol.hot.open, risk) {
+            open.risk = Some(risk);
+        }
+        Ok(())
+    }
+}
+
+fn is_before_opening(symbol: &Symbol, trade: &Trade) -> bool {
+    symbol.hot.open.as_ref().is_some_and(|open| {
+        open.snapshot_qty.is_some() && trade.own_ms.is_some_and(|own_ms| own_ms < open.opened.id.ms)
+    })
+}

@@ -1,0 +1,222 @@
+//! Which order an entry is about (SPEC §3, *Order key*): an order has one plan and one side.
+
+use super::Fold;
+use crate::domain::book::counters::Count;
+use crate::domain::book::order::{Order, OrderKey};
+use crate::domain::book::plans::KnownPlan;
+use crate::domain::book::position::Cause;
+use crate::domain::book::symbol::Symbol;
+use crate::domain::event::{FillFact, Reason, ResultFact, Side, TradeFact};
+
+/// How an order was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub key: OrderKey,
+    /// The key that the order had before its id was known.
+    pub former: Option<OrderKey>,
+    /// The plan id is another name of the order.
+    pub is_other_name: bool,
+}
+
+impl Found {
+    fn of(key: OrderKey) -> Self {
+        Self { key, former: None, is_other_name: false }
+    }
+}
+
+/// A fill whose order, side and purpose are settled.
+pub(super) struct Resolved {
+    pub found: Found,
+    pub is_known: bool,
+    pub side: Option<Side>,
+    pub reduce_only: bool,
+    /// The plan that the result names, else that of its order.
+    pub plan: Option<KnownPlan>,
+}
+
+impl Fold<'_> {
+    /// Finds order, side and purpose of a fill; `None` if there is nothing to do.
+    pub(super) fn resolve(
+        &mut self,
+        symbol: &mut Symbol,
+        fact: &ResultFact,
+        fill: &FillFact,
+        plan: Option<&KnownPlan>,
+    ) -> Result<Option<Resolved>, Reason> {
+        let named_side = fill.side.or(plan.and_then(|known| known.plan.side));
+        let plan_id = fact.plan_id.as_deref();
+        let is_told_again = |order: &Order| order.is_told_again(named_side, fill.cumulative, fill.average);
+        let found = match (&fill.order_id, plan_id) {
+            (Some(id), plan_id) => self.order_of_id(symbol, id, plan_id, is_told_again),
+            (None, Some(plan_id)) => self.order_of_plan(symbol, plan_id),
+            (None, None) => Some(Found::of(OrderKey::Entry(self.entry.id))),
+        };
+        let Some(found) = found else { return Ok(None) };
+        let known = symbol.cold.orders.get(found.former.as_ref().unwrap_or(&found.key));
+        let is_known = known.is_some();
+        if !is_known && self.is_too_late(fact.time.ms()) {
+            return Err(Reason::TooLate);
+        }
+        // What a result does not name is known of its order.
+        let plan = plan.or_else(|| self.plan_of(known?.plan_id.as_deref()));
+        let known_side = known.and_then(|order| order.side);
+        let known_reduce_only = known.and_then(|order| order.reduce_only);
+        if let (Some(known), Some(named)) = (known_side, named_side)
+            && known != named
+        {
+            self.reused(symbol);
+            return Ok(None);
+        }
+        let reducing = symbol.hot.open.as_ref().map(|open| open.direction.closing_side());
+        let side = named_side.or(known_side).or(if fill.closes { reducing } else { None });
+        if side.is_none() && !fill.closes {
+            return Err(Reason::NoSide);
+        }
+        let planned = plan.and_then(|known| known.plan.reduce_only);
+        let reduce_only = fill.reduce_only.or(planned).or(known_reduce_only).unwrap_or(fill.closes);
+        Ok(Some(Resolved { found, is_known, side, reduce_only, plan: plan.cloned() }))
+    }
+
+    /// The order of an exchange id. Of another plan than the known one it is another order, unless it tells the known one
+    /// again. `None` if it cannot be told which is meant.
+    pub(super) fn order_of_id(
+        &mut self,
+        symbol: &mut Symbol,
+        id: &str,
+        plan_id: Option<&str>,
+        is_told_again: impl Fn(&Order) -> bool,
+    ) -> Option<Found> {
+        symbol.cold.forget_orders_of_id(id, self.now_ms());
+        let of_plan = plan_id.map(|plan_id| OrderKey::Plan(plan_id.into()));
+        if let Some(of_plan) = &of_plan {
+            symbol.cold.forget_order(of_plan, self.now_ms());
+        }
+        let former = of_plan.filter(|of_plan| symbol.cold.orders.contains_key(of_plan));
+        let known: Vec<(&OrderKey, &Order)> = symbol.cold.orders_of_id(id).collect();
+        let Some(plan_id) = plan_id else {
+            if known.len() > 1 {
+                self.ambiguous(symbol);
+                return None;
+            }
+            return Some(Found::of(known.first().map_or_else(|| OrderKey::Id(id.into()), |(key, _)| (*key).clone())));
+        };
+        if known.is_empty() {
+            return Some(Found { former, ..Found::of(OrderKey::Id(id.into())) });
+        }
+        let find = |is_it: &dyn Fn(&Order) -> bool| {
+            known.iter().find(|(_, order)| is_it(order)).map(|(key, _)| Found::of((*key).clone()))
+        };
+        let own = find(&|order| order.has_plan(plan_id)).or_else(|| find(&|order| order.plan_id.is_none()));
+        if own.is_some() {
+            return own;
+        }
+        if let Some(again) = find(&|order| is_told_again(order)) {
+            return Some(Found { is_other_name: true, ..again });
+        }
+        self.reused(symbol);
+        Some(Found { former, ..Found::of(OrderKey::Shared { id: id.into(), plan: plan_id.into() }) })
+    }
+
+    /// The only order that is known for a plan, else one that only its plan names. `None` if it is known for several.
+    fn order_of_plan(&mut self, symbol: &mut Symbol, plan_id: &str) -> Option<Found> {
+        let by_plan = OrderKey::Plan(plan_id.into());
+        let now_ms = self.now_ms();
+        symbol.cold.forget_order(&by_plan, now_ms);
+        let is_of_plan = |order: &Order| order.has_plan(plan_id) && order.is_remembered(now_ms);
+        let mut known = symbol.cold.orders.iter().filter(|(_, order)| is_of_plan(order)).map(|(key, _)| key.clone());
+        match (known.next(), known.next()) {
+            (Some(_), Some(_)) => {
+                drop(known);
+                self.ambiguous(symbol);
+                None
+            }
+            (key, _) => Some(Found::of(key.unwrap_or(by_plan))),
+        }
+    }
+
+    /// The order of a trade: by its id and, where several orders share that, its side. `None` if it cannot be told.
+    pub(super) fn order_of_trade(&mut self, symbol: &mut Symbol, fact: &TradeFact) -> Option<OrderKey> {
+        symbol.cold.forget_orders_of_id(&fact.order_id, self.now_ms());
+        let known: Vec<(&OrderKey, Option<Side>)> =
+            symbol.cold.orders_of_id(&fact.order_id).map(|(key, order)| (key, order.side)).collect();
+        let fits = |side: Option<Side>| side.is_none_or(|side| side == fact.trade.side);
+        let fitting: Vec<OrderKey> =
+            known.iter().filter(|(_, side)| fits(*side)).map(|(key, _)| (*key).clone()).collect();
+        match (known.len(), fitting.as_slice()) {
+            (0, _) => Some(OrderKey::Id(fact.order_id.clone())),
+            (_, [key]) => Some(key.clone()),
+            (1, _) => {
+                self.reused(symbol);
+                None
+            }
+            _ => {
+                self.ambiguous(symbol);
+                None
+            }
+        }
+    }
+
+    fn ambiguous(&mut self, symbol: &mut Symbol) {
+        self.tally.count(Count::AmbiguousOrder);
+        symbol.hot.history_gap = true;
+    }
+
+    fn reused(&mut self, symbol: &mut Symbol) {
+        self.tally.count(Count::OrderIdReused);
+        symbol.hot.history_gap = true;
+    }
+
+    /// The order of a key; one that is not remembered starts anew.
+    pub(super) fn order<'s>(&self, symbol: &'s mut Symbol, key: &OrderKey) -> &'s mut Order {
+        let open = symbol.hot.open.as_ref();
+        symbol
+            .cold
+            .orders
+            .entry(key.clone())
+            .or_insert_with(|| Order { parts_from: open.map_or(0, |open| open.next_part(key)), ..Order::default() })
+    }
+
+    /// The order that was found, with what the entry names of it: plan, side and decision.
+    pub(super) fn named_order<'s>(
+        &self,
+        symbol: &'s mut Symbol,
+        found: &Found,
+        plan_id: Option<&str>,
+        side: Option<Side>,
+        decision_id: Option<&str>,
+    ) -> &'s mut Order {
+        if let Some(former) = &found.former {
+            take_over(symbol, former, &found.key);
+        }
+        let order = self.order(symbol, &found.key);
+        order.last_ms = self.entry.id.ms;
+        match plan_id {
+            Some(plan_id) if found.is_other_name => order.plan_ids_other.push(plan_id.into()),
+            Some(plan_id) if order.plan_id.is_none() => order.plan_id = Some(plan_id.into()),
+            Some(_) | None => {}
+        }
+        order.side = order.side.or(side);
+        order.decision_id = order.decision_id.take().or_else(|| decision_id.map(Into::into));
+        order
+    }
+}
+
+/// Gives an order the id that came later: the order and the movements that name it.
+fn take_over(symbol: &mut Symbol, old: &OrderKey, new: &OrderKey) {
+    let Some(order) = symbol.cold.orders.remove(old) else { return };
+    symbol.cold.orders.insert(new.clone(), order);
+    for instance in symbol.instances_mut() {
+        for movement in &mut instance.movements {
+            if let Cause::Fill { order, .. } = &mut movement.cause
+                && order == old
+            {
+                *order = new.clone();
+                instance.unsaved.0 = true;
+            }
+            for told in movement.told.iter_mut().filter(|told| told.order == *old) {
+                told.order = new.clone();
+                instance.unsaved.0 = true;
+            }
+        }
+    }
+}

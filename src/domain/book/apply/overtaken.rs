@@ -1,0 +1,197 @@
+//! Fills that were overtaken: a look-up has shown what the result says only later (SPEC §4, *A fill that was overtaken*).
+//!
+//! Promises: a quantity that the exchange has shown is not added a second time, and what is not certain is flagged.
+
+use super::Fold;
+use crate::domain::book::counters::Count;
+use crate::domain::book::order::OrderKey;
+use crate::domain::book::plans::KnownPlan;
+use crate::domain::book::position::{Cause, Told};
+use crate::domain::book::symbol::Symbol;
+use crate::domain::event::ids::EntryRef;
+use crate::domain::event::{Direction, EventTime, Reason};
+use crate::domain::units::{OutOfRange, Price, Qty};
+
+/// How far the clocks of the exchange and of the server may be apart. [ms]
+const CLOCK_SLACK_MS: u64 = 2_000;
+
+/// A part of an order as a fill tells it.
+#[derive(Clone, Copy)]
+pub(super) struct Telling<'a> {
+    pub key: &'a OrderKey,
+    pub part: u32,
+    /// Signed. [base]
+    pub delta: Qty,
+    /// [quote per base]
+    pub price: Option<Price>,
+    pub time: EventTime,
+    /// Openings by snapshot can be told by it: by results, not by trades.
+    pub tells_openings: bool,
+}
+
+/// What becomes of a fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placement {
+    /// It moves the position.
+    Add,
+    /// What it says is in the quantity already.
+    Contained,
+}
+
+/// A quantity that a look-up moved: both sides of zero, where it went across.
+struct LookedUp {
+    at: EntryRef,
+    /// When the book was last known before it. [ms since 1970]
+    since_ms: u64,
+    parts: Vec<Moved>,
+}
+
+/// One side of such a movement.
+#[derive(Clone, Copy)]
+struct Moved {
+    of: Of,
+    /// Place of the movement in its position.
+    movement: usize,
+    /// What no fill has told of it, signed. [base]
+    untold: Qty,
+    opens: bool,
+    /// The exchange's entry price. [quote per base]
+    price: Option<Price>,
+}
+
+/// The position that was moved.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    LastClosed,
+    Open,
+}
+
+impl Fold<'_> {
+    /// Finds out whether a fill moves the position or is in it already, and lets it tell what a look-up has shown.
+    pub(super) fn place_fill(
+        &mut self,
+        symbol: &mut Symbol,
+        telling: Telling<'_>,
+        plan: Option<&KnownPlan>,
+    ) -> Result<Placement, Reason> {
+        let moves = self.looked_up_moves(symbol)?;
+        let former = symbol.last_closed(self.now_ms());
+        let EventTime::At(time_ms) = telling.time else {
+            symbol.hot.history_gap |= is_any_untold(&moves, telling.delta);
+            return Ok(Placement::Add);
+        };
+        let is_candidate = |found: &&LookedUp| {
+            let is_seen = found.at.id.ms.saturating_add(CLOCK_SLACK_MS) >= time_ms;
+            is_seen && found.untold(telling).is_ok_and(|untold| !untold.is_zero())
+        };
+        if let Some(found) = moves.iter().find(is_candidate)
+            && self.can_tell(found, telling, time_ms)?
+        {
+            self.tell(symbol, found, telling, plan)?;
+            self.tally.count(Count::FillsTold);
+            return Ok(Placement::Contained);
+        }
+        let last_ms = moves.last().map(|last| last.at.id.ms);
+        // A further part of an order that the open position has is of this one, whenever it happened.
+        let open = symbol.hot.open.as_ref().filter(|open| !open.has_order(telling.key));
+        let opened_ms = open.filter(|_| former.is_some()).map(|open| open.opened.id.ms);
+        let is_long_before = |ms: u64| time_ms.saturating_add(self.policy.snapshot_settle_ms) < ms;
+        let has_former = moves.iter().flat_map(|found| &found.parts).any(|part| part.of == Of::LastClosed);
+        if last_ms.is_some_and(is_long_before) || (!has_former && opened_ms.is_some_and(is_long_before)) {
+            self.tally.count(Count::FillsContained);
+            symbol.hot.history_gap = true;
+            return Ok(Placement::Contained);
+        }
+        let is_near_look_up = last_ms.is_some_and(|ms| time_ms <= ms.saturating_add(CLOCK_SLACK_MS));
+        let agreed = symbol.hot.agreed;
+        let is_before_agreement = agreed.is_some_and(|agreed| time_ms.saturating_add(CLOCK_SLACK_MS) < agreed.ms);
+        symbol.hot.history_gap |= is_near_look_up || is_before_agreement || is_any_untold(&moves, telling.delta);
+        Ok(Placement::Add)
+    }
+
+    /// The movements by look-ups of the last closed position and of the open one, oldest first.
+    fn looked_up_moves(&self, symbol: &Symbol) -> Result<Vec<LookedUp>, OutOfRange> {
+        let mut moves: Vec<LookedUp> = Vec::new();
+        let positions = [(Of::LastClosed, symbol.last_closed(self.now_ms())), (Of::Open, symbol.hot.open.as_ref())];
+        for (of, position) in positions {
+            let movements = position.into_iter().flat_map(|position| position.movements.iter().enumerate());
+            for (place, movement) in movements.filter(|(_, movement)| movement.is_looked_up()) {
+                let opens = movement.cause == Cause::SnapshotOpening;
+                let price = movement.price.map(|price| price.price);
+                let part = Moved { of, movement: place, untold: movement.untold()?, opens, price };
+                match moves.last_mut().filter(|last| last.at == movement.entry) {
+                    Some(last) => last.parts.push(part),
+                    None => {
+                        moves.push(LookedUp { at: movement.entry, since_ms: movement.since_ms, parts: vec![part] });
+                    }
+                }
+            }
+        }
+        Ok(moves)
+    }
+
+    /// Returns true if a fill can be what a look-up has shown.
+    fn can_tell(&self, found: &LookedUp, telling: Telling<'_>, time_ms: u64) -> Result<bool, OutOfRange> {
+        let opening = found.parts_for(telling).find(|part| part.opens);
+        let is_near = match (telling.price, opening.and_then(|part| part.price)) {
+            (Some(price), Some(opening)) => price.is_near(opening, self.policy.max_price_jump)?,
+            _ => true,
+        };
+        Ok(telling.delta.abs() <= found.untold(telling)?.abs() && time_ms >= found.since_ms && is_near)
+    }
+
+    /// Gives the parts that a fill tells its order and price. Quantities stay.
+    fn tell(
+        &self,
+        symbol: &mut Symbol,
+        found: &LookedUp,
+        telling: Telling<'_>,
+        plan: Option<&KnownPlan>,
+    ) -> Result<(), Reason> {
+        let mut rest = telling.delta.abs();
+        for part in found.parts_for(telling) {
+            let qty = rest.min(part.untold.abs());
+            if !qty.is_positive() {
+                continue;
+            }
+            rest = rest.minus(qty)?;
+            let direction = if part.untold.is_negative() { Direction::Short } else { Direction::Long };
+            let risk = self.risk_as_of(symbol, direction, plan, found.at.id.ms).filter(|_| part.opens);
+            let position = match part.of {
+                Of::LastClosed => symbol.closed.last_mut(),
+                Of::Open => symbol.hot.open.as_mut(),
+            };
+            let Some(position) = position else { continue };
+            let Telling { key, part: of_order, price, .. } = telling;
+            let told = Told { order: key.clone(), part: of_order, qty, price, entry: self.entry };
+            if position.tell(part.movement, told)? {
+                position.risk = risk.or(position.risk.take());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LookedUp {
+    /// The parts that a fill can tell: those in its direction, of results also what opened.
+    fn parts_for(&self, telling: Telling<'_>) -> impl Iterator<Item = Moved> {
+        let is_told_by =
+            move |part: &Moved| part.is_untold_in(telling.delta) && (telling.tells_openings || !part.opens);
+        self.parts.iter().copied().filter(is_told_by)
+    }
+
+    /// Signed. [base]
+    fn untold(&self, telling: Telling<'_>) -> Result<Qty, OutOfRange> {
+        self.parts_for(telling).try_fold(Qty::ZERO, |sum, part| sum.plus(part.untold))
+    }
+}
+
+impl Moved {
+    fn is_untold_in(&self, direction: Qty) -> bool {
+        !self.untold.is_zero() && self.untold.is_negative() == direction.is_negative()
+    }
+}
+
+fn is_any_untold(moves: &[LookedUp], direction: Qty) -> bool {
+    moves.iter().flat_map(|found| &found.parts).any(|part| part.is_untold_in(direction))
+}

@@ -1,0 +1,191 @@
+//! What is counted while entries are processed. Counts are a report: nothing decides by them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::domain::event::Reason;
+use crate::domain::event::ids::EntryId;
+use crate::domain::event::streams::StreamKind;
+use crate::domain::exit::decide::Hold;
+
+/// Something that happened to an entry and is worth a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Count {
+    FillsRepeated,
+    FillsContradictory,
+    FillsTold,
+    FillsContained,
+    FilledShort,
+    ReduceOnlyFlat,
+    ReduceOnlySameSide,
+    ReduceOnlyExcess,
+    AmbiguousOrder,
+    OrderIdReused,
+    SnapshotSettling,
+    Rescaled,
+    LatePrice,
+    UnreadableTime,
+    PriceUnaccepted,
+    PriceHeld,
+    IdsNotTime,
+    LateOrder,
+    PassedOver,
+    GapRecorded,
+    UnknownPosition,
+    UnknownDecision,
+    /// A decision entry that is none of ours.
+    DecisionForeign,
+}
+
+impl Count {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FillsRepeated => "fills_repeated",
+            Self::FillsContradictory => "fills_contradictory",
+            Self::FillsTold => "fills_told",
+            Self::FillsContained => "fills_contained",
+            Self::FilledShort => "filled_short",
+            Self::ReduceOnlyFlat => "reduce_only_flat",
+            Self::ReduceOnlySameSide => "reduce_only_same_side",
+            Self::ReduceOnlyExcess => "reduce_only_excess",
+            Self::AmbiguousOrder => "ambiguous_order",
+            Self::OrderIdReused => "order_id_reused",
+            Self::SnapshotSettling => "snapshot_settling",
+            Self::Rescaled => "rescaled",
+            Self::LatePrice => "late_price",
+            Self::UnreadableTime => "unreadable_time",
+            Self::PriceUnaccepted => "price_unaccepted",
+            Self::PriceHeld => "price_held",
+            Self::IdsNotTime => "ids_not_time",
+            Self::LateOrder => "late_order",
+            Self::PassedOver => "passed_over",
+            Self::GapRecorded => "gap_recorded",
+            Self::UnknownPosition => "unknown_position",
+            Self::UnknownDecision => "unknown_decision",
+            Self::DecisionForeign => "decision_foreign",
+        }
+    }
+}
+
+/// What a producer wrote and nobody can read: a finding, as it may have been a fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unreadables {
+    Results,
+    Snapshots,
+    /// Event times of prices and fills.
+    Times,
+}
+
+impl Unreadables {
+    pub const ALL: [Self; 3] = [Self::Results, Self::Snapshots, Self::Times];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Results => "results",
+            Self::Snapshots => "snapshots",
+            Self::Times => "times",
+        }
+    }
+}
+
+/// How many could not be read, and when the last of them came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnreadableCount {
+    /// [1]
+    pub entries: u64,
+    /// [ms since 1970]
+    pub last_ms: u64,
+}
+
+/// How our own decisions compare with those that a history holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Comparison {
+    pub agree: u64,
+    pub differ: u64,
+    /// Ours, not in the history; by decision id.
+    pub missing: BTreeSet<Box<str>>,
+    /// In the history, not ours.
+    pub unexpected: u64,
+    /// Named an instance that is not there.
+    pub homeless: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tally {
+    pub applied: u64,
+    pub duplicates: u64,
+    pub quarantined: BTreeMap<Reason, u64>,
+    pub counts: BTreeMap<Count, u64>,
+    pub unreadable: BTreeMap<Unreadables, UnreadableCount>,
+    /// By reason, in their order: evaluations that ended in it. [1]
+    holds: [u64; Hold::ALL.len()],
+    pub evaluations: u64,
+    pub decisions: u64,
+    pub comparison: Comparison,
+    pub first: Option<EntryId>,
+    pub last: Option<EntryId>,
+    shapes: Vec<(StreamKind, &'static str, u64)>,
+    /// Place of the shape that was counted last, which mostly comes again.
+    shape_last: usize,
+}
+
+impl Tally {
+    pub fn entries(&self) -> u64 {
+        self.applied + self.duplicates + self.quarantined.values().sum::<u64>()
+    }
+
+    pub fn count(&mut self, count: Count) {
+        *self.counts.entry(count).or_default() += 1;
+    }
+
+    /// Counts what cannot be read of an entry at a time. [ms since 1970]
+    pub fn unreadable(&mut self, what: Unreadables, at_ms: u64) {
+        let known = self.unreadable.entry(what).or_default();
+        known.entries += 1;
+        known.last_ms = known.last_ms.max(at_ms);
+    }
+
+    pub fn of(&self, count: Count) -> u64 {
+        self.counts.get(&count).copied().unwrap_or(0)
+    }
+
+    /// So many evaluations ended in a hold.
+    #[inline]
+    pub fn hold(&mut self, hold: Hold, times: u32) {
+        self.evaluations += u64::from(times);
+        self.holds[hold as usize] += u64::from(times);
+    }
+
+    /// Evaluations that ended in a hold, by the reasons that came up. [1]
+    pub fn holds(&self) -> impl Iterator<Item = (Hold, u64)> {
+        Hold::ALL.into_iter().zip(self.holds).filter(|(_, n)| *n > 0)
+    }
+
+    /// So many entries were read as a shape.
+    #[inline]
+    pub fn shape(&mut self, kind: StreamKind, shape: &'static str, entries: u32) {
+        // Shapes are constants: the one that comes again is mostly the very same.
+        let is_same = |of: &(StreamKind, &'static str, u64)| {
+            of.0 == kind && (of.1.as_ptr(), of.1.len()) == (shape.as_ptr(), shape.len())
+        };
+        if !self.shapes.get(self.shape_last).is_some_and(is_same) {
+            self.shape_last = self.place_of(kind, shape);
+        }
+        self.shapes[self.shape_last].2 += u64::from(entries);
+    }
+
+    fn place_of(&mut self, kind: StreamKind, shape: &'static str) -> usize {
+        self.shapes.iter().position(|(k, s, _)| *k == kind && *s == shape).unwrap_or_else(|| {
+            self.shapes.push((kind, shape, 0));
+            self.shapes.len() - 1
+        })
+    }
+
+    /// Entries by kind and shape.
+    pub fn shapes(&self) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
+        let mut shapes: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for (kind, shape, n) in &self.shapes {
+            shapes.entry(kind.name()).or_default().insert(*shape, *n);
+        }
+        shapes
+    }
+}

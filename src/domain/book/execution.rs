@@ -1,0 +1,164 @@
+//! What became of a decision: what was filled of it, at what price and when, and what that brought.
+
+use super::position::{Cause, Instance};
+use super::rungs::{DecisionRecord, OutcomeKind, RungState};
+use crate::domain::event::Side;
+use crate::domain::event::ids::EntryId;
+use crate::domain::exit::policy::EntrySource;
+use crate::domain::units::{OutOfRange, Price, Qty, Quote, RMultiple, Ratio};
+
+/// What was decided, as far as its execution is measured by it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Terms {
+    pub side: Side,
+    /// [base]
+    pub qty: Qty,
+    /// Price decided on. [quote per base]
+    pub mark: Price,
+    /// [quote per base]
+    pub entry_price: Price,
+    /// [quote per base]
+    pub risk_price: Price,
+    /// When it was decided. [ms since 1970]
+    pub decided_ms: u64,
+}
+
+/// How a request ended, or stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Nothing was heard of it yet.
+    Requested,
+    Accepted,
+    Filled,
+    /// Less was filled than was asked for, so far or for good.
+    Partial,
+    Refused,
+    /// Nothing was heard of it in time.
+    Unknown,
+}
+
+impl Outcome {
+    pub const ALL: [Self; 6] =
+        [Self::Requested, Self::Accepted, Self::Filled, Self::Partial, Self::Refused, Self::Unknown];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Accepted => "accepted",
+            Self::Filled => "filled",
+            Self::Partial => "partial",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What became of a decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Execution {
+    /// `None`: nothing was asked for, or it was withdrawn before it was sent.
+    pub outcome: Option<Outcome>,
+    pub expired: bool,
+    /// An answer came when the time for it was over.
+    pub late: bool,
+    /// [base]
+    pub filled: Qty,
+    /// Average, if every part has a price. [quote per base]
+    pub price: Option<Price>,
+    /// From the decision to its last fill. [ms]
+    pub delay_ms: Option<u64>,
+    /// What the price was worse than the mark; negative where it was better. [quote]
+    pub slippage: Option<Quote>,
+    /// The same as a part of the mark. [1]
+    pub slippage_share: Option<Ratio>,
+    /// filled × (price − entry) × sign. [quote]
+    pub pnl: Option<Quote>,
+    /// The same as a multiple of the risk of the instance at its largest. [R]
+    pub r: Option<RMultiple>,
+}
+
+impl Execution {
+    /// The execution of a decision of an instance, by what the instance knows. `timeout_ms` is the time for an answer.
+    pub fn of(
+        instance: &Instance,
+        record: &DecisionRecord,
+        terms: &Terms,
+        timeout_ms: u64,
+    ) -> Result<Self, OutOfRange> {
+        let mut execution =
+            Self { expired: record.expired, late: is_late(record, terms, timeout_ms), ..Self::default() };
+        let mut cost = Some(Quote::ZERO);
+        let is_fill = |entry: EntryId| {
+            record.outcomes.iter().any(|outcome| outcome.what == OutcomeKind::Filled && outcome.entry == entry)
+        };
+        let closes = |delta: Qty| delta.is_negative() == (terms.side == Side::Sell);
+        for movement in &instance.movements {
+            let is_part = matches!(movement.cause, Cause::Fill { .. }) && closes(movement.delta);
+            if !is_part || !is_fill(movement.entry.id) {
+                continue;
+            }
+            let qty = movement.delta.abs();
+            execution.filled = execution.filled.plus(qty)?;
+            execution.delay_ms = Some(movement.entry.id.ms.saturating_sub(terms.decided_ms));
+            let price = movement.price.filter(|price| price.source == EntrySource::Fill);
+            cost = match (cost, price) {
+                (Some(cost), Some(price)) => Some(cost.plus(price.price.for_qty(qty)?)?),
+                (Some(_) | None, _) => None,
+            };
+        }
+        execution.outcome = outcome(record, execution.filled, terms.qty);
+        if let Some(cost) = cost.filter(|_| execution.filled.is_positive()) {
+            execution.price_at(cost, instance, terms)?;
+        }
+        Ok(execution)
+    }
+
+    fn price_at(&mut self, cost: Quote, instance: &Instance, terms: &Terms) -> Result<(), OutOfRange> {
+        let gain = |from: Price| {
+            let worth = from.for_qty(self.filled)?;
+            if terms.side == Side::Sell { cost.minus(worth) } else { worth.minus(cost) }
+        };
+        let (at_mark, at_entry) = (gain(terms.mark)?, gain(terms.entry_price)?);
+        let risk = terms.risk_price.for_qty(instance.totals.qty_largest)?;
+        self.price = Some(cost.per(self.filled)?);
+        self.slippage = Some(at_mark.negated());
+        self.slippage_share = Some(at_mark.negated().ratio(terms.mark.for_qty(self.filled)?)?);
+        self.pnl = Some(at_entry);
+        self.r = Some(at_entry.in_r(risk)?);
+        Ok(())
+    }
+}
+
+fn outcome(record: &DecisionRecord, filled: Qty, asked: Qty) -> Option<Outcome> {
+    let heard = |what| record.outcomes.iter().any(|outcome| outcome.what == what);
+    match record.state {
+        _ if filled.is_positive() && filled < asked && !filled.same(asked, None) => Some(Outcome::Partial),
+        RungState::Filled => Some(Outcome::Filled),
+        RungState::Partial => Some(Outcome::Partial),
+        RungState::Refused | RungState::Failed => Some(Outcome::Refused),
+        RungState::Unknown => Some(Outcome::Unknown),
+        RungState::Requested if heard(OutcomeKind::Accepted) => Some(Outcome::Accepted),
+        RungState::Requested => Some(Outcome::Requested),
+        // Armed again: withdrawn before it was sent, or given up by an operator.
+        RungState::Armed if heard(OutcomeKind::Rearmed) && !record.expired => Some(Outcome::Unknown),
+        RungState::Armed | RungState::Shadowed | RungState::Skipped => None,
+    }
+}
+
+fn is_late(record: &DecisionRecord, terms: &Terms, timeout_ms: u64) -> bool {
+    let mut heard_ms = terms.decided_ms;
+    for outcome in &record.outcomes {
+        let is_answer = match outcome.what {
+            OutcomeKind::Accepted | OutcomeKind::Filled | OutcomeKind::Refused => true,
+            OutcomeKind::Expired | OutcomeKind::Adopted | OutcomeKind::Rearmed => false,
+        };
+        if !is_answer {
+            continue;
+        }
+        if outcome.entry.ms.saturating_sub(heard_ms) > timeout_ms {
+            return true;
+        }
+        heard_ms = outcome.entry.ms;
+    }
+    false
+}

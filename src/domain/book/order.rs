@@ -1,0 +1,267 @@
+//! One order of the exchange: what it has filled so far, in parts, each with its price once known.
+
+use serde::{Deserialize, Serialize};
+
+use super::symbol::ORDER_MEMORY_MS;
+use crate::domain::event::ids::EntryId;
+use crate::domain::event::{Side, Trade};
+use crate::domain::units::{OutOfRange, Price, Qty, Quote};
+
+/// What an order is known by (SPEC §3, *Order key*), within its symbol.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum OrderKey {
+    Id(Box<str>),
+    /// A further order under an id that another order has already: known by its plan.
+    Shared {
+        id: Box<str>,
+        plan: Box<str>,
+    },
+    Plan(Box<str>),
+    Entry(EntryId),
+}
+
+impl OrderKey {
+    /// The id of the exchange, if it is known by one.
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::Id(id) | Self::Shared { id, .. } => Some(id),
+            Self::Plan(_) | Self::Entry(_) => None,
+        }
+    }
+
+    pub fn text(&self) -> String {
+        match self {
+            Self::Id(text) | Self::Shared { id: text, .. } | Self::Plan(text) => text.to_string(),
+            Self::Entry(id) => id.to_string(),
+        }
+    }
+}
+
+/// A piece of an order that was applied at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Positive. [base]
+    pub qty: Qty,
+    /// Cumulative quantity of the order behind this part. [base]
+    pub end: Qty,
+    /// [quote per base]
+    pub price: Option<Price>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Delta {
+    /// Nothing new; prices may have come with it.
+    Repeated,
+    /// Less than was already there, and never seen before.
+    Contradictory,
+    /// A new part, by its index.
+    New { part: u32 },
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    pub plan_id: Option<Box<str>>,
+    /// Other plan ids under which it was told again.
+    pub plan_ids_other: Vec<Box<str>>,
+    pub side: Option<Side>,
+    /// By the word of a result.
+    pub reduce_only: Option<bool>,
+    /// Average price that came last with a cumulative quantity. [quote per base]
+    pub average: Option<Price>,
+    /// Largest cumulative quantity of its results. [base]
+    pub results_qty: Qty,
+    /// Cumulative quantities that results named. [base]
+    pub seen: Vec<Qty>,
+    pub parts: Vec<Part>,
+    /// Number of the first part: not 0 where an order of the same key was forgotten.
+    pub parts_from: u32,
+    pub trades: Vec<Trade>,
+    /// Our decision that the order belongs to.
+    pub decision_id: Option<Box<str>>,
+    /// Last entry that named it. [ms since 1970]
+    pub last_ms: u64,
+}
+
+impl Order {
+    /// Was it named in the last seven days.
+    pub fn is_remembered(&self, now_ms: u64) -> bool {
+        self.last_ms >= now_ms.saturating_sub(ORDER_MEMORY_MS)
+    }
+
+    /// Returns true if it is known under this plan.
+    pub fn has_plan(&self, plan_id: &str) -> bool {
+        self.plan_id.iter().chain(&self.plan_ids_other).any(|known| **known == *plan_id)
+    }
+
+    /// Returns true if a result tells again what the order has filled: its side, quantity and price, as far as both name
+    /// them (SPEC §3, *Order key*).
+    pub fn is_told_again(&self, side: Option<Side>, cumulative: Qty, average: Option<Price>) -> bool {
+        let agrees = |ours: Option<Price>, theirs: Option<Price>| ours.is_none() || theirs.is_none() || ours == theirs;
+        let has_side = self.side.is_none() || side.is_none() || self.side == side;
+        has_side && cumulative.same(self.results_qty, None) && agrees(self.average, average)
+    }
+
+    fn number(&self, index: usize) -> u32 {
+        self.parts_from + index as u32
+    }
+
+    /// The part of a number.
+    pub fn part(&self, number: u32) -> Part {
+        self.parts[(number - self.parts_from) as usize]
+    }
+
+    /// Applied so far: the larger of its results' cumulative and the sum of its trades. [base]
+    pub fn applied(&self) -> Qty {
+        self.parts.last().map_or(Qty::ZERO, |part| part.end)
+    }
+
+    /// Takes a result's cumulative quantity and average price.
+    ///
+    /// Returns what is new, and the parts whose price became known with it.
+    pub fn take_result(
+        &mut self,
+        cumulative: Qty,
+        average: Option<Price>,
+        step: Option<Qty>,
+    ) -> Result<(Delta, Vec<(u32, Price)>), OutOfRange> {
+        let seen = self.seen.contains(&cumulative);
+        if !seen {
+            self.seen.push(cumulative);
+        }
+        let applied = self.applied();
+        let ahead = cumulative > self.results_qty;
+        if cumulative >= self.results_qty {
+            self.average = average.or(self.average.filter(|_| !ahead));
+        }
+        self.results_qty = self.results_qty.max(cumulative);
+        let delta = if seen || cumulative.same(applied, step) {
+            Delta::Repeated
+        } else if cumulative < applied {
+            // Trades may run ahead of results; results may not fall behind themselves.
+            if ahead { Delta::Repeated } else { Delta::Contradictory }
+        } else {
+            let qty = cumulative.minus(applied)?;
+            let price = self.price_of_next(qty, cumulative, average)?;
+            self.parts.push(Part { qty, end: cumulative, price });
+            Delta::New { part: self.number(self.parts.len() - 1) }
+        };
+        let priced = match average {
+            Some(average) => self.supply(cumulative, average, step)?,
+            None => Vec::new(),
+        };
+        Ok((delta, priced))
+    }
+
+    /// Price of the next part, from the two cumulative averages if both are known, else the average of a first fill.
+    fn price_of_next(&self, qty: Qty, cumulative: Qty, average: Option<Price>) -> Result<Option<Price>, OutOfRange> {
+        let Some(average) = average else { return Ok(None) };
+        if self.parts.is_empty() {
+            return Ok(Some(average));
+        }
+        let (known, unpriced) = self.known_cost(self.parts.len())?;
+        if !unpriced.is_zero() {
+            return Ok(None);
+        }
+        let price = average.for_qty(cumulative)?.minus(known)?.per(qty)?;
+        Ok(Some(price).filter(|p| p.is_positive()))
+    }
+
+    /// Cost of the priced ones of the first parts, and quantity of the others.
+    fn known_cost(&self, count: usize) -> Result<(Quote, Qty), OutOfRange> {
+        let mut cost = Quote::ZERO;
+        let mut unpriced = Qty::ZERO;
+        for part in &self.parts[..count] {
+            match part.price {
+                Some(price) => cost = cost.plus(price.for_qty(part.qty)?)?,
+                None => unpriced = unpriced.plus(part.qty)?,
+            }
+        }
+        Ok((cost, unpriced))
+    }
+
+    /// An average for the whole of a cumulative supplies the parts in it that had no price.
+    fn supply(&mut self, cumulative: Qty, average: Price, step: Option<Qty>) -> Result<Vec<(u32, Price)>, OutOfRange> {
+        let Some(last) = self.parts.iter().position(|part| part.end.same(cumulative, step)) else {
+            return Ok(Vec::new());
+        };
+        let (known, unpriced) = self.known_cost(last + 1)?;
+        if unpriced.is_zero() {
+            return Ok(Vec::new());
+        }
+        let price = if known.is_zero() {
+            average
+        } else {
+            average.for_qty(self.parts[last].end)?.minus(known)?.per(unpriced)?
+        };
+        if !price.is_positive() {
+            return Ok(Vec::new());
+        }
+        let parts_from = self.parts_from;
+        let mut priced = Vec::new();
+        for (i, part) in self.parts[..=last].iter_mut().enumerate() {
+            if part.price.is_none() {
+                part.price = Some(price);
+                priced.push((parts_from + i as u32, price));
+            }
+        }
+        Ok(priced)
+    }
+
+    /// Takes a trade; a repeated trade id changes nothing.
+    pub fn take_trade(&mut self, trade: Trade, step: Option<Qty>) -> Result<(Delta, Vec<(u32, Price)>), OutOfRange> {
+        if self.trades.iter().any(|t| t.trade_id == trade.trade_id) {
+            return Ok((Delta::Repeated, Vec::new()));
+        }
+        let price = trade.price;
+        self.trades.push(trade);
+        let sum = self.trades.iter().try_fold(Qty::ZERO, |sum, t| sum.plus(t.qty))?;
+        let applied = self.applied();
+        let delta = if sum.same(applied, step) || sum < applied {
+            Delta::Repeated
+        } else {
+            self.parts.push(Part { qty: sum.minus(applied)?, end: sum, price: Some(price) });
+            Delta::New { part: self.number(self.parts.len() - 1) }
+        };
+        let priced = if sum.same(self.applied(), step) { self.price_from_trades()? } else { Vec::new() };
+        Ok((delta, priced))
+    }
+
+    /// Trades that add up to what was applied take the place of the results' prices: each part costs what the
+    /// trades behind it cost, trades and parts both in the order in which they came about.
+    fn price_from_trades(&mut self) -> Result<Vec<(u32, Price)>, OutOfRange> {
+        let mut trades: Vec<(Qty, Price)> = {
+            let mut sorted: Vec<&Trade> = self.trades.iter().collect();
+            sorted.sort_by_key(|t| (t.own_ms, t.trade_id.parse::<u64>().unwrap_or(u64::MAX)));
+            sorted.into_iter().rev().map(|t| (t.qty, t.price)).collect()
+        };
+        let parts_from = self.parts_from;
+        let mut priced = Vec::new();
+        let last = self.parts.len().saturating_sub(1);
+        for (i, part) in self.parts.iter_mut().enumerate() {
+            let mut open = part.qty;
+            let mut cost = Quote::ZERO;
+            let mut covered = Qty::ZERO;
+            while let Some((qty, price)) = trades.pop() {
+                let taken = if i == last { qty } else { qty.min(open) };
+                cost = cost.plus(price.for_qty(taken)?)?;
+                covered = covered.plus(taken)?;
+                open = open.minus(taken)?;
+                if taken < qty {
+                    trades.push((qty.minus(taken)?, price));
+                }
+                if i != last && !open.is_positive() {
+                    break;
+                }
+            }
+            if covered.is_zero() {
+                continue;
+            }
+            let price = cost.per(covered)?;
+            if part.price != Some(price) {
+                part.price = Some(price);
+                priced.push((parts_from + i as u32, price));
+            }
+        }
+        Ok(priced)
+    }
+}

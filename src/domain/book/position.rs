@@ -1,0 +1,522 @@
+//! One position instance: from the moment the quantity leaves zero until it is zero again.
+//!
+//! The instance is a fold over its movements. What a movement did is never patched: a price that comes later
+//! takes its place in the movement, and the instance is folded anew.
+
+use serde::{Deserialize, Serialize};
+
+use super::hold_log::HoldLog;
+use super::order::OrderKey;
+use super::rungs::{DecisionRecord, Rung};
+use crate::domain::event::ids::{EntryId, EntryRef, PositionId};
+use crate::domain::event::{Direction, RiskPair, Trade};
+use crate::domain::exit::policy::{EntrySource, RiskSource};
+use crate::domain::units::{OutOfRange, Price, Qty, Quote, Ratio};
+
+/// Entry price of an instance or of one of its movements, with where it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryPrice {
+    /// [quote per base]
+    pub price: Price,
+    pub source: EntrySource,
+    pub entry: EntryRef,
+}
+
+/// Risk fields of an instance, taken once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RiskFields {
+    /// Average true range, in the unit that the policy knows for the producer.
+    pub atr_value: Ratio,
+    /// [1]
+    pub volatility_factor: Ratio,
+    /// `atr_value × volatility_factor`, in the unit of the ATR.
+    pub factor: Ratio,
+    pub source: RiskSource,
+    pub entry: EntryRef,
+    pub producer: Option<Box<str>>,
+}
+
+impl RiskFields {
+    pub fn new(pair: RiskPair, source: RiskSource, entry: EntryRef, producer: Option<Box<str>>) -> Self {
+        let RiskPair { atr_value, volatility_factor, factor } = pair;
+        Self { atr_value, volatility_factor, factor, source, entry, producer }
+    }
+}
+
+/// What changed the quantity or the entry price of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// A part of an order; `part` counts the parts of the order.
+    Fill { order: OrderKey, part: u32 },
+    /// The instance was opened by what the exchange holds.
+    SnapshotOpening,
+    /// A trade from before the opening by snapshot, which explains it.
+    Explained { order: Box<str> },
+    /// The exchange's quantity was adopted after it had disagreed twice.
+    Adoption,
+    /// An entry price alone, quantity unchanged.
+    EntrySet,
+}
+
+/// One step of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Movement {
+    pub cause: Cause,
+    /// Signed change of the quantity. [base]
+    pub delta: Qty,
+    pub price: Option<EntryPrice>,
+    pub entry: EntryRef,
+    /// Fills that came later than the look-up that has shown them already.
+    pub told: Vec<Told>,
+    /// When the book was last known before a look-up moved it: its last fill, confirmation or other movement.
+    /// [ms since 1970]
+    pub since_ms: u64,
+}
+
+/// A part of an order that a look-up had shown before its result came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    pub order: OrderKey,
+    pub part: u32,
+    /// Positive. [base]
+    pub qty: Qty,
+    /// [quote per base]
+    pub price: Option<Price>,
+    pub entry: EntryRef,
+}
+
+impl Movement {
+    pub fn new(cause: Cause, delta: Qty, price: Option<EntryPrice>, entry: EntryRef) -> Self {
+        Self { cause, delta, price, entry, told: Vec::new(), since_ms: 0 }
+    }
+
+    /// Returns true if the exchange showed this movement, and no fill had told it.
+    pub fn is_looked_up(&self) -> bool {
+        match self.cause {
+            Cause::SnapshotOpening | Cause::Adoption => true,
+            Cause::Fill { .. } | Cause::Explained { .. } | Cause::EntrySet => false,
+        }
+    }
+
+    /// Signed quantity that no fill has told yet. [base]
+    pub fn untold(&self) -> Result<Qty, OutOfRange> {
+        let told = self.told.iter().try_fold(Qty::ZERO, |sum, told| sum.plus(told.qty))?;
+        if self.delta.is_negative() { self.delta.plus(told) } else { self.delta.minus(told) }
+    }
+
+    /// The quantities of the movement, positive, each with the price that it was had for.
+    fn pieces(&self) -> Result<Vec<(Qty, Option<EntryPrice>)>, OutOfRange> {
+        let of_fill = |told: &Told| {
+            let price = told.price.map(|price| EntryPrice { price, source: EntrySource::Fill, entry: told.entry });
+            (told.qty, price.or(self.price))
+        };
+        let mut pieces: Vec<_> = self.told.iter().map(of_fill).collect();
+        let untold = self.untold()?.abs();
+        if !untold.is_zero() {
+            pieces.push((untold, self.price));
+        }
+        Ok(pieces)
+    }
+
+    /// The price, if it is one at which something was traded.
+    fn real_price(&self) -> Option<Price> {
+        self.price.filter(|p| p.source == EntrySource::Fill).map(|p| p.price)
+    }
+}
+
+/// What the movements of an instance add up to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Signed. [base]
+    pub qty: Qty,
+    /// Largest |qty| so far. [base]
+    pub qty_largest: Qty,
+    pub entry: Option<EntryPrice>,
+    /// What the open quantity cost, so that an average is divided once only. [quote]
+    pub cost: Option<Quote>,
+    /// Unknown for good once a reduction had no real price or no entry. [quote]
+    pub realized: Option<Quote>,
+}
+
+impl Totals {
+    pub const START: Self =
+        Self { qty: Qty::ZERO, qty_largest: Qty::ZERO, entry: None, cost: None, realized: Some(Quote::ZERO) };
+
+    /// The totals after one more movement.
+    ///
+    /// Entry price of an addition: average by quantity, with the weakest source of its parts; missing if a part
+    /// is. Realised pnl of a reduction: closed qty × (price − entry) × sign (SPEC §4).
+    pub fn after(&self, movement: &Movement) -> Result<Self, OutOfRange> {
+        let mut next = *self;
+        match movement.cause {
+            Cause::EntrySet => {
+                let weaker = match movement.price {
+                    // What an old hash held only fills a hole.
+                    Some(price) if price.source == EntrySource::Legacy => self.entry.is_none(),
+                    _ => self.entry.is_none_or(|held| held.source < EntrySource::Fill),
+                };
+                if weaker {
+                    next.entry = movement.price;
+                    next.cost = next.cost_of_entry()?;
+                }
+                return Ok(next);
+            }
+            Cause::Adoption => {
+                next.qty = self.qty.plus(movement.delta)?;
+                next.entry = movement.price;
+                next.cost = next.cost_of_entry()?;
+                if next.qty.abs() < self.qty.abs() {
+                    next.realized = self.realized_as_told(movement)?;
+                }
+            }
+            Cause::Fill { .. } | Cause::SnapshotOpening | Cause::Explained { .. } => {
+                next.qty = self.qty.plus(movement.delta)?;
+                let increases = self.qty.is_zero() || self.qty.is_negative() == movement.delta.is_negative();
+                if increases {
+                    (next.entry, next.cost) = self.averaged(movement)?;
+                } else {
+                    next.realized = self.realized_after(movement.delta, movement.real_price())?;
+                    next.cost = next.cost_of_entry()?;
+                }
+            }
+        }
+        next.qty_largest = self.qty_largest.max(next.qty.abs());
+        Ok(next)
+    }
+
+    /// Entry price and cost after an addition.
+    fn averaged(&self, movement: &Movement) -> Result<(Option<EntryPrice>, Option<Quote>), OutOfRange> {
+        let mut sum = match (self.qty.is_zero(), self.entry, self.cost) {
+            (true, ..) => None,
+            (false, Some(entry), Some(cost)) => Some((self.qty.abs(), entry, cost)),
+            (false, ..) => return Ok((None, None)),
+        };
+        for (qty, price) in movement.pieces()? {
+            let Some(added) = price else { return Ok((None, None)) };
+            let added_cost = added.price.for_qty(qty)?;
+            sum = Some(match sum {
+                None => (qty, added, added_cost),
+                Some((held, entry, cost)) => {
+                    let (held, cost) = (held.plus(qty)?, cost.plus(added_cost)?);
+                    let source = entry.source.min(added.source);
+                    (held, EntryPrice { price: cost.per(held)?, source, entry: added.entry }, cost)
+                }
+            });
+        }
+        Ok(sum.map_or((None, None), |(_, entry, cost)| (Some(entry), Some(cost))))
+    }
+
+    fn cost_of_entry(&self) -> Result<Option<Quote>, OutOfRange> {
+        self.entry.map(|entry| entry.price.for_qty(self.qty.abs())).transpose()
+    }
+
+    /// Unknown without a real price or an entry. [quote]
+    fn realized_after(&self, delta: Qty, price: Option<Price>) -> Result<Option<Quote>, OutOfRange> {
+        let (Some(realized), Some(price), Some(entry)) = (self.realized, price, self.entry) else { return Ok(None) };
+        // The reduction has the opposite sign of what it reduces: −delta × (price − entry) carries the sign.
+        let gain = price.minus(entry.price)?.for_qty(delta.negated())?;
+        Ok(Some(realized.plus(gain)?))
+    }
+
+    /// After an adoption of less: known where fills with a price have told all of it. [quote]
+    fn realized_as_told(&self, movement: &Movement) -> Result<Option<Quote>, OutOfRange> {
+        if movement.told.is_empty() || !movement.untold()?.is_zero() {
+            return Ok(None);
+        }
+        let mut after = *self;
+        for told in &movement.told {
+            let delta = if movement.delta.is_negative() { told.qty.negated() } else { told.qty };
+            after.realized = after.realized_after(delta, told.price)?;
+        }
+        Ok(after.realized)
+    }
+}
+
+/// One position instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    pub id: PositionId,
+    pub direction: Direction,
+    pub opened: EntryRef,
+    pub closed: Option<EntryRef>,
+    pub totals: Totals,
+    pub movements: Vec<Movement>,
+    pub risk: Option<RiskFields>,
+    /// An operator accepted weak sources for this instance.
+    pub risk_accepted: bool,
+    /// The exchange's entry price is more than 0.1 % apart from that of the fills.
+    pub entry_price_disagrees: bool,
+    /// Rungs that are passed when the position can first be evaluated count as taken (policy `on_live`).
+    pub skips_passed: bool,
+    pub rungs: Vec<Rung>,
+    pub decisions: Vec<DecisionRecord>,
+    /// Why it was held, and since when.
+    pub holds: HoldLog,
+    /// Quantity of an opening by snapshot, which older trades may explain. [base], signed
+    pub snapshot_qty: Option<Qty>,
+    /// Trades from before such an opening, by their own time.
+    pub explaining: Vec<Trade>,
+    /// When fills, snapshots or the exchange last confirmed the quantity. [ms since 1970]
+    pub confirmed_ms: u64,
+    /// A price that could be of a rescaled contract was confirmed: only a look-up later than this entry helps.
+    pub price_doubted: Option<EntryId>,
+    /// How the contract was rescaled, oldest first.
+    pub rescales: Vec<Rescale>,
+    /// Changed since a store was told of it.
+    #[serde(skip)]
+    pub unsaved: Unsaved,
+}
+
+/// A contract that was rescaled: quantities times `to` over `from`, prices the other way round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rescale {
+    /// Signed quantity of the position before. [base]
+    pub from: Qty,
+    /// … and after. [base]
+    pub to: Qty,
+    /// Movements before it. [1]
+    pub movements: usize,
+    pub entry: EntryRef,
+}
+
+impl Rescale {
+    /// A quantity in the new unit. Divided last, so that what comes out even is exact. [base]
+    fn qty(&self, qty: Qty) -> Result<Qty, OutOfRange> {
+        qty.times(Ratio::new(self.to.get()))?.over(Ratio::new(self.from.get()))
+    }
+
+    /// A price in the new unit. [quote per base]
+    fn price(&self, price: Price) -> Result<Price, OutOfRange> {
+        price.times(Ratio::new(self.from.get()))?.over(Ratio::new(self.to.get()))
+    }
+}
+
+/// A note for the store: two instances that differ in nothing else are the same.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unsaved(pub bool);
+
+impl PartialEq for Unsaved {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Instance {
+    pub fn new(id: PositionId, direction: Direction, opened: EntryRef) -> Self {
+        Self {
+            id,
+            direction,
+            opened,
+            closed: None,
+            totals: Totals::START,
+            movements: Vec::new(),
+            risk: None,
+            risk_accepted: false,
+            entry_price_disagrees: false,
+            skips_passed: false,
+            rungs: Vec::new(),
+            decisions: Vec::new(),
+            holds: HoldLog::default(),
+            snapshot_qty: None,
+            explaining: Vec::new(),
+            confirmed_ms: opened.id.ms,
+            price_doubted: None,
+            rescales: Vec::new(),
+            unsaved: Unsaved(true),
+        }
+    }
+
+    /// Applies a movement. Errors, with the instance unchanged, if the totals go out of range.
+    pub fn apply(&mut self, movement: Movement) -> Result<(), OutOfRange> {
+        self.totals = self.totals.after(&movement)?;
+        self.unsaved.0 = true;
+        // Snapshots come every second: of entry prices set in a row only the last matters.
+        if movement.cause == Cause::EntrySet && self.movements.last().is_some_and(|m| m.cause == Cause::EntrySet) {
+            self.movements.pop();
+        }
+        self.movements.push(movement);
+        Ok(())
+    }
+
+    /// Folds the instance anew from its movements.
+    pub fn refold(&mut self) -> Result<(), OutOfRange> {
+        let qty = self.totals.qty;
+        let mut totals = Totals::START;
+        for movement in &self.movements {
+            totals = totals.after(movement)?;
+        }
+        // Quantities stay whatever happens to prices: an excess that was dropped or a "same" that closed is not redone.
+        self.unsaved.0 = true;
+        totals.qty = qty;
+        totals.qty_largest = self.totals.qty_largest;
+        self.totals = totals;
+        Ok(())
+    }
+
+    /// Puts real prices into the movements of an order's parts; answers whether one changed.
+    pub fn reprice(&mut self, order: &OrderKey, prices: &[(u32, Price)], entry: EntryRef) -> Result<bool, OutOfRange> {
+        let mut changed = false;
+        for (place, movement) in self.movements.iter_mut().enumerate() {
+            // What was traded before a contract was rescaled has its price in the old unit.
+            let later = self.rescales.iter().filter(|rescale| place < rescale.movements);
+            let price_of = |part: u32| -> Result<Option<Price>, OutOfRange> {
+                let Some((_, price)) = prices.iter().find(|(of, _)| *of == part) else { return Ok(None) };
+                later.clone().try_fold(*price, |price, rescale| rescale.price(price)).map(Some)
+            };
+            if let Cause::Fill { order: of, part } = &movement.cause
+                && of == order
+                && let Some(price) = price_of(*part)?
+            {
+                movement.price = Some(EntryPrice { price, source: EntrySource::Fill, entry });
+                changed = true;
+            }
+            for told in movement.told.iter_mut().filter(|told| told.order == *order) {
+                if let Some(price) = price_of(told.part)? {
+                    (told.price, told.entry) = (Some(price), entry);
+                    changed = true;
+                }
+            }
+        }
+        if changed {
+            self.refold()?;
+        }
+        Ok(changed)
+    }
+
+    /// Replaces the opening by snapshot by the trades that explain it, once they add up to its quantity.
+    /// Answers the id of the first trade's entry and its time, if they do.
+    pub fn explain(&mut self, trade: Trade, step: Option<Qty>) -> Result<Option<(EntryId, u64)>, OutOfRange> {
+        let Some(opening_qty) = self.snapshot_qty else { return Ok(None) };
+        if self.explaining.iter().any(|t| t.trade_id == trade.trade_id) {
+            return Ok(None);
+        }
+        self.explaining.push(trade);
+        self.explaining.sort_by(|a, b| (a.own_ms, trade_order(a)).cmp(&(b.own_ms, trade_order(b))));
+        let signed = |t: &Trade| t.side.opens().signed(t.qty);
+        // Only what came after the quantity was last zero belongs to this instance.
+        let mut sum = Qty::ZERO;
+        let mut first = 0;
+        for (i, trade) in self.explaining.iter().enumerate() {
+            let next = sum.plus(signed(trade))?;
+            if next.same(Qty::ZERO, step) {
+                first = i + 1;
+                sum = Qty::ZERO;
+            } else {
+                sum = next;
+            }
+        }
+        if first == self.explaining.len() || !sum.same(opening_qty, step) {
+            return Ok(None);
+        }
+        let explained: Vec<Movement> = self.explaining[first..]
+            .iter()
+            .map(|trade| {
+                let entry = EntryRef::new(crate::domain::event::streams::StreamKind::Observation, trade.entry);
+                let price = EntryPrice { price: trade.price, source: EntrySource::Fill, entry };
+                Movement::new(Cause::Explained { order: trade.order_id.clone() }, signed(trade), Some(price), entry)
+            })
+            .collect();
+        let began = (self.explaining[first].entry, self.explaining[first].own_ms.unwrap_or(self.opened.id.ms));
+        let rest = self
+            .movements
+            .iter()
+            .filter(|m| !matches!(m.cause, Cause::SnapshotOpening | Cause::Explained { .. }))
+            .cloned();
+        let movements: Vec<Movement> = explained.into_iter().chain(rest).collect();
+        let kept = std::mem::replace(&mut self.movements, movements);
+        if let Err(error) = self.refold() {
+            self.movements = kept;
+            return Err(error);
+        }
+        Ok(Some(began))
+    }
+
+    /// Lets a fill tell a part of a movement that a look-up had shown. Returns true if it is the first to tell an opening.
+    ///
+    /// Errors leave the instance half changed: the caller restores it.
+    pub fn tell(&mut self, movement: usize, told: Told) -> Result<bool, OutOfRange> {
+        let movement = &mut self.movements[movement];
+        let is_first = movement.cause == Cause::SnapshotOpening && movement.told.is_empty();
+        movement.told.push(told);
+        self.refold()?;
+        Ok(is_first)
+    }
+
+    /// Rescales the instance: no trade, but another unit of the same contract. What was taken of it keeps its share, and
+    /// what was gained its money.
+    ///
+    /// Errors leave the instance half changed: the caller restores it.
+    pub fn rescale(&mut self, to: Qty, atr_is_absolute: bool, entry: EntryRef) -> Result<(), OutOfRange> {
+        let rescale = Rescale { from: self.totals.qty, to, movements: self.movements.len(), entry };
+        let mut rest = to;
+        for movement in &mut self.movements {
+            movement.delta = rescale.qty(movement.delta)?;
+            rest = rest.minus(movement.delta)?;
+            if let Some(price) = &mut movement.price {
+                price.price = rescale.price(price.price)?;
+            }
+            for told in &mut movement.told {
+                told.qty = rescale.qty(told.qty)?;
+                told.price = told.price.map(|price| rescale.price(price)).transpose()?;
+            }
+        }
+        // What rounding left is of the last movement, so that all add up to what is held.
+        let is_rounding = rest.abs() <= to.abs().times(Ratio::TRILLIONTH)?;
+        if let Some(last) = self.movements.iter_mut().rfind(|movement| !movement.delta.is_zero())
+            && is_rounding
+        {
+            last.delta = last.delta.plus(rest)?;
+        }
+        for trade in &mut self.explaining {
+            trade.qty = rescale.qty(trade.qty)?;
+            trade.price = rescale.price(trade.price)?;
+        }
+        for decision in &mut self.decisions {
+            decision.qty = rescale.qty(decision.qty)?;
+        }
+        if let Some(risk) = self.risk.as_mut().filter(|_| atr_is_absolute) {
+            let unit = |ratio: Ratio| rescale.price(Price::new(ratio.get())).map(|price| Ratio::new(price.get()));
+            (risk.atr_value, risk.factor) = (unit(risk.atr_value)?, unit(risk.factor)?);
+        }
+        self.snapshot_qty = self.snapshot_qty.map(|qty| rescale.qty(qty)).transpose()?;
+        self.totals.qty_largest = rescale.qty(self.totals.qty_largest)?.abs().max(to.abs());
+        self.totals.qty = to;
+        self.rescales.push(rescale);
+        self.risk_accepted = false;
+        self.refold()
+    }
+
+    /// Profit of the open quantity at a price: (mark − entry) × signed qty. [quote]
+    pub fn unrealized(&self, mark: Price) -> Result<Option<Quote>, OutOfRange> {
+        match self.totals.entry {
+            Some(entry) => mark.minus(entry.price)?.for_qty(self.totals.qty).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Number of the next part of an order that is not remembered any more, behind those that its key once had here.
+    pub fn next_part(&self, order: &OrderKey) -> u32 {
+        let parts = self.movements.iter().filter_map(|movement| match &movement.cause {
+            Cause::Fill { order: of, part } if of == order => Some(part + 1),
+            _ => None,
+        });
+        let told = self.movements.iter().flat_map(|movement| &movement.told);
+        let told = told.filter(|told| told.order == *order).map(|told| told.part + 1);
+        parts.chain(told).max().unwrap_or(0)
+    }
+
+    /// Returns true if an order has moved the position.
+    pub fn has_order(&self, key: &OrderKey) -> bool {
+        let is_of = |movement: &Movement| matches!(&movement.cause, Cause::Fill { order, .. } if order == key);
+        self.movements.iter().any(|movement| is_of(movement) || movement.told.iter().any(|told| told.order == *key))
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.closed.is_none()
+    }
+}
+
+/// Trade ids are numbers at the exchange: 9 before 10; anything else as text behind them.
+fn trade_order(trade: &Trade) -> (u64, &str) {
+    (trade.trade_id.parse().unwrap_or(u64::MAX), &trade.trade_id)
+}

@@ -1,0 +1,399 @@
+//! What became of the rungs of an instance: taken, asked for, refused, unknown.
+
+use serde::{Deserialize, Serialize};
+
+use super::position::Instance;
+use crate::domain::event::ids::EntryId;
+use crate::domain::exit::policy::{LadderStep, OnLive, Policy};
+use crate::domain::units::{OutOfRange, Qty, RMultiple, Ratio};
+
+/// State of a rung, or of the decision that asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RungState {
+    /// May be taken.
+    Armed,
+    /// Refused, armed again from `retry_at_ms`.
+    Refused,
+    /// Asked for; its result is awaited.
+    Requested,
+    /// No result in time: it may still be executed.
+    Unknown,
+    /// Filled in part, order not final.
+    Partial,
+    Filled,
+    /// Taken in shadow mode.
+    Shadowed,
+    /// Passed before the mode became live: counts as taken.
+    Skipped,
+    /// Refused for good, or too often.
+    Failed,
+}
+
+impl RungState {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Armed => "armed",
+            Self::Refused => "refused",
+            Self::Requested => "requested",
+            Self::Unknown => "unknown",
+            Self::Partial => "partial",
+            Self::Filled => "filled",
+            Self::Shadowed => "shadowed",
+            Self::Skipped => "skipped",
+            Self::Failed => "failed",
+        }
+    }
+
+    pub const fn is_taken(self) -> bool {
+        match self {
+            Self::Requested | Self::Unknown | Self::Partial | Self::Filled | Self::Shadowed | Self::Skipped => true,
+            Self::Armed | Self::Refused | Self::Failed => false,
+        }
+    }
+
+    pub const fn is_in_flight(self) -> bool {
+        match self {
+            Self::Requested | Self::Unknown | Self::Partial => true,
+            Self::Armed | Self::Refused | Self::Filled | Self::Shadowed | Self::Skipped | Self::Failed => false,
+        }
+    }
+}
+
+/// A rung that was touched. Rungs that are not listed are armed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rung {
+    /// [R]
+    pub r: RMultiple,
+    /// Fraction under the ladder by which it was last touched. [1]
+    pub fraction: Ratio,
+    /// Share that it holds without a decision: skipped when the mode became live. [1]
+    pub share_skipped: Ratio,
+    pub state: RungState,
+    pub decision_id: Option<Box<str>>,
+    /// Highest attempt so far. [1]
+    pub attempt: u32,
+    /// Refusals that count against `max_attempts`. [1]
+    pub refusals: u32,
+    /// [ms since 1970]
+    pub retry_at_ms: Option<u64>,
+}
+
+impl Rung {
+    /// Was it filled, at least in part.
+    fn is_sold(&self) -> bool {
+        matches!(self.state, RungState::Filled | RungState::Partial)
+    }
+}
+
+/// A decision, kept with its instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DecisionRecord {
+    pub decision_id: Box<str>,
+    pub plan_id: Box<str>,
+    pub rungs: Vec<RMultiple>,
+    /// [1]
+    pub share: Ratio,
+    /// What each of the rungs holds of the share, until an operator arms it again. [1]
+    pub shares: Vec<Ratio>,
+    /// [base]
+    pub qty: Qty,
+    pub attempt: u32,
+    pub seq: u64,
+    /// `stream/id` of the entry that caused it.
+    pub cause: Box<str>,
+    pub state: RungState,
+    /// When it was decided, or last heard of. [ms since 1970]
+    pub heard_ms: u64,
+    /// Our wish was withdrawn before it was sent.
+    pub expired: bool,
+    pub outcomes: Vec<OutcomeRecord>,
+}
+
+/// A result that belonged to a decision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutcomeRecord {
+    pub what: OutcomeKind,
+    pub entry: EntryId,
+    /// Filled so far by the order, where it is a fill. [base]
+    pub qty: Qty,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OutcomeKind {
+    Accepted,
+    Filled,
+    Refused,
+    Expired,
+    Adopted,
+    Rearmed,
+}
+
+/// What a result says of a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    Accepted,
+    /// Something was filled; `is_final`: no more will be.
+    Filled {
+        is_final: bool,
+    },
+    Refused {
+        permanent: bool,
+    },
+    Expired,
+    /// A smaller quantity was adopted from the exchange.
+    AdoptedSmaller,
+}
+
+impl Instance {
+    /// The rung of an R, made from the ladder when it is touched for the first time.
+    pub fn rung_mut(&mut self, r: RMultiple, ladder: &[LadderStep]) -> &mut Rung {
+        let place = match self.rungs.binary_search_by(|rung| rung.r.cmp(&r)) {
+            Ok(place) => place,
+            Err(place) => {
+                let fraction = ladder.iter().find(|s| s.r == r).map_or(Ratio::ZERO, |s| s.fraction);
+                self.rungs.insert(
+                    place,
+                    Rung {
+                        r,
+                        fraction,
+                        share_skipped: Ratio::ZERO,
+                        state: RungState::Armed,
+                        decision_id: None,
+                        attempt: 0,
+                        refusals: 0,
+                        retry_at_ms: None,
+                    },
+                );
+                place
+            }
+        };
+        &mut self.rungs[place]
+    }
+
+    pub fn rung(&self, r: RMultiple) -> Option<&Rung> {
+        self.rungs.binary_search_by(|rung| rung.r.cmp(&r)).ok().map(|place| &self.rungs[place])
+    }
+
+    /// State of a rung at a time: a refusal ends by itself.
+    pub fn rung_state(&self, r: RMultiple, now_ms: u64) -> RungState {
+        match self.rung(r) {
+            None => RungState::Armed,
+            Some(rung) if rung.state == RungState::Refused && rung.retry_at_ms.is_none_or(|at| now_ms >= at) => {
+                RungState::Armed
+            }
+            Some(rung) => rung.state,
+        }
+    }
+
+    /// Shares that count as taken, by decisions and by rungs that were skipped. [1]
+    pub fn share_taken(&self) -> Result<Ratio, OutOfRange> {
+        let mut skipped = self.rungs.iter().filter(|r| r.state == RungState::Skipped);
+        let skipped = skipped.try_fold(Ratio::ZERO, |sum, rung| sum.plus(rung.share_skipped))?;
+        skipped.plus(self.share_of(RungState::is_taken)?)
+    }
+
+    /// Shares that were filled. [1]
+    pub fn share_filled(&self) -> Result<Ratio, OutOfRange> {
+        self.share_of(|state| state == RungState::Filled)
+    }
+
+    fn share_of(&self, counts: impl Fn(RungState) -> bool) -> Result<Ratio, OutOfRange> {
+        let shares = self.decisions.iter().filter(|d| counts(d.state)).flat_map(|d| &d.shares);
+        shares.copied().try_fold(Ratio::ZERO, Ratio::plus)
+    }
+
+    pub fn awaits_result(&self) -> bool {
+        self.decisions.iter().any(|d| d.state.is_in_flight())
+    }
+
+    /// Does the passing of time change anything here.
+    pub fn awaits_time(&self) -> bool {
+        self.decisions.iter().any(|d| matches!(d.state, RungState::Requested | RungState::Partial))
+    }
+
+    pub fn has_decision(&self, decision_id: &str) -> bool {
+        self.decisions.iter().any(|d| &*d.decision_id == decision_id)
+    }
+
+    /// Records a decision and takes its rungs. Each rung holds its fraction; what a decision takes beyond them (a rung
+    /// that failed before) stays with its lowest.
+    pub fn take(&mut self, mut record: DecisionRecord, ladder: &[LadderStep]) {
+        let mut rest = record.share;
+        record.shares = vec![Ratio::ZERO; record.rungs.len()];
+        for (i, &r) in record.rungs.iter().enumerate().rev() {
+            let fraction = ladder.iter().find(|step| step.r == r).map(|step| step.fraction);
+            let rung = self.rung_mut(r, ladder);
+            rung.fraction = fraction.unwrap_or(rung.fraction);
+            rung.state = record.state;
+            rung.decision_id = Some(record.decision_id.clone());
+            rung.attempt = rung.attempt.max(record.attempt);
+            rung.retry_at_ms = None;
+            record.shares[i] = if i == 0 { rest } else { rung.fraction.min(rest) };
+            rest = rest.minus(record.shares[i]).unwrap_or(Ratio::ZERO);
+        }
+        self.decisions.push(record);
+        self.unsaved.0 = true;
+    }
+
+    /// Lets a decision hear of its result. Answers whether anything changed.
+    pub fn hear(&mut self, decision_id: &str, heard: Heard, entry: EntryId, qty: Qty, policy: &Policy) -> bool {
+        let Some(place) = self.decisions.iter().position(|d| &*d.decision_id == decision_id) else { return false };
+        self.unsaved.0 = true;
+        let state = self.decisions[place].state;
+        let what = match heard {
+            Heard::Accepted => OutcomeKind::Accepted,
+            Heard::Filled { .. } => OutcomeKind::Filled,
+            Heard::Refused { .. } => OutcomeKind::Refused,
+            Heard::Expired => OutcomeKind::Expired,
+            Heard::AdoptedSmaller => OutcomeKind::Adopted,
+        };
+        self.decisions[place].outcomes.push(OutcomeRecord { what, entry, qty });
+        match heard {
+            Heard::Accepted => {
+                if matches!(state, RungState::Requested | RungState::Unknown) {
+                    self.decisions[place].heard_ms = entry.ms;
+                    self.settle(place, RungState::Requested);
+                }
+            }
+            Heard::Filled { is_final } => {
+                self.decisions[place].heard_ms = entry.ms;
+                let done = is_final || state == RungState::Filled;
+                self.settle(place, if done { RungState::Filled } else { RungState::Partial });
+            }
+            Heard::AdoptedSmaller => {
+                if state.is_in_flight() {
+                    self.settle(place, RungState::Filled);
+                }
+            }
+            Heard::Refused { permanent } => match state {
+                // The order is final, and part of it was filled.
+                RungState::Partial => self.settle(place, RungState::Filled),
+                RungState::Requested | RungState::Unknown => self.refuse(place, permanent, entry.ms, policy),
+                RungState::Armed
+                | RungState::Refused
+                | RungState::Filled
+                | RungState::Shadowed
+                | RungState::Skipped
+                | RungState::Failed => {}
+            },
+            Heard::Expired => {
+                if matches!(state, RungState::Requested | RungState::Unknown) {
+                    self.decisions[place].expired = true;
+                    self.settle(place, RungState::Armed);
+                }
+            }
+        }
+        true
+    }
+
+    /// Puts a decision and its rungs into a state.
+    ///
+    /// A fill counts for a rung whatever its state was, and nothing but an operator takes it back: the refusal of a
+    /// later attempt does not arm what an earlier one has sold.
+    fn settle(&mut self, place: usize, state: RungState) {
+        self.decisions[place].state = state;
+        let decision = &self.decisions[place];
+        let fills = matches!(state, RungState::Filled | RungState::Partial);
+        for rung in &mut self.rungs {
+            let counts = if fills {
+                decision.rungs.contains(&rung.r) && rung.state != RungState::Filled
+            } else {
+                rung.decision_id.as_deref() == Some(&*decision.decision_id) && !rung.is_sold()
+            };
+            if counts {
+                rung.state = state;
+                rung.retry_at_ms = None;
+            }
+        }
+    }
+
+    fn refuse(&mut self, place: usize, permanent: bool, now_ms: u64, policy: &Policy) {
+        let decision = &mut self.decisions[place];
+        decision.state = RungState::Refused;
+        let own = |rung: &&mut Rung| rung.decision_id.as_deref() == Some(&*decision.decision_id) && !rung.is_sold();
+        for rung in self.rungs.iter_mut().filter(own) {
+            rung.refusals += 1;
+            if permanent || rung.refusals >= policy.max_attempts {
+                rung.state = RungState::Failed;
+            } else {
+                rung.state = RungState::Refused;
+                rung.retry_at_ms = Some(now_ms.saturating_add(policy.retry_after_ms));
+            }
+        }
+    }
+
+    /// What the passing of time does to decisions in flight. Answers whether anything changed.
+    pub fn pass_time(&mut self, now_ms: u64, policy: &Policy) -> bool {
+        let mut changed = false;
+        for place in 0..self.decisions.len() {
+            let decision = &self.decisions[place];
+            if now_ms.saturating_sub(decision.heard_ms) <= policy.result_timeout_ms {
+                continue;
+            }
+            match decision.state {
+                RungState::Requested => self.settle(place, RungState::Unknown),
+                RungState::Partial => self.settle(place, RungState::Filled),
+                RungState::Armed
+                | RungState::Refused
+                | RungState::Unknown
+                | RungState::Filled
+                | RungState::Shadowed
+                | RungState::Skipped
+                | RungState::Failed => continue,
+            }
+            changed = true;
+        }
+        self.unsaved.0 |= changed;
+        changed
+    }
+
+    /// An operator arms a rung again: no decision holds a share for it any longer. Answers whether there was one.
+    pub fn rearm(&mut self, r: RMultiple, entry: EntryId) -> bool {
+        let Ok(place) = self.rungs.binary_search_by(|rung| rung.r.cmp(&r)) else { return false };
+        let rung = &mut self.rungs[place];
+        rung.state = RungState::Armed;
+        rung.share_skipped = Ratio::ZERO;
+        rung.refusals = 0;
+        rung.retry_at_ms = None;
+        for decision in &mut self.decisions {
+            let Some(i) = decision.rungs.iter().position(|of| *of == r) else { continue };
+            decision.shares[i] = Ratio::ZERO;
+            decision.outcomes.push(OutcomeRecord { what: OutcomeKind::Rearmed, entry, qty: Qty::ZERO });
+            // A request that was never answered is settled once none of its rungs waits for it.
+            let waits = |rung: &Rung| decision.rungs.contains(&rung.r) && rung.state.is_in_flight();
+            if decision.state.is_in_flight() && !self.rungs.iter().any(waits) {
+                decision.state = RungState::Armed;
+            }
+        }
+        true
+    }
+
+    /// Rungs that count as taken from now on, because they were passed before the mode became live.
+    pub fn skip(&mut self, passed: &[LadderStep]) {
+        for step in passed {
+            if self.rung(step.r).is_none_or(|rung| matches!(rung.state, RungState::Armed | RungState::Refused)) {
+                let rung = self.rung_mut(step.r, passed);
+                rung.fraction = step.fraction;
+                rung.share_skipped = step.fraction;
+                rung.state = RungState::Skipped;
+                rung.retry_at_ms = None;
+            }
+        }
+    }
+
+    /// Shadowed rungs follow the policy when the mode becomes live: skipped (their decisions keep the share) or armed.
+    pub fn release_shadowed(&mut self, on_live: OnLive) {
+        let state = match on_live {
+            OnLive::Skip => RungState::Skipped,
+            OnLive::Take => RungState::Armed,
+        };
+        for rung in self.rungs.iter_mut().filter(|r| r.state == RungState::Shadowed) {
+            rung.state = state;
+        }
+        if on_live == OnLive::Take {
+            for decision in self.decisions.iter_mut().filter(|d| d.state == RungState::Shadowed) {
+                decision.state = RungState::Armed;
+            }
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! What the projection lacks and a look-up could bring: by symbol, with its age, in the order worth asking in.
+//!
+//! Promises: from the projection alone. Nothing is fetched here, and nothing decides by it.
+
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+
+use super::Engine;
+use crate::domain::book::order::OrderKey;
+use crate::domain::book::position::{Cause, Instance, Movement, RiskFields};
+use crate::domain::book::rungs::RungState;
+use crate::domain::book::symbol::Symbol;
+use crate::domain::exit::decide;
+use crate::domain::exit::policy::{EntrySource, Mode, Policy, RiskSource};
+use crate::domain::units::{OutOfRange, Price, Qty, Ratio};
+
+/// A position this near to its next rung is asked for first, in basis points of its mark: 1 %.
+const NEAR_RUNG_BPS: i64 = 100;
+/// By how much longer a position near a rung counts to have waited. It goes first, and nobody starves. [ms]
+const NEAR_RUNG_HEAD_START_MS: u64 = 30_000;
+
+/// What could be looked up. The order of the variants is that of their use to an evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Want {
+    /// A fresh mark.
+    Price,
+    EntryPrice,
+    /// That the exchange holds what we hold: after a gap, a divergence, a request without an answer.
+    Confirmation,
+    /// Step size and minima of the instrument.
+    Instrument,
+    /// The trades behind an opening by snapshot, or behind orders without a price.
+    Fills,
+}
+
+impl Want {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Price => "mark_price",
+            Self::EntryPrice => "entry_price",
+            Self::Confirmation => "confirmation",
+            Self::Instrument => "instrument",
+            Self::Fills => "fills",
+        }
+    }
+}
+
+/// Why it is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// Nothing was ever seen.
+    Missing,
+    /// What was seen is too old to be used.
+    Stale,
+    /// What was seen is past half of its time: to be renewed before it is too old.
+    Due,
+    HistoryGap,
+    Diverged,
+    /// A snapshot told of a position once.
+    Unconfirmed,
+    /// A request of ours was never answered.
+    ResultUnknown,
+    /// A price that is near nothing waits for another one, or one that was confirmed could be of a rescaled contract.
+    PriceJump,
+    /// The history begins when the position was there already.
+    StartsTooLate,
+}
+
+impl Why {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Stale => "stale",
+            Self::Due => "due",
+            Self::HistoryGap => "history_gap",
+            Self::Diverged => "diverged",
+            Self::Unconfirmed => "unconfirmed",
+            Self::ResultUnknown => "result_unknown",
+            Self::PriceJump => "price_jump",
+            Self::StartsTooLate => "starts_too_late",
+        }
+    }
+}
+
+/// One thing that one symbol lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    pub symbol: Box<str>,
+    pub want: Want,
+    pub why: Why,
+    /// Since when it is lacking. [ms since 1970]
+    pub since_ms: u64,
+    /// The mark is near the next rung, or beyond it.
+    pub near_rung: bool,
+}
+
+/// A price that is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownPrice {
+    /// [quote per base]
+    pub price: Price,
+    /// [ms since 1970]
+    pub at_ms: u64,
+}
+
+/// An opening by snapshot that no trades explain yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unexplained {
+    /// Signed quantity that was found. [base]
+    pub qty: Qty,
+    /// When it was found. [ms since 1970]
+    pub opened_ms: u64,
+    /// [base]
+    pub step_size: Option<Qty>,
+}
+
+/// An open position, as far as a look-up has to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub symbol: Box<str>,
+    pub position_id: String,
+    /// Signed. [base]
+    pub qty: Qty,
+    /// [ms since 1970]
+    pub opened_ms: u64,
+    pub mark: Option<KnownPrice>,
+    pub unexplained: Option<Unexplained>,
+    /// Orders that the history knows and that have parts without a price.
+    pub unpriced_orders: Vec<Box<str>>,
+}
+
+/// What a fetcher has to know of the projection; a copy, so that it never looks into it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The time for which they were taken. [ms since 1970]
+    pub now_ms: u64,
+    /// In the order in which they are worth asking, nothing having been asked yet.
+    pub list: Vec<Need>,
+    pub held: Vec<Held>,
+    /// Symbols without a position whose flat state wants to be confirmed.
+    pub flat_in_doubt: Vec<Box<str>>,
+    /// A position, or a flat one, was seen from anywhere.
+    pub positions_known: bool,
+    /// Accepted price sources; empty = all.
+    pub price_sources: Vec<Box<str>>,
+    pub max_price_age_ms: u64,
+    pub price_confirm_ms: u64,
+}
+
+impl Needs {
+    /// What the projection lacks at a time, which is never before its last entry.
+    pub fn of(engine: &Engine, now_ms: u64) -> Self {
+        let globals = engine.globals();
+        let policy = engine.policy();
+        let now_ms = now_ms.max(globals.last.ms);
+        let gap_ms = globals.gaps.last().map(|gap| gap.told.ms);
+        let mut symbols: Vec<&Symbol> = engine.symbols().iter().collect();
+        symbols.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut needs = Self {
+            now_ms,
+            positions_known: globals.positions_known,
+            price_sources: policy.price_sources.clone(),
+            max_price_age_ms: policy.max_price_age_ms,
+            price_confirm_ms: policy.price_confirm_ms,
+            ..Self::default()
+        };
+        for symbol in symbols {
+            match &symbol.hot.open {
+                Some(open) => {
+                    needs.held.push(held(symbol, open));
+                    needs.list.extend(of_position(symbol, open, policy, now_ms, gap_ms));
+                }
+                None => needs.of_flat(symbol, gap_ms.unwrap_or(now_ms)),
+            }
+        }
+        order(&mut needs.list, &BTreeMap::new());
+        needs
+    }
+
+    fn of_flat(&mut self, symbol: &Symbol, gap_ms: u64) {
+        let unconfirmed = symbol.hot.disagreement.map(|disagreement| (Why::Unconfirmed, disagreement.since_ms));
+        let gap = symbol.hot.history_gap.then_some((Why::HistoryGap, gap_ms));
+        let Some((why, since_ms)) = unconfirmed.or(gap) else { return };
+        self.flat_in_doubt.push(symbol.name.clone());
+        let symbol = symbol.name.clone();
+        self.list.push(Need { symbol, want: Want::Confirmation, why, since_ms, near_rung: false });
+    }
+
+    /// Does the policy accept prices of this source.
+    pub fn accepts(&self, source: &str) -> bool {
+        self.price_sources.is_empty() || self.price_sources.iter().any(|accepted| **accepted == *source)
+    }
+
+    /// Symbols that want this, in their order.
+    pub fn symbols(&self, want: Want) -> impl Iterator<Item = &str> {
+        self.list.iter().filter(move |need| need.want == want).map(|need| &*need.symbol)
+    }
+
+    /// Returns true if a held price of the symbol waits for another one.
+    pub fn awaits_price(&self, symbol: &str) -> bool {
+        let is_it = |need: &Need| need.want == Want::Price && need.why == Why::PriceJump && *need.symbol == *symbol;
+        self.list.iter().any(is_it)
+    }
+
+    pub fn held(&self, symbol: &str) -> Option<&Held> {
+        self.held.iter().find(|held| *held.symbol == *symbol)
+    }
+}
+
+/// When each was last asked for. [ms since 1970]
+pub type Asked = BTreeMap<(Box<str>, Want), u64>;
+
+/// Orders needs by how long they have waited: since they arose, or since they were last asked for.
+///
+/// One near a rung has a head start. Whoever was asked for goes to the back, so that everyone has a turn.
+pub fn order(list: &mut [Need], asked: &Asked) {
+    list.sort_by_cached_key(|need| {
+        let asked_ms = asked.get(&(need.symbol.clone(), need.want)).copied();
+        let waits_from = asked_ms.map_or(need.since_ms, |asked_ms| asked_ms.max(need.since_ms));
+        let head_start = if need.near_rung { NEAR_RUNG_HEAD_START_MS } else { 0 };
+        (waits_from.saturating_sub(head_start), !need.near_rung, need.want, need.symbol.clone())
+    });
+}
+
+fn held(symbol: &Symbol, open: &Instance) -> Held {
+    Held {
+        symbol: symbol.name.clone(),
+        position_id: open.id.with_symbol(&symbol.name),
+        qty: open.totals.qty,
+        opened_ms: open.opened.id.ms,
+        mark: symbol.hot.mark.map(|mark| KnownPrice { price: mark.price, at_ms: mark.entry.ms }),
+        unexplained: unexplained(symbol, open),
+        unpriced_orders: unpriced_orders(symbol, open),
+    }
+}
+
+/// Only an order with an id of the exchange has trades there.
+fn unpriced_orders(symbol: &Symbol, open: &Instance) -> Vec<Box<str>> {
+    let unpriced = |key: &OrderKey| match key {
+        OrderKey::Id(id) => open.movements.iter().any(|m| is_unpriced(m, key)).then(|| id.clone()),
+        OrderKey::Shared { .. } | OrderKey::Plan(_) | OrderKey::Entry(_) => None,
+    };
+    symbol.cold.orders.keys().filter_map(unpriced).collect()
+}
+
+fn is_unpriced(movement: &Movement, key: &OrderKey) -> bool {
+    let of_order = matches!(&movement.cause, Cause::Fill { order, .. } if order == key);
+    of_order && movement.price.is_none_or(|price| price.source != EntrySource::Fill)
+}
+
+fn unexplained(symbol: &Symbol, open: &Instance) -> Option<Unexplained> {
+    let by_snapshot = open.movements.iter().any(|movement| movement.cause == Cause::SnapshotOpening);
+    let qty = open.snapshot_qty.filter(|_| by_snapshot)?;
+    Some(Unexplained { qty, opened_ms: open.opened.id.ms, step_size: symbol.step_size() })
+}
+
+fn of_position(symbol: &Symbol, open: &Instance, policy: &Policy, now_ms: u64, gap_ms: Option<u64>) -> Vec<Need> {
+    let near_rung = is_near_rung(symbol, open, policy, now_ms).unwrap_or(false);
+    let need = |want, why, since_ms| Need { symbol: symbol.name.clone(), want, why, since_ms, near_rung };
+    let opened_ms = open.opened.id.ms;
+    let mut list = Vec::new();
+    if let Some((why, since_ms)) = of_price(symbol, policy, now_ms, opened_ms) {
+        list.push(need(Want::Price, why, since_ms));
+    }
+    if open.totals.entry.is_none() {
+        list.push(need(Want::EntryPrice, Why::Missing, opened_ms));
+    }
+    if let Some((why, since_ms)) = of_confirmation(symbol, open, policy, now_ms, gap_ms) {
+        list.push(need(Want::Confirmation, why, since_ms));
+    }
+    if symbol.step_size().is_none() {
+        list.push(need(Want::Instrument, Why::Missing, opened_ms));
+    }
+    if unexplained(symbol, open).is_some() && rests_on_a_guess(open) {
+        list.push(need(Want::Fills, Why::StartsTooLate, opened_ms));
+    } else if !unpriced_orders(symbol, open).is_empty() {
+        list.push(need(Want::Fills, Why::Missing, opened_ms));
+    }
+    list
+}
+
+/// Would its trades tell more than is known: an entry price, or the signal that it was opened by.
+fn rests_on_a_guess(open: &Instance) -> bool {
+    let is_guess = |risk: &RiskFields| matches!(risk.source, RiskSource::IntentNearest | RiskSource::Legacy);
+    open.totals.entry.is_none_or(|entry| entry.source < EntrySource::Exchange)
+        || open.risk.as_ref().is_none_or(is_guess)
+}
+
+fn of_price(symbol: &Symbol, policy: &Policy, now_ms: u64, opened_ms: u64) -> Option<(Why, u64)> {
+    if let Some(held) = symbol.hot.held_price {
+        return Some((Why::PriceJump, held.entry.ms));
+    }
+    let Some(mark) = symbol.hot.mark else { return Some((Why::Missing, opened_ms)) };
+    let age_ms = now_ms.saturating_sub(mark.entry.ms);
+    match age_ms {
+        _ if age_ms > policy.max_price_age_ms => Some((Why::Stale, mark.entry.ms)),
+        _ if age_ms > policy.max_price_age_ms / 2 => Some((Why::Due, mark.entry.ms)),
+        _ => None,
+    }
+}
+
+fn of_confirmation(
+    symbol: &Symbol,
+    open: &Instance,
+    policy: &Policy,
+    now_ms: u64,
+    gap_ms: Option<u64>,
+) -> Option<(Why, u64)> {
+    if symbol.hot.history_gap {
+        return Some((Why::HistoryGap, gap_ms.unwrap_or(open.confirmed_ms)));
+    }
+    if symbol.hot.diverged {
+        return Some((Why::Diverged, symbol.hot.disagreement.map_or(open.confirmed_ms, |first| first.since_ms)));
+    }
+    if open.rungs.iter().any(|rung| rung.state == RungState::Unknown) {
+        return Some((Why::ResultUnknown, open.confirmed_ms));
+    }
+    if let Some(held) = open.price_doubted {
+        return Some((Why::PriceJump, held.ms));
+    }
+    let age_ms = now_ms.saturating_sub(open.confirmed_ms);
+    (policy.mode == Mode::Live && age_ms > policy.max_position_age_ms).then_some((Why::Stale, open.confirmed_ms))
+}
+
+fn is_near_rung(symbol: &Symbol, open: &Instance, policy: &Policy, now_ms: u64) -> Result<bool, OutOfRange> {
+    let armed = policy.ladder.iter().map(|step| step.r).find(|&r| open.rung_state(r, now_ms) == RungState::Armed);
+    let (Some(r), Some(mark)) = (armed, symbol.hot.mark) else { return Ok(false) };
+    let Some(target) = decide::price_at(open, policy, r.max(policy.min_r))? else { return Ok(false) };
+    let away = if open.totals.qty.is_negative() { mark.price.minus(target)? } else { target.minus(mark.price)? };
+    Ok(away <= mark.price.times(Ratio::from_bps(Ratio::new(Decimal::from(NEAR_RUNG_BPS)))?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn need(symbol: &str, since_ms: u64, near_rung: bool) -> Need {
+        Need { symbol: symbol.into(), want: Want::Price, why: Why::Missing, since_ms, near_rung }
+    }
+
+    fn ordered(list: &[Need], asked: &Asked) -> Vec<String> {
+        let mut list = list.to_vec();
+        order(&mut list, asked);
+        list.iter().map(|need| need.symbol.to_string()).collect()
+    }
+
+    #[test]
+    fn near_a_rung_goes_first_then_who_has_waited_longest() {
+        let list = [need("NEW", 50_000, false), need("OLD", 30_000, false), need("NEAR", 55_000, true)];
+        assert_eq!(ordered(&list, &Asked::new()), ["NEAR", "OLD", "NEW"]);
+    }
+
+    #[test]
+    fn nobody_starves_however_many_are_near_a_rung() {
+        let list: Vec<Need> =
+            (0..12).map(|i| need(&format!("NEAR{i:02}"), 100_000, true)).chain([need("FAR", 100_000, false)]).collect();
+        let mut asked = Asked::new();
+        for tick in 0..20u64 {
+            let now_ms = 100_000 + tick * 5_000;
+            let turn: Vec<String> = ordered(&list, &asked).into_iter().take(2).collect();
+            for symbol in &turn {
+                asked.insert((symbol.as_str().into(), Want::Price), now_ms);
+            }
+            if turn.iter().any(|symbol| symbol == "FAR") {
+                return;
+            }
+        }
+        panic!("FAR never had its turn");
+    }
+}

@@ -1,0 +1,130 @@
+//! What a store keeps of the engine, and how it is put back.
+
+use super::shortcut::bands::Bands;
+use super::{Changes, Engine, Globals};
+use crate::domain::book::plans::KnownPlan;
+use crate::domain::book::symbol::Symbol;
+use crate::domain::event::ids::{EntryId, StreamId, SymbolId};
+use crate::domain::event::streams::{Stream, StreamKind, Streams};
+use crate::domain::exit::policy::Policy;
+
+impl Engine {
+    /// Puts stored state in place; indices are rebuilt.
+    pub fn restore(&mut self, globals: Globals, symbols: Vec<Symbol>, plans: Vec<KnownPlan>) {
+        self.globals = globals;
+        for known in plans {
+            self.plans.insert(known);
+        }
+        for symbol in symbols {
+            let id = SymbolId(self.symbols.len() as u32);
+            for instance in symbol.instances() {
+                for decision in &instance.decisions {
+                    self.decision_plans.insert(decision.plan_id.clone(), (id, decision.decision_id.clone()));
+                }
+                if instance.awaits_time() {
+                    self.in_flight.insert(id);
+                }
+            }
+            self.by_name.insert(symbol.name.clone(), id);
+            self.symbols.push(symbol);
+            self.terms.push(None);
+            self.quiet.push(Bands::default());
+            self.taken.add_symbol();
+        }
+        self.accept_sources();
+    }
+
+    pub fn set_cursor(&mut self, stream: StreamId, id: EntryId) {
+        self.cursors[usize::from(stream.0)] = Some(id);
+    }
+
+    pub fn cursor(&self, stream: StreamId) -> Option<EntryId> {
+        self.cursors[usize::from(stream.0)]
+    }
+
+    /// Time of the last entry after which symbols are evaluated: neither a control entry nor one of our own decisions.
+    /// [ms since 1970]
+    pub fn evaluated_ms(&self) -> u64 {
+        let counts = |(stream, _): &(StreamId, &Stream)| {
+            !matches!(self.streams.kind(*stream), StreamKind::Control | StreamKind::Decision)
+        };
+        self.streams
+            .iter()
+            .filter(counts)
+            .filter_map(|(stream, _)| self.cursor(stream))
+            .map(|id| id.ms)
+            .max()
+            .unwrap_or(0)
+    }
+
+    pub fn take_changes(&mut self) -> Changes {
+        let mut changes = std::mem::take(&mut self.changes);
+        for &id in &changes.cold {
+            for (place, instance) in self.symbols[id.0 as usize].closed.iter_mut().enumerate() {
+                if std::mem::take(&mut instance.unsaved.0) {
+                    changes.closed.push((id, place));
+                }
+            }
+        }
+        changes
+    }
+
+    /// Stops noting what changes: there is no store to write it to.
+    pub fn ignore_changes(&mut self) {
+        self.changes = Changes { ignored: true, ..Changes::default() };
+    }
+
+    pub fn globals(&self) -> &Globals {
+        &self.globals
+    }
+
+    pub fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
+    pub fn policy(&self) -> &Policy {
+        &self.globals.policy
+    }
+
+    pub fn symbols(&self) -> &[Symbol] {
+        &self.symbols
+    }
+
+    pub fn symbol(&self, id: SymbolId) -> &Symbol {
+        &self.symbols[id.0 as usize]
+    }
+
+    pub fn find(&self, name: &str) -> Option<&Symbol> {
+        self.by_name.get(name).map(|&id| self.symbol(id))
+    }
+
+    /// Symbols with decisions that await time: an entry of any symbol may change them.
+    pub fn in_flight(&self) -> impl Iterator<Item = SymbolId> {
+        self.in_flight.iter().copied()
+    }
+
+    /// All plans that are remembered, by plan id.
+    pub fn plans(&self) -> impl Iterator<Item = &KnownPlan> {
+        self.plans.iter()
+    }
+
+    pub fn plan(&self, plan_id: &str) -> Option<&KnownPlan> {
+        self.plans.get(plan_id)
+    }
+
+    /// Index of a symbol by name; a new one is appended.
+    pub fn intern(&mut self, name: &str) -> SymbolId {
+        if let Some(&id) = self.by_name.get(name) {
+            return id;
+        }
+        let id = SymbolId(self.symbols.len() as u32);
+        let mut symbol = Symbol { name: name.into(), ..Symbol::default() };
+        symbol.hot.history_gap = self.globals.gap_everywhere;
+        self.symbols.push(symbol);
+        self.terms.push(None);
+        self.quiet.push(Bands::default());
+        self.taken.add_symbol();
+        self.by_name.insert(name.into(), id);
+        id
+    }
+}

@@ -1,0 +1,111 @@
+//! Several prices at once, where none of them changes anything: for those who fold a batch and look at nothing meanwhile.
+
+use super::price_run::{Ahead, Place, Stretch};
+use crate::domain::book::symbol::Mark;
+use crate::domain::engine::{Engine, Step};
+use crate::domain::event::ids::{CanonicalKey, EntryId, StreamId, SymbolId};
+use crate::domain::event::{Entry, Event};
+
+/// Prices of a batch that were taken into use before their turn came.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Taken {
+    /// How many are to come, by symbol. [1]
+    left: Vec<u32>,
+    /// The last of each stream that has any.
+    lasts: Vec<(StreamId, EntryId)>,
+}
+
+impl Taken {
+    pub(crate) fn add_symbol(&mut self) {
+        self.left.push(0);
+    }
+
+    fn add(&mut self, symbol: SymbolId, stretch: &Stretch) {
+        self.left[symbol.0 as usize] = stretch.prices - 1;
+        match self.lasts.iter_mut().find(|(of, _)| *of == stretch.stream) {
+            Some((_, last)) => *last = stretch.last_entry.max(*last),
+            None => self.lasts.push((stretch.stream, stretch.last_entry)),
+        }
+    }
+
+    #[inline]
+    fn pass(&mut self, symbol: SymbolId) -> bool {
+        let left = &mut self.left[symbol.0 as usize];
+        let is_taken = *left > 0;
+        *left -= u32::from(is_taken);
+        is_taken
+    }
+}
+
+impl Engine {
+    /// Folds one entry of a batch, as [`Self::step`] does. Prices that change nothing are taken into use before their turn,
+    /// with the first of them: `None` for each. Until [`Self::end_batch`] a symbol may show a price to come, and cursors may
+    /// stand further back.
+    ///
+    /// All entries of the batch have to be given, in their order, but for control and decision entries.
+    #[inline]
+    pub fn step_ahead(&mut self, entry: &Entry, ahead: &Ahead, at: usize) -> Option<Step> {
+        let Place { ms, symbol } = ahead.place(at);
+        if let Some(symbol) = symbol
+            && self.taken.pass(symbol)
+        {
+            debug_assert!(self.is_quiet(entry, symbol), "a price that was taken before its turn was not quiet");
+            // A decision on another symbol may have begun to wait for its result.
+            if !self.in_flight.is_empty() {
+                self.pass_time(ms);
+            }
+            return None;
+        }
+        let is_taken = ahead.of(at).zip(symbol).is_some_and(|(stretch, symbol)| self.take(entry, symbol, stretch));
+        if is_taken { None } else { Some(self.step(entry)) }
+    }
+
+    /// Brings the cursors to the end of a batch.
+    pub fn end_batch(&mut self) {
+        for (stream, last) in std::mem::take(&mut self.taken.lasts) {
+            let cursor = &mut self.cursors[usize::from(stream.0)];
+            *cursor = (*cursor).max(Some(last));
+            self.last_place = self.last_place.max(Some(CanonicalKey::new(stream, last)));
+            self.tally.last = self.last_place.map(|place| EntryId::new(place.ms, place.seq));
+            self.globals.last = self.globals.last.max(last);
+        }
+    }
+
+    /// Takes a stretch of prices into use, if none of them changes anything.
+    fn take(&mut self, entry: &Entry, symbol: SymbolId, stretch: &Stretch) -> bool {
+        let index = symbol.0 as usize;
+        let Some(quiet) = self.quiet[index].now() else { return false };
+        let Some(hold) = quiet.hold_over(stretch, self.globals.killed) else { return false };
+        let is_recent = stretch.lag_ms <= self.globals.policy.max_price_age_ms;
+        let is_alone = self.in_flight.is_empty() && self.globals.skipped.is_empty();
+        let place = CanonicalKey::new(entry.stream, entry.id);
+        let is_next = self.last_place.is_some_and(|last| last < place);
+        let is_no_cause = !self.facts.reach_back_to(stretch.last_entry.ms);
+        if !(is_recent && is_alone && is_next && is_no_cause && self.accepts(stretch.source)) {
+            return false;
+        }
+        debug_assert!(self.is_quiet(entry, symbol), "a price that is taken with those ahead of it was not quiet");
+        self.taken.add(symbol, stretch);
+        self.tally.first.get_or_insert(entry.id);
+        self.tally.shape(entry.kind, stretch.shape, stretch.prices);
+        self.tally.applied += u64::from(stretch.prices);
+        self.changes.touch_hot(symbol);
+        self.symbols[index].hot.mark =
+            Some(Mark { price: stretch.last, source: stretch.source, entry: stretch.last_entry });
+        if let Some(hold) = hold {
+            self.tally.hold(hold, stretch.prices);
+            self.note(symbol, Some(hold), entry.id);
+        }
+        true
+    }
+
+    /// Does a price come to what the band says, evaluated by itself.
+    fn is_quiet(&self, entry: &Entry, symbol: SymbolId) -> bool {
+        let index = symbol.0 as usize;
+        let (Ok(Event::Price(fact)), Some(quiet)) = (&entry.content, self.quiet[index].now()) else { return false };
+        let mut symbol = self.symbols[index].clone();
+        symbol.hot.mark = Some(Mark { price: fact.price, source: fact.source, entry: entry.id });
+        let hold = quiet.hold_at(fact.price, entry.id.ms, self.globals.killed);
+        hold == Some(self.hold_at(&symbol, entry.id.ms))
+    }
+}

@@ -1,0 +1,229 @@
+//! The policy: ladder, limits, sources. One that exists is valid.
+
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::units::{OutOfRange, Quote, RMultiple, Ratio};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    Shadow,
+    Live,
+}
+
+impl Mode {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Shadow => "shadow",
+            Self::Live => "live",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Base {
+    Initial,
+    Current,
+}
+
+impl Base {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Initial => "initial",
+            Self::Current => "current",
+        }
+    }
+}
+
+/// Unit in which a producer gives the average true range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AtrUnit {
+    /// Quote per base.
+    Absolute,
+    /// Fraction of the price.
+    Fraction,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RiskTooLarge {
+    Flag,
+    Refuse,
+    AsFraction,
+}
+
+/// What becomes of rungs that were passed or shadowed when the mode becomes live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnLive {
+    Skip,
+    Take,
+}
+
+/// Where an entry price came from, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum EntrySource {
+    Legacy,
+    Intent,
+    Plan,
+    Exchange,
+    Fill,
+}
+
+impl EntrySource {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Legacy => "legacy",
+            Self::Intent => "intent",
+            Self::Plan => "plan",
+            Self::Exchange => "exchange",
+            Self::Fill => "fill",
+        }
+    }
+}
+
+/// Where risk fields came from, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RiskSource {
+    Legacy,
+    IntentNearest,
+    Intent,
+    Plan,
+}
+
+impl RiskSource {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Legacy => "legacy",
+            Self::IntentNearest => "intent_nearest",
+            Self::Intent => "intent",
+            Self::Plan => "plan",
+        }
+    }
+}
+
+/// One step of the ladder: close `fraction` of the position at `r`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LadderStep {
+    /// [R]
+    pub r: RMultiple,
+    /// [1]
+    pub fraction: Ratio,
+}
+
+/// The rules in force. Built only by [`Policy::checked`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    pub mode: Mode,
+    pub ladder: Vec<LadderStep>,
+    pub base: Base,
+    /// [R]
+    pub min_r: RMultiple,
+    /// Costs of a round trip. [basis points of the entry notional]
+    pub cost_bps: Ratio,
+    pub max_actions_per_min: u64,
+    /// [quote]
+    pub min_notional: Quote,
+    /// By producer, lower case; `default` for the rest, absolute where it names none.
+    pub atr_unit: BTreeMap<Box<str>, AtrUnit>,
+    pub risk_too_large: RiskTooLarge,
+    /// [basis points of the entry price]
+    pub risk_floor_bps: Ratio,
+    /// Accepted price sources; empty = all.
+    pub price_sources: Vec<Box<str>>,
+    pub max_price_age_ms: u64,
+    /// [1]
+    pub max_price_jump: Ratio,
+    /// How long after a price that is near nothing another one near it confirms it.
+    pub price_confirm_ms: u64,
+    pub intent_max_age_ms: u64,
+    pub snapshot_settle_ms: u64,
+    pub divergence_grace_ms: u64,
+    pub result_timeout_ms: u64,
+    pub retry_after_ms: u64,
+    pub max_attempts: u32,
+    pub require_instrument: bool,
+    pub max_position_age_ms: u64,
+    /// Symbols that may be traded; empty = all.
+    pub live_symbols: Vec<Box<str>>,
+    pub live_entry_sources: Vec<EntrySource>,
+    pub live_risk_sources: Vec<RiskSource>,
+    /// Never absent when the mode is live.
+    pub on_live: Option<OnLive>,
+    /// `cost_bps` as a plain ratio of the entry notional. [1]
+    pub cost: Ratio,
+    /// `risk_floor_bps` as a plain ratio of the entry price. [1]
+    pub risk_floor: Ratio,
+    /// SHA-256 hex of the canonical JSON (SPEC §5).
+    pub hash: Box<str>,
+}
+
+/// Why a policy is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    #[error("ladder: {0}")]
+    Ladder(&'static str),
+    #[error("{key} = {value}: {want}")]
+    Value { key: &'static str, value: String, want: &'static str },
+    #[error("mode = live needs {0} to be named in the policy itself: no defaults for what moves money")]
+    LiveNeeds(&'static str),
+}
+
+impl Policy {
+    /// Checks what a value alone cannot show: order and sum of the ladder, signs, limits.
+    pub fn checked(mut self) -> Result<Self, PolicyError> {
+        if self.ladder.is_empty() {
+            return Err(PolicyError::Ladder("at least one rung is needed"));
+        }
+        let mut sum = Decimal::ZERO;
+        let mut below = RMultiple::ZERO;
+        for step in &self.ladder {
+            if step.r <= below {
+                return Err(PolicyError::Ladder("r must be positive and ascending"));
+            }
+            if !step.fraction.is_positive() {
+                return Err(PolicyError::Ladder("fractions must be positive"));
+            }
+            below = step.r;
+            sum = sum.checked_add(step.fraction.get()).ok_or(PolicyError::Ladder("fractions sum up to more than 1"))?;
+        }
+        if sum > Decimal::ONE {
+            return Err(PolicyError::Ladder("fractions sum up to more than 1"));
+        }
+        let not_negative = |key, value: Decimal| {
+            if value < Decimal::ZERO {
+                return Err(PolicyError::Value { key, value: value.to_string(), want: "must not be negative" });
+            }
+            Ok(())
+        };
+        not_negative("min_r", self.min_r.get())?;
+        not_negative("cost_bps", self.cost_bps.get())?;
+        not_negative("min_notional", self.min_notional.get())?;
+        not_negative("risk_floor_bps", self.risk_floor_bps.get())?;
+        not_negative("max_price_jump", self.max_price_jump.get())?;
+        let ratio_of = |key, bps: Ratio| {
+            let want = "must be a ratio that can be held";
+            Ratio::from_bps(bps).map_err(|OutOfRange| PolicyError::Value { key, value: bps.to_string(), want })
+        };
+        self.cost = ratio_of("cost_bps", self.cost_bps)?;
+        self.risk_floor = ratio_of("risk_floor_bps", self.risk_floor_bps)?;
+        if self.mode == Mode::Live {
+            if self.price_sources.is_empty() {
+                return Err(PolicyError::LiveNeeds("price_sources (not empty)"));
+            }
+            if self.on_live.is_none() {
+                return Err(PolicyError::LiveNeeds("on_live"));
+            }
+        }
+        Ok(self)
+    }
+
+    /// The unit in which a producer gives its ATR.
+    pub fn atr_unit_of(&self, producer: Option<&str>) -> AtrUnit {
+        producer
+            .and_then(|name| self.atr_unit.get(name))
+            .or_else(|| self.atr_unit.get("default"))
+            .copied()
+            .unwrap_or(AtrUnit::Absolute)
+    }
+}

@@ -1,0 +1,332 @@
+//! A history on its way to an engine: what has to be known beforehand, then lines | decode | fold on three threads.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use anyhow::bail;
+use secrecy::ExposeSecret as _;
+
+use crate::codec::decode::Decoder;
+use crate::codec::line;
+use crate::codec::object::Object;
+use crate::codec::signing::SigningKey;
+use crate::config::Config;
+use crate::domain::engine::chain;
+use crate::domain::engine::recorded::Facts;
+use crate::domain::engine::shortcut::price_run::Ahead;
+use crate::domain::engine::skips;
+use crate::domain::engine::{ChainHead, Engine};
+use crate::domain::event::ids::{EntryId, StreamId};
+use crate::domain::event::{Control, DecisionFact, Entry, Event};
+use crate::domain::exit::policy::Policy;
+use crate::shell::history::{History, HistoryError};
+
+/// Lines that go from one thread to the next at a time.
+///
+/// Few enough that what one thread has written the next still finds in the processor's cache.
+const BATCH_LINES: usize = 512;
+/// … or so many bytes of them.
+const BATCH_BYTES: usize = 1 << 18;
+/// Batches that wait between two threads: so much is read and decoded while a commit is on its way to the disk.
+const BATCHES_WAITING: usize = 12;
+
+/// The reason of a service for adopting the policy that is configured.
+pub const CONFIGURED: &str = "configured";
+
+/// Does with a history what `read` does: `at_once`, where it can be read in one pass, and from its beginning where it cannot
+/// or where that turns out not to have been enough.
+///
+/// A history is read twice: decisions and skipped entries say something of entries before them. Most histories as they
+/// come from the field have neither, and can be folded while they are read for the first time.
+pub fn at_once_or_again<H, T>(
+    at_once: Option<H>,
+    again: impl FnOnce() -> anyhow::Result<H>,
+    mut read: impl FnMut(H) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    if let Some(history) = at_once {
+        match read(history) {
+            Err(error) if is_not_plain(&error) => {}
+            done => return done,
+        }
+    }
+    read(again()?)
+}
+
+/// Was reading in one pass not enough.
+fn is_not_plain(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(HistoryError::NotPlain { .. }))
+}
+
+/// Tells the engine beforehand which entries later ones pass over.
+pub fn foresee_skipped(history: &History, decoder: &mut Decoder, engine: &mut Engine, until: Option<EntryId>) {
+    for (stream, id) in passed_over(history, decoder, until) {
+        engine.pass_over(&stream, id);
+    }
+}
+
+/// Returns the entries that a history passes over by itself.
+pub fn passed_over(history: &History, decoder: &mut Decoder, until: Option<EntryId>) -> BTreeSet<skips::At> {
+    let mut said = Vec::new();
+    for at in history.control_lines().filter(|at| until.is_none_or(|until| at.id <= until)) {
+        let Ok(fields) = line::fields(at.bytes) else { continue };
+        let entry = decoder.decode(at.stream, at.id, &fields);
+        if let Ok(Event::Control(fact)) = entry.content
+            && let Control::EntrySkipped { stream, id } = fact.control
+        {
+            let own = decoder.streams().get(at.stream).name.as_str().into();
+            said.push(((own, at.id), (stream, id)));
+        }
+    }
+    skips::passed_over(said)
+}
+
+/// Returns the decisions that a history holds as facts: sealed, linked one to the other, and not passed over. What does not
+/// read is handed to `unreadable`, with its file and line.
+pub fn recorded(
+    history: &History,
+    decoder: &mut Decoder,
+    head: &ChainHead,
+    until: Option<EntryId>,
+    mut unreadable: impl FnMut(String),
+) -> Vec<DecisionFact> {
+    let passed = passed_over(history, decoder, until);
+    let mut found = Vec::new();
+    for at in history.decision_lines().filter(|at| until.is_none_or(|until| at.id <= until)) {
+        let name: Box<str> = decoder.streams().get(at.stream).name.as_str().into();
+        if passed.contains(&(name, at.id)) {
+            continue;
+        }
+        let Ok(fields) = line::fields(at.bytes) else { continue };
+        match decoder.decode(at.stream, at.id, &fields).content {
+            Ok(Event::Decision(fact)) => found.push(*fact),
+            Ok(_) | Err(_) => unreadable(history.place(at.file, at.number)),
+        }
+    }
+    chain::following(head, found)
+}
+
+/// Returns the key that signatures are verified with, where one is configured.
+pub fn signing_key(config: &Config) -> anyhow::Result<Option<SigningKey>> {
+    let Some(key) = config.emit.signing_key()? else { return Ok(None) };
+    Ok(Some(with_former(SigningKey::new(key.expose_secret().as_bytes())?, config)?))
+}
+
+/// A key, with what the configuration believes of the time before it.
+pub fn with_former(key: SigningKey, config: &Config) -> anyhow::Result<SigningKey> {
+    let mut key = key.with_unsigned_until(config.emit.believe_unsigned_until);
+    for (former, until) in config.emit.former_keys()? {
+        key = key.with_former(SigningKey::new(former.expose_secret().as_bytes())?, until);
+    }
+    Ok(key)
+}
+
+/// The policy of a configuration that counted before any was adopted, as far as a service told it: its first word in the
+/// control stream is what was configured when it began, whatever is configured today.
+pub fn policy_at_first(history: &History, decoder: &mut Decoder) -> Option<Policy> {
+    let passed = passed_over(history, decoder, None);
+    let is_passed = |stream: StreamId, id, decoder: &Decoder| {
+        passed.contains(&(decoder.streams().get(stream).name.as_str().into(), id))
+    };
+    history
+        .control_lines()
+        .filter(|at| !is_passed(at.stream, at.id, decoder))
+        .collect::<Vec<_>>()
+        .into_iter()
+        .find_map(|at| {
+            let fields = line::fields(at.bytes).ok()?;
+            let Ok(Event::Control(fact)) = decoder.decode(at.stream, at.id, &fields).content else { return None };
+            let Control::PolicyAdopted(policy) = fact.control else { return None };
+            let reason = Object::of(&fields).ok().and_then(|object| object.text(&["reason"]).ok().flatten());
+            Some((reason.as_deref() == Some(CONFIGURED)).then_some(*policy))
+        })?
+}
+
+/// Tells the engine beforehand what later entries say of earlier ones: decisions that were emitted, and entries
+/// that were passed over.
+pub fn foresee(
+    history: &History,
+    decoder: &mut Decoder,
+    engine: &mut Engine,
+    derive: bool,
+    until: Option<EntryId>,
+) -> anyhow::Result<()> {
+    // What stands behind the end is not known yet.
+    foresee_skipped(history, decoder, engine, until);
+    if derive {
+        engine.set_derive();
+    } else {
+        let mut facts = Facts::default();
+        let head = engine.globals().chain.clone();
+        let recorded = recorded(history, decoder, &head, until, |place| {
+            tracing::warn!(place, "a decision entry does not read and goes to quarantine");
+        });
+        for fact in recorded {
+            facts.add(fact, decoder.streams());
+        }
+        engine.set_facts(facts);
+    }
+    for name in decoder.symbols.take_new() {
+        engine.intern(&name);
+    }
+    Ok(())
+}
+
+/// Lines as they were read, one behind the other.
+#[derive(Default)]
+struct LineBatch {
+    bytes: Vec<u8>,
+    lines: Vec<LineAt>,
+    /// Room for the entries and their places, used before.
+    room: Vec<(Entry, Range<usize>)>,
+    places: Vec<(u32, u64)>,
+    ahead: Ahead,
+}
+
+struct LineAt {
+    range: Range<usize>,
+    stream: StreamId,
+    id: EntryId,
+    file: u32,
+    number: u64,
+}
+
+/// Entries with the place of their line in `bytes`.
+pub struct EntryBatch {
+    pub bytes: Vec<u8>,
+    pub entries: Vec<(Entry, Range<usize>)>,
+    /// File and line of each entry.
+    pub places: Vec<(u32, u64)>,
+    /// Symbols that were new in this batch, in the order of their indices.
+    pub symbols: Vec<Box<str>>,
+    /// Once it was looked for.
+    pub ahead: Ahead,
+    /// What the lines stood in, to be used again.
+    lines: Vec<LineAt>,
+}
+
+impl EntryBatch {
+    /// The memory of a batch that was folded, for the next one.
+    fn emptied(self) -> LineBatch {
+        let Self { mut bytes, entries: mut room, mut places, mut lines, ahead, .. } = self;
+        bytes.clear();
+        room.clear();
+        places.clear();
+        lines.clear();
+        LineBatch { bytes, lines, room, places, ahead }
+    }
+
+    /// Looks for the prices that stand ahead of each entry.
+    pub fn look_ahead(&mut self, stands_alone: impl Fn(&Entry) -> bool) {
+        self.ahead.look(self.entries.iter().map(|(entry, _)| entry), stands_alone);
+    }
+}
+
+/// A line whose fields do not read.
+struct BadFields {
+    file: u32,
+    number: u64,
+    why: String,
+}
+
+/// Reads, decodes and folds on three threads. Returns how many lines had fields that do not read.
+pub fn pipeline(
+    history: &mut History,
+    decoder: &mut Decoder,
+    skip_bad_lines: bool,
+    mut fold: impl FnMut(&EntryBatch) -> anyhow::Result<()>,
+) -> anyhow::Result<u64> {
+    hand_over(history, decoder, skip_bad_lines, |batch| {
+        fold(&batch)?;
+        Ok(Some(batch))
+    })
+}
+
+/// The same, with each batch given away. One that is given back lends its memory to the next.
+pub fn hand_over(
+    history: &mut History,
+    decoder: &mut Decoder,
+    skip_bad_lines: bool,
+    mut take: impl FnMut(EntryBatch) -> anyhow::Result<Option<EntryBatch>>,
+) -> anyhow::Result<u64> {
+    let (bad, folded, read) = thread::scope(|scope| {
+        let (to_decoder, lines) = sync_channel(BATCHES_WAITING);
+        let (to_fold, entries) = sync_channel(BATCHES_WAITING);
+        // Memory goes round: asked for anew for each batch, it would come with page faults.
+        let (to_reader, emptied) = sync_channel(2 * BATCHES_WAITING + 3);
+        let reader = scope.spawn(|| read_lines(history, to_decoder, emptied));
+        let decoding = scope.spawn(move || decode_lines(decoder, lines, to_fold, skip_bad_lines));
+        // When the fold ends early, the channels close and both threads end.
+        let folded = entries.into_iter().try_for_each(|batch: EntryBatch| {
+            if let Some(batch) = take(batch)? {
+                let _ = to_reader.try_send(batch.emptied());
+            }
+            anyhow::Ok(())
+        });
+        (decoding.join(), folded, reader.join())
+    });
+    folded?;
+    let bad = bad.map_err(|_| anyhow::anyhow!("the decoder panicked"))?;
+    let bad = match bad {
+        Ok(bad) => bad,
+        Err(BadFields { file, number, why }) => bail!("{}: {why}", history.place(file, number)),
+    };
+    read.map_err(|_| anyhow::anyhow!("the reader panicked"))??;
+    Ok(bad)
+}
+
+fn read_lines(
+    history: &mut History,
+    to_decoder: SyncSender<LineBatch>,
+    emptied: Receiver<LineBatch>,
+) -> anyhow::Result<()> {
+    let mut batch = LineBatch::default();
+    while let Some(line) = history.next_line()? {
+        let start = batch.bytes.len();
+        batch.bytes.extend_from_slice(line.bytes);
+        let range = start..batch.bytes.len();
+        batch.lines.push(LineAt { range, stream: line.stream, id: line.id, file: line.file, number: line.number });
+        if batch.lines.len() >= BATCH_LINES || batch.bytes.len() >= BATCH_BYTES {
+            let full = std::mem::replace(&mut batch, emptied.try_recv().unwrap_or_default());
+            if to_decoder.send(full).is_err() {
+                return Ok(());
+            }
+        }
+    }
+    let _ = to_decoder.send(batch);
+    Ok(())
+}
+
+fn decode_lines(
+    decoder: &mut Decoder,
+    batches: Receiver<LineBatch>,
+    to_fold: SyncSender<EntryBatch>,
+    skip_bad_lines: bool,
+) -> Result<u64, BadFields> {
+    let mut bad = 0;
+    for LineBatch { bytes, lines, room: mut entries, mut places, ahead } in batches {
+        let mut unreadable = None;
+        for LineAt { range, stream, id, file, number } in &lines {
+            match decoder.decode_line(*stream, *id, &bytes[range.clone()]) {
+                Ok(entry) => {
+                    entries.push((entry, range.clone()));
+                    places.push((*file, *number));
+                }
+                Err(_) if skip_bad_lines => bad += 1,
+                Err(error) => {
+                    unreadable = Some(BadFields { file: *file, number: *number, why: error.to_string() });
+                    break;
+                }
+            }
+        }
+        let symbols = decoder.symbols.take_new();
+        let sent = to_fold.send(EntryBatch { bytes, entries, places, symbols, ahead, lines });
+        match unreadable {
+            Some(unreadable) => return Err(unreadable),
+            None if sent.is_err() => return Ok(bad),
+            None => {}
+        }
+    }
+    Ok(bad)
+}

@@ -1,0 +1,328 @@
+//! The engine together with its store: what is folded, what is written, and when.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use crate::codec::line;
+use crate::codec::seal::{self, Sealed};
+use crate::codec::state::{self, BadRow, FORMAT_VERSION, Meta, Quarantined, Row, Rows, StoredRow};
+use crate::config::Config;
+use crate::domain::engine::{Decision, Disposition, Engine, RULES_VERSION};
+use crate::domain::event::Entry;
+use crate::domain::event::ids::EntryId;
+use crate::domain::event::streams::{StreamKind, Streams};
+use crate::shell::process;
+use crate::shell::store::{OpenError, Rebuild, Store, StoreError};
+
+/// A replay commits at the latest after so many entries …
+const COMMIT_ENTRIES: u64 = 100_000;
+/// … or so much time.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// … or so many bytes that wait to be written.
+const COMMIT_BYTES: usize = 8 << 20;
+
+/// Why stored rows could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Row(#[from] BadRow),
+}
+
+impl Rows for Store {
+    type Error = ReadError;
+
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<StoredRow>, ReadError> {
+        Ok(self.scan_prefix(prefix).collect::<Result<_, _>>()?)
+    }
+}
+
+/// Where the projection is kept.
+enum Keeper {
+    /// Nowhere: it is thrown away.
+    Memory,
+    Store(Store),
+    /// Folded anew beside the store in use; put in its place at the end.
+    Rebuild(Rebuild),
+}
+
+/// What one entry did.
+pub struct Folded {
+    pub disposition: Disposition,
+    /// The decision that it caused, as it was made and sealed.
+    pub decided: Option<(Box<Decision>, Sealed)>,
+}
+
+/// The engine and its store.
+pub struct Projection {
+    pub engine: Engine,
+    keeper: Keeper,
+    /// The streams that the store was folded with before.
+    folded_with: Option<Streams>,
+    names_written: usize,
+    waiting: Vec<Row>,
+    waiting_bytes: usize,
+    entries_waiting: u64,
+    committed: Instant,
+}
+
+impl Projection {
+    /// A projection without a store.
+    pub fn in_memory(config: &Config) -> Self {
+        let mut engine = Engine::new(config.streams.clone(), config.policy.clone());
+        engine.ignore_changes();
+        Self::with(engine, Keeper::Memory)
+    }
+
+    fn with(engine: Engine, keeper: Keeper) -> Self {
+        Self {
+            names_written: engine.symbols().len(),
+            engine,
+            keeper,
+            folded_with: None,
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            entries_waiting: 0,
+            committed: Instant::now(),
+        }
+    }
+
+    /// Opens the projection of a store folder, or makes a new one.
+    ///
+    /// A damaged store is moved aside and one of other rules is rebuilt, both from the history that follows; the
+    /// notices say so.
+    pub fn open(dir: &Path, config: &Config, notices: &mut Vec<String>) -> anyhow::Result<Self> {
+        let fresh = || Engine::new(config.streams.clone(), config.policy.clone());
+        close_to_others(dir);
+        let store = match Store::open(dir, FORMAT_VERSION) {
+            Ok(store) => store,
+            Err(error @ OpenError::Damaged { .. }) => {
+                return Self::after_damage(dir, config, &error.to_string(), notices);
+            }
+            Err(error @ OpenError::OtherFormat { .. }) => {
+                notices.push(format!("{error}: rebuilding from the history given"));
+                return Ok(Self::with(fresh(), Keeper::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?)).begun(config));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let meta = match state::meta(&store) {
+            Ok(meta) => meta,
+            Err(error) => {
+                drop(store);
+                return Self::after_damage(dir, config, &error.to_string(), notices);
+            }
+        };
+        let Some(meta) = meta else { return Ok(Self::with(fresh(), Keeper::Store(store)).begun(config)) };
+        if meta.rules_version != RULES_VERSION {
+            notices.push(format!(
+                "the store {} was folded by rules {}, these are rules {RULES_VERSION}: rebuilding from the history given",
+                dir.display(),
+                meta.rules_version
+            ));
+            drop(store);
+            let rebuild = Keeper::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?);
+            return Ok(Self { folded_with: meta.streams(), ..Self::with(fresh(), rebuild) }.begun(config));
+        }
+        let mut engine = fresh();
+        let made_with = meta.streams().context("the streams of the store do not read")?;
+        if let Err(error) = state::load(&store, &made_with, &mut engine) {
+            drop(store);
+            return Self::after_damage(dir, config, &error.to_string(), notices);
+        }
+        if !engine.globals().policy_adopted && engine.globals().policy.hash != config.policy.hash {
+            bail!(
+                "the store {} was folded under the configured policy {}, the configuration now says {}: \
+                 give it the former, append `policy.adopted` to the history, or replay into a new store",
+                dir.display(),
+                &engine.globals().policy.hash[..12],
+                &config.policy.hash[..12]
+            );
+        }
+        Ok(Self { folded_with: Some(made_with), ..Self::with(engine, Keeper::Store(store)) }.begun(config))
+    }
+
+    /// The streams that the store was folded with, where there was one.
+    pub fn folded_with(&self) -> Option<&Streams> {
+        self.folded_with.as_ref()
+    }
+
+    /// Is nothing in it yet.
+    pub fn is_new(&self) -> bool {
+        self.engine.globals().last == EntryId::default()
+    }
+
+    /// The first entry of what was folded without knowing what comes behind it, by a replay that did not come to its end.
+    pub fn unforeseen_from(&self) -> anyhow::Result<Option<EntryId>> {
+        match &self.keeper {
+            Keeper::Store(store) => Ok(state::unforeseen_from(store)?),
+            Keeper::Memory | Keeper::Rebuild(_) => Ok(None),
+        }
+    }
+
+    /// Throws away what was folded, and what the store has of it.
+    pub fn discard(self) -> anyhow::Result<()> {
+        match self.keeper {
+            Keeper::Store(store) => {
+                let dir = store.dir().to_owned();
+                store.empty().with_context(|| format!("emptying the unfinished store {}", dir.display()))
+            }
+            // A rebuild removes itself.
+            Keeper::Memory | Keeper::Rebuild(_) => Ok(()),
+        }
+    }
+
+    /// A projection that is folded anew beside the store in use, and takes its place at the end.
+    pub fn rebuild(dir: &Path, config: &Config) -> anyhow::Result<Self> {
+        let engine = Engine::new(config.streams.clone(), config.policy.clone());
+        Ok(Self::with(engine, Keeper::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?)).begun(config))
+    }
+
+    fn after_damage(dir: &Path, config: &Config, why: &str, notices: &mut Vec<String>) -> anyhow::Result<Self> {
+        let aside =
+            Store::move_aside(dir).with_context(|| format!("moving the damaged store {} aside", dir.display()))?;
+        notices.push(format!("{why}: moved to {}, rebuilding from the history given", aside.display()));
+        let engine = Engine::new(config.streams.clone(), config.policy.clone());
+        Ok(Self::with(engine, Keeper::Store(Store::open(dir, FORMAT_VERSION)?)).begun(config))
+    }
+
+    /// Writes how the store is made, with the first commit.
+    fn begun(mut self, config: &Config) -> Self {
+        let meta = Meta::of(&config.streams, &config.policy);
+        self.waiting.push(state::meta_row(&meta));
+        self
+    }
+
+    /// Folds one entry, and commits when there is enough. `raw` gives the history line of it, where one is needed for
+    /// the quarantine.
+    ///
+    /// Returns the decision, sealed, if the entry caused one.
+    pub fn step(&mut self, entry: &Entry, raw: impl FnOnce() -> String) -> anyhow::Result<Option<Sealed>> {
+        let folded = self.fold(entry, raw);
+        if matches!(self.keeper, Keeper::Memory) {
+            return Ok(folded.decided.map(|(_, sealed)| sealed));
+        }
+        if self.entries_waiting >= COMMIT_ENTRIES
+            || self.waiting_bytes >= COMMIT_BYTES
+            || (self.entries_waiting.is_multiple_of(1024) && self.committed.elapsed() >= COMMIT_INTERVAL)
+        {
+            self.commit()?;
+        }
+        Ok(folded.decided.map(|(_, sealed)| sealed))
+    }
+
+    /// Folds one entry; it is written with the next commit.
+    pub fn fold(&mut self, entry: &Entry, raw: impl FnOnce() -> String) -> Folded {
+        let step = self.engine.step(entry);
+        let disposition = step.disposition;
+        let decided = step.decision.map(|decision| {
+            let sealed = seal::seal(&mut self.engine, &decision);
+            (decision, sealed)
+        });
+        if matches!(self.keeper, Keeper::Memory) {
+            return Folded { disposition, decided };
+        }
+        if let Some((_, sealed)) = &decided {
+            let line = decision_line(&self.engine, sealed, entry);
+            self.wait(state::decision_row(sealed.seq, &line));
+        }
+        if let Disposition::Quarantined(reason) = disposition {
+            let stream = self.engine.streams().get(entry.stream).name.clone();
+            let quarantined = Quarantined { stream, id: entry.id, reason: reason.name().to_owned(), line: raw() };
+            self.wait(state::quarantine_row(&quarantined));
+        }
+        self.entries_waiting += 1;
+        Folded { disposition, decided }
+    }
+
+    /// Adds a row to the next commit.
+    pub fn wait(&mut self, row: Row) {
+        self.waiting_bytes += row.0.len() + row.1.as_ref().map_or(0, Vec::len);
+        self.waiting.push(row);
+    }
+
+    /// Writes everything that changed: state, cursors and decisions in one batch.
+    pub fn commit(&mut self) -> anyhow::Result<()> {
+        let store = match &mut self.keeper {
+            Keeper::Memory => return Ok(()),
+            Keeper::Store(store) => store,
+            Keeper::Rebuild(rebuild) => rebuild.store(),
+        };
+        let changes = self.engine.take_changes();
+        let mut rows = std::mem::take(&mut self.waiting);
+        rows.extend(state::changed_rows(&self.engine, &changes, &mut self.names_written));
+        store.commit(rows.into_iter())?;
+        (self.waiting_bytes, self.entries_waiting) = (0, 0);
+        self.committed = Instant::now();
+        Ok(())
+    }
+
+    /// The store, where there is one and it is not being rebuilt.
+    pub fn store(&self) -> Option<&Store> {
+        match &self.keeper {
+            Keeper::Store(store) => Some(store),
+            Keeper::Memory | Keeper::Rebuild(_) => None,
+        }
+    }
+
+    /// Is the store folded anew beside the one in use.
+    pub fn is_rebuild(&self) -> bool {
+        matches!(self.keeper, Keeper::Rebuild(_))
+    }
+
+    /// Writes what is left and, after a rebuild, puts the new store in the place of the old one.
+    ///
+    /// Returns where the old one went.
+    pub fn finish(mut self) -> anyhow::Result<(Engine, Option<PathBuf>)> {
+        self.commit()?;
+        let aside = match self.keeper {
+            Keeper::Rebuild(rebuild) => rebuild.swap()?,
+            Keeper::Memory | Keeper::Store(_) => None,
+        };
+        Ok((self.engine, aside))
+    }
+}
+
+/// Closes a folder of account data to other users; where that fails, the work goes on and says so.
+pub fn close_to_others(dir: &Path) {
+    if let Err(error) = process::keep_private(dir) {
+        tracing::warn!(folder = %dir.display(), %error, "other users can read this folder, and it cannot be closed");
+    }
+}
+
+/// A decision as a history line: under the time of its cause, behind the decisions of the same millisecond.
+pub fn decision_line(engine: &Engine, sealed: &Sealed, cause: &Entry) -> String {
+    let stream = engine
+        .streams()
+        .iter()
+        .find(|(_, stream)| stream.kind == StreamKind::Decision)
+        .map_or(StreamKind::Decision.default_stream(), |(_, stream)| stream.name.as_str());
+    line::write(stream, &format!("{}-{}", cause.id.ms, sealed.seq), &sealed.fields())
+}
+
+/// What a store put aside, with the streams that it reads. The rules that folded it do not matter.
+pub fn quarantined(dir: &Path) -> anyhow::Result<(Streams, Vec<Quarantined>)> {
+    let store = Store::open_existing(dir, FORMAT_VERSION)?;
+    let meta = state::meta(&store)?.with_context(|| format!("the store {} is empty", dir.display()))?;
+    let streams = meta.streams().context("the streams of the store do not read")?;
+    Ok((streams, state::quarantined(&store)?))
+}
+
+/// Reads the projection of a store without changing it.
+pub fn read(dir: &Path) -> anyhow::Result<(Engine, Store)> {
+    let store = Store::open_existing(dir, FORMAT_VERSION)?;
+    let meta = state::meta(&store)?.with_context(|| format!("the store {} is empty", dir.display()))?;
+    if meta.rules_version != RULES_VERSION {
+        bail!(
+            "the store {} was folded by rules {}, these are rules {RULES_VERSION}: rebuild it with `replay`",
+            dir.display(),
+            meta.rules_version
+        );
+    }
+    let streams = meta.streams().context("the streams of the store do not read")?;
+    let mut engine = Engine::new(streams.clone(), crate::domain::exit::policy::Policy::default());
+    state::load(&store, &streams, &mut engine)?;
+    Ok((engine, store))
+}

@@ -1,0 +1,84 @@
+//! Positions, with what has to be known beside them: as of when, and what else of the symbols is remarkable.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::codec::state::{self, Rows};
+use crate::codec::view;
+use crate::domain::book::position::Instance;
+use crate::domain::book::symbol::Symbol;
+use crate::domain::engine::Engine;
+use crate::domain::event::ids::EntryId;
+
+/// What `positions` shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sheet {
+    /// The entry that was applied last, `ms-seq`.
+    pub as_of: String,
+    pub killed: bool,
+    /// No position, not even a flat one, was ever seen from anywhere.
+    pub positions_unknown: bool,
+    /// Symbols of which a snapshot told once.
+    pub unconfirmed: Vec<String>,
+    /// Symbols whose history has a gap, with or without a position.
+    pub history_gap: Vec<String>,
+    /// As SPEC §7 describes them.
+    pub positions: Vec<Value>,
+}
+
+impl Sheet {
+    /// The positions of all symbols or of one; `None` if it is not known.
+    ///
+    /// Closed instances come from the rows of the store, and where the engine still has one, from there: of a running
+    /// service, a store is behind until the next commit.
+    pub fn of<R: Rows>(
+        engine: &Engine,
+        rows: &R,
+        wanted: Option<&str>,
+        closed_too: bool,
+    ) -> Result<Option<Self>, R::Error> {
+        let symbols: Vec<&Symbol> = match wanted {
+            None => view::by_name(engine),
+            Some(wanted) => match engine.find(wanted) {
+                Some(symbol) => vec![symbol],
+                None => return Ok(None),
+            },
+        };
+        let mut positions = Vec::new();
+        for &symbol in &symbols {
+            if closed_too {
+                let closed = closed(rows, symbol)?;
+                positions.extend(closed.iter().map(|instance| view::position(engine, symbol, instance)));
+            }
+            positions.extend(symbol.hot.open.as_ref().map(|open| view::position(engine, symbol, open)));
+        }
+        let names = |keep: fn(&Symbol) -> bool| -> Vec<String> {
+            symbols.iter().filter(|symbol| keep(symbol)).map(|symbol| symbol.name.to_string()).collect()
+        };
+        let globals = engine.globals();
+        Ok(Some(Self {
+            as_of: globals.last.to_string(),
+            killed: globals.killed,
+            positions_unknown: !globals.positions_known,
+            unconfirmed: names(Symbol::is_unconfirmed),
+            history_gap: names(|symbol| symbol.hot.history_gap),
+            positions,
+        }))
+    }
+
+    /// When the last entry was applied. [ms since 1970]
+    pub fn as_of_ms(&self) -> u64 {
+        self.as_of.parse::<EntryId>().map_or(0, |id| id.ms)
+    }
+}
+
+fn closed<R: Rows>(rows: &R, symbol: &Symbol) -> Result<Vec<Instance>, R::Error> {
+    let mut instances = state::closed_instances(rows, &symbol.name)?;
+    for remembered in &symbol.closed {
+        match instances.iter_mut().find(|instance| instance.id == remembered.id) {
+            Some(stored) => *stored = remembered.clone(),
+            None => instances.push(remembered.clone()),
+        }
+    }
+    Ok(instances)
+}

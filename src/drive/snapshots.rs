@@ -1,0 +1,78 @@
+//! Snapshots of the state beside a store: taken, found, and put back.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+
+use super::projection::close_to_others;
+use crate::codec::snapshot::{self, Head, Snapshot};
+use crate::config::Config;
+use crate::domain::engine::Engine;
+use crate::domain::event::ids::EntryId;
+use crate::domain::exit::policy::Policy;
+use crate::shell::snapshots;
+
+/// Where the snapshots of a store are.
+pub fn folder_of(store: &Path) -> PathBuf {
+    let mut name = store.file_name().unwrap_or_default().to_owned();
+    name.push(".snapshots");
+    store.with_file_name(name)
+}
+
+/// Writes a snapshot of an engine, durable when this returns. `journal` is how many entries of the journal the state
+/// holds; `configured` the policy that counts until one is adopted.
+pub fn take(dir: &Path, engine: &Engine, configured: &Policy, journal: Option<u64>) -> anyhow::Result<Head> {
+    let (head, bytes) = snapshot::write(engine, configured, journal);
+    close_to_others(dir);
+    snapshots::write(dir, &snapshot::file_name(engine.globals().last), &bytes)?;
+    tracing::info!(last = head.last, journal, state = head.state, bytes = bytes.len(), "a snapshot is taken");
+    Ok(head)
+}
+
+/// Removes the oldest snapshots but `kept`, of which the newest is good: what a service keeps for looking back.
+pub fn keep(dir: &Path, kept: usize) -> anyhow::Result<()> {
+    let files = snapshots::list(dir, snapshot::last_of_name)?;
+    for (_, path) in files.iter().take(files.len().saturating_sub(kept.max(1))) {
+        snapshots::remove(path)?;
+    }
+    Ok(())
+}
+
+/// A state that was put back from a snapshot.
+pub struct Restored {
+    pub engine: Engine,
+    pub snapshot: Snapshot,
+    pub path: PathBuf,
+}
+
+/// The newest snapshot of a folder that is good, fits the configuration, and holds no entry later than `at`.
+///
+/// Those that are passed over for another reason than their age are named in the notices.
+pub fn nearest(
+    dir: &Path,
+    at: Option<EntryId>,
+    config: &Config,
+    notices: &mut Vec<String>,
+) -> anyhow::Result<Option<Restored>> {
+    let files = snapshots::list(dir, snapshot::last_of_name)?;
+    for (_, path) in files.into_iter().rev().filter(|(last, _)| at.is_none_or(|at| *last <= at)) {
+        match restored(&path, config) {
+            Ok((engine, snapshot)) => return Ok(Some(Restored { engine, snapshot, path })),
+            Err(error) => notices.push(format!("the snapshot {} is not used: {error:#}", path.display())),
+        }
+    }
+    Ok(None)
+}
+
+/// Loads a snapshot and verifies it.
+pub fn restored(path: &Path, config: &Config) -> anyhow::Result<(Engine, Snapshot)> {
+    let snapshot = snapshot::read(&snapshots::read(path)?)?;
+    let engine = snapshot.engine(&config.streams, &config.policy)?;
+    if !engine.globals().policy_adopted && snapshot.configured_policy()? != *config.policy.hash {
+        bail!("it was folded under another configured policy");
+    }
+    if path.file_name().and_then(|name| name.to_str()) != Some(&*snapshot::file_name(engine.globals().last)) {
+        bail!("its name is not that of its latest entry, {}", engine.globals().last);
+    }
+    Ok((engine, snapshot))
+}

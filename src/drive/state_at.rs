@@ -1,0 +1,99 @@
+//! The state at an earlier time: the nearest snapshot that is good, and what was applied since.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+
+use super::pipeline;
+use crate::codec::decode::{Decoder, Symbols};
+use crate::codec::seal;
+use crate::codec::state::{BadRow, Rows, StoredRow};
+use crate::config::Config;
+use crate::domain::engine::Engine;
+use crate::domain::event::ids::EntryId;
+use crate::drive::snapshots::{self, Restored};
+use crate::shell::history::{History, Input, Options};
+use crate::shell::journal::Journal;
+
+/// What a state can be made from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    pub journal: Option<PathBuf>,
+    pub histories: Vec<PathBuf>,
+    /// Folder of snapshots that were taken of this history.
+    pub snapshots: Option<PathBuf>,
+}
+
+/// A state of the past.
+pub struct Past {
+    pub engine: Engine,
+    /// The snapshot that it was made from; without one the history was folded from its start.
+    pub snapshot: Option<PathBuf>,
+    /// Entries that were folded. [1]
+    pub entries: u64,
+    pub notices: Vec<String>,
+}
+
+/// The state when the last entry whose id is at or before `at` had been applied; without a bound, at the end.
+pub fn state_at(sources: &Sources, at: Option<EntryId>, config: &Config) -> anyhow::Result<Past> {
+    let mut notices = Vec::new();
+    let restored = match &sources.snapshots {
+        Some(dir) => snapshots::nearest(dir, at, config, &mut notices)?,
+        None => None,
+    };
+    let inputs = inputs(sources, restored.as_ref())?;
+    let (mut engine, snapshot) = match restored {
+        Some(Restored { engine, path, .. }) => (engine, Some(path)),
+        None => (Engine::new(config.streams.clone(), config.policy.clone()), None),
+    };
+    engine.ignore_changes();
+    let mut history = History::open(&inputs, &config.streams, Options { until: at, ..Options::default() })?;
+    let names = Symbols::new(engine.symbols());
+    let mut decoder = Decoder::new(config.streams.clone(), names).with_key(pipeline::signing_key(config)?);
+    pipeline::foresee(&history, &mut decoder, &mut engine, false, at)?;
+    let mut entries = 0;
+    pipeline::pipeline(&mut history, &mut decoder, false, |batch| {
+        for name in &batch.symbols {
+            engine.intern(name);
+        }
+        for (entry, _) in &batch.entries {
+            if let Some(decision) = engine.step(entry).decision {
+                seal::seal(&mut engine, &decision);
+            }
+        }
+        entries += batch.entries.len() as u64;
+        Ok(())
+    })?;
+    notices.extend(history.notices());
+    Ok(Past { engine, snapshot, entries, notices })
+}
+
+/// What has to be read behind a snapshot. Of a journal the files before its place are left out; other histories are read
+/// whole, and what the snapshot holds of them is without effect.
+fn inputs(sources: &Sources, restored: Option<&Restored>) -> anyhow::Result<Vec<Input>> {
+    let mut inputs: Vec<Input> = sources.histories.iter().cloned().map(Input::from).collect();
+    if let Some(journal) = &sources.journal {
+        match restored.and_then(|restored| restored.snapshot.head.journal) {
+            Some(position) => {
+                let files = Journal::files_from(journal, position).context("reading on from the snapshot")?;
+                inputs.extend(files.into_iter().map(Input::Path));
+            }
+            None => inputs.push(Input::Path(journal.clone())),
+        }
+    }
+    if inputs.is_empty() {
+        bail!("a state of the past is made from a history: give --journal DIR or --history HISTORY");
+    }
+    Ok(inputs)
+}
+
+/// No rows beside what an engine remembers.
+pub struct NoRows;
+
+impl Rows for NoRows {
+    type Error = BadRow;
+
+    fn scan(&self, _: &[u8]) -> Result<Vec<StoredRow>, BadRow> {
+        Ok(Vec::new())
+    }
+}

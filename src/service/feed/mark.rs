@@ -1,0 +1,154 @@
+//! `feed mark`: mark prices of all symbols, each second, from the exchange's socket.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::backoff::Backoff;
+use super::sink::Sink;
+use super::state::State;
+use super::symbols;
+use crate::codec::exchange::{MarkPrice, mark_payload, mark_updates};
+use crate::config::{Config, FeedSymbols};
+use crate::service::server;
+use crate::shell::exchange::{Socket, SocketError};
+use crate::shell::redis::{MarkPlaces, MarkText};
+
+/// How long the price hashes outlive their last price.
+const HASH_EXPIRY: Duration = Duration::from_secs(10);
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+pub(super) struct MarkFeed {
+    url: String,
+    ca_file: Option<PathBuf>,
+    stall: Duration,
+    connection_age: Duration,
+    places: MarkPlaces,
+    /// The service that knows the open positions; `None` where prices of all symbols are wanted.
+    service: Option<String>,
+    sink: Sink,
+    state: State,
+}
+
+impl MarkFeed {
+    pub(super) fn new(config: &Config, state: State, connection_age: Duration) -> anyhow::Result<Self> {
+        let service = match config.feed.symbols {
+            FeedSymbols::Open => config.run.listen.map(|address| format!("http://{address}")),
+            FeedSymbols::All => None,
+        };
+        Ok(Self {
+            url: config.feed.mark_url.clone(),
+            ca_file: config.exchange.ca_file.clone(),
+            stall: Duration::from_millis(config.feed.stall_ms),
+            connection_age,
+            places: MarkPlaces {
+                stream: config.feed.mark_stream.clone(),
+                entries_max: config.feed.mark_maxlen,
+                expiry: HASH_EXPIRY,
+            },
+            service,
+            sink: Sink::new(server::address(config)?, state.clone()),
+            state,
+        })
+    }
+
+    /// Runs for good.
+    pub(super) async fn run(mut self) -> anyhow::Result<()> {
+        let following = async {
+            match &self.service {
+                Some(service) => symbols::follow(service.clone(), self.state.clone()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let following = Box::pin(following);
+        let (url, ca_file) = (self.url.clone(), self.ca_file.clone());
+        let (stall, connection_age, state) = (self.stall, self.connection_age, self.state.clone());
+        let (places, sink) = (&self.places, &mut self.sink);
+        let feeding = async {
+            let mut backoff = Backoff::default();
+            loop {
+                let ended = match Socket::connect(&url, ca_file.as_deref(), CONNECT_LIMIT).await {
+                    Ok(socket) => {
+                        state.connected();
+                        listen(socket, stall, connection_age, places, sink, &state, &mut backoff).await
+                    }
+                    Err(error) => Some(error),
+                };
+                let Some(error) = ended else { continue };
+                state.ended(error.name(), &error.to_string());
+                let wait = backoff.after(&error);
+                tracing::warn!(name = error.name(), %error, wait_ms = wait.as_millis(), "FEED_MARK_DOWN");
+                tokio::time::sleep(wait).await;
+            }
+        };
+        tokio::select! {
+            () = following => Ok(()),
+            ended = feeding => ended,
+        }
+    }
+}
+
+/// Writes what a socket brings until it ends; `None` where it was only renewed.
+async fn listen(
+    mut socket: Socket,
+    stall: Duration,
+    connection_age: Duration,
+    places: &MarkPlaces,
+    sink: &mut Sink,
+    state: &State,
+    backoff: &mut Backoff,
+) -> Option<SocketError> {
+    let began = Instant::now();
+    loop {
+        let text = match socket.text(stall).await {
+            Ok(text) => text,
+            Err(error) => {
+                // A socket that is silent is open all the same: the exchange is told that nobody listens.
+                socket.close().await;
+                return Some(error);
+            }
+        };
+        state.heard();
+        let Some(marks) = read(&text, state) else { continue };
+        backoff.reset();
+        if marks.is_empty() {
+            continue;
+        }
+        if let Err(error) = sink.marks(places, &marks).await {
+            tracing::warn!(%error, prices = marks.len(), "FEED_MARK_NOT_WRITTEN");
+        } else {
+            state.wrote("prices", marks.len() as u64);
+            state.wrote_prices(marks.into_iter().map(|mark| mark.symbol));
+        }
+        if began.elapsed() >= connection_age {
+            tracing::info!("the connection is renewed before the exchange ends it");
+            *state.facts().endings.entry("renewed").or_default() += 1;
+            socket.close().await;
+            return None;
+        }
+    }
+}
+
+/// The prices of a message that are wanted; `None` where it is no message of prices.
+fn read(text: &str, state: &State) -> Option<Vec<MarkText>> {
+    let (marks, bad) = match mark_updates(text) {
+        Ok(read) => read,
+        Err(error) => {
+            state.facts().unreadable += 1;
+            tracing::warn!(%error, "a message of the exchange cannot be read");
+            return None;
+        }
+    };
+    if let Some(first) = bad.first() {
+        state.facts().unreadable += bad.len() as u64;
+        tracing::warn!(rows = bad.len(), %first, "mark prices that cannot be read are left out");
+    }
+    let facts = state.facts();
+    let is_wanted = |mark: &MarkPrice| facts.wanted.as_ref().is_none_or(|wanted| wanted.contains(&mark.symbol));
+    let written = |mark: MarkPrice| MarkText {
+        payload: mark_payload(&mark),
+        price: mark.mark_price.to_string(),
+        time_ms: mark.time_ms,
+        symbol: mark.symbol,
+    };
+    Some(marks.into_iter().filter(is_wanted).map(written).collect())
+}

@@ -1,0 +1,160 @@
+//! `harvester feed`: services that bring in what the exchange tells by itself.
+//!
+//! Promises: healthy is who delivers, not who is connected. What is lost is said, by name.
+//!
+//! In reading order: `state` (what health and metrics show), `pages`, `backoff`, `symbols` (whose prices), `sink`
+//! (writing until it is written), `mark`, `user` with `gaps` (trades that were missed), `delivery` (what the socket
+//! told, against what REST shows) and `rest` (asking it).
+
+mod backoff;
+mod delivery;
+mod gaps;
+mod mark;
+mod pages;
+mod rest;
+mod sink;
+mod state;
+mod symbols;
+mod user;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::flags::RedisFlag;
+use crate::config::{Config, ExchangeEnvironment};
+use crate::shell::systemd::Manager;
+use crate::shell::web::WebServer;
+use state::{Feed, State};
+
+/// A connection of the exchange lives a day; ours is renewed before. [s]
+const CONNECTION_AGE_S: u64 = 23 * 3_600;
+/// A listen key lives an hour. [s]
+const KEEP_ALIVE_S: u64 = 30 * 60;
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Args {
+    /// Mark prices of all symbols, from the exchange's socket into the price stream and the price hashes
+    #[command(after_help = "Example: harvester feed mark --listen 127.0.0.1:9465
+Writes to [feed] mark_stream, quantum:ticker:SYMBOL and quantum:market:SYMBOL. Runs until it is told to stop.")]
+    Mark(MarkArgs),
+    /// Fills and positions of the account, from the exchange's socket into the observation stream
+    #[command(after_help = "Example: harvester feed user --listen 127.0.0.1:9466
+Needs the credentials of the exchange. Runs until it is told to stop.")]
+    User(UserArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct MarkArgs {
+    #[command(flatten)]
+    redis: RedisFlag,
+    /// Address of its health and metrics; else [feed] listen
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Renew the connection when it is so old
+    #[arg(long, value_name = "SECONDS", default_value_t = CONNECTION_AGE_S)]
+    connection_age: u64,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct UserArgs {
+    #[command(flatten)]
+    redis: RedisFlag,
+    /// Address of its health and metrics; else the port behind that of [feed] listen
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Renew the connection when it is so old
+    #[arg(long, value_name = "SECONDS", default_value_t = CONNECTION_AGE_S)]
+    connection_age: u64,
+    /// Keep the listen key alive so often
+    #[arg(long, value_name = "SECONDS", default_value_t = KEEP_ALIVE_S)]
+    keep_alive: u64,
+}
+
+/// Runs a feed until it is told to stop.
+pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
+    let (Args::Mark(MarkArgs { redis, .. }) | Args::User(UserArgs { redis, .. })) = args;
+    let config = &redis.over(config)?;
+    one_market(config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let (stall, compare) = (Duration::from_millis(config.feed.stall_ms), Duration::from_millis(config.feed.compare_ms));
+    runtime.block_on(async {
+        match args {
+            Args::Mark(args) => {
+                let state = State::new(Feed::Mark, stall, compare);
+                let feed = mark::MarkFeed::new(config, state.clone(), Duration::from_secs(args.connection_age))?;
+                Box::pin(serve(state, args.listen.or(config.feed.listen), &config.feed.hosts, feed.run())).await
+            }
+            Args::User(args) => {
+                let state = State::new(Feed::User, stall, compare);
+                let (age, keep_alive) =
+                    (Duration::from_secs(args.connection_age), Duration::from_secs(args.keep_alive));
+                let feed = user::UserFeed::new(config, state.clone(), age, keep_alive)?;
+                let listen = args.listen.or_else(|| user_address(config.feed.listen?));
+                Box::pin(serve(state, listen, &config.feed.hosts, feed.run())).await
+            }
+        }
+    })
+}
+
+/// Prices and fills of one market say nothing of positions of another.
+fn one_market(config: &Config) -> anyhow::Result<()> {
+    let market = |url: &str| ExchangeEnvironment::of(url).map(ExchangeEnvironment::market);
+    let rest = market(&config.exchange.base_url);
+    for (name, url) in [("mark_url", &config.feed.mark_url), ("user_url", &config.feed.user_url)] {
+        if let (Some(rest), Some(feed)) = (rest, market(url))
+            && rest != feed
+        {
+            bail!("[feed] {name} is of the {feed} market and [exchange] base_url of the {rest} market");
+        }
+    }
+    Ok(())
+}
+
+/// The address of the user feed's pages: that of `[feed] listen` with the next port, so that both feeds can run with one
+/// configuration.
+pub fn user_address(address: SocketAddr) -> Option<SocketAddr> {
+    let port = if address.port() == 0 { 0 } else { address.port().checked_add(1)? };
+    Some(SocketAddr::new(address.ip(), port))
+}
+
+/// Shows pages beside a feed, until it ends or is told to stop.
+async fn serve(
+    state: State,
+    listen: Option<SocketAddr>,
+    hosts: &[String],
+    feed: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let manager = Manager::from_environment();
+    let web = match listen {
+        Some(address) => Some(WebServer::start(address, pages::site(&state).known_as(hosts)).await?),
+        None => None,
+    };
+    if let Some(web) = &web {
+        tracing::info!(address = %web.address(), feed = state.feed().name(), "FEED_START");
+    }
+    manager.ready(state.feed().name());
+    let mut terminated = signal(SignalKind::terminate()).context("no signals")?;
+    let beats = async {
+        loop {
+            tokio::time::sleep(manager.watchdog_interval().unwrap_or(Duration::from_secs(5))).await;
+            // Silence is what makes the manager start it again; a socket that the exchange keeps shut is no reason.
+            manager.alive();
+            manager.status(&state.summary());
+        }
+    };
+    let ended = tokio::select! {
+        ended = Box::pin(feed) => ended,
+        () = beats => Ok(()),
+        _ = terminated.recv() => Ok(()),
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    };
+    manager.stopping();
+    tracing::info!(feed = state.feed().name(), "FEED_STOP {}", state.summary());
+    if let Some(web) = web {
+        web.stop().await;
+    }
+    ended
+}

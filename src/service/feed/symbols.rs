@@ -1,0 +1,49 @@
+//! Whose prices are wanted: of the open positions, as the running service knows them.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::state::State;
+use crate::drive::sheet::Sheet;
+use crate::shell::web;
+
+/// Between two questions.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// An answer that is older says nothing any more.
+const BELIEVED_FOR: Duration = Duration::from_secs(30);
+
+/// Asks the service for its open positions, again and again. As long as nobody knows them, all symbols are wanted: a
+/// price too many costs some memory, one that is missing holds a position.
+pub(super) async fn follow(service: String, state: State) {
+    let mut answered: Option<Instant> = None;
+    loop {
+        match ask(&service).await {
+            Ok(open) => {
+                if answered.is_none() {
+                    tracing::info!(%service, "symbols with open positions are asked of the service");
+                }
+                answered = open.is_some().then(Instant::now);
+                state.want(open);
+            }
+            Err(error) if answered.is_some_and(|at| at.elapsed() > BELIEVED_FOR) => {
+                tracing::warn!(%error, "the service does not say which positions are open; prices of all symbols");
+                answered = None;
+                state.want(None);
+            }
+            Err(error) => tracing::debug!(%error, "the service does not say which positions are open"),
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Symbols with an open position; `None` where the service does not know any position.
+pub(super) async fn ask(service: &str) -> anyhow::Result<Option<BTreeSet<String>>> {
+    let body = web::get(service, "/positions?whole=1").await?;
+    let sheet: Sheet = serde_json::from_str(&body)?;
+    if sheet.positions_unknown {
+        return Ok(None);
+    }
+    let open = sheet.positions.iter().filter_map(|position| position["symbol"].as_str());
+    // One that is not confirmed yet will need a price a moment later.
+    Ok(Some(open.chain(sheet.unconfirmed.iter().map(String::as_str)).map(str::to_owned).collect()))
+}

@@ -1,0 +1,371 @@
+//! `feed user`: fills and positions of the account, from the exchange's socket into the observation stream.
+//!
+//! The socket is believed as long as REST agrees with it (`delivery`): what it leaves out is a finding, ends the
+//! connection, and is taken from REST (`rest`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::bail;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::{Instant, interval_at, sleep, sleep_until};
+
+use super::backoff::Backoff;
+use super::delivery::{Delivery, Side};
+use super::gaps::Written;
+use super::sink::Sink;
+use super::state::State;
+use crate::codec::exchange::{
+    AccountPosition, AccountUpdate, FEED_SOURCE, Forced, UserEvent, UserTrade, is_hedge_side, user_event,
+};
+use crate::codec::observe::{self, Observation};
+use crate::config::{Config, ListenKeyForm};
+use crate::service::{exchange, fetch, server};
+use crate::shell::exchange::{CallError, Exchange, Socket, SocketError};
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// Entries of the observation stream that are looked through for trades that were written before. [1]
+const LOOKED_BACK: usize = 10_000;
+/// Positions wait so long for the trade that made them: what comes first is taken for the cause.
+const HELD_BACK: Duration = Duration::from_secs(2);
+/// Rows of positions that wait at a time; an account holds some hundreds. [1]
+const WAITING_MAX: usize = 20_000;
+/// Before a gap that could not be read is asked for again.
+const GAP_RETRY: Duration = Duration::from_secs(30);
+/// Before a listen key that could not be kept alive is tried again.
+const KEEP_RETRY: Duration = Duration::from_secs(60);
+/// Before credentials that were refused are tried again, and an account that is of no use is looked at again.
+const REFUSED_WAIT: Duration = Duration::from_secs(300);
+/// "This listenKey does not exist."
+const NO_SUCH_KEY: i64 = -1125;
+/// What the socket is to tell.
+const EVENTS: &str = "ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/listenKeyExpired";
+
+pub(super) struct UserFeed {
+    url: String,
+    listen_key_form: ListenKeyForm,
+    ca_file: Option<PathBuf>,
+    pub(super) exchange: Exchange,
+    stall: Duration,
+    /// Between two looks at REST.
+    pub(super) compare: Duration,
+    connection_age: Duration,
+    keep_alive: Duration,
+    stream: String,
+    /// The service that knows the open positions, if it shows them.
+    pub(super) service: Option<String>,
+    pub(super) written: Written,
+    pub(super) delivery: Delivery,
+    /// Symbols that the exchange knows no more.
+    pub(super) delisted: BTreeSet<String>,
+    /// When the mode of the account was last asked for.
+    pub(super) mode_asked: Option<Instant>,
+    /// The symbol whose trades were last compared.
+    pub(super) compared: Option<String>,
+    /// Positions that wait for their trades, and until when.
+    pub(super) waiting: BTreeMap<Side, (AccountPosition, u64, Instant)>,
+    /// Everything is written that happened up to the last event.
+    pub(super) is_whole: bool,
+    sink: Sink,
+    pub(super) state: State,
+}
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum End {
+    #[error("the connection is renewed before the exchange ends it")]
+    Renewed,
+    #[error("the listen key has expired")]
+    KeyExpired,
+    #[error("the socket tells nothing: {} changed at the exchange and no event came", .0.join(", "))]
+    NotDelivering(Vec<String>),
+    #[error("the account is in hedge mode (dual-side), which is not supported: set it to one-way mode")]
+    HedgeMode,
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+}
+
+impl End {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Renewed => "renewed",
+            Self::KeyExpired => "listen_key_expired",
+            Self::NotDelivering(_) => "not_delivering",
+            Self::HedgeMode => "hedge_mode",
+            Self::Call(_) => "call",
+            Self::Socket(error) => error.name(),
+        }
+    }
+}
+
+impl UserFeed {
+    pub(super) fn new(
+        config: &Config,
+        state: State,
+        connection_age: Duration,
+        keep_alive: Duration,
+    ) -> anyhow::Result<Self> {
+        let client = exchange::client(config)?;
+        if let Some(reason) = client.no_credentials {
+            bail!("feed user: no credentials: {reason}");
+        }
+        Ok(Self {
+            url: config.feed.user_url.clone(),
+            listen_key_form: config.feed.listen_key_form,
+            ca_file: config.exchange.ca_file.clone(),
+            exchange: client.exchange,
+            stall: Duration::from_millis(config.feed.stall_ms),
+            compare: Duration::from_millis(config.feed.compare_ms),
+            connection_age,
+            keep_alive: keep_alive.max(Duration::from_secs(1)),
+            stream: fetch::observation_stream(&config.streams).to_owned(),
+            service: config.run.listen.map(|address| format!("http://{address}")),
+            written: Written::default(),
+            delivery: Delivery::default(),
+            delisted: BTreeSet::new(),
+            mode_asked: None,
+            compared: None,
+            waiting: BTreeMap::new(),
+            is_whole: false,
+            sink: Sink::new(server::address(config)?, state.clone()),
+            state,
+        })
+    }
+
+    /// Runs for good.
+    pub(super) async fn run(mut self) -> anyhow::Result<()> {
+        let newest = self.sink.newest(&self.stream, LOOKED_BACK).await;
+        self.written.learn(&newest);
+        drop(newest);
+        let mut backoff = Backoff::default();
+        loop {
+            let end = self.session(&mut backoff).await;
+            self.state.ended(end.name(), &end.to_string());
+            if matches!(end, End::HedgeMode) {
+                self.state.facts().is_hedged = true;
+            }
+            let wait = match &end {
+                End::Renewed | End::KeyExpired => Duration::ZERO,
+                End::HedgeMode => REFUSED_WAIT,
+                End::Call(error) => match error.wait_ms() {
+                    Some(wait_ms) => backoff.next().max(Duration::from_millis(wait_ms)),
+                    None if error.is_about_credentials() => REFUSED_WAIT,
+                    None => backoff.next(),
+                },
+                End::NotDelivering(_) => backoff.next(),
+                End::Socket(error) => backoff.after(error),
+            };
+            tracing::warn!(name = end.name(), %end, wait_ms = wait.as_millis(), "FEED_USER_DOWN");
+            sleep(wait).await;
+        }
+    }
+
+    /// One listen key and one connection, until either ends.
+    async fn session(&mut self, backoff: &mut Backoff) -> End {
+        match self.connect().await {
+            Ok((mut socket, key)) => {
+                let Err(end) = self.listen(&mut socket, &key, backoff).await;
+                // Later they would be old news.
+                self.write_positions(Instant::now() + HELD_BACK).await;
+                // Where it is still open, the exchange is told that nobody listens.
+                socket.close().await;
+                end
+            }
+            Err(end) => end,
+        }
+    }
+
+    async fn connect(&mut self) -> Result<(Socket, SecretString), End> {
+        let key = self.exchange.open_listen_key().await?;
+        self.state.facts().key_alive = Some(std::time::Instant::now());
+        let url = SecretString::from(match self.listen_key_form {
+            ListenKeyForm::Parameter => format!("{}?listenKey={}&events={EVENTS}", self.url, key.expose_secret()),
+            ListenKeyForm::Path => format!("{}/{}", self.url, key.expose_secret()),
+        });
+        let socket = Socket::connect(url.expose_secret(), self.ca_file.as_deref(), CONNECT_LIMIT).await?;
+        // What happened before is not known yet: connected is not healthy.
+        self.state.facts().gap_open = true;
+        self.state.connected();
+        Ok((socket, key))
+    }
+
+    async fn listen(
+        &mut self,
+        socket: &mut Socket,
+        key: &SecretString,
+        backoff: &mut Backoff,
+    ) -> Result<std::convert::Infallible, End> {
+        // What happens meanwhile waits in the socket; a trade that comes both ways is written once.
+        self.is_whole = false;
+        self.delivery.excuse();
+        let mut gap_at = Some(Instant::now());
+        let mut look_at = Instant::now() + self.compare;
+        let mut keep_alive = interval_at(Instant::now() + self.keep_alive, self.keep_alive);
+        let ends_at = Instant::now() + self.connection_age;
+        loop {
+            let due = self.waiting.values().map(|(_, _, due)| *due).min();
+            let overdue = self.delivery.due();
+            tokio::select! {
+                biased;
+                () = sleep_until(ends_at) => return Err(End::Renewed),
+                () = sleep_until(gap_at.unwrap_or(ends_at)), if gap_at.is_some() => {
+                    self.fill_gaps().await?;
+                    gap_at = (!self.is_whole).then(|| Instant::now() + GAP_RETRY);
+                    look_at = Instant::now() + self.compare;
+                }
+                _ = keep_alive.tick() => {
+                    if !self.keep(key).await? {
+                        keep_alive.reset_after(KEEP_RETRY.min(self.keep_alive));
+                    }
+                }
+                () = sleep_until(due.unwrap_or(ends_at)), if due.is_some() => self.write_positions(Instant::now()).await,
+                () = sleep_until(look_at), if self.is_whole => {
+                    self.look_again().await?;
+                    look_at = Instant::now() + self.compare;
+                }
+                text = socket.text_or_life(self.stall) => {
+                    let text = text?;
+                    backoff.reset();
+                    if let Some(text) = text {
+                        self.state.heard();
+                        self.take(&text).await?;
+                    }
+                    if !self.is_whole && gap_at.is_none() {
+                        gap_at = Some(Instant::now());
+                    }
+                }
+                // Behind the socket: what waits in it may tell.
+                () = sleep_until(overdue.unwrap_or(ends_at)), if overdue.is_some() => self.miss(Instant::now())?,
+            }
+        }
+    }
+
+    /// Takes one event.
+    async fn take(&mut self, text: &str) -> Result<(), End> {
+        match user_event(text) {
+            Ok(UserEvent::Trade { trade, forced }) => {
+                let (symbol, is_hedged) = (trade.symbol.clone(), is_hedge_side(&trade.position_side));
+                self.delivery.heard(&symbol, Instant::now());
+                self.state.delivered();
+                if let Some(forced) = forced {
+                    self.say_forced(&trade, forced);
+                }
+                self.write_trades(vec![(trade, forced)]).await;
+                if self.is_whole {
+                    self.written.fill_to_last(&symbol);
+                }
+                if is_hedged { Err(End::HedgeMode) } else { Ok(()) }
+            }
+            Ok(UserEvent::Account(update)) => self.take_positions(update),
+            Ok(UserEvent::ListenKeyExpired) => Err(End::KeyExpired),
+            Ok(UserEvent::Other(name)) => {
+                tracing::debug!(name, "an event that no rule uses");
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "an event of the account cannot be read; the trades are asked for instead");
+                self.state.facts().unreadable += 1;
+                self.is_whole = false;
+                Ok(())
+            }
+        }
+    }
+
+    fn take_positions(&mut self, update: AccountUpdate) -> Result<(), End> {
+        let now = Instant::now();
+        self.state.delivered();
+        let mut is_hedged = false;
+        for position in update.positions {
+            let side = (position.symbol.clone(), position.position_side.clone());
+            is_hedged |= is_hedge_side(&side.1);
+            self.delivery.told(side.clone(), position.position_amt, now);
+            if self.waiting.len() < WAITING_MAX || self.waiting.contains_key(&side) {
+                self.waiting.insert(side, (position, update.time_ms, now + HELD_BACK));
+            }
+        }
+        if is_hedged { Err(End::HedgeMode) } else { Ok(()) }
+    }
+
+    /// A position that the exchange itself reduced is nothing that anyone here decided.
+    fn say_forced(&self, trade: &UserTrade, forced: Forced) {
+        *self.state.facts().forced.entry(forced.name()).or_default() += 1;
+        tracing::warn!(
+            kind = forced.name(),
+            symbol = trade.symbol,
+            side = trade.side.name(),
+            qty = %trade.qty,
+            price = %trade.price,
+            order_id = trade.order_id,
+            trade_id = trade.id,
+            "FEED_USER_FORCED the exchange closed by itself"
+        );
+    }
+
+    /// Changes at the exchange have waited long enough for their events.
+    fn miss(&mut self, now: Instant) -> Result<(), End> {
+        let symbols = self.delivery.take_undelivered(now);
+        if symbols.is_empty() {
+            return Ok(());
+        }
+        self.state.undelivered(&symbols);
+        Err(End::NotDelivering(symbols))
+    }
+
+    /// Keeps the listen key alive; answers whether it worked. It is never closed: an account has one, and others may
+    /// listen with it.
+    async fn keep(&mut self, key: &SecretString) -> Result<bool, End> {
+        match self.exchange.keep_listen_key(key).await {
+            Ok(()) => {
+                self.state.facts().key_alive = Some(std::time::Instant::now());
+                Ok(true)
+            }
+            Err(CallError::Refused { code: NO_SUCH_KEY, .. }) => Err(End::KeyExpired),
+            Err(error) => {
+                tracing::warn!(%error, "the listen key was not kept alive");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Writes those of these trades that are new.
+    pub(super) async fn write_trades(&mut self, trades: Vec<(UserTrade, Option<Forced>)>) {
+        let new: Vec<(UserTrade, Option<Forced>)> =
+            trades.into_iter().filter(|(trade, _)| self.written.is_new(trade)).collect();
+        self.append("trades", new.iter().map(|(trade, forced)| observe::trade_of(trade, *forced)).collect()).await;
+        for (trade, _) in new {
+            self.written.remember(&trade.symbol, trade.id);
+        }
+    }
+
+    /// Writes the positions that are due at a time.
+    pub(super) async fn write_positions(&mut self, now: Instant) {
+        let due: Vec<Side> =
+            self.waiting.iter().filter(|(_, (.., due))| *due <= now).map(|(side, _)| side.clone()).collect();
+        let positions = due.iter().filter_map(|side| self.waiting.remove(side)).map(|(row, time_ms, _)| {
+            observe::position(&row.symbol, row.position_amt, row.entry_price, &row.position_side, Some(time_ms))
+        });
+        let positions: Vec<Observation> = positions.collect();
+        self.append("positions", positions).await;
+    }
+
+    pub(super) async fn append(&mut self, what: &'static str, observations: Vec<Observation>) {
+        if observations.is_empty() {
+            return;
+        }
+        let entries: Vec<Vec<(&str, &str)>> = observations
+            .iter()
+            .map(|observation| observation.fields().into_iter().chain([("source", FEED_SOURCE)]).collect())
+            .collect();
+        self.sink.append(&self.stream, &entries).await;
+        self.state.wrote(what, observations.len() as u64);
+    }
+}
+
+/// The clock of this machine. [ms since 1970]
+pub(super) fn now_ms() -> u64 {
+    let passed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_millis());
+    u64::try_from(passed).unwrap_or(u64::MAX)
+}

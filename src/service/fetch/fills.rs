@@ -1,0 +1,243 @@
+//! The trades behind a position whose history starts too late: back to when its quantity was last zero.
+//!
+//! Only what the fold can place is appended: a whole chain from flat to the quantity that was found, and trades of
+//! orders that the history knows. Any other trade would be a fill that was never in this history, on top of a quantity
+//! that has it already.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::fetcher::{Fetcher, Turn, wanting};
+use super::prices::{DELISTED, REFUSED};
+use super::report::FetchError;
+use crate::codec::exchange::{UserTrade, is_hedge_side};
+use crate::codec::{observe, time};
+use crate::config::Source;
+use crate::domain::engine::needs::{Held, Need, Needs, Unexplained, Want};
+use crate::domain::units::Qty;
+use crate::shell::exchange::{CallError, TradesFrom};
+
+/// Longest window of trades. [ms]
+const WINDOW_MS: u64 = 7 * 24 * 3_600_000;
+/// How far back the exchange keeps trades: 3 months. [ms]
+const KEPT_MS: u64 = 90 * 24 * 3_600_000;
+/// Most trades in one answer. [1]
+const PAGE: usize = 1000;
+/// How far the clocks of the exchange and of the streams may be apart. [ms]
+const CLOCKS_APART_MS: u64 = 60_000;
+
+/// How far the trades of each position were followed, by its id.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fills {
+    chains: BTreeMap<String, Progress>,
+    /// Orders whose trades were asked for, by position.
+    orders: BTreeSet<(String, Box<str>)>,
+}
+
+#[derive(Clone, Debug)]
+struct Progress {
+    /// Trades of windows that were read whole, oldest first.
+    trades: Vec<UserTrade>,
+    /// The window that is being read. [ms since 1970]
+    from_ms: u64,
+    to_ms: u64,
+    /// What was read of it so far.
+    page: Vec<UserTrade>,
+    /// Nothing more is to be asked.
+    done: bool,
+}
+
+/// What one more answer came to.
+enum Followed {
+    /// There is more to read.
+    More,
+    /// From here on the trades add up to what was found.
+    Whole(usize),
+    /// The exchange keeps no more.
+    Reached,
+}
+
+impl Fills {
+    /// Forgets positions that are not open any more.
+    pub fn keep_open(&mut self, held: &[Held]) {
+        let is_open = |id: &String| held.iter().any(|held| held.position_id == *id);
+        self.chains.retain(|id, _| is_open(id));
+        self.orders.retain(|(id, _)| is_open(id));
+    }
+}
+
+impl Fetcher {
+    /// Follows trades with what is left of the calls, at most half of a tick's: prices come first.
+    pub(super) async fn fills(&mut self, needs: &Needs, list: &[Need], turn: &mut Turn) -> Result<(), FetchError> {
+        if !self.uses(Source::Api) || !self.has_credentials() {
+            return Ok(());
+        }
+        let mut calls_left = self.settings.max_api_calls.div_ceil(2);
+        for symbol in wanting(list, Want::Fills) {
+            let Some(held) = needs.held(symbol) else { continue };
+            if self.delisted.contains(symbol) {
+                turn.report.miss(symbol, Want::Fills, format!("exchange: {DELISTED}"));
+                continue;
+            }
+            if self.is_refused(Want::Fills, symbol, turn.now_ms) {
+                turn.report.miss(symbol, Want::Fills, format!("exchange: {REFUSED}"));
+                continue;
+            }
+            loop {
+                if calls_left == 0 || !self.may_call(turn, true) {
+                    turn.report.is_unfinished |= self.has_fills_to_ask(held);
+                    break;
+                }
+                let asked = match &held.unexplained {
+                    Some(unexplained) => self.follow(held, unexplained, turn).await?,
+                    None => self.price_orders(held, turn).await?,
+                };
+                if !asked {
+                    break;
+                }
+                calls_left -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Is there anything that was not asked yet.
+    fn has_fills_to_ask(&self, held: &Held) -> bool {
+        match held.unexplained {
+            Some(_) => self.fills.chains.get(&held.position_id).is_none_or(|progress| !progress.done),
+            None => {
+                held.unpriced_orders.iter().any(|o| !self.fills.orders.contains(&(held.position_id.clone(), o.clone())))
+            }
+        }
+    }
+
+    /// Reads one more page of trades. Answers whether there is more to ask.
+    async fn follow(&mut self, held: &Held, unexplained: &Unexplained, turn: &mut Turn) -> Result<bool, FetchError> {
+        let opened_ms = unexplained.opened_ms;
+        let progress = self.fills.chains.entry(held.position_id.clone()).or_insert_with(|| Progress {
+            trades: Vec::new(),
+            from_ms: opened_ms.saturating_sub(WINDOW_MS),
+            to_ms: opened_ms,
+            page: Vec::new(),
+            done: false,
+        });
+        if progress.done {
+            return Ok(false);
+        }
+        let from = match progress.page.last() {
+            Some(last) => TradesFrom::Id(last.id + 1),
+            None => TradesFrom::Window { from_ms: progress.from_ms, to_ms: progress.to_ms },
+        };
+        self.asked.insert((held.symbol.clone(), Want::Fills), turn.now_ms);
+        let answered = self.exchange.user_trades(&held.symbol, from).await;
+        let Some(trades) = self.answered(&held.symbol, answered, turn) else { return Ok(false) };
+        let Some(progress) = self.fills.chains.get_mut(&held.position_id) else { return Ok(false) };
+        if trades.iter().any(|trade| is_hedge_side(&trade.position_side)) {
+            progress.done = true;
+            let note =
+                format!("{}: its trades are those of a hedge account, LONG and SHORT; none is taken", held.symbol);
+            turn.report.miss(&held.symbol, Want::Fills, note.clone());
+            turn.report.notes.push(note);
+            return Ok(false);
+        }
+        match progress.take(trades, unexplained) {
+            Followed::More => Ok(true),
+            Followed::Whole(first) => {
+                let chain: Vec<_> = progress.trades.drain(first..).map(|trade| observe::trade(&trade)).collect();
+                progress.done = true;
+                self.append(chain, turn).await?;
+                Ok(false)
+            }
+            Followed::Reached => {
+                let note = format!(
+                    "{}: its trades were followed back to {} without finding it flat; none is taken",
+                    held.symbol,
+                    time::iso(progress.from_ms)
+                );
+                progress.done = true;
+                turn.report.miss(&held.symbol, Want::Fills, note.clone());
+                turn.report.notes.push(note);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Trades of orders whose parts have no price of their own.
+    async fn price_orders(&mut self, held: &Held, turn: &mut Turn) -> Result<bool, FetchError> {
+        if !self.has_fills_to_ask(held) {
+            return Ok(false);
+        }
+        self.fills.orders.extend(held.unpriced_orders.iter().map(|order| (held.position_id.clone(), order.clone())));
+        self.asked.insert((held.symbol.clone(), Want::Fills), turn.now_ms);
+        let to_ms = turn.now_ms.saturating_add(CLOCKS_APART_MS);
+        let opened_ms = held.opened_ms.saturating_sub(CLOCKS_APART_MS);
+        let window = TradesFrom::Window { from_ms: opened_ms.max(to_ms.saturating_sub(WINDOW_MS)), to_ms };
+        let answered = self.exchange.user_trades(&held.symbol, window).await;
+        let Some(trades) = self.answered(&held.symbol, answered, turn) else { return Ok(false) };
+        let of_known = |trade: &&UserTrade| held.unpriced_orders.iter().any(|id| **id == *trade.order_id.to_string());
+        let news = trades.iter().filter(of_known).map(observe::trade).collect();
+        self.append(news, turn).await?;
+        Ok(false)
+    }
+
+    fn answered(
+        &mut self,
+        symbol: &str,
+        answered: Result<Vec<UserTrade>, CallError>,
+        turn: &mut Turn,
+    ) -> Option<Vec<UserTrade>> {
+        match answered {
+            Ok(trades) => Some(trades),
+            // Nothing failed: there is a time to go on.
+            Err(CallError::WeightSpent { wait_ms, .. }) => {
+                turn.report.is_unfinished = true;
+                turn.report.wait_ms = Some(wait_ms);
+                None
+            }
+            Err(error) => {
+                self.note_delisted(symbol, &error);
+                self.note_refusal(Want::Fills, symbol, &error, turn.now_ms);
+                turn.report.miss(symbol, Want::Fills, format!("exchange: {error}"));
+                turn.failed(&error);
+                None
+            }
+        }
+    }
+}
+
+impl Progress {
+    /// Takes one more page, and looks whether the chain is whole.
+    fn take(&mut self, trades: Vec<UserTrade>, unexplained: &Unexplained) -> Followed {
+        let is_full = trades.len() >= PAGE;
+        let before = |trade: &UserTrade| trade.time_ms < self.to_ms.min(unexplained.opened_ms);
+        let within: Vec<UserTrade> = trades.into_iter().filter(before).collect();
+        let has_more = is_full && !within.is_empty();
+        self.page.extend(within);
+        if has_more {
+            return Followed::More;
+        }
+        // Windows come newest first: what was read now stands before the rest.
+        let later = std::mem::take(&mut self.trades);
+        self.trades = std::mem::take(&mut self.page).into_iter().chain(later).collect();
+        if let Some(first) = self.flat_before(unexplained) {
+            return Followed::Whole(first);
+        }
+        if unexplained.opened_ms.saturating_sub(self.from_ms) >= KEPT_MS {
+            return Followed::Reached;
+        }
+        self.to_ms = self.from_ms;
+        self.from_ms = self.from_ms.saturating_sub(WINDOW_MS);
+        Followed::More
+    }
+
+    /// The trade before which the position was flat, going back from what was found; `None` if none of these is.
+    fn flat_before(&self, unexplained: &Unexplained) -> Option<usize> {
+        let mut qty = unexplained.qty;
+        for (place, trade) in self.trades.iter().enumerate().rev() {
+            qty = qty.minus(trade.side.opens().signed(trade.qty)).ok()?;
+            if qty.same(Qty::ZERO, unexplained.step_size) {
+                return Some(place);
+            }
+        }
+        None
+    }
+}

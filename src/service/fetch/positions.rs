@@ -1,0 +1,199 @@
+//! What the exchange holds, of all symbols at once: at the start, at every poll, and when a position is in doubt.
+
+use std::collections::BTreeSet;
+
+use super::fetcher::{Fetcher, Turn, again_after};
+use super::report::FetchError;
+use crate::codec::exchange::{AccountMode, PositionRow, is_hedge_side};
+use crate::codec::observe::{self, Observation};
+use crate::config::Source;
+use crate::domain::engine::needs::{Need, Needs, Want, Why};
+use crate::domain::units::Qty;
+use crate::shell::exchange::Positions;
+
+/// Between two questions for the mode of an account in which nothing is open. [ms]
+const MODE_INTERVAL_MS: u64 = 600_000;
+/// A doubt is not asked about more often than this. [ms]
+const DOUBT_INTERVAL_MS: u64 = 10_000;
+
+/// When positions were asked for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Poll {
+    asked_ms: Option<u64>,
+    answered_ms: Option<u64>,
+    /// The last failure, and until when it is not tried again. [ms since 1970]
+    failed: Option<(String, u64)>,
+    /// That failure is a refusal of key, address or permission.
+    is_refused: bool,
+}
+
+impl Poll {
+    /// Why the exchange tells no positions, where it refuses to.
+    pub fn refusal(&self) -> Option<&str> {
+        self.failure().filter(|_| self.is_refused)
+    }
+
+    /// What the last question came to nothing for, until one is answered.
+    pub fn failure(&self) -> Option<&str> {
+        self.failed.as_ref().map(|(failure, _)| failure.as_str())
+    }
+
+    fn is_due(&self, needs: &Needs, poll_ms: u64, now_ms: u64) -> bool {
+        if self.failed.as_ref().is_some_and(|(_, until_ms)| now_ms < *until_ms) {
+            return false;
+        }
+        let since = |ms: Option<u64>| ms.map(|ms| now_ms.saturating_sub(ms));
+        let (Some(asked), Some(answered)) = (since(self.asked_ms), since(self.answered_ms)) else { return true };
+        let in_doubt = || {
+            let wants = |need: &Need| matches!(need.want, Want::Confirmation | Want::EntryPrice);
+            needs.list.iter().any(|need| wants(need) && Some(need.since_ms) >= self.answered_ms)
+        };
+        (poll_ms > 0 && answered >= poll_ms) || (asked >= DOUBT_INTERVAL_MS && in_doubt())
+    }
+}
+
+impl Fetcher {
+    /// Asks for all positions where it is time; answers the needs of those that nobody knew of.
+    pub(super) async fn positions(&mut self, needs: &Needs, turn: &mut Turn) -> Result<Vec<Need>, FetchError> {
+        if !self.uses(Source::Api) {
+            return Ok(Vec::new());
+        }
+        if !self.has_credentials() {
+            let reason = self.no_credentials.clone().unwrap_or_default();
+            for need in needs.list.iter().filter(|need| matches!(need.want, Want::EntryPrice | Want::Confirmation)) {
+                turn.report.miss(&need.symbol, need.want, format!("exchange: no credentials ({reason})"));
+            }
+            return Ok(Vec::new());
+        }
+        let of_positions = |need: &&Need| matches!(need.want, Want::EntryPrice | Want::Confirmation);
+        if let Some(failure) = self.poll.failure() {
+            for need in needs.list.iter().filter(of_positions) {
+                turn.report.miss(&need.symbol, need.want, format!("exchange: {failure}"));
+            }
+        }
+        let is_due = self.poll.is_due(needs, self.settings.position_poll_ms, turn.now_ms);
+        if !is_due || !self.may_call(turn, true) {
+            return Ok(Vec::new());
+        }
+        self.poll.asked_ms = Some(turn.now_ms);
+        let positions = match self.exchange.position_risk().await {
+            Ok(positions) => positions,
+            // A call that failed says nothing of any position.
+            Err(error) => {
+                for need in needs.list.iter().filter(of_positions) {
+                    turn.report.miss(&need.symbol, need.want, format!("exchange: {error}"));
+                }
+                let again_ms = again_after(&error).or(error.wait_ms()).unwrap_or(0);
+                self.poll.failed = Some((error.to_string(), turn.now_ms.saturating_add(again_ms)));
+                self.poll.is_refused = error.is_about_credentials();
+                turn.failed(&error);
+                return Ok(Vec::new());
+            }
+        };
+        self.poll.failed = None;
+        self.poll.is_refused = false;
+        self.poll.answered_ms = Some(turn.now_ms);
+        turn.report.positions_answered = true;
+        self.account.mode = match positions.mode() {
+            Some(mode) => Some(mode),
+            None => self.mode_of_empty(turn).await,
+        };
+        if self.account.mode == Some(AccountMode::Hedge) {
+            let note = "the account is in hedge mode (dual-side), which is not supported: its positions are refused";
+            turn.report.notes.push(note.to_owned());
+        }
+        self.append(observations(&positions, self.account.mode, needs), turn).await?;
+        for symbol in needs.symbols(Want::EntryPrice) {
+            let answered =
+                positions.open().find(|row| row.symbol == symbol).is_some_and(|row| row.entry_price.is_some());
+            if !answered {
+                turn.report.miss(symbol, Want::EntryPrice, "exchange: no such position there".to_owned());
+            }
+        }
+        Ok(unknown(&positions, needs, turn.now_ms))
+    }
+
+    /// The mode of an account whose rows do not show it, where a service wants to know; else the one known before.
+    async fn mode_of_empty(&mut self, turn: &mut Turn) -> Option<AccountMode> {
+        let known = self.account.mode;
+        let is_new = self.account.asked_ms.is_none_or(|ms| turn.now_ms.saturating_sub(ms) >= MODE_INTERVAL_MS);
+        if !self.account.is_wanted || !is_new || !self.may_call(turn, true) {
+            return known;
+        }
+        self.account.asked_ms = Some(turn.now_ms);
+        match self.exchange.position_mode().await {
+            Ok(mode) => Some(mode),
+            Err(error) => {
+                turn.failed(&error);
+                known
+            }
+        }
+    }
+}
+
+/// How the account holds positions, as far as it is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Account {
+    pub mode: Option<AccountMode>,
+    /// Ask for it where no row shows it.
+    pub is_wanted: bool,
+    /// When it was last asked for. [ms since 1970]
+    asked_ms: Option<u64>,
+}
+
+/// Each row that is not zero, with its side, and an explicit zero for every symbol that we hold, or doubt, and that has
+/// none. An account in hedge mode has no row BOTH, so none is made up for it.
+fn observations(positions: &Positions, mode: Option<AccountMode>, needs: &Needs) -> Vec<Observation> {
+    let mut list: Vec<Observation> = positions
+        .open()
+        .map(|row| {
+            observe::position(&row.symbol, row.position_amt, row.entry_price, &row.position_side, row.updated_ms)
+        })
+        .collect();
+    if mode == Some(AccountMode::Hedge) {
+        return list;
+    }
+    let ours = needs.held.iter().map(|held| &*held.symbol).chain(needs.flat_in_doubt.iter().map(|symbol| &**symbol));
+    let flat: BTreeSet<&str> = positions.flat_among(ours).into_iter().collect();
+    list.extend(flat.into_iter().map(|symbol| observe::position(symbol, Qty::ZERO, None, "BOTH", None)));
+    if list.is_empty() && !needs.positions_known {
+        // All are flat, and nobody knew: one of them says so.
+        let symbol = positions.rows().first().map_or("BTCUSDT", |row| &row.symbol);
+        list.push(observe::position(symbol, Qty::ZERO, None, "BOTH", None));
+    }
+    list
+}
+
+/// What positions lack that were not known: they can be asked for in the same tick.
+fn unknown(positions: &Positions, needs: &Needs, now_ms: u64) -> Vec<Need> {
+    let is_new = |row: &&PositionRow| needs.held(&row.symbol).is_none() && !is_hedge_side(&row.position_side);
+    let new = positions.open().filter(is_new);
+    let need = |symbol: &str, want| Need {
+        symbol: symbol.into(),
+        want,
+        why: Why::Missing,
+        since_ms: now_ms,
+        near_rung: false,
+    };
+    new.flat_map(|row| [need(&row.symbol, Want::Price), need(&row.symbol, Want::Instrument)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn poll(failed: Option<(&str, u64)>) -> Poll {
+        let failed = failed.map(|(failure, until_ms)| (failure.to_owned(), until_ms));
+        Poll { asked_ms: Some(0), failed, ..Poll::default() }
+    }
+
+    #[test]
+    fn i46_a_refusal_is_asked_again_after_its_time_and_not_at_each_tick() {
+        let needs = Needs::default();
+        assert!(poll(None).is_due(&needs, 60_000, 5_000), "never answered");
+        let refused = poll(Some(("refused", 60_000)));
+        assert!(!refused.is_due(&needs, 60_000, 5_000) && !refused.is_due(&needs, 60_000, 59_999));
+        assert!(refused.is_due(&needs, 60_000, 60_000));
+        assert_eq!(refused.failure(), Some("refused"), "it is not forgotten meanwhile");
+    }
+}

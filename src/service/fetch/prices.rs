@@ -1,0 +1,186 @@
+//! Marks: from the hashes of the feed, then from the exchange; one call for all where more than a few are lacking.
+
+use std::collections::BTreeMap;
+
+use super::fetcher::{Fetcher, Turn, wanting};
+use super::report::FetchError;
+use crate::codec::hashes::{self, NoPrice};
+use crate::codec::observe::{self, Observation};
+use crate::config::Source;
+use crate::domain::engine::needs::{Need, Needs, Want};
+use crate::domain::units::Price;
+use crate::shell::redis::{PriceText, PriceTexts};
+
+/// So many are asked for one by one, at weight 1 each; more in one call of weight 10.
+const FEW: usize = 3;
+
+const TICKER: &str = "redis_ticker";
+const MARKET: &str = "redis_market";
+const API: &str = "api";
+/// Why a symbol is not asked for.
+pub(super) const DELISTED: &str = "delisted there, not asked for again";
+pub(super) const REFUSED: &str = "refused a short while ago, not asked for yet";
+
+/// The last price of each symbol that we appended, and when. [ms since 1970]
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sent(BTreeMap<Box<str>, (Price, u64)>);
+
+impl Sent {
+    /// Returns true if a held price waits for another one, which would come too early to confirm it.
+    fn is_early(&self, symbol: &str, now_ms: u64, needs: &Needs) -> bool {
+        let since_ms = self.0.get(symbol).map(|(_, at_ms)| now_ms.saturating_sub(*at_ms));
+        since_ms.is_some_and(|since_ms| since_ms < needs.price_confirm_ms) && needs.awaits_price(symbol)
+    }
+
+    /// Returns true if a price is worth appending: it changed, the last one is older than half of what a price may be, or
+    /// it can confirm the last one, which is held back.
+    fn is_news(&self, symbol: &str, price: Price, now_ms: u64, needs: &Needs) -> bool {
+        let Some((last, at_ms)) = self.0.get(symbol) else { return true };
+        let since_ms = now_ms.saturating_sub(*at_ms);
+        let confirms = since_ms >= needs.price_confirm_ms && needs.awaits_price(symbol);
+        *last != price || since_ms > needs.max_price_age_ms / 2 || confirms
+    }
+}
+
+/// A price that was found.
+struct Found {
+    symbol: Box<str>,
+    price: Price,
+    source: &'static str,
+    observed_ms: u64,
+}
+
+impl Fetcher {
+    pub(super) async fn prices(&mut self, needs: &Needs, list: &[Need], turn: &mut Turn) -> Result<(), FetchError> {
+        let mut wanted: Vec<Box<str>> = wanting(list, Want::Price).into_iter().map(Into::into).collect();
+        wanted.retain(|symbol| !self.sent.is_early(symbol, turn.now_ms, needs));
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        for symbol in &wanted {
+            self.asked.insert((symbol.clone(), Want::Price), turn.now_ms);
+        }
+        for source in self.settings.sources.clone() {
+            let found = match source {
+                Source::Redis => self.ask_hashes(needs, &wanted, turn).await?,
+                Source::Api => self.ask_exchange(needs, &wanted, turn).await,
+            };
+            for price in &found {
+                turn.report.met(&price.symbol, Want::Price);
+            }
+            wanted.retain(|symbol| found.iter().all(|price| price.symbol != *symbol));
+            self.append_news(found, needs, turn).await?;
+        }
+        Ok(())
+    }
+
+    async fn append_news(&mut self, found: Vec<Found>, needs: &Needs, turn: &mut Turn) -> Result<(), FetchError> {
+        let mut news: Vec<Observation> = Vec::new();
+        for Found { symbol, price, source, observed_ms } in found {
+            if self.sent.is_news(&symbol, price, turn.now_ms, needs) {
+                news.push(observe::price(&symbol, price, source, Some(observed_ms)));
+                self.sent.0.insert(symbol, (price, turn.now_ms));
+            }
+        }
+        self.append(news, turn).await
+    }
+
+    /// Both hashes of all symbols in one round trip; the ticker, which has the mark, first.
+    async fn ask_hashes(
+        &mut self,
+        needs: &Needs,
+        wanted: &[Box<str>],
+        turn: &mut Turn,
+    ) -> Result<Vec<Found>, FetchError> {
+        if wanted.is_empty() || !(needs.accepts(TICKER) || needs.accepts(MARKET)) {
+            return Ok(Vec::new());
+        }
+        let symbols: Vec<&str> = wanted.iter().map(|symbol| &**symbol).collect();
+        let texts = self.server().await?.price_hashes(&symbols).await?;
+        let mut found = Vec::new();
+        for (symbol, PriceTexts { ticker, market }) in wanted.iter().zip(&texts) {
+            for (source, text) in [(TICKER, ticker), (MARKET, market)] {
+                if !needs.accepts(source) {
+                    continue;
+                }
+                let PriceText { price, timestamp } = text;
+                match hashes::price(price.as_deref(), timestamp.as_deref(), turn.now_ms, needs.max_price_age_ms) {
+                    Ok(read) => {
+                        let (price, observed_ms) = (read.price, read.observed_ms);
+                        found.push(Found { symbol: symbol.clone(), price, source, observed_ms });
+                        break;
+                    }
+                    Err(why) => turn.report.miss(symbol, Want::Price, format!("{source}: {}", said(&why))),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn ask_exchange(&mut self, needs: &Needs, wanted: &[Box<str>], turn: &mut Turn) -> Vec<Found> {
+        if wanted.is_empty() {
+            return Vec::new();
+        }
+        if !needs.accepts(API) {
+            for symbol in wanted {
+                turn.report.miss(symbol, Want::Price, format!("{API}: the policy does not accept it"));
+            }
+            return Vec::new();
+        }
+        let (delisted, wanted): (Vec<Box<str>>, Vec<Box<str>>) =
+            wanted.iter().cloned().partition(|symbol| self.delisted.contains(symbol));
+        for symbol in delisted {
+            turn.report.miss(&symbol, Want::Price, format!("{API}: {DELISTED}"));
+        }
+        let calls: Vec<Option<&str>> =
+            if wanted.len() > FEW { vec![None] } else { wanted.iter().map(|symbol| Some(&**symbol)).collect() };
+        let mut found = Vec::new();
+        for asked in calls {
+            let covered = wanted.iter().filter(|symbol| asked.is_none_or(|asked| *asked == ***symbol));
+            if self.is_refused(Want::Price, asked.unwrap_or_default(), turn.now_ms) {
+                covered.for_each(|symbol| turn.report.miss(symbol, Want::Price, format!("{API}: {REFUSED}")));
+                continue;
+            }
+            if !self.may_call(turn, false) {
+                covered.for_each(|symbol| {
+                    turn.report.miss(symbol, Want::Price, format!("{API}: the calls of this tick are spent"));
+                });
+                continue;
+            }
+            match self.exchange.premium_index(asked).await {
+                Ok(rows) => {
+                    for symbol in covered {
+                        match rows.iter().find(|row| *row.symbol == **symbol) {
+                            Some(row) => found.push(Found {
+                                symbol: symbol.clone(),
+                                price: row.mark_price,
+                                source: API,
+                                observed_ms: row.time_ms,
+                            }),
+                            None => turn.report.miss(symbol, Want::Price, format!("{API}: no mark price there")),
+                        }
+                    }
+                }
+                Err(error) => {
+                    covered.for_each(|symbol| turn.report.miss(symbol, Want::Price, format!("{API}: {error}")));
+                    self.note_refusal(Want::Price, asked.unwrap_or_default(), &error, turn.now_ms);
+                    if let Some(symbol) = asked {
+                        self.note_delisted(symbol, &error);
+                    }
+                    turn.failed(&error);
+                }
+            }
+        }
+        found
+    }
+}
+
+fn said(why: &NoPrice) -> String {
+    match why {
+        NoPrice::Absent => "absent".to_owned(),
+        NoPrice::Unbelievable(text) => format!("{text:?} is no price"),
+        NoPrice::NoTime => "it has no time".to_owned(),
+        NoPrice::TooOld { age_ms } => format!("{}.{} s old", age_ms / 1000, age_ms % 1000 / 100),
+        NoPrice::Ahead { by_ms } => format!("{} s ahead of the clock", by_ms / 1000),
+    }
+}

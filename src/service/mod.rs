@@ -1,0 +1,11 @@
+//! Long-lived processes: the service, the feeds, the fetcher, and what they report.
+
+pub mod exchange;
+pub mod feed;
+pub mod fetch;
+pub mod operator_log;
+pub mod pages;
+pub mod report;
+pub mod run;
+pub mod server;
+pub mod write_back;

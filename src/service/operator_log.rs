@@ -1,0 +1,184 @@
+//! The log lines that operators already grep (SPEC §7): their names and keys stay.
+//!
+//! A tick names every open position in exactly one line, so that the lines of a kind count to the tick's own numbers. What
+//! is skipped is never said below INFO (incident 1).
+
+use rust_decimal::{Decimal, RoundingStrategy};
+use tracing::Level;
+
+use crate::codec::{request, view};
+use crate::domain::book::symbol::Symbol;
+use crate::domain::engine::{Decision, Engine};
+use crate::domain::exit::decide::{self, Hold, Reading};
+
+/// A line of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    pub level: Level,
+    pub text: String,
+}
+
+impl Line {
+    fn info(text: String) -> Self {
+        Self { level: Level::INFO, text }
+    }
+
+    /// Writes the line to the log.
+    pub fn log(&self) {
+        match self.level {
+            Level::ERROR => tracing::error!("{}", self.text),
+            Level::WARN => tracing::warn!("{}", self.text),
+            _ => tracing::info!("{}", self.text),
+        }
+    }
+}
+
+/// What is said once, at the start.
+#[derive(Clone, Copy, Debug)]
+pub struct Start<'a> {
+    pub build: &'a str,
+    pub rules: &'a str,
+    pub settings: &'a str,
+    pub mode: &'a str,
+    pub policy: &'a str,
+    pub group: &'a str,
+    pub consumer: &'a str,
+}
+
+/// `HARVEST_START`.
+pub fn start(start: Start<'_>) -> Line {
+    let Start { build, rules, settings, mode, policy, group, consumer } = start;
+    Line::info(format!(
+        "HARVEST_START build={build} rules={rules} settings={settings} mode={mode} policy={policy} group={group} consumer={consumer}"
+    ))
+}
+
+/// `HARVEST_EMIT`, for a decision that reached the output stream. The engine is that which made it.
+pub fn emit(engine: &Engine, decision: &Decision) -> Line {
+    let (action, percent) = match request::closing(engine, decision) {
+        Ok(closing) => (closing.action, plain(closing.percent.round_dp(2))),
+        Err(_) => ("-", "-".to_owned()),
+    };
+    let symbol = &engine.symbol(decision.symbol).name;
+    let r_net = three_places(&decision.reading);
+    Line::info(format!(
+        "HARVEST_EMIT action={action} symbol={symbol} close_pct={percent} reduceOnly=true R_net={r_net}"
+    ))
+}
+
+/// `HARVEST_TICK`, and before it one line for every open position.
+///
+/// `now_ms` is the server's time; `emitted` and `api_calls` count since the last tick.
+pub fn tick(engine: &Engine, now_ms: u64, emitted: u64, api_calls: u64) -> Vec<Line> {
+    let mut lines = Vec::new();
+    let (mut evaluated, mut risk, mut price, mut entry, mut other) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
+    for symbol in view::by_name(engine).into_iter().filter(|symbol| symbol.hot.open.is_some()) {
+        let hold = engine.hold_at(symbol, now_ms);
+        let (count, line) = match class(hold) {
+            Class::Evaluated => (&mut evaluated, evaluation(engine, symbol)),
+            Class::Risk => (&mut risk, skipped("SKIP_RISK_MISSING", symbol, hold)),
+            Class::Price => (&mut price, skipped("SKIP_NO_MARK_PRICE", symbol, hold)),
+            Class::Entry => (&mut entry, skipped("SKIP_NO_ENTRY_PRICE", symbol, hold)),
+            Class::Other => (&mut other, skipped("SKIP_HELD", symbol, hold)),
+        };
+        *count += 1;
+        lines.push(line);
+    }
+    let scanned = evaluated + risk + price + entry + other;
+    let unknown = !engine.globals().positions_known;
+    let mut text = format!(
+        "HARVEST_TICK scanned={scanned} evaluated={evaluated} emitted={emitted} skipped_risk={risk} skipped_price={price} \
+         skipped_entry={entry} skipped_other={other} api_calls={api_calls}"
+    );
+    if unknown {
+        text.push_str(" positions_unknown=true");
+    }
+    if engine.globals().killed {
+        text.push_str(" killed=true");
+    }
+    lines.push(Line { level: if unknown { Level::WARN } else { Level::INFO }, text });
+    lines
+}
+
+/// How a position counts in a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Evaluated,
+    Risk,
+    Price,
+    Entry,
+    Other,
+}
+
+/// A hold that comes after the numbers were there is no skip: the position was evaluated.
+const fn class(hold: Option<Hold>) -> Class {
+    match hold {
+        None | Some(Hold::BelowMinR | Hold::NoRung | Hold::RetryWait | Hold::BelowMinimum | Hold::RateLimited) => {
+            Class::Evaluated
+        }
+        Some(Hold::MissingRisk | Hold::RiskTooSmall | Hold::RiskTooLarge | Hold::WeakRisk) => Class::Risk,
+        Some(Hold::NoPrice | Hold::PriceJump | Hold::StalePrice) => Class::Price,
+        Some(Hold::MissingEntryPrice | Hold::WeakEntry) => Class::Entry,
+        Some(
+            Hold::Killed
+            | Hold::AwaitingResult
+            | Hold::HistoryGap
+            | Hold::Diverged
+            | Hold::StalePosition
+            | Hold::NotLive
+            | Hold::NoInstrument
+            | Hold::NotTrading
+            | Hold::OutOfRange,
+        ) => Class::Other,
+    }
+}
+
+fn skipped(name: &str, symbol: &Symbol, hold: Option<Hold>) -> Line {
+    let side = symbol.hot.open.as_ref().map_or("-", |open| open.direction.name());
+    let hold = hold.map_or("-", Hold::name);
+    Line::info(format!("{name} symbol={} side={side} hold={hold}", symbol.name))
+}
+
+fn evaluation(engine: &Engine, symbol: &Symbol) -> Line {
+    let reading = decide::read(symbol, engine.policy()).ok().flatten();
+    let (Some(open), Some(reading)) = (&symbol.hot.open, reading) else {
+        // Not reached: what is evaluated has all numbers.
+        return skipped("SKIP_HELD", symbol, None);
+    };
+    Line::info(format!(
+        "HARVEST_EVAL symbol={} side={} mark={} entry={} pnl={} risk={} R_net={} mark_source={}",
+        symbol.name,
+        open.direction.name(),
+        reading.mark.price,
+        reading.entry.price,
+        plain(reading.pnl.get().round_dp(4)),
+        plain(reading.entry_risk.get().round_dp(4)),
+        three_places(&reading),
+        engine.source_name(reading.mark.source),
+    ))
+}
+
+/// `r_net` in 3 places, half to even, rounded once: where the sixth place left it on a half, the exact numbers decide.
+fn three_places(reading: &Reading) -> String {
+    let six = reading.r_net.get();
+    let half = Decimal::new(5, 4);
+    let mut rounded = six.round_dp_with_strategy(3, RoundingStrategy::MidpointNearestEven);
+    if (six - six.trunc_with_scale(3)).abs() == half
+        && let (Ok(gain), Ok(of_six)) = (reading.pnl.minus(reading.cost), reading.r_net.of(reading.entry_risk))
+    {
+        rounded = match gain.cmp(&of_six) {
+            std::cmp::Ordering::Equal => rounded,
+            std::cmp::Ordering::Less => six - half,
+            std::cmp::Ordering::Greater => six + half,
+        };
+    }
+    rounded.rescale(3);
+    rounded.set_sign_positive(rounded.is_sign_positive() || rounded.is_zero());
+    rounded.to_string()
+}
+
+/// Without trailing zeros and without −0.
+fn plain(value: Decimal) -> String {
+    let value = value.normalize();
+    if value.is_zero() { "0".to_owned() } else { value.to_string() }
+}

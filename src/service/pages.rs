@@ -1,0 +1,97 @@
+//! The pages of the running service: `/healthz`, `/readyz`, `/metrics`, `/status`, `/positions`, `/positions/SYMBOL`.
+//!
+//! All but the positions come from the shared report. Positions belong to the fold: it is asked through a channel, and
+//! answers between two batches.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use super::report::{self, Health, SharedReport};
+use crate::shell::web::{Asked, Page, Site};
+
+/// How many questions may wait for the fold. More are refused at once.
+pub const QUESTIONS_WAITING: usize = 16;
+/// How long the fold may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// What only the fold can answer. One that is dropped counts as not answered.
+#[derive(Debug)]
+pub enum Question {
+    Positions {
+        /// One symbol; none: all of them.
+        symbol: Option<String>,
+        /// Closed positions too.
+        all: bool,
+        /// A sheet of positions (`app::positions::Sheet`) as JSON; null if there is no such symbol.
+        answer: oneshot::Sender<Value>,
+    },
+}
+
+/// The pages of a service. Without `questions` (`record` has no fold) there are no positions.
+pub fn site(shared: &SharedReport, questions: Option<mpsc::Sender<Question>>) -> Site {
+    let of = |make: fn(&SharedReport) -> Page| {
+        let shared = shared.clone();
+        move |_: Asked| {
+            let page = make(&shared);
+            async move { page }
+        }
+    };
+    let site = Site::default()
+        .page("/healthz", of(|shared| judged(&report::alive(&shared.read()))))
+        .page("/readyz", of(|shared| judged(&report::ready(&shared.read()))))
+        .page("/metrics", of(metrics))
+        .page("/status", of(status));
+    match questions {
+        None => site,
+        Some(questions) => {
+            let ask = move |asked| positions(questions.clone(), asked);
+            site.page("/positions", ask.clone()).page("/positions/{symbol}", ask)
+        }
+    }
+}
+
+fn judged(health: &Health) -> Page {
+    let word = if health.ok { "ok" } else { "failing" };
+    Page::json(health.status(), json!({"status": word, "reasons": health.reasons}).to_string())
+}
+
+fn metrics(shared: &SharedReport) -> Page {
+    match report::text(shared) {
+        Ok(body) => Page { status: 200, content_type: report::CONTENT_TYPE, body },
+        Err(error) => refused(500, "cannot_write", &error.to_string()),
+    }
+}
+
+fn status(shared: &SharedReport) -> Page {
+    match serde_json::to_string_pretty(&shared.read()) {
+        Ok(body) => Page::json(200, body),
+        Err(error) => refused(500, "cannot_write", &error.to_string()),
+    }
+}
+
+/// The list of SPEC §7; with `whole=1` the sheet, which also says as of when, and what else is known.
+async fn positions(questions: mpsc::Sender<Question>, asked: Asked) -> Page {
+    let (answer, answered) = oneshot::channel();
+    let symbol = asked.name.as_ref().map(|name| name.trim().to_uppercase());
+    let question = Question::Positions { symbol: symbol.clone(), all: asked.is_on("all"), answer };
+    if questions.try_send(question).is_err() {
+        return refused(503, "busy", "too many questions wait, or the service is stopping");
+    }
+    let mut sheet = match tokio::time::timeout(ANSWER_LIMIT, answered).await {
+        Ok(Ok(sheet)) => sheet,
+        Ok(Err(_)) => return refused(503, "not_answered", "the service is starting or stopping"),
+        Err(_) => return refused(503, "not_answered", "the fold is busy"),
+    };
+    if sheet.is_null() {
+        let says = format!("no symbol {} was ever seen", symbol.unwrap_or_default());
+        return refused(404, "no_such_symbol", &says);
+    }
+    let shown = if asked.is_on("whole") { sheet } else { sheet["positions"].take() };
+    Page::json(200, shown.to_string())
+}
+
+fn refused(status: u16, name: &str, says: &str) -> Page {
+    Page::json(status, json!({"error": name, "says": says}).to_string())
+}

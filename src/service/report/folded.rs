@@ -1,0 +1,126 @@
+//! What the engine knows of the report.
+
+use std::collections::BTreeMap;
+
+use super::facts::{Past, Positions, Report, Totals};
+use crate::codec::live::Finding;
+use crate::codec::view;
+use crate::domain::book::counters::{Tally, Unreadables};
+use crate::domain::book::position::Instance;
+use crate::domain::book::rungs::{DecisionRecord, RungState};
+use crate::domain::book::symbol::Symbol;
+use crate::domain::engine::Engine;
+use crate::domain::event::ids::EntryId;
+
+impl Report {
+    /// Takes over what the engine knows: counts, positions, decisions, policy, kill switch.
+    ///
+    /// `now_ms` is the server's time: a price that stopped coming is stale although no entry says so. [ms since 1970]
+    pub fn take_from(&mut self, engine: &Engine, now_ms: u64) {
+        let globals = engine.globals();
+        self.last = (globals.last != EntryId::default()).then(|| globals.last.to_string());
+        let Totals { emitted, refused, .. } = std::mem::take(&mut self.totals);
+        self.totals = Totals { emitted, refused, ..totals(&engine.tally, now_ms) };
+        self.positions = positions(engine, now_ms);
+        self.killed = globals.killed;
+        self.policy.hash = globals.policy.hash.to_string();
+        self.policy.mode = globals.policy.mode.name().to_owned();
+    }
+
+    /// Takes over what was found of entries since the store began: what could not be read, and what was not believed.
+    pub fn take_findings(&mut self, findings: BTreeMap<String, Finding>, now_ms: u64) {
+        let is_unreadable = |name: &str| Unreadables::ALL.iter().any(|what| what.name() == name);
+        let aged = |(name, Finding { entries, last_ms })| (name, aged(entries, last_ms, now_ms));
+        let (unreadable, refused) =
+            findings.into_iter().map(aged).partition(|(name, _): &(String, Past)| is_unreadable(name));
+        (self.totals.unreadable, self.totals.refused) = (unreadable, refused);
+    }
+}
+
+fn totals(tally: &Tally, now_ms: u64) -> Totals {
+    let shapes = tally.shapes().into_iter().map(|(kind, shapes)| (kind.to_owned(), named(shapes))).collect();
+    Totals {
+        entries: tally.entries(),
+        applied: tally.applied,
+        duplicates: tally.duplicates,
+        quarantined: named(tally.quarantined.iter().map(|(reason, n)| (reason.name(), *n))),
+        shapes,
+        counts: named(tally.counts.iter().map(|(count, n)| (count.name(), *n))),
+        unreadable: tally
+            .unreadable
+            .iter()
+            .map(|(what, count)| (what.name().to_owned(), aged(count.entries, count.last_ms, now_ms)))
+            .collect(),
+        holds: named(tally.holds().map(|(hold, n)| (hold.name(), n))),
+        evaluations: tally.evaluations,
+        decided: tally.decisions,
+        emitted: 0,
+        refused: BTreeMap::new(),
+    }
+}
+
+fn aged(entries: u64, last_ms: u64, now_ms: u64) -> Past {
+    Past { entries, last_age_ms: now_ms.saturating_sub(last_ms) }
+}
+
+fn named(counts: impl IntoIterator<Item = (&'static str, u64)>) -> BTreeMap<String, u64> {
+    counts.into_iter().map(|(name, n)| (name.to_owned(), n)).collect()
+}
+
+fn positions(engine: &Engine, now_ms: u64) -> Positions {
+    let mut all = Positions { unknown: !engine.globals().positions_known, ..Positions::default() };
+    for symbol in view::by_name(engine) {
+        all.gap_flat += u64::from(symbol.hot.history_gap && symbol.hot.open.is_none());
+        if symbol.is_unconfirmed() {
+            all.unconfirmed.push(symbol.name.to_string());
+        }
+        for instance in &symbol.closed {
+            count_decisions(instance, &mut all.decisions_closed);
+        }
+        if let Some(open) = &symbol.hot.open {
+            open_position(engine, symbol, open, now_ms, &mut all);
+        }
+    }
+    all
+}
+
+fn open_position(engine: &Engine, symbol: &Symbol, open: &Instance, now_ms: u64, all: &mut Positions) {
+    all.open += 1;
+    let missing = view::missing(symbol, open);
+    all.evaluable += u64::from(missing.is_empty());
+    for field in missing {
+        count(&mut all.missing, field);
+    }
+    if let Some(hold) = engine.hold_at(symbol, now_ms) {
+        count(&mut all.held, hold.name());
+    }
+    all.gap_open += u64::from(symbol.hot.history_gap);
+    if let Some(mark) = symbol.hot.mark {
+        all.mark_age_ms.insert(symbol.name.to_string(), now_ms.saturating_sub(mark.entry.ms));
+    }
+    count_decisions(open, &mut all.decisions_open);
+}
+
+fn count_decisions(instance: &Instance, by_state: &mut BTreeMap<String, u64>) {
+    for decision in &instance.decisions {
+        count(by_state, state_name(instance, decision));
+    }
+}
+
+/// State of a decision as people mean it: one whose rung was given up has failed, one that was withdrawn has expired.
+fn state_name(instance: &Instance, decision: &DecisionRecord) -> &'static str {
+    let own = |r: &&crate::domain::book::rungs::Rung| r.decision_id.as_ref() == Some(&decision.decision_id);
+    if instance.rungs.iter().filter(own).any(|rung| rung.state == RungState::Failed) {
+        return RungState::Failed.name();
+    }
+    if decision.expired && decision.state == RungState::Armed { "expired" } else { decision.state.name() }
+}
+
+fn count(counts: &mut BTreeMap<String, u64>, name: &str) {
+    match counts.get_mut(name) {
+        Some(n) => *n += 1,
+        None => {
+            counts.insert(name.to_owned(), 1);
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The command: from settings to a running service, and to its end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio::sync::{mpsc, watch};
+
+use super::connect::{Connect, patiently};
+use super::emitter::{self, EmitterSetup};
+use super::fetching::{self, FetchSetup, Fetched, Lacking};
+use super::keeper::{self, LeaseSetup};
+use super::message::Role;
+use super::preflight;
+use super::publish::Publisher;
+use super::reader::{self, ReaderSetup, ReaderSigns};
+use super::serve::{Serving, Wires};
+use super::start::{Started, is_foreseen, start};
+use crate::config::flags::{self, RunFlags};
+use crate::config::{Config, Start};
+use crate::domain::event::streams::{StreamKind, Streams};
+use crate::service::pages::{self, QUESTIONS_WAITING};
+use crate::service::server;
+use crate::shell::redis::{EmitKeys, LeaseKeys, Membership};
+use crate::shell::web::WebServer;
+
+/// How long the server may be out of reach when the service begins.
+const FIRST_CONNECTION: Duration = Duration::from_secs(10);
+/// Batches that wait for the fold. [1]
+const BATCHES_WAITING: usize = 8;
+/// Pieces of work that wait for the emitter. [1]
+const WORK_WAITING: usize = 64;
+/// How long giving back the lease may take.
+const RELEASE_LIMIT: Duration = Duration::from_secs(1);
+
+/// The service was at work and could not go on, or found no room to begin: to be started again.
+#[derive(Debug, thiserror::Error)]
+#[error("the service ended")]
+pub struct Failed;
+
+/// Consume the live streams, keep positions, emit decisions exactly once
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example: REDIS_URL=redis://127.0.0.1:6379 harvester run --store state --journal journal")]
+pub struct Args {
+    #[command(flatten)]
+    flags: RunFlags,
+    /// End once nothing was pending or new for so long
+    #[arg(long, value_name = "SECONDS", value_parser = flags::seconds)]
+    until_idle: Option<Duration>,
+    /// Begin a chain of its own in a decision stream that the store does not know: what was decided stays taken
+    #[arg(long)]
+    new_chain: bool,
+}
+
+/// Runs the service until it is told to stop.
+pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
+    let config = args.flags.over(config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    match serve(runtime, &config, args.until_idle, args.new_chain) {
+        // Room may have been made by the next start.
+        Err(error) if is_disk_full(&error) && !error.is::<Failed>() => Err(error.context(Failed)),
+        done => done,
+    }
+}
+
+fn is_disk_full(error: &anyhow::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|error| matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge))
+}
+
+fn serve(
+    runtime: tokio::runtime::Runtime,
+    config: &Config,
+    until_idle: Option<Duration>,
+    new_chain: bool,
+) -> anyhow::Result<()> {
+    let connect = Connect::new(server::address(config)?);
+    let version = runtime.block_on(patiently(&connect, FIRST_CONNECTION, async |server| {
+        let version = server.fitting_version().await?;
+        preflight::check(config, server).await?;
+        Ok(version)
+    }))?;
+    let publisher = Publisher::new(config);
+    publisher.speaks_to(version.as_deref());
+    let (ask, questions) = mpsc::channel(QUESTIONS_WAITING);
+    let web = match config.run.listen {
+        None => None,
+        Some(address) => {
+            let site = pages::site(publisher.shared(), Some(ask)).known_as(&config.run.hosts);
+            let web = runtime.block_on(WebServer::start(address, site));
+            Some(web.with_context(|| format!("serving health and metrics on {address}"))?)
+        }
+    };
+    let Started { fold, places } = runtime.block_on(start(config, &connect, &publisher, new_chain))?;
+
+    let decisions = decision_stream(&config.streams);
+    let keys = LeaseKeys::beside(&decisions);
+    let stop = Arc::new(AtomicBool::new(false));
+    let give_up = Arc::new(AtomicBool::new(false));
+    let (role, role_seen) = watch::channel(Role::Follower);
+    let (holder, holder_seen) = watch::channel(None);
+    let (kill, kill_seen) = watch::channel(None);
+    let signs = Arc::new(ReaderSigns::default());
+    let (to_fold, messages) = sync_channel(BATCHES_WAITING);
+    let (work, to_do) = mpsc::channel(WORK_WAITING);
+    let (done, done_seen) = std::sync::mpsc::channel();
+
+    let reading = ReaderSetup {
+        connect: connect.clone(),
+        membership: Membership {
+            group: config.run.group.clone(),
+            consumer: config.run.consumer.clone(),
+            lease_key: keys.lease.clone(),
+        },
+        streams: config.streams.iter().map(|(_, stream)| stream.name.clone()).collect(),
+        are_control: config.streams.iter().map(|(_, stream)| stream.kind == StreamKind::Control).collect(),
+        are_foreseen: config.streams.iter().map(|(_, stream)| is_foreseen(stream.kind)).collect(),
+        kill_gate: Arc::clone(&fold.kill_gate),
+        places,
+        from: config.streams.iter().map(|(_, stream)| start_of(stream.kind, config.run.from)).collect(),
+        count: config.run.read_count,
+        role: role_seen.clone(),
+        stop: Arc::clone(&stop),
+        signs: Arc::clone(&signs),
+        to_fold,
+    };
+    let emitting = EmitterSetup {
+        connect: connect.clone(),
+        keys: EmitKeys {
+            lease: keys.lease.clone(),
+            decisions,
+            control: fold.outputs.control.clone(),
+            kill_key: config.emit.kill_key.clone(),
+            length_max: config.emit.output_maxlen,
+            signing: fold.signing.clone(),
+        },
+        kill_gate: Arc::clone(&fold.kill_gate),
+        quarantine: config.outputs.quarantine.clone(),
+        group: config.run.group.clone(),
+        role: role_seen.clone(),
+        give_up: Arc::clone(&give_up),
+        work: to_do,
+        done,
+    };
+    let lease = LeaseSetup {
+        connect: connect.clone(),
+        keys,
+        consumer: config.run.consumer.clone(),
+        lasts: Duration::from_millis(config.run.lease_ms),
+        role,
+        holder,
+        stop: Arc::clone(&stop),
+    };
+    let lease = runtime.spawn(keeper::keep_lease(lease));
+    runtime.spawn(keeper::watch_kill_key(connect, config.emit.kill_key.clone(), kill, Arc::clone(&stop)));
+    runtime.spawn(stop_on_signal(Arc::clone(&stop)));
+    let reading = std::thread::Builder::new().name("reader".to_owned()).spawn(move || reader::run(reading))?;
+    let emitting = std::thread::Builder::new().name("emitter".to_owned()).spawn(move || emitter::run(emitting))?;
+
+    let (lacking, lacking_seen) = watch::channel(Lacking::default());
+    let (fetched, fetched_seen) = watch::channel(Fetched::default());
+    runtime.spawn(fetching::run(FetchSetup {
+        config: config.clone(),
+        address: server::address(config)?,
+        role: role_seen.clone(),
+        lacking: lacking_seen,
+        fetched,
+        stop: Arc::clone(&stop),
+    }));
+    let wires = Wires {
+        lacking,
+        fetched: fetched_seen,
+        messages,
+        work,
+        done: done_seen,
+        role: role_seen,
+        holder: holder_seen,
+        kill: kill_seen,
+        questions,
+        signs,
+        stop: Arc::clone(&stop),
+        give_up,
+    };
+    let served = Serving::new(fold, wires, config, publisher, until_idle).run();
+    stop.store(true, Ordering::Relaxed);
+    let released = runtime.block_on(async { tokio::time::timeout(RELEASE_LIMIT, lease).await });
+    if released.is_err() {
+        tracing::warn!("the lease was not given back in time and ends by itself");
+    }
+    if let Some(web) = web {
+        runtime.block_on(async { tokio::time::timeout(RELEASE_LIMIT, web.stop()).await }).ok();
+    }
+    // All is durable: a server that does not answer is not waited for.
+    let until = Instant::now() + RELEASE_LIMIT;
+    while !(reading.is_finished() && emitting.is_finished()) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    runtime.shutdown_background();
+    served.context(Failed)
+}
+
+/// What was decided, and what operators and we have said, counts from its beginning wherever reading starts.
+fn start_of(kind: StreamKind, from: Start) -> Start {
+    match kind {
+        StreamKind::Control | StreamKind::Decision => Start::Earliest,
+        _ => from,
+    }
+}
+
+/// The stream of decisions, which the lease stands beside.
+fn decision_stream(streams: &Streams) -> String {
+    let decisions = streams.iter().find(|(_, stream)| stream.kind == StreamKind::Decision);
+    decisions.map_or(StreamKind::Decision.default_stream(), |(_, stream)| &stream.name).to_owned()
+}
+
+/// Sets the flag when the process is told to end.
+pub async fn stop_on_signal(stop: Arc<AtomicBool>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return tracing::error!("signals cannot be heard: the service ends only by a kill");
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    stop.store(true, Ordering::Relaxed);
+}

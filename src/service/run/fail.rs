@@ -1,0 +1,34 @@
+//! Points at which a build with debug assertions can be made to end as by a kill: `HARVESTER_FAIL=committed:3` ends the
+//! process when it comes to `committed` for the third time. A release has none of them.
+
+#[cfg(debug_assertions)]
+pub fn point(name: &str) {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static WANTED: OnceLock<Option<(String, u64)>> = OnceLock::new();
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let wanted = WANTED.get_or_init(|| {
+        let text = std::env::var("HARVESTER_FAIL").ok()?;
+        let (name, nth) = text.split_once(':')?;
+        Some((name.to_owned(), nth.parse().ok()?))
+    });
+    if let Some((wanted, nth)) = wanted
+        && wanted == name
+        && COUNT.fetch_add(1, Ordering::Relaxed) + 1 == *nth
+    {
+        std::process::abort();
+    }
+}
+
+/// `HARVESTER_FAIL=entry 5-1:1` ends the process when it comes to fold that entry.
+#[cfg(debug_assertions)]
+pub fn entry(id: crate::domain::event::ids::EntryId) {
+    point(&format!("entry {id}"));
+}
+
+#[cfg(not(debug_assertions))]
+pub fn entry(_id: crate::domain::event::ids::EntryId) {}
+
+#[cfg(not(debug_assertions))]
+pub fn point(_name: &str) {}

@@ -1,0 +1,121 @@
+//! Fetching beside the fold: what is lacking goes out on one wire, what a tick came to comes back on another.
+//!
+//! The fold never waits for it: it hands over what it lacks, and gets facts as entries of the observation stream.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::message::Role;
+use crate::config::{Config, Origin, Source};
+use crate::service::exchange;
+use crate::service::fetch::{Fetcher, Tick};
+use crate::service::write_back::{Goal, Legacy};
+use crate::shell::exchange::CircuitState;
+use crate::shell::redis::{Address, Server};
+
+/// A wait is left after at most this, to see whether the service stops.
+const STEP: Duration = Duration::from_millis(50);
+
+/// What the fold lacks, and what it wants others to know.
+#[derive(Clone, Debug, Default)]
+pub struct Lacking {
+    pub tick: Tick,
+    /// What hashes of other services should hold; empty where they are not kept in step.
+    pub goals: Vec<Goal>,
+}
+
+/// How fetching is.
+#[derive(Clone, Debug, Default)]
+pub struct Fetched {
+    /// Calls of the exchange since the service began. [1]
+    pub api_calls: u64,
+    pub is_circuit_open: bool,
+    pub weight_used: Option<u64>,
+    pub last_error: Option<String>,
+    /// Why the exchange tells no positions, where it refuses to.
+    pub refusal: Option<String>,
+    pub is_hedged: bool,
+}
+
+/// Everything that fetching needs to begin.
+pub struct FetchSetup {
+    pub config: Config,
+    pub address: Address,
+    pub role: watch::Receiver<Role>,
+    pub lacking: watch::Receiver<Lacking>,
+    pub fetched: watch::Sender<Fetched>,
+    pub stop: Arc<AtomicBool>,
+}
+
+/// An exchange that nobody has named is not asked: neither its address, nor credentials, nor the source itself.
+fn sources(config: &Config) -> Vec<Source> {
+    let is_named =
+        |key: &str| config.settings.iter().any(|setting| setting.key == key && setting.origin != Origin::Default);
+    let asks = ["exchange.base_url", "exchange.environment", "backfill.sources"].into_iter().any(is_named)
+        || config.exchange.credentials().is_ok();
+    config.backfill.sources.iter().copied().filter(|source| *source != Source::Api || asks).collect()
+}
+
+/// Fetches until told to stop; only while we lead.
+pub async fn run(setup: FetchSetup) {
+    let mut config = setup.config.clone();
+    config.backfill.sources = sources(&config);
+    let client = match exchange::client(&config) {
+        Ok(client) => client,
+        Err(error) => return tracing::error!(%error, "nothing is fetched: the exchange's client cannot be set up"),
+    };
+    let mut fetcher = Fetcher::new(&config, setup.address.clone(), client).for_service();
+    let legacy = Legacy::new(&config.backfill.hash_prefix);
+    let interval = Duration::from_millis(config.backfill.tick_ms);
+    let mut api_calls = 0;
+    while !setup.stop.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        if setup.role.borrow().lease().is_some() {
+            let lacking = setup.lacking.borrow().clone();
+            let last_error = match fetcher.tick(&lacking.tick).await {
+                Ok(report) => {
+                    api_calls += report.api_calls;
+                    for note in &report.notes {
+                        tracing::warn!("[BACKFILL] {note}");
+                    }
+                    report.notes.last().cloned()
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "fetching failed");
+                    Some(error.to_string())
+                }
+            };
+            if !lacking.goals.is_empty() {
+                write_back(&legacy, &setup.address, &lacking.goals).await;
+            }
+            let health = fetcher.exchange_health();
+            setup.fetched.send_replace(Fetched {
+                api_calls,
+                is_circuit_open: health.circuit != CircuitState::Closed,
+                weight_used: health.used_weight,
+                last_error: last_error.or_else(|| fetcher.standing_failure().map(str::to_owned)).or(health.failure),
+                refusal: fetcher.refusal().map(str::to_owned),
+                is_hedged: fetcher.is_hedged(),
+            });
+        }
+        while began.elapsed() < interval && !setup.stop.load(Ordering::Relaxed) {
+            tokio::time::sleep(STEP).await;
+        }
+    }
+}
+
+async fn write_back(legacy: &Legacy, address: &Address, goals: &[Goal]) {
+    let mut server = match Server::connect(address).await {
+        Ok(server) => server,
+        Err(error) => return tracing::warn!(%error, "hashes are not kept in step"),
+    };
+    for goal in goals {
+        match legacy.write(&mut server, goal, false).await {
+            Ok(change) => change.lines().iter().for_each(|line| tracing::info!("[BACKFILL] {line}")),
+            Err(error) => return tracing::warn!(%error, "hashes are not kept in step"),
+        }
+    }
+}

@@ -1,0 +1,942 @@
+//! The fold of a running service: entries in, commits and decisions out.
+//!
+//! Per batch: the journal is made durable, then state, cursors, counts and outbox in one commit of the store, then the
+//! emitter gets the decisions and what may be acknowledged. Nothing here waits for the server.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use super::aside::Asides;
+use super::fail;
+use super::findings::Findings;
+use super::gate::Gate;
+use super::kill_gate::KillGate;
+use super::message::{Append, Done, GapNotice, Loss, NotOffered, Released, Work};
+use super::orders::Orders;
+use super::refused::Refused;
+use super::suspects::Suspects;
+use crate::codec::decode::Decoder;
+use crate::codec::line::{self, FieldValue, Fields};
+use crate::codec::live::{self, Finding, OutboxRow, Place, StreamPlace};
+use crate::codec::request::FieldTexts;
+use crate::codec::seal;
+use crate::codec::signing::SigningKey;
+use crate::codec::state;
+use crate::domain::book::counters::Count;
+use crate::domain::book::symbol::Symbol;
+use crate::domain::engine::{Disposition, Gap};
+use crate::domain::event::ids::{EntryId, StreamId};
+use crate::domain::event::streams::StreamKind;
+use crate::domain::event::{Control, DecisionFact, Entry, Event, Reason};
+use crate::domain::exit::decide::Hold;
+use crate::drive::projection::Projection;
+use crate::service::operator_log::{self, Line};
+use crate::shell::journal::Journal;
+use crate::shell::redis::{Emission, Request, WrittenDecision};
+
+/// How long a decision that was written is remembered, should the server lose it. [ms]
+const OUTBOX_MEMORY_MS: u64 = 3_600_000;
+/// … but no more of them than this. [1]
+const OUTBOX_WRITTEN_MAX: usize = 1000;
+
+/// Decisions of long ago that are looked for together, once younger ones are lost. [1]
+const RECALLED: u64 = 1000;
+/// … and in all. [1]
+const RECALLED_MAX: u64 = 10_000;
+/// How long entries of our own wait once the server has said no to one.
+const OWN_PAUSE: Duration = Duration::from_secs(2);
+/// The entry of a decision of long ago: only the server remembers which it is.
+const SOMEWHERE: EntryId = EntryId::new(0, 0);
+
+/// Decisions and requests are written to these.
+#[derive(Clone, Debug)]
+pub struct OutputStreams {
+    pub control: String,
+    pub suggestions: String,
+}
+
+/// The state of the service and all that has to be written with it.
+pub struct Fold {
+    pub projection: Projection,
+    pub decoder: Decoder,
+    pub journal: Journal,
+    pub signing: Option<SigningKey>,
+    pub orders: Orders,
+    pub outputs: OutputStreams,
+    /// Streams and keys that we write to and that take nothing, with the reason.
+    pub refusing: BTreeMap<String, String>,
+    pub suspects: Suspects,
+    pub place: Place,
+    /// The kill key as it was seen last, by whoever looks.
+    pub kill_seen: Option<bool>,
+    pub places: Vec<StreamPlace>,
+    places_changed: Vec<bool>,
+    pub outbox: BTreeMap<u64, OutboxRow>,
+    /// Decisions that the emitter has.
+    in_hand: BTreeSet<u64>,
+    /// What stands between decisions and their way out.
+    gate: Gate,
+    acks: Vec<Vec<EntryId>>,
+    /// Delivered to the group, and acknowledged once the cursor is there.
+    delivered: Vec<Vec<EntryId>>,
+    asides: Asides,
+    refused: Refused,
+    findings: Findings,
+    pub own: OwnEntries,
+    pub kill_gate: Arc<KillGate>,
+    /// Entries that kill, read and not folded.
+    pub kills_read: BTreeSet<(StreamId, EntryId)>,
+    pub is_leader: bool,
+    /// All that stood in the streams when we began to lead is folded: a kill or a policy among it counts for orders.
+    pub is_caught_up: bool,
+    /// What operators grep, told when a decision is out.
+    lines: BTreeMap<u64, Line>,
+    entries_uncommitted: usize,
+    first_uncommitted: Option<Instant>,
+    pub totals: Totals,
+}
+
+/// Entries of our own that are on their way through the control stream.
+#[derive(Debug, Default)]
+pub struct OwnEntries {
+    next_number: u64,
+    /// By number: why it was written; its id, once it is known.
+    pending: BTreeMap<u64, (OwnEntry, Option<EntryId>)>,
+    /// Those that were not handed over yet.
+    unsaid: Vec<(u64, FieldTexts)>,
+    /// Nothing is handed over before: the server said no.
+    not_before: Option<Instant>,
+}
+
+/// Why an entry of our own was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnEntry {
+    Policy,
+    Gap(Loss),
+    Kill(bool),
+    Other,
+}
+
+impl OwnEntries {
+    /// Why no order is sent while an entry of ours is on its way.
+    fn refusal(&self) -> Option<&'static str> {
+        self.pending.values().find_map(|(why, _)| match why {
+            OwnEntry::Policy => Some("policy_pending"),
+            OwnEntry::Gap(_) => Some("history_gap"),
+            OwnEntry::Kill(_) | OwnEntry::Other => None,
+        })
+    }
+
+    /// Removes those that are meant, and answers them.
+    fn take(&mut self, is_meant: impl Fn(&OwnEntry, &Option<EntryId>) -> bool) -> Vec<OwnEntry> {
+        let taken: Vec<u64> =
+            self.pending.iter().filter(|(_, (why, id))| is_meant(why, id)).map(|(number, _)| *number).collect();
+        self.unsaid.retain(|(number, _)| !taken.contains(number));
+        taken.iter().filter_map(|number| self.pending.remove(number)).map(|(why, _)| why).collect()
+    }
+
+    pub fn has_policy(&self) -> bool {
+        self.pending.values().any(|(why, _)| *why == OwnEntry::Policy)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+}
+
+/// Counts since the process began.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    pub emitted: u64,
+    pub refused: u64,
+}
+
+/// Parts of a fold that are made before it.
+pub struct FoldParts {
+    pub projection: Projection,
+    pub decoder: Decoder,
+    pub journal: Journal,
+    pub signing: Option<SigningKey>,
+    pub orders: Orders,
+    pub outputs: OutputStreams,
+    pub suspects: Suspects,
+    pub place: Place,
+    pub places: Vec<Option<StreamPlace>>,
+    pub outbox: Vec<OutboxRow>,
+    /// Entries that were put aside and not told.
+    pub asides: Vec<(String, EntryId)>,
+    /// Entries that were refused and not told.
+    pub refused: Vec<(String, EntryId)>,
+    pub findings: BTreeMap<String, Finding>,
+}
+
+impl Fold {
+    pub fn new(parts: FoldParts) -> Self {
+        let streams = parts.decoder.streams().len();
+        Self {
+            projection: parts.projection,
+            decoder: parts.decoder,
+            journal: parts.journal,
+            signing: parts.signing,
+            orders: parts.orders,
+            outputs: parts.outputs,
+            refusing: BTreeMap::new(),
+            suspects: parts.suspects,
+            kill_seen: parts.place.kill_key,
+            place: parts.place,
+            places: parts.places.iter().map(|place| place.unwrap_or_default()).collect(),
+            places_changed: vec![false; streams],
+            outbox: parts.outbox.into_iter().map(|row| (row.seq, row)).collect(),
+            in_hand: BTreeSet::new(),
+            gate: Gate::default(),
+            acks: vec![Vec::new(); streams],
+            delivered: vec![Vec::new(); streams],
+            asides: Asides::of(parts.asides),
+            refused: Refused::of(parts.refused),
+            findings: Findings::of(parts.findings),
+            own: OwnEntries::default(),
+            kill_gate: Arc::default(),
+            kills_read: BTreeSet::new(),
+            is_leader: false,
+            is_caught_up: false,
+            lines: BTreeMap::new(),
+            entries_uncommitted: 0,
+            first_uncommitted: None,
+            totals: Totals::default(),
+        }
+    }
+
+    /// Takes an entry of a stream: journals it, folds it, and notes what follows.
+    pub fn take(&mut self, released: &Released) -> anyhow::Result<()> {
+        let Released { stream, entry: raw, by_group } = released;
+        let stream = *stream;
+        if *by_group {
+            self.acks[usize::from(stream.0)].push(raw.id);
+        }
+        if self.projection.engine.cursor(stream).is_some_and(|cursor| raw.id <= cursor) {
+            self.projection.engine.tally.duplicates += 1;
+            self.kill_has_its_turn(stream, raw.id);
+            return Ok(());
+        }
+        // Trimmed while it was pending: the count of the stream tells that something is missing.
+        let Some(pairs) = &raw.fields else { return Ok(()) };
+        let name = &self.decoder.streams().get(stream).name;
+        let line = line::write(name, &raw.id.to_string(), &Fields::from_bytes(pairs));
+        self.journal.append(&line, raw.id.ms);
+        self.fold(stream, raw.id, &line)
+    }
+
+    /// Folds an entry that stands in the journal.
+    pub fn fold(&mut self, stream: StreamId, id: EntryId, line: &str) -> anyhow::Result<()> {
+        let name = &self.decoder.streams().get(stream).name;
+        self.suspects.begin(name, id);
+        let is_passed_over = self.projection.engine.is_passed_over(name, id);
+        if !is_passed_over {
+            fail::entry(id);
+        }
+        let entry = self
+            .decoder
+            .decode_line(stream, id, line.as_bytes())
+            .with_context(|| format!("the entry {id} of the journal does not read"))?;
+        for name in self.decoder.symbols.take_new() {
+            self.projection.engine.intern(&name);
+        }
+        if self.projection.engine.cursor(stream).is_none_or(|cursor| id > cursor) {
+            self.places[usize::from(stream.0)].seen += 1;
+            self.places_changed[usize::from(stream.0)] = true;
+        }
+        let (is_control, is_decision) = (entry.kind == StreamKind::Control, entry.kind == StreamKind::Decision);
+        let foreign =
+            |fold: &Self| if is_decision { fold.projection.engine.tally.of(Count::DecisionForeign) } else { 0 };
+        let foreign_before = foreign(self);
+        let policy_before = if is_control { self.projection.engine.policy().hash.clone() } else { Box::default() };
+        let folded = self.projection.fold(&entry, || line.to_owned());
+        self.suspects.folded();
+        let is_foreign = foreign(self) > foreign_before;
+        if is_control {
+            self.kill_has_its_turn(stream, id);
+        }
+        if let Some((decision, mut sealed)) = folded.decided {
+            if let Some(key) = &self.signing {
+                sealed.sign(key);
+            }
+            let row = self.orders.row(&self.projection.engine, &decision, &sealed, &self.outputs.suggestions);
+            self.lines.insert(row.seq, operator_log::emit(&self.projection.engine, &decision));
+            self.projection.wait(live::outbox_row(&row));
+            self.outbox.insert(row.seq, row);
+        }
+        if let Disposition::Quarantined(reason) = folded.disposition {
+            let name = &self.decoder.streams().get(stream).name;
+            if matches!(entry.kind, StreamKind::Result | StreamKind::Snapshot) {
+                tracing::warn!(stream = %name, %id, reason = reason.name(), "UNREADABLE");
+            }
+            if is_foreign {
+                tracing::error!(stream = %name, entry = %id, finding = "decision_foreign", reason = reason.name(), "a decision entry does not read: the symbols that it may concern are held");
+            }
+            for row in self.asides.add(name, id, self.is_leader) {
+                self.projection.wait(row);
+            }
+        }
+        let is_applied = folded.disposition == Disposition::Applied;
+        if (is_foreign && is_applied) || folded.disposition == Disposition::Quarantined(Reason::BadSignature) {
+            self.refuse(&entry);
+        } else if is_applied && !is_passed_over {
+            self.notice(&entry, line, &policy_before);
+        }
+        self.entries_uncommitted += 1;
+        self.first_uncommitted.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    /// An entry is not believed: that is said, and a replay without the key is told to pass over it.
+    fn refuse(&mut self, entry: &Entry) {
+        let stream = self.decoder.streams().get(entry.stream).name.clone();
+        if entry.kind == StreamKind::Decision {
+            self.findings.refuse("decision_foreign", entry.id);
+            tracing::error!(stream, entry = %entry.id, finding = "decision_foreign", "a decision is none of ours: its symbol is held");
+        } else {
+            self.findings.refuse("bad_signature", entry.id);
+            tracing::error!(stream, entry = %entry.id, finding = "bad_signature", "a control entry is not signed as ours are: it is refused");
+        }
+        if self.signing.is_none() {
+            return;
+        }
+        let row = self.refused.add(&stream, entry.id);
+        self.projection.wait(row);
+        self.tell_refused();
+    }
+
+    /// Says of entries that were refused that they are passed over.
+    fn tell_refused(&mut self) {
+        if !self.is_leader {
+            return;
+        }
+        for (stream, id) in self.refused.due() {
+            let payload = serde_json::json!({"stream": stream, "id": id.to_string(), "reason": "bad_signature"});
+            self.announce(OwnEntry::Other, "entry.skipped", &payload.to_string());
+        }
+    }
+
+    /// An entry that kills was read: no order goes out until it has had its turn.
+    pub fn kill_is_read(&mut self, stream: StreamId, id: EntryId) {
+        let is_past = self.projection.engine.cursor(stream).is_some_and(|cursor| id <= cursor);
+        if is_past || !self.kills_read.insert((stream, id)) {
+            self.kill_gate.kills_are_folded(1, self.projection.engine.globals().killed);
+        }
+    }
+
+    /// A control entry was folded: orders go by what the fold says of it.
+    fn kill_has_its_turn(&mut self, stream: StreamId, id: EntryId) {
+        let folded = u64::from(self.kills_read.remove(&(stream, id)));
+        let globals = self.projection.engine.globals();
+        self.kill_gate.kills_are_folded(folded, globals.killed);
+        self.kill_gate.policy_differs(globals.policy.hash != self.orders.policy);
+    }
+
+    /// Looks for entries of our own that came back.
+    fn notice(&mut self, entry: &Entry, line: &str, policy_before: &str) {
+        match &entry.content {
+            Ok(Event::Decision(fact)) => self.notice_decision(fact, entry.id, line),
+            Ok(Event::Control(fact)) => {
+                let is_back = |id: &Option<EntryId>| *id == Some(entry.id);
+                let mut back = self.own.take(|_, id| is_back(id));
+                match &fact.control {
+                    Control::KillChanged { kill } => self.kill_is_folded(*kill),
+                    Control::PolicyAdopted(policy) => {
+                        let (adopted, configured) = (&policy.hash, &self.orders.policy);
+                        if adopted == configured {
+                            tracing::info!(entry = %entry.id, %adopted, %configured, before = policy_before, "policy adopted");
+                        } else {
+                            tracing::warn!(
+                                entry = %entry.id, %adopted, %configured, before = policy_before,
+                                "policy adopted that is not the configured one: no order is sent"
+                            );
+                        }
+                    }
+                    Control::EntrySkipped { stream, id } => {
+                        if let Some(row) = self.refused.told(stream, *id) {
+                            self.projection.wait(row);
+                        }
+                        self.tell_refused();
+                    }
+                    Control::HistoryGap { stream, before, .. } => {
+                        // Whoever led has said it already.
+                        let streams = self.decoder.streams();
+                        let is_said = |why: &OwnEntry| matches!(why, OwnEntry::Gap(loss) if streams.get(loss.stream).name == **stream && loss.before <= *before);
+                        back.extend(self.own.take(|why, id| id.is_none() && is_said(why)));
+                    }
+                    _ => {}
+                }
+                for why in back {
+                    if let OwnEntry::Gap(loss) = why {
+                        self.count_lost(&loss);
+                    }
+                }
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// A decision stands in the stream. One that another has made is kept as ours are, should the server lose it.
+    fn notice_decision(&mut self, fact: &DecisionFact, id: EntryId, line: &str) {
+        let row = match self.outbox.get_mut(&fact.seq) {
+            Some(row) if *row.decision_id == *fact.decision_id && *row.field("hash") == *fact.hash => {
+                row.written = Some(id);
+                live::outbox_row(row)
+            }
+            Some(_) => return,
+            None => {
+                let Some(row) = of_another(fact, id, line).filter(|row| self.is_believed(row)) else { return };
+                let stored = live::outbox_row(&row);
+                self.projection.wait(state::decision_row(row.seq, line));
+                self.outbox.insert(row.seq, row);
+                stored
+            }
+        };
+        self.projection.wait(row);
+    }
+
+    /// Is a decision one that the fold took over, under our signature where there is a key.
+    fn is_believed(&self, row: &OutboxRow) -> bool {
+        let signature = Some(row.field("signature")).filter(|signature| !signature.is_empty());
+        let id = row.written.unwrap_or(SOMEWHERE);
+        let is_signed = |key: &SigningKey| key.vouches(id, row.field("hash"), signature);
+        let symbol = self.projection.engine.find(row.field("symbol"));
+        let is_taken = symbol.is_some_and(|symbol| symbol.instances().any(|i| i.has_decision(&row.decision_id)));
+        is_taken && self.signing.as_ref().is_none_or(is_signed)
+    }
+
+    /// Entries that were delivered to the group and that we have read ourselves: they are acknowledged once they are
+    /// folded.
+    pub fn delivered(&mut self, stream: StreamId, ids: Vec<EntryId>) {
+        self.delivered[usize::from(stream.0)].extend(ids);
+    }
+
+    /// A stream begins here.
+    pub fn begin(&mut self, stream: StreamId, cursor: Option<EntryId>, place: StreamPlace) {
+        if let Some(cursor) = cursor {
+            self.projection.engine.set_cursor(stream, cursor);
+        }
+        self.places[usize::from(stream.0)] = place;
+        self.places_changed[usize::from(stream.0)] = true;
+        self.entries_uncommitted += 1;
+    }
+
+    /// Begins a chain of decisions anew: what the outbox holds belongs to the former one.
+    pub fn begin_chain(&mut self) {
+        self.projection.engine.begin_chain();
+        for seq in std::mem::take(&mut self.outbox).into_keys() {
+            self.projection.wait(live::outbox_removed(seq));
+        }
+        self.entries_uncommitted += 1;
+    }
+
+    /// A stretch is missing: counted as gone, and told to everybody as an entry, by whoever leads.
+    pub fn lose(&mut self, loss: Loss) {
+        let name = &self.decoder.streams().get(loss.stream).name;
+        let is_it = |gap: &Gap| *gap.stream == **name && gap.after == loss.after && gap.before == loss.before;
+        if loss.count.is_none() && self.projection.engine.globals().gaps.iter().any(is_it) {
+            return self.count_lost(&loss);
+        }
+        tracing::error!(
+            stream = %name,
+            after = loss.after.map(|id| id.to_string()),
+            before = loss.before.map(|id| id.to_string()),
+            count = loss.count,
+            why = loss.why,
+            "entries are lost: positions are held until they are confirmed"
+        );
+        let payload = serde_json::json!({
+            "stream": name, "reason": loss.why,
+            "after": loss.after.map(|id| id.to_string()), "before": loss.before.map(|id| id.to_string()),
+        });
+        if loss.count.is_none() {
+            self.doubt_orders();
+        }
+        self.announce(OwnEntry::Gap(loss), "history.gap", &payload.to_string());
+    }
+
+    /// The server has forgotten things: an order on its way out may have been sent before, and its memory with it.
+    fn doubt_orders(&mut self) {
+        for row in self.outbox.values_mut().filter(|row| row.live && row.written.is_none()) {
+            row.record_only = true;
+            self.projection.wait(live::outbox_row(row));
+        }
+    }
+
+    /// Entries of our own that are to be written.
+    fn appends(&mut self) -> Vec<Append> {
+        if self.own.not_before.is_some_and(|from| Instant::now() < from) {
+            return Vec::new();
+        }
+        let unsaid = std::mem::take(&mut self.own.unsaid);
+        let append = |(number, fields)| {
+            let gap = self.own.pending.get(&number).and_then(|(why, _)| self.gap_notice(why));
+            Append { number, stream: self.outputs.control.clone(), fields, gap }
+        };
+        unsaid.into_iter().map(append).collect()
+    }
+
+    fn gap_notice(&self, why: &OwnEntry) -> Option<GapNotice> {
+        let OwnEntry::Gap(loss) = why else { return None };
+        let streams = self.decoder.streams();
+        let folded = streams.id_of(&self.outputs.control).and_then(|control| self.projection.engine.cursor(control));
+        let stream = streams.get(loss.stream).name.clone();
+        Some(GapNotice { stream, before: loss.before?, folded: folded.unwrap_or_default() })
+    }
+
+    /// A gap is in the log: from now on what is missing counts as seen. (Before, a new start finds it again.)
+    fn count_lost(&mut self, loss: &Loss) {
+        let index = usize::from(loss.stream.0);
+        let seen = self.places[index].seen.saturating_add_signed(loss.shift);
+        self.places[index] = StreamPlace { seen, added: loss.added };
+        self.places_changed[index] = true;
+    }
+
+    /// Writes an entry of our own to the control stream, now or as soon as we lead.
+    pub fn announce(&mut self, why: OwnEntry, event_type: &str, payload: &str) {
+        let number = self.own.next_number;
+        self.own.next_number += 1;
+        self.own.pending.insert(number, (why, None));
+        let fields = [("event_type", event_type), ("payload", payload)];
+        let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        self.own.unsaid.push((number, fields));
+    }
+
+    /// Notes what the kill key says; a change is written to the control stream by whoever leads.
+    ///
+    /// What it said counts as known once the entry has come back: an end before finds the change again.
+    pub fn kill_key_says(&mut self, seen: Option<bool>) {
+        let Some(kill) = seen else { return };
+        self.kill_seen = Some(kill);
+        let is_said = |kill: bool| self.own.pending.values().any(|(why, _)| *why == OwnEntry::Kill(kill));
+        if !self.is_leader || is_said(kill) || self.place.kill_key == Some(kill) {
+            return;
+        }
+        // What the log says already is not said again, unless the contrary is on its way. A key that is 0 takes back only
+        // what the key has said; and where there is a signing key, nobody without it takes back a kill through us.
+        let says_nothing = !kill && (self.signing.is_some() || self.place.kill_key.is_none());
+        if says_nothing || (self.projection.engine.globals().killed == kill && !is_said(!kill)) {
+            self.place.kill_key = Some(kill);
+            self.entries_uncommitted += 1;
+            return;
+        }
+        let reason = if kill { "the kill key was set" } else { "the kill key was cleared" };
+        let payload = serde_json::json!({"kill": kill, "reason": reason});
+        self.announce(OwnEntry::Kill(kill), "kill.changed", &payload.to_string());
+    }
+
+    /// A kill switch of the log. While the key is set, an operator's word that clears it does not last: the next look at
+    /// the key says so again, if it is set then still.
+    fn kill_is_folded(&mut self, kill: bool) {
+        if self.kill_seen == Some(kill) || self.kill_seen == Some(true) {
+            self.place.kill_key = Some(kill);
+        }
+    }
+
+    /// We lead from now on, or no longer.
+    pub fn lead(&mut self, is_leader: bool) {
+        self.is_leader = is_leader;
+        self.is_caught_up = false;
+        self.in_hand.clear();
+        self.gate.retry();
+        self.asides.lead();
+        self.refused.lead();
+        self.tell_refused();
+        if is_leader {
+            self.kill_key_says(self.kill_seen);
+        }
+    }
+
+    /// Writes everything that happened: the journal first, then the state with its cursors and the outbox.
+    pub fn commit(&mut self) -> anyhow::Result<()> {
+        fail::point("folded");
+        let journalled = self.journal.commit()?;
+        fail::point("journalled");
+        self.commit_at(journalled)
+    }
+
+    /// Writes the state that holds so many entries of the journal.
+    pub fn commit_at(&mut self, journalled: u64) -> anyhow::Result<()> {
+        self.place.journal = journalled;
+        for (index, place) in self.places.iter().enumerate() {
+            if std::mem::take(&mut self.places_changed[index]) {
+                let name = &self.decoder.streams().get(StreamId(index as u16)).name;
+                self.projection.wait(live::stream_row(name, *place));
+            }
+        }
+        self.projection.wait(live::place_row(self.place));
+        for row in self.findings.rows(&self.projection.engine.tally) {
+            self.projection.wait(row);
+        }
+        self.forget_written();
+        self.projection.commit()?;
+        fail::point("committed");
+        (self.entries_uncommitted, self.first_uncommitted) = (0, None);
+        Ok(())
+    }
+
+    fn forget_written(&mut self) {
+        // What is being looked for has to be there when it is found to be lost.
+        if !self.gate.may_offer() {
+            return;
+        }
+        let from = self.projection.engine.globals().last.ms.saturating_sub(OUTBOX_MEMORY_MS);
+        let written = || self.outbox.values().filter_map(|row| Some((row.seq, row.written?)));
+        // The entries of a backlog are of long ago, and what is written now would stay for all of it.
+        let too_many = written().count().saturating_sub(OUTBOX_WRITTEN_MAX);
+        let is_old = |place: usize, id: EntryId| place < too_many || id.ms < from;
+        let old: Vec<u64> =
+            written().enumerate().filter(|(place, (_, id))| is_old(*place, *id)).map(|(_, (seq, _))| seq).collect();
+        for seq in old {
+            self.outbox.remove(&seq);
+            self.projection.wait(live::outbox_removed(seq));
+        }
+    }
+
+    /// Is there anything to commit, and since when.
+    pub fn uncommitted(&self) -> Option<(usize, Instant)> {
+        (self.entries_uncommitted > 0)
+            .then(|| (self.entries_uncommitted, self.first_uncommitted.unwrap_or_else(Instant::now)))
+    }
+
+    /// What is to be emitted and acknowledged after a commit.
+    pub fn work(&mut self) -> anyhow::Result<Work> {
+        let mut work = Work::default();
+        let streams = self.decoder.streams();
+        for (index, ids) in self.acks.iter_mut().enumerate() {
+            let cursor = self.projection.engine.cursor(StreamId(index as u16)).unwrap_or_default();
+            ids.extend(self.delivered[index].extract_if(.., |id| *id <= cursor));
+            if !ids.is_empty() {
+                work.acks.push((streams.get(StreamId(index as u16)).name.clone(), std::mem::take(ids)));
+            }
+        }
+        let may_offer = self.gate.may_offer();
+        work.checks = self.gate.take_check().then(|| self.written());
+        if !self.is_leader {
+            return Ok(work);
+        }
+        work.appends = self.appends();
+        if let Some(store) = self.projection.store().filter(|_| !self.asides.is_empty()) {
+            let (due, gone) = self.asides.due(store).context("reading what was put aside")?;
+            work.asides = due;
+            for row in gone {
+                self.projection.wait(row);
+            }
+        }
+        if may_offer && !self.gate.waits_for_outputs() {
+            work.round = self.gate.round;
+            work.emissions = self.due();
+            self.in_hand.extend(work.emissions.iter().map(|(seq, _)| *seq));
+        }
+        Ok(work)
+    }
+
+    /// Decisions that may be offered now, in their order and none past another that may not.
+    fn due(&self) -> Vec<(u64, Emission)> {
+        let (mut due, mut after) = (Vec::new(), None);
+        for row in self.outbox.values() {
+            if row.written.is_some() {
+                after = row.written.filter(|entry| *entry != SOMEWHERE);
+            } else if !self.in_hand.contains(&row.seq) {
+                let rests_on_the_streams = row.live && !row.record_only;
+                let is_current = self.is_caught_up && self.gate.is_current();
+                if (row.live && !self.is_caught_up) || (rests_on_the_streams && !is_current) {
+                    break;
+                }
+                if self.gate.is_doubtful(row.seq) {
+                    break;
+                }
+                due.push((row.seq, self.emission(row, after.filter(|after| !self.gate.is_checked(*after)))));
+            }
+        }
+        due
+    }
+
+    fn emission(&self, row: &OutboxRow, after: Option<EntryId>) -> Emission {
+        let is_order = row.live && !row.record_only;
+        let mut fields = row.fields.clone();
+        if row.again {
+            fields.push(("again".to_owned(), "1".to_owned()));
+        }
+        Emission {
+            decision_id: row.decision_id.clone(),
+            fields,
+            request: row.request.clone().filter(|_| !(row.live && row.record_only)).map(|(stream, fields)| Request {
+                stream,
+                is_ours: !row.live,
+                fields,
+            }),
+            cause_ms: row.cause_ms,
+            age_max_ms: if is_order { self.orders.age_max_ms } else { 0 },
+            kill_was_set: self.kill_seen.or(self.place.kill_key) == Some(true),
+            refusal: if is_order { self.refusal(row).or_else(|| self.position_refusal(row)) } else { None },
+            record_only: row.record_only,
+            hash: row.field("hash").to_owned(),
+            again: row.again,
+            after,
+            folded_to_ms: if is_order { self.gate.folded_to_ms } else { 0 },
+        }
+    }
+
+    /// The position of a decision may have been closed, or reduced by somebody else, or have become uncertain, since it was
+    /// decided.
+    fn position_refusal(&self, row: &OutboxRow) -> Option<&'static str> {
+        let symbol = self.projection.engine.find(row.field("symbol"));
+        let holds = symbol.is_some_and(|symbol| symbol.still_holds(&row.decision_id));
+        let is_uncertain = || symbol.and_then(Symbol::uncertain).map(Hold::name);
+        (!holds).then_some("position_changed").or_else(is_uncertain)
+    }
+
+    /// Why an order is not sent now.
+    fn refusal(&self, row: &OutboxRow) -> Option<&'static str> {
+        let globals = self.projection.engine.globals();
+        if globals.killed || self.kill_gate.is_killed() {
+            return Some("killed");
+        }
+        self.own.refusal().or_else(|| self.orders.refusal(&row.policy, &globals.policy.hash))
+    }
+
+    /// Takes in what the emitter has done.
+    pub fn done(&mut self, done: Done) -> Option<(OutboxRow, Option<Line>)> {
+        match done {
+            Done::Emitted { seq, decision, refusal, is_new, took: _ } => {
+                self.in_hand.remove(&seq);
+                self.gate.written(seq);
+                let row = self.outbox.get_mut(&seq)?;
+                row.written = Some(decision);
+                self.projection.wait(live::outbox_row(row));
+                self.entries_uncommitted += 1;
+                let line = self.lines.remove(&seq).filter(|_| refusal.is_none());
+                if !is_new {
+                    return None;
+                }
+                self.totals.emitted += 1;
+                self.totals.refused += u64::from(refusal.is_some());
+                return Some((row.clone(), line));
+            }
+            Done::NotOffered { seq, round, why } => {
+                self.in_hand.remove(&seq);
+                self.not_offered(seq, round, why);
+            }
+            Done::Appended { number, id } => {
+                if let Some((_, known)) = self.own.pending.get_mut(&number) {
+                    *known = Some(id);
+                }
+                let control = self.decoder.streams().id_of(&self.outputs.control);
+                let is_folded = control
+                    .and_then(|control| self.projection.engine.cursor(control))
+                    .is_some_and(|cursor| cursor >= id);
+                if is_folded && let Some((OwnEntry::Gap(loss), _)) = self.own.pending.remove(&number) {
+                    self.count_lost(&loss);
+                }
+            }
+            Done::NotAppended { number } => self.say_again(number),
+            Done::AppendRefused { number, fields } => {
+                if self.own.pending.contains_key(&number) {
+                    self.own.unsaid.push((number, fields));
+                }
+                self.own.not_before = Some(Instant::now() + OWN_PAUSE);
+            }
+            Done::Output { key, refusal } => self.output(key, refusal),
+            Done::Checked { lost } => self.checked(&lost),
+            Done::Aside { number, is_written } => {
+                if let Some(row) = self.asides.done(number, is_written) {
+                    self.projection.wait(row);
+                    self.entries_uncommitted += 1;
+                }
+            }
+            Done::Finished => {}
+        }
+        None
+    }
+
+    /// A stream or key that we write to takes nothing, or does again: said when it changes.
+    fn output(&mut self, key: String, refusal: Option<String>) {
+        match refusal {
+            Some(why) => {
+                if self.refusing.get(&key) != Some(&why) {
+                    tracing::error!(key, why, "nothing can be written");
+                    self.refusing.insert(key, why);
+                }
+            }
+            None => {
+                if self.refusing.remove(&key).is_some() {
+                    tracing::info!(key, "can be written again");
+                }
+            }
+        }
+    }
+
+    /// What could not be said is said by the next leader, or by us when we lead again.
+    fn say_again(&mut self, number: u64) {
+        let Some((why, _)) = self.own.pending.remove(&number) else { return };
+        match why {
+            OwnEntry::Gap(loss) => self.lose(loss),
+            // Looked at anew when we lead again.
+            OwnEntry::Kill(_) | OwnEntry::Policy | OwnEntry::Other => {}
+        }
+    }
+
+    fn not_offered(&mut self, seq: u64, round: u64, why: NotOffered) {
+        self.gate.halt(round);
+        match why {
+            NotOffered::Later => {}
+            NotOffered::Behind => self.gate.wait_for_news(),
+            NotOffered::Unfit => self.gate.wait_for_outputs(),
+            NotOffered::Lost => self.gate.doubt_written(),
+            NotOffered::Doubtful { known } => {
+                if self.gate.doubt(seq) {
+                    let row = self.outbox.get(&seq);
+                    tracing::error!(
+                        seq,
+                        decision_id = row.map(|row| row.decision_id.as_str()),
+                        known,
+                        "the memory of what was written names an entry that is not this decision: it is held, and all behind \
+                         it; look for the order at the executor, then HDEL the decision's id from the memory"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Decisions that the server has lost are written again, before all others; an order is not sent a second time.
+    fn checked(&mut self, lost: &[u64]) {
+        let last = self.outbox.values().rev().find_map(|row| row.written);
+        self.gate.checked(last.filter(|_| lost.is_empty()));
+        let oldest = self.outbox.values().find(|row| row.written.is_some()).map(|row| row.seq);
+        for seq in lost {
+            let Some(row) = self.outbox.get_mut(seq) else { continue };
+            (row.written, row.again, row.record_only) = (None, true, row.live);
+            // It gets a new id, at which a key of before, or none, counts no longer.
+            if let Some(key) =
+                self.signing.as_ref().filter(|key| !key.verifies(row.field("hash"), row.field("signature")))
+            {
+                row.fields.retain(|(name, _)| name != "signature");
+                row.fields.push(("signature".to_owned(), key.sign(row.field("hash"))));
+            }
+            let row = live::outbox_row(row);
+            self.projection.wait(row);
+            self.entries_uncommitted += 1;
+        }
+        // Where the oldest is lost, older ones may be.
+        if let Some(oldest) = oldest.filter(|oldest| lost.contains(oldest))
+            && self.recall_before(oldest)
+        {
+            return self.gate.doubt_written();
+        }
+        let again = || self.outbox.values().filter(|row| row.again && row.written.is_none()).map(|row| row.seq);
+        if let (false, Some(first), Some(last)) = (lost.is_empty(), again().min(), again().max()) {
+            let count = again().count();
+            tracing::error!(count, first, last, "the server has lost decisions: they are written again");
+        }
+    }
+
+    /// Takes decisions of long ago back into the outbox, those before a number, to be looked for. Answers whether there are any.
+    fn recall_before(&mut self, seq: u64) -> bool {
+        let Some(store) = self.projection.store() else { return false };
+        let floor = self.projection.engine.globals().chain.seq.saturating_sub(RECALLED_MAX);
+        let numbers = (seq.saturating_sub(RECALLED).max(floor)..seq).filter(|seq| !self.outbox.contains_key(seq));
+        let lines: Vec<String> = numbers.filter_map(|seq| state::decision_one(store, seq).ok().flatten()).collect();
+        let before = self.outbox.len();
+        for line in lines {
+            if let Some(row) = recalled(&mut self.decoder, &line) {
+                self.outbox.insert(row.seq, row);
+            }
+        }
+        self.outbox.len() > before
+    }
+
+    /// The server may have lost what was written: nothing is offered until it was looked for.
+    pub fn doubt_written(&mut self) {
+        let next = self.projection.engine.globals().chain.seq + 1;
+        if self.outbox.values().any(|row| row.written.is_some()) || self.recall_before(next) {
+            self.gate.doubt_written();
+        }
+    }
+
+    /// All entries before a time of the server are folded. [ms since 1970]
+    pub fn folded_to(&mut self, ms: u64) {
+        self.gate.folded_to_ms = self.gate.folded_to_ms.max(ms);
+    }
+
+    /// All entries before this time of the server are folded. [ms since 1970]
+    pub fn folded_to_ms(&self) -> u64 {
+        self.gate.folded_to_ms
+    }
+
+    /// Decisions that are held: the memory of what was written says otherwise than the stream. [1]
+    pub fn doubtful(&self) -> usize {
+        self.gate.doubtful()
+    }
+
+    /// Decisions that the server should have.
+    fn written(&self) -> Vec<WrittenDecision> {
+        let written = |row: &OutboxRow| {
+            let entry = row.written.filter(|entry| *entry != SOMEWHERE);
+            row.written?;
+            Some(WrittenDecision { seq: row.seq, decision_id: row.decision_id.clone(), entry })
+        };
+        self.outbox.values().filter_map(written).collect()
+    }
+
+    /// Decisions that are not in the stream yet. [1]
+    pub fn outbox_waiting(&self) -> usize {
+        self.outbox.values().filter(|row| row.written.is_none()).count()
+    }
+
+    /// What was found of past entries, by this process and those before.
+    pub fn findings(&self) -> BTreeMap<String, Finding> {
+        self.findings.all(&self.projection.engine.tally)
+    }
+
+    /// Is everything in the streams that we have decided or put aside.
+    pub fn is_told(&self) -> bool {
+        self.outbox_waiting() == 0 && self.asides.is_empty()
+    }
+
+    /// Is everything said, offered and acknowledged.
+    pub fn is_settled(&self) -> bool {
+        self.entries_uncommitted == 0
+            && (!self.is_leader || (self.is_told() && self.own.is_empty() && self.gate.may_offer()))
+    }
+}
+
+/// The row of a decision that was written long ago.
+fn recalled(decoder: &mut Decoder, line: &str) -> Option<OutboxRow> {
+    let fields = line::fields(line.as_bytes()).ok()?;
+    let (name, id) = line::head(line.as_bytes()).ok()?;
+    let stream = decoder.streams().id_of(&name)?;
+    let entry = decoder.decode(stream, id.parse().ok()?, &fields);
+    let Ok(Event::Decision(fact)) = entry.content else { return None };
+    of_another(&fact, SOMEWHERE, line)
+}
+
+/// The row of a decision that stands in the stream, as far as its seal is whole.
+fn of_another(fact: &DecisionFact, id: EntryId, line: &str) -> Option<OutboxRow> {
+    let fields = line::fields(line.as_bytes()).ok()?;
+    let text = |(name, value): (Cow<'_, str>, FieldValue<'_>)| match value {
+        FieldValue::Text(text) => Some((name.into_owned(), text.into_owned())),
+        FieldValue::Bytes(_) => None,
+    };
+    let texts =
+        fields.pairs.into_iter().filter(|(name, _)| name != "again").map(text).collect::<Option<FieldTexts>>()?;
+    let row = OutboxRow {
+        seq: fact.seq,
+        decision_id: fact.decision_id.to_string(),
+        fields: texts,
+        request: None,
+        live: fact.live,
+        cause_ms: fact.cause_id.ms,
+        written: Some(id),
+        record_only: fact.live,
+        again: false,
+        policy: String::new(),
+    };
+    let hash = seal::chained(row.field("prev"), row.field("payload"));
+    (row.seq > 0 && hash == row.field("hash")).then_some(row)
+}

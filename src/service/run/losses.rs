@@ -1,0 +1,273 @@
+//! Are there entries that we can never read: counted, because a stream that was trimmed says nothing.
+//!
+//! `entries-added` counts what a stream was ever given; `seen` counts what we took or know to be lost; what is left to read
+//! can be counted. What is in none of them is lost. Counting what is left is not free: it is done only where something
+//! may be missing (the stream was trimmed or deleted from behind where all was there), and where little is left. A stream
+//! that was given less than it said before, or that ends before what we have read, has lost its history: it was deleted,
+//! flushed, or its server was replaced by one that lagged. Servers before 7.0 do not count: there a first entry behind
+//! the cursor gives a hint, and an end before it is proof.
+
+use super::message::Loss;
+use crate::codec::live::StreamPlace;
+use crate::config::Start;
+use crate::domain::event::ids::{EntryId, StreamId};
+use crate::shell::redis::{Consumer, ServerError, StreamFault, Survey};
+
+/// What was counted of each stream.
+pub struct Bookkeeping {
+    streams: Vec<Option<StreamBook>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct StreamBook {
+    place: StreamPlace,
+    /// Up to here nothing is missing, or it is told.
+    whole_to: EntryId,
+    /// The end of a stream that had forgotten entries, as it was told.
+    forgotten_at: Option<EntryId>,
+}
+
+/// How far a stream was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Position {
+    /// The last entry that was read.
+    pub read: EntryId,
+    /// The last read came to the end: little is left.
+    pub is_at_end: bool,
+}
+
+/// What a survey says of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finding {
+    Whole,
+    /// What is left to read has to be counted.
+    Doubtful,
+    /// Something was trimmed; the server does not count.
+    TrimmedSomewhere,
+    /// The server has lost what it had told of.
+    Forgotten,
+}
+
+impl Bookkeeping {
+    pub fn new(places: &[Option<(EntryId, StreamPlace)>]) -> Self {
+        let book = |(id, place)| StreamBook { place, whole_to: id, forgotten_at: None };
+        Self { streams: places.iter().map(|place| place.map(book)).collect() }
+    }
+
+    pub fn has_begun(&self, stream: usize) -> bool {
+        self.streams[stream].is_some()
+    }
+
+    /// Counts an entry that was read.
+    pub fn count(&mut self, stream: usize) {
+        if let Some(book) = &mut self.streams[stream] {
+            book.place.seen += 1;
+        }
+    }
+
+    /// Decides where a stream begins that was never read, and what is missing before.
+    pub async fn begin(
+        &mut self,
+        stream: StreamId,
+        survey: &Survey,
+        from: Start,
+        consumer: &mut Consumer,
+    ) -> Result<(Option<EntryId>, StreamPlace, Option<Loss>), ServerError> {
+        let added = survey.entries_added.unwrap_or(0);
+        let index = usize::from(stream.0);
+        let (cursor, unread) = match from {
+            Start::Earliest => (None, survey.length),
+            Start::Latest => (Some(survey.last_id), 0),
+            // What was added since the survey is not in its count.
+            Start::After(id) => (Some(id), consumer.count_between(index, id, survey.last_id).await?),
+        };
+        let cursor = cursor.filter(|id| *id != EntryId::default());
+        let place = StreamPlace { seen: added.saturating_sub(unread), added };
+        let whole_to = cursor.unwrap_or_default();
+        self.streams[index] = Some(StreamBook { place, whole_to, forgotten_at: None });
+        let before = match cursor.filter(|_| place.seen > 0) {
+            None => survey.first_id,
+            Some(cursor) => {
+                let next = cursor.next().unwrap_or(EntryId::MAX);
+                Some(consumer.next_after(index, cursor).await?.unwrap_or(next))
+            }
+        };
+        // What is missing before counts as seen once the gap is in the log: until then a new start finds it again.
+        let begun = StreamPlace { seen: 0, added };
+        let loss = (place.seen > 0).then_some(Loss {
+            stream,
+            after: None,
+            before,
+            count: Some(place.seen),
+            shift: place.seen as i64,
+            added,
+            why: "not read from its beginning",
+        });
+        Ok((cursor, if loss.is_some() { begun } else { place }, loss))
+    }
+
+    /// Compares a survey with what was counted.
+    pub async fn check(
+        &mut self,
+        stream: StreamId,
+        survey: &Survey,
+        at: Position,
+        consumer: &mut Consumer,
+    ) -> Result<Option<Loss>, ServerError> {
+        let index = usize::from(stream.0);
+        let Some(book) = self.streams[index] else { return Ok(None) };
+        let added = if survey.exists { survey.entries_added.unwrap_or(book.place.added) } else { 0 };
+        let loss = match find(survey, &book, at) {
+            Finding::Whole => None,
+            Finding::Doubtful => {
+                let unread = consumer.count_between(index, at.read, survey.last_id).await?;
+                let count = added.saturating_sub(book.place.seen).saturating_sub(unread);
+                let before = if count > 0 { before(index, survey, at.read, consumer).await? } else { None };
+                (count > 0).then_some((Some(count), book.place.seen + count, book.whole_to, before, TRIMMED))
+            }
+            Finding::TrimmedSomewhere => Some((None, book.place.seen, at.read, survey.first_id, TRIMMED)),
+            Finding::Forgotten => {
+                let unread = consumer.count_between(index, at.read, survey.last_id).await?;
+                let kept = match survey.fault {
+                    Some(StreamFault::NotAStream) => None,
+                    Some(StreamFault::IdsExhausted) | None => consumer.last_until(index, at.read).await?,
+                };
+                let kept = kept.unwrap_or_default();
+                Some((None, added.saturating_sub(unread), kept.min(at.read), survey.next_id, FORGOTTEN))
+            }
+        };
+        let Some((count, seen, after, before, why)) = loss else {
+            let whole_to = book.whole_to.max(at.read);
+            self.streams[index] = Some(StreamBook { place: StreamPlace { added, ..book.place }, whole_to, ..book });
+            return Ok(None);
+        };
+        let shift = seen as i64 - book.place.seen as i64;
+        self.streams[index] = Some(StreamBook {
+            place: StreamPlace { seen, added },
+            whole_to: at.read.max(before.unwrap_or_default()).max(survey.max_deleted.unwrap_or_default()),
+            forgotten_at: Some(survey.last_id).filter(|_| why == FORGOTTEN),
+        });
+        let after = Some(after).filter(|id| *id != EntryId::default());
+        Ok(Some(Loss { stream, after, before, count, shift, added, why }))
+    }
+}
+
+const TRIMMED: &str = "trimmed before it was read";
+const FORGOTTEN: &str = "the server has forgotten entries that it had";
+
+/// The first entry behind all that can be lost: behind the last one that was deleted, the first that was not trimmed, or
+/// the last that was read.
+async fn before(
+    stream: usize,
+    survey: &Survey,
+    read: EntryId,
+    consumer: &mut Consumer,
+) -> Result<Option<EntryId>, ServerError> {
+    // Where nothing is left, nothing stands behind what is lost.
+    let Some(first) = survey.first_id else { return Ok(Some(read).filter(|read| *read >= survey.last_id)) };
+    match survey.max_deleted.filter(|deleted| *deleted > read && *deleted > first) {
+        Some(deleted) => consumer.next_after(stream, deleted).await,
+        None => Ok(Some(first.max(read))),
+    }
+}
+
+fn find(survey: &Survey, book: &StreamBook, at: Position) -> Finding {
+    let place = book.place;
+    // Who begins behind the end of a stream has read nothing that it could forget.
+    let has_grown = !survey.exists || survey.entries_added.is_some();
+    let is_as_it_was = has_grown && survey.entries_added.unwrap_or(0) == place.added;
+    let is_shorter = survey.last_id < at.read
+        && place.seen > 0
+        && !is_as_it_was
+        && book.forgotten_at.is_none_or(|told| survey.last_id < told);
+    if is_shorter {
+        return Finding::Forgotten;
+    }
+    let added = if survey.exists { survey.entries_added } else { Some(0) };
+    let Some(added) = added else {
+        let is_behind = survey.first_id.is_some_and(|first| first > at.read.max(book.whole_to)) && place.seen > 0;
+        return if is_behind { Finding::TrimmedSomewhere } else { Finding::Whole };
+    };
+    // What we have seen was added, whether or not the server was asked since.
+    if added < place.added.max(place.seen) {
+        return Finding::Forgotten;
+    }
+    // As many are left as were added and not seen: where that cannot be, or need not be, they are counted.
+    let left = added - place.seen;
+    let is_trimmed = survey.first_id.is_some_and(|first| first > book.whole_to);
+    let is_deleted = survey.max_deleted.is_some_and(|deleted| deleted > book.whole_to);
+    let may_lack = is_trimmed || is_deleted || at.is_at_end || survey.next_id.is_none() || left > survey.length;
+    if left > 0 && may_lack { Finding::Doubtful } else { Finding::Whole }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn survey(added: u64, length: u64, next: Option<u64>) -> Survey {
+        Survey {
+            exists: true,
+            length,
+            entries_added: Some(added),
+            last_id: EntryId::new(added, 0),
+            first_id: Some(EntryId::new(added - length + 1, 0)),
+            next_id: next.map(|ms| EntryId::new(ms, 0)),
+            ..Survey::default()
+        }
+    }
+
+    fn book(seen: u64, added: u64) -> StreamBook {
+        StreamBook { place: StreamPlace { seen, added }, whole_to: EntryId::new(3, 0), forgotten_at: None }
+    }
+
+    #[test]
+    fn i11_a_stretch_that_may_be_missing_is_noticed_by_counting() {
+        let at = |ms| Position { read: EntryId::new(ms, 0), is_at_end: false };
+        // Entries of 10 added, 3 read, and what is left after trimming.
+        let cases = [
+            (survey(10, 10, Some(4)), book(3, 3), at(3), Finding::Whole),
+            (survey(10, 8, Some(4)), book(3, 3), at(3), Finding::Whole),
+            (survey(10, 4, Some(7)), book(3, 3), at(3), Finding::Doubtful),
+            (survey(10, 1, None), book(10, 10), at(10), Finding::Whole),
+            // Read on past the hole before anyone looked: only the whole count shows it.
+            (survey(10, 4, None), book(7, 3), at(10), Finding::Doubtful),
+            // An entry of the past was deleted by hand: it had been seen.
+            (survey(10, 10, Some(4)), book(3, 10), at(3), Finding::Whole),
+            // One that was not read was.
+            (
+                Survey { max_deleted: Some(EntryId::new(6, 0)), ..survey(10, 10, Some(4)) },
+                book(3, 3),
+                at(3),
+                Finding::Doubtful,
+            ),
+            (survey(8, 8, Some(4)), book(3, 10), at(3), Finding::Forgotten),
+            (survey(2, 2, None), book(3, 0), at(3), Finding::Forgotten),
+            (Survey::default(), book(3, 10), at(3), Finding::Forgotten),
+            (Survey::default(), book(0, 0), at(0), Finding::Whole),
+            // Begun behind the end: of nothing, and of what was there before.
+            (Survey::default(), book(0, 0), at(3), Finding::Whole),
+            (survey(2, 2, None), book(2, 2), at(3), Finding::Whole),
+        ];
+        for (survey, book, at, want) in cases {
+            assert_eq!(find(&survey, &book, at), want, "{survey:?} {book:?}");
+        }
+        let near = Position { read: EntryId::new(3, 0), is_at_end: true };
+        assert_eq!(
+            find(&survey(10, 10, Some(4)), &book(3, 3), near),
+            Finding::Doubtful,
+            "little is left: it is counted"
+        );
+    }
+
+    #[test]
+    fn i11_a_server_that_does_not_count_proves_a_loss_by_its_last_id() {
+        let at = Position { read: EntryId::new(3, 0), is_at_end: true };
+        let old = |survey: Survey| Survey { entries_added: None, ..survey };
+        assert_eq!(find(&old(survey(10, 4, Some(7))), &book(3, 0), at), Finding::TrimmedSomewhere);
+        assert_eq!(find(&old(survey(10, 9, Some(4))), &book(3, 0), at), Finding::Whole);
+        assert_eq!(find(&old(survey(2, 2, None)), &book(3, 0), at), Finding::Forgotten, "it ends before what was read");
+        let told = StreamBook { forgotten_at: Some(EntryId::new(2, 0)), ..book(3, 0) };
+        assert_eq!(find(&old(survey(2, 2, None)), &told, at), Finding::Whole, "it was told");
+        assert_eq!(find(&old(survey(1, 1, None)), &told, at), Finding::Forgotten, "and has lost more");
+    }
+}

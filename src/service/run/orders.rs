@@ -1,0 +1,68 @@
+//! From decisions to rows of the outbox: with a suggestion in shadow mode, with an order in live mode.
+
+use crate::codec::live::OutboxRow;
+use crate::codec::request::{self, OrderFormat, OrderTerms};
+use crate::codec::seal::Sealed;
+use crate::config::Live;
+use crate::domain::engine::{Decision, Engine};
+use crate::domain::exit::policy::Mode;
+
+/// How orders are written; none while the running configuration says shadow.
+#[derive(Clone, Debug)]
+pub struct Orders {
+    pub live: Option<Live>,
+    /// Hash of the configured policy: under no other an order is sent.
+    pub policy: Box<str>,
+    /// An older decision is not sent. [ms]
+    pub age_max_ms: u64,
+}
+
+impl Orders {
+    /// Why an order is not sent that was decided under one policy, while another one is folded by now: it rests on the
+    /// configured one, and so do we, or it does not go.
+    pub fn refusal(&self, decided_under: &str, folded: &str) -> Option<&'static str> {
+        if *decided_under != *self.policy || *folded != *self.policy {
+            return Some("policy_differs");
+        }
+        self.live.is_none().then_some("configured_shadow")
+    }
+
+    /// The row of a decision that was just made.
+    pub fn row(&self, engine: &Engine, decision: &Decision, sealed: &Sealed, suggestions: &str) -> OutboxRow {
+        let is_live = decision.mode == Mode::Live;
+        let request = if is_live {
+            self.order(engine, decision)
+        } else {
+            Some((suggestions.to_owned(), request::suggestion(engine, decision)))
+        };
+        OutboxRow {
+            seq: sealed.seq,
+            decision_id: sealed.decision_id.clone(),
+            fields: sealed.texts(),
+            request,
+            live: is_live,
+            policy: decision.policy_hash.to_string(),
+            cause_ms: decision.cause.ms,
+            written: None,
+            record_only: false,
+            again: false,
+        }
+    }
+
+    /// One whose numbers do not fit is not sent: its result never comes, and the position stays held.
+    fn order(&self, engine: &Engine, decision: &Decision) -> Option<(String, request::FieldTexts)> {
+        let live = self.live.as_ref()?;
+        let format = match live.format {
+            crate::config::Format::ApplyPlan => OrderFormat::ApplyPlan,
+            crate::config::Format::TradeIntent => OrderFormat::TradeIntent,
+        };
+        let terms = OrderTerms { format, source: &live.source, valid_ms: self.age_max_ms };
+        match request::order(engine, decision, terms) {
+            Ok(fields) => Some((live.stream.clone(), fields)),
+            Err(error) => {
+                tracing::error!(decision_id = %decision.decision_id, %error, "the order cannot be written");
+                None
+            }
+        }
+    }
+}

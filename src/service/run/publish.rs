@@ -1,0 +1,285 @@
+//! Tells how the service is: the report behind the pages, the operators' log lines, the service manager.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::fetching::Fetched;
+use super::fold::Fold;
+use super::message::Role;
+use super::reader::{AHEAD_MS, ReaderSigns};
+use crate::codec::checksum::state_checksum_hex;
+use crate::codec::live::OutboxRow;
+use crate::config::{Config, SilentAfter};
+use crate::domain::engine::{FIRST_TIME_MS, RULES_VERSION};
+use crate::domain::event::ids::{EntryId, StreamId};
+use crate::drive::sheet::Sheet;
+use crate::service::operator_log::{self, Line};
+use crate::service::pages::Question;
+use crate::service::report::{self, Change, GapProof, InputFault, InputReport, Report, SharedReport, Watch};
+use crate::shell::redis::Survey;
+use crate::shell::systemd::Manager;
+
+/// How much more time a start asks for while it gets ahead.
+const START_EXTENSION: Duration = Duration::from_secs(60);
+
+/// What is told, and to whom.
+pub struct Publisher {
+    shared: SharedReport,
+    manager: Manager,
+    surveys: Vec<Survey>,
+    /// Streams whose next entry has an id ahead of the server's clock.
+    ahead: Vec<bool>,
+    /// How often the streams were surveyed. [1]
+    surveyed: u64,
+    watch: Watch,
+    silent_after: SilentAfter,
+    watchdog_fed: Instant,
+    ticked: Instant,
+    tick_interval: Duration,
+    /// Decisions that were emitted when the last tick was told. [1]
+    emitted_before: u64,
+    /// Calls of the exchange at the last tick. [1]
+    calls_before: u64,
+}
+
+impl Publisher {
+    pub fn new(config: &Config) -> Self {
+        let report = Report {
+            build: env!("CARGO_PKG_VERSION").to_owned(),
+            rules_version: RULES_VERSION.to_owned(),
+            settings_hash: config.hash(),
+            group: config.run.group.clone(),
+            consumer: config.run.consumer.clone(),
+            policy: report::PolicyReport {
+                mode_configured: config.policy.mode.name().to_owned(),
+                ..report::PolicyReport::default()
+            },
+            ..Report::default()
+        };
+        Self {
+            shared: SharedReport::new(report),
+            manager: Manager::from_environment(),
+            surveys: Vec::new(),
+            ahead: Vec::new(),
+            surveyed: 0,
+            watch: Watch::default(),
+            silent_after: config.run.silent_after_ms,
+            watchdog_fed: Instant::now(),
+            ticked: Instant::now(),
+            tick_interval: Duration::from_millis(config.run.tick_ms),
+            emitted_before: 0,
+            calls_before: 0,
+        }
+    }
+
+    pub fn shared(&self) -> &SharedReport {
+        &self.shared
+    }
+
+    /// The server; its version where it says so.
+    pub fn speaks_to(&self, version: Option<&str>) {
+        self.shared.publish(|report| {
+            report.redis.connected = true;
+            report.redis.version = version.unwrap_or("unknown").to_owned();
+        });
+    }
+
+    /// The journal is folded beyond the store, or, for a rebuild, from its first entry on.
+    pub fn catching_up(&self, is_rebuild: bool, entries: u64) {
+        self.shared.publish(|report| {
+            report.role = if is_rebuild { report::Role::Rebuilding } else { report::Role::Starting };
+            report.totals.entries = entries;
+        });
+        self.manager.extend_start(START_EXTENSION);
+    }
+
+    pub fn started(&self, fold: &Fold) {
+        let policy = &fold.projection.engine.globals().policy;
+        let report = self.shared.read();
+        operator_log::start(operator_log::Start {
+            build: &report.build,
+            rules: RULES_VERSION,
+            settings: &report.settings_hash,
+            mode: policy.mode.name(),
+            policy: &policy.hash,
+            group: &report.group,
+            consumer: &report.consumer,
+        })
+        .log();
+        self.manager.ready("reading");
+    }
+
+    pub fn role_changed(&self, is_leader: bool) {
+        tracing::info!(is_leader, "role changed");
+        self.manager.status(if is_leader { "leader" } else { "standby" });
+    }
+
+    pub fn surveyed(&mut self, surveys: Vec<Survey>, ahead: Vec<bool>) {
+        (self.surveys, self.ahead) = (surveys, ahead);
+        self.surveyed += 1;
+    }
+
+    pub fn committed(&self, took: Duration) {
+        self.shared.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    pub fn emitted(&self, took: Duration, refusal: Option<&str>) {
+        self.shared.emit_seconds.observe(took.as_secs_f64());
+        if let Some(refusal) = refusal {
+            tracing::warn!(refusal, "a decision was written and not sent");
+        }
+    }
+
+    pub fn decision_written(&self, row: &OutboxRow, line: Option<&Line>) {
+        if let Some(line) = line {
+            line.log();
+        }
+        if let Some(written) = row.written {
+            let latency_ms = written.ms.saturating_sub(row.cause_ms);
+            self.shared.price_to_decision_seconds.observe(latency_ms as f64 / 1000.0);
+        }
+    }
+
+    pub fn answer(&self, fold: &Fold, question: Question) {
+        let engine = &fold.projection.engine;
+        match question {
+            Question::Positions { symbol, all, answer } => {
+                let Some(store) = fold.projection.store() else { return };
+                match Sheet::of(engine, store, symbol.as_deref(), all) {
+                    Ok(sheet) => {
+                        let _ = answer.send(serde_json::to_value(sheet).unwrap_or_default());
+                    }
+                    // Dropped: the question counts as not answered.
+                    Err(error) => tracing::error!(%error, "positions could not be read"),
+                }
+            }
+        }
+    }
+
+    pub fn stopping(&mut self) {
+        self.manager.stopping();
+        self.shared.publish(|report| report.role = report::Role::Stopping);
+    }
+
+    /// Publishes how it is now.
+    pub fn publish(
+        &mut self,
+        fold: &mut Fold,
+        signs: &ReaderSigns,
+        role: &Role,
+        holder: Option<String>,
+        fetched: &Fetched,
+    ) {
+        let server_ms = signs.server_ms.load(Ordering::Relaxed);
+        let inputs = self.inputs(fold, server_ms);
+        let findings = fold.findings();
+        let engine = &fold.projection.engine;
+        self.shared.publish(|report| {
+            report.take_from(engine, server_ms);
+            report.take_findings(findings, server_ms);
+            report.totals.emitted = fold.totals.emitted;
+            report.inputs = inputs;
+            report.role = if fold.is_leader { report::Role::Leader } else { report::Role::Standby };
+            report.redis.connected = signs.is_connected.load(Ordering::Relaxed);
+            report.redis.reconnects = signs.reconnects.load(Ordering::Relaxed);
+            report.redis.last_error = signs.last_error();
+            report.redis.surveys = self.surveyed;
+            report.backfill = Some(report::Backfill {
+                api_calls: fetched.api_calls,
+                circuit_open: fetched.is_circuit_open,
+                weight_used: fetched.weight_used,
+                last_error: fetched.last_error.clone(),
+                refusal: fetched.refusal.clone(),
+                hedge_account: fetched.is_hedged,
+            });
+            report.policy.pending = fold.own.has_policy();
+            report.policy.hash_configured = fold.orders.policy.to_string();
+            // A key that is set refuses every order, whatever the log says of it.
+            report.killed |= fold.kill_gate.is_killed() || fold.kill_seen == Some(true);
+            report.outbox.waiting = fold.outbox_waiting() as u64;
+            report.outbox.doubtful = fold.doubtful() as u64;
+            report.outbox.refusing.clone_from(&fold.refusing);
+            let oldest = fold.outbox.values().find(|row| row.written.is_none());
+            report.outbox.oldest_ms = oldest.map(|row| server_ms.saturating_sub(row.cause_ms));
+            report.journal.bytes = fold.journal.bytes();
+            report.journal.files = fold.journal.files();
+            report.journal.position = fold.place.journal;
+            report.lease.holder = holder;
+            if let Role::Leader { lease, until } = role {
+                report.lease.fencing_token = lease.split(' ').next().and_then(|token| token.parse().ok()).unwrap_or(0);
+                report.lease.left_ms = Some(until.saturating_duration_since(Instant::now()).as_millis() as u64);
+            } else {
+                report.lease.left_ms = None;
+            }
+        });
+        self.say_changes();
+        self.feed_watchdog();
+        if self.ticked.elapsed() >= self.tick_interval {
+            self.ticked = Instant::now();
+            let emitted = fold.totals.emitted - std::mem::replace(&mut self.emitted_before, fold.totals.emitted);
+            let calls = fetched.api_calls - std::mem::replace(&mut self.calls_before, fetched.api_calls);
+            let engine = &fold.projection.engine;
+            let checksum =
+                report::StateChecksum { last: engine.globals().last.to_string(), sha256: state_checksum_hex(engine) };
+            self.shared.publish(|report| report.state_checksum = Some(checksum));
+            for line in operator_log::tick(&fold.projection.engine, server_ms, emitted, calls) {
+                line.log();
+            }
+        }
+    }
+
+    /// What has come up that needs someone, and what of it is over: each once.
+    fn say_changes(&mut self) {
+        for change in self.watch.look(&self.shared.read()) {
+            match &change {
+                Change::Came(_) => tracing::warn!("{change}"),
+                Change::Went(_) => tracing::info!("{change}"),
+            }
+        }
+    }
+
+    fn feed_watchdog(&mut self) {
+        let Some(interval) = self.manager.watchdog_interval() else { return };
+        if self.watchdog_fed.elapsed() >= interval / 2 && report::alive(&self.shared.read()).ok {
+            self.watchdog_fed = Instant::now();
+            self.manager.alive();
+        }
+    }
+
+    fn inputs(&self, fold: &Fold, server_ms: u64) -> Vec<InputReport> {
+        let engine = &fold.projection.engine;
+        let describe = |(stream, named): (StreamId, &crate::domain::event::streams::Stream)| {
+            let survey = self.surveys.get(usize::from(stream.0)).cloned().unwrap_or_default();
+            let place = fold.places[usize::from(stream.0)];
+            let cursor = engine.cursor(stream);
+            let last = Some(survey.last_id).filter(|id| *id != EntryId::default());
+            let unread = survey.entries_added.map(|added| added.saturating_sub(place.seen));
+            // Where the next one is ahead, all are.
+            let is_ahead = self.ahead.get(usize::from(stream.0)).copied().unwrap_or(false);
+            let lag_ms = last.zip(cursor).map(|(last, cursor)| last.ms.min(server_ms).saturating_sub(cursor.ms));
+            InputReport {
+                stream: named.name.clone(),
+                kind: named.kind.name().to_owned(),
+                entries_added: survey.entries_added,
+                lag_entries: if is_ahead { unread.map(|_| 0) } else { unread },
+                lag_ms: if is_ahead { Some(0) } else { lag_ms },
+                ids_not_time: last.is_some_and(|last| last.ms < FIRST_TIME_MS),
+                ids_ahead: if is_ahead { unread.unwrap_or(1) } else { 0 },
+                ahead_ms: last.map(|last| last.ms.saturating_sub(server_ms)).filter(|ms| *ms > AHEAD_MS),
+                cursor: cursor.map(|id| id.to_string()),
+                age_ms: last.map(|last| server_ms.saturating_sub(last.ms)),
+                watched_ms: 0,
+                pending: survey.pending,
+                pending_oldest_ms: survey.pending_first.map(|first| server_ms.saturating_sub(first.ms)),
+                gap_proof: if survey.exists && survey.entries_added.is_none() {
+                    GapProof::Weak
+                } else {
+                    GapProof::Counted
+                },
+                silent_after_ms: self.silent_after.of(named.kind),
+                fault: survey.fault.map(InputFault::of),
+            }
+        };
+        engine.streams().iter().map(describe).collect()
+    }
+}

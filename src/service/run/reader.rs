@@ -1,0 +1,492 @@
+//! The reader: from streams to one sequence in canonical order, through the group as the leader, beside it as a
+//! follower.
+//!
+//! All entries come by their ids from where we stand ourselves; the group only says what it has delivered to somebody
+//! already. So after any doubt (an error, a new lease, a group that was made again) the same thing is done: look what
+//! is pending, read our own range up to what the group has delivered, and go on with what is new.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::connect::{Connect, RetryDelay};
+use super::kill_gate::KillGate;
+use super::losses::{Bookkeeping, Position};
+use super::message::{Message, Released, Role};
+use crate::codec::decode::kills_when_read;
+use crate::codec::line::Fields;
+use crate::codec::live::StreamPlace;
+use crate::config::Start;
+use crate::domain::event::ids::{EntryId, StreamId};
+use crate::domain::event::reorder::{Holdback, ReadTo};
+use crate::shell::redis::{Answer, Consumer, Membership, RawEntry, Round, ServerError, StreamFault, Survey, Take};
+
+/// Ids that are ahead of the server's clock by more than this are named. [ms]
+pub const AHEAD_MS: u64 = 2_000;
+/// How far was read matters to nobody while so much is left: no order is sent then. [ms]
+const FAR_BEHIND_MS: u64 = 60_000;
+/// How far was read is told in steps of this: each wakes the fold, between a price and its decision too. [ms]
+const READ_TO_STEP_MS: u64 = 50;
+/// How long the server is asked to wait for something new.
+const WAIT: Duration = Duration::from_millis(200);
+/// How often all streams are looked at for gaps.
+const SURVEY_INTERVAL: Duration = Duration::from_secs(1);
+/// Entries of one read together, as far as their sizes can be foreseen. [bytes]
+const READ_BYTES: usize = 16 << 20;
+
+/// What others see of the reader.
+#[derive(Debug, Default)]
+pub struct ReaderSigns {
+    /// Entries that wait for their turn. [1]
+    pub waiting: AtomicU64,
+    /// All streams were read to their ends, and nothing waits.
+    pub is_drained: AtomicBool,
+    pub is_connected: AtomicBool,
+    /// The server's clock at the last round. [ms since 1970]
+    pub server_ms: AtomicU64,
+    pub reconnects: AtomicU64,
+    last_error: Mutex<Option<String>>,
+}
+
+impl ReaderSigns {
+    /// Why reading failed the last time.
+    pub fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn failed(&self, error: &ServerError) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+        self.is_connected.store(false, Ordering::Relaxed);
+        self.is_drained.store(false, Ordering::Relaxed);
+        self.reconnects.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Everything that the reader needs to begin.
+pub struct ReaderSetup {
+    pub connect: Connect,
+    pub membership: Membership,
+    pub streams: Vec<String>,
+    /// Which of them carry control entries.
+    pub are_control: Vec<bool>,
+    /// Which of them are looked through for what stands ahead, when a service begins.
+    pub are_foreseen: Vec<bool>,
+    pub kill_gate: Arc<KillGate>,
+    /// Where the state stands; `None` where a stream was never read.
+    pub places: Vec<Option<(EntryId, StreamPlace)>>,
+    /// Where each stream begins that has no place.
+    pub from: Vec<Start>,
+    /// Entries asked for at a time, of each stream. [1]
+    pub count: usize,
+    pub role: watch::Receiver<Role>,
+    pub stop: Arc<AtomicBool>,
+    pub signs: Arc<ReaderSigns>,
+    pub to_fold: SyncSender<Message>,
+}
+
+/// How streams are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Nothing is agreed with the server yet.
+    Unsettled,
+    Follow,
+    Group {
+        lease: String,
+    },
+}
+
+/// Nobody listens any more, or we were told to stop.
+struct Over;
+
+enum Trouble {
+    Server(ServerError),
+    Over,
+}
+
+impl From<ServerError> for Trouble {
+    fn from(error: ServerError) -> Self {
+        Self::Server(error)
+    }
+}
+
+impl From<Over> for Trouble {
+    fn from(_: Over) -> Self {
+        Self::Over
+    }
+}
+
+/// Since when a key holds something else than a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Barred {
+    /// It did when we began: what stands ahead was not looked through.
+    AtStart,
+    Since,
+}
+
+struct Reader {
+    setup: ReaderSetup,
+    mode: Mode,
+    /// The last entry taken from each stream.
+    read: Vec<EntryId>,
+    /// What the group has delivered beyond that, to be read by range.
+    range_to: Vec<Option<EntryId>>,
+    /// The last read of a stream did not reach its end.
+    was_full: Vec<bool>,
+    /// The key holds something else than a stream: since when, where it does. Nothing is asked of it but its type.
+    barred: Vec<Option<Barred>>,
+    books: Bookkeeping,
+    holdback: Holdback<Released>,
+    count: usize,
+    /// How far was read, as it was told last. [ms since 1970]
+    told_to_ms: u64,
+    surveyed: Option<Instant>,
+}
+
+/// Reads until told to stop; failures of the server are retried for ever, with growing pauses.
+pub fn run(setup: ReaderSetup) {
+    let to_fold = setup.to_fold.clone();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = to_fold.send(Message::Ended(anyhow::Error::new(error).context("no runtime for the reader")));
+            return;
+        }
+    };
+    runtime.block_on(Reader::new(setup).run());
+}
+
+impl Reader {
+    fn new(setup: ReaderSetup) -> Self {
+        let read = setup.places.iter().map(|place| place.map_or_else(EntryId::default, |(id, _)| id)).collect();
+        let books = Bookkeeping::new(&setup.places);
+        Self {
+            holdback: Holdback::new(setup.streams.len()),
+            range_to: vec![None; setup.streams.len()],
+            was_full: vec![true; setup.streams.len()],
+            barred: vec![None; setup.streams.len()],
+            mode: Mode::Unsettled,
+            count: setup.count,
+            told_to_ms: 0,
+            surveyed: None,
+            read,
+            books,
+            setup,
+        }
+    }
+
+    async fn run(mut self) {
+        let mut delay = RetryDelay::default();
+        while !self.setup.stop.load(Ordering::Relaxed) {
+            match self.connected(&mut delay).await {
+                Ok(()) | Err(Trouble::Over) => return,
+                Err(Trouble::Server(error)) => {
+                    self.setup.signs.failed(&error);
+                    let pause = delay.next();
+                    tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "reading failed, trying again");
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    /// One connection, from its beginning to its end.
+    async fn connected(&mut self, delay: &mut RetryDelay) -> Result<(), Trouble> {
+        let server = self.setup.connect.server().await?;
+        let mut consumer = Consumer::new(server, self.setup.streams.clone(), self.setup.membership.clone());
+        self.mode = Mode::Unsettled;
+        self.survey(&mut consumer).await?;
+        self.setup.signs.is_connected.store(true, Ordering::Relaxed);
+        while !self.setup.stop.load(Ordering::Relaxed) {
+            self.settle(&mut consumer).await?;
+            if self.surveyed.is_none_or(|at| at.elapsed() >= SURVEY_INTERVAL) {
+                self.survey(&mut consumer).await?;
+            }
+            self.cycle(&mut consumer).await?;
+            delay.reset();
+        }
+        Ok(())
+    }
+
+    /// Becomes what the lease says that we are.
+    async fn settle(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
+        let lease = self.setup.role.borrow().lease().map(str::to_owned);
+        match lease {
+            None if self.mode != Mode::Follow => {
+                self.range_to.fill(None);
+                self.mode = Mode::Follow;
+            }
+            Some(lease) if self.mode != (Mode::Group { lease: lease.clone() }) => {
+                self.take_over(consumer).await?;
+                self.mode = Mode::Group { lease };
+            }
+            None | Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Own pending entries, then those of consumers that are gone, then our own range up to what was delivered.
+    async fn take_over(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
+        for stream in (0..self.setup.streams.len()).filter(|stream| self.barred[*stream].is_none()) {
+            let state = consumer.join(stream, self.read[stream]).await?;
+            self.range_to[stream] = Some(state.last_delivered).filter(|to| *to > self.read[stream]);
+            let mut after = EntryId::default();
+            loop {
+                let page = consumer.own_pending(stream, after).await?;
+                let Some(last) = page.last() else { break };
+                after = last.id;
+                self.tell_delivered(stream, &page)?;
+            }
+            let mut from = Some(EntryId::default());
+            while let Some(start) = from {
+                // The lease is ours: whoever holds entries of this group will not come back for them.
+                let (page, next) = consumer.claim(stream, Duration::ZERO, start).await?;
+                self.tell_delivered(stream, &page)?;
+                from = next;
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_delivered(&self, stream: usize, page: &[RawEntry]) -> Result<(), Over> {
+        if page.is_empty() {
+            return Ok(());
+        }
+        let ids = page.iter().map(|entry| entry.id).collect();
+        self.send(Message::Delivered(vec![(StreamId(stream as u16), ids)]))
+    }
+
+    fn send(&self, message: Message) -> Result<(), Over> {
+        self.setup.to_fold.send(message).map_err(|_| Over)
+    }
+
+    /// Looks at all streams for what was trimmed, deleted or forgotten, and says so before anything behind it is told.
+    async fn survey(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
+        let surveys = consumer.survey(&self.read).await?;
+        let is_first = self.surveyed.replace(Instant::now()).is_none();
+        for (index, survey) in surveys.iter().enumerate() {
+            self.bar(index, survey, is_first)?;
+        }
+        for (index, survey) in surveys.iter().enumerate() {
+            let stream = StreamId(index as u16);
+            if self.barred[index].is_some() && !self.books.has_begun(index) {
+                continue;
+            }
+            if !self.books.has_begun(index) {
+                let (cursor, place, loss) = self.books.begin(stream, survey, self.setup.from[index], consumer).await?;
+                self.read[index] = cursor.unwrap_or_default();
+                self.send(Message::Begin { stream, cursor, place })?;
+                if let Some(loss) = loss {
+                    self.send(Message::Lost(loss))?;
+                }
+            } else if self.was_skipped(index, survey) {
+                // The group's cursor was moved, or somebody reads in our group: what stands there is read by its ids.
+                self.range_to[index] = Some(survey.last_id);
+            } else {
+                let at = Position { read: self.read[index], is_at_end: !self.was_full[index] };
+                if let Some(loss) = self.books.check(stream, survey, at, consumer).await? {
+                    self.send(Message::Lost(loss))?;
+                }
+            }
+        }
+        let ahead = (0..surveys.len()).map(|stream| self.is_ahead(StreamId(stream as u16))).collect();
+        self.send(Message::Surveyed(surveys, ahead))?;
+        Ok(())
+    }
+
+    /// Bars a key that holds something else than a stream, and one that is a stream no longer.
+    fn bar(&mut self, index: usize, survey: &Survey, is_first: bool) -> Result<(), Over> {
+        let is_barred = survey.fault == Some(StreamFault::NotAStream);
+        match (self.barred[index], is_barred) {
+            (None, true) => {
+                self.barred[index] = Some(if is_first { Barred::AtStart } else { Barred::Since });
+                self.range_to[index] = None;
+            }
+            (Some(since), false) => {
+                if since == Barred::AtStart && self.setup.are_foreseen[index] && survey.exists {
+                    let name = &self.setup.streams[index];
+                    self.send(Message::Ended(anyhow::anyhow!(
+                        "{name} is a stream again, and was none when this service began: what stands in it is looked through \
+                         by the next start"
+                    )))?;
+                }
+                self.barred[index] = None;
+                self.mode = Mode::Unsettled;
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+        Ok(())
+    }
+
+    /// Has the next entry of a stream an id that the server's clock has not come to.
+    fn is_ahead(&self, stream: StreamId) -> bool {
+        let to_ms = self.setup.signs.server_ms.load(Ordering::Relaxed).saturating_add(AHEAD_MS);
+        self.holdback.first_of(stream).is_some_and(|first| first.ms > to_ms)
+    }
+
+    /// Is there something that `>` has not brought, although all was read a moment ago.
+    fn was_skipped(&self, index: usize, survey: &Survey) -> bool {
+        let is_new = matches!(self.mode, Mode::Group { .. }) && self.range_to[index].is_none();
+        is_new && !self.was_full[index] && survey.next_id.is_some_and(|next| next > self.read[index])
+    }
+
+    /// Reads once, hands on what may go, and waits if there was nothing.
+    async fn cycle(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
+        let takes: Vec<Take> = (0..self.setup.streams.len()).map(|stream| self.take(stream)).collect();
+        let fence = match &self.mode {
+            Mode::Group { lease } => Some(lease.as_str()),
+            Mode::Follow | Mode::Unsettled => None,
+        };
+        let round = match consumer.round(&takes, self.count, fence).await {
+            Err(error) if error.stream_fault() == Some(StreamFault::NotAStream) => {
+                return self.find_barred(consumer, error).await;
+            }
+            answer => answer?,
+        };
+        let round = match round {
+            Answer::Read(round) => round,
+            Answer::Again => return Ok(()),
+            Answer::Fenced => {
+                // Ours until a moment ago: the keeper of the lease will say what we are now.
+                self.mode = Mode::Unsettled;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                return Ok(());
+            }
+        };
+        let time_us = round.time_us;
+        if round.has_returned {
+            // What the round has delivered is read again by its ids.
+            self.mode = Mode::Unsettled;
+            return self.survey(consumer).await;
+        }
+        let is_news = self.take_in(&takes, round)?;
+        let released = self.release()?;
+        let read_to_ms = self.holdback.complete_to_ms();
+        let is_far_behind = read_to_ms.saturating_add(FAR_BEHIND_MS) < time_us / 1000;
+        if !is_far_behind && read_to_ms >= self.told_to_ms.saturating_add(READ_TO_STEP_MS) {
+            self.told_to_ms = read_to_ms;
+            self.send(Message::ReadTo { ms: read_to_ms })?;
+        }
+        self.setup.signs.server_ms.store(time_us / 1000, Ordering::Relaxed);
+        self.setup.signs.waiting.store(self.holdback.len() as u64, Ordering::Relaxed);
+        let is_drained = !is_news && !released && self.holdback.is_empty();
+        self.setup.signs.is_drained.store(is_drained, Ordering::Relaxed);
+        if is_news || released {
+            if !released {
+                self.rest(time_us);
+            }
+            return Ok(());
+        }
+        if self.holdback.is_empty() {
+            let after: Vec<Option<EntryId>> =
+                self.read.iter().zip(&self.barred).map(|(read, barred)| barred.is_none().then_some(*read)).collect();
+            match consumer.wait(&after, WAIT).await {
+                Err(error) if error.stream_fault() == Some(StreamFault::NotAStream) => {
+                    self.find_barred(consumer, error).await?;
+                }
+                waited => waited?,
+            }
+        } else {
+            self.rest(time_us);
+        }
+        Ok(())
+    }
+
+    /// A key turned out to be no stream: looks which, so that the others are read on.
+    async fn find_barred(&mut self, consumer: &mut Consumer, error: ServerError) -> Result<(), Trouble> {
+        let before = self.barred.clone();
+        self.mode = Mode::Unsettled;
+        self.survey(consumer).await?;
+        if self.barred == before { Err(error.into()) } else { Ok(()) }
+    }
+
+    /// Sleeps until the server's next millisecond: then what waits for this one can go.
+    fn rest(&self, time_us: u64) {
+        let Some(first) = self.holdback.first() else { return };
+        let until_us = first.ms.saturating_add(1).saturating_mul(1000);
+        // An entry of the future must not hold up the connection.
+        let rest_us = until_us.saturating_sub(time_us).min(1000);
+        if rest_us > 0 {
+            std::thread::sleep(Duration::from_micros(rest_us));
+        }
+    }
+
+    fn take(&self, stream: usize) -> Take {
+        if self.holdback.waiting_of(StreamId(stream as u16)) >= self.setup.count {
+            return Take::Nothing;
+        }
+        if self.barred[stream].is_some() {
+            return Take::Barred;
+        }
+        match (&self.mode, self.range_to[stream]) {
+            (Mode::Group { .. }, Some(to)) => Take::Range { after: self.read[stream], to },
+            (Mode::Group { .. }, None) => Take::New,
+            (Mode::Follow | Mode::Unsettled, _) => Take::After(self.read[stream]),
+        }
+    }
+
+    /// Answers whether there was anything that we had not read before.
+    fn take_in(&mut self, takes: &[Take], round: Round) -> Result<bool, Over> {
+        let by_group = matches!(self.mode, Mode::Group { .. });
+        let mut is_news = false;
+        let (mut bytes, mut entries_read) = (0, 0);
+        for (index, (entries, take)) in round.entries.into_iter().zip(takes).enumerate() {
+            let stream = StreamId(index as u16);
+            let is_full = entries.len() >= self.count;
+            let mut known = Vec::new();
+            for entry in entries {
+                if entry.id <= self.read[index] {
+                    known.push(entry.id);
+                    continue;
+                }
+                (is_news, bytes, entries_read) = (true, bytes + entry.size(), entries_read + 1);
+                self.read[index] = entry.id;
+                if self.setup.are_control[index] && kills_when_read(&Fields::from_bytes(entry.pairs())) {
+                    self.setup.kill_gate.kill_is_read();
+                    self.send(Message::KillRead { stream, id: entry.id })?;
+                }
+                self.books.count(index);
+                self.holdback.push(stream, entry.id, Released { stream, entry, by_group });
+            }
+            if !known.is_empty() {
+                self.send(Message::Delivered(vec![(stream, known)]))?;
+            }
+            self.was_full[index] = is_full || *take == Take::Nothing;
+            match take {
+                Take::Nothing => {}
+                _ if is_full => self.holdback.read_to(stream, ReadTo::Entry(self.read[index])),
+                Take::Range { to, .. } => {
+                    self.range_to[index] = None;
+                    self.holdback.read_to(stream, ReadTo::Entry((*to).max(self.read[index])));
+                }
+                Take::New | Take::After(_) | Take::Barred => {
+                    self.holdback.read_to(stream, ReadTo::Time { ms: round.time_us / 1000 });
+                }
+            }
+        }
+        if let Some(entry_bytes) = bytes.checked_div(entries_read) {
+            let fits = READ_BYTES / entry_bytes.max(1);
+            self.count = self.setup.count.min(fits.max(10));
+        }
+        Ok(is_news)
+    }
+
+    /// Hands on what may go. Answers whether there was anything.
+    fn release(&mut self) -> Result<bool, Over> {
+        let mut entries = Vec::new();
+        let mut any = false;
+        while let Some((_, released)) = self.holdback.pop() {
+            entries.push(released);
+            if entries.len() >= self.setup.count {
+                self.send(Message::Entries(std::mem::take(&mut entries)))?;
+            }
+            any = true;
+        }
+        if !entries.is_empty() {
+            self.send(Message::Entries(entries))?;
+        }
+        Ok(any)
+    }
+}

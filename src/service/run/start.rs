@@ -1,0 +1,348 @@
+//! How a service begins: from its store, the tail of its journal, and what stands in the streams of decisions and
+//! control entries already.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use super::connect::{Connect, patiently};
+use super::fold::{Fold, FoldParts, OutputStreams, OwnEntry};
+use super::orders::Orders;
+use super::publish::Publisher;
+use super::suspects::Suspects;
+use crate::codec::decode::{Decoder, Symbols, kills_when_read};
+use crate::codec::line::{self, Fields};
+use crate::codec::live::{self, StreamPlace};
+use crate::codec::state::{FORMAT_VERSION, Rows as _};
+use crate::config::Config;
+use crate::domain::engine::chain;
+use crate::domain::engine::recorded::Facts;
+use crate::domain::engine::skips;
+use crate::domain::event::ids::{EntryId, StreamId};
+use crate::domain::event::streams::{StreamKind, Streams};
+use crate::domain::event::{Control, DecisionFact, Event};
+use crate::drive::pipeline::signing_key;
+use crate::drive::projection::{Projection, close_to_others};
+use crate::drive::snapshots;
+use crate::shell::journal::{Journal, Limits};
+use crate::shell::redis::{Server, StreamFault};
+use crate::shell::store::Store;
+use crate::shell::terminal::Progress;
+
+/// Entries of a stream that are read at a time, when it is looked through beforehand. [1]
+const PAGE_ENTRIES: usize = 1000;
+/// How long a server that was there may be away while we start.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A commit while the journal is folded. [entries]
+const COMMIT_ENTRIES: usize = 50_000;
+
+/// A fold that stands where the last process ended.
+pub struct Started {
+    pub fold: Fold,
+    /// Cursor and counts of each stream; none where it was never read.
+    pub places: Vec<Option<(EntryId, StreamPlace)>>,
+}
+
+/// Opens store and journal, and folds what the journal has beyond the store.
+///
+/// A store that is damaged or of other rules is folded anew from the journal; what it emitted is in the history then,
+/// and not sold again (SPEC §4).
+pub async fn start(
+    config: &Config,
+    connect: &Connect,
+    publisher: &Publisher,
+    new_chain: bool,
+) -> anyhow::Result<Started> {
+    let store = &config.run.store;
+    if let Some(parent) = store.parent() {
+        std::fs::create_dir_all(parent).with_context(|| format!("making the folder {}", parent.display()))?;
+    }
+    let suspects = Suspects::open(store).with_context(|| format!("the note beside {}", store.display()))?;
+    close_to_others(&config.run.journal);
+    let journal = Journal::open(&config.run.journal, Limits { rotate_bytes: config.journal.rotate_bytes })?;
+    let mut fold = opened(config, journal, suspects)?;
+    keep_to_chain(&mut fold, config, new_chain)?;
+    patiently(connect, PATIENCE, async |server| foresee(&mut fold, server).await).await?;
+    skip_guilty(&mut fold);
+    fold = catch_up(fold, config, publisher)?;
+    let places = places(&fold);
+    Ok(Started { fold, places })
+}
+
+fn control_stream(streams: &Streams) -> String {
+    let control = streams.iter().find(|(_, stream)| stream.kind == StreamKind::Control);
+    control.map_or(StreamKind::Control.default_stream(), |(_, stream)| &stream.name).to_owned()
+}
+
+fn opened(config: &Config, journal: Journal, suspects: Suspects) -> anyhow::Result<Fold> {
+    let mut notices = Vec::new();
+    let mut projection = Projection::open(&config.run.store, config, &mut notices)?;
+    let is_fresh = config.streams.iter().all(|(stream, _)| projection.engine.cursor(stream).is_none());
+    if is_fresh && journal.first() > 0 {
+        drop(projection);
+        seed(config, &journal, &mut notices)?;
+        projection = Projection::open(&config.run.store, config, &mut notices)?;
+    }
+    for notice in &notices {
+        tracing::warn!("{notice}");
+    }
+    let names = config.streams.iter().map(|(_, stream)| &stream.name);
+    let (place, outbox, places, asides, refused, findings) = match projection.store() {
+        Some(store) => {
+            let places: Result<Vec<_>, _> = names.map(|name| live::stream_place(store, name)).collect();
+            (
+                live::place(store)?,
+                live::outbox(store)?,
+                places?,
+                live::asides(store)?,
+                live::refused(store)?,
+                live::findings(store)?,
+            )
+        }
+        None => {
+            let places = vec![None; config.streams.len()];
+            (live::Place::default(), Vec::new(), places, Vec::new(), Vec::new(), BTreeMap::new())
+        }
+    };
+    if place.journal > journal.position() {
+        bail!(
+            "the state rests on {} entries of the journal {}, which has {}: give back the files that are missing, or \
+             move the store aside to have it folded from what is left",
+            place.journal,
+            config.run.journal.display(),
+            journal.position()
+        );
+    }
+    let symbols = Symbols::new(projection.engine.symbols());
+    let signing = signing_key(config)?;
+    Ok(Fold::new(FoldParts {
+        decoder: Decoder::new(config.streams.clone(), symbols).with_key(signing.clone()),
+        projection,
+        journal,
+        signing,
+        orders: Orders {
+            live: config.emit.live(&config.policy, &config.streams)?,
+            policy: config.policy.hash.clone(),
+            age_max_ms: config.emit.max_decision_age_ms,
+        },
+        outputs: OutputStreams {
+            control: control_stream(&config.streams),
+            suggestions: config.outputs.suggestions.clone(),
+        },
+        suspects,
+        place,
+        places,
+        outbox,
+        asides,
+        refused,
+        findings,
+    }))
+}
+
+/// The first files of the journal are gone: the newest good snapshot takes their place.
+fn seed(config: &Config, journal: &Journal, notices: &mut Vec<String>) -> anyhow::Result<()> {
+    let folder = snapshots::folder_of(&config.run.store);
+    let held = snapshots::nearest(&folder, None, config, notices)?
+        .and_then(|found| Some((found.snapshot.head.journal?, found)))
+        .filter(|(journalled, _)| (journal.first()..=journal.position()).contains(journalled));
+    let Some((journalled, found)) = held else {
+        bail!(
+            "the journal {} begins with entry {}, and no good snapshot in {} holds what was before: {}",
+            config.run.journal.display(),
+            journal.first(),
+            folder.display(),
+            notices.join("; ")
+        );
+    };
+    notices.push(format!("the state begins with the snapshot {}", found.path.display()));
+    let place = live::Place { journal: journalled, ..live::Place::default() };
+    let rows = found.snapshot.rows().scan(b"")?.into_iter().map(|(key, value)| (key, Some(value)));
+    let mut store = Store::open(&config.run.store, FORMAT_VERSION)?;
+    store.commit(rows.chain([live::place_row(place)]))?;
+    Ok(())
+}
+
+/// A chain goes on in the stream where it began: elsewhere its decisions would be facts no longer, and sold again.
+fn keep_to_chain(fold: &mut Fold, config: &Config, new_chain: bool) -> anyhow::Result<()> {
+    let names = |streams: &Streams| -> Vec<String> {
+        let decisions = streams.iter().filter(|(_, stream)| stream.kind == StreamKind::Decision);
+        decisions.map(|(_, stream)| stream.name.clone()).collect()
+    };
+    let now = names(&config.streams);
+    let Some(before) = fold.projection.folded_with().map(names) else { return Ok(()) };
+    let knows_decisions = fold.projection.engine.globals().chain.seq > 0 || fold.projection.is_rebuild();
+    if !knows_decisions || before.iter().all(|name| now.contains(name)) {
+        return Ok(());
+    }
+    if !new_chain {
+        bail!(
+            "the store {} knows decisions of {}, the configuration names {}: give it the former name (streams.decision), or \
+             begin a chain of its own there with --new-chain",
+            config.run.store.display(),
+            before.join(", "),
+            now.join(", ")
+        );
+    }
+    tracing::warn!(before = before.join(", "), now = now.join(", "), "a new chain of decisions begins");
+    fold.begin_chain();
+    Ok(())
+}
+
+/// Tells the engine of decisions that were emitted and of entries to be passed over, wherever they stand ahead.
+async fn foresee(fold: &mut Fold, server: &mut Server) -> anyhow::Result<()> {
+    let mut ahead = Ahead::default();
+    for text in fold.journal.read_from(fold.place.journal)? {
+        let text = text?;
+        let (name, id) = line::head(text.as_bytes())?;
+        let (Some(stream), Ok(id)) = (fold.decoder.streams().id_of(&name), id.parse()) else { continue };
+        if is_foreseen(fold.decoder.streams().kind(stream)) {
+            ahead.look(fold, stream, id, &line::fields(text.as_bytes())?);
+        }
+    }
+    let streams = fold.decoder.streams().clone();
+    for (stream, named) in streams.iter().filter(|(stream, _)| is_foreseen(streams.kind(*stream))) {
+        let mut after = fold.projection.engine.cursor(stream);
+        loop {
+            let page = match server.range_after(&named.name, after, PAGE_ENTRIES).await {
+                // Nothing stands in it. The reader says so, and ends the process once it is a stream.
+                Err(error) if error.stream_fault() == Some(StreamFault::NotAStream) => break,
+                page => page?,
+            };
+            for entry in &page {
+                ahead.look(fold, stream, entry.id, &Fields::from_bytes(entry.pairs()));
+                after = Some(entry.id);
+            }
+            if page.len() < PAGE_ENTRIES {
+                break;
+            }
+        }
+    }
+    for name in fold.decoder.symbols.take_new() {
+        fold.projection.engine.intern(&name);
+    }
+    ahead.tell(fold);
+    Ok(())
+}
+
+/// Returns true if what stands ahead in streams of a kind is looked through before the first entry is folded.
+pub fn is_foreseen(kind: StreamKind) -> bool {
+    matches!(kind, StreamKind::Control | StreamKind::Decision)
+}
+
+/// What stands ahead of the fold.
+#[derive(Default)]
+struct Ahead {
+    /// Decision entries: where they stand, and what they say, where that reads.
+    decisions: Vec<(StreamId, EntryId, Option<Box<DecisionFact>>)>,
+    /// `entry.skipped`, each with the entry that it names.
+    skips: Vec<(skips::At, skips::At)>,
+}
+
+impl Ahead {
+    fn look(&mut self, fold: &mut Fold, stream: StreamId, id: EntryId, fields: &Fields<'_>) {
+        let entry = fold.decoder.decode(stream, id, fields);
+        if entry.kind == StreamKind::Control && kills_when_read(fields) {
+            fold.kill_gate.kill_is_read();
+            fold.kill_is_read(stream, id);
+        }
+        match entry.content {
+            Ok(Event::Decision(fact)) => self.decisions.push((stream, id, Some(fact))),
+            Err(_) if entry.kind == StreamKind::Decision => self.decisions.push((stream, id, None)),
+            Ok(Event::Control(fact)) => {
+                if let Control::EntrySkipped { stream: of, id: named } = fact.control {
+                    self.skips.push(((name_of(fold.decoder.streams(), stream), id), (of, named)));
+                }
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// Tells the engine: what is passed over first, since it may be a decision.
+    fn tell(self, fold: &mut Fold) {
+        let streams = fold.decoder.streams().clone();
+        let passed = skips::passed_over(self.skips);
+        let mut facts = Facts::default();
+        let mut found = Vec::new();
+        for (stream, id, fact) in self.decisions {
+            match fact {
+                _ if passed.contains(&(name_of(&streams, stream), id)) => {}
+                Some(fact) => found.push(*fact),
+                None => {
+                    let stream = &streams.get(stream).name;
+                    tracing::error!(stream, entry = %id, finding = "decision_foreign", "a decision entry does not read: it holds its symbol once it is folded, and reaches nothing");
+                }
+            }
+        }
+        let engine = &mut fold.projection.engine;
+        for fact in chain::following(&engine.globals().chain, found) {
+            facts.add(fact, &streams);
+        }
+        for (stream, id) in passed {
+            engine.pass_over(&stream, id);
+        }
+        engine.set_facts(facts);
+    }
+}
+
+fn name_of(streams: &Streams, stream: StreamId) -> Box<str> {
+    streams.get(stream).name.as_str().into()
+}
+
+/// An entry that has ended the process twice is passed over, and that is said.
+fn skip_guilty(fold: &mut Fold) {
+    let Some((stream, id)) = fold.suspects.guilty().map(|(stream, id)| (stream.to_owned(), id)) else { return };
+    tracing::error!(stream, id = %id, "an entry has ended the process twice and is passed over");
+    fold.projection.engine.pass_over(&stream, id);
+    let payload = serde_json::json!({"stream": stream, "id": id.to_string(), "reason": "ended the process twice"});
+    fold.announce(OwnEntry::Other, "entry.skipped", &payload.to_string());
+    fold.suspects.acquit();
+}
+
+/// Folds what the journal has beyond the store, and puts a store that was folded anew in its place.
+fn catch_up(mut fold: Fold, config: &Config, publisher: &Publisher) -> anyhow::Result<Fold> {
+    let to = fold.journal.position();
+    let from = fold.place.journal;
+    if from < to {
+        tracing::info!(from, to, "folding the journal beyond the store");
+        let progress = Progress::of_entries(to - from);
+        let is_rebuild = from == 0;
+        publisher.catching_up(is_rebuild, 0);
+        let lines = fold.journal.read_from(from)?;
+        for (at, text) in (from..).zip(lines) {
+            let text = text?;
+            let (name, id) = line::head(text.as_bytes())?;
+            let id: EntryId = id.parse().map_err(|_| anyhow::anyhow!("entry {at} of the journal has no id"))?;
+            if let Some(stream) = fold.decoder.streams().id_of(&name) {
+                fold.fold(stream, id, &text)?;
+            }
+            if fold.uncommitted().is_some_and(|(entries, _)| entries >= COMMIT_ENTRIES) {
+                fold.commit_at(at + 1)?;
+                progress.at(at + 1 - from, String::new);
+                publisher.catching_up(is_rebuild, at + 1 - from);
+            }
+        }
+        fold.commit_at(to)?;
+        progress.finish();
+    }
+    if fold.projection.is_rebuild() {
+        let Fold { projection, journal, suspects, own, kill_gate, kills_read, .. } = fold;
+        let (_, aside) = projection.finish()?;
+        if let Some(aside) = aside {
+            tracing::warn!("the former store was moved to {}", aside.display());
+        }
+        fold = opened(config, journal, suspects)?;
+        (fold.own, fold.kill_gate, fold.kills_read) = (own, kill_gate, kills_read);
+    }
+    Ok(fold)
+}
+
+fn places(fold: &Fold) -> Vec<Option<(EntryId, StreamPlace)>> {
+    let engine = &fold.projection.engine;
+    let place = |(stream, _): (StreamId, _)| {
+        let place = fold.places[usize::from(stream.0)];
+        let is_known = place != StreamPlace::default() || engine.cursor(stream).is_some();
+        is_known.then(|| (engine.cursor(stream).unwrap_or_default(), place))
+    };
+    engine.streams().iter().map(place).collect()
+}

@@ -1,0 +1,135 @@
+//! Which entry was being folded when the process ended: one that ended it twice is passed over.
+//!
+//! After an end that was not clean, the entry in hand is noted while it is folded, in a file beside the store, for the
+//! first entries. A kill from outside finds it only if it comes within those microseconds, twice. A process that ends on
+//! its own takes the file away.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::domain::event::ids::EntryId;
+
+/// After an unclean end, so many entries are folded with a note before each. [1]
+const NOTED_ENTRIES: u64 = 100_000;
+/// The file has one line, filled up to this. [bytes]
+const LINE_BYTES: usize = 512;
+
+/// The note of the entry in hand.
+#[derive(Debug)]
+pub struct Suspects {
+    path: PathBuf,
+    file: Option<File>,
+    /// The entry that the process ended at, and how often.
+    former: Option<(String, EntryId, u32)>,
+    left: u64,
+    is_noted: bool,
+}
+
+impl Suspects {
+    /// Reads what the last process left. A file that is there says that it did not end by itself.
+    pub fn open(store: &Path) -> io::Result<Self> {
+        let mut name = store.file_name().unwrap_or_default().to_owned();
+        name.push(".in-hand");
+        let path = store.with_file_name(name);
+        let left_behind = match fs::read_to_string(&path) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let former = left_behind.as_deref().and_then(parse);
+        let file = File::options().create(true).truncate(false).write(true).open(&path)?;
+        let left = if left_behind.is_some() { NOTED_ENTRIES } else { 0 };
+        let suspects = Self { path, file: Some(file), former, left, is_noted: false };
+        if left_behind.is_none() {
+            suspects.note("", EntryId::default(), 0);
+        }
+        Ok(suspects)
+    }
+
+    /// The entry that has ended the process at least twice.
+    pub fn guilty(&self) -> Option<(&str, EntryId)> {
+        self.former.as_ref().filter(|(_, _, times)| *times >= 2).map(|(stream, id, _)| (stream.as_str(), *id))
+    }
+
+    /// The guilty one is passed over from now on.
+    pub fn acquit(&mut self) {
+        self.former = None;
+        self.note("", EntryId::default(), 0);
+    }
+
+    /// An entry is about to be folded.
+    pub fn begin(&mut self, stream: &str, id: EntryId) {
+        if self.left == 0 {
+            return;
+        }
+        self.left -= 1;
+        let times = match &self.former {
+            Some((of, former, times)) if of == stream && *former == id => times + 1,
+            // The end before was not noted: this one may have been its cause as well.
+            _ => 1,
+        };
+        self.note(stream, id, times);
+        self.is_noted = true;
+    }
+
+    /// The entry is folded: whatever ends the process now, it was not that.
+    pub fn folded(&mut self) {
+        if std::mem::take(&mut self.is_noted) {
+            self.note("", EntryId::default(), 0);
+        }
+    }
+
+    /// The process ends by itself.
+    pub fn finish(mut self) {
+        self.file = None;
+        let _ = fs::remove_file(&self.path);
+    }
+
+    fn note(&self, stream: &str, id: EntryId, times: u32) {
+        let Some(file) = &self.file else { return };
+        let mut line = Vec::with_capacity(LINE_BYTES);
+        let _ = write!(line, "{times} {id} {stream}");
+        line.resize(LINE_BYTES.max(line.len() + 1), b' ');
+        // A note that cannot be written only means that a crash is not understood.
+        let _ = file.write_all_at(&line, 0);
+    }
+}
+
+fn parse(text: &str) -> Option<(String, EntryId, u32)> {
+    let mut parts = text.trim_end().splitn(3, ' ');
+    let times = parts.next()?.parse().ok().filter(|times| *times > 0)?;
+    let id = parts.next()?.parse().ok()?;
+    Some((parts.next()?.to_owned(), id, times))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i10_an_entry_that_ended_the_process_twice_is_guilty() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("store");
+        let id = EntryId::new(7, 1);
+        // The first end is not noted: nothing was suspected.
+        let mut first = Suspects::open(&store).unwrap();
+        first.begin("a:stream", id);
+        drop(first);
+        for want in [None, None, Some(("a:stream", id))] {
+            let mut next = Suspects::open(&store).unwrap();
+            assert_eq!(next.guilty(), want);
+            next.begin("a:stream", id);
+        }
+        let mut next = Suspects::open(&store).unwrap();
+        next.acquit();
+        next.begin("a:stream", EntryId::new(8, 0));
+        next.folded();
+        drop(next);
+        let next = Suspects::open(&store).unwrap();
+        assert_eq!(next.guilty(), None, "what was folded is not suspected");
+        next.finish();
+        assert_eq!(Suspects::open(&store).unwrap().left, 0, "a clean end leaves nothing behind");
+    }
+}

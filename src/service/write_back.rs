@@ -1,0 +1,204 @@
+//! Keeping the position hashes of the old service in step, for services that still read them.
+//!
+//! Only fields that differ, only our fields, all of a key in one step; no key is made or removed. A hash that tells of
+//! another position than ours is left as it is: an entry price beside another quantity is worse than none.
+
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+
+use crate::codec::hashes::{self, LegacyPosition, same_value};
+use crate::domain::book::position::Instance;
+use crate::domain::engine::Engine;
+use crate::domain::exit::decide;
+use crate::domain::units::Qty;
+use crate::shell::redis::{FieldChange, HashText, Server, ServerError, Written};
+
+/// What those hashes are known to be called, before the symbol.
+const PREFIXES: [&str; 2] = ["quantum:position:", "quantum:state:positions:"];
+
+/// A hash that was changed in between is tried so often.
+const TRIES: u32 = 3;
+
+/// One field, before and after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldWritten {
+    pub key: String,
+    pub field: &'static str,
+    pub old: Option<String>,
+    pub new: String,
+}
+
+/// What became of the hashes of one symbol.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HashChange {
+    /// Written, or what would be.
+    pub fields: Vec<FieldWritten>,
+    /// Why a hash was left as it is.
+    pub left: Vec<String>,
+}
+
+impl HashChange {
+    pub fn has_changed(&self) -> bool {
+        !self.fields.is_empty()
+    }
+
+    /// One line for each field and for each hash that was left.
+    pub fn lines(&self) -> Vec<String> {
+        let old = |field: &FieldWritten| field.old.as_ref().map_or_else(|| "none".to_owned(), |old| format!("{old:?}"));
+        let written = self.fields.iter().map(|f| format!("{} {}: {} -> {:?}", f.key, f.field, old(f), f.new));
+        written.chain(self.left.iter().cloned()).collect()
+    }
+
+    pub fn json(&self) -> Value {
+        let fields: Vec<Value> =
+            self.fields.iter().map(|f| json!({"key": f.key, "field": f.field, "old": f.old, "new": f.new})).collect();
+        json!({"fields": fields, "left": self.left})
+    }
+}
+
+/// What the hashes of one open position should say; a copy, so that writing needs nothing of the projection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Goal {
+    pub symbol: Box<str>,
+    /// LONG or SHORT.
+    side: &'static str,
+    /// Magnitude. [base]
+    qty: Qty,
+    /// [base]
+    step_size: Option<Qty>,
+    /// Our fields; what we do not know is not among them, so that nothing is blanked.
+    fields: Vec<(&'static str, String)>,
+}
+
+/// The goals of all open positions.
+pub fn goals(engine: &Engine) -> Vec<Goal> {
+    let open = engine.symbols().iter().filter_map(|symbol| symbol.hot.open.as_ref().map(|open| (symbol, open)));
+    open.map(|(symbol, open)| Goal {
+        symbol: symbol.name.clone(),
+        side: open.direction.name(),
+        qty: open.totals.qty.abs(),
+        step_size: symbol.step_size(),
+        fields: wanted(engine, open),
+    })
+    .collect()
+}
+
+/// The hashes of the old service: a prefix before the symbol.
+#[derive(Clone, Debug)]
+pub struct Legacy {
+    prefixes: Vec<String>,
+}
+
+impl Legacy {
+    /// The configured prefix, and the other one that is in use.
+    pub fn new(prefix: &str) -> Self {
+        let others = PREFIXES.into_iter().filter(|known| *known != prefix);
+        Self { prefixes: std::iter::once(prefix).chain(others).map(str::to_owned).collect() }
+    }
+
+    pub fn prefixes(&self) -> &[String] {
+        &self.prefixes
+    }
+
+    fn keys(&self, symbol: &str) -> Vec<String> {
+        self.prefixes.iter().map(|prefix| format!("{prefix}{symbol}")).collect()
+    }
+
+    /// Brings the hashes of one symbol into step with its open position. Nothing is written in a dry run.
+    pub async fn write(&self, server: &mut Server, goal: &Goal, dry_run: bool) -> Result<HashChange, ServerError> {
+        let mut done = HashChange::default();
+        for key in self.keys(&goal.symbol) {
+            for attempt in 1..=TRIES {
+                let Some(hash) = server.hashes(std::slice::from_ref(&key)).await?.pop().flatten() else { break };
+                if let Err(why) = is_of(&hash, goal) {
+                    done.left.push(format!("{key} is left as it is: {why}"));
+                    break;
+                }
+                let changes = differing(&hash, &goal.fields);
+                if changes.is_empty() {
+                    break;
+                }
+                let written = if dry_run { Written::Done } else { server.write_back(&key, &changes).await? };
+                match written {
+                    Written::Done => {
+                        let of_key =
+                            |c: FieldChange| FieldWritten { key: key.clone(), field: c.field, old: c.old, new: c.new };
+                        done.fields.extend(changes.into_iter().map(of_key));
+                        break;
+                    }
+                    Written::Gone => break,
+                    Written::Overtaken if attempt < TRIES => {}
+                    Written::Overtaken => done.left.push(format!("{key} is left as it is: others keep writing to it")),
+                }
+            }
+        }
+        Ok(done)
+    }
+}
+
+/// Does the hash tell of the position that we hold: the same side and quantity.
+fn is_of(hash: &HashText, goal: &Goal) -> Result<(), String> {
+    let (LegacyPosition { side, quantity, .. }, _) = hashes::legacy_position(hash, None);
+    if let Some(side) = side
+        && side != goal.side
+    {
+        return Err(format!("it tells of a {side} position, ours is {}", goal.side));
+    }
+    match quantity.map(|quantity| Qty::new(quantity.abs())) {
+        Some(told) if !told.same(goal.qty, goal.step_size) => {
+            Err(format!("it tells of a quantity of {told}, ours is {}", goal.qty))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn wanted(engine: &Engine, open: &Instance) -> Vec<(&'static str, String)> {
+    let mut wanted = Vec::new();
+    if let Some(entry) = open.totals.entry {
+        wanted.push(("entry_price", entry.price.to_string()));
+    }
+    if let Some(fields) = &open.risk {
+        wanted.push(("atr_value", fields.atr_value.to_string()));
+        wanted.push(("volatility_factor", fields.volatility_factor.to_string()));
+    }
+    let risk = decide::risk(open, engine.policy()).ok().flatten();
+    if let Some(risk) = risk {
+        wanted.push(("risk_price", risk.risk_price.to_string()));
+        if let Ok(entry_risk) = risk.risk_price.for_qty(open.totals.qty.abs()) {
+            wanted.push(("entry_risk_usdt", entry_risk.to_string()));
+        }
+    }
+    wanted.push(("risk_missing", u8::from(risk.is_none()).to_string()));
+    wanted
+}
+
+fn differing(hash: &HashText, wanted: &[(&'static str, String)]) -> Vec<FieldChange> {
+    let held = |field: &str| hash.iter().find(|(name, _)| name == field).map(|(_, value)| value.clone());
+    let is_same = |field: &str, old: &str, new: &str| match field {
+        "risk_missing" => is_true(old) == is_true(new),
+        // Written by a float: what is apart by less than it can hold is the same.
+        _ => same_value(old, new) || is_close(old, new),
+    };
+    wanted
+        .iter()
+        .map(|(field, new)| FieldChange { field, old: held(field), new: new.clone() })
+        .filter(|change| match &change.old {
+            Some(old) => !is_same(change.field, old, &change.new),
+            // A flag that is down need not be there.
+            None => change.field != "risk_missing" || is_true(&change.new),
+        })
+        .collect()
+}
+
+fn is_true(text: &str) -> bool {
+    ["1", "true", "yes"].iter().any(|word| text.trim().eq_ignore_ascii_case(word))
+}
+
+/// Apart by at most a millionth: `1567.8896` is how the old service rounded 1567.8896205707117.
+fn is_close(old: &str, new: &str) -> bool {
+    let (Ok(old), Ok(new)) = (crate::codec::number::decimal(old), crate::codec::number::decimal(new)) else {
+        return false;
+    };
+    let apart = (old - new).abs().checked_mul(Decimal::from(1_000_000));
+    !new.is_zero() && apart.is_some_and(|apart| apart <= new.abs())
+}
