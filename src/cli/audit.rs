@@ -16,7 +16,7 @@ use crate::codec::signing::SigningKey;
 use crate::config::Config;
 use crate::domain::engine::ChainHead;
 use crate::domain::event::ids::EntryId;
-use crate::drive::pipeline::{at_once_or_again, signing_key, with_former};
+use crate::drive::pipeline::{signing_key, single_pass_or_restart, with_former};
 use crate::shell::terminal::Screen;
 
 mod coverage;
@@ -124,7 +124,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     let at_once = if args.chain_only || until.is_some() { None } else { sources::open_at_once(&sources, config) };
     // Decisions are written behind their causes: the end of the history is not that of the chain.
     let again = || sources::open(&sources.decisions, config, None);
-    let report = match at_once_or_again(at_once, again, judge) {
+    let report = match single_pass_or_restart(at_once, again, judge) {
         Ok(report) => report,
         Err(error) if sources::is_damaged(&error) => {
             // Nothing can be recomputed; what was emitted beside it is verified all the same.

@@ -50,7 +50,7 @@ struct Difference {
     /// Only where two histories were replayed.
     first: Option<Parting>,
     entries: Option<Entries>,
-    decisions: Option<Decisions>,
+    decisions: Option<DecisionSink>,
     /// What each field that differs belongs to, its name, and the two values, at the end.
     fields: Vec<(String, String, String, String)>,
 }
@@ -65,7 +65,7 @@ struct State {
 
 /// Decisions by their ids.
 #[derive(Default)]
-struct Decisions {
+struct DecisionSink {
     both: usize,
     only_a: Vec<String>,
     only_b: Vec<String>,
@@ -111,7 +111,7 @@ fn compare(a_path: &Path, a: Side, b_path: &Path, b: Side) -> anyhow::Result<Dif
     };
     let (a, b) = (state(a_path, &a), state(b_path, &b));
     let (first, entries, decisions) = match met {
-        Some((first, entries, of_a, of_b)) => (first, Some(entries), Some(Decisions::of(&of_a, &of_b))),
+        Some((first, entries, of_a, of_b)) => (first, Some(entries), Some(DecisionSink::of(&of_a, &of_b))),
         None => (None, None, None),
     };
     Ok(Difference { a, b, first, entries, decisions, fields })
@@ -127,7 +127,7 @@ fn differing(a: &Engine, b: &Engine) -> Vec<(String, String, String, String)> {
     all
 }
 
-impl Decisions {
+impl DecisionSink {
     fn of(a: &[String], b: &[String]) -> Self {
         let missing = |of: &[String], from: &[String]| -> Vec<String> {
             of.iter().filter(|decision| !from.contains(decision)).cloned().collect()
@@ -181,7 +181,7 @@ impl Difference {
         if let Some(entries) = &self.entries {
             entries.show(screen)?;
         }
-        if let Some(Decisions { both, only_a, only_b }) = &self.decisions {
+        if let Some(DecisionSink { both, only_a, only_b }) = &self.decisions {
             screen.line(&format!(
                 "decisions: {both} in both, {} only in A, {} only in B",
                 only_a.len(),

@@ -75,7 +75,7 @@ fn changes(wanted: &str, inputs: &[Input], until: Option<EntryId>, config: &Conf
     let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
     let mut engine = Engine::new(config.streams.clone(), config.policy.clone());
     engine.ignore_changes();
-    pipeline::foresee(&history, &mut decoder, &mut engine, false, until)?;
+    pipeline::preload(&history, &mut decoder, &mut engine, false, until)?;
     let mut watch = Watch::new(wanted);
     pipeline::pipeline(&mut history, &mut decoder, false, |batch| {
         for name in &batch.symbols {
@@ -121,7 +121,7 @@ impl<'a> Watch<'a> {
         }
         self.symbol = symbol.clone();
         self.policy = Some(engine.policy().clone());
-        let fields: Vec<Field> = symbol.instances().flat_map(|i| fields::of_instance(engine, symbol, i)).collect();
+        let fields: Vec<Field> = symbol.positions().flat_map(|i| fields::of_instance(engine, symbol, i)).collect();
         let cause = format!("{}/{}", engine.streams().get(entry.stream).name, entry.id);
         for (of, name, from, to) in fields::differing(&self.fields, &fields) {
             // Closed instances are forgotten after a week, which is no change.

@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::config::flags::{self, RunFlags};
 use crate::domain::event::ids::EntryId;
 use crate::drive::projection::close_to_others;
-use crate::service::run::{Connect, Message, ReaderSetup, ReaderSigns, Released, Role, read_streams, stop_on_signal};
+use crate::service::run::{Connect, Message, ReaderSetup, ReaderStatus, Released, Role, read_streams, stop_on_signal};
 use crate::service::server;
 use crate::shell::journal::{Journal, Limits};
 use crate::shell::redis::Membership;
@@ -51,7 +51,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     runtime.spawn(stop_on_signal(Arc::clone(&stop)));
     let (_, role) = watch::channel(Role::Follower);
-    let signs = Arc::new(ReaderSigns::default());
+    let signs = Arc::new(ReaderStatus::default());
     let (to_journal, messages) = sync_channel(BATCHES_WAITING);
     let setup = ReaderSetup {
         connect,

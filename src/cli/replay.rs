@@ -13,9 +13,9 @@ use crate::codec::state::{self, Row};
 use crate::codec::{time, view};
 use crate::config::Config;
 use crate::domain::engine::Engine;
-use crate::domain::event::ids::{CanonicalKey, EntryId};
+use crate::domain::event::ids::{EntryId, SortKey};
 use crate::domain::exit::policy::Policy;
-use crate::drive::pipeline::{at_once_or_again, foresee, pipeline, signing_key};
+use crate::drive::pipeline::{pipeline, preload, signing_key, single_pass_or_restart};
 use crate::drive::projection::{Projection, decision_line};
 use crate::drive::snapshots;
 use crate::shell::history::{Extent, History, HistoryError, Input, Options};
@@ -47,7 +47,7 @@ pub struct Replayed {
 }
 
 /// Who gets the decisions of a replay.
-pub trait Decisions {
+pub trait DecisionSink {
     /// A decision that takes effect, as a history line.
     fn take(&mut self, line: &str) -> anyhow::Result<()>;
 
@@ -59,7 +59,7 @@ pub trait Decisions {
 }
 
 /// Nobody wants them.
-impl Decisions for () {
+impl DecisionSink for () {
     fn take(&mut self, _: &str) -> anyhow::Result<()> {
         Ok(())
     }
@@ -73,7 +73,7 @@ impl Decisions for () {
     }
 }
 
-impl Decisions for Vec<String> {
+impl DecisionSink for Vec<String> {
     fn take(&mut self, line: &str) -> anyhow::Result<()> {
         self.push(line.to_owned());
         Ok(())
@@ -90,7 +90,7 @@ impl Decisions for Vec<String> {
 }
 
 /// Replays a history.
-pub fn replay(request: &Request, config: &Config, decisions: &mut dyn Decisions) -> anyhow::Result<Replayed> {
+pub fn replay(request: &Request, config: &Config, decisions: &mut dyn DecisionSink) -> anyhow::Result<Replayed> {
     let began = Instant::now();
     let span = Span::of(request)?;
     let inputs: Vec<Input> = request.histories.iter().cloned().map(Input::from).collect();
@@ -100,7 +100,7 @@ pub fn replay(request: &Request, config: &Config, decisions: &mut dyn Decisions)
         if may_start_over { History::in_one_pass(&inputs, &[], &config.streams, options.clone())? } else { None };
     let again = || Ok(History::open(&inputs, &config.streams, options)?);
     let mut notices = Vec::new();
-    let mut replayed = at_once_or_again(at_once, again, |history| {
+    let mut replayed = single_pass_or_restart(at_once, again, |history| {
         if !history.is_in_one_pass() {
             decisions.start_over()?;
         }
@@ -129,7 +129,7 @@ impl Span {
 }
 
 /// The projection that a history is to be folded into. What stands in its store may need to know what comes behind it:
-/// fails as [`at_once_or_again`] expects it where a history that is read in one pass does not know.
+/// fails as [`single_pass_or_restart`] expects it where a history that is read in one pass does not know.
 fn opened(
     request: &Request,
     config: &Config,
@@ -166,7 +166,7 @@ fn opened(
     Ok(projection)
 }
 
-fn id_of(key: CanonicalKey) -> EntryId {
+fn id_of(key: SortKey) -> EntryId {
     EntryId::new(key.ms, key.seq)
 }
 
@@ -176,7 +176,7 @@ fn attempt(
     span: Span,
     config: &Config,
     mut history: History,
-    decisions: &mut dyn Decisions,
+    decisions: &mut dyn DecisionSink,
     notices: &mut Vec<String>,
 ) -> anyhow::Result<Replayed> {
     let mut projection = opened(request, config, &history, notices)?;
@@ -196,7 +196,7 @@ fn attempt(
     let mut notices: Vec<String> =
         aside.map(|aside| format!("the former store was moved to {}", aside.display())).into_iter().collect();
     notices.extend(history.notices());
-    let mut summary = view::summary(&engine, &engine.tally);
+    let mut summary = view::summary(&engine, &engine.counters);
     summary.insert("bad_lines".to_owned(), (history.bad_lines() + bad_fields).into());
     summary.insert("other_streams".to_owned(), history.other_streams().into());
     Ok(Replayed { engine, summary, notices })
@@ -209,11 +209,11 @@ fn fold(
     config: &Config,
     history: &mut History,
     projection: &mut Projection,
-    decisions: &mut dyn Decisions,
+    decisions: &mut dyn DecisionSink,
 ) -> anyhow::Result<u64> {
     let mut decoder =
         Decoder::new(config.streams.clone(), Symbols::new(projection.engine.symbols())).with_key(signing_key(config)?);
-    foresee(history, &mut decoder, &mut projection.engine, request.derive, until)?;
+    preload(history, &mut decoder, &mut projection.engine, request.derive, until)?;
 
     let progress = progress_of(history);
     let mut snapshots = Snapshots::of(request, history, config);
@@ -367,7 +367,7 @@ enum Told<'a> {
     Lines(Vec<String>),
 }
 
-impl Decisions for Told<'_> {
+impl DecisionSink for Told<'_> {
     fn take(&mut self, line: &str) -> anyhow::Result<()> {
         match self {
             Self::Nobody => Ok(()),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value, json};
 
 use crate::codec::{state, time, view};
-use crate::domain::book::position::Instance;
+use crate::domain::book::position::Position;
 use crate::domain::engine::Engine;
 use crate::domain::exit::decide::Hold;
 use crate::drive::projection;
@@ -37,9 +37,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut by_symbol: BTreeMap<String, BTreeMap<Hold, Stood>> = BTreeMap::new();
     for symbol in view::by_name(&engine) {
         let closed = state::closed_instances(&rows, &symbol.name)?;
-        for instance in closed.iter().chain(symbol.hot.open.as_ref()) {
+        for position in closed.iter().chain(symbol.hot.open.as_ref()) {
             let stood = by_symbol.entry(symbol.name.to_string()).or_default();
-            for (hold, ms) in instance.holds.times_ms(end_ms(&engine, instance)) {
+            for (hold, ms) in position.holds.times_ms(end_ms(&engine, position)) {
                 let stood = stood.entry(hold).or_default();
                 stood.ms += ms;
                 stood.positions += 1;
@@ -67,8 +67,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
 }
 
 /// Until when an instance counts. [ms since 1970]
-fn end_ms(engine: &Engine, instance: &Instance) -> u64 {
-    instance.closed.map_or(engine.globals().last.ms, |closed| closed.id.ms)
+fn end_ms(engine: &Engine, position: &Position) -> u64 {
+    position.closed.map_or(engine.globals().last.ms, |closed| closed.id.ms)
 }
 
 fn show(

@@ -16,7 +16,7 @@ use crate::codec::chain;
 use crate::codec::decode::{Decoder, Symbols};
 use crate::config::Config;
 use crate::domain::exit::policy::Policy;
-use crate::drive::pipeline::{EntryBatch, at_once_or_again, foresee_skipped, hand_over, signing_key};
+use crate::drive::pipeline::{EntryBatch, hand_over, preload_skips, signing_key, single_pass_or_restart};
 use crate::shell::history::{History, Input, Options};
 use crate::shell::terminal::Screen;
 
@@ -93,7 +93,7 @@ pub fn fold_all(
     let options = Options { skip_bad_lines, ..Options::default() };
     let at_once = History::in_one_pass(&inputs, &[], &config.streams, options.clone())?;
     let again = || Ok(History::open(&inputs, &config.streams, options)?);
-    at_once_or_again(at_once, again, |history| fold(history, policies.clone(), skip_bad_lines, config))
+    single_pass_or_restart(at_once, again, |history| fold(history, policies.clone(), skip_bad_lines, config))
 }
 
 fn fold(
@@ -109,7 +109,7 @@ fn fold(
         .map(|(name, policy)| Variant::new(name, policy, config.streams.clone(), Arc::clone(&recorded)))
         .collect();
     for variant in &mut variants {
-        foresee_skipped(&history, &mut decoder, &mut variant.engine, None);
+        preload_skips(&history, &mut decoder, &mut variant.engine, None);
     }
     let foreseen = decoder.symbols.take_new();
     for variant in &mut variants {

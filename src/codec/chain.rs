@@ -543,7 +543,7 @@ impl Walk {
             chain.fault(Fault::Seq, link, format!("seq is {}, by its hash it is number {next}", link.seq));
             link.seq = next;
         } else if link.seq > next {
-            self.pass_over(next, link.seq - 1, chain);
+            self.skip(next, link.seq - 1, chain);
         } else if link.seq < next {
             self.out_of_place(link, known, chain);
             return;
@@ -571,7 +571,7 @@ impl Walk {
     }
 
     /// Numbers that are not there; those of entries that did not read are named with them.
-    fn pass_over(&mut self, from: u64, to: u64, chain: &mut Chain) {
+    fn skip(&mut self, from: u64, to: u64, chain: &mut Chain) {
         let mut from = from;
         for fault in self.unread.drain(..) {
             if from <= to {

@@ -1,6 +1,6 @@
 //! The state as named fields with one text each: what two states are compared by, and what a change is told by.
 
-use crate::domain::book::position::{Cause, EntryPrice, Instance, Movement};
+use crate::domain::book::position::{Cause, EntryPrice, Position, PositionChange};
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::{Engine, Globals};
 use crate::domain::exit::decide;
@@ -29,41 +29,39 @@ fn field(of: &str, name: impl Into<String>, value: impl ToString) -> Field {
 }
 
 /// The fields of an instance that only entries about the position change, in the order of a story: not its price.
-pub fn of_instance(engine: &Engine, symbol: &Symbol, instance: &Instance) -> Vec<Field> {
-    let position = instance.id.with_symbol(&symbol.name);
-    let of = |name: &str, value: String| field(&position, name, value);
-    let totals = &instance.totals;
-    let movements = instance.movements.iter().filter(|movement| movement.cause != Cause::EntrySet);
-    let mut fields: Vec<Field> = movements
-        .enumerate()
-        .map(|(n, movement)| field(&position, format!("fill {}", n + 1), fill(movement)))
-        .collect();
-    fields.push(of("side", instance.direction.name().to_owned()));
+pub fn of_instance(engine: &Engine, symbol: &Symbol, position: &Position) -> Vec<Field> {
+    let position_id = position.id.with_symbol(&symbol.name);
+    let of = |name: &str, value: String| field(&position_id, name, value);
+    let totals = &position.totals;
+    let changes = position.changes.iter().filter(|change| change.cause != Cause::EntrySet);
+    let mut fields: Vec<Field> =
+        changes.enumerate().map(|(n, change)| field(&position_id, format!("fill {}", n + 1), fill(change))).collect();
+    fields.push(of("side", position.direction.name().to_owned()));
     fields.push(of("qty", totals.qty.abs().to_string()));
     fields.push(of("entry_price", or_none(totals.entry.map(entry_price))));
     fields.push(of(
         "risk",
-        or_none(instance.risk.as_ref().map(|risk| {
+        or_none(position.risk.as_ref().map(|risk| {
             format!("{} × {} ({} {})", risk.atr_value, risk.volatility_factor, risk.source.name(), risk.entry.id)
         })),
     ));
     fields.push(of("realized_pnl", or_none(totals.realized.map(|realized| realized.to_string()))));
-    let flags: Vec<&str> = decide::flags(symbol, instance, engine.policy()).iter().map(|flag| flag.name()).collect();
+    let flags: Vec<&str> = decide::flags(symbol, position, engine.policy()).iter().map(|flag| flag.name()).collect();
     fields.push(of("flags", if flags.is_empty() { NONE.to_owned() } else { flags.join(", ") }));
-    let hold = instance.holds.last().map(|change| change.hold.map_or("nothing: decided", |hold| hold.name()));
+    let hold = position.holds.last().map(|change| change.hold.map_or("nothing: decided", |hold| hold.name()));
     fields.push(of("hold", hold.unwrap_or(NONE).to_owned()));
-    for decision in &instance.decisions {
+    for decision in &position.decisions {
         let rungs: Vec<String> = decision.rungs.iter().map(ToString::to_string).collect();
         let text = format!("{} of {} R, {}", decision.qty, rungs.join(", "), decision.state.name());
-        fields.push(field(&position, format!("decision {}", decision.decision_id), text));
+        fields.push(field(&position_id, format!("decision {}", decision.decision_id), text));
     }
     // A rung that nothing has touched is armed because the ladder names it, which is no news of the position.
-    for rung in view::rungs(instance, engine.policy(), engine.globals().last.ms) {
-        if instance.rung(rung.r).is_some() {
-            fields.push(field(&position, format!("rung {}", rung.r), rung.state.name()));
+    for rung in view::rungs(position, engine.policy(), engine.globals().last.ms) {
+        if position.rung(rung.r).is_some() {
+            fields.push(field(&position_id, format!("rung {}", rung.r), rung.state.name()));
         }
     }
-    fields.push(of("closed", or_none(instance.closed.map(|entry| entry.id.to_string()))));
+    fields.push(of("closed", or_none(position.closed.map(|entry| entry.id.to_string()))));
     fields
 }
 
@@ -71,8 +69,8 @@ pub fn of_instance(engine: &Engine, symbol: &Symbol, instance: &Instance) -> Vec
 pub fn of_symbol(engine: &Engine, symbol: &Symbol) -> Vec<Field> {
     let name = &*symbol.name;
     let mut fields = Vec::new();
-    for instance in symbol.instances() {
-        fields.extend(of_instance(engine, symbol, instance));
+    for position in symbol.positions() {
+        fields.extend(of_instance(engine, symbol, position));
     }
     let mark =
         symbol.hot.mark.map(|mark| format!("{} ({} {})", mark.price, engine.source_name(mark.source), mark.entry));
@@ -120,21 +118,21 @@ pub fn differing(a: &[Field], b: &[Field]) -> Vec<(String, String, String, Strin
         .collect()
 }
 
-fn fill(movement: &Movement) -> String {
-    let side = if movement.delta.is_negative() { "SELL" } else { "BUY" };
-    let what = match &movement.cause {
+fn fill(change: &PositionChange) -> String {
+    let side = if change.delta.is_negative() { "SELL" } else { "BUY" };
+    let what = match &change.cause {
         Cause::Fill { order, .. } => format!("order {}", order.text()),
         Cause::Explained { order } => format!("explained by order {order}"),
         Cause::SnapshotOpening => "seen by the exchange".to_owned(),
         Cause::Adoption => "adopted from the exchange".to_owned(),
         Cause::EntrySet => String::new(),
     };
-    let price = movement.price.map_or_else(|| "no price".to_owned(), |p| format!("{} ({})", p.price, p.source.name()));
-    let told = movement.told.iter().map(|told| {
+    let price = change.price.map_or_else(|| "no price".to_owned(), |p| format!("{} ({})", p.price, p.source.name()));
+    let told = change.told.iter().map(|told| {
         let price = told.price.map_or_else(|| "no price".to_owned(), |price| price.to_string());
         format!("; {} told by order {} at {price}", told.qty, told.order.text())
     });
-    format!("{side} {} at {price}, {what}{}", movement.delta.abs(), told.collect::<String>())
+    format!("{side} {} at {price}, {what}{}", change.delta.abs(), told.collect::<String>())
 }
 
 fn entry_price(entry: EntryPrice) -> String {

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::bounded;
 use crate::domain::book::plans::{KnownPlan, sha256_hex};
-use crate::domain::book::position::Instance;
+use crate::domain::book::position::Position;
 use crate::domain::book::symbol::{Cold, Hot, ORDER_MEMORY_MS, Symbol};
 use crate::domain::engine::{Changes, Engine, Globals, RULES_VERSION};
 use crate::domain::event::PriceSource;
@@ -180,9 +180,9 @@ pub fn changed_rows(engine: &Engine, changes: &Changes, names_written: &mut usiz
         rows.push((name_key(COLD, &symbol.name), Some(encode(&symbol.cold))));
     }
     let in_memory = changes.closed.iter().map(|&(id, place)| (engine.symbol(id), &engine.symbol(id).closed[place]));
-    let forgotten = changes.closed_forgotten.iter().map(|(id, instance)| (engine.symbol(*id), instance));
-    for (symbol, instance) in in_memory.chain(forgotten) {
-        rows.push((closed_key(&symbol.name, instance.id), Some(encode(instance))));
+    let forgotten = changes.closed_forgotten.iter().map(|(id, position)| (engine.symbol(*id), position));
+    for (symbol, position) in in_memory.chain(forgotten) {
+        rows.push((closed_key(&symbol.name, position.id), Some(encode(position))));
     }
     for plan_id in &changes.plans {
         if let Some(known) = engine.plan(plan_id) {
@@ -206,8 +206,8 @@ pub fn all_rows(engine: &Engine) -> Vec<StoredRow> {
         rows.push((key(NAME, &(index as u32).to_be_bytes()), encode(&symbol.name)));
         rows.push((name_key(HOT, &symbol.name), encode(&symbol.hot)));
         rows.push((name_key(COLD, &symbol.name), encode(&symbol.cold)));
-        for instance in &symbol.closed {
-            rows.push((closed_key(&symbol.name, instance.id), encode(instance)));
+        for position in &symbol.closed {
+            rows.push((closed_key(&symbol.name, position.id), encode(position)));
         }
     }
     rows.extend(engine.plans().map(|known| (name_key(PLAN, &known.plan.plan_id), encode(known))));
@@ -256,12 +256,12 @@ pub fn load<R: Rows>(rows: &R, made_with: &Streams, engine: &mut Engine) -> Resu
         }
         let cold: Cold = one(rows, COLD, &name)?.unwrap_or_default();
         let mut closed = Vec::new();
-        for instance in closed_instances(rows, &name)? {
-            if instance.closed.is_none_or(|entry| entry.id.ms >= closed_from) {
-                closed.push(instance);
+        for position in closed_instances(rows, &name)? {
+            if position.closed.is_none_or(|entry| entry.id.ms >= closed_from) {
+                closed.push(position);
             }
         }
-        closed.sort_by_key(|instance| instance.closed.map(|entry| (entry.id, instance.id)));
+        closed.sort_by_key(|position| position.closed.map(|entry| (entry.id, position.id)));
         symbols.push(Symbol { name, hot, cold, closed, tidied_ms: 0 });
     }
     let mut plans: Vec<KnownPlan> = Vec::new();
@@ -289,12 +289,12 @@ fn one<R: Rows, T: DeserializeOwned>(rows: &R, prefix: &[u8], name: &str) -> Res
 }
 
 /// All closed instances of a symbol that the store knows, by their opening.
-pub fn closed_instances<R: Rows>(rows: &R, symbol: &str) -> Result<Vec<Instance>, R::Error> {
-    let mut instances = Vec::new();
+pub fn closed_instances<R: Rows>(rows: &R, symbol: &str) -> Result<Vec<Position>, R::Error> {
+    let mut positions = Vec::new();
     for (row_key, value) in rows.scan(&closed_prefix(symbol))? {
-        instances.push(decode(&row_key, &value)?);
+        positions.push(decode(&row_key, &value)?);
     }
-    Ok(instances)
+    Ok(positions)
 }
 
 /// All quarantined entries, by stream and id.
@@ -399,7 +399,7 @@ mod tests {
         assert_eq!(loaded.globals(), engine.globals());
         let of = |engine: &Engine| {
             let symbol = engine.find("ADAUSDT").unwrap();
-            view::position(engine, symbol, symbol.hot.open.as_ref().unwrap())
+            view::position_document(engine, symbol, symbol.hot.open.as_ref().unwrap())
         };
         assert_eq!(of(&loaded), of(&engine));
         assert!(engine.streams().iter().all(|(stream, _)| loaded.cursor(stream) == engine.cursor(stream)));

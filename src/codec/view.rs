@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::domain::book::counters::Tally;
-use crate::domain::book::position::{Cause, Instance};
+use crate::domain::book::counters::Counters;
+use crate::domain::book::position::{Cause, Position};
 use crate::domain::book::rungs::RungState;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
@@ -12,12 +12,12 @@ use crate::domain::exit::policy::Policy;
 use crate::domain::units::{RMultiple, Ratio};
 
 /// What a position lacks to be evaluated, by the names of its fields.
-pub fn missing(symbol: &Symbol, instance: &Instance) -> Vec<&'static str> {
+pub fn missing(symbol: &Symbol, position: &Position) -> Vec<&'static str> {
     let mut missing = Vec::new();
-    if instance.totals.entry.is_none() {
+    if position.totals.entry.is_none() {
         missing.push("entry_price");
     }
-    if instance.risk.is_none() {
+    if position.risk.is_none() {
         missing.extend(["atr_value", "volatility_factor"]);
     }
     if symbol.hot.mark.is_none() {
@@ -35,18 +35,18 @@ pub struct RungView {
 }
 
 /// The rungs of the ladder, and those that were touched under another one, ascending.
-pub fn rungs(instance: &Instance, policy: &Policy, now_ms: u64) -> Vec<RungView> {
+pub fn rungs(position: &Position, policy: &Policy, now_ms: u64) -> Vec<RungView> {
     let of_ladder = policy.ladder.iter().map(|step| RungView {
         r: step.r,
         fraction: step.fraction,
-        state: instance.rung_state(step.r, now_ms),
-        decision_id: instance.rung(step.r).and_then(|rung| rung.decision_id.clone()),
+        state: position.rung_state(step.r, now_ms),
+        decision_id: position.rung(step.r).and_then(|rung| rung.decision_id.clone()),
     });
     let others =
-        instance.rungs.iter().filter(|rung| policy.ladder.iter().all(|step| step.r != rung.r)).map(|rung| RungView {
+        position.rungs.iter().filter(|rung| policy.ladder.iter().all(|step| step.r != rung.r)).map(|rung| RungView {
             r: rung.r,
             fraction: rung.fraction,
-            state: instance.rung_state(rung.r, now_ms),
+            state: position.rung_state(rung.r, now_ms),
             decision_id: rung.decision_id.clone(),
         });
     let mut rungs: Vec<RungView> = of_ladder.chain(others).collect();
@@ -55,30 +55,30 @@ pub fn rungs(instance: &Instance, policy: &Policy, now_ms: u64) -> Vec<RungView>
 }
 
 /// The lowest armed rung of the ladder.
-pub fn next_rung(instance: &Instance, policy: &Policy, now_ms: u64) -> Option<RMultiple> {
-    let armed = |r| instance.rung_state(r, now_ms) == RungState::Armed;
+pub fn next_rung(position: &Position, policy: &Policy, now_ms: u64) -> Option<RMultiple> {
+    let armed = |r| position.rung_state(r, now_ms) == RungState::Armed;
     policy.ladder.iter().map(|step| step.r).find(|&r| armed(r))
 }
 
 /// One instance as JSON.
-pub fn position(engine: &Engine, symbol: &Symbol, instance: &Instance) -> Value {
+pub fn position_document(engine: &Engine, symbol: &Symbol, position: &Position) -> Value {
     let policy = engine.policy();
     let now_ms = engine.evaluated_ms();
-    let totals = &instance.totals;
-    let open = instance.is_open();
+    let totals = &position.totals;
+    let open = position.is_open();
     let sourced =
         |value: String, source: &str, entry: String| json!({"value": value, "source": source, "entry": entry});
-    let risk = decide::risk(instance, policy).ok().flatten();
+    let risk = decide::risk(position, policy).ok().flatten();
     let reading = if open { decide::read(symbol, policy).ok().flatten() } else { None };
     let mark = symbol.hot.mark.filter(|_| open);
     let entry_risk = risk.and_then(|risk| risk.risk_price.for_qty(totals.qty.abs()).ok());
-    let pnl = mark.and_then(|mark| instance.unrealized(mark.price).ok().flatten());
+    let pnl = mark.and_then(|mark| position.unrealized(mark.price).ok().flatten());
     let text = |value: Option<String>| value.map_or(Value::Null, Value::from);
-    let next = next_rung(instance, policy, now_ms).filter(|_| open).map(|r| {
-        let reached = decide::price_at(instance, policy, r.max(policy.min_r)).ok().flatten();
+    let next = next_rung(position, policy, now_ms).filter(|_| open).map(|r| {
+        let reached = decide::price_at(position, policy, r.max(policy.min_r)).ok().flatten();
         json!({"r": r.to_string(), "price": text(reached.map(|p| p.to_string()))})
     });
-    let rungs: Vec<Value> = rungs(instance, policy, now_ms)
+    let rungs: Vec<Value> = rungs(position, policy, now_ms)
         .iter()
         .map(|rung| {
             json!({
@@ -92,15 +92,15 @@ pub fn position(engine: &Engine, symbol: &Symbol, instance: &Instance) -> Value 
     let hold = if open { engine.hold_at(symbol, now_ms).map(|hold| hold.name()) } else { None };
     json!({
         "symbol": &*symbol.name,
-        "position_id": instance.id.with_symbol(&symbol.name),
-        "side": instance.direction.name(),
+        "position_id": position.id.with_symbol(&symbol.name),
+        "side": position.direction.name(),
         "qty": totals.qty.abs().to_string(),
         "qty_initial": totals.qty_largest.to_string(),
         "entry_price": totals.entry.map(|e| sourced(e.price.to_string(), e.source.name(), e.entry.id.to_string())),
-        "atr_value": instance.risk.as_ref().map(|r| {
+        "atr_value": position.risk.as_ref().map(|r| {
             sourced(r.atr_value.to_string(), r.source.name(), r.entry.id.to_string())
         }),
-        "volatility_factor": instance.risk.as_ref().map(|r| {
+        "volatility_factor": position.risk.as_ref().map(|r| {
             sourced(r.volatility_factor.to_string(), r.source.name(), r.entry.id.to_string())
         }),
         "mark_price": mark.map(|m| sourced(m.price.to_string(), engine.source_name(m.source), m.entry.to_string())),
@@ -111,22 +111,22 @@ pub fn position(engine: &Engine, symbol: &Symbol, instance: &Instance) -> Value 
         "r_net": text(reading.map(|r| r.r_net.to_string())),
         "next_rung": next,
         "rungs": rungs,
-        "fills": fills(instance),
-        "missing": if open { missing(symbol, instance) } else { Vec::new() },
-        "flags": decide::flags(symbol, instance, policy).iter().map(|flag: &Flag| flag.name()).collect::<Vec<_>>(),
+        "fills": fills(position),
+        "missing": if open { missing(symbol, position) } else { Vec::new() },
+        "flags": decide::flags(symbol, position, policy).iter().map(|flag: &Flag| flag.name()).collect::<Vec<_>>(),
         "hold": hold,
-        "opened": instance.opened.id.to_string(),
-        "closed": text(instance.closed.map(|entry| entry.id.to_string())),
+        "opened": position.opened.id.to_string(),
+        "closed": text(position.closed.map(|entry| entry.id.to_string())),
     })
 }
 
 /// What changed the quantity of an instance, in order. What fills have told of a look-up comes before the rest of it.
-fn fills(instance: &Instance) -> Vec<Value> {
-    let movements = instance.movements.iter().filter(|m| m.cause != Cause::EntrySet);
-    movements
-        .flat_map(|movement| {
-            let side = if movement.delta.is_negative() { "SELL" } else { "BUY" };
-            let told = movement.told.iter().map(move |told| {
+fn fills(position: &Position) -> Vec<Value> {
+    let changes = position.changes.iter().filter(|m| m.cause != Cause::EntrySet);
+    changes
+        .flat_map(|change| {
+            let side = if change.delta.is_negative() { "SELL" } else { "BUY" };
+            let told = change.told.iter().map(move |told| {
                 json!({
                     "order": told.order.text(),
                     "side": side,
@@ -136,9 +136,9 @@ fn fills(instance: &Instance) -> Vec<Value> {
                     "entry": told.entry.id.to_string(),
                 })
             });
-            let rest = movement.untold().unwrap_or(movement.delta);
-            let (order, source) = match &movement.cause {
-                Cause::Fill { order, .. } => (Some(order.text()), movement.price.map(|p| p.source.name())),
+            let rest = change.untold().unwrap_or(change.delta);
+            let (order, source) = match &change.cause {
+                Cause::Fill { order, .. } => (Some(order.text()), change.price.map(|p| p.source.name())),
                 Cause::Explained { order } => (Some(order.to_string()), Some("fill")),
                 Cause::SnapshotOpening => (None, Some("snapshot")),
                 Cause::Adoption => (None, Some("exchange")),
@@ -148,9 +148,9 @@ fn fills(instance: &Instance) -> Vec<Value> {
                 "order": order,
                 "side": side,
                 "qty": rest.abs().to_string(),
-                "price": movement.price.map(|p| p.price.to_string()),
+                "price": change.price.map(|p| p.price.to_string()),
                 "source": source,
-                "entry": movement.entry.id.to_string(),
+                "entry": change.entry.id.to_string(),
             });
             told.chain((!rest.is_zero()).then_some(whole)).collect::<Vec<_>>()
         })
@@ -160,8 +160,8 @@ fn fills(instance: &Instance) -> Vec<Value> {
 /// The positions of an engine, by name of their symbol: the open ones, and with `all` the closed ones that it remembers.
 pub fn positions(engine: &Engine, all: bool) -> Vec<Value> {
     let of_symbol = |symbol: &Symbol| -> Vec<Value> {
-        let shown = |instance: &&Instance| all || instance.is_open();
-        symbol.instances().filter(shown).map(|instance| position(engine, symbol, instance)).collect()
+        let shown = |position: &&Position| all || position.is_open();
+        symbol.positions().filter(shown).map(|position| position_document(engine, symbol, position)).collect()
     };
     by_name(engine).into_iter().flat_map(of_symbol).collect()
 }
@@ -174,13 +174,13 @@ pub fn by_name(engine: &Engine) -> Vec<&Symbol> {
 }
 
 /// The summary of a replay; the caller adds what it alone knows (lines, seconds).
-pub fn summary(engine: &Engine, tally: &Tally) -> Map<String, Value> {
-    let open: Vec<(&Symbol, &Instance)> =
+pub fn summary(engine: &Engine, counters: &Counters) -> Map<String, Value> {
+    let open: Vec<(&Symbol, &Position)> =
         by_name(engine).into_iter().filter_map(|s| s.hot.open.as_ref().map(|open| (s, open))).collect();
     let mut missing_fields: Map<String, Value> = Map::new();
     let mut evaluable = 0;
-    for (symbol, instance) in &open {
-        let missing = missing(symbol, instance);
+    for (symbol, position) in &open {
+        let missing = missing(symbol, position);
         evaluable += u64::from(missing.is_empty());
         for field in missing {
             let n = missing_fields.get(field).and_then(Value::as_u64).unwrap_or(0);
@@ -190,33 +190,33 @@ pub fn summary(engine: &Engine, tally: &Tally) -> Map<String, Value> {
     let names = |keep: &dyn Fn(&Symbol) -> bool| -> Vec<&str> {
         by_name(engine).into_iter().filter(|s| keep(s)).map(|s| &*s.name).collect()
     };
-    let comparison = &tally.comparison;
+    let comparison = &counters.comparison;
     let id = |id: Option<crate::domain::event::ids::EntryId>| id.map(|id| id.to_string());
     let summary = json!({
-        "entries": tally.entries(),
-        "applied": tally.applied,
-        "duplicates": tally.duplicates,
-        "quarantined": tally.quarantined.iter().map(|(r, n)| (r.name().to_owned(), (*n).into())).collect::<Map<_, _>>(),
-        "fills_repeated": tally.of(crate::domain::book::counters::Count::FillsRepeated),
-        "shapes": tally.shapes(),
+        "entries": counters.entries(),
+        "applied": counters.applied,
+        "duplicates": counters.duplicates,
+        "quarantined": counters.quarantined.iter().map(|(r, n)| (r.name().to_owned(), (*n).into())).collect::<Map<_, _>>(),
+        "fills_repeated": counters.of(crate::domain::book::counters::Count::FillsRepeated),
+        "shapes": counters.shapes(),
         "positions_open": open.len(),
         "evaluable": evaluable,
         "missing": missing_fields,
-        "holds": tally.holds().map(|(h, n)| (h.name().to_owned(), n.into())).collect::<Map<_, _>>(),
-        "decisions": tally.decisions,
-        "first_id": id(tally.first),
-        "last_id": id(tally.last),
+        "holds": counters.holds().map(|(h, n)| (h.name().to_owned(), n.into())).collect::<Map<_, _>>(),
+        "decisions": counters.decisions,
+        "first_id": id(counters.first),
+        "last_id": id(counters.last),
         "positions_unknown": !engine.globals().positions_known,
         "unconfirmed": names(&Symbol::is_unconfirmed),
         "history_gap": names(&|s| s.hot.history_gap),
         "killed": engine.globals().killed,
-        "counts": tally.counts.iter().map(|(c, n)| (c.name().to_owned(), (*n).into())).collect::<Map<_, _>>(),
+        "counts": counters.counts.iter().map(|(c, n)| (c.name().to_owned(), (*n).into())).collect::<Map<_, _>>(),
         "own_decisions": {
             "agree": comparison.agree,
             "differ": comparison.differ,
             "missing": comparison.missing.len(),
             "unexpected": comparison.unexpected,
-            "homeless": comparison.homeless,
+            "homeless": comparison.orphaned,
         },
     });
     match summary {

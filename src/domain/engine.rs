@@ -4,20 +4,20 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use self::shortcut::bands::Bands;
+use self::shortcut::bands::BandCache;
 use super::book::apply::Fold;
-use super::book::counters::{Count, Tally, Unreadables};
+use super::book::counters::{Count, Counters, Unreadables};
 use super::book::plans::Plans;
-use super::book::position::{Instance, RiskFields};
+use super::book::position::{Position, RiskFields};
 use super::book::symbol::{Hot, Mark, Symbol};
-use super::event::ids::{CanonicalKey, EntryId, EntryRef, StreamId, SymbolId};
+use super::event::ids::{EntryId, EntryRef, SortKey, StreamId, SymbolId};
 use super::event::streams::{StreamKind, Streams};
 use super::event::{Entry, Event, PriceFact, Reason, Side, Unreadable};
-use super::exit::decide::{Flag, Hold, Reading, Terms};
+use super::exit::decide::{EntryTerms, Flag, Hold, Valuation};
 use super::exit::policy::{Base, Mode, Policy};
 use super::units::{OutOfRange, Qty, RMultiple, Ratio};
 use nonces::Nonces;
-use recorded::Facts;
+use recorded::RecordedDecisions;
 
 pub mod chain;
 mod control;
@@ -73,7 +73,7 @@ pub struct Decision {
     pub base: Base,
     pub rungs: Vec<RMultiple>,
     pub attempt: u32,
-    pub reading: Reading,
+    pub reading: Valuation,
     /// Where the risk in the reading came from.
     pub risk_fields: RiskFields,
     pub mode: Mode,
@@ -145,7 +145,7 @@ pub struct Changes {
     /// Closed instances that changed, by symbol and place.
     pub closed: Vec<(SymbolId, usize)>,
     /// Closed instances that changed and were forgotten since.
-    pub closed_forgotten: Vec<(SymbolId, Instance)>,
+    pub closed_forgotten: Vec<(SymbolId, Position)>,
     pub plans: Vec<Box<str>>,
     pub plans_forgotten: Vec<Box<str>>,
 }
@@ -194,9 +194,9 @@ pub struct Engine {
     globals: Globals,
     symbols: Vec<Symbol>,
     /// Of the open positions, by symbol, as far as they were asked for since the position or the policy changed.
-    terms: Vec<Option<Terms>>,
+    terms: Vec<Option<EntryTerms>>,
     /// Where the next price changes nothing, by symbol; forgotten with every other change of the symbol.
-    quiet: Vec<Bands>,
+    quiet: Vec<BandCache>,
     taken: Taken,
     by_name: BTreeMap<Box<str>, SymbolId>,
     plans: Plans,
@@ -204,15 +204,15 @@ pub struct Engine {
     decision_plans: BTreeMap<Box<str>, (SymbolId, Box<str>)>,
     cursors: Vec<Option<EntryId>>,
     in_flight: BTreeSet<SymbolId>,
-    facts: Facts,
+    facts: RecordedDecisions,
     /// Decision entries are passed over: what-if.
     derive: bool,
     /// Decisions are compared over the whole history, and ours handed out beside those that were emitted.
     audit: bool,
-    last_place: Option<CanonicalKey>,
+    last_place: Option<SortKey>,
     accepted_streams: Vec<bool>,
     changes: Changes,
-    pub tally: Tally,
+    pub counters: Counters,
 }
 
 impl Engine {
@@ -244,20 +244,20 @@ impl Engine {
             decision_plans: BTreeMap::new(),
             cursors,
             in_flight: BTreeSet::new(),
-            facts: Facts::default(),
+            facts: RecordedDecisions::default(),
             derive: false,
             audit: false,
             last_place: None,
             accepted_streams: Vec::new(),
             changes: Changes::default(),
-            tally: Tally::default(),
+            counters: Counters::default(),
         };
         engine.accept_sources();
         engine
     }
 
     /// Decisions that the history is known to hold.
-    pub fn set_facts(&mut self, facts: Facts) {
+    pub fn set_facts(&mut self, facts: RecordedDecisions) {
         self.facts = facts;
     }
 
@@ -274,7 +274,7 @@ impl Engine {
 
     /// Takes in that the history passes over an entry. One that was folded is past; and so is one of a stream that is not
     /// read.
-    pub fn pass_over(&mut self, stream: &str, id: EntryId) {
+    pub fn skip(&mut self, stream: &str, id: EntryId) {
         let is_ahead = |of: StreamId| self.cursors[usize::from(of.0)].is_none_or(|cursor| cursor < id);
         if self.streams.id_of(stream).is_some_and(is_ahead) {
             self.globals.skipped.insert((stream.into(), id));
@@ -300,7 +300,7 @@ impl Engine {
 
     /// Forgets all counts: the report begins here.
     pub fn reset_tally(&mut self) {
-        self.tally = Tally::default();
+        self.counters = Counters::default();
     }
 
     /// Folds one entry, then decides for its symbol.
@@ -309,17 +309,17 @@ impl Engine {
             return Step { disposition: Disposition::Applied, decision: None };
         }
         let index = usize::from(entry.stream.0);
-        self.tally.first.get_or_insert(entry.id);
-        self.tally.last = Some(entry.id);
-        self.tally.shape(entry.kind, entry.shape, 1);
+        self.counters.first.get_or_insert(entry.id);
+        self.counters.last = Some(entry.id);
+        self.counters.shape(entry.kind, entry.shape, 1);
         if self.cursors[index].is_some_and(|cursor| entry.id <= cursor) {
-            self.tally.duplicates += 1;
+            self.counters.duplicates += 1;
             return Step { disposition: Disposition::Duplicate, decision: None };
         }
         self.cursors[index] = Some(entry.id);
-        let place = CanonicalKey::new(entry.stream, entry.id);
+        let place = SortKey::new(entry.stream, entry.id);
         if self.last_place.is_some_and(|last| place < last) {
-            self.tally.count(Count::LateOrder);
+            self.counters.count(Count::LateOrder);
         }
         // One that comes late stands where the order of application has come to.
         let place = self.last_place.map_or(place, |last| last.max(place));
@@ -328,23 +328,23 @@ impl Engine {
         if self.facts.reach_back_to(entry.id.ms) {
             self.take_over_passed(entry);
         }
-        self.pass_time(entry.id.ms);
+        self.expire_timeouts(entry.id.ms);
         if let Some(symbol) = entry.symbol.filter(|_| entry.kind != StreamKind::Price) {
             self.name(symbol);
         }
         if self.passes_over(entry) {
-            self.tally.count(Count::PassedOver);
-            self.tally.applied += 1;
+            self.counters.count(Count::PassedOver);
+            self.counters.applied += 1;
             return Step { disposition: Disposition::Applied, decision: None };
         }
         match self.fold_and_decide(entry, place) {
             Ok(decision) => {
-                self.tally.applied += 1;
+                self.counters.applied += 1;
                 Step { disposition: Disposition::Applied, decision }
             }
             Err(unreadable) => {
                 self.quarantine(entry, &unreadable);
-                *self.tally.quarantined.entry(unreadable.reason).or_default() += 1;
+                *self.counters.quarantined.entry(unreadable.reason).or_default() += 1;
                 Step { disposition: Disposition::Quarantined(unreadable.reason), decision: None }
             }
         }
@@ -355,7 +355,7 @@ impl Engine {
     #[inline]
     fn step_quietly(&mut self, entry: &Entry) -> Option<()> {
         let (Ok(Event::Price(fact)), Some(symbol)) = (&entry.content, entry.symbol) else { return None };
-        let place = CanonicalKey::new(entry.stream, entry.id);
+        let place = SortKey::new(entry.stream, entry.id);
         // Behind all entries it is behind the cursor of its stream, too.
         let is_next = self.last_place.is_some_and(|last| last < place);
         let is_alone = self.in_flight.is_empty() && self.globals.skipped.is_empty();
@@ -363,10 +363,10 @@ impl Engine {
             return None;
         }
         let hold = self.quiet_hold(symbol.0 as usize, *fact, entry.id.ms)?;
-        self.tally.first.get_or_insert(entry.id);
-        self.tally.last = Some(entry.id);
-        self.tally.shape(entry.kind, entry.shape, 1);
-        self.tally.applied += 1;
+        self.counters.first.get_or_insert(entry.id);
+        self.counters.last = Some(entry.id);
+        self.counters.shape(entry.kind, entry.shape, 1);
+        self.counters.applied += 1;
         self.cursors[usize::from(entry.stream.0)] = Some(entry.id);
         self.last_place = Some(place);
         self.globals.last = self.globals.last.max(entry.id);
@@ -374,11 +374,11 @@ impl Engine {
         Some(())
     }
 
-    fn fold_and_decide(&mut self, entry: &Entry, place: CanonicalKey) -> Result<Option<Box<Decision>>, Unreadable> {
+    fn fold_and_decide(&mut self, entry: &Entry, place: SortKey) -> Result<Option<Box<Decision>>, Unreadable> {
         let event = entry.content.as_ref().map_err(Unreadable::clone)?;
         let is_time = entry.id.ms >= FIRST_TIME_MS;
         if !is_time {
-            self.tally.count(Count::IdsNotTime);
+            self.counters.count(Count::IdsNotTime);
         }
         match (event, entry.symbol) {
             (Event::Control(fact), symbol) => {
@@ -436,7 +436,7 @@ impl Engine {
         entry: &Entry,
         fact: PriceFact,
         symbol: SymbolId,
-        place: CanonicalKey,
+        place: SortKey,
     ) -> Result<Option<Box<Decision>>, Unreadable> {
         let index = symbol.0 as usize;
         let is_accepted = self.accepts(fact.source);
@@ -450,10 +450,10 @@ impl Engine {
         }
         let before = PriceState::of(&self.symbols[index]);
         let folded = if is_accepted {
-            let mut fold = fold_of(&self.globals, &self.plans, &mut self.tally, entry);
+            let mut fold = fold_of(&self.globals, &self.plans, &mut self.counters, entry);
             fold.price(&mut self.symbols[index], fact)
         } else {
-            self.tally.count(Count::PriceUnaccepted);
+            self.counters.count(Count::PriceUnaccepted);
             Ok(())
         };
         // A decision that is taken over here changes what the evaluation before it came to.
@@ -513,12 +513,12 @@ impl Engine {
                     of_plan_id.or(plan.and_then(|known| known.decision_id.as_ref())).cloned()
                 });
                 let plan = plan.cloned();
-                let mut fold = fold_of(&self.globals, &self.plans, &mut self.tally, entry);
+                let mut fold = fold_of(&self.globals, &self.plans, &mut self.counters, entry);
                 fold.result(&mut self.symbols[index], fact, plan.as_ref(), decision_id.as_deref())?;
                 self.after_positions(id);
             }
             Event::Position(fact) => {
-                let mut fold = fold_of(&self.globals, &self.plans, &mut self.tally, entry);
+                let mut fold = fold_of(&self.globals, &self.plans, &mut self.counters, entry);
                 let held = |symbol: &Symbol| symbol.hot.open.as_ref().map(|open| (open.id, open.totals.qty));
                 let before = held(&self.symbols[index]);
                 fold.position(&mut self.symbols[index], *fact)?;
@@ -534,17 +534,17 @@ impl Engine {
             }
             Event::Trade(fact) => {
                 self.changes.touch_cold(id);
-                let mut fold = fold_of(&self.globals, &self.plans, &mut self.tally, entry);
+                let mut fold = fold_of(&self.globals, &self.plans, &mut self.counters, entry);
                 fold.trade(&mut self.symbols[index], fact)?;
                 self.after_positions(id);
             }
             Event::Legacy(fact) => {
-                let mut fold = fold_of(&self.globals, &self.plans, &mut self.tally, entry);
+                let mut fold = fold_of(&self.globals, &self.plans, &mut self.counters, entry);
                 fold.legacy(&mut self.symbols[index], fact)?;
             }
             Event::Intent(intent) => {
                 self.changes.touch_cold(id);
-                let mut fold = fold_of(&self.globals, &self.plans, &mut self.tally, entry);
+                let mut fold = fold_of(&self.globals, &self.plans, &mut self.counters, entry);
                 fold.intent(&mut self.symbols[index], intent);
                 self.forget(id);
             }
@@ -568,7 +568,7 @@ impl Engine {
 
     /// Notes that a symbol changes in another way than by a quiet price.
     fn touch(&mut self, id: SymbolId) {
-        self.quiet[id.0 as usize] = Bands::default();
+        self.quiet[id.0 as usize] = BandCache::default();
         self.changes.touch_hot(id);
     }
 
@@ -577,12 +577,12 @@ impl Engine {
         if forgotten.cold {
             self.changes.touch_cold(id);
         }
-        for instance in forgotten.closed {
-            for decision in &instance.decisions {
+        for position in forgotten.closed {
+            for decision in &position.decisions {
                 self.decision_plans.remove(&decision.plan_id);
             }
-            if instance.unsaved.0 && !self.changes.ignored {
-                self.changes.closed_forgotten.push((id, instance));
+            if position.dirty.0 && !self.changes.ignored {
+                self.changes.closed_forgotten.push((id, position));
             }
         }
     }
@@ -591,7 +591,7 @@ impl Engine {
         self.forget(id);
         let symbol = &mut self.symbols[id.0 as usize];
         self.globals.positions_known |= symbol.hot.last_opening.is_some();
-        if symbol.instances().any(Instance::awaits_time) {
+        if symbol.positions().any(Position::awaits_time) {
             self.in_flight.insert(id);
         } else {
             self.in_flight.remove(&id);
@@ -599,7 +599,7 @@ impl Engine {
     }
 
     /// Lets time pass for decisions that await their results.
-    fn pass_time(&mut self, now_ms: u64) {
+    fn expire_timeouts(&mut self, now_ms: u64) {
         if self.in_flight.is_empty() {
             return;
         }
@@ -607,8 +607,8 @@ impl Engine {
         for id in waiting {
             let policy = &self.globals.policy;
             let mut changed = false;
-            for instance in self.symbols[id.0 as usize].instances_mut() {
-                changed |= instance.pass_time(now_ms, policy);
+            for position in self.symbols[id.0 as usize].positions_mut() {
+                changed |= position.expire_timeouts(now_ms, policy);
             }
             if changed {
                 self.touch(id);
@@ -632,10 +632,10 @@ impl Engine {
             StreamKind::Observation | StreamKind::Intent | StreamKind::Plan | StreamKind::Price => false,
         };
         match entry.kind {
-            StreamKind::Result if flags => self.tally.unreadable(Unreadables::Results, entry.id.ms),
-            StreamKind::Snapshot if flags => self.tally.unreadable(Unreadables::Snapshots, entry.id.ms),
+            StreamKind::Result if flags => self.counters.unreadable(Unreadables::Results, entry.id.ms),
+            StreamKind::Snapshot if flags => self.counters.unreadable(Unreadables::Snapshots, entry.id.ms),
             // It takes no rung and no place in the chain, and is a finding as one is that does not verify.
-            StreamKind::Decision if flags => self.tally.count(Count::DecisionForeign),
+            StreamKind::Decision if flags => self.counters.count(Count::DecisionForeign),
             _ => {}
         }
         match entry.symbol {
@@ -715,6 +715,6 @@ impl PriceState {
     }
 }
 
-fn fold_of<'a>(globals: &'a Globals, plans: &'a Plans, tally: &'a mut Tally, entry: &Entry) -> Fold<'a> {
-    Fold { entry: EntryRef::new(entry.kind, entry.id), symbol: entry.symbol, policy: &globals.policy, plans, tally }
+fn fold_of<'a>(globals: &'a Globals, plans: &'a Plans, counters: &'a mut Counters, entry: &Entry) -> Fold<'a> {
+    Fold { entry: EntryRef::new(entry.kind, entry.id), symbol: entry.symbol, policy: &globals.policy, plans, counters }
 }

@@ -14,7 +14,7 @@ use crate::codec::object::Object;
 use crate::codec::signing::SigningKey;
 use crate::config::Config;
 use crate::domain::engine::chain;
-use crate::domain::engine::recorded::Facts;
+use crate::domain::engine::recorded::RecordedDecisions;
 use crate::domain::engine::shortcut::price_run::Ahead;
 use crate::domain::engine::skips;
 use crate::domain::engine::{ChainHead, Engine};
@@ -40,7 +40,7 @@ pub const CONFIGURED: &str = "configured";
 ///
 /// A history is read twice: decisions and skipped entries say something of entries before them. Most histories as they
 /// come from the field have neither, and can be folded while they are read for the first time.
-pub fn at_once_or_again<H, T>(
+pub fn single_pass_or_restart<H, T>(
     at_once: Option<H>,
     again: impl FnOnce() -> anyhow::Result<H>,
     mut read: impl FnMut(H) -> anyhow::Result<T>,
@@ -60,9 +60,9 @@ fn is_not_plain(error: &anyhow::Error) -> bool {
 }
 
 /// Tells the engine beforehand which entries later ones pass over.
-pub fn foresee_skipped(history: &History, decoder: &mut Decoder, engine: &mut Engine, until: Option<EntryId>) {
+pub fn preload_skips(history: &History, decoder: &mut Decoder, engine: &mut Engine, until: Option<EntryId>) {
     for (stream, id) in passed_over(history, decoder, until) {
-        engine.pass_over(&stream, id);
+        engine.skip(&stream, id);
     }
 }
 
@@ -145,7 +145,7 @@ pub fn policy_at_first(history: &History, decoder: &mut Decoder) -> Option<Polic
 
 /// Tells the engine beforehand what later entries say of earlier ones: decisions that were emitted, and entries
 /// that were passed over.
-pub fn foresee(
+pub fn preload(
     history: &History,
     decoder: &mut Decoder,
     engine: &mut Engine,
@@ -153,11 +153,11 @@ pub fn foresee(
     until: Option<EntryId>,
 ) -> anyhow::Result<()> {
     // What stands behind the end is not known yet.
-    foresee_skipped(history, decoder, engine, until);
+    preload_skips(history, decoder, engine, until);
     if derive {
         engine.set_derive();
     } else {
-        let mut facts = Facts::default();
+        let mut facts = RecordedDecisions::default();
         let head = engine.globals().chain.clone();
         let recorded = recorded(history, decoder, &head, until, |place| {
             tracing::warn!(place, "a decision entry does not read and goes to quarantine");

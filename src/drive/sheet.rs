@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::codec::state::{self, Rows};
 use crate::codec::view;
-use crate::domain::book::position::Instance;
+use crate::domain::book::position::Position;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
@@ -48,9 +48,9 @@ impl Sheet {
         for &symbol in &symbols {
             if closed_too {
                 let closed = closed(rows, symbol)?;
-                positions.extend(closed.iter().map(|instance| view::position(engine, symbol, instance)));
+                positions.extend(closed.iter().map(|position| view::position_document(engine, symbol, position)));
             }
-            positions.extend(symbol.hot.open.as_ref().map(|open| view::position(engine, symbol, open)));
+            positions.extend(symbol.hot.open.as_ref().map(|open| view::position_document(engine, symbol, open)));
         }
         let names = |keep: fn(&Symbol) -> bool| -> Vec<String> {
             symbols.iter().filter(|symbol| keep(symbol)).map(|symbol| symbol.name.to_string()).collect()
@@ -72,13 +72,13 @@ impl Sheet {
     }
 }
 
-fn closed<R: Rows>(rows: &R, symbol: &Symbol) -> Result<Vec<Instance>, R::Error> {
-    let mut instances = state::closed_instances(rows, &symbol.name)?;
+fn closed<R: Rows>(rows: &R, symbol: &Symbol) -> Result<Vec<Position>, R::Error> {
+    let mut positions = state::closed_instances(rows, &symbol.name)?;
     for remembered in &symbol.closed {
-        match instances.iter_mut().find(|instance| instance.id == remembered.id) {
+        match positions.iter_mut().find(|position| position.id == remembered.id) {
             Some(stored) => *stored = remembered.clone(),
-            None => instances.push(remembered.clone()),
+            None => positions.push(remembered.clone()),
         }
     }
-    Ok(instances)
+    Ok(positions)
 }

@@ -50,7 +50,7 @@ pub fn state_at(sources: &Sources, at: Option<EntryId>, config: &Config) -> anyh
     let mut history = History::open(&inputs, &config.streams, Options { until: at, ..Options::default() })?;
     let names = Symbols::new(engine.symbols());
     let mut decoder = Decoder::new(config.streams.clone(), names).with_key(pipeline::signing_key(config)?);
-    pipeline::foresee(&history, &mut decoder, &mut engine, false, at)?;
+    pipeline::preload(&history, &mut decoder, &mut engine, false, at)?;
     let mut entries = 0;
     pipeline::pipeline(&mut history, &mut decoder, false, |batch| {
         for name in &batch.symbols {

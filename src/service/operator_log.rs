@@ -9,7 +9,7 @@ use tracing::Level;
 use crate::codec::{request, view};
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::{Decision, Engine};
-use crate::domain::exit::decide::{self, Hold, Reading};
+use crate::domain::exit::decide::{self, Hold, Valuation};
 
 /// A line of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,7 +159,7 @@ fn evaluation(engine: &Engine, symbol: &Symbol) -> Line {
 }
 
 /// `r_net` in 3 places, half to even, rounded once: where the sixth place left it on a half, the exact numbers decide.
-fn three_places(reading: &Reading) -> String {
+fn three_places(reading: &Valuation) -> String {
     let six = reading.r_net.get();
     let half = Decimal::new(5, 4);
     let mut rounded = six.round_dp_with_strategy(3, RoundingStrategy::MidpointNearestEven);

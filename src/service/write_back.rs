@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
 use crate::codec::hashes::{self, LegacyPosition, same_value};
-use crate::domain::book::position::Instance;
+use crate::domain::book::position::Position;
 use crate::domain::engine::Engine;
 use crate::domain::exit::decide;
 use crate::domain::units::Qty;
@@ -152,7 +152,7 @@ fn is_of(hash: &HashText, goal: &Goal) -> Result<(), String> {
     }
 }
 
-fn wanted(engine: &Engine, open: &Instance) -> Vec<(&'static str, String)> {
+fn wanted(engine: &Engine, open: &Position) -> Vec<(&'static str, String)> {
     let mut wanted = Vec::new();
     if let Some(entry) = open.totals.entry {
         wanted.push(("entry_price", entry.price.to_string()));

@@ -348,7 +348,7 @@ fn the_shared_history_is_read_whole() {
     assert_eq!(history.total_entries().unwrap() + history.other_streams(), lines);
     let mut last = history.first().unwrap();
     while let Some(line) = history.next_line().unwrap() {
-        let key = harvester::domain::event::ids::CanonicalKey::new(line.stream, line.id);
+        let key = harvester::domain::event::ids::SortKey::new(line.stream, line.id);
         assert!(last <= key, "{last:?} before {key:?}");
         last = key;
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::histories::{CONTROL, DECISION, TICK};
 use crate::support::{cases, config, root};
-use harvester::cli::replay::{Decisions, Replayed, Request, replay};
+use harvester::cli::replay::{DecisionSink, Replayed, Request, replay};
 use harvester::codec::checksum::state_checksum_hex;
 use harvester::config::Config;
 use harvester::domain::event::streams::Streams;
@@ -16,7 +16,7 @@ use harvester::shell::history::{History, HistoryError, Input, Options};
 #[derive(Default)]
 struct Final(Vec<String>);
 
-impl Decisions for Final {
+impl DecisionSink for Final {
     fn take(&mut self, line: &str) -> anyhow::Result<()> {
         self.0.take(line)
     }
@@ -202,7 +202,7 @@ fn several_files_are_merged() {
 /// Fails at its second decision, as a replay does that is cut off.
 struct CutOff(usize);
 
-impl Decisions for CutOff {
+impl DecisionSink for CutOff {
     fn take(&mut self, _: &str) -> anyhow::Result<()> {
         self.0 += 1;
         anyhow::ensure!(self.0 < 2, "cut off");

@@ -23,11 +23,11 @@ use harvester::codec::{line, view};
 use harvester::config::Config;
 use harvester::domain::book::counters::Count;
 use harvester::domain::book::position::Cause;
-use harvester::domain::engine::recorded::Facts;
+use harvester::domain::engine::recorded::RecordedDecisions;
 use harvester::domain::engine::shortcut::price_run::Ahead;
 use harvester::domain::engine::{Disposition, Step};
 use harvester::domain::event::Event;
-use harvester::domain::event::ids::CanonicalKey;
+use harvester::domain::event::ids::SortKey;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::strategy::ValueTree as _;
@@ -214,7 +214,7 @@ proptest! {
         let whole = in_memory(vec![folder.file("whole.jsonl", &history.text())], &history.config);
 
         let names = ["parts/a.jsonl", "parts/deep/b.jsonl.zst", "parts/c.jsonl", "d.jsonl.zst"];
-        let mut files: [Vec<(CanonicalKey, &str)>; 4] = Default::default();
+        let mut files: [Vec<(SortKey, &str)>; 4] = Default::default();
         let mut at = 0;
         for (i, told) in history.entries.iter().enumerate() {
             let (file, is_next) = pieces[i % pieces.len()];
@@ -418,7 +418,7 @@ proptest! {
                     let policy = from_json(r#"{"ladder":"0.01:0.2,0.02:0.2,0.05:0.2,0.1:0.2","min_r":"0.01","atr_unit":{"fraction-bot":"fraction"}}"#).unwrap();
                     let config = Config { policy, ..history.config.clone() };
                     let decided = in_memory(vec![folder.file("h.jsonl", &history.text())], &config).decisions;
-                    let mut facts = Facts::default();
+                    let mut facts = RecordedDecisions::default();
                     for (line, _) in decided.iter().zip(emitted.iter().cycle()).filter(|(_, is_emitted)| **is_emitted) {
                         let entry = lab.decode(line);
                         let Ok(Event::Decision(fact)) = entry.content else { panic!("{line} is no decision") };
@@ -445,7 +445,7 @@ proptest! {
                 prop_assert_eq!(ahead_of.engine.cursor(stream), by_one.engine.cursor(stream));
             }
             prop_assert_eq!(ahead_of.engine.symbols(), by_one.engine.symbols());
-            let summary = |lab: &Lab| view::summary(&lab.engine, &lab.engine.tally);
+            let summary = |lab: &Lab| view::summary(&lab.engine, &lab.engine.counters);
             prop_assert_eq!(summary(&ahead_of), summary(&by_one));
             prop_assert_eq!(ahead_of.engine.take_changes(), by_one.engine.take_changes());
         }
@@ -483,7 +483,7 @@ proptest! {
                 cumulative: format!("{}.{}", cumulative / 4, [0, 25, 5, 75][cumulative as usize % 4]),
                 average: average.map(|average| format!("{}.3", average)),
             };
-            model.hear(&said);
+            model.apply_outcome(&said);
             let (id, order_id) = (format!("{}-0", 1_770_163_200_000 + 250 * i), format!("{}", 500 + order));
             let mut fields = vec![
                 ("symbol", "SOLUSDT"),
@@ -499,10 +499,10 @@ proptest! {
         }
         let symbol = lab.symbol("SOLUSDT").expect("the symbol was named");
         let comes = model.come();
-        prop_assert_eq!(symbol.instances().count(), comes.len());
-        for (instance, comes) in symbol.instances().zip(&comes) {
-            let printed = view::position(&lab.engine, symbol, instance);
-            prop_assert_eq!(exact::of(instance.totals.qty.get()), comes.qty.clone(), "{}", printed);
+        prop_assert_eq!(symbol.positions().count(), comes.len());
+        for (position, comes) in symbol.positions().zip(&comes) {
+            let printed = view::position_document(&lab.engine, symbol, position);
+            prop_assert_eq!(exact::of(position.totals.qty.get()), comes.qty.clone(), "{}", printed);
             let entry = printed["entry_price"]["value"].as_str();
             let realized = printed["realized_pnl"].as_str();
             prop_assert_eq!(entry.is_some(), comes.entry.is_some(), "{}", printed);
@@ -516,7 +516,7 @@ proptest! {
                 prop_assert!(agrees, "realised {}: {}", wanted, printed);
             }
         }
-        let tally = &lab.engine.tally;
+        let counters = &lab.engine.counters;
         for (count, wanted) in [
             (Count::FillsRepeated, model.repeated),
             (Count::FillsContradictory, model.contradictory),
@@ -524,7 +524,7 @@ proptest! {
             (Count::ReduceOnlySameSide, model.reduce_only_same_side),
             (Count::ReduceOnlyExcess, model.reduce_only_excess),
         ] {
-            prop_assert_eq!(tally.of(count), wanted, "{}", count.name());
+            prop_assert_eq!(counters.of(count), wanted, "{}", count.name());
         }
     }
 
@@ -629,24 +629,24 @@ fn the_histories_reach_what_they_are_for() {
                 note(format!("decision {mode}"), 1);
             }
         }
-        let tally = &lab.engine.tally;
-        tally.counts.iter().for_each(|(count, n)| note(format!("count {}", count.name()), *n));
-        tally.holds().for_each(|(hold, n)| note(format!("hold {}", hold.name()), n));
-        tally.quarantined.iter().for_each(|(reason, n)| note(format!("quarantined {}", reason.name()), *n));
-        for (kind, shapes) in tally.shapes() {
+        let counters = &lab.engine.counters;
+        counters.counts.iter().for_each(|(count, n)| note(format!("count {}", count.name()), *n));
+        counters.holds().for_each(|(hold, n)| note(format!("hold {}", hold.name()), n));
+        counters.quarantined.iter().for_each(|(reason, n)| note(format!("quarantined {}", reason.name()), *n));
+        for (kind, shapes) in counters.shapes() {
             shapes.iter().for_each(|(shape, n)| note(format!("shape {kind} {shape}"), *n));
         }
         for symbol in lab.engine.symbols() {
-            for instance in symbol.instances() {
+            for position in symbol.positions() {
                 note("instance".to_owned(), 1);
-                note("further opening under one id".to_owned(), u64::from(instance.id.nth > 1));
-                note("entry price disagrees".to_owned(), u64::from(instance.entry_price_disagrees));
-                instance.rungs.iter().for_each(|rung| note(format!("rung {}", rung.state.name()), 1));
-                if let Some(risk) = &instance.risk {
+                note("further opening under one id".to_owned(), u64::from(position.id.nth > 1));
+                note("entry price disagrees".to_owned(), u64::from(position.entry_price_disagrees));
+                position.rungs.iter().for_each(|rung| note(format!("rung {}", rung.state.name()), 1));
+                if let Some(risk) = &position.risk {
                     note(format!("risk {}", risk.source.name()), 1);
                 }
-                for movement in &instance.movements {
-                    let cause = match movement.cause {
+                for change in &position.changes {
+                    let cause = match change.cause {
                         Cause::Fill { .. } => "fill",
                         Cause::SnapshotOpening => "opening by snapshot",
                         Cause::Explained { .. } => "explained",
@@ -654,7 +654,7 @@ fn the_histories_reach_what_they_are_for() {
                         Cause::EntrySet => "entry price set",
                     };
                     note(format!("movement {cause}"), 1);
-                    note(format!("price {}", movement.price.map_or("missing", |price| price.source.name())), 1);
+                    note(format!("price {}", change.price.map_or("missing", |price| price.source.name())), 1);
                 }
             }
         }

@@ -8,7 +8,7 @@ use crate::support::lab::{Lab, entry_line};
 use crate::support::{config, replayed};
 use harvester::cli::replay::Request;
 use harvester::config::Config;
-use harvester::domain::engine::recorded::Facts;
+use harvester::domain::engine::recorded::RecordedDecisions;
 use harvester::domain::engine::shortcut::price_run::Ahead;
 use harvester::domain::engine::{Disposition, Step};
 use harvester::domain::event::Event;
@@ -128,7 +128,7 @@ fn prices_of_several_streams_are_no_stretch() {
             assert_eq!(ahead_of.engine.cursor(stream), by_one.engine.cursor(stream));
         }
     }
-    assert_eq!(by_one.engine.tally.decisions, 1, "the price behind the stretch reaches a rung");
+    assert_eq!(by_one.engine.counters.decisions, 1, "the price behind the stretch reaches a rung");
 }
 
 /// A decision that was emitted for a price at which our rules change nothing is taken over there all the same.
@@ -149,7 +149,7 @@ fn a_decision_emitted_among_prices_ahead_is_taken_over_in_its_place() {
     for lab in [&mut by_one, &mut ahead_of] {
         let emitted = lab.decode(&decisions[0]);
         let Ok(Event::Decision(fact)) = emitted.content else { panic!("it is a decision") };
-        let mut facts = Facts::default();
+        let mut facts = RecordedDecisions::default();
         facts.add(*fact, &config.streams);
         lab.engine.set_audit();
         lab.engine.set_facts(facts);
@@ -164,7 +164,7 @@ fn a_decision_emitted_among_prices_ahead_is_taken_over_in_its_place() {
     }
     ahead_of.engine.end_batch();
     assert_eq!(ahead_of.engine.symbols(), by_one.engine.symbols());
-    let decisions = by_one.symbol("ADAUSDT").unwrap().instances().map(|instance| instance.decisions.len());
+    let decisions = by_one.symbol("ADAUSDT").unwrap().positions().map(|position| position.decisions.len());
     assert_eq!((decisions.sum::<usize>(), taken), (1, 0), "the decision stands among all of them");
 }
 

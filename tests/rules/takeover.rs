@@ -5,7 +5,7 @@ use crate::support::histories::{DECISION, History, INTENT, RESULT, Style, TICK, 
 use crate::support::lab::{Lab, entry_line};
 use harvester::codec::seal;
 use harvester::config::Config;
-use harvester::domain::engine::recorded::Facts;
+use harvester::domain::engine::recorded::RecordedDecisions;
 use harvester::domain::event::{Entry, Event};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -28,8 +28,8 @@ fn written_now(decisions: &[String], after_ms: u64) -> Vec<String> {
     decisions.iter().enumerate().map(moved).collect()
 }
 
-fn facts(lab: &mut Lab, config: &Config, decisions: &[String]) -> Facts {
-    let mut facts = Facts::default();
+fn facts(lab: &mut Lab, config: &Config, decisions: &[String]) -> RecordedDecisions {
+    let mut facts = RecordedDecisions::default();
     for line in decisions {
         let Ok(Event::Decision(fact)) = lab.decode(line).content else { panic!("{line} is no decision") };
         facts.add(*fact, &config.streams);

@@ -13,7 +13,7 @@ use crate::support::service::{
 use crate::support::{config, replayed, root, shared_history};
 use harvester::cli::replay::Request;
 use harvester::codec::state::{self, FORMAT_VERSION, Meta};
-use harvester::domain::event::ids::{CanonicalKey, EntryId};
+use harvester::domain::event::ids::{EntryId, SortKey};
 use harvester::shell::store::Store;
 use serde_json::Value;
 
@@ -122,12 +122,12 @@ fn live_order_is_replay_order() {
     service.stop();
 
     let streams = config(None).streams;
-    let keys: Vec<CanonicalKey> = journal_lines(&place.journal())
+    let keys: Vec<SortKey> = journal_lines(&place.journal())
         .iter()
         .map(|line| {
             let line: Value = serde_json::from_str(line).unwrap();
             let id: EntryId = line["id"].as_str().unwrap().parse().unwrap();
-            CanonicalKey::new(streams.id_of(line["stream"].as_str().unwrap()).unwrap(), id)
+            SortKey::new(streams.id_of(line["stream"].as_str().unwrap()).unwrap(), id)
         })
         .collect();
     let mut sorted = keys.clone();

@@ -194,7 +194,7 @@ fn say(line: impl std::fmt::Display) {
     std::io::stdout().flush().expect("a parent that reads");
 }
 
-fn hear() -> String {
+fn apply_outcome() -> String {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).expect("a parent that writes");
     line.trim().to_owned()
@@ -232,7 +232,7 @@ fn write(dir: &Path) {
 fn hold(dir: &Path) {
     let store = Store::open(dir, FORMAT).expect("a store");
     say(format_args!("open {}", store.commit_number()));
-    hear();
+    apply_outcome();
 }
 
 /// Opens the store and says what it found; a panic or a wrong row is for the parent to see.
@@ -248,11 +248,11 @@ fn check(dir: &Path) {
 fn pause(dir: &Path) {
     let mut store = Store::open(dir, FORMAT).expect("a store");
     say(format_args!("open {}", store.commit_number()));
-    let last = store.commit_number() + hear().parse::<u64>().expect("a number");
+    let last = store.commit_number() + apply_outcome().parse::<u64>().expect("a number");
     store.on_synced(move |commit| {
         if commit >= last {
             say(format_args!("durable {commit}"));
-            hear();
+            apply_outcome();
         }
     });
     loop {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use harvester::codec::seal::{Sealed, chained};
 use harvester::codec::view;
 use harvester::config::Config;
-use harvester::domain::book::position::{Cause, Instance, Movement};
+use harvester::domain::book::position::{Cause, Position, PositionChange};
 use harvester::domain::book::symbol::Symbol;
 use harvester::domain::engine::{Decision, Disposition, Engine};
 use harvester::domain::event::Event;
@@ -36,18 +36,18 @@ impl Default for Books {
 
 impl Books {
     /// The books of an instance, from its list of movements and nothing else.
-    pub fn of(instance: &Instance) -> Self {
+    pub fn of(position: &Position) -> Self {
         let mut books = Self::default();
-        for movement in &instance.movements {
-            let price = movement.price.map(|price| (of(price.price.get()), price.source));
-            let delta = of(movement.delta.get());
-            match movement.cause {
+        for change in &position.changes {
+            let price = change.price.map(|price| (of(price.price.get()), price.source));
+            let delta = of(change.delta.get());
+            match change.cause {
                 Cause::EntrySet => books.set_entry(price),
-                Cause::Adoption => books.adopt(&delta, price, &told(movement)),
+                Cause::Adoption => books.adopt(&delta, price, &told(change)),
                 Cause::SnapshotOpening => {
                     // What fills have told was had at their price, the rest at that of the exchange.
                     let mut rest = delta;
-                    for (qty, traded) in told(movement) {
+                    for (qty, traded) in told(change) {
                         rest -= &qty;
                         books.trade(&qty, traded.map(|traded| (traded, EntrySource::Fill)).or_else(|| price.clone()));
                     }
@@ -113,9 +113,9 @@ impl Books {
 }
 
 /// What fills have told of a movement: signed quantities [base], each with its price [quote per base].
-fn told(movement: &Movement) -> Vec<(Exact, Option<Exact>)> {
-    let sign = |qty: Exact| if movement.delta.is_negative() { -qty } else { qty };
-    let told = movement.told.iter();
+fn told(change: &PositionChange) -> Vec<(Exact, Option<Exact>)> {
+    let sign = |qty: Exact| if change.delta.is_negative() { -qty } else { qty };
+    let told = change.told.iter();
     told.map(|told| (sign(of(told.qty.get())), told.price.map(|price| of(price.get())))).collect()
 }
 
@@ -129,9 +129,9 @@ pub enum Derived {
 }
 
 /// Holds what `positions` prints of an instance against the books.
-pub fn check_position(engine: &Engine, symbol: &Symbol, instance: &Instance, derived: Derived) -> Result<(), String> {
-    let printed = view::position(engine, symbol, instance);
-    let books = Books::of(instance);
+pub fn check_position(engine: &Engine, symbol: &Symbol, position: &Position, derived: Derived) -> Result<(), String> {
+    let printed = view::position_document(engine, symbol, position);
+    let books = Books::of(position);
     let policy = engine.policy();
     let fail = |what: &str, got: &Value, want: String| {
         Err(format!("{} of {}: printed {got}, exact {want}", what, printed["position_id"]))
@@ -151,8 +151,8 @@ pub fn check_position(engine: &Engine, symbol: &Symbol, instance: &Instance, der
     let same = |what: &str, got: &Value, want: Option<&Exact>| same_within(what, got, want, &zero());
 
     // Quantity: what is held is what the fills add up to.
-    let held = of(instance.totals.qty.get());
-    if !instance.totals.qty.same(harvester::domain::units::Qty::ZERO, None) || instance.is_open() {
+    let held = of(position.totals.qty.get());
+    if !position.totals.qty.same(harvester::domain::units::Qty::ZERO, None) || position.is_open() {
         let apart = abs(&(&held - &books.qty));
         let step = symbol.step_size().map_or(zero(), |step| of(step.get()));
         let allowed = (step / whole(2)).max(abs(&held).max(abs(&books.qty)) * whole(10).pow(-9));
@@ -164,7 +164,7 @@ pub fn check_position(engine: &Engine, symbol: &Symbol, instance: &Instance, der
     if listed != books.qty {
         return fail("the sum of fills", &printed["fills"], books.qty.to_string());
     }
-    if instance.is_open() && (held == zero() || (held < zero()) != (printed["side"] == "SHORT")) {
+    if position.is_open() && (held == zero() || (held < zero()) != (printed["side"] == "SHORT")) {
         return fail("side", &printed["side"], held.to_string());
     }
     same("qty", &printed["qty"], Some(&abs(&held)))?;
@@ -180,11 +180,11 @@ pub fn check_position(engine: &Engine, symbol: &Symbol, instance: &Instance, der
     }
     same_within("realized_pnl", &printed["realized_pnl"], books.realized.as_ref(), &books.turnover)?;
 
-    let risk_price = risk_price(instance, policy, entry);
+    let risk_price = risk_price(position, policy, entry);
     same("risk_price", &printed["risk_price"], risk_price.as_ref())?;
     let entry_risk = risk_price.map(|risk| risk * abs(&held));
     same("entry_risk_usdt", &printed["entry_risk_usdt"], entry_risk.as_ref())?;
-    let mark = symbol.hot.mark.filter(|_| instance.is_open()).map(|mark| of(mark.price.get()));
+    let mark = symbol.hot.mark.filter(|_| position.is_open()).map(|mark| of(mark.price.get()));
     let pnl = mark.clone().zip(entry).map(|(mark, entry)| (mark - entry) * &held);
     let larger = mark.zip(entry).map_or(zero(), |(mark, entry)| (mark + entry) * abs(&held));
     same_within("unrealized_pnl", &printed["unrealized_pnl"], pnl.as_ref(), &larger)?;
@@ -215,8 +215,8 @@ pub fn fills_of(printed: &Value) -> Exact {
     })
 }
 
-fn risk_price(instance: &Instance, policy: &Policy, entry: Option<&Exact>) -> Option<Exact> {
-    let risk = instance.risk.as_ref()?;
+fn risk_price(position: &Position, policy: &Policy, entry: Option<&Exact>) -> Option<Exact> {
+    let risk = position.risk.as_ref()?;
     let factor = of(risk.atr_value.get()) * of(risk.volatility_factor.get());
     match policy.atr_unit_of(risk.producer.as_deref()) {
         AtrUnit::Fraction => Some(factor * entry?),
@@ -288,8 +288,8 @@ impl Watched {
             self.check_decision(before, decision, sealed)?;
         }
         if let Some(symbol) = &after {
-            for instance in symbol.hot.open.iter().chain(symbol.closed.last()) {
-                check_position(&self.lab.engine, symbol, instance, self.derived)?;
+            for position in symbol.hot.open.iter().chain(symbol.closed.last()) {
+                check_position(&self.lab.engine, symbol, position, self.derived)?;
             }
         }
         match &came.entry.content {
@@ -343,12 +343,12 @@ impl Watched {
     /// Checks every instance that is still in memory.
     pub fn check_all(&self) -> Result<(), String> {
         for symbol in self.lab.engine.symbols() {
-            for instance in symbol.instances() {
-                check_position(&self.lab.engine, symbol, instance, self.derived)?;
+            for position in symbol.positions() {
+                check_position(&self.lab.engine, symbol, position, self.derived)?;
             }
         }
-        let tally = &self.lab.engine.tally;
-        let quarantined: u64 = tally.quarantined.values().sum();
+        let counters = &self.lab.engine.counters;
+        let quarantined: u64 = counters.quarantined.values().sum();
         if quarantined != self.quarantined {
             return Err(format!("{quarantined} are counted as quarantined, {} were", self.quarantined));
         }
@@ -360,7 +360,7 @@ impl Watched {
 fn leaves_nothing(before: Option<&Symbol>, after: Option<&Symbol>) -> Result<(), String> {
     let (Some(before), Some(after)) = (before, after) else { return Ok(()) };
     // Time passes for decisions in flight, whatever an entry says.
-    if before.instances().any(Instance::awaits_result) {
+    if before.positions().any(Position::awaits_result) {
         return Ok(());
     }
     let mut after = after.clone();

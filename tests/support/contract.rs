@@ -23,26 +23,26 @@ static REGISTRY: LazyLock<Registry<'static>> = LazyLock::new(|| {
     DOCUMENTS.iter().fold(Registry::new(), add).prepare().expect("every $ref is in the catalogue")
 });
 
-/// Everything wrong with `instance` by the schema `name`, `apply.result.v2` or `common.v1#/$defs/decimal`; the JSON
+/// Everything wrong with `position` by the schema `name`, `apply.result.v2` or `common.v1#/$defs/decimal`; the JSON
 /// texts inside are held against their `contentSchema`, which 2020-12 leaves to the application.
-pub fn faults(name: &str, instance: &Value) -> Vec<String> {
+pub fn faults(name: &str, position: &Value) -> Vec<String> {
     let uri = match name.split_once('#') {
         Some((name, pointer)) => format!("{BASE}{name}.json#{pointer}"),
         None => format!("{BASE}{name}.json"),
     };
-    faults_at(&uri, instance)
+    faults_at(&uri, position)
 }
 
-fn faults_at(uri: &str, instance: &Value) -> Vec<String> {
+fn faults_at(uri: &str, position: &Value) -> Vec<String> {
     let validator = validator(uri);
     // An evaluation that fails can come without errors (jsonschema 0.46): they are asked for apart.
     let mut faults: Vec<String> =
-        validator.iter_errors(instance).map(|e| format!("{}: {e}", e.instance_path())).collect();
-    let evaluation = validator.evaluate(instance);
-    assert_eq!(evaluation.flag().valid, faults.is_empty(), "both ways to validate agree on {instance}");
+        validator.iter_errors(position).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    let evaluation = validator.evaluate(position);
+    assert_eq!(evaluation.flag().valid, faults.is_empty(), "both ways to validate agree on {position}");
     for note in evaluation.iter_annotations().filter(|note| note.schema_location.ends_with("/contentSchema")) {
         let place = note.instance_location.as_str();
-        let text = instance.pointer(place).and_then(Value::as_str).expect("content is text");
+        let text = position.pointer(place).and_then(Value::as_str).expect("content is text");
         let within = note.absolute_keyword_location.expect("every schema has an $id").as_str();
         // A JSON text that is itself a JSON string of an object is read as that object, once (SPEC §3).
         let inner = serde_json::from_str::<String>(text).ok();

@@ -51,9 +51,9 @@ pub fn fold(history: &[u8]) -> Folded {
         for name in decoder.symbols.take_new() {
             engine.intern(&name);
         }
-        let counted = engine.tally.entries();
+        let counted = engine.counters.entries();
         let step = engine.step(&entry);
-        assert_eq!(engine.tally.entries(), counted + 1, "an entry is counted once: {entry:?}");
+        assert_eq!(engine.counters.entries(), counted + 1, "an entry is counted once: {entry:?}");
         let reason = match step.disposition {
             Disposition::Applied => {
                 folded.applied += 1;
@@ -77,12 +77,12 @@ pub fn fold(history: &[u8]) -> Folded {
             folded.decisions += 1;
         }
     }
-    let tally = &engine.tally;
-    assert_eq!(tally.applied, folded.applied);
-    assert_eq!(tally.duplicates, folded.duplicates);
-    assert_eq!(tally.quarantined.values().sum::<u64>(), folded.quarantined);
-    assert_eq!(tally.decisions, folded.decisions);
-    assert_eq!(view::summary(&engine, tally)["entries"], tally.entries());
+    let counters = &engine.counters;
+    assert_eq!(counters.applied, folded.applied);
+    assert_eq!(counters.duplicates, folded.duplicates);
+    assert_eq!(counters.quarantined.values().sum::<u64>(), folded.quarantined);
+    assert_eq!(counters.decisions, folded.decisions);
+    assert_eq!(view::summary(&engine, counters)["entries"], counters.entries());
     view::positions(&engine, true);
     reads_back(engine, streams);
     folded

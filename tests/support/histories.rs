@@ -12,7 +12,7 @@ mod world;
 
 use harvester::codec::policy::from_json;
 use harvester::config::Config;
-use harvester::domain::event::ids::{CanonicalKey, EntryId};
+use harvester::domain::event::ids::{EntryId, SortKey};
 use harvester::domain::event::streams::{Stream, StreamKind, Streams};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -230,7 +230,7 @@ pub struct Style {
 #[derive(Clone, Debug)]
 pub struct Told {
     pub stream: &'static str,
-    pub key: CanonicalKey,
+    pub key: SortKey,
     pub line: String,
 }
 

@@ -92,8 +92,8 @@ impl Lab {
     /// The last instance of a symbol as `positions` shows it.
     pub fn position(&self, name: &str) -> Value {
         let symbol = self.symbol(name).unwrap_or_else(|| panic!("{name} was never seen"));
-        let instance = symbol.instances().last().unwrap_or_else(|| panic!("{name} was never open"));
-        view::position(&self.engine, symbol, instance)
+        let position = symbol.positions().last().unwrap_or_else(|| panic!("{name} was never open"));
+        view::position_document(&self.engine, symbol, position)
     }
 }
 

@@ -42,7 +42,7 @@ impl Order {
 pub struct Model {
     orders: BTreeMap<u32, Order>,
     /// Instances, oldest first; the last one may be open.
-    instances: Vec<Vec<(Exact, u32, usize)>>,
+    positions: Vec<Vec<(Exact, u32, usize)>>,
     pub repeated: u64,
     pub contradictory: u64,
     pub reduce_only_flat: u64,
@@ -61,7 +61,7 @@ pub struct Comes {
 }
 
 impl Model {
-    pub fn hear(&mut self, said: &Said) {
+    pub fn apply_outcome(&mut self, said: &Said) {
         let cumulative = exact(&said.cumulative);
         let average = said.average.as_deref().map(exact);
         let order = self.orders.entry(said.order).or_default();
@@ -113,16 +113,16 @@ impl Model {
     }
 
     fn fill(&mut self, signed: Exact, reduce_only: bool, order: u32, part: usize) {
-        let held = self.instances.last().map_or(zero(), |instance| qty_of(instance));
+        let held = self.positions.last().map_or(zero(), |position| qty_of(position));
         if held == zero() {
             if reduce_only {
                 self.reduce_only_flat += 1;
             } else {
-                self.instances.push(vec![(signed, order, part)]);
+                self.positions.push(vec![(signed, order, part)]);
             }
             return;
         }
-        let Some(open) = self.instances.last_mut() else { return };
+        let Some(open) = self.positions.last_mut() else { return };
         if (held > zero()) == (signed > zero()) {
             if reduce_only {
                 self.reduce_only_same_side += 1;
@@ -136,19 +136,19 @@ impl Model {
             if reduce_only {
                 self.reduce_only_excess += 1;
             } else {
-                self.instances.push(vec![(signed + held, order, part)]);
+                self.positions.push(vec![(signed + held, order, part)]);
             }
         }
     }
 
     /// What every instance comes to, oldest first.
     pub fn come(&self) -> Vec<Comes> {
-        self.instances.iter().map(|instance| self.comes(instance)).collect()
+        self.positions.iter().map(|position| self.comes(position)).collect()
     }
 
-    fn comes(&self, instance: &[(Exact, u32, usize)]) -> Comes {
+    fn comes(&self, position: &[(Exact, u32, usize)]) -> Comes {
         let mut comes = Comes { qty: zero(), entry: None, realized: Some(zero()), turnover: zero() };
-        for (signed, order, part) in instance {
+        for (signed, order, part) in position {
             let price = &self.orders[order].parts[*part].1;
             if let Some(price) = price {
                 comes.turnover += price * abs(signed);
@@ -173,6 +173,6 @@ impl Model {
     }
 }
 
-fn qty_of(instance: &[(Exact, u32, usize)]) -> Exact {
-    instance.iter().fold(zero(), |sum, (signed, ..)| sum + signed)
+fn qty_of(position: &[(Exact, u32, usize)]) -> Exact {
+    position.iter().fold(zero(), |sum, (signed, ..)| sum + signed)
 }

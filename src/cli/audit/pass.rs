@@ -19,12 +19,12 @@ use crate::codec::object::Object;
 use crate::codec::signing::SigningKey;
 use crate::config::Config;
 use crate::domain::book::rungs::OutcomeKind;
-use crate::domain::engine::recorded::Facts;
+use crate::domain::engine::recorded::RecordedDecisions;
 use crate::domain::engine::{Disposition, Engine};
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Entry, Event, Outcome};
-use crate::drive::pipeline::{foresee_skipped, hand_over, policy_at_first};
+use crate::drive::pipeline::{hand_over, policy_at_first, preload_skips};
 
 /// Folds the history and compares.
 pub fn pass(
@@ -40,7 +40,7 @@ pub fn pass(
     let policy = policy_at_first(&history, &mut decoder).unwrap_or_else(|| config.policy.clone());
     let mut engine = Engine::new(config.streams.clone(), policy);
     engine.set_audit();
-    foresee_skipped(&history, &mut decoder, &mut engine, scope.until);
+    preload_skips(&history, &mut decoder, &mut engine, scope.until);
     let trusted: BTreeSet<EntryId> = chain.links.iter().filter(|link| link.authentic).map(|link| link.id).collect();
     engine.set_facts(facts(&history, &mut decoder, &trusted));
     for name in decoder.symbols.take_new() {
@@ -114,8 +114,12 @@ fn decoder_without_key(config: &Config) -> Decoder {
 }
 
 /// The decisions that are facts: those whose seal is whole.
-fn facts(history: &crate::shell::history::History, decoder: &mut Decoder, trusted: &BTreeSet<EntryId>) -> Facts {
-    let mut facts = Facts::default();
+fn facts(
+    history: &crate::shell::history::History,
+    decoder: &mut Decoder,
+    trusted: &BTreeSet<EntryId>,
+) -> RecordedDecisions {
+    let mut facts = RecordedDecisions::default();
     for at in history.decision_lines().filter(|at| trusted.contains(&at.id)) {
         let Ok(fields) = line::fields(at.bytes) else { continue };
         let entry = decoder.decode(at.stream, at.id, &fields);
@@ -132,7 +136,7 @@ fn refusal(engine: &Engine, entry: &Entry, text: &[u8]) -> Option<String> {
     if !matches!(fact.outcome, Outcome::Refused { .. }) {
         return None;
     }
-    let decisions = engine.symbol(entry.symbol?).instances().flat_map(|instance| &instance.decisions);
+    let decisions = engine.symbol(entry.symbol?).positions().flat_map(|position| &position.decisions);
     let refused = decisions.filter_map(|decision| decision.outcomes.last());
     let mut refused = refused.filter(|outcome| outcome.entry == entry.id && outcome.what == OutcomeKind::Refused);
     refused.next()?;

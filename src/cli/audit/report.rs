@@ -125,18 +125,18 @@ impl Report {
 
     /// Adds what was folded.
     pub fn count(&mut self, engine: &Engine, history: &History) {
-        let tally = &engine.tally;
+        let counters = &engine.counters;
         let counts = json!({
-            "entries": tally.entries(),
-            "quarantined": tally.quarantined.values().sum::<u64>(),
+            "entries": counters.entries(),
+            "quarantined": counters.quarantined.values().sum::<u64>(),
             "bad_lines": history.bad_lines(),
             "other_streams": history.other_streams(),
-            "passed_over": tally.of(Count::PassedOver),
+            "passed_over": counters.of(Count::PassedOver),
             "rules": RULES_VERSION,
             "policy": *engine.policy().hash,
         });
         self.counts = counts.as_object().cloned().unwrap_or_default();
-        if tally.entries() == 0 {
+        if counters.entries() == 0 {
             self.unseen.push(json!({"why": "the history holds no entry"}));
         }
     }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::codec::chain::{Chain, Link};
 use crate::codec::{number, time};
 use crate::domain::book::execution::{Execution, Outcome, Terms};
-use crate::domain::book::position::Instance;
+use crate::domain::book::position::Position;
 use crate::domain::engine::{Changes, Engine};
 use crate::domain::event::Side;
 use crate::domain::event::ids::EntryId;
@@ -45,8 +45,8 @@ impl Executions {
         for &(symbol, place) in &changes.closed {
             self.see(engine, &engine.symbol(symbol).closed[place]);
         }
-        for (_, instance) in &changes.closed_forgotten {
-            self.see(engine, instance);
+        for (_, position) in &changes.closed_forgotten {
+            self.see(engine, position);
         }
     }
 
@@ -57,16 +57,16 @@ impl Executions {
 
     /// Looks at everything that is remembered at the end.
     pub fn see_all(&mut self, engine: &Engine) {
-        for instance in engine.symbols().iter().flat_map(|symbol| symbol.instances()) {
-            self.see(engine, instance);
+        for position in engine.symbols().iter().flat_map(|symbol| symbol.positions()) {
+            self.see(engine, position);
         }
     }
 
-    fn see(&mut self, engine: &Engine, instance: &Instance) {
-        for record in &instance.decisions {
+    fn see(&mut self, engine: &Engine, position: &Position) {
+        for record in &position.decisions {
             let Some(terms) = self.terms.get(&*record.decision_id) else { continue };
             // Numbers that do not fit leave the execution without them; the state is told all the same.
-            let execution = Execution::of(instance, record, terms, engine.policy().result_timeout_ms)
+            let execution = Execution::of(position, record, terms, engine.policy().result_timeout_ms)
                 .unwrap_or(Execution { expired: record.expired, ..Execution::default() });
             self.known.insert(record.decision_id.to_string(), execution);
         }

@@ -6,7 +6,7 @@ use rust_decimal::RoundingStrategy;
 use serde_json::{Value, json};
 
 use crate::codec::view;
-use crate::domain::book::position::Instance;
+use crate::domain::book::position::Position;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
 use crate::domain::engine::needs::Want;
@@ -71,7 +71,7 @@ pub fn lacking(engine: &Engine) -> BTreeMap<Box<str>, Vec<&'static str>> {
     open(engine).map(|(symbol, open)| (symbol.name.clone(), view::missing(symbol, open))).collect()
 }
 
-fn open(engine: &Engine) -> impl Iterator<Item = (&Symbol, &Instance)> {
+fn open(engine: &Engine) -> impl Iterator<Item = (&Symbol, &Position)> {
     view::by_name(engine).into_iter().filter_map(|symbol| symbol.hot.open.as_ref().map(|open| (symbol, open)))
 }
 
@@ -103,7 +103,7 @@ pub fn lines(
 }
 
 /// `entry_price=0.3 (fill 1770…-0) atr=0.0398 vol=1.0107 entry_risk=26.80 (intent 1770…-0) mark=0.301 (api 1770…-0)`
-fn complete(engine: &Engine, symbol: &Symbol, open: &Instance) -> String {
+fn complete(engine: &Engine, symbol: &Symbol, open: &Position) -> String {
     let mut parts = Vec::new();
     if let Some(entry) = open.totals.entry {
         parts.push(format!("entry_price={} ({} {})", entry.price, entry.source.name(), entry.entry.id));

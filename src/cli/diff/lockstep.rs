@@ -11,7 +11,7 @@ use crate::codec::time;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
 use crate::domain::event::Event;
-use crate::domain::event::ids::{CanonicalKey, EntryId, SymbolId};
+use crate::domain::event::ids::{EntryId, SortKey, SymbolId};
 use crate::shell::terminal::Screen;
 
 /// What two replays came to.
@@ -50,7 +50,7 @@ pub struct Entries {
 }
 
 /// Entries that only one side has had so far: whether it was A, and a digest of what it said.
-type Alone = BTreeMap<CanonicalKey, (bool, [u8; 32])>;
+type Alone = BTreeMap<SortKey, (bool, [u8; 32])>;
 
 /// Which of the two takes a step.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -172,7 +172,7 @@ impl Entries {
             }
             (Some(next), None) | (None, Some(next)) => {
                 let is_a = of_a.is_some();
-                let key = CanonicalKey::new(next.entry.stream, next.entry.id);
+                let key = SortKey::new(next.entry.stream, next.entry.id);
                 let digest: [u8; 32] = Sha256::digest(&next.text).into();
                 match alone.get(&key).copied() {
                     Some((was_a, said)) if was_a != is_a => {

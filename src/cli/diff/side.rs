@@ -9,7 +9,7 @@ use crate::codec::{seal, snapshot};
 use crate::config::Config;
 use crate::domain::engine::Engine;
 use crate::domain::event::Entry;
-use crate::domain::event::ids::CanonicalKey;
+use crate::domain::event::ids::SortKey;
 use crate::drive::snapshots;
 use crate::drive::{pipeline, projection};
 use crate::shell::history::{History, Input, Options};
@@ -63,7 +63,7 @@ pub struct Walk {
 
 /// An entry in its place.
 pub struct Next {
-    pub place: CanonicalKey,
+    pub place: SortKey,
     pub entry: Entry,
     pub text: Vec<u8>,
 }
@@ -75,7 +75,7 @@ impl Walk {
             Decoder::new(config.streams.clone(), Symbols::default()).with_key(pipeline::signing_key(config)?);
         let mut engine = Engine::new(config.streams.clone(), config.policy.clone());
         engine.ignore_changes();
-        pipeline::foresee(&history, &mut decoder, &mut engine, derive, None)?;
+        pipeline::preload(&history, &mut decoder, &mut engine, derive, None)?;
         let mut walk = Self { history, decoder, engine, next: None, decisions: Vec::new() };
         walk.advance()?;
         Ok(walk)

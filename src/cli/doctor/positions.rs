@@ -8,7 +8,7 @@ use super::check::Check;
 use super::prices::named;
 use crate::codec::time::span;
 use crate::codec::view;
-use crate::domain::book::position::Instance;
+use crate::domain::book::position::Position;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
 use crate::domain::exit::decide::{self, Flag};
@@ -23,7 +23,7 @@ pub fn checks(engine: &Engine, now_ms: u64) -> Vec<Check> {
         let next = "give the service a source: a snapshot stream, or credentials of the exchange";
         return vec![Check::problem(AREA, "known", found, next)];
     }
-    let open: Vec<(&Symbol, &Instance)> = view::by_name(engine)
+    let open: Vec<(&Symbol, &Position)> = view::by_name(engine)
         .into_iter()
         .filter_map(|symbol| symbol.hot.open.as_ref().map(|open| (symbol, open)))
         .collect();
@@ -35,7 +35,7 @@ pub fn checks(engine: &Engine, now_ms: u64) -> Vec<Check> {
     checks
 }
 
-fn missing(open: &[(&Symbol, &Instance)]) -> Vec<Check> {
+fn missing(open: &[(&Symbol, &Position)]) -> Vec<Check> {
     let mut lacking: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (symbol, open) in open {
         for field in view::missing(symbol, open) {
@@ -56,7 +56,7 @@ fn missing(open: &[(&Symbol, &Instance)]) -> Vec<Check> {
     lacking.iter().map(check).collect()
 }
 
-fn flagged(engine: &Engine, open: &[(&Symbol, &Instance)]) -> Vec<Check> {
+fn flagged(engine: &Engine, open: &[(&Symbol, &Position)]) -> Vec<Check> {
     let mut flagged: BTreeMap<Flag, Vec<&str>> = BTreeMap::new();
     for (symbol, open) in open {
         for flag in decide::flags(symbol, open, engine.policy()) {
@@ -100,7 +100,7 @@ fn flagged(engine: &Engine, open: &[(&Symbol, &Instance)]) -> Vec<Check> {
 }
 
 /// Both readings of an ATR beside price and notional; a warning where no rung is within reach as it is read now.
-fn readings(engine: &Engine, symbol: &Symbol, open: &Instance) -> Option<Check> {
+fn readings(engine: &Engine, symbol: &Symbol, open: &Position) -> Option<Check> {
     let policy = engine.policy();
     let entry = open.totals.entry?.price;
     let fields = open.risk.as_ref()?;
@@ -137,7 +137,7 @@ fn readings(engine: &Engine, symbol: &Symbol, open: &Instance) -> Option<Check> 
 }
 
 /// Positions whose quantity nothing has confirmed for long.
-fn unconfirmed(engine: &Engine, open: &[(&Symbol, &Instance)], now_ms: u64) -> Option<Check> {
+fn unconfirmed(engine: &Engine, open: &[(&Symbol, &Position)], now_ms: u64) -> Option<Check> {
     let limit_ms = engine.policy().max_position_age_ms;
     let old: Vec<&str> = open
         .iter()

@@ -9,7 +9,7 @@ use super::scene::{Scene, fold, quantity_line};
 use crate::codec::chain::{self, Link};
 use crate::codec::{seal, state, time};
 use crate::config::Config;
-use crate::domain::book::position::Instance;
+use crate::domain::book::position::Position;
 use crate::domain::book::rungs::{DecisionRecord, OutcomeKind};
 use crate::domain::event::ids::EntryId;
 use crate::drive::projection;
@@ -52,8 +52,8 @@ pub fn of_history(wanted: &str, sources: &[PathBuf], config: &Config) -> anyhow:
     })?;
     let mut document = document.with_context(|| format!("no decision begins with {wanted}"))?;
     let decision_id = document["decision"]["decision_id"].as_str().unwrap_or_default().to_owned();
-    document["outcome"] = find(folded.engine.symbols().iter().flat_map(|symbol| symbol.instances()), &decision_id)
-        .map_or(Value::Null, |(instance, record)| outcome(instance, record));
+    document["outcome"] = find(folded.engine.symbols().iter().flat_map(|symbol| symbol.positions()), &decision_id)
+        .map_or(Value::Null, |(position, record)| outcome(position, record));
     Ok(document)
 }
 
@@ -89,7 +89,7 @@ pub fn of_store(wanted: &str, dir: &Path) -> anyhow::Result<Value> {
     let closed = state::closed_instances(&rows, &symbol)?;
     let open = engine.find(&symbol).and_then(|symbol| symbol.hot.open.as_ref());
     let outcome = find(closed.iter().chain(open), &text("decision_id"));
-    let outcome = outcome.map_or(Value::Null, |(instance, record)| self::outcome(instance, record));
+    let outcome = outcome.map_or(Value::Null, |(position, record)| self::outcome(position, record));
     Ok(json!({
         "symbol": symbol,
         "decision": payload,
@@ -101,18 +101,18 @@ pub fn of_store(wanted: &str, dir: &Path) -> anyhow::Result<Value> {
 }
 
 fn find<'a>(
-    instances: impl Iterator<Item = &'a Instance>,
+    positions: impl Iterator<Item = &'a Position>,
     decision_id: &str,
-) -> Option<(&'a Instance, &'a DecisionRecord)> {
-    let mut found = instances.flat_map(|instance| instance.decisions.iter().map(move |record| (instance, record)));
+) -> Option<(&'a Position, &'a DecisionRecord)> {
+    let mut found = positions.flat_map(|position| position.decisions.iter().map(move |record| (position, record)));
     found.find(|(_, record)| &*record.decision_id == decision_id)
 }
 
 /// What became of it, event by event.
-fn outcome(instance: &Instance, record: &DecisionRecord) -> Value {
+fn outcome(position: &Position, record: &DecisionRecord) -> Value {
     let price = |entry: EntryId| {
-        let movement = instance.movements.iter().find(|movement| movement.entry.id == entry)?;
-        Some(json!({"qty": movement.delta.abs().to_string(), "price": movement.price.map(|p| p.price.to_string())}))
+        let change = position.changes.iter().find(|change| change.entry.id == entry)?;
+        Some(json!({"qty": change.delta.abs().to_string(), "price": change.price.map(|p| p.price.to_string())}))
     };
     let events: Vec<Value> = record
         .outcomes

@@ -1,7 +1,7 @@
 //! Why a position was not harvested, and what would have to change: one sentence each, for people.
 
 use crate::codec::{time, view};
-use crate::domain::book::position::Instance;
+use crate::domain::book::position::Position;
 use crate::domain::book::rungs::RungState;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
@@ -30,7 +30,7 @@ pub fn why(engine: &Engine, symbol: &Symbol, hold: Option<Hold>, now_ms: u64) ->
     why
 }
 
-fn because(engine: &Engine, symbol: &Symbol, open: &Instance, hold: Hold, now_ms: u64) -> Vec<String> {
+fn because(engine: &Engine, symbol: &Symbol, open: &Position, hold: Hold, now_ms: u64) -> Vec<String> {
     let policy = engine.policy();
     let one = |text: String| vec![text];
     match hold {
@@ -96,7 +96,7 @@ fn because(engine: &Engine, symbol: &Symbol, open: &Instance, hold: Hold, now_ms
     }
 }
 
-fn jumped(symbol: &Symbol, open: &Instance, policy: &Policy) -> Vec<String> {
+fn jumped(symbol: &Symbol, open: &Position, policy: &Policy) -> Vec<String> {
     if open.price_doubted.is_some() {
         return vec![
             "The price moved so far that the contract could have been rescaled: a look-up or snapshot that agrees with the \
@@ -123,7 +123,7 @@ fn source(name: &str, key: &str) -> String {
     )
 }
 
-fn in_flight(open: &Instance) -> Vec<String> {
+fn in_flight(open: &Position) -> Vec<String> {
     let waiting = open.decisions.iter().filter(|decision| decision.state.is_in_flight());
     waiting
         .map(|decision| {
@@ -155,7 +155,7 @@ fn stale(engine: &Engine, symbol: &Symbol, now_ms: u64) -> Vec<String> {
 }
 
 /// How far the price is from the lowest rung that can be taken.
-fn below(engine: &Engine, symbol: &Symbol, open: &Instance, now_ms: u64) -> Vec<String> {
+fn below(engine: &Engine, symbol: &Symbol, open: &Position, now_ms: u64) -> Vec<String> {
     let policy = engine.policy();
     let r_net = decide::read(symbol, policy).ok().flatten().map(|reading| reading.r_net);
     let r_net = r_net.map_or_else(|| "unknown".to_owned(), |r| r.to_string());
@@ -170,7 +170,7 @@ fn below(engine: &Engine, symbol: &Symbol, open: &Instance, now_ms: u64) -> Vec<
     why
 }
 
-fn reach(engine: &Engine, symbol: &Symbol, open: &Instance, rung: RMultiple) -> String {
+fn reach(engine: &Engine, symbol: &Symbol, open: &Position, rung: RMultiple) -> String {
     let policy = engine.policy();
     let wanted = rung.max(policy.min_r);
     let Some(price) = decide::price_at(open, policy, wanted).ok().flatten() else {
@@ -184,7 +184,7 @@ fn reach(engine: &Engine, symbol: &Symbol, open: &Instance, rung: RMultiple) -> 
     format!("The next rung, {rung} R, is reached at {price}{}.", away.unwrap_or_default())
 }
 
-fn too_large(engine: &Engine, open: &Instance) -> Option<String> {
+fn too_large(engine: &Engine, open: &Position) -> Option<String> {
     let risk = decide::risk(open, engine.policy()).ok().flatten().filter(|risk| risk.too_large)?;
     let entry = open.totals.entry?.price;
     Some(format!(
@@ -194,7 +194,7 @@ fn too_large(engine: &Engine, open: &Instance) -> Option<String> {
     ))
 }
 
-fn no_rung(engine: &Engine, symbol: &Symbol, open: &Instance, now_ms: u64) -> Vec<String> {
+fn no_rung(engine: &Engine, symbol: &Symbol, open: &Position, now_ms: u64) -> Vec<String> {
     let policy = engine.policy();
     let taken: Vec<String> = view::rungs(open, policy, now_ms)
         .iter()
@@ -213,7 +213,7 @@ fn no_rung(engine: &Engine, symbol: &Symbol, open: &Instance, now_ms: u64) -> Ve
     why
 }
 
-fn retry(open: &Instance) -> Vec<String> {
+fn retry(open: &Position) -> Vec<String> {
     let at = open.rungs.iter().filter_map(|rung| rung.retry_at_ms).min();
     let at = at.map_or_else(String::new, |at| format!(" It is armed again at {}.", time::iso(at)));
     vec![format!("The rung was refused and waits (`retry_after_ms`).{at}")]

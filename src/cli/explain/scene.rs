@@ -10,15 +10,15 @@ use super::reasons;
 use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::{policy, time, view};
 use crate::config::Config;
-use crate::domain::book::position::Instance;
+use crate::domain::book::position::Position;
 use crate::domain::book::symbol::Symbol;
-use crate::domain::engine::recorded::Facts;
+use crate::domain::engine::recorded::RecordedDecisions;
 use crate::domain::engine::{ChainHead, Decision, Engine};
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::{Control, Entry, Event};
 use crate::domain::exit::decide;
 use crate::domain::units::Qty;
-use crate::drive::pipeline::{foresee_skipped, pipeline, policy_at_first, recorded, signing_key};
+use crate::drive::pipeline::{pipeline, policy_at_first, preload_skips, recorded, signing_key};
 use crate::shell::history::{History, Input, Options};
 
 /// Changes of the hold that are shown. [1]
@@ -45,7 +45,7 @@ pub fn fold(
     let mut engine = Engine::new(config.streams.clone(), policy);
     engine.set_audit();
     engine.ignore_changes();
-    foresee_skipped(&history, &mut decoder, &mut engine, until);
+    preload_skips(&history, &mut decoder, &mut engine, until);
     engine.set_facts(facts(&history, &mut decoder));
     for name in decoder.symbols.take_new() {
         engine.intern(&name);
@@ -69,8 +69,8 @@ pub fn fold(
     Ok(Folded { engine, policy_since })
 }
 
-fn facts(history: &History, decoder: &mut Decoder) -> Facts {
-    let mut facts = Facts::default();
+fn facts(history: &History, decoder: &mut Decoder) -> RecordedDecisions {
+    let mut facts = RecordedDecisions::default();
     for fact in recorded(history, decoder, &ChainHead::default(), None, |_| {}) {
         facts.add(fact, decoder.streams());
     }
@@ -99,7 +99,7 @@ impl Scene {
             "symbol": name,
             "last_entry": engine.globals().last.to_string(),
             "at": time::iso(engine.globals().last.ms),
-            "position": shown.map(|instance| view::position(engine, symbol, instance)),
+            "position": shown.map(|position| view::position_document(engine, symbol, position)),
             "hold": hold.map(|hold| hold.name()),
             "why": reasons::why(engine, symbol, hold, now_ms),
             "arithmetic": open.map_or_else(Vec::new, |open| arithmetic(engine, symbol, open)),
@@ -113,17 +113,17 @@ impl Scene {
             },
             "others": others(engine, name, now_ms),
         });
-        if let Some(instance) = shown {
-            json["holds"] = holds(instance);
-            json["holds_dropped"] = instance.holds.dropped().into();
+        if let Some(position) = shown {
+            json["holds"] = holds(position);
+            json["holds_dropped"] = position.holds.dropped().into();
         }
         Ok(Self { json })
     }
 }
 
 /// The last changes of the reason to hold.
-fn holds(instance: &Instance) -> Value {
-    let changes: Vec<Value> = instance
+fn holds(position: &Position) -> Value {
+    let changes: Vec<Value> = position
         .holds
         .changes()
         .map(|change| {
@@ -145,7 +145,7 @@ fn others(engine: &Engine, name: &str, now_ms: u64) -> Map<String, Value> {
 }
 
 /// The numbers of an evaluation, put into their formulas.
-fn arithmetic(engine: &Engine, symbol: &Symbol, open: &Instance) -> Vec<String> {
+fn arithmetic(engine: &Engine, symbol: &Symbol, open: &Position) -> Vec<String> {
     let policy = engine.policy();
     let (Ok(Some(reading)), Some(risk)) = (decide::read(symbol, policy), &open.risk) else { return Vec::new() };
     let qty = open.totals.qty;
@@ -180,11 +180,11 @@ fn arithmetic(engine: &Engine, symbol: &Symbol, open: &Instance) -> Vec<String> 
 }
 
 /// `share` of what the base of the policy is, as it led to a quantity.
-pub fn quantity_line(share: &str, base: &str, qty: &str, instance: &Instance) -> String {
-    let held: Qty = instance.totals.qty.abs();
+pub fn quantity_line(share: &str, base: &str, qty: &str, position: &Position) -> String {
+    let held: Qty = position.totals.qty.abs();
     let of = match base {
         "current" => format!("{held}, what is held"),
-        _ => format!("{}, the largest quantity (less what others reduced)", instance.totals.qty_largest),
+        _ => format!("{}, the largest quantity (less what others reduced)", position.totals.qty_largest),
     };
     format!("qty        = {share} of {of} = {qty}")
 }

@@ -86,7 +86,7 @@ pub fn json(compared: &Compared) -> anyhow::Result<Value> {
             "mode": variant.engine.policy().mode.name(),
             "total": all.json(false),
             "symbols": symbols,
-            "holds": variant.engine.tally.holds().map(|(hold, n)| (hold.name().to_owned(), Value::from(n))).collect::<Map<_, _>>(),
+            "holds": variant.engine.counters.holds().map(|(hold, n)| (hold.name().to_owned(), Value::from(n))).collect::<Map<_, _>>(),
             "only_here": own.difference(&first).collect::<Vec<_>>(),
             "only_in_the_first": first.difference(&own).collect::<Vec<_>>(),
             "recorded_alike": compared.recorded.iter().filter(|id| own.contains(&***id)).count(),

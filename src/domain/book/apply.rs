@@ -1,8 +1,8 @@
 //! How one fact changes one symbol (SPEC §4): intents and prices here, fills and the exchange's word below.
 
-use super::counters::{Count, Tally, Unreadables};
+use super::counters::{Count, Counters, Unreadables};
 use super::plans::{KnownPlan, Plans};
-use super::position::{Cause, EntryPrice, Movement, RiskFields};
+use super::position::{Cause, EntryPrice, PositionChange, RiskFields};
 use super::symbol::{Mark, Symbol};
 use crate::domain::event::ids::{EntryRef, SymbolId};
 use crate::domain::event::streams::StreamKind;
@@ -30,7 +30,7 @@ pub struct Fold<'a> {
     pub symbol: Option<SymbolId>,
     pub policy: &'a Policy,
     pub plans: &'a Plans,
-    pub tally: &'a mut Tally,
+    pub counters: &'a mut Counters,
 }
 
 impl<'a> Fold<'a> {
@@ -44,8 +44,8 @@ impl<'a> Fold<'a> {
     }
 
     fn count_unreadable_time(&mut self) {
-        self.tally.count(Count::UnreadableTime);
-        self.tally.unreadable(Unreadables::Times, self.entry.id.ms);
+        self.counters.count(Count::UnreadableTime);
+        self.counters.unreadable(Unreadables::Times, self.entry.id.ms);
     }
 
     /// Returns true if a fill of an order that is not remembered happened too long before its entry.
@@ -76,7 +76,7 @@ impl<'a> Fold<'a> {
             && let Some(price) = fact.entry_price
         {
             let price = Some(EntryPrice { price, source: EntrySource::Legacy, entry });
-            open.apply(Movement::new(Cause::EntrySet, Qty::ZERO, price, entry))?;
+            open.apply(PositionChange::new(Cause::EntrySet, Qty::ZERO, price, entry))?;
         }
         if open.risk.is_none()
             && let Some(pair) = RiskPair::of(fact.atr_value, fact.volatility_factor)
@@ -95,7 +95,7 @@ impl<'a> Fold<'a> {
                 return Ok(());
             }
             Some(age_ms) if age_ms > self.policy.max_price_age_ms => {
-                self.tally.count(Count::LatePrice);
+                self.counters.count(Count::LatePrice);
                 return Ok(());
             }
             Some(_) => {}
@@ -120,7 +120,7 @@ impl<'a> Fold<'a> {
             }
             Some(_) | None => symbol.hot.held_price = Some(mark),
         }
-        self.tally.count(Count::PriceHeld);
+        self.counters.count(Count::PriceHeld);
         Ok(())
     }
 

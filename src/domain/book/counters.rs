@@ -106,11 +106,11 @@ pub struct Comparison {
     /// In the history, not ours.
     pub unexpected: u64,
     /// Named an instance that is not there.
-    pub homeless: u64,
+    pub orphaned: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Tally {
+pub struct Counters {
     pub applied: u64,
     pub duplicates: u64,
     pub quarantined: BTreeMap<Reason, u64>,
@@ -128,7 +128,7 @@ pub struct Tally {
     shape_last: usize,
 }
 
-impl Tally {
+impl Counters {
     pub fn entries(&self) -> u64 {
         self.applied + self.duplicates + self.quarantined.values().sum::<u64>()
     }

@@ -1,6 +1,6 @@
 //! What became of a decision: what was filled of it, at what price and when, and what that brought.
 
-use super::position::{Cause, Instance};
+use super::position::{Cause, Position};
 use super::rungs::{DecisionRecord, OutcomeKind, RungState};
 use crate::domain::event::Side;
 use crate::domain::event::ids::EntryId;
@@ -80,7 +80,7 @@ pub struct Execution {
 impl Execution {
     /// The execution of a decision of an instance, by what the instance knows. `timeout_ms` is the time for an answer.
     pub fn of(
-        instance: &Instance,
+        position: &Position,
         record: &DecisionRecord,
         terms: &Terms,
         timeout_ms: u64,
@@ -92,15 +92,15 @@ impl Execution {
             record.outcomes.iter().any(|outcome| outcome.what == OutcomeKind::Filled && outcome.entry == entry)
         };
         let closes = |delta: Qty| delta.is_negative() == (terms.side == Side::Sell);
-        for movement in &instance.movements {
-            let is_part = matches!(movement.cause, Cause::Fill { .. }) && closes(movement.delta);
-            if !is_part || !is_fill(movement.entry.id) {
+        for change in &position.changes {
+            let is_part = matches!(change.cause, Cause::Fill { .. }) && closes(change.delta);
+            if !is_part || !is_fill(change.entry.id) {
                 continue;
             }
-            let qty = movement.delta.abs();
+            let qty = change.delta.abs();
             execution.filled = execution.filled.plus(qty)?;
-            execution.delay_ms = Some(movement.entry.id.ms.saturating_sub(terms.decided_ms));
-            let price = movement.price.filter(|price| price.source == EntrySource::Fill);
+            execution.delay_ms = Some(change.entry.id.ms.saturating_sub(terms.decided_ms));
+            let price = change.price.filter(|price| price.source == EntrySource::Fill);
             cost = match (cost, price) {
                 (Some(cost), Some(price)) => Some(cost.plus(price.price.for_qty(qty)?)?),
                 (Some(_) | None, _) => None,
@@ -108,18 +108,18 @@ impl Execution {
         }
         execution.outcome = outcome(record, execution.filled, terms.qty);
         if let Some(cost) = cost.filter(|_| execution.filled.is_positive()) {
-            execution.price_at(cost, instance, terms)?;
+            execution.price_at(cost, position, terms)?;
         }
         Ok(execution)
     }
 
-    fn price_at(&mut self, cost: Quote, instance: &Instance, terms: &Terms) -> Result<(), OutOfRange> {
+    fn price_at(&mut self, cost: Quote, position: &Position, terms: &Terms) -> Result<(), OutOfRange> {
         let gain = |from: Price| {
             let worth = from.for_qty(self.filled)?;
             if terms.side == Side::Sell { cost.minus(worth) } else { worth.minus(cost) }
         };
         let (at_mark, at_entry) = (gain(terms.mark)?, gain(terms.entry_price)?);
-        let risk = terms.risk_price.for_qty(instance.totals.qty_largest)?;
+        let risk = terms.risk_price.for_qty(position.totals.qty_largest)?;
         self.price = Some(cost.per(self.filled)?);
         self.slippage = Some(at_mark.negated());
         self.slippage_share = Some(at_mark.negated().ratio(terms.mark.for_qty(self.filled)?)?);
@@ -130,17 +130,17 @@ impl Execution {
 }
 
 fn outcome(record: &DecisionRecord, filled: Qty, asked: Qty) -> Option<Outcome> {
-    let heard = |what| record.outcomes.iter().any(|outcome| outcome.what == what);
+    let outcome = |what| record.outcomes.iter().any(|outcome| outcome.what == what);
     match record.state {
         _ if filled.is_positive() && filled < asked && !filled.same(asked, None) => Some(Outcome::Partial),
         RungState::Filled => Some(Outcome::Filled),
         RungState::Partial => Some(Outcome::Partial),
         RungState::Refused | RungState::Failed => Some(Outcome::Refused),
         RungState::Unknown => Some(Outcome::Unknown),
-        RungState::Requested if heard(OutcomeKind::Accepted) => Some(Outcome::Accepted),
+        RungState::Requested if outcome(OutcomeKind::Accepted) => Some(Outcome::Accepted),
         RungState::Requested => Some(Outcome::Requested),
         // Armed again: withdrawn before it was sent, or given up by an operator.
-        RungState::Armed if heard(OutcomeKind::Rearmed) && !record.expired => Some(Outcome::Unknown),
+        RungState::Armed if outcome(OutcomeKind::Rearmed) && !record.expired => Some(Outcome::Unknown),
         RungState::Armed | RungState::Shadowed | RungState::Skipped => None,
     }
 }

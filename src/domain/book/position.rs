@@ -60,7 +60,7 @@ pub enum Cause {
 
 /// One step of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Movement {
+pub struct PositionChange {
     pub cause: Cause,
     /// Signed change of the quantity. [base]
     pub delta: Qty,
@@ -85,7 +85,7 @@ pub struct Told {
     pub entry: EntryRef,
 }
 
-impl Movement {
+impl PositionChange {
     pub fn new(cause: Cause, delta: Qty, price: Option<EntryPrice>, entry: EntryRef) -> Self {
         Self { cause, delta, price, entry, told: Vec::new(), since_ms: 0 }
     }
@@ -126,7 +126,7 @@ impl Movement {
 
 /// What the movements of an instance add up to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Totals {
+pub struct PositionTotals {
     /// Signed. [base]
     pub qty: Qty,
     /// Largest |qty| so far. [base]
@@ -138,7 +138,7 @@ pub struct Totals {
     pub realized: Option<Quote>,
 }
 
-impl Totals {
+impl PositionTotals {
     pub const START: Self =
         Self { qty: Qty::ZERO, qty_largest: Qty::ZERO, entry: None, cost: None, realized: Some(Quote::ZERO) };
 
@@ -146,36 +146,36 @@ impl Totals {
     ///
     /// Entry price of an addition: average by quantity, with the weakest source of its parts; missing if a part
     /// is. Realised pnl of a reduction: closed qty × (price − entry) × sign (SPEC §4).
-    pub fn after(&self, movement: &Movement) -> Result<Self, OutOfRange> {
+    pub fn after(&self, change: &PositionChange) -> Result<Self, OutOfRange> {
         let mut next = *self;
-        match movement.cause {
+        match change.cause {
             Cause::EntrySet => {
-                let weaker = match movement.price {
+                let weaker = match change.price {
                     // What an old hash held only fills a hole.
                     Some(price) if price.source == EntrySource::Legacy => self.entry.is_none(),
                     _ => self.entry.is_none_or(|held| held.source < EntrySource::Fill),
                 };
                 if weaker {
-                    next.entry = movement.price;
+                    next.entry = change.price;
                     next.cost = next.cost_of_entry()?;
                 }
                 return Ok(next);
             }
             Cause::Adoption => {
-                next.qty = self.qty.plus(movement.delta)?;
-                next.entry = movement.price;
+                next.qty = self.qty.plus(change.delta)?;
+                next.entry = change.price;
                 next.cost = next.cost_of_entry()?;
                 if next.qty.abs() < self.qty.abs() {
-                    next.realized = self.realized_as_told(movement)?;
+                    next.realized = self.realized_as_told(change)?;
                 }
             }
             Cause::Fill { .. } | Cause::SnapshotOpening | Cause::Explained { .. } => {
-                next.qty = self.qty.plus(movement.delta)?;
-                let increases = self.qty.is_zero() || self.qty.is_negative() == movement.delta.is_negative();
+                next.qty = self.qty.plus(change.delta)?;
+                let increases = self.qty.is_zero() || self.qty.is_negative() == change.delta.is_negative();
                 if increases {
-                    (next.entry, next.cost) = self.averaged(movement)?;
+                    (next.entry, next.cost) = self.averaged(change)?;
                 } else {
-                    next.realized = self.realized_after(movement.delta, movement.real_price())?;
+                    next.realized = self.realized_after(change.delta, change.real_price())?;
                     next.cost = next.cost_of_entry()?;
                 }
             }
@@ -185,13 +185,13 @@ impl Totals {
     }
 
     /// Entry price and cost after an addition.
-    fn averaged(&self, movement: &Movement) -> Result<(Option<EntryPrice>, Option<Quote>), OutOfRange> {
+    fn averaged(&self, change: &PositionChange) -> Result<(Option<EntryPrice>, Option<Quote>), OutOfRange> {
         let mut sum = match (self.qty.is_zero(), self.entry, self.cost) {
             (true, ..) => None,
             (false, Some(entry), Some(cost)) => Some((self.qty.abs(), entry, cost)),
             (false, ..) => return Ok((None, None)),
         };
-        for (qty, price) in movement.pieces()? {
+        for (qty, price) in change.pieces()? {
             let Some(added) = price else { return Ok((None, None)) };
             let added_cost = added.price.for_qty(qty)?;
             sum = Some(match sum {
@@ -219,13 +219,13 @@ impl Totals {
     }
 
     /// After an adoption of less: known where fills with a price have told all of it. [quote]
-    fn realized_as_told(&self, movement: &Movement) -> Result<Option<Quote>, OutOfRange> {
-        if movement.told.is_empty() || !movement.untold()?.is_zero() {
+    fn realized_as_told(&self, change: &PositionChange) -> Result<Option<Quote>, OutOfRange> {
+        if change.told.is_empty() || !change.untold()?.is_zero() {
             return Ok(None);
         }
         let mut after = *self;
-        for told in &movement.told {
-            let delta = if movement.delta.is_negative() { told.qty.negated() } else { told.qty };
+        for told in &change.told {
+            let delta = if change.delta.is_negative() { told.qty.negated() } else { told.qty };
             after.realized = after.realized_after(delta, told.price)?;
         }
         Ok(after.realized)
@@ -234,13 +234,13 @@ impl Totals {
 
 /// One position instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Instance {
+pub struct Position {
     pub id: PositionId,
     pub direction: Direction,
     pub opened: EntryRef,
     pub closed: Option<EntryRef>,
-    pub totals: Totals,
-    pub movements: Vec<Movement>,
+    pub totals: PositionTotals,
+    pub changes: Vec<PositionChange>,
     pub risk: Option<RiskFields>,
     /// An operator accepted weak sources for this instance.
     pub risk_accepted: bool,
@@ -264,7 +264,7 @@ pub struct Instance {
     pub rescales: Vec<Rescale>,
     /// Changed since a store was told of it.
     #[serde(skip)]
-    pub unsaved: Unsaved,
+    pub dirty: Dirty,
 }
 
 /// A contract that was rescaled: quantities times `to` over `from`, prices the other way round.
@@ -275,7 +275,7 @@ pub struct Rescale {
     /// … and after. [base]
     pub to: Qty,
     /// Movements before it. [1]
-    pub movements: usize,
+    pub changes: usize,
     pub entry: EntryRef,
 }
 
@@ -293,23 +293,23 @@ impl Rescale {
 
 /// A note for the store: two instances that differ in nothing else are the same.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Unsaved(pub bool);
+pub struct Dirty(pub bool);
 
-impl PartialEq for Unsaved {
+impl PartialEq for Dirty {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Instance {
+impl Position {
     pub fn new(id: PositionId, direction: Direction, opened: EntryRef) -> Self {
         Self {
             id,
             direction,
             opened,
             closed: None,
-            totals: Totals::START,
-            movements: Vec::new(),
+            totals: PositionTotals::START,
+            changes: Vec::new(),
             risk: None,
             risk_accepted: false,
             entry_price_disagrees: false,
@@ -322,31 +322,31 @@ impl Instance {
             confirmed_ms: opened.id.ms,
             price_doubted: None,
             rescales: Vec::new(),
-            unsaved: Unsaved(true),
+            dirty: Dirty(true),
         }
     }
 
     /// Applies a movement. Errors, with the instance unchanged, if the totals go out of range.
-    pub fn apply(&mut self, movement: Movement) -> Result<(), OutOfRange> {
-        self.totals = self.totals.after(&movement)?;
-        self.unsaved.0 = true;
+    pub fn apply(&mut self, change: PositionChange) -> Result<(), OutOfRange> {
+        self.totals = self.totals.after(&change)?;
+        self.dirty.0 = true;
         // Snapshots come every second: of entry prices set in a row only the last matters.
-        if movement.cause == Cause::EntrySet && self.movements.last().is_some_and(|m| m.cause == Cause::EntrySet) {
-            self.movements.pop();
+        if change.cause == Cause::EntrySet && self.changes.last().is_some_and(|m| m.cause == Cause::EntrySet) {
+            self.changes.pop();
         }
-        self.movements.push(movement);
+        self.changes.push(change);
         Ok(())
     }
 
     /// Folds the instance anew from its movements.
     pub fn refold(&mut self) -> Result<(), OutOfRange> {
         let qty = self.totals.qty;
-        let mut totals = Totals::START;
-        for movement in &self.movements {
-            totals = totals.after(movement)?;
+        let mut totals = PositionTotals::START;
+        for change in &self.changes {
+            totals = totals.after(change)?;
         }
         // Quantities stay whatever happens to prices: an excess that was dropped or a "same" that closed is not redone.
-        self.unsaved.0 = true;
+        self.dirty.0 = true;
         totals.qty = qty;
         totals.qty_largest = self.totals.qty_largest;
         self.totals = totals;
@@ -356,21 +356,21 @@ impl Instance {
     /// Puts real prices into the movements of an order's parts; answers whether one changed.
     pub fn reprice(&mut self, order: &OrderKey, prices: &[(u32, Price)], entry: EntryRef) -> Result<bool, OutOfRange> {
         let mut changed = false;
-        for (place, movement) in self.movements.iter_mut().enumerate() {
+        for (place, change) in self.changes.iter_mut().enumerate() {
             // What was traded before a contract was rescaled has its price in the old unit.
-            let later = self.rescales.iter().filter(|rescale| place < rescale.movements);
+            let later = self.rescales.iter().filter(|rescale| place < rescale.changes);
             let price_of = |part: u32| -> Result<Option<Price>, OutOfRange> {
                 let Some((_, price)) = prices.iter().find(|(of, _)| *of == part) else { return Ok(None) };
                 later.clone().try_fold(*price, |price, rescale| rescale.price(price)).map(Some)
             };
-            if let Cause::Fill { order: of, part } = &movement.cause
+            if let Cause::Fill { order: of, part } = &change.cause
                 && of == order
                 && let Some(price) = price_of(*part)?
             {
-                movement.price = Some(EntryPrice { price, source: EntrySource::Fill, entry });
+                change.price = Some(EntryPrice { price, source: EntrySource::Fill, entry });
                 changed = true;
             }
-            for told in movement.told.iter_mut().filter(|told| told.order == *order) {
+            for told in change.told.iter_mut().filter(|told| told.order == *order) {
                 if let Some(price) = price_of(told.part)? {
                     (told.price, told.entry) = (Some(price), entry);
                     changed = true;
@@ -408,24 +408,29 @@ impl Instance {
         if first == self.explaining.len() || !sum.same(opening_qty, step) {
             return Ok(None);
         }
-        let explained: Vec<Movement> = self.explaining[first..]
+        let explained: Vec<PositionChange> = self.explaining[first..]
             .iter()
             .map(|trade| {
                 let entry = EntryRef::new(crate::domain::event::streams::StreamKind::Observation, trade.entry);
                 let price = EntryPrice { price: trade.price, source: EntrySource::Fill, entry };
-                Movement::new(Cause::Explained { order: trade.order_id.clone() }, signed(trade), Some(price), entry)
+                PositionChange::new(
+                    Cause::Explained { order: trade.order_id.clone() },
+                    signed(trade),
+                    Some(price),
+                    entry,
+                )
             })
             .collect();
         let began = (self.explaining[first].entry, self.explaining[first].own_ms.unwrap_or(self.opened.id.ms));
         let rest = self
-            .movements
+            .changes
             .iter()
             .filter(|m| !matches!(m.cause, Cause::SnapshotOpening | Cause::Explained { .. }))
             .cloned();
-        let movements: Vec<Movement> = explained.into_iter().chain(rest).collect();
-        let kept = std::mem::replace(&mut self.movements, movements);
+        let changes: Vec<PositionChange> = explained.into_iter().chain(rest).collect();
+        let kept = std::mem::replace(&mut self.changes, changes);
         if let Err(error) = self.refold() {
-            self.movements = kept;
+            self.changes = kept;
             return Err(error);
         }
         Ok(Some(began))
@@ -434,10 +439,10 @@ impl Instance {
     /// Lets a fill tell a part of a movement that a look-up had shown. Returns true if it is the first to tell an opening.
     ///
     /// Errors leave the instance half changed: the caller restores it.
-    pub fn tell(&mut self, movement: usize, told: Told) -> Result<bool, OutOfRange> {
-        let movement = &mut self.movements[movement];
-        let is_first = movement.cause == Cause::SnapshotOpening && movement.told.is_empty();
-        movement.told.push(told);
+    pub fn tell(&mut self, change: usize, told: Told) -> Result<bool, OutOfRange> {
+        let change = &mut self.changes[change];
+        let is_first = change.cause == Cause::SnapshotOpening && change.told.is_empty();
+        change.told.push(told);
         self.refold()?;
         Ok(is_first)
     }
@@ -447,22 +452,22 @@ impl Instance {
     ///
     /// Errors leave the instance half changed: the caller restores it.
     pub fn rescale(&mut self, to: Qty, atr_is_absolute: bool, entry: EntryRef) -> Result<(), OutOfRange> {
-        let rescale = Rescale { from: self.totals.qty, to, movements: self.movements.len(), entry };
+        let rescale = Rescale { from: self.totals.qty, to, changes: self.changes.len(), entry };
         let mut rest = to;
-        for movement in &mut self.movements {
-            movement.delta = rescale.qty(movement.delta)?;
-            rest = rest.minus(movement.delta)?;
-            if let Some(price) = &mut movement.price {
+        for change in &mut self.changes {
+            change.delta = rescale.qty(change.delta)?;
+            rest = rest.minus(change.delta)?;
+            if let Some(price) = &mut change.price {
                 price.price = rescale.price(price.price)?;
             }
-            for told in &mut movement.told {
+            for told in &mut change.told {
                 told.qty = rescale.qty(told.qty)?;
                 told.price = told.price.map(|price| rescale.price(price)).transpose()?;
             }
         }
         // What rounding left is of the last movement, so that all add up to what is held.
         let is_rounding = rest.abs() <= to.abs().times(Ratio::TRILLIONTH)?;
-        if let Some(last) = self.movements.iter_mut().rfind(|movement| !movement.delta.is_zero())
+        if let Some(last) = self.changes.iter_mut().rfind(|change| !change.delta.is_zero())
             && is_rounding
         {
             last.delta = last.delta.plus(rest)?;
@@ -496,19 +501,19 @@ impl Instance {
 
     /// Number of the next part of an order that is not remembered any more, behind those that its key once had here.
     pub fn next_part(&self, order: &OrderKey) -> u32 {
-        let parts = self.movements.iter().filter_map(|movement| match &movement.cause {
+        let parts = self.changes.iter().filter_map(|change| match &change.cause {
             Cause::Fill { order: of, part } if of == order => Some(part + 1),
             _ => None,
         });
-        let told = self.movements.iter().flat_map(|movement| &movement.told);
+        let told = self.changes.iter().flat_map(|change| &change.told);
         let told = told.filter(|told| told.order == *order).map(|told| told.part + 1);
         parts.chain(told).max().unwrap_or(0)
     }
 
     /// Returns true if an order has moved the position.
     pub fn has_order(&self, key: &OrderKey) -> bool {
-        let is_of = |movement: &Movement| matches!(&movement.cause, Cause::Fill { order, .. } if order == key);
-        self.movements.iter().any(|movement| is_of(movement) || movement.told.iter().any(|told| told.order == *key))
+        let is_of = |change: &PositionChange| matches!(&change.cause, Cause::Fill { order, .. } if order == key);
+        self.changes.iter().any(|change| is_of(change) || change.told.iter().any(|told| told.order == *key))
     }
 
     pub fn is_open(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::position::Instance;
+use super::position::Position;
 use crate::domain::event::ids::EntryId;
 use crate::domain::exit::policy::{LadderStep, OnLive, Policy};
 use crate::domain::units::{OutOfRange, Qty, RMultiple, Ratio};
@@ -130,7 +130,7 @@ pub enum OutcomeKind {
 
 /// What a result says of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum DecisionOutcome {
     Accepted,
     /// Something was filled; `is_final`: no more will be.
     Filled {
@@ -144,7 +144,7 @@ pub enum Heard {
     AdoptedSmaller,
 }
 
-impl Instance {
+impl Position {
     /// The rung of an R, made from the ladder when it is touched for the first time.
     pub fn rung_mut(&mut self, r: RMultiple, ladder: &[LadderStep]) -> &mut Rung {
         let place = match self.rungs.binary_search_by(|rung| rung.r.cmp(&r)) {
@@ -232,40 +232,47 @@ impl Instance {
             rest = rest.minus(record.shares[i]).unwrap_or(Ratio::ZERO);
         }
         self.decisions.push(record);
-        self.unsaved.0 = true;
+        self.dirty.0 = true;
     }
 
     /// Lets a decision hear of its result. Answers whether anything changed.
-    pub fn hear(&mut self, decision_id: &str, heard: Heard, entry: EntryId, qty: Qty, policy: &Policy) -> bool {
+    pub fn apply_outcome(
+        &mut self,
+        decision_id: &str,
+        outcome: DecisionOutcome,
+        entry: EntryId,
+        qty: Qty,
+        policy: &Policy,
+    ) -> bool {
         let Some(place) = self.decisions.iter().position(|d| &*d.decision_id == decision_id) else { return false };
-        self.unsaved.0 = true;
+        self.dirty.0 = true;
         let state = self.decisions[place].state;
-        let what = match heard {
-            Heard::Accepted => OutcomeKind::Accepted,
-            Heard::Filled { .. } => OutcomeKind::Filled,
-            Heard::Refused { .. } => OutcomeKind::Refused,
-            Heard::Expired => OutcomeKind::Expired,
-            Heard::AdoptedSmaller => OutcomeKind::Adopted,
+        let what = match outcome {
+            DecisionOutcome::Accepted => OutcomeKind::Accepted,
+            DecisionOutcome::Filled { .. } => OutcomeKind::Filled,
+            DecisionOutcome::Refused { .. } => OutcomeKind::Refused,
+            DecisionOutcome::Expired => OutcomeKind::Expired,
+            DecisionOutcome::AdoptedSmaller => OutcomeKind::Adopted,
         };
         self.decisions[place].outcomes.push(OutcomeRecord { what, entry, qty });
-        match heard {
-            Heard::Accepted => {
+        match outcome {
+            DecisionOutcome::Accepted => {
                 if matches!(state, RungState::Requested | RungState::Unknown) {
                     self.decisions[place].heard_ms = entry.ms;
                     self.settle(place, RungState::Requested);
                 }
             }
-            Heard::Filled { is_final } => {
+            DecisionOutcome::Filled { is_final } => {
                 self.decisions[place].heard_ms = entry.ms;
                 let done = is_final || state == RungState::Filled;
                 self.settle(place, if done { RungState::Filled } else { RungState::Partial });
             }
-            Heard::AdoptedSmaller => {
+            DecisionOutcome::AdoptedSmaller => {
                 if state.is_in_flight() {
                     self.settle(place, RungState::Filled);
                 }
             }
-            Heard::Refused { permanent } => match state {
+            DecisionOutcome::Refused { permanent } => match state {
                 // The order is final, and part of it was filled.
                 RungState::Partial => self.settle(place, RungState::Filled),
                 RungState::Requested | RungState::Unknown => self.refuse(place, permanent, entry.ms, policy),
@@ -276,7 +283,7 @@ impl Instance {
                 | RungState::Skipped
                 | RungState::Failed => {}
             },
-            Heard::Expired => {
+            DecisionOutcome::Expired => {
                 if matches!(state, RungState::Requested | RungState::Unknown) {
                     self.decisions[place].expired = true;
                     self.settle(place, RungState::Armed);
@@ -323,7 +330,7 @@ impl Instance {
     }
 
     /// What the passing of time does to decisions in flight. Answers whether anything changed.
-    pub fn pass_time(&mut self, now_ms: u64, policy: &Policy) -> bool {
+    pub fn expire_timeouts(&mut self, now_ms: u64, policy: &Policy) -> bool {
         let mut changed = false;
         for place in 0..self.decisions.len() {
             let decision = &self.decisions[place];
@@ -343,7 +350,7 @@ impl Instance {
             }
             changed = true;
         }
-        self.unsaved.0 |= changed;
+        self.dirty.0 |= changed;
         changed
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::order::{Order, OrderKey};
-use super::position::Instance;
+use super::position::Position;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::{Direction, ExitIntent, Instrument, Intent, PriceSource};
 use crate::domain::exit::decide::Hold;
@@ -40,7 +40,7 @@ pub struct Hot {
     pub mark: Option<Mark>,
     /// A price that is near nothing and waits for the next.
     pub held_price: Option<Mark>,
-    pub open: Option<Instance>,
+    pub open: Option<Position>,
     pub history_gap: bool,
     pub diverged: bool,
     pub disagreement: Option<Disagreement>,
@@ -144,7 +144,7 @@ pub struct Symbol {
     pub hot: Hot,
     pub cold: Cold,
     /// Instances that were closed and whose orders are still remembered, oldest first.
-    pub closed: Vec<Instance>,
+    pub closed: Vec<Position>,
     /// When all orders were last looked through for old ones. [ms since 1970]
     pub tidied_ms: u64,
 }
@@ -154,7 +154,7 @@ pub struct Forgotten {
     /// Intents or orders, which a store still has.
     pub cold: bool,
     /// Closed instances.
-    pub closed: Vec<Instance>,
+    pub closed: Vec<Position>,
 }
 
 impl Symbol {
@@ -202,8 +202,8 @@ impl Symbol {
     /// Is a decision of an instance that is not older than its time: whether it was forgotten by now says nothing.
     pub fn remembers(&self, decision_id: &str, now_ms: u64) -> bool {
         let from = now_ms.saturating_sub(ORDER_MEMORY_MS);
-        let is_recent = |instance: &&Instance| instance.closed.is_none_or(|closed| closed.id.ms >= from);
-        self.instances().filter(is_recent).any(|instance| instance.has_decision(decision_id))
+        let is_recent = |position: &&Position| position.closed.is_none_or(|closed| closed.id.ms >= from);
+        self.positions().filter(is_recent).any(|position| position.has_decision(decision_id))
     }
 
     /// The symbol without all that is older than its time, whenever it was last tidied: what later entries can find.
@@ -215,7 +215,7 @@ impl Symbol {
     }
 
     /// The instance that was closed last, as long as it is remembered.
-    pub fn last_closed(&self, now_ms: u64) -> Option<&Instance> {
+    pub fn last_closed(&self, now_ms: u64) -> Option<&Position> {
         let from = now_ms.saturating_sub(ORDER_MEMORY_MS);
         self.closed.last().filter(|last| last.closed.is_some_and(|closed| closed.id.ms >= from))
     }
@@ -226,11 +226,11 @@ impl Symbol {
     }
 
     /// All instances in memory, oldest first.
-    pub fn instances_mut(&mut self) -> impl Iterator<Item = &mut Instance> {
+    pub fn positions_mut(&mut self) -> impl Iterator<Item = &mut Position> {
         self.closed.iter_mut().chain(self.hot.open.as_mut())
     }
 
-    pub fn instances(&self) -> impl Iterator<Item = &Instance> {
+    pub fn positions(&self) -> impl Iterator<Item = &Position> {
         self.closed.iter().chain(self.hot.open.as_ref())
     }
 

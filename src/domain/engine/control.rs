@@ -1,10 +1,10 @@
 //! Control entries: policy, kill switch, gaps, and what operators accept.
 
-use super::shortcut::bands::Bands;
+use super::shortcut::bands::BandCache;
 use super::{Engine, Gap};
 use crate::domain::book::counters::Count;
-use crate::domain::book::position::Instance;
-use crate::domain::book::rungs::Heard;
+use crate::domain::book::position::Position;
+use crate::domain::book::rungs::DecisionOutcome;
 use crate::domain::event::ids::{EntryId, SymbolId};
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Control, PriceSource};
@@ -18,7 +18,7 @@ impl Engine {
             Control::PolicyAdopted(policy) => self.adopt_policy((**policy).clone()),
             Control::KillChanged { kill } => self.globals.killed = *kill,
             Control::HistoryGap { stream, after, before } => {
-                self.tally.count(Count::GapRecorded);
+                self.counters.count(Count::GapRecorded);
                 self.globals.gaps.push(Gap { stream: stream.clone(), after: *after, before: *before, told: id });
                 // A stream that is not known may have carried results: better held than traded on.
                 if self.streams.id_of(stream).is_none_or(|s| self.streams.kind(s) == StreamKind::Result) {
@@ -39,22 +39,24 @@ impl Engine {
                 }
             },
             Control::RiskAccepted { position_id } => {
-                let known = self.with_instance(position_id, |instance| instance.risk_accepted = true).is_some();
+                let known = self.with_instance(position_id, |position| position.risk_accepted = true).is_some();
                 if !known {
-                    self.tally.count(Count::UnknownPosition);
+                    self.counters.count(Count::UnknownPosition);
                 }
             }
             Control::RungRearmed { position_id, r } => {
-                let armed = self.with_instance(position_id, |instance| instance.rearm(*r, id));
+                let armed = self.with_instance(position_id, |position| position.rearm(*r, id));
                 if armed != Some(true) {
-                    self.tally.count(Count::UnknownPosition);
+                    self.counters.count(Count::UnknownPosition);
                 }
             }
             Control::DecisionExpired { decision_id } => {
                 let policy = &self.globals.policy;
                 let found = self.symbols.iter_mut().zip(0..).find_map(|(symbol, index)| {
-                    let hears = |i: &mut Instance| i.hear(decision_id, Heard::Expired, id, Qty::ZERO, policy);
-                    symbol.instances_mut().any(hears).then_some(SymbolId(index))
+                    let hears = |i: &mut Position| {
+                        i.apply_outcome(decision_id, DecisionOutcome::Expired, id, Qty::ZERO, policy)
+                    };
+                    symbol.positions_mut().any(hears).then_some(SymbolId(index))
                 });
                 match found {
                     Some(symbol) => {
@@ -62,21 +64,21 @@ impl Engine {
                         self.changes.touch_cold(symbol);
                         self.after_positions(symbol);
                     }
-                    None => self.tally.count(Count::UnknownDecision),
+                    None => self.counters.count(Count::UnknownDecision),
                 }
             }
-            Control::EntrySkipped { stream, id } => self.pass_over(stream, *id),
+            Control::EntrySkipped { stream, id } => self.skip(stream, *id),
         }
     }
 
-    fn with_instance<T>(&mut self, position_id: &str, change: impl FnOnce(&mut Instance) -> T) -> Option<T> {
+    fn with_instance<T>(&mut self, position_id: &str, change: impl FnOnce(&mut Position) -> T) -> Option<T> {
         let name = position_id.rsplit_once('@')?.0;
         let &id = self.by_name.get(name)?;
         let symbol = &mut self.symbols[id.0 as usize];
         let answer = {
-            let instance = symbol.instances_mut().find(|i| i.id.with_symbol(name) == position_id)?;
-            instance.unsaved.0 = true;
-            change(instance)
+            let position = symbol.positions_mut().find(|i| i.id.with_symbol(name) == position_id)?;
+            position.dirty.0 = true;
+            change(position)
         };
         self.touch(id);
         self.changes.touch_cold(id);
@@ -89,7 +91,7 @@ impl Engine {
         self.globals.policy = policy;
         self.globals.policy_adopted = true;
         self.terms.fill(None);
-        self.quiet.fill(Bands::default());
+        self.quiet.fill(BandCache::default());
         self.accept_sources();
         if !becomes_live {
             return;

@@ -1,15 +1,15 @@
 //! Deciding after the fold, and decisions that are facts already.
 
-use super::shortcut::bands::{Bands, Beside, Quiet};
+use super::shortcut::bands::{BandCache, PriceBand, Stability};
 use super::{ChainHead, Decision, Engine};
 use crate::domain::book::plans::sha256_hex;
-use crate::domain::book::position::Instance;
-use crate::domain::book::rungs::{DecisionRecord, Heard, RungState};
+use crate::domain::book::position::Position;
+use crate::domain::book::rungs::{DecisionOutcome, DecisionRecord, RungState};
 use crate::domain::book::symbol::Symbol;
-use crate::domain::event::ids::{CanonicalKey, EntryId, StreamId, SymbolId};
+use crate::domain::event::ids::{EntryId, SortKey, StreamId, SymbolId};
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{DecisionFact, Entry, Event, PriceFact};
-use crate::domain::exit::decide::{self, Choice, Circumstances, Flag, Hold, RATE_WINDOW_MS, Reading, Terms};
+use crate::domain::exit::decide::{self, Choice, EntryTerms, EvalContext, Flag, Hold, RATE_WINDOW_MS, Valuation};
 use crate::domain::exit::policy::Mode;
 use crate::domain::units::{OutOfRange, Qty, RMultiple, Ratio};
 
@@ -17,17 +17,17 @@ use crate::domain::units::{OutOfRange, Qty, RMultiple, Ratio};
 type Made = (Box<Decision>, Box<DecisionRecord>);
 
 impl Engine {
-    fn circumstances(&self, now_ms: u64) -> Circumstances<'_> {
-        Circumstances { now_ms, killed: self.globals.killed, decided_ms: &self.globals.decided_ms }
+    fn circumstances(&self, now_ms: u64) -> EvalContext<'_> {
+        EvalContext { now_ms, killed: self.globals.killed, decided_ms: &self.globals.decided_ms }
     }
 
     /// Why the open position of a symbol is held at a time, if it is; without changing or counting anything.
     pub fn hold_at(&self, symbol: &Symbol, now_ms: u64) -> Option<Hold> {
         let at = self.circumstances(now_ms);
         let policy = &self.globals.policy;
-        let terms = Terms::of(symbol.hot.open.as_ref()?, policy);
-        let chosen = match decide::assess(symbol, policy, &terms, at) {
-            Ok(Ok(gain)) => decide::choose(symbol, policy, &gain, at),
+        let terms = EntryTerms::of(symbol.hot.open.as_ref()?, policy);
+        let chosen = match decide::check_guards(symbol, policy, &terms, at) {
+            Ok(Ok(gain)) => decide::select_rungs(symbol, policy, &gain, at),
             Ok(Err(hold)) => return Some(hold),
             Err(OutOfRange) => return Some(Hold::OutOfRange),
         };
@@ -38,7 +38,7 @@ impl Engine {
         &mut self,
         entry: &Entry,
         symbol: SymbolId,
-        place: CanonicalKey,
+        place: SortKey,
     ) -> Result<Option<Box<Decision>>, OutOfRange> {
         let mut ours = None;
         if self.symbols[symbol.0 as usize].hot.open.is_some() {
@@ -52,7 +52,7 @@ impl Engine {
         &mut self,
         entry: &Entry,
         symbol: SymbolId,
-        place: CanonicalKey,
+        place: SortKey,
         ours: Option<Made>,
     ) -> Option<Box<Decision>> {
         let facts = self.facts.caused_by(entry.stream, entry.id);
@@ -72,7 +72,7 @@ impl Engine {
         let (mut decision, record) = ours?;
         self.globals.chain.seq += 1;
         decision.seq = self.globals.chain.seq;
-        self.tally.decisions += 1;
+        self.counters.decisions += 1;
         self.record(symbol, DecisionRecord { seq: decision.seq, ..*record }, entry.id.ms, None);
         Some(decision)
     }
@@ -95,13 +95,13 @@ impl Engine {
     }
 
     /// The bands that outlast a fact which says what is known, if it changes nothing that an evaluation looks at.
-    pub(super) fn quiet_beside(&self, index: usize) -> Option<Beside> {
+    pub(super) fn quiet_beside(&self, index: usize) -> Option<Stability> {
         let symbol = &self.symbols[index];
-        if symbol.hot.diverged || symbol.hot.history_gap { None } else { Beside::new(self.quiet[index], symbol) }
+        if symbol.hot.diverged || symbol.hot.history_gap { None } else { Stability::new(self.quiet[index], symbol) }
     }
 
     /// Keeps the bands behind the fact, and says what the evaluation there comes to. `None` where it has to be made.
-    pub(super) fn stay_quiet(&mut self, beside: Beside, index: usize, at: EntryId) -> Option<Option<Hold>> {
+    pub(super) fn stay_quiet(&mut self, beside: Stability, index: usize, at: EntryId) -> Option<Option<Hold>> {
         let symbol = &self.symbols[index];
         let (bands, hold) = beside.after(symbol, &self.globals.policy, self.circumstances(at.ms))?;
         debug_assert_eq!(self.hold_at(symbol, at.ms), hold, "a fact was not quiet");
@@ -111,7 +111,7 @@ impl Engine {
 
     /// Goes back to the band that the price came from, after a price that has just been taken into use there, and says
     /// what its evaluation comes to. `None` where it has to be made.
-    pub(super) fn go_back(&self, bands: Bands, index: usize, at: EntryId) -> Option<(Bands, Option<Hold>)> {
+    pub(super) fn go_back(&self, bands: BandCache, index: usize, at: EntryId) -> Option<(BandCache, Option<Hold>)> {
         let symbol = &self.symbols[index];
         // The band of before knows nothing of a doubt about the price.
         let is_doubted = symbol.hot.open.as_ref().is_some_and(|open| open.price_doubted.is_some());
@@ -122,7 +122,7 @@ impl Engine {
     }
 
     /// Where the next price changes nothing, after one that was evaluated.
-    pub(super) fn quiet_around(&self, index: usize, at: EntryId) -> Option<Quiet> {
+    pub(super) fn quiet_around(&self, index: usize, at: EntryId) -> Option<PriceBand> {
         let symbol = &self.symbols[index];
         // A price that was not taken into use says nothing of the next.
         symbol.hot.mark.filter(|mark| mark.entry == at)?;
@@ -130,15 +130,15 @@ impl Engine {
             Some(open) => Some(open.holds.last()?.hold?),
             None => None,
         };
-        Quiet::around(symbol, &self.globals.policy, self.terms[index].as_ref(), self.circumstances(at.ms), hold)
+        PriceBand::around(symbol, &self.globals.policy, self.terms[index].as_ref(), self.circumstances(at.ms), hold)
     }
 
     fn evaluate(&mut self, entry: &Entry, id: SymbolId) -> Result<Option<Made>, OutOfRange> {
-        match self.weigh(entry, id)? {
+        match self.choice_or_hold(entry, id)? {
             Ok(choice) => {
                 let reading = decide::read(&self.symbols[id.0 as usize], &self.globals.policy)?;
                 let reading = reading.expect("a choice is made by numbers that are there");
-                self.tally.evaluations += 1;
+                self.counters.evaluations += 1;
                 self.note(id, None, entry.id);
                 Ok(Some(self.decision(entry, id, reading, choice)))
             }
@@ -149,16 +149,16 @@ impl Engine {
         }
     }
 
-    fn weigh(&mut self, entry: &Entry, id: SymbolId) -> Result<Result<Choice, Hold>, OutOfRange> {
+    fn choice_or_hold(&mut self, entry: &Entry, id: SymbolId) -> Result<Result<Choice, Hold>, OutOfRange> {
         let index = id.0 as usize;
         let policy = &self.globals.policy;
         let symbol = &mut self.symbols[index];
         let Some(open) = &mut symbol.hot.open else { return Ok(Err(Hold::NoRung)) };
-        let terms = self.terms[index].get_or_insert_with(|| Terms::of(open, policy));
-        debug_assert_eq!(*terms, Terms::of(open, policy), "terms outlived what they were made of");
+        let terms = self.terms[index].get_or_insert_with(|| EntryTerms::of(open, policy));
+        debug_assert_eq!(*terms, EntryTerms::of(open, policy), "terms outlived what they were made of");
         let decided_ms = &self.globals.decided_ms;
-        let at = Circumstances { now_ms: entry.id.ms, killed: self.globals.killed, decided_ms };
-        let gain = match decide::assess(symbol, policy, terms, at)? {
+        let at = EvalContext { now_ms: entry.id.ms, killed: self.globals.killed, decided_ms };
+        let gain = match decide::check_guards(symbol, policy, terms, at)? {
             Ok(gain) => gain,
             Err(hold) => return Ok(Err(hold)),
         };
@@ -168,13 +168,13 @@ impl Engine {
             open.skip(decide::passed(policy, &gain)?);
             open.skips_passed = false;
         }
-        decide::choose(symbol, policy, &gain, at)
+        decide::select_rungs(symbol, policy, &gain, at)
     }
 
     /// Counts a reason to hold, and keeps it with the position if it is another than before.
     #[inline]
     pub(super) fn hold(&mut self, id: SymbolId, hold: Hold, at: EntryId) {
-        self.tally.hold(hold, 1);
+        self.counters.hold(hold, 1);
         self.note(id, Some(hold), at);
     }
 
@@ -186,7 +186,7 @@ impl Engine {
         }
     }
 
-    fn decision(&self, entry: &Entry, id: SymbolId, reading: Reading, choice: Choice) -> Made {
+    fn decision(&self, entry: &Entry, id: SymbolId, reading: Valuation, choice: Choice) -> Made {
         let symbol = &self.symbols[id.0 as usize];
         let policy = &self.globals.policy;
         let open = symbol.hot.open.as_ref().expect("a choice is made for an open position only");
@@ -258,14 +258,14 @@ impl Engine {
         let symbol = &mut self.symbols[id.0 as usize];
         let name = symbol.name.clone();
         let named = position_id
-            .and_then(|wanted| symbol.instances().position(|instance| instance.id.with_symbol(&name) == wanted));
-        let instance = match named {
-            Some(place) => symbol.instances_mut().nth(place),
+            .and_then(|wanted| symbol.positions().position(|position| position.id.with_symbol(&name) == wanted));
+        let position = match named {
+            Some(place) => symbol.positions_mut().nth(place),
             None => symbol.hot.open.as_mut(),
         };
-        let Some(instance) = instance else { return false };
+        let Some(position) = position else { return false };
         self.decision_plans.insert(record.plan_id.clone(), (id, record.decision_id.clone()));
-        instance.take(record, &ladder);
+        position.take(record, &ladder);
         self.touch(id);
         self.changes.touch_cold(id);
         self.after_positions(id);
@@ -273,7 +273,7 @@ impl Engine {
     }
 
     fn compare(&mut self, ours: Option<&Decision>, facts: &[DecisionFact]) {
-        let comparison = &mut self.tally.comparison;
+        let comparison = &mut self.counters.comparison;
         if facts.is_empty() {
             if let Some(ours) = ours {
                 comparison.missing.insert(ours.decision_id.as_str().into());
@@ -292,9 +292,9 @@ impl Engine {
     /// Lets a decision of ours count as filled where nobody carries it out: what-if. Quantities stay those of the history.
     pub fn suppose_filled(&mut self, id: SymbolId, decision_id: &str, at: EntryId) {
         let policy = &self.globals.policy;
-        let heard = Heard::Filled { is_final: true };
-        for instance in self.symbols[id.0 as usize].instances_mut() {
-            if instance.hear(decision_id, heard, at, Qty::ZERO, policy) {
+        let outcome = DecisionOutcome::Filled { is_final: true };
+        for position in self.symbols[id.0 as usize].positions_mut() {
+            if position.apply_outcome(decision_id, outcome, at, Qty::ZERO, policy) {
                 break;
             }
         }
@@ -324,14 +324,14 @@ impl Engine {
             self.note_link(fact.seq, &fact.hash);
         }
         let symbol = &self.symbols[fact.symbol.0 as usize];
-        if symbol.instances().any(|instance| instance.has_decision(&fact.decision_id)) {
+        if symbol.positions().any(|position| position.has_decision(&fact.decision_id)) {
             return true;
         }
         // Only a live decision has asked for anything of a live position.
         if !fact.live && self.globals.policy.mode == Mode::Live {
             return true;
         }
-        let named = symbol.instances().any(|i| i.id.with_symbol(&symbol.name) == *fact.position_id);
+        let named = symbol.positions().any(|i| i.id.with_symbol(&symbol.name) == *fact.position_id);
         let cause = self.streams.id_of(&fact.cause_stream).map(|stream| self.streams.kind(stream));
         let fits =
             symbol.hot.open.as_ref().is_some_and(|open| {
@@ -364,7 +364,7 @@ impl Engine {
 ///
 /// The instance that a decision is of may be closed and forgotten by the time its entry is read: then the next one of the
 /// symbol has nothing to do with it.
-fn was_open_at(open: &Instance, kind: Option<StreamKind>, at: EntryId) -> bool {
+fn was_open_at(open: &Position, kind: Option<StreamKind>, at: EntryId) -> bool {
     let opened = (open.opened.id.ms, open.opened.kind, open.opened.id.seq);
     kind.map_or(opened.0 <= at.ms, |kind| opened <= (at.ms, kind, at.seq))
 }

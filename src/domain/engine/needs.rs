@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 
 use super::Engine;
 use crate::domain::book::order::OrderKey;
-use crate::domain::book::position::{Cause, Instance, Movement, RiskFields};
+use crate::domain::book::position::{Cause, Position, PositionChange, RiskFields};
 use crate::domain::book::rungs::RungState;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::exit::decide;
@@ -223,7 +223,7 @@ pub fn order(list: &mut [Need], asked: &Asked) {
     });
 }
 
-fn held(symbol: &Symbol, open: &Instance) -> Held {
+fn held(symbol: &Symbol, open: &Position) -> Held {
     Held {
         symbol: symbol.name.clone(),
         position_id: open.id.with_symbol(&symbol.name),
@@ -236,26 +236,26 @@ fn held(symbol: &Symbol, open: &Instance) -> Held {
 }
 
 /// Only an order with an id of the exchange has trades there.
-fn unpriced_orders(symbol: &Symbol, open: &Instance) -> Vec<Box<str>> {
+fn unpriced_orders(symbol: &Symbol, open: &Position) -> Vec<Box<str>> {
     let unpriced = |key: &OrderKey| match key {
-        OrderKey::Id(id) => open.movements.iter().any(|m| is_unpriced(m, key)).then(|| id.clone()),
+        OrderKey::Id(id) => open.changes.iter().any(|m| is_unpriced(m, key)).then(|| id.clone()),
         OrderKey::Shared { .. } | OrderKey::Plan(_) | OrderKey::Entry(_) => None,
     };
     symbol.cold.orders.keys().filter_map(unpriced).collect()
 }
 
-fn is_unpriced(movement: &Movement, key: &OrderKey) -> bool {
-    let of_order = matches!(&movement.cause, Cause::Fill { order, .. } if order == key);
-    of_order && movement.price.is_none_or(|price| price.source != EntrySource::Fill)
+fn is_unpriced(change: &PositionChange, key: &OrderKey) -> bool {
+    let of_order = matches!(&change.cause, Cause::Fill { order, .. } if order == key);
+    of_order && change.price.is_none_or(|price| price.source != EntrySource::Fill)
 }
 
-fn unexplained(symbol: &Symbol, open: &Instance) -> Option<Unexplained> {
-    let by_snapshot = open.movements.iter().any(|movement| movement.cause == Cause::SnapshotOpening);
+fn unexplained(symbol: &Symbol, open: &Position) -> Option<Unexplained> {
+    let by_snapshot = open.changes.iter().any(|change| change.cause == Cause::SnapshotOpening);
     let qty = open.snapshot_qty.filter(|_| by_snapshot)?;
     Some(Unexplained { qty, opened_ms: open.opened.id.ms, step_size: symbol.step_size() })
 }
 
-fn of_position(symbol: &Symbol, open: &Instance, policy: &Policy, now_ms: u64, gap_ms: Option<u64>) -> Vec<Need> {
+fn of_position(symbol: &Symbol, open: &Position, policy: &Policy, now_ms: u64, gap_ms: Option<u64>) -> Vec<Need> {
     let near_rung = is_near_rung(symbol, open, policy, now_ms).unwrap_or(false);
     let need = |want, why, since_ms| Need { symbol: symbol.name.clone(), want, why, since_ms, near_rung };
     let opened_ms = open.opened.id.ms;
@@ -281,7 +281,7 @@ fn of_position(symbol: &Symbol, open: &Instance, policy: &Policy, now_ms: u64, g
 }
 
 /// Would its trades tell more than is known: an entry price, or the signal that it was opened by.
-fn rests_on_a_guess(open: &Instance) -> bool {
+fn rests_on_a_guess(open: &Position) -> bool {
     let is_guess = |risk: &RiskFields| matches!(risk.source, RiskSource::IntentNearest | RiskSource::Legacy);
     open.totals.entry.is_none_or(|entry| entry.source < EntrySource::Exchange)
         || open.risk.as_ref().is_none_or(is_guess)
@@ -302,7 +302,7 @@ fn of_price(symbol: &Symbol, policy: &Policy, now_ms: u64, opened_ms: u64) -> Op
 
 fn of_confirmation(
     symbol: &Symbol,
-    open: &Instance,
+    open: &Position,
     policy: &Policy,
     now_ms: u64,
     gap_ms: Option<u64>,
@@ -323,7 +323,7 @@ fn of_confirmation(
     (policy.mode == Mode::Live && age_ms > policy.max_position_age_ms).then_some((Why::Stale, open.confirmed_ms))
 }
 
-fn is_near_rung(symbol: &Symbol, open: &Instance, policy: &Policy, now_ms: u64) -> Result<bool, OutOfRange> {
+fn is_near_rung(symbol: &Symbol, open: &Position, policy: &Policy, now_ms: u64) -> Result<bool, OutOfRange> {
     let armed = policy.ladder.iter().map(|step| step.r).find(|&r| open.rung_state(r, now_ms) == RungState::Armed);
     let (Some(r), Some(mark)) = (armed, symbol.hot.mark) else { return Ok(false) };
     let Some(target) = decide::price_at(open, policy, r.max(policy.min_r))? else { return Ok(false) };

@@ -1,6 +1,6 @@
 //! What a store keeps of the engine, and how it is put back.
 
-use super::shortcut::bands::Bands;
+use super::shortcut::bands::BandCache;
 use super::{Changes, Engine, Globals};
 use crate::domain::book::plans::KnownPlan;
 use crate::domain::book::symbol::Symbol;
@@ -17,18 +17,18 @@ impl Engine {
         }
         for symbol in symbols {
             let id = SymbolId(self.symbols.len() as u32);
-            for instance in symbol.instances() {
-                for decision in &instance.decisions {
+            for position in symbol.positions() {
+                for decision in &position.decisions {
                     self.decision_plans.insert(decision.plan_id.clone(), (id, decision.decision_id.clone()));
                 }
-                if instance.awaits_time() {
+                if position.awaits_time() {
                     self.in_flight.insert(id);
                 }
             }
             self.by_name.insert(symbol.name.clone(), id);
             self.symbols.push(symbol);
             self.terms.push(None);
-            self.quiet.push(Bands::default());
+            self.quiet.push(BandCache::default());
             self.taken.add_symbol();
         }
         self.accept_sources();
@@ -60,8 +60,8 @@ impl Engine {
     pub fn take_changes(&mut self) -> Changes {
         let mut changes = std::mem::take(&mut self.changes);
         for &id in &changes.cold {
-            for (place, instance) in self.symbols[id.0 as usize].closed.iter_mut().enumerate() {
-                if std::mem::take(&mut instance.unsaved.0) {
+            for (place, position) in self.symbols[id.0 as usize].closed.iter_mut().enumerate() {
+                if std::mem::take(&mut position.dirty.0) {
                     changes.closed.push((id, place));
                 }
             }
@@ -122,7 +122,7 @@ impl Engine {
         symbol.hot.history_gap = self.globals.gap_everywhere;
         self.symbols.push(symbol);
         self.terms.push(None);
-        self.quiet.push(Bands::default());
+        self.quiet.push(BandCache::default());
         self.taken.add_symbol();
         self.by_name.insert(name.into(), id);
         id

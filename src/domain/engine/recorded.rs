@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::domain::event::DecisionFact;
-use crate::domain::event::ids::{CanonicalKey, EntryId, StreamId};
+use crate::domain::event::ids::{EntryId, SortKey, StreamId};
 use crate::domain::event::streams::Streams;
 
 /// Stands for a stream that is not read, behind all that are.
@@ -13,14 +13,14 @@ const LATE_MAX_MS: u64 = 60_000;
 
 /// The decision entries of a history, found before it is replayed.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Facts {
+pub struct RecordedDecisions {
     /// By the entry that caused them, first to last.
     by_cause: BTreeMap<(EntryId, StreamId), Vec<DecisionFact>>,
     /// Place of the last cause among them: up to here our own decisions are only compared.
-    horizon: Option<CanonicalKey>,
+    horizon: Option<SortKey>,
 }
 
-impl Facts {
+impl RecordedDecisions {
     /// Adds a decision that was emitted.
     ///
     /// It says that everything was decided up to its cause, and nothing of what stands between there and its own entry: of a
@@ -29,8 +29,8 @@ impl Facts {
     pub fn add(&mut self, fact: DecisionFact, streams: &Streams) {
         let (stream, cause) = (streams.id_of(&fact.cause_stream), fact.cause_id);
         let place = match stream {
-            Some(stream) => CanonicalKey::new(stream, cause),
-            None => CanonicalKey { ms: cause.ms, stream: UNREAD, seq: u64::MAX },
+            Some(stream) => SortKey::new(stream, cause),
+            None => SortKey { ms: cause.ms, stream: UNREAD, seq: u64::MAX },
         };
         self.horizon = self.horizon.max(Some(place));
         let caused = self.by_cause.entry((cause, stream.unwrap_or(UNREAD))).or_default();
@@ -84,7 +84,7 @@ impl Facts {
     }
 
     /// Is our own decision at this place only compared.
-    pub fn cover(&self, place: CanonicalKey) -> bool {
+    pub fn cover(&self, place: SortKey) -> bool {
         self.horizon.is_some_and(|horizon| place <= horizon)
     }
 }

@@ -37,11 +37,11 @@ impl Engine {
             Standing::Known => {}
             Standing::Follows => {
                 if !self.take_over(fact) {
-                    self.tally.comparison.homeless += 1;
+                    self.counters.comparison.orphaned += 1;
                 }
             }
             Standing::Foreign => {
-                self.tally.count(Count::DecisionForeign);
+                self.counters.count(Count::DecisionForeign);
                 self.flag_gap(fact.symbol);
             }
         }
@@ -61,7 +61,7 @@ impl Engine {
         let symbol = &self.symbols[fact.symbol.0 as usize];
         match fact.seq {
             // It names no number: it is told by its hash, or by what was taken over at its cause.
-            0 if symbol.instances().any(|instance| instance.has_decision(&fact.decision_id)) => Standing::Known,
+            0 if symbol.positions().any(|position| position.has_decision(&fact.decision_id)) => Standing::Known,
             0 if *fact.prev == *globals.chain.hash => Standing::Follows,
             0 => Standing::Foreign,
             seq if seq > globals.chain.seq => {

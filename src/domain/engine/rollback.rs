@@ -1,7 +1,7 @@
 //! What a fact that may fail half way can change of a symbol, put by before it is folded.
 
 use crate::domain::book::order::{Order, OrderKey};
-use crate::domain::book::position::Instance;
+use crate::domain::book::position::Position;
 use crate::domain::book::symbol::{Hot, Symbol};
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::{Event, Outcome};
@@ -13,7 +13,7 @@ pub(super) struct Backup {
     hot: Hot,
     orders: Vec<(OrderKey, Option<Order>)>,
     closed: usize,
-    last_closed: Option<Instance>,
+    last_closed: Option<Position>,
 }
 
 impl Backup {

@@ -88,13 +88,13 @@ pub struct StreamId(pub u16);
 
 /// Place of an entry in canonical order: milliseconds, then stream rank, then sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct CanonicalKey {
+pub struct SortKey {
     pub ms: u64,
     pub stream: StreamId,
     pub seq: u64,
 }
 
-impl CanonicalKey {
+impl SortKey {
     pub fn new(stream: StreamId, id: EntryId) -> Self {
         Self { ms: id.ms, stream, seq: id.seq }
     }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::ids::{CanonicalKey, EntryId, StreamId};
+use super::ids::{EntryId, SortKey, StreamId};
 
 /// How far a stream has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,23 +18,23 @@ pub enum ReadTo {
 
 /// Entries that wait for their turn.
 #[derive(Clone, Debug)]
-pub struct Holdback<T> {
-    waiting: BTreeMap<CanonicalKey, T>,
+pub struct ReorderBuffer<T> {
+    waiting: BTreeMap<SortKey, T>,
     /// By stream: nothing that sorts before this can still arrive.
-    next: Vec<CanonicalKey>,
+    next: Vec<SortKey>,
     waiting_of: Vec<usize>,
 }
 
-impl<T> Holdback<T> {
+impl<T> ReorderBuffer<T> {
     /// Streams of which nothing has been read.
     pub fn new(streams: usize) -> Self {
-        let next = (0..streams).map(|i| CanonicalKey { ms: 0, stream: StreamId(i as u16), seq: 0 });
+        let next = (0..streams).map(|i| SortKey { ms: 0, stream: StreamId(i as u16), seq: 0 });
         Self { waiting: BTreeMap::new(), next: next.collect(), waiting_of: vec![0; streams] }
     }
 
     /// Adds an entry. The second of the same id is dropped: answers whether it was the first.
     pub fn push(&mut self, stream: StreamId, id: EntryId, entry: T) -> bool {
-        let is_first = self.waiting.insert(CanonicalKey::new(stream, id), entry).is_none();
+        let is_first = self.waiting.insert(SortKey::new(stream, id), entry).is_none();
         self.waiting_of[usize::from(stream.0)] += usize::from(is_first);
         is_first
     }
@@ -42,8 +42,8 @@ impl<T> Holdback<T> {
     /// Notes how far a stream has been read. It never goes back.
     pub fn read_to(&mut self, stream: StreamId, to: ReadTo) {
         let next = match to {
-            ReadTo::Time { ms } => CanonicalKey { ms, stream, seq: 0 },
-            ReadTo::Entry(id) => CanonicalKey { ms: id.ms, stream, seq: id.seq.saturating_add(1) },
+            ReadTo::Time { ms } => SortKey { ms, stream, seq: 0 },
+            ReadTo::Entry(id) => SortKey { ms: id.ms, stream, seq: id.seq.saturating_add(1) },
         };
         let known = &mut self.next[usize::from(stream.0)];
         *known = next.max(*known);
@@ -55,7 +55,7 @@ impl<T> Holdback<T> {
     }
 
     /// The next entry in canonical order, if its turn has come.
-    pub fn pop(&mut self) -> Option<(CanonicalKey, T)> {
+    pub fn pop(&mut self) -> Option<(SortKey, T)> {
         let horizon = *self.next.iter().min()?;
         let first = self.waiting.first_entry()?;
         if *first.key() >= horizon {
@@ -67,12 +67,12 @@ impl<T> Holdback<T> {
     }
 
     /// Place of the entry that comes next.
-    pub fn first(&self) -> Option<CanonicalKey> {
+    pub fn first(&self) -> Option<SortKey> {
         self.waiting.first_key_value().map(|(key, _)| *key)
     }
 
     /// Place of the entry of a stream that comes next.
-    pub fn first_of(&self, stream: StreamId) -> Option<CanonicalKey> {
+    pub fn first_of(&self, stream: StreamId) -> Option<SortKey> {
         if self.waiting_of(stream) == 0 {
             return None;
         }
@@ -100,48 +100,48 @@ mod tests {
     const INTENT: StreamId = StreamId(0);
     const PRICE: StreamId = StreamId(1);
 
-    fn released(holdback: &mut Holdback<()>) -> Vec<(u64, u16, u64)> {
-        std::iter::from_fn(|| holdback.pop()).map(|(key, ())| (key.ms, key.stream.0, key.seq)).collect()
+    fn released(reorder: &mut ReorderBuffer<()>) -> Vec<(u64, u16, u64)> {
+        std::iter::from_fn(|| reorder.pop()).map(|(key, ())| (key.ms, key.stream.0, key.seq)).collect()
     }
 
     #[test]
     fn an_entry_waits_until_every_stream_was_read_past_its_millisecond() {
-        let mut holdback = Holdback::new(2);
-        holdback.push(PRICE, EntryId::new(5, 0), ());
-        holdback.read_to(PRICE, ReadTo::Time { ms: 7 });
-        assert_eq!(released(&mut holdback), [], "the intents were not read");
-        holdback.read_to(INTENT, ReadTo::Time { ms: 5 });
-        assert_eq!(released(&mut holdback), [], "an intent of the same millisecond sorts before it");
-        holdback.read_to(INTENT, ReadTo::Time { ms: 6 });
-        assert_eq!(released(&mut holdback), [(5, 1, 0)]);
+        let mut reorder = ReorderBuffer::new(2);
+        reorder.push(PRICE, EntryId::new(5, 0), ());
+        reorder.read_to(PRICE, ReadTo::Time { ms: 7 });
+        assert_eq!(released(&mut reorder), [], "the intents were not read");
+        reorder.read_to(INTENT, ReadTo::Time { ms: 5 });
+        assert_eq!(released(&mut reorder), [], "an intent of the same millisecond sorts before it");
+        reorder.read_to(INTENT, ReadTo::Time { ms: 6 });
+        assert_eq!(released(&mut reorder), [(5, 1, 0)]);
     }
 
     #[test]
     fn a_stream_with_more_behind_its_last_entry_holds_back_what_is_later() {
-        let mut holdback = Holdback::new(2);
+        let mut reorder = ReorderBuffer::new(2);
         for seq in 0..2 {
-            holdback.push(INTENT, EntryId::new(5, seq), ());
-            holdback.push(PRICE, EntryId::new(5, seq), ());
+            reorder.push(INTENT, EntryId::new(5, seq), ());
+            reorder.push(PRICE, EntryId::new(5, seq), ());
         }
-        holdback.read_to(INTENT, ReadTo::Entry(EntryId::new(5, 1)));
-        holdback.read_to(PRICE, ReadTo::Time { ms: 9 });
-        assert_eq!(released(&mut holdback), [(5, 0, 0), (5, 0, 1)], "a third intent of this millisecond may follow");
-        holdback.read_to(INTENT, ReadTo::Time { ms: 6 });
-        assert_eq!(released(&mut holdback), [(5, 1, 0), (5, 1, 1)]);
+        reorder.read_to(INTENT, ReadTo::Entry(EntryId::new(5, 1)));
+        reorder.read_to(PRICE, ReadTo::Time { ms: 9 });
+        assert_eq!(released(&mut reorder), [(5, 0, 0), (5, 0, 1)], "a third intent of this millisecond may follow");
+        reorder.read_to(INTENT, ReadTo::Time { ms: 6 });
+        assert_eq!(released(&mut reorder), [(5, 1, 0), (5, 1, 1)]);
     }
 
     #[test]
     fn what_comes_too_late_is_released_at_once_and_twins_count_once() {
-        let mut holdback = Holdback::new(2);
-        holdback.read_to(INTENT, ReadTo::Time { ms: 9 });
-        holdback.read_to(PRICE, ReadTo::Time { ms: 9 });
-        assert!(holdback.push(INTENT, EntryId::new(3, 0), ()));
-        assert!(!holdback.push(INTENT, EntryId::new(3, 0), ()));
-        assert_eq!(holdback.waiting_of(INTENT), 1);
-        assert_eq!(released(&mut holdback), [(3, 0, 0)]);
-        holdback.read_to(PRICE, ReadTo::Time { ms: 2 });
-        holdback.push(PRICE, EntryId::new(8, 0), ());
-        assert_eq!(released(&mut holdback), [(8, 1, 0)], "a clock that goes back takes nothing back");
-        assert!(holdback.is_empty());
+        let mut reorder = ReorderBuffer::new(2);
+        reorder.read_to(INTENT, ReadTo::Time { ms: 9 });
+        reorder.read_to(PRICE, ReadTo::Time { ms: 9 });
+        assert!(reorder.push(INTENT, EntryId::new(3, 0), ()));
+        assert!(!reorder.push(INTENT, EntryId::new(3, 0), ()));
+        assert_eq!(reorder.waiting_of(INTENT), 1);
+        assert_eq!(released(&mut reorder), [(3, 0, 0)]);
+        reorder.read_to(PRICE, ReadTo::Time { ms: 2 });
+        reorder.push(PRICE, EntryId::new(8, 0), ());
+        assert_eq!(released(&mut reorder), [(8, 1, 0)], "a clock that goes back takes nothing back");
+        assert!(reorder.is_empty());
     }
 }

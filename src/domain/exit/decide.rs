@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::policy::{AtrUnit, Base, LadderStep, Mode, Policy, RiskTooLarge};
-use crate::domain::book::position::{EntryPrice, Instance};
+use crate::domain::book::position::{EntryPrice, Position};
 use crate::domain::book::rungs::RungState;
 use crate::domain::book::symbol::{Mark, Symbol};
 use crate::domain::event::{Instrument, InstrumentStatus};
@@ -149,9 +149,9 @@ pub struct Risk {
 /// Risk per unit: `atr × vol`, times the entry price where the ATR is a fraction (SPEC §4).
 ///
 /// `None` while a field that it needs is missing.
-pub fn risk(instance: &Instance, policy: &Policy) -> Result<Option<Risk>, OutOfRange> {
-    let Some(fields) = &instance.risk else { return Ok(None) };
-    let entry = instance.totals.entry.map(|e| e.price);
+pub fn risk(position: &Position, policy: &Policy) -> Result<Option<Risk>, OutOfRange> {
+    let Some(fields) = &position.risk else { return Ok(None) };
+    let entry = position.totals.entry.map(|e| e.price);
     let factor = fields.factor;
     let absolute = Price::new(factor.get());
     let of_price = |entry: Price| entry.times(factor);
@@ -174,15 +174,15 @@ pub fn risk(instance: &Instance, policy: &Policy) -> Result<Option<Risk>, OutOfR
 /// What an evaluation needs of a position and no price changes. Prices are nearly all there is: the engine keeps it
 /// until a fact or a policy comes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Terms {
+pub struct EntryTerms {
     risk: Result<Option<Risk>, OutOfRange>,
     /// `None` while the entry price or the risk is missing.
-    stakes: Result<Option<Stakes>, OutOfRange>,
+    stakes: Result<Option<Exposure>, OutOfRange>,
 }
 
 /// The money of a position that stays the same whatever its price.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Stakes {
+struct Exposure {
     /// `cost_bps / 10 000 × |qty| × entry`, a round trip. [quote]
     cost: Quote,
     /// `|qty| × risk_price`. [quote]
@@ -191,18 +191,18 @@ struct Stakes {
     gain_min: Result<Quote, OutOfRange>,
 }
 
-impl Terms {
-    pub fn of(open: &Instance, policy: &Policy) -> Self {
+impl EntryTerms {
+    pub fn of(open: &Position, policy: &Policy) -> Self {
         let risk = risk(open, policy);
         let stakes = match (open.totals.entry, risk) {
-            (Some(entry), Ok(Some(risk))) => Stakes::of(open.totals.qty, entry, risk, policy).map(Some),
+            (Some(entry), Ok(Some(risk))) => Exposure::of(open.totals.qty, entry, risk, policy).map(Some),
             _ => Ok(None),
         };
         Self { risk, stakes }
     }
 }
 
-impl Stakes {
+impl Exposure {
     fn of(qty: Qty, entry: EntryPrice, risk: Risk, policy: &Policy) -> Result<Self, OutOfRange> {
         let cost = cost(qty, entry, policy)?;
         let entry_risk = risk.risk_price.for_qty(qty.abs())?;
@@ -223,8 +223,8 @@ pub struct Gain {
 
 impl Gain {
     /// Errors also where the gain does not fit as a multiple of the risk, whoever asks for it.
-    fn of(open: &Instance, price: Price, entry: EntryPrice, stakes: &Stakes) -> Result<Self, OutOfRange> {
-        let Stakes { cost, entry_risk, gain_min } = *stakes;
+    fn of(open: &Position, price: Price, entry: EntryPrice, stakes: &Exposure) -> Result<Self, OutOfRange> {
+        let Exposure { cost, entry_risk, gain_min } = *stakes;
         let pnl = price.minus(entry.price)?.for_qty(open.totals.qty)?;
         let net = pnl.minus(cost)?;
         net.check_in_r(entry_risk)?;
@@ -244,7 +244,7 @@ impl Gain {
 
 /// The numbers of one evaluation.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Reading {
+pub struct Valuation {
     pub mark: Mark,
     pub entry: EntryPrice,
     pub risk: Risk,
@@ -261,7 +261,7 @@ pub struct Reading {
 /// What a position has gained, `None` while something that says it is missing.
 pub fn gain(symbol: &Symbol, policy: &Policy) -> Result<Option<Gain>, OutOfRange> {
     let Some(open) = &symbol.hot.open else { return Ok(None) };
-    let terms = Terms::of(open, policy);
+    let terms = EntryTerms::of(open, policy);
     let (Some(mark), Some(entry), Some(_)) = (symbol.hot.mark, open.totals.entry, terms.risk?) else {
         return Ok(None);
     };
@@ -270,14 +270,14 @@ pub fn gain(symbol: &Symbol, policy: &Policy) -> Result<Option<Gain>, OutOfRange
 }
 
 /// The numbers of a position, `None` while something that they need is missing.
-pub fn read(symbol: &Symbol, policy: &Policy) -> Result<Option<Reading>, OutOfRange> {
+pub fn read(symbol: &Symbol, policy: &Policy) -> Result<Option<Valuation>, OutOfRange> {
     let Some(Gain { pnl, net, entry_risk, .. }) = gain(symbol, policy)? else { return Ok(None) };
     let Some(open) = &symbol.hot.open else { return Ok(None) };
     let (Some(mark), Some(entry), Some(risk)) = (symbol.hot.mark, open.totals.entry, risk(open, policy)?) else {
         return Ok(None);
     };
     let cost = cost(open.totals.qty, entry, policy)?;
-    Ok(Some(Reading { mark, entry, risk, entry_risk, pnl, cost, r_net: net.in_r(entry_risk)? }))
+    Ok(Some(Valuation { mark, entry, risk, entry_risk, pnl, cost, r_net: net.in_r(entry_risk)? }))
 }
 
 /// `cost_bps / 10 000 × |qty| × entry`, a round trip. [quote]
@@ -287,7 +287,7 @@ fn cost(qty: Qty, entry: EntryPrice, policy: &Policy) -> Result<Quote, OutOfRang
 
 /// What is known outside of the symbol when it is evaluated.
 #[derive(Clone, Copy, Debug)]
-pub struct Circumstances<'a> {
+pub struct EvalContext<'a> {
     /// Time of the entry that is processed. [ms since 1970]
     pub now_ms: u64,
     pub killed: bool,
@@ -295,7 +295,7 @@ pub struct Circumstances<'a> {
     pub decided_ms: &'a VecDeque<u64>,
 }
 
-impl Circumstances<'_> {
+impl EvalContext<'_> {
     /// Decisions of all symbols that are less than a minute old.
     fn decisions_recent(&self) -> u64 {
         self.decided_ms.iter().filter(|&&ms| self.now_ms.saturating_sub(ms) < RATE_WINDOW_MS).count() as u64
@@ -303,11 +303,11 @@ impl Circumstances<'_> {
 }
 
 /// Everything up to the numbers: a reason to hold, or the gain to choose by. `terms` are those of the open position.
-pub fn assess(
+pub fn check_guards(
     symbol: &Symbol,
     policy: &Policy,
-    terms: &Terms,
-    at: Circumstances<'_>,
+    terms: &EntryTerms,
+    at: EvalContext<'_>,
 ) -> Result<Result<Gain, Hold>, OutOfRange> {
     let hot = &symbol.hot;
     let Some(open) = &hot.open else { return Ok(Err(Hold::NoRung)) };
@@ -369,11 +369,11 @@ pub struct Same<'a>(Option<Level<'a>>);
 
 /// Gains at which it comes to the same.
 struct Level<'a> {
-    open: &'a Instance,
+    open: &'a Position,
     policy: &'a Policy,
     entry: EntryPrice,
     risk: Risk,
-    stakes: Stakes,
+    stakes: Exposure,
     /// Below the least R; else from there on.
     is_below: bool,
     /// … and below this rung, the first that is not taken. [R]
@@ -385,7 +385,7 @@ struct Level<'a> {
 pub fn same_at<'a>(
     symbol: &'a Symbol,
     policy: &'a Policy,
-    terms: Option<&Terms>,
+    terms: Option<&EntryTerms>,
     hold: Option<Hold>,
     places: u32,
 ) -> Option<Same<'a>> {
@@ -493,11 +493,11 @@ pub fn passed<'a>(policy: &'a Policy, gain: &Gain) -> Result<&'a [LadderStep], O
 }
 
 /// From the gain to the rungs, the share and the quantity (SPEC §5, *Ladder*).
-pub fn choose(
+pub fn select_rungs(
     symbol: &Symbol,
     policy: &Policy,
     gain: &Gain,
-    at: Circumstances<'_>,
+    at: EvalContext<'_>,
 ) -> Result<Result<Choice, Hold>, OutOfRange> {
     let Some(open) = &symbol.hot.open else { return Ok(Err(Hold::NoRung)) };
     let Some(mark) = symbol.hot.mark else { return Ok(Err(Hold::NoPrice)) };
@@ -542,7 +542,7 @@ struct Sized {
 /// `initial`: share × min(largest |qty|, |qty| / (1 − shares filled)); `current`: share × |qty|. At most |qty| and the
 /// largest quantity of an order, rounded down to the step. What is asked for less than the share has its own share: the
 /// rest comes with the next rung (SPEC §5, *Ladder*).
-fn sized(open: &Instance, policy: &Policy, filters: &Instrument, share: Ratio) -> Result<Sized, OutOfRange> {
+fn sized(open: &Position, policy: &Policy, filters: &Instrument, share: Ratio) -> Result<Sized, OutOfRange> {
     let held = open.totals.qty.abs();
     // |qty| of all shares, as far as nobody else has reduced the position.
     let (whole, wanted) = match policy.base {
@@ -571,13 +571,13 @@ fn sized(open: &Instance, policy: &Policy, filters: &Instrument, share: Ratio) -
 }
 
 /// Price that reaches an R: entry ± (r × risk_price + cost per unit). `None` where no positive price does.
-pub fn price_at(open: &Instance, policy: &Policy, r: RMultiple) -> Result<Option<Price>, OutOfRange> {
+pub fn price_at(open: &Position, policy: &Policy, r: RMultiple) -> Result<Option<Price>, OutOfRange> {
     let (Some(entry), Some(risk)) = (open.totals.entry, risk(open, policy)?) else { return Ok(None) };
     price_of(open, policy, entry, risk, r)
 }
 
 fn price_of(
-    open: &Instance,
+    open: &Position,
     policy: &Policy,
     entry: EntryPrice,
     risk: Risk,
@@ -591,21 +591,21 @@ fn price_of(
 }
 
 /// What is remarkable about an open position.
-pub fn flags(symbol: &Symbol, instance: &Instance, policy: &Policy) -> Vec<Flag> {
-    let risk = risk(instance, policy).ok().flatten();
-    let any = |state| instance.rungs.iter().any(|rung| rung.state == state);
-    let open = instance.is_open();
+pub fn flags(symbol: &Symbol, position: &Position, policy: &Policy) -> Vec<Flag> {
+    let risk = risk(position, policy).ok().flatten();
+    let any = |state| position.rungs.iter().any(|rung| rung.state == state);
+    let open = position.is_open();
     [
         (open && symbol.hot.history_gap, Flag::HistoryGap),
         (open && symbol.hot.diverged, Flag::Diverged),
-        (instance.entry_price_disagrees, Flag::EntryPriceDisagrees),
+        (position.entry_price_disagrees, Flag::EntryPriceDisagrees),
         (risk.is_some_and(|r| r.too_large), Flag::RiskTooLarge),
         (risk.is_some_and(|r| r.too_small), Flag::RiskTooSmall),
         (risk.is_some_and(|r| r.as_fraction), Flag::RiskAsFraction),
-        (instance.risk_accepted, Flag::RiskAccepted),
+        (position.risk_accepted, Flag::RiskAccepted),
         (any(RungState::Unknown), Flag::ResultUnknown),
         (any(RungState::Failed), Flag::RungFailed),
-        (!instance.rescales.is_empty(), Flag::Rescaled),
+        (!position.rescales.is_empty(), Flag::Rescaled),
     ]
     .into_iter()
     .filter_map(|(holds, flag)| holds.then_some(flag))

@@ -28,11 +28,11 @@ pub(super) struct State {
     /// Between two comparisons of an account's socket with REST.
     compare: Duration,
     began: Instant,
-    facts: Arc<Mutex<Facts>>,
+    facts: Arc<Mutex<RecordedDecisions>>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Facts {
+pub(super) struct RecordedDecisions {
     pub connected: bool,
     pub connects: u64,
     pub messages: u64,
@@ -94,7 +94,7 @@ impl State {
         self.feed
     }
 
-    pub(super) fn facts(&self) -> MutexGuard<'_, Facts> {
+    pub(super) fn facts(&self) -> MutexGuard<'_, RecordedDecisions> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -188,7 +188,7 @@ impl State {
         format!("connected={} {written} last={age} connects={}", facts.connected, facts.connects)
     }
 
-    fn price_reasons(&self, facts: &Facts) -> Vec<String> {
+    fn price_reasons(&self, facts: &RecordedDecisions) -> Vec<String> {
         let limit = self.stall * 2;
         let age = |at: Option<&Instant>| at.unwrap_or(&self.began).elapsed();
         let Some(_) = &facts.wanted else {
@@ -216,7 +216,7 @@ impl State {
         reasons
     }
 
-    fn user_reasons(&self, facts: &Facts) -> Vec<String> {
+    fn user_reasons(&self, facts: &RecordedDecisions) -> Vec<String> {
         let mut reasons = Vec::new();
         if facts.is_hedged {
             reasons.push(

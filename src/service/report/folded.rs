@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::facts::{Past, Positions, Report, Totals};
 use crate::codec::live::Finding;
 use crate::codec::view;
-use crate::domain::book::counters::{Tally, Unreadables};
-use crate::domain::book::position::Instance;
+use crate::domain::book::counters::{Counters, Unreadables};
+use crate::domain::book::position::Position;
 use crate::domain::book::rungs::{DecisionRecord, RungState};
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
@@ -20,7 +20,7 @@ impl Report {
         let globals = engine.globals();
         self.last = (globals.last != EntryId::default()).then(|| globals.last.to_string());
         let Totals { emitted, refused, .. } = std::mem::take(&mut self.totals);
-        self.totals = Totals { emitted, refused, ..totals(&engine.tally, now_ms) };
+        self.totals = Totals { emitted, refused, ..totals(&engine.counters, now_ms) };
         self.positions = positions(engine, now_ms);
         self.killed = globals.killed;
         self.policy.hash = globals.policy.hash.to_string();
@@ -37,23 +37,23 @@ impl Report {
     }
 }
 
-fn totals(tally: &Tally, now_ms: u64) -> Totals {
-    let shapes = tally.shapes().into_iter().map(|(kind, shapes)| (kind.to_owned(), named(shapes))).collect();
+fn totals(counters: &Counters, now_ms: u64) -> Totals {
+    let shapes = counters.shapes().into_iter().map(|(kind, shapes)| (kind.to_owned(), named(shapes))).collect();
     Totals {
-        entries: tally.entries(),
-        applied: tally.applied,
-        duplicates: tally.duplicates,
-        quarantined: named(tally.quarantined.iter().map(|(reason, n)| (reason.name(), *n))),
+        entries: counters.entries(),
+        applied: counters.applied,
+        duplicates: counters.duplicates,
+        quarantined: named(counters.quarantined.iter().map(|(reason, n)| (reason.name(), *n))),
         shapes,
-        counts: named(tally.counts.iter().map(|(count, n)| (count.name(), *n))),
-        unreadable: tally
+        counts: named(counters.counts.iter().map(|(count, n)| (count.name(), *n))),
+        unreadable: counters
             .unreadable
             .iter()
             .map(|(what, count)| (what.name().to_owned(), aged(count.entries, count.last_ms, now_ms)))
             .collect(),
-        holds: named(tally.holds().map(|(hold, n)| (hold.name(), n))),
-        evaluations: tally.evaluations,
-        decided: tally.decisions,
+        holds: named(counters.holds().map(|(hold, n)| (hold.name(), n))),
+        evaluations: counters.evaluations,
+        decided: counters.decisions,
         emitted: 0,
         refused: BTreeMap::new(),
     }
@@ -74,8 +74,8 @@ fn positions(engine: &Engine, now_ms: u64) -> Positions {
         if symbol.is_unconfirmed() {
             all.unconfirmed.push(symbol.name.to_string());
         }
-        for instance in &symbol.closed {
-            count_decisions(instance, &mut all.decisions_closed);
+        for position in &symbol.closed {
+            count_decisions(position, &mut all.decisions_closed);
         }
         if let Some(open) = &symbol.hot.open {
             open_position(engine, symbol, open, now_ms, &mut all);
@@ -84,7 +84,7 @@ fn positions(engine: &Engine, now_ms: u64) -> Positions {
     all
 }
 
-fn open_position(engine: &Engine, symbol: &Symbol, open: &Instance, now_ms: u64, all: &mut Positions) {
+fn open_position(engine: &Engine, symbol: &Symbol, open: &Position, now_ms: u64, all: &mut Positions) {
     all.open += 1;
     let missing = view::missing(symbol, open);
     all.evaluable += u64::from(missing.is_empty());
@@ -101,16 +101,16 @@ fn open_position(engine: &Engine, symbol: &Symbol, open: &Instance, now_ms: u64,
     count_decisions(open, &mut all.decisions_open);
 }
 
-fn count_decisions(instance: &Instance, by_state: &mut BTreeMap<String, u64>) {
-    for decision in &instance.decisions {
-        count(by_state, state_name(instance, decision));
+fn count_decisions(position: &Position, by_state: &mut BTreeMap<String, u64>) {
+    for decision in &position.decisions {
+        count(by_state, state_name(position, decision));
     }
 }
 
 /// State of a decision as people mean it: one whose rung was given up has failed, one that was withdrawn has expired.
-fn state_name(instance: &Instance, decision: &DecisionRecord) -> &'static str {
+fn state_name(position: &Position, decision: &DecisionRecord) -> &'static str {
     let own = |r: &&crate::domain::book::rungs::Rung| r.decision_id.as_ref() == Some(&decision.decision_id);
-    if instance.rungs.iter().filter(own).any(|rung| rung.state == RungState::Failed) {
+    if position.rungs.iter().filter(own).any(|rung| rung.state == RungState::Failed) {
         return RungState::Failed.name();
     }
     if decision.expired && decision.state == RungState::Armed { "expired" } else { decision.state.name() }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::fail;
-use super::message::PutAside;
+use super::message::QuarantineRecord;
 use crate::codec::line;
 use crate::codec::live;
 use crate::codec::request::FieldTexts;
@@ -26,7 +26,7 @@ const KEPT_MAX: usize = 10_000;
 
 /// Records that are still to be written, in the order of application.
 #[derive(Debug, Default)]
-pub struct Asides {
+pub struct QuarantineOutbox {
     next_number: u64,
     waiting: BTreeMap<u64, Aside>,
     in_hand: usize,
@@ -43,7 +43,7 @@ struct Aside {
     is_doubtful: bool,
 }
 
-impl Asides {
+impl QuarantineOutbox {
     /// Those that a process before had not noted as written.
     pub fn of(entries: Vec<(String, EntryId)>) -> Self {
         let mut asides = Self::default();
@@ -78,7 +78,7 @@ impl Asides {
     }
 
     /// What the emitter is to write now, read from the store that has it whole; and rows that go.
-    pub fn due(&mut self, store: &Store) -> Result<(Vec<PutAside>, Vec<Row>), ReadError> {
+    pub fn due(&mut self, store: &Store) -> Result<(Vec<QuarantineRecord>, Vec<Row>), ReadError> {
         if self.not_before.is_some_and(|from| Instant::now() < from) {
             return Ok((Vec::new(), Vec::new()));
         }
@@ -95,7 +95,7 @@ impl Asides {
             aside.in_hand = true;
             self.in_hand += 1;
             let (number, id, is_doubtful) = (*number, aside.id, aside.is_doubtful);
-            due.push(PutAside { number, stream: quarantined.stream, id, fields, is_doubtful });
+            due.push(QuarantineRecord { number, stream: quarantined.stream, id, fields, is_doubtful });
         }
         if !due.is_empty() {
             fail::point("put_aside");

@@ -15,8 +15,8 @@ use super::keeper::{self, LeaseSetup};
 use super::message::Role;
 use super::preflight;
 use super::publish::Publisher;
-use super::reader::{self, ReaderSetup, ReaderSigns};
-use super::serve::{Serving, Wires};
+use super::reader::{self, ReaderSetup, ReaderStatus};
+use super::serve::{Channels, EventLoop};
 use super::start::{Started, is_foreseen, start};
 use crate::config::flags::{self, RunFlags};
 use crate::config::{Config, Start};
@@ -105,7 +105,7 @@ fn serve(
     let (role, role_seen) = watch::channel(Role::Follower);
     let (holder, holder_seen) = watch::channel(None);
     let (kill, kill_seen) = watch::channel(None);
-    let signs = Arc::new(ReaderSigns::default());
+    let signs = Arc::new(ReaderStatus::default());
     let (to_fold, messages) = sync_channel(BATCHES_WAITING);
     let (work, to_do) = mpsc::channel(WORK_WAITING);
     let (done, done_seen) = std::sync::mpsc::channel();
@@ -172,7 +172,7 @@ fn serve(
         fetched,
         stop: Arc::clone(&stop),
     }));
-    let wires = Wires {
+    let wires = Channels {
         lacking,
         fetched: fetched_seen,
         messages,
@@ -186,7 +186,7 @@ fn serve(
         stop: Arc::clone(&stop),
         give_up,
     };
-    let served = Serving::new(fold, wires, config, publisher, until_idle).run();
+    let served = EventLoop::new(fold, wires, config, publisher, until_idle).run();
     stop.store(true, Ordering::Relaxed);
     let released = runtime.block_on(async { tokio::time::timeout(RELEASE_LIMIT, lease).await });
     if released.is_err() {

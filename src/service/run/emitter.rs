@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::connect::{Connect, RetryDelay};
 use super::fail;
 use super::kill_gate::KillGate;
-use super::message::{Append, Done, GapNotice, NotOffered, PutAside, Role, Work};
+use super::message::{Append, Done, EmitBatch, GapNotice, NotEmitted, QuarantineRecord, Role};
 use crate::domain::event::ids::EntryId;
 use crate::shell::redis::{
     Emission, EmitKeys, Emitter, Offered, RawEntry, Server, ServerError, Tried, WrittenDecision, borrowed,
@@ -35,7 +35,7 @@ pub struct EmitterSetup {
     pub kill_gate: Arc<KillGate>,
     /// The service stops at once: nothing is tried again.
     pub give_up: Arc<AtomicBool>,
-    pub work: Receiver<Work>,
+    pub work: Receiver<EmitBatch>,
     pub done: Sender<Done>,
 }
 
@@ -87,7 +87,7 @@ pub fn run(setup: EmitterSetup) {
 impl Emitting {
     async fn run(mut self) {
         while let Some(work) = self.setup.work.recv().await {
-            let Work { emissions, round, appends, asides, mut acks, checks } = work;
+            let EmitBatch { emissions, round, appends, asides, mut acks, checks } = work;
             for append in &appends {
                 self.append(append).await;
             }
@@ -180,17 +180,17 @@ impl Emitting {
                 let _ = self.setup.done.send(Done::Emitted { seq, decision, refusal, is_new, took: began.elapsed() });
                 return;
             }
-            Some(Offered::Stale) | None => NotOffered::Later,
-            Some(Offered::Behind) => NotOffered::Behind,
+            Some(Offered::Stale) | None => NotEmitted::Later,
+            Some(Offered::Behind) => NotEmitted::Behind,
             Some(Offered::Unfit { key, why }) => {
                 self.output(&key, Some(why.says().to_owned()));
-                NotOffered::Unfit
+                NotEmitted::Unfit
             }
-            Some(Offered::Lost) => NotOffered::Lost,
-            Some(Offered::Doubtful { known }) => NotOffered::Doubtful { known },
+            Some(Offered::Lost) => NotEmitted::Lost,
+            Some(Offered::Doubtful { known }) => NotEmitted::Doubtful { known },
         };
         self.halted = self.halted.max(Some(round));
-        let _ = self.setup.done.send(Done::NotOffered { seq, round, why });
+        let _ = self.setup.done.send(Done::NotEmitted { seq, round, why });
     }
 
     async fn append(&mut self, append: &Append) {
@@ -234,7 +234,7 @@ impl Emitting {
     }
 
     /// Writes what was put aside; what may have been written before is looked for first.
-    async fn put_aside(&mut self, asides: Vec<PutAside>) {
+    async fn put_aside(&mut self, asides: Vec<QuarantineRecord>) {
         let doubtful: Vec<(&str, EntryId)> =
             asides.iter().filter(|aside| aside.is_doubtful).map(|aside| (aside.stream.as_str(), aside.id)).collect();
         let stream = self.setup.quarantine.clone();
@@ -264,7 +264,7 @@ impl Emitting {
         }
     }
 
-    async fn tell(&mut self, stream: &str, aside: &PutAside) -> bool {
+    async fn tell(&mut self, stream: &str, aside: &QuarantineRecord) -> bool {
         let (fields, length_max) = (borrowed(&aside.fields), self.setup.keys.length_max);
         let entry = (aside.stream.as_str(), aside.id);
         let mut was_tried = false;

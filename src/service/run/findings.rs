@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::codec::live::{self, Finding};
 use crate::codec::state::Row;
-use crate::domain::book::counters::Tally;
+use crate::domain::book::counters::Counters;
 use crate::domain::event::ids::EntryId;
 
 /// What was found of entries, by name.
@@ -33,9 +33,9 @@ impl Findings {
     }
 
     /// Returns all findings, with what this process could not read.
-    pub fn all(&self, tally: &Tally) -> BTreeMap<String, Finding> {
+    pub fn all(&self, counters: &Counters) -> BTreeMap<String, Finding> {
         let mut all = self.before.clone();
-        let unreadable = tally
+        let unreadable = counters
             .unreadable
             .iter()
             .map(|(what, count)| (what.name(), Finding { entries: count.entries, last_ms: count.last_ms }));
@@ -46,8 +46,8 @@ impl Findings {
     }
 
     /// Takes the rows of those that changed since the last commit.
-    pub fn rows(&mut self, tally: &Tally) -> Vec<Row> {
-        let all = self.all(tally);
+    pub fn rows(&mut self, counters: &Counters) -> Vec<Row> {
+        let all = self.all(counters);
         let changed = all.iter().filter(|(name, finding)| self.stored.get(*name) != Some(*finding));
         let rows = changed.map(|(name, finding)| live::finding_row(name, *finding)).collect();
         self.stored = all;
@@ -66,15 +66,15 @@ mod tests {
         let stored =
             BTreeMap::from([("results".to_owned(), finding(2, 50)), ("bad_signature".to_owned(), finding(1, 9))]);
         let mut findings = Findings::of(stored);
-        let mut tally = Tally::default();
-        assert_eq!(findings.rows(&tally), []);
-        tally.unreadable(Unreadables::Results, 40);
+        let mut counters = Counters::default();
+        assert_eq!(findings.rows(&counters), []);
+        counters.unreadable(Unreadables::Results, 40);
         findings.refuse("decision_foreign", EntryId::new(70, 1));
-        let names: Vec<_> = findings.all(&tally).into_iter().collect();
+        let names: Vec<_> = findings.all(&counters).into_iter().collect();
         let want =
             [("bad_signature", finding(1, 9)), ("decision_foreign", finding(1, 70)), ("results", finding(3, 50))];
         assert_eq!(names, want.map(|(name, finding)| (name.to_owned(), finding)));
-        assert_eq!(findings.rows(&tally).len(), 2, "those that changed");
-        assert_eq!(findings.rows(&tally), [], "once");
+        assert_eq!(findings.rows(&counters).len(), 2, "those that changed");
+        assert_eq!(findings.rows(&counters), [], "once");
     }
 }

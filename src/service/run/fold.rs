@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use super::aside::Asides;
+use super::aside::QuarantineOutbox;
 use super::fail;
 use super::findings::Findings;
 use super::gate::Gate;
 use super::kill_gate::KillGate;
-use super::message::{Append, Done, GapNotice, Loss, NotOffered, Released, Work};
+use super::message::{Append, Done, EmitBatch, GapNotice, NotEmitted, Released, StreamGap};
 use super::orders::Orders;
 use super::refused::Refused;
-use super::suspects::Suspects;
+use super::suspects::CrashGuard;
 use crate::codec::decode::Decoder;
 use crate::codec::line::{self, FieldValue, Fields};
 use crate::codec::live::{self, Finding, OutboxRow, Place, StreamPlace};
@@ -69,7 +69,7 @@ pub struct Fold {
     pub outputs: OutputStreams,
     /// Streams and keys that we write to and that take nothing, with the reason.
     pub refusing: BTreeMap<String, String>,
-    pub suspects: Suspects,
+    pub suspects: CrashGuard,
     pub place: Place,
     /// The kill key as it was seen last, by whoever looks.
     pub kill_seen: Option<bool>,
@@ -83,10 +83,10 @@ pub struct Fold {
     acks: Vec<Vec<EntryId>>,
     /// Delivered to the group, and acknowledged once the cursor is there.
     delivered: Vec<Vec<EntryId>>,
-    asides: Asides,
+    asides: QuarantineOutbox,
     refused: Refused,
     findings: Findings,
-    pub own: OwnEntries,
+    pub own: ControlOutbox,
     pub kill_gate: Arc<KillGate>,
     /// Entries that kill, read and not folded.
     pub kills_read: BTreeSet<(StreamId, EntryId)>,
@@ -102,7 +102,7 @@ pub struct Fold {
 
 /// Entries of our own that are on their way through the control stream.
 #[derive(Debug, Default)]
-pub struct OwnEntries {
+pub struct ControlOutbox {
     next_number: u64,
     /// By number: why it was written; its id, once it is known.
     pending: BTreeMap<u64, (OwnEntry, Option<EntryId>)>,
@@ -116,12 +116,12 @@ pub struct OwnEntries {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnEntry {
     Policy,
-    Gap(Loss),
+    Gap(StreamGap),
     Kill(bool),
     Other,
 }
 
-impl OwnEntries {
+impl ControlOutbox {
     /// Why no order is sent while an entry of ours is on its way.
     fn refusal(&self) -> Option<&'static str> {
         self.pending.values().find_map(|(why, _)| match why {
@@ -163,7 +163,7 @@ pub struct FoldParts {
     pub signing: Option<SigningKey>,
     pub orders: Orders,
     pub outputs: OutputStreams,
-    pub suspects: Suspects,
+    pub suspects: CrashGuard,
     pub place: Place,
     pub places: Vec<Option<StreamPlace>>,
     pub outbox: Vec<OutboxRow>,
@@ -195,10 +195,10 @@ impl Fold {
             gate: Gate::default(),
             acks: vec![Vec::new(); streams],
             delivered: vec![Vec::new(); streams],
-            asides: Asides::of(parts.asides),
+            asides: QuarantineOutbox::of(parts.asides),
             refused: Refused::of(parts.refused),
             findings: Findings::of(parts.findings),
-            own: OwnEntries::default(),
+            own: ControlOutbox::default(),
             kill_gate: Arc::default(),
             kills_read: BTreeSet::new(),
             is_leader: false,
@@ -218,7 +218,7 @@ impl Fold {
             self.acks[usize::from(stream.0)].push(raw.id);
         }
         if self.projection.engine.cursor(stream).is_some_and(|cursor| raw.id <= cursor) {
-            self.projection.engine.tally.duplicates += 1;
+            self.projection.engine.counters.duplicates += 1;
             self.kill_has_its_turn(stream, raw.id);
             return Ok(());
         }
@@ -251,7 +251,7 @@ impl Fold {
         }
         let (is_control, is_decision) = (entry.kind == StreamKind::Control, entry.kind == StreamKind::Decision);
         let foreign =
-            |fold: &Self| if is_decision { fold.projection.engine.tally.of(Count::DecisionForeign) } else { 0 };
+            |fold: &Self| if is_decision { fold.projection.engine.counters.of(Count::DecisionForeign) } else { 0 };
         let foreign_before = foreign(self);
         let policy_before = if is_control { self.projection.engine.policy().hash.clone() } else { Box::default() };
         let folded = self.projection.fold(&entry, || line.to_owned());
@@ -406,7 +406,7 @@ impl Fold {
         let id = row.written.unwrap_or(SOMEWHERE);
         let is_signed = |key: &SigningKey| key.vouches(id, row.field("hash"), signature);
         let symbol = self.projection.engine.find(row.field("symbol"));
-        let is_taken = symbol.is_some_and(|symbol| symbol.instances().any(|i| i.has_decision(&row.decision_id)));
+        let is_taken = symbol.is_some_and(|symbol| symbol.positions().any(|i| i.has_decision(&row.decision_id)));
         is_taken && self.signing.as_ref().is_none_or(is_signed)
     }
 
@@ -436,7 +436,7 @@ impl Fold {
     }
 
     /// A stretch is missing: counted as gone, and told to everybody as an entry, by whoever leads.
-    pub fn lose(&mut self, loss: Loss) {
+    pub fn lose(&mut self, loss: StreamGap) {
         let name = &self.decoder.streams().get(loss.stream).name;
         let is_it = |gap: &Gap| *gap.stream == **name && gap.after == loss.after && gap.before == loss.before;
         if loss.count.is_none() && self.projection.engine.globals().gaps.iter().any(is_it) {
@@ -490,7 +490,7 @@ impl Fold {
     }
 
     /// A gap is in the log: from now on what is missing counts as seen. (Before, a new start finds it again.)
-    fn count_lost(&mut self, loss: &Loss) {
+    fn count_lost(&mut self, loss: &StreamGap) {
         let index = usize::from(loss.stream.0);
         let seen = self.places[index].seen.saturating_add_signed(loss.shift);
         self.places[index] = StreamPlace { seen, added: loss.added };
@@ -570,7 +570,7 @@ impl Fold {
             }
         }
         self.projection.wait(live::place_row(self.place));
-        for row in self.findings.rows(&self.projection.engine.tally) {
+        for row in self.findings.rows(&self.projection.engine.counters) {
             self.projection.wait(row);
         }
         self.forget_written();
@@ -605,8 +605,8 @@ impl Fold {
     }
 
     /// What is to be emitted and acknowledged after a commit.
-    pub fn work(&mut self) -> anyhow::Result<Work> {
-        let mut work = Work::default();
+    pub fn work(&mut self) -> anyhow::Result<EmitBatch> {
+        let mut work = EmitBatch::default();
         let streams = self.decoder.streams();
         for (index, ids) in self.acks.iter_mut().enumerate() {
             let cursor = self.projection.engine.cursor(StreamId(index as u16)).unwrap_or_default();
@@ -719,7 +719,7 @@ impl Fold {
                 self.totals.refused += u64::from(refusal.is_some());
                 return Some((row.clone(), line));
             }
-            Done::NotOffered { seq, round, why } => {
+            Done::NotEmitted { seq, round, why } => {
                 self.in_hand.remove(&seq);
                 self.not_offered(seq, round, why);
             }
@@ -782,14 +782,14 @@ impl Fold {
         }
     }
 
-    fn not_offered(&mut self, seq: u64, round: u64, why: NotOffered) {
+    fn not_offered(&mut self, seq: u64, round: u64, why: NotEmitted) {
         self.gate.halt(round);
         match why {
-            NotOffered::Later => {}
-            NotOffered::Behind => self.gate.wait_for_news(),
-            NotOffered::Unfit => self.gate.wait_for_outputs(),
-            NotOffered::Lost => self.gate.doubt_written(),
-            NotOffered::Doubtful { known } => {
+            NotEmitted::Later => {}
+            NotEmitted::Behind => self.gate.wait_for_news(),
+            NotEmitted::Unfit => self.gate.wait_for_outputs(),
+            NotEmitted::Lost => self.gate.doubt_written(),
+            NotEmitted::Doubtful { known } => {
                 if self.gate.doubt(seq) {
                     let row = self.outbox.get(&seq);
                     tracing::error!(
@@ -891,7 +891,7 @@ impl Fold {
 
     /// What was found of past entries, by this process and those before.
     pub fn findings(&self) -> BTreeMap<String, Finding> {
-        self.findings.all(&self.projection.engine.tally)
+        self.findings.all(&self.projection.engine.counters)
     }
 
     /// Is everything in the streams that we have decided or put aside.

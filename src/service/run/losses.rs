@@ -7,11 +7,11 @@
 //! flushed, or its server was replaced by one that lagged. Servers before 7.0 do not count: there a first entry behind
 //! the cursor gives a hint, and an end before it is proof.
 
-use super::message::Loss;
+use super::message::StreamGap;
 use crate::codec::live::StreamPlace;
 use crate::config::Start;
 use crate::domain::event::ids::{EntryId, StreamId};
-use crate::shell::redis::{Consumer, ServerError, StreamFault, Survey};
+use crate::shell::redis::{Consumer, ServerError, StreamFault, StreamStats};
 
 /// What was counted of each stream.
 pub struct Bookkeeping {
@@ -69,24 +69,24 @@ impl Bookkeeping {
     pub async fn begin(
         &mut self,
         stream: StreamId,
-        survey: &Survey,
+        stream_stats: &StreamStats,
         from: Start,
         consumer: &mut Consumer,
-    ) -> Result<(Option<EntryId>, StreamPlace, Option<Loss>), ServerError> {
-        let added = survey.entries_added.unwrap_or(0);
+    ) -> Result<(Option<EntryId>, StreamPlace, Option<StreamGap>), ServerError> {
+        let added = stream_stats.entries_added.unwrap_or(0);
         let index = usize::from(stream.0);
         let (cursor, unread) = match from {
-            Start::Earliest => (None, survey.length),
-            Start::Latest => (Some(survey.last_id), 0),
+            Start::Earliest => (None, stream_stats.length),
+            Start::Latest => (Some(stream_stats.last_id), 0),
             // What was added since the survey is not in its count.
-            Start::After(id) => (Some(id), consumer.count_between(index, id, survey.last_id).await?),
+            Start::After(id) => (Some(id), consumer.count_between(index, id, stream_stats.last_id).await?),
         };
         let cursor = cursor.filter(|id| *id != EntryId::default());
         let place = StreamPlace { seen: added.saturating_sub(unread), added };
         let whole_to = cursor.unwrap_or_default();
         self.streams[index] = Some(StreamBook { place, whole_to, forgotten_at: None });
         let before = match cursor.filter(|_| place.seen > 0) {
-            None => survey.first_id,
+            None => stream_stats.first_id,
             Some(cursor) => {
                 let next = cursor.next().unwrap_or(EntryId::MAX);
                 Some(consumer.next_after(index, cursor).await?.unwrap_or(next))
@@ -94,7 +94,7 @@ impl Bookkeeping {
         };
         // What is missing before counts as seen once the gap is in the log: until then a new start finds it again.
         let begun = StreamPlace { seen: 0, added };
-        let loss = (place.seen > 0).then_some(Loss {
+        let loss = (place.seen > 0).then_some(StreamGap {
             stream,
             after: None,
             before,
@@ -110,30 +110,30 @@ impl Bookkeeping {
     pub async fn check(
         &mut self,
         stream: StreamId,
-        survey: &Survey,
+        stream_stats: &StreamStats,
         at: Position,
         consumer: &mut Consumer,
-    ) -> Result<Option<Loss>, ServerError> {
+    ) -> Result<Option<StreamGap>, ServerError> {
         let index = usize::from(stream.0);
         let Some(book) = self.streams[index] else { return Ok(None) };
-        let added = if survey.exists { survey.entries_added.unwrap_or(book.place.added) } else { 0 };
-        let loss = match find(survey, &book, at) {
+        let added = if stream_stats.exists { stream_stats.entries_added.unwrap_or(book.place.added) } else { 0 };
+        let loss = match find(stream_stats, &book, at) {
             Finding::Whole => None,
             Finding::Doubtful => {
-                let unread = consumer.count_between(index, at.read, survey.last_id).await?;
+                let unread = consumer.count_between(index, at.read, stream_stats.last_id).await?;
                 let count = added.saturating_sub(book.place.seen).saturating_sub(unread);
-                let before = if count > 0 { before(index, survey, at.read, consumer).await? } else { None };
+                let before = if count > 0 { before(index, stream_stats, at.read, consumer).await? } else { None };
                 (count > 0).then_some((Some(count), book.place.seen + count, book.whole_to, before, TRIMMED))
             }
-            Finding::TrimmedSomewhere => Some((None, book.place.seen, at.read, survey.first_id, TRIMMED)),
+            Finding::TrimmedSomewhere => Some((None, book.place.seen, at.read, stream_stats.first_id, TRIMMED)),
             Finding::Forgotten => {
-                let unread = consumer.count_between(index, at.read, survey.last_id).await?;
-                let kept = match survey.fault {
+                let unread = consumer.count_between(index, at.read, stream_stats.last_id).await?;
+                let kept = match stream_stats.fault {
                     Some(StreamFault::NotAStream) => None,
                     Some(StreamFault::IdsExhausted) | None => consumer.last_until(index, at.read).await?,
                 };
                 let kept = kept.unwrap_or_default();
-                Some((None, added.saturating_sub(unread), kept.min(at.read), survey.next_id, FORGOTTEN))
+                Some((None, added.saturating_sub(unread), kept.min(at.read), stream_stats.next_id, FORGOTTEN))
             }
         };
         let Some((count, seen, after, before, why)) = loss else {
@@ -144,11 +144,11 @@ impl Bookkeeping {
         let shift = seen as i64 - book.place.seen as i64;
         self.streams[index] = Some(StreamBook {
             place: StreamPlace { seen, added },
-            whole_to: at.read.max(before.unwrap_or_default()).max(survey.max_deleted.unwrap_or_default()),
-            forgotten_at: Some(survey.last_id).filter(|_| why == FORGOTTEN),
+            whole_to: at.read.max(before.unwrap_or_default()).max(stream_stats.max_deleted.unwrap_or_default()),
+            forgotten_at: Some(stream_stats.last_id).filter(|_| why == FORGOTTEN),
         });
         let after = Some(after).filter(|id| *id != EntryId::default());
-        Ok(Some(Loss { stream, after, before, count, shift, added, why }))
+        Ok(Some(StreamGap { stream, after, before, count, shift, added, why }))
     }
 }
 
@@ -159,33 +159,33 @@ const FORGOTTEN: &str = "the server has forgotten entries that it had";
 /// the last that was read.
 async fn before(
     stream: usize,
-    survey: &Survey,
+    stream_stats: &StreamStats,
     read: EntryId,
     consumer: &mut Consumer,
 ) -> Result<Option<EntryId>, ServerError> {
     // Where nothing is left, nothing stands behind what is lost.
-    let Some(first) = survey.first_id else { return Ok(Some(read).filter(|read| *read >= survey.last_id)) };
-    match survey.max_deleted.filter(|deleted| *deleted > read && *deleted > first) {
+    let Some(first) = stream_stats.first_id else { return Ok(Some(read).filter(|read| *read >= stream_stats.last_id)) };
+    match stream_stats.max_deleted.filter(|deleted| *deleted > read && *deleted > first) {
         Some(deleted) => consumer.next_after(stream, deleted).await,
         None => Ok(Some(first.max(read))),
     }
 }
 
-fn find(survey: &Survey, book: &StreamBook, at: Position) -> Finding {
+fn find(stream_stats: &StreamStats, book: &StreamBook, at: Position) -> Finding {
     let place = book.place;
     // Who begins behind the end of a stream has read nothing that it could forget.
-    let has_grown = !survey.exists || survey.entries_added.is_some();
-    let is_as_it_was = has_grown && survey.entries_added.unwrap_or(0) == place.added;
-    let is_shorter = survey.last_id < at.read
+    let has_grown = !stream_stats.exists || stream_stats.entries_added.is_some();
+    let is_as_it_was = has_grown && stream_stats.entries_added.unwrap_or(0) == place.added;
+    let is_shorter = stream_stats.last_id < at.read
         && place.seen > 0
         && !is_as_it_was
-        && book.forgotten_at.is_none_or(|told| survey.last_id < told);
+        && book.forgotten_at.is_none_or(|told| stream_stats.last_id < told);
     if is_shorter {
         return Finding::Forgotten;
     }
-    let added = if survey.exists { survey.entries_added } else { Some(0) };
+    let added = if stream_stats.exists { stream_stats.entries_added } else { Some(0) };
     let Some(added) = added else {
-        let is_behind = survey.first_id.is_some_and(|first| first > at.read.max(book.whole_to)) && place.seen > 0;
+        let is_behind = stream_stats.first_id.is_some_and(|first| first > at.read.max(book.whole_to)) && place.seen > 0;
         return if is_behind { Finding::TrimmedSomewhere } else { Finding::Whole };
     };
     // What we have seen was added, whether or not the server was asked since.
@@ -194,9 +194,10 @@ fn find(survey: &Survey, book: &StreamBook, at: Position) -> Finding {
     }
     // As many are left as were added and not seen: where that cannot be, or need not be, they are counted.
     let left = added - place.seen;
-    let is_trimmed = survey.first_id.is_some_and(|first| first > book.whole_to);
-    let is_deleted = survey.max_deleted.is_some_and(|deleted| deleted > book.whole_to);
-    let may_lack = is_trimmed || is_deleted || at.is_at_end || survey.next_id.is_none() || left > survey.length;
+    let is_trimmed = stream_stats.first_id.is_some_and(|first| first > book.whole_to);
+    let is_deleted = stream_stats.max_deleted.is_some_and(|deleted| deleted > book.whole_to);
+    let may_lack =
+        is_trimmed || is_deleted || at.is_at_end || stream_stats.next_id.is_none() || left > stream_stats.length;
     if left > 0 && may_lack { Finding::Doubtful } else { Finding::Whole }
 }
 
@@ -204,15 +205,15 @@ fn find(survey: &Survey, book: &StreamBook, at: Position) -> Finding {
 mod tests {
     use super::*;
 
-    fn survey(added: u64, length: u64, next: Option<u64>) -> Survey {
-        Survey {
+    fn stream_stats(added: u64, length: u64, next: Option<u64>) -> StreamStats {
+        StreamStats {
             exists: true,
             length,
             entries_added: Some(added),
             last_id: EntryId::new(added, 0),
             first_id: Some(EntryId::new(added - length + 1, 0)),
             next_id: next.map(|ms| EntryId::new(ms, 0)),
-            ..Survey::default()
+            ..StreamStats::default()
         }
     }
 
@@ -225,35 +226,35 @@ mod tests {
         let at = |ms| Position { read: EntryId::new(ms, 0), is_at_end: false };
         // Entries of 10 added, 3 read, and what is left after trimming.
         let cases = [
-            (survey(10, 10, Some(4)), book(3, 3), at(3), Finding::Whole),
-            (survey(10, 8, Some(4)), book(3, 3), at(3), Finding::Whole),
-            (survey(10, 4, Some(7)), book(3, 3), at(3), Finding::Doubtful),
-            (survey(10, 1, None), book(10, 10), at(10), Finding::Whole),
+            (stream_stats(10, 10, Some(4)), book(3, 3), at(3), Finding::Whole),
+            (stream_stats(10, 8, Some(4)), book(3, 3), at(3), Finding::Whole),
+            (stream_stats(10, 4, Some(7)), book(3, 3), at(3), Finding::Doubtful),
+            (stream_stats(10, 1, None), book(10, 10), at(10), Finding::Whole),
             // Read on past the hole before anyone looked: only the whole count shows it.
-            (survey(10, 4, None), book(7, 3), at(10), Finding::Doubtful),
+            (stream_stats(10, 4, None), book(7, 3), at(10), Finding::Doubtful),
             // An entry of the past was deleted by hand: it had been seen.
-            (survey(10, 10, Some(4)), book(3, 10), at(3), Finding::Whole),
+            (stream_stats(10, 10, Some(4)), book(3, 10), at(3), Finding::Whole),
             // One that was not read was.
             (
-                Survey { max_deleted: Some(EntryId::new(6, 0)), ..survey(10, 10, Some(4)) },
+                StreamStats { max_deleted: Some(EntryId::new(6, 0)), ..stream_stats(10, 10, Some(4)) },
                 book(3, 3),
                 at(3),
                 Finding::Doubtful,
             ),
-            (survey(8, 8, Some(4)), book(3, 10), at(3), Finding::Forgotten),
-            (survey(2, 2, None), book(3, 0), at(3), Finding::Forgotten),
-            (Survey::default(), book(3, 10), at(3), Finding::Forgotten),
-            (Survey::default(), book(0, 0), at(0), Finding::Whole),
+            (stream_stats(8, 8, Some(4)), book(3, 10), at(3), Finding::Forgotten),
+            (stream_stats(2, 2, None), book(3, 0), at(3), Finding::Forgotten),
+            (StreamStats::default(), book(3, 10), at(3), Finding::Forgotten),
+            (StreamStats::default(), book(0, 0), at(0), Finding::Whole),
             // Begun behind the end: of nothing, and of what was there before.
-            (Survey::default(), book(0, 0), at(3), Finding::Whole),
-            (survey(2, 2, None), book(2, 2), at(3), Finding::Whole),
+            (StreamStats::default(), book(0, 0), at(3), Finding::Whole),
+            (stream_stats(2, 2, None), book(2, 2), at(3), Finding::Whole),
         ];
-        for (survey, book, at, want) in cases {
-            assert_eq!(find(&survey, &book, at), want, "{survey:?} {book:?}");
+        for (stream_stats, book, at, want) in cases {
+            assert_eq!(find(&stream_stats, &book, at), want, "{stream_stats:?} {book:?}");
         }
         let near = Position { read: EntryId::new(3, 0), is_at_end: true };
         assert_eq!(
-            find(&survey(10, 10, Some(4)), &book(3, 3), near),
+            find(&stream_stats(10, 10, Some(4)), &book(3, 3), near),
             Finding::Doubtful,
             "little is left: it is counted"
         );
@@ -262,12 +263,16 @@ mod tests {
     #[test]
     fn i11_a_server_that_does_not_count_proves_a_loss_by_its_last_id() {
         let at = Position { read: EntryId::new(3, 0), is_at_end: true };
-        let old = |survey: Survey| Survey { entries_added: None, ..survey };
-        assert_eq!(find(&old(survey(10, 4, Some(7))), &book(3, 0), at), Finding::TrimmedSomewhere);
-        assert_eq!(find(&old(survey(10, 9, Some(4))), &book(3, 0), at), Finding::Whole);
-        assert_eq!(find(&old(survey(2, 2, None)), &book(3, 0), at), Finding::Forgotten, "it ends before what was read");
+        let old = |stream_stats: StreamStats| StreamStats { entries_added: None, ..stream_stats };
+        assert_eq!(find(&old(stream_stats(10, 4, Some(7))), &book(3, 0), at), Finding::TrimmedSomewhere);
+        assert_eq!(find(&old(stream_stats(10, 9, Some(4))), &book(3, 0), at), Finding::Whole);
+        assert_eq!(
+            find(&old(stream_stats(2, 2, None)), &book(3, 0), at),
+            Finding::Forgotten,
+            "it ends before what was read"
+        );
         let told = StreamBook { forgotten_at: Some(EntryId::new(2, 0)), ..book(3, 0) };
-        assert_eq!(find(&old(survey(2, 2, None)), &told, at), Finding::Whole, "it was told");
-        assert_eq!(find(&old(survey(1, 1, None)), &told, at), Finding::Forgotten, "and has lost more");
+        assert_eq!(find(&old(stream_stats(2, 2, None)), &told, at), Finding::Whole, "it was told");
+        assert_eq!(find(&old(stream_stats(1, 1, None)), &told, at), Finding::Forgotten, "and has lost more");
     }
 }

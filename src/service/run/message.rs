@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::codec::live::StreamPlace;
 use crate::codec::request::FieldTexts;
 use crate::domain::event::ids::{EntryId, StreamId};
-use crate::shell::redis::{Emission, RawEntry, Survey, WrittenDecision};
+use crate::shell::redis::{Emission, RawEntry, StreamStats, WrittenDecision};
 
 /// Who we are at the moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,16 +49,16 @@ pub enum Message {
     /// Entries that were delivered and need no folding: they are acknowledged if they stand before the cursor.
     Delivered(Vec<(StreamId, Vec<EntryId>)>),
     /// A stretch of a stream is missing.
-    Lost(Loss),
+    Lost(StreamGap),
     /// What the server said of all streams, and of which the next entry has an id ahead of its clock.
-    Surveyed(Vec<Survey>, Vec<bool>),
+    Surveyed(Vec<StreamStats>, Vec<bool>),
     /// The reader ended for good.
     Ended(anyhow::Error),
 }
 
 /// A stretch of a stream that cannot be read any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loss {
+pub struct StreamGap {
     pub stream: StreamId,
     /// The last entry before it that was read.
     pub after: Option<EntryId>,
@@ -75,18 +75,18 @@ pub struct Loss {
 
 /// From the fold to the emitter: in this order, acknowledging last.
 #[derive(Debug, Default)]
-pub struct Work {
+pub struct EmitBatch {
     pub emissions: Vec<(u64, Emission)>,
     /// Counts up whenever one was not written: those behind it that were handed over before are not offered either.
     pub round: u64,
     pub appends: Vec<Append>,
-    pub asides: Vec<PutAside>,
+    pub asides: Vec<QuarantineRecord>,
     pub acks: Vec<(String, Vec<EntryId>)>,
     /// Decisions to look for in the stream, where the server may have lost them.
     pub checks: Option<Vec<WrittenDecision>>,
 }
 
-impl Work {
+impl EmitBatch {
     pub fn is_empty(&self) -> bool {
         let Self { emissions, round: _, appends, asides, acks, checks } = self;
         emissions.is_empty() && appends.is_empty() && asides.is_empty() && acks.is_empty() && checks.is_none()
@@ -115,7 +115,7 @@ pub struct GapNotice {
 
 /// The record of an entry that was put aside, for the quarantine stream.
 #[derive(Debug)]
-pub struct PutAside {
+pub struct QuarantineRecord {
     pub number: u64,
     /// The entry that it is about.
     pub stream: String,
@@ -127,7 +127,7 @@ pub struct PutAside {
 
 /// Why a decision was not written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotOffered {
+pub enum NotEmitted {
     /// The lease is not ours, or one before it was not written.
     Later,
     /// Entries may have come that are not folded.
@@ -146,7 +146,7 @@ pub enum Done {
     /// A decision stands in the stream, with the reason why its request was not sent, if it was not.
     Emitted { seq: u64, decision: EntryId, refusal: Option<String>, is_new: bool, took: Duration },
     /// The decision was not written.
-    NotOffered { seq: u64, round: u64, why: NotOffered },
+    NotEmitted { seq: u64, round: u64, why: NotEmitted },
     /// An entry of our own was appended.
     Appended { number: u64, id: EntryId },
     /// It was not: the lease is not ours.

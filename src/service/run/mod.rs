@@ -32,4 +32,4 @@ mod suspects;
 pub use command::{Args, Failed, run, stop_on_signal};
 pub use connect::Connect;
 pub use message::{Message, Released, Role};
-pub use reader::{ReaderSetup, ReaderSigns, run as read_streams};
+pub use reader::{ReaderSetup, ReaderStatus, run as read_streams};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::fetching::Fetched;
 use super::fold::Fold;
 use super::message::Role;
-use super::reader::{AHEAD_MS, ReaderSigns};
+use super::reader::{AHEAD_MS, ReaderStatus};
 use crate::codec::checksum::state_checksum_hex;
 use crate::codec::live::OutboxRow;
 use crate::config::{Config, SilentAfter};
@@ -16,7 +16,7 @@ use crate::drive::sheet::Sheet;
 use crate::service::operator_log::{self, Line};
 use crate::service::pages::Question;
 use crate::service::report::{self, Change, GapProof, InputFault, InputReport, Report, SharedReport, Watch};
-use crate::shell::redis::Survey;
+use crate::shell::redis::StreamStats;
 use crate::shell::systemd::Manager;
 
 /// How much more time a start asks for while it gets ahead.
@@ -26,7 +26,7 @@ const START_EXTENSION: Duration = Duration::from_secs(60);
 pub struct Publisher {
     shared: SharedReport,
     manager: Manager,
-    surveys: Vec<Survey>,
+    surveys: Vec<StreamStats>,
     /// Streams whose next entry has an id ahead of the server's clock.
     ahead: Vec<bool>,
     /// How often the streams were surveyed. [1]
@@ -114,7 +114,7 @@ impl Publisher {
         self.manager.status(if is_leader { "leader" } else { "standby" });
     }
 
-    pub fn surveyed(&mut self, surveys: Vec<Survey>, ahead: Vec<bool>) {
+    pub fn surveyed(&mut self, surveys: Vec<StreamStats>, ahead: Vec<bool>) {
         (self.surveys, self.ahead) = (surveys, ahead);
         self.surveyed += 1;
     }
@@ -165,7 +165,7 @@ impl Publisher {
     pub fn publish(
         &mut self,
         fold: &mut Fold,
-        signs: &ReaderSigns,
+        signs: &ReaderStatus,
         role: &Role,
         holder: Option<String>,
         fetched: &Fetched,
@@ -249,18 +249,18 @@ impl Publisher {
     fn inputs(&self, fold: &Fold, server_ms: u64) -> Vec<InputReport> {
         let engine = &fold.projection.engine;
         let describe = |(stream, named): (StreamId, &crate::domain::event::streams::Stream)| {
-            let survey = self.surveys.get(usize::from(stream.0)).cloned().unwrap_or_default();
+            let stream_stats = self.surveys.get(usize::from(stream.0)).cloned().unwrap_or_default();
             let place = fold.places[usize::from(stream.0)];
             let cursor = engine.cursor(stream);
-            let last = Some(survey.last_id).filter(|id| *id != EntryId::default());
-            let unread = survey.entries_added.map(|added| added.saturating_sub(place.seen));
+            let last = Some(stream_stats.last_id).filter(|id| *id != EntryId::default());
+            let unread = stream_stats.entries_added.map(|added| added.saturating_sub(place.seen));
             // Where the next one is ahead, all are.
             let is_ahead = self.ahead.get(usize::from(stream.0)).copied().unwrap_or(false);
             let lag_ms = last.zip(cursor).map(|(last, cursor)| last.ms.min(server_ms).saturating_sub(cursor.ms));
             InputReport {
                 stream: named.name.clone(),
                 kind: named.kind.name().to_owned(),
-                entries_added: survey.entries_added,
+                entries_added: stream_stats.entries_added,
                 lag_entries: if is_ahead { unread.map(|_| 0) } else { unread },
                 lag_ms: if is_ahead { Some(0) } else { lag_ms },
                 ids_not_time: last.is_some_and(|last| last.ms < FIRST_TIME_MS),
@@ -269,15 +269,15 @@ impl Publisher {
                 cursor: cursor.map(|id| id.to_string()),
                 age_ms: last.map(|last| server_ms.saturating_sub(last.ms)),
                 watched_ms: 0,
-                pending: survey.pending,
-                pending_oldest_ms: survey.pending_first.map(|first| server_ms.saturating_sub(first.ms)),
-                gap_proof: if survey.exists && survey.entries_added.is_none() {
+                pending: stream_stats.pending,
+                pending_oldest_ms: stream_stats.pending_first.map(|first| server_ms.saturating_sub(first.ms)),
+                gap_proof: if stream_stats.exists && stream_stats.entries_added.is_none() {
                     GapProof::Weak
                 } else {
                     GapProof::Counted
                 },
                 silent_after_ms: self.silent_after.of(named.kind),
-                fault: survey.fault.map(InputFault::of),
+                fault: stream_stats.fault.map(InputFault::of),
             }
         };
         engine.streams().iter().map(describe).collect()

@@ -21,8 +21,8 @@ use crate::codec::line::Fields;
 use crate::codec::live::StreamPlace;
 use crate::config::Start;
 use crate::domain::event::ids::{EntryId, StreamId};
-use crate::domain::event::reorder::{Holdback, ReadTo};
-use crate::shell::redis::{Answer, Consumer, Membership, RawEntry, Round, ServerError, StreamFault, Survey, Take};
+use crate::domain::event::reorder::{ReadTo, ReorderBuffer};
+use crate::shell::redis::{Answer, Consumer, Membership, RawEntry, Round, ServerError, StreamFault, StreamStats, Take};
 
 /// Ids that are ahead of the server's clock by more than this are named. [ms]
 pub const AHEAD_MS: u64 = 2_000;
@@ -39,7 +39,7 @@ const READ_BYTES: usize = 16 << 20;
 
 /// What others see of the reader.
 #[derive(Debug, Default)]
-pub struct ReaderSigns {
+pub struct ReaderStatus {
     /// Entries that wait for their turn. [1]
     pub waiting: AtomicU64,
     /// All streams were read to their ends, and nothing waits.
@@ -51,7 +51,7 @@ pub struct ReaderSigns {
     last_error: Mutex<Option<String>>,
 }
 
-impl ReaderSigns {
+impl ReaderStatus {
     /// Why reading failed the last time.
     pub fn last_error(&self) -> Option<String> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -83,7 +83,7 @@ pub struct ReaderSetup {
     pub count: usize,
     pub role: watch::Receiver<Role>,
     pub stop: Arc<AtomicBool>,
-    pub signs: Arc<ReaderSigns>,
+    pub signs: Arc<ReaderStatus>,
     pub to_fold: SyncSender<Message>,
 }
 
@@ -138,7 +138,7 @@ struct Reader {
     /// The key holds something else than a stream: since when, where it does. Nothing is asked of it but its type.
     barred: Vec<Option<Barred>>,
     books: Bookkeeping,
-    holdback: Holdback<Released>,
+    reorder: ReorderBuffer<Released>,
     count: usize,
     /// How far was read, as it was told last. [ms since 1970]
     told_to_ms: u64,
@@ -163,7 +163,7 @@ impl Reader {
         let read = setup.places.iter().map(|place| place.map_or_else(EntryId::default, |(id, _)| id)).collect();
         let books = Bookkeeping::new(&setup.places);
         Self {
-            holdback: Holdback::new(setup.streams.len()),
+            reorder: ReorderBuffer::new(setup.streams.len()),
             range_to: vec![None; setup.streams.len()],
             was_full: vec![true; setup.streams.len()],
             barred: vec![None; setup.streams.len()],
@@ -197,12 +197,12 @@ impl Reader {
         let server = self.setup.connect.server().await?;
         let mut consumer = Consumer::new(server, self.setup.streams.clone(), self.setup.membership.clone());
         self.mode = Mode::Unsettled;
-        self.survey(&mut consumer).await?;
+        self.stream_stats(&mut consumer).await?;
         self.setup.signs.is_connected.store(true, Ordering::Relaxed);
         while !self.setup.stop.load(Ordering::Relaxed) {
             self.settle(&mut consumer).await?;
             if self.surveyed.is_none_or(|at| at.elapsed() >= SURVEY_INTERVAL) {
-                self.survey(&mut consumer).await?;
+                self.stream_stats(&mut consumer).await?;
             }
             self.cycle(&mut consumer).await?;
             delay.reset();
@@ -263,30 +263,31 @@ impl Reader {
     }
 
     /// Looks at all streams for what was trimmed, deleted or forgotten, and says so before anything behind it is told.
-    async fn survey(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
-        let surveys = consumer.survey(&self.read).await?;
+    async fn stream_stats(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
+        let surveys = consumer.stream_stats(&self.read).await?;
         let is_first = self.surveyed.replace(Instant::now()).is_none();
-        for (index, survey) in surveys.iter().enumerate() {
-            self.bar(index, survey, is_first)?;
+        for (index, stream_stats) in surveys.iter().enumerate() {
+            self.bar(index, stream_stats, is_first)?;
         }
-        for (index, survey) in surveys.iter().enumerate() {
+        for (index, stream_stats) in surveys.iter().enumerate() {
             let stream = StreamId(index as u16);
             if self.barred[index].is_some() && !self.books.has_begun(index) {
                 continue;
             }
             if !self.books.has_begun(index) {
-                let (cursor, place, loss) = self.books.begin(stream, survey, self.setup.from[index], consumer).await?;
+                let (cursor, place, loss) =
+                    self.books.begin(stream, stream_stats, self.setup.from[index], consumer).await?;
                 self.read[index] = cursor.unwrap_or_default();
                 self.send(Message::Begin { stream, cursor, place })?;
                 if let Some(loss) = loss {
                     self.send(Message::Lost(loss))?;
                 }
-            } else if self.was_skipped(index, survey) {
+            } else if self.was_skipped(index, stream_stats) {
                 // The group's cursor was moved, or somebody reads in our group: what stands there is read by its ids.
-                self.range_to[index] = Some(survey.last_id);
+                self.range_to[index] = Some(stream_stats.last_id);
             } else {
                 let at = Position { read: self.read[index], is_at_end: !self.was_full[index] };
-                if let Some(loss) = self.books.check(stream, survey, at, consumer).await? {
+                if let Some(loss) = self.books.check(stream, stream_stats, at, consumer).await? {
                     self.send(Message::Lost(loss))?;
                 }
             }
@@ -297,15 +298,15 @@ impl Reader {
     }
 
     /// Bars a key that holds something else than a stream, and one that is a stream no longer.
-    fn bar(&mut self, index: usize, survey: &Survey, is_first: bool) -> Result<(), Over> {
-        let is_barred = survey.fault == Some(StreamFault::NotAStream);
+    fn bar(&mut self, index: usize, stream_stats: &StreamStats, is_first: bool) -> Result<(), Over> {
+        let is_barred = stream_stats.fault == Some(StreamFault::NotAStream);
         match (self.barred[index], is_barred) {
             (None, true) => {
                 self.barred[index] = Some(if is_first { Barred::AtStart } else { Barred::Since });
                 self.range_to[index] = None;
             }
             (Some(since), false) => {
-                if since == Barred::AtStart && self.setup.are_foreseen[index] && survey.exists {
+                if since == Barred::AtStart && self.setup.are_foreseen[index] && stream_stats.exists {
                     let name = &self.setup.streams[index];
                     self.send(Message::Ended(anyhow::anyhow!(
                         "{name} is a stream again, and was none when this service began: what stands in it is looked through \
@@ -323,13 +324,13 @@ impl Reader {
     /// Has the next entry of a stream an id that the server's clock has not come to.
     fn is_ahead(&self, stream: StreamId) -> bool {
         let to_ms = self.setup.signs.server_ms.load(Ordering::Relaxed).saturating_add(AHEAD_MS);
-        self.holdback.first_of(stream).is_some_and(|first| first.ms > to_ms)
+        self.reorder.first_of(stream).is_some_and(|first| first.ms > to_ms)
     }
 
     /// Is there something that `>` has not brought, although all was read a moment ago.
-    fn was_skipped(&self, index: usize, survey: &Survey) -> bool {
+    fn was_skipped(&self, index: usize, stream_stats: &StreamStats) -> bool {
         let is_new = matches!(self.mode, Mode::Group { .. }) && self.range_to[index].is_none();
-        is_new && !self.was_full[index] && survey.next_id.is_some_and(|next| next > self.read[index])
+        is_new && !self.was_full[index] && stream_stats.next_id.is_some_and(|next| next > self.read[index])
     }
 
     /// Reads once, hands on what may go, and waits if there was nothing.
@@ -359,19 +360,19 @@ impl Reader {
         if round.has_returned {
             // What the round has delivered is read again by its ids.
             self.mode = Mode::Unsettled;
-            return self.survey(consumer).await;
+            return self.stream_stats(consumer).await;
         }
         let is_news = self.take_in(&takes, round)?;
         let released = self.release()?;
-        let read_to_ms = self.holdback.complete_to_ms();
+        let read_to_ms = self.reorder.complete_to_ms();
         let is_far_behind = read_to_ms.saturating_add(FAR_BEHIND_MS) < time_us / 1000;
         if !is_far_behind && read_to_ms >= self.told_to_ms.saturating_add(READ_TO_STEP_MS) {
             self.told_to_ms = read_to_ms;
             self.send(Message::ReadTo { ms: read_to_ms })?;
         }
         self.setup.signs.server_ms.store(time_us / 1000, Ordering::Relaxed);
-        self.setup.signs.waiting.store(self.holdback.len() as u64, Ordering::Relaxed);
-        let is_drained = !is_news && !released && self.holdback.is_empty();
+        self.setup.signs.waiting.store(self.reorder.len() as u64, Ordering::Relaxed);
+        let is_drained = !is_news && !released && self.reorder.is_empty();
         self.setup.signs.is_drained.store(is_drained, Ordering::Relaxed);
         if is_news || released {
             if !released {
@@ -379,7 +380,7 @@ impl Reader {
             }
             return Ok(());
         }
-        if self.holdback.is_empty() {
+        if self.reorder.is_empty() {
             let after: Vec<Option<EntryId>> =
                 self.read.iter().zip(&self.barred).map(|(read, barred)| barred.is_none().then_some(*read)).collect();
             match consumer.wait(&after, WAIT).await {
@@ -398,13 +399,13 @@ impl Reader {
     async fn find_barred(&mut self, consumer: &mut Consumer, error: ServerError) -> Result<(), Trouble> {
         let before = self.barred.clone();
         self.mode = Mode::Unsettled;
-        self.survey(consumer).await?;
+        self.stream_stats(consumer).await?;
         if self.barred == before { Err(error.into()) } else { Ok(()) }
     }
 
     /// Sleeps until the server's next millisecond: then what waits for this one can go.
     fn rest(&self, time_us: u64) {
-        let Some(first) = self.holdback.first() else { return };
+        let Some(first) = self.reorder.first() else { return };
         let until_us = first.ms.saturating_add(1).saturating_mul(1000);
         // An entry of the future must not hold up the connection.
         let rest_us = until_us.saturating_sub(time_us).min(1000);
@@ -414,7 +415,7 @@ impl Reader {
     }
 
     fn take(&self, stream: usize) -> Take {
-        if self.holdback.waiting_of(StreamId(stream as u16)) >= self.setup.count {
+        if self.reorder.waiting_of(StreamId(stream as u16)) >= self.setup.count {
             return Take::Nothing;
         }
         if self.barred[stream].is_some() {
@@ -448,7 +449,7 @@ impl Reader {
                     self.send(Message::KillRead { stream, id: entry.id })?;
                 }
                 self.books.count(index);
-                self.holdback.push(stream, entry.id, Released { stream, entry, by_group });
+                self.reorder.push(stream, entry.id, Released { stream, entry, by_group });
             }
             if !known.is_empty() {
                 self.send(Message::Delivered(vec![(stream, known)]))?;
@@ -456,13 +457,13 @@ impl Reader {
             self.was_full[index] = is_full || *take == Take::Nothing;
             match take {
                 Take::Nothing => {}
-                _ if is_full => self.holdback.read_to(stream, ReadTo::Entry(self.read[index])),
+                _ if is_full => self.reorder.read_to(stream, ReadTo::Entry(self.read[index])),
                 Take::Range { to, .. } => {
                     self.range_to[index] = None;
-                    self.holdback.read_to(stream, ReadTo::Entry((*to).max(self.read[index])));
+                    self.reorder.read_to(stream, ReadTo::Entry((*to).max(self.read[index])));
                 }
                 Take::New | Take::After(_) | Take::Barred => {
-                    self.holdback.read_to(stream, ReadTo::Time { ms: round.time_us / 1000 });
+                    self.reorder.read_to(stream, ReadTo::Time { ms: round.time_us / 1000 });
                 }
             }
         }
@@ -477,7 +478,7 @@ impl Reader {
     fn release(&mut self) -> Result<bool, Over> {
         let mut entries = Vec::new();
         let mut any = false;
-        while let Some((_, released)) = self.holdback.pop() {
+        while let Some((_, released)) = self.reorder.pop() {
             entries.push(released);
             if entries.len() >= self.setup.count {
                 self.send(Message::Entries(std::mem::take(&mut entries)))?;

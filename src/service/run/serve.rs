@@ -12,9 +12,9 @@ use tokio::sync::{mpsc, watch};
 use super::fail;
 use super::fetching::{Fetched, Lacking};
 use super::fold::{Fold, OwnEntry};
-use super::message::{Done, Message, Role, Work};
+use super::message::{Done, EmitBatch, Message, Role};
 use super::publish::Publisher;
-use super::reader::ReaderSigns;
+use super::reader::ReaderStatus;
 use super::snapshots::Snapshots;
 use crate::codec::policy;
 use crate::config::Config;
@@ -43,9 +43,9 @@ const BACKLOG_INTERVAL: Duration = Duration::from_millis(50);
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What connects the fold with the other parts.
-pub struct Wires {
+pub struct Channels {
     pub messages: Receiver<Message>,
-    pub work: mpsc::Sender<Work>,
+    pub work: mpsc::Sender<EmitBatch>,
     pub done: Receiver<Done>,
     pub role: watch::Receiver<Role>,
     pub holder: watch::Receiver<Option<String>>,
@@ -53,15 +53,15 @@ pub struct Wires {
     pub questions: mpsc::Receiver<Question>,
     pub lacking: watch::Sender<Lacking>,
     pub fetched: watch::Receiver<Fetched>,
-    pub signs: Arc<ReaderSigns>,
+    pub signs: Arc<ReaderStatus>,
     pub stop: Arc<AtomicBool>,
     pub give_up: Arc<AtomicBool>,
 }
 
 /// A service at work.
-pub struct Serving {
+pub struct EventLoop {
     fold: Fold,
-    wires: Wires,
+    wires: Channels,
     policy: Policy,
     /// Hash of the policy in force when the process began.
     policy_before: Box<str>,
@@ -77,15 +77,21 @@ pub struct Serving {
     publisher: Publisher,
     writes_back: bool,
     snapshots: Snapshots,
-    waiting: VecDeque<Work>,
+    waiting: VecDeque<EmitBatch>,
     /// Pieces of work that the emitter has. [1]
     handed_over: usize,
     busy: Instant,
     published: Instant,
 }
 
-impl Serving {
-    pub fn new(fold: Fold, wires: Wires, config: &Config, publisher: Publisher, until_idle: Option<Duration>) -> Self {
+impl EventLoop {
+    pub fn new(
+        fold: Fold,
+        wires: Channels,
+        config: &Config,
+        publisher: Publisher,
+        until_idle: Option<Duration>,
+    ) -> Self {
         let snapshots = Snapshots::of(config, fold.place.journal);
         let policy_before = fold.projection.engine.globals().policy.hash.clone();
         Self {
@@ -115,7 +121,7 @@ impl Serving {
         self.publisher.started(&self.fold);
         while !self.wires.stop.load(Ordering::Relaxed) && !self.is_idle_enough() {
             self.follow_role();
-            self.hear();
+            self.apply_outcome();
             self.take_messages()?;
             self.see_whether_caught_up();
             self.hand_over()?;
@@ -165,12 +171,12 @@ impl Serving {
         self.fold.announce(why, "policy.adopted", &payload);
     }
 
-    fn hear(&mut self) {
+    fn apply_outcome(&mut self) {
         while let Ok(done) = self.wires.done.try_recv() {
             match &done {
                 Done::Finished => self.handed_over -= 1,
                 Done::Emitted { took, refusal, .. } => self.publisher.emitted(*took, refusal.as_deref()),
-                Done::NotOffered { .. }
+                Done::NotEmitted { .. }
                 | Done::Appended { .. }
                 | Done::NotAppended { .. }
                 | Done::AppendRefused { .. }
@@ -376,7 +382,7 @@ impl Serving {
             self.commit()?;
         }
         while Instant::now() < until {
-            self.hear();
+            self.apply_outcome();
             if self.fold.uncommitted().is_some() {
                 self.commit()?;
             }

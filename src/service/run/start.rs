@@ -10,14 +10,14 @@ use super::connect::{Connect, patiently};
 use super::fold::{Fold, FoldParts, OutputStreams, OwnEntry};
 use super::orders::Orders;
 use super::publish::Publisher;
-use super::suspects::Suspects;
+use super::suspects::CrashGuard;
 use crate::codec::decode::{Decoder, Symbols, kills_when_read};
 use crate::codec::line::{self, Fields};
 use crate::codec::live::{self, StreamPlace};
 use crate::codec::state::{FORMAT_VERSION, Rows as _};
 use crate::config::Config;
 use crate::domain::engine::chain;
-use crate::domain::engine::recorded::Facts;
+use crate::domain::engine::recorded::RecordedDecisions;
 use crate::domain::engine::skips;
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::event::streams::{StreamKind, Streams};
@@ -58,12 +58,12 @@ pub async fn start(
     if let Some(parent) = store.parent() {
         std::fs::create_dir_all(parent).with_context(|| format!("making the folder {}", parent.display()))?;
     }
-    let suspects = Suspects::open(store).with_context(|| format!("the note beside {}", store.display()))?;
+    let suspects = CrashGuard::open(store).with_context(|| format!("the note beside {}", store.display()))?;
     close_to_others(&config.run.journal);
     let journal = Journal::open(&config.run.journal, Limits { rotate_bytes: config.journal.rotate_bytes })?;
     let mut fold = opened(config, journal, suspects)?;
     keep_to_chain(&mut fold, config, new_chain)?;
-    patiently(connect, PATIENCE, async |server| foresee(&mut fold, server).await).await?;
+    patiently(connect, PATIENCE, async |server| preload(&mut fold, server).await).await?;
     skip_guilty(&mut fold);
     fold = catch_up(fold, config, publisher)?;
     let places = places(&fold);
@@ -75,7 +75,7 @@ fn control_stream(streams: &Streams) -> String {
     control.map_or(StreamKind::Control.default_stream(), |(_, stream)| &stream.name).to_owned()
 }
 
-fn opened(config: &Config, journal: Journal, suspects: Suspects) -> anyhow::Result<Fold> {
+fn opened(config: &Config, journal: Journal, suspects: CrashGuard) -> anyhow::Result<Fold> {
     let mut notices = Vec::new();
     let mut projection = Projection::open(&config.run.store, config, &mut notices)?;
     let is_fresh = config.streams.iter().all(|(stream, _)| projection.engine.cursor(stream).is_none());
@@ -190,7 +190,7 @@ fn keep_to_chain(fold: &mut Fold, config: &Config, new_chain: bool) -> anyhow::R
 }
 
 /// Tells the engine of decisions that were emitted and of entries to be passed over, wherever they stand ahead.
-async fn foresee(fold: &mut Fold, server: &mut Server) -> anyhow::Result<()> {
+async fn preload(fold: &mut Fold, server: &mut Server) -> anyhow::Result<()> {
     let mut ahead = Ahead::default();
     for text in fold.journal.read_from(fold.place.journal)? {
         let text = text?;
@@ -262,7 +262,7 @@ impl Ahead {
     fn tell(self, fold: &mut Fold) {
         let streams = fold.decoder.streams().clone();
         let passed = skips::passed_over(self.skips);
-        let mut facts = Facts::default();
+        let mut facts = RecordedDecisions::default();
         let mut found = Vec::new();
         for (stream, id, fact) in self.decisions {
             match fact {
@@ -279,7 +279,7 @@ impl Ahead {
             facts.add(fact, &streams);
         }
         for (stream, id) in passed {
-            engine.pass_over(&stream, id);
+            engine.skip(&stream, id);
         }
         engine.set_facts(facts);
     }
@@ -291,12 +291,12 @@ fn name_of(streams: &Streams, stream: StreamId) -> Box<str> {
 
 /// An entry that has ended the process twice is passed over, and that is said.
 fn skip_guilty(fold: &mut Fold) {
-    let Some((stream, id)) = fold.suspects.guilty().map(|(stream, id)| (stream.to_owned(), id)) else { return };
+    let Some((stream, id)) = fold.suspects.culprit().map(|(stream, id)| (stream.to_owned(), id)) else { return };
     tracing::error!(stream, id = %id, "an entry has ended the process twice and is passed over");
-    fold.projection.engine.pass_over(&stream, id);
+    fold.projection.engine.skip(&stream, id);
     let payload = serde_json::json!({"stream": stream, "id": id.to_string(), "reason": "ended the process twice"});
     fold.announce(OwnEntry::Other, "entry.skipped", &payload.to_string());
-    fold.suspects.acquit();
+    fold.suspects.clear();
 }
 
 /// Folds what the journal has beyond the store, and puts a store that was folded anew in its place.

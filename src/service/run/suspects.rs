@@ -18,7 +18,7 @@ const LINE_BYTES: usize = 512;
 
 /// The note of the entry in hand.
 #[derive(Debug)]
-pub struct Suspects {
+pub struct CrashGuard {
     path: PathBuf,
     file: Option<File>,
     /// The entry that the process ended at, and how often.
@@ -27,7 +27,7 @@ pub struct Suspects {
     is_noted: bool,
 }
 
-impl Suspects {
+impl CrashGuard {
     /// Reads what the last process left. A file that is there says that it did not end by itself.
     pub fn open(store: &Path) -> io::Result<Self> {
         let mut name = store.file_name().unwrap_or_default().to_owned();
@@ -49,12 +49,12 @@ impl Suspects {
     }
 
     /// The entry that has ended the process at least twice.
-    pub fn guilty(&self) -> Option<(&str, EntryId)> {
+    pub fn culprit(&self) -> Option<(&str, EntryId)> {
         self.former.as_ref().filter(|(_, _, times)| *times >= 2).map(|(stream, id, _)| (stream.as_str(), *id))
     }
 
     /// The guilty one is passed over from now on.
-    pub fn acquit(&mut self) {
+    pub fn clear(&mut self) {
         self.former = None;
         self.note("", EntryId::default(), 0);
     }
@@ -114,22 +114,22 @@ mod tests {
         let store = folder.path().join("store");
         let id = EntryId::new(7, 1);
         // The first end is not noted: nothing was suspected.
-        let mut first = Suspects::open(&store).unwrap();
+        let mut first = CrashGuard::open(&store).unwrap();
         first.begin("a:stream", id);
         drop(first);
         for want in [None, None, Some(("a:stream", id))] {
-            let mut next = Suspects::open(&store).unwrap();
-            assert_eq!(next.guilty(), want);
+            let mut next = CrashGuard::open(&store).unwrap();
+            assert_eq!(next.culprit(), want);
             next.begin("a:stream", id);
         }
-        let mut next = Suspects::open(&store).unwrap();
-        next.acquit();
+        let mut next = CrashGuard::open(&store).unwrap();
+        next.clear();
         next.begin("a:stream", EntryId::new(8, 0));
         next.folded();
         drop(next);
-        let next = Suspects::open(&store).unwrap();
-        assert_eq!(next.guilty(), None, "what was folded is not suspected");
+        let next = CrashGuard::open(&store).unwrap();
+        assert_eq!(next.culprit(), None, "what was folded is not suspected");
         next.finish();
-        assert_eq!(Suspects::open(&store).unwrap().left, 0, "a clean end leaves nothing behind");
+        assert_eq!(CrashGuard::open(&store).unwrap().left, 0, "a clean end leaves nothing behind");
     }
 }

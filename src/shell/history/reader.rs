@@ -6,11 +6,11 @@ use std::sync::atomic::AtomicU64;
 use super::error::HistoryError;
 use super::input::{self, Counted, Input, Opened};
 use super::merge::Merge;
-use super::scan::{self, KeptLine, Scan, Tally};
+use super::scan::{self, Counters, KeptLine, Scan};
 use super::sort;
 use super::source::{Context, MergeKey, Source};
 use super::twins::Twins;
-use crate::domain::event::ids::{CanonicalKey, EntryId, StreamId};
+use crate::domain::event::ids::{EntryId, SortKey, StreamId};
 use crate::domain::event::streams::{StreamKind, Streams};
 
 /// Files that are read in one pass, all open at the same time: each may take 8 MiB to be decompressed. [1]
@@ -67,7 +67,7 @@ pub struct Line<'a> {
     pub stream: StreamId,
     pub id: EntryId,
     /// Where it was merged: its own place, in a journal that of the latest entry before it if that is later.
-    pub place: CanonicalKey,
+    pub place: SortKey,
     /// Which file, for [`History::place`].
     pub file: u32,
     /// Line number in the file, from 1. [1]
@@ -92,9 +92,9 @@ pub struct History {
     merge: Merge,
     /// The last line to be read, where reading is bounded.
     end: MergeKey,
-    tally: Tally,
+    counters: Counters,
     /// The first entry; the last one where it is known before it is reached.
-    range: (Option<CanonicalKey>, Option<CanonicalKey>),
+    range: (Option<SortKey>, Option<SortKey>),
     extent: Extent,
     kept: Vec<KeptLine>,
     notices: Vec<String>,
@@ -107,11 +107,11 @@ impl History {
     pub fn open(inputs: &[Input], streams: &Streams, options: Options) -> Result<Self, HistoryError> {
         let (files, journals) = input::expand(inputs)?;
         let context = Context::new(files, journals, streams, options);
-        let Scan { mut parts, tally, mut kept, notices, .. } = scan::scan_first(context.files.len(), &context)?;
+        let Scan { mut parts, counters, mut kept, notices, .. } = scan::scan_first(context.files.len(), &context)?;
         let until = context.options.until;
         let end = match until {
             None => parts.iter().map(|part| part.last.key).max(),
-            Some(_) => tally.last_within,
+            Some(_) => counters.last_within,
         };
         parts.retain(|part| Some(part.first.key) <= end);
         kept.retain(|line: &KeptLine| Some(line.key.key) <= end);
@@ -122,8 +122,8 @@ impl History {
             streams: streams.clone(),
             end: end.map_or(MergeKey::MAX, MergeKey::last_of),
             range: (first, first.and(end)),
-            extent: Extent::Entries(tally.entries(until)),
-            tally,
+            extent: Extent::Entries(counters.entries(until)),
+            counters,
             kept,
             notices,
             twins: Twins::default(),
@@ -154,7 +154,7 @@ impl History {
             return Ok(None);
         }
         let context = Context::new(files, journals, streams, options);
-        let Scan { parts, tally, kept, notices, .. } = scan::scan_first(scanned, &context)?;
+        let Scan { parts, counters, kept, notices, .. } = scan::scan_first(scanned, &context)?;
         let (mut sources, mut total, read) = (Vec::new(), 0, Arc::new(AtomicU64::new(0)));
         for (file, input) in context.files.iter().enumerate().skip(scanned) {
             let failed = |error| HistoryError::while_reading(input, 0, error);
@@ -175,7 +175,7 @@ impl History {
             context,
             streams: streams.clone(),
             end: MergeKey::MAX,
-            tally,
+            counters,
             extent: Extent::Bytes { total, read },
             kept,
             notices,
@@ -222,21 +222,21 @@ impl History {
 
     /// Entries of streams that are not configured, all passed over; of a reading in one pass, those so far. [1]
     pub fn other_streams(&self) -> u64 {
-        self.tally.other_streams + self.merge.other_lines()
+        self.counters.other_streams + self.merge.other_lines()
     }
 
     /// Lines that are no entries, all passed over. [1]
     pub fn bad_lines(&self) -> u64 {
-        self.tally.bad_lines
+        self.counters.bad_lines
     }
 
     /// The first entry in canonical order.
-    pub fn first(&self) -> Option<CanonicalKey> {
+    pub fn first(&self) -> Option<SortKey> {
         self.range.0
     }
 
     /// The last entry in canonical order; a reading in one pass does not know it.
-    pub fn last(&self) -> Option<CanonicalKey> {
+    pub fn last(&self) -> Option<SortKey> {
         self.range.1
     }
 

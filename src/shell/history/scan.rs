@@ -12,7 +12,7 @@ use super::input::{self, Coding};
 use super::sort::Sorter;
 use super::source::{Context, Form, MergeKey, Part};
 use super::spill::{Spill, Spool};
-use crate::domain::event::ids::{CanonicalKey, EntryId};
+use crate::domain::event::ids::{EntryId, SortKey};
 
 /// Files read at the same time. [1]
 const THREADS: usize = 2;
@@ -24,7 +24,7 @@ const KEPT_LINE_BYTES: u64 = 64;
 #[derive(Default)]
 pub(super) struct Scan {
     pub parts: Vec<Part>,
-    pub tally: Tally,
+    pub counters: Counters,
     pub kept: Vec<KeptLine>,
     pub notices: Vec<String>,
     /// What a journal needs to know of its file before and behind this one.
@@ -35,9 +35,9 @@ pub(super) struct Scan {
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     /// Its first entry.
-    first: Option<CanonicalKey>,
+    first: Option<SortKey>,
     /// Its last entry in canonical order.
-    last: Option<CanonicalKey>,
+    last: Option<SortKey>,
     /// Lines of any kind. [1]
     lines: u64,
     /// What its decision and control lines took of their limit. [byte]
@@ -52,7 +52,7 @@ pub(super) struct KeptLine {
 
 /// Counts of a file, or of several.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct Counters {
     pub other_streams: u64,
     pub bad_lines: u64,
     /// Entries with ids up to the bound.
@@ -60,12 +60,12 @@ pub(super) struct Tally {
     /// Entries in the millisecond of the bound, but with later ids, by stream.
     beside: Vec<u64>,
     /// The last entry, in canonical order, with an id up to the bound.
-    pub last_within: Option<CanonicalKey>,
+    pub last_within: Option<SortKey>,
 }
 
-impl Tally {
+impl Counters {
     #[inline]
-    fn count(&mut self, key: CanonicalKey, until: Option<EntryId>) {
+    fn count(&mut self, key: SortKey, until: Option<EntryId>) {
         if until.is_none_or(|until| EntryId::new(key.ms, key.seq) <= until) {
             self.within += 1;
             if until.is_some() {
@@ -131,7 +131,7 @@ pub(super) fn scan_first(files: usize, context: &Context) -> Result<Scan, Histor
     }
     let mut all = Scan::default();
     for scan in scans {
-        all.tally.add(&scan.tally);
+        all.counters.add(&scan.counters);
         all.parts.extend(scan.parts);
         all.kept.extend(scan.kept);
         all.notices.extend(scan.notices);
@@ -183,7 +183,7 @@ struct FileScan<'a> {
     spool: Option<Spool>,
     is_journal: bool,
     /// Where a journal stands: no line of it is merged before this.
-    reached: Option<CanonicalKey>,
+    reached: Option<SortKey>,
 }
 
 struct Sorted {
@@ -206,19 +206,19 @@ impl<'a> FileScan<'a> {
         loop {
             match entries.next(&context.names) {
                 Ok(Found::Entry { line, stream, id }) => {
-                    let at = self.place(CanonicalKey::new(stream, id), entries.number);
+                    let at = self.place(SortKey::new(stream, id), entries.number);
                     if at.key.ms > ms_max {
                         continue;
                     }
-                    self.scan.tally.count(at.key, until);
+                    self.scan.counters.count(at.key, until);
                     if context.is_kept[usize::from(stream.0)] {
                         self.keep(at, entries.blocks.bytes(line.clone()))?;
                     }
                     self.order(at, &entries, line)?;
                 }
-                Ok(Found::Other(id)) => self.scan.tally.other_streams += u64::from(until.is_none_or(|u| id <= u)),
+                Ok(Found::Other(id)) => self.scan.counters.other_streams += u64::from(until.is_none_or(|u| id <= u)),
                 Ok(Found::Bad(fault)) => {
-                    self.scan.tally.bad_lines += 1;
+                    self.scan.counters.bad_lines += 1;
                     if !context.options.skip_bad_lines {
                         let place = context.place(self.file, entries.number);
                         return Err(HistoryError::BadLine { place, why: fault.to_string() });
@@ -237,7 +237,7 @@ impl<'a> FileScan<'a> {
     }
 
     #[inline]
-    fn place(&mut self, entry: CanonicalKey, number: u64) -> MergeKey {
+    fn place(&mut self, entry: SortKey, number: u64) -> MergeKey {
         let mut key = entry;
         if self.is_journal {
             self.scan.journal.first.get_or_insert(entry);
@@ -313,7 +313,7 @@ impl<'a> FileScan<'a> {
         if !self.shared.context.options.skip_bad_lines || !matches!(error, HistoryError::Damaged { .. }) {
             return Err(error);
         }
-        self.scan.tally.bad_lines += 1;
+        self.scan.counters.bad_lines += 1;
         self.scan.notices.push(error.to_string());
         Ok(())
     }
@@ -322,7 +322,7 @@ impl<'a> FileScan<'a> {
         if let Some(mut sorter) = self.sorter {
             self.scan.parts.extend(sorter.flush()?);
         }
-        let has_bad_lines = self.scan.tally.bad_lines > 0;
+        let has_bad_lines = self.scan.counters.bad_lines > 0;
         let form = match self.spool {
             None => Form::File { has_bad_lines },
             Some(spool) => {

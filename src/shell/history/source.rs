@@ -9,7 +9,7 @@ use super::error::HistoryError;
 use super::input::{self, Coding, Input, Opened};
 use super::reader::{Limits, Options};
 use super::spill::Slice;
-use crate::domain::event::ids::{CanonicalKey, EntryId, StreamId};
+use crate::domain::event::ids::{EntryId, SortKey, StreamId};
 use crate::domain::event::streams::{StreamKind, Streams};
 
 /// What every pass over a history needs to know.
@@ -57,18 +57,18 @@ impl Context {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct MergeKey {
     /// The place of its entry; in a journal that of the last entry before it, if that is later.
-    pub key: CanonicalKey,
+    pub key: SortKey,
     pub file: u32,
     pub number: u64,
     /// The entry itself.
-    pub entry: CanonicalKey,
+    pub entry: SortKey,
 }
 
 impl MergeKey {
     pub const MAX: Self = Self { key: LAST, file: u32::MAX, number: u64::MAX, entry: LAST };
 
     /// Where the last line with this key can stand.
-    pub fn last_of(key: CanonicalKey) -> Self {
+    pub fn last_of(key: SortKey) -> Self {
         Self { key, ..Self::MAX }
     }
 
@@ -78,7 +78,7 @@ impl MergeKey {
 }
 
 /// Nothing sorts behind this.
-const LAST: CanonicalKey = CanonicalKey { ms: u64::MAX, stream: StreamId(u16::MAX), seq: u64::MAX };
+const LAST: SortKey = SortKey { ms: u64::MAX, stream: StreamId(u16::MAX), seq: u64::MAX };
 
 /// A piece of a history that is in canonical order, or of a journal in the order of its own.
 pub(super) struct Part {
@@ -126,7 +126,7 @@ impl Header {
         fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
             bytes[at..at + N].try_into().expect("a header has its full length")
         }
-        let key = |at: usize, stream_at: usize| CanonicalKey {
+        let key = |at: usize, stream_at: usize| SortKey {
             ms: u64::from_le_bytes(array(bytes, at)),
             stream: StreamId(u16::from_le_bytes(array(bytes, stream_at))),
             seq: u64::from_le_bytes(array(bytes, at + 8)),
@@ -182,7 +182,7 @@ impl Source {
         let text = input::decoded(opened.bytes, opened.coding);
         let text = text.map_err(|error| HistoryError::while_reading(context.file(file), 0, error))?;
         let lines = Lines::Text(Entries::new(text, context.limits().line_bytes_max, true));
-        let before = CanonicalKey { ms: 0, stream: StreamId(0), seq: 0 };
+        let before = SortKey { ms: 0, stream: StreamId(0), seq: 0 };
         let key = MergeKey { key: before, file, number: 0, entry: before };
         let (known, ms_max) = (Known::Nothing { others: 0 }, context.ms_max());
         let mut source = Self { lines, file, key, line: 0..0, known, is_journal: false, ms_max };
@@ -217,7 +217,7 @@ impl Source {
                             if is_unread && context.is_kept[usize::from(stream.0)] {
                                 return Err(self.surprised(context));
                             }
-                            let entry = CanonicalKey::new(stream, id);
+                            let entry = SortKey::new(stream, id);
                             let key = if self.is_journal { entry.max(before) } else { entry };
                             if key.ms <= self.ms_max {
                                 self.line = line;

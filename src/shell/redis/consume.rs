@@ -59,7 +59,7 @@ pub enum Answer {
 
 /// The state of a stream at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Survey {
+pub struct StreamStats {
     pub exists: bool,
     pub fault: Option<StreamFault>,
     /// [1]
@@ -246,7 +246,7 @@ impl Consumer {
     }
 
     /// Looks at all streams at the same moment; `after` names an entry of each.
-    pub async fn survey(&mut self, after: &[EntryId]) -> Result<Vec<Survey>, ServerError> {
+    pub async fn stream_stats(&mut self, after: &[EntryId]) -> Result<Vec<StreamStats>, ServerError> {
         let mut pipeline = Pipeline::new();
         pipeline.ignore_errors().cmd("MULTI");
         for (stream, after) in self.streams.iter().zip(after) {
@@ -278,7 +278,7 @@ impl Consumer {
         let mut surveys = Vec::with_capacity(self.streams.len());
         let mut done = done.into_iter();
         while let (Some(info), Some(next), Some(pending)) = (done.next(), done.next(), done.next()) {
-            surveys.push(survey(info, next, pending).map_err(failed())?);
+            surveys.push(stream_stats(info, next, pending).map_err(failed())?);
         }
         Ok(surveys)
     }
@@ -381,38 +381,40 @@ impl Consumer {
     }
 }
 
-fn survey(info: Value, next: Value, pending: Value) -> Result<Survey, RedisError> {
+fn stream_stats(info: Value, next: Value, pending: Value) -> Result<StreamStats, RedisError> {
     let pairs = match reply::named(info) {
         Ok(pairs) => pairs,
         // There is no such key: nothing was ever written, or it was deleted.
         Err(error) if error.detail().is_some_and(|detail| detail.contains("no such key")) => {
-            return Ok(Survey::default());
+            return Ok(StreamStats::default());
         }
         Err(error) if error.code() == Some("WRONGTYPE") => {
-            return Ok(Survey { fault: Some(StreamFault::NotAStream), ..Survey::default() });
+            return Ok(StreamStats { fault: Some(StreamFault::NotAStream), ..StreamStats::default() });
         }
         Err(error) => return Err(error),
     };
-    let mut survey = Survey { exists: true, ..Survey::default() };
+    let mut stream_stats = StreamStats { exists: true, ..StreamStats::default() };
     for (name, value) in pairs {
         match name.as_str() {
-            "length" => survey.length = reply::number(value, "length is no number")?,
-            "entries-added" => survey.entries_added = Some(reply::number(value, "entries-added is no number")?),
-            "last-generated-id" => survey.last_id = reply::entry_id(value)?,
-            "max-deleted-entry-id" => survey.max_deleted = Some(reply::entry_id(value)?),
-            "first-entry" => survey.first_id = reply::entries(Value::Array(vec![value]))?.first().map(|entry| entry.id),
+            "length" => stream_stats.length = reply::number(value, "length is no number")?,
+            "entries-added" => stream_stats.entries_added = Some(reply::number(value, "entries-added is no number")?),
+            "last-generated-id" => stream_stats.last_id = reply::entry_id(value)?,
+            "max-deleted-entry-id" => stream_stats.max_deleted = Some(reply::entry_id(value)?),
+            "first-entry" => {
+                stream_stats.first_id = reply::entries(Value::Array(vec![value]))?.first().map(|entry| entry.id)
+            }
             _ => {}
         }
     }
-    survey.fault = Some(StreamFault::IdsExhausted).filter(|_| survey.last_id == EntryId::MAX);
-    survey.next_id = reply::entries(next)?.first().map(|entry| entry.id);
+    stream_stats.fault = Some(StreamFault::IdsExhausted).filter(|_| stream_stats.last_id == EntryId::MAX);
+    stream_stats.next_id = reply::entries(next)?.first().map(|entry| entry.id);
     // Without a group nothing is pending.
     if let Ok(summary) = reply::array(pending, "XPENDING is no list") {
         let mut summary = summary.into_iter();
-        survey.pending = reply::number(summary.next().unwrap_or_default(), "pending is no number")?;
-        survey.pending_first = summary.next().and_then(|first| reply::entry_id(first).ok());
+        stream_stats.pending = reply::number(summary.next().unwrap_or_default(), "pending is no number")?;
+        stream_stats.pending_first = summary.next().and_then(|first| reply::entry_id(first).ok());
     }
-    Ok(survey)
+    Ok(stream_stats)
 }
 
 fn group_state(pairs: Vec<(String, Value)>, group: &str) -> Result<Option<GroupState>, RedisError> {

@@ -19,7 +19,7 @@ mod reply;
 mod server;
 
 pub use address::Address;
-pub use consume::{Answer, Consumer, GroupState, Membership, Round, Survey, Take};
+pub use consume::{Answer, Consumer, GroupState, Membership, Round, StreamStats, Take};
 pub use emit::{Emission, EmitKeys, Emitter, Offered, Request, Tried, WrittenDecision, append_control, borrowed};
 pub use hashes::{FieldChange, HashText, PriceText, PriceTexts, Written};
 pub use inspect::{ConsumerInfo, GroupInfo, ServerInfo, StreamInfo};

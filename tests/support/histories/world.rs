@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use harvester::codec::line::{FieldValue, Fields, write};
 use harvester::config::Config;
 use harvester::domain::event::Side;
-use harvester::domain::event::ids::{CanonicalKey, EntryId};
+use harvester::domain::event::ids::{EntryId, SortKey};
 use rust_decimal::Decimal;
 
 use super::fields::{Raw, decimal};
@@ -105,7 +105,7 @@ impl World {
         let fields = Fields { pairs: raw.into_iter().map(|(name, text)| (name.into(), value(text))).collect() };
         let line = write(stream, &id.to_string(), &fields);
         let rank = self.lab.engine.streams().id_of(stream).expect("the stream is configured");
-        self.waiting.push(Told { stream, key: CanonicalKey::new(rank, id), line });
+        self.waiting.push(Told { stream, key: SortKey::new(rank, id), line });
         id
     }
 

@@ -4,8 +4,8 @@ use super::fills::NewPart;
 use super::{Fold, risk_of};
 use crate::domain::book::counters::Count;
 use crate::domain::book::order::Delta;
-use crate::domain::book::position::{Cause, EntryPrice, Instance, Movement};
-use crate::domain::book::rungs::Heard;
+use crate::domain::book::position::{Cause, EntryPrice, Position, PositionChange};
+use crate::domain::book::rungs::DecisionOutcome;
 use crate::domain::book::symbol::{Disagreement, Symbol};
 use crate::domain::event::{Direction, EventTime, PositionFact, Reason, Trade, TradeFact};
 use crate::domain::exit::policy::{AtrUnit, EntrySource, RiskSource};
@@ -17,7 +17,7 @@ impl Fold<'_> {
         let now_ms = self.now_ms();
         let settles_ms = self.policy.snapshot_settle_ms;
         if symbol.hot.filled_ms.is_some_and(|filled_ms| now_ms.saturating_sub(filled_ms) <= settles_ms) {
-            self.tally.count(Count::SnapshotSettling);
+            self.counters.count(Count::SnapshotSettling);
             return Ok(());
         }
         let step = symbol.step_size();
@@ -56,7 +56,7 @@ impl Fold<'_> {
     }
 
     /// Compares the exchange's entry price with that of our fills, or takes it where we have none of our own.
-    fn confirmed_price(&self, open: &mut Instance, price: Price) -> Result<(), Reason> {
+    fn confirmed_price(&self, open: &mut Position, price: Price) -> Result<(), Reason> {
         match open.totals.entry {
             Some(held) if held.source == EntrySource::Fill => {
                 let apart = held.price.minus(price)?.abs();
@@ -64,7 +64,7 @@ impl Fold<'_> {
             }
             _ => {
                 let price = EntryPrice { price, source: EntrySource::Exchange, entry: self.entry };
-                open.apply(Movement::new(Cause::EntrySet, Qty::ZERO, Some(price), self.entry))?;
+                open.apply(PositionChange::new(Cause::EntrySet, Qty::ZERO, Some(price), self.entry))?;
                 open.entry_price_disagrees = false;
             }
         }
@@ -108,7 +108,7 @@ impl Fold<'_> {
         open.confirmed_ms = entry.id.ms;
         symbol.hot.mark = None;
         symbol.hot.held_price = None;
-        self.tally.count(Count::Rescaled);
+        self.counters.count(Count::Rescaled);
         Ok(())
     }
 
@@ -117,7 +117,8 @@ impl Fold<'_> {
         let held = symbol.qty();
         let since_ms = symbol.known_ms();
         let entry = self.entry;
-        let movement = |cause, delta, price| Movement { since_ms, ..Movement::new(cause, delta, price, entry) };
+        let change =
+            |cause, delta, price| PositionChange { since_ms, ..PositionChange::new(cause, delta, price, entry) };
         symbol.hot.diverged = false;
         symbol.hot.disagreement = None;
         // A look-up that opens a position says what is there, not that our history has it: the next one confirms.
@@ -145,13 +146,13 @@ impl Fold<'_> {
             if held.plus(delta)? != fact.qty {
                 return Err(Reason::OutOfRange);
             }
-            self.grow(symbol, movement(Cause::Adoption, delta, price))?;
+            self.grow(symbol, change(Cause::Adoption, delta, price))?;
             self.looked_up(symbol);
             return Ok(());
         }
         if !held.is_zero() {
             let price = symbol.hot.open.as_ref().and_then(|open| open.totals.entry);
-            self.close(symbol, movement(Cause::Adoption, held.negated(), price))?;
+            self.close(symbol, change(Cause::Adoption, held.negated(), price))?;
         }
         self.looked_up(symbol);
         if closes {
@@ -165,7 +166,7 @@ impl Fold<'_> {
             open.risk = risk;
             open.snapshot_qty = Some(fact.qty);
         }
-        self.grow(symbol, movement(Cause::SnapshotOpening, fact.qty, price))
+        self.grow(symbol, change(Cause::SnapshotOpening, fact.qty, price))
     }
 
     /// A smaller quantity that was adopted answers what became of a request that was never answered.
@@ -174,7 +175,7 @@ impl Fold<'_> {
         let in_flight: Vec<Box<str>> =
             open.decisions.iter().filter(|d| d.state.is_in_flight()).map(|d| d.decision_id.clone()).collect();
         for decision_id in in_flight {
-            self.hear(symbol, Some(&decision_id), Heard::AdoptedSmaller, Qty::ZERO);
+            self.apply_outcome(symbol, Some(&decision_id), DecisionOutcome::AdoptedSmaller, Qty::ZERO);
         }
     }
 
@@ -212,7 +213,7 @@ impl Fold<'_> {
             }
         }
         self.reprice(symbol, &key, &priced)?;
-        self.hear(symbol, decision.as_deref(), Heard::Filled { is_final: false }, filled);
+        self.apply_outcome(symbol, decision.as_deref(), DecisionOutcome::Filled { is_final: false }, filled);
         Ok(())
     }
 

@@ -6,8 +6,8 @@ use super::{Fold, risk_of};
 use crate::domain::book::counters::Count;
 use crate::domain::book::order::{Delta, OrderKey};
 use crate::domain::book::plans::KnownPlan;
-use crate::domain::book::position::{Cause, EntryPrice, Instance, Movement, RiskFields};
-use crate::domain::book::rungs::Heard;
+use crate::domain::book::position::{Cause, EntryPrice, Position, PositionChange, RiskFields};
+use crate::domain::book::rungs::DecisionOutcome;
 use crate::domain::book::symbol::{INTENT_MEMORY_MS, Symbol};
 use crate::domain::event::ids::{EntryRef, PositionId};
 use crate::domain::event::streams::StreamKind;
@@ -50,7 +50,7 @@ impl Fold<'_> {
             }
             Outcome::Accepted { order_id } => {
                 self.touch_order(symbol, order_id.as_deref(), fact.plan_id.as_deref(), decision_id);
-                self.hear(symbol, decision_id, Heard::Accepted, Qty::ZERO);
+                self.apply_outcome(symbol, decision_id, DecisionOutcome::Accepted, Qty::ZERO);
             }
             Outcome::Refused { duplicate: true, .. } => {}
             Outcome::Refused { permanent, order_id, .. } => {
@@ -61,16 +61,22 @@ impl Fold<'_> {
                 for key in &keys {
                     self.order(symbol, key).last_ms = self.now_ms();
                 }
-                self.hear(symbol, decision_id, Heard::Refused { permanent: *permanent }, Qty::ZERO);
+                self.apply_outcome(symbol, decision_id, DecisionOutcome::Refused { permanent: *permanent }, Qty::ZERO);
             }
         }
         Ok(())
     }
 
-    pub(super) fn hear(&self, symbol: &mut Symbol, decision_id: Option<&str>, heard: Heard, qty: Qty) {
+    pub(super) fn apply_outcome(
+        &self,
+        symbol: &mut Symbol,
+        decision_id: Option<&str>,
+        outcome: DecisionOutcome,
+        qty: Qty,
+    ) {
         let Some(decision_id) = decision_id else { return };
-        for instance in symbol.instances_mut() {
-            if instance.hear(decision_id, heard, self.entry.id, qty, self.policy) {
+        for position in symbol.positions_mut() {
+            if position.apply_outcome(decision_id, outcome, self.entry.id, qty, self.policy) {
                 return;
             }
         }
@@ -108,12 +114,12 @@ impl Fold<'_> {
             symbol.hot.history_gap = true;
         }
         if fill.ordered.is_some_and(|ordered| fill.cumulative < ordered && !fill.cumulative.same(ordered, step)) {
-            self.tally.count(Count::FilledShort);
+            self.counters.count(Count::FilledShort);
             symbol.hot.history_gap = true;
         }
         match delta {
-            Delta::Repeated => self.tally.count(Count::FillsRepeated),
-            Delta::Contradictory => self.tally.count(Count::FillsContradictory),
+            Delta::Repeated => self.counters.count(Count::FillsRepeated),
+            Delta::Contradictory => self.counters.count(Count::FillsContradictory),
             Delta::New { part } => {
                 if let Some(side) = *side {
                     let part = NewPart { key: &found.key, part, side, time: fact.time, of_result: true };
@@ -122,7 +128,12 @@ impl Fold<'_> {
             }
         }
         self.reprice(symbol, &found.key, &priced)?;
-        self.hear(symbol, decision.as_deref(), Heard::Filled { is_final: fill.is_final }, fill.cumulative);
+        self.apply_outcome(
+            symbol,
+            decision.as_deref(),
+            DecisionOutcome::Filled { is_final: fill.is_final },
+            fill.cumulative,
+        );
         Ok(())
     }
 
@@ -167,7 +178,7 @@ impl Fold<'_> {
         if !opposite {
             if reduce_only {
                 let ignored = if held.is_zero() { Count::ReduceOnlyFlat } else { Count::ReduceOnlySameSide };
-                self.tally.count(ignored);
+                self.counters.count(ignored);
                 symbol.hot.history_gap = true;
                 return Ok(());
             }
@@ -176,9 +187,9 @@ impl Fold<'_> {
                 self.open(symbol, side.opens());
                 self.take_risk(symbol, plan);
             }
-            return self.grow(symbol, Movement::new(cause, wanted, price, self.entry));
+            return self.grow(symbol, PositionChange::new(cause, wanted, price, self.entry));
         }
-        let reduction = |delta| Movement::new(cause.clone(), delta, traded, self.entry);
+        let reduction = |delta| PositionChange::new(cause.clone(), delta, traded, self.entry);
         if taken.qty.same(held.abs(), step) {
             return self.close(symbol, reduction(held.negated()));
         }
@@ -187,30 +198,30 @@ impl Fold<'_> {
         }
         self.close(symbol, reduction(held.negated()))?;
         if reduce_only {
-            self.tally.count(Count::ReduceOnlyExcess);
+            self.counters.count(Count::ReduceOnlyExcess);
             return Ok(());
         }
         let price = traded.or_else(|| self.planned_entry(symbol, side.opens(), plan));
         self.open(symbol, side.opens());
         self.take_risk(symbol, plan);
         let delta = wanted.plus(held)?;
-        self.grow(symbol, Movement::new(cause, delta, price, self.entry))
+        self.grow(symbol, PositionChange::new(cause, delta, price, self.entry))
     }
 
-    pub(super) fn grow(&mut self, symbol: &mut Symbol, movement: Movement) -> Result<(), Reason> {
+    pub(super) fn grow(&mut self, symbol: &mut Symbol, change: PositionChange) -> Result<(), Reason> {
         let now_ms = self.now_ms();
         if let Some(open) = &mut symbol.hot.open {
-            open.apply(movement)?;
+            open.apply(change)?;
             open.confirmed_ms = now_ms;
-            if open.movements.len() == 1 {
+            if open.changes.len() == 1 {
                 self.hold_price_far_from_entry(symbol)?;
             }
         }
         Ok(())
     }
 
-    pub(super) fn close(&mut self, symbol: &mut Symbol, movement: Movement) -> Result<(), Reason> {
-        self.grow(symbol, movement)?;
+    pub(super) fn close(&mut self, symbol: &mut Symbol, change: PositionChange) -> Result<(), Reason> {
+        self.grow(symbol, change)?;
         if let Some(mut closed) = symbol.hot.open.take() {
             closed.closed = Some(self.entry);
             closed.totals.qty = Qty::ZERO;
@@ -226,7 +237,7 @@ impl Fold<'_> {
         };
         symbol.hot.last_opening = Some((self.entry.id, nth));
         let id = PositionId { opened: self.entry.id, nth };
-        symbol.hot.open = Some(Instance::new(id, direction, self.entry));
+        symbol.hot.open = Some(Position::new(id, direction, self.entry));
     }
 
     /// The entry price of a fill without a price: the plan's, else the matched intent's.
@@ -307,8 +318,8 @@ impl Fold<'_> {
         if priced.is_empty() {
             return Ok(());
         }
-        for instance in symbol.instances_mut() {
-            instance.reprice(key, priced, self.entry)?;
+        for position in symbol.positions_mut() {
+            position.reprice(key, priced, self.entry)?;
         }
         Ok(())
     }

@@ -157,12 +157,12 @@ impl Fold<'_> {
     }
 
     fn ambiguous(&mut self, symbol: &mut Symbol) {
-        self.tally.count(Count::AmbiguousOrder);
+        self.counters.count(Count::AmbiguousOrder);
         symbol.hot.history_gap = true;
     }
 
     fn reused(&mut self, symbol: &mut Symbol) {
-        self.tally.count(Count::OrderIdReused);
+        self.counters.count(Count::OrderIdReused);
         symbol.hot.history_gap = true;
     }
 
@@ -205,17 +205,17 @@ impl Fold<'_> {
 fn take_over(symbol: &mut Symbol, old: &OrderKey, new: &OrderKey) {
     let Some(order) = symbol.cold.orders.remove(old) else { return };
     symbol.cold.orders.insert(new.clone(), order);
-    for instance in symbol.instances_mut() {
-        for movement in &mut instance.movements {
-            if let Cause::Fill { order, .. } = &mut movement.cause
+    for position in symbol.positions_mut() {
+        for change in &mut position.changes {
+            if let Cause::Fill { order, .. } = &mut change.cause
                 && order == old
             {
                 *order = new.clone();
-                instance.unsaved.0 = true;
+                position.dirty.0 = true;
             }
-            for told in movement.told.iter_mut().filter(|told| told.order == *old) {
+            for told in change.told.iter_mut().filter(|told| told.order == *old) {
                 told.order = new.clone();
-                instance.unsaved.0 = true;
+                position.dirty.0 = true;
             }
         }
     }

@@ -51,7 +51,7 @@ struct LookedUp {
 struct Moved {
     of: Of,
     /// Place of the movement in its position.
-    movement: usize,
+    change: usize,
     /// What no fill has told of it, signed. [base]
     untold: Qty,
     opens: bool,
@@ -88,7 +88,7 @@ impl Fold<'_> {
             && self.can_tell(found, telling, time_ms)?
         {
             self.tell(symbol, found, telling, plan)?;
-            self.tally.count(Count::FillsTold);
+            self.counters.count(Count::FillsTold);
             return Ok(Placement::Contained);
         }
         let last_ms = moves.last().map(|last| last.at.id.ms);
@@ -98,7 +98,7 @@ impl Fold<'_> {
         let is_long_before = |ms: u64| time_ms.saturating_add(self.policy.snapshot_settle_ms) < ms;
         let has_former = moves.iter().flat_map(|found| &found.parts).any(|part| part.of == Of::LastClosed);
         if last_ms.is_some_and(is_long_before) || (!has_former && opened_ms.is_some_and(is_long_before)) {
-            self.tally.count(Count::FillsContained);
+            self.counters.count(Count::FillsContained);
             symbol.hot.history_gap = true;
             return Ok(Placement::Contained);
         }
@@ -114,15 +114,15 @@ impl Fold<'_> {
         let mut moves: Vec<LookedUp> = Vec::new();
         let positions = [(Of::LastClosed, symbol.last_closed(self.now_ms())), (Of::Open, symbol.hot.open.as_ref())];
         for (of, position) in positions {
-            let movements = position.into_iter().flat_map(|position| position.movements.iter().enumerate());
-            for (place, movement) in movements.filter(|(_, movement)| movement.is_looked_up()) {
-                let opens = movement.cause == Cause::SnapshotOpening;
-                let price = movement.price.map(|price| price.price);
-                let part = Moved { of, movement: place, untold: movement.untold()?, opens, price };
-                match moves.last_mut().filter(|last| last.at == movement.entry) {
+            let changes = position.into_iter().flat_map(|position| position.changes.iter().enumerate());
+            for (place, change) in changes.filter(|(_, change)| change.is_looked_up()) {
+                let opens = change.cause == Cause::SnapshotOpening;
+                let price = change.price.map(|price| price.price);
+                let part = Moved { of, change: place, untold: change.untold()?, opens, price };
+                match moves.last_mut().filter(|last| last.at == change.entry) {
                     Some(last) => last.parts.push(part),
                     None => {
-                        moves.push(LookedUp { at: movement.entry, since_ms: movement.since_ms, parts: vec![part] });
+                        moves.push(LookedUp { at: change.entry, since_ms: change.since_ms, parts: vec![part] });
                     }
                 }
             }
@@ -164,7 +164,7 @@ impl Fold<'_> {
             let Some(position) = position else { continue };
             let Telling { key, part: of_order, price, .. } = telling;
             let told = Told { order: key.clone(), part: of_order, qty, price, entry: self.entry };
-            if position.tell(part.movement, told)? {
+            if position.tell(part.change, told)? {
                 position.risk = risk.or(position.risk.take());
             }
         }

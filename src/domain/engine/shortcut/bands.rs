@@ -4,9 +4,9 @@
 //! by evaluating at its ends; between them the gain rises or falls with the price. It says nothing that an evaluation
 //! would not say: builds with debug assertions make each one and compare.
 
-use super::price_run::Stretch;
+use super::price_run::PriceRun;
 use crate::domain::book::symbol::Symbol;
-use crate::domain::exit::decide::{self, Circumstances, Hold, Terms};
+use crate::domain::exit::decide::{self, EntryTerms, EvalContext, Hold};
 use crate::domain::exit::policy::{EntrySource, Mode, Policy};
 use crate::domain::units::{Price, Qty};
 
@@ -24,7 +24,7 @@ const PARTS: [i64; 2] = [16, 256];
 
 /// A band of prices, and what an evaluation comes to there until the position or the policy changes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Quiet {
+pub struct PriceBand {
     /// The lowest and the highest price, in units of the last place.
     low: i64,
     high: i64,
@@ -38,14 +38,14 @@ pub struct Quiet {
     hold: Option<Hold>,
 }
 
-impl Quiet {
+impl PriceBand {
     /// The band around the price in use, at which an evaluation has just come to `hold`. `None` if it is not known to come
     /// to the same at any other price.
     pub fn around(
         symbol: &Symbol,
         policy: &Policy,
-        terms: Option<&Terms>,
-        at: Circumstances<'_>,
+        terms: Option<&EntryTerms>,
+        at: EvalContext<'_>,
         hold: Option<Hold>,
     ) -> Option<Self> {
         let mark = symbol.hot.mark.filter(|_| symbol.hot.held_price.is_none())?;
@@ -77,10 +77,10 @@ impl Quiet {
 
     /// What an evaluation at each price of a stretch comes to; `None` where any of them has to be made.
     #[inline]
-    pub fn hold_over(&self, stretch: &Stretch, killed: bool) -> Option<Option<Hold>> {
-        let now_ms = stretch.last_entry.ms;
-        self.hold_at(stretch.high, now_ms, killed)?;
-        self.hold_at(stretch.low, now_ms, killed).filter(|_| stretch.places <= self.places)
+    pub fn hold_over(&self, run: &PriceRun, killed: bool) -> Option<Option<Hold>> {
+        let now_ms = run.last_entry.ms;
+        self.hold_at(run.high, now_ms, killed)?;
+        self.hold_at(run.low, now_ms, killed).filter(|_| run.places <= self.places)
     }
 }
 
@@ -94,20 +94,20 @@ fn until_ms(symbol: &Symbol, policy: &Policy) -> u64 {
 
 /// The band around the price in use and the one that the price came from: it often goes back there.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Bands {
-    now: Option<Quiet>,
-    former: Option<Quiet>,
+pub struct BandCache {
+    now: Option<PriceBand>,
+    former: Option<PriceBand>,
 }
 
-impl Bands {
+impl BandCache {
     /// The band around the price in use.
     #[inline]
-    pub fn now(&self) -> Option<&Quiet> {
+    pub fn now(&self) -> Option<&PriceBand> {
         self.now.as_ref()
     }
 
     /// The price has left its band for another one.
-    pub fn entered(self, now: Option<Quiet>) -> Self {
+    pub fn entered(self, now: Option<PriceBand>) -> Self {
         Self { now, former: self.now.or(self.former) }
     }
 
@@ -120,30 +120,30 @@ impl Bands {
 
 /// Bands beside a fact that should change nothing, and what of the position would be changed if it did.
 #[derive(Clone, Copy, Debug)]
-pub struct Beside {
-    quiet: Quiet,
-    former: Option<Quiet>,
+pub struct Stability {
+    quiet: PriceBand,
+    former: Option<PriceBand>,
     held: Option<Held>,
 }
 
 /// Quantity, and entry price with its source: what an evaluation looks at. Which entry said it is another matter.
 type Held = (Qty, Option<(Price, EntrySource)>);
 
-impl Beside {
+impl Stability {
     /// `None` if nothing is known of the price in use.
-    pub fn new(bands: Bands, symbol: &Symbol) -> Option<Self> {
+    pub fn new(bands: BandCache, symbol: &Symbol) -> Option<Self> {
         Some(Self { quiet: bands.now?, former: bands.former, held: held(symbol) })
     }
 
     /// The bands behind the fact, and what an evaluation there comes to. `None` if the fact changed the position.
-    pub fn after(self, symbol: &Symbol, policy: &Policy, at: Circumstances<'_>) -> Option<(Bands, Option<Hold>)> {
-        let quiet = Quiet { until_ms: until_ms(symbol, policy), ..self.quiet };
+    pub fn after(self, symbol: &Symbol, policy: &Policy, at: EvalContext<'_>) -> Option<(BandCache, Option<Hold>)> {
+        let quiet = PriceBand { until_ms: until_ms(symbol, policy), ..self.quiet };
         let is_same = held(symbol) == self.held && at.killed == quiet.killed && at.now_ms <= quiet.until_ms;
         let mark = symbol.hot.mark.filter(|_| is_same)?;
         // The price is that of before: it may be too old by now, unless something that is asked first holds.
         let is_stale = at.now_ms.saturating_sub(mark.entry.ms) > policy.max_price_age_ms;
         let hold = quiet.hold.map(|hold| if is_stale { hold.min(Hold::StalePrice) } else { hold });
-        Some((Bands { now: Some(quiet), former: self.former }, hold))
+        Some((BandCache { now: Some(quiet), former: self.former }, hold))
     }
 }
 

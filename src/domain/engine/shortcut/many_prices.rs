@@ -1,9 +1,9 @@
 //! Several prices at once, where none of them changes anything: for those who fold a batch and look at nothing meanwhile.
 
-use super::price_run::{Ahead, Place, Stretch};
+use super::price_run::{Ahead, Place, PriceRun};
 use crate::domain::book::symbol::Mark;
 use crate::domain::engine::{Engine, Step};
-use crate::domain::event::ids::{CanonicalKey, EntryId, StreamId, SymbolId};
+use crate::domain::event::ids::{EntryId, SortKey, StreamId, SymbolId};
 use crate::domain::event::{Entry, Event};
 
 /// Prices of a batch that were taken into use before their turn came.
@@ -20,11 +20,11 @@ impl Taken {
         self.left.push(0);
     }
 
-    fn add(&mut self, symbol: SymbolId, stretch: &Stretch) {
-        self.left[symbol.0 as usize] = stretch.prices - 1;
-        match self.lasts.iter_mut().find(|(of, _)| *of == stretch.stream) {
-            Some((_, last)) => *last = stretch.last_entry.max(*last),
-            None => self.lasts.push((stretch.stream, stretch.last_entry)),
+    fn add(&mut self, symbol: SymbolId, run: &PriceRun) {
+        self.left[symbol.0 as usize] = run.prices - 1;
+        match self.lasts.iter_mut().find(|(of, _)| *of == run.stream) {
+            Some((_, last)) => *last = run.last_entry.max(*last),
+            None => self.lasts.push((run.stream, run.last_entry)),
         }
     }
 
@@ -52,11 +52,11 @@ impl Engine {
             debug_assert!(self.is_quiet(entry, symbol), "a price that was taken before its turn was not quiet");
             // A decision on another symbol may have begun to wait for its result.
             if !self.in_flight.is_empty() {
-                self.pass_time(ms);
+                self.expire_timeouts(ms);
             }
             return None;
         }
-        let is_taken = ahead.of(at).zip(symbol).is_some_and(|(stretch, symbol)| self.take(entry, symbol, stretch));
+        let is_taken = ahead.of(at).zip(symbol).is_some_and(|(run, symbol)| self.take(entry, symbol, run));
         if is_taken { None } else { Some(self.step(entry)) }
     }
 
@@ -65,35 +65,34 @@ impl Engine {
         for (stream, last) in std::mem::take(&mut self.taken.lasts) {
             let cursor = &mut self.cursors[usize::from(stream.0)];
             *cursor = (*cursor).max(Some(last));
-            self.last_place = self.last_place.max(Some(CanonicalKey::new(stream, last)));
-            self.tally.last = self.last_place.map(|place| EntryId::new(place.ms, place.seq));
+            self.last_place = self.last_place.max(Some(SortKey::new(stream, last)));
+            self.counters.last = self.last_place.map(|place| EntryId::new(place.ms, place.seq));
             self.globals.last = self.globals.last.max(last);
         }
     }
 
     /// Takes a stretch of prices into use, if none of them changes anything.
-    fn take(&mut self, entry: &Entry, symbol: SymbolId, stretch: &Stretch) -> bool {
+    fn take(&mut self, entry: &Entry, symbol: SymbolId, run: &PriceRun) -> bool {
         let index = symbol.0 as usize;
         let Some(quiet) = self.quiet[index].now() else { return false };
-        let Some(hold) = quiet.hold_over(stretch, self.globals.killed) else { return false };
-        let is_recent = stretch.lag_ms <= self.globals.policy.max_price_age_ms;
+        let Some(hold) = quiet.hold_over(run, self.globals.killed) else { return false };
+        let is_recent = run.lag_ms <= self.globals.policy.max_price_age_ms;
         let is_alone = self.in_flight.is_empty() && self.globals.skipped.is_empty();
-        let place = CanonicalKey::new(entry.stream, entry.id);
+        let place = SortKey::new(entry.stream, entry.id);
         let is_next = self.last_place.is_some_and(|last| last < place);
-        let is_no_cause = !self.facts.reach_back_to(stretch.last_entry.ms);
-        if !(is_recent && is_alone && is_next && is_no_cause && self.accepts(stretch.source)) {
+        let is_no_cause = !self.facts.reach_back_to(run.last_entry.ms);
+        if !(is_recent && is_alone && is_next && is_no_cause && self.accepts(run.source)) {
             return false;
         }
         debug_assert!(self.is_quiet(entry, symbol), "a price that is taken with those ahead of it was not quiet");
-        self.taken.add(symbol, stretch);
-        self.tally.first.get_or_insert(entry.id);
-        self.tally.shape(entry.kind, stretch.shape, stretch.prices);
-        self.tally.applied += u64::from(stretch.prices);
+        self.taken.add(symbol, run);
+        self.counters.first.get_or_insert(entry.id);
+        self.counters.shape(entry.kind, run.shape, run.prices);
+        self.counters.applied += u64::from(run.prices);
         self.changes.touch_hot(symbol);
-        self.symbols[index].hot.mark =
-            Some(Mark { price: stretch.last, source: stretch.source, entry: stretch.last_entry });
+        self.symbols[index].hot.mark = Some(Mark { price: run.last, source: run.source, entry: run.last_entry });
         if let Some(hold) = hold {
-            self.tally.hold(hold, stretch.prices);
+            self.counters.hold(hold, run.prices);
             self.note(symbol, Some(hold), entry.id);
         }
         true

@@ -1,13 +1,13 @@
 //! Prices that stand ahead: a price and those of its symbol behind it, up to the next entry that may change what they come
 //! to. They say the same under every policy: looked for once, they serve all engines that fold the same entries.
 
-use crate::domain::event::ids::{CanonicalKey, EntryId, StreamId, SymbolId};
+use crate::domain::event::ids::{EntryId, SortKey, StreamId, SymbolId};
 use crate::domain::event::{Entry, Event, PriceFact, PriceSource};
 use crate::domain::units::Price;
 
 /// A price and those of its symbol and source that follow it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Stretch {
+pub struct PriceRun {
     /// [1]
     pub prices: u32,
     /// The lowest and the highest of them. [quote per base]
@@ -26,7 +26,7 @@ pub struct Stretch {
     pub last_entry: EntryId,
 }
 
-impl Stretch {
+impl PriceRun {
     fn of(fact: PriceFact, entry: &Entry) -> Self {
         let PriceFact { price, source, time } = fact;
         // One whose time is unreadable is never used.
@@ -77,7 +77,7 @@ pub struct Place {
 pub struct Ahead {
     /// By entry.
     places: Vec<Place>,
-    stretches: Vec<Option<Stretch>>,
+    runs: Vec<Option<PriceRun>>,
     /// By symbol, the entry whose stretch an earlier price would go on with.
     next: Vec<Option<usize>>,
 }
@@ -91,14 +91,14 @@ impl Ahead {
     ) {
         self.places.clear();
         self.places.extend(entries.clone().map(|entry| Place { ms: entry.id.ms, symbol: entry.symbol }));
-        self.stretches.clear();
-        let mut keys = entries.clone().map(|entry| CanonicalKey::new(entry.stream, entry.id));
+        self.runs.clear();
+        let mut keys = entries.clone().map(|entry| SortKey::new(entry.stream, entry.id));
         let mut before = keys.next();
         // Prices are taken only in the order in which they stand.
         if !keys.all(|key| before.replace(key).is_some_and(|before| before < key)) {
             return;
         }
-        self.stretches.resize(entries.len(), None);
+        self.runs.resize(entries.len(), None);
         self.next.fill(None);
         for (at, entry) in entries.enumerate().rev() {
             // Whatever may change more than its own symbol ends everything.
@@ -112,10 +112,10 @@ impl Ahead {
             }
             match event {
                 Event::Price(fact) if !stands_alone(entry) => {
-                    let own = Stretch::of(*fact, entry);
-                    let others = self.next[symbol].and_then(|next| self.stretches[next].as_ref());
+                    let own = PriceRun::of(*fact, entry);
+                    let others = self.next[symbol].and_then(|next| self.runs[next].as_ref());
                     let others = others.filter(|others| own.goes_on_with(others));
-                    self.stretches[at] = Some(others.map_or(own, |others| own.before(others)));
+                    self.runs[at] = Some(others.map_or(own, |others| own.before(others)));
                     self.next[symbol] = Some(at);
                 }
                 Event::Control(_) | Event::Decision(_) => self.next.fill(None),
@@ -141,7 +141,7 @@ impl Ahead {
 
     /// The price at this place of the batch, with those behind it, if they are several.
     #[inline]
-    pub fn of(&self, at: usize) -> Option<&Stretch> {
-        self.stretches.get(at)?.as_ref().filter(|stretch| stretch.prices > 1)
+    pub fn of(&self, at: usize) -> Option<&PriceRun> {
+        self.runs.get(at)?.as_ref().filter(|run| run.prices > 1)
     }
 }

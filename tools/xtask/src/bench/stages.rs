@@ -137,8 +137,8 @@ pub fn whole(file: &Path, entries: u64, config: &Config, store: Option<PathBuf>)
     let began = Instant::now();
     let replayed = replay(&request, config, &mut ())?;
     let took = began.elapsed();
-    let tally = &replayed.engine.tally;
-    ensure!(tally.entries() == entries, "{} entries were counted, {entries} were written", tally.entries());
-    ensure!(tally.duplicates == 0, "{} entries were duplicates", tally.duplicates);
-    Ok((took, tally.decisions))
+    let counters = &replayed.engine.counters;
+    ensure!(counters.entries() == entries, "{} entries were counted, {entries} were written", counters.entries());
+    ensure!(counters.duplicates == 0, "{} entries were duplicates", counters.duplicates);
+    Ok((took, counters.decisions))
 }
