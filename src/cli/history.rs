@@ -121,7 +121,8 @@ impl<'a> Watch<'a> {
         }
         self.symbol = symbol.clone();
         self.policy = Some(engine.policy().clone());
-        let fields: Vec<Field> = symbol.positions().flat_map(|i| fields::of_instance(engine, symbol, i)).collect();
+        let fields: Vec<Field> =
+            symbol.positions().flat_map(|i| fields::of_position_fields(engine, symbol, i)).collect();
         let cause = format!("{}/{}", engine.streams().get(entry.stream).name, entry.id);
         for (of, name, from, to) in fields::differing(&self.fields, &fields) {
             // Closed instances are forgotten after a week, which is no change.

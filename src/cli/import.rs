@@ -58,12 +58,12 @@ async fn import(request: &Request, config: &Config, out: &mut dyn Write) -> anyh
 
     let progress = progress_of(&history);
     let mut batch: Vec<(String, EntryId, Vec<FieldBytes>)> = Vec::with_capacity(BATCH_ENTRIES);
-    let (mut bytes, mut written, mut twins, mut bad) = (0, 0_u64, 0_u64, 0_u64);
+    let (mut bytes, mut written, mut duplicates, mut bad) = (0, 0_u64, 0_u64, 0_u64);
     let mut last = vec![None; config.streams.len()];
     while let Some(at) = history.next_line()? {
         // The server takes an id once; the second of the same entry says nothing new.
         if last[usize::from(at.stream.0)] == Some(at.id) {
-            twins += 1;
+            duplicates += 1;
             continue;
         }
         last[usize::from(at.stream.0)] = Some(at.id);
@@ -75,12 +75,12 @@ async fn import(request: &Request, config: &Config, out: &mut dyn Write) -> anyh
             }
             Err(error) => {
                 let (file, number) = (at.file, at.number);
-                bail!("{}: {error}", history.place(file, number));
+                bail!("{}: {error}", history.location(file, number));
             }
         };
         if fields.pairs.is_empty() {
             let (file, number) = (at.file, at.number);
-            bail!("{}: an entry without fields cannot be written", history.place(file, number));
+            bail!("{}: an entry without fields cannot be written", history.location(file, number));
         }
         let fields = fields.pairs.into_iter().map(|(name, value)| {
             let value = match value {
@@ -106,13 +106,12 @@ async fn import(request: &Request, config: &Config, out: &mut dyn Write) -> anyh
     progress.finish();
     let (other_streams, bad_lines) = (history.other_streams(), history.bad_lines() + bad);
     if request.json {
-        let summary =
-            json!({"written": written, "duplicates": twins, "other_streams": other_streams, "bad_lines": bad_lines});
+        let summary = json!({"written": written, "duplicates": duplicates, "other_streams": other_streams, "bad_lines": bad_lines});
         writeln!(out, "{}", serde_json::to_string_pretty(&summary)?)?;
         return Ok(());
     }
     Screen::stdout(out).line(&format!(
-        "wrote {written} entries; duplicates {twins}, other streams {other_streams}, bad lines {bad_lines}"
+        "wrote {written} entries; duplicates {duplicates}, other streams {other_streams}, bad lines {bad_lines}"
     ))?;
     Ok(())
 }

@@ -12,7 +12,7 @@ use anyhow::bail;
 use tokio::sync::watch;
 
 use crate::codec::line::{self, Fields};
-use crate::codec::live::StreamPlace;
+use crate::codec::live::StreamPosition;
 use crate::config::Config;
 use crate::config::flags::{self, RunFlags};
 use crate::domain::event::ids::EntryId;
@@ -43,15 +43,15 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     close_to_others(&config.run.journal);
     let mut journal = Journal::open(&config.run.journal, Limits { rotate_bytes: config.journal.rotate_bytes })?;
     let held = held(&journal)?;
-    let place = |(last, seen): &(EntryId, u64)| (*last, StreamPlace { seen: *seen, added: 0 });
-    let places = config.streams.iter().map(|(_, stream)| held.get(&stream.name).map(place)).collect();
+    let begin_at = |(last, seen): &(EntryId, u64)| (*last, StreamPosition { seen: *seen, added: 0 });
+    let positions = config.streams.iter().map(|(_, stream)| held.get(&stream.name).map(begin_at)).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let connect = Connect::new(server::address(&config)?);
     drop(runtime.block_on(connect.server())?);
     let stop = Arc::new(AtomicBool::new(false));
     runtime.spawn(stop_on_signal(Arc::clone(&stop)));
     let (_, role) = watch::channel(Role::Follower);
-    let signs = Arc::new(ReaderStatus::default());
+    let status = Arc::new(ReaderStatus::default());
     let (to_journal, messages) = sync_channel(BATCHES_WAITING);
     let setup = ReaderSetup {
         connect,
@@ -62,12 +62,12 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
         are_control: vec![false; config.streams.len()],
         are_foreseen: vec![false; config.streams.len()],
         kill_gate: Arc::default(),
-        places,
+        positions,
         from: vec![config.run.from; config.streams.len()],
         count: config.run.read_count,
         role,
         stop: Arc::clone(&stop),
-        signs: Arc::clone(&signs),
+        status: Arc::clone(&status),
         to_fold: to_journal,
     };
     let reading = std::thread::Builder::new().name("reader".to_owned()).spawn(move || read_streams(setup))?;
@@ -94,7 +94,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
             Err(RecvTimeoutError::Disconnected) if stop.load(Ordering::Relaxed) => break,
             Err(RecvTimeoutError::Disconnected) => bail!("the reader ended by itself"),
         }
-        let is_drained = signs.is_drained.load(Ordering::Relaxed);
+        let is_drained = status.is_drained.load(Ordering::Relaxed);
         if until_idle.is_some_and(|limit| is_drained && busy.elapsed() >= limit) {
             break;
         }

@@ -145,10 +145,10 @@ fn opened(
         if !projection.is_new() || projection.is_rebuild() {
             bail!(HistoryError::NotPlain { file: dir.display().to_string() });
         }
-        projection.wait(state::unforeseen_row(Some(history.first().map_or(EntryId::default(), id_of))));
+        projection.wait(state::provisional_row(Some(history.first().map_or(EntryId::default(), id_of))));
         return Ok(projection);
     }
-    if let Some(from) = projection.unforeseen_from()? {
+    if let Some(from) = projection.provisional_from()? {
         let last = projection.engine.globals().last;
         let tells = history.decision_lines().chain(history.control_lines()).any(|line| line.id > last);
         // More of a history, which begins behind that, cannot be folded instead of it.
@@ -161,7 +161,7 @@ fn opened(
             drop(projection);
             return Projection::rebuild(dir, config);
         }
-        projection.wait(state::unforeseen_row(None));
+        projection.wait(state::provisional_row(None));
     }
     Ok(projection)
 }
@@ -189,7 +189,7 @@ fn attempt(
         folded => folded?,
     };
     if history.is_in_one_pass() {
-        projection.wait(state::unforeseen_row(None));
+        projection.wait(state::provisional_row(None));
     }
     request.rows_beside.iter().cloned().for_each(|row| projection.wait(row));
     let (engine, aside) = projection.finish()?;
@@ -225,7 +225,7 @@ fn fold(
         }
         for ((entry, place), at) in batch.entries.iter().zip(&batch.places) {
             if !reported && since.is_some_and(|since| entry.id >= since) {
-                projection.engine.reset_tally();
+                projection.engine.reset_counters();
                 reported = true;
             }
             let raw = || String::from_utf8_lossy(&batch.bytes[place.clone()]).into_owned();
@@ -244,7 +244,7 @@ fn fold(
     })?;
     progress.finish();
     if !reported {
-        projection.engine.reset_tally();
+        projection.engine.reset_counters();
     }
     snapshots.at_end(&projection.engine)?;
     Ok(bad_fields)

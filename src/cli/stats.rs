@@ -36,7 +36,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let (engine, rows) = projection::read(&args.store)?;
     let mut by_symbol: BTreeMap<String, BTreeMap<Hold, Stood>> = BTreeMap::new();
     for symbol in view::by_name(&engine) {
-        let closed = state::closed_instances(&rows, &symbol.name)?;
+        let closed = state::closed_positions(&rows, &symbol.name)?;
         for position in closed.iter().chain(symbol.hot.open.as_ref()) {
             let stood = by_symbol.entry(symbol.name.to_string()).or_default();
             for (hold, ms) in position.holds.times_ms(end_ms(&engine, position)) {

@@ -111,9 +111,9 @@ fn fold(
     for variant in &mut variants {
         preload_skips(&history, &mut decoder, &mut variant.engine, None);
     }
-    let foreseen = decoder.symbols.take_new();
+    let preloaded = decoder.symbols.take_new();
     for variant in &mut variants {
-        variant.intern(&foreseen);
+        variant.intern(&preloaded);
     }
     let mut entries = 0;
     let (to_reader, emptied) = channel();

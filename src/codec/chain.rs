@@ -70,7 +70,7 @@ pub enum Fault {
     /// The entry id is not one that this decision can have.
     Id,
     /// Two entries stand under one id.
-    Twin,
+    Duplicate,
     /// It stands before or behind its place.
     Order,
     /// Two decisions claim one number.
@@ -94,7 +94,7 @@ impl Fault {
             Self::Outside => "outside",
             Self::Signature => "signature",
             Self::Id => "id",
-            Self::Twin => "twin",
+            Self::Duplicate => "twin",
             Self::Order => "order",
             Self::Fork => "fork",
             Self::Gap => "gap",
@@ -218,10 +218,10 @@ pub fn verify(found: &[Found<'_>], key: Option<&SigningKey>, anchors: &[ChainHea
     let mut links: Vec<Link> = Vec::with_capacity(once.len());
     let all = in_order(once, &mut chain);
     let vouched = Vouched::of(&all, key, anchors);
-    for (place, read) in all.into_iter().enumerate() {
+    for (index, read) in all.into_iter().enumerate() {
         match read {
             Ok((mut link, beside)) => {
-                if let Some((what, why)) = vouched.refusal(place, &link, &walk.last) {
+                if let Some((what, why)) = vouched.refusal(index, &link, &walk.last) {
                     (link.authentic, link.forged) = (false, true);
                     chain.fault(what, &link, why.to_owned());
                     links.push(link);
@@ -279,8 +279,8 @@ fn in_order(found: Vec<Found<'_>>, chain: &mut Chain) -> Vec<Read> {
     chain.written_again = again.len() as u64;
     for (link, beside) in again {
         let is_behind = |read: &Read| matches!(read, Ok((other, _)) if other.seq > link.seq);
-        let place = all.iter().position(is_behind).unwrap_or(all.len());
-        all.insert(place, Ok((link, beside)));
+        let index = all.iter().position(is_behind).unwrap_or(all.len());
+        all.insert(index, Ok((link, beside)));
     }
     all
 }
@@ -311,19 +311,19 @@ impl Vouched {
         let mut is_vouched: Vec<bool> = links.iter().map(|link| link.is_some_and(believed)).collect();
         // What a believed one follows was there, as its hash or its content says.
         let mut by_hash: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        for (place, link) in links.iter().enumerate().filter_map(|(place, link)| Some((place, (*link)?))) {
-            by_hash.entry(link.hash.clone()).or_default().push(place);
-            by_hash.entry(chained(&link.prev, &link.payload)).or_default().push(place);
+        for (index, link) in links.iter().enumerate().filter_map(|(index, link)| Some((index, (*link)?))) {
+            by_hash.entry(link.hash.clone()).or_default().push(index);
+            by_hash.entry(chained(&link.prev, &link.payload)).or_default().push(index);
         }
-        let mut open: Vec<usize> = (0..links.len()).filter(|place| is_vouched[*place]).collect();
-        while let Some(link) = open.pop().and_then(|place| links[place]) {
+        let mut open: Vec<usize> = (0..links.len()).filter(|index| is_vouched[*index]).collect();
+        while let Some(link) = open.pop().and_then(|index| links[index]) {
             let before = by_hash.get(&link.prev).into_iter().flatten().copied();
             // Of several that claim the place the whole one counts.
-            let whole = |place: &usize| links[*place].is_some_and(&is_own);
-            let is_any_whole = before.clone().any(|place| whole(&place));
-            for place in before.filter(|place| whole(place) || !is_any_whole) {
-                if !std::mem::replace(&mut is_vouched[place], true) {
-                    open.push(place);
+            let whole = |index: &usize| links[*index].is_some_and(&is_own);
+            let is_any_whole = before.clone().any(|index| whole(&index));
+            for index in before.filter(|index| whole(index) || !is_any_whole) {
+                if !std::mem::replace(&mut is_vouched[index], true) {
+                    open.push(index);
                 }
             }
         }
@@ -337,9 +337,9 @@ impl Vouched {
     }
 
     /// Why an entry is no part of the chain that stands at `last`.
-    fn refusal(&self, place: usize, link: &Link, last: &ChainHead) -> Option<(Fault, &'static str)> {
+    fn refusal(&self, index: usize, link: &Link, last: &ChainHead) -> Option<(Fault, &'static str)> {
         let follows = *link.prev == *last.hash;
-        if !self.is_vouched[place] {
+        if !self.is_vouched[index] {
             if chained(&link.prev, &link.payload) == link.hash {
                 return self
                     .has_key
@@ -383,7 +383,7 @@ impl Chain {
             };
             if copy.line != entry.line {
                 let why = "another entry stands under the same id".to_owned();
-                self.tampered.push(Tampered { what: Fault::Twin, seq: None, entry: Some(entry.id), why });
+                self.tampered.push(Tampered { what: Fault::Duplicate, seq: None, entry: Some(entry.id), why });
                 once.push(*entry);
             } else if copy.file == entry.file {
                 let decision_id = Link::read(entry.id, entry.line).map(|(link, _)| link.decision_id().to_owned());
@@ -437,8 +437,8 @@ impl Chain {
     fn ids(&mut self) {
         let made = |link: &Link| link.cause().is_some_and(|(_, cause)| link.id == EntryId::new(cause.ms, link.seq));
         let are_made = 2 * self.links.iter().filter(|link| made(link)).count() > self.links.len();
-        for place in 0..self.links.len() {
-            let link = &self.links[place];
+        for index in 0..self.links.len() {
+            let link = &self.links[index];
             let Some((_, cause)) = link.cause().filter(|_| link.authentic) else { continue };
             // Of clocks that go back an audit says nothing: its findings are about lies.
             self.clock_back += u64::from(link.id.ms < cause.ms);
@@ -470,11 +470,11 @@ impl Chain {
             if anchor.seq > self.head.seq && claims.is_none() {
                 let why = format!("the chain ends at {}, the anchor stands at {}", self.head.seq, anchor.seq);
                 self.tampered.push(Tampered { what: Fault::Tail, seq, entry: None, why });
-            } else if let Some(place) = claims
-                && self.links[place].hash != *anchor.hash
+            } else if let Some(index) = claims
+                && self.links[index].hash != *anchor.hash
             {
-                let entry = Some(self.links[place].id);
-                let why = format!("the hash is {}, the anchor says {}", self.links[place].hash, anchor.hash);
+                let entry = Some(self.links[index].id);
+                let why = format!("the hash is {}, the anchor says {}", self.links[index].hash, anchor.hash);
                 self.tampered.push(Tampered { what: Fault::Anchor, seq, entry, why });
             }
         }
@@ -493,9 +493,9 @@ impl Chain {
                 continue;
             }
             match first.get(link.decision_id()) {
-                Some(&place) => {
+                Some(&index) => {
                     let decision_id = link.decision_id().to_owned();
-                    self.duplicated.push(Duplicated { decision_id, entries: vec![kept[place].id, link.id] });
+                    self.duplicated.push(Duplicated { decision_id, entries: vec![kept[index].id, link.id] });
                 }
                 None => {
                     first.insert(link.decision_id().to_owned(), kept.len());
@@ -591,8 +591,8 @@ impl Walk {
             chain.fault(Fault::Fork, link, format!("number {} is taken by {}", link.seq, known.decision_id()));
             return;
         }
-        if let Some(place) = self.absent.iter().position(|(from, to)| (*from..=*to).contains(&link.seq)) {
-            let (from, to) = self.absent.remove(place);
+        if let Some(index) = self.absent.iter().position(|(from, to)| (*from..=*to).contains(&link.seq)) {
+            let (from, to) = self.absent.remove(index);
             let parts = [(from, link.seq - 1), (link.seq + 1, to)];
             self.absent.extend(parts.into_iter().filter(|(from, to)| from <= to));
         }

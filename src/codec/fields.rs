@@ -29,7 +29,7 @@ fn field(of: &str, name: impl Into<String>, value: impl ToString) -> Field {
 }
 
 /// The fields of an instance that only entries about the position change, in the order of a story: not its price.
-pub fn of_instance(engine: &Engine, symbol: &Symbol, position: &Position) -> Vec<Field> {
+pub fn of_position_fields(engine: &Engine, symbol: &Symbol, position: &Position) -> Vec<Field> {
     let position_id = position.id.with_symbol(&symbol.name);
     let of = |name: &str, value: String| field(&position_id, name, value);
     let totals = &position.totals;
@@ -70,7 +70,7 @@ pub fn of_symbol(engine: &Engine, symbol: &Symbol) -> Vec<Field> {
     let name = &*symbol.name;
     let mut fields = Vec::new();
     for position in symbol.positions() {
-        fields.extend(of_instance(engine, symbol, position));
+        fields.extend(of_position_fields(engine, symbol, position));
     }
     let mark =
         symbol.hot.mark.map(|mark| format!("{} ({} {})", mark.price, engine.source_name(mark.source), mark.entry));

@@ -118,8 +118,8 @@ pub fn object(fields: &Fields<'_>) -> String {
 }
 
 fn members(text: &mut String, fields: &Fields<'_>, plain: bool) {
-    for (place, (name, value)) in fields.pairs.iter().enumerate() {
-        if place > 0 {
+    for (location, (name, value)) in fields.pairs.iter().enumerate() {
+        if location > 0 {
             text.push(',');
         }
         quote(text, name);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::request::FieldTexts;
-use super::state::{Row, Rows, decode, encode, entry_place, key, name_key};
+use super::state::{Row, Rows, decode, encode, entry_key, key, name_key};
 use crate::domain::event::ids::EntryId;
 
 const OUTBOX: &[u8] = b"o/";
@@ -47,7 +47,7 @@ impl OutboxRow {
 
 /// What is known of an input stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StreamPlace {
+pub struct StreamPosition {
     /// Entries consumed, or known to be lost, since the stream's birth. [1]
     pub seen: u64,
     /// What the server said it had added, when it was asked last. [1]
@@ -73,7 +73,7 @@ impl Finding {
 
 /// Where a service stands beside its cursors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct Checkpoint {
     /// Entries of the journal that the state holds. [1]
     pub journal: u64,
     /// The kill key, as it was seen last: set, cleared, or never seen.
@@ -91,16 +91,16 @@ pub fn outbox_removed(seq: u64) -> Row {
 
 /// Says that the record of a quarantined entry is still to be written.
 pub fn aside_row(stream: &str, id: EntryId) -> Row {
-    (key(ASIDE, &entry_place(stream, id)), Some(encode(&(stream, id))))
+    (key(ASIDE, &entry_key(stream, id)), Some(encode(&(stream, id))))
 }
 
 /// Its record is written.
 pub fn aside_removed(stream: &str, id: EntryId) -> Row {
-    (key(ASIDE, &entry_place(stream, id)), None)
+    (key(ASIDE, &entry_key(stream, id)), None)
 }
 
 /// Streams and ids of all quarantined entries whose records are still to be written.
-pub fn asides<R: Rows>(rows: &R) -> Result<Vec<(String, EntryId)>, R::Error> {
+pub fn quarantine_outbox<R: Rows>(rows: &R) -> Result<Vec<(String, EntryId)>, R::Error> {
     let mut all = Vec::new();
     for (row_key, value) in rows.scan(ASIDE)? {
         all.push(decode(&row_key, &value)?);
@@ -110,12 +110,12 @@ pub fn asides<R: Rows>(rows: &R) -> Result<Vec<(String, EntryId)>, R::Error> {
 
 /// Says that a refused entry is still to be told.
 pub fn refused_row(stream: &str, id: EntryId) -> Row {
-    (key(REFUSED, &entry_place(stream, id)), Some(encode(&(stream, id))))
+    (key(REFUSED, &entry_key(stream, id)), Some(encode(&(stream, id))))
 }
 
 /// It is told.
 pub fn refused_removed(stream: &str, id: EntryId) -> Row {
-    (key(REFUSED, &entry_place(stream, id)), None)
+    (key(REFUSED, &entry_key(stream, id)), None)
 }
 
 /// Returns streams and ids of all refused entries that are still to be told.
@@ -142,12 +142,12 @@ pub fn findings<R: Rows>(rows: &R) -> Result<BTreeMap<String, Finding>, R::Error
     Ok(all)
 }
 
-pub fn stream_row(name: &str, place: StreamPlace) -> Row {
-    (name_key(STREAM, name), Some(encode(&place)))
+pub fn stream_row(name: &str, checkpoint: StreamPosition) -> Row {
+    (name_key(STREAM, name), Some(encode(&checkpoint)))
 }
 
-pub fn place_row(place: Place) -> Row {
-    (PLACE.to_vec(), Some(encode(&place)))
+pub fn place_row(checkpoint: Checkpoint) -> Row {
+    (PLACE.to_vec(), Some(encode(&checkpoint)))
 }
 
 /// All rows of the outbox, by their sequence.
@@ -160,7 +160,7 @@ pub fn outbox<R: Rows>(rows: &R) -> Result<Vec<OutboxRow>, R::Error> {
 }
 
 /// What is known of a stream; nothing yet, if there is no row.
-pub fn stream_place<R: Rows>(rows: &R, name: &str) -> Result<Option<StreamPlace>, R::Error> {
+pub fn stream_position<R: Rows>(rows: &R, name: &str) -> Result<Option<StreamPosition>, R::Error> {
     let wanted = name_key(STREAM, name);
     match rows.scan(&wanted)?.into_iter().find(|(found, _)| *found == wanted) {
         Some((found, value)) => Ok(Some(decode(&found, &value)?)),
@@ -178,9 +178,9 @@ pub fn rows<R: Rows>(rows: &R) -> Result<Vec<Row>, R::Error> {
     Ok(all)
 }
 
-pub fn place<R: Rows>(rows: &R) -> Result<Place, R::Error> {
+pub fn checkpoint<R: Rows>(rows: &R) -> Result<Checkpoint, R::Error> {
     match rows.scan(PLACE)?.into_iter().next() {
         Some((found, value)) => Ok(decode(&found, &value)?),
-        None => Ok(Place::default()),
+        None => Ok(Checkpoint::default()),
     }
 }

@@ -85,7 +85,7 @@ struct Members {
 }
 
 impl Members {
-    fn place(&self, part: &str) -> Range<usize> {
+    fn location(&self, part: &str) -> Range<usize> {
         let at = part.as_ptr() as usize - self.text_at;
         at..at + part.len()
     }
@@ -110,10 +110,10 @@ impl<'de> Visitor<'de> for Members {
         let mut members = Vec::with_capacity(8);
         while let Some((BorrowedText(key), raw)) = map.next_entry::<_, &'de RawValue>()? {
             let key = match key {
-                Cow::Borrowed(key) => Key::Plain(self.place(key)),
+                Cow::Borrowed(key) => Key::Plain(self.location(key)),
                 Cow::Owned(key) => Key::Unescaped(key.into()),
             };
-            members.push((key, self.place(raw.get())));
+            members.push((key, self.location(raw.get())));
         }
         Ok(members)
     }

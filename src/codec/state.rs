@@ -37,7 +37,7 @@ const HOT: &[u8] = b"h/";
 const COLD: &[u8] = b"k/";
 const CLOSED: &[u8] = b"i/";
 const PLAN: &[u8] = b"l/";
-const UNFORESEEN: &[u8] = b"u/";
+const PROVISIONAL: &[u8] = b"u/";
 const DECISION: &[u8] = b"d/";
 const QUARANTINE: &[u8] = b"q/";
 
@@ -135,8 +135,8 @@ pub fn meta_row(meta: &Meta) -> Row {
 }
 
 /// What stands here was folded from this entry on without knowing what comes behind it in its history; `None`: it was known.
-pub fn unforeseen_row(from: Option<EntryId>) -> Row {
-    (UNFORESEEN.to_vec(), from.map(|from| encode(&from)))
+pub fn provisional_row(from: Option<EntryId>) -> Row {
+    (PROVISIONAL.to_vec(), from.map(|from| encode(&from)))
 }
 
 /// A decision, as the history line that it is.
@@ -145,16 +145,16 @@ pub fn decision_row(seq: u64, line: &str) -> Row {
 }
 
 pub fn quarantine_row(quarantined: &Quarantined) -> Row {
-    (key(QUARANTINE, &entry_place(&quarantined.stream, quarantined.id)), Some(encode(quarantined)))
+    (key(QUARANTINE, &entry_key(&quarantined.stream, quarantined.id)), Some(encode(quarantined)))
 }
 
 /// End of the key of an entry of a stream.
-pub(super) fn entry_place(stream: &str, id: EntryId) -> Vec<u8> {
-    let mut place = stream.as_bytes().to_vec();
-    place.push(0);
-    place.extend(id.ms.to_be_bytes());
-    place.extend(id.seq.to_be_bytes());
-    place
+pub(super) fn entry_key(stream: &str, id: EntryId) -> Vec<u8> {
+    let mut row_key = stream.as_bytes().to_vec();
+    row_key.push(0);
+    row_key.extend(id.ms.to_be_bytes());
+    row_key.extend(id.seq.to_be_bytes());
+    row_key
 }
 
 /// Rows of everything that changed. `names_written` counts the symbols whose names the store has already.
@@ -179,7 +179,7 @@ pub fn changed_rows(engine: &Engine, changes: &Changes, names_written: &mut usiz
         let symbol = engine.symbol(id);
         rows.push((name_key(COLD, &symbol.name), Some(encode(&symbol.cold))));
     }
-    let in_memory = changes.closed.iter().map(|&(id, place)| (engine.symbol(id), &engine.symbol(id).closed[place]));
+    let in_memory = changes.closed.iter().map(|&(id, row_key)| (engine.symbol(id), &engine.symbol(id).closed[row_key]));
     let forgotten = changes.closed_forgotten.iter().map(|(id, position)| (engine.symbol(*id), position));
     for (symbol, position) in in_memory.chain(forgotten) {
         rows.push((closed_key(&symbol.name, position.id), Some(encode(position))));
@@ -229,9 +229,9 @@ pub fn meta<R: Rows>(rows: &R) -> Result<Option<Meta>, R::Error> {
     }
 }
 
-/// From where on this was folded without knowing what comes behind it in its history: see [`unforeseen_row`].
-pub fn unforeseen_from<R: Rows>(rows: &R) -> Result<Option<EntryId>, R::Error> {
-    match rows.scan(UNFORESEEN)?.first() {
+/// From where on this was folded without knowing what comes behind it in its history: see [`provisional_row`].
+pub fn provisional_from<R: Rows>(rows: &R) -> Result<Option<EntryId>, R::Error> {
+    match rows.scan(PROVISIONAL)?.first() {
         Some((key, value)) => Ok(Some(decode(key, value)?)),
         None => Ok(None),
     }
@@ -256,7 +256,7 @@ pub fn load<R: Rows>(rows: &R, made_with: &Streams, engine: &mut Engine) -> Resu
         }
         let cold: Cold = one(rows, COLD, &name)?.unwrap_or_default();
         let mut closed = Vec::new();
-        for position in closed_instances(rows, &name)? {
+        for position in closed_positions(rows, &name)? {
             if position.closed.is_none_or(|entry| entry.id.ms >= closed_from) {
                 closed.push(position);
             }
@@ -289,7 +289,7 @@ fn one<R: Rows, T: DeserializeOwned>(rows: &R, prefix: &[u8], name: &str) -> Res
 }
 
 /// All closed instances of a symbol that the store knows, by their opening.
-pub fn closed_instances<R: Rows>(rows: &R, symbol: &str) -> Result<Vec<Position>, R::Error> {
+pub fn closed_positions<R: Rows>(rows: &R, symbol: &str) -> Result<Vec<Position>, R::Error> {
     let mut positions = Vec::new();
     for (row_key, value) in rows.scan(&closed_prefix(symbol))? {
         positions.push(decode(&row_key, &value)?);
@@ -308,7 +308,7 @@ pub fn quarantined<R: Rows>(rows: &R) -> Result<Vec<Quarantined>, R::Error> {
 
 /// One quarantined entry, if it is there.
 pub fn quarantined_one<R: Rows>(rows: &R, stream: &str, id: EntryId) -> Result<Option<Quarantined>, R::Error> {
-    let wanted = key(QUARANTINE, &entry_place(stream, id));
+    let wanted = key(QUARANTINE, &entry_key(stream, id));
     match rows.scan(&wanted)?.into_iter().next() {
         Some((found, value)) => Ok(Some(decode(&found, &value)?)),
         None => Ok(None),

@@ -120,9 +120,9 @@ fn key_of_file(name: &'static str, path: &Path) -> Result<SecretString, ConfigEr
     })?;
     let key = clean(&text);
     if key.is_empty() {
-        let (place, name) = ("configuration".to_owned(), name.to_owned());
+        let (location, name) = ("configuration".to_owned(), name.to_owned());
         let value = path.display().to_string();
-        return Err(ConfigError::Value { place, name, value, want: "want a file that holds a key".to_owned() });
+        return Err(ConfigError::Value { location, name, value, want: "want a file that holds a key".to_owned() });
     }
     Ok(key.into())
 }

@@ -17,9 +17,9 @@ pub enum ConfigError {
     SecretInFile { path: PathBuf, key: String, name: &'static str },
     #[error("environment: {name} is unknown{}", suggested(nearest))]
     UnknownName { name: String, nearest: Option<String> },
-    /// `place` says who gave the value: the file, the environment or a flag.
-    #[error("{place}: {name} = {value}: {want}")]
-    Value { place: String, name: String, value: String, want: String },
+    /// `location` says who gave the value: the file, the environment or a flag.
+    #[error("{location}: {name} = {value}: {want}")]
+    Value { location: String, name: String, value: String, want: String },
     #[error("streams: {0}")]
     Streams(String),
     #[error("policy: {0}")]

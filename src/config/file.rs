@@ -73,7 +73,7 @@ impl File {
     }
 
     /// Where a value of the file stands, for people.
-    pub(super) fn place(&self) -> String {
+    pub(super) fn location(&self) -> String {
         format!("configuration {}", self.path.display())
     }
 
@@ -83,7 +83,7 @@ impl File {
             None => Ok(toml::Table::new()),
             Some(toml::Value::Table(table)) => Ok(table),
             Some(other) => Err(ConfigError::Value {
-                place: self.place(),
+                location: self.location(),
                 name: name.to_owned(),
                 value: other.type_str().to_owned(),
                 want: format!("want a table: [{name}]"),

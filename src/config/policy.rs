@@ -68,8 +68,8 @@ fn named(error: policy::ReadError, by_name: &[(&str, &'static str)]) -> ConfigEr
     match &error {
         policy::ReadError::Value { key, value, want, .. } => match by_name.iter().find(|(named, _)| named == key) {
             Some((_, name)) => {
-                let (place, name) = ("environment".to_owned(), (*name).to_owned());
-                ConfigError::Value { place, name, value: value.clone(), want: format!("want {want}") }
+                let (location, name) = ("environment".to_owned(), (*name).to_owned());
+                ConfigError::Value { location, name, value: value.clone(), want: format!("want {want}") }
             }
             None => error.into(),
         },
@@ -92,6 +92,6 @@ fn milliseconds(name: &str, value: &str) -> Result<Value, ConfigError> {
 }
 
 fn in_environment(name: &str, value: &str, want: &str) -> ConfigError {
-    let (place, name) = ("environment".to_owned(), name.to_owned());
-    ConfigError::Value { place, name, value: format!("{value:?}"), want: want.to_owned() }
+    let (location, name) = ("environment".to_owned(), name.to_owned());
+    ConfigError::Value { location, name, value: format!("{value:?}"), want: want.to_owned() }
 }

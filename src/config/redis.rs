@@ -54,8 +54,8 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Redis, ConfigError> {
 fn url_of_parts(sheet: &Sheet<'_>) -> Result<Option<(String, &'static str)>, ConfigError> {
     let (host, port) = (sheet.environment.get("REDIS_HOST"), sheet.environment.get("REDIS_PORT"));
     let wrong = |name: &str, value: &str, want: &str| {
-        let (place, name) = ("environment".to_owned(), name.to_owned());
-        Err(ConfigError::Value { place, name, value: value.to_owned(), want: want.to_owned() })
+        let (location, name) = ("environment".to_owned(), name.to_owned());
+        Err(ConfigError::Value { location, name, value: value.to_owned(), want: want.to_owned() })
     };
     if let Some(host) = host
         && host.contains(['/', '@', ' '])

@@ -362,13 +362,13 @@ impl<'a> Table<'_, 'a> {
     }
 
     fn error(&self, key: &str, value: String, origin: &Origin, want: impl Into<String>) -> ConfigError {
-        let (place, name) = match origin {
+        let (location, name) = match origin {
             Origin::Environment(name) => ("environment".to_owned(), (*name).to_owned()),
-            Origin::File => (self.sheet.file.place(), self.key(key)),
+            Origin::File => (self.sheet.file.location(), self.key(key)),
             Origin::Flag => ("flag".to_owned(), self.key(key)),
             Origin::Default => ("default".to_owned(), self.key(key)),
         };
-        ConfigError::Value { place, name, value, want: want.into() }
+        ConfigError::Value { location, name, value, want: want.into() }
     }
 }
 

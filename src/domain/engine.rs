@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use self::shortcut::bands::BandCache;
 use super::book::apply::Fold;
 use super::book::counters::{Count, Counters, Unreadables};
 use super::book::plans::Plans;
@@ -18,6 +17,7 @@ use super::exit::policy::{Base, Mode, Policy};
 use super::units::{OutOfRange, Qty, RMultiple, Ratio};
 use nonces::Nonces;
 use recorded::RecordedDecisions;
+use shortcut::bands::BandCache;
 
 pub mod chain;
 mod control;
@@ -25,15 +25,15 @@ mod deciding;
 pub mod needs;
 pub mod nonces;
 mod persisted;
+mod published;
 pub mod recorded;
-mod returned;
 mod rollback;
 pub mod shortcut;
 pub mod skips;
 
-use self::shortcut::many_prices::Taken;
 pub use deciding::decision_id;
 use rollback::Backup;
+use shortcut::many_prices::Taken;
 
 /// Version of the rules. A store that was folded by another is rebuilt.
 pub const RULES_VERSION: &str = "2";
@@ -196,7 +196,7 @@ pub struct Engine {
     /// Of the open positions, by symbol, as far as they were asked for since the position or the policy changed.
     terms: Vec<Option<EntryTerms>>,
     /// Where the next price changes nothing, by symbol; forgotten with every other change of the symbol.
-    quiet: Vec<BandCache>,
+    band: Vec<BandCache>,
     taken: Taken,
     by_name: BTreeMap<Box<str>, SymbolId>,
     plans: Plans,
@@ -209,7 +209,7 @@ pub struct Engine {
     derive: bool,
     /// Decisions are compared over the whole history, and ours handed out beside those that were emitted.
     audit: bool,
-    last_place: Option<SortKey>,
+    last_key: Option<SortKey>,
     accepted_streams: Vec<bool>,
     changes: Changes,
     pub counters: Counters,
@@ -237,7 +237,7 @@ impl Engine {
             },
             symbols: Vec::new(),
             terms: Vec::new(),
-            quiet: Vec::new(),
+            band: Vec::new(),
             taken: Taken::default(),
             by_name: BTreeMap::new(),
             plans: Plans::default(),
@@ -247,7 +247,7 @@ impl Engine {
             facts: RecordedDecisions::default(),
             derive: false,
             audit: false,
-            last_place: None,
+            last_key: None,
             accepted_streams: Vec::new(),
             changes: Changes::default(),
             counters: Counters::default(),
@@ -282,7 +282,7 @@ impl Engine {
     }
 
     /// Is an entry passed over, as far as is known.
-    pub fn is_passed_over(&self, stream: &str, id: EntryId) -> bool {
+    pub fn is_skipped(&self, stream: &str, id: EntryId) -> bool {
         !self.globals.skipped.is_empty() && self.globals.skipped.contains(&(stream.into(), id))
     }
 
@@ -299,13 +299,13 @@ impl Engine {
     }
 
     /// Forgets all counts: the report begins here.
-    pub fn reset_tally(&mut self) {
+    pub fn reset_counters(&mut self) {
         self.counters = Counters::default();
     }
 
     /// Folds one entry, then decides for its symbol.
     pub fn step(&mut self, entry: &Entry) -> Step {
-        if self.step_quietly(entry).is_some() {
+        if self.step_in_band(entry).is_some() {
             return Step { disposition: Disposition::Applied, decision: None };
         }
         let index = usize::from(entry.stream.0);
@@ -317,13 +317,13 @@ impl Engine {
             return Step { disposition: Disposition::Duplicate, decision: None };
         }
         self.cursors[index] = Some(entry.id);
-        let place = SortKey::new(entry.stream, entry.id);
-        if self.last_place.is_some_and(|last| place < last) {
+        let key = SortKey::new(entry.stream, entry.id);
+        if self.last_key.is_some_and(|last| key < last) {
             self.counters.count(Count::LateOrder);
         }
         // One that comes late stands where the order of application has come to.
-        let place = self.last_place.map_or(place, |last| last.max(place));
-        self.last_place = Some(place);
+        let key = self.last_key.map_or(key, |last| last.max(key));
+        self.last_key = Some(key);
         self.globals.last = self.globals.last.max(entry.id);
         if self.facts.reach_back_to(entry.id.ms) {
             self.take_over_passed(entry);
@@ -333,11 +333,11 @@ impl Engine {
             self.name(symbol);
         }
         if self.passes_over(entry) {
-            self.counters.count(Count::PassedOver);
+            self.counters.count(Count::Skipped);
             self.counters.applied += 1;
             return Step { disposition: Disposition::Applied, decision: None };
         }
-        match self.fold_and_decide(entry, place) {
+        match self.fold_and_decide(entry, key) {
             Ok(decision) => {
                 self.counters.applied += 1;
                 Step { disposition: Disposition::Applied, decision }
@@ -353,28 +353,28 @@ impl Engine {
     /// The short way of [`Self::step`] for what is nearly every entry: a price that changes nothing, where nothing else is
     /// to be looked at. `None` for all others, of which nothing was done.
     #[inline]
-    fn step_quietly(&mut self, entry: &Entry) -> Option<()> {
+    fn step_in_band(&mut self, entry: &Entry) -> Option<()> {
         let (Ok(Event::Price(fact)), Some(symbol)) = (&entry.content, entry.symbol) else { return None };
-        let place = SortKey::new(entry.stream, entry.id);
+        let key = SortKey::new(entry.stream, entry.id);
         // Behind all entries it is behind the cursor of its stream, too.
-        let is_next = self.last_place.is_some_and(|last| last < place);
+        let is_next = self.last_key.is_some_and(|last| last < key);
         let is_alone = self.in_flight.is_empty() && self.globals.skipped.is_empty();
         if !is_next || !is_alone || !self.accepts(fact.source) || self.facts.reach_back_to(entry.id.ms) {
             return None;
         }
-        let hold = self.quiet_hold(symbol.0 as usize, *fact, entry.id.ms)?;
+        let hold = self.band_hold(symbol.0 as usize, *fact, entry.id.ms)?;
         self.counters.first.get_or_insert(entry.id);
         self.counters.last = Some(entry.id);
         self.counters.shape(entry.kind, entry.shape, 1);
         self.counters.applied += 1;
         self.cursors[usize::from(entry.stream.0)] = Some(entry.id);
-        self.last_place = Some(place);
+        self.last_key = Some(key);
         self.globals.last = self.globals.last.max(entry.id);
-        self.use_quietly(symbol, *fact, entry.id, hold);
+        self.use_in_band(symbol, *fact, entry.id, hold);
         Some(())
     }
 
-    fn fold_and_decide(&mut self, entry: &Entry, place: SortKey) -> Result<Option<Box<Decision>>, Unreadable> {
+    fn fold_and_decide(&mut self, entry: &Entry, key: SortKey) -> Result<Option<Box<Decision>>, Unreadable> {
         let event = entry.content.as_ref().map_err(Unreadable::clone)?;
         let is_time = entry.id.ms >= FIRST_TIME_MS;
         if !is_time {
@@ -397,25 +397,25 @@ impl Engine {
                 Ok(None)
             }
             (_, None) => Ok(None),
-            (Event::Price(_), Some(symbol)) if !is_time => Ok(self.settle(entry, symbol, place, None)),
-            (Event::Price(fact), Some(symbol)) => self.price(entry, *fact, symbol, place),
+            (Event::Price(_), Some(symbol)) if !is_time => Ok(self.settle(entry, symbol, key, None)),
+            (Event::Price(fact), Some(symbol)) => self.price(entry, *fact, symbol, key),
             (event, Some(symbol)) => {
                 let index = symbol.0 as usize;
                 let is_known = self.is_known(event, index);
                 let before = if is_known { None } else { Backup::before(event, entry.id, &self.symbols[index]) };
-                let quiet = if is_known { self.quiet_beside(index) } else { None };
+                let band = if is_known { self.stability(index) } else { None };
                 self.touch(symbol);
                 let folded = self.fold(event, entry, symbol);
                 // Where the numbers do not fit, nothing is wrong with the entry: it is what it meets.
                 let decided = folded.map(|()| {
                     if !is_time {
-                        return self.settle(entry, symbol, place, None);
+                        return self.settle(entry, symbol, key, None);
                     }
-                    if let Some(hold) = quiet.and_then(|quiet| self.stay_quiet(quiet, index, entry.id)) {
+                    if let Some(hold) = band.and_then(|band| self.stay_in_band(band, index, entry.id)) {
                         hold.into_iter().for_each(|hold| self.hold(symbol, hold, entry.id));
-                        return self.settle(entry, symbol, place, None);
+                        return self.settle(entry, symbol, key, None);
                     }
-                    self.decide(entry, symbol, place).unwrap_or_else(|OutOfRange| {
+                    self.decide(entry, symbol, key).unwrap_or_else(|OutOfRange| {
                         self.hold(symbol, Hold::OutOfRange, entry.id);
                         None
                     })
@@ -436,15 +436,15 @@ impl Engine {
         entry: &Entry,
         fact: PriceFact,
         symbol: SymbolId,
-        place: SortKey,
+        key: SortKey,
     ) -> Result<Option<Box<Decision>>, Unreadable> {
         let index = symbol.0 as usize;
         let is_accepted = self.accepts(fact.source);
-        let bands = self.quiet[index];
+        let bands = self.band[index];
         if is_accepted {
-            if let Some(hold) = self.quiet_hold(index, fact, entry.id.ms) {
-                self.use_quietly(symbol, fact, entry.id, hold);
-                return Ok(self.settle(entry, symbol, place, None));
+            if let Some(hold) = self.band_hold(index, fact, entry.id.ms) {
+                self.use_in_band(symbol, fact, entry.id, hold);
+                return Ok(self.settle(entry, symbol, key, None));
             }
             self.touch(symbol);
         }
@@ -462,15 +462,15 @@ impl Engine {
             && folded.is_ok()
             && let Some((bands, hold)) = self.go_back(bands, index, entry.id)
         {
-            self.quiet[index] = bands;
+            self.band[index] = bands;
             hold.into_iter().for_each(|hold| self.hold(symbol, hold, entry.id));
-            return Ok(self.settle(entry, symbol, place, None));
+            return Ok(self.settle(entry, symbol, key, None));
         }
-        let decided = folded.and_then(|()| self.decide(entry, symbol, place).map_err(|OutOfRange| Reason::OutOfRange));
+        let decided = folded.and_then(|()| self.decide(entry, symbol, key).map_err(|OutOfRange| Reason::OutOfRange));
         match decided {
             Ok(decision) => {
                 if keeps_bands && decision.is_none() {
-                    self.quiet[index] = bands.entered(self.quiet_around(index, entry.id));
+                    self.band[index] = bands.entered(self.band_around(index, entry.id));
                 }
                 Ok(decision)
             }
@@ -483,7 +483,7 @@ impl Engine {
 
     /// Takes a price into use that changes nothing, and counts what its evaluation would have come to.
     #[inline]
-    fn use_quietly(&mut self, id: SymbolId, fact: PriceFact, at: EntryId, hold: Option<Hold>) {
+    fn use_in_band(&mut self, id: SymbolId, fact: PriceFact, at: EntryId, hold: Option<Hold>) {
         let index = id.0 as usize;
         self.changes.touch_hot(id);
         self.symbols[index].hot.mark = Some(Mark { price: fact.price, source: fact.source, entry: at });
@@ -568,7 +568,7 @@ impl Engine {
 
     /// Notes that a symbol changes in another way than by a quiet price.
     fn touch(&mut self, id: SymbolId) {
-        self.quiet[id.0 as usize] = BandCache::default();
+        self.band[id.0 as usize] = BandCache::default();
         self.changes.touch_hot(id);
     }
 

@@ -107,16 +107,16 @@ fn short(value: Decimal) -> Option<i64> {
 
 /// The value as a whole number of 10⁻ᵖˡᵃᶜᵉˢ, if it is one and its mantissa fits.
 #[inline]
-fn scaled(value: Decimal, places: u32) -> Option<i128> {
-    let power = POWERS.get(places.checked_sub(value.scale())? as usize)?;
+fn scaled(value: Decimal, scale: u32) -> Option<i128> {
+    let power = POWERS.get(scale.checked_sub(value.scale())? as usize)?;
     Some(i128::from(short(value)?) * i128::from(*power))
 }
 
 /// Zeros have their own ways in the library.
 #[inline]
-fn short_of(mantissa: i128, places: u32) -> Option<Decimal> {
-    let is_short = mantissa != 0 && mantissa.unsigned_abs() < MANTISSA_WIDE && places <= Decimal::MAX_SCALE;
-    is_short.then(|| Decimal::from_i128_with_scale(mantissa, places))
+fn short_of(mantissa: i128, scale: u32) -> Option<Decimal> {
+    let is_short = mantissa != 0 && mantissa.unsigned_abs() < MANTISSA_WIDE && scale <= Decimal::MAX_SCALE;
+    is_short.then(|| Decimal::from_i128_with_scale(mantissa, scale))
 }
 
 #[inline]
@@ -124,8 +124,8 @@ fn short_add(a: Decimal, b: Decimal) -> Option<Decimal> {
     if a.is_zero() || b.is_zero() {
         return None;
     }
-    let places = a.scale().max(b.scale());
-    short_of(scaled(a, places)?.checked_add(scaled(b, places)?)?, places)
+    let scale = a.scale().max(b.scale());
+    short_of(scaled(a, scale)?.checked_add(scaled(b, scale)?)?, scale)
 }
 
 #[inline]
@@ -138,8 +138,8 @@ fn short_cmp(a: Decimal, b: Decimal) -> Option<Ordering> {
     if a.scale() == b.scale() {
         return Some(a.mantissa().cmp(&b.mantissa()));
     }
-    let places = a.scale().max(b.scale());
-    Some(scaled(a, places)?.cmp(&scaled(b, places)?))
+    let scale = a.scale().max(b.scale());
+    Some(scaled(a, scale)?.cmp(&scaled(b, scale)?))
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -148,8 +148,8 @@ fn short_cmp(a: Decimal, b: Decimal) -> Option<Ordering> {
 fn surely_divides(a: Decimal, b: Decimal) -> bool {
     let bits = |value: Decimal| i64::from(u128::BITS - value.mantissa().unsigned_abs().leading_zeros());
     // A place more is a factor of 10, less than 3.4 bits.
-    let places = i64::from(b.scale()) - i64::from(a.scale());
-    !b.is_zero() && 10 * (bits(a) - bits(b) + 1) + 34 * places.max(0) < 10 * 95
+    let scale = i64::from(b.scale()) - i64::from(a.scale());
+    !b.is_zero() && 10 * (bits(a) - bits(b) + 1) + 34 * scale.max(0) < 10 * 95
 }
 
 /// The quotient in 6 places, half to even, rounded once.
@@ -310,11 +310,11 @@ fn write_plain(value: Decimal, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         return f.pad("0");
     }
     match f.precision() {
-        Some(places) => fmt::Display::fmt(
+        Some(scale) => fmt::Display::fmt(
             &format_args!(
                 "{:.*}",
-                places,
-                value.round_dp_with_strategy(places as u32, RoundingStrategy::MidpointNearestEven)
+                scale,
+                value.round_dp_with_strategy(scale as u32, RoundingStrategy::MidpointNearestEven)
             ),
             f,
         ),
@@ -324,8 +324,8 @@ fn write_plain(value: Decimal, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 
 impl Ratio {
     /// The value as a whole number of 10⁻ᵖˡᵃᶜᵉˢ, if it is one and fits.
-    pub fn in_places(self, places: u32) -> Option<i64> {
-        scaled(self.0, places)?.try_into().ok()
+    pub fn at_scale(self, scale: u32) -> Option<i64> {
+        scaled(self.0, scale)?.try_into().ok()
     }
 
     pub const ONE: Self = Self(Decimal::ONE);
@@ -348,30 +348,30 @@ impl Ratio {
 
 impl Price {
     /// Places behind the point. [1]
-    pub fn places(self) -> u32 {
+    pub fn scale(self) -> u32 {
         self.0.scale()
     }
 
     /// The price as a whole number of 10⁻ᵖˡᵃᶜᵉˢ, if it is one and fits.
     #[inline]
-    pub fn in_places(self, places: u32) -> Option<i64> {
-        scaled(self.0, places)?.try_into().ok()
+    pub fn at_scale(self, scale: u32) -> Option<i64> {
+        scaled(self.0, scale)?.try_into().ok()
     }
 
     /// The prices of so many places below and above, or this one itself.
-    pub fn neighbours(self, places: u32) -> [Self; 2] {
-        let below = self.0.trunc_with_scale(places);
-        [Self::new(below), Self::new(below.saturating_add(Decimal::new(1, places)))]
+    pub fn neighbours(self, scale: u32) -> [Self; 2] {
+        let below = self.0.trunc_with_scale(scale);
+        [Self::new(below), Self::new(below.saturating_add(Decimal::new(1, scale)))]
     }
 
     /// The price in 10⁻ᵖˡᵃᶜᵉˢ, rounded down to a whole number, if that fits.
-    pub fn rounded_in_places(self, places: u32) -> Option<i64> {
-        scaled(self.0.trunc_with_scale(places), places)?.try_into().ok()
+    pub fn rounded_at_scale(self, scale: u32) -> Option<i64> {
+        scaled(self.0.trunc_with_scale(scale), scale)?.try_into().ok()
     }
 
     /// So many 10⁻ᵖˡᵃᶜᵉˢ, of at most 28 places.
-    pub fn of_places(number: i64, places: u32) -> Self {
-        Self::new(Decimal::new(number, places))
+    pub fn of_scale(number: i64, scale: u32) -> Self {
+        Self::new(Decimal::new(number, scale))
     }
 
     /// Returns true if this price is at most a share of an earlier one away from it.
@@ -421,8 +421,8 @@ impl RMultiple {
 
 impl Qty {
     /// Has its product with the difference of two prices all of its places, where prices have so many at most.
-    pub fn is_exact_with(self, places: u32) -> bool {
-        self.0.scale() + places <= Decimal::MAX_SCALE
+    pub fn is_exact_with(self, scale: u32) -> bool {
+        self.0.scale() + scale <= Decimal::MAX_SCALE
     }
 
     /// Rounded down to a whole number of steps.
@@ -519,8 +519,7 @@ mod tests {
     fn lengths() -> Vec<Decimal> {
         let (short, widest) = (i128::from(i64::MAX), 10i128.pow(28) - 1);
         let mantissas = [0, 1, 7, 10, 10i128.pow(14) + 1, short - 1, short, short + 1, widest];
-        let of =
-            |mantissa: i128| [0, 1, 7, 14, 18, 19, 28].map(|places| Decimal::from_i128_with_scale(mantissa, places));
+        let of = |mantissa: i128| [0, 1, 7, 14, 18, 19, 28].map(|scale| Decimal::from_i128_with_scale(mantissa, scale));
         mantissas.into_iter().flat_map(|mantissa| [mantissa, -mantissa]).flat_map(of).collect()
     }
 

@@ -61,13 +61,13 @@ fn is_not_plain(error: &anyhow::Error) -> bool {
 
 /// Tells the engine beforehand which entries later ones pass over.
 pub fn preload_skips(history: &History, decoder: &mut Decoder, engine: &mut Engine, until: Option<EntryId>) {
-    for (stream, id) in passed_over(history, decoder, until) {
+    for (stream, id) in skipped(history, decoder, until) {
         engine.skip(&stream, id);
     }
 }
 
 /// Returns the entries that a history passes over by itself.
-pub fn passed_over(history: &History, decoder: &mut Decoder, until: Option<EntryId>) -> BTreeSet<skips::At> {
+pub fn skipped(history: &History, decoder: &mut Decoder, until: Option<EntryId>) -> BTreeSet<skips::At> {
     let mut said = Vec::new();
     for at in history.control_lines().filter(|at| until.is_none_or(|until| at.id <= until)) {
         let Ok(fields) = line::fields(at.bytes) else { continue };
@@ -79,7 +79,7 @@ pub fn passed_over(history: &History, decoder: &mut Decoder, until: Option<Entry
             said.push(((own, at.id), (stream, id)));
         }
     }
-    skips::passed_over(said)
+    skips::skipped(said)
 }
 
 /// Returns the decisions that a history holds as facts: sealed, linked one to the other, and not passed over. What does not
@@ -91,7 +91,7 @@ pub fn recorded(
     until: Option<EntryId>,
     mut unreadable: impl FnMut(String),
 ) -> Vec<DecisionFact> {
-    let passed = passed_over(history, decoder, until);
+    let passed = skipped(history, decoder, until);
     let mut found = Vec::new();
     for at in history.decision_lines().filter(|at| until.is_none_or(|until| at.id <= until)) {
         let name: Box<str> = decoder.streams().get(at.stream).name.as_str().into();
@@ -101,7 +101,7 @@ pub fn recorded(
         let Ok(fields) = line::fields(at.bytes) else { continue };
         match decoder.decode(at.stream, at.id, &fields).content {
             Ok(Event::Decision(fact)) => found.push(*fact),
-            Ok(_) | Err(_) => unreadable(history.place(at.file, at.number)),
+            Ok(_) | Err(_) => unreadable(history.location(at.file, at.number)),
         }
     }
     chain::following(head, found)
@@ -125,13 +125,13 @@ pub fn with_former(key: SigningKey, config: &Config) -> anyhow::Result<SigningKe
 /// The policy of a configuration that counted before any was adopted, as far as a service told it: its first word in the
 /// control stream is what was configured when it began, whatever is configured today.
 pub fn policy_at_first(history: &History, decoder: &mut Decoder) -> Option<Policy> {
-    let passed = passed_over(history, decoder, None);
-    let is_passed = |stream: StreamId, id, decoder: &Decoder| {
+    let passed = skipped(history, decoder, None);
+    let is_reached = |stream: StreamId, id, decoder: &Decoder| {
         passed.contains(&(decoder.streams().get(stream).name.as_str().into(), id))
     };
     history
         .control_lines()
-        .filter(|at| !is_passed(at.stream, at.id, decoder))
+        .filter(|at| !is_reached(at.stream, at.id, decoder))
         .collect::<Vec<_>>()
         .into_iter()
         .find_map(|at| {
@@ -159,8 +159,8 @@ pub fn preload(
     } else {
         let mut facts = RecordedDecisions::default();
         let head = engine.globals().chain.clone();
-        let recorded = recorded(history, decoder, &head, until, |place| {
-            tracing::warn!(place, "a decision entry does not read and goes to quarantine");
+        let recorded = recorded(history, decoder, &head, until, |location| {
+            tracing::warn!(location, "a decision entry does not read and goes to quarantine");
         });
         for fact in recorded {
             facts.add(fact, decoder.streams());
@@ -270,7 +270,7 @@ pub fn hand_over(
     let bad = bad.map_err(|_| anyhow::anyhow!("the decoder panicked"))?;
     let bad = match bad {
         Ok(bad) => bad,
-        Err(BadFields { file, number, why }) => bail!("{}: {why}", history.place(file, number)),
+        Err(BadFields { file, number, why }) => bail!("{}: {why}", history.location(file, number)),
     };
     read.map_err(|_| anyhow::anyhow!("the reader panicked"))??;
     Ok(bad)

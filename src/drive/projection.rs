@@ -41,7 +41,7 @@ impl Rows for Store {
 }
 
 /// Where the projection is kept.
-enum Keeper {
+enum LeaseTask {
     /// Nowhere: it is thrown away.
     Memory,
     Store(Store),
@@ -59,7 +59,7 @@ pub struct Folded {
 /// The engine and its store.
 pub struct Projection {
     pub engine: Engine,
-    keeper: Keeper,
+    keeper: LeaseTask,
     /// The streams that the store was folded with before.
     folded_with: Option<Streams>,
     names_written: usize,
@@ -74,10 +74,10 @@ impl Projection {
     pub fn in_memory(config: &Config) -> Self {
         let mut engine = Engine::new(config.streams.clone(), config.policy.clone());
         engine.ignore_changes();
-        Self::with(engine, Keeper::Memory)
+        Self::with(engine, LeaseTask::Memory)
     }
 
-    fn with(engine: Engine, keeper: Keeper) -> Self {
+    fn with(engine: Engine, keeper: LeaseTask) -> Self {
         Self {
             names_written: engine.symbols().len(),
             engine,
@@ -104,7 +104,7 @@ impl Projection {
             }
             Err(error @ OpenError::OtherFormat { .. }) => {
                 notices.push(format!("{error}: rebuilding from the history given"));
-                return Ok(Self::with(fresh(), Keeper::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?)).begun(config));
+                return Ok(Self::with(fresh(), LeaseTask::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?)).begun(config));
             }
             Err(error) => return Err(error.into()),
         };
@@ -115,7 +115,7 @@ impl Projection {
                 return Self::after_damage(dir, config, &error.to_string(), notices);
             }
         };
-        let Some(meta) = meta else { return Ok(Self::with(fresh(), Keeper::Store(store)).begun(config)) };
+        let Some(meta) = meta else { return Ok(Self::with(fresh(), LeaseTask::Store(store)).begun(config)) };
         if meta.rules_version != RULES_VERSION {
             notices.push(format!(
                 "the store {} was folded by rules {}, these are rules {RULES_VERSION}: rebuilding from the history given",
@@ -123,7 +123,7 @@ impl Projection {
                 meta.rules_version
             ));
             drop(store);
-            let rebuild = Keeper::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?);
+            let rebuild = LeaseTask::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?);
             return Ok(Self { folded_with: meta.streams(), ..Self::with(fresh(), rebuild) }.begun(config));
         }
         let mut engine = fresh();
@@ -141,7 +141,7 @@ impl Projection {
                 &config.policy.hash[..12]
             );
         }
-        Ok(Self { folded_with: Some(made_with), ..Self::with(engine, Keeper::Store(store)) }.begun(config))
+        Ok(Self { folded_with: Some(made_with), ..Self::with(engine, LeaseTask::Store(store)) }.begun(config))
     }
 
     /// The streams that the store was folded with, where there was one.
@@ -155,29 +155,29 @@ impl Projection {
     }
 
     /// The first entry of what was folded without knowing what comes behind it, by a replay that did not come to its end.
-    pub fn unforeseen_from(&self) -> anyhow::Result<Option<EntryId>> {
+    pub fn provisional_from(&self) -> anyhow::Result<Option<EntryId>> {
         match &self.keeper {
-            Keeper::Store(store) => Ok(state::unforeseen_from(store)?),
-            Keeper::Memory | Keeper::Rebuild(_) => Ok(None),
+            LeaseTask::Store(store) => Ok(state::provisional_from(store)?),
+            LeaseTask::Memory | LeaseTask::Rebuild(_) => Ok(None),
         }
     }
 
     /// Throws away what was folded, and what the store has of it.
     pub fn discard(self) -> anyhow::Result<()> {
         match self.keeper {
-            Keeper::Store(store) => {
+            LeaseTask::Store(store) => {
                 let dir = store.dir().to_owned();
                 store.empty().with_context(|| format!("emptying the unfinished store {}", dir.display()))
             }
             // A rebuild removes itself.
-            Keeper::Memory | Keeper::Rebuild(_) => Ok(()),
+            LeaseTask::Memory | LeaseTask::Rebuild(_) => Ok(()),
         }
     }
 
     /// A projection that is folded anew beside the store in use, and takes its place at the end.
     pub fn rebuild(dir: &Path, config: &Config) -> anyhow::Result<Self> {
         let engine = Engine::new(config.streams.clone(), config.policy.clone());
-        Ok(Self::with(engine, Keeper::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?)).begun(config))
+        Ok(Self::with(engine, LeaseTask::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?)).begun(config))
     }
 
     fn after_damage(dir: &Path, config: &Config, why: &str, notices: &mut Vec<String>) -> anyhow::Result<Self> {
@@ -185,7 +185,7 @@ impl Projection {
             Store::move_aside(dir).with_context(|| format!("moving the damaged store {} aside", dir.display()))?;
         notices.push(format!("{why}: moved to {}, rebuilding from the history given", aside.display()));
         let engine = Engine::new(config.streams.clone(), config.policy.clone());
-        Ok(Self::with(engine, Keeper::Store(Store::open(dir, FORMAT_VERSION)?)).begun(config))
+        Ok(Self::with(engine, LeaseTask::Store(Store::open(dir, FORMAT_VERSION)?)).begun(config))
     }
 
     /// Writes how the store is made, with the first commit.
@@ -201,7 +201,7 @@ impl Projection {
     /// Returns the decision, sealed, if the entry caused one.
     pub fn step(&mut self, entry: &Entry, raw: impl FnOnce() -> String) -> anyhow::Result<Option<Sealed>> {
         let folded = self.fold(entry, raw);
-        if matches!(self.keeper, Keeper::Memory) {
+        if matches!(self.keeper, LeaseTask::Memory) {
             return Ok(folded.decided.map(|(_, sealed)| sealed));
         }
         if self.entries_waiting >= COMMIT_ENTRIES
@@ -221,7 +221,7 @@ impl Projection {
             let sealed = seal::seal(&mut self.engine, &decision);
             (decision, sealed)
         });
-        if matches!(self.keeper, Keeper::Memory) {
+        if matches!(self.keeper, LeaseTask::Memory) {
             return Folded { disposition, decided };
         }
         if let Some((_, sealed)) = &decided {
@@ -246,9 +246,9 @@ impl Projection {
     /// Writes everything that changed: state, cursors and decisions in one batch.
     pub fn commit(&mut self) -> anyhow::Result<()> {
         let store = match &mut self.keeper {
-            Keeper::Memory => return Ok(()),
-            Keeper::Store(store) => store,
-            Keeper::Rebuild(rebuild) => rebuild.store(),
+            LeaseTask::Memory => return Ok(()),
+            LeaseTask::Store(store) => store,
+            LeaseTask::Rebuild(rebuild) => rebuild.store(),
         };
         let changes = self.engine.take_changes();
         let mut rows = std::mem::take(&mut self.waiting);
@@ -262,14 +262,14 @@ impl Projection {
     /// The store, where there is one and it is not being rebuilt.
     pub fn store(&self) -> Option<&Store> {
         match &self.keeper {
-            Keeper::Store(store) => Some(store),
-            Keeper::Memory | Keeper::Rebuild(_) => None,
+            LeaseTask::Store(store) => Some(store),
+            LeaseTask::Memory | LeaseTask::Rebuild(_) => None,
         }
     }
 
     /// Is the store folded anew beside the one in use.
     pub fn is_rebuild(&self) -> bool {
-        matches!(self.keeper, Keeper::Rebuild(_))
+        matches!(self.keeper, LeaseTask::Rebuild(_))
     }
 
     /// Writes what is left and, after a rebuild, puts the new store in the place of the old one.
@@ -278,8 +278,8 @@ impl Projection {
     pub fn finish(mut self) -> anyhow::Result<(Engine, Option<PathBuf>)> {
         self.commit()?;
         let aside = match self.keeper {
-            Keeper::Rebuild(rebuild) => rebuild.swap()?,
-            Keeper::Memory | Keeper::Store(_) => None,
+            LeaseTask::Rebuild(rebuild) => rebuild.swap()?,
+            LeaseTask::Memory | LeaseTask::Store(_) => None,
         };
         Ok((self.engine, aside))
     }

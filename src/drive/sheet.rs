@@ -73,7 +73,7 @@ impl Sheet {
 }
 
 fn closed<R: Rows>(rows: &R, symbol: &Symbol) -> Result<Vec<Position>, R::Error> {
-    let mut positions = state::closed_instances(rows, &symbol.name)?;
+    let mut positions = state::closed_positions(rows, &symbol.name)?;
     for remembered in &symbol.closed {
         match positions.iter_mut().find(|position| position.id == remembered.id) {
             Some(stored) => *stored = remembered.clone(),

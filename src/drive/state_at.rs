@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 
 use super::pipeline;
+use super::snapshots::{self, Restored};
 use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::seal;
 use crate::codec::state::{BadRow, Rows, StoredRow};
 use crate::config::Config;
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
-use crate::drive::snapshots::{self, Restored};
 use crate::shell::history::{History, Input, Options};
 use crate::shell::journal::Journal;
 

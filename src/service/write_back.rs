@@ -126,7 +126,7 @@ impl Legacy {
                         done.fields.extend(changes.into_iter().map(of_key));
                         break;
                     }
-                    Written::Gone => break,
+                    Written::Missing => break,
                     Written::Overtaken if attempt < TRIES => {}
                     Written::Overtaken => done.left.push(format!("{key} is left as it is: others keep writing to it")),
                 }

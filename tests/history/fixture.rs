@@ -77,17 +77,17 @@ pub fn texts(history: &mut History) -> Vec<String> {
     lines
 }
 
-/// All lines that are left, by name: `market.tick 5-0 FILE:LINE`, and `twin` if it is one.
+/// All lines that are left, by name: `market.tick 5-0 FILE:LINE`, and `duplicate` if it is one.
 pub fn names(history: &mut History) -> Vec<String> {
     let streams = Streams::default();
     let mut lines = Vec::new();
     while let Some(line) = history.next_line().unwrap_or_else(|error| panic!("{error}")) {
         let stream = streams.get(line.stream).short_name();
         let (named, file, number) = (format!("{stream} {}", line.id), line.file, line.number);
-        let twin = if line.twin { " twin" } else { "" };
-        let place = history.place(file, number);
-        let place = place.rsplit('/').next().unwrap();
-        lines.push(format!("{named} {place}{twin}"));
+        let duplicate = if line.duplicate { " twin" } else { "" };
+        let location = history.location(file, number);
+        let location = location.rsplit('/').next().unwrap();
+        lines.push(format!("{named} {location}{duplicate}"));
     }
     assert_eq!(history.yielded(), lines.len() as u64);
     assert_eq!(history.total_entries(), Some(lines.len() as u64));

@@ -309,7 +309,8 @@ fn decisions_and_control_entries_are_known_before_the_first_line() {
     let early = folder.lines("early.jsonl", &early);
     let mut history = opened(&[&late, &early]);
     let kept = |history: &History| {
-        let of = |line: harvester::shell::history::Line<'_>| (line.id.to_string(), line.file, line.number, line.twin);
+        let of =
+            |line: harvester::shell::history::Line<'_>| (line.id.to_string(), line.file, line.number, line.duplicate);
         (history.decision_lines().map(of).collect::<Vec<_>>(), history.control_lines().map(of).collect::<Vec<_>>())
     };
     let decisions = vec![

@@ -59,11 +59,11 @@ pub struct Balance {
 impl<'a> Ledger<'a> {
     pub fn new(chain: &'a Chain, streams: &Streams, scope: Scope) -> Self {
         let mut by_cause: HashMap<_, Vec<usize>, _> = HashMap::default();
-        for (place, link) in chain.links.iter().enumerate() {
+        for (index, link) in chain.links.iter().enumerate() {
             if let Some((stream, cause)) = link.cause()
                 && let Some(stream) = streams.id_of(stream)
             {
-                by_cause.entry((stream, cause)).or_default().push(place);
+                by_cause.entry((stream, cause)).or_default().push(index);
             }
         }
         Self {
@@ -88,21 +88,22 @@ impl<'a> Ledger<'a> {
     pub fn meet(&mut self, engine: &Engine, entry: &Entry, ours: Option<&Decision>) {
         let emitted = self.by_cause.get(&(entry.stream, entry.id)).cloned().unwrap_or_default();
         if (ours.is_none() && emitted.is_empty()) || !self.scope.holds(entry.id) {
-            for place in emitted {
-                self.met[place] = Met::Yes;
+            for index in emitted {
+                self.met[index] = Met::Yes;
             }
             return;
         }
         let mut payload = ours.map(|decision| seal::payload(engine, decision));
-        let twin = |place: &usize| ours.is_some_and(|ours| ours.decision_id == self.chain.links[*place].decision_id());
-        let paired = emitted.iter().copied().find(twin).or(emitted.first().copied());
-        for place in emitted {
-            self.met[place] = Met::Yes;
-            match payload.take_if(|_| Some(place) == paired) {
-                Some(payload) => self.compare(place, &payload),
+        let duplicate =
+            |index: &usize| ours.is_some_and(|ours| ours.decision_id == self.chain.links[*index].decision_id());
+        let paired = emitted.iter().copied().find(duplicate).or(emitted.first().copied());
+        for index in emitted {
+            self.met[index] = Met::Yes;
+            match payload.take_if(|_| Some(index) == paired) {
+                Some(payload) => self.compare(index, &payload),
                 // A forged one is a finding already.
-                None if self.chain.links[place].forged => {}
-                None => self.unexpected.push((place, why_not(engine, &self.chain.links[place]))),
+                None if self.chain.links[index].forged => {}
+                None => self.unexpected.push((index, why_not(engine, &self.chain.links[index]))),
             }
         }
         if let (Some(payload), Some(ours)) = (payload, ours) {
@@ -111,8 +112,8 @@ impl<'a> Ledger<'a> {
     }
 
     /// Field by field. The version of the rules is told apart: a decision of other rules may be the same.
-    fn compare(&mut self, place: usize, ours: &Value) {
-        let link = &self.chain.links[place];
+    fn compare(&mut self, index: usize, ours: &Value) {
+        let link = &self.chain.links[index];
         if ours.as_object() == Some(&link.object) {
             self.matched += 1;
             return;
@@ -160,9 +161,9 @@ impl<'a> Ledger<'a> {
             item["why"] = LACKING.into();
             item
         }));
-        for place in 0..self.chain.links.len() {
-            let link = &self.chain.links[place];
-            if self.met[place] == Met::Yes || link.forged {
+        for index in 0..self.chain.links.len() {
+            let link = &self.chain.links[index];
+            if self.met[index] == Met::Yes || link.forged {
                 continue;
             }
             match link.cause() {
@@ -171,18 +172,18 @@ impl<'a> Ledger<'a> {
                     unseen.push(with_why(link, format!("the history does not reach over its cause {stream}/{cause}")));
                 }
                 Some((stream, cause)) => {
-                    self.unexpected.push((place, format!("its cause {stream}/{cause} is not in the history")));
+                    self.unexpected.push((index, format!("its cause {stream}/{cause} is not in the history")));
                 }
-                None => self.unexpected.push((place, "it names no cause".to_owned())),
+                None => self.unexpected.push((index, "it names no cause".to_owned())),
             }
         }
         // The same decision at another place is one that says a wrong cause.
-        for (place, why) in std::mem::take(&mut self.unexpected) {
-            let link = &self.chain.links[place];
+        for (index, why) in std::mem::take(&mut self.unexpected) {
+            let link = &self.chain.links[index];
             let same = self.missing.iter().position(|ours| ours.decision_id == link.decision_id());
             if let Some(same) = same {
                 let ours = self.missing.remove(same);
-                self.compare(place, &ours.payload);
+                self.compare(index, &ours.payload);
             } else if link.again && link.authentic {
                 // What the server lost beside it is not there to be judged by (SPEC §6).
                 unseen.push(with_why(
@@ -192,7 +193,7 @@ impl<'a> Ledger<'a> {
             } else if is_opened_before(link.text("position_id"), begins_ms) {
                 unseen.push(with_why(link, LACKING.to_owned()));
             } else {
-                self.unexpected.push((place, why));
+                self.unexpected.push((index, why));
             }
         }
         let first = self.chain.links.iter().filter_map(|link| Some(link.cause()?.1)).min();
@@ -220,7 +221,7 @@ impl<'a> Ledger<'a> {
             }
         }
         let unexpected =
-            self.unexpected.into_iter().map(|(place, why)| with_why(&self.chain.links[place], why)).collect();
+            self.unexpected.into_iter().map(|(index, why)| with_why(&self.chain.links[index], why)).collect();
         Balance {
             matched: self.matched,
             differs: self.differs,

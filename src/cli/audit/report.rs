@@ -131,7 +131,7 @@ impl Report {
             "quarantined": counters.quarantined.values().sum::<u64>(),
             "bad_lines": history.bad_lines(),
             "other_streams": history.other_streams(),
-            "passed_over": counters.of(Count::PassedOver),
+            "passed_over": counters.of(Count::Skipped),
             "rules": RULES_VERSION,
             "policy": *engine.policy().hash,
         });

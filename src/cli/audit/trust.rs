@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::domain::engine::nonces::Nonces;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::{Control, Event, Reason};
-use crate::drive::pipeline::{CONFIGURED, passed_over};
+use crate::drive::pipeline::{CONFIGURED, skipped};
 use crate::shell::history::History;
 
 /// How the signature of an entry came out.
@@ -47,7 +47,7 @@ struct Said {
     event_type: &'static str,
     signature: Signature,
     /// A service refused it: a later entry passes over it.
-    is_passed_over: bool,
+    is_skipped: bool,
     /// Of a `policy.adopted`: its hash, and whether it says that a service had it configured.
     policy: Option<(Box<str>, bool)>,
 }
@@ -69,7 +69,7 @@ impl Trust {
         key: Option<&SigningKey>,
         scope: Scope,
     ) -> Self {
-        let passed = passed_over(history, decoder, scope.until);
+        let passed = skipped(history, decoder, scope.until);
         let mut verifier = Decoder::new(config.streams.clone(), Default::default()).with_key(key.cloned());
         let mut nonces = Nonces::default();
         let mut said = Vec::new();
@@ -81,11 +81,11 @@ impl Trust {
                 continue;
             }
             let name: Box<str> = decoder.streams().get(at.stream).name.as_str().into();
-            let is_passed_over = passed.contains(&(name, at.id));
+            let is_skipped = passed.contains(&(name, at.id));
             let signature = match (fields.get("signature"), key) {
                 (None, Some(key)) if key.needs_no_signature(at.id) => Signature::BeforeKey,
                 (_, Some(_)) => {
-                    verified(&verifier.decode(at.stream, at.id, &fields).content, &mut nonces, at.id, is_passed_over)
+                    verified(&verifier.decode(at.stream, at.id, &fields).content, &mut nonces, at.id, is_skipped)
                 }
                 (Some(FieldValue::Text(_)), None) => Signature::Unchecked,
                 (Some(FieldValue::Bytes(_)), None) => Signature::Bad("the signature is no text"),
@@ -98,7 +98,7 @@ impl Trust {
                 }
                 _ => None,
             };
-            said.push(Said { id: at.id, event_type: entry.shape, signature, is_passed_over, policy });
+            said.push(Said { id: at.id, event_type: entry.shape, signature, is_skipped, policy });
         }
         let any_signed = said.iter().any(|said| matches!(said.signature, Signature::Good | Signature::Unchecked));
         Self { said, configured: config.policy.hash.clone(), any_signed }
@@ -106,7 +106,7 @@ impl Trust {
 
     /// Entries that loosened, and were not ours to believe. What a service refused is told, and is no finding.
     pub fn faults(&self) -> Vec<Value> {
-        let faults = self.said.iter().filter(|said| !said.is_passed_over).filter_map(|said| {
+        let faults = self.said.iter().filter(|said| !said.is_skipped).filter_map(|said| {
             let why = match said.signature {
                 Signature::Bad(why) => why,
                 Signature::None if self.any_signed => "the signature is missing, others are signed",
@@ -149,7 +149,7 @@ impl Trust {
     }
 
     fn is_believed(&self, said: &Said) -> bool {
-        !said.is_passed_over
+        !said.is_skipped
             && match said.signature {
                 Signature::Good | Signature::Unchecked | Signature::BeforeKey => true,
                 Signature::None => !self.any_signed,
@@ -187,7 +187,7 @@ impl Trust {
             "signatures": {
                 "good": counts.good, "bad": counts.bad, "unchecked": counts.unchecked, "none": counts.none,
             },
-            "refused": self.said.iter().filter(|said| said.is_passed_over).count(),
+            "refused": self.said.iter().filter(|said| said.is_skipped).count(),
             "adoptions": adoptions,
         })
     }
@@ -198,11 +198,11 @@ fn verified(
     content: &Result<Event, crate::domain::event::Unreadable>,
     nonces: &mut Nonces,
     id: EntryId,
-    is_passed_over: bool,
+    is_skipped: bool,
 ) -> Signature {
     match content {
         Ok(Event::Control(fact)) => match &fact.issue {
-            Some(_) if is_passed_over => Signature::Bad("a copy of an entry that was believed before"),
+            Some(_) if is_skipped => Signature::Bad("a copy of an entry that was believed before"),
             Some(issue) if !nonces.take(issue, id.ms) => {
                 Signature::Bad("its nonce was used before: a copy of another entry")
             }

@@ -52,7 +52,7 @@ pub fn fill(
     }
     let (gaps, kept) = {
         let (engine, held) = projection::read(store)?;
-        if live::place(&held)?.journal > 0 {
+        if live::checkpoint(&held)?.journal > 0 {
             is_all_told(&engine, &held, given.journal)?;
         }
         (engine.globals().gaps.clone(), live::rows(&held)?)
@@ -94,7 +94,7 @@ fn is_all_told(engine: &Engine, store: &Store, journal: Option<&PathBuf>) -> any
     if let Some(first) = report.first().filter(|first| *first > 0) {
         bail!("the journal begins with entry {first}: what was before it cannot be folded anew");
     }
-    let (folded, held) = (live::place(store)?.journal, report.count());
+    let (folded, held) = (live::checkpoint(store)?.journal, report.count());
     if folded != held {
         bail!(
             "the store holds {folded} entries of the journal, which has {held}: start the service and stop it, first"

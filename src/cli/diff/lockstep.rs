@@ -88,7 +88,7 @@ pub fn run(mut a: Walk, mut b: Walk) -> anyhow::Result<Met> {
 }
 
 fn turn(a: &Next, b: &Next) -> Turn {
-    let key = |next: &Next| (next.place, next.entry.stream, next.entry.id);
+    let key = |next: &Next| (next.key, next.entry.stream, next.entry.id);
     match key(a).cmp(&key(b)) {
         std::cmp::Ordering::Less => Turn::A,
         std::cmp::Ordering::Greater => Turn::B,

@@ -63,7 +63,7 @@ pub struct Walk {
 
 /// An entry in its place.
 pub struct Next {
-    pub place: SortKey,
+    pub key: SortKey,
     pub entry: Entry,
     pub text: Vec<u8>,
 }
@@ -94,14 +94,14 @@ impl Walk {
 
     fn advance(&mut self) -> anyhow::Result<()> {
         let Some(line) = self.history.next_line()? else { return Ok(()) };
-        let (place, file, number, text) = (line.place, line.file, line.number, line.bytes.to_vec());
+        let (key, file, number, text) = (line.key, line.file, line.number, line.bytes.to_vec());
         let (stream, id) = (line.stream, line.id);
         let entry = self.decoder.decode_line(stream, id, &text);
-        let entry = entry.with_context(|| self.history.place(file, number))?;
+        let entry = entry.with_context(|| self.history.location(file, number))?;
         for name in self.decoder.symbols.take_new() {
             self.engine.intern(&name);
         }
-        self.next = Some(Next { place, entry, text });
+        self.next = Some(Next { key, entry, text });
         Ok(())
     }
 }

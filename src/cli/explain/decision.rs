@@ -86,7 +86,7 @@ pub fn of_store(wanted: &str, dir: &Path) -> anyhow::Result<Value> {
     let payload = payload.with_context(|| format!("the store knows no decision that begins with {wanted}"))?;
     let text = |key: &str| payload[key].as_str().unwrap_or_default().to_owned();
     let symbol = text("symbol");
-    let closed = state::closed_instances(&rows, &symbol)?;
+    let closed = state::closed_positions(&rows, &symbol)?;
     let open = engine.find(&symbol).and_then(|symbol| symbol.hot.open.as_ref());
     let outcome = find(closed.iter().chain(open), &text("decision_id"));
     let outcome = outcome.map_or(Value::Null, |(position, record)| self::outcome(position, record));

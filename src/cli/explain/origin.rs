@@ -37,7 +37,7 @@ pub fn with_origins(mut document: Value, args: &Args, config: &Config) -> anyhow
     let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
     let of_symbol = decoder.symbols.intern(&symbol);
     while let Some(at) = history.next_line()? {
-        if at.id < first || at.twin {
+        if at.id < first || at.duplicate {
             continue;
         }
         let Some(origins) = wanted.get_mut(&at.id) else { continue };

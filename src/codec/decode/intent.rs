@@ -23,13 +23,13 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
 
 /// `reduceOnly`/`reduce_only` true inside or beside, an exit `intent_type`, or CLOSE or EXIT in `action`/`side`.
 fn is_exit(object: &Object<'_>, beside: &Object<'_>) -> Result<bool, Reason> {
-    for place in [object, beside] {
+    for rank in [object, beside] {
         for name in ["reduceOnly", "reduce_only"] {
-            if place.boolean(&[name])? == Some(true) {
+            if rank.boolean(&[name])? == Some(true) {
                 return Ok(true);
             }
         }
-        if let Some(word) = place.word(&["intent_type"])?
+        if let Some(word) = rank.word(&["intent_type"])?
             && (word == "REDUCE_ONLY" || word.starts_with("HARVEST"))
         {
             return Ok(true);

@@ -3,14 +3,14 @@
 use crate::domain::event::ids::SymbolId;
 
 /// Places for names; of two names of one place the later one has it.
-const PLACES: usize = 256;
+const SLOTS: usize = 256;
 
 /// Names of four to sixteen bytes.
 #[derive(Debug)]
-pub(super) struct Recent(Box<[Place; PLACES]>);
+pub(super) struct Recent(Box<[Slot; SLOTS]>);
 
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct Slot {
     key: Key,
     id: SymbolId,
 }
@@ -25,7 +25,7 @@ struct Key {
 
 impl Default for Recent {
     fn default() -> Self {
-        Self(Box::new([Place { key: Key::default(), id: SymbolId(0) }; PLACES]))
+        Self(Box::new([Slot { key: Key::default(), id: SymbolId(0) }; SLOTS]))
     }
 }
 
@@ -33,13 +33,13 @@ impl Recent {
     #[inline]
     pub fn get(&self, name: &[u8]) -> Option<SymbolId> {
         let key = Key::of(name)?;
-        let place = self.0[key.place()];
-        (place.key == key).then_some(place.id)
+        let slot = self.0[key.slot()];
+        (slot.key == key).then_some(slot.id)
     }
 
     pub fn put(&mut self, name: &[u8], id: SymbolId) {
         if let Some(key) = Key::of(name) {
-            self.0[key.place()] = Place { key, id };
+            self.0[key.slot()] = Slot { key, id };
         }
     }
 }
@@ -56,10 +56,10 @@ impl Key {
     }
 
     #[inline]
-    fn place(self) -> usize {
+    fn slot(self) -> usize {
         // The golden ratio: spreads what differs in few bits.
         let mixed = (self.first ^ self.last.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        (mixed >> 32) as usize % PLACES
+        (mixed >> 32) as usize % SLOTS
     }
 }
 
@@ -71,10 +71,10 @@ mod tests {
     fn finds_no_name_but_those_that_were_put() {
         let mut recent = Recent::default();
         let names = ["AAAA", "AAAAA", "AAAAAAAA", "AAAAAAAAAAAAAAAA", "BTCUSDT", "1000PEPEUSDT"];
-        for (place, name) in names.iter().enumerate() {
+        for (slot, name) in names.iter().enumerate() {
             assert_eq!(recent.get(name.as_bytes()), None, "{name}");
-            recent.put(name.as_bytes(), SymbolId(place as u32));
-            assert_eq!(recent.get(name.as_bytes()), Some(SymbolId(place as u32)), "{name}");
+            recent.put(name.as_bytes(), SymbolId(slot as u32));
+            assert_eq!(recent.get(name.as_bytes()), Some(SymbolId(slot as u32)), "{name}");
         }
         // A name of another length is not kept: its first and last bytes would not say all of it.
         recent.put(b"AAA", SymbolId(7));

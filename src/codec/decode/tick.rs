@@ -50,8 +50,8 @@ impl<'a> Tick<'a> {
             Role::Symbol => tick.symbol = value.text(),
             Role::Timestamp => tick.timestamp = Some(value),
             // Of two values of one name the last counts.
-            Role::Price(place) if tick.price.is_none_or(|(other, _)| place <= other) => {
-                tick.price = Some((place, value));
+            Role::Price(rank) if tick.price.is_none_or(|(other, _)| rank <= other) => {
+                tick.price = Some((rank, value));
             }
             _ => {}
         })?;
@@ -60,12 +60,12 @@ impl<'a> Tick<'a> {
 
     /// The preferred price. Absent, zero or unreadable ones go the long way.
     fn price(&self) -> Option<(Price, &'static str)> {
-        let (place, value) = self.price?;
+        let (rank, value) = self.price?;
         let value = match value {
             Value::Number(plain) => plain.decimal(),
             Value::Text(text) => number::decimal_of_bytes(text).ok()?,
         };
-        (!value.is_zero() && value.is_sign_positive()).then(|| (Price::new(value), NAMES[place].1))
+        (!value.is_zero() && value.is_sign_positive()).then(|| (Price::new(value), NAMES[rank].1))
     }
 }
 

@@ -247,7 +247,7 @@ pub struct Position {
     /// The exchange's entry price is more than 0.1 % apart from that of the fills.
     pub entry_price_disagrees: bool,
     /// Rungs that are passed when the position can first be evaluated count as taken (policy `on_live`).
-    pub skips_passed: bool,
+    pub skips_reached: bool,
     pub rungs: Vec<Rung>,
     pub decisions: Vec<DecisionRecord>,
     /// Why it was held, and since when.
@@ -313,7 +313,7 @@ impl Position {
             risk: None,
             risk_accepted: false,
             entry_price_disagrees: false,
-            skips_passed: false,
+            skips_reached: false,
             rungs: Vec::new(),
             decisions: Vec::new(),
             holds: HoldLog::default(),

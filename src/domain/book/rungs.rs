@@ -147,12 +147,12 @@ pub enum DecisionOutcome {
 impl Position {
     /// The rung of an R, made from the ladder when it is touched for the first time.
     pub fn rung_mut(&mut self, r: RMultiple, ladder: &[LadderStep]) -> &mut Rung {
-        let place = match self.rungs.binary_search_by(|rung| rung.r.cmp(&r)) {
-            Ok(place) => place,
-            Err(place) => {
+        let slot = match self.rungs.binary_search_by(|rung| rung.r.cmp(&r)) {
+            Ok(slot) => slot,
+            Err(slot) => {
                 let fraction = ladder.iter().find(|s| s.r == r).map_or(Ratio::ZERO, |s| s.fraction);
                 self.rungs.insert(
-                    place,
+                    slot,
                     Rung {
                         r,
                         fraction,
@@ -164,14 +164,14 @@ impl Position {
                         retry_at_ms: None,
                     },
                 );
-                place
+                slot
             }
         };
-        &mut self.rungs[place]
+        &mut self.rungs[slot]
     }
 
     pub fn rung(&self, r: RMultiple) -> Option<&Rung> {
-        self.rungs.binary_search_by(|rung| rung.r.cmp(&r)).ok().map(|place| &self.rungs[place])
+        self.rungs.binary_search_by(|rung| rung.r.cmp(&r)).ok().map(|slot| &self.rungs[slot])
     }
 
     /// State of a rung at a time: a refusal ends by itself.
@@ -244,9 +244,9 @@ impl Position {
         qty: Qty,
         policy: &Policy,
     ) -> bool {
-        let Some(place) = self.decisions.iter().position(|d| &*d.decision_id == decision_id) else { return false };
+        let Some(slot) = self.decisions.iter().position(|d| &*d.decision_id == decision_id) else { return false };
         self.dirty.0 = true;
-        let state = self.decisions[place].state;
+        let state = self.decisions[slot].state;
         let what = match outcome {
             DecisionOutcome::Accepted => OutcomeKind::Accepted,
             DecisionOutcome::Filled { .. } => OutcomeKind::Filled,
@@ -254,28 +254,28 @@ impl Position {
             DecisionOutcome::Expired => OutcomeKind::Expired,
             DecisionOutcome::AdoptedSmaller => OutcomeKind::Adopted,
         };
-        self.decisions[place].outcomes.push(OutcomeRecord { what, entry, qty });
+        self.decisions[slot].outcomes.push(OutcomeRecord { what, entry, qty });
         match outcome {
             DecisionOutcome::Accepted => {
                 if matches!(state, RungState::Requested | RungState::Unknown) {
-                    self.decisions[place].heard_ms = entry.ms;
-                    self.settle(place, RungState::Requested);
+                    self.decisions[slot].heard_ms = entry.ms;
+                    self.settle(slot, RungState::Requested);
                 }
             }
             DecisionOutcome::Filled { is_final } => {
-                self.decisions[place].heard_ms = entry.ms;
+                self.decisions[slot].heard_ms = entry.ms;
                 let done = is_final || state == RungState::Filled;
-                self.settle(place, if done { RungState::Filled } else { RungState::Partial });
+                self.settle(slot, if done { RungState::Filled } else { RungState::Partial });
             }
             DecisionOutcome::AdoptedSmaller => {
                 if state.is_in_flight() {
-                    self.settle(place, RungState::Filled);
+                    self.settle(slot, RungState::Filled);
                 }
             }
             DecisionOutcome::Refused { permanent } => match state {
                 // The order is final, and part of it was filled.
-                RungState::Partial => self.settle(place, RungState::Filled),
-                RungState::Requested | RungState::Unknown => self.refuse(place, permanent, entry.ms, policy),
+                RungState::Partial => self.settle(slot, RungState::Filled),
+                RungState::Requested | RungState::Unknown => self.refuse(slot, permanent, entry.ms, policy),
                 RungState::Armed
                 | RungState::Refused
                 | RungState::Filled
@@ -285,8 +285,8 @@ impl Position {
             },
             DecisionOutcome::Expired => {
                 if matches!(state, RungState::Requested | RungState::Unknown) {
-                    self.decisions[place].expired = true;
-                    self.settle(place, RungState::Armed);
+                    self.decisions[slot].expired = true;
+                    self.settle(slot, RungState::Armed);
                 }
             }
         }
@@ -297,9 +297,9 @@ impl Position {
     ///
     /// A fill counts for a rung whatever its state was, and nothing but an operator takes it back: the refusal of a
     /// later attempt does not arm what an earlier one has sold.
-    fn settle(&mut self, place: usize, state: RungState) {
-        self.decisions[place].state = state;
-        let decision = &self.decisions[place];
+    fn settle(&mut self, slot: usize, state: RungState) {
+        self.decisions[slot].state = state;
+        let decision = &self.decisions[slot];
         let fills = matches!(state, RungState::Filled | RungState::Partial);
         for rung in &mut self.rungs {
             let counts = if fills {
@@ -314,8 +314,8 @@ impl Position {
         }
     }
 
-    fn refuse(&mut self, place: usize, permanent: bool, now_ms: u64, policy: &Policy) {
-        let decision = &mut self.decisions[place];
+    fn refuse(&mut self, slot: usize, permanent: bool, now_ms: u64, policy: &Policy) {
+        let decision = &mut self.decisions[slot];
         decision.state = RungState::Refused;
         let own = |rung: &&mut Rung| rung.decision_id.as_deref() == Some(&*decision.decision_id) && !rung.is_sold();
         for rung in self.rungs.iter_mut().filter(own) {
@@ -332,14 +332,14 @@ impl Position {
     /// What the passing of time does to decisions in flight. Answers whether anything changed.
     pub fn expire_timeouts(&mut self, now_ms: u64, policy: &Policy) -> bool {
         let mut changed = false;
-        for place in 0..self.decisions.len() {
-            let decision = &self.decisions[place];
+        for slot in 0..self.decisions.len() {
+            let decision = &self.decisions[slot];
             if now_ms.saturating_sub(decision.heard_ms) <= policy.result_timeout_ms {
                 continue;
             }
             match decision.state {
-                RungState::Requested => self.settle(place, RungState::Unknown),
-                RungState::Partial => self.settle(place, RungState::Filled),
+                RungState::Requested => self.settle(slot, RungState::Unknown),
+                RungState::Partial => self.settle(slot, RungState::Filled),
                 RungState::Armed
                 | RungState::Refused
                 | RungState::Unknown
@@ -356,8 +356,8 @@ impl Position {
 
     /// An operator arms a rung again: no decision holds a share for it any longer. Answers whether there was one.
     pub fn rearm(&mut self, r: RMultiple, entry: EntryId) -> bool {
-        let Ok(place) = self.rungs.binary_search_by(|rung| rung.r.cmp(&r)) else { return false };
-        let rung = &mut self.rungs[place];
+        let Ok(slot) = self.rungs.binary_search_by(|rung| rung.r.cmp(&r)) else { return false };
+        let rung = &mut self.rungs[slot];
         rung.state = RungState::Armed;
         rung.share_skipped = Ratio::ZERO;
         rung.refusals = 0;
@@ -376,10 +376,10 @@ impl Position {
     }
 
     /// Rungs that count as taken from now on, because they were passed before the mode became live.
-    pub fn skip(&mut self, passed: &[LadderStep]) {
-        for step in passed {
+    pub fn skip(&mut self, reached: &[LadderStep]) {
+        for step in reached {
             if self.rung(step.r).is_none_or(|rung| matches!(rung.state, RungState::Armed | RungState::Refused)) {
-                let rung = self.rung_mut(step.r, passed);
+                let rung = self.rung_mut(step.r, reached);
                 rung.fraction = step.fraction;
                 rung.share_skipped = step.fraction;
                 rung.state = RungState::Skipped;

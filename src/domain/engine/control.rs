@@ -39,13 +39,13 @@ impl Engine {
                 }
             },
             Control::RiskAccepted { position_id } => {
-                let known = self.with_instance(position_id, |position| position.risk_accepted = true).is_some();
+                let known = self.with_position(position_id, |position| position.risk_accepted = true).is_some();
                 if !known {
                     self.counters.count(Count::UnknownPosition);
                 }
             }
             Control::RungRearmed { position_id, r } => {
-                let armed = self.with_instance(position_id, |position| position.rearm(*r, id));
+                let armed = self.with_position(position_id, |position| position.rearm(*r, id));
                 if armed != Some(true) {
                     self.counters.count(Count::UnknownPosition);
                 }
@@ -71,7 +71,7 @@ impl Engine {
         }
     }
 
-    fn with_instance<T>(&mut self, position_id: &str, change: impl FnOnce(&mut Position) -> T) -> Option<T> {
+    fn with_position<T>(&mut self, position_id: &str, change: impl FnOnce(&mut Position) -> T) -> Option<T> {
         let name = position_id.rsplit_once('@')?.0;
         let &id = self.by_name.get(name)?;
         let symbol = &mut self.symbols[id.0 as usize];
@@ -91,7 +91,7 @@ impl Engine {
         self.globals.policy = policy;
         self.globals.policy_adopted = true;
         self.terms.fill(None);
-        self.quiet.fill(BandCache::default());
+        self.band.fill(BandCache::default());
         self.accept_sources();
         if !becomes_live {
             return;
@@ -105,9 +105,9 @@ impl Engine {
             open.release_shadowed(on_live);
             if on_live == OnLive::Skip {
                 // Where nothing can be said now, the first price that can tells what was passed.
-                match gain.and_then(|gain| decide::passed(policy, &gain).ok()) {
-                    Some(passed) => open.skip(passed),
-                    None => open.skips_passed = true,
+                match gain.and_then(|gain| decide::reached(policy, &gain).ok()) {
+                    Some(reached) => open.skip(reached),
+                    None => open.skips_reached = true,
                 }
             }
             self.touch(SymbolId(index as u32));

@@ -38,13 +38,13 @@ impl Engine {
         &mut self,
         entry: &Entry,
         symbol: SymbolId,
-        place: SortKey,
+        key: SortKey,
     ) -> Result<Option<Box<Decision>>, OutOfRange> {
         let mut ours = None;
         if self.symbols[symbol.0 as usize].hot.open.is_some() {
             ours = self.evaluate(entry, symbol)?;
         }
-        Ok(self.settle(entry, symbol, place, ours))
+        Ok(self.settle(entry, symbol, key, ours))
     }
 
     /// What becomes of a decision of ours, or of none, beside those that the history holds.
@@ -52,7 +52,7 @@ impl Engine {
         &mut self,
         entry: &Entry,
         symbol: SymbolId,
-        place: SortKey,
+        key: SortKey,
         ours: Option<Made>,
     ) -> Option<Box<Decision>> {
         let facts = self.facts.caused_by(entry.stream, entry.id);
@@ -62,7 +62,7 @@ impl Engine {
             }
             return ours.map(|(decision, _)| decision);
         }
-        if !self.audit && (!facts.is_empty() || self.facts.cover(place)) {
+        if !self.audit && (!facts.is_empty() || self.facts.cover(key)) {
             self.compare(ours.as_ref().map(|(decision, _)| &**decision), &facts);
             for fact in &facts {
                 self.take_over(fact);
@@ -80,8 +80,8 @@ impl Engine {
     /// What an evaluation comes to at a price of an accepted source, if that is known; `Some(None)` where no position is
     /// open.
     #[inline]
-    pub(super) fn quiet_hold(&self, index: usize, fact: PriceFact, now_ms: u64) -> Option<Option<Hold>> {
-        let hold = self.quiet[index].now()?.hold_at(fact.price, now_ms, self.globals.killed)?;
+    pub(super) fn band_hold(&self, index: usize, fact: PriceFact, now_ms: u64) -> Option<Option<Hold>> {
+        let hold = self.band[index].now()?.hold_at(fact.price, now_ms, self.globals.killed)?;
         // A price whose event time is too old, or unreadable, is not used at all.
         let max_age_ms = self.globals.policy.max_price_age_ms;
         fact.time.age_ms(now_ms).is_some_and(|age_ms| age_ms <= max_age_ms).then_some(hold)
@@ -95,17 +95,17 @@ impl Engine {
     }
 
     /// The bands that outlast a fact which says what is known, if it changes nothing that an evaluation looks at.
-    pub(super) fn quiet_beside(&self, index: usize) -> Option<Stability> {
+    pub(super) fn stability(&self, index: usize) -> Option<Stability> {
         let symbol = &self.symbols[index];
-        if symbol.hot.diverged || symbol.hot.history_gap { None } else { Stability::new(self.quiet[index], symbol) }
+        if symbol.hot.diverged || symbol.hot.history_gap { None } else { Stability::new(self.band[index], symbol) }
     }
 
     /// Keeps the bands behind the fact, and says what the evaluation there comes to. `None` where it has to be made.
-    pub(super) fn stay_quiet(&mut self, beside: Stability, index: usize, at: EntryId) -> Option<Option<Hold>> {
+    pub(super) fn stay_in_band(&mut self, beside: Stability, index: usize, at: EntryId) -> Option<Option<Hold>> {
         let symbol = &self.symbols[index];
         let (bands, hold) = beside.after(symbol, &self.globals.policy, self.circumstances(at.ms))?;
         debug_assert_eq!(self.hold_at(symbol, at.ms), hold, "a fact was not quiet");
-        self.quiet[index] = bands;
+        self.band[index] = bands;
         Some(hold)
     }
 
@@ -122,7 +122,7 @@ impl Engine {
     }
 
     /// Where the next price changes nothing, after one that was evaluated.
-    pub(super) fn quiet_around(&self, index: usize, at: EntryId) -> Option<PriceBand> {
+    pub(super) fn band_around(&self, index: usize, at: EntryId) -> Option<PriceBand> {
         let symbol = &self.symbols[index];
         // A price that was not taken into use says nothing of the next.
         symbol.hot.mark.filter(|mark| mark.entry == at)?;
@@ -163,10 +163,10 @@ impl Engine {
             Err(hold) => return Ok(Err(hold)),
         };
         if let Some(open) = &mut symbol.hot.open
-            && open.skips_passed
+            && open.skips_reached
         {
-            open.skip(decide::passed(policy, &gain)?);
-            open.skips_passed = false;
+            open.skip(decide::reached(policy, &gain)?);
+            open.skips_reached = false;
         }
         decide::select_rungs(symbol, policy, &gain, at)
     }
@@ -260,7 +260,7 @@ impl Engine {
         let named = position_id
             .and_then(|wanted| symbol.positions().position(|position| position.id.with_symbol(&name) == wanted));
         let position = match named {
-            Some(place) => symbol.positions_mut().nth(place),
+            Some(key) => symbol.positions_mut().nth(key),
             None => symbol.hot.open.as_mut(),
         };
         let Some(position) = position else { return false };

@@ -28,7 +28,7 @@ impl Engine {
             self.by_name.insert(symbol.name.clone(), id);
             self.symbols.push(symbol);
             self.terms.push(None);
-            self.quiet.push(BandCache::default());
+            self.band.push(BandCache::default());
             self.taken.add_symbol();
         }
         self.accept_sources();
@@ -122,7 +122,7 @@ impl Engine {
         symbol.hot.history_gap = self.globals.gap_everywhere;
         self.symbols.push(symbol);
         self.terms.push(None);
-        self.quiet.push(BandCache::default());
+        self.band.push(BandCache::default());
         self.taken.add_symbol();
         self.by_name.insert(name.into(), id);
         id

@@ -17,7 +17,7 @@ pub struct RecordedDecisions {
     /// By the entry that caused them, first to last.
     by_cause: BTreeMap<(EntryId, StreamId), Vec<DecisionFact>>,
     /// Place of the last cause among them: up to here our own decisions are only compared.
-    horizon: Option<SortKey>,
+    watermark: Option<SortKey>,
 }
 
 impl RecordedDecisions {
@@ -28,11 +28,11 @@ impl RecordedDecisions {
     /// reaches nothing: anybody can write one under whatever id.
     pub fn add(&mut self, fact: DecisionFact, streams: &Streams) {
         let (stream, cause) = (streams.id_of(&fact.cause_stream), fact.cause_id);
-        let place = match stream {
+        let key = match stream {
             Some(stream) => SortKey::new(stream, cause),
             None => SortKey { ms: cause.ms, stream: UNREAD, seq: u64::MAX },
         };
-        self.horizon = self.horizon.max(Some(place));
+        self.watermark = self.watermark.max(Some(key));
         let caused = self.by_cause.entry((cause, stream.unwrap_or(UNREAD))).or_default();
         // The same entry in two files is one decision.
         if caused.iter().all(|known| known.decision_id != fact.decision_id) {
@@ -70,21 +70,21 @@ impl RecordedDecisions {
         id: EntryId,
         read_to: impl Fn(StreamId) -> Option<EntryId>,
     ) -> Vec<DecisionFact> {
-        let is_passed = |(cause, of): (EntryId, StreamId)| {
+        let is_reached = |(cause, of): (EntryId, StreamId)| {
             cause.ms < id.ms.saturating_sub(LATE_MAX_MS)
                 || (of == UNREAD && cause.ms < id.ms)
                 || (of == stream && cause < id)
                 || (of != UNREAD && of != stream && read_to(of).is_some_and(|last| cause <= last))
         };
         let reached = self.by_cause.range(..=(EntryId::new(id.ms, u64::MAX), UNREAD));
-        let passed: Vec<_> = reached.map(|(key, _)| *key).filter(|key| is_passed(*key)).collect();
+        let passed: Vec<_> = reached.map(|(key, _)| *key).filter(|key| is_reached(*key)).collect();
         let mut facts: Vec<_> = passed.iter().filter_map(|key| self.by_cause.remove(key)).flatten().collect();
         facts.sort_by_key(|fact| fact.seq);
         facts
     }
 
     /// Is our own decision at this place only compared.
-    pub fn cover(&self, place: SortKey) -> bool {
-        self.horizon.is_some_and(|horizon| place <= horizon)
+    pub fn cover(&self, key: SortKey) -> bool {
+        self.watermark.is_some_and(|watermark| key <= watermark)
     }
 }

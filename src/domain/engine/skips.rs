@@ -12,7 +12,7 @@ pub type At = (Box<str>, EntryId);
 ///
 /// One that is passed over by a later one says nothing: a service answers a forged `entry.skipped` with one of its own,
 /// and the last word counts. So it is asked from the last to the first.
-pub fn passed_over(skips: Vec<(At, At)>) -> BTreeSet<At> {
+pub fn skipped(skips: Vec<(At, At)>) -> BTreeSet<At> {
     let mut passed = BTreeSet::new();
     for (skip, named) in skips.into_iter().rev() {
         if !passed.contains(&skip) {
@@ -34,16 +34,16 @@ mod tests {
     fn what_is_passed_over_hides_nothing() {
         let (fill, forged) = (at("result", 5), at("control", 10));
         let hides = (forged.clone(), fill.clone());
-        assert_eq!(passed_over(vec![hides.clone()]), BTreeSet::from([fill.clone()]));
+        assert_eq!(skipped(vec![hides.clone()]), BTreeSet::from([fill.clone()]));
         let refused = (at("control", 11), forged.clone());
-        assert_eq!(passed_over(vec![hides.clone(), refused.clone()]), BTreeSet::from([forged.clone()]));
+        assert_eq!(skipped(vec![hides.clone(), refused.clone()]), BTreeSet::from([forged.clone()]));
         // Forged again, against the word of the service, which speaks last.
         let again = (at("control", 12), at("control", 11));
         let refused_again = (at("control", 13), at("control", 12));
         let all = vec![hides.clone(), refused.clone(), again, refused_again];
-        assert_eq!(passed_over(all), BTreeSet::from([forged.clone(), at("control", 12)]));
+        assert_eq!(skipped(all), BTreeSet::from([forged.clone(), at("control", 12)]));
         // Said beforehand, of what is to come.
         let beforehand = (at("control", 9), at("control", 11));
-        assert_eq!(passed_over(vec![beforehand, hides, refused]), BTreeSet::from([forged, at("control", 11)]));
+        assert_eq!(skipped(vec![beforehand, hides, refused]), BTreeSet::from([forged, at("control", 11)]));
     }
 }

@@ -56,9 +56,9 @@ impl<T> ReorderBuffer<T> {
 
     /// The next entry in canonical order, if its turn has come.
     pub fn pop(&mut self) -> Option<(SortKey, T)> {
-        let horizon = *self.next.iter().min()?;
+        let watermark = *self.next.iter().min()?;
         let first = self.waiting.first_entry()?;
-        if *first.key() >= horizon {
+        if *first.key() >= watermark {
             return None;
         }
         let (key, entry) = first.remove_entry();

@@ -387,7 +387,7 @@ pub fn same_at<'a>(
     policy: &'a Policy,
     terms: Option<&EntryTerms>,
     hold: Option<Hold>,
-    places: u32,
+    scale: u32,
 ) -> Option<Same<'a>> {
     match hold {
         None => symbol.hot.open.is_none().then_some(Same(None)),
@@ -409,7 +409,7 @@ pub fn same_at<'a>(
         Some(Hold::BelowMinR | Hold::NoRung) => {
             let open = symbol.hot.open.as_ref()?;
             let (entry, risk, stakes) = (open.totals.entry?, terms?.risk.ok()??, terms?.stakes.ok()??);
-            is_steady(open.totals.qty, entry.price, places).then_some(())?;
+            is_steady(open.totals.qty, entry.price, scale).then_some(())?;
             let is_free = |step: &&LadderStep| {
                 matches!(open.rung(step.r).map(|rung| rung.state), None | Some(RungState::Armed | RungState::Refused))
             };
@@ -434,12 +434,12 @@ pub fn same_at<'a>(
 
 /// Is a gain in range at each price of so many places between two at which it is. It is out of range there only where it is
 /// next to nothing and has more places than a decimal holds; nothing is nearer to the entry than its neighbours.
-fn is_steady(qty: Qty, entry: Price, places: u32) -> bool {
+fn is_steady(qty: Qty, entry: Price, scale: u32) -> bool {
     let is_clear = |price: Price| {
         let pnl = price.minus(entry).and_then(|apart| apart.for_qty(qty));
         pnl.is_ok_and(|pnl| pnl.is_zero() || pnl.is_clear())
     };
-    qty.is_exact_with(places.max(entry.places())) || entry.neighbours(places).into_iter().all(is_clear)
+    qty.is_exact_with(scale.max(entry.scale())) || entry.neighbours(scale).into_iter().all(is_clear)
 }
 
 impl Same<'_> {
@@ -459,8 +459,8 @@ impl Same<'_> {
         match (gain.reaches_min(), is_below, next) {
             (Ok(false), true, _) => true,
             // Each rung on the way is asked for, also where it is taken.
-            (Ok(true), false, None) => passed(policy, &gain).is_ok(),
-            (Ok(true), false, Some(next)) => gain.reaches(*next) == Ok(false) && passed(policy, &gain).is_ok(),
+            (Ok(true), false, None) => reached(policy, &gain).is_ok(),
+            (Ok(true), false, Some(next)) => gain.reaches(*next) == Ok(false) && reached(policy, &gain).is_ok(),
             (Ok(_) | Err(OutOfRange), ..) => false,
         }
     }
@@ -481,7 +481,7 @@ pub struct Choice {
 }
 
 /// The rungs of the ladder that a gain has reached.
-pub fn passed<'a>(policy: &'a Policy, gain: &Gain) -> Result<&'a [LadderStep], OutOfRange> {
+pub fn reached<'a>(policy: &'a Policy, gain: &Gain) -> Result<&'a [LadderStep], OutOfRange> {
     let mut count = 0;
     for step in &policy.ladder {
         if !gain.reaches(step.r)? {
@@ -504,11 +504,11 @@ pub fn select_rungs(
     if !gain.reaches_min()? {
         return Ok(Err(Hold::BelowMinR));
     }
-    let passed = passed(policy, gain)?;
-    let in_state = |state| passed.iter().filter(move |step| open.rung_state(step.r, at.now_ms) == state);
+    let reached = reached(policy, gain)?;
+    let in_state = |state| reached.iter().filter(move |step| open.rung_state(step.r, at.now_ms) == state);
     let rungs: Vec<RMultiple> = in_state(RungState::Armed).map(|step| step.r).collect();
     let waiting = in_state(RungState::Refused).count();
-    let fractions = passed.iter().try_fold(Ratio::ZERO, |sum, step| sum.plus(step.fraction))?;
+    let fractions = reached.iter().try_fold(Ratio::ZERO, |sum, step| sum.plus(step.fraction))?;
     let share = fractions.minus(open.share_taken()?)?;
     if rungs.len() + waiting == 0 || !share.is_positive() {
         return Ok(Err(Hold::NoRung));

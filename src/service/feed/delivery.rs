@@ -34,14 +34,14 @@ pub(super) struct Delivery {
     /// When an event of a symbol last came.
     heard: BTreeMap<String, Instant>,
     /// Symbols that changed without an event, and until when one may still come.
-    suspects: BTreeMap<String, Instant>,
+    crash_guard: BTreeMap<String, Instant>,
 }
 
 impl Delivery {
     /// An event of a symbol came.
     pub(super) fn heard(&mut self, symbol: &str, now: Instant) {
         self.heard.insert(symbol.to_owned(), now);
-        self.suspects.remove(symbol);
+        self.crash_guard.remove(symbol);
     }
 
     /// An event told the quantity of a row.
@@ -70,7 +70,7 @@ impl Delivery {
             self.unwritten.insert(side.clone(), now.clone());
             // REST may show late what an event told before the last look.
             if self.heard.get(&side.0).is_none_or(|heard| *heard + grace < before) {
-                self.suspects.entry(side.0.clone()).or_insert(began + grace);
+                self.crash_guard.entry(side.0.clone()).or_insert(began + grace);
             }
         }
     }
@@ -84,23 +84,24 @@ impl Delivery {
 
     /// REST lists a trade of a symbol that no event told yet.
     pub(super) fn suspect(&mut self, symbol: &str, until: Instant) {
-        self.suspects.entry(symbol.to_owned()).or_insert(until);
+        self.crash_guard.entry(symbol.to_owned()).or_insert(until);
     }
 
     /// When the first change without an event has waited long enough.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.suspects.values().min().copied()
+        self.crash_guard.values().min().copied()
     }
 
     /// Returns true if every change that REST showed was told.
     pub(super) fn is_consistent(&self) -> bool {
-        self.suspects.is_empty()
+        self.crash_guard.is_empty()
     }
 
     /// Takes out the symbols that have waited long enough for an event.
     pub(super) fn take_undelivered(&mut self, now: Instant) -> Vec<String> {
-        let (overdue, waiting) = std::mem::take(&mut self.suspects).into_iter().partition(|(_, until)| *until <= now);
-        self.suspects = waiting;
+        let (overdue, waiting) =
+            std::mem::take(&mut self.crash_guard).into_iter().partition(|(_, until)| *until <= now);
+        self.crash_guard = waiting;
         let overdue: BTreeMap<String, Instant> = overdue;
         overdue.into_keys().collect()
     }
@@ -113,7 +114,7 @@ impl Delivery {
 
     /// Expects no event any more of what changed up to now: it is asked for.
     pub(super) fn excuse(&mut self) {
-        self.suspects.clear();
+        self.crash_guard.clear();
     }
 }
 

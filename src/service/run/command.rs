@@ -10,13 +10,13 @@ use tokio::sync::{mpsc, watch};
 
 use super::connect::{Connect, patiently};
 use super::emitter::{self, EmitterSetup};
+use super::event_loop::{Channels, EventLoop};
 use super::fetching::{self, FetchSetup, Fetched, Lacking};
-use super::keeper::{self, LeaseSetup};
+use super::lease_task::{self, LeaseSetup};
 use super::message::Role;
 use super::preflight;
 use super::publish::Publisher;
 use super::reader::{self, ReaderSetup, ReaderStatus};
-use super::serve::{Channels, EventLoop};
 use super::start::{Started, is_foreseen, start};
 use crate::config::flags::{self, RunFlags};
 use crate::config::{Config, Start};
@@ -96,7 +96,7 @@ fn serve(
             Some(web.with_context(|| format!("serving health and metrics on {address}"))?)
         }
     };
-    let Started { fold, places } = runtime.block_on(start(config, &connect, &publisher, new_chain))?;
+    let Started { fold, positions } = runtime.block_on(start(config, &connect, &publisher, new_chain))?;
 
     let decisions = decision_stream(&config.streams);
     let keys = LeaseKeys::beside(&decisions);
@@ -105,7 +105,7 @@ fn serve(
     let (role, role_seen) = watch::channel(Role::Follower);
     let (holder, holder_seen) = watch::channel(None);
     let (kill, kill_seen) = watch::channel(None);
-    let signs = Arc::new(ReaderStatus::default());
+    let status = Arc::new(ReaderStatus::default());
     let (to_fold, messages) = sync_channel(BATCHES_WAITING);
     let (work, to_do) = mpsc::channel(WORK_WAITING);
     let (done, done_seen) = std::sync::mpsc::channel();
@@ -121,12 +121,12 @@ fn serve(
         are_control: config.streams.iter().map(|(_, stream)| stream.kind == StreamKind::Control).collect(),
         are_foreseen: config.streams.iter().map(|(_, stream)| is_foreseen(stream.kind)).collect(),
         kill_gate: Arc::clone(&fold.kill_gate),
-        places,
+        positions,
         from: config.streams.iter().map(|(_, stream)| start_of(stream.kind, config.run.from)).collect(),
         count: config.run.read_count,
         role: role_seen.clone(),
         stop: Arc::clone(&stop),
-        signs: Arc::clone(&signs),
+        status: Arc::clone(&status),
         to_fold,
     };
     let emitting = EmitterSetup {
@@ -156,8 +156,8 @@ fn serve(
         holder,
         stop: Arc::clone(&stop),
     };
-    let lease = runtime.spawn(keeper::keep_lease(lease));
-    runtime.spawn(keeper::watch_kill_key(connect, config.emit.kill_key.clone(), kill, Arc::clone(&stop)));
+    let lease = runtime.spawn(lease_task::keep_lease(lease));
+    runtime.spawn(lease_task::watch_kill_key(connect, config.emit.kill_key.clone(), kill, Arc::clone(&stop)));
     runtime.spawn(stop_on_signal(Arc::clone(&stop)));
     let reading = std::thread::Builder::new().name("reader".to_owned()).spawn(move || reader::run(reading))?;
     let emitting = std::thread::Builder::new().name("emitter".to_owned()).spawn(move || emitter::run(emitting))?;
@@ -182,7 +182,7 @@ fn serve(
         holder: holder_seen,
         kill: kill_seen,
         questions,
-        signs,
+        status,
         stop: Arc::clone(&stop),
         give_up,
     };

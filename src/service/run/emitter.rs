@@ -87,7 +87,7 @@ pub fn run(setup: EmitterSetup) {
 impl Emitting {
     async fn run(mut self) {
         while let Some(work) = self.setup.work.recv().await {
-            let EmitBatch { emissions, round, appends, asides, mut acks, checks } = work;
+            let EmitBatch { emissions, round, appends, quarantine_outbox, mut acks, checks } = work;
             for append in &appends {
                 self.append(append).await;
             }
@@ -101,7 +101,7 @@ impl Emitting {
             if !acks.is_empty() {
                 self.acknowledge(&acks).await;
             }
-            self.put_aside(asides).await;
+            self.put_aside(quarantine_outbox).await;
             let _ = self.setup.done.send(Done::Finished);
         }
     }
@@ -234,9 +234,12 @@ impl Emitting {
     }
 
     /// Writes what was put aside; what may have been written before is looked for first.
-    async fn put_aside(&mut self, asides: Vec<QuarantineRecord>) {
-        let doubtful: Vec<(&str, EntryId)> =
-            asides.iter().filter(|aside| aside.is_doubtful).map(|aside| (aside.stream.as_str(), aside.id)).collect();
+    async fn put_aside(&mut self, quarantine_outbox: Vec<QuarantineRecord>) {
+        let doubtful: Vec<(&str, EntryId)> = quarantine_outbox
+            .iter()
+            .filter(|aside| aside.is_doubtful)
+            .map(|aside| (aside.stream.as_str(), aside.id))
+            .collect();
         let stream = self.setup.quarantine.clone();
         let mut told = if doubtful.is_empty() {
             Some(BTreeSet::new())
@@ -251,7 +254,7 @@ impl Emitting {
                 }
             }
         };
-        for aside in &asides {
+        for aside in &quarantine_outbox {
             let is_told = told.as_ref().map(|told| told.contains(&(aside.stream.as_str(), aside.id)));
             let is_written = match is_told {
                 None => false,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::codec::live::StreamPlace;
+use crate::codec::live::StreamPosition;
 use crate::codec::request::FieldTexts;
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::shell::redis::{Emission, RawEntry, StreamStats, WrittenDecision};
@@ -39,7 +39,7 @@ pub struct Released {
 #[derive(Debug)]
 pub enum Message {
     /// Where a stream begins that was never read before.
-    Begin { stream: StreamId, cursor: Option<EntryId>, place: StreamPlace },
+    Begin { stream: StreamId, cursor: Option<EntryId>, position: StreamPosition },
     /// Entries in canonical order.
     Entries(Vec<Released>),
     /// All entries before this time of the server were told. [ms since 1970]
@@ -80,7 +80,7 @@ pub struct EmitBatch {
     /// Counts up whenever one was not written: those behind it that were handed over before are not offered either.
     pub round: u64,
     pub appends: Vec<Append>,
-    pub asides: Vec<QuarantineRecord>,
+    pub quarantine_outbox: Vec<QuarantineRecord>,
     pub acks: Vec<(String, Vec<EntryId>)>,
     /// Decisions to look for in the stream, where the server may have lost them.
     pub checks: Option<Vec<WrittenDecision>>,
@@ -88,8 +88,12 @@ pub struct EmitBatch {
 
 impl EmitBatch {
     pub fn is_empty(&self) -> bool {
-        let Self { emissions, round: _, appends, asides, acks, checks } = self;
-        emissions.is_empty() && appends.is_empty() && asides.is_empty() && acks.is_empty() && checks.is_none()
+        let Self { emissions, round: _, appends, quarantine_outbox, acks, checks } = self;
+        emissions.is_empty()
+            && appends.is_empty()
+            && quarantine_outbox.is_empty()
+            && acks.is_empty()
+            && checks.is_none()
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::fetching::Fetched;
-use super::fold::Fold;
 use super::message::Role;
+use super::processor::Processor;
 use super::reader::{AHEAD_MS, ReaderStatus};
 use crate::codec::checksum::state_checksum_hex;
 use crate::codec::live::OutboxRow;
@@ -93,7 +93,7 @@ impl Publisher {
         self.manager.extend_start(START_EXTENSION);
     }
 
-    pub fn started(&self, fold: &Fold) {
+    pub fn started(&self, fold: &Processor) {
         let policy = &fold.projection.engine.globals().policy;
         let report = self.shared.read();
         operator_log::start(operator_log::Start {
@@ -140,7 +140,7 @@ impl Publisher {
         }
     }
 
-    pub fn answer(&self, fold: &Fold, question: Question) {
+    pub fn answer(&self, fold: &Processor, question: Question) {
         let engine = &fold.projection.engine;
         match question {
             Question::Positions { symbol, all, answer } => {
@@ -164,13 +164,13 @@ impl Publisher {
     /// Publishes how it is now.
     pub fn publish(
         &mut self,
-        fold: &mut Fold,
-        signs: &ReaderStatus,
+        fold: &mut Processor,
+        status: &ReaderStatus,
         role: &Role,
         holder: Option<String>,
         fetched: &Fetched,
     ) {
-        let server_ms = signs.server_ms.load(Ordering::Relaxed);
+        let server_ms = status.server_ms.load(Ordering::Relaxed);
         let inputs = self.inputs(fold, server_ms);
         let findings = fold.findings();
         let engine = &fold.projection.engine;
@@ -180,9 +180,9 @@ impl Publisher {
             report.totals.emitted = fold.totals.emitted;
             report.inputs = inputs;
             report.role = if fold.is_leader { report::Role::Leader } else { report::Role::Standby };
-            report.redis.connected = signs.is_connected.load(Ordering::Relaxed);
-            report.redis.reconnects = signs.reconnects.load(Ordering::Relaxed);
-            report.redis.last_error = signs.last_error();
+            report.redis.connected = status.is_connected.load(Ordering::Relaxed);
+            report.redis.reconnects = status.reconnects.load(Ordering::Relaxed);
+            report.redis.last_error = status.last_error();
             report.redis.surveys = self.surveyed;
             report.backfill = Some(report::Backfill {
                 api_calls: fetched.api_calls,
@@ -203,7 +203,7 @@ impl Publisher {
             report.outbox.oldest_ms = oldest.map(|row| server_ms.saturating_sub(row.cause_ms));
             report.journal.bytes = fold.journal.bytes();
             report.journal.files = fold.journal.files();
-            report.journal.position = fold.place.journal;
+            report.journal.position = fold.checkpoint.journal;
             report.lease.holder = holder;
             if let Role::Leader { lease, until } = role {
                 report.lease.fencing_token = lease.split(' ').next().and_then(|token| token.parse().ok()).unwrap_or(0);
@@ -246,11 +246,11 @@ impl Publisher {
         }
     }
 
-    fn inputs(&self, fold: &Fold, server_ms: u64) -> Vec<InputReport> {
+    fn inputs(&self, fold: &Processor, server_ms: u64) -> Vec<InputReport> {
         let engine = &fold.projection.engine;
         let describe = |(stream, named): (StreamId, &crate::domain::event::streams::Stream)| {
             let stream_stats = self.surveys.get(usize::from(stream.0)).cloned().unwrap_or_default();
-            let place = fold.places[usize::from(stream.0)];
+            let place = fold.positions[usize::from(stream.0)];
             let cursor = engine.cursor(stream);
             let last = Some(stream_stats.last_id).filter(|id| *id != EntryId::default());
             let unread = stream_stats.entries_added.map(|added| added.saturating_sub(place.seen));

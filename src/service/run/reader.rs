@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::connect::{Connect, RetryDelay};
+use super::gap_detector::{Bookkeeping, Position};
 use super::kill_gate::KillGate;
-use super::losses::{Bookkeeping, Position};
 use super::message::{Message, Released, Role};
 use crate::codec::decode::kills_when_read;
 use crate::codec::line::Fields;
-use crate::codec::live::StreamPlace;
+use crate::codec::live::StreamPosition;
 use crate::config::Start;
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::event::reorder::{ReadTo, ReorderBuffer};
@@ -76,14 +76,14 @@ pub struct ReaderSetup {
     pub are_foreseen: Vec<bool>,
     pub kill_gate: Arc<KillGate>,
     /// Where the state stands; `None` where a stream was never read.
-    pub places: Vec<Option<(EntryId, StreamPlace)>>,
+    pub positions: Vec<Option<(EntryId, StreamPosition)>>,
     /// Where each stream begins that has no place.
     pub from: Vec<Start>,
     /// Entries asked for at a time, of each stream. [1]
     pub count: usize,
     pub role: watch::Receiver<Role>,
     pub stop: Arc<AtomicBool>,
-    pub signs: Arc<ReaderStatus>,
+    pub status: Arc<ReaderStatus>,
     pub to_fold: SyncSender<Message>,
 }
 
@@ -160,8 +160,9 @@ pub fn run(setup: ReaderSetup) {
 
 impl Reader {
     fn new(setup: ReaderSetup) -> Self {
-        let read = setup.places.iter().map(|place| place.map_or_else(EntryId::default, |(id, _)| id)).collect();
-        let books = Bookkeeping::new(&setup.places);
+        let read =
+            setup.positions.iter().map(|position| position.map_or_else(EntryId::default, |(id, _)| id)).collect();
+        let books = Bookkeeping::new(&setup.positions);
         Self {
             reorder: ReorderBuffer::new(setup.streams.len()),
             range_to: vec![None; setup.streams.len()],
@@ -183,7 +184,7 @@ impl Reader {
             match self.connected(&mut delay).await {
                 Ok(()) | Err(Trouble::Over) => return,
                 Err(Trouble::Server(error)) => {
-                    self.setup.signs.failed(&error);
+                    self.setup.status.failed(&error);
                     let pause = delay.next();
                     tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "reading failed, trying again");
                     tokio::time::sleep(pause).await;
@@ -198,7 +199,7 @@ impl Reader {
         let mut consumer = Consumer::new(server, self.setup.streams.clone(), self.setup.membership.clone());
         self.mode = Mode::Unsettled;
         self.stream_stats(&mut consumer).await?;
-        self.setup.signs.is_connected.store(true, Ordering::Relaxed);
+        self.setup.status.is_connected.store(true, Ordering::Relaxed);
         while !self.setup.stop.load(Ordering::Relaxed) {
             self.settle(&mut consumer).await?;
             if self.surveyed.is_none_or(|at| at.elapsed() >= SURVEY_INTERVAL) {
@@ -275,10 +276,10 @@ impl Reader {
                 continue;
             }
             if !self.books.has_begun(index) {
-                let (cursor, place, loss) =
+                let (cursor, position, loss) =
                     self.books.begin(stream, stream_stats, self.setup.from[index], consumer).await?;
                 self.read[index] = cursor.unwrap_or_default();
-                self.send(Message::Begin { stream, cursor, place })?;
+                self.send(Message::Begin { stream, cursor, position })?;
                 if let Some(loss) = loss {
                     self.send(Message::Lost(loss))?;
                 }
@@ -323,7 +324,7 @@ impl Reader {
 
     /// Has the next entry of a stream an id that the server's clock has not come to.
     fn is_ahead(&self, stream: StreamId) -> bool {
-        let to_ms = self.setup.signs.server_ms.load(Ordering::Relaxed).saturating_add(AHEAD_MS);
+        let to_ms = self.setup.status.server_ms.load(Ordering::Relaxed).saturating_add(AHEAD_MS);
         self.reorder.first_of(stream).is_some_and(|first| first.ms > to_ms)
     }
 
@@ -370,10 +371,10 @@ impl Reader {
             self.told_to_ms = read_to_ms;
             self.send(Message::ReadTo { ms: read_to_ms })?;
         }
-        self.setup.signs.server_ms.store(time_us / 1000, Ordering::Relaxed);
-        self.setup.signs.waiting.store(self.reorder.len() as u64, Ordering::Relaxed);
+        self.setup.status.server_ms.store(time_us / 1000, Ordering::Relaxed);
+        self.setup.status.waiting.store(self.reorder.len() as u64, Ordering::Relaxed);
         let is_drained = !is_news && !released && self.reorder.is_empty();
-        self.setup.signs.is_drained.store(is_drained, Ordering::Relaxed);
+        self.setup.status.is_drained.store(is_drained, Ordering::Relaxed);
         if is_news || released {
             if !released {
                 self.rest(time_us);

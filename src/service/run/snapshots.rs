@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::fold::Fold;
+use super::processor::Processor;
 use crate::config::Config;
 use crate::domain::exit::policy::Policy;
 use crate::drive::snapshots;
@@ -35,22 +35,22 @@ impl Snapshots {
     }
 
     /// Behind a commit: state and journal stand at the same place.
-    pub fn after_commit(&mut self, fold: &mut Fold) {
-        if fold.place.journal.saturating_sub(self.taken) >= self.every {
+    pub fn after_commit(&mut self, fold: &mut Processor) {
+        if fold.checkpoint.journal.saturating_sub(self.taken) >= self.every {
             self.take(fold);
         }
     }
 
     /// Behind the last commit of a service.
-    pub fn at_end(&mut self, fold: &mut Fold) {
-        if fold.place.journal > self.taken {
+    pub fn at_end(&mut self, fold: &mut Processor) {
+        if fold.checkpoint.journal > self.taken {
             self.take(fold);
         }
     }
 
     /// A snapshot that cannot be taken is no reason to stop: the store and the journal hold everything.
-    fn take(&mut self, fold: &mut Fold) {
-        let position = fold.place.journal;
+    fn take(&mut self, fold: &mut Processor) {
+        let position = fold.checkpoint.journal;
         self.taken = position;
         let taken = snapshots::take(&self.dir, &fold.projection.engine, &self.configured, Some(position));
         if let Err(error) = taken.and_then(|_| snapshots::keep(&self.dir, KEPT)) {

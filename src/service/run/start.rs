@@ -7,13 +7,13 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use super::connect::{Connect, patiently};
-use super::fold::{Fold, FoldParts, OutputStreams, OwnEntry};
+use super::crash_guard::CrashGuard;
 use super::orders::Orders;
+use super::processor::{FoldParts, OutputStreams, OwnEntry, Processor};
 use super::publish::Publisher;
-use super::suspects::CrashGuard;
 use crate::codec::decode::{Decoder, Symbols, kills_when_read};
 use crate::codec::line::{self, Fields};
-use crate::codec::live::{self, StreamPlace};
+use crate::codec::live::{self, StreamPosition};
 use crate::codec::state::{FORMAT_VERSION, Rows as _};
 use crate::config::Config;
 use crate::domain::engine::chain;
@@ -39,9 +39,9 @@ const COMMIT_ENTRIES: usize = 50_000;
 
 /// A fold that stands where the last process ended.
 pub struct Started {
-    pub fold: Fold,
+    pub fold: Processor,
     /// Cursor and counts of each stream; none where it was never read.
-    pub places: Vec<Option<(EntryId, StreamPlace)>>,
+    pub positions: Vec<Option<(EntryId, StreamPosition)>>,
 }
 
 /// Opens store and journal, and folds what the journal has beyond the store.
@@ -58,16 +58,16 @@ pub async fn start(
     if let Some(parent) = store.parent() {
         std::fs::create_dir_all(parent).with_context(|| format!("making the folder {}", parent.display()))?;
     }
-    let suspects = CrashGuard::open(store).with_context(|| format!("the note beside {}", store.display()))?;
+    let crash_guard = CrashGuard::open(store).with_context(|| format!("the note beside {}", store.display()))?;
     close_to_others(&config.run.journal);
     let journal = Journal::open(&config.run.journal, Limits { rotate_bytes: config.journal.rotate_bytes })?;
-    let mut fold = opened(config, journal, suspects)?;
+    let mut fold = opened(config, journal, crash_guard)?;
     keep_to_chain(&mut fold, config, new_chain)?;
     patiently(connect, PATIENCE, async |server| preload(&mut fold, server).await).await?;
     skip_guilty(&mut fold);
     fold = catch_up(fold, config, publisher)?;
-    let places = places(&fold);
-    Ok(Started { fold, places })
+    let positions = positions(&fold);
+    Ok(Started { fold, positions })
 }
 
 fn control_stream(streams: &Streams) -> String {
@@ -75,7 +75,7 @@ fn control_stream(streams: &Streams) -> String {
     control.map_or(StreamKind::Control.default_stream(), |(_, stream)| &stream.name).to_owned()
 }
 
-fn opened(config: &Config, journal: Journal, suspects: CrashGuard) -> anyhow::Result<Fold> {
+fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow::Result<Processor> {
     let mut notices = Vec::new();
     let mut projection = Projection::open(&config.run.store, config, &mut notices)?;
     let is_fresh = config.streams.iter().all(|(stream, _)| projection.engine.cursor(stream).is_none());
@@ -88,35 +88,35 @@ fn opened(config: &Config, journal: Journal, suspects: CrashGuard) -> anyhow::Re
         tracing::warn!("{notice}");
     }
     let names = config.streams.iter().map(|(_, stream)| &stream.name);
-    let (place, outbox, places, asides, refused, findings) = match projection.store() {
+    let (checkpoint, outbox, positions, quarantine_outbox, refused, findings) = match projection.store() {
         Some(store) => {
-            let places: Result<Vec<_>, _> = names.map(|name| live::stream_place(store, name)).collect();
+            let positions: Result<Vec<_>, _> = names.map(|name| live::stream_position(store, name)).collect();
             (
-                live::place(store)?,
+                live::checkpoint(store)?,
                 live::outbox(store)?,
-                places?,
-                live::asides(store)?,
+                positions?,
+                live::quarantine_outbox(store)?,
                 live::refused(store)?,
                 live::findings(store)?,
             )
         }
         None => {
-            let places = vec![None; config.streams.len()];
-            (live::Place::default(), Vec::new(), places, Vec::new(), Vec::new(), BTreeMap::new())
+            let positions = vec![None; config.streams.len()];
+            (live::Checkpoint::default(), Vec::new(), positions, Vec::new(), Vec::new(), BTreeMap::new())
         }
     };
-    if place.journal > journal.position() {
+    if checkpoint.journal > journal.position() {
         bail!(
             "the state rests on {} entries of the journal {}, which has {}: give back the files that are missing, or \
              move the store aside to have it folded from what is left",
-            place.journal,
+            checkpoint.journal,
             config.run.journal.display(),
             journal.position()
         );
     }
     let symbols = Symbols::new(projection.engine.symbols());
     let signing = signing_key(config)?;
-    Ok(Fold::new(FoldParts {
+    Ok(Processor::new(FoldParts {
         decoder: Decoder::new(config.streams.clone(), symbols).with_key(signing.clone()),
         projection,
         journal,
@@ -130,11 +130,11 @@ fn opened(config: &Config, journal: Journal, suspects: CrashGuard) -> anyhow::Re
             control: control_stream(&config.streams),
             suggestions: config.outputs.suggestions.clone(),
         },
-        suspects,
-        place,
-        places,
+        crash_guard,
+        checkpoint,
+        positions,
         outbox,
-        asides,
+        quarantine_outbox,
         refused,
         findings,
     }))
@@ -156,15 +156,15 @@ fn seed(config: &Config, journal: &Journal, notices: &mut Vec<String>) -> anyhow
         );
     };
     notices.push(format!("the state begins with the snapshot {}", found.path.display()));
-    let place = live::Place { journal: journalled, ..live::Place::default() };
+    let checkpoint = live::Checkpoint { journal: journalled, ..live::Checkpoint::default() };
     let rows = found.snapshot.rows().scan(b"")?.into_iter().map(|(key, value)| (key, Some(value)));
     let mut store = Store::open(&config.run.store, FORMAT_VERSION)?;
-    store.commit(rows.chain([live::place_row(place)]))?;
+    store.commit(rows.chain([live::place_row(checkpoint)]))?;
     Ok(())
 }
 
 /// A chain goes on in the stream where it began: elsewhere its decisions would be facts no longer, and sold again.
-fn keep_to_chain(fold: &mut Fold, config: &Config, new_chain: bool) -> anyhow::Result<()> {
+fn keep_to_chain(fold: &mut Processor, config: &Config, new_chain: bool) -> anyhow::Result<()> {
     let names = |streams: &Streams| -> Vec<String> {
         let decisions = streams.iter().filter(|(_, stream)| stream.kind == StreamKind::Decision);
         decisions.map(|(_, stream)| stream.name.clone()).collect()
@@ -190,9 +190,9 @@ fn keep_to_chain(fold: &mut Fold, config: &Config, new_chain: bool) -> anyhow::R
 }
 
 /// Tells the engine of decisions that were emitted and of entries to be passed over, wherever they stand ahead.
-async fn preload(fold: &mut Fold, server: &mut Server) -> anyhow::Result<()> {
+async fn preload(fold: &mut Processor, server: &mut Server) -> anyhow::Result<()> {
     let mut ahead = Ahead::default();
-    for text in fold.journal.read_from(fold.place.journal)? {
+    for text in fold.journal.read_from(fold.checkpoint.journal)? {
         let text = text?;
         let (name, id) = line::head(text.as_bytes())?;
         let (Some(stream), Ok(id)) = (fold.decoder.streams().id_of(&name), id.parse()) else { continue };
@@ -240,7 +240,7 @@ struct Ahead {
 }
 
 impl Ahead {
-    fn look(&mut self, fold: &mut Fold, stream: StreamId, id: EntryId, fields: &Fields<'_>) {
+    fn look(&mut self, fold: &mut Processor, stream: StreamId, id: EntryId, fields: &Fields<'_>) {
         let entry = fold.decoder.decode(stream, id, fields);
         if entry.kind == StreamKind::Control && kills_when_read(fields) {
             fold.kill_gate.kill_is_read();
@@ -259,9 +259,9 @@ impl Ahead {
     }
 
     /// Tells the engine: what is passed over first, since it may be a decision.
-    fn tell(self, fold: &mut Fold) {
+    fn tell(self, fold: &mut Processor) {
         let streams = fold.decoder.streams().clone();
-        let passed = skips::passed_over(self.skips);
+        let passed = skips::skipped(self.skips);
         let mut facts = RecordedDecisions::default();
         let mut found = Vec::new();
         for (stream, id, fact) in self.decisions {
@@ -290,19 +290,19 @@ fn name_of(streams: &Streams, stream: StreamId) -> Box<str> {
 }
 
 /// An entry that has ended the process twice is passed over, and that is said.
-fn skip_guilty(fold: &mut Fold) {
-    let Some((stream, id)) = fold.suspects.culprit().map(|(stream, id)| (stream.to_owned(), id)) else { return };
+fn skip_guilty(fold: &mut Processor) {
+    let Some((stream, id)) = fold.crash_guard.culprit().map(|(stream, id)| (stream.to_owned(), id)) else { return };
     tracing::error!(stream, id = %id, "an entry has ended the process twice and is passed over");
     fold.projection.engine.skip(&stream, id);
     let payload = serde_json::json!({"stream": stream, "id": id.to_string(), "reason": "ended the process twice"});
-    fold.announce(OwnEntry::Other, "entry.skipped", &payload.to_string());
-    fold.suspects.clear();
+    fold.stage_entry(OwnEntry::Other, "entry.skipped", &payload.to_string());
+    fold.crash_guard.clear();
 }
 
 /// Folds what the journal has beyond the store, and puts a store that was folded anew in its place.
-fn catch_up(mut fold: Fold, config: &Config, publisher: &Publisher) -> anyhow::Result<Fold> {
+fn catch_up(mut fold: Processor, config: &Config, publisher: &Publisher) -> anyhow::Result<Processor> {
     let to = fold.journal.position();
-    let from = fold.place.journal;
+    let from = fold.checkpoint.journal;
     if from < to {
         tracing::info!(from, to, "folding the journal beyond the store");
         let progress = Progress::of_entries(to - from);
@@ -326,23 +326,23 @@ fn catch_up(mut fold: Fold, config: &Config, publisher: &Publisher) -> anyhow::R
         progress.finish();
     }
     if fold.projection.is_rebuild() {
-        let Fold { projection, journal, suspects, own, kill_gate, kills_read, .. } = fold;
+        let Processor { projection, journal, crash_guard, own, kill_gate, kills_read, .. } = fold;
         let (_, aside) = projection.finish()?;
         if let Some(aside) = aside {
             tracing::warn!("the former store was moved to {}", aside.display());
         }
-        fold = opened(config, journal, suspects)?;
+        fold = opened(config, journal, crash_guard)?;
         (fold.own, fold.kill_gate, fold.kills_read) = (own, kill_gate, kills_read);
     }
     Ok(fold)
 }
 
-fn places(fold: &Fold) -> Vec<Option<(EntryId, StreamPlace)>> {
+fn positions(fold: &Processor) -> Vec<Option<(EntryId, StreamPosition)>> {
     let engine = &fold.projection.engine;
-    let place = |(stream, _): (StreamId, _)| {
-        let place = fold.places[usize::from(stream.0)];
-        let is_known = place != StreamPlace::default() || engine.cursor(stream).is_some();
-        is_known.then(|| (engine.cursor(stream).unwrap_or_default(), place))
+    let checkpoint = |(stream, _): (StreamId, _)| {
+        let checkpoint = fold.positions[usize::from(stream.0)];
+        let is_known = checkpoint != StreamPosition::default() || engine.cursor(stream).is_some();
+        is_known.then(|| (engine.cursor(stream).unwrap_or_default(), checkpoint))
     };
-    engine.streams().iter().map(place).collect()
+    engine.streams().iter().map(checkpoint).collect()
 }

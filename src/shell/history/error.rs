@@ -20,9 +20,9 @@ pub enum HistoryError {
     Unreadable { file: String, source: io::Error },
     #[error("{file}: cut off or damaged after {whole_lines} whole lines: {why}")]
     Damaged { file: String, whole_lines: u64, why: io::Error },
-    /// `place` is `FILE:LINE`, as [`super::History::place`] gives it.
-    #[error("{place}: {why}")]
-    BadLine { place: String, why: String },
+    /// `location` is `FILE:LINE`, as [`super::History::location`] gives it.
+    #[error("{location}: {why}")]
+    BadLine { location: String, why: String },
     /// Entries of a journal between two of its files are not there.
     #[error("{file}: begins with entry {found} of its journal, the file before it ends with {before} entries in all")]
     JournalGap { file: String, found: u64, before: u64 },
@@ -31,8 +31,8 @@ pub enum HistoryError {
     NotPlain { file: String },
     #[error("{file}: changed while it was being read")]
     Changed { file: String },
-    #[error("{place}: decision and control entries up to here take more than {bytes_max} bytes, the limit")]
-    TooManyKept { place: String, bytes_max: u64 },
+    #[error("{location}: decision and control entries up to here take more than {bytes_max} bytes, the limit")]
+    TooManyKept { location: String, bytes_max: u64 },
     #[error("temporary file in {}: {source}", std::env::temp_dir().display())]
     Temporary { source: io::Error },
 }

@@ -117,8 +117,8 @@ fn with_journals_together(files: Vec<Input>) -> Result<(Vec<Input>, Vec<Range<u3
         folders[known].1.insert(first, path.to_owned());
     }
     let (mut files, mut journals) = (Vec::new(), Vec::new());
-    for place in places {
-        match place {
+    for location in places {
+        match location {
             Ok(file) => files.push(file),
             Err(folder) => {
                 let begin = files.len() as u32;

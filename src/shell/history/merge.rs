@@ -11,7 +11,7 @@ pub(super) struct Merged<'a> {
     pub key: MergeKey,
     pub bytes: &'a [u8],
     /// The line before, if it is the same entry.
-    pub twin: Option<(MergeKey, &'a [u8])>,
+    pub duplicate: Option<(MergeKey, &'a [u8])>,
 }
 
 /// The parts of a history, each open from its first line to its last.
@@ -81,11 +81,11 @@ impl Merge {
         }
         let Some(slot) = self.active else { return Ok(None) };
         let source = self.slots[slot].as_ref().expect("the active part is open");
-        let twin = match key_before {
+        let duplicate = match key_before {
             Some(key) if key.entry == source.key.entry => Some((key, self.former(slot_before))),
             _ => None,
         };
-        Ok(Some(Merged { key: source.key, bytes: source.line(), twin }))
+        Ok(Some(Merged { key: source.key, bytes: source.line(), duplicate }))
     }
 
     /// The line that came before: of the part in this slot, which has gone on since, or of one that is closed.

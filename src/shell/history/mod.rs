@@ -8,18 +8,18 @@
 //! `merge` (second pass over all of them; the only one where the files are plain), on top of `entries`, `blocks`, `ahead`,
 //! `input` and `spill`.
 
-mod ahead;
 mod blocks;
+mod duplicates;
 mod entries;
 mod error;
 mod input;
 mod merge;
+mod read_ahead;
 mod reader;
 mod scan;
 mod sort;
 mod source;
 mod spill;
-mod twins;
 
 pub use error::HistoryError;
 pub use input::{Input, raw_scan};

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use super::duplicates::Duplicates;
 use super::error::HistoryError;
 use super::input::{self, Counted, Input, Opened};
 use super::merge::Merge;
 use super::scan::{self, Counters, KeptLine, Scan};
 use super::sort;
 use super::source::{Context, MergeKey, Source};
-use super::twins::Twins;
 use crate::domain::event::ids::{EntryId, SortKey, StreamId};
 use crate::domain::event::streams::{StreamKind, Streams};
 
@@ -67,18 +67,18 @@ pub struct Line<'a> {
     pub stream: StreamId,
     pub id: EntryId,
     /// Where it was merged: its own place, in a journal that of the latest entry before it if that is later.
-    pub place: SortKey,
-    /// Which file, for [`History::place`].
+    pub key: SortKey,
+    /// Which file, for [`History::location`].
     pub file: u32,
     /// Line number in the file, from 1. [1]
     pub number: u64,
     /// Whether the line before this one is the same entry.
-    pub twin: bool,
+    pub duplicate: bool,
 }
 
 impl<'a> Line<'a> {
-    fn new(at: MergeKey, bytes: &'a [u8], twin: bool) -> Self {
-        Self { bytes, stream: at.entry.stream, id: at.id(), place: at.key, file: at.file, number: at.number, twin }
+    fn new(at: MergeKey, bytes: &'a [u8], duplicate: bool) -> Self {
+        Self { bytes, stream: at.entry.stream, id: at.id(), key: at.key, file: at.file, number: at.number, duplicate }
     }
 }
 
@@ -98,7 +98,7 @@ pub struct History {
     extent: Extent,
     kept: Vec<KeptLine>,
     notices: Vec<String>,
-    twins: Twins,
+    duplicates: Duplicates,
     yielded: u64,
 }
 
@@ -126,7 +126,7 @@ impl History {
             counters,
             kept,
             notices,
-            twins: Twins::default(),
+            duplicates: Duplicates::default(),
             yielded: 0,
         })
     }
@@ -179,7 +179,7 @@ impl History {
             extent: Extent::Bytes { total, read },
             kept,
             notices,
-            twins: Twins::default(),
+            duplicates: Duplicates::default(),
             yielded: 0,
         }))
     }
@@ -195,11 +195,11 @@ impl History {
         let Some(merged) = self.merge.next(&self.context)?.filter(|merged| merged.key <= self.end) else {
             return Ok(None);
         };
-        if let Some(former) = merged.twin {
-            self.twins.compare(former, (merged.key, merged.bytes), &self.context);
+        if let Some(former) = merged.duplicate {
+            self.duplicates.compare(former, (merged.key, merged.bytes), &self.context);
         }
         self.yielded += 1;
-        Ok(Some(Line::new(merged.key, merged.bytes, merged.twin.is_some())))
+        Ok(Some(Line::new(merged.key, merged.bytes, merged.duplicate.is_some())))
     }
 
     /// How much there is to read.
@@ -251,16 +251,16 @@ impl History {
     }
 
     fn kept_lines(&self, kind: StreamKind) -> impl Iterator<Item = Line<'_>> {
-        let is_twin = |i: usize| i > 0 && self.kept[i - 1].key.entry == self.kept[i].key.entry;
+        let is_duplicate = |i: usize| i > 0 && self.kept[i - 1].key.entry == self.kept[i].key.entry;
         let lines = self.kept.iter().enumerate();
         lines
             .filter(move |(_, line)| self.streams.kind(line.key.entry.stream) == kind)
-            .map(move |(i, line)| Line::new(line.key, &line.bytes, is_twin(i)))
+            .map(move |(i, line)| Line::new(line.key, &line.bytes, is_duplicate(i)))
     }
 
     /// What someone should know of the files; twins that differ are added as they are read.
     pub fn notices(&self) -> Vec<String> {
-        self.notices.iter().cloned().chain(self.twins.notices()).collect()
+        self.notices.iter().cloned().chain(self.duplicates.notices()).collect()
     }
 
     /// By file, the position of its first line in the journal, where one journal and no other is part of the history:
@@ -277,7 +277,7 @@ impl History {
     }
 
     /// Names a line: `FILE:LINE`.
-    pub fn place(&self, file: u32, number: u64) -> String {
-        self.context.place(file, number)
+    pub fn location(&self, file: u32, number: u64) -> String {
+        self.context.location(file, number)
     }
 }

@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
-use super::ahead::Ahead;
 use super::entries::{Entries, Found};
 use super::error::HistoryError;
 use super::input::{self, Coding};
+use super::read_ahead::Ahead;
 use super::sort::Sorter;
 use super::source::{Context, Form, MergeKey, Part};
 use super::spill::{Spill, Spool};
@@ -206,7 +206,7 @@ impl<'a> FileScan<'a> {
         loop {
             match entries.next(&context.names) {
                 Ok(Found::Entry { line, stream, id }) => {
-                    let at = self.place(SortKey::new(stream, id), entries.number);
+                    let at = self.location(SortKey::new(stream, id), entries.number);
                     if at.key.ms > ms_max {
                         continue;
                     }
@@ -220,8 +220,8 @@ impl<'a> FileScan<'a> {
                 Ok(Found::Bad(fault)) => {
                     self.scan.counters.bad_lines += 1;
                     if !context.options.skip_bad_lines {
-                        let place = context.place(self.file, entries.number);
-                        return Err(HistoryError::BadLine { place, why: fault.to_string() });
+                        let location = context.location(self.file, entries.number);
+                        return Err(HistoryError::BadLine { location, why: fault.to_string() });
                     }
                 }
                 Ok(Found::End) => break,
@@ -237,7 +237,7 @@ impl<'a> FileScan<'a> {
     }
 
     #[inline]
-    fn place(&mut self, entry: SortKey, number: u64) -> MergeKey {
+    fn location(&mut self, entry: SortKey, number: u64) -> MergeKey {
         let mut key = entry;
         if self.is_journal {
             self.scan.journal.first.get_or_insert(entry);
@@ -273,8 +273,8 @@ impl<'a> FileScan<'a> {
         let more = line.len() as u64 + KEPT_LINE_BYTES;
         self.scan.journal.kept_bytes += more;
         if self.shared.kept_bytes.fetch_add(more, Ordering::Relaxed) + more > bytes_max {
-            let place = self.shared.context.place(key.file, key.number);
-            return Err(HistoryError::TooManyKept { place, bytes_max });
+            let location = self.shared.context.location(key.file, key.number);
+            return Err(HistoryError::TooManyKept { location, bytes_max });
         }
         self.scan.kept.push(KeptLine { key, bytes: line.into() });
         Ok(())

@@ -48,7 +48,7 @@ impl Context {
         self.journals.iter().any(|files| files.contains(&file))
     }
 
-    pub fn place(&self, file: u32, number: u64) -> String {
+    pub fn location(&self, file: u32, number: u64) -> String {
         format!("{}:{number}", self.file(file))
     }
 }
@@ -174,7 +174,11 @@ impl Source {
         let lines = lines(part, context).map_err(|error| HistoryError::while_reading(context.file(file), 0, error))?;
         let (known, is_journal, ms_max) = (Known::Left(part.entries), part.is_journal, context.ms_max());
         let mut source = Self { lines, file, key: part.first, line: 0..0, known, is_journal, ms_max };
-        if source.advance(context)? && source.key == part.first { Ok(source) } else { Err(source.surprised(context)) }
+        if source.advance(context)? && source.key == part.first {
+            Ok(source)
+        } else {
+            Err(source.is_unexpected(context))
+        }
     }
 
     /// Opens a file that was not read before at its first line, if it has one. `opened` is the file.
@@ -215,7 +219,7 @@ impl Source {
                     match entries.next(&context.names) {
                         Ok(Found::Entry { line, stream, id }) => {
                             if is_unread && context.is_kept[usize::from(stream.0)] {
-                                return Err(self.surprised(context));
+                                return Err(self.is_unexpected(context));
                             }
                             let entry = SortKey::new(stream, id);
                             let key = if self.is_journal { entry.max(before) } else { entry };
@@ -232,15 +236,15 @@ impl Source {
                         }
                         Ok(Found::End) if is_unread => return Ok(false),
                         Ok(Found::Bad(_)) if context.options.skip_bad_lines && !is_unread => {}
-                        Ok(Found::Bad(_) | Found::End) => return Err(self.surprised(context)),
-                        Err(_) if is_unread => return Err(self.surprised(context)),
+                        Ok(Found::Bad(_) | Found::End) => return Err(self.is_unexpected(context)),
+                        Err(_) if is_unread => return Err(self.is_unexpected(context)),
                         Err(error) => {
                             let whole_lines = entries.number;
                             return Err(HistoryError::while_reading(context.file(self.file), whole_lines, error));
                         }
                     }
                 }
-                if self.key.key < before { Err(self.surprised(context)) } else { Ok(true) }
+                if self.key.key < before { Err(self.is_unexpected(context)) } else { Ok(true) }
             }
             Lines::Run(blocks) => {
                 blocks.mark(self.line.clone());
@@ -272,7 +276,7 @@ impl Source {
 
     /// Not what was expected: of a file that was read before, or of one that may be read only once.
     #[cold]
-    fn surprised(&self, context: &Context) -> HistoryError {
+    fn is_unexpected(&self, context: &Context) -> HistoryError {
         let file = context.file(self.file).to_string();
         match self.known {
             Known::Left(_) => HistoryError::Changed { file },

@@ -33,7 +33,7 @@ pub(super) struct Growing {
     hashed: Sha256,
     committed: Commit,
     /// Which of its two places the next commit is noted in.
-    second_place: bool,
+    second_location: bool,
     /// Known once the frame has ended.
     foot: Option<Foot>,
 }
@@ -68,7 +68,7 @@ impl Growing {
             unwritten_last_ms: 0,
             hashed,
             committed,
-            second_place: false,
+            second_location: false,
             foot: None,
         })
     }
@@ -96,10 +96,10 @@ impl Growing {
             digest: hashed.clone().finalize().into(),
         };
         self.file.write_all_at(&self.unwritten, self.committed.len).map_err(JournalError::io(&self.path, "writing"))?;
-        let (at, place) = self.head.place(self.second_place, &commit);
+        let (at, place) = self.head.place(self.second_location, &commit);
         self.file.write_all_at(&place, at).map_err(JournalError::io(&self.path, "writing"))?;
         self.file.sync_data().map_err(JournalError::io(&self.path, "syncing"))?;
-        self.second_place = !self.second_place;
+        self.second_location = !self.second_location;
         (self.hashed, self.committed) = (hashed, commit);
         self.unwritten.clear();
         (self.unwritten_count, self.unwritten_last_ms) = (0, 0);

@@ -60,7 +60,7 @@ pub struct FieldChange {
 pub enum Written {
     Done,
     /// No hash is there any more; none was made.
-    Gone,
+    Missing,
     /// Another wrote in between; nothing was written.
     Overtaken,
 }
@@ -149,7 +149,7 @@ impl Server {
         let answered: RedisResult<i64> = call.invoke_async(&mut self.connection).await;
         Ok(match answered.map_err(self.failed(format!("to write to {key}")))? {
             0 => Written::Done,
-            -1 => Written::Gone,
+            -1 => Written::Missing,
             _ => Written::Overtaken,
         })
     }

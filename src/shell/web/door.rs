@@ -44,14 +44,14 @@ struct Connection {
 
 /// A connection's place, which is free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionSlot {
     door: Door,
     number: u64,
 }
 
 impl Door {
     /// Holds a connection that `serve` starts as a task. Closes another one first where there are too many.
-    pub(super) fn admit(&self, serve: impl FnOnce(Arc<Place>) -> AbortHandle) {
+    pub(super) fn admit(&self, serve: impl FnOnce(Arc<ConnectionSlot>) -> AbortHandle) {
         let mut held = self.held();
         while held.connections.len() >= CONNECTIONS_MAX {
             let gives_way = held.gives_way();
@@ -61,7 +61,7 @@ impl Door {
         }
         let number = held.arrived;
         held.arrived += 1;
-        let task = serve(Arc::new(Place { door: self.clone(), number }));
+        let task = serve(Arc::new(ConnectionSlot { door: self.clone(), number }));
         held.connections.insert(number, Connection { task, is_answering: false });
     }
 
@@ -90,7 +90,7 @@ impl Held {
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// Notes that the request has arrived.
     pub(super) fn answers(&self) {
         if let Some(connection) = self.door.held().connections.get_mut(&self.number) {
@@ -99,7 +99,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.door.held().connections.remove(&self.number);
     }
@@ -114,16 +114,16 @@ mod tests {
     struct Held {
         door: Door,
         tasks: Vec<tokio::task::JoinHandle<()>>,
-        places: Vec<Arc<Place>>,
+        places: Vec<Arc<ConnectionSlot>>,
     }
 
     impl Held {
         fn admit(&mut self) {
-            self.door.admit(|place| {
+            self.door.admit(|slot| {
                 let task = tokio::spawn(std::future::pending::<()>());
                 let abort = task.abort_handle();
                 self.tasks.push(task);
-                self.places.push(place);
+                self.places.push(slot);
                 abort
             });
         }
@@ -142,7 +142,7 @@ mod tests {
         held.places[0].answers();
         held.admit();
         assert_eq!(held.numbers()[..2], [0, 2], "the first answers; the second waited longest");
-        held.places.iter().for_each(|place| place.answers());
+        held.places.iter().for_each(|slot| slot.answers());
         held.admit();
         assert_eq!((held.numbers()[0], held.numbers().len()), (2, CONNECTIONS_MAX), "all answer: the oldest goes");
         for gone in [0, 1] {

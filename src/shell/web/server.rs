@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::door::{CONNECTION_LIMIT, Door, HEAD_BYTES_MAX, HEAD_LIMIT, HEADERS_MAX, Place};
+use super::door::{CONNECTION_LIMIT, ConnectionSlot, Door, HEAD_BYTES_MAX, HEAD_LIMIT, HEADERS_MAX};
 use super::host;
 
 /// How long answers that are under way may take when the server stops.
@@ -166,7 +166,7 @@ async fn serve(listener: TcpListener, router: Router, names: Arc<[String]>, mut 
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     let (router, names) = (router.clone(), Arc::clone(&names));
-                    door.admit(|place| connections.spawn(answer(stream, router, names, place)));
+                    door.admit(|slot| connections.spawn(answer(stream, router, names, slot)));
                 }
                 // No descriptor is left, or the client is gone by now: neither ends the server.
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
@@ -179,11 +179,11 @@ async fn serve(listener: TcpListener, router: Router, names: Arc<[String]>, mut 
 }
 
 /// Answers the one request of a connection. What goes wrong with a connection is its client's.
-async fn answer(stream: TcpStream, router: Router, names: Arc<[String]>, place: Arc<Place>) {
+async fn answer(stream: TcpStream, router: Router, names: Arc<[String]>, slot: Arc<ConnectionSlot>) {
     let Ok(local) = stream.local_addr() else { return };
     let pages = TowerToHyperService::new(router);
     let service = service_fn(|request: Request<Incoming>| {
-        place.answers();
+        slot.answers();
         let refused = refusal(&request, local.ip(), &names);
         let pages = pages.clone();
         async move {

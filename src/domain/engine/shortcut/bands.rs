@@ -11,11 +11,11 @@ use crate::domain::exit::policy::{EntrySource, Mode, Policy};
 use crate::domain::units::{Price, Qty};
 
 /// Places of a price that the ends of a band have more. [1]
-const PLACES_FINER: u32 = 2;
+const SCALE_FINER: u32 = 2;
 /// Prices of more places are evaluated each by itself. [1]
-const PLACES_MAX: u32 = 12;
+const SCALE_MAX: u32 = 12;
 /// Places of the policy's jump that are looked at. [1]
-const JUMP_PLACES: u32 = 6;
+const JUMP_SCALE: u32 = 6;
 /// How far a band ends from where a rung is reached, which is told to the last places only by trying.
 /// [10⁻ᵖˡᵃᶜᵉˢ]
 const EDGE: i64 = 2;
@@ -29,7 +29,7 @@ pub struct PriceBand {
     low: i64,
     high: i64,
     /// Places of both. [1]
-    places: u32,
+    scale: u32,
     /// A position that is confirmed no more ends it. [ms since 1970]
     until_ms: u64,
     /// How the kill switch stood.
@@ -49,28 +49,28 @@ impl PriceBand {
         hold: Option<Hold>,
     ) -> Option<Self> {
         let mark = symbol.hot.mark.filter(|_| symbol.hot.held_price.is_none())?;
-        let places = mark.price.places() + PLACES_FINER;
-        let middle = mark.price.in_places(places).filter(|middle| *middle > 0 && places <= PLACES_MAX)?;
-        let one = 10i128.pow(JUMP_PLACES);
-        let jump = i128::from(policy.max_price_jump.in_places(JUMP_PLACES)?).min(one);
+        let scale = mark.price.scale() + SCALE_FINER;
+        let middle = mark.price.at_scale(scale).filter(|middle| *middle > 0 && scale <= SCALE_MAX)?;
+        let one = 10i128.pow(JUMP_SCALE);
+        let jump = i128::from(policy.max_price_jump.at_scale(JUMP_SCALE)?).min(one);
         // From one end to the other is no jump either: 2 × side ≤ jump × (middle − side).
         let side = i64::try_from(i128::from(middle) * jump / (2 * one + jump)).ok().filter(|side| *side > 0)?;
-        let same = decide::same_at(symbol, policy, terms, hold, places)?;
-        let [below, above] = same.edges().map(|edge| edge?.rounded_in_places(places));
-        let is_same = |end: &i64| same.holds(Price::of_places(*end, places));
+        let same = decide::same_at(symbol, policy, terms, hold, scale)?;
+        let [below, above] = same.edges().map(|edge| edge?.rounded_at_scale(scale));
+        let is_same = |end: &i64| same.holds(Price::of_scale(*end, scale));
         let end = |furthest: i64, sign: i64| {
             let nearer = PARTS.iter().map(|part| middle + sign * (side / part));
             [furthest].into_iter().chain(nearer).filter(|end| (end - middle) * sign > 0).find(is_same).unwrap_or(middle)
         };
         let low = end(below.map_or(middle - side, |edge| edge.saturating_add(EDGE).max(middle - side)), -1);
         let high = end(above.map_or(middle + side, |edge| edge.saturating_sub(EDGE).min(middle + side)), 1);
-        (low < high).then_some(Self { low, high, places, until_ms: until_ms(symbol, policy), killed: at.killed, hold })
+        (low < high).then_some(Self { low, high, scale, until_ms: until_ms(symbol, policy), killed: at.killed, hold })
     }
 
     /// What an evaluation at this price and time comes to; `None` where it has to be made.
     #[inline]
     pub fn hold_at(&self, price: Price, now_ms: u64, killed: bool) -> Option<Option<Hold>> {
-        let price = price.in_places(self.places)?;
+        let price = price.at_scale(self.scale)?;
         let is_in = self.low <= price && price <= self.high && now_ms <= self.until_ms && killed == self.killed;
         is_in.then_some(self.hold)
     }
@@ -80,7 +80,7 @@ impl PriceBand {
     pub fn hold_over(&self, run: &PriceRun, killed: bool) -> Option<Option<Hold>> {
         let now_ms = run.last_entry.ms;
         self.hold_at(run.high, now_ms, killed)?;
-        self.hold_at(run.low, now_ms, killed).filter(|_| run.places <= self.places)
+        self.hold_at(run.low, now_ms, killed).filter(|_| run.scale <= self.scale)
     }
 }
 
@@ -121,7 +121,7 @@ impl BandCache {
 /// Bands beside a fact that should change nothing, and what of the position would be changed if it did.
 #[derive(Clone, Copy, Debug)]
 pub struct Stability {
-    quiet: PriceBand,
+    band: PriceBand,
     former: Option<PriceBand>,
     held: Option<Held>,
 }
@@ -132,18 +132,18 @@ type Held = (Qty, Option<(Price, EntrySource)>);
 impl Stability {
     /// `None` if nothing is known of the price in use.
     pub fn new(bands: BandCache, symbol: &Symbol) -> Option<Self> {
-        Some(Self { quiet: bands.now?, former: bands.former, held: held(symbol) })
+        Some(Self { band: bands.now?, former: bands.former, held: held(symbol) })
     }
 
     /// The bands behind the fact, and what an evaluation there comes to. `None` if the fact changed the position.
     pub fn after(self, symbol: &Symbol, policy: &Policy, at: EvalContext<'_>) -> Option<(BandCache, Option<Hold>)> {
-        let quiet = PriceBand { until_ms: until_ms(symbol, policy), ..self.quiet };
-        let is_same = held(symbol) == self.held && at.killed == quiet.killed && at.now_ms <= quiet.until_ms;
+        let band = PriceBand { until_ms: until_ms(symbol, policy), ..self.band };
+        let is_same = held(symbol) == self.held && at.killed == band.killed && at.now_ms <= band.until_ms;
         let mark = symbol.hot.mark.filter(|_| is_same)?;
         // The price is that of before: it may be too old by now, unless something that is asked first holds.
         let is_stale = at.now_ms.saturating_sub(mark.entry.ms) > policy.max_price_age_ms;
-        let hold = quiet.hold.map(|hold| if is_stale { hold.min(Hold::StalePrice) } else { hold });
-        Some((BandCache { now: Some(quiet), former: self.former }, hold))
+        let hold = band.hold.map(|hold| if is_stale { hold.min(Hold::StalePrice) } else { hold });
+        Some((BandCache { now: Some(band), former: self.former }, hold))
     }
 }
 

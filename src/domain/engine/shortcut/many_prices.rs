@@ -65,8 +65,8 @@ impl Engine {
         for (stream, last) in std::mem::take(&mut self.taken.lasts) {
             let cursor = &mut self.cursors[usize::from(stream.0)];
             *cursor = (*cursor).max(Some(last));
-            self.last_place = self.last_place.max(Some(SortKey::new(stream, last)));
-            self.counters.last = self.last_place.map(|place| EntryId::new(place.ms, place.seq));
+            self.last_key = self.last_key.max(Some(SortKey::new(stream, last)));
+            self.counters.last = self.last_key.map(|place| EntryId::new(place.ms, place.seq));
             self.globals.last = self.globals.last.max(last);
         }
     }
@@ -74,12 +74,12 @@ impl Engine {
     /// Takes a stretch of prices into use, if none of them changes anything.
     fn take(&mut self, entry: &Entry, symbol: SymbolId, run: &PriceRun) -> bool {
         let index = symbol.0 as usize;
-        let Some(quiet) = self.quiet[index].now() else { return false };
-        let Some(hold) = quiet.hold_over(run, self.globals.killed) else { return false };
+        let Some(band) = self.band[index].now() else { return false };
+        let Some(hold) = band.hold_over(run, self.globals.killed) else { return false };
         let is_recent = run.lag_ms <= self.globals.policy.max_price_age_ms;
         let is_alone = self.in_flight.is_empty() && self.globals.skipped.is_empty();
         let place = SortKey::new(entry.stream, entry.id);
-        let is_next = self.last_place.is_some_and(|last| last < place);
+        let is_next = self.last_key.is_some_and(|last| last < place);
         let is_no_cause = !self.facts.reach_back_to(run.last_entry.ms);
         if !(is_recent && is_alone && is_next && is_no_cause && self.accepts(run.source)) {
             return false;
@@ -101,10 +101,10 @@ impl Engine {
     /// Does a price come to what the band says, evaluated by itself.
     fn is_quiet(&self, entry: &Entry, symbol: SymbolId) -> bool {
         let index = symbol.0 as usize;
-        let (Ok(Event::Price(fact)), Some(quiet)) = (&entry.content, self.quiet[index].now()) else { return false };
+        let (Ok(Event::Price(fact)), Some(band)) = (&entry.content, self.band[index].now()) else { return false };
         let mut symbol = self.symbols[index].clone();
         symbol.hot.mark = Some(Mark { price: fact.price, source: fact.source, entry: entry.id });
-        let hold = quiet.hold_at(fact.price, entry.id.ms, self.globals.killed);
+        let hold = band.hold_at(fact.price, entry.id.ms, self.globals.killed);
         hold == Some(self.hold_at(&symbol, entry.id.ms))
     }
 }

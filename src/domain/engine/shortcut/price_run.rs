@@ -14,7 +14,7 @@ pub struct PriceRun {
     pub low: Price,
     pub high: Price,
     /// Places behind the point that they need. [1]
-    pub places: u32,
+    pub scale: u32,
     /// How much older than its entry any of them is by its own word. [ms]
     pub lag_ms: u64,
     pub source: PriceSource,
@@ -35,7 +35,7 @@ impl PriceRun {
             prices: 1,
             low: price,
             high: price,
-            places: price.places(),
+            scale: price.scale(),
             lag_ms,
             source,
             stream: entry.stream,
@@ -57,7 +57,7 @@ impl PriceRun {
             prices: others.prices + 1,
             low: self.low.min(others.low),
             high: self.high.max(others.high),
-            places: self.places.max(others.places),
+            scale: self.scale.max(others.scale),
             lag_ms: self.lag_ms.max(others.lag_ms),
             ..*others
         }
@@ -76,7 +76,7 @@ pub struct Place {
 #[derive(Debug, Default)]
 pub struct Ahead {
     /// By entry.
-    places: Vec<Place>,
+    scale: Vec<Place>,
     runs: Vec<Option<PriceRun>>,
     /// By symbol, the entry whose stretch an earlier price would go on with.
     next: Vec<Option<usize>>,
@@ -89,8 +89,8 @@ impl Ahead {
         entries: impl DoubleEndedIterator<Item = &'a Entry> + ExactSizeIterator + Clone,
         stands_alone: impl Fn(&Entry) -> bool,
     ) {
-        self.places.clear();
-        self.places.extend(entries.clone().map(|entry| Place { ms: entry.id.ms, symbol: entry.symbol }));
+        self.scale.clear();
+        self.scale.extend(entries.clone().map(|entry| Place { ms: entry.id.ms, symbol: entry.symbol }));
         self.runs.clear();
         let mut keys = entries.clone().map(|entry| SortKey::new(entry.stream, entry.id));
         let mut before = keys.next();
@@ -136,7 +136,7 @@ impl Ahead {
     /// Where an entry of the batch stands.
     #[inline]
     pub fn place(&self, at: usize) -> Place {
-        self.places[at]
+        self.scale[at]
     }
 
     /// The price at this place of the batch, with those behind it, if they are several.

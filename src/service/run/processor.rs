@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use super::aside::QuarantineOutbox;
+use super::crash_guard::CrashGuard;
 use super::fail;
 use super::findings::Findings;
 use super::gate::Gate;
 use super::kill_gate::KillGate;
 use super::message::{Append, Done, EmitBatch, GapNotice, NotEmitted, Released, StreamGap};
 use super::orders::Orders;
+use super::quarantine_outbox::QuarantineOutbox;
 use super::refused::Refused;
-use super::suspects::CrashGuard;
 use crate::codec::decode::Decoder;
 use crate::codec::line::{self, FieldValue, Fields};
-use crate::codec::live::{self, Finding, OutboxRow, Place, StreamPlace};
+use crate::codec::live::{self, Checkpoint, Finding, OutboxRow, StreamPosition};
 use crate::codec::request::FieldTexts;
 use crate::codec::seal;
 use crate::codec::signing::SigningKey;
@@ -60,7 +60,7 @@ pub struct OutputStreams {
 }
 
 /// The state of the service and all that has to be written with it.
-pub struct Fold {
+pub struct Processor {
     pub projection: Projection,
     pub decoder: Decoder,
     pub journal: Journal,
@@ -69,11 +69,11 @@ pub struct Fold {
     pub outputs: OutputStreams,
     /// Streams and keys that we write to and that take nothing, with the reason.
     pub refusing: BTreeMap<String, String>,
-    pub suspects: CrashGuard,
-    pub place: Place,
+    pub crash_guard: CrashGuard,
+    pub checkpoint: Checkpoint,
     /// The kill key as it was seen last, by whoever looks.
     pub kill_seen: Option<bool>,
-    pub places: Vec<StreamPlace>,
+    pub positions: Vec<StreamPosition>,
     places_changed: Vec<bool>,
     pub outbox: BTreeMap<u64, OutboxRow>,
     /// Decisions that the emitter has.
@@ -83,7 +83,7 @@ pub struct Fold {
     acks: Vec<Vec<EntryId>>,
     /// Delivered to the group, and acknowledged once the cursor is there.
     delivered: Vec<Vec<EntryId>>,
-    asides: QuarantineOutbox,
+    quarantine_outbox: QuarantineOutbox,
     refused: Refused,
     findings: Findings,
     pub own: ControlOutbox,
@@ -107,7 +107,7 @@ pub struct ControlOutbox {
     /// By number: why it was written; its id, once it is known.
     pending: BTreeMap<u64, (OwnEntry, Option<EntryId>)>,
     /// Those that were not handed over yet.
-    unsaid: Vec<(u64, FieldTexts)>,
+    unpublished: Vec<(u64, FieldTexts)>,
     /// Nothing is handed over before: the server said no.
     not_before: Option<Instant>,
 }
@@ -135,7 +135,7 @@ impl ControlOutbox {
     fn take(&mut self, is_meant: impl Fn(&OwnEntry, &Option<EntryId>) -> bool) -> Vec<OwnEntry> {
         let taken: Vec<u64> =
             self.pending.iter().filter(|(_, (why, id))| is_meant(why, id)).map(|(number, _)| *number).collect();
-        self.unsaid.retain(|(number, _)| !taken.contains(number));
+        self.unpublished.retain(|(number, _)| !taken.contains(number));
         taken.iter().filter_map(|number| self.pending.remove(number)).map(|(why, _)| why).collect()
     }
 
@@ -163,18 +163,18 @@ pub struct FoldParts {
     pub signing: Option<SigningKey>,
     pub orders: Orders,
     pub outputs: OutputStreams,
-    pub suspects: CrashGuard,
-    pub place: Place,
-    pub places: Vec<Option<StreamPlace>>,
+    pub crash_guard: CrashGuard,
+    pub checkpoint: Checkpoint,
+    pub positions: Vec<Option<StreamPosition>>,
     pub outbox: Vec<OutboxRow>,
     /// Entries that were put aside and not told.
-    pub asides: Vec<(String, EntryId)>,
+    pub quarantine_outbox: Vec<(String, EntryId)>,
     /// Entries that were refused and not told.
     pub refused: Vec<(String, EntryId)>,
     pub findings: BTreeMap<String, Finding>,
 }
 
-impl Fold {
+impl Processor {
     pub fn new(parts: FoldParts) -> Self {
         let streams = parts.decoder.streams().len();
         Self {
@@ -185,17 +185,17 @@ impl Fold {
             orders: parts.orders,
             outputs: parts.outputs,
             refusing: BTreeMap::new(),
-            suspects: parts.suspects,
-            kill_seen: parts.place.kill_key,
-            place: parts.place,
-            places: parts.places.iter().map(|place| place.unwrap_or_default()).collect(),
+            crash_guard: parts.crash_guard,
+            kill_seen: parts.checkpoint.kill_key,
+            checkpoint: parts.checkpoint,
+            positions: parts.positions.iter().map(|checkpoint| checkpoint.unwrap_or_default()).collect(),
             places_changed: vec![false; streams],
             outbox: parts.outbox.into_iter().map(|row| (row.seq, row)).collect(),
             in_hand: BTreeSet::new(),
             gate: Gate::default(),
             acks: vec![Vec::new(); streams],
             delivered: vec![Vec::new(); streams],
-            asides: QuarantineOutbox::of(parts.asides),
+            quarantine_outbox: QuarantineOutbox::of(parts.quarantine_outbox),
             refused: Refused::of(parts.refused),
             findings: Findings::of(parts.findings),
             own: ControlOutbox::default(),
@@ -233,9 +233,9 @@ impl Fold {
     /// Folds an entry that stands in the journal.
     pub fn fold(&mut self, stream: StreamId, id: EntryId, line: &str) -> anyhow::Result<()> {
         let name = &self.decoder.streams().get(stream).name;
-        self.suspects.begin(name, id);
-        let is_passed_over = self.projection.engine.is_passed_over(name, id);
-        if !is_passed_over {
+        self.crash_guard.begin(name, id);
+        let is_skipped = self.projection.engine.is_skipped(name, id);
+        if !is_skipped {
             fail::entry(id);
         }
         let entry = self
@@ -246,7 +246,7 @@ impl Fold {
             self.projection.engine.intern(&name);
         }
         if self.projection.engine.cursor(stream).is_none_or(|cursor| id > cursor) {
-            self.places[usize::from(stream.0)].seen += 1;
+            self.positions[usize::from(stream.0)].seen += 1;
             self.places_changed[usize::from(stream.0)] = true;
         }
         let (is_control, is_decision) = (entry.kind == StreamKind::Control, entry.kind == StreamKind::Decision);
@@ -255,7 +255,7 @@ impl Fold {
         let foreign_before = foreign(self);
         let policy_before = if is_control { self.projection.engine.policy().hash.clone() } else { Box::default() };
         let folded = self.projection.fold(&entry, || line.to_owned());
-        self.suspects.folded();
+        self.crash_guard.folded();
         let is_foreign = foreign(self) > foreign_before;
         if is_control {
             self.kill_has_its_turn(stream, id);
@@ -277,14 +277,14 @@ impl Fold {
             if is_foreign {
                 tracing::error!(stream = %name, entry = %id, finding = "decision_foreign", reason = reason.name(), "a decision entry does not read: the symbols that it may concern are held");
             }
-            for row in self.asides.add(name, id, self.is_leader) {
+            for row in self.quarantine_outbox.add(name, id, self.is_leader) {
                 self.projection.wait(row);
             }
         }
         let is_applied = folded.disposition == Disposition::Applied;
         if (is_foreign && is_applied) || folded.disposition == Disposition::Quarantined(Reason::BadSignature) {
             self.refuse(&entry);
-        } else if is_applied && !is_passed_over {
+        } else if is_applied && !is_skipped {
             self.notice(&entry, line, &policy_before);
         }
         self.entries_uncommitted += 1;
@@ -317,7 +317,7 @@ impl Fold {
         }
         for (stream, id) in self.refused.due() {
             let payload = serde_json::json!({"stream": stream, "id": id.to_string(), "reason": "bad_signature"});
-            self.announce(OwnEntry::Other, "entry.skipped", &payload.to_string());
+            self.stage_entry(OwnEntry::Other, "entry.skipped", &payload.to_string());
         }
     }
 
@@ -417,11 +417,11 @@ impl Fold {
     }
 
     /// A stream begins here.
-    pub fn begin(&mut self, stream: StreamId, cursor: Option<EntryId>, place: StreamPlace) {
+    pub fn begin(&mut self, stream: StreamId, cursor: Option<EntryId>, checkpoint: StreamPosition) {
         if let Some(cursor) = cursor {
             self.projection.engine.set_cursor(stream, cursor);
         }
-        self.places[usize::from(stream.0)] = place;
+        self.positions[usize::from(stream.0)] = checkpoint;
         self.places_changed[usize::from(stream.0)] = true;
         self.entries_uncommitted += 1;
     }
@@ -457,7 +457,7 @@ impl Fold {
         if loss.count.is_none() {
             self.doubt_orders();
         }
-        self.announce(OwnEntry::Gap(loss), "history.gap", &payload.to_string());
+        self.stage_entry(OwnEntry::Gap(loss), "history.gap", &payload.to_string());
     }
 
     /// The server has forgotten things: an order on its way out may have been sent before, and its memory with it.
@@ -473,12 +473,12 @@ impl Fold {
         if self.own.not_before.is_some_and(|from| Instant::now() < from) {
             return Vec::new();
         }
-        let unsaid = std::mem::take(&mut self.own.unsaid);
+        let unpublished = std::mem::take(&mut self.own.unpublished);
         let append = |(number, fields)| {
             let gap = self.own.pending.get(&number).and_then(|(why, _)| self.gap_notice(why));
             Append { number, stream: self.outputs.control.clone(), fields, gap }
         };
-        unsaid.into_iter().map(append).collect()
+        unpublished.into_iter().map(append).collect()
     }
 
     fn gap_notice(&self, why: &OwnEntry) -> Option<GapNotice> {
@@ -492,19 +492,19 @@ impl Fold {
     /// A gap is in the log: from now on what is missing counts as seen. (Before, a new start finds it again.)
     fn count_lost(&mut self, loss: &StreamGap) {
         let index = usize::from(loss.stream.0);
-        let seen = self.places[index].seen.saturating_add_signed(loss.shift);
-        self.places[index] = StreamPlace { seen, added: loss.added };
+        let seen = self.positions[index].seen.saturating_add_signed(loss.shift);
+        self.positions[index] = StreamPosition { seen, added: loss.added };
         self.places_changed[index] = true;
     }
 
     /// Writes an entry of our own to the control stream, now or as soon as we lead.
-    pub fn announce(&mut self, why: OwnEntry, event_type: &str, payload: &str) {
+    pub fn stage_entry(&mut self, why: OwnEntry, event_type: &str, payload: &str) {
         let number = self.own.next_number;
         self.own.next_number += 1;
         self.own.pending.insert(number, (why, None));
         let fields = [("event_type", event_type), ("payload", payload)];
         let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        self.own.unsaid.push((number, fields));
+        self.own.unpublished.push((number, fields));
     }
 
     /// Notes what the kill key says; a change is written to the control stream by whoever leads.
@@ -514,27 +514,27 @@ impl Fold {
         let Some(kill) = seen else { return };
         self.kill_seen = Some(kill);
         let is_said = |kill: bool| self.own.pending.values().any(|(why, _)| *why == OwnEntry::Kill(kill));
-        if !self.is_leader || is_said(kill) || self.place.kill_key == Some(kill) {
+        if !self.is_leader || is_said(kill) || self.checkpoint.kill_key == Some(kill) {
             return;
         }
         // What the log says already is not said again, unless the contrary is on its way. A key that is 0 takes back only
         // what the key has said; and where there is a signing key, nobody without it takes back a kill through us.
-        let says_nothing = !kill && (self.signing.is_some() || self.place.kill_key.is_none());
+        let says_nothing = !kill && (self.signing.is_some() || self.checkpoint.kill_key.is_none());
         if says_nothing || (self.projection.engine.globals().killed == kill && !is_said(!kill)) {
-            self.place.kill_key = Some(kill);
+            self.checkpoint.kill_key = Some(kill);
             self.entries_uncommitted += 1;
             return;
         }
         let reason = if kill { "the kill key was set" } else { "the kill key was cleared" };
         let payload = serde_json::json!({"kill": kill, "reason": reason});
-        self.announce(OwnEntry::Kill(kill), "kill.changed", &payload.to_string());
+        self.stage_entry(OwnEntry::Kill(kill), "kill.changed", &payload.to_string());
     }
 
     /// A kill switch of the log. While the key is set, an operator's word that clears it does not last: the next look at
     /// the key says so again, if it is set then still.
     fn kill_is_folded(&mut self, kill: bool) {
         if self.kill_seen == Some(kill) || self.kill_seen == Some(true) {
-            self.place.kill_key = Some(kill);
+            self.checkpoint.kill_key = Some(kill);
         }
     }
 
@@ -544,7 +544,7 @@ impl Fold {
         self.is_caught_up = false;
         self.in_hand.clear();
         self.gate.retry();
-        self.asides.lead();
+        self.quarantine_outbox.lead();
         self.refused.lead();
         self.tell_refused();
         if is_leader {
@@ -562,14 +562,14 @@ impl Fold {
 
     /// Writes the state that holds so many entries of the journal.
     pub fn commit_at(&mut self, journalled: u64) -> anyhow::Result<()> {
-        self.place.journal = journalled;
-        for (index, place) in self.places.iter().enumerate() {
+        self.checkpoint.journal = journalled;
+        for (index, checkpoint) in self.positions.iter().enumerate() {
             if std::mem::take(&mut self.places_changed[index]) {
                 let name = &self.decoder.streams().get(StreamId(index as u16)).name;
-                self.projection.wait(live::stream_row(name, *place));
+                self.projection.wait(live::stream_row(name, *checkpoint));
             }
         }
-        self.projection.wait(live::place_row(self.place));
+        self.projection.wait(live::place_row(self.checkpoint));
         for row in self.findings.rows(&self.projection.engine.counters) {
             self.projection.wait(row);
         }
@@ -589,9 +589,12 @@ impl Fold {
         let written = || self.outbox.values().filter_map(|row| Some((row.seq, row.written?)));
         // The entries of a backlog are of long ago, and what is written now would stay for all of it.
         let too_many = written().count().saturating_sub(OUTBOX_WRITTEN_MAX);
-        let is_old = |place: usize, id: EntryId| place < too_many || id.ms < from;
-        let old: Vec<u64> =
-            written().enumerate().filter(|(place, (_, id))| is_old(*place, *id)).map(|(_, (seq, _))| seq).collect();
+        let is_old = |checkpoint: usize, id: EntryId| checkpoint < too_many || id.ms < from;
+        let old: Vec<u64> = written()
+            .enumerate()
+            .filter(|(checkpoint, (_, id))| is_old(*checkpoint, *id))
+            .map(|(_, (seq, _))| seq)
+            .collect();
         for seq in old {
             self.outbox.remove(&seq);
             self.projection.wait(live::outbox_removed(seq));
@@ -621,9 +624,9 @@ impl Fold {
             return Ok(work);
         }
         work.appends = self.appends();
-        if let Some(store) = self.projection.store().filter(|_| !self.asides.is_empty()) {
-            let (due, gone) = self.asides.due(store).context("reading what was put aside")?;
-            work.asides = due;
+        if let Some(store) = self.projection.store().filter(|_| !self.quarantine_outbox.is_empty()) {
+            let (due, gone) = self.quarantine_outbox.due(store).context("reading what was put aside")?;
+            work.quarantine_outbox = due;
             for row in gone {
                 self.projection.wait(row);
             }
@@ -673,7 +676,7 @@ impl Fold {
             }),
             cause_ms: row.cause_ms,
             age_max_ms: if is_order { self.orders.age_max_ms } else { 0 },
-            kill_was_set: self.kill_seen.or(self.place.kill_key) == Some(true),
+            kill_was_set: self.kill_seen.or(self.checkpoint.kill_key) == Some(true),
             refusal: if is_order { self.refusal(row).or_else(|| self.position_refusal(row)) } else { None },
             record_only: row.record_only,
             hash: row.field("hash").to_owned(),
@@ -735,17 +738,17 @@ impl Fold {
                     self.count_lost(&loss);
                 }
             }
-            Done::NotAppended { number } => self.say_again(number),
+            Done::NotAppended { number } => self.retry_appends(number),
             Done::AppendRefused { number, fields } => {
                 if self.own.pending.contains_key(&number) {
-                    self.own.unsaid.push((number, fields));
+                    self.own.unpublished.push((number, fields));
                 }
                 self.own.not_before = Some(Instant::now() + OWN_PAUSE);
             }
             Done::Output { key, refusal } => self.output(key, refusal),
             Done::Checked { lost } => self.checked(&lost),
             Done::Aside { number, is_written } => {
-                if let Some(row) = self.asides.done(number, is_written) {
+                if let Some(row) = self.quarantine_outbox.done(number, is_written) {
                     self.projection.wait(row);
                     self.entries_uncommitted += 1;
                 }
@@ -773,7 +776,7 @@ impl Fold {
     }
 
     /// What could not be said is said by the next leader, or by us when we lead again.
-    fn say_again(&mut self, number: u64) {
+    fn retry_appends(&mut self, number: u64) {
         let Some((why, _)) = self.own.pending.remove(&number) else { return };
         match why {
             OwnEntry::Gap(loss) => self.lose(loss),
@@ -896,7 +899,7 @@ impl Fold {
 
     /// Is everything in the streams that we have decided or put aside.
     pub fn is_told(&self) -> bool {
-        self.outbox_waiting() == 0 && self.asides.is_empty()
+        self.outbox_waiting() == 0 && self.quarantine_outbox.is_empty()
     }
 
     /// Is everything said, offered and acknowledged.

@@ -36,7 +36,7 @@ pub async fn keep_lease(setup: LeaseSetup) {
     let owner = format!("{} {:016x}", setup.consumer, fastrand::u64(..));
     let mut lease: Option<Lease> = None;
     let mut inherits = true;
-    let mut has_twin = false;
+    let mut has_duplicate = false;
     while !setup.stop.load(Ordering::Relaxed) {
         let began = Instant::now();
         let held = hold(&setup, &owner, &mut lease, inherits).await;
@@ -52,7 +52,10 @@ pub async fn keep_lease(setup: LeaseSetup) {
             Ok(None) => {
                 // Whoever has taken it over under our name found us at work, or was found by us.
                 let holder = setup.holder.borrow().clone();
-                if !inherits && holder.as_deref() == Some(&*setup.consumer) && !std::mem::replace(&mut has_twin, true) {
+                if !inherits
+                    && holder.as_deref() == Some(&*setup.consumer)
+                    && !std::mem::replace(&mut has_duplicate, true)
+                {
                     tracing::error!(
                         consumer = setup.consumer,
                         "another process runs under this consumer name and holds the lease: give each a name of its own \

@@ -8,7 +8,7 @@
 //! the cursor gives a hint, and an end before it is proof.
 
 use super::message::StreamGap;
-use crate::codec::live::StreamPlace;
+use crate::codec::live::StreamPosition;
 use crate::config::Start;
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::shell::redis::{Consumer, ServerError, StreamFault, StreamStats};
@@ -20,7 +20,7 @@ pub struct Bookkeeping {
 
 #[derive(Clone, Copy, Debug)]
 struct StreamBook {
-    place: StreamPlace,
+    position: StreamPosition,
     /// Up to here nothing is missing, or it is told.
     whole_to: EntryId,
     /// The end of a stream that had forgotten entries, as it was told.
@@ -49,9 +49,9 @@ enum Finding {
 }
 
 impl Bookkeeping {
-    pub fn new(places: &[Option<(EntryId, StreamPlace)>]) -> Self {
-        let book = |(id, place)| StreamBook { place, whole_to: id, forgotten_at: None };
-        Self { streams: places.iter().map(|place| place.map(book)).collect() }
+    pub fn new(positions: &[Option<(EntryId, StreamPosition)>]) -> Self {
+        let book = |(id, position)| StreamBook { position, whole_to: id, forgotten_at: None };
+        Self { streams: positions.iter().map(|position| position.map(book)).collect() }
     }
 
     pub fn has_begun(&self, stream: usize) -> bool {
@@ -61,7 +61,7 @@ impl Bookkeeping {
     /// Counts an entry that was read.
     pub fn count(&mut self, stream: usize) {
         if let Some(book) = &mut self.streams[stream] {
-            book.place.seen += 1;
+            book.position.seen += 1;
         }
     }
 
@@ -72,7 +72,7 @@ impl Bookkeeping {
         stream_stats: &StreamStats,
         from: Start,
         consumer: &mut Consumer,
-    ) -> Result<(Option<EntryId>, StreamPlace, Option<StreamGap>), ServerError> {
+    ) -> Result<(Option<EntryId>, StreamPosition, Option<StreamGap>), ServerError> {
         let added = stream_stats.entries_added.unwrap_or(0);
         let index = usize::from(stream.0);
         let (cursor, unread) = match from {
@@ -82,10 +82,10 @@ impl Bookkeeping {
             Start::After(id) => (Some(id), consumer.count_between(index, id, stream_stats.last_id).await?),
         };
         let cursor = cursor.filter(|id| *id != EntryId::default());
-        let place = StreamPlace { seen: added.saturating_sub(unread), added };
+        let position = StreamPosition { seen: added.saturating_sub(unread), added };
         let whole_to = cursor.unwrap_or_default();
-        self.streams[index] = Some(StreamBook { place, whole_to, forgotten_at: None });
-        let before = match cursor.filter(|_| place.seen > 0) {
+        self.streams[index] = Some(StreamBook { position, whole_to, forgotten_at: None });
+        let before = match cursor.filter(|_| position.seen > 0) {
             None => stream_stats.first_id,
             Some(cursor) => {
                 let next = cursor.next().unwrap_or(EntryId::MAX);
@@ -93,17 +93,17 @@ impl Bookkeeping {
             }
         };
         // What is missing before counts as seen once the gap is in the log: until then a new start finds it again.
-        let begun = StreamPlace { seen: 0, added };
-        let loss = (place.seen > 0).then_some(StreamGap {
+        let begun = StreamPosition { seen: 0, added };
+        let loss = (position.seen > 0).then_some(StreamGap {
             stream,
             after: None,
             before,
-            count: Some(place.seen),
-            shift: place.seen as i64,
+            count: Some(position.seen),
+            shift: position.seen as i64,
             added,
             why: "not read from its beginning",
         });
-        Ok((cursor, if loss.is_some() { begun } else { place }, loss))
+        Ok((cursor, if loss.is_some() { begun } else { position }, loss))
     }
 
     /// Compares a survey with what was counted.
@@ -116,16 +116,16 @@ impl Bookkeeping {
     ) -> Result<Option<StreamGap>, ServerError> {
         let index = usize::from(stream.0);
         let Some(book) = self.streams[index] else { return Ok(None) };
-        let added = if stream_stats.exists { stream_stats.entries_added.unwrap_or(book.place.added) } else { 0 };
+        let added = if stream_stats.exists { stream_stats.entries_added.unwrap_or(book.position.added) } else { 0 };
         let loss = match find(stream_stats, &book, at) {
             Finding::Whole => None,
             Finding::Doubtful => {
                 let unread = consumer.count_between(index, at.read, stream_stats.last_id).await?;
-                let count = added.saturating_sub(book.place.seen).saturating_sub(unread);
+                let count = added.saturating_sub(book.position.seen).saturating_sub(unread);
                 let before = if count > 0 { before(index, stream_stats, at.read, consumer).await? } else { None };
-                (count > 0).then_some((Some(count), book.place.seen + count, book.whole_to, before, TRIMMED))
+                (count > 0).then_some((Some(count), book.position.seen + count, book.whole_to, before, TRIMMED))
             }
-            Finding::TrimmedSomewhere => Some((None, book.place.seen, at.read, stream_stats.first_id, TRIMMED)),
+            Finding::TrimmedSomewhere => Some((None, book.position.seen, at.read, stream_stats.first_id, TRIMMED)),
             Finding::Forgotten => {
                 let unread = consumer.count_between(index, at.read, stream_stats.last_id).await?;
                 let kept = match stream_stats.fault {
@@ -138,12 +138,13 @@ impl Bookkeeping {
         };
         let Some((count, seen, after, before, why)) = loss else {
             let whole_to = book.whole_to.max(at.read);
-            self.streams[index] = Some(StreamBook { place: StreamPlace { added, ..book.place }, whole_to, ..book });
+            self.streams[index] =
+                Some(StreamBook { position: StreamPosition { added, ..book.position }, whole_to, ..book });
             return Ok(None);
         };
-        let shift = seen as i64 - book.place.seen as i64;
+        let shift = seen as i64 - book.position.seen as i64;
         self.streams[index] = Some(StreamBook {
-            place: StreamPlace { seen, added },
+            position: StreamPosition { seen, added },
             whole_to: at.read.max(before.unwrap_or_default()).max(stream_stats.max_deleted.unwrap_or_default()),
             forgotten_at: Some(stream_stats.last_id).filter(|_| why == FORGOTTEN),
         });
@@ -172,12 +173,12 @@ async fn before(
 }
 
 fn find(stream_stats: &StreamStats, book: &StreamBook, at: Position) -> Finding {
-    let place = book.place;
+    let position = book.position;
     // Who begins behind the end of a stream has read nothing that it could forget.
     let has_grown = !stream_stats.exists || stream_stats.entries_added.is_some();
-    let is_as_it_was = has_grown && stream_stats.entries_added.unwrap_or(0) == place.added;
+    let is_as_it_was = has_grown && stream_stats.entries_added.unwrap_or(0) == position.added;
     let is_shorter = stream_stats.last_id < at.read
-        && place.seen > 0
+        && position.seen > 0
         && !is_as_it_was
         && book.forgotten_at.is_none_or(|told| stream_stats.last_id < told);
     if is_shorter {
@@ -185,15 +186,16 @@ fn find(stream_stats: &StreamStats, book: &StreamBook, at: Position) -> Finding 
     }
     let added = if stream_stats.exists { stream_stats.entries_added } else { Some(0) };
     let Some(added) = added else {
-        let is_behind = stream_stats.first_id.is_some_and(|first| first > at.read.max(book.whole_to)) && place.seen > 0;
+        let is_behind =
+            stream_stats.first_id.is_some_and(|first| first > at.read.max(book.whole_to)) && position.seen > 0;
         return if is_behind { Finding::TrimmedSomewhere } else { Finding::Whole };
     };
     // What we have seen was added, whether or not the server was asked since.
-    if added < place.added.max(place.seen) {
+    if added < position.added.max(position.seen) {
         return Finding::Forgotten;
     }
     // As many are left as were added and not seen: where that cannot be, or need not be, they are counted.
-    let left = added - place.seen;
+    let left = added - position.seen;
     let is_trimmed = stream_stats.first_id.is_some_and(|first| first > book.whole_to);
     let is_deleted = stream_stats.max_deleted.is_some_and(|deleted| deleted > book.whole_to);
     let may_lack =
@@ -218,7 +220,7 @@ mod tests {
     }
 
     fn book(seen: u64, added: u64) -> StreamBook {
-        StreamBook { place: StreamPlace { seen, added }, whole_to: EntryId::new(3, 0), forgotten_at: None }
+        StreamBook { position: StreamPosition { seen, added }, whole_to: EntryId::new(3, 0), forgotten_at: None }
     }
 
     #[test]

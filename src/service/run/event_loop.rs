@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::fail;
 use super::fetching::{Fetched, Lacking};
-use super::fold::{Fold, OwnEntry};
 use super::message::{Done, EmitBatch, Message, Role};
+use super::processor::{OwnEntry, Processor};
 use super::publish::Publisher;
 use super::reader::ReaderStatus;
 use super::snapshots::Snapshots;
@@ -53,14 +53,14 @@ pub struct Channels {
     pub questions: mpsc::Receiver<Question>,
     pub lacking: watch::Sender<Lacking>,
     pub fetched: watch::Receiver<Fetched>,
-    pub signs: Arc<ReaderStatus>,
+    pub status: Arc<ReaderStatus>,
     pub stop: Arc<AtomicBool>,
     pub give_up: Arc<AtomicBool>,
 }
 
 /// A service at work.
 pub struct EventLoop {
-    fold: Fold,
+    fold: Processor,
     wires: Channels,
     policy: Policy,
     /// Hash of the policy in force when the process began.
@@ -86,13 +86,13 @@ pub struct EventLoop {
 
 impl EventLoop {
     pub fn new(
-        fold: Fold,
+        fold: Processor,
         wires: Channels,
         config: &Config,
         publisher: Publisher,
         until_idle: Option<Duration>,
     ) -> Self {
-        let snapshots = Snapshots::of(config, fold.place.journal);
+        let snapshots = Snapshots::of(config, fold.checkpoint.journal);
         let policy_before = fold.projection.engine.globals().policy.hash.clone();
         Self {
             fold,
@@ -137,7 +137,7 @@ impl EventLoop {
             return;
         }
         self.fold.lead(is_leader);
-        (self.led_from_ms, self.led_behind_ms) = (None, self.wires.signs.server_ms.load(Ordering::Relaxed));
+        (self.led_from_ms, self.led_behind_ms) = (None, self.wires.status.server_ms.load(Ordering::Relaxed));
         if is_leader && !std::mem::replace(&mut self.has_adopted, true) {
             self.adopt_policy();
         }
@@ -149,7 +149,7 @@ impl EventLoop {
         if self.fold.is_caught_up || !self.fold.is_leader {
             return;
         }
-        let server_ms = self.wires.signs.server_ms.load(Ordering::Relaxed);
+        let server_ms = self.wires.status.server_ms.load(Ordering::Relaxed);
         let led_from_ms = self.led_from_ms.or(Some(server_ms).filter(|ms| *ms > self.led_behind_ms));
         self.led_from_ms = led_from_ms;
         self.fold.is_caught_up = led_from_ms.is_some_and(|from_ms| self.fold.folded_to_ms() >= from_ms);
@@ -168,7 +168,7 @@ impl EventLoop {
         }
         let why = if is_in_force { OwnEntry::Other } else { OwnEntry::Policy };
         let payload = format!(r#"{{"policy":{},"reason":"{CONFIGURED}"}}"#, policy::to_json(&self.policy));
-        self.fold.announce(why, "policy.adopted", &payload);
+        self.fold.stage_entry(why, "policy.adopted", &payload);
     }
 
     fn apply_outcome(&mut self) {
@@ -237,10 +237,10 @@ impl EventLoop {
 
     /// Entries are being read, and those that were folded last are old.
     fn is_behind(&self) -> bool {
-        let signs = &self.wires.signs;
+        let status = &self.wires.status;
         let folded = self.fold.projection.engine.globals().last;
-        !signs.is_drained.load(Ordering::Relaxed)
-            && signs.server_ms.load(Ordering::Relaxed).saturating_sub(folded.ms) > BACKLOG_MS
+        !status.is_drained.load(Ordering::Relaxed)
+            && status.server_ms.load(Ordering::Relaxed).saturating_sub(folded.ms) > BACKLOG_MS
     }
 
     /// How long the first entry of a commit waits for the last one.
@@ -273,7 +273,7 @@ impl EventLoop {
                     self.fold.take(released)?;
                 }
             }
-            Message::Begin { stream, cursor, place } => self.fold.begin(stream, cursor, place),
+            Message::Begin { stream, cursor, position } => self.fold.begin(stream, cursor, position),
             Message::KillRead { stream, id } => self.fold.kill_is_read(stream, id),
             Message::Delivered(all) => {
                 for (stream, ids) in all {
@@ -335,7 +335,7 @@ impl EventLoop {
             let holder = self.wires.holder.borrow().clone();
             let role = self.wires.role.borrow().clone();
             let fetched = self.wires.fetched.borrow().clone();
-            self.publisher.publish(&mut self.fold, &self.wires.signs, &role, holder, &fetched);
+            self.publisher.publish(&mut self.fold, &self.wires.status, &role, holder, &fetched);
             self.say_what_is_lacking();
         }
     }
@@ -345,10 +345,10 @@ impl EventLoop {
             return;
         }
         let engine = &self.fold.projection.engine;
-        let server_ms = self.wires.signs.server_ms.load(Ordering::Relaxed);
+        let server_ms = self.wires.status.server_ms.load(Ordering::Relaxed);
         // What only stands behind the fold in the streams need not be fetched.
         let is_behind = server_ms.saturating_sub(engine.globals().last.ms) > CAUGHT_UP_MS;
-        if is_behind && !self.wires.signs.is_drained.load(Ordering::Relaxed) {
+        if is_behind && !self.wires.status.is_drained.load(Ordering::Relaxed) {
             return;
         }
         let observed = engine.streams().iter().find(|(_, stream)| stream.kind == StreamKind::Observation);
@@ -366,7 +366,7 @@ impl EventLoop {
     /// Was nothing pending or new for as long as was asked for; a follower waits until it could have become the leader.
     fn is_idle_enough(&mut self) -> bool {
         let Some(limit) = self.until_idle else { return false };
-        if !self.is_settled() || !self.wires.signs.is_drained.load(Ordering::Relaxed) {
+        if !self.is_settled() || !self.wires.status.is_drained.load(Ordering::Relaxed) {
             self.busy = Instant::now();
             return false;
         }
@@ -398,10 +398,10 @@ impl EventLoop {
         if self.fold.uncommitted().is_none() {
             self.snapshots.at_end(&mut self.fold);
         }
-        let Fold { projection, journal, suspects, .. } = self.fold;
+        let Processor { projection, journal, crash_guard, .. } = self.fold;
         journal.close()?;
         projection.finish()?;
-        suspects.finish();
+        crash_guard.finish();
         Ok(())
     }
 }

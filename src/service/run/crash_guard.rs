@@ -41,11 +41,11 @@ impl CrashGuard {
         let former = left_behind.as_deref().and_then(parse);
         let file = File::options().create(true).truncate(false).write(true).open(&path)?;
         let left = if left_behind.is_some() { NOTED_ENTRIES } else { 0 };
-        let suspects = Self { path, file: Some(file), former, left, is_noted: false };
+        let crash_guard = Self { path, file: Some(file), former, left, is_noted: false };
         if left_behind.is_none() {
-            suspects.note("", EntryId::default(), 0);
+            crash_guard.note("", EntryId::default(), 0);
         }
-        Ok(suspects)
+        Ok(crash_guard)
     }
 
     /// The entry that has ended the process at least twice.

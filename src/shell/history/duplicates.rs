@@ -10,12 +10,12 @@ const NAMED_MAX: usize = 20;
 
 /// What was seen of twins so far.
 #[derive(Default)]
-pub(super) struct Twins {
+pub(super) struct Duplicates {
     named: Vec<String>,
     unnamed: u64,
 }
 
-impl Twins {
+impl Duplicates {
     /// Compares a line with the one before it, which has the same stream and id.
     #[cold]
     pub fn compare(&mut self, former: (MergeKey, &[u8]), line: (MergeKey, &[u8]), context: &Context) {
@@ -26,12 +26,12 @@ impl Twins {
             self.unnamed += 1;
             return;
         }
-        let place = |at: MergeKey| context.place(at.file, at.number);
+        let location = |at: MergeKey| context.location(at.file, at.number);
         let (stream, id) = (context.names.name(line.0.entry.stream), line.0.id());
         self.named.push(format!(
             "{} and {} are both {stream} {id}, but differ: the first counts",
-            place(former.0),
-            place(line.0)
+            location(former.0),
+            location(line.0)
         ));
     }
 

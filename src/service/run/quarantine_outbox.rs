@@ -46,11 +46,11 @@ struct Aside {
 impl QuarantineOutbox {
     /// Those that a process before had not noted as written.
     pub fn of(entries: Vec<(String, EntryId)>) -> Self {
-        let mut asides = Self::default();
+        let mut quarantine_outbox = Self::default();
         for (stream, id) in entries {
-            asides.push(stream, id, true);
+            quarantine_outbox.push(stream, id, true);
         }
-        asides
+        quarantine_outbox
     }
 
     fn push(&mut self, stream: String, id: EntryId, is_doubtful: bool) {
