@@ -12,7 +12,7 @@ use crate::codec::view;
 use crate::codec::{number, policy};
 use crate::config::Config;
 use crate::domain::book::plans::sha256_hex;
-use crate::domain::exit::decide::Flag;
+use crate::domain::exit::Flag;
 use crate::shell::terminal::{Screen, Tone};
 
 const EVENTS: &str = include_str!("../../replay/nights/incident-2026-02-04/events.jsonl");

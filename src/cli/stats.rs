@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::codec::{state, time, view};
 use crate::domain::book::position::Position;
 use crate::domain::engine::Engine;
-use crate::domain::exit::decide::Hold;
+use crate::domain::exit::Hold;
 use crate::drive::projection;
 use crate::shell::terminal::{Screen, Tone};
 

@@ -3,7 +3,7 @@
 use crate::domain::book::position::{Cause, EntryPrice, Position, PositionChange};
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::{Engine, Globals};
-use crate::domain::exit::decide;
+use crate::domain::exit;
 
 use super::checksum::hex;
 use super::state::encode;
@@ -46,7 +46,7 @@ pub fn of_position_fields(engine: &Engine, symbol: &Symbol, position: &Position)
         })),
     ));
     fields.push(of("realized_pnl", or_none(totals.realized.map(|realized| realized.to_string()))));
-    let flags: Vec<&str> = decide::flags(symbol, position, engine.policy()).iter().map(|flag| flag.name()).collect();
+    let flags: Vec<&str> = exit::flags(symbol, position, engine.policy()).iter().map(|flag| flag.name()).collect();
     fields.push(of("flags", if flags.is_empty() { NONE.to_owned() } else { flags.join(", ") }));
     let hold = position.holds.last().map(|change| change.hold.map_or("nothing: decided", |hold| hold.name()));
     fields.push(of("hold", hold.unwrap_or(NONE).to_owned()));

@@ -7,8 +7,8 @@ use crate::domain::book::position::{Cause, Position};
 use crate::domain::book::rungs::RungState;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
-use crate::domain::exit::decide::{self, Flag};
 use crate::domain::exit::policy::Policy;
+use crate::domain::exit::{self, Flag};
 use crate::domain::units::{RMultiple, Ratio};
 
 /// What a position lacks to be evaluated, by the names of its fields.
@@ -68,14 +68,14 @@ pub fn position_document(engine: &Engine, symbol: &Symbol, position: &Position) 
     let open = position.is_open();
     let sourced =
         |value: String, source: &str, entry: String| json!({"value": value, "source": source, "entry": entry});
-    let risk = decide::risk(position, policy).ok().flatten();
-    let reading = if open { decide::read(symbol, policy).ok().flatten() } else { None };
+    let risk = exit::risk(position, policy).ok().flatten();
+    let reading = if open { exit::read(symbol, policy).ok().flatten() } else { None };
     let mark = symbol.hot.mark.filter(|_| open);
     let entry_risk = risk.and_then(|risk| risk.risk_price.for_qty(totals.qty.abs()).ok());
     let pnl = mark.and_then(|mark| position.unrealized(mark.price).ok().flatten());
     let text = |value: Option<String>| value.map_or(Value::Null, Value::from);
     let next = next_rung(position, policy, now_ms).filter(|_| open).map(|r| {
-        let reached = decide::price_at(position, policy, r.max(policy.min_r)).ok().flatten();
+        let reached = exit::price_at(position, policy, r.max(policy.min_r)).ok().flatten();
         json!({"r": r.to_string(), "price": text(reached.map(|p| p.to_string()))})
     });
     let rungs: Vec<Value> = rungs(position, policy, now_ms)
@@ -113,7 +113,7 @@ pub fn position_document(engine: &Engine, symbol: &Symbol, position: &Position) 
         "rungs": rungs,
         "fills": fills(position),
         "missing": if open { missing(symbol, position) } else { Vec::new() },
-        "flags": decide::flags(symbol, position, policy).iter().map(|flag: &Flag| flag.name()).collect::<Vec<_>>(),
+        "flags": exit::flags(symbol, position, policy).iter().map(|flag: &Flag| flag.name()).collect::<Vec<_>>(),
         "hold": hold,
         "opened": position.opened.id.to_string(),
         "closed": text(position.closed.map(|entry| entry.id.to_string())),

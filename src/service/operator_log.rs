@@ -9,7 +9,7 @@ use tracing::Level;
 use crate::codec::{request, view};
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::{Decision, Engine};
-use crate::domain::exit::decide::{self, Hold, Valuation};
+use crate::domain::exit::{self, Hold, HoldClass, Valuation};
 
 /// A line of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,12 +74,12 @@ pub fn tick(engine: &Engine, now_ms: u64, emitted: u64, api_calls: u64) -> Vec<L
     let (mut evaluated, mut risk, mut price, mut entry, mut other) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
     for symbol in view::by_name(engine).into_iter().filter(|symbol| symbol.hot.open.is_some()) {
         let hold = engine.hold_at(symbol, now_ms);
-        let (count, line) = match class(hold) {
-            Class::Evaluated => (&mut evaluated, evaluation(engine, symbol)),
-            Class::Risk => (&mut risk, skipped("SKIP_RISK_MISSING", symbol, hold)),
-            Class::Price => (&mut price, skipped("SKIP_NO_MARK_PRICE", symbol, hold)),
-            Class::Entry => (&mut entry, skipped("SKIP_NO_ENTRY_PRICE", symbol, hold)),
-            Class::Other => (&mut other, skipped("SKIP_HELD", symbol, hold)),
+        let (count, line) = match hold.map_or(HoldClass::Evaluated, Hold::class) {
+            HoldClass::Evaluated => (&mut evaluated, evaluation(engine, symbol)),
+            HoldClass::Risk => (&mut risk, skipped("SKIP_RISK_MISSING", symbol, hold)),
+            HoldClass::Price => (&mut price, skipped("SKIP_NO_MARK_PRICE", symbol, hold)),
+            HoldClass::Entry => (&mut entry, skipped("SKIP_NO_ENTRY_PRICE", symbol, hold)),
+            HoldClass::Other => (&mut other, skipped("SKIP_HELD", symbol, hold)),
         };
         *count += 1;
         lines.push(line);
@@ -100,39 +100,6 @@ pub fn tick(engine: &Engine, now_ms: u64, emitted: u64, api_calls: u64) -> Vec<L
     lines
 }
 
-/// How a position counts in a tick.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
-    Evaluated,
-    Risk,
-    Price,
-    Entry,
-    Other,
-}
-
-/// A hold that comes after the numbers were there is no skip: the position was evaluated.
-const fn class(hold: Option<Hold>) -> Class {
-    match hold {
-        None | Some(Hold::BelowMinR | Hold::NoRung | Hold::RetryWait | Hold::BelowMinimum | Hold::RateLimited) => {
-            Class::Evaluated
-        }
-        Some(Hold::MissingRisk | Hold::RiskTooSmall | Hold::RiskTooLarge | Hold::WeakRisk) => Class::Risk,
-        Some(Hold::NoPrice | Hold::PriceJump | Hold::StalePrice) => Class::Price,
-        Some(Hold::MissingEntryPrice | Hold::WeakEntry) => Class::Entry,
-        Some(
-            Hold::Killed
-            | Hold::AwaitingResult
-            | Hold::HistoryGap
-            | Hold::Diverged
-            | Hold::StalePosition
-            | Hold::NotLive
-            | Hold::NoInstrument
-            | Hold::NotTrading
-            | Hold::OutOfRange,
-        ) => Class::Other,
-    }
-}
-
 fn skipped(name: &str, symbol: &Symbol, hold: Option<Hold>) -> Line {
     let side = symbol.hot.open.as_ref().map_or("-", |open| open.direction.name());
     let hold = hold.map_or("-", Hold::name);
@@ -140,7 +107,7 @@ fn skipped(name: &str, symbol: &Symbol, hold: Option<Hold>) -> Line {
 }
 
 fn evaluation(engine: &Engine, symbol: &Symbol) -> Line {
-    let reading = decide::read(symbol, engine.policy()).ok().flatten();
+    let reading = exit::read(symbol, engine.policy()).ok().flatten();
     let (Some(open), Some(reading)) = (&symbol.hot.open, reading) else {
         // Not reached: what is evaluated has all numbers.
         return skipped("SKIP_HELD", symbol, None);

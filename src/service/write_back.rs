@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::codec::hashes::{self, LegacyPosition, same_value};
 use crate::domain::book::position::Position;
 use crate::domain::engine::Engine;
-use crate::domain::exit::decide;
+use crate::domain::exit;
 use crate::domain::units::Qty;
 use crate::shell::redis::{FieldChange, HashText, Server, ServerError, Written};
 
@@ -161,7 +161,7 @@ fn wanted(engine: &Engine, open: &Position) -> Vec<(&'static str, String)> {
         wanted.push(("atr_value", fields.atr_value.to_string()));
         wanted.push(("volatility_factor", fields.volatility_factor.to_string()));
     }
-    let risk = decide::risk(open, engine.policy()).ok().flatten();
+    let risk = exit::risk(open, engine.policy()).ok().flatten();
     if let Some(risk) = risk {
         wanted.push(("risk_price", risk.risk_price.to_string()));
         if let Ok(entry_risk) = risk.risk_price.for_qty(open.totals.qty.abs()) {

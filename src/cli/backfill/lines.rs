@@ -10,7 +10,7 @@ use crate::domain::book::position::Position;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
 use crate::domain::engine::needs::Want;
-use crate::domain::exit::decide;
+use crate::domain::exit;
 use crate::service::fetch::TickReport;
 use crate::service::write_back::HashChange;
 
@@ -109,7 +109,7 @@ fn complete(engine: &Engine, symbol: &Symbol, open: &Position) -> String {
         parts.push(format!("entry_price={} ({} {})", entry.price, entry.source.name(), entry.entry.id));
     }
     if let Some(fields) = &open.risk {
-        let risk = decide::risk(open, engine.policy()).ok().flatten();
+        let risk = exit::risk(open, engine.policy()).ok().flatten();
         let entry_risk = risk.and_then(|risk| risk.risk_price.for_qty(open.totals.qty.abs()).ok());
         let shown = entry_risk.map_or_else(
             || "-".to_owned(),

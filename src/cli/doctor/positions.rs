@@ -11,7 +11,7 @@ use crate::codec::view;
 use crate::domain::book::position::Position;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
-use crate::domain::exit::decide::{self, Flag};
+use crate::domain::exit::{self, Flag};
 
 const AREA: &str = "positions";
 /// A first rung further away than this, in hundredths of the entry price, is out of reach in practice. [1]
@@ -59,7 +59,7 @@ fn missing(open: &[(&Symbol, &Position)]) -> Vec<Check> {
 fn flagged(engine: &Engine, open: &[(&Symbol, &Position)]) -> Vec<Check> {
     let mut flagged: BTreeMap<Flag, Vec<&str>> = BTreeMap::new();
     for (symbol, open) in open {
-        for flag in decide::flags(symbol, open, engine.policy()) {
+        for flag in exit::flags(symbol, open, engine.policy()) {
             flagged.entry(flag).or_default().push(&symbol.name);
         }
     }
@@ -104,9 +104,9 @@ fn readings(engine: &Engine, symbol: &Symbol, open: &Position) -> Option<Check> 
     let policy = engine.policy();
     let entry = open.totals.entry?.price;
     let fields = open.risk.as_ref()?;
-    let risk = decide::risk(open, policy).ok()??;
+    let risk = exit::risk(open, policy).ok()??;
     let first = policy.ladder.first()?.r.max(policy.min_r);
-    let at = decide::price_at(open, policy, first).ok()?;
+    let at = exit::price_at(open, policy, first).ok()?;
     let factor = fields.factor.get();
     let notional = entry.for_qty(open.totals.qty.abs()).ok()?;
     let of_entry = |price: Decimal| {

@@ -5,8 +5,8 @@ use crate::domain::book::position::Position;
 use crate::domain::book::rungs::RungState;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
-use crate::domain::exit::decide::{self, Hold};
 use crate::domain::exit::policy::Policy;
+use crate::domain::exit::{self, Hold};
 use crate::domain::units::RMultiple;
 
 /// The sentences for a symbol at a moment. `None` as the hold of an open position: nothing holds it.
@@ -157,7 +157,7 @@ fn stale(engine: &Engine, symbol: &Symbol, now_ms: u64) -> Vec<String> {
 /// How far the price is from the lowest rung that can be taken.
 fn below(engine: &Engine, symbol: &Symbol, open: &Position, now_ms: u64) -> Vec<String> {
     let policy = engine.policy();
-    let r_net = decide::read(symbol, policy).ok().flatten().map(|reading| reading.r_net);
+    let r_net = exit::read(symbol, policy).ok().flatten().map(|reading| reading.r_net);
     let r_net = r_net.map_or_else(|| "unknown".to_owned(), |r| r.to_string());
     let mut why = vec![format!("r_net is {r_net}, below the {} R of the policy (`min_r`).", policy.min_r)];
     match view::next_rung(open, policy, now_ms) {
@@ -173,7 +173,7 @@ fn below(engine: &Engine, symbol: &Symbol, open: &Position, now_ms: u64) -> Vec<
 fn reach(engine: &Engine, symbol: &Symbol, open: &Position, rung: RMultiple) -> String {
     let policy = engine.policy();
     let wanted = rung.max(policy.min_r);
-    let Some(price) = decide::price_at(open, policy, wanted).ok().flatten() else {
+    let Some(price) = exit::price_at(open, policy, wanted).ok().flatten() else {
         return format!("The next rung is {rung} R; no positive price reaches it.");
     };
     let away = symbol.hot.mark.and_then(|mark| {
@@ -185,7 +185,7 @@ fn reach(engine: &Engine, symbol: &Symbol, open: &Position, rung: RMultiple) -> 
 }
 
 fn too_large(engine: &Engine, open: &Position) -> Option<String> {
-    let risk = decide::risk(open, engine.policy()).ok().flatten().filter(|risk| risk.too_large)?;
+    let risk = exit::risk(open, engine.policy()).ok().flatten().filter(|risk| risk.too_large)?;
     let entry = open.totals.entry?.price;
     Some(format!(
         "The risk per unit, {}, is above the entry price {entry}: an ATR that is a fraction read as a price? (policy `atr_unit`, \

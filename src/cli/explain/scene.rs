@@ -16,7 +16,7 @@ use crate::domain::engine::recorded::RecordedDecisions;
 use crate::domain::engine::{ChainHead, Decision, Engine};
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::{Control, Entry, Event};
-use crate::domain::exit::decide;
+use crate::domain::exit;
 use crate::domain::units::Qty;
 use crate::drive::pipeline::{pipeline, policy_at_first, preload_skips, recorded, signing_key};
 use crate::shell::history::{History, Input, Options};
@@ -147,7 +147,7 @@ fn others(engine: &Engine, name: &str, now_ms: u64) -> Map<String, Value> {
 /// The numbers of an evaluation, put into their formulas.
 fn arithmetic(engine: &Engine, symbol: &Symbol, open: &Position) -> Vec<String> {
     let policy = engine.policy();
-    let (Ok(Some(reading)), Some(risk)) = (decide::read(symbol, policy), &open.risk) else { return Vec::new() };
+    let (Ok(Some(reading)), Some(risk)) = (exit::read(symbol, policy), &open.risk) else { return Vec::new() };
     let qty = open.totals.qty;
     let signed = if qty.is_negative() { format!("({qty})") } else { qty.to_string() };
     let entry = reading.entry.price;

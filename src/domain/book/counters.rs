@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::domain::event::Reason;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::StreamKind;
-use crate::domain::exit::decide::Hold;
+use crate::domain::exit::Hold;
 
 /// Something that happened to an entry and is worth a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::ids::EntryId;
-use crate::domain::exit::decide::Hold;
+use crate::domain::exit::Hold;
 
 /// Changes that are kept of an instance. Of older ones only the time remains. [1]
 pub const CHANGES_KEPT: usize = 32;

@@ -8,7 +8,7 @@ use super::order::{Order, OrderKey};
 use super::position::Position;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::{Direction, ExitIntent, Instrument, Intent, PriceSource};
-use crate::domain::exit::decide::Hold;
+use crate::domain::exit::Hold;
 use crate::domain::units::{Price, Qty};
 
 /// How long intents and plans are remembered. [ms]

@@ -8,7 +8,7 @@ use crate::domain::book::rungs::DecisionOutcome;
 use crate::domain::event::ids::{EntryId, SymbolId};
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Control, PriceSource};
-use crate::domain::exit::decide;
+use crate::domain::exit;
 use crate::domain::exit::policy::{Mode, OnLive, Policy};
 use crate::domain::units::Qty;
 
@@ -100,12 +100,12 @@ impl Engine {
         for index in 0..self.symbols.len() {
             let policy = &self.globals.policy;
             let symbol = &mut self.symbols[index];
-            let gain = decide::gain(symbol, policy).ok().flatten();
+            let gain = exit::gain(symbol, policy).ok().flatten();
             let Some(open) = &mut symbol.hot.open else { continue };
             open.release_shadowed(on_live);
             if on_live == OnLive::Skip {
                 // Where nothing can be said now, the first price that can tells what was passed.
-                match gain.and_then(|gain| decide::reached(policy, &gain).ok()) {
+                match gain.and_then(|gain| exit::reached(policy, &gain).ok()) {
                     Some(reached) => open.skip(reached),
                     None => open.skips_reached = true,
                 }

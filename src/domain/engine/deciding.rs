@@ -9,8 +9,8 @@ use crate::domain::book::symbol::Symbol;
 use crate::domain::event::ids::{EntryId, SortKey, StreamId, SymbolId};
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{DecisionFact, Entry, Event, PriceFact};
-use crate::domain::exit::decide::{self, Choice, EntryTerms, EvalContext, Flag, Hold, RATE_WINDOW_MS, Valuation};
 use crate::domain::exit::policy::Mode;
+use crate::domain::exit::{self, Choice, EntryTerms, EvalContext, Flag, Hold, RATE_WINDOW_MS, Valuation};
 use crate::domain::units::{OutOfRange, Qty, RMultiple, Ratio};
 
 /// A decision, and what is kept of it with its instance. Few evaluations come to one: the rest carries no weight.
@@ -26,8 +26,8 @@ impl Engine {
         let at = self.circumstances(now_ms);
         let policy = &self.globals.policy;
         let terms = EntryTerms::of(symbol.hot.open.as_ref()?, policy);
-        let chosen = match decide::check_guards(symbol, policy, &terms, at) {
-            Ok(Ok(gain)) => decide::select_rungs(symbol, policy, &gain, at),
+        let chosen = match exit::check_guards(symbol, policy, &terms, at) {
+            Ok(Ok(gain)) => exit::select_rungs(symbol, policy, &gain, at),
             Ok(Err(hold)) => return Some(hold),
             Err(OutOfRange) => return Some(Hold::OutOfRange),
         };
@@ -136,7 +136,7 @@ impl Engine {
     fn evaluate(&mut self, entry: &Entry, id: SymbolId) -> Result<Option<Made>, OutOfRange> {
         match self.choice_or_hold(entry, id)? {
             Ok(choice) => {
-                let reading = decide::read(&self.symbols[id.0 as usize], &self.globals.policy)?;
+                let reading = exit::read(&self.symbols[id.0 as usize], &self.globals.policy)?;
                 let reading = reading.expect("a choice is made by numbers that are there");
                 self.counters.evaluations += 1;
                 self.note(id, None, entry.id);
@@ -158,17 +158,17 @@ impl Engine {
         debug_assert_eq!(*terms, EntryTerms::of(open, policy), "terms outlived what they were made of");
         let decided_ms = &self.globals.decided_ms;
         let at = EvalContext { now_ms: entry.id.ms, killed: self.globals.killed, decided_ms };
-        let gain = match decide::check_guards(symbol, policy, terms, at)? {
+        let gain = match exit::check_guards(symbol, policy, terms, at)? {
             Ok(gain) => gain,
             Err(hold) => return Ok(Err(hold)),
         };
         if let Some(open) = &mut symbol.hot.open
             && open.skips_reached
         {
-            open.skip(decide::reached(policy, &gain)?);
+            open.skip(exit::reached(policy, &gain)?);
             open.skips_reached = false;
         }
-        decide::select_rungs(symbol, policy, &gain, at)
+        exit::select_rungs(symbol, policy, &gain, at)
     }
 
     /// Counts a reason to hold, and keeps it with the position if it is another than before.
@@ -228,7 +228,7 @@ impl Engine {
             risk_fields,
             mode: policy.mode,
             policy_hash: policy.hash.clone(),
-            flags: decide::flags(symbol, open, policy)
+            flags: exit::flags(symbol, open, policy)
                 .into_iter()
                 .chain(choice.is_capped.then_some(Flag::Capped))
                 .collect(),

@@ -11,7 +11,7 @@ use crate::domain::book::order::OrderKey;
 use crate::domain::book::position::{Cause, Position, PositionChange, RiskFields};
 use crate::domain::book::rungs::RungState;
 use crate::domain::book::symbol::Symbol;
-use crate::domain::exit::decide;
+use crate::domain::exit;
 use crate::domain::exit::policy::{EntrySource, Mode, Policy, RiskSource};
 use crate::domain::units::{OutOfRange, Price, Qty, Ratio};
 
@@ -326,7 +326,7 @@ fn of_confirmation(
 fn is_near_rung(symbol: &Symbol, open: &Position, policy: &Policy, now_ms: u64) -> Result<bool, OutOfRange> {
     let armed = policy.ladder.iter().map(|step| step.r).find(|&r| open.rung_state(r, now_ms) == RungState::Armed);
     let (Some(r), Some(mark)) = (armed, symbol.hot.mark) else { return Ok(false) };
-    let Some(target) = decide::price_at(open, policy, r.max(policy.min_r))? else { return Ok(false) };
+    let Some(target) = exit::price_at(open, policy, r.max(policy.min_r))? else { return Ok(false) };
     let away = if open.totals.qty.is_negative() { mark.price.minus(target)? } else { target.minus(mark.price)? };
     Ok(away <= mark.price.times(Ratio::from_bps(Ratio::new(Decimal::from(NEAR_RUNG_BPS)))?)?)
 }

@@ -1,4 +1,21 @@
-//! The rules of the exit: policy, valuation, guards, ladder, and the reasons to hold.
+//! The rules of the exit: may a position be harvested now, and how much of it.
+//!
+//! Promises: a pure function of policy, position and price; the first reason to hold, in the order of the contract.
+//!
+//! In reading order: `policy` (what the operator wants), `hold` (the reasons), `valuation` (the numbers), `guards` (what
+//! comes before the numbers), `ladder` (rungs, share and quantity), `flag` (remarks), `stability` (for the shortcut).
 
-pub mod decide;
+mod flag;
+mod guards;
+mod hold;
+mod ladder;
 pub mod policy;
+mod stability;
+mod valuation;
+
+pub use flag::{Flag, flags};
+pub use guards::{EvalContext, RATE_WINDOW_MS, check_guards};
+pub use hold::{Hold, HoldClass};
+pub use ladder::{Choice, reached, select_rungs};
+pub use stability::same_at;
+pub use valuation::{EntryTerms, Gain, Risk, Valuation, gain, price_at, read, risk};

@@ -32,7 +32,7 @@ use crate::domain::engine::{Disposition, Gap};
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Control, DecisionFact, Entry, Event, Reason};
-use crate::domain::exit::decide::Hold;
+use crate::domain::exit::Hold;
 use crate::drive::projection::Projection;
 use crate::service::operator_log::{self, Line};
 use crate::shell::journal::Journal;

@@ -6,8 +6,8 @@
 
 use super::price_run::PriceRun;
 use crate::domain::book::symbol::Symbol;
-use crate::domain::exit::decide::{self, EntryTerms, EvalContext, Hold};
 use crate::domain::exit::policy::{EntrySource, Mode, Policy};
+use crate::domain::exit::{self, EntryTerms, EvalContext, Hold};
 use crate::domain::units::{Price, Qty};
 
 /// Places of a price that the ends of a band have more. [1]
@@ -55,7 +55,7 @@ impl PriceBand {
         let jump = i128::from(policy.max_price_jump.at_scale(JUMP_SCALE)?).min(one);
         // From one end to the other is no jump either: 2 × side ≤ jump × (middle − side).
         let side = i64::try_from(i128::from(middle) * jump / (2 * one + jump)).ok().filter(|side| *side > 0)?;
-        let same = decide::same_at(symbol, policy, terms, hold, scale)?;
+        let same = exit::same_at(symbol, policy, terms, hold, scale)?;
         let [below, above] = same.edges().map(|edge| edge?.rounded_at_scale(scale));
         let is_same = |end: &i64| same.holds(Price::of_scale(*end, scale));
         let end = |furthest: i64, sign: i64| {

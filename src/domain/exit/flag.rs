@@ -1,0 +1,65 @@
+//! What is remarkable about a position without stopping its evaluation by itself.
+
+use super::policy::Policy;
+use super::valuation::risk;
+use crate::domain::book::position::Position;
+use crate::domain::book::rungs::RungState;
+use crate::domain::book::symbol::Symbol;
+
+/// A remark about a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flag {
+    HistoryGap,
+    Diverged,
+    EntryPriceDisagrees,
+    RiskTooLarge,
+    RiskTooSmall,
+    RiskAsFraction,
+    RiskAccepted,
+    ResultUnknown,
+    RungFailed,
+    /// The contract was rescaled while the position was open.
+    Rescaled,
+    /// A decision asks for no more than the exchange takes in one order.
+    Capped,
+}
+
+impl Flag {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HistoryGap => "history_gap",
+            Self::Diverged => "diverged",
+            Self::EntryPriceDisagrees => "entry_price_disagrees",
+            Self::RiskTooLarge => "risk_too_large",
+            Self::RiskTooSmall => "risk_too_small",
+            Self::RiskAsFraction => "risk_as_fraction",
+            Self::RiskAccepted => "risk_accepted",
+            Self::ResultUnknown => "result_unknown",
+            Self::RungFailed => "rung_failed",
+            Self::Rescaled => "rescaled",
+            Self::Capped => "capped",
+        }
+    }
+}
+
+/// Returns the flags of a position, in the order of the contract.
+pub fn flags(symbol: &Symbol, position: &Position, policy: &Policy) -> Vec<Flag> {
+    let risk = risk(position, policy).ok().flatten();
+    let any = |state| position.rungs.iter().any(|rung| rung.state == state);
+    let open = position.is_open();
+    [
+        (open && symbol.hot.history_gap, Flag::HistoryGap),
+        (open && symbol.hot.diverged, Flag::Diverged),
+        (position.entry_price_disagrees, Flag::EntryPriceDisagrees),
+        (risk.is_some_and(|r| r.too_large), Flag::RiskTooLarge),
+        (risk.is_some_and(|r| r.too_small), Flag::RiskTooSmall),
+        (risk.is_some_and(|r| r.as_fraction), Flag::RiskAsFraction),
+        (position.risk_accepted, Flag::RiskAccepted),
+        (any(RungState::Unknown), Flag::ResultUnknown),
+        (any(RungState::Failed), Flag::RungFailed),
+        (!position.rescales.is_empty(), Flag::Rescaled),
+    ]
+    .into_iter()
+    .filter_map(|(holds, flag)| holds.then_some(flag))
+    .collect()
+}

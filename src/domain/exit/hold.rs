@@ -1,0 +1,113 @@
+//! The reasons to hold, in one table.
+//!
+//! To add one: a row here at its rank, its guard in `guards` or `ladder`, its sentence in `cli/explain/reasons.rs`, its
+//! name in `schemas/common.v1.json` and in `docs/spec/decision.md`, and a replay case.
+
+use serde::{Deserialize, Serialize};
+
+/// What a hold lacks, as the log lines of operators count it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldClass {
+    /// The numbers were there: the position was evaluated.
+    Evaluated,
+    Risk,
+    Price,
+    Entry,
+    Other,
+}
+
+/// How a hold depends on the price, while neither the position nor the policy changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PriceDependence {
+    /// It is the same at every price.
+    Fixed,
+    /// It depends on the gain alone, so it is the same over a band of prices.
+    Gain,
+    /// It depends on more: each price is evaluated.
+    Changes,
+}
+
+macro_rules! holds {
+    ($($(#[$doc:meta])* $variant:ident => $name:literal, $class:ident, $dependence:ident;)*) => {
+        /// Why nothing is harvested, in the order of the contract (docs/spec/decision.md, "Reasons to hold"): the first
+        /// that applies counts.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum Hold {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Hold {
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
+
+            /// Returns the name in JSON, metrics and log lines.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// Returns what the hold lacks.
+            pub const fn class(self) -> HoldClass {
+                match self {
+                    $(Self::$variant => HoldClass::$class,)*
+                }
+            }
+
+            /// Returns how the hold depends on the price.
+            pub const fn price_dependence(self) -> PriceDependence {
+                match self {
+                    $(Self::$variant => PriceDependence::$dependence,)*
+                }
+            }
+        }
+    };
+}
+
+holds! {
+    /// The kill switch is set.
+    Killed => "killed", Other, Fixed;
+    /// An order of the position has no result yet.
+    AwaitingResult => "awaiting_result", Other, Fixed;
+    /// Entries of its history are missing.
+    HistoryGap => "history_gap", Other, Fixed;
+    /// The exchange has another quantity.
+    Diverged => "diverged", Other, Fixed;
+    /// No source gives the entry price.
+    MissingEntryPrice => "missing_entry_price", Entry, Fixed;
+    /// No source gives the risk fields.
+    MissingRisk => "missing_risk", Risk, Fixed;
+    /// The risk per unit is below `risk_floor` times the entry price.
+    RiskTooSmall => "risk_too_small", Risk, Fixed;
+    /// The risk per unit is at least the entry price, and the policy refuses that.
+    RiskTooLarge => "risk_too_large", Risk, Fixed;
+    /// No price was ever used.
+    NoPrice => "no_price", Price, Changes;
+    /// The last price is in doubt until another one confirms it.
+    PriceJump => "price_jump", Price, Changes;
+    /// The price is older than `max_price_age`.
+    StalePrice => "stale_price", Price, Changes;
+    /// Live: the source of the entry price is not in `live_entry_sources`.
+    WeakEntry => "weak_entry", Entry, Fixed;
+    /// Live: the source of the risk fields is not in `live_risk_sources`.
+    WeakRisk => "weak_risk", Risk, Fixed;
+    /// Live: nothing has confirmed the quantity for `max_position_age`.
+    StalePosition => "stale_position", Other, Changes;
+    /// Live: the symbol is not in `live_symbols`.
+    NotLive => "not_live", Other, Fixed;
+    /// Live: the step size is unknown.
+    NoInstrument => "no_instrument", Other, Fixed;
+    /// Live: the exchange takes no orders for the symbol.
+    NotTrading => "not_trading", Other, Fixed;
+    /// The net gain is below `min_r`.
+    BelowMinR => "below_min_r", Evaluated, Gain;
+    /// No armed rung is reached.
+    NoRung => "no_rung", Evaluated, Gain;
+    /// The reached rungs were refused, and wait for the next attempt.
+    RetryWait => "retry_wait", Evaluated, Changes;
+    /// The quantity is below the smallest order.
+    BelowMinimum => "below_minimum", Evaluated, Changes;
+    /// The policy allows no more decisions in this minute.
+    RateLimited => "rate_limited", Evaluated, Changes;
+    /// The numbers do not fit exact arithmetic. The last resort, so that each evaluation has an outcome.
+    OutOfRange => "out_of_range", Other, Changes;
+}

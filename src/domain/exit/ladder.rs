@@ -1,0 +1,115 @@
+//! The ladder: from a gain to the rungs that it reaches, their share, and the quantity to close.
+
+use super::guards::EvalContext;
+use super::hold::Hold;
+use super::policy::{Base, LadderStep, Policy};
+use super::valuation::Gain;
+use crate::domain::book::position::Position;
+use crate::domain::book::rungs::RungState;
+use crate::domain::book::symbol::Symbol;
+use crate::domain::event::Instrument;
+use crate::domain::units::{OutOfRange, Qty, RMultiple, Ratio};
+
+/// What to harvest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// Armed rungs that are reached, ascending. [R]
+    pub rungs: Vec<RMultiple>,
+    /// [1]
+    pub share: Ratio,
+    /// [base]
+    pub qty: Qty,
+    pub attempt: u32,
+    /// The quantity is the most that the exchange takes in one order.
+    pub is_capped: bool,
+}
+
+/// The rungs of the ladder that a gain has reached.
+pub fn reached<'a>(policy: &'a Policy, gain: &Gain) -> Result<&'a [LadderStep], OutOfRange> {
+    let mut count = 0;
+    for step in &policy.ladder {
+        if !gain.reaches(step.r)? {
+            break;
+        }
+        count += 1;
+    }
+    Ok(&policy.ladder[..count])
+}
+
+/// From the gain to the rungs, the share and the quantity (SPEC §5, *Ladder*).
+pub fn select_rungs(
+    symbol: &Symbol,
+    policy: &Policy,
+    gain: &Gain,
+    at: EvalContext<'_>,
+) -> Result<Result<Choice, Hold>, OutOfRange> {
+    let Some(open) = &symbol.hot.open else { return Ok(Err(Hold::NoRung)) };
+    let Some(mark) = symbol.hot.mark else { return Ok(Err(Hold::NoPrice)) };
+    if !gain.reaches_min()? {
+        return Ok(Err(Hold::BelowMinR));
+    }
+    let reached = reached(policy, gain)?;
+    let in_state = |state| reached.iter().filter(move |step| open.rung_state(step.r, at.now_ms) == state);
+    let rungs: Vec<RMultiple> = in_state(RungState::Armed).map(|step| step.r).collect();
+    let waiting = in_state(RungState::Refused).count();
+    let fractions = reached.iter().try_fold(Ratio::ZERO, |sum, step| sum.plus(step.fraction))?;
+    let share = fractions.minus(open.share_taken()?)?;
+    if rungs.len() + waiting == 0 || !share.is_positive() {
+        return Ok(Err(Hold::NoRung));
+    }
+    if rungs.is_empty() {
+        return Ok(Err(Hold::RetryWait));
+    }
+    let filters = symbol.hot.instrument.unwrap_or_default();
+    let Sized { qty, share, is_capped } = sized(open, policy, &filters, share)?;
+    // The exchange's own minimum notional does not count: it exempts orders that only reduce.
+    let is_below = filters.qty_min.is_some_and(|qty_min| qty < qty_min);
+    if qty.is_zero() || is_below || mark.price.for_qty(qty)? < policy.min_notional {
+        return Ok(Err(Hold::BelowMinimum));
+    }
+    if at.decisions_recent() >= policy.max_actions_per_min {
+        return Ok(Err(Hold::RateLimited));
+    }
+    let attempt = 1 + rungs.iter().filter_map(|&r| open.rung(r)).map(|rung| rung.attempt).max().unwrap_or(0);
+    Ok(Ok(Choice { rungs, share, qty, attempt, is_capped }))
+}
+
+/// A quantity, and the share of the position that it is.
+struct Sized {
+    /// [base]
+    qty: Qty,
+    /// [1]
+    share: Ratio,
+    is_capped: bool,
+}
+
+/// `initial`: share × min(largest |qty|, |qty| / (1 − shares filled)); `current`: share × |qty|. At most |qty| and the
+/// largest quantity of an order, rounded down to the step. What is asked for less than the share has its own share: the
+/// rest comes with the next rung (SPEC §5, *Ladder*).
+fn sized(open: &Position, policy: &Policy, filters: &Instrument, share: Ratio) -> Result<Sized, OutOfRange> {
+    let held = open.totals.qty.abs();
+    // |qty| of all shares, as far as nobody else has reduced the position.
+    let (whole, wanted) = match policy.base {
+        Base::Current => (held, held.times(share)?),
+        Base::Initial => {
+            let largest = open.totals.qty_largest;
+            let of_largest = largest.times(share)?;
+            let unfilled = Ratio::ONE.minus(open.share_filled()?)?;
+            if unfilled.is_positive() {
+                let of_held = held.times(share)?.over(unfilled)?;
+                if of_held < of_largest { (held.over(unfilled)?, of_held) } else { (largest, of_largest) }
+            } else {
+                (largest, of_largest)
+            }
+        }
+    };
+    let step = |qty: Qty| filters.step_size.map_or(Ok(qty), |step| qty.floor_to(step));
+    let wanted = wanted.min(held);
+    match filters.qty_max.filter(|qty_max| wanted > *qty_max) {
+        Some(qty_max) => {
+            let qty = step(qty_max)?;
+            Ok(Sized { qty, share: qty.ratio(whole)?.min(share), is_capped: true })
+        }
+        None => Ok(Sized { qty: step(wanted)?, share, is_capped: false }),
+    }
+}

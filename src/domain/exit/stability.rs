@@ -1,0 +1,89 @@
+//! Stability: between which prices an evaluation has the same outcome.
+
+use super::hold::{Hold, PriceDependence};
+use super::ladder::reached;
+use super::policy::{LadderStep, Policy};
+use super::valuation::{EntryTerms, Exposure, Gain, Risk, price_of};
+use crate::domain::book::position::{EntryPrice, Position};
+use crate::domain::book::rungs::RungState;
+use crate::domain::book::symbol::Symbol;
+use crate::domain::units::{OutOfRange, Price, Qty, RMultiple};
+
+/// Where an evaluation comes to the same as at the price in use.
+pub struct Same<'a>(Option<Level<'a>>);
+
+/// Gains at which it comes to the same.
+struct Level<'a> {
+    open: &'a Position,
+    policy: &'a Policy,
+    entry: EntryPrice,
+    risk: Risk,
+    exposure: Exposure,
+    /// Below the least R; else from there on.
+    is_below: bool,
+    /// … and below this rung, the first that is not taken. [R]
+    next: Option<RMultiple>,
+}
+
+/// Says at which prices, of so many places, the evaluation of a symbol that has come to `hold` at the price in use comes
+/// to it again, while neither the position nor the policy changes. `None` where that depends on more than the price.
+pub fn same_at<'a>(
+    symbol: &'a Symbol,
+    policy: &'a Policy,
+    terms: Option<&EntryTerms>,
+    hold: Option<Hold>,
+    scale: u32,
+) -> Option<Same<'a>> {
+    let Some(hold) = hold else { return symbol.hot.open.is_none().then_some(Same(None)) };
+    match hold.price_dependence() {
+        PriceDependence::Fixed => Some(Same(None)),
+        PriceDependence::Gain => {
+            let open = symbol.hot.open.as_ref()?;
+            let (entry, risk, exposure) = (open.totals.entry?, terms?.risk.ok()??, terms?.exposure.ok()??);
+            is_steady(open.totals.qty, entry.price, scale).then_some(())?;
+            let is_free = |step: &&LadderStep| {
+                matches!(open.rung(step.r).map(|rung| rung.state), None | Some(RungState::Armed | RungState::Refused))
+            };
+            let next = policy.ladder.iter().find(is_free).map(|step| step.r);
+            let same =
+                Same(Some(Level { open, policy, entry, risk, exposure, is_below: hold == Hold::BelowMinR, next }));
+            // A rung that is reached may be held for its share, which is another matter.
+            same.holds(symbol.hot.mark?.price).then_some(same)
+        }
+        PriceDependence::Changes => None,
+    }
+}
+
+/// Is a gain in range at each price of so many places between two at which it is. It is out of range there only where it is
+/// next to nothing and has more places than a decimal holds; nothing is nearer to the entry than its neighbours.
+fn is_steady(qty: Qty, entry: Price, scale: u32) -> bool {
+    let is_clear = |price: Price| {
+        let pnl = price.minus(entry).and_then(|apart| apart.for_qty(qty));
+        pnl.is_ok_and(|pnl| pnl.is_zero() || pnl.is_clear())
+    };
+    qty.is_exact_with(scale.max(entry.scale())) || entry.neighbours(scale).into_iter().all(is_clear)
+}
+
+impl Same<'_> {
+    /// About where it comes to something else: below and above.
+    pub fn edges(&self) -> [Option<Price>; 2] {
+        let Some(Level { open, policy, entry, risk, is_below, next, .. }) = &self.0 else { return [None; 2] };
+        let (least, next) = if *is_below { (None, Some(policy.min_r)) } else { (Some(policy.min_r), *next) };
+        let edge = |r: Option<RMultiple>| price_of(open, policy, *entry, *risk, r?).ok()?;
+        if open.totals.qty.is_negative() { [edge(next), edge(least)] } else { [edge(least), edge(next)] }
+    }
+
+    /// Does it come to the same at this price, and at each one between this and the price in use: the gain, rounded as it
+    /// is, only rises or only falls with the price.
+    pub fn holds(&self, price: Price) -> bool {
+        let Some(Level { open, policy, entry, exposure, is_below, next, .. }) = &self.0 else { return true };
+        let Ok(gain) = Gain::of(open, price, *entry, exposure) else { return false };
+        match (gain.reaches_min(), is_below, next) {
+            (Ok(false), true, _) => true,
+            // Each rung on the way is asked for, also where it is taken.
+            (Ok(true), false, None) => reached(policy, &gain).is_ok(),
+            (Ok(true), false, Some(next)) => gain.reaches(*next) == Ok(false) && reached(policy, &gain).is_ok(),
+            (Ok(_) | Err(OutOfRange), ..) => false,
+        }
+    }
+}

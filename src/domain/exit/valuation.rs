@@ -1,0 +1,181 @@
+//! The valuation: risk taken at entry, gain, cost and R of a position at a price.
+
+use super::policy::{AtrUnit, Policy, RiskTooLarge};
+use crate::domain::book::position::{EntryPrice, Position};
+use crate::domain::book::symbol::{Mark, Symbol};
+use crate::domain::units::{OutOfRange, Price, Qty, Quote, RMultiple};
+
+/// The risk taken at entry, as the policy reads it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Risk {
+    /// Risk per unit. [quote per base]
+    pub risk_price: Price,
+    pub too_large: bool,
+    pub too_small: bool,
+    /// The ATR was read as a fraction because it was too large to be a price.
+    pub as_fraction: bool,
+}
+
+/// Risk per unit: `atr × vol`, times the entry price where the ATR is a fraction (SPEC §4).
+///
+/// `None` while a field that it needs is missing.
+pub fn risk(position: &Position, policy: &Policy) -> Result<Option<Risk>, OutOfRange> {
+    let Some(fields) = &position.risk else { return Ok(None) };
+    let entry = position.totals.entry.map(|e| e.price);
+    let factor = fields.factor;
+    let absolute = Price::new(factor.get());
+    let of_price = |entry: Price| entry.times(factor);
+    let (risk_price, as_fraction) = match (policy.atr_unit_of(fields.producer.as_deref()), entry) {
+        (AtrUnit::Absolute, Some(entry)) if policy.risk_too_large == RiskTooLarge::AsFraction && absolute >= entry => {
+            (of_price(entry)?, true)
+        }
+        (AtrUnit::Absolute, _) => (absolute, false),
+        (AtrUnit::Fraction, Some(entry)) => (of_price(entry)?, false),
+        (AtrUnit::Fraction, None) => return Ok(None),
+    };
+    let too_small = match entry {
+        Some(entry) => risk_price < entry.times(policy.risk_floor)?,
+        None => false,
+    };
+    let too_large = entry.is_some_and(|entry| risk_price >= entry);
+    Ok(Some(Risk { risk_price, too_large, too_small, as_fraction }))
+}
+
+/// What an evaluation needs of a position and no price changes. Prices are nearly all there is: the engine keeps it
+/// until a fact or a policy comes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EntryTerms {
+    pub(super) risk: Result<Option<Risk>, OutOfRange>,
+    /// `None` while the entry price or the risk is missing.
+    pub(super) exposure: Result<Option<Exposure>, OutOfRange>,
+}
+
+/// The money of a position that stays the same whatever its price.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Exposure {
+    /// `cost_bps / 10 000 × |qty| × entry`, a round trip. [quote]
+    cost: Quote,
+    /// `|qty| × risk_price`. [quote]
+    entry_risk: Quote,
+    /// What `min_r` is in money. [quote]
+    gain_min: Result<Quote, OutOfRange>,
+}
+
+impl EntryTerms {
+    pub fn of(open: &Position, policy: &Policy) -> Self {
+        let risk = risk(open, policy);
+        let exposure = match (open.totals.entry, risk) {
+            (Some(entry), Ok(Some(risk))) => Exposure::of(open.totals.qty, entry, risk, policy).map(Some),
+            _ => Ok(None),
+        };
+        Self { risk, exposure }
+    }
+}
+
+impl Exposure {
+    fn of(qty: Qty, entry: EntryPrice, risk: Risk, policy: &Policy) -> Result<Self, OutOfRange> {
+        let cost = cost(qty, entry, policy)?;
+        let entry_risk = risk.risk_price.for_qty(qty.abs())?;
+        Ok(Self { cost, entry_risk, gain_min: policy.min_r.of(entry_risk) })
+    }
+}
+
+/// What a position has gained at a price, as far as every evaluation needs it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gain {
+    /// `(mark − entry) × qty`. [quote]
+    pnl: Quote,
+    /// `pnl − cost`. [quote]
+    net: Quote,
+    entry_risk: Quote,
+    gain_min: Result<Quote, OutOfRange>,
+}
+
+impl Gain {
+    /// Errors also where the gain does not fit as a multiple of the risk, whoever asks for it.
+    pub(super) fn of(
+        open: &Position,
+        price: Price,
+        entry: EntryPrice,
+        exposure: &Exposure,
+    ) -> Result<Self, OutOfRange> {
+        let Exposure { cost, entry_risk, gain_min } = *exposure;
+        let pnl = price.minus(entry.price)?.for_qty(open.totals.qty)?;
+        let net = pnl.minus(cost)?;
+        net.check_in_r(entry_risk)?;
+        Ok(Self { pnl, net, entry_risk, gain_min })
+    }
+
+    /// Is `r_net ≥ r`, compared without dividing.
+    pub(super) fn reaches(&self, r: RMultiple) -> Result<bool, OutOfRange> {
+        Ok(self.net >= r.of(self.entry_risk)?)
+    }
+
+    /// Is `r_net ≥ min_r`.
+    pub(super) fn reaches_min(&self) -> Result<bool, OutOfRange> {
+        Ok(self.net >= self.gain_min?)
+    }
+}
+
+/// The numbers of one evaluation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Valuation {
+    pub mark: Mark,
+    pub entry: EntryPrice,
+    pub risk: Risk,
+    /// `|qty| × risk_price`. [quote]
+    pub entry_risk: Quote,
+    /// `(mark − entry) × qty`. [quote]
+    pub pnl: Quote,
+    /// `cost_bps / 10 000 × |qty| × entry`, a round trip. [quote]
+    pub cost: Quote,
+    /// `(pnl − cost) / entry_risk`, 6 places. [R]
+    pub r_net: RMultiple,
+}
+
+/// What a position has gained, `None` while something that says it is missing.
+pub fn gain(symbol: &Symbol, policy: &Policy) -> Result<Option<Gain>, OutOfRange> {
+    let Some(open) = &symbol.hot.open else { return Ok(None) };
+    let terms = EntryTerms::of(open, policy);
+    let (Some(mark), Some(entry), Some(_)) = (symbol.hot.mark, open.totals.entry, terms.risk?) else {
+        return Ok(None);
+    };
+    let Some(exposure) = &terms.exposure? else { return Ok(None) };
+    Gain::of(open, mark.price, entry, exposure).map(Some)
+}
+
+/// The numbers of a position, `None` while something that they need is missing.
+pub fn read(symbol: &Symbol, policy: &Policy) -> Result<Option<Valuation>, OutOfRange> {
+    let Some(Gain { pnl, net, entry_risk, .. }) = gain(symbol, policy)? else { return Ok(None) };
+    let Some(open) = &symbol.hot.open else { return Ok(None) };
+    let (Some(mark), Some(entry), Some(risk)) = (symbol.hot.mark, open.totals.entry, risk(open, policy)?) else {
+        return Ok(None);
+    };
+    let cost = cost(open.totals.qty, entry, policy)?;
+    Ok(Some(Valuation { mark, entry, risk, entry_risk, pnl, cost, r_net: net.in_r(entry_risk)? }))
+}
+
+/// `cost_bps / 10 000 × |qty| × entry`, a round trip. [quote]
+fn cost(qty: Qty, entry: EntryPrice, policy: &Policy) -> Result<Quote, OutOfRange> {
+    entry.price.for_qty(qty.abs())?.times(policy.cost)
+}
+
+/// Price that reaches an R: entry ± (r × risk_price + cost per unit). `None` where no positive price does.
+pub fn price_at(open: &Position, policy: &Policy, r: RMultiple) -> Result<Option<Price>, OutOfRange> {
+    let (Some(entry), Some(risk)) = (open.totals.entry, risk(open, policy)?) else { return Ok(None) };
+    price_of(open, policy, entry, risk, r)
+}
+
+pub(super) fn price_of(
+    open: &Position,
+    policy: &Policy,
+    entry: EntryPrice,
+    risk: Risk,
+    r: RMultiple,
+) -> Result<Option<Price>, OutOfRange> {
+    let cost = entry.price.times(policy.cost)?;
+    let distance = r.of_price(risk.risk_price)?.plus(cost)?;
+    let price =
+        if open.totals.qty.is_negative() { entry.price.minus(distance)? } else { entry.price.plus(distance)? };
+    Ok(Some(price).filter(|p| p.is_positive()))
+}
