@@ -6,9 +6,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::bounded;
+use crate::domain::book::order::ORDER_MEMORY_MS;
 use crate::domain::book::plans::{KnownPlan, sha256_hex};
 use crate::domain::book::position::Position;
-use crate::domain::book::symbol::{Cold, Hot, ORDER_MEMORY_MS, Symbol};
+use crate::domain::book::symbol::{Cold, Hot, Symbol};
 use crate::domain::engine::{Changes, Engine, Globals, RULES_VERSION};
 use crate::domain::event::PriceSource;
 use crate::domain::event::ids::{EntryId, PositionId, StreamId, SymbolId};

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::book::counters::Counters;
 use crate::domain::book::position::{Cause, Position};
-use crate::domain::book::rungs::RungState;
+use crate::domain::book::rung::RungState;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
 use crate::domain::exit::policy::Policy;

@@ -21,7 +21,7 @@ use serde_json::Value;
 
 /// Folders of `replay/`: each a history and the policy that it starts under.
 fn cases() -> Vec<PathBuf> {
-    crate::support::cases()
+    support::cases()
 }
 
 fn incident() -> PathBuf {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::histories::{CONTROL, DECISION, TICK};
-use crate::support::{cases, config, root};
+use crate::support::{cases, config};
 use harvester::cli::replay::{DecisionSink, Replayed, Request, replay};
 use harvester::codec::checksum::state_checksum_hex;
 use harvester::config::Config;

@@ -18,7 +18,7 @@ use crate::codec::line;
 use crate::codec::object::Object;
 use crate::codec::signing::SigningKey;
 use crate::config::Config;
-use crate::domain::book::rungs::OutcomeKind;
+use crate::domain::book::rung::OutcomeKind;
 use crate::domain::engine::recorded::RecordedDecisions;
 use crate::domain::engine::{Disposition, Engine};
 use crate::domain::event::ids::EntryId;

@@ -10,7 +10,7 @@ use crate::codec::chain::{self, Link};
 use crate::codec::{seal, state, time};
 use crate::config::Config;
 use crate::domain::book::position::Position;
-use crate::domain::book::rungs::{DecisionRecord, OutcomeKind};
+use crate::domain::book::rung::{DecisionRecord, OutcomeKind};
 use crate::domain::event::ids::EntryId;
 use crate::drive::projection;
 use crate::shell::history::{History, Input, Options};

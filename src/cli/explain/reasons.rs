@@ -2,7 +2,7 @@
 
 use crate::codec::{time, view};
 use crate::domain::book::position::Position;
-use crate::domain::book::rungs::RungState;
+use crate::domain::book::rung::RungState;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
 use crate::domain::exit::policy::Policy;

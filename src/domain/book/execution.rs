@@ -1,7 +1,7 @@
 //! What became of a decision: what was filled of it, at what price and when, and what that brought.
 
 use super::position::{Cause, Position};
-use super::rungs::{DecisionRecord, OutcomeKind, RungState};
+use super::rung::{DecisionRecord, OutcomeKind, RungState};
 use crate::domain::event::Side;
 use crate::domain::event::ids::EntryId;
 use crate::domain::exit::policy::EntrySource;

@@ -7,5 +7,6 @@ pub mod hold_log;
 pub mod order;
 pub mod plans;
 pub mod position;
+pub mod rung;
 pub mod rungs;
 pub mod symbol;

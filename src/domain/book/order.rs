@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::symbol::ORDER_MEMORY_MS;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::{Side, Trade};
 use crate::domain::units::{OutOfRange, Price, Qty, Quote};
+
+/// How long orders are remembered after their last entry, and closed instances beside them. [ms]
+pub const ORDER_MEMORY_MS: u64 = 7 * 24 * 3_600_000;
 
 /// What an order is known by (SPEC §3, *Order key*), within its symbol.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

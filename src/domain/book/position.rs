@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hold_log::HoldLog;
 use super::order::OrderKey;
-use super::rungs::{DecisionRecord, Rung};
+use super::rung::{DecisionRecord, Rung};
 use crate::domain::event::ids::{EntryId, EntryRef, PositionId};
 use crate::domain::event::{Direction, RiskPair, Trade};
 use crate::domain::exit::policy::{EntrySource, RiskSource};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::order::{Order, OrderKey};
+use super::order::{ORDER_MEMORY_MS, Order, OrderKey};
 use super::position::Position;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::{Direction, ExitIntent, Instrument, Intent, PriceSource};
@@ -13,8 +13,6 @@ use crate::domain::units::{Price, Qty};
 
 /// How long intents and plans are remembered. [ms]
 pub const INTENT_MEMORY_MS: u64 = 24 * 3_600_000;
-/// How long orders are remembered after their last entry, and closed instances beside them. [ms]
-pub const ORDER_MEMORY_MS: u64 = 7 * INTENT_MEMORY_MS;
 
 /// A price in use.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use super::shortcut::bands::BandCache;
 use super::{Engine, Gap};
 use crate::domain::book::counters::Count;
 use crate::domain::book::position::Position;
-use crate::domain::book::rungs::DecisionOutcome;
+use crate::domain::book::rung::DecisionOutcome;
 use crate::domain::event::ids::{EntryId, SymbolId};
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Control, PriceSource};

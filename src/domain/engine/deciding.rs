@@ -4,7 +4,7 @@ use super::shortcut::bands::{BandCache, PriceBand, Stability};
 use super::{ChainHead, Decision, Engine};
 use crate::domain::book::plans::sha256_hex;
 use crate::domain::book::position::Position;
-use crate::domain::book::rungs::{DecisionOutcome, DecisionRecord, RungState};
+use crate::domain::book::rung::{DecisionOutcome, DecisionRecord, RungState};
 use crate::domain::book::symbol::Symbol;
 use crate::domain::event::ids::{EntryId, SortKey, StreamId, SymbolId};
 use crate::domain::event::streams::StreamKind;

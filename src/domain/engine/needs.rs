@@ -9,7 +9,7 @@ use rust_decimal::Decimal;
 use super::Engine;
 use crate::domain::book::order::OrderKey;
 use crate::domain::book::position::{Cause, Position, PositionChange, RiskFields};
-use crate::domain::book::rungs::RungState;
+use crate::domain::book::rung::RungState;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::exit;
 use crate::domain::exit::policy::{EntrySource, Mode, Policy, RiskSource};

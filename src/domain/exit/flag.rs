@@ -3,7 +3,7 @@
 use super::policy::Policy;
 use super::valuation::risk;
 use crate::domain::book::position::Position;
-use crate::domain::book::rungs::RungState;
+use crate::domain::book::rung::RungState;
 use crate::domain::book::symbol::Symbol;
 
 /// A remark about a position.

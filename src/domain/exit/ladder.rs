@@ -5,7 +5,7 @@ use super::hold::Hold;
 use super::policy::{Base, LadderStep, Policy};
 use super::valuation::Gain;
 use crate::domain::book::position::Position;
-use crate::domain::book::rungs::RungState;
+use crate::domain::book::rung::RungState;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::event::Instrument;
 use crate::domain::units::{OutOfRange, Qty, RMultiple, Ratio};

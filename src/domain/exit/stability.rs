@@ -5,7 +5,7 @@ use super::ladder::reached;
 use super::policy::{LadderStep, Policy};
 use super::valuation::{EntryTerms, Exposure, Gain, Risk, price_of};
 use crate::domain::book::position::{EntryPrice, Position};
-use crate::domain::book::rungs::RungState;
+use crate::domain::book::rung::RungState;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::units::{OutOfRange, Price, Qty, RMultiple};
 

@@ -7,7 +7,7 @@ use crate::codec::live::Finding;
 use crate::codec::view;
 use crate::domain::book::counters::{Counters, Unreadables};
 use crate::domain::book::position::Position;
-use crate::domain::book::rungs::{DecisionRecord, RungState};
+use crate::domain::book::rung::{DecisionRecord, RungState};
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
@@ -109,7 +109,7 @@ fn count_decisions(position: &Position, by_state: &mut BTreeMap<String, u64>) {
 
 /// State of a decision as people mean it: one whose rung was given up has failed, one that was withdrawn has expired.
 fn state_name(position: &Position, decision: &DecisionRecord) -> &'static str {
-    let own = |r: &&crate::domain::book::rungs::Rung| r.decision_id.as_ref() == Some(&decision.decision_id);
+    let own = |r: &&crate::domain::book::rung::Rung| r.decision_id.as_ref() == Some(&decision.decision_id);
     if position.rungs.iter().filter(own).any(|rung| rung.state == RungState::Failed) {
         return RungState::Failed.name();
     }

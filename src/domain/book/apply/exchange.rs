@@ -5,7 +5,7 @@ use super::{Fold, risk_of};
 use crate::domain::book::counters::Count;
 use crate::domain::book::order::Delta;
 use crate::domain::book::position::{Cause, EntryPrice, Position, PositionChange};
-use crate::domain::book::rungs::DecisionOutcome;
+use crate::domain::book::rung::DecisionOutcome;
 use crate::domain::book::symbol::{Disagreement, Symbol};
 use crate::domain::event::{Direction, EventTime, PositionFact, Reason, Trade, TradeFact};
 use crate::domain::exit::policy::{AtrUnit, EntrySource, RiskSource};

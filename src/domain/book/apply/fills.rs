@@ -7,7 +7,7 @@ use crate::domain::book::counters::Count;
 use crate::domain::book::order::{Delta, OrderKey};
 use crate::domain::book::plans::KnownPlan;
 use crate::domain::book::position::{Cause, EntryPrice, Position, PositionChange, RiskFields};
-use crate::domain::book::rungs::DecisionOutcome;
+use crate::domain::book::rung::DecisionOutcome;
 use crate::domain::book::symbol::{INTENT_MEMORY_MS, Symbol};
 use crate::domain::event::ids::{EntryRef, PositionId};
 use crate::domain::event::streams::StreamKind;

@@ -138,7 +138,7 @@ fn watch(url: &str, stream: &str, over: &AtomicBool, seen: &AtomicUsize) -> anyh
         let mut arrived = Vec::new();
         let mut last = EntryId::default();
         while !over.load(Ordering::Relaxed) {
-            waiting.wait(&[last], Duration::from_millis(100)).await?;
+            waiting.wait(&[Some(last)], Duration::from_millis(100)).await?;
             let page = reading.range_after(stream, Some(last), 1000).await?;
             let at = Instant::now();
             for entry in page {
