@@ -127,7 +127,7 @@ fn the_wall_stops_what_it_is_for() {
     for pure in [
         "use std::collections::{BTreeMap, VecDeque};\nuse super::units::Qty;\nuse crate::domain::units;",
         "use serde::{Deserialize, Serialize};\nuse rust_decimal::Decimal; // std::fs\nfn f() { text.parse::<u64>(\"std::fs\") }",
-        "use std::fmt;\nuse super::decide::{self, Hold};\nmod kept;\nfn f() -> fmt::Result { exit::g(); kept::h() }",
+        "use std::fmt;\nuse super::exit::{self, Hold};\nmod kept;\nfn f() -> fmt::Result { exit::g(); kept::h() }",
         "fn f() {}\n#[cfg(test)]\nmod tests {\n    use std::fs;\n}",
         "fn longest<'a>(a: &'a str) -> char { '\"' }\nlet x = \"f64 \\\" tokio::spawn\"; /* HashMap */",
         "#![deny(clippy::disallowed_types)]\nimpl serde::Serialize for Price {}",
