@@ -21,6 +21,7 @@ mod scene;
 mod screen;
 
 use scene::Scene;
+pub use scene::{arithmetic, quantity_line};
 
 /// From so many hex digits on a word is the beginning of a decision id. [1]
 const DECISION_DIGITS_MIN: usize = 8;

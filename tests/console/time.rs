@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::binary::{harvester, name, run};
 use crate::support::lab::Lab;
-use crate::support::{self, config, replayed, root};
+use crate::support::{self, cases, config, replayed, root};
 use harvester::cli::replay::Request;
 use harvester::codec::checksum::{state_checksum, state_checksum_hex};
 use harvester::codec::snapshot;
@@ -18,11 +18,6 @@ use harvester::drive::snapshots;
 use harvester::drive::state_at::{Sources, state_at};
 use harvester::shell::journal::{Journal, Limits};
 use serde_json::Value;
-
-/// Folders of `replay/`: each a history and the policy that it starts under.
-fn cases() -> Vec<PathBuf> {
-    support::cases()
-}
 
 fn incident() -> PathBuf {
     root().join("replay/nights/incident-2026-02-04")

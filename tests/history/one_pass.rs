@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::histories::{CONTROL, DECISION, TICK};
-use crate::support::{cases, config};
+use crate::support::{cases, config, four_at_once};
 use harvester::cli::replay::{DecisionSink, Replayed, Request, replay};
 use harvester::codec::checksum::state_checksum_hex;
 use harvester::config::Config;
@@ -90,12 +90,12 @@ fn is_plain(histories: &[PathBuf]) -> bool {
 
 #[test]
 fn every_case_comes_to_the_same() {
-    let mut plain = 0;
-    for case in cases() {
+    let plain = four_at_once(cases(), |case| {
         let histories = [case.join("events.jsonl")];
         assert_same(&histories, &config(Some(&case.join("policy.toml"))));
-        plain += usize::from(is_plain(&histories));
-    }
+        usize::from(is_plain(&histories))
+    });
+    let plain: usize = plain.into_iter().sum();
     assert!(plain > 20, "{plain} histories are plain");
 }
 

@@ -1,12 +1,14 @@
 //! The golden contract: every folder below `replay/` with an `events.jsonl` is a history, a policy, what is expected by hand
-//! (`expect.toml`), and all that comes out (`expected.jsonl`, rewritten by `cargo xtask bless`).
+//! (`expect.toml`), all that comes out (`expected.jsonl`) and what each entry changed (`story.txt`). `cargo xtask bless`
+//! rewrites the last two.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::support::{cases, config, replayed};
+use crate::story;
+use crate::support::{cases, config, four_at_once, replayed};
 use harvester::cli::replay::Request;
 use harvester::codec::view;
 use serde_json::Value;
@@ -22,7 +24,12 @@ struct Came {
 /// All cases, run once for all tests.
 fn came() -> &'static [(PathBuf, Came)] {
     static CAME: OnceLock<Vec<(PathBuf, Came)>> = OnceLock::new();
-    CAME.get_or_init(|| cases().into_iter().map(|case| (case.clone(), run(&case))).collect())
+    CAME.get_or_init(|| {
+        four_at_once(cases(), |case| {
+            let came = run(&case);
+            (case, came)
+        })
+    })
 }
 
 fn run(case: &Path) -> Came {
@@ -148,6 +155,26 @@ fn every_case_comes_to_its_golden_lines() {
         }
     }
     assert!(differ.is_empty(), "golden lines differ (cargo xtask bless, then read the diff):\n{}", differ.join("\n"));
+}
+
+#[test]
+fn every_case_has_the_story_that_was_reviewed() {
+    let bless = std::env::var_os("HARVESTER_BLESS").is_some();
+    let mut differ = Vec::new();
+    for case in cases() {
+        let path = case.join("story.txt");
+        let got = story::of(&case, &config(Some(&case.join("policy.toml"))));
+        if bless {
+            fs::write(&path, got).expect("the story is written");
+            continue;
+        }
+        let want = fs::read_to_string(&path).unwrap_or_default();
+        if want != got {
+            let first = want.lines().zip(got.lines()).find(|(w, g)| w != g);
+            differ.push(format!("{}: first difference {first:#?}", path.display()));
+        }
+    }
+    assert!(differ.is_empty(), "stories differ (cargo xtask bless, then read the diff):\n{}", differ.join("\n"));
 }
 
 fn table(value: Option<&toml::Value>) -> impl Iterator<Item = (&String, &toml::Value)> {

@@ -9,6 +9,7 @@ mod fuzz_corpus;
 mod properties;
 mod quiet;
 mod schemas;
+mod story;
 mod tables;
 mod takeover;
 mod wall;

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use harvester::cli::replay::{Replayed, Request, replay};
 use harvester::config::Config;
@@ -50,6 +51,26 @@ pub fn cases() -> Vec<PathBuf> {
 pub fn case(name: &str) -> PathBuf {
     let found = cases().into_iter().find(|case| case.ends_with(name));
     found.unwrap_or_else(|| panic!("there is no case {name}"))
+}
+
+/// Does the same with each item, four at once, and returns the results in the order of the items. For what waits for the
+/// disk most of the time.
+pub fn four_at_once<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let (waiting, done) = (Mutex::new(items.into_iter().enumerate()), Mutex::new(Vec::new()));
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some((n, item)) = next() {
+                    let result = work(item);
+                    done.lock().unwrap_or_else(PoisonError::into_inner).push((n, result));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(n, _)| *n);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// A configuration from a file, without the environment of whoever runs the tests.

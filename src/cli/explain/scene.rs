@@ -144,8 +144,8 @@ fn others(engine: &Engine, name: &str, now_ms: u64) -> Map<String, Value> {
     others.into_iter().map(|(hold, n)| (hold.to_owned(), n.into())).collect()
 }
 
-/// The numbers of an evaluation, put into their formulas.
-fn arithmetic(engine: &Engine, symbol: &Symbol, open: &Position) -> Vec<String> {
+/// The numbers of an evaluation, put into their formulas; the last line is `r_net`.
+pub fn arithmetic(engine: &Engine, symbol: &Symbol, open: &Position) -> Vec<String> {
     let policy = engine.policy();
     let (Ok(Some(reading)), Some(risk)) = (exit::read(symbol, policy), &open.risk) else { return Vec::new() };
     let qty = open.totals.qty;

@@ -1,0 +1,277 @@
+//! `story.txt` of a case: each entry, and everything that it changed, as a person reviews it.
+//!
+//! The fields are those of `harvester history`, the arithmetic is that of `harvester explain`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use harvester::cli::explain;
+use harvester::codec::decode::{Decoder, Symbols};
+use harvester::codec::fields::{self, Field, NONE};
+use harvester::codec::{seal, time};
+use harvester::config::Config;
+use harvester::domain::book::counters::Count;
+use harvester::domain::book::symbol::Symbol;
+use harvester::domain::engine::{Disposition, Engine};
+use harvester::domain::event::ids::EntryId;
+use harvester::domain::event::{Entry, Event};
+use harvester::drive::pipeline;
+use harvester::shell::history::{History, Options};
+use serde_json::Value;
+
+/// From so many entries on, a story contains only openings, closings, decisions and quarantined entries. [1]
+const LONG: usize = 100;
+/// So much of an entry is shown. [characters]
+const ENTRY_CHARS_MAX: usize = 110;
+/// The midnight from which most cases count their seconds.
+const MIDNIGHT_MS: u64 = 1_770_163_200_000;
+const DAY_MS: u64 = 86_400_000;
+
+/// Folds the history of a case; returns its story.
+pub fn of(case: &Path, config: &Config) -> String {
+    let inputs = [case.join("events.jsonl").into()];
+    let mut history = History::open(&inputs, &config.streams, Options::default()).expect("the history opens");
+    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
+    let mut engine = Engine::new(config.streams.clone(), config.policy.clone());
+    engine.ignore_changes();
+    pipeline::preload(&history, &mut decoder, &mut engine, false, None).expect("the history is read ahead");
+    let is_long = history_is_long(case);
+    let mut teller = Teller { is_long, ..Teller::default() };
+    pipeline::pipeline(&mut history, &mut decoder, false, |batch| {
+        for name in &batch.symbols {
+            engine.intern(name);
+        }
+        for (entry, range) in &batch.entries {
+            let step = engine.step(entry);
+            let payload = step.decision.as_ref().map(|decision| {
+                let payload = seal::payload(&engine, decision);
+                seal::seal(&mut engine, decision);
+                payload
+            });
+            teller.tell(&engine, entry, &batch.bytes[range.clone()], step.disposition, payload.as_ref());
+        }
+        Ok(())
+    })
+    .expect("the history folds");
+    teller.end(&engine);
+    teller.text
+}
+
+fn history_is_long(case: &Path) -> bool {
+    std::fs::read_to_string(case.join("events.jsonl")).expect("a history").lines().count() > LONG
+}
+
+#[derive(Default)]
+struct Teller {
+    is_long: bool,
+    text: String,
+    /// Symbols as they were after the last entry, and their fields.
+    symbols: Vec<(Symbol, Vec<Field>)>,
+    whole: Vec<Field>,
+    policy: String,
+    counts: BTreeMap<Count, u64>,
+    /// The position that the last line was about.
+    last: String,
+}
+
+impl Teller {
+    fn tell(
+        &mut self,
+        engine: &Engine,
+        entry: &Entry,
+        bytes: &[u8],
+        disposition: Disposition,
+        decision: Option<&Value>,
+    ) {
+        let named = entry.symbol.map(|id| &engine.symbols()[id.0 as usize]);
+        let mut lines = self.changes(engine, named.map(|symbol| &*symbol.name));
+        if self.is_long {
+            // A line for all that changed.
+            self.last.clear();
+            let words: Vec<&str> = lines.iter().flat_map(|line| line.split_whitespace().chain(["; "])).collect();
+            let line = words.join(" ").replace(" ;  ", "; ").replace(":; ", ": ");
+            let line = line.trim_end_matches([';', ' ']).to_owned();
+            lines = Some(line).filter(|line| !line.is_empty()).into_iter().collect();
+        }
+        if let Some(symbol) = named {
+            lines.extend(self.arithmetic(engine, symbol, entry, decision));
+        }
+        match disposition {
+            Disposition::Applied => {}
+            Disposition::Duplicate => lines.push("duplicate".to_owned()),
+            Disposition::Quarantined(reason) => lines.push(format!("quarantined: {}", reason.name())),
+        }
+        let counts = engine.counters.counts.clone();
+        for (count, n) in counts.iter().filter(|_| !self.is_long) {
+            if self.counts.get(count) != Some(n) {
+                lines.push(format!("counted: {}", count.name()));
+            }
+        }
+        self.counts = counts;
+        if self.is_long && lines.is_empty() {
+            return;
+        }
+        let stream = engine.streams().get(entry.stream).short_name();
+        let symbol = named.map_or("", |symbol| &symbol.name);
+        let head = format!("{}  {stream} {} {symbol}", self.moment(entry.id), entry.shape);
+        let _ = writeln!(self.text, "{}", format!("{}  {}", head.trim_end(), said(bytes)).trim_end());
+        for line in lines {
+            let _ = writeln!(self.text, "    {}", self.shortened(&line));
+        }
+    }
+
+    /// The last line: how much there was, and of a long history what was counted.
+    fn end(&mut self, engine: &Engine) {
+        let counters = &engine.counters;
+        let open = engine.symbols().iter().filter(|symbol| symbol.hot.open.is_some()).count();
+        let _ = write!(self.text, "{} entries, {} decisions, {open} open", counters.entries(), counters.decisions);
+        for (count, n) in counters.counts.iter().filter(|_| self.is_long) {
+            let _ = write!(self.text, ", {} {n}", count.name());
+        }
+        self.text.push('\n');
+    }
+
+    /// All formulas of a decision; of another price R alone, and what held it.
+    fn arithmetic(&self, engine: &Engine, symbol: &Symbol, entry: &Entry, decision: Option<&Value>) -> Vec<String> {
+        let Some(open) = &symbol.hot.open else { return Vec::new() };
+        let mut lines = explain::arithmetic(engine, symbol, open);
+        let Some(payload) = decision else {
+            if self.is_long || !matches!(entry.content, Ok(Event::Price(_))) {
+                return Vec::new();
+            }
+            let hold = open.holds.last().and_then(|change| change.hold);
+            return lines
+                .pop()
+                .map(|r| format!("{r}: {}", hold.map_or("decided", |hold| hold.name())))
+                .into_iter()
+                .collect();
+        };
+        if self.is_long {
+            lines.drain(..lines.len().saturating_sub(1));
+        }
+        let text = |key: &str| payload[key].as_str().unwrap_or_default();
+        lines.push(explain::quantity_line(text("close_fraction"), text("base"), text("qty"), open));
+        lines
+    }
+
+    /// What differs from the state after the last entry, a line for each field.
+    fn changes(&mut self, engine: &Engine, named: Option<&str>) -> Vec<String> {
+        let mut lines = Vec::new();
+        let whole: Vec<Field> = fields::of_whole(engine);
+        for (_, name, from, to) in fields::differing(&self.whole, &whole) {
+            if !matches!(name.as_str(), "decisions" | "chain" | "positions_known") && !self.whole.is_empty() {
+                lines.push(change(&name, &from, &to));
+            }
+        }
+        self.whole = whole;
+        let is_other_policy = self.policy != *engine.policy().hash;
+        self.policy = engine.policy().hash.to_string();
+        self.symbols.resize_with(engine.symbols().len(), Default::default);
+        for (symbol, (last, before)) in engine.symbols().iter().zip(&mut self.symbols) {
+            if symbol == last && !is_other_policy {
+                continue;
+            }
+            let now = fields::of_symbol(engine, symbol);
+            let mut differing = fields::differing(before, &now);
+            // What belongs together stands together: first the positions, by their opening.
+            differing.sort_by(|(a, ..), (b, ..)| (!a.contains('@'), a).cmp(&(!b.contains('@'), b)));
+            for (of, name, from, to) in differing {
+                // Closed positions are forgotten after a week, which is no change.
+                let is_forgotten = now.iter().all(|field| field.of != of);
+                if is_forgotten || !is_told(&name, &from, &to, self.is_long) {
+                    continue;
+                }
+                if of.contains('@') && self.last != of {
+                    lines.push(format!("{of}:"));
+                    self.last = of;
+                } else if !of.contains('@') && named != Some(&of) {
+                    lines.push(change(&format!("{of} {name}"), &from, &to));
+                    continue;
+                }
+                lines.push(change(&name, &from, &to));
+            }
+            (*last, *before) = (symbol.clone(), now);
+        }
+        lines
+    }
+
+    /// Seconds after the midnight of the cases, or the time of day of a night.
+    fn moment(&self, id: EntryId) -> String {
+        match id.ms.checked_sub(MIDNIGHT_MS) {
+            Some(ms) if !self.is_long && ms < 10 * DAY_MS => format!("{} s{}", seconds(ms), nth(id.seq)),
+            Some(_) | None if self.is_long => format!("{}{}", &time::iso(id.ms)[11..23], nth(id.seq)),
+            Some(_) | None => id.to_string(),
+        }
+    }
+
+    /// Entry ids in a text as in the heads of the lines.
+    fn shortened(&self, text: &str) -> String {
+        let is_of_id = |c: char| c.is_ascii_digit() || c == '-';
+        let mut out = String::new();
+        for part in text.split_inclusive(|c: char| !is_of_id(c)) {
+            let end = part.trim_end_matches(|c: char| !is_of_id(c)).len();
+            match part[..end].parse::<EntryId>() {
+                Ok(id) if id.ms >= MIDNIGHT_MS => out += &self.moment(id),
+                _ => out += &part[..end],
+            }
+            out += &part[end..];
+        }
+        out
+    }
+}
+
+/// A field that a reviewer follows.
+fn is_told(name: &str, from: &str, to: &str, is_long: bool) -> bool {
+    let is_state = matches!(name, "mark_price" | "orders" | "intents" | "digest");
+    let is_latest = name.starts_with("latest_");
+    let is_unset = matches!((name, from, to), ("history_gap" | "diverged", NONE, "false"));
+    if is_state || is_latest || is_unset {
+        return false;
+    }
+    let is_of_opening = matches!(name, "entry_price" | "risk") && from == NONE;
+    !is_long || matches!(name, "qty" | "closed") || is_of_opening || name.starts_with("decision ")
+}
+
+fn change(name: &str, from: &str, to: &str) -> String {
+    let from = if from == NONE { String::new() } else { format!("{from} → ") };
+    format!("{name:<12} {from}{to}")
+}
+
+fn seconds(ms: u64) -> String {
+    let text = format!("{}.{:03}", ms / 1000, ms % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// The number of an entry within its millisecond, unless it is the first.
+fn nth(seq: u64) -> String {
+    if seq == 0 { String::new() } else { format!("/{seq}") }
+}
+
+/// The business fields of an entry as `name=value`.
+fn said(bytes: &[u8]) -> String {
+    let entry: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let mut pairs = Vec::new();
+    for (name, value) in entry["fields"].as_object().into_iter().flatten() {
+        let inner = value.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+        match (name.as_str(), inner) {
+            ("payload" | "data", Some(Value::Object(inner))) => {
+                pairs.extend(inner.iter().map(|(name, value)| pair(name, value)));
+            }
+            _ => pairs.push(pair(name, value)),
+        }
+    }
+    let text = pairs.into_iter().flatten().collect::<Vec<_>>().join(" ");
+    if text.chars().count() <= ENTRY_CHARS_MAX {
+        return text;
+    }
+    text.chars().take(ENTRY_CHARS_MAX - 1).chain(['…']).collect()
+}
+
+/// None for what an envelope says of itself.
+fn pair(name: &str, value: &Value) -> Option<String> {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let is_of_envelope = matches!(name, "event_type" | "trace_id" | "correlation_id" | "symbol" | "message_id");
+    let is_empty = text.is_empty() || name == "source" || name == "timestamp" && text == "null";
+    (!is_of_envelope && !is_empty).then(|| format!("{name}={}", text.escape_debug()))
+}
