@@ -22,46 +22,61 @@ fn kills() -> u64 {
     std::env::var("HARVESTER_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS)
 }
 
-/// An incident of 1,235 entries in the streams, with prices that reach rungs.
-struct Night {
-    server: RedisServer,
-    place: Place,
+/// An incident of 1,235 entries with prices that reach rungs, and the outcome of a replay of it.
+struct Recorded {
+    folder: tempfile::TempDir,
+    settings: String,
     wanted: Vec<String>,
     positions: Value,
 }
 
-impl Night {
+impl Recorded {
     fn new(is_live: bool) -> Self {
-        let server = RedisServer::start();
-        let mut place = Place::new(&server);
-        let history = place.folder.path().join("night.jsonl");
+        let folder = tempfile::tempdir().unwrap();
+        let history = folder.path().join("night.jsonl");
         let recorded = std::fs::read_to_string(root().join("replay/nights/incident-2026-02-04/events.jsonl")).unwrap();
         std::fs::write(&history, brought_forward(&recorded)).unwrap();
-        import(&history, &server);
         // Small batches, so that there are many steps to be killed at.
-        place.settings = "[run]\nread_count = 50\ncommit_entries = 40\nlease_ms = 1000\n".to_owned();
+        let mut settings = "[run]\nread_count = 50\ncommit_entries = 40\nlease_ms = 1000\n".to_owned();
         if is_live {
-            place.settings += "[policy]\nmode = \"live\"\nladder = \"0.5:0.25,1:0.25,1.5:0.25\"\n\
+            settings += "[policy]\nmode = \"live\"\nladder = \"0.5:0.25,1:0.25,1.5:0.25\"\n\
                 atr_unit = { default = \"absolute\" }\nprice_sources = [\"market.tick\"]\non_live = \"take\"\n\
                 require_instrument = false\nlive_risk_sources = [\"plan\", \"intent\", \"intent_nearest\"]\n\
                 [emit]\nformat = \"apply_plan\"\nsource = \"harvester\"\nexecutors = [\"executor\"]\n\
                 max_decision_age_ms = 3600000\n";
         }
-        let settings = place.folder.path().join("wanted.toml");
-        std::fs::write(&settings, &place.settings).unwrap();
-        let store = place.folder.path().join("wanted");
+        let file = folder.path().join("wanted.toml");
+        std::fs::write(&file, &settings).unwrap();
+        let store = folder.path().join("wanted");
         let request = Request { histories: vec![history], store: Some(store.clone()), ..Request::default() };
-        let (_, lines) = replayed(&request, &config(Some(&settings)));
+        let (_, lines) = replayed(&request, &config(Some(&file)));
         let positions = run(harvester().args(["positions", "--json", "--all", "--store", name(&store)])).json();
-        Self { server, place, wanted: payloads(&lines), positions }
+        Self { folder, settings, wanted: payloads(&lines), positions }
+    }
+}
+
+/// The recorded entries in the streams of a server, and a service that has not read them yet.
+struct Night<'a> {
+    recorded: &'a Recorded,
+    server: RedisServer,
+    place: Place,
+}
+
+impl<'a> Night<'a> {
+    fn of(recorded: &'a Recorded) -> Self {
+        let server = RedisServer::start();
+        import(&recorded.folder.path().join("night.jsonl"), &server);
+        let mut place = Place::new(&server);
+        place.settings.clone_from(&recorded.settings);
+        Self { recorded, server, place }
     }
 
     /// Everything that has to hold once a service has come to the end.
     fn check(&self, is_live: bool, what: &str) {
         let all = decisions(&self.server);
         if !is_live {
-            assert_eq!(all, self.wanted, "{what}");
-            assert_eq!(self.place.positions(), self.positions, "{what}");
+            assert_eq!(all, self.recorded.wanted, "{what}");
+            assert_eq!(self.place.positions(), self.recorded.positions, "{what}");
             assert_eq!(entries(&self.server, service::SUGGESTIONS).len(), all.len(), "{what}");
         } else {
             // Orders come back as plans, so that live goes on otherwise than a replay without them: what is certain is
@@ -74,7 +89,7 @@ impl Night {
             sorted.dedup();
             assert_eq!(sorted.len(), ids.len(), "{what}: no decision twice");
             assert_eq!(orders, sorted, "{what}: an order for each decision, once");
-            assert_eq!(all, self.wanted, "{what}");
+            assert_eq!(all, self.recorded.wanted, "{what}");
         }
         let kinds = field_of_all(&self.server, CONTROL, "event_type");
         assert!(!kinds.contains(&"history.gap".to_owned()), "{what}: nothing was lost: {kinds:?}");
@@ -134,9 +149,10 @@ fn brought_forward(history: &str) -> String {
 #[test]
 fn a_service_killed_at_any_step_loses_nothing_and_repeats_nothing() {
     for is_live in [false, true] {
+        let recorded = Recorded::new(is_live);
         for step in ["folded", "journalled", "committed", "handed_over", "offered", "acknowledged"] {
             for nth in [1, 4] {
-                let night = Night::new(is_live);
+                let night = Night::of(&recorded);
                 let ended = night
                     .place
                     .command()
@@ -155,10 +171,11 @@ fn a_service_killed_at_any_step_loses_nothing_and_repeats_nothing() {
 #[test]
 fn a_service_killed_at_random_moments_loses_nothing_and_repeats_nothing() {
     for is_live in [false, true] {
+        let recorded = Recorded::new(is_live);
         let mut chance = fastrand::Rng::with_seed(7 + u64::from(is_live));
         let mut killed = 0;
         while killed < kills() {
-            let night = Night::new(is_live);
+            let night = Night::of(&recorded);
             for _ in 0..STARTS_MAX {
                 let mut child = night.place.command().args(["--until-idle", "0.3"]).spawn().unwrap();
                 let until = Instant::now() + Duration::from_millis(chance.u64(5..400));

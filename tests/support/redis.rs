@@ -2,6 +2,7 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// An entry as the server answers it: id, names and values.
@@ -9,6 +10,10 @@ type Answered = (String, Vec<(Vec<u8>, Vec<u8>)>);
 
 /// How long a server may take to answer.
 const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// Ports that servers of tests get.
+const FIRST_PORT: u16 = 12_000;
+const LAST_PORT: u16 = 32_000;
 
 pub struct RedisServer {
     process: Child,
@@ -108,7 +113,8 @@ fn spawn(port: u16, folder: &std::path::Path, settings: &[String]) -> Child {
     let began = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(began.elapsed() < START_LIMIT, "redis-server does not answer");
-        std::thread::yield_now();
+        // Spinning would take the processor from the server that is awaited.
+        std::thread::sleep(Duration::from_millis(1));
     }
     process
 }
@@ -120,8 +126,18 @@ impl Drop for RedisServer {
     }
 }
 
-/// A port of loopback that nobody listens on.
+/// A port of loopback that nobody listens on, and that no other test of this process gets.
+///
+/// It lies below the range of which the system takes ports for connections. A connection that is tried before its server
+/// listens could otherwise meet itself, and a port that was just found free could be taken by a connection.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(389);
+    loop {
+        let nth = start.wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed)) % u32::from(LAST_PORT - FIRST_PORT);
+        let port = FIRST_PORT + u16::try_from(nth).expect("a part of the range of ports");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }

@@ -19,7 +19,7 @@ cargo xtask TASK
 
   ci            what has to pass before a change lands: format, dependencies, lints, documentation, book, tests
   test [ARG…]   set up what the tests need, then run them; arguments go to `cargo test`
-  bless         rewrite the golden lines of replay/ and show which changed
+  bless         rewrite the golden lines and stories of replay/ and show which changed
   book          check the links of all Markdown files and build docs/ as a book, into target/book
   bench         rates of reading, decoding, folding and replaying, from one run
                 [--entries N] [--passes N] [--history PATH]
