@@ -1,4 +1,5 @@
-//! How one fact changes one symbol (SPEC §4): intents and prices here, fills and the exchange's word below.
+//! How one fact changes one symbol (docs/spec/fold.md). Intents and prices are here; fills and facts of the exchange
+//! are in `apply/`.
 
 use super::counters::{Count, Counters, Unreadables};
 use super::plans::{KnownPlan, Plans};
@@ -15,7 +16,7 @@ mod fills;
 mod order_of;
 mod overtaken;
 
-/// A fill of an unknown order that is older than this by its own word is too late. [ms]
+/// A fill of an unknown order whose event time is older than this is too late. [ms]
 const TOO_LATE_MS: u64 = 24 * 3_600_000;
 
 impl From<OutOfRange> for Reason {
@@ -24,7 +25,7 @@ impl From<OutOfRange> for Reason {
     }
 }
 
-/// The entry that is folded, and what is known around the symbol.
+/// The entry that is folded, and the context of the symbol.
 pub struct Fold<'a> {
     pub entry: EntryRef,
     pub symbol: Option<SymbolId>,
@@ -38,7 +39,7 @@ impl<'a> Fold<'a> {
         self.entry.id.ms
     }
 
-    /// The plan of an order, if it is one of the symbol.
+    /// Returns the plan of an id, if the plan belongs to the symbol.
     fn plan_of(&self, plan_id: Option<&str>) -> Option<&'a KnownPlan> {
         self.plans.of(plan_id?, self.symbol?)
     }
@@ -53,7 +54,7 @@ impl<'a> Fold<'a> {
         time_ms.is_some_and(|time_ms| time_ms.saturating_add(TOO_LATE_MS) < self.now_ms())
     }
 
-    /// Remembers an entry intent; the first one after an opening supplies risk fields that nothing before had.
+    /// Remembers an entry intent. The first one after an opening supplies risk fields that no earlier entry had.
     pub fn intent(&mut self, symbol: &mut Symbol, intent: &Intent) {
         symbol.cold.remember(intent.clone());
         if let Some(open) = &mut symbol.hot.open
@@ -65,7 +66,7 @@ impl<'a> Fold<'a> {
         }
     }
 
-    /// What an old hash held supplies what is missing, and nothing else.
+    /// Fills missing fields from an old hash, and changes nothing else.
     pub fn legacy(&mut self, symbol: &mut Symbol, fact: &LegacyFact) -> Result<(), Reason> {
         let entry = self.entry;
         let Some(open) = &mut symbol.hot.open else { return Ok(()) };
@@ -86,8 +87,9 @@ impl<'a> Fold<'a> {
         Ok(())
     }
 
-    /// Takes a price into use if it is near the last used one, or the entry price before there is one; holds it back until
-    /// another one confirms it, else (SPEC §4, *Price jump*). The source is accepted.
+    /// Takes a price into use if it is near the last used price or, before the first, near the entry price. Otherwise
+    /// the price is held until another one confirms it (docs/spec/fold.md, "Price jump"). The caller has accepted the
+    /// source.
     pub fn price(&mut self, symbol: &mut Symbol, fact: PriceFact) -> Result<(), Reason> {
         match fact.time.age_ms(self.now_ms()) {
             None => {
@@ -124,7 +126,7 @@ impl<'a> Fold<'a> {
         Ok(())
     }
 
-    /// Holds the used price back where a position has just opened far from it.
+    /// Holds back the used price where a position has just opened far from it.
     pub(crate) fn hold_price_far_from_entry(&self, symbol: &mut Symbol) -> Result<(), Reason> {
         let entry = symbol.hot.open.as_ref().and_then(|open| open.totals.entry);
         let (Some(mark), Some(entry)) = (symbol.hot.mark, entry) else { return Ok(()) };
@@ -141,18 +143,19 @@ fn use_price(symbol: &mut Symbol, mark: Mark) {
     symbol.hot.held_price = None;
 }
 
-/// What the next price is measured against: the last used one, before that the entry price. [quote per base]
+/// Returns the price that the next one is compared with: the last used one, or before that the entry price. [quote per
+/// base]
 fn reference_price(symbol: &Symbol) -> Option<Price> {
     let entry = || symbol.hot.open.as_ref()?.totals.entry.map(|entry| entry.price);
     symbol.hot.mark.map(|mark| mark.price).or_else(entry)
 }
 
-/// Returns true if the factor between two prices could be that of a rescaled contract.
+/// Returns true if the factor between two prices could come from a rescaled contract.
 fn could_be_rescaled(before: Price, after: Price) -> Result<bool, OutOfRange> {
     Ok(after > before.times(Ratio::RESCALED_PRICE)? || after.times(Ratio::RESCALED_PRICE)? < before)
 }
 
-/// Doubts a confirmed price until a look-up that is later than the price that was held.
+/// Puts a confirmed price in doubt until a look-up that is later than the price that was held.
 fn doubt(symbol: &mut Symbol, held: Option<Mark>) {
     let Some(held) = held else { return };
     let is_looked_up = symbol.hot.looked_up.is_some_and(|looked_up| looked_up > held.entry);

@@ -1,4 +1,4 @@
-//! What is counted while entries are processed. Counts are a report: nothing decides by them.
+//! Counters of what happened to entries. They are for reports; no decision depends on them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::StreamKind;
 use crate::domain::exit::Hold;
 
-/// Something that happened to an entry and is worth a number.
+/// An event that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Count {
     FillsRepeated,
@@ -32,7 +32,7 @@ pub enum Count {
     GapRecorded,
     UnknownPosition,
     UnknownDecision,
-    /// A decision entry that is none of ours.
+    /// A decision entry that is not ours.
     DecisionForeign,
 }
 
@@ -66,7 +66,7 @@ impl Count {
     }
 }
 
-/// What a producer wrote and nobody can read: a finding, as it may have been a fill.
+/// Unreadable values of producers. They are a finding, because such a value may have been a fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unreadables {
     Results,
@@ -87,7 +87,7 @@ impl Unreadables {
     }
 }
 
-/// How many could not be read, and when the last of them came.
+/// The number of unreadable values, and the time of the last one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UnreadableCount {
     /// [1]
@@ -96,16 +96,16 @@ pub struct UnreadableCount {
     pub last_ms: u64,
 }
 
-/// How our own decisions compare with those that a history holds.
+/// The comparison of our own decisions with those that a history contains.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Comparison {
     pub agree: u64,
     pub differ: u64,
-    /// Ours, not in the history; by decision id.
+    /// Decisions of ours that are not in the history, by decision id.
     pub missing: BTreeSet<Box<str>>,
-    /// In the history, not ours.
+    /// Decisions in the history that are not ours.
     pub unexpected: u64,
-    /// Named an instance that is not there.
+    /// Recorded decisions that name a position that does not exist.
     pub orphaned: u64,
 }
 
@@ -116,7 +116,7 @@ pub struct Counters {
     pub quarantined: BTreeMap<Reason, u64>,
     pub counts: BTreeMap<Count, u64>,
     pub unreadable: BTreeMap<Unreadables, UnreadableCount>,
-    /// By reason, in their order: evaluations that ended in it. [1]
+    /// Evaluations that ended in each hold, in the order of the holds. [1]
     holds: [u64; Hold::ALL.len()],
     pub evaluations: u64,
     pub decisions: u64,
@@ -124,7 +124,7 @@ pub struct Counters {
     pub first: Option<EntryId>,
     pub last: Option<EntryId>,
     shapes: Vec<(StreamKind, &'static str, u64)>,
-    /// Place of the shape that was counted last, which mostly comes again.
+    /// Index of the shape that was counted last. The next entry usually has the same.
     shape_last: usize,
 }
 
@@ -137,7 +137,7 @@ impl Counters {
         *self.counts.entry(count).or_default() += 1;
     }
 
-    /// Counts what cannot be read of an entry at a time. [ms since 1970]
+    /// Counts an unreadable value at a time. [ms since 1970]
     pub fn unreadable(&mut self, what: Unreadables, at_ms: u64) {
         let known = self.unreadable.entry(what).or_default();
         known.entries += 1;
@@ -148,22 +148,22 @@ impl Counters {
         self.counts.get(&count).copied().unwrap_or(0)
     }
 
-    /// So many evaluations ended in a hold.
+    /// Counts evaluations that ended in a hold.
     #[inline]
     pub fn hold(&mut self, hold: Hold, times: u32) {
         self.evaluations += u64::from(times);
         self.holds[hold as usize] += u64::from(times);
     }
 
-    /// Evaluations that ended in a hold, by the reasons that came up. [1]
+    /// Returns the holds that occurred, each with its number of evaluations. [1]
     pub fn holds(&self) -> impl Iterator<Item = (Hold, u64)> {
         Hold::ALL.into_iter().zip(self.holds).filter(|(_, n)| *n > 0)
     }
 
-    /// So many entries were read as a shape.
+    /// Counts entries that were read as a shape.
     #[inline]
     pub fn shape(&mut self, kind: StreamKind, shape: &'static str, entries: u32) {
-        // Shapes are constants: the one that comes again is mostly the very same.
+        // Shapes are constants, so a repeated shape is usually the same address.
         let is_same = |of: &(StreamKind, &'static str, u64)| {
             of.0 == kind && (of.1.as_ptr(), of.1.len()) == (shape.as_ptr(), shape.len())
         };
@@ -180,7 +180,7 @@ impl Counters {
         })
     }
 
-    /// Entries by kind and shape.
+    /// Returns the number of entries by kind and shape.
     pub fn shapes(&self) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
         let mut shapes: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
         for (kind, shape, n) in &self.shapes {

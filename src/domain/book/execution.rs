@@ -1,4 +1,4 @@
-//! What became of a decision: what was filled of it, at what price and when, and what that brought.
+//! The execution of a decision: filled quantity, price, time and profit.
 
 use super::position::{Cause, Position};
 use super::rung::{DecisionRecord, OutcomeKind, RungState};
@@ -7,33 +7,33 @@ use crate::domain::event::ids::EntryId;
 use crate::domain::exit::policy::EntrySource;
 use crate::domain::units::{OutOfRange, Price, Qty, Quote, RMultiple, Ratio};
 
-/// What was decided, as far as its execution is measured by it.
+/// The terms of a decision that its execution is measured against.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Terms {
     pub side: Side,
     /// [base]
     pub qty: Qty,
-    /// Price decided on. [quote per base]
+    /// Mark at the decision. [quote per base]
     pub mark: Price,
     /// [quote per base]
     pub entry_price: Price,
     /// [quote per base]
     pub risk_price: Price,
-    /// When it was decided. [ms since 1970]
+    /// Time of the decision. [ms since 1970]
     pub decided_ms: u64,
 }
 
-/// How a request ended, or stands.
+/// The outcome of a request, final or so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
-    /// Nothing was heard of it yet.
+    /// No result yet.
     Requested,
     Accepted,
     Filled,
-    /// Less was filled than was asked for, so far or for good.
+    /// Less than the requested quantity was filled, so far or finally.
     Partial,
     Refused,
-    /// Nothing was heard of it in time.
+    /// No result in time.
     Unknown,
 }
 
@@ -53,32 +53,32 @@ impl Outcome {
     }
 }
 
-/// What became of a decision.
+/// The execution of a decision.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Execution {
-    /// `None`: nothing was asked for, or it was withdrawn before it was sent.
+    /// `None`: nothing was requested, or the request was withdrawn before it was sent.
     pub outcome: Option<Outcome>,
     pub expired: bool,
-    /// An answer came when the time for it was over.
+    /// The result came after the timeout.
     pub late: bool,
     /// [base]
     pub filled: Qty,
-    /// Average, if every part has a price. [quote per base]
+    /// Average price, if every part has a price. [quote per base]
     pub price: Option<Price>,
     /// From the decision to its last fill. [ms]
     pub delay_ms: Option<u64>,
-    /// What the price was worse than the mark; negative where it was better. [quote]
+    /// How much worse the price was than the mark; negative where it was better. [quote]
     pub slippage: Option<Quote>,
-    /// The same as a part of the mark. [1]
+    /// The slippage as a share of the mark. [1]
     pub slippage_share: Option<Ratio>,
     /// filled × (price − entry) × sign. [quote]
     pub pnl: Option<Quote>,
-    /// The same as a multiple of the risk of the instance at its largest. [R]
+    /// The profit as a multiple of the position's largest risk. [R]
     pub r: Option<RMultiple>,
 }
 
 impl Execution {
-    /// The execution of a decision of an instance, by what the instance knows. `timeout_ms` is the time for an answer.
+    /// Computes the execution of a decision from its position. `timeout_ms` is the time for a result. [ms]
     pub fn of(
         position: &Position,
         record: &DecisionRecord,
@@ -139,7 +139,7 @@ fn outcome(record: &DecisionRecord, filled: Qty, asked: Qty) -> Option<Outcome> 
         RungState::Unknown => Some(Outcome::Unknown),
         RungState::Requested if outcome(OutcomeKind::Accepted) => Some(Outcome::Accepted),
         RungState::Requested => Some(Outcome::Requested),
-        // Armed again: withdrawn before it was sent, or given up by an operator.
+        // It was armed again: the request was withdrawn before it was sent, or an operator gave it up.
         RungState::Armed if outcome(OutcomeKind::Rearmed) && !record.expired => Some(Outcome::Unknown),
         RungState::Armed | RungState::Shadowed | RungState::Skipped => None,
     }

@@ -1,4 +1,5 @@
-//! Why an instance was held, and since when: kept with it, so that "why not" is answered without guessing.
+//! The holds of a position over time. They are kept with the position, so that reports can explain why it was not
+//! harvested.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use crate::domain::event::ids::EntryId;
 use crate::domain::exit::Hold;
 
-/// Changes that are kept of an instance. Of older ones only the time remains. [1]
+/// Changes that are kept per position. Of older ones only the durations are kept. [1]
 pub const CHANGES_KEPT: usize = 32;
 
-/// From this entry on the instance was held for another reason than before.
+/// A change of the hold: from this entry on the position had another hold than before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HoldChange {
     pub since: EntryId,
-    /// `None`: nothing held it, and a decision was made.
+    /// `None`: there was no hold, and a decision was made.
     pub hold: Option<Hold>,
 }
 
@@ -24,12 +25,13 @@ pub struct HoldLog {
     changes: VecDeque<HoldChange>,
     /// Changes that are no longer kept. [1]
     dropped: u64,
-    /// Time under reasons that ended, each reason once. [ms]
+    /// Duration of ended holds, one item per hold. [ms]
     ended: Vec<(Hold, u64)>,
 }
 
 impl HoldLog {
-    /// Notes what an evaluation came to. Answers whether it is another than the last; the same again costs a comparison.
+    /// Notes the outcome of an evaluation. Returns true if it differs from the last one. An equal outcome costs one
+    /// comparison.
     #[inline]
     pub fn note(&mut self, hold: Option<Hold>, at: EntryId) -> bool {
         if self.changes.back().is_some_and(|last| last.hold == hold) {
@@ -59,17 +61,17 @@ impl HoldLog {
         self.changes.back().copied()
     }
 
-    /// The changes that are kept, oldest first.
+    /// Returns the changes that are kept, oldest first.
     pub fn changes(&self) -> impl Iterator<Item = &HoldChange> {
         self.changes.iter()
     }
 
-    /// Changes that are no longer kept. [1]
+    /// Returns the number of changes that are no longer kept. [1]
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// How long the instance stood under each reason, until a time. [ms]
+    /// Returns how long the position had each hold, up to a time. [ms]
     pub fn times_ms(&self, until_ms: u64) -> BTreeMap<Hold, u64> {
         let mut times: BTreeMap<Hold, u64> = self.ended.iter().copied().collect();
         if let Some(HoldChange { since, hold: Some(hold) }) = self.last() {
@@ -98,7 +100,7 @@ mod tests {
         .map(|(ms, hold)| log.note(hold, EntryId::new(ms, 0)));
         assert_eq!(noted, [true, true, false, true, true, true]);
         let times: Vec<_> = log.times_ms(9_000).into_iter().map(|(hold, ms)| (hold.name(), ms)).collect();
-        // no_price 1 s; below_min_r 2…5 s and 7…9 s; no_rung 1 s; the second of the decision is under no reason.
+        // no_price 1 s; below_min_r 2…5 s and 7…9 s; no_rung 1 s; the second of the decision has no hold.
         assert_eq!(times, [("no_price", 1_000), ("below_min_r", 5_000), ("no_rung", 1_000)]);
     }
 

@@ -1,4 +1,4 @@
-//! One order of the exchange: what it has filled so far, in parts, each with its price once known.
+//! One order at the exchange: its filled parts, each with its price once that is known.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,14 +6,14 @@ use crate::domain::event::ids::EntryId;
 use crate::domain::event::{Side, Trade};
 use crate::domain::units::{OutOfRange, Price, Qty, Quote};
 
-/// How long orders are remembered after their last entry, and closed instances beside them. [ms]
+/// How long orders are remembered after their last entry. Closed positions are remembered equally long. [ms]
 pub const ORDER_MEMORY_MS: u64 = 7 * 24 * 3_600_000;
 
-/// What an order is known by (SPEC §3, *Order key*), within its symbol.
+/// Identifies an order within its symbol (docs/spec/streams/result.md, "Order key").
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum OrderKey {
     Id(Box<str>),
-    /// A further order under an id that another order has already: known by its plan.
+    /// A further order under an id that another order already has. Its plan identifies it.
     Shared {
         id: Box<str>,
         plan: Box<str>,
@@ -23,7 +23,7 @@ pub enum OrderKey {
 }
 
 impl OrderKey {
-    /// The id of the exchange, if it is known by one.
+    /// Returns the exchange id, if it is known.
     pub fn id(&self) -> Option<&str> {
         match self {
             Self::Id(id) | Self::Shared { id, .. } => Some(id),
@@ -39,12 +39,12 @@ impl OrderKey {
     }
 }
 
-/// A piece of an order that was applied at once.
+/// A part of an order that was applied in one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// Positive. [base]
     pub qty: Qty,
-    /// Cumulative quantity of the order behind this part. [base]
+    /// Cumulative quantity of the order after this part. [base]
     pub end: Qty,
     /// [quote per base]
     pub price: Option<Price>,
@@ -52,9 +52,9 @@ pub struct Part {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Delta {
-    /// Nothing new; prices may have come with it.
+    /// Nothing new. Prices may have come with it.
     Repeated,
-    /// Less than was already there, and never seen before.
+    /// Less than the applied quantity, and not seen before.
     Contradictory,
     /// A new part, by its index.
     New { part: u32 },
@@ -63,29 +63,29 @@ pub enum Delta {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Order {
     pub plan_id: Option<Box<str>>,
-    /// Other plan ids under which it was told again.
+    /// Other plan ids under which the order was reported.
     pub plan_ids_other: Vec<Box<str>>,
     pub side: Option<Side>,
-    /// By the word of a result.
+    /// Stated by a result.
     pub reduce_only: Option<bool>,
-    /// Average price that came last with a cumulative quantity. [quote per base]
+    /// Average price of the last cumulative quantity. [quote per base]
     pub average: Option<Price>,
     /// Largest cumulative quantity of its results. [base]
     pub results_qty: Qty,
-    /// Cumulative quantities that results named. [base]
+    /// Cumulative quantities that results reported. [base]
     pub seen: Vec<Qty>,
     pub parts: Vec<Part>,
-    /// Number of the first part: not 0 where an order of the same key was forgotten.
+    /// Number of the first part. It is not 0 where an order of the same key was forgotten.
     pub parts_from: u32,
     pub trades: Vec<Trade>,
-    /// Our decision that the order belongs to.
+    /// The decision of ours that the order belongs to.
     pub decision_id: Option<Box<str>>,
     /// Last entry that named it. [ms since 1970]
     pub last_ms: u64,
 }
 
 impl Order {
-    /// Was it named in the last seven days.
+    /// Returns true if an entry named it in the last seven days.
     pub fn is_remembered(&self, now_ms: u64) -> bool {
         self.last_ms >= now_ms.saturating_sub(ORDER_MEMORY_MS)
     }
@@ -95,8 +95,8 @@ impl Order {
         self.plan_id.iter().chain(&self.plan_ids_other).any(|known| **known == *plan_id)
     }
 
-    /// Returns true if a result tells again what the order has filled: its side, quantity and price, as far as both name
-    /// them (SPEC §3, *Order key*).
+    /// Returns true if a result repeats what the order has filled: same side, quantity and price, as far as both name
+    /// them (docs/spec/streams/result.md, "Reused order ids").
     pub fn is_told_again(&self, side: Option<Side>, cumulative: Qty, average: Option<Price>) -> bool {
         let agrees = |ours: Option<Price>, theirs: Option<Price>| ours.is_none() || theirs.is_none() || ours == theirs;
         let has_side = self.side.is_none() || side.is_none() || self.side == side;
@@ -107,17 +107,18 @@ impl Order {
         self.parts_from + index as u32
     }
 
-    /// The part of a number.
+    /// Returns the part with a number.
     pub fn part(&self, number: u32) -> Part {
         self.parts[(number - self.parts_from) as usize]
     }
 
-    /// Applied so far: the larger of its results' cumulative and the sum of its trades. [base]
+    /// Returns the applied quantity: the larger of the cumulative quantity of its results and the sum of its trades.
+    /// [base]
     pub fn applied(&self) -> Qty {
         self.parts.last().map_or(Qty::ZERO, |part| part.end)
     }
 
-    /// Takes a result's cumulative quantity and average price.
+    /// Applies a result's cumulative quantity and average price.
     ///
     /// Returns what is new, and the parts whose price became known with it.
     pub fn take_result(
@@ -139,7 +140,7 @@ impl Order {
         let delta = if seen || cumulative.same(applied, step) {
             Delta::Repeated
         } else if cumulative < applied {
-            // Trades may run ahead of results; results may not fall behind themselves.
+            // Trades may be ahead of results. A result may not be lower than an earlier result.
             if ahead { Delta::Repeated } else { Delta::Contradictory }
         } else {
             let qty = cumulative.minus(applied)?;
@@ -154,7 +155,8 @@ impl Order {
         Ok((delta, priced))
     }
 
-    /// Price of the next part, from the two cumulative averages if both are known, else the average of a first fill.
+    /// Returns the price of the next part: from the two cumulative averages if both are known, or else the average of a
+    /// first fill.
     fn price_of_next(&self, qty: Qty, cumulative: Qty, average: Option<Price>) -> Result<Option<Price>, OutOfRange> {
         let Some(average) = average else { return Ok(None) };
         if self.parts.is_empty() {
@@ -168,7 +170,7 @@ impl Order {
         Ok(Some(price).filter(|p| p.is_positive()))
     }
 
-    /// Cost of the priced ones of the first parts, and quantity of the others.
+    /// Returns the cost of the priced parts among the first `count`, and the quantity of the others.
     fn known_cost(&self, count: usize) -> Result<(Quote, Qty), OutOfRange> {
         let mut cost = Quote::ZERO;
         let mut unpriced = Qty::ZERO;
@@ -181,7 +183,7 @@ impl Order {
         Ok((cost, unpriced))
     }
 
-    /// An average for the whole of a cumulative supplies the parts in it that had no price.
+    /// Derives prices of parts without one from the average of a cumulative quantity.
     fn supply(&mut self, cumulative: Qty, average: Price, step: Option<Qty>) -> Result<Vec<(u32, Price)>, OutOfRange> {
         let Some(last) = self.parts.iter().position(|part| part.end.same(cumulative, step)) else {
             return Ok(Vec::new());
@@ -209,7 +211,7 @@ impl Order {
         Ok(priced)
     }
 
-    /// Takes a trade; a repeated trade id changes nothing.
+    /// Applies a trade. A repeated trade id changes nothing.
     pub fn take_trade(&mut self, trade: Trade, step: Option<Qty>) -> Result<(Delta, Vec<(u32, Price)>), OutOfRange> {
         if self.trades.iter().any(|t| t.trade_id == trade.trade_id) {
             return Ok((Delta::Repeated, Vec::new()));
@@ -228,8 +230,8 @@ impl Order {
         Ok((delta, priced))
     }
 
-    /// Trades that add up to what was applied take the place of the results' prices: each part costs what the
-    /// trades behind it cost, trades and parts both in the order in which they came about.
+    /// Replaces the prices of results by those of trades, once the trades add up to the applied quantity. Each part
+    /// gets the cost of its trades, with trades and parts in the order in which they happened.
     fn price_from_trades(&mut self) -> Result<Vec<(u32, Price)>, OutOfRange> {
         let mut trades: Vec<(Qty, Price)> = {
             let mut sorted: Vec<&Trade> = self.trades.iter().collect();

@@ -1,4 +1,4 @@
-//! Plans that were executed, remembered for a day, and the intents that they join.
+//! Executed plans, remembered for a day, and the intents that they join.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,16 +9,16 @@ use super::symbol::{Cold, INTENT_MEMORY_MS};
 use crate::domain::event::ids::{EntryId, SymbolId};
 use crate::domain::event::{Intent, Plan};
 
-/// A plan, with the intent that its bridge made it from.
+/// A plan, with the intent that the bridge made it from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KnownPlan {
     pub plan: Plan,
     pub intent: Option<Intent>,
-    /// Our decision, where the intent was our request.
+    /// The decision of ours, where the intent was our request.
     pub decision_id: Option<Box<str>>,
 }
 
-/// All plans of the last 24 hours, by plan id; the first of an id wins.
+/// All plans of the last 24 hours, by plan id. The first plan of an id counts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plans {
     by_id: BTreeMap<Box<str>, KnownPlan>,
@@ -26,7 +26,7 @@ pub struct Plans {
 }
 
 impl Plans {
-    /// Remembers a plan; answers whether it was the first of its id.
+    /// Remembers a plan. Returns true if it is the first of its id.
     pub fn remember(&mut self, plan: Plan, cold: &Cold) -> bool {
         if self.by_id.contains_key(&plan.plan_id) {
             return false;
@@ -46,7 +46,7 @@ impl Plans {
         self.by_id.insert(known.plan.plan_id.clone(), known);
     }
 
-    /// The plan of an id, if it is one of the symbol.
+    /// Returns the plan of an id, if it belongs to the symbol.
     pub fn of(&self, plan_id: &str, symbol: SymbolId) -> Option<&KnownPlan> {
         self.by_id.get(plan_id).filter(|known| known.plan.symbol == symbol)
     }
@@ -59,7 +59,7 @@ impl Plans {
         self.by_id.values()
     }
 
-    /// Forgets plans older than a day; answers their ids.
+    /// Forgets plans older than a day. Returns their ids.
     pub fn forget(&mut self, now_ms: u64) -> Vec<Box<str>> {
         let from = now_ms.saturating_sub(INTENT_MEMORY_MS);
         let mut forgotten = Vec::new();
@@ -74,11 +74,12 @@ impl Plans {
 
 enum Joined {
     Entry(Intent),
-    /// An exit intent, with our decision id if it carried one.
+    /// An exit intent, with the id of our decision if it had one.
     Exit(Option<Box<str>>),
 }
 
-/// The intent whose id a bridge hashed into the plan id (SPEC §3, *Plan*).
+/// Returns the intent whose id a bridge hashed into the plan id (docs/spec/streams/plan.md, "Join of a plan to its
+/// intent").
 fn join(plan: &Plan, cold: &Cold) -> Option<Joined> {
     let from = plan.id.ms.saturating_sub(INTENT_MEMORY_MS);
     let made_of = |id: EntryId| id.ms >= from && bridged_plan_id(id, &plan.bridge_text) == *plan.plan_id;
@@ -89,12 +90,13 @@ fn join(plan: &Plan, cold: &Cold) -> Option<Joined> {
     plan.side.is_none_or(|side| side.opens() == intent.direction).then(|| Joined::Entry(intent.clone()))
 }
 
-/// First 16 hex digits of SHA-256 of `"{intent id}|{symbol}|{side}|{qty}"`; the text starts at the first bar.
+/// Returns the first 16 hex digits of SHA-256 of `"{intent id}|{symbol}|{side}|{qty}"`. `bridge_text` starts at the
+/// first bar.
 pub fn bridged_plan_id(intent: EntryId, bridge_text: &str) -> String {
     sha256_hex(format!("{intent}{bridge_text}").as_bytes())[..16].to_owned()
 }
 
-/// SHA-256 as 64 lower-case hex digits.
+/// Returns SHA-256 as 64 lower-case hex digits.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {

@@ -1,7 +1,7 @@
-//! One position instance: from the moment the quantity leaves zero until it is zero again.
+//! One position: from the moment its quantity leaves zero until it is zero again.
 //!
-//! The instance is a fold over its movements. What a movement did is never patched: a price that comes later
-//! takes its place in the movement, and the instance is folded anew.
+//! The position is a fold over its changes. The effect of a change is never patched: a price that becomes known later
+//! replaces the one in the change, and the position is folded again.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use crate::domain::event::{Direction, RiskPair, Trade};
 use crate::domain::exit::policy::{EntrySource, RiskSource};
 use crate::domain::units::{OutOfRange, Price, Qty, Quote, Ratio};
 
-/// Entry price of an instance or of one of its movements, with where it came from.
+/// Entry price of a position or of one of its changes, with its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntryPrice {
     /// [quote per base]
@@ -22,7 +22,7 @@ pub struct EntryPrice {
     pub entry: EntryRef,
 }
 
-/// Risk fields of an instance, taken once.
+/// Risk fields of a position, taken once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RiskFields {
     /// Average true range, in the unit that the policy knows for the producer.
@@ -43,22 +43,22 @@ impl RiskFields {
     }
 }
 
-/// What changed the quantity or the entry price of an instance.
+/// The cause of a change in quantity or entry price.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
     /// A part of an order; `part` counts the parts of the order.
     Fill { order: OrderKey, part: u32 },
-    /// The instance was opened by what the exchange holds.
+    /// A snapshot or look-up of the exchange opened the position.
     SnapshotOpening,
-    /// A trade from before the opening by snapshot, which explains it.
+    /// A trade from before the opening by snapshot explains it.
     Explained { order: Box<str> },
     /// The exchange's quantity was adopted after it had disagreed twice.
     Adoption,
-    /// An entry price alone, quantity unchanged.
+    /// Only the entry price changed.
     EntrySet,
 }
 
-/// One step of an instance.
+/// One step in the life of a position.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PositionChange {
     pub cause: Cause,
@@ -66,10 +66,9 @@ pub struct PositionChange {
     pub delta: Qty,
     pub price: Option<EntryPrice>,
     pub entry: EntryRef,
-    /// Fills that came later than the look-up that has shown them already.
+    /// Fills that came after the look-up that had already shown them.
     pub told: Vec<Told>,
-    /// When the book was last known before a look-up moved it: its last fill, confirmation or other movement.
-    /// [ms since 1970]
+    /// Time of the last fill, confirmation or other change of the book before a look-up changed it. [ms since 1970]
     pub since_ms: u64,
 }
 
@@ -90,7 +89,7 @@ impl PositionChange {
         Self { cause, delta, price, entry, told: Vec::new(), since_ms: 0 }
     }
 
-    /// Returns true if the exchange showed this movement, and no fill had told it.
+    /// Returns true if the exchange showed this change before any fill reported it.
     pub fn is_looked_up(&self) -> bool {
         match self.cause {
             Cause::SnapshotOpening | Cause::Adoption => true,
@@ -98,13 +97,13 @@ impl PositionChange {
         }
     }
 
-    /// Signed quantity that no fill has told yet. [base]
+    /// Returns the signed quantity that no fill has explained yet. [base]
     pub fn untold(&self) -> Result<Qty, OutOfRange> {
         let told = self.told.iter().try_fold(Qty::ZERO, |sum, told| sum.plus(told.qty))?;
         if self.delta.is_negative() { self.delta.plus(told) } else { self.delta.minus(told) }
     }
 
-    /// The quantities of the movement, positive, each with the price that it was had for.
+    /// Returns the quantities of the change, positive, each with its price.
     fn pieces(&self) -> Result<Vec<(Qty, Option<EntryPrice>)>, OutOfRange> {
         let of_fill = |told: &Told| {
             let price = told.price.map(|price| EntryPrice { price, source: EntrySource::Fill, entry: told.entry });
@@ -118,13 +117,13 @@ impl PositionChange {
         Ok(pieces)
     }
 
-    /// The price, if it is one at which something was traded.
+    /// Returns the price, if it is the price of a trade.
     fn real_price(&self) -> Option<Price> {
         self.price.filter(|p| p.source == EntrySource::Fill).map(|p| p.price)
     }
 }
 
-/// What the movements of an instance add up to.
+/// The sum of the changes of a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PositionTotals {
     /// Signed. [base]
@@ -132,9 +131,9 @@ pub struct PositionTotals {
     /// Largest |qty| so far. [base]
     pub qty_largest: Qty,
     pub entry: Option<EntryPrice>,
-    /// What the open quantity cost, so that an average is divided once only. [quote]
+    /// Cost of the open quantity. It is kept so that an average is divided only once. [quote]
     pub cost: Option<Quote>,
-    /// Unknown for good once a reduction had no real price or no entry. [quote]
+    /// Unknown for good after a reduction without a traded price or without an entry price. [quote]
     pub realized: Option<Quote>,
 }
 
@@ -142,16 +141,17 @@ impl PositionTotals {
     pub const START: Self =
         Self { qty: Qty::ZERO, qty_largest: Qty::ZERO, entry: None, cost: None, realized: Some(Quote::ZERO) };
 
-    /// The totals after one more movement.
+    /// Returns the totals after one more change.
     ///
-    /// Entry price of an addition: average by quantity, with the weakest source of its parts; missing if a part
-    /// is. Realised pnl of a reduction: closed qty × (price − entry) × sign (SPEC §4).
+    /// Entry price of an addition: average by quantity, with the weakest source of its parts; missing if one part is
+    /// missing. Realised pnl of a reduction: closed qty × (price − entry) × sign (docs/spec/fold.md, "Realised pnl").
+    /// Errors if a total is out of range.
     pub fn after(&self, change: &PositionChange) -> Result<Self, OutOfRange> {
         let mut next = *self;
         match change.cause {
             Cause::EntrySet => {
                 let weaker = match change.price {
-                    // What an old hash held only fills a hole.
+                    // A price of an old hash only replaces a missing one.
                     Some(price) if price.source == EntrySource::Legacy => self.entry.is_none(),
                     _ => self.entry.is_none_or(|held| held.source < EntrySource::Fill),
                 };
@@ -184,7 +184,7 @@ impl PositionTotals {
         Ok(next)
     }
 
-    /// Entry price and cost after an addition.
+    /// Returns entry price and cost after an addition.
     fn averaged(&self, change: &PositionChange) -> Result<(Option<EntryPrice>, Option<Quote>), OutOfRange> {
         let mut sum = match (self.qty.is_zero(), self.entry, self.cost) {
             (true, ..) => None,
@@ -210,15 +210,16 @@ impl PositionTotals {
         self.entry.map(|entry| entry.price.for_qty(self.qty.abs())).transpose()
     }
 
-    /// Unknown without a real price or an entry. [quote]
+    /// Returns the realised profit after a reduction: unknown without a traded price or an entry price. [quote]
     fn realized_after(&self, delta: Qty, price: Option<Price>) -> Result<Option<Quote>, OutOfRange> {
         let (Some(realized), Some(price), Some(entry)) = (self.realized, price, self.entry) else { return Ok(None) };
-        // The reduction has the opposite sign of what it reduces: −delta × (price − entry) carries the sign.
+        // The delta has the opposite sign of the position: −delta × (price − entry) has the sign of the profit.
         let gain = price.minus(entry.price)?.for_qty(delta.negated())?;
         Ok(Some(realized.plus(gain)?))
     }
 
-    /// After an adoption of less: known where fills with a price have told all of it. [quote]
+    /// Returns the realised profit after a smaller quantity was adopted: known where priced fills explain all of it.
+    /// [quote]
     fn realized_as_told(&self, change: &PositionChange) -> Result<Option<Quote>, OutOfRange> {
         if change.told.is_empty() || !change.untold()?.is_zero() {
             return Ok(None);
@@ -232,7 +233,7 @@ impl PositionTotals {
     }
 }
 
-/// One position instance.
+/// One position.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Position {
     pub id: PositionId,
@@ -242,56 +243,57 @@ pub struct Position {
     pub totals: PositionTotals,
     pub changes: Vec<PositionChange>,
     pub risk: Option<RiskFields>,
-    /// An operator accepted weak sources for this instance.
+    /// An operator accepted weak sources for this position.
     pub risk_accepted: bool,
-    /// The exchange's entry price is more than 0.1 % apart from that of the fills.
+    /// The exchange's entry price and that of the fills differ by more than 0.1 %.
     pub entry_price_disagrees: bool,
-    /// Rungs that are passed when the position can first be evaluated count as taken (policy `on_live`).
+    /// Rungs that are reached when the position can first be evaluated count as taken (policy `on_live`).
     pub skips_reached: bool,
     pub rungs: Vec<Rung>,
     pub decisions: Vec<DecisionRecord>,
-    /// Why it was held, and since when.
+    /// The holds over time.
     pub holds: HoldLog,
-    /// Quantity of an opening by snapshot, which older trades may explain. [base], signed
+    /// Quantity of an opening by snapshot, which older trades may explain, signed. [base]
     pub snapshot_qty: Option<Qty>,
-    /// Trades from before such an opening, by their own time.
+    /// Trades from before such an opening, by event time.
     pub explaining: Vec<Trade>,
-    /// When fills, snapshots or the exchange last confirmed the quantity. [ms since 1970]
+    /// Time at which fills, snapshots or the exchange last confirmed the quantity. [ms since 1970]
     pub confirmed_ms: u64,
-    /// A price that could be of a rescaled contract was confirmed: only a look-up later than this entry helps.
+    /// Set if a price was confirmed that could come from a rescaled contract. Only a look-up later than this entry
+    /// settles it.
     pub price_doubted: Option<EntryId>,
-    /// How the contract was rescaled, oldest first.
+    /// The rescales of the contract, oldest first.
     pub rescales: Vec<Rescale>,
-    /// Changed since a store was told of it.
+    /// Changed since the last write to the store.
     #[serde(skip)]
     pub dirty: Dirty,
 }
 
-/// A contract that was rescaled: quantities times `to` over `from`, prices the other way round.
+/// One rescale of a contract: quantities are multiplied by `to` / `from`, prices are divided by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rescale {
     /// Signed quantity of the position before. [base]
     pub from: Qty,
-    /// … and after. [base]
+    /// Signed quantity of the position after. [base]
     pub to: Qty,
-    /// Movements before it. [1]
+    /// Number of changes before it. [1]
     pub changes: usize,
     pub entry: EntryRef,
 }
 
 impl Rescale {
-    /// A quantity in the new unit. Divided last, so that what comes out even is exact. [base]
+    /// Returns a quantity in the new unit. The division comes last, so that an even result is exact. [base]
     fn qty(&self, qty: Qty) -> Result<Qty, OutOfRange> {
         qty.times(Ratio::new(self.to.get()))?.over(Ratio::new(self.from.get()))
     }
 
-    /// A price in the new unit. [quote per base]
+    /// Returns a price in the new unit. [quote per base]
     fn price(&self, price: Price) -> Result<Price, OutOfRange> {
         price.times(Ratio::new(self.from.get()))?.over(Ratio::new(self.to.get()))
     }
 }
 
-/// A note for the store: two instances that differ in nothing else are the same.
+/// A mark for the store. It is ignored in comparisons: two positions that differ only in it are equal.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Dirty(pub bool);
 
@@ -326,11 +328,11 @@ impl Position {
         }
     }
 
-    /// Applies a movement. Errors, with the instance unchanged, if the totals go out of range.
+    /// Applies a change. Errors, with the position unchanged, if the totals are out of range.
     pub fn apply(&mut self, change: PositionChange) -> Result<(), OutOfRange> {
         self.totals = self.totals.after(&change)?;
         self.dirty.0 = true;
-        // Snapshots come every second: of entry prices set in a row only the last matters.
+        // Snapshots come every second. Of consecutive entry prices only the last one matters.
         if change.cause == Cause::EntrySet && self.changes.last().is_some_and(|m| m.cause == Cause::EntrySet) {
             self.changes.pop();
         }
@@ -338,14 +340,14 @@ impl Position {
         Ok(())
     }
 
-    /// Folds the instance anew from its movements.
+    /// Folds the position again from its changes.
     pub fn refold(&mut self) -> Result<(), OutOfRange> {
         let qty = self.totals.qty;
         let mut totals = PositionTotals::START;
         for change in &self.changes {
             totals = totals.after(change)?;
         }
-        // Quantities stay whatever happens to prices: an excess that was dropped or a "same" that closed is not redone.
+        // Quantities do not depend on prices: a dropped excess, or a close by "same quantity", is not done again.
         self.dirty.0 = true;
         totals.qty = qty;
         totals.qty_largest = self.totals.qty_largest;
@@ -353,11 +355,11 @@ impl Position {
         Ok(())
     }
 
-    /// Puts real prices into the movements of an order's parts; answers whether one changed.
+    /// Sets traded prices in the changes of an order's parts. Returns true if one changed.
     pub fn reprice(&mut self, order: &OrderKey, prices: &[(u32, Price)], entry: EntryRef) -> Result<bool, OutOfRange> {
         let mut changed = false;
         for (place, change) in self.changes.iter_mut().enumerate() {
-            // What was traded before a contract was rescaled has its price in the old unit.
+            // The price of a trade before a rescale is in the old unit.
             let later = self.rescales.iter().filter(|rescale| place < rescale.changes);
             let price_of = |part: u32| -> Result<Option<Price>, OutOfRange> {
                 let Some((_, price)) = prices.iter().find(|(of, _)| *of == part) else { return Ok(None) };
@@ -383,8 +385,8 @@ impl Position {
         Ok(changed)
     }
 
-    /// Replaces the opening by snapshot by the trades that explain it, once they add up to its quantity.
-    /// Answers the id of the first trade's entry and its time, if they do.
+    /// Replaces the opening by snapshot by the trades that explain it, once they add up to its quantity. Returns the
+    /// entry id of the first trade and its time, if they do.
     pub fn explain(&mut self, trade: Trade, step: Option<Qty>) -> Result<Option<(EntryId, u64)>, OutOfRange> {
         let Some(opening_qty) = self.snapshot_qty else { return Ok(None) };
         if self.explaining.iter().any(|t| t.trade_id == trade.trade_id) {
@@ -393,7 +395,7 @@ impl Position {
         self.explaining.push(trade);
         self.explaining.sort_by(|a, b| (a.own_ms, trade_order(a)).cmp(&(b.own_ms, trade_order(b))));
         let signed = |t: &Trade| t.side.opens().signed(t.qty);
-        // Only what came after the quantity was last zero belongs to this instance.
+        // Only trades after the quantity was last zero belong to this position.
         let mut sum = Qty::ZERO;
         let mut first = 0;
         for (i, trade) in self.explaining.iter().enumerate() {
@@ -436,9 +438,10 @@ impl Position {
         Ok(Some(began))
     }
 
-    /// Lets a fill tell a part of a movement that a look-up had shown. Returns true if it is the first to tell an opening.
+    /// Lets a fill explain a part of a change that a look-up had shown. Returns true if it is the first to explain an
+    /// opening.
     ///
-    /// Errors leave the instance half changed: the caller restores it.
+    /// On an error the position is left half changed, and the caller restores it.
     pub fn tell(&mut self, change: usize, told: Told) -> Result<bool, OutOfRange> {
         let change = &mut self.changes[change];
         let is_first = change.cause == Cause::SnapshotOpening && change.told.is_empty();
@@ -447,10 +450,10 @@ impl Position {
         Ok(is_first)
     }
 
-    /// Rescales the instance: no trade, but another unit of the same contract. What was taken of it keeps its share, and
-    /// what was gained its money.
+    /// Rescales the position. This is not a trade, but another unit of the same contract: shares taken and profits
+    /// realised do not change.
     ///
-    /// Errors leave the instance half changed: the caller restores it.
+    /// On an error the position is left half changed, and the caller restores it.
     pub fn rescale(&mut self, to: Qty, atr_is_absolute: bool, entry: EntryRef) -> Result<(), OutOfRange> {
         let rescale = Rescale { from: self.totals.qty, to, changes: self.changes.len(), entry };
         let mut rest = to;
@@ -465,7 +468,7 @@ impl Position {
                 told.price = told.price.map(|price| rescale.price(price)).transpose()?;
             }
         }
-        // What rounding left is of the last movement, so that all add up to what is held.
+        // The rounding difference goes to the last change, so that all changes add up to the quantity.
         let is_rounding = rest.abs() <= to.abs().times(Ratio::TRILLIONTH)?;
         if let Some(last) = self.changes.iter_mut().rfind(|change| !change.delta.is_zero())
             && is_rounding
@@ -491,7 +494,7 @@ impl Position {
         self.refold()
     }
 
-    /// Profit of the open quantity at a price: (mark − entry) × signed qty. [quote]
+    /// Returns the profit of the open quantity at a price: (mark − entry) × signed qty. [quote]
     pub fn unrealized(&self, mark: Price) -> Result<Option<Quote>, OutOfRange> {
         match self.totals.entry {
             Some(entry) => mark.minus(entry.price)?.for_qty(self.totals.qty).map(Some),
@@ -499,7 +502,8 @@ impl Position {
         }
     }
 
-    /// Number of the next part of an order that is not remembered any more, behind those that its key once had here.
+    /// Returns the number of the next part of an order that is no longer remembered. It follows the parts that its key
+    /// has in this position.
     pub fn next_part(&self, order: &OrderKey) -> u32 {
         let parts = self.changes.iter().filter_map(|change| match &change.cause {
             Cause::Fill { order: of, part } if of == order => Some(part + 1),
@@ -510,7 +514,7 @@ impl Position {
         parts.chain(told).max().unwrap_or(0)
     }
 
-    /// Returns true if an order has moved the position.
+    /// Returns true if an order has changed the position.
     pub fn has_order(&self, key: &OrderKey) -> bool {
         let is_of = |change: &PositionChange| matches!(&change.cause, Cause::Fill { order, .. } if order == key);
         self.changes.iter().any(|change| is_of(change) || change.told.iter().any(|told| told.order == *key))
@@ -521,7 +525,7 @@ impl Position {
     }
 }
 
-/// Trade ids are numbers at the exchange: 9 before 10; anything else as text behind them.
+/// Trade ids are numbers at the exchange: 9 sorts before 10. Other ids sort as text after the numbers.
 fn trade_order(trade: &Trade) -> (u64, &str) {
     (trade.trade_id.parse().unwrap_or(u64::MAX), &trade.trade_id)
 }

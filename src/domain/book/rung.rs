@@ -10,18 +10,18 @@ use crate::domain::units::{Qty, RMultiple, Ratio};
 pub enum RungState {
     /// May be taken.
     Armed,
-    /// Refused, armed again from `retry_at_ms`.
+    /// Refused. It is armed again at `retry_at_ms`.
     Refused,
-    /// Asked for; its result is awaited.
+    /// Requested. The result is awaited.
     Requested,
-    /// No result in time: it may still be executed.
+    /// No result in time. The order may still be executed.
     Unknown,
-    /// Filled in part, order not final.
+    /// Partly filled. The order is not final.
     Partial,
     Filled,
     /// Taken in shadow mode.
     Shadowed,
-    /// Passed before the mode became live: counts as taken.
+    /// Reached before the mode became live. It counts as taken.
     Skipped,
     /// Refused for good, or too often.
     Failed,
@@ -57,14 +57,14 @@ impl RungState {
     }
 }
 
-/// A rung that was touched. Rungs that are not listed are armed.
+/// A rung with a state. Rungs that are not listed are armed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rung {
     /// [R]
     pub r: RMultiple,
-    /// Fraction under the ladder by which it was last touched. [1]
+    /// Fraction in the ladder that was in force when the rung last changed. [1]
     pub fraction: Ratio,
-    /// Share that it holds without a decision: skipped when the mode became live. [1]
+    /// Share that it holds without a decision, because it was skipped when the mode became live. [1]
     pub share_skipped: Ratio,
     pub state: RungState,
     pub decision_id: Option<Box<str>>,
@@ -77,13 +77,13 @@ pub struct Rung {
 }
 
 impl Rung {
-    /// Was it filled, at least in part.
+    /// Returns true if it was filled, at least in part.
     pub(super) fn is_sold(&self) -> bool {
         matches!(self.state, RungState::Filled | RungState::Partial)
     }
 }
 
-/// A decision, kept with its instance.
+/// A decision, kept with its position.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DecisionRecord {
     pub decision_id: Box<str>,
@@ -91,7 +91,7 @@ pub struct DecisionRecord {
     pub rungs: Vec<RMultiple>,
     /// [1]
     pub share: Ratio,
-    /// What each of the rungs holds of the share, until an operator arms it again. [1]
+    /// The share that each rung holds, until an operator arms it again. [1]
     pub shares: Vec<Ratio>,
     /// [base]
     pub qty: Qty,
@@ -100,9 +100,9 @@ pub struct DecisionRecord {
     /// `stream/id` of the entry that caused it.
     pub cause: Box<str>,
     pub state: RungState,
-    /// When it was decided, or last heard of. [ms since 1970]
+    /// Time of the decision, or of its last outcome. [ms since 1970]
     pub heard_ms: u64,
-    /// Our wish was withdrawn before it was sent.
+    /// Our request was withdrawn before it was sent.
     pub expired: bool,
     pub outcomes: Vec<OutcomeRecord>,
 }
@@ -112,7 +112,7 @@ pub struct DecisionRecord {
 pub struct OutcomeRecord {
     pub what: OutcomeKind,
     pub entry: EntryId,
-    /// Filled so far by the order, where it is a fill. [base]
+    /// Filled by the order so far, where the outcome is a fill. [base]
     pub qty: Qty,
 }
 
@@ -126,11 +126,11 @@ pub enum OutcomeKind {
     Rearmed,
 }
 
-/// What a result says of a decision.
+/// The effect of a result on a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecisionOutcome {
     Accepted,
-    /// Something was filled; `is_final`: no more will be.
+    /// A quantity was filled. `is_final`: the order will fill no more.
     Filled {
         is_final: bool,
     },

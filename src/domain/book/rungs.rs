@@ -7,7 +7,7 @@ use crate::domain::exit::policy::{LadderStep, OnLive, Policy};
 use crate::domain::units::{OutOfRange, Qty, RMultiple, Ratio};
 
 impl Position {
-    /// The rung of an R, made from the ladder when it is touched for the first time.
+    /// Returns the rung of an R. It is created from the ladder at its first use.
     pub fn rung_mut(&mut self, r: RMultiple, ladder: &[LadderStep]) -> &mut Rung {
         let slot = match self.rungs.binary_search_by(|rung| rung.r.cmp(&r)) {
             Ok(slot) => slot,
@@ -36,7 +36,7 @@ impl Position {
         self.rungs.binary_search_by(|rung| rung.r.cmp(&r)).ok().map(|slot| &self.rungs[slot])
     }
 
-    /// State of a rung at a time: a refusal ends by itself.
+    /// Returns the state of a rung at a time. A refusal ends with its wait.
     pub fn rung_state(&self, r: RMultiple, now_ms: u64) -> RungState {
         match self.rung(r) {
             None => RungState::Armed,
@@ -47,14 +47,14 @@ impl Position {
         }
     }
 
-    /// Shares that count as taken, by decisions and by rungs that were skipped. [1]
+    /// Returns the sum of shares that count as taken, by decisions and by skipped rungs. [1]
     pub fn share_taken(&self) -> Result<Ratio, OutOfRange> {
         let mut skipped = self.rungs.iter().filter(|r| r.state == RungState::Skipped);
         let skipped = skipped.try_fold(Ratio::ZERO, |sum, rung| sum.plus(rung.share_skipped))?;
         skipped.plus(self.share_of(RungState::is_taken)?)
     }
 
-    /// Shares that were filled. [1]
+    /// Returns the sum of shares that were filled. [1]
     pub fn share_filled(&self) -> Result<Ratio, OutOfRange> {
         self.share_of(|state| state == RungState::Filled)
     }
@@ -68,7 +68,7 @@ impl Position {
         self.decisions.iter().any(|d| d.state.is_in_flight())
     }
 
-    /// Does the passing of time change anything here.
+    /// Returns true if time alone can change a decision of this position.
     pub fn awaits_time(&self) -> bool {
         self.decisions.iter().any(|d| matches!(d.state, RungState::Requested | RungState::Partial))
     }
@@ -77,8 +77,8 @@ impl Position {
         self.decisions.iter().any(|d| &*d.decision_id == decision_id)
     }
 
-    /// Records a decision and takes its rungs. Each rung holds its fraction; what a decision takes beyond them (a rung
-    /// that failed before) stays with its lowest.
+    /// Records a decision and takes its rungs. Each rung holds its fraction. The excess over the fractions (of a rung
+    /// that failed before) is held by the lowest rung.
     pub fn take(&mut self, mut record: DecisionRecord, ladder: &[LadderStep]) {
         let mut rest = record.share;
         record.shares = vec![Ratio::ZERO; record.rungs.len()];
@@ -97,7 +97,7 @@ impl Position {
         self.dirty.0 = true;
     }
 
-    /// Lets a decision hear of its result. Answers whether anything changed.
+    /// Applies an outcome to its decision. Returns true if anything changed.
     pub fn apply_outcome(
         &mut self,
         decision_id: &str,
@@ -135,7 +135,7 @@ impl Position {
                 }
             }
             DecisionOutcome::Refused { permanent } => match state {
-                // The order is final, and part of it was filled.
+                // The order is final, and a part of it was filled.
                 RungState::Partial => self.settle(slot, RungState::Filled),
                 RungState::Requested | RungState::Unknown => self.refuse(slot, permanent, entry.ms, policy),
                 RungState::Armed
@@ -155,10 +155,10 @@ impl Position {
         true
     }
 
-    /// Puts a decision and its rungs into a state.
+    /// Sets the state of a decision and of its rungs.
     ///
-    /// A fill counts for a rung whatever its state was, and nothing but an operator takes it back: the refusal of a
-    /// later attempt does not arm what an earlier one has sold.
+    /// A fill counts for a rung whatever its state was, and only an operator takes it back: a refusal of a later
+    /// attempt does not arm a rung that an earlier attempt filled.
     fn settle(&mut self, slot: usize, state: RungState) {
         self.decisions[slot].state = state;
         let decision = &self.decisions[slot];
@@ -191,7 +191,7 @@ impl Position {
         }
     }
 
-    /// What the passing of time does to decisions in flight. Answers whether anything changed.
+    /// Expires the timeouts of decisions in flight. Returns true if anything changed.
     pub fn expire_timeouts(&mut self, now_ms: u64, policy: &Policy) -> bool {
         let mut changed = false;
         for slot in 0..self.decisions.len() {
@@ -216,7 +216,8 @@ impl Position {
         changed
     }
 
-    /// An operator arms a rung again: no decision holds a share for it any longer. Answers whether there was one.
+    /// Arms a rung again on behalf of an operator: no decision holds a share for it any longer. Returns true if one
+    /// did.
     pub fn rearm(&mut self, r: RMultiple, entry: EntryId) -> bool {
         let Ok(slot) = self.rungs.binary_search_by(|rung| rung.r.cmp(&r)) else { return false };
         let rung = &mut self.rungs[slot];
@@ -228,7 +229,7 @@ impl Position {
             let Some(i) = decision.rungs.iter().position(|of| *of == r) else { continue };
             decision.shares[i] = Ratio::ZERO;
             decision.outcomes.push(OutcomeRecord { what: OutcomeKind::Rearmed, entry, qty: Qty::ZERO });
-            // A request that was never answered is settled once none of its rungs waits for it.
+            // A request without a result is settled once none of its rungs waits for it.
             let waits = |rung: &Rung| decision.rungs.contains(&rung.r) && rung.state.is_in_flight();
             if decision.state.is_in_flight() && !self.rungs.iter().any(waits) {
                 decision.state = RungState::Armed;
@@ -237,7 +238,7 @@ impl Position {
         true
     }
 
-    /// Rungs that count as taken from now on, because they were passed before the mode became live.
+    /// Marks rungs as taken because they were reached before the mode became live.
     pub fn skip(&mut self, reached: &[LadderStep]) {
         for step in reached {
             if self.rung(step.r).is_none_or(|rung| matches!(rung.state, RungState::Armed | RungState::Refused)) {
@@ -250,7 +251,8 @@ impl Position {
         }
     }
 
-    /// Shadowed rungs follow the policy when the mode becomes live: skipped (their decisions keep the share) or armed.
+    /// Applies the policy to shadowed rungs when the mode becomes live: they are skipped (their decisions keep the
+    /// share) or armed.
     pub fn release_shadowed(&mut self, on_live: OnLive) {
         let state = match on_live {
             OnLive::Skip => RungState::Skipped,

@@ -1,4 +1,4 @@
-//! Everything that is known of one symbol: price, open position, orders, intents, flags.
+//! The state of one symbol: price, open position, orders, intents, flags.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -36,7 +36,7 @@ pub struct Disagreement {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Hot {
     pub mark: Option<Mark>,
-    /// A price that is near nothing and waits for the next.
+    /// A price that is not near the used one and waits for the next price.
     pub held_price: Option<Mark>,
     pub open: Option<Position>,
     pub history_gap: bool,
@@ -44,14 +44,14 @@ pub struct Hot {
     pub disagreement: Option<Disagreement>,
     /// Last fill of the symbol. [ms since 1970]
     pub filled_ms: Option<u64>,
-    /// Last snapshot or look-up whose quantity was ours, flat included.
+    /// Last snapshot or look-up with our quantity. Flat counts as a quantity.
     pub agreed: Option<EntryId>,
-    /// Last snapshot or look-up whose quantity was ours or became ours.
+    /// Last snapshot or look-up whose quantity was ours or was adopted.
     pub looked_up: Option<EntryId>,
-    /// The entry that last opened an instance, and how many it opened.
+    /// The entry that last opened a position, and the number of positions that it opened.
     pub last_opening: Option<(EntryId, u32)>,
     pub instrument: Option<Instrument>,
-    /// Something other than a price has named the symbol.
+    /// An entry other than a price has named the symbol.
     pub named: bool,
 }
 
@@ -62,12 +62,12 @@ pub struct Cold {
     /// Entry intents of the last 24 hours, oldest first.
     pub intents: VecDeque<Intent>,
     pub exit_intents: VecDeque<ExitIntent>,
-    /// Last entry intent with both risk fields: of longs, of shorts.
+    /// Last entry intent with both risk fields, for longs. The next field is for shorts.
     pub latest_long: Option<Intent>,
     pub latest_short: Option<Intent>,
 }
 
-/// How often all orders are looked through. One that is asked for is always checked. [ms]
+/// How often all orders are searched for old ones. An order that is used is always checked. [ms]
 const TIDY_INTERVAL_MS: u64 = 3_600_000;
 
 impl Cold {
@@ -78,7 +78,7 @@ impl Cold {
         }
     }
 
-    /// The orders of an exchange id: one, unless several plans share it.
+    /// Returns the orders of an exchange id: one, unless several plans share it.
     pub fn orders_of_id<'s>(&'s self, id: &'s str) -> impl Iterator<Item = (&'s OrderKey, &'s Order)> {
         let first = self.orders.get_key_value(&OrderKey::Id(id.into()));
         let shared = OrderKey::Shared { id: id.into(), plan: "".into() };
@@ -96,7 +96,7 @@ impl Cold {
         self.intents.push_back(intent);
     }
 
-    /// Forgets intents that are older than their time. Answers whether there were any.
+    /// Forgets intents that are too old. Returns true if there were any.
     fn forget_intents(&mut self, now_ms: u64) -> bool {
         let from = now_ms.saturating_sub(INTENT_MEMORY_MS);
         let before = self.intents.len() + self.exit_intents.len();
@@ -109,7 +109,7 @@ impl Cold {
         self.intents.len() + self.exit_intents.len() != before
     }
 
-    /// Forgets orders that are older than their time. Answers whether there were any.
+    /// Forgets orders that are too old. Returns true if there were any.
     fn forget_orders(&mut self, now_ms: u64) -> bool {
         let before = self.orders.len();
         self.orders.retain(|_, order| order.is_remembered(now_ms));
@@ -129,7 +129,7 @@ impl Cold {
         keys.iter().for_each(|key| self.forget_order(key, now_ms));
     }
 
-    /// The latest entry intent of a direction at or before a time, at most `age_max_ms` old.
+    /// Returns the latest entry intent of a direction at or before a time, at most `age_max_ms` old.
     pub fn matching_intent(&self, direction: Direction, at_ms: u64, age_max_ms: u64) -> Option<&Intent> {
         let remembered = self.intents.iter().rev().find(|i| i.direction == direction && i.id.ms <= at_ms);
         remembered.filter(|i| at_ms - i.id.ms <= age_max_ms.min(INTENT_MEMORY_MS))
@@ -141,17 +141,17 @@ pub struct Symbol {
     pub name: Box<str>,
     pub hot: Hot,
     pub cold: Cold,
-    /// Instances that were closed and whose orders are still remembered, oldest first.
+    /// Closed positions whose orders are still remembered, oldest first.
     pub closed: Vec<Position>,
-    /// When all orders were last looked through for old ones. [ms since 1970]
+    /// When all orders were last searched for old ones. [ms since 1970]
     pub tidied_ms: u64,
 }
 
-/// What a symbol has forgotten.
+/// What a symbol has just forgotten.
 pub struct Forgotten {
-    /// Intents or orders, which a store still has.
+    /// Intents or orders, which the store still contains.
     pub cold: bool,
-    /// Closed instances.
+    /// Closed positions.
     pub closed: Vec<Position>,
 }
 
@@ -160,12 +160,12 @@ impl Symbol {
         self.hot.instrument.as_ref().and_then(|i| i.step_size)
     }
 
-    /// Signed quantity of the open position; zero when flat. [base]
+    /// Returns the signed quantity of the open position; zero when flat. [base]
     pub fn qty(&self) -> Qty {
         self.hot.open.as_ref().map_or(Qty::ZERO, |open| open.totals.qty)
     }
 
-    /// Forgets what is older than its time. Nothing depends on when: what is asked for is checked by its age.
+    /// Forgets what is too old. No result depends on when this is called, because each use checks the age.
     pub fn forget(&mut self, now_ms: u64) -> Forgotten {
         let mut cold = self.cold.forget_intents(now_ms);
         if now_ms.saturating_sub(self.tidied_ms) >= TIDY_INTERVAL_MS {
@@ -177,7 +177,7 @@ impl Symbol {
         Forgotten { cold, closed: self.closed.drain(..old).collect() }
     }
 
-    /// Is the position of a decision still open, with at least the quantity that it is to close.
+    /// Returns true if the position of a decision is still open, with at least the quantity that the decision closes.
     pub fn still_holds(&self, decision_id: &str) -> bool {
         self.hot.open.as_ref().is_some_and(|open| {
             let (held, step) = (open.totals.qty.abs(), self.step_size());
@@ -186,7 +186,8 @@ impl Symbol {
         })
     }
 
-    /// Why an order that was decided before is not to be sent now: what the symbol holds, or its price, became uncertain.
+    /// Returns the hold that forbids sending an order that was decided before: the position or its price became
+    /// uncertain.
     pub fn uncertain(&self) -> Option<Hold> {
         let is_price_doubted = self.hot.open.as_ref().is_some_and(|open| open.price_doubted.is_some());
         match &self.hot {
@@ -197,14 +198,15 @@ impl Symbol {
         }
     }
 
-    /// Is a decision of an instance that is not older than its time: whether it was forgotten by now says nothing.
+    /// Returns true if the decision belongs to a position that is not too old, whether or not it is forgotten by now.
     pub fn remembers(&self, decision_id: &str, now_ms: u64) -> bool {
         let from = now_ms.saturating_sub(ORDER_MEMORY_MS);
         let is_recent = |position: &&Position| position.closed.is_none_or(|closed| closed.id.ms >= from);
         self.positions().filter(is_recent).any(|position| position.has_decision(decision_id))
     }
 
-    /// The symbol without all that is older than its time, whenever it was last tidied: what later entries can find.
+    /// Returns the symbol without everything that is too old, whenever it was last tidied: the part that later entries
+    /// can use.
     pub fn tidied(&self, now_ms: u64) -> Self {
         let mut tidied = Self { tidied_ms: 0, ..self.clone() };
         tidied.forget(now_ms);
@@ -212,18 +214,18 @@ impl Symbol {
         tidied
     }
 
-    /// The instance that was closed last, as long as it is remembered.
+    /// Returns the position that was closed last, while it is remembered.
     pub fn last_closed(&self, now_ms: u64) -> Option<&Position> {
         let from = now_ms.saturating_sub(ORDER_MEMORY_MS);
         self.closed.last().filter(|last| last.closed.is_some_and(|closed| closed.id.ms >= from))
     }
 
-    /// When fills, look-ups or snapshots last said what is held. [ms since 1970]
+    /// Returns the time at which fills, look-ups or snapshots last confirmed the quantity. [ms since 1970]
     pub fn known_ms(&self) -> u64 {
         self.hot.filled_ms.unwrap_or(0).max(self.hot.looked_up.map_or(0, |entry| entry.ms))
     }
 
-    /// All instances in memory, oldest first.
+    /// Returns all positions in memory, oldest first.
     pub fn positions_mut(&mut self) -> impl Iterator<Item = &mut Position> {
         self.closed.iter_mut().chain(self.hot.open.as_mut())
     }
@@ -232,7 +234,7 @@ impl Symbol {
         self.closed.iter().chain(self.hot.open.as_ref())
     }
 
-    /// Positions that a snapshot told of once and that nothing has confirmed yet.
+    /// Returns true if a snapshot has shown a position once and no second look has confirmed it yet.
     pub fn is_unconfirmed(&self) -> bool {
         self.hot.open.is_none() && self.hot.disagreement.is_some()
     }

@@ -1,4 +1,5 @@
-//! What the exchange holds and has traded: it reconciles, explains, and is adopted after it disagreed twice.
+//! Facts of the exchange: positions and trades. They confirm a book, explain it, and change its quantity after they
+//! disagreed twice (docs/spec/fold.md, "Snapshots and look-ups", "Exchange trades").
 
 use super::fills::NewPart;
 use super::{Fold, risk_of};
@@ -39,7 +40,7 @@ impl Fold<'_> {
         Ok(())
     }
 
-    /// The exchange holds what we hold. What can fail stands first: a symbol is not put by for this.
+    /// Applies a position that agrees with ours. The steps that can fail come first, because this fact has no backup.
     fn confirmed(&mut self, symbol: &mut Symbol, fact: PositionFact) -> Result<(), Reason> {
         if let Some(open) = &mut symbol.hot.open {
             if let Some(price) = fact.entry_price {
@@ -55,7 +56,7 @@ impl Fold<'_> {
         Ok(())
     }
 
-    /// Compares the exchange's entry price with that of our fills, or takes it where we have none of our own.
+    /// Compares the exchange's entry price with that of our fills, or takes it where our fills give none.
     fn confirmed_price(&self, open: &mut Position, price: Price) -> Result<(), Reason> {
         match open.totals.entry {
             Some(held) if held.source == EntrySource::Fill => {
@@ -71,7 +72,7 @@ impl Fold<'_> {
         Ok(())
     }
 
-    /// Notes that the exchange's quantity is ours, which settles whether a confirmed price was of a rescaled contract.
+    /// Notes that the exchange's quantity is ours. A confirmed price in doubt is settled by it.
     fn looked_up(&self, symbol: &mut Symbol) {
         symbol.hot.looked_up = Some(self.entry.id);
         if let Some(open) = &mut symbol.hot.open
@@ -81,7 +82,8 @@ impl Fold<'_> {
         }
     }
 
-    /// Returns true if a look-up shows that the exchange rescaled the contract (SPEC §4, *Rescaled contract*).
+    /// Returns true if a look-up shows that the exchange rescaled the contract (docs/spec/fold.md, "Rescaled
+    /// contract").
     fn is_rescaled(symbol: &Symbol, fact: PositionFact) -> Result<bool, OutOfRange> {
         let (Some(open), Some(after)) = (&symbol.hot.open, fact.entry_price) else { return Ok(false) };
         let held = open.totals.qty;
@@ -98,7 +100,7 @@ impl Fold<'_> {
         Ok(is_far && before.price.is_near(expected, Ratio::PERCENT)?)
     }
 
-    /// Rescales the open position, and drops prices in the old unit.
+    /// Rescales the open position and drops the prices in the old unit.
     fn rescale(&mut self, symbol: &mut Symbol, qty: Qty) -> Result<(), Reason> {
         let (policy, entry) = (self.policy, self.entry);
         let Some(open) = &mut symbol.hot.open else { return Ok(()) };
@@ -112,7 +114,7 @@ impl Fold<'_> {
         Ok(())
     }
 
-    /// Takes the exchange's quantity as ours: opens, resizes, closes or turns the position.
+    /// Adopts the exchange's quantity: opens, resizes, closes or turns the position.
     fn adopt(&mut self, symbol: &mut Symbol, fact: PositionFact) -> Result<(), Reason> {
         let held = symbol.qty();
         let since_ms = symbol.known_ms();
@@ -121,7 +123,7 @@ impl Fold<'_> {
             |cause, delta, price| PositionChange { since_ms, ..PositionChange::new(cause, delta, price, entry) };
         symbol.hot.diverged = false;
         symbol.hot.disagreement = None;
-        // A look-up that opens a position says what is there, not that our history has it: the next one confirms.
+        // A look-up that opens a position does not prove that our history contains it. The next one confirms it.
         if !(held.is_zero() && fact.looked_up) {
             symbol.hot.history_gap = false;
         }
@@ -142,7 +144,7 @@ impl Fold<'_> {
         }
         if !held.is_zero() && !turns && !closes {
             let delta = fact.qty.minus(held)?;
-            // What was told counts to the last digit: a difference that had to be rounded is none.
+            // The stated quantity counts to the last digit. A difference that had to be rounded is ignored.
             if held.plus(delta)? != fact.qty {
                 return Err(Reason::OutOfRange);
             }
@@ -169,7 +171,7 @@ impl Fold<'_> {
         self.grow(symbol, change(Cause::SnapshotOpening, fact.qty, price))
     }
 
-    /// A smaller quantity that was adopted answers what became of a request that was never answered.
+    /// Applies an adopted smaller quantity as the outcome of requests that were never answered.
     fn adopted_smaller(&self, symbol: &mut Symbol) {
         let Some(open) = &symbol.hot.open else { return };
         let in_flight: Vec<Box<str>> =
@@ -217,7 +219,7 @@ impl Fold<'_> {
         Ok(())
     }
 
-    /// A trade from before an opening by snapshot explains it; the quantity stays.
+    /// Lets a trade from before an opening by snapshot explain that opening. The quantity does not change.
     fn explain(&mut self, symbol: &mut Symbol, trade: Trade, step: Option<Qty>) -> Result<(), Reason> {
         let Some(open) = &mut symbol.hot.open else { return Ok(()) };
         let Some((_, began_ms)) = open.explain(trade, step)? else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Fills: from a result to its order, from the order's new part to the position.
+//! Fills: from a result to its order, and from the new part of the order to the position.
 
 use super::order_of::Resolved;
 use super::overtaken::{Placement, Telling};
@@ -15,7 +15,7 @@ use crate::domain::event::{Direction, EventTime, FillFact, Intent, Outcome, Reas
 use crate::domain::exit::policy::{EntrySource, RiskSource};
 use crate::domain::units::{Price, Qty};
 
-/// A part of an order that was not there before.
+/// A part of an order that is new.
 #[derive(Clone, Copy)]
 pub(super) struct NewPart<'a> {
     pub key: &'a OrderKey,
@@ -23,14 +23,14 @@ pub(super) struct NewPart<'a> {
     pub part: u32,
     pub side: Side,
     pub time: EventTime,
-    /// A result told it, not a trade.
+    /// It comes from a result, not from a trade.
     pub of_result: bool,
 }
 
 impl Fold<'_> {
     /// Folds a result. `decision_id` is the decision that its plan id belongs to.
     ///
-    /// Errors leave the symbol half changed: the caller restores it.
+    /// On an error the symbol is left half changed, and the caller restores it.
     pub fn result(
         &mut self,
         symbol: &mut Symbol,
@@ -82,7 +82,7 @@ impl Fold<'_> {
         }
     }
 
-    /// Remembers an order that was accepted, so that fills without an id find it by its plan.
+    /// Remembers an order that was accepted, so that fills without an order id find it by its plan.
     fn touch_order(
         &mut self,
         symbol: &mut Symbol,
@@ -91,7 +91,7 @@ impl Fold<'_> {
         decision: Option<&str>,
     ) {
         let Some(order_id) = order_id else { return };
-        // An acceptance tells nothing of what was filled: it never tells another order again.
+        // An acceptance has no quantity, so it can never repeat the fill of another order.
         let Some(found) = self.order_of_id(symbol, order_id, plan_id, |_| false) else { return };
         self.named_order(symbol, &found, plan_id, None, decision);
     }
@@ -137,7 +137,7 @@ impl Fold<'_> {
         Ok(())
     }
 
-    /// Lets a new part of an order move the position, unless a look-up has shown it already.
+    /// Lets a new part of an order move the position, unless a look-up has already shown it.
     pub(super) fn new_part(
         &mut self,
         symbol: &mut Symbol,
@@ -240,7 +240,7 @@ impl Fold<'_> {
         symbol.hot.open = Some(Position::new(id, direction, self.entry));
     }
 
-    /// The entry price of a fill without a price: the plan's, else the matched intent's.
+    /// Returns the entry price of a fill without a price: that of the plan, or else that of the matched intent.
     fn planned_entry(&self, symbol: &Symbol, direction: Direction, plan: Option<&KnownPlan>) -> Option<EntryPrice> {
         if let Some(known) = plan
             && let Some(price) = known.plan.entry_price
@@ -253,7 +253,8 @@ impl Fold<'_> {
         Some(EntryPrice { price: intent.entry_price?, source: EntrySource::Intent, entry })
     }
 
-    /// The intent joined through the plan, else the latest entry intent in the direction, not too old.
+    /// Returns the intent joined through the plan, or else the latest entry intent in the direction that is not too
+    /// old.
     fn matched_intent<'s>(
         &self,
         symbol: &'s Symbol,
@@ -266,7 +267,8 @@ impl Fold<'_> {
             .or_else(|| symbol.cold.matching_intent(direction, at_ms, self.policy.intent_max_age_ms))
     }
 
-    /// Risk fields of a fresh instance: the plan's, else the matched intent's, else the nearest before.
+    /// Takes the risk fields of a new position from the plan, the matched intent, or the nearest intent before it, in
+    /// this order.
     fn take_risk(&self, symbol: &mut Symbol, plan: Option<&KnownPlan>) {
         let Some(direction) = symbol.hot.open.as_ref().map(|open| open.direction) else { return };
         let risk = self
@@ -277,7 +279,7 @@ impl Fold<'_> {
         }
     }
 
-    /// The risk fields of a position that was opened at a time, as for an opening by a fill of that plan.
+    /// Returns the risk fields of a position that was opened at a past time, as for an opening by a fill of that plan.
     pub(super) fn risk_as_of(
         &self,
         symbol: &Symbol,
@@ -289,7 +291,7 @@ impl Fold<'_> {
             .or_else(|| risk_of(self.nearest_intent(symbol, direction, at_ms)?, RiskSource::IntentNearest))
     }
 
-    /// The plan's risk fields, else those of the intent that it was made from.
+    /// Returns the risk fields of the plan, or else those of the intent that the plan was made from.
     fn ordered_risk(
         &self,
         symbol: &Symbol,
@@ -304,7 +306,7 @@ impl Fold<'_> {
         of_plan.or_else(|| risk_of(self.matched_intent(symbol, direction, plan, at_ms)?, RiskSource::Intent))
     }
 
-    /// The latest entry intent with both risk fields before a time, else the first one after it.
+    /// Returns the latest entry intent with both risk fields before a time, or else the first one after it.
     fn nearest_intent<'s>(&self, symbol: &'s Symbol, direction: Direction, at_ms: u64) -> Option<&'s Intent> {
         let usable = |intent: &&Intent| intent.direction == direction && intent.risk_pair().is_some();
         let from = self.now_ms().saturating_sub(INTENT_MEMORY_MS);

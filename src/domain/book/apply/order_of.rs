@@ -1,4 +1,4 @@
-//! Which order an entry is about (SPEC §3, *Order key*): an order has one plan and one side.
+//! Finds the order of an entry (docs/spec/streams/result.md, "Order key"). An order has one plan and one side.
 
 use super::Fold;
 use crate::domain::book::counters::Count;
@@ -8,7 +8,7 @@ use crate::domain::book::position::Cause;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::event::{FillFact, Reason, ResultFact, Side, TradeFact};
 
-/// How an order was found.
+/// An order, with the way in which it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub key: OrderKey,
@@ -24,18 +24,18 @@ impl Found {
     }
 }
 
-/// A fill whose order, side and purpose are settled.
+/// A fill with its order, side and purpose.
 pub(super) struct Resolved {
     pub found: Found,
     pub is_known: bool,
     pub side: Option<Side>,
     pub reduce_only: bool,
-    /// The plan that the result names, else that of its order.
+    /// The plan that the result names, or else the plan of its order.
     pub plan: Option<KnownPlan>,
 }
 
 impl Fold<'_> {
-    /// Finds order, side and purpose of a fill; `None` if there is nothing to do.
+    /// Finds order, side and purpose of a fill. Returns `None` if there is nothing to do.
     pub(super) fn resolve(
         &mut self,
         symbol: &mut Symbol,
@@ -57,7 +57,7 @@ impl Fold<'_> {
         if !is_known && self.is_too_late(fact.time.ms()) {
             return Err(Reason::TooLate);
         }
-        // What a result does not name is known of its order.
+        // The order supplies the fields that a result omits.
         let plan = plan.or_else(|| self.plan_of(known?.plan_id.as_deref()));
         let known_side = known.and_then(|order| order.side);
         let known_reduce_only = known.and_then(|order| order.reduce_only);
@@ -77,8 +77,8 @@ impl Fold<'_> {
         Ok(Some(Resolved { found, is_known, side, reduce_only, plan: plan.cloned() }))
     }
 
-    /// The order of an exchange id. Of another plan than the known one it is another order, unless it tells the known one
-    /// again. `None` if it cannot be told which is meant.
+    /// Returns the order of an exchange id. If the entry names another plan than the known order, it is another order,
+    /// unless it repeats the known one. Returns `None` if the order is ambiguous.
     pub(super) fn order_of_id(
         &mut self,
         symbol: &mut Symbol,
@@ -117,7 +117,8 @@ impl Fold<'_> {
         Some(Found { former, ..Found::of(OrderKey::Shared { id: id.into(), plan: plan_id.into() }) })
     }
 
-    /// The only order that is known for a plan, else one that only its plan names. `None` if it is known for several.
+    /// Returns the only order that is known for a plan, or else an order that only its plan identifies. Returns `None`
+    /// if several orders are known for the plan.
     fn order_of_plan(&mut self, symbol: &mut Symbol, plan_id: &str) -> Option<Found> {
         let by_plan = OrderKey::Plan(plan_id.into());
         let now_ms = self.now_ms();
@@ -134,7 +135,8 @@ impl Fold<'_> {
         }
     }
 
-    /// The order of a trade: by its id and, where several orders share that, its side. `None` if it cannot be told.
+    /// Returns the order of a trade: by its id and, where several orders share that id, by its side. Returns `None` if
+    /// the order is ambiguous.
     pub(super) fn order_of_trade(&mut self, symbol: &mut Symbol, fact: &TradeFact) -> Option<OrderKey> {
         symbol.cold.forget_orders_of_id(&fact.order_id, self.now_ms());
         let known: Vec<(&OrderKey, Option<Side>)> =
@@ -166,7 +168,7 @@ impl Fold<'_> {
         symbol.hot.history_gap = true;
     }
 
-    /// The order of a key; one that is not remembered starts anew.
+    /// Returns the order of a key. An order that is not remembered is created.
     pub(super) fn order<'s>(&self, symbol: &'s mut Symbol, key: &OrderKey) -> &'s mut Order {
         let open = symbol.hot.open.as_ref();
         symbol
@@ -176,7 +178,7 @@ impl Fold<'_> {
             .or_insert_with(|| Order { parts_from: open.map_or(0, |open| open.next_part(key)), ..Order::default() })
     }
 
-    /// The order that was found, with what the entry names of it: plan, side and decision.
+    /// Returns the order that was found, and adds to it what the entry names: plan, side and decision.
     pub(super) fn named_order<'s>(
         &self,
         symbol: &'s mut Symbol,
@@ -201,7 +203,7 @@ impl Fold<'_> {
     }
 }
 
-/// Gives an order the id that came later: the order and the movements that name it.
+/// Gives an order the exchange id that became known later, in the order and in the position changes that refer to it.
 fn take_over(symbol: &mut Symbol, old: &OrderKey, new: &OrderKey) {
     let Some(order) = symbol.cold.orders.remove(old) else { return };
     symbol.cold.orders.insert(new.clone(), order);

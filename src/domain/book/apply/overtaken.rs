@@ -1,6 +1,7 @@
-//! Fills that were overtaken: a look-up has shown what the result says only later (SPEC §4, *A fill that was overtaken*).
+//! Overtaken fills: a look-up has already shown the quantity that a later result reports (docs/spec/fold.md, "Overtaken
+//! fills").
 //!
-//! Promises: a quantity that the exchange has shown is not added a second time, and what is not certain is flagged.
+//! Promises: a quantity that the exchange has shown is not added a second time, and a fill in doubt is flagged.
 
 use super::Fold;
 use crate::domain::book::counters::Count;
@@ -15,7 +16,7 @@ use crate::domain::units::{OutOfRange, Price, Qty};
 /// How far the clocks of the exchange and of the server may be apart. [ms]
 const CLOCK_SLACK_MS: u64 = 2_000;
 
-/// A part of an order as a fill tells it.
+/// A part of an order as a fill reports it.
 #[derive(Clone, Copy)]
 pub(super) struct Telling<'a> {
     pub key: &'a OrderKey,
@@ -25,41 +26,41 @@ pub(super) struct Telling<'a> {
     /// [quote per base]
     pub price: Option<Price>,
     pub time: EventTime,
-    /// Openings by snapshot can be told by it: by results, not by trades.
+    /// It can explain an opening by snapshot: true for results, false for trades.
     pub tells_openings: bool,
 }
 
-/// What becomes of a fill.
+/// The effect of a fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Placement {
     /// It moves the position.
     Add,
-    /// What it says is in the quantity already.
+    /// Its quantity is already in the position.
     Contained,
 }
 
-/// A quantity that a look-up moved: both sides of zero, where it went across.
+/// A change of quantity by a look-up. It has two sides where the quantity crossed zero.
 struct LookedUp {
     at: EntryRef,
-    /// When the book was last known before it. [ms since 1970]
+    /// Time of the last confirmation of the book before it. [ms since 1970]
     since_ms: u64,
     parts: Vec<Moved>,
 }
 
-/// One side of such a movement.
+/// One side of such a change.
 #[derive(Clone, Copy)]
 struct Moved {
     of: Of,
-    /// Place of the movement in its position.
+    /// Index of the change in its position.
     change: usize,
-    /// What no fill has told of it, signed. [base]
+    /// The part that no fill has explained yet, signed. [base]
     untold: Qty,
     opens: bool,
     /// The exchange's entry price. [quote per base]
     price: Option<Price>,
 }
 
-/// The position that was moved.
+/// The position that was changed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Of {
     LastClosed,
@@ -67,7 +68,8 @@ enum Of {
 }
 
 impl Fold<'_> {
-    /// Finds out whether a fill moves the position or is in it already, and lets it tell what a look-up has shown.
+    /// Determines whether a fill moves the position or is already part of it, and lets it explain what a look-up has
+    /// shown.
     pub(super) fn place_fill(
         &mut self,
         symbol: &mut Symbol,
@@ -92,7 +94,7 @@ impl Fold<'_> {
             return Ok(Placement::Contained);
         }
         let last_ms = moves.last().map(|last| last.at.id.ms);
-        // A further part of an order that the open position has is of this one, whenever it happened.
+        // A further part of an order that the open position contains belongs to that position, whatever its event time.
         let open = symbol.hot.open.as_ref().filter(|open| !open.has_order(telling.key));
         let opened_ms = open.filter(|_| former.is_some()).map(|open| open.opened.id.ms);
         let is_long_before = |ms: u64| time_ms.saturating_add(self.policy.snapshot_settle_ms) < ms;
@@ -109,7 +111,7 @@ impl Fold<'_> {
         Ok(Placement::Add)
     }
 
-    /// The movements by look-ups of the last closed position and of the open one, oldest first.
+    /// Returns the changes by look-ups of the last closed position and of the open one, oldest first.
     fn looked_up_moves(&self, symbol: &Symbol) -> Result<Vec<LookedUp>, OutOfRange> {
         let mut moves: Vec<LookedUp> = Vec::new();
         let positions = [(Of::LastClosed, symbol.last_closed(self.now_ms())), (Of::Open, symbol.hot.open.as_ref())];
@@ -130,7 +132,7 @@ impl Fold<'_> {
         Ok(moves)
     }
 
-    /// Returns true if a fill can be what a look-up has shown.
+    /// Returns true if a fill can explain what a look-up has shown.
     fn can_tell(&self, found: &LookedUp, telling: Telling<'_>, time_ms: u64) -> Result<bool, OutOfRange> {
         let opening = found.parts_for(telling).find(|part| part.opens);
         let is_near = match (telling.price, opening.and_then(|part| part.price)) {
@@ -140,7 +142,7 @@ impl Fold<'_> {
         Ok(telling.delta.abs() <= found.untold(telling)?.abs() && time_ms >= found.since_ms && is_near)
     }
 
-    /// Gives the parts that a fill tells its order and price. Quantities stay.
+    /// Gives the parts that a fill explains its order and price. Quantities do not change.
     fn tell(
         &self,
         symbol: &mut Symbol,
@@ -173,14 +175,14 @@ impl Fold<'_> {
 }
 
 impl LookedUp {
-    /// The parts that a fill can tell: those in its direction, of results also what opened.
+    /// Returns the parts that a fill can explain: those in its direction and, for results, also the opening.
     fn parts_for(&self, telling: Telling<'_>) -> impl Iterator<Item = Moved> {
         let is_told_by =
             move |part: &Moved| part.is_untold_in(telling.delta) && (telling.tells_openings || !part.opens);
         self.parts.iter().copied().filter(is_told_by)
     }
 
-    /// Signed. [base]
+    /// Returns the part that the fill can explain, signed. [base]
     fn untold(&self, telling: Telling<'_>) -> Result<Qty, OutOfRange> {
         self.parts_for(telling).try_fold(Qty::ZERO, |sum, part| sum.plus(part.untold))
     }
