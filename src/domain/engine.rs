@@ -1,4 +1,4 @@
-//! `step`: fold one entry, then decide. The only door into the rules, for replay and live alike.
+//! `step`: fold one entry, then decide. It is the only entrance to the rules, for replay and live alike.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -35,17 +35,17 @@ pub use deciding::decision_id;
 use rollback::Backup;
 use shortcut::many_prices::Taken;
 
-/// Version of the rules. A store that was folded by another is rebuilt.
+/// Version of the rules. A store of another version is folded again.
 pub const RULES_VERSION: &str = "2";
 
-/// Ids before this are no time: 2010-01-01, before which there was no Redis stream. [ms since 1970]
+/// Earlier ids are not times: 2010-01-01, before the first Redis stream. [ms since 1970]
 pub const FIRST_TIME_MS: u64 = 1_262_304_000_000;
 
-/// What became of an entry.
+/// The effect of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
     Applied,
-    /// At or before the cursor of its stream: without effect.
+    /// At or before the cursor of its stream. It has no effect.
     Duplicate,
     Quarantined(Reason),
 }
@@ -54,11 +54,11 @@ pub enum Disposition {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     pub disposition: Disposition,
-    /// A decision of ours that takes effect. At most one: an entry names one symbol.
+    /// A decision of ours that takes effect. At most one, because an entry names one symbol.
     pub decision: Option<Box<Decision>>,
 }
 
-/// A decision to close part of a position, with all that it rests on.
+/// A decision to close a part of a position, with the evidence it rests on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     pub decision_id: String,
@@ -68,13 +68,13 @@ pub struct Decision {
     pub side: Side,
     /// [base]
     pub qty: Qty,
-    /// Share of the position that is asked to close. [1]
+    /// Share of the position to close. [1]
     pub share: Ratio,
     pub base: Base,
     pub rungs: Vec<RMultiple>,
     pub attempt: u32,
     pub reading: Valuation,
-    /// Where the risk in the reading came from.
+    /// Source of the risk in the valuation.
     pub risk_fields: RiskFields,
     pub mode: Mode,
     pub policy_hash: Box<str>,
@@ -99,7 +99,7 @@ impl Default for ChainHead {
     }
 }
 
-/// A stretch of a stream that is missing, as a `history.gap` entry told it.
+/// A range of a stream that is missing, as a `history.gap` entry reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     pub stream: Box<str>,
@@ -112,7 +112,7 @@ pub struct Gap {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Globals {
     pub policy: Policy,
-    /// A `policy.adopted` was folded: the configured policy no longer counts.
+    /// A `policy.adopted` was folded, so the configured policy no longer counts.
     pub policy_adopted: bool,
     pub killed: bool,
     pub chain: ChainHead,
@@ -121,30 +121,30 @@ pub struct Globals {
     /// Symbols that were never seen before start with a history gap.
     pub gap_everywhere: bool,
     pub gaps: Vec<Gap>,
-    /// A position, or a flat one, was seen from anywhere.
+    /// A position, or a flat state, was seen from any source.
     pub positions_known: bool,
-    /// The last decisions of the chain: what their hashes begin with, by number.
+    /// The last decisions of the chain: the beginnings of their hashes, by number.
     pub chain_tail: BTreeMap<u64, u64>,
-    /// Nonces of entries that loosened, with the time of their issue: none is believed twice.
+    /// Nonces of entries that loosened, with their times of issue: none is accepted twice.
     pub nonces: Nonces,
-    /// Entries that are passed over, by stream name.
+    /// Entries that are skipped, by stream name.
     pub skipped: BTreeSet<(Box<str>, EntryId)>,
-    /// Place of the entry that was applied last.
+    /// Id of the entry that was applied last.
     pub last: EntryId,
 }
 
-/// What changed since it was asked for the last time: what a store has to write.
+/// The changes since the last call: the rows that a store has to write.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changes {
     hot: Vec<SymbolId>,
     cold: Vec<SymbolId>,
     is_hot: Vec<bool>,
     is_cold: Vec<bool>,
-    /// Nobody will ask: nothing is noted.
+    /// Changes are not noted, because there is no store.
     ignored: bool,
-    /// Closed instances that changed, by symbol and place.
+    /// Closed positions that changed, by symbol and index.
     pub closed: Vec<(SymbolId, usize)>,
-    /// Closed instances that changed and were forgotten since.
+    /// Closed positions that changed and were then forgotten.
     pub closed_forgotten: Vec<(SymbolId, Position)>,
     pub plans: Vec<Box<str>>,
     pub plans_forgotten: Vec<Box<str>>,
@@ -165,12 +165,12 @@ impl Changes {
         touch(&mut self.cold, &mut self.is_cold, symbol);
     }
 
-    /// Symbols whose price or position changed.
+    /// Returns the symbols whose price or position changed.
     pub fn hot(&self) -> &[SymbolId] {
         &self.hot
     }
 
-    /// Symbols whose orders, intents or closed instances changed.
+    /// Returns the symbols whose orders, intents or closed positions changed.
     pub fn cold(&self) -> &[SymbolId] {
         &self.cold
     }
@@ -193,9 +193,9 @@ pub struct Engine {
     streams: Streams,
     globals: Globals,
     symbols: Vec<Symbol>,
-    /// Of the open positions, by symbol, as far as they were asked for since the position or the policy changed.
+    /// Entry terms of the open positions, by symbol. Filled when first used after the position or the policy changed.
     terms: Vec<Option<EntryTerms>>,
-    /// Where the next price changes nothing, by symbol; forgotten with every other change of the symbol.
+    /// Band in which the next price changes nothing, by symbol. Any other change of the symbol clears it.
     band: Vec<BandCache>,
     taken: Taken,
     by_name: BTreeMap<Box<str>, SymbolId>,
@@ -205,9 +205,9 @@ pub struct Engine {
     cursors: Vec<Option<EntryId>>,
     in_flight: BTreeSet<SymbolId>,
     facts: RecordedDecisions,
-    /// Decision entries are passed over: what-if.
+    /// Decision entries are ignored: what-if.
     derive: bool,
-    /// Decisions are compared over the whole history, and ours handed out beside those that were emitted.
+    /// Decisions are compared over the whole history, and ours are returned beside the recorded ones.
     audit: bool,
     last_key: Option<SortKey>,
     accepted_streams: Vec<bool>,
@@ -216,7 +216,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine before the first entry, under the configured policy.
+    /// Creates an engine before the first entry, under the configured policy.
     pub fn new(streams: Streams, policy: Policy) -> Self {
         let cursors = vec![None; streams.len()];
         let mut engine = Self {
@@ -256,23 +256,23 @@ impl Engine {
         engine
     }
 
-    /// Decisions that the history is known to hold.
+    /// Sets the recorded decisions of the history.
     pub fn set_facts(&mut self, facts: RecordedDecisions) {
         self.facts = facts;
     }
 
-    /// Ignores decision entries: everything is derived anew.
+    /// Ignores decision entries, and derives everything again.
     pub fn set_derive(&mut self) {
         self.derive = true;
     }
 
-    /// Compares over the whole history: every decision of ours is handed out. The state follows those that were emitted
-    /// and, where one is missing, ours: what comes later is then judged by itself.
+    /// Compares over the whole history and returns each decision of ours. The state follows the recorded decisions and,
+    /// where one is missing, ours. So each later decision is judged by itself.
     pub fn set_audit(&mut self) {
         self.audit = true;
     }
 
-    /// Takes in that the history passes over an entry. One that was folded is past; and so is one of a stream that is not
+    /// Notes that the history skips an entry. It has no effect on an entry that was folded, or on a stream that is not
     /// read.
     pub fn skip(&mut self, stream: &str, id: EntryId) {
         let is_ahead = |of: StreamId| self.cursors[usize::from(of.0)].is_none_or(|cursor| cursor < id);
@@ -281,24 +281,24 @@ impl Engine {
         }
     }
 
-    /// Is an entry passed over, as far as is known.
+    /// Returns true if an entry is known to be skipped.
     pub fn is_skipped(&self, stream: &str, id: EntryId) -> bool {
         !self.globals.skipped.is_empty() && self.globals.skipped.contains(&(stream.into(), id))
     }
 
-    /// Takes the hash of the decision that was just made: the next one follows it.
+    /// Sets the hash of the decision that was just made. The next decision follows it.
     pub fn set_chain_hash(&mut self, hash: &str) {
         self.globals.chain.hash = hash.into();
         self.note_link(self.globals.chain.seq, hash);
     }
 
-    /// The next decision is the first of a chain.
+    /// Makes the next decision the first of a chain.
     pub fn begin_chain(&mut self) {
         self.globals.chain = ChainHead::default();
         self.globals.chain_tail.clear();
     }
 
-    /// Forgets all counts: the report begins here.
+    /// Resets all counters, so that a report begins here.
     pub fn reset_counters(&mut self) {
         self.counters = Counters::default();
     }
@@ -321,7 +321,7 @@ impl Engine {
         if self.last_key.is_some_and(|last| key < last) {
             self.counters.count(Count::LateOrder);
         }
-        // One that comes late stands where the order of application has come to.
+        // A late entry gets the sort key that the order of application has reached.
         let key = self.last_key.map_or(key, |last| last.max(key));
         self.last_key = Some(key);
         self.globals.last = self.globals.last.max(entry.id);
@@ -350,13 +350,13 @@ impl Engine {
         }
     }
 
-    /// The short way of [`Self::step`] for what is nearly every entry: a price that changes nothing, where nothing else is
-    /// to be looked at. `None` for all others, of which nothing was done.
+    /// Handles the most frequent entry quickly: a price that changes nothing, where nothing else has to be examined.
+    /// Returns `None` for all others, to which it does nothing.
     #[inline]
     fn step_in_band(&mut self, entry: &Entry) -> Option<()> {
         let (Ok(Event::Price(fact)), Some(symbol)) = (&entry.content, entry.symbol) else { return None };
         let key = SortKey::new(entry.stream, entry.id);
-        // Behind all entries it is behind the cursor of its stream, too.
+        // After all entries means after the cursor of its stream, too.
         let is_next = self.last_key.is_some_and(|last| last < key);
         let is_alone = self.in_flight.is_empty() && self.globals.skipped.is_empty();
         if !is_next || !is_alone || !self.accepts(fact.source) || self.facts.reach_back_to(entry.id.ms) {
@@ -406,7 +406,7 @@ impl Engine {
                 let band = if is_known { self.stability(index) } else { None };
                 self.touch(symbol);
                 let folded = self.fold(event, entry, symbol);
-                // Where the numbers do not fit, nothing is wrong with the entry: it is what it meets.
+                // If the numbers do not fit, the entry is not wrong: the state that it meets is.
                 let decided = folded.map(|()| {
                     if !is_time {
                         return self.settle(entry, symbol, key, None);
@@ -456,7 +456,7 @@ impl Engine {
             self.counters.count(Count::PriceUnaccepted);
             Ok(())
         };
-        // A decision that is taken over here changes what the evaluation before it came to.
+        // A decision that is adopted here changes the outcome of the evaluation before it.
         let keeps_bands = is_accepted && !self.facts.names(entry.stream, entry.id);
         if keeps_bands
             && folded.is_ok()
@@ -481,7 +481,7 @@ impl Engine {
         }
     }
 
-    /// Takes a price into use that changes nothing, and counts what its evaluation would have come to.
+    /// Takes a price into use that changes nothing, and counts the outcome that its evaluation would have had.
     #[inline]
     fn use_in_band(&mut self, id: SymbolId, fact: PriceFact, at: EntryId, hold: Option<Hold>) {
         let index = id.0 as usize;
@@ -493,7 +493,7 @@ impl Engine {
         }
     }
 
-    /// Changes the symbol by any event but a price, a control entry or a decision.
+    /// Changes the symbol by an event other than a price, a control entry or a decision.
     fn fold(&mut self, event: &Event, entry: &Entry, id: SymbolId) -> Result<(), Reason> {
         let index = id.0 as usize;
         let now_ms = entry.id.ms;
@@ -527,7 +527,7 @@ impl Engine {
                 if after.map(|(position, _)| position) != before.map(|(position, _)| position) {
                     self.changes.touch_cold(id);
                 }
-                // What the exchange confirms, many times a minute, moves nothing.
+                // A confirmation by the exchange, many times a minute, moves nothing.
                 if after != before {
                     self.after_positions(id);
                 }
@@ -566,7 +566,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Notes that a symbol changes in another way than by a quiet price.
+    /// Notes that a symbol changes in another way than by a price inside its band.
     fn touch(&mut self, id: SymbolId) {
         self.band[id.0 as usize] = BandCache::default();
         self.changes.touch_hot(id);
@@ -598,7 +598,7 @@ impl Engine {
         }
     }
 
-    /// Lets time pass for decisions that await their results.
+    /// Expires the timeouts of decisions that wait for their results.
     fn expire_timeouts(&mut self, now_ms: u64) {
         if self.in_flight.is_empty() {
             return;
@@ -621,20 +621,20 @@ impl Engine {
         if unreadable.kills {
             self.globals.killed = true;
         }
-        // What is paid in coins is no position of ours.
+        // A contract that is settled in coins is never a position of ours.
         let is_ours = unreadable.reason != Reason::InverseContract;
         let flags = match entry.kind {
             StreamKind::Result => is_ours && !unreadable.refusal && unreadable.reason != Reason::TooLate,
             StreamKind::Snapshot => is_ours,
             StreamKind::Decision => !self.derive && !self.audit,
-            // As if it was passed over, which is what a replay without the key does.
+            // Treated as skipped, as a replay without the key treats it.
             StreamKind::Control => unreadable.reason == Reason::BadSignature,
             StreamKind::Observation | StreamKind::Intent | StreamKind::Plan | StreamKind::Price => false,
         };
         match entry.kind {
             StreamKind::Result if flags => self.counters.unreadable(Unreadables::Results, entry.id.ms),
             StreamKind::Snapshot if flags => self.counters.unreadable(Unreadables::Snapshots, entry.id.ms),
-            // It takes no rung and no place in the chain, and is a finding as one is that does not verify.
+            // It takes no rung and no place in the chain. It is a finding, as a decision is that does not verify.
             StreamKind::Decision if flags => self.counters.count(Count::DecisionForeign),
             _ => {}
         }
@@ -646,7 +646,7 @@ impl Engine {
         }
     }
 
-    /// Notes that something other than a price named a symbol: it no longer counts against the limit of those.
+    /// Notes that an entry other than a price named a symbol: it no longer counts against the limit of symbols.
     fn name(&mut self, id: SymbolId) {
         if !std::mem::replace(&mut self.symbols[id.0 as usize].hot.named, true) {
             self.changes.touch_hot(id);
@@ -658,7 +658,7 @@ impl Engine {
         self.touch(symbol);
     }
 
-    /// Flags the symbols that an unreadable text names; if it names none, all that have a position.
+    /// Flags the symbols that an unreadable text names. If it names none, flags all with a position.
     fn flag_whom_it_may_concern(&mut self, named: &[SymbolId]) {
         let has_position = |id: &SymbolId| self.symbols[id.0 as usize].hot.open.is_some();
         let flagged: Vec<SymbolId> = match named {
@@ -692,7 +692,7 @@ impl Engine {
     }
 }
 
-/// What a price can change of its symbol, put by before it is folded.
+/// The part of a symbol that a price can change, saved before the fold.
 struct PriceState {
     mark: Option<Mark>,
     held_price: Option<Mark>,

@@ -1,4 +1,4 @@
-//! Every fact that is accepted, as the decoder hands it to the engine.
+//! All facts that the decoder can hand to the engine.
 
 pub mod ids;
 pub mod reorder;
@@ -11,7 +11,7 @@ use super::units::{Price, Qty, RMultiple, Ratio};
 use ids::{EntryId, StreamId, SymbolId};
 use streams::StreamKind;
 
-/// Why an entry could not be used (SPEC §3, *Quarantine*).
+/// Why an entry could not be used (docs/spec/streams.md, "Reasons of quarantine").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Reason {
     BadJson,
@@ -30,7 +30,7 @@ pub enum Reason {
     TooLate,
     HedgeMode,
     TooManySymbols,
-    /// A contract that is paid in coins.
+    /// A contract that is settled in coins.
     InverseContract,
     BadSignature,
 }
@@ -66,9 +66,9 @@ pub struct Entry {
     pub stream: StreamId,
     pub kind: StreamKind,
     pub id: EntryId,
-    /// Name of the shape it was read as.
+    /// Name of its shape.
     pub shape: &'static str,
-    /// The symbol it names, where one could be read, even if the rest could not.
+    /// The symbol that it names, where one could be read, even if the rest could not.
     pub symbol: Option<SymbolId>,
     pub content: Result<Event, Unreadable>,
 }
@@ -77,11 +77,11 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
     pub reason: Reason,
-    /// A result whose `executed` is plainly false: it moved no quantity.
+    /// A result whose `executed` is plainly false. It moved no quantity.
     pub refusal: bool,
-    /// A `kill.changed` or `policy.adopted`: what cannot be read here also kills.
+    /// A `kill.changed` or `policy.adopted`. If it cannot be read, it kills.
     pub kills: bool,
-    /// A `history.gap`: what cannot be read here is taken for one of every stream.
+    /// A `history.gap`. If it cannot be read, it counts as a gap of every stream.
     pub gap: bool,
     /// Known symbols whose names are words of its text, where its own symbol cannot be read.
     pub named: Box<[SymbolId]>,
@@ -93,22 +93,22 @@ impl Unreadable {
     }
 }
 
-/// The event time of a fact: when it happened, by the word of its producer.
+/// The event time of a fact: when it happened, as its producer states it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventTime {
-    /// The fact names none.
+    /// The fact has none.
     Absent,
     /// [ms since 1970]
     At(u64),
-    /// A text that is no time, or a time that the entry id makes impossible.
+    /// A text that is not a time, or a time that the entry id makes impossible.
     Unreadable,
 }
 
 impl EventTime {
-    /// How far an event time may be ahead of its entry id: clocks differ. [ms]
+    /// How far an event time may be ahead of its entry id, because clocks differ. [ms]
     const AHEAD_MAX_MS: u64 = 60_000;
 
-    /// The time, unless it is too far ahead of the entry that carries it.
+    /// Returns the time, unless it is too far ahead of the entry that carries it.
     pub fn checked(self, entry: EntryId) -> Self {
         match self {
             Self::At(ms) if ms > entry.ms.saturating_add(Self::AHEAD_MAX_MS) => Self::Unreadable,
@@ -124,7 +124,8 @@ impl EventTime {
         }
     }
 
-    /// Returns how much older the fact is than its entry, 0 without an event time; `None` if the time is unreadable. [ms]
+    /// Returns how much older the fact is than its entry, 0 without an event time. `None` if the time is unreadable.
+    /// [ms]
     pub fn age_ms(self, entry_ms: u64) -> Option<u64> {
         match self {
             Self::Absent => Some(0),
@@ -138,11 +139,11 @@ impl EventTime {
 pub enum Event {
     Price(PriceFact),
     Intent(Box<Intent>),
-    /// An exit intent: kept for the record, never a source of anything.
+    /// An exit intent. It is kept for the record and is never a source of a value.
     ExitIntent(Box<ExitIntent>),
-    /// What was ordered.
+    /// A plan.
     Plan(Box<Plan>),
-    /// A plan that is not executed (`SKIP`, a proposal, one without a plan id).
+    /// A plan that is not executed (`SKIP`, a proposal, or one without a plan id).
     PlanIgnored,
     Result(Box<ResultFact>),
     Position(PositionFact),
@@ -153,10 +154,10 @@ pub enum Event {
     Decision(Box<DecisionFact>),
 }
 
-/// Where a price comes from.
+/// The source of a price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PriceSource {
-    /// A stream; its short name is the name of the source.
+    /// A stream. Its short name is the name of the source.
     Stream(StreamId),
     RedisTicker,
     RedisMarket,
@@ -167,7 +168,7 @@ pub enum PriceSource {
 pub struct PriceFact {
     pub price: Price,
     pub source: PriceSource,
-    /// When the price was observed; never for `close` shapes.
+    /// Event time of the price. Always absent for `close` shapes.
     pub time: EventTime,
 }
 
@@ -209,7 +210,7 @@ impl Direction {
         }
     }
 
-    /// The side of the order that closes it.
+    /// Returns the side of the order that closes it.
     pub const fn closing_side(self) -> Side {
         match self {
             Self::Long => Side::Sell,
@@ -224,7 +225,7 @@ impl Direction {
         }
     }
 
-    /// A magnitude as a signed quantity. [base]
+    /// Returns a magnitude as a signed quantity. [base]
     pub fn signed(self, qty: Qty) -> Qty {
         match self {
             Self::Long => qty.abs(),
@@ -238,13 +239,13 @@ impl Direction {
 pub struct Intent {
     pub id: EntryId,
     pub direction: Direction,
-    /// Planned entry. [quote per base]
+    /// Planned entry price. [quote per base]
     pub entry_price: Option<Price>,
     /// Average true range, in the unit that the policy knows for the producer.
     pub atr_value: Option<Ratio>,
     /// [1]
     pub volatility_factor: Option<Ratio>,
-    /// Who produced it: `source` of the envelope, lower case.
+    /// Producer: `source` of the envelope, lower case.
     pub producer: Option<Box<str>>,
 }
 
@@ -254,7 +255,7 @@ impl Intent {
     }
 }
 
-/// Both risk fields, and what they come to.
+/// Both risk fields, and their product.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RiskPair {
     pub atr_value: Ratio,
@@ -264,7 +265,7 @@ pub struct RiskPair {
 }
 
 impl RiskPair {
-    /// Both fields, if both are there. (A product out of range is refused when an entry is decoded.)
+    /// Returns both fields, if both are present. (The decoder refuses an entry whose product is out of range.)
     pub fn of(atr_value: Option<Ratio>, volatility_factor: Option<Ratio>) -> Option<Self> {
         let (atr_value, volatility_factor) = (atr_value?, volatility_factor?);
         let factor = atr_value.times(volatility_factor).ok()?;
@@ -275,11 +276,11 @@ impl RiskPair {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExitIntent {
     pub id: EntryId,
-    /// Our own decision, where the intent is our request.
+    /// The decision of ours, where the intent is our request.
     pub decision_id: Option<Box<str>>,
 }
 
-/// What was ordered.
+/// A plan: an order that a service is about to place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub plan_id: Box<str>,
@@ -287,13 +288,13 @@ pub struct Plan {
     pub id: EntryId,
     pub side: Option<Side>,
     pub reduce_only: Option<bool>,
-    /// Planned entry. [quote per base]
+    /// Planned entry price. [quote per base]
     pub entry_price: Option<Price>,
     pub atr_value: Option<Ratio>,
     pub volatility_factor: Option<Ratio>,
-    /// Who produced it: `source`, lower case.
+    /// Producer: `source`, lower case.
     pub producer: Option<Box<str>>,
-    /// `|symbol|side|qty` as written: with an intent id before it, what a bridge hashes to the plan id.
+    /// `|symbol|side|qty` as written. A bridge hashes it, after an intent id, to the plan id.
     pub bridge_text: Box<str>,
 }
 
@@ -320,9 +321,9 @@ pub enum Outcome {
     },
     Refused {
         order_id: Option<Box<str>>,
-        /// `duplicate_plan`: says nothing about the order.
+        /// `duplicate_plan`: it reports nothing about the order.
         duplicate: bool,
-        /// Refused for good: no use in trying again.
+        /// Refused for good. A retry is useless.
         permanent: bool,
     },
 }
@@ -341,18 +342,18 @@ pub struct FillFact {
     pub average: Option<Price>,
     /// The order will not fill any further.
     pub is_final: bool,
-    /// What the order asked for, where its status says that all of it was filled. [base]
+    /// The ordered quantity, where its status reports that all of it was filled. [base]
     pub ordered: Option<Qty>,
 }
 
-/// An exchange position, as a snapshot stream or a look-up tells it.
+/// A position at the exchange, as a snapshot stream or a look-up reports it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PositionFact {
     /// Signed. [base]
     pub qty: Qty,
     /// [quote per base]
     pub entry_price: Option<Price>,
-    /// From a look-up of ours (`exchange.position`), not from the snapshot stream.
+    /// It comes from a look-up of ours (`exchange.position`), not from the snapshot stream.
     pub looked_up: bool,
 }
 
@@ -373,12 +374,12 @@ pub struct Trade {
     pub qty: Qty,
     /// [quote per base]
     pub price: Price,
-    /// When it was traded. [ms since 1970]
+    /// Event time of the trade. [ms since 1970]
     pub own_ms: Option<u64>,
     pub entry: EntryId,
 }
 
-/// Filters of an instrument.
+/// The filters of an instrument.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Instrument {
     /// [base]
@@ -387,12 +388,12 @@ pub struct Instrument {
     pub qty_min: Option<Qty>,
     /// The smaller of the limits for limit and for market orders. [base]
     pub qty_max: Option<Qty>,
-    /// For orders that open: the exchange exempts those that only reduce. [quote]
+    /// For orders that open a position. The exchange exempts orders that only reduce. [quote]
     pub notional_min: Option<super::units::Quote>,
     pub status: Option<InstrumentStatus>,
 }
 
-/// Whether the exchange takes orders for an instrument.
+/// The status of an instrument: whether the exchange accepts orders for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InstrumentStatus {
     Trading,
@@ -400,7 +401,7 @@ pub enum InstrumentStatus {
     NotTrading,
 }
 
-/// What an old hash held.
+/// The contents of an old hash.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LegacyFact {
     pub direction: Option<Direction>,
@@ -409,21 +410,21 @@ pub struct LegacyFact {
     pub volatility_factor: Option<Ratio>,
 }
 
-/// A control entry, with how it was issued.
+/// A control entry, with its issue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ControlFact {
     pub control: Control,
-    /// Of an entry that loosens; none where it carries no nonce.
+    /// Of an entry that loosens. `None`: it carries no nonce.
     pub issue: Option<Issue>,
 }
 
-/// When a control entry was issued, and the number that may be used once.
+/// The time at which a control entry was issued, and its nonce.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issue {
     /// [ms since 1970]
     pub issued_ms: u64,
     pub nonce: Box<str>,
-    /// The signature was verified with a key: a nonce that was seen before is refused.
+    /// The signature was verified with a key. A nonce that was seen before is then refused.
     pub is_verified: bool,
 }
 
@@ -438,7 +439,7 @@ pub enum Control {
         after: Option<EntryId>,
         before: Option<EntryId>,
     },
-    /// For one symbol (that of the entry) or, without one, for all.
+    /// For one symbol (that of the entry) or, without a symbol, for all.
     GapAccepted,
     RiskAccepted {
         position_id: Box<str>,
@@ -457,7 +458,7 @@ pub enum Control {
 }
 
 impl Control {
-    /// Returns true if an entry lets through what was held before, so that it needs a signature where there is a key.
+    /// Returns true if an entry permits what was held before, so that it needs a signature where there is a key.
     ///
     /// `decision.expired` is among them: it arms rungs again, and an order that was sent would be sent twice.
     pub const fn loosens(&self) -> bool {
@@ -474,7 +475,7 @@ impl Control {
     }
 }
 
-/// A decision that was emitted: a fact, not something to derive again.
+/// A recorded decision. It is a fact and is not derived again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DecisionFact {
     pub decision_id: Box<str>,
@@ -484,17 +485,17 @@ pub struct DecisionFact {
     pub side: Side,
     /// [base]
     pub qty: Qty,
-    /// Share of the position that was asked to close. [1]
+    /// Share of the position to close. [1]
     pub share: Ratio,
     pub rungs: Vec<RMultiple>,
     pub attempt: u32,
     pub live: bool,
-    /// Its number in the chain; 0 where the entry names none.
+    /// Its number in the chain. 0: the entry has none.
     pub seq: u64,
     /// Hash of the decision before it.
     pub prev: Box<str>,
     pub hash: Box<str>,
-    /// The hash is that of `prev` and the payload and, with a key, the signature is that of the hash.
+    /// The hash matches `prev` and the payload and, with a key, the signature matches the hash.
     pub is_sealed: bool,
     pub cause_stream: Box<str>,
     pub cause_id: EntryId,

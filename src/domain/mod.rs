@@ -1,6 +1,6 @@
 //! The rules: pure, total, and the same in replay and live.
 //!
-//! Promises: no I/O, clock, randomness, async, float, hash map or logging below this point.
+//! Promises: no I/O, clock, randomness, async, float, hash map or logging in this folder.
 #![deny(clippy::disallowed_types, clippy::disallowed_methods, clippy::float_arithmetic)]
 
 pub mod units;

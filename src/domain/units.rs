@@ -1,7 +1,7 @@
-//! Numbers with a unit. All arithmetic and all rounding of the rules lives here.
+//! Numbers with a unit. All arithmetic and all rounding of the rules is here.
 //!
-//! Everything is a decimal. An operation whose result cannot be held to 10⁻¹² of itself is refused with
-//! [`OutOfRange`]: it is neither rounded silently nor a panic.
+//! Everything is a decimal. An operation whose result cannot be represented to 10⁻¹² of itself returns [`OutOfRange`]:
+//! it neither rounds silently nor panics.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -22,7 +22,7 @@ impl fmt::Display for OutOfRange {
 
 impl std::error::Error for OutOfRange {}
 
-/// Fewest digits that a rounded result must still have: one more than the 10⁻¹² that is promised.
+/// Fewest digits of a rounded result: one more than the promised 10⁻¹² needs.
 const MANTISSA_MIN: u128 = 10u128.pow(13);
 
 /// From here on a mantissa has more digits than an entry may have.
@@ -30,14 +30,14 @@ const MANTISSA_WIDE: u128 = 10u128.pow(DIGITS_MAX);
 /// Significant digits of every number, read or written.
 const DIGITS_MAX: u32 = 28;
 
-/// The number in at most 28 significant digits, so that what is written can be read.
+/// Returns the number in at most 28 significant digits, so that each written number can be read again.
 fn fit(value: Decimal) -> Result<Decimal, OutOfRange> {
     let mantissa = value.mantissa().unsigned_abs();
     if mantissa < MANTISSA_WIDE {
         return Ok(value);
     }
     if value.scale() > 0 {
-        // 96 bits hold no more than 29 digits: one has to go, half to even.
+        // 96 bits hold at most 29 digits. One is dropped, half to even.
         let (kept, cut) = (mantissa / 10, mantissa % 10);
         let rounded = kept + u128::from(cut > 5 || (cut == 5 && kept % 2 == 1));
         let mut fitting = Decimal::from_i128_with_scale(rounded as i128, value.scale() - 1);
@@ -47,7 +47,7 @@ fn fit(value: Decimal) -> Result<Decimal, OutOfRange> {
     value.round_sf_with_strategy(DIGITS_MAX, RoundingStrategy::MidpointNearestEven).ok_or(OutOfRange)
 }
 
-/// The product, if the decimal holds all of its digits.
+/// Returns the product, if the decimal holds all of its digits.
 fn exact_product(a: Decimal, b: Decimal) -> Option<Decimal> {
     if a.is_zero() || b.is_zero() {
         return Some(Decimal::ZERO);
@@ -71,7 +71,7 @@ fn mul(a: Decimal, b: Decimal) -> Result<Decimal, OutOfRange> {
 fn div(a: Decimal, b: Decimal) -> Result<Decimal, OutOfRange> {
     let quotient = a.checked_div(b).ok_or(OutOfRange)?;
     let is_small = quotient.mantissa().unsigned_abs() < MANTISSA_MIN;
-    // Zeros at the end of a divisor have no part in whether the quotient is exact.
+    // Trailing zeros of a divisor do not affect whether the quotient is exact.
     if is_small && !a.is_zero() && exact_product(quotient, b.normalize()) != Some(a) {
         return Err(OutOfRange);
     }
@@ -86,7 +86,7 @@ fn sub(a: Decimal, b: Decimal) -> Result<Decimal, OutOfRange> {
     short_add(a, -b).map_or_else(|| fit(a.checked_sub(b).ok_or(OutOfRange)?), Ok)
 }
 
-// ---- the short way for numbers that fit 64 bits, as nearly all do: the same digits in the same places ----------------
+// ---- fast path for numbers that fit 64 bits, as nearly all do: the same digits with the same places -----------------
 
 /// Powers of ten that fit.
 const POWERS: [i64; 19] = {
@@ -99,20 +99,20 @@ const POWERS: [i64; 19] = {
     powers
 };
 
-/// The mantissa, if it fits.
+/// Returns the mantissa, if it fits.
 #[inline]
 fn short(value: Decimal) -> Option<i64> {
     i64::try_from(value.mantissa()).ok()
 }
 
-/// The value as a whole number of 10⁻ᵖˡᵃᶜᵉˢ, if it is one and its mantissa fits.
+/// Returns the value as a whole number of 10⁻ᵖˡᵃᶜᵉˢ, if it is one and its mantissa fits.
 #[inline]
 fn scaled(value: Decimal, scale: u32) -> Option<i128> {
     let power = POWERS.get(scale.checked_sub(value.scale())? as usize)?;
     Some(i128::from(short(value)?) * i128::from(*power))
 }
 
-/// Zeros have their own ways in the library.
+/// Returns the decimal, if it is short. Returns `None` for zero, which the library treats in its own way.
 #[inline]
 fn short_of(mantissa: i128, scale: u32) -> Option<Decimal> {
     let is_short = mantissa != 0 && mantissa.unsigned_abs() < MANTISSA_WIDE && scale <= Decimal::MAX_SCALE;
@@ -144,19 +144,19 @@ fn short_cmp(a: Decimal, b: Decimal) -> Option<Ordering> {
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-/// Is the quotient in range for certain, told by the lengths of both numbers. [bits, places]
+/// Returns true if the quotient is certainly in range, by the lengths of both numbers. [bits, places]
 fn surely_divides(a: Decimal, b: Decimal) -> bool {
     let bits = |value: Decimal| i64::from(u128::BITS - value.mantissa().unsigned_abs().leading_zeros());
-    // A place more is a factor of 10, less than 3.4 bits.
+    // One more place is a factor of 10, which is less than 3.4 bits.
     let scale = i64::from(b.scale()) - i64::from(a.scale());
     !b.is_zero() && 10 * (bits(a) - bits(b) + 1) + 34 * scale.max(0) < 10 * 95
 }
 
-/// The quotient in 6 places, half to even, rounded once.
+/// Returns the quotient in 6 places, half to even, rounded once.
 fn div_to_6_places(a: Decimal, b: Decimal) -> Result<Decimal, OutOfRange> {
     let quotient = a.checked_div(b).ok_or(OutOfRange)?;
     let rounded = quotient.round_dp_with_strategy(6, RoundingStrategy::MidpointNearestEven);
-    // The quotient itself is rounded to 28 places: near a half the rest of the division decides.
+    // The quotient itself is rounded to 28 places. Near a half the remainder of the division decides.
     let cut = quotient.trunc_with_scale(6);
     let half = Decimal::new(5, 7);
     let is_near = |apart: Decimal| (apart.abs() - half).abs() <= Decimal::new(1, 20);
@@ -239,23 +239,23 @@ macro_rules! unit {
                 sub(self.0, other.0).map(Self)
             }
 
-            /// The value times a plain number. Errors when the result is out of range.
+            /// Returns the value times a plain number. Errors if the result is out of range.
             pub fn times(self, factor: Ratio) -> Result<Self, OutOfRange> {
                 mul(self.0, factor.0).map(Self)
             }
 
-            /// The value divided by a plain number. Errors on zero and when out of range.
+            /// Returns the value divided by a plain number. Errors on zero, or if the result is out of range.
             pub fn over(self, divisor: Ratio) -> Result<Self, OutOfRange> {
                 div(self.0, divisor.0).map(Self)
             }
 
-            /// The plain ratio of two values of one unit. Errors on zero and when out of range. [1]
+            /// Returns the ratio of two values of one unit. Errors on zero, or if the result is out of range. [1]
             pub fn ratio(self, other: Self) -> Result<Ratio, OutOfRange> {
                 div(self.0, other.0).map(Ratio)
             }
         }
 
-        /// Plain decimal: no exponent, no trailing zeros, no −0.
+        /// Writes a plain decimal: no exponent, no trailing zeros, no −0.
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write_plain(self.0, f)
@@ -288,7 +288,7 @@ unit!(
     Price
 );
 unit!(
-    /// Quantity of the coin; signed where it says so (long positive, short negative). [base]
+    /// Quantity of the coin. Signed where documented (long positive, short negative). [base]
     Qty
 );
 unit!(
@@ -323,7 +323,7 @@ fn write_plain(value: Decimal, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 impl Ratio {
-    /// The value as a whole number of 10⁻ᵖˡᵃᶜᵉˢ, if it is one and fits.
+    /// Returns the value as a whole number of 10⁻ᵖˡᵃᶜᵉˢ, if it is one and fits.
     pub fn at_scale(self, scale: u32) -> Option<i64> {
         scaled(self.0, scale)?.try_into().ok()
     }
@@ -331,108 +331,109 @@ impl Ratio {
     pub const ONE: Self = Self(Decimal::ONE);
     /// One in a thousand.
     pub const PERMILLE: Self = Self(Decimal::from_parts(1, 0, 0, false, 3));
-    /// The 10⁻¹² that printed numbers are right to.
+    /// The 10⁻¹² to which printed numbers are exact.
     pub const TRILLIONTH: Self = Self(Decimal::from_parts(1, 0, 0, false, 12));
     /// One in a hundred.
     pub const PERCENT: Self = Self(Decimal::from_parts(1, 0, 0, false, 2));
-    /// From here on a confirmed price could be of a rescaled contract (SPEC §4, *Price jump*).
+    /// Above this factor a confirmed price could come from a rescaled contract (docs/spec/fold.md, "Doubted prices").
     pub const RESCALED_PRICE: Self = Self(Decimal::from_parts(13, 0, 0, false, 1));
-    /// From here on a quantity could be of a rescaled contract (SPEC §4, *Rescaled contract*).
+    /// From this factor on a quantity could come from a rescaled contract (docs/spec/fold.md, "Rescaled contract").
     pub const RESCALED_QTY: Self = Self(Decimal::from_parts(15, 0, 0, false, 1));
 
-    /// Basis points as a plain ratio: 10 bps are 0.001.
+    /// Converts basis points to a plain ratio: 10 bps are 0.001.
     pub fn from_bps(bps: Ratio) -> Result<Self, OutOfRange> {
         mul(bps.0, Decimal::new(1, 4)).map(Self)
     }
 }
 
 impl Price {
-    /// Places behind the point. [1]
+    /// Returns the number of decimal places. [1]
     pub fn scale(self) -> u32 {
         self.0.scale()
     }
 
-    /// The price as a whole number of 10⁻ᵖˡᵃᶜᵉˢ, if it is one and fits.
+    /// Returns the price as a whole number of 10⁻ᵖˡᵃᶜᵉˢ, if it is one and fits.
     #[inline]
     pub fn at_scale(self, scale: u32) -> Option<i64> {
         scaled(self.0, scale)?.try_into().ok()
     }
 
-    /// The prices of so many places below and above, or this one itself.
+    /// Returns the nearest prices with `scale` places below and above, or this price itself.
     pub fn neighbours(self, scale: u32) -> [Self; 2] {
         let below = self.0.trunc_with_scale(scale);
         [Self::new(below), Self::new(below.saturating_add(Decimal::new(1, scale)))]
     }
 
-    /// The price in 10⁻ᵖˡᵃᶜᵉˢ, rounded down to a whole number, if that fits.
+    /// Returns the price in 10⁻ᵖˡᵃᶜᵉˢ, rounded down to a whole number, if that fits.
     pub fn rounded_at_scale(self, scale: u32) -> Option<i64> {
         scaled(self.0.trunc_with_scale(scale), scale)?.try_into().ok()
     }
 
-    /// So many 10⁻ᵖˡᵃᶜᵉˢ, of at most 28 places.
+    /// Returns `number` × 10⁻ᵖˡᵃᶜᵉˢ. At most 28 places.
     pub fn of_scale(number: i64, scale: u32) -> Self {
         Self::new(Decimal::new(number, scale))
     }
 
-    /// Returns true if this price is at most a share of an earlier one away from it.
+    /// Returns true if this price differs from an earlier one by at most `share` of the earlier one.
     pub fn is_near(self, earlier: Self, share: Ratio) -> Result<bool, OutOfRange> {
         Ok(self.minus(earlier)?.abs() <= earlier.times(share)?)
     }
 
-    /// What a quantity costs at this price. [quote]
+    /// Returns the cost of a quantity at this price. [quote]
     pub fn for_qty(self, qty: Qty) -> Result<Quote, OutOfRange> {
         mul(self.0, qty.0).map(Quote)
     }
 }
 
 impl Quote {
-    /// Is it so far from nothing that no place of it is missing: 10⁻¹² at least.
+    /// Returns true if the value is so far from zero that no place of it is missing: at least 10⁻¹².
     pub fn is_clear(self) -> bool {
         self.0.abs() >= Decimal::new(1, 12)
     }
 
-    /// Price per unit of a quantity. [quote per base]
+    /// Returns the price per unit of a quantity. [quote per base]
     pub fn per(self, qty: Qty) -> Result<Price, OutOfRange> {
         div(self.0, qty.0).map(Price)
     }
 
-    /// Errors where [`Self::in_r`] does, mostly without dividing.
+    /// Errors where [`Self::in_r`] does, mostly without a division.
     pub fn check_in_r(self, risk: Quote) -> Result<(), OutOfRange> {
         if surely_divides(self.0, risk.0) { Ok(()) } else { self.in_r(risk).map(drop) }
     }
 
-    /// The amount as a multiple of a risk, 6 places, half to even. [R]
+    /// Returns the amount as a multiple of a risk, 6 places, half to even. [R]
     pub fn in_r(self, risk: Quote) -> Result<RMultiple, OutOfRange> {
         div_to_6_places(self.0, risk.0).map(|r| RMultiple(r.normalize()))
     }
 }
 
 impl RMultiple {
-    /// The money that this multiple of a risk is. [quote]
+    /// Returns this multiple of a risk as an amount. [quote]
     pub fn of(self, risk: Quote) -> Result<Quote, OutOfRange> {
         mul(self.0, risk.0).map(Quote)
     }
 
-    /// The price distance that this multiple of a risk per unit is. [quote per base]
+    /// Returns this multiple of a risk per unit as a price distance. [quote per base]
     pub fn of_price(self, risk_price: Price) -> Result<Price, OutOfRange> {
         mul(self.0, risk_price.0).map(Price)
     }
 }
 
 impl Qty {
-    /// Has its product with the difference of two prices all of its places, where prices have so many at most.
+    /// Returns true if its product with the difference of two prices of at most `scale` places keeps all places.
     pub fn is_exact_with(self, scale: u32) -> bool {
         self.0.scale() + scale <= Decimal::MAX_SCALE
     }
 
-    /// Rounded down to a whole number of steps.
+    /// Returns the value rounded down to a whole number of steps.
     pub fn floor_to(self, step: Qty) -> Result<Self, OutOfRange> {
         let rest = self.0.checked_rem(step.0).ok_or(OutOfRange)?;
         self.minus(Self(rest))
     }
 
-    /// Returns true if two quantities count as the same: apart by at most max(10⁻⁹ × the larger, min(step / 2, 10⁻³ × the
-    /// larger)) (SPEC §4). Half a step hides no more than a thousandth of what is held.
+    /// Returns true if two quantities count as the same: they differ by at most max(10⁻⁹ × the larger, min(step / 2,
+    /// 10⁻³ × the larger)) (docs/spec/fold.md, "Same quantity"). Half a step never hides more than a thousandth of the
+    /// quantity.
     pub fn same(self, other: Self, step: Option<Qty>) -> bool {
         if self == other {
             return true;
@@ -515,7 +516,7 @@ mod tests {
         }
     }
 
-    /// Numbers around the lengths at which the short way ends, of either sign, in many places.
+    /// Returns numbers around the lengths at which the fast path ends, of either sign, with many places.
     fn lengths() -> Vec<Decimal> {
         let (short, widest) = (i128::from(i64::MAX), 10i128.pow(28) - 1);
         let mantissas = [0, 1, 7, 10, 10i128.pow(14) + 1, short - 1, short, short + 1, widest];

@@ -1,26 +1,27 @@
-//! Which of the decisions that stand ahead in the streams are ours: sealed, and linked one to the other (SPEC §6).
+//! Selects the recorded decisions that are ours: sealed, and linked to each other (docs/spec/emission.md, "Chain").
 
 use super::ChainHead;
 use crate::domain::event::DecisionFact;
 
-/// Returns what a hash begins with, as a number: enough to tell two decisions of one chain apart.
+/// Returns the beginning of a hash as a number. It is enough to distinguish two decisions of one chain.
 pub fn beginning(hash: &str) -> u64 {
     hash.get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0)
 }
 
-/// Returns the decisions that go on from the head of a chain, in the order of their numbers. The others are left out: they
-/// take no rungs, and their entries are judged where they stand.
+/// Returns the decisions that continue a chain from its head, in order of their numbers. The others are left out: they
+/// take no rungs, and the fold judges their entries when it reaches them.
 ///
-/// Decisions that are missing in between do not cut off those after them: a stream is trimmed at its head, a server may
-/// lose some, and a rung that was sold is not to be sold again for that. Of two that claim one number the one counts that
-/// is linked to the one before.
+/// Missing decisions do not cut off the later ones. A stream is trimmed at its head, and a server may lose some; a rung
+/// that was sold must still not be sold again. If two decisions claim one number, the one that is linked to the one
+/// before counts.
 pub fn following(head: &ChainHead, found: Vec<DecisionFact>) -> Vec<DecisionFact> {
     let (mut numbered, mut unnumbered): (Vec<_>, Vec<_>) =
         found.into_iter().filter(|fact| fact.is_sealed).partition(|fact| fact.seq > 0);
     numbered.sort_by_key(|fact| fact.seq);
     let mut last = head.clone();
     let mut chain: Vec<DecisionFact> = Vec::with_capacity(numbered.len());
-    // Without numbers the order of the entries is that of the chain; the first may stand after others that were trimmed.
+    // Without numbers the order of the entries is the order of the chain. The first may follow decisions that were
+    // trimmed.
     let mut before: Option<Box<str>> = None;
     unnumbered.retain(|fact| {
         let follows = before.as_ref().is_none_or(|hash| *fact.prev == **hash);
@@ -40,7 +41,7 @@ pub fn following(head: &ChainHead, found: Vec<DecisionFact>) -> Vec<DecisionFact
         let is_linked = |fact: &DecisionFact| *fact.prev == *last.hash;
         let is_next = seq == last.seq + 1;
         let place = claims.iter().position(is_linked);
-        // The first of all may stand after others that were trimmed.
+        // The first of all may follow decisions that were trimmed.
         let place = place.or((!is_next || last.seq == 0).then_some(0));
         if let Some(place) = place {
             let fact = claims.swap_remove(place);

@@ -1,4 +1,4 @@
-//! Control entries: policy, kill switch, gaps, and what operators accept.
+//! Control entries: policy, kill switch, gaps, and acceptances by operators.
 
 use super::shortcut::bands::BandCache;
 use super::{Engine, Gap};
@@ -20,7 +20,7 @@ impl Engine {
             Control::HistoryGap { stream, after, before } => {
                 self.counters.count(Count::GapRecorded);
                 self.globals.gaps.push(Gap { stream: stream.clone(), after: *after, before: *before, told: id });
-                // A stream that is not known may have carried results: better held than traded on.
+                // An unknown stream may have carried results. It is safer to hold than to trade.
                 if self.streams.id_of(stream).is_none_or(|s| self.streams.kind(s) == StreamKind::Result) {
                     self.flag_gap_everywhere();
                 }
@@ -104,7 +104,7 @@ impl Engine {
             let Some(open) = &mut symbol.hot.open else { continue };
             open.release_shadowed(on_live);
             if on_live == OnLive::Skip {
-                // Where nothing can be said now, the first price that can tells what was passed.
+                // Without a gain now, the first price that gives one determines the reached rungs.
                 match gain.and_then(|gain| exit::reached(policy, &gain).ok()) {
                     Some(reached) => open.skip(reached),
                     None => open.skips_reached = true,
@@ -131,7 +131,7 @@ impl Engine {
         }
     }
 
-    /// Name of a price source, as policies and outputs have it.
+    /// Returns the name of a price source in policies and outputs.
     pub fn source_name(&self, source: PriceSource) -> &str {
         match source {
             PriceSource::Stream(stream) => self.streams.get(stream).short_name(),

@@ -1,4 +1,4 @@
-//! Deciding after the fold, and decisions that are facts already.
+//! The decision after the fold, and recorded decisions.
 
 use super::shortcut::bands::{BandCache, PriceBand, Stability};
 use super::{ChainHead, Decision, Engine};
@@ -13,7 +13,7 @@ use crate::domain::exit::policy::Mode;
 use crate::domain::exit::{self, Choice, EntryTerms, EvalContext, Flag, Hold, RATE_WINDOW_MS, Valuation};
 use crate::domain::units::{OutOfRange, Qty, RMultiple, Ratio};
 
-/// A decision, and what is kept of it with its instance. Few evaluations come to one: the rest carries no weight.
+/// A decision, and the record of it for its position. They are boxed because few evaluations return one.
 type Made = (Box<Decision>, Box<DecisionRecord>);
 
 impl Engine {
@@ -21,7 +21,7 @@ impl Engine {
         EvalContext { now_ms, killed: self.globals.killed, decided_ms: &self.globals.decided_ms }
     }
 
-    /// Why the open position of a symbol is held at a time, if it is; without changing or counting anything.
+    /// Returns the hold of a symbol's open position at a time, if there is one. It changes and counts nothing.
     pub fn hold_at(&self, symbol: &Symbol, now_ms: u64) -> Option<Hold> {
         let at = self.circumstances(now_ms);
         let policy = &self.globals.policy;
@@ -47,7 +47,7 @@ impl Engine {
         Ok(self.settle(entry, symbol, key, ours))
     }
 
-    /// What becomes of a decision of ours, or of none, beside those that the history holds.
+    /// Settles our decision, or none, against the decisions that the history contains.
     pub(super) fn settle(
         &mut self,
         entry: &Entry,
@@ -77,30 +77,30 @@ impl Engine {
         Some(decision)
     }
 
-    /// What an evaluation comes to at a price of an accepted source, if that is known; `Some(None)` where no position is
-    /// open.
+    /// Returns the outcome of an evaluation at a price of an accepted source, if it is known. `Some(None)`: no position
+    /// is open.
     #[inline]
     pub(super) fn band_hold(&self, index: usize, fact: PriceFact, now_ms: u64) -> Option<Option<Hold>> {
         let hold = self.band[index].now()?.hold_at(fact.price, now_ms, self.globals.killed)?;
-        // A price whose event time is too old, or unreadable, is not used at all.
+        // A price whose event time is too old or unreadable is not used.
         let max_age_ms = self.globals.policy.max_price_age_ms;
         fact.time.age_ms(now_ms).is_some_and(|age_ms| age_ms <= max_age_ms).then_some(hold)
     }
 
-    /// Does a fact say that the exchange holds what we hold, as it does many times a minute. It fails before it changes
-    /// anything.
+    /// Returns true if a fact confirms the exchange's position as ours, which happens many times a minute. It fails
+    /// before it changes anything.
     pub(super) fn is_known(&self, event: &Event, index: usize) -> bool {
         let symbol = &self.symbols[index];
         matches!(event, Event::Position(fact) if symbol.qty().same(fact.qty, symbol.step_size()))
     }
 
-    /// The bands that outlast a fact which says what is known, if it changes nothing that an evaluation looks at.
+    /// Returns the bands that survive a confirming fact, if it changes nothing that an evaluation reads.
     pub(super) fn stability(&self, index: usize) -> Option<Stability> {
         let symbol = &self.symbols[index];
         if symbol.hot.diverged || symbol.hot.history_gap { None } else { Stability::new(self.band[index], symbol) }
     }
 
-    /// Keeps the bands behind the fact, and says what the evaluation there comes to. `None` where it has to be made.
+    /// Keeps the bands after the fact, and returns the outcome of the evaluation there. `None`: evaluate.
     pub(super) fn stay_in_band(&mut self, beside: Stability, index: usize, at: EntryId) -> Option<Option<Hold>> {
         let symbol = &self.symbols[index];
         let (bands, hold) = beside.after(symbol, &self.globals.policy, self.circumstances(at.ms))?;
@@ -109,11 +109,11 @@ impl Engine {
         Some(hold)
     }
 
-    /// Goes back to the band that the price came from, after a price that has just been taken into use there, and says
-    /// what its evaluation comes to. `None` where it has to be made.
+    /// Returns to the band that the price came from, after a price of that band was taken into use. Also returns the
+    /// outcome of its evaluation. `None`: evaluate.
     pub(super) fn go_back(&self, bands: BandCache, index: usize, at: EntryId) -> Option<(BandCache, Option<Hold>)> {
         let symbol = &self.symbols[index];
-        // The band of before knows nothing of a doubt about the price.
+        // The former band does not know that the price is in doubt.
         let is_doubted = symbol.hot.open.as_ref().is_some_and(|open| open.price_doubted.is_some());
         let mark = symbol.hot.mark.filter(|mark| mark.entry == at && symbol.hot.held_price.is_none() && !is_doubted)?;
         let went = bands.went_back(mark.price, at.ms, self.globals.killed)?;
@@ -121,10 +121,10 @@ impl Engine {
         Some(went)
     }
 
-    /// Where the next price changes nothing, after one that was evaluated.
+    /// Returns the band in which the next price changes nothing, after a price that was evaluated.
     pub(super) fn band_around(&self, index: usize, at: EntryId) -> Option<PriceBand> {
         let symbol = &self.symbols[index];
-        // A price that was not taken into use says nothing of the next.
+        // A price that was not taken into use predicts nothing about the next one.
         symbol.hot.mark.filter(|mark| mark.entry == at)?;
         let hold = match &symbol.hot.open {
             Some(open) => Some(open.holds.last()?.hold?),
@@ -171,7 +171,7 @@ impl Engine {
         exit::select_rungs(symbol, policy, &gain, at)
     }
 
-    /// Counts a reason to hold, and keeps it with the position if it is another than before.
+    /// Counts a hold, and notes it with the position if it differs from the last one.
     #[inline]
     pub(super) fn hold(&mut self, id: SymbolId, hold: Hold, at: EntryId) {
         self.counters.hold(hold, 1);
@@ -239,10 +239,10 @@ impl Engine {
         (Box::new(decision), Box::new(record))
     }
 
-    /// Takes the rungs of a decision, in the named instance or in the open one.
+    /// Takes the rungs of a decision, in the named position or in the open one.
     fn record(&mut self, id: SymbolId, mut record: DecisionRecord, decided_ms: u64, position_id: Option<&str>) -> bool {
-        // As it is read back from its entry, without trailing zeros: the state is the same for those who made the decision
-        // and for those who found it.
+        // In the form in which it is read back from its entry, without trailing zeros. So the state is equal for the
+        // instance that decided and for one that adopted the decision.
         record.qty = Qty::new(record.qty.get());
         record.share = Ratio::new(record.share.get());
         record.rungs.iter_mut().for_each(|r| *r = RMultiple::new(r.get()));
@@ -289,7 +289,8 @@ impl Engine {
         }
     }
 
-    /// Lets a decision of ours count as filled where nobody carries it out: what-if. Quantities stay those of the history.
+    /// Counts a decision of ours as filled although no executor acts on it: what-if. Quantities stay those of the
+    /// history.
     pub fn suppose_filled(&mut self, id: SymbolId, decision_id: &str, at: EntryId) {
         let policy = &self.globals.policy;
         let outcome = DecisionOutcome::Filled { is_final: true };
@@ -302,8 +303,8 @@ impl Engine {
         self.after_positions(id);
     }
 
-    /// Takes over what was decided before an entry and for which no cause will come: better where it was caused than where
-    /// its own entry stands, since what we decide in between is to know of it.
+    /// Adopts the decisions that were made before an entry and whose cause will not come. Adopting them at the place of
+    /// their cause is better than at their own entry, because our decisions in between then take them into account.
     #[cold]
     pub(super) fn take_over_passed(&mut self, entry: &Entry) {
         let read_to = |stream: StreamId| self.cursors[usize::from(stream.0)];
@@ -314,12 +315,12 @@ impl Engine {
         }
     }
 
-    /// Takes over a decision that was emitted, unless it is known already. Answers whether it found its instance.
+    /// Adopts a recorded decision, unless it is known already. Returns true if it found its position.
     pub(super) fn take_over(&mut self, fact: &DecisionFact) -> bool {
         if fact.seq > self.globals.chain.seq {
             self.globals.chain = ChainHead { seq: fact.seq, hash: fact.hash.clone() };
         }
-        // One without a number takes its rungs, and no place in the chain.
+        // A decision without a number takes its rungs, and no place in the chain.
         if fact.seq > 0 {
             self.note_link(fact.seq, &fact.hash);
         }
@@ -327,7 +328,7 @@ impl Engine {
         if symbol.positions().any(|position| position.has_decision(&fact.decision_id)) {
             return true;
         }
-        // Only a live decision has asked for anything of a live position.
+        // Only a live decision has requested an order for a live position.
         if !fact.live && self.globals.policy.mode == Mode::Live {
             return true;
         }
@@ -360,16 +361,18 @@ impl Engine {
     }
 }
 
-/// Had an open instance begun when an entry of a kind came; where the kind is not known, in that millisecond.
+/// Returns true if an open position had begun when an entry of a kind came. If the kind is unknown, the millisecond
+/// decides.
 ///
-/// The instance that a decision is of may be closed and forgotten by the time its entry is read: then the next one of the
-/// symbol has nothing to do with it.
+/// The position of a decision may be closed and forgotten by the time its entry is read. The next position of the
+/// symbol is then a different one.
 fn was_open_at(open: &Position, kind: Option<StreamKind>, at: EntryId) -> bool {
     let opened = (open.opened.id.ms, open.opened.kind, open.opened.id.seq);
     kind.map_or(opened.0 <= at.ms, |kind| opened <= (at.ms, kind, at.seq))
 }
 
-/// First 32 hex digits of SHA-256 of `position_id|rungs joined by ","|attempt` (SPEC §5).
+/// Returns the first 32 hex digits of SHA-256 of `position_id|rungs joined by ","|attempt` (docs/spec/decision.md,
+/// "Decision id").
 pub fn decision_id(position_id: &str, rungs: &[RMultiple], attempt: u32) -> String {
     let rungs: Vec<String> = rungs.iter().map(RMultiple::to_string).collect();
     sha256_hex(format!("{position_id}|{}|{attempt}", rungs.join(",")).as_bytes())[..32].to_owned()

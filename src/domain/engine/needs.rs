@@ -1,6 +1,7 @@
-//! What the projection lacks and a look-up could bring: by symbol, with its age, in the order worth asking in.
+//! The needs: facts that the projection lacks and that a look-up could bring, by symbol, with their age, in the order
+//! in which they are worth asking for.
 //!
-//! Promises: from the projection alone. Nothing is fetched here, and nothing decides by it.
+//! Promises: computed from the projection alone. This module fetches nothing, and no decision depends on it.
 
 use std::collections::BTreeMap;
 
@@ -15,22 +16,22 @@ use crate::domain::exit;
 use crate::domain::exit::policy::{EntrySource, Mode, Policy, RiskSource};
 use crate::domain::units::{OutOfRange, Price, Qty, Ratio};
 
-/// A position this near to its next rung is asked for first, in basis points of its mark: 1 %.
+/// A position this near to its next rung is asked for first. 1 % of its mark [basis points].
 const NEAR_RUNG_BPS: i64 = 100;
-/// By how much longer a position near a rung counts to have waited. It goes first, and nobody starves. [ms]
+/// Head start of a position near a rung, added to its waiting time. It goes first, and no position starves. [ms]
 const NEAR_RUNG_HEAD_START_MS: u64 = 30_000;
 
-/// What could be looked up. The order of the variants is that of their use to an evaluation.
+/// A fact that can be looked up. The order of the variants is the order of their use to an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Want {
     /// A fresh mark.
     Price,
     EntryPrice,
-    /// That the exchange holds what we hold: after a gap, a divergence, a request without an answer.
+    /// Confirmation that the exchange holds our quantity: after a gap, a divergence, a request without a result.
     Confirmation,
-    /// Step size and minima of the instrument.
+    /// Step size and minimum of the instrument.
     Instrument,
-    /// The trades behind an opening by snapshot, or behind orders without a price.
+    /// The trades of an opening by snapshot, or of orders without a price.
     Fills,
 }
 
@@ -46,24 +47,25 @@ impl Want {
     }
 }
 
-/// Why it is wanted.
+/// The reason for a need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Why {
-    /// Nothing was ever seen.
+    /// It was never seen.
     Missing,
-    /// What was seen is too old to be used.
+    /// The last one is too old to be used.
     Stale,
-    /// What was seen is past half of its time: to be renewed before it is too old.
+    /// The last one has reached half of its maximum age and is renewed in time.
     Due,
     HistoryGap,
     Diverged,
-    /// A snapshot told of a position once.
+    /// A snapshot has shown a position once.
     Unconfirmed,
-    /// A request of ours was never answered.
+    /// A request of ours has no result.
     ResultUnknown,
-    /// A price that is near nothing waits for another one, or one that was confirmed could be of a rescaled contract.
+    /// A price that is not near the used one waits for another one, or a confirmed one could come from a rescaled
+    /// contract.
     PriceJump,
-    /// The history begins when the position was there already.
+    /// The history begins after the position was opened.
     StartsTooLate,
 }
 
@@ -83,13 +85,13 @@ impl Why {
     }
 }
 
-/// One thing that one symbol lacks.
+/// A fact that a symbol lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Need {
     pub symbol: Box<str>,
     pub want: Want,
     pub why: Why,
-    /// Since when it is lacking. [ms since 1970]
+    /// Time since which it is lacking. [ms since 1970]
     pub since_ms: u64,
     /// The mark is near the next rung, or beyond it.
     pub near_rung: bool,
@@ -107,15 +109,15 @@ pub struct KnownPrice {
 /// An opening by snapshot that no trades explain yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unexplained {
-    /// Signed quantity that was found. [base]
+    /// Signed quantity of the opening. [base]
     pub qty: Qty,
-    /// When it was found. [ms since 1970]
+    /// Time of the opening. [ms since 1970]
     pub opened_ms: u64,
     /// [base]
     pub step_size: Option<Qty>,
 }
 
-/// An open position, as far as a look-up has to know it.
+/// An open position, as far as a look-up needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     pub symbol: Box<str>,
@@ -126,21 +128,21 @@ pub struct Held {
     pub opened_ms: u64,
     pub mark: Option<KnownPrice>,
     pub unexplained: Option<Unexplained>,
-    /// Orders that the history knows and that have parts without a price.
+    /// Orders in the history with parts that have no price.
     pub unpriced_orders: Vec<Box<str>>,
 }
 
-/// What a fetcher has to know of the projection; a copy, so that it never looks into it.
+/// The part of the projection that a fetcher needs. It is a copy, so the fetcher never reads the projection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// The time for which they were taken. [ms since 1970]
+    /// Time for which the needs were computed. [ms since 1970]
     pub now_ms: u64,
-    /// In the order in which they are worth asking, nothing having been asked yet.
+    /// In the order in which they are worth asking for, as if none had been asked for yet.
     pub list: Vec<Need>,
     pub held: Vec<Held>,
-    /// Symbols without a position whose flat state wants to be confirmed.
+    /// Symbols without a position whose flat state needs a confirmation.
     pub flat_in_doubt: Vec<Box<str>>,
-    /// A position, or a flat one, was seen from anywhere.
+    /// A position, or a flat state, was seen from any source.
     pub positions_known: bool,
     /// Accepted price sources; empty = all.
     pub price_sources: Vec<Box<str>>,
@@ -149,7 +151,7 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// What the projection lacks at a time, which is never before its last entry.
+    /// Returns the needs of the projection at a time, which is never before its last entry.
     pub fn of(engine: &Engine, now_ms: u64) -> Self {
         let globals = engine.globals();
         let policy = engine.policy();
@@ -187,12 +189,12 @@ impl Needs {
         self.list.push(Need { symbol, want: Want::Confirmation, why, since_ms, near_rung: false });
     }
 
-    /// Does the policy accept prices of this source.
+    /// Returns true if the policy accepts prices of this source.
     pub fn accepts(&self, source: &str) -> bool {
         self.price_sources.is_empty() || self.price_sources.iter().any(|accepted| **accepted == *source)
     }
 
-    /// Symbols that want this, in their order.
+    /// Returns the symbols with this need, in their order.
     pub fn symbols(&self, want: Want) -> impl Iterator<Item = &str> {
         self.list.iter().filter(move |need| need.want == want).map(|need| &*need.symbol)
     }
@@ -208,12 +210,12 @@ impl Needs {
     }
 }
 
-/// When each was last asked for. [ms since 1970]
+/// Time of the last request for each symbol and fact. [ms since 1970]
 pub type Asked = BTreeMap<(Box<str>, Want), u64>;
 
-/// Orders needs by how long they have waited: since they arose, or since they were last asked for.
+/// Sorts needs by how long they have waited: since they arose, or since the last request for them.
 ///
-/// One near a rung has a head start. Whoever was asked for goes to the back, so that everyone has a turn.
+/// A position near a rung has a head start. A need that was asked for goes to the end, so that each has its turn.
 pub fn order(list: &mut [Need], asked: &Asked) {
     list.sort_by_cached_key(|need| {
         let asked_ms = asked.get(&(need.symbol.clone(), need.want)).copied();
@@ -235,7 +237,7 @@ fn held(symbol: &Symbol, open: &Position) -> Held {
     }
 }
 
-/// Only an order with an id of the exchange has trades there.
+/// Only an order with an exchange id has trades at the exchange.
 fn unpriced_orders(symbol: &Symbol, open: &Position) -> Vec<Box<str>> {
     let unpriced = |key: &OrderKey| match key {
         OrderKey::Id(id) => open.changes.iter().any(|m| is_unpriced(m, key)).then(|| id.clone()),
@@ -280,7 +282,7 @@ fn of_position(symbol: &Symbol, open: &Position, policy: &Policy, now_ms: u64, g
     list
 }
 
-/// Would its trades tell more than is known: an entry price, or the signal that it was opened by.
+/// Returns true if the trades of the position would add something: a better entry price, or the intent that opened it.
 fn rests_on_a_guess(open: &Position) -> bool {
     let is_guess = |risk: &RiskFields| matches!(risk.source, RiskSource::IntentNearest | RiskSource::Legacy);
     open.totals.entry.is_none_or(|entry| entry.source < EntrySource::Exchange)

@@ -1,7 +1,8 @@
-//! Numbers that control entries carry once: a signed entry that somebody writes again is not believed again (SPEC §6).
+//! Nonces: numbers that control entries carry once. A signed entry that is written again is not accepted again
+//! (docs/spec/emission.md, "Nonces").
 //!
-//! An entry is believed only if it was issued close to its id, and ids grow: what was issued long before the last id
-//! cannot come again, and is forgotten. So the memory is bounded without being a guess.
+//! An entry is accepted only if it was issued close to its id, and ids grow. An entry that was issued long before the
+//! last id cannot come again, and its nonce is forgotten. So the memory is bounded without a guess.
 
 use std::collections::BTreeSet;
 
@@ -9,25 +10,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::event::Issue;
 
-/// A nonce that was issued so long before the id of an entry cannot come again: twice what an entry may be away from the
-/// time of its issue. [ms]
+/// A nonce issued this long before the id of an entry cannot come again. It is twice the allowed distance between the
+/// time of issue and the id. [ms]
 const MEMORY_MS: u64 = 120_000;
-/// More of them are not remembered; then everything counts as seen that was issued no later than the first of them. [1]
+/// Largest number of nonces. Beyond it everything counts as seen that was issued no later than the first of them. [1]
 const NONCES_MAX: usize = 1024;
 
 /// The nonces that may come again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nonces {
     seen: BTreeSet<(u64, Box<str>)>,
-    /// What was issued no later than this counts as seen. [ms since 1970]
+    /// Everything issued no later than this counts as seen. [ms since 1970]
     seen_to_ms: u64,
 }
 
 impl Nonces {
-    /// Remembers the nonce of an entry. Returns false if it was verified and is not new: such an entry is not believed.
+    /// Remembers the nonce of an entry. Returns false if the signature was verified and the nonce is not new: such an
+    /// entry is refused.
     ///
-    /// `id_ms` is the time of its id. Without a verified signature nothing is refused: whoever holds no key relies on
-    /// those who do, and remembers the same.
+    /// `id_ms` is the time of its id. Without a verified signature nothing is refused: an instance without a key relies
+    /// on those with one, and remembers the same nonces.
     pub fn take(&mut self, issue: &Issue, id_ms: u64) -> bool {
         let nonce = (issue.issued_ms, issue.nonce.clone());
         if issue.is_verified && (issue.issued_ms <= self.seen_to_ms || self.seen.contains(&nonce)) {

@@ -1,4 +1,4 @@
-//! What a store keeps of the engine, and how it is put back.
+//! The engine's state in a store: what is written, and how it is restored.
 
 use super::shortcut::bands::BandCache;
 use super::{Changes, Engine, Globals};
@@ -9,7 +9,7 @@ use crate::domain::event::streams::{Stream, StreamKind, Streams};
 use crate::domain::exit::policy::Policy;
 
 impl Engine {
-    /// Puts stored state in place; indices are rebuilt.
+    /// Restores stored state and rebuilds the indices.
     pub fn restore(&mut self, globals: Globals, symbols: Vec<Symbol>, plans: Vec<KnownPlan>) {
         self.globals = globals;
         for known in plans {
@@ -42,8 +42,8 @@ impl Engine {
         self.cursors[usize::from(stream.0)]
     }
 
-    /// Time of the last entry after which symbols are evaluated: neither a control entry nor one of our own decisions.
-    /// [ms since 1970]
+    /// Returns the time of the last entry after which symbols are evaluated: neither a control entry nor one of our own
+    /// decisions. [ms since 1970]
     pub fn evaluated_ms(&self) -> u64 {
         let counts = |(stream, _): &(StreamId, &Stream)| {
             !matches!(self.streams.kind(*stream), StreamKind::Control | StreamKind::Decision)
@@ -69,7 +69,7 @@ impl Engine {
         changes
     }
 
-    /// Stops noting what changes: there is no store to write it to.
+    /// Stops noting changes, because there is no store to write them to.
     pub fn ignore_changes(&mut self) {
         self.changes = Changes { ignored: true, ..Changes::default() };
     }
@@ -98,12 +98,12 @@ impl Engine {
         self.by_name.get(name).map(|&id| self.symbol(id))
     }
 
-    /// Symbols with decisions that await time: an entry of any symbol may change them.
+    /// Returns the symbols with decisions that time can change: an entry of any symbol may expire them.
     pub fn in_flight(&self) -> impl Iterator<Item = SymbolId> {
         self.in_flight.iter().copied()
     }
 
-    /// All plans that are remembered, by plan id.
+    /// Returns all plans that are remembered, by plan id.
     pub fn plans(&self) -> impl Iterator<Item = &KnownPlan> {
         self.plans.iter()
     }
@@ -112,7 +112,7 @@ impl Engine {
         self.plans.get(plan_id)
     }
 
-    /// Index of a symbol by name; a new one is appended.
+    /// Returns the index of a symbol by name. A new name is appended.
     pub fn intern(&mut self, name: &str) -> SymbolId {
         if let Some(&id) = self.by_name.get(name) {
             return id;

@@ -1,8 +1,8 @@
-//! Decision entries that come back: ours, or somebody else's (SPEC §6).
+//! Decision entries that come back: our own, or foreign ones (docs/spec/emission.md, "Decisions that come back").
 //!
-//! What stood ahead in the streams was verified as a chain before the fold began (`domain/chain.rs`) and was taken over at
-//! its cause. Here each entry is judged where it stands: the chain as it is known by now has to contain it, or to be
-//! continued by it.
+//! The decisions that the look-ahead found were verified as a chain before the fold began (`domain/engine/chain.rs`)
+//! and were adopted at their cause. Here each entry is judged when the fold reaches it: the chain known so far must
+//! contain it or be continued by it.
 
 use super::Engine;
 use super::chain;
@@ -12,26 +12,26 @@ use crate::domain::event::DecisionFact;
 /// Decisions whose hashes are remembered. [1]
 const TAIL_MAX: usize = 256;
 
-/// What a decision entry is to the chain.
+/// The relation of a decision entry to the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// Part of it already.
+    /// Already part of it.
     Known,
     /// The next one.
     Follows,
-    /// Not ours, or changed: moves nothing, and is a finding.
+    /// Not ours, or altered. It changes nothing and is a finding.
     Foreign,
 }
 
 impl Engine {
-    /// Folds a decision entry where it stands.
+    /// Folds a decision entry.
     pub(super) fn come_back(&mut self, fact: &DecisionFact) {
-        // An entry whose cause is still to come (a clock went back) is taken over there.
+        // An entry whose cause is still to come (a clock went back) is adopted at its cause.
         let cause = self.streams.id_of(&fact.cause_stream);
         if fact.is_sealed && cause.is_some_and(|stream| self.facts.names(stream, fact.cause_id)) {
             return;
         }
-        // An audit has verified the chain as a whole, and hands over what is part of it.
+        // An audit has verified the chain as a whole, and passes on only its parts.
         let standing = if self.audit { Standing::Follows } else { self.standing(fact) };
         match standing {
             Standing::Known => {}
@@ -47,7 +47,7 @@ impl Engine {
         }
     }
 
-    /// Returns true if a decision entry would be taken for somebody else's where it stands.
+    /// Returns true if a decision entry would count as foreign here.
     pub fn is_foreign(&self, fact: &DecisionFact) -> bool {
         !self.derive && !self.audit && self.standing(fact) == Standing::Foreign
     }
@@ -60,7 +60,7 @@ impl Engine {
         let begins = chain::beginning(&fact.hash);
         let symbol = &self.symbols[fact.symbol.0 as usize];
         match fact.seq {
-            // It names no number: it is told by its hash, or by what was taken over at its cause.
+            // Without a number it is identified by its hash, or by what was adopted at its cause.
             0 if symbol.positions().any(|position| position.has_decision(&fact.decision_id)) => Standing::Known,
             0 if *fact.prev == *globals.chain.hash => Standing::Follows,
             0 => Standing::Foreign,
@@ -68,7 +68,7 @@ impl Engine {
                 let is_next = seq == globals.chain.seq + 1 && *fact.prev == *globals.chain.hash;
                 if is_next { Standing::Follows } else { Standing::Foreign }
             }
-            // One that is older than the tail cannot be compared any more, and moves nothing either way.
+            // A decision older than the tail can no longer be compared, and changes nothing either way.
             seq if globals.chain_tail.get(&seq).is_none_or(|known| *known == begins) => Standing::Known,
             _ => Standing::Foreign,
         }

@@ -1,4 +1,5 @@
-//! Decisions that a history holds: facts to take over, not something to derive again (SPEC §4, *Own decisions*).
+//! Decisions that a history contains. They are facts to adopt, not to derive again (docs/spec/fold.md, "Recorded
+//! decisions").
 
 use std::collections::BTreeMap;
 
@@ -6,26 +7,26 @@ use crate::domain::event::DecisionFact;
 use crate::domain::event::ids::{EntryId, SortKey, StreamId};
 use crate::domain::event::streams::Streams;
 
-/// Stands for a stream that is not read, behind all that are.
+/// Represents a stream that is not read. It sorts after all that are.
 const UNREAD: StreamId = StreamId(u16::MAX);
-/// An entry that comes so much later than its id says is not waited for any longer. [ms]
+/// An entry that comes this much later than its id is no longer waited for. [ms]
 const LATE_MAX_MS: u64 = 60_000;
 
 /// The decision entries of a history, found before it is replayed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RecordedDecisions {
-    /// By the entry that caused them, first to last.
+    /// By the entry that caused them, in order.
     by_cause: BTreeMap<(EntryId, StreamId), Vec<DecisionFact>>,
-    /// Place of the last cause among them: up to here our own decisions are only compared.
+    /// Sort key of the last cause among them. Up to here our own decisions are only compared.
     watermark: Option<SortKey>,
 }
 
 impl RecordedDecisions {
-    /// Adds a decision that was emitted.
+    /// Adds a recorded decision.
     ///
-    /// It says that everything was decided up to its cause, and nothing of what stands between there and its own entry: of a
-    /// backlog the decisions have ids of the time when it was worked off. An entry that is no readable decision is no fact, and
-    /// reaches nothing: anybody can write one under whatever id.
+    /// It proves that everything up to its cause was decided, and nothing about the entries between the cause and its
+    /// own entry: after a backlog the ids of decisions are from the time of processing. An entry that is not a readable
+    /// decision is not a fact and proves nothing, because any client can write one under any id.
     pub fn add(&mut self, fact: DecisionFact, streams: &Streams) {
         let (stream, cause) = (streams.id_of(&fact.cause_stream), fact.cause_id);
         let key = match stream {
@@ -40,21 +41,21 @@ impl RecordedDecisions {
         }
     }
 
-    /// Did an entry cause decisions, of which nothing was made yet.
+    /// Returns true if an entry caused decisions that are not adopted yet.
     #[inline]
     pub fn names(&self, stream: StreamId, id: EntryId) -> bool {
-        // Before the first that is left, which is nearly always, there is nothing to look for.
+        // The entry is nearly always before the first cause that is left, so there is nothing to look for.
         self.by_cause.first_key_value().is_some_and(|((first, _), _)| *first <= id)
             && self.by_cause.contains_key(&(id, stream))
     }
 
-    /// Is anything left that was caused at a time or before. [ms since 1970]
+    /// Returns true if a decision is left that was caused at or before a time. [ms since 1970]
     #[inline]
     pub fn reach_back_to(&self, ms: u64) -> bool {
         self.by_cause.first_key_value().is_some_and(|((first, _), _)| first.ms <= ms)
     }
 
-    /// The decisions that an entry caused.
+    /// Removes and returns the decisions that an entry caused.
     pub fn caused_by(&mut self, stream: StreamId, id: EntryId) -> Vec<DecisionFact> {
         if self.by_cause.is_empty() {
             return Vec::new();
@@ -62,8 +63,9 @@ impl RecordedDecisions {
         self.by_cause.remove(&(id, stream)).unwrap_or_default()
     }
 
-    /// The decisions whose cause does not come any more, as an entry is reached: it is not in the history, was not evaluated,
-    /// or was folded before. `read_to` tells how far a stream was read before the entry.
+    /// Removes and returns the decisions whose cause no longer comes, at the time an entry is reached: the cause is not
+    /// in the history, was not evaluated, or was folded before. `read_to` returns how far a stream was read before the
+    /// entry.
     pub fn passed_by(
         &mut self,
         stream: StreamId,
@@ -83,7 +85,7 @@ impl RecordedDecisions {
         facts
     }
 
-    /// Is our own decision at this place only compared.
+    /// Returns true if our own decision at this sort key is only compared.
     pub fn cover(&self, key: SortKey) -> bool {
         self.watermark.is_some_and(|watermark| key <= watermark)
     }

@@ -1,4 +1,4 @@
-//! What a fact that may fail half way can change of a symbol, put by before it is folded.
+//! A backup of what a fact that can fail half way changes in a symbol, taken before the fold.
 
 use crate::domain::book::order::{Order, OrderKey};
 use crate::domain::book::position::Position;
@@ -6,9 +6,9 @@ use crate::domain::book::symbol::{Hot, Symbol};
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::{Event, Outcome};
 
-/// The open position, the orders that the fact names, how many instances were closed, and the last of them.
+/// The open position, the orders that the fact names, the number of closed positions, and the last of them.
 ///
-/// Facts that move quantities are rare beside prices: they pay for this, prices do not.
+/// Facts that move quantities are rare compared with prices. They pay for this backup; prices do not.
 pub(super) struct Backup {
     hot: Hot,
     orders: Vec<(OrderKey, Option<Order>)>,
@@ -17,7 +17,7 @@ pub(super) struct Backup {
 }
 
 impl Backup {
-    /// `None` for a fact that cannot fail half way.
+    /// Takes a backup. Returns `None` for a fact that cannot fail half way.
     pub fn before(event: &Event, id: EntryId, symbol: &Symbol) -> Option<Self> {
         let keys = match event {
             Event::Result(fact) => match &fact.outcome {
@@ -65,7 +65,7 @@ impl Backup {
     }
 }
 
-/// The keys under which an exchange id may be found, or remembered.
+/// Returns the keys under which an exchange id may be found or remembered.
 fn keys_of_id(symbol: &Symbol, id: &str, plan_id: Option<&str>) -> Vec<OrderKey> {
     let known = symbol.cold.orders_of_id(id).map(|(key, _)| key.clone());
     let shared = plan_id.map(|plan_id| OrderKey::Shared { id: id.into(), plan: plan_id.into() });

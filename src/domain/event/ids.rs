@@ -1,4 +1,4 @@
-//! Names of things: stream entries, interned symbols and streams.
+//! Identifiers: stream entries, interned symbols and streams.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,21 +10,21 @@ use super::streams::StreamKind;
 /// Id of a Redis stream entry, `ms-seq`, compared as two numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EntryId {
-    /// Milliseconds since 1970, by the server that wrote the entry. [ms]
+    /// Milliseconds since 1970, set by the server that wrote the entry. [ms]
     pub ms: u64,
     /// Running number within the millisecond. [1]
     pub seq: u64,
 }
 
 impl EntryId {
-    /// The greatest id there is: a stream that has had it takes no more entries.
+    /// The largest id. A stream that contains it accepts no more entries.
     pub const MAX: Self = Self::new(u64::MAX, u64::MAX);
 
     pub const fn new(ms: u64, seq: u64) -> Self {
         Self { ms, seq }
     }
 
-    /// Returns the smallest id that is greater, if there is one.
+    /// Returns the next larger id, if there is one.
     pub const fn next(self) -> Option<Self> {
         match (self.ms.checked_add(1), self.seq.checked_add(1)) {
             (_, Some(seq)) => Some(Self::new(self.ms, seq)),
@@ -33,7 +33,7 @@ impl EntryId {
         }
     }
 
-    /// Reads `ms-seq` from bytes; `None` unless both are plain decimal numbers of 64 bits.
+    /// Reads `ms-seq` from bytes. Returns `None` unless both are plain decimal numbers of 64 bits.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let dash = text.iter().position(|&b| b == b'-')?;
         Some(Self { ms: number(&text[..dash])?, seq: number(&text[dash + 1..])? })
@@ -58,7 +58,7 @@ impl fmt::Display for EntryId {
     }
 }
 
-/// A text that is no entry id.
+/// A text that is not an entry id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotAnEntryId(pub String);
 
@@ -78,15 +78,15 @@ impl FromStr for EntryId {
     }
 }
 
-/// Index of an interned symbol: the order in which symbols were first seen.
+/// Index of an interned symbol, in the order in which symbols were first seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SymbolId(pub u32);
 
-/// Index of a configured stream in [`crate::domain::streams::Streams`]; ascending index is ascending rank.
+/// Index of a configured stream in [`crate::domain::event::streams::Streams`]. Ascending index is ascending rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StreamId(pub u16);
 
-/// Place of an entry in canonical order: milliseconds, then stream rank, then sequence.
+/// Sort key of an entry in canonical order: milliseconds, then stream rank, then sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SortKey {
     pub ms: u64,
@@ -100,7 +100,7 @@ impl SortKey {
     }
 }
 
-/// The entry that a field or a change came from: what kind of stream, and the entry id there.
+/// The entry that a field or a change came from: the kind of stream, and the entry id in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EntryRef {
     pub kind: StreamKind,
@@ -113,7 +113,7 @@ impl EntryRef {
     }
 }
 
-/// Name of a position instance within its symbol: the entry that opened it, and how often that entry did.
+/// Id of a position within its symbol: the entry that opened it, and the number of the opening by that entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PositionId {
     pub opened: EntryId,
@@ -122,7 +122,7 @@ pub struct PositionId {
 }
 
 impl PositionId {
-    /// `SYMBOL@ms-seq`, with `/2`, `/3` … for further openings under one id.
+    /// Returns `SYMBOL@ms-seq`, with `/2`, `/3` … for further openings under one id.
     pub fn with_symbol(self, symbol: &str) -> String {
         match self.nth {
             1 => format!("{symbol}@{}", self.opened),

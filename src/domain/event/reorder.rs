@@ -1,7 +1,8 @@
-//! Hold-back: several streams that are read piece by piece become one sequence in canonical order (SPEC §2).
+//! The reorder buffer: merges several streams that are read piece by piece into one sequence in canonical order
+//! (docs/spec/canonical-order.md, "Release").
 //!
-//! An entry is released only when no entry that sorts before it can still arrive. What arrives too late all the same
-//! (a clock that went back, an id that someone chose) is released at once: it cannot be put where it belongs any more.
+//! An entry is released only when no entry that sorts before it can still arrive. An entry that arrives too late anyway
+//! (a clock went back, or a client chose the id) is released at once, because it cannot be put where it belongs.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +11,9 @@ use super::ids::{EntryId, SortKey, StreamId};
 /// How far a stream has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadTo {
-    /// All that it held at a time of the server's clock: what comes later has this millisecond or a later one.
+    /// All that it contained at a time of the server's clock. Later entries have this millisecond or a later one.
     Time { ms: u64 },
-    /// Up to an entry: more stands behind it.
+    /// Up to an entry, and more entries follow.
     Entry(EntryId),
 }
 
@@ -20,26 +21,26 @@ pub enum ReadTo {
 #[derive(Clone, Debug)]
 pub struct ReorderBuffer<T> {
     waiting: BTreeMap<SortKey, T>,
-    /// By stream: nothing that sorts before this can still arrive.
+    /// By stream: no entry that sorts before this can still arrive.
     next: Vec<SortKey>,
     waiting_of: Vec<usize>,
 }
 
 impl<T> ReorderBuffer<T> {
-    /// Streams of which nothing has been read.
+    /// Creates a buffer for streams of which nothing has been read.
     pub fn new(streams: usize) -> Self {
         let next = (0..streams).map(|i| SortKey { ms: 0, stream: StreamId(i as u16), seq: 0 });
         Self { waiting: BTreeMap::new(), next: next.collect(), waiting_of: vec![0; streams] }
     }
 
-    /// Adds an entry. The second of the same id is dropped: answers whether it was the first.
+    /// Adds an entry. A second entry of the same id is dropped. Returns true if it was the first.
     pub fn push(&mut self, stream: StreamId, id: EntryId, entry: T) -> bool {
         let is_first = self.waiting.insert(SortKey::new(stream, id), entry).is_none();
         self.waiting_of[usize::from(stream.0)] += usize::from(is_first);
         is_first
     }
 
-    /// Notes how far a stream has been read. It never goes back.
+    /// Sets how far a stream has been read. It never goes back.
     pub fn read_to(&mut self, stream: StreamId, to: ReadTo) {
         let next = match to {
             ReadTo::Time { ms } => SortKey { ms, stream, seq: 0 },
@@ -49,12 +50,12 @@ impl<T> ReorderBuffer<T> {
         *known = next.max(*known);
     }
 
-    /// All entries before this time have their turn. [ms since 1970]
+    /// Returns the watermark: all entries before this time can be released. [ms since 1970]
     pub fn complete_to_ms(&self) -> u64 {
         self.next.iter().map(|next| next.ms).min().unwrap_or(0)
     }
 
-    /// The next entry in canonical order, if its turn has come.
+    /// Returns the next entry in canonical order, if it can be released.
     pub fn pop(&mut self) -> Option<(SortKey, T)> {
         let watermark = *self.next.iter().min()?;
         let first = self.waiting.first_entry()?;
@@ -66,12 +67,12 @@ impl<T> ReorderBuffer<T> {
         Some((key, entry))
     }
 
-    /// Place of the entry that comes next.
+    /// Returns the sort key of the next entry.
     pub fn first(&self) -> Option<SortKey> {
         self.waiting.first_key_value().map(|(key, _)| *key)
     }
 
-    /// Place of the entry of a stream that comes next.
+    /// Returns the sort key of the next entry of a stream.
     pub fn first_of(&self, stream: StreamId) -> Option<SortKey> {
         if self.waiting_of(stream) == 0 {
             return None;
@@ -79,7 +80,7 @@ impl<T> ReorderBuffer<T> {
         self.waiting.keys().find(|key| key.stream == stream).copied()
     }
 
-    /// Entries of a stream that wait. [1]
+    /// Returns the number of waiting entries of a stream. [1]
     pub fn waiting_of(&self, stream: StreamId) -> usize {
         self.waiting_of[usize::from(stream.0)]
     }

@@ -1,10 +1,10 @@
-//! Which streams are read, what each carries, and the rank that orders them within a millisecond.
+//! The streams that are read, their kinds, and the rank that orders them within a millisecond.
 
 use serde::{Deserialize, Serialize};
 
 use super::ids::StreamId;
 
-/// What a stream carries; the order of the variants is the rank of SPEC §2.
+/// The kind of a stream. The order of the variants is the rank of docs/spec/canonical-order.md, "Sort key".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum StreamKind {
     Control,
@@ -42,7 +42,7 @@ impl StreamKind {
         }
     }
 
-    /// The stream that is read when nothing else is configured.
+    /// Returns the stream that is read if none is configured.
     pub const fn default_stream(self) -> &'static str {
         match self {
             Self::Control => "quantum:stream:harvest.control",
@@ -65,20 +65,20 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The name behind the last colon: `quantum:stream:market.tick` is `market.tick`.
+    /// Returns the name after the last colon: `quantum:stream:market.tick` is `market.tick`.
     pub fn short_name(&self) -> &str {
         self.name.rsplit(':').next().unwrap_or(&self.name)
     }
 }
 
-/// How many symbols may be known by prices alone, where nothing else is configured. [1]
+/// Default limit of symbols that are known by prices alone. [1]
 pub const SYMBOLS_MAX: usize = 20_000;
 
 /// All configured streams by rank: kind first, then name.
 #[derive(Clone, Debug)]
 pub struct Streams {
     list: Vec<Stream>,
-    /// Symbols that prices alone may introduce. No part of what the streams are: two with other limits are equal.
+    /// Limit of symbols that prices alone introduce. Comparison ignores it: two values with other limits are equal.
     symbols_max: usize,
 }
 
@@ -91,7 +91,7 @@ impl PartialEq for Streams {
 impl Eq for Streams {}
 
 impl Streams {
-    /// Orders the streams by rank. A name may stand only once: the second kind is returned as the error.
+    /// Sorts the streams by rank. A name may occur only once: its second occurrence is returned as the error.
     pub fn new(mut streams: Vec<Stream>) -> Result<Self, Stream> {
         streams.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
         for (i, stream) in streams.iter().enumerate() {
@@ -108,7 +108,7 @@ impl Streams {
         Self { symbols_max, ..self }
     }
 
-    /// Returns how many symbols may be known by prices alone. [1]
+    /// Returns the limit of symbols that are known by prices alone. [1]
     pub fn symbols_max(&self) -> usize {
         self.symbols_max
     }

@@ -1,4 +1,4 @@
-//! What is remarkable about a position without stopping its evaluation by itself.
+//! Flags: properties of a position that are worth showing and do not stop its evaluation by themselves.
 
 use super::policy::Policy;
 use super::valuation::risk;
@@ -6,7 +6,7 @@ use crate::domain::book::position::Position;
 use crate::domain::book::rung::RungState;
 use crate::domain::book::symbol::Symbol;
 
-/// A remark about a position.
+/// A flag of a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Flag {
     HistoryGap,
@@ -20,7 +20,7 @@ pub enum Flag {
     RungFailed,
     /// The contract was rescaled while the position was open.
     Rescaled,
-    /// A decision asks for no more than the exchange takes in one order.
+    /// A decision is limited to the largest quantity that the exchange accepts in one order.
     Capped,
 }
 

@@ -1,4 +1,4 @@
-//! The guards: every reason to hold that comes before the numbers.
+//! The guards: every hold that is checked before the numbers.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use crate::domain::units::OutOfRange;
 /// How long a decision counts for the rate limit. [ms]
 pub const RATE_WINDOW_MS: u64 = 60_000;
 
-/// What is known outside of the symbol when it is evaluated.
+/// The context of an evaluation, outside of the symbol.
 #[derive(Clone, Copy, Debug)]
 pub struct EvalContext<'a> {
     /// Time of the entry that is processed. [ms since 1970]
@@ -23,13 +23,14 @@ pub struct EvalContext<'a> {
 }
 
 impl EvalContext<'_> {
-    /// Decisions of all symbols that are less than a minute old.
+    /// Returns the number of decisions of all symbols that are less than a minute old.
     pub(super) fn decisions_recent(&self) -> u64 {
         self.decided_ms.iter().filter(|&&ms| self.now_ms.saturating_sub(ms) < RATE_WINDOW_MS).count() as u64
     }
 }
 
-/// Everything up to the numbers: a reason to hold, or the gain to choose by. `terms` are those of the open position.
+/// Returns the first hold that applies before the numbers, or else the gain to evaluate. `terms` are those of the open
+/// position.
 pub fn check_guards(
     symbol: &Symbol,
     policy: &Policy,

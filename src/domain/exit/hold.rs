@@ -5,10 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What a hold lacks, as the log lines of operators count it.
+/// The class of a hold, as the log lines for operators count it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldClass {
-    /// The numbers were there: the position was evaluated.
+    /// The numbers were complete: the position was evaluated.
     Evaluated,
     Risk,
     Price,
@@ -16,21 +16,21 @@ pub enum HoldClass {
     Other,
 }
 
-/// How a hold depends on the price, while neither the position nor the policy changes.
+/// How a hold depends on the price while neither the position nor the policy changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PriceDependence {
     /// It is the same at every price.
     Fixed,
-    /// It depends on the gain alone, so it is the same over a band of prices.
+    /// It depends only on the gain, so it is the same over a band of prices.
     Gain,
-    /// It depends on more: each price is evaluated.
+    /// It depends on more than the gain: each price is evaluated.
     Changes,
 }
 
 macro_rules! holds {
     ($($(#[$doc:meta])* $variant:ident => $name:literal, $class:ident, $dependence:ident;)*) => {
-        /// Why nothing is harvested, in the order of the contract (docs/spec/decision.md, "Reasons to hold"): the first
-        /// that applies counts.
+        /// Why nothing is harvested, in the order of the contract (docs/spec/decision.md, "Reasons to hold"). The first
+        /// one that applies counts.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum Hold {
             $($(#[$doc])* $variant,)*
@@ -46,7 +46,7 @@ macro_rules! holds {
                 }
             }
 
-            /// Returns what the hold lacks.
+            /// Returns the class of the hold.
             pub const fn class(self) -> HoldClass {
                 match self {
                     $(Self::$variant => HoldClass::$class,)*
@@ -96,7 +96,7 @@ holds! {
     NotLive => "not_live", Other, Fixed;
     /// Live: the step size is unknown.
     NoInstrument => "no_instrument", Other, Fixed;
-    /// Live: the exchange takes no orders for the symbol.
+    /// Live: the exchange accepts no orders for the symbol.
     NotTrading => "not_trading", Other, Fixed;
     /// The net gain is below `min_r`.
     BelowMinR => "below_min_r", Evaluated, Gain;
@@ -108,6 +108,6 @@ holds! {
     BelowMinimum => "below_minimum", Evaluated, Changes;
     /// The policy allows no more decisions in this minute.
     RateLimited => "rate_limited", Evaluated, Changes;
-    /// The numbers do not fit exact arithmetic. The last resort, so that each evaluation has an outcome.
+    /// The numbers do not fit exact arithmetic. It is the last resort, so that each evaluation has an outcome.
     OutOfRange => "out_of_range", Other, Changes;
 }

@@ -10,21 +10,21 @@ use crate::domain::book::symbol::Symbol;
 use crate::domain::event::Instrument;
 use crate::domain::units::{OutOfRange, Qty, RMultiple, Ratio};
 
-/// What to harvest.
+/// The rungs, share and quantity to harvest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Choice {
-    /// Armed rungs that are reached, ascending. [R]
+    /// The armed rungs that are reached, ascending. [R]
     pub rungs: Vec<RMultiple>,
     /// [1]
     pub share: Ratio,
     /// [base]
     pub qty: Qty,
     pub attempt: u32,
-    /// The quantity is the most that the exchange takes in one order.
+    /// The quantity is limited to the largest that the exchange accepts in one order.
     pub is_capped: bool,
 }
 
-/// The rungs of the ladder that a gain has reached.
+/// Returns the rungs of the ladder that a gain has reached.
 pub fn reached<'a>(policy: &'a Policy, gain: &Gain) -> Result<&'a [LadderStep], OutOfRange> {
     let mut count = 0;
     for step in &policy.ladder {
@@ -36,7 +36,7 @@ pub fn reached<'a>(policy: &'a Policy, gain: &Gain) -> Result<&'a [LadderStep], 
     Ok(&policy.ladder[..count])
 }
 
-/// From the gain to the rungs, the share and the quantity (SPEC §5, *Ladder*).
+/// Returns the rungs, the share and the quantity for a gain (docs/spec/decision.md, "Ladder", "Quantity").
 pub fn select_rungs(
     symbol: &Symbol,
     policy: &Policy,
@@ -62,7 +62,7 @@ pub fn select_rungs(
     }
     let filters = symbol.hot.instrument.unwrap_or_default();
     let Sized { qty, share, is_capped } = sized(open, policy, &filters, share)?;
-    // The exchange's own minimum notional does not count: it exempts orders that only reduce.
+    // The exchange's minimum notional does not count, because it exempts orders that only reduce.
     let is_below = filters.qty_min.is_some_and(|qty_min| qty < qty_min);
     if qty.is_zero() || is_below || mark.price.for_qty(qty)? < policy.min_notional {
         return Ok(Err(Hold::BelowMinimum));
@@ -74,7 +74,7 @@ pub fn select_rungs(
     Ok(Ok(Choice { rungs, share, qty, attempt, is_capped }))
 }
 
-/// A quantity, and the share of the position that it is.
+/// A quantity, and its share of the position.
 struct Sized {
     /// [base]
     qty: Qty,
@@ -83,12 +83,13 @@ struct Sized {
     is_capped: bool,
 }
 
-/// `initial`: share × min(largest |qty|, |qty| / (1 − shares filled)); `current`: share × |qty|. At most |qty| and the
-/// largest quantity of an order, rounded down to the step. What is asked for less than the share has its own share: the
-/// rest comes with the next rung (SPEC §5, *Ladder*).
+/// Returns the quantity of a share. `initial`: share × min(largest |qty|, |qty| / (1 − shares filled)); `current`:
+/// share × |qty|. At most |qty| and the largest quantity of an order, rounded down to the step. A quantity below the
+/// share is returned with its own smaller share: the rest comes with the next rung (docs/spec/decision.md, "Share",
+/// "Quantity").
 fn sized(open: &Position, policy: &Policy, filters: &Instrument, share: Ratio) -> Result<Sized, OutOfRange> {
     let held = open.totals.qty.abs();
-    // |qty| of all shares, as far as nobody else has reduced the position.
+    // |qty| of all shares, as far as no other order has reduced the position.
     let (whole, wanted) = match policy.base {
         Base::Current => (held, held.times(share)?),
         Base::Initial => {

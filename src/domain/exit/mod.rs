@@ -1,9 +1,9 @@
-//! The rules of the exit: may a position be harvested now, and how much of it.
+//! The exit rules: whether a position may be harvested now, and how much of it.
 //!
 //! Promises: a pure function of policy, position and price; the first reason to hold, in the order of the contract.
 //!
-//! In reading order: `policy` (what the operator wants), `hold` (the reasons), `valuation` (the numbers), `guards` (what
-//! comes before the numbers), `ladder` (rungs, share and quantity), `flag` (remarks), `stability` (for the shortcut).
+//! In reading order: `policy` (configured rules), `hold` (the reasons), `valuation` (the numbers), `guards` (checks
+//! before the numbers), `ladder` (rungs, share and quantity), `flag` (remarks), `stability` (for the shortcut).
 
 mod flag;
 mod guards;

@@ -1,4 +1,4 @@
-//! The policy: ladder, limits, sources. One that exists is valid.
+//! The policy: ladder, limits, sources. Each instance of the type is valid.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ impl Base {
     }
 }
 
-/// Unit in which a producer gives the average true range.
+/// Unit in which a producer states the average true range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AtrUnit {
     /// Quote per base.
@@ -53,14 +53,14 @@ pub enum RiskTooLarge {
     AsFraction,
 }
 
-/// What becomes of rungs that were passed or shadowed when the mode becomes live.
+/// What happens to reached or shadowed rungs when the mode becomes live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnLive {
     Skip,
     Take,
 }
 
-/// Where an entry price came from, weakest first.
+/// Source of an entry price, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum EntrySource {
     Legacy,
@@ -82,7 +82,7 @@ impl EntrySource {
     }
 }
 
-/// Where risk fields came from, weakest first.
+/// Source of risk fields, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum RiskSource {
     Legacy,
@@ -111,7 +111,7 @@ pub struct LadderStep {
     pub fraction: Ratio,
 }
 
-/// The rules in force. Built only by [`Policy::checked`].
+/// The rules in force. Only [`Policy::checked`] builds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     pub mode: Mode,
@@ -119,12 +119,12 @@ pub struct Policy {
     pub base: Base,
     /// [R]
     pub min_r: RMultiple,
-    /// Costs of a round trip. [basis points of the entry notional]
+    /// Cost of a round trip. [basis points of the entry notional]
     pub cost_bps: Ratio,
     pub max_actions_per_min: u64,
     /// [quote]
     pub min_notional: Quote,
-    /// By producer, lower case; `default` for the rest, absolute where it names none.
+    /// By producer, lower case. `default` applies to the rest; without it the unit is absolute.
     pub atr_unit: BTreeMap<Box<str>, AtrUnit>,
     pub risk_too_large: RiskTooLarge,
     /// [basis points of the entry price]
@@ -134,7 +134,7 @@ pub struct Policy {
     pub max_price_age_ms: u64,
     /// [1]
     pub max_price_jump: Ratio,
-    /// How long after a price that is near nothing another one near it confirms it.
+    /// Shortest time from a held price to a price near it that confirms it. [ms]
     pub price_confirm_ms: u64,
     pub intent_max_age_ms: u64,
     pub snapshot_settle_ms: u64,
@@ -148,13 +148,13 @@ pub struct Policy {
     pub live_symbols: Vec<Box<str>>,
     pub live_entry_sources: Vec<EntrySource>,
     pub live_risk_sources: Vec<RiskSource>,
-    /// Never absent when the mode is live.
+    /// Always present when the mode is live.
     pub on_live: Option<OnLive>,
-    /// `cost_bps` as a plain ratio of the entry notional. [1]
+    /// `cost_bps` as a ratio of the entry notional. [1]
     pub cost: Ratio,
-    /// `risk_floor_bps` as a plain ratio of the entry price. [1]
+    /// `risk_floor_bps` as a ratio of the entry price. [1]
     pub risk_floor: Ratio,
-    /// SHA-256 hex of the canonical JSON (SPEC §5).
+    /// SHA-256 hex of the canonical JSON (docs/spec/decision.md, "Hash of a policy").
     pub hash: Box<str>,
 }
 
@@ -170,7 +170,7 @@ pub enum PolicyError {
 }
 
 impl Policy {
-    /// Checks what a value alone cannot show: order and sum of the ladder, signs, limits.
+    /// Checks what a single value cannot show: order and sum of the ladder, signs, limits.
     pub fn checked(mut self) -> Result<Self, PolicyError> {
         if self.ladder.is_empty() {
             return Err(PolicyError::Ladder("at least one rung is needed"));
@@ -218,7 +218,7 @@ impl Policy {
         Ok(self)
     }
 
-    /// The unit in which a producer gives its ATR.
+    /// Returns the unit in which a producer states its ATR.
     pub fn atr_unit_of(&self, producer: Option<&str>) -> AtrUnit {
         producer
             .and_then(|name| self.atr_unit.get(name))

@@ -1,4 +1,4 @@
-//! Stability: between which prices an evaluation has the same outcome.
+//! Stability: the range of prices in which an evaluation has the same outcome.
 
 use super::hold::{Hold, PriceDependence};
 use super::ladder::reached;
@@ -9,24 +9,25 @@ use crate::domain::book::rung::RungState;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::units::{OutOfRange, Price, Qty, RMultiple};
 
-/// Where an evaluation comes to the same as at the price in use.
+/// The range in which an evaluation has the same outcome as at the price in use.
 pub struct Same<'a>(Option<Level<'a>>);
 
-/// Gains at which it comes to the same.
+/// The range of gains with the same outcome.
 struct Level<'a> {
     open: &'a Position,
     policy: &'a Policy,
     entry: EntryPrice,
     risk: Risk,
     exposure: Exposure,
-    /// Below the least R; else from there on.
+    /// True: gains below `min_r`. False: gains from `min_r` on.
     is_below: bool,
     /// … and below this rung, the first that is not taken. [R]
     next: Option<RMultiple>,
 }
 
-/// Says at which prices, of so many places, the evaluation of a symbol that has come to `hold` at the price in use comes
-/// to it again, while neither the position nor the policy changes. `None` where that depends on more than the price.
+/// Returns the prices, with `scale` decimal places, at which the evaluation of a symbol has the outcome `hold`, as at
+/// the price in use, while neither the position nor the policy changes. `None` if the outcome depends on more than the
+/// price.
 pub fn same_at<'a>(
     symbol: &'a Symbol,
     policy: &'a Policy,
@@ -47,15 +48,16 @@ pub fn same_at<'a>(
             let next = policy.ladder.iter().find(is_free).map(|step| step.r);
             let same =
                 Same(Some(Level { open, policy, entry, risk, exposure, is_below: hold == Hold::BelowMinR, next }));
-            // A rung that is reached may be held for its share, which is another matter.
+            // A reached rung may be held for its share, which is another case.
             same.holds(symbol.hot.mark?.price).then_some(same)
         }
         PriceDependence::Changes => None,
     }
 }
 
-/// Is a gain in range at each price of so many places between two at which it is. It is out of range there only where it is
-/// next to nothing and has more places than a decimal holds; nothing is nearer to the entry than its neighbours.
+/// Returns true if the gain is in range at each price with `scale` places between two prices at which it is in range.
+/// The gain is out of range only where it is nearly zero and has more places than a decimal holds. No price is nearer
+/// to the entry price than its neighbours.
 fn is_steady(qty: Qty, entry: Price, scale: u32) -> bool {
     let is_clear = |price: Price| {
         let pnl = price.minus(entry).and_then(|apart| apart.for_qty(qty));
@@ -65,7 +67,7 @@ fn is_steady(qty: Qty, entry: Price, scale: u32) -> bool {
 }
 
 impl Same<'_> {
-    /// About where it comes to something else: below and above.
+    /// Returns the approximate prices where the outcome changes: below and above.
     pub fn edges(&self) -> [Option<Price>; 2] {
         let Some(Level { open, policy, entry, risk, is_below, next, .. }) = &self.0 else { return [None; 2] };
         let (least, next) = if *is_below { (None, Some(policy.min_r)) } else { (Some(policy.min_r), *next) };
@@ -73,14 +75,14 @@ impl Same<'_> {
         if open.totals.qty.is_negative() { [edge(next), edge(least)] } else { [edge(least), edge(next)] }
     }
 
-    /// Does it come to the same at this price, and at each one between this and the price in use: the gain, rounded as it
-    /// is, only rises or only falls with the price.
+    /// Returns true if the outcome is the same at this price and at each price between it and the price in use. The
+    /// gain, with its rounding, only rises or only falls with the price.
     pub fn holds(&self, price: Price) -> bool {
         let Some(Level { open, policy, entry, exposure, is_below, next, .. }) = &self.0 else { return true };
         let Ok(gain) = Gain::of(open, price, *entry, exposure) else { return false };
         match (gain.reaches_min(), is_below, next) {
             (Ok(false), true, _) => true,
-            // Each rung on the way is asked for, also where it is taken.
+            // Each rung on the way is compared, also a taken one.
             (Ok(true), false, None) => reached(policy, &gain).is_ok(),
             (Ok(true), false, Some(next)) => gain.reaches(*next) == Ok(false) && reached(policy, &gain).is_ok(),
             (Ok(_) | Err(OutOfRange), ..) => false,

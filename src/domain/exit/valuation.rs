@@ -1,11 +1,11 @@
-//! The valuation: risk taken at entry, gain, cost and R of a position at a price.
+//! The valuation of a position at a price: entry risk, gain, cost and R.
 
 use super::policy::{AtrUnit, Policy, RiskTooLarge};
 use crate::domain::book::position::{EntryPrice, Position};
 use crate::domain::book::symbol::{Mark, Symbol};
 use crate::domain::units::{OutOfRange, Price, Qty, Quote, RMultiple};
 
-/// The risk taken at entry, as the policy reads it.
+/// The entry risk, as the policy interprets it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Risk {
     /// Risk per unit. [quote per base]
@@ -16,9 +16,10 @@ pub struct Risk {
     pub as_fraction: bool,
 }
 
-/// Risk per unit: `atr × vol`, times the entry price where the ATR is a fraction (SPEC §4).
+/// Returns the risk per unit: `atr × vol`, times the entry price where the ATR is a fraction (docs/spec/fold.md, "Risk
+/// fields").
 ///
-/// `None` while a field that it needs is missing.
+/// Returns `None` while a field that it needs is missing.
 pub fn risk(position: &Position, policy: &Policy) -> Result<Option<Risk>, OutOfRange> {
     let Some(fields) = &position.risk else { return Ok(None) };
     let entry = position.totals.entry.map(|e| e.price);
@@ -41,8 +42,8 @@ pub fn risk(position: &Position, policy: &Policy) -> Result<Option<Risk>, OutOfR
     Ok(Some(Risk { risk_price, too_large, too_small, as_fraction }))
 }
 
-/// What an evaluation needs of a position and no price changes. Prices are nearly all there is: the engine keeps it
-/// until a fact or a policy comes.
+/// The part of an evaluation that no price changes. Nearly all entries are prices, so the engine keeps it until another
+/// fact or a policy comes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EntryTerms {
     pub(super) risk: Result<Option<Risk>, OutOfRange>,
@@ -50,14 +51,14 @@ pub struct EntryTerms {
     pub(super) exposure: Result<Option<Exposure>, OutOfRange>,
 }
 
-/// The money of a position that stays the same whatever its price.
+/// The amounts of a position that do not depend on the price.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Exposure {
     /// `cost_bps / 10 000 × |qty| × entry`, a round trip. [quote]
     cost: Quote,
     /// `|qty| × risk_price`. [quote]
     entry_risk: Quote,
-    /// What `min_r` is in money. [quote]
+    /// `min_r` as an amount. [quote]
     gain_min: Result<Quote, OutOfRange>,
 }
 
@@ -80,7 +81,7 @@ impl Exposure {
     }
 }
 
-/// What a position has gained at a price, as far as every evaluation needs it.
+/// The gain of a position at a price, as far as every evaluation needs it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gain {
     /// `(mark − entry) × qty`. [quote]
@@ -92,7 +93,7 @@ pub struct Gain {
 }
 
 impl Gain {
-    /// Errors also where the gain does not fit as a multiple of the risk, whoever asks for it.
+    /// Computes the gain. Errors also if the gain does not fit as a multiple of the risk, in every use.
     pub(super) fn of(
         open: &Position,
         price: Price,
@@ -106,12 +107,12 @@ impl Gain {
         Ok(Self { pnl, net, entry_risk, gain_min })
     }
 
-    /// Is `r_net ≥ r`, compared without dividing.
+    /// Returns true if `r_net ≥ r`, compared without division.
     pub(super) fn reaches(&self, r: RMultiple) -> Result<bool, OutOfRange> {
         Ok(self.net >= r.of(self.entry_risk)?)
     }
 
-    /// Is `r_net ≥ min_r`.
+    /// Returns true if `r_net ≥ min_r`.
     pub(super) fn reaches_min(&self) -> Result<bool, OutOfRange> {
         Ok(self.net >= self.gain_min?)
     }
@@ -133,7 +134,7 @@ pub struct Valuation {
     pub r_net: RMultiple,
 }
 
-/// What a position has gained, `None` while something that says it is missing.
+/// Returns the gain of a position, or `None` while a value that it needs is missing.
 pub fn gain(symbol: &Symbol, policy: &Policy) -> Result<Option<Gain>, OutOfRange> {
     let Some(open) = &symbol.hot.open else { return Ok(None) };
     let terms = EntryTerms::of(open, policy);
@@ -144,7 +145,7 @@ pub fn gain(symbol: &Symbol, policy: &Policy) -> Result<Option<Gain>, OutOfRange
     Gain::of(open, mark.price, entry, exposure).map(Some)
 }
 
-/// The numbers of a position, `None` while something that they need is missing.
+/// Returns the valuation of a position, or `None` while a value that it needs is missing.
 pub fn read(symbol: &Symbol, policy: &Policy) -> Result<Option<Valuation>, OutOfRange> {
     let Some(Gain { pnl, net, entry_risk, .. }) = gain(symbol, policy)? else { return Ok(None) };
     let Some(open) = &symbol.hot.open else { return Ok(None) };
@@ -160,7 +161,7 @@ fn cost(qty: Qty, entry: EntryPrice, policy: &Policy) -> Result<Quote, OutOfRang
     entry.price.for_qty(qty.abs())?.times(policy.cost)
 }
 
-/// Price that reaches an R: entry ± (r × risk_price + cost per unit). `None` where no positive price does.
+/// Returns the price that reaches an R: entry ± (r × risk_price + cost per unit). `None` if no positive price does.
 pub fn price_at(open: &Position, policy: &Policy, r: RMultiple) -> Result<Option<Price>, OutOfRange> {
     let (Some(entry), Some(risk)) = (open.totals.entry, risk(open, policy)?) else { return Ok(None) };
     price_of(open, policy, entry, risk, r)

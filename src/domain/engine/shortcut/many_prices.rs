@@ -1,4 +1,5 @@
-//! Several prices at once, where none of them changes anything: for those who fold a batch and look at nothing meanwhile.
+//! Applies a whole price run at once, if none of its prices changes anything. For callers that fold a batch and read
+//! nothing until its end.
 
 use super::price_run::{Ahead, Place, PriceRun};
 use crate::domain::book::symbol::Mark;
@@ -6,12 +7,12 @@ use crate::domain::engine::{Engine, Step};
 use crate::domain::event::ids::{EntryId, SortKey, StreamId, SymbolId};
 use crate::domain::event::{Entry, Event};
 
-/// Prices of a batch that were taken into use before their turn came.
+/// Prices of a batch that were applied early.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Taken {
-    /// How many are to come, by symbol. [1]
+    /// Number of early prices that are still to come, by symbol. [1]
     left: Vec<u32>,
-    /// The last of each stream that has any.
+    /// The last early price of each stream that has any.
     lasts: Vec<(StreamId, EntryId)>,
 }
 
@@ -38,11 +39,11 @@ impl Taken {
 }
 
 impl Engine {
-    /// Folds one entry of a batch, as [`Self::step`] does. Prices that change nothing are taken into use before their turn,
-    /// with the first of them: `None` for each. Until [`Self::end_batch`] a symbol may show a price to come, and cursors may
-    /// stand further back.
+    /// Folds one entry of a batch, as [`Self::step`] does. Prices that change nothing are applied early, together with
+    /// the first of their run: the result is `None` for each. Until [`Self::end_batch`] a symbol may show a later
+    /// price, and cursors may be too low.
     ///
-    /// All entries of the batch have to be given, in their order, but for control and decision entries.
+    /// The caller passes all entries of the batch in their order, except control and decision entries.
     #[inline]
     pub fn step_ahead(&mut self, entry: &Entry, ahead: &Ahead, at: usize) -> Option<Step> {
         let Place { ms, symbol } = ahead.place(at);
@@ -50,7 +51,7 @@ impl Engine {
             && self.taken.pass(symbol)
         {
             debug_assert!(self.is_quiet(entry, symbol), "a price that was taken before its turn was not quiet");
-            // A decision on another symbol may have begun to wait for its result.
+            // Since then a decision on another symbol may have begun to wait for its result.
             if !self.in_flight.is_empty() {
                 self.expire_timeouts(ms);
             }
@@ -60,7 +61,7 @@ impl Engine {
         if is_taken { None } else { Some(self.step(entry)) }
     }
 
-    /// Brings the cursors to the end of a batch.
+    /// Moves the cursors to the end of a batch.
     pub fn end_batch(&mut self) {
         for (stream, last) in std::mem::take(&mut self.taken.lasts) {
             let cursor = &mut self.cursors[usize::from(stream.0)];
@@ -71,7 +72,7 @@ impl Engine {
         }
     }
 
-    /// Takes a stretch of prices into use, if none of them changes anything.
+    /// Applies a price run, if none of its prices changes anything. Returns true if it did.
     fn take(&mut self, entry: &Entry, symbol: SymbolId, run: &PriceRun) -> bool {
         let index = symbol.0 as usize;
         let Some(band) = self.band[index].now() else { return false };
@@ -98,7 +99,7 @@ impl Engine {
         true
     }
 
-    /// Does a price come to what the band says, evaluated by itself.
+    /// Returns true if an evaluation of the price has the outcome that the band gives.
     fn is_quiet(&self, entry: &Entry, symbol: SymbolId) -> bool {
         let index = symbol.0 as usize;
         let (Ok(Event::Price(fact)), Some(band)) = (&entry.content, self.band[index].now()) else { return false };

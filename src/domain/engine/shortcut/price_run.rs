@@ -1,27 +1,27 @@
-//! Prices that stand ahead: a price and those of its symbol behind it, up to the next entry that may change what they come
-//! to. They say the same under every policy: looked for once, they serve all engines that fold the same entries.
+//! Price runs: a price and the following prices of its symbol, up to the next entry that may change their outcome. They
+//! do not depend on a policy, so one look-ahead serves all engines that fold the same entries.
 
 use crate::domain::event::ids::{EntryId, SortKey, StreamId, SymbolId};
 use crate::domain::event::{Entry, Event, PriceFact, PriceSource};
 use crate::domain::units::Price;
 
-/// A price and those of its symbol and source that follow it.
+/// A price and the following prices of its symbol and source.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PriceRun {
     /// [1]
     pub prices: u32,
-    /// The lowest and the highest of them. [quote per base]
+    /// The lowest and the highest price. [quote per base]
     pub low: Price,
     pub high: Price,
-    /// Places behind the point that they need. [1]
+    /// Decimal places that the prices need. [1]
     pub scale: u32,
-    /// How much older than its entry any of them is by its own word. [ms]
+    /// Largest age of a price: entry id minus event time. [ms]
     pub lag_ms: u64,
     pub source: PriceSource,
     pub stream: StreamId,
-    /// Name of the shape they were read as.
+    /// Name of their shape.
     pub shape: &'static str,
-    /// The last of them. [quote per base]
+    /// The last price. [quote per base]
     pub last: Price,
     pub last_entry: EntryId,
 }
@@ -29,7 +29,7 @@ pub struct PriceRun {
 impl PriceRun {
     fn of(fact: PriceFact, entry: &Entry) -> Self {
         let PriceFact { price, source, time } = fact;
-        // One whose time is unreadable is never used.
+        // A price whose event time is unreadable is never used.
         let lag_ms = time.age_ms(entry.id.ms).unwrap_or(u64::MAX);
         Self {
             prices: 1,
@@ -45,13 +45,13 @@ impl PriceRun {
         }
     }
 
-    /// Can a price and those of `others` be taken as one.
+    /// Returns true if this price and those of `others` can form one run.
     fn goes_on_with(&self, others: &Self) -> bool {
-        // One source may write into several streams, and each has a cursor of its own.
+        // One source may write into several streams, and each stream has its own cursor.
         (self.source, self.stream, self.shape) == (others.source, others.stream, others.shape)
     }
 
-    /// This price, and behind it the others.
+    /// Returns the run of this price followed by the others.
     fn before(self, others: &Self) -> Self {
         Self {
             prices: others.prices + 1,
@@ -64,7 +64,7 @@ impl PriceRun {
     }
 }
 
-/// Where an entry stands, in few bytes.
+/// The time and symbol of an entry, in few bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
     /// [ms since 1970]
@@ -72,18 +72,19 @@ pub struct Place {
     pub symbol: Option<SymbolId>,
 }
 
-/// What stands ahead of each entry of a batch.
+/// The price runs of a batch, by entry.
 #[derive(Debug, Default)]
 pub struct Ahead {
     /// By entry.
     scale: Vec<Place>,
     runs: Vec<Option<PriceRun>>,
-    /// By symbol, the entry whose stretch an earlier price would go on with.
+    /// By symbol, the entry whose run an earlier price would join.
     next: Vec<Option<usize>>,
 }
 
 impl Ahead {
-    /// Looks at the entries of a batch, from the last to the first. What `stands_alone` is never taken with others.
+    /// Examines the entries of a batch, from the last to the first. Entries for which `stands_alone` is true join no
+    /// run.
     pub fn look<'a>(
         &mut self,
         entries: impl DoubleEndedIterator<Item = &'a Entry> + ExactSizeIterator + Clone,
@@ -94,14 +95,14 @@ impl Ahead {
         self.runs.clear();
         let mut keys = entries.clone().map(|entry| SortKey::new(entry.stream, entry.id));
         let mut before = keys.next();
-        // Prices are taken only in the order in which they stand.
+        // Runs are formed only if the entries are in canonical order.
         if !keys.all(|key| before.replace(key).is_some_and(|before| before < key)) {
             return;
         }
         self.runs.resize(entries.len(), None);
         self.next.fill(None);
         for (at, entry) in entries.enumerate().rev() {
-            // Whatever may change more than its own symbol ends everything.
+            // An entry that may change more than its own symbol ends all runs.
             let (Some(symbol), Ok(event)) = (entry.symbol, &entry.content) else {
                 self.next.fill(None);
                 continue;
@@ -133,13 +134,13 @@ impl Ahead {
         }
     }
 
-    /// Where an entry of the batch stands.
+    /// Returns time and symbol of an entry of the batch.
     #[inline]
     pub fn place(&self, at: usize) -> Place {
         self.scale[at]
     }
 
-    /// The price at this place of the batch, with those behind it, if they are several.
+    /// Returns the price run that begins at this entry, if it has several prices.
     #[inline]
     pub fn of(&self, at: usize) -> Option<&PriceRun> {
         self.runs.get(at)?.as_ref().filter(|run| run.prices > 1)
