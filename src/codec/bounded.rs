@@ -1,5 +1,5 @@
-//! Reading what stands on a disk, bounded by what is there: neither a length that is written in it nor a frame that is small
-//! and means much makes the program ask for memory without end.
+//! Bounded reading of bytes from a disk. Neither a length that is written in them, nor a small frame that expands far,
+//! makes the program allocate memory without limit.
 
 use std::io::{self, BufRead, Read};
 
@@ -7,18 +7,18 @@ use bincode::config::standard;
 use bincode::error::DecodeError;
 use serde::de::DeserializeOwned;
 
-/// What a decoder of compressed text may keep to look back into: 128 MiB, as `zstd --long=27` writes. [log2 of bytes]
+/// Window that a decoder of compressed text may keep: 128 MiB, as `zstd --long=27` writes. [log2 of bytes]
 const WINDOW_LOG_MAX: u32 = 27;
-/// How much larger than its bytes a value may be in memory: a number takes up to eight bytes for one. [1]
+/// How much larger than its bytes a value may be in memory: a number takes up to eight bytes for one stored byte. [1]
 const VALUE_GROWTH: usize = 16;
 
-/// Reads a value of bincode; returns it with how many bytes it took. A length in it asks for at most about as much memory as
-/// there are bytes.
+/// Reads a value of bincode. Returns it with the number of bytes it took. A length in it cannot allocate much more
+/// memory than the present bytes justify.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), DecodeError> {
     fn within<const LIMIT: usize, T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), DecodeError> {
         bincode::serde::decode_from_slice(bytes, standard().with_limit::<LIMIT>())
     }
-    // The limit is a constant of its type: the smallest that is enough.
+    // The limit is a constant of its type, so the smallest sufficient one is chosen.
     match bytes.len().saturating_mul(VALUE_GROWTH) {
         0..=0xf_ffff => within::<0x10_0000, T>(bytes),
         0x10_0000..=0x3ff_ffff => within::<0x400_0000, T>(bytes),
@@ -34,7 +34,7 @@ pub fn decompress<R: BufRead>(bytes: R) -> io::Result<zstd::stream::read::Decode
     Ok(decoder)
 }
 
-/// Reads all of a text. Errors if it is longer than `bytes_max`.
+/// Reads a whole text. Errors if it is longer than `bytes_max`.
 pub fn read_whole(text: impl Read, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut whole = Vec::new();
     text.take(bytes_max.saturating_add(1)).read_to_end(&mut whole)?;
@@ -81,7 +81,7 @@ mod tests {
         let error = read_whole(decompress(bomb.as_slice()).unwrap(), 1 << 20).unwrap_err();
         assert_eq!(error.to_string(), "it is longer than 1048576 bytes");
         assert_eq!(read_whole(decompress(bomb.as_slice()).unwrap(), 64 << 20).unwrap().len(), 64 << 20);
-        // A frame whose window is 2 GiB wants as much memory before its first byte.
+        // A frame with a window of 2 GiB needs that much memory before its first byte.
         let mut wide = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
         wide.include_contentsize(false).unwrap();
         wide.window_log(28).unwrap();

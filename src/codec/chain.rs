@@ -1,6 +1,7 @@
-//! The chain of decisions as it was emitted: verified entry by entry, each fault named by what it is (SPEC §6).
+//! Verifies the chain of decisions as it was emitted, entry by entry, and classifies each fault (docs/spec/emission.md,
+//! "Chain"; docs/spec/commands.md, "Chain in an audit").
 //!
-//! Promises: needs nothing but the entries, a key and anchors; an entry that does not read is a fault, not an error.
+//! Promises: needs only the entries, a key and anchors; an entry that cannot be read is a fault, not an error.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,26 +13,26 @@ use super::signing::SigningKey;
 use crate::domain::engine::ChainHead;
 use crate::domain::event::ids::EntryId;
 
-/// Fields that may stand beside them: the signature, and the mark of a decision that was written again.
+/// Optional fields: the signature, and the mark of a decision that was written again.
 const BESIDE: [&str; 2] = ["signature", AGAIN];
-/// `1` where the server had lost the decision, and it was written again.
+/// `1` if the server had lost the decision and it was written again.
 const AGAIN: &str = "again";
 
-/// Fields that every entry of a decision has.
+/// Fields of every decision entry.
 const FIELDS: [&str; 9] = ["event_type", "schema", "decision_id", "symbol", "mode", "seq", "prev", "hash", "payload"];
 
-/// An entry of a decision stream, with where it was found.
+/// An entry of a decision stream, with its file.
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'a> {
     pub id: EntryId,
     /// The entry as a history line.
     pub line: &'a [u8],
-    /// Which file, and the line there: two dumps may overlap, one may not repeat itself.
+    /// The number of its file. Two dumps may overlap, but one file may not repeat an entry.
     pub file: u32,
     pub number: u64,
 }
 
-/// A decision that reads.
+/// A decision that could be read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Link {
     pub id: EntryId,
@@ -42,44 +43,44 @@ pub struct Link {
     pub payload: String,
     /// The payload, read.
     pub object: Map<String, Value>,
-    /// Nothing is wrong with the entry itself.
+    /// The entry itself has no fault.
     pub authentic: bool,
-    /// The server had lost it: its place in the chain is that of its number, wherever its entry stands.
+    /// The server had lost it. Its place in the chain follows from its number, wherever its entry is.
     pub again: bool,
-    /// No service would believe it: it has no place in the chain.
+    /// No service would accept it. It has no place in the chain.
     pub forged: bool,
 }
 
-/// What is wrong with a chain.
+/// The kind of a fault in a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// Is no sealed decision.
+    /// It is not a sealed decision.
     Unreadable,
-    /// The payload is not the one that was hashed.
+    /// The payload is not the hashed one.
     Payload,
-    /// The hash is not that of the entry.
+    /// The hash does not match the entry.
     Hash,
     /// It follows another entry than the one before it.
     Previous,
-    /// The number is not that of its place in the chain.
+    /// The number does not match its place in the chain.
     Seq,
-    /// A field beside the payload says something else than the payload.
+    /// A field beside the payload contradicts the payload.
     Outside,
     /// Missing or wrong.
     Signature,
-    /// The entry id is not one that this decision can have.
+    /// The decision cannot have this entry id.
     Id,
-    /// Two entries stand under one id.
+    /// Two entries have the same id.
     Duplicate,
-    /// It stands before or behind its place.
+    /// It comes before or after its place.
     Order,
     /// Two decisions claim one number.
     Fork,
-    /// Decisions are not there.
+    /// Decisions are missing.
     Gap,
     /// The chain ends before an anchor.
     Tail,
-    /// The chain says something else than an anchor.
+    /// The chain contradicts an anchor.
     Anchor,
 }
 
@@ -104,7 +105,7 @@ impl Fault {
     }
 }
 
-/// One fault, and where it is.
+/// One fault, and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tampered {
     pub what: Fault,
@@ -120,12 +121,12 @@ pub struct Duplicated {
     pub entries: Vec<EntryId>,
 }
 
-/// How the signatures came out. [1]
+/// Results of verifying the signatures. [1]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Signatures {
     pub good: u64,
     pub bad: u64,
-    /// There, with no key to check them.
+    /// Present, but there is no key to verify them.
     pub unchecked: u64,
     pub none: u64,
 }
@@ -138,36 +139,36 @@ pub struct Chain {
     pub tampered: Vec<Tampered>,
     pub duplicated: Vec<Duplicated>,
     pub signatures: Signatures,
-    /// Entries looked at. [1]
+    /// Entries that were verified. [1]
     pub entries: u64,
-    /// Entries that say again what the server had lost. [1]
+    /// Entries that repeat a decision that the server had lost. [1]
     pub written_again: u64,
-    /// Entries whose ids are earlier than those of their causes: a clock that went back. [1]
+    /// Entries whose ids are earlier than those of their causes, because a clock went back. [1]
     pub clock_back: u64,
-    /// The first number that the chain has to begin with: behind an anchor, if the head was trimmed. [1]
+    /// First number of the chain: the one after an anchor, if the head was trimmed. [1]
     pub begins: u64,
     pub head: ChainHead,
 }
 
 impl Link {
-    /// The decision of a payload; `unknown` is no decision id.
+    /// Returns the decision id of the payload, or `unknown`, which is no decision id.
     pub fn decision_id(&self) -> &str {
         self.text("decision_id")
     }
 
-    /// A text of the payload, empty where there is none.
+    /// Returns a text of the payload; empty if it is absent.
     pub fn text(&self, key: &str) -> &str {
         self.object.get(key).and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// Stream and id of the entry that caused it.
+    /// Returns stream and id of the cause.
     pub fn cause(&self) -> Option<(&str, EntryId)> {
         let (stream, id) = self.text("cause").rsplit_once('/')?;
         Some((stream, id.parse().ok()?))
     }
 
-    /// Reads an entry. Errors with why it is no sealed decision; what stands beside the payload is compared with it,
-    /// and the answer says where they differ.
+    /// Reads an entry. Errors with the reason if it is not a sealed decision. The fields beside the payload are
+    /// compared with it, and the result names a difference.
     fn read(id: EntryId, text: &[u8]) -> Result<(Self, Option<String>), String> {
         let fields = line::fields(text).map_err(|error| error.to_string())?;
         for (i, (name, _)) in fields.pairs.iter().enumerate() {
@@ -227,7 +228,7 @@ pub fn verify(found: &[Found<'_>], key: Option<&SigningKey>, anchors: &[ChainHea
                     links.push(link);
                     continue;
                 }
-                // What stood there all along, and is said again, is the same decision.
+                // A decision that was never lost and is written again is the same decision.
                 if link.again && by_seq.get(&link.seq).is_some_and(|&i| links[i].hash == link.hash) {
                     continue;
                 }
@@ -260,11 +261,12 @@ pub fn verify(found: &[Found<'_>], key: Option<&SigningKey>, anchors: &[ChainHea
     chain
 }
 
-/// An entry as it was read: with what stands beside the payload and differs, or with why it is no sealed decision.
+/// An entry after reading: with the difference between payload and fields, or with the reason why it is not a sealed
+/// decision.
 type Read = Result<(Link, Option<String>), (EntryId, String)>;
 
-/// Reads all entries, in the order of the chain: that of the stream, but for decisions that were written again, which stand
-/// where their numbers say.
+/// Reads all entries in the order of the chain. It is the order of the stream, except for decisions that were written
+/// again: their numbers determine their places.
 fn in_order(found: Vec<Found<'_>>, chain: &mut Chain) -> Vec<Read> {
     let mut all: Vec<Read> = Vec::with_capacity(found.len());
     let mut again = Vec::new();
@@ -285,13 +287,14 @@ fn in_order(found: Vec<Found<'_>>, chain: &mut Chain) -> Vec<Read> {
     all
 }
 
-/// Which entries a service would believe: sealed ones, and those that a sealed one follows.
+/// The entries that a service would accept: sealed entries, and those that a sealed one follows.
 ///
-/// One that was altered is known by those around it; a forged one stands alone, and nothing of the chain is measured by it.
+/// An altered entry is identified by its neighbours. A forged entry has none, and nothing of the chain is compared with
+/// it.
 struct Vouched {
-    /// By place: believed, or known by what follows.
+    /// By index: accepted, or confirmed by the entry that follows.
     is_vouched: Vec<bool>,
-    /// By the number and what it follows: that there is such an entry.
+    /// By number and previous hash: the entries that exist.
     next: BTreeSet<(u64, String)>,
     /// By number and hash.
     ends: BTreeSet<(u64, String)>,
@@ -302,14 +305,15 @@ impl Vouched {
     fn of(all: &[Read], key: Option<&SigningKey>, anchors: &[ChainHead]) -> Self {
         let links: Vec<Option<&Link>> = all.iter().map(|read| read.as_ref().ok().map(|(link, _)| link)).collect();
         let signs = |link: &Link| key.is_some_and(|key| key.vouches(link.id, &link.hash, link.signature.as_deref()));
-        // A key that verifies nothing is the wrong one, which each signature says; the chain is that of the hashes then.
+        // A key that verifies no signature is the wrong one, and each signature is reported. Then the hashes define the
+        // chain.
         let has_key = links.iter().flatten().any(|link| signs(link));
         let is_own = |link: &Link| chained(&link.prev, &link.payload) == link.hash;
         let is_anchored =
             |link: &Link| anchors.iter().any(|anchor| anchor.seq == link.seq && *anchor.hash == link.hash);
         let believed = |link: &Link| is_anchored(link) || if has_key { signs(link) } else { is_own(link) };
         let mut is_vouched: Vec<bool> = links.iter().map(|link| link.is_some_and(believed)).collect();
-        // What a believed one follows was there, as its hash or its content says.
+        // The entry that an accepted one follows existed, as its hash or its content proves.
         let mut by_hash: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (index, link) in links.iter().enumerate().filter_map(|(index, link)| Some((index, (*link)?))) {
             by_hash.entry(link.hash.clone()).or_default().push(index);
@@ -318,7 +322,7 @@ impl Vouched {
         let mut open: Vec<usize> = (0..links.len()).filter(|index| is_vouched[*index]).collect();
         while let Some(link) = open.pop().and_then(|index| links[index]) {
             let before = by_hash.get(&link.prev).into_iter().flatten().copied();
-            // Of several that claim the place the whole one counts.
+            // Of several entries that claim the place, the intact one counts.
             let whole = |index: &usize| links[*index].is_some_and(&is_own);
             let is_any_whole = before.clone().any(|index| whole(&index));
             for index in before.filter(|index| whole(index) || !is_any_whole) {
@@ -336,7 +340,7 @@ impl Vouched {
         }
     }
 
-    /// Why an entry is no part of the chain that stands at `last`.
+    /// Returns why an entry is not part of the chain that ends at `last`.
     fn refusal(&self, index: usize, link: &Link, last: &ChainHead) -> Option<(Fault, &'static str)> {
         let follows = *link.prev == *last.hash;
         if !self.is_vouched[index] {
@@ -345,7 +349,7 @@ impl Vouched {
                     .has_key
                     .then_some((Fault::Signature, "it is not signed as ours are, and nothing follows it"));
             }
-            // Where the hash is that of its place, what it follows was altered.
+            // If the hash fits this place, the entry before it was altered.
             let is_altered = chained(&last.hash, &link.payload) == link.hash && !self.has_key;
             return (!is_altered)
                 .then_some((Fault::Payload, "the hash is not that of prev and payload, and nothing follows it"));
@@ -366,7 +370,7 @@ impl Chain {
         self.tampered.push(Tampered { what, seq: Some(link.seq), entry: Some(link.id), why });
     }
 
-    /// Copies of an entry in overlapping files are one; a file that repeats an entry or is out of order is at fault.
+    /// Merges copies of an entry in overlapping files. A file that repeats an entry or is out of order is a fault.
     fn once<'a>(&mut self, found: &[Found<'a>]) -> Vec<Found<'a>> {
         let mut once: Vec<Found<'a>> = Vec::with_capacity(found.len());
         let mut numbers: BTreeMap<u32, u64> = BTreeMap::new();
@@ -394,7 +398,7 @@ impl Chain {
         once
     }
 
-    /// Signatures of entries whose hash is their own.
+    /// Verifies the signatures of entries whose hash is correct.
     fn seals(&mut self, key: Option<&SigningKey>) {
         let any_signed = self.links.iter().any(|link| link.signature.is_some());
         let mut faults = Vec::new();
@@ -421,7 +425,7 @@ impl Chain {
                 (None, _) => "the signature is missing",
             };
             self.signatures.bad += 1;
-            // What was altered was named already, and its signature cannot fit.
+            // An altered entry is reported already, and its signature cannot match.
             if link.authentic {
                 faults.push((link.seq, link.id, why));
             }
@@ -433,14 +437,15 @@ impl Chain {
         }
     }
 
-    /// An entry is written behind its cause. Where most ids are made of the cause's time and the number, all are.
+    /// Checks that each entry is written after its cause. If most ids are made of the cause's time and the number, all
+    /// must be.
     fn ids(&mut self) {
         let made = |link: &Link| link.cause().is_some_and(|(_, cause)| link.id == EntryId::new(cause.ms, link.seq));
         let are_made = 2 * self.links.iter().filter(|link| made(link)).count() > self.links.len();
         for index in 0..self.links.len() {
             let link = &self.links[index];
             let Some((_, cause)) = link.cause().filter(|_| link.authentic) else { continue };
-            // Of clocks that go back an audit says nothing: its findings are about lies.
+            // An audit does not report clocks that go back: its findings are about tampering.
             self.clock_back += u64::from(link.id.ms < cause.ms);
             if !are_made || made(link) || link.again {
                 continue;
@@ -480,7 +485,7 @@ impl Chain {
         }
     }
 
-    /// Leaves the first entry of each decision.
+    /// Keeps the first entry of each decision.
     fn repeated(&mut self) {
         let mut first: BTreeMap<String, usize> = BTreeMap::new();
         let mut kept: Vec<Link> = Vec::with_capacity(self.links.len());
@@ -488,7 +493,7 @@ impl Chain {
         let genuine: BTreeSet<String> =
             links.iter().filter(|link| !link.forged).map(|link| link.decision_id().to_owned()).collect();
         for link in links {
-            // It is a finding already, and says nothing of the one whose name it bears.
+            // A forged entry is a finding already, and proves nothing about the decision whose id it carries.
             if link.forged && genuine.contains(link.decision_id()) {
                 continue;
             }
@@ -507,20 +512,20 @@ impl Chain {
     }
 }
 
-/// Where the walk along the stream stands.
+/// The state of the walk along the stream.
 struct Walk {
     /// Number and hash of the entry that the next one follows.
     last: ChainHead,
-    /// Hash that this entry should have.
+    /// Expected hash of this entry.
     computed: String,
-    /// Numbers that were passed over, as ranges.
+    /// Missing numbers, as ranges.
     absent: Vec<(u64, u64)>,
-    /// Faults of entries that did not read since the last that did.
+    /// Faults of entries that could not be read since the last readable one.
     unread: Vec<usize>,
 }
 
 impl Walk {
-    /// A head that was trimmed: an anchor says what stood before it.
+    /// Begins after a trimmed head: an anchor gives the number and hash of the entry before.
     fn begin_behind(&mut self, link: &Link, anchors: &[ChainHead], chain: &mut Chain) {
         let fits = |anchor: &&ChainHead| anchor.seq + 1 == link.seq && *anchor.hash == link.prev;
         if let Some(anchor) = anchors.iter().find(fits) {
@@ -535,7 +540,7 @@ impl Walk {
         let follows = link.prev == *self.last.hash || link.prev == self.computed;
         let next = self.last.seq + 1;
         if known.is_some_and(|known| known.payload == link.payload) {
-            // The same decision again: a duplicate, and no part of the chain.
+            // The same decision again is a duplicate, and no part of the chain.
             return;
         }
         if link.seq != next && follows && is_own {
@@ -559,7 +564,7 @@ impl Walk {
         } else if !follows && link.seq == next {
             chain.fault(Fault::Previous, link, format!("prev is not the hash of number {}", self.last.seq));
         } else if !self.computed.is_empty() && link.prev == self.computed && link.prev != *self.last.hash {
-            // The next entry follows what the last one should be: its hash was altered, not its payload.
+            // The next entry follows the expected last one, so its hash was altered and not its payload.
             if let Some(fault) = chain.tampered.iter_mut().rev().find(|f| f.what == Fault::Payload) {
                 fault.what = Fault::Hash;
                 "the hash was altered: the next entry follows prev and payload as they are".clone_into(&mut fault.why);
@@ -570,7 +575,7 @@ impl Walk {
         self.computed = computed;
     }
 
-    /// Numbers that are not there; those of entries that did not read are named with them.
+    /// Reports missing numbers. Numbers of entries that could not be read are included.
     fn skip(&mut self, from: u64, to: u64, chain: &mut Chain) {
         let mut from = from;
         for fault in self.unread.drain(..) {
@@ -584,7 +589,7 @@ impl Walk {
         }
     }
 
-    /// An entry with a number that was passed already.
+    /// Handles an entry whose number the walk has passed.
     fn out_of_place(&mut self, link: &mut Link, known: Option<&Link>, chain: &mut Chain) {
         if let Some(known) = known {
             link.authentic = false;

@@ -1,4 +1,4 @@
-//! One number for all state that the fold depends on, so that two instances can be compared from outside.
+//! The checksum of all state that the fold depends on. It allows comparing two instances from outside.
 
 use sha2::{Digest as _, Sha256};
 
@@ -11,12 +11,12 @@ use crate::domain::event::ids::SymbolId;
 /// How long a decision counts for the rate limit. [ms]
 const RATE_WINDOW_MS: u64 = 60_000;
 
-/// SHA-256 of the state: equal in any two engines that applied the same entries under the same rules and policy,
-/// wherever they started from.
+/// Returns SHA-256 of the state. It is equal for any two engines that applied the same entries under the same rules and
+/// policy, wherever they started.
 ///
-/// Left out is what says nothing of the state: the order in which symbols were first named, symbols of which nothing is
-/// known, what is older than its time and only waits to be forgotten, counts, and entries that later ones pass over
-/// (a replay knows of them beforehand; that they were passed over shows in the symbol's flag).
+/// It omits everything that is no part of the state: the order in which symbols were first named, symbols of which only
+/// the name is known, values that are too old and wait to be forgotten, counters, and skipped entries (a replay knows
+/// them in advance; a skip is visible in the symbol's flag).
 pub fn state_checksum(engine: &Engine) -> [u8; 32] {
     let mut hashed = Sha256::new().chain_update(b"harvester state\0").chain_update(RULES_VERSION);
     let mut part = |bytes: Vec<u8>| {
@@ -43,7 +43,7 @@ pub fn state_checksum(engine: &Engine) -> [u8; 32] {
         if is_blank(&symbol, globals.gap_everywhere) {
             continue;
         }
-        // Sources of prices are numbers of streams, which depend on how many are configured.
+        // Sources of prices are stream indices, which depend on the number of configured streams.
         let mark = symbol.hot.mark.map(|mark| (mark.price, engine.source_name(mark.source).to_owned(), mark.entry));
         part(encode(&(&symbol.name, mark)));
         part(encode(&Hot { mark: None, ..symbol.hot }));
@@ -60,7 +60,7 @@ pub fn state_checksum(engine: &Engine) -> [u8; 32] {
     hashed.finalize().into()
 }
 
-/// The same as 64 hex digits.
+/// Returns the checksum as 64 hex digits.
 pub fn state_checksum_hex(engine: &Engine) -> String {
     hex(&state_checksum(engine))
 }
@@ -73,7 +73,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Whether no entry has told anything of a symbol but its name.
+/// Returns true if only the name of a symbol is known.
 fn is_blank(symbol: &Symbol, gap_everywhere: bool) -> bool {
     symbol.hot == Hot { history_gap: gap_everywhere, ..Hot::default() }
         && symbol.cold == crate::domain::book::symbol::Cold::default()

@@ -1,16 +1,17 @@
-//! How deeply JSON may nest (SPEC §1): a text that nests deeper is unreadable wherever it stands.
+//! The limit of nesting in JSON (docs/spec/history-files.md, "Hostile input"). A text that nests deeper is unreadable
+//! in every place.
 //!
-//! Whoever reads a value inside a value takes a piece of the stack for each; this is asked before anything is read.
+//! A parser uses stack space for each level, so the depth is checked before anything is parsed.
 
 use memchr::memchr2_iter;
 
-/// Brackets that may be open at a time. [1]
+/// Largest number of open brackets. [1]
 pub const DEPTH_MAX: usize = 64;
 
-/// Returns true if a JSON text nests no deeper than [`DEPTH_MAX`]. Of a text that is no JSON it says nothing else than that
-/// reading it stops before.
+/// Returns true if a JSON text nests no deeper than [`DEPTH_MAX`]. For a text that is not JSON it only means that a
+/// parser stops before that depth.
 pub fn is_bounded(text: &[u8]) -> bool {
-    // Nearly every text has fewer brackets than may be open.
+    // Nearly every text has fewer brackets than the limit.
     if memchr2_iter(b'{', b'[', text).nth(DEPTH_MAX).is_none() {
         return true;
     }

@@ -1,4 +1,4 @@
-//! The state as named fields with one text each: what two states are compared by, and what a change is told by.
+//! The state as named fields with one text each. States are compared, and changes are described, by these fields.
 
 use crate::domain::book::position::{Cause, EntryPrice, Position, PositionChange};
 use crate::domain::book::symbol::Symbol;
@@ -9,7 +9,7 @@ use super::checksum::hex;
 use super::state::encode;
 use super::view;
 
-/// What stands for a field that has no value.
+/// The text of a field without a value.
 pub const NONE: &str = "-";
 
 /// One field of the state.
@@ -21,14 +21,15 @@ pub struct Field {
     pub value: String,
 }
 
-/// What the fields belong to that belong to no symbol.
+/// The owner of fields that belong to no symbol.
 pub const WHOLE: &str = "all";
 
 fn field(of: &str, name: impl Into<String>, value: impl ToString) -> Field {
     Field { of: of.to_owned(), name: name.into(), value: value.to_string() }
 }
 
-/// The fields of an instance that only entries about the position change, in the order of a story: not its price.
+/// Returns the fields of a position that only entries about the position change, in the order of a story: not its
+/// price.
 pub fn of_position_fields(engine: &Engine, symbol: &Symbol, position: &Position) -> Vec<Field> {
     let position_id = position.id.with_symbol(&symbol.name);
     let of = |name: &str, value: String| field(&position_id, name, value);
@@ -55,7 +56,7 @@ pub fn of_position_fields(engine: &Engine, symbol: &Symbol, position: &Position)
         let text = format!("{} of {} R, {}", decision.qty, rungs.join(", "), decision.state.name());
         fields.push(field(&position_id, format!("decision {}", decision.decision_id), text));
     }
-    // A rung that nothing has touched is armed because the ladder names it, which is no news of the position.
+    // An untouched rung is armed because the ladder contains it, so it is not news of the position.
     for rung in view::rungs(position, engine.policy(), engine.globals().last.ms) {
         if position.rung(rung.r).is_some() {
             fields.push(field(&position_id, format!("rung {}", rung.r), rung.state.name()));
@@ -65,7 +66,7 @@ pub fn of_position_fields(engine: &Engine, symbol: &Symbol, position: &Position)
     fields
 }
 
-/// All fields of a symbol: its positions, its price, and what is remembered for later entries.
+/// Returns all fields of a symbol: its positions, its price, and the values remembered for later entries.
 pub fn of_symbol(engine: &Engine, symbol: &Symbol) -> Vec<Field> {
     let name = &*symbol.name;
     let mut fields = Vec::new();
@@ -84,13 +85,13 @@ pub fn of_symbol(engine: &Engine, symbol: &Symbol) -> Vec<Field> {
     let latest = |intent: &Option<crate::domain::event::Intent>| or_none(intent.as_ref().map(|i| i.id.to_string()));
     fields.push(field(name, "latest_intent_long", latest(&cold.latest_long)));
     fields.push(field(name, "latest_intent_short", latest(&cold.latest_short)));
-    // What has no field of its own is still told apart.
+    // A value without a field of its own is still compared.
     let rest = crate::domain::book::symbol::Hot { mark: None, ..symbol.hot.clone() };
     fields.push(field(name, "digest", short(&encode(&(&rest, cold, &symbol.closed)))));
     fields
 }
 
-/// The fields that belong to no symbol.
+/// Returns the fields that belong to no symbol.
 pub fn of_whole(engine: &Engine) -> Vec<Field> {
     let Globals { policy, killed, chain, gap_everywhere, gaps, positions_known, .. } = engine.globals();
     vec![
@@ -104,7 +105,7 @@ pub fn of_whole(engine: &Engine) -> Vec<Field> {
     ]
 }
 
-/// Fields that differ: what they belong to, their name, and the value on each side.
+/// Returns the fields that differ: owner, name, and the value on each side.
 pub fn differing(a: &[Field], b: &[Field]) -> Vec<(String, String, String, String)> {
     let value = |fields: &[Field], of: &Field| {
         let found = fields.iter().find(|field| field.of == of.of && field.name == of.name);

@@ -1,6 +1,6 @@
-//! Hashes of other services: prices with a time to live, and positions as the old service kept them.
+//! Redis hashes of other services: prices with a time to live, and positions of the old service.
 //!
-//! Nothing of a hash is an input by itself: what is believed becomes an observation first.
+//! A hash is never an input by itself: an accepted value becomes an observation first.
 
 use rust_decimal::Decimal;
 
@@ -8,7 +8,7 @@ use super::number;
 use super::time;
 use crate::domain::units::Price;
 
-/// A price of a hash, with the time at which it was observed.
+/// A price of a hash, with its event time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HashPrice {
     /// [quote per base]
@@ -20,19 +20,19 @@ pub struct HashPrice {
 /// Why a hash has no usable price.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoPrice {
-    /// No such hash, or no such field.
+    /// The hash or the field does not exist.
     Absent,
-    /// A zero, a negative or absurd number, or none at all.
+    /// Zero, negative, absurdly large, or not a number.
     Unbelievable(String),
-    /// No time: nobody knows how old it is.
+    /// It has no time, so its age is unknown.
     NoTime,
     /// [ms]
     TooOld { age_ms: u64 },
-    /// From the future by more than a price may be old. [ms]
+    /// Further in the future than the largest age of a price. [ms]
     Ahead { by_ms: u64 },
 }
 
-/// Reads a price and its own time (epoch s or ms, or ISO-8601): too old by that time is as good as absent.
+/// Reads a price and its event time (epoch s or ms, or ISO-8601). A price that is too old counts as absent.
 pub fn price(price: Option<&str>, timestamp: Option<&str>, now_ms: u64, age_max_ms: u64) -> Result<HashPrice, NoPrice> {
     let text = price.filter(|text| !number::is_absent(text)).ok_or(NoPrice::Absent)?;
     let value = number::decimal(text).ok().filter(|value| *value > Decimal::ZERO);
@@ -47,11 +47,11 @@ pub fn price(price: Option<&str>, timestamp: Option<&str>, now_ms: u64, age_max_
     }
 }
 
-/// Fields of the old service's position hashes that are ours to keep in step.
+/// Fields of the old service's position hashes that we keep in step.
 pub const OUR_FIELDS: [&str; 6] =
     ["entry_price", "atr_value", "volatility_factor", "risk_price", "entry_risk_usdt", "risk_missing"];
 
-/// Field and value of a hash that was not believed, and why.
+/// Field and value of a hash that was not accepted, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disbelief {
     pub field: &'static str,
@@ -59,7 +59,7 @@ pub struct Disbelief {
     pub why: String,
 }
 
-/// What a position hash holds, as far as it is believed.
+/// The accepted values of a position hash.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LegacyPosition {
     /// LONG or SHORT.
@@ -74,22 +74,22 @@ pub struct LegacyPosition {
 }
 
 impl LegacyPosition {
-    /// Does it supply anything that a position may lack.
+    /// Returns true if it supplies anything that a position may lack.
     pub fn has_something(&self) -> bool {
         self.entry_price.is_some() || (self.atr_value.is_some() && self.volatility_factor.is_some())
     }
 
-    /// Signed quantity, where side and quantity are known. [base]
+    /// Returns the signed quantity, if side and quantity are known. [base]
     pub fn signed_qty(&self) -> Option<Decimal> {
         let qty = self.quantity?;
         Some(if self.side? == "SHORT" { -qty } else { qty })
     }
 }
 
-/// How far an entry price may be from the price of today and still be believed: ten times, or a tenth.
+/// Largest accepted factor between an entry price and the present price: ten times, or a tenth.
 const BELIEVABLE_FACTOR: Decimal = Decimal::TEN;
 
-/// Reads a position hash. `price_now` is a price that is known of the symbol, whatever its age. [quote per base]
+/// Reads a position hash. `price_now` is a known price of the symbol, whatever its age. [quote per base]
 pub fn legacy_position(fields: &[(String, String)], price_now: Option<Decimal>) -> (LegacyPosition, Vec<Disbelief>) {
     let mut doubts = Vec::new();
     let get = |name: &str| fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str());
@@ -138,7 +138,8 @@ pub fn legacy_position(fields: &[(String, String)], price_now: Option<Decimal>) 
     (position, doubts)
 }
 
-/// A positive number of a hash, `None` where it says nothing, or why it is not believed.
+/// Reads a positive number of a hash. Returns `None` if it is absent, and an error with the reason if it is not
+/// accepted.
 fn believed(text: &str) -> Result<Option<Decimal>, &'static str> {
     if number::is_absent(text) {
         return Ok(None);
@@ -152,7 +153,7 @@ fn believed(text: &str) -> Result<Option<Decimal>, &'static str> {
     }
 }
 
-/// Do two texts mean the same: the same number, or the same word.
+/// Returns true if two texts mean the same number or the same word.
 pub fn same_value(a: &str, b: &str) -> bool {
     match (number::decimal(a), number::decimal(b)) {
         (Ok(a), Ok(b)) => a == b,

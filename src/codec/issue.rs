@@ -1,22 +1,23 @@
-//! Control entries as we write them: issued at a time, under a number that is used once, signed (SPEC §6).
+//! Control entries as we write them: with a time of issue and a nonce, signed (docs/spec/emission.md, "Signed control
+//! entries").
 //!
-//! The way in is `decode/control.rs`; a test here holds the two together. Without a key an entry is what it always was.
+//! `decode/control.rs` reads them; a test here checks that both agree. Without a key the entry has no stamp.
 
 use serde_json::{Map, Value};
 
 use super::request::FieldTexts;
 use super::signing::{SigningKey, control_text};
 
-/// What tells one signed entry from another, and an entry from a copy of it that somebody writes later.
+/// Distinguishes signed entries from each other, and an entry from a later copy of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// By the server's clock, or the last id of the stream where that is ahead of it. [ms since 1970]
+    /// By the server's clock, or the last id of the stream if that is later. [ms since 1970]
     pub issued_ms: u64,
     pub nonce: String,
 }
 
 impl Stamp {
-    /// A stamp of this moment. `nonce` is any number that no other entry carries.
+    /// Creates a stamp. `nonce` is a number that no other entry carries.
     pub fn new(issued_ms: u64, nonce: u128) -> Self {
         Self { issued_ms, nonce: format!("{nonce:032x}") }
     }
@@ -24,14 +25,14 @@ impl Stamp {
 
 /// Returns the payload of a control entry with its stamp, and the signature of both.
 ///
-/// `payload` is a JSON object, as all that we write is.
+/// `payload` must be a JSON object, as all our payloads are.
 pub fn sign(key: &SigningKey, stream: &str, event_type: &str, payload: &str, stamp: &Stamp) -> (String, String) {
     let stamped = stamped(payload, stamp);
     let signature = key.sign(&control_text(stream, event_type, &stamped));
     (stamped, signature)
 }
 
-/// Returns the fields of a control entry, signed: `event_type`, `payload`, and what else stands there.
+/// Returns the fields of a control entry, signed: `event_type`, `payload`, and the other given fields.
 pub fn sign_fields(key: &SigningKey, stream: &str, fields: &[(String, String)], stamp: &Stamp) -> FieldTexts {
     let of = |wanted: &str| fields.iter().find(|(name, _)| name == wanted).map_or("", |(_, value)| value);
     let (payload, signature) = sign(key, stream, of("event_type"), of("payload"), stamp);
@@ -45,7 +46,7 @@ pub fn sign_fields(key: &SigningKey, stream: &str, fields: &[(String, String)], 
     signed
 }
 
-/// The object behind its other keys, which stay as they are written.
+/// Appends the stamp to the other keys, which stay as written.
 fn stamped(payload: &str, stamp: &Stamp) -> String {
     let own = Map::from_iter([
         ("issued_ms".to_owned(), Value::from(stamp.issued_ms)),
@@ -89,7 +90,7 @@ mod tests {
         sign_fields(&key(), CONTROL, &unsigned(event_type, payload), &Stamp::new(ID.ms - 5, 0xfeed))
     }
 
-    /// Each kind that loosens, and those that do not.
+    /// Each kind that loosens, and kinds that do not.
     const LOOSENS: [(&str, &str); 7] = [
         ("policy.adopted", r#"{"policy":{"mode":"shadow"}}"#),
         ("kill.changed", r#"{"kill":false,"reason":"r"}"#),
@@ -104,7 +105,8 @@ mod tests {
         ("history.gap", r#"{"stream":"quantum:stream:apply.result"}"#),
     ];
 
-    /// Signed by `openssl dgst -sha256 -hmac` over the four lines, keys in the order in which they are written.
+    /// Signed by `openssl dgst -sha256 -hmac` over the four lines, with the keys in the order in which they are
+    /// written.
     #[test]
     fn the_signature_is_that_of_the_four_lines() {
         let (payload, signature) =

@@ -1,14 +1,14 @@
-//! The form of a journal's files: names, head and closing frame. What stands between is plain zstd.
+//! The format of journal files: names, head and foot. The part between them is plain zstd.
 //!
-//! A file is three things that every zstd reader takes as one stream of history lines:
+//! A file has three parts, which every zstd reader takes as one stream of history lines:
 //!
-//! 1. a skippable frame, the *head*: first position, seal of the file before, and two places for the last commits;
+//! 1. a skippable frame, the *head*: first position, seal of the file before, and two slots for the last commits;
 //! 2. one frame of lines, flushed at each commit;
 //! 3. once the file is closed, a skippable frame, the *foot*: first position, count, SHA-256 of all bytes before it,
 //!    and the seal of the file before. Its last 32 bytes are the file's own seal, which the next file repeats.
 //!
-//! While a file is open its head says up to where, and to which digest, it was committed: written in turn into two
-//! places, so that one of them holds whatever a loss of power does to the other. In a closed file both are zero.
+//! While a file is open, its head contains the length and the digest of the last commits. They are written in turn into
+//! two slots, so that one of them is complete after a loss of power. In a closed file both are zero.
 
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
@@ -21,14 +21,14 @@ pub const HEAD_BYTES: usize = 8 + HEAD_TAG.len() + 8 + 32 + 2 * COMMIT_BYTES;
 /// Foot of a closed file. [byte]
 pub const FOOT_BYTES: usize = 8 + FOOT_TAG.len() + 3 * 8 + 3 * 32;
 
-/// What of the foot is sealed by its last bytes. [byte]
+/// Part of the foot that its last bytes seal. [byte]
 const FOOT_SEALED_BYTES: usize = FOOT_BYTES - 32;
-/// What is said of a commit: three numbers, a digest, and a check of it all. [byte]
+/// Size of a commit slot: three numbers, a digest, and a check of both. [byte]
 const COMMIT_BYTES: usize = 3 * 8 + 2 * 32;
-/// Where the places of commits begin. [byte]
+/// Offset of the commit slots. [byte]
 const COMMITS_AT: usize = HEAD_BYTES - 2 * COMMIT_BYTES;
 
-/// Two of the sixteen numbers that say "skip me" to a zstd reader.
+/// Two of the sixteen magic numbers of skippable zstd frames.
 const HEAD_MAGIC: u32 = 0x184D_2A5A;
 const FOOT_MAGIC: u32 = 0x184D_2A5B;
 const HEAD_TAG: &[u8; 16] = b"harvest journal1";
@@ -36,15 +36,15 @@ const FOOT_TAG: &[u8; 16] = b"harvest closing1";
 
 const NAME_PREFIX: &str = "journal-";
 const NAME_SUFFIX: &str = ".jsonl.zst";
-/// Digits of a position in a name: any number of 64 bits, so that the order of names is the order of positions.
+/// Digits of a position in a name. Any number of 64 bits fits, so the order of names is the order of positions.
 const NAME_DIGITS: usize = 20;
 
-/// Name of the file whose first entry has this position.
+/// Returns the name of the file whose first entry has this position.
 pub fn file_name(first: u64) -> String {
     format!("{NAME_PREFIX}{first:020}{NAME_SUFFIX}")
 }
 
-/// Position of the first entry of a file with this name; `None` for a name that is no journal's.
+/// Returns the position of the first entry of a file with this name, or `None` if it is not the name of a journal file.
 pub fn first_of_name(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(NAME_PREFIX)?.strip_suffix(NAME_SUFFIX)?;
     if digits.len() != NAME_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -53,7 +53,7 @@ pub fn first_of_name(name: &str) -> Option<u64> {
     digits.parse().ok()
 }
 
-/// What makes bytes no head or no foot.
+/// Why bytes are not a head or a foot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Fault {
     #[error("this is no head of a journal file")]
@@ -66,7 +66,7 @@ pub enum Fault {
     Foot,
 }
 
-/// How far a file was committed.
+/// The extent of a file at a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Commit {
     /// Length of the file. [byte]
@@ -75,7 +75,7 @@ pub struct Commit {
     pub count: u64,
     /// Latest time of the ids of its entries. [ms since 1970]
     pub last_ms: u64,
-    /// SHA-256 of the file up to there, its places for commits being zero.
+    /// SHA-256 of the file up to there, with its commit slots zero.
     pub digest: Digest,
 }
 
@@ -84,9 +84,9 @@ pub struct Commit {
 pub struct Head {
     /// Position of the first entry.
     pub first: u64,
-    /// Seal of the file before; zeros in the first file of a journal.
+    /// Seal of the file before. Zeros in the first file of a journal.
     pub previous: Digest,
-    /// The last two commits while the file is open, in no order.
+    /// The last two commits while the file is open, in any order.
     pub commits: Option<[Commit; 2]>,
 }
 
@@ -105,7 +105,7 @@ impl Head {
         array(&bytes, 0)
     }
 
-    /// Reads a head; one that says of itself that it is damaged is an error.
+    /// Reads a head. Errors if its own check shows damage.
     pub fn read(bytes: &[u8; HEAD_BYTES]) -> Result<Self, Fault> {
         let mut head = Self { first: number(bytes, 24), previous: array(bytes, 32), commits: None };
         let is_head = bytes[..8 + HEAD_TAG.len()] == head.bytes()[..8 + HEAD_TAG.len()];
@@ -127,13 +127,13 @@ impl Head {
         Ok(head)
     }
 
-    /// Where a commit stands that is written into the first or the second place, and its bytes.
+    /// Returns the offset and the bytes of a commit for the first or the second slot.
     pub fn place(&self, second: bool, commit: &Commit) -> (u64, [u8; COMMIT_BYTES]) {
         let at = COMMITS_AT + usize::from(second) * COMMIT_BYTES;
         (at as u64, self.commit_bytes(commit))
     }
 
-    /// The same head once the file is closed.
+    /// Returns the head of the closed file.
     pub fn closed(&self) -> Self {
         Self { commits: None, ..*self }
     }
@@ -173,7 +173,7 @@ impl Foot {
         array(&bytes, 0)
     }
 
-    /// Reads a foot; one whose bytes do not fit its seal is an error.
+    /// Reads a foot. Errors if its bytes do not match its seal.
     pub fn read(bytes: &[u8; FOOT_BYTES]) -> Result<Self, Fault> {
         let foot = Self {
             first: number(bytes, 24),
@@ -190,7 +190,7 @@ impl Foot {
         }
     }
 
-    /// What the next file is chained to: through it, every byte of this file and of all before.
+    /// Returns the seal that the next file repeats. It covers every byte of this file and of all files before.
     pub fn seal(&self) -> Digest {
         Sha256::digest(self.sealed_bytes()).into()
     }

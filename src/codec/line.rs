@@ -1,4 +1,4 @@
-//! One line of a history file: `{"stream":…,"id":…,"fields":{…}}` (SPEC §1).
+//! One line of a history file: `{"stream":…,"id":…,"fields":{…}}` (docs/spec/history-files.md, "Line format").
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -10,22 +10,22 @@ use serde::{Deserialize, Deserializer};
 
 use super::depth;
 
-/// A field value as the stream had it.
+/// A field value as in the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FieldValue<'a> {
     Text(Cow<'a, str>),
-    /// Bytes that are no UTF-8.
+    /// Bytes that are not UTF-8.
     Bytes(Vec<u8>),
 }
 
-/// The fields of an entry, in their order.
+/// The fields of an entry, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields<'a> {
     pub pairs: Vec<(Cow<'a, str>, FieldValue<'a>)>,
 }
 
 impl<'a> Fields<'a> {
-    /// Fields as Redis answers them: names and values in bytes.
+    /// Creates fields from the names and values of a Redis reply.
     pub fn from_bytes(pairs: &'a [(Vec<u8>, Vec<u8>)]) -> Self {
         let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).map(Cow::Borrowed);
         let pairs = pairs
@@ -39,7 +39,7 @@ impl<'a> Fields<'a> {
         Self { pairs }
     }
 
-    /// The last value of a name: duplicate names collapse as they do in a map.
+    /// Returns the last value of a name: duplicate names collapse as in a map.
     pub fn get(&self, name: &str) -> Option<&FieldValue<'a>> {
         self.pairs.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value)
     }
@@ -48,7 +48,7 @@ impl<'a> Fields<'a> {
         self.get(name).is_some()
     }
 
-    /// Bytes of all names and values. [bytes]
+    /// Returns the size of all names and values. [bytes]
     pub fn size(&self) -> usize {
         let len = |value: &FieldValue<'_>| match value {
             FieldValue::Text(text) => text.len(),
@@ -57,16 +57,16 @@ impl<'a> Fields<'a> {
         self.pairs.iter().map(|(name, value)| name.len() + len(value)).sum()
     }
 
-    /// Is every value UTF-8.
+    /// Returns true if every value is UTF-8.
     pub fn is_text(&self) -> bool {
         self.pairs.iter().all(|(_, value)| matches!(value, FieldValue::Text(_)))
     }
 }
 
-/// The fields of a line. Errors name what is wrong with it.
+/// Reads the fields of a line. Errors name the defect of the line.
 pub fn fields(line: &[u8]) -> Result<Fields<'_>, serde_json::Error> {
     bounded(line)?;
-    // Checked for UTF-8 once, not string by string; what is none gets the message that says where.
+    // UTF-8 is checked once, not per string. On failure the parser gives the message with the position.
     let line: Line<'_> = match std::str::from_utf8(line) {
         Ok(text) => serde_json::from_str(text)?,
         Err(_) => serde_json::from_slice(line)?,
@@ -95,7 +95,7 @@ fn decoded(encoded: Fields<'_>) -> Result<Fields<'_>, serde_json::Error> {
     Ok(Fields { pairs })
 }
 
-/// A history line of an entry; `fields_b64` where a value is no UTF-8.
+/// Returns the history line of an entry, with `fields_b64` if a value is not UTF-8.
 pub fn write(stream: &str, id: &str, fields: &Fields<'_>) -> String {
     let mut line = String::with_capacity(64 + stream.len() + 2 * fields.size());
     let plain = fields.is_text();
@@ -109,7 +109,7 @@ pub fn write(stream: &str, id: &str, fields: &Fields<'_>) -> String {
     line
 }
 
-/// The fields as a JSON object; base64 values where one of them is no UTF-8.
+/// Returns the fields as a JSON object, with base64 values if one of them is not UTF-8.
 pub fn object(fields: &Fields<'_>) -> String {
     let mut text = String::from("{");
     members(&mut text, fields, fields.is_text());
@@ -132,7 +132,7 @@ fn members(text: &mut String, fields: &Fields<'_>, plain: bool) {
     }
 }
 
-/// Stream and id of a line. Errors if it is no entry.
+/// Reads stream and id of a line. Errors if it is not an entry.
 pub fn head(line: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), serde_json::Error> {
     #[derive(Deserialize)]
     struct Head<'a> {
@@ -208,7 +208,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
     }
 }
 
-/// A string that is borrowed from the input where it has no escapes.
+/// A string that is borrowed from the input if it has no escapes.
 pub struct BorrowedText<'a>(pub Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for BorrowedText<'a> {
@@ -246,7 +246,7 @@ fn bounded(line: &[u8]) -> Result<(), serde_json::Error> {
     Err(serde_json::Error::custom(format!("it nests deeper than {}", depth::DEPTH_MAX)))
 }
 
-/// Is the line whole JSON at all; the error says where it is not.
+/// Checks that a line is complete JSON. The error gives the position.
 pub fn check(line: &[u8]) -> Result<(), serde_json::Error> {
     bounded(line)?;
     serde_json::from_slice::<IgnoredAny>(line).map(|_| ())

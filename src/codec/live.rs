@@ -1,4 +1,4 @@
-//! What a running service keeps in its store beside the engine's state: the outbox, and what it knows of the server.
+//! Rows of a running service beside the engine's state: the outbox, and its knowledge of the server.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ const ASIDE: &[u8] = b"a/";
 const REFUSED: &[u8] = b"r/";
 const FINDING: &[u8] = b"f/";
 
-/// A decision on its way out.
+/// A decision in the outbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutboxRow {
     pub seq: u64,
@@ -26,35 +26,35 @@ pub struct OutboxRow {
     pub request: Option<(String, FieldTexts)>,
     /// The request is an order, not a suggestion.
     pub live: bool,
-    /// Hash of the policy that it was decided under.
+    /// Hash of the policy under which it was decided.
     pub policy: String,
     /// Time of the entry that caused it. [ms since 1970]
     pub cause_ms: u64,
-    /// Where it stands in the decision stream, once it does.
+    /// Its id in the decision stream, once it is written.
     pub written: Option<EntryId>,
-    /// Its request may have been sent before the server lost what it knew: only the record is written.
+    /// The request may have been sent before the server lost its data, so only the record is written.
     pub record_only: bool,
-    /// The server had it and has lost it: it is written again, and marked so.
+    /// The server lost it. It is written again, with a mark.
     pub again: bool,
 }
 
 impl OutboxRow {
-    /// A field of the `harvest.decision` entry; empty where there is none.
+    /// Returns a field of the `harvest.decision` entry; empty if it is absent.
     pub fn field(&self, name: &str) -> &str {
         self.fields.iter().find(|(of, _)| of == name).map_or("", |(_, value)| value)
     }
 }
 
-/// What is known of an input stream.
+/// The stream position of an input stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamPosition {
-    /// Entries consumed, or known to be lost, since the stream's birth. [1]
+    /// Entries consumed, or known to be lost, since the stream was created. [1]
     pub seen: u64,
-    /// What the server said it had added, when it was asked last. [1]
+    /// Number of added entries, as the server reported it last. [1]
     pub added: u64,
 }
 
-/// Entries of which the same was found.
+/// The entries with one kind of finding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// [1]
@@ -64,19 +64,19 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Adds what was found of other entries.
+    /// Adds a finding of other entries.
     pub fn add(&mut self, other: Self) {
         self.entries += other.entries;
         self.last_ms = self.last_ms.max(other.last_ms);
     }
 }
 
-/// Where a service stands beside its cursors.
+/// The checkpoint of a service, beside its cursors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// Entries of the journal that the state holds. [1]
+    /// Entries of the journal that the state contains. [1]
     pub journal: u64,
-    /// The kill key, as it was seen last: set, cleared, or never seen.
+    /// Last known state of the kill key: set, cleared, or never seen.
     pub kill_key: Option<bool>,
 }
 
@@ -84,22 +84,22 @@ pub fn outbox_row(row: &OutboxRow) -> Row {
     (key(OUTBOX, &row.seq.to_be_bytes()), Some(encode(row)))
 }
 
-/// Removes a row of the outbox.
+/// Returns the row that removes a decision from the outbox.
 pub fn outbox_removed(seq: u64) -> Row {
     (key(OUTBOX, &seq.to_be_bytes()), None)
 }
 
-/// Says that the record of a quarantined entry is still to be written.
+/// Returns the row that adds an entry to the quarantine outbox: its record is still to be written.
 pub fn aside_row(stream: &str, id: EntryId) -> Row {
     (key(ASIDE, &entry_key(stream, id)), Some(encode(&(stream, id))))
 }
 
-/// Its record is written.
+/// Returns the row that removes an entry whose record is written.
 pub fn aside_removed(stream: &str, id: EntryId) -> Row {
     (key(ASIDE, &entry_key(stream, id)), None)
 }
 
-/// Streams and ids of all quarantined entries whose records are still to be written.
+/// Returns streams and ids of the quarantine outbox.
 pub fn quarantine_outbox<R: Rows>(rows: &R) -> Result<Vec<(String, EntryId)>, R::Error> {
     let mut all = Vec::new();
     for (row_key, value) in rows.scan(ASIDE)? {
@@ -108,17 +108,17 @@ pub fn quarantine_outbox<R: Rows>(rows: &R) -> Result<Vec<(String, EntryId)>, R:
     Ok(all)
 }
 
-/// Says that a refused entry is still to be told.
+/// Returns the row that adds a refused entry that is still to be published.
 pub fn refused_row(stream: &str, id: EntryId) -> Row {
     (key(REFUSED, &entry_key(stream, id)), Some(encode(&(stream, id))))
 }
 
-/// It is told.
+/// Returns the row that removes a refused entry that is published.
 pub fn refused_removed(stream: &str, id: EntryId) -> Row {
     (key(REFUSED, &entry_key(stream, id)), None)
 }
 
-/// Returns streams and ids of all refused entries that are still to be told.
+/// Returns streams and ids of all refused entries that are still to be published.
 pub fn refused<R: Rows>(rows: &R) -> Result<Vec<(String, EntryId)>, R::Error> {
     let mut all = Vec::new();
     for (row_key, value) in rows.scan(REFUSED)? {
@@ -127,12 +127,12 @@ pub fn refused<R: Rows>(rows: &R) -> Result<Vec<(String, EntryId)>, R::Error> {
     Ok(all)
 }
 
-/// Says what was found of entries, in all.
+/// Returns the row of a finding, with its totals.
 pub fn finding_row(name: &str, finding: Finding) -> Row {
     (name_key(FINDING, name), Some(encode(&(name, finding))))
 }
 
-/// Returns all that was found of entries, by name.
+/// Returns all findings, by name.
 pub fn findings<R: Rows>(rows: &R) -> Result<BTreeMap<String, Finding>, R::Error> {
     let mut all = BTreeMap::new();
     for (row_key, value) in rows.scan(FINDING)? {
@@ -150,7 +150,7 @@ pub fn place_row(checkpoint: Checkpoint) -> Row {
     (PLACE.to_vec(), Some(encode(&checkpoint)))
 }
 
-/// All rows of the outbox, by their sequence.
+/// Returns all rows of the outbox, by sequence.
 pub fn outbox<R: Rows>(rows: &R) -> Result<Vec<OutboxRow>, R::Error> {
     let mut all = Vec::new();
     for (row_key, value) in rows.scan(OUTBOX)? {
@@ -159,7 +159,7 @@ pub fn outbox<R: Rows>(rows: &R) -> Result<Vec<OutboxRow>, R::Error> {
     Ok(all)
 }
 
-/// What is known of a stream; nothing yet, if there is no row.
+/// Returns the position of a stream, or `None` if there is no row.
 pub fn stream_position<R: Rows>(rows: &R, name: &str) -> Result<Option<StreamPosition>, R::Error> {
     let wanted = name_key(STREAM, name);
     match rows.scan(&wanted)?.into_iter().find(|(found, _)| *found == wanted) {
@@ -168,8 +168,8 @@ pub fn stream_position<R: Rows>(rows: &R, name: &str) -> Result<Option<StreamPos
     }
 }
 
-/// Everything that a service keeps beside the engine's state, as it stands: it belongs to the service, whatever the state
-/// is folded from.
+/// Returns all rows that a service keeps beside the engine's state. They belong to the service, whatever the state is
+/// folded from.
 pub fn rows<R: Rows>(rows: &R) -> Result<Vec<Row>, R::Error> {
     let mut all = Vec::new();
     for prefix in [OUTBOX, STREAM, PLACE, ASIDE, REFUSED, FINDING] {

@@ -1,4 +1,4 @@
-//! Bytes ↔ domain, pure: the only place that knows shapes, field names and schemas.
+//! Bytes ↔ domain, pure. It is the only place that knows shapes, field names and schemas.
 
 pub mod bounded;
 pub mod depth;

@@ -1,18 +1,18 @@
-//! Decimal numbers as producers write them, judged on their text.
+//! Decimal numbers as producers write them, judged by their text.
 
 use rust_decimal::Decimal;
 
 use crate::domain::event::Reason;
 
-/// Every number is below this (SPEC §3).
+/// Every number is below this (docs/spec/streams.md, "Ranges").
 const LIMIT: Decimal = Decimal::from_parts(2_764_472_320, 232_830, 0, false, 0);
-/// Digits before the point that are below the limit in any case.
+/// Digits before the point that are below the limit in every case.
 const LIMIT_DIGITS: usize = 15;
 /// Digits that a decimal holds exactly.
 const DIGITS_MAX: usize = 28;
 /// Digits that 64 bits hold exactly.
 const NARROW_DIGITS_MAX: usize = 18;
-/// As far as 64 bits hold them.
+/// Powers of ten that fit 64 bits.
 pub(super) const POWERS_OF_TEN: [u64; 20] = {
     let mut powers = [1; 20];
     let mut place = 1;
@@ -22,21 +22,21 @@ pub(super) const POWERS_OF_TEN: [u64; 20] = {
     }
     powers
 };
-/// Fewest digits that a rounded number must still have: one more than the 10⁻¹² that is promised.
+/// Fewest digits of a rounded number, so that it is exact to the promised 10⁻¹².
 const ROUNDED_DIGITS_MIN: usize = 14;
-/// Longest id that is compared as a number; any other is compared as text. [1]
+/// Longest id that is compared as a number. A longer one is compared as text. [1]
 const ID_DIGITS_MAX: usize = 40;
-/// Exponents beyond this cannot be in range, whatever the digits.
+/// A number with a larger exponent is out of range, whatever its digits.
 const EXPONENT_MAX: i64 = 10_000;
 
-/// Does the text say that there is no number: `""`, `None`, `null`, `NaN`, infinities.
+/// Returns true if the text means that there is no number: `""`, `None`, `null`, `NaN`, infinities.
 pub fn is_absent(text: &str) -> bool {
     let text = text.trim();
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     is_absent_word(text) || ["inf", "infinity", "nan"].iter().any(|word| unsigned.eq_ignore_ascii_case(word))
 }
 
-/// Does the text say that there is no word: `""`, `None`, `null`, `NaN`.
+/// Returns true if the text means that there is no word: `""`, `None`, `null`, `NaN`.
 pub fn is_absent_word(text: &str) -> bool {
     let text = text.trim();
     text.is_empty() || ["none", "null", "nan"].iter().any(|word| text.eq_ignore_ascii_case(word))
@@ -44,7 +44,7 @@ pub fn is_absent_word(text: &str) -> bool {
 
 /// Reads a decimal.
 ///
-/// Errors: [`Reason::BadNumber`] for a text that is no number, [`Reason::OutOfRange`] for one of 10¹⁵ or more, of
+/// Errors: [`Reason::BadNumber`] for a text that is not a number, [`Reason::OutOfRange`] for one of 10¹⁵ or more, of
 /// more than 28 significant digits, or of more places than a decimal has.
 pub fn decimal(text: &str) -> Result<Decimal, Reason> {
     if let Some(plain) = Plain::read(text.as_bytes()) {
@@ -52,7 +52,7 @@ pub fn decimal(text: &str) -> Result<Decimal, Reason> {
     }
     let Parts { negative, whole, fraction, exponent } = Parts::of(text)?;
     let mut mantissa: u128 = 0;
-    // Nearly all numbers fit half the width, which is much faster to count in.
+    // Nearly all numbers fit 64 bits, which are much faster.
     let mut narrow: u64 = 0;
     let mut significant = 0;
     for b in whole.bytes().chain(fraction.bytes()) {
@@ -88,7 +88,7 @@ pub fn decimal(text: &str) -> Result<Decimal, Reason> {
     in_range(negative, mantissa, scale)
 }
 
-/// The decimal of a mantissa and its places, if it is in range.
+/// Returns the decimal of a mantissa and its places, if it is in range.
 fn in_range(negative: bool, mut mantissa: u128, mut scale: i64) -> Result<Decimal, Reason> {
     if !(-15..=i64::from(Decimal::MAX_SCALE)).contains(&scale) {
         return Err(Reason::OutOfRange);
@@ -105,7 +105,7 @@ fn in_range(negative: bool, mut mantissa: u128, mut scale: i64) -> Result<Decima
     Ok(value)
 }
 
-/// A number as it is written: sign, digits on both sides of the point, exponent.
+/// The parts of a written number: sign, digits on both sides of the point, exponent.
 struct Parts<'a> {
     negative: bool,
     whole: &'a str,
@@ -133,21 +133,21 @@ impl<'a> Parts<'a> {
         Ok(Self { negative, whole, fraction, exponent })
     }
 
-    /// All digits from the first that is not 0, as numbers.
+    /// Returns all digits from the first non-zero one, as numbers.
     fn significant(&self) -> Vec<u8> {
         let digits = self.whole.bytes().chain(self.fraction.bytes()).map(|b| b - b'0');
         digits.skip_while(|digit| *digit == 0).collect()
     }
 
-    /// Places of the digits behind the point; negative where zeros are missing before it. [1]
+    /// Returns the places after the point; negative if zeros are missing before it. [1]
     fn scale(&self) -> i64 {
         self.fraction.len() as i64 - self.exponent
     }
 }
 
-/// Reads a decimal as [`decimal`] does, but rounds half to even what has more digits or places than a decimal holds.
+/// Reads a decimal as [`decimal`] does, but rounds half to even if it has more digits or places than a decimal holds.
 ///
-/// Errors: [`Reason::OutOfRange`] where less than the 10⁻¹² that is promised would be left.
+/// Errors: [`Reason::OutOfRange`] also if the rounded number would not be exact to the promised 10⁻¹².
 pub fn rounded(text: &str) -> Result<Decimal, Reason> {
     let exact = decimal(text);
     if exact != Err(Reason::OutOfRange) {
@@ -172,7 +172,7 @@ pub fn rounded(text: &str) -> Result<Decimal, Reason> {
     in_range(parts.negative, mantissa, scale)
 }
 
-/// A whole number in its one plain spelling: digits, no sign before positive ones, no leading zeros, no exponent. `None`
+/// Returns a whole number in its plain spelling: digits, no plus sign, no leading zeros, no exponent. Returns `None`
 /// for any other text, and for more digits than an id has.
 pub fn whole(text: &str) -> Option<String> {
     let parts = Parts::of(text).ok()?;
@@ -194,7 +194,7 @@ pub fn whole(text: &str) -> Option<String> {
     (digits.len() <= ID_DIGITS_MAX).then(|| if parts.negative { format!("-{digits}") } else { digits })
 }
 
-/// The same of bytes, which are looked at as text only where they are no plain number.
+/// Reads a decimal from bytes. They are treated as text only if they are not a plain number.
 pub(super) fn decimal_of_bytes(text: &[u8]) -> Result<Decimal, Reason> {
     match Plain::read(text) {
         Some(plain) => Ok(plain.decimal()),
@@ -202,17 +202,17 @@ pub(super) fn decimal_of_bytes(text: &[u8]) -> Result<Decimal, Reason> {
     }
 }
 
-/// A number that is written in digits, with at most one point among them, and that 64 bits hold: nearly every one.
+/// A number of digits with at most one point, which fits 64 bits: nearly every number.
 #[derive(Clone, Copy)]
 pub(super) struct Plain {
-    /// Without zeros at its end, as far as they stand behind the point.
+    /// Without trailing zeros after the point.
     pub mantissa: u64,
-    /// Digits of the mantissa behind the point. [1]
+    /// Digits of the mantissa after the point. [1]
     pub scale: u32,
 }
 
 impl Plain {
-    /// `None` says nothing about the text but that it must be read in full.
+    /// Reads a plain number. `None` only means that the text must be read in full.
     #[inline]
     pub fn read(text: &[u8]) -> Option<Self> {
         if text.len() > NARROW_DIGITS_MAX {
@@ -238,8 +238,8 @@ impl Plain {
         Some(Self { mantissa, scale }.trimmed())
     }
 
-    /// The number at the start of a text, as JSON writes it, and its length. `None` says nothing about the text but that it
-    /// must be read in full.
+    /// Reads the JSON number at the start of a text, and returns its length. `None` only means that the text must be
+    /// read in full.
     #[inline]
     pub fn at_start(text: &[u8]) -> Option<(Self, usize)> {
         let mut mantissa = 0;
@@ -275,7 +275,7 @@ impl Plain {
     }
 }
 
-/// How many digits a text starts with. They are appended to a number, which is wrong if they are too many for it.
+/// Returns how many digits a text starts with. They are appended to a number, which is wrong if they do not fit it.
 #[inline]
 fn digits(text: &[u8], number: &mut u64) -> usize {
     let mut count = 0;

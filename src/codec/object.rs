@@ -1,6 +1,6 @@
-//! The business object of an entry: the JSON in `payload`, else that in `data`, else the flat fields.
+//! The business object of an entry: the JSON in `payload`, or else that in `data`, or else the flat fields.
 //!
-//! Values are read when a rule needs them, never before: what no rule uses may hold anything.
+//! A value is read only when a rule needs it, so values that no rule uses may contain anything.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -25,14 +25,14 @@ pub enum Envelope {
     Flat,
 }
 
-/// A JSON object, its values unread.
+/// A JSON object with unread values.
 #[derive(Debug, Default)]
 pub struct Json<'a> {
     text: Cow<'a, str>,
     members: Vec<(Key, Range<usize>)>,
 }
 
-/// A key: its place in the text, or its own text where it has escapes.
+/// A key: its place in the text, or its own text if it has escapes.
 #[derive(Debug)]
 enum Key {
     Plain(Range<usize>),
@@ -40,8 +40,8 @@ enum Key {
 }
 
 impl<'a> Json<'a> {
-    /// Reads the members of an object, or of one that is written as a JSON string, once. Bare `NaN` and infinities, which
-    /// Python writes, are read as null. One that nests too deeply is unreadable.
+    /// Reads the members of an object, or of an object that is written as a JSON string, once. Bare `NaN` and
+    /// infinities, which Python writes, are read as null. Errors if it nests too deeply.
     pub fn parse(text: Cow<'a, str>) -> Result<Self, Reason> {
         if text.trim_start().starts_with('"') {
             let inner: String = serde_json::from_str(&text).map_err(|_| Reason::BadJson)?;
@@ -72,14 +72,14 @@ impl<'a> Json<'a> {
     }
 }
 
-/// The places of keys and raw values in the text of an object.
+/// Returns the places of keys and raw values in the text of an object.
 fn members(text: &str) -> Result<Vec<(Key, Range<usize>)>, Reason> {
     let mut json = serde_json::Deserializer::from_str(text);
     let members = Members { text_at: text.as_ptr() as usize }.deserialize(&mut json);
     members.and_then(|members| json.end().map(|()| members)).map_err(|_| Reason::BadJson)
 }
 
-/// Reads an object whose text starts at an address, which turns borrowed parts into places.
+/// Reads an object whose text starts at an address, and converts borrowed parts into places.
 struct Members {
     text_at: usize,
 }
@@ -119,7 +119,8 @@ impl<'de> Visitor<'de> for Members {
     }
 }
 
-/// The text with `NaN`, `Infinity` and `-Infinity` outside of strings replaced by null; `None` if there are none.
+/// Returns the text with `NaN`, `Infinity` and `-Infinity` outside of strings replaced by null, or `None` if it has
+/// none.
 pub fn without_bare_words(text: &str) -> Option<String> {
     let mut mended = String::with_capacity(text.len());
     let mut rest = text;
@@ -145,7 +146,7 @@ pub fn without_bare_words(text: &str) -> Option<String> {
     found.then_some(mended)
 }
 
-/// Length of the JSON string that the text starts with, quotes included.
+/// Returns the length of the JSON string at the start of the text, with its quotes.
 fn end_of_string(text: &str) -> usize {
     let mut escaped = false;
     for (at, b) in text.bytes().enumerate().skip(1) {
@@ -186,17 +187,17 @@ impl Scalar<'_> {
     }
 }
 
-/// The business object of an entry, with what lies beside and above it.
+/// The business object of an entry, with the fields beside and above it.
 pub struct Object<'a> {
     pub envelope: Envelope,
     fields: &'a Fields<'a>,
     json: Option<Json<'a>>,
-    /// `details` of a result: laid over the rest, present values only.
+    /// `details` of a result. Its present values replace the others.
     overlay: Option<Json<'a>>,
 }
 
 impl<'a> Object<'a> {
-    /// Finds the business object. Errors if the JSON that should hold it does not read, or is no UTF-8.
+    /// Finds the business object. Errors if the JSON that should contain it cannot be read or is not UTF-8.
     pub fn of(fields: &'a Fields<'a>) -> Result<Self, Reason> {
         for (name, envelope) in [("payload", Envelope::Payload), ("data", Envelope::Data)] {
             match fields.get(name) {
@@ -211,17 +212,18 @@ impl<'a> Object<'a> {
         Ok(Self::flat(fields))
     }
 
-    /// The flat fields, whatever else there is.
+    /// Returns the flat fields, whatever else the entry has.
     pub fn flat(fields: &'a Fields<'a>) -> Self {
         Self { envelope: Envelope::Flat, fields, json: None, overlay: None }
     }
 
-    /// An object of its own, as in a list of steps.
+    /// Returns a separate object, as in a list of steps.
     pub fn inner(fields: &'a Fields<'a>, text: &'a str) -> Result<Self, Reason> {
         Ok(Self { envelope: Envelope::Payload, fields, json: Some(Json::parse(Cow::Borrowed(text))?), overlay: None })
     }
 
-    /// Lays `details` over the object, if it is a JSON object; any other text is ignored. Errors if it nests too deeply.
+    /// Lays `details` over the object, if it is a JSON object. Any other text is ignored. Errors if it nests too
+    /// deeply.
     pub fn lay_details(&mut self) -> Result<(), Reason> {
         if let Ok(Some(details)) = self.json_text(&["details"]) {
             let inner = details.trim_start().starts_with('"').then(|| serde_json::from_str::<String>(&details).ok());
@@ -234,14 +236,14 @@ impl<'a> Object<'a> {
         Ok(())
     }
 
-    /// A field that lies flat beside the object (or is the object's, where the object is flat).
+    /// Returns the flat fields beside the object (or the object itself, if it is flat).
     pub fn beside(&self) -> Object<'a> {
         Self::flat(self.fields)
     }
 
-    /// The first value of several names, layer by layer, that is present and that `read` takes.
+    /// Returns the first value under several names, layer by layer, that is present and that `read` accepts.
     ///
-    /// Errors if a value that is met on the way is no UTF-8, and with what `read` refuses.
+    /// Errors if a value on the way is not UTF-8, and with the errors of `read`.
     fn find<T>(
         &self,
         names: &[&str],
@@ -275,12 +277,12 @@ impl<'a> Object<'a> {
         Ok(None)
     }
 
-    /// Is one of the names there with any present value.
+    /// Returns true if one of the names has a present value.
     pub fn has(&self, names: &[&str]) -> bool {
         !matches!(self.find(names, number::is_absent_word, |_| Ok(Some(()))), Ok(None))
     }
 
-    /// A text: a string, or a bare number or boolean as written; trimmed. Composites are refused.
+    /// Returns a text: a string, or a bare number or boolean as written; trimmed. Errors for composites.
     pub fn text(&self, names: &[&str]) -> Result<Option<String>, Reason> {
         self.find(names, number::is_absent_word, |scalar| match scalar {
             Scalar::Composite(_) => Err(Reason::UnknownWord),
@@ -288,7 +290,7 @@ impl<'a> Object<'a> {
         })
     }
 
-    /// Hands a text to a function, without a copy of it.
+    /// Passes a text to a function, without a copy.
     pub fn with_text<T>(&self, names: &[&str], mut take: impl FnMut(&str) -> T) -> Result<Option<T>, Reason> {
         self.find(names, number::is_absent_word, |scalar| match scalar {
             Scalar::Composite(_) => Err(Reason::UnknownWord),
@@ -296,17 +298,17 @@ impl<'a> Object<'a> {
         })
     }
 
-    /// A word: like a text, upper case.
+    /// Returns a word: like a text, in upper case.
     pub fn word(&self, names: &[&str]) -> Result<Option<String>, Reason> {
         Ok(self.text(names)?.map(|text| text.to_uppercase()))
     }
 
-    /// A JSON value as written, or the text of a string that holds one.
+    /// Returns a JSON value as written, or the text of a string that contains one.
     pub fn json_text(&self, names: &[&str]) -> Result<Option<String>, Reason> {
         self.find(names, number::is_absent_word, |scalar| Ok(Some(scalar.as_str().to_owned())))
     }
 
-    /// A boolean: `true`/`1`/`yes`, `false`/`0`/`no` in any case. Anything else is an unknown word.
+    /// Returns a boolean: `true`/`1`/`yes`, `false`/`0`/`no` in any case. Errors for any other word.
     pub fn boolean(&self, names: &[&str]) -> Result<Option<bool>, Reason> {
         self.find(names, number::is_absent_word, |scalar| match scalar.as_str().trim().to_ascii_lowercase().as_str() {
             "true" | "1" | "yes" => Ok(Some(true)),
@@ -315,7 +317,7 @@ impl<'a> Object<'a> {
         })
     }
 
-    /// A number, zero and signs allowed.
+    /// Returns a number. Zero and signs are allowed.
     pub fn number(&self, names: &[&str]) -> Result<Option<Decimal>, Reason> {
         self.number_if(names, |_| true)
     }
@@ -327,17 +329,17 @@ impl<'a> Object<'a> {
         })
     }
 
-    /// A quantity, not negative; 0 is a value.
+    /// Returns a quantity. It is not negative, and 0 is a value.
     pub fn quantity(&self, names: &[&str]) -> Result<Option<Decimal>, Reason> {
         not_negative(self.number(names)?)
     }
 
-    /// A positive number; 0 means absent, and so the next value counts.
+    /// Returns a positive number. 0 means absent, so the next value counts.
     pub fn positive(&self, names: &[&str]) -> Result<Option<Decimal>, Reason> {
         not_negative(self.number_if(names, |value| !value.is_zero())?)
     }
 
-    /// An event time; what is there and is no time is unreadable.
+    /// Returns an event time. A present value that is not a time is unreadable.
     pub fn event_time(&self, names: &[&str]) -> EventTime {
         let read = |scalar: Scalar<'_>| {
             Ok(match time::written(scalar.as_str()) {
@@ -350,8 +352,8 @@ impl<'a> Object<'a> {
             .map_or(EventTime::Unreadable, |time| time.unwrap_or(EventTime::Absent))
     }
 
-    /// The id of an order or of a trade: whole numbers in one spelling (SPEC §3, *Order ids*). Those that are `none` mean
-    /// absent.
+    /// Returns the id of an order or of a trade, with whole numbers in one spelling (docs/spec/streams.md, "Order
+    /// ids"). The values in `none` mean absent.
     pub fn id_text(&self, names: &[&str], none: &[&str]) -> Result<Option<Box<str>>, Reason> {
         self.find(names, number::is_absent_word, |scalar| match scalar {
             Scalar::Composite(_) => Err(Reason::UnknownWord),
@@ -363,7 +365,7 @@ impl<'a> Object<'a> {
         })
     }
 
-    /// A positive number of any length, rounded to what a decimal holds; 0 means absent.
+    /// Returns a positive number of any length, rounded to the digits of a decimal. 0 means absent.
     pub fn rounded(&self, names: &[&str]) -> Result<Option<Decimal>, Reason> {
         let value = self.find(names, number::is_absent, |scalar| match scalar {
             Scalar::Composite(_) => Err(Reason::BadNumber),

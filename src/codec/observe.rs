@@ -1,6 +1,6 @@
-//! Facts that we fetched, as the observation entries that carry them (SPEC §3, *Observation*).
+//! Observations: fetched facts as entries (docs/spec/streams/observation.md).
 //!
-//! The way in is `decode/observation.rs`; a test there and here holds the two together.
+//! `decode/observation.rs` reads them; tests in both places check that they agree.
 
 use serde_json::{Value, json};
 
@@ -13,26 +13,26 @@ pub struct Observation {
     pub event_type: &'static str,
     /// One JSON object.
     pub payload: String,
-    /// Whom it concerns.
+    /// The symbol of the fact.
     pub symbol: Box<str>,
 }
 
 impl Observation {
     fn new(event_type: &'static str, symbol: &str, mut payload: Value) -> Self {
-        // What is not known is left out: a reader has nothing to make of a null.
+        // Unknown values are left out: a reader has no use for a null.
         if let Value::Object(members) = &mut payload {
             members.retain(|_, value| !value.is_null());
         }
         Self { event_type, payload: payload.to_string(), symbol: symbol.into() }
     }
 
-    /// As fields of a stream entry.
+    /// Returns the fields of a stream entry.
     pub fn fields(&self) -> [(&str, &str); 2] {
         [("event_type", self.event_type), ("payload", &self.payload)]
     }
 }
 
-/// A price, with where it came from and when it was observed there. [quote per base], [ms since 1970]
+/// Returns a price, with its source and its event time. [quote per base], [ms since 1970]
 pub fn price(symbol: &str, price: Price, source: &str, observed_ms: Option<u64>) -> Observation {
     let payload = json!({
         "symbol": symbol, "price": price.to_string(), "source": source, "timestamp": observed_ms,
@@ -40,10 +40,10 @@ pub fn price(symbol: &str, price: Price, source: &str, observed_ms: Option<u64>)
     Observation::new("price", symbol, payload)
 }
 
-/// What the exchange holds of a symbol: signed quantity [base], entry price [quote per base], and when that last
-/// changed there [ms since 1970].
+/// Returns the exchange's position in a symbol: signed quantity [base], entry price [quote per base], and the time of
+/// the last change there [ms since 1970].
 ///
-/// `position_side` is said only where it is not `BOTH`: hedge mode has to be seen, so that it is refused.
+/// `position_side` is written only if it is not `BOTH`: hedge mode has to be seen, so that it is refused.
 pub fn position(
     symbol: &str,
     qty: Qty,
@@ -61,12 +61,12 @@ pub fn position(
     Observation::new("exchange.position", symbol, payload)
 }
 
-/// One trade of the exchange.
+/// Returns one trade of the exchange.
 pub fn trade(trade: &UserTrade) -> Observation {
     trade_of(trade, None)
 }
 
-/// One trade of the exchange, with why it made it by itself, if it did.
+/// Returns one trade of the exchange, with the reason if the exchange made it by itself.
 pub fn trade_of(trade: &UserTrade, forced: Option<Forced>) -> Observation {
     let payload = json!({
         "symbol": trade.symbol,
@@ -82,7 +82,7 @@ pub fn trade_of(trade: &UserTrade, forced: Option<Forced>) -> Observation {
     Observation::new("exchange.trade", &trade.symbol, payload)
 }
 
-/// Filters of an instrument.
+/// Returns the filters of an instrument.
 pub fn instrument(row: &InstrumentRow) -> Observation {
     let payload = json!({
         "symbol": row.symbol,
@@ -99,7 +99,7 @@ fn said(position_side: &str) -> Option<&str> {
     (position_side != "BOTH").then_some(position_side)
 }
 
-/// What an old hash held, as far as it was believed: texts of numbers, `None` where one was not.
+/// The accepted contents of an old hash: texts of numbers, `None` where one was not accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LegacyRow<'a> {
     pub symbol: &'a str,

@@ -1,6 +1,6 @@
-//! What operators say, as the control entries that carry it (SPEC §3, *Control*).
+//! Commands of operators, and the control entries that carry them (docs/spec/streams/control.md).
 //!
-//! The way in is `decode/control.rs`; a test here holds the two together.
+//! `decode/control.rs` reads them; a test here checks that both agree.
 
 use serde_json::json;
 
@@ -8,22 +8,22 @@ use super::number;
 use crate::domain::event::ids::EntryId;
 use crate::domain::units::RMultiple;
 
-/// Who wrote the entry, for whoever reads it later.
+/// The author of the entry, for later readers.
 const SOURCE: &str = "operator";
 
-/// One thing that an operator may say.
+/// One command of an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Word {
     Kill(bool),
-    /// Of one symbol; of all without one.
+    /// For one symbol, or for all without one.
     GapAccepted(Option<String>),
-    /// Names the position instance.
+    /// Names the position.
     RiskAccepted(String),
-    /// Names the position instance and the rung.
+    /// Names the position and the rung.
     RungRearmed(String, RMultiple),
 }
 
-/// Why a text is nothing that can be said.
+/// Why a text is not a command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WordError {
     #[error("{0:?} is no symbol (want one like BTCUSDT)")]
@@ -36,7 +36,7 @@ pub enum WordError {
     NoReason,
 }
 
-/// A control entry that was not written yet.
+/// A control entry before it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlEntry {
     pub event_type: &'static str,
@@ -45,7 +45,7 @@ pub struct ControlEntry {
 }
 
 impl ControlEntry {
-    /// As fields of a stream entry.
+    /// Returns the fields of a stream entry.
     pub fn fields(&self) -> [(&str, &str); 3] {
         [("event_type", self.event_type), ("payload", &self.payload), ("source", SOURCE)]
     }
@@ -65,7 +65,7 @@ impl Word {
         Ok(Self::RungRearmed(position_of(position)?, rung.ok_or_else(|| WordError::NoRung(r.to_owned()))?))
     }
 
-    /// The entry that says it, with the reason for people.
+    /// Returns the entry of the command, with the reason for people.
     pub fn entry(&self, reason: &str) -> Result<ControlEntry, WordError> {
         let reason = reason.trim();
         if reason.is_empty() {
@@ -73,7 +73,7 @@ impl Word {
         }
         let (event_type, payload) = match self {
             Self::Kill(kill) => ("kill.changed", json!({"kill": kill, "reason": reason})),
-            // Without a symbol it is of all: a null would be the same, and look like a mistake.
+            // Without a symbol it concerns all. A null would mean the same, and look like a mistake.
             Self::GapAccepted(None) => ("gap.accepted", json!({"reason": reason})),
             Self::GapAccepted(Some(symbol)) => ("gap.accepted", json!({"symbol": symbol, "reason": reason})),
             Self::RiskAccepted(position) => ("risk.accepted", json!({"position_id": position, "reason": reason})),
@@ -85,7 +85,7 @@ impl Word {
     }
 }
 
-/// What a kill key says: any value but empty, 0 and false refuses.
+/// Returns true if the value of a kill key kills: any value except empty, 0 and false.
 pub fn kills(value: &[u8]) -> bool {
     let value = value.trim_ascii().to_ascii_lowercase();
     !matches!(value.as_slice(), b"" | b"0" | b"false")
@@ -94,7 +94,7 @@ pub fn kills(value: &[u8]) -> bool {
 fn symbol_of(text: &str) -> Result<String, WordError> {
     let symbol = text.trim().to_uppercase();
     let is_symbol = !symbol.is_empty() && !symbol.contains(|c: char| c.is_whitespace() || c == '@');
-    // These words mean that there is none: the gap of every symbol would be accepted.
+    // These words mean "absent": the gap of every symbol would be accepted.
     if is_symbol && !["NONE", "NULL", "NAN"].contains(&symbol.as_str()) {
         Ok(symbol)
     } else {
@@ -102,7 +102,7 @@ fn symbol_of(text: &str) -> Result<String, WordError> {
     }
 }
 
-/// `SYMBOL@ms-seq`, with `/2`, `/3` … for further openings under one id.
+/// Reads `SYMBOL@ms-seq`, with `/2`, `/3` … for further openings under one id.
 fn position_of(text: &str) -> Result<String, WordError> {
     let wrong = || WordError::NoPosition(text.to_owned());
     let (symbol, opening) = text.trim().split_once('@').ok_or_else(wrong)?;
@@ -126,7 +126,7 @@ mod tests {
     use crate::domain::event::streams::Streams;
     use crate::domain::event::{Control, Event};
 
-    /// What the decoder makes of an entry, with the symbol that it names.
+    /// Returns the event that the decoder reads from an entry, with its symbol.
     fn read(word: &Word) -> (Control, Option<String>) {
         let entry = word.entry(" because ").unwrap();
         let streams = Streams::default();

@@ -14,10 +14,10 @@ use crate::domain::exit::policy::{
 };
 use crate::domain::units::{Quote, RMultiple, Ratio};
 
-/// Keys that a live policy has to name itself.
+/// Keys that a live policy has to state itself.
 pub const LIVE_KEYS: [&str; 4] = ["ladder", "atr_unit", "price_sources", "on_live"];
 
-/// Why a text is no policy.
+/// Why a text is not a policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     #[error("the policy is no JSON object: {0}")]
@@ -35,7 +35,7 @@ fn suggestion(nearest: &Option<&'static str>) -> String {
 }
 
 impl ReadError {
-    /// The reason under which an entry that holds such a policy is quarantined.
+    /// Returns the reason under which an entry with such a policy is quarantined.
     pub fn reason(&self) -> Reason {
         match self {
             Self::NoObject(_) => Reason::BadJson,
@@ -52,7 +52,7 @@ impl Default for Policy {
     }
 }
 
-/// Reads a policy from JSON; what it does not name gets its default.
+/// Reads a policy from JSON. A missing key gets its default.
 pub fn from_json(text: &str) -> Result<Policy, ReadError> {
     if !depth::is_bounded(text.as_bytes()) {
         return Err(ReadError::NoObject(format!("it nests deeper than {}", depth::DEPTH_MAX)));
@@ -64,7 +64,7 @@ pub fn from_json(text: &str) -> Result<Policy, ReadError> {
     }
 }
 
-/// JSON with its numbers as the texts that they are: none goes through a float. Its depth has to be bounded.
+/// Parses JSON with its numbers as texts: none passes through a float. The caller must bound its depth.
 fn exact(text: &str) -> Result<Value, serde_json::Error> {
     match text.trim_start().as_bytes().first() {
         Some(b'{') => {
@@ -80,7 +80,7 @@ fn exact(text: &str) -> Result<Value, serde_json::Error> {
     }
 }
 
-/// The `[policy]` table of a TOML document as a JSON object.
+/// Returns the `[policy]` table of a TOML document as a JSON object.
 pub fn object_of_toml(table: &toml::Table) -> Map<String, Value> {
     table.iter().map(|(key, value)| (key.clone(), json_of(value.clone()))).collect()
 }
@@ -89,7 +89,7 @@ fn json_of(value: toml::Value) -> Value {
     match value {
         toml::Value::String(text) => text.into(),
         toml::Value::Integer(n) => n.into(),
-        // As text: the shortest form that reads back is what was written.
+        // As text: the shortest form that reads back equals the written one.
         toml::Value::Float(n) => n.to_string().into(),
         toml::Value::Boolean(b) => b.into(),
         toml::Value::Datetime(time) => time.to_string().into(),
@@ -157,7 +157,7 @@ pub fn from_object(object: Map<String, Value>) -> Result<Policy, ReadError> {
     Ok(policy)
 }
 
-/// The canonical JSON: all keys, sorted, no spaces, decimals as plain strings.
+/// Returns the canonical JSON: all keys, sorted, no spaces, decimals as plain strings.
 pub fn to_json(policy: &Policy) -> String {
     // serde_json's map sorts its keys.
     let mut object = Map::new();
@@ -225,7 +225,7 @@ fn risk_source(name: &str) -> Option<RiskSource> {
     [Legacy, IntentNearest, Intent, Plan].into_iter().find(|source| source.name() == name)
 }
 
-/// The keys of a policy object, with those that were asked for.
+/// The keys of a policy object, with those that were read.
 struct Keys {
     object: Map<String, Value>,
     known: BTreeSet<&'static str>,
@@ -377,7 +377,7 @@ impl Keys {
     }
 }
 
-/// `0.5:0.25,1.0:0.25`: R and fraction of each rung.
+/// Reads `0.5:0.25,1.0:0.25`: R and fraction of each rung.
 pub fn ladder_of_text(text: &str) -> Result<Vec<LadderStep>, ReadError> {
     const KEY: &str = "ladder";
     text.split(',')
@@ -403,7 +403,7 @@ fn wrong(key: &str, value: &Value, want: &'static str, reason: Reason) -> ReadEr
     ReadError::Value { key: key.to_owned(), value: value.to_string(), want, reason }
 }
 
-/// The name that a mistyped one most likely means.
+/// Returns the known name that a mistyped one most likely means.
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|candidate| (distance(&name.to_ascii_lowercase(), &candidate.to_ascii_lowercase()), candidate))
@@ -412,7 +412,7 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&
         .map(|(_, candidate)| candidate)
 }
 
-/// Levenshtein distance in bytes.
+/// Returns the Levenshtein distance in bytes.
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {

@@ -1,7 +1,8 @@
-//! What is asked for beside a decision: a suggestion in shadow mode, an order in live mode (SPEC §6).
+//! The entry beside a decision: a suggestion in shadow mode, an order request in live mode (docs/spec/emission.md,
+//! "Suggestions", "Order requests").
 //!
-//! Orders are always reduce-only, under both names, and carry when they end. Their times are those of the cause, so
-//! that the same history gives the same bytes.
+//! Orders are always reduce-only, under both names, and contain their end of validity. Their times are those of the
+//! cause, so that the same history gives the same bytes.
 
 use rust_decimal::Decimal;
 use serde_json::{Map, Value};
@@ -10,39 +11,40 @@ use super::time;
 use crate::domain::engine::{Decision, Engine};
 use crate::domain::units::{OutOfRange, Qty, RMultiple};
 
-/// Who suggests.
+/// The author of suggestions.
 const SUGGESTED_BY: &str = "harvester";
-/// Places of the percentage that one kind of executor multiplies by; cut off, so that it never asks for more. [1]
+/// Places of the percentage by which one kind of executor multiplies. It is truncated, so that it never asks for more.
+/// [1]
 const PERCENT_PLACES: u32 = 10;
 
 /// Names and values of an entry.
 pub type FieldTexts = Vec<(String, String)>;
 
-/// How executors want their orders.
+/// The format of orders for an executor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OrderFormat {
     ApplyPlan,
     TradeIntent,
 }
 
-/// What an order carries beside the decision.
+/// The terms of an order beside the decision.
 #[derive(Clone, Copy, Debug)]
 pub struct OrderTerms<'a> {
     pub format: OrderFormat,
-    /// `emit.source`: executors accept only sources that they know.
+    /// `emit.source`. Executors accept only sources that they know.
     pub source: &'a str,
     /// How long after its cause the order may be executed. [ms]
     pub valid_ms: u64,
 }
 
-/// The entry of `harvest.suggestions`: one field, the object as JSON.
+/// Returns the entry of `harvest.suggestions`: one field, the object as JSON.
 pub fn suggestion(engine: &Engine, decision: &Decision) -> FieldTexts {
     let mut object = wish(engine, decision, SUGGESTED_BY);
     object.insert("dry_run".to_owned(), true.into());
     vec![("payload".to_owned(), Value::from(object).to_string())]
 }
 
-/// The entry of the request stream. Errors if a share of the position does not fit exact arithmetic.
+/// Returns the entry of the request stream. Errors if a share of the position does not fit exact arithmetic.
 pub fn order(engine: &Engine, decision: &Decision, terms: OrderTerms<'_>) -> Result<FieldTexts, OutOfRange> {
     let valid_until_ms = decision.cause.ms.saturating_add(terms.valid_ms);
     match terms.format {
@@ -57,15 +59,15 @@ pub fn order(engine: &Engine, decision: &Decision, terms: OrderTerms<'_>) -> Res
     }
 }
 
-/// How much of the present position a decision closes, as executors call it.
+/// The part of the present position that a decision closes, in the terms of executors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closing {
     pub action: &'static str,
-    /// Of the present quantity, cut off. [%]
+    /// Of the present quantity, truncated. [%]
     pub percent: Decimal,
 }
 
-/// Errors if the share of the position does not fit exact arithmetic.
+/// Computes the part. Errors if the share of the position does not fit exact arithmetic.
 pub fn closing(engine: &Engine, decision: &Decision) -> Result<Closing, OutOfRange> {
     let share = decision.qty.ratio(position_qty(engine, decision))?.get();
     let whole = is_whole(engine, decision);
@@ -140,7 +142,8 @@ fn plan(engine: &Engine, decision: &Decision, source: &str, valid_until_ms: u64)
     .into())
 }
 
-/// The smallest word that is not below the share; between 75 % and all of it the largest part, never the whole.
+/// Returns the smallest word that is not below the share. Between 75 % and the whole it is the largest part, never the
+/// whole.
 fn action(share: Decimal, whole: bool) -> &'static str {
     let quarters = |n: i64| share <= Decimal::new(25 * n, 2);
     match () {

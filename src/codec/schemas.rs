@@ -1,7 +1,7 @@
-//! The published contract: the JSON Schemas of `schemas/`, carried in the program.
+//! The published contract: the JSON Schemas of `schemas/`, included in the program.
 //!
-//! Promises the same text as the files, sorted by name. Validates nothing: reading is tolerant and does not wait
-//! for a schema (SPEC §3).
+//! Promises: the same text as the files, sorted by name. It validates nothing: reading is tolerant and does not depend
+//! on a schema (docs/spec/streams.md, "Reading any entry").
 
 /// One JSON Schema of `schemas/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,18 +40,19 @@ const ALL: &[Schema] = embedded![
     "trade.intent.v1",
 ];
 
-/// Every schema, by name.
+/// Returns every schema, by name.
 pub fn all() -> &'static [Schema] {
     ALL
 }
 
-/// The schema of this name, with or without `.json`.
+/// Returns the schema of this name, with or without `.json`.
 pub fn find(name: &str) -> Option<&'static Schema> {
     let name = name.strip_suffix(".json").unwrap_or(name);
     ALL.iter().find(|schema| schema.name == name)
 }
 
-/// The schema that somebody who wrote `name` most likely meant: one whose name contains it, else one a few edits away.
+/// Returns the schema that a mistyped `name` most likely means: one whose name contains it, or else one a few edits
+/// away.
 pub fn nearest(name: &str) -> Option<&'static Schema> {
     let name = name.strip_suffix(".json").unwrap_or(name).to_lowercase();
     let within = ALL.iter().find(|schema| !name.is_empty() && schema.name.contains(&name));

@@ -1,4 +1,4 @@
-//! Decisions as stream entries: payload, hash chain (SPEC §6).
+//! Decisions as stream entries: payload and hash chain (docs/spec/emission.md, "The decision stream", "Chain").
 
 use serde_json::{Map, Value};
 
@@ -28,13 +28,13 @@ impl Sealed {
         self.signature = Some(key.sign(&self.hash));
     }
 
-    /// The fields of the entry, in the order of SPEC §6.
+    /// Returns the fields of the entry, in the order of docs/spec/emission.md, "Fields of a decision".
     pub fn fields(&self) -> Fields<'static> {
         let text = |(name, value): (String, String)| (name.into(), FieldValue::Text(value.into()));
         Fields { pairs: self.texts().into_iter().map(text).collect() }
     }
 
-    /// The same as plain names and values.
+    /// Returns the fields as plain names and values.
     pub fn texts(&self) -> Vec<(String, String)> {
         let signature = self.signature.clone().map(|signature| ("signature", signature));
         let pairs = [
@@ -52,7 +52,7 @@ impl Sealed {
     }
 }
 
-/// Seals a decision that a step has just made and links it into the chain.
+/// Seals a decision that a step has just made, and links it into the chain.
 pub fn seal(engine: &mut Engine, decision: &Decision) -> Sealed {
     let payload = payload(engine, decision).to_string();
     let prev = engine.globals().chain.hash.to_string();
@@ -70,12 +70,12 @@ pub fn seal(engine: &mut Engine, decision: &Decision) -> Sealed {
     }
 }
 
-/// Hash of a decision: SHA-256 hex of `prev + "\n" + payload`.
+/// Returns the hash of a decision: SHA-256 hex of `prev + "\n" + payload`.
 pub fn chained(prev: &str, payload: &str) -> String {
     sha256_hex(format!("{prev}\n{payload}").as_bytes())
 }
 
-/// What is sealed: the decision and all that it rests on.
+/// Returns the sealed content: the decision, and all that it rests on.
 pub fn payload(engine: &Engine, decision: &Decision) -> Value {
     let reading = &decision.reading;
     let mut object = Map::new();
@@ -117,7 +117,7 @@ pub fn payload(engine: &Engine, decision: &Decision) -> Value {
     Value::Object(object)
 }
 
-/// The word for a side in the other direction of reading: SELL closes LONG, BUY closes SHORT.
+/// Returns the position side that an order side closes: SELL closes LONG, BUY closes SHORT.
 pub fn closes(side: Side) -> &'static str {
     match side {
         Side::Sell => "LONG",

@@ -1,13 +1,13 @@
-//! Texts from outside as they may be shown: in a log line, on a screen, in an error.
+//! Makes texts from outside safe to show: in a log line, on a screen, in an error.
 //!
-//! Promises: what was shown is one line, reads from left to right, and holds neither a command to a terminal nor the password
-//! of an address, whatever it held.
+//! Promises: the result is one line, reads from left to right, and contains neither a command to a terminal nor the
+//! password of an address, whatever the text contained.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
-/// Returns the text with all characters that would not show as themselves escaped: controls, line ends, characters without
-/// width, and those that turn the direction of writing. Passwords of addresses in it are masked.
+/// Returns the text with all characters escaped that would not show as themselves: controls, line ends, characters
+/// without width, and those that change the direction of writing. Passwords of addresses in it are masked.
 pub fn shown(text: &str) -> Cow<'_, str> {
     match masked(text) {
         Cow::Borrowed(text) => escaped(text),
@@ -16,7 +16,7 @@ pub fn shown(text: &str) -> Cow<'_, str> {
 }
 
 fn escaped(text: &str) -> Cow<'_, str> {
-    // Plain ASCII is nearly every text.
+    // Nearly every text is plain ASCII.
     if text.bytes().all(|byte| matches!(byte, 0x20..0x7f)) || !text.chars().any(is_hidden) {
         return Cow::Borrowed(text);
     }
@@ -25,7 +25,7 @@ fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Escapes all that is written through it.
+/// Escapes everything that is written through it.
 struct Shown<W>(W);
 
 impl<W: Write> Write for Shown<W> {
@@ -45,7 +45,7 @@ impl<W: Write> Write for Shown<W> {
     }
 }
 
-/// The same for a text that is JSON, and stays it.
+/// Returns the same for a text that is JSON. The result is JSON too.
 pub fn json(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_hidden) {
         return Cow::Borrowed(text);
@@ -63,7 +63,8 @@ pub fn json(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// The text without the passwords of the addresses in it, `scheme://user:password@host`. An address ends at a blank or a quote.
+/// Masks the passwords of the addresses in a text, `scheme://user:password@host`. An address ends at a blank or a
+/// quote.
 fn masked(text: &str) -> Cow<'_, str> {
     const BEGINS: &str = "://";
     if !text.contains(BEGINS) || !text.contains('@') {
@@ -110,14 +111,14 @@ fn is_hidden(c: char) -> bool {
         )
 }
 
-/// What stands in the place of a secret.
+/// Replaces a secret.
 pub const MASK: &str = "***";
 
-/// A URL without its password. What is not plainly a URL is not shown at all.
+/// Returns a URL without its password. A text that is not plainly a URL is masked completely.
 pub fn masked_url(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return MASK.to_owned() };
     let (user, host) = match rest.rsplit_once('@') {
-        // The last one: a password that was not encoded may hold more of them.
+        // The last `@` counts: a password that was not encoded may contain more of them.
         Some((user, host)) if !scheme.ends_with("unix") => (Some(user), host),
         _ => (None, rest),
     };

@@ -1,4 +1,5 @@
-//! Signatures of decisions and of control entries: HMAC-SHA256 under a key that is shown nowhere (SPEC §6).
+//! Signatures of decisions and of control entries: HMAC-SHA256 under a key that is never shown (docs/spec/emission.md,
+//! "Chain", "Signed control entries").
 
 use std::fmt::Write as _;
 
@@ -8,28 +9,29 @@ use sha2::Sha256;
 
 use crate::domain::event::ids::EntryId;
 
-/// A shorter key is no secret. [bytes]
+/// A shorter key is too weak. [bytes]
 const KEY_BYTES_MIN: usize = 16;
 
-/// Why a text is no key. The key itself is never part of the message.
+/// Why a text is not a key. The message never contains the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a signing key of {bytes} bytes is too short: want at least {KEY_BYTES_MIN}")]
 pub struct WeakKey {
     bytes: usize,
 }
 
-/// The key that signs decisions and control entries, with what was believed before there was this one.
+/// The key that signs decisions and control entries, with the former keys that are still accepted.
 #[derive(Clone, Debug)]
 pub struct SigningKey {
     secret: SecretSlice<u8>,
-    /// Keys that sign nothing any more, each with the last id for which it counts.
+    /// Keys that no longer sign, each with the last id for which it is accepted.
     former: Vec<(SecretSlice<u8>, EntryId)>,
-    /// Up to here nothing was signed.
+    /// Up to here entries are accepted without a signature.
     unsigned_until: Option<EntryId>,
 }
 
 impl SigningKey {
-    /// The key of a file or of the environment: the bytes without white space around them.
+    /// Creates a key from a file or the environment: the bytes without white space around them. Errors if it is too
+    /// short.
     pub fn new(text: &[u8]) -> Result<Self, WeakKey> {
         let key = text.trim_ascii();
         if key.len() < KEY_BYTES_MIN {
@@ -38,20 +40,21 @@ impl SigningKey {
         Ok(Self { secret: key.to_vec().into(), former: Vec::new(), unsigned_until: None })
     }
 
-    /// The key, with one of before that counts for entries up to an id.
+    /// Returns the key, with a former one that is accepted for entries up to an id.
     #[must_use]
     pub fn with_former(mut self, key: Self, until: EntryId) -> Self {
         self.former.push((key.secret, until));
         self
     }
 
-    /// The key, with entries up to an id that need no signature.
+    /// Returns the key, with entries up to an id accepted without a signature.
     #[must_use]
     pub fn with_unsigned_until(self, until: Option<EntryId>) -> Self {
         Self { unsigned_until: until, ..self }
     }
 
-    /// Returns true if an entry is ours: signed with the key, or as it was when the entry was written.
+    /// Returns true if an entry is ours: signed with this key or with a former one that counts for its id, or unsigned
+    /// up to the id where that is accepted.
     pub fn vouches(&self, id: EntryId, text: &str, signature: Option<&str>) -> bool {
         let Some(signature) = signature else { return self.needs_no_signature(id) };
         let mut former = self.former.iter().filter(|(_, until)| id <= *until);
@@ -63,7 +66,7 @@ impl SigningKey {
         self.unsigned_until.is_some_and(|until| id <= until)
     }
 
-    /// HMAC-SHA256 of a hash, as 64 lower-case hex digits.
+    /// Returns HMAC-SHA256 of a hash, as 64 lower-case hex digits.
     pub fn sign(&self, hash: &str) -> String {
         mac(&self.secret, hash).finalize().into_bytes().iter().fold(String::with_capacity(64), |mut hex, byte| {
             let _ = write!(hex, "{byte:02x}");
@@ -71,7 +74,7 @@ impl SigningKey {
         })
     }
 
-    /// Is it the signature of the hash; compared in constant time.
+    /// Returns true if it is the signature of the hash. The comparison takes constant time.
     pub fn verifies(&self, hash: &str, signature: &str) -> bool {
         is_of(&self.secret, hash, signature)
     }
@@ -88,12 +91,12 @@ fn is_of(secret: &SecretSlice<u8>, text: &str, signature: &str) -> bool {
 
 /// Returns the text of a control entry that is signed: its stream, its event type and its payload, as written.
 ///
-/// The first line tells it from the hash of a decision, so that neither signature serves for the other.
+/// The first line distinguishes it from the hash of a decision, so that neither signature can be used for the other.
 pub fn control_text(stream: &str, event_type: &str, payload: &str) -> String {
     format!("control\n{stream}\n{event_type}\n{payload}")
 }
 
-/// Bytes of lower-case hex digits.
+/// Returns the bytes of lower-case hex digits.
 fn bytes_of_hex(hex: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),

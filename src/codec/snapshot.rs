@@ -1,7 +1,7 @@
-//! A snapshot: the whole state at one place of the history, as a file that says of itself what it is.
+//! A state snapshot: the whole state at one place of the history, as a file that describes itself.
 //!
-//! A line of JSON (the head), the rows of the state (compressed), and a SHA-256 of all that. The head names the place: the
-//! cursor of each stream, and how many entries of the journal the state holds.
+//! The file is a line of JSON (the head), the rows of the state (compressed), and a SHA-256 of both. The head names the
+//! place: the cursor of each stream, and the number of journal entries that the state contains.
 
 use std::collections::BTreeMap;
 
@@ -16,21 +16,21 @@ use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::Streams;
 use crate::domain::exit::policy::Policy;
 
-/// Version of the file's form.
+/// Version of the file format.
 const SCHEMA: u32 = 1;
 const ZSTD_LEVEL: i32 = 3;
-/// A head is a line of some hundred bytes. [byte]
+/// Largest head. A usual head has some hundred bytes. [byte]
 const HEAD_BYTES_MAX: usize = 1 << 20;
 const DIGEST_BYTES: usize = 32;
-/// How much larger than their compressed bytes rows may be, beside what is free to all. [1]
+/// How much larger than their compressed bytes the rows may be, beyond the free allowance. [1]
 const TEXT_GROWTH_MAX: u64 = 256;
-/// [bytes]
+/// Allowance for every snapshot. [bytes]
 const TEXT_BYTES_FREE: u64 = 16 << 20;
 
 const NAME_PREFIX: &str = "snapshot-";
 const NAME_SUFFIX: &str = ".state";
 
-/// What a snapshot says of itself.
+/// The description at the start of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     schema: u32,
@@ -43,15 +43,15 @@ pub struct Head {
     pub last: String,
     /// The last entry of each stream.
     pub cursors: BTreeMap<String, String>,
-    /// Entries of the journal that the state holds, where there is one. [1]
+    /// Entries of the journal that the state contains, if there is a journal. [1]
     pub journal: Option<u64>,
-    /// Checksum of the state, as `codec/checksum.rs` makes it.
+    /// Checksum of the state, computed by `codec/checksum.rs`.
     pub state: String,
     /// [1]
     pub rows: u64,
 }
 
-/// A snapshot that is not what was written.
+/// Why a snapshot is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadSnapshot {
     #[error("its bytes are not those that were written: the digest differs")]
@@ -74,7 +74,7 @@ impl From<BadRow> for BadSnapshot {
     }
 }
 
-/// The bytes of a snapshot of an engine. `configured` is the policy that counts until one is adopted.
+/// Returns head and bytes of a snapshot of an engine. `configured` is the policy in force until one is adopted.
 pub fn write(engine: &Engine, configured: &Policy, journal: Option<u64>) -> (Head, Vec<u8>) {
     let mut rows = state::all_rows(engine);
     rows.extend(state::meta_row(&Meta::of(engine.streams(), configured)).1.map(|value| (state::META.to_vec(), value)));
@@ -105,14 +105,14 @@ pub fn write(engine: &Engine, configured: &Policy, journal: Option<u64>) -> (Hea
     (head, bytes)
 }
 
-/// A snapshot whose bytes are as they were written.
+/// A snapshot whose bytes are verified.
 #[derive(Debug)]
 pub struct Snapshot {
     pub head: Head,
     rows: Sorted,
 }
 
-/// Reads the bytes of a snapshot; of another version only the head is of use.
+/// Reads the bytes of a snapshot. Of another version only the head is usable.
 pub fn read(bytes: &[u8]) -> Result<Snapshot, BadSnapshot> {
     let Some((content, digest)) = bytes.len().checked_sub(DIGEST_BYTES).map(|at| bytes.split_at(at)) else {
         return Err(BadSnapshot::Digest);
@@ -158,7 +158,7 @@ fn rows(compressed: &[u8]) -> Result<Sorted, BadSnapshot> {
 }
 
 impl Snapshot {
-    /// Puts the state into an engine for these streams, and verifies its checksum.
+    /// Restores the state into an engine for these streams, and verifies its checksum.
     pub fn engine(&self, streams: &Streams, configured: &Policy) -> Result<Engine, BadSnapshot> {
         let made_with = self.made_with()?;
         let restored = self.restored(&made_with, &made_with, configured)?;
@@ -169,13 +169,13 @@ impl Snapshot {
         if made_with == *streams { Ok(restored) } else { self.restored(&made_with, streams, configured) }
     }
 
-    /// The streams by which the state was folded.
+    /// Returns the streams with which the state was folded.
     pub fn made_with(&self) -> Result<Streams, BadSnapshot> {
         let meta = state::meta(&self.rows)?.ok_or_else(|| BadSnapshot::Rows("no meta row".to_owned()))?;
         meta.streams().ok_or_else(|| BadSnapshot::Rows("the streams do not read".to_owned()))
     }
 
-    /// Hash of the policy that was configured when it was made.
+    /// Returns the hash of the policy that was configured when the snapshot was made.
     pub fn configured_policy(&self) -> Result<String, BadSnapshot> {
         let meta = state::meta(&self.rows)?.ok_or_else(|| BadSnapshot::Rows("no meta row".to_owned()))?;
         Ok(meta.policy_hash)
@@ -205,12 +205,12 @@ impl Rows for Sorted {
     }
 }
 
-/// Name of the file of a snapshot whose latest entry is this: the order of names is the order of time.
+/// Returns the file name of a snapshot with this latest entry. The order of names is the order of time.
 pub fn file_name(last: EntryId) -> String {
     format!("{NAME_PREFIX}{:020}-{:020}{NAME_SUFFIX}", last.ms, last.seq)
 }
 
-/// The latest entry of a file of this name; `None` for a name that is no snapshot's.
+/// Returns the latest entry of a file with this name, or `None` if it is not the name of a snapshot.
 pub fn last_of_name(name: &str) -> Option<EntryId> {
     let id: EntryId = name.strip_prefix(NAME_PREFIX)?.strip_suffix(NAME_SUFFIX)?.parse().ok()?;
     (file_name(id) == name).then_some(id)
@@ -220,7 +220,7 @@ pub fn last_of_name(name: &str) -> Option<EntryId> {
 mod tests {
     use super::*;
 
-    /// A snapshot whose rows are these bytes, with a digest that is right.
+    /// Returns a snapshot with these bytes as rows and a correct digest.
     fn sealed(compressed: &[u8]) -> Vec<u8> {
         let policy = Policy::default();
         let (head, _) = write(&Engine::new(Streams::default(), policy.clone()), &policy, None);
@@ -238,7 +238,7 @@ mod tests {
         let bomb = zstd::encode_all(zeros, ZSTD_LEVEL).unwrap();
         let error = read(&sealed(&bomb)).unwrap_err().to_string();
         assert!(error.contains("it is longer than"), "{error}");
-        // Lengths of rows that are not there.
+        // Lengths of rows that do not exist.
         for length in [9_u64, 1 << 40, u64::MAX] {
             let text = [length.to_le_bytes().as_slice(), b"row"].concat();
             let rows = zstd::encode_all(text.as_slice(), ZSTD_LEVEL).unwrap();

@@ -1,6 +1,6 @@
 //! The engine's state as rows of a store, and back.
 //!
-//! Every value is bincode behind a version byte; numbers in keys are big-endian, so that rows sort as they count.
+//! Every value is bincode after a version byte. Numbers in keys are big-endian, so that rows sort by number.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,15 +19,15 @@ use crate::domain::exit::policy::Policy;
 /// Format of the rows. A store of another format is not read.
 pub const FORMAT_VERSION: u32 = 3;
 
-/// A longer name stands in a key by its hash. [bytes]
+/// A longer name is replaced by its hash in a key. [bytes]
 const NAME_BYTES_MAX: usize = 256;
 
 /// Version byte in front of every value.
 const VALUE_VERSION: u8 = 1;
 
-/// One row: key, and value or `None` where it is to be removed.
+/// One row: key, and value or `None` to remove it.
 pub type Row = (Vec<u8>, Option<Vec<u8>>);
-/// One row as it was read.
+/// One row as read.
 pub type StoredRow = (Vec<u8>, Vec<u8>);
 
 pub(super) const META: &[u8] = b"m/";
@@ -42,7 +42,7 @@ const PROVISIONAL: &[u8] = b"u/";
 const DECISION: &[u8] = b"d/";
 const QUARANTINE: &[u8] = b"q/";
 
-/// A row that does not decode.
+/// A row that cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("row {key:?} does not read: {why}")]
 pub struct BadRow {
@@ -50,17 +50,17 @@ pub struct BadRow {
     pub why: String,
 }
 
-/// What a store remembers of how it was made.
+/// A store's record of how it was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub struct Meta {
     pub rules_version: String,
-    /// Hash of the policy that was configured.
+    /// Hash of the configured policy.
     pub policy_hash: String,
     pub streams: Vec<(StreamKind, String)>,
 }
 
 impl Meta {
-    /// What a store that is made now remembers.
+    /// Returns the record of a store that is made now.
     pub fn of(streams: &Streams, configured: &Policy) -> Self {
         Self {
             rules_version: RULES_VERSION.to_owned(),
@@ -69,14 +69,14 @@ impl Meta {
         }
     }
 
-    /// The streams by which the store was folded.
+    /// Returns the streams with which the store was folded.
     pub fn streams(&self) -> Option<Streams> {
         let streams = self.streams.iter().map(|(kind, name)| Stream { kind: *kind, name: name.clone() });
         Streams::new(streams.collect()).ok()
     }
 }
 
-/// An entry that was put aside.
+/// A quarantined entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub struct Quarantined {
     pub stream: String,
@@ -109,7 +109,7 @@ pub(super) fn key(prefix: &[u8], rest: &[u8]) -> Vec<u8> {
     [prefix, rest].concat()
 }
 
-/// A key that ends in a name from outside. Keys are limited: a name of any length has one, a long one by its hash.
+/// Returns a key that ends in a name from outside. Keys are limited, so a long name is replaced by its hash.
 pub(super) fn name_key(prefix: &[u8], name: &str) -> Vec<u8> {
     if name.len() <= NAME_BYTES_MAX {
         return key(prefix, name.as_bytes());
@@ -135,12 +135,13 @@ pub fn meta_row(meta: &Meta) -> Row {
     (META.to_vec(), Some(encode(meta)))
 }
 
-/// What stands here was folded from this entry on without knowing what comes behind it in its history; `None`: it was known.
+/// Returns the row that marks state as provisional: from this entry on it was folded without the look-ahead. `None`:
+/// the look-ahead was complete.
 pub fn provisional_row(from: Option<EntryId>) -> Row {
     (PROVISIONAL.to_vec(), from.map(|from| encode(&from)))
 }
 
-/// A decision, as the history line that it is.
+/// Returns the row of a decision, as its history line.
 pub fn decision_row(seq: u64, line: &str) -> Row {
     (key(DECISION, &seq.to_be_bytes()), Some(encode(&line)))
 }
@@ -149,7 +150,7 @@ pub fn quarantine_row(quarantined: &Quarantined) -> Row {
     (key(QUARANTINE, &entry_key(&quarantined.stream, quarantined.id)), Some(encode(quarantined)))
 }
 
-/// End of the key of an entry of a stream.
+/// Returns the end of the key of a stream entry.
 pub(super) fn entry_key(stream: &str, id: EntryId) -> Vec<u8> {
     let mut row_key = stream.as_bytes().to_vec();
     row_key.push(0);
@@ -158,7 +159,7 @@ pub(super) fn entry_key(stream: &str, id: EntryId) -> Vec<u8> {
     row_key
 }
 
-/// Rows of everything that changed. `names_written` counts the symbols whose names the store has already.
+/// Returns the rows of everything that changed. `names_written` counts the symbols whose names the store has already.
 pub fn changed_rows(engine: &Engine, changes: &Changes, names_written: &mut usize) -> Vec<Row> {
     let mut rows = vec![(GLOBALS.to_vec(), Some(encode(engine.globals())))];
     for (stream, Stream { name, .. }) in engine.streams().iter() {
@@ -197,7 +198,7 @@ pub fn changed_rows(engine: &Engine, changes: &Changes, names_written: &mut usiz
     rows
 }
 
-/// Rows of all that an engine holds in memory; closed instances are among them as long as their orders are remembered.
+/// Returns the rows of all state in memory. It includes closed positions while their orders are remembered.
 pub fn all_rows(engine: &Engine) -> Vec<StoredRow> {
     let mut rows = vec![(GLOBALS.to_vec(), encode(engine.globals()))];
     for (stream, Stream { name, .. }) in engine.streams().iter() {
@@ -222,7 +223,7 @@ pub trait Rows {
     fn scan(&self, prefix: &[u8]) -> Result<Vec<StoredRow>, Self::Error>;
 }
 
-/// How the store was made; `None` for an empty one.
+/// Returns how the store was made, or `None` for an empty one.
 pub fn meta<R: Rows>(rows: &R) -> Result<Option<Meta>, R::Error> {
     match rows.scan(META)?.first() {
         Some((key, value)) => Ok(Some(decode(key, value)?)),
@@ -230,7 +231,7 @@ pub fn meta<R: Rows>(rows: &R) -> Result<Option<Meta>, R::Error> {
     }
 }
 
-/// From where on this was folded without knowing what comes behind it in its history: see [`provisional_row`].
+/// Returns from which entry on the state is provisional: see [`provisional_row`].
 pub fn provisional_from<R: Rows>(rows: &R) -> Result<Option<EntryId>, R::Error> {
     match rows.scan(PROVISIONAL)?.first() {
         Some((key, value)) => Ok(Some(decode(key, value)?)),
@@ -238,7 +239,7 @@ pub fn provisional_from<R: Rows>(rows: &R) -> Result<Option<EntryId>, R::Error> 
     }
 }
 
-/// Puts the stored state into a fresh engine. `made_with` are the streams by which it was folded.
+/// Restores the stored state into a new engine. `made_with` are the streams with which it was folded.
 pub fn load<R: Rows>(rows: &R, made_with: &Streams, engine: &mut Engine) -> Result<(), R::Error> {
     let Some((globals_key, globals)) = rows.scan(GLOBALS)?.into_iter().next() else { return Ok(()) };
     let globals: Globals = decode(&globals_key, &globals)?;
@@ -251,7 +252,7 @@ pub fn load<R: Rows>(rows: &R, made_with: &Streams, engine: &mut Engine) -> Resu
         if let Some(mark) = hot.mark
             && let PriceSource::Stream(stream) = mark.source
         {
-            // A stream that is no longer read leaves its last price behind without a source: it is not used.
+            // The last price of a stream that is no longer read has no source and is not used.
             hot.mark = moved(stream)
                 .map(|stream| crate::domain::book::symbol::Mark { source: PriceSource::Stream(stream), ..mark });
         }
@@ -289,7 +290,7 @@ fn one<R: Rows, T: DeserializeOwned>(rows: &R, prefix: &[u8], name: &str) -> Res
     }
 }
 
-/// All closed instances of a symbol that the store knows, by their opening.
+/// Returns all closed positions of a symbol in the store, by their opening.
 pub fn closed_positions<R: Rows>(rows: &R, symbol: &str) -> Result<Vec<Position>, R::Error> {
     let mut positions = Vec::new();
     for (row_key, value) in rows.scan(&closed_prefix(symbol))? {
@@ -298,7 +299,7 @@ pub fn closed_positions<R: Rows>(rows: &R, symbol: &str) -> Result<Vec<Position>
     Ok(positions)
 }
 
-/// All quarantined entries, by stream and id.
+/// Returns all quarantined entries, by stream and id.
 pub fn quarantined<R: Rows>(rows: &R) -> Result<Vec<Quarantined>, R::Error> {
     let mut all = Vec::new();
     for (row_key, value) in rows.scan(QUARANTINE)? {
@@ -307,7 +308,7 @@ pub fn quarantined<R: Rows>(rows: &R) -> Result<Vec<Quarantined>, R::Error> {
     Ok(all)
 }
 
-/// One quarantined entry, if it is there.
+/// Returns one quarantined entry, if it exists.
 pub fn quarantined_one<R: Rows>(rows: &R, stream: &str, id: EntryId) -> Result<Option<Quarantined>, R::Error> {
     let wanted = key(QUARANTINE, &entry_key(stream, id));
     match rows.scan(&wanted)?.into_iter().next() {
@@ -316,7 +317,7 @@ pub fn quarantined_one<R: Rows>(rows: &R, stream: &str, id: EntryId) -> Result<O
     }
 }
 
-/// The history line of a decision, by its number.
+/// Returns the history line of a decision, by its number.
 pub fn decision_one<R: Rows>(rows: &R, seq: u64) -> Result<Option<String>, R::Error> {
     let wanted = decision_row(seq, "").0;
     match rows.scan(&wanted)?.into_iter().next() {
@@ -325,7 +326,7 @@ pub fn decision_one<R: Rows>(rows: &R, seq: u64) -> Result<Option<String>, R::Er
     }
 }
 
-/// All decisions, as history lines, by their sequence.
+/// Returns all decisions as history lines, by sequence.
 pub fn decisions<R: Rows>(rows: &R) -> Result<Vec<String>, R::Error> {
     let mut all = Vec::new();
     for (row_key, value) in rows.scan(DECISION)? {
@@ -406,8 +407,8 @@ mod tests {
         assert!(engine.streams().iter().all(|(stream, _)| loaded.cursor(stream) == engine.cursor(stream)));
     }
 
-    /// The bytes of stored state. A change here needs another [`FORMAT_VERSION`] or [`RULES_VERSION`]: a store of the
-    /// former bytes would be read as something else.
+    /// The bytes of stored state. A change here needs another [`FORMAT_VERSION`] or [`RULES_VERSION`], because the
+    /// former bytes would be read wrongly.
     #[test]
     fn stored_bytes_are_golden() {
         let rows = kept(&mut folded());

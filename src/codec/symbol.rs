@@ -1,4 +1,4 @@
-//! Names of symbols: one spelling for each contract (SPEC §3, *Reading any entry*).
+//! Names of symbols: one spelling for each contract (docs/spec/streams.md, "Symbols").
 
 use std::borrow::Cow;
 
@@ -11,11 +11,11 @@ pub const NAME_SIZE_MAX: usize = 64;
 ///
 /// `BTC/USDT` and `btc/usdt:usdt` are `BTCUSDT`, `BTC/USDT:USDT-260327` is `BTCUSDT_260327`.
 ///
-/// Errors: [`Reason::NoSymbol`] for what is no name, an option among it; [`Reason::InverseContract`] for a contract that
-/// is paid in coins.
+/// Errors: [`Reason::NoSymbol`] for a text that is not a name, options included; [`Reason::InverseContract`] for a
+/// contract that is settled in coins.
 pub fn normalized(text: &str) -> Result<Cow<'_, str>, Reason> {
     let text = text.trim();
-    // Symbols come in their one spelling nearly always: no copy then.
+    // Symbols nearly always come in this spelling, and then need no copy.
     let name = if is_plain(text) {
         Cow::Borrowed(text)
     } else {
@@ -32,12 +32,12 @@ pub fn normalized(text: &str) -> Result<Cow<'_, str>, Reason> {
     if is_inverse(&name) { Err(Reason::InverseContract) } else { Ok(name) }
 }
 
-/// Returns true for upper-case letters and digits alone, as nearly all names are.
+/// Returns true if the name has only upper-case letters and digits, as nearly all names do.
 pub fn is_plain(name: &str) -> bool {
     name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
 }
 
-/// `BASE/QUOTE`, `BASE/QUOTE:SETTLE` or `BASE/QUOTE:SETTLE-YYMMDD`, in upper case, from behind the bar on.
+/// Reads `BASE/QUOTE`, `BASE/QUOTE:SETTLE` or `BASE/QUOTE:SETTLE-YYMMDD` in upper case. `rest` starts after the bar.
 fn of_unified(base: &str, rest: &str) -> Result<String, Reason> {
     let (quote, settled) = rest.split_once(':').map_or((rest, None), |(quote, settled)| (quote, Some(settled)));
     let (settle, expiry) = match settled {
@@ -47,7 +47,7 @@ fn of_unified(base: &str, rest: &str) -> Result<String, Reason> {
     let is_asset = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphabetic() || c.is_ascii_digit());
     let is_expiry = |text: &str| text.len() == 6 && text.bytes().all(|b| b.is_ascii_digit());
     let is_pair = !base.is_empty() && is_asset(settle) && expiry.is_none_or(is_expiry);
-    // A quote that is no asset by itself is a name of the exchange behind a bar: `BTC/USD_PERP`.
+    // A quote that is not an asset is an exchange name after a bar: `BTC/USD_PERP`.
     if (!is_pair && settled.is_some()) || base.is_empty() || quote.is_empty() {
         return Err(Reason::NoSymbol);
     }
@@ -57,7 +57,7 @@ fn of_unified(base: &str, rest: &str) -> Result<String, Reason> {
     Ok(expiry.map_or_else(|| format!("{base}{quote}"), |expiry| format!("{base}{quote}_{expiry}")))
 }
 
-/// Returns true for `…USD_PERP` and `…USD_<6 digits>`: contracts that are paid in coins.
+/// Returns true for `…USD_PERP` and `…USD_<6 digits>`: contracts that are settled in coins.
 fn is_inverse(name: &str) -> bool {
     let Some((pair, suffix)) = name.rsplit_once('_') else { return false };
     let is_dated = suffix.len() == 6 && suffix.bytes().all(|b| b.is_ascii_digit());
@@ -66,11 +66,11 @@ fn is_inverse(name: &str) -> bool {
 
 /// Returns the words of a text that may be symbols, each in its one spelling.
 ///
-/// A word is a run of what names are made of; its parts between `_`, `-` and `.` count by themselves, too.
+/// A word is a run of characters that names consist of. Its parts between `_`, `-` and `.` count as words, too.
 pub fn words(text: &str) -> impl Iterator<Item = String> + '_ {
     let is_mark = |c: char| matches!(c, '_' | '-' | '.');
     let is_of_name = move |c: char| c.is_alphabetic() || c.is_ascii_digit() || is_mark(c);
-    // In nested JSON an escape such as `\n` is written out, and its letter is no part of the word behind it.
+    // In nested JSON an escape such as `\n` is written out. Its letter is not part of the word after it.
     let runs = text.split('\\').enumerate().flat_map(move |(place, piece)| {
         let behind = if place > 0 { piece.strip_prefix(['n', 't', 'r', 'b', 'f']) } else { None };
         let whole = piece.split(move |c: char| !is_of_name(c) && !matches!(c, '/' | ':'));

@@ -1,4 +1,4 @@
-//! Business times as producers write them, and times that people type.
+//! Event times as producers write them, and times that people type.
 
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime};
 use rust_decimal::Decimal;
@@ -16,16 +16,16 @@ const MICROS_MAX: u64 = 100_000_000_000_000_000;
 /// A time that a producer wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// Nothing, or 0: there is no epoch zero.
+    /// Absent, or 0: there is no epoch zero.
     Absent,
     /// [ms since 1970]
     At(u64),
-    /// A text that is no time.
+    /// A text that is not a time.
     Unreadable,
 }
 
-/// Reads a time: epoch in s, ms, µs or ns, told apart by size, with or without a fraction; ISO-8601, extended or basic;
-/// RFC 2822 (SPEC §3, *Reading any entry*).
+/// Reads a time: epoch in s, ms, µs or ns, distinguished by size, with or without a fraction; ISO-8601, extended or
+/// basic; RFC 2822 (docs/spec/streams.md, "Times").
 pub fn written(text: &str) -> Written {
     if let Some(plain) = number::Plain::read(text.as_bytes()) {
         return at_or_absent(plain_ms(plain));
@@ -47,7 +47,7 @@ fn at_or_absent(ms: Option<u64>) -> Written {
     }
 }
 
-/// The same time in ms since 1970; `None` for what is absent or no time.
+/// Returns the same time in ms since 1970, or `None` if it is absent or not a time.
 pub fn business_ms(text: &str) -> Option<u64> {
     match written(text) {
         Written::At(ms) => Some(ms),
@@ -55,7 +55,8 @@ pub fn business_ms(text: &str) -> Option<u64> {
     }
 }
 
-/// An epoch number in any notation, as whole milliseconds, rounded down. `None` for what is no number, or negative.
+/// Reads an epoch number in any notation as whole milliseconds, rounded down. Returns `None` if it is not a number or
+/// is negative.
 fn epoch_ms(text: &str) -> Option<u64> {
     let value = Decimal::from_scientific(text).or_else(|_| text.parse()).ok()?;
     if value.is_sign_negative() && !value.is_zero() {
@@ -74,7 +75,7 @@ fn epoch_ms(text: &str) -> Option<u64> {
     ms.trunc().to_u64()
 }
 
-/// The same of a plain number, in whole numbers.
+/// Returns the same for a plain number, with whole numbers only.
 pub(super) fn plain_ms(number::Plain { mantissa, scale }: number::Plain) -> Option<u64> {
     let power = |places: u32| number::POWERS_OF_TEN[places as usize];
     let whole = mantissa / power(scale);
@@ -88,8 +89,8 @@ pub(super) fn plain_ms(number::Plain { mantissa, scale }: number::Plain) -> Opti
     (ms > 0).then_some(ms)
 }
 
-/// The same of bytes, which are looked at as text only where they are no plain number. `None` says nothing about the
-/// text but that it must be read in full.
+/// Returns the same for bytes. They are treated as text only if they are not a plain number. `None` only means that the
+/// text must be read in full.
 pub(super) fn business_ms_of_bytes(text: &[u8]) -> Option<u64> {
     match number::Plain::read(text) {
         Some(plain) => plain_ms(plain),
@@ -97,7 +98,7 @@ pub(super) fn business_ms_of_bytes(text: &[u8]) -> Option<u64> {
     }
 }
 
-/// ISO-8601 with or without zone or time of day, as ms since 1970.
+/// Reads ISO-8601 with or without zone or time of day. [ms since 1970]
 pub fn iso_ms(text: &str) -> Option<u64> {
     u64::try_from(iso_8601(text.trim())?.timestamp_millis()).ok()
 }
@@ -107,8 +108,8 @@ fn text_ms(text: &str) -> Option<u64> {
     u64::try_from(time.timestamp_millis()).ok()
 }
 
-/// `2026-02-04`, `2026-02-04T00:01:40,5+0100`, `20260204T000140Z`, `2026-02-04 00:01 UTC`; no zone is UTC, and the name of
-/// one in brackets after it is ignored.
+/// Reads `2026-02-04`, `2026-02-04T00:01:40,5+0100`, `20260204T000140Z`, `2026-02-04 00:01 UTC`. Without a zone it is
+/// UTC. The name of a zone in brackets after it is ignored.
 fn iso_8601(text: &str) -> Option<DateTime<FixedOffset>> {
     let (text, is_named) = match text.strip_suffix(']') {
         Some(inner) => (inner.split_once('[')?.0, true),
@@ -129,7 +130,7 @@ fn iso_8601(text: &str) -> Option<DateTime<FixedOffset>> {
     date.and_time(time_of_day(time)?).and_local_timezone(zone_offset(zone)?).single()
 }
 
-/// Length of the date at the start of a text: `2026-02-04` or `20260204`.
+/// Returns the length of the date at the start of a text: `2026-02-04` or `20260204`.
 fn date_length(text: &str) -> Option<usize> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     match digits {
@@ -145,7 +146,7 @@ fn calendar_date(text: &str) -> Option<NaiveDate> {
     NaiveDate::parse_from_str(text, format).ok().filter(|_| is_plain)
 }
 
-/// `00`, `00:01`, `00:01:40`, `0001`, `000140`, the last two with a fraction behind a point or a comma.
+/// Reads `00`, `00:01`, `00:01:40`, `0001`, `000140`. Those with seconds may have a fraction after a point or a comma.
 fn time_of_day(text: &str) -> Option<NaiveTime> {
     let (clock, fraction) = match text.find(['.', ',']) {
         Some(at) => (&text[..at], Some(&text[at + 1..])),
@@ -169,12 +170,12 @@ fn time_of_day(text: &str) -> Option<NaiveTime> {
         Some(text) if digits.len() == 6 => nanos(text)?,
         Some(_) => return None,
     };
-    // A leap second is read as the one before it.
+    // A leap second is read as the second before it.
     let second = if part(4)? == 60 { 59 } else { part(4)? };
     NaiveTime::from_hms_nano_opt(part(0)?, part(2)?, second, nanos)
 }
 
-/// A fraction of a second, rounded down to nanoseconds.
+/// Reads a fraction of a second, rounded down to nanoseconds.
 fn nanos(fraction: &str) -> Option<u32> {
     if fraction.is_empty() || !fraction.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -182,7 +183,7 @@ fn nanos(fraction: &str) -> Option<u32> {
     format!("{:0<9}", &fraction[..fraction.len().min(9)]).parse().ok()
 }
 
-/// No zone, `Z`, `UTC`, `GMT`, `±hh`, `±hhmm`, `±hh:mm`.
+/// Reads a zone: none, `Z`, `UTC`, `GMT`, `±hh`, `±hhmm`, `±hh:mm`.
 fn zone_offset(text: &str) -> Option<FixedOffset> {
     if text.is_empty() || ["Z", "UTC", "GMT"].iter().any(|name| text.eq_ignore_ascii_case(name)) {
         return FixedOffset::east_opt(0);
@@ -205,7 +206,7 @@ fn zone_offset(text: &str) -> Option<FixedOffset> {
     (hours < 24 && minutes < 60).then(|| FixedOffset::east_opt(sign * 60 * (60 * hours + minutes)))?
 }
 
-/// `2026-02-04T02:07:00.000Z` of ms since 1970.
+/// Formats ms since 1970 as `2026-02-04T02:07:00.000Z`.
 pub fn iso(ms: u64) -> String {
     i64::try_from(ms)
         .ok()
@@ -213,7 +214,7 @@ pub fn iso(ms: u64) -> String {
         .map_or_else(|| format!("{ms} ms"), |time| time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
 }
 
-/// A span of time as people read it: `0.4s`, `95s`, `12m`, `5h 3m`, `298d 21h`.
+/// Formats a span of time for people: `0.4s`, `95s`, `12m`, `5h 3m`, `298d 21h`.
 pub fn span(ms: u64) -> String {
     let seconds = ms / 1000;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);

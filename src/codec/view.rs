@@ -1,4 +1,4 @@
-//! Positions and summaries as other programs and people get them (SPEC §7).
+//! Positions and summaries as JSON documents for programs and people (docs/spec/commands.md, "positions", "replay").
 
 use serde_json::{Map, Value, json};
 
@@ -11,7 +11,7 @@ use crate::domain::exit::policy::Policy;
 use crate::domain::exit::{self, Flag};
 use crate::domain::units::{RMultiple, Ratio};
 
-/// What a position lacks to be evaluated, by the names of its fields.
+/// Returns the names of the fields that a position lacks to be evaluated.
 pub fn missing(symbol: &Symbol, position: &Position) -> Vec<&'static str> {
     let mut missing = Vec::new();
     if position.totals.entry.is_none() {
@@ -26,7 +26,7 @@ pub fn missing(symbol: &Symbol, position: &Position) -> Vec<&'static str> {
     missing
 }
 
-/// One rung of an instance, as it stands at a time.
+/// One rung of a position at a time.
 pub struct RungView {
     pub r: RMultiple,
     pub fraction: Ratio,
@@ -34,7 +34,7 @@ pub struct RungView {
     pub decision_id: Option<Box<str>>,
 }
 
-/// The rungs of the ladder, and those that were touched under another one, ascending.
+/// Returns the rungs of the ladder, and those that were touched under an earlier ladder, ascending.
 pub fn rungs(position: &Position, policy: &Policy, now_ms: u64) -> Vec<RungView> {
     let of_ladder = policy.ladder.iter().map(|step| RungView {
         r: step.r,
@@ -54,13 +54,13 @@ pub fn rungs(position: &Position, policy: &Policy, now_ms: u64) -> Vec<RungView>
     rungs
 }
 
-/// The lowest armed rung of the ladder.
+/// Returns the lowest armed rung of the ladder.
 pub fn next_rung(position: &Position, policy: &Policy, now_ms: u64) -> Option<RMultiple> {
     let armed = |r| position.rung_state(r, now_ms) == RungState::Armed;
     policy.ladder.iter().map(|step| step.r).find(|&r| armed(r))
 }
 
-/// One instance as JSON.
+/// Returns one position as JSON.
 pub fn position_document(engine: &Engine, symbol: &Symbol, position: &Position) -> Value {
     let policy = engine.policy();
     let now_ms = engine.evaluated_ms();
@@ -120,7 +120,7 @@ pub fn position_document(engine: &Engine, symbol: &Symbol, position: &Position) 
     })
 }
 
-/// What changed the quantity of an instance, in order. What fills have told of a look-up comes before the rest of it.
+/// Returns the changes of a position's quantity, in order. In a look-up the part that fills have explained comes first.
 fn fills(position: &Position) -> Vec<Value> {
     let changes = position.changes.iter().filter(|m| m.cause != Cause::EntrySet);
     changes
@@ -157,7 +157,8 @@ fn fills(position: &Position) -> Vec<Value> {
         .collect()
 }
 
-/// The positions of an engine, by name of their symbol: the open ones, and with `all` the closed ones that it remembers.
+/// Returns the positions of an engine, by name of their symbol: the open ones and, with `all`, the remembered closed
+/// ones.
 pub fn positions(engine: &Engine, all: bool) -> Vec<Value> {
     let of_symbol = |symbol: &Symbol| -> Vec<Value> {
         let shown = |position: &&Position| all || position.is_open();
@@ -166,14 +167,14 @@ pub fn positions(engine: &Engine, all: bool) -> Vec<Value> {
     by_name(engine).into_iter().flat_map(of_symbol).collect()
 }
 
-/// Symbols in the order of their names.
+/// Returns the symbols in the order of their names.
 pub fn by_name(engine: &Engine) -> Vec<&Symbol> {
     let mut symbols: Vec<&Symbol> = engine.symbols().iter().collect();
     symbols.sort_by(|a, b| a.name.cmp(&b.name));
     symbols
 }
 
-/// The summary of a replay; the caller adds what it alone knows (lines, seconds).
+/// Returns the summary of a replay. The caller adds its own values (lines, seconds).
 pub fn summary(engine: &Engine, counters: &Counters) -> Map<String, Value> {
     let open: Vec<(&Symbol, &Position)> =
         by_name(engine).into_iter().filter_map(|s| s.hot.open.as_ref().map(|open| (s, open))).collect();

@@ -22,7 +22,7 @@ impl fmt::Display for OutOfRange {
 
 impl std::error::Error for OutOfRange {}
 
-/// Fewest digits of a rounded result: one more than the promised 10⁻¹² needs.
+/// Smallest mantissa of a rounded result: 14 digits, so that it is exact to the promised 10⁻¹².
 const MANTISSA_MIN: u128 = 10u128.pow(13);
 
 /// From here on a mantissa has more digits than an entry may have.

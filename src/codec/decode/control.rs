@@ -1,4 +1,4 @@
-//! Control entries: the policy, the kill switch, gaps, and what operators accept.
+//! Control entries: policy, kill switch, gaps, and acceptances by operators.
 
 use super::Subject;
 use super::optional_symbol;
@@ -11,13 +11,13 @@ use crate::domain::event::{Control, ControlFact, Event, Issue, Reason};
 use crate::domain::exit::policy::Policy;
 use crate::domain::units::RMultiple;
 
-/// Events that kill when they cannot be read.
+/// Events that kill if they cannot be read.
 const SAFETY: [&str; 2] = ["policy.adopted", "kill.changed"];
-/// The event that holds every symbol when it cannot be read.
+/// The event that holds every symbol if it cannot be read.
 const GAP: &str = "history.gap";
-/// So far the time of issue may be from the id of its entry. [ms]
+/// Largest distance between the time of issue and the id of the entry. [ms]
 const ISSUE_WINDOW_MS: u64 = 60_000;
-/// A longer nonce is none: it is remembered. [bytes]
+/// A longer nonce is refused, because nonces are remembered. [bytes]
 const NONCE_BYTES_MAX: usize = 64;
 
 pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
@@ -44,7 +44,7 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     Ok(Event::Control(Box::new(ControlFact { control, issue })))
 }
 
-/// When the entry says that it was issued, and its nonce. What does not read is no issue.
+/// Returns the time of issue and the nonce of an entry, or `None` if one of them cannot be read.
 fn issue(object: &Object<'_>) -> Option<Issue> {
     use rust_decimal::prelude::ToPrimitive as _;
     let issued_ms = object.number(&["issued_ms"]).ok()??.to_u64()?;
@@ -52,8 +52,8 @@ fn issue(object: &Object<'_>) -> Option<Issue> {
     (nonce.len() <= NONCE_BYTES_MAX).then(|| Issue { issued_ms, nonce: nonce.into(), is_verified: false })
 }
 
-/// Verifies what loosens: its signature, and that it was issued close to its id. (Whether its nonce is new, the fold
-/// knows.) Errors where it is not to be believed.
+/// Verifies an entry that loosens: its signature, and that it was issued close to its id. (The fold checks that its
+/// nonce is new.) Errors if the entry must be refused.
 pub(super) fn verify(
     key: &SigningKey,
     stream: &str,
@@ -87,7 +87,7 @@ fn event_type(object: &Object<'_>) -> Result<Option<String>, Reason> {
     Ok(name.map(|name| name.to_ascii_lowercase()))
 }
 
-/// What an entry whose payload does not read must do all the same: stop everything, or tell of a gap.
+/// Returns the safety effect of an entry whose payload cannot be read: kill, and gap.
 pub(super) fn precaution(fields: &Fields<'_>) -> (bool, bool) {
     let mentions = |name: &str| {
         fields.pairs.iter().any(|(_, value)| match value {
@@ -98,8 +98,8 @@ pub(super) fn precaution(fields: &Fields<'_>) -> (bool, bool) {
     (SAFETY.iter().any(|name| mentions(name)), mentions(GAP))
 }
 
-/// Returns true if an entry kills as soon as it is read, before its turn in the fold: a `kill.changed` that is on, or one
-/// or a `policy.adopted` that cannot be read.
+/// Returns true if an entry kills as soon as it is read, before its turn in the fold: a `kill.changed` that is on, or a
+/// `kill.changed` or `policy.adopted` that cannot be read.
 pub fn kills_when_read(fields: &Fields<'_>) -> bool {
     let Ok(object) = Object::of(fields) else { return precaution(fields).0 };
     let Ok(Some(name)) = event_type(&object) else { return false };
@@ -141,7 +141,7 @@ fn history_gap(subject: &Subject<'_>) -> Result<Control, Reason> {
     Ok(Control::HistoryGap { stream, after: bound(subject, "after"), before: bound(subject, "before") })
 }
 
-/// The bounds of a gap are information: one that is no id is none, and the gap is a gap all the same.
+/// The bounds of a gap are information. A bound that is not an id is ignored, and the gap still counts.
 fn bound(subject: &Subject<'_>, name: &str) -> Option<EntryId> {
     subject.object.text(&[name]).ok().flatten().and_then(|text| text.parse().ok())
 }

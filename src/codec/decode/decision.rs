@@ -1,4 +1,4 @@
-//! Our own decisions, as they were emitted.
+//! Recorded decisions.
 
 use serde_json::value::RawValue;
 
@@ -48,7 +48,7 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
         rungs: rungs(&object.json_text(&["rungs"])?.ok_or(Reason::BadNumber)?)?,
         attempt: whole(object.number(&["attempt"])?)?,
         live,
-        // The rungs that it took count even where the chain cannot be told.
+        // Its rungs count even if its place in the chain is unknown.
         seq: beside.number(&["seq"])?.map(|seq| whole(Some(seq))).transpose()?.unwrap_or(0),
         prev: beside.text(&["prev"])?.unwrap_or_default().into(),
         hash: beside.text(&["hash"])?.unwrap_or_default().into(),
@@ -60,7 +60,7 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     Ok(Event::Decision(Box::new(fact)))
 }
 
-/// Returns true if the hash is that of `prev` and the payload as written and, with a key, its signature verifies.
+/// Returns true if the hash matches `prev` and the payload as written and, with a key, the signature verifies.
 pub(super) fn is_sealed(key: Option<&SigningKey>, id: EntryId, fields: &Fields<'_>) -> bool {
     let text = |name: &str| match fields.get(name) {
         Some(FieldValue::Text(text)) => Some(&**text),

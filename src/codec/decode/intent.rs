@@ -1,4 +1,4 @@
-//! Intents: signals to enter, and exit intents, which are only kept for the record.
+//! Intents: signals to enter, and exit intents, which are kept only for the record.
 
 use super::Subject;
 use super::market::{optional_price, risk_fields};
@@ -21,7 +21,8 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     Ok(Event::Intent(Box::new(Intent { id, direction, entry_price, atr_value, volatility_factor, producer })))
 }
 
-/// `reduceOnly`/`reduce_only` true inside or beside, an exit `intent_type`, or CLOSE or EXIT in `action`/`side`.
+/// Returns true if `reduceOnly`/`reduce_only` is true inside or beside the object, `intent_type` is an exit, or
+/// `action`/`side` contains CLOSE or EXIT.
 fn is_exit(object: &Object<'_>, beside: &Object<'_>) -> Result<bool, Reason> {
     for rank in [object, beside] {
         for name in ["reduceOnly", "reduce_only"] {
@@ -45,7 +46,7 @@ fn is_exit(object: &Object<'_>, beside: &Object<'_>) -> Result<bool, Reason> {
     Ok(false)
 }
 
-/// `action` if it is a direction, else `side`.
+/// Returns `action` if it is a direction, or else `side`.
 fn direction(object: &Object<'_>) -> Result<Direction, Reason> {
     let of = |word: &str| match word {
         "BUY" | "LONG" => Some(Direction::Long),
@@ -61,7 +62,7 @@ fn direction(object: &Object<'_>) -> Result<Direction, Reason> {
     }
 }
 
-/// Who wrote it, lower case; one that does not read is nobody.
+/// Returns the producer in lower case. An unreadable one counts as absent.
 pub(super) fn producer(object: &Object<'_>) -> Option<Box<str>> {
     object.text(&["source"]).ok().flatten().map(|name| name.to_lowercase().into())
 }

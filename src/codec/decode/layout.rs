@@ -1,23 +1,23 @@
-//! How the lines of a stream are laid out: read step by step once, and then only where lines of one producer differ.
+//! Layouts of lines: a line is read step by step once, and again only where lines of one producer differ.
 
 use super::ENTRY_SIZE_MAX;
 use super::market::NAMES;
 use super::position::POSITION_SIDES;
 use crate::codec::number::Plain;
 
-/// A line of one stream, cut into the values that vary and the text between them. The next line of a producer has the same
-/// text and values of the same kinds: then it reads as the same steps of [`Cursor`] would read it, without taking them.
+/// A line of one stream, cut into the values that vary and the text between them. If the next line has the same text
+/// and values of the same kinds, it is read by the layout. The result is the same as from the steps of [`Cursor`].
 ///
-/// A value that no rule wants is text until a line has another one in its place.
+/// A value that no rule uses is part of the text until a line has another value in its place.
 #[derive(Debug, Default)]
 pub(super) struct Layout {
     line: Vec<u8>,
     values: Vec<Slot>,
-    /// Those of the values that vary.
+    /// The values that vary.
     slots: Vec<Slot>,
 }
 
-/// Where a value of the line stands.
+/// The place of a value in the line.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     start: usize,
@@ -29,26 +29,26 @@ struct Slot {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
-    /// A string; of escapes only `\"` may be in it.
+    /// A string. The only escape in it is `\"`.
     String,
-    /// A string whose quotes are escaped, with no escapes in it.
+    /// A string whose quotes are escaped, without escapes in it.
     Inner,
-    /// A number as JSON writes it, or true, false or null.
+    /// A number in JSON notation, or true, false or null.
     Bare,
 }
 
-/// What a value of a line is for.
+/// The use of a value in a line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Role {
     Symbol,
     Timestamp,
-    /// The price of this place in [`NAMES`].
+    /// The price at this index of [`NAMES`].
     Price(usize),
     Side,
     Quantity,
     EntryPrice,
     HedgeSide,
-    /// Nothing that a rule wants.
+    /// No rule uses it.
     Other,
 }
 
@@ -75,7 +75,7 @@ pub(super) enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// Nothing for a number.
+    /// Returns the text; empty for a number.
     pub fn text(self) -> &'a [u8] {
         match self {
             Self::Text(text) => text,
@@ -84,18 +84,18 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Where a line has what the rules want.
+/// The part of a line that contains the values of the rules.
 #[derive(Clone, Copy)]
 pub(super) enum Within {
-    /// In the object of its `payload`.
+    /// The object in its `payload`.
     Payload,
-    /// Flat in its fields, with no object beside them.
+    /// Its flat fields, with no object beside them.
     Fields,
 }
 
 impl Layout {
-    /// What `read` makes of a line by this layout, or else by its own, which is learnt; `None` where the long way has to be
-    /// taken.
+    /// Returns the result of `read` by this layout, or by the line's own layout, which is learnt. Returns `None` if the
+    /// general decoder has to read the line.
     #[inline]
     pub fn read_or_learn<T>(&mut self, line: &[u8], within: Within, read: impl Fn(&Self) -> Option<T>) -> Option<T> {
         if line.len() > ENTRY_SIZE_MAX {
@@ -108,7 +108,7 @@ impl Layout {
         read(self)
     }
 
-    /// Hands out the values of a line, in its order, each with what it is for; `None` if it has not this layout.
+    /// Passes on the values of a line in order, each with its use. Returns `None` if the line has another layout.
     #[inline]
     pub fn read<'a>(&self, line: &'a [u8], mut put: impl FnMut(Role, Value<'a>)) -> Option<()> {
         let (mut rest, mut end) = (line, 0);
@@ -130,7 +130,7 @@ impl Layout {
         (rest == &self.line[end..] && !rest.is_empty()).then_some(())
     }
 
-    /// Reads a line step by step, and remembers what it looks like; `None` if it is not as expected.
+    /// Reads a line step by step and remembers its layout. Returns `None` if the line is not as expected.
     pub fn learn(&mut self, line: &[u8], within: Within) -> Option<()> {
         let mut cursor = Cursor { line, at: 0, values: Vec::with_capacity(self.values.len()) };
         let whole = cursor.line(within);
@@ -154,11 +154,11 @@ impl Layout {
     }
 }
 
-/// The way through a line, step by step.
+/// Reads a line step by step.
 struct Cursor<'a> {
     line: &'a [u8],
     at: usize,
-    /// Those that were passed.
+    /// The values that were read.
     values: Vec<Slot>,
 }
 
@@ -168,7 +168,7 @@ impl<'a> Cursor<'a> {
         self.token(b'{')?;
         (self.string()? == b"stream").then_some(())?;
         self.token(b':')?;
-        // The same in all lines of a layout: it is text, no value.
+        // All lines of a layout share it, so it is text and not a value.
         self.string()?;
         self.token(b',')?;
         (self.string()? == b"id").then_some(())?;
@@ -236,7 +236,7 @@ impl<'a> Cursor<'a> {
         &self.line[self.at..]
     }
 
-    /// Notes the value that was taken last; `behind` is what was taken after it.
+    /// Notes the value that was read last. `behind` is the length of what was read after it.
     fn slot(&mut self, length: usize, behind: usize, kind: Kind, role: Role) {
         let end = self.at - behind;
         self.values.push(Slot { start: end - length, end, kind, role, varies: role != Role::Other });
@@ -246,7 +246,7 @@ impl<'a> Cursor<'a> {
         self.at += self.rest().iter().take_while(|b| **b == b' ').count();
     }
 
-    /// The next byte that is no blank.
+    /// Returns the next byte that is not blank.
     fn next(&mut self) -> Option<u8> {
         self.blanks();
         Some(self.take(1)?[0])
@@ -269,7 +269,7 @@ impl<'a> Cursor<'a> {
         (self.take(1)? == b"\"").then_some(text)
     }
 
-    /// Passes over a string value.
+    /// Reads past a string value.
     fn value(&mut self, role: Role) -> Option<()> {
         self.token(b'"')?;
         let text = self.take(string(self.rest()))?;
@@ -292,8 +292,8 @@ fn text(rest: &[u8], length: usize) -> (usize, Value<'_>) {
     (length, Value::Text(&rest[..length]))
 }
 
-/// The bare value at the start of a text, a number as JSON writes it, or true, false or null, and its length. What may
-/// not follow it is found by who reads on.
+/// Returns the bare value at the start of a text (a JSON number, or true, false or null) and its length. The caller
+/// checks the text that follows it.
 #[inline(always)]
 fn bare(rest: &[u8]) -> Option<(usize, Value<'_>)> {
     if let Some((plain, length)) = Plain::at_start(rest) {
@@ -303,7 +303,7 @@ fn bare(rest: &[u8]) -> Option<(usize, Value<'_>)> {
     Some(text(rest, word.map(<[u8]>::len).or_else(|| json_number(rest))?))
 }
 
-/// Length of the JSON number at the start of a text.
+/// Returns the length of the JSON number at the start of a text.
 fn json_number(text: &[u8]) -> Option<usize> {
     let digits = |at: usize| text[at..].iter().take_while(|b| b.is_ascii_digit()).count();
     let whole_at = usize::from(text.first() == Some(&b'-'));
@@ -330,7 +330,7 @@ fn json_number(text: &[u8]) -> Option<usize> {
     Some(end)
 }
 
-/// Length of the string at the start of a text, up to what is neither plain nor `\"`.
+/// Returns the length of the string at the start of a text, up to the first byte that is neither plain nor `\"`.
 fn string(text: &[u8]) -> usize {
     let mut end = plain_length(text);
     while text[end..].starts_with(b"\\\"") {
@@ -339,15 +339,16 @@ fn string(text: &[u8]) -> usize {
     end
 }
 
-/// Length of the printable ASCII at the start of a text that has no quote or backslash in it, eight bytes at a time:
-/// most strings are too short to call for more.
+/// Returns the length of the printable ASCII at the start of a text, without quote or backslash, eight bytes at a time.
+/// Most strings are too short for a faster method.
 #[inline]
 fn plain_length(text: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 0xFF;
     let (words, rest) = text.as_chunks::<8>();
     for (i, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
-        // The highest bit of each byte tells, up to the first that has it: above it a difference may have borrowed.
+        // The highest bit of each byte is exact up to the first byte that has it. Above it a difference may have
+        // borrowed.
         let is = |b: u8| (word ^ (ONES * u64::from(b))).wrapping_sub(ONES);
         let found = is(b'"') | is(b'\\') | word.wrapping_sub(ONES * u64::from(b' ')) | word;
         let found = found & (ONES << 7);

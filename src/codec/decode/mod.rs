@@ -1,4 +1,4 @@
-//! Stream entries to events: every shape that the field writes (SPEC §3).
+//! Decodes stream entries into events: every known shape (docs/spec/streams.md).
 
 mod control;
 mod decision;
@@ -33,19 +33,19 @@ pub const ENTRY_SIZE_MAX: usize = 1 << 20;
 
 /// Indices of symbols, in the order in which they were first seen.
 ///
-/// The engine keeps the same table: [`Symbols::take_new`] hands over what was added, in order.
+/// The engine keeps the same table: [`Symbols::take_new`] returns the new names, in order.
 #[derive(Debug)]
 pub struct Symbols {
-    /// Names come from outside: the seed is another one in every process. Nothing goes through the map in its order.
+    /// Names come from outside, so the seed differs in every process. The map is never iterated.
     by_name: HashMap<Box<str>, SymbolId, foldhash::fast::RandomState>,
     names: Vec<Box<str>>,
-    /// By index: something other than a price has named the symbol.
+    /// By index: an entry other than a price has named the symbol.
     named: Vec<bool>,
-    /// Symbols that prices alone have named, and how many there may be. [1]
+    /// Number of symbols that prices alone have named, and its limit. [1]
     priced: usize,
     priced_max: usize,
     handed_over: usize,
-    /// Plain names that were interned lately.
+    /// Plain names that were interned recently.
     recent: Recent,
 }
 
@@ -64,7 +64,7 @@ impl Default for Symbols {
 }
 
 impl Symbols {
-    /// A table that starts with the symbols of an engine.
+    /// Creates a table with the symbols of an engine.
     pub fn new(known: &[Symbol]) -> Self {
         let mut symbols = Self::default();
         for symbol in known {
@@ -74,7 +74,7 @@ impl Symbols {
         symbols
     }
 
-    /// Returns the index of a name that something other than a price names; a new one is added.
+    /// Returns the index of a name that an entry other than a price names. A new name is added.
     pub fn intern(&mut self, name: &str) -> SymbolId {
         match self.by_name.get(name) {
             Some(&id) => self.name(id),
@@ -82,7 +82,8 @@ impl Symbols {
         }
     }
 
-    /// Returns the index of a name that a price names. Errors if it is new and prices have introduced as many as may be.
+    /// Returns the index of a name that a price names. Errors if the name is new and prices have introduced as many as
+    /// the limit allows.
     fn intern_priced(&mut self, name: &str) -> Result<SymbolId, Reason> {
         match self.by_name.get(name) {
             Some(&id) => Ok(id),
@@ -100,7 +101,7 @@ impl Symbols {
         id
     }
 
-    /// Notes that something other than a price names a symbol.
+    /// Notes that an entry other than a price names a symbol.
     fn name(&mut self, id: SymbolId) -> SymbolId {
         if !std::mem::replace(&mut self.named[id.0 as usize], true) {
             self.priced -= 1;
@@ -108,7 +109,8 @@ impl Symbols {
         id
     }
 
-    /// A symbol as producers write it, in upper case and digits; `None` for any other text.
+    /// Returns the index of a symbol in the plain form of producers, upper case and digits, or `None` for any other
+    /// text.
     fn intern_plain(&mut self, name: &[u8]) -> Option<SymbolId> {
         if let Some(id) = self.recent.get(name) {
             return Some(self.name(id));
@@ -118,7 +120,7 @@ impl Symbols {
         Some(id)
     }
 
-    /// The same for a price; `None` also for a symbol that is one too many.
+    /// Returns the same for a price. Also returns `None` for a symbol over the limit.
     fn intern_plain_priced(&mut self, name: &[u8]) -> Option<SymbolId> {
         if let Some(id) = self.recent.get(name) {
             return Some(id);
@@ -128,7 +130,7 @@ impl Symbols {
         Some(id)
     }
 
-    /// Known symbols whose names are words of the fields, in the order in which they were first seen.
+    /// Returns the known symbols whose names are words of the fields, in the order in which they were first seen.
     fn named_in(&self, fields: &Fields<'_>) -> Box<[SymbolId]> {
         let mut named = BTreeSet::new();
         for (name, value) in &fields.pairs {
@@ -142,7 +144,7 @@ impl Symbols {
         named.into_iter().collect()
     }
 
-    /// Names added since the last call.
+    /// Returns the names that were added since the last call.
     pub fn take_new(&mut self) -> Vec<Box<str>> {
         let new = self.names[self.handed_over..].to_vec();
         self.handed_over = self.names.len();
@@ -150,20 +152,20 @@ impl Symbols {
     }
 }
 
-/// The name as text, if it is in plain form and stands for something.
+/// Returns the name as text, if it is in plain form and not a word for "absent".
 fn plain(name: &[u8]) -> Option<&str> {
     std::str::from_utf8(name)
         .ok()
         .filter(|text| symbol::is_plain(text) && text.len() <= symbol::NAME_SIZE_MAX && !number::is_absent_word(text))
 }
 
-/// What a decoder of one kind has to look at, and what it finds out on the way.
+/// The input of a decoder of one kind, and its findings.
 struct Subject<'a> {
     object: Object<'a>,
     stream: StreamId,
     id: EntryId,
     symbols: &'a mut Symbols,
-    /// Shape, once it is known better than by the envelope.
+    /// The shape, once it is known more exactly than by the envelope.
     shape: &'static str,
     symbol: Option<SymbolId>,
     refusal: bool,
@@ -172,14 +174,14 @@ struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    /// The symbol of the object, in its one spelling.
+    /// Returns the symbol of the object, in its normal spelling.
     fn symbol(&mut self) -> Result<SymbolId, Reason> {
         let id = optional_symbol(&self.object, self.symbols)?.ok_or(Reason::NoSymbol)?;
         self.symbol = Some(id);
         Ok(id)
     }
 
-    /// The symbol of a price, which may be one too many.
+    /// Returns the symbol of a price. Errors if it is over the limit.
     fn priced_symbol(&mut self) -> Result<SymbolId, Reason> {
         let intern = |name: &str| self.symbols.intern_priced(name);
         let id = with_symbol(&self.object, intern)?.ok_or(Reason::NoSymbol)??;
@@ -201,9 +203,9 @@ fn with_symbol<T>(object: &Object<'_>, mut take: impl FnMut(&str) -> T) -> Resul
 pub struct Decoder {
     streams: Streams,
     pub symbols: Symbols,
-    /// What the last line of each stream looked like.
+    /// The layout of the last line of each stream.
     layouts: Vec<layout::Layout>,
-    /// By it control entries and decisions are verified.
+    /// Verifies control entries and decisions.
     key: Option<SigningKey>,
 }
 
@@ -214,7 +216,8 @@ impl Decoder {
         Self { streams, symbols, layouts, key: None }
     }
 
-    /// Verifies signatures from now on, where there is a key: what loosens and is not signed goes to quarantine.
+    /// Sets the key that verifies signatures. With a key, an entry that loosens without a valid signature goes to
+    /// quarantine.
     #[must_use]
     pub fn with_key(self, key: Option<SigningKey>) -> Self {
         Self { key, ..self }
@@ -224,7 +227,7 @@ impl Decoder {
         &self.streams
     }
 
-    /// Decodes one history line. Errors if its fields do not read; what they say comes back as in [`Self::decode`].
+    /// Decodes one history line. Errors if its fields cannot be read. Their content is returned as in [`Self::decode`].
     pub fn decode_line(&mut self, stream: StreamId, id: EntryId, text: &[u8]) -> Result<Entry, serde_json::Error> {
         let short = match self.streams.kind(stream) {
             StreamKind::Price => tick::decode,
@@ -237,14 +240,14 @@ impl Decoder {
         Ok(self.decode(stream, id, &line::fields(text)?))
     }
 
-    /// Decodes one entry. What cannot be read comes back as the content's error; this never fails.
+    /// Decodes one entry. It never fails: an unreadable entry is returned with the error as its content.
     pub fn decode(&mut self, stream: StreamId, id: EntryId, fields: &Fields<'_>) -> Entry {
         let kind = self.streams.kind(stream);
         let mut shape = envelope_shape(kind, fields);
         let symbol;
         let content = match Object::of(fields) {
             Err(reason) => {
-                // What lies flat beside it still tells whom it concerned, and how careful to be.
+                // The flat fields beside it still name the symbol and the precautions.
                 let flat = Object::flat(fields);
                 symbol = match kind {
                     StreamKind::Price => {
@@ -286,7 +289,7 @@ impl Decoder {
 }
 
 impl Decoder {
-    /// Verifies what could be read. What could not is no milder for that: it was judged before.
+    /// Verifies an entry that could be read. An unreadable one has been judged before, and is never milder.
     fn verified(
         &self,
         stream: StreamId,
@@ -321,7 +324,7 @@ fn decode_kind(kind: StreamKind, subject: &mut Subject<'_>) -> Result<Event, Rea
     }
 }
 
-/// An entry over the limit is not used, whatever it says; what it would have done decides how careful to be.
+/// Refuses an entry over the size limit, whatever it contains. Its content only decides the precautions.
 fn too_large(content: Result<Event, Unreadable>) -> Result<Event, Unreadable> {
     let mut unreadable = Unreadable::new(Reason::TooLarge);
     match content {
@@ -336,7 +339,7 @@ fn too_large(content: Result<Event, Unreadable>) -> Result<Event, Unreadable> {
     Err(unreadable)
 }
 
-/// The shape, as far as the names of the fields tell it.
+/// Returns the shape, as far as the names of the fields determine it.
 fn envelope_shape(kind: StreamKind, fields: &Fields<'_>) -> &'static str {
     let filled = |name: &str| match fields.get(name) {
         Some(FieldValue::Text(text)) => !number::is_absent_word(text),
@@ -368,7 +371,7 @@ mod tests {
     use crate::domain::engine::{Disposition, Engine};
     use crate::domain::exit::policy::Policy;
 
-    /// Folds entries, and starts again from what an engine keeps before each of them.
+    /// Folds entries, and before each of them starts again from the state that an engine keeps.
     fn dispositions(symbols_max: usize, entries: &[(&str, &str)], restarts: bool) -> Vec<Disposition> {
         let streams = Streams::default().with_symbols_max(symbols_max);
         let mut engine = Engine::new(streams.clone(), Policy::default());
@@ -403,17 +406,17 @@ mod tests {
         let steps = [
             (tick("AAAUSDT"), applied),
             (tick("bbbusdt"), applied),
-            // The limit is two: in plain form and any other, known ones go on.
+            // The limit is two, for plain and other forms alike. Known symbols are still accepted.
             (tick("CCCUSDT"), refused),
             (tick("cccusdt"), refused),
             ((TICK, r#"{"symbol":"CCCUSDT","price":"#.to_owned()), Disposition::Quarantined(Reason::BadJson)),
             (tick("AAAUSDT"), applied),
             (tick(" BBBUSDT"), applied),
-            // What something else names is known, and does not count.
+            // A symbol that another entry names is known, and does not count.
             (intent("DDDUSDT"), applied),
             (tick("DDDUSDT"), applied),
             (tick("CCCUSDT"), refused),
-            // One of the two is named: there is room for one more, and for no other.
+            // One of the two is named by now: there is room for exactly one more.
             (intent("AAAUSDT"), applied),
             (intent("AAAUSDT"), applied),
             (tick("CCCUSDT"), applied),

@@ -1,4 +1,4 @@
-//! Plans: what was ordered. Only executed ones with a plan id are remembered.
+//! Plans. Only executed ones with a plan id are remembered.
 
 use super::Subject;
 use super::intent::producer;
@@ -36,7 +36,7 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     Ok(Event::Plan(Box::new(plan)))
 }
 
-/// `side`, BUY or SELL. Any other word is unknown.
+/// Reads `side`: BUY or SELL. Any other word is unknown.
 pub(super) fn side(object: &Object<'_>) -> Result<Option<Side>, Reason> {
     match object.word(&["side"])?.as_deref() {
         None => Ok(None),

@@ -1,4 +1,4 @@
-//! Exchange positions: snapshots of another service, and look-ups of ours.
+//! Positions at the exchange: snapshots of another service, and our own look-ups.
 
 use super::Subject;
 use super::market::optional_price;
@@ -19,7 +19,7 @@ pub(super) fn decode(subject: &mut Subject<'_>, looked_up: bool) -> Result<Event
 /// Names of the position side.
 pub(super) const POSITION_SIDES: [&str; 5] = ["positionSide", "position_side", "posSide", "pos_side", "ps"];
 
-/// One-way accounts only: a position side of LONG or SHORT is refused, under each of its names.
+/// Errors for a position side of LONG or SHORT under any of its names: only one-way accounts are supported.
 pub(super) fn refuse_hedge_mode(object: &Object<'_>) -> Result<(), Reason> {
     for name in POSITION_SIDES {
         match object.word(&[name]) {
@@ -30,7 +30,7 @@ pub(super) fn refuse_hedge_mode(object: &Object<'_>) -> Result<(), Reason> {
     Ok(())
 }
 
-/// `position_qty` with a side, or `position_amt`/`positionAmt` signed; FLAT needs no quantity.
+/// Reads `position_qty` with a side, or a signed `position_amt`/`positionAmt`. FLAT needs no quantity.
 fn signed_qty(object: &Object<'_>) -> Result<Qty, Reason> {
     let side = object.word(&["side"])?;
     let direction = match side.as_deref() {

@@ -1,8 +1,8 @@
-//! A small memory of names that were looked up, quicker than a map.
+//! A small cache of symbol names, faster than a map.
 
 use crate::domain::event::ids::SymbolId;
 
-/// Places for names; of two names of one place the later one has it.
+/// Number of slots. A later name replaces an earlier one in the same slot.
 const SLOTS: usize = 256;
 
 /// Names of four to sixteen bytes.
@@ -15,7 +15,7 @@ struct Slot {
     id: SymbolId,
 }
 
-/// First and last bytes of a name, which say all of it; the key of no name has no length.
+/// First and last bytes of a name, which together contain all of it. The key of an empty slot has no length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Key {
     first: u64,
@@ -57,7 +57,7 @@ impl Key {
 
     #[inline]
     fn slot(self) -> usize {
-        // The golden ratio: spreads what differs in few bits.
+        // The golden ratio spreads keys that differ in few bits.
         let mixed = (self.first ^ self.last.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         (mixed >> 32) as usize % SLOTS
     }
@@ -76,7 +76,7 @@ mod tests {
             recent.put(name.as_bytes(), SymbolId(slot as u32));
             assert_eq!(recent.get(name.as_bytes()), Some(SymbolId(slot as u32)), "{name}");
         }
-        // A name of another length is not kept: its first and last bytes would not say all of it.
+        // A name of another length is not kept, because its first and last bytes do not contain all of it.
         recent.put(b"AAA", SymbolId(7));
         recent.put(b"AAAAAAAABAAAAAAAA", SymbolId(7));
         for name in ["", "\0", "\0\0\0\0", "AAA", "AAAAAA", "AAAAAAAACAAAAAAAA", "BTCUSDC"] {

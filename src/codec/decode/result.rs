@@ -17,7 +17,7 @@ const ORDERED: [&str; 3] = ["qty", "quantity", "close_qty"];
 const ASKED: [&str; 3] = ["qty", "quantity", "origQty"];
 const AVERAGES: [&str; 3] = ["avgPrice", "avg_price", "fill_price"];
 const COSTS: [&str; 2] = ["cumQuote", "cum_quote"];
-/// What an executor refuses for good.
+/// Reasons that an executor refuses for good.
 const PERMANENT_PREFIXES: [&str; 4] = ["SOURCE_NOT_ALLOWED", "SYMBOL_NOT_IN_ALLOWLIST", "P33_PERMIT", "NOT_EXIT_OWNER"];
 
 pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
@@ -39,7 +39,7 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     let status = status.as_deref();
     let filled = filled_qty(object, status)?;
     if filled.is_positive() {
-        // Whatever else it says, it moved a quantity: no refusal.
+        // Whatever the other fields state, it moved a quantity, so it is not a refusal.
         subject.refusal = false;
         let fill = fill(&subject.object, None, filled, status)?;
         return Ok(fact(Outcome::Fills(vec![fill])));
@@ -54,7 +54,7 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     unfilled(object, status).map(fact)
 }
 
-/// What an entry says that filled nothing.
+/// Reads an entry that filled nothing.
 fn unfilled(object: &Object<'_>, status: Option<&str>) -> Result<Outcome, Reason> {
     let order_id = order_id(object)?;
     let accepted = || Outcome::Accepted { order_id: order_id.clone() };
@@ -77,12 +77,12 @@ fn unfilled(object: &Object<'_>, status: Option<&str>) -> Result<Outcome, Reason
     Ok(Outcome::Refused { order_id, duplicate: error == "DUPLICATE_PLAN", permanent })
 }
 
-/// A status behind which nothing more is filled, FILLED aside.
+/// Returns true for a status after which nothing more is filled, except FILLED.
 fn is_dead(status: &str) -> bool {
     matches!(status, "CANCELED" | "CANCELLED" | "EXPIRED" | "EXPIRED_IN_MATCH" | "REJECTED" | "FAILED")
 }
 
-/// Filled so far; for FILLED without it, what was ordered. Zero when nothing is.
+/// Returns the quantity filled so far; for FILLED without one, the ordered quantity. Zero if nothing is filled.
 fn filled_qty(object: &Object<'_>, status: Option<&str>) -> Result<Qty, Reason> {
     if let Some(filled) = object.quantity(&QUANTITIES)? {
         return Ok(Qty::new(filled));
@@ -93,18 +93,18 @@ fn filled_qty(object: &Object<'_>, status: Option<&str>) -> Result<Qty, Reason> 
     Ok(Qty::ZERO)
 }
 
-/// `order_id`/`orderId`, whole numbers in one spelling; empty, `0` and `-1` are none.
+/// Reads `order_id`/`orderId`, with whole numbers in one spelling. Empty, `0` and `-1` count as absent.
 fn order_id(object: &Object<'_>) -> Result<Option<Box<str>>, Reason> {
     object.id_text(&["order_id", "orderId"], &["0", "-1"])
 }
 
-/// Returns true for shape E1: flat, of no plan, with neither an outcome nor a filled quantity.
+/// Returns true for shape E1: flat, without a plan, an outcome and a filled quantity.
 fn is_e1(object: &Object<'_>) -> bool {
     object.envelope == Envelope::Flat && !object.has(&["plan_id", "executed"]) && !object.has(&QUANTITIES)
 }
 
-/// The average price of a cumulative quantity: as told, else what it cost divided by it. The `price` of an order is its
-/// limit, but in E1, which knows no other. [quote per base]
+/// Returns the average price of a cumulative quantity: as stated, or else its cost divided by it. The `price` of an
+/// order is its limit, so it is used only in E1, which has no other. [quote per base]
 fn average(object: &Object<'_>, cumulative: Qty) -> Result<Option<Price>, Reason> {
     if let Some(average) = object.rounded(&AVERAGES)? {
         return Ok(Some(Price::new(average)));
@@ -115,7 +115,7 @@ fn average(object: &Object<'_>, cumulative: Qty) -> Result<Option<Price>, Reason
     Ok(if is_e1(object) { object.rounded(&["price"])?.map(Price::new) } else { None })
 }
 
-/// A fill as `object` tells it; `outer` is the entry around a step.
+/// Reads a fill from `object`. `outer` is the entry around a step.
 fn fill(
     object: &Object<'_>,
     outer: Option<&Object<'_>>,
@@ -139,7 +139,7 @@ fn fill(
             known => known,
         };
     }
-    // The price of a step would be that of the whole entry: it has none.
+    // The price would be that of the whole entry, so a step has none.
     let average = if outer.is_some() { None } else { average(object, cumulative)? };
     let ordered = if status == Some("FILLED") { object.positive(&ASKED)?.map(Qty::new) } else { None };
     Ok(FillFact {
@@ -154,7 +154,7 @@ fn fill(
     })
 }
 
-/// R-A: each step with an order id and a positive `executed_qty` is a fill.
+/// Reads R-A: each step with an order id and a positive `executed_qty` is a fill.
 fn steps(object: &Object<'_>) -> Result<Vec<FillFact>, Reason> {
     let Some(text) = object.json_text(&["steps_results"])? else { return Ok(Vec::new()) };
     if !depth::is_bounded(text.as_bytes()) {
@@ -183,7 +183,7 @@ fn steps(object: &Object<'_>) -> Result<Vec<FillFact>, Reason> {
     Ok(fills)
 }
 
-/// Did the result move nothing.
+/// Returns true if the result moved nothing.
 pub(super) fn is_refusal(fact: &ResultFact) -> bool {
     match fact.outcome {
         Outcome::Refused { .. } => true,

@@ -1,6 +1,6 @@
-//! The short way for a plain position snapshot: flat fields, the side in upper case, the quantity without a sign.
+//! The fast path for a plain position snapshot: flat fields, the side in upper case, the quantity without a sign.
 //!
-//! Takes no decision of its own, as [`super::tick`].
+//! It follows the rules of [`super::tick`]: every other line goes to the general decoder.
 
 use rust_decimal::Decimal;
 
@@ -12,8 +12,8 @@ use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Direction, Entry, Event, PositionFact};
 use crate::domain::units::{Price, Qty};
 
-/// Reads the history line of a snapshot; `None` where the long way has to be taken. `layout` is what the line of the
-/// stream before it looked like.
+/// Reads the history line of a snapshot. Returns `None` if the general decoder has to read it. `layout` is the layout
+/// of the line before it in the stream.
 pub(super) fn decode(
     stream: StreamId,
     id: EntryId,
@@ -28,7 +28,7 @@ pub(super) fn decode(
     Some(Entry { stream, kind: StreamKind::Snapshot, id, shape: "flat", symbol, content })
 }
 
-/// What a rule may want of the fields, as written.
+/// The fields that a rule may use, as written.
 #[derive(Default)]
 struct Snapshot<'a> {
     symbol: &'a [u8],
@@ -48,7 +48,7 @@ impl<'a> Snapshot<'a> {
                 Role::Side => &mut snapshot.side,
                 Role::Quantity => &mut snapshot.qty,
                 Role::EntryPrice => &mut snapshot.entry_price,
-                // One that is empty does not hide another.
+                // An empty one does not hide another.
                 Role::HedgeSide if value.text().is_empty() => return,
                 Role::HedgeSide => &mut snapshot.hedge_side,
                 _ => return,
@@ -58,7 +58,8 @@ impl<'a> Snapshot<'a> {
         Some(snapshot)
     }
 
-    /// An entry price that is absent, zero or unreadable goes the long way, unless there is no quantity to have it.
+    /// Returns the fact. An absent, zero or unreadable entry price goes to the general decoder, unless the quantity is
+    /// zero.
     fn fact(&self) -> Option<PositionFact> {
         let direction = match self.side {
             b"LONG" => Direction::Long,
@@ -89,7 +90,7 @@ mod tests {
     use crate::codec::line;
     use crate::domain::event::streams::Streams;
 
-    /// Fields, and whether the short way takes them.
+    /// Fields, and whether the fast path accepts them.
     const FIELDS: &[(&str, bool)] = &[
         (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"29.6","entry_price":"0.41","mark_price":"0.4""#, true),
         (r#""symbol":"ADAUSDT","side":"SHORT","position_qty":"29.6","entry_price":"0.55134390075809680""#, true),

@@ -1,8 +1,8 @@
-//! The short way for the line that is nearly every line: a price in `payload`, well formed and plain.
+//! The fast path for the most frequent line: a price in `payload`, well formed and plain.
 //!
-//! Takes no decision of its own: whatever is not exactly as expected goes the long way, through
-//! [`crate::codec::line::fields`] and [`super::Decoder::decode`], and both ways must come to the same entry (a test
-//! and the fuzz target hold them against each other).
+//! It makes no decision of its own. A line that is not exactly as expected goes to the general decoder
+//! ([`crate::codec::line::fields`] and [`super::Decoder::decode`]), and both must return the same entry (a test and the
+//! fuzz target compare them).
 
 use super::Symbols;
 use super::layout::{Layout, Role, Value, Within};
@@ -13,8 +13,8 @@ use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Entry, Event, EventTime, PriceFact, PriceSource};
 use crate::domain::units::Price;
 
-/// Reads the history line of a price; `None` where the long way has to be taken. `layout` is what the line of the
-/// stream before it looked like.
+/// Reads the history line of a price. Returns `None` if the general decoder has to read it. `layout` is the layout of
+/// the line before it in the stream.
 pub(super) fn decode(
     stream: StreamId,
     id: EntryId,
@@ -33,11 +33,11 @@ pub(super) fn decode(
     Some(Entry { stream, kind: StreamKind::Price, id, shape, symbol, content: Ok(Event::Price(fact)) })
 }
 
-/// What a rule may want of the payload.
+/// The values of the payload that a rule may use.
 #[derive(Default)]
 struct Tick<'a> {
     symbol: &'a [u8],
-    /// The preferred one, with its place in [`NAMES`].
+    /// The preferred price, with its index in [`NAMES`].
     price: Option<(usize, Value<'a>)>,
     timestamp: Option<Value<'a>>,
 }
@@ -49,7 +49,7 @@ impl<'a> Tick<'a> {
         layout.read(line, |role, value| match role {
             Role::Symbol => tick.symbol = value.text(),
             Role::Timestamp => tick.timestamp = Some(value),
-            // Of two values of one name the last counts.
+            // Of two values with one name the last counts.
             Role::Price(rank) if tick.price.is_none_or(|(other, _)| rank <= other) => {
                 tick.price = Some((rank, value));
             }
@@ -58,7 +58,7 @@ impl<'a> Tick<'a> {
         Some(tick)
     }
 
-    /// The preferred price. Absent, zero or unreadable ones go the long way.
+    /// Returns the preferred price. An absent, zero or unreadable one goes to the general decoder.
     fn price(&self) -> Option<(Price, &'static str)> {
         let (rank, value) = self.price?;
         let value = match value {
@@ -83,7 +83,7 @@ mod tests {
     use crate::codec::line;
     use crate::domain::event::streams::Streams;
 
-    /// Payloads, and whether the short way takes them.
+    /// Payloads, and whether the fast path accepts them.
     const PAYLOADS: &[(&str, bool)] = &[
         (r#"{\"symbol\": \"ADAUSDT\", \"price\": 0.41, \"timestamp\": 1770163200.062}"#, true),
         (r#"{\"symbol\":\"ADAUSDT\",\"price\":\"0.41\",\"qty\":null,\"is_buyer_maker\":true}"#, true),
@@ -107,7 +107,7 @@ mod tests {
         ("", false),
     ];
 
-    /// Lines around the payloads, and whether the short way takes them.
+    /// Returns lines around the payloads, and whether the fast path accepts them.
     fn lines() -> impl Iterator<Item = (String, bool)> {
         PAYLOADS.iter().flat_map(|&(payload, is_short)| {
             [

@@ -1,4 +1,4 @@
-//! Events of the sockets: mark prices of all symbols, and what happens to the account.
+//! Events of the sockets: mark prices of all symbols, and events of the account.
 
 use std::collections::BTreeSet;
 
@@ -9,20 +9,20 @@ use super::number::{Average, Id, Name, Number};
 use super::replies::{MarkPrice, Unreadable, UserTrade, both, positive, read, shortened, side};
 use crate::domain::units::{Price, Qty};
 
-/// What the account's stream tells.
+/// An event of the account's stream.
 #[derive(Clone, Debug, PartialEq)]
 pub enum UserEvent {
     /// A part of an order was filled.
     Trade { trade: UserTrade, forced: Option<Forced> },
     /// Positions changed.
     Account(AccountUpdate),
-    /// The listen key is worth nothing any more; there will be no further event.
+    /// The listen key is no longer valid, and no further event will come.
     ListenKeyExpired,
-    /// Nothing that a rule uses, by its name.
+    /// An event that no rule uses, by its name.
     Other(String),
 }
 
-/// Why the exchange filled an order that nobody of the account sent.
+/// Why the exchange filled an order that the account did not send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Forced {
     Liquidation,
@@ -42,7 +42,8 @@ impl Forced {
         }
     }
 
-    /// By the client's id of the order, which the exchange itself gives to such orders, and by what was executed.
+    /// Returns the reason from the client order id, which the exchange sets on such orders, and from the execution
+    /// type.
     fn of(client_order_id: &str, execution: &str) -> Option<Self> {
         match () {
             () if client_order_id.starts_with("adl_autoclose") => Some(Self::AutoDeleveraging),
@@ -53,14 +54,14 @@ impl Forced {
     }
 }
 
-/// What was executed, where that is a fill: the second one is that of a liquidation.
+/// Execution types of a fill: normal, and liquidation.
 const TRADE: &str = "TRADE";
 const CALCULATED: &str = "CALCULATED";
 
-/// Positions after a change, each as it is now.
+/// Positions after a change, each with its present quantity.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccountUpdate {
-    /// The exchange's own time of the change. [ms since 1970]
+    /// Event time of the change at the exchange. [ms since 1970]
     pub time_ms: u64,
     pub positions: Vec<AccountPosition>,
 }
@@ -68,14 +69,14 @@ pub struct AccountUpdate {
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccountPosition {
     pub symbol: String,
-    /// Signed, below 0 is short. [base]
+    /// Signed, negative for a short. [base]
     pub position_amt: Qty,
-    /// `None` where the exchange says 0. [quote per base]
+    /// `None` if the exchange reports 0. [quote per base]
     pub entry_price: Option<Price>,
     pub position_side: String,
 }
 
-/// A message of `!markPrice@arr`. A row that cannot be read is left out and named beside the others.
+/// Reads a message of `!markPrice@arr`. A row that cannot be read is left out and reported beside the others.
 pub fn mark_updates(text: &str) -> Result<(Vec<MarkPrice>, Vec<Unreadable>), Unreadable> {
     #[derive(Deserialize)]
     struct Row {
@@ -100,7 +101,7 @@ pub fn mark_updates(text: &str) -> Result<(Vec<MarkPrice>, Vec<Unreadable>), Unr
     Ok((marks, bad))
 }
 
-/// A message of the account's stream.
+/// Reads a message of the account's stream.
 pub fn user_event(text: &str) -> Result<UserEvent, Unreadable> {
     #[derive(Deserialize)]
     struct Named {
@@ -193,7 +194,7 @@ fn account_update(text: &str) -> Result<UserEvent, Unreadable> {
     let rows: Vec<AccountPosition> = event.account.positions.into_iter().map(position).collect();
     let sided: BTreeSet<String> =
         rows.iter().filter(|row| is_hedge_side(&row.position_side)).map(|row| row.symbol.clone()).collect();
-    // A hedge account has an empty row BOTH beside LONG and SHORT: it is no position that is flat.
+    // A hedge account has an empty row BOTH beside LONG and SHORT. It does not mean that a position is flat.
     let is_filler = |row: &AccountPosition| {
         sided.contains(&row.symbol) && !is_hedge_side(&row.position_side) && row.position_amt.is_zero()
     };
@@ -201,12 +202,12 @@ fn account_update(text: &str) -> Result<UserEvent, Unreadable> {
     Ok(UserEvent::Account(AccountUpdate { time_ms: event.time_ms, positions }))
 }
 
-/// Is a position side one of a hedge account.
+/// Returns true if a position side belongs to a hedge account.
 pub fn is_hedge_side(position_side: &str) -> bool {
     ["LONG", "SHORT"].iter().any(|side| position_side.trim().eq_ignore_ascii_case(side))
 }
 
-/// The message itself, where it comes in the envelope of combined streams: `{"stream":…,"data":…}`.
+/// Returns the message itself, without the envelope of combined streams: `{"stream":…,"data":…}`.
 fn unwrapped(text: &str) -> &str {
     #[derive(Deserialize)]
     struct Combined<'a> {
@@ -225,7 +226,7 @@ mod tests {
     use super::*;
     use crate::domain::event::Side;
 
-    /// Recorded formats, as the exchange documents them.
+    /// Recorded formats, as documented by the exchange.
     const FILL: &str = r#"{"e":"ORDER_TRADE_UPDATE","E":1770163396500,"T":1770163396495,"o":{"s":"AVAXUSDT","c":"x-1",
         "S":"SELL","o":"MARKET","f":"GTC","q":"29.6","p":"0","ap":"13.37246","sp":"0","x":"TRADE","X":"FILLED",
         "i":798972749,"l":"29.6","z":"29.6","L":"13.3724681353","N":"USDT","n":"0.15","T":1770163396495,"t":33445566,
@@ -323,7 +324,7 @@ mod tests {
     }
 
     proptest! {
-        /// Half an event, or one with a character changed, is an event or an error, and ends nothing.
+        /// A truncated event, or one with a changed character, is an event or an error, and never a panic.
         #[test]
         fn i68_a_damaged_event_is_an_event_or_an_error(at in 0..FILL.len(), c in any::<char>(), cut in any::<bool>()) {
             for sample in [FILL, ACCOUNT] {

@@ -1,7 +1,7 @@
-//! The exchange's formats (Binance USDⓈ-M futures): replies of its REST interface, and events of its sockets.
+//! The formats of the exchange (Binance USDⓈ-M futures): replies of its REST interface, and events of its sockets.
 //!
-//! Promises: numbers are read from their text, never through a float; a reply is read whole or not at all where a row
-//! that is left out would read as "no position".
+//! Promises: numbers are read from their text, never through a float; a reply is read completely or not at all where a
+//! missing row would mean "no position".
 
 mod events;
 mod number;

@@ -1,4 +1,4 @@
-//! Numbers and names in the exchange's JSON: texts of decimals, whole numbers, ids, times, symbols.
+//! Numbers and names in the exchange's JSON: decimals as text, whole numbers, ids, times, symbols.
 
 use std::fmt;
 
@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 
 use crate::codec::number;
 
-/// A decimal in a text, or a whole number. One written with a point and no quotes is refused: it would have gone
-/// through a float by the time that it is seen.
+/// A decimal as text, or a whole number. A number with a decimal point and no quotes is refused, because the parser
+/// would have passed it through a float.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Number(pub Decimal);
 
@@ -19,7 +19,8 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// The same for an average, which is rounded where it has more digits than are kept: it is computed, not agreed upon.
+/// The same for an average. It is rounded where it has more digits than a decimal holds, because an average is computed
+/// and not agreed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Average(pub Decimal);
 
@@ -46,7 +47,7 @@ impl Visitor<'_> for Text {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Number, E> {
-        // The text is the exchange's; it is shown short, whatever it is.
+        // The text comes from outside, so it is shown shortened.
         let shown = || text.chars().take(40).collect::<String>();
         number::decimal(text).map(Number).map_err(|_| E::custom(format_args!("{:?} is no number", shown())))
     }
@@ -63,7 +64,7 @@ impl Visitor<'_> for Text {
 /// Longest symbol. [bytes]
 const SYMBOL_MAX: usize = 64;
 
-/// A symbol: letters of any script, digits and `_ - .`, so that it can be shown and compared as it is.
+/// A symbol: letters of any script, digits and `_ - .`, so that it can be shown and compared unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Name(pub String);
 
@@ -79,7 +80,7 @@ impl<'de> Deserialize<'de> for Name {
     }
 }
 
-/// An id that counts up: 19 digits at most, so that the next one is a number too.
+/// An id that counts up. It has at most 19 digits, so that the next id is a number too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Id(pub u64);
 
@@ -90,10 +91,10 @@ impl<'de> Deserialize<'de> for Id {
     }
 }
 
-/// First and last time that is believed: 2010 to 2200. [ms since 1970]
+/// First and last accepted time: 2010 to 2200. [ms since 1970]
 const TIMES: std::ops::Range<u64> = 1_262_304_000_000..7_258_118_400_000;
 
-/// A time of the server, which signatures go by. [ms since 1970]
+/// A time of the server, on which signatures depend. [ms since 1970]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Time(pub u64);
 

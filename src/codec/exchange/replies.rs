@@ -8,7 +8,7 @@ use crate::codec::depth;
 use crate::domain::event::Side;
 use crate::domain::units::{Price, Qty, Quote};
 
-/// Longest message of the exchange that is passed on. [characters]
+/// Longest message of the exchange that is kept. [characters]
 const MESSAGE_MAX: usize = 200;
 
 /// Why a reply could not be read.
@@ -17,7 +17,7 @@ const MESSAGE_MAX: usize = 200;
 pub struct Unreadable(String);
 
 impl Unreadable {
-    /// Keeps what is said on one line of bounded length: it may quote what the exchange sent, whatever that is.
+    /// Creates an error with a message on one line of bounded length, because it may quote any text of the exchange.
     pub fn new(what: String) -> Self {
         Self(shortened(&what))
     }
@@ -29,7 +29,7 @@ pub struct MarkPrice {
     pub symbol: String,
     /// [quote per base]
     pub mark_price: Price,
-    /// The exchange's own time of it. [ms since 1970]
+    /// Event time of the price at the exchange. [ms since 1970]
     pub time_ms: u64,
 }
 
@@ -37,19 +37,19 @@ pub struct MarkPrice {
 #[derive(Clone, Debug, PartialEq)]
 pub struct PositionRow {
     pub symbol: String,
-    /// Signed, below 0 is short. [base]
+    /// Signed, negative for a short. [base]
     pub position_amt: Qty,
-    /// `None` where the exchange says 0. [quote per base]
+    /// `None` if the exchange reports 0. [quote per base]
     pub entry_price: Option<Price>,
-    /// `None` where the exchange says 0. [quote per base]
+    /// `None` if the exchange reports 0. [quote per base]
     pub mark_price: Option<Price>,
-    /// `BOTH` in one-way accounts; `LONG` and `SHORT` are hedge mode.
+    /// `BOTH` in one-way accounts. `LONG` and `SHORT` mean hedge mode.
     pub position_side: String,
-    /// Last change at the exchange; 0 is none. [ms since 1970]
+    /// Last change at the exchange. `None` if the exchange reports 0. [ms since 1970]
     pub updated_ms: Option<u64>,
 }
 
-/// A row of `userTrades`: one part of an order that was filled.
+/// A row of `userTrades`: one filled part of an order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UserTrade {
     pub symbol: String,
@@ -66,12 +66,12 @@ pub struct UserTrade {
     pub position_side: String,
 }
 
-/// How an account holds positions.
+/// The position mode of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccountMode {
-    /// One position for each symbol.
+    /// One position per symbol.
     OneWay,
-    /// Two of them, LONG and SHORT: dual-side, or hedge mode.
+    /// Two positions per symbol, LONG and SHORT: dual-side, or hedge mode.
     Hedge,
 }
 
@@ -84,23 +84,23 @@ impl AccountMode {
     }
 }
 
-/// Filters of an instrument; `None` where the exchange names none.
+/// Filters of an instrument. `None` if the exchange states none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InstrumentRow {
     pub symbol: String,
     /// `TRADING`, `SETTLING`, `CLOSE` …
     pub status: Option<String>,
-    /// Of market orders where it says so, else of limit orders. [base]
+    /// Of market orders where stated, or else of limit orders. [base]
     pub step_size: Option<Qty>,
-    /// Of market orders where it says so, else of limit orders. [base]
+    /// Of market orders where stated, or else of limit orders. [base]
     pub min_qty: Option<Qty>,
-    /// The smaller of those of market and limit orders: a larger order is refused. [base]
+    /// The smaller one of market and limit orders. A larger order is refused. [base]
     pub max_qty: Option<Qty>,
     /// [quote]
     pub min_notional: Option<Quote>,
 }
 
-/// What the exchange says of one order.
+/// The exchange's report on one order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OrderRow {
     pub symbol: String,
@@ -111,21 +111,21 @@ pub struct OrderRow {
     pub side: Side,
     /// [base]
     pub executed_qty: Qty,
-    /// `None` where nothing was filled. [quote per base]
+    /// `None` if nothing was filled. [quote per base]
     pub avg_price: Option<Price>,
     pub reduce_only: bool,
 }
 
-/// What the exchange says when it refuses.
+/// An error reply of the exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExchangeError {
-    /// Its own number, such as -1021; 0 where it gave none.
+    /// The exchange's error code, such as -1021. 0 if it gave none.
     pub code: i64,
-    /// Its own words, shortened, without line breaks.
+    /// The exchange's message, shortened, without line breaks.
     pub message: String,
 }
 
-/// The error in a body, if it is one of the exchange's; a page of HTML, say, is not.
+/// Returns the error in a body. Returns `None` if the body is not an error of the exchange, such as a page of HTML.
 pub fn error(body: &[u8]) -> Option<ExchangeError> {
     #[derive(Deserialize)]
     struct Body {
@@ -137,7 +137,7 @@ pub fn error(body: &[u8]) -> Option<ExchangeError> {
     Some(ExchangeError { code: body.code, message: shortened(&body.msg) })
 }
 
-/// `GET /fapi/v1/time`. [ms since 1970]
+/// Reads `GET /fapi/v1/time`. [ms since 1970]
 pub fn server_time(body: &[u8]) -> Result<u64, Unreadable> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -147,8 +147,8 @@ pub fn server_time(body: &[u8]) -> Result<u64, Unreadable> {
     read::<Body>(body).map(|body| body.server_time.0)
 }
 
-/// `GET /fapi/v1/premiumIndex`, of one symbol or of all. A row that cannot be read is left out and named beside the
-/// others: a price that is absent holds its position, and must not hold the others.
+/// Reads `GET /fapi/v1/premiumIndex`, of one symbol or of all. A row that cannot be read is left out and reported
+/// beside the others: a missing price holds its own position, and must not hold the others.
 pub fn mark_prices(body: &[u8]) -> Result<(Vec<MarkPrice>, Vec<Unreadable>), Unreadable> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -173,7 +173,8 @@ pub fn mark_prices(body: &[u8]) -> Result<(Vec<MarkPrice>, Vec<Unreadable>), Unr
     Ok((prices, bad))
 }
 
-/// `GET /fapi/v2/positionRisk` or `v3`. One bad row makes the reply unreadable: left out it would read as flat.
+/// Reads `GET /fapi/v2/positionRisk` or `v3`. One bad row makes the reply unreadable, because a missing row would mean
+/// flat.
 pub fn positions(body: &[u8]) -> Result<Vec<PositionRow>, Unreadable> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -201,7 +202,7 @@ pub fn positions(body: &[u8]) -> Result<Vec<PositionRow>, Unreadable> {
     Ok(rows.into_iter().map(row).collect())
 }
 
-/// `GET /fapi/v1/positionSide/dual`.
+/// Reads `GET /fapi/v1/positionSide/dual`.
 pub fn account_mode(body: &[u8]) -> Result<AccountMode, Unreadable> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -212,7 +213,8 @@ pub fn account_mode(body: &[u8]) -> Result<AccountMode, Unreadable> {
     Ok(if is_dual { AccountMode::Hedge } else { AccountMode::OneWay })
 }
 
-/// `GET /fapi/v1/userTrades`, oldest first. One bad row makes the reply unreadable: fills must not be left out.
+/// Reads `GET /fapi/v1/userTrades`, oldest first. One bad row makes the reply unreadable, because fills must not be
+/// missing.
 pub fn user_trades(body: &[u8]) -> Result<Vec<UserTrade>, Unreadable> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -242,7 +244,7 @@ pub fn user_trades(body: &[u8]) -> Result<Vec<UserTrade>, Unreadable> {
     Ok(trades)
 }
 
-/// `GET /fapi/v1/exchangeInfo`: the filters of every instrument.
+/// Reads `GET /fapi/v1/exchangeInfo`: the filters of every instrument.
 pub fn instruments(body: &[u8]) -> Result<Vec<InstrumentRow>, Unreadable> {
     #[derive(Deserialize)]
     struct Body {
@@ -255,7 +257,7 @@ pub fn instruments(body: &[u8]) -> Result<Vec<InstrumentRow>, Unreadable> {
         #[serde(default)]
         filters: Vec<Filter>,
     }
-    /// Filters differ in their fields; those that no rule uses are never looked into.
+    /// A filter. Filters differ in their fields, and those that no rule uses are not parsed.
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Filter {
@@ -284,7 +286,7 @@ pub fn instruments(body: &[u8]) -> Result<Vec<InstrumentRow>, Unreadable> {
     Ok(body.symbols.into_iter().map(row).collect())
 }
 
-/// `GET /fapi/v1/order`.
+/// Reads `GET /fapi/v1/order`.
 pub fn order(body: &[u8]) -> Result<OrderRow, Unreadable> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -314,7 +316,7 @@ pub fn order(body: &[u8]) -> Result<OrderRow, Unreadable> {
     })
 }
 
-/// `POST /fapi/v1/listenKey`. The key is a secret: who has it can listen.
+/// Reads `POST /fapi/v1/listenKey`. The key is a secret: it allows anyone to listen.
 pub fn listen_key(body: &[u8]) -> Result<String, Unreadable> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -353,7 +355,7 @@ pub(super) fn both() -> String {
     "BOTH".to_owned()
 }
 
-/// The exchange's words on one line of bounded length.
+/// Returns the exchange's text on one line of bounded length.
 pub(super) fn shortened(text: &str) -> String {
     let one_line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_MAX).collect();
     one_line.trim().to_owned()
@@ -393,7 +395,7 @@ mod tests {
         assert_eq!((rows[0].position_amt.to_string(), rows[0].updated_ms), ("20".to_owned(), Some(1_625_474_304_765)));
         assert_eq!(rows[0].entry_price.map(|price| price.to_string()).as_deref(), Some("6563.665"));
         assert_eq!((rows[1].position_amt.is_zero(), rows[1].entry_price, rows[1].updated_ms), (true, None, None));
-        // An average has as many digits as its division left.
+        // An average may have as many digits as its division produced.
         let long = POSITION_V2.replace("6563.66500", "6563.66500333333333333333333333333");
         let rows = positions(long.as_bytes()).unwrap();
         assert_eq!(rows[0].entry_price.unwrap().to_string(), "6563.665003333333333333333333");
@@ -402,11 +404,11 @@ mod tests {
         let trades = user_trades(USER_TRADES.as_bytes()).unwrap();
         assert_eq!((trades[0].id, trades[0].order_id, trades[0].side), (698_759, 25_851_813, Side::Sell));
         let rows = instruments(EXCHANGE_INFO.as_bytes()).unwrap();
-        // A step of 0 is none; of both minimums the larger holds.
+        // A step of 0 is absent. The larger of both minimums counts.
         assert_eq!(rows[0].step_size.map(|step| step.to_string()).as_deref(), Some("1"));
         assert_eq!(rows[0].min_qty.map(|qty| qty.to_string()).as_deref(), Some("2"));
         assert_eq!(rows[0].min_notional.map(|notional| notional.to_string()).as_deref(), Some("5"));
-        // Of both maximums the smaller one.
+        // The smaller of both maximums counts.
         assert_eq!(rows[0].max_qty.map(|qty| qty.to_string()).as_deref(), Some("590119"));
         assert_eq!((rows[0].status.as_deref(), &rows[1].status), (Some("TRADING"), &None));
         assert_eq!(
@@ -453,7 +455,8 @@ mod tests {
     }
 
     proptest! {
-        /// Half a reply, or one with a byte changed, is an answer or an error: never a panic, and never fewer positions.
+        /// A truncated reply, or one with a changed byte, is a reply or an error: never a panic, and never fewer
+        /// positions.
         #[test]
         fn a_damaged_reply_never_loses_a_position(at in 0..POSITION_V2.len(), byte in any::<u8>(), cut in any::<bool>()) {
             let mut body = POSITION_V2.as_bytes().to_vec();

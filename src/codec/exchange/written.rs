@@ -1,4 +1,4 @@
-//! What the feeds write, and what of it they find again after a restart.
+//! Entries that the feeds write, and how the feeds recognise them after a restart.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -6,24 +6,24 @@ use serde_json::json;
 use super::number::{Name, Number};
 use super::replies::MarkPrice;
 
-/// The `source` of observations that `feed user` appends: how it knows its own after a restart.
+/// The `source` of observations that `feed user` appends. By it the feed recognises its own after a restart.
 pub const FEED_SOURCE: &str = "feed.user";
 
-/// A mark price as the business object of a price stream.
+/// Returns a mark price as the business object of a price stream.
 pub fn mark_payload(mark: &MarkPrice) -> String {
     json!({"symbol": mark.symbol, "markPrice": mark.mark_price.to_string(), "timestamp": mark.time_ms}).to_string()
 }
 
-/// A trade that `feed user` appended before.
+/// A trade that `feed user` appended earlier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrittenTrade {
     pub symbol: String,
     pub id: u64,
-    /// The exchange's own time of it. [ms since 1970]
+    /// Event time of the trade at the exchange. [ms since 1970]
     pub time_ms: u64,
 }
 
-/// The trade in the fields of an observation, if it is one and the feed's own.
+/// Returns the trade in the fields of an observation, if it is a trade that the feed wrote.
 pub fn written_trade(fields: &[(Vec<u8>, Vec<u8>)]) -> Option<WrittenTrade> {
     #[derive(Deserialize)]
     struct Payload {
@@ -39,13 +39,14 @@ pub fn written_trade(fields: &[(Vec<u8>, Vec<u8>)]) -> Option<WrittenTrade> {
         return None;
     }
     let payload: Payload = serde_json::from_str(field("payload")?).ok()?;
-    // An id that no exchange gives is of no trade of ours.
+    // The exchange gives no such id, so it is not a trade of ours.
     let id = payload.id.parse().ok().filter(|id: &u64| i64::try_from(*id).is_ok())?;
     let (symbol, time_ms) = (payload.symbol.0, payload.time);
     Some(WrittenTrade { symbol, id, time_ms })
 }
 
-/// The symbol of an observed position, and whether it holds something; `None` where the fields are of something else.
+/// Returns the symbol of an observed position, and true if it is open. Returns `None` if the fields are not an observed
+/// position.
 pub fn observed_position(fields: &[(Vec<u8>, Vec<u8>)]) -> Option<(String, bool)> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
