@@ -437,8 +437,8 @@ impl Chain {
         }
     }
 
-    /// Checks that each entry is written after its cause. If most ids are made of the cause's time and the number, all
-    /// must be.
+    /// Counts ids that are earlier than their causes, and checks composed ids: if most ids consist of the cause's time
+    /// and the number, all must.
     fn ids(&mut self) {
         let made = |link: &Link| link.cause().is_some_and(|(_, cause)| link.id == EntryId::new(cause.ms, link.seq));
         let are_made = 2 * self.links.iter().filter(|link| made(link)).count() > self.links.len();

@@ -116,7 +116,7 @@ impl EventTime {
         }
     }
 
-    /// [ms since 1970]
+    /// Returns the time, if it is known. [ms since 1970]
     pub fn ms(self) -> Option<u64> {
         match self {
             Self::At(ms) => Some(ms),
@@ -141,7 +141,6 @@ pub enum Event {
     Intent(Box<Intent>),
     /// An exit intent. It is kept for the record and is never a source of a value.
     ExitIntent(Box<ExitIntent>),
-    /// A plan.
     Plan(Box<Plan>),
     /// A plan that is not executed (`SKIP`, a proposal, or one without a plan id).
     PlanIgnored,

@@ -141,7 +141,8 @@ fn history_gap(subject: &Subject<'_>) -> Result<Control, Reason> {
     Ok(Control::HistoryGap { stream, after: bound(subject, "after"), before: bound(subject, "before") })
 }
 
-/// The bounds of a gap are information. A bound that is not an id is ignored, and the gap still counts.
+/// Returns a bound of a gap. A bound that is not an id is ignored, because bounds are information only: the gap still
+/// counts.
 fn bound(subject: &Subject<'_>, name: &str) -> Option<EntryId> {
     subject.object.text(&[name]).ok().flatten().and_then(|text| text.parse().ok())
 }

@@ -163,7 +163,7 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// A line `{"stream":…,"id":…,"fields":{…}}`.
+    /// Reads a line `{"stream":…,"id":…,"fields":{…}}`.
     fn line(&mut self, within: Within) -> Option<()> {
         self.token(b'{')?;
         (self.string()? == b"stream").then_some(())?;
@@ -207,7 +207,7 @@ impl<'a> Cursor<'a> {
         (is_complete && self.rest().is_empty()).then_some(())
     }
 
-    /// A string that holds a flat object of plain strings and numbers whose quotes are escaped.
+    /// Reads a string that contains a flat object of plain strings and numbers, with its quotes escaped.
     fn payload(&mut self) -> Option<()> {
         self.token(b'"')?;
         self.token(b'{')?;
@@ -262,7 +262,7 @@ impl<'a> Cursor<'a> {
         Some(taken)
     }
 
-    /// A string without escapes.
+    /// Reads a string without escapes.
     fn string(&mut self) -> Option<&'a [u8]> {
         self.token(b'"')?;
         let text = self.take(plain_length(self.rest()))?;
@@ -278,7 +278,7 @@ impl<'a> Cursor<'a> {
         Some(())
     }
 
-    /// A string whose quotes are escaped: `\"ADAUSDT\"`.
+    /// Reads a string whose quotes are escaped: `\"ADAUSDT\"`.
     fn inner_string(&mut self) -> Option<&'a [u8]> {
         self.blanks();
         (self.take(2)? == b"\\\"").then_some(())?;

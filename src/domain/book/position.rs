@@ -233,7 +233,7 @@ impl PositionTotals {
     }
 }
 
-/// One position.
+/// One life of a book, from open to flat.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Position {
     pub id: PositionId,
@@ -525,7 +525,8 @@ impl Position {
     }
 }
 
-/// Trade ids are numbers at the exchange: 9 sorts before 10. Other ids sort as text after the numbers.
+/// Returns the sort key of a trade id. Trade ids are numbers at the exchange: 9 sorts before 10. Other ids sort as text
+/// after the numbers.
 fn trade_order(trade: &Trade) -> (u64, &str) {
     (trade.trade_id.parse().unwrap_or(u64::MAX), &trade.trade_id)
 }

@@ -151,7 +151,6 @@ pub struct Symbol {
 pub struct Forgotten {
     /// Intents or orders, which the store still contains.
     pub cold: bool,
-    /// Closed positions.
     pub closed: Vec<Position>,
 }
 

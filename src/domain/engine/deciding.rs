@@ -47,7 +47,8 @@ impl Engine {
         Ok(self.settle(entry, symbol, key, ours))
     }
 
-    /// Settles our decision, or none, against the decisions that the history contains.
+    /// Settles our decision, or none, against the decisions that the history contains. Returns the decision that takes
+    /// effect, if there is one.
     pub(super) fn settle(
         &mut self,
         entry: &Entry,
@@ -87,8 +88,8 @@ impl Engine {
         fact.time.age_ms(now_ms).is_some_and(|age_ms| age_ms <= max_age_ms).then_some(hold)
     }
 
-    /// Returns true if a fact confirms the exchange's position as ours, which happens many times a minute. It fails
-    /// before it changes anything.
+    /// Returns true if a fact of the exchange states our own quantity, as happens many times a minute. Folding such a
+    /// fact fails before it changes anything.
     pub(super) fn is_known(&self, event: &Event, index: usize) -> bool {
         let symbol = &self.symbols[index];
         matches!(event, Event::Position(fact) if symbol.qty().same(fact.qty, symbol.step_size()))
@@ -239,7 +240,7 @@ impl Engine {
         (Box::new(decision), Box::new(record))
     }
 
-    /// Takes the rungs of a decision, in the named position or in the open one.
+    /// Takes the rungs of a decision, in the named position or in the open one. Returns false if there is no position.
     fn record(&mut self, id: SymbolId, mut record: DecisionRecord, decided_ms: u64, position_id: Option<&str>) -> bool {
         // In the form in which it is read back from its entry, without trailing zeros. So the state is equal for the
         // instance that decided and for one that adopted the decision.

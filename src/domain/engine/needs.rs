@@ -237,7 +237,7 @@ fn held(symbol: &Symbol, open: &Position) -> Held {
     }
 }
 
-/// Only an order with an exchange id has trades at the exchange.
+/// Returns the orders with parts that have no price. Only an order with an exchange id has trades at the exchange.
 fn unpriced_orders(symbol: &Symbol, open: &Position) -> Vec<Box<str>> {
     let unpriced = |key: &OrderKey| match key {
         OrderKey::Id(id) => open.changes.iter().any(|m| is_unpriced(m, key)).then(|| id.clone()),

@@ -84,9 +84,9 @@ struct Sized {
 }
 
 /// Returns the quantity of a share. `initial`: share × min(largest |qty|, |qty| / (1 − shares filled)); `current`:
-/// share × |qty|. At most |qty| and the largest quantity of an order, rounded down to the step. A quantity below the
-/// share is returned with its own smaller share: the rest comes with the next rung (docs/spec/decision.md, "Share",
-/// "Quantity").
+/// share × |qty|. At most |qty| and the largest quantity of an order, rounded down to the step. A quantity that is
+/// limited by the largest order has a smaller share of its own: the rest comes with the next rung
+/// (docs/spec/decision.md, "Share", "Quantity").
 fn sized(open: &Position, policy: &Policy, filters: &Instrument, share: Ratio) -> Result<Sized, OutOfRange> {
     let held = open.totals.qty.abs();
     // |qty| of all shares, as far as no other order has reduced the position.

@@ -156,7 +156,7 @@ pub fn read(symbol: &Symbol, policy: &Policy) -> Result<Option<Valuation>, OutOf
     Ok(Some(Valuation { mark, entry, risk, entry_risk, pnl, cost, r_net: net.in_r(entry_risk)? }))
 }
 
-/// `cost_bps / 10 000 × |qty| × entry`, a round trip. [quote]
+/// Returns the cost of a round trip: `cost_bps / 10 000 × |qty| × entry`. [quote]
 fn cost(qty: Qty, entry: EntryPrice, policy: &Policy) -> Result<Quote, OutOfRange> {
     entry.price.for_qty(qty.abs())?.times(policy.cost)
 }

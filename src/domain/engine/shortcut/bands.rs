@@ -111,8 +111,8 @@ impl BandCache {
         Self { now, former: self.now.or(self.former) }
     }
 
-    /// Returns the cache after the price left its band for the former one, if that one contains it, and the outcome of
-    /// an evaluation there.
+    /// Returns the cache after the price left its band for the former one, and the outcome of an evaluation there.
+    /// Returns `None` if the former band does not contain the price.
     pub fn went_back(self, price: Price, now_ms: u64, killed: bool) -> Option<(Self, Option<Hold>)> {
         let hold = self.former?.hold_at(price, now_ms, killed)?;
         Some((Self { now: self.former, former: self.now }, hold))
