@@ -1,4 +1,4 @@
-//! Where the server is: host, user, database, and whom to trust.
+//! The address of the server: host, user, database and trusted certificates.
 
 use std::fmt;
 use std::path::Path;
@@ -7,7 +7,7 @@ use redis::{Client, ConnectionAddr, IntoConnectionInfo as _, TlsCertificates};
 
 use super::server::ServerError;
 
-/// An address that is valid. Holds the password; shows host and port only.
+/// A valid address. It contains the password and displays only host and port.
 #[derive(Clone)]
 pub struct Address {
     pub(super) client: Client,
@@ -21,8 +21,8 @@ impl fmt::Debug for Address {
 }
 
 impl Address {
-    /// Reads `redis://user:password@host:port/database`, or `rediss://` for TLS; `ca_file` holds the certificates (PEM)
-    /// of those who may vouch for the server, instead of the public ones.
+    /// Parses `redis://user:password@host:port/database`, or `rediss://` for TLS. `ca_file` contains the certificates
+    /// (PEM) of the trusted authorities, which replace the public ones.
     pub fn new(url: &str, ca_file: Option<&Path>) -> Result<Self, ServerError> {
         if names_several(url) {
             return Err(ServerError::ClusterUrl);
@@ -45,13 +45,13 @@ impl Address {
         Ok(Self { client, name })
     }
 
-    /// Host and port, or the path of a socket.
+    /// Returns host and port, or the path of a socket.
     pub fn name(&self) -> &str {
         &self.name
     }
 }
 
-/// Does an address name more than one server: `redis+cluster://…`, or hosts with commas between them.
+/// Returns true if an address names more than one server: `redis+cluster://…`, or hosts separated by commas.
 fn names_several(url: &str) -> bool {
     let Some((scheme, rest)) = url.split_once("://") else { return false };
     let authority = rest.split(['/', '?']).next().unwrap_or_default();

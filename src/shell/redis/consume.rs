@@ -1,8 +1,8 @@
-//! Reading streams: through a consumer group as the holder of the lease, or beside it as a follower.
+//! Reads streams: through a consumer group as the holder of the lease, or without it as a standby.
 //!
-//! Promises: a group is only read from while the fence stands, checked by the server in the same transaction
-//! (`WATCH`, `MULTI`): a process that was paused and goes on takes nothing away from its successor. A round says the
-//! server's time from before it read. Nothing is acknowledged here but what the caller names.
+//! Promises: a group is read only while the fence holds. The server checks it in the same transaction (`WATCH`,
+//! `MULTI`), so a process that was paused and resumes takes no entries from its successor. A round returns the server's
+//! time from before its reads. Only entries that the caller names are acknowledged.
 
 use std::time::Duration;
 
@@ -13,33 +13,33 @@ use super::reply::{self, RawEntry};
 use super::server::{Server, ServerError, StreamFault};
 use crate::domain::event::ids::EntryId;
 
-/// Where the next entries of a stream are taken from.
+/// The source of the next entries of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Take {
-    /// None: enough of them wait.
+    /// Reads nothing: enough entries are waiting.
     Nothing,
-    /// None: the key was no stream. It is looked whether it is one by now.
+    /// Reads nothing: the key was not a stream. The round checks its type again.
     Barred,
-    /// What stands behind an entry, up to another and with it.
+    /// The entries after one entry, up to and including another.
     Range { after: EntryId, to: EntryId },
-    /// What the group has never delivered.
+    /// Entries that the group has never delivered.
     New,
-    /// What stands behind an entry, past the group.
+    /// The entries after one entry, without the group.
     After(EntryId),
 }
 
-/// What one round brought.
+/// The result of one round.
 #[derive(Debug)]
 pub struct Round {
-    /// The server's clock before it read. [µs since 1970]
+    /// The server's clock before the reads. [µs since 1970]
     pub time_us: u64,
-    /// By stream, in the order in which streams were named.
+    /// Entries by stream, in the order in which the streams were named.
     pub entries: Vec<Vec<RawEntry>>,
-    /// A key that was no stream holds nothing else any more.
+    /// True if a key that was not a stream is now a stream or absent.
     pub has_returned: bool,
 }
 
-/// What a command of a round asks for.
+/// The content that a command of a round asks for.
 enum Asked {
     /// Several streams.
     Entries,
@@ -51,7 +51,7 @@ enum Asked {
 #[derive(Debug)]
 pub enum Answer {
     Read(Round),
-    /// The lease was touched meanwhile: nothing was read, and the next round finds out why.
+    /// The lease was written meanwhile: nothing was read, and the next round determines why.
     Again,
     /// The lease is not ours: nothing was read.
     Fenced,
@@ -64,13 +64,13 @@ pub struct StreamStats {
     pub fault: Option<StreamFault>,
     /// [1]
     pub length: u64,
-    /// Entries added since the stream's birth; not told before Redis 7. [1]
+    /// Entries added since the stream was created; unknown before Redis 7. [1]
     pub entries_added: Option<u64>,
     pub last_id: EntryId,
-    /// The largest id that was ever deleted; not told before Redis 7.
+    /// The greatest id that was ever deleted; unknown before Redis 7.
     pub max_deleted: Option<EntryId>,
     pub first_id: Option<EntryId>,
-    /// The first entry behind the one asked about.
+    /// The first entry after the one that the caller named.
     pub next_id: Option<EntryId>,
     /// Entries that were delivered to our group and are not acknowledged, and the first of them. [1]
     pub pending: u64,
@@ -81,16 +81,16 @@ pub struct StreamStats {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupState {
     pub last_delivered: EntryId,
-    /// Delivered and not acknowledged. [1]
+    /// Entries that were delivered and not acknowledged. [1]
     pub pending: u64,
 }
 
-/// A consumer of a group, and what stands for its right to read.
+/// A consumer of a group, and the key of the lease that allows it to read.
 #[derive(Clone, Debug)]
 pub struct Membership {
     pub group: String,
     pub consumer: String,
-    /// Key of the lease; reading is fenced by its value.
+    /// Key of the lease, whose value fences reading.
     pub lease_key: String,
 }
 
@@ -99,7 +99,7 @@ pub struct Consumer {
     server: Server,
     streams: Vec<String>,
     membership: Membership,
-    /// The lease is being watched, and held this value when that began.
+    /// Value of the lease when the connection began to watch it; `None` if it is not watched.
     watched: Option<String>,
 }
 
@@ -108,8 +108,8 @@ impl Consumer {
         Self { server, streams, membership, watched: None }
     }
 
-    /// Reads once from every stream, at most `count` entries of each, without waiting; with a fence, only while the
-    /// lease has its value.
+    /// Reads once from every stream without waiting, at most `count` entries each. With a fence it reads only while the
+    /// lease has this value.
     pub async fn round(&mut self, takes: &[Take], count: usize, fence: Option<&str>) -> Result<Answer, ServerError> {
         if fence.is_some() && self.watched.as_deref() != fence && self.watch().await?.as_deref() != fence {
             return Ok(Answer::Fenced);
@@ -136,7 +136,8 @@ impl Consumer {
             match replies.pop().map(reply::checked) {
                 Some(Ok(Value::Nil)) | None => return Ok(Answer::Again),
                 Some(Ok(done)) => reply::array(done, "EXEC is no list").map_err(read())?,
-                // A transaction that is not carried out does not say why: the command that was refused does.
+                // A transaction that was not carried out does not contain the reason. The command that the server
+                // refused does.
                 Some(Err(error)) => return Err(read()(refusal.unwrap_or(error))),
             }
         } else {
@@ -145,7 +146,7 @@ impl Consumer {
         self.sorted(replies, &commands, takes.len()).map(Answer::Read).map_err(read())
     }
 
-    /// Adds the commands that read. Returns what each of them asks for.
+    /// Adds the commands that read. Returns the content that each of them asks for.
     fn add_reads(&self, pipeline: &mut Pipeline, takes: &[Take], count: usize) -> Vec<Asked> {
         let mut commands = Vec::new();
         let new: Vec<&String> = self.named(takes, |take| matches!(take, Take::New));
@@ -211,7 +212,7 @@ impl Consumer {
         Ok(Round { time_us, entries, has_returned })
     }
 
-    /// Waits until a stream has something behind the entry named for it, if one is, or the time is over.
+    /// Waits until a stream has an entry after the one named for it, if one is named, or until the time is over.
     pub async fn wait(&mut self, after: &[Option<EntryId>], limit: Duration) -> Result<(), ServerError> {
         let named = || after.iter().zip(&self.streams).filter_map(|(after, name)| Some((name, (*after)?)));
         let (names, ids): (Vec<&String>, Vec<String>) = named().map(|(name, after)| (name, after.to_string())).unzip();
@@ -245,7 +246,7 @@ impl Consumer {
         }
     }
 
-    /// Looks at all streams at the same moment; `after` names an entry of each.
+    /// Reads the statistics of all streams at the same moment. `after` names an entry of each stream.
     pub async fn stream_stats(&mut self, after: &[EntryId]) -> Result<Vec<StreamStats>, ServerError> {
         let mut pipeline = Pipeline::new();
         pipeline.ignore_errors().cmd("MULTI");
@@ -258,13 +259,13 @@ impl Consumer {
             pipeline.cmd("XPENDING").arg(stream).arg(&self.membership.group);
         }
         pipeline.cmd("EXEC");
-        // The transaction ends what was watched.
+        // The transaction ends the watch.
         self.watched = None;
         let done = loop {
             let mut replies = self.ask(&pipeline, "to look at the streams").await?;
             let refusal = reply::first_error(&replies);
             match replies.pop().map(reply::checked) {
-                // The lease changed while it was watched: nothing was done, and nothing is watched any more.
+                // The lease changed while it was watched: nothing was executed, and the watch has ended.
                 Some(Ok(Value::Nil)) => {}
                 Some(Ok(done)) => break done,
                 None => break Value::Nil,
@@ -283,7 +284,7 @@ impl Consumer {
         Ok(surveys)
     }
 
-    /// Entries of a stream from behind one up to another, with it. [1]
+    /// Returns the number of entries of a stream after one entry, up to and including another. [1]
     pub async fn count_between(&mut self, stream: usize, after: EntryId, to: EntryId) -> Result<u64, ServerError> {
         let (mut count, mut from) = (0, after);
         while from < to {
@@ -297,7 +298,7 @@ impl Consumer {
         Ok(count)
     }
 
-    /// The first entry of a stream behind one.
+    /// Returns the first entry of a stream after another one.
     pub async fn next_after(&mut self, stream: usize, after: EntryId) -> Result<Option<EntryId>, ServerError> {
         let mut command = redis::cmd("XRANGE");
         add_range_behind(command.arg(&self.streams[stream]), after, "+");
@@ -305,7 +306,7 @@ impl Consumer {
         Ok(self.listed(command, "to look for an entry").await?.first().map(|entry| entry.id))
     }
 
-    /// The last entry of a stream that stands at an id or before.
+    /// Returns the last entry of a stream whose id is at or before another id.
     pub async fn last_until(&mut self, stream: usize, to: EntryId) -> Result<Option<EntryId>, ServerError> {
         let mut command = redis::cmd("XREVRANGE");
         command.arg(&self.streams[stream]).arg(to.to_string()).arg("-").arg("COUNT").arg(1);
@@ -317,7 +318,7 @@ impl Consumer {
         answered.and_then(reply::entries).map_err(self.server.failed(doing))
     }
 
-    /// Makes sure that the group exists on a stream, from an entry on if it has to be made; answers its state.
+    /// Creates the group on a stream if it does not exist, starting at an entry, and returns its state.
     pub async fn join(&mut self, stream: usize, from: EntryId) -> Result<GroupState, ServerError> {
         let group = self.membership.group.clone();
         let name = self.streams[stream].clone();
@@ -344,9 +345,9 @@ impl Consumer {
         Err(self.server.failed(doing)(gone))
     }
 
-    /// Entries that were delivered to us and not acknowledged, from behind one on.
+    /// Returns the entries after another one that were delivered to us and are not acknowledged.
     pub async fn own_pending(&mut self, stream: usize, after: EntryId) -> Result<Vec<RawEntry>, ServerError> {
-        // Behind the greatest id the server would begin again.
+        // After the greatest id the server would start again at the beginning.
         if after == EntryId::MAX {
             return Ok(Vec::new());
         }
@@ -360,7 +361,8 @@ impl Consumer {
         Ok(listed.pop().map(|(_, entries)| entries).unwrap_or_default())
     }
 
-    /// Takes over what other consumers left pending for so long, a page at a time; answers where the next one begins.
+    /// Claims entries that have been pending at other consumers for at least a given time, one page at a time. Returns
+    /// the start of the next page.
     pub async fn claim(
         &mut self,
         stream: usize,
@@ -384,7 +386,7 @@ impl Consumer {
 fn stream_stats(info: Value, next: Value, pending: Value) -> Result<StreamStats, RedisError> {
     let pairs = match reply::named(info) {
         Ok(pairs) => pairs,
-        // There is no such key: nothing was ever written, or it was deleted.
+        // The key does not exist: nothing was ever written, or it was deleted.
         Err(error) if error.detail().is_some_and(|detail| detail.contains("no such key")) => {
             return Ok(StreamStats::default());
         }

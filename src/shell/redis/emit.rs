@@ -1,7 +1,7 @@
-//! Writing decisions and their requests: exactly once, by the holder of the lease only, in one atomic step each.
+//! Writes decisions and their requests exactly once, in one atomic step each, and only for the holder of the lease.
 //!
-//! The script is asked again after every doubt. It answers what it wrote then: the memory of what was written is kept
-//! as long as the stream itself, never by a time-to-live.
+//! After every doubt the emitter runs the script again. The script then returns what it wrote before. The memory of
+//! written ids lives as long as the stream itself; it never has a time-to-live.
 
 use redis::{RedisError, Script, Value};
 
@@ -12,12 +12,13 @@ use crate::codec::request::FieldTexts;
 use crate::codec::signing::SigningKey;
 use crate::domain::event::ids::EntryId;
 
-/// What the script does, in the order of its answers: `stale` (another holds the lease), `unfit` (a key that is written to holds
-/// something else, or takes no more entries: it and why), `known` (written before),
-/// `doubt` (the memory says so, and the stream does not), `lost` (what was written last is gone from the stream), `behind`
-/// (the order rests on what was read too long ago), `late` (an entry to the control stream would have an id far from the
-/// time of its issue: it is signed anew), `written`. The kill key is read here, so that nothing lies between
-/// looking and writing; one that was set and has vanished still counts (SPEC §6).
+/// The script that writes one decision. Its answers, in this order: `stale` (another process holds the lease), `unfit`
+/// (a key to write to has the wrong type or takes no more entries; the answer contains the key and the reason), `known`
+/// (written before), `doubt` (the memory contains the decision and the stream does not), `lost` (the last written entry
+/// is no longer in the stream), `behind` (the order rests on data that was read too long ago), `late` (an entry of the
+/// control stream would get an id far from the time of its issue, so it must be signed again), `written`. The script
+/// reads the kill key itself, so that nothing can happen between the check and the write. A kill key that was set and
+/// is now missing still counts (docs/spec/emission.md, "Kill key").
 const EMIT: &str = r"
 local lease, memory, decisions, requests, control, kill_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local token, decision_id, cause_ms, age_max_ms = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -110,75 +111,75 @@ local answer = written .. ' ' .. requested .. ' ' .. refusal
 redis.call('HSET', memory, decision_id, answer)
 return {'written', answer}";
 
-/// A request beside a decision: a suggestion in shadow mode, an order in live mode.
+/// The request of a decision: a suggestion in shadow mode, an order in live mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     pub stream: String,
-    /// Only we write to it, so that it may be trimmed; orders go to a stream of others.
+    /// True if only we write to the stream, so that it may be trimmed. Order requests go to a stream of other services.
     pub is_ours: bool,
     pub fields: Vec<(String, String)>,
 }
 
-/// One decision as it is offered to the script.
+/// One decision as the emitter offers it to the script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Emission {
     pub decision_id: String,
     /// Fields of the `harvest.decision` entry.
     pub fields: Vec<(String, String)>,
     pub request: Option<Request>,
-    /// Time of the entry that caused it. [ms since 1970]
+    /// Ingestion time of the entry that caused the decision. [ms since 1970]
     pub cause_ms: u64,
-    /// A request that is older is not sent; 0: of any age. [ms]
+    /// Maximum age of a request that is sent; 0 means no limit. [ms]
     pub age_max_ms: u64,
-    /// The kill key was set when we last knew: that it has vanished means nothing.
+    /// True if the kill key was set when it was last read. A key that is missing now is then still treated as set.
     pub kill_was_set: bool,
-    /// Why the request is not sent, if that is known already.
+    /// Reason not to send the request, if it is already known.
     pub refusal: Option<&'static str>,
-    /// Its request may have been sent before: the record is written, and nothing is armed again.
+    /// True if the request may have been sent before: the script writes the decision only, and no request.
     pub record_only: bool,
-    /// Hash of the decision: what the memory says of it is believed where the stream has the same.
+    /// Hash of the decision. The script believes its memory only if the entry in the stream has the same hash.
     pub hash: String,
-    /// The server had it and has lost it.
+    /// True if the server had the decision and lost it.
     pub again: bool,
-    /// The decision that was written last: nothing is written while the server has lost it.
+    /// Entry of the last written decision. The script writes nothing while the server does not have this entry.
     pub after: Option<EntryId>,
-    /// All entries before this time are folded; 0: that does not matter. [ms since 1970]
+    /// All entries before this time are folded; 0 turns the check off. [ms since 1970]
     pub folded_to_ms: u64,
 }
 
-/// So often a decision is issued anew, for the time that its stream is at. [1]
+/// Maximum number of attempts to issue a decision for the present time of the control stream. [1]
 const TRIES_MAX: u32 = 5;
 
-/// An order is offered only on what was read and folded so short a time before. [ms]
+/// Maximum age of the folded data on which an order is offered. [ms]
 const FOLDED_AGE_MAX_MS: u64 = 2_000;
 
-/// What the script answered.
+/// The script's answer to an offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Offered {
-    /// Another holds the lease: nothing was written.
+    /// Another process holds the lease. Nothing was written.
     Stale,
-    /// The memory of what was written says this of it, and the stream something else: nothing was written.
+    /// The memory of written ids contains this answer, and the stream disagrees. Nothing was written.
     Doubtful { known: String },
-    /// The decision that was written last is not in the stream any more: nothing was written.
+    /// The last written decision is no longer in the stream. Nothing was written.
     Lost,
-    /// Entries may have come that are not folded: nothing was written.
+    /// There may be new entries that are not folded yet. Nothing was written.
     Behind,
-    /// A key that is written to takes nothing: nothing was written.
+    /// A key to write to takes no entries. Nothing was written.
     Unfit { key: String, why: StreamFault },
-    /// It stands in the stream, now or since an earlier offer.
+    /// The decision is in the stream, written now or by an earlier offer.
     Written { decision: EntryId, request: Option<EntryId>, refusal: Option<String>, is_new: bool },
 }
 
-/// A decision that was written, as it is looked for.
+/// A written decision to look for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrittenDecision {
     pub seq: u64,
     pub decision_id: String,
-    /// `None` where only the server remembers it.
+    /// Entry of the decision; `None` if only the server remembers it.
     pub entry: Option<EntryId>,
 }
 
-/// Decisions that are looked for together. [1]
+/// Maximum number of decisions per look-up. [1]
 const PAGE_DECISIONS: usize = 500;
 
 /// The streams and keys of an emitter.
@@ -188,18 +189,18 @@ pub struct EmitKeys {
     pub decisions: String,
     pub control: String,
     pub kill_key: String,
-    /// Approximate length at which output streams are trimmed; 0: never. [1]
+    /// Approximate length to which output streams are trimmed; 0 means never. [1]
     pub length_max: u64,
-    /// Signs what goes to the control stream.
+    /// Key that signs the entries of the control stream.
     pub signing: Option<SigningKey>,
 }
 
-/// The one connection that writes decisions and acknowledges inputs.
+/// The only connection that writes decisions and acknowledges input entries.
 pub struct Emitter {
     server: Server,
     keys: EmitKeys,
     script: Script,
-    /// How far the server's clock is ahead of ours, as far as it mattered. [ms]
+    /// Last measured lead of the server's clock over ours. [ms]
     ahead_ms: i64,
 }
 
@@ -208,9 +209,9 @@ impl Emitter {
         Self { server, keys, script: Script::new(EMIT), ahead_ms: 0 }
     }
 
-    /// Offers one decision. Asked again, it answers what was written the first time.
+    /// Offers one decision. A repeated offer returns what the first one wrote.
     pub async fn offer(&mut self, emission: &Emission, lease: &str) -> Result<Offered, ServerError> {
-        // Ids that move away as often as they are looked at come to no end.
+        // The loop is bounded because the ids of the control stream may keep moving away from the time of issue.
         for _ in 0..TRIES_MAX {
             let issued_ms = local_ms().saturating_add_signed(self.ahead_ms);
             match self.offer_issued_at(emission, lease, issued_ms).await? {
@@ -220,7 +221,8 @@ impl Emitter {
                 }
             }
         }
-        // An id that is no time: what is signed for it is not believed, so it is as good as full.
+        // The ids of the stream are not times. Readers would not believe an entry that is signed for such an id, so the
+        // stream is treated as full.
         Ok(Offered::Unfit { key: self.keys.control.clone(), why: StreamFault::IdsExhausted })
     }
 
@@ -278,9 +280,9 @@ impl Emitter {
         })
     }
 
-    /// Appends an entry of ours to a control stream, once however often it is tried; signed where there is a key.
+    /// Appends one of our entries to a control stream, once for any number of attempts; signed if there is a key.
     ///
-    /// What was signed too long ago is signed anew, unless it was written all the same.
+    /// An entry that was signed too long ago is signed again, unless an earlier attempt has written it.
     pub async fn append(
         &mut self,
         stream: &str,
@@ -306,8 +308,8 @@ impl Emitter {
         self.server.add_once(stream, &borrowed(signed), &mut tried.after).await
     }
 
-    /// Which of these decisions the server has lost, by their `seq`. What is older than all that the stream holds, and
-    /// still remembered, was trimmed.
+    /// Returns the `seq` of those decisions that the server has lost. A decision that is remembered and older than all
+    /// entries of the stream was trimmed, not lost.
     pub async fn lost_of(&mut self, written: &[WrittenDecision]) -> Result<Vec<u64>, ServerError> {
         let failed = || self.server.failed("to look for decisions");
         let (stream, memory) = (&self.keys.decisions, format!("{}:emitted", self.keys.decisions));
@@ -326,7 +328,7 @@ impl Emitter {
             let asked = |(decision, known): (&WrittenDecision, &Option<EntryId>)| decision.entry.or(*known);
             let entries: Vec<Option<EntryId>> = page.iter().zip(&known).map(asked).collect();
             let mut pipeline = redis::pipe();
-            // An empty pipeline is an error.
+            // The first command keeps the pipeline from being empty, which would be an error.
             pipeline.cmd("XRANGE").arg(stream).arg("-").arg("+").arg("COUNT").arg(1).ignore();
             for id in entries.iter().flatten().map(EntryId::to_string) {
                 pipeline.cmd("XRANGE").arg(stream).arg(&id).arg(&id);
@@ -348,8 +350,7 @@ impl Emitter {
         Ok(lost)
     }
 
-    /// Acknowledges entries to the group, by stream. Where the key holds something else by now, nothing is left to be
-    /// acknowledged.
+    /// Acknowledges entries to the group, by stream. If the key is no longer a stream, there is nothing to acknowledge.
     pub async fn acknowledge(&mut self, group: &str, acks: &[(String, Vec<EntryId>)]) -> Result<(), ServerError> {
         let mut pipeline = redis::pipe();
         pipeline.ignore_errors();
@@ -368,31 +369,31 @@ impl Emitter {
         }
     }
 
-    /// The connection, for plain appends.
+    /// Returns the connection, for plain appends.
     pub fn server(&mut self) -> &mut Server {
         &mut self.server
     }
 }
 
-/// The entry that the memory of what was written names.
+/// Returns the entry id in an answer of the memory of written ids.
 fn remembered(answered: Value) -> Option<EntryId> {
     let text = reply::text(answered, "the memory is no text").ok()?;
     text.split(' ').next()?.parse().ok()
 }
 
-/// An entry that is being appended, as far as it was tried.
+/// The attempts so far to append one entry.
 #[derive(Debug, Default)]
 pub struct Tried {
-    /// Where the stream ended before the first try.
+    /// Last entry of the stream before the first attempt.
     after: Option<EntryId>,
-    /// As it was signed, and when. [ms since 1970]
+    /// Signed fields, and the time of signing. [ms since 1970]
     signed: Option<(u64, FieldTexts)>,
 }
 
-/// What was signed so long ago is not written any more: it might not be believed. [ms]
+/// Maximum age of a signature. Readers might not believe an older one. [ms]
 const SIGNED_AGE_MAX_MS: u64 = 30_000;
 
-/// Names and values of fields, as commands take them.
+/// Returns names and values of fields in the form that commands take.
 pub fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
     fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
@@ -414,22 +415,22 @@ pub async fn append_control(
     server.add(stream, &borrowed(&signed)).await
 }
 
-/// What the script came to.
+/// The script's answer, before it is interpreted.
 enum Answer {
     Offered(Offered),
-    /// The control stream stands at another time than the issue.
+    /// The time of the control stream differs from the time of issue.
     Late {
         id_ms: u64,
     },
 }
 
-/// [ms since 1970]
+/// Returns our own clock. [ms since 1970]
 fn local_ms() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The `decision.expired` of each reason that the script may come to, signed: a script cannot.
+/// Returns one signed `decision.expired` per reason that the script may find. A script cannot sign.
 fn expiries(keys: &EmitKeys, emission: &Emission, issued_ms: u64) -> String {
     let mut signed = serde_json::Map::new();
     if let Some(key) = &keys.signing {
@@ -443,7 +444,7 @@ fn expiries(keys: &EmitKeys, emission: &Emission, issued_ms: u64) -> String {
     serde_json::Value::Object(signed).to_string()
 }
 
-/// Reads `decision-id request-id refusal`, the latter two of them possibly empty.
+/// Parses `decision-id request-id refusal`. The last two may be empty.
 fn written(answer: &str, is_new: bool) -> Option<Offered> {
     let mut parts = answer.splitn(3, ' ');
     let decision = parts.next()?.parse().ok()?;

@@ -1,16 +1,18 @@
-//! Hashes of other services: read by exact name, and kept in step without ever making or removing one.
+//! Hashes of other services: reads them by exact name, and updates their fields without ever creating or removing a
+//! hash.
 
 use redis::{Pipeline, RedisResult, Script};
 
 use super::server::{FieldBytes, Server, ServerError};
 
-/// Two fields of a hash, where they are.
+/// Two fields of a hash, if present.
 type TwoFields = (Option<String>, Option<String>);
 
-/// Changes fields of a hash in one step: only where they still hold what was read, only in a hash that is there.
+/// Changes fields of a hash in one step: only in an existing hash, and only if the fields still have the values that
+/// were read.
 ///
-/// KEYS[1]; ARGV: field, whether it was there (0 or 1), value that was read, new value, again and again.
-/// Answers -1 where there is no hash, else how many fields had changed since, without writing any of them if one had.
+/// KEYS[1]; ARGV, repeated per field: name, whether it was present (0 or 1), value that was read, new value. Returns -1
+/// if there is no hash, otherwise the number of fields that have changed since. If one has changed, it writes none.
 const WRITE_BACK: &str = r"
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'hash' then return -1 end
@@ -27,7 +29,7 @@ end
 return 0
 ";
 
-/// A price hash of a symbol: price and time as they are written, where they are.
+/// Price and time of a symbol's price hash, as text, if present.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PriceText {
     pub price: Option<String>,
@@ -46,27 +48,27 @@ pub struct PriceTexts {
     pub market: PriceText,
 }
 
-/// A field that is to change.
+/// A field to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldChange {
     pub field: &'static str,
-    /// What was read; `None` where the field was not there.
+    /// The value that was read; `None` if the field was absent.
     pub old: Option<String>,
     pub new: String,
 }
 
-/// What became of a change.
+/// The result of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     Done,
-    /// No hash is there any more; none was made.
+    /// The hash no longer exists; none was created.
     Missing,
-    /// Another wrote in between; nothing was written.
+    /// Another process wrote in between; nothing was written.
     Overtaken,
 }
 
 impl Server {
-    /// Both price hashes of each symbol, in one round trip. A key that is no hash is as good as absent.
+    /// Returns both price hashes of each symbol, in one round trip. A key that is not a hash is treated as absent.
     pub async fn price_hashes(&mut self, symbols: &[&str]) -> Result<Vec<PriceTexts>, ServerError> {
         let mut pipeline = Pipeline::with_capacity(symbols.len() * 2);
         pipeline.ignore_errors();
@@ -89,7 +91,7 @@ impl Server {
             .collect())
     }
 
-    /// All fields of each hash, in one round trip; `None` where there is no hash.
+    /// Returns all fields of each hash, in one round trip; `None` if there is no hash.
     pub async fn hashes(&mut self, keys: &[String]) -> Result<Vec<Option<HashText>>, ServerError> {
         let mut pipeline = Pipeline::with_capacity(keys.len());
         pipeline.ignore_errors();
@@ -109,7 +111,7 @@ impl Server {
         Ok(answered.into_iter().map(of).collect())
     }
 
-    /// Names of hashes that begin with a prefix and end in a plain symbol.
+    /// Returns the names of hashes that consist of a prefix and a plain symbol.
     pub async fn symbol_hashes(&mut self, prefix: &str) -> Result<Vec<String>, ServerError> {
         let mut found = std::collections::BTreeSet::new();
         let mut cursor = 0_u64;
@@ -136,7 +138,7 @@ impl Server {
         }
     }
 
-    /// Changes fields of a hash, all of them or none, in one step on the server.
+    /// Changes fields of a hash, all or none, in one step on the server.
     pub async fn write_back(&mut self, key: &str, changes: &[FieldChange]) -> Result<Written, ServerError> {
         let script = Script::new(WRITE_BACK);
         let mut call = script.key(key);
@@ -155,7 +157,7 @@ impl Server {
     }
 }
 
-/// A prefix without the letters that mean something in a pattern.
+/// Returns a prefix with the special characters of a pattern escaped.
 fn escaped(prefix: &str) -> String {
     let mut escaped = String::with_capacity(prefix.len());
     for letter in prefix.chars() {
@@ -167,7 +169,8 @@ fn escaped(prefix: &str) -> String {
     escaped
 }
 
-/// Keys of other things share the prefixes: `quantum:position:snapshot:BTCUSDT` is no symbol's hash.
+/// Returns true if a text is a plain symbol. Keys of other things share the prefixes:
+/// `quantum:position:snapshot:BTCUSDT` is not the hash of a symbol.
 fn is_symbol(text: &str) -> bool {
     !text.is_empty() && !text.contains(':') && text.chars().all(|c| !c.is_lowercase() && !c.is_whitespace())
 }

@@ -1,4 +1,4 @@
-//! How the server, its streams and their groups are; nothing is changed.
+//! Reads the state of the server, its streams and their groups. It changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,16 @@ use super::reply;
 use super::server::{Server, ServerError};
 use crate::domain::event::ids::EntryId;
 
-/// What the server says of itself.
+/// The server's description of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerInfo {
     /// Keys and values of `INFO`.
     info: BTreeMap<String, String>,
-    /// `maxmemory-policy`, where it may be asked for.
+    /// `maxmemory-policy`, if our user may read it.
     pub eviction: Option<String>,
-    /// When snapshots are made; empty = never; `None` where it may not be asked for.
+    /// The schedule of snapshots. Empty means never; `None` if our user may not read it.
     pub save: Option<String>,
-    /// Name of our user, where the server knows users.
+    /// Name of our user, if the server has users.
     pub user: Option<String>,
 }
 
@@ -26,46 +26,46 @@ impl ServerInfo {
         self.info.get(key).map(String::as_str)
     }
 
-    /// Are snapshots made, as far as it can be known.
+    /// Returns true if the server makes snapshots, as far as that is known.
     pub fn saves(&self) -> bool {
         self.save.as_deref() != Some("")
     }
 
-    /// `7.0.15`; a Valkey server says its own.
+    /// Returns the version, such as `7.0.15`. A Valkey server returns its own version.
     pub fn version(&self) -> Option<&str> {
         self.get("valkey_version").or_else(|| self.get("redis_version"))
     }
 }
 
-/// A stream as `XINFO STREAM` tells of it.
+/// The answer to `XINFO STREAM`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamInfo {
     pub length: u64,
     pub first: Option<EntryId>,
     pub last: Option<EntryId>,
     pub last_generated: Option<EntryId>,
-    /// Entries ever added; since 7.0.
+    /// Entries ever added; known since Redis 7.0.
     pub entries_added: Option<u64>,
 }
 
 impl StreamInfo {
-    /// Entries that were trimmed away or deleted, where the server counts. [1]
+    /// Returns the number of entries that were trimmed or deleted, if the server counts them. [1]
     pub fn gone(&self) -> Option<u64> {
         self.entries_added.map(|added| added.saturating_sub(self.length))
     }
 }
 
-/// A group of a stream, with those of its consumers.
+/// A group of a stream, with its consumers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupInfo {
     pub name: String,
     pub pending: u64,
     pub last_delivered: Option<EntryId>,
-    /// Entries that were delivered since the stream's birth, where the server knows. [1]
+    /// Entries that were delivered since the stream was created, if the server knows. [1]
     pub entries_read: Option<u64>,
     pub lag: Option<u64>,
     pub consumers: Vec<ConsumerInfo>,
-    /// The first of the pending entries, where it may be asked for.
+    /// The first pending entry, if our user may read it.
     pub first_pending: Option<PendingEntry>,
 }
 
@@ -73,7 +73,7 @@ pub struct GroupInfo {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingEntry {
     pub consumer: String,
-    /// Since it was delivered last. [ms]
+    /// Time since the last delivery. [ms]
     pub idle_ms: u64,
 }
 
@@ -81,12 +81,12 @@ pub struct PendingEntry {
 pub struct ConsumerInfo {
     pub name: String,
     pub pending: u64,
-    /// Since it last asked for anything. [ms]
+    /// Time since the consumer's last request. [ms]
     pub idle_ms: u64,
 }
 
 impl Server {
-    /// Version of the server, `7.0.15`. Errors if it is too old, or one of a cluster.
+    /// Returns the version of the server, such as `7.0.15`. Returns an error if it is too old or part of a cluster.
     pub async fn fitting_version(&mut self) -> Result<Option<String>, ServerError> {
         let answered: RedisResult<String> = redis::cmd("INFO").arg("server").query_async(&mut self.connection).await;
         let info = info_of(&answered.map_err(self.failed("to tell its version"))?);
@@ -100,7 +100,7 @@ impl Server {
         let answered: RedisResult<String> = redis::cmd("INFO").query_async(&mut self.connection).await;
         let text = answered.map_err(self.failed("to tell how it is"))?;
         let info = info_of(&text);
-        // A user that may not ask these is no failure: it is what is found.
+        // A user without the right to read these is not a failure. The result then has no values.
         let eviction = self.setting("maxmemory-policy").await;
         let save = self.setting("save").await;
         let user: RedisResult<String> = redis::cmd("ACL").arg("WHOAMI").query_async(&mut self.connection).await;
@@ -113,7 +113,7 @@ impl Server {
         answered.ok()?.into_iter().nth(1)
     }
 
-    /// Which of these commands our user may not use, each with its arguments; `None` where the server cannot say
+    /// Returns those commands, each with its arguments, that our user may not use; `None` if the server cannot tell
     /// (before 7.0).
     pub async fn forbidden(&mut self, user: &str, commands: &[&[&str]]) -> Result<Option<Vec<String>>, ServerError> {
         let mut forbidden = Vec::new();
@@ -131,13 +131,13 @@ impl Server {
         Ok(Some(forbidden))
     }
 
-    /// Type of a key, `none` where there is none.
+    /// Returns the type of a key, `none` if there is no such key.
     pub async fn kind_of_key(&mut self, key: &str) -> Result<String, ServerError> {
         let answered = redis::cmd("TYPE").arg(key).query_async(&mut self.connection).await;
         answered.map_err(self.failed(format!("to tell what {key} is")))
     }
 
-    /// How a stream is; `None` where there is none.
+    /// Returns the state of a stream, or `None` if there is no stream.
     pub async fn stream_info(&mut self, stream: &str) -> Result<Option<StreamInfo>, ServerError> {
         if self.kind_of_key(stream).await? != "stream" {
             return Ok(None);
@@ -154,7 +154,7 @@ impl Server {
         }))
     }
 
-    /// The groups of a stream that is there.
+    /// Returns the groups of an existing stream.
     pub async fn groups(&mut self, stream: &str) -> Result<Vec<GroupInfo>, ServerError> {
         let mut command = redis::cmd("XINFO");
         command.arg("GROUPS").arg(stream);
@@ -183,7 +183,7 @@ impl Server {
             Err(error) if error.is_io_error() => {
                 Err(self.failed(format!("to tell what is pending in {stream}"))(error))
             }
-            // A user that may not ask.
+            // Our user may not read it.
             Err(_) => Ok(None),
         }
     }
@@ -200,14 +200,14 @@ impl Server {
         Ok(consumers.into_iter().map(of).collect())
     }
 
-    /// A list of what `XINFO` tells.
+    /// Returns the items of a list that `XINFO` answers.
     async fn told(&mut self, command: redis::Cmd, doing: String) -> Result<Vec<Told>, ServerError> {
         let answered: RedisResult<Vec<Value>> = command.query_async(&mut self.connection).await;
         answered.and_then(|all| all.into_iter().map(Told::of).collect()).map_err(self.failed(doing))
     }
 }
 
-/// What one `XINFO` answer says, by name; what is not there, or of another kind, is not known.
+/// One `XINFO` answer by name. A missing value, or one of another type, is unknown.
 struct Told(BTreeMap<String, Value>);
 
 impl Told {
@@ -223,7 +223,7 @@ impl Told {
         self.0.get(name).and_then(|value| reply::text(value.clone(), name).ok()).unwrap_or_default()
     }
 
-    /// An id, or that of an entry.
+    /// Returns an id, or the id of an entry.
     fn id(&self, name: &str) -> Option<EntryId> {
         match self.0.get(name)?.clone() {
             entry @ Value::Array(_) => Some(reply::entries(Value::Array(vec![entry])).ok()?.first()?.id),
@@ -232,7 +232,7 @@ impl Told {
     }
 }
 
-/// Why a server cannot be worked with, and what to do; by what `INFO server` says.
+/// Returns the reason why this server cannot be used, with the next step, from its `INFO server`.
 fn unfit(info: &BTreeMap<String, String>) -> Option<String> {
     if info.get("redis_mode").is_some_and(|mode| mode == "cluster") {
         let why =
@@ -246,7 +246,7 @@ fn unfit(info: &BTreeMap<String, String>) -> Option<String> {
         .then(|| format!("is version {version}, 6.2 is the oldest that can be worked with: upgrade it"))
 }
 
-/// Keys and values of what `INFO` answers.
+/// Returns keys and values of an `INFO` answer.
 fn info_of(text: &str) -> BTreeMap<String, String> {
     let pairs = text.lines().filter_map(|line| line.trim_end().split_once(':'));
     pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()

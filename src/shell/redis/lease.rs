@@ -1,4 +1,4 @@
-//! The lease: who may read from the group and emit decisions, with a fencing token that only grows.
+//! The lease: the right to read from the group and to emit decisions, with a fencing token that only grows.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use redis::Script;
 
 use super::server::{Server, ServerError};
 
-/// Takes the lease if nobody holds it, or if a process of the same consumer did: the token grows by one with each holder.
-/// Answers whether it was taken, and its value.
+/// Takes the lease if it is free, or if a process of the same consumer held it. The token grows by one with each
+/// holder. Returns whether it was taken, and its value.
 const TAKE: &str = r"
 local held = redis.call('GET', KEYS[1])
 if held and (ARGV[3] == '' or string.match(held, '^%d+ (.*) %x+$') ~= ARGV[3]) then return {0, held} end
@@ -16,18 +16,18 @@ local value = token .. ' ' .. ARGV[1]
 redis.call('SET', KEYS[1], value, 'PX', ARGV[2])
 return {1, value}";
 
-/// Holds it for longer, if it is ours.
+/// Extends the lease if it is ours.
 const RENEW: &str = r"
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1";
 
-/// Gives it back, if it is ours.
+/// Releases the lease if it is ours.
 const RELEASE: &str = r"
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])";
 
-/// Where the lease stands: beside the stream of decisions, so that two groups that write there exclude each other.
+/// Keys of the lease. They are named after the decision stream, so two groups that write to it exclude each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseKeys {
     pub lease: String,
@@ -40,12 +40,12 @@ impl LeaseKeys {
     }
 }
 
-/// The lease, as one contender sees it.
+/// The lease as one contender sees it.
 pub struct Lease {
     server: Server,
     keys: LeaseKeys,
     owner: String,
-    /// How long it lasts without being renewed.
+    /// Duration of the lease without a renewal.
     lasts: Duration,
     value: Option<String>,
 }
@@ -55,14 +55,14 @@ impl Lease {
         Self { server, keys, owner, lasts, value: None }
     }
 
-    /// Goes on with another connection, and what is held.
+    /// Continues with another connection and keeps the lease that is held.
     pub fn reconnected(self, server: Server) -> Self {
         Self { server, ..self }
     }
 
-    /// Takes the lease, or holds it for longer; `inherits_from` names a consumer whose lease is taken over at once.
+    /// Takes the lease, or extends it. `inherits_from` names a consumer whose lease is taken over without waiting.
     ///
-    /// Answers the value if the lease is ours, and the value that it has: `token consumer nonce`.
+    /// Returns the value if the lease is ours, and its present value: `token consumer nonce`.
     pub async fn hold(&mut self, inherits_from: Option<&str>) -> Result<(Option<String>, Option<String>), ServerError> {
         let lasts_ms = self.lasts.as_millis() as u64;
         if let Some(value) = self.value.clone() {
@@ -83,7 +83,7 @@ impl Lease {
         Ok((self.value.clone(), Some(value)))
     }
 
-    /// Gives the lease back.
+    /// Releases the lease.
     pub async fn release(&mut self) -> Result<(), ServerError> {
         let Some(value) = self.value.take() else { return Ok(()) };
         let script = Script::new(RELEASE);

@@ -1,4 +1,4 @@
-//! Mark prices: as entries of the price stream, and as the two hashes that other services read.
+//! Writes mark prices: as entries of the price stream, and into the two hashes that other services read.
 
 use std::time::Duration;
 
@@ -6,36 +6,36 @@ use redis::Pipeline;
 
 use super::server::{Server, ServerError};
 
-/// A mark price as it is written.
+/// A mark price in the form in which it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MarkText {
     pub symbol: String,
-    /// The entry of the stream.
+    /// Payload of the stream entry.
     pub payload: String,
     /// [quote per base]
     pub price: String,
-    /// When the exchange computed it. [ms since 1970]
+    /// Time at which the exchange computed the price. [ms since 1970]
     pub time_ms: u64,
 }
 
-/// Where mark prices go.
+/// The destinations of mark prices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MarkPlaces {
     pub stream: String,
-    /// About how many entries the stream keeps. [1]
+    /// Approximate number of entries that the stream keeps. [1]
     pub entries_max: u64,
-    /// How long the hashes outlive their last price.
+    /// Lifetime of the hashes after their last price.
     pub expiry: Duration,
 }
 
 impl Server {
-    /// Writes mark prices, each to all three places in one step, in one round trip.
+    /// Writes mark prices in one round trip, each to all three destinations in one step.
     pub async fn write_marks(&mut self, places: &MarkPlaces, marks: &[MarkText]) -> Result<(), ServerError> {
         if marks.is_empty() {
             return Ok(());
         }
         let mut pipeline = Pipeline::with_capacity(marks.len() * 5);
-        // A hash without an expiry would keep a price for good.
+        // A hash without an expiry would keep an old price forever.
         pipeline.atomic();
         let expiry_ms = u64::try_from(places.expiry.as_millis()).unwrap_or(u64::MAX);
         for mark in marks {

@@ -1,11 +1,11 @@
-//! Redis: the one place that speaks to the server.
+//! Redis: the only module that talks to the server.
 //!
-//! Promises: a failure names the server by host and port, never by its URL, which may hold a password.
+//! Promises: a failure names the server by host and port, never by its URL, which may contain a password.
 //!
-//! In reading order: `address` (where the server is), `server` (a connection, and the plain commands that every part
-//! needs), `reply` (what comes back), `consume` (reading streams), `lease` (who may read and emit), `emit` (writing
-//! decisions, exactly once), `ranges` (streams as far as they reach, and appending to them), `hashes` (what other
-//! services keep beside their streams), `marks` (mark prices, written), `inspect` (how the server, its streams and their groups are).
+//! In reading order: `address` (the address of the server), `server` (a connection, and the basic commands that every
+//! part needs), `reply` (parsing of replies), `consume` (reading streams), `lease` (the right to read and emit), `emit`
+//! (writing decisions exactly once), `ranges` (ranges of streams, and appending to them), `hashes` (hashes of other
+//! services), `marks` (writing mark prices), `inspect` (the state of the server, its streams and their groups).
 
 mod address;
 mod consume;

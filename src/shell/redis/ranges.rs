@@ -1,4 +1,4 @@
-//! Streams as far as they reach, without a group; and appending to one of ours.
+//! Reads ranges of streams without a consumer group, and appends to our own streams.
 
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
@@ -6,10 +6,10 @@ use super::reply::{self, RawEntry};
 use super::server::{Server, ServerError};
 use crate::domain::event::ids::EntryId;
 
-/// Adds to a command the range from behind an id up to `to`, and with it.
+/// Adds the range after an id up to and including `to` to a command.
 ///
-/// The server refuses the greatest id as an exclusive start. Nothing is behind it: the range from the end to the beginning is
-/// asked for then, which is empty.
+/// The server refuses the greatest id as an exclusive start. No entry can follow it, so the command then asks for the
+/// range from the end to the beginning, which is empty.
 pub(super) fn add_range_behind(command: &mut Cmd, after: EntryId, to: &str) {
     match after.next() {
         Some(from) => command.arg(from.to_string()).arg(to),
@@ -18,13 +18,13 @@ pub(super) fn add_range_behind(command: &mut Cmd, after: EntryId, to: &str) {
 }
 
 impl Server {
-    /// The server's clock. [ms since 1970]
+    /// Returns the server's clock. [ms since 1970]
     pub async fn time_ms(&mut self) -> Result<u64, ServerError> {
         let answered: RedisResult<Value> = redis::cmd("TIME").query_async(&mut self.connection).await;
         Ok(answered.and_then(reply::time_us).map_err(self.failed("to tell its time"))? / 1000)
     }
 
-    /// At most `count` entries behind an id, oldest first; from the first one where there is none.
+    /// Returns at most `count` entries after an id, oldest first. Without an id it starts at the first entry.
     pub async fn range_after(
         &mut self,
         stream: &str,
@@ -37,7 +37,7 @@ impl Server {
         self.entries(command, stream).await
     }
 
-    /// The newest entries of a stream, newest first.
+    /// Returns the newest entries of a stream, newest first.
     pub async fn newest(&mut self, stream: &str, count: usize) -> Result<Vec<RawEntry>, ServerError> {
         let mut command = redis::cmd("XREVRANGE");
         command.arg(stream).arg("+").arg("-").arg("COUNT").arg(count);
@@ -49,7 +49,7 @@ impl Server {
         answered.and_then(reply::entries).map_err(self.failed(format!("to read {stream}")))
     }
 
-    /// Appends entries under ids that the server gives, in one round trip, and answers the ids.
+    /// Appends entries under ids that the server assigns, in one round trip, and returns the ids.
     pub async fn add_all(&mut self, stream: &str, entries: &[Vec<(&str, &str)>]) -> Result<Vec<EntryId>, ServerError> {
         if entries.is_empty() {
             return Ok(Vec::new());
@@ -63,7 +63,7 @@ impl Server {
         ids.map_err(self.failed(format!("to append to {stream}")))
     }
 
-    /// Removes entries of a stream of ours that are older than an id; answers how many.
+    /// Removes the entries of one of our streams that are older than an id, and returns their number.
     pub async fn trim_before(&mut self, stream: &str, id: EntryId) -> Result<u64, ServerError> {
         let mut command = redis::cmd("XTRIM");
         command.arg(stream).arg("MINID").arg(id.to_string());

@@ -1,4 +1,4 @@
-//! Replies of the server as they come, taken apart without a copy.
+//! Parses replies of the server without a copy.
 //!
 //! The crate's own types for streams collect fields into maps, where duplicate names collapse and order is lost.
 
@@ -7,21 +7,21 @@ use redis::{ErrorKind, RedisError, Value};
 use super::server::FieldBytes;
 use crate::domain::event::ids::EntryId;
 
-/// One entry as the server has it.
+/// One entry as the server returns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawEntry {
     pub id: EntryId,
-    /// Names and values in their order; `None` where the entry was trimmed while it was pending.
+    /// Names and values in their order; `None` if the entry was trimmed while it was pending.
     pub fields: Option<Vec<FieldBytes>>,
 }
 
 impl RawEntry {
-    /// Names and values in their order; none where the entry was trimmed.
+    /// Returns names and values in their order; empty if the entry was trimmed.
     pub fn pairs(&self) -> &[FieldBytes] {
         self.fields.as_deref().unwrap_or_default()
     }
 
-    /// Length of names and values together. [byte]
+    /// Returns the length of names and values together. [byte]
     pub fn size(&self) -> usize {
         self.pairs().iter().map(|(name, value)| name.len() + value.len()).sum()
     }
@@ -31,7 +31,7 @@ fn unexpected(what: &'static str) -> RedisError {
     (ErrorKind::UnexpectedReturnType, what).into()
 }
 
-/// A value, or the error that the server put in its place.
+/// Returns the value, or the error that the server put in its place.
 pub(super) fn checked(value: Value) -> Result<Value, RedisError> {
     match value {
         Value::ServerError(error) => Err(error.into()),
@@ -39,7 +39,7 @@ pub(super) fn checked(value: Value) -> Result<Value, RedisError> {
     }
 }
 
-/// The first error that the server put in the place of a value.
+/// Returns the first error that the server put in the place of a value.
 pub(super) fn first_error(values: &[Value]) -> Option<RedisError> {
     values.iter().find_map(|value| match value {
         Value::ServerError(error) => Some(error.clone().into()),
@@ -81,14 +81,14 @@ pub(super) fn entry_id(value: Value) -> Result<EntryId, RedisError> {
     EntryId::parse(&text).ok_or_else(|| unexpected("an entry id is not ms-seq"))
 }
 
-/// The answer to `TIME`. [µs since 1970]
+/// Parses the answer to `TIME`. [µs since 1970]
 pub(super) fn time_us(value: Value) -> Result<u64, RedisError> {
     let mut parts = array(value, "TIME is no list")?.into_iter();
     let mut part = || number(parts.next().unwrap_or_default(), "TIME is no number");
     Ok(part()? * 1_000_000 + part()?)
 }
 
-/// Entries as `XRANGE` lists them.
+/// Parses entries as `XRANGE` lists them.
 pub(super) fn entries(value: Value) -> Result<Vec<RawEntry>, RedisError> {
     array(value, "entries are no list")?.into_iter().filter(|value| *value != Value::Nil).map(entry).collect()
 }
@@ -114,7 +114,7 @@ fn entry(value: Value) -> Result<RawEntry, RedisError> {
     Ok(RawEntry { id, fields: fields.filter(|fields| !fields.is_empty()) })
 }
 
-/// Entries by stream, as `XREAD` and `XREADGROUP` answer them; nothing where nothing came.
+/// Parses entries by stream, as `XREAD` and `XREADGROUP` return them. Returns an empty list if there are none.
 pub(super) fn entries_by_stream(value: Value) -> Result<Vec<(String, Vec<RawEntry>)>, RedisError> {
     let named = |(name, listed): (Value, Value)| Ok((text(name, "a stream's name is no text")?, entries(listed)?));
     match checked(value)? {
@@ -130,7 +130,7 @@ pub(super) fn entries_by_stream(value: Value) -> Result<Vec<(String, Vec<RawEntr
     }
 }
 
-/// A list of names and values, as `XINFO` answers them.
+/// Parses a list of names and values, as `XINFO` returns them.
 pub(super) fn named(value: Value) -> Result<Vec<(String, Value)>, RedisError> {
     match checked(value)? {
         Value::Map(pairs) => {

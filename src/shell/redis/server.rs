@@ -1,4 +1,4 @@
-//! A connection to the server, and the plain commands that every part needs.
+//! A connection to the server, and the basic commands that every part needs.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use super::address::Address;
 use super::reply::{self, RawEntry};
 use crate::domain::event::ids::EntryId;
 
-/// How long a connection may take to come about.
+/// Time limit for a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an answer may take. Nothing here blocks on the server.
+/// Time limit for an answer. No command here blocks on the server.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Entries that are looked through at a time. [1]
+/// Entries per page when a stream is searched. [1]
 const PAGE_ENTRIES: usize = 1000;
 
-/// Why the server could not do what was asked.
+/// A failed request to the server.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     #[error("the address of the Redis server is no URL of it (want redis://host:port or rediss://host:port)")]
@@ -42,17 +42,17 @@ pub enum ServerError {
     Failed { server: String, doing: String, source: RedisError },
 }
 
-/// Why a stream takes no entries.
+/// The reason why a stream takes no entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamFault {
-    /// The key holds something else.
+    /// The key is not a stream.
     NotAStream,
-    /// The last id is the greatest there is.
+    /// The last id is the greatest possible id.
     IdsExhausted,
 }
 
 impl StreamFault {
-    /// What is wrong with the stream, and the next step.
+    /// Returns the fault in words, with the next step.
     pub const fn says(self) -> &'static str {
         match self {
             Self::NotAStream => {
@@ -67,7 +67,7 @@ impl StreamFault {
 }
 
 impl ServerError {
-    /// What is wrong with the stream that the command named, if that is why it failed.
+    /// Returns the fault of the stream that the command named, if this fault caused the error.
     pub fn stream_fault(&self) -> Option<StreamFault> {
         let Self::Failed { source, .. } = self else { return None };
         match source.code() {
@@ -79,7 +79,7 @@ impl ServerError {
         }
     }
 
-    /// Is it worth another try: the server is out of reach, or only starting.
+    /// Returns true if another attempt may succeed: the server is unreachable or still starting.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::NoUrl | Self::ClusterUrl | Self::Unfit { .. } | Self::CaFile { .. } | Self::Tls { .. } => false,
@@ -89,7 +89,7 @@ impl ServerError {
         }
     }
 
-    /// Was the service itself out of reach, rather than unwilling.
+    /// Returns true if the server could not be reached. Returns false if it answered with a refusal.
     pub fn is_unreachable(&self) -> bool {
         match self {
             Self::NoUrl
@@ -104,7 +104,7 @@ impl ServerError {
     }
 }
 
-/// A field name and its value, as they go to the server.
+/// A field name and its value, in the form that the server receives.
 pub type FieldBytes = (Vec<u8>, Vec<u8>);
 
 /// A connection to a server.
@@ -114,7 +114,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Connects. Errors if there is no server at the address or it refuses us.
+    /// Connects. Returns an error if there is no server at the address or if the server refuses us.
     pub async fn connect(address: &Address) -> Result<Self, ServerError> {
         let name = address.name().to_owned();
         let config = AsyncConnectionConfig::new()
@@ -122,7 +122,8 @@ impl Server {
             .set_response_timeout(Some(RESPONSE_TIMEOUT));
         match address.client.get_multiplexed_async_connection_with_config(&config).await {
             Ok(connection) => Ok(Self { name, connection }),
-            // Said by the server itself: a wrong password, user or database. A loading server is not there yet.
+            // The server itself refused: a wrong password, user or database. A server that is loading counts as not yet
+            // there.
             Err(source) if is_refusal(&source) => Err(ServerError::Refused { server: name, source }),
             Err(source) => Err(ServerError::Unreachable { server: name, source }),
         }
@@ -133,26 +134,25 @@ impl Server {
         |source| ServerError::Failed { server, doing, source }
     }
 
-    /// How many entries a stream holds; 0 where there is none. [1]
+    /// Returns the number of entries of a stream; 0 if there is no stream. [1]
     pub async fn stream_length(&mut self, stream: &str) -> Result<u64, ServerError> {
         let mut command = redis::cmd("XLEN");
         let answered = command.arg(stream).query_async(&mut self.connection).await;
         answered.map_err(self.failed(format!("to count the entries of {stream}")))
     }
 
-    /// The value of a key; `None` where there is none.
+    /// Returns the value of a key, or `None` if there is no such key.
     pub async fn get(&mut self, key: &str) -> Result<Option<Vec<u8>>, ServerError> {
         let answered = redis::cmd("GET").arg(key).query_async(&mut self.connection).await;
         answered.map_err(self.failed(format!("to read {key}")))
     }
 
-    /// Sets a key to a value.
     pub async fn set(&mut self, key: &str, value: &str) -> Result<(), ServerError> {
         let answered = redis::cmd("SET").arg(key).arg(value).query_async(&mut self.connection).await;
         answered.map_err(self.failed(format!("to set {key}")))
     }
 
-    /// Returns the time of the next id of a stream: the server's clock, or the last id where that is ahead of it.
+    /// Returns the time of the next id of a stream: the server's clock, or the time of the last id if that is later.
     /// [ms since 1970]
     pub async fn next_id_ms(&mut self, stream: &str) -> Result<u64, ServerError> {
         let last =
@@ -162,12 +162,12 @@ impl Server {
         Ok(last.max(seconds * 1000 + us / 1000))
     }
 
-    /// Appends one entry under an id that the server gives, and answers the id.
+    /// Appends one entry under an id that the server assigns, and returns the id.
     pub async fn add(&mut self, stream: &str, fields: &[(&str, &str)]) -> Result<EntryId, ServerError> {
         self.add_trimmed(stream, fields, 0).await
     }
 
-    /// The same; the stream, one of ours, keeps about so many entries, or all where that is 0.
+    /// Does the same and trims the stream, which must be ours, to about `length_max` entries; 0 keeps all of them.
     pub async fn add_trimmed(
         &mut self,
         stream: &str,
@@ -184,8 +184,8 @@ impl Server {
         answered.and_then(reply::entry_id).map_err(self.failed(format!("to append to {stream}")))
     }
 
-    /// Appends one entry, once however often it is tried: `after` keeps where the stream ended before the first try, and what
-    /// stands behind that is looked through before the next one.
+    /// Appends one entry, once for any number of attempts. `after` keeps the last entry of the stream before the first
+    /// attempt. Each further attempt first searches the entries after it.
     pub async fn add_once(
         &mut self,
         stream: &str,
@@ -205,7 +205,7 @@ impl Server {
         self.add(stream, fields).await
     }
 
-    /// Returns the id of an entry with these fields that stands behind another one, if there is one.
+    /// Returns the id of an entry with these fields after another entry, if there is one.
     pub async fn written_since(
         &mut self,
         stream: &str,
@@ -245,7 +245,7 @@ impl Server {
     }
 }
 
-/// Is the connection gone, or the answer; a reply that breaks off does not read.
+/// Returns true if the connection or the answer was cut off. A reply that ends early cannot be parsed.
 fn is_cut_off(error: &RedisError) -> bool {
     let is_torn = error.kind() == ErrorKind::Parse || error.is_connection_dropped();
     error.is_io_error() || error.is_timeout() || is_torn
