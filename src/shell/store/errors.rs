@@ -1,26 +1,26 @@
-//! What can go wrong with a store, each as one sentence that names the folder.
+//! Errors of a store, each one sentence that names the folder.
 
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-// Sled panics on some damaged files; where a panic aborts, nothing here could turn that into an error.
+// Sled panics on some damaged files. A build that aborts on panic could not turn that into an error.
 const _: () = assert!(cfg!(panic = "unwind"), "the store needs panics that unwind");
 
-/// Why a store could not be opened, moved or replaced.
+/// A failed attempt to open, move or replace a store.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process (or another handle in this one) holds the lock.
     #[error("the store {} is in use by another process", dir.display())]
     InUse { dir: PathBuf },
-    /// Written by another version of this program: to be moved aside and rebuilt.
+    /// Another version of this program wrote it. Move it aside and rebuild it.
     #[error("the store {} has format {found}, this program reads format {want}: rebuild it", dir.display())]
     OtherFormat { dir: PathBuf, found: u32, want: u32 },
-    /// Something that was written is gone or changed: to be moved aside and rebuilt.
+    /// Written data is missing or changed. Move the store aside and rebuild it.
     #[error("the store {} is damaged ({reason}): rebuild it", dir.display())]
     Damaged { dir: PathBuf, reason: String },
-    /// The folder holds something else, which is left untouched.
+    /// The folder contains something else, which is left untouched.
     #[error("{} is not a store of ours (it holds {holds}) and is left as it is", dir.display())]
     Foreign { dir: PathBuf, holds: String },
     /// There is no store to read.
@@ -30,19 +30,19 @@ pub enum OpenError {
     Io { dir: PathBuf, doing: &'static str, source: io::Error },
 }
 
-/// Why a commit or a read failed.
+/// A failed commit or read.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// A call has failed before: what is in memory may differ from what is on disk until the store is opened again.
+    /// An earlier call failed. Memory may differ from the disk until the store is opened again.
     #[error("the store {} takes no more calls after one that failed: open it again", dir.display())]
     Poisoned { dir: PathBuf },
-    /// A value read is not the value written.
+    /// The value that was read is not the value that was written.
     #[error("the store {} is damaged ({reason}): rebuild it", dir.display())]
     Damaged { dir: PathBuf, reason: String },
-    /// No room for the commit, or for the one after it.
+    /// The disk has no space for the commit, or for the one after it.
     #[error("the disk of the store {} is full: {doing}: {source}", dir.display())]
     DiskFull { dir: PathBuf, doing: &'static str, source: io::Error },
-    /// A key or a value above the limit; nothing was written and the store goes on.
+    /// A key or a value is longer than the limit. Nothing was written, and the store continues.
     #[error("a {part} of {len} bytes is too long for the store {}, the limit is {max}", dir.display())]
     TooLong { dir: PathBuf, part: &'static str, len: usize, max: usize },
     #[error("the store {} failed: {doing}: {source}", dir.display())]
@@ -71,7 +71,8 @@ impl StoreError {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                     Self::DiskFull { dir, doing, source }
                 }
-                // Sled reads only where it has written: a file that ends before, or bytes that make no sense.
+                // Sled reads only where it has written, so these mean a file that is too short, or bytes without
+                // meaning.
                 io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::Other => {
                     Self::Damaged { dir, reason: format!("{doing}: {source}") }
                 }
@@ -101,7 +102,7 @@ impl From<StoreError> for OpenError {
     }
 }
 
-/// Runs a call into sled, which panics where it finds files or pages that it did not expect.
+/// Runs a call into sled, which panics on files or pages that it did not expect.
 pub(super) fn without_panic<T>(
     dir: &Path,
     doing: &'static str,

@@ -16,26 +16,26 @@ use rustix::fs::{FlockOperation, flock};
 use super::head::Head;
 use super::row::seal;
 
-/// Says that the folder is ours, and in which format.
+/// File that marks the folder as ours and contains its format.
 const MARKER: &str = "harvester.store";
-/// The marker while the store is being made: says that the folder was empty and that all in it is ours.
+/// The marker during creation. It states that the folder was empty before and that everything in it is ours.
 const MARKER_NEW: &str = "harvester.store.new";
-/// What was acknowledged last.
+/// File of the last acknowledged commit.
 pub(super) const HEAD: &str = "harvester.head";
-/// Says that a rebuild is whole and only has to be moved into place.
+/// File that marks a rebuild as complete, with only the move into its place left.
 const FINISHED: &str = "harvester.finished";
 
 const MARKER_LINE: &str = "harvester store";
 const LOCK_POLL: Duration = Duration::from_millis(10);
 
-/// An exclusive lock on a folder, held until dropped; it goes with the folder when that is renamed.
+/// An exclusive lock on a folder, held until dropped. It moves with the folder when that is renamed.
 #[derive(Debug)]
 pub(super) struct FolderLock {
     folder: File,
 }
 
 impl FolderLock {
-    /// None if another holds it, or if the folder was moved away meanwhile.
+    /// Returns `None` if another process holds it, or if the folder was moved away meanwhile.
     pub(super) fn try_take(dir: &Path) -> io::Result<Option<Self>> {
         let folder = File::open(dir)?;
         match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
@@ -48,7 +48,7 @@ impl FolderLock {
         Ok(same.then_some(Self { folder }))
     }
 
-    /// None if another holds it for longer than `wait`.
+    /// Returns `None` if another process holds it for longer than `wait`.
     pub(super) fn take(dir: &Path, wait: Duration) -> io::Result<Option<Self>> {
         let until = Instant::now() + wait;
         loop {
@@ -66,16 +66,16 @@ impl FolderLock {
     }
 }
 
-/// What a folder holds, judged by its marker.
+/// The content of a folder, judged by its marker.
 pub(super) enum Holds {
-    /// Nothing, or what was left when the making of a store was killed.
+    /// Nothing, or the remains of a creation that was killed.
     Nothing,
     Store {
         format_version: u32,
     },
-    /// Ours, but the marker cannot be read.
+    /// Ours, with a marker that cannot be read.
     Unreadable,
-    /// Something else, such as the entry named.
+    /// Something else, such as the named entry.
     Foreign(String),
 }
 
@@ -103,12 +103,12 @@ impl Holds {
     }
 }
 
-/// Is there a store of ours, whatever its state.
+/// Returns true if there is a store of ours, in any state.
 pub(super) fn has_marker(dir: &Path) -> bool {
     dir.join(MARKER).is_file()
 }
 
-/// Claims a folder that holds nothing, and makes the head.
+/// Claims an empty folder and creates the head.
 pub(super) fn begin_store(dir: &Path, lock: &FolderLock, format_version: u32) -> io::Result<()> {
     let mut file = File::create(dir.join(MARKER_NEW))?;
     file.write_all(marker(format_version).as_bytes())?;
@@ -118,7 +118,7 @@ pub(super) fn begin_store(dir: &Path, lock: &FolderLock, format_version: u32) ->
     Head::create(&dir.join(HEAD))
 }
 
-/// Makes the folder a store's, once all that belongs to one is there and durable.
+/// Turns the folder into that of a store, after all its files exist and are durable.
 pub(super) fn finish_store(dir: &Path, lock: &FolderLock) -> io::Result<()> {
     fs::rename(dir.join(MARKER_NEW), dir.join(MARKER))?;
     lock.sync()?;
@@ -131,20 +131,20 @@ fn marker(format_version: u32) -> String {
     format!("{text}checksum {sealed:016x}\n")
 }
 
-/// The format version; None for anything that [`marker`] has not written.
+/// Parses the format version. Returns `None` for any text that [`marker`] has not written.
 fn read_marker(bytes: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(bytes).ok()?;
     let format_version = text.lines().nth(1)?.strip_prefix("format ")?.parse().ok()?;
     (text == marker(format_version)).then_some(format_version)
 }
 
-/// Says that the store in this folder is whole, durably.
+/// Marks the store in this folder as complete, durably.
 pub(super) fn mark_finished(dir: &Path, lock: &FolderLock) -> io::Result<()> {
     File::create(dir.join(FINISHED))?.sync_all()?;
     lock.sync()
 }
 
-/// Takes the word back once the store is in its place.
+/// Removes that mark after the store was moved into its place.
 pub(super) fn unmark_finished(dir: &Path, lock: &FolderLock) -> io::Result<()> {
     match fs::remove_file(dir.join(FINISHED)) {
         Ok(()) => lock.sync(),
@@ -168,7 +168,7 @@ pub(super) fn parent(dir: &Path) -> PathBuf {
     }
 }
 
-/// `<dir><suffix>`, beside the folder.
+/// Returns `<dir><suffix>`, beside the folder.
 fn beside(dir: &Path, suffix: &str) -> io::Result<PathBuf> {
     let mut name = OsString::from(dir.file_name().ok_or_else(|| {
         io::Error::new(
@@ -195,7 +195,7 @@ pub(super) fn set_aside(dir: &Path) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
-/// Makes the first free `<dir>.rebuild-<n>`.
+/// Creates the first free `<dir>.rebuild-<n>`.
 pub(super) fn new_rebuild(dir: &Path) -> io::Result<PathBuf> {
     let mut n = 1;
     loop {
@@ -208,7 +208,7 @@ pub(super) fn new_rebuild(dir: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// The folders `<dir>.rebuild-<n>` by number; none where the folder can have none beside it.
+/// Returns the folders `<dir>.rebuild-<n>` by number. The list is empty if no folder can exist beside `dir`.
 pub(super) fn rebuilds(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let Ok(pattern) = beside(dir, ".rebuild-") else { return Ok(Vec::new()) };
     let prefix = pattern.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -229,8 +229,8 @@ pub(super) fn rebuilds(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
-/// Removes what rebuilds that were killed have left beside `dir`, except what another is at work on or is not ours.
-/// What cannot be removed only takes room.
+/// Removes the remains of killed rebuilds beside `dir`, except those that are in use or not ours. A folder that cannot
+/// be removed only takes space.
 pub(super) fn remove_stale_rebuilds(dir: &Path) {
     let result = rebuilds(dir).and_then(|found| found.iter().try_for_each(|building| remove_stale_rebuild(building)));
     if let Err(error) = result {
@@ -246,13 +246,13 @@ fn remove_stale_rebuild(building: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes a folder of ours, its marker last: a kill in between leaves a folder that is still known as ours.
+/// Removes a folder of ours, its marker last. A kill in between leaves a folder that is still recognised as ours.
 pub(super) fn remove_store(dir: &Path) -> io::Result<()> {
     empty_store(dir)?;
     fs::remove_dir(dir)
 }
 
-/// The same, but the folder itself stays.
+/// Does the same and keeps the folder itself.
 pub(super) fn empty_store(dir: &Path) -> io::Result<()> {
     remove_entries(dir, Some(MARKER))?;
     remove_entries(dir, None)

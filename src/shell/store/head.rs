@@ -1,8 +1,8 @@
-//! What was acknowledged last, in a file of its own beside sled's.
+//! The last acknowledged commit, in a file of its own beside sled's.
 //!
-//! Sled answers a damaged log by going back to an older state that is whole in itself; only a witness outside of it can
-//! tell. The witness is written after the commit is durable and is not synced: after a kill it is exact, after a loss
-//! of power it may be older than the store, never newer.
+//! Sled answers a damaged log by returning to an older state that is consistent in itself. Only a witness outside sled
+//! can detect this. The witness is written after the commit is durable, and it is not synced: after a kill it is exact,
+//! after a loss of power it may be older than the store, never newer.
 
 use std::fs::File;
 use std::io;
@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::summary::Summary;
 
-/// Two slots taken in turn, in pages of their own, so that a torn write spares the one before.
+/// Number of slots, written in turn and in pages of their own, so that a torn write spares the previous one.
 const SLOTS: u64 = 2;
 const SLOT_BYTES: u64 = 4096;
 
@@ -30,7 +30,7 @@ impl Head {
         head.file.sync_all()
     }
 
-    /// The file, and what was acknowledged last; None if no slot is whole.
+    /// Opens the file and returns the last acknowledged commit; `None` if no slot is complete.
     pub(super) fn open(path: &Path) -> io::Result<(Self, Option<Summary>)> {
         let head = Self { file: File::options().read(true).write(true).open(path)? };
         let mut whole = Vec::new();

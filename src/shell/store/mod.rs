@@ -1,8 +1,8 @@
 //! The projection on disk: rows of bytes in sled, one atomic and durable commit at a time.
 //!
-//! Promises: an acknowledged commit survives a kill and a loss of power; no commit is ever half there; what is damaged
-//! is reported and never handed out; a call that hangs ends the process. Knows nothing of positions, streams or
-//! cursors: keys and values are the caller's. What is lost here can be rebuilt from history.
+//! Promises: an acknowledged commit survives a kill and a loss of power; a commit is never present in part; damaged
+//! data is reported and never returned; a call that hangs ends the process. The store knows nothing about positions,
+//! streams or cursors: keys and values belong to the caller. A lost store can be rebuilt from history.
 
 mod errors;
 mod folder;

@@ -1,4 +1,4 @@
-//! Opening: is it a store, is it ours, is nobody else in it, is it whole.
+//! Opens a store: checks that the folder is a store, is ours, is not in use, and is complete.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,22 +15,22 @@ use super::summary::Summary;
 use super::table::Store;
 use super::watchdog::{CALL_LIMIT, StoreCall, Watchdog};
 
-/// Sled deadlocks with its default of 512 KiB and a single writer; with this it does not.
+/// Segment size of sled. With its default of 512 KiB and a single writer sled deadlocks; with this size it does not.
 pub(super) const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
-/// Pages that sled keeps in memory. What is written again and again (positions, prices, orders) is a few MB; closed
-/// instances and decisions are written once, and would fill any cache in the end.
+/// Size of sled's page cache. Rows that are written often (positions, prices, orders) take a few MB. Closed positions
+/// and decisions are written once and would fill any cache over time.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
-/// Longest wait for a lock, which the same process may still be letting go of after a drop.
+/// Time limit for taking a lock. After a drop, the same process may still be releasing it.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(1);
 const LOCK_POLL: Duration = Duration::from_millis(10);
 
 impl Store {
-    /// Whether a folder is that of a store, readable or not.
+    /// Returns true if a folder is that of a store, readable or not.
     pub fn is_at(dir: &Path) -> bool {
         folder::has_marker(dir)
     }
 
-    /// Opens the store in `dir`, or makes one where there is nothing; every row is read and checked.
+    /// Opens the store in `dir`, or creates one if there is none. Reads and checks every row.
     ///
     /// # Errors
     /// [`OpenError::InUse`], [`OpenError::OtherFormat`], [`OpenError::Damaged`], [`OpenError::Foreign`] (left untouched),
@@ -39,7 +39,7 @@ impl Store {
         Self::open_watched(dir, format_version, CALL_LIMIT)
     }
 
-    /// As [`Store::open`], with the longest time that a call may take before the process ends.
+    /// Does the same as [`Store::open`], with a time limit per call after which the process ends.
     pub fn open_watched(dir: &Path, format_version: u32, call_limit: Duration) -> Result<Self, OpenError> {
         let lock = lock_folder(dir, true)?;
         let found = Holds::look(dir).map_err(OpenError::io(dir, "read the folder"))?;
@@ -54,7 +54,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens the store in `dir` and makes nothing where there is none.
+    /// Opens the store in `dir` and creates nothing if there is none.
     ///
     /// # Errors
     /// [`OpenError::Absent`], and those of [`Store::open`].
@@ -98,7 +98,7 @@ impl Store {
         Ok(store)
     }
 
-    /// What sled says the last commit is, if that is not older than what was acknowledged.
+    /// Returns the last commit that sled reports, unless it is older than the acknowledged one.
     fn recovered(&self, acknowledged: Summary) -> Result<Summary, StoreError> {
         let stored =
             self.read(|db| db.get(COMMIT_KEY).map_err(StoreError::sled(&self.dir, "read the commit number")))?;
@@ -134,7 +134,7 @@ fn check_format(dir: &Path, found: Holds, want: u32) -> Result<(), OpenError> {
     }
 }
 
-/// Locks the folder, after moving a finished rebuild into its place or, if asked, making it where there is none.
+/// Locks the folder, after moving a finished rebuild into its place or, if requested, creating it.
 fn lock_folder(dir: &Path, make: bool) -> Result<FolderLock, OpenError> {
     let until = Instant::now() + LOCK_WAIT;
     loop {
@@ -160,7 +160,7 @@ fn lock_folder(dir: &Path, make: bool) -> Result<FolderLock, OpenError> {
 enum Adopted {
     Yes,
     None,
-    /// Another is at work on a finished rebuild, most likely moving it into place.
+    /// Another process works on a finished rebuild, most likely moving it into its place.
     Busy,
 }
 
@@ -181,7 +181,7 @@ fn adopt_rebuild(dir: &Path) -> io::Result<Adopted> {
     Ok(Adopted::Yes)
 }
 
-/// Opens sled; on damaged files it fails or panics. Its own lock can outlive a drop in the same process for a while.
+/// Opens sled. On damaged files it fails or panics. Its own lock can outlive a drop in the same process for a while.
 fn open_sled(dir: &Path) -> Result<sled::Db, OpenError> {
     let config =
         sled::Config::new().path(dir).segment_size(SEGMENT_BYTES).cache_capacity(CACHE_BYTES).flush_every_ms(None);
@@ -206,7 +206,7 @@ fn open_sled(dir: &Path) -> Result<sled::Db, OpenError> {
     }
 }
 
-/// Makes what sled wrote while opening durable, names included, and keeps a handle on its log.
+/// Makes the files that sled wrote while opening durable, including their names, and keeps a handle on its log.
 fn sync_files(dir: &Path, lock: &FolderLock) -> io::Result<File> {
     let log = File::open(dir.join("db"))?;
     log.sync_all()?;

@@ -1,4 +1,4 @@
-//! Building a store anew beside the one in use, and putting it in its place.
+//! Builds a new store beside the one in use, and swaps the two.
 
 use std::fs;
 use std::io;
@@ -9,17 +9,17 @@ use super::folder::{self, FolderLock, Holds};
 use super::open::LOCK_WAIT;
 use super::table::Store;
 
-/// A store being built in `<dir>.rebuild-<n>`; dropped without [`Rebuild::swap`], it is removed.
+/// A store under construction in `<dir>.rebuild-<n>`. It is removed when it is dropped without [`Rebuild::swap`].
 #[derive(Debug)]
 pub struct Rebuild {
     dir: PathBuf,
     building: PathBuf,
-    /// None once it is closed for the swap.
+    /// `None` once it is closed for the swap.
     store: Option<Store>,
 }
 
 impl Rebuild {
-    /// Makes an empty store beside `dir`, which is left as it is; removes what killed rebuilds have left.
+    /// Creates an empty store beside `dir`, which is left unchanged. Removes the remains of killed rebuilds.
     pub fn start(dir: &Path, format_version: u32) -> Result<Self, OpenError> {
         let parent = folder::parent(dir);
         fs::create_dir_all(&parent).map_err(OpenError::io(dir, "make the folder above"))?;
@@ -29,14 +29,15 @@ impl Rebuild {
         Ok(Self { dir: dir.to_owned(), building, store: Some(store) })
     }
 
-    /// The store being built.
+    /// Returns the store under construction.
     pub fn store(&mut self) -> &mut Store {
         self.store.as_mut().expect("a rebuild has its store until the swap")
     }
 
-    /// Renames the present folder aside and the new one into its place; returns where the former went, if there was one.
+    /// Renames the present folder aside and the new one into its place. Returns the new path of the former one, if
+    /// there was one.
     ///
-    /// Killed in between, the next open completes it. The store has to be opened afterwards.
+    /// If the process is killed in between, the next open completes the swap. The store must be opened afterwards.
     ///
     /// # Errors
     /// [`OpenError::InUse`] or [`OpenError::Foreign`] for the present folder, which then stays; [`OpenError::Io`].
@@ -56,7 +57,7 @@ impl Rebuild {
         Ok(aside)
     }
 
-    /// The lock of the folder to be replaced; None if there is nothing in its place.
+    /// Returns the lock of the folder to be replaced, or `None` if there is no such folder.
     fn lock_present(&self) -> Result<Option<FolderLock>, OpenError> {
         let dir = &self.dir;
         let lock = match FolderLock::take(dir, LOCK_WAIT) {
@@ -77,24 +78,24 @@ impl Drop for Rebuild {
     fn drop(&mut self) {
         let Some(store) = self.store.take() else { return };
         if let Some(_lock) = store.close() {
-            // What cannot be removed now is removed by the next rebuild.
+            // The next rebuild removes whatever cannot be removed now.
             let _ = folder::remove_store(&self.building);
         }
     }
 }
 
 impl Store {
-    /// Closes it and empties its folder.
+    /// Closes the store and empties its folder.
     ///
     /// # Errors
-    /// If something in the folder cannot be removed; what is left of it opens as a new store, or not at all.
+    /// If something in the folder cannot be removed. The rest then opens as a new store, or not at all.
     pub fn empty(self) -> io::Result<()> {
         let dir = self.dir.clone();
         let _lock = self.close();
         folder::empty_store(&dir)
     }
 
-    /// Renames the folder to `<dir>.quarantine-<UTC time>` and returns that, so that the store can be rebuilt.
+    /// Renames the folder to `<dir>.quarantine-<UTC time>` and returns that path, so that the store can be rebuilt.
     ///
     /// # Errors
     /// `WouldBlock` if it is in use, `InvalidInput` if it is not a store of ours.

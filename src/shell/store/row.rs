@@ -1,17 +1,17 @@
-//! How a row lies in sled: a space for each kind of key, a checksum behind each value, long values in pieces.
+//! The layout of a row in sled: a key space per kind, a checksum after each value, and long values in pieces.
 //!
-//! A leaf of sled holds up to 17 rows and is written as a whole; above 2 MiB it would go to a file of its own that sled
-//! never syncs. Pieces of 64 KiB and keys of 1 KiB keep every leaf and every index node below that.
+//! A leaf of sled contains up to 17 rows and is written as a whole. Above 2 MiB it would go to a file of its own, which
+//! sled never syncs. Pieces of 64 KiB and keys of 1 KiB keep every leaf and every index node below that.
 
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-/// Longest key. [bytes]
+/// Maximum length of a key. [bytes]
 pub const KEY_BYTES_MAX: usize = 1024;
-/// Longest value. [bytes]
+/// Maximum length of a value. [bytes]
 pub const VALUE_BYTES_MAX: usize = 1 << 26;
 
-/// The row of the commit number; its first letter is no space of the caller's keys.
+/// Key of the commit number. Its first letter is not a key space of the caller.
 pub(super) const COMMIT_KEY: &[u8] = b"meta/commit";
 
 const ROWS: u8 = b'r';
@@ -20,8 +20,8 @@ const PIECE_BYTES: usize = 64 * 1024;
 const PIECE_COUNT_BYTES: usize = 2;
 const CHECKSUM_BYTES: usize = 8;
 
-/// First 8 bytes of SHA-256 over the length of the name, the name and the bytes: what a file beside the rows is sealed with,
-/// in all formats.
+/// Returns the first 8 bytes of SHA-256 over the length of the name, the name and the bytes. All formats seal a file
+/// beside the rows with it.
 pub(super) fn seal(name: &[u8], bytes: &[u8]) -> u64 {
     let mut hasher = Sha256::new();
     hasher.update((name.len() as u64).to_be_bytes());
@@ -31,12 +31,12 @@ pub(super) fn seal(name: &[u8], bytes: &[u8]) -> u64 {
     u64::from_be_bytes(digest[..8].try_into().expect("a digest is longer than 8 bytes"))
 }
 
-/// XXH3 of the value, seeded with that of the key: it finds damage, not forgery.
+/// Returns XXH3 of the value, seeded with that of the key. It finds damage, not forgery.
 pub(super) fn checksum(key: &[u8], value: &[u8]) -> u64 {
     xxh3_64_with_seed(value, xxh3_64(key))
 }
 
-/// The key under which a caller's row lies; also the prefix of all rows whose key starts with `key`.
+/// Returns the key under which a caller's row is stored. It is also the prefix of all rows whose key starts with `key`.
 pub(super) fn row_key(key: &[u8]) -> Vec<u8> {
     let mut at = Vec::with_capacity(1 + key.len());
     at.push(ROWS);
@@ -44,12 +44,13 @@ pub(super) fn row_key(key: &[u8]) -> Vec<u8> {
     at
 }
 
-/// The caller's key of a row key.
+/// Returns the caller's key of a row key.
 pub(super) fn key_of(row_key: &[u8]) -> &[u8] {
     row_key.get(1..).unwrap_or_default()
 }
 
-/// The key of the `index`-th further piece of a value; as the index has a fixed length, no two rows share one.
+/// Returns the key of the `index`-th further piece of a value. The index has a fixed length, so no two rows share a
+/// key.
 pub(super) fn piece_key(key: &[u8], index: u16) -> Vec<u8> {
     let mut at = Vec::with_capacity(3 + key.len());
     at.push(PIECES);
@@ -58,7 +59,7 @@ pub(super) fn piece_key(key: &[u8], index: u16) -> Vec<u8> {
     at
 }
 
-/// What is stored under a row key: count of further pieces, first piece, checksum of the whole value.
+/// The content of a row key: count of further pieces, first piece, checksum of the whole value.
 pub(super) struct StoredRow<'a> {
     pub pieces: u16,
     pub first: &'a [u8],
@@ -66,7 +67,7 @@ pub(super) struct StoredRow<'a> {
 }
 
 impl<'a> StoredRow<'a> {
-    /// None if the bytes are too short to be a row.
+    /// Returns `None` if the bytes are too short to be a row.
     pub(super) fn decode(stored: &'a [u8]) -> Option<Self> {
         let (pieces, rest) = stored.split_first_chunk::<PIECE_COUNT_BYTES>()?;
         let (first, sealed) = rest.split_last_chunk::<CHECKSUM_BYTES>()?;
@@ -74,7 +75,7 @@ impl<'a> StoredRow<'a> {
     }
 }
 
-/// A value as it is written: what goes under the row key, what goes under the piece keys, and its checksum.
+/// A value in its written form: the content of the row key, the contents of the piece keys, and the checksum.
 pub(super) struct EncodedRow<'a> {
     pub stored: Vec<u8>,
     pub pieces: Vec<&'a [u8]>,
@@ -82,7 +83,7 @@ pub(super) struct EncodedRow<'a> {
 }
 
 impl<'a> EncodedRow<'a> {
-    /// The value is at most [`VALUE_BYTES_MAX`] long.
+    /// Encodes a value of at most [`VALUE_BYTES_MAX`] bytes.
     pub(super) fn new(key: &[u8], value: &'a [u8]) -> Self {
         let (first, rest) = value.split_at(value.len().min(PIECE_BYTES));
         let pieces: Vec<&[u8]> = rest.chunks(PIECE_BYTES).collect();

@@ -1,8 +1,8 @@
-//! One number for all that a store holds: which commit, how many rows, and the sum of their checksums.
+//! One checksum of the whole store: the commit, the number of rows, and the sum of their checksums.
 //!
-//! Sled drops what it cannot read and goes on with the rest, so that a damaged log can look like an older state, or
-//! like a mixture of two. Each row's checksum finds a changed row; this sum finds a row that is missing, left over or
-//! old. It is a wrapping sum of 64-bit hashes: changing a row costs one subtraction and one addition.
+//! Sled drops whatever it cannot read and continues with the rest, so a damaged log can look like an older state, or
+//! like a mixture of two. The checksum of each row finds a changed row; this sum finds a row that is missing, left over
+//! or old. It is a wrapping sum of 64-bit hashes: changing a row costs one subtraction and one addition.
 
 use super::row::seal;
 
@@ -13,7 +13,7 @@ const BYTES: usize = 32;
 pub(super) struct Summary {
     /// Number of the commit, from 1; 0 before the first.
     pub commit: u64,
-    /// Rows of the caller.
+    /// Number of the caller's rows.
     pub rows: u64,
     /// Wrapping sum of the rows' checksums.
     pub sum: u64,
@@ -30,7 +30,7 @@ impl Summary {
         self.sum = self.sum.wrapping_sub(row_checksum);
     }
 
-    /// Commit, rows, sum and a checksum of the three, each big-endian.
+    /// Encodes commit, rows, sum and a checksum of the three, each big-endian.
     pub(super) fn encode(&self) -> [u8; BYTES] {
         let mut bytes = [0; BYTES];
         bytes[..8].copy_from_slice(&self.commit.to_be_bytes());
@@ -41,7 +41,7 @@ impl Summary {
         bytes
     }
 
-    /// None for anything that [`Summary::encode`] has not written.
+    /// Returns `None` for any bytes that [`Summary::encode`] has not written.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let number = |at: usize| Some(u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
         if bytes.len() != BYTES || number(24)? != seal(b"summary", &bytes[..24]) {

@@ -16,36 +16,36 @@ use super::row::{
 use super::summary::Summary;
 use super::watchdog::{StoreCall, Watchdog};
 
-/// Room that must be free before a commit, beside twice its rows: the log grows in steps of a segment. [bytes]
+/// Free space that a commit requires besides twice its rows. The log grows by whole segments. [bytes]
 const FREE_BYTES_MIN: u64 = 2 * super::open::SEGMENT_BYTES as u64;
 
 /// Rows of bytes in sled, opened by one process at a time.
 ///
-/// After a call has failed the store refuses all further ones; a failed commit is whole or absent when it is opened
-/// again.
+/// After a failed call the store refuses all further ones. A failed commit is complete or absent when the store is
+/// opened again.
 pub struct Store {
     pub(super) dir: PathBuf,
-    /// None only while the store is closing.
+    /// `None` only while the store is closing.
     pub(super) db: Option<sled::Db>,
-    /// Sled's own file, for the fdatasync that sled leaves out.
+    /// Sled's own file, for the fdatasync that sled omits.
     pub(super) log: File,
     pub(super) head: Head,
     pub(super) summary: Summary,
     pub(super) poisoned: AtomicBool,
     pub(super) on_synced: Option<SyncedHook>,
     pub(super) watchdog: Watchdog,
-    /// None only while the store is closing; released last.
+    /// `None` only while the store is closing; released last.
     pub(super) lock: Option<FolderLock>,
 }
 
-/// Called with the number of a commit that has just become durable.
+/// A function that receives the number of each commit that has just become durable.
 pub(super) type SyncedHook = Box<dyn FnMut(u64) + Send>;
 
-/// The changes of one commit, by key: the last one of a key counts.
+/// The changes of one commit by key. The last change of a key counts.
 type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 impl Store {
-    /// Writes the rows (None removes) as one commit, all or nothing, and returns once it is durable.
+    /// Writes the rows (`None` removes) as one commit, all or nothing, and returns once it is durable.
     ///
     /// # Errors
     /// [`StoreError::TooLong`] before anything is written; all others poison the store.
@@ -61,17 +61,17 @@ impl Store {
         self.poison_on_error(result).map(|summary| self.summary = summary)
     }
 
-    /// Number of the last commit, from 1; 0 before the first.
+    /// Returns the number of the last commit, from 1; 0 before the first.
     pub fn commit_number(&self) -> u64 {
         self.summary.commit
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn row_count(&self) -> u64 {
         self.summary.rows
     }
 
-    /// The value of a key, checked against its checksum.
+    /// Returns the value of a key, verified against its checksum.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.refuse_if_poisoned()?;
         self.read(|db| {
@@ -82,13 +82,13 @@ impl Store {
         })
     }
 
-    /// The rows whose key starts with `prefix`, in order of their keys, each checked; ends at the first error.
+    /// Returns the rows whose key starts with `prefix`, in order of their keys, each verified. Ends at the first error.
     pub fn scan_prefix(&self, prefix: &[u8]) -> Scan<'_> {
         let poisoned = self.refuse_if_poisoned().err();
         Scan { store: self, rows: self.db().scan_prefix(row_key(prefix)), refused: poisoned, ended: false }
     }
 
-    /// Reads every row and compares count and sum of checksums with what the last commit left.
+    /// Reads every row and compares count and sum of checksums with those of the last commit.
     pub fn verify(&self) -> Result<(), StoreError> {
         let mut found = Summary { commit: self.summary.commit, ..Summary::default() };
         for row in self.scan_prefix(&[]) {
@@ -105,17 +105,17 @@ impl Store {
         Err(StoreError::damaged(&self.dir, reason))
     }
 
-    /// Length of all files of the store. [bytes]
+    /// Returns the length of all files of the store. [bytes]
     pub fn size_on_disk(&self) -> io::Result<u64> {
         size_of_files(&self.dir)
     }
 
-    /// The folder.
+    /// Returns the folder.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Has `hook` called within each commit, after its rows are durable and before it is acknowledged.
+    /// Sets a hook that each commit calls after its rows are durable and before it is acknowledged.
     #[doc(hidden)]
     pub fn on_synced(&mut self, hook: impl FnMut(u64) + Send + 'static) {
         self.on_synced = Some(Box::new(hook));
@@ -137,7 +137,8 @@ impl Store {
         Ok(changes)
     }
 
-    /// Opening needs room too, as sled fills the last segment up: a commit that took the last of it would shut us out.
+    /// Returns an error if the disk lacks space. Opening needs space too, because sled fills up the last segment: a
+    /// commit that took the last of it would make the store impossible to open.
     fn ensure_room(&self, changes: &Changes) -> Result<(), StoreError> {
         let failed = StoreError::io(&self.dir, "look for free space");
         let disk = rustix::fs::fstatvfs(&self.log).map_err(|e| failed(e.into()))?;
@@ -159,7 +160,7 @@ impl Store {
         Ok(summary)
     }
 
-    /// Sled's flush hands the pages to the disk without waiting for them to be safe there; the fdatasync waits.
+    /// Makes a commit durable. Sled's flush passes the pages to the disk without waiting for them; the fdatasync waits.
     fn make_durable(&mut self, commit: u64) -> Result<(), StoreError> {
         self.db().flush().map_err(StoreError::sled(&self.dir, "flush the commit"))?;
         self.log.sync_data().map_err(StoreError::io(&self.dir, "sync the commit"))?;
@@ -200,7 +201,7 @@ impl Store {
         Ok((batch, summary))
     }
 
-    /// Runs a read under the watchdog; whatever goes wrong in it, nothing that was read is handed out.
+    /// Runs a read under the watchdog. If anything fails in it, no data is returned.
     pub(super) fn read<T>(&self, read: impl FnOnce(&sled::Db) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let _watched = self.watchdog.call(StoreCall::Read);
         self.poison_on_error(without_panic(&self.dir, "read", || read(self.db())))
@@ -238,7 +239,7 @@ impl Store {
         self.db.as_ref().expect("a store has its database until it closes")
     }
 
-    /// Closes sled and hands the lock on, for what is still to be done to the folder.
+    /// Closes sled and returns the lock, for the remaining work on the folder.
     pub(super) fn close(mut self) -> Option<FolderLock> {
         self.close_database();
         self.lock.take()
@@ -247,7 +248,7 @@ impl Store {
     fn close_database(&mut self) {
         let Some(db) = self.db.take() else { return };
         let _watched = self.watchdog.call(StoreCall::Close);
-        // Sled syncs once more when dropped and panics if that fails; all that was acknowledged is durable already.
+        // Sled syncs once more when dropped and panics if that fails. Every acknowledged commit is durable already.
         let _ = without_panic(&self.dir, "close", || {
             drop(db);
             Ok(())
@@ -318,7 +319,7 @@ fn size_of_files(dir: &Path) -> io::Result<u64> {
 mod tests {
     use super::*;
 
-    /// A row changes while the store is open: the read says so, and all further calls are refused.
+    /// Changes a row while the store is open: the read returns an error, and all further calls are refused.
     #[test]
     fn a_damaged_row_is_never_handed_out() {
         let changed = [&[0, 0, 9], [0; 8].as_slice()].concat();

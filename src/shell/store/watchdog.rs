@@ -1,8 +1,8 @@
 //! Ends the process when a store call hangs.
 //!
-//! Sled can deadlock, and a thread that waits inside of it cannot be woken. What the process has committed is durable
-//! and the rest is in history: ending is safe, waiting is not. Time is counted in ticks of the watching thread, so that
-//! a process that was stopped and goes on is not taken for one that hangs.
+//! Sled can deadlock, and a thread that waits inside it cannot be woken. Everything that the process has committed is
+//! durable, and the rest is in the history: ending is safe, waiting is not. Time is counted in ticks of the watching
+//! thread, so a process that was stopped and resumes is not mistaken for one that hangs.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,19 +11,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// How long a store call may take unless said otherwise.
+/// Default time limit of a store call.
 pub const CALL_LIMIT: Duration = Duration::from_secs(10);
-/// Exit code of a process that was ended because a store call hung.
+/// Exit code of a process that ended because a store call hung.
 pub const EXIT_CODE_HUNG: i32 = 70;
 
-/// Opening reads the whole log: it may take this many times the limit.
+/// Opening reads the whole log, so it may take this many times the limit.
 const OPEN_FACTOR: u32 = 60;
 const TICKS_PER_LIMIT: u32 = 20;
-/// Calls that are watched at the same time; further ones are not, and would hang together with these.
+/// Number of calls that are watched at the same time. Further ones are not watched; they would hang together with
+/// these.
 const SLOTS: usize = 16;
 const EXIT_GRACE: Duration = Duration::from_secs(1);
 
-/// What a call does, for the last line of a process that hung.
+/// The kind of a call, for the last line of a process that hung.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreCall {
     Open,
@@ -43,13 +44,13 @@ pub struct Watchdog {
 struct Watch {
     dir: PathBuf,
     limit: Duration,
-    /// The calls under way: number of the call and what it does, 0 where there is none.
+    /// The running calls: number and kind of each, 0 for a free slot.
     calls: [AtomicU64; SLOTS],
     calls_begun: AtomicU64,
     ended: AtomicBool,
 }
 
-/// A call under way, until dropped.
+/// A running call, watched until dropped.
 #[derive(Debug)]
 pub struct WatchedCall {
     watch: Arc<Watch>,
@@ -57,7 +58,7 @@ pub struct WatchedCall {
 }
 
 impl Watchdog {
-    /// Starts the thread; a call longer than `limit` (opening: 60 times that) ends the process with [`EXIT_CODE_HUNG`].
+    /// Starts the thread. A call longer than `limit` (opening: 60 times that) ends the process with [`EXIT_CODE_HUNG`].
     pub fn start(dir: &Path, limit: Duration) -> std::io::Result<Self> {
         let watch = Arc::new(Watch {
             dir: dir.to_owned(),
@@ -71,7 +72,7 @@ impl Watchdog {
         Ok(Self { watch, thread: Some(thread) })
     }
 
-    /// Watches a call from here to the end of what is returned.
+    /// Watches a call from now until the returned value is dropped.
     pub fn call(&self, call: StoreCall) -> WatchedCall {
         let number = self.watch.calls_begun.fetch_add(1, Ordering::Relaxed) + 1;
         let entry = number << 2 | call as u64;
@@ -93,7 +94,7 @@ impl Drop for Watchdog {
         self.watch.ended.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // The thread only sleeps and compares numbers: there is no panic of its own to pass on.
+            // The thread only sleeps and compares numbers, so it has no panic to pass on.
             let _ = thread.join();
         }
     }
@@ -119,7 +120,7 @@ impl Watch {
     }
 
     fn end_process(&self, call: StoreCall) -> ! {
-        // Neither a full pipe behind stderr nor a lock that is held at exit may keep the process.
+        // Neither a full stderr pipe nor a lock that is held at exit may keep the process alive.
         let _ = thread::Builder::new().spawn(|| {
             thread::sleep(EXIT_GRACE);
             std::process::abort();
