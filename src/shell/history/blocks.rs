@@ -8,32 +8,32 @@ use memchr::memchr;
 /// Size of the block that lines are slices of. [byte]
 const BLOCK_BYTES: usize = 256 * 1024;
 
-/// A source of bytes and the block that holds its next ones. Ranges point into the block and are good until the next
-/// call; the one that is marked stays readable until the next mark.
+/// A source of bytes and the block that contains the next ones. Ranges point into the block and are valid until the
+/// next call. A marked range stays readable until the next mark.
 pub(super) struct Blocks {
     input: Box<dyn Read + Send>,
     block: Vec<u8>,
     unread: Range<usize>,
     line_bytes_max: usize,
     marked: Range<usize>,
-    /// What was marked, once it had to leave the block.
+    /// The marked bytes, once they had to leave the block.
     saved: Option<Vec<u8>>,
     spare: Vec<u8>,
     ascii: Ascii,
 }
 
-/// What is known of the bytes that are not ASCII.
+/// The known positions of bytes that are not ASCII.
 enum Ascii {
     NotAsked,
-    /// From this offset in the block on there are none.
+    /// There are none from this offset in the block on.
     From(usize),
 }
 
-/// What stands next in the input.
+/// The next item of the input.
 pub(super) enum Piece {
     /// A line without its line feed.
     Line(Range<usize>),
-    /// A line over the limit: passed over.
+    /// A line over the limit, which was skipped.
     TooLong,
     End,
 }
@@ -56,19 +56,20 @@ impl Blocks {
         &self.block[range]
     }
 
-    /// From now on finds out what [`Self::is_surely_ascii`] answers: a block at a time costs next to nothing.
+    /// Enables [`Self::is_surely_ascii`]. The check of a whole block costs almost nothing.
     pub fn look_for_ascii(mut self) -> Self {
         self.ascii = Ascii::From(self.unread.end);
         self
     }
 
-    /// Whether a line is ASCII for certain.
+    /// Returns true if a line is certainly ASCII.
     #[inline]
     pub fn is_surely_ascii(&self, line: &Range<usize>) -> bool {
         matches!(self.ascii, Ascii::From(offset) if offset <= line.start)
     }
 
-    /// After an error what is left of an unfinished line is lost; all whole lines before it were given.
+    /// Returns the next line. After an error the rest of an unfinished line is lost; all earlier whole lines were
+    /// returned.
     #[inline]
     pub fn next_line(&mut self) -> io::Result<Piece> {
         let start = self.unread.start;
@@ -106,7 +107,7 @@ impl Blocks {
         }
     }
 
-    /// The next `count` bytes, or nothing at the end of the input.
+    /// Returns the next `count` bytes, or `None` at the end of the input.
     pub fn next_bytes(&mut self, count: usize) -> io::Result<Option<Range<usize>>> {
         if !self.fill(count)? {
             return Ok(None);
@@ -129,7 +130,7 @@ impl Blocks {
         self.saved.as_deref().unwrap_or_else(|| &self.block[self.marked.clone()])
     }
 
-    /// Whether `count` bytes are there to be read.
+    /// Returns true if `count` bytes are available.
     fn fill(&mut self, count: usize) -> io::Result<bool> {
         while self.unread.len() < count {
             if !self.refill()? {
@@ -139,7 +140,7 @@ impl Blocks {
         Ok(true)
     }
 
-    /// Reads more behind what is unread; false at the end of the input.
+    /// Reads more bytes after the unread ones. Returns false at the end of the input.
     fn refill(&mut self) -> io::Result<bool> {
         if self.unread.end == self.block.len() {
             self.make_room();
@@ -200,7 +201,7 @@ impl Blocks {
 mod tests {
     use super::*;
 
-    /// Gives one byte less than asked for, as pipes and decoders do.
+    /// Returns one byte less than requested, as pipes and decoders do.
     struct Trickle(io::Cursor<Vec<u8>>);
 
     impl Read for Trickle {

@@ -1,14 +1,14 @@
-//! Entries that come twice under one name and do not say the same.
+//! Entries that occur twice under one id with different content.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::source::{Context, MergeKey};
 
-/// Differing twins that are named one by one. [1]
+/// Maximum number of differing duplicates that are named one by one. [1]
 const NAMED_MAX: usize = 20;
 
-/// What was seen of twins so far.
+/// The duplicates found so far.
 #[derive(Default)]
 pub(super) struct Duplicates {
     named: Vec<String>,
@@ -41,7 +41,7 @@ impl Duplicates {
     }
 }
 
-/// What an entry says, whatever the order of its keys and the blanks between them.
+/// The content of an entry, independent of the order of its keys and of blanks between them.
 #[derive(Deserialize, PartialEq)]
 struct Said {
     fields: Option<Value>,

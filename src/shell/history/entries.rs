@@ -1,4 +1,4 @@
-//! Finds the entries among the lines of a file: reads `stream` and `id`, and nothing else of them.
+//! Finds the entries among the lines of a file. Reads only `stream` and `id` of each.
 
 use std::borrow::Cow;
 use std::io::{self, Read};
@@ -17,10 +17,10 @@ use crate::domain::event::streams::Streams;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// How much of a wrong value a message shows. [character]
+/// Maximum length of a wrong value in a message. [character]
 const SHOWN_CHARACTERS: usize = 60;
 
-/// What makes a line no entry.
+/// The reason why a line is not an entry.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(super) enum Fault {
     #[error("not UTF-8 at byte {0}")]
@@ -48,7 +48,7 @@ pub(super) struct Names(Vec<Name>);
 #[derive(Debug)]
 struct Name {
     name: String,
-    /// How a line of the stream begins, up to its id, as most producers write it.
+    /// The usual start of a line of the stream, up to its id.
     opening: Vec<u8>,
 }
 
@@ -69,14 +69,14 @@ impl Names {
         self.0.iter().position(|other| other.name.as_bytes() == name).map(|i| StreamId(i as u16))
     }
 
-    /// Reads a line of the stream that is guessed, the quickest way.
+    /// Reads a line of the guessed stream, on the fastest path.
     #[inline]
     fn guessed(&self, guess: StreamId, line: &[u8]) -> Option<EntryId> {
         quick_id(line.strip_prefix(self.0.get(usize::from(guess.0))?.opening.as_slice())?)
     }
 }
 
-/// What the next line that is not blank turned out to be.
+/// The kind of the next line that is not blank.
 pub(super) enum Found {
     Entry {
         line: Range<usize>,
@@ -92,9 +92,9 @@ pub(super) enum Found {
 /// The entries of one file.
 pub(super) struct Entries {
     pub blocks: Blocks,
-    /// Number of the line found last, from 1. [1]
+    /// Number of the last line found, from 1. [1]
     pub number: u64,
-    /// Whether lines are still to be checked for UTF-8.
+    /// True if lines must still be checked for UTF-8.
     check_utf8: bool,
     guess: StreamId,
     line_bytes_max: usize,
@@ -139,15 +139,15 @@ impl Entries {
                 },
             };
             let Some(stream) = stream else { return Ok(Found::Other(id)) };
-            // The same stream mostly comes again.
+            // The next line is usually of the same stream.
             self.guess = stream;
             return Ok(Found::Entry { line, stream, id });
         }
     }
 }
 
-/// Reads a line as producers write it: `{"stream":"…","id":"…","fields":{…}}`, blanks after `:` and `,` allowed.
-/// `None` says nothing about the line but that it must be read in full.
+/// Reads a line in the usual form: `{"stream":"…","id":"…","fields":{…}}`, blanks after `:` and `,` allowed. `None`
+/// only means that the line must be parsed in full.
 #[inline]
 fn quick(line: &[u8]) -> Option<(&[u8], EntryId)> {
     let rest = after_blanks(line.strip_prefix(b"{\"stream\":")?).strip_prefix(b"\"")?;
@@ -161,7 +161,7 @@ fn quick(line: &[u8]) -> Option<(&[u8], EntryId)> {
     Some((name, quick_id(rest)?))
 }
 
-/// The same from the text of the id on.
+/// Does the same from the text of the id on.
 #[inline]
 fn quick_id(rest: &[u8]) -> Option<EntryId> {
     let (ms, rest) = number(rest, b'-')?;
@@ -180,7 +180,7 @@ fn after_blanks(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// Digits up to `end`, at most 19 so that they always fit, and what follows.
+/// Returns the number before `end`, of at most 19 digits so that it always fits, and the rest.
 #[inline]
 fn number(bytes: &[u8], end: u8) -> Option<(u64, &[u8])> {
     let mut value = 0;
@@ -189,13 +189,13 @@ fn number(bytes: &[u8], end: u8) -> Option<(u64, &[u8])> {
         if digit > 9 {
             return (byte == end && i > 0).then(|| (value, &bytes[i + 1..]));
         }
-        // Twenty digits may not fit, and end in nothing below.
+        // Twenty digits may not fit; the check below rejects them.
         value = u64::wrapping_add(u64::wrapping_mul(value, 10), u64::from(digit));
     }
     None
 }
 
-/// Any other spelling of an entry; whatever stands in `fields` is only passed over.
+/// Any other spelling of an entry. The content of `fields` is skipped.
 #[derive(Deserialize)]
 struct Entry<'a> {
     #[serde(borrow)]
@@ -223,7 +223,7 @@ fn slow(line: &[u8]) -> Result<(Cow<'_, str>, EntryId), Fault> {
     Ok((entry.stream, id))
 }
 
-/// Names what is wrong with a line that `error` says is no entry.
+/// Returns the fault of a line that `error` rejects as an entry.
 fn why_not(text: &str, error: &serde_json::Error) -> Fault {
     let object = match serde_json::from_str::<Value>(text) {
         Ok(Value::Object(object)) => object,
@@ -240,7 +240,7 @@ fn why_not(text: &str, error: &serde_json::Error) -> Fault {
     Fault::NotJson(of_one_line(error))
 }
 
-/// The message without its own line number, which is always 1 here.
+/// Returns the message without its own line number, which is always 1 here.
 fn of_one_line(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let said = message.rsplit_once(" at line ").map_or(message.as_str(), |(said, _)| said);
@@ -259,7 +259,7 @@ fn shown(value: &Value) -> String {
 mod tests {
     use super::*;
 
-    /// The quick reading of a line where it has one, checked against the slow one, or the fault.
+    /// Returns the quick reading of a line if there is one, compared with the slow one, or the fault.
     fn head(line: &str) -> Result<(String, String), String> {
         let slow = slow(line.as_bytes()).map(|(name, id)| (name.into_owned(), id.to_string()));
         if let Some((name, id)) = quick(line.as_bytes()) {
@@ -318,7 +318,8 @@ mod tests {
             (r#"{"stream":"s","id":"1-0","fields":{},"id":"2-0"}"#, "not JSON: duplicate field `id` at byte 41"),
         ];
         for (line, fault) in cases {
-            // The quick path may only take lines that are entries as far as it looks: a double key is behind that.
+            // The quick path may only accept lines that are entries up to the point where it stops: a double key comes
+            // later.
             match slow(line.as_bytes()) {
                 Err(found) => assert_eq!(found.to_string(), fault, "{line}"),
                 Ok(_) => panic!("taken for an entry: {line}"),

@@ -1,4 +1,4 @@
-//! What a history is made of: files, folders, standard input, plain or compressed.
+//! The inputs of a history: files, folders and standard input, plain or compressed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,22 +15,22 @@ use super::error::HistoryError;
 use super::reader::Limits;
 use crate::codec::{bounded, journal};
 
-/// Bytes asked from a compressed file at a time. [byte]
+/// Bytes per read of a compressed file. [byte]
 const COMPRESSED_READ_BYTES: usize = 128 * 1024;
 
-/// How often the head of a journal's file is read that is being written to at the same moment. [1]
+/// Maximum number of reads of a journal file's head while its writer may be changing it. [1]
 const HEAD_TRIES: u32 = 100;
 
-/// One name given for a history.
+/// One input of a history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// A file, or a folder that stands for every `*.jsonl` and `*.jsonl.zst` below it.
+    /// A file, or a folder that includes every `*.jsonl` and `*.jsonl.zst` below it.
     Path(PathBuf),
     Stdin,
 }
 
 impl Input {
-    /// The size of a regular file, which can be opened again; `None` for anything else. [byte]
+    /// Returns the size of a regular file, which can be opened again; `None` for anything else. [byte]
     pub(super) fn regular_size(&self) -> io::Result<Option<u64>> {
         match self {
             Self::Stdin => Ok(None),
@@ -61,7 +61,7 @@ impl fmt::Display for Input {
     }
 }
 
-/// Decompresses and splits into lines, no more: the speed that reading is measured against. (bytes, lines)
+/// Decompresses and splits into lines, and nothing else. The speed of reading is compared with this. (bytes, lines)
 pub fn raw_scan(inputs: &[Input]) -> Result<(u64, u64), HistoryError> {
     let (mut bytes, mut lines) = (0, 0);
     for file in expand(inputs)?.0 {
@@ -80,7 +80,7 @@ pub fn raw_scan(inputs: &[Input]) -> Result<(u64, u64), HistoryError> {
     Ok((bytes, lines))
 }
 
-/// The files behind the names, those of a folder sorted by path; and which of them are one journal.
+/// Returns the files of all inputs, those of a folder sorted by path, and the ranges of files that form one journal.
 pub(super) fn expand(inputs: &[Input]) -> Result<(Vec<Input>, Vec<Range<u32>>), HistoryError> {
     if inputs.is_empty() {
         return Err(HistoryError::NoInputs);
@@ -98,7 +98,7 @@ pub(super) fn expand(inputs: &[Input]) -> Result<(Vec<Input>, Vec<Range<u32>>), 
     with_journals_together(files)
 }
 
-/// Puts the files of each journal one behind the other, in its order, where the first of them was named.
+/// Places the files of each journal one after another, in its order, at the position of the first one that was named.
 fn with_journals_together(files: Vec<Input>) -> Result<(Vec<Input>, Vec<Range<u32>>), HistoryError> {
     let mut folders: Vec<(PathBuf, BTreeMap<u64, PathBuf>)> = Vec::new();
     let mut places: Vec<Result<Input, usize>> = Vec::new();
@@ -130,7 +130,7 @@ fn with_journals_together(files: Vec<Input>) -> Result<(Vec<Input>, Vec<Range<u3
     Ok((files, journals))
 }
 
-/// Path and position of a file that is named as one of a journal.
+/// Returns path and position of a file whose name is that of a journal file.
 pub(super) fn journal_file(file: &Input) -> Option<(&Path, u64)> {
     match file {
         Input::Path(path) => Some((path, journal::first_of_name(path.file_name()?.to_str()?)?)),
@@ -148,7 +148,8 @@ fn folder(path: &Path) -> Result<Vec<PathBuf>, HistoryError> {
     Ok(files)
 }
 
-/// `above` are the real paths of the folders on the way here: a link back up is not followed.
+/// Collects the files of a folder. `above` contains the real paths of the parent folders: a link to one of them is not
+/// followed.
 fn walk(path: &Path, above: &mut Vec<PathBuf>, files: &mut Vec<PathBuf>) -> Result<(), HistoryError> {
     let failed = |source| unreadable(path, source);
     let real = fs::canonicalize(path).map_err(failed)?;
@@ -181,7 +182,7 @@ fn unreadable(path: &Path, source: io::Error) -> HistoryError {
     HistoryError::Unreadable { file: path.display().to_string(), source }
 }
 
-/// Counts the bytes that go through, for whoever wants to know how far reading is.
+/// Counts the bytes that pass through it, for the progress display.
 pub(super) struct Counted<R> {
     pub bytes: R,
     pub count: Arc<AtomicU64>,
@@ -195,20 +196,20 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// The bytes of an input, still compressed if they were.
+/// The bytes of an input, compressed or not.
 pub(super) struct Opened {
     pub bytes: Box<dyn Read + Send>,
     pub coding: Coding,
-    /// Whether it can be opened again: a pipe gives its bytes only once.
+    /// True if it can be opened again. A pipe can be read only once.
     pub is_regular: bool,
 }
 
-/// How the bytes of an input stand for text.
+/// The encoding of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
     Plain,
     Zstd,
-    /// The file that a journal writes to, as far as it is committed: its last frame has not ended.
+    /// The file that a journal writes to, up to its last commit. Its last frame has not ended.
     UnendedZstd,
 }
 
@@ -226,13 +227,13 @@ pub(super) fn open(input: &Input) -> io::Result<Opened> {
     };
     let mut start = Vec::with_capacity(4);
     bytes.by_ref().take(4).read_to_end(&mut start)?;
-    // No bytes are no frames: a file that nothing was written to yet.
+    // An empty file has no frames: nothing was written to it yet.
     let is_zstd = is_zstd_magic(&start) || is_named_zst && !start.is_empty();
     let coding = if is_zstd { Coding::Zstd } else { Coding::Plain };
     Ok(Opened { bytes: Box::new(io::Cursor::new(start).chain(bytes)), coding, is_regular })
 }
 
-/// A journal's file that is not closed, up to its last commit; what stands behind was never answered for.
+/// Opens a journal file that is not closed, up to its last commit. Later bytes were never acknowledged.
 fn growing(input: &Input) -> io::Result<Option<Opened>> {
     let Some((path, _)) = journal_file(input) else { return Ok(None) };
     let file = File::open(path)?;
@@ -240,7 +241,7 @@ fn growing(input: &Input) -> io::Result<Option<Opened>> {
     for _ in 0..HEAD_TRIES {
         match file.read_exact_at(&mut bytes, 0) {
             Ok(()) => {}
-            // A file of a journal's name that is none is read as any other.
+            // A file with the name of a journal file and other content is read as any other file.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             Err(error) => return Err(error),
         }
@@ -250,14 +251,14 @@ fn growing(input: &Input) -> io::Result<Option<Opened>> {
                 return Ok(Some(Opened { bytes, coding: Coding::UnendedZstd, is_regular: true }));
             }
             Ok(journal::Head { commits: None, .. }) | Err(journal::Fault::NoHead) => return Ok(None),
-            // Its writer may be half way through a commit.
+            // Its writer may be in the middle of a commit.
             Err(_) => {}
         }
     }
     Err(io::Error::other(journal::Fault::Head))
 }
 
-/// The start of a frame, or of a skippable frame as parallel compressors write them.
+/// Returns true at the start of a frame, or of a skippable frame as parallel compressors write them.
 fn is_zstd_magic(start: &[u8]) -> bool {
     start == [0x28, 0xB5, 0x2F, 0xFD] || matches!(start, [0x50..=0x5F, 0x2A, 0x4D, 0x18])
 }
@@ -271,7 +272,7 @@ pub(super) fn decoded(bytes: Box<dyn Read + Send>, coding: Coding) -> io::Result
     Ok(if coding == Coding::UnendedZstd { Box::new(Unended(text)) } else { text })
 }
 
-/// Text that ends where its file was committed, in the middle of a frame.
+/// Text that ends at the last commit of its file, in the middle of a frame.
 struct Unended(Box<dyn Read + Send>);
 
 impl Read for Unended {

@@ -6,28 +6,28 @@ use std::collections::BinaryHeap;
 use super::error::HistoryError;
 use super::source::{Context, MergeKey, Part, Source};
 
-/// One line in its turn.
+/// The next line of the merge.
 pub(super) struct Merged<'a> {
     pub key: MergeKey,
     pub bytes: &'a [u8],
-    /// The line before, if it is the same entry.
+    /// The previous line, if it is the same entry.
     pub duplicate: Option<(MergeKey, &'a [u8])>,
 }
 
 /// The parts of a history, each open from its first line to its last.
 pub(super) struct Merge {
-    /// Parts whose turn has not come, the next one last.
+    /// Parts that are not open yet, the next one last.
     waiting: Vec<Part>,
     slots: Vec<Option<Source>>,
-    /// The open parts but the active one, by the lines they stand at.
+    /// The open parts except the active one, by their current lines.
     heads: BinaryHeap<Reverse<(MergeKey, usize)>>,
     /// The slot of the part that gave the last line.
     active: Option<usize>,
-    /// No other part has a line before this.
+    /// The first line of all other parts.
     others: MergeKey,
-    /// The last line of the part closed last.
+    /// The last line of the most recently closed part.
     closed: Vec<u8>,
-    /// Lines of streams that are not configured, in parts that are closed and were not read before. [1]
+    /// Lines of streams that are not configured, in closed parts that were not read before. [1]
     other_lines: u64,
 }
 
@@ -45,7 +45,7 @@ impl Merge {
         }
     }
 
-    /// The same, and files that stand open at their first lines.
+    /// Does the same with files that are already open at their first lines.
     pub fn with_open(waiting: Vec<Part>, sources: Vec<Source>) -> Self {
         let mut merge = Self::new(waiting);
         merge.heads = sources.iter().enumerate().map(|(slot, source)| Reverse((source.key, slot))).collect();
@@ -53,12 +53,12 @@ impl Merge {
         merge
     }
 
-    /// Lines of streams that are not configured, passed over so far where no pass before this one has counted them. [1]
+    /// Returns the number of skipped lines of streams that are not configured, if no earlier pass has counted them. [1]
     pub fn other_lines(&self) -> u64 {
         self.other_lines + self.slots.iter().flatten().map(Source::others).sum::<u64>()
     }
 
-    /// The next line; after an error the merge is of no more use.
+    /// Returns the next line. After an error the merge is unusable.
     #[inline]
     pub fn next(&mut self, context: &Context) -> Result<Option<Merged<'_>>, HistoryError> {
         let mut key_before = None;
@@ -88,7 +88,7 @@ impl Merge {
         Ok(Some(Merged { key: source.key, bytes: source.line(), duplicate }))
     }
 
-    /// The line that came before: of the part in this slot, which has gone on since, or of one that is closed.
+    /// Returns the previous line: of the part in this slot, which has moved on since, or of a closed part.
     fn former(&self, slot: Option<usize>) -> &[u8] {
         match slot.and_then(|slot| self.slots[slot].as_ref()) {
             Some(source) => source.former(),
@@ -111,7 +111,7 @@ impl Merge {
         })
     }
 
-    /// Opens the parts whose turn has come and makes the one with the first line active.
+    /// Opens the parts that come next and activates the one with the first line.
     fn activate(&mut self, context: &Context) -> Result<(), HistoryError> {
         while let Some(part) = self.waiting.last() {
             if self.heads.peek().is_some_and(|Reverse((head, _))| *head < part.first) {

@@ -1,12 +1,12 @@
 //! Histories on disk: from files, folders and standard input to one sequence of lines in canonical order.
 //!
-//! Promises: every entry of a configured stream once, in order, with its place; memory that does not grow with the
-//! length of the history; a failure that names the file and the line. Knows lines, streams and ids only: what an
-//! entry says is read by `codec`.
+//! Promises: every entry of a configured stream once, in order, with its location; memory that does not grow with the
+//! length of the history; a failure that names the file and the line. The module knows only lines, streams and ids; the
+//! content of an entry is read by `codec`.
 //!
-//! In reading order: `reader` (the door) → `scan` (first pass over each file) → `sort` (a file out of order) →
-//! `merge` (second pass over all of them; the only one where the files are plain), on top of `entries`, `blocks`, `ahead`,
-//! `input` and `spill`.
+//! In reading order: `reader` (the entrance) → `scan` (first pass over each file) → `sort` (a file out of order) →
+//! `merge` (second pass over all of them; the only one if the files are plain), on top of `source`, `entries`,
+//! `blocks`, `duplicates`, `read_ahead`, `input` and `spill`.
 
 mod blocks;
 mod duplicates;

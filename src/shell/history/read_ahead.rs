@@ -1,18 +1,18 @@
-//! Reads ahead on a thread of its own: one core decompresses while the other looks at what was decompressed.
+//! Reads ahead on a thread of its own: one core decompresses while the other processes the result.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-/// What goes from one thread to the other at a time. [byte]
+/// Bytes that one thread passes to the other at a time. [byte]
 const PIECE_BYTES: usize = 128 * 1024;
-/// Pieces that wait for who reads them. [1]
+/// Pieces that may wait for the reader. [1]
 const PIECES_WAITING: usize = 2;
 
-/// The same bytes, and the same error behind them, as the reader that was given gives.
+/// Returns the same bytes, and the same error after them, as the underlying reader.
 pub(super) struct Ahead {
     pieces: Receiver<io::Result<Vec<u8>>>,
-    /// Pieces that were read go back to be filled again.
+    /// Returns pieces that were read, to be filled again.
     emptied: SyncSender<Vec<u8>>,
     piece: Vec<u8>,
     at: usize,
@@ -30,7 +30,7 @@ impl Ahead {
 impl Read for Ahead {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.at == self.piece.len() {
-            // The thread ends behind the last piece, or behind its error.
+            // The thread ends after the last piece, or after its error.
             let Ok(next) = self.pieces.recv() else { return Ok(0) };
             let read = std::mem::replace(&mut self.piece, next?);
             self.at = 0;
@@ -43,13 +43,13 @@ impl Read for Ahead {
     }
 }
 
-/// Sends piece after piece, until there are no more or nobody takes them.
+/// Sends piece after piece until the input ends or the receiver is gone.
 fn fill(mut from: Box<dyn Read + Send>, to_reader: &SyncSender<io::Result<Vec<u8>>>, to_fill: &Receiver<Vec<u8>>) {
     loop {
         let mut piece = to_fill.try_recv().unwrap_or_default();
         piece.clear();
         let read = from.by_ref().take(PIECE_BYTES as u64).read_to_end(&mut piece);
-        // What came before an error is told before it.
+        // Bytes that came before an error are sent before it.
         let is_end = piece.is_empty();
         if !is_end && to_reader.send(Ok(piece)).is_err() {
             return;
@@ -69,7 +69,7 @@ fn fill(mut from: Box<dyn Read + Send>, to_reader: &SyncSender<io::Result<Vec<u8
 mod tests {
     use super::*;
 
-    /// Gives some bytes at a time, then fails or ends.
+    /// Returns some bytes at a time, then fails or ends.
     struct Source {
         left: usize,
         fails: bool,

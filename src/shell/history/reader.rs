@@ -1,4 +1,4 @@
-//! A whole history, opened: its counts, and its lines one by one.
+//! An open history: its counts, and its lines one by one.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -13,29 +13,29 @@ use super::source::{Context, MergeKey, Source};
 use crate::domain::event::ids::{EntryId, SortKey, StreamId};
 use crate::domain::event::streams::{StreamKind, Streams};
 
-/// Files that are read in one pass, all open at the same time: each may take 8 MiB to be decompressed. [1]
+/// Maximum number of files that a single pass keeps open. Each may take 8 MiB to decompress. [1]
 const PLAIN_FILES_MAX: usize = 4;
 
-/// How a history is read.
+/// Options for reading a history.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Lines that are no entries, and the end of a damaged file, are counted instead of refused.
+    /// Lines that are not entries, and the end of a damaged file, are counted instead of rejected.
     pub skip_bad_lines: bool,
-    /// Reading ends, in canonical order, with the last entry whose id is at or before this.
+    /// Reading ends, in canonical order, with the last entry whose id is at or before this one.
     pub until: Option<EntryId>,
     pub limits: Limits,
 }
 
-/// How much is held in memory, and at the same time open.
+/// Limits for memory and for open files.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// A longer line is a bad line. [byte]
     pub line_bytes_max: usize,
-    /// Lines of a file out of order that are sorted at a time. [byte]
+    /// Amount of lines that are sorted at a time if a file is out of order. [byte]
     pub run_bytes_max: usize,
-    /// Decision and control lines together. [byte]
+    /// Size of all decision and control lines together. [byte]
     pub kept_bytes_max: u64,
-    /// Files and runs that overlap and are merged without a step between. [1]
+    /// Number of overlapping files and runs that are merged without an intermediate step. [1]
     pub open_parts_max: usize,
 }
 
@@ -50,29 +50,29 @@ impl Default for Limits {
     }
 }
 
-/// How much there is to read.
+/// The amount to read.
 #[derive(Clone, Debug)]
 pub enum Extent {
-    /// So many entries. [1]
+    /// Number of entries. [1]
     Entries(u64),
-    /// Files of so many bytes, of which so many were read. [byte]
+    /// Total size of the files, and the bytes read so far. [byte]
     Bytes { total: u64, read: Arc<AtomicU64> },
 }
 
-/// One entry as it stands in its file.
+/// One entry as it is written in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line<'a> {
     /// The JSON text without its line end.
     pub bytes: &'a [u8],
     pub stream: StreamId,
     pub id: EntryId,
-    /// Where it was merged: its own place, in a journal that of the latest entry before it if that is later.
+    /// Its sort key in the merge. In a journal, the sort key of the latest entry before it if that is later.
     pub key: SortKey,
-    /// Which file, for [`History::location`].
+    /// The file, for [`History::location`].
     pub file: u32,
     /// Line number in the file, from 1. [1]
     pub number: u64,
-    /// Whether the line before this one is the same entry.
+    /// True if the previous line is the same entry.
     pub duplicate: bool,
 }
 
@@ -84,16 +84,16 @@ impl<'a> Line<'a> {
 
 /// Files, folders and standard input as one sequence of lines in canonical order.
 ///
-/// A journal (known by the names of its files) keeps its own order, in which its entries were applied: an entry that
-/// sorts before one ahead of it stands where that stands. All bounds and places go by that.
+/// A journal (recognised by its file names) keeps its own order, in which its entries were applied: an entry with a
+/// smaller sort key than an earlier one gets the sort key of that one. All bounds and sort keys follow this rule.
 pub struct History {
     context: Context,
     streams: Streams,
     merge: Merge,
-    /// The last line to be read, where reading is bounded.
+    /// The last line to be read, if reading has a bound.
     end: MergeKey,
     counters: Counters,
-    /// The first entry; the last one where it is known before it is reached.
+    /// The first entry, and the last one if it is known before it is reached.
     range: (Option<SortKey>, Option<SortKey>),
     extent: Extent,
     kept: Vec<KeptLine>,
@@ -103,7 +103,8 @@ pub struct History {
 }
 
 impl History {
-    /// Reads all inputs once, to know their order and counts; what is out of order is sorted into temporary files.
+    /// Reads all inputs once, to find their order and counts. Lines that are out of order are sorted into temporary
+    /// files.
     pub fn open(inputs: &[Input], streams: &Streams, options: Options) -> Result<Self, HistoryError> {
         let (files, journals) = input::expand(inputs)?;
         let context = Context::new(files, journals, streams, options);
@@ -131,13 +132,14 @@ impl History {
         })
     }
 
-    /// Reads the files as they come, in one pass. `None` where that cannot be enough: a bound, a journal, an input that
-    /// can be read only once, or too many files to have all of them open. Other files, such as those of decisions, can be
-    /// read before, as [`Self::open`] does.
+    /// Reads the files in a single pass. Returns `None` if that cannot be enough: there is a bound, a journal, an input
+    /// that can be read only once, or more files than may be open. Other files, such as those of decisions, can be read
+    /// before, as [`Self::open`] does.
     ///
-    /// What [`Self::open`] finds out beforehand is taken for granted: every line is an entry, each file is in canonical
-    /// order, and none has an entry of a decision or control stream, which earlier ones may depend on. The first line
-    /// that is otherwise is [`HistoryError::NotPlain`]: then all that came before is void, and [`Self::open`] is left.
+    /// A single pass assumes the results of the first pass of [`Self::open`]: every line is an entry, each file is in
+    /// canonical order, and none contains an entry of a decision or control stream, which earlier entries may depend
+    /// on. The first line that differs returns [`HistoryError::NotPlain`]. Then all earlier lines are invalid, and the
+    /// caller must use [`Self::open`].
     pub fn in_one_pass(
         inputs: &[Input],
         read_before: &[Input],
@@ -184,12 +186,12 @@ impl History {
         }))
     }
 
-    /// Is it read in one pass, as [`Self::in_one_pass`] does.
+    /// Returns true if it is read in a single pass, as [`Self::in_one_pass`] does.
     pub fn is_in_one_pass(&self) -> bool {
         matches!(self.extent, Extent::Bytes { .. })
     }
 
-    /// The next line. After an error the history is of no more use.
+    /// Returns the next line. After an error the history is unusable.
     #[inline]
     pub fn next_line(&mut self) -> Result<Option<Line<'_>>, HistoryError> {
         let Some(merged) = self.merge.next(&self.context)?.filter(|merged| merged.key <= self.end) else {
@@ -202,12 +204,12 @@ impl History {
         Ok(Some(Line::new(merged.key, merged.bytes, merged.duplicate.is_some())))
     }
 
-    /// How much there is to read.
+    /// Returns the amount to read.
     pub fn extent(&self) -> &Extent {
         &self.extent
     }
 
-    /// Entries that [`Self::next_line`] gives in all; a reading in one pass does not know it. [1]
+    /// Returns the total number of entries of [`Self::next_line`]; unknown in a single pass. [1]
     pub fn total_entries(&self) -> Option<u64> {
         match self.extent {
             Extent::Entries(entries) => Some(entries),
@@ -215,37 +217,37 @@ impl History {
         }
     }
 
-    /// Entries that [`Self::next_line`] gave so far. [1]
+    /// Returns the number of entries that [`Self::next_line`] has returned so far. [1]
     pub fn yielded(&self) -> u64 {
         self.yielded
     }
 
-    /// Entries of streams that are not configured, all passed over; of a reading in one pass, those so far. [1]
+    /// Returns the number of skipped entries of streams that are not configured; in a single pass, those so far. [1]
     pub fn other_streams(&self) -> u64 {
         self.counters.other_streams + self.merge.other_lines()
     }
 
-    /// Lines that are no entries, all passed over. [1]
+    /// Returns the number of skipped lines that are not entries. [1]
     pub fn bad_lines(&self) -> u64 {
         self.counters.bad_lines
     }
 
-    /// The first entry in canonical order.
+    /// Returns the first entry in canonical order.
     pub fn first(&self) -> Option<SortKey> {
         self.range.0
     }
 
-    /// The last entry in canonical order; a reading in one pass does not know it.
+    /// Returns the last entry in canonical order; unknown in a single pass.
     pub fn last(&self) -> Option<SortKey> {
         self.range.1
     }
 
-    /// All entries of decision streams, in canonical order, whatever was read so far.
+    /// Returns all entries of decision streams in canonical order, independent of the read position.
     pub fn decision_lines(&self) -> impl Iterator<Item = Line<'_>> {
         self.kept_lines(StreamKind::Decision)
     }
 
-    /// All entries of control streams, in canonical order, whatever was read so far.
+    /// Returns all entries of control streams in canonical order, independent of the read position.
     pub fn control_lines(&self) -> impl Iterator<Item = Line<'_>> {
         self.kept_lines(StreamKind::Control)
     }
@@ -258,13 +260,13 @@ impl History {
             .map(move |(i, line)| Line::new(line.key, &line.bytes, is_duplicate(i)))
     }
 
-    /// What someone should know of the files; twins that differ are added as they are read.
+    /// Returns the notices about the files. Duplicates that differ are added while they are read.
     pub fn notices(&self) -> Vec<String> {
         self.notices.iter().cloned().chain(self.duplicates.notices()).collect()
     }
 
-    /// By file, the position of its first line in the journal, where one journal and no other is part of the history:
-    /// a line's own position is that and its number, less one.
+    /// Returns, by file, the position of its first line in the journal, if exactly one journal is part of the history.
+    /// The position of a line is this number plus its line number, minus one.
     pub fn journal_firsts(&self) -> Vec<Option<u64>> {
         let is_one = self.context.journals.len() == 1;
         let first = |(file, input)| input::journal_file(input).filter(|_| is_one && self.context.is_journal(file));
@@ -276,7 +278,7 @@ impl History {
             .collect()
     }
 
-    /// Names a line: `FILE:LINE`.
+    /// Returns the location of a line as `FILE:LINE`.
     pub fn location(&self, file: u32, number: u64) -> String {
         self.context.location(file, number)
     }

@@ -17,21 +17,21 @@ use crate::domain::event::ids::{EntryId, SortKey};
 /// Files read at the same time. [1]
 const THREADS: usize = 2;
 
-/// What a kept line costs beside its bytes, at least. [byte]
+/// Minimum memory that a kept line costs besides its bytes. [byte]
 const KEPT_LINE_BYTES: u64 = 64;
 
-/// What the first pass learns of a file, or of several.
+/// The result of the first pass over one file, or over several.
 #[derive(Default)]
 pub(super) struct Scan {
     pub parts: Vec<Part>,
     pub counters: Counters,
     pub kept: Vec<KeptLine>,
     pub notices: Vec<String>,
-    /// What a journal needs to know of its file before and behind this one.
+    /// The facts about the file that a journal needs for the files before and after it.
     journal: Seen,
 }
 
-/// What was seen of a file whatever its bounds.
+/// The facts about a file, independent of its bounds.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     /// Its first entry.
@@ -40,7 +40,7 @@ struct Seen {
     last: Option<SortKey>,
     /// Lines of any kind. [1]
     lines: u64,
-    /// What its decision and control lines took of their limit. [byte]
+    /// Share of the limit that its decision and control lines use. [byte]
     kept_bytes: u64,
 }
 
@@ -57,7 +57,7 @@ pub(super) struct Counters {
     pub bad_lines: u64,
     /// Entries with ids up to the bound.
     within: u64,
-    /// Entries in the millisecond of the bound, but with later ids, by stream.
+    /// Entries in the millisecond of the bound with later ids, by stream.
     beside: Vec<u64>,
     /// The last entry, in canonical order, with an id up to the bound.
     pub last_within: Option<SortKey>,
@@ -89,11 +89,11 @@ impl Counters {
         }
     }
 
-    /// Entries up to the last one within the bound, in canonical order.
+    /// Returns the number of entries up to the last one within the bound, in canonical order.
     pub fn entries(&self, until: Option<EntryId>) -> u64 {
         match (until, self.last_within) {
             (Some(until), Some(last)) if last.ms == until.ms => {
-                // Streams before that of the last one are read to the end of the millisecond.
+                // Streams that sort before that of the last entry are read to the end of the millisecond.
                 self.within + self.beside.iter().take(usize::from(last.stream.0)).sum::<u64>()
             }
             _ => self.within,
@@ -101,7 +101,8 @@ impl Counters {
     }
 }
 
-/// Scans the first files, in parallel, to one result with the kept lines in order; of several failures, gives the one of the first of them.
+/// Scans the first files in parallel into one result with the kept lines in order. Of several failures, returns the one
+/// of the first file.
 pub(super) fn scan_first(files: usize, context: &Context) -> Result<Scan, HistoryError> {
     let shared = Shared { context, kept_bytes: AtomicU64::new(0), runs: Spill::default() };
     let next = AtomicUsize::new(0);
@@ -140,8 +141,8 @@ pub(super) fn scan_first(files: usize, context: &Context) -> Result<Scan, Histor
     Ok(all)
 }
 
-/// Makes the files of a journal one sequence: one that begins with an entry from before the end of the file ahead of it
-/// is scanned again, knowing that. Errors if entries between two files are missing.
+/// Joins the files of a journal to one sequence. A file that begins with an entry from before the end of the previous
+/// file is scanned again with that knowledge. Returns an error if entries between two files are missing.
 fn follow_on(files: Range<u32>, scans: &mut [Scan], shared: &Shared<'_>) -> Result<(), HistoryError> {
     let mut reached = None;
     let mut next = None;
@@ -176,13 +177,13 @@ struct FileScan<'a> {
     file: u32,
     shared: &'a Shared<'a>,
     scan: Scan,
-    /// The beginning of the file that is in order: for most files all of it.
+    /// The start of the file that is in order, which is the whole file in most cases.
     sorted: Option<Sorted>,
-    /// Takes what comes behind the first line that is out of order.
+    /// Takes the lines after the first one that is out of order.
     sorter: Option<Sorter<'a>>,
     spool: Option<Spool>,
     is_journal: bool,
-    /// Where a journal stands: no line of it is merged before this.
+    /// The current sort key of a journal. None of its lines is merged before this.
     reached: Option<SortKey>,
 }
 
@@ -231,7 +232,7 @@ impl<'a> FileScan<'a> {
                 }
             }
         }
-        // The line that was looked for last is the end.
+        // The last line that was searched is the end.
         self.scan.journal.lines = entries.number.saturating_sub(1);
         self.finish()
     }
@@ -260,7 +261,7 @@ impl<'a> FileScan<'a> {
             self.spool = Some(spool);
         }
         let text = input::decoded(bytes, opened.coding).and_then(|text| {
-            // Several files are scanned at the same time: there the cores have enough to do.
+            // If several files are scanned at the same time, the cores are busy already.
             let is_alone = context.files.len() == 1 && opened.is_regular && opened.coding != Coding::Plain;
             let ahead: Box<dyn Read + Send> = if is_alone { Box::new(Ahead::start(text)?) } else { text };
             Ok(ahead)
@@ -308,7 +309,7 @@ impl<'a> FileScan<'a> {
         Ok(())
     }
 
-    /// A damaged end is one bad line; any other failure is one.
+    /// Counts a damaged end as one bad line. Any other failure is returned.
     fn end_early(&mut self, error: HistoryError) -> Result<(), HistoryError> {
         if !self.shared.context.options.skip_bad_lines || !matches!(error, HistoryError::Damaged { .. }) {
             return Err(error);

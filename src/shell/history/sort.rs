@@ -1,4 +1,4 @@
-//! External sorting: lines in any order to sorted runs on disk.
+//! External sorting: turns lines in any order into sorted runs on disk.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,7 +10,7 @@ use super::merge::Merge;
 use super::source::{Context, Form, Header, MergeKey, Part};
 use super::spill::{Slice, Spill, ZSTD_LEVEL};
 
-/// Window of compressed runs, small because many runs are open at once. [log2 byte]
+/// Window of compressed runs. It is small because many runs are open at once. [log2 byte]
 const RUN_WINDOW_LOG: u32 = 18;
 
 /// Collects lines and writes them, sorted, as runs of limited size.
@@ -26,7 +26,7 @@ impl<'a> Sorter<'a> {
         Self { spill, run_bytes_max, text: Vec::new(), lines: Vec::new() }
     }
 
-    /// Takes a line; gives the run that had to be written first to make room.
+    /// Takes a line. Returns the run that had to be written first to make room, if any.
     pub fn push(&mut self, key: MergeKey, line: &[u8]) -> Result<Option<Part>, HistoryError> {
         let held = self.text.len() + size_of_val(self.lines.as_slice());
         let run = if held + line.len() > self.run_bytes_max { self.flush()? } else { None };
@@ -36,9 +36,9 @@ impl<'a> Sorter<'a> {
         Ok(run)
     }
 
-    /// Writes what is held, if anything is.
+    /// Writes the collected lines, if there are any.
     pub fn flush(&mut self) -> Result<Option<Part>, HistoryError> {
-        // Merge keys hold the place of the line: no two are equal, and equal entries keep their order.
+        // Merge keys contain the position of the line. No two are equal, and equal entries keep their order.
         self.lines.sort_unstable_by_key(|(key, _)| *key);
         let (Some((first, _)), Some((last, _))) = (self.lines.first(), self.lines.last()) else { return Ok(None) };
         let slice = self.write().map_err(|source| HistoryError::Temporary { source })?;
@@ -64,7 +64,7 @@ impl<'a> Sorter<'a> {
     }
 }
 
-/// Merges parts into fewer until no more than the limit have to be open at the same time.
+/// Merges parts into fewer until the number that must be open at the same time is within the limit.
 pub(super) fn with_few_open(mut parts: Vec<Part>, context: &Context) -> Result<Vec<Part>, HistoryError> {
     let open_parts_max = context.limits().open_parts_max.max(2);
     loop {
@@ -87,7 +87,7 @@ pub(super) fn with_few_open(mut parts: Vec<Part>, context: &Context) -> Result<V
     }
 }
 
-/// Parts that overlap, directly or through others, by their first line.
+/// Parts that overlap, directly or through others, in order of their first lines.
 #[derive(Default)]
 struct Cluster {
     parts: Vec<Part>,
@@ -127,7 +127,7 @@ fn merged(parts: Vec<Part>, context: &Context) -> Result<Part, HistoryError> {
     Ok(joined(whole, last))
 }
 
-/// Compressed frames one behind the other are read as one.
+/// Joins two runs. Consecutive compressed frames are read as one.
 fn joined(whole: Option<Part>, run: Part) -> Part {
     match whole {
         Some(Part { form: Form::Run(before), first, entries, .. }) => {

@@ -1,4 +1,4 @@
-//! Sorted pieces of a history and the reading of one of them.
+//! Sorted pieces of a history, and a reader for one of them.
 
 use std::io::{self, Read};
 use std::ops::Range;
@@ -12,13 +12,13 @@ use super::spill::Slice;
 use crate::domain::event::ids::{EntryId, SortKey, StreamId};
 use crate::domain::event::streams::{StreamKind, Streams};
 
-/// What every pass over a history needs to know.
+/// The settings that every pass over a history needs.
 pub(super) struct Context {
     pub files: Vec<Input>,
-    /// Files that are one journal each: they are read one behind the other, in the order of their lines.
+    /// Ranges of files that form one journal each. They are read one after another, in the order of their lines.
     pub journals: Vec<Range<u32>>,
     pub names: Names,
-    /// By stream, whether its lines are needed before all others.
+    /// By stream, true if its lines are needed before all others.
     pub is_kept: Vec<bool>,
     pub options: Options,
 }
@@ -34,7 +34,7 @@ impl Context {
         &self.options.limits
     }
 
-    /// The last millisecond that is read. [ms]
+    /// Returns the last millisecond that is read. [ms]
     pub fn ms_max(&self) -> u64 {
         self.options.until.map_or(u64::MAX, |until| until.ms)
     }
@@ -43,7 +43,7 @@ impl Context {
         &self.files[file as usize]
     }
 
-    /// Whether the lines of a file stand in the order in which they were applied, which is kept.
+    /// Returns true if the lines of a file are in the order in which they were applied, which is then kept.
     pub fn is_journal(&self, file: u32) -> bool {
         self.journals.iter().any(|files| files.contains(&file))
     }
@@ -53,21 +53,21 @@ impl Context {
     }
 }
 
-/// Where a line stands in the merge: canonical order, and between equal entries the order in which they were given.
+/// The position of a line in the merge: canonical order, and for equal entries the order in which they were given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct MergeKey {
-    /// The place of its entry; in a journal that of the last entry before it, if that is later.
+    /// The sort key of its entry. In a journal, the sort key of the latest entry before it if that is later.
     pub key: SortKey,
     pub file: u32,
     pub number: u64,
-    /// The entry itself.
+    /// The sort key of the entry itself.
     pub entry: SortKey,
 }
 
 impl MergeKey {
     pub const MAX: Self = Self { key: LAST, file: u32::MAX, number: u64::MAX, entry: LAST };
 
-    /// Where the last line with this key can stand.
+    /// Returns the greatest merge key with this sort key.
     pub fn last_of(key: SortKey) -> Self {
         Self { key, ..Self::MAX }
     }
@@ -77,13 +77,13 @@ impl MergeKey {
     }
 }
 
-/// Nothing sorts behind this.
+/// A key after all others.
 const LAST: SortKey = SortKey { ms: u64::MAX, stream: StreamId(u16::MAX), seq: u64::MAX };
 
-/// A piece of a history that is in canonical order, or of a journal in the order of its own.
+/// A piece of a history in canonical order, or a piece of a journal in the journal's own order.
 pub(super) struct Part {
     pub form: Form,
-    /// Its lines keep their order, whatever their ids say.
+    /// True if its lines keep their order, independent of their ids.
     pub is_journal: bool,
     pub first: MergeKey,
     pub last: MergeKey,
@@ -91,18 +91,18 @@ pub(super) struct Part {
     pub entries: u64,
 }
 
-/// Where the lines of a part are.
+/// The location of the lines of a part.
 #[derive(Clone)]
 pub(super) enum Form {
-    /// From the start of a file; `has_bad_lines`: some lines there are to be passed over.
+    /// From the start of a file. `has_bad_lines`: some lines there must be skipped.
     File { has_bad_lines: bool },
-    /// The same in a copy of what could be read only once.
+    /// The same in a copy of an input that could be read only once.
     Copied { slice: Slice, has_bad_lines: bool },
-    /// Lines sorted by us, each behind a [`Header`].
+    /// Lines that we sorted, each after a [`Header`].
     Run(Slice),
 }
 
-/// What stands before each line of a run, as numbers in little-endian order.
+/// The numbers before each line of a run, in little-endian order.
 pub(super) struct Header {
     pub key: MergeKey,
     pub line_bytes: u32,
@@ -143,7 +143,7 @@ impl Header {
     }
 }
 
-/// One open part, standing at a line.
+/// One open part, at its current line.
 pub(super) struct Source {
     lines: Lines,
     file: u32,
@@ -154,11 +154,11 @@ pub(super) struct Source {
     ms_max: u64,
 }
 
-/// What is known of a part that is read.
+/// The entries that a part is known to contain.
 enum Known {
-    /// A pass before this one has found so many more entries. [1]
+    /// Remaining entries, as counted by an earlier pass. [1]
     Left(u64),
-    /// Nothing: lines of streams that are not configured are counted now. [1]
+    /// No earlier pass: lines of streams that are not configured are counted now. [1]
     Nothing { others: u64 },
 }
 
@@ -181,7 +181,7 @@ impl Source {
         }
     }
 
-    /// Opens a file that was not read before at its first line, if it has one. `opened` is the file.
+    /// Opens a file that was not read before at its first line, if it has one. `opened` contains the file.
     pub fn open_unread(file: u32, opened: Opened, context: &Context) -> Result<Option<Self>, HistoryError> {
         let text = input::decoded(opened.bytes, opened.coding);
         let text = text.map_err(|error| HistoryError::while_reading(context.file(file), 0, error))?;
@@ -193,7 +193,7 @@ impl Source {
         Ok(source.advance(context)?.then_some(source))
     }
 
-    /// Lines of streams that are not configured, where no pass before this one has counted them. [1]
+    /// Returns the number of lines of streams that are not configured, if no earlier pass has counted them. [1]
     pub fn others(&self) -> u64 {
         match self.known {
             Known::Left(_) => 0,
@@ -201,7 +201,7 @@ impl Source {
         }
     }
 
-    /// Goes to the next line; false at the end of the part.
+    /// Moves to the next line. Returns false at the end of the part.
     #[inline]
     pub fn advance(&mut self, context: &Context) -> Result<bool, HistoryError> {
         match &mut self.known {
@@ -210,7 +210,7 @@ impl Source {
             Known::Nothing { .. } => {}
         }
         let before = self.key.key;
-        // Then a line that is not plain, or a damaged end, is for a reading in two passes.
+        // In a single pass, a line that is not plain, or a damaged end, requires a restart in two passes.
         let is_unread = matches!(self.known, Known::Nothing { .. });
         match &mut self.lines {
             Lines::Text(entries) => {
@@ -261,7 +261,7 @@ impl Source {
         self.blocks().bytes(self.line.clone())
     }
 
-    /// The line before this one.
+    /// Returns the previous line.
     pub fn former(&self) -> &[u8] {
         self.blocks().marked()
     }
@@ -274,7 +274,7 @@ impl Source {
         }
     }
 
-    /// Not what was expected: of a file that was read before, or of one that may be read only once.
+    /// Returns the error for content that differs from the first pass, or that a single pass cannot handle.
     #[cold]
     fn is_unexpected(&self, context: &Context) -> HistoryError {
         let file = context.file(self.file).to_string();

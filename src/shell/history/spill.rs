@@ -1,6 +1,6 @@
-//! Temporary files: sorted runs, and a copy of what can be read only once.
+//! Temporary files: sorted runs, and a copy of an input that can be read only once.
 //!
-//! The files have no name, so that nothing is left behind however the process ends.
+//! The files have no name, so none of them remains however the process ends.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use thiserror::Error;
 
-/// Level of compression of temporary files: on entries faster and smaller than the next two.
+/// Compression level of temporary files. On entries it is faster, and the result smaller, than with the next two.
 pub(super) const ZSTD_LEVEL: i32 = 1;
 
 /// A copy of standard input could not be written.
@@ -39,7 +39,7 @@ impl Spill {
         Ok(Slice { spill: self.clone(), at, end: grown.end })
     }
 
-    /// Everything written so far.
+    /// Returns everything written so far.
     pub fn all(&self) -> Slice {
         let end = locked(&self.0).as_ref().map_or(0, |grown| grown.end);
         Slice { spill: self.clone(), at: 0, end }
@@ -56,7 +56,7 @@ impl Write for Spill {
     }
 }
 
-/// A stretch of a spill, read from its start.
+/// A section of a spill, read from its start.
 #[derive(Clone)]
 pub(super) struct Slice {
     spill: Spill,
@@ -65,7 +65,7 @@ pub(super) struct Slice {
 }
 
 impl Slice {
-    /// This stretch and the one written right behind it, as one.
+    /// Returns this section and the one written directly after it as one.
     pub fn joined(mut self, next: &Slice) -> Self {
         assert!(self.end == next.at && Arc::ptr_eq(&self.spill.0, &next.spill.0), "slices do not touch");
         self.end = next.end;
@@ -98,7 +98,7 @@ enum Copy {
 }
 
 impl Spool {
-    /// `is_zstd`: what comes is compressed already.
+    /// Creates a copy. `is_zstd`: the bytes are already compressed.
     pub fn new(is_zstd: bool) -> io::Result<Self> {
         let spill = Spill::default();
         let copy = if is_zstd {
@@ -113,7 +113,7 @@ impl Spool {
         Box::new(Tee { from, copy: self.copy.clone() })
     }
 
-    /// Ends the copy, here: what is read later is not in it.
+    /// Ends the copy here. Bytes that are read later are not in it.
     pub fn finish(&self) -> io::Result<Slice> {
         match locked(&self.copy).take() {
             Some(Copy::Compressed(encoder)) => drop(encoder.finish()?),
@@ -141,7 +141,7 @@ impl Read for Tee {
     }
 }
 
-/// A panic of another thread ends the reading anyway: a poisoned lock says nothing more.
+/// Locks a mutex. A panic of another thread ends the reading anyway, so a poisoned lock adds nothing.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

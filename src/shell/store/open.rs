@@ -33,8 +33,8 @@ impl Store {
     /// Opens the store in `dir`, or creates one if there is none. Reads and checks every row.
     ///
     /// # Errors
-    /// [`OpenError::InUse`], [`OpenError::OtherFormat`], [`OpenError::Damaged`], [`OpenError::Foreign`] (left untouched),
-    /// [`OpenError::Io`].
+    /// [`OpenError::InUse`], [`OpenError::OtherFormat`], [`OpenError::Damaged`], [`OpenError::Foreign`] (left
+    /// untouched), [`OpenError::Io`].
     pub fn open(dir: &Path, format_version: u32) -> Result<Self, OpenError> {
         Self::open_watched(dir, format_version, CALL_LIMIT)
     }
