@@ -1,4 +1,4 @@
-//! This process itself.
+//! Settings of the process itself.
 
 use std::fs;
 use std::io;
@@ -8,23 +8,23 @@ use std::path::Path;
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, geteuid, set_dumpable_behavior, setrlimit, umask};
 
-/// From now on no crash writes the memory of this process, and the secrets in it, to a disk, nor to a program that
-/// collects crashes; and no other process of the same user can look into it.
+/// Disables core dumps, so that no crash writes the memory of this process with its secrets to a disk or to a program
+/// that collects crashes. Also prevents other processes of the same user from reading the memory.
 pub fn without_core_dumps() -> io::Result<()> {
-    // A service manager may forbid to change limits; the first is enough by itself.
+    // A service manager may forbid changes of limits. The other measure is sufficient alone.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
 }
 
-/// From now on files that this process makes are readable by its user alone, and folders can be entered by it alone:
-/// positions, orders and fills of an account are nobody else's business. It holds for files of libraries, too.
+/// Makes new files readable only by this process's user, and new folders accessible only to it: positions, orders and
+/// fills of an account are private. It also applies to the files of libraries.
 pub fn with_private_files() {
     umask(Mode::RWXG | Mode::RWXO);
 }
 
-/// Closes a folder of ours to all other users, if it is there and open to them. One that belongs to somebody else is left as
-/// it is.
+/// Closes one of our folders to all other users if it exists and is open to them. A folder of another owner is left
+/// unchanged.
 pub fn keep_private(folder: &Path) -> io::Result<()> {
     let metadata = match fs::metadata(folder) {
         Ok(metadata) => metadata,
@@ -38,14 +38,14 @@ pub fn keep_private(folder: &Path) -> io::Result<()> {
     fs::set_permissions(folder, fs::Permissions::from_mode(mode & 0o700))
 }
 
-/// What is allocated in one piece from here on goes back to the system when it is freed. [bytes]
+/// Size from which an allocation returns to the system when it is freed. [bytes]
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const PIECE_BYTES: libc::c_int = 256 * 1024;
 
-/// From now on memory stays where it has come to.
+/// Keeps the memory use of the process stable.
 ///
-/// glibc raises by itself, up to 32 MiB, what goes back to the system, and lets each thread keep twice as much: with the
-/// segments of the store (8 MiB) a service grows for hours while it holds no more than before.
+/// glibc raises by itself, up to 32 MiB, the size from which memory returns to the system, and lets each thread keep
+/// twice as much. With the segments of the store (8 MiB), a service would grow for hours without more live data.
 pub fn with_steady_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[allow(unsafe_code, reason = "a setting of the C library, which has no other door")]

@@ -1,4 +1,5 @@
-//! A folder of snapshots: written whole or not at all, and listed by their names. What is in them is `codec/snapshot.rs`.
+//! A folder of state snapshots: written as a whole or not at all, and listed by name. `codec/snapshot.rs` has their
+//! format.
 
 use std::fs;
 use std::io;
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::codec::bounded;
 
-/// Length of a snapshot. [bytes]
+/// Maximum length of a snapshot. [bytes]
 const FILE_BYTES_MAX: u64 = 4 << 30;
 
 /// A folder or a file of snapshots that cannot be used.
@@ -22,7 +23,7 @@ fn failed(path: &Path, doing: &'static str) -> impl Fn(io::Error) -> SnapshotsEr
     move |source| SnapshotsError { path: path.to_owned(), doing, source }
 }
 
-/// Writes a file under this name, in place of one that has it; the folder is made where there is none.
+/// Writes a file under this name and replaces an existing one. Creates the folder if there is none.
 pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, SnapshotsError> {
     fs::create_dir_all(dir).map_err(failed(dir, "making"))?;
     let path = dir.join(name);
@@ -37,7 +38,7 @@ pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, SnapshotsE
     Ok(path)
 }
 
-/// Files whose names mean something to `meaning`, in the order of that; none where there is no folder.
+/// Returns the files whose names `meaning` accepts, sorted by its result; an empty list if there is no folder.
 pub fn list<T: Ord>(dir: &Path, meaning: impl Fn(&str) -> Option<T>) -> Result<Vec<(T, PathBuf)>, SnapshotsError> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,

@@ -1,4 +1,4 @@
-//! What people see: tables, colours and a progress bar, each only where a terminal is.
+//! Output for people: tables, colours and a progress bar, each only on a terminal.
 
 use std::io::{IsTerminal as _, Write};
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
 use crate::codec::shown::shown;
 
-/// Where a program writes for people: with or without colour.
+/// The output for people, with or without colour.
 pub struct Screen<'a> {
     out: &'a mut dyn Write,
     pub colour: bool,
     is_terminal: bool,
 }
 
-/// How a cell is set.
+/// The style of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
     Plain,
@@ -28,24 +28,24 @@ pub enum Tone {
 }
 
 impl<'a> Screen<'a> {
-    /// Standard output: colour on a terminal, unless `NO_COLOR` is set.
+    /// Returns standard output, with colour on a terminal unless `NO_COLOR` is set.
     pub fn stdout(out: &'a mut dyn Write) -> Self {
         let is_terminal = std::io::stdout().is_terminal();
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self { out, colour: is_terminal && !no_colour, is_terminal }
     }
 
-    /// A screen without colour, whatever it is.
+    /// Returns an output without colour.
     pub fn plain(out: &'a mut dyn Write) -> Self {
         Self { out, colour: false, is_terminal: false }
     }
 
-    /// Writes one line, whatever the text holds.
+    /// Writes one line, with any text escaped.
     pub fn line(&mut self, text: &str) -> std::io::Result<()> {
         writeln!(self.out, "{}", shown(text))
     }
 
-    /// A line that stands out.
+    /// Writes an emphasised line.
     pub fn heading(&mut self, text: &str) -> std::io::Result<()> {
         let text = shown(text);
         if self.colour { writeln!(self.out, "\x1b[1m{text}\x1b[0m") } else { writeln!(self.out, "{text}") }
@@ -62,7 +62,7 @@ impl<'a> Screen<'a> {
         self.lines(&table)
     }
 
-    /// Rows whose columns stand below each other, without a head.
+    /// Writes rows with aligned columns, without a header.
     pub fn rows(&mut self, rows: Vec<Vec<(String, Tone)>>) -> std::io::Result<()> {
         let table = self.grid(rows);
         self.lines(&table)
@@ -106,24 +106,24 @@ impl<'a> Screen<'a> {
     }
 }
 
-/// A progress bar on standard error: entries, rate, time of the current entry; nothing where no terminal is.
+/// A progress bar on standard error with entries, rate and time of the current entry; nothing without a terminal.
 pub struct Progress(Option<Shown>);
 
 struct Shown {
     bar: ProgressBar,
-    /// Entries in all, where that is known; the bar shows them then. [1]
+    /// Total number of entries, if known. The bar then shows entries. [1]
     entries: Option<u64>,
-    /// Bytes that were read so far, where it shows those. [byte]
+    /// Bytes read so far, if the bar shows bytes. [byte]
     read: Arc<AtomicU64>,
 }
 
 impl Progress {
-    /// Of so many entries.
+    /// Returns a bar for a number of entries. [1]
     pub fn of_entries(entries: u64) -> Self {
         Self::new(entries, Some(entries), Arc::default())
     }
 
-    /// Of so many bytes, those that were read so far being counted by who reads. [byte]
+    /// Returns a bar for a number of bytes. The reader counts them in `read`. [byte]
     pub fn of_bytes(bytes: u64, read: Arc<AtomicU64>) -> Self {
         Self::new(bytes, None, read)
     }
@@ -140,7 +140,7 @@ impl Progress {
         Self(Some(Shown { bar, entries, read }))
     }
 
-    /// Where the work stands; `time` is that of the current entry.
+    /// Updates the bar. `time` is that of the current entry.
     pub fn at(&self, entries: u64, time: impl FnOnce() -> String) {
         if let Some(Shown { bar, entries: total, read }) = &self.0 {
             bar.set_position(if total.is_some() { entries } else { read.load(Ordering::Relaxed) });

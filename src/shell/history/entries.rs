@@ -189,7 +189,7 @@ fn number(bytes: &[u8], end: u8) -> Option<(u64, &[u8])> {
         if digit > 9 {
             return (byte == end && i > 0).then(|| (value, &bytes[i + 1..]));
         }
-        // Twenty digits may not fit; the check below rejects them.
+        // Twenty digits may not fit. The loop then ends without a result.
         value = u64::wrapping_add(u64::wrapping_mul(value, 10), u64::from(digit));
     }
     None

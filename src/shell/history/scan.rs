@@ -232,7 +232,7 @@ impl<'a> FileScan<'a> {
                 }
             }
         }
-        // The last line that was searched is the end.
+        // The last number belongs to the end of the file, not to a line.
         self.scan.journal.lines = entries.number.saturating_sub(1);
         self.finish()
     }

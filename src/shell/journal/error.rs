@@ -1,37 +1,37 @@
-//! Why a journal cannot be opened, written or read.
+//! Errors of opening, writing and reading a journal.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::codec::journal::Fault;
 
-/// A journal that cannot go on; every message names the folder or the file, and the place where there is one.
+/// A journal that cannot continue. Every message names the folder or the file, and the position if there is one.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// Another process (or another handle in this one) writes it.
     #[error("the journal {} is in use by another process", dir.display())]
     InUse { dir: PathBuf },
-    /// Something that was committed is not there as it was written.
+    /// Committed data is missing or changed.
     #[error(
         "the journal file {} is damaged at byte {at}: {why}: put back a copy of it, or move it and all older files aside (what \
          they hold is then missing when a store is folded anew); `harvester journal verify` says what else is damaged",
         file.display()
     )]
     Damaged { file: PathBuf, at: u64, why: String },
-    /// Entries between two files are missing, or a file was exchanged.
+    /// Entries between two files are missing, or a file was replaced.
     #[error(
         "the journal file {} does not follow the one before it: {why}: put back what is missing, or move all older files \
          aside; `harvester journal verify` says what else is wrong",
         file.display()
     )]
     Unchained { file: PathBuf, why: String },
-    /// No room: nothing of this commit counts; once there is room the same commit can be asked for again.
+    /// The disk is full. Nothing of this commit counts, and the same commit can be repeated once there is space.
     #[error("the disk of the journal is full: {}: {source}", file.display())]
     DiskFull { file: PathBuf, source: io::Error },
-    /// A write failed before: what is on disk is only known once the journal is opened again.
+    /// An earlier write failed. The state on disk is known only after the journal is opened again.
     #[error("the journal {} takes no more entries after a write that failed: open it again", dir.display())]
     Broken { dir: PathBuf },
-    /// Entries that were given up by retention, or that are not there yet.
+    /// The entries were deleted by retention, or do not exist yet.
     #[error("the journal {} holds entries from {first}{}, not {position}", dir.display(), up_to(*.end))]
     NotHeld { dir: PathBuf, position: u64, first: u64, end: Option<u64> },
     #[error("the journal cannot be used: {doing} {}: {source}", path.display())]

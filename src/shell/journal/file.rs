@@ -1,4 +1,4 @@
-//! The file that grows.
+//! The journal file that is being written.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,10 +12,10 @@ use super::error::JournalError;
 use super::folder::{Closed, sync_folder};
 use crate::codec::journal::{Commit, Digest, Foot, HEAD_BYTES, Head, file_name};
 
-/// On entries, level 1 is faster and smaller than the next two.
+/// Compression level. On entries, level 1 is faster, and its result smaller, than the next two.
 pub(super) const ZSTD_LEVEL: i32 = 1;
 
-/// A file is made under this name and gets its own when it has a head.
+/// Name under which a file is created. It gets its own name once it has a head.
 pub(super) const UNNAMED: &str = "journal.new";
 
 /// The open file of a journal.
@@ -25,21 +25,21 @@ pub(super) struct Growing {
     head: Head,
     /// `None` once the frame has ended.
     encoder: Option<Encoder<'static, Vec<u8>>>,
-    /// Compressed and not yet durable: written behind `committed.len`, again if that failed.
+    /// Compressed bytes that are not yet durable. They are written after `committed.len`, again if that failed.
     unwritten: Vec<u8>,
     unwritten_count: u64,
     unwritten_last_ms: u64,
-    /// Over the file as far as it is committed, its head as that of a closed file.
+    /// Digest of the file up to its last commit, with its head as that of a closed file.
     hashed: Sha256,
     committed: Commit,
-    /// Which of its two places the next commit is noted in.
+    /// True if the next commit is written to the second of the two slots.
     second_location: bool,
     /// Known once the frame has ended.
     foot: Option<Foot>,
 }
 
 impl Growing {
-    /// Makes the file for the entries from `first` on.
+    /// Creates the file for the entries from `first` on.
     pub fn create(dir: &Path, first: u64, previous: Digest) -> Result<Self, JournalError> {
         let unnamed = dir.join(UNNAMED);
         let path = dir.join(file_name(first));
@@ -49,7 +49,7 @@ impl Growing {
             Commit { len: HEAD_BYTES as u64, count: 0, last_ms: 0, digest: hashed.clone().finalize().into() };
         let head = Head { commits: Some([committed; 2]), ..closed };
         let failed = JournalError::io(&path, "making");
-        // A name stands for a head that is whole: otherwise a torn one could not be told from a damaged one.
+        // A name guarantees a complete head. Otherwise a torn head could not be distinguished from a damaged one.
         let file = File::create(&unnamed).map_err(&failed)?;
         file.write_all_at(&head.bytes(), 0).and_then(|()| file.sync_all()).map_err(&failed)?;
         fs::rename(&unnamed, &path).map_err(&failed)?;
@@ -73,7 +73,7 @@ impl Growing {
         })
     }
 
-    /// Takes whole lines, each with its line feed; they are durable after [`Self::commit`].
+    /// Appends whole lines, each with its line feed. They are durable after [`Self::commit`].
     pub fn take(&mut self, lines: &[u8], count: u64, last_ms: u64) -> Result<(), JournalError> {
         let encoder = self.encoder.as_mut().expect("a file whose frame has ended takes no lines");
         encoder.write_all(lines).map_err(JournalError::io(&self.path, "compressing"))?;
@@ -82,7 +82,7 @@ impl Growing {
         Ok(())
     }
 
-    /// Makes durable what was taken: the lines, and that they are committed, with one call to the disk.
+    /// Makes the appended lines durable, together with the note of their commit, in one call to the disk.
     pub fn commit(&mut self) -> Result<(), JournalError> {
         if let Some(encoder) = &mut self.encoder {
             encoder.flush().map_err(JournalError::io(&self.path, "compressing"))?;
@@ -106,12 +106,12 @@ impl Growing {
         Ok(())
     }
 
-    /// Whether lines were taken that are not committed.
+    /// Returns true if lines were appended that are not committed.
     pub fn is_behind(&self) -> bool {
         self.unwritten_count > 0
     }
 
-    /// Ends the frame and writes the foot; the file is known as closed once that is durable.
+    /// Ends the frame and writes the foot. The file counts as closed once the foot is durable.
     pub fn close(&mut self) -> Result<Closed, JournalError> {
         assert!(!self.is_behind(), "a file is closed behind a commit");
         let foot = match self.foot {
@@ -146,13 +146,13 @@ impl Growing {
         self.head.first
     }
 
-    /// What is durable of it.
+    /// Returns the durable part.
     pub fn committed(&self) -> Commit {
         self.committed
     }
 }
 
-/// Makes durable that a file whose foot is written is closed: first the foot, then the head that says so.
+/// Marks a file with a foot as closed, durably: first the foot, then the head that refers to it.
 pub(super) fn close_head(file: &File, path: &Path, head: &Head) -> Result<(), JournalError> {
     let failed = JournalError::io(path, "closing");
     file.sync_data().map_err(&failed)?;

@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::error::JournalError;
 use crate::codec::journal::{Digest, FOOT_BYTES, Fault, Foot, HEAD_BYTES, Head, first_of_name};
 
-/// How often a head is read that is being written to at the same moment. [1]
+/// Maximum number of reads of a head while its writer may be changing it. [1]
 const HEAD_TRIES: u32 = 100;
 
 /// The right to write a journal, held until dropped.
@@ -20,7 +20,7 @@ pub(super) struct FolderLock {
 }
 
 impl FolderLock {
-    /// Makes the folder where there is none and locks it.
+    /// Creates the folder if there is none, and locks it.
     pub fn take(dir: &Path) -> Result<Self, JournalError> {
         let failed = JournalError::io(dir, "opening");
         if !dir.exists() {
@@ -42,7 +42,7 @@ pub(super) fn sync_folder(dir: &Path) -> Result<(), JournalError> {
     File::open(dir).and_then(|folder| folder.sync_all()).map_err(JournalError::io(dir, "syncing"))
 }
 
-/// A file that is closed.
+/// A closed file.
 #[derive(Clone, Debug)]
 pub(super) struct Closed {
     pub path: PathBuf,
@@ -52,13 +52,13 @@ pub(super) struct Closed {
 }
 
 impl Closed {
-    /// Position behind its last entry.
+    /// Returns the position after its last entry.
     pub fn end(&self) -> u64 {
         self.foot.first + self.foot.count
     }
 }
 
-/// Files by the position in their names, which is the order in which they were written.
+/// Returns the files by the position in their names, which is the order in which they were written.
 pub(super) fn files(dir: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
     let failed = JournalError::io(dir, "reading");
     let mut files = Vec::new();
@@ -72,7 +72,7 @@ pub(super) fn files(dir: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
     Ok(files)
 }
 
-/// A file and what its head says.
+/// A file and its head.
 pub(super) struct Headed {
     pub path: PathBuf,
     pub file: File,
@@ -95,7 +95,7 @@ impl Headed {
             }
             tries += 1;
             match Head::read(&bytes) {
-                // Its writer may be half way through a commit.
+                // Its writer may be in the middle of a commit.
                 Err(Fault::Head) if tries < HEAD_TRIES => {}
                 head => break head,
             }
@@ -105,7 +105,7 @@ impl Headed {
         Ok(Self { path: path.to_owned(), file, head, len })
     }
 
-    /// The foot of a file whose head says that it is closed.
+    /// Returns the foot of a file whose head marks it as closed.
     pub fn foot(&self) -> Result<Foot, JournalError> {
         let mut bytes = [0; FOOT_BYTES];
         let fault = |fault| JournalError::fault(&self.path, self.len, fault);
@@ -115,7 +115,7 @@ impl Headed {
         Foot::read(&bytes).map_err(fault)
     }
 
-    /// The same, with what head and foot say twice compared.
+    /// Does the same, and compares the values that head and foot both contain.
     pub fn closed(&self) -> Result<Closed, JournalError> {
         let foot = self.foot()?;
         if (foot.first, foot.previous) != (self.head.first, self.head.previous) {
@@ -125,10 +125,10 @@ impl Headed {
     }
 }
 
-/// Where a journal stands behind some of its files: what the next one has to begin with.
+/// The end of the chain after some files of a journal: the values that the next file must begin with.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ChainEnd {
-    /// Position behind the last entry and seal of the last file; `None` before the first.
+    /// Position after the last entry, and seal of the last file; `None` before the first.
     last: Option<(u64, Digest)>,
 }
 
@@ -145,7 +145,7 @@ impl ChainEnd {
         self.last.map_or([0; 32], |(_, seal)| seal)
     }
 
-    /// Why a file does not follow here; the first that is kept may begin anywhere.
+    /// Returns the reason why a file does not follow here, if there is one. The first kept file may begin anywhere.
     pub fn fault(&self, name_first: u64, head: &Head) -> Option<String> {
         if head.first != name_first {
             return Some(format!("its name says that it begins with entry {name_first}, its head with {}", head.first));

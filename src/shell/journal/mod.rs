@@ -1,15 +1,15 @@
-//! The journal: everything that was consumed, in the order in which it was applied, durable before it is acknowledged.
+//! The journal: every entry that was consumed, in the order of application, durable before it is acknowledged.
 //!
-//! Promises: what [`Journal::commit`] has answered for is there after any end of the process and after a loss of power,
-//! in order, once; what it has not answered for is there whole or not at all; a file that changed afterwards is found by
-//! [`Journal::verify`]. Streams keep minutes, the journal keeps everything: nothing is deleted but whole files that
-//! [`Journal::retain`] is told to give up.
+//! Promises: entries for which [`Journal::commit`] has returned are present after any end of the process and after a
+//! loss of power, in order, once. Other entries are present as a whole or not at all. [`Journal::verify`] finds a file
+//! that was changed later. Streams keep minutes, the journal keeps everything: only [`Journal::retain`] deletes, and
+//! only whole files that it is told to delete.
 //!
-//! The files are histories like any other (`zstd -dc` prints lines); their form is `codec/journal.rs`. What the journal
-//! cannot know is how far it once was if its last files are taken away: compare [`Journal::position`] with the store.
+//! The files are ordinary histories (`zstd -dc` prints lines); their format is in `codec/journal.rs`. If the last files
+//! are removed, the journal cannot notice it: compare [`Journal::position`] with the store.
 //!
-//! In reading order: `writer` (the door) → `file` (the one that grows) → `folder` (those that are closed) → `recovery`
-//! (the one that a crash left open) → `reader`, `verify`.
+//! In reading order: `writer` (the entrance) → `file` (the file that grows) → `folder` (the closed files) → `recovery`
+//! (the file that a crash left open) → `reader`, `verify`.
 
 mod error;
 mod file;

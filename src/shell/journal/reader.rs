@@ -1,4 +1,4 @@
-//! Reading entries back, from any position on.
+//! Reads entries back, from any position on.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -11,15 +11,15 @@ use super::error::JournalError;
 use crate::codec::bounded;
 use crate::codec::journal::HEAD_BYTES;
 
-/// Length of a line; an entry of the largest size is shorter by far. [bytes]
+/// Maximum length of a line, far above that of the largest entry. [bytes]
 const LINE_BYTES_MAX: u64 = 64 << 20;
 
-/// How much of a file is read, as text.
+/// The part of a file that is read, as text.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     /// [byte]
     pub end: u64,
-    /// Whether the frame ends there; an open file's goes on some day.
+    /// True if the frame ends there. The frame of an open file is still growing.
     pub is_ended: bool,
 }
 
@@ -32,7 +32,7 @@ impl Span {
     }
 }
 
-/// The lines of a file, one behind the other.
+/// The lines of a file in sequence.
 pub(super) struct Text {
     decoder: zstd::stream::read::Decoder<'static, BufReader<io::Take<File>>>,
     is_ended: bool,
@@ -41,14 +41,14 @@ pub(super) struct Text {
 impl Read for Text {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.decoder.read(buffer) {
-            // Each commit ends with a block: there is nothing behind it that could be missed.
+            // Each commit ends with a block, so nothing after it can be missing.
             Err(error) if !self.is_ended && error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
             read => read,
         }
     }
 }
 
-/// Counts the line feeds that go through it.
+/// Counts the line feeds that pass through it.
 pub(super) struct Counted<R> {
     inner: R,
     pub lines: u64,
@@ -68,14 +68,14 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// One file of those that are read.
+/// One of the files to read.
 #[derive(Debug)]
 pub(super) struct Piece {
     pub path: PathBuf,
     pub span: Span,
-    /// Lines that are passed over first. [1]
+    /// Number of lines to skip at the start. [1]
     pub skipped: u64,
-    /// Lines that are given then. [1]
+    /// Number of lines to return after that. [1]
     pub count: u64,
 }
 
@@ -136,7 +136,7 @@ fn line(text: &mut BufReader<Text>, path: &Path) -> Result<String, JournalError>
 impl Iterator for Lines {
     type Item = Result<String, JournalError>;
 
-    /// After an error there is no more.
+    /// Returns the next line. There are no more after an error.
     fn next(&mut self) -> Option<Self::Item> {
         let read = self.read();
         if read.is_err() {

@@ -1,4 +1,4 @@
-//! The file that a crash left open: what was committed is kept and closed, the rest is cut off.
+//! Recovers the file that a crash left open: keeps and closes the committed part, and cuts off the rest.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -13,10 +13,10 @@ use super::folder::{Closed, Headed, sync_folder};
 use super::reader::{Counted, Span};
 use crate::codec::journal::{Commit, Foot, HEAD_BYTES};
 
-/// The last block of a frame, empty: what ends a frame whose writer was killed.
+/// The last block of a frame, empty. It ends a frame whose writer was killed.
 const LAST_BLOCK: [u8; 3] = [1, 0, 0];
 
-/// Closes an open file behind its last commit; `None` if nothing was committed to it and it was removed.
+/// Closes an open file after its last commit. Returns `None` if it had no commit and was removed.
 pub(super) fn close(headed: Headed, commits: [Commit; 2]) -> Result<Option<Closed>, JournalError> {
     let Headed { path, file, head, len } = headed;
     let commit = last_commit(&path, &file, &head.closed().bytes(), commits, len)?;
@@ -46,10 +46,11 @@ pub(super) fn close(headed: Headed, commits: [Commit; 2]) -> Result<Option<Close
     Ok(Some(Closed { path, foot, len: commit.len + end.len() as u64 }))
 }
 
-/// The last commit that the file bears out.
+/// Returns the last commit that the content of the file confirms.
 ///
-/// After a loss of power the last note of a commit may be there without its bytes; then the commit was never answered
-/// for and the one before it counts. That one was: if the file does not bear it out, it is damaged.
+/// After a loss of power, the note of the last commit may exist without its bytes. Then that commit was never
+/// acknowledged, and the previous one counts. That one was acknowledged: if the content does not confirm it, the file
+/// is damaged.
 pub(super) fn last_commit(
     path: &Path,
     file: &fs::File,
@@ -80,7 +81,7 @@ pub(super) fn last_commit(
     }
 }
 
-/// Adds a stretch of a file to a digest.
+/// Adds a section of a file to a digest.
 pub(super) fn hash(file: &fs::File, hashed: &mut Sha256, stretch: std::ops::Range<u64>) -> io::Result<()> {
     let mut block = vec![0; 128 * 1024];
     let mut at = stretch.start;
@@ -93,8 +94,8 @@ pub(super) fn hash(file: &fs::File, hashed: &mut Sha256, stretch: std::ops::Rang
     Ok(())
 }
 
-/// The checksum with which the frame of this content ends, as zstd itself makes it: the content is compressed once more
-/// and only the end of that is kept.
+/// Returns the checksum that ends a frame with this content, as zstd computes it: the content is compressed once more,
+/// and only the end of the result is kept.
 fn content_checksum(path: &Path, commit: Commit) -> Result<[u8; 4], JournalError> {
     let failed = JournalError::io(path, "closing");
     let mut text = Counted::new(Span { end: commit.len, is_ended: false }.text(path)?);

@@ -1,4 +1,4 @@
-//! Whether a journal is what was written: each byte by its digest, each line counted, each file chained to the last.
+//! Verifies a journal: each byte by its digest, each line by count, each file by its chain to the previous one.
 
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -12,15 +12,15 @@ use super::reader::{Counted, Span};
 use super::recovery::hash;
 use crate::codec::journal::{Commit, FOOT_BYTES, HEAD_BYTES};
 
-/// What is known of a journal.
+/// The result of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     pub files: Vec<FileReport>,
-    /// What is not as it was written.
+    /// The differences from the written state.
     pub findings: Vec<Finding>,
 }
 
-/// One file that was looked at.
+/// One file that was verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileReport {
     pub file: PathBuf,
@@ -28,15 +28,16 @@ pub struct FileReport {
     pub first: u64,
     /// Lines committed to it. [1]
     pub count: u64,
-    /// Its size. [byte]
+    /// Size of the file. [byte]
     pub bytes: u64,
-    /// Whether it is closed; the last one need not be.
+    /// True if the file is closed. The last one may be open.
     pub is_closed: bool,
-    /// What stands behind the last commit of an open file: never answered for, and cut off when it is opened. [byte]
+    /// Bytes after the last commit of an open file. They were never acknowledged and are cut off when it is opened.
+    /// [byte]
     pub unfinished_bytes: u64,
 }
 
-/// Something that is not as it was written.
+/// A difference from the written state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     pub file: PathBuf,
@@ -44,18 +45,18 @@ pub struct Finding {
 }
 
 impl Report {
-    /// Position of the first entry that is kept; `None` without files.
+    /// Returns the position of the first kept entry; `None` without files.
     pub fn first(&self) -> Option<u64> {
         self.files.first().map(|file| file.first)
     }
 
-    /// Lines in all files. [1]
+    /// Returns the number of lines in all files. [1]
     pub fn count(&self) -> u64 {
         self.files.iter().map(|file| file.count).sum()
     }
 }
 
-/// See [`super::Journal::verify`].
+/// Verifies a journal. See [`super::Journal::verify`].
 pub(super) fn verify(dir: &Path) -> Result<Report, JournalError> {
     let mut report = Report::default();
     let mut chain = Some(ChainEnd::default());
@@ -84,18 +85,18 @@ pub(super) fn verify(dir: &Path) -> Result<Report, JournalError> {
                 None
             }
         };
-        // Behind a file that cannot be read nothing is known of where the next one has to begin.
+        // After a file that cannot be read, the required start of the next one is unknown.
         chain = end;
         report.findings.extend(findings.into_iter().map(|what| Finding { file: path.clone(), what }));
     }
     Ok(report)
 }
 
-/// Bytes of closed files that are read again after a crash: about a second. [bytes]
+/// Amount of closed files that is read again after a crash, which takes about a second. [bytes]
 const AFTER_CRASH_BYTES: u64 = 1 << 30;
 
-/// Compares the newest closed files with their digests, as far as that is done in a moment, and logs what it found and what it
-/// left. A damaged one keeps nothing from going on: the store rests on what was folded from it.
+/// Compares the newest closed files with their digests, up to a limit that takes a moment, and logs its findings and
+/// the files that it left out. A damaged file does not stop the service: the store contains the result of its fold.
 pub(super) fn newest_after_crash(files: &[Closed]) {
     let (mut bytes, mut checked) = (0, 0);
     for file in files.iter().rev() {
@@ -186,7 +187,7 @@ fn digest(headed: &Headed, head: &[u8], end: u64) -> Result<[u8; 32], JournalErr
     Ok(hashed.finalize().into())
 }
 
-/// Decompresses all of it: zstd compares its own checksum on the way.
+/// Counts the lines by decompressing all of them. zstd verifies its own checksum meanwhile.
 fn count(headed: &Headed, span: Span, wanted: u64, findings: &mut Vec<String>) -> Result<(), JournalError> {
     let mut text = Counted::new(span.text(&headed.path)?);
     let mut block = vec![0; 128 * 1024];

@@ -1,4 +1,4 @@
-//! A journal that is written: entries are taken, committed, and closed into files.
+//! Writes a journal: appends entries, commits them, and closes files.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -14,10 +14,10 @@ use super::verify::{self, Report};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// When a file is closed and the next one begun, beside each new day (UTC) of the entries' ids.
+/// Limits at which a file is closed and the next one begins, besides each new day (UTC) of the entries' ids.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Size from which on a file is closed. [byte]
+    /// Size at which a file is closed. [byte]
     pub rotate_bytes: u64,
 }
 
@@ -35,17 +35,17 @@ pub struct Journal {
     _lock: FolderLock,
 }
 
-/// Lines that were appended and not yet compressed.
+/// Appended lines that are not yet compressed.
 #[derive(Default)]
 struct Waiting {
     text: Vec<u8>,
-    /// Where each ends in the text, and the time of its id. [ms since 1970]
+    /// The end of each line in the text, and the time of its id. [ms since 1970]
     lines: Vec<(usize, u64)>,
 }
 
 impl Journal {
-    /// Opens the journal of a folder, or begins one, and closes what a crash has left open: whole lines that were
-    /// committed are kept, a torn end is cut off. Damage before that is an error that names file and place.
+    /// Opens the journal of a folder, or creates one, and closes a file that a crash left open: committed whole lines
+    /// are kept, a torn end is cut off. Earlier damage is an error that names file and position.
     pub fn open(dir: &Path, limits: Limits) -> Result<Self, JournalError> {
         let lock = FolderLock::take(dir)?;
         match fs::remove_file(dir.join(UNNAMED)) {
@@ -95,14 +95,14 @@ impl Journal {
         })
     }
 
-    /// Reads a whole journal and compares it with what its files say of themselves; it may be written to meanwhile.
+    /// Reads a whole journal and compares it with the digests and counts in its files. It may be written to meanwhile.
     ///
-    /// That last files are missing cannot be seen in those that are left: compare [`Self::position`] with the store.
+    /// The remaining files do not show that later files are missing: compare [`Self::position`] with the store.
     pub fn verify(dir: &Path) -> Result<Report, JournalError> {
         verify::verify(dir)
     }
 
-    /// The files of a journal, which may be in use, that hold the entries from a position on.
+    /// Returns the files of a journal, which may be in use, that contain the entries from a position on.
     pub fn files_from(dir: &Path, position: u64) -> Result<Vec<PathBuf>, JournalError> {
         let files = folder::files(dir)?;
         let before = files.iter().skip(1).take_while(|(first, _)| *first <= position).count();
@@ -114,19 +114,19 @@ impl Journal {
         }
     }
 
-    /// Entries that are durable, counted since the journal's first. [1]
+    /// Returns the number of durable entries since the journal's first. [1]
     pub fn position(&self) -> u64 {
         let committed = self.growing.as_ref().map_or(0, |growing| growing.committed().count);
         self.chain.position() + committed
     }
 
-    /// Position of the first entry that is still kept.
+    /// Returns the position of the first kept entry.
     pub fn first(&self) -> u64 {
         let growing = self.growing.as_ref().map(Growing::first);
         self.closed.first().map(|file| file.foot.first).or(growing).unwrap_or(0)
     }
 
-    /// Takes one history line; it is durable after [`Self::commit`]. `id_ms` is the time of its id. [ms since 1970]
+    /// Appends one history line, durable after [`Self::commit`]. `id_ms` is the time of its id. [ms since 1970]
     pub fn append(&mut self, line: &str, id_ms: u64) {
         assert!(memchr::memchr(b'\n', line.as_bytes()).is_none(), "a history line has no line feed in it");
         self.waiting.text.extend_from_slice(line.as_bytes());
@@ -134,10 +134,10 @@ impl Journal {
         self.waiting.lines.push((self.waiting.text.len(), id_ms));
     }
 
-    /// Makes durable what was appended, and answers the position behind it.
+    /// Makes the appended lines durable, and returns the position after them.
     ///
-    /// After [`JournalError::DiskFull`] from a write it may be asked for again: nothing is lost or written twice. Where
-    /// it answers [`JournalError::Broken`] then, the journal has to be opened again.
+    /// After [`JournalError::DiskFull`] from a write, the commit may be repeated: nothing is lost or written twice. If
+    /// the repetition returns [`JournalError::Broken`], the journal must be opened again.
     pub fn commit(&mut self) -> Result<u64, JournalError> {
         if self.is_broken {
             return Err(JournalError::Broken { dir: self.dir.clone() });
@@ -149,24 +149,24 @@ impl Journal {
         done.map(|()| self.position())
     }
 
-    /// Commits what is left and closes the file.
+    /// Commits the remaining lines and closes the file.
     pub fn close(mut self) -> Result<(), JournalError> {
         self.commit()?;
         self.close_file()
     }
 
-    /// Size of all files, as far as they are committed. [byte]
+    /// Returns the size of all files up to their last commits. [byte]
     pub fn bytes(&self) -> u64 {
         let growing = self.growing.as_ref().map_or(0, |growing| growing.committed().len);
         self.closed.iter().map(|file| file.len).sum::<u64>() + growing
     }
 
-    /// How many files there are. [1]
+    /// Returns the number of files. [1]
     pub fn files(&self) -> u64 {
         self.closed.len() as u64 + u64::from(self.growing.is_some())
     }
 
-    /// The entries that are durable from `position` on, in order.
+    /// Returns the durable entries from `position` on, in order.
     pub fn read_from(&self, position: u64) -> Result<Lines, JournalError> {
         let (first, end) = (self.first(), self.position());
         if position < first || position > end {
@@ -188,8 +188,8 @@ impl Journal {
     }
 
     /// Deletes the oldest closed files whose entries are all before position `keep_from` and, if it is given, have ids
-    /// before `older_than_ms` [ms since 1970]. Nothing else goes, and the last file stays whatever it is: it holds the
-    /// position. Answers how many bytes that freed.
+    /// before `older_than_ms` [ms since 1970]. It deletes nothing else, and never the last file, which contains the
+    /// position. Returns the number of freed bytes.
     pub fn retain(&mut self, keep_from: u64, older_than_ms: Option<u64>) -> Result<u64, JournalError> {
         let is_old = |file: &Closed| older_than_ms.is_none_or(|bound| file.foot.last_ms < bound);
         let mut freed = 0;
@@ -208,13 +208,13 @@ impl Journal {
     }
 
     fn write(&mut self) -> Result<(), JournalError> {
-        // What a full disk has left undone comes first.
+        // A commit that a full disk interrupted comes first.
         if let Some(growing) = self.growing.as_mut().filter(|growing| growing.is_behind()) {
             growing.commit()?;
         }
         while let Some(&(_, ms)) = self.waiting.lines.first() {
             let is_large = self.growing.as_ref().is_some_and(|file| file.committed().len >= self.limits.rotate_bytes);
-            // An entry that comes late belongs to the day that is open.
+            // A late entry goes into the file of the day that is open.
             if self.growing.is_some() && (is_large || ms / DAY_MS > self.day) {
                 self.close_file()?;
             }
@@ -242,13 +242,14 @@ impl Journal {
     }
 }
 
-/// Whether the same can be tried again: what found no room is written over, from the last byte that is durable on.
+/// Returns true if the commit can be repeated. Bytes that found no space are overwritten, from the last durable byte
+/// on.
 fn is_harmless(error: &JournalError) -> bool {
     matches!(error, JournalError::DiskFull { .. })
 }
 
 impl Waiting {
-    /// Gives the lines up to the first one of a later day.
+    /// Passes on the lines up to the first one of a later day.
     fn hand_over(&mut self, day: u64, to: &mut Growing) -> Result<(), JournalError> {
         let count = self.lines.iter().take_while(|(_, ms)| ms / DAY_MS <= day).count();
         let last_ms = self.lines[..count].iter().map(|(_, ms)| *ms).max().unwrap_or(0);
