@@ -1,17 +1,17 @@
-//! Until when the exchange wants no call, remembered in a file for restarts and for processes beside this one.
+//! The time until which the exchange accepts no call, stored in a file for restarts and for other processes.
 
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-/// Longest wait that is believed: a ban takes three days at most. [ms]
+/// Maximum wait that is believed. A ban lasts three days at most. [ms]
 const WAIT_MAX_MS: u64 = 3 * 24 * 3_600_000;
 
-/// What the exchange wants. Times are those of the wall clock: they outlive the process. [ms since 1970]
+/// A wait that the exchange demands. Its times are those of the wall clock, which outlive the process. [ms since 1970]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ban {
     pub(super) until_ms: u64,
-    /// The HTTP status that said so.
+    /// The HTTP status that demanded it.
     pub(super) status: u16,
 }
 
@@ -19,7 +19,7 @@ pub(super) struct Ban {
 pub(super) struct BanFile {
     path: Option<PathBuf>,
     base_url: String,
-    /// What this process was told, whether or not it could be written.
+    /// The ban that this process received, stored in the file or not.
     own: Option<Ban>,
 }
 
@@ -28,17 +28,17 @@ impl BanFile {
         Self { path, base_url, own: None }
     }
 
-    /// The ban in force, if any: told to us, to us before a restart, or to a process beside us.
+    /// Returns the ban in force, if any: received by us, by us before a restart, or by another process.
     pub(super) fn in_force(&self, now_ms: u64) -> Option<Ban> {
         let remembered = self.path.as_deref().and_then(|path| read(path, &self.base_url));
         let is_in_force = |ban: &Ban| now_ms < ban.until_ms && ban.until_ms - now_ms <= WAIT_MAX_MS;
         [self.own, remembered].into_iter().flatten().filter(is_in_force).max_by_key(|ban| ban.until_ms)
     }
 
-    /// Remembers a wait from now on; answers until when. An error is that it could not be written down.
+    /// Stores a wait that begins now, and returns its end. The second value is an error if it could not be stored.
     pub(super) fn remember(&mut self, status: u16, wait_ms: u64, now_ms: u64) -> (Ban, io::Result<()>) {
         let told = Ban { until_ms: now_ms + wait_ms.clamp(1, WAIT_MAX_MS), status };
-        // A shorter wait told later does not end a longer one.
+        // A later and shorter wait does not end a longer one.
         let ban = self.in_force(now_ms).filter(|ban| ban.until_ms > told.until_ms).unwrap_or(told);
         self.own = Some(ban);
         let written = self.path.as_deref().map_or(Ok(()), |path| write(path, ban, &self.base_url));
@@ -46,16 +46,16 @@ impl BanFile {
     }
 }
 
-/// Reads `until status base_url`; a file that is not there or is damaged remembers nothing.
+/// Parses `until status base_url`. Returns `None` if the file is missing or damaged.
 fn read(path: &Path, base_url: &str) -> Option<Ban> {
     let text = fs::read_to_string(path).ok()?;
     let mut words = text.split_whitespace();
     let ban = Ban { until_ms: words.next()?.parse().ok()?, status: words.next()?.parse().ok()? };
-    // A ban is of one exchange.
+    // A ban applies to one exchange.
     (words.next()? == base_url).then_some(ban)
 }
 
-/// Writes beside and moves into place, so that a reader never sees a half.
+/// Writes to a temporary file and renames it, so a reader never sees a partial file.
 fn write(path: &Path, ban: Ban, base_url: &str) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;

@@ -1,33 +1,34 @@
-//! How much weight is left: a bucket of our own, and what the exchange says that the address has used.
+//! The remaining weight: a token bucket of our own, and the weight that the address has used according to the exchange.
 
-/// Weight that the exchange grants an address in a minute. [weight]
+/// Weight that the exchange grants an address per minute. [weight]
 const EXCHANGE_LIMIT: u64 = 2_400;
-/// Part of it that is left to others who share the address. [weight]
+/// Part of it that is reserved for other processes at the same address. [weight]
 const EXCHANGE_RESERVE: u64 = EXCHANGE_LIMIT / 10;
-/// The heaviest call: the mode of the account. [weight]
+/// Weight of the heaviest call, the account mode. [weight]
 const HEAVIEST_CALL: u64 = 30;
 const MINUTE_MS: u64 = 60_000;
 
-/// Times are those of a clock that only goes forward. [ms]
+/// The budget of this process. Its times are monotonic. [ms]
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// What the bucket holds, and what comes into it each minute. [weight]
+    /// Capacity of the bucket, and its refill per minute. [weight]
     limit: u64,
-    /// What is in it, in parts of 60,000. [weight / 60,000]
+    /// Content of the bucket, in parts of 60,000. [weight / 60,000]
     parts: u64,
     filled_ms: u64,
-    /// What the exchange said last that the address has used in this minute, and when. [weight]
+    /// Weight that the address has used in this minute, as the exchange last reported it, and the time of the report.
+    /// [weight]
     used: Option<(u64, u64)>,
 }
 
 impl Budget {
     pub(super) fn new(limit: u64, now_ms: u64) -> Self {
-        // A bucket that cannot hold the heaviest call would never let it out.
+        // A bucket smaller than the heaviest call would never admit it.
         let limit = limit.clamp(HEAVIEST_CALL, EXCHANGE_LIMIT);
         Self { limit, parts: limit * MINUTE_MS, filled_ms: now_ms, used: None }
     }
 
-    /// Takes a weight, or says how long until it is there. [ms]
+    /// Takes a weight, or returns the time until it is available. [ms]
     pub(super) fn take(&mut self, weight: u64, now_ms: u64) -> Result<(), u64> {
         self.fill(now_ms);
         if let Some((used, at_ms)) = self.used
@@ -43,12 +44,12 @@ impl Budget {
         Ok(())
     }
 
-    /// Takes over what the exchange says. [weight]
+    /// Adopts the exchange's report. [weight]
     pub(super) fn learn(&mut self, used: u64, now_ms: u64) {
         self.used = Some((used, now_ms));
     }
 
-    /// What the exchange said last, if that is of this minute. [weight]
+    /// Returns the exchange's last report, if it is of this minute. [weight]
     pub(super) fn used(&self, now_ms: u64) -> Option<u64> {
         self.used.filter(|(_, at_ms)| now_ms.saturating_sub(*at_ms) < MINUTE_MS).map(|(used, _)| used)
     }

@@ -1,4 +1,4 @@
-//! What can be asked, and what it weighs.
+//! The calls of the exchange, and their weights.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub enum Call {
     CloseListenKey,
 }
 
-/// How a call shows whose it is.
+/// The authentication of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     Public,
@@ -45,7 +45,7 @@ impl Call {
         Self::CloseListenKey,
     ];
 
-    /// What it counts against the limit of the address. [weight]
+    /// Returns the weight that counts against the limit of the address. [weight]
     pub const fn weight(self) -> u64 {
         match self {
             Self::PositionMode => 30,
@@ -61,7 +61,7 @@ impl Call {
         }
     }
 
-    /// The name that reports and metrics use.
+    /// Returns the name for reports and metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ServerTime => "time",

@@ -1,16 +1,16 @@
-//! A circuit breaker: after failures in a row nothing goes out for a while, then one call as a trial.
+//! A circuit breaker: after consecutive failures it admits no call for a while, then one call as a trial.
 
-/// Longest time that nothing goes out. [ms]
+/// Maximum time for which it admits no call. [ms]
 const OPEN_MAX_MS: u64 = 300_000;
 
-/// What the circuit lets through.
+/// The state of the circuit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CircuitState {
-    /// Everything.
+    /// Admits every call.
     Closed,
-    /// Nothing, for this long. [ms]
+    /// Admits no call for this time. [ms]
     Open { wait_ms: u64 },
-    /// One call, whose end is awaited.
+    /// Admits one call and waits for its result.
     HalfOpen,
 }
 
@@ -24,15 +24,15 @@ impl CircuitState {
     }
 }
 
-/// Times are those of a clock that only goes forward. [ms]
+/// The circuit breaker. Its times are monotonic. [ms]
 #[derive(Debug)]
 pub(super) struct Circuit {
     failures_max: u32,
     open_ms: u64,
     failures: u32,
-    /// Opened until then, and for how long it was opened.
+    /// End of the open state, and its length; `None` while closed.
     open: Option<(u64, u64)>,
-    /// A trial is on its way; since when. One that was given up must not keep the circuit open for good.
+    /// Start of the running trial. An abandoned trial must not keep the circuit open forever.
     trial_ms: Option<u64>,
 }
 
@@ -41,7 +41,7 @@ impl Circuit {
         Self { failures_max: failures_max.max(1), open_ms: open_ms.max(1), failures: 0, open: None, trial_ms: None }
     }
 
-    /// May a call go out; if not, how long until it may be asked again. [ms]
+    /// Admits a call, or returns the time until the next attempt is allowed. [ms]
     pub(super) fn admit(&mut self, now_ms: u64) -> Result<(), u64> {
         let Some((until_ms, for_ms)) = self.open else { return Ok(()) };
         if now_ms < until_ms {
@@ -56,27 +56,27 @@ impl Circuit {
         }
     }
 
-    /// A call was answered, be it by a refusal.
+    /// Records that a call was answered, possibly with a refusal.
     pub(super) fn succeeded(&mut self) {
         self.failures = 0;
         self.open = None;
         self.trial_ms = None;
     }
 
-    /// A call was not answered.
+    /// Records that a call was not answered.
     pub(super) fn failed(&mut self, now_ms: u64) {
         self.failures = self.failures.saturating_add(1);
         match (self.open, self.trial_ms) {
-            // The trial failed: twice as long.
+            // The trial failed: the time doubles.
             (Some((_, for_ms)), Some(_)) => self.open_for((for_ms * 2).min(OPEN_MAX_MS.max(self.open_ms)), now_ms),
-            // Calls that were under way when it opened.
+            // The call was already running when the circuit opened.
             (Some(_), None) => {}
             (None, _) if self.failures >= self.failures_max => self.open_for(self.open_ms, now_ms),
             (None, _) => {}
         }
     }
 
-    /// A trial that was never sent is none.
+    /// Ends a trial that was never sent.
     pub(super) fn withdrawn(&mut self) {
         self.trial_ms = None;
     }

@@ -1,4 +1,4 @@
-//! One call: let out, signed, sent, and its answer told apart.
+//! Makes one call: admits it, signs it, sends it, and classifies the answer.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,20 +17,20 @@ use super::settings::Settings;
 use super::{signed, tls};
 use crate::codec::exchange::{self, Unreadable};
 
-/// Longest answer that is read; the largest of them, exchangeInfo, has some megabytes. [bytes]
+/// Maximum length of an answer. The largest one, exchangeInfo, has a few megabytes. [bytes]
 const ANSWER_MAX: usize = 64 << 20;
-/// Waits where the exchange names none. [ms]
+/// Waits that apply if the exchange names none. [ms]
 const TOO_MANY_WAIT_MS: u64 = 60_000;
 const BAN_WAIT_MS: u64 = 120_000;
-/// 403, and 451 for where we are: nothing that a retry would change within minutes.
+/// For 403, and for 451 (a blocked region): a retry within minutes would not help.
 const SHUT_OUT_WAIT_MS: u64 = 300_000;
-/// So much of a secret is taken for it. [characters]
+/// Minimum length of a fragment that is treated as a part of a secret. [characters]
 const TELLING: usize = 8;
-/// "Timestamp for this request is outside of the recvWindow": nothing was done.
+/// "Timestamp for this request is outside of the recvWindow". The exchange executed nothing.
 const BAD_TIMESTAMP: i64 = -1021;
-/// "Too many requests", whatever its status.
+/// "Too many requests", with any status.
 const TOO_MANY: i64 = -1003;
-/// Refusals that a secret of the wrong kind brings, among other causes.
+/// Refusals that a secret of the wrong kind causes, among other reasons.
 const OF_SIGNATURE: [i64; 3] = [-1022, -2014, -2015];
 /// "Execution status unknown."
 const UNKNOWN_OUTCOMES: [i64; 2] = [-1006, -1007];
@@ -48,20 +48,20 @@ struct Inner {
     pub(super) gate: Gate,
 }
 
-/// An answer of the exchange, its status 2xx.
+/// An answer of the exchange with status 2xx.
 struct Answer {
     status: u16,
     body: Vec<u8>,
 }
 
 impl Exchange {
-    /// Errors if the base URL is none, or certificates cannot be read. Nothing is sent.
+    /// Creates a client and sends nothing. Returns an error if the base URL is invalid or certificates cannot be read.
     pub fn new(settings: Settings) -> Result<Self, SetupError> {
         let base = base_of(&settings)?;
         let mut builder = Client::builder()
             .timeout(Duration::from_millis(settings.timeout_ms))
             .connect_timeout(Duration::from_millis(settings.timeout_ms))
-            // The key must not follow to another place, and nothing is to be asked twice behind our back.
+            // A redirect must not carry the key elsewhere, and the HTTP client must not repeat a request by itself.
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .no_proxy()
@@ -79,12 +79,12 @@ impl Exchange {
         self.inner.settings.credentials.is_some()
     }
 
-    /// How calls are signed; `None` without credentials.
+    /// Returns the algorithm that signs calls; `None` without credentials.
     pub fn key_kind(&self) -> Option<KeyKind> {
         self.inner.settings.credentials.as_ref().map(Credentials::kind)
     }
 
-    /// How the exchange is, and what was asked of it.
+    /// Returns the state of the exchange and the number of calls.
     pub fn health(&self) -> Health {
         self.inner.gate.health()
     }
@@ -93,7 +93,8 @@ impl Exchange {
         &self.inner.settings
     }
 
-    /// Makes a call and reads its answer. A timestamp that the server refuses is taken anew from its clock, once.
+    /// Makes a call and parses its answer. If the server refuses the timestamp, reads its clock and repeats the call
+    /// once.
     pub(super) async fn call<T>(
         &self,
         call: Call,
@@ -116,7 +117,7 @@ impl Exchange {
         }
     }
 
-    /// Asks the server's clock and takes it over. [ms since 1970]
+    /// Reads the server's clock and adopts it. [ms since 1970]
     pub(super) async fn ask_time(&self) -> Result<u64, CallError> {
         let sent_ms = self.inner.gate.now_ms();
         let server_ms = self.once(Call::ServerTime, &[], &exchange::server_time).await?;
@@ -160,12 +161,12 @@ impl Exchange {
         let retry_after_ms = number_in(response.headers(), RETRY_AFTER.as_str()).map(|s| s.saturating_mul(1_000));
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("none");
         let content_type: String = content_type.chars().take(40).collect();
-        // What a refusal says may be missing; its status still counts.
+        // The body of a refusal may be missing. The status still counts.
         let body = body_of(call, response).await.unwrap_or_default();
         Err(self.refusal(call, status.as_u16(), retry_after_ms, &content_type, &body))
     }
 
-    /// What an answer other than 2xx means.
+    /// Returns the error for an answer other than 2xx.
     fn refusal(
         &self,
         call: Call,
@@ -199,7 +200,7 @@ impl Exchange {
             _ => match said {
                 Some(said) => {
                     let mut message = self.without_secrets(&said.message);
-                    // A secret of another kind than the key was made with looks like a wrong one.
+                    // A secret of another kind than the key looks like a wrong secret.
                     if let (Access::Signed, Some(kind)) = (call.access(), self.key_kind())
                         && OF_SIGNATURE.contains(&code)
                     {
@@ -219,7 +220,7 @@ impl Exchange {
             let window = self.inner.settings.recv_window_ms.to_string();
             let stamp = signed::query(&[("recvWindow", window), ("timestamp", timestamp)]);
             query = if query.is_empty() { stamp } else { format!("{query}&{stamp}") };
-            // Base64 has characters that do not stand for themselves in a query.
+            // Base64 contains characters that must be encoded in a query.
             let signature = signed::query(&[("signature", credentials.sign(&query))]);
             query = format!("{query}&{signature}");
         }
@@ -235,7 +236,7 @@ impl Exchange {
         headers
     }
 
-    /// A text of the exchange's, without key and secret, should it hold them.
+    /// Returns a text of the exchange with key and secret removed.
     fn without_secrets(&self, text: &str) -> String {
         match &self.inner.settings.credentials {
             Some(credentials) => credentials.hidden().fold(text.to_owned(), |text, hidden| without(&text, hidden)),
@@ -244,7 +245,7 @@ impl Exchange {
     }
 }
 
-/// A text without a secret or its beginning: what quotes an answer may have cut it.
+/// Returns a text with a secret, or the beginning of it, removed. A quoted answer may have been cut inside the secret.
 fn without(text: &str, secret: &str) -> String {
     let Some(beginning) = secret.get(..TELLING) else { return text.to_owned() };
     let mut parts = text.split(beginning);
@@ -263,7 +264,7 @@ fn key_header(credentials: &Credentials) -> HeaderValue {
     value
 }
 
-/// `https://host[:port]`, or plain on loopback.
+/// Returns `https://host[:port]`; plain `http` is allowed on loopback only.
 fn base_of(settings: &Settings) -> Result<String, SetupError> {
     let refused = || SetupError::BaseUrl { base_url: settings.base_url.clone() };
     let url = Url::parse(settings.base_url.trim()).map_err(|_| refused())?;
@@ -279,7 +280,7 @@ fn base_of(settings: &Settings) -> Result<String, SetupError> {
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
-/// Reads an answer to its end; one that breaks off or does not end is no answer.
+/// Reads an answer to its end. An answer that is cut off, or does not end, is an error.
 async fn body_of(call: Call, mut response: Response) -> Result<Vec<u8>, CallError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| broken(call, error))? {
@@ -292,7 +293,7 @@ async fn body_of(call: Call, mut response: Response) -> Result<Vec<u8>, CallErro
     Ok(body)
 }
 
-/// What became of a call that has no answer. The URL, which holds the signature, is left out.
+/// Returns the error for a call without an answer. It omits the URL, which contains the signature.
 fn broken(call: Call, error: reqwest::Error) -> CallError {
     let error = error.without_url();
     if error.is_connect() {
@@ -302,7 +303,7 @@ fn broken(call: Call, error: reqwest::Error) -> CallError {
     CallError::OutcomeUnknown { call, what }
 }
 
-/// The cause that says what happened, instead of "error sending request".
+/// Returns the innermost cause, which is more specific than "error sending request".
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
@@ -315,7 +316,7 @@ fn number_in(headers: &HeaderMap, name: &str) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok()
 }
 
-/// The wait in "IP banned until 1770163395196". [ms]
+/// Returns the wait in "IP banned until 1770163395196". [ms]
 fn wait_named(message: &str) -> Option<u64> {
     let (_, behind) = message.split_once("until ")?;
     let digits: String = behind.chars().take_while(char::is_ascii_digit).collect();

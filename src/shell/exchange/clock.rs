@@ -1,8 +1,8 @@
-//! The server's clock, as far as it is known: a time of it, and what has passed since on a clock that only goes forward.
+//! The server's clock: the last known server time plus the time since then on a monotonic clock.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Milliseconds since the process's client was made. Only goes forward. [ms]
+/// A monotonic clock that starts when the process creates its client. [ms]
 #[derive(Debug)]
 pub(super) struct Since(Instant);
 
@@ -16,25 +16,25 @@ impl Since {
     }
 }
 
-/// The wall clock of this machine. [ms since 1970]
+/// Returns the wall clock of this machine. [ms since 1970]
 pub(super) fn wall_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |passed| u64::try_from(passed.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// A clock that steps on this machine does not change what the server's clock says; one that drifts is noticed by the
-/// server itself (−1021).
+/// The server's clock as we know it. A step of this machine's clock does not change it. The server itself reports drift
+/// (−1021).
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ServerClock {
-    /// A time of the server and our own at that moment. [ms since 1970], [ms]
+    /// A time of the server, and our monotonic time at that moment. [ms since 1970], [ms]
     known: Option<(u64, u64)>,
-    /// Server less wall clock when last asked. [ms]
+    /// Server clock minus wall clock at the last answer. [ms]
     offset_ms: Option<i64>,
 }
 
 impl ServerClock {
-    /// Takes over a time that the server answered to a call that went out and came back at these times.
+    /// Adopts a server time from the answer to a call that was sent and answered at the given times.
     pub(super) fn learn(&mut self, server_ms: u64, sent_ms: u64, answered_ms: u64, wall_answered_ms: u64) {
         let half_ms = answered_ms.saturating_sub(sent_ms) / 2;
         self.known = Some((server_ms, sent_ms + half_ms));
@@ -43,7 +43,7 @@ impl ServerClock {
             i64::try_from(server_ms).ok().zip(i64::try_from(wall_middle_ms).ok()).map(|(s, w)| s.saturating_sub(w));
     }
 
-    /// The server's time now. [ms since 1970]
+    /// Returns the server's present time. [ms since 1970]
     pub(super) fn now_ms(&self, since_ms: u64) -> Option<u64> {
         self.known.map(|(server_ms, at_ms)| server_ms.saturating_add(since_ms.saturating_sub(at_ms)))
     }

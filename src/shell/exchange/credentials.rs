@@ -1,4 +1,4 @@
-//! Key and secret, and what is wrong with them, by the name of the variable that should hold them.
+//! Key and secret, and their problems, reported by the name of the variable that should contain them.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::key::{KeyKind, SigningKey};
 /// Length of a key and of an HMAC secret. [characters]
 const LENGTH: usize = 64;
 
-/// A variable as it was given: its name, its value if it is set, and what was cleaned off the value, if anything.
+/// A variable as it was given: its name, its value if it is set, and the characters that were cleaned off, if any.
 #[derive(Debug)]
 pub struct Given<'a> {
     pub name: &'a str,
@@ -17,7 +17,7 @@ pub struct Given<'a> {
     pub cleaned: Option<&'a str>,
 }
 
-/// Key and secret of an account. `Debug` shows neither; their texts are wiped from memory when they are dropped.
+/// Key and secret of an account. `Debug` shows neither, and their texts are wiped from memory when they are dropped.
 #[derive(Clone)]
 pub struct Credentials {
     key: SecretString,
@@ -30,7 +30,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Why there are no credentials to call with. Names the variable, never its value.
+/// The reason why there are no credentials. It names the variable, never its value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialProblem {
     #[error("{name} is not set")]
@@ -39,7 +39,7 @@ pub enum CredentialProblem {
     Empty { name: String, cleaned: Option<String> },
     #[error("{name} holds {what}{}", after_cleaning(cleaned))]
     Holds { name: String, what: &'static str, cleaned: Option<String> },
-    /// A key, and not one that belongs there.
+    /// A key of a kind that does not belong there.
     #[error("{name} holds {what}{}", after_cleaning(cleaned))]
     WrongKind { name: String, what: String, cleaned: Option<String> },
     #[error("{name} has {found} characters, a key or secret of this exchange has {LENGTH}{}", after_cleaning(cleaned))]
@@ -53,7 +53,7 @@ fn after_cleaning(cleaned: &Option<String>) -> String {
 }
 
 impl Credentials {
-    /// Checks both; the problem of the first that has one.
+    /// Checks both, and returns the problem of the first one that has one.
     pub fn check(key: &Given<'_>, secret: &Given<'_>) -> Result<Self, CredentialProblem> {
         if let Some(Ok(private)) = key.value.and_then(SigningKey::private) {
             let what = format!("the {} private key, which belongs in {}", private.kind().name(), secret.name);
@@ -81,7 +81,7 @@ impl Credentials {
         Ok(Self { key: key_value.clone(), signing })
     }
 
-    /// How calls are signed.
+    /// Returns the algorithm that signs calls.
     pub fn kind(&self) -> KeyKind {
         self.signing.kind()
     }
@@ -90,12 +90,12 @@ impl Credentials {
         self.key.expose_secret()
     }
 
-    /// The signature of a query, as it stands in a query.
+    /// Returns the signature of a query, before it is encoded for a query.
     pub(super) fn sign(&self, query: &str) -> String {
         self.signing.sign(query)
     }
 
-    /// Texts that no message may show.
+    /// Returns the texts that a message must not contain.
     pub(super) fn hidden(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.key()).chain(self.signing.hidden())
     }
@@ -118,7 +118,7 @@ fn checked<'a>(given: &Given<'a>) -> Result<&'a SecretString, CredentialProblem>
     Ok(value)
 }
 
-/// What a character is that no key has.
+/// Returns a description of a character that no key contains.
 fn foreign(c: char) -> Option<&'static str> {
     match c {
         '\r' => Some("a carriage return"),
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_key_of_another_kind_is_taken_for_what_it_is_or_named() {
-        // As long as an HMAC secret, and none: published for tests in RFC 9421, B.1.4.
+        // It is as long as an HMAC secret and is not one: published for tests in RFC 9421, B.1.4.
         let bare = "MC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF";
         let pem = format!("-----BEGIN PRIVATE KEY-----\n{bare}\n-----END PRIVATE KEY-----\n");
         for secret in [bare, &pem] {

@@ -1,4 +1,4 @@
-//! Why a call came to nothing. None of these is an answer: no quantity can be read out of an error.
+//! Errors of calls. None of them is an answer: a quantity can never be read from an error.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use crate::codec::time;
 /// "Invalid symbol."
 const INVALID_SYMBOL: i64 = -1121;
 
-/// Why there is no client.
+/// The reason why the client could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     #[error("exchange: {base_url:?} is no address of one (want https://host, or http:// for loopback only)")]
@@ -21,19 +21,19 @@ pub enum SetupError {
     Tls(String),
 }
 
-/// Why a call has no answer. Names the call, the status, and the exchange's own code and message.
+/// The reason why a call has no answer. It names the call, the status, and the exchange's own code and message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// Not sent.
     #[error("{call}: no credentials")]
     NoCredentials { call: Call },
-    /// Not sent: the exchange told us to wait, now or before a restart.
+    /// Not sent: the exchange demanded a wait, now or before a restart.
     #[error("{call}: not sent, the exchange answered {status} and wants no call before {}", time::iso(*until_ms))]
     Waiting { call: Call, status: u16, until_ms: u64, wait_ms: u64 },
-    /// Not sent: too many failures in a row.
+    /// Not sent: there were too many consecutive failures.
     #[error("{call}: not sent, the circuit is open after {failures} failures in a row, next trial in {wait_ms} ms")]
     CircuitOpen { call: Call, failures: u32, wait_ms: u64 },
-    /// Not sent: the exchange refused this call for its key, address or permission a short while ago.
+    /// Not sent: the exchange recently refused this call for its key, address or permission.
     #[error(
         "{call}: not sent, the exchange refused key, address or permission (code {code}); asked again in {} s",
         wait_ms.div_ceil(1_000)
@@ -45,19 +45,19 @@ pub enum CallError {
     /// 429: too many calls.
     #[error("{call}: too many calls ({status}), next in {wait_ms} ms")]
     TooMany { call: Call, status: u16, wait_ms: u64 },
-    /// 418, 403 or 451: the address is shut out, for what it did or for where it is.
+    /// 418, 403 or 451: the address is blocked, for its behaviour or its region.
     #[error("{call}: shut out ({status}) until {}", time::iso(*until_ms))]
     Banned { call: Call, status: u16, until_ms: u64, wait_ms: u64 },
-    /// The exchange understood and refused; nothing was done.
+    /// The exchange understood the call and refused it; nothing was executed.
     #[error("{call}: refused ({status}, code {code}): {message}")]
     Refused { call: Call, status: u16, code: i64, message: String },
     /// No connection: nothing was sent.
     #[error("{call}: the exchange cannot be reached: {what}")]
     Unreachable { call: Call, what: String },
-    /// Sent, and no answer that says what came of it: 5xx, a time-out, a broken connection.
+    /// Sent, with an unknown outcome: 5xx, a time-out, a broken connection.
     #[error("{call}: outcome unknown: {what}")]
     OutcomeUnknown { call: Call, what: String },
-    /// An answer that is none of the exchange's.
+    /// The answer does not have the exchange's format.
     #[error("{call}: the answer ({status}) cannot be read: {what}")]
     Unreadable { call: Call, status: u16, what: String },
 }
@@ -79,7 +79,7 @@ impl CallError {
         }
     }
 
-    /// Was the service itself out of reach, rather than unwilling.
+    /// Returns true if the exchange could not be reached. Returns false if it answered with a refusal.
     pub fn is_unreachable(&self) -> bool {
         match self {
             Self::Unreachable { .. }
@@ -96,7 +96,7 @@ impl CallError {
         }
     }
 
-    /// Did the call go out at all.
+    /// Returns true if the call was sent.
     pub fn was_sent(&self) -> bool {
         match self {
             Self::NoCredentials { .. }
@@ -113,7 +113,7 @@ impl CallError {
         }
     }
 
-    /// How long to wait at least before the next try, where the exchange or our own budget says so. [ms]
+    /// Returns the minimum wait before the next attempt, if the exchange or our own budget demands one. [ms]
     pub fn wait_ms(&self) -> Option<u64> {
         match self {
             Self::Waiting { wait_ms, .. }
@@ -130,7 +130,8 @@ impl CallError {
         }
     }
 
-    /// Are the credentials what is wrong: none, an unknown key, a bad signature, an address that is not allowed.
+    /// Returns true if the credentials are the problem: none, an unknown key, a bad signature, an address that is not
+    /// allowed.
     pub fn is_about_credentials(&self) -> bool {
         match self {
             Self::NoCredentials { .. } | Self::HeldOff { .. } => true,
@@ -141,7 +142,7 @@ impl CallError {
         }
     }
 
-    /// Returns true if the exchange says that it has no such symbol: it was delisted, or never was.
+    /// Returns true if the exchange has no such symbol: it was delisted, or never existed.
     pub fn is_no_symbol(&self) -> bool {
         matches!(self, Self::Refused { code: INVALID_SYMBOL, .. })
     }

@@ -1,4 +1,4 @@
-//! May a call go out now: no wait or ban in force, the circuit closed, weight left. And what came of it.
+//! Admits calls: no wait or ban in force, circuit closed, weight left. Also records the result of each call.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use super::counts::{CallCount, Health};
 use super::error::CallError;
 use super::settings::Settings;
 
-/// All of it is in memory and short: a lock is never held while something is awaited.
+/// Decides on calls. Its state is in memory, and its lock is never held across an await.
 pub(super) struct Gate {
     since: Since,
     refused_wait_ms: u64,
@@ -24,7 +24,8 @@ struct State {
     circuit: Circuit,
     budget: Budget,
     clock: ServerClock,
-    /// Calls that were refused for key, address or permission: the code, and until when they are held off. [ms]
+    /// Calls that were refused for key, address or permission: the code, and the time until which they are not
+    /// admitted. [ms]
     refused: BTreeMap<Call, (i64, u64)>,
     counts: BTreeMap<Call, CallCount>,
     answered_ms: Option<u64>,
@@ -47,7 +48,7 @@ impl Gate {
         Self { since, refused_wait_ms: settings.refused_wait_ms, state: Mutex::new(state) }
     }
 
-    /// Lets a call out and takes its weight, or says why not.
+    /// Admits a call and takes its weight, or returns the reason for the refusal.
     pub(super) fn admit(&self, call: Call) -> Result<(), CallError> {
         let (now_ms, wall) = (self.since.ms(), wall_ms());
         let mut state = self.state();
@@ -63,13 +64,13 @@ impl Gate {
         admitted
     }
 
-    /// Takes over what the exchange says that the address has used. [weight]
+    /// Adopts the weight that the address has used, according to the exchange. [weight]
     pub(super) fn learn_used(&self, used: u64) {
         let now_ms = self.since.ms();
         self.state().budget.learn(used, now_ms);
     }
 
-    /// The exchange answered as it should, be it with a refusal.
+    /// Records a proper answer of the exchange, which may be a refusal.
     pub(super) fn answered(&self) {
         let mut state = self.state();
         state.circuit.succeeded();
@@ -77,7 +78,7 @@ impl Gate {
         state.failure = None;
     }
 
-    /// A call brought no answer that can be used.
+    /// Records a call without a usable answer.
     pub(super) fn failed(&self, error: &CallError) {
         let now_ms = self.since.ms();
         let mut state = self.state();
@@ -86,18 +87,18 @@ impl Gate {
         if let CallError::Refused { call, code, .. } = error
             && error.is_about_credentials()
         {
-            // Asked at every tick it would be refused at every tick, and looks like an attack.
+            // A repetition at every tick would be refused every time, and would look like an attack.
             state.refused.insert(*call, (*code, now_ms.saturating_add(self.refused_wait_ms)));
         }
         match error {
             CallError::Unreachable { .. } | CallError::OutcomeUnknown { .. } | CallError::Unreadable { .. } => {
                 state.circuit.failed(now_ms);
             }
-            // It answers; what it wants is kept as a wait, or is the caller's mistake.
+            // The exchange answers. Its demand is stored as a wait, or the refusal is a mistake of the caller.
             CallError::TooMany { .. } | CallError::Banned { .. } | CallError::Refused { .. } => {
                 state.circuit.succeeded();
             }
-            // Never went out.
+            // The call was never sent.
             CallError::NoCredentials { .. }
             | CallError::Waiting { .. }
             | CallError::CircuitOpen { .. }
@@ -106,7 +107,7 @@ impl Gate {
         }
     }
 
-    /// The exchange wants no call for a while; answers until when. [ms since 1970]
+    /// Records that the exchange accepts no call for a while. Returns the end of the wait. [ms since 1970]
     pub(super) fn wait(&self, status: u16, wait_ms: u64) -> u64 {
         let (ban, written) = self.state().bans.remember(status, wait_ms, wall_ms());
         if let Err(error) = written {
@@ -115,19 +116,19 @@ impl Gate {
         ban.until_ms
     }
 
-    /// Takes over a time of the server, for a call that went out at `sent_ms` of our clock.
+    /// Adopts a server time from a call that was sent at `sent_ms` of our clock.
     pub(super) fn learn_time(&self, server_ms: u64, sent_ms: u64) {
         let now_ms = self.since.ms();
         self.state().clock.learn(server_ms, sent_ms, now_ms, wall_ms());
     }
 
-    /// The server's time now, if it is known. [ms since 1970]
+    /// Returns the server's present time, if known. [ms since 1970]
     pub(super) fn server_ms(&self) -> Option<u64> {
         let now_ms = self.since.ms();
         self.state().clock.now_ms(now_ms)
     }
 
-    /// Our clock. [ms]
+    /// Returns our monotonic clock. [ms]
     pub(super) fn now_ms(&self) -> u64 {
         self.since.ms()
     }
@@ -148,7 +149,7 @@ impl Gate {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every change is whole before something could panic.
+        // Every change is complete before anything can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

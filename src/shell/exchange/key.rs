@@ -1,7 +1,7 @@
-//! The secret of an account's key: its kind, told from its text, and its signatures.
+//! The secret of an account: its kind, detected from its text, and its signatures.
 //!
-//! The exchange gives out HMAC secrets (64 letters and digits) and takes public keys of Ed25519 and RSA pairs, whose
-//! private half is a PEM text, or the base64 inside of one. Signing is that of `ring`, which TLS brings along.
+//! The exchange issues HMAC secrets (64 letters and digits) and accepts public keys of Ed25519 and RSA pairs, whose
+//! private half is a PEM text, or the base64 inside one. `ring` computes the signatures; TLS depends on it already.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -15,19 +15,19 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer};
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use sha2::Sha256;
 
-/// Longest text of a key that is looked at; an RSA key of 8192 bits has some 6,400. [characters]
+/// Maximum length of a key text that is examined. An RSA key of 8192 bits has about 6,400. [characters]
 const TEXT_MAX: usize = 16_384;
-/// Least length of a line of base64 that is a secret by itself. [characters]
+/// Minimum length of a base64 line that counts as secret on its own. [characters]
 const TELLING_LINE: usize = 16;
 
-/// Algorithm identifiers, as they stand in a key's encoding.
+/// Algorithm identifiers as they are written in a key's encoding.
 const ED25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
 const RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 const EC: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
-/// They stand within so much of its beginning. [bytes]
+/// Number of bytes at its start that contain the identifier. [bytes]
 const HEAD: usize = 40;
 
-/// How calls are signed.
+/// The algorithm that signs calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyKind {
     Hmac,
@@ -36,7 +36,7 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
-    /// The name that the exchange uses.
+    /// Returns the name that the exchange uses.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Hmac => "HMAC",
@@ -59,7 +59,7 @@ impl KeyKind {
 pub(super) struct SigningKey {
     kind: KeyKind,
     pair: Pair,
-    /// Parts of its text that no message may show.
+    /// Parts of its text that a message must not contain.
     hidden: Vec<SecretString>,
 }
 
@@ -69,16 +69,16 @@ enum Pair {
     Private(Arc<dyn rustls::sign::SigningKey>),
 }
 
-/// What a text is that looks like a key and cannot sign calls, and what is wanted instead.
+/// Description of a text that looks like a key and cannot sign calls, with the kind that is needed instead.
 pub(super) type WrongKind = &'static str;
 
 impl SigningKey {
-    /// A secret of letters and digits.
+    /// Creates a key from an HMAC secret of letters and digits.
     pub(super) fn hmac(secret: &SecretString) -> Self {
         Self { kind: KeyKind::Hmac, pair: Pair::Secret(secret.clone()), hidden: vec![secret.clone()] }
     }
 
-    /// A private key in a PEM text, or the base64 inside of one; `None` where the text is neither.
+    /// Reads a private key from a PEM text, or from the base64 inside one. Returns `None` if the text is neither.
     pub(super) fn private(text: &SecretString) -> Option<Result<Self, WrongKind>> {
         let text = text.expose_secret();
         if text.len() > TEXT_MAX {
@@ -95,7 +95,7 @@ impl SigningKey {
         let decoded = STANDARD.decode(plain.expose_secret()).or_else(|_| STANDARD_NO_PAD.decode(plain.expose_secret()));
         let read = match (label, decoded) {
             (Some(label), decoded) => of_label(label, &SecretSlice::from(decoded.unwrap_or_default())),
-            // Without a label it is a key only if it is the encoding of one.
+            // A text without a label counts as a key only if it has the encoding of one.
             (None, Ok(der)) => of_encoding(&SecretSlice::from(der))?,
             (None, Err(_)) => return None,
         };
@@ -106,26 +106,26 @@ impl SigningKey {
         self.kind
     }
 
-    /// Parts of its text that no message may show.
+    /// Returns the parts of its text that a message must not contain.
     pub(super) fn hidden(&self) -> impl Iterator<Item = &str> {
         self.hidden.iter().map(|part| part.expose_secret())
     }
 
-    /// The signature of a query, as the exchange wants it: hex for HMAC, else base64.
+    /// Signs a query in the exchange's format: hex for HMAC, otherwise base64.
     pub(super) fn sign(&self, query: &str) -> String {
         match (&self.pair, self.kind.scheme()) {
             (Pair::Secret(secret), _) => hmac_hex(secret.expose_secret(), query),
             (Pair::Private(key), scheme) => {
                 let signer = scheme.and_then(|scheme| key.choose_scheme(&[scheme]));
                 let signed = signer.and_then(|signer| signer.sign(query.as_bytes()).ok());
-                // A pair that was read signs; if it did not, the exchange refuses an empty signature.
+                // A pair that was read can sign. If it could not, the exchange would refuse the empty signature.
                 signed.map_or_else(String::new, |signature| STANDARD.encode(signature))
             }
         }
     }
 }
 
-/// Label and body of the first PEM section; the body may have lost its line breaks.
+/// Returns label and body of the first PEM section. The body may have lost its line breaks.
 fn pem(text: &str) -> Option<(&str, String)> {
     let (_, behind) = text.split_once("-----BEGIN ")?;
     let (label, behind) = behind.split_once("-----")?;
@@ -152,12 +152,13 @@ fn of_label(label: &str, der: &SecretSlice<u8>) -> Read {
     }
 }
 
-/// The key in an encoding without a label; `None` where it is none of a key.
+/// Reads the key in an encoding without a label. Returns `None` if it is not that of a key.
 fn of_encoding(der: &SecretSlice<u8>) -> Option<Read> {
     let bytes = der.expose_secret();
     let head = &bytes[..bytes.len().min(HEAD)];
     let names = |algorithm: &[u8]| head.windows(algorithm.len()).any(|part| part == algorithm);
-    // Every encoding is a sequence; that of a private key begins with its version, of a public one with its algorithm.
+    // Every encoding is a sequence. That of a private key begins with its version, that of a public key with its
+    // algorithm.
     let ([0x30, 0x82, _, _, inner @ ..] | [0x30, 0x81, _, inner @ ..] | [0x30, _, inner @ ..]) = head else {
         return None;
     };
@@ -185,7 +186,7 @@ fn rsa(der: &PrivateKeyDer<'_>) -> Read {
     }
 }
 
-/// HMAC-SHA256 of a text, in hex.
+/// Returns HMAC-SHA256 of a text, in hex.
 fn hmac_hex(secret: &str, text: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length");
     mac.update(text.as_bytes());
@@ -200,11 +201,11 @@ fn hmac_hex(secret: &str, text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// The secret of the exchange's documentation.
+    /// The secret in the exchange's documentation.
     const SECRET: &str = "2b5eb11e18796d12d88f13dc27dbbd02c2cc51ff7059765ed9821957d82bb4d9";
-    /// Published for tests: RFC 9421, B.1.4. It is 64 characters long, as an HMAC secret is.
+    /// Published for tests in RFC 9421, B.1.4. It has 64 characters, like an HMAC secret.
     const ED25519_BARE: &str = "MC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF";
-    /// Published for tests: RFC 9500, 2.1.
+    /// Published for tests in RFC 9500, 2.1.
     const RSA_PEM: &str = include_str!("../../../tests/support/keys/rfc9500_rsa_2048.pem");
 
     const RSA_PKCS8_PEM: &str = include_str!("../../../tests/support/keys/rfc9500_rsa_2048.pkcs8.pem");
@@ -222,9 +223,8 @@ mod tests {
         format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
     }
 
-    /// Computed with Python, not with this code:
-    /// `python3 -c "import hmac; print(hmac.new(SECRET, QUERY, 'sha256').hexdigest())"`; the first is also the one
-    /// that the exchange's documentation prints.
+    /// Expected values computed with Python, not with this code: `python3 -c "import hmac; print(hmac.new(SECRET,
+    /// QUERY, 'sha256').hexdigest())"`. The exchange's documentation contains the first one too.
     #[test]
     fn hmac_signs_as_the_documentation_and_python_do() {
         let key = SigningKey::hmac(&SecretString::from(SECRET));
@@ -240,7 +240,7 @@ mod tests {
         }
     }
 
-    /// Computed with the Python package `cryptography` (OpenSSL): `base64(key.sign(QUERY))`.
+    /// Expected value computed with the Python package `cryptography` (OpenSSL): `base64(key.sign(QUERY))`.
     #[test]
     fn ed25519_signs_as_openssl_does_from_pem_and_from_bare_base64() {
         let wants = [
@@ -248,7 +248,7 @@ mod tests {
             "HiIwhuE618u3+YIVYIBvo6nQsWweSlMZRcuDHJ+RsaRKEFnTboaYVe3NnUTqJWCgax/51Ktb78wZoGINrwcMBg==",
         ];
         let pem = pem_of("PRIVATE KEY", ED25519_BARE);
-        // As an env file may hold it: one line, line breaks written out, or lost.
+        // The forms that an env file may contain: one line, escaped line breaks, or lost ones.
         for text in [ED25519_BARE, &pem, &pem.replace('\n', "\r\n"), &pem.replace('\n', "\\n"), &pem.replace('\n', " ")]
         {
             let key = private(text).expect("a key").unwrap_or_else(|what| panic!("{what}"));
@@ -259,7 +259,8 @@ mod tests {
         }
     }
 
-    /// Computed with the Python package `cryptography` (OpenSSL): `base64(key.sign(QUERY, PKCS1v15(), SHA256()))`.
+    /// Expected value computed with the Python package `cryptography` (OpenSSL): `base64(key.sign(QUERY, PKCS1v15(),
+    /// SHA256()))`.
     #[test]
     fn rsa_signs_as_openssl_does() {
         let wants = [
@@ -278,7 +279,7 @@ mod tests {
 
     #[test]
     fn what_is_a_key_and_not_one_that_signs_is_named_by_its_kind() {
-        // Bodies that say what they are and hold nothing.
+        // Bodies with a valid label and no content.
         let encoded = |bytes: &[u8]| STANDARD.encode(bytes);
         let spki = [&[0x30, 0x2a, 0x30, 0x05][..], ED25519, &[0x03, 0x21, 0x00], &[7; 32]].concat();
         let ec = [&[0x30, 0x41, 0x02, 0x01, 0x00, 0x30, 0x13][..], EC, &[0; 40]].concat();

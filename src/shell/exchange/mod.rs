@@ -1,13 +1,13 @@
-//! The exchange: the one place that speaks to it (Binance USDⓈ-M futures, REST and sockets).
+//! The exchange: the only module that talks to it (Binance USDⓈ-M futures, REST and sockets).
 //!
-//! Promises: a failed call has a typed error, and no list of positions comes out of it; what the exchange asks for
-//! (weights, waits, bans) is kept, also across restarts; nothing is sent twice by itself, but for a refused timestamp,
-//! which the exchange did not act on. Key, secret, signature, listen key and signed URL are in no error, log or `Debug`.
+//! Promises: a failed call returns a typed error, and never a list of positions. The demands of the exchange (weights,
+//! waits, bans) are obeyed, also across restarts. No call is sent twice automatically, except after a refused
+//! timestamp, which the exchange did not act on. Key, secret, signature, listen key and signed URL are in no error, log
+//! or `Debug`.
 //!
-//! In reading order: `settings`, `key` (its kind, its signatures), `credentials` (what is wrong with them, by name),
-//! `call` (what can be asked and what it weighs), `error`; `budget`, `circuit`, `ban`, `gate` (may a call go out now),
-//! `clock` (the server's), `signed`, `client` (one call), `calls` (each of them), `counts`;
-//! `tls`, `socket` (a WebSocket).
+//! In reading order: `settings`, `key` (its kind, its signatures), `credentials` (their problems, by name), `call` (the
+//! calls and their weights), `error`; `budget`, `circuit`, `ban`, `gate` (the admission of calls), `clock` (the
+//! server's), `signed`, `client` (one call), `calls` (each of them), `counts`; `tls`, `socket` (a WebSocket).
 
 mod ban;
 mod budget;

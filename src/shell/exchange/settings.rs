@@ -1,48 +1,48 @@
-//! Where the exchange is, and how it is spoken to.
+//! The address of the exchange, and the settings of its client.
 
 use std::path::PathBuf;
 
 use super::credentials::Credentials;
 
-/// Which `positionRisk` is asked.
+/// The version of `positionRisk` that is called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PositionRiskVersion {
-    /// Lists every symbol, also empty ones.
+    /// Lists every symbol, including empty ones.
     #[default]
     V2,
-    /// Lists symbols with a position or open orders only.
+    /// Lists only symbols with a position or open orders.
     V3,
 }
 
 /// Settings of the client. `Debug` shows no secret.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `https://host`, without a path. Plain `http` is taken for loopback only: the key goes with each call.
+    /// `https://host`, without a path. Plain `http` is accepted for loopback only, because each call carries the key.
     pub base_url: String,
-    /// How long after its timestamp a call is still taken. [ms]
+    /// Maximum age of a call's timestamp. [ms]
     pub recv_window_ms: u64,
-    /// How long a call may take, its connection included. [ms]
+    /// Time limit of a call, including its connection. [ms]
     pub timeout_ms: u64,
     pub position_risk: PositionRiskVersion,
-    /// Certificates in PEM that are trusted beside those of the system.
+    /// Certificates in PEM that are trusted in addition to those of the system.
     pub ca_file: Option<PathBuf>,
-    /// Without them only what is public can be asked.
+    /// Without credentials, only public calls are possible.
     pub credentials: Option<Credentials>,
-    /// Where waits and bans are remembered across restarts, for all processes that share it.
+    /// File that keeps waits and bans across restarts, shared by all processes that name it.
     pub state_file: Option<PathBuf>,
-    /// Weight that this process spends in a minute at most; the exchange's own limit is per address, and others
+    /// Maximum weight that this process uses per minute. The exchange's own limit is per address, and other processes
     /// share the address. [weight]
     pub weight_per_min: u64,
-    /// Failures in a row that open the circuit. [1]
+    /// Consecutive failures that open the circuit. [1]
     pub circuit_failures: u32,
-    /// How long an open circuit lets nothing through, at first; doubled with each trial that fails. [ms]
+    /// Initial time for which an open circuit admits nothing. It doubles with each failed trial. [ms]
     pub circuit_open_ms: u64,
-    /// Before a call that was refused for its key, address or permission is made again. [ms]
+    /// Wait before a call that was refused for its key, address or permission is repeated. [ms]
     pub refused_wait_ms: u64,
 }
 
 impl Settings {
-    /// The defaults for an exchange at a base URL.
+    /// Returns the defaults for an exchange at a base URL.
     pub fn new(base_url: &str) -> Self {
         Self {
             base_url: base_url.to_owned(),

@@ -1,13 +1,13 @@
-//! The query of a call, encoded.
+//! Encodes the query of a call.
 
 use std::fmt::Write as _;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// What stands for itself in a query (RFC 3986); everything else is encoded, before it is signed.
+/// The characters that are not encoded in a query (RFC 3986). All others are encoded before the query is signed.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Names and values as a query, encoded.
+/// Returns names and values as an encoded query.
 pub(super) fn query(parameters: &[(&str, String)]) -> String {
     let mut query = String::new();
     for (name, value) in parameters {

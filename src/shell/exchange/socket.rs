@@ -1,4 +1,4 @@
-//! A WebSocket of the exchange: texts come in, pings are answered, silence is noticed.
+//! A WebSocket of the exchange: receives texts, answers pings, and detects silence.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_asyn
 
 use super::tls;
 
-/// Longest message that is taken; mark prices of all symbols have some 100 kB. [bytes]
+/// Maximum length of a message. Mark prices of all symbols have about 100 kB. [bytes]
 const MESSAGE_MAX: usize = 16 << 20;
 
-/// Why a socket is of no use. Names the host, never the path: the path of the account's stream is a secret.
+/// The error that ends a socket. It names the host, never the path: the path of the account's stream is a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SocketError {
     #[error("the address of the socket is none (want wss://host/…)")]
@@ -33,7 +33,7 @@ pub enum SocketError {
 }
 
 impl SocketError {
-    /// The name under which it is counted.
+    /// Returns the name under which the error is counted.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Address => "address",
@@ -46,14 +46,14 @@ impl SocketError {
     }
 }
 
-/// A socket that is open.
+/// An open socket.
 pub struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     host: String,
 }
 
 impl Socket {
-    /// Connects, within a time.
+    /// Connects within a time limit.
     pub async fn connect(url: &str, ca_file: Option<&Path>, within: Duration) -> Result<Self, SocketError> {
         let parsed = reqwest::Url::parse(url).map_err(|_| SocketError::Address)?;
         let host = parsed.host_str().ok_or(SocketError::Address)?.to_owned();
@@ -62,7 +62,7 @@ impl Socket {
         let connector = if is_secure { tls.map(Connector::Rustls) } else { Some(Connector::Plain) };
         let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_MAX)).max_frame_size(Some(MESSAGE_MAX));
         let connecting = connect_async_tls_with_config(url, Some(config), true, connector);
-        // Held on the heap: the handshake is large.
+        // Kept on the heap because the handshake is large.
         match timeout(within, Box::pin(connecting)).await {
             Ok(Ok((stream, _))) => Ok(Self { stream, host }),
             Ok(Err(Error::Http(response))) => Err(SocketError::Refused { host, status: response.status().as_u16() }),
@@ -71,7 +71,8 @@ impl Socket {
         }
     }
 
-    /// The next text. Errors if none comes within a time, whatever else does. May be given up at any moment.
+    /// Returns the next text. Returns an error if none arrives within the time limit, even if other frames do.
+    /// Cancel-safe.
     pub async fn text(&mut self, within: Duration) -> Result<String, SocketError> {
         let next = async {
             loop {
@@ -86,8 +87,8 @@ impl Socket {
         }
     }
 
-    /// The next text, or `None` where a sign of life came instead, after a ping if need be. Errors if not even that
-    /// comes. May be given up at any moment.
+    /// Returns the next text, or `None` if another frame arrived instead, after a ping if necessary. Returns an error
+    /// if no frame arrives at all. Cancel-safe.
     pub async fn text_or_life(&mut self, within: Duration) -> Result<Option<String>, SocketError> {
         if let Ok(answered) = timeout(within, self.frame()).await {
             return answered;
@@ -102,12 +103,12 @@ impl Socket {
         }
     }
 
-    /// Says good-bye, if the other side listens.
+    /// Closes the socket, with a closing handshake if the other side answers.
     pub async fn close(mut self) {
         let _ = timeout(Duration::from_secs(1), self.stream.close(None)).await;
     }
 
-    /// One frame: its text, or `None` for any other sign of life.
+    /// Returns the text of one frame, or `None` for a frame of another kind.
     async fn frame(&mut self) -> Result<Option<String>, SocketError> {
         match self.stream.next().await {
             Some(Ok(Message::Text(text))) => Ok(Some(text.as_str().to_owned())),
@@ -131,7 +132,7 @@ impl Socket {
     }
 }
 
-/// What an error says, without the address that some of them quote.
+/// Returns the text of an error without the address that some of them quote.
 fn words(error: &Error) -> String {
     match error {
         Error::Url(_) => "its address is none".to_owned(),

@@ -1,4 +1,4 @@
-//! Whom a secure connection trusts: the system's certificates, and one file of our own.
+//! The trusted certificates of secure connections: those of the system, and one file of our own.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::error::SetupError;
 
-/// The configuration of secure connections; `None` where none is needed and the system has nothing to trust.
+/// Returns the configuration of secure connections; `None` if none is needed and the system trusts no certificate.
 pub(super) fn config(ca_file: Option<&Path>, is_needed: bool) -> Result<Option<Arc<ClientConfig>>, SetupError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
