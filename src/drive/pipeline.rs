@@ -1,4 +1,4 @@
-//! A history on its way to an engine: what has to be known beforehand, then lines | decode | fold on three threads.
+//! Feeds a history to an engine: the look-ahead first, then lines | decode | fold on three threads.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -23,23 +23,25 @@ use crate::domain::event::{Control, DecisionFact, Entry, Event};
 use crate::domain::exit::policy::Policy;
 use crate::shell::history::{History, HistoryError};
 
-/// Lines that go from one thread to the next at a time.
+/// Maximum number of lines that one thread passes to the next at a time. [1]
 ///
-/// Few enough that what one thread has written the next still finds in the processor's cache.
+/// The number is small, so that lines written by one thread are still in the processor's cache when the next reads
+/// them.
 const BATCH_LINES: usize = 512;
-/// … or so many bytes of them.
+/// Maximum size of these lines. [bytes]
 const BATCH_BYTES: usize = 1 << 18;
-/// Batches that wait between two threads: so much is read and decoded while a commit is on its way to the disk.
+/// Batches that wait between two threads. Reading and decoding continue for this long while a commit is written to
+/// disk.
 const BATCHES_WAITING: usize = 12;
 
-/// The reason of a service for adopting the policy that is configured.
+/// The reason of a service for adopting the configured policy.
 pub const CONFIGURED: &str = "configured";
 
-/// Does with a history what `read` does: `at_once`, where it can be read in one pass, and from its beginning where it cannot
-/// or where that turns out not to have been enough.
+/// Applies `read` to a history: to `at_once` if it can be read in a single pass, and to a restart from its beginning if
+/// it cannot, or if the single pass turns out to be insufficient.
 ///
-/// A history is read twice: decisions and skipped entries say something of entries before them. Most histories as they
-/// come from the field have neither, and can be folded while they are read for the first time.
+/// Usually a history must be read twice, because decisions and skipped entries concern earlier entries. Most histories
+/// from the field contain neither, and can be folded in the first pass.
 pub fn single_pass_or_restart<H, T>(
     at_once: Option<H>,
     again: impl FnOnce() -> anyhow::Result<H>,
@@ -54,19 +56,19 @@ pub fn single_pass_or_restart<H, T>(
     read(again()?)
 }
 
-/// Was reading in one pass not enough.
+/// Returns true if a single pass was insufficient.
 fn is_not_plain(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(HistoryError::NotPlain { .. }))
 }
 
-/// Tells the engine beforehand which entries later ones pass over.
+/// Preloads the entries that later entries skip.
 pub fn preload_skips(history: &History, decoder: &mut Decoder, engine: &mut Engine, until: Option<EntryId>) {
     for (stream, id) in skipped(history, decoder, until) {
         engine.skip(&stream, id);
     }
 }
 
-/// Returns the entries that a history passes over by itself.
+/// Returns the entries that a history itself skips.
 pub fn skipped(history: &History, decoder: &mut Decoder, until: Option<EntryId>) -> BTreeSet<skips::At> {
     let mut said = Vec::new();
     for at in history.control_lines().filter(|at| until.is_none_or(|until| at.id <= until)) {
@@ -82,8 +84,8 @@ pub fn skipped(history: &History, decoder: &mut Decoder, until: Option<EntryId>)
     skips::skipped(said)
 }
 
-/// Returns the decisions that a history holds as facts: sealed, linked one to the other, and not passed over. What does not
-/// read is handed to `unreadable`, with its file and line.
+/// Returns the recorded decisions of a history: sealed, chained, and not skipped. Passes the location of each
+/// unreadable one to `unreadable`.
 pub fn recorded(
     history: &History,
     decoder: &mut Decoder,
@@ -107,13 +109,13 @@ pub fn recorded(
     chain::following(head, found)
 }
 
-/// Returns the key that signatures are verified with, where one is configured.
+/// Returns the key that verifies signatures, if one is configured.
 pub fn signing_key(config: &Config) -> anyhow::Result<Option<SigningKey>> {
     let Some(key) = config.emit.signing_key()? else { return Ok(None) };
     Ok(Some(with_former(SigningKey::new(key.expose_secret().as_bytes())?, config)?))
 }
 
-/// A key, with what the configuration believes of the time before it.
+/// Adds the former keys, and the ids up to which entries are trusted without this key, to a key.
 pub fn with_former(key: SigningKey, config: &Config) -> anyhow::Result<SigningKey> {
     let mut key = key.with_unsigned_until(config.emit.believe_unsigned_until);
     for (former, until) in config.emit.former_keys()? {
@@ -122,8 +124,8 @@ pub fn with_former(key: SigningKey, config: &Config) -> anyhow::Result<SigningKe
     Ok(key)
 }
 
-/// The policy of a configuration that counted before any was adopted, as far as a service told it: its first word in the
-/// control stream is what was configured when it began, whatever is configured today.
+/// Returns the policy that a service had in its configuration before any was adopted, as far as the service published
+/// it: its first entry in the control stream is the configuration of that time, independent of today's.
 pub fn policy_at_first(history: &History, decoder: &mut Decoder) -> Option<Policy> {
     let passed = skipped(history, decoder, None);
     let is_reached = |stream: StreamId, id, decoder: &Decoder| {
@@ -143,8 +145,7 @@ pub fn policy_at_first(history: &History, decoder: &mut Decoder) -> Option<Polic
         })?
 }
 
-/// Tells the engine beforehand what later entries say of earlier ones: decisions that were emitted, and entries
-/// that were passed over.
+/// Preloads what later entries state about earlier ones: the recorded decisions and the skipped entries.
 pub fn preload(
     history: &History,
     decoder: &mut Decoder,
@@ -152,7 +153,7 @@ pub fn preload(
     derive: bool,
     until: Option<EntryId>,
 ) -> anyhow::Result<()> {
-    // What stands behind the end is not known yet.
+    // Entries after the end are not known yet.
     preload_skips(history, decoder, engine, until);
     if derive {
         engine.set_derive();
@@ -173,12 +174,12 @@ pub fn preload(
     Ok(())
 }
 
-/// Lines as they were read, one behind the other.
+/// Consecutive lines as they were read.
 #[derive(Default)]
 struct LineBatch {
     bytes: Vec<u8>,
     lines: Vec<LineAt>,
-    /// Room for the entries and their places, used before.
+    /// Reused memory for the entries and the ranges of their lines.
     room: Vec<(Entry, Range<usize>)>,
     places: Vec<(u32, u64)>,
     ahead: Ahead,
@@ -192,7 +193,7 @@ struct LineAt {
     number: u64,
 }
 
-/// Entries with the place of their line in `bytes`.
+/// Decoded entries, each with the range of its line in `bytes`.
 pub struct EntryBatch {
     pub bytes: Vec<u8>,
     pub entries: Vec<(Entry, Range<usize>)>,
@@ -200,14 +201,14 @@ pub struct EntryBatch {
     pub places: Vec<(u32, u64)>,
     /// Symbols that were new in this batch, in the order of their indices.
     pub symbols: Vec<Box<str>>,
-    /// Once it was looked for.
+    /// Result of [`Self::look_ahead`]; empty before it.
     pub ahead: Ahead,
-    /// What the lines stood in, to be used again.
+    /// Reused memory of the lines.
     lines: Vec<LineAt>,
 }
 
 impl EntryBatch {
-    /// The memory of a batch that was folded, for the next one.
+    /// Returns the memory of a folded batch, for the next one.
     fn emptied(self) -> LineBatch {
         let Self { mut bytes, entries: mut room, mut places, mut lines, ahead, .. } = self;
         bytes.clear();
@@ -217,20 +218,20 @@ impl EntryBatch {
         LineBatch { bytes, lines, room, places, ahead }
     }
 
-    /// Looks for the prices that stand ahead of each entry.
+    /// Finds the prices that follow each entry.
     pub fn look_ahead(&mut self, stands_alone: impl Fn(&Entry) -> bool) {
         self.ahead.look(self.entries.iter().map(|(entry, _)| entry), stands_alone);
     }
 }
 
-/// A line whose fields do not read.
+/// A line whose fields cannot be read.
 struct BadFields {
     file: u32,
     number: u64,
     why: String,
 }
 
-/// Reads, decodes and folds on three threads. Returns how many lines had fields that do not read.
+/// Reads, decodes and folds on three threads. Returns the number of lines whose fields cannot be read.
 pub fn pipeline(
     history: &mut History,
     decoder: &mut Decoder,
@@ -243,7 +244,7 @@ pub fn pipeline(
     })
 }
 
-/// The same, with each batch given away. One that is given back lends its memory to the next.
+/// Does the same and passes on each batch. The memory of a returned batch is reused for the next one.
 pub fn hand_over(
     history: &mut History,
     decoder: &mut Decoder,
@@ -253,11 +254,11 @@ pub fn hand_over(
     let (bad, folded, read) = thread::scope(|scope| {
         let (to_decoder, lines) = sync_channel(BATCHES_WAITING);
         let (to_fold, entries) = sync_channel(BATCHES_WAITING);
-        // Memory goes round: asked for anew for each batch, it would come with page faults.
+        // Memory circulates between the threads: new memory for each batch would cause page faults.
         let (to_reader, emptied) = sync_channel(2 * BATCHES_WAITING + 3);
         let reader = scope.spawn(|| read_lines(history, to_decoder, emptied));
         let decoding = scope.spawn(move || decode_lines(decoder, lines, to_fold, skip_bad_lines));
-        // When the fold ends early, the channels close and both threads end.
+        // If the fold ends early, the channels close and both threads end.
         let folded = entries.into_iter().try_for_each(|batch: EntryBatch| {
             if let Some(batch) = take(batch)? {
                 let _ = to_reader.try_send(batch.emptied());

@@ -1,4 +1,4 @@
-//! The engine together with its store: what is folded, what is written, and when.
+//! The engine together with its store: folds entries, and writes the results.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,14 +16,14 @@ use crate::domain::event::streams::{StreamKind, Streams};
 use crate::shell::process;
 use crate::shell::store::{OpenError, Rebuild, Store, StoreError};
 
-/// A replay commits at the latest after so many entries …
+/// Maximum number of entries between two commits of a replay. [1]
 const COMMIT_ENTRIES: u64 = 100_000;
-/// … or so much time.
+/// Maximum time between two commits of a replay.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
-/// … or so many bytes that wait to be written.
+/// Maximum size of the rows that wait for a commit. [bytes]
 const COMMIT_BYTES: usize = 8 << 20;
 
-/// Why stored rows could not be read.
+/// The reason why stored rows could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     #[error(transparent)]
@@ -40,19 +40,19 @@ impl Rows for Store {
     }
 }
 
-/// Where the projection is kept.
+/// The place where the projection is kept.
 enum LeaseTask {
-    /// Nowhere: it is thrown away.
+    /// In memory only, without a store.
     Memory,
     Store(Store),
-    /// Folded anew beside the store in use; put in its place at the end.
+    /// A new store beside the one in use, which it replaces at the end.
     Rebuild(Rebuild),
 }
 
-/// What one entry did.
+/// The effect of one entry.
 pub struct Folded {
     pub disposition: Disposition,
-    /// The decision that it caused, as it was made and sealed.
+    /// The decision that it caused, with its sealed form.
     pub decided: Option<(Box<Decision>, Sealed)>,
 }
 
@@ -60,7 +60,7 @@ pub struct Folded {
 pub struct Projection {
     pub engine: Engine,
     keeper: LeaseTask,
-    /// The streams that the store was folded with before.
+    /// The streams of the existing store, as of its last fold.
     folded_with: Option<Streams>,
     names_written: usize,
     waiting: Vec<Row>,
@@ -70,7 +70,7 @@ pub struct Projection {
 }
 
 impl Projection {
-    /// A projection without a store.
+    /// Creates a projection without a store.
     pub fn in_memory(config: &Config) -> Self {
         let mut engine = Engine::new(config.streams.clone(), config.policy.clone());
         engine.ignore_changes();
@@ -90,10 +90,10 @@ impl Projection {
         }
     }
 
-    /// Opens the projection of a store folder, or makes a new one.
+    /// Opens the projection of a store folder, or creates a new one.
     ///
-    /// A damaged store is moved aside and one of other rules is rebuilt, both from the history that follows; the
-    /// notices say so.
+    /// A damaged store is moved aside, and a store of other rules is rebuilt, both from the history that follows. The
+    /// notices report it.
     pub fn open(dir: &Path, config: &Config, notices: &mut Vec<String>) -> anyhow::Result<Self> {
         let fresh = || Engine::new(config.streams.clone(), config.policy.clone());
         close_to_others(dir);
@@ -144,17 +144,17 @@ impl Projection {
         Ok(Self { folded_with: Some(made_with), ..Self::with(engine, LeaseTask::Store(store)) }.begun(config))
     }
 
-    /// The streams that the store was folded with, where there was one.
+    /// Returns the streams of the existing store as of its last fold, if there was a store.
     pub fn folded_with(&self) -> Option<&Streams> {
         self.folded_with.as_ref()
     }
 
-    /// Is nothing in it yet.
+    /// Returns true if it is empty.
     pub fn is_new(&self) -> bool {
         self.engine.globals().last == EntryId::default()
     }
 
-    /// The first entry of what was folded without knowing what comes behind it, by a replay that did not come to its end.
+    /// Returns the first entry of a provisional fold, which a single pass began and did not finish.
     pub fn provisional_from(&self) -> anyhow::Result<Option<EntryId>> {
         match &self.keeper {
             LeaseTask::Store(store) => Ok(state::provisional_from(store)?),
@@ -162,19 +162,19 @@ impl Projection {
         }
     }
 
-    /// Throws away what was folded, and what the store has of it.
+    /// Discards the projection and the content of its store.
     pub fn discard(self) -> anyhow::Result<()> {
         match self.keeper {
             LeaseTask::Store(store) => {
                 let dir = store.dir().to_owned();
                 store.empty().with_context(|| format!("emptying the unfinished store {}", dir.display()))
             }
-            // A rebuild removes itself.
+            // A rebuild removes its own folder when it is dropped.
             LeaseTask::Memory | LeaseTask::Rebuild(_) => Ok(()),
         }
     }
 
-    /// A projection that is folded anew beside the store in use, and takes its place at the end.
+    /// Creates a projection beside the store in use. It replaces that store at the end.
     pub fn rebuild(dir: &Path, config: &Config) -> anyhow::Result<Self> {
         let engine = Engine::new(config.streams.clone(), config.policy.clone());
         Ok(Self::with(engine, LeaseTask::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?)).begun(config))
@@ -188,17 +188,17 @@ impl Projection {
         Ok(Self::with(engine, LeaseTask::Store(Store::open(dir, FORMAT_VERSION)?)).begun(config))
     }
 
-    /// Writes how the store is made, with the first commit.
+    /// Adds the metadata of the store to the first commit.
     fn begun(mut self, config: &Config) -> Self {
         let meta = Meta::of(&config.streams, &config.policy);
         self.waiting.push(state::meta_row(&meta));
         self
     }
 
-    /// Folds one entry, and commits when there is enough. `raw` gives the history line of it, where one is needed for
-    /// the quarantine.
+    /// Folds one entry, and commits if enough has accumulated. `raw` returns its history line, if the quarantine needs
+    /// it.
     ///
-    /// Returns the decision, sealed, if the entry caused one.
+    /// Returns the sealed decision if the entry caused one.
     pub fn step(&mut self, entry: &Entry, raw: impl FnOnce() -> String) -> anyhow::Result<Option<Sealed>> {
         let folded = self.fold(entry, raw);
         if matches!(self.keeper, LeaseTask::Memory) {
@@ -213,7 +213,7 @@ impl Projection {
         Ok(folded.decided.map(|(_, sealed)| sealed))
     }
 
-    /// Folds one entry; it is written with the next commit.
+    /// Folds one entry. The next commit writes it.
     pub fn fold(&mut self, entry: &Entry, raw: impl FnOnce() -> String) -> Folded {
         let step = self.engine.step(entry);
         let disposition = step.disposition;
@@ -243,7 +243,7 @@ impl Projection {
         self.waiting.push(row);
     }
 
-    /// Writes everything that changed: state, cursors and decisions in one batch.
+    /// Writes every change in one batch: state, cursors and decisions.
     pub fn commit(&mut self) -> anyhow::Result<()> {
         let store = match &mut self.keeper {
             LeaseTask::Memory => return Ok(()),
@@ -259,7 +259,7 @@ impl Projection {
         Ok(())
     }
 
-    /// The store, where there is one and it is not being rebuilt.
+    /// Returns the store, if there is one and it is not being rebuilt.
     pub fn store(&self) -> Option<&Store> {
         match &self.keeper {
             LeaseTask::Store(store) => Some(store),
@@ -267,14 +267,14 @@ impl Projection {
         }
     }
 
-    /// Is the store folded anew beside the one in use.
+    /// Returns true if this is a rebuild beside the store in use.
     pub fn is_rebuild(&self) -> bool {
         matches!(self.keeper, LeaseTask::Rebuild(_))
     }
 
-    /// Writes what is left and, after a rebuild, puts the new store in the place of the old one.
+    /// Writes the remaining changes and, after a rebuild, replaces the old store with the new one.
     ///
-    /// Returns where the old one went.
+    /// Returns the new path of the old store.
     pub fn finish(mut self) -> anyhow::Result<(Engine, Option<PathBuf>)> {
         self.commit()?;
         let aside = match self.keeper {
@@ -285,14 +285,14 @@ impl Projection {
     }
 }
 
-/// Closes a folder of account data to other users; where that fails, the work goes on and says so.
+/// Closes a folder of account data to other users. A failure is logged, and the work continues.
 pub fn close_to_others(dir: &Path) {
     if let Err(error) = process::keep_private(dir) {
         tracing::warn!(folder = %dir.display(), %error, "other users can read this folder, and it cannot be closed");
     }
 }
 
-/// A decision as a history line: under the time of its cause, behind the decisions of the same millisecond.
+/// Returns a decision as a history line, with the time of its cause and after the decisions of the same millisecond.
 pub fn decision_line(engine: &Engine, sealed: &Sealed, cause: &Entry) -> String {
     let stream = engine
         .streams()
@@ -302,7 +302,7 @@ pub fn decision_line(engine: &Engine, sealed: &Sealed, cause: &Entry) -> String 
     line::write(stream, &format!("{}-{}", cause.id.ms, sealed.seq), &sealed.fields())
 }
 
-/// What a store put aside, with the streams that it reads. The rules that folded it do not matter.
+/// Returns the quarantined entries of a store, with its streams. A store of any rules version can be read.
 pub fn quarantined(dir: &Path) -> anyhow::Result<(Streams, Vec<Quarantined>)> {
     let store = Store::open_existing(dir, FORMAT_VERSION)?;
     let meta = state::meta(&store)?.with_context(|| format!("the store {} is empty", dir.display()))?;

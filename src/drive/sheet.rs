@@ -1,4 +1,4 @@
-//! Positions, with what has to be known beside them: as of when, and what else of the symbols is remarkable.
+//! Positions together with the notes that a reader needs: the last applied entry, and the symbols with open questions.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,27 +10,27 @@ use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
 
-/// What `positions` shows.
+/// The content of `positions`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sheet {
     /// The entry that was applied last, `ms-seq`.
     pub as_of: String,
     pub killed: bool,
-    /// No position, not even a flat one, was ever seen from anywhere.
+    /// True if no source has ever reported a position, not even a flat one.
     pub positions_unknown: bool,
-    /// Symbols of which a snapshot told once.
+    /// Symbols that a snapshot has reported only once.
     pub unconfirmed: Vec<String>,
     /// Symbols whose history has a gap, with or without a position.
     pub history_gap: Vec<String>,
-    /// As SPEC §7 describes them.
+    /// The positions, in the format of docs/spec/commands.md, "positions".
     pub positions: Vec<Value>,
 }
 
 impl Sheet {
-    /// The positions of all symbols or of one; `None` if it is not known.
+    /// Returns the positions of all symbols or of one, or `None` if that symbol is unknown.
     ///
-    /// Closed instances come from the rows of the store, and where the engine still has one, from there: of a running
-    /// service, a store is behind until the next commit.
+    /// Closed positions come from the rows of the store, and from the engine if it still has them: the store of a
+    /// running service lags until the next commit.
     pub fn of<R: Rows>(
         engine: &Engine,
         rows: &R,
@@ -66,7 +66,7 @@ impl Sheet {
         }))
     }
 
-    /// When the last entry was applied. [ms since 1970]
+    /// Returns the time of the last applied entry. [ms since 1970]
     pub fn as_of_ms(&self) -> u64 {
         self.as_of.parse::<EntryId>().map_or(0, |id| id.ms)
     }

@@ -1,4 +1,4 @@
-//! Snapshots of the state beside a store: taken, found, and put back.
+//! State snapshots beside a store: takes, finds and restores them.
 
 use std::path::{Path, PathBuf};
 
@@ -12,15 +12,15 @@ use crate::domain::event::ids::EntryId;
 use crate::domain::exit::policy::Policy;
 use crate::shell::snapshots;
 
-/// Where the snapshots of a store are.
+/// Returns the snapshot folder of a store.
 pub fn folder_of(store: &Path) -> PathBuf {
     let mut name = store.file_name().unwrap_or_default().to_owned();
     name.push(".snapshots");
     store.with_file_name(name)
 }
 
-/// Writes a snapshot of an engine, durable when this returns. `journal` is how many entries of the journal the state
-/// holds; `configured` the policy that counts until one is adopted.
+/// Writes a snapshot of an engine, durable on return. `journal` is the number of journal entries in the state;
+/// `configured` is the policy that applies until one is adopted.
 pub fn take(dir: &Path, engine: &Engine, configured: &Policy, journal: Option<u64>) -> anyhow::Result<Head> {
     let (head, bytes) = snapshot::write(engine, configured, journal);
     close_to_others(dir);
@@ -29,7 +29,8 @@ pub fn take(dir: &Path, engine: &Engine, configured: &Policy, journal: Option<u6
     Ok(head)
 }
 
-/// Removes the oldest snapshots but `kept`, of which the newest is good: what a service keeps for looking back.
+/// Removes all but the newest `kept` snapshots, of which the newest is valid. The service keeps these for positions at
+/// a past time.
 pub fn keep(dir: &Path, kept: usize) -> anyhow::Result<()> {
     let files = snapshots::list(dir, snapshot::last_of_name)?;
     for (_, path) in files.iter().take(files.len().saturating_sub(kept.max(1))) {
@@ -38,16 +39,17 @@ pub fn keep(dir: &Path, kept: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A state that was put back from a snapshot.
+/// A state that was restored from a snapshot.
 pub struct Restored {
     pub engine: Engine,
     pub snapshot: Snapshot,
     pub path: PathBuf,
 }
 
-/// The newest snapshot of a folder that is good, fits the configuration, and holds no entry later than `at`.
+/// Returns the newest snapshot of a folder that is valid, fits the configuration, and contains no entry later than
+/// `at`.
 ///
-/// Those that are passed over for another reason than their age are named in the notices.
+/// The notices name the snapshots that were skipped for a reason other than their age.
 pub fn nearest(
     dir: &Path,
     at: Option<EntryId>,

@@ -1,4 +1,4 @@
-//! The state at an earlier time: the nearest snapshot that is good, and what was applied since.
+//! The state at a past time: the nearest valid snapshot, and the entries that were applied since.
 
 use std::path::PathBuf;
 
@@ -15,26 +15,26 @@ use crate::domain::event::ids::EntryId;
 use crate::shell::history::{History, Input, Options};
 use crate::shell::journal::Journal;
 
-/// What a state can be made from.
+/// The inputs from which a past state can be computed.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     pub journal: Option<PathBuf>,
     pub histories: Vec<PathBuf>,
-    /// Folder of snapshots that were taken of this history.
+    /// Folder of state snapshots of this history.
     pub snapshots: Option<PathBuf>,
 }
 
 /// A state of the past.
 pub struct Past {
     pub engine: Engine,
-    /// The snapshot that it was made from; without one the history was folded from its start.
+    /// The snapshot on which it is based; `None` if the history was folded from its start.
     pub snapshot: Option<PathBuf>,
-    /// Entries that were folded. [1]
+    /// Number of folded entries. [1]
     pub entries: u64,
     pub notices: Vec<String>,
 }
 
-/// The state when the last entry whose id is at or before `at` had been applied; without a bound, at the end.
+/// Returns the state after the last entry whose id is at or before `at`; without a bound, the state at the end.
 pub fn state_at(sources: &Sources, at: Option<EntryId>, config: &Config) -> anyhow::Result<Past> {
     let mut notices = Vec::new();
     let restored = match &sources.snapshots {
@@ -68,8 +68,8 @@ pub fn state_at(sources: &Sources, at: Option<EntryId>, config: &Config) -> anyh
     Ok(Past { engine, snapshot, entries, notices })
 }
 
-/// What has to be read behind a snapshot. Of a journal the files before its place are left out; other histories are read
-/// whole, and what the snapshot holds of them is without effect.
+/// Returns the inputs after a snapshot. Journal files before its position are left out. Other histories are read as a
+/// whole, and the entries that the snapshot already contains have no effect.
 fn inputs(sources: &Sources, restored: Option<&Restored>) -> anyhow::Result<Vec<Input>> {
     let mut inputs: Vec<Input> = sources.histories.iter().cloned().map(Input::from).collect();
     if let Some(journal) = &sources.journal {
@@ -87,7 +87,7 @@ fn inputs(sources: &Sources, restored: Option<&Restored>) -> anyhow::Result<Vec<
     Ok(inputs)
 }
 
-/// No rows beside what an engine remembers.
+/// No rows besides the memory of an engine.
 pub struct NoRows;
 
 impl Rows for NoRows {

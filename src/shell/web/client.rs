@@ -1,4 +1,4 @@
-//! Pages of a running service.
+//! Fetches pages of a running service.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use crate::codec::shown::masked_url;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::{ClientConfig, RootCertStore};
 
-/// How long a connection may take to come about.
+/// Time limit for a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long an answer may take; a service that folds a backlog answers between two batches.
+/// Time limit for an answer. A service that folds a backlog answers between two batches.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Length of a page: positions of 20,000 symbols are shorter by far. [bytes]
+/// Maximum length of a page, far above that of the positions of 20,000 symbols. [bytes]
 const PAGE_BYTES_MAX: usize = 256 << 20;
 
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +30,7 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// Was the service itself out of reach, rather than unwilling.
+    /// Returns true if the service could not be reached. Returns false if it answered with a refusal.
     pub fn is_unreachable(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
@@ -40,7 +40,7 @@ impl ClientError {
     }
 }
 
-/// The error at the bottom: "connection refused" instead of "error sending request".
+/// Returns the innermost error: "connection refused" instead of "error sending request".
 fn innermost(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
@@ -49,17 +49,17 @@ fn innermost(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
-/// An address as it may be said: without what may be a password, whatever else it is.
+/// Returns an address without anything that may be a password, for messages.
 fn said(url: &str) -> String {
     if url.contains('@') { masked_url(url) } else { url.to_owned() }
 }
 
-/// A name as one part of a path.
+/// Encodes a name as one segment of a path.
 pub fn path_part(name: &str) -> String {
     utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
 }
 
-/// The body of a page, if its status says that all is well.
+/// Returns the body of a page if its status is a success.
 pub async fn get(base: &str, path: &str) -> Result<String, ClientError> {
     let url = format!("{}{path}", base.trim_end_matches('/'));
     let unreachable = |source: reqwest::Error| {
@@ -72,7 +72,7 @@ pub async fn get(base: &str, path: &str) -> Result<String, ClientError> {
     };
     let client = reqwest::Client::builder()
         .tls_backend_preconfigured(tls(base.starts_with("https:"))?)
-        // The service is on this machine or in its network: no proxy has a part in it.
+        // The service is on this machine or in its network, so no proxy is used.
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(ANSWER_TIMEOUT)
@@ -94,7 +94,7 @@ pub async fn get(base: &str, path: &str) -> Result<String, ClientError> {
     Err(ClientError::Refused { url: said(&url), status: status.as_u16(), body })
 }
 
-/// Trusts what the system trusts; what is not needed is not looked for.
+/// Returns a configuration that trusts the system's certificates. It loads them only if they are needed.
 fn tls(is_needed: bool) -> Result<ClientConfig, rustls::Error> {
     let mut roots = RootCertStore::empty();
     if is_needed {

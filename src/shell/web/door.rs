@@ -1,4 +1,4 @@
-//! Which connections are held, and which give way.
+//! Decides which connections are kept and which are closed for new ones.
 //!
 //! ```text
 //! accepted ──▶ waiting for its request ──▶ answering ──▶ closed
@@ -6,8 +6,9 @@
 //!                  └──────────▶ closed ◀───────┘
 //! ```
 //!
-//! Promises: at most [`CONNECTIONS_MAX`] connections exist at a time, and a new one is never the one that gives way. The
-//! oldest that still waits for its request goes first, then the oldest of all: holding connections open keeps nobody out.
+//! Promises: at most [`CONNECTIONS_MAX`] connections exist at a time, and a new one is never the one to be closed. The
+//! oldest one that still waits for its request is closed first, then the oldest of all. So a client cannot lock others
+//! out by holding connections open.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,18 +16,18 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
-/// Connections that exist at a time. Each takes one descriptor. [1]
+/// Maximum number of connections. Each takes one file descriptor. [1]
 pub(super) const CONNECTIONS_MAX: usize = 64;
-/// How long the head of a request may take to arrive.
+/// Time limit for the head of a request to arrive.
 pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(5);
-/// How long a connection may exist: its request, the answer, and the client's reading of it.
+/// Time limit of a connection, which includes its request, the answer, and the client's reading of it.
 pub(super) const CONNECTION_LIMIT: Duration = Duration::from_secs(30);
-/// Length of the head of a request. [bytes]
+/// Maximum length of the head of a request. [bytes]
 pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Headers of a request. [1]
+/// Maximum number of headers of a request. [1]
 pub(super) const HEADERS_MAX: usize = 64;
 
-/// The connections that exist, by their number in order of arrival.
+/// The open connections by number, in order of arrival.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Door(Arc<Mutex<Held>>);
 
@@ -42,7 +43,7 @@ struct Connection {
     is_answering: bool,
 }
 
-/// A connection's place, which is free again when this is dropped.
+/// The slot of a connection, freed when it is dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionSlot {
     door: Door,
@@ -50,7 +51,7 @@ pub(super) struct ConnectionSlot {
 }
 
 impl Door {
-    /// Holds a connection that `serve` starts as a task. Closes another one first where there are too many.
+    /// Admits a connection that `serve` starts as a task. Closes another one first if there are too many.
     pub(super) fn admit(&self, serve: impl FnOnce(Arc<ConnectionSlot>) -> AbortHandle) {
         let mut held = self.held();
         while held.connections.len() >= CONNECTIONS_MAX {
@@ -76,14 +77,14 @@ impl Door {
         });
     }
 
-    /// A panic while it was locked left nothing half done.
+    /// Locks the state. A panic under the lock leaves no change half done.
     fn held(&self) -> MutexGuard<'_, Held> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Held {
-    /// The connection that is closed for a new one.
+    /// Returns the connection to close for a new one.
     fn gives_way(&self) -> Option<u64> {
         let waiting = self.connections.iter().find(|(_, connection)| !connection.is_answering);
         waiting.or_else(|| self.connections.iter().next()).map(|(number, _)| *number)
@@ -91,7 +92,7 @@ impl Held {
 }
 
 impl ConnectionSlot {
-    /// Notes that the request has arrived.
+    /// Records that the request has arrived.
     pub(super) fn answers(&self) {
         if let Some(connection) = self.door.held().connections.get_mut(&self.number) {
             connection.is_answering = true;

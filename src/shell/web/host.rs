@@ -1,11 +1,11 @@
-//! Who a request is addressed to. A page of a browser can name any host that it makes resolve to this machine, but it cannot
-//! choose what its `Host` header says: a name that is not ours is refused.
+//! The check of a request's host. A page in a browser can use any host name that it makes resolve to this machine, but
+//! it cannot choose the `Host` header: the server refuses a name that is not ours.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Returns true if `host` (a name or an address, with or without a port) is this server: an address of loopback, the one that
-/// the client reached, the one that stands for all (our own commands ask a service on 0.0.0.0 by that), `localhost`, or one of
-/// `names`.
+/// Returns true if `host` (a name or an address, with or without a port) is this server: a loopback address, the
+/// address that the client reached, the unspecified address (our own commands use it to reach a service on 0.0.0.0),
+/// `localhost`, or one of `names`.
 pub(super) fn is_ours(host: &str, local: IpAddr, names: &[String]) -> bool {
     let Some(name) = without_port(host) else { return false };
     if let Ok(address) = name.parse::<IpAddr>() {
@@ -20,7 +20,7 @@ fn is_named(name: &str, names: &[String]) -> bool {
     names.iter().any(|ours| ours.eq_ignore_ascii_case(name))
 }
 
-/// The name or address of `name:port`, `[address]:port`, or either alone; `None` if it has another form.
+/// Returns the name or address of `name:port`, `[address]:port`, or either alone; `None` if it has another form.
 fn without_port(host: &str) -> Option<&str> {
     let is_port = |text: &str| text.parse::<u16>().is_ok() && text.bytes().all(|b| b.is_ascii_digit());
     if let Some(rest) = host.strip_prefix('[') {
@@ -36,10 +36,10 @@ fn without_port(host: &str) -> Option<&str> {
     (!name.is_empty()).then_some(name)
 }
 
-/// Names under which a server is asked for: those that are configured, and that of this machine.
+/// Returns the names of a server: those that are configured, and that of this machine.
 pub(super) fn names(configured: &[String], listens_on: SocketAddr) -> Vec<String> {
     let mut names = configured.to_vec();
-    // What listens on loopback only is reached as localhost.
+    // A server that listens only on loopback is reached as localhost.
     if !listens_on.ip().is_loopback() {
         names.push(rustix::system::uname().nodename().to_string_lossy().into_owned());
     }

@@ -1,10 +1,11 @@
-//! HTTP: pages that the service shows, and pages of a running service.
+//! HTTP: pages that the service serves, and pages of a running service.
 //!
-//! Promises: knows no page by name; what is shown comes in as a handler. Nothing can be changed through it. However many
-//! connections others open, and however slowly they speak, it holds few of them and answers new ones.
+//! Promises: the module knows no page by name; the caller passes each one as a handler. No request can change anything.
+//! The number of connections is bounded and new ones are answered, however many connections clients open and however
+//! slowly they send.
 //!
-//! In reading order: `server` (shows pages), `door` (which connections are held), `host` (who is asked), `client` (asks for
-//! a page).
+//! In reading order: `server` (serves pages), `door` (the open connections), `host` (the check of a request's host),
+//! `client` (fetches a page).
 
 mod client;
 mod door;

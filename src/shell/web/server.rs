@@ -1,4 +1,4 @@
-//! A server of pages that others make.
+//! A web server for pages that its callers define.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -25,9 +25,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::door::{CONNECTION_LIMIT, ConnectionSlot, Door, HEAD_BYTES_MAX, HEAD_LIMIT, HEADERS_MAX};
 use super::host;
 
-/// How long answers that are under way may take when the server stops.
+/// Time limit for unfinished answers when the server stops.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
-/// How long no connection is taken after one could not be.
+/// Pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +36,7 @@ pub enum WebError {
     Listen { address: SocketAddr, source: std::io::Error },
 }
 
-/// What was asked of a page.
+/// The request of a page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
     /// The part of the path that the page's pattern leaves open, decoded.
@@ -49,7 +49,7 @@ impl Asked {
         Self { name: name.map(str::to_owned), query: query.to_owned() }
     }
 
-    /// Is a switch of the query on: `?all=1`.
+    /// Returns true if a switch of the query is on: `?all=1`.
     pub fn is_on(&self, switch: &str) -> bool {
         self.query
             .split('&')
@@ -57,7 +57,7 @@ impl Asked {
     }
 }
 
-/// An answer.
+/// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
     pub status: u16,
@@ -85,11 +85,11 @@ impl IntoResponse for Page {
 type Answer = Pin<Box<dyn Future<Output = Page> + Send>>;
 type Handler = Arc<dyn Fn(Asked) -> Answer + Send + Sync>;
 
-/// The pages of a server, by their paths. `/positions/{name}` leaves a part open.
+/// The pages of a server by path. `/positions/{name}` has an open part.
 #[derive(Clone, Default)]
 pub struct Site {
     router: Router,
-    /// Names beside its own under which it is asked for.
+    /// Host names of the server in addition to its own.
     hosts: Vec<String>,
 }
 
@@ -109,7 +109,7 @@ impl Site {
         Self { router: self.router.route(path, get(answer)), hosts: self.hosts }
     }
 
-    /// Names hosts, beside the address that is listened on, that a request may be addressed to.
+    /// Adds hosts that a request may be addressed to, in addition to the address that the server listens on.
     #[must_use]
     pub fn known_as(self, hosts: &[String]) -> Self {
         Self { hosts: hosts.to_vec(), ..self }
@@ -125,7 +125,7 @@ pub struct WebServer {
 }
 
 impl WebServer {
-    /// Listens on an address (port 0 takes a free one) and serves in the background.
+    /// Listens on an address (port 0 selects a free one) and serves in the background.
     pub async fn start(address: SocketAddr, site: Site) -> Result<Self, WebError> {
         let failed = |source| WebError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -135,17 +135,17 @@ impl WebServer {
         Ok(Self { address, stop, serving: tokio::spawn(serve(listener, site.router, names, stopped)) })
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Can it be reached from other machines.
+    /// Returns true if it can be reached from other machines.
     pub fn is_exposed(&self) -> bool {
         !self.address.ip().is_loopback()
     }
 
-    /// Takes no more connections, and ends those that there are once their answers are out.
+    /// Stops accepting connections, and closes the existing ones after their answers are sent.
     pub async fn stop(self) {
         let _ = self.stop.send(());
         let abort = self.serving.abort_handle();
@@ -155,7 +155,7 @@ impl WebServer {
     }
 }
 
-/// Takes connections until it is stopped, or its handle is gone.
+/// Accepts connections until the server is stopped or its handle is dropped.
 async fn serve(listener: TcpListener, router: Router, names: Arc<[String]>, mut stopped: oneshot::Receiver<()>) {
     let door = Door::default();
     let mut connections = JoinSet::new();
@@ -168,7 +168,7 @@ async fn serve(listener: TcpListener, router: Router, names: Arc<[String]>, mut 
                     let (router, names) = (router.clone(), Arc::clone(&names));
                     door.admit(|slot| connections.spawn(answer(stream, router, names, slot)));
                 }
-                // No descriptor is left, or the client is gone by now: neither ends the server.
+                // No file descriptor is free, or the client has gone already. Neither ends the server.
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
         }
@@ -178,7 +178,7 @@ async fn serve(listener: TcpListener, router: Router, names: Arc<[String]>, mut 
     while connections.join_next().await.is_some() {}
 }
 
-/// Answers the one request of a connection. What goes wrong with a connection is its client's.
+/// Answers the one request of a connection. An error of a connection concerns only its client.
 async fn answer(stream: TcpStream, router: Router, names: Arc<[String]>, slot: Arc<ConnectionSlot>) {
     let Ok(local) = stream.local_addr() else { return };
     let pages = TowerToHyperService::new(router);
@@ -203,11 +203,11 @@ async fn answer(stream: TcpStream, router: Router, names: Arc<[String]>, slot: A
     let _ = tokio::time::timeout(CONNECTION_LIMIT, connection).await;
 }
 
-/// Why a request is not answered: it is addressed to a host that is not this one.
+/// Returns the refusal of a request that is addressed to another host.
 fn refusal(request: &Request<Incoming>, local: IpAddr, names: &[String]) -> Option<Page> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
-        // Before HTTP/1.1 there was no such header, and no browser that sends none.
+        // This header did not exist before HTTP/1.1, and every browser sends it.
         (None, _) if request.version() == Version::HTTP_10 => return None,
         (Some(host), None) => host.to_str().unwrap_or_default(),
         (None, _) | (Some(_), Some(_)) => "",
