@@ -1,10 +1,10 @@
-//! Flags, environment and file → one validated configuration. Nobody else reads any of them.
+//! Merges flags, environment and file into one validated configuration. No other module reads any of them.
 //!
-//! Precedence: flags over environment over file over defaults. Each setting is noted with its origin, and each command
-//! sees only settings that are valid. Secrets are held so that nothing shows them by accident.
+//! Precedence: flags over environment over file over defaults. Each setting is recorded with its origin, and each
+//! command sees only valid settings. Secrets have types that cannot be displayed by accident.
 //!
-//! In reading order: `environment` and `file` (what is read), `table` (one table of settings), a file for each table,
-//! `origin` (who set what, as it may be shown), `partly` (what is left of a configuration that does not hold).
+//! In reading order: `environment` and `file` (the sources), `table` (one table of settings), a file for each table,
+//! `origin` (the origin of each setting, for display), `partly` (the valid part of an invalid configuration).
 
 mod backfill;
 mod emit;
@@ -51,12 +51,12 @@ use environment::Environment;
 use file::File;
 use table::{Flags, Sheet};
 
-/// All settings, each valid.
+/// All settings, validated.
 #[derive(Clone)]
 pub struct Config {
-    /// What is read, by kind.
+    /// The input streams, by kind.
     pub streams: Streams,
-    /// What is written beside decisions and requests.
+    /// The output streams other than decisions and requests.
     pub outputs: Outputs,
     /// The policy in force until a `policy.adopted` is folded.
     pub policy: Policy,
@@ -67,21 +67,21 @@ pub struct Config {
     pub backfill: Backfill,
     pub exchange: Exchange,
     pub feed: Feed,
-    /// What goes to standard error.
+    /// The level of messages on standard error.
     pub log_level: LevelFilter,
-    /// Every setting as it may be shown, with its origin.
+    /// Every setting in a form that may be displayed, with its origin.
     pub settings: Vec<Setting>,
-    /// What was cleaned, overridden or does nothing; to be shown once.
+    /// Warnings about values that were cleaned or overridden, or have no effect. To be displayed once.
     pub warnings: Vec<String>,
     pub sources: Sources,
 }
 
-/// What a configuration was read from, so that flags can be laid over it.
+/// The sources of a configuration, kept so that flags can be applied over them.
 #[derive(Clone, Default)]
 pub struct Sources {
     file: File,
     environment: Environment,
-    /// Warnings of the reading itself.
+    /// Warnings from reading the sources.
     warnings: Vec<String>,
 }
 
@@ -109,7 +109,8 @@ impl Config {
         Self::of(Sources { file, environment, warnings }, &Flags::new())
     }
 
-    /// The same with flags of the command line above all else: `("run.group", "harvester")`. Keys are those of the file.
+    /// Does the same with flags of the command line applied over everything else: `("run.group", "harvester")`. The
+    /// keys are those of the file.
     pub fn with_flags(&self, flags: impl IntoIterator<Item = (&'static str, String)>) -> Result<Self, ConfigError> {
         Self::of(self.sources.clone(), &flags.into_iter().collect())
     }
@@ -154,12 +155,12 @@ impl Config {
         })
     }
 
-    /// The settings of live requests; `None` in shadow mode. Errors if live is wanted and something is not set.
+    /// Returns the settings of live requests; `None` in shadow mode. Returns an error if live mode lacks a setting.
     pub fn live(&self) -> Result<Option<Live>, ConfigError> {
         self.emit.live(&self.policy, &self.streams)
     }
 
-    /// SHA-256 hex of all effective settings, secrets masked: tells one configuration from another.
+    /// Returns the SHA-256 in hex of all effective settings, with secrets masked. It distinguishes configurations.
     pub fn hash(&self) -> String {
         let lines = self.settings.iter().map(|setting| format!("{}={}\n", setting.key, setting.value));
         sha256_hex(lines.collect::<String>().as_bytes())
@@ -197,7 +198,7 @@ mod tests {
         );
     }
 
-    /// What Kubernetes sets for services that are called `harvest-brain` and `redis`.
+    /// Variables that Kubernetes sets for services called `harvest-brain` and `redis`.
     #[test]
     fn names_that_a_cluster_manager_makes_set_nothing() {
         let names = [

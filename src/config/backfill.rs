@@ -1,9 +1,9 @@
-//! `[backfill]`: what is fetched when the log does not say it.
+//! `[backfill]`: look-ups of facts that the log does not contain.
 
 use super::error::ConfigError;
 use super::table::Sheet;
 
-/// Where a fact that is missing may be fetched.
+/// A source from which a missing fact may be fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     Redis,
@@ -12,16 +12,16 @@ pub enum Source {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backfill {
-    /// Between two looks at the exchange's positions; 0 = none. [ms]
+    /// Interval between two look-ups of the exchange's positions; 0 = none. [ms]
     pub position_poll_ms: u64,
     pub tick_ms: u64,
-    /// Calls of the exchange in one tick. [1]
+    /// Maximum number of calls to the exchange per tick. [1]
     pub max_api_calls: u64,
-    /// Whether the hashes of the old service are written to.
+    /// True if the hashes of the old service are updated.
     pub write_back: bool,
-    /// What the keys of those hashes begin with.
+    /// Prefix of the keys of those hashes.
     pub hash_prefix: String,
-    /// In the order in which they are asked.
+    /// Sources in the order in which they are tried.
     pub sources: Vec<Source>,
 }
 

@@ -1,4 +1,4 @@
-//! `[emit]`: how decisions leave. Nothing that moves money has a default.
+//! `[emit]`: how decisions are sent. No setting that moves money has a default.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::{StreamKind, Streams};
 use crate::domain::exit::policy::{Mode, Policy};
 
-/// The shape of an order request.
+/// The format of an order request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     ApplyPlan,
@@ -26,7 +26,7 @@ impl Format {
         }
     }
 
-    /// The kind of stream that carries it.
+    /// Returns the kind of stream that carries it.
     pub const fn kind(self) -> StreamKind {
         match self {
             Self::ApplyPlan => StreamKind::Plan,
@@ -38,27 +38,27 @@ impl Format {
 #[derive(Clone, Debug)]
 pub struct Emit {
     pub format: Option<Format>,
-    /// Who we say we are: executors go by it.
+    /// Our name as the source of requests. Executors select by it.
     pub source: Option<String>,
-    /// The stream of the requests; `None` = the first plan or intent stream, by format.
+    /// Stream of the requests; `None` = the first plan or intent stream, depending on the format.
     pub stream: Option<String>,
-    /// Consumer groups that are known to carry requests out.
+    /// Consumer groups that are known to execute requests.
     pub executors: Vec<String>,
-    /// A decision older than this is not sent. [ms]
+    /// Age above which a decision is not sent. [ms]
     pub max_decision_age_ms: u64,
-    /// The key that stops everything.
+    /// Key of the kill switch in Redis.
     pub kill_key: String,
-    /// About how many entries our output streams keep; 0 = all. [1]
+    /// Approximate number of entries that our output streams keep; 0 = all. [1]
     pub output_maxlen: u64,
-    /// Entries up to this id are believed without a signature: they were written before there was a key.
+    /// Entries up to this id are trusted without a signature, because they were written before there was a key.
     pub believe_unsigned_until: Option<EntryId>,
     signing_key: Option<SecretString>,
     signing_key_file: Option<PathBuf>,
-    /// Files with keys of before, each with the last id for which it counts.
+    /// Files with former keys, each with the last id for which it is valid.
     former_keys: Vec<(PathBuf, EntryId)>,
 }
 
-/// What a live service needs, whole.
+/// The complete settings of a live service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Live {
     pub format: Format,
@@ -68,7 +68,7 @@ pub struct Live {
 }
 
 impl Emit {
-    /// The settings of live requests; `None` in shadow mode.
+    /// Returns the settings of live requests; `None` in shadow mode.
     pub fn live(&self, policy: &Policy, streams: &Streams) -> Result<Option<Live>, ConfigError> {
         if policy.mode == Mode::Shadow {
             return Ok(None);
@@ -85,13 +85,14 @@ impl Emit {
             Some(named) => read().find(|stream| stream.name == *named),
             None => read().next(),
         };
-        // Requests have to come back to us: only through them is a result known for ours.
+        // Requests must come back to us: only by them a result is recognised as ours.
         let why = "a stream that is read as plan (apply_plan) or intent (trade_intent)";
         let stream = stream.ok_or_else(|| needs("emit.stream", why))?.name.clone();
         Ok(Some(Live { format, source, stream, executors: self.executors.clone() }))
     }
 
-    /// The key that signs decisions: of the environment, else of its file; `None` = decisions are not signed.
+    /// Returns the key that signs decisions, from the environment or else from its file; `None` = decisions are not
+    /// signed.
     pub fn signing_key(&self) -> Result<Option<SecretString>, ConfigError> {
         if self.signing_key.is_some() {
             return Ok(self.signing_key.clone());
@@ -99,13 +100,13 @@ impl Emit {
         self.signing_key_file.as_deref().map(|path| key_of_file("emit.signing_key_file", path)).transpose()
     }
 
-    /// Up to which ids something else than the key is enough, by the setting that says so.
+    /// Returns the ids up to which entries are trusted without the present key, each with the setting that defines it.
     pub fn trusted_until(&self) -> impl Iterator<Item = (&'static str, EntryId)> + '_ {
         let unsigned = self.believe_unsigned_until.map(|until| ("emit.believe_unsigned_until", until));
         unsigned.into_iter().chain(self.former_keys.iter().map(|(_, until)| ("emit.former_keys", *until)))
     }
 
-    /// The keys of before, each with the last id for which it counts: nothing is signed with them any more.
+    /// Returns the former keys, each with the last id for which it is valid. They are not used to sign.
     pub fn former_keys(&self) -> Result<Vec<(SecretString, EntryId)>, ConfigError> {
         let read = |(path, until): &(PathBuf, EntryId)| Ok((key_of_file("emit.former_keys", path)?, *until));
         self.former_keys.iter().map(read).collect()
@@ -127,7 +128,7 @@ fn key_of_file(name: &'static str, path: &Path) -> Result<SecretString, ConfigEr
     Ok(key.into())
 }
 
-/// `PATH until ID`.
+/// Parses `PATH until ID`.
 fn former_key(text: &str) -> Option<(PathBuf, EntryId)> {
     let (path, until) = text.rsplit_once(" until ")?;
     Some((path.trim(), until.trim().parse().ok()?)).filter(|(path, _)| !path.is_empty()).map(|(p, id)| (p.into(), id))

@@ -1,11 +1,11 @@
-//! The environment: which names concern us, and what is cleaned off their values.
+//! The environment: selects the names that concern us, and cleans their values.
 
 use std::collections::BTreeMap;
 
 use super::error::ConfigError;
 use crate::codec::policy::nearest;
 
-/// Names that set something, or are checked.
+/// Names that set a value or are checked.
 const NAMES: [&str; 27] = [
     "BINANCE_TESTNET_API_KEY",
     "BINANCE_TESTNET_API_SECRET",
@@ -36,7 +36,7 @@ const NAMES: [&str; 27] = [
     "STREAM_TRADE_INTENT",
 ];
 
-/// Names that the old service read and that do nothing here.
+/// Names that the old service read and that have no effect here.
 const RETIRED_NAMES: [&str; 10] = [
     "HARVEST_CONFIG_REFRESH_SEC",
     "HARVEST_CONSUMER_GROUP",
@@ -50,7 +50,7 @@ const RETIRED_NAMES: [&str; 10] = [
     "STREAM_PNL_SNAPSHOT",
 ];
 
-/// The names of the environment that concern us, cleaned.
+/// The environment variables that concern us, cleaned.
 #[derive(Clone, Default)]
 pub(super) struct Environment(BTreeMap<String, String>);
 
@@ -59,7 +59,7 @@ impl Environment {
         let mut ours = BTreeMap::new();
         let mut of_a_manager = Vec::new();
         for (name, value) in all {
-            // An env file that begins with a byte order mark has it in its first name.
+            // In an env file with a byte order mark, the mark is part of the first name.
             let name = name.trim_start_matches('\u{feff}').to_owned();
             if is_of_a_manager(&name, &value) {
                 of_a_manager.push(name);
@@ -85,24 +85,24 @@ impl Environment {
         Ok(Self(ours))
     }
 
-    /// Leaves a name out, as if it was never set; false where it was not.
+    /// Removes a name, as if it had never been set. Returns false if it was not set.
     pub(super) fn leave_out(&mut self, name: &str) -> bool {
         self.0.remove(name).is_some()
     }
 
-    /// A value that is set and not empty.
+    /// Returns a value that is set and not empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.set(name).filter(|value| !value.is_empty())
     }
 
-    /// A value that is set, even if it is empty.
+    /// Returns a value that is set, even if it is empty.
     pub(super) fn set(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 }
 
-/// Is it a name like ours that a cluster manager makes for each service that it knows, here one that is called `harvest-…` or
-/// `redis`: `…_SERVICE_HOST`, `…_SERVICE_PORT…`, `…_PORT` with an address, `…_PORT_<n>_TCP…`.
+/// Returns true for a name similar to ours that a cluster manager creates for each service it knows, here one called
+/// `harvest-…` or `redis`: `…_SERVICE_HOST`, `…_SERVICE_PORT…`, `…_PORT` with an address, `…_PORT_<n>_TCP…`.
 fn is_of_a_manager(name: &str, value: &str) -> bool {
     if !name.starts_with("HARVEST_") && !name.starts_with("REDIS_") {
         return false;
@@ -119,7 +119,7 @@ fn is_of_a_manager(name: &str, value: &str) -> bool {
         || name.split_once("_PORT_").is_some_and(is_of_a_port)
 }
 
-/// What can be wrong around a value and is cleaned off it.
+/// A flaw around a value that is cleaned off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
     CarriageReturn,
@@ -129,7 +129,7 @@ pub(super) enum Flaw {
 }
 
 impl Flaw {
-    /// The first flaw of a value; `None` where cleaning changes nothing.
+    /// Returns the first flaw of a value; `None` if cleaning changes nothing.
     pub(super) fn of(value: &str) -> Option<Self> {
         if clean(value) == value {
             return None;
@@ -155,7 +155,7 @@ impl Flaw {
     }
 }
 
-/// The value without byte order mark, carriage returns, quotes and blanks around it.
+/// Returns the value without a surrounding byte order mark, carriage returns, quotes and blanks.
 pub(super) fn clean(value: &str) -> String {
     let value = value.trim_start_matches('\u{feff}').trim();
     for quote in ['"', '\''] {
@@ -166,7 +166,7 @@ pub(super) fn clean(value: &str) -> String {
     value.to_owned()
 }
 
-/// `true`, `1` and `yes`, in any case.
+/// Returns true for `true`, `1` and `yes`, in upper or lower case.
 pub(super) fn is_true(value: &str) -> bool {
     ["true", "1", "yes"].iter().any(|word| value.trim().eq_ignore_ascii_case(word))
 }

@@ -1,10 +1,10 @@
-//! Why there is no valid configuration.
+//! Errors of the configuration.
 
 use std::path::PathBuf;
 
 use crate::codec::policy;
 
-/// Each names the setting; none shows what may be a secret.
+/// An invalid configuration. Each error names the setting, and none contains a value that may be a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("{what} {}: {source}", path.display())]
@@ -17,7 +17,7 @@ pub enum ConfigError {
     SecretInFile { path: PathBuf, key: String, name: &'static str },
     #[error("environment: {name} is unknown{}", suggested(nearest))]
     UnknownName { name: String, nearest: Option<String> },
-    /// `location` says who gave the value: the file, the environment or a flag.
+    /// `location` is the origin of the value: the file, the environment or a flag.
     #[error("{location}: {name} = {value}: {want}")]
     Value { location: String, name: String, value: String, want: String },
     #[error("streams: {0}")]

@@ -1,5 +1,5 @@
-//! `[exchange]`: which of the exchange's environments, its REST interface, and the credentials, which come from the
-//! environment of the process or a file of their own.
+//! `[exchange]`: the environment of the exchange, its REST interface, and the credentials, which come from the
+//! environment of the process or from a separate file.
 
 use std::path::PathBuf;
 
@@ -12,10 +12,10 @@ use super::table::{Sheet, Table};
 
 /// Length of a key and of an HMAC secret. [characters]
 const CREDENTIAL_LENGTH: usize = 64;
-/// Longest file that may hold a private key. [bytes]
+/// Maximum length of a file with a private key. [bytes]
 const KEY_FILE_MAX: u64 = 65_536;
 
-/// Which version of the position call is used: v3 leaves out symbols without a position.
+/// The version of the position call. Version 3 omits symbols without a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PositionRisk {
     V2,
@@ -24,30 +24,30 @@ pub enum PositionRisk {
 
 #[derive(Clone, Debug)]
 pub struct Exchange {
-    /// Presets of all addresses.
+    /// Environment of the exchange, which presets all addresses.
     pub environment: Environment,
     pub base_url: String,
     pub recv_window_ms: u64,
     pub timeout_ms: u64,
     pub position_risk: PositionRisk,
-    /// Certificates (PEM) of those who may vouch for the exchange, beside the public ones.
+    /// Certificates (PEM) of authorities that are trusted for the exchange, in addition to the public ones.
     pub ca_file: Option<PathBuf>,
     key: Credential,
     secret: Credential,
-    /// Holds the secret where the environment does not.
+    /// File that contains the secret if the environment does not.
     secret_file: Option<PathBuf>,
 }
 
-/// Key and secret, as they go into a request.
+/// Key and secret in the form in which requests use them.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     pub key: SecretString,
     pub secret: SecretString,
-    /// The variable or setting that the secret came from.
+    /// The variable or setting that contained the secret.
     pub secret_name: &'static str,
 }
 
-/// Why signed calls cannot be made; names the variable, never its value.
+/// The reason why signed calls cannot be made. It names the variable, never its value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name} {reason}")]
 pub struct NoCredentials {
@@ -63,7 +63,7 @@ const SECRET: &str = "BINANCE_TESTNET_API_SECRET";
 const SECRET_FILE: &str = "exchange.api_secret_file";
 
 impl Exchange {
-    /// What signed calls need; else the named reason why there are none.
+    /// Returns the credentials for signed calls, or the reason why there are none.
     pub fn credentials(&self) -> Result<Credentials, NoCredentials> {
         let key = self.key.0.clone()?;
         let (secret, secret_name) = match (&self.secret.0, &self.secret_file) {
@@ -91,7 +91,7 @@ fn secret_of_file(path: &PathBuf) -> Result<SecretString, NoCredentials> {
 
 pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Exchange, ConfigError> {
     let mut table = sheet.table("exchange")?;
-    // Who names the address of an environment means all of it.
+    // The address of an environment selects that environment for all addresses.
     let implied = table.peek("base_url").and_then(|url| Environment::of(&url)).unwrap_or(Environment::Testnet);
     let names = Environment::ALL.map(|environment| (environment.name(), environment));
     let environment = table.word("environment", implied.name(), &names)?;
@@ -100,7 +100,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Exchange, ConfigError> {
         fine.then(|| url.trim_end_matches('/').to_owned())
     })?;
     if Environment::of(&base_url).is_some_and(|of_url| of_url != environment) {
-        // The key of one market must not go to another.
+        // The key of one market must not be sent to another.
         let want = format!("want an address of the {} environment, as exchange.environment says", environment.name());
         return Err(table.refused("base_url", &want));
     }
@@ -124,7 +124,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Exchange, ConfigError> {
 
 const URL_WANTED: &str = "want https://host, without user and query (http:// only on this host)";
 
-/// Is the URL encrypted, or plain and within this host; with a host, and without a user.
+/// Returns true if the URL has a host and no user, and is encrypted or plain within this host.
 pub(super) fn guarded(url: &str, encrypted: &str, plain: &str) -> bool {
     let host_of = |rest: &str| rest.split('/').next().unwrap_or_default().to_owned();
     let is_own = |host: &str| {
@@ -139,7 +139,7 @@ pub(super) fn guarded(url: &str, encrypted: &str, plain: &str) -> bool {
     }
 }
 
-/// A credential, with a warning for what looks wrong and a reason where it cannot be used.
+/// Reads a credential. Adds a warning if it looks wrong, and returns a reason if it cannot be used.
 fn credential(table: &mut Table<'_, '_>, key: &'static str, name: &'static str) -> Credential {
     let was_set = table.is_set(name);
     let Some(secret) = table.secret(key, name) else {
@@ -147,7 +147,7 @@ fn credential(table: &mut Table<'_, '_>, key: &'static str, name: &'static str) 
         return Credential(Err(NoCredentials { name, reason }));
     };
     let text = secret.expose_secret();
-    // A private key in PEM has lines; what it holds is for the client to say.
+    // A private key in PEM has several lines. The client validates its content.
     if text.contains("-----BEGIN ") {
         return Credential(Ok(secret));
     }
@@ -156,7 +156,7 @@ fn credential(table: &mut Table<'_, '_>, key: &'static str, name: &'static str) 
         table.warn(format!("{name} {reason}"));
         return Credential(Err(NoCredentials { name, reason }));
     }
-    // The base64 of a private key begins so, and is as long as its key.
+    // The base64 of a private key begins with these letters and is longer than an HMAC secret.
     let is_encoded = text.starts_with("MI") && text.len() > CREDENTIAL_LENGTH;
     if text.len() != CREDENTIAL_LENGTH && !is_encoded {
         table.warn(format!("{name} has {} characters, where the exchange gives {CREDENTIAL_LENGTH}", text.len()));

@@ -7,7 +7,7 @@ use super::exchange::guarded;
 use super::market::{Environment, ListenKeyForm};
 use super::table::Sheet;
 
-/// Whose marks are written.
+/// The symbols whose mark prices are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeedSymbols {
     /// Symbols with an open position.
@@ -18,21 +18,21 @@ pub enum FeedSymbols {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Feed {
     pub mark_url: String,
-    /// Without the listen key.
+    /// Address of the account's socket, without the listen key.
     pub user_url: String,
-    /// Where the listen key goes in it.
+    /// Position of the listen key in that address.
     pub listen_key_form: ListenKeyForm,
     pub mark_stream: String,
-    /// About how many entries the stream of marks keeps. [1]
+    /// Approximate number of entries that the stream of mark prices keeps. [1]
     pub mark_maxlen: u64,
     pub symbols: FeedSymbols,
-    /// Without a message for so long the socket is opened anew. [ms]
+    /// Time without a message after which the socket is reopened. [ms]
     pub stall_ms: u64,
-    /// Between two comparisons of what the account's socket brought with what REST shows. [ms]
+    /// Interval between two comparisons of the account's socket with the REST interface. [ms]
     pub compare_ms: u64,
-    /// Where the health of the feed is served; `None` = nowhere.
+    /// Address that serves the health of the feed; `None` = not served.
     pub listen: Option<SocketAddr>,
-    /// Names beside its own under which that is asked for.
+    /// Additional host names for that address.
     pub hosts: Vec<String>,
 }
 

@@ -1,14 +1,14 @@
-//! The configuration file: TOML, its tables taken out one by one.
+//! The configuration file: parses the TOML and returns its tables one by one.
 
 use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
 use crate::codec::policy::nearest;
 
-/// Tables of the file.
+/// The known tables of the file.
 const TABLES: [&str; 9] = ["policy", "redis", "streams", "run", "journal", "emit", "backfill", "exchange", "feed"];
 
-/// What the file says; nothing where none is named.
+/// The content of the file; empty if no file is named.
 #[derive(Clone, Default)]
 pub(super) struct File {
     path: PathBuf,
@@ -16,7 +16,7 @@ pub(super) struct File {
 }
 
 impl File {
-    /// Reads the file. A byte order mark is passed over; the lines may end in carriage returns.
+    /// Reads the file. A byte order mark is ignored, and lines may end in carriage returns.
     pub(super) fn read(path: &Path, warnings: &mut Vec<String>) -> Result<Self, ConfigError> {
         let path = path.to_owned();
         let text = match std::fs::read_to_string(&path) {
@@ -34,7 +34,7 @@ impl File {
         Ok(Self { path, tables })
     }
 
-    /// Errors if it has a table that nobody knows.
+    /// Returns an error if the file has an unknown table.
     pub(super) fn refuse_unknown(&self) -> Result<(), ConfigError> {
         match self.tables.keys().find(|key| !TABLES.contains(&key.as_str())) {
             None => Ok(()),
@@ -45,12 +45,12 @@ impl File {
         }
     }
 
-    /// Has a key of a table a value.
+    /// Returns true if a key of a table has a value.
     pub(super) fn has(&self, table: &str, key: &str) -> bool {
         self.tables.get(table).and_then(|table| table.get(key)).is_some()
     }
 
-    /// Leaves a key out, `run.silent_after_ms.price`, or a table; false where there is none.
+    /// Removes a key, such as `run.silent_after_ms.price`, or a table. Returns false if there is none.
     pub(super) fn leave_out(&mut self, key: &str) -> bool {
         if self.tables.remove(key).is_some() {
             return true;
@@ -72,12 +72,12 @@ impl File {
         &self.path
     }
 
-    /// Where a value of the file stands, for people.
+    /// Returns the location of the file's values, for messages.
     pub(super) fn location(&self) -> String {
         format!("configuration {}", self.path.display())
     }
 
-    /// Takes a table out; empty where the file has none.
+    /// Takes a table out of the file; empty if the file has none.
     pub(super) fn take(&mut self, name: &str) -> Result<toml::Table, ConfigError> {
         match self.tables.remove(name) {
             None => Ok(toml::Table::new()),
@@ -92,7 +92,8 @@ impl File {
     }
 }
 
-/// The reader's own report quotes the line, which may hold a password: only its number and the reason are said.
+/// Returns an error with the line number and the reason only. The parser's own report quotes the line, which may
+/// contain a password.
 fn no_toml(path: PathBuf, text: &str, error: &toml::de::Error) -> ConfigError {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;

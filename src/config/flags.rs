@@ -1,10 +1,10 @@
-//! Flags that several commands share, laid over the configuration.
+//! Flags that several commands share, applied over the configuration.
 
 use std::time::Duration;
 
 use super::{Config, ConfigError};
 
-/// A time that is given in seconds, `0.5`.
+/// Parses a time in seconds, such as `0.5`.
 pub fn seconds(text: &str) -> Result<Duration, String> {
     let given: f64 = text.parse().map_err(|_| "want seconds, 0 or more".to_owned())?;
     Some(given)
@@ -22,7 +22,7 @@ pub struct RedisFlag {
 }
 
 impl RedisFlag {
-    /// The configuration with this flag above it.
+    /// Returns the configuration with this flag applied.
     pub fn over(&self, config: &Config) -> Result<Config, ConfigError> {
         config.with_flags(self.redis.iter().map(|url| ("redis.url", url.clone())))
     }
@@ -55,7 +55,7 @@ pub struct RunFlags {
 }
 
 impl RunFlags {
-    /// The configuration with these flags above it.
+    /// Returns the configuration with these flags applied.
     pub fn over(&self, config: &Config) -> Result<Config, ConfigError> {
         let flags = [
             ("redis.url", &self.redis),

@@ -1,13 +1,13 @@
-//! `[journal]`: our own record of everything consumed.
+//! `[journal]`: our own record of every consumed entry.
 
 use super::error::ConfigError;
 use super::table::Sheet;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Journal {
-    /// A file is closed when it holds this much, and at the end of the day. [bytes]
+    /// Size at which a file is closed. It is also closed at the end of the day. [bytes]
     pub rotate_bytes: u64,
-    /// How long files are kept, unless a rebuild needs them; 0 = for good. [days]
+    /// Time for which files are kept, unless a rebuild needs them; 0 = without limit. [days]
     pub retention_days: u64,
 }
 

@@ -1,4 +1,4 @@
-//! `LOG_LEVEL`: what goes to standard error.
+//! `LOG_LEVEL`: the level of messages on standard error.
 
 use tracing::level_filters::LevelFilter;
 
@@ -7,7 +7,7 @@ use super::table::Sheet;
 
 const NAME: &str = "LOG_LEVEL";
 
-/// A word that is no level is no reason to stop: it is said, and the default counts.
+/// Reads the level. An unknown word adds a warning, and the default applies.
 pub(super) fn read(sheet: &mut Sheet<'_>) -> LevelFilter {
     let (word, origin) = match sheet.environment.get(NAME) {
         Some(word) => (word, Origin::Environment(NAME)),
@@ -23,7 +23,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> LevelFilter {
 
 fn level_of(word: &str) -> Option<LevelFilter> {
     match word.to_ascii_lowercase().as_str() {
-        // Words of Python's logging, which the existing env files use.
+        // Words of Python's logging, which existing env files use.
         "warning" => Some(LevelFilter::WARN),
         "critical" | "fatal" => Some(LevelFilter::ERROR),
         word => word.parse().ok().filter(|_| !word.bytes().all(|byte| byte.is_ascii_digit())),

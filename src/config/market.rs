@@ -1,20 +1,20 @@
-//! The exchange's environments: markets with prices, positions and keys of their own, and the addresses of each.
+//! The environments of the exchange: markets with separate prices, positions and keys, and the addresses of each.
 
-/// An environment of the exchange; presets its addresses.
+/// An environment of the exchange. It presets the addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Environment {
     Production,
     Demo,
-    /// The older one of the two for trying out.
+    /// The older of the two test environments.
     Testnet,
 }
 
-/// Where the listen key stands in the address of the account's socket.
+/// The position of the listen key in the address of the account's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListenKeyForm {
     /// `?listenKey=KEY&events=…`.
     Parameter,
-    /// `/KEY`. Elsewhere than on the old testnet such a socket is accepted, and stays silent.
+    /// `/KEY`. Except on the old testnet, such a socket is accepted and then stays silent.
     Path,
 }
 
@@ -26,7 +26,8 @@ impl ListenKeyForm {
         }
     }
 
-    /// The form that a socket address wants: of its own scheme or host where that says so, else of the environment.
+    /// Returns the form for a socket address: that of its scheme or host if these determine it, otherwise that of the
+    /// environment.
     pub fn of(user_url: &str, environment: Environment) -> Self {
         if path_of(user_url).starts_with("/private") {
             return Self::Parameter;
@@ -54,7 +55,7 @@ impl Environment {
         }
     }
 
-    /// The socket of mark prices.
+    /// Returns the socket of mark prices.
     pub const fn mark_url(self) -> &'static str {
         match self {
             Self::Production => "wss://fstream.binance.com/market/ws/!markPrice@arr@1s",
@@ -63,7 +64,7 @@ impl Environment {
         }
     }
 
-    /// The socket of the account, without its listen key.
+    /// Returns the socket of the account, without its listen key.
     pub const fn user_url(self) -> &'static str {
         match self {
             Self::Production => "wss://fstream.binance.com/private/ws",
@@ -79,7 +80,7 @@ impl Environment {
         }
     }
 
-    /// The market whose prices and positions it has: those of the environments for trying out are not real ones.
+    /// Returns the market whose prices and positions it has. Test environments do not have the real ones.
     pub const fn market(self) -> &'static str {
         match self {
             Self::Production => "production",
@@ -87,7 +88,7 @@ impl Environment {
         }
     }
 
-    /// The environment of an address; `None` for hosts that the exchange does not publish, such as loopback.
+    /// Returns the environment of an address; `None` for hosts that the exchange does not publish, such as loopback.
     pub fn of(url: &str) -> Option<Self> {
         let host = host_of(url);
         let is_below =
@@ -101,7 +102,7 @@ impl Environment {
     }
 }
 
-/// Host of a URL in lower case, without its port; empty where there is none.
+/// Returns the host of a URL in lower case, without its port; empty if there is none.
 fn host_of(url: &str) -> String {
     let rest = url.split_once("://").map_or("", |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -109,7 +110,7 @@ fn host_of(url: &str) -> String {
     host.split(':').next().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase()
 }
 
-/// Path of a URL, from its first slash on.
+/// Returns the path of a URL, from its first slash on.
 fn path_of(url: &str) -> &str {
     let rest = url.split_once("://").map_or("", |(_, rest)| rest);
     rest.find('/').map_or("", |at| &rest[at..])

@@ -1,15 +1,15 @@
-//! Where each setting comes from.
+//! The origin of each setting.
 
 use std::fmt;
 
 use serde_json::Value;
 
-/// Who set it.
+/// The place where a setting was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     Default,
     File,
-    /// The name in the environment.
+    /// The name of the environment variable.
     Environment(&'static str),
     Flag,
 }
@@ -25,10 +25,10 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One effective setting, as it may be shown: a secret is masked.
+/// One effective setting in a form that may be displayed: a secret is masked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// Table and key, `run.group`.
+    /// Table and key, such as `run.group`.
     pub key: String,
     pub value: Value,
     pub origin: Origin,

@@ -1,5 +1,5 @@
-//! What is left of a configuration that does not hold: each setting that is refused is left out, until the rest is valid. For
-//! who looks for faults; nothing works by it.
+//! The valid part of an invalid configuration: each rejected setting is removed until the rest is valid. Only commands
+//! that diagnose use it; the service never runs with it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,12 +13,12 @@ use crate::codec::policy::{LIVE_KEYS, ReadError};
 use crate::domain::exit::policy::PolicyError;
 
 impl Config {
-    /// Reads what can be read of the file and the environment of the process; returns it with all that was refused.
+    /// Reads the valid part of the file and of the process's environment. Returns it with every error.
     pub fn load_partly(file: Option<&Path>) -> (Self, Vec<ConfigError>) {
         Self::parts_partly(file, environment_of_process())
     }
 
-    /// The same of a given environment.
+    /// Does the same with a given environment.
     pub fn parts_partly(file: Option<&Path>, mut names: BTreeMap<String, String>) -> (Self, Vec<ConfigError>) {
         let mut refused = Vec::new();
         let (environment, mut warnings) = loop {
@@ -55,7 +55,7 @@ impl Config {
 }
 
 impl Sources {
-    /// Leaves out what an error names; returns what is to be said of it. Something is left out each time.
+    /// Removes the setting that an error names, and returns the errors to report. Removes something each time.
     fn without(&mut self, error: ConfigError) -> Vec<ConfigError> {
         if let ConfigError::Policy(ReadError::Policy(PolicyError::LiveNeeds(_))) = &error {
             return self.without_live();
@@ -82,13 +82,13 @@ impl Sources {
             ConfigError::Unreadable { .. } | ConfigError::NoToml { .. } => false,
         };
         if !is_left_out {
-            // What is refused is none of what it seems to be: nothing is believed then.
+            // The error names a setting that could not be found. Then all settings are discarded.
             (self.file, self.environment) = (File::default(), Environment::default());
         }
         vec![error]
     }
 
-    /// Leaves out a key of the policy, whoever set it.
+    /// Removes a key of the policy from its source.
     fn without_rule(&mut self, key: &str) -> bool {
         let top = key.split('.').next().unwrap_or(key);
         let names = policy::NAMES.iter().filter(|(_, of)| *of == top);
@@ -96,7 +96,7 @@ impl Sources {
         self.file.leave_out(&format!("policy.{top}")) || in_environment
     }
 
-    /// Leaves out the mode; returns every key of the policy that it lacks.
+    /// Removes the mode. Returns an error for every key that the policy lacks.
     fn without_live(&mut self) -> Vec<ConfigError> {
         let is_set = |key: &str| {
             let in_environment =

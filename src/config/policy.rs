@@ -1,4 +1,4 @@
-//! `[policy]`: the rules in force until the history holds a `policy.adopted`.
+//! `[policy]`: the rules in force until the history contains a `policy.adopted`.
 
 use serde_json::{Map, Value};
 
@@ -9,7 +9,7 @@ use super::table::{Sheet, milliseconds_of};
 use crate::codec::policy;
 use crate::domain::exit::policy::Policy;
 
-/// Environment names that set a key of the policy.
+/// Environment variables that set a key of the policy.
 pub(super) const NAMES: [(&str, &str); 5] = [
     ("HARVEST_MODE", "mode"),
     ("HARVEST_MIN_R", "min_r"),
@@ -17,9 +17,9 @@ pub(super) const NAMES: [(&str, &str); 5] = [
     ("HARVEST_MAX_ACTIONS_PER_MIN", "max_actions_per_min"),
     ("HARVEST_REQUIRE_FRESH_SNAPSHOT_SEC", "max_position_age_ms"),
 ];
-/// Set and not true: shadow, whatever else is said.
+/// If it is set and not true, the mode is shadow, whatever other settings request.
 const LIVE_SWITCH: &str = "HARVEST_LIVE_WRITES_ENABLED";
-/// What the old service did with stops, and this one does not.
+/// Settings of the old service for stops, which this service does not move.
 const STOPS: [&str; 2] = ["HARVEST_SET_BE_AT_R", "HARVEST_TRAIL_ATR_MULT"];
 
 pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Policy, ConfigError> {
@@ -38,7 +38,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Policy, ConfigError> {
     }
     refuse_openings(sheet)?;
     let live = object.get("mode").and_then(Value::as_str).is_some_and(|mode| mode.trim().eq_ignore_ascii_case("live"));
-    // Set and empty is not true.
+    // An empty value is not true.
     if live && sheet.environment.set(LIVE_SWITCH).is_some_and(|value| !is_true(value)) {
         sheet.warnings.push(format!("{LIVE_SWITCH} is not true: shadow"));
         object.insert("mode".to_owned(), "shadow".into());
@@ -63,7 +63,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Policy, ConfigError> {
     Ok(policy)
 }
 
-/// A value of the environment is refused under the name that it has there.
+/// Returns an error that names the environment variable instead of the policy key.
 fn named(error: policy::ReadError, by_name: &[(&str, &'static str)]) -> ConfigError {
     match &error {
         policy::ReadError::Value { key, value, want, .. } => match by_name.iter().find(|(named, _)| named == key) {

@@ -1,4 +1,4 @@
-//! `[redis]`: where the server is.
+//! `[redis]`: the address of the server.
 
 use std::path::PathBuf;
 
@@ -10,15 +10,15 @@ use super::origin::Origin;
 use super::table::Sheet;
 use crate::codec::shown::{MASK, masked_url};
 
-/// Schemes of the addresses that are understood.
+/// Supported schemes of addresses.
 const SCHEMES: [&str; 4] = ["redis://", "rediss://", "redis+unix://", "unix://"];
 
-/// The server and how to trust it.
+/// The server and its trusted certificates.
 #[derive(Clone, Debug)]
 pub struct Redis {
-    /// Its address, which may hold a password.
+    /// Address of the server, which may contain a password.
     pub url: SecretString,
-    /// Certificates (PEM) of those who may vouch for a server of `rediss://`, instead of the public ones.
+    /// Certificates (PEM) of authorities that are trusted for a server of `rediss://`, instead of the public ones.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -26,7 +26,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Redis, ConfigError> {
     let (environment, flag) = (sheet.environment, sheet.flags.get("redis.url").cloned());
     let by_parts = url_of_parts(sheet)?;
     let mut table = sheet.table("redis")?;
-    // Read by hand: the value is neither shown nor quoted.
+    // Read separately, so that the value is neither displayed nor quoted.
     let of_file = table.hidden("url")?;
     let (url, origin) = if let Some(url) = flag {
         (url, Origin::Flag)
@@ -50,7 +50,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Redis, ConfigError> {
     Ok(Redis { url: url.into(), ca_file })
 }
 
-/// The address by host and port, and the name that gave it.
+/// Returns the address built from host and port, and the name of the variable that set it.
 fn url_of_parts(sheet: &Sheet<'_>) -> Result<Option<(String, &'static str)>, ConfigError> {
     let (host, port) = (sheet.environment.get("REDIS_HOST"), sheet.environment.get("REDIS_PORT"));
     let wrong = |name: &str, value: &str, want: &str| {
@@ -73,7 +73,7 @@ fn url_of_parts(sheet: &Sheet<'_>) -> Result<Option<(String, &'static str)>, Con
         (None, Some(_)) => "REDIS_PORT",
     };
     let host = host.unwrap_or("127.0.0.1");
-    // An address of the sixth version is full of colons.
+    // An IPv6 address contains colons.
     let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
     Ok(Some((format!("redis://{host}:{}", port.unwrap_or("6379")), name)))
 }

@@ -9,19 +9,19 @@ use crate::codec::time;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::{SYMBOLS_MAX, StreamKind};
 
-/// A day; nothing here waits longer. [ms]
+/// One day, the maximum of every interval here. [ms]
 const DAY_MS: u64 = 86_400_000;
 
-/// Where a group starts that was never there.
+/// The start of a new consumer group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     Earliest,
     Latest,
-    /// Entries behind this one.
+    /// Entries after this one.
     After(EntryId),
 }
 
-/// After how long without an entry a stream is called silent; 0 = never. [ms]
+/// Time without an entry after which a stream counts as silent; 0 = never. [ms]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SilentAfter {
     pub intent: u64,
@@ -32,7 +32,7 @@ pub struct SilentAfter {
 }
 
 impl SilentAfter {
-    /// Of a kind of stream; `None` where silence means nothing. [ms]
+    /// Returns the time for a kind of stream; `None` if its silence has no meaning. [ms]
     pub fn of(&self, kind: StreamKind) -> Option<u64> {
         let ms = match kind {
             StreamKind::Intent => self.intent,
@@ -50,29 +50,30 @@ impl SilentAfter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     pub group: String,
-    /// Stable: entries of a consumer that is never heard of again wait for someone to claim them.
+    /// Name of the consumer. It must not change: entries of a consumer that does not return stay pending until another
+    /// one claims them.
     pub consumer: String,
     pub store: PathBuf,
     pub journal: PathBuf,
     pub from: Start,
-    /// Where health, metrics and positions are served; `None` = nowhere.
+    /// Address that serves health, metrics and positions; `None` = not served.
     pub listen: Option<SocketAddr>,
-    /// Names beside its own under which the pages are asked for.
+    /// Additional host names for the pages.
     pub hosts: Vec<String>,
-    /// Entries asked for at a time, of each stream. [1]
+    /// Maximum number of entries per read of each stream. [1]
     pub read_count: usize,
-    /// Symbols that prices alone may introduce. [1]
+    /// Maximum number of symbols that prices alone may introduce. [1]
     pub max_symbols: usize,
-    /// A commit is due after so many entries … [1]
+    /// Number of entries after which a commit is due … [1]
     pub commit_entries: usize,
-    /// … or so long after the first of them. [ms]
+    /// … or time after the first of them. [ms]
     pub commit_interval_ms: u64,
     pub lease_ms: u64,
-    /// Between two `HARVEST_TICK` lines. [ms]
+    /// Interval between two `HARVEST_TICK` lines. [ms]
     pub tick_ms: u64,
-    /// Entries between two snapshots of the state beside the journal. [1]
+    /// Number of entries between two state snapshots. [1]
     pub snapshot_entries: u64,
-    /// The group of the service that this one takes the place of: live waits until it stands still.
+    /// Group of the service that this one replaces. Live mode waits until that group has stopped reading.
     pub old_group: Option<String>,
     pub silent_after_ms: SilentAfter,
 }
@@ -124,17 +125,17 @@ fn start_of(text: &str) -> Option<Start> {
     if let Ok(id) = text.parse() {
         return Some(Start::After(id));
     }
-    // A time means all that came at it or later.
+    // A time includes all entries at that time or later.
     let ms = time::business_ms(text)?;
     Some(Start::After(EntryId::new(ms.checked_sub(1)?, u64::MAX)))
 }
 
-/// Ranges keep these small.
+/// Converts a number whose range is small.
 fn count(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// The name of this host, which outlives the process.
+/// Returns the name of this host, which is independent of the process.
 fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().trim().to_owned();
     if name.is_empty() { "harvester".to_owned() } else { name }

@@ -1,4 +1,4 @@
-//! `[streams]`: what is read, by kind, and what is written beside it.
+//! `[streams]`: the streams that are read, by kind, and the additional streams that are written.
 
 use super::error::ConfigError;
 use super::origin::Origin;
@@ -6,7 +6,7 @@ use super::table::Sheet;
 use crate::codec::policy::nearest;
 use crate::domain::event::streams::{Stream, StreamKind, Streams};
 
-/// Environment names that set the stream of a kind.
+/// Environment variables that set the stream of a kind.
 pub(super) const NAMES: [(&str, StreamKind); 7] = [
     ("STREAM_TRADE_INTENT", StreamKind::Intent),
     ("STREAM_APPLY_RESULT", StreamKind::Result),
@@ -20,7 +20,7 @@ pub(super) const NAMES: [(&str, StreamKind); 7] = [
 /// Streams that are written and not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outputs {
-    /// What the shadow mode would do.
+    /// Stream of the decisions that shadow mode only suggests.
     pub suggestions: String,
     pub quarantine: String,
 }
@@ -55,7 +55,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<(Streams, Outputs), ConfigEr
     }
     let streams =
         Streams::new(streams).map_err(|twice| ConfigError::Streams(format!("{} is named twice", twice.name)))?;
-    // Fed back, what was only a suggestion would become an intent.
+    // If it were read back, a suggestion would become an intent.
     for name in [&suggestions, &quarantine] {
         if streams.id_of(name).is_some() || suggestions == quarantine {
             return Err(ConfigError::Streams(format!("{name} is written, and named for something else too")));

@@ -1,5 +1,5 @@
-//! One table of settings: each key is looked up in the flags, the environment, the file and the defaults, in this
-//! order, checked, and noted with its origin.
+//! One table of settings. Each key is looked up in the flags, the environment, the file and the defaults, in this
+//! order, then checked and recorded with its origin.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,10 +18,10 @@ use super::origin::{Origin, Setting};
 use crate::codec::policy::nearest;
 use crate::codec::shown::MASK;
 
-/// Flags of the command line: table and key, and the text given.
+/// Flags of the command line: table and key, and the given text.
 pub(super) type Flags = BTreeMap<&'static str, String>;
 
-/// All that settings are read from, and what was read so far.
+/// The sources of all settings, and the settings read so far.
 pub(super) struct Sheet<'a> {
     pub(super) flags: &'a Flags,
     pub(super) environment: &'a Environment,
@@ -31,36 +31,36 @@ pub(super) struct Sheet<'a> {
 }
 
 impl<'a> Sheet<'a> {
-    /// One table of it. [`Table::finish`] has to be called at its end.
+    /// Starts one table. [`Table::finish`] must be called at its end.
     pub(super) fn table<'s>(&'s mut self, name: &'static str) -> Result<Table<'s, 'a>, ConfigError> {
         let of_file = self.file.take(name)?;
         Ok(Table { name: name.to_owned(), of_file, asked: Vec::new(), secrets: Vec::new(), sheet: self })
     }
 
-    /// Notes an effective setting.
+    /// Records an effective setting.
     pub(super) fn note(&mut self, key: String, value: Value, origin: Origin) {
         self.settings.push(Setting { key, value, origin });
     }
 }
 
-/// One table, while its keys are read.
+/// One table while its keys are read.
 pub(super) struct Table<'s, 'a> {
     name: String,
     of_file: toml::Table,
     asked: Vec<&'static str>,
-    /// Keys that only the environment may hold, with their names there.
+    /// Keys that only the environment may contain, with their names there.
     secrets: Vec<(&'static str, &'static str)>,
     sheet: &'s mut Sheet<'a>,
 }
 
-/// A value as it was given, and by whom.
+/// A value as it was given, with its origin.
 struct Given {
     value: toml::Value,
     origin: Origin,
 }
 
 impl<'a> Table<'_, 'a> {
-    /// The table below this one that `key` names.
+    /// Starts the table `key` inside this table.
     pub(super) fn below(&mut self, key: &'static str) -> Result<Table<'_, 'a>, ConfigError> {
         self.asked.push(key);
         let of_file = match self.of_file.get(key) {
@@ -80,7 +80,7 @@ impl<'a> Table<'_, 'a> {
         })
     }
 
-    /// Refuses keys of the file that nobody asked for.
+    /// Returns an error if the file has a key that was not read.
     pub(super) fn finish(self) -> Result<(), ConfigError> {
         match self.of_file.keys().find(|key| !self.asked.contains(&key.as_str())) {
             None => Ok(()),
@@ -97,7 +97,7 @@ impl<'a> Table<'_, 'a> {
         }
     }
 
-    /// A whole number within a range.
+    /// Reads an integer within a range.
     pub(super) fn whole(
         &mut self,
         key: &'static str,
@@ -108,7 +108,7 @@ impl<'a> Table<'_, 'a> {
         self.whole_of(key, given, default, &range)
     }
 
-    /// Milliseconds, which the environment may name in seconds. [ms]
+    /// Reads a time that the file gives in milliseconds and the environment may give in seconds. [ms]
     pub(super) fn milliseconds(
         &mut self,
         key: &'static str,
@@ -178,7 +178,7 @@ impl<'a> Table<'_, 'a> {
         Ok(value)
     }
 
-    /// A text that may be empty.
+    /// Reads a text that may be empty.
     pub(super) fn text(
         &mut self,
         key: &'static str,
@@ -195,7 +195,7 @@ impl<'a> Table<'_, 'a> {
         Ok(text)
     }
 
-    /// A name: a text that is not empty.
+    /// Reads a name, which is a text that is not empty.
     pub(super) fn name(
         &mut self,
         key: &'static str,
@@ -206,7 +206,7 @@ impl<'a> Table<'_, 'a> {
         if text.is_empty() { Err(self.refused(key, "want a name that is not empty")) } else { Ok(text) }
     }
 
-    /// A text that is read by `read`; `want` says what it has to be.
+    /// Reads a text and parses it with `read`. `want` describes the valid texts.
     pub(super) fn parsed<T>(
         &mut self,
         key: &'static str,
@@ -218,7 +218,7 @@ impl<'a> Table<'_, 'a> {
         read(&text).ok_or_else(|| self.refused(key, want))
     }
 
-    /// One of some words, in any case.
+    /// Reads one of several words, in upper or lower case.
     pub(super) fn word<T: Copy>(
         &mut self,
         key: &'static str,
@@ -231,7 +231,7 @@ impl<'a> Table<'_, 'a> {
         self.parsed(key, default, &want, find)
     }
 
-    /// Some of some words, in the order given, none twice.
+    /// Reads a list of allowed words in the given order, without repetitions.
     pub(super) fn words<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Result<Vec<T>, ConfigError> {
         let defaults: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let texts = self.texts(key, &defaults)?;
@@ -242,7 +242,7 @@ impl<'a> Table<'_, 'a> {
         found.filter(|_| !twice).ok_or_else(|| self.refused(key, &want))
     }
 
-    /// A list of names; one text is a list by commas.
+    /// Reads a list of names. A single text is split at commas.
     pub(super) fn texts(&mut self, key: &'static str, default: &[&str]) -> Result<Vec<String>, ConfigError> {
         let Some(given) = self.given(key, None) else {
             self.note(key, default.iter().map(|text| Value::from(*text)).collect::<Value>(), Origin::Default);
@@ -266,20 +266,20 @@ impl<'a> Table<'_, 'a> {
         Ok(self.name(key, None, default)?.into())
     }
 
-    /// A path; none where the text is empty.
+    /// Reads a path; `None` if the text is empty.
     pub(super) fn some_path(&mut self, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
         let text = self.text(key, None, "")?;
         Ok((!text.is_empty()).then(|| text.into()))
     }
 
-    /// An address to listen on; none where the text is empty.
+    /// Reads an address to listen on; `None` if the text is empty.
     pub(super) fn listen(&mut self, key: &'static str, default: &str) -> Result<Option<SocketAddr>, ConfigError> {
         self.parsed(key, default, "want ADDRESS:PORT, like 127.0.0.1:9464, or nothing", |text| {
             if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
         })
     }
 
-    /// Names or addresses of hosts, without a port.
+    /// Reads names or addresses of hosts, without a port.
     pub(super) fn hosts(&mut self, key: &'static str) -> Result<Vec<String>, ConfigError> {
         let hosts = self.texts(key, &[])?;
         let is_host = |host: &String| {
@@ -292,7 +292,7 @@ impl<'a> Table<'_, 'a> {
         Err(self.refused(key, "want names or addresses of hosts, without a port, as [\"harvester\"]"))
     }
 
-    /// A secret of the environment, which no file holds; none where it is not set or empty.
+    /// Reads a secret of the environment, which must not be in a file; `None` if it is unset or empty.
     pub(super) fn secret(&mut self, key: &'static str, name: &'static str) -> Option<SecretString> {
         self.secrets.push((key, name));
         let secret = self.sheet.environment.get(name).map(SecretString::from);
@@ -304,12 +304,12 @@ impl<'a> Table<'_, 'a> {
         secret
     }
 
-    /// Is the name set in the environment, if only to nothing.
+    /// Returns true if the name is set in the environment, even if it is empty.
     pub(super) fn is_set(&self, name: &str) -> bool {
         self.sheet.environment.set(name).is_some()
     }
 
-    /// A text of the file that is neither noted nor quoted.
+    /// Reads a text of the file without recording or quoting it.
     pub(super) fn hidden(&mut self, key: &'static str) -> Result<Option<String>, ConfigError> {
         self.asked.push(key);
         match self.of_file.get(key) {
@@ -319,7 +319,7 @@ impl<'a> Table<'_, 'a> {
         }
     }
 
-    /// The value that was noted last for this key is refused.
+    /// Returns the error that rejects the last recorded value of this key.
     pub(super) fn refused(&self, key: &'static str, want: &str) -> ConfigError {
         let noted = self.sheet.settings.iter().rev().find(|setting| setting.key == self.key(key));
         let value = noted.map_or(Value::Null, |setting| setting.value.clone());
@@ -331,7 +331,7 @@ impl<'a> Table<'_, 'a> {
         self.sheet.warnings.push(warning);
     }
 
-    /// A text as it was given, neither checked nor noted: what another setting goes by.
+    /// Returns a text as it was given, neither checked nor recorded, for a setting that depends on it.
     pub(super) fn peek(&mut self, key: &'static str) -> Option<String> {
         self.given(key, None)?.value.as_str().map(str::to_owned)
     }
@@ -372,7 +372,7 @@ impl<'a> Table<'_, 'a> {
     }
 }
 
-/// Seconds, whole or not, as whole milliseconds.
+/// Converts seconds, with or without decimals, to whole milliseconds.
 pub(super) fn milliseconds_of(seconds: &str) -> Option<u64> {
     let ms = seconds.trim().parse::<Decimal>().ok()?.checked_mul(Decimal::ONE_THOUSAND)?;
     ms.fract().is_zero().then(|| ms.to_u64()).flatten()

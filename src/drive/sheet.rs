@@ -22,7 +22,7 @@ pub struct Sheet {
     pub unconfirmed: Vec<String>,
     /// Symbols whose history has a gap, with or without a position.
     pub history_gap: Vec<String>,
-    /// The positions, in the format of docs/spec/commands.md, "positions".
+    /// The positions, in the format of `docs/spec/commands.md`, "positions".
     pub positions: Vec<Value>,
 }
 

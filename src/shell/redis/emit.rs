@@ -18,7 +18,7 @@ use crate::domain::event::ids::EntryId;
 /// is no longer in the stream), `behind` (the order rests on data that was read too long ago), `late` (an entry of the
 /// control stream would get an id far from the time of its issue, so it must be signed again), `written`. The script
 /// reads the kill key itself, so that nothing can happen between the check and the write. A kill key that was set and
-/// is now missing still counts (docs/spec/emission.md, "Kill key").
+/// is now missing still counts (`docs/spec/emission.md`, "Kill key").
 const EMIT: &str = r"
 local lease, memory, decisions, requests, control, kill_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local token, decision_id, cause_ms, age_max_ms = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
