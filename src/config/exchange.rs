@@ -124,7 +124,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Exchange, ConfigError> {
 
 const URL_WANTED: &str = "want https://host, without user and query (http:// only on this host)";
 
-/// Returns true if the URL has a host and no user, and is encrypted or plain within this host.
+/// Returns true if the URL has a host and no user, and is either encrypted or points to this host.
 pub(super) fn guarded(url: &str, encrypted: &str, plain: &str) -> bool {
     let host_of = |rest: &str| rest.split('/').next().unwrap_or_default().to_owned();
     let is_own = |host: &str| {

@@ -82,13 +82,13 @@ impl Sources {
             ConfigError::Unreadable { .. } | ConfigError::NoToml { .. } => false,
         };
         if !is_left_out {
-            // The error names a setting that could not be found. Then all settings are discarded.
+            // The error names no setting that could be removed. Then all settings are discarded.
             (self.file, self.environment) = (File::default(), Environment::default());
         }
         vec![error]
     }
 
-    /// Removes a key of the policy from its source.
+    /// Removes a key of the policy from the file and the environment. Returns false if neither has it.
     fn without_rule(&mut self, key: &str) -> bool {
         let top = key.split('.').next().unwrap_or(key);
         let names = policy::NAMES.iter().filter(|(_, of)| *of == top);

@@ -19,7 +19,7 @@ pub(super) const NAMES: [(&str, &str); 5] = [
 ];
 /// If it is set and not true, the mode is shadow, whatever other settings request.
 const LIVE_SWITCH: &str = "HARVEST_LIVE_WRITES_ENABLED";
-/// Settings of the old service for stops, which this service does not move.
+/// Settings of the old service for stops. This service does not move stops.
 const STOPS: [&str; 2] = ["HARVEST_SET_BE_AT_R", "HARVEST_TRAIL_ATR_MULT"];
 
 pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Policy, ConfigError> {

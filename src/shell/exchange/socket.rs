@@ -46,7 +46,6 @@ impl SocketError {
     }
 }
 
-/// An open socket.
 pub struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     host: String,

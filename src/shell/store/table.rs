@@ -66,7 +66,6 @@ impl Store {
         self.summary.commit
     }
 
-    /// Returns the number of rows.
     pub fn row_count(&self) -> u64 {
         self.summary.rows
     }
@@ -110,7 +109,6 @@ impl Store {
         size_of_files(&self.dir)
     }
 
-    /// Returns the folder.
     pub fn dir(&self) -> &Path {
         &self.dir
     }

@@ -57,7 +57,6 @@ impl Asked {
     }
 }
 
-/// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
     pub status: u16,
@@ -94,7 +93,6 @@ pub struct Site {
 }
 
 impl Site {
-    /// Adds a page.
     #[must_use]
     pub fn page<F, A>(self, path: &str, make: F) -> Self
     where
