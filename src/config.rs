@@ -58,7 +58,7 @@ pub struct Config {
     pub streams: Streams,
     /// The output streams other than decisions and requests.
     pub outputs: Outputs,
-    /// The policy in force until a `policy.adopted` is folded.
+    /// The policy in force until a `policy.adopted` is applied.
     pub policy: Policy,
     pub redis: Redis,
     pub run: Run,

@@ -1,4 +1,4 @@
-//! Histories and streams through the engine: pipeline, look-ahead, projection, and the state at an earlier time.
+//! Histories and streams through the engine: pipeline, look-ahead, projection, and the state at a past time.
 
 pub mod pipeline;
 pub mod projection;

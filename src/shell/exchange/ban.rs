@@ -35,7 +35,7 @@ impl BanFile {
         [self.own, remembered].into_iter().flatten().filter(is_in_force).max_by_key(|ban| ban.until_ms)
     }
 
-    /// Stores a wait that begins now, and returns its end. The second value is an error if it could not be stored.
+    /// Stores a wait that begins now. Returns the ban in force, and an error if it could not be stored.
     pub(super) fn remember(&mut self, status: u16, wait_ms: u64, now_ms: u64) -> (Ban, io::Result<()>) {
         let told = Ban { until_ms: now_ms + wait_ms.clamp(1, WAIT_MAX_MS), status };
         // A later and shorter wait does not end a longer one.

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use memchr::memchr;
 
-/// Size of the block that lines are slices of. [byte]
+/// Size of the block that contains the lines. [byte]
 const BLOCK_BYTES: usize = 256 * 1024;
 
 /// A source of bytes and the block that contains the next ones. Ranges point into the block and are valid until the

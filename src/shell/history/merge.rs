@@ -21,7 +21,7 @@ pub(super) struct Merge {
     slots: Vec<Option<Source>>,
     /// The open parts except the active one, by their current lines.
     heads: BinaryHeap<Reverse<(MergeKey, usize)>>,
-    /// The slot of the part that gave the last line.
+    /// The slot of the part that returned the last line.
     active: Option<usize>,
     /// The first line of all other parts.
     others: MergeKey,

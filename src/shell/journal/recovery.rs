@@ -116,7 +116,7 @@ fn content_checksum(path: &Path, commit: Commit) -> Result<[u8; 4], JournalError
     Ok(again.finish().map_err(&failed)?.0)
 }
 
-/// Keeps the last four bytes of what is written.
+/// Keeps the last four of the bytes written to it.
 #[derive(Default)]
 struct Tail([u8; 4]);
 

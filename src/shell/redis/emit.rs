@@ -398,7 +398,7 @@ pub fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
     fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
-/// Appends an entry to a control stream, signed where there is a key.
+/// Appends an entry to a control stream, signed if there is a key.
 pub async fn append_control(
     server: &mut Server,
     key: Option<&SigningKey>,
