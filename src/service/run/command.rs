@@ -1,4 +1,4 @@
-//! The command: from settings to a running service, and to its end.
+//! The command: from the settings to a running service, and to its end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,16 +26,17 @@ use crate::service::server;
 use crate::shell::redis::{EmitKeys, LeaseKeys, Membership};
 use crate::shell::web::WebServer;
 
-/// How long the server may be out of reach when the service begins.
+/// The longest time to wait for the server at the start of the service.
 const FIRST_CONNECTION: Duration = Duration::from_secs(10);
-/// Batches that wait for the fold. [1]
+/// The most batches that wait for the processor. [1]
 const BATCHES_WAITING: usize = 8;
-/// Pieces of work that wait for the emitter. [1]
+/// The most emit batches that wait for the emitter. [1]
 const WORK_WAITING: usize = 64;
-/// How long giving back the lease may take.
+/// The longest time that the release of the lease may take.
 const RELEASE_LIMIT: Duration = Duration::from_secs(1);
 
-/// The service was at work and could not go on, or found no room to begin: to be started again.
+/// The error of a service that was running and could not go on, or had no disk space to begin. It should be started
+/// again.
 #[derive(Debug, thiserror::Error)]
 #[error("the service ended")]
 pub struct Failed;
@@ -54,12 +55,12 @@ pub struct Args {
     new_chain: bool,
 }
 
-/// Runs the service until it is told to stop.
+/// Runs the service until a signal stops it.
 pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let config = args.flags.over(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     match serve(runtime, &config, args.until_idle, args.new_chain) {
-        // Room may have been made by the next start.
+        // There may be more disk space at the next start.
         Err(error) if is_disk_full(&error) && !error.is::<Failed>() => Err(error.context(Failed)),
         done => done,
     }
@@ -195,7 +196,7 @@ fn serve(
     if let Some(web) = web {
         runtime.block_on(async { tokio::time::timeout(RELEASE_LIMIT, web.stop()).await }).ok();
     }
-    // All is durable: a server that does not answer is not waited for.
+    // Everything is durable, so a server that does not answer delays the end no further.
     let until = Instant::now() + RELEASE_LIMIT;
     while !(reading.is_finished() && emitting.is_finished()) && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(2));
@@ -204,7 +205,7 @@ fn serve(
     served.context(Failed)
 }
 
-/// What was decided, and what operators and we have said, counts from its beginning wherever reading starts.
+/// Decisions and control entries are read from the beginning of their streams, wherever the other streams start.
 fn start_of(kind: StreamKind, from: Start) -> Start {
     match kind {
         StreamKind::Control | StreamKind::Decision => Start::Earliest,
@@ -212,13 +213,13 @@ fn start_of(kind: StreamKind, from: Start) -> Start {
     }
 }
 
-/// The stream of decisions, which the lease stands beside.
+/// Returns the decision stream. The key of the lease is derived from its name.
 fn decision_stream(streams: &Streams) -> String {
     let decisions = streams.iter().find(|(_, stream)| stream.kind == StreamKind::Decision);
     decisions.map_or(StreamKind::Decision.default_stream(), |(_, stream)| &stream.name).to_owned()
 }
 
-/// Sets the flag when the process is told to end.
+/// Sets the flag when a signal asks the process to end.
 pub async fn stop_on_signal(stop: Arc<AtomicBool>) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))

@@ -1,15 +1,15 @@
-//! Connections, and how long to wait before the next try.
+//! Connections, and the delay before the next try.
 
 use std::time::{Duration, Instant};
 
 use crate::shell::redis::{Address, Server, ServerError};
 
-/// The first pause …
+/// The first delay between two tries.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
-/// … and the longest.
+/// The longest delay between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
-/// Makes connections to the one server; each part has its own, so that none waits for another.
+/// Opens connections to the server. Each part has its own, so that none waits for another.
 #[derive(Clone)]
 pub struct Connect {
     address: Address,
@@ -25,9 +25,9 @@ impl Connect {
     }
 }
 
-/// Asks until it is answered, on a new connection after each failure that may pass; for so long at most.
+/// Repeats a request until it is answered, with a new connection after each transient failure, up to a time limit.
 ///
-/// A server that is only starting is waited for, and so is one that was cut off; one that refuses us is not.
+/// A server that is starting or unreachable is waited for. A server that rejects us is not.
 pub async fn patiently<T>(
     connect: &Connect,
     limit: Duration,
@@ -55,7 +55,7 @@ fn may_pass(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref().is_some_and(ServerError::may_pass))
 }
 
-/// Pauses that double, with chance in them so that two processes do not try in step.
+/// Delays that double, with jitter, so that two processes do not retry in step.
 #[derive(Debug, Default)]
 pub struct RetryDelay {
     failures: u32,

@@ -1,8 +1,8 @@
-//! Which entry was being folded when the process ended: one that ended it twice is passed over.
+//! The entry that was being folded when the process ended. An entry that ended the process twice is skipped.
 //!
-//! After an end that was not clean, the entry in hand is noted while it is folded, in a file beside the store, for the
-//! first entries. A kill from outside finds it only if it comes within those microseconds, twice. A process that ends on
-//! its own takes the file away.
+//! After an unclean end, the entry being processed is noted in a file beside the store, for the first entries. A kill
+//! from outside could blame an entry only if it came within those microseconds, twice. A process that ends regularly
+//! removes the file.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -11,24 +11,24 @@ use std::path::{Path, PathBuf};
 
 use crate::domain::event::ids::EntryId;
 
-/// After an unclean end, so many entries are folded with a note before each. [1]
+/// After an unclean end, this many entries are noted before they are folded. [1]
 const NOTED_ENTRIES: u64 = 100_000;
-/// The file has one line, filled up to this. [bytes]
+/// The file has one line, padded to this length. [bytes]
 const LINE_BYTES: usize = 512;
 
-/// The note of the entry in hand.
+/// The note of the entry that is being processed.
 #[derive(Debug)]
 pub struct CrashGuard {
     path: PathBuf,
     file: Option<File>,
-    /// The entry that the process ended at, and how often.
+    /// The entry at which an earlier process ended, and how often.
     former: Option<(String, EntryId, u32)>,
     left: u64,
     is_noted: bool,
 }
 
 impl CrashGuard {
-    /// Reads what the last process left. A file that is there says that it did not end by itself.
+    /// Reads what the last process left. An existing file means that it did not end regularly.
     pub fn open(store: &Path) -> io::Result<Self> {
         let mut name = store.file_name().unwrap_or_default().to_owned();
         name.push(".in-hand");
@@ -48,18 +48,18 @@ impl CrashGuard {
         Ok(crash_guard)
     }
 
-    /// The entry that has ended the process at least twice.
+    /// Returns the entry that has ended the process at least twice.
     pub fn culprit(&self) -> Option<(&str, EntryId)> {
         self.former.as_ref().filter(|(_, _, times)| *times >= 2).map(|(stream, id, _)| (stream.as_str(), *id))
     }
 
-    /// The guilty one is passed over from now on.
+    /// Clears the note: the culprit is skipped from now on.
     pub fn clear(&mut self) {
         self.former = None;
         self.note("", EntryId::default(), 0);
     }
 
-    /// An entry is about to be folded.
+    /// Notes an entry that is about to be folded.
     pub fn begin(&mut self, stream: &str, id: EntryId) {
         if self.left == 0 {
             return;
@@ -67,21 +67,21 @@ impl CrashGuard {
         self.left -= 1;
         let times = match &self.former {
             Some((of, former, times)) if of == stream && *former == id => times + 1,
-            // The end before was not noted: this one may have been its cause as well.
+            // The end before was not noted. This entry may have caused that one too.
             _ => 1,
         };
         self.note(stream, id, times);
         self.is_noted = true;
     }
 
-    /// The entry is folded: whatever ends the process now, it was not that.
+    /// Clears an entry that was folded: it cannot be the cause of a later end.
     pub fn folded(&mut self) {
         if std::mem::take(&mut self.is_noted) {
             self.note("", EntryId::default(), 0);
         }
     }
 
-    /// The process ends by itself.
+    /// Removes the file, because the process ends regularly.
     pub fn finish(mut self) {
         self.file = None;
         let _ = fs::remove_file(&self.path);
@@ -92,7 +92,7 @@ impl CrashGuard {
         let mut line = Vec::with_capacity(LINE_BYTES);
         let _ = write!(line, "{times} {id} {stream}");
         line.resize(LINE_BYTES.max(line.len() + 1), b' ');
-        // A note that cannot be written only means that a crash is not understood.
+        // If the note cannot be written, the only loss is that a crash has no culprit.
         let _ = file.write_all_at(&line, 0);
     }
 }
@@ -113,7 +113,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().join("store");
         let id = EntryId::new(7, 1);
-        // The first end is not noted: nothing was suspected.
+        // The first end is not noted, because there was no unclean end before it.
         let mut first = CrashGuard::open(&store).unwrap();
         first.begin("a:stream", id);
         drop(first);

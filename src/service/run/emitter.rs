@@ -1,7 +1,7 @@
-//! The emitter: offers decisions one after the other, appends entries of our own, and acknowledges last.
+//! The emitter: offers decisions one after the other, appends our own entries, and acknowledges last.
 //!
-//! A failure of the server is tried again for ever: nothing behind it is done before. Where the lease is not ours,
-//! nothing is written; what was not offered stays in the outbox of the store.
+//! A failure of the server is retried without limit, and nothing later is done before it succeeds. Without the lease,
+//! nothing is written. Decisions that were not offered stay in the outbox of the store.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,19 +21,19 @@ use crate::shell::redis::{
     Emission, EmitKeys, Emitter, Offered, RawEntry, Server, ServerError, Tried, WrittenDecision, borrowed,
 };
 
-/// Entries of a quarantine stream that are read at a time. [1]
+/// The most entries of a quarantine stream that are read at once. [1]
 const PAGE_ENTRIES: usize = 1000;
 
 /// Everything that the emitter needs to begin.
 pub struct EmitterSetup {
     pub connect: Connect,
     pub keys: EmitKeys,
-    /// The stream that tells what was put aside.
+    /// The quarantine stream.
     pub quarantine: String,
     pub group: String,
     pub role: watch::Receiver<Role>,
     pub kill_gate: Arc<KillGate>,
-    /// The service stops at once: nothing is tried again.
+    /// Set when the service stops at once: nothing is retried.
     pub give_up: Arc<AtomicBool>,
     pub work: Receiver<EmitBatch>,
     pub done: Sender<Done>,
@@ -45,16 +45,16 @@ struct Emitting {
     delay: RetryDelay,
     /// The last round in which a decision was not written.
     halted: Option<u64>,
-    /// Streams and keys that took nothing when they were tried last.
+    /// Streams and keys that rejected the last write.
     refusing: BTreeSet<String>,
 }
 
-/// How something is tried.
+/// How an operation is retried.
 #[derive(Clone, Copy)]
 struct Try {
-    /// Only while the lease is ours.
+    /// True if the operation needs the lease.
     leads: bool,
-    /// What the server says no to is left for later: decisions and acknowledgements do not wait behind it.
+    /// True if a rejected operation is left for later, so that decisions and acknowledgements do not wait for it.
     can_wait: bool,
 }
 
@@ -65,15 +65,15 @@ impl Try {
     const LOOKING: Self = Self { leads: false, can_wait: true };
 }
 
-/// Why something was not done.
+/// The reason why an operation was not done.
 enum NotDone {
     /// The lease is not ours, or the service gives up.
     Later,
-    /// The server says no to what can wait.
+    /// The server rejects an operation that can wait.
     Refused(ServerError),
 }
 
-/// Works until nobody gives any more.
+/// Works until all senders of emit batches are gone.
 pub fn run(setup: EmitterSetup) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -110,7 +110,7 @@ impl Emitting {
         self.setup.role.borrow().lease().map(str::to_owned)
     }
 
-    /// The connection, made again where it failed; `None` once the service gives up.
+    /// Returns the connection, opened again after a failure; `None` once the service gives up.
     async fn connected(&mut self) -> Option<&mut Emitter> {
         while self.emitter.is_none() {
             match self.setup.connect.server().await {
@@ -121,7 +121,7 @@ impl Emitting {
         self.emitter.as_mut()
     }
 
-    /// Waits before the next try; `None` if there is none.
+    /// Waits before the next try; returns `None` if there is none.
     async fn failed(&mut self, error: &ServerError) -> Option<()> {
         self.emitter = None;
         if self.setup.give_up.load(Ordering::Relaxed) {
@@ -133,7 +133,7 @@ impl Emitting {
         Some(())
     }
 
-    /// Tries until it is done, each time on a connection that is there.
+    /// Tries until the operation is done, each time on an open connection.
     async fn until_done<T>(
         &mut self,
         what: Try,
@@ -147,7 +147,7 @@ impl Emitting {
                     return Ok(done);
                 }
                 Err(error) if what.can_wait && !error.may_pass() => {
-                    // Another server may have taken over: the next try goes to the one that is there then.
+                    // Another server may have taken over. The next try connects to the present one.
                     self.emitter = self.emitter.take().filter(|_| error.stream_fault().is_some());
                     return Err(NotDone::Refused(error));
                 }
@@ -156,7 +156,8 @@ impl Emitting {
         }
     }
 
-    /// Decisions are written in their order: behind one that was not, none is offered until the fold has heard of it.
+    /// Offers a decision. Decisions are written in their order: after one that was not written, none is offered until
+    /// the processor has applied that outcome.
     async fn offer(&mut self, seq: u64, round: u64, emission: &Emission) {
         let began = Instant::now();
         let gate = Arc::clone(&self.setup.kill_gate);
@@ -203,7 +204,7 @@ impl Emitting {
             let _ = self.setup.done.send(Done::Appended { number, id });
             return;
         }
-        // The answer to a try before may have been lost.
+        // The answer to an earlier try may have been lost.
         let mut tried = Tried::default();
         let appended =
             self.until_done(Try::TELLING, async |emitter, _| emitter.append(stream, fields, &mut tried).await).await;
@@ -221,7 +222,7 @@ impl Emitting {
         let _ = self.setup.done.send(done);
     }
 
-    /// A stream or key that we write to takes nothing, or does again.
+    /// Reports that a stream or key rejects writes, or accepts them again.
     fn output(&mut self, key: &str, refusal: Option<String>) {
         let is_known = match &refusal {
             Some(_) => !self.refusing.insert(key.to_owned()),
@@ -233,7 +234,7 @@ impl Emitting {
         }
     }
 
-    /// Writes what was put aside; what may have been written before is looked for first.
+    /// Writes quarantine records. Records that may have been written before are looked for first.
     async fn put_aside(&mut self, quarantine_outbox: Vec<QuarantineRecord>) {
         let doubtful: Vec<(&str, EntryId)> = quarantine_outbox
             .iter()
@@ -261,7 +262,7 @@ impl Emitting {
                 Some(true) => true,
                 Some(false) => self.tell(&stream, aside).await,
             };
-            // One that was refused is enough: the others wait with it.
+            // If one record was rejected, the others wait with it.
             told = told.filter(|_| is_written);
             let _ = self.setup.done.send(Done::Aside { number: aside.number, is_written });
         }
@@ -273,7 +274,7 @@ impl Emitting {
         let mut was_tried = false;
         let written = self
             .until_done(Try::TELLING, async |emitter, _| {
-                // The answer to the try before may have been lost.
+                // The answer to the earlier try may have been lost.
                 let is_retry = std::mem::replace(&mut was_tried, true);
                 if is_retry && told(emitter.server(), stream, &[entry]).await?.contains(&entry) {
                     return Ok(());
@@ -300,13 +301,13 @@ impl Emitting {
         }
     }
 
-    /// Looks for what was written. What the server says no to is looked into again when the next doubt arises.
+    /// Looks for the decisions that were written. If the server rejects the look-up, it is repeated at the next doubt.
     async fn check(&mut self, written: &[WrittenDecision]) {
         let lost = self.until_done(Try::LOOKING, async |emitter, _| emitter.lost_of(written).await).await;
         let _ = self.setup.done.send(Done::Checked { lost: lost.unwrap_or_default() });
     }
 
-    /// What was folded is acknowledged whoever leads by now: it is durable here.
+    /// Acknowledges folded entries, also after the lease was lost: they are durable here.
     async fn acknowledge(&mut self, acks: &[(String, Vec<EntryId>)]) {
         let group = self.setup.group.clone();
         let _ = self.until_done(Try::WHOEVER_LEADS, async |emitter, _| emitter.acknowledge(&group, acks).await).await;
@@ -314,13 +315,13 @@ impl Emitting {
     }
 }
 
-/// Why a stream took nothing: what is wrong with it, else what the server said.
+/// Returns the reason why a stream rejects writes: its fault, else the server's message.
 fn why(error: &ServerError) -> String {
     error.stream_fault().map_or_else(|| error.to_string(), |fault| fault.says().to_owned())
 }
 
-/// The entry of the control stream behind what is folded that tells of a gap already, written by a process that ended
-/// before it knew.
+/// Returns the entry of the control stream, after those that are folded, that reports this gap already. A process that
+/// ended before it knew may have written it.
 async fn written_gap(server: &mut Server, control: &str, gap: &GapNotice) -> Result<Option<EntryId>, ServerError> {
     #[derive(serde::Deserialize)]
     struct Payload {
@@ -338,8 +339,8 @@ async fn written_gap(server: &mut Server, control: &str, gap: &GapNotice) -> Res
     Ok(page.iter().find(|entry| tells(entry)).map(|entry| entry.id))
 }
 
-/// Which of these entries a quarantine stream tells of, or told of before it was trimmed. A record stands behind the time
-/// of its entry, which is folded only when that is past.
+/// Returns those of these entries that the quarantine stream contains, or contained before it was trimmed. The id of a
+/// record is later than the time of its entry, because an entry is folded only after its time is past.
 async fn told<'a>(
     server: &mut Server,
     quarantine: &str,

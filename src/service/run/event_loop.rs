@@ -1,4 +1,4 @@
-//! The loop of the fold: takes what comes, commits, hands on, tells how it is, and ends in order.
+//! The event loop: takes messages, commits, hands over to the emitter, publishes the report, and ends in order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,23 +26,23 @@ use crate::service::fetch::Tick;
 use crate::service::pages::Question;
 use crate::service::write_back::goals;
 
-/// How long the loop waits for something to happen.
+/// The longest wait for an event.
 const WAIT: Duration = Duration::from_millis(20);
-/// Pieces of work that wait for the emitter before no more entries are taken. [1]
+/// When this many emit batches wait for the emitter, no more entries are taken. [1]
 const WORK_WAITING: usize = 64;
-/// How long the end may take to get decisions out.
+/// The longest time that the emission of decisions may take at the end.
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
-/// A fold that is no further behind than this knows what it lacks. [ms]
+/// A processor with at most this lag knows what the projection lacks. [ms]
 const CAUGHT_UP_MS: u64 = 2_000;
-/// A fold that is further behind than this works off a backlog: more entries are sure to come, and what it decides is so
-/// late that a moment more changes nothing. [ms]
+/// A processor with more lag than this works off a backlog. More entries are sure to come, and its decisions are so
+/// late that a short wait changes nothing. [ms]
 const BACKLOG_MS: u64 = 1000;
-/// So long a commit of a backlog waits for more entries.
+/// How long a commit of a backlog waits for more entries.
 const BACKLOG_INTERVAL: Duration = Duration::from_millis(50);
-/// How often the report is published at least.
+/// The longest time between two reports.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(250);
 
-/// What connects the fold with the other parts.
+/// The channels between the processor and the other parts.
 pub struct Channels {
     pub messages: Receiver<Message>,
     pub work: mpsc::Sender<EmitBatch>,
@@ -58,7 +58,7 @@ pub struct Channels {
     pub give_up: Arc<AtomicBool>,
 }
 
-/// A service at work.
+/// The running service.
 pub struct EventLoop {
     fold: Processor,
     wires: Channels,
@@ -66,9 +66,9 @@ pub struct EventLoop {
     /// Hash of the policy in force when the process began.
     policy_before: Box<str>,
     has_adopted: bool,
-    /// The server's clock at a round that was read after we began to lead; `None` before it. [ms since 1970]
+    /// The server's clock at the first round that was read with the lease; `None` before it. [ms since 1970]
     led_from_ms: Option<u64>,
-    /// … and at the last round before. [ms since 1970]
+    /// The server's clock at the last round before that one. [ms since 1970]
     led_behind_ms: u64,
     commit_entries: usize,
     commit_interval: Duration,
@@ -78,7 +78,7 @@ pub struct EventLoop {
     writes_back: bool,
     snapshots: Snapshots,
     waiting: VecDeque<EmitBatch>,
-    /// Pieces of work that the emitter has. [1]
+    /// Emit batches that the emitter has. [1]
     handed_over: usize,
     busy: Instant,
     published: Instant,
@@ -116,7 +116,7 @@ impl EventLoop {
         }
     }
 
-    /// Works until told to stop, or until idle where that was asked for.
+    /// Works until it is stopped, or until it is idle if that was asked for.
     pub fn run(mut self) -> anyhow::Result<()> {
         self.publisher.started(&self.fold);
         while !self.wires.stop.load(Ordering::Relaxed) && !self.is_idle_enough() {
@@ -144,7 +144,7 @@ impl EventLoop {
         self.publisher.role_changed(is_leader);
     }
 
-    /// Orders wait until everything is folded that stood in the streams when we began to lead.
+    /// Orders wait until all entries are folded that were in the streams when we became the leader.
     fn see_whether_caught_up(&mut self) {
         if self.fold.is_caught_up || !self.fold.is_leader {
             return;
@@ -155,10 +155,11 @@ impl EventLoop {
         self.fold.is_caught_up = led_from_ms.is_some_and(|from_ms| self.fold.folded_to_ms() >= from_ms);
     }
 
-    /// The configured policy becomes an entry, unless the log says it already (SPEC §5).
+    /// Writes the configured policy as an entry, unless the log has it already (docs/spec/decision.md, "Policy in
+    /// force").
     fn adopt_policy(&mut self) {
         let globals = self.fold.projection.engine.globals();
-        // Somebody has adopted one since this process began: that counts.
+        // If another policy was adopted since this process began, that one counts.
         if *globals.policy.hash != *self.policy_before {
             return;
         }
@@ -194,7 +195,7 @@ impl EventLoop {
         }
     }
 
-    /// Folds what there is, and commits when that is due or there is nothing more at the moment.
+    /// Folds the entries that are there. Commits when a commit is due, or when there are no more entries at the moment.
     fn take_messages(&mut self) -> anyhow::Result<()> {
         if self.waiting.len() >= WORK_WAITING {
             std::thread::sleep(Duration::from_millis(1));
@@ -235,7 +236,7 @@ impl EventLoop {
         }
     }
 
-    /// Entries are being read, and those that were folded last are old.
+    /// Returns true if entries are being read and the last folded ones are old.
     fn is_behind(&self) -> bool {
         let status = &self.wires.status;
         let folded = self.fold.projection.engine.globals().last;
@@ -243,12 +244,12 @@ impl EventLoop {
             && status.server_ms.load(Ordering::Relaxed).saturating_sub(folded.ms) > BACKLOG_MS
     }
 
-    /// How long the first entry of a commit waits for the last one.
+    /// Returns how long the first entry of a commit may wait for the last one.
     fn longest_wait(&self) -> Duration {
         if self.is_behind() { self.commit_interval.max(BACKLOG_INTERVAL) } else { self.commit_interval }
     }
 
-    /// What is there; of a backlog also what comes before the time is over.
+    /// Returns the next message that is there. In a backlog it also waits for one, until the time is over.
     fn next_message(&self, left: Duration) -> Result<Message, RecvTimeoutError> {
         if self.is_behind() {
             return self.wires.messages.recv_timeout(left);
@@ -300,7 +301,7 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Gives the emitter what a commit has made due.
+    /// Hands over to the emitter what the commit has made due.
     fn hand_over(&mut self) -> anyhow::Result<()> {
         if self.fold.uncommitted().is_none() {
             let work = self.fold.work()?;
@@ -346,7 +347,7 @@ impl EventLoop {
         }
         let engine = &self.fold.projection.engine;
         let server_ms = self.wires.status.server_ms.load(Ordering::Relaxed);
-        // What only stands behind the fold in the streams need not be fetched.
+        // What is still unread in the streams need not be fetched.
         let is_behind = server_ms.saturating_sub(engine.globals().last.ms) > CAUGHT_UP_MS;
         if is_behind && !self.wires.status.is_drained.load(Ordering::Relaxed) {
             return;
@@ -363,7 +364,8 @@ impl EventLoop {
         self.waiting.is_empty() && self.handed_over == 0 && self.fold.is_settled()
     }
 
-    /// Was nothing pending or new for as long as was asked for; a follower waits until it could have become the leader.
+    /// Returns true if nothing was pending or new for the requested time. A follower waits until it could have become
+    /// the leader.
     fn is_idle_enough(&mut self) -> bool {
         let Some(limit) = self.until_idle else { return false };
         if !self.is_settled() || !self.wires.status.is_drained.load(Ordering::Relaxed) {
@@ -374,7 +376,7 @@ impl EventLoop {
         self.busy.elapsed() >= limit
     }
 
-    /// Commits, gets decisions out, and closes journal and store.
+    /// Commits, emits the remaining decisions, and closes journal and store.
     fn finish(mut self) -> anyhow::Result<()> {
         self.publisher.stopping();
         let until = Instant::now() + DRAIN_LIMIT;
@@ -387,7 +389,7 @@ impl EventLoop {
                 self.commit()?;
             }
             self.hand_over()?;
-            // Entries of our own may come back later: nobody reads any more.
+            // Our own entries may come back later. This process reads no more.
             let is_out = self.fold.is_told() || !self.fold.is_leader;
             if self.waiting.is_empty() && self.handed_over == 0 && is_out {
                 break;

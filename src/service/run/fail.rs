@@ -1,5 +1,5 @@
 //! Points at which a build with debug assertions can be made to end as by a kill: `HARVESTER_FAIL=committed:3` ends the
-//! process when it comes to `committed` for the third time. A release has none of them.
+//! process when it reaches `committed` for the third time. A release build has none of them.
 
 #[cfg(debug_assertions)]
 pub fn point(name: &str) {
@@ -21,7 +21,7 @@ pub fn point(name: &str) {
     }
 }
 
-/// `HARVESTER_FAIL=entry 5-1:1` ends the process when it comes to fold that entry.
+/// Ends the process before it folds an entry: `HARVESTER_FAIL=entry 5-1:1`.
 #[cfg(debug_assertions)]
 pub fn entry(id: crate::domain::event::ids::EntryId) {
     point(&format!("entry {id}"));

@@ -1,6 +1,7 @@
-//! Fetching beside the fold: what is lacking goes out on one wire, what a tick came to comes back on another.
+//! The fetcher beside the processor: the needs go out on one channel, the outcome of a tick comes back on another.
 //!
-//! The fold never waits for it: it hands over what it lacks, and gets facts as entries of the observation stream.
+//! The processor never waits for it. It hands over what the projection lacks, and gets facts as entries of the
+//! observation stream.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,31 +17,31 @@ use crate::service::write_back::{Goal, Legacy};
 use crate::shell::exchange::CircuitState;
 use crate::shell::redis::{Address, Server};
 
-/// A wait is left after at most this, to see whether the service stops.
+/// The longest wait between two checks whether the service stops.
 const STEP: Duration = Duration::from_millis(50);
 
-/// What the fold lacks, and what it wants others to know.
+/// What the projection lacks, and what other services should know.
 #[derive(Clone, Debug, Default)]
 pub struct Lacking {
     pub tick: Tick,
-    /// What hashes of other services should hold; empty where they are not kept in step.
+    /// What hashes of other services should contain; empty if they are not written back.
     pub goals: Vec<Goal>,
 }
 
-/// How fetching is.
+/// The state of the fetcher.
 #[derive(Clone, Debug, Default)]
 pub struct Fetched {
-    /// Calls of the exchange since the service began. [1]
+    /// Calls to the exchange since the service began. [1]
     pub api_calls: u64,
     pub is_circuit_open: bool,
     pub weight_used: Option<u64>,
     pub last_error: Option<String>,
-    /// Why the exchange tells no positions, where it refuses to.
+    /// Why the exchange refuses to return positions, if it does.
     pub refusal: Option<String>,
     pub is_hedged: bool,
 }
 
-/// Everything that fetching needs to begin.
+/// Everything that the fetcher needs to begin.
 pub struct FetchSetup {
     pub config: Config,
     pub address: Address,
@@ -50,7 +51,8 @@ pub struct FetchSetup {
     pub stop: Arc<AtomicBool>,
 }
 
-/// An exchange that nobody has named is not asked: neither its address, nor credentials, nor the source itself.
+/// Returns the configured sources. The exchange is one of them only if its address, its environment, its credentials or
+/// the list of sources is configured.
 fn sources(config: &Config) -> Vec<Source> {
     let is_named =
         |key: &str| config.settings.iter().any(|setting| setting.key == key && setting.origin != Origin::Default);
@@ -59,7 +61,7 @@ fn sources(config: &Config) -> Vec<Source> {
     config.backfill.sources.iter().copied().filter(|source| *source != Source::Api || asks).collect()
 }
 
-/// Fetches until told to stop; only while we lead.
+/// Fetches until it is stopped, and only with the lease.
 pub async fn run(setup: FetchSetup) {
     let mut config = setup.config.clone();
     config.backfill.sources = sources(&config);

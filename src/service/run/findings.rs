@@ -1,7 +1,7 @@
-//! Findings that speak of past entries: what could not be read, and what was not believed.
+//! Findings about past entries: those that could not be read, and those that were not believed.
 //!
-//! The store keeps them in the commit of the entries that they speak of, so that a start finds them again, whatever ended
-//! the process before. A store that is folded anew finds them anew.
+//! The store keeps them in the commit of the entries that they are about, so that a new process has them, however the
+//! last one ended. A store that is folded again finds them again.
 
 use std::collections::BTreeMap;
 
@@ -10,19 +10,19 @@ use crate::codec::state::Row;
 use crate::domain::book::counters::Counters;
 use crate::domain::event::ids::EntryId;
 
-/// What was found of entries, by name.
+/// The findings about entries, by name.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// By processes before.
+    /// Findings of earlier processes.
     before: BTreeMap<String, Finding>,
-    /// Not believed since.
+    /// Entries that this process did not believe.
     refused: BTreeMap<&'static str, Finding>,
-    /// As the store has them.
+    /// Findings as they are in the store.
     stored: BTreeMap<String, Finding>,
 }
 
 impl Findings {
-    /// Those that the store has.
+    /// Creates the findings from those in the store.
     pub fn of(stored: BTreeMap<String, Finding>) -> Self {
         Self { before: stored.clone(), refused: BTreeMap::new(), stored }
     }
@@ -32,7 +32,7 @@ impl Findings {
         self.refused.entry(name).or_default().add(Finding { entries: 1, last_ms: id.ms });
     }
 
-    /// Returns all findings, with what this process could not read.
+    /// Returns all findings, with the entries that this process could not read.
     pub fn all(&self, counters: &Counters) -> BTreeMap<String, Finding> {
         let mut all = self.before.clone();
         let unreadable = counters
@@ -45,7 +45,7 @@ impl Findings {
         all
     }
 
-    /// Takes the rows of those that changed since the last commit.
+    /// Returns the rows of the findings that changed since the last commit.
     pub fn rows(&mut self, counters: &Counters) -> Vec<Row> {
         let all = self.all(counters);
         let changed = all.iter().filter(|(name, finding)| self.stored.get(*name) != Some(*finding));

@@ -1,11 +1,12 @@
-//! Are there entries that we can never read: counted, because a stream that was trimmed says nothing.
+//! The gap detector: counts entries to find those that can never be read, because a trimmed stream shows no trace of
+//! them.
 //!
-//! `entries-added` counts what a stream was ever given; `seen` counts what we took or know to be lost; what is left to read
-//! can be counted. What is in none of them is lost. Counting what is left is not free: it is done only where something
-//! may be missing (the stream was trimmed or deleted from behind where all was there), and where little is left. A stream
-//! that was given less than it said before, or that ends before what we have read, has lost its history: it was deleted,
-//! flushed, or its server was replaced by one that lagged. Servers before 7.0 do not count: there a first entry behind
-//! the cursor gives a hint, and an end before it is proof.
+//! `entries-added` is the number of entries that a stream was ever given. `seen` is the number that we took or know to
+//! be lost. The entries that are left to read can be counted. The rest is lost. Counting the entries left is expensive:
+//! it is done only if something may be missing (the stream was trimmed or deleted beyond the point to which it was
+//! complete), and if few are left. A stream with fewer entries added than before, or whose end is before what we have
+//! read, has lost its history: it was deleted or flushed, or its server was replaced by a replica that lagged. Servers
+//! before 7.0 do not count: there, a first entry after the cursor is a hint, and an end before the cursor is proof.
 
 use super::message::StreamGap;
 use crate::codec::live::StreamPosition;
@@ -13,7 +14,7 @@ use crate::config::Start;
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::shell::redis::{Consumer, ServerError, StreamFault, StreamStats};
 
-/// What was counted of each stream.
+/// The counts of each stream.
 pub struct Bookkeeping {
     streams: Vec<Option<StreamBook>>,
 }
@@ -21,9 +22,9 @@ pub struct Bookkeeping {
 #[derive(Clone, Copy, Debug)]
 struct StreamBook {
     position: StreamPosition,
-    /// Up to here nothing is missing, or it is told.
+    /// Up to this entry nothing is missing, or the gap was reported.
     whole_to: EntryId,
-    /// The end of a stream that had forgotten entries, as it was told.
+    /// The end of a stream that had forgotten entries, when that was reported.
     forgotten_at: Option<EntryId>,
 }
 
@@ -32,19 +33,19 @@ struct StreamBook {
 pub struct Position {
     /// The last entry that was read.
     pub read: EntryId,
-    /// The last read came to the end: little is left.
+    /// True if the last read reached the end: few entries are left.
     pub is_at_end: bool,
 }
 
-/// What a survey says of a stream.
+/// What the statistics of a stream show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Finding {
     Whole,
-    /// What is left to read has to be counted.
+    /// The entries that are left to read must be counted.
     Doubtful,
-    /// Something was trimmed; the server does not count.
+    /// Something was trimmed, and the server does not count.
     TrimmedSomewhere,
-    /// The server has lost what it had told of.
+    /// The server has lost entries that it had returned.
     Forgotten,
 }
 
@@ -65,7 +66,7 @@ impl Bookkeeping {
         }
     }
 
-    /// Decides where a stream begins that was never read, and what is missing before.
+    /// Returns where a stream begins that was never read, and what is missing before.
     pub async fn begin(
         &mut self,
         stream: StreamId,
@@ -78,7 +79,7 @@ impl Bookkeeping {
         let (cursor, unread) = match from {
             Start::Earliest => (None, stream_stats.length),
             Start::Latest => (Some(stream_stats.last_id), 0),
-            // What was added since the survey is not in its count.
+            // Entries that were added after the statistics were read are not in their count.
             Start::After(id) => (Some(id), consumer.count_between(index, id, stream_stats.last_id).await?),
         };
         let cursor = cursor.filter(|id| *id != EntryId::default());
@@ -92,7 +93,7 @@ impl Bookkeeping {
                 Some(consumer.next_after(index, cursor).await?.unwrap_or(next))
             }
         };
-        // What is missing before counts as seen once the gap is in the log: until then a new start finds it again.
+        // What is missing before counts as seen once the gap is in the log. Until then a new start finds it again.
         let begun = StreamPosition { seen: 0, added };
         let loss = (position.seen > 0).then_some(StreamGap {
             stream,
@@ -106,7 +107,7 @@ impl Bookkeeping {
         Ok((cursor, if loss.is_some() { begun } else { position }, loss))
     }
 
-    /// Compares a survey with what was counted.
+    /// Compares the statistics of a stream with our counts.
     pub async fn check(
         &mut self,
         stream: StreamId,
@@ -156,15 +157,15 @@ impl Bookkeeping {
 const TRIMMED: &str = "trimmed before it was read";
 const FORGOTTEN: &str = "the server has forgotten entries that it had";
 
-/// The first entry behind all that can be lost: behind the last one that was deleted, the first that was not trimmed, or
-/// the last that was read.
+/// Returns the first entry after everything that can be lost: the first after the last deletion, the first that was not
+/// trimmed, or the last that was read.
 async fn before(
     stream: usize,
     stream_stats: &StreamStats,
     read: EntryId,
     consumer: &mut Consumer,
 ) -> Result<Option<EntryId>, ServerError> {
-    // Where nothing is left, nothing stands behind what is lost.
+    // If no entry is left, none follows the gap.
     let Some(first) = stream_stats.first_id else { return Ok(Some(read).filter(|read| *read >= stream_stats.last_id)) };
     match stream_stats.max_deleted.filter(|deleted| *deleted > read && *deleted > first) {
         Some(deleted) => consumer.next_after(stream, deleted).await,
@@ -174,7 +175,7 @@ async fn before(
 
 fn find(stream_stats: &StreamStats, book: &StreamBook, at: Position) -> Finding {
     let position = book.position;
-    // Who begins behind the end of a stream has read nothing that it could forget.
+    // A reader that begins after the end of a stream has read nothing that the stream could forget.
     let has_grown = !stream_stats.exists || stream_stats.entries_added.is_some();
     let is_as_it_was = has_grown && stream_stats.entries_added.unwrap_or(0) == position.added;
     let is_shorter = stream_stats.last_id < at.read
@@ -190,11 +191,11 @@ fn find(stream_stats: &StreamStats, book: &StreamBook, at: Position) -> Finding 
             stream_stats.first_id.is_some_and(|first| first > at.read.max(book.whole_to)) && position.seen > 0;
         return if is_behind { Finding::TrimmedSomewhere } else { Finding::Whole };
     };
-    // What we have seen was added, whether or not the server was asked since.
+    // Every entry that we have seen was added, whether or not the server was asked since.
     if added < position.added.max(position.seen) {
         return Finding::Forgotten;
     }
-    // As many are left as were added and not seen: where that cannot be, or need not be, they are counted.
+    // As many are left as were added and not seen. If that cannot be, or need not be, they are counted.
     let left = added - position.seen;
     let is_trimmed = stream_stats.first_id.is_some_and(|first| first > book.whole_to);
     let is_deleted = stream_stats.max_deleted.is_some_and(|deleted| deleted > book.whole_to);
@@ -226,17 +227,17 @@ mod tests {
     #[test]
     fn i11_a_stretch_that_may_be_missing_is_noticed_by_counting() {
         let at = |ms| Position { read: EntryId::new(ms, 0), is_at_end: false };
-        // Entries of 10 added, 3 read, and what is left after trimming.
+        // Of 10 entries added, 3 were read; then what is left after trimming.
         let cases = [
             (stream_stats(10, 10, Some(4)), book(3, 3), at(3), Finding::Whole),
             (stream_stats(10, 8, Some(4)), book(3, 3), at(3), Finding::Whole),
             (stream_stats(10, 4, Some(7)), book(3, 3), at(3), Finding::Doubtful),
             (stream_stats(10, 1, None), book(10, 10), at(10), Finding::Whole),
-            // Read on past the hole before anyone looked: only the whole count shows it.
+            // The reader went on beyond the gap before a check. Only a full count shows it.
             (stream_stats(10, 4, None), book(7, 3), at(10), Finding::Doubtful),
-            // An entry of the past was deleted by hand: it had been seen.
+            // An old entry was deleted by hand, after it had been seen.
             (stream_stats(10, 10, Some(4)), book(3, 10), at(3), Finding::Whole),
-            // One that was not read was.
+            // An entry was deleted that had not been read.
             (
                 StreamStats { max_deleted: Some(EntryId::new(6, 0)), ..stream_stats(10, 10, Some(4)) },
                 book(3, 3),
@@ -247,7 +248,7 @@ mod tests {
             (stream_stats(2, 2, None), book(3, 0), at(3), Finding::Forgotten),
             (StreamStats::default(), book(3, 10), at(3), Finding::Forgotten),
             (StreamStats::default(), book(0, 0), at(0), Finding::Whole),
-            // Begun behind the end: of nothing, and of what was there before.
+            // The start is after the end: of an empty stream, and of a stream with earlier entries.
             (StreamStats::default(), book(0, 0), at(3), Finding::Whole),
             (stream_stats(2, 2, None), book(2, 2), at(3), Finding::Whole),
         ];

@@ -1,23 +1,25 @@
-//! The gate before orders: a kill counts as soon as it is read, whatever its id (SPEC §2).
+//! The kill gate before orders: a kill counts as soon as it is read, whatever its id (docs/spec/canonical-order.md,
+//! "Kill before its turn").
 //!
-//! The reader shuts the gate when it sees an entry that kills, long before that entry has its turn. The fold opens it only
-//! when all such entries were folded and what they came to is no kill. The emitter looks at it before every offer.
+//! The reader shuts the gate when it sees an entry that kills, long before that entry has its turn. The processor opens
+//! it only after all such entries were folded and the kill switch is off. The emitter checks the gate before every
+//! offer.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::shell::redis::Emission;
 
-/// What keeps orders from going out, shared by reader, fold and emitter.
+/// What prevents orders from being sent, shared by reader, processor and emitter.
 #[derive(Debug, Default)]
 pub struct KillGate {
-    /// Entries that kill, as they were read. [1]
+    /// Entries that kill and were read. [1]
     read: AtomicU64,
     /// Those of them that were folded since. [1]
     folded: AtomicU64,
-    /// The fold says that everything is killed.
+    /// True if the folded state is killed.
     is_killed: AtomicBool,
-    /// The folded policy is not the configured one.
+    /// True if the policy in force is not the configured one.
     policy_differs: AtomicBool,
 }
 
@@ -27,23 +29,24 @@ impl KillGate {
         self.read.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Takes in that entries which kill were folded, and what the fold says now.
+    /// Counts folded entries that kill, and sets the kill switch of the folded state.
     pub fn kills_are_folded(&self, entries: u64, is_killed: bool) {
         self.is_killed.store(is_killed, Ordering::SeqCst);
         self.folded.fetch_add(entries, Ordering::SeqCst);
     }
 
-    /// Takes in what the fold says of the policy.
+    /// Sets whether the policy in force differs from the configured one.
     pub fn policy_differs(&self, differs: bool) {
         self.policy_differs.store(differs, Ordering::SeqCst);
     }
 
-    /// Returns true if a kill was read that is not folded yet, or the fold says so.
+    /// Returns true if a kill was read and is not folded yet, or if the folded state is killed.
     pub fn is_killed(&self) -> bool {
         self.folded.load(Ordering::SeqCst) < self.read.load(Ordering::SeqCst) || self.is_killed.load(Ordering::SeqCst)
     }
 
-    /// Returns an emission as it may go out at this moment: an order with a reason why it is not sent, where there is one.
+    /// Returns an emission as it may be sent at this moment: an order gets the reason why it is not sent, if there is
+    /// one.
     pub fn over<'a>(&self, emission: &'a Emission) -> Cow<'a, Emission> {
         let is_order = emission.request.as_ref().is_some_and(|request| !request.is_ours);
         match self.refusal().filter(|_| is_order && emission.refusal.is_none()) {
@@ -52,7 +55,7 @@ impl KillGate {
         }
     }
 
-    /// Why no order may go out at this moment.
+    /// Returns the reason why no order may be sent at this moment, if there is one.
     pub fn refusal(&self) -> Option<&'static str> {
         if self.is_killed() {
             return Some("killed");

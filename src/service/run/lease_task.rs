@@ -1,4 +1,4 @@
-//! Keeps the lease, and watches the kill key: what has to go on whatever the fold is doing.
+//! The lease task: renews the lease and reads the kill key, whatever the processor is doing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,18 +11,18 @@ use super::message::Role;
 use crate::codec::operator;
 use crate::shell::redis::{Lease, LeaseKeys, ServerError};
 
-/// How often the kill key is looked at.
+/// Time between two reads of the kill key.
 const KILL_INTERVAL: Duration = Duration::from_millis(200);
-/// The end is noticed after at most this.
+/// The longest delay until the end is noticed.
 const STEP: Duration = Duration::from_millis(50);
-/// A failed look is repeated after this.
+/// Time before a failed read is repeated.
 const AGAIN: Duration = Duration::from_millis(300);
 
-/// What the lease is kept with.
+/// Everything that the lease task needs.
 pub struct LeaseSetup {
     pub connect: Connect,
     pub keys: LeaseKeys,
-    /// Name of the consumer: a process of the same name that was killed leaves its lease to us.
+    /// Name of the consumer. A killed process of the same name leaves its lease to us.
     pub consumer: String,
     pub lasts: Duration,
     pub role: watch::Sender<Role>,
@@ -31,7 +31,7 @@ pub struct LeaseSetup {
     pub stop: Arc<AtomicBool>,
 }
 
-/// Holds the lease until told to stop, then gives it back.
+/// Holds the lease until it is stopped, then releases it.
 pub async fn keep_lease(setup: LeaseSetup) {
     let owner = format!("{} {:016x}", setup.consumer, fastrand::u64(..));
     let mut lease: Option<Lease> = None;
@@ -50,7 +50,7 @@ pub async fn keep_lease(setup: LeaseSetup) {
                 });
             }
             Ok(None) => {
-                // Whoever has taken it over under our name found us at work, or was found by us.
+                // A process that takes over the lease under our name has seen us at work, or we have seen it.
                 let holder = setup.holder.borrow().clone();
                 if !inherits
                     && holder.as_deref() == Some(&*setup.consumer)
@@ -67,7 +67,7 @@ pub async fn keep_lease(setup: LeaseSetup) {
             }
             Err(error) => {
                 tracing::warn!(%error, "the lease could not be kept");
-                // What is held lasts until its time is over: the role knows by itself.
+                // The lease is held until its time is over; the role knows that time.
                 tokio::time::sleep(AGAIN).await;
                 lease = reconnected(&setup, lease).await;
                 continue;
@@ -83,7 +83,7 @@ pub async fn keep_lease(setup: LeaseSetup) {
     }
 }
 
-/// Sleeps, but not through the end.
+/// Sleeps, and returns early at the end of the service.
 async fn pause(stop: &AtomicBool, length: Duration) {
     let until = Instant::now() + length;
     while Instant::now() < until && !stop.load(Ordering::Relaxed) {
@@ -118,7 +118,8 @@ async fn reconnected(setup: &LeaseSetup, lease: Option<Lease>) -> Option<Lease> 
     }
 }
 
-/// Tells what the kill key says whenever that changes: set, cleared, or never seen. A key that vanishes says nothing.
+/// Sends the value of the kill key whenever it changes: set, cleared, or never seen. A key that vanishes changes
+/// nothing.
 pub async fn watch_kill_key(connect: Connect, key: String, seen: watch::Sender<Option<bool>>, stop: Arc<AtomicBool>) {
     let mut server = None;
     while !stop.load(Ordering::Relaxed) {
@@ -135,7 +136,7 @@ pub async fn watch_kill_key(connect: Connect, key: String, seen: watch::Sender<O
         match looked {
             Ok(Some(value)) => {
                 let kills = operator::kills(&value);
-                // Each look counts: what was cleared and is set still has to be said again.
+                // Every read counts: a key that was cleared and set again must be published again.
                 seen.send_replace(Some(kills));
             }
             Ok(None) => {}

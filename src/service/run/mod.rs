@@ -1,10 +1,14 @@
-//! `harvester run`: the service. Streams in, decisions out, killed at any point.
+//! `harvester run`: the service. Streams in, decisions out, safe to kill at any point.
 //!
-//! Four parts, each with its own thread and its own connection: the `reader` (entries in canonical order), the `fold`
-//! (journal, state, outbox; driven by `serve`), the `emitter` (decisions, own entries, acknowledgements), and the
-//! `keeper` (lease and kill key). What they tell each other is in `message`. `start` opens store and journal,
-//! `losses` finds what was trimmed, `gate` holds decisions back, `aside` tells what was put aside, `orders` writes requests, `crash_guard` ends crash loops, `snapshots` keeps states of the
-//! past, `fetching` asks for what is lacking, `publish` tells how it is.
+//! Four parts, each with its own thread and its own connection: the `reader` (entries in canonical order), the
+//! `processor` (journal, state, outbox; driven by `event_loop`), the `emitter` (decisions, own entries,
+//! acknowledgements), and the `lease_task` (lease and kill key). `message` has the messages between them.
+//!
+//! In reading order: `command` (from settings to the end), `preflight` (conditions of a live start), `start` (opens
+//! store and journal), `connect` (retries), the four parts, `message`, `gap_detector` (finds what was trimmed), `gate`
+//! and `kill_gate` (hold decisions back), `quarantine_outbox` (publishes quarantined entries), `refused` (publishes
+//! refused entries), `findings`, `orders` (writes requests), `crash_guard` (ends crash loops), `snapshots` (keeps past
+//! states), `fetching` (asks for what is lacking), `publish` (publishes the report), `fail` (failure points for tests).
 
 mod command;
 mod connect;

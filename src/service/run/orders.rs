@@ -1,4 +1,4 @@
-//! From decisions to rows of the outbox: with a suggestion in shadow mode, with an order in live mode.
+//! Converts decisions to rows of the outbox: with a suggestion in shadow mode, with an order request in live mode.
 
 use crate::codec::live::OutboxRow;
 use crate::codec::request::{self, OrderFormat, OrderTerms};
@@ -7,19 +7,19 @@ use crate::config::Live;
 use crate::domain::engine::{Decision, Engine};
 use crate::domain::exit::policy::Mode;
 
-/// How orders are written; none while the running configuration says shadow.
+/// How orders are written; no orders while the running configuration is in shadow mode.
 #[derive(Clone, Debug)]
 pub struct Orders {
     pub live: Option<Live>,
-    /// Hash of the configured policy: under no other an order is sent.
+    /// Hash of the configured policy. An order is sent only under this policy.
     pub policy: Box<str>,
-    /// An older decision is not sent. [ms]
+    /// A decision older than this is not sent. [ms]
     pub age_max_ms: u64,
 }
 
 impl Orders {
-    /// Why an order is not sent that was decided under one policy, while another one is folded by now: it rests on the
-    /// configured one, and so do we, or it does not go.
+    /// Returns the reason why an order is not sent: the policy that it was decided under, and the policy in force, must
+    /// both be the configured one.
     pub fn refusal(&self, decided_under: &str, folded: &str) -> Option<&'static str> {
         if *decided_under != *self.policy || *folded != *self.policy {
             return Some("policy_differs");
@@ -27,7 +27,7 @@ impl Orders {
         self.live.is_none().then_some("configured_shadow")
     }
 
-    /// The row of a decision that was just made.
+    /// Returns the row of a decision that was just made.
     pub fn row(&self, engine: &Engine, decision: &Decision, sealed: &Sealed, suggestions: &str) -> OutboxRow {
         let is_live = decision.mode == Mode::Live;
         let request = if is_live {
@@ -49,7 +49,8 @@ impl Orders {
         }
     }
 
-    /// One whose numbers do not fit is not sent: its result never comes, and the position stays held.
+    /// Returns the order request of a decision. An order whose numbers do not fit is not sent: its result never comes,
+    /// and the position stays held.
     fn order(&self, engine: &Engine, decision: &Decision) -> Option<(String, request::FieldTexts)> {
         let live = self.live.as_ref()?;
         let format = match live.format {

@@ -1,14 +1,15 @@
-//! What has to be so before the service may send orders.
+//! The conditions under which the service may send orders.
 
 use anyhow::bail;
 
 use crate::config::Config;
 use crate::shell::redis::{GroupInfo, Server, ServerError};
 
-/// A consumer of the old group that was heard of since is still at work. [ms]
+/// A consumer of the old group that was active within this time is still at work. [ms]
 const OLD_GROUP_IDLE_MS: u64 = 60_000;
 
-/// Live starts only if every group that reads requests is known to us, and the old service stands still (SPEC §6).
+/// Checks that a live start is safe: every group that reads requests is configured as an executor, and the old service
+/// is not active (docs/spec/emission.md, "Executors").
 pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
     no_trust_in_the_future(config, server.time_ms().await?)?;
     let Some(live) = config.emit.live(&config.policy, &config.streams)? else { return Ok(()) };
@@ -38,7 +39,7 @@ pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is believed of the time before the key ends in the past: else whoever writes next needs no key.
+/// Checks that unsigned entries are accepted only up to a time in the past. Otherwise a writer would need no key.
 fn no_trust_in_the_future(config: &Config, now_ms: u64) -> anyhow::Result<()> {
     for (key, until) in config.emit.trusted_until() {
         if until.ms > now_ms {
@@ -50,7 +51,7 @@ fn no_trust_in_the_future(config: &Config, now_ms: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The groups of a stream; none where it was never written to.
+/// Returns the groups of a stream; none if it does not exist.
 async fn groups(server: &mut Server, stream: &str) -> Result<Vec<GroupInfo>, ServerError> {
     match server.stream_info(stream).await? {
         Some(_) => server.groups(stream).await,

@@ -1,7 +1,7 @@
-//! The fold of a running service: entries in, commits and decisions out.
+//! The processor of a running service: entries in, commits and decisions out.
 //!
-//! Per batch: the journal is made durable, then state, cursors, counts and outbox in one commit of the store, then the
-//! emitter gets the decisions and what may be acknowledged. Nothing here waits for the server.
+//! Per batch: the journal is made durable, then state, cursors, counts and outbox are written in one commit of the
+//! store, then the emitter gets the decisions and the acknowledgements. Nothing here waits for the server.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,28 +38,28 @@ use crate::service::operator_log::{self, Line};
 use crate::shell::journal::Journal;
 use crate::shell::redis::{Emission, Request, WrittenDecision};
 
-/// How long a decision that was written is remembered, should the server lose it. [ms]
+/// How long a written decision is kept, in case the server loses it. [ms]
 const OUTBOX_MEMORY_MS: u64 = 3_600_000;
-/// … but no more of them than this. [1]
+/// The most written decisions that are kept. [1]
 const OUTBOX_WRITTEN_MAX: usize = 1000;
 
-/// Decisions of long ago that are looked for together, once younger ones are lost. [1]
+/// Old decisions that are looked for together, once younger ones are lost. [1]
 const RECALLED: u64 = 1000;
-/// … and in all. [1]
+/// The most old decisions that are looked for. [1]
 const RECALLED_MAX: u64 = 10_000;
-/// How long entries of our own wait once the server has said no to one.
+/// How long our own entries wait after the server rejected one.
 const OWN_PAUSE: Duration = Duration::from_secs(2);
-/// The entry of a decision of long ago: only the server remembers which it is.
+/// The placeholder id of an old decision: only the server knows its entry id.
 const SOMEWHERE: EntryId = EntryId::new(0, 0);
 
-/// Decisions and requests are written to these.
+/// The streams of decisions and requests.
 #[derive(Clone, Debug)]
 pub struct OutputStreams {
     pub control: String,
     pub suggestions: String,
 }
 
-/// The state of the service and all that has to be written with it.
+/// The state of the service and everything that is committed with it.
 pub struct Processor {
     pub projection: Projection,
     pub decoder: Decoder,
@@ -67,21 +67,21 @@ pub struct Processor {
     pub signing: Option<SigningKey>,
     pub orders: Orders,
     pub outputs: OutputStreams,
-    /// Streams and keys that we write to and that take nothing, with the reason.
+    /// Streams and keys that reject our writes, with the reason.
     pub refusing: BTreeMap<String, String>,
     pub crash_guard: CrashGuard,
     pub checkpoint: Checkpoint,
-    /// The kill key as it was seen last, by whoever looks.
+    /// The last value of the kill key, as the lease task read it.
     pub kill_seen: Option<bool>,
     pub positions: Vec<StreamPosition>,
     places_changed: Vec<bool>,
     pub outbox: BTreeMap<u64, OutboxRow>,
     /// Decisions that the emitter has.
     in_hand: BTreeSet<u64>,
-    /// What stands between decisions and their way out.
+    /// Decides whether decisions may be offered.
     gate: Gate,
     acks: Vec<Vec<EntryId>>,
-    /// Delivered to the group, and acknowledged once the cursor is there.
+    /// Entries delivered to the group. They are acknowledged once the cursor has reached them.
     delivered: Vec<Vec<EntryId>>,
     quarantine_outbox: QuarantineOutbox,
     refused: Refused,
@@ -91,28 +91,29 @@ pub struct Processor {
     /// Entries that kill, read and not folded.
     pub kills_read: BTreeSet<(StreamId, EntryId)>,
     pub is_leader: bool,
-    /// All that stood in the streams when we began to lead is folded: a kill or a policy among it counts for orders.
+    /// True if all entries are folded that were in the streams when we became the leader. A kill or a policy among them
+    /// counts for orders.
     pub is_caught_up: bool,
-    /// What operators grep, told when a decision is out.
+    /// Lines of the operator log, written when their decision is emitted.
     lines: BTreeMap<u64, Line>,
     entries_uncommitted: usize,
     first_uncommitted: Option<Instant>,
     pub totals: Totals,
 }
 
-/// Entries of our own that are on their way through the control stream.
+/// Our own entries that are on their way through the control stream.
 #[derive(Debug, Default)]
 pub struct ControlOutbox {
     next_number: u64,
-    /// By number: why it was written; its id, once it is known.
+    /// By number: why the entry was written, and its id once it is known.
     pending: BTreeMap<u64, (OwnEntry, Option<EntryId>)>,
-    /// Those that were not handed over yet.
+    /// Entries that were not handed over yet.
     unpublished: Vec<(u64, FieldTexts)>,
-    /// Nothing is handed over before: the server said no.
+    /// Nothing is handed over before this time, because the server rejected an entry.
     not_before: Option<Instant>,
 }
 
-/// Why an entry of our own was written.
+/// The reason why an entry of our own was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnEntry {
     Policy,
@@ -122,7 +123,7 @@ pub enum OwnEntry {
 }
 
 impl ControlOutbox {
-    /// Why no order is sent while an entry of ours is on its way.
+    /// Returns the reason why no order is sent while an entry of ours is on its way.
     fn refusal(&self) -> Option<&'static str> {
         self.pending.values().find_map(|(why, _)| match why {
             OwnEntry::Policy => Some("policy_pending"),
@@ -131,7 +132,7 @@ impl ControlOutbox {
         })
     }
 
-    /// Removes those that are meant, and answers them.
+    /// Removes and returns the entries that the condition selects.
     fn take(&mut self, is_meant: impl Fn(&OwnEntry, &Option<EntryId>) -> bool) -> Vec<OwnEntry> {
         let taken: Vec<u64> =
             self.pending.iter().filter(|(_, (why, id))| is_meant(why, id)).map(|(number, _)| *number).collect();
@@ -155,7 +156,7 @@ pub struct Totals {
     pub refused: u64,
 }
 
-/// Parts of a fold that are made before it.
+/// Parts of a processor that are made before it.
 pub struct FoldParts {
     pub projection: Projection,
     pub decoder: Decoder,
@@ -167,9 +168,9 @@ pub struct FoldParts {
     pub checkpoint: Checkpoint,
     pub positions: Vec<Option<StreamPosition>>,
     pub outbox: Vec<OutboxRow>,
-    /// Entries that were put aside and not told.
+    /// Quarantined entries that are not published.
     pub quarantine_outbox: Vec<(String, EntryId)>,
-    /// Entries that were refused and not told.
+    /// Refused entries that are not published.
     pub refused: Vec<(String, EntryId)>,
     pub findings: BTreeMap<String, Finding>,
 }
@@ -222,7 +223,7 @@ impl Processor {
             self.kill_has_its_turn(stream, raw.id);
             return Ok(());
         }
-        // Trimmed while it was pending: the count of the stream tells that something is missing.
+        // The entry was trimmed while it was pending. The gap detector finds it by counting.
         let Some(pairs) = &raw.fields else { return Ok(()) };
         let name = &self.decoder.streams().get(stream).name;
         let line = line::write(name, &raw.id.to_string(), &Fields::from_bytes(pairs));
@@ -230,7 +231,7 @@ impl Processor {
         self.fold(stream, raw.id, &line)
     }
 
-    /// Folds an entry that stands in the journal.
+    /// Folds an entry that is in the journal.
     pub fn fold(&mut self, stream: StreamId, id: EntryId, line: &str) -> anyhow::Result<()> {
         let name = &self.decoder.streams().get(stream).name;
         self.crash_guard.begin(name, id);
@@ -292,7 +293,7 @@ impl Processor {
         Ok(())
     }
 
-    /// An entry is not believed: that is said, and a replay without the key is told to pass over it.
+    /// Refuses an entry that is not believed, and makes a replay without the key skip it.
     fn refuse(&mut self, entry: &Entry) {
         let stream = self.decoder.streams().get(entry.stream).name.clone();
         if entry.kind == StreamKind::Decision {
@@ -310,7 +311,7 @@ impl Processor {
         self.tell_refused();
     }
 
-    /// Says of entries that were refused that they are passed over.
+    /// Publishes an `entry.skipped` for entries that were refused.
     fn tell_refused(&mut self) {
         if !self.is_leader {
             return;
@@ -321,7 +322,7 @@ impl Processor {
         }
     }
 
-    /// An entry that kills was read: no order goes out until it has had its turn.
+    /// Shuts the kill gate for an entry that was read: no order is sent until it has had its turn.
     pub fn kill_is_read(&mut self, stream: StreamId, id: EntryId) {
         let is_past = self.projection.engine.cursor(stream).is_some_and(|cursor| id <= cursor);
         if is_past || !self.kills_read.insert((stream, id)) {
@@ -329,7 +330,7 @@ impl Processor {
         }
     }
 
-    /// A control entry was folded: orders go by what the fold says of it.
+    /// Opens the kill gate for a control entry that was folded. Orders follow the folded state.
     fn kill_has_its_turn(&mut self, stream: StreamId, id: EntryId) {
         let folded = u64::from(self.kills_read.remove(&(stream, id)));
         let globals = self.projection.engine.globals();
@@ -337,7 +338,7 @@ impl Processor {
         self.kill_gate.policy_differs(globals.policy.hash != self.orders.policy);
     }
 
-    /// Looks for entries of our own that came back.
+    /// Recognises our own entries that came back.
     fn notice(&mut self, entry: &Entry, line: &str, policy_before: &str) {
         match &entry.content {
             Ok(Event::Decision(fact)) => self.notice_decision(fact, entry.id, line),
@@ -364,7 +365,7 @@ impl Processor {
                         self.tell_refused();
                     }
                     Control::HistoryGap { stream, before, .. } => {
-                        // Whoever led has said it already.
+                        // An earlier leader has published it already.
                         let streams = self.decoder.streams();
                         let is_said = |why: &OwnEntry| matches!(why, OwnEntry::Gap(loss) if streams.get(loss.stream).name == **stream && loss.before <= *before);
                         back.extend(self.own.take(|why, id| id.is_none() && is_said(why)));
@@ -381,7 +382,7 @@ impl Processor {
         }
     }
 
-    /// A decision stands in the stream. One that another has made is kept as ours are, should the server lose it.
+    /// Notes a decision that is in the stream. One of another process is kept as ours are, in case the server loses it.
     fn notice_decision(&mut self, fact: &DecisionFact, id: EntryId, line: &str) {
         let row = match self.outbox.get_mut(&fact.seq) {
             Some(row) if *row.decision_id == *fact.decision_id && *row.field("hash") == *fact.hash => {
@@ -400,7 +401,7 @@ impl Processor {
         self.projection.wait(row);
     }
 
-    /// Is a decision one that the fold took over, under our signature where there is a key.
+    /// Returns true if the fold adopted a decision, and if it has our signature where there is a key.
     fn is_believed(&self, row: &OutboxRow) -> bool {
         let signature = Some(row.field("signature")).filter(|signature| !signature.is_empty());
         let id = row.written.unwrap_or(SOMEWHERE);
@@ -410,13 +411,13 @@ impl Processor {
         is_taken && self.signing.as_ref().is_none_or(is_signed)
     }
 
-    /// Entries that were delivered to the group and that we have read ourselves: they are acknowledged once they are
-    /// folded.
+    /// Notes entries that were delivered to the group and that we have read ourselves. They are acknowledged once they
+    /// are folded.
     pub fn delivered(&mut self, stream: StreamId, ids: Vec<EntryId>) {
         self.delivered[usize::from(stream.0)].extend(ids);
     }
 
-    /// A stream begins here.
+    /// Notes where a stream begins.
     pub fn begin(&mut self, stream: StreamId, cursor: Option<EntryId>, checkpoint: StreamPosition) {
         if let Some(cursor) = cursor {
             self.projection.engine.set_cursor(stream, cursor);
@@ -426,7 +427,7 @@ impl Processor {
         self.entries_uncommitted += 1;
     }
 
-    /// Begins a chain of decisions anew: what the outbox holds belongs to the former one.
+    /// Begins a new chain of decisions. The content of the outbox belongs to the former one.
     pub fn begin_chain(&mut self) {
         self.projection.engine.begin_chain();
         for seq in std::mem::take(&mut self.outbox).into_keys() {
@@ -435,7 +436,7 @@ impl Processor {
         self.entries_uncommitted += 1;
     }
 
-    /// A stretch is missing: counted as gone, and told to everybody as an entry, by whoever leads.
+    /// Handles a stream gap: its entries count as lost, and the leader publishes it as an entry.
     pub fn lose(&mut self, loss: StreamGap) {
         let name = &self.decoder.streams().get(loss.stream).name;
         let is_it = |gap: &Gap| *gap.stream == **name && gap.after == loss.after && gap.before == loss.before;
@@ -460,7 +461,8 @@ impl Processor {
         self.stage_entry(OwnEntry::Gap(loss), "history.gap", &payload.to_string());
     }
 
-    /// The server has forgotten things: an order on its way out may have been sent before, and its memory with it.
+    /// Doubts the orders on their way: the server has forgotten entries, so an order may have been sent before, and the
+    /// memory of it lost.
     fn doubt_orders(&mut self) {
         for row in self.outbox.values_mut().filter(|row| row.live && row.written.is_none()) {
             row.record_only = true;
@@ -468,7 +470,7 @@ impl Processor {
         }
     }
 
-    /// Entries of our own that are to be written.
+    /// Returns our own entries that must be written.
     fn appends(&mut self) -> Vec<Append> {
         if self.own.not_before.is_some_and(|from| Instant::now() < from) {
             return Vec::new();
@@ -489,7 +491,7 @@ impl Processor {
         Some(GapNotice { stream, before: loss.before?, folded: folded.unwrap_or_default() })
     }
 
-    /// A gap is in the log: from now on what is missing counts as seen. (Before, a new start finds it again.)
+    /// Counts a gap that is in the log: its entries count as seen from now on. Before that, a new start finds it again.
     fn count_lost(&mut self, loss: &StreamGap) {
         let index = usize::from(loss.stream.0);
         let seen = self.positions[index].seen.saturating_add_signed(loss.shift);
@@ -497,7 +499,7 @@ impl Processor {
         self.places_changed[index] = true;
     }
 
-    /// Writes an entry of our own to the control stream, now or as soon as we lead.
+    /// Stages an entry of our own for the control stream. It is written now, or as soon as we lead.
     pub fn stage_entry(&mut self, why: OwnEntry, event_type: &str, payload: &str) {
         let number = self.own.next_number;
         self.own.next_number += 1;
@@ -507,9 +509,9 @@ impl Processor {
         self.own.unpublished.push((number, fields));
     }
 
-    /// Notes what the kill key says; a change is written to the control stream by whoever leads.
+    /// Notes the value of the kill key. The leader writes a change to the control stream.
     ///
-    /// What it said counts as known once the entry has come back: an end before finds the change again.
+    /// The value counts as known once the entry has come back. A process that ends before that finds the change again.
     pub fn kill_key_says(&mut self, seen: Option<bool>) {
         let Some(kill) = seen else { return };
         self.kill_seen = Some(kill);
@@ -517,8 +519,8 @@ impl Processor {
         if !self.is_leader || is_said(kill) || self.checkpoint.kill_key == Some(kill) {
             return;
         }
-        // What the log says already is not said again, unless the contrary is on its way. A key that is 0 takes back only
-        // what the key has said; and where there is a signing key, nobody without it takes back a kill through us.
+        // A value that the log has already is not written again, unless the opposite is on its way. A key of 0 clears
+        // only a kill that the key has set. With a signing key, a writer without it cannot clear a kill through us.
         let says_nothing = !kill && (self.signing.is_some() || self.checkpoint.kill_key.is_none());
         if says_nothing || (self.projection.engine.globals().killed == kill && !is_said(!kill)) {
             self.checkpoint.kill_key = Some(kill);
@@ -530,15 +532,15 @@ impl Processor {
         self.stage_entry(OwnEntry::Kill(kill), "kill.changed", &payload.to_string());
     }
 
-    /// A kill switch of the log. While the key is set, an operator's word that clears it does not last: the next look at
-    /// the key says so again, if it is set then still.
+    /// Notes a kill switch of the log. While the key is set, an operator's entry that clears the kill does not last:
+    /// the next read of the key sets it again.
     fn kill_is_folded(&mut self, kill: bool) {
         if self.kill_seen == Some(kill) || self.kill_seen == Some(true) {
             self.checkpoint.kill_key = Some(kill);
         }
     }
 
-    /// We lead from now on, or no longer.
+    /// Begins or ends the leadership.
     pub fn lead(&mut self, is_leader: bool) {
         self.is_leader = is_leader;
         self.is_caught_up = false;
@@ -552,7 +554,7 @@ impl Processor {
         }
     }
 
-    /// Writes everything that happened: the journal first, then the state with its cursors and the outbox.
+    /// Commits everything: the journal first, then the state with its cursors and the outbox.
     pub fn commit(&mut self) -> anyhow::Result<()> {
         fail::point("folded");
         let journalled = self.journal.commit()?;
@@ -560,7 +562,7 @@ impl Processor {
         self.commit_at(journalled)
     }
 
-    /// Writes the state that holds so many entries of the journal.
+    /// Commits the state that contains this many entries of the journal.
     pub fn commit_at(&mut self, journalled: u64) -> anyhow::Result<()> {
         self.checkpoint.journal = journalled;
         for (index, checkpoint) in self.positions.iter().enumerate() {
@@ -581,13 +583,13 @@ impl Processor {
     }
 
     fn forget_written(&mut self) {
-        // What is being looked for has to be there when it is found to be lost.
+        // A decision that is being looked for must still be there when it turns out to be lost.
         if !self.gate.may_offer() {
             return;
         }
         let from = self.projection.engine.globals().last.ms.saturating_sub(OUTBOX_MEMORY_MS);
         let written = || self.outbox.values().filter_map(|row| Some((row.seq, row.written?)));
-        // The entries of a backlog are of long ago, and what is written now would stay for all of it.
+        // The entries of a backlog are old, and decisions written now would be kept for all of it.
         let too_many = written().count().saturating_sub(OUTBOX_WRITTEN_MAX);
         let is_old = |checkpoint: usize, id: EntryId| checkpoint < too_many || id.ms < from;
         let old: Vec<u64> = written()
@@ -601,13 +603,13 @@ impl Processor {
         }
     }
 
-    /// Is there anything to commit, and since when.
+    /// Returns the number of uncommitted entries and the time of the first one; `None` if there is nothing to commit.
     pub fn uncommitted(&self) -> Option<(usize, Instant)> {
         (self.entries_uncommitted > 0)
             .then(|| (self.entries_uncommitted, self.first_uncommitted.unwrap_or_else(Instant::now)))
     }
 
-    /// What is to be emitted and acknowledged after a commit.
+    /// Returns what must be emitted and acknowledged after a commit.
     pub fn work(&mut self) -> anyhow::Result<EmitBatch> {
         let mut work = EmitBatch::default();
         let streams = self.decoder.streams();
@@ -639,7 +641,7 @@ impl Processor {
         Ok(work)
     }
 
-    /// Decisions that may be offered now, in their order and none past another that may not.
+    /// Returns the decisions that may be offered now, in their order. None overtakes another that may not be offered.
     fn due(&self) -> Vec<(u64, Emission)> {
         let (mut due, mut after) = (Vec::new(), None);
         for row in self.outbox.values() {
@@ -686,8 +688,8 @@ impl Processor {
         }
     }
 
-    /// The position of a decision may have been closed, or reduced by somebody else, or have become uncertain, since it was
-    /// decided.
+    /// Returns the reason why an order must not be sent for its position: since the decision, the position was closed,
+    /// was reduced by another service, or became uncertain.
     fn position_refusal(&self, row: &OutboxRow) -> Option<&'static str> {
         let symbol = self.projection.engine.find(row.field("symbol"));
         let holds = symbol.is_some_and(|symbol| symbol.still_holds(&row.decision_id));
@@ -695,7 +697,7 @@ impl Processor {
         (!holds).then_some("position_changed").or_else(is_uncertain)
     }
 
-    /// Why an order is not sent now.
+    /// Returns the reason why an order is not sent now.
     fn refusal(&self, row: &OutboxRow) -> Option<&'static str> {
         let globals = self.projection.engine.globals();
         if globals.killed || self.kill_gate.is_killed() {
@@ -704,7 +706,7 @@ impl Processor {
         self.own.refusal().or_else(|| self.orders.refusal(&row.policy, &globals.policy.hash))
     }
 
-    /// Takes in what the emitter has done.
+    /// Applies the outcome of an emission or another operation of the emitter.
     pub fn done(&mut self, done: Done) -> Option<(OutboxRow, Option<Line>)> {
         match done {
             Done::Emitted { seq, decision, refusal, is_new, took: _ } => {
@@ -758,7 +760,7 @@ impl Processor {
         None
     }
 
-    /// A stream or key that we write to takes nothing, or does again: said when it changes.
+    /// Notes that a stream or key rejects writes, or accepts them again. Logs each change.
     fn output(&mut self, key: String, refusal: Option<String>) {
         match refusal {
             Some(why) => {
@@ -775,12 +777,12 @@ impl Processor {
         }
     }
 
-    /// What could not be said is said by the next leader, or by us when we lead again.
+    /// Retries an entry that could not be written: the next leader writes it, or this process when it leads again.
     fn retry_appends(&mut self, number: u64) {
         let Some((why, _)) = self.own.pending.remove(&number) else { return };
         match why {
             OwnEntry::Gap(loss) => self.lose(loss),
-            // Looked at anew when we lead again.
+            // Checked again when we lead again.
             OwnEntry::Kill(_) | OwnEntry::Policy | OwnEntry::Other => {}
         }
     }
@@ -807,7 +809,7 @@ impl Processor {
         }
     }
 
-    /// Decisions that the server has lost are written again, before all others; an order is not sent a second time.
+    /// Offers the decisions again that the server has lost, before all others. An order is not sent a second time.
     fn checked(&mut self, lost: &[u64]) {
         let last = self.outbox.values().rev().find_map(|row| row.written);
         self.gate.checked(last.filter(|_| lost.is_empty()));
@@ -815,7 +817,7 @@ impl Processor {
         for seq in lost {
             let Some(row) = self.outbox.get_mut(seq) else { continue };
             (row.written, row.again, row.record_only) = (None, true, row.live);
-            // It gets a new id, at which a key of before, or none, counts no longer.
+            // It gets a new id, for which an earlier key, or none, no longer counts.
             if let Some(key) =
                 self.signing.as_ref().filter(|key| !key.verifies(row.field("hash"), row.field("signature")))
             {
@@ -826,7 +828,7 @@ impl Processor {
             self.projection.wait(row);
             self.entries_uncommitted += 1;
         }
-        // Where the oldest is lost, older ones may be.
+        // If the oldest is lost, older ones may be lost too.
         if let Some(oldest) = oldest.filter(|oldest| lost.contains(oldest))
             && self.recall_before(oldest)
         {
@@ -839,7 +841,7 @@ impl Processor {
         }
     }
 
-    /// Takes decisions of long ago back into the outbox, those before a number, to be looked for. Answers whether there are any.
+    /// Loads old decisions before a number into the outbox, to look for them. Returns true if there are any.
     fn recall_before(&mut self, seq: u64) -> bool {
         let Some(store) = self.projection.store() else { return false };
         let floor = self.projection.engine.globals().chain.seq.saturating_sub(RECALLED_MAX);
@@ -854,7 +856,7 @@ impl Processor {
         self.outbox.len() > before
     }
 
-    /// The server may have lost what was written: nothing is offered until it was looked for.
+    /// Doubts what was written, because the server may have lost it. Nothing is offered until it was looked for.
     pub fn doubt_written(&mut self) {
         let next = self.projection.engine.globals().chain.seq + 1;
         if self.outbox.values().any(|row| row.written.is_some()) || self.recall_before(next) {
@@ -862,22 +864,22 @@ impl Processor {
         }
     }
 
-    /// All entries before a time of the server are folded. [ms since 1970]
+    /// Notes that all entries before a server time are folded. [ms since 1970]
     pub fn folded_to(&mut self, ms: u64) {
         self.gate.folded_to_ms = self.gate.folded_to_ms.max(ms);
     }
 
-    /// All entries before this time of the server are folded. [ms since 1970]
+    /// Returns the server time before which all entries are folded. [ms since 1970]
     pub fn folded_to_ms(&self) -> u64 {
         self.gate.folded_to_ms
     }
 
-    /// Decisions that are held: the memory of what was written says otherwise than the stream. [1]
+    /// Returns the number of decisions in doubt: the memory of written ids and the stream differ. [1]
     pub fn doubtful(&self) -> usize {
         self.gate.doubtful()
     }
 
-    /// Decisions that the server should have.
+    /// Returns the decisions that the server should have.
     fn written(&self) -> Vec<WrittenDecision> {
         let written = |row: &OutboxRow| {
             let entry = row.written.filter(|entry| *entry != SOMEWHERE);
@@ -887,29 +889,29 @@ impl Processor {
         self.outbox.values().filter_map(written).collect()
     }
 
-    /// Decisions that are not in the stream yet. [1]
+    /// Returns the number of decisions that are not in the stream yet. [1]
     pub fn outbox_waiting(&self) -> usize {
         self.outbox.values().filter(|row| row.written.is_none()).count()
     }
 
-    /// What was found of past entries, by this process and those before.
+    /// Returns the findings about past entries, of this process and earlier ones.
     pub fn findings(&self) -> BTreeMap<String, Finding> {
         self.findings.all(&self.projection.engine.counters)
     }
 
-    /// Is everything in the streams that we have decided or put aside.
+    /// Returns true if all decisions and quarantine records are in the streams.
     pub fn is_told(&self) -> bool {
         self.outbox_waiting() == 0 && self.quarantine_outbox.is_empty()
     }
 
-    /// Is everything said, offered and acknowledged.
+    /// Returns true if everything is published, offered and acknowledged.
     pub fn is_settled(&self) -> bool {
         self.entries_uncommitted == 0
             && (!self.is_leader || (self.is_told() && self.own.is_empty() && self.gate.may_offer()))
     }
 }
 
-/// The row of a decision that was written long ago.
+/// Returns the row of a decision that was written long ago.
 fn recalled(decoder: &mut Decoder, line: &str) -> Option<OutboxRow> {
     let fields = line::fields(line.as_bytes()).ok()?;
     let (name, id) = line::head(line.as_bytes()).ok()?;
@@ -919,7 +921,7 @@ fn recalled(decoder: &mut Decoder, line: &str) -> Option<OutboxRow> {
     of_another(&fact, SOMEWHERE, line)
 }
 
-/// The row of a decision that stands in the stream, as far as its seal is whole.
+/// Returns the row of a decision that is in the stream, if its seal is intact.
 fn of_another(fact: &DecisionFact, id: EntryId, line: &str) -> Option<OutboxRow> {
     let fields = line::fields(line.as_bytes()).ok()?;
     let text = |(name, value): (Cow<'_, str>, FieldValue<'_>)| match value {

@@ -1,4 +1,4 @@
-//! Tells how the service is: the report behind the pages, the operators' log lines, the service manager.
+//! Publishes the state of the service: the report of the pages, the operator log, the service manager.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -19,26 +19,26 @@ use crate::service::report::{self, Change, GapProof, InputFault, InputReport, Re
 use crate::shell::redis::StreamStats;
 use crate::shell::systemd::Manager;
 
-/// How much more time a start asks for while it gets ahead.
+/// The extension of the start timeout that is asked for after each progress.
 const START_EXTENSION: Duration = Duration::from_secs(60);
 
-/// What is told, and to whom.
+/// What is published, and where.
 pub struct Publisher {
     shared: SharedReport,
     manager: Manager,
     surveys: Vec<StreamStats>,
-    /// Streams whose next entry has an id ahead of the server's clock.
+    /// For each stream, whether its next entry has an id ahead of the server's clock.
     ahead: Vec<bool>,
-    /// How often the streams were surveyed. [1]
+    /// How often the statistics of the streams were read. [1]
     surveyed: u64,
     watch: Watch,
     silent_after: SilentAfter,
     watchdog_fed: Instant,
     ticked: Instant,
     tick_interval: Duration,
-    /// Decisions that were emitted when the last tick was told. [1]
+    /// Decisions emitted up to the last tick. [1]
     emitted_before: u64,
-    /// Calls of the exchange at the last tick. [1]
+    /// Calls to the exchange up to the last tick. [1]
     calls_before: u64,
 }
 
@@ -76,7 +76,7 @@ impl Publisher {
         &self.shared
     }
 
-    /// The server; its version where it says so.
+    /// Notes the connected server, with its version if it is known.
     pub fn speaks_to(&self, version: Option<&str>) {
         self.shared.publish(|report| {
             report.redis.connected = true;
@@ -84,7 +84,7 @@ impl Publisher {
         });
     }
 
-    /// The journal is folded beyond the store, or, for a rebuild, from its first entry on.
+    /// Publishes that the journal is folded: from the checkpoint on or, for a rebuild, from its first entry on.
     pub fn catching_up(&self, is_rebuild: bool, entries: u64) {
         self.shared.publish(|report| {
             report.role = if is_rebuild { report::Role::Rebuilding } else { report::Role::Starting };
@@ -149,7 +149,7 @@ impl Publisher {
                     Ok(sheet) => {
                         let _ = answer.send(serde_json::to_value(sheet).unwrap_or_default());
                     }
-                    // Dropped: the question counts as not answered.
+                    // The question is dropped, so it counts as not answered.
                     Err(error) => tracing::error!(%error, "positions could not be read"),
                 }
             }
@@ -161,7 +161,7 @@ impl Publisher {
         self.shared.publish(|report| report.role = report::Role::Stopping);
     }
 
-    /// Publishes how it is now.
+    /// Publishes the present state.
     pub fn publish(
         &mut self,
         fold: &mut Processor,
@@ -194,7 +194,7 @@ impl Publisher {
             });
             report.policy.pending = fold.own.has_policy();
             report.policy.hash_configured = fold.orders.policy.to_string();
-            // A key that is set refuses every order, whatever the log says of it.
+            // A kill key that is set refuses every order, whatever the log contains.
             report.killed |= fold.kill_gate.is_killed() || fold.kill_seen == Some(true);
             report.outbox.waiting = fold.outbox_waiting() as u64;
             report.outbox.doubtful = fold.doubtful() as u64;
@@ -228,7 +228,7 @@ impl Publisher {
         }
     }
 
-    /// What has come up that needs someone, and what of it is over: each once.
+    /// Logs each new concern and each end of one, once.
     fn say_changes(&mut self) {
         for change in self.watch.look(&self.shared.read()) {
             match &change {
@@ -254,7 +254,7 @@ impl Publisher {
             let cursor = engine.cursor(stream);
             let last = Some(stream_stats.last_id).filter(|id| *id != EntryId::default());
             let unread = stream_stats.entries_added.map(|added| added.saturating_sub(place.seen));
-            // Where the next one is ahead, all are.
+            // If the next entry is ahead, all later ones are too.
             let is_ahead = self.ahead.get(usize::from(stream.0)).copied().unwrap_or(false);
             let lag_ms = last.zip(cursor).map(|(last, cursor)| last.ms.min(server_ms).saturating_sub(cursor.ms));
             InputReport {

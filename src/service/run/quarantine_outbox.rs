@@ -1,8 +1,9 @@
-//! Entries that were put aside and whose record is not in the quarantine stream yet: told at least once, whoever leads.
+//! The quarantine outbox: quarantined entries whose record is not yet in the quarantine stream. Each is published at
+//! least once, whichever process is the leader.
 //!
-//! A row in the store, made in the commit that quarantines the entry, says that its record is still to be written; it goes
-//! once the record is there. What may be there already (another led, or the process ended in between) is looked for
-//! before it is written.
+//! A row in the store means that the record must still be written. It is made in the commit that quarantines the entry,
+//! and deleted once the record is published. A record that may have been published already (another process led, or
+//! this one was restarted in between) is looked for before it is written.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,20 +18,20 @@ use crate::domain::event::ids::EntryId;
 use crate::drive::projection::ReadError;
 use crate::shell::store::Store;
 
-/// Records that the emitter has at a time. [1]
+/// The most records that the emitter has at once. [1]
 const IN_HAND_MAX: usize = 100;
-/// How long nothing is tried after a record was refused.
+/// How long nothing is tried after a record was rejected.
 const PAUSE: Duration = Duration::from_secs(5);
-/// Whoever does not lead keeps the newest of them, should the leader not have come to it. [1]
+/// A follower keeps this many of the newest records, in case the leader has not published them. [1]
 const KEPT_MAX: usize = 10_000;
 
-/// Records that are still to be written, in the order of application.
+/// Records that must still be written, in the order of application.
 #[derive(Debug, Default)]
 pub struct QuarantineOutbox {
     next_number: u64,
     waiting: BTreeMap<u64, Aside>,
     in_hand: usize,
-    /// Nothing is handed out before: one was refused.
+    /// Nothing is handed out before this time, because a record was rejected.
     not_before: Option<Instant>,
 }
 
@@ -39,12 +40,12 @@ struct Aside {
     stream: String,
     id: EntryId,
     in_hand: bool,
-    /// Its record may have been written, by us or by another.
+    /// True if the record may have been written, by us or by another process.
     is_doubtful: bool,
 }
 
 impl QuarantineOutbox {
-    /// Those that a process before had not noted as written.
+    /// Creates the outbox from the records that an earlier process had not noted as written.
     pub fn of(entries: Vec<(String, EntryId)>) -> Self {
         let mut quarantine_outbox = Self::default();
         for (stream, id) in entries {
@@ -58,7 +59,7 @@ impl QuarantineOutbox {
         self.next_number += 1;
     }
 
-    /// An entry was put aside; answers the rows that go with it.
+    /// Adds a quarantined entry. Returns the rows that go with it.
     pub fn add(&mut self, stream: &str, id: EntryId, is_leader: bool) -> Vec<Row> {
         let mut rows = vec![live::aside_row(stream, id)];
         self.push(stream.to_owned(), id, !is_leader);
@@ -68,7 +69,7 @@ impl QuarantineOutbox {
         rows
     }
 
-    /// Somebody else may have led before.
+    /// Begins to lead: another process may have led before.
     pub fn lead(&mut self) {
         self.in_hand = 0;
         self.not_before = None;
@@ -77,7 +78,7 @@ impl QuarantineOutbox {
         }
     }
 
-    /// What the emitter is to write now, read from the store that has it whole; and rows that go.
+    /// Returns the records that the emitter must write now, with the entries as the store has them, and rows to delete.
     pub fn due(&mut self, store: &Store) -> Result<(Vec<QuarantineRecord>, Vec<Row>), ReadError> {
         if self.not_before.is_some_and(|from| Instant::now() < from) {
             return Ok((Vec::new(), Vec::new()));
@@ -86,7 +87,7 @@ impl QuarantineOutbox {
         let free = IN_HAND_MAX - self.in_hand;
         for (number, aside) in self.waiting.iter_mut().filter(|(_, aside)| !aside.in_hand).take(free) {
             let quarantined = state::quarantined_one(store, &aside.stream, aside.id)?;
-            // What other rules read after all has no record.
+            // An entry that is readable under the present rules has no record.
             let Some((quarantined, fields)) = quarantined.and_then(|held| record(&held).map(|fields| (held, fields)))
             else {
                 gone.push(*number);
@@ -104,7 +105,7 @@ impl QuarantineOutbox {
         Ok((due, gone.map(|aside| live::aside_removed(&aside.stream, aside.id)).collect()))
     }
 
-    /// What became of a record; answers the row that goes once it is written.
+    /// Notes the outcome of a record. Returns the row to delete once it is written.
     pub fn done(&mut self, number: u64, is_written: bool) -> Option<Row> {
         let aside = self.waiting.get_mut(&number)?;
         if std::mem::take(&mut aside.in_hand) {
@@ -123,7 +124,7 @@ impl QuarantineOutbox {
     }
 }
 
-/// The entry of the quarantine stream.
+/// Returns the entry of the quarantine stream.
 fn record(quarantined: &Quarantined) -> Option<FieldTexts> {
     let fields = line::fields(quarantined.line.as_bytes()).ok()?;
     let pairs = [

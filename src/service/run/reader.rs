@@ -1,9 +1,8 @@
-//! The reader: from streams to one sequence in canonical order, through the group as the leader, beside it as a
-//! follower.
+//! The reader: from streams to one sequence in canonical order; with the group as the leader, without it as a follower.
 //!
-//! All entries come by their ids from where we stand ourselves; the group only says what it has delivered to somebody
-//! already. So after any doubt (an error, a new lease, a group that was made again) the same thing is done: look what
-//! is pending, read our own range up to what the group has delivered, and go on with what is new.
+//! All entries are read by their ids from our own cursors. The group only shows what it has delivered to a consumer
+//! already. After any doubt (an error, a new lease, a group that was created again) the steps are the same: look at the
+//! pending entries, read our own range up to what the group has delivered, and go on with new entries.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -24,25 +23,26 @@ use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::event::reorder::{ReadTo, ReorderBuffer};
 use crate::shell::redis::{Answer, Consumer, Membership, RawEntry, Round, ServerError, StreamFault, StreamStats, Take};
 
-/// Ids that are ahead of the server's clock by more than this are named. [ms]
+/// Ids that are ahead of the server's clock by more than this are reported. [ms]
 pub const AHEAD_MS: u64 = 2_000;
-/// How far was read matters to nobody while so much is left: no order is sent then. [ms]
+/// With a larger lag than this, the watermark is not sent, because no order is sent then. [ms]
 const FAR_BEHIND_MS: u64 = 60_000;
-/// How far was read is told in steps of this: each wakes the fold, between a price and its decision too. [ms]
+/// The watermark is sent in steps of this size, because each one wakes the processor, even between a price and its
+/// decision. [ms]
 const READ_TO_STEP_MS: u64 = 50;
-/// How long the server is asked to wait for something new.
+/// How long a read waits at the server for new entries.
 const WAIT: Duration = Duration::from_millis(200);
-/// How often all streams are looked at for gaps.
+/// Time between two gap checks of all streams.
 const SURVEY_INTERVAL: Duration = Duration::from_secs(1);
-/// Entries of one read together, as far as their sizes can be foreseen. [bytes]
+/// The size of the entries that are read together, as far as it can be predicted. [bytes]
 const READ_BYTES: usize = 16 << 20;
 
-/// What others see of the reader.
+/// The state of the reader, for other parts.
 #[derive(Debug, Default)]
 pub struct ReaderStatus {
     /// Entries that wait for their turn. [1]
     pub waiting: AtomicU64,
-    /// All streams were read to their ends, and nothing waits.
+    /// True if all streams were read to their ends, and no entry waits.
     pub is_drained: AtomicBool,
     pub is_connected: AtomicBool,
     /// The server's clock at the last round. [ms since 1970]
@@ -52,7 +52,7 @@ pub struct ReaderStatus {
 }
 
 impl ReaderStatus {
-    /// Why reading failed the last time.
+    /// Returns the last read error.
     pub fn last_error(&self) -> Option<String> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -70,16 +70,16 @@ pub struct ReaderSetup {
     pub connect: Connect,
     pub membership: Membership,
     pub streams: Vec<String>,
-    /// Which of them carry control entries.
+    /// For each stream, whether it carries control entries.
     pub are_control: Vec<bool>,
-    /// Which of them are looked through for what stands ahead, when a service begins.
+    /// For each stream, whether it is read ahead at the start of a service.
     pub are_foreseen: Vec<bool>,
     pub kill_gate: Arc<KillGate>,
-    /// Where the state stands; `None` where a stream was never read.
+    /// Cursor and counts of each stream; `None` if it was never read.
     pub positions: Vec<Option<(EntryId, StreamPosition)>>,
-    /// Where each stream begins that has no place.
+    /// Where each stream begins that has no cursor.
     pub from: Vec<Start>,
-    /// Entries asked for at a time, of each stream. [1]
+    /// Entries requested at a time, of each stream. [1]
     pub count: usize,
     pub role: watch::Receiver<Role>,
     pub stop: Arc<AtomicBool>,
@@ -90,7 +90,7 @@ pub struct ReaderSetup {
 /// How streams are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Mode {
-    /// Nothing is agreed with the server yet.
+    /// The mode is not yet settled with the server.
     Unsettled,
     Follow,
     Group {
@@ -98,7 +98,7 @@ enum Mode {
     },
 }
 
-/// Nobody listens any more, or we were told to stop.
+/// The receiver is gone, or the service stops.
 struct Over;
 
 enum Trouble {
@@ -118,10 +118,10 @@ impl From<Over> for Trouble {
     }
 }
 
-/// Since when a key holds something else than a stream.
+/// When a key was found to hold something else than a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Barred {
-    /// It did when we began: what stands ahead was not looked through.
+    /// At the start: its entries were not read ahead.
     AtStart,
     Since,
 }
@@ -131,21 +131,21 @@ struct Reader {
     mode: Mode,
     /// The last entry taken from each stream.
     read: Vec<EntryId>,
-    /// What the group has delivered beyond that, to be read by range.
+    /// The last entry that the group has delivered beyond that, to be read by range.
     range_to: Vec<Option<EntryId>>,
-    /// The last read of a stream did not reach its end.
+    /// True if the last read of a stream did not reach its end.
     was_full: Vec<bool>,
-    /// The key holds something else than a stream: since when, where it does. Nothing is asked of it but its type.
+    /// Set if the key holds something else than a stream: only its type is read then.
     barred: Vec<Option<Barred>>,
     books: Bookkeeping,
     reorder: ReorderBuffer<Released>,
     count: usize,
-    /// How far was read, as it was told last. [ms since 1970]
+    /// The watermark that was sent last. [ms since 1970]
     told_to_ms: u64,
     surveyed: Option<Instant>,
 }
 
-/// Reads until told to stop; failures of the server are retried for ever, with growing pauses.
+/// Reads until it is stopped. Failures of the server are retried without limit, with growing delays.
 pub fn run(setup: ReaderSetup) {
     let to_fold = setup.to_fold.clone();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -193,7 +193,7 @@ impl Reader {
         }
     }
 
-    /// One connection, from its beginning to its end.
+    /// Reads on one connection, from its beginning to its end.
     async fn connected(&mut self, delay: &mut RetryDelay) -> Result<(), Trouble> {
         let server = self.setup.connect.server().await?;
         let mut consumer = Consumer::new(server, self.setup.streams.clone(), self.setup.membership.clone());
@@ -211,7 +211,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Becomes what the lease says that we are.
+    /// Becomes leader or follower, as the lease says.
     async fn settle(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
         let lease = self.setup.role.borrow().lease().map(str::to_owned);
         match lease {
@@ -228,7 +228,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Own pending entries, then those of consumers that are gone, then our own range up to what was delivered.
+    /// Reads our own pending entries, then those of consumers that are gone, then our own range up to what was
+    /// delivered.
     async fn take_over(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
         for stream in (0..self.setup.streams.len()).filter(|stream| self.barred[*stream].is_none()) {
             let state = consumer.join(stream, self.read[stream]).await?;
@@ -242,7 +243,7 @@ impl Reader {
             }
             let mut from = Some(EntryId::default());
             while let Some(start) = from {
-                // The lease is ours: whoever holds entries of this group will not come back for them.
+                // The lease is ours, so no other consumer of this group will come back for its entries.
                 let (page, next) = consumer.claim(stream, Duration::ZERO, start).await?;
                 self.tell_delivered(stream, &page)?;
                 from = next;
@@ -263,7 +264,8 @@ impl Reader {
         self.setup.to_fold.send(message).map_err(|_| Over)
     }
 
-    /// Looks at all streams for what was trimmed, deleted or forgotten, and says so before anything behind it is told.
+    /// Checks all streams for trimmed, deleted or forgotten entries, and reports them before any entry after them is
+    /// sent.
     async fn stream_stats(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
         let surveys = consumer.stream_stats(&self.read).await?;
         let is_first = self.surveyed.replace(Instant::now()).is_none();
@@ -284,7 +286,8 @@ impl Reader {
                     self.send(Message::Lost(loss))?;
                 }
             } else if self.was_skipped(index, stream_stats) {
-                // The group's cursor was moved, or somebody reads in our group: what stands there is read by its ids.
+                // The group's cursor was moved, or another process reads in our group. Those entries are read by their
+                // ids.
                 self.range_to[index] = Some(stream_stats.last_id);
             } else {
                 let at = Position { read: self.read[index], is_at_end: !self.was_full[index] };
@@ -298,7 +301,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Bars a key that holds something else than a stream, and one that is a stream no longer.
+    /// Bars a key that holds something else than a stream, and one that is no longer a stream.
     fn bar(&mut self, index: usize, stream_stats: &StreamStats, is_first: bool) -> Result<(), Over> {
         let is_barred = stream_stats.fault == Some(StreamFault::NotAStream);
         match (self.barred[index], is_barred) {
@@ -322,19 +325,19 @@ impl Reader {
         Ok(())
     }
 
-    /// Has the next entry of a stream an id that the server's clock has not come to.
+    /// Returns true if the id of a stream's next entry is ahead of the server's clock.
     fn is_ahead(&self, stream: StreamId) -> bool {
         let to_ms = self.setup.status.server_ms.load(Ordering::Relaxed).saturating_add(AHEAD_MS);
         self.reorder.first_of(stream).is_some_and(|first| first.ms > to_ms)
     }
 
-    /// Is there something that `>` has not brought, although all was read a moment ago.
+    /// Returns true if there are entries that `>` has not returned, although everything was read a moment ago.
     fn was_skipped(&self, index: usize, stream_stats: &StreamStats) -> bool {
         let is_new = matches!(self.mode, Mode::Group { .. }) && self.range_to[index].is_none();
         is_new && !self.was_full[index] && stream_stats.next_id.is_some_and(|next| next > self.read[index])
     }
 
-    /// Reads once, hands on what may go, and waits if there was nothing.
+    /// Reads once, sends the entries that may be released, and waits if there were none.
     async fn cycle(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
         let takes: Vec<Take> = (0..self.setup.streams.len()).map(|stream| self.take(stream)).collect();
         let fence = match &self.mode {
@@ -351,7 +354,7 @@ impl Reader {
             Answer::Read(round) => round,
             Answer::Again => return Ok(()),
             Answer::Fenced => {
-                // Ours until a moment ago: the keeper of the lease will say what we are now.
+                // The lease was ours until a moment ago. The lease task will set the new role.
                 self.mode = Mode::Unsettled;
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 return Ok(());
@@ -359,7 +362,7 @@ impl Reader {
         };
         let time_us = round.time_us;
         if round.has_returned {
-            // What the round has delivered is read again by its ids.
+            // The entries that the round has delivered are read again by their ids.
             self.mode = Mode::Unsettled;
             return self.stream_stats(consumer).await;
         }
@@ -396,7 +399,7 @@ impl Reader {
         Ok(())
     }
 
-    /// A key turned out to be no stream: looks which, so that the others are read on.
+    /// Finds the key that is no stream, so that the others are read on.
     async fn find_barred(&mut self, consumer: &mut Consumer, error: ServerError) -> Result<(), Trouble> {
         let before = self.barred.clone();
         self.mode = Mode::Unsettled;
@@ -404,11 +407,11 @@ impl Reader {
         if self.barred == before { Err(error.into()) } else { Ok(()) }
     }
 
-    /// Sleeps until the server's next millisecond: then what waits for this one can go.
+    /// Sleeps until the server's next millisecond, when the entries of this one can be released.
     fn rest(&self, time_us: u64) {
         let Some(first) = self.reorder.first() else { return };
         let until_us = first.ms.saturating_add(1).saturating_mul(1000);
-        // An entry of the future must not hold up the connection.
+        // An entry of the future must not block the connection.
         let rest_us = until_us.saturating_sub(time_us).min(1000);
         if rest_us > 0 {
             std::thread::sleep(Duration::from_micros(rest_us));
@@ -429,7 +432,7 @@ impl Reader {
         }
     }
 
-    /// Answers whether there was anything that we had not read before.
+    /// Adds entries to the reorder buffer. Returns true if any of them had not been read before.
     fn take_in(&mut self, takes: &[Take], round: Round) -> Result<bool, Over> {
         let by_group = matches!(self.mode, Mode::Group { .. });
         let mut is_news = false;
@@ -475,7 +478,7 @@ impl Reader {
         Ok(is_news)
     }
 
-    /// Hands on what may go. Answers whether there was anything.
+    /// Sends the entries that may be released. Returns true if there were any.
     fn release(&mut self) -> Result<bool, Over> {
         let mut entries = Vec::new();
         let mut any = false;

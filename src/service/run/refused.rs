@@ -1,7 +1,8 @@
-//! Entries that were refused for their signature, and that a replay without the key must pass over too (SPEC §6).
+//! Entries that were refused for their signature, and that a replay without the key must skip too
+//! (docs/spec/emission.md, "Refused control entries").
 //!
-//! A row in the store, made in the commit that refuses the entry, says that it is still to be told; it goes once the
-//! `entry.skipped` that tells it has come back. Whoever leads tells it, a few at a time.
+//! A row in the store means that the refusal must still be published. It is made in the commit that refuses the entry,
+//! and deleted once the `entry.skipped` that names the entry has come back. The leader publishes a few at a time.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +10,7 @@ use crate::codec::live;
 use crate::codec::state::Row;
 use crate::domain::event::ids::EntryId;
 
-/// So many `entry.skipped` are on their way at a time: who floods us makes us write no faster than they come back. [1]
+/// The most `entry.skipped` in flight. A flood of bad entries makes us write no faster than they come back. [1]
 const ON_THEIR_WAY_MAX: usize = 256;
 
 /// Refused entries whose `entry.skipped` was not folded yet, by stream and id.
@@ -20,7 +21,7 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// Those that a process before had not seen told.
+    /// Creates the set from those that an earlier process had not seen published.
     pub fn of(entries: Vec<(String, EntryId)>) -> Self {
         Self { waiting: entries.into_iter().collect(), on_their_way: BTreeSet::new() }
     }
@@ -31,19 +32,19 @@ impl Refused {
         live::refused_row(stream, id)
     }
 
-    /// Notes that an entry is passed over by the log itself. Returns the row that goes, if it was one of these.
+    /// Notes that the log itself skips an entry. Returns the row to delete if it was one of these.
     pub fn told(&mut self, stream: &str, id: EntryId) -> Option<Row> {
         let entry = (stream.to_owned(), id);
         self.on_their_way.remove(&entry);
         self.waiting.remove(&entry).then(|| live::refused_removed(stream, id))
     }
 
-    /// Somebody else may have led before, and what was on its way may not have come.
+    /// Begins to lead: another process may have led before, and entries in flight may not have arrived.
     pub fn lead(&mut self) {
         self.on_their_way.clear();
     }
 
-    /// Takes those that are to be told now.
+    /// Takes the entries that must be published now.
     pub fn due(&mut self) -> Vec<(String, EntryId)> {
         let free = ON_THEIR_WAY_MAX.saturating_sub(self.on_their_way.len());
         let due: Vec<_> = self.waiting.difference(&self.on_their_way).take(free).cloned().collect();

@@ -1,4 +1,4 @@
-//! Snapshots of a running service, and what of the journal is given up behind them.
+//! State snapshots of a running service, and the journal files that they replace.
 
 use std::path::PathBuf;
 
@@ -11,19 +11,19 @@ use crate::drive::snapshots;
 const KEPT: usize = 64;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Takes a snapshot every so many entries of the journal, and at the end.
+/// Takes a snapshot after a number of journal entries, and at the end.
 pub struct Snapshots {
     dir: PathBuf,
     every: u64,
     configured: Policy,
-    /// How long files of the journal are kept; `None`: for good. [ms]
+    /// How long files of the journal are kept; `None`: for ever. [ms]
     retention_ms: Option<u64>,
     /// Position of the journal at the last snapshot.
     taken: u64,
 }
 
 impl Snapshots {
-    /// For a service whose journal stands at `position`.
+    /// Creates the schedule for a service whose journal is at `position`.
     pub fn of(config: &Config, position: u64) -> Self {
         Self {
             dir: snapshots::folder_of(&config.run.store),
@@ -34,21 +34,21 @@ impl Snapshots {
         }
     }
 
-    /// Behind a commit: state and journal stand at the same place.
+    /// Takes a snapshot after a commit if one is due: state and journal are then at the same position.
     pub fn after_commit(&mut self, fold: &mut Processor) {
         if fold.checkpoint.journal.saturating_sub(self.taken) >= self.every {
             self.take(fold);
         }
     }
 
-    /// Behind the last commit of a service.
+    /// Takes a snapshot after the last commit of a service.
     pub fn at_end(&mut self, fold: &mut Processor) {
         if fold.checkpoint.journal > self.taken {
             self.take(fold);
         }
     }
 
-    /// A snapshot that cannot be taken is no reason to stop: the store and the journal hold everything.
+    /// Takes a snapshot. A failure does not stop the service, because store and journal have everything.
     fn take(&mut self, fold: &mut Processor) {
         let position = fold.checkpoint.journal;
         self.taken = position;

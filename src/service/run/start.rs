@@ -1,5 +1,5 @@
-//! How a service begins: from its store, the tail of its journal, and what stands in the streams of decisions and
-//! control entries already.
+//! The start of a service: from its store, the tail of its journal, and the decisions and control entries that are in
+//! the streams already.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,24 +30,24 @@ use crate::shell::redis::{Server, StreamFault};
 use crate::shell::store::Store;
 use crate::shell::terminal::Progress;
 
-/// Entries of a stream that are read at a time, when it is looked through beforehand. [1]
+/// The most entries of a stream that are read at once in the preload. [1]
 const PAGE_ENTRIES: usize = 1000;
-/// How long a server that was there may be away while we start.
+/// The longest outage of a server that was reachable before, during the start.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A commit while the journal is folded. [entries]
+/// Entries per commit while the journal is folded. [1]
 const COMMIT_ENTRIES: usize = 50_000;
 
-/// A fold that stands where the last process ended.
+/// A processor at the point where the last process ended.
 pub struct Started {
     pub fold: Processor,
-    /// Cursor and counts of each stream; none where it was never read.
+    /// Cursor and counts of each stream; none if it was never read.
     pub positions: Vec<Option<(EntryId, StreamPosition)>>,
 }
 
-/// Opens store and journal, and folds what the journal has beyond the store.
+/// Opens store and journal, and folds the entries of the journal that the store lacks.
 ///
-/// A store that is damaged or of other rules is folded anew from the journal; what it emitted is in the history then,
-/// and not sold again (SPEC §4).
+/// A store that is damaged or of another rules version is folded again from the journal. The decisions that it emitted
+/// are then in the history, and nothing is sold again (docs/spec/fold.md, "Recorded decisions").
 pub async fn start(
     config: &Config,
     connect: &Connect,
@@ -140,7 +140,7 @@ fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow:
     }))
 }
 
-/// The first files of the journal are gone: the newest good snapshot takes their place.
+/// Restores the newest good snapshot if the first files of the journal are gone.
 fn seed(config: &Config, journal: &Journal, notices: &mut Vec<String>) -> anyhow::Result<()> {
     let folder = snapshots::folder_of(&config.run.store);
     let held = snapshots::nearest(&folder, None, config, notices)?
@@ -163,7 +163,8 @@ fn seed(config: &Config, journal: &Journal, notices: &mut Vec<String>) -> anyhow
     Ok(())
 }
 
-/// A chain goes on in the stream where it began: elsewhere its decisions would be facts no longer, and sold again.
+/// Checks that the chain goes on in the stream where it began. In another stream, its decisions would no longer be
+/// recorded decisions, and would be sold again.
 fn keep_to_chain(fold: &mut Processor, config: &Config, new_chain: bool) -> anyhow::Result<()> {
     let names = |streams: &Streams| -> Vec<String> {
         let decisions = streams.iter().filter(|(_, stream)| stream.kind == StreamKind::Decision);
@@ -189,7 +190,7 @@ fn keep_to_chain(fold: &mut Processor, config: &Config, new_chain: bool) -> anyh
     Ok(())
 }
 
-/// Tells the engine of decisions that were emitted and of entries to be passed over, wherever they stand ahead.
+/// Gives the engine the emitted decisions and the skipped entries that the streams contain ahead of the cursors.
 async fn preload(fold: &mut Processor, server: &mut Server) -> anyhow::Result<()> {
     let mut ahead = Ahead::default();
     for text in fold.journal.read_from(fold.checkpoint.journal)? {
@@ -205,7 +206,7 @@ async fn preload(fold: &mut Processor, server: &mut Server) -> anyhow::Result<()
         let mut after = fold.projection.engine.cursor(stream);
         loop {
             let page = match server.range_after(&named.name, after, PAGE_ENTRIES).await {
-                // Nothing stands in it. The reader says so, and ends the process once it is a stream.
+                // The key holds no entries. The reader reports it, and ends the process once the key is a stream.
                 Err(error) if error.stream_fault() == Some(StreamFault::NotAStream) => break,
                 page => page?,
             };
@@ -225,15 +226,15 @@ async fn preload(fold: &mut Processor, server: &mut Server) -> anyhow::Result<()
     Ok(())
 }
 
-/// Returns true if what stands ahead in streams of a kind is looked through before the first entry is folded.
+/// Returns true if streams of this kind are read ahead before the first entry is folded.
 pub fn is_foreseen(kind: StreamKind) -> bool {
     matches!(kind, StreamKind::Control | StreamKind::Decision)
 }
 
-/// What stands ahead of the fold.
+/// What the streams contain ahead of the cursors.
 #[derive(Default)]
 struct Ahead {
-    /// Decision entries: where they stand, and what they say, where that reads.
+    /// Decision entries with their ids, and their content if it is readable.
     decisions: Vec<(StreamId, EntryId, Option<Box<DecisionFact>>)>,
     /// `entry.skipped`, each with the entry that it names.
     skips: Vec<(skips::At, skips::At)>,
@@ -258,7 +259,7 @@ impl Ahead {
         }
     }
 
-    /// Tells the engine: what is passed over first, since it may be a decision.
+    /// Gives all of it to the engine: the skips first, because they may name a decision.
     fn tell(self, fold: &mut Processor) {
         let streams = fold.decoder.streams().clone();
         let passed = skips::skipped(self.skips);
@@ -289,7 +290,7 @@ fn name_of(streams: &Streams, stream: StreamId) -> Box<str> {
     streams.get(stream).name.as_str().into()
 }
 
-/// An entry that has ended the process twice is passed over, and that is said.
+/// Skips an entry that has ended the process twice, and publishes that.
 fn skip_guilty(fold: &mut Processor) {
     let Some((stream, id)) = fold.crash_guard.culprit().map(|(stream, id)| (stream.to_owned(), id)) else { return };
     tracing::error!(stream, id = %id, "an entry has ended the process twice and is passed over");
@@ -299,7 +300,7 @@ fn skip_guilty(fold: &mut Processor) {
     fold.crash_guard.clear();
 }
 
-/// Folds what the journal has beyond the store, and puts a store that was folded anew in its place.
+/// Folds the journal entries that the store lacks, and swaps in a store that was folded again.
 fn catch_up(mut fold: Processor, config: &Config, publisher: &Publisher) -> anyhow::Result<Processor> {
     let to = fold.journal.position();
     let from = fold.checkpoint.journal;
