@@ -1,4 +1,4 @@
-//! One tick: what is needed, asked of each source in turn, within its budget of calls.
+//! One tick: asks each source in turn for what is needed, within the budget of calls.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,26 +17,26 @@ use crate::service::exchange::Client;
 use crate::shell::exchange::{CallError, Exchange};
 use crate::shell::redis::{Address, Server, ServerError};
 
-/// The observation stream keeps what is younger than this behind the journal. [ms]
+/// The observation stream keeps entries that are at most this much older than the journal's last one. [ms]
 const KEPT_MS: u64 = 24 * 3_600_000;
-/// Between two trims. [ms]
+/// Time between two trims. [ms]
 const TRIM_INTERVAL_MS: u64 = 600_000;
 
-/// Where observations go.
+/// Where observations are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sink {
     /// The observation stream.
     Stream(String),
-    /// Nowhere: they get ids of the server's time, and only the report tells of them.
+    /// Nowhere. The observations get ids of the server's time, and only the report contains them.
     DryRun,
 }
 
-/// What a tick is told.
+/// The input of a tick.
 #[derive(Clone, Debug, Default)]
 pub struct Tick {
-    /// What the projection lacks; taken before, and as old as it is.
+    /// What the projection lacks, as of the time at which it was read.
     pub needs: Needs,
-    /// The last entry of the observation stream that is in the journal: the stream may forget what is a day older.
+    /// The last entry of the observation stream that is in the journal. Entries that are a day older may be trimmed.
     pub journalled: Option<EntryId>,
 }
 
@@ -63,26 +63,26 @@ pub struct Fetcher {
     pub(super) instruments: Instruments,
     pub(super) fills: Fills,
     pub(super) account: Account,
-    /// What was refused, and until when it is not asked again. [ms since 1970]
+    /// Refused requests, and until when each is not repeated. [ms since 1970]
     refused: BTreeMap<(Want, Box<str>), u64>,
-    /// Symbols that the exchange says it does not know: not asked for again until it lists them.
+    /// Symbols that the exchange reports as unknown. They are not requested again until it lists them.
     pub(super) delisted: BTreeSet<Box<str>>,
     trimmed_ms: Option<u64>,
-    /// Sequence of ids that were given without a stream.
+    /// Sequence number of ids that are assigned without a stream.
     dry_seq: u64,
 }
 
-/// What is left to be spent and known in one tick.
+/// The remaining budget and the common data of one tick.
 pub(super) struct Turn {
     /// By the server's clock. [ms since 1970]
     pub now_ms: u64,
     pub report: TickReport,
-    /// Calls that had gone out before. [1]
+    /// Calls that were made before this tick. [1]
     calls_before: u64,
 }
 
 impl Fetcher {
-    /// A fetcher for the configured server and exchange. Nothing is connected yet.
+    /// Creates a fetcher for the configured server and exchange. Nothing is connected yet.
     pub fn new(config: &Config, address: Address, client: Client) -> Self {
         Self {
             settings: Settings {
@@ -109,36 +109,36 @@ impl Fetcher {
         }
     }
 
-    /// The same for a service: it looks at the filters of what is held at its first tick, as they may have changed
-    /// while it was down, and asks for the mode of the account where no position shows it.
+    /// Prepares the fetcher for a service. Its first tick reads the instruments of all held symbols, because they may
+    /// have changed while the service was down. It asks for the account mode if no position shows it.
     pub fn for_service(mut self) -> Self {
         self.instruments = Instruments::due();
         self.account.is_wanted = true;
         self
     }
 
-    /// The same, appending nowhere.
+    /// Makes the fetcher append nowhere.
     pub fn dry_run(mut self) -> Self {
         self.sink = Sink::DryRun;
         self
     }
 
-    /// Why signed calls cannot be made, if they cannot.
+    /// Returns the reason why signed calls cannot be made, if they cannot.
     pub fn no_credentials(&self) -> Option<&str> {
         self.no_credentials.as_deref()
     }
 
-    /// How the exchange is, for health and metrics.
+    /// Returns the state of the exchange client, for health and metrics.
     pub fn exchange_health(&self) -> crate::shell::exchange::Health {
         self.exchange.health()
     }
 
-    /// Why positions are not known, where the exchange does not tell them.
+    /// Returns the reason why positions are unknown, if the exchange does not return them.
     pub fn standing_failure(&self) -> Option<&str> {
         self.poll.failure()
     }
 
-    /// Why the exchange tells no positions, where it refuses the key, the address or the permission.
+    /// Returns the reason why the exchange returns no positions, if it refuses the key, the address or the permission.
     pub fn refusal(&self) -> Option<&str> {
         self.poll.refusal()
     }
@@ -148,12 +148,12 @@ impl Fetcher {
         self.account.mode == Some(AccountMode::Hedge)
     }
 
-    /// Returns true if a question was refused a short while ago; the next tick would change nothing.
+    /// Returns true if a request was refused a short while ago; the next tick would change nothing.
     pub(super) fn is_refused(&self, want: Want, symbol: &str, now_ms: u64) -> bool {
         self.refused.get(&(want, symbol.into())).is_some_and(|until_ms| now_ms < *until_ms)
     }
 
-    /// Notes what came of a question.
+    /// Notes the error of a request that must not be repeated soon.
     pub(super) fn note_refusal(&mut self, want: Want, symbol: &str, error: &CallError, now_ms: u64) {
         self.refused.retain(|_, until_ms| now_ms < *until_ms);
         if let Some(again_ms) = again_after(error) {
@@ -161,20 +161,20 @@ impl Fetcher {
         }
     }
 
-    /// Notes that the exchange does not know a symbol, if that is what an error says.
+    /// Notes that the exchange does not know a symbol, if the error is about that.
     pub(super) fn note_delisted(&mut self, symbol: &str, error: &CallError) {
         if error.is_no_symbol() && self.delisted.insert(symbol.into()) {
             tracing::warn!(symbol, %error, "the exchange knows the symbol no more; it is not asked for again");
         }
     }
 
-    /// Asks for what is lacking, each source in turn, and appends what was answered.
+    /// Asks each source in turn for what is lacking, and appends the answers.
     ///
-    /// A source that fails costs its own facts only. Errors if the server of the streams does: there is nowhere to
-    /// append to then, and nothing is asked.
+    /// A source that fails costs only its own facts. Errors if the server of the streams fails: there is no place to
+    /// append to then, and no source is asked.
     pub async fn tick(&mut self, tick: &Tick) -> Result<TickReport, FetchError> {
         self.say_credentials_once();
-        // Nobody has looked yet: what is lacking is not known, which is not the same as everything.
+        // The needs were not computed yet. Unknown needs are not the same as no data at all.
         if tick.needs.now_ms == 0 {
             return Ok(TickReport::default());
         }
@@ -220,14 +220,14 @@ impl Fetcher {
         Ok(self.server.as_mut().expect("it was just connected"))
     }
 
-    /// May so many more calls go out in this tick. The first signed call also asks the clock.
+    /// Returns true if this many more calls may be made in this tick. The first signed call also asks for the clock.
     pub(super) fn may_call(&self, turn: &Turn, is_signed: bool) -> bool {
         let health = self.exchange.health();
         let needed = 1 + u64::from(is_signed && health.clock_offset_ms.is_none());
         health.sent() - turn.calls_before + needed <= self.settings.max_api_calls
     }
 
-    /// Appends observations and notes that they went.
+    /// Appends observations and notes that they were appended.
     pub(super) async fn append(&mut self, observations: Vec<Observation>, turn: &mut Turn) -> Result<(), FetchError> {
         let ids = match &self.sink {
             Sink::DryRun => {
@@ -246,7 +246,7 @@ impl Fetcher {
         Ok(())
     }
 
-    /// Lets the stream forget what is a day behind the journal: it is kept there.
+    /// Trims the entries that are a day older than the journal's last one: the journal has them.
     async fn trim(&mut self, journalled: Option<EntryId>, turn: &mut Turn) -> Result<(), FetchError> {
         let (Some(journalled), Sink::Stream(stream)) = (journalled, self.sink.clone()) else { return Ok(()) };
         if self.trimmed_ms.is_some_and(|trimmed_ms| turn.now_ms.saturating_sub(trimmed_ms) < TRIM_INTERVAL_MS) {
@@ -258,7 +258,7 @@ impl Fetcher {
         Ok(())
     }
 
-    /// Forgets who asked for what is lacking no more.
+    /// Forgets the requests of needs that no longer exist.
     fn forget(&mut self, needs: &Needs) {
         let wanted: BTreeMap<(&str, Want), ()> = needs.list.iter().map(|n| ((&*n.symbol, n.want), ())).collect();
         self.asked.retain(|(symbol, want), _| wanted.contains_key(&(&**symbol, *want)));
@@ -275,7 +275,7 @@ impl Fetcher {
 }
 
 impl Turn {
-    /// A call came to nothing: said, and no more than that.
+    /// Logs and notes a call that failed. It has no other effect.
     pub fn failed(&mut self, error: &CallError) {
         let note = error.to_string();
         if !self.report.notes.contains(&note) {
@@ -284,15 +284,15 @@ impl Turn {
     }
 }
 
-/// Before a question that was refused, or whose answer could not be read, is asked again. [ms]
+/// Time before a request is repeated that was refused, or whose answer could not be read. [ms]
 const REFUSED_INTERVAL_MS: u64 = 120_000;
 
-/// How long to wait after an error that the next tick would only repeat. [ms]
+/// Returns the time to wait after an error that the next tick would only repeat. [ms]
 pub(super) fn again_after(error: &CallError) -> Option<u64> {
     matches!(error, CallError::Refused { .. } | CallError::Unreadable { .. }).then_some(REFUSED_INTERVAL_MS)
 }
 
-/// Symbols of a list that want something, each once, in their order.
+/// Returns the symbols of a list that have this need, each once, in their order.
 pub(super) fn wanting(list: &[Need], want: Want) -> Vec<&str> {
     let mut symbols: Vec<&str> = Vec::new();
     for need in list.iter().filter(|need| need.want == want) {
@@ -303,7 +303,7 @@ pub(super) fn wanting(list: &[Need], want: Want) -> Vec<&str> {
     symbols
 }
 
-/// The stream that observations are appended to: the first one of its kind.
+/// Returns the stream that observations are appended to: the first one of its kind.
 pub fn observation_stream(streams: &Streams) -> &str {
     let first = streams.iter().find(|(_, stream)| stream.kind == StreamKind::Observation);
     first.map_or(StreamKind::Observation.default_stream(), |(_, stream)| &stream.name)

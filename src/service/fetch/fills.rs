@@ -1,8 +1,8 @@
-//! The trades behind a position whose history starts too late: back to when its quantity was last zero.
+//! The trades of a position whose history starts too late: back to when its quantity was last zero.
 //!
-//! Only what the fold can place is appended: a whole chain from flat to the quantity that was found, and trades of
-//! orders that the history knows. Any other trade would be a fill that was never in this history, on top of a quantity
-//! that has it already.
+//! Only trades that the fold can use are appended: a whole chain from flat to the quantity that was found, and trades
+//! of orders that the history knows. Any other trade would be a fill that was never in this history, added to a
+//! quantity that includes it already.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,42 +22,42 @@ const WINDOW_MS: u64 = 7 * 24 * 3_600_000;
 const KEPT_MS: u64 = 90 * 24 * 3_600_000;
 /// Most trades in one answer. [1]
 const PAGE: usize = 1000;
-/// How far the clocks of the exchange and of the streams may be apart. [ms]
+/// Largest difference between the clocks of the exchange and of the streams. [ms]
 const CLOCKS_APART_MS: u64 = 60_000;
 
 /// How far the trades of each position were followed, by its id.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fills {
     chains: BTreeMap<String, Progress>,
-    /// Orders whose trades were asked for, by position.
+    /// Orders whose trades were requested, by position.
     orders: BTreeSet<(String, Box<str>)>,
 }
 
 #[derive(Clone, Debug)]
 struct Progress {
-    /// Trades of windows that were read whole, oldest first.
+    /// Trades of the windows that were read completely, oldest first.
     trades: Vec<UserTrade>,
     /// The window that is being read. [ms since 1970]
     from_ms: u64,
     to_ms: u64,
-    /// What was read of it so far.
+    /// The trades of that window that were read so far.
     page: Vec<UserTrade>,
-    /// Nothing more is to be asked.
+    /// True if no more requests are to be made.
     done: bool,
 }
 
-/// What one more answer came to.
+/// The result of one more page.
 enum Followed {
     /// There is more to read.
     More,
-    /// From here on the trades add up to what was found.
+    /// From this trade on, the trades add up to the quantity that was found.
     Whole(usize),
-    /// The exchange keeps no more.
+    /// The exchange has no older trades.
     Reached,
 }
 
 impl Fills {
-    /// Forgets positions that are not open any more.
+    /// Forgets positions that are no longer open.
     pub fn keep_open(&mut self, held: &[Held]) {
         let is_open = |id: &String| held.iter().any(|held| held.position_id == *id);
         self.chains.retain(|id, _| is_open(id));
@@ -66,7 +66,7 @@ impl Fills {
 }
 
 impl Fetcher {
-    /// Follows trades with what is left of the calls, at most half of a tick's: prices come first.
+    /// Follows trades with the calls that are left, at most half of a tick's calls: prices come first.
     pub(super) async fn fills(&mut self, needs: &Needs, list: &[Need], turn: &mut Turn) -> Result<(), FetchError> {
         if !self.uses(Source::Api) || !self.has_credentials() {
             return Ok(());
@@ -100,7 +100,7 @@ impl Fetcher {
         Ok(())
     }
 
-    /// Is there anything that was not asked yet.
+    /// Returns true if there is a request that was not made yet.
     fn has_fills_to_ask(&self, held: &Held) -> bool {
         match held.unexplained {
             Some(_) => self.fills.chains.get(&held.position_id).is_none_or(|progress| !progress.done),
@@ -110,7 +110,7 @@ impl Fetcher {
         }
     }
 
-    /// Reads one more page of trades. Answers whether there is more to ask.
+    /// Reads one more page of trades. Returns true if there is more to request.
     async fn follow(&mut self, held: &Held, unexplained: &Unexplained, turn: &mut Turn) -> Result<bool, FetchError> {
         let opened_ms = unexplained.opened_ms;
         let progress = self.fills.chains.entry(held.position_id.clone()).or_insert_with(|| Progress {
@@ -161,7 +161,7 @@ impl Fetcher {
         }
     }
 
-    /// Trades of orders whose parts have no price of their own.
+    /// Requests the trades of orders whose parts have no price of their own.
     async fn price_orders(&mut self, held: &Held, turn: &mut Turn) -> Result<bool, FetchError> {
         if !self.has_fills_to_ask(held) {
             return Ok(false);
@@ -187,7 +187,7 @@ impl Fetcher {
     ) -> Option<Vec<UserTrade>> {
         match answered {
             Ok(trades) => Some(trades),
-            // Nothing failed: there is a time to go on.
+            // This is no failure: the budget of weight names the time at which to go on.
             Err(CallError::WeightSpent { wait_ms, .. }) => {
                 turn.report.is_unfinished = true;
                 turn.report.wait_ms = Some(wait_ms);
@@ -205,7 +205,7 @@ impl Fetcher {
 }
 
 impl Progress {
-    /// Takes one more page, and looks whether the chain is whole.
+    /// Adds one more page, and checks whether the chain is complete.
     fn take(&mut self, trades: Vec<UserTrade>, unexplained: &Unexplained) -> Followed {
         let is_full = trades.len() >= PAGE;
         let before = |trade: &UserTrade| trade.time_ms < self.to_ms.min(unexplained.opened_ms);
@@ -215,7 +215,7 @@ impl Progress {
         if has_more {
             return Followed::More;
         }
-        // Windows come newest first: what was read now stands before the rest.
+        // Windows are read newest first, so this one comes before the others.
         let later = std::mem::take(&mut self.trades);
         self.trades = std::mem::take(&mut self.page).into_iter().chain(later).collect();
         if let Some(first) = self.flat_before(unexplained) {
@@ -229,7 +229,8 @@ impl Progress {
         Followed::More
     }
 
-    /// The trade before which the position was flat, going back from what was found; `None` if none of these is.
+    /// Returns the trade before which the position was flat, going back from the quantity found; `None` if there is
+    /// none.
     fn flat_before(&self, unexplained: &Unexplained) -> Option<usize> {
         let mut qty = unexplained.qty;
         for (place, trade) in self.trades.iter().enumerate().rev() {

@@ -1,4 +1,4 @@
-//! Filters of instruments: fetched when one is lacking, and looked at again once a day.
+//! Instruments: fetched when one is lacking, and again once a day.
 
 use std::collections::BTreeMap;
 
@@ -9,23 +9,23 @@ use crate::codec::observe::{self, Observation};
 use crate::config::Source;
 use crate::domain::engine::needs::{Need, Needs, Want};
 
-/// After this they are looked at again. [ms]
+/// Time after which they are fetched again. [ms]
 const DAY_MS: u64 = 24 * 3_600_000;
-/// A symbol that the exchange does not list is not asked for more often than this. [ms]
+/// Least time between two requests for a symbol that the exchange does not list. [ms]
 const UNKNOWN_INTERVAL_MS: u64 = 3_600_000;
 
-/// What the exchange last said of all instruments.
+/// The last answer of the exchange about all instruments.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Instruments {
     rows: BTreeMap<String, InstrumentRow>,
-    /// When that was. [ms since 1970]
+    /// Time of that answer. [ms since 1970]
     answered_ms: Option<u64>,
-    /// The first tick: the day begins there where the history has all filters. [ms since 1970]
+    /// Time of the first tick: the day begins then if the history has all instruments. [ms since 1970]
     began_ms: Option<u64>,
 }
 
 impl Instruments {
-    /// A day has passed, whatever the clock says.
+    /// Creates a state in which the instruments are due at once.
     pub fn due() -> Self {
         Self { began_ms: Some(0), ..Self::default() }
     }
@@ -74,7 +74,7 @@ impl Fetcher {
         self.append(news, turn).await
     }
 
-    /// Takes over what the exchange said; answers what changed for symbols that we hold.
+    /// Adopts the answer of the exchange. Returns the changes for symbols that we hold.
     fn learn(&mut self, rows: Vec<InstrumentRow>, needs: &Needs, now_ms: u64) -> Vec<Observation> {
         self.instruments.answered_ms = Some(now_ms);
         let former = std::mem::take(&mut self.instruments.rows);

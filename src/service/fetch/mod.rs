@@ -1,7 +1,7 @@
-//! Fetching what the projection lacks: needs in, observations out, in a task of its own.
+//! Fetches what the projection lacks: needs in, observations out, in a task of its own.
 //!
-//! Promises: nothing here looks into the projection, and nothing that decides waits for it. What was fetched is
-//! appended to the observation stream first, and is an input only when it comes back from there.
+//! Promises: nothing here reads the projection, and no decision waits for it. A fetched fact is appended to the
+//! observation stream first, and is an input only when it comes back from there.
 //!
 //! In reading order: `fetcher` (one tick), `positions`, `prices`, `instruments`, `fills` (a source each), `report`.
 

@@ -1,4 +1,4 @@
-//! What the exchange holds, of all symbols at once: at the start, at every poll, and when a position is in doubt.
+//! The positions at the exchange, of all symbols at once: at the start, at every poll, and when a position is in doubt.
 
 use std::collections::BTreeSet;
 
@@ -11,29 +11,29 @@ use crate::domain::engine::needs::{Need, Needs, Want, Why};
 use crate::domain::units::Qty;
 use crate::shell::exchange::Positions;
 
-/// Between two questions for the mode of an account in which nothing is open. [ms]
+/// Time between two requests for the mode of an account without open positions. [ms]
 const MODE_INTERVAL_MS: u64 = 600_000;
-/// A doubt is not asked about more often than this. [ms]
+/// Least time between two requests about a position in doubt. [ms]
 const DOUBT_INTERVAL_MS: u64 = 10_000;
 
-/// When positions were asked for.
+/// When positions were requested.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Poll {
     asked_ms: Option<u64>,
     answered_ms: Option<u64>,
-    /// The last failure, and until when it is not tried again. [ms since 1970]
+    /// The last failure, and until when the request is not repeated. [ms since 1970]
     failed: Option<(String, u64)>,
-    /// That failure is a refusal of key, address or permission.
+    /// True if that failure is a refusal of key, address or permission.
     is_refused: bool,
 }
 
 impl Poll {
-    /// Why the exchange tells no positions, where it refuses to.
+    /// Returns the reason why the exchange refuses to return positions, if it does.
     pub fn refusal(&self) -> Option<&str> {
         self.failure().filter(|_| self.is_refused)
     }
 
-    /// What the last question came to nothing for, until one is answered.
+    /// Returns the failure of the last request; `None` after a successful one.
     pub fn failure(&self) -> Option<&str> {
         self.failed.as_ref().map(|(failure, _)| failure.as_str())
     }
@@ -53,7 +53,7 @@ impl Poll {
 }
 
 impl Fetcher {
-    /// Asks for all positions where it is time; answers the needs of those that nobody knew of.
+    /// Requests all positions if it is time. Returns the needs of those that were unknown.
     pub(super) async fn positions(&mut self, needs: &Needs, turn: &mut Turn) -> Result<Vec<Need>, FetchError> {
         if !self.uses(Source::Api) {
             return Ok(Vec::new());
@@ -78,7 +78,7 @@ impl Fetcher {
         self.poll.asked_ms = Some(turn.now_ms);
         let positions = match self.exchange.position_risk().await {
             Ok(positions) => positions,
-            // A call that failed says nothing of any position.
+            // A call that failed is no information about any position.
             Err(error) => {
                 for need in needs.list.iter().filter(of_positions) {
                     turn.report.miss(&need.symbol, need.want, format!("exchange: {error}"));
@@ -113,7 +113,8 @@ impl Fetcher {
         Ok(unknown(&positions, needs, turn.now_ms))
     }
 
-    /// The mode of an account whose rows do not show it, where a service wants to know; else the one known before.
+    /// Returns the mode of an account whose rows do not show it, requested if a service needs it; else the last known
+    /// mode.
     async fn mode_of_empty(&mut self, turn: &mut Turn) -> Option<AccountMode> {
         let known = self.account.mode;
         let is_new = self.account.asked_ms.is_none_or(|ms| turn.now_ms.saturating_sub(ms) >= MODE_INTERVAL_MS);
@@ -131,18 +132,18 @@ impl Fetcher {
     }
 }
 
-/// How the account holds positions, as far as it is known.
+/// The account mode, as far as it is known.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Account {
     pub mode: Option<AccountMode>,
-    /// Ask for it where no row shows it.
+    /// True if the mode is requested when no row shows it.
     pub is_wanted: bool,
-    /// When it was last asked for. [ms since 1970]
+    /// When it was last requested. [ms since 1970]
     asked_ms: Option<u64>,
 }
 
-/// Each row that is not zero, with its side, and an explicit zero for every symbol that we hold, or doubt, and that has
-/// none. An account in hedge mode has no row BOTH, so none is made up for it.
+/// Returns an observation of each row that is not zero, with its side, and an explicit zero for every symbol without a
+/// row that we hold or doubt. An account in hedge mode has no row BOTH, so none is invented for it.
 fn observations(positions: &Positions, mode: Option<AccountMode>, needs: &Needs) -> Vec<Observation> {
     let mut list: Vec<Observation> = positions
         .open()
@@ -157,14 +158,14 @@ fn observations(positions: &Positions, mode: Option<AccountMode>, needs: &Needs)
     let flat: BTreeSet<&str> = positions.flat_among(ours).into_iter().collect();
     list.extend(flat.into_iter().map(|symbol| observe::position(symbol, Qty::ZERO, None, "BOTH", None)));
     if list.is_empty() && !needs.positions_known {
-        // All are flat, and nobody knew: one of them says so.
+        // All symbols are flat, and nothing was known. One of them reports it.
         let symbol = positions.rows().first().map_or("BTCUSDT", |row| &row.symbol);
         list.push(observe::position(symbol, Qty::ZERO, None, "BOTH", None));
     }
     list
 }
 
-/// What positions lack that were not known: they can be asked for in the same tick.
+/// Returns the needs of positions that were unknown. They can be requested in the same tick.
 fn unknown(positions: &Positions, needs: &Needs, now_ms: u64) -> Vec<Need> {
     let is_new = |row: &&PositionRow| needs.held(&row.symbol).is_none() && !is_hedge_side(&row.position_side);
     let new = positions.open().filter(is_new);

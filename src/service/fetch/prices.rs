@@ -1,4 +1,4 @@
-//! Marks: from the hashes of the feed, then from the exchange; one call for all where more than a few are lacking.
+//! Mark prices: from the hashes of the feed, then from the exchange; one call for all if more than a few are lacking.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +11,17 @@ use crate::domain::engine::needs::{Need, Needs, Want};
 use crate::domain::units::Price;
 use crate::shell::redis::{PriceText, PriceTexts};
 
-/// So many are asked for one by one, at weight 1 each; more in one call of weight 10.
+/// Up to this many are requested one by one, at weight 1 each; more in one call of weight 10.
 const FEW: usize = 3;
 
 const TICKER: &str = "redis_ticker";
 const MARKET: &str = "redis_market";
 const API: &str = "api";
-/// Why a symbol is not asked for.
+/// The reason why a symbol is not requested.
 pub(super) const DELISTED: &str = "delisted there, not asked for again";
 pub(super) const REFUSED: &str = "refused a short while ago, not asked for yet";
 
-/// The last price of each symbol that we appended, and when. [ms since 1970]
+/// The last price of each symbol that we appended, with its time. [ms since 1970]
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sent(BTreeMap<Box<str>, (Price, u64)>);
 
@@ -32,8 +32,8 @@ impl Sent {
         since_ms.is_some_and(|since_ms| since_ms < needs.price_confirm_ms) && needs.awaits_price(symbol)
     }
 
-    /// Returns true if a price is worth appending: it changed, the last one is older than half of what a price may be, or
-    /// it can confirm the last one, which is held back.
+    /// Returns true if a price is worth appending: it changed, the last one has used up half of its allowed age, or it
+    /// can confirm the last one, which is held.
     fn is_news(&self, symbol: &str, price: Price, now_ms: u64, needs: &Needs) -> bool {
         let Some((last, at_ms)) = self.0.get(symbol) else { return true };
         let since_ms = now_ms.saturating_sub(*at_ms);
@@ -85,7 +85,7 @@ impl Fetcher {
         self.append(news, turn).await
     }
 
-    /// Both hashes of all symbols in one round trip; the ticker, which has the mark, first.
+    /// Reads both hashes of all symbols in one round trip; the ticker, which has the mark, first.
     async fn ask_hashes(
         &mut self,
         needs: &Needs,

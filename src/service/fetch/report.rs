@@ -1,4 +1,4 @@
-//! What a tick came to.
+//! The report of a tick.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use crate::domain::engine::needs::Want;
 use crate::domain::event::ids::EntryId;
 use crate::shell::redis::ServerError;
 
-/// Why a tick could not be done. Facts that were appended before are in the stream all the same.
+/// The reason why a tick failed. Facts that were appended before are in the stream.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     #[error(transparent)]
     Redis(#[from] ServerError),
 }
 
-/// An observation as it went to the stream.
+/// An observation as it was appended to the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Appended {
     pub id: EntryId,
@@ -24,20 +24,20 @@ pub struct Appended {
 /// What one tick did, for logs, metrics and reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TickReport {
-    /// Calls of the exchange that went out. [1]
+    /// Calls to the exchange. [1]
     pub api_calls: u64,
     pub appended: Vec<Appended>,
-    /// The exchange told all its positions in this tick.
+    /// True if the exchange returned all its positions in this tick.
     pub positions_answered: bool,
-    /// Something was left over for the next tick.
+    /// True if something was left over for the next tick.
     pub is_unfinished: bool,
-    /// How long our own budget of weight wants us to wait before that. [ms]
+    /// How long our own budget of weight makes us wait before that. [ms]
     pub wait_ms: Option<u64>,
-    /// Entries that were trimmed off the observation stream. [1]
+    /// Entries that were trimmed from the observation stream. [1]
     pub trimmed: u64,
-    /// What each source answered where a symbol got nothing.
+    /// The answers of each source about a symbol whose need was not met.
     pub misses: BTreeMap<(Box<str>, Want), Vec<String>>,
-    /// Calls that came to nothing, and how far fills could be followed.
+    /// Calls that failed, and how far fills could be followed.
     pub notes: Vec<String>,
 }
 
@@ -49,7 +49,7 @@ impl TickReport {
         }
     }
 
-    /// A symbol got what it wanted after all.
+    /// Notes that a need of a symbol was met after all.
     pub(super) fn met(&mut self, symbol: &str, want: Want) {
         self.misses.remove(&(symbol.into(), want));
     }
