@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::shell::redis::StreamFault;
 
-/// What an instance is doing.
+/// The present work of an instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Connecting, opening the store, folding the tail of the journal.
     #[default]
     Starting,
-    /// The store is folded anew; nothing is emitted.
+    /// The store is folded again; nothing is emitted.
     Rebuilding,
-    /// Follows with a warm projection; another holds the lease.
+    /// Follows with a warm projection; another instance holds the lease.
     Standby,
     /// Holds the lease: reads with the group and emits.
     Leader,
@@ -36,13 +36,13 @@ impl Role {
     }
 }
 
-/// How a stretch that was trimmed away would be noticed.
+/// How a trimmed part of a stream would be noticed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GapProof {
     /// `entries-added − length > seen`: Redis 7.0 and newer.
     Counted,
-    /// Only the hint that the first id lies behind the cursor: Redis 6.2.
+    /// Only the hint that the first id is after the cursor: Redis 6.2.
     #[default]
     Weak,
 }
@@ -53,37 +53,37 @@ pub enum GapProof {
 pub struct InputReport {
     pub stream: String,
     pub kind: String,
-    /// Entries ever added to the stream, by the server. [1]
+    /// Entries ever added to the stream, as the server counts them. [1]
     pub entries_added: Option<u64>,
     /// `entries-added − seen`: entries that are still to be consumed. [1]
     pub lag_entries: Option<u64>,
-    /// Distance by ids between the last entry of the stream and the last one consumed; entries whose ids are ahead of the
-    /// server's clock do not count. [ms]
+    /// Distance by ids between the last entry of the stream and the last one consumed; entries whose ids are ahead of
+    /// the server's clock do not count. [ms]
     pub lag_ms: Option<u64>,
     /// Entries that wait because their ids are ahead of the server's clock. [1]
     pub ids_ahead: u64,
-    /// The newest id is no time: before 2010.
+    /// True if the newest id is no time: before 2010.
     pub ids_not_time: bool,
-    /// How far the newest id is ahead of it, where that is more than clocks differ. [ms]
+    /// How far the newest id is ahead of the server's clock, if that is more than clocks differ. [ms]
     pub ahead_ms: Option<u64>,
     /// Id of the last entry consumed: the cursor.
     pub cursor: Option<String>,
     /// Age of the last entry of the stream, by the server's clock. [ms]
     pub age_ms: Option<u64>,
-    /// How long the service has been looking at it. [ms]
+    /// How long the service has been watching the stream. [ms]
     pub watched_ms: u64,
     /// Entries that were delivered to the group and are not acknowledged. [1]
     pub pending: u64,
     /// Age of the oldest of them. [ms]
     pub pending_oldest_ms: Option<u64>,
     pub gap_proof: GapProof,
-    /// From this age on the input counts as silent; none: it may be silent for as long as it likes. [ms]
+    /// From this age on the input counts as silent; `None`: it may be silent without limit. [ms]
     pub silent_after_ms: Option<u64>,
-    /// Why nothing can be read from it or added to it: its key holds something else, or its ids are exhausted.
+    /// Why the stream can be neither read nor written: its key holds something else, or its ids are exhausted.
     pub fault: Option<InputFault>,
 }
 
-/// What is wrong with the key of a stream.
+/// The fault of the key of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InputFault {
@@ -94,7 +94,7 @@ pub enum InputFault {
 impl InputFault {
     pub const ALL: [Self; 2] = [Self::NotAStream, Self::IdsExhausted];
 
-    /// What the server says of a stream, as it is reported.
+    /// Converts the server's fault to that of the report.
     pub const fn of(fault: StreamFault) -> Self {
         match fault {
             StreamFault::NotAStream => Self::NotAStream,
@@ -109,7 +109,7 @@ impl InputFault {
         }
     }
 
-    /// Name of the finding.
+    /// Returns the name of the finding.
     pub const fn name(self) -> &'static str {
         match self {
             Self::NotAStream => "not_a_stream",
@@ -119,23 +119,23 @@ impl InputFault {
 }
 
 impl InputReport {
-    /// Has nothing been written to the stream for longer than it may take.
+    /// Returns true if nothing has been written to the stream for longer than is allowed.
     pub fn is_silent(&self) -> bool {
         self.silent_after_ms.is_some_and(|limit| self.quiet_ms() > limit)
     }
 
-    /// For how long nothing was written; of a stream without any entry, as long as we have been looking. [ms]
+    /// Returns the time since the last entry; of a stream without entries, the time since we began to watch it. [ms]
     pub fn quiet_ms(&self) -> u64 {
         self.age_ms.unwrap_or(self.watched_ms)
     }
 
-    /// Is everything that was written consumed. Where the server does not count, ids have to do.
+    /// Returns true if every entry is consumed. If the server does not count entries, ids are compared.
     pub fn is_consumed(&self) -> bool {
         self.lag_entries.or(self.lag_ms) == Some(0)
     }
 }
 
-/// Entries and decisions since the process began; what was found of entries is kept over its end.
+/// Entries and decisions since the process began. Findings about entries are kept over its end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Totals {
@@ -150,7 +150,7 @@ pub struct Totals {
     pub counts: BTreeMap<String, u64>,
     /// `results`, `snapshots` and `times` that cannot be read.
     pub unreadable: BTreeMap<String, Past>,
-    /// What was not believed: `bad_signature`, `decision_foreign`.
+    /// Entries that were not believed: `bad_signature`, `decision_foreign`.
     pub refused: BTreeMap<String, Past>,
     /// Evaluations that ended in a hold, by reason. [1]
     pub holds: BTreeMap<String, u64>,
@@ -161,7 +161,7 @@ pub struct Totals {
     pub emitted: u64,
 }
 
-/// Entries of which the same was found, since the store began.
+/// Entries with the same finding, since the store began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Past {
@@ -171,7 +171,7 @@ pub struct Past {
     pub last_age_ms: u64,
 }
 
-/// Open positions and what became of decisions.
+/// Open positions and the states of decisions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Positions {
@@ -185,15 +185,15 @@ pub struct Positions {
     pub gap_open: u64,
     /// Symbols without a position whose history has a gap. [1]
     pub gap_flat: u64,
-    /// Symbols of which a snapshot told once.
+    /// Symbols with a quantity from one snapshot that is not confirmed yet.
     pub unconfirmed: Vec<String>,
-    /// No position, not even a flat one, was ever seen from anywhere. Not the same as flat.
+    /// True if no position, not even a flat one, was ever reported by any source. This is not the same as flat.
     pub unknown: bool,
     /// Age of the price in use of each open position; those without a price are not listed. [ms]
     pub mark_age_ms: BTreeMap<String, u64>,
     /// Decisions of open positions by state. [1]
     pub decisions_open: BTreeMap<String, u64>,
-    /// Decisions of positions that were closed within the memory of orders, by state. [1]
+    /// Decisions of positions that were closed within the time that orders are kept, by state. [1]
     pub decisions_closed: BTreeMap<String, u64>,
 }
 
@@ -204,9 +204,9 @@ pub struct OutboxReport {
     pub waiting: u64,
     /// Age of the oldest, by its cause. [ms]
     pub oldest_ms: Option<u64>,
-    /// Held: the memory of what was written names an entry that is not this decision. [1]
+    /// In doubt: the memory of written ids names an entry that is not this decision. [1]
     pub doubtful: u64,
-    /// Streams and keys that are written to and take nothing, with the reason.
+    /// Streams and keys that reject our writes, with the reason.
     pub refusing: BTreeMap<String, String>,
 }
 
@@ -216,7 +216,7 @@ pub struct JournalReport {
     /// [bytes]
     pub bytes: u64,
     pub files: u64,
-    /// Entries in it, or another place that only grows. [1]
+    /// Entries in it, or another position that only grows. [1]
     pub position: u64,
 }
 
@@ -224,26 +224,26 @@ pub struct JournalReport {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Lease {
-    /// Who holds it; none: nobody does, or it is not known.
+    /// The holder; `None` if there is none, or it is not known.
     pub holder: Option<String>,
     pub fencing_token: u64,
     /// [ms]
     pub left_ms: Option<u64>,
 }
 
-/// Which rules and settings are in force.
+/// The rules and settings in force.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PolicyReport {
-    /// Of the policy in force.
+    /// Hash of the policy in force.
     pub hash: String,
-    /// Of the configured policy: under no other an order is sent.
+    /// Hash of the configured policy. An order is sent only under this policy.
     pub hash_configured: String,
-    /// Of the policy in force: `shadow` or `live`.
+    /// Mode of the policy in force: `shadow` or `live`.
     pub mode: String,
-    /// Of the running configuration.
+    /// Mode of the running configuration.
     pub mode_configured: String,
-    /// The configured policy was written to the control stream and is not folded yet.
+    /// True if the configured policy was written to the control stream and is not folded yet.
     pub pending: bool,
 }
 
@@ -254,27 +254,27 @@ pub struct RedisReport {
     pub version: String,
     pub last_error: Option<String>,
     pub reconnects: u64,
-    /// How often the server was asked how far its streams are. A reader that hangs asks no more. [1]
+    /// How often the statistics of the streams were read. A reader that hangs reads no more. [1]
     pub surveys: u64,
 }
 
-/// What is asked of the exchange.
+/// The requests to the exchange.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Backfill {
     pub api_calls: u64,
-    /// Too many failures: nothing is asked for a while.
+    /// True after too many failures: nothing is requested for a while.
     pub circuit_open: bool,
     /// Weight used in this minute, as the exchange counts it. [1]
     pub weight_used: Option<u64>,
     pub last_error: Option<String>,
-    /// Why the exchange tells no positions, where it refuses key, address or permission.
+    /// Why the exchange returns no positions, if it refuses key, address or permission.
     pub refusal: Option<String>,
-    /// The account holds LONG and SHORT of a symbol apart, which is not supported.
+    /// True if the account holds LONG and SHORT of a symbol apart, which is not supported.
     pub hedge_account: bool,
 }
 
-/// Checksum of the state, with the place that it belongs to.
+/// Checksum of the state, with the position in the journal that it belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StateChecksum {
@@ -287,13 +287,13 @@ pub struct StateChecksum {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rates {
-    /// Written to the input streams; none where the server does not count.
+    /// Entries written to the input streams; `None` if the server does not count.
     pub added: Option<f64>,
     pub applied: f64,
     pub emitted: f64,
 }
 
-/// All that the service says about itself.
+/// Everything that the service reports about itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Report {
@@ -322,24 +322,25 @@ pub struct Report {
     pub backfill: Option<Backfill>,
     /// Time since the cursor moved, or since there was last nothing to read. [ms]
     pub progress_age_ms: u64,
-    /// Time since the service last spoke about itself. [ms]
+    /// Time since the service last published the report. [ms]
     pub published_age_ms: u64,
 }
 
 impl Report {
-    /// Share of open positions that can be evaluated; none where nothing is open. [1]
+    /// Returns the share of open positions that can be evaluated; `None` if none is open. [1]
     pub fn evaluable_share(&self) -> Option<f64> {
         (self.positions.open > 0).then(|| self.positions.evaluable as f64 / self.positions.open as f64)
     }
 
-    /// Is there nothing to read, as of the last survey: every lag is known and zero.
+    /// Returns true if there is nothing to read, by the last statistics: every lag is known and zero.
     pub fn is_idle(&self) -> bool {
         self.redis.connected && self.inputs.iter().all(InputReport::is_consumed)
     }
 
-    /// What differs as soon as the service gets ahead: its role, its connection, the entries folded, the cursors.
+    /// Returns what differs as soon as the service makes progress: its role, its connection, the entries folded, the
+    /// cursors.
     ///
-    /// Duplicates do not count: reading the same entries over and over is not getting ahead.
+    /// Duplicates do not count: reading the same entries over and over is no progress.
     pub fn progress(&self) -> (Role, bool, u64, Vec<Option<String>>) {
         let cursors = self.inputs.iter().map(|input| input.cursor.clone()).collect();
         let folded = self.totals.entries.saturating_sub(self.totals.duplicates);

@@ -1,32 +1,32 @@
-//! Judgements over the report: is the service alive, is it ready, does anything need someone.
+//! Judgements of the report: is the service alive, is it ready, and does anything need an operator.
 
 use serde::Serialize;
 
 use super::facts::{InputReport, Past, Report, Role};
 use crate::codec::time::span;
 
-/// A cursor that stands for so long before something to read stands for good. [ms]
+/// A cursor that has not moved for this time, with entries to read, is stuck. [ms]
 pub const STANDING_AFTER_MS: u64 = 30_000;
-/// An input is behind when so much time lies between its last entry and the last one consumed. [ms]
+/// An input is behind when its last entry is this much later than the last one consumed. [ms]
 const BEHIND_MS: u64 = 60_000;
 /// A standby is warm while no input is further behind than this. [ms]
 const WARM_MS: u64 = 5_000;
-/// Pending entries and rows of the outbox are looked at by themselves; some that grow older need someone. [ms]
+/// Pending entries and rows of the outbox that are older than this need an operator. [ms]
 const LEFT_BEHIND_MS: u64 = 60_000;
 /// A service that has just begun has not asked for the lease yet. [ms]
 const LEADERLESS_MS: u64 = 10_000;
-/// What cannot be read needs someone for so long. [ms]
+/// How long an unreadable entry needs an operator. [ms]
 const UNREADABLE_FOR_MS: u64 = 3_600_000;
-/// What was not believed needs someone for so long. [ms]
+/// How long an entry that was not believed needs an operator. [ms]
 const REFUSED_FOR_MS: u64 = 86_400_000;
-/// Fewer of the open positions than this can be evaluated. [1]
+/// A smaller share of open positions that can be evaluated needs an operator. [1]
 const EVALUABLE_MIN: f64 = 0.9;
 
-/// One named reason, and what it says to people.
+/// One named reason, with a text for people.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Concern {
     pub name: &'static str,
-    /// What it is about, where there can be several: a stream.
+    /// The stream that it is about, if there can be several.
     pub about: Option<String>,
     pub says: String,
 }
@@ -41,7 +41,7 @@ impl Concern {
     }
 }
 
-/// An answer to a probe, with its reasons where it is no.
+/// The answer to a probe, with its reasons if it is negative.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Health {
     pub ok: bool,
@@ -53,15 +53,17 @@ impl Health {
         Self { ok: reasons.is_empty(), reasons }
     }
 
-    /// Status of HTTP: 200 or 503.
+    /// Returns the HTTP status: 200 or 503.
     pub const fn status(&self) -> u16 {
         if self.ok { 200 } else { 503 }
     }
 }
 
-/// Alive: the cursor moved, or there was nothing to read (incidents 12, 15). A restart can help where it is not.
+/// Judges whether the service is alive: the cursor moved, or there was nothing to read (incidents 12, 15). If it is
+/// not, a restart can help.
 ///
-/// While the server cannot be reached the service is alive as long as it tries: a new process would not reach it either.
+/// While the server cannot be reached the service is alive as long as it tries: a new process would not reach it
+/// either.
 pub fn alive(report: &Report) -> Health {
     let mut reasons = Vec::new();
     if report.published_age_ms > STANDING_AFTER_MS && !matches!(report.role, Role::Starting | Role::Stopping) {
@@ -80,7 +82,8 @@ pub fn alive(report: &Report) -> Health {
     Health::of(reasons)
 }
 
-/// Ready: owns the lease or is a warm standby, connected, without an open gap and not rebuilding.
+/// Judges whether the service is ready: it owns the lease or is a warm standby, connected, without an open gap and not
+/// rebuilding.
 pub fn ready(report: &Report) -> Health {
     let mut reasons = alive(report).reasons;
     match report.role {
@@ -95,7 +98,7 @@ pub fn ready(report: &Report) -> Health {
     Health::of(reasons)
 }
 
-/// All that needs someone, the worst first.
+/// Returns everything that needs an operator, the worst first.
 pub fn concerns(report: &Report) -> Vec<Concern> {
     let mut concerns = alive(report).reasons;
     concerns.extend(not_connected(report));
@@ -144,7 +147,7 @@ fn gap_open(report: &Report) -> Option<Concern> {
     (n > 0).then(|| Concern::new("gap_open", says()))
 }
 
-/// What could not be read in the last hour may have been a fill.
+/// Returns the concerns about entries that could not be read in the last hour: each may have been a fill.
 fn unreadable(report: &Report) -> Vec<Concern> {
     let recent = report.totals.unreadable.iter().filter(|(_, count)| count.last_age_ms <= UNREADABLE_FOR_MS);
     let concern = |(what, count): (&String, &Past)| {
@@ -179,7 +182,7 @@ fn of_policy(report: &Report) -> Vec<Concern> {
     concerns
 }
 
-/// What reached the streams and was not believed, while it is young; a start does not make it younger.
+/// Returns the concerns about recent entries that were not believed; a restart does not reset their age.
 fn of_trust(report: &Report) -> Vec<Concern> {
     let mut concerns = Vec::new();
     let policy = &report.policy;

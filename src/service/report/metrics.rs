@@ -1,6 +1,6 @@
 //! The report for Prometheus, in its text format.
 //!
-//! Names begin with `harvester_`, units stand in the names, counters end in `_total` and count since the process began.
+//! Names begin with `harvester_` and contain the unit. Counters end in `_total` and count since the process began.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,10 +16,10 @@ use super::facts::{GapProof, InputReport, Report, Role};
 use super::health::{alive, ready};
 use super::shared::SharedReport;
 
-/// What the text is, for the header of the answer.
+/// The content type of the answer.
 pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 
-/// All metrics of this moment.
+/// Returns all metrics of this moment.
 pub fn text(shared: &SharedReport) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("harvester");
     registry.register("commit_seconds", "One commit of the store, flush included", shared.commit_seconds.clone());
@@ -54,7 +54,7 @@ impl Collector for Scrape {
 /// Labels of a number.
 type Labels<'a> = Vec<(&'static str, &'a str)>;
 
-/// What is written, metric by metric. One without any number is left out, so that nothing is claimed.
+/// The page, metric by metric. A metric without a value is left out, so that nothing is claimed.
 struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {

@@ -1,10 +1,10 @@
-//! What the running service says about itself, for people, for Prometheus, and for whoever restarts it.
+//! The report of the running service, for people, for Prometheus, and for service managers.
 //!
-//! Promises: one plain value (`Report`) holds all of it; what is healthy, ready, silent or remarkable is a pure function
+//! Promises: one plain value (`Report`) holds all of it. What is healthy, ready, silent or notable is a pure function
 //! of that value, so that `/healthz`, `/metrics`, `harvester status` and the log can never disagree.
 //!
-//! In reading order: `facts` (the value), `folded` (what the engine knows of it), `shared` (the handle through which `run`
-//! publishes it, and the clocks), `health` (judgements), `watch` (what came up and what is over), `metrics` (Prometheus).
+//! In reading order: `facts` (the value), `folded` (its part from the engine), `shared` (the handle through which `run`
+//! publishes it, and the clocks), `health` (judgements), `watch` (concerns that begin and end), `metrics` (Prometheus).
 
 mod facts;
 mod folded;

@@ -1,4 +1,4 @@
-//! The handle through which `run` publishes its report. The only place of the report that reads a clock.
+//! The handle through which `run` publishes its report. The only file of the report that reads a clock.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,16 +8,16 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use super::facts::{Rates, Report};
 
-/// Rates are taken over so much time …
+/// The period of the rates.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
-/// … of which a sample is kept so often.
+/// The time between two samples of that period.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Upper bounds of the latency histograms: a price takes about half a millisecond, a commit some. [s]
+/// Upper bounds of the latency histograms: a price takes about half a millisecond, a commit a few milliseconds. [s]
 const LATENCY_BOUNDS: [f64; 14] =
     [0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
-/// The report as all threads share it, with the latencies that the core records as they happen.
+/// The report that all threads share, with the latencies, which are recorded as they are measured.
 #[derive(Clone, Debug)]
 pub struct SharedReport {
     /// One commit of the store, flush included. [s]
@@ -49,7 +49,7 @@ struct Sample {
 }
 
 impl SharedReport {
-    /// A handle on what is known before anything is read: names, build, configuration.
+    /// Creates a handle with what is known before anything is read: names, build, configuration.
     pub fn new(report: Report) -> Self {
         let now = Instant::now();
         let latency = || Histogram::new(LATENCY_BOUNDS);
@@ -62,12 +62,12 @@ impl SharedReport {
         }
     }
 
-    /// Changes the report, after a commit or every second. Whether that is progress is found out here.
+    /// Changes the report, after a commit or every second, and finds out whether that is progress.
     pub fn publish(&self, change: impl FnOnce(&mut Report)) {
         self.publish_at(Instant::now(), change);
     }
 
-    /// The report as it stands, with the ages of now.
+    /// Returns the report with the present ages.
     pub fn read(&self) -> Report {
         self.read_at(Instant::now())
     }
@@ -76,7 +76,7 @@ impl SharedReport {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let (before, surveys) = (told.report.progress(), told.report.redis.surveys);
         change(&mut told.report);
-        // That there is nothing to read is news only where the server was asked again.
+        // "Nothing to read" counts as progress only after new statistics of the server.
         let is_idle = told.report.is_idle() && told.report.redis.surveys != surveys;
         if told.report.progress() != before || is_idle {
             told.progressed = now;
@@ -93,7 +93,7 @@ impl SharedReport {
         report.published_age_ms = milliseconds(published_age);
         report.progress_age_ms = milliseconds(now.saturating_duration_since(told.progressed));
         report.rates = told.rates();
-        // What was old when it was published is older now.
+        // Ages have grown since the report was published.
         for input in &mut report.inputs {
             input.age_ms = input.age_ms.map(|age| age.saturating_add(report.published_age_ms));
             input.watched_ms = report.uptime_ms;
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(alive(&shared.read_at(later)).reasons[0].name, "not_speaking", "a loop that hangs is not idle");
     }
 
-    /// Incident 12: the read was lost, and what was known of the streams stayed as it was.
+    /// Incident 12: the read was lost, and the known statistics of the streams did not change.
     #[test]
     fn i12_a_lag_of_zero_that_nobody_asked_for_again_is_no_progress() {
         let (shared, began) = leading();

@@ -1,4 +1,4 @@
-//! Concerns as they come up and as they are over: each is said once, when it changes.
+//! Concerns that begin and end: each change is logged once.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,15 +6,15 @@ use std::fmt;
 use super::facts::Report;
 use super::health::{Concern, concerns};
 
-/// What changed since the last look.
+/// A change since the last check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     Came(Concern),
-    /// It is over.
+    /// The concern has ended.
     Went(Concern),
 }
 
-/// A log line: the concern's name in capitals, so that it can be found, and what it says.
+/// Formats a log line: the concern's name in capitals, so that it can be found, and its text.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (concern, over) = match self {
@@ -32,14 +32,14 @@ impl fmt::Display for Change {
     }
 }
 
-/// Remembers what was said. The heartbeat of the input streams is part of it: `input_silent` names the stream.
+/// Remembers the concerns. The heartbeat of the input streams is one of them: `input_silent` names the stream.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
     standing: BTreeMap<(&'static str, Option<String>), Concern>,
 }
 
 impl Watch {
-    /// Answers what came up and what is over since the last look.
+    /// Returns the concerns that began or ended since the last check.
     pub fn look(&mut self, report: &Report) -> Vec<Change> {
         let now: BTreeMap<_, _> =
             concerns(report).into_iter().map(|concern| ((concern.name, concern.about.clone()), concern)).collect();
