@@ -1,4 +1,4 @@
-//! How long to wait before the next try: longer each time, and never in step with others.
+//! The delay before the next try: longer each time, with jitter.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use crate::shell::exchange::SocketError;
 
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(30);
-/// After a refusal that seconds do not change: too many connections, a ban, a place that is not served.
+/// The delay after a refusal that does not end within seconds: too many connections, a ban, a region that is not
+/// served.
 const SHUT_OUT: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Default)]
@@ -15,7 +16,7 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// The wait before the next try: between half and all of a time that doubles.
+    /// Returns the delay before the next try: between half and all of a time that doubles.
     pub(super) fn next(&mut self) -> Duration {
         let whole = FIRST.saturating_mul(1 << self.failures.min(10)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);
@@ -23,7 +24,7 @@ impl Backoff {
         Duration::from_millis(half_ms + fastrand::u64(0..=half_ms))
     }
 
-    /// The wait before the next connection, by what ended the last one.
+    /// Returns the delay before the next connection, by the error that ended the last one.
     pub(super) fn after(&mut self, error: &SocketError) -> Duration {
         let wait = self.next();
         match error {
@@ -32,7 +33,7 @@ impl Backoff {
         }
     }
 
-    /// It works again.
+    /// Resets the delay after a success.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }

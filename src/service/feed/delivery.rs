@@ -1,7 +1,7 @@
-//! Does the account's socket deliver: what it told, against what REST shows. Pure: time is handed in.
+//! Checks whether the account's socket delivers: its events are compared with REST. Pure: time is an argument.
 //!
-//! A socket can be open, answer pings and tell nothing. What proves that is a position that changed at the exchange
-//! between two looks while no event of its symbol came, or a trade that REST lists and no event told.
+//! A socket can be open, answer pings and deliver nothing. The proof is a position that changed at the exchange between
+//! two looks at REST while no event of its symbol came, or a trade that REST lists without an event.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,35 +25,35 @@ pub(super) struct Held {
 
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
-    /// The last look, and when it began; `None` before the first.
+    /// The last look at REST, and when it began; `None` before the first.
     shown: Option<(Instant, BTreeMap<Side, Held>)>,
-    /// The quantity of each row that was written last, be it from an event or from REST.
+    /// The quantity of each row that was written last, from an event or from REST.
     known: BTreeMap<Side, Qty>,
-    /// Rows that REST showed otherwise than they are known.
+    /// Rows whose quantity at REST differs from the known one.
     unwritten: BTreeMap<Side, Held>,
-    /// When an event of a symbol last came.
+    /// When the last event of a symbol came.
     heard: BTreeMap<String, Instant>,
-    /// Symbols that changed without an event, and until when one may still come.
+    /// Symbols that changed without an event, and until when an event may still come.
     crash_guard: BTreeMap<String, Instant>,
 }
 
 impl Delivery {
-    /// An event of a symbol came.
+    /// Notes an event of a symbol.
     pub(super) fn heard(&mut self, symbol: &str, now: Instant) {
         self.heard.insert(symbol.to_owned(), now);
         self.crash_guard.remove(symbol);
     }
 
-    /// An event told the quantity of a row.
+    /// Notes the quantity of a row from an event.
     pub(super) fn told(&mut self, side: Side, qty: Qty, now: Instant) {
         self.heard(&side.0, now);
         self.unwritten.remove(&side);
         self.known.insert(side, qty);
     }
 
-    /// Takes a look at the exchange that began at a time. The first one is what later ones are compared with.
+    /// Adds a look at REST that began at a time. Later looks are compared with the first one.
     ///
-    /// `rows` are those that hold something; a row of the look before that is not among them is flat.
+    /// `rows` are those with a quantity. A row of the last look that is not among them is flat.
     pub(super) fn look(&mut self, began: Instant, rows: BTreeMap<Side, Held>, grace: Duration) {
         let Some((before, shown)) = self.shown.replace((began, rows.clone())) else { return };
         let flat = Held { qty: Qty::ZERO, entry_price: None, updated_ms: None };
@@ -68,36 +68,36 @@ impl Delivery {
                 continue;
             }
             self.unwritten.insert(side.clone(), now.clone());
-            // REST may show late what an event told before the last look.
+            // REST may show a change late that an event delivered before the last look.
             if self.heard.get(&side.0).is_none_or(|heard| *heard + grace < before) {
                 self.crash_guard.entry(side.0.clone()).or_insert(began + grace);
             }
         }
     }
 
-    /// Takes out the rows that REST showed and no event told, to be written.
+    /// Removes and returns the rows that REST showed without an event, to be written.
     pub(super) fn take_unwritten(&mut self) -> BTreeMap<Side, Held> {
         let rows = std::mem::take(&mut self.unwritten);
         self.known.extend(rows.iter().map(|(side, held)| (side.clone(), held.qty)));
         rows
     }
 
-    /// REST lists a trade of a symbol that no event told yet.
+    /// Suspects that the socket does not deliver: REST lists a trade of a symbol without an event so far.
     pub(super) fn suspect(&mut self, symbol: &str, until: Instant) {
         self.crash_guard.entry(symbol.to_owned()).or_insert(until);
     }
 
-    /// When the first change without an event has waited long enough.
+    /// Returns when the first change without an event has waited long enough.
     pub(super) fn due(&self) -> Option<Instant> {
         self.crash_guard.values().min().copied()
     }
 
-    /// Returns true if every change that REST showed was told.
+    /// Returns true if every change that REST showed was delivered.
     pub(super) fn is_consistent(&self) -> bool {
         self.crash_guard.is_empty()
     }
 
-    /// Takes out the symbols that have waited long enough for an event.
+    /// Removes and returns the symbols that have waited long enough for an event.
     pub(super) fn take_undelivered(&mut self, now: Instant) -> Vec<String> {
         let (overdue, waiting) =
             std::mem::take(&mut self.crash_guard).into_iter().partition(|(_, until)| *until <= now);
@@ -106,13 +106,13 @@ impl Delivery {
         overdue.into_keys().collect()
     }
 
-    /// Symbols that held something at the last look, or changed and are not written yet.
+    /// Returns the symbols that held something at the last look, or changed and are not written yet.
     pub(super) fn symbols(&self) -> impl Iterator<Item = &String> {
         let shown = self.shown.iter().flat_map(|(_, rows)| rows.keys());
         shown.chain(self.unwritten.keys()).map(|(symbol, _)| symbol)
     }
 
-    /// Expects no event any more of what changed up to now: it is asked for.
+    /// Expects no more events of earlier changes, because REST is asked for them.
     pub(super) fn excuse(&mut self) {
         self.crash_guard.clear();
     }
@@ -138,7 +138,7 @@ mod tests {
         held.iter().map(row).collect()
     }
 
-    /// What is to be written, left in place.
+    /// Returns what is to be written, without removing it.
     fn unwritten(delivery: &Delivery) -> Vec<String> {
         let name = |((symbol, side), held): (&Side, &Held)| format!("{symbol} {side} {}", held.qty);
         delivery.unwritten.iter().map(name).collect()
@@ -175,17 +175,17 @@ mod tests {
         delivery.told(side("ADAUSDT", "BOTH"), Qty::new(Decimal::from(7)), at(30));
         delivery.look(at(60), rows(&[("ADAUSDT", "BOTH", 7)]), GRACE);
         assert!(unwritten(&delivery).is_empty() && delivery.is_consistent());
-        // A trade told that something happened, and not how much is held now.
+        // A trade shows that something happened, and not the present quantity.
         delivery.heard("ADAUSDT", at(90));
         delivery.look(at(120), rows(&[("ADAUSDT", "BOTH", 9)]), GRACE);
         assert_eq!((unwritten(&delivery), delivery.is_consistent()), (vec!["ADAUSDT BOTH 9".to_owned()], true));
         delivery.told(side("ADAUSDT", "BOTH"), Qty::new(Decimal::from(9)), at(121));
         assert!(unwritten(&delivery).is_empty(), "the event came after all");
-        // An event of before the last look is none of a later change.
+        // An event from before the last look does not belong to a later change.
         delivery.look(at(150), rows(&[("ADAUSDT", "BOTH", 9)]), GRACE);
         delivery.look(at(180), rows(&[("ADAUSDT", "BOTH", 8)]), GRACE);
         assert_eq!((unwritten(&delivery).len(), delivery.is_consistent()), (1, false));
-        // Written from REST, it is known; back to what an event told before, it is news again.
+        // After it is written from REST, it is known. A return to the earlier quantity is a new change.
         delivery.take_unwritten();
         delivery.look(at(210), rows(&[("ADAUSDT", "BOTH", 9)]), GRACE);
         assert_eq!(unwritten(&delivery), ["ADAUSDT BOTH 9"]);

@@ -1,4 +1,4 @@
-//! Trades that were written, and trades that were missed while nobody listened.
+//! Trades that were written, and trades that were missed while no connection was open.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,22 +6,22 @@ use crate::codec::exchange::{UserTrade, observed_position, written_trade};
 use crate::shell::exchange::{CallError, Exchange, TRADES_MAX, TRADES_WINDOW_MS, TradesFrom};
 use crate::shell::redis::RawEntry;
 
-/// Trade ids kept of a symbol: more than one answer of the exchange holds. [1]
+/// Trade ids that are kept of a symbol: more than one answer of the exchange contains. [1]
 const IDS_MAX: usize = 2 * TRADES_MAX;
-/// Pages of trades that are asked for at a time; what is behind them is asked for later. [1]
+/// Pages of trades that are requested at once; later pages are requested later. [1]
 const PAGES_MAX: usize = 100;
 /// How far back the exchange keeps trades: 3 months. [ms]
 const KEPT_MS: u64 = 90 * 24 * 3_600_000;
-/// How far the clocks of the exchange and of this machine may be apart. [ms]
+/// Largest difference between the clocks of the exchange and of this machine. [ms]
 const CLOCKS_APART_MS: u64 = 60_000;
 
-/// What this feed has written, as far as it matters for what comes.
+/// What this feed has written, as far as later steps need it.
 #[derive(Debug, Default)]
 pub(super) struct Written {
     symbols: BTreeMap<String, Ids>,
-    /// Symbols of which the streams tell that the exchange holds something.
+    /// Symbols for which the streams show a position at the exchange.
     held: BTreeSet<String>,
-    /// Until when nothing is missing: the last moment at which what was heard agreed with REST. [ms since 1970]
+    /// Up to this time nothing is missing: the last moment at which the events agreed with REST. [ms since 1970]
     heard_ms: Option<u64>,
 }
 
@@ -49,7 +49,7 @@ impl Written {
         }
     }
 
-    /// Is a trade new.
+    /// Returns true if a trade is new.
     pub(super) fn is_new(&self, trade: &UserTrade) -> bool {
         self.symbols.get(&trade.symbol).is_none_or(|known| !known.ids.contains(&trade.id))
     }
@@ -62,37 +62,37 @@ impl Written {
         }
     }
 
-    /// What was heard agreed with REST at a time, by the clock of this machine. [ms since 1970]
+    /// Notes that the events agreed with REST at a time, by the clock of this machine. [ms since 1970]
     pub(super) fn heard(&mut self, at_ms: u64) {
         self.heard_ms = Some(at_ms);
     }
 
-    /// Symbols with trades of ours, and those that were held.
+    /// Returns the symbols with trades of ours, and those that were held.
     pub(super) fn symbols(&self) -> impl Iterator<Item = &String> {
         self.symbols.keys().chain(&self.held)
     }
 
-    /// The exchange knows a symbol no more.
+    /// Forgets a symbol that the exchange no longer knows.
     pub(super) fn forget(&mut self, symbol: &str) {
         self.symbols.remove(symbol);
         self.held.remove(symbol);
     }
 
-    /// Nothing is missing of a symbol up to its last trade.
+    /// Notes that nothing is missing of a symbol up to its last trade.
     pub(super) fn fill_to_last(&mut self, symbol: &str) {
         if let Some(known) = self.symbols.get_mut(symbol) {
             known.whole_to = known.ids.last().copied().unwrap_or(known.whole_to);
         }
     }
 
-    /// Nothing is missing of a symbol up to a trade.
+    /// Notes that nothing is missing of a symbol up to a trade.
     pub(super) fn fill_through(&mut self, symbol: &str, id: u64) {
         let known = self.symbols.entry(symbol.to_owned()).or_default();
         known.whole_to = known.whole_to.max(id);
     }
 
-    /// From where on trades of a symbol may be missing: behind its last one, else since what was heard last agreed with
-    /// REST; `None` where the feed never ran before, and what was before is not its business.
+    /// Returns the point from which on trades of a symbol may be missing: after its last one, else since the events
+    /// last agreed with REST; `None` if the feed never ran before, because earlier trades are the task of the backfill.
     fn gap(&self, symbol: &str, to_ms: u64) -> Option<TradesFrom> {
         match self.symbols.get(symbol).filter(|known| known.whole_to > 0) {
             Some(known) => Some(TradesFrom::Id(known.whole_to + 1)),
@@ -104,7 +104,7 @@ impl Written {
     }
 }
 
-/// Trades that may have been missed, and whether they are all.
+/// Trades that may have been missed, and whether they are complete.
 #[derive(Debug, Default)]
 pub(super) struct Missed {
     pub trades: Vec<UserTrade>,
@@ -113,7 +113,7 @@ pub(super) struct Missed {
     pub is_all: bool,
 }
 
-/// Asks for the trades of a symbol that may be missing until now [ms since 1970], page by page.
+/// Requests the trades of a symbol that may be missing until now [ms since 1970], page by page.
 pub(super) async fn missed(
     exchange: &Exchange,
     written: &Written,

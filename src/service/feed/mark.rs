@@ -13,7 +13,7 @@ use crate::service::server;
 use crate::shell::exchange::{Socket, SocketError};
 use crate::shell::redis::{MarkPlaces, MarkText};
 
-/// How long the price hashes outlive their last price.
+/// How long the price hashes exist after their last price.
 const HASH_EXPIRY: Duration = Duration::from_secs(10);
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
@@ -23,7 +23,7 @@ pub(super) struct MarkFeed {
     stall: Duration,
     connection_age: Duration,
     places: MarkPlaces,
-    /// The service that knows the open positions; `None` where prices of all symbols are wanted.
+    /// The service that knows the open positions; `None` if prices of all symbols are wanted.
     service: Option<String>,
     sink: Sink,
     state: State,
@@ -51,7 +51,7 @@ impl MarkFeed {
         })
     }
 
-    /// Runs for good.
+    /// Runs without end.
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         let following = async {
             match &self.service {
@@ -87,7 +87,7 @@ impl MarkFeed {
     }
 }
 
-/// Writes what a socket brings until it ends; `None` where it was only renewed.
+/// Writes the messages of a socket until it ends; returns `None` if it was only renewed.
 async fn listen(
     mut socket: Socket,
     stall: Duration,
@@ -102,7 +102,7 @@ async fn listen(
         let text = match socket.text(stall).await {
             Ok(text) => text,
             Err(error) => {
-                // A socket that is silent is open all the same: the exchange is told that nobody listens.
+                // A silent socket is still open. Closing it tells the exchange that this client is gone.
                 socket.close().await;
                 return Some(error);
             }
@@ -128,7 +128,7 @@ async fn listen(
     }
 }
 
-/// The prices of a message that are wanted; `None` where it is no message of prices.
+/// Returns the wanted prices of a message; `None` if it is not a message of prices.
 fn read(text: &str, state: &State) -> Option<Vec<MarkText>> {
     let (marks, bad) = match mark_updates(text) {
         Ok(read) => read,

@@ -1,10 +1,10 @@
-//! `harvester feed`: services that bring in what the exchange tells by itself.
+//! `harvester feed`: services that write the messages of the exchange's sockets to the streams.
 //!
-//! Promises: healthy is who delivers, not who is connected. What is lost is said, by name.
+//! Promises: a feed is healthy if it delivers, not if it is connected. Every loss is reported by name.
 //!
-//! In reading order: `state` (what health and metrics show), `pages`, `backoff`, `symbols` (whose prices), `sink`
-//! (writing until it is written), `mark`, `user` with `gaps` (trades that were missed), `delivery` (what the socket
-//! told, against what REST shows) and `rest` (asking it).
+//! In reading order: `state` (the data of health and metrics), `pages`, `backoff`, `symbols` (whose prices), `sink`
+//! (retries until it is written), `mark`, `user` with `gaps` (trades that were missed), `delivery` (compares the socket
+//! with REST) and `rest` (the requests to REST).
 
 mod backoff;
 mod delivery;
@@ -29,9 +29,9 @@ use crate::shell::systemd::Manager;
 use crate::shell::web::WebServer;
 use state::{Feed, State};
 
-/// A connection of the exchange lives a day; ours is renewed before. [s]
+/// A connection of the exchange ends after a day; ours is renewed before. [s]
 const CONNECTION_AGE_S: u64 = 23 * 3_600;
-/// A listen key lives an hour. [s]
+/// A listen key expires after an hour. [s]
 const KEEP_ALIVE_S: u64 = 30 * 60;
 
 #[derive(Debug, clap::Subcommand)]
@@ -73,7 +73,7 @@ pub struct UserArgs {
     keep_alive: u64,
 }
 
-/// Runs a feed until it is told to stop.
+/// Runs a feed until it is stopped.
 pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let (Args::Mark(MarkArgs { redis, .. }) | Args::User(UserArgs { redis, .. })) = args;
     let config = &redis.over(config)?;
@@ -99,7 +99,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     })
 }
 
-/// Prices and fills of one market say nothing of positions of another.
+/// Checks that all addresses are of one market: prices and fills of one market do not apply to positions of another.
 fn one_market(config: &Config) -> anyhow::Result<()> {
     let market = |url: &str| ExchangeEnvironment::of(url).map(ExchangeEnvironment::market);
     let rest = market(&config.exchange.base_url);
@@ -113,14 +113,14 @@ fn one_market(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The address of the user feed's pages: that of `[feed] listen` with the next port, so that both feeds can run with one
-/// configuration.
+/// Returns the address of the user feed's pages: that of `[feed] listen` with the next port, so that both feeds can run
+/// with one configuration.
 pub fn user_address(address: SocketAddr) -> Option<SocketAddr> {
     let port = if address.port() == 0 { 0 } else { address.port().checked_add(1)? };
     Some(SocketAddr::new(address.ip(), port))
 }
 
-/// Shows pages beside a feed, until it ends or is told to stop.
+/// Serves the pages of a feed, until it ends or is stopped.
 async fn serve(
     state: State,
     listen: Option<SocketAddr>,
@@ -140,7 +140,8 @@ async fn serve(
     let beats = async {
         loop {
             tokio::time::sleep(manager.watchdog_interval().unwrap_or(Duration::from_secs(5))).await;
-            // Silence is what makes the manager start it again; a socket that the exchange keeps shut is no reason.
+            // The manager restarts a feed that does not report. A socket that the exchange keeps closed is no reason
+            // for that.
             manager.alive();
             manager.status(&state.summary());
         }

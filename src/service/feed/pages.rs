@@ -44,7 +44,7 @@ fn metrics(state: &State) -> Page {
     }
 }
 
-/// All numbers of this moment. Ages that are not known are left out, so that nothing is claimed.
+/// Returns all numbers of this moment. Unknown ages are left out, so that nothing is claimed.
 fn text(state: &State) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("harvester_feed");
     let stalled = if state.health().reasons.is_empty() { 0.0 } else { 1.0 };
@@ -89,7 +89,7 @@ fn text(state: &State) -> Result<String, fmt::Error> {
             family
         };
         registry.register("written", "Entries written", by_name("what", &facts.written));
-        // From 0 on, so that the first one is an increase.
+        // Starts at 0, so that the first one is an increase.
         let forced = Forced::ALL.map(|kind| (kind.name(), facts.forced.get(kind.name()).copied().unwrap_or_default()));
         registry.register("forced", "Fills that the exchange made by itself", by_name("kind", &forced.into()));
         registry.register("endings", "Connections that ended or failed", by_name("why", &facts.endings));

@@ -1,4 +1,4 @@
-//! What REST says beside the socket: trades of a gap, positions to compare with, and the mode of the account.
+//! Requests to REST beside the socket: trades of a gap, positions to compare with, and the account mode.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,14 +13,14 @@ use crate::codec::exchange::AccountMode;
 use crate::codec::observe;
 use crate::shell::exchange::{CallError, Positions};
 
-/// So long an event may come behind the change that REST shows.
+/// How much later than the change at REST an event may come.
 const GRACE: Duration = Duration::from_secs(5);
-/// Between two questions for the mode of the account, where no position shows it.
+/// Time between two requests for the account mode, if no position shows it.
 const MODE_INTERVAL: Duration = Duration::from_secs(600);
 
 impl UserFeed {
-    /// Asks for everything that may have been missed: positions, and the trades of all symbols that anyone knows. The
-    /// gap is closed only if all of it was answered.
+    /// Requests everything that may have been missed: positions, and the trades of all known symbols. The gap is closed
+    /// only if all requests were answered.
     pub(super) async fn fill_gaps(&mut self) -> Result<(), End> {
         let asked_ms = now_ms();
         let mut is_open = false;
@@ -32,12 +32,12 @@ impl UserFeed {
             }
             Err(end) => return Err(end),
         }
-        // What changed while nobody listened is asked for here, and no fault of this connection.
+        // Changes from before the connection are requested here. They are no fault of this connection.
         self.delivery.excuse();
         for symbol in self.symbols_to_ask().await {
             is_open |= !self.fill(&symbol).await;
         }
-        // What no event will tell any more comes from REST; the trades that made it stand before it.
+        // Changes without an event come from REST; the trades that made them are written before them.
         let rows = self.delivery.take_unwritten();
         let observed = |((symbol, side), held): (&Side, &Held)| {
             observe::position(symbol, held.qty, held.entry_price, side, held.updated_ms)
@@ -51,7 +51,7 @@ impl UserFeed {
         Ok(())
     }
 
-    /// Looks at REST while the socket is listened to: positions, and the trades of one symbol after the other.
+    /// Compares with REST while the socket is open: positions, and the trades of one symbol after the other.
     pub(super) async fn look_again(&mut self) -> Result<(), End> {
         let asked_ms = now_ms();
         match self.look().await {
@@ -73,7 +73,7 @@ impl UserFeed {
         let began = Instant::now();
         let positions = self.exchange.position_risk().await?;
         self.refuse_hedge_mode(&positions).await?;
-        // A socket that was found silent is given no time.
+        // A socket that was found silent gets no more time.
         let is_silent = self.state.facts().undelivered.is_some();
         let grace = if is_silent { Duration::ZERO } else { GRACE.min(self.compare) };
         self.delivery.look(began, rows(&positions), grace);
@@ -81,7 +81,8 @@ impl UserFeed {
         Ok(())
     }
 
-    /// LONG and SHORT of an account are positions of their own, which nothing here keeps apart yet.
+    /// Refuses an account in hedge mode: LONG and SHORT are positions of their own, which the feed does not separate
+    /// yet.
     async fn refuse_hedge_mode(&mut self, positions: &Positions) -> Result<(), End> {
         let mode = match positions.mode() {
             Some(mode) => Some(mode),
@@ -106,7 +107,7 @@ impl UserFeed {
         Ok(())
     }
 
-    /// Compares the trades of the next symbol: a position that was opened and closed between two looks leaves none.
+    /// Compares the trades of the next symbol: a position that was opened and closed between two looks leaves no row.
     async fn compare_trades(&mut self) {
         let symbols: BTreeSet<String> = self.delivery.symbols().chain(self.written.symbols()).cloned().collect();
         let listed = |symbol: &&String| !self.delisted.contains(*symbol);
@@ -121,7 +122,7 @@ impl UserFeed {
         }
     }
 
-    /// Writes the trades of a symbol that may have been missed; answers whether all of them were read.
+    /// Writes the trades of a symbol that may have been missed. Returns true if all of them were read.
     async fn fill(&mut self, symbol: &str) -> bool {
         match missed(&self.exchange, &self.written, symbol, now_ms()).await {
             Ok(missed) => {
@@ -153,7 +154,8 @@ impl UserFeed {
         }
     }
 
-    /// All symbols that may have trades: ours, those that events and REST name, those that the service holds.
+    /// Returns all symbols that may have trades: ours, those that events and REST name, and those that the service
+    /// holds.
     async fn symbols_to_ask(&self) -> BTreeSet<String> {
         let of_events = self.waiting.keys().map(|(symbol, _)| symbol);
         let mut symbols: BTreeSet<String> =

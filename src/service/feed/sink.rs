@@ -1,10 +1,10 @@
-//! Writing to Redis until it is written.
+//! Writes to Redis, and retries until it is written.
 
 use super::backoff::Backoff;
 use super::state::State;
 use crate::shell::redis::{Address, MarkPlaces, MarkText, RawEntry, Server, ServerError};
 
-/// A connection that is made anew when it breaks.
+/// A connection that is opened again when it breaks.
 pub(super) struct Sink {
     address: Address,
     server: Option<Server>,
@@ -16,7 +16,7 @@ impl Sink {
         Self { address, server: None, state }
     }
 
-    /// Writes mark prices, once: the next ones come in a second, and old ones are of no use.
+    /// Writes mark prices once, without a retry: the next ones come in a second, and old ones are of no use.
     pub(super) async fn marks(&mut self, places: &MarkPlaces, marks: &[MarkText]) -> Result<(), ServerError> {
         let written = match self.server().await {
             Ok(server) => server.write_marks(places, marks).await,
@@ -25,8 +25,8 @@ impl Sink {
         self.noted(written)
     }
 
-    /// Appends entries, and tries until they are appended: a fill is not sent twice by the exchange. Where an answer
-    /// is lost an entry may be there twice; trades are told apart by their id, and positions say the same again.
+    /// Appends entries, and retries until they are appended: the exchange does not send a fill twice. If an answer is
+    /// lost an entry may be appended twice; trades are recognised by their id, and a repeated position changes nothing.
     pub(super) async fn append(&mut self, stream: &str, entries: &[Vec<(&str, &str)>]) {
         let mut backoff = Backoff::default();
         loop {
@@ -45,7 +45,7 @@ impl Sink {
         }
     }
 
-    /// The newest entries of a stream, newest first; tries until they are read.
+    /// Returns the newest entries of a stream, newest first; retries until they are read.
     pub(super) async fn newest(&mut self, stream: &str, count: usize) -> Vec<RawEntry> {
         let mut backoff = Backoff::default();
         loop {
@@ -72,7 +72,7 @@ impl Sink {
         Ok(self.server.insert(server))
     }
 
-    /// After a failure the connection is made anew.
+    /// Drops the connection after a failure, and returns the result.
     fn noted<T>(&mut self, done: Result<T, ServerError>) -> Result<T, ServerError> {
         let mut facts = self.state.facts();
         facts.redis_down = done.is_err();

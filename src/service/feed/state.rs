@@ -1,10 +1,10 @@
-//! What a feed has done, as health and metrics show it.
+//! The state of a feed, for health and metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Which feed it is.
+/// The kind of feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Feed {
     Mark,
@@ -25,7 +25,7 @@ impl Feed {
 pub(super) struct State {
     feed: Feed,
     stall: Duration,
-    /// Between two comparisons of an account's socket with REST.
+    /// Time between two comparisons of an account's socket with REST.
     compare: Duration,
     began: Instant,
     facts: Arc<Mutex<RecordedDecisions>>,
@@ -40,11 +40,11 @@ pub(super) struct RecordedDecisions {
     pub unreadable: u64,
     /// Entries written: prices, trades, positions.
     pub written: BTreeMap<&'static str, u64>,
-    /// Endings of connections, by their name.
+    /// Ends of connections, by name.
     pub endings: BTreeMap<&'static str, u64>,
     pub message: Option<Instant>,
     pub wrote: Option<Instant>,
-    /// Symbols whose price is wanted; `None` where all are.
+    /// Symbols whose price is wanted; `None` if all are.
     pub wanted: Option<BTreeSet<String>>,
     /// When a price of a symbol was last written.
     pub prices: BTreeMap<String, Instant>,
@@ -52,35 +52,35 @@ pub(super) struct RecordedDecisions {
     pub wanted_since: BTreeMap<String, Instant>,
     /// When the listen key was last opened or kept alive.
     pub key_alive: Option<Instant>,
-    /// Symbols that changed at the exchange while no event came; until one comes.
+    /// Symbols that changed at the exchange without an event; kept until an event comes.
     pub undelivered: Option<Vec<String>>,
-    /// Changes that REST showed and no event told.
+    /// Changes that REST showed without an event.
     pub undelivered_count: u64,
     /// When an event of the account last came.
     pub event: Option<Instant>,
-    /// When what the socket told was last compared with REST.
+    /// When the events of the socket were last compared with REST.
     pub compared: Option<Instant>,
-    /// The account has two positions for each symbol.
+    /// True if the account has two positions for each symbol.
     pub is_hedged: bool,
-    /// Fills that the exchange made by itself, by their kind.
+    /// Fills that the exchange forced, by their kind.
     pub forced: BTreeMap<&'static str, u64>,
-    /// Trades of a gap have not all been read.
+    /// True if trades of a gap are not yet read.
     pub gap_open: bool,
-    /// Redis does not take what is to be written.
+    /// True if Redis rejects our writes.
     pub redis_down: bool,
-    /// What went wrong last, until something is written.
+    /// The last error, until something is written.
     pub error: Option<String>,
 }
 
-/// How it is, in words for people and programs.
+/// The health of the feed, for people and programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Health {
     pub reasons: Vec<String>,
 }
 
-/// A listen key that nobody kept alive is worth nothing after this.
+/// A listen key that is not kept alive expires after this time.
 const KEY_LIFE: Duration = Duration::from_secs(3_600);
-/// So many comparisons may fail before that is a finding. [1]
+/// This many comparisons may fail before that is a finding. [1]
 const COMPARISONS_MISSED: u32 = 5;
 /// Most symbols that are named one by one.
 const NAMED_MAX: usize = 10;
@@ -98,14 +98,14 @@ impl State {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection came about.
+    /// Notes that a connection was opened.
     pub(super) fn connected(&self) {
         let mut facts = self.facts();
         facts.connected = true;
         facts.connects += 1;
     }
 
-    /// A connection ended, or did not come about.
+    /// Notes that a connection ended, or could not be opened.
     pub(super) fn ended(&self, name: &'static str, why: &str) {
         let mut facts = self.facts();
         facts.connected = false;
@@ -113,14 +113,14 @@ impl State {
         facts.error = Some(why.to_owned());
     }
 
-    /// An event of the account came: the socket delivers.
+    /// Notes an event of the account: the socket delivers.
     pub(super) fn delivered(&self) {
         let mut facts = self.facts();
         facts.event = Some(Instant::now());
         facts.undelivered = None;
     }
 
-    /// These symbols changed at the exchange, and no event told so.
+    /// Notes symbols that changed at the exchange without an event.
     pub(super) fn undelivered(&self, symbols: &[String]) {
         let mut facts = self.facts();
         facts.undelivered_count += symbols.len() as u64;
@@ -141,13 +141,13 @@ impl State {
         facts.redis_down = false;
     }
 
-    /// Prices of these symbols were written.
+    /// Notes that prices of these symbols were written.
     pub(super) fn wrote_prices(&self, symbols: impl Iterator<Item = String>) {
         let now = Instant::now();
         self.facts().prices.extend(symbols.map(|symbol| (symbol, now)));
     }
 
-    /// From now on the prices of these symbols are wanted, or those of all.
+    /// Sets the symbols whose prices are wanted from now on; `None` for all.
     pub(super) fn want(&self, wanted: Option<BTreeSet<String>>) {
         let now = Instant::now();
         let mut facts = self.facts();
@@ -162,8 +162,8 @@ impl State {
         facts.wanted = wanted;
     }
 
-    /// A feed that is connected and writes nothing is not well: of each symbol that is wanted, the age of its last
-    /// price counts.
+    /// Returns the health. A feed that is connected and writes nothing is not healthy: the age of the last price of
+    /// each wanted symbol counts.
     pub(super) fn health(&self) -> Health {
         let facts = self.facts();
         let mut reasons = match self.feed {
@@ -179,7 +179,7 @@ impl State {
         Health { reasons }
     }
 
-    /// One line for people.
+    /// Returns one line for people.
     pub(super) fn summary(&self) -> String {
         let facts = self.facts();
         let written: Vec<String> = facts.written.iter().map(|(what, count)| format!("{what}={count}")).collect();
@@ -195,7 +195,7 @@ impl State {
             let age = age(facts.wrote.as_ref());
             return if age > limit { vec![format!("no price written for {} ms", age.as_millis())] } else { Vec::new() };
         };
-        // Nothing open: a message that could have been written is enough.
+        // No position is open: a message that could have been written is enough.
         if facts.wanted_since.is_empty() {
             let age = age(facts.message.as_ref());
             return if age > limit { vec![format!("no message for {} ms", age.as_millis())] } else { Vec::new() };

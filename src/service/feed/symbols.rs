@@ -1,4 +1,4 @@
-//! Whose prices are wanted: of the open positions, as the running service knows them.
+//! The symbols whose prices are wanted: those of the open positions, as the running service knows them.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -7,13 +7,13 @@ use super::state::State;
 use crate::drive::sheet::Sheet;
 use crate::shell::web;
 
-/// Between two questions.
+/// Time between two requests.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// An answer that is older says nothing any more.
+/// An older answer is no longer used.
 const BELIEVED_FOR: Duration = Duration::from_secs(30);
 
-/// Asks the service for its open positions, again and again. As long as nobody knows them, all symbols are wanted: a
-/// price too many costs some memory, one that is missing holds a position.
+/// Requests the open positions of the service, again and again. While they are unknown, all symbols are wanted: a price
+/// too many costs some memory, a missing one holds a position.
 pub(super) async fn follow(service: String, state: State) {
     let mut answered: Option<Instant> = None;
     loop {
@@ -36,7 +36,7 @@ pub(super) async fn follow(service: String, state: State) {
     }
 }
 
-/// Symbols with an open position; `None` where the service does not know any position.
+/// Returns the symbols with an open position; `None` if the service does not know any position.
 pub(super) async fn ask(service: &str) -> anyhow::Result<Option<BTreeSet<String>>> {
     let body = web::get(service, "/positions?whole=1").await?;
     let sheet: Sheet = serde_json::from_str(&body)?;
@@ -44,6 +44,6 @@ pub(super) async fn ask(service: &str) -> anyhow::Result<Option<BTreeSet<String>
         return Ok(None);
     }
     let open = sheet.positions.iter().filter_map(|position| position["symbol"].as_str());
-    // One that is not confirmed yet will need a price a moment later.
+    // A position that is not confirmed yet will need a price a moment later.
     Ok(Some(open.chain(sheet.unconfirmed.iter().map(String::as_str)).map(str::to_owned).collect()))
 }

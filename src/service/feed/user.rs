@@ -1,6 +1,6 @@
 //! `feed user`: fills and positions of the account, from the exchange's socket into the observation stream.
 //!
-//! The socket is believed as long as REST agrees with it (`delivery`): what it leaves out is a finding, ends the
+//! The socket is trusted while REST agrees with it (`delivery`). An event that it omits is a finding, ends the
 //! connection, and is taken from REST (`rest`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,21 +25,21 @@ use crate::service::{exchange, fetch, server};
 use crate::shell::exchange::{CallError, Exchange, Socket, SocketError};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// Entries of the observation stream that are looked through for trades that were written before. [1]
+/// Entries of the observation stream that are searched for trades that were written before. [1]
 const LOOKED_BACK: usize = 10_000;
-/// Positions wait so long for the trade that made them: what comes first is taken for the cause.
+/// How long a position waits for its trade: the fold takes the first of the two as the cause.
 const HELD_BACK: Duration = Duration::from_secs(2);
-/// Rows of positions that wait at a time; an account holds some hundreds. [1]
+/// Most rows of positions that wait at once; an account holds some hundreds. [1]
 const WAITING_MAX: usize = 20_000;
-/// Before a gap that could not be read is asked for again.
+/// Time before a gap that could not be read is requested again.
 const GAP_RETRY: Duration = Duration::from_secs(30);
-/// Before a listen key that could not be kept alive is tried again.
+/// Time before a listen key that could not be kept alive is tried again.
 const KEEP_RETRY: Duration = Duration::from_secs(60);
-/// Before credentials that were refused are tried again, and an account that is of no use is looked at again.
+/// Time before refused credentials, or an account that cannot be used, are tried again.
 const REFUSED_WAIT: Duration = Duration::from_secs(300);
 /// "This listenKey does not exist."
 const NO_SUCH_KEY: i64 = -1125;
-/// What the socket is to tell.
+/// The events of the socket.
 const EVENTS: &str = "ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/listenKeyExpired";
 
 pub(super) struct UserFeed {
@@ -48,7 +48,7 @@ pub(super) struct UserFeed {
     ca_file: Option<PathBuf>,
     pub(super) exchange: Exchange,
     stall: Duration,
-    /// Between two looks at REST.
+    /// Time between two comparisons with REST.
     pub(super) compare: Duration,
     connection_age: Duration,
     keep_alive: Duration,
@@ -57,21 +57,21 @@ pub(super) struct UserFeed {
     pub(super) service: Option<String>,
     pub(super) written: Written,
     pub(super) delivery: Delivery,
-    /// Symbols that the exchange knows no more.
+    /// Symbols that the exchange no longer knows.
     pub(super) delisted: BTreeSet<String>,
-    /// When the mode of the account was last asked for.
+    /// When the account mode was last requested.
     pub(super) mode_asked: Option<Instant>,
     /// The symbol whose trades were last compared.
     pub(super) compared: Option<String>,
     /// Positions that wait for their trades, and until when.
     pub(super) waiting: BTreeMap<Side, (AccountPosition, u64, Instant)>,
-    /// Everything is written that happened up to the last event.
+    /// True if everything up to the last event is written.
     pub(super) is_whole: bool,
     sink: Sink,
     pub(super) state: State,
 }
 
-/// Why a session ended.
+/// The reason why a session ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum End {
     #[error("the connection is renewed before the exchange ends it")]
@@ -135,7 +135,7 @@ impl UserFeed {
         })
     }
 
-    /// Runs for good.
+    /// Runs without end.
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         let newest = self.sink.newest(&self.stream, LOOKED_BACK).await;
         self.written.learn(&newest);
@@ -163,14 +163,14 @@ impl UserFeed {
         }
     }
 
-    /// One listen key and one connection, until either ends.
+    /// Runs one listen key and one connection, until either ends.
     async fn session(&mut self, backoff: &mut Backoff) -> End {
         match self.connect().await {
             Ok((mut socket, key)) => {
                 let Err(end) = self.listen(&mut socket, &key, backoff).await;
-                // Later they would be old news.
+                // They are written now, because later they would be out of date.
                 self.write_positions(Instant::now() + HELD_BACK).await;
-                // Where it is still open, the exchange is told that nobody listens.
+                // If it is still open, closing it tells the exchange that this client is gone.
                 socket.close().await;
                 end
             }
@@ -186,7 +186,7 @@ impl UserFeed {
             ListenKeyForm::Path => format!("{}/{}", self.url, key.expose_secret()),
         });
         let socket = Socket::connect(url.expose_secret(), self.ca_file.as_deref(), CONNECT_LIMIT).await?;
-        // What happened before is not known yet: connected is not healthy.
+        // Earlier events are not known yet: connected is not healthy.
         self.state.facts().gap_open = true;
         self.state.connected();
         Ok((socket, key))
@@ -198,7 +198,7 @@ impl UserFeed {
         key: &SecretString,
         backoff: &mut Backoff,
     ) -> Result<std::convert::Infallible, End> {
-        // What happens meanwhile waits in the socket; a trade that comes both ways is written once.
+        // Meanwhile, events wait in the socket. A trade from both sources is written once.
         self.is_whole = false;
         self.delivery.excuse();
         let mut gap_at = Some(Instant::now());
@@ -237,13 +237,13 @@ impl UserFeed {
                         gap_at = Some(Instant::now());
                     }
                 }
-                // Behind the socket: what waits in it may tell.
+                // After the socket, because the missing event may be waiting in it.
                 () = sleep_until(overdue.unwrap_or(ends_at)), if overdue.is_some() => self.miss(Instant::now())?,
             }
         }
     }
 
-    /// Takes one event.
+    /// Applies one event.
     async fn take(&mut self, text: &str) -> Result<(), End> {
         match user_event(text) {
             Ok(UserEvent::Trade { trade, forced }) => {
@@ -289,7 +289,7 @@ impl UserFeed {
         if is_hedged { Err(End::HedgeMode) } else { Ok(()) }
     }
 
-    /// A position that the exchange itself reduced is nothing that anyone here decided.
+    /// Reports a position that the exchange itself reduced, because no decision of ours did it.
     fn say_forced(&self, trade: &UserTrade, forced: Forced) {
         *self.state.facts().forced.entry(forced.name()).or_default() += 1;
         tracing::warn!(
@@ -304,7 +304,7 @@ impl UserFeed {
         );
     }
 
-    /// Changes at the exchange have waited long enough for their events.
+    /// Reports changes at the exchange that have waited long enough for their events.
     fn miss(&mut self, now: Instant) -> Result<(), End> {
         let symbols = self.delivery.take_undelivered(now);
         if symbols.is_empty() {
@@ -314,8 +314,8 @@ impl UserFeed {
         Err(End::NotDelivering(symbols))
     }
 
-    /// Keeps the listen key alive; answers whether it worked. It is never closed: an account has one, and others may
-    /// listen with it.
+    /// Keeps the listen key alive. Returns true if it worked. The key is never closed: an account has one, and other
+    /// clients may use it.
     async fn keep(&mut self, key: &SecretString) -> Result<bool, End> {
         match self.exchange.keep_listen_key(key).await {
             Ok(()) => {
@@ -364,7 +364,7 @@ impl UserFeed {
     }
 }
 
-/// The clock of this machine. [ms since 1970]
+/// Returns the clock of this machine. [ms since 1970]
 pub(super) fn now_ms() -> u64 {
     let passed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_millis());
     u64::try_from(passed).unwrap_or(u64::MAX)
