@@ -3,13 +3,13 @@
 use crate::config::{Config, PositionRisk};
 use crate::shell::exchange::{Credentials, Exchange, Given, PositionRiskVersion, Settings, SetupError};
 
-/// A client, and why it has no credentials where it has none: the variable by name, never its value.
+/// A client, and the reason why it has no credentials, if it has none: the name of the variable, never its value.
 pub struct Client {
     pub exchange: Exchange,
     pub no_credentials: Option<String>,
 }
 
-/// The client that the configuration describes. Nothing is sent.
+/// Returns the client that the configuration describes. Nothing is sent.
 pub fn client(config: &Config) -> Result<Client, SetupError> {
     let (credentials, no_credentials) = match credentials(config) {
         Ok(credentials) => (Some(credentials), None),
@@ -24,7 +24,8 @@ pub fn client(config: &Config) -> Result<Client, SetupError> {
         },
         ca_file: config.exchange.ca_file.clone(),
         credentials,
-        // Beside the store: waits and bans hold for every process of this service, also after a restart.
+        // The file is beside the store, so that waits and bans hold for every process of this service, also after a
+        // restart.
         state_file: Some(config.run.store.with_extension("exchange")),
         ..Settings::new(&config.exchange.base_url)
     };
@@ -41,7 +42,7 @@ fn credentials(config: &Config) -> Result<Credentials, String> {
     Credentials::check(&key, &secret).map_err(|problem| problem.to_string())
 }
 
-/// What was cleaned off the value of a variable, as the warnings of the configuration have it.
+/// Returns what was cleaned from the value of a variable, as the warnings of the configuration name it.
 fn cleaned(config: &Config, name: &str) -> Option<String> {
     let flaws = config.warnings.iter().filter_map(|warning| warning.strip_prefix(name)?.strip_suffix(" was cleaned"));
     flaws.map(|flaw| flaw.trim_start_matches(": ").to_owned()).next()

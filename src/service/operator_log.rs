@@ -1,7 +1,8 @@
-//! The log lines that operators already grep (SPEC §7): their names and keys stay.
+//! The operator log: lines that operators already search for (docs/spec/commands.md, "Log lines"). Their names and keys
+//! are stable.
 //!
-//! A tick names every open position in exactly one line, so that the lines of a kind count to the tick's own numbers. What
-//! is skipped is never said below INFO (incident 1).
+//! A tick names every open position in exactly one line, so that the lines of each kind add up to the tick's own
+//! numbers. A skip is never logged below INFO (incident 1).
 
 use rust_decimal::{Decimal, RoundingStrategy};
 use tracing::Level;
@@ -33,7 +34,7 @@ impl Line {
     }
 }
 
-/// What is said once, at the start.
+/// The content of the line that is logged once, at the start.
 #[derive(Clone, Copy, Debug)]
 pub struct Start<'a> {
     pub build: &'a str,
@@ -53,7 +54,7 @@ pub fn start(start: Start<'_>) -> Line {
     ))
 }
 
-/// `HARVEST_EMIT`, for a decision that reached the output stream. The engine is that which made it.
+/// `HARVEST_EMIT`, for a decision that reached the output stream. `engine` is the one that made it.
 pub fn emit(engine: &Engine, decision: &Decision) -> Line {
     let (action, percent) = match request::closing(engine, decision) {
         Ok(closing) => (closing.action, plain(closing.percent.round_dp(2))),
@@ -109,7 +110,7 @@ fn skipped(name: &str, symbol: &Symbol, hold: Option<Hold>) -> Line {
 fn evaluation(engine: &Engine, symbol: &Symbol) -> Line {
     let reading = exit::read(symbol, engine.policy()).ok().flatten();
     let (Some(open), Some(reading)) = (&symbol.hot.open, reading) else {
-        // Not reached: what is evaluated has all numbers.
+        // Not reached: an evaluated position has all numbers.
         return skipped("SKIP_HELD", symbol, None);
     };
     Line::info(format!(
@@ -125,7 +126,8 @@ fn evaluation(engine: &Engine, symbol: &Symbol) -> Line {
     ))
 }
 
-/// `r_net` in 3 places, half to even, rounded once: where the sixth place left it on a half, the exact numbers decide.
+/// Returns `r_net` with 3 decimals, half to even, rounded once: if the sixth decimal left a tie, the exact numbers
+/// decide.
 fn three_places(reading: &Valuation) -> String {
     let six = reading.r_net.get();
     let half = Decimal::new(5, 4);
@@ -144,7 +146,7 @@ fn three_places(reading: &Valuation) -> String {
     rounded.to_string()
 }
 
-/// Without trailing zeros and without −0.
+/// Formats a number without trailing zeros and without −0.
 fn plain(value: Decimal) -> String {
     let value = value.normalize();
     if value.is_zero() { "0".to_owned() } else { value.to_string() }

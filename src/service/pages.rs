@@ -1,7 +1,7 @@
 //! The pages of the running service: `/healthz`, `/readyz`, `/metrics`, `/status`, `/positions`, `/positions/SYMBOL`.
 //!
-//! All but the positions come from the shared report. Positions belong to the fold: it is asked through a channel, and
-//! answers between two batches.
+//! All but the positions come from the shared report. Positions belong to the processor: it is asked through a channel,
+//! and answers between two batches.
 
 use std::time::Duration;
 
@@ -11,25 +11,25 @@ use tokio::sync::{mpsc, oneshot};
 use super::report::{self, Health, SharedReport};
 use crate::shell::web::{Asked, Page, Site};
 
-/// How many questions may wait for the fold. More are refused at once.
+/// The most questions that wait for the processor. More are refused at once.
 pub const QUESTIONS_WAITING: usize = 16;
-/// How long the fold may take to answer.
+/// How long the processor may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// What only the fold can answer. One that is dropped counts as not answered.
+/// A question that only the processor can answer. One that is dropped counts as not answered.
 #[derive(Debug)]
 pub enum Question {
     Positions {
-        /// One symbol; none: all of them.
+        /// One symbol; `None` for all.
         symbol: Option<String>,
-        /// Closed positions too.
+        /// True to include closed positions.
         all: bool,
-        /// A sheet of positions (`app::positions::Sheet`) as JSON; null if there is no such symbol.
+        /// A sheet of positions (`drive::sheet::Sheet`) as JSON; null if there is no such symbol.
         answer: oneshot::Sender<Value>,
     },
 }
 
-/// The pages of a service. Without `questions` (`record` has no fold) there are no positions.
+/// Returns the pages of a service. Without `questions` (`record` has no processor) there are no positions.
 pub fn site(shared: &SharedReport, questions: Option<mpsc::Sender<Question>>) -> Site {
     let of = |make: fn(&SharedReport) -> Page| {
         let shared = shared.clone();
@@ -71,7 +71,8 @@ fn status(shared: &SharedReport) -> Page {
     }
 }
 
-/// The list of SPEC §7; with `whole=1` the sheet, which also says as of when, and what else is known.
+/// Returns the list of positions (docs/spec/commands.md, "positions"); with `whole=1` the sheet, which also has its
+/// time and the other known facts.
 async fn positions(questions: mpsc::Sender<Question>, asked: Asked) -> Page {
     let (answer, answered) = oneshot::channel();
     let symbol = asked.name.as_ref().map(|name| name.trim().to_uppercase());

@@ -1,7 +1,7 @@
-//! Keeping the position hashes of the old service in step, for services that still read them.
+//! Updates the position hashes of the old service, for services that still read them.
 //!
-//! Only fields that differ, only our fields, all of a key in one step; no key is made or removed. A hash that tells of
-//! another position than ours is left as it is: an entry price beside another quantity is worse than none.
+//! Only fields that differ and only our fields are written, all of a key in one step. No key is created or removed. A
+//! hash of another position than ours is not changed: an entry price beside another quantity is worse than none.
 
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
@@ -13,10 +13,10 @@ use crate::domain::exit;
 use crate::domain::units::Qty;
 use crate::shell::redis::{FieldChange, HashText, Server, ServerError, Written};
 
-/// What those hashes are known to be called, before the symbol.
+/// The known prefixes of those hashes, before the symbol.
 const PREFIXES: [&str; 2] = ["quantum:position:", "quantum:state:positions:"];
 
-/// A hash that was changed in between is tried so often.
+/// How often a write is tried when the hash changes in between.
 const TRIES: u32 = 3;
 
 /// One field, before and after.
@@ -28,12 +28,12 @@ pub struct FieldWritten {
     pub new: String,
 }
 
-/// What became of the hashes of one symbol.
+/// The result for the hashes of one symbol.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HashChange {
-    /// Written, or what would be.
+    /// The fields written, or in a dry run those that would be.
     pub fields: Vec<FieldWritten>,
-    /// Why a hash was left as it is.
+    /// Why a hash was not changed.
     pub left: Vec<String>,
 }
 
@@ -42,7 +42,7 @@ impl HashChange {
         !self.fields.is_empty()
     }
 
-    /// One line for each field and for each hash that was left.
+    /// Returns one line for each field and for each hash that was not changed.
     pub fn lines(&self) -> Vec<String> {
         let old = |field: &FieldWritten| field.old.as_ref().map_or_else(|| "none".to_owned(), |old| format!("{old:?}"));
         let written = self.fields.iter().map(|f| format!("{} {}: {} -> {:?}", f.key, f.field, old(f), f.new));
@@ -56,7 +56,7 @@ impl HashChange {
     }
 }
 
-/// What the hashes of one open position should say; a copy, so that writing needs nothing of the projection.
+/// The desired content of the hashes of one open position; a copy, so that writing needs nothing of the projection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Goal {
     pub symbol: Box<str>,
@@ -66,11 +66,11 @@ pub struct Goal {
     qty: Qty,
     /// [base]
     step_size: Option<Qty>,
-    /// Our fields; what we do not know is not among them, so that nothing is blanked.
+    /// Our fields. Unknown values are not among them, so that nothing is blanked.
     fields: Vec<(&'static str, String)>,
 }
 
-/// The goals of all open positions.
+/// Returns the goals of all open positions.
 pub fn goals(engine: &Engine) -> Vec<Goal> {
     let open = engine.symbols().iter().filter_map(|symbol| symbol.hot.open.as_ref().map(|open| (symbol, open)));
     open.map(|(symbol, open)| Goal {
@@ -90,7 +90,7 @@ pub struct Legacy {
 }
 
 impl Legacy {
-    /// The configured prefix, and the other one that is in use.
+    /// Creates the set of prefixes: the configured one, and the other one that is in use.
     pub fn new(prefix: &str) -> Self {
         let others = PREFIXES.into_iter().filter(|known| *known != prefix);
         Self { prefixes: std::iter::once(prefix).chain(others).map(str::to_owned).collect() }
@@ -104,7 +104,7 @@ impl Legacy {
         self.prefixes.iter().map(|prefix| format!("{prefix}{symbol}")).collect()
     }
 
-    /// Brings the hashes of one symbol into step with its open position. Nothing is written in a dry run.
+    /// Updates the hashes of one symbol for its open position. Nothing is written in a dry run.
     pub async fn write(&self, server: &mut Server, goal: &Goal, dry_run: bool) -> Result<HashChange, ServerError> {
         let mut done = HashChange::default();
         for key in self.keys(&goal.symbol) {
@@ -136,7 +136,7 @@ impl Legacy {
     }
 }
 
-/// Does the hash tell of the position that we hold: the same side and quantity.
+/// Checks that the hash is of the position that we hold: the same side and quantity. Errors with the difference.
 fn is_of(hash: &HashText, goal: &Goal) -> Result<(), String> {
     let (LegacyPosition { side, quantity, .. }, _) = hashes::legacy_position(hash, None);
     if let Some(side) = side
@@ -176,7 +176,7 @@ fn differing(hash: &HashText, wanted: &[(&'static str, String)]) -> Vec<FieldCha
     let held = |field: &str| hash.iter().find(|(name, _)| name == field).map(|(_, value)| value.clone());
     let is_same = |field: &str, old: &str, new: &str| match field {
         "risk_missing" => is_true(old) == is_true(new),
-        // Written by a float: what is apart by less than it can hold is the same.
+        // The old value was written from a float: a difference within its precision is none.
         _ => same_value(old, new) || is_close(old, new),
     };
     wanted
@@ -184,7 +184,7 @@ fn differing(hash: &HashText, wanted: &[(&'static str, String)]) -> Vec<FieldCha
         .map(|(field, new)| FieldChange { field, old: held(field), new: new.clone() })
         .filter(|change| match &change.old {
             Some(old) => !is_same(change.field, old, &change.new),
-            // A flag that is down need not be there.
+            // A missing flag is the same as a false one.
             None => change.field != "risk_missing" || is_true(&change.new),
         })
         .collect()
@@ -194,7 +194,8 @@ fn is_true(text: &str) -> bool {
     ["1", "true", "yes"].iter().any(|word| text.trim().eq_ignore_ascii_case(word))
 }
 
-/// Apart by at most a millionth: `1567.8896` is how the old service rounded 1567.8896205707117.
+/// Returns true if the values differ by at most a millionth: `1567.8896` is how the old service rounded
+/// 1567.8896205707117.
 fn is_close(old: &str, new: &str) -> bool {
     let (Ok(old), Ok(new)) = (crate::codec::number::decimal(old), crate::codec::number::decimal(new)) else {
         return false;
