@@ -1,6 +1,6 @@
-//! `harvester audit`: recomputes what was decided, and holds it against what was emitted.
+//! `harvester audit`: recomputes the decisions, and compares them with those that were emitted.
 //!
-//! Promises: never `clean` where something could not be seen; what it could not see is named.
+//! Promises: the verdict is never `clean` if something could not be seen, and the report names what could not be seen.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -60,7 +60,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// An audit of a history against the decisions of a file.
+    /// Returns the arguments of an audit of a history against the decisions of a file.
     pub fn of(history: PathBuf, decisions: PathBuf) -> Self {
         let from = SourceArgs { histories: vec![history], decisions: Some(decisions), ..SourceArgs::default() };
         Self {
@@ -86,7 +86,7 @@ enum Command {
     },
 }
 
-/// Which decisions are judged, by the ids of their causes.
+/// The range of the decisions that are judged, by the ids of their causes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Scope {
     since: Option<EntryId>,
@@ -99,7 +99,7 @@ impl Scope {
     }
 }
 
-/// Runs the command. Fails with [`Found`] where the verdict is not `clean`.
+/// Runs the command. Fails with [`Found`] if the verdict is not `clean`.
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     if let Some(Command::Anchor { from }) = &args.command {
         return anchor(from, config, out);
@@ -114,7 +114,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         if args.chain_only {
             return Ok(Report::of_chain(&sources, &chain, opened.faults));
         }
-        // What is read in one pass has no decisions of its own.
+        // A history that is read in one pass has no decisions of its own.
         if !opened.history.is_in_one_pass() {
             lost(&mut chain, &sources, config)?;
         }
@@ -122,12 +122,12 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         pass::pass(&sources, config, key.as_ref(), opened, &chain, Scope { since, until })
     };
     let at_once = if args.chain_only || until.is_some() { None } else { sources::open_at_once(&sources, config) };
-    // Decisions are written behind their causes: the end of the history is not that of the chain.
+    // Decisions come after their causes: the chain may go on beyond the end of the history.
     let again = || sources::open(&sources.decisions, config, None);
     let report = match single_pass_or_restart(at_once, again, judge) {
         Ok(report) => report,
         Err(error) if sources::is_damaged(&error) => {
-            // Nothing can be recomputed; what was emitted beside it is verified all the same.
+            // The decisions cannot be recomputed, but the chain of the emitted ones is still verified.
             let chain = match sources::open(&sources.emitted, config, None) {
                 Ok(opened) => read_chain(&opened, key.as_ref(), &anchors),
                 Err(_) => chain::verify(&[], None, &anchors),
@@ -149,21 +149,21 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     }
 }
 
-/// Verifies the chain of the decisions that an opened history holds.
+/// Verifies the chain of the decisions in an opened history.
 fn read_chain(opened: &Opened, key: Option<&SigningKey>, anchors: &[ChainHead]) -> Chain {
     let lines = opened.history.decision_lines();
     let found = lines.map(|at| chain::Found { id: at.id, line: at.bytes, file: at.file, number: at.number });
     chain::verify(&found.collect::<Vec<_>>(), key, anchors)
 }
 
-/// Decisions that the history tells of and that are not where decisions were said to be: somebody took them out.
+/// Adds a fault for each decision of the history that is missing from the given decisions: it was deleted there.
 fn lost(chain: &mut Chain, sources: &Sources, config: &Config) -> anyhow::Result<()> {
     if sources.emitted.is_empty() {
         return Ok(());
     }
     let named = read_chain(&sources::open(&sources.emitted, config, None)?, None, &[]);
     let ids: BTreeSet<&str> = named.links.iter().map(chain::Link::decision_id).collect();
-    // A file may begin behind what the history holds, and be empty then; a stream holds everything from its first on.
+    // A file may begin after the history's decisions, and be empty then. A stream must have all from its first on.
     let is_stream = sources.in_flight_from_ms.is_some();
     let begins = named.links.iter().map(|link| link.seq).min().unwrap_or(if is_stream { 1 } else { u64::MAX });
     for link in chain.links.iter().filter(|link| link.seq >= begins && !ids.contains(link.decision_id())) {
@@ -174,7 +174,7 @@ fn lost(chain: &mut Chain, sources: &Sources, config: &Config) -> anyhow::Result
     Ok(())
 }
 
-/// The key of the file, else that of the configuration.
+/// Returns the key of the file, else that of the configuration.
 fn key(args: &Args, config: &Config) -> anyhow::Result<Option<SigningKey>> {
     let Some(path) = &args.key_file else { return signing_key(config) };
     let bytes = std::fs::read(path).with_context(|| format!("cannot read the key {}", path.display()))?;
@@ -182,7 +182,7 @@ fn key(args: &Args, config: &Config) -> anyhow::Result<Option<SigningKey>> {
     Ok(Some(with_former(key, config)?))
 }
 
-/// Anchors of a file, one JSON document a line.
+/// Reads the anchors of a file, one JSON document per line.
 fn anchors(path: &PathBuf) -> anyhow::Result<Vec<ChainHead>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the anchor {}", path.display()))?;
     let read = |line: &str| -> Option<ChainHead> {
@@ -202,7 +202,7 @@ fn anchors(path: &PathBuf) -> anyhow::Result<Vec<ChainHead>> {
     }
 }
 
-/// Prints the head of the chain as one line, if the chain is whole.
+/// Prints the head of the chain as one line, if the chain is intact.
 fn anchor(from: &SourceArgs, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let sources = Sources::gather(from, config, true)?;
     let opened = sources::open(&sources.decisions, config, None)?;
@@ -210,7 +210,7 @@ fn anchor(from: &SourceArgs, config: &Config, out: &mut dyn Write) -> anyhow::Re
     let Some(last) = chain.links.iter().find(|link| link.seq == chain.head.seq) else {
         bail!("there is no decision: an empty chain has no head to keep");
     };
-    // A stream that was trimmed at its head has an end all the same.
+    // A stream that was trimmed at its beginning still has an intact end.
     let is_whole = chain.tampered.iter().all(|fault| fault.what == chain::Fault::Gap && fault.seq == Some(1));
     if !is_whole || !opened.faults.is_empty() || !chain.duplicated.is_empty() {
         let report = Report::of_chain(&sources, &chain, opened.faults);

@@ -1,4 +1,4 @@
-//! What was seen of each stream, and what was not.
+//! The part of each stream that the history covers.
 
 use serde_json::{Map, Value, json};
 
@@ -6,7 +6,7 @@ use crate::domain::engine::Engine;
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::event::streams::{StreamKind, Streams};
 
-/// What was seen of one stream.
+/// The covered part of one stream.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     first: Option<EntryId>,
@@ -32,15 +32,15 @@ impl Coverage {
         seen.entries += 1;
     }
 
-    /// Does what was seen of a stream reach over an entry.
+    /// Returns true if the covered part of a stream includes an entry.
     pub fn holds(&self, streams: &Streams, stream: &str, id: EntryId) -> bool {
         let Some(stream) = streams.id_of(stream) else { return false };
         let seen = &self.seen[usize::from(stream.0)];
         seen.first.is_some_and(|first| first <= id) && seen.last.is_some_and(|last| id <= last)
     }
 
-    /// Each stream with its first and last entry and the gaps that the history tells of. The second part says whether
-    /// there are any.
+    /// Returns each stream with its first and last entry and the gaps that the history names, and true if there are any
+    /// gaps.
     pub fn json(&self, engine: &Engine) -> (Map<String, Value>, bool) {
         let mut coverage = Map::new();
         for (index, stream) in engine.streams().iter() {
@@ -63,7 +63,7 @@ impl Coverage {
         (coverage, !engine.globals().gaps.is_empty())
     }
 
-    /// Streams without a single entry, but those that are allowed to be silent.
+    /// Returns the streams without a single entry, except those that are allowed to be silent.
     pub fn silent(&self, streams: &Streams) -> Vec<String> {
         let is_silent = |index: StreamId| self.seen[usize::from(index.0)].entries == 0;
         streams

@@ -1,4 +1,4 @@
-//! Ours against theirs: each decision that we come to beside the one that was emitted for the same entry.
+//! The ledger: compares each decision that the audit recomputes with the one that was emitted for the same entry.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,10 +12,10 @@ use crate::domain::event::Entry;
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::event::streams::Streams;
 
-/// Why a decision cannot be judged whose position may rest on what is not there.
+/// Why a decision cannot be judged if its position may depend on missing entries.
 const LACKING: &str = "its position was opened before the history begins, or before a stream that was trimmed does";
 
-/// What an emitted decision was found to be.
+/// Whether an emitted decision was compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Met {
     Not,
@@ -23,7 +23,7 @@ enum Met {
     Yes,
 }
 
-/// A decision of ours that nobody emitted for its entry.
+/// A recomputed decision that was not emitted for its entry.
 struct Ours {
     decision_id: String,
     payload: Value,
@@ -37,21 +37,21 @@ pub struct Ledger<'a> {
     by_cause: HashMap<(StreamId, EntryId), Vec<usize>, foldhash::fast::RandomState>,
     met: Vec<Met>,
     missing: Vec<Ours>,
-    /// Emitted, with why we would not have.
+    /// Emitted decisions that the audit did not recompute, with the reason.
     unexpected: Vec<(usize, String)>,
     pub matched: u64,
     pub differs: Vec<Value>,
-    /// Decisions of other rules, by their version. [1]
+    /// Decisions of another rules version, by version. [1]
     pub other_rules: BTreeMap<String, u64>,
 }
 
-/// What the comparison came to.
+/// The result of the comparison.
 pub struct Balance {
     pub matched: u64,
     pub differs: Vec<Value>,
     pub missing: Vec<Value>,
     pub unexpected: Vec<Value>,
-    /// Decisions that cannot be judged by this history.
+    /// Decisions that this history cannot judge.
     pub unseen: Vec<Value>,
     pub other_rules: BTreeMap<String, u64>,
 }
@@ -79,12 +79,12 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Is an entry the cause of anything that was emitted.
+    /// Returns true if an entry is the cause of an emitted decision.
     pub fn names(&self, entry: &Entry) -> bool {
         self.by_cause.contains_key(&(entry.stream, entry.id))
     }
 
-    /// Compares what an entry led to with what was emitted for it.
+    /// Compares the decision that an entry caused with the one that was emitted for it.
     pub fn meet(&mut self, engine: &Engine, entry: &Entry, ours: Option<&Decision>) {
         let emitted = self.by_cause.get(&(entry.stream, entry.id)).cloned().unwrap_or_default();
         if (ours.is_none() && emitted.is_empty()) || !self.scope.holds(entry.id) {
@@ -101,7 +101,7 @@ impl<'a> Ledger<'a> {
             self.met[index] = Met::Yes;
             match payload.take_if(|_| Some(index) == paired) {
                 Some(payload) => self.compare(index, &payload),
-                // A forged one is a finding already.
+                // A forged decision is a finding already.
                 None if self.chain.links[index].forged => {}
                 None => self.unexpected.push((index, why_not(engine, &self.chain.links[index]))),
             }
@@ -111,7 +111,8 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Field by field. The version of the rules is told apart: a decision of other rules may be the same.
+    /// Compares two decisions field by field. The rules version is counted apart: a decision of another version may be
+    /// the same.
     fn compare(&mut self, index: usize, ours: &Value) {
         let link = &self.chain.links[index];
         if ours.as_object() == Some(&link.object) {
@@ -141,9 +142,9 @@ impl<'a> Ledger<'a> {
         self.differs.push(item.into());
     }
 
-    /// The balance, once everything was folded. `in_coverage` tells whether the history reaches over an entry; it `begins`
-    /// at a time, and lacks entries before another one; decisions caused from `in_flight_from_ms` on may not have been
-    /// written yet. [ms since 1970]
+    /// Returns the balance, once everything was folded. `in_coverage` returns true if the history covers an entry. The
+    /// history begins at `begins` and lacks entries before another time. Decisions caused from `in_flight_from_ms` on
+    /// may not have been written yet. [ms since 1970]
     pub fn balance(
         mut self,
         in_coverage: impl Fn(&str, EntryId) -> bool,
@@ -177,7 +178,7 @@ impl<'a> Ledger<'a> {
                 None => self.unexpected.push((index, "it names no cause".to_owned())),
             }
         }
-        // The same decision at another place is one that says a wrong cause.
+        // The same decision at another entry is one with a wrong cause.
         for (index, why) in std::mem::take(&mut self.unexpected) {
             let link = &self.chain.links[index];
             let same = self.missing.iter().position(|ours| ours.decision_id == link.decision_id());
@@ -185,7 +186,8 @@ impl<'a> Ledger<'a> {
                 let ours = self.missing.remove(same);
                 self.compare(index, &ours.payload);
             } else if link.again && link.authentic {
-                // What the server lost beside it is not there to be judged by (SPEC §6).
+                // The server lost entries together with it, so it cannot be judged (docs/spec/emission.md, "Decisions
+                // written again").
                 unseen.push(with_why(
                     link,
                     format!("it was written again after a loss, and its history was lost with it ({why})"),
@@ -233,7 +235,7 @@ impl<'a> Ledger<'a> {
     }
 }
 
-/// Why we hold what was emitted.
+/// Returns the reason why the audit holds what was emitted.
 fn why_not(engine: &Engine, link: &Link) -> String {
     let Some(symbol) = engine.find(link.text("symbol")) else { return "its symbol was never seen".to_owned() };
     let Some(open) = &symbol.hot.open else { return "nothing is open".to_owned() };
@@ -246,12 +248,12 @@ fn why_not(engine: &Engine, link: &Link) -> String {
     format!("{held}; it was decided under policy {}, recomputed under {}", short(link.text("policy")), short(policy))
 }
 
-/// The beginning of a hash.
+/// Returns the beginning of a hash.
 fn short(hash: &str) -> &str {
     hash.get(..12).unwrap_or(hash)
 }
 
-/// Was a position opened before a time. [ms since 1970]
+/// Returns true if a position was opened before a time. [ms since 1970]
 fn is_opened_before(position_id: &str, ms: Option<u64>) -> bool {
     let opened = position_id.rsplit_once('@').map(|(_, id)| id.split('/').next().unwrap_or(id));
     let opened: Option<EntryId> = opened.and_then(|id| id.parse().ok());
@@ -274,7 +276,7 @@ fn with_why(link: &Link, why: String) -> Value {
     item.into()
 }
 
-/// The fields of a payload, those of `evidence` by their paths.
+/// Returns the fields of a payload, those of `evidence` by their paths.
 fn fields(object: &Map<String, Value>) -> BTreeMap<String, Value> {
     let mut all = BTreeMap::new();
     for (key, value) in object {

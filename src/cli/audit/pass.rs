@@ -1,4 +1,4 @@
-//! One pass over the history: the engine of a replay, with what was emitted beside it.
+//! One pass over the history: the engine of a replay, with the emitted decisions for comparison.
 
 use std::collections::BTreeSet;
 
@@ -59,7 +59,7 @@ pub fn pass(
         for (at, (entry, place)) in batch.entries.iter().enumerate() {
             coverage.see(entry.stream, entry.id);
             unreadable_gaps += u64::from(entry.content.as_ref().is_err_and(|unreadable| unreadable.gap));
-            // What was altered is no fact: the state follows the rules there.
+            // An altered decision is not a recorded decision: the state follows the rules there.
             if entry.kind == StreamKind::Decision && !trusted.contains(&entry.id) {
                 continue;
             }
@@ -108,12 +108,13 @@ pub fn pass(
     Ok(report)
 }
 
-/// What was written is looked at as it stands: whether it was to be believed is what is asked.
+/// Creates a decoder without a key, which reads every entry as it is written. Whether it was to be believed is part of
+/// the audit.
 fn decoder_without_key(config: &Config) -> Decoder {
     Decoder::new(config.streams.clone(), Symbols::default())
 }
 
-/// The decisions that are facts: those whose seal is whole.
+/// Returns the recorded decisions: those whose seal is intact.
 fn facts(
     history: &crate::shell::history::History,
     decoder: &mut Decoder,
@@ -130,7 +131,7 @@ fn facts(
     facts
 }
 
-/// What the executor said, where an entry refused a decision of ours.
+/// Returns the executor's reason, if an entry refused a decision of ours.
 fn refusal(engine: &Engine, entry: &Entry, text: &[u8]) -> Option<String> {
     let Ok(Event::Result(fact)) = &entry.content else { return None };
     if !matches!(fact.outcome, Outcome::Refused { .. }) {

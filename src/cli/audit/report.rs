@@ -10,12 +10,12 @@ use crate::domain::book::execution::Outcome;
 use crate::domain::engine::{Engine, RULES_VERSION};
 use crate::shell::history::History;
 
-/// What an audit comes to.
+/// The verdict of an audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Clean,
     Findings,
-    /// Nothing was found, and not everything was seen.
+    /// No finding, but not everything was seen.
     Incomplete,
 }
 
@@ -32,7 +32,7 @@ impl Verdict {
 /// The findings.
 #[derive(Debug)]
 pub struct Report {
-    /// Only the chain was verified.
+    /// True if only the chain was verified.
     pub chain_only: bool,
     pub matched: u64,
     pub differs: Vec<Value>,
@@ -40,9 +40,9 @@ pub struct Report {
     pub unexpected: Vec<Value>,
     pub duplicated: Vec<Value>,
     pub tampered: Vec<Value>,
-    /// What could not be judged, and why.
+    /// Decisions that could not be judged, with the reason.
     pub unseen: Vec<Value>,
-    /// `expired`, `outcomes` and what belongs to them.
+    /// `expired`, `outcomes` and the fields that belong to them.
     pub executions: Map<String, Value>,
     pub coverage: Map<String, Value>,
     /// Streams without a single entry.
@@ -56,7 +56,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// What the chain alone says.
+    /// Creates the report of the chain alone.
     pub fn of_chain(sources: &Sources, chain: &Chain, faults: Vec<Value>) -> Self {
         let fault = |fault: &crate::codec::chain::Tampered| {
             let entry = fault.entry.map(|id| id.to_string());
@@ -104,7 +104,7 @@ impl Report {
         }
     }
 
-    /// What can be said where the history is damaged so that it cannot be read at all.
+    /// Creates the report of a history that is too damaged to be read.
     pub fn of_damage(sources: &Sources, chain: &Chain, error: &anyhow::Error) -> Self {
         let fault = json!({"what": "history", "seq": null, "entry": null, "why": format!("{error:#}")});
         let mut report = Self::of_chain(sources, chain, vec![fault]);
@@ -112,7 +112,7 @@ impl Report {
         report
     }
 
-    /// Adds what the comparison came to.
+    /// Adds the result of the comparison.
     pub fn add(&mut self, balance: Balance) {
         self.chain_only = false;
         self.matched = balance.matched;
@@ -123,7 +123,7 @@ impl Report {
         self.other_rules = balance.other_rules.into_iter().map(|(rules, n)| (rules, n.into())).collect();
     }
 
-    /// Adds what was folded.
+    /// Adds the counts of the fold.
     pub fn count(&mut self, engine: &Engine, history: &History) {
         let counters = &engine.counters;
         let counts = json!({
@@ -152,7 +152,7 @@ impl Report {
         }
     }
 
-    /// The document of SPEC §7, with what else was found beside it.
+    /// Returns the document (docs/spec/commands.md, "audit"), with the other findings.
     pub fn json(&self) -> Value {
         let mut document = json!({
             "verdict": self.verdict().name(),

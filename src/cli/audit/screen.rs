@@ -1,4 +1,4 @@
-//! An audit as people read it.
+//! An audit for people.
 
 use serde_json::{Map, Value};
 
@@ -79,7 +79,7 @@ fn chain(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Signatures of control entries, and each adoption with both hashes.
+/// Shows the signatures of control entries, and each adoption with both hashes.
 fn control(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     let control = &report.control;
     let signatures = counted(control["signatures"].as_object());
@@ -89,7 +89,7 @@ fn control(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     screen.line(&format!("  control      signatures: {signatures}; refused {}", control["refused"]))?;
     let short = |value: &Value| text(value).get(..12).map_or_else(|| text(value), |hash| format!("{hash}…"));
     for adoption in control["adoptions"].as_array().into_iter().flatten() {
-        // What was refused was never in force.
+        // A refused policy was never in force.
         let is_refused = adoption["refused"] == true;
         let is_other = adoption["adopted"] != adoption["configured"];
         let differs = if is_other && !is_refused { ", NOT THE CONFIGURED ONE" } else { "" };
@@ -105,7 +105,7 @@ fn control(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Counts that are not zero.
+/// Formats the counts that are not zero.
 fn counted(counts: Option<&Map<String, Value>>) -> String {
     let counts = counts.into_iter().flatten().filter(|(_, n)| n.as_u64() != Some(0));
     counts.map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ")

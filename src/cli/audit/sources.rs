@@ -1,4 +1,4 @@
-//! Where history and decisions come from: files, a journal, or the streams of a server.
+//! The sources of history and decisions: files, a journal, or the streams of a server.
 
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
@@ -15,9 +15,9 @@ use crate::shell::history::{History, HistoryError, Input, Options};
 use crate::shell::journal::Journal;
 use crate::shell::redis::Server;
 
-/// Entries asked of a server at a time. [1]
+/// Entries requested from a server at a time. [1]
 const PAGE_ENTRIES: usize = 1000;
-/// A decision that was caused so shortly before the streams were read may still be on its way. [ms]
+/// A decision that was caused within this time before the streams were read may still be in flight. [ms]
 const IN_FLIGHT_MS: u64 = 30_000;
 
 /// Flags that name the sources.
@@ -37,20 +37,20 @@ pub struct SourceArgs {
     pub redis: Option<String>,
 }
 
-/// What is audited.
+/// The sources of an audit.
 pub struct Sources {
     pub histories: Vec<PathBuf>,
-    /// What holds the decisions that were emitted.
+    /// Files with the emitted decisions.
     pub decisions: Vec<PathBuf>,
-    /// Those of them that stand beside the history: the file or the stream.
+    /// Those of them that are separate from the history: the file or the stream.
     pub emitted: Vec<PathBuf>,
-    /// What is wrong with the journal.
+    /// Faults of the journal.
     pub faults: Vec<Value>,
-    /// What the sources cannot show, in sentences.
+    /// The facts that the sources cannot show, in sentences.
     pub unseen: Vec<String>,
-    /// Positions that were opened before may rest on entries that the server no longer holds. [ms since 1970]
+    /// Positions that were opened earlier may depend on entries that the server no longer has. [ms since 1970]
     pub lacks_before_ms: Option<u64>,
-    /// Decisions caused from here on may still be on their way. [ms since 1970]
+    /// Decisions caused from this time on may still be in flight. [ms since 1970]
     pub in_flight_from_ms: Option<u64>,
     _dumped: Option<tempfile::TempDir>,
 }
@@ -93,14 +93,14 @@ impl Sources {
         if sources.decisions.is_empty() {
             sources.decisions.clone_from(&sources.histories);
         } else if !only_decisions {
-            // Decisions that the history holds too are the same entries, and count once.
+            // Decisions that are also in the history are the same entries, and count once.
             sources.histories.extend(sources.decisions.iter().cloned());
             sources.decisions.clone_from(&sources.histories);
         }
         Ok(sources)
     }
 
-    /// Takes the address that stands behind `--redis` without a `=`, where histories begin.
+    /// Takes the address that follows `--redis` without a `=` from the histories, among which it was parsed.
     fn take_url(&mut self) -> Option<String> {
         let is_url = |path: &PathBuf| {
             path.to_str().is_some_and(|text| ["redis://", "rediss://"].iter().any(|scheme| text.starts_with(scheme)))
@@ -141,7 +141,7 @@ impl Sources {
         for Trimmed { stream, kind, gone, first } in dumped.trimmed {
             let before = first.map_or_else(String::new, |first| format!(" before {first}"));
             self.unseen.push(format!("the server no longer holds {gone} entries of {stream}{before}"));
-            // No position rests on a price of before.
+            // No position depends on an earlier price.
             if kind != StreamKind::Price {
                 self.lacks_before_ms = self.lacks_before_ms.max(Some(first.map_or(u64::MAX, |first| first.ms)));
             }
@@ -159,11 +159,11 @@ struct Dumped {
     trimmed: Vec<Trimmed>,
     /// Keys that hold something else than a stream, in sentences.
     others: Vec<String>,
-    /// The server's time before. [ms since 1970]
+    /// The server's time before the streams were read. [ms since 1970]
     now_ms: u64,
 }
 
-/// A stream of a history of which the server no longer holds everything.
+/// A stream of which the server no longer has everything.
 struct Trimmed {
     stream: String,
     kind: StreamKind,
@@ -176,7 +176,7 @@ struct Trimmed {
 async fn dump_streams(config: &Config, only_decisions: bool, folder: &Path) -> anyhow::Result<Dumped> {
     let mut server = Server::connect(&server::address(config)?).await?;
     let mut dumped = Dumped { now_ms: server.time_ms().await?, ..Dumped::default() };
-    // Decisions come last in the order of streams: whatever was decided on an entry that was read is there.
+    // Decisions come last in the order of streams, so that every decision on an entry that was read is included.
     for (index, (_, stream)) in config.streams.iter().enumerate() {
         let is_decision = stream.kind == StreamKind::Decision;
         if only_decisions && !is_decision {
@@ -212,29 +212,29 @@ async fn dump_streams(config: &Config, only_decisions: bool, folder: &Path) -> a
     Ok(dumped)
 }
 
-/// Is a history damaged so that nothing of a file can be read.
+/// Returns true if a history is so damaged that no line of a file can be read.
 pub fn is_damaged(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(HistoryError::Damaged { .. } | HistoryError::JournalGap { .. }))
 }
 
-/// A history, opened whatever is wrong with its lines.
+/// A history that was opened in spite of faulty lines.
 pub struct Opened {
     pub history: History,
-    /// What is wrong with them.
+    /// The faults of its lines.
     pub faults: Vec<Value>,
 }
 
-/// A history that is read in one pass, with the decisions beside it; `None` where that cannot be enough.
+/// Opens a history that is read in one pass, with the separate decisions; returns `None` if one pass cannot be enough.
 pub fn open_at_once(sources: &Sources, config: &Config) -> Option<Opened> {
     let named = |paths: &[PathBuf]| paths.iter().cloned().map(Input::from).collect::<Vec<_>>();
     let unread = sources.histories.len().checked_sub(sources.emitted.len())?;
     let (inputs, emitted) = (named(&sources.histories[..unread]), named(&sources.emitted));
-    // What is wrong with a file is for the reading in two passes to say.
+    // Faults of a file are reported when it is read in two passes.
     let history = History::in_one_pass(&inputs, &emitted, &config.streams, Options::default()).ok()??;
     Some(Opened { history, faults: Vec::new() })
 }
 
-/// Opens a history. Lines that are no entries and damaged ends are faults, not errors.
+/// Opens a history. Bad lines and damaged ends are faults, not errors.
 pub fn open(paths: &[PathBuf], config: &Config, until: Option<EntryId>) -> anyhow::Result<Opened> {
     let inputs: Vec<Input> = paths.iter().cloned().map(Input::from).collect();
     let strict = Options { until, ..Options::default() };

@@ -1,4 +1,4 @@
-//! What became of the decisions, one by one and summed up: by symbol, by rung, by day.
+//! The results of the decisions, one by one and in sums: by symbol, by rung, by day.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +14,11 @@ use crate::domain::event::Side;
 use crate::domain::event::ids::EntryId;
 use crate::domain::units::{OutOfRange, Price, Qty, Quote, RMultiple};
 
-/// What is known of the execution of each decision.
+/// The known execution of each decision.
 pub struct Executions {
     terms: BTreeMap<String, Terms>,
     known: BTreeMap<String, Execution>,
-    /// Refusals by what the executor said. [1]
+    /// Refusals, by the executor's reason. [1]
     pub refusals: BTreeMap<String, u64>,
 }
 
@@ -30,7 +30,7 @@ struct Sums {
     filled: u64,
     pnl: Quote,
     r: RMultiple,
-    /// Filled without a price that is known: not in the sums. [1]
+    /// Filled at an unknown price: not in the sums. [1]
     unpriced: u64,
 }
 
@@ -40,7 +40,7 @@ impl Executions {
         Self { terms: terms.collect(), known: BTreeMap::new(), refusals: BTreeMap::new() }
     }
 
-    /// Looks at instances that were closed since the last time, before they are forgotten.
+    /// Notes the positions that were closed since the last call, before they are forgotten.
     pub fn see_closed(&mut self, engine: &Engine, changes: &Changes) {
         for &(symbol, place) in &changes.closed {
             self.see(engine, &engine.symbol(symbol).closed[place]);
@@ -55,7 +55,7 @@ impl Executions {
         self.known.get(decision_id).is_some_and(|execution| execution.expired)
     }
 
-    /// Looks at everything that is remembered at the end.
+    /// Notes the positions that are still in the state at the end.
     pub fn see_all(&mut self, engine: &Engine) {
         for position in engine.symbols().iter().flat_map(|symbol| symbol.positions()) {
             self.see(engine, position);
@@ -65,14 +65,14 @@ impl Executions {
     fn see(&mut self, engine: &Engine, position: &Position) {
         for record in &position.decisions {
             let Some(terms) = self.terms.get(&*record.decision_id) else { continue };
-            // Numbers that do not fit leave the execution without them; the state is told all the same.
+            // Numbers that do not fit leave the execution without them. The state is still reported.
             let execution = Execution::of(position, record, terms, engine.policy().result_timeout_ms)
                 .unwrap_or(Execution { expired: record.expired, ..Execution::default() });
             self.known.insert(record.decision_id.to_string(), execution);
         }
     }
 
-    /// Counts and lists of what became of the decisions in scope.
+    /// Returns counts and lists of the results of the decisions in scope.
     pub fn report(&self, links: &[&Link]) -> Result<Map<String, Value>, OutOfRange> {
         let mut outcomes: BTreeMap<Outcome, u64> = Outcome::ALL.into_iter().map(|outcome| (outcome, 0)).collect();
         let (mut expired, mut late) = (0_u64, 0_u64);
@@ -133,7 +133,7 @@ impl Sums {
     }
 }
 
-/// What a decision's execution is measured by; `None` where its payload does not say.
+/// Returns the terms by which the execution of a decision is measured; `None` if its payload lacks them.
 fn terms(link: &Link) -> Option<Terms> {
     let decimal = |key: &str| -> Option<Decimal> { number::decimal(link.text(key)).ok() };
     Some(Terms {

@@ -1,5 +1,5 @@
-//! Who may have said it: signatures of control entries, each adoption of a policy, and orders that rest on a policy which
-//! was not the configured one (SPEC §6).
+//! Trust in control entries: their signatures, each adoption of a policy, and orders under a policy that was not the
+//! configured one (docs/spec/emission.md, "Signed control entries"; docs/spec/decision.md, "Policy and orders").
 
 use std::collections::BTreeSet;
 
@@ -18,14 +18,14 @@ use crate::domain::event::{Control, Event, Reason};
 use crate::drive::pipeline::{CONFIGURED, skipped};
 use crate::shell::history::History;
 
-/// How the signature of an entry came out.
+/// The result of a signature check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Signature {
     Good,
     Bad(&'static str),
-    /// There, with no key to check it.
+    /// There is a signature, and no key to verify it.
     Unchecked,
-    /// Not there, and written before there was a key, as the configuration says.
+    /// There is no signature, and the configuration says that the entry is older than the key.
     BeforeKey,
     None,
 }
@@ -46,22 +46,22 @@ struct Said {
     id: EntryId,
     event_type: &'static str,
     signature: Signature,
-    /// A service refused it: a later entry passes over it.
+    /// A service refused it: a later entry skips it.
     is_skipped: bool,
-    /// Of a `policy.adopted`: its hash, and whether it says that a service had it configured.
+    /// For a `policy.adopted`: its hash, and true if it states that a service had it configured.
     policy: Option<(Box<str>, bool)>,
 }
 
-/// What a history says of itself.
+/// The control entries of a history.
 pub struct Trust {
     said: Vec<Said>,
-    /// The policy of the configuration of this audit.
+    /// Hash of the policy in the configuration of this audit.
     configured: Box<str>,
     any_signed: bool,
 }
 
 impl Trust {
-    /// Looks at all control entries. `decoder` has no key: it reads what was written, believed or not.
+    /// Checks all control entries. `decoder` has no key: it reads every entry, believed or not.
     pub fn of(
         history: &History,
         decoder: &mut Decoder,
@@ -104,7 +104,8 @@ impl Trust {
         Self { said, configured: config.policy.hash.clone(), any_signed }
     }
 
-    /// Entries that loosened, and were not ours to believe. What a service refused is told, and is no finding.
+    /// Returns the entries that loosened and must not be believed. One that a service refused is reported, and is no
+    /// finding.
     pub fn faults(&self) -> Vec<Value> {
         let faults = self.said.iter().filter(|said| !said.is_skipped).filter_map(|said| {
             let why = match said.signature {
@@ -118,7 +119,7 @@ impl Trust {
         faults.collect()
     }
 
-    /// Live decisions that were not withdrawn, and rest on a policy that no service had configured.
+    /// Returns the live decisions that were not withdrawn and rest on a policy that no service had configured.
     pub fn orders_under_other_policies(
         &self,
         chain: &Chain,
@@ -141,7 +142,7 @@ impl Trust {
         chain.links.iter().filter(is_order).filter(other).map(fault).collect()
     }
 
-    /// The configured policy of this audit, and those that services said they had configured.
+    /// Returns the configured policy of this audit, and those that services stated as configured.
     fn configured_policies(&self) -> BTreeSet<&str> {
         let told = self.said.iter().filter(|said| self.is_believed(said));
         let told = told.filter_map(|said| said.policy.as_ref()).filter(|(_, is_configured)| *is_configured);
@@ -157,7 +158,7 @@ impl Trust {
             }
     }
 
-    /// Counts of signatures, and each adoption with both hashes.
+    /// Returns the counts of signatures, and each adoption with both hashes.
     pub fn json(&self) -> Value {
         let mut counts = Signatures::default();
         for said in &self.said {
@@ -193,7 +194,7 @@ impl Trust {
     }
 }
 
-/// What the key says of an entry; `nonces` are those of the entries before that were believed.
+/// Verifies an entry with the key; `nonces` are those of earlier entries that were believed.
 fn verified(
     content: &Result<Event, crate::domain::event::Unreadable>,
     nonces: &mut Nonces,
