@@ -1,16 +1,16 @@
-//! A check: what was looked at, what was found, what to do next.
+//! A check: its subject, its result, and what to do next.
 
 use serde_json::{Value, json};
 
 use crate::shell::terminal::{Screen, Tone};
 
-/// How bad it is.
+/// The severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     Ok,
-    /// Someone should look.
+    /// An operator should look at it.
     Warning,
-    /// Positions are held, wrong, or not seen because of it.
+    /// It causes positions to be held, wrong, or not seen.
     Problem,
 }
 
@@ -26,13 +26,13 @@ impl Verdict {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// What it is about: `redis`, `streams`, …
+    /// The area: `redis`, `streams`, …
     pub area: &'static str,
-    /// The thing that was looked at.
+    /// The thing that was checked.
     pub subject: String,
     pub verdict: Verdict,
     pub found: String,
-    /// Empty where there is nothing to do.
+    /// Empty if there is nothing to do.
     pub next: String,
 }
 

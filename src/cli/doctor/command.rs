@@ -39,7 +39,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the command. `refused` are settings of the configuration that do not hold, and count as not set.
+/// Runs the command. `refused` are invalid settings of the configuration; they count as not set.
 pub fn run(args: &Args, config: &Config, refused: &[ConfigError], out: &mut dyn Write) -> anyhow::Result<()> {
     let mut checks = settings::refused(config, refused);
     let flagged = args.redis.over(config);
@@ -59,7 +59,7 @@ pub fn run(args: &Args, config: &Config, refused: &[ConfigError], out: &mut dyn 
     }
 }
 
-/// What cannot be looked at is a finding, and keeps nothing else from being looked at.
+/// Runs all checks. A check that fails to run is a finding, and does not stop the others.
 async fn all(args: &Args, config: &Config) -> Vec<Check> {
     let mut checks = settings::checks(config, &args.env_file);
     let (of_server, now_ms) = of_server(args, config).await;
@@ -70,7 +70,7 @@ async fn all(args: &Args, config: &Config) -> Vec<Check> {
     checks
 }
 
-/// All that the server tells, and its clock. [ms since 1970]
+/// Runs the checks that need the server, and returns its clock. [ms since 1970]
 async fn of_server(args: &Args, config: &Config) -> (Vec<Check>, Option<u64>) {
     let reached = match crate::service::server::address(config) {
         Ok(address) => Server::connect(&address).await,
@@ -108,7 +108,7 @@ async fn of_server(args: &Args, config: &Config) -> (Vec<Check>, Option<u64>) {
     (checks, Some(now_ms))
 }
 
-/// What was found, or why it could not be looked at.
+/// Returns the checks, or the reason why they could not be made.
 pub fn found_or_said(area: &'static str, subject: &str, found: Result<Vec<Check>, ServerError>) -> Vec<Check> {
     found.unwrap_or_else(|error| {
         let next = "grant the user of REDIS_URL what the list of tools/deploy names, or look at the server's log";
@@ -116,7 +116,7 @@ pub fn found_or_said(area: &'static str, subject: &str, found: Result<Vec<Check>
     })
 }
 
-/// Positions from the streams as far as they reach, and from the journal where there is one.
+/// Folds the positions from the available part of the streams, and from the journal if there is one.
 async fn fold(args: &Args, config: &Config, server: &mut Server) -> anyhow::Result<Engine> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     dump(server, &config.streams, folder.path()).await?;

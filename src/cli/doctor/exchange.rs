@@ -1,5 +1,5 @@
-//! The exchange: environment and addresses, its clock, the key and its kind, the mode of the account, and whether the
-//! account's socket delivers, as far as the feed itself tells.
+//! The exchange: environment and addresses, its clock, the key and its kind, the account mode, and whether the
+//! account's socket delivers, as far as the feed itself reports it.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use crate::shell::exchange::{CallError, KeyKind};
 use crate::shell::web::{self, ClientError};
 
 const AREA: &str = "exchange";
-/// Clocks further apart than this make prices look late. [ms]
+/// Clocks further apart than this make prices appear late. [ms]
 const CLOCKS_APART_MS: u64 = 1_000;
 
 pub async fn checks(config: &Config) -> Vec<Check> {
@@ -42,7 +42,7 @@ pub async fn checks(config: &Config) -> Vec<Check> {
     checks
 }
 
-/// Whether all addresses are of one environment, and of the form that it has today.
+/// Checks that all addresses are of one environment, and of the present form.
 fn addresses(config: &Config) -> Vec<Check> {
     let (environment, feed) = (config.exchange.environment, &config.feed);
     let found = format!(
@@ -97,7 +97,7 @@ async fn reachable(config: &Config, client: &Client) -> Check {
     }
 }
 
-/// Tries a signed call; beside the check, if it was answered, the mode that its rows show.
+/// Tries a signed call. Returns the check and, if the call was answered, the mode that its rows show.
 async fn credentials(client: &Client) -> (Check, Option<Option<AccountMode>>) {
     let kind = client.exchange.key_kind().map_or("no", KeyKind::name);
     match client.exchange.position_risk().await {
@@ -140,7 +140,7 @@ async fn mode(client: &Client, shown: Option<AccountMode>) -> Check {
     }
 }
 
-/// What the user feed says of itself, where it runs with this configuration.
+/// Checks the report of the user feed, if it runs with this configuration.
 async fn delivery(config: &Config) -> Check {
     const SUBJECT: &str = "account socket";
     let Some(address) = config.feed.listen.and_then(feed::user_address) else {

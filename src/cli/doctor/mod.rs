@@ -1,6 +1,6 @@
-//! `harvester doctor`: on a machine where something is wrong, it finds what.
+//! `harvester doctor`: finds what is wrong on a machine.
 //!
-//! Promises: nothing is changed. Each check says what it found and what to do next.
+//! Promises: nothing is changed. Each check reports its result and what to do next.
 //!
 //! In reading order: `command`, `check` (what a check is), `settings`, `server`, `streams`, `prices`, `positions`,
 //! `exchange`, `outside` (the store, the clocks).

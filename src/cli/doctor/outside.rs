@@ -1,4 +1,4 @@
-//! What is outside of the streams: the store, and the clocks.
+//! Checks outside of the streams: the store, and the clocks.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,10 +9,10 @@ use crate::domain::engine::RULES_VERSION;
 use crate::drive::projection;
 use crate::shell::store::OpenError;
 
-/// Clocks further apart than this make prices look late. [ms]
+/// Clocks further apart than this make prices appear late. [ms]
 const CLOCKS_APART_MS: u64 = 1_000;
 
-/// A store folder: version, size, age of the last flush.
+/// Checks a store folder: version, size, age of the last flush.
 pub fn store(dir: &Path, now_ms: u64) -> Vec<Check> {
     const AREA: &str = "store";
     let name = dir.display().to_string();
@@ -45,7 +45,7 @@ pub fn store(dir: &Path, now_ms: u64) -> Vec<Check> {
     }
 }
 
-/// Size of all files of a folder [byte], and when the last of them changed [ms since 1970].
+/// Returns the size of all files of a folder [bytes], and when the last of them changed [ms since 1970].
 fn choice_or_hold(dir: &Path) -> (u64, Option<u64>) {
     let (mut bytes, mut changed) = (0, None);
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -62,7 +62,7 @@ fn choice_or_hold(dir: &Path) -> (u64, Option<u64>) {
     (bytes, changed)
 }
 
-/// This machine's clock against that of the streams.
+/// Compares this machine's clock with that of the streams.
 pub fn clock(redis_ms: u64) -> Check {
     let ours = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |at| at.as_millis());
     let apart_ms = u64::try_from(ours).unwrap_or(u64::MAX).abs_diff(redis_ms);

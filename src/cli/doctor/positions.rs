@@ -1,4 +1,4 @@
-//! Positions: complete or missing what, implausible risk, both readings of the ATR, and whether a rung can be reached.
+//! Positions: missing fields, implausible risk, both readings of the ATR, and whether a rung can be reached.
 
 use std::collections::BTreeMap;
 
@@ -99,7 +99,7 @@ fn flagged(engine: &Engine, open: &[(&Symbol, &Position)]) -> Vec<Check> {
     flagged.iter().map(check).collect()
 }
 
-/// Both readings of an ATR beside price and notional; a warning where no rung is within reach as it is read now.
+/// Shows both readings of an ATR beside price and notional. Warns if no rung is within reach under the present reading.
 fn readings(engine: &Engine, symbol: &Symbol, open: &Position) -> Option<Check> {
     let policy = engine.policy();
     let entry = open.totals.entry?.price;
@@ -136,7 +136,7 @@ fn readings(engine: &Engine, symbol: &Symbol, open: &Position) -> Option<Check> 
     Some(Check::ok(AREA, &*symbol.name, found))
 }
 
-/// Positions whose quantity nothing has confirmed for long.
+/// Lists positions whose quantity was not confirmed for a long time.
 fn unconfirmed(engine: &Engine, open: &[(&Symbol, &Position)], now_ms: u64) -> Option<Check> {
     let limit_ms = engine.policy().max_position_age_ms;
     let old: Vec<&str> = open

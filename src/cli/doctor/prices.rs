@@ -13,7 +13,7 @@ use crate::shell::redis::{PriceText, PriceTexts, Server, ServerError};
 const AREA: &str = "prices";
 const TICKER: &str = "redis_ticker";
 const MARKET: &str = "redis_market";
-/// Symbols named in a sentence at the most.
+/// The most symbols that are named in a sentence.
 const NAMED: usize = 6;
 
 pub async fn checks(server: &mut Server, engine: &Engine, now_ms: u64) -> Result<Vec<Check>, ServerError> {
@@ -85,7 +85,7 @@ fn streams(engine: &Engine, open: &[&Symbol], now_ms: u64, age_max_ms: u64) -> C
     Check::warning(AREA, "streams", found, "a price stream is silent or not configured ([streams] price)")
 }
 
-/// What one kind of hash has for all open positions.
+/// Checks one kind of hash for all open positions.
 fn hash(source: &str, key: &str, found: &[(&str, Result<HashPrice, NoPrice>)]) -> Check {
     let mut counts: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (symbol, price) in found {

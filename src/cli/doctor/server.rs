@@ -1,4 +1,4 @@
-//! The server of the streams: version, role, persistence, memory, and what our user may do.
+//! The server of the streams: version, role, persistence, memory, and the permissions of our user.
 
 use super::check::Check;
 use crate::config::Config;
@@ -29,7 +29,7 @@ fn version(info: &ServerInfo) -> Check {
     }
 }
 
-/// Transactions and scripts of the service name all of its streams at once.
+/// Checks that one server has all streams: transactions and scripts of the service name all of them at once.
 fn alone(info: &ServerInfo) -> Check {
     match info.get("redis_mode") {
         Some(mode @ ("cluster" | "sentinel")) => {

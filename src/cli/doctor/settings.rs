@@ -1,4 +1,4 @@
-//! The configuration: where each value comes from, what was wrong around it, and lines that a service manager drops.
+//! The configuration: the origin of each value, its faults, and lines that a service manager drops.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::domain::exit::policy::{Mode, Policy, PolicyError};
 
 const AREA: &str = "configuration";
 
-/// Settings that do not hold: the first thing that is wrong, since no service starts with them.
+/// Checks for invalid settings: they come first, since no service starts with them.
 pub fn refused(config: &Config, refused: &[ConfigError]) -> Vec<Check> {
     let next = "correct it: nothing starts with it; what is looked at below takes it as not set";
     let found = |error: &ConfigError| Check::problem(AREA, "refused", error.to_string(), next);
@@ -22,7 +22,7 @@ pub fn refused(config: &Config, refused: &[ConfigError]) -> Vec<Check> {
         )
     });
     if wants_live {
-        // What live lacks beside its policy, as if that was whole.
+        // The settings that live mode lacks are found as if the policy were complete.
         let live = Policy { mode: Mode::Live, ..config.policy.clone() };
         let lacking = config.emit.live(&live, &config.streams).err();
         checks.extend(lacking.iter().map(found));
@@ -61,7 +61,7 @@ pub fn checks(config: &Config, env_files: &[std::path::PathBuf]) -> Vec<Check> {
     checks
 }
 
-/// Lines of an `EnvironmentFile` that a service manager would drop or take otherwise than they look.
+/// Finds lines of an `EnvironmentFile` that a service manager would drop or read in an unexpected way.
 fn env_file(path: &Path) -> Vec<Check> {
     let subject = |number: usize| format!("{}:{number}", path.display());
     let bytes = match std::fs::read(path) {
@@ -133,7 +133,7 @@ fn is_name(name: &str) -> bool {
         && letters.all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// The start of a text, which may be a secret: its first letters only.
+/// Returns the first letters of a text only, because it may be a secret.
 fn shortened(text: &str) -> String {
     text.chars().take(12).collect()
 }

@@ -1,4 +1,5 @@
-//! Every stream: is it there, does it move, what do its entries look like, how far back does it reach, who reads it.
+//! Every stream: does it exist, does it grow, which shapes do its entries have, how far back does it reach, who reads
+//! it.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +14,11 @@ use crate::domain::event::streams::{Stream, StreamKind};
 use crate::shell::redis::{GroupInfo, Server, ServerError, StreamInfo};
 
 const AREA: &str = "streams";
-/// Entries whose shape is looked at.
+/// Entries whose shape is checked.
 const LOOKED_AT: usize = 50;
-/// A consumer that has asked for nothing for so long does not come back by itself. [ms]
+/// A consumer that has read nothing for this time does not come back by itself. [ms]
 const DEAD_MS: u64 = 600_000;
-/// A history that reaches back less than this is gone before anyone has slept. [ms]
+/// A history shorter than this may be trimmed before an operator can react. [ms]
 const SHORT_HISTORY_MS: u64 = 24 * 3_600_000;
 
 /// An id further ahead of the server's clock than this is not of its time. [ms]
@@ -38,7 +39,7 @@ pub async fn checks(server: &mut Server, config: &Config, now_ms: u64) -> Vec<Ch
     checks
 }
 
-/// A stream that only we write to: what would keep us from it.
+/// Checks a stream that only we write to: what would prevent a write.
 async fn of_output(server: &mut Server, name: &str) -> Result<Vec<Check>, ServerError> {
     let kind = server.kind_of_key(name).await?;
     if !matches!(kind.as_str(), "stream" | "none") {
@@ -49,7 +50,7 @@ async fn of_output(server: &mut Server, name: &str) -> Result<Vec<Check>, Server
     Ok(info.and_then(|info| exhausted(name, &info)).into_iter().collect())
 }
 
-/// A stream whose last id is the greatest there is.
+/// Checks for a stream whose last id is the greatest possible one.
 fn exhausted(name: &str, info: &StreamInfo) -> Option<Check> {
     let found = "ids_exhausted: its last id is the greatest there is, and it can take no more entries";
     let next = "find who wrote that id; no command takes it back: give the stream a new name, at its producer and in [streams] or \
@@ -85,7 +86,7 @@ async fn of_stream(
     Ok(checks)
 }
 
-/// Ids that are not of the time when their entries were added: order and age are told by nothing else.
+/// Checks for ids that differ from the time when their entries were added: order and ages depend on ids alone.
 fn times(stream: &Stream, info: &StreamInfo, now_ms: u64) -> Vec<Check> {
     let mut checks = Vec::new();
     let newest = info.last.max(info.last_generated);
@@ -181,7 +182,7 @@ fn shapes(stream: &Stream, decoded: Vec<(&'static str, Option<&'static str>)>) -
     }
 }
 
-/// How far back it reaches, where something was trimmed away.
+/// Returns how far back the stream reaches, if something was trimmed.
 fn reach(stream: &Stream, info: &StreamInfo, now_ms: u64) -> Option<Check> {
     let first = info.first?;
     let reach_ms = now_ms.saturating_sub(first.ms);
@@ -243,10 +244,10 @@ fn group_checks(stream: &Stream, info: &StreamInfo, group: &GroupInfo, now_ms: u
     checks
 }
 
-/// How many entries the server has trimmed that were never delivered to the group; as far as it counts (since 7.0).
+/// Returns how many entries the server has trimmed that were never delivered to the group, if it counts (since 7.0).
 fn lost(info: &StreamInfo, group: &GroupInfo) -> Option<u64> {
     let delivered = group.last_delivered?;
-    // One that has read on behind the hole is no longer counted right.
+    // A group that has read on beyond the gap is no longer counted correctly.
     let is_before_what_is_left = match info.first {
         Some(first) => delivered < first,
         None => info.last_generated.is_some_and(|last| delivered < last),
@@ -255,7 +256,7 @@ fn lost(info: &StreamInfo, group: &GroupInfo) -> Option<u64> {
     Some(lost).filter(|lost| is_before_what_is_left && *lost > 0)
 }
 
-/// Who else reads: two groups on one stream both get every entry.
+/// Lists the other readers: two groups on one stream both get every entry.
 fn readers(stream: &Stream, groups: &[GroupInfo], config: &Config) -> Vec<Check> {
     let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
     let others: Vec<&str> = names.iter().copied().filter(|name| *name != config.run.group).collect();
