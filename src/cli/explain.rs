@@ -23,7 +23,7 @@ mod screen;
 use scene::Scene;
 pub use scene::{arithmetic, quantity_line};
 
-/// From so many hex digits on a word is the beginning of a decision id. [1]
+/// A word of at least this many hex digits is the beginning of a decision id. [1]
 const DECISION_DIGITS_MIN: usize = 8;
 const DAY_MS: u64 = 86_400_000;
 
@@ -61,14 +61,13 @@ impl Args {
         self.histories.iter().chain(&self.journal).cloned().collect()
     }
 
-    /// The beginning of a decision id, if that is asked for.
+    /// Returns the beginning of a decision id, if one was given.
     fn decision(&self) -> Option<&str> {
         let is_hex = self.what.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         (is_hex && self.what.len() >= DECISION_DIGITS_MIN).then_some(&self.what)
     }
 }
 
-/// Runs the command.
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     if args.store.is_none() && args.sources().is_empty() {
         bail!("nothing to explain from: give a history (files, folders), --journal DIR or --store DIR");
@@ -106,8 +105,8 @@ fn symbol_name(text: &str) -> String {
     text.trim().to_uppercase()
 }
 
-/// An entry id, a time, or a time of day on the last day of the history. What is not said to the millisecond means all
-/// of the second or minute that it names.
+/// Parses an entry id, a time, or a time of day on the last day of the history. A time without milliseconds means the
+/// whole second or minute.
 fn moment(text: &str, sources: &[PathBuf], config: &Config) -> anyhow::Result<EntryId> {
     let Some((ms_of_day, lasts_ms)) = time_of_day(text) else { return bound(text, u64::MAX) };
     let inputs: Vec<Input> = sources.iter().cloned().map(Input::from).collect();
@@ -121,7 +120,7 @@ fn moment(text: &str, sources: &[PathBuf], config: &Config) -> anyhow::Result<En
     Ok(EntryId::new(ms + lasts_ms - 1, u64::MAX))
 }
 
-/// `HH:MM` or `HH:MM:SS` as milliseconds since midnight, and how long it lasts. [ms]
+/// Parses `HH:MM` or `HH:MM:SS`. Returns the milliseconds since midnight and the length of that minute or second. [ms]
 fn time_of_day(text: &str) -> Option<(u64, u64)> {
     let parts: Vec<&str> = text.trim_end_matches(['Z', 'z']).split(':').collect();
     let two_digits = |part: &&str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());

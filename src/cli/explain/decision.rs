@@ -1,4 +1,4 @@
-//! One decision: what it rests on, and what became of it.
+//! One decision: the numbers that it rests on, and its result.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::domain::event::ids::EntryId;
 use crate::drive::projection;
 use crate::shell::history::{History, Input, Options};
 
-/// A decision that the rules come to, or that the history holds.
+/// Explains a decision that the rules make, or that the history has.
 pub fn of_history(wanted: &str, sources: &[PathBuf], config: &Config) -> anyhow::Result<Value> {
     let emitted = emitted(wanted, sources, config)?;
     let cause = emitted.as_ref().and_then(|link| Some((link.cause()?.0.to_owned(), link.cause()?.1)));
@@ -57,7 +57,7 @@ pub fn of_history(wanted: &str, sources: &[PathBuf], config: &Config) -> anyhow:
     Ok(document)
 }
 
-/// The decision entry of a history.
+/// Returns the decision entry of a history.
 fn emitted(wanted: &str, sources: &[PathBuf], config: &Config) -> anyhow::Result<Option<Link>> {
     let inputs: Vec<Input> = sources.iter().cloned().map(Input::from).collect();
     let history = History::open(&inputs, &config.streams, Options::default())?;
@@ -74,7 +74,7 @@ fn emitted(wanted: &str, sources: &[PathBuf], config: &Config) -> anyhow::Result
     Ok(link)
 }
 
-/// A decision of a store: the numbers that it was written with, and what became of it.
+/// Explains a decision of a store: the numbers that it was written with, and its result.
 pub fn of_store(wanted: &str, dir: &Path) -> anyhow::Result<Value> {
     let (engine, rows) = projection::read(dir)?;
     let lines = state::decisions(&rows)?;
@@ -108,7 +108,7 @@ fn find<'a>(
     found.find(|(_, record)| &*record.decision_id == decision_id)
 }
 
-/// What became of it, event by event.
+/// Returns the result of a decision, event by event.
 fn outcome(position: &Position, record: &DecisionRecord) -> Value {
     let price = |entry: EntryId| {
         let change = position.changes.iter().find(|change| change.entry.id == entry)?;

@@ -1,4 +1,4 @@
-//! Where each number comes from: the stream, the shape and, where asked for, the entry itself.
+//! The origin of each number: the stream, the shape and, on request, the entry itself.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::domain::event::ids::EntryId;
 use crate::shell::history::{History, Input, Options};
 
-/// Fields of a position with an entry behind them.
+/// Fields of a position that come from an entry.
 const FIELDS: [&str; 4] = ["entry_price", "atr_value", "volatility_factor", "mark_price"];
 
 /// Adds, for each entry that a document names, the streams and shapes that it was read from.

@@ -9,7 +9,7 @@ use crate::domain::exit::policy::Policy;
 use crate::domain::exit::{self, Hold};
 use crate::domain::units::RMultiple;
 
-/// The sentences for a symbol at a moment. `None` as the hold of an open position: nothing holds it.
+/// Returns the sentences for a symbol at a time. `None` as the hold of an open position means that nothing holds it.
 pub fn why(engine: &Engine, symbol: &Symbol, hold: Option<Hold>, now_ms: u64) -> Vec<String> {
     let Some(open) = &symbol.hot.open else {
         let mut why = vec![match symbol.closed.last() {
@@ -154,7 +154,7 @@ fn stale(engine: &Engine, symbol: &Symbol, now_ms: u64) -> Vec<String> {
     )]
 }
 
-/// How far the price is from the lowest rung that can be taken.
+/// Explains how far the price is from the lowest rung that can be taken.
 fn below(engine: &Engine, symbol: &Symbol, open: &Position, now_ms: u64) -> Vec<String> {
     let policy = engine.policy();
     let r_net = exit::read(symbol, policy).ok().flatten().map(|reading| reading.r_net);

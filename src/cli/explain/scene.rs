@@ -1,4 +1,4 @@
-//! A position at a moment: what is known, what that comes to, and what held it.
+//! A position at a time: the known facts, their evaluation, and the hold.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,14 +24,14 @@ use crate::shell::history::{History, Input, Options};
 /// Changes of the hold that are shown. [1]
 const CHANGES_SHOWN: usize = 8;
 
-/// A history, folded to a moment.
+/// A history, folded up to a time.
 pub struct Folded {
     pub engine: Engine,
     /// The entry that adopted the policy in force; `None` for the configured one.
     pub policy_since: Option<EntryId>,
 }
 
-/// Folds a history as an audit does: decisions that it holds are facts, ours are handed out beside them.
+/// Folds a history as an audit does: decisions in it are recorded decisions, ours are returned separately.
 pub fn fold(
     sources: &[PathBuf],
     config: &Config,
@@ -77,13 +77,13 @@ fn facts(history: &History, decoder: &mut Decoder) -> RecordedDecisions {
     facts
 }
 
-/// A symbol at the moment where an engine stands.
+/// A symbol at the time that an engine has reached.
 pub struct Scene {
     pub json: Value,
 }
 
 impl Scene {
-    /// Errors if the symbol was never seen.
+    /// Describes a symbol. Errors if the symbol was never seen.
     pub fn of(engine: &Engine, name: &str, policy_since: Option<EntryId>) -> anyhow::Result<Self> {
         let Some(symbol) = engine.find(name) else {
             let near = policy::nearest(name, engine.symbols().iter().map(|symbol| &*symbol.name));
@@ -121,7 +121,7 @@ impl Scene {
     }
 }
 
-/// The last changes of the reason to hold.
+/// Returns the last changes of the reason to hold.
 fn holds(position: &Position) -> Value {
     let changes: Vec<Value> = position
         .holds
@@ -134,7 +134,7 @@ fn holds(position: &Position) -> Value {
     changes[changes.len().saturating_sub(CHANGES_SHOWN)..].to_vec().into()
 }
 
-/// Open positions of other symbols at the same moment, by what held them. [1]
+/// Counts the open positions of other symbols at the same time, by hold. [1]
 fn others(engine: &Engine, name: &str, now_ms: u64) -> Map<String, Value> {
     let mut others: BTreeMap<&str, u64> = BTreeMap::new();
     for symbol in engine.symbols().iter().filter(|symbol| symbol.hot.open.is_some() && *symbol.name != *name) {
@@ -144,7 +144,7 @@ fn others(engine: &Engine, name: &str, now_ms: u64) -> Map<String, Value> {
     others.into_iter().map(|(hold, n)| (hold.to_owned(), n.into())).collect()
 }
 
-/// The numbers of an evaluation, put into their formulas; the last line is `r_net`.
+/// Returns the numbers of an evaluation, inserted into their formulas; the last line is `r_net`.
 pub fn arithmetic(engine: &Engine, symbol: &Symbol, open: &Position) -> Vec<String> {
     let policy = engine.policy();
     let (Ok(Some(reading)), Some(risk)) = (exit::read(symbol, policy), &open.risk) else { return Vec::new() };
@@ -179,7 +179,7 @@ pub fn arithmetic(engine: &Engine, symbol: &Symbol, open: &Position) -> Vec<Stri
     ]
 }
 
-/// `share` of what the base of the policy is, as it led to a quantity.
+/// Formats how a share of the policy's base led to a quantity.
 pub fn quantity_line(share: &str, base: &str, qty: &str, position: &Position) -> String {
     let held: Qty = position.totals.qty.abs();
     let of = match base {

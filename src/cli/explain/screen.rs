@@ -1,4 +1,4 @@
-//! An explanation as people read it.
+//! An explanation for people.
 
 use serde_json::Value;
 
@@ -32,7 +32,7 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// The time of an entry id.
+/// Returns the time of an entry id.
 fn when(entry: &Value) -> String {
     let ms = entry.as_str().and_then(|id| id.split('-').next()?.parse().ok());
     ms.map_or_else(|| "-".to_owned(), time::iso)
@@ -182,7 +182,7 @@ fn outcome(document: &Value, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What was in force and what was held around it.
+/// Shows the policy in force and the holds of other positions.
 fn around(document: &Value, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     let policy = &document["policy"];
     if !policy.is_object() {
@@ -192,7 +192,7 @@ fn around(document: &Value, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     let hash = text(&policy["hash"]);
     let since = match policy["since"].as_str() {
         Some(id) => format!("adopted by {id}, {}", when(&policy["since"])),
-        // A store does not keep by which entry.
+        // A store does not keep the entry of the adoption.
         None if policy["adopted"] == true => "adopted".to_owned(),
         None => "configured".to_owned(),
     };
