@@ -1,4 +1,4 @@
-//! The one-shot: read, fold, fetch what is still missing, fold that, say what became of each position.
+//! The one-shot backfill: reads, folds, fetches what is missing, folds that, and reports the result for each position.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -29,7 +29,7 @@ use crate::shell::redis::Server;
 /// More ticks than any account needs: 13 windows of trades for 400 positions.
 const TICKS_MAX: usize = 2_000;
 
-/// Our budget of weight is whole again after a minute. [ms]
+/// Our own budget of weight is restored after a minute. [ms]
 const WAIT_MAX_MS: u64 = 60_000;
 
 /// Flags of the command.
@@ -66,7 +66,7 @@ pub struct Args {
     json: bool,
 }
 
-/// What was found and done.
+/// The result of the backfill.
 struct Outcome {
     engine: Engine,
     lines: Vec<Line>,
@@ -77,7 +77,6 @@ struct Outcome {
     ticks: usize,
 }
 
-/// Runs the command.
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let config = &args.redis.over(config)?;
     if args.gap {
@@ -129,7 +128,7 @@ async fn backfill(args: &Args, config: &Config) -> anyhow::Result<Outcome> {
     Ok(Outcome { engine, lines, changes, fetched, entries, ticks })
 }
 
-/// Ticks until nothing more comes; what was fetched is folded as it would be from the stream.
+/// Runs ticks until they return nothing more. A fetched entry is folded as if it came from the stream.
 async fn fetch(
     fetcher: &mut Fetcher,
     engine: &mut Engine,
@@ -144,7 +143,7 @@ async fn fetch(
     for ticks in 1..=TICKS_MAX {
         let mut needs = Needs::of(engine, server.time_ms().await?);
         if !fills {
-            // Trades are many calls: only where they are all that can say a price.
+            // Trades need many calls: they are fetched only for positions whose price has no other source.
             let unpriced: BTreeSet<Box<str>> = needs.symbols(Want::EntryPrice).map(Into::into).collect();
             needs.list.retain(|need| need.want != Want::Fills || unpriced.contains(&need.symbol));
         }
@@ -157,7 +156,7 @@ async fn fetch(
         if let Some(wait_ms) = wait_ms {
             tokio::time::sleep(Duration::from_millis(wait_ms.min(WAIT_MAX_MS))).await;
         }
-        // A price that is far from the entry price is believed when another one comes near it.
+        // A price far from the entry price is believed when another one confirms it.
         if !more && !has_confirmed && all.appended.iter().any(|appended| is_price_held(engine, appended)) {
             has_confirmed = true;
             tokio::time::sleep(Duration::from_millis(engine.policy().price_confirm_ms.min(WAIT_MAX_MS))).await;
@@ -191,7 +190,7 @@ fn fold(engine: &mut Engine, decoder: &mut Decoder, report: &TickReport, config:
 fn add(all: &mut TickReport, tick: TickReport) {
     all.api_calls += tick.api_calls;
     for appended in &tick.appended {
-        // What came in a later tick is no longer missed.
+        // A need that a later tick has met is no longer missing.
         let symbol = &appended.observation.symbol;
         all.misses.retain(|(of, _), _| of != symbol || appended.observation.event_type != "price");
     }

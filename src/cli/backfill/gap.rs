@@ -1,9 +1,9 @@
-//! A gap of a stream that another history can fill: the store is folded anew from all of it.
+//! Fills a gap of a stream from another history: the store is folded again from all of it.
 //!
-//! The flag of the gap is not taken away here: it goes when the exchange, or an operator, confirms what the filled
-//! history came to. What was sold before is a fact of the journal, and is not sold again: a store of a service is filled
-//! only if the journal tells of everything that the service has folded and emitted, and what the service keeps beside the
-//! state (outbox, counts of entries, place in the journal) stays as it is.
+//! The flag of the gap is not cleared here: it is cleared when the exchange, or an operator, confirms the result of the
+//! filled history. Earlier sales are recorded decisions of the journal, and nothing is sold again: a store of a service
+//! is filled only if the journal has everything that the service has folded and emitted. The rows that the service
+//! keeps beside the state (outbox, counts of entries, position in the journal) do not change.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ use crate::shell::history::{History, Input, Options};
 use crate::shell::journal::Journal;
 use crate::shell::store::Store;
 
-/// What is there to fill it with.
+/// The inputs to fill a gap with.
 pub struct Given<'a> {
     pub journal: Option<&'a PathBuf>,
     pub histories: &'a [PathBuf],
@@ -37,7 +37,7 @@ struct Filling {
     entries: u64,
 }
 
-/// Fills the gaps that a store knows of, as far as the history given holds them.
+/// Fills the known gaps of a store, as far as the given history has their entries.
 pub fn fill(
     store: &Path,
     given: &Given<'_>,
@@ -82,7 +82,8 @@ pub fn fill(
     }
 }
 
-/// Is everything in the journal that a service has folded and emitted: what it does not tell of would be decided anew.
+/// Returns true if the journal has everything that a service has folded and emitted. Anything else would be decided
+/// again.
 fn is_all_told(engine: &Engine, store: &Store, journal: Option<&PathBuf>) -> anyhow::Result<()> {
     let Some(journal) = journal else {
         bail!("the store is of a service: name its --journal, which holds what the service has folded");
@@ -112,7 +113,7 @@ fn is_all_told(engine: &Engine, store: &Store, journal: Option<&PathBuf>) -> any
     Ok(())
 }
 
-/// Counts what the history holds of each gap.
+/// Counts the entries of each gap that the history has.
 fn look(gaps: &[Gap], histories: &[PathBuf], skip_bad_lines: bool, config: &Config) -> anyhow::Result<Vec<Filling>> {
     let mut found: Vec<Filling> = gaps.iter().cloned().map(|gap| Filling { gap, entries: 0 }).collect();
     let inputs: Vec<Input> = histories.iter().cloned().map(Input::from).collect();

@@ -1,4 +1,4 @@
-//! Everything that can be read: streams as far as they reach, a journal, files.
+//! Everything that can be read: the available part of the streams, a journal, files.
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -11,10 +11,10 @@ use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::Streams;
 use crate::shell::redis::{Server, ServerError};
 
-/// Entries asked for at a time.
+/// Entries requested at a time.
 const PAGE: usize = 2_000;
 
-/// Writes each configured stream, as far as it reaches, into a history file of a folder; answers how many entries.
+/// Writes the available part of each configured stream into a history file of a folder. Returns the number of entries.
 pub async fn dump(server: &mut Server, streams: &Streams, folder: &Path) -> anyhow::Result<u64> {
     let mut entries = 0;
     for (id, stream) in streams.iter() {
@@ -33,7 +33,7 @@ async fn dump_stream(server: &mut Server, stream: &str, file: &mut BufWriter<Fil
     loop {
         let page = match server.range_after(stream, after, PAGE).await {
             Ok(page) => page,
-            // A key of that name that is no stream has no history; `doctor` has more to say about it.
+            // A key of that name that is no stream has no history; `doctor` reports more about it.
             Err(ServerError::Failed { source, .. }) if source.code() == Some("WRONGTYPE") => {
                 tracing::warn!(stream, "this key is no stream");
                 return Ok(entries);
@@ -50,7 +50,7 @@ async fn dump_stream(server: &mut Server, stream: &str, file: &mut BufWriter<Fil
     }
 }
 
-/// All that is folded, in one list.
+/// Returns all inputs of the fold in one list.
 pub fn inputs(streams: Option<&Path>, journal: Option<&PathBuf>, files: &[PathBuf]) -> Vec<PathBuf> {
     streams.map(Path::to_owned).into_iter().chain(journal.cloned()).chain(files.iter().cloned()).collect()
 }

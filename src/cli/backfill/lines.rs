@@ -1,4 +1,4 @@
-//! One line for each position, as operators know them.
+//! One line for each position, in the format that operators know.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +14,12 @@ use crate::domain::exit;
 use crate::service::fetch::TickReport;
 use crate::service::write_back::HashChange;
 
-/// What became of a position.
+/// The result for a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// It lacked something, or its hash did, and has it now.
+    /// The position or its hash lacked something, and has it now.
     Updated,
-    /// Nothing was to be done.
+    /// There was nothing to do.
     Complete,
     /// It still lacks something.
     Missing,
@@ -40,7 +40,7 @@ impl Verdict {
 pub struct Line {
     pub symbol: Box<str>,
     pub verdict: Verdict,
-    /// As it is printed, without the word in brackets.
+    /// The text as it is printed, without the word in brackets.
     text: String,
     /// Why each field is missing.
     missing: BTreeMap<&'static str, String>,
@@ -66,7 +66,7 @@ impl Line {
     }
 }
 
-/// What open positions lacked before anything was fetched, by symbol.
+/// Returns what open positions lacked before anything was fetched, by symbol.
 pub fn lacking(engine: &Engine) -> BTreeMap<Box<str>, Vec<&'static str>> {
     open(engine).map(|(symbol, open)| (symbol.name.clone(), view::missing(symbol, open))).collect()
 }
@@ -75,7 +75,7 @@ fn open(engine: &Engine) -> impl Iterator<Item = (&Symbol, &Position)> {
     view::by_name(engine).into_iter().filter_map(|symbol| symbol.hot.open.as_ref().map(|open| (symbol, open)))
 }
 
-/// The lines of all open positions. `misses` is what the sources said of those that got nothing.
+/// Returns the lines of all open positions. `misses` has the sources' answers for needs that were not met.
 pub fn lines(
     engine: &Engine,
     before: &BTreeMap<Box<str>, Vec<&'static str>>,
@@ -86,7 +86,7 @@ pub fn lines(
     open(engine)
         .map(|(symbol, open)| {
             let lacks = view::missing(symbol, open);
-            // A position that nobody knew of lacked everything.
+            // A position that was unknown before lacked everything.
             let lacked = before.get(&symbol.name).is_none_or(|lacked| !lacked.is_empty());
             let changed = changes.get(&symbol.name).is_some_and(HashChange::has_changed);
             if lacks.is_empty() {
@@ -102,7 +102,8 @@ pub fn lines(
         .collect()
 }
 
-/// `entry_price=0.3 (fill 1770…-0) atr=0.0398 vol=1.0107 entry_risk=26.80 (intent 1770…-0) mark=0.301 (api 1770…-0)`
+/// Formats a complete position: `entry_price=0.3 (fill 1770…-0) atr=0.0398 vol=1.0107 entry_risk=26.80 (intent 1770…-0)
+/// mark=0.301 (api 1770…-0)`
 fn complete(engine: &Engine, symbol: &Symbol, open: &Position) -> String {
     let mut parts = Vec::new();
     if let Some(entry) = open.totals.entry {
@@ -129,7 +130,7 @@ fn complete(engine: &Engine, symbol: &Symbol, open: &Position) -> String {
     parts.join(" ")
 }
 
-/// Why a field is missing: what history did not have, and what each source answered.
+/// Returns why a field is missing: what the history lacks, and what each source answered.
 fn reasons(field: &str, symbol: &str, misses: &TickReport, no_credentials: Option<&str>) -> String {
     let of = |want: Want| misses.misses.get(&(symbol.into(), want)).cloned().unwrap_or_default();
     let (of_history, answered) = match field {

@@ -1,7 +1,7 @@
-//! `harvester backfill`: what history holds, then what the exchange says, and what is missing all the same.
+//! `harvester backfill`: fills in from the history, then from the exchange, and reports what is still missing.
 //!
-//! In reading order: `command`, `history` (everything that can be read), `lines` (a verdict for each position),
-//! `write_back` (the hashes of the old service), `gap` (a store folded anew).
+//! In reading order: `command`, `history` (everything that can be read), `lines` (a verdict for each position), `gap`
+//! (a store that is folded again). The hashes of the old service are in `service::write_back`.
 
 mod command;
 mod gap;
