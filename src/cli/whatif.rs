@@ -1,7 +1,7 @@
 //! `harvester whatif`: several policies over one history, side by side.
 //!
-//! The history is read and decoded once; each policy has an engine of its own. Nothing is written but the report: no
-//! store, no stream.
+//! The history is read and decoded once; each policy has an engine of its own. The report is the only output: no store
+//! or stream is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -25,7 +25,7 @@ mod variant;
 
 use variant::Variant;
 
-/// Batches that wait for each thread of policies. [1]
+/// The most batches that wait for each thread of policies. [1]
 const BATCHES_WAITING: usize = 4;
 
 /// Flags of the command.
@@ -51,7 +51,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the command.
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let policies = args.policy.iter().map(|path| named(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let compared = fold_all(&args.histories, policies, args.skip_bad_lines, config)?;
@@ -65,7 +64,8 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     report::show(&compared, &mut Screen::stdout(out))
 }
 
-/// A policy of a file, under the name of the file. The environment has no say: it would change all of them alike.
+/// Reads a policy from a file, and names it after the file. The environment is ignored: it would change all policies
+/// alike.
 fn named(path: &Path) -> anyhow::Result<(String, Policy)> {
     let config =
         Config::from_parts(Some(path), BTreeMap::new()).with_context(|| format!("the policy of {}", path.display()))?;
@@ -76,7 +76,7 @@ fn named(path: &Path) -> anyhow::Result<(String, Policy)> {
 /// All policies, folded over one history.
 pub struct Compared {
     pub variants: Vec<Variant>,
-    /// Decisions that the history holds.
+    /// Decisions in the history.
     pub recorded: BTreeSet<String>,
     /// [1]
     pub entries: u64,
@@ -117,7 +117,7 @@ fn fold(
     }
     let mut entries = 0;
     let (to_reader, emptied) = channel();
-    // A thread folds one batch for several policies while it has it at hand.
+    // A thread folds one batch for several policies while the batch is in its cache.
     let of_thread = variants.len().div_ceil(thread::available_parallelism().map_or(1, usize::from)).max(1);
     thread::scope(|scope| {
         let to_variants: Vec<SyncSender<Arc<EntryBatch>>> = variants
@@ -128,7 +128,7 @@ fn fold(
                 scope.spawn(move || {
                     for batch in batches {
                         variants.iter_mut().for_each(|variant| variant.fold(&batch));
-                        // The last one done with a batch gives its memory back.
+                        // The last thread that uses a batch returns it, so that its memory is reused.
                         if let Some(batch) = Arc::into_inner(batch) {
                             let _ = to_reader.send(batch);
                         }
@@ -150,7 +150,7 @@ fn fold(
     Ok(Compared { variants, recorded: Arc::unwrap_or_clone(recorded), entries })
 }
 
-/// Ids of the decisions that a history holds.
+/// Returns the ids of the decisions in a history.
 fn recorded(history: &History) -> BTreeSet<String> {
     let lines = history.decision_lines();
     let found = lines.map(|at| chain::Found { id: at.id, line: at.bytes, file: at.file, number: at.number });

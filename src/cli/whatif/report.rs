@@ -52,7 +52,7 @@ impl Sums {
     }
 }
 
-/// A policy's sums: all, and by symbol.
+/// Returns a policy's sums: all, and by symbol.
 fn sums(variant: &Variant) -> anyhow::Result<(Sums, BTreeMap<String, Sums>)> {
     let mut all = Sums::default();
     let mut symbols: BTreeMap<String, Sums> = BTreeMap::new();
@@ -71,7 +71,7 @@ fn ids(variant: &Variant) -> BTreeSet<&str> {
     variant.made.iter().map(|made| &*made.decision.decision_id).collect()
 }
 
-/// The document of `--json`.
+/// Returns the document of `--json`.
 pub fn json(compared: &Compared) -> anyhow::Result<Value> {
     let first = compared.variants.first().map(ids).unwrap_or_default();
     let mut policies = Vec::new();
@@ -114,7 +114,7 @@ fn shown(variant: &Variant, made: &Made) -> Value {
     })
 }
 
-/// Every decision of every policy, a row each.
+/// Writes every decision of every policy, one row each.
 pub fn write_csv(compared: &Compared, path: &Path) -> anyhow::Result<()> {
     let failed = || format!("cannot write {}", path.display());
     let mut table = csv::Writer::from_path(path).with_context(failed)?;
@@ -168,7 +168,7 @@ pub fn write_csv(compared: &Compared, path: &Path) -> anyhow::Result<()> {
     table.flush().with_context(failed)
 }
 
-/// Policies side by side.
+/// Shows the policies side by side.
 pub fn show(compared: &Compared, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     let plain = |text: String| (text, Tone::Plain);
     let all = compared.variants.iter().map(sums).collect::<anyhow::Result<Vec<_>>>()?;

@@ -1,4 +1,4 @@
-//! One policy over the history: its engine, its decisions, and what they would have brought.
+//! One policy over the history: its engine, its decisions, and their assumed profit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,30 +14,29 @@ use crate::domain::exit::policy::{Mode, Policy};
 use crate::domain::units::{OutOfRange, Price, Quote, RMultiple, Ratio};
 use crate::drive::pipeline::EntryBatch;
 
-/// What is supposed of an execution, as it is printed.
+/// The assumption about executions, as it is printed.
 pub const FILL_MODEL: &str = "filled whole at the mark of the symbol's next accepted price; pnl = (fill − entry) × qty × sign − \
      cost_bps × qty × entry; R = pnl / (risk_price × largest |qty|); the position stays what the history says";
 
 /// A decision of a policy.
 pub struct Made {
     pub decision: Decision,
-    /// The supposed fill; `None` while no price came after the decision.
+    /// The assumed fill; `None` while no price came after the decision.
     pub fill: Option<Fill>,
-    /// Risk of the whole instance. [quote]
+    /// Risk of the whole position. [quote]
     risk: Result<Quote, OutOfRange>,
 }
 
-/// A fill that is supposed.
+/// An assumed fill.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fill {
     pub entry: EntryId,
     pub price: Price,
-    /// After cost; `None` where it does not fit a decimal. [quote]
+    /// After cost; `None` if it does not fit a decimal. [quote]
     pub pnl: Option<Quote>,
     pub r: Option<RMultiple>,
 }
 
-/// One policy.
 pub struct Variant {
     pub name: String,
     pub engine: Engine,
@@ -63,7 +62,7 @@ impl Variant {
         }
     }
 
-    /// Folds a batch. The policy stays the same from the first entry on: those that the history adopts are passed over.
+    /// Folds a batch. The policy stays the same from the first entry on: adoptions in the history are skipped.
     pub(crate) fn fold(&mut self, batch: &EntryBatch) {
         self.intern(&batch.symbols);
         for (at, (entry, _)) in batch.entries.iter().enumerate() {
@@ -92,12 +91,12 @@ impl Variant {
         self.made.push(Made { decision, fill: None, risk });
     }
 
-    /// What a decision says.
+    /// Returns the payload of a decision.
     pub fn payload(&self, made: &Made) -> Value {
         seal::payload(&self.engine, &made.decision)
     }
 
-    /// A price that was used fills what waits for it.
+    /// Fills the waiting decisions at a price that was used.
     fn fill(&mut self, entry: &Entry) {
         let (Some(id), Ok(Event::Price(_))) = (entry.symbol, &entry.content) else { return };
         let mark = self.engine.symbol(id).hot.mark.filter(|mark| mark.entry == entry.id);
@@ -107,7 +106,7 @@ impl Variant {
             let pnl = made.pnl(mark.price, self.cost).ok();
             let r = pnl.and_then(|pnl| pnl.in_r(made.risk.ok()?).ok());
             made.fill = Some(Fill { entry: entry.id, price: mark.price, pnl, r });
-            // What the history's own results settle is left to them.
+            // Decisions that the history's own results settle are left to them.
             if self.engine.policy().mode == Mode::Live && !self.recorded.contains(&made.decision.decision_id) {
                 self.engine.suppose_filled(id, &made.decision.decision_id, entry.id);
             }
@@ -116,7 +115,7 @@ impl Variant {
 }
 
 impl Made {
-    /// What it brings at a price, after cost. [quote]
+    /// Returns the profit at a price, after cost. [quote]
     fn pnl(&self, price: Price, cost: Ratio) -> Result<Quote, OutOfRange> {
         let (entry_price, qty) = (self.decision.reading.entry.price, self.decision.qty);
         let apart = match self.decision.side {
