@@ -15,7 +15,7 @@ const KEPT_MS: u64 = 90 * 24 * 3_600_000;
 /// Largest difference between the clocks of the exchange and of this machine. [ms]
 const CLOCKS_APART_MS: u64 = 60_000;
 
-/// What this feed has written, as far as later steps need it.
+/// The trades that this feed has written, as far as later steps need them.
 #[derive(Debug, Default)]
 pub(super) struct Written {
     symbols: BTreeMap<String, Ids>,

@@ -34,7 +34,7 @@ pub enum Sink {
 /// The input of a tick.
 #[derive(Clone, Debug, Default)]
 pub struct Tick {
-    /// What the projection lacks, as of the time at which it was read.
+    /// The needs of the projection, as of the time at which they were read.
     pub needs: Needs,
     /// The last entry of the observation stream that is in the journal. Entries that are a day older may be trimmed.
     pub journalled: Option<EntryId>,

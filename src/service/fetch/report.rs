@@ -21,7 +21,7 @@ pub struct Appended {
     pub observation: Observation,
 }
 
-/// What one tick did, for logs, metrics and reports.
+/// The work of one tick, for logs, metrics and reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TickReport {
     /// Calls to the exchange. [1]

@@ -20,11 +20,11 @@ use crate::shell::redis::{Address, Server};
 /// The longest wait between two checks whether the service stops.
 const STEP: Duration = Duration::from_millis(50);
 
-/// What the projection lacks, and what other services should know.
+/// The needs of the projection, and the facts that other services should know.
 #[derive(Clone, Debug, Default)]
 pub struct Lacking {
     pub tick: Tick,
-    /// What hashes of other services should contain; empty if they are not written back.
+    /// The desired content of the hashes of other services; empty if they are not written back.
     pub goals: Vec<Goal>,
 }
 

@@ -37,7 +37,7 @@ pub struct Position {
     pub is_at_end: bool,
 }
 
-/// What the statistics of a stream show.
+/// The finding that the statistics of a stream show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Finding {
     Whole,

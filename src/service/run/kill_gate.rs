@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::shell::redis::Emission;
 
-/// What prevents orders from being sent, shared by reader, processor and emitter.
+/// The conditions that prevent orders from being sent, shared by reader, processor and emitter.
 #[derive(Debug, Default)]
 pub struct KillGate {
     /// Entries that kill and were read. [1]

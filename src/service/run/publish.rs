@@ -22,7 +22,7 @@ use crate::shell::systemd::Manager;
 /// The extension of the start timeout that is asked for after each progress.
 const START_EXTENSION: Duration = Duration::from_secs(60);
 
-/// What is published, and where.
+/// The publisher: the data of the report, and the places that it goes to.
 pub struct Publisher {
     shared: SharedReport,
     manager: Manager,

@@ -231,7 +231,7 @@ pub fn is_foreseen(kind: StreamKind) -> bool {
     matches!(kind, StreamKind::Control | StreamKind::Decision)
 }
 
-/// What the streams contain ahead of the cursors.
+/// The entries that the streams contain ahead of the cursors.
 #[derive(Default)]
 struct Ahead {
     /// Decision entries with their ids, and their content if it is readable.
