@@ -1,4 +1,4 @@
-//! `harvester config`: what counts, and who set it.
+//! `harvester config`: the effective settings, and the origin of each.
 
 use std::io::Write;
 
@@ -18,7 +18,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Shows all effective settings. Errors, after that, if the service would not start with them.
+/// Shows all effective settings. Errors afterwards if the service would not start with them.
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let config = args.flags.over(config)?;
     if args.json {

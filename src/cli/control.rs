@@ -1,7 +1,8 @@
-//! `harvester control`: what an operator says to the service, written to the control stream.
+//! `harvester control`: commands of an operator to the service, written to the control stream.
 //!
-//! A kill is said twice: by the kill key, which every order meets, and by an entry, which the log keeps. Whether a service
-//! obeys is asked of the service, else of the group that it reads by.
+//! A kill is written twice: to the kill key, which is checked before every order, and as an entry, which the log keeps.
+//! The command then checks whether a service obeys: it asks the service, else it looks at the group that the service
+//! reads with.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -23,11 +24,12 @@ use crate::shell::redis::{LeaseKeys, Server, ServerError, append_control};
 use crate::shell::terminal::Screen;
 use crate::shell::web;
 
-/// How long a service may take to say that it obeys.
+/// How long a service may take to confirm that it obeys.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// Entries whose ids are further ahead of the server's clock wait for their turn (SPEC §2). [ms]
+/// Entries whose ids are further ahead of the server's clock wait for their turn (docs/spec/canonical-order.md, "Ids
+/// ahead"). [ms]
 const AHEAD_MAX_MS: u64 = 2_000;
-/// How often it is asked.
+/// Time between two requests for that confirmation.
 const ASK_INTERVAL: Duration = Duration::from_millis(50);
 
 #[derive(clap::Args, Debug)]
@@ -97,7 +99,7 @@ struct How {
     redis: RedisFlag,
 }
 
-/// What is said, and what has to be known beside it.
+/// The entry to be written, and the facts that the operator needs with it.
 struct Plan {
     entry: ControlEntry,
     effect: String,
@@ -111,19 +113,19 @@ struct Ahead {
     turn_ms: u64,
 }
 
-/// What was done, and what came of it.
+/// The actions of the command, and their results.
 #[derive(Default)]
 struct Done {
     id: Option<String>,
-    /// What the kill key was set to.
+    /// The value that the kill key was set to.
     kill_key: Option<&'static str>,
-    /// Why the entry could not be appended, where it was tried.
+    /// Why the entry could not be appended, if that was tried.
     refusal: Option<String>,
     /// Whether a service obeys, for people.
     answer: Option<Answer>,
 }
 
-/// Who says that the kill switch counts.
+/// The source that confirms the kill switch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Answer {
     /// The service itself, by its status page.
@@ -131,7 +133,7 @@ enum Answer {
         by: String,
         killed: bool,
     },
-    /// The group of the service has the entry: whoever reads a kill sends no order from then on.
+    /// The group of the service has the entry: a service that has read a kill sends no order from then on.
     Read {
         by: String,
     },
@@ -158,7 +160,6 @@ impl Answer {
     }
 }
 
-/// Runs the command.
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let (word, how) = match &args.order {
         Order::Kill { switch, how, .. } => (Word::Kill(*switch == Switch::On), how),
@@ -182,7 +183,8 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         let mut done = Done::default();
         if how.yes {
             if let Word::Kill(kill) = word {
-                // The key first: it counts for every order from that moment on, whatever becomes of the entry.
+                // The key is set first: it counts for every order from that moment on, even if the entry cannot be
+                // written.
                 let value = if kill { "1" } else { "0" };
                 match server.set(kill_key, value).await {
                     Ok(()) => done.kill_key = Some(value),
@@ -196,7 +198,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
             let fields = plan.entry.fields().map(|(name, value)| (name.to_owned(), value.to_owned()));
             let id = match append_control(&mut server, key.as_ref(), &stream.name, &fields).await {
                 Ok(id) => Some(id),
-                // The key counts for every order all the same: that is said, and what is lacking.
+                // The key still counts for every order. The output says so, and what is lacking.
                 Err(error) if done.kill_key.is_some() && !error.is_unreachable() => {
                     done.refusal = Some(match error.stream_fault() {
                         Some(fault) => format!("{} {}", stream.name, fault.says()),
@@ -235,16 +237,16 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     }
 }
 
-/// How far the next id of a control stream is ahead of the server's clock, and the time of that id, where entries wait
-/// for their turn. [ms]
+/// Returns how far the next id of a control stream is ahead of the server's clock, and the time of that id, if entries
+/// wait for their turn. [ms]
 async fn ids_ahead(server: &mut Server, stream: &str) -> Option<Ahead> {
-    // A user who may not look is told nothing of it; what an operator has to say is said all the same.
+    // Without the permission to look, the operator gets no warning, and the entry is still written.
     let (next_ms, now_ms) = (server.next_id_ms(stream).await.ok()?, server.time_ms().await.ok()?);
     let by_ms = next_ms.saturating_sub(now_ms);
     (by_ms > AHEAD_MAX_MS).then_some(Ahead { by_ms, turn_ms: next_ms })
 }
 
-/// Asks until the service says that it is so, or for as long as that may take.
+/// Asks until the service confirms it, or until the time limit.
 async fn answer(
     server: &mut Server,
     config: &Config,
@@ -264,7 +266,7 @@ async fn answer(
                 return Ok(last);
             }
         }
-        // Whoever holds the lease reads by the group; what it says of itself is its own to say, though.
+        // The holder of the lease reads by the group. Its own statement, if there is one, takes precedence.
         let holder = server.get(&lease).await.ok().flatten();
         if let Some(holder) = holder.filter(|_| kill && id.is_some()) {
             let holder = String::from_utf8_lossy(&holder).into_owned();
@@ -364,7 +366,7 @@ fn effect(word: &Word, kill_key: &str, ahead: Option<&Ahead>) -> String {
     }
 }
 
-/// What an operator has to know beside it.
+/// Returns what an operator must know about the command.
 fn warnings(word: &Word, is_signed: bool) -> Vec<String> {
     match word {
         Word::Kill(true) => Vec::new(),

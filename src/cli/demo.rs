@@ -18,12 +18,12 @@ use crate::shell::terminal::{Screen, Tone};
 const EVENTS: &str = include_str!("../../replay/nights/incident-2026-02-04/events.jsonl");
 const HASHES: &str = include_str!("../../replay/nights/incident-2026-02-04/legacy-hashes.jsonl");
 
-/// The first mark of every symbol is in by then, and ARCUSDT's second recorded mark, which confirms its first.
+/// By this time there is a first mark of every symbol, and ARCUSDT's second recorded mark, which confirms its first.
 const FIRST_MARKS: &str = "2026-02-04T02:07:06Z";
-/// Shown of 44, those with recorded figures first.
+/// Symbols shown of the 44, those with recorded figures first.
 const SHOWN: [&str; 9] =
     ["ARCUSDT", "ADAUSDT", "ANKRUSDT", "CHESSUSDT", "NEARUSDT", "ETHUSDT", "BTCUSDT", "AVAXUSDT", "XRPUSDT"];
-/// Positions that risk more than they are worth, by the old reading of their ATR.
+/// Positions whose risk is larger than their value, by the old reading of their ATR.
 const HIDDEN: [&str; 3] = ["ARCUSDT", "ANKRUSDT", "CHESSUSDT"];
 
 struct Night {
@@ -47,7 +47,7 @@ impl Night {
 /// Runs the demonstration.
 pub fn run(out: &mut dyn Write) -> anyhow::Result<()> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    // Neither a file nor the environment has a say: the demonstration is the same everywhere.
+    // Neither a file nor the environment is read: the demonstration is the same everywhere.
     let night = Night { folder, config: Config::from_parts(None::<&Path>, BTreeMap::new())? };
     std::fs::write(night.events(), EVENTS).context("cannot write the bundled history")?;
     let mut screen = Screen::stdout(out);

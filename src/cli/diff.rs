@@ -1,4 +1,4 @@
-//! `harvester diff`: where two states, or two replays, part.
+//! `harvester diff`: finds where two states, or two replays, differ.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -43,15 +43,15 @@ pub struct Args {
     json: bool,
 }
 
-/// What a comparison came to.
+/// The result of a comparison.
 struct Difference {
     a: State,
     b: State,
-    /// Only where two histories were replayed.
+    /// Present only if two histories were replayed.
     first: Option<Parting>,
     entries: Option<Entries>,
     decisions: Option<DecisionSink>,
-    /// What each field that differs belongs to, its name, and the two values, at the end.
+    /// For each field that differs at the end: what it belongs to, its name, and the two values.
     fields: Vec<(String, String, String, String)>,
 }
 
@@ -71,7 +71,6 @@ struct DecisionSink {
     only_b: Vec<String>,
 }
 
-/// Runs the command.
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let other = match &args.policy {
         Some(file) => {
@@ -117,7 +116,7 @@ fn compare(a_path: &Path, a: Side, b_path: &Path, b: Side) -> anyhow::Result<Dif
     Ok(Difference { a, b, first, entries, decisions, fields })
 }
 
-/// All fields that differ, in the order of their symbols.
+/// Returns all fields that differ, in the order of their symbols.
 fn differing(a: &Engine, b: &Engine) -> Vec<(String, String, String, String)> {
     let mut all = fields::differing(&fields::of_whole(a), &fields::of_whole(b));
     let names = a.symbols().iter().chain(b.symbols()).map(|symbol| &*symbol.name);

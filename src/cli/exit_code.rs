@@ -1,6 +1,6 @@
-//! Exit code 1: a check did its work and found something.
+//! Exit code 1: a check was completed and has a finding.
 
-/// What a check found, in one sentence for standard error; the findings themselves are on standard output.
+/// The finding of a check, in one sentence for standard error; the details are on standard output.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Found(pub String);

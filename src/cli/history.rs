@@ -54,7 +54,6 @@ struct Change {
     to: String,
 }
 
-/// Runs the command.
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let since = args.since.as_deref().map(|text| replay::bound(text, 0)).transpose()?;
     let until = args.until.as_deref().map(|text| replay::bound(text, u64::MAX)).transpose()?;
@@ -95,7 +94,7 @@ fn changes(wanted: &str, inputs: &[Input], until: Option<EntryId>, config: &Conf
     Ok(watch.changes)
 }
 
-/// A symbol as it was behind the last entry.
+/// A symbol as it was after the last entry.
 struct Watch<'a> {
     wanted: &'a str,
     symbol: Symbol,
@@ -109,7 +108,7 @@ impl<'a> Watch<'a> {
         Self { wanted, symbol: Symbol::default(), policy: None, fields: Vec::new(), changes: Vec::new() }
     }
 
-    /// Notes what an entry has changed; most change nothing but a price, and cost a comparison.
+    /// Notes the changes of an entry. Most change only a price, and cost one comparison.
     fn look(&mut self, engine: &Engine, entry: &Entry) {
         let Some(symbol) = engine.find(self.wanted) else { return };
         let is_same = symbol.hot.open == self.symbol.hot.open
@@ -125,7 +124,7 @@ impl<'a> Watch<'a> {
             symbol.positions().flat_map(|i| fields::of_position_fields(engine, symbol, i)).collect();
         let cause = format!("{}/{}", engine.streams().get(entry.stream).name, entry.id);
         for (of, name, from, to) in fields::differing(&self.fields, &fields) {
-            // Closed instances are forgotten after a week, which is no change.
+            // Closed positions are forgotten after a week. That is no change.
             if fields.iter().all(|field| field.of != of) {
                 continue;
             }

@@ -17,22 +17,21 @@ use crate::shell::history::{History, Input, Options};
 use crate::shell::redis::{FieldBytes, Server};
 use crate::shell::terminal::Screen;
 
-/// Entries that go to the server at a time.
+/// The most entries that are sent to the server at once. [1]
 const BATCH_ENTRIES: usize = 500;
-/// … or so many bytes of them.
+/// The largest size of the entries that are sent at once. [bytes]
 const BATCH_BYTES: usize = 4 << 20;
 
-/// What is imported, and where to.
+/// The arguments of an import.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     pub histories: Vec<PathBuf>,
-    /// Above what the configuration says.
+    /// Takes precedence over the configuration.
     pub redis: RedisFlag,
     pub skip_bad_lines: bool,
     pub json: bool,
 }
 
-/// Runs the command.
 pub fn run(request: &Request, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(import(request, config, out))
@@ -49,7 +48,7 @@ async fn import(request: &Request, config: &Config, out: &mut dyn Write) -> anyh
         if length > 0 {
             bail!("the stream {stream} holds {length} entries already: import writes into empty streams only");
         }
-        // An emptied stream takes no id that is not behind all that it ever had.
+        // A stream that was emptied accepts only ids after every id that it ever had.
         let last = server.stream_info(&stream).await?.and_then(|info| info.last_generated).unwrap_or_default();
         if last > EntryId::default() && first.is_none_or(|first| first <= last) {
             bail!("the stream {stream} was emptied and takes only entries behind {last}: delete it first");
@@ -61,7 +60,7 @@ async fn import(request: &Request, config: &Config, out: &mut dyn Write) -> anyh
     let (mut bytes, mut written, mut duplicates, mut bad) = (0, 0_u64, 0_u64, 0_u64);
     let mut last = vec![None; config.streams.len()];
     while let Some(at) = history.next_line()? {
-        // The server takes an id once; the second of the same entry says nothing new.
+        // The server accepts an id once. A second copy of the entry adds nothing.
         if last[usize::from(at.stream.0)] == Some(at.id) {
             duplicates += 1;
             continue;
@@ -116,7 +115,8 @@ async fn import(request: &Request, config: &Config, out: &mut dyn Write) -> anyh
     Ok(())
 }
 
-/// The streams that a history writes to, and their first entries. Standard input can be read once only: then it is all that are configured.
+/// Returns the streams that a history writes to, and their first entries. Standard input can be read only once: then
+/// all configured streams are returned.
 fn streams_of(
     inputs: &[Input],
     options: &Options,

@@ -1,7 +1,7 @@
-//! `harvester import-hashes`: what the hashes of the old service hold becomes history, once, at a migration.
+//! `harvester import-hashes`: converts the hashes of the old service to history, once, at a migration.
 //!
-//! It is the weakest source there is: it supplies what nothing else has, and opens nothing (SPEC §3). What is not
-//! believed is said, with the reason.
+//! It is the weakest source: it supplies only what no other source has, and opens no position
+//! (docs/spec/streams/observation.md, "Legacy position"). A value that is not believed is reported with the reason.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -36,7 +36,7 @@ pub struct Args {
     json: bool,
 }
 
-/// What became of one hash.
+/// The result for one hash.
 struct Imported {
     key: String,
     symbol: String,
@@ -46,7 +46,6 @@ struct Imported {
     entry: Option<String>,
 }
 
-/// Runs the command.
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let config = &args.redis.over(config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -75,7 +74,7 @@ async fn import(args: &Args, config: &Config) -> anyhow::Result<Vec<Imported>> {
     Ok(imported)
 }
 
-/// Prices of today as the feed's hashes have them, whatever their age: only to see what is absurd beside them.
+/// Reads the present prices from the feed's hashes, whatever their age: they only serve to detect absurd values.
 async fn prices(server: &mut Server, symbols: &[String]) -> anyhow::Result<BTreeMap<String, Decimal>> {
     let names: Vec<&str> = symbols.iter().map(String::as_str).collect();
     let texts = server.price_hashes(&names).await?;

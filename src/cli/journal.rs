@@ -1,4 +1,4 @@
-//! `harvester journal`: whether a journal is what was written.
+//! `harvester journal`: verifies that a journal is as it was written.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -28,7 +28,6 @@ pub struct Verify {
     json: bool,
 }
 
-/// Runs the command.
 pub fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
     let Command::Verify(args) = command;
     let report = Journal::verify(&args.dir)?;

@@ -1,4 +1,4 @@
-//! `harvester needs`: what the projection lacks and a look-up could bring, in the order in which it is asked for.
+//! `harvester needs`: what the projection lacks and a look-up could supply, in the order of the requests.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -21,7 +21,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the command.
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let (engine, _store) = projection::read(&args.store)?;
     let needs = Needs::of(&engine, 0);
@@ -45,7 +44,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The needs for other programs.
+/// Returns the needs for other programs.
 pub fn json(needs: &Needs) -> Value {
     let list: Vec<Value> = needs
         .list

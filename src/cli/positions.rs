@@ -1,6 +1,7 @@
-//! `harvester positions`: what is open, what it rests on, and why it is held.
+//! `harvester positions`: the open positions, the numbers that they rest on, and their holds.
 //!
-//! Of a store, or of a running service: the store's lock keeps other processes out while it runs. Both print the same.
+//! The source is a store or a running service: the store's lock keeps other processes out while the service runs. Both
+//! print the same.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -52,7 +53,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the command.
 pub fn execute(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let symbol = args.symbol.as_deref();
     if let Some(at) = &args.as_of {
@@ -80,7 +80,7 @@ pub fn run(store: &Path, symbol: Option<&str>, all: bool, json: bool, out: &mut 
     }
 }
 
-/// Runs the command on a state of the past.
+/// Runs the command on a past state.
 fn of_the_past(args: &Args, at: EntryId, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let sources = Sources {
         journal: args.journal.clone(),
@@ -101,12 +101,12 @@ fn of_the_past(args: &Args, at: EntryId, config: &Config, out: &mut dyn Write) -
     }
 }
 
-/// Symbols are written in capitals, whatever was typed.
+/// Converts the symbol to capitals.
 fn wanted(symbol: Option<&str>) -> Option<String> {
     symbol.map(|symbol| symbol.trim().to_uppercase())
 }
 
-/// The story of a symbol tells of closed positions too; its JSON only where they are asked for.
+/// Returns true if closed positions are included: in the story of a symbol always, in its JSON only on request.
 const fn closed_too(symbol: Option<&str>, all: bool, json: bool) -> bool {
     all || (symbol.is_some() && !json)
 }

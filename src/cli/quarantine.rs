@@ -1,4 +1,4 @@
-//! `harvester quarantine`: what was put aside, why, and what today's decoder makes of it.
+//! `harvester quarantine`: the quarantined entries, their reasons, and how the present decoder reads them.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,6 @@ pub enum Command {
     },
 }
 
-/// Runs the command.
 pub fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
     match command {
         Command::List { store, json } => list(store, *json, out),
@@ -62,7 +61,7 @@ pub fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
     }
 }
 
-/// Lists all entries that were put aside.
+/// Lists all quarantined entries.
 fn list(store: &Path, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
     let (_, all) = projection::quarantined(store)?;
     if json {
@@ -88,7 +87,7 @@ fn list(store: &Path, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Shows one entry that was put aside, whole.
+/// Shows one quarantined entry completely.
 fn show(store: &Path, stream: &str, id: &str, out: &mut dyn Write) -> anyhow::Result<()> {
     let (_, all) = projection::quarantined(store)?;
     let found = find(all, stream, id)?;
@@ -97,15 +96,15 @@ fn show(store: &Path, stream: &str, id: &str, out: &mut dyn Write) -> anyhow::Re
     Ok(())
 }
 
-/// What became of one attempt.
+/// The result of one attempt.
 enum Now {
-    /// The shape that it reads as.
+    /// The shape that the entry is read as.
     Reads(&'static str),
-    /// The reason why it still does not.
+    /// The reason why it is still unreadable.
     Still(String),
 }
 
-/// Decodes what was put aside once more, all or one.
+/// Decodes quarantined entries again, all or one.
 fn try_again(store: &Path, one: Option<(&str, &str)>, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
     let (streams, mut all) = projection::quarantined(store)?;
     if let Some((stream, id)) = one {
@@ -171,7 +170,7 @@ fn decoded(streams: &Streams, aside: &Quarantined) -> Now {
     }
 }
 
-/// The entry of a stream, which may be named by what stands behind its last colon.
+/// Finds the entry of a stream, which may be named by the part after its last colon.
 fn find(all: Vec<Quarantined>, stream: &str, id: &str) -> anyhow::Result<Quarantined> {
     let wanted: EntryId = id.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
     all.into_iter()

@@ -1,6 +1,6 @@
-//! `harvester reconcile`: our positions against those of the exchange, now.
+//! `harvester reconcile`: compares our positions with those of the exchange, now.
 //!
-//! What was not answered is unknown, never flat: without an answer there is no verdict on any position.
+//! A missing answer means unknown, never flat: without an answer there is no verdict on any position.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -41,7 +41,7 @@ pub struct Args {
     json: bool,
 }
 
-/// How one symbol compares.
+/// The result of the comparison of one symbol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Comparison {
     Same,
@@ -77,30 +77,29 @@ type Of = (String, String);
 
 struct Row {
     symbol: String,
-    /// `BOTH`, or that of a hedge account.
+    /// `BOTH`, or the side in a hedge account.
     position_side: String,
     comparison: Comparison,
     here: Option<Side>,
     there: Option<Side>,
 }
 
-/// What was asked, what answered, and what could not be known.
+/// Which sources were asked, which answered, and what is unknown.
 struct Coverage {
     asked: &'static str,
     failure: Option<String>,
-    /// How the account holds positions, where that is known.
+    /// The account mode, if it is known.
     mode: Result<AccountMode, String>,
     not_known: Vec<String>,
 }
 
 impl Coverage {
-    /// Positions compare only in an account that is known to hold one for each symbol.
+    /// Returns true if positions can be compared: the account is known to hold one for each symbol.
     fn is_comparable(&self) -> bool {
         self.failure.is_none() && self.mode == Ok(AccountMode::OneWay)
     }
 }
 
-/// Runs the command.
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let sheet = match (&args.store, &args.url) {
         (Some(store), _) => {
@@ -138,8 +137,8 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     }
 }
 
-/// How the account holds positions: what it says, unless its rows say it. An answer that is none is no answer, but a
-/// quantity without a side is one that only a one-way account has.
+/// Returns the account mode: hedge if the rows show it, else the exchange's answer. If there is no usable answer, a
+/// quantity without a side still shows a one-way account.
 async fn mode(exchange: &Exchange, positions: &Positions) -> Result<AccountMode, String> {
     match (positions.mode(), exchange.position_mode().await) {
         (Some(AccountMode::Hedge), _) => Ok(AccountMode::Hedge),
@@ -160,7 +159,7 @@ fn ours(sheet: &Sheet) -> BTreeMap<Of, Side> {
     sheet.positions.iter().filter_map(position).collect()
 }
 
-/// Rows of both, by symbol and side; where nothing compares each is unknown, and shown all the same.
+/// Returns the rows of both, by symbol and side. If they cannot be compared, each is shown as unknown.
 fn compare(here: &BTreeMap<Of, Side>, there: Option<&Positions>, is_comparable: bool) -> Vec<Row> {
     let there = there.into_iter().flat_map(Positions::open).map(|row| {
         let of = (row.symbol.clone(), row.position_side.trim().to_uppercase());
@@ -231,7 +230,7 @@ fn coverage(
     Coverage { asked: "positionRisk of all symbols", failure, mode, not_known }
 }
 
-/// The symbol, with its side where that is one of a hedge account.
+/// Returns the symbol, with its side in a hedge account.
 fn named(row: &Row) -> String {
     if row.position_side == BOTH { row.symbol.clone() } else { format!("{} {}", row.symbol, row.position_side) }
 }

@@ -1,6 +1,6 @@
-//! `harvester record`: keeps a journal of the streams, and nothing else.
+//! `harvester record`: writes a journal of the streams, and nothing else.
 //!
-//! It reads beside all groups and acknowledges nothing. What the journal holds already is where it goes on from.
+//! It reads without a group and acknowledges nothing. It goes on after the last entries of the journal.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::service::server;
 use crate::shell::journal::{Journal, Limits};
 use crate::shell::redis::Membership;
 
-/// Batches that wait to be written. [1]
+/// The most batches that wait to be written. [1]
 const BATCHES_WAITING: usize = 8;
 const WAIT: Duration = Duration::from_millis(20);
 
@@ -36,7 +36,7 @@ pub struct Args {
     until_idle: Option<Duration>,
 }
 
-/// Records until told to stop.
+/// Records until it is stopped.
 pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let config = args.flags.over(config)?;
     let until_idle = args.until_idle;
@@ -55,7 +55,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let (to_journal, messages) = sync_channel(BATCHES_WAITING);
     let setup = ReaderSetup {
         connect,
-        // Of no group: nothing is ever read through it.
+        // Nothing is ever read through this group.
         membership: Membership { group: config.run.group.clone(), consumer: String::new(), lease_key: String::new() },
         streams: config.streams.iter().map(|(_, stream)| stream.name.clone()).collect(),
         // Nothing is emitted here.
@@ -107,7 +107,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The last entry of each stream that the journal holds, and how many of it there are. [1]
+/// Returns the last entry of each stream in the journal, and the number of its entries. [1]
 fn held(journal: &Journal) -> anyhow::Result<BTreeMap<String, (EntryId, u64)>> {
     let mut held: BTreeMap<String, (EntryId, u64)> = BTreeMap::new();
     for text in journal.read_from(journal.first())? {

@@ -21,16 +21,16 @@ use crate::drive::snapshots;
 use crate::shell::history::{Extent, History, HistoryError, Input, Options};
 use crate::shell::terminal::{Progress, Screen, Tone};
 
-/// What is replayed, and how.
+/// The arguments of a replay.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     pub histories: Vec<PathBuf>,
     pub store: Option<PathBuf>,
-    /// Fold the store anew beside the one in use, which is moved aside at the end.
+    /// Fold the store again beside the one in use, which is moved aside at the end.
     pub rebuild: bool,
-    /// What a store that is rebuilt gets beside the state: what its service keeps.
+    /// Rows that a rebuilt store gets beside the state: those that its service keeps.
     pub rows_beside: Vec<Row>,
-    /// A snapshot is taken every so many entries, and at the end. [1]
+    /// A snapshot is taken after every such number of entries, and at the end. [1]
     pub snapshot_every: Option<u64>,
     pub since: Option<String>,
     pub until: Option<String>,
@@ -38,27 +38,28 @@ pub struct Request {
     pub skip_bad_lines: bool,
 }
 
-/// What a replay found.
+/// The result of a replay.
 pub struct Replayed {
     pub engine: Engine,
-    /// The summary of SPEC §7.
+    /// The summary (docs/spec/commands.md, "replay").
     pub summary: Map<String, Value>,
     pub notices: Vec<String>,
 }
 
-/// Who gets the decisions of a replay.
+/// A decision sink: receives the decisions of a replay.
 pub trait DecisionSink {
-    /// A decision that takes effect, as a history line.
+    /// Takes a decision that takes effect, as a history line.
     fn take(&mut self, line: &str) -> anyhow::Result<()>;
 
-    /// Could all that is taken be forgotten.
+    /// Returns true if everything that was taken can be discarded.
     fn may_start_over(&self) -> bool;
 
-    /// Forgets all that was taken: the replay starts over. Not called after a decision unless that may be.
+    /// Discards everything that was taken: the replay starts over. After a decision it is called only if that is
+    /// possible.
     fn start_over(&mut self) -> anyhow::Result<()>;
 }
 
-/// Nobody wants them.
+/// A sink that ignores the decisions.
 impl DecisionSink for () {
     fn take(&mut self, _: &str) -> anyhow::Result<()> {
         Ok(())
@@ -106,7 +107,7 @@ pub fn replay(request: &Request, config: &Config, decisions: &mut dyn DecisionSi
         }
         attempt(request, span, config, history, decisions, &mut notices)
     })?;
-    // What a second try finds again was told.
+    // A restart may repeat notices.
     notices.dedup();
     replayed.notices.splice(0..0, notices);
     let seconds = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
@@ -114,7 +115,7 @@ pub fn replay(request: &Request, config: &Config, decisions: &mut dyn DecisionSi
     Ok(replayed)
 }
 
-/// From where on a replay reports, and where it ends.
+/// The entries from which on a replay reports, and at which it ends.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     since: Option<EntryId>,
@@ -128,8 +129,8 @@ impl Span {
     }
 }
 
-/// The projection that a history is to be folded into. What stands in its store may need to know what comes behind it:
-/// fails as [`single_pass_or_restart`] expects it where a history that is read in one pass does not know.
+/// Opens the projection that a history is folded into. The state of its store may need the look-ahead of later entries:
+/// if a history that is read in one pass lacks it, this fails with the error that [`single_pass_or_restart`] expects.
 fn opened(
     request: &Request,
     config: &Config,
@@ -151,7 +152,7 @@ fn opened(
     if let Some(from) = projection.provisional_from()? {
         let last = projection.engine.globals().last;
         let tells = history.decision_lines().chain(history.control_lines()).any(|line| line.id > last);
-        // More of a history, which begins behind that, cannot be folded instead of it.
+        // A continuation of the history, which begins later, cannot be folded instead of it.
         if tells && history.first().is_some_and(|first| id_of(first) <= from) {
             notices.push(format!(
                 "the store {} is of a replay that was cut off, and the history goes on with decisions or control \
@@ -170,7 +171,7 @@ fn id_of(key: SortKey) -> EntryId {
     EntryId::new(key.ms, key.seq)
 }
 
-/// Folds a history from its beginning to its end. Nothing is left of it if one pass was not enough.
+/// Folds a history from its beginning to its end. Discards everything if a single pass was not enough.
 fn attempt(
     request: &Request,
     span: Span,
@@ -181,7 +182,7 @@ fn attempt(
 ) -> anyhow::Result<Replayed> {
     let mut projection = opened(request, config, &history, notices)?;
     let bad_fields = match fold(request, span, config, &mut history, &mut projection, decisions) {
-        // Read twice, a history that does not read leaves no store, either.
+        // As in two passes, a history that cannot be read leaves no store.
         Err(error) if history.is_in_one_pass() && error.is::<HistoryError>() => {
             projection.discard()?;
             return Err(error);
@@ -202,7 +203,7 @@ fn attempt(
     Ok(Replayed { engine, summary, notices })
 }
 
-/// Folds all entries. Returns how many lines had fields that do not read.
+/// Folds all entries. Returns the number of lines with unreadable fields.
 fn fold(
     request: &Request,
     Span { since, until }: Span,
@@ -250,12 +251,12 @@ fn fold(
     Ok(bad_fields)
 }
 
-/// Snapshots that are taken on the way.
+/// Snapshots that are taken during the replay.
 struct Snapshots<'a> {
     dir: PathBuf,
     every: Option<u64>,
     configured: &'a Policy,
-    /// By file, the position of its first line, where the history is one journal.
+    /// By file, the position of its first line, if the history is one journal.
     journal: Vec<Option<u64>>,
     entries: u64,
     position: Option<u64>,
@@ -294,7 +295,7 @@ impl<'a> Snapshots<'a> {
     }
 }
 
-/// An entry id, or a time; `seq` completes what names a millisecond only.
+/// Parses an entry id, or a time; `seq` completes a bound that has only milliseconds.
 pub(crate) fn bound(text: &str, seq: u64) -> anyhow::Result<EntryId> {
     if let Ok(id) = text.parse() {
         return Ok(id);
@@ -305,7 +306,7 @@ pub(crate) fn bound(text: &str, seq: u64) -> anyhow::Result<EntryId> {
     Ok(EntryId::new(ms, seq))
 }
 
-/// A progress bar for the reading of a history.
+/// Returns a progress bar for the reading of a history.
 pub(crate) fn progress_of(history: &History) -> Progress {
     match history.extent() {
         Extent::Entries(entries) => Progress::of_entries(*entries),
@@ -358,7 +359,7 @@ pub fn run(
     show(&replayed, &lines, &mut Screen::stdout(out))
 }
 
-/// Where the command puts decisions.
+/// The destination of the command's decisions.
 enum Told<'a> {
     Nobody,
     /// To standard output, as they are made.
@@ -394,17 +395,17 @@ impl DecisionSink for Told<'_> {
     }
 }
 
-/// The file of decisions: written beside its place and moved there at the end, so that what stands there lasts until
-/// there is something to replace it.
+/// The file of decisions: written as a temporary file and renamed at the end, so that an existing file is kept until
+/// its replacement is complete.
 struct DecisionFile {
     path: PathBuf,
     writer: std::io::BufWriter<std::fs::File>,
-    /// Where it is written until it is whole; a device or pipe is written to as it is.
+    /// The temporary file; `None` for a device or pipe, which is written directly.
     aside: Option<tempfile::TempPath>,
 }
 
 impl DecisionFile {
-    /// Errors if the file is one of the histories, which would be lost with it.
+    /// Creates the file. Errors if the path is one of the histories, which would be overwritten.
     fn beside(path: &Path, histories: &[PathBuf]) -> anyhow::Result<Self> {
         if let Ok(target) = path.canonicalize() {
             let is_read = |history: &PathBuf| history.canonicalize().is_ok_and(|history| target.starts_with(history));
@@ -429,7 +430,7 @@ impl DecisionFile {
             .with_context(|| format!("cannot write the decisions to {}", self.path.display()))
     }
 
-    /// Empties it, if that can be done.
+    /// Empties the file, if that is possible.
     fn start_over(&mut self) -> anyhow::Result<()> {
         if self.aside.is_some() {
             self.writer.flush()?;
@@ -449,10 +450,11 @@ impl DecisionFile {
     }
 }
 
-/// Decisions shown to people at the most.
+/// The most decisions that are shown to people.
 const DECISIONS_SHOWN: usize = 20;
 
-/// How many decisions were made, beside those that the history holds: what was emitted is adopted, not made again.
+/// Formats how many decisions were made, apart from those in the history: recorded decisions are adopted, not made
+/// again.
 fn decided(summary: &Map<String, Value>) -> String {
     let made = summary.get("decisions").and_then(Value::as_u64).unwrap_or(0);
     let of = |key: &str| summary.get("own_decisions").and_then(|own| own.get(key)?.as_u64()).unwrap_or(0);
@@ -536,7 +538,7 @@ fn counted(counts: Option<&Value>) -> String {
     counts.map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ")
 }
 
-/// A decision line as cells of a table.
+/// Converts a decision line to cells of a table.
 pub fn decision_cells(line: &str) -> Vec<(String, Tone)> {
     let entry: Value = serde_json::from_str(line).unwrap_or_default();
     let payload = entry["fields"]["payload"].as_str().unwrap_or_default();
@@ -560,7 +562,7 @@ pub fn decision_cells(line: &str) -> Vec<(String, Tone)> {
     ]
 }
 
-/// A decimal as people read it: four places at the most.
+/// Formats a decimal for people: at most four decimals.
 pub fn rounded(text: &str) -> String {
     match text.parse::<rust_decimal::Decimal>() {
         Ok(value) => value.round_dp(4).normalize().to_string(),

@@ -1,4 +1,4 @@
-//! `harvester schema [NAME]`: the published contract on stdout.
+//! `harvester schema [NAME]`: the published contract on standard output.
 
 use std::io::Write;
 
@@ -8,7 +8,7 @@ use crate::codec::schemas::{self, Schema};
 
 /// Writes the schema called `name`, or without a name one line for each: name and title.
 ///
-/// An unknown name is an error that suggests the nearest, if one is near.
+/// Errors if the name is unknown, and suggests the nearest one, if one is near.
 pub fn run(name: Option<&str>, out: &mut dyn Write) -> anyhow::Result<()> {
     match name {
         None => list(out),

@@ -1,4 +1,4 @@
-//! `harvester snapshots`: the snapshots beside a store, listed or verified.
+//! `harvester snapshots`: lists or verifies the snapshots beside a store.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -36,7 +36,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the command.
 pub fn run(command: &Command, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let (Command::List(args) | Command::Verify(args)) = command;
     let dir = folder_of(&args.store);
@@ -58,7 +57,7 @@ pub fn run(command: &Command, config: &Config, out: &mut dyn Write) -> anyhow::R
     }
 }
 
-/// A snapshot that was looked at.
+/// A snapshot that was examined.
 struct Looked {
     path: PathBuf,
     head: Option<Head>,

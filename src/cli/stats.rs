@@ -1,4 +1,4 @@
-//! `harvester stats`: how long positions stood under each reason to hold.
+//! `harvester stats`: how long positions had each reason to hold.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -24,14 +24,13 @@ pub struct Args {
     json: bool,
 }
 
-/// What stood under a reason.
+/// The sums of one reason.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stood {
     ms: u64,
     positions: u64,
 }
 
-/// Runs the command.
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let (engine, rows) = projection::read(&args.store)?;
     let mut by_symbol: BTreeMap<String, BTreeMap<Hold, Stood>> = BTreeMap::new();
@@ -66,7 +65,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     show(&engine, &all, &by_symbol, &mut Screen::stdout(out))
 }
 
-/// Until when an instance counts. [ms since 1970]
+/// Returns the time until which a position counts. [ms since 1970]
 fn end_ms(engine: &Engine, position: &Position) -> u64 {
     position.closed.map_or(engine.globals().last.ms, |closed| closed.id.ms)
 }
@@ -104,7 +103,7 @@ fn show(
     Ok(())
 }
 
-/// A duration as people say it.
+/// Formats a duration in words.
 fn lasted(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {

@@ -1,4 +1,4 @@
-//! `harvester status`: what a running service says of itself, for people; does anything need someone.
+//! `harvester status`: the report of a running service for people, and whether anything needs an operator.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -25,7 +25,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the command. Something that needs someone is [`Found`].
+/// Runs the command. Fails with [`Found`] if something needs an operator.
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let url = match (&args.url, config.run.listen) {
         (Some(url), _) => url.clone(),
@@ -51,7 +51,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     }
 }
 
-/// The report for people.
+/// Prints the report for people.
 pub fn print(report: &Report, concerns: &[Concern], screen: &mut Screen<'_>) -> anyhow::Result<()> {
     screen.heading(&format!("{}  {} for {}", report.build, report.role.name(), span(report.uptime_ms)))?;
     if concerns.is_empty() {
@@ -94,7 +94,7 @@ fn inputs(inputs: &[InputReport], screen: &mut Screen<'_>) -> anyhow::Result<()>
     Ok(())
 }
 
-/// One line for each thing, its name first.
+/// Returns one line for each fact, its name first.
 fn facts(report: &Report) -> Vec<Vec<(String, Tone)>> {
     let mut facts = vec![
         ("positions", positions(report)),

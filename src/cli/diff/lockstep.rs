@@ -1,4 +1,4 @@
-//! Two replays side by side: the first entry at which they part, and what each has that the other has not.
+//! Two replays in lockstep: the first entry after which they differ, and what only one of them has.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::domain::event::Event;
 use crate::domain::event::ids::{EntryId, SortKey, SymbolId};
 use crate::shell::terminal::Screen;
 
-/// What two replays came to.
+/// The result of two replays.
 pub struct Met {
     pub a: Engine,
     pub b: Engine,
@@ -24,7 +24,7 @@ pub struct Met {
     pub decisions_b: Vec<String>,
 }
 
-/// The entry behind which two states differ for the first time.
+/// The entry after which two states differ for the first time.
 pub struct Parting {
     /// `stream/id`.
     entry: String,
@@ -41,18 +41,18 @@ pub struct Entries {
     both: u64,
     only_a: u64,
     only_b: u64,
-    /// In both, at another place.
+    /// In both, in a different order.
     reordered: u64,
-    /// In both, and they do not say the same.
+    /// In both, with different content.
     changed: u64,
     /// The first entry of each kind.
     first: BTreeMap<&'static str, String>,
 }
 
-/// Entries that only one side has had so far: whether it was A, and a digest of what it said.
+/// Entries that only one side has had so far: true if it was A, and a digest of the content.
 type Alone = BTreeMap<SortKey, (bool, [u8; 32])>;
 
-/// Which of the two takes a step.
+/// The side that takes the next step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
     A,
@@ -96,8 +96,8 @@ fn turn(a: &Next, b: &Next) -> Turn {
     }
 }
 
-/// Where the states differ behind an entry, if they do: in its symbol, in those that time passes for, or, behind entries
-/// that may change any, in all.
+/// Returns the first difference of the states after an entry, if there is one: in its symbol, in symbols whose timeouts
+/// it may have expired, or, after entries that may change any symbol, in all.
 fn parting(a: &Engine, b: &Engine, next: &Next, stepped: &Engine) -> Option<Parting> {
     let is_for_all = next.entry.symbol.is_none()
         || matches!(next.entry.content, Ok(Event::Control(_) | Event::Decision(_)) | Err(_));
@@ -114,7 +114,7 @@ fn parting(a: &Engine, b: &Engine, next: &Next, stepped: &Engine) -> Option<Part
     names.dedup();
     let found = names.into_iter().find(|name| is_parted(a, b, name, with_memory)).map(|name| of_symbol(a, b, name));
     let found = found.into_iter().flatten().next();
-    // The policy is what was to be compared; everything else that belongs to no symbol parts the states as well.
+    // The policy is the intended difference. Every other field without a symbol counts as a difference of the states.
     let of_whole = || {
         let all = fields::differing(&fields::of_whole(a), &fields::of_whole(b));
         all.into_iter().find(|(_, field, ..)| field != "policy")
@@ -125,7 +125,7 @@ fn parting(a: &Engine, b: &Engine, next: &Next, stepped: &Engine) -> Option<Part
     Some(Parting { entry, id: next.entry.id, of, field, a: a_value, b: b_value })
 }
 
-/// A quick look at what [`of_symbol`] names.
+/// Returns true if [`of_symbol`] would return a difference, without listing it.
 fn is_parted(a: &Engine, b: &Engine, name: &str, with_memory: bool) -> bool {
     match (a.find(name), b.find(name)) {
         (Some(a), Some(b)) => a.hot != b.hot || (with_memory && (a.cold != b.cold || a.closed != b.closed)),
@@ -134,7 +134,7 @@ fn is_parted(a: &Engine, b: &Engine, name: &str, with_memory: bool) -> bool {
     }
 }
 
-/// The fields of a symbol that differ, what is older than its time left out.
+/// Returns the fields of a symbol that differ, without memory that has expired.
 pub fn of_symbol(a: &Engine, b: &Engine, name: &str) -> Vec<(String, String, String, String)> {
     let of = |engine: &Engine| -> Option<Vec<fields::Field>> {
         let symbol: Symbol = engine.find(name)?.tidied(engine.globals().last.ms);
@@ -142,12 +142,11 @@ pub fn of_symbol(a: &Engine, b: &Engine, name: &str) -> Vec<(String, String, Str
     };
     match (of(a), of(b)) {
         (None, None) => Vec::new(),
-        // One side has only heard the name, or not even that: what it has are the fields of a symbol of which
-        // nothing is known.
+        // One side has only the name, or not even that. It is compared with the fields of an unknown symbol.
         (of_a, of_b) => {
             let unknown = || fields::of_symbol(a, &Symbol { name: name.into(), ..Symbol::default() });
             let mut all = fields::differing(&of_a.unwrap_or_else(unknown), &of_b.unwrap_or_else(unknown));
-            // A digest is worth showing only where nothing else tells the two apart.
+            // A digest is shown only if it is the only difference.
             if all.iter().any(|(_, field, ..)| field != "digest") {
                 all.retain(|(_, field, ..)| field != "digest");
             }
@@ -184,7 +183,7 @@ impl Entries {
                             self.changed += 1;
                         }
                     }
-                    // The same entry once more: a duplicate of one side.
+                    // The same entry again: a duplicate on one side.
                     Some(_) => {}
                     None => {
                         alone.insert(key, (is_a, digest));
@@ -231,7 +230,7 @@ impl Entries {
     }
 }
 
-/// Whatever the order of keys and the blanks between them.
+/// Returns true if two entries have the same content, whatever the order of keys and the blanks between them.
 fn says_the_same(a: &[u8], b: &[u8]) -> bool {
     let said = |text| serde_json::from_slice::<Value>(text).ok();
     matches!((said(a), said(b)), (Some(a), Some(b)) if a == b)

@@ -1,4 +1,4 @@
-//! What is compared: a state that is there, or a replay that makes one.
+//! One side of a comparison: an existing state, or a replay that makes one.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ pub enum Side {
 }
 
 impl Side {
-    /// Knows by the path what it is.
+    /// Opens a side. The path determines its kind.
     pub fn open(path: &Path, config: &Config, derive: bool) -> anyhow::Result<Self> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if Store::is_at(path) {
@@ -36,7 +36,7 @@ impl Side {
         Ok(Self::Replay(Box::new(Walk::open(path, config, derive)?)))
     }
 
-    /// The state; a replay is run to its end.
+    /// Returns the state; a replay is run to its end.
     pub fn state(self) -> anyhow::Result<Engine> {
         match self {
             Self::State(engine) => Ok(*engine),
@@ -55,13 +55,13 @@ pub struct Walk {
     history: History,
     decoder: Decoder,
     pub engine: Engine,
-    /// The entry that comes next.
+    /// The next entry.
     pub next: Option<Next>,
     /// Ids of the decisions that took effect.
     pub decisions: Vec<String>,
 }
 
-/// An entry in its place.
+/// An entry with its position in the order.
 pub struct Next {
     pub key: SortKey,
     pub entry: Entry,
@@ -81,7 +81,7 @@ impl Walk {
         Ok(walk)
     }
 
-    /// Folds the entry that comes next; answers it, so that what it changed can be looked at.
+    /// Folds the next entry and returns it, so that its changes can be examined.
     pub fn step(&mut self) -> anyhow::Result<Option<Next>> {
         let Some(next) = self.next.take() else { return Ok(None) };
         if let Some(decision) = self.engine.step(&next.entry).decision {

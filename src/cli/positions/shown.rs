@@ -20,13 +20,13 @@ fn names(value: &Value) -> String {
     if names.is_empty() { "-".to_owned() } else { names.join(" ") }
 }
 
-/// Age of an entry at the time of the sheet, as people say it.
+/// Returns the age of an entry at the time of the sheet, in words.
 fn age(sheet: &Sheet, entry: &Value) -> Option<String> {
     let ms: u64 = entry.as_str()?.split('-').next()?.parse().ok()?;
     Some(time::span(sheet.as_of_ms().saturating_sub(ms)))
 }
 
-/// How far a price is from another, in percent.
+/// Returns the distance of a price from another, in percent.
 fn percent(from: &Value, to: &Value) -> Option<String> {
     let number = |value: &Value| value.as_str()?.parse::<rust_decimal::Decimal>().ok();
     let (from, to) = (number(from)?, number(to)?);
@@ -34,7 +34,7 @@ fn percent(from: &Value, to: &Value) -> Option<String> {
     Some(format!("{:+.2}%", share.round_dp(2)))
 }
 
-/// The table of positions.
+/// Shows the table of positions.
 pub fn table(sheet: &Sheet, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     if sheet.positions.is_empty() {
         let nothing = if sheet.positions_unknown {
@@ -93,7 +93,7 @@ fn cells(sheet: &Sheet, position: &Value) -> Vec<(String, Tone)> {
     ]
 }
 
-/// A price with the digits that people read: eight significant ones.
+/// Formats a price with eight significant digits.
 fn rounded_price(value: &Value) -> String {
     match value.as_str().and_then(|text| text.parse::<rust_decimal::Decimal>().ok()) {
         Some(price) => price.round_sf(8).unwrap_or(price).normalize().to_string(),
@@ -101,7 +101,7 @@ fn rounded_price(value: &Value) -> String {
     }
 }
 
-/// The story of one symbol: every instance with its fills, rungs and fields.
+/// Shows the story of one symbol: every position with its fills, rungs and fields.
 pub fn story(sheet: &Sheet, symbol: &str, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     if sheet.positions.is_empty() {
         screen.line(&format!("{symbol}: no position was seen."))?;
