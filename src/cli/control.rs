@@ -26,8 +26,8 @@ use crate::shell::web;
 
 /// How long a service may take to confirm that it obeys.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// Entries whose ids are further ahead of the server's clock wait for their turn (docs/spec/canonical-order.md, "Ids
-/// ahead"). [ms]
+/// Entries whose ids are further ahead of the server's clock wait for their turn
+/// (docs/spec/canonical-order.md, "Ids ahead"). [ms]
 const AHEAD_MAX_MS: u64 = 2_000;
 /// Time between two requests for that confirmation.
 const ASK_INTERVAL: Duration = Duration::from_millis(50);

@@ -186,8 +186,8 @@ impl<'a> Ledger<'a> {
                 let ours = self.missing.remove(same);
                 self.compare(index, &ours.payload);
             } else if link.again && link.authentic {
-                // The server lost entries together with it, so it cannot be judged (docs/spec/emission.md, "Decisions
-                // written again").
+                // The server lost entries together with it, so it cannot be judged
+                // (docs/spec/emission.md, "Decisions written again").
                 unseen.push(with_why(
                     link,
                     format!("it was written again after a loss, and its history was lost with it ({why})"),

@@ -144,7 +144,8 @@ impl EventLoop {
         self.publisher.role_changed(is_leader);
     }
 
-    /// Orders wait until all entries are folded that were in the streams when we became the leader.
+    /// Notes when we have caught up: orders wait until all entries are folded that were in the streams when we became the
+    /// leader.
     fn see_whether_caught_up(&mut self) {
         if self.fold.is_caught_up || !self.fold.is_leader {
             return;
@@ -155,8 +156,8 @@ impl EventLoop {
         self.fold.is_caught_up = led_from_ms.is_some_and(|from_ms| self.fold.folded_to_ms() >= from_ms);
     }
 
-    /// Writes the configured policy as an entry, unless the log has it already (docs/spec/decision.md, "Policy in
-    /// force").
+    /// Writes the configured policy as an entry, unless the log has it already
+    /// (docs/spec/decision.md, "Policy in force").
     fn adopt_policy(&mut self) {
         let globals = self.fold.projection.engine.globals();
         // If another policy was adopted since this process began, that one counts.

@@ -79,7 +79,7 @@ impl Gate {
         is_due
     }
 
-    /// Ends a check. `trimmed` is the last decision that was looked for, if none was lost.
+    /// Ends a check. `trimmed` is the entry of the last written decision, if no decision was lost: it was only trimmed.
     pub fn checked(&mut self, trimmed: Option<EntryId>) {
         self.check = if self.check == (Check::Running { again: true }) { Check::Due } else { Check::NotNeeded };
         self.checked = trimmed;

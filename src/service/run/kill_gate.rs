@@ -1,5 +1,5 @@
-//! The kill gate before orders: a kill counts as soon as it is read, whatever its id (docs/spec/canonical-order.md,
-//! "Kill before its turn").
+//! The kill gate before orders: a kill counts as soon as it is read, whatever its id
+//! (docs/spec/canonical-order.md, "Kill before its turn").
 //!
 //! The reader shuts the gate when it sees an entry that kills, long before that entry has its turn. The processor opens
 //! it only after all such entries were folded and the kill switch is off. The emitter checks the gate before every

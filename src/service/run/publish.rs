@@ -19,7 +19,7 @@ use crate::service::report::{self, Change, GapProof, InputFault, InputReport, Re
 use crate::shell::redis::StreamStats;
 use crate::shell::systemd::Manager;
 
-/// The extension of the start timeout that is asked for after each progress.
+/// The extension of the start timeout that each report of progress asks for.
 const START_EXTENSION: Duration = Duration::from_secs(60);
 
 /// The publisher: the data of the report, and the places that it goes to.
