@@ -144,8 +144,8 @@ impl EventLoop {
         self.publisher.role_changed(is_leader);
     }
 
-    /// Notes when we have caught up: orders wait until all entries are folded that were in the streams when we became the
-    /// leader.
+    /// Notes when we have caught up: orders wait until all entries are folded that were in the streams when we became
+    /// the leader.
     fn see_whether_caught_up(&mut self) {
         if self.fold.is_caught_up || !self.fold.is_leader {
             return;

@@ -461,8 +461,8 @@ impl Processor {
         self.stage_entry(OwnEntry::Gap(loss), "history.gap", &payload.to_string());
     }
 
-    /// Doubts the orders on their way: the server has forgotten entries, so an order may have been sent already, and the
-    /// server may have lost the memory of it.
+    /// Doubts the orders on their way: the server has forgotten entries, so an order may have been sent already, and
+    /// the server may have lost the memory of it.
     fn doubt_orders(&mut self) {
         for row in self.outbox.values_mut().filter(|row| row.live && row.written.is_none()) {
             row.record_only = true;
