@@ -1,4 +1,4 @@
-//! Parse → trace → `app::<command>`; the only exit code.
+//! Parse → trace → `cli::<command>`; the only exit code.
 
 use std::io::Write;
 use std::path::PathBuf;
