@@ -13,3 +13,4 @@ mod story;
 mod tables;
 mod takeover;
 mod wall;
+mod words;

@@ -341,7 +341,7 @@ fn a_payload_says_all_that_it_rests_on() {
 #[test]
 fn the_hash_of_a_policy_is_that_of_all_its_keys_in_order() {
     const HASH: &str = "c7c86957c829793a266a47c77f94ba6f43e029214893c2663f34f49752fdac79";
-    // SPEC §5: all keys, defaults filled in, decimals as strings without trailing zeros, keys sorted, no spaces.
+    // docs/spec/decision.md: all keys, defaults filled in, decimals as strings without trailing zeros, keys sorted, no spaces.
     let canonical = concat!(
         r#"{"atr_unit":{"default":"absolute"},"base":"initial","cost_bps":"10","divergence_grace_ms":60000,"#,
         r#""intent_max_age_ms":3600000,"ladder":[{"fraction":"0.25","r":"0.5"},{"fraction":"0.25","r":"1"},"#,

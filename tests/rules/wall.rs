@@ -365,7 +365,7 @@ fn stem(path: &Path) -> Option<String> {
 }
 
 /// The Rust files below a folder, or the file itself.
-fn files(path: &Path) -> Vec<PathBuf> {
+pub(super) fn files(path: &Path) -> Vec<PathBuf> {
     if path.is_file() {
         return vec![path.to_owned()];
     }

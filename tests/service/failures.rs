@@ -102,7 +102,7 @@ fn a_server_without_memory_is_waited_for_and_nothing_is_acknowledged_before() {
     assert_eq!(decisions(&server).len(), 2);
 }
 
-/// What cannot be told of entries that were put aside waits; nothing waits for it (SPEC §3, *Quarantine*).
+/// What cannot be told of entries that were put aside waits; nothing waits for it (docs/spec/streams.md, *Quarantine*).
 #[test]
 fn i10_a_quarantine_stream_that_cannot_be_written_holds_back_no_decision() {
     let server = RedisServer::start();

@@ -44,11 +44,11 @@ fn faults_at(uri: &str, position: &Value) -> Vec<String> {
         let place = note.instance_location.as_str();
         let text = position.pointer(place).and_then(Value::as_str).expect("content is text");
         let within = note.absolute_keyword_location.expect("every schema has an $id").as_str();
-        // A JSON text that is itself a JSON string of an object is read as that object, once (SPEC §3).
+        // A JSON text that is itself a JSON string of an object is read as that object, once (docs/spec/streams.md).
         let inner = serde_json::from_str::<String>(text).ok();
         match serde_json::from_str::<Value>(inner.as_deref().unwrap_or(text)) {
             Ok(content) => faults.extend(content_faults(within, note.annotations.value(), &content, place)),
-            // SPEC §3: text in `details` that is no object is ignored.
+            // docs/spec/streams.md: text in `details` that is no object is ignored.
             Err(_) if place == "/details" => {}
             Err(error) => faults.push(format!("{place:?}: {error}")),
         }

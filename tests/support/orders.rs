@@ -1,4 +1,4 @@
-//! A second reading of SPEC §4, *Fill*: from cumulative quantities and average prices to positions, in fractions.
+//! A second reading of docs/spec/fold.md, *Fill*: from cumulative quantities and average prices to positions, in fractions.
 //!
 //! Written from the contract's words, one rule after the other, without a look at how the engine keeps its books.
 

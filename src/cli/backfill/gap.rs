@@ -146,10 +146,10 @@ fn show(found: &[Filling], summary: &Value, dry_run: bool, json: bool, out: &mut
         return Ok(());
     }
     for Filling { gap, entries } in found {
-        let stretch = format!("{} after {} before {}", gap.stream, bound(gap.after), bound(gap.before));
+        let range = format!("{} after {} before {}", gap.stream, bound(gap.after), bound(gap.before));
         match entries {
-            0 => writeln!(out, "[BACKFILL] gap of {stretch}: not in what was given")?,
-            n => writeln!(out, "[BACKFILL] gap of {stretch}: {n} entries found")?,
+            0 => writeln!(out, "[BACKFILL] gap of {range}: not in what was given")?,
+            n => writeln!(out, "[BACKFILL] gap of {range}: {n} entries found")?,
         }
     }
     if found.is_empty() {

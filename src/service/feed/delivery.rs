@@ -32,21 +32,21 @@ pub(super) struct Delivery {
     /// Rows whose quantity at REST differs from the known one.
     unwritten: BTreeMap<Side, Held>,
     /// When the last event of a symbol came.
-    heard: BTreeMap<String, Instant>,
+    received: BTreeMap<String, Instant>,
     /// Symbols that changed without an event, and until when an event may still come.
     crash_guard: BTreeMap<String, Instant>,
 }
 
 impl Delivery {
     /// Notes an event of a symbol.
-    pub(super) fn heard(&mut self, symbol: &str, now: Instant) {
-        self.heard.insert(symbol.to_owned(), now);
+    pub(super) fn received(&mut self, symbol: &str, now: Instant) {
+        self.received.insert(symbol.to_owned(), now);
         self.crash_guard.remove(symbol);
     }
 
     /// Notes the quantity of a row from an event.
     pub(super) fn told(&mut self, side: Side, qty: Qty, now: Instant) {
-        self.heard(&side.0, now);
+        self.received(&side.0, now);
         self.unwritten.remove(&side);
         self.known.insert(side, qty);
     }
@@ -69,7 +69,7 @@ impl Delivery {
             }
             self.unwritten.insert(side.clone(), now.clone());
             // REST may show a change late that an event delivered before the last look.
-            if self.heard.get(&side.0).is_none_or(|heard| *heard + grace < before) {
+            if self.received.get(&side.0).is_none_or(|received| *received + grace < before) {
                 self.crash_guard.entry(side.0.clone()).or_insert(began + grace);
             }
         }
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(unwritten(&delivery), ["ADAUSDT BOTH 7", "BTCUSDT BOTH 1"]);
         assert_eq!(delivery.due(), Some(at(125)));
         assert!(delivery.take_undelivered(at(124)).is_empty(), "an event may be late");
-        delivery.heard("BTCUSDT", at(124));
+        delivery.received("BTCUSDT", at(124));
         assert_eq!(delivery.take_undelivered(at(125)), ["ADAUSDT"]);
         assert!(delivery.is_consistent(), "found once");
         assert_eq!(delivery.take_unwritten().len(), 2);
@@ -176,7 +176,7 @@ mod tests {
         delivery.look(at(60), rows(&[("ADAUSDT", "BOTH", 7)]), GRACE);
         assert!(unwritten(&delivery).is_empty() && delivery.is_consistent());
         // A trade shows that something happened, and not the present quantity.
-        delivery.heard("ADAUSDT", at(90));
+        delivery.received("ADAUSDT", at(90));
         delivery.look(at(120), rows(&[("ADAUSDT", "BOTH", 9)]), GRACE);
         assert_eq!((unwritten(&delivery), delivery.is_consistent()), (vec!["ADAUSDT BOTH 9".to_owned()], true));
         delivery.told(side("ADAUSDT", "BOTH"), Qty::new(Decimal::from(9)), at(121));
@@ -202,7 +202,7 @@ mod tests {
         let mut delivery = Delivery::default();
         delivery.look(at(0), rows(&[]), GRACE);
         delivery.told(side("ADAUSDT", "BOTH"), Qty::new(Decimal::from(7)), at(30));
-        delivery.heard("BTCUSDT", at(58));
+        delivery.received("BTCUSDT", at(58));
         delivery.look(at(60), rows(&[]), GRACE);
         delivery.look(at(120), rows(&[("ADAUSDT", "BOTH", 7), ("BTCUSDT", "BOTH", 1)]), GRACE);
         assert_eq!((delivery.is_consistent(), unwritten(&delivery)), (true, vec!["BTCUSDT BOTH 1".to_owned()]));

@@ -63,7 +63,7 @@ impl Written {
     }
 
     /// Notes that the events agreed with REST at a time, by the clock of this machine. [ms since 1970]
-    pub(super) fn heard(&mut self, at_ms: u64) {
+    pub(super) fn received(&mut self, at_ms: u64) {
         self.heard_ms = Some(at_ms);
     }
 
@@ -150,7 +150,7 @@ mod tests {
     fn a_gap_begins_behind_what_is_whole_and_not_behind_what_was_heard_last() {
         let mut written = Written::default();
         assert_eq!(written.gap("ADAUSDT", 9), None, "never ran before");
-        written.heard(100_000);
+        written.received(100_000);
         assert_eq!(written.gap("ADAUSDT", 900_000), Some(TradesFrom::Window { from_ms: 40_000, to_ms: 900_000 }));
         let late_ms = 100 * 24 * 3_600_000;
         let from_ms = late_ms - KEPT_MS;

@@ -107,7 +107,7 @@ async fn listen(
                 return Some(error);
             }
         };
-        state.heard();
+        state.received();
         let Some(marks) = read(&text, state) else { continue };
         backoff.reset();
         if marks.is_empty() {

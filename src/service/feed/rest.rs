@@ -46,7 +46,7 @@ impl UserFeed {
         self.is_whole = !is_open;
         self.state.facts().gap_open = is_open;
         if self.is_whole {
-            self.written.heard(asked_ms);
+            self.written.received(asked_ms);
         }
         Ok(())
     }
@@ -64,7 +64,7 @@ impl UserFeed {
         }
         self.compare_trades().await;
         if self.delivery.is_consistent() {
-            self.written.heard(asked_ms);
+            self.written.received(asked_ms);
         }
         Ok(())
     }

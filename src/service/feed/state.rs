@@ -127,7 +127,7 @@ impl State {
         facts.undelivered = Some(symbols.to_vec());
     }
 
-    pub(super) fn heard(&self) {
+    pub(super) fn received(&self) {
         let mut facts = self.facts();
         facts.messages += 1;
         facts.message = Some(Instant::now());

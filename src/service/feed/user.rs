@@ -230,7 +230,7 @@ impl UserFeed {
                     let text = text?;
                     backoff.reset();
                     if let Some(text) = text {
-                        self.state.heard();
+                        self.state.received();
                         self.take(&text).await?;
                     }
                     if !self.is_whole && gap_at.is_none() {
@@ -248,7 +248,7 @@ impl UserFeed {
         match user_event(text) {
             Ok(UserEvent::Trade { trade, forced }) => {
                 let (symbol, is_hedged) = (trade.symbol.clone(), is_hedge_side(&trade.position_side));
-                self.delivery.heard(&symbol, Instant::now());
+                self.delivery.received(&symbol, Instant::now());
                 self.state.delivered();
                 if let Some(forced) = forced {
                     self.say_forced(&trade, forced);

@@ -224,7 +224,7 @@ pub async fn stop_on_signal(stop: Arc<AtomicBool>) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
-        return tracing::error!("signals cannot be heard: the service ends only by a kill");
+        return tracing::error!("signals cannot be received: the service ends only by a kill");
     };
     tokio::select! {
         _ = terminate.recv() => {}

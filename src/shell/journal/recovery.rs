@@ -82,11 +82,11 @@ pub(super) fn last_commit(
 }
 
 /// Adds a section of a file to a digest.
-pub(super) fn hash(file: &fs::File, hashed: &mut Sha256, stretch: std::ops::Range<u64>) -> io::Result<()> {
+pub(super) fn hash(file: &fs::File, hashed: &mut Sha256, range: std::ops::Range<u64>) -> io::Result<()> {
     let mut block = vec![0; 128 * 1024];
-    let mut at = stretch.start;
-    while at < stretch.end {
-        let wanted = block.len().min(usize::try_from(stretch.end - at).unwrap_or(usize::MAX));
+    let mut at = range.start;
+    while at < range.end {
+        let wanted = block.len().min(usize::try_from(range.end - at).unwrap_or(usize::MAX));
         file.read_exact_at(&mut block[..wanted], at)?;
         hashed.update(&block[..wanted]);
         at += wanted as u64;

@@ -7,7 +7,7 @@ use crate::support::binary::{Ran, harvester, name, run, run_with};
 use crate::support::redis::RedisServer;
 
 const DEEP: usize = 20_000;
-/// The depth that is still read (SPEC §1), the object around it included. [1]
+/// The depth that is still read (docs/spec/history-files.md), the object around it included. [1]
 const READ_DEPTH: usize = 63;
 
 fn nested(depth: usize) -> String {
