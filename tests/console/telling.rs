@@ -35,7 +35,7 @@ fn well() -> Report {
         fault: None,
     };
     Report {
-        build: "0.1.0".to_owned(),
+        build: "0.2.0".to_owned(),
         rules_version: "1".to_owned(),
         settings_hash: "5e".repeat(32),
         group: "harvester".to_owned(),
