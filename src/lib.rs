@@ -27,6 +27,8 @@
 //! SOL = 20 USDT. At 101.1 the net gain is 10 × 1.1 − 1 (cost) = 10 USDT, which is 0.5 R: the first rung.
 //!
 //! ```
+//! use std::collections::BTreeMap;
+//!
 //! use harvester::cli::replay::{Request, replay};
 //! use harvester::config::Config;
 //!
@@ -42,7 +44,8 @@
 //!
 //! let mut decisions: Vec<String> = Vec::new();
 //! let request = Request { histories: vec![file.clone()], ..Request::default() };
-//! let replayed = replay(&request, &Config::default(), &mut decisions)?;
+//! let defaults = Config::from_parts(None, BTreeMap::new())?;
+//! let replayed = replay(&request, &defaults, &mut decisions)?;
 //! std::fs::remove_file(&file)?;
 //!
 //! assert_eq!(replayed.summary["entries"], 5);
