@@ -1,11 +1,10 @@
 //! Parse → trace → `cli::<command>`; the only exit code.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
-use harvester::cli;
+use clap::Parser as _;
+use harvester::cli::{self, Cli, Command};
 use harvester::codec::shown::shown;
 use harvester::config::Config;
 use harvester::service;
@@ -15,141 +14,6 @@ use harvester::shell::web::ClientError;
 use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format;
-
-/// From the history of a futures trading system to trustworthy positions and harvest decisions.
-#[derive(Parser)]
-#[command(name = "harvester", version, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 done, 1 a check found something, 2 wrong usage, configuration or input, \
-                        3 a service could not be reached.")]
-struct Cli {
-    /// Configuration file (TOML); the environment counts above it
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Replay recorded histories: positions, decisions and a summary
-    #[command(after_help = "Example: harvester replay history/ --store state --decisions decisions.jsonl")]
-    Replay {
-        /// Files, folders (every *.jsonl and *.jsonl.zst below) or - for standard input
-        #[arg(required = true, value_name = "HISTORY")]
-        histories: Vec<PathBuf>,
-        /// Keep the projection in this folder; more history continues from there
-        #[arg(long, value_name = "DIR")]
-        store: Option<PathBuf>,
-        /// Take a snapshot of the state every so many entries, and at the end, into DIR.snapshots
-        #[arg(long, value_name = "N", requires = "store", value_parser = clap::value_parser!(u64).range(1..))]
-        snapshot_every: Option<u64>,
-        /// Fold from the start, report from here (entry id or time)
-        #[arg(long, value_name = "ID|TIME")]
-        since: Option<String>,
-        /// Stop behind this (entry id or time)
-        #[arg(long, value_name = "ID|TIME")]
-        until: Option<String>,
-        /// Ignore decisions in the history: derive all of them anew
-        #[arg(long)]
-        derive: bool,
-        /// Write the decisions as a history file, - for standard output
-        #[arg(long, value_name = "FILE")]
-        decisions: Option<PathBuf>,
-        /// Count lines that are no entries instead of stopping at them
-        #[arg(long)]
-        skip_bad_lines: bool,
-        /// The summary as one JSON document
-        #[arg(long)]
-        json: bool,
-    },
-    Run(service::run::Args),
-    /// Keep a journal of the live streams, and nothing else
-    Record(cli::record::Args),
-    /// Write a history into Redis streams under its own ids; streams that are not empty are refused
-    #[command(
-        after_help = "Example: harvester import replay/nights/incident-2026-02-04/events.jsonl --redis redis://127.0.0.1:6379"
-    )]
-    Import {
-        /// Files, folders (every *.jsonl and *.jsonl.zst below) or - for standard input
-        #[arg(required = true, value_name = "HISTORY")]
-        histories: Vec<PathBuf>,
-        #[command(flatten)]
-        redis: harvester::config::flags::RedisFlag,
-        /// Count lines that are no entries instead of stopping at them
-        #[arg(long)]
-        skip_bad_lines: bool,
-        /// The summary as one JSON document
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show open positions, what they rest on, and why they are held
-    Positions(cli::positions::Args),
-    /// Say how the running service is; exit code 1 if anything needs someone
-    Status(cli::status::Args),
-    /// Read history, fetch what is still missing, say what became of each position
-    #[command(after_help = "Example: harvester backfill --dry-run --write-back
-         harvester backfill --gap --store state --journal journal archive/apply.result.jsonl.zst
-Exit code 1: a position still lacks something.")]
-    Backfill(cli::backfill::Args),
-    /// Make history of what the hashes of the old service hold, once, at a migration
-    #[command(after_help = "Example: harvester import-hashes --dry-run")]
-    ImportHashes(cli::import_hashes::Args),
-    /// Compare all positions with the exchange, now; exit code 1 if something differs
-    #[command(after_help = "Examples: harvester reconcile --store state
-          harvester reconcile --url http://127.0.0.1:9464 --json")]
-    Reconcile(cli::reconcile::Args),
-    /// Find what is wrong on this machine, with a next step for each finding; exit code 1 if there is one
-    #[command(after_help = "Example: harvester doctor --env-file /etc/default/harvester")]
-    Doctor(cli::doctor::Args),
-    /// What the projection lacks and a look-up could bring
-    #[command(after_help = "Example: harvester needs --store state")]
-    Needs(cli::needs::Args),
-    /// Bring in what the exchange tells by itself: mark prices, fills
-    #[command(subcommand)]
-    Feed(service::feed::Args),
-    /// Show the effective settings, who set each, and the hashes of policy and settings; secrets are masked
-    #[command(after_help = "Example: harvester config --config harvester.toml")]
-    Config(cli::config::Args),
-    /// Say something to the service: kill switch, gaps, risk, rungs. A dry run, unless --yes
-    Control(cli::control::Args),
-    /// Every change of a symbol's positions, in order, with its cause
-    History(cli::history::Args),
-    /// Where two stores, snapshots or replays part; exit code 1 if they do
-    Diff(cli::diff::Args),
-    /// Snapshots of the state, for looking back
-    #[command(subcommand)]
-    Snapshots(cli::snapshots::Command),
-    /// Our own record of everything consumed
-    #[command(subcommand)]
-    Journal(cli::journal::Command),
-    /// Recompute what was decided and hold it against what was emitted: clean, findings, or incomplete
-    #[command(after_help = "Example: harvester audit history/ --decisions decisions.jsonl")]
-    Audit(cli::audit::Args),
-    /// Explain a decision, or why a symbol was not harvested, on one screen
-    Explain(cli::explain::Args),
-    /// Fold one history under several policies, side by side
-    Whatif(cli::whatif::Args),
-    /// How long positions stood under each reason to hold
-    #[command(after_help = "Example: harvester stats --store state")]
-    Stats(cli::stats::Args),
-    /// Entries that were put aside, with the reason
-    #[command(subcommand)]
-    Quarantine(cli::quarantine::Command),
-    /// The night when 44 positions were open and none could be evaluated: no server, no file of yours
-    #[command(after_help = "Example: harvester demo")]
-    Demo,
-    /// Print the schemas of all entries read and written
-    #[command(after_help = "Example: harvester schema apply.result.v2")]
-    Schema {
-        /// Name of a schema; without one, all names
-        name: Option<String>,
-    },
-    /// Print the shell's completion script
-    #[command(after_help = "Example: harvester completions bash > /etc/bash_completion.d/harvester")]
-    Completions {
-        shell: clap_complete::Shell,
-    },
-}
 
 fn main() -> ExitCode {
     harvester::shell::process::with_steady_memory();
@@ -289,7 +153,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Completions { shell } => {
             // It panics where a write fails.
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "harvester", &mut script);
+            clap_complete::generate(shell, &mut cli::command_line(), "harvester", &mut script);
             Ok(out.write_all(&script)?)
         }
     }

@@ -1,7 +1,8 @@
-//! One file per command: wiring, no rules.
+//! One file per command: wiring, no rules. `command_line` defines them all.
 
 pub mod audit;
 pub mod backfill;
+mod command_line;
 pub mod config;
 pub mod control;
 pub mod demo;
@@ -24,3 +25,5 @@ pub mod snapshots;
 pub mod stats;
 pub mod status;
 pub mod whatif;
+
+pub use command_line::{Cli, Command, GROUPS, command_line};

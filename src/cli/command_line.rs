@@ -1,0 +1,240 @@
+//! The definition of the command line: every command and option, and the list of commands by purpose.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::service;
+
+/// The commands by what a person wants. Each command is in exactly one group; a test keeps it.
+pub const GROUPS: [(&str, &[&str]); 5] = [
+    ("Look", &["status", "positions", "explain", "history", "stats", "needs"]),
+    ("Run", &["run", "record", "feed", "control"]),
+    ("Repair", &["doctor", "reconcile", "backfill", "quarantine", "journal"]),
+    ("Prove", &["replay", "audit", "diff", "whatif", "snapshots"]),
+    ("Set up", &["demo", "config", "import", "import-hashes", "schema", "completions"]),
+];
+
+/// Width of the list of commands. [columns]
+const HELP_WIDTH: usize = 80;
+
+/// From the history of a futures trading system to trustworthy positions and harvest decisions.
+#[derive(Parser)]
+#[command(name = "harvester", version, arg_required_else_help = true, help_template = grouped())]
+#[command(after_help = "Exit codes: 0 done, 1 a check found something, 2 wrong usage, configuration or input, \
+                        3 a service could not be reached.")]
+pub struct Cli {
+    /// Configuration file (TOML); the environment counts above it
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Replay recorded histories: positions, decisions and a summary
+    #[command(after_help = "Example: harvester replay history/ --store state --decisions decisions.jsonl")]
+    Replay {
+        /// Files, folders (every *.jsonl and *.jsonl.zst below) or - for standard input
+        #[arg(required = true, value_name = "HISTORY")]
+        histories: Vec<PathBuf>,
+        /// Keep the projection in this folder; more history continues from there
+        #[arg(long, value_name = "DIR")]
+        store: Option<PathBuf>,
+        /// Take a snapshot of the state every so many entries, and at the end, into DIR.snapshots
+        #[arg(long, value_name = "N", requires = "store", value_parser = clap::value_parser!(u64).range(1..))]
+        snapshot_every: Option<u64>,
+        /// Fold from the start, report from here (entry id or time)
+        #[arg(long, value_name = "ID|TIME")]
+        since: Option<String>,
+        /// Stop behind this (entry id or time)
+        #[arg(long, value_name = "ID|TIME")]
+        until: Option<String>,
+        /// Ignore decisions in the history: derive all of them anew
+        #[arg(long)]
+        derive: bool,
+        /// Write the decisions as a history file, - for standard output
+        #[arg(long, value_name = "FILE")]
+        decisions: Option<PathBuf>,
+        /// Count lines that are no entries instead of stopping at them
+        #[arg(long)]
+        skip_bad_lines: bool,
+        /// The summary as one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    Run(service::run::Args),
+    /// Keep a journal of the live streams, and nothing else
+    Record(super::record::Args),
+    /// Write a history into Redis streams under its own ids; streams that are not empty are refused
+    #[command(
+        after_help = "Example: harvester import replay/nights/incident-2026-02-04/events.jsonl --redis redis://127.0.0.1:6379"
+    )]
+    Import {
+        /// Files, folders (every *.jsonl and *.jsonl.zst below) or - for standard input
+        #[arg(required = true, value_name = "HISTORY")]
+        histories: Vec<PathBuf>,
+        #[command(flatten)]
+        redis: crate::config::flags::RedisFlag,
+        /// Count lines that are no entries instead of stopping at them
+        #[arg(long)]
+        skip_bad_lines: bool,
+        /// The summary as one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show open positions, what they rest on, and why they are held
+    Positions(super::positions::Args),
+    /// Say how the running service is; exit code 1 if anything needs someone
+    Status(super::status::Args),
+    /// Read history, fetch what is still missing, say what became of each position
+    #[command(after_help = "Example: harvester backfill --dry-run --write-back
+         harvester backfill --gap --store state --journal journal archive/apply.result.jsonl.zst
+Exit code 1: a position still lacks something.")]
+    Backfill(super::backfill::Args),
+    /// Make history of what the hashes of the old service hold, once, at a migration
+    #[command(after_help = "Example: harvester import-hashes --dry-run")]
+    ImportHashes(super::import_hashes::Args),
+    /// Compare all positions with the exchange, now; exit code 1 if something differs
+    #[command(after_help = "Examples: harvester reconcile --store state
+          harvester reconcile --url http://127.0.0.1:9464 --json")]
+    Reconcile(super::reconcile::Args),
+    /// Find what is wrong on this machine, with a next step for each finding; exit code 1 if there is one
+    #[command(after_help = "Example: harvester doctor --env-file /etc/default/harvester")]
+    Doctor(super::doctor::Args),
+    /// What the projection lacks and a look-up could bring
+    #[command(after_help = "Example: harvester needs --store state")]
+    Needs(super::needs::Args),
+    /// Bring in what the exchange tells by itself: mark prices, fills
+    #[command(subcommand)]
+    Feed(service::feed::Args),
+    /// Show the effective settings, who set each, and the hashes of policy and settings; secrets are masked
+    #[command(after_help = "Example: harvester config --config harvester.toml")]
+    Config(super::config::Args),
+    /// Say something to the service: kill switch, gaps, risk, rungs. A dry run, unless --yes
+    Control(super::control::Args),
+    /// Every change of a symbol's positions, in order, with its cause
+    History(super::history::Args),
+    /// Where two stores, snapshots or replays part; exit code 1 if they do
+    Diff(super::diff::Args),
+    /// Snapshots of the state, for looking back
+    #[command(subcommand)]
+    Snapshots(super::snapshots::Command),
+    /// Our own record of everything consumed
+    #[command(subcommand)]
+    Journal(super::journal::Command),
+    /// Recompute what was decided and hold it against what was emitted: clean, findings, or incomplete
+    #[command(after_help = "Example: harvester audit history/ --decisions decisions.jsonl")]
+    Audit(super::audit::Args),
+    /// Explain a decision, or why a symbol was not harvested, on one screen
+    Explain(super::explain::Args),
+    /// Fold one history under several policies, side by side
+    Whatif(super::whatif::Args),
+    /// How long positions stood under each reason to hold
+    #[command(after_help = "Example: harvester stats --store state")]
+    Stats(super::stats::Args),
+    /// Entries that were put aside, with the reason
+    #[command(subcommand)]
+    Quarantine(super::quarantine::Command),
+    /// The night when 44 positions were open and none could be evaluated: no server, no file of yours
+    #[command(after_help = "Example: harvester demo")]
+    Demo,
+    /// Print the schemas of all entries read and written
+    #[command(after_help = "Example: harvester schema apply.result.v2")]
+    Schema {
+        /// Name of a schema; without one, all names
+        name: Option<String>,
+    },
+    /// Print the shell's completion script
+    #[command(after_help = "Example: harvester completions bash > /etc/bash_completion.d/harvester")]
+    Completions {
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Returns the definition, for completions and the reference.
+pub fn command_line() -> clap::Command {
+    Cli::command()
+}
+
+/// Returns the template of the help, with the commands by purpose in place of one long list.
+fn grouped() -> clap::builder::StyledStr {
+    let commands = Command::augment_subcommands(clap::Command::new("harvester"));
+    let header = *commands.get_styles().get_header();
+    let literal = *commands.get_styles().get_literal();
+    let names = GROUPS.iter().flat_map(|(_, names)| *names);
+    let column = names.map(|name| name.len()).max().unwrap_or(0);
+    let mut text = "{about}\n\n{usage-heading} {usage}\n".to_owned();
+    for (group, names) in GROUPS {
+        let _ = write!(text, "\n{header}{group}:{header:#}\n");
+        for name in names {
+            let about = commands.find_subcommand(name).and_then(clap::Command::get_about);
+            let about = about.map(ToString::to_string).unwrap_or_default();
+            for (at, line) in wrapped(&about, HELP_WIDTH - column - 4).iter().enumerate() {
+                let shown = if at == 0 { name } else { "" };
+                let _ = writeln!(text, "  {literal}{shown:column$}{literal:#}  {line}");
+            }
+        }
+    }
+    let _ = write!(text, "\n{header}Options:{header:#}\n{{options}}\n\n`harvester help COMMAND` explains one command.");
+    text.push_str("{after-help}");
+    text.into()
+}
+
+/// Breaks a text at blanks into lines of at most `width` characters.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last().map_or(0, |line| line.chars().count());
+        if line > 0 && line + 1 + word.chars().count() > width {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push_str(if line.is_empty() { "" } else { " " });
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        command_line().debug_assert();
+    }
+
+    #[test]
+    fn each_command_is_in_exactly_one_group() {
+        let mut listed: BTreeMap<&str, usize> = BTreeMap::new();
+        for name in GROUPS.iter().flat_map(|(_, names)| *names) {
+            *listed.entry(name).or_default() += 1;
+        }
+        let command = command_line();
+        let defined: BTreeMap<&str, usize> = command.get_subcommands().map(|command| (command.get_name(), 1)).collect();
+        assert_eq!(listed, defined);
+    }
+
+    #[test]
+    fn the_help_lists_each_command_once_and_names_the_help_of_one() {
+        let help = command_line().render_help().to_string();
+        for name in GROUPS.iter().flat_map(|(_, names)| *names) {
+            let lines =
+                help.lines().filter(|line| line.split_whitespace().next() == Some(name) && line.starts_with("  "));
+            assert_eq!(lines.count(), 1, "{name} in\n{help}");
+        }
+        for part in ["Look:", "Set up:", "--config <FILE>", "harvester help COMMAND", "Exit codes: 0 done"] {
+            assert_eq!(help.matches(part).count(), 1, "{part} in\n{help}");
+        }
+        for command in command_line().get_subcommands_mut() {
+            assert!(command.get_about().is_some(), "{} is not described", command.get_name());
+            assert!(!command.render_long_help().to_string().contains("Set up:"), "{}", command.get_name());
+        }
+    }
+}
