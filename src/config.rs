@@ -34,6 +34,7 @@ use tracing::level_filters::LevelFilter;
 pub use crate::codec::shown::{MASK, masked_url};
 pub use backfill::{Backfill, Source};
 pub use emit::{Emit, Format, Live};
+pub use environment::NAMES as ENVIRONMENT_NAMES;
 pub use error::ConfigError;
 pub use exchange::{Credentials, Exchange, NoCredentials, PositionRisk};
 pub use feed::{Feed, FeedSymbols};

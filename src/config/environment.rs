@@ -6,7 +6,7 @@ use super::error::ConfigError;
 use crate::codec::policy::nearest;
 
 /// Names that set a value or are checked.
-const NAMES: [&str; 27] = [
+pub const NAMES: [&str; 27] = [
     "BINANCE_TESTNET_API_KEY",
     "BINANCE_TESTNET_API_SECRET",
     "HARVEST_KILL_SWITCH_KEY",

@@ -5,6 +5,7 @@ mod book;
 mod ci;
 mod command;
 mod deny;
+mod docs;
 mod setup;
 mod soak;
 mod test;
@@ -21,6 +22,7 @@ cargo xtask TASK
   test [ARG…]   set up what the tests need, then run them; arguments go to `cargo test`
   bless         rewrite the golden lines and stories of replay/ and show which changed
   book          check the links of all Markdown files and build docs/ as a book, into target/book
+  docs          write the pages of docs/reference/ from the code; with --check, fail if one differs
   bench         rates of reading, decoding, folding and replaying, from one run
                 [--entries N] [--passes N] [--history PATH]
   bench live    the service on a Redis server of its own: entries/s against only reading and acknowledging, latency from
@@ -52,6 +54,7 @@ fn run(mut args: Vec<String>) -> anyhow::Result<()> {
         "test" => test::run(&args),
         "bless" => test::bless(),
         "book" => book::run(),
+        "docs" => docs::run(&args),
         "bench" => bench::run(&args),
         "soak" => soak::run(&args),
         "help" | "--help" | "-h" => {
@@ -60,6 +63,7 @@ fn run(mut args: Vec<String>) -> anyhow::Result<()> {
         }
         other => book::inner(other)
             .or_else(|| bench::inner(other, &args))
+            .or_else(|| docs::inner(other, &args))
             .unwrap_or_else(|| bail!("there is no task `{other}`\n\n{USAGE}")),
     }
 }
