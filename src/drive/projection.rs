@@ -41,7 +41,7 @@ impl Rows for Store {
 }
 
 /// The place where the projection is kept.
-enum LeaseTask {
+enum Backing {
     /// In memory only, without a store.
     Memory,
     Store(Store),
@@ -59,7 +59,7 @@ pub struct Folded {
 /// The engine and its store.
 pub struct Projection {
     pub engine: Engine,
-    keeper: LeaseTask,
+    backing: Backing,
     /// The streams of the existing store, as of its last fold.
     folded_with: Option<Streams>,
     names_written: usize,
@@ -74,14 +74,14 @@ impl Projection {
     pub fn in_memory(config: &Config) -> Self {
         let mut engine = Engine::new(config.streams.clone(), config.policy.clone());
         engine.ignore_changes();
-        Self::with(engine, LeaseTask::Memory)
+        Self::with(engine, Backing::Memory)
     }
 
-    fn with(engine: Engine, keeper: LeaseTask) -> Self {
+    fn with(engine: Engine, backing: Backing) -> Self {
         Self {
             names_written: engine.symbols().len(),
             engine,
-            keeper,
+            backing,
             folded_with: None,
             waiting: Vec::new(),
             waiting_bytes: 0,
@@ -104,7 +104,7 @@ impl Projection {
             }
             Err(error @ OpenError::OtherFormat { .. }) => {
                 notices.push(format!("{error}: rebuilding from the history given"));
-                return Ok(Self::with(fresh(), LeaseTask::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?)).begun(config));
+                return Ok(Self::with(fresh(), Backing::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?)).begun(config));
             }
             Err(error) => return Err(error.into()),
         };
@@ -115,7 +115,7 @@ impl Projection {
                 return Self::after_damage(dir, config, &error.to_string(), notices);
             }
         };
-        let Some(meta) = meta else { return Ok(Self::with(fresh(), LeaseTask::Store(store)).begun(config)) };
+        let Some(meta) = meta else { return Ok(Self::with(fresh(), Backing::Store(store)).begun(config)) };
         if meta.rules_version != RULES_VERSION {
             notices.push(format!(
                 "the store {} was folded by rules {}, these are rules {RULES_VERSION}: rebuilding from the history given",
@@ -123,7 +123,7 @@ impl Projection {
                 meta.rules_version
             ));
             drop(store);
-            let rebuild = LeaseTask::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?);
+            let rebuild = Backing::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?);
             return Ok(Self { folded_with: meta.streams(), ..Self::with(fresh(), rebuild) }.begun(config));
         }
         let mut engine = fresh();
@@ -141,7 +141,7 @@ impl Projection {
                 &config.policy.hash[..12]
             );
         }
-        Ok(Self { folded_with: Some(made_with), ..Self::with(engine, LeaseTask::Store(store)) }.begun(config))
+        Ok(Self { folded_with: Some(made_with), ..Self::with(engine, Backing::Store(store)) }.begun(config))
     }
 
     /// Returns the streams of the existing store as of its last fold, if there was a store.
@@ -156,28 +156,28 @@ impl Projection {
 
     /// Returns the first entry of a provisional fold, which a single pass began and did not finish.
     pub fn provisional_from(&self) -> anyhow::Result<Option<EntryId>> {
-        match &self.keeper {
-            LeaseTask::Store(store) => Ok(state::provisional_from(store)?),
-            LeaseTask::Memory | LeaseTask::Rebuild(_) => Ok(None),
+        match &self.backing {
+            Backing::Store(store) => Ok(state::provisional_from(store)?),
+            Backing::Memory | Backing::Rebuild(_) => Ok(None),
         }
     }
 
     /// Discards the projection and the content of its store.
     pub fn discard(self) -> anyhow::Result<()> {
-        match self.keeper {
-            LeaseTask::Store(store) => {
+        match self.backing {
+            Backing::Store(store) => {
                 let dir = store.dir().to_owned();
                 store.empty().with_context(|| format!("emptying the unfinished store {}", dir.display()))
             }
             // A rebuild removes its own folder when it is dropped.
-            LeaseTask::Memory | LeaseTask::Rebuild(_) => Ok(()),
+            Backing::Memory | Backing::Rebuild(_) => Ok(()),
         }
     }
 
     /// Creates a projection beside the store in use. It replaces that store at the end.
     pub fn rebuild(dir: &Path, config: &Config) -> anyhow::Result<Self> {
         let engine = Engine::new(config.streams.clone(), config.policy.clone());
-        Ok(Self::with(engine, LeaseTask::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?)).begun(config))
+        Ok(Self::with(engine, Backing::Rebuild(Rebuild::start(dir, FORMAT_VERSION)?)).begun(config))
     }
 
     fn after_damage(dir: &Path, config: &Config, why: &str, notices: &mut Vec<String>) -> anyhow::Result<Self> {
@@ -185,7 +185,7 @@ impl Projection {
             Store::move_aside(dir).with_context(|| format!("moving the damaged store {} aside", dir.display()))?;
         notices.push(format!("{why}: moved to {}, rebuilding from the history given", aside.display()));
         let engine = Engine::new(config.streams.clone(), config.policy.clone());
-        Ok(Self::with(engine, LeaseTask::Store(Store::open(dir, FORMAT_VERSION)?)).begun(config))
+        Ok(Self::with(engine, Backing::Store(Store::open(dir, FORMAT_VERSION)?)).begun(config))
     }
 
     /// Adds the metadata of the store to the first commit.
@@ -201,7 +201,7 @@ impl Projection {
     /// Returns the sealed decision if the entry caused one.
     pub fn step(&mut self, entry: &Entry, raw: impl FnOnce() -> String) -> anyhow::Result<Option<Sealed>> {
         let folded = self.fold(entry, raw);
-        if matches!(self.keeper, LeaseTask::Memory) {
+        if matches!(self.backing, Backing::Memory) {
             return Ok(folded.decided.map(|(_, sealed)| sealed));
         }
         if self.entries_waiting >= COMMIT_ENTRIES
@@ -221,7 +221,7 @@ impl Projection {
             let sealed = seal::seal(&mut self.engine, &decision);
             (decision, sealed)
         });
-        if matches!(self.keeper, LeaseTask::Memory) {
+        if matches!(self.backing, Backing::Memory) {
             return Folded { disposition, decided };
         }
         if let Some((_, sealed)) = &decided {
@@ -245,10 +245,10 @@ impl Projection {
 
     /// Writes every change in one batch: state, cursors and decisions.
     pub fn commit(&mut self) -> anyhow::Result<()> {
-        let store = match &mut self.keeper {
-            LeaseTask::Memory => return Ok(()),
-            LeaseTask::Store(store) => store,
-            LeaseTask::Rebuild(rebuild) => rebuild.store(),
+        let store = match &mut self.backing {
+            Backing::Memory => return Ok(()),
+            Backing::Store(store) => store,
+            Backing::Rebuild(rebuild) => rebuild.store(),
         };
         let changes = self.engine.take_changes();
         let mut rows = std::mem::take(&mut self.waiting);
@@ -261,15 +261,15 @@ impl Projection {
 
     /// Returns the store, if there is one and it is not being rebuilt.
     pub fn store(&self) -> Option<&Store> {
-        match &self.keeper {
-            LeaseTask::Store(store) => Some(store),
-            LeaseTask::Memory | LeaseTask::Rebuild(_) => None,
+        match &self.backing {
+            Backing::Store(store) => Some(store),
+            Backing::Memory | Backing::Rebuild(_) => None,
         }
     }
 
     /// Returns true if this is a rebuild beside the store in use.
     pub fn is_rebuild(&self) -> bool {
-        matches!(self.keeper, LeaseTask::Rebuild(_))
+        matches!(self.backing, Backing::Rebuild(_))
     }
 
     /// Writes the remaining changes and, after a rebuild, replaces the old store with the new one.
@@ -277,9 +277,9 @@ impl Projection {
     /// Returns the new path of the old store.
     pub fn finish(mut self) -> anyhow::Result<(Engine, Option<PathBuf>)> {
         self.commit()?;
-        let aside = match self.keeper {
-            LeaseTask::Rebuild(rebuild) => rebuild.swap()?,
-            LeaseTask::Memory | LeaseTask::Store(_) => None,
+        let aside = match self.backing {
+            Backing::Rebuild(rebuild) => rebuild.swap()?,
+            Backing::Memory | Backing::Store(_) => None,
         };
         Ok((self.engine, aside))
     }

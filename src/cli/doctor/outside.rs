@@ -19,7 +19,7 @@ pub fn store(dir: &Path, now_ms: u64) -> Vec<Check> {
     if !dir.exists() {
         return vec![Check::ok(AREA, name, "there is none yet")];
     }
-    let (bytes, flushed_ms) = choice_or_hold(dir);
+    let (bytes, flushed_ms) = size_and_change(dir);
     let flushed =
         flushed_ms.map_or_else(String::new, |ms| format!(", flushed {} ago", span(now_ms.saturating_sub(ms))));
     let size = format!("{:.1} MB{flushed}", bytes as f64 / 1e6);
@@ -46,12 +46,12 @@ pub fn store(dir: &Path, now_ms: u64) -> Vec<Check> {
 }
 
 /// Returns the size of all files of a folder [bytes], and when the last of them changed [ms since 1970].
-fn choice_or_hold(dir: &Path) -> (u64, Option<u64>) {
+fn size_and_change(dir: &Path) -> (u64, Option<u64>) {
     let (mut bytes, mut changed) = (0, None);
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let Ok(data) = entry.metadata() else { continue };
         if data.is_dir() {
-            let (more, at) = choice_or_hold(&entry.path());
+            let (more, at) = size_and_change(&entry.path());
             (bytes, changed) = (bytes + more, changed.max(at));
         } else {
             let at = data.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());

@@ -34,14 +34,14 @@ pub(super) struct Delivery {
     /// When the last event of a symbol came.
     received: BTreeMap<String, Instant>,
     /// Symbols that changed without an event, and until when an event may still come.
-    crash_guard: BTreeMap<String, Instant>,
+    suspects: BTreeMap<String, Instant>,
 }
 
 impl Delivery {
     /// Notes an event of a symbol.
     pub(super) fn received(&mut self, symbol: &str, now: Instant) {
         self.received.insert(symbol.to_owned(), now);
-        self.crash_guard.remove(symbol);
+        self.suspects.remove(symbol);
     }
 
     /// Notes the quantity of a row from an event.
@@ -70,7 +70,7 @@ impl Delivery {
             self.unwritten.insert(side.clone(), now.clone());
             // REST may show a change late that an event delivered before the last look.
             if self.received.get(&side.0).is_none_or(|received| *received + grace < before) {
-                self.crash_guard.entry(side.0.clone()).or_insert(began + grace);
+                self.suspects.entry(side.0.clone()).or_insert(began + grace);
             }
         }
     }
@@ -84,24 +84,24 @@ impl Delivery {
 
     /// Suspects that the socket does not deliver: REST lists a trade of a symbol without an event so far.
     pub(super) fn suspect(&mut self, symbol: &str, until: Instant) {
-        self.crash_guard.entry(symbol.to_owned()).or_insert(until);
+        self.suspects.entry(symbol.to_owned()).or_insert(until);
     }
 
     /// Returns when the first change without an event has waited long enough.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.crash_guard.values().min().copied()
+        self.suspects.values().min().copied()
     }
 
     /// Returns true if every change that REST showed was delivered.
     pub(super) fn is_consistent(&self) -> bool {
-        self.crash_guard.is_empty()
+        self.suspects.is_empty()
     }
 
     /// Removes and returns the symbols that have waited long enough for an event.
     pub(super) fn take_undelivered(&mut self, now: Instant) -> Vec<String> {
         let (overdue, waiting) =
-            std::mem::take(&mut self.crash_guard).into_iter().partition(|(_, until)| *until <= now);
-        self.crash_guard = waiting;
+            std::mem::take(&mut self.suspects).into_iter().partition(|(_, until)| *until <= now);
+        self.suspects = waiting;
         let overdue: BTreeMap<String, Instant> = overdue;
         overdue.into_keys().collect()
     }
@@ -114,7 +114,7 @@ impl Delivery {
 
     /// Expects no more events of earlier changes, because REST is asked for them.
     pub(super) fn excuse(&mut self) {
-        self.crash_guard.clear();
+        self.suspects.clear();
     }
 }
 
