@@ -172,12 +172,7 @@ fn after_flushall_positions_are_held_and_lost_decisions_are_written_again() {
 #[test]
 fn after_a_failover_to_a_replica_that_lags_what_is_lost_is_named() {
     let server = RedisServer::start();
-    let replica = RedisServer::start();
-    let wire = Proxy::to(server.port());
-    let mut place = Place::new(&server);
-    place.url = wire.url();
-    replica.cli(&["REPLICAOF", "127.0.0.1", &server.port().to_string()]);
-    until("the replica is in step", || replica.cli(&["INFO", "replication"]).contains("master_link_status:up"));
+    let (replica, wire, place) = service::with_replica(&server);
     let service = place.start();
     until_leader(&service);
     open_position(&server, "AAAUSDT");

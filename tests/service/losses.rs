@@ -262,12 +262,7 @@ fn a_server_that_does_not_count_proves_what_a_restored_backup_lacks() {
 #[test]
 fn a_failover_to_a_replica_in_step_tells_of_no_loss() {
     let server = RedisServer::start();
-    let replica = RedisServer::start();
-    let wire = Proxy::to(server.port());
-    let mut place = Place::new(&server);
-    place.url = wire.url();
-    replica.cli(&["REPLICAOF", "127.0.0.1", &server.port().to_string()]);
-    until("the replica is in step", || replica.cli(&["INFO", "replication"]).contains("master_link_status:up"));
+    let (replica, wire, mut place) = service::with_replica(&server);
     let service = at_work(&server, &place);
     let write = |server: &RedisServer, count: usize| {
         let mut pipeline = redis::pipe();

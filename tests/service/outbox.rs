@@ -113,6 +113,17 @@ fn an_order_of_a_position_that_changed_while_the_service_was_down_is_not_sent() 
     }
 }
 
+/// A price causes a decision; the process ends between its commit and its offer.
+fn ends_before_its_offer(server: &RedisServer, place: &mut Place, what: &str) {
+    place.environment = vec![("HARVESTER_FAIL".to_owned(), "handed_over:1".to_owned())];
+    price(server, "AAAUSDT", "1.008");
+    let mut service = place.start();
+    until("the process ends", || service.child.try_wait().unwrap().is_some());
+    drop(service);
+    assert_eq!(entries(server, DECISION), [], "{what}: it ended before");
+    place.environment.clear();
+}
+
 /// The process ends between the commit of a decision and its offer; the position changes before the next start.
 #[test]
 fn a_row_of_the_outbox_is_offered_only_on_the_position_of_now() {
@@ -120,13 +131,7 @@ fn a_row_of_the_outbox_is_offered_only_on_the_position_of_now() {
         let server = RedisServer::start();
         let mut place = live(&server);
         at_work(&place, &server);
-        place.environment = vec![("HARVESTER_FAIL".to_owned(), "handed_over:1".to_owned())];
-        price(&server, "AAAUSDT", "1.008");
-        let mut service = place.start();
-        until("the process ends", || service.child.try_wait().unwrap().is_some());
-        drop(service);
-        assert_eq!(entries(&server, DECISION), [], "{what}: it ended before");
-        place.environment.clear();
+        ends_before_its_offer(&server, &mut place, what);
         happen(&server);
         let service = place.start();
         check(&server, what, reason);
@@ -161,11 +166,7 @@ fn an_instance_that_takes_over_sends_no_order_of_what_became_uncertain() {
         let server = RedisServer::start();
         let mut place = live(&server);
         at_work(&place, &server);
-        place.environment = vec![("HARVESTER_FAIL".to_owned(), "handed_over:1".to_owned())];
-        price(&server, "AAAUSDT", "1.008");
-        let mut service = place.start();
-        until("the process ends", || service.child.try_wait().unwrap().is_some());
-        drop(service);
+        ends_before_its_offer(&server, &mut place, what);
         happen(&server);
         let mut second = live(&server);
         second.consumer = "two".to_owned();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::binary::{ended, harvester, name, run};
+use super::proxy::Proxy;
 use super::redis::RedisServer;
 
 pub const CONTROL: &str = "quantum:stream:harvest.control";
@@ -259,4 +260,15 @@ pub fn open_position(server: &RedisServer, symbol: &str) {
 
 pub fn price(server: &RedisServer, symbol: &str, price: &str) -> String {
     add(server, PRICE, &[("symbol", symbol), ("price", price)])
+}
+
+/// A replica of a server that is in step with it, and a place that reaches the server over a wire that can be moved.
+pub fn with_replica(server: &RedisServer) -> (RedisServer, Proxy, Place) {
+    let replica = RedisServer::start();
+    let wire = Proxy::to(server.port());
+    let mut place = Place::new(server);
+    place.url = wire.url();
+    replica.cli(&["REPLICAOF", "127.0.0.1", &server.port().to_string()]);
+    until("the replica is in step", || replica.cli(&["INFO", "replication"]).contains("master_link_status:up"));
+    (replica, wire, place)
 }
