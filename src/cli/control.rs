@@ -15,6 +15,7 @@ use crate::codec::operator::{ControlEntry, Word};
 use crate::codec::time;
 use crate::config::Config;
 use crate::config::flags::RedisFlag;
+use crate::domain::engine::IDS_AHEAD_MAX_MS;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::StreamKind;
 use crate::drive::pipeline::signing_key;
@@ -26,9 +27,6 @@ use crate::shell::web;
 
 /// How long a service may take to confirm that it obeys.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// Entries whose ids are further ahead of the server's clock wait for their turn
-/// (docs/spec/canonical-order.md, "Ids ahead"). [ms]
-const AHEAD_MAX_MS: u64 = 2_000;
 /// Time between two requests for that confirmation.
 const ASK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -243,7 +241,7 @@ async fn ids_ahead(server: &mut Server, stream: &str) -> Option<Ahead> {
     // Without the permission to look, the operator gets no warning, and the entry is still written.
     let (next_ms, now_ms) = (server.next_id_ms(stream).await.ok()?, server.time_ms().await.ok()?);
     let by_ms = next_ms.saturating_sub(now_ms);
-    (by_ms > AHEAD_MAX_MS).then_some(Ahead { by_ms, turn_ms: next_ms })
+    (by_ms > IDS_AHEAD_MAX_MS).then_some(Ahead { by_ms, turn_ms: next_ms })
 }
 
 /// Asks until the service confirms it, or until the time limit.

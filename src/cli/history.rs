@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::replay;
 use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::fields::{self, Field, NONE};
-use crate::codec::{seal, time};
+use crate::codec::time;
 use crate::config::Config;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
@@ -76,18 +76,7 @@ fn changes(wanted: &str, inputs: &[Input], until: Option<EntryId>, config: &Conf
     engine.ignore_changes();
     pipeline::preload(&history, &mut decoder, &mut engine, false, until)?;
     let mut watch = Watch::new(wanted);
-    pipeline::pipeline(&mut history, &mut decoder, false, |batch| {
-        for name in &batch.symbols {
-            engine.intern(name);
-        }
-        for (entry, _) in &batch.entries {
-            if let Some(decision) = engine.step(entry).decision {
-                seal::seal(&mut engine, &decision);
-            }
-            watch.look(&engine, entry);
-        }
-        Ok(())
-    })?;
+    pipeline::fold_all(&mut history, &mut decoder, &mut engine, |engine, entry, _, _| watch.look(engine, entry))?;
     if engine.find(wanted).is_none() {
         bail!("the history names no symbol {wanted}");
     }

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod backfill;
+mod cell;
 mod command_line;
 pub mod config;
 pub mod control;

@@ -40,6 +40,9 @@ pub const RULES_VERSION: &str = "2";
 
 /// Earlier ids are not times: 2010-01-01, before the first Redis stream. [ms since 1970]
 pub const FIRST_TIME_MS: u64 = 1_262_304_000_000;
+/// Ids further ahead of the server's clock than this are named as ahead, and wait (docs/spec/canonical-order.md, "Ids
+/// ahead"). [ms]
+pub const IDS_AHEAD_MAX_MS: u64 = 2_000;
 
 /// The effect of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

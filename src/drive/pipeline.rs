@@ -8,6 +8,7 @@ use std::thread;
 use anyhow::bail;
 use secrecy::ExposeSecret as _;
 
+use super::projection::Folded;
 use crate::codec::decode::Decoder;
 use crate::codec::line;
 use crate::codec::object::Object;
@@ -244,7 +245,27 @@ pub fn pipeline(
     })
 }
 
-/// Does the same and passes on each batch. The memory of a returned batch is reused for the next one.
+/// Folds a whole history into an engine. Calls `each` after every entry, with its line and its effect.
+pub fn fold_all(
+    history: &mut History,
+    decoder: &mut Decoder,
+    engine: &mut Engine,
+    mut each: impl FnMut(&Engine, &Entry, &[u8], &Folded),
+) -> anyhow::Result<()> {
+    pipeline(history, decoder, false, |batch| {
+        for name in &batch.symbols {
+            engine.intern(name);
+        }
+        for (entry, range) in &batch.entries {
+            let folded = Folded::by(engine, entry);
+            each(engine, entry, &batch.bytes[range.clone()], &folded);
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// Does the same as [`pipeline`] and passes on each batch. The memory of a returned batch is reused for the next one.
 pub fn hand_over(
     history: &mut History,
     decoder: &mut Decoder,

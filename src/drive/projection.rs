@@ -56,6 +56,18 @@ pub struct Folded {
     pub decided: Option<(Box<Decision>, Sealed)>,
 }
 
+impl Folded {
+    /// Steps an engine by one entry, and seals the decision that it caused.
+    pub fn by(engine: &mut Engine, entry: &Entry) -> Self {
+        let step = engine.step(entry);
+        let decided = step.decision.map(|decision| {
+            let sealed = seal::seal(engine, &decision);
+            (decision, sealed)
+        });
+        Self { disposition: step.disposition, decided }
+    }
+}
+
 /// The engine and its store.
 pub struct Projection {
     pub engine: Engine,
@@ -215,12 +227,7 @@ impl Projection {
 
     /// Folds one entry. The next commit writes it.
     pub fn fold(&mut self, entry: &Entry, raw: impl FnOnce() -> String) -> Folded {
-        let step = self.engine.step(entry);
-        let disposition = step.disposition;
-        let decided = step.decision.map(|decision| {
-            let sealed = seal::seal(&mut self.engine, &decision);
-            (decision, sealed)
-        });
+        let Folded { disposition, decided } = Folded::by(&mut self.engine, entry);
         if matches!(self.backing, Backing::Memory) {
             return Folded { disposition, decided };
         }

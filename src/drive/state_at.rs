@@ -7,7 +7,6 @@ use anyhow::{Context as _, bail};
 use super::pipeline;
 use super::snapshots::{self, Restored};
 use crate::codec::decode::{Decoder, Symbols};
-use crate::codec::seal;
 use crate::codec::state::{BadRow, Rows, StoredRow};
 use crate::config::Config;
 use crate::domain::engine::Engine;
@@ -52,18 +51,7 @@ pub fn state_at(sources: &Sources, at: Option<EntryId>, config: &Config) -> anyh
     let mut decoder = Decoder::new(config.streams.clone(), names).with_key(pipeline::signing_key(config)?);
     pipeline::preload(&history, &mut decoder, &mut engine, false, at)?;
     let mut entries = 0;
-    pipeline::pipeline(&mut history, &mut decoder, false, |batch| {
-        for name in &batch.symbols {
-            engine.intern(name);
-        }
-        for (entry, _) in &batch.entries {
-            if let Some(decision) = engine.step(entry).decision {
-                seal::seal(&mut engine, &decision);
-            }
-        }
-        entries += batch.entries.len() as u64;
-        Ok(())
-    })?;
+    pipeline::fold_all(&mut history, &mut decoder, &mut engine, |_, _, _, _| entries += 1)?;
     notices.extend(history.notices());
     Ok(Past { engine, snapshot, entries, notices })
 }

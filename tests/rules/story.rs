@@ -9,7 +9,8 @@ use std::path::Path;
 use harvester::cli::explain;
 use harvester::codec::decode::{Decoder, Symbols};
 use harvester::codec::fields::{self, Field, NONE};
-use harvester::codec::{seal, time};
+use harvester::codec::seal::Sealed;
+use harvester::codec::time;
 use harvester::config::Config;
 use harvester::domain::book::counters::Count;
 use harvester::domain::book::symbol::Symbol;
@@ -38,20 +39,10 @@ pub fn of(case: &Path, config: &Config) -> String {
     pipeline::preload(&history, &mut decoder, &mut engine, false, None).expect("the history is read ahead");
     let is_long = history_is_long(case);
     let mut teller = Teller { is_long, ..Teller::default() };
-    pipeline::pipeline(&mut history, &mut decoder, false, |batch| {
-        for name in &batch.symbols {
-            engine.intern(name);
-        }
-        for (entry, range) in &batch.entries {
-            let step = engine.step(entry);
-            let payload = step.decision.as_ref().map(|decision| {
-                let payload = seal::payload(&engine, decision);
-                seal::seal(&mut engine, decision);
-                payload
-            });
-            teller.tell(&engine, entry, &batch.bytes[range.clone()], step.disposition, payload.as_ref());
-        }
-        Ok(())
+    pipeline::fold_all(&mut history, &mut decoder, &mut engine, |engine, entry, bytes, folded| {
+        let payload = |sealed: &Sealed| serde_json::from_str(&sealed.payload).expect("a payload is JSON");
+        let payload: Option<Value> = folded.decided.as_ref().map(|(_, sealed)| payload(sealed));
+        teller.tell(engine, entry, bytes, folded.disposition, payload.as_ref());
     })
     .expect("the history folds");
     teller.end(&engine);

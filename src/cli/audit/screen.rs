@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::report::{Report, Verdict};
+use crate::cli::cell::text;
 use crate::cli::replay::rounded;
 use crate::shell::terminal::{Screen, Tone};
 
@@ -50,15 +51,6 @@ pub fn show(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {
         screen.line(&format!("  notice: {notice}"))?;
     }
     Ok(())
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "-".to_owned(),
-        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(","),
-        other => other.to_string(),
-    }
 }
 
 fn chain(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {

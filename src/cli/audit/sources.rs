@@ -182,8 +182,7 @@ async fn dump_streams(config: &Config, only_decisions: bool, folder: &Path) -> a
         if only_decisions && !is_decision {
             continue;
         }
-        let kind = server.kind_of_key(&stream.name).await?;
-        if !matches!(kind.as_str(), "stream" | "none") {
+        if let Some(kind) = server.other_kind(&stream.name).await? {
             dumped.others.push(format!("the key {} is a {kind}, no stream: nothing of it can be read", stream.name));
             continue;
         }

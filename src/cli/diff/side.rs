@@ -5,11 +5,12 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use crate::codec::decode::{Decoder, Symbols};
-use crate::codec::{seal, snapshot};
+use crate::codec::snapshot;
 use crate::config::Config;
 use crate::domain::engine::Engine;
 use crate::domain::event::Entry;
 use crate::domain::event::ids::SortKey;
+use crate::drive::projection::Folded;
 use crate::drive::snapshots;
 use crate::drive::{pipeline, projection};
 use crate::shell::history::{History, Input, Options};
@@ -84,10 +85,8 @@ impl Walk {
     /// Folds the next entry and returns it, so that its changes can be examined.
     pub fn step(&mut self) -> anyhow::Result<Option<Next>> {
         let Some(next) = self.next.take() else { return Ok(None) };
-        if let Some(decision) = self.engine.step(&next.entry).decision {
-            seal::seal(&mut self.engine, &decision);
-            self.decisions.push(decision.decision_id);
-        }
+        let folded = Folded::by(&mut self.engine, &next.entry);
+        self.decisions.extend(folded.decided.map(|(decision, _)| decision.decision_id));
         self.advance()?;
         Ok(Some(next))
     }

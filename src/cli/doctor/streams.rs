@@ -9,6 +9,7 @@ use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::line::Fields;
 use crate::codec::time::{self, span};
 use crate::config::Config;
+use crate::domain::engine::{FIRST_TIME_MS, IDS_AHEAD_MAX_MS};
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::event::streams::{Stream, StreamKind};
 use crate::shell::redis::{GroupInfo, Server, ServerError, StreamInfo};
@@ -20,11 +21,6 @@ const LOOKED_AT: usize = 50;
 const DEAD_MS: u64 = 600_000;
 /// A history shorter than this may be trimmed before an operator can react. [ms]
 const SHORT_HISTORY_MS: u64 = 24 * 3_600_000;
-
-/// An id further ahead of the server's clock than this is not of its time. [ms]
-const AHEAD_MS: u64 = 2_000;
-/// 2010-01-01; earlier ids are no times. [ms since 1970]
-const NO_TIME_BEFORE_MS: u64 = 1_262_304_000_000;
 
 pub async fn checks(server: &mut Server, config: &Config, now_ms: u64) -> Vec<Check> {
     let mut checks = Vec::new();
@@ -41,8 +37,7 @@ pub async fn checks(server: &mut Server, config: &Config, now_ms: u64) -> Vec<Ch
 
 /// Checks a stream that only we write to: what would prevent a write.
 async fn of_output(server: &mut Server, name: &str) -> Result<Vec<Check>, ServerError> {
-    let kind = server.kind_of_key(name).await?;
-    if !matches!(kind.as_str(), "stream" | "none") {
+    if let Some(kind) = server.other_kind(name).await? {
         let next = "find who writes it, and name another stream in [outputs]";
         return Ok(vec![Check::problem(AREA, name, format!("this key is a {kind}, no stream"), next)]);
     }
@@ -93,14 +88,14 @@ fn times(stream: &Stream, info: &StreamInfo, now_ms: u64) -> Vec<Check> {
     if let Some(exhausted) = exhausted(&stream.name, info) {
         return vec![exhausted];
     }
-    if let Some(last) = newest.filter(|last| last.ms > now_ms.saturating_add(AHEAD_MS)) {
+    if let Some(last) = newest.filter(|last| last.ms > now_ms.saturating_add(IDS_AHEAD_MAX_MS)) {
         let ahead = span(last.ms.saturating_sub(now_ms));
         let found = format!("ids_ahead: its newest id {last} is {ahead} ahead of the server's clock");
         let next = "find who writes explicit ids, or whose clock went back; entries wait until the clock is there, and new ones \
                     come behind: a stream of another name starts anew";
         checks.push(Check::problem(AREA, &stream.name, found, next));
     }
-    if let Some(first) = info.first.filter(|first| first.ms < NO_TIME_BEFORE_MS) {
+    if let Some(first) = info.first.filter(|first| first.ms < FIRST_TIME_MS) {
         let found = format!("ids_not_time: its first id {first} is no time (before 2010)");
         let next = "let the producer write ids of the server (XADD *): prices with such ids are not used, and nothing is \
                     evaluated by them";
@@ -110,8 +105,7 @@ fn times(stream: &Stream, info: &StreamInfo, now_ms: u64) -> Vec<Check> {
 }
 
 async fn absent(server: &mut Server, stream: &Stream) -> Result<Check, ServerError> {
-    let kind = server.kind_of_key(&stream.name).await?;
-    if kind != "none" {
+    if let Some(kind) = server.other_kind(&stream.name).await? {
         let found = format!("this key is a {kind}, no stream");
         return Ok(Check::problem(
             AREA,

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::cli::cell::text;
 use crate::codec::time;
 use crate::shell::terminal::{Screen, Tone};
 
@@ -21,15 +22,6 @@ pub fn show(document: &Value, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     outcome(document, screen)?;
     around(document, screen)?;
     raw(document, screen)
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "-".to_owned(),
-        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(","),
-        other => other.to_string(),
-    }
 }
 
 /// Returns the time of an entry id.

@@ -99,8 +99,7 @@ impl Delivery {
 
     /// Removes and returns the symbols that have waited long enough for an event.
     pub(super) fn take_undelivered(&mut self, now: Instant) -> Vec<String> {
-        let (overdue, waiting) =
-            std::mem::take(&mut self.suspects).into_iter().partition(|(_, until)| *until <= now);
+        let (overdue, waiting) = std::mem::take(&mut self.suspects).into_iter().partition(|(_, until)| *until <= now);
         self.suspects = waiting;
         let overdue: BTreeMap<String, Instant> = overdue;
         overdue.into_keys().collect()

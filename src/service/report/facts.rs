@@ -80,42 +80,7 @@ pub struct InputReport {
     /// From this age on the input counts as silent; `None`: it may be silent without limit. [ms]
     pub silent_after_ms: Option<u64>,
     /// Why the stream can be neither read nor written: its key holds something else, or its ids are exhausted.
-    pub fault: Option<InputFault>,
-}
-
-/// The fault of the key of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum InputFault {
-    NotAStream,
-    IdsExhausted,
-}
-
-impl InputFault {
-    pub const ALL: [Self; 2] = [Self::NotAStream, Self::IdsExhausted];
-
-    /// Converts the server's fault to that of the report.
-    pub const fn of(fault: StreamFault) -> Self {
-        match fault {
-            StreamFault::NotAStream => Self::NotAStream,
-            StreamFault::IdsExhausted => Self::IdsExhausted,
-        }
-    }
-
-    pub const fn of_stream(self) -> StreamFault {
-        match self {
-            Self::NotAStream => StreamFault::NotAStream,
-            Self::IdsExhausted => StreamFault::IdsExhausted,
-        }
-    }
-
-    /// Returns the name of the finding.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NotAStream => "not_a_stream",
-            Self::IdsExhausted => "ids_exhausted",
-        }
-    }
+    pub fault: Option<StreamFault>,
 }
 
 impl InputReport {

@@ -271,7 +271,7 @@ fn of_input(input: &InputReport) -> Vec<Concern> {
             "control" | "decision" => "; no order is sent until then",
             _ => "",
         };
-        let says = format!("{} {}{stops}", input.stream, fault.of_stream().says());
+        let says = format!("{} {}{stops}", input.stream, fault.says());
         concerns.push(Concern::of(fault.name(), input, says));
     }
     if input.is_silent() {

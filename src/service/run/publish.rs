@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use super::fetching::Fetched;
 use super::message::Role;
 use super::processor::Processor;
-use super::reader::{AHEAD_MS, ReaderStatus};
+use super::reader::ReaderStatus;
 use crate::codec::checksum::state_checksum_hex;
 use crate::codec::live::OutboxRow;
 use crate::config::{Config, SilentAfter};
-use crate::domain::engine::{FIRST_TIME_MS, RULES_VERSION};
+use crate::domain::engine::{FIRST_TIME_MS, IDS_AHEAD_MAX_MS, RULES_VERSION};
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::drive::sheet::Sheet;
 use crate::service::operator_log::{self, Line};
 use crate::service::pages::Question;
-use crate::service::report::{self, Change, GapProof, InputFault, InputReport, Report, SharedReport, Watch};
+use crate::service::report::{self, Change, GapProof, InputReport, Report, SharedReport, Watch};
 use crate::shell::redis::StreamStats;
 use crate::shell::systemd::Manager;
 
@@ -265,7 +265,7 @@ impl Publisher {
                 lag_ms: if is_ahead { Some(0) } else { lag_ms },
                 ids_not_time: last.is_some_and(|last| last.ms < FIRST_TIME_MS),
                 ids_ahead: if is_ahead { unread.unwrap_or(1) } else { 0 },
-                ahead_ms: last.map(|last| last.ms.saturating_sub(server_ms)).filter(|ms| *ms > AHEAD_MS),
+                ahead_ms: last.map(|last| last.ms.saturating_sub(server_ms)).filter(|ms| *ms > IDS_AHEAD_MAX_MS),
                 cursor: cursor.map(|id| id.to_string()),
                 age_ms: last.map(|last| server_ms.saturating_sub(last.ms)),
                 watched_ms: 0,
@@ -277,7 +277,7 @@ impl Publisher {
                     GapProof::Counted
                 },
                 silent_after_ms: self.silent_after.of(named.kind),
-                fault: stream_stats.fault.map(InputFault::of),
+                fault: stream_stats.fault,
             }
         };
         engine.streams().iter().map(describe).collect()

@@ -19,12 +19,11 @@ use crate::codec::decode::kills_when_read;
 use crate::codec::line::Fields;
 use crate::codec::live::StreamPosition;
 use crate::config::Start;
+use crate::domain::engine::IDS_AHEAD_MAX_MS;
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::event::reorder::{ReadTo, ReorderBuffer};
 use crate::shell::redis::{Answer, Consumer, Membership, RawEntry, Round, ServerError, StreamFault, StreamStats, Take};
 
-/// Ids that are ahead of the server's clock by more than this are reported. [ms]
-pub const AHEAD_MS: u64 = 2_000;
 /// With a larger lag than this, the watermark is not sent, because no order is sent then. [ms]
 const FAR_BEHIND_MS: u64 = 60_000;
 /// The watermark is sent in steps of this size, because each one wakes the processor, even between a price and its
@@ -327,7 +326,7 @@ impl Reader {
 
     /// Returns true if the id of a stream's next entry is ahead of the server's clock.
     fn is_ahead(&self, stream: StreamId) -> bool {
-        let to_ms = self.setup.status.server_ms.load(Ordering::Relaxed).saturating_add(AHEAD_MS);
+        let to_ms = self.setup.status.server_ms.load(Ordering::Relaxed).saturating_add(IDS_AHEAD_MAX_MS);
         self.reorder.first_of(stream).is_some_and(|first| first.ms > to_ms)
     }
 

@@ -132,9 +132,15 @@ impl Server {
     }
 
     /// Returns the type of a key, `none` if there is no such key.
-    pub async fn kind_of_key(&mut self, key: &str) -> Result<String, ServerError> {
+    async fn kind_of_key(&mut self, key: &str) -> Result<String, ServerError> {
         let answered = redis::cmd("TYPE").arg(key).query_async(&mut self.connection).await;
         answered.map_err(self.failed(format!("to tell what {key} is")))
+    }
+
+    /// Returns the type of a key that exists and is not a stream.
+    pub async fn other_kind(&mut self, key: &str) -> Result<Option<String>, ServerError> {
+        let kind = self.kind_of_key(key).await?;
+        Ok((!matches!(kind.as_str(), "stream" | "none")).then_some(kind))
     }
 
     /// Returns the state of a stream, or `None` if there is no stream.

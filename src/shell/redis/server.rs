@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
+use serde::{Deserialize, Serialize};
 
 use super::address::Address;
 use super::reply::{self, RawEntry};
@@ -43,7 +44,8 @@ pub enum ServerError {
 }
 
 /// The reason why a stream takes no entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StreamFault {
     /// The key is not a stream.
     NotAStream,
@@ -52,6 +54,14 @@ pub enum StreamFault {
 }
 
 impl StreamFault {
+    /// Returns the name of the finding.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotAStream => "not_a_stream",
+            Self::IdsExhausted => "ids_exhausted",
+        }
+    }
+
     /// Returns the fault in words, with the next step.
     pub const fn says(self) -> &'static str {
         match self {

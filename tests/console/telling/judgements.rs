@@ -1,6 +1,7 @@
 //! Alive, ready, what needs someone, and when it is said.
 
-use harvester::service::report::{Change, InputFault, Past, Report, Role, Watch, alive, concerns, ready};
+use harvester::service::report::{Change, Past, Report, Role, Watch, alive, concerns, ready};
+use harvester::shell::redis::StreamFault;
 
 use super::well;
 
@@ -141,8 +142,8 @@ const CASES: [Case; 36] = [
     (
         "nothing can be read from a stream, or added to another",
         |r| {
-            r.inputs[0].fault = Some(InputFault::NotAStream);
-            r.inputs[1].fault = Some(InputFault::IdsExhausted);
+            r.inputs[0].fault = Some(StreamFault::NotAStream);
+            r.inputs[1].fault = Some(StreamFault::IdsExhausted);
             r.outbox.refusing = [("quantum:stream:harvest.quarantine".to_owned(), "is no stream".to_owned())].into();
         },
         &[],
