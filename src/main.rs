@@ -143,7 +143,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Doctor(args) => cli::doctor::run(&args, &config, &refused, out),
         Command::Needs(args) => cli::needs::run(&args, out),
         Command::Feed(args) => service::feed::run(&args, &config),
-        Command::Quarantine(command) => cli::quarantine::run(&command, out),
+        Command::Quarantine(command) => cli::quarantine::run(&command, &config, out),
         Command::Audit(args) => cli::audit::run(&args, &config, out),
         Command::Explain(args) => cli::explain::run(&args, &config, out),
         Command::Whatif(args) => cli::whatif::run(&args, &config, out),

@@ -16,7 +16,8 @@ use crate::codec::signing::SigningKey;
 use crate::config::Config;
 use crate::domain::engine::ChainHead;
 use crate::domain::event::ids::EntryId;
-use crate::drive::pipeline::{signing_key, single_pass_or_restart, with_former};
+use crate::drive::keys;
+use crate::drive::pipeline::single_pass_or_restart;
 use crate::shell::terminal::Screen;
 
 mod coverage;
@@ -104,7 +105,10 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     if let Some(Command::Anchor { from }) = &args.command {
         return anchor(from, config, out);
     }
-    let key = key(args, config)?;
+    let key = match &args.key_file {
+        Some(path) => Some(keys::of_file(path, config)?),
+        None => keys::configured(config)?,
+    };
     let anchors = args.anchor.iter().map(anchors).collect::<anyhow::Result<Vec<_>>>()?.concat();
     let since = args.since.as_deref().map(|text| bound(text, 0)).transpose()?;
     let until = args.until.as_deref().map(|text| bound(text, u64::MAX)).transpose()?;
@@ -172,14 +176,6 @@ fn lost(chain: &mut Chain, sources: &Sources, config: &Config) -> anyhow::Result
         chain.tampered.push(chain::Tampered { what, seq, entry, why });
     }
     Ok(())
-}
-
-/// Returns the key of the file, else that of the configuration.
-fn key(args: &Args, config: &Config) -> anyhow::Result<Option<SigningKey>> {
-    let Some(path) = &args.key_file else { return signing_key(config) };
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read the key {}", path.display()))?;
-    let key = SigningKey::new(&bytes).with_context(|| format!("the key {}", path.display()))?;
-    Ok(Some(with_former(key, config)?))
 }
 
 /// Reads the anchors of a file, one JSON document per line.

@@ -18,7 +18,7 @@ use crate::config::flags::RedisFlag;
 use crate::domain::engine::IDS_AHEAD_MAX_MS;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::StreamKind;
-use crate::drive::pipeline::signing_key;
+use crate::drive::keys;
 use crate::service::report::Report;
 use crate::service::server;
 use crate::shell::redis::{LeaseKeys, Server, ServerError, append_control};
@@ -170,7 +170,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     let mut streams = config.streams.iter().map(|(_, stream)| stream);
     let stream =
         streams.find(|stream| stream.kind == StreamKind::Control).context("no control stream is configured")?;
-    let key = signing_key(config)?;
+    let key = keys::configured(config)?;
     let kill_key = &config.emit.kill_key;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (plan, done) = runtime.block_on(async {

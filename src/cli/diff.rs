@@ -10,7 +10,7 @@ use super::exit_code::Found;
 use crate::codec::checksum::state_checksum_hex;
 use crate::codec::fields::{self, NONE};
 use crate::config::Config;
-use crate::domain::engine::Engine;
+use crate::domain::engine::{Decisions, Engine};
 use crate::shell::terminal::{Screen, Tone};
 
 mod lockstep;
@@ -79,8 +79,9 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         }
         None => config.clone(),
     };
-    let a = Side::open(&args.a, config, args.derive)?;
-    let b = Side::open(&args.b, &other, args.derive)?;
+    let decisions = if args.derive { Decisions::Derived } else { Decisions::Recorded };
+    let a = Side::open(&args.a, config, decisions)?;
+    let b = Side::open(&args.b, &other, decisions)?;
     let difference = compare(&args.a, a, &args.b, b)?;
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&difference.as_json())?)?;

@@ -7,16 +7,15 @@ use anyhow::bail;
 use serde_json::{Value, json};
 
 use super::replay;
-use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::fields::{self, Field, NONE};
 use crate::codec::time;
 use crate::config::Config;
 use crate::domain::book::symbol::Symbol;
-use crate::domain::engine::Engine;
+use crate::domain::engine::{Decisions, Engine};
 use crate::domain::event::Entry;
 use crate::domain::event::ids::EntryId;
 use crate::domain::exit::policy::Policy;
-use crate::drive::pipeline;
+use crate::drive::driver::Driver;
 use crate::shell::history::{History, Input, Options};
 use crate::shell::terminal::Screen;
 
@@ -71,13 +70,10 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
 
 fn changes(wanted: &str, inputs: &[Input], until: Option<EntryId>, config: &Config) -> anyhow::Result<Vec<Change>> {
     let mut history = History::open(inputs, &config.streams, Options { until, ..Options::default() })?;
-    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
-    let mut engine = Engine::new(config.streams.clone(), config.policy.clone());
-    engine.ignore_changes();
-    pipeline::preload(&history, &mut decoder, &mut engine, false, until)?;
+    let mut driver = Driver::over(&history, config, Decisions::Recorded, until)?;
     let mut watch = Watch::new(wanted);
-    pipeline::fold_all(&mut history, &mut decoder, &mut engine, |engine, entry, _, _| watch.look(engine, entry))?;
-    if engine.find(wanted).is_none() {
+    driver.fold_all(&mut history, |engine, entry, _, _| watch.look(engine, entry))?;
+    if driver.engine.find(wanted).is_none() {
         bail!("the history names no symbol {wanted}");
     }
     Ok(watch.changes)

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde_json::json;
 
-use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::shown;
 use crate::codec::state::Quarantined;
+use crate::config::Config;
+use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
-use crate::domain::event::streams::Streams;
-use crate::drive::projection;
+use crate::domain::exit::policy::Policy;
+use crate::drive::driver::Driver;
+use crate::drive::{keys, projection};
 use crate::shell::terminal::{Screen, Tone};
 
 #[derive(clap::Subcommand, Debug)]
@@ -50,13 +52,13 @@ pub enum Command {
     },
 }
 
-pub fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
+pub fn run(command: &Command, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     match command {
         Command::List { store, json } => list(store, *json, out),
         Command::Show { stream, id, store } => show(store, stream, id, out),
         Command::Try { stream, id, store, json } => {
             let one = stream.as_deref().zip(id.as_deref());
-            try_again(store, one, *json, out)
+            try_again(store, one, config, *json, out)
         }
     }
 }
@@ -105,15 +107,22 @@ enum Now {
 }
 
 /// Decodes quarantined entries again, all or one.
-fn try_again(store: &Path, one: Option<(&str, &str)>, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+fn try_again(
+    store: &Path,
+    one: Option<(&str, &str)>,
+    config: &Config,
+    json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     let (streams, mut all) = projection::quarantined(store)?;
     if let Some((stream, id)) = one {
         all = vec![find(all, stream, id)?];
     }
+    let mut driver = Driver::with_key(Engine::new(streams, Policy::default()), keys::configured(config)?);
     let tried: Vec<(Quarantined, Now)> = all
         .into_iter()
         .map(|aside| {
-            let now = decoded(&streams, &aside);
+            let now = decoded(&mut driver, &aside);
             (aside, now)
         })
         .collect();
@@ -156,12 +165,11 @@ fn show_tried(tried: &[(Quarantined, Now)], screen: &mut Screen<'_>) -> anyhow::
     Ok(())
 }
 
-fn decoded(streams: &Streams, aside: &Quarantined) -> Now {
-    let Some(stream) = streams.id_of(&aside.stream) else {
+fn decoded(driver: &mut Driver, aside: &Quarantined) -> Now {
+    let Some(stream) = driver.streams().id_of(&aside.stream) else {
         return Now::Still("of a stream that the store does not read".to_owned());
     };
-    let mut decoder = Decoder::new(streams.clone(), Symbols::default());
-    match decoder.decode_line(stream, aside.id, aside.line.as_bytes()) {
+    match driver.decode_line(stream, aside.id, aside.line.as_bytes()) {
         Err(error) => Now::Still(format!("no history line: {error}")),
         Ok(entry) => match entry.content {
             Ok(_) => Now::Reads(entry.shape),

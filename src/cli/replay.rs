@@ -8,15 +8,15 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value};
 
-use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::state::{self, Row};
 use crate::codec::{time, view};
 use crate::config::Config;
-use crate::domain::engine::Engine;
+use crate::domain::engine::{Decisions, Engine};
 use crate::domain::event::ids::{EntryId, SortKey};
 use crate::domain::exit::policy::Policy;
-use crate::drive::pipeline::{pipeline, preload, signing_key, single_pass_or_restart};
-use crate::drive::projection::{Projection, decision_line};
+use crate::drive::commits::decision_line;
+use crate::drive::pipeline::single_pass_or_restart;
+use crate::drive::projection::Projection;
 use crate::drive::snapshots;
 use crate::shell::history::{Extent, History, HistoryError, Input, Options};
 use crate::shell::terminal::{Progress, Screen, Tone};
@@ -137,11 +137,12 @@ fn opened(
     history: &History,
     notices: &mut Vec<String>,
 ) -> anyhow::Result<Projection> {
-    let Some(dir) = &request.store else { return Ok(Projection::in_memory(config)) };
+    let decisions = if request.derive { Decisions::Derived } else { Decisions::Recorded };
+    let Some(dir) = &request.store else { return Projection::in_memory(config, decisions) };
     if request.rebuild {
-        return Projection::rebuild(dir, config);
+        return Projection::rebuild(dir, config, decisions);
     }
-    let mut projection = Projection::open(dir, config, notices)?;
+    let mut projection = Projection::open(dir, config, decisions, notices)?;
     if history.is_in_one_pass() {
         if !projection.is_new() || projection.is_rebuild() {
             bail!(HistoryError::NotPlain { file: dir.display().to_string() });
@@ -160,7 +161,7 @@ fn opened(
                 dir.display()
             ));
             drop(projection);
-            return Projection::rebuild(dir, config);
+            return Projection::rebuild(dir, config, decisions);
         }
         projection.wait(state::provisional_row(None));
     }
@@ -212,30 +213,24 @@ fn fold(
     projection: &mut Projection,
     decisions: &mut dyn DecisionSink,
 ) -> anyhow::Result<u64> {
-    let mut decoder =
-        Decoder::new(config.streams.clone(), Symbols::new(projection.engine.symbols())).with_key(signing_key(config)?);
-    preload(history, &mut decoder, &mut projection.engine, request.derive, until)?;
-
+    projection.look_ahead(history, until);
     let progress = progress_of(history);
     let mut snapshots = Snapshots::of(request, history, config);
     let mut seen: u64 = 0;
     let mut reported = since.is_none();
-    let bad_fields = pipeline(history, &mut decoder, request.skip_bad_lines, |batch| {
-        for name in &batch.symbols {
-            projection.engine.intern(name);
-        }
+    let bad_fields = projection.pipeline(history, request.skip_bad_lines, |folding, batch| {
         for ((entry, place), at) in batch.entries.iter().zip(&batch.places) {
             if !reported && since.is_some_and(|since| entry.id >= since) {
-                projection.engine.reset_counters();
+                folding.engine.reset_counters();
                 reported = true;
             }
             let raw = || String::from_utf8_lossy(&batch.bytes[place.clone()]).into_owned();
-            if let Some(sealed) = projection.step(entry, raw)?
+            if let Some(sealed) = folding.step(entry, raw)?
                 && reported
             {
-                decisions.take(&decision_line(&projection.engine, &sealed, entry))?;
+                decisions.take(&decision_line(folding.engine, &sealed, entry))?;
             }
-            snapshots.after(*at, &projection.engine)?;
+            snapshots.after(*at, folding.engine)?;
         }
         seen += batch.entries.len() as u64;
         if let Some((entry, _)) = batch.entries.last() {

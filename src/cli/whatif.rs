@@ -13,10 +13,11 @@ use std::thread;
 use anyhow::Context as _;
 
 use crate::codec::chain;
-use crate::codec::decode::{Decoder, Symbols};
 use crate::config::Config;
+use crate::domain::engine::Decisions;
 use crate::domain::exit::policy::Policy;
-use crate::drive::pipeline::{EntryBatch, hand_over, preload_skips, signing_key, single_pass_or_restart};
+use crate::drive::driver::Driver;
+use crate::drive::pipeline::{EntryBatch, single_pass_or_restart};
 use crate::shell::history::{History, Input, Options};
 use crate::shell::terminal::Screen;
 
@@ -102,19 +103,12 @@ fn fold(
     skip_bad_lines: bool,
     config: &Config,
 ) -> anyhow::Result<Compared> {
-    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default()).with_key(signing_key(config)?);
+    let mut driver = Driver::over(&history, config, Decisions::Derived, None)?;
     let recorded = Arc::new(recorded(&history));
     let mut variants: Vec<Variant> = policies
         .into_iter()
-        .map(|(name, policy)| Variant::new(name, policy, config.streams.clone(), Arc::clone(&recorded)))
+        .map(|(name, policy)| Variant::new(name, policy.cost, driver.fork(policy), Arc::clone(&recorded)))
         .collect();
-    for variant in &mut variants {
-        preload_skips(&history, &mut decoder, &mut variant.engine, None);
-    }
-    let preloaded = decoder.symbols.take_new();
-    for variant in &mut variants {
-        variant.intern(&preloaded);
-    }
     let mut entries = 0;
     let (to_reader, emptied) = channel();
     // A thread folds one batch for several policies while the batch is in its cache.
@@ -137,7 +131,7 @@ fn fold(
                 to_variant
             })
             .collect();
-        hand_over(&mut history, &mut decoder, skip_bad_lines, |mut batch| {
+        driver.decode_all(&mut history, skip_bad_lines, |mut batch| {
             batch.look_ahead(|_| false);
             entries += batch.entries.len() as u64;
             let batch = Arc::new(batch);

@@ -52,12 +52,11 @@ impl Sealed {
     }
 }
 
-/// Seals a decision that a step has just made, and links it into the chain.
-pub fn seal(engine: &mut Engine, decision: &Decision) -> Sealed {
+/// Seals a decision that a step has just made: it follows the last one of the chain.
+pub fn sealed(engine: &Engine, decision: &Decision) -> Sealed {
     let payload = payload(engine, decision).to_string();
     let prev = engine.globals().chain.hash.to_string();
     let hash = chained(&prev, &payload);
-    engine.set_chain_hash(&hash);
     Sealed {
         decision_id: decision.decision_id.clone(),
         symbol: engine.symbol(decision.symbol).name.to_string(),

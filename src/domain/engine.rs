@@ -44,6 +44,19 @@ pub const FIRST_TIME_MS: u64 = 1_262_304_000_000;
 /// ahead"). [ms]
 pub const IDS_AHEAD_MAX_MS: u64 = 2_000;
 
+/// How the decisions count that the history contains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Decisions {
+    /// They are facts: adopted, and not made again.
+    #[default]
+    Recorded,
+    /// They are ignored, and everything is derived again.
+    Derived,
+    /// They are compared over the whole history, and ours are returned beside them. The state follows the recorded ones
+    /// and, where one is missing, ours. So each later decision is judged by itself.
+    Audited,
+}
+
 /// The effect of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
@@ -208,10 +221,7 @@ pub struct Engine {
     cursors: Vec<Option<EntryId>>,
     in_flight: BTreeSet<SymbolId>,
     facts: RecordedDecisions,
-    /// Decision entries are ignored: what-if.
-    derive: bool,
-    /// Decisions are compared over the whole history, and ours are returned beside the recorded ones.
-    audit: bool,
+    decisions: Decisions,
     last_key: Option<SortKey>,
     accepted_streams: Vec<bool>,
     changes: Changes,
@@ -248,8 +258,7 @@ impl Engine {
             cursors,
             in_flight: BTreeSet::new(),
             facts: RecordedDecisions::default(),
-            derive: false,
-            audit: false,
+            decisions: Decisions::default(),
             last_key: None,
             accepted_streams: Vec::new(),
             changes: Changes::default(),
@@ -264,15 +273,15 @@ impl Engine {
         self.facts = facts;
     }
 
-    /// Ignores decision entries, and derives everything again.
-    pub fn set_derive(&mut self) {
-        self.derive = true;
+    /// Chooses how the decisions of the history count. Without this they are recorded.
+    #[must_use]
+    pub fn with_decisions(self, decisions: Decisions) -> Self {
+        Self { decisions, ..self }
     }
 
-    /// Compares over the whole history and returns each decision of ours. The state follows the recorded decisions and,
-    /// where one is missing, ours. So each later decision is judged by itself.
-    pub fn set_audit(&mut self) {
-        self.audit = true;
+    /// Returns how the decisions of the history count.
+    pub fn decisions(&self) -> Decisions {
+        self.decisions
     }
 
     /// Notes that the history skips an entry. It has no effect on an entry that was folded, or on a stream that is not
@@ -289,10 +298,14 @@ impl Engine {
         !self.globals.skipped.is_empty() && self.globals.skipped.contains(&(stream.into(), id))
     }
 
-    /// Sets the hash of the decision that was just made. The next decision follows it.
-    pub fn set_chain_hash(&mut self, hash: &str) {
+    /// Links the decision that was just made into the chain. The next decision follows its hash.
+    ///
+    /// The hash covers the text of the decision, which only the codec knows. So the driver brings it here, and nothing
+    /// else does.
+    pub(crate) fn link(&mut self, made: &Decision, hash: &str) {
+        assert_eq!(made.seq, self.globals.chain.seq, "only the decision that was just made is linked");
         self.globals.chain.hash = hash.into();
-        self.note_link(self.globals.chain.seq, hash);
+        self.note_link(made.seq, hash);
     }
 
     /// Makes the next decision the first of a chain.
@@ -394,7 +407,7 @@ impl Engine {
                 Ok(None)
             }
             (Event::Decision(fact), _) => {
-                if !self.derive {
+                if self.decisions != Decisions::Derived {
                     self.come_back(fact);
                 }
                 Ok(None)
@@ -629,7 +642,7 @@ impl Engine {
         let flags = match entry.kind {
             StreamKind::Result => is_ours && !unreadable.refusal && unreadable.reason != Reason::TooLate,
             StreamKind::Snapshot => is_ours,
-            StreamKind::Decision => !self.derive && !self.audit,
+            StreamKind::Decision => self.decisions == Decisions::Recorded,
             // Treated as skipped, as a replay without the key treats it.
             StreamKind::Control => unreadable.reason == Reason::BadSignature,
             StreamKind::Observation | StreamKind::Intent | StreamKind::Plan | StreamKind::Price => false,

@@ -4,12 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 
-use super::pipeline;
+use super::driver::Driver;
 use super::snapshots::{self, Restored};
-use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::state::{BadRow, Rows, StoredRow};
 use crate::config::Config;
-use crate::domain::engine::Engine;
+use crate::domain::engine::{Decisions, Engine};
 use crate::domain::event::ids::EntryId;
 use crate::shell::history::{History, Input, Options};
 use crate::shell::journal::Journal;
@@ -41,19 +40,17 @@ pub fn state_at(sources: &Sources, at: Option<EntryId>, config: &Config) -> anyh
         None => None,
     };
     let inputs = inputs(sources, restored.as_ref())?;
-    let (mut engine, snapshot) = match restored {
-        Some(Restored { engine, path, .. }) => (engine, Some(path)),
-        None => (Engine::new(config.streams.clone(), config.policy.clone()), None),
+    let (mut driver, snapshot) = match restored {
+        Some(Restored { engine, path, .. }) => (Driver::going_on(engine, config, Decisions::Recorded)?, Some(path)),
+        None => (Driver::new(config, Decisions::Recorded)?, None),
     };
-    engine.ignore_changes();
+    driver.engine.ignore_changes();
     let mut history = History::open(&inputs, &config.streams, Options { until: at, ..Options::default() })?;
-    let names = Symbols::new(engine.symbols());
-    let mut decoder = Decoder::new(config.streams.clone(), names).with_key(pipeline::signing_key(config)?);
-    pipeline::preload(&history, &mut decoder, &mut engine, false, at)?;
+    driver.look_ahead(&history, at);
     let mut entries = 0;
-    pipeline::fold_all(&mut history, &mut decoder, &mut engine, |_, _, _, _| entries += 1)?;
+    driver.fold_all(&mut history, |_, _, _, _| entries += 1)?;
     notices.extend(history.notices());
-    Ok(Past { engine, snapshot, entries, notices })
+    Ok(Past { engine: driver.engine, snapshot, entries, notices })
 }
 
 /// Returns the inputs after a snapshot. Journal files before its position are left out. Other histories are read as a

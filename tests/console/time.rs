@@ -13,7 +13,7 @@ use harvester::codec::view;
 use harvester::config::Config;
 use harvester::domain::engine::Engine;
 use harvester::domain::event::ids::EntryId;
-use harvester::drive::projection;
+use harvester::drive::commits::decision_line;
 use harvester::drive::snapshots;
 use harvester::drive::state_at::{Sources, state_at};
 use harvester::shell::journal::{Journal, Limits};
@@ -314,7 +314,7 @@ fn decisions_that_are_facts_leave_the_state_that_making_them_left() {
         let came = live.feed(&line);
         journal.append(&line, came.entry.id.ms);
         if let Some(sealed) = came.sealed {
-            let line = projection::decision_line(&live.engine, &sealed, &came.entry);
+            let line = decision_line(&live.engine, &sealed, &came.entry);
             live.feed(&line);
             journal.append(&line, came.entry.id.ms);
             decisions += 1;

@@ -23,10 +23,8 @@ use harvester::codec::{line, view};
 use harvester::config::Config;
 use harvester::domain::book::counters::Count;
 use harvester::domain::book::position::Cause;
-use harvester::domain::engine::recorded::RecordedDecisions;
 use harvester::domain::engine::shortcut::price_run::Ahead;
-use harvester::domain::engine::{Disposition, Step};
-use harvester::domain::event::Event;
+use harvester::domain::engine::{Decisions, Disposition, Step};
 use harvester::domain::event::ids::SortKey;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -403,31 +401,23 @@ proptest! {
     fn prices_taken_ahead_come_to_the_same(
         script in scripts(400),
         size in 2_usize..200,
-        how in 0..3,
+        how in 0_usize..3,
         emitted in prop::collection::vec(any::<bool>(), 40),
     ) {
         let history = tell(&script, Style::default());
-        let (mut by_one, mut ahead_of) = (Lab::noting(&history.config), Lab::noting(&history.config));
-        for lab in [&mut by_one, &mut ahead_of] {
-            match how {
-                0 => {}
-                1 => lab.engine.set_derive(),
-                _ => {
-                    let folder = Folder::new();
-                    // Decided at prices at which ours would change nothing.
-                    let policy = from_json(r#"{"ladder":"0.01:0.2,0.02:0.2,0.05:0.2,0.1:0.2","min_r":"0.01","atr_unit":{"fraction-bot":"fraction"}}"#).unwrap();
-                    let config = Config { policy, ..history.config.clone() };
-                    let decided = in_memory(vec![folder.file("h.jsonl", &history.text())], &config).decisions;
-                    let mut facts = RecordedDecisions::default();
-                    for (line, _) in decided.iter().zip(emitted.iter().cycle()).filter(|(_, is_emitted)| **is_emitted) {
-                        let entry = lab.decode(line);
-                        let Ok(Event::Decision(fact)) = entry.content else { panic!("{line} is no decision") };
-                        facts.add(*fact, &history.config.streams);
-                    }
-                    lab.engine.set_audit();
-                    lab.engine.set_facts(facts);
-                }
-            }
+        let decisions = [Decisions::Recorded, Decisions::Derived, Decisions::Audited][how];
+        let mut by_one = Lab::noting(&history.config, decisions);
+        let mut ahead_of = Lab::noting(&history.config, decisions);
+        if decisions == Decisions::Audited {
+            let folder = Folder::new();
+            // Decided at prices at which ours would change nothing.
+            let policy = from_json(r#"{"ladder":"0.01:0.2,0.02:0.2,0.05:0.2,0.1:0.2","min_r":"0.01","atr_unit":{"fraction-bot":"fraction"}}"#).unwrap();
+            let config = Config { policy, ..history.config.clone() };
+            let decided = in_memory(vec![folder.file("h.jsonl", &history.text())], &config).decisions;
+            let written = decided.into_iter().zip(emitted.iter().cycle()).filter(|(_, is_emitted)| **is_emitted);
+            let written: Vec<String> = written.map(|(line, _)| line).collect();
+            by_one.preload(&written);
+            ahead_of.preload(&written);
         }
         let mut ahead = Ahead::default();
         for batch in history.entries.chunks(size) {

@@ -8,10 +8,8 @@ use crate::support::lab::{Lab, entry_line};
 use crate::support::{config, replayed};
 use harvester::cli::replay::Request;
 use harvester::config::Config;
-use harvester::domain::engine::recorded::RecordedDecisions;
 use harvester::domain::engine::shortcut::price_run::Ahead;
-use harvester::domain::engine::{Disposition, Step};
-use harvester::domain::event::Event;
+use harvester::domain::engine::{Decisions, Disposition, Step};
 use serde_json::{Value, json};
 
 /// Entries are later than this. [ms since 1970]
@@ -144,15 +142,11 @@ fn a_decision_emitted_among_prices_ahead_is_taken_over_in_its_place() {
     assert_eq!(decisions.len(), 1);
 
     let config = policy(folder.path(), "ladder = \"0.5:0.25,1:0.25\"\n");
-    let (mut by_one, mut ahead_of) = (Lab::new(&config), Lab::new(&config));
+    let audited = || Lab::noting(&config, Decisions::Audited);
+    let (mut by_one, mut ahead_of) = (audited(), audited());
     let mut entries = Vec::new();
     for lab in [&mut by_one, &mut ahead_of] {
-        let emitted = lab.decode(&decisions[0]);
-        let Ok(Event::Decision(fact)) = emitted.content else { panic!("it is a decision") };
-        let mut facts = RecordedDecisions::default();
-        facts.add(*fact, &config.streams);
-        lab.engine.set_audit();
-        lab.engine.set_facts(facts);
+        lab.preload(&decisions);
         entries = text.lines().map(|line| lab.decode(line)).collect();
     }
     let mut ahead = Ahead::default();

@@ -7,17 +7,16 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use harvester::cli::explain;
-use harvester::codec::decode::{Decoder, Symbols};
 use harvester::codec::fields::{self, Field, NONE};
 use harvester::codec::seal::Sealed;
 use harvester::codec::time;
 use harvester::config::Config;
 use harvester::domain::book::counters::Count;
 use harvester::domain::book::symbol::Symbol;
-use harvester::domain::engine::{Disposition, Engine};
+use harvester::domain::engine::{Decisions, Disposition, Engine};
 use harvester::domain::event::ids::EntryId;
 use harvester::domain::event::{Entry, Event};
-use harvester::drive::pipeline;
+use harvester::drive::driver::{Driver, Folded};
 use harvester::shell::history::{History, Options};
 use serde_json::Value;
 
@@ -33,19 +32,16 @@ const DAY_MS: u64 = 86_400_000;
 pub fn of(case: &Path, config: &Config) -> String {
     let inputs = [case.join("events.jsonl").into()];
     let mut history = History::open(&inputs, &config.streams, Options::default()).expect("the history opens");
-    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
-    let mut engine = Engine::new(config.streams.clone(), config.policy.clone());
-    engine.ignore_changes();
-    pipeline::preload(&history, &mut decoder, &mut engine, false, None).expect("the history is read ahead");
+    let mut driver = Driver::over(&history, config, Decisions::Recorded, None).expect("the keys of a case read");
     let is_long = history_is_long(case);
     let mut teller = Teller { is_long, ..Teller::default() };
-    pipeline::fold_all(&mut history, &mut decoder, &mut engine, |engine, entry, bytes, folded| {
+    let each = |engine: &Engine, entry: &Entry, bytes: &[u8], folded: &Folded| {
         let payload = |sealed: &Sealed| serde_json::from_str(&sealed.payload).expect("a payload is JSON");
         let payload: Option<Value> = folded.decided.as_ref().map(|(_, sealed)| payload(sealed));
         teller.tell(engine, entry, bytes, folded.disposition, payload.as_ref());
-    })
-    .expect("the history folds");
-    teller.end(&engine);
+    };
+    driver.fold_all(&mut history, each).expect("the history folds");
+    teller.end(&driver.engine);
     teller.text
 }
 

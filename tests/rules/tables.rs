@@ -9,7 +9,7 @@ use harvester::cli::replay::Request;
 use harvester::codec::policy::{from_json, to_json};
 use harvester::codec::seal::Sealed;
 use harvester::config::Config;
-use harvester::domain::engine::{Disposition, decision_id};
+use harvester::domain::engine::{Decisions, Disposition, decision_id};
 use harvester::domain::event::Reason;
 use harvester::domain::units::{OutOfRange, Price, Qty, Quote, RMultiple};
 use rust_decimal::Decimal;
@@ -561,7 +561,7 @@ fn closed_positions_stay_in_the_store_however_far_apart_they_are() {
 
 #[test]
 fn a_position_that_an_adoption_closes_is_written() {
-    let mut lab = Lab::noting(&support::config(None));
+    let mut lab = Lab::noting(&support::config(None), Decisions::Recorded);
     let later = 8 * 24 * 3_600;
     filled(&mut lab, 0, "BUY", "1", "10", "100");
     filled(&mut lab, 1, "SELL", "2", "10", "100");

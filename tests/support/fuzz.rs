@@ -7,12 +7,13 @@ use harvester::codec::decode::{Decoder, Symbols, kills_when_read};
 use harvester::codec::line::Fields;
 use harvester::codec::signing::SigningKey;
 use harvester::codec::state::{self, BadRow, Rows, StoredRow};
-use harvester::codec::{line, policy, seal, view};
+use harvester::codec::{line, policy, view};
 use harvester::domain::engine::{Disposition, Engine};
 use harvester::domain::event::ids::{EntryId, StreamId};
 use harvester::domain::event::streams::{StreamKind, Streams};
 use harvester::domain::event::{Control, Entry, Event, Reason};
 use harvester::domain::exit::policy::Policy;
+use harvester::drive::driver::Driver;
 use serde::Deserialize;
 
 /// What came of the bytes.
@@ -40,20 +41,17 @@ struct Head<'a> {
 /// that were applied and follow each other, and what a store would keep reads back as what it was.
 pub fn fold(history: &[u8]) -> Folded {
     let streams = Streams::default();
-    let mut decoder = Decoder::new(streams.clone(), Symbols::default());
-    let mut engine = Engine::new(streams.clone(), Policy::default());
+    let mut driver = Driver::with_key(Engine::new(streams.clone(), Policy::default()), None);
     let mut folded = Folded::default();
     for text in history.split(|&byte| byte == b'\n') {
-        let Some(entry) = entry(text, &mut decoder) else {
+        let Some(entry) = entry(text, &mut driver) else {
             folded.refused += 1;
             continue;
         };
-        for name in decoder.symbols.take_new() {
-            engine.intern(&name);
-        }
-        let counted = engine.counters.entries();
-        let step = engine.step(&entry);
-        assert_eq!(engine.counters.entries(), counted + 1, "an entry is counted once: {entry:?}");
+        let counted = driver.engine.counters.entries();
+        let before = driver.engine.globals().chain.hash.clone();
+        let step = driver.fold(&entry);
+        assert_eq!(driver.engine.counters.entries(), counted + 1, "an entry is counted once: {entry:?}");
         let reason = match step.disposition {
             Disposition::Applied => {
                 folded.applied += 1;
@@ -69,14 +67,13 @@ pub fn fold(history: &[u8]) -> Folded {
             }
         };
         folded.seen.insert((entry.kind.name(), entry.shape, reason));
-        if let Some(decision) = step.decision {
+        if let Some((_, sealed)) = step.decided {
             assert_eq!(step.disposition, Disposition::Applied, "{entry:?}");
-            let before = engine.globals().chain.hash.clone();
-            let sealed = seal::seal(&mut engine, &decision);
             assert_eq!(sealed.prev, *before, "a decision follows the one before it");
             folded.decisions += 1;
         }
     }
+    let engine = driver.engine;
     let counters = &engine.counters;
     assert_eq!(counters.applied, folded.applied);
     assert_eq!(counters.duplicates, folded.duplicates);
@@ -108,20 +105,16 @@ pub fn control(payload: &[u8]) -> BTreeSet<(&'static str, &'static str)> {
     let bytes = |text: &str| text.as_bytes().to_vec();
     let entries = CONTROL_EVENTS.iter().map(|event| (*event, "payload")).chain([("policy.adopted", "policy")]);
     for ((event, field), seq) in entries.zip(1..) {
-        let mut decoder = Decoder::new(streams.clone(), Symbols::default());
-        let mut engine = Engine::new(streams.clone(), Policy::default());
+        let mut driver = Driver::with_key(Engine::new(streams.clone(), Policy::default()), None);
         let stream = StreamKind::Control.default_stream();
         let pairs = [(bytes("event_type"), bytes(event)), (bytes(field), payload.to_vec())];
         let text = line::write(stream, &format!("1770163200000-{seq}"), &Fields::from_bytes(&pairs));
-        let entry = entry(text.as_bytes(), &mut decoder).expect("a line that we wrote is an entry");
-        for name in decoder.symbols.take_new() {
-            engine.intern(&name);
-        }
-        let step = engine.step(&entry);
+        let entry = entry(text.as_bytes(), &mut driver).expect("a line that we wrote is an entry");
+        let step = driver.fold(&entry);
         let reason = match step.disposition {
             Disposition::Quarantined(reason) => {
                 let is_safety = matches!(event, "policy.adopted" | "kill.changed");
-                assert!(!is_safety || engine.globals().killed, "{event}: what cannot be read kills");
+                assert!(!is_safety || driver.engine.globals().killed, "{event}: what cannot be read kills");
                 reason.name()
             }
             Disposition::Applied | Disposition::Duplicate => "",
@@ -133,23 +126,23 @@ pub fn control(payload: &[u8]) -> BTreeSet<(&'static str, &'static str)> {
             assert_eq!(again, **policy);
         }
         seen.insert((entry.shape, reason));
-        reads_back(engine, streams.clone());
+        reads_back(driver.engine, streams.clone());
     }
     seen
 }
 
 /// The entry of a line, which the short way for prices and the long way have to agree on.
-fn entry(text: &[u8], decoder: &mut Decoder) -> Option<Entry> {
+fn entry(text: &[u8], driver: &mut Driver) -> Option<Entry> {
     let head: Head<'_> = serde_json::from_slice(text).ok()?;
-    let stream = decoder.streams().id_of(&head.stream)?;
+    let stream = driver.streams().id_of(&head.stream)?;
     let id = EntryId::parse(head.id.as_bytes())?;
-    let short = decoder.decode_line(stream, id, text).ok();
-    let long = line::fields(text).ok().map(|fields| decoder.decode(stream, id, &fields));
+    let short = driver.decode_line(stream, id, text).ok();
+    let long = line::fields(text).ok().map(|fields| driver.decode(stream, id, &fields));
     assert_eq!(short, long, "{}", String::from_utf8_lossy(text));
     if let (Ok(fields), StreamKind::Control | StreamKind::Decision) =
-        (line::fields(text), decoder.streams().kind(stream))
+        (line::fields(text), driver.streams().kind(stream))
     {
-        believed(decoder.streams(), stream, id, &fields, short.as_ref());
+        believed(driver.streams(), stream, id, &fields, short.as_ref());
     }
     short
 }

@@ -1,19 +1,21 @@
-//! The engine and its decoder on a table: entries in by hand, steps out.
+//! The driver on a table: entries in by hand, steps out.
 
-use harvester::codec::decode::{Decoder, Symbols};
+use std::ops::{Deref, DerefMut};
+
 use harvester::codec::line;
-use harvester::codec::seal::{self, Sealed};
+use harvester::codec::seal::Sealed;
 use harvester::codec::view;
 use harvester::config::Config;
 use harvester::domain::book::symbol::Symbol;
-use harvester::domain::engine::{Engine, Step};
+use harvester::domain::engine::{Decisions, Engine, Step};
 use harvester::domain::event::Entry;
+use harvester::drive::driver::{Driver, Folded};
+use harvester::drive::look_ahead::LookAhead;
 use serde_json::{Map, Value};
 
-/// An engine that is fed by lines, as a replay feeds it.
+/// A driver that is fed by lines, as a replay feeds it.
 pub struct Lab {
-    pub engine: Engine,
-    decoder: Decoder,
+    driver: Driver,
     config: Config,
 }
 
@@ -24,34 +26,47 @@ pub struct Came {
     pub sealed: Option<Sealed>,
 }
 
+impl Deref for Lab {
+    type Target = Driver;
+
+    fn deref(&self) -> &Driver {
+        &self.driver
+    }
+}
+
+impl DerefMut for Lab {
+    fn deref_mut(&mut self) -> &mut Driver {
+        &mut self.driver
+    }
+}
+
 impl Lab {
     pub fn new(config: &Config) -> Self {
-        let mut lab = Self::noting(config);
+        let mut lab = Self::noting(config, Decisions::Recorded);
         lab.engine.ignore_changes();
         lab
     }
 
     /// One whose engine notes what a store has to write.
-    pub fn noting(config: &Config) -> Self {
-        let engine = Engine::new(config.streams.clone(), config.policy.clone());
-        let decoder = Decoder::new(config.streams.clone(), Symbols::default());
-        Self { engine, decoder, config: config.clone() }
+    pub fn noting(config: &Config, decisions: Decisions) -> Self {
+        let driver = Driver::new(config, decisions).expect("the keys of a test read");
+        Self { driver, config: config.clone() }
     }
 
     /// The same with an engine that has a past.
-    pub fn going_on(mut self, engine: Engine) -> Self {
-        let names = Symbols::new(engine.symbols());
-        self.decoder = Decoder::new(self.config.streams.clone(), names);
-        self.engine = engine;
-        self
+    pub fn going_on(self, engine: Engine) -> Self {
+        let driver = Driver::going_on(engine, &self.config, Decisions::Recorded).expect("the keys of a test read");
+        Self { driver, ..self }
     }
 
-    /// Names a symbol before any entry does.
-    pub fn intern(&mut self, name: &str) {
-        self.decoder.symbols.intern(name);
-        for name in self.decoder.symbols.take_new() {
-            self.engine.intern(&name);
+    /// Preloads decisions, given as history lines.
+    pub fn preload(&mut self, decisions: &[String]) {
+        let mut ahead = LookAhead::default();
+        for line in decisions {
+            let entry = self.decode(line);
+            ahead.see(self.streams(), entry);
         }
+        assert_eq!(self.driver.preload(ahead), [], "all are decisions");
     }
 
     /// Decodes a history line; its symbol is known to the engine afterwards.
@@ -61,18 +76,14 @@ impl Lab {
         let stream = self.config.streams.id_of(stream).expect("the stream is configured");
         let id = head["id"].as_str().and_then(|id| id.parse().ok()).expect("a line has an id");
         let fields = line::fields(text.as_bytes()).expect("the fields of a line read");
-        let entry = self.decoder.decode(stream, id, &fields);
-        for name in self.decoder.symbols.take_new() {
-            self.engine.intern(&name);
-        }
-        entry
+        self.driver.decode(stream, id, &fields)
     }
 
     /// Folds an entry, decides, and seals the decision.
     pub fn step(&mut self, entry: Entry) -> Came {
-        let step = self.engine.step(&entry);
-        let sealed = step.decision.as_ref().map(|decision| seal::seal(&mut self.engine, decision));
-        Came { entry, step, sealed }
+        let Folded { disposition, decided } = self.driver.fold(&entry);
+        let (decision, sealed) = decided.unzip();
+        Came { entry, step: Step { disposition, decision }, sealed }
     }
 
     pub fn feed(&mut self, text: &str) -> Came {

@@ -13,18 +13,16 @@ use super::sources::{Opened, Sources};
 use super::totals::Executions;
 use super::trust::Trust;
 use crate::codec::chain::{Chain, Link};
-use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::line;
 use crate::codec::object::Object;
 use crate::codec::signing::SigningKey;
 use crate::config::Config;
 use crate::domain::book::rung::OutcomeKind;
-use crate::domain::engine::recorded::RecordedDecisions;
 use crate::domain::engine::{Disposition, Engine};
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Entry, Event, Outcome};
-use crate::drive::pipeline::{hand_over, policy_at_first, preload_skips};
+use crate::drive::driver::Driver;
 
 /// Folds the history and compares.
 pub fn pass(
@@ -36,26 +34,15 @@ pub fn pass(
     scope: Scope,
 ) -> anyhow::Result<Report> {
     let Opened { mut history, faults } = opened;
-    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default()).with_key(key.cloned());
-    let policy = policy_at_first(&history, &mut decoder).unwrap_or_else(|| config.policy.clone());
-    let mut engine = Engine::new(config.streams.clone(), policy);
-    engine.set_audit();
-    preload_skips(&history, &mut decoder, &mut engine, scope.until);
     let trusted: BTreeSet<EntryId> = chain.links.iter().filter(|link| link.authentic).map(|link| link.id).collect();
-    engine.set_facts(facts(&history, &mut decoder, &trusted));
-    for name in decoder.symbols.take_new() {
-        engine.intern(&name);
-    }
+    let mut driver = Driver::auditing(&history, config, key.cloned(), scope.until, Some(&trusted));
 
     let mut ledger = Ledger::new(chain, &config.streams, scope);
     let mut coverage = Coverage::new(&config.streams);
     let mut executions = Executions::new(chain);
     let mut unreadable_gaps: u64 = 0;
-    let bad_fields = hand_over(&mut history, &mut decoder, true, |mut batch| {
+    let bad_fields = driver.pipeline(&mut history, true, |engine, batch| {
         batch.look_ahead(|entry| ledger.names(entry));
-        for name in &batch.symbols {
-            engine.intern(name);
-        }
         for (at, (entry, place)) in batch.entries.iter().enumerate() {
             coverage.see(entry.stream, entry.id);
             unreadable_gaps += u64::from(entry.content.as_ref().is_err_and(|unreadable| unreadable.gap));
@@ -65,17 +52,17 @@ pub fn pass(
             }
             let Some(step) = engine.step_ahead(entry, &batch.ahead, at) else { continue };
             if step.disposition != Disposition::Duplicate {
-                ledger.meet(&engine, entry, step.decision.as_deref());
+                ledger.meet(engine, entry, step.decision.as_deref());
             }
-            if let Some(why) = refusal(&engine, entry, &batch.bytes[place.clone()]) {
+            if let Some(why) = refusal(engine, entry, &batch.bytes[place.clone()]) {
                 *executions.refusals.entry(why).or_default() += 1;
             }
         }
-        engine.end_batch();
         let changes = engine.take_changes();
-        executions.see_closed(&engine, &changes);
-        Ok(Some(batch))
+        executions.see_closed(engine, &changes);
+        Ok(())
     })?;
+    let engine = driver.engine;
     executions.see_all(&engine);
 
     let mut report = Report::of_chain(sources, chain, faults);
@@ -90,7 +77,7 @@ pub fn pass(
         sources.lacks_before_ms,
         sources.in_flight_from_ms,
     ));
-    let trust = Trust::of(&history, &mut decoder_without_key(config), config, key, scope);
+    let trust = Trust::of(&history, config, key, scope);
     report.tampered.extend(trust.faults());
     report.tampered.extend(trust.orders_under_other_policies(chain, scope, |id| executions.is_expired(id)));
     report.control = trust.json();
@@ -106,29 +93,6 @@ pub fn pass(
     report.count(&engine, &history);
     report.notices = history.notices();
     Ok(report)
-}
-
-/// Creates a decoder without a key, which reads every entry as it is written. Whether it was to be believed is part of
-/// the audit.
-fn decoder_without_key(config: &Config) -> Decoder {
-    Decoder::new(config.streams.clone(), Symbols::default())
-}
-
-/// Returns the recorded decisions: those whose seal is intact.
-fn facts(
-    history: &crate::shell::history::History,
-    decoder: &mut Decoder,
-    trusted: &BTreeSet<EntryId>,
-) -> RecordedDecisions {
-    let mut facts = RecordedDecisions::default();
-    for at in history.decision_lines().filter(|at| trusted.contains(&at.id)) {
-        let Ok(fields) = line::fields(at.bytes) else { continue };
-        let entry = decoder.decode(at.stream, at.id, &fields);
-        if let Ok(Event::Decision(fact)) = entry.content {
-            facts.add(*fact, decoder.streams());
-        }
-    }
-    facts
 }
 
 /// Returns the executor's reason, if an entry refused a decision of ours.

@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 
 use super::Scope;
 use crate::codec::chain::{Chain, Link, Signatures};
-use crate::codec::decode::Decoder;
 use crate::codec::line::{self, FieldValue};
-use crate::codec::object::Object;
 use crate::codec::signing::SigningKey;
 use crate::config::Config;
+use crate::domain::engine::Engine;
 use crate::domain::engine::nonces::Nonces;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::{Control, Event, Reason};
-use crate::drive::pipeline::{CONFIGURED, skipped};
+use crate::drive::driver::Driver;
+use crate::drive::look_ahead::is_configured;
 use crate::shell::history::History;
 
 /// The result of a signature check.
@@ -61,27 +61,23 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Checks all control entries. `decoder` has no key: it reads every entry, believed or not.
-    pub fn of(
-        history: &History,
-        decoder: &mut Decoder,
-        config: &Config,
-        key: Option<&SigningKey>,
-        scope: Scope,
-    ) -> Self {
-        let passed = skipped(history, decoder, scope.until);
-        let mut verifier = Decoder::new(config.streams.clone(), Default::default()).with_key(key.cloned());
+    /// Checks all control entries.
+    pub fn of(history: &History, config: &Config, key: Option<&SigningKey>, scope: Scope) -> Self {
+        let driver = |key| Driver::with_key(Engine::new(config.streams.clone(), config.policy.clone()), key);
+        // One reads every entry as it is written: whether it was to be believed is part of the audit.
+        let (mut reader, mut verifier) = (driver(None), driver(key.cloned()));
+        let skipped = reader.skipped(history, scope.until);
         let mut nonces = Nonces::default();
         let mut said = Vec::new();
         for at in history.control_lines().filter(|at| scope.until.is_none_or(|until| at.id <= until)) {
             let Ok(fields) = line::fields(at.bytes) else { continue };
-            let entry = decoder.decode(at.stream, at.id, &fields);
+            let entry = reader.decode(at.stream, at.id, &fields);
             let Ok(Event::Control(fact)) = entry.content else { continue };
             if !fact.control.loosens() {
                 continue;
             }
-            let name: Box<str> = decoder.streams().get(at.stream).name.as_str().into();
-            let is_skipped = passed.contains(&(name, at.id));
+            let name: Box<str> = reader.streams().get(at.stream).name.as_str().into();
+            let is_skipped = skipped.contains(&(name, at.id));
             let signature = match (fields.get("signature"), key) {
                 (None, Some(key)) if key.needs_no_signature(at.id) => Signature::BeforeKey,
                 (_, Some(_)) => {
@@ -92,10 +88,7 @@ impl Trust {
                 (None, None) => Signature::None,
             };
             let policy = match &fact.control {
-                Control::PolicyAdopted(policy) => {
-                    let reason = Object::of(&fields).ok().and_then(|object| object.text(&["reason"]).ok().flatten());
-                    Some((policy.hash.clone(), reason.as_deref() == Some(CONFIGURED)))
-                }
+                Control::PolicyAdopted(policy) => Some((policy.hash.clone(), is_configured(&fields))),
                 _ => None,
             };
             said.push(Said { id: at.id, event_type: entry.shape, signature, is_skipped, policy });

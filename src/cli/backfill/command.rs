@@ -13,14 +13,14 @@ use super::history;
 use super::lines::{self, Line, Verdict};
 use crate::cli::exit_code::Found;
 use crate::cli::replay::{self, Replayed};
-use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::line::Fields;
 use crate::codec::shown::shown;
 use crate::codec::view;
 use crate::config::Config;
 use crate::config::flags::RedisFlag;
-use crate::domain::engine::Engine;
 use crate::domain::engine::needs::{Needs, Want};
+use crate::domain::engine::{Decisions, Engine};
+use crate::drive::driver::Driver;
 use crate::service::fetch::{Appended, Fetcher, Tick, TickReport};
 use crate::service::write_back::{self, HashChange, Legacy};
 use crate::service::{exchange, server};
@@ -103,7 +103,7 @@ async fn backfill(args: &Args, config: &Config) -> anyhow::Result<Outcome> {
         skip_bad_lines: args.skip_bad_lines,
         ..replay::Request::default()
     };
-    let Replayed { mut engine, summary, notices } = replay::replay(&request, config, &mut ())?;
+    let Replayed { engine, summary, notices } = replay::replay(&request, config, &mut ())?;
     for notice in notices {
         tracing::warn!("{notice}");
     }
@@ -115,7 +115,9 @@ async fn backfill(args: &Args, config: &Config) -> anyhow::Result<Outcome> {
     if args.dry_run {
         fetcher = fetcher.dry_run();
     }
-    let (fetched, ticks) = fetch(&mut fetcher, &mut engine, &mut server, config, args.fills).await?;
+    let mut driver = Driver::going_on(engine, config, Decisions::Recorded)?;
+    let (fetched, ticks) = fetch(&mut fetcher, &mut driver, &mut server, args.fills).await?;
+    let engine = driver.engine;
     let mut changes = BTreeMap::new();
     if args.write_back {
         let legacy = Legacy::new(&config.backfill.hash_prefix);
@@ -131,24 +133,21 @@ async fn backfill(args: &Args, config: &Config) -> anyhow::Result<Outcome> {
 /// Runs ticks until they return nothing more. A fetched entry is folded as if it came from the stream.
 async fn fetch(
     fetcher: &mut Fetcher,
-    engine: &mut Engine,
+    driver: &mut Driver,
     server: &mut Server,
-    config: &Config,
     fills: bool,
 ) -> anyhow::Result<(TickReport, usize)> {
-    let known = Symbols::new(engine.symbols());
-    let mut decoder = Decoder::new(config.streams.clone(), known);
     let mut all = TickReport::default();
     let mut has_confirmed = false;
     for ticks in 1..=TICKS_MAX {
-        let mut needs = Needs::of(engine, server.time_ms().await?);
+        let mut needs = Needs::of(&driver.engine, server.time_ms().await?);
         if !fills {
             // Trades need many calls: they are fetched only for positions whose price has no other source.
             let unpriced: BTreeSet<Box<str>> = needs.symbols(Want::EntryPrice).map(Into::into).collect();
             needs.list.retain(|need| need.want != Want::Fills || unpriced.contains(&need.symbol));
         }
         let report = fetcher.tick(&Tick { needs, journalled: None }).await?;
-        fold(engine, &mut decoder, &report, config)?;
+        fold(driver, &report)?;
         let is_news = report.appended.iter().any(|appended| appended.observation.event_type != "price");
         let wait_ms = report.wait_ms;
         let more = is_news || (report.is_unfinished && (report.api_calls > 0 || wait_ms.is_some()));
@@ -157,9 +156,9 @@ async fn fetch(
             tokio::time::sleep(Duration::from_millis(wait_ms.min(WAIT_MAX_MS))).await;
         }
         // A price far from the entry price is believed when another one confirms it.
-        if !more && !has_confirmed && all.appended.iter().any(|appended| is_price_held(engine, appended)) {
+        if !more && !has_confirmed && all.appended.iter().any(|appended| is_price_held(&driver.engine, appended)) {
             has_confirmed = true;
-            tokio::time::sleep(Duration::from_millis(engine.policy().price_confirm_ms.min(WAIT_MAX_MS))).await;
+            tokio::time::sleep(Duration::from_millis(driver.engine.policy().price_confirm_ms.min(WAIT_MAX_MS))).await;
         } else if !more {
             return Ok((all, ticks));
         }
@@ -172,17 +171,14 @@ fn is_price_held(engine: &Engine, appended: &Appended) -> bool {
     appended.observation.event_type == "price" && symbol.is_some_and(|symbol| symbol.hot.held_price.is_some())
 }
 
-fn fold(engine: &mut Engine, decoder: &mut Decoder, report: &TickReport, config: &Config) -> anyhow::Result<()> {
-    let name = crate::service::fetch::observation_stream(&config.streams);
-    let stream = config.streams.id_of(name).context("no observation stream is configured")?;
+fn fold(driver: &mut Driver, report: &TickReport) -> anyhow::Result<()> {
+    let name = crate::service::fetch::observation_stream(driver.streams());
+    let stream = driver.streams().id_of(name).context("no observation stream is configured")?;
     for appended in &report.appended {
         let fields = appended.observation.fields();
         let bytes: Vec<_> = fields.iter().map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec())).collect();
-        let entry = decoder.decode(stream, appended.id, &Fields::from_bytes(&bytes));
-        for name in decoder.symbols.take_new() {
-            engine.intern(&name);
-        }
-        engine.step(&entry);
+        let entry = driver.decode(stream, appended.id, &Fields::from_bytes(&bytes));
+        driver.fold(&entry);
     }
     Ok(())
 }

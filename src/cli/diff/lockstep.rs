@@ -75,16 +75,17 @@ pub fn run(mut a: Walk, mut b: Walk) -> anyhow::Result<Met> {
         let of_a = if turn == Turn::B { None } else { a.step()? };
         let of_b = if turn == Turn::A { None } else { b.step()? };
         let stepped = of_a.as_ref().or(of_b.as_ref());
-        entries.count(of_a.as_ref(), of_b.as_ref(), &a.engine, &mut alone);
+        entries.count(of_a.as_ref(), of_b.as_ref(), &a.driver.engine, &mut alone);
         if first.is_none()
             && let Some(next) = stepped
         {
-            let engine = if turn == Turn::B { &b.engine } else { &a.engine };
-            first = parting(&a.engine, &b.engine, next, engine);
+            let engine = if turn == Turn::B { &b.driver.engine } else { &a.driver.engine };
+            first = parting(&a.driver.engine, &b.driver.engine, next, engine);
         }
     }
-    entries.end(alone, &a.engine);
-    Ok(Met { a: a.engine, b: b.engine, first, entries, decisions_a: a.decisions, decisions_b: b.decisions })
+    entries.end(alone, &a.driver.engine);
+    let (decisions_a, decisions_b) = (a.decisions, b.decisions);
+    Ok(Met { a: a.driver.engine, b: b.driver.engine, first, entries, decisions_a, decisions_b })
 }
 
 fn turn(a: &Next, b: &Next) -> Turn {

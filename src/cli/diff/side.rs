@@ -4,15 +4,13 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::snapshot;
 use crate::config::Config;
-use crate::domain::engine::Engine;
+use crate::domain::engine::{Decisions, Engine};
 use crate::domain::event::Entry;
 use crate::domain::event::ids::SortKey;
-use crate::drive::projection::Folded;
-use crate::drive::snapshots;
-use crate::drive::{pipeline, projection};
+use crate::drive::driver::Driver;
+use crate::drive::{projection, snapshots};
 use crate::shell::history::{History, Input, Options};
 use crate::shell::store::Store;
 
@@ -23,7 +21,7 @@ pub enum Side {
 
 impl Side {
     /// Opens a side. The path determines its kind.
-    pub fn open(path: &Path, config: &Config, derive: bool) -> anyhow::Result<Self> {
+    pub fn open(path: &Path, config: &Config, decisions: Decisions) -> anyhow::Result<Self> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if Store::is_at(path) {
             let (engine, _) = projection::read(path)?;
@@ -34,7 +32,7 @@ impl Side {
                 snapshots::restored(path, config).with_context(|| format!("the snapshot {}", path.display()))?;
             return Ok(Self::State(Box::new(engine)));
         }
-        Ok(Self::Replay(Box::new(Walk::open(path, config, derive)?)))
+        Ok(Self::Replay(Box::new(Walk::open(path, config, decisions)?)))
     }
 
     /// Returns the state; a replay is run to its end.
@@ -45,7 +43,7 @@ impl Side {
                 while walk.next.is_some() {
                     walk.step()?;
                 }
-                Ok(walk.engine)
+                Ok(walk.driver.engine)
             }
         }
     }
@@ -54,8 +52,7 @@ impl Side {
 /// A replay that goes entry by entry.
 pub struct Walk {
     history: History,
-    decoder: Decoder,
-    pub engine: Engine,
+    pub driver: Driver,
     /// The next entry.
     pub next: Option<Next>,
     /// Ids of the decisions that took effect.
@@ -70,14 +67,10 @@ pub struct Next {
 }
 
 impl Walk {
-    fn open(path: &Path, config: &Config, derive: bool) -> anyhow::Result<Self> {
+    fn open(path: &Path, config: &Config, decisions: Decisions) -> anyhow::Result<Self> {
         let history = History::open(&[Input::from(path.to_owned())], &config.streams, Options::default())?;
-        let mut decoder =
-            Decoder::new(config.streams.clone(), Symbols::default()).with_key(pipeline::signing_key(config)?);
-        let mut engine = Engine::new(config.streams.clone(), config.policy.clone());
-        engine.ignore_changes();
-        pipeline::preload(&history, &mut decoder, &mut engine, derive, None)?;
-        let mut walk = Self { history, decoder, engine, next: None, decisions: Vec::new() };
+        let driver = Driver::over(&history, config, decisions, None)?;
+        let mut walk = Self { history, driver, next: None, decisions: Vec::new() };
         walk.advance()?;
         Ok(walk)
     }
@@ -85,7 +78,7 @@ impl Walk {
     /// Folds the next entry and returns it, so that its changes can be examined.
     pub fn step(&mut self) -> anyhow::Result<Option<Next>> {
         let Some(next) = self.next.take() else { return Ok(None) };
-        let folded = Folded::by(&mut self.engine, &next.entry);
+        let folded = self.driver.fold(&next.entry);
         self.decisions.extend(folded.decided.map(|(decision, _)| decision.decision_id));
         self.advance()?;
         Ok(Some(next))
@@ -95,11 +88,8 @@ impl Walk {
         let Some(line) = self.history.next_line()? else { return Ok(()) };
         let (key, file, number, text) = (line.key, line.file, line.number, line.bytes.to_vec());
         let (stream, id) = (line.stream, line.id);
-        let entry = self.decoder.decode_line(stream, id, &text);
+        let entry = self.driver.decode_line(stream, id, &text);
         let entry = entry.with_context(|| self.history.location(file, number))?;
-        for name in self.decoder.symbols.take_new() {
-            self.engine.intern(&name);
-        }
         self.next = Some(Next { key, entry, text });
         Ok(())
     }

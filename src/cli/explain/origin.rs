@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::Args;
-use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::line;
 use crate::config::Config;
+use crate::domain::engine::Decisions;
 use crate::domain::event::ids::EntryId;
+use crate::drive::driver::Driver;
 use crate::shell::history::{History, Input, Options};
 
 /// Fields of a position that come from an entry.
@@ -34,15 +35,15 @@ pub fn with_origins(mut document: Value, args: &Args, config: &Config) -> anyhow
     let symbol = document["symbol"].as_str().unwrap_or_default().to_owned();
     let options = Options { until: Some(EntryId::new(last.ms, u64::MAX)), ..Options::default() };
     let mut history = History::open(&inputs, &config.streams, options)?;
-    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
-    let of_symbol = decoder.symbols.intern(&symbol);
+    let mut driver = Driver::new(config, Decisions::Recorded)?;
+    let of_symbol = driver.intern(&symbol);
     while let Some(at) = history.next_line()? {
         if at.id < first || at.duplicate {
             continue;
         }
         let Some(origins) = wanted.get_mut(&at.id) else { continue };
         let Ok(fields) = line::fields(at.bytes) else { continue };
-        let entry = decoder.decode(at.stream, at.id, &fields);
+        let entry = driver.decode(at.stream, at.id, &fields);
         if entry.symbol != Some(of_symbol) {
             continue;
         }

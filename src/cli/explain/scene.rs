@@ -7,18 +7,17 @@ use anyhow::bail;
 use serde_json::{Map, Value, json};
 
 use super::reasons;
-use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::{policy, time, view};
 use crate::config::Config;
 use crate::domain::book::position::Position;
 use crate::domain::book::symbol::Symbol;
-use crate::domain::engine::recorded::RecordedDecisions;
-use crate::domain::engine::{ChainHead, Decision, Engine};
+use crate::domain::engine::{Decision, Engine};
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::{Control, Entry, Event};
 use crate::domain::exit;
 use crate::domain::units::Qty;
-use crate::drive::pipeline::{pipeline, policy_at_first, preload_skips, recorded, signing_key};
+use crate::drive::driver::Driver;
+use crate::drive::keys;
 use crate::shell::history::{History, Input, Options};
 
 /// Changes of the hold that are shown. [1]
@@ -40,21 +39,10 @@ pub fn fold(
 ) -> anyhow::Result<Folded> {
     let inputs: Vec<Input> = sources.iter().cloned().map(Input::from).collect();
     let mut history = History::open(&inputs, &config.streams, Options { until, ..Options::default() })?;
-    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default()).with_key(signing_key(config)?);
-    let policy = policy_at_first(&history, &mut decoder).unwrap_or_else(|| config.policy.clone());
-    let mut engine = Engine::new(config.streams.clone(), policy);
-    engine.set_audit();
-    engine.ignore_changes();
-    preload_skips(&history, &mut decoder, &mut engine, until);
-    engine.set_facts(facts(&history, &mut decoder));
-    for name in decoder.symbols.take_new() {
-        engine.intern(&name);
-    }
+    let mut driver = Driver::auditing(&history, config, keys::configured(config)?, until, None);
+    driver.engine.ignore_changes();
     let mut policy_since = None;
-    pipeline(&mut history, &mut decoder, false, |batch| {
-        for name in &batch.symbols {
-            engine.intern(name);
-        }
+    driver.pipeline(&mut history, false, |engine, batch| {
         for (entry, _) in &batch.entries {
             let step = engine.step(entry);
             if let Ok(Event::Control(fact)) = &entry.content
@@ -62,19 +50,11 @@ pub fn fold(
             {
                 policy_since = Some(entry.id);
             }
-            look(&engine, entry, (step.decision.as_deref(), policy_since))?;
+            look(engine, entry, (step.decision.as_deref(), policy_since))?;
         }
         Ok(())
     })?;
-    Ok(Folded { engine, policy_since })
-}
-
-fn facts(history: &History, decoder: &mut Decoder) -> RecordedDecisions {
-    let mut facts = RecordedDecisions::default();
-    for fact in recorded(history, decoder, &ChainHead::default(), None, |_| {}) {
-        facts.add(fact, decoder.streams());
-    }
-    facts
+    Ok(Folded { engine: driver.engine, policy_since })
 }
 
 /// A symbol at the time that an engine has reached.

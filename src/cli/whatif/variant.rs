@@ -8,9 +8,8 @@ use serde_json::Value;
 use crate::codec::seal;
 use crate::domain::engine::{Decision, Engine};
 use crate::domain::event::ids::{EntryId, SymbolId};
-use crate::domain::event::streams::Streams;
 use crate::domain::event::{Control, Entry, Event, Side};
-use crate::domain::exit::policy::{Mode, Policy};
+use crate::domain::exit::policy::Mode;
 use crate::domain::units::{OutOfRange, Price, Quote, RMultiple, Ratio};
 use crate::drive::pipeline::EntryBatch;
 
@@ -48,23 +47,14 @@ pub struct Variant {
 }
 
 impl Variant {
-    pub fn new(name: String, policy: Policy, streams: Streams, recorded: Arc<BTreeSet<String>>) -> Self {
-        let cost = policy.cost;
-        let mut engine = Engine::new(streams, policy);
-        engine.set_derive();
+    pub fn new(name: String, cost: Ratio, mut engine: Engine, recorded: Arc<BTreeSet<String>>) -> Self {
         engine.ignore_changes();
         Self { name, engine, made: Vec::new(), cost, waiting: BTreeMap::new(), recorded }
     }
 
-    pub fn intern(&mut self, names: &[Box<str>]) {
-        for name in names {
-            self.engine.intern(name);
-        }
-    }
-
     /// Folds a batch. The policy stays the same from the first entry on: adoptions in the history are skipped.
     pub(crate) fn fold(&mut self, batch: &EntryBatch) {
-        self.intern(&batch.symbols);
+        batch.begin(&mut self.engine);
         for (at, (entry, _)) in batch.entries.iter().enumerate() {
             if let Ok(Event::Control(fact)) = &entry.content
                 && matches!(fact.control, Control::PolicyAdopted(_))
@@ -80,7 +70,7 @@ impl Variant {
                 self.make(*decision);
             }
         }
-        self.engine.end_batch();
+        batch.end(&mut self.engine);
     }
 
     fn make(&mut self, decision: Decision) {

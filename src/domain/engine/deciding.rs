@@ -1,7 +1,7 @@
 //! The decision after the fold, and recorded decisions.
 
 use super::shortcut::bands::{BandCache, PriceBand, Stability};
-use super::{ChainHead, Decision, Engine};
+use super::{ChainHead, Decision, Decisions, Engine};
 use crate::domain::book::plans::sha256_hex;
 use crate::domain::book::position::Position;
 use crate::domain::book::rung::{DecisionOutcome, DecisionRecord, RungState};
@@ -57,13 +57,14 @@ impl Engine {
         ours: Option<Made>,
     ) -> Option<Box<Decision>> {
         let facts = self.facts.caused_by(entry.stream, entry.id);
-        if self.audit && !facts.is_empty() {
+        let is_audited = self.decisions == Decisions::Audited;
+        if is_audited && !facts.is_empty() {
             for fact in &facts {
                 self.take_over(fact);
             }
             return ours.map(|(decision, _)| decision);
         }
-        if !self.audit && (!facts.is_empty() || self.facts.cover(key)) {
+        if !is_audited && (!facts.is_empty() || self.facts.cover(key)) {
             self.compare(ours.as_ref().map(|(decision, _)| &**decision), &facts);
             for fact in &facts {
                 self.take_over(fact);
@@ -310,7 +311,7 @@ impl Engine {
     pub(super) fn take_over_passed(&mut self, entry: &Entry) {
         let read_to = |stream: StreamId| self.cursors[usize::from(stream.0)];
         for fact in self.facts.passed_by(entry.stream, entry.id, read_to) {
-            if !self.derive {
+            if self.decisions != Decisions::Derived {
                 self.take_over(&fact);
             }
         }

@@ -4,8 +4,8 @@
 //! and were adopted at their cause. Here each entry is judged when the fold reaches it: the chain known so far must
 //! contain it or be continued by it.
 
-use super::Engine;
 use super::chain;
+use super::{Decisions, Engine};
 use crate::domain::book::counters::Count;
 use crate::domain::event::DecisionFact;
 
@@ -32,7 +32,10 @@ impl Engine {
             return;
         }
         // An audit has verified the chain as a whole, and passes on only its parts.
-        let standing = if self.audit { Standing::Follows } else { self.standing(fact) };
+        let standing = match self.decisions {
+            Decisions::Audited => Standing::Follows,
+            Decisions::Recorded | Decisions::Derived => self.standing(fact),
+        };
         match standing {
             Standing::Known => {}
             Standing::Follows => {
@@ -49,7 +52,7 @@ impl Engine {
 
     /// Returns true if a decision entry would count as foreign here.
     pub fn is_foreign(&self, fact: &DecisionFact) -> bool {
-        !self.derive && !self.audit && self.standing(fact) == Standing::Foreign
+        self.decisions == Decisions::Recorded && self.standing(fact) == Standing::Foreign
     }
 
     fn standing(&self, fact: &DecisionFact) -> Standing {

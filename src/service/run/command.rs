@@ -17,10 +17,11 @@ use super::message::Role;
 use super::preflight;
 use super::publish::Publisher;
 use super::reader::{self, ReaderSetup, ReaderStatus};
-use super::start::{Started, is_foreseen, start};
+use super::start::{Started, start};
 use crate::config::flags::{self, RunFlags};
 use crate::config::{Config, Start};
 use crate::domain::event::streams::{StreamKind, Streams};
+use crate::drive::look_ahead::is_read_ahead;
 use crate::service::pages::{self, QUESTIONS_WAITING};
 use crate::service::server;
 use crate::shell::redis::{EmitKeys, LeaseKeys, Membership};
@@ -120,7 +121,7 @@ fn serve(
         },
         streams: config.streams.iter().map(|(_, stream)| stream.name.clone()).collect(),
         are_control: config.streams.iter().map(|(_, stream)| stream.kind == StreamKind::Control).collect(),
-        are_foreseen: config.streams.iter().map(|(_, stream)| is_foreseen(stream.kind)).collect(),
+        are_foreseen: config.streams.iter().map(|(_, stream)| is_read_ahead(stream.kind)).collect(),
         kill_gate: Arc::clone(&fold.kill_gate),
         positions,
         from: config.streams.iter().map(|(_, stream)| start_of(stream.kind, config.run.from)).collect(),

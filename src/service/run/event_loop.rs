@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::domain::engine::needs::Needs;
 use crate::domain::event::streams::StreamKind;
 use crate::domain::exit::policy::Policy;
-use crate::drive::pipeline::CONFIGURED;
+use crate::drive::look_ahead::CONFIGURED;
 use crate::service::fetch::Tick;
 use crate::service::pages::Question;
 use crate::service::write_back::goals;

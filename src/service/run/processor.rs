@@ -19,7 +19,6 @@ use super::message::{Append, Done, EmitBatch, GapNotice, NotEmitted, Released, S
 use super::orders::Orders;
 use super::quarantine_outbox::QuarantineOutbox;
 use super::refused::Refused;
-use crate::codec::decode::Decoder;
 use crate::codec::line::{self, FieldValue, Fields};
 use crate::codec::live::{self, Checkpoint, Finding, OutboxRow, StreamPosition};
 use crate::codec::request::FieldTexts;
@@ -33,6 +32,7 @@ use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Control, DecisionFact, Entry, Event, Reason};
 use crate::domain::exit::Hold;
+use crate::drive::driver::Driver;
 use crate::drive::projection::Projection;
 use crate::service::operator_log::{self, Line};
 use crate::shell::journal::Journal;
@@ -62,7 +62,6 @@ pub struct OutputStreams {
 /// The state of the service and everything that is committed with it.
 pub struct Processor {
     pub projection: Projection,
-    pub decoder: Decoder,
     pub journal: Journal,
     pub signing: Option<SigningKey>,
     pub orders: Orders,
@@ -159,7 +158,6 @@ pub struct Totals {
 /// Parts of a processor that are made before it.
 pub struct FoldParts {
     pub projection: Projection,
-    pub decoder: Decoder,
     pub journal: Journal,
     pub signing: Option<SigningKey>,
     pub orders: Orders,
@@ -177,10 +175,9 @@ pub struct FoldParts {
 
 impl Processor {
     pub fn new(parts: FoldParts) -> Self {
-        let streams = parts.decoder.streams().len();
+        let streams = parts.projection.streams().len();
         Self {
             projection: parts.projection,
-            decoder: parts.decoder,
             journal: parts.journal,
             signing: parts.signing,
             orders: parts.orders,
@@ -225,7 +222,7 @@ impl Processor {
         }
         // The entry was trimmed while it was pending. The gap detector finds it by counting.
         let Some(pairs) = &raw.fields else { return Ok(()) };
-        let name = &self.decoder.streams().get(stream).name;
+        let name = &self.projection.streams().get(stream).name;
         let line = line::write(name, &raw.id.to_string(), &Fields::from_bytes(pairs));
         self.journal.append(&line, raw.id.ms);
         self.fold(stream, raw.id, &line)
@@ -233,19 +230,16 @@ impl Processor {
 
     /// Folds an entry that is in the journal.
     pub fn fold(&mut self, stream: StreamId, id: EntryId, line: &str) -> anyhow::Result<()> {
-        let name = &self.decoder.streams().get(stream).name;
+        let name = &self.projection.streams().get(stream).name;
         self.crash_guard.begin(name, id);
         let is_skipped = self.projection.engine.is_skipped(name, id);
         if !is_skipped {
             fail::entry(id);
         }
         let entry = self
-            .decoder
+            .projection
             .decode_line(stream, id, line.as_bytes())
             .with_context(|| format!("the entry {id} of the journal does not read"))?;
-        for name in self.decoder.symbols.take_new() {
-            self.projection.engine.intern(&name);
-        }
         if self.projection.engine.cursor(stream).is_none_or(|cursor| id > cursor) {
             self.positions[usize::from(stream.0)].seen += 1;
             self.places_changed[usize::from(stream.0)] = true;
@@ -271,7 +265,7 @@ impl Processor {
             self.outbox.insert(row.seq, row);
         }
         if let Disposition::Quarantined(reason) = folded.disposition {
-            let name = &self.decoder.streams().get(stream).name;
+            let name = &self.projection.streams().get(stream).name;
             if matches!(entry.kind, StreamKind::Result | StreamKind::Snapshot) {
                 tracing::warn!(stream = %name, %id, reason = reason.name(), "UNREADABLE");
             }
@@ -295,7 +289,7 @@ impl Processor {
 
     /// Refuses an entry that is not believed, and makes a replay without the key skip it.
     fn refuse(&mut self, entry: &Entry) {
-        let stream = self.decoder.streams().get(entry.stream).name.clone();
+        let stream = self.projection.streams().get(entry.stream).name.clone();
         if entry.kind == StreamKind::Decision {
             self.findings.refuse("decision_foreign", entry.id);
             tracing::error!(stream, entry = %entry.id, finding = "decision_foreign", "a decision is none of ours: its symbol is held");
@@ -366,7 +360,7 @@ impl Processor {
                     }
                     Control::HistoryGap { stream, before, .. } => {
                         // An earlier leader has published it already.
-                        let streams = self.decoder.streams();
+                        let streams = self.projection.streams();
                         let is_said = |why: &OwnEntry| matches!(why, OwnEntry::Gap(loss) if streams.get(loss.stream).name == **stream && loss.before <= *before);
                         back.extend(self.own.take(|why, id| id.is_none() && is_said(why)));
                     }
@@ -438,7 +432,7 @@ impl Processor {
 
     /// Handles a stream gap: its entries count as lost, and the leader publishes it as an entry.
     pub fn lose(&mut self, loss: StreamGap) {
-        let name = &self.decoder.streams().get(loss.stream).name;
+        let name = &self.projection.streams().get(loss.stream).name;
         let is_it = |gap: &Gap| *gap.stream == **name && gap.after == loss.after && gap.before == loss.before;
         if loss.count.is_none() && self.projection.engine.globals().gaps.iter().any(is_it) {
             return self.count_lost(&loss);
@@ -485,7 +479,7 @@ impl Processor {
 
     fn gap_notice(&self, why: &OwnEntry) -> Option<GapNotice> {
         let OwnEntry::Gap(loss) = why else { return None };
-        let streams = self.decoder.streams();
+        let streams = self.projection.streams();
         let folded = streams.id_of(&self.outputs.control).and_then(|control| self.projection.engine.cursor(control));
         let stream = streams.get(loss.stream).name.clone();
         Some(GapNotice { stream, before: loss.before?, folded: folded.unwrap_or_default() })
@@ -567,7 +561,7 @@ impl Processor {
         self.checkpoint.journal = journalled;
         for (index, checkpoint) in self.positions.iter().enumerate() {
             if std::mem::take(&mut self.places_changed[index]) {
-                let name = &self.decoder.streams().get(StreamId(index as u16)).name;
+                let name = &self.projection.streams().get(StreamId(index as u16)).name;
                 self.projection.wait(live::stream_row(name, *checkpoint));
             }
         }
@@ -612,7 +606,7 @@ impl Processor {
     /// Returns what must be emitted and acknowledged after a commit.
     pub fn work(&mut self) -> anyhow::Result<EmitBatch> {
         let mut work = EmitBatch::default();
-        let streams = self.decoder.streams();
+        let streams = self.projection.streams();
         for (index, ids) in self.acks.iter_mut().enumerate() {
             let cursor = self.projection.engine.cursor(StreamId(index as u16)).unwrap_or_default();
             ids.extend(self.delivered[index].extract_if(.., |id| *id <= cursor));
@@ -732,7 +726,7 @@ impl Processor {
                 if let Some((_, known)) = self.own.pending.get_mut(&number) {
                     *known = Some(id);
                 }
-                let control = self.decoder.streams().id_of(&self.outputs.control);
+                let control = self.projection.streams().id_of(&self.outputs.control);
                 let is_folded = control
                     .and_then(|control| self.projection.engine.cursor(control))
                     .is_some_and(|cursor| cursor >= id);
@@ -849,7 +843,7 @@ impl Processor {
         let lines: Vec<String> = numbers.filter_map(|seq| state::decision_one(store, seq).ok().flatten()).collect();
         let before = self.outbox.len();
         for line in lines {
-            if let Some(row) = recalled(&mut self.decoder, &line) {
+            if let Some(row) = recalled(&mut self.projection, &line) {
                 self.outbox.insert(row.seq, row);
             }
         }
@@ -912,11 +906,11 @@ impl Processor {
 }
 
 /// Returns the row of a decision that was written long ago.
-fn recalled(decoder: &mut Decoder, line: &str) -> Option<OutboxRow> {
+fn recalled(driver: &mut Driver, line: &str) -> Option<OutboxRow> {
     let fields = line::fields(line.as_bytes()).ok()?;
     let (name, id) = line::head(line.as_bytes()).ok()?;
-    let stream = decoder.streams().id_of(&name)?;
-    let entry = decoder.decode(stream, id.parse().ok()?, &fields);
+    let stream = driver.streams().id_of(&name)?;
+    let entry = driver.decode(stream, id.parse().ok()?, &fields);
     let Ok(Event::Decision(fact)) = entry.content else { return None };
     of_another(&fact, SOMEWHERE, line)
 }

@@ -11,20 +11,17 @@ use super::crash_guard::CrashGuard;
 use super::orders::Orders;
 use super::processor::{FoldParts, OutputStreams, OwnEntry, Processor};
 use super::publish::Publisher;
-use crate::codec::decode::{Decoder, Symbols, kills_when_read};
+use crate::codec::decode::kills_when_read;
 use crate::codec::line::{self, Fields};
 use crate::codec::live::{self, StreamPosition};
 use crate::codec::state::{FORMAT_VERSION, Rows as _};
 use crate::config::Config;
-use crate::domain::engine::chain;
-use crate::domain::engine::recorded::RecordedDecisions;
-use crate::domain::engine::skips;
+use crate::domain::engine::Decisions;
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::event::streams::{StreamKind, Streams};
-use crate::domain::event::{Control, DecisionFact, Event};
-use crate::drive::pipeline::signing_key;
+use crate::drive::look_ahead::{LookAhead, is_read_ahead};
 use crate::drive::projection::{Projection, close_to_others};
-use crate::drive::snapshots;
+use crate::drive::{keys, snapshots};
 use crate::shell::journal::{Journal, Limits};
 use crate::shell::redis::{Server, StreamFault};
 use crate::shell::store::Store;
@@ -77,12 +74,12 @@ fn control_stream(streams: &Streams) -> String {
 
 fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow::Result<Processor> {
     let mut notices = Vec::new();
-    let mut projection = Projection::open(&config.run.store, config, &mut notices)?;
+    let mut projection = Projection::open(&config.run.store, config, Decisions::Recorded, &mut notices)?;
     let is_fresh = config.streams.iter().all(|(stream, _)| projection.engine.cursor(stream).is_none());
     if is_fresh && journal.first() > 0 {
         drop(projection);
         seed(config, &journal, &mut notices)?;
-        projection = Projection::open(&config.run.store, config, &mut notices)?;
+        projection = Projection::open(&config.run.store, config, Decisions::Recorded, &mut notices)?;
     }
     for notice in &notices {
         tracing::warn!("{notice}");
@@ -114,13 +111,10 @@ fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow:
             journal.position()
         );
     }
-    let symbols = Symbols::new(projection.engine.symbols());
-    let signing = signing_key(config)?;
     Ok(Processor::new(FoldParts {
-        decoder: Decoder::new(config.streams.clone(), symbols).with_key(signing.clone()),
         projection,
         journal,
-        signing,
+        signing: keys::configured(config)?,
         orders: Orders {
             live: config.emit.live(&config.policy, &config.streams)?,
             policy: config.policy.hash.clone(),
@@ -192,17 +186,17 @@ fn keep_to_chain(fold: &mut Processor, config: &Config, new_chain: bool) -> anyh
 
 /// Gives the engine the emitted decisions and the skipped entries that the streams contain ahead of the cursors.
 async fn preload(fold: &mut Processor, server: &mut Server) -> anyhow::Result<()> {
-    let mut ahead = Ahead::default();
+    let mut ahead = LookAhead::default();
+    let streams = fold.projection.streams().clone();
     for text in fold.journal.read_from(fold.checkpoint.journal)? {
         let text = text?;
         let (name, id) = line::head(text.as_bytes())?;
-        let (Some(stream), Ok(id)) = (fold.decoder.streams().id_of(&name), id.parse()) else { continue };
-        if is_foreseen(fold.decoder.streams().kind(stream)) {
-            ahead.look(fold, stream, id, &line::fields(text.as_bytes())?);
+        let (Some(stream), Ok(id)) = (streams.id_of(&name), id.parse()) else { continue };
+        if is_read_ahead(streams.kind(stream)) {
+            look(&mut ahead, fold, stream, id, &line::fields(text.as_bytes())?);
         }
     }
-    let streams = fold.decoder.streams().clone();
-    for (stream, named) in streams.iter().filter(|(stream, _)| is_foreseen(streams.kind(*stream))) {
+    for (stream, named) in streams.iter().filter(|(stream, _)| is_read_ahead(streams.kind(*stream))) {
         let mut after = fold.projection.engine.cursor(stream);
         loop {
             let page = match server.range_after(&named.name, after, PAGE_ENTRIES).await {
@@ -211,7 +205,7 @@ async fn preload(fold: &mut Processor, server: &mut Server) -> anyhow::Result<()
                 page => page?,
             };
             for entry in &page {
-                ahead.look(fold, stream, entry.id, &Fields::from_bytes(entry.pairs()));
+                look(&mut ahead, fold, stream, entry.id, &Fields::from_bytes(entry.pairs()));
                 after = Some(entry.id);
             }
             if page.len() < PAGE_ENTRIES {
@@ -219,75 +213,19 @@ async fn preload(fold: &mut Processor, server: &mut Server) -> anyhow::Result<()
             }
         }
     }
-    for name in fold.decoder.symbols.take_new() {
-        fold.projection.engine.intern(&name);
+    for (stream, entry) in fold.projection.preload(ahead) {
+        tracing::error!(%stream, %entry, finding = "decision_foreign", "a decision entry does not read: it holds its symbol once it is folded, and reaches nothing");
     }
-    ahead.tell(fold);
     Ok(())
 }
 
-/// Returns true if streams of this kind are read ahead before the first entry is folded.
-pub fn is_foreseen(kind: StreamKind) -> bool {
-    matches!(kind, StreamKind::Control | StreamKind::Decision)
-}
-
-/// The entries that the streams contain ahead of the cursors.
-#[derive(Default)]
-struct Ahead {
-    /// Decision entries with their ids, and their content if it is readable.
-    decisions: Vec<(StreamId, EntryId, Option<Box<DecisionFact>>)>,
-    /// `entry.skipped`, each with the entry that it names.
-    skips: Vec<(skips::At, skips::At)>,
-}
-
-impl Ahead {
-    fn look(&mut self, fold: &mut Processor, stream: StreamId, id: EntryId, fields: &Fields<'_>) {
-        let entry = fold.decoder.decode(stream, id, fields);
-        if entry.kind == StreamKind::Control && kills_when_read(fields) {
-            fold.kill_gate.kill_is_read();
-            fold.kill_is_read(stream, id);
-        }
-        match entry.content {
-            Ok(Event::Decision(fact)) => self.decisions.push((stream, id, Some(fact))),
-            Err(_) if entry.kind == StreamKind::Decision => self.decisions.push((stream, id, None)),
-            Ok(Event::Control(fact)) => {
-                if let Control::EntrySkipped { stream: of, id: named } = fact.control {
-                    self.skips.push(((name_of(fold.decoder.streams(), stream), id), (of, named)));
-                }
-            }
-            Ok(_) | Err(_) => {}
-        }
+fn look(ahead: &mut LookAhead, fold: &mut Processor, stream: StreamId, id: EntryId, fields: &Fields<'_>) {
+    let entry = fold.projection.decode(stream, id, fields);
+    if entry.kind == StreamKind::Control && kills_when_read(fields) {
+        fold.kill_gate.kill_is_read();
+        fold.kill_is_read(stream, id);
     }
-
-    /// Gives all of it to the engine: the skips first, because they may name a decision.
-    fn tell(self, fold: &mut Processor) {
-        let streams = fold.decoder.streams().clone();
-        let passed = skips::skipped(self.skips);
-        let mut facts = RecordedDecisions::default();
-        let mut found = Vec::new();
-        for (stream, id, fact) in self.decisions {
-            match fact {
-                _ if passed.contains(&(name_of(&streams, stream), id)) => {}
-                Some(fact) => found.push(*fact),
-                None => {
-                    let stream = &streams.get(stream).name;
-                    tracing::error!(stream, entry = %id, finding = "decision_foreign", "a decision entry does not read: it holds its symbol once it is folded, and reaches nothing");
-                }
-            }
-        }
-        let engine = &mut fold.projection.engine;
-        for fact in chain::following(&engine.globals().chain, found) {
-            facts.add(fact, &streams);
-        }
-        for (stream, id) in passed {
-            engine.skip(&stream, id);
-        }
-        engine.set_facts(facts);
-    }
-}
-
-fn name_of(streams: &Streams, stream: StreamId) -> Box<str> {
-    streams.get(stream).name.as_str().into()
+    ahead.see(fold.projection.streams(), entry);
 }
 
 /// Skips an entry that has ended the process twice, and publishes that.
@@ -314,7 +252,7 @@ fn catch_up(mut fold: Processor, config: &Config, publisher: &Publisher) -> anyh
             let text = text?;
             let (name, id) = line::head(text.as_bytes())?;
             let id: EntryId = id.parse().map_err(|_| anyhow::anyhow!("entry {at} of the journal has no id"))?;
-            if let Some(stream) = fold.decoder.streams().id_of(&name) {
+            if let Some(stream) = fold.projection.streams().id_of(&name) {
                 fold.fold(stream, id, &text)?;
             }
             if fold.uncommitted().is_some_and(|(entries, _)| entries >= COMMIT_ENTRIES) {

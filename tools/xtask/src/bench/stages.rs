@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use harvester::cli::replay::{Request, replay};
 use harvester::cli::{audit, whatif};
-use harvester::codec::decode::{Decoder, Symbols};
 use harvester::codec::policy;
 use harvester::config::Config;
+use harvester::domain::engine::Decisions;
 use harvester::domain::event::Entry;
 use harvester::domain::event::ids::{EntryId, StreamId};
 use harvester::drive::projection::Projection;
@@ -92,8 +92,7 @@ fn compared(file: &Path, config: &Config) -> anyhow::Result<Duration> {
 /// Decoding and folding on one thread, each by itself: entries wait between them in memory.
 fn decode_and_fold(input: &[Input], config: &Config) -> anyhow::Result<(Duration, Duration)> {
     let mut history = History::open(input, &config.streams, Options::default())?;
-    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
-    let mut projection = Projection::in_memory(config);
+    let mut projection = Projection::in_memory(config, Decisions::Recorded)?;
     let (mut decode, mut fold) = (Duration::ZERO, Duration::ZERO);
     let mut bytes: Vec<u8> = Vec::new();
     let mut lines: Vec<(Range<usize>, StreamId, EntryId)> = Vec::with_capacity(CHUNK_ENTRIES);
@@ -115,17 +114,13 @@ fn decode_and_fold(input: &[Input], config: &Config) -> anyhow::Result<(Duration
         let began = Instant::now();
         entries.clear();
         for (place, stream, id) in &lines {
-            entries.push(decoder.decode_line(*stream, *id, &bytes[place.clone()])?);
+            entries.push(projection.decode_line(*stream, *id, &bytes[place.clone()])?);
         }
-        let symbols = decoder.symbols.take_new();
         decode += began.elapsed();
 
         let began = Instant::now();
-        for name in &symbols {
-            projection.engine.intern(name);
-        }
         for entry in &entries {
-            projection.step(entry, String::new)?;
+            projection.folding().step(entry, String::new)?;
         }
         fold += began.elapsed();
     }

@@ -1,0 +1,212 @@
+//! The driver: decoder, engine and chain in one piece. Every command, the service and the tests fold through it.
+//!
+//! ```text
+//!  line ─▶ decoder ─▶ entry ─▶ engine ─▶ decision ─▶ seal ─▶ decision with its hash
+//!             │                  ▲                    │
+//!             ├─ new symbols ────┤                    │
+//!             └─ look-ahead ─────┴──── link ──────────┘
+//! ```
+//!
+//! Promises: the engine knows every symbol of an entry that the driver returned. A decision that it returned is linked
+//! into the chain. The same key verifies what is read ahead and what is folded.
+
+use std::collections::BTreeSet;
+
+use super::keys;
+use super::look_ahead::{self, LookAhead};
+use crate::codec::decode::{Decoder, Symbols};
+use crate::codec::line::{self, Fields};
+use crate::codec::seal::{self, Sealed};
+use crate::codec::signing::SigningKey;
+use crate::config::Config;
+use crate::domain::engine::recorded::RecordedDecisions;
+use crate::domain::engine::skips::At;
+use crate::domain::engine::{Decision, Decisions, Disposition, Engine, chain};
+use crate::domain::event::ids::{EntryId, StreamId, SymbolId};
+use crate::domain::event::streams::Streams;
+use crate::domain::event::{DecisionFact, Entry, Event};
+use crate::domain::exit::policy::Policy;
+use crate::shell::history::History;
+
+/// The effect of one entry.
+pub struct Folded {
+    pub disposition: Disposition,
+    /// The decision that it caused, with its sealed form.
+    pub decided: Option<(Box<Decision>, Sealed)>,
+}
+
+impl Folded {
+    /// Steps an engine by one entry. Seals the decision that it caused, and links it into the chain.
+    pub(super) fn by(engine: &mut Engine, entry: &Entry) -> Self {
+        let step = engine.step(entry);
+        let decided = step.decision.map(|decision| {
+            let sealed = seal::sealed(engine, &decision);
+            engine.link(&decision, &sealed.hash);
+            (decision, sealed)
+        });
+        Self { disposition: step.disposition, decided }
+    }
+}
+
+/// Decoder, engine and chain. It can be split: [`Self::pipeline`] decodes on one thread and folds on another.
+pub struct Driver {
+    pub(super) decoder: Decoder,
+    pub engine: Engine,
+}
+
+impl Driver {
+    /// Creates a driver before the first entry, under the configured policy.
+    pub fn new(config: &Config, decisions: Decisions) -> anyhow::Result<Self> {
+        Self::going_on(Engine::new(config.streams.clone(), config.policy.clone()), config, decisions)
+    }
+
+    /// Creates a driver that goes on from a state.
+    pub fn going_on(engine: Engine, config: &Config, decisions: Decisions) -> anyhow::Result<Self> {
+        Ok(Self::with_key(engine.with_decisions(decisions), keys::configured(config)?))
+    }
+
+    /// Creates a driver with a key other than the configured one, or with none. Without a key every entry is read as it
+    /// is written, believed or not.
+    pub fn with_key(engine: Engine, key: Option<SigningKey>) -> Self {
+        let names = Symbols::new(engine.symbols());
+        Self { decoder: Decoder::new(engine.streams().clone(), names).with_key(key), engine }
+    }
+
+    /// Creates a driver for a whole history, which is read ahead up to `until`. There is no store.
+    pub fn over(
+        history: &History,
+        config: &Config,
+        decisions: Decisions,
+        until: Option<EntryId>,
+    ) -> anyhow::Result<Self> {
+        let mut driver = Self::new(config, decisions)?;
+        driver.engine.ignore_changes();
+        driver.look_ahead(history, until);
+        Ok(driver)
+    }
+
+    /// Creates a driver that compares the decisions of a history with ours. It begins under the policy that the history
+    /// itself states, if it does.
+    ///
+    /// Decisions after `until` are recorded decisions as well: they come after their causes. `intact` selects them by
+    /// their ids; `None` selects those that form a chain.
+    pub fn auditing(
+        history: &History,
+        config: &Config,
+        key: Option<SigningKey>,
+        until: Option<EntryId>,
+        intact: Option<&BTreeSet<EntryId>>,
+    ) -> Self {
+        let mut driver = Self::with_key(Engine::new(config.streams.clone(), config.policy.clone()), key);
+        let policy = look_ahead::policy_at_first(history, &mut driver.decoder);
+        let policy = policy.unwrap_or_else(|| config.policy.clone());
+        driver.engine = Engine::new(config.streams.clone(), policy).with_decisions(Decisions::Audited);
+        let skipped = driver.skipped(history, until);
+        let recorded = match intact {
+            Some(intact) => driver.decisions(history, intact),
+            None => {
+                let ahead = LookAhead::of(history, &mut driver.decoder, None, Decisions::Audited);
+                let skipped = ahead.skipped();
+                let (found, _) = ahead.into_decisions(&skipped);
+                chain::following(&driver.engine.globals().chain, found)
+            }
+        };
+        driver.adopt(skipped, recorded);
+        driver
+    }
+
+    /// Returns the entries up to `until` that a history itself skips.
+    pub fn skipped(&mut self, history: &History, until: Option<EntryId>) -> BTreeSet<At> {
+        LookAhead::of(history, &mut self.decoder, until, Decisions::Derived).skipped()
+    }
+
+    /// Returns the decisions of a history with these ids.
+    fn decisions(&mut self, history: &History, ids: &BTreeSet<EntryId>) -> Vec<DecisionFact> {
+        let lines = history.decision_lines().filter(|at| ids.contains(&at.id));
+        let read =
+            lines.filter_map(|at| match self.decoder.decode(at.stream, at.id, &line::fields(at.bytes).ok()?).content {
+                Ok(Event::Decision(fact)) => Some(*fact),
+                Ok(_) | Err(_) => None,
+            });
+        read.collect()
+    }
+
+    /// Reads a history ahead up to `until`; later entries are not known yet.
+    pub fn look_ahead(&mut self, history: &History, until: Option<EntryId>) {
+        let ahead = LookAhead::of(history, &mut self.decoder, until, self.engine.decisions());
+        for (stream, entry) in self.preload(ahead) {
+            tracing::warn!(%stream, %entry, "a decision entry does not read and goes to quarantine");
+        }
+    }
+
+    /// Gives the engine what was read ahead: the skipped entries, and the decisions that continue its chain. Returns the
+    /// places of the decisions that cannot be read.
+    pub fn preload(&mut self, ahead: LookAhead) -> Vec<At> {
+        let skipped = ahead.skipped();
+        let (found, unreadable) = ahead.into_decisions(&skipped);
+        let recorded = chain::following(&self.engine.globals().chain, found);
+        self.adopt(skipped, recorded);
+        unreadable
+    }
+
+    fn adopt(&mut self, skipped: BTreeSet<At>, recorded: Vec<DecisionFact>) {
+        self.name_new();
+        for (stream, id) in skipped {
+            self.engine.skip(&stream, id);
+        }
+        let mut facts = RecordedDecisions::default();
+        for fact in recorded {
+            facts.add(fact, self.decoder.streams());
+        }
+        self.engine.set_facts(facts);
+    }
+
+    /// Creates an engine with another policy at the point where this one is, before the first entry of the history.
+    pub fn fork(&self, policy: Policy) -> Engine {
+        let mut engine = Engine::new(self.engine.streams().clone(), policy).with_decisions(self.engine.decisions());
+        for symbol in self.engine.symbols() {
+            engine.intern(&symbol.name);
+        }
+        for (stream, id) in &self.engine.globals().skipped {
+            engine.skip(stream, *id);
+        }
+        engine
+    }
+
+    pub fn streams(&self) -> &Streams {
+        self.decoder.streams()
+    }
+
+    /// Returns the index of a symbol by name. A new name is added.
+    pub fn intern(&mut self, name: &str) -> SymbolId {
+        let id = self.decoder.symbols.intern(name);
+        self.name_new();
+        id
+    }
+
+    /// Decodes one history line. Errors if its fields cannot be read.
+    pub fn decode_line(&mut self, stream: StreamId, id: EntryId, text: &[u8]) -> Result<Entry, serde_json::Error> {
+        let entry = self.decoder.decode_line(stream, id, text)?;
+        self.name_new();
+        Ok(entry)
+    }
+
+    /// Decodes one entry. An unreadable one is returned with the error as its content.
+    pub fn decode(&mut self, stream: StreamId, id: EntryId, fields: &Fields<'_>) -> Entry {
+        let entry = self.decoder.decode(stream, id, fields);
+        self.name_new();
+        entry
+    }
+
+    fn name_new(&mut self) {
+        for name in self.decoder.symbols.take_new() {
+            self.engine.intern(&name);
+        }
+    }
+
+    /// Folds one entry, and seals the decision that it caused. An audit compares decisions and does not seal them: it
+    /// steps the engine alone.
+    pub fn fold(&mut self, entry: &Entry) -> Folded {
+        Folded::by(&mut self.engine, entry)
+    }
+}
