@@ -42,6 +42,9 @@ const IMPURE_WORDS: [&str; 23] = [
 /// What touches the outside, which only the shell may.
 const OUTSIDE: [&str; 5] = ["std::fs", "std::net", "std::env", "std::process", "std::thread"];
 
+/// What a driver does for its callers.
+const OF_THE_DRIVER: [&str; 4] = ["Decoder", "set_facts", "end_batch", "take_new"];
+
 #[test]
 fn the_rules_are_made_of_pure_parts_only() {
     let folder = root().join("src/domain");
@@ -90,6 +93,21 @@ fn only_the_shell_touches_the_outside() {
                     wrong.push(format!("{} uses {outside}", path.display()));
                 }
             }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Commands and services go through the driver: decoding, look-ahead, batches and the chain are its business.
+#[test]
+fn only_the_driver_decodes_and_links() {
+    let mut wrong = Vec::new();
+    for layer in ["service", "cli"] {
+        for path in files(&root().join("src").join(layer)) {
+            let code = code_of(&read(&path));
+            let taken = words(&code).into_iter().filter(|word| OF_THE_DRIVER.contains(word));
+            let links = code.contains(".link(").then_some("link");
+            wrong.extend(taken.chain(links).map(|word| format!("{} uses {word}", path.display())));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

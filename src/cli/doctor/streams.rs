@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use super::check::Check;
 use super::command::found_or_said;
-use crate::codec::decode::{Decoder, Symbols};
 use crate::codec::line::Fields;
 use crate::codec::time::{self, span};
 use crate::config::Config;
-use crate::domain::engine::{FIRST_TIME_MS, IDS_AHEAD_MAX_MS};
+use crate::domain::engine::{Engine, FIRST_TIME_MS, IDS_AHEAD_MAX_MS};
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::event::streams::{Stream, StreamKind};
+use crate::drive::driver::Driver;
 use crate::shell::redis::{GroupInfo, Server, ServerError, StreamInfo};
 
 const AREA: &str = "streams";
@@ -24,9 +24,9 @@ const SHORT_HISTORY_MS: u64 = 24 * 3_600_000;
 
 pub async fn checks(server: &mut Server, config: &Config, now_ms: u64) -> Vec<Check> {
     let mut checks = Vec::new();
-    let mut decoder = Decoder::new(config.streams.clone(), Symbols::default());
+    let mut driver = Driver::with_key(Engine::new(config.streams.clone(), config.policy.clone()), None);
     for (id, stream) in config.streams.iter() {
-        let of_stream = of_stream(server, config, now_ms, &mut decoder, id).await;
+        let of_stream = of_stream(server, config, now_ms, &mut driver, id).await;
         checks.extend(found_or_said(AREA, &stream.name, of_stream));
     }
     for name in [&config.outputs.suggestions, &config.outputs.quarantine] {
@@ -57,7 +57,7 @@ async fn of_stream(
     server: &mut Server,
     config: &Config,
     now_ms: u64,
-    decoder: &mut Decoder,
+    driver: &mut Driver,
     id: StreamId,
 ) -> Result<Vec<Check>, ServerError> {
     let stream = config.streams.get(id);
@@ -69,7 +69,7 @@ async fn of_stream(
     let newest = server.newest(&stream.name, LOOKED_AT).await?;
     if !newest.is_empty() {
         let decoded = newest.iter().map(|entry| {
-            let decoded = decoder.decode(id, entry.id, &Fields::from_bytes(entry.pairs()));
+            let decoded = driver.decode(id, entry.id, &Fields::from_bytes(entry.pairs()));
             (decoded.shape, decoded.content.err().map(|unreadable| unreadable.reason.name()))
         });
         checks.push(shapes(stream, decoded.collect()));
