@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::support::binary::{harvester, name, run};
-use crate::support::lab::Lab;
+use crate::support::lab::{Lab, entry_line};
 use crate::support::{self, cases, config, replayed, root};
 use harvester::cli::replay::Request;
 use harvester::codec::checksum::{state_checksum, state_checksum_hex};
@@ -385,6 +386,31 @@ fn history_tells_every_change_of_a_position_with_its_cause() {
     let later = with_config(&["history", "NEARUSDT", "--journal", name(&journal), "--since", since, "--json"]).json();
     assert!(later.as_array().is_some_and(|later| !later.is_empty() && later.len() < changes.len()));
     with_config(&["history", "NOUSDT", "--journal", name(&journal)]).refused(&["NOUSDT"]);
+}
+
+/// It believes what a replay believes: an unsigned entry ends a gap only where there is no key.
+#[test]
+fn history_believes_no_unsigned_entry_where_there_is_a_key() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let history = folder.path().join("h.jsonl");
+    let filled = [("symbol", "ADAUSDT"), ("side", "BUY"), ("qty", "100"), ("price", "1"), ("status", "FILLED")];
+    let gap =
+        [("event_type", "history.gap"), ("payload", r#"{"stream":"quantum:stream:apply.result","reason":"trimmed"}"#)];
+    let accepted = [("event_type", "gap.accepted"), ("payload", r#"{"symbol":"ADAUSDT","reason":"looked"}"#)];
+    let lines = [
+        entry_line("quantum:stream:apply.result", "1770163203000-0", &filled),
+        entry_line("quantum:stream:harvest.control", "1770163204000-0", &gap),
+        entry_line("quantum:stream:harvest.control", "1770163205000-0", &accepted),
+    ];
+    fs::write(&history, lines.join("\n")).expect("a history");
+    let flags = |command: &mut Command| -> Vec<Value> {
+        let changes = run(command.args(["history", "ADAUSDT", name(&history), "--json"])).json();
+        let changes = changes.as_array().expect("a list").clone();
+        changes.into_iter().filter(|change| change["field"] == "flags").map(|change| change["to"].clone()).collect()
+    };
+    assert_eq!(flags(&mut harvester()), [Value::from("history_gap"), Value::Null]);
+    let with_key = flags(harvester().env("HARVEST_SIGNING_KEY", "a secret of enough bytes, for tests"));
+    assert_eq!(with_key, [Value::from("history_gap")]);
 }
 
 #[test]
