@@ -130,8 +130,17 @@ async fn absent(server: &mut Server, stream: &Stream) -> Result<Check, ServerErr
 }
 
 fn age(stream: &Stream, info: &StreamInfo, config: &Config, now_ms: u64) -> Check {
-    let Some(last) = info.last.or(info.last_generated) else {
-        return Check::warning(AREA, &stream.name, "it never had an entry", "start its producer");
+    // A stream that was created empty (by XGROUP CREATE … MKSTREAM) has 0-0 as its last generated id.
+    let newest = info.last.or(info.last_generated).filter(|id| *id > EntryId::default());
+    let Some(last) = newest else {
+        return match stream.kind {
+            StreamKind::Control | StreamKind::Observation | StreamKind::Decision => {
+                Check::ok(AREA, &stream.name, "no entries yet: we write them")
+            }
+            StreamKind::Intent | StreamKind::Plan | StreamKind::Result | StreamKind::Snapshot | StreamKind::Price => {
+                Check::warning(AREA, &stream.name, "no entries yet", "start its producer")
+            }
+        };
     };
     let age_ms = now_ms.saturating_sub(last.ms);
     let rate = match (info.first, info.last) {
@@ -316,6 +325,26 @@ mod tests {
         );
         let dead: Vec<_> = ["a", "b", "c", "d"].map(|name| (name, 0, DEAD_MS)).into();
         assert_eq!(found(&[vec![alive], dead].concat(), NOW_MS)[1], (Verdict::Warning, "4 dead consumers".to_owned()));
+    }
+
+    #[test]
+    fn a_stream_without_entries_has_no_age() {
+        let config = Config::from_parts(None, BTreeMap::new()).expect("the defaults");
+        let empty =
+            |last_generated| StreamInfo { length: 0, first: None, last: None, last_generated, entries_added: None };
+        let check = |kind, info: &StreamInfo| {
+            let check = age(&Stream { kind, name: "a".to_owned() }, info, &config, NOW_MS);
+            (check.verdict, check.found)
+        };
+        for never in [None, Some(EntryId::new(0, 0))] {
+            let none = (Verdict::Warning, "no entries yet".to_owned());
+            assert_eq!(check(StreamKind::Result, &empty(never)), none, "{never:?}");
+            let ours = (Verdict::Ok, "no entries yet: we write them".to_owned());
+            assert_eq!(check(StreamKind::Observation, &empty(never)), ours, "{never:?}");
+        }
+        let trimmed = empty(Some(EntryId::new(NOW_MS - 60_000, 0)));
+        let found = (Verdict::Ok, "0 entries, the last 60s ago".to_owned());
+        assert_eq!(check(StreamKind::Control, &trimmed), found);
     }
 
     #[test]
