@@ -1,5 +1,6 @@
 //! `harvester diff`: finds where two states, or two replays, differ.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -119,9 +120,10 @@ fn compare(a_path: &Path, a: Side, b_path: &Path, b: Side) -> anyhow::Result<Dif
 
 /// Returns all fields that differ, in the order of their symbols.
 fn differing(a: &Engine, b: &Engine) -> Vec<(String, String, String, String)> {
-    let mut all = fields::differing(&fields::of_whole(a), &fields::of_whole(b));
+    let whole = |engine: &Engine| [fields::of_whole(engine), fields::of_cursors(engine)].concat();
+    let mut all = fields::differing(&whole(a), &whole(b));
     let names = a.symbols().iter().chain(b.symbols()).map(|symbol| &*symbol.name);
-    for name in names.collect::<std::collections::BTreeSet<_>>() {
+    for name in names.collect::<BTreeSet<_>>() {
         all.extend(lockstep::of_symbol(a, b, name));
     }
     all
@@ -166,6 +168,33 @@ impl Difference {
         })
     }
 
+    /// Returns the sentence about the two states at their ends: how many fields differ, and what they belong to.
+    fn at_the_end(&self) -> String {
+        if self.fields.is_empty() {
+            return if self.a.checksum == self.b.checksum {
+                "At the end the states are the same".to_owned()
+            } else {
+                "At the end no field differs, but the checksums do: in what is remembered for later entries".to_owned()
+            };
+        }
+        let counted = |n: usize, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
+        let is_whole = |of: &str| of == fields::WHOLE;
+        let part = |one: &str, is_meant: &dyn Fn(&str) -> bool| {
+            let owners: Vec<&str> = self.fields.iter().map(|(of, ..)| &**of).filter(|of| is_meant(of)).collect();
+            let distinct = owners.iter().collect::<BTreeSet<_>>().len();
+            (distinct > 0).then(|| format!("{} of {}", owners.len(), counted(distinct, one)))
+        };
+        let whole = self.fields.iter().filter(|(of, ..)| is_whole(of)).count();
+        let parts = [
+            part("position", &|of| of.contains('@')),
+            part("symbol", &|of| !of.contains('@') && !is_whole(of)),
+            (whole > 0).then(|| format!("{whole} of no symbol")),
+        ];
+        let verb = if self.fields.len() == 1 { "differs" } else { "differ" };
+        let parts = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+        format!("At the end {} {verb}: {parts}", counted(self.fields.len(), "field"))
+    }
+
     fn show(&self, screen: &mut Screen<'_>) -> anyhow::Result<()> {
         for (side, state) in [("A", &self.a), ("B", &self.b)] {
             let (checksum, policy) = (&state.checksum[..16], &state.policy[..12]);
@@ -188,8 +217,10 @@ impl Difference {
                 only_b.len()
             ))?;
         }
-        let positions = self.fields.iter().map(|(of, ..)| of).collect::<std::collections::BTreeSet<_>>();
-        screen.heading(&format!("At the end {} fields of {} differ", self.fields.len(), positions.len()))?;
+        screen.heading(&self.at_the_end())?;
+        if self.fields.is_empty() {
+            return Ok(());
+        }
         let row = |(of, field, a, b): &(String, String, String, String)| {
             vec![
                 (of.clone(), Tone::Plain),
@@ -204,5 +235,41 @@ impl Difference {
             screen.line(&format!("… and {} more (--json names all)", self.fields.len() - NAMED_MAX))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(owners: &[&str], checksum_b: &str) -> String {
+        let state = |checksum: &str| State {
+            what: String::new(),
+            last: String::new(),
+            checksum: checksum.to_owned(),
+            policy: String::new(),
+        };
+        let field = |of: &&str| ((*of).to_owned(), "qty".to_owned(), "1".to_owned(), "2".to_owned());
+        let fields = owners.iter().map(field).collect();
+        let (a, b) = (state("a"), state(checksum_b));
+        Difference { a, b, first: None, entries: None, decisions: None, fields }.at_the_end()
+    }
+
+    #[test]
+    fn the_sentence_about_the_end_counts_fields_by_what_they_belong_to() {
+        let (near, sol) = ("NEARUSDT@1770170700000-7", "SOLUSDT@1770170700000-6");
+        for (owners, wanted) in [
+            (&[near][..], "At the end 1 field differs: 1 of 1 position"),
+            (&["all"], "At the end 1 field differs: 1 of no symbol"),
+            (&["NEARUSDT", "NEARUSDT"], "At the end 2 fields differ: 2 of 1 symbol"),
+            (
+                &["all", near, near, sol, "SOLUSDT", "all"],
+                "At the end 6 fields differ: 3 of 2 positions, 1 of 1 symbol, 2 of no symbol",
+            ),
+        ] {
+            assert_eq!(said(owners, "b"), wanted);
+        }
+        assert_eq!(said(&[], "a"), "At the end the states are the same");
+        assert!(said(&[], "b").starts_with("At the end no field differs, but the checksums do"));
     }
 }

@@ -105,6 +105,12 @@ pub fn of_whole(engine: &Engine) -> Vec<Field> {
     ]
 }
 
+/// Returns how far each stream was read, as fields that belong to no symbol.
+pub fn of_cursors(engine: &Engine) -> Vec<Field> {
+    let streams = engine.streams().iter().filter_map(|(id, stream)| Some((&stream.name, engine.cursor(id)?)));
+    streams.map(|(name, cursor)| field(WHOLE, format!("cursor {name}"), cursor)).collect()
+}
+
 /// Returns the fields that differ: owner, name, and the value on each side.
 pub fn differing(a: &[Field], b: &[Field]) -> Vec<(String, String, String, String)> {
     let value = |fields: &[Field], of: &Field| {
