@@ -420,7 +420,7 @@ fn an_age_of_months_is_told_in_days() {
     let later = format!("{}-0", 1_770_163_203_000_u64 + (298 * 24 + 21) * 3_600_000);
     lines.push(entry_line(TICK, &later, &[("symbol", "OTHERUSDT"), ("price", "1")]));
     run_with(&["replay", &folder.history(&lines), "--store", &folder.store(), "--json"]).json();
-    for arguments in [vec!["needs"], vec!["positions", "SOLUSDT"]] {
+    for arguments in [vec!["needs"], vec!["positions", "SOLUSDT"], vec!["explain", "SOLUSDT"]] {
         let shown = run_with(&[&arguments[..], &["--store", &folder.store()]].concat()).out;
         assert!(shown.contains("298d 21h"), "{arguments:?}: {shown}");
     }

@@ -74,9 +74,9 @@ fn because(engine: &Engine, symbol: &Symbol, open: &Position, hold: Hold, now_ms
         ),
         Hold::WeakRisk => one(source(open.risk.as_ref().map_or("nothing", |r| r.source.name()), "live_risk_sources")),
         Hold::StalePosition => one(format!(
-            "Nothing has confirmed the quantity for {} ms; a fill, snapshot or look-up that agrees does (limit {} ms).",
-            now_ms.saturating_sub(open.confirmed_ms),
-            policy.max_position_age_ms
+            "Nothing has confirmed the quantity for {}, and {} are allowed; a fill, snapshot or look-up that agrees does.",
+            time::span(now_ms.saturating_sub(open.confirmed_ms)),
+            time::span(policy.max_position_age_ms)
         )),
         Hold::NotLive => one("The symbol is not one of the policy's `live_symbols`.".to_owned()),
         Hold::NoInstrument => one("The step size is not known: an `instrument` look-up could supply it.".to_owned()),
@@ -106,9 +106,10 @@ fn jumped(symbol: &Symbol, open: &Position, policy: &Policy) -> Vec<String> {
     }
     let held = symbol.hot.held_price.map_or_else(String::new, |held| format!(" {}", held.price));
     vec![format!(
-        "The last price{held} is more than {} away from the one before, or from the entry price: one near it, {} ms later or of \
+        "The last price{held} is more than {} away from the one before, or from the entry price: one near it, {} later or of \
          another source, confirms it.",
-        policy.max_price_jump, policy.price_confirm_ms
+        policy.max_price_jump,
+        time::span(policy.price_confirm_ms)
     )]
 }
 
@@ -146,9 +147,9 @@ fn in_flight(open: &Position) -> Vec<String> {
 fn stale(engine: &Engine, symbol: &Symbol, now_ms: u64) -> Vec<String> {
     let Some(mark) = symbol.hot.mark else { return Vec::new() };
     vec![format!(
-        "The last price is {} ms old, {} ms are allowed; a fresh one from {} could supply it{}.",
-        now_ms.saturating_sub(mark.entry.ms),
-        engine.policy().max_price_age_ms,
+        "The last price is {} old, and {} are allowed; a fresh one from {} could supply it{}.",
+        time::span(now_ms.saturating_sub(mark.entry.ms)),
+        time::span(engine.policy().max_price_age_ms),
         engine.source_name(mark.source),
         accepted(engine)
     )]

@@ -14,8 +14,9 @@ use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::{Decision, Engine};
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::{Control, Entry, Event};
-use crate::domain::exit;
-use crate::domain::units::Qty;
+use crate::domain::exit::policy::Base;
+use crate::domain::exit::{self, ShareBase};
+use crate::domain::units::Ratio;
 use crate::drive::driver::Driver;
 use crate::drive::keys;
 use crate::shell::history::{History, Input, Options};
@@ -159,12 +160,20 @@ pub fn arithmetic(engine: &Engine, symbol: &Symbol, open: &Position) -> Vec<Stri
     ]
 }
 
-/// Formats how a share of the policy's base led to a quantity.
+/// Formats how a share of the policy's base led to a quantity: the base as a quantity, and which one it is.
 pub fn quantity_line(share: &str, base: &str, qty: &str, position: &Position) -> String {
-    let held: Qty = position.totals.qty.abs();
-    let of = match base {
-        "current" => format!("{held}, what is held"),
-        _ => format!("{}, the largest quantity (less what others reduced)", position.totals.qty_largest),
+    let which = if base == Base::Current.name() { Base::Current } else { Base::Initial };
+    let of = share.parse().ok().and_then(|value| {
+        let of = exit::share_base(position, which, Ratio::new(value)).ok()?;
+        Some((of, of.qty(position).ok()?))
+    });
+    let Some((of, base_qty)) = of else { return format!("qty        = {qty}") };
+    let name = match of {
+        ShareBase::Held => "what is held".to_owned(),
+        ShareBase::Largest => "the largest quantity".to_owned(),
+        ShareBase::HeldOverUnfilled { filled } => {
+            format!("what is held over the unfilled share, {} / (1 − {filled})", position.totals.qty.abs())
+        }
     };
-    format!("qty        = {share} of {of} = {qty}")
+    format!("qty        = {share} of {base_qty}, {name} = {qty}")
 }

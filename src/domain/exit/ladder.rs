@@ -83,6 +83,46 @@ struct Sized {
     is_capped: bool,
 }
 
+/// The quantity that a share is taken of (docs/spec/decision.md, "Quantity").
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ShareBase {
+    /// |qty|.
+    Held,
+    /// The largest |qty| of the position.
+    Largest,
+    /// |qty| / (1 − shares filled): others have reduced the position.
+    HeldOverUnfilled {
+        /// [1]
+        filled: Ratio,
+    },
+}
+
+impl ShareBase {
+    /// Returns the base as a quantity. [base]
+    pub fn qty(self, open: &Position) -> Result<Qty, OutOfRange> {
+        let held = open.totals.qty.abs();
+        match self {
+            Self::Held => Ok(held),
+            Self::Largest => Ok(open.totals.qty_largest),
+            Self::HeldOverUnfilled { filled } => held.over(Ratio::ONE.minus(filled)?),
+        }
+    }
+}
+
+/// Returns what a share of a position is taken of.
+pub fn share_base(open: &Position, base: Base, share: Ratio) -> Result<ShareBase, OutOfRange> {
+    match base {
+        Base::Current => Ok(ShareBase::Held),
+        Base::Initial => {
+            let of_largest = open.totals.qty_largest.times(share)?;
+            let filled = open.share_filled()?;
+            let unfilled = Ratio::ONE.minus(filled)?;
+            let is_reduced = unfilled.is_positive() && open.totals.qty.abs().times(share)?.over(unfilled)? < of_largest;
+            Ok(if is_reduced { ShareBase::HeldOverUnfilled { filled } } else { ShareBase::Largest })
+        }
+    }
+}
+
 /// Returns the quantity of a share. `initial`: share × min(largest |qty|, |qty| / (1 − shares filled)); `current`:
 /// share × |qty|. At most |qty| and the largest quantity of an order, rounded down to the step. A quantity that is
 /// limited by the largest order has a smaller share of its own: the rest comes with the next rung
@@ -90,19 +130,12 @@ struct Sized {
 fn sized(open: &Position, policy: &Policy, filters: &Instrument, share: Ratio) -> Result<Sized, OutOfRange> {
     let held = open.totals.qty.abs();
     // |qty| of all shares, as far as no other order has reduced the position.
-    let (whole, wanted) = match policy.base {
-        Base::Current => (held, held.times(share)?),
-        Base::Initial => {
-            let largest = open.totals.qty_largest;
-            let of_largest = largest.times(share)?;
-            let unfilled = Ratio::ONE.minus(open.share_filled()?)?;
-            if unfilled.is_positive() {
-                let of_held = held.times(share)?.over(unfilled)?;
-                if of_held < of_largest { (held.over(unfilled)?, of_held) } else { (largest, of_largest) }
-            } else {
-                (largest, of_largest)
-            }
-        }
+    let base = share_base(open, policy.base, share)?;
+    let whole = base.qty(open)?;
+    let wanted = match base {
+        ShareBase::Held | ShareBase::Largest => whole.times(share)?,
+        // The division comes last, so that an even result is exact.
+        ShareBase::HeldOverUnfilled { filled } => held.times(share)?.over(Ratio::ONE.minus(filled)?)?,
     };
     let step = |qty: Qty| filters.step_size.map_or(Ok(qty), |step| qty.floor_to(step));
     let wanted = wanted.min(held);

@@ -16,6 +16,6 @@ mod valuation;
 pub use flag::{Flag, flags};
 pub use guards::{EvalContext, RATE_WINDOW_MS, check_guards};
 pub use hold::{Hold, HoldClass};
-pub use ladder::{Choice, reached, select_rungs};
+pub use ladder::{Choice, ShareBase, reached, select_rungs, share_base};
 pub use stability::same_at;
 pub use valuation::{EntryTerms, Gain, Risk, Valuation, gain, price_at, read, risk};
