@@ -34,6 +34,11 @@ const CONNECTION_AGE_S: u64 = 23 * 3_600;
 /// A listen key expires after an hour. [s]
 const KEEP_ALIVE_S: u64 = 30 * 60;
 
+/// Returns what `/metrics` prints of a feed of which everything is known: the reference is written from it.
+pub fn all_metrics() -> Result<String, std::fmt::Error> {
+    pages::everything()
+}
+
 #[derive(Debug, clap::Subcommand)]
 pub enum Args {
     /// Mark prices of all symbols, from the exchange's socket into the price stream and the price hashes

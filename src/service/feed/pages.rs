@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
-use super::state::State;
+use super::state::{Feed, State};
 use crate::codec::exchange::Forced;
 use crate::shell::web::{Asked, Page, Site};
 
@@ -42,6 +42,22 @@ fn metrics(state: &State) -> Page {
         Ok(body) => Page { status: 200, content_type: CONTENT_TYPE, body },
         Err(error) => Page::json(500, json!({"error": "cannot_write", "says": error.to_string()}).to_string()),
     }
+}
+
+/// Returns what `/metrics` prints of a feed of which everything is known, for the reference.
+pub(super) fn everything() -> Result<String, fmt::Error> {
+    let state = State::new(Feed::User, Duration::from_secs(30), Duration::from_secs(60));
+    {
+        let mut facts = state.facts();
+        let now = Some(Instant::now());
+        (facts.message, facts.event, facts.compared, facts.wrote, facts.key_alive) = (now, now, now, now, now);
+        let symbol = "BTCUSDT".to_owned();
+        facts.wanted_since.insert(symbol.clone(), Instant::now());
+        facts.prices.insert(symbol, Instant::now());
+        facts.written.insert("prices", 1);
+        facts.endings.insert("silent", 1);
+    }
+    text(&state)
 }
 
 /// Returns all numbers of this moment. Unknown ages are left out, so that nothing is claimed.
@@ -113,9 +129,6 @@ fn count(registry: &mut Registry, name: &str, help: &str, value: u64) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use super::super::state::Feed;
     use super::*;
 
     #[test]

@@ -1,9 +1,10 @@
-//! The page of the metrics, from what a service prints of which everything is known.
+//! The page of the metrics, from what a service and a feed print of which everything is known.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use anyhow::Context as _;
+use harvester::service::feed::all_metrics;
 use harvester::service::report::{SharedReport, text};
 
 use super::pages::{escaped, head};
@@ -42,23 +43,32 @@ pub fn page() -> anyhow::Result<String> {
     // Rates come with the second sample.
     shared.publish(|_| {});
     let families = families(&text(&shared).context("the metrics cannot be written")?);
-    let mut page = head("Metrics", "src/service/report/metrics.rs");
+    let mut page = head("Metrics", "src/service/report/metrics.rs and src/service/feed/pages.rs");
     page.push_str(
-        "`/metrics` prints these, in the format of Prometheus. A metric without a value is left out. Counters count since \
-         the\nprocess began.\n",
+        "`/metrics` of `harvester run` prints these, in the format of Prometheus; those of [`harvester feed`](#the-feeds) \
+         are at the\nend. A metric without a value is left out. Counters count since the process began.\n",
     );
     for family in &families {
         subject(&family.name)?;
     }
     for (title, _) in SUBJECTS {
-        let _ = write!(page, "\n## {title}\n\n| name | type | meaning | labels |\n|---|---|---|---|\n");
-        for family in families.iter().filter(|family| subject(&family.name).is_ok_and(|of| of == title)) {
-            let labels: Vec<String> = family.labels.iter().map(|label| format!("`{label}`")).collect();
-            let Family { name, kind, help, .. } = family;
-            let _ = writeln!(page, "| `{name}` | {kind} | {} | {} |", escaped(help), labels.join(", "));
-        }
+        let of_subject = families.iter().filter(|family| subject(&family.name).is_ok_and(|of| of == title));
+        table(&mut page, title, of_subject);
     }
+    let of_feed = self::families(&all_metrics().context("the metrics of a feed cannot be written")?);
+    table(&mut page, "The feeds", of_feed.iter());
+    page.push_str("\n`harvester feed mark` and `harvester feed user` print these on their own `/metrics`.\n");
     Ok(page)
+}
+
+fn table<'a>(page: &mut String, title: &str, families: impl Iterator<Item = &'a Family>) {
+    let _ = write!(page, "\n## {title}\n\n| name | type | meaning | labels |\n|---|---|---|---|\n");
+    for Family { name, kind, help, labels } in families {
+        let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+        // In the format of a feed the name of a counter comes without its ending where its type is told.
+        let ending = if kind == "counter" && !name.ends_with("_total") { "_total" } else { "" };
+        let _ = writeln!(page, "| `{name}{ending}` | {kind} | {} | {} |", escaped(help), labels.join(", "));
+    }
 }
 
 fn subject(name: &str) -> anyhow::Result<&'static str> {
