@@ -1,6 +1,7 @@
 //! What is believed: a live service with a signing key, and what others write into its streams (incidents 60, 67, 68).
 
 use crate::support::binary::{harvester, name, run};
+use crate::support::proxy::Proxy;
 use crate::support::redis::RedisServer;
 use crate::support::service::{
     CONTROL, DECISION, PLAN, PRICE, Place, RESULT, Service, add, entries, field_of_all, is_read_to, open_position,
@@ -203,6 +204,44 @@ fn what_we_write_to_the_control_stream_is_signed() {
         let id_ms: u64 = id.split('-').next().unwrap().parse().unwrap();
         assert!(id_ms.abs_diff(issued_ms) < 60_000 && payload["nonce"].is_string(), "{id}: {payload}");
     }
+}
+
+/// The service asked for the kill key before the operator cleared it, and has the answer after the operator's entry.
+#[test]
+fn a_late_answer_about_the_kill_key_does_not_kill_again_after_the_operator_cleared_it() {
+    let server = RedisServer::start();
+    let wire = Proxy::to(server.port());
+    let mut place = place(&server, Some(KEY));
+    place.url = wire.url();
+    let service = at_work(&server, &place);
+    open_position(&server, SYMBOL);
+    price(&server, SYMBOL, "1");
+    server.cli(&["SET", "quantum:kill", "1"]);
+    let kills = || -> Vec<bool> {
+        let all = entries(&server, CONTROL).into_iter().filter(|(_, fields)| fields[0].1 == "kill.changed");
+        all.map(|(_, fields)| fields[1].1.contains(r#""kill":true"#)).collect()
+    };
+    until("the kill is told", || kills() == [true]);
+    let id = price(&server, SYMBOL, "1.001");
+    until("the kill is folded", || place.journalled().concat().contains(&id));
+    let ask = "GET\r\n$12\r\nquantum:kill";
+    wire.hold_answer_to(ask);
+    until("the key is asked for", || wire.is_holding());
+    let off = ["control", "kill", "off", "--reason", "r", "--yes"];
+    run(harvester().args(off).env("REDIS_URL", server.url()).env("HARVEST_SIGNING_KEY", KEY));
+    price(&server, SYMBOL, "1.007");
+    until("decisions go on", || ordered(&server) == [SYMBOL]);
+    wire.hold_answer_to(ask);
+    wire.release();
+    until("the late answer is read, and the key is asked for again", || wire.is_holding());
+    wire.release();
+    for _ in 0..3 {
+        let id = price(&server, SYMBOL, "1.008");
+        until("the service goes on", || place.journalled().concat().contains(&id));
+    }
+    service.stop();
+    assert_eq!(kills(), [true, false]);
+    replay_is_the_same(&place, Some(KEY));
 }
 
 /// Incident 60: the ids of the control stream stand two hours ahead.

@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 #[derive(Default)]
 struct State {
@@ -16,6 +16,10 @@ struct State {
     answered: usize,
     /// The answer to a command with this in it is lost, and the connection with it.
     lost: Option<String>,
+    /// The answer to a command with this in it is held.
+    held: Option<String>,
+    /// True while an answer is held.
+    is_holding: bool,
     /// The server does not count, as one of 6.2.
     is_old: bool,
 }
@@ -35,6 +39,7 @@ impl State {
 pub struct Proxy {
     port: u16,
     state: Arc<Mutex<State>>,
+    released: Arc<Condvar>,
 }
 
 impl Proxy {
@@ -42,7 +47,8 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(Mutex::new(State { target: Some(target), ..State::default() }));
-        let shared = Arc::clone(&state);
+        let (shared, released) = (Arc::clone(&state), Arc::<Condvar>::default());
+        let of_wires = Arc::clone(&released);
         // Ends with the test's process.
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -50,12 +56,17 @@ impl Proxy {
                 let Some(target) = state.target else { continue };
                 let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else { continue };
                 state.open.extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
-                let wire = Wire { state: Arc::clone(&shared), loses: Arc::default() };
+                let wire = Wire {
+                    state: Arc::clone(&shared),
+                    released: Arc::clone(&of_wires),
+                    loses: Arc::default(),
+                    holds: Arc::default(),
+                };
                 asks(client.try_clone().unwrap(), server.try_clone().unwrap(), wire.clone());
                 answers(server, client, wire);
             }
         });
-        Self { port, state }
+        Self { port, state, released }
     }
 
     pub fn url(&self) -> String {
@@ -75,6 +86,21 @@ impl Proxy {
     /// Has that happened.
     pub fn has_lost(&self) -> bool {
         self.state.lock().unwrap().lost.is_none()
+    }
+
+    /// The next answer to a command that holds this text is held until it is released.
+    pub fn hold_answer_to(&self, text: &str) {
+        self.state.lock().unwrap().held = Some(text.to_owned());
+    }
+
+    /// The server has given that answer, and the client waits for it.
+    pub fn is_holding(&self) -> bool {
+        self.state.lock().unwrap().is_holding
+    }
+
+    pub fn release(&self) {
+        self.state.lock().unwrap().is_holding = false;
+        self.released.notify_all();
     }
 
     /// The server tells what one of 6.2 does: neither how many entries were added, nor what was deleted.
@@ -97,8 +123,11 @@ impl Proxy {
 #[derive(Clone)]
 struct Wire {
     state: Arc<Mutex<State>>,
+    released: Arc<Condvar>,
     /// The next answer is lost.
     loses: Arc<AtomicBool>,
+    /// The next answer is held.
+    holds: Arc<AtomicBool>,
 }
 
 /// From the client to the server.
@@ -108,6 +137,10 @@ fn asks(from: TcpStream, to: TcpStream, wire: Wire) {
         if state.lost.as_ref().is_some_and(|text| holds(bytes, text)) {
             state.lost = None;
             wire.loses.store(true, Ordering::SeqCst);
+        }
+        if state.held.as_ref().is_some_and(|text| holds(bytes, text)) {
+            state.held = None;
+            wire.holds.store(true, Ordering::SeqCst);
         }
         true
     });
@@ -120,6 +153,10 @@ fn answers(from: TcpStream, to: TcpStream, wire: Wire) {
         if state.is_old {
             blot(bytes, "entries-added");
             blot(bytes, "max-deleted-entry-id");
+        }
+        if wire.holds.swap(false, Ordering::SeqCst) {
+            state.is_holding = true;
+            state = wire.released.wait_while(state, |state| state.is_holding).unwrap();
         }
         !state.cuts_at(bytes.len()) && !wire.loses.load(Ordering::SeqCst)
     });

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::fail;
 use super::fetching::{Fetched, Lacking};
+use super::kill_key::KeyRead;
 use super::message::{Done, EmitBatch, Message, Role};
 use super::processor::{OwnEntry, Processor};
 use super::publish::Publisher;
@@ -49,7 +50,7 @@ pub struct Channels {
     pub done: Receiver<Done>,
     pub role: watch::Receiver<Role>,
     pub holder: watch::Receiver<Option<String>>,
-    pub kill: watch::Receiver<Option<bool>>,
+    pub kill: watch::Receiver<Option<KeyRead>>,
     pub questions: mpsc::Receiver<Question>,
     pub lacking: watch::Sender<Lacking>,
     pub fetched: watch::Receiver<Fetched>,
@@ -191,8 +192,10 @@ impl EventLoop {
             }
         }
         if self.wires.kill.has_changed().unwrap_or(false) {
-            let seen = *self.wires.kill.borrow_and_update();
-            self.fold.kill_key_says(seen);
+            let read = *self.wires.kill.borrow_and_update();
+            if let Some(read) = read {
+                self.fold.kill_key_is_read(read);
+            }
         }
     }
 

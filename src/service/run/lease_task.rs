@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::connect::Connect;
+use super::kill_key::KeyRead;
 use super::message::Role;
 use crate::codec::operator;
 use crate::shell::redis::{Lease, LeaseKeys, ServerError};
@@ -118,14 +119,19 @@ async fn reconnected(setup: &LeaseSetup, lease: Option<Lease>) -> Option<Lease> 
     }
 }
 
-/// Sends the value of the kill key whenever it changes: set, cleared, or never seen. A key that vanishes changes
-/// nothing.
-pub async fn watch_kill_key(connect: Connect, key: String, seen: watch::Sender<Option<bool>>, stop: Arc<AtomicBool>) {
+/// Sends every value of the kill key that is read. A key that vanishes changes nothing.
+pub async fn watch_kill_key(
+    connect: Connect,
+    key: String,
+    seen: watch::Sender<Option<KeyRead>>,
+    stop: Arc<AtomicBool>,
+) {
     let mut server = None;
     while !stop.load(Ordering::Relaxed) {
         if server.is_none() {
             server = connect.server().await.ok();
         }
+        let began = Instant::now();
         let looked = match &mut server {
             Some(server) => server.get(&key).await,
             None => {
@@ -137,7 +143,7 @@ pub async fn watch_kill_key(connect: Connect, key: String, seen: watch::Sender<O
             Ok(Some(value)) => {
                 let kills = operator::kills(&value);
                 // Every read counts: a key that was cleared and set again must be published again.
-                seen.send_replace(Some(kills));
+                seen.send_replace(Some(KeyRead { kills, began }));
             }
             Ok(None) => {}
             Err(error) => {

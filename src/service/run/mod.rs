@@ -21,6 +21,7 @@ mod findings;
 mod gap_detector;
 mod gate;
 mod kill_gate;
+mod kill_key;
 mod lease_task;
 mod message;
 mod orders;

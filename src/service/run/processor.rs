@@ -15,6 +15,7 @@ use super::fail;
 use super::findings::Findings;
 use super::gate::Gate;
 use super::kill_gate::KillGate;
+use super::kill_key::{KeyRead, KillKey};
 use super::message::{Append, Done, EmitBatch, GapNotice, NotEmitted, Released, StreamGap};
 use super::orders::Orders;
 use super::quarantine_outbox::QuarantineOutbox;
@@ -70,8 +71,8 @@ pub struct Processor {
     pub refusing: BTreeMap<String, String>,
     pub crash_guard: CrashGuard,
     pub checkpoint: Checkpoint,
-    /// The last value of the kill key, as the lease task read it.
-    pub kill_seen: Option<bool>,
+    /// The kill key, as the lease task reads it.
+    pub kill_key: KillKey,
     pub positions: Vec<StreamPosition>,
     places_changed: Vec<bool>,
     pub outbox: BTreeMap<u64, OutboxRow>,
@@ -184,7 +185,7 @@ impl Processor {
             outputs: parts.outputs,
             refusing: BTreeMap::new(),
             crash_guard: parts.crash_guard,
-            kill_seen: parts.checkpoint.kill_key,
+            kill_key: KillKey::of(parts.checkpoint.kill_key),
             checkpoint: parts.checkpoint,
             positions: parts.positions.iter().map(|checkpoint| checkpoint.unwrap_or_default()).collect(),
             places_changed: vec![false; streams],
@@ -503,12 +504,17 @@ impl Processor {
         self.own.unpublished.push((number, fields));
     }
 
-    /// Notes the value of the kill key. The leader writes a change to the control stream.
+    /// Notes a read of the kill key. The leader writes a change to the control stream.
+    pub fn kill_key_is_read(&mut self, read: KeyRead) {
+        self.kill_key.read(read);
+        self.follow_kill_key();
+    }
+
+    /// Writes the value of the kill key to the control stream, if the log does not have it.
     ///
     /// The value counts as known once the entry has come back. A process that ends before that finds the change again.
-    pub fn kill_key_says(&mut self, seen: Option<bool>) {
-        let Some(kill) = seen else { return };
-        self.kill_seen = Some(kill);
+    fn follow_kill_key(&mut self) {
+        let Some(kill) = self.kill_key.since_folded() else { return };
         let is_said = |kill: bool| self.own.pending.values().any(|(why, _)| *why == OwnEntry::Kill(kill));
         if !self.is_leader || is_said(kill) || self.checkpoint.kill_key == Some(kill) {
             return;
@@ -529,7 +535,9 @@ impl Processor {
     /// Notes a kill switch of the log. While the key is set, an operator's entry that clears the kill does not last:
     /// the next read of the key sets it again.
     fn kill_is_folded(&mut self, kill: bool) {
-        if self.kill_seen == Some(kill) || self.kill_seen == Some(true) {
+        self.kill_key.folded(Instant::now());
+        let seen = self.kill_key.value();
+        if seen == Some(kill) || seen == Some(true) {
             self.checkpoint.kill_key = Some(kill);
         }
     }
@@ -544,7 +552,7 @@ impl Processor {
         self.refused.lead();
         self.tell_refused();
         if is_leader {
-            self.kill_key_says(self.kill_seen);
+            self.follow_kill_key();
         }
     }
 
@@ -672,7 +680,7 @@ impl Processor {
             }),
             cause_ms: row.cause_ms,
             age_max_ms: if is_order { self.orders.age_max_ms } else { 0 },
-            kill_was_set: self.kill_seen.or(self.checkpoint.kill_key) == Some(true),
+            kill_was_set: self.kill_key.value().or(self.checkpoint.kill_key) == Some(true),
             refusal: if is_order { self.refusal(row).or_else(|| self.position_refusal(row)) } else { None },
             record_only: row.record_only,
             hash: row.field("hash").to_owned(),

@@ -195,7 +195,7 @@ impl Publisher {
             report.policy.pending = fold.own.has_policy();
             report.policy.hash_configured = fold.orders.policy.to_string();
             // A kill key that is set refuses every order, whatever the log contains.
-            report.killed |= fold.kill_gate.is_killed() || fold.kill_seen == Some(true);
+            report.killed |= fold.kill_gate.is_killed() || fold.kill_key.value() == Some(true);
             report.outbox.waiting = fold.outbox_waiting() as u64;
             report.outbox.doubtful = fold.doubtful() as u64;
             report.outbox.refusing.clone_from(&fold.refusing);
