@@ -1,5 +1,7 @@
 //! What is believed: a live service with a signing key, and what others write into its streams (incidents 60, 67, 68).
 
+use std::path::Path;
+
 use crate::support::binary::{harvester, name, run};
 use crate::support::proxy::Proxy;
 use crate::support::redis::RedisServer;
@@ -242,6 +244,29 @@ fn a_late_answer_about_the_kill_key_does_not_kill_again_after_the_operator_clear
     service.stop();
     assert_eq!(kills(), [true, false]);
     replay_is_the_same(&place, Some(KEY));
+}
+
+/// Entries of the future that need no signature, or that of a former key, could be written by anybody.
+#[test]
+fn a_start_is_refused_where_a_future_id_is_believed_without_the_key() {
+    let server = RedisServer::start();
+    let now: u64 = server.cli(&["TIME"]).lines().next().unwrap().trim().parse().unwrap();
+    let (past, future) = (format!("{}-0", (now - 3600) * 1000), format!("{}-0", (now + 3600) * 1000));
+    let started = |setting: &dyn Fn(&Path) -> String| {
+        let mut place = place(&server, Some(KEY));
+        let former = place.folder.path().join("former");
+        std::fs::write(&former, "a former secret of enough bytes").expect("a key");
+        place.settings += &setting(&former);
+        run(place.command().args(["--until-idle", "0.3"]))
+    };
+    let unsigned = |id: &str| format!("believe_unsigned_until = \"{id}\"\n");
+    let former = |file: &Path, id: &str| format!("former_keys = [\"{} until {id}\"]\n", name(file));
+    started(&|_| unsigned(&future)).refused(&["emit.believe_unsigned_until", &future, "later than the server's clock"]);
+    started(&|file| former(file, &future)).refused(&["emit.former_keys", &future, "later than the server's clock"]);
+    assert_eq!(server.cli(&["EXISTS", CONTROL]).trim(), "0", "nothing was written");
+    for ran in [started(&|_| unsigned(&past)), started(&|file| former(file, &past))] {
+        assert_eq!(ran.code, Some(0), "{}", ran.log);
+    }
 }
 
 /// Incident 60: the ids of the control stream stand two hours ahead.
