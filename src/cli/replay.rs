@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::codec::state::{self, Row};
 use crate::codec::{time, view};
 use crate::config::Config;
+use crate::domain::book::counters::Count;
 use crate::domain::engine::{Decisions, Engine};
 use crate::domain::event::ids::{EntryId, SortKey};
 use crate::domain::exit::policy::Policy;
@@ -454,13 +455,22 @@ fn decided(summary: &Map<String, Value>) -> String {
     let made = summary.get("decisions").and_then(Value::as_u64).unwrap_or(0);
     let of = |key: &str| summary.get("own_decisions").and_then(|own| own.get(key)?.as_u64()).unwrap_or(0);
     let others = of("differ") + of("unexpected");
-    let adopted = of("agree") + others;
+    let counts = summary.get("counts").and_then(|counts| counts.get(Count::DecisionWithoutCause.name()));
+    let without_cause = counts.and_then(Value::as_u64).unwrap_or(0);
+    let adopted = of("agree") + others + without_cause;
     if adopted + of("missing") == 0 {
         return format!("{made} decisions");
     }
-    let mut says = format!("{adopted} recorded decisions adopted");
+    let mut says = format!("{adopted} recorded decision{} adopted", if adopted == 1 { "" } else { "s" });
+    let mut of_them = Vec::new();
     if others > 0 {
-        says += &format!(" ({others} of them not as these rules decide)");
+        of_them.push(format!("{others} of them not as these rules decide"));
+    }
+    if without_cause > 0 {
+        of_them.push(format!("{without_cause} of them with no cause in the history"));
+    }
+    if !of_them.is_empty() {
+        says += &format!(" ({})", of_them.join(", "));
     }
     if of("missing") > 0 {
         says += &format!(", {} of ours not recorded and left out", of("missing"));

@@ -400,12 +400,24 @@ fn decisions_are_written_as_a_history() {
     assert_eq!(summary["decisions"], 1);
     // On the screen "0 decisions" alone would look like a loss.
     for (arguments, says) in [
-        (vec!["replay", &history, &file], "; 1 recorded decisions adopted, 0 made anew"),
+        (vec!["replay", &history, &file], "; 1 recorded decision adopted, 0 made anew"),
         (vec!["replay", &history, &file, "--derive"], "; 1 decisions"),
     ] {
         let shown = run_with(&arguments).out;
         assert!(shown.lines().any(|line| line.ends_with(says)), "{says}: {shown}");
     }
+
+    // A decision whose cause is no longer there is a fact all the same.
+    let mut without_cause = good();
+    without_cause.remove(3);
+    let history_without = folder.file("without_cause.jsonl", without_cause.join("\n") + "\n");
+    let shown = run_with(&["replay", &history_without, &file]).out;
+    let says = "; 1 recorded decision adopted (1 of them with no cause in the history), 0 made anew";
+    assert!(shown.lines().any(|line| line.ends_with(says)), "{shown}");
+    let summary = run_with(&["replay", &history_without, &file, "--json"]).json();
+    assert_eq!(summary["counts"]["decision_without_cause"], 1);
+    let own = json!({"agree": 0, "differ": 0, "missing": 0, "unexpected": 0, "homeless": 0});
+    assert_eq!(summary["own_decisions"], own);
 
     run_with(&["replay", &history, "--decisions", "-", "--json"]).refused(&["--decisions", "--json"]);
     let nowhere = name(&folder.path("no/such/folder/d.jsonl")).to_owned();

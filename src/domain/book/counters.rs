@@ -34,6 +34,8 @@ pub enum Count {
     UnknownDecision,
     /// A decision entry that is not ours.
     DecisionForeign,
+    /// A recorded decision that was adopted although its cause did not come.
+    DecisionWithoutCause,
 }
 
 impl Count {
@@ -62,6 +64,7 @@ impl Count {
             Self::UnknownPosition => "unknown_position",
             Self::UnknownDecision => "unknown_decision",
             Self::DecisionForeign => "decision_foreign",
+            Self::DecisionWithoutCause => "decision_without_cause",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::shortcut::bands::{BandCache, PriceBand, Stability};
 use super::{ChainHead, Decision, Decisions, Engine};
+use crate::domain::book::counters::Count;
 use crate::domain::book::plans::sha256_hex;
 use crate::domain::book::position::Position;
 use crate::domain::book::rung::{DecisionOutcome, DecisionRecord, RungState};
@@ -311,10 +312,22 @@ impl Engine {
     pub(super) fn take_over_passed(&mut self, entry: &Entry) {
         let read_to = |stream: StreamId| self.cursors[usize::from(stream.0)];
         for fact in self.facts.passed_by(entry.stream, entry.id, read_to) {
-            if self.decisions != Decisions::Derived {
-                self.take_over(&fact);
+            if self.decisions == Decisions::Derived {
+                continue;
+            }
+            let was_known = self.knows_decision(&fact);
+            if !self.take_over(&fact) {
+                self.counters.comparison.orphaned += 1;
+            } else if !was_known && self.knows_decision(&fact) {
+                self.counters.count(Count::DecisionWithoutCause);
             }
         }
+    }
+
+    /// Returns true if a position has a recorded decision.
+    fn knows_decision(&self, fact: &DecisionFact) -> bool {
+        let mut positions = self.symbols[fact.symbol.0 as usize].positions();
+        positions.any(|position| position.has_decision(&fact.decision_id))
     }
 
     /// Adopts a recorded decision, unless it is known already. Returns true if it found its position.
@@ -326,10 +339,10 @@ impl Engine {
         if fact.seq > 0 {
             self.note_link(fact.seq, &fact.hash);
         }
-        let symbol = &self.symbols[fact.symbol.0 as usize];
-        if symbol.positions().any(|position| position.has_decision(&fact.decision_id)) {
+        if self.knows_decision(fact) {
             return true;
         }
+        let symbol = &self.symbols[fact.symbol.0 as usize];
         // Only a live decision has requested an order for a live position.
         if !fact.live && self.globals.policy.mode == Mode::Live {
             return true;
