@@ -42,7 +42,7 @@ pub use journal::Journal;
 pub use market::{Environment as ExchangeEnvironment, ListenKeyForm};
 pub use origin::{Origin, Setting};
 pub use redis::Redis;
-pub use run::{Run, SilentAfter, Start};
+pub use run::{Run, SilentAfter, Start, StartSetting};
 pub use streams::Outputs;
 
 use crate::domain::book::plans::sha256_hex;
@@ -279,7 +279,10 @@ mod tests {
                 "is written, and named for something else too",
             ),
             ("[run]\nlisten = \"9464\"", "run.listen = \"9464\": want ADDRESS:PORT"),
-            ("[run]\nfrom = \"yesterday\"", "run.from = \"yesterday\": want earliest, latest, an entry id or a time"),
+            (
+                "[run]\nfrom = \"yesterday\"",
+                "run.from = \"yesterday\": want earliest, latest, an entry id or a time (2026-02-04T02:07Z, 02:07, 90m ago)",
+            ),
             ("[emit]\nformat = \"plan\"", "emit.format = \"plan\": want apply_plan or trade_intent"),
             ("[backfill]\nsources = [\"api\", \"API\"]", "want a list of redis and api, none twice"),
             ("[exchange]\nbase_url = \"http://exchange.example\"", "want https://host"),

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
 use super::exit_code::Found;
-use super::replay::bound;
+use super::moment;
 use crate::codec::chain::{self, Chain};
 use crate::codec::signing::SigningKey;
 use crate::config::Config;
@@ -40,10 +40,11 @@ pub struct Args {
     command: Option<Command>,
     #[command(flatten)]
     from: SourceArgs,
-    /// Judge decisions from here on (entry id or time of their causes); the fold begins at the start all the same
+    /// Judge decisions whose causes come from here on; the fold begins at the start all the same:
+    /// an entry id, ISO-8601, a time of day in UTC (02:07), or 90m ago
     #[arg(long, value_name = "ID|TIME")]
     since: Option<String>,
-    /// Stop behind this (entry id or time)
+    /// Stop after this: an entry id, ISO-8601, a time of day in UTC (02:07), or 90m ago
     #[arg(long, value_name = "ID|TIME")]
     until: Option<String>,
     /// Verify chain and signatures alone, without a history
@@ -110,9 +111,10 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         None => keys::configured(config)?,
     };
     let anchors = args.anchor.iter().map(anchors).collect::<anyhow::Result<Vec<_>>>()?.concat();
-    let since = args.since.as_deref().map(|text| bound(text, 0)).transpose()?;
-    let until = args.until.as_deref().map(|text| bound(text, u64::MAX)).transpose()?;
     let sources = Sources::gather(&args.from, config, args.chain_only)?;
+    let end_ms = || sources.end_ms(config);
+    let since = args.since.as_deref().map(|text| moment::since("--since", text, end_ms)).transpose()?;
+    let until = args.until.as_deref().map(|text| moment::until("--until", text, end_ms)).transpose()?;
     let judge = |opened: Opened| -> anyhow::Result<Report> {
         let mut chain = read_chain(&opened, key.as_ref(), &anchors);
         if args.chain_only {

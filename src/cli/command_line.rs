@@ -46,10 +46,10 @@ pub enum Command {
         /// Take a snapshot of the state every so many entries, and at the end, into DIR.snapshots
         #[arg(long, value_name = "N", requires = "store", value_parser = clap::value_parser!(u64).range(1..))]
         snapshot_every: Option<u64>,
-        /// Fold from the start, report from here (entry id or time)
+        /// Fold from the start, report from here on: an entry id, ISO-8601, a time of day in UTC (02:07), or 90m ago
         #[arg(long, value_name = "ID|TIME")]
         since: Option<String>,
-        /// Stop behind this (entry id or time)
+        /// Stop after this: an entry id, ISO-8601, a time of day in UTC (02:07), or 90m ago
         #[arg(long, value_name = "ID|TIME")]
         until: Option<String>,
         /// Ignore decisions in the history: derive all of them anew

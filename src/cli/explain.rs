@@ -3,15 +3,15 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serde_json::{Value, json};
 
-use super::replay::bound;
+use super::moment;
 use crate::codec::time;
 use crate::config::Config;
 use crate::domain::event::ids::EntryId;
 use crate::drive::projection;
-use crate::shell::history::{History, Input, Options};
+use crate::shell::history::{Input, Options};
 use crate::shell::terminal::Screen;
 
 mod decision;
@@ -25,7 +25,6 @@ pub use scene::{arithmetic, quantity_line};
 
 /// A word of at least this many hex digits is the beginning of a decision id. [1]
 const DECISION_DIGITS_MIN: usize = 8;
-const DAY_MS: u64 = 86_400_000;
 
 /// Flags of the command.
 #[derive(Clone, Debug, clap::Args)]
@@ -45,7 +44,7 @@ pub struct Args {
     /// The projection as it is now, without a history
     #[arg(long, value_name = "DIR", conflicts_with_all = ["histories", "journal", "at"])]
     store: Option<PathBuf>,
-    /// When: an entry id, a time, or a time of day (HH:MM) of the last day
+    /// Explain the state at this time: an entry id, ISO-8601, a time of day in UTC (02:07), or 90m ago
     #[arg(long, value_name = "ID|TIME")]
     at: Option<String>,
     /// The entries that the numbers come from, as they are
@@ -81,7 +80,11 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         }
         (None, None) => {
             let sources = args.sources();
-            let until = args.at.as_deref().map(|at| moment(at, &sources, config)).transpose()?;
+            let end_ms = || {
+                let inputs: Vec<Input> = sources.iter().cloned().map(Input::from).collect();
+                moment::end_of(&inputs, config, Options::default())
+            };
+            let until = args.at.as_deref().map(|at| moment::until("--at", at, end_ms)).transpose()?;
             let folded = scene::fold(&sources, config, until, |_, _, _| Ok(()))?;
             let scene = Scene::of(&folded.engine, &symbol_name(&args.what), folded.policy_since)?;
             symbol_document(scene, until)
@@ -103,51 +106,4 @@ fn symbol_document(scene: Scene, asked: Option<EntryId>) -> Value {
 
 fn symbol_name(text: &str) -> String {
     text.trim().to_uppercase()
-}
-
-/// Parses an entry id, a time, or a time of day on the last day of the history. A time without milliseconds means the
-/// whole second or minute.
-fn moment(text: &str, sources: &[PathBuf], config: &Config) -> anyhow::Result<EntryId> {
-    let Some((ms_of_day, lasts_ms)) = time_of_day(text) else { return bound(text, u64::MAX) };
-    let inputs: Vec<Input> = sources.iter().cloned().map(Input::from).collect();
-    if inputs.contains(&Input::Stdin) {
-        bail!("--at {text}: standard input can be read once only: name the day too");
-    }
-    let history = History::open(&inputs, &config.streams, Options::default())?;
-    let last = history.last().context("the history holds no entry")?;
-    let of_last_day = last.ms / DAY_MS * DAY_MS + ms_of_day;
-    let ms = if of_last_day > last.ms { of_last_day.saturating_sub(DAY_MS) } else { of_last_day };
-    Ok(EntryId::new(ms + lasts_ms - 1, u64::MAX))
-}
-
-/// Parses `HH:MM` or `HH:MM:SS`. Returns the milliseconds since midnight and the length of that minute or second. [ms]
-fn time_of_day(text: &str) -> Option<(u64, u64)> {
-    let parts: Vec<&str> = text.trim_end_matches(['Z', 'z']).split(':').collect();
-    let two_digits = |part: &&str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
-    if !parts.iter().all(two_digits) {
-        return None;
-    }
-    let number = |part: &str, end: u64| part.parse().ok().filter(|n: &u64| *n < end);
-    match parts[..] {
-        [hour, minute] => Some((number(hour, 24)? * 3_600_000 + number(minute, 60)? * 60_000, 60_000)),
-        [hour, minute, second] => {
-            let of_minute = number(hour, 24)? * 3_600_000 + number(minute, 60)? * 60_000;
-            Some((of_minute + number(second, 60)? * 1000, 1000))
-        }
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_of_day_lasts_as_long_as_it_is_exact() {
-        assert_eq!(time_of_day("02:07"), Some((7_620_000, 60_000)));
-        assert_eq!(time_of_day("02:07:05Z"), Some((7_625_000, 1_000)));
-        for other in ["2026-02-04T02:07", "1770170820000-0", "25:00", "02:60", "2:07", ""] {
-            assert_eq!(time_of_day(other), None, "{other}");
-        }
-    }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use serde_json::{Value, json};
 
-use super::replay;
+use super::moment;
 use crate::codec::fields::{self, Field, NONE};
 use crate::codec::time;
 use crate::config::Config;
@@ -22,7 +22,7 @@ use crate::shell::terminal::Screen;
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("from").required(true).args(["histories", "journal"])))]
 #[command(after_help = "Examples: harvester history ARCUSDT replay/nights/incident-2026-02-04/events.jsonl
-          harvester history NEARUSDT --journal journal --since 2026-02-04T02:00:00Z --json")]
+          harvester history NEARUSDT --journal journal --since \"2 hours ago\" --json")]
 pub struct Args {
     symbol: String,
     /// Files, folders (every *.jsonl and *.jsonl.zst below) or - for standard input
@@ -31,10 +31,10 @@ pub struct Args {
     /// Journal of the service
     #[arg(long, value_name = "DIR")]
     journal: Option<PathBuf>,
-    /// Fold from the start, tell from here (entry id or time)
+    /// Fold from the start, show changes from here on: an entry id, ISO-8601, a time of day in UTC (02:07), or 90m ago
     #[arg(long, value_name = "ID|TIME")]
     since: Option<String>,
-    /// Stop behind this (entry id or time)
+    /// Stop after this: an entry id, ISO-8601, a time of day in UTC (02:07), or 90m ago
     #[arg(long, value_name = "ID|TIME")]
     until: Option<String>,
     /// One JSON document
@@ -54,10 +54,11 @@ struct Change {
 }
 
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
-    let since = args.since.as_deref().map(|text| replay::bound(text, 0)).transpose()?;
-    let until = args.until.as_deref().map(|text| replay::bound(text, u64::MAX)).transpose()?;
     let wanted = args.symbol.trim().to_uppercase();
     let inputs: Vec<Input> = args.histories.iter().chain(&args.journal).cloned().map(Input::from).collect();
+    let end_ms = || moment::end_of(&inputs, config, Options::default());
+    let since = args.since.as_deref().map(|text| moment::since("--since", text, end_ms)).transpose()?;
+    let until = args.until.as_deref().map(|text| moment::until("--until", text, end_ms)).transpose()?;
     let mut changes = changes(&wanted, &inputs, until, config)?;
     changes.retain(|change| since.is_none_or(|since| change.at >= since));
     if args.json {

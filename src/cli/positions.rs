@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use super::replay;
+use super::moment;
 use crate::config::Config;
 use crate::domain::event::ids::EntryId;
 use crate::drive::projection;
 use crate::drive::snapshots;
 use crate::drive::state_at::{self, NoRows, Sources};
+use crate::shell::history::{Input, Options};
 use crate::shell::terminal::Screen;
 use crate::shell::web::{self, ClientError};
 
@@ -32,8 +33,8 @@ pub struct Args {
     /// Folder of the projection
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
-    /// As they were when the last entry up to here was applied (entry id or time): from the nearest snapshot of the store,
-    /// if one is named, and the journal or history behind it
+    /// As they were when the last entry up to here was applied: from the nearest snapshot of the store, if one is named,
+    /// and the entries of the journal or history after it: an entry id, ISO-8601, a time of day in UTC (02:07), or 90m ago
     #[arg(long, value_name = "ID|TIME")]
     as_of: Option<String>,
     /// Journal to make the state from
@@ -53,10 +54,23 @@ pub struct Args {
     json: bool,
 }
 
+impl Args {
+    /// Returns the time of the last entry of the history; without one, that of the newest snapshot. [ms since 1970]
+    fn end_ms(&self, config: &Config) -> anyhow::Result<u64> {
+        let inputs: Vec<Input> = self.histories.iter().chain(&self.journal).cloned().map(Input::from).collect();
+        if !inputs.is_empty() {
+            return moment::end_of(&inputs, config, Options::default());
+        }
+        let newest = self.store.as_deref().map(|store| snapshots::newest(&snapshots::folder_of(store))).transpose()?;
+        Ok(newest.flatten().context("there is no history and no snapshot: give --journal DIR or --history HISTORY")?.ms)
+    }
+}
+
 pub fn execute(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let symbol = args.symbol.as_deref();
     if let Some(at) = &args.as_of {
-        return of_the_past(args, replay::bound(at, u64::MAX)?, config, out);
+        let at = moment::until("--as-of", at, || args.end_ms(config))?;
+        return of_the_past(args, at, config, out);
     }
     match (&args.store, &args.url) {
         (Some(store), _) => run(store, symbol, args.all, args.json, out),

@@ -47,7 +47,11 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let positions = config.streams.iter().map(|(_, stream)| held.get(&stream.name).map(begin_at)).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let connect = Connect::new(server::address(&config)?);
-    drop(runtime.block_on(connect.server())?);
+    let from = runtime.block_on(async {
+        let mut server = connect.server().await?;
+        let now_ms = if config.run.from.needs_now() { server.time_ms().await? } else { 0 };
+        anyhow::Ok(config.run.from.start(now_ms))
+    })?;
     let stop = Arc::new(AtomicBool::new(false));
     runtime.spawn(stop_on_signal(Arc::clone(&stop)));
     let (_, role) = watch::channel(Role::Follower);
@@ -63,7 +67,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
         are_foreseen: vec![false; config.streams.len()],
         kill_gate: Arc::default(),
         positions,
-        from: vec![config.run.from; config.streams.len()],
+        from: vec![from; config.streams.len()],
         count: config.run.read_count,
         role,
         stop: Arc::clone(&stop),

@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value};
 
+use super::moment;
 use crate::codec::state::{self, Row};
 use crate::codec::{time, view};
 use crate::config::Config;
@@ -94,8 +95,8 @@ impl DecisionSink for Vec<String> {
 /// Replays a history.
 pub fn replay(request: &Request, config: &Config, decisions: &mut dyn DecisionSink) -> anyhow::Result<Replayed> {
     let began = Instant::now();
-    let span = Span::of(request)?;
     let inputs: Vec<Input> = request.histories.iter().cloned().map(Input::from).collect();
+    let span = Span::of(request, &inputs, config)?;
     let options = Options { skip_bad_lines: request.skip_bad_lines, until: span.until, ..Options::default() };
     let may_start_over = decisions.may_start_over() && !request.rebuild && request.snapshot_every.is_none();
     let at_once =
@@ -124,9 +125,12 @@ struct Span {
 }
 
 impl Span {
-    fn of(request: &Request) -> anyhow::Result<Self> {
-        let bound = |text: &Option<String>, seq| text.as_deref().map(|text| bound(text, seq)).transpose();
-        Ok(Self { since: bound(&request.since, 0)?, until: bound(&request.until, u64::MAX)? })
+    fn of(request: &Request, inputs: &[Input], config: &Config) -> anyhow::Result<Self> {
+        let options = || Options { skip_bad_lines: request.skip_bad_lines, ..Options::default() };
+        let end_ms = || moment::end_of(inputs, config, options());
+        let since = request.since.as_deref().map(|text| moment::since("--since", text, end_ms)).transpose()?;
+        let until = request.until.as_deref().map(|text| moment::until("--until", text, end_ms)).transpose()?;
+        Ok(Self { since, until })
     }
 }
 
@@ -289,17 +293,6 @@ impl<'a> Snapshots<'a> {
     fn take(&self, engine: &Engine) -> anyhow::Result<()> {
         snapshots::take(&self.dir, engine, self.configured, self.position).map(|_| ())
     }
-}
-
-/// Parses an entry id, or a time; `seq` completes a bound that has only milliseconds.
-pub(crate) fn bound(text: &str, seq: u64) -> anyhow::Result<EntryId> {
-    if let Ok(id) = text.parse() {
-        return Ok(id);
-    }
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let ms = if digits && text.len() >= 12 { text.parse().ok() } else { time::business_ms(text) };
-    let ms = ms.with_context(|| format!("{text:?} is neither an entry id (ms-seq) nor a time (ISO-8601)"))?;
-    Ok(EntryId::new(ms, seq))
 }
 
 /// Returns a progress bar for the reading of a history.

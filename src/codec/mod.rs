@@ -2,6 +2,7 @@
 
 pub mod bounded;
 pub mod depth;
+pub mod moment;
 pub mod number;
 pub mod shown;
 pub mod time;

@@ -46,7 +46,7 @@ pub struct RunFlags {
     /// Name within the group; has to stay the same
     #[arg(long, value_name = "NAME")]
     consumer: Option<String>,
-    /// Where a new group starts
+    /// Where a new store starts; a time of day is the latest one before now, and 90m ago counts from now
     #[arg(long, value_name = "earliest|latest|ID|TIME")]
     from: Option<String>,
     /// Address of health, metrics and positions; "" = nowhere

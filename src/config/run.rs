@@ -5,12 +5,44 @@ use std::path::PathBuf;
 
 use super::error::ConfigError;
 use super::table::{Sheet, Table};
-use crate::codec::time;
+use crate::codec::moment::Moment;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::{SYMBOLS_MAX, StreamKind};
 
 /// One day, the maximum of every interval here. [ms]
 const DAY_MS: u64 = 86_400_000;
+
+/// The accepted forms of `run.from`.
+const START_FORMS: &str = "want earliest, latest, an entry id or a time (2026-02-04T02:07Z, 02:07, 90m ago)";
+
+/// The start of a new consumer group, as it is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartSetting {
+    Earliest,
+    Latest,
+    /// After this entry, or with the first one at this time or later.
+    At(Moment),
+}
+
+impl StartSetting {
+    /// Returns true if the start depends on the present time.
+    pub const fn needs_now(self) -> bool {
+        matches!(self, Self::At(moment) if moment.needs_end())
+    }
+
+    /// Returns the start, at the time of the server.
+    pub fn start(self, now_ms: u64) -> Start {
+        match self {
+            Self::Earliest => Start::Earliest,
+            Self::Latest => Start::Latest,
+            Self::At(Moment::Entry(id)) => Start::After(id),
+            Self::At(moment) => match moment.since(now_ms).ms.checked_sub(1) {
+                Some(ms) => Start::After(EntryId::new(ms, u64::MAX)),
+                None => Start::Earliest,
+            },
+        }
+    }
+}
 
 /// The start of a new consumer group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +87,7 @@ pub struct Run {
     pub consumer: String,
     pub store: PathBuf,
     pub journal: PathBuf,
-    pub from: Start,
+    pub from: StartSetting,
     /// Address that serves health, metrics and positions; `None` = not served.
     pub listen: Option<SocketAddr>,
     /// Additional host names for the pages.
@@ -85,7 +117,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Run, ConfigError> {
         consumer: table.name("consumer", None, &host_name())?,
         store: table.path("store", "state")?,
         journal: table.path("journal", "journal")?,
-        from: table.parsed("from", "earliest", "want earliest, latest, an entry id or a time", start_of)?,
+        from: table.parsed("from", "earliest", START_FORMS, start_of)?,
         listen: table.listen("listen", "127.0.0.1:9464")?,
         hosts: table.hosts("hosts")?,
         read_count: count(table.whole("read_count", 1000, 1..=100_000)?),
@@ -115,19 +147,14 @@ fn silent_after(table: &mut Table<'_, '_>) -> Result<SilentAfter, ConfigError> {
     Ok(silent_after)
 }
 
-fn start_of(text: &str) -> Option<Start> {
+fn start_of(text: &str) -> Option<StartSetting> {
     if text.eq_ignore_ascii_case("earliest") {
-        return Some(Start::Earliest);
+        return Some(StartSetting::Earliest);
     }
     if text.eq_ignore_ascii_case("latest") {
-        return Some(Start::Latest);
+        return Some(StartSetting::Latest);
     }
-    if let Ok(id) = text.parse() {
-        return Some(Start::After(id));
-    }
-    // A time includes all entries at that time or later.
-    let ms = time::business_ms(text)?;
-    Some(Start::After(EntryId::new(ms.checked_sub(1)?, u64::MAX)))
+    text.parse().ok().map(StartSetting::At)
 }
 
 /// Converts a number whose range is small.
@@ -139,4 +166,27 @@ fn count(number: u64) -> usize {
 fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().trim().to_owned();
     if name.is_empty() { "harvester".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_is_the_first_entry_at_its_time_and_relative_times_count_from_now() {
+        let now_ms = 1_770_171_058_600;
+        let before = |ms: u64| Start::After(EntryId::new(ms - 1, u64::MAX));
+        for (text, needs_now, wanted) in [
+            ("Earliest", false, Start::Earliest),
+            ("latest", false, Start::Latest),
+            ("1770170851400-3", false, Start::After(EntryId::new(1_770_170_851_400, 3))),
+            ("2026-02-04T02:07:31.4Z", false, before(1_770_170_851_400)),
+            ("02:07:31.400", true, before(1_770_170_851_400)),
+            ("90m ago", true, before(now_ms - 5_400_000)),
+            ("99999 days ago", true, Start::Earliest),
+        ] {
+            let setting = start_of(text).expect("a start");
+            assert_eq!((setting.needs_now(), setting.start(now_ms)), (needs_now, wanted), "{text}");
+        }
+    }
 }

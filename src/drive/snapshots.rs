@@ -39,6 +39,11 @@ pub fn keep(dir: &Path, kept: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Returns the last entry of the newest snapshot of a folder.
+pub fn newest(dir: &Path) -> anyhow::Result<Option<EntryId>> {
+    Ok(snapshots::list(dir, snapshot::last_of_name)?.pop().map(|(last, _)| last))
+}
+
 /// A state that was restored from a snapshot.
 pub struct Restored {
     pub engine: Engine,

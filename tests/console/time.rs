@@ -479,3 +479,44 @@ fn diff_shows_where_another_policy_decides_otherwise() {
     assert!(found["first"]["field"].as_str().is_some_and(|field| field.starts_with("decision")), "{}", found["first"]);
     assert_eq!(found["entries"]["changed"], 0);
 }
+
+#[test]
+fn every_command_takes_a_time_in_the_same_spellings() {
+    let history = incident().join("events.jsonl");
+    let (history, policy) = (name(&history), incident().join("policy.toml"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let decisions = folder.path().join("decisions.jsonl");
+    let decided =
+        run(harvester().args(["--config", name(&policy), "replay", history, "--decisions", name(&decisions)]));
+    assert_eq!(decided.code, Some(0), "{}", decided.log);
+    let of_command = |arguments: &[&str]| {
+        let ran = run(harvester().args(["--config", name(&policy)]).args(arguments));
+        assert!(matches!(ran.code, Some(0 | 1)), "{arguments:?}: {}", ran.log);
+        let mut document: Value = serde_json::from_str(&ran.out).expect("one document");
+        if let Some(summary) = document.as_object_mut() {
+            summary.remove("seconds");
+        }
+        document
+    };
+    let spellings =
+        ["1770170900000", "2026-02-04T02:08:20Z", "2026-02-04 03:08:20.0+01:00", "02:08:20.000", "2m 38s 600ms ago"];
+    for before in [
+        vec!["replay", history, "--json", "--until"],
+        vec!["replay", history, "--json", "--since"],
+        vec!["history", "NEARUSDT", history, "--json", "--until"],
+        vec!["history", "NEARUSDT", history, "--json", "--since"],
+        vec!["explain", "NEARUSDT", history, "--json", "--at"],
+        vec!["positions", "--history", history, "--json", "--as-of"],
+        vec!["audit", history, "--decisions", name(&decisions), "--json", "--until"],
+        vec!["audit", history, "--decisions", name(&decisions), "--json", "--since"],
+    ] {
+        let with = |at: &str| of_command(&[&before[..], &[at]].concat());
+        let (wanted, other) = (with(spellings[0]), with("1770170700000"));
+        assert_ne!(wanted, other, "{before:?} takes no notice of the time");
+        for at in &spellings[1..] {
+            assert_eq!(with(at), wanted, "{before:?} {at}");
+        }
+        let refused = run(harvester().args(&before).arg("yesterday"));
+        refused.refused(&[before[before.len() - 1], "\"yesterday\" is not a time", "an entry id", "90m ago"]);
+    }
+}

@@ -367,6 +367,11 @@ fn a_report_begins_and_ends_where_it_is_told() {
         ("--until", at(2), 3, 0, at(0), at(2)),
         ("--until", "2026-02-04T00:00:02.999".to_owned(), 3, 0, at(0), at(2)),
         ("--until", "1770163203000".to_owned(), 4, 1, at(0), at(3)),
+        ("--until", "00:00:02".to_owned(), 3, 0, at(0), at(2)),
+        ("--until", "00:00".to_owned(), 5, 1, at(0), at(4)),
+        ("--since", "00:00:03Z".to_owned(), 2, 1, at(3), at(4)),
+        ("--since", "1s ago".to_owned(), 2, 1, at(3), at(4)),
+        ("--until", "2 seconds ago".to_owned(), 3, 0, at(0), at(2)),
     ] {
         let summary = run_with(&["replay", &history, option, &bound, "--json"]).json();
         let came = json!([summary["entries"], summary["decisions"], summary["first_id"], summary["last_id"]]);
@@ -374,8 +379,18 @@ fn a_report_begins_and_ends_where_it_is_told() {
         // The fold begins at the beginning all the same.
         assert_eq!(summary["positions_open"], 1, "{option} {bound}");
     }
-    run_with(&["replay", &history, "--since", "yesterday"]).refused(&["yesterday"]);
+    let forms = ["--since", "\"yesterday\"", "an entry id", "2026-02-04T02:07:31Z", "02:07", "2 hours ago"];
+    run_with(&["replay", &history, "--since", "yesterday"]).refused(&forms);
     run_with(&["replay", &history, "--until", "1-x"]).refused(&["1-x"]);
+    // Its end is not known before it is read.
+    let fed = good().join("\n") + "\n";
+    run_fed(harvester().args(["replay", "-", "--until", "00:00:02"]), fed.as_bytes()).refused(&[
+        "--until",
+        "00:00:02",
+        "standard input can be read once only",
+    ]);
+    let empty = folder.file("empty.jsonl", "");
+    run_with(&["replay", &empty, "--until", "1s ago"]).refused(&["--until", "1s ago", "the history holds no entry"]);
 }
 
 // ---- what is written ----------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
+use crate::cli::moment;
 use crate::codec::line::{self, Fields};
 use crate::config::Config;
 use crate::domain::event::ids::EntryId;
@@ -98,6 +99,13 @@ impl Sources {
             sources.decisions.clone_from(&sources.histories);
         }
         Ok(sources)
+    }
+
+    /// Returns the time of the last entry. [ms since 1970]
+    pub fn end_ms(&self, config: &Config) -> anyhow::Result<u64> {
+        let inputs: Vec<Input> = self.histories.iter().cloned().map(Input::from).collect();
+        // Bad lines are faults of the audit, which come later.
+        moment::end_of(&inputs, config, Options { skip_bad_lines: true, ..Options::default() })
     }
 
     /// Takes the address that follows `--redis` without a `=` from the histories, among which it was parsed.

@@ -82,10 +82,11 @@ fn serve(
     new_chain: bool,
 ) -> anyhow::Result<()> {
     let connect = Connect::new(server::address(config)?);
-    let version = runtime.block_on(patiently(&connect, FIRST_CONNECTION, async |server| {
+    let (version, from) = runtime.block_on(patiently(&connect, FIRST_CONNECTION, async |server| {
         let version = server.fitting_version().await?;
         preflight::check(config, server).await?;
-        Ok(version)
+        let now_ms = if config.run.from.needs_now() { server.time_ms().await? } else { 0 };
+        Ok((version, config.run.from.start(now_ms)))
     }))?;
     let publisher = Publisher::new(config);
     publisher.speaks_to(version.as_deref());
@@ -124,7 +125,7 @@ fn serve(
         are_foreseen: config.streams.iter().map(|(_, stream)| is_read_ahead(stream.kind)).collect(),
         kill_gate: Arc::clone(&fold.kill_gate),
         positions,
-        from: config.streams.iter().map(|(_, stream)| start_of(stream.kind, config.run.from)).collect(),
+        from: config.streams.iter().map(|(_, stream)| start_of(stream.kind, from)).collect(),
         count: config.run.read_count,
         role: role_seen.clone(),
         stop: Arc::clone(&stop),
