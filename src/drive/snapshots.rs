@@ -6,11 +6,15 @@ use anyhow::bail;
 
 use super::projection::close_to_others;
 use crate::codec::snapshot::{self, Head, Snapshot};
+use crate::codec::time;
 use crate::config::Config;
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
 use crate::domain::exit::policy::Policy;
 use crate::shell::snapshots;
+
+/// Snapshots that a message names. [1]
+const NAMED_MAX: usize = 3;
 
 /// Returns the snapshot folder of a store.
 pub fn folder_of(store: &Path) -> PathBuf {
@@ -69,6 +73,30 @@ pub fn nearest(
         }
     }
     Ok(None)
+}
+
+/// Describes the snapshots of a folder that contain no entry later than `at`, for a message: the newest ones, and what
+/// they can be used for.
+pub fn choice(dir: Option<&Path>, at: Option<EntryId>) -> anyhow::Result<String> {
+    let Some(dir) = dir else { return Ok(String::new()) };
+    let mut files = snapshots::list(dir, snapshot::last_of_name)?;
+    let total = files.len();
+    files.retain(|(last, _)| at.is_none_or(|at| *last <= at));
+    if files.is_empty() {
+        let which = at.filter(|_| total > 0).map_or_else(String::new, |at| format!(" up to {at}"));
+        return Ok(format!("; {} has no snapshot{which}", dir.display()));
+    }
+    let named = |(last, _): &(EntryId, PathBuf)| format!("{last} ({})", time::iso(last.ms));
+    let newest: Vec<String> = files.iter().rev().take(NAMED_MAX).map(named).collect();
+    let more = match files.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} older"),
+    };
+    Ok(format!(
+        ". It can start from these snapshots of {}: {}{more}. The id of a snapshot as the time needs no history",
+        dir.display(),
+        newest.join(", ")
+    ))
 }
 
 /// Loads a snapshot and verifies it.

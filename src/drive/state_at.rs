@@ -39,6 +39,9 @@ pub fn state_at(sources: &Sources, at: Option<EntryId>, config: &Config) -> anyh
         Some(dir) => snapshots::nearest(dir, at, config, &mut notices)?,
         None => None,
     };
+    if sources.journal.is_none() && sources.histories.is_empty() {
+        return without_history(sources, restored, at, notices);
+    }
     let inputs = inputs(sources, restored.as_ref())?;
     let (mut driver, snapshot) = match restored {
         Some(Restored { engine, path, .. }) => (Driver::going_on(engine, config, Decisions::Recorded)?, Some(path)),
@@ -66,10 +69,30 @@ fn inputs(sources: &Sources, restored: Option<&Restored>) -> anyhow::Result<Vec<
             None => inputs.push(Input::Path(journal.clone())),
         }
     }
-    if inputs.is_empty() {
-        bail!("a state of the past is made from a history: give --journal DIR or --history HISTORY");
-    }
     Ok(inputs)
+}
+
+/// Returns the state of a snapshot alone, if it ends exactly at the entry that is asked for. Otherwise the error names
+/// the snapshots to which a history could be applied.
+fn without_history(
+    sources: &Sources,
+    restored: Option<Restored>,
+    at: Option<EntryId>,
+    mut notices: Vec<String>,
+) -> anyhow::Result<Past> {
+    match restored {
+        Some(Restored { engine, path, .. }) if at == Some(engine.globals().last) => {
+            notices.push(format!(
+                "no history is read: the state is that of {}. Entries with smaller ids that came later are not in it",
+                path.display()
+            ));
+            Ok(Past { engine, snapshot: Some(path), entries: 0, notices })
+        }
+        _ => bail!(
+            "a state of the past is made from a history: give --journal DIR or --history HISTORY{}",
+            snapshots::choice(sources.snapshots.as_deref(), at)?
+        ),
+    }
 }
 
 /// No rows besides the memory of an engine.

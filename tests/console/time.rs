@@ -520,3 +520,27 @@ fn every_command_takes_a_time_in_the_same_spellings() {
         refused.refused(&[before[before.len() - 1], "\"yesterday\" is not a time", "an entry id", "90m ago"]);
     }
 }
+
+#[test]
+fn positions_without_a_history_are_those_of_a_snapshot_or_the_snapshots_are_named() {
+    let made = Made::new(200);
+    let policy = incident().join("policy.toml");
+    let (store, journal) = (made.store(), made.journal());
+    let positions = |at: &str, more: &[&str]| {
+        let before = ["--config", name(&policy), "positions", "--as-of", at, "--store", name(&store), "--json"];
+        run(harvester().args(before).args(more))
+    };
+    for line in [199, 399] {
+        let at = made.id(line).to_string();
+        let alone = positions(&at, &[]);
+        assert_eq!(alone.json(), positions(&at, &["--journal", name(&journal)]).json(), "{at}");
+        assert!(alone.log.contains("no history is read"), "{}", alone.log);
+    }
+    let (first, second) = (made.id(199).to_string(), made.id(399).to_string());
+    let named = ["--journal DIR", "--history HISTORY", &first, &second];
+    positions(&made.id(450).to_string(), &[]).refused(&named);
+    positions(&made.id(0).to_string(), &[]).refused(&["--journal DIR", "has no snapshot up to"]);
+    made.snapshots().iter().for_each(|path| fs::remove_file(path).expect("a snapshot"));
+    positions(&first, &[]).refused(&["--journal DIR", "has no snapshot"]);
+    positions("1s ago", &[]).refused(&["--as-of", "1s ago", "there is no history and no snapshot"]);
+}
