@@ -295,7 +295,7 @@ mod tests {
                 "[feed]\nuser_url = \"wss://fstream.binance.com/private/ws?listenKey=x\"",
                 "without user, listen key and query",
             ),
-            ("[exchange]\napi_key = \"x\"", "key `exchange.api_key` comes from BINANCE_TESTNET_API_KEY only"),
+            ("[exchange]\napi_key = \"x\"", "key `exchange.api_key` is read from BINANCE_TESTNET_API_KEY only"),
             ("[feed]\nmark_url = \"ws://exchange.example/ws\"", "want wss://host"),
             ("run = 5", "run = integer: want a table: [run]"),
         ] {

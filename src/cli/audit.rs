@@ -50,7 +50,7 @@ pub struct Args {
     /// Verify chain and signatures alone, without a history
     #[arg(long)]
     chain_only: bool,
-    /// File with the key of the signatures; else that of the configuration
+    /// File with the signing key; else that of the configuration
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
     /// File with the head of the chain as `audit anchor` printed it; may be given several times
@@ -193,7 +193,7 @@ fn anchors(path: &PathBuf) -> anyhow::Result<Vec<ChainHead>> {
         Some(anchors) if !anchors.is_empty() => Ok(anchors),
         Some(_) | None => {
             bail!(
-                "{} is no anchor: want lines of {{\"seq\":…,\"hash\":…}}, as `audit anchor` prints them",
+                "{} is not an anchor: want lines of {{\"seq\":…,\"hash\":…}}, as `audit anchor` prints them",
                 path.display()
             )
         }
@@ -214,7 +214,9 @@ fn anchor(from: &SourceArgs, config: &Config, out: &mut dyn Write) -> anyhow::Re
         let report = Report::of_chain(&sources, &chain, opened.faults);
         screen::show(&report, &mut Screen::stdout(out))?;
         out.flush()?;
-        bail!(Found("the chain is not whole: it has no head to keep".to_owned()));
+        bail!(Found(
+            "the chain is not whole, so its head proves nothing: see `harvester audit --chain-only`".to_owned()
+        ));
     }
     let head = json!({
         "seq": chain.head.seq,

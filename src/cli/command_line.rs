@@ -25,7 +25,7 @@ const HELP_WIDTH: usize = 80;
 #[command(after_help = "Exit codes: 0 done, 1 a check found something, 2 wrong usage, configuration or input, \
                         3 a service could not be reached.")]
 pub struct Cli {
-    /// Configuration file (TOML); the environment counts above it
+    /// Configuration file (TOML); variables of the environment override it
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(subcommand)]
@@ -43,7 +43,7 @@ pub enum Command {
         /// Keep the projection in this folder; more history continues from there
         #[arg(long, value_name = "DIR")]
         store: Option<PathBuf>,
-        /// Take a snapshot of the state every so many entries, and at the end, into DIR.snapshots
+        /// Take a snapshot of the state after every N entries, and at the end, into DIR.snapshots
         #[arg(long, value_name = "N", requires = "store", value_parser = clap::value_parser!(u64).range(1..))]
         snapshot_every: Option<u64>,
         /// Fold from the start, report from here on: an entry id, ISO-8601, a time of day in UTC (02:07), or 90m ago
@@ -58,7 +58,7 @@ pub enum Command {
         /// Write the decisions as a history file, - for standard output
         #[arg(long, value_name = "FILE")]
         decisions: Option<PathBuf>,
-        /// Count lines that are no entries instead of stopping at them
+        /// Skip and count lines that are not entries, instead of stopping at them
         #[arg(long)]
         skip_bad_lines: bool,
         /// The summary as one JSON document
@@ -78,7 +78,7 @@ pub enum Command {
         histories: Vec<PathBuf>,
         #[command(flatten)]
         redis: crate::config::flags::RedisFlag,
-        /// Count lines that are no entries instead of stopping at them
+        /// Skip and count lines that are not entries, instead of stopping at them
         #[arg(long)]
         skip_bad_lines: bool,
         /// The summary as one JSON document
@@ -87,14 +87,14 @@ pub enum Command {
     },
     /// Show open positions, what they rest on, and why they are held
     Positions(super::positions::Args),
-    /// Say how the running service is; exit code 1 if anything needs someone
+    /// Show how the running service is; exit code 1 if something needs a person
     Status(super::status::Args),
-    /// Read history, fetch what is still missing, say what became of each position
+    /// Read history, look up what is still missing, report the result for each position
     #[command(after_help = "Example: harvester backfill --dry-run --write-back
          harvester backfill --gap --store state --journal journal archive/apply.result.jsonl.zst
 Exit code 1: a position still lacks something.")]
     Backfill(super::backfill::Args),
-    /// Make history of what the hashes of the old service hold, once, at a migration
+    /// Convert the hashes of the old service to history, once, at a migration
     #[command(after_help = "Example: harvester import-hashes --dry-run")]
     ImportHashes(super::import_hashes::Args),
     /// Compare all positions with the exchange, now; exit code 1 if something differs
@@ -104,41 +104,41 @@ Exit code 1: a position still lacks something.")]
     /// Find what is wrong on this machine, with a next step for each finding; exit code 1 if there is one
     #[command(after_help = "Example: harvester doctor --env-file /etc/default/harvester")]
     Doctor(super::doctor::Args),
-    /// What the projection lacks and a look-up could bring
+    /// List what the projection lacks and a look-up could supply
     #[command(after_help = "Example: harvester needs --store state")]
     Needs(super::needs::Args),
-    /// Bring in what the exchange tells by itself: mark prices, fills
+    /// Write what the exchange sends over its sockets to the streams: mark prices, fills
     #[command(subcommand)]
     Feed(service::feed::Args),
     /// Show the effective settings, who set each, and the hashes of policy and settings; secrets are masked
     #[command(after_help = "Example: harvester config --config harvester.toml")]
     Config(super::config::Args),
-    /// Say something to the service: kill switch, gaps, risk, rungs. A dry run, unless --yes
+    /// Write a control entry: kill switch, gaps, risk, rungs. A dry run, unless --yes is given
     Control(super::control::Args),
-    /// Every change of a symbol's positions, in order, with its cause
+    /// List every change of a symbol's positions, in order, with its cause
     History(super::history::Args),
-    /// Where two stores, snapshots or replays part; exit code 1 if they do
+    /// Find where two stores, snapshots or replays differ; exit code 1 if they do
     Diff(super::diff::Args),
-    /// Snapshots of the state, for looking back
+    /// List and verify snapshots of the state
     #[command(subcommand)]
     Snapshots(super::snapshots::Command),
-    /// Our own record of everything consumed
+    /// Verify the journal, our own record of every entry that was read
     #[command(subcommand)]
     Journal(super::journal::Command),
-    /// Recompute what was decided and hold it against what was emitted: clean, findings, or incomplete
+    /// Recompute the decisions and compare them with those that were emitted: clean, findings, or incomplete
     #[command(after_help = "Example: harvester audit history/ --decisions decisions.jsonl")]
     Audit(super::audit::Args),
     /// Explain a decision, or why a symbol was not harvested, on one screen
     Explain(super::explain::Args),
     /// Fold one history under several policies, side by side
     Whatif(super::whatif::Args),
-    /// How long positions stood under each reason to hold
+    /// Show how long positions were held, by reason
     #[command(after_help = "Example: harvester stats --store state")]
     Stats(super::stats::Args),
-    /// Entries that were put aside, with the reason
+    /// Show quarantined entries, with the reason
     #[command(subcommand)]
     Quarantine(super::quarantine::Command),
-    /// The night when 44 positions were open and none could be evaluated: no server, no file of yours
+    /// Replay the night when 44 positions were open and none could be evaluated; needs no server and no files
     #[command(after_help = "Example: harvester demo")]
     Demo,
     /// Print the schemas of all entries read and written

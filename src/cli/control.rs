@@ -51,7 +51,7 @@ enum Order {
     /// Accept that entries are lost: decisions of the symbol, or of all, go on
     #[command(after_help = "Example: harvester control gap-accept NEARUSDT --reason \"checked by hand\" --yes")]
     GapAccept {
-        /// Which symbol; without one, all of them
+        /// Symbol; without one, all symbols
         symbol: Option<String>,
         #[command(flatten)]
         how: How,
@@ -69,7 +69,7 @@ enum Order {
     Rearm {
         /// SYMBOL@ID, as `positions --json` shows it
         position: String,
-        /// Which rung, by its R
+        /// R of the rung
         r: String,
         #[command(flatten)]
         how: How,
@@ -84,7 +84,7 @@ enum Switch {
 
 #[derive(clap::Args, Debug)]
 struct How {
-    /// Why, for those who read it later
+    /// Reason, which is kept in the log
     #[arg(long, value_name = "TEXT")]
     reason: String,
     /// Write it; without this, only show what would be written
@@ -153,7 +153,7 @@ impl Answer {
             Self::Said { by, killed: true } => format!("The service {by} says: killed."),
             Self::Said { by, killed: false } => format!("The service {by} says: not killed."),
             Self::Read { by } => format!("The service {by} has read it, and sends no order from now on."),
-            Self::Nobody => "No service answered: what comes later finds the key and the entry.".to_owned(),
+            Self::Nobody => "No service answered. One that starts later finds the key and the entry.".to_owned(),
         }
     }
 }
@@ -301,7 +301,7 @@ fn show(plan: &Plan, stream: &str, done: &Done, screen: &mut Screen<'_>) -> anyh
     match (&done.id, &done.refusal) {
         (Some(id), _) => screen.line(&format!("Written as {id}."))?,
         (None, Some(why)) => {
-            screen.line(&format!("The entry could not be appended: {why}. The log will not tell of this."))?
+            screen.line(&format!("The entry could not be appended: {why}. The log has no trace of this command."))?
         }
         (None, None) => screen.line("Nothing was written: --yes writes it.")?,
     }

@@ -29,7 +29,7 @@ const NAMED_MAX: usize = 50;
 A and B are stores, snapshots, journals, or histories; two histories are replayed in lockstep.
 Exit code 1: they differ.")]
 pub struct Args {
-    /// A store, a snapshot, a journal, a history
+    /// A store, a snapshot, a journal, or a history
     a: PathBuf,
     /// What it is compared with
     b: PathBuf,

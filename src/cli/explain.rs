@@ -41,13 +41,13 @@ pub struct Args {
     /// The journal of a service instead of a history
     #[arg(long, value_name = "DIR", conflicts_with = "histories")]
     journal: Option<PathBuf>,
-    /// The projection as it is now, without a history
+    /// The projection as it is now, instead of a history
     #[arg(long, value_name = "DIR", conflicts_with_all = ["histories", "journal", "at"])]
     store: Option<PathBuf>,
     /// Explain the state at this time: an entry id, ISO-8601, a time of day in UTC (02:07), or 90m ago
     #[arg(long, value_name = "ID|TIME")]
     at: Option<String>,
-    /// The entries that the numbers come from, as they are
+    /// Show the entries that the numbers come from, as they were written
     #[arg(long)]
     raw: bool,
     /// One JSON document
@@ -69,7 +69,7 @@ impl Args {
 
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     if args.store.is_none() && args.sources().is_empty() {
-        bail!("nothing to explain from: give a history (files, folders), --journal DIR or --store DIR");
+        bail!("no source is given: want a history (files, folders), --journal DIR or --store DIR");
     }
     let document = match (args.decision(), &args.store) {
         (Some(id), None) => decision::of_history(id, &args.sources(), config)?,

@@ -51,7 +51,7 @@ async fn import(request: &Request, config: &Config, out: &mut dyn Write) -> anyh
         // A stream that was emptied accepts only ids after every id that it ever had.
         let last = server.stream_info(&stream).await?.and_then(|info| info.last_generated).unwrap_or_default();
         if last > EntryId::default() && first.is_none_or(|first| first <= last) {
-            bail!("the stream {stream} was emptied and takes only entries behind {last}: delete it first");
+            bail!("the stream {stream} was emptied and takes only entries after {last}: delete it first");
         }
     }
 

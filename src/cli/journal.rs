@@ -32,7 +32,7 @@ pub fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
     let Command::Verify(args) = command;
     let report = Journal::verify(&args.dir)?;
     if report.files.is_empty() && report.findings.is_empty() {
-        bail!("{} holds no journal", args.dir.display());
+        bail!("{} has no journal files: name the folder that `harvester run` has as run.journal", args.dir.display());
     }
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&as_json(&report))?)?;

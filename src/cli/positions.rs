@@ -28,7 +28,7 @@ pub use crate::drive::sheet::Sheet;
           harvester positions --url http://127.0.0.1:9464
           harvester positions --as-of 2026-02-04T02:07:00Z --journal journal --store state")]
 pub struct Args {
-    /// The story of one symbol
+    /// One symbol: its positions with every fill and decision
     symbol: Option<String>,
     /// Folder of the projection
     #[arg(long, value_name = "DIR")]
@@ -37,10 +37,10 @@ pub struct Args {
     /// and the entries of the journal or history after it: an entry id, ISO-8601, a time of day in UTC (02:07), or 90m ago
     #[arg(long, value_name = "ID|TIME")]
     as_of: Option<String>,
-    /// Journal to make the state from
+    /// Journal to compute the state from
     #[arg(long, value_name = "DIR", requires = "as_of")]
     journal: Option<PathBuf>,
-    /// Files and folders to make the state from
+    /// Files and folders to compute the state from
     #[arg(long = "history", value_name = "HISTORY", requires = "as_of", num_args = 1..)]
     histories: Vec<PathBuf>,
     /// Address of a running service
@@ -79,7 +79,7 @@ pub fn execute(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Res
             let sheet = of_service(url, wanted.as_deref(), closed_too(symbol, args.all, args.json))?;
             print(&sheet, wanted.as_deref(), args.json, out)
         }
-        (None, None) => bail!("whose positions: --store DIR or --url URL"),
+        (None, None) => bail!("no source of positions is given: want --store DIR or --url URL"),
     }
 }
 
@@ -90,7 +90,10 @@ pub fn run(store: &Path, symbol: Option<&str>, all: bool, json: bool, out: &mut 
     let sheet = Sheet::of(&engine, &rows, wanted.as_deref(), closed_too(symbol, all, json))?;
     match sheet {
         Some(sheet) => print(&sheet, wanted.as_deref(), json, out),
-        None => bail!("the store knows no symbol {}", wanted.unwrap_or_default()),
+        None => bail!(
+            "the store knows no symbol {}: `harvester positions --all` lists those that it knows",
+            wanted.unwrap_or_default()
+        ),
     }
 }
 
@@ -106,7 +109,7 @@ fn of_the_past(args: &Args, at: EntryId, config: &Config, out: &mut dyn Write) -
         tracing::warn!("{notice}");
     }
     let from = past.snapshot.as_ref().map_or_else(|| "the start".to_owned(), |path| path.display().to_string());
-    tracing::info!(from, entries = past.entries, "the state is made");
+    tracing::info!(from, entries = past.entries, "the state is computed");
     let wanted = wanted(args.symbol.as_deref());
     let closed_too = closed_too(args.symbol.as_deref(), args.all, args.json);
     match Sheet::of(&past.engine, &NoRows, wanted.as_deref(), closed_too)? {
@@ -132,11 +135,16 @@ pub(crate) fn of_service(url: &str, wanted: Option<&str>, all: bool) -> anyhow::
     let body = match runtime.block_on(web::get(url, &path)) {
         Ok(body) => body,
         Err(ClientError::Refused { status: 404, .. }) if wanted.is_some() => {
-            bail!("the service knows no symbol {}", wanted.unwrap_or_default())
+            bail!(
+                "the service knows no symbol {}: `harvester positions --all` lists those that it knows",
+                wanted.unwrap_or_default()
+            )
         }
         Err(error) => return Err(error.into()),
     };
-    serde_json::from_str(&body).with_context(|| format!("the service at {url} answered something else than positions"))
+    serde_json::from_str(&body).with_context(|| {
+        format!("the service at {url} did not answer with positions: is that the address of `harvester run`?")
+    })
 }
 
 fn print(sheet: &Sheet, wanted: Option<&str>, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {

@@ -18,7 +18,7 @@ use crate::shell::terminal::{Screen, Tone};
 
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
-    /// List all of them
+    /// List all quarantined entries
     #[command(after_help = "Example: harvester quarantine list --store state")]
     List {
         /// Folder of the projection
@@ -28,7 +28,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show one whole
+    /// Show one entry in full
     #[command(after_help = "Example: harvester quarantine show --store state apply.result 1770163200000-0")]
     Show {
         stream: String,
@@ -37,7 +37,7 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         store: PathBuf,
     },
-    /// What today's decoder makes of them, or of one; nothing is changed
+    /// Decode all of them, or one, with this version; nothing is changed
     #[command(after_help = "Example: harvester quarantine try --store state apply.result 1770163200000-0")]
     Try {
         #[arg(requires = "id")]
@@ -183,5 +183,5 @@ fn find(all: Vec<Quarantined>, stream: &str, id: &str) -> anyhow::Result<Quarant
     let wanted: EntryId = id.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
     all.into_iter()
         .find(|aside| aside.id == wanted && (aside.stream == stream || aside.stream.ends_with(&format!(":{stream}"))))
-        .with_context(|| format!("{stream}/{id} is not in quarantine"))
+        .with_context(|| format!("{stream}/{id} is not in quarantine: `harvester quarantine list` lists the entries"))
 }

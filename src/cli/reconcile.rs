@@ -111,7 +111,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
             }
         }
         (None, Some(url)) => positions::of_service(url, None, false)?,
-        (None, None) => bail!("whose positions: --store DIR or --url URL"),
+        (None, None) => bail!("no source of positions is given: want --store DIR or --url URL"),
     };
     let client = exchange::client(config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -130,7 +130,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         (Err(error), _) => Err(error.into()),
         (Ok(_), _) if !coverage.is_comparable() => {
             let why = coverage.mode.map_or_else(|why| why, |mode| format!("the account is {}", mode.name()));
-            bail!(Found(format!("nothing compares: {why}")))
+            bail!(Found(format!("the exchange cannot be compared: {why}")))
         }
         (Ok(_), _) if differ > 0 => bail!(Found(format!("{differ} positions differ"))),
         (Ok(_), _) => Ok(()),

@@ -314,7 +314,7 @@ pub fn run(
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     if request.histories.is_empty() {
-        bail!("no history is named: give files, folders, or - for standard input");
+        bail!("no history is given: want files, folders, or - for standard input");
     }
     let to_stdout = decisions.is_some_and(|path| path.as_os_str() == "-");
     if to_stdout && json {

@@ -42,7 +42,10 @@ pub fn run(command: &Command, config: &Config, out: &mut dyn Write) -> anyhow::R
     let files = snapshots::list(&dir, snapshot::last_of_name)?;
     let is_verify = matches!(command, Command::Verify(_));
     if files.is_empty() && is_verify {
-        bail!("there are no snapshots in {}", dir.display());
+        bail!(
+            "there are no snapshots in {}: `harvester run` and `harvester replay --snapshot-every N` take them",
+            dir.display()
+        );
     }
     let looked: Vec<Looked> = files.into_iter().map(|(_, path)| Looked::at(path, is_verify, config)).collect();
     if args.json {
@@ -52,7 +55,9 @@ pub fn run(command: &Command, config: &Config, out: &mut dyn Write) -> anyhow::R
         show(&looked, is_verify, &mut Screen::stdout(out))?;
     }
     match looked.iter().filter(|looked| looked.fault.is_some()).count() {
-        bad if bad > 0 && is_verify => Err(Found(format!("{bad} snapshots in {} are not good", dir.display())).into()),
+        bad if bad > 0 && is_verify => {
+            Err(Found(format!("{bad} snapshots in {} are not as they were written", dir.display())).into())
+        }
         _ => Ok(()),
     }
 }

@@ -15,7 +15,7 @@ use crate::shell::web;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: harvester status --url http://127.0.0.1:9464
-Exit code 1 if anything needs someone, 3 if there is no service.")]
+Exit code 1 if something needs a person, 3 if there is no service.")]
 pub struct Args {
     /// Address of the service; else that of [run] listen
     #[arg(long, value_name = "URL")]
@@ -30,12 +30,13 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     let url = match (&args.url, config.run.listen) {
         (Some(url), _) => url.clone(),
         (None, Some(address)) => format!("http://{address}"),
-        (None, None) => bail!("[run] listen is empty: name the service with --url"),
+        (None, None) => bail!("run.listen is empty, so the address of the service is not known: give --url URL"),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let body = runtime.block_on(web::get(&url, "/status"))?;
-    let report: Report = serde_json::from_str(&body)
-        .with_context(|| format!("the service at {url} answered something else than a report"))?;
+    let report: Report = serde_json::from_str(&body).with_context(|| {
+        format!("the service at {url} did not answer with a report: is that the address of `harvester run`?")
+    })?;
     let concerns = concerns(&report);
     if args.json {
         let mut document = serde_json::to_value(&report)?;
@@ -46,8 +47,8 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     }
     match concerns.len() {
         0 => Ok(()),
-        1 => Err(Found("1 thing needs someone".to_owned()).into()),
-        n => Err(Found(format!("{n} things need someone")).into()),
+        1 => Err(Found("1 finding needs a person: see the report".to_owned()).into()),
+        n => Err(Found(format!("{n} findings need a person: see the report")).into()),
     }
 }
 

@@ -38,10 +38,10 @@ pub struct Args {
     /// Files, folders (every *.jsonl and *.jsonl.zst below) or - for standard input
     #[arg(required = true, value_name = "HISTORY")]
     histories: Vec<PathBuf>,
-    /// File with a [policy] table; may be given several times. The first is what the others are compared with
+    /// File with a [policy] table; may be given several times. The others are compared with the first
     #[arg(long, required = true, value_name = "FILE")]
     policy: Vec<PathBuf>,
-    /// Count lines that are no entries instead of stopping at them
+    /// Skip and count lines that are not entries, instead of stopping at them
     #[arg(long)]
     skip_bad_lines: bool,
     /// Write every decision of every policy as a table

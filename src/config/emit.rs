@@ -76,9 +76,9 @@ impl Emit {
         let needs = |key, why| ConfigError::LiveNeeds { key, why };
         let format =
             self.format.ok_or_else(|| needs("emit.format", "apply_plan or trade_intent, as executors read"))?;
-        let source = self.source.clone().ok_or_else(|| needs("emit.source", "executors go by it"))?;
+        let source = self.source.clone().ok_or_else(|| needs("emit.source", "executors read it"))?;
         if self.executors.is_empty() {
-            return Err(needs("emit.executors", "the consumer groups that carry requests out"));
+            return Err(needs("emit.executors", "the consumer groups that carry out requests"));
         }
         let read = || streams.iter().map(|(_, stream)| stream).filter(|stream| stream.kind == format.kind());
         let stream = match &self.stream {
@@ -153,14 +153,9 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Emit, ConfigError> {
         max_decision_age_ms: table.whole("max_decision_age_ms", 30_000, 100..=3_600_000)?,
         kill_key: table.name("kill_key", Some("HARVEST_KILL_SWITCH_KEY"), "quantum:kill")?,
         output_maxlen: table.whole("output_maxlen", 0, 0..=1_000_000_000)?,
-        believe_unsigned_until: table.parsed(
-            "believe_unsigned_until",
-            "",
-            "want the id of an entry, or nothing",
-            |text| {
-                if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
-            },
-        )?,
+        believe_unsigned_until: table.parsed("believe_unsigned_until", "", "want an entry id, or nothing", |text| {
+            if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
+        })?,
         former_keys,
         signing_key_file: table.some_path("signing_key_file")?,
         signing_key: table.secret("signing_key", "HARVEST_SIGNING_KEY"),

@@ -64,7 +64,7 @@ impl Environment {
             if is_of_a_manager(&name, &value) {
                 of_a_manager.push(name);
             } else if RETIRED_NAMES.contains(&name.as_str()) {
-                warnings.push(format!("{name} does nothing any more"));
+                warnings.push(format!("{name} does nothing any more: remove it"));
             } else if NAMES.contains(&name.as_str()) {
                 let cleaned = clean(&value);
                 let flaw = Flaw::of(&value);

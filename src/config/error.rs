@@ -13,7 +13,7 @@ pub enum ConfigError {
     NoToml { path: PathBuf, line: usize, message: String },
     #[error("configuration {}: key `{key}` is unknown{}", path.display(), suggested(nearest))]
     UnknownKey { path: PathBuf, key: String, nearest: Option<String> },
-    #[error("configuration {}: key `{key}` comes from {name} only: a file is no place for it", path.display())]
+    #[error("configuration {}: key `{key}` is read from {name} only: take it out of the file", path.display())]
     SecretInFile { path: PathBuf, key: String, name: &'static str },
     #[error("environment: {name} is unknown{}", suggested(nearest))]
     UnknownName { name: String, nearest: Option<String> },

@@ -116,7 +116,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Exchange, ConfigError> {
         secret: credential(&mut table, "api_secret", SECRET),
     };
     if exchange.secret_file.is_some() && exchange.secret.0.is_ok() {
-        table.warn(format!("{SECRET} counts above exchange.api_secret_file, which is not read"));
+        table.warn(format!("{SECRET} overrides exchange.api_secret_file, which is not read"));
     }
     table.finish()?;
     Ok(exchange)

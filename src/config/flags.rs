@@ -43,7 +43,7 @@ pub struct RunFlags {
     /// Consumer group
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
-    /// Name within the group; has to stay the same
+    /// Name of the consumer within the group; it must stay the same
     #[arg(long, value_name = "NAME")]
     consumer: Option<String>,
     /// Where a new store starts; a time of day is the latest one before now, and 90m ago counts from now

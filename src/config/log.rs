@@ -14,7 +14,9 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> LevelFilter {
         None => ("info", Origin::Default),
     };
     let level = level_of(word).unwrap_or_else(|| {
-        sheet.warnings.push(format!("{NAME} = {word:?} is no level (off, error, warn, info, debug, trace): info"));
+        sheet
+            .warnings
+            .push(format!("{NAME} = {word:?} is not a level (off, error, warn, info, debug, trace): info is used"));
         LevelFilter::INFO
     });
     sheet.note("log_level".to_owned(), level.to_string().into(), origin);

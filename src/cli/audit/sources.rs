@@ -85,10 +85,10 @@ impl Sources {
             sources.dump(config, only_decisions || !sources.histories.is_empty())?;
         }
         if sources.histories.is_empty() && sources.decisions.is_empty() {
-            bail!("nothing is named: give a history (files, folders), --journal DIR, --decisions FILE or --redis");
+            bail!("no source is given: want a history (files, folders), --journal DIR, --decisions FILE or --redis");
         }
         if sources.histories.is_empty() && !only_decisions {
-            bail!("no history is named: without one only the chain can be verified (--chain-only)");
+            bail!("no history is given: without one only the chain can be verified (--chain-only)");
         }
         sources.emitted.clone_from(&sources.decisions);
         if sources.decisions.is_empty() {
@@ -119,7 +119,7 @@ impl Sources {
 
     fn verify_journal(&mut self, dir: &Path) -> anyhow::Result<()> {
         if !dir.is_dir() {
-            bail!("{} is no folder of a journal", dir.display());
+            bail!("{} is not the folder of a journal", dir.display());
         }
         let fault = |why: String| json!({"what": "journal", "seq": null, "entry": null, "why": why});
         let report = match Journal::verify(dir) {
@@ -251,7 +251,7 @@ pub fn open(paths: &[PathBuf], config: &Config, until: Option<EntryId>) -> anyho
         Err(error) => return Err(error.into()),
     };
     if inputs.contains(&Input::Stdin) {
-        bail!("{why} (standard input cannot be read again without it)");
+        bail!("{why} (standard input cannot be read a second time to skip it)");
     }
     let history = History::open(&inputs, &config.streams, Options { skip_bad_lines: true, ..strict })?;
     let others = history.bad_lines().saturating_sub(1);

@@ -58,7 +58,7 @@ pub struct Args {
     /// Folder of the projection whose gap is filled
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
-    /// Count lines that are no entries instead of stopping at them
+    /// Skip and count lines that are not entries, instead of stopping at them
     #[arg(long)]
     skip_bad_lines: bool,
     /// One JSON document
@@ -89,7 +89,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     show(args, &outcome, out)?;
     match count(&outcome.lines, Verdict::Missing) {
         0 => Ok(()),
-        missing => bail!(Found(format!("{missing} positions still lack something"))),
+        missing => bail!(Found(format!("{missing} positions still lack something: see the lines with [MISSING]"))),
     }
 }
 

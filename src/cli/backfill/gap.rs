@@ -48,7 +48,7 @@ pub fn fill(
 ) -> anyhow::Result<()> {
     let histories = history::inputs(None, given.journal, given.histories);
     if histories.is_empty() {
-        bail!("no history is given that could fill a gap: name a --journal and the files that hold what is missing");
+        bail!("no history is given that could fill a gap: give --journal DIR and the files with the missing entries");
     }
     let (gaps, kept) = {
         let (engine, held) = projection::read(store)?;
@@ -86,27 +86,27 @@ pub fn fill(
 /// again.
 fn is_all_told(engine: &Engine, store: &Store, journal: Option<&PathBuf>) -> anyhow::Result<()> {
     let Some(journal) = journal else {
-        bail!("the store is of a service: name its --journal, which holds what the service has folded");
+        bail!(
+            "the store belongs to a service: give its --journal DIR too, which has every entry that the service folded"
+        );
     };
     let report = Journal::verify(journal).context("reading the journal")?;
     if let Some(finding) = report.findings.first() {
         bail!("the journal is not as it was written: {}: {}", finding.file.display(), finding.what);
     }
     if let Some(first) = report.first().filter(|first| *first > 0) {
-        bail!("the journal begins with entry {first}: what was before it cannot be folded anew");
+        bail!("the journal begins with entry {first}: the entries before it cannot be folded again");
     }
     let (folded, held) = (live::checkpoint(store)?.journal, report.count());
     if folded != held {
-        bail!(
-            "the store holds {folded} entries of the journal, which has {held}: start the service and stop it, first"
-        );
+        bail!("the store holds {folded} entries of the journal, which has {held}: start the service and stop it first");
     }
     let decisions = engine.streams().iter().find(|(_, stream)| stream.kind == StreamKind::Decision);
     let read = decisions.and_then(|(stream, _)| engine.cursor(stream));
     let is_told = |row: &OutboxRow| row.written.is_some_and(|written| read.is_some_and(|read| written <= read));
     if let Some(row) = live::outbox(store)?.iter().find(|row| !is_told(row)) {
         bail!(
-            "decision {} has not come back to the service yet: start the service, let it read, and stop it, first",
+            "decision {} has not come back to the service yet: start the service, let it read, and stop it first",
             row.seq
         );
     }

@@ -35,7 +35,7 @@ async fn dump_stream(server: &mut Server, stream: &str, file: &mut BufWriter<Fil
             Ok(page) => page,
             // A key of that name that is no stream has no history; `doctor` reports more about it.
             Err(ServerError::Failed { source, .. }) if source.code() == Some("WRONGTYPE") => {
-                tracing::warn!(stream, "this key is no stream");
+                tracing::warn!(stream, "the key is not a stream: nothing of it is read");
                 return Ok(entries);
             }
             Err(error) => return Err(error.into()),

@@ -28,10 +28,10 @@ pub struct Args {
     /// The journal of a service; else the configured one, if it is there
     #[arg(long, value_name = "DIR")]
     journal: Option<PathBuf>,
-    /// An EnvironmentFile of a unit, to look for lines that are dropped; may be given again
+    /// EnvironmentFile of a systemd unit, checked for lines that systemd drops; may be given several times
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
-    /// Checks without a finding too
+    /// Show checks without a finding too
     #[arg(long)]
     all: bool,
     /// One JSON document
@@ -112,7 +112,7 @@ async fn of_server(args: &Args, config: &Config) -> (Vec<Check>, Option<u64>) {
 pub fn found_or_said(area: &'static str, subject: &str, found: Result<Vec<Check>, ServerError>) -> Vec<Check> {
     found.unwrap_or_else(|error| {
         let next = "grant the user of REDIS_URL what the list of tools/deploy names, or look at the server's log";
-        vec![Check::problem(area, subject, format!("it cannot be looked at: {error}"), next)]
+        vec![Check::problem(area, subject, format!("it cannot be checked: {error}"), next)]
     })
 }
 

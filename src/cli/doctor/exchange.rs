@@ -114,7 +114,7 @@ async fn credentials(client: &Client) -> (Check, Option<Option<AccountMode>>) {
             (Check::problem(AREA, "credentials", error.to_string(), "see the exchange's message"), None)
         }
         Err(error) => {
-            let found = format!("could not be tried: {error}");
+            let found = format!("the call could not be made: {error}");
             (Check::warning(AREA, "credentials", found, "see exchange reachable"), None)
         }
     }
@@ -154,7 +154,7 @@ async fn delivery(config: &Config) -> Check {
             _ => Check::ok(AREA, SUBJECT, format!("not looked at: what answers at {address} is no user feed")),
         },
         Err(ClientError::Refused { body, .. }) if feed_of(&body).as_deref() == Some("user") => {
-            let found = format!("the user feed at {address} is not well: {}", reasons(&body).join("; "));
+            let found = format!("the user feed at {address} has findings: {}", reasons(&body).join("; "));
             let next = "see its log; fills and positions come from REST meanwhile, within [backfill] position_poll_ms";
             Check::problem(AREA, SUBJECT, found, next)
         }

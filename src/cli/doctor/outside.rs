@@ -39,7 +39,7 @@ pub fn store(dir: &Path, now_ms: u64) -> Vec<Check> {
             if is_in_use {
                 return vec![Check::ok(AREA, name, format!("{size}, in use by a running service"))];
             }
-            let next = "fold it anew from the journal: harvester replay JOURNAL --store DIR moves it aside";
+            let next = "fold it anew from the journal: harvester replay JOURNAL --store DIR moves the old one aside";
             vec![Check::problem(AREA, name, format!("{size}: {error:#}"), next)]
         }
     }

@@ -33,8 +33,8 @@ fn version(info: &ServerInfo) -> Check {
 fn alone(info: &ServerInfo) -> Check {
     match info.get("redis_mode") {
         Some(mode @ ("cluster" | "sentinel")) => {
-            let next = "use a server that holds all streams by itself: no service starts on this one";
-            Check::problem(AREA, "mode", format!("{mode}: no transaction reaches over all streams"), next)
+            let next = "use one server for all streams: the service does not start on this one";
+            Check::problem(AREA, "mode", format!("{mode}: a transaction cannot span all streams"), next)
         }
         mode => Check::ok(AREA, "mode", mode.unwrap_or("standalone")),
     }
@@ -44,7 +44,7 @@ fn role(info: &ServerInfo) -> Check {
     match info.get("role") {
         Some("master") | None => Check::ok(AREA, "role", "primary"),
         Some(role) => {
-            let next = "point REDIS_URL at the primary: reading in a group writes";
+            let next = "point REDIS_URL at the primary: a consumer group writes when it reads";
             Check::problem(AREA, "role", format!("{role}: a replica"), next)
         }
     }
@@ -98,7 +98,7 @@ fn memory(info: &ServerInfo) -> Check {
 
 async fn rights(server: &mut Server, info: &ServerInfo, config: &Config) -> Result<Check, ServerError> {
     let Some(user) = info.user.clone() else {
-        return Ok(Check::ok(AREA, "rights", "the server does not say who we are"));
+        return Ok(Check::ok(AREA, "rights", "the server does not say which user we are"));
     };
     let observation = crate::service::fetch::observation_stream(&config.streams);
     let kill_key = config.emit.kill_key.as_str();

@@ -101,7 +101,7 @@ fn flaws(line: &str, number: usize) -> Vec<(String, &'static str)> {
         return flaws;
     }
     if number == 1 && line.starts_with('\u{feff}') {
-        let found = format!("a byte order mark before {}: the name is not what it looks", name_of(plain));
+        let found = format!("a byte order mark before {}: the name is not what it seems", name_of(plain));
         flaws.push((found, "save the file without one"));
     }
     if line.ends_with('\r') {
@@ -109,19 +109,19 @@ fn flaws(line: &str, number: usize) -> Vec<(String, &'static str)> {
         flaws.push((found, "save the file with Unix line ends: sed -i 's/\\r$//' FILE"));
     }
     let Some((name, value)) = plain.split_once('=') else {
-        flaws.push((format!("{:?} is no NAME=value: systemd drops it", shortened(plain)), "write NAME=value"));
+        flaws.push((format!("{:?} is not NAME=value: systemd drops it", shortened(plain)), "write NAME=value"));
         return flaws;
     };
     if let Some(rest) = name.strip_prefix("export ") {
         flaws.push((format!("`export` before {}: systemd drops the line", rest.trim()), "take the word `export` out"));
     } else if name.trim() != name || !is_name(name.trim()) {
-        let found = format!("{:?} is no name of a variable: systemd drops the line", shortened(name));
-        flaws.push((found, "write NAME=value without blanks around the sign"));
+        let found = format!("{:?} is not the name of a variable: systemd drops the line", shortened(name));
+        flaws.push((found, "write NAME=value without blanks around the ="));
     }
     let value = value.trim();
     let opens = value.starts_with(['"', '\'']);
     if opens && (value.len() < 2 || !value.ends_with(value.chars().next().unwrap_or_default())) {
-        let found = format!("the quotes of {} do not close: the lines behind belong to it", name.trim());
+        let found = format!("the quotes of {} do not close: the lines after it belong to the value", name.trim());
         flaws.push((found, "close them"));
     }
     flaws

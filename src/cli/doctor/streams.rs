@@ -39,7 +39,7 @@ pub async fn checks(server: &mut Server, config: &Config, now_ms: u64) -> Vec<Ch
 async fn of_output(server: &mut Server, name: &str) -> Result<Vec<Check>, ServerError> {
     if let Some(kind) = server.other_kind(name).await? {
         let next = "find who writes it, and name another stream in [outputs]";
-        return Ok(vec![Check::problem(AREA, name, format!("this key is a {kind}, no stream"), next)]);
+        return Ok(vec![Check::problem(AREA, name, format!("this key is a {kind}, not a stream"), next)]);
     }
     let info = server.stream_info(name).await?;
     Ok(info.and_then(|info| exhausted(name, &info)).into_iter().collect())
@@ -91,12 +91,12 @@ fn times(stream: &Stream, info: &StreamInfo, now_ms: u64) -> Vec<Check> {
     if let Some(last) = newest.filter(|last| last.ms > now_ms.saturating_add(IDS_AHEAD_MAX_MS)) {
         let ahead = span(last.ms.saturating_sub(now_ms));
         let found = format!("ids_ahead: its newest id {last} is {ahead} ahead of the server's clock");
-        let next = "find who writes explicit ids, or whose clock went back; entries wait until the clock is there, and new ones \
-                    come behind: a stream of another name starts anew";
+        let next = "find who writes explicit ids, or whose clock went back. Entries wait until the clock has reached their ids, and \
+                    new entries get ids after these; a stream with a new name starts without them";
         checks.push(Check::problem(AREA, &stream.name, found, next));
     }
     if let Some(first) = info.first.filter(|first| first.ms < FIRST_TIME_MS) {
-        let found = format!("ids_not_time: its first id {first} is no time (before 2010)");
+        let found = format!("ids_not_time: its first id {first} is not a time (before 2010)");
         let next = "let the producer write ids of the server (XADD *): prices with such ids are not used, and nothing is \
                     evaluated by them";
         checks.push(Check::problem(AREA, &stream.name, found, next));
@@ -106,7 +106,7 @@ fn times(stream: &Stream, info: &StreamInfo, now_ms: u64) -> Vec<Check> {
 
 async fn absent(server: &mut Server, stream: &Stream) -> Result<Check, ServerError> {
     if let Some(kind) = server.other_kind(&stream.name).await? {
-        let found = format!("this key is a {kind}, no stream");
+        let found = format!("this key is a {kind}, not a stream");
         return Ok(Check::problem(
             AREA,
             &stream.name,
@@ -116,7 +116,7 @@ async fn absent(server: &mut Server, stream: &Stream) -> Result<Check, ServerErr
     }
     Ok(match stream.kind {
         StreamKind::Control | StreamKind::Observation | StreamKind::Decision => {
-            Check::ok(AREA, &stream.name, "not there yet: we make it")
+            Check::ok(AREA, &stream.name, "does not exist yet: we create it")
         }
         StreamKind::Snapshot => {
             let next = "if no service writes it, positions come from the exchange: set credentials";
@@ -153,7 +153,7 @@ fn age(stream: &Stream, info: &StreamInfo, config: &Config, now_ms: u64) -> Chec
     let found = format!("{} entries{rate}, the last {} ago", info.length, span(age_ms));
     match config.run.silent_after_ms.of(stream.kind) {
         Some(limit_ms) if age_ms > limit_ms => {
-            let next = "its producer is silent, whatever its unit says: look at its log, restart it";
+            let next = "its producer is silent, whatever its systemd unit says: look at its log, restart it";
             Check::problem(AREA, &stream.name, found, next)
         }
         _ => Check::ok(AREA, &stream.name, found),
@@ -177,7 +177,7 @@ fn shapes(stream: &Stream, decoded: Vec<(&'static str, Option<&'static str>)>) -
         return Check::ok(AREA, &stream.name, found);
     }
     let found = format!("{found}; not readable: {}", list(&reasons));
-    let next = "show one: harvester quarantine show; then correct its producer (harvester schema)";
+    let next = "show one: harvester quarantine show; then correct its producer: harvester schema";
     if reasons.values().sum::<u64>() * 2 > decoded.len() as u64 {
         Check::problem(AREA, &stream.name, found, next)
     } else {
@@ -215,17 +215,17 @@ fn group_checks(stream: &Stream, info: &StreamInfo, group: &GroupInfo, now_ms: u
     let alive = group.consumers.iter().any(|consumer| consumer.idle_ms < DEAD_MS);
     let behind = format!("{found}; {} behind", span(behind_ms));
     if behind_ms > DEAD_MS && !alive {
-        let next = "nobody reads for this group: start its service, or remove the group if it is no longer used";
+        let next = "no consumer reads for this group: start its service, or remove the group if it is no longer used";
         checks.push(Check::problem(AREA, &subject, behind, next));
     } else if behind_ms > DEAD_MS {
-        let next = "it reads, and is late: look again in a minute; if that grows, its service does not keep up";
+        let next = "it reads, and is late: look again in a minute; if the lag grows, its service does not keep up";
         checks.push(Check::warning(AREA, &subject, behind, next));
     } else {
         checks.push(Check::ok(AREA, &subject, found));
     }
     if let Some(lost) = lost(info, group) {
         let found = format!("{lost} entries were trimmed before this group had read them");
-        let next = "let the producer keep more (MINID); what an archive holds fills the gap: harvester backfill --gap";
+        let next = "let the producer keep more (MINID); fill the gap from an archive: harvester backfill --gap";
         checks.push(Check::problem(AREA, &subject, found, next));
     }
     let dead: Vec<_> = group.consumers.iter().filter(|consumer| consumer.idle_ms >= DEAD_MS).collect();

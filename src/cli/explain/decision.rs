@@ -50,7 +50,8 @@ pub fn of_history(wanted: &str, sources: &[PathBuf], config: &Config) -> anyhow:
         document = Some(scene);
         Ok(())
     })?;
-    let mut document = document.with_context(|| format!("no decision begins with {wanted}"))?;
+    let mut document =
+        document.with_context(|| format!("no decision of the history has an id that begins with {wanted}"))?;
     let decision_id = document["decision"]["decision_id"].as_str().unwrap_or_default().to_owned();
     document["outcome"] = find(folded.engine.symbols().iter().flat_map(|symbol| symbol.positions()), &decision_id)
         .map_or(Value::Null, |(position, record)| outcome(position, record));
@@ -69,7 +70,11 @@ fn emitted(wanted: &str, sources: &[PathBuf], config: &Config) -> anyhow::Result
     let mut links = chain.links.into_iter().filter(|link| link.decision_id().starts_with(wanted));
     let link = links.next();
     if let (Some(link), Some(other)) = (&link, links.next()) {
-        bail!("{wanted} begins several decisions: {} and {}", link.decision_id(), other.decision_id());
+        bail!(
+            "{wanted} is the beginning of several decision ids, {} and {}: give more digits",
+            link.decision_id(),
+            other.decision_id()
+        );
     }
     Ok(link)
 }
@@ -83,7 +88,7 @@ pub fn of_store(wanted: &str, dir: &Path) -> anyhow::Result<Value> {
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter_map(|entry| serde_json::from_str::<Value>(entry["fields"]["payload"].as_str()?).ok())
         .find(|payload| payload["decision_id"].as_str().is_some_and(|id| id.starts_with(wanted)));
-    let payload = payload.with_context(|| format!("the store knows no decision that begins with {wanted}"))?;
+    let payload = payload.with_context(|| format!("no decision of the store has an id that begins with {wanted}"))?;
     let text = |key: &str| payload[key].as_str().unwrap_or_default().to_owned();
     let symbol = text("symbol");
     let closed = state::closed_positions(&rows, &symbol)?;

@@ -17,7 +17,7 @@ pub fn why(engine: &Engine, symbol: &Symbol, hold: Option<Hold>, now_ms: u64) ->
             None => "No position was ever open.".to_owned(),
         }];
         if symbol.is_unconfirmed() {
-            why.push("A snapshot told of a position once; a second one would open it.".to_owned());
+            why.push("One snapshot shows a position; a second one that agrees opens it.".to_owned());
         }
         return why;
     };
@@ -25,7 +25,7 @@ pub fn why(engine: &Engine, symbol: &Symbol, hold: Option<Hold>, now_ms: u64) ->
     let mut why = because(engine, symbol, open, hold, now_ms);
     let rest = view::missing(symbol, open);
     if !rest.is_empty() && !matches!(hold, Hold::MissingEntryPrice | Hold::MissingRisk | Hold::NoPrice) {
-        why.push(format!("Beside that, {} is missing.", rest.join(" and ")));
+        why.push(format!("{} is missing as well.", rest.join(" and ")));
     }
     why
 }
@@ -62,7 +62,7 @@ fn because(engine: &Engine, symbol: &Symbol, open: &Position, hold: Hold, now_ms
             one("The risk per unit is above the entry price, and the policy refuses that (`risk_too_large`).".to_owned())
         }
         Hold::NoPrice => one(format!(
-            "No price was ever seen: the stream of prices, or a look-up, could supply it{}.",
+            "No price was ever seen; the price stream or a look-up could supply it{}.",
             accepted(engine)
         )),
         Hold::PriceJump => jumped(symbol, open, policy),

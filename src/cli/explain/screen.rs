@@ -65,7 +65,7 @@ fn decision(document: &Value, screen: &mut Screen<'_>) -> anyhow::Result<()> {
         let alike = match emitted["recomputed_alike"].as_bool() {
             Some(true) => "recomputed: the same",
             Some(false) => "recomputed: not the same (see audit)",
-            None => "recomputed: the rules do not come to it (see audit)",
+            None => "recomputed: these rules do not make it (see audit)",
         };
         screen.line(&format!(
             "  emitted as number {} in entry {}; {alike}",

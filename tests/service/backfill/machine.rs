@@ -68,7 +68,7 @@ fn i43_a_doctor_finds_what_was_wrong_that_night() {
         &["persistence", "neither append-only file nor snapshots"],
         &["memory", "allkeys-lru"],
         // streams
-        &["market.tick", "this key is a string, no stream"],
+        &["market.tick", "this key is a string, not a stream"],
         &["apply.result", "not readable: unknown_word 5"],
         &["apply.result", "25 entries are gone"],
         &["apply.plan", "2 executors read the requests: apply_layer, apply_layer_copy"],

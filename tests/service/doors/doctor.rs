@@ -128,7 +128,7 @@ fn what_our_user_may_not_look_at_keeps_nothing_else_back() {
     server.cli(&user);
     let url = server.url().replace("redis://", "redis://blind:hush@");
     let said = Said::by(&["--redis", &url], None, |_| {});
-    said.problem(&[INTENT, "cannot be looked at"]);
+    said.problem(&[INTENT, "cannot be checked"]);
     assert!(said.checks().any(|check| check["subject"] == TICK && check["verdict"] == "ok"), "{:#}", said.document);
     for area in ["exchange", "store"] {
         assert!(said.areas().contains(&area), "{area}: {:?}", said.areas());
