@@ -125,8 +125,8 @@ fn a_checksum_does_not_depend_on_when_old_things_were_forgotten() {
                 ("avgPrice", "0.4"),
             ];
             [
-                support::lab::entry_line("quantum:stream:trade.intent", &format!("{ms}-0"), &intent),
-                support::lab::entry_line("quantum:stream:apply.result", &format!("{ms}-0"), &fill),
+                entry_line("quantum:stream:trade.intent", &format!("{ms}-0"), &intent),
+                entry_line("quantum:stream:apply.result", &format!("{ms}-0"), &fill),
             ]
         })
         .collect();

@@ -444,7 +444,7 @@ fn an_age_of_months_is_told_in_days() {
     let folder = Folder::new();
     let mut lines = good();
     // 298 days and 21 hours after the last price.
-    let later = format!("{}-0", 1_770_163_203_000_u64 + (298 * 24 + 21) * 3_600_000);
+    let later = format!("{}-0", 1_770_163_204_000_u64 + (298 * 24 + 21) * 3_600_000);
     lines.push(entry_line(TICK, &later, &[("symbol", "OTHERUSDT"), ("price", "1")]));
     run_with(&["replay", &folder.history(&lines), "--store", &folder.store(), "--json"]).json();
     for arguments in [vec!["needs"], vec!["positions", "SOLUSDT"], vec!["explain", "SOLUSDT"]] {
