@@ -5,6 +5,7 @@ mod support;
 
 mod bad_input;
 mod cases;
+mod frames;
 mod fuzz_corpus;
 mod properties;
 mod quiet;

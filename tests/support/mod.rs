@@ -6,6 +6,7 @@ pub mod books;
 pub mod contract;
 pub mod exact;
 pub mod exchange;
+pub mod frames;
 pub mod fuzz;
 pub mod histories;
 pub mod lab;

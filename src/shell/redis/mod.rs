@@ -10,6 +10,7 @@
 mod address;
 mod consume;
 mod emit;
+pub mod frame;
 mod hashes;
 mod inspect;
 mod lease;

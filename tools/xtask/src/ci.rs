@@ -33,7 +33,7 @@ pub fn run() -> anyhow::Result<()> {
 fn format() -> anyhow::Result<()> {
     run_command(cargo().args(["fmt", "--all", "--check"]))?;
     // A workspace of its own, which `--all` does not see.
-    let targets = ["tools/fuzz/fuzz_targets/decoder.rs", "tools/fuzz/fuzz_targets/control.rs"];
+    let targets = ["decoder", "control", "frames"].map(|name| format!("tools/fuzz/fuzz_targets/{name}.rs"));
     run_command(program("rustfmt").args(["--edition", "2024", "--check"]).args(targets))
 }
 

@@ -35,6 +35,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     if has_libfuzzer() {
         parts.push(("fuzzing", libfuzzer("decoder", minutes)?));
         parts.push(("fuzzing of control entries", libfuzzer("control", minutes)?));
+        parts.push(("fuzzing of replies", libfuzzer("frames", minutes)?));
     } else {
         parts.push(("mutations", mutations(minutes)));
     }
