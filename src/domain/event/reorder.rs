@@ -4,7 +4,7 @@
 //! An entry is released only when no entry that sorts before it can still arrive. An entry that arrives too late anyway
 //! (a clock went back, or a client chose the id) is released at once, because it cannot be put where it belongs.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use super::ids::{EntryId, SortKey, StreamId};
 
@@ -20,24 +20,33 @@ pub enum ReadTo {
 /// Entries that wait for their turn.
 #[derive(Clone, Debug)]
 pub struct ReorderBuffer<T> {
-    waiting: BTreeMap<SortKey, T>,
+    /// By stream: its entries, in the order of their ids. They nearly always come in that order.
+    waiting: Vec<VecDeque<(EntryId, T)>>,
     /// By stream: no entry that sorts before this can still arrive.
     next: Vec<SortKey>,
-    waiting_of: Vec<usize>,
 }
 
 impl<T> ReorderBuffer<T> {
     /// Creates a buffer for streams of which nothing has been read.
     pub fn new(streams: usize) -> Self {
         let next = (0..streams).map(|i| SortKey { ms: 0, stream: StreamId(i as u16), seq: 0 });
-        Self { waiting: BTreeMap::new(), next: next.collect(), waiting_of: vec![0; streams] }
+        Self { waiting: (0..streams).map(|_| VecDeque::new()).collect(), next: next.collect() }
     }
 
     /// Adds an entry. A second entry of the same id is dropped. Returns true if it was the first.
     pub fn push(&mut self, stream: StreamId, id: EntryId, entry: T) -> bool {
-        let is_first = self.waiting.insert(SortKey::new(stream, id), entry).is_none();
-        self.waiting_of[usize::from(stream.0)] += usize::from(is_first);
-        is_first
+        let waiting = &mut self.waiting[usize::from(stream.0)];
+        if waiting.back().is_none_or(|(last, _)| *last < id) {
+            waiting.push_back((id, entry));
+            return true;
+        }
+        match waiting.binary_search_by_key(&id, |(id, _)| *id) {
+            Ok(_) => false,
+            Err(at) => {
+                waiting.insert(at, (id, entry));
+                true
+            }
+        }
     }
 
     /// Sets how far a stream has been read. It never goes back.
@@ -58,39 +67,33 @@ impl<T> ReorderBuffer<T> {
     /// Returns the next entry in canonical order, if it can be released.
     pub fn pop(&mut self) -> Option<(SortKey, T)> {
         let watermark = *self.next.iter().min()?;
-        let first = self.waiting.first_entry()?;
-        if *first.key() >= watermark {
-            return None;
-        }
-        let (key, entry) = first.remove_entry();
-        self.waiting_of[usize::from(key.stream.0)] -= 1;
-        Some((key, entry))
+        let first = self.first().filter(|first| *first < watermark)?;
+        let (_, entry) = self.waiting[usize::from(first.stream.0)].pop_front()?;
+        Some((first, entry))
     }
 
     /// Returns the sort key of the next entry.
     pub fn first(&self) -> Option<SortKey> {
-        self.waiting.first_key_value().map(|(key, _)| *key)
+        (0..self.waiting.len()).filter_map(|index| self.first_of(StreamId(index as u16))).min()
     }
 
     /// Returns the sort key of the next entry of a stream.
     pub fn first_of(&self, stream: StreamId) -> Option<SortKey> {
-        if self.waiting_of(stream) == 0 {
-            return None;
-        }
-        self.waiting.keys().find(|key| key.stream == stream).copied()
+        let (id, _) = self.waiting[usize::from(stream.0)].front()?;
+        Some(SortKey::new(stream, *id))
     }
 
     /// Returns the number of waiting entries of a stream. [1]
     pub fn waiting_of(&self, stream: StreamId) -> usize {
-        self.waiting_of[usize::from(stream.0)]
+        self.waiting[usize::from(stream.0)].len()
     }
 
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiting.iter().map(VecDeque::len).sum()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.iter().all(VecDeque::is_empty)
     }
 }
 
@@ -144,5 +147,17 @@ mod tests {
         reorder.push(PRICE, EntryId::new(8, 0), ());
         assert_eq!(released(&mut reorder), [(8, 1, 0)], "a clock that goes back takes nothing back");
         assert!(reorder.is_empty());
+    }
+
+    #[test]
+    fn entries_of_one_stream_that_come_in_another_order_are_released_by_their_ids() {
+        let mut reorder = ReorderBuffer::new(2);
+        let are_first = [5, 7, 3, 6, 7].map(|ms| reorder.push(PRICE, EntryId::new(ms, 0), ()));
+        assert_eq!(are_first, [true, true, true, true, false]);
+        assert_eq!((reorder.len(), reorder.first().map(|key| key.ms)), (4, Some(3)));
+        reorder.read_to(INTENT, ReadTo::Time { ms: 7 });
+        reorder.read_to(PRICE, ReadTo::Time { ms: 9 });
+        assert_eq!(released(&mut reorder), [(3, 1, 0), (5, 1, 0), (6, 1, 0)]);
+        assert_eq!(reorder.first_of(PRICE).map(|key| key.ms), Some(7));
     }
 }
