@@ -9,6 +9,7 @@ use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::depth;
+use crate::domain::event::ids::EntryId;
 
 /// A field value as in the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,16 +28,18 @@ pub struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Creates fields from the names and values of a Redis reply.
     pub fn from_bytes(pairs: &'a [(Vec<u8>, Vec<u8>)]) -> Self {
+        Self::of(pairs.iter().map(|(name, value)| (name.as_slice(), value.as_slice())))
+    }
+
+    /// Creates fields from names and values, in their order.
+    pub fn of(pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Self {
         let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).map(Cow::Borrowed);
-        let pairs = pairs
-            .iter()
-            .map(|(name, value)| {
-                let name = text(name).unwrap_or_else(|_| String::from_utf8_lossy(name).into_owned().into());
-                let value = text(value).map_or_else(|_| FieldValue::Bytes(value.clone()), FieldValue::Text);
-                (name, value)
-            })
-            .collect();
-        Self { pairs }
+        let pairs = pairs.map(|(name, value)| {
+            let name = text(name).unwrap_or_else(|_| String::from_utf8_lossy(name).into_owned().into());
+            let value = text(value).map_or_else(|_| FieldValue::Bytes(value.to_vec()), FieldValue::Text);
+            (name, value)
+        });
+        Self { pairs: pairs.collect() }
     }
 
     /// Returns the last value of a name: duplicate names collapse as in a map.
@@ -109,6 +112,76 @@ pub fn write(stream: &str, id: &str, fields: &Fields<'_>) -> String {
     line
 }
 
+/// The beginning of the lines of one stream, up to the id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineHead(String);
+
+impl LineHead {
+    pub fn new(stream: &str) -> Self {
+        let mut head = String::from("{\"stream\":");
+        quote(&mut head, stream);
+        head.push_str(",\"id\":\"");
+        Self(head)
+    }
+}
+
+/// Appends the history line of an entry, as [`write()`] returns it, from the names and values of a Redis reply.
+///
+/// Nothing is allocated but space for the line, unless a name or a value is not UTF-8.
+pub fn append<'a>(
+    line: &mut String,
+    head: &LineHead,
+    id: EntryId,
+    pairs: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+) {
+    line.push_str(&head.0);
+    number(line, id.ms);
+    line.push('-');
+    number(line, id.seq);
+    let start = line.len();
+    line.push_str("\",\"fields\":{");
+    if !append_text(line, pairs.clone()) {
+        line.truncate(start);
+        line.push_str("\",\"fields_b64\":{");
+        members(line, &Fields::of(pairs), false);
+    }
+    line.push_str("}}");
+}
+
+/// Appends names and values. Returns false if a value is not UTF-8.
+fn append_text<'a>(line: &mut String, pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> bool {
+    let mut is_first = true;
+    for (name, value) in pairs {
+        let Ok(value) = std::str::from_utf8(value) else { return false };
+        if !std::mem::replace(&mut is_first, false) {
+            line.push(',');
+        }
+        match std::str::from_utf8(name) {
+            Ok(name) => quote(line, name),
+            Err(_) => quote(line, &String::from_utf8_lossy(name)),
+        }
+        line.push(':');
+        quote(line, value);
+    }
+    true
+}
+
+/// Appends a number in decimal digits.
+fn number(line: &mut String, number: u64) {
+    let mut digits = [b'0'; 20];
+    let mut at = digits.len();
+    let mut left = number;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    line.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
+}
+
 /// Returns the fields as a JSON object, with base64 values if one of them is not UTF-8.
 pub fn object(fields: &Fields<'_>) -> String {
     let mut text = String::from("{");
@@ -149,29 +222,47 @@ pub fn head(line: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), serde_json::Err
 /// Appends a text as a JSON string. Bytes that need no escape are copied as they are.
 fn quote(line: &mut String, text: &str) {
     line.push('"');
+    let bytes = text.as_bytes();
     let mut from = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        let escape = match byte {
-            b'"' => "\\\"",
-            b'\\' => "\\\\",
-            b'\n' => "\\n",
-            b'\r' => "\\r",
-            b'\t' => "\\t",
-            0x08 => "\\b",
-            0x0c => "\\f",
-            0..0x20 => "",
-            _ => continue,
-        };
+    while let Some(at) = next_escaped(bytes, from) {
         line.push_str(&text[from..at]);
-        if escape.is_empty() {
-            let _ = write!(line, "\\u{byte:04x}");
-        } else {
-            line.push_str(escape);
+        match bytes[at] {
+            b'"' => line.push_str("\\\""),
+            b'\\' => line.push_str("\\\\"),
+            b'\n' => line.push_str("\\n"),
+            b'\r' => line.push_str("\\r"),
+            b'\t' => line.push_str("\\t"),
+            0x08 => line.push_str("\\b"),
+            0x0c => line.push_str("\\f"),
+            byte => {
+                let _ = write!(line, "\\u{byte:04x}");
+            }
         }
         from = at + 1;
     }
     line.push_str(&text[from..]);
     line.push('"');
+}
+
+/// Returns the place of the next byte that needs an escape. Looks at eight bytes at a time.
+#[inline]
+fn next_escaped(bytes: &[u8], from: usize) -> Option<usize> {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGHS: u64 = ONES << 7;
+    // A bit per byte that is zero; above the lowest such byte there may be more bits than such bytes.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    let mut at = from;
+    while let Some(&chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(chunk);
+        let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+        let found = controls | zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')));
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    let is_escaped = |byte: &u8| matches!(byte, 0..0x20 | b'"' | b'\\');
+    bytes[at..].iter().position(is_escaped).map(|found| at + found)
 }
 
 #[derive(Deserialize)]
@@ -268,9 +359,33 @@ mod tests {
     #[test]
     fn writes_text_as_json_does() {
         let all: String = (0..0x80_u8).map(char::from).chain("é\u{2028}😀".chars()).collect();
-        let mut line = String::new();
-        quote(&mut line, &all);
-        assert_eq!(line, serde_json::Value::from(all).to_string());
+        // Each character in each place of a word of eight bytes, alone and beside another.
+        let single = |c: char| (0..9).map(move |before| format!("{}{c}{c}abcdefghi{c}", "é".repeat(before)));
+        for text in all.chars().flat_map(single).chain([all.clone(), String::new()]) {
+            let mut line = String::new();
+            quote(&mut line, &text);
+            assert_eq!(line, serde_json::Value::from(text).to_string());
+        }
+    }
+
+    #[test]
+    fn an_appended_line_is_the_one_that_is_written() {
+        let pair = |name: &[u8], value: &[u8]| (name.to_vec(), value.to_vec());
+        let cases = [
+            vec![],
+            vec![pair(b"payload", br#"{"symbol":"ADAUSDT","price":"0.31"}"#), pair(b"", b"")],
+            vec![pair(b"a", b"1"), pair(b"a", b"\n2"), pair(b"a\xff", "\u{1F600}".as_bytes())],
+            vec![pair(b"a", b"1"), pair(b"b", b"\xff\x00"), pair(b"\xfe", b"2")],
+        ];
+        let ids = [EntryId::default(), EntryId::new(1_770_163_200_000, 10), EntryId::MAX];
+        let mut all = String::new();
+        for (pairs, id) in cases.iter().flat_map(|pairs| ids.iter().map(move |id| (pairs, *id))) {
+            let stream = "a \"stream\"";
+            let start = all.len();
+            let borrowed = pairs.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
+            append(&mut all, &LineHead::new(stream), id, borrowed);
+            assert_eq!(all[start..], write(stream, &id.to_string(), &Fields::from_bytes(pairs)));
+        }
     }
 
     #[test]
