@@ -1,8 +1,8 @@
 //! `bench live`: the service on a Redis server of its own.
 //!
 //! In reading order: `place` (server, streams, service), `processes` (time and memory that processes took), `backlog`
-//! (entries/s, against `bare`: the same client only reading and acknowledging), `latency` (from a price to its decision);
-//! `report` prints.
+//! (entries/s, against `bare`: a client that reads and acknowledges, and nothing else), `steps` (parts of the way of an
+//! entry, each alone), `latency` (from a price to its decision, against an echo); `report` prints.
 
 mod backlog;
 mod bare;
@@ -10,6 +10,7 @@ mod latency;
 mod place;
 mod processes;
 mod report;
+mod steps;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ use super::input::Recorded;
 use super::report::memory;
 
 /// Prices a second whose latency is measured, and for how many seconds.
-const LOADS: [(u64, u64); 2] = [(1000, 20), (10_000, 10)];
+const LOADS: [(u64, u64); 2] = [(1000, 20), (20_000, 10)];
 /// How much longer the backlogs are whose memory is compared: after some four million entries a service holds what it ever
 /// will.
 const LONGER: [u64; 2] = [4, 12];
@@ -50,23 +51,27 @@ pub fn all(args: &[String]) -> anyhow::Result<()> {
         passes.push(pass);
     }
     report::rates(&passes, args.entries);
-    report::limit(&passes, args.entries);
+    report::limits(&passes, args.entries);
+    let (steps, of_entries) = steps::measure(&file, &config)?;
+    report::steps(&steps, of_entries);
 
-    let short_kb = passes.iter().map(|pass| pass.peak_kb).max().unwrap_or_default();
+    let short_kb = passes.iter().map(|pass| pass.run.peak_kb).max().unwrap_or_default();
     let mut peaks = vec![(args.entries, short_kb)];
     println!();
     for entries in LONGER.map(|times| times * args.entries) {
         recorded.write(&file, entries)?;
-        let longer = runtime.block_on(backlog::pass(&file, entries, &config))?;
+        let longer = runtime.block_on(backlog::with_list(&file, entries, &config))?;
         report::longer(&longer, entries);
-        peaks.push((entries, longer.peak_kb));
+        peaks.push((entries, longer.run.peak_kb));
     }
     memory("run", &peaks);
+    report::memory_limit(peaks.iter().map(|(_, kb)| *kb).max().unwrap_or_default());
 
     for (rate, seconds) in LOADS {
         let load = latency::Load { rate, seconds };
-        let measured = runtime.block_on(latency::measure(load, &config))?;
-        report::latency(load, measured);
+        let echo = latency::of_echoes(load, &config)?;
+        let decisions = runtime.block_on(latency::of_decisions(load, &config))?;
+        report::latency(load, &echo, &decisions);
     }
     Ok(())
 }

@@ -1,17 +1,20 @@
-//! From a price to its decision: both seen from outside, by one clock.
+//! From a price to its decision: both seen from outside, by one clock. And from a price to its echo, which is the least
+//! that can be: a client that reads an entry and writes another one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use harvester::config::Config;
 use harvester::domain::event::ids::EntryId;
 use harvester::domain::event::streams::StreamKind;
-use harvester::shell::redis::{Address, Consumer, Membership, Server};
+use harvester::shell::redis::Server;
+use harvester::shell::redis::frame::{Token, Walk};
 
-use super::place::{RedisServer, Service, lasts};
+use super::bare::{Bare, Commands};
+use super::place::{RedisServer, Service, lasts, name_of};
 
 /// Open positions. [1]
 const SYMBOLS: u64 = 100;
@@ -19,6 +22,8 @@ const SYMBOLS: u64 = 100;
 const RUNGS: u64 = 10;
 /// How long the last decisions may take.
 const LAST_LIMIT: Duration = Duration::from_secs(10);
+/// The stream of the echo.
+const ECHO: &str = "echo";
 
 /// What is asked of the service.
 #[derive(Clone, Copy)]
@@ -34,6 +39,13 @@ pub struct Measured {
     pub latencies_ms: Vec<f64>,
     /// Prices that were in fact sent. [1/s]
     pub rate: f64,
+}
+
+impl Measured {
+    /// What so large a share of all took at most. [ms]
+    pub fn at(&self, share: f64) -> f64 {
+        self.latencies_ms[((self.latencies_ms.len() - 1) as f64 * share) as usize]
+    }
 }
 
 impl Load {
@@ -52,46 +64,66 @@ impl Load {
 }
 
 /// Sends prices at an even pace to a service that holds positions.
-pub async fn measure(load: Load, config: &Config) -> anyhow::Result<Measured> {
+pub async fn of_decisions(load: Load, config: &Config) -> anyhow::Result<Measured> {
     let server = RedisServer::start()?;
-    let mut sending = server.connect().await?;
-    open_positions(&mut sending, config).await?;
-    let opened = lasts(&mut sending, config).await?;
+    let mut opening = server.connect().await?;
+    open_positions(&mut opening, config).await?;
+    let opened = lasts(&mut opening, config).await?;
     let rungs: Vec<String> =
         (1..=2 * RUNGS).map(|n| format!("{{ r = \"{}\", fraction = \"0.04\" }}", 0.5 * n as f64)).collect();
     let policy = format!("[policy]\nmax_actions_per_min = 1000000\nladder = [{}]\n", rungs.join(", "));
     let mut service = Service::start(&server, &policy)?;
-    service.until_done(&mut sending, &opened).await?;
+    service.until_done(&mut opening, &opened).await?;
+    let decisions = name_of(config, StreamKind::Decision)?;
+    let measured = between(load, config, &server, &decisions, (SYMBOLS * (RUNGS - 1)) as usize)?;
+    service.stop()?;
+    Ok(measured)
+}
 
+/// Sends the same prices to a client that answers each of them with an entry.
+pub fn of_echoes(load: Load, config: &Config) -> anyhow::Result<Measured> {
+    let server = RedisServer::start()?;
+    let over = Arc::new(AtomicBool::new(false));
+    let (address, prices) = (server.address(), name_of(config, StreamKind::Price)?);
+    let echoing = {
+        let over = Arc::clone(&over);
+        std::thread::spawn(move || echo(&address, &prices, &over))
+    };
+    let measured = between(load, config, &server, ECHO, load.prices() as usize);
+    over.store(true, Ordering::Relaxed);
+    echoing.join().ok().context("the echo panicked")??;
+    measured
+}
+
+/// Measures from when prices are sent to when entries are read whose causes they are.
+fn between(
+    load: Load,
+    config: &Config,
+    server: &RedisServer,
+    answers: &str,
+    expected: usize,
+) -> anyhow::Result<Measured> {
     let over = Arc::new(AtomicBool::new(false));
     let seen = Arc::new(AtomicUsize::new(0));
-    let decisions = name_of(config, StreamKind::Decision)?;
-    let url = server.url();
     let watching = {
+        let (address, answers) = (server.address(), answers.to_owned());
         let (over, seen) = (Arc::clone(&over), Arc::clone(&seen));
-        std::thread::spawn(move || watch(&url, &decisions, &over, &seen))
+        std::thread::spawn(move || watch(&address, &answers, &over, &seen))
     };
-    let (sent, rate) = send(&mut sending, load, &name_of(config, StreamKind::Price)?).await?;
+    let (sent, rate) = send(server, load, &name_of(config, StreamKind::Price)?)?;
     let until = Instant::now() + LAST_LIMIT;
-    let expected = (SYMBOLS * (RUNGS - 1)) as usize;
     while seen.load(Ordering::Relaxed) < expected && Instant::now() < until {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        std::thread::sleep(Duration::from_millis(20));
     }
     over.store(true, Ordering::Relaxed);
     let arrived = watching.join().ok().context("watching panicked")??;
-    service.stop()?;
-    ensure!(arrived.len() >= expected, "{} decisions came, at least {expected} were due", arrived.len());
+    ensure!(arrived.len() >= expected, "{} answers came, at least {expected} were due", arrived.len());
 
     let latency = |(cause, at): &(EntryId, Instant)| Some((*at - *sent.get(cause)?).as_secs_f64() * 1000.0);
     let mut latencies_ms: Vec<f64> = arrived.iter().filter_map(latency).collect();
-    ensure!(latencies_ms.len() == arrived.len(), "a decision has another cause than a price");
+    ensure!(latencies_ms.len() == arrived.len(), "an answer has another cause than a price");
     latencies_ms.sort_by(f64::total_cmp);
     Ok(Measured { latencies_ms, rate })
-}
-
-fn name_of(config: &Config, kind: StreamKind) -> anyhow::Result<String> {
-    let found = config.streams.iter().find(|(_, stream)| stream.kind == kind);
-    Ok(found.context("a kind of stream has no name")?.1.name.clone())
 }
 
 /// Each long 1000 at 1, with a risk of 0.01 per unit.
@@ -110,47 +142,77 @@ async fn open_positions(server: &mut Server, config: &Config) -> anyhow::Result<
 }
 
 /// Sends a few prices every millisecond; answers when each of them was sent, and the rate.
-async fn send(server: &mut Server, load: Load, stream: &str) -> anyhow::Result<(HashMap<EntryId, Instant>, f64)> {
+fn send(server: &RedisServer, load: Load, stream: &str) -> anyhow::Result<(HashMap<EntryId, Instant>, f64)> {
+    let mut client = Bare::connect(&server.address())?;
+    let mut commands = Commands::default();
     let mut sent = HashMap::new();
     let together = load.rate.div_ceil(1000);
     let began = Instant::now();
     for (beat, first) in (0..load.prices()).step_by(together as usize).enumerate() {
         let due = began + Duration::from_millis(beat as u64);
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        let payloads: Vec<String> = (first..first + together).map(|n| load.price(n)).collect();
-        let entries: Vec<Vec<(&str, &str)>> = payloads.iter().map(|text| vec![("payload", text.as_str())]).collect();
+        for n in first..first + together {
+            commands.add(&["XADD", stream, "*", "payload", &load.price(n)]);
+        }
         let at = Instant::now();
-        sent.extend(server.add_all(stream, &entries).await?.into_iter().map(|id| (id, at)));
+        let mut walk = Walk::new(client.ask(&mut commands)?);
+        while !walk.is_at_end() {
+            let Ok(Token::Text(id)) = walk.token() else { bail!("a price was not taken") };
+            sent.insert(EntryId::parse(id).context("an id that is none")?, at);
+        }
     }
     let rate = load.prices() as f64 / began.elapsed().as_secs_f64();
     Ok((sent, rate))
 }
 
-/// Reads decisions as they come; answers the cause of each and when it was here.
-fn watch(url: &str, stream: &str, over: &AtomicBool, seen: &AtomicUsize) -> anyhow::Result<Vec<(EntryId, Instant)>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let address = Address::new(url, None)?;
-        let nobody = || "nobody".to_owned();
-        let membership = Membership { group: nobody(), consumer: nobody(), lease_key: nobody() };
-        let mut waiting = Consumer::new(Server::connect(&address).await?, vec![stream.to_owned()], membership);
-        let mut reading = Server::connect(&address).await?;
-        let mut arrived = Vec::new();
-        let mut last = EntryId::default();
-        while !over.load(Ordering::Relaxed) {
-            waiting.wait(&[Some(last)], Duration::from_millis(100)).await?;
-            let page = reading.range_after(stream, Some(last), 1000).await?;
-            let at = Instant::now();
-            for entry in page {
-                last = entry.id;
-                let payload = entry.pairs().iter().find(|(name, _)| name == b"payload");
-                let payload = payload.context("a decision without a payload")?;
-                arrived.push((cause(&payload.1).context("a decision without a cause")?, at));
-            }
-            seen.store(arrived.len(), Ordering::Relaxed);
-        }
-        Ok(arrived)
-    })
+/// Asks for what a stream has after an entry, and waits for it.
+fn ask_after(commands: &mut Commands, stream: &str, last: EntryId) {
+    commands.add(&["XREAD", "COUNT", "1000", "BLOCK", "100", "STREAMS", stream, &last.to_string()]);
+}
+
+/// Answers each entry of a stream with an entry of the echo.
+fn echo(address: &str, stream: &str, over: &AtomicBool) -> anyhow::Result<()> {
+    let mut client = Bare::connect(address)?;
+    let (mut reading, mut answering) = (Commands::default(), Commands::default());
+    let mut last = EntryId::default();
+    while !over.load(Ordering::Relaxed) {
+        ask_after(&mut reading, stream, last);
+        client.read(&mut reading, |_, id, _| {
+            last = id;
+            answering.add(&["XADD", ECHO, "*", "payload", &format!(r#""cause":"{stream}/{id}""#)]);
+        })?;
+        client.ask(&mut answering)?;
+    }
+    Ok(())
+}
+
+/// Reads answers as they come; answers the cause of each and when it was here.
+fn watch(
+    address: &str,
+    stream: &str,
+    over: &AtomicBool,
+    seen: &AtomicUsize,
+) -> anyhow::Result<Vec<(EntryId, Instant)>> {
+    let mut client = Bare::connect(address)?;
+    let mut commands = Commands::default();
+    let mut arrived = Vec::new();
+    let mut last = EntryId::default();
+    let mut lacks_cause = false;
+    while !over.load(Ordering::Relaxed) {
+        ask_after(&mut commands, stream, last);
+        let mut found = Vec::new();
+        client.read(&mut commands, |_, id, payload| {
+            last = id;
+            let cause = payload.and_then(cause);
+            lacks_cause |= cause.is_none();
+            found.extend(cause);
+        })?;
+        let at = Instant::now();
+        arrived.extend(found.into_iter().map(|cause| (cause, at)));
+        seen.store(arrived.len(), Ordering::Relaxed);
+    }
+    ensure!(!lacks_cause, "an answer without a cause");
+    Ok(arrived)
 }
 
 /// The entry id in `"cause":"stream/id"`.

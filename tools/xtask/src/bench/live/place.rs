@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use harvester::config::Config;
 use harvester::domain::event::ids::EntryId;
+use harvester::domain::event::streams::StreamKind;
 use harvester::shell::journal::Journal;
 use harvester::shell::redis::{Address, Server};
 
@@ -52,7 +53,11 @@ impl RedisServer {
     }
 
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}", self.address())
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     pub async fn connect(&self) -> anyhow::Result<Server> {
@@ -79,17 +84,17 @@ fn harvester() -> anyhow::Result<PathBuf> {
     Ok(target()?.join("release/harvester"))
 }
 
-/// A service with default settings but for its policy, and without an exchange.
+/// A service with default settings but for those that are given, and without an exchange.
 pub struct Service {
     process: Child,
     folder: tempfile::TempDir,
 }
 
 impl Service {
-    pub fn start(server: &RedisServer, policy: &str) -> anyhow::Result<Self> {
+    pub fn start(server: &RedisServer, settings: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let at = |name: &str| folder.path().join(name);
-        let settings = format!("{policy}\n[backfill]\nsources = [\"redis\"]\nposition_poll_ms = 0\n");
+        let settings = format!("{settings}\n[backfill]\nsources = [\"redis\"]\nposition_poll_ms = 0\n");
         std::fs::write(at("harvester.toml"), settings)?;
         let process = Command::new(harvester()?)
             .args(["run", "--redis", &server.url(), "--group", GROUP, "--consumer", "bench", "--listen", ""])
@@ -125,10 +130,16 @@ impl Service {
                 if ours.is_some_and(|group| group.pending == 0 && group.last_delivered >= Some(*last)) {
                     break;
                 }
-                self.check()?;
-                tokio::time::sleep(LOOK).await;
+                self.rest().await?;
             }
         }
+        Ok(())
+    }
+
+    /// Waits a moment, if it is still there.
+    pub async fn rest(&mut self) -> anyhow::Result<()> {
+        self.check()?;
+        tokio::time::sleep(LOOK).await;
         Ok(())
     }
 
@@ -162,6 +173,12 @@ impl Drop for Service {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The name of the first stream of a kind.
+pub fn name_of(config: &Config, kind: StreamKind) -> anyhow::Result<String> {
+    let found = config.streams.iter().find(|(_, stream)| stream.kind == kind);
+    Ok(found.context("a kind of stream has no name")?.1.name.clone())
 }
 
 /// The last entry of each stream that holds any.

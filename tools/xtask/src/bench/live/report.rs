@@ -1,16 +1,32 @@
 //! What was measured, for people.
 
 use std::path::Path;
+use std::time::Duration;
 
 use harvester::config::Config;
 
-use super::backlog::Pass;
+use super::backlog::{Pass, Run};
 use super::latency::{Load, Measured};
 
 /// What the service has to reach of the bare rate, at least. [1]
-const RATIO_MIN: f64 = 0.5;
-/// What 99 of 100 decisions may take at 1,000 prices/s. [ms]
-const P99_MAX_MS: f64 = 5.0;
+const RATIO_MIN: f64 = 0.7;
+/// The same without a pending list, of the bare rate with one. [1]
+const RATIO_WITHOUT_LIST_MIN: f64 = 1.3;
+/// What a service may hold, however long the backlog is. [kB]
+const MEMORY_MAX_KB: u64 = 50_000;
+
+/// What decisions may take at a rate of prices, beside what an echo takes. [ms]
+struct Limit {
+    /// Up to this rate. [1/s]
+    rate: u64,
+    p50_more_ms: f64,
+    p99_ms: fn(f64) -> f64,
+}
+
+const LIMITS: [Limit; 2] = [
+    Limit { rate: 1_000, p50_more_ms: 1.5, p99_ms: |echo_ms| 2.0 * echo_ms + 1.0 },
+    Limit { rate: u64::MAX, p50_more_ms: 3.0, p99_ms: |_| 20.0 },
+];
 
 pub fn input(source: &Path, entries: u64, passes: usize, config: &Config) {
     println!(
@@ -26,43 +42,52 @@ pub fn input(source: &Path, entries: u64, passes: usize, config: &Config) {
 }
 
 pub fn pass(pass: &Pass, entries: u64) {
+    let without = pass.without_list.as_ref().map_or(0.0, |run| rate(run.took, entries));
     println!(
-        "only reading and acknowledging {:>8.0} entries/s   run {:>8.0} entries/s   {:>3.0} %",
-        entries as f64 / pass.bare.as_secs_f64(),
-        entries as f64 / pass.run.as_secs_f64(),
-        100.0 * ratio(pass)
+        "bare client {:>8.0} entries/s   run {:>8.0} entries/s = {:.2}   without pending list {without:>8.0} entries/s = {:.2}",
+        rate(pass.bare, entries),
+        rate(pass.run.took, entries),
+        ratio(pass),
+        ratio_without_list(pass)
     );
 }
 
 pub fn rates(passes: &[Pass], entries: u64) {
-    let shown = |name: &str, values: Vec<f64>| {
-        let spread = Spread::of(values);
-        println!("{name:44} {:>9.0} / {:>9.0} / {:>9.0}", spread.min, spread.median, spread.max);
+    let shown = |name: &str, of: &dyn Fn(&Pass) -> f64, decimals: usize| {
+        let Spread { min, median, max } = Spread::of(passes.iter().map(of).collect());
+        println!("{name:50} {min:>9.decimals$} / {median:>9.decimals$} / {max:>9.decimals$}");
+        median
     };
-    let rate = |of: fn(&Pass) -> f64| passes.iter().map(|pass| entries as f64 / of(pass)).collect();
-    println!("\n{:44} {:>9} / {:>9} / {:>9}", "", "min", "median", "max");
-    shown("only reading and acknowledging [entries/s]", rate(|pass| pass.bare.as_secs_f64()));
-    shown("run [entries/s]", rate(|pass| pass.run.as_secs_f64()));
-    let ratio = Spread::of(passes.iter().map(ratio).collect());
-    println!(
-        "run reaches {:.0} % of it ({:.0} to {:.0}); at least {:.0} %: {}",
-        100.0 * ratio.median,
-        100.0 * ratio.min,
-        100.0 * ratio.max,
-        100.0 * RATIO_MIN,
-        yes(ratio.median >= RATIO_MIN)
-    );
+    println!("\n{:50} {:>9} / {:>9} / {:>9}", "", "min", "median", "max");
+    shown("bare client: XREADGROUP + XACK [entries/s]", &|pass| rate(pass.bare, entries), 0);
+    shown("run [entries/s]", &|pass| rate(pass.run.took, entries), 0);
+    let of_without = |pass: &Pass| pass.without_list.as_ref().map_or(0.0, |run| rate(run.took, entries));
+    shown("run without pending list [entries/s]", &of_without, 0);
+    let with = shown("run ÷ bare client", &ratio, 2);
+    let without = shown("run without pending list ÷ bare client with one", &ratio_without_list, 2);
+    println!("at least {RATIO_MIN}: {}", yes(with >= RATIO_MIN));
+    println!("at least {RATIO_WITHOUT_LIST_MIN}: {}", yes(without >= RATIO_WITHOUT_LIST_MIN));
 }
 
-/// What limits the service: the busiest thread, or all of them together.
-pub fn limit(passes: &[Pass], entries: u64) {
-    let Some(pass) = passes.iter().min_by_key(|pass| pass.run) else { return };
-    let wall = pass.run.as_secs_f64();
-    let mut parts = vec![("the server".to_owned(), pass.run_server)];
+/// Where the time goes, with a pending list and without.
+pub fn limits(passes: &[Pass], entries: u64) {
+    if let Some(pass) = passes.iter().min_by_key(|pass| pass.run.took) {
+        limit("run", &pass.run, entries);
+        println!("(the server took {:.2} µs an entry for the bare client)", 1e6 * pass.bare_server / entries as f64);
+    }
+    if let Some(run) = passes.iter().filter_map(|pass| pass.without_list.as_ref()).min_by_key(|run| run.took) {
+        limit("run without pending list", run, entries);
+    }
+}
+
+/// What limits a service: the busiest thread, or all of them together.
+fn limit(what: &str, run: &Run, entries: u64) {
+    let wall = run.took.as_secs_f64();
+    let mut parts = vec![("the server".to_owned(), run.server)];
     let role = |name: &str| if name == "harvester" { "the fold".to_owned() } else { format!("thread {name}") };
-    parts.extend(pass.threads.iter().map(|(name, seconds)| (role(name), *seconds)));
+    parts.extend(run.threads.iter().map(|(name, seconds)| (role(name), *seconds)));
     parts.sort_by(|a, b| b.1.total_cmp(&a.1));
-    println!("\nprocessor time of the fastest pass, {wall:.2} s long, and the same by entry:");
+    println!("\n{what}: processor time of the fastest pass, {wall:.2} s long, and the same by entry:");
     for (name, seconds) in parts.iter().filter(|(_, seconds)| *seconds >= 0.01) {
         let (share, each) = (100.0 * seconds / wall, 1e6 * seconds / entries as f64);
         println!("    {name:24} {seconds:>6.2} s {share:>5.0} % {each:>6.2} µs");
@@ -80,34 +105,55 @@ pub fn limit(passes: &[Pass], entries: u64) {
         )
     };
     println!("what limits it: {why}");
-    println!("(the server took {:.2} s for the bare client)", pass.bare_server);
+}
+
+/// What the parts of the way of an entry take, each alone on one thread.
+pub fn steps(steps: &[(&str, Duration)], entries: u64) {
+    println!("\nalone, on one thread, by entry:");
+    for (name, took) in steps {
+        println!("    {name:44} {:>6.3} µs", 1e6 * took.as_secs_f64() / entries as f64);
+    }
 }
 
 /// What is reached over a longer backlog.
 pub fn longer(pass: &Pass, entries: u64) {
-    println!("over {:.1} M entries run reaches {:.0} % of the bare rate", entries as f64 / 1e6, 100.0 * ratio(pass));
+    println!("over {:.1} M entries: run ÷ bare client {:.2}", entries as f64 / 1e6, ratio(pass));
 }
 
-pub fn latency(load: Load, measured: Measured) {
-    let Measured { latencies_ms, rate } = measured;
-    let at = |share: f64| latencies_ms[((latencies_ms.len() - 1) as f64 * share) as usize];
-    println!(
-        "\nfrom XADD of a price to its decision read, {rate:.0} of {} prices/s sent for {} s: p50 {:.2} ms, p99 {:.2} ms, \
-         most {:.2} ms of {} decisions",
-        load.rate,
-        load.seconds,
-        at(0.5),
-        at(0.99),
-        at(1.0),
-        latencies_ms.len()
-    );
-    if load.rate <= 1000 {
-        println!("p99 under {P99_MAX_MS} ms: {}", yes(at(0.99) < P99_MAX_MS));
+pub fn memory_limit(peak_kb: u64) {
+    let mb = peak_kb as f64 / 1000.0;
+    println!("most memory {mb:.0} MB, at most {} MB: {}", MEMORY_MAX_KB / 1000, yes(peak_kb <= MEMORY_MAX_KB));
+}
+
+pub fn latency(load: Load, echo: &Measured, decisions: &Measured) {
+    println!("\nfrom XADD of a price to what follows it, read; {} prices/s for {} s:", load.rate, load.seconds);
+    for (name, measured) in [("echo (XREAD, XADD)", echo), ("decision", decisions)] {
+        println!(
+            "    {name:20} {:>6} of them at {:>6.0} prices/s   p50 {:>7.2} ms   p99 {:>7.2} ms   most {:>7.2} ms",
+            measured.latencies_ms.len(),
+            measured.rate,
+            measured.at(0.5),
+            measured.at(0.99),
+            measured.at(1.0)
+        );
     }
+    let Some(limit) = LIMITS.iter().find(|limit| load.rate <= limit.rate) else { return };
+    let p50_max_ms = echo.at(0.5) + limit.p50_more_ms;
+    let p99_max_ms = (limit.p99_ms)(echo.at(0.99));
+    println!("    p50 at most {p50_max_ms:.2} ms: {}", yes(decisions.at(0.5) <= p50_max_ms));
+    println!("    p99 at most {p99_max_ms:.2} ms: {}", yes(decisions.at(0.99) <= p99_max_ms));
+}
+
+fn rate(took: Duration, entries: u64) -> f64 {
+    entries as f64 / took.as_secs_f64()
 }
 
 fn ratio(pass: &Pass) -> f64 {
-    pass.bare.as_secs_f64() / pass.run.as_secs_f64()
+    pass.bare.as_secs_f64() / pass.run.took.as_secs_f64()
+}
+
+fn ratio_without_list(pass: &Pass) -> f64 {
+    pass.without_list.as_ref().map_or(0.0, |run| pass.bare.as_secs_f64() / run.took.as_secs_f64())
 }
 
 fn cores() -> usize {
