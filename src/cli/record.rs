@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use tokio::sync::watch;
 
-use crate::codec::line::{self, Fields};
+use crate::codec::line;
 use crate::codec::live::StreamPosition;
 use crate::config::Config;
 use crate::config::flags::{self, RunFlags};
 use crate::domain::event::ids::EntryId;
 use crate::drive::projection::close_to_others;
-use crate::service::run::{Connect, Message, ReaderSetup, ReaderStatus, Released, Role, read_streams, stop_on_signal};
+use crate::service::run::{Connect, Message, ReaderSetup, ReaderStatus, Role, read_streams, stop_on_signal};
 use crate::service::server;
 use crate::shell::journal::{Journal, Limits};
 use crate::shell::redis::Membership;
@@ -57,10 +57,16 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let (_, role) = watch::channel(Role::Follower);
     let status = Arc::new(ReaderStatus::default());
     let (to_journal, messages) = sync_channel(BATCHES_WAITING);
+    let (folded, to_fill) = sync_channel(BATCHES_WAITING);
     let setup = ReaderSetup {
         connect,
         // Nothing is ever read through this group.
-        membership: Membership { group: config.run.group.clone(), consumer: String::new(), lease_key: String::new() },
+        membership: Membership {
+            group: config.run.group.clone(),
+            consumer: String::new(),
+            lease_key: String::new(),
+            pending_list: false,
+        },
         streams: config.streams.iter().map(|(_, stream)| stream.name.clone()).collect(),
         // Nothing is emitted here.
         are_control: vec![false; config.streams.len()],
@@ -73,6 +79,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
         stop: Arc::clone(&stop),
         status: Arc::clone(&status),
         to_fold: to_journal,
+        folded: to_fill,
     };
     let reading = std::thread::Builder::new().name("reader".to_owned()).spawn(move || read_streams(setup))?;
 
@@ -80,13 +87,15 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let mut busy = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         match messages.recv_timeout(WAIT) {
-            Ok(Message::Entries(entries)) => {
-                for Released { stream, entry, .. } in &entries {
-                    let Some(pairs) = &entry.fields else { continue };
-                    let name = &config.streams.get(*stream).name;
-                    journal.append(&line::write(name, &entry.id.to_string(), &Fields::from_bytes(pairs)), entry.id.ms);
+            Ok(Message::Entries(mut batch)) => {
+                for (released, line) in batch.iter() {
+                    if let Some(line) = line {
+                        journal.append(line, released.id.ms);
+                    }
                 }
                 journal.commit()?;
+                batch.clear();
+                let _ = folded.try_send(batch);
                 busy = Instant::now();
             }
             Ok(Message::Lost(loss)) => {

@@ -6,6 +6,7 @@ mod support;
 mod fixture;
 mod journal;
 mod lines;
+mod live;
 mod memory;
 mod one_pass;
 mod order;

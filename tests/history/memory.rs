@@ -13,12 +13,15 @@ use harvester::shell::history::{Limits, Options};
 /// Counts what Rust code holds: all that could grow with the history.
 struct Counting;
 
+/// How often memory was asked for. [1]
+pub static ASKED: AtomicUsize = AtomicUsize::new(0);
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: hands everything on to the system allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ASKED.fetch_add(1, Relaxed);
         MOST.fetch_max(HELD.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
         // SAFETY: the caller's promises are handed on as they are.
         unsafe { System.alloc(layout) }

@@ -16,7 +16,8 @@ use super::lease_task::{self, LeaseSetup};
 use super::message::Role;
 use super::preflight;
 use super::publish::Publisher;
-use super::reader::{self, ReaderSetup, ReaderStatus};
+use super::reader::{self, ReaderSetup};
+use super::reader_status::ReaderStatus;
 use super::start::{Started, start};
 use crate::config::flags::{self, RunFlags};
 use crate::config::{Config, Start};
@@ -110,6 +111,7 @@ fn serve(
     let (kill, kill_seen) = watch::channel(None);
     let status = Arc::new(ReaderStatus::default());
     let (to_fold, messages) = sync_channel(BATCHES_WAITING);
+    let (folded, to_fill) = sync_channel(BATCHES_WAITING);
     let (work, to_do) = mpsc::channel(WORK_WAITING);
     let (done, done_seen) = std::sync::mpsc::channel();
 
@@ -119,6 +121,7 @@ fn serve(
             group: config.run.group.clone(),
             consumer: config.run.consumer.clone(),
             lease_key: keys.lease.clone(),
+            pending_list: true,
         },
         streams: config.streams.iter().map(|(_, stream)| stream.name.clone()).collect(),
         are_control: config.streams.iter().map(|(_, stream)| stream.kind == StreamKind::Control).collect(),
@@ -131,6 +134,7 @@ fn serve(
         stop: Arc::clone(&stop),
         status: Arc::clone(&status),
         to_fold,
+        folded: to_fill,
     };
     let emitting = EmitterSetup {
         connect: connect.clone(),
@@ -179,6 +183,7 @@ fn serve(
         lacking,
         fetched: fetched_seen,
         messages,
+        folded,
         work,
         done: done_seen,
         role: role_seen,

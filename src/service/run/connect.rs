@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::shell::redis::{Address, Server, ServerError};
+use crate::shell::redis::{Address, Consumer, Membership, Server, ServerError};
 
 /// The first delay between two tries.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -22,6 +22,11 @@ impl Connect {
 
     pub async fn server(&self) -> Result<Server, ServerError> {
         Server::connect(&self.address).await
+    }
+
+    /// Opens the connection that reads streams. It waits on the thread that uses it.
+    pub fn consumer(&self, streams: Vec<String>, membership: Membership) -> Result<Consumer, ServerError> {
+        Consumer::connect(&self.address, streams, membership)
     }
 }
 

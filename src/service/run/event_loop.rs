@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::error::TrySendError;
@@ -12,10 +12,11 @@ use tokio::sync::{mpsc, watch};
 use super::fail;
 use super::fetching::{Fetched, Lacking};
 use super::kill_key::KeyRead;
+use super::lines::Batch;
 use super::message::{Done, EmitBatch, Message, Role};
 use super::processor::{OwnEntry, Processor};
 use super::publish::Publisher;
-use super::reader::ReaderStatus;
+use super::reader_status::ReaderStatus;
 use super::snapshots::Snapshots;
 use crate::codec::policy;
 use crate::config::Config;
@@ -46,6 +47,8 @@ const PUBLISH_INTERVAL: Duration = Duration::from_millis(250);
 /// The channels between the processor and the other parts.
 pub struct Channels {
     pub messages: Receiver<Message>,
+    /// Batches that were folded, for the reader to fill again.
+    pub folded: SyncSender<Batch>,
     pub work: mpsc::Sender<EmitBatch>,
     pub done: Receiver<Done>,
     pub role: watch::Receiver<Role>,
@@ -273,10 +276,13 @@ impl EventLoop {
 
     fn take(&mut self, message: Message) -> anyhow::Result<()> {
         match message {
-            Message::Entries(entries) => {
-                for released in &entries {
-                    self.fold.take(released)?;
+            Message::Entries(mut batch) => {
+                for (released, line) in batch.iter() {
+                    self.fold.take(released, line)?;
                 }
+                batch.clear();
+                // A reader that has enough of them takes no more.
+                let _ = self.wires.folded.try_send(batch);
             }
             Message::Begin { stream, cursor, position } => self.fold.begin(stream, cursor, position),
             Message::KillRead { stream, id } => self.fold.kill_is_read(stream, id),

@@ -67,7 +67,7 @@ impl Bookkeeping {
     }
 
     /// Returns where a stream begins that was never read, and what is missing before.
-    pub async fn begin(
+    pub fn begin(
         &mut self,
         stream: StreamId,
         stream_stats: &StreamStats,
@@ -80,7 +80,7 @@ impl Bookkeeping {
             Start::Earliest => (None, stream_stats.length),
             Start::Latest => (Some(stream_stats.last_id), 0),
             // Entries that were added after the statistics were read are not in their count.
-            Start::After(id) => (Some(id), consumer.count_between(index, id, stream_stats.last_id).await?),
+            Start::After(id) => (Some(id), consumer.count_between(index, id, stream_stats.last_id)?),
         };
         let cursor = cursor.filter(|id| *id != EntryId::default());
         let position = StreamPosition { seen: added.saturating_sub(unread), added };
@@ -90,7 +90,7 @@ impl Bookkeeping {
             None => stream_stats.first_id,
             Some(cursor) => {
                 let next = cursor.next().unwrap_or(EntryId::MAX);
-                Some(consumer.next_after(index, cursor).await?.unwrap_or(next))
+                Some(consumer.next_after(index, cursor)?.unwrap_or(next))
             }
         };
         // What is missing before counts as seen once the gap is in the log. Until then a new start finds it again.
@@ -108,7 +108,7 @@ impl Bookkeeping {
     }
 
     /// Compares the statistics of a stream with our counts.
-    pub async fn check(
+    pub fn check(
         &mut self,
         stream: StreamId,
         stream_stats: &StreamStats,
@@ -121,17 +121,17 @@ impl Bookkeeping {
         let loss = match find(stream_stats, &book, at) {
             Finding::Whole => None,
             Finding::Doubtful => {
-                let unread = consumer.count_between(index, at.read, stream_stats.last_id).await?;
+                let unread = consumer.count_between(index, at.read, stream_stats.last_id)?;
                 let count = added.saturating_sub(book.position.seen).saturating_sub(unread);
-                let before = if count > 0 { before(index, stream_stats, at.read, consumer).await? } else { None };
+                let before = if count > 0 { before(index, stream_stats, at.read, consumer)? } else { None };
                 (count > 0).then_some((Some(count), book.position.seen + count, book.whole_to, before, TRIMMED))
             }
             Finding::TrimmedSomewhere => Some((None, book.position.seen, at.read, stream_stats.first_id, TRIMMED)),
             Finding::Forgotten => {
-                let unread = consumer.count_between(index, at.read, stream_stats.last_id).await?;
+                let unread = consumer.count_between(index, at.read, stream_stats.last_id)?;
                 let kept = match stream_stats.fault {
                     Some(StreamFault::NotAStream) => None,
-                    Some(StreamFault::IdsExhausted) | None => consumer.last_until(index, at.read).await?,
+                    Some(StreamFault::IdsExhausted) | None => consumer.last_until(index, at.read)?,
                 };
                 let kept = kept.unwrap_or_default();
                 Some((None, added.saturating_sub(unread), kept.min(at.read), stream_stats.next_id, FORGOTTEN))
@@ -159,7 +159,7 @@ const FORGOTTEN: &str = "the server has forgotten entries that it had";
 
 /// Returns the first entry after everything that can be lost: the first after the last deletion, the first that was not
 /// trimmed, or the last that was read.
-async fn before(
+fn before(
     stream: usize,
     stream_stats: &StreamStats,
     read: EntryId,
@@ -168,7 +168,7 @@ async fn before(
     // If no entry is left, none follows the gap.
     let Some(first) = stream_stats.first_id else { return Ok(Some(read).filter(|read| *read >= stream_stats.last_id)) };
     match stream_stats.max_deleted.filter(|deleted| *deleted > read && *deleted > first) {
-        Some(deleted) => consumer.next_after(stream, deleted).await,
+        Some(deleted) => consumer.next_after(stream, deleted),
         None => Ok(Some(first.max(read))),
     }
 }

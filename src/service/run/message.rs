@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::lines::Batch;
 use crate::codec::live::StreamPosition;
 use crate::codec::request::FieldTexts;
 use crate::domain::event::ids::{EntryId, StreamId};
-use crate::shell::redis::{Emission, RawEntry, StreamStats, WrittenDecision};
+use crate::shell::redis::{Emission, StreamStats, WrittenDecision};
 
 /// The present role of this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,22 +27,13 @@ impl Role {
     }
 }
 
-/// An entry whose turn has come.
-#[derive(Debug)]
-pub struct Released {
-    pub stream: StreamId,
-    pub entry: RawEntry,
-    /// True if it came through the group, which waits for its acknowledgement.
-    pub by_group: bool,
-}
-
 /// A message from the reader to the processor.
 #[derive(Debug)]
 pub enum Message {
     /// Where a stream begins that was never read before.
     Begin { stream: StreamId, cursor: Option<EntryId>, position: StreamPosition },
     /// Entries in canonical order.
-    Entries(Vec<Released>),
+    Entries(Batch),
     /// All entries before this server time were sent. [ms since 1970]
     ReadTo { ms: u64 },
     /// An entry that kills was read; its turn comes later.

@@ -16,11 +16,12 @@ use super::findings::Findings;
 use super::gate::Gate;
 use super::kill_gate::KillGate;
 use super::kill_key::{KeyRead, KillKey};
-use super::message::{Append, Done, EmitBatch, GapNotice, NotEmitted, Released, StreamGap};
+use super::lines::Released;
+use super::message::{Append, Done, EmitBatch, GapNotice, NotEmitted, StreamGap};
 use super::orders::Orders;
 use super::quarantine_outbox::QuarantineOutbox;
 use super::refused::Refused;
-use crate::codec::line::{self, FieldValue, Fields};
+use crate::codec::line::{self, FieldValue};
 use crate::codec::live::{self, Checkpoint, Finding, OutboxRow, StreamPosition};
 use crate::codec::request::FieldTexts;
 use crate::codec::seal;
@@ -210,23 +211,20 @@ impl Processor {
     }
 
     /// Takes an entry of a stream: journals it, folds it, and notes what follows.
-    pub fn take(&mut self, released: &Released) -> anyhow::Result<()> {
-        let Released { stream, entry: raw, by_group } = released;
-        let stream = *stream;
-        if *by_group {
-            self.acks[usize::from(stream.0)].push(raw.id);
+    pub fn take(&mut self, released: Released, line: Option<&str>) -> anyhow::Result<()> {
+        let Released { stream, id, by_group, .. } = released;
+        if by_group {
+            self.acks[usize::from(stream.0)].push(id);
         }
-        if self.projection.engine.cursor(stream).is_some_and(|cursor| raw.id <= cursor) {
+        if self.projection.engine.cursor(stream).is_some_and(|cursor| id <= cursor) {
             self.projection.engine.counters.duplicates += 1;
-            self.kill_has_its_turn(stream, raw.id);
+            self.kill_has_its_turn(stream, id);
             return Ok(());
         }
         // The entry was trimmed while it was pending. The gap detector finds it by counting.
-        let Some(pairs) = &raw.fields else { return Ok(()) };
-        let name = &self.projection.streams().get(stream).name;
-        let line = line::write(name, &raw.id.to_string(), &Fields::from_bytes(pairs));
-        self.journal.append(&line, raw.id.ms);
-        self.fold(stream, raw.id, &line)
+        let Some(line) = line else { return Ok(()) };
+        self.journal.append(line, id.ms);
+        self.fold(stream, id, line)
     }
 
     /// Folds an entry that is in the journal.

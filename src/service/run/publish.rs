@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::fetching::Fetched;
 use super::message::Role;
 use super::processor::Processor;
-use super::reader::ReaderStatus;
+use super::reader_status::ReaderStatus;
 use crate::codec::checksum::state_checksum_hex;
 use crate::codec::live::OutboxRow;
 use crate::config::{Config, SilentAfter};

@@ -3,10 +3,12 @@
 //! All entries are read by their ids from our own cursors. The group only shows what it has delivered to a consumer
 //! already. After any doubt (an error, a new lease, a group that was created again) the steps are the same: look at the
 //! pending entries, read our own range up to what the group has delivered, and go on with new entries.
+//!
+//! In a backlog the server reads the next round while the entries of this one are taken in and folded.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -14,15 +16,19 @@ use tokio::sync::watch;
 use super::connect::{Connect, RetryDelay};
 use super::gap_detector::{Bookkeeping, Position};
 use super::kill_gate::KillGate;
-use super::message::{Message, Released, Role};
+use super::lines::{Batch, WaitingLines};
+use super::message::{Message, Role};
+use super::reader_status::ReaderStatus;
 use crate::codec::decode::kills_when_read;
-use crate::codec::line::Fields;
+use crate::codec::line::{self, Fields, LineHead};
 use crate::codec::live::StreamPosition;
 use crate::config::Start;
 use crate::domain::engine::IDS_AHEAD_MAX_MS;
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::event::reorder::{ReadTo, ReorderBuffer};
-use crate::shell::redis::{Answer, Consumer, Membership, RawEntry, Round, ServerError, StreamFault, StreamStats, Take};
+use crate::shell::redis::{
+    Answer, Consumer, Membership, RawEntry, Round, Sent, ServerError, StreamFault, StreamStats, Take,
+};
 
 /// With a larger lag than this, the watermark is not sent, because no order is sent then. [ms]
 const FAR_BEHIND_MS: u64 = 60_000;
@@ -35,34 +41,8 @@ const WAIT: Duration = Duration::from_millis(200);
 const SURVEY_INTERVAL: Duration = Duration::from_secs(1);
 /// The size of the entries that are read together, as far as it can be predicted. [bytes]
 const READ_BYTES: usize = 16 << 20;
-
-/// The state of the reader, for other parts.
-#[derive(Debug, Default)]
-pub struct ReaderStatus {
-    /// Entries that wait for their turn. [1]
-    pub waiting: AtomicU64,
-    /// True if all streams were read to their ends, and no entry waits.
-    pub is_drained: AtomicBool,
-    pub is_connected: AtomicBool,
-    /// The server's clock at the last round. [ms since 1970]
-    pub server_ms: AtomicU64,
-    pub reconnects: AtomicU64,
-    last_error: Mutex<Option<String>>,
-}
-
-impl ReaderStatus {
-    /// Returns the last read error.
-    pub fn last_error(&self) -> Option<String> {
-        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn failed(&self, error: &ServerError) {
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
-        self.is_connected.store(false, Ordering::Relaxed);
-        self.is_drained.store(false, Ordering::Relaxed);
-        self.reconnects.fetch_add(1, Ordering::Relaxed);
-    }
-}
+/// The size at which a batch goes to the processor. [bytes]
+const BATCH_BYTES: usize = 1 << 20;
 
 /// Everything that the reader needs to begin.
 pub struct ReaderSetup {
@@ -84,6 +64,8 @@ pub struct ReaderSetup {
     pub stop: Arc<AtomicBool>,
     pub status: Arc<ReaderStatus>,
     pub to_fold: SyncSender<Message>,
+    /// Batches that were folded, to be filled again.
+    pub folded: Receiver<Batch>,
 }
 
 /// How streams are read.
@@ -125,11 +107,28 @@ enum Barred {
     Since,
 }
 
+/// An entry that waits for its turn. Its line waits among those of its stream.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    by_group: bool,
+    /// Length of its line; 0 if it was trimmed. [byte]
+    len: usize,
+}
+
+/// A round that the server was asked for.
+struct Asked {
+    takes: Vec<Take>,
+    /// True if the group waits for an acknowledgement of what it delivers.
+    by_group: bool,
+}
+
 struct Reader {
     setup: ReaderSetup,
     mode: Mode,
-    /// The last entry taken from each stream.
+    /// The last entry of each stream in the rounds received.
     read: Vec<EntryId>,
+    /// The last entry taken from each stream. It differs from the one before while a round is taken in.
+    taken: Vec<EntryId>,
     /// The last entry that the group has delivered beyond that, to be read by range.
     range_to: Vec<Option<EntryId>>,
     /// True if the last read of a stream did not reach its end.
@@ -137,7 +136,14 @@ struct Reader {
     /// Set if the key holds something else than a stream: only its type is read then.
     barred: Vec<Option<Barred>>,
     books: Bookkeeping,
-    reorder: ReorderBuffer<Released>,
+    reorder: ReorderBuffer<Waiting>,
+    /// By stream: the beginning of its lines, and those that wait for their turn.
+    heads: Vec<LineHead>,
+    lines: Vec<WaitingLines>,
+    /// The entries that may be released.
+    batch: Batch,
+    /// The round in flight.
+    asked: Option<Asked>,
     count: usize,
     /// The watermark that was sent last. [ms since 1970]
     told_to_ms: u64,
@@ -146,24 +152,29 @@ struct Reader {
 
 /// Reads until it is stopped. Failures of the server are retried without limit, with growing delays.
 pub fn run(setup: ReaderSetup) {
-    let to_fold = setup.to_fold.clone();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            let _ = to_fold.send(Message::Ended(anyhow::Error::new(error).context("no runtime for the reader")));
-            return;
-        }
-    };
-    runtime.block_on(Reader::new(setup).run());
+    if let Err(error) = exact_sleeps() {
+        tracing::debug!(%error, "sleeps of the reader are longer than they need to be");
+    }
+    Reader::new(setup).run();
+}
+
+/// Makes sleeps of this thread end when they should. By default the kernel adds up to 50 µs, and an entry waits for the
+/// server's next millisecond.
+fn exact_sleeps() -> std::io::Result<()> {
+    Ok(rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1))?)
 }
 
 impl Reader {
     fn new(setup: ReaderSetup) -> Self {
-        let read =
+        let read: Vec<EntryId> =
             setup.positions.iter().map(|position| position.map_or_else(EntryId::default, |(id, _)| id)).collect();
         let books = Bookkeeping::new(&setup.positions);
         Self {
             reorder: ReorderBuffer::new(setup.streams.len()),
+            heads: setup.streams.iter().map(|name| LineHead::new(name)).collect(),
+            lines: setup.streams.iter().map(|_| WaitingLines::default()).collect(),
+            batch: Batch::default(),
+            asked: None,
             range_to: vec![None; setup.streams.len()],
             was_full: vec![true; setup.streams.len()],
             barred: vec![None; setup.streams.len()],
@@ -171,71 +182,98 @@ impl Reader {
             count: setup.count,
             told_to_ms: 0,
             surveyed: None,
+            taken: read.clone(),
             read,
             books,
             setup,
         }
     }
 
-    async fn run(mut self) {
+    fn run(mut self) {
         let mut delay = RetryDelay::default();
         while !self.setup.stop.load(Ordering::Relaxed) {
-            match self.connected(&mut delay).await {
+            match self.connected(&mut delay) {
                 Ok(()) | Err(Trouble::Over) => return,
                 Err(Trouble::Server(error)) => {
                     self.setup.status.failed(&error);
                     let pause = delay.next();
                     tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "reading failed, trying again");
-                    tokio::time::sleep(pause).await;
+                    std::thread::sleep(pause);
                 }
             }
         }
     }
 
     /// Reads on one connection, from its beginning to its end.
-    async fn connected(&mut self, delay: &mut RetryDelay) -> Result<(), Trouble> {
-        let server = self.setup.connect.server().await?;
-        let mut consumer = Consumer::new(server, self.setup.streams.clone(), self.setup.membership.clone());
+    fn connected(&mut self, delay: &mut RetryDelay) -> Result<(), Trouble> {
+        let ReaderSetup { connect, streams, membership, .. } = &self.setup;
+        let mut consumer = connect.consumer(streams.clone(), membership.clone())?;
         self.mode = Mode::Unsettled;
-        self.stream_stats(&mut consumer).await?;
+        self.asked = None;
+        let read = self.read_on(&mut consumer, delay);
+        if consumer.had_too_large_a_reply() {
+            self.count = (self.count / 4).max(1);
+        }
+        read
+    }
+
+    fn read_on(&mut self, consumer: &mut Consumer, delay: &mut RetryDelay) -> Result<(), Trouble> {
+        self.stream_stats(consumer)?;
         self.setup.status.is_connected.store(true, Ordering::Relaxed);
         while !self.setup.stop.load(Ordering::Relaxed) {
-            self.settle(&mut consumer).await?;
-            if self.surveyed.is_none_or(|at| at.elapsed() >= SURVEY_INTERVAL) {
-                self.stream_stats(&mut consumer).await?;
+            if self.asked.is_none() {
+                self.settle(consumer)?;
+                if self.is_survey_due() {
+                    self.stream_stats(consumer)?;
+                }
             }
-            self.cycle(&mut consumer).await?;
+            self.cycle(consumer)?;
             delay.reset();
         }
         Ok(())
     }
 
+    fn is_survey_due(&self) -> bool {
+        self.surveyed.is_none_or(|at| at.elapsed() >= SURVEY_INTERVAL)
+    }
+
     /// Becomes leader or follower, as the lease says.
-    async fn settle(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
+    fn settle(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
+        if self.is_settled() {
+            return Ok(());
+        }
         let lease = self.setup.role.borrow().lease().map(str::to_owned);
         match lease {
-            None if self.mode != Mode::Follow => {
+            None => {
                 self.range_to.fill(None);
                 self.mode = Mode::Follow;
             }
-            Some(lease) if self.mode != (Mode::Group { lease: lease.clone() }) => {
-                self.take_over(consumer).await?;
+            Some(lease) => {
+                self.take_over(consumer)?;
                 self.mode = Mode::Group { lease };
             }
-            None | Some(_) => {}
         }
         Ok(())
     }
 
+    /// Returns true if the streams are read as the lease says.
+    fn is_settled(&self) -> bool {
+        match (self.setup.role.borrow().lease(), &self.mode) {
+            (None, Mode::Follow) => true,
+            (Some(lease), Mode::Group { lease: settled }) => lease == settled,
+            (None | Some(_), Mode::Unsettled | Mode::Follow | Mode::Group { .. }) => false,
+        }
+    }
+
     /// Reads our own pending entries, then those of consumers that are gone, then our own range up to what was
     /// delivered.
-    async fn take_over(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
+    fn take_over(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
         for stream in (0..self.setup.streams.len()).filter(|stream| self.barred[*stream].is_none()) {
-            let state = consumer.join(stream, self.read[stream]).await?;
+            let state = consumer.join(stream, self.read[stream])?;
             self.range_to[stream] = Some(state.last_delivered).filter(|to| *to > self.read[stream]);
             let mut after = EntryId::default();
             loop {
-                let page = consumer.own_pending(stream, after).await?;
+                let page = consumer.own_pending(stream, after)?;
                 let Some(last) = page.last() else { break };
                 after = last.id;
                 self.tell_delivered(stream, &page)?;
@@ -243,7 +281,7 @@ impl Reader {
             let mut from = Some(EntryId::default());
             while let Some(start) = from {
                 // The lease is ours, so no other consumer of this group will come back for its entries.
-                let (page, next) = consumer.claim(stream, Duration::ZERO, start).await?;
+                let (page, next) = consumer.claim(stream, Duration::ZERO, start)?;
                 self.tell_delivered(stream, &page)?;
                 from = next;
             }
@@ -265,8 +303,8 @@ impl Reader {
 
     /// Checks all streams for trimmed, deleted or forgotten entries, and reports them before any entry after them is
     /// sent.
-    async fn stream_stats(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
-        let surveys = consumer.stream_stats(&self.read).await?;
+    fn stream_stats(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
+        let surveys = consumer.stream_stats(&self.read)?;
         let is_first = self.surveyed.replace(Instant::now()).is_none();
         for (index, stream_stats) in surveys.iter().enumerate() {
             self.bar(index, stream_stats, is_first)?;
@@ -278,8 +316,9 @@ impl Reader {
             }
             if !self.books.has_begun(index) {
                 let (cursor, position, loss) =
-                    self.books.begin(stream, stream_stats, self.setup.from[index], consumer).await?;
+                    self.books.begin(stream, stream_stats, self.setup.from[index], consumer)?;
                 self.read[index] = cursor.unwrap_or_default();
+                self.taken[index] = self.read[index];
                 self.send(Message::Begin { stream, cursor, position })?;
                 if let Some(loss) = loss {
                     self.send(Message::Lost(loss))?;
@@ -290,7 +329,7 @@ impl Reader {
                 self.range_to[index] = Some(stream_stats.last_id);
             } else {
                 let at = Position { read: self.read[index], is_at_end: !self.was_full[index] };
-                if let Some(loss) = self.books.check(stream, stream_stats, at, consumer).await? {
+                if let Some(loss) = self.books.check(stream, stream_stats, at, consumer)? {
                     self.send(Message::Lost(loss))?;
                 }
             }
@@ -336,37 +375,76 @@ impl Reader {
         is_new && !self.was_full[index] && stream_stats.next_id.is_some_and(|next| next > self.read[index])
     }
 
-    /// Reads once, sends the entries that may be released, and waits if there were none.
-    async fn cycle(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
+    /// Takes one round, sends the entries that may be released, and waits if there were none.
+    fn cycle(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
+        if self.asked.is_none() && !self.ask(consumer)? {
+            // The lease was ours until a moment ago. The lease task will set the new role.
+            self.mode = Mode::Unsettled;
+            std::thread::sleep(Duration::from_millis(10));
+            return Ok(());
+        }
+        let Some(asked) = self.asked.take() else { return Ok(()) };
+        let round = match consumer.receive_round() {
+            Ok(Answer::Read(round)) => round,
+            Ok(Answer::Again) => return Ok(()),
+            Err(error) if error.stream_fault() == Some(StreamFault::NotAStream) => {
+                return self.find_barred(consumer, error);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let received = Instant::now();
+        if round.has_returned {
+            // The entries that the round has delivered are read again by their ids.
+            self.mode = Mode::Unsettled;
+            return self.stream_stats(consumer);
+        }
+        let has_more = self.look_at(&asked.takes, &round);
+        // What follows is asked for before this is taken in. What was read is taken in, whatever becomes of that.
+        let is_next = has_more && self.is_settled() && !self.is_survey_due();
+        let asked_next = if is_next { self.ask(consumer).map(drop) } else { Ok(()) };
+        let time_us = round.time_us;
+        let is_news = self.take_in(&round, asked.by_group)?;
+        consumer.reuse(round);
+        let released = self.release()?;
+        asked_next?;
+        self.tell_how_far(time_us)?;
+        let is_drained = !is_news && !released && self.reorder.is_empty();
+        self.setup.status.is_drained.store(is_drained, Ordering::Relaxed);
+        if self.asked.is_none() && is_drained {
+            return self.wait(consumer);
+        }
+        if !has_more {
+            self.rest(time_us, received);
+        }
+        Ok(())
+    }
+
+    /// Asks the server for the next round. Returns false if the lease is not ours.
+    fn ask(&mut self, consumer: &mut Consumer) -> Result<bool, ServerError> {
         let takes: Vec<Take> = (0..self.setup.streams.len()).map(|stream| self.take(stream)).collect();
         let fence = match &self.mode {
             Mode::Group { lease } => Some(lease.as_str()),
             Mode::Follow | Mode::Unsettled => None,
         };
-        let round = match consumer.round(&takes, self.count, fence).await {
-            Err(error) if error.stream_fault() == Some(StreamFault::NotAStream) => {
-                return self.find_barred(consumer, error).await;
-            }
-            answer => answer?,
-        };
-        let round = match round {
-            Answer::Read(round) => round,
-            Answer::Again => return Ok(()),
-            Answer::Fenced => {
-                // The lease was ours until a moment ago. The lease task will set the new role.
-                self.mode = Mode::Unsettled;
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                return Ok(());
-            }
-        };
-        let time_us = round.time_us;
-        if round.has_returned {
-            // The entries that the round has delivered are read again by their ids.
-            self.mode = Mode::Unsettled;
-            return self.stream_stats(consumer).await;
+        if consumer.send_round(&takes, self.count, fence)? == Sent::Fenced {
+            return Ok(false);
         }
-        let is_news = self.take_in(&takes, round)?;
-        let released = self.release()?;
+        self.asked = Some(Asked { takes, by_group: fence.is_some() && self.setup.membership.pending_list });
+        Ok(true)
+    }
+
+    /// Waits for an entry after those that were read.
+    fn wait(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
+        let after: Vec<Option<EntryId>> =
+            self.read.iter().zip(&self.barred).map(|(read, barred)| barred.is_none().then_some(*read)).collect();
+        match consumer.wait(&after, WAIT) {
+            Err(error) if error.stream_fault() == Some(StreamFault::NotAStream) => self.find_barred(consumer, error),
+            waited => Ok(waited?),
+        }
+    }
+
+    /// Publishes how far the streams were read.
+    fn tell_how_far(&mut self, time_us: u64) -> Result<(), Over> {
         let read_to_ms = self.reorder.complete_to_ms();
         let is_far_behind = read_to_ms.saturating_add(FAR_BEHIND_MS) < time_us / 1000;
         if !is_far_behind && read_to_ms >= self.told_to_ms.saturating_add(READ_TO_STEP_MS) {
@@ -375,46 +453,25 @@ impl Reader {
         }
         self.setup.status.server_ms.store(time_us / 1000, Ordering::Relaxed);
         self.setup.status.waiting.store(self.reorder.len() as u64, Ordering::Relaxed);
-        let is_drained = !is_news && !released && self.reorder.is_empty();
-        self.setup.status.is_drained.store(is_drained, Ordering::Relaxed);
-        if is_news || released {
-            if !released {
-                self.rest(time_us);
-            }
-            return Ok(());
-        }
-        if self.reorder.is_empty() {
-            let after: Vec<Option<EntryId>> =
-                self.read.iter().zip(&self.barred).map(|(read, barred)| barred.is_none().then_some(*read)).collect();
-            match consumer.wait(&after, WAIT).await {
-                Err(error) if error.stream_fault() == Some(StreamFault::NotAStream) => {
-                    self.find_barred(consumer, error).await?;
-                }
-                waited => waited?,
-            }
-        } else {
-            self.rest(time_us);
-        }
         Ok(())
     }
 
     /// Finds the key that is no stream, so that the others are read on.
-    async fn find_barred(&mut self, consumer: &mut Consumer, error: ServerError) -> Result<(), Trouble> {
+    fn find_barred(&mut self, consumer: &mut Consumer, error: ServerError) -> Result<(), Trouble> {
         let before = self.barred.clone();
         self.mode = Mode::Unsettled;
-        self.stream_stats(consumer).await?;
+        self.stream_stats(consumer)?;
         if self.barred == before { Err(error.into()) } else { Ok(()) }
     }
 
-    /// Sleeps until the server's next millisecond, when the entries of this one can be released.
-    fn rest(&self, time_us: u64) {
+    /// Sleeps until the server's next millisecond, when the entries of this one can be released. A round was received a
+    /// moment after it had read the server's clock.
+    fn rest(&self, time_us: u64, received: Instant) {
         let Some(first) = self.reorder.first() else { return };
         let until_us = first.ms.saturating_add(1).saturating_mul(1000);
         // An entry of the future must not block the connection.
-        let rest_us = until_us.saturating_sub(time_us).min(1000);
-        if rest_us > 0 {
-            std::thread::sleep(Duration::from_micros(rest_us));
-        }
+        let rest = Duration::from_micros(until_us.saturating_sub(time_us).min(1000));
+        std::thread::sleep(rest.saturating_sub(received.elapsed()));
     }
 
     fn take(&self, stream: usize) -> Take {
@@ -431,31 +488,17 @@ impl Reader {
         }
     }
 
-    /// Adds entries to the reorder buffer. Returns true if any of them had not been read before.
-    fn take_in(&mut self, takes: &[Take], round: Round) -> Result<bool, Over> {
-        let by_group = matches!(self.mode, Mode::Group { .. });
-        let mut is_news = false;
-        let (mut bytes, mut entries_read) = (0, 0);
-        for (index, (entries, take)) in round.entries.into_iter().zip(takes).enumerate() {
+    /// Notes how far a round has read each stream, so that the next one can be asked for. Returns true if more entries
+    /// follow.
+    fn look_at(&mut self, takes: &[Take], round: &Round) -> bool {
+        let mut has_more = false;
+        for (index, take) in takes.iter().enumerate() {
             let stream = StreamId(index as u16);
+            let entries = round.of(index);
             let is_full = entries.len() >= self.count;
-            let mut known = Vec::new();
-            for entry in entries {
-                if entry.id <= self.read[index] {
-                    known.push(entry.id);
-                    continue;
-                }
-                (is_news, bytes, entries_read) = (true, bytes + entry.size(), entries_read + 1);
-                self.read[index] = entry.id;
-                if self.setup.are_control[index] && kills_when_read(&Fields::from_bytes(entry.pairs())) {
-                    self.setup.kill_gate.kill_is_read();
-                    self.send(Message::KillRead { stream, id: entry.id })?;
-                }
-                self.books.count(index);
-                self.reorder.push(stream, entry.id, Released { stream, entry, by_group });
-            }
-            if !known.is_empty() {
-                self.send(Message::Delivered(vec![(stream, known)]))?;
+            has_more |= is_full;
+            if let Some(last) = entries.last() {
+                self.read[index] = self.read[index].max(last.id);
             }
             self.was_full[index] = is_full || *take == Take::Nothing;
             match take {
@@ -470,27 +513,68 @@ impl Reader {
                 }
             }
         }
-        if let Some(entry_bytes) = bytes.checked_div(entries_read) {
+        has_more
+    }
+
+    /// Adds the entries of a round to the reorder buffer. Returns true if any of them had not been read before.
+    fn take_in(&mut self, round: &Round, by_group: bool) -> Result<bool, Over> {
+        let (mut bytes, mut entries_read) = (0, 0);
+        for index in 0..self.setup.streams.len() {
+            let stream = StreamId(index as u16);
+            let mut known = Vec::new();
+            for entry in round.of(index) {
+                if entry.id <= self.taken[index] {
+                    known.push(entry.id);
+                    continue;
+                }
+                self.taken[index] = entry.id;
+                (bytes, entries_read) = (bytes + entry.size(), entries_read + 1);
+                let pairs = round.pairs(*entry);
+                if self.setup.are_control[index]
+                    && let Some(pairs) = pairs
+                    && kills_when_read(&Fields::of(pairs))
+                {
+                    self.setup.kill_gate.kill_is_read();
+                    self.send(Message::KillRead { stream, id: entry.id })?;
+                }
+                let head = &self.heads[index];
+                let len =
+                    pairs.map_or(0, |pairs| self.lines[index].push(|text| line::append(text, head, entry.id, pairs)));
+                self.books.count(index);
+                let is_first = self.reorder.push(stream, entry.id, Waiting { by_group, len });
+                assert!(is_first, "the entries of a stream come in the order of their ids");
+            }
+            if !known.is_empty() {
+                self.send(Message::Delivered(vec![(stream, known)]))?;
+            }
+        }
+        if let Some(entry_bytes) = usize::checked_div(bytes, entries_read) {
             let fits = READ_BYTES / entry_bytes.max(1);
             self.count = self.setup.count.min(fits.max(10));
         }
-        Ok(is_news)
+        Ok(entries_read > 0)
     }
 
     /// Sends the entries that may be released. Returns true if there were any.
     fn release(&mut self) -> Result<bool, Over> {
-        let mut entries = Vec::new();
         let mut any = false;
-        while let Some((_, released)) = self.reorder.pop() {
-            entries.push(released);
-            if entries.len() >= self.setup.count {
-                self.send(Message::Entries(std::mem::take(&mut entries)))?;
+        while let Some((key, Waiting { by_group, len })) = self.reorder.pop() {
+            let (batch, id) = (&mut self.batch, EntryId::new(key.ms, key.seq));
+            self.lines[usize::from(key.stream.0)].pop(len, |line| batch.push(key.stream, id, by_group, line));
+            if self.batch.len() >= self.setup.count || self.batch.size() >= BATCH_BYTES {
+                self.send_batch()?;
             }
             any = true;
         }
-        if !entries.is_empty() {
-            self.send(Message::Entries(entries))?;
+        if !self.batch.is_empty() {
+            self.send_batch()?;
         }
         Ok(any)
+    }
+
+    fn send_batch(&mut self) -> Result<(), Over> {
+        let next = self.setup.folded.try_recv().unwrap_or_default();
+        let batch = std::mem::replace(&mut self.batch, next);
+        self.send(Message::Entries(batch))
     }
 }

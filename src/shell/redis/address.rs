@@ -1,9 +1,14 @@
 //! The address of the server: host, user, database and trusted certificates.
 
 use std::fmt;
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
-use redis::{Client, ConnectionAddr, IntoConnectionInfo as _, TlsCertificates};
+use redis::{Client, ConnectionAddr, IntoConnectionInfo as _, RedisError, TlsCertificates};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
 
 use super::server::ServerError;
 
@@ -12,6 +17,8 @@ use super::server::ServerError;
 pub struct Address {
     pub(super) client: Client,
     name: String,
+    /// The certificates (PEM) of trusted authorities, if they are not the public ones.
+    certificates: Option<Arc<[u8]>>,
 }
 
 impl fmt::Debug for Address {
@@ -33,16 +40,36 @@ impl Address {
             ConnectionAddr::TcpTls { host, port, .. } => (format!("{host}:{port}"), true),
             other => (other.to_string(), false),
         };
-        let client = match ca_file.filter(|_| is_tls) {
-            None => Client::open(info),
+        let certificates = match ca_file.filter(|_| is_tls) {
+            None => None,
             Some(path) => {
                 let unreadable = |source| ServerError::CaFile { path: path.to_owned(), source };
-                let certificates = std::fs::read(path).map_err(unreadable)?;
-                Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: Some(certificates) })
+                Some(std::fs::read(path).map_err(unreadable)?)
             }
         };
+        let client = match certificates.clone() {
+            None => Client::open(info),
+            root_cert => Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert }),
+        };
         let client = client.map_err(|source| ServerError::Tls { server: name.clone(), source })?;
-        Ok(Self { client, name })
+        Ok(Self { client, name, certificates: certificates.map(Arc::from) })
+    }
+
+    /// Returns the settings of a secure connection that is not the client library's. It trusts the same authorities.
+    pub(super) fn tls(&self) -> Result<Arc<ClientConfig>, RedisError> {
+        let mut roots = RootCertStore::empty();
+        match &self.certificates {
+            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            Some(certificates) => {
+                for certificate in CertificateDer::pem_slice_iter(certificates) {
+                    roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
+                }
+            }
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.map_err(io::Error::other)?.with_root_certificates(roots);
+        Ok(Arc::new(config.with_no_client_auth()))
     }
 
     /// Returns host and port, or the path of a socket.

@@ -3,7 +3,8 @@
 //! Promises: a failure names the server by host and port, never by its URL, which may contain a password.
 //!
 //! In reading order: `address` (the address of the server), `server` (a connection, and the basic commands that every
-//! part needs), `reply` (parsing of replies), `consume` (reading streams), `lease` (the right to read and emit), `emit`
+//! part needs), `reply` (parsing of replies), `wire` (a connection of its own) and `frame` (where its replies end, and what
+//! is in them), `consume` and `round` (reading streams), `lease` (the right to read and emit), `emit`
 //! (writing decisions exactly once), `ranges` (ranges of streams, and appending to them), `hashes` (hashes of other
 //! services), `marks` (writing mark prices), `inspect` (the state of the server, its streams and their groups).
 
@@ -17,14 +18,17 @@ mod lease;
 mod marks;
 mod ranges;
 mod reply;
+mod round;
 mod server;
+mod wire;
 
 pub use address::Address;
-pub use consume::{Answer, Consumer, GroupState, Membership, Round, StreamStats, Take};
+pub use consume::{Consumer, GroupState, Membership, StreamStats};
 pub use emit::{Emission, EmitKeys, Emitter, Offered, Request, Tried, WrittenDecision, append_control, borrowed};
 pub use hashes::{FieldChange, HashText, PriceText, PriceTexts, Written};
 pub use inspect::{ConsumerInfo, GroupInfo, ServerInfo, StreamInfo};
 pub use lease::{Lease, LeaseKeys};
 pub use marks::{MarkPlaces, MarkText};
 pub use reply::RawEntry;
+pub use round::{Answer, Round, Sent, Take};
 pub use server::{FieldBytes, Server, ServerError, StreamFault};

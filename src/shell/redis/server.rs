@@ -12,9 +12,9 @@ use super::reply::{self, RawEntry};
 use crate::domain::event::ids::EntryId;
 
 /// Time limit for a connection attempt.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time limit for an answer. No command here blocks on the server.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Entries per page when a stream is searched. [1]
 const PAGE_ENTRIES: usize = 1000;
@@ -140,8 +140,7 @@ impl Server {
     }
 
     pub(super) fn failed(&self, doing: impl Into<String>) -> impl FnOnce(RedisError) -> ServerError {
-        let (server, doing) = (self.name.clone(), doing.into());
-        |source| ServerError::Failed { server, doing, source }
+        failed(&self.name, doing)
     }
 
     /// Returns the number of entries of a stream; 0 if there is no stream. [1]
@@ -255,13 +254,18 @@ impl Server {
     }
 }
 
+pub(super) fn failed(server: &str, doing: impl Into<String>) -> impl FnOnce(RedisError) -> ServerError {
+    let (server, doing) = (server.to_owned(), doing.into());
+    |source| ServerError::Failed { server, doing, source }
+}
+
 /// Returns true if the connection or the answer was cut off. A reply that ends early cannot be parsed.
 fn is_cut_off(error: &RedisError) -> bool {
     let is_torn = error.kind() == ErrorKind::Parse || error.is_connection_dropped();
     error.is_io_error() || error.is_timeout() || is_torn
 }
 
-fn is_refusal(error: &RedisError) -> bool {
+pub(super) fn is_refusal(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::AuthenticationFailed => true,
         ErrorKind::Server(kind) => matches!(kind, ServerErrorKind::ResponseError | ServerErrorKind::NoPerm),

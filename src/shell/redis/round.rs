@@ -1,0 +1,300 @@
+//! A round: the next entries of all streams, read in one transaction that the fence allows.
+//!
+//! The commands of a round are sent, and its replies received, by two calls: the server answers the one while the entries
+//! of the one before are folded.
+
+use std::ops::Range;
+
+use redis::Pipeline;
+
+use super::consume::{Consumer, Membership};
+use super::frame::{EntryAt, Pairs, Token, Walk, WalkError};
+use super::ranges::add_range_behind;
+use super::server::ServerError;
+use super::wire::{Replies, unlike};
+use crate::domain::event::ids::EntryId;
+
+const DOING: &str = "to read the streams";
+
+/// The source of the next entries of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    /// Reads nothing: enough entries are waiting.
+    Nothing,
+    /// Reads nothing: the key was not a stream. The round checks its type again.
+    Barred,
+    /// The entries after one entry, up to and including another.
+    Range { after: EntryId, to: EntryId },
+    /// Entries that the group has never delivered.
+    New,
+    /// The entries after one entry, without the group.
+    After(EntryId),
+}
+
+/// The result of one round. It owns the bytes of its entries.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// The server's clock before the reads. [µs since 1970]
+    pub time_us: u64,
+    /// True if a key that was not a stream is now a stream or absent.
+    pub has_returned: bool,
+    replies: Replies,
+    entries: Vec<EntryAt>,
+    /// By stream, in the order in which the streams were named: which of the entries are its own.
+    of_stream: Vec<Range<usize>>,
+}
+
+impl Round {
+    /// Returns the entries of a stream, in their order.
+    pub fn of(&self, stream: usize) -> &[EntryAt] {
+        &self.entries[self.of_stream[stream].clone()]
+    }
+
+    /// Returns names and values of an entry, in their order; `None` if it was trimmed.
+    pub fn pairs(&self, entry: EntryAt) -> Option<Pairs<'_>> {
+        entry.pairs(self.replies.bytes())
+    }
+
+    /// Returns the number of entries of all streams. [1]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// How a round ended.
+#[derive(Debug)]
+pub enum Answer {
+    Read(Round),
+    /// The lease was written meanwhile: nothing was read, and the next round determines why.
+    Again,
+}
+
+/// How the commands of a round left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    Sent,
+    /// The lease is not ours: nothing was sent.
+    Fenced,
+}
+
+/// The content that a command of a round asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// Several streams.
+    Entries,
+    EntriesOf(usize),
+    Kind,
+}
+
+/// A round whose replies are to come.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    asked: Vec<Asked>,
+    is_fenced: bool,
+    replies: usize,
+    streams: usize,
+}
+
+impl Consumer {
+    /// Asks for the next entries of every stream without waiting for them, at most `count` each. With a fence, the server reads
+    /// only while the lease has this value.
+    pub fn send_round(&mut self, takes: &[Take], count: usize, fence: Option<&str>) -> Result<Sent, ServerError> {
+        assert!(self.in_flight.is_none(), "one round at a time");
+        if fence.is_some() && self.watched.as_deref() != fence && self.watch()?.as_deref() != fence {
+            return Ok(Sent::Fenced);
+        }
+        let mut pipeline = Pipeline::new();
+        if fence.is_some() {
+            pipeline.cmd("MULTI");
+        }
+        pipeline.cmd("TIME");
+        let asked = self.add_reads(&mut pipeline, takes, count);
+        if fence.is_some() {
+            pipeline.cmd("EXEC").cmd("WATCH").arg(&self.membership.lease_key);
+            pipeline.cmd("GET").arg(&self.membership.lease_key);
+        }
+        self.wire.send(&pipeline).map_err(self.failed(DOING))?;
+        self.in_flight =
+            Some(InFlight { asked, is_fenced: fence.is_some(), replies: pipeline.len(), streams: takes.len() });
+        Ok(Sent::Sent)
+    }
+
+    /// Returns true if a round was sent whose replies were not received.
+    pub fn is_in_flight(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    /// Waits for the replies of the round that was sent.
+    pub fn receive_round(&mut self) -> Result<Answer, ServerError> {
+        let sent = self.in_flight.take().expect("a round was sent");
+        let replies = self.wire.receive(sent.replies).map_err(self.failed(DOING))?;
+        let mut round = std::mem::take(&mut self.spare);
+        let read = read(&replies, &sent, &self.streams, &mut round).map_err(unlike);
+        round.replies = replies;
+        let (is_done, watched) = match read {
+            Ok(found) => found,
+            Err(error) => {
+                self.watched = None;
+                return Err(self.failed(DOING)(error));
+            }
+        };
+        if sent.is_fenced {
+            self.watched = watched;
+        }
+        if !is_done {
+            self.reuse(round);
+            return Ok(Answer::Again);
+        }
+        Ok(Answer::Read(round))
+    }
+
+    /// Takes back the space of a round whose entries were taken.
+    pub fn reuse(&mut self, mut round: Round) {
+        self.wire.reuse(std::mem::take(&mut round.replies));
+        self.spare = round;
+    }
+
+    /// Adds the commands that read. Returns the content that each of them asks for.
+    fn add_reads(&self, pipeline: &mut Pipeline, takes: &[Take], count: usize) -> Vec<Asked> {
+        let mut asked = Vec::new();
+        let new: Vec<&String> = self.named(takes, |take| matches!(take, Take::New));
+        if !new.is_empty() {
+            let Membership { group, consumer, pending_list, .. } = &self.membership;
+            let command = pipeline.cmd("XREADGROUP").arg("GROUP").arg(group).arg(consumer);
+            command.arg("COUNT").arg(count);
+            if !pending_list {
+                command.arg("NOACK");
+            }
+            command.arg("STREAMS").arg(&new).arg(vec![">"; new.len()]);
+            asked.push(Asked::Entries);
+        }
+        let after: Vec<String> = takes
+            .iter()
+            .filter_map(|take| if let Take::After(id) = take { Some(id.to_string()) } else { None })
+            .collect();
+        if !after.is_empty() {
+            let names = self.named(takes, |take| matches!(take, Take::After(_)));
+            pipeline.cmd("XREAD").arg("COUNT").arg(count).arg("STREAMS").arg(names).arg(after);
+            asked.push(Asked::Entries);
+        }
+        for (index, take) in takes.iter().enumerate() {
+            match take {
+                Take::Range { after, to } => {
+                    let mut command = redis::cmd("XRANGE");
+                    add_range_behind(command.arg(&self.streams[index]), *after, &to.to_string());
+                    command.arg("COUNT").arg(count);
+                    pipeline.add_command(command);
+                    asked.push(Asked::EntriesOf(index));
+                }
+                Take::Barred => {
+                    pipeline.cmd("TYPE").arg(&self.streams[index]);
+                    asked.push(Asked::Kind);
+                }
+                Take::Nothing | Take::New | Take::After(_) => {}
+            }
+        }
+        asked
+    }
+
+    fn named(&self, takes: &[Take], is_meant: impl Fn(&Take) -> bool) -> Vec<&String> {
+        takes.iter().zip(&self.streams).filter(|(take, _)| is_meant(take)).map(|(_, name)| name).collect()
+    }
+}
+
+/// Finds the entries in the replies of a round. Returns true if the transaction was carried out, and the lease after it.
+fn read<'a>(
+    replies: &'a Replies,
+    sent: &InFlight,
+    streams: &[String],
+    round: &mut Round,
+) -> Result<(bool, Option<String>), WalkError<'a>> {
+    round.entries.clear();
+    round.of_stream.clear();
+    round.of_stream.resize(sent.streams, 0..0);
+    round.has_returned = false;
+    let mut walk = Walk::new(replies.bytes());
+    if !sent.is_fenced {
+        return read_answers(&mut walk, sent, streams, round).map(|()| (true, None));
+    }
+    // MULTI, and for each command that it is queued. A transaction that was not carried out does not contain the reason.
+    // The command that the server refused does.
+    for _ in 0..sent.asked.len() + 2 {
+        next_reply(&mut walk)?;
+        walk.value()?;
+    }
+    next_reply(&mut walk)?;
+    let is_done = walk.list("EXEC is no list")?.is_some();
+    if is_done {
+        read_answers(&mut walk, sent, streams, round)?;
+    }
+    next_reply(&mut walk)?;
+    walk.value()?; // WATCH
+    next_reply(&mut walk)?;
+    let lease = match walk.value()? {
+        Token::Text(lease) => std::str::from_utf8(lease).ok().map(str::to_owned),
+        _ => None,
+    };
+    Ok((is_done, lease))
+}
+
+/// Skips messages that no command asked for.
+fn next_reply<'a>(walk: &mut Walk<'a>) -> Result<(), WalkError<'a>> {
+    loop {
+        let mut after = *walk;
+        let Token::Push(_) = after.token()? else { return Ok(()) };
+        walk.skip(1)?;
+    }
+}
+
+/// Reads the time, and the answer to each command.
+fn read_answers<'a>(
+    walk: &mut Walk<'a>,
+    sent: &InFlight,
+    streams: &[String],
+    round: &mut Round,
+) -> Result<(), WalkError<'a>> {
+    let next = |walk: &mut Walk<'a>| if sent.is_fenced { Ok(()) } else { next_reply(walk) };
+    next(walk)?;
+    if walk.list("TIME is no list")? != Some(2) {
+        return Err(WalkError::Unexpected("TIME is no pair"));
+    }
+    round.time_us = walk.number("TIME is no number")?.saturating_mul(1_000_000);
+    round.time_us = round.time_us.saturating_add(walk.number("TIME is no number")?);
+    let Round { entries, of_stream, has_returned, .. } = round;
+    for asked in &sent.asked {
+        next(walk)?;
+        match asked {
+            Asked::Entries => read_streams(walk, streams, entries, of_stream)?,
+            Asked::EntriesOf(stream) => {
+                let first = entries.len();
+                walk.entries(|entry| entries.push(entry))?;
+                of_stream[*stream] = first..entries.len();
+            }
+            Asked::Kind => {
+                *has_returned |= matches!(walk.bytes("a type is no text")?, b"stream" | b"none");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read_streams<'a>(
+    walk: &mut Walk<'a>,
+    streams: &[String],
+    entries: &mut Vec<EntryAt>,
+    of_stream: &mut [Range<usize>],
+) -> Result<(), WalkError<'a>> {
+    let mut streams_of = walk.streams()?;
+    while let Some(name) = streams_of.next(walk)? {
+        let first = entries.len();
+        walk.entries(|entry| entries.push(entry))?;
+        if let Some(index) = streams.iter().position(|stream| stream.as_bytes() == name) {
+            of_stream[index] = first..entries.len();
+        }
+    }
+    Ok(())
+}

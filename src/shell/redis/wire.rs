@@ -1,0 +1,308 @@
+//! A connection of its own: commands out, framed replies in, nothing in between.
+//!
+//! One thread has it, and waits for each answer. The bytes of a reply are handed over as they came, so that they can be
+//! walked while the next command is answered. The connection is set up as the client library sets up its own.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+
+use redis::{Cmd, ConnectionAddr, ErrorKind, Pipeline, ProtocolVersion, RedisError, Value, parse_redis_value};
+use rustls::{ClientConnection, StreamOwned};
+
+use super::address::Address;
+use super::frame::{FrameError, Framer, REPLY_BYTES_MAX, Walk, WalkError};
+use super::server::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, ServerError, is_refusal};
+
+/// Space for a reply at the beginning. [byte]
+const SPACE_BYTES: usize = 64 << 10;
+/// Space for a reply that is kept for the next one. [byte]
+const SPACE_BYTES_KEPT: usize = 4 << 20;
+
+/// Replies as they came, all of them framed.
+#[derive(Debug, Default)]
+pub struct Replies {
+    /// More than the replies: the space is filled again by later ones.
+    space: Vec<u8>,
+    len: usize,
+}
+
+impl Replies {
+    pub fn bytes(&self) -> &[u8] {
+        &self.space[..self.len]
+    }
+}
+
+/// The kinds of sockets that an address can name.
+enum Socket {
+    Tcp(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Unix(UnixStream),
+}
+
+/// A connection whose replies are framed here.
+pub(super) struct Wire {
+    pub name: String,
+    socket: Socket,
+    framer: Framer,
+    /// Space for replies, of which a part is filled.
+    space: Vec<u8>,
+    filled: usize,
+    /// Space of replies that were used.
+    spare: Vec<u8>,
+    pub had_too_large_a_reply: bool,
+}
+
+impl Wire {
+    /// Connects. Returns an error if there is no server at the address or if the server refuses us.
+    pub fn connect(address: &Address) -> Result<Self, ServerError> {
+        let server = || address.name().to_owned();
+        let opened = Socket::open(address).and_then(|socket| {
+            let mut wire = Self {
+                name: server(),
+                socket,
+                framer: Framer::default(),
+                space: vec![0; SPACE_BYTES],
+                filled: 0,
+                spare: Vec::new(),
+                had_too_large_a_reply: false,
+            };
+            wire.introduce(address)?;
+            Ok(wire)
+        });
+        opened.map_err(|source| match is_refusal(&source) {
+            true => ServerError::Refused { server: server(), source },
+            false => ServerError::Unreachable { server: server(), source },
+        })
+    }
+
+    /// Authenticates and selects the database of the address.
+    fn introduce(&mut self, address: &Address) -> Result<(), RedisError> {
+        let info = address.client.get_connection_info().redis_settings().clone();
+        let mut pipeline = Pipeline::new();
+        let is_second = info.protocol() == ProtocolVersion::RESP2;
+        if !is_second {
+            pipeline.cmd("HELLO").arg("3");
+            if let Some(password) = info.password() {
+                pipeline.arg("AUTH").arg(info.username().unwrap_or("default")).arg(password);
+            }
+        } else if let Some(password) = info.password() {
+            pipeline.cmd("AUTH").arg(info.username()).arg(password);
+        }
+        let authenticating = pipeline.len();
+        if info.db() != 0 {
+            pipeline.cmd("SELECT").arg(info.db());
+        }
+        let needed = pipeline.len();
+        // An old server does not know these, and a user may not be allowed to use them.
+        pipeline.cmd("CLIENT").arg("SETINFO").arg("LIB-NAME").arg(env!("CARGO_PKG_NAME"));
+        pipeline.cmd("CLIENT").arg("SETINFO").arg("LIB-VER").arg(env!("CARGO_PKG_VERSION"));
+        for (index, value) in self.ask(&pipeline)?.into_iter().take(needed).enumerate() {
+            let Value::ServerError(error) = value else { continue };
+            if index >= authenticating {
+                return Err(error.into());
+            }
+            let says = [error.code(), error.details().unwrap_or_default()].join(" ");
+            return Err((ErrorKind::AuthenticationFailed, "the server does not let us in", says).into());
+        }
+        Ok(())
+    }
+
+    /// Sends commands, whose replies are received later.
+    pub fn send(&mut self, pipeline: &Pipeline) -> Result<(), RedisError> {
+        self.socket.write_all(&pipeline.get_packed_pipeline())?;
+        Ok(self.socket.flush()?)
+    }
+
+    /// Receives so many replies. Messages that no command asked for may be between them.
+    pub fn receive(&mut self, replies: usize) -> Result<Replies, RedisError> {
+        let mut missing = replies;
+        let mut end = 0;
+        while missing > 0 {
+            match self.framer.next(&self.space[..self.filled]).map_err(|error| self.damaged(error))? {
+                Some(found) => {
+                    let is_message = self.space[end] == b'>';
+                    missing -= usize::from(!is_message);
+                    end = found;
+                }
+                None => self.fill()?,
+            }
+        }
+        // Later replies begin at the front of another space.
+        let mut next = std::mem::take(&mut self.spare);
+        let rest = self.filled - end;
+        if next.len() < rest.max(SPACE_BYTES) {
+            next.resize(rest.max(SPACE_BYTES), 0);
+        }
+        next[..rest].copy_from_slice(&self.space[end..self.filled]);
+        self.framer.restart();
+        self.filled = rest;
+        Ok(Replies { space: std::mem::replace(&mut self.space, next), len: end })
+    }
+
+    /// Takes back the space of replies that were used.
+    pub fn reuse(&mut self, replies: Replies) {
+        let mut space = replies.space;
+        if space.len() > SPACE_BYTES_KEPT {
+            space.truncate(SPACE_BYTES_KEPT);
+            space.shrink_to_fit();
+        }
+        if space.len() > self.spare.len() {
+            self.spare = space;
+        }
+    }
+
+    /// Reads what is there, and waits for it.
+    fn fill(&mut self) -> Result<(), RedisError> {
+        if self.filled == self.space.len() {
+            if self.space.len() > REPLY_BYTES_MAX {
+                return Err(self.damaged(FrameError::ReplyTooLarge));
+            }
+            // Not by what the server announces: it may announce anything.
+            self.space.resize(2 * self.space.len(), 0);
+        }
+        match self.socket.read(&mut self.space[self.filled..]) {
+            Ok(0) => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            Ok(read) => {
+                self.filled += read;
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "no answer came in time").into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn damaged(&mut self, error: FrameError) -> RedisError {
+        self.had_too_large_a_reply |= error == FrameError::ReplyTooLarge;
+        damaged(error)
+    }
+
+    /// Sends commands and returns their replies as the client library reads them.
+    pub fn ask(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, RedisError> {
+        self.send(pipeline)?;
+        let replies = self.receive(pipeline.len())?;
+        let values = values(replies.bytes());
+        self.reuse(replies);
+        values
+    }
+
+    /// Sends one command and returns its reply. An error of the server is an error.
+    pub fn ask_one(&mut self, command: Cmd) -> Result<Value, RedisError> {
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.add_command(command);
+        match self.ask(&pipeline)?.pop() {
+            Some(Value::ServerError(error)) => Err(error.into()),
+            value => Ok(value.unwrap_or_default()),
+        }
+    }
+}
+
+/// Returns replies as the client library reads them, without messages that no command asked for.
+fn values(bytes: &[u8]) -> Result<Vec<Value>, RedisError> {
+    let mut walk = Walk::new(bytes);
+    let mut values = Vec::new();
+    while !walk.is_at_end() {
+        let start = walk.position();
+        walk.skip(1).map_err(unlike)?;
+        if bytes[start] != b'>' {
+            values.push(parse_redis_value(&bytes[start..walk.position()])?);
+        }
+    }
+    Ok(values)
+}
+
+/// Returns the error of bytes that are not a reply. The connection is of no more use.
+fn damaged(error: FrameError) -> RedisError {
+    io::Error::new(io::ErrorKind::InvalidData, error).into()
+}
+
+/// Returns the error of a reply that is not what was asked for.
+pub(super) fn unlike(error: WalkError<'_>) -> RedisError {
+    match error {
+        WalkError::Server(text) => {
+            let text = String::from_utf8_lossy(text).replace("\r\n", " ");
+            match parse_redis_value(format!("-{text}\r\n").as_bytes()) {
+                Ok(Value::ServerError(error)) => error.into(),
+                Ok(_) => (ErrorKind::UnexpectedReturnType, "an error is none").into(),
+                Err(error) => error,
+            }
+        }
+        WalkError::Unexpected(what) => (ErrorKind::UnexpectedReturnType, what).into(),
+        WalkError::NotFramed(error) => damaged(error),
+    }
+}
+
+impl Socket {
+    fn open(address: &Address) -> Result<Self, RedisError> {
+        let info = address.client.get_connection_info();
+        match info.addr() {
+            ConnectionAddr::Tcp(host, port) => Ok(Self::Tcp(tcp(host, *port)?)),
+            ConnectionAddr::TcpTls { host, port, insecure, .. } => {
+                if *insecure {
+                    return Err(
+                        (ErrorKind::InvalidClientConfig, "a server without a certificate is not trusted").into()
+                    );
+                }
+                let name = rustls::pki_types::ServerName::try_from(host.clone());
+                let name = name.map_err(io::Error::other)?;
+                let client = ClientConnection::new(address.tls()?, name).map_err(io::Error::other)?;
+                Ok(Self::Tls(Box::new(StreamOwned::new(client, tcp(host, *port)?))))
+            }
+            ConnectionAddr::Unix(path) => {
+                let socket = UnixStream::connect(path)?;
+                socket.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
+                socket.set_write_timeout(Some(RESPONSE_TIMEOUT))?;
+                Ok(Self::Unix(socket))
+            }
+            _ => Err((ErrorKind::InvalidClientConfig, "the address is of an unknown kind").into()),
+        }
+    }
+}
+
+/// Connects to the first address of a host that answers.
+fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            Ok(socket) => {
+                socket.set_nodelay(true)?;
+                socket.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
+                socket.set_write_timeout(Some(RESPONSE_TIMEOUT))?;
+                return Ok(socket);
+            }
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+impl Read for Socket {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.read(space),
+            Self::Tls(socket) => socket.read(space),
+            Self::Unix(socket) => socket.read(space),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.write(bytes),
+            Self::Tls(socket) => socket.write(bytes),
+            Self::Unix(socket) => socket.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => socket.flush(),
+            Self::Tls(socket) => socket.flush(),
+            Self::Unix(socket) => socket.flush(),
+        }
+    }
+}
