@@ -94,6 +94,8 @@ pub struct Run {
     pub hosts: Vec<String>,
     /// Maximum number of entries per read of each stream. [1]
     pub read_count: usize,
+    /// True if the group remembers what it has delivered until it is acknowledged.
+    pub pending_list: bool,
     /// Maximum number of symbols that prices alone may introduce. [1]
     pub max_symbols: usize,
     /// Number of entries after which a commit is due … [1]
@@ -121,6 +123,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Run, ConfigError> {
         listen: table.listen("listen", "127.0.0.1:9464")?,
         hosts: table.hosts("hosts")?,
         read_count: count(table.whole("read_count", 1000, 1..=100_000)?),
+        pending_list: table.boolean("pending_list", true)?,
         max_symbols: count(table.whole("max_symbols", SYMBOLS_MAX as u64, 1..=1_000_000)?),
         commit_entries: count(table.whole("commit_entries", 10_000, 1..=1_000_000)?),
         commit_interval_ms: table.whole("commit_interval_ms", 5, 0..=60_000)?,

@@ -17,6 +17,7 @@ mod losses;
 mod operations;
 mod outbox;
 mod pairs;
+mod pending_list;
 mod run;
 mod start;
 mod streams;

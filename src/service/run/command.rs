@@ -121,7 +121,7 @@ fn serve(
             group: config.run.group.clone(),
             consumer: config.run.consumer.clone(),
             lease_key: keys.lease.clone(),
-            pending_list: true,
+            pending_list: config.run.pending_list,
         },
         streams: config.streams.iter().map(|(_, stream)| stream.name.clone()).collect(),
         are_control: config.streams.iter().map(|(_, stream)| stream.kind == StreamKind::Control).collect(),
