@@ -8,5 +8,6 @@ pub mod units;
 pub mod event;
 
 pub mod book;
+pub mod delivery;
 pub mod engine;
 pub mod exit;

@@ -5,6 +5,7 @@ mod support;
 
 mod bad_input;
 mod cases;
+mod delivery;
 mod frames;
 mod fuzz_corpus;
 mod properties;

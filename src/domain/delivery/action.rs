@@ -1,0 +1,156 @@
+//! The vocabulary of delivery: what the shell is asked to do, and what it answers.
+
+use super::control_outbox::OwnEntry;
+use super::gap::StreamGap;
+use super::row::{FieldTexts, OutboxRow};
+use crate::domain::event::ids::{EntryId, StreamId};
+
+/// One thing for the shell to do. It is done once; whether it is repeated is decided by the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Write a checkpoint and report when it is durable. Nothing else is asked for before that.
+    Checkpoint,
+    /// Append an entry of our own to the control stream.
+    Append(Append),
+    /// Offer decisions to the emission script, all in one pipeline, in this order.
+    Offer(Vec<Offer>),
+    /// Look for written decisions in the decision stream and in the memory of written ids.
+    Check(Vec<WrittenDecision>),
+    /// Load the decisions with these numbers from the store, as far as it has them. `from` is included, `to` is not.
+    Recall { from: u64, to: u64 },
+    /// Acknowledge entries of input streams to the group.
+    Acknowledge(Vec<(StreamId, Vec<EntryId>)>),
+    /// Write records of quarantined entries.
+    Record(Vec<Record>),
+}
+
+/// A decision as it is offered to the emission script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// The row, with its `again` and `record_only` marks.
+    pub row: OutboxRow,
+    /// The lease under which it is offered.
+    pub lease: String,
+    /// Reason not to send the order, if it is already known.
+    pub refusal: Option<&'static str>,
+    /// Maximum age of an order; 0 means no limit. [ms]
+    pub age_max_ms: u64,
+    /// All entries before this server time are folded; 0 turns the check off. [ms since 1970]
+    pub folded_to_ms: u64,
+    /// The kill key was set when it was last read, so a key that is missing now still counts.
+    pub kill_was_set: bool,
+    /// The last written decision. The script writes nothing while the server does not have this entry.
+    pub after: Option<EntryId>,
+    /// The decision before it in the same pipeline. The script writes nothing if that one was not written.
+    pub needs: Option<Needed>,
+}
+
+/// A decision that must be in the stream before the next one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needed {
+    pub decision_id: String,
+    pub hash: String,
+}
+
+/// The answer of the emission script to one offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The decision is in the stream, with the reason why its order was not sent, if it was not.
+    Written { entry: EntryId, refusal: Option<String>, is_new: bool },
+    /// Another process holds the lease.
+    Stale,
+    /// The decision before it in the pipeline was not written.
+    Halted,
+    /// The order rests on data that was read too long ago.
+    Behind,
+    /// A key that is written to takes no entries.
+    Unfit,
+    /// The last written decision is no longer in the stream.
+    Lost,
+    /// The memory of written ids names an entry that is not this decision.
+    Doubtful { known: String },
+}
+
+/// An entry of our own for the control stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Append {
+    /// The number by which delivery knows it.
+    pub number: u64,
+    pub entry: OwnEntry,
+    /// The attempt whose answer was lost. Its entry is looked for before it is written again.
+    pub tried: Option<Tried>,
+    /// Set for a `history.gap`: an earlier process may have written it already.
+    pub gap: Option<GapNotice>,
+}
+
+/// An attempt to append an entry, whose answer may have been lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// Last entry of the stream before the attempt.
+    pub after: EntryId,
+    /// The fields that were sent, with their signature.
+    pub fields: FieldTexts,
+    /// Time of issue of the signature; 0 without one. [ms since 1970]
+    pub issued_ms: u64,
+}
+
+/// How a gap that was published already is recognised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GapNotice {
+    pub stream: Box<str>,
+    pub gap: StreamGap,
+    /// The control stream is folded up to this entry.
+    pub folded: EntryId,
+}
+
+/// A written decision to look for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenDecision {
+    pub seq: u64,
+    pub decision_id: String,
+    /// Entry of the decision; `None` if only the server remembers it.
+    pub entry: Option<EntryId>,
+}
+
+/// The record of a quarantined entry, for the quarantine stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub number: u64,
+    /// The stream of the quarantined entry.
+    pub stream: Box<str>,
+    pub id: EntryId,
+    pub fields: FieldTexts,
+    /// The quarantine stream may have the record already, so it is looked for first.
+    pub is_doubtful: bool,
+}
+
+/// The outcome of an [`Action::Append`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Appended {
+    Written(EntryId),
+    /// The server refuses entries of this stream.
+    Refused,
+    /// The connection broke. The entry may have been written.
+    Unknown(Option<Tried>),
+}
+
+/// The outcome of one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    Written,
+    /// The server refuses it, or the connection broke: it may have been written.
+    Unknown,
+}
+
+/// What an operator should see in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A decision is in the stream.
+    Emitted { seq: u64, entry: EntryId, refusal: Option<String>, is_new: bool },
+    /// Entries of an input stream are lost.
+    Lost(StreamGap),
+    /// The memory of written ids names an entry that is not this decision.
+    Doubtful { seq: u64, decision_id: String, known: String },
+    /// The server has lost decisions. They are written again.
+    WrittenAgain { count: usize, first: u64, last: u64 },
+}

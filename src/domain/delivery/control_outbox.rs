@@ -1,0 +1,175 @@
+//! The control outbox: entries of our own on their way through the control stream.
+//!
+//! ```text
+//!          stage                 due                 appended            folded
+//! (entry)  ─────▶ unpublished ─────────▶ in flight ──────────▶ published ──────▶ (gone)
+//!                      ▲                     │ refused, lost, lease lost
+//!                      └─────────────────────┘
+//! ```
+
+use std::collections::BTreeMap;
+
+use super::action::{Appended, Tried};
+use super::gap::StreamGap;
+use crate::domain::event::ids::EntryId;
+
+/// How long our entries wait after the server refused one. [ms]
+const PAUSE_MS: u64 = 2_000;
+
+/// An entry of our own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnEntry {
+    /// `policy.adopted`: the configured policy, which was not in force before.
+    NewPolicy,
+    /// `policy.adopted`: the configured policy, which is in force and is not in the log.
+    PolicyInForce,
+    /// `history.gap`
+    Gap(StreamGap),
+    /// `kill.changed`: the kill key was set or cleared.
+    Kill(bool),
+    /// `entry.skipped`
+    Skipped { stream: Box<str>, id: EntryId, why: &'static str },
+}
+
+impl OwnEntry {
+    /// Returns the gap that the entry is about.
+    pub fn into_gap(self) -> Option<StreamGap> {
+        match self {
+            Self::Gap(gap) => Some(gap),
+            Self::NewPolicy | Self::PolicyInForce | Self::Kill(_) | Self::Skipped { .. } => None,
+        }
+    }
+}
+
+/// Where an entry of ours is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Way {
+    Unpublished(Option<Tried>),
+    InFlight(Option<Tried>),
+    /// In the stream under this id, and not folded yet.
+    Published(EntryId),
+}
+
+#[derive(Clone, Debug)]
+struct Own {
+    entry: OwnEntry,
+    way: Way,
+}
+
+/// Our own entries that are on their way through the control stream, by number.
+#[derive(Clone, Debug, Default)]
+pub struct ControlOutbox {
+    next_number: u64,
+    pending: BTreeMap<u64, Own>,
+    /// Nothing is handed out before this time, because the server refused an entry.
+    not_before_ms: Option<u64>,
+}
+
+/// An entry to append now.
+#[derive(Clone, Debug)]
+pub struct Due {
+    pub number: u64,
+    pub entry: OwnEntry,
+    pub tried: Option<Tried>,
+}
+
+impl ControlOutbox {
+    /// Stages an entry. It is appended now, or as soon as we lead.
+    pub fn stage(&mut self, entry: OwnEntry) {
+        self.pending.insert(self.next_number, Own { entry, way: Way::Unpublished(None) });
+        self.next_number += 1;
+    }
+
+    /// Returns the reason why no order is sent while an entry of ours is on its way.
+    pub fn refusal(&self) -> Option<&'static str> {
+        self.pending.values().find_map(|own| match own.entry {
+            OwnEntry::NewPolicy => Some("policy_pending"),
+            OwnEntry::Gap(_) => Some("history_gap"),
+            OwnEntry::PolicyInForce | OwnEntry::Kill(_) | OwnEntry::Skipped { .. } => None,
+        })
+    }
+
+    /// Takes the oldest entry that must be appended. One is in flight at a time, so that they keep their order.
+    pub fn due(&mut self, now_ms: u64) -> Option<Due> {
+        let waits = self.not_before_ms.is_some_and(|from| now_ms < from);
+        if waits || self.pending.values().any(|own| matches!(own.way, Way::InFlight(_))) {
+            return None;
+        }
+        let (number, own) = self.pending.iter_mut().find(|(_, own)| matches!(own.way, Way::Unpublished(_)))?;
+        let Way::Unpublished(tried) = &own.way else { return None };
+        let tried = tried.clone();
+        own.way = Way::InFlight(tried.clone());
+        Some(Due { number: *number, entry: own.entry.clone(), tried })
+    }
+
+    /// Notes the outcome of an append.
+    pub fn appended(&mut self, number: u64, outcome: Appended, now_ms: u64) {
+        let Some(own) = self.pending.get_mut(&number) else { return };
+        own.way = match outcome {
+            Appended::Written(id) => Way::Published(id),
+            Appended::Refused => {
+                self.not_before_ms = Some(now_ms.saturating_add(PAUSE_MS));
+                Way::Unpublished(None)
+            }
+            Appended::Unknown(tried) => Way::Unpublished(tried),
+        };
+    }
+
+    /// Tries those again whose answer was lost.
+    pub fn lost(&mut self) {
+        for own in self.pending.values_mut() {
+            if let Way::InFlight(tried) = &mut own.way {
+                own.way = Way::Unpublished(tried.take());
+            }
+        }
+    }
+
+    /// Gives up, at the end of the leadership, a policy or a kill that is not in the stream: whether it is needed is
+    /// decided anew by who leads next.
+    pub fn follow(&mut self) {
+        self.pending.retain(|_, own| match own.entry {
+            OwnEntry::NewPolicy | OwnEntry::PolicyInForce | OwnEntry::Kill(_) => matches!(own.way, Way::Published(_)),
+            OwnEntry::Gap(_) | OwnEntry::Skipped { .. } => true,
+        });
+        self.lost();
+    }
+
+    /// Removes and returns the entries at or before this one, because the control stream is folded that far.
+    pub fn folded_to(&mut self, cursor: EntryId) -> Vec<OwnEntry> {
+        self.take(|own| matches!(own.way, Way::Published(id) if id <= cursor))
+    }
+
+    /// Removes and returns the gaps, not in the stream yet, that an earlier leader has published already.
+    pub fn gaps_published(&mut self, is_it: impl Fn(&StreamGap) -> bool) -> Vec<StreamGap> {
+        let is_published =
+            |own: &Own| !matches!(own.way, Way::Published(_)) && matches!(&own.entry, OwnEntry::Gap(gap) if is_it(gap));
+        self.take(is_published).into_iter().filter_map(OwnEntry::into_gap).collect()
+    }
+
+    fn take(&mut self, is_meant: impl Fn(&Own) -> bool) -> Vec<OwnEntry> {
+        let numbers: Vec<u64> =
+            self.pending.iter().filter(|(_, own)| is_meant(own)).map(|(number, _)| *number).collect();
+        numbers.iter().filter_map(|number| self.pending.remove(number)).map(|own| own.entry).collect()
+    }
+
+    /// Returns the gaps that are not folded yet.
+    pub fn gaps(&self) -> impl Iterator<Item = &StreamGap> {
+        self.pending.values().filter_map(|own| match &own.entry {
+            OwnEntry::Gap(gap) => Some(gap),
+            OwnEntry::NewPolicy | OwnEntry::PolicyInForce | OwnEntry::Kill(_) | OwnEntry::Skipped { .. } => None,
+        })
+    }
+
+    pub fn has(&self, entry: &OwnEntry) -> bool {
+        self.pending.values().any(|own| own.entry == *entry)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Returns the next time at which a wait ends, after `now_ms`.
+    pub fn timeout(&self, now_ms: u64) -> Option<u64> {
+        self.not_before_ms.filter(|at| *at > now_ms && !self.pending.is_empty())
+    }
+}

@@ -1,0 +1,518 @@
+//! Delivery as a machine: given events, when one more comes, then *all* that it asks for.
+
+use harvester::codec::seal::Sealed;
+use harvester::config::Config;
+use harvester::domain::delivery::action::{Action, Answer, Appended, Notice, Offer, Recorded, Tried};
+use harvester::domain::delivery::control_outbox::OwnEntry;
+use harvester::domain::delivery::gap::{GapReason, StreamGap};
+use harvester::domain::delivery::row::{OutboxRow, RowChange};
+use harvester::domain::delivery::{Delivery, Folded, Lease, Restored, Settings};
+use harvester::domain::engine::Disposition;
+use harvester::domain::event::ids::{EntryId, StreamId};
+
+use crate::support::lab::{Came, Lab, entry_line};
+
+const INTENT: &str = "quantum:stream:trade.intent";
+const RESULT: &str = "quantum:stream:apply.result";
+const TICK: &str = "quantum:stream:market.tick";
+const CONTROL: &str = "quantum:stream:harvest.control";
+/// The end of a lease that does not end in a test. [ms]
+const LONG: u64 = 1_000_000;
+
+/// A delivery with the engine beside it, and a clock that only moves when it is told to.
+struct Rig {
+    lab: Lab,
+    delivery: Delivery,
+    now_ms: u64,
+    /// Decisions are orders, not suggestions.
+    live: bool,
+}
+
+impl Rig {
+    fn new(settings: Settings) -> Self {
+        let config = Config::from_parts(None, std::collections::BTreeMap::new()).expect("the defaults hold");
+        let lab = Lab::new(&config);
+        let settings = Settings { control: CONTROL.into(), policy: config.policy.hash.clone(), ..settings };
+        let mut delivery = Delivery::new(settings, Restored::default(), &lab.engine);
+        delivery.handle_connected();
+        Self { lab, delivery, now_ms: 1, live: false }
+    }
+
+    /// One that leads, has caught up, and whose configured policy is in the log.
+    fn leading(settings: Settings) -> Self {
+        let mut rig = Self::new(settings);
+        rig.lead("1 a");
+        assert_eq!(rig.actions(), ["append 0 PolicyInForce"]);
+        rig.delivery.handle_appended(0, Appended::Written(EntryId::new(5, 0)), 1, &rig.lab.engine);
+        let back = rig.lab.engine.streams().id_of(CONTROL).expect("a control stream");
+        rig.delivery.handle_turn(back, EntryId::new(5, 0));
+        rig.control("5-0", "gap.accepted", "{}");
+        rig.sync();
+        assert_eq!(rig.actions(), ["acknowledge 5-0"]);
+        rig.delivery.handle_acknowledged();
+        rig
+    }
+
+    fn lead(&mut self, lease: &str) {
+        let lease = Lease { value: lease.to_owned(), until_ms: LONG };
+        self.delivery.handle_lease(Some(lease), 100, &self.lab.engine);
+        self.delivery.handle_server_time(101);
+        self.delivery.handle_read_to(101);
+    }
+
+    /// Folds a line. Its decision is an order if the rig is live.
+    fn feed(&mut self, line: &str) {
+        let Came { entry, step, sealed } = self.lab.feed(line);
+        let live = self.live;
+        let folded = Folded {
+            entry: &entry,
+            is_new: true,
+            by_group: true,
+            disposition: step.disposition,
+            is_skipped: false,
+            is_foreign: false,
+            decided: sealed.as_ref().map(|sealed| row(sealed, entry.id.ms, live)),
+            seen: None,
+            record: matches!(step.disposition, Disposition::Quarantined(_)).then(Vec::new),
+        };
+        self.delivery.handle_folded(folded, self.now_ms, &self.lab.engine);
+    }
+
+    fn control(&mut self, id: &str, event_type: &str, payload: &str) {
+        self.feed(&entry_line(CONTROL, id, &[("event_type", event_type), ("payload", payload)]));
+    }
+
+    /// Opens 10 of a symbol at 100 with a risk of 2 each, and sells at a price: one decision.
+    fn decide(&mut self, symbol: &str, ms: u64) {
+        let intent =
+            format!(r#"{{"symbol":"{symbol}","side":"BUY","entry_price":100,"atr_value":2,"volatility_factor":1}}"#);
+        self.feed(&entry_line(INTENT, &format!("{ms}-0"), &[("event_type", "trade.intent"), ("payload", &intent)]));
+        let order = ms.to_string();
+        let fill = [
+            ("symbol", symbol),
+            ("executed", "true"),
+            ("reduceOnly", "false"),
+            ("executedQty", "10"),
+            ("avgPrice", "100"),
+            ("orderId", &order),
+            ("order_status", "FILLED"),
+            ("side", "BUY"),
+        ];
+        self.feed(&entry_line(RESULT, &format!("{}-0", ms + 1), &fill));
+        let price = format!(r#"{{"symbol":"{symbol}","price":103.6}}"#);
+        self.feed(&entry_line(TICK, &format!("{}-0", ms + 2), &[("event_type", "market.tick"), ("payload", &price)]));
+    }
+
+    fn sync(&mut self) {
+        let (folded, _) = self.delivery.journal();
+        self.delivery.handle_synced(folded);
+    }
+
+    /// Returns all that is asked for now.
+    fn actions(&mut self) -> Vec<String> {
+        let mut all = Vec::new();
+        while let Some(action) = self.delivery.next_action(&self.lab.engine, self.now_ms) {
+            all.push(shown(&action));
+        }
+        all
+    }
+
+    fn written(&mut self, seq: u64, ms: u64) {
+        let answer = Answer::Written { entry: EntryId::new(ms, 0), refusal: None, is_new: true };
+        self.delivery.handle_offered(seq, answer, self.now_ms);
+    }
+
+    fn notices(&mut self) -> Vec<Notice> {
+        std::iter::from_fn(|| self.delivery.next_notice()).collect()
+    }
+
+    fn gap(&mut self, count: Option<u64>) {
+        let gap = StreamGap {
+            stream: StreamId(0),
+            after: Some(EntryId::new(1, 0)),
+            before: Some(EntryId::new(9, 0)),
+            count,
+            shift: 3,
+            added: 12,
+            why: GapReason::Trimmed,
+        };
+        self.delivery.handle_gap(gap, &self.lab.engine);
+    }
+}
+
+fn row(sealed: &Sealed, cause_ms: u64, live: bool) -> OutboxRow {
+    let config = Config::from_parts(None, std::collections::BTreeMap::new()).expect("the defaults hold");
+    OutboxRow {
+        seq: sealed.seq,
+        decision_id: sealed.decision_id.clone(),
+        fields: sealed.texts(),
+        request: Some((if live { "apply.plan" } else { "suggestions" }.to_owned(), Vec::new())),
+        live,
+        policy: config.policy.hash.to_string(),
+        cause_ms,
+        written: None,
+        record_only: false,
+        again: false,
+    }
+}
+
+fn shown(action: &Action) -> String {
+    let ids = |ids: &[EntryId]| ids.iter().map(EntryId::to_string).collect::<Vec<_>>().join(" ");
+    let offer = |offer: &Offer| {
+        let mut text = format!(" {}", offer.row.seq);
+        for (name, is_so) in [("again", offer.row.again), ("record-only", offer.row.record_only)] {
+            text += &if is_so { format!(" {name}") } else { String::new() };
+        }
+        text += &offer.refusal.map(|why| format!(" refused:{why}")).unwrap_or_default();
+        text += &offer.after.map(|id| format!(" after:{id}")).unwrap_or_default();
+        text + if offer.needs.is_some() { " needs" } else { "" }
+    };
+    match action {
+        Action::Checkpoint => "checkpoint".to_owned(),
+        Action::Append(append) => {
+            let entry = match &append.entry {
+                OwnEntry::Gap(_) => "Gap".to_owned(),
+                OwnEntry::Skipped { stream, id, why } => format!("Skipped {stream} {id} {why}"),
+                entry @ (OwnEntry::NewPolicy | OwnEntry::PolicyInForce | OwnEntry::Kill(_)) => format!("{entry:?}"),
+            };
+            format!("append {} {entry}{}", append.number, if append.tried.is_some() { " again" } else { "" })
+        }
+        Action::Offer(offers) => format!("offer{}", offers.iter().map(offer).collect::<Vec<_>>().join(",")),
+        Action::Check(all) => format!("check {}", all.iter().map(|w| w.seq.to_string()).collect::<Vec<_>>().join(" ")),
+        Action::Recall { from, to } => format!("recall {from}..{to}"),
+        Action::Acknowledge(all) => {
+            let all: Vec<EntryId> = all.iter().flat_map(|(_, ids)| ids.iter().copied()).collect();
+            format!("acknowledge {}", ids(&all))
+        }
+        Action::Record(all) => {
+            let one = |record: &harvester::domain::delivery::action::Record| {
+                format!(" {}{}", record.id, if record.is_doubtful { "?" } else { "" })
+            };
+            format!("record{}", all.iter().map(one).collect::<String>())
+        }
+    }
+}
+
+const NOTHING: [&str; 0] = [];
+
+#[test]
+fn nothing_is_offered_or_acknowledged_before_it_is_on_disk() {
+    let mut rig = Rig::leading(Settings::default());
+    rig.decide("AUSDT", 1_770_163_200_000);
+    assert_eq!(rig.actions(), NOTHING, "folded, not durable");
+    rig.delivery.handle_synced(3);
+    assert_eq!(rig.actions(), ["acknowledge 1770163200000-0 1770163200001-0"], "without the cause");
+    rig.delivery.handle_acknowledged();
+    rig.sync();
+    assert_eq!(rig.actions(), ["offer 1", "acknowledge 1770163200002-0"]);
+    rig.written(1, 1_770_163_200_003);
+    rig.delivery.handle_acknowledged();
+    assert_eq!(rig.actions(), NOTHING, "once");
+    assert!(rig.delivery.is_settled());
+}
+
+#[test]
+fn decisions_go_out_in_order_in_one_pipeline_each_needing_the_one_before() {
+    let mut rig = Rig::leading(Settings::default());
+    for (n, symbol) in ["AUSDT", "BUSDT", "CUSDT"].into_iter().enumerate() {
+        rig.decide(symbol, 1_770_163_200_000 + 10 * n as u64);
+    }
+    rig.sync();
+    assert_eq!(rig.actions()[0], "offer 1, 2 needs, 3 needs");
+    rig.written(1, 1_770_163_201_000);
+    assert_eq!(rig.actions(), NOTHING, "the pipeline is in flight");
+    rig.delivery.handle_offered(2, Answer::Unfit, 1);
+    rig.delivery.handle_offered(3, Answer::Halted, 1);
+    assert_eq!(rig.actions(), NOTHING, "a key refuses writes: 2 s");
+    assert_eq!(rig.delivery.poll_timeout(1), Some(2_001));
+    rig.now_ms = 2_001;
+    assert_eq!(rig.actions(), ["offer 2 after:1770163201000-0, 3 needs"]);
+}
+
+#[test]
+fn a_process_without_the_lease_acknowledges_and_offers_nothing() {
+    let mut rig = Rig::new(Settings::default());
+    rig.decide("AUSDT", 1_770_163_200_000);
+    rig.sync();
+    assert_eq!(rig.actions(), ["acknowledge 1770163200000-0 1770163200001-0 1770163200002-0"]);
+    rig.lead("1 a");
+    assert_eq!(rig.actions(), ["append 0 PolicyInForce", "offer 1"]);
+    rig.delivery.handle_lease(None, 100, &rig.lab.engine);
+    assert_eq!(rig.actions(), NOTHING);
+    rig.lead("2 a");
+    assert_eq!(rig.actions(), ["append 1 PolicyInForce", "offer 1"], "the answers may be lost: both again");
+}
+
+#[test]
+fn nothing_goes_out_when_the_lease_may_have_ended() {
+    let mut rig = Rig::leading(Settings::default());
+    rig.decide("AUSDT", 1_770_163_200_000);
+    rig.sync();
+    rig.now_ms = LONG;
+    assert_eq!(rig.actions(), ["acknowledge 1770163200000-0 1770163200001-0 1770163200002-0"]);
+    rig.delivery.handle_lease(Some(Lease { value: "1 a".to_owned(), until_ms: 2 * LONG }), 100, &rig.lab.engine);
+    assert_eq!(rig.actions(), ["offer 1"], "renewed");
+    rig.delivery.handle_offered(1, Answer::Stale, LONG);
+    assert_eq!(rig.actions(), NOTHING, "another holder: not at once again");
+    assert_eq!(rig.delivery.poll_timeout(LONG), Some(LONG + 50));
+}
+
+/// A live rig with one order that is on disk.
+fn with_an_order() -> Rig {
+    let mut rig = Rig::leading(Settings { sends_orders: true, age_max_ms: 30_000, ..Settings::default() });
+    rig.live = true;
+    rig.decide("AUSDT", 1_770_163_200_000);
+    rig.sync();
+    rig
+}
+
+#[test]
+fn an_order_waits_until_everything_is_folded_that_was_there_when_we_began_to_lead() {
+    let mut rig = with_an_order();
+    assert_eq!(rig.actions()[0], "offer 1");
+    rig.delivery.handle_lease(None, 200, &rig.lab.engine);
+    let lease = Lease { value: "2 a".to_owned(), until_ms: LONG };
+    rig.delivery.handle_lease(Some(lease), 200, &rig.lab.engine);
+    assert_eq!(rig.actions(), ["append 1 PolicyInForce"]);
+    rig.delivery.handle_appended(1, Appended::Written(EntryId::new(5, 1)), 1, &rig.lab.engine);
+    rig.delivery.handle_server_time(200);
+    rig.delivery.handle_read_to(1_000);
+    assert_eq!(rig.actions(), NOTHING, "no round was read with the lease");
+    rig.delivery.handle_server_time(2_000);
+    assert_eq!(rig.actions(), NOTHING, "what that round read is not folded");
+    rig.delivery.handle_read_to(2_000);
+    assert_eq!(rig.actions(), ["offer 1"]);
+    rig.delivery.handle_offered(1, Answer::Behind, 1);
+    assert_eq!(rig.actions(), NOTHING, "sent back: it rests on old data");
+    rig.delivery.handle_read_to(2_001);
+    assert_eq!(rig.actions(), ["offer 1"]);
+}
+
+#[test]
+fn each_reason_not_to_send_an_order_refuses_it_at_the_offer() {
+    type Happens = fn(&mut Rig);
+    let cases: [(&str, Happens); 6] = [
+        ("offer 1", |_| {}),
+        ("offer 1 refused:killed", |rig| {
+            assert!(rig.delivery.handle_kill_read(StreamId(5), EntryId::new(1_770_163_900_000, 0), &rig.lab.engine));
+        }),
+        ("offer 1 refused:killed", |rig| rig.control("1770163200005-0", "kill.changed", r#"{"kill":true}"#)),
+        ("offer 1 refused:history_gap", |rig| {
+            let gap = format!(r#"{{"stream":"{RESULT}","after":"1-0","before":"1770163200004-0"}}"#);
+            rig.control("1770163200005-0", "history.gap", &gap);
+        }),
+        ("offer 1 refused:position_changed", |rig| {
+            let sold = [
+                ("symbol", "AUSDT"),
+                ("executed", "true"),
+                ("reduceOnly", "true"),
+                ("executedQty", "9"),
+                ("avgPrice", "100"),
+                ("orderId", "77"),
+                ("order_status", "FILLED"),
+                ("side", "SELL"),
+            ];
+            rig.feed(&entry_line(RESULT, "1770163200005-0", &sold));
+        }),
+        ("offer 1 refused:policy_differs", |rig| {
+            let policy = r#"{"policy":{"min_r":"0.7"}}"#;
+            rig.control("1770163200005-0", "policy.adopted", policy);
+        }),
+    ];
+    for (want, happens) in cases {
+        let mut rig = with_an_order();
+        happens(&mut rig);
+        assert_eq!(rig.actions()[0], want);
+    }
+    let mut shadow = with_an_order();
+    shadow.delivery = {
+        let mut rig = Rig::leading(Settings::default());
+        rig.live = true;
+        rig.decide("AUSDT", 1_770_163_200_000);
+        rig.sync();
+        rig.delivery
+    };
+    assert_eq!(shadow.actions()[0], "offer 1 refused:configured_shadow");
+}
+
+#[test]
+fn no_order_goes_out_while_an_entry_of_ours_is_on_its_way() {
+    let mut rig = with_an_order();
+    rig.gap(Some(3));
+    // Something may be lost: what was written is looked for first. Nothing was, so nothing is asked.
+    assert_eq!(rig.actions(), ["checkpoint"], "the gap is on disk before any entry after it");
+    assert!(rig.delivery.waits_for_checkpoint());
+    rig.delivery.handle_checkpointed();
+    assert_eq!(rig.actions()[..2], ["append 1 Gap", "offer 1 refused:history_gap"]);
+    assert!(matches!(rig.notices()[..], [Notice::Lost(_)]));
+}
+
+#[test]
+fn a_server_that_forgot_entries_turns_unwritten_orders_into_records() {
+    let mut rig = with_an_order();
+    rig.gap(None);
+    assert_eq!(rig.actions(), ["checkpoint"], "first of all, on disk");
+    assert_eq!(rig.actions(), NOTHING, "nothing else meanwhile");
+    rig.delivery.handle_checkpointed();
+    assert_eq!(rig.actions()[..2], ["append 1 Gap", "offer 1 record-only"]);
+    let changes = rig.delivery.take_changes(0);
+    assert!(changes.iter().any(|change| matches!(change, RowChange::Outbox(row) if row.record_only)));
+}
+
+#[test]
+fn decisions_that_the_server_lost_are_written_again_before_all_others_and_without_their_orders() {
+    let mut rig = with_an_order();
+    assert_eq!(rig.actions()[0], "offer 1");
+    rig.written(1, 1_770_163_200_003);
+    rig.decide("BUSDT", 1_770_163_300_000);
+    rig.sync();
+    rig.delivery.handle_acknowledged();
+    assert_eq!(rig.actions()[0], "offer 2 after:1770163200003-0");
+    rig.delivery.handle_offered(2, Answer::Lost, 1);
+    rig.delivery.handle_acknowledged();
+    assert_eq!(rig.actions(), ["check 1"]);
+    assert_eq!(rig.actions(), NOTHING, "nothing is offered meanwhile");
+    rig.notices();
+    rig.delivery.handle_checked(&[1], &rig.lab.engine);
+    assert_eq!(rig.notices(), [Notice::WrittenAgain { count: 1, first: 1, last: 1 }]);
+    assert_eq!(rig.actions(), ["checkpoint"]);
+    rig.delivery.handle_checkpointed();
+    assert_eq!(rig.actions(), ["offer 1 again record-only, 2 needs"]);
+}
+
+#[test]
+fn a_decision_that_was_only_trimmed_is_not_looked_for_twice() {
+    let mut rig = with_an_order();
+    assert_eq!(rig.actions()[0], "offer 1");
+    rig.written(1, 1_770_163_200_003);
+    rig.decide("BUSDT", 1_770_163_300_000);
+    rig.sync();
+    rig.delivery.handle_acknowledged();
+    rig.actions();
+    rig.delivery.handle_offered(2, Answer::Lost, 1);
+    rig.delivery.handle_acknowledged();
+    assert_eq!(rig.actions(), ["check 1"]);
+    rig.delivery.handle_checked(&[], &rig.lab.engine);
+    assert_eq!(rig.actions(), ["offer 2"], "without the entry that is gone");
+}
+
+#[test]
+fn a_decision_in_doubt_holds_everything_after_it_for_ten_seconds() {
+    let mut rig = Rig::leading(Settings::default());
+    rig.decide("AUSDT", 1_770_163_200_000);
+    rig.decide("BUSDT", 1_770_163_300_000);
+    rig.sync();
+    assert_eq!(rig.actions()[0], "offer 1, 2 needs");
+    rig.delivery.handle_offered(1, Answer::Doubtful { known: "7-0".to_owned() }, 1);
+    rig.delivery.handle_offered(2, Answer::Halted, 1);
+    rig.delivery.handle_acknowledged();
+    assert_eq!(rig.actions(), NOTHING);
+    assert!(matches!(&rig.notices()[..], [Notice::Doubtful { seq: 1, .. }]));
+    assert_eq!((rig.delivery.doubtful(), rig.delivery.poll_timeout(1)), (1, Some(10_001)));
+    rig.now_ms = 10_001;
+    assert_eq!(rig.actions(), ["offer 1, 2 needs"]);
+}
+
+#[test]
+fn what_was_in_flight_when_the_connection_broke_is_asked_for_again() {
+    let mut rig = Rig::leading(Settings::default());
+    rig.decide("AUSDT", 1_770_163_200_000);
+    rig.feed(&entry_line(RESULT, "1770163200009-0", &[("symbol", "AUSDT"), ("executed", "perhaps")]));
+    rig.gap(Some(3));
+    rig.sync();
+    assert_eq!(rig.actions(), ["checkpoint"]);
+    rig.delivery.handle_checkpointed();
+    let asked = rig.actions();
+    let all = "acknowledge 1770163200000-0 1770163200001-0 1770163200009-0 1770163200002-0";
+    assert_eq!(asked, ["append 1 Gap", "offer 1", all, "record 1770163200009-0"]);
+    let tried = Tried { after: EntryId::new(4, 0), fields: Vec::new(), issued_ms: 0 };
+    rig.delivery.handle_appended(1, Appended::Unknown(Some(tried)), 1, &rig.lab.engine);
+    rig.delivery.handle_disconnected();
+    assert_eq!(rig.actions(), NOTHING, "no connection");
+    rig.delivery.handle_connected();
+    assert_eq!(rig.actions(), ["append 1 Gap again", "offer 1", all, "record 1770163200009-0?"]);
+}
+
+#[test]
+fn a_record_that_was_not_written_waits_five_seconds_and_is_looked_for() {
+    let mut rig = Rig::leading(Settings::default());
+    rig.feed(&entry_line(RESULT, "1770163200009-0", &[("symbol", "AUSDT"), ("executed", "perhaps")]));
+    rig.sync();
+    assert_eq!(rig.actions(), ["acknowledge 1770163200009-0", "record 1770163200009-0"]);
+    rig.delivery.handle_acknowledged();
+    rig.delivery.handle_recorded(0, Recorded::Unknown, 1);
+    assert_eq!((rig.actions(), rig.delivery.poll_timeout(1)), (Vec::new(), Some(5_001)));
+    rig.now_ms = 5_001;
+    assert_eq!(rig.actions(), ["record 1770163200009-0?"]);
+    rig.delivery.handle_recorded(0, Recorded::Written, 5_001);
+    assert!(rig.delivery.is_settled());
+}
+
+#[test]
+fn the_kill_key_is_published_when_it_changes_what_the_log_says() {
+    // Key seen, key that the log has, key seen now; signed or not. Then: what is appended.
+    let cases: [(bool, &[bool], bool, &[&str]); 5] = [
+        (false, &[], true, &["append 1 Kill(true)"]),
+        (false, &[], false, &[]),
+        (true, &[], false, &[]),
+        (false, &[true], false, &["append 2 Kill(false)"]),
+        (true, &[true], false, &[]),
+    ];
+    for (has_key, before, now, want) in cases {
+        let mut rig = Rig::leading(Settings { has_key, ..Settings::default() });
+        for kill in before {
+            rig.delivery.handle_kill_key(*kill, rig.now_ms, &rig.lab.engine);
+            assert_eq!(rig.actions(), [format!("append 1 Kill({kill})")]);
+            let id = EntryId::new(1_770_163_200_000, 0);
+            rig.delivery.handle_appended(1, Appended::Written(id), 1, &rig.lab.engine);
+            rig.control("1770163200000-0", "kill.changed", r#"{"kill":true}"#);
+            rig.sync();
+            assert_eq!(rig.actions(), ["acknowledge 1770163200000-0"]);
+            rig.delivery.handle_acknowledged();
+        }
+        rig.delivery.handle_kill_key(now, rig.now_ms + 1, &rig.lab.engine);
+        assert_eq!(rig.actions(), want, "signed: {has_key}, before: {before:?}, now: {now}");
+        rig.delivery.handle_kill_key(now, rig.now_ms + 2, &rig.lab.engine);
+        assert_eq!(rig.actions(), NOTHING, "each change once");
+    }
+}
+
+/// `control kill off` sets the key to 0, then appends its entry. A read that began before arrives after it was folded.
+#[test]
+fn a_late_read_of_the_kill_key_does_not_kill_again() {
+    let mut rig = Rig::leading(Settings::default());
+    rig.now_ms = 10;
+    rig.control("1770163200000-0", "kill.changed", r#"{"kill":false}"#);
+    rig.sync();
+    assert_eq!(rig.actions(), ["acknowledge 1770163200000-0"]);
+    for began_ms in [9, 10] {
+        rig.delivery.handle_kill_key(true, began_ms, &rig.lab.engine);
+        assert_eq!(rig.actions(), NOTHING, "asked before, answered after");
+        assert!(rig.delivery.kills().was_set(), "orders are refused all the same");
+    }
+    rig.delivery.handle_kill_key(true, 11, &rig.lab.engine);
+    assert_eq!(rig.actions(), ["append 1 Kill(true)"], "set again, or still set");
+}
+
+#[test]
+fn an_order_that_another_process_wrote_is_not_offered() {
+    let mut rig = with_an_order();
+    let mut seen = rig.delivery.outbox().get(1).expect("the order").clone();
+    seen.written = Some(EntryId::new(1_770_163_200_007, 0));
+    let came = rig.lab.feed(&entry_line(TICK, "1770163200008-0", &[("event_type", "market.tick"), ("payload", "{}")]));
+    let folded = Folded {
+        entry: &came.entry,
+        is_new: true,
+        by_group: true,
+        disposition: Disposition::Applied,
+        is_skipped: false,
+        is_foreign: false,
+        decided: None,
+        seen: Some(seen),
+        record: None,
+    };
+    rig.delivery.handle_folded(folded, rig.now_ms, &rig.lab.engine);
+    rig.sync();
+    assert!(rig.actions().iter().all(|action| action.starts_with("acknowledge")));
+    assert_eq!(rig.delivery.outbox().unwritten(), 0);
+}
