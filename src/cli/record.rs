@@ -2,19 +2,19 @@
 //!
 //! It reads without a group and acknowledges nothing. It goes on after the last entries of the journal.
 
+use crossbeam_channel::{RecvTimeoutError, bounded};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use tokio::sync::watch;
 
 use crate::codec::line;
-use crate::codec::live::StreamPosition;
 use crate::config::Config;
 use crate::config::flags::{self, RunFlags};
+use crate::domain::delivery::StreamPosition;
 use crate::domain::event::ids::EntryId;
 use crate::drive::projection::close_to_others;
 use crate::service::run::{Connect, Message, ReaderSetup, ReaderStatus, Role, read_streams, stop_on_signal};
@@ -56,8 +56,8 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     runtime.spawn(stop_on_signal(Arc::clone(&stop)));
     let (_, role) = watch::channel(Role::Follower);
     let status = Arc::new(ReaderStatus::default());
-    let (to_journal, messages) = sync_channel(BATCHES_WAITING);
-    let (folded, to_fill) = sync_channel(BATCHES_WAITING);
+    let (to_journal, messages) = bounded(BATCHES_WAITING);
+    let (folded, to_fill) = bounded(BATCHES_WAITING);
     let setup = ReaderSetup {
         connect,
         // Nothing is ever read through this group.
@@ -100,7 +100,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
             }
             Ok(Message::Lost(loss)) => {
                 let stream = &config.streams.get(loss.stream).name;
-                tracing::error!(stream = %stream, count = loss.count, why = loss.why, "entries are lost: the journal has a gap");
+                tracing::error!(stream = %stream, count = loss.count, why = loss.why.text(), "entries are lost: the journal has a gap");
             }
             Ok(Message::Ended(error)) => return Err(error),
             Ok(_) | Err(RecvTimeoutError::Timeout) => {}

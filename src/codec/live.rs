@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::request::FieldTexts;
 use super::state::{Row, Rows, decode, encode, entry_key, key, name_key};
+use crate::domain::delivery::StreamPosition;
+use crate::domain::delivery::gap::StreamGap;
+use crate::domain::delivery::row::{OutboxRow, RowChange};
 use crate::domain::event::ids::EntryId;
+use crate::domain::event::streams::Streams;
 
 const OUTBOX: &[u8] = b"o/";
 const STREAM: &[u8] = b"s/";
@@ -14,45 +17,7 @@ const PLACE: &[u8] = b"p/";
 const ASIDE: &[u8] = b"a/";
 const REFUSED: &[u8] = b"r/";
 const FINDING: &[u8] = b"f/";
-
-/// A decision in the outbox.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OutboxRow {
-    pub seq: u64,
-    pub decision_id: String,
-    /// Fields of the `harvest.decision` entry.
-    pub fields: FieldTexts,
-    /// Stream and fields of the request, if there is one.
-    pub request: Option<(String, FieldTexts)>,
-    /// The request is an order, not a suggestion.
-    pub live: bool,
-    /// Hash of the policy under which it was decided.
-    pub policy: String,
-    /// Time of the entry that caused it. [ms since 1970]
-    pub cause_ms: u64,
-    /// Its id in the decision stream, once it is written.
-    pub written: Option<EntryId>,
-    /// The request may have been sent before the server lost its data, so only the record is written.
-    pub record_only: bool,
-    /// The server lost it. It is written again, with a mark.
-    pub again: bool,
-}
-
-impl OutboxRow {
-    /// Returns a field of the `harvest.decision` entry; empty if it is absent.
-    pub fn field(&self, name: &str) -> &str {
-        self.fields.iter().find(|(of, _)| of == name).map_or("", |(_, value)| value)
-    }
-}
-
-/// The stream position of an input stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StreamPosition {
-    /// Entries consumed, or known to be lost, since the stream was created. [1]
-    pub seen: u64,
-    /// Number of added entries, as the server reported it last. [1]
-    pub added: u64,
-}
+const GAP: &[u8] = b"w/";
 
 /// The entries with one kind of finding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,23 +45,22 @@ pub struct Checkpoint {
     pub kill_key: Option<bool>,
 }
 
-pub fn outbox_row(row: &OutboxRow) -> Row {
-    (key(OUTBOX, &row.seq.to_be_bytes()), Some(encode(row)))
-}
-
-/// Returns the row that removes a decision from the outbox.
-pub fn outbox_removed(seq: u64) -> Row {
-    (key(OUTBOX, &seq.to_be_bytes()), None)
-}
-
-/// Returns the row that adds an entry to the quarantine outbox: its record is still to be written.
-pub fn aside_row(stream: &str, id: EntryId) -> Row {
-    (key(ASIDE, &entry_key(stream, id)), Some(encode(&(stream, id))))
-}
-
-/// Returns the row that removes an entry whose record is written.
-pub fn aside_removed(stream: &str, id: EntryId) -> Row {
-    (key(ASIDE, &entry_key(stream, id)), None)
+/// Returns the row of a change of delivery.
+pub fn change_row(change: &RowChange, streams: &Streams) -> Row {
+    let entry = |prefix, stream: &str, id| key(prefix, &entry_key(stream, id));
+    match change {
+        RowChange::Outbox(row) => (key(OUTBOX, &row.seq.to_be_bytes()), Some(encode(row))),
+        RowChange::OutboxRemoved(seq) => (key(OUTBOX, &seq.to_be_bytes()), None),
+        RowChange::GapFound(gap) => {
+            let name = &streams.get(gap.stream).name;
+            (gap_key(name, gap), Some(encode(&(name, gap))))
+        }
+        RowChange::GapPublished(gap) => (gap_key(&streams.get(gap.stream).name, gap), None),
+        RowChange::Unrecorded { stream, id } => (entry(ASIDE, stream, *id), Some(encode(&(stream, *id)))),
+        RowChange::Recorded { stream, id } => (entry(ASIDE, stream, *id), None),
+        RowChange::Refused { stream, id } => (entry(REFUSED, stream, *id), Some(encode(&(stream, *id)))),
+        RowChange::RefusalPublished { stream, id } => (entry(REFUSED, stream, *id), None),
+    }
 }
 
 /// Returns streams and ids of the quarantine outbox.
@@ -108,14 +72,18 @@ pub fn quarantine_outbox<R: Rows>(rows: &R) -> Result<Vec<(String, EntryId)>, R:
     Ok(all)
 }
 
-/// Returns the row that adds a refused entry that is still to be published.
-pub fn refused_row(stream: &str, id: EntryId) -> Row {
-    (key(REFUSED, &entry_key(stream, id)), Some(encode(&(stream, id))))
+fn gap_key(stream: &str, gap: &StreamGap) -> Vec<u8> {
+    [name_key(GAP, stream).as_slice(), &gap.added.to_be_bytes(), &gap.shift.to_be_bytes()].concat()
 }
 
-/// Returns the row that removes a refused entry that is published.
-pub fn refused_removed(stream: &str, id: EntryId) -> Row {
-    (key(REFUSED, &entry_key(stream, id)), None)
+/// Returns the gaps of these streams that are still to be published.
+pub fn gaps<R: Rows>(rows: &R, streams: &Streams) -> Result<Vec<StreamGap>, R::Error> {
+    let mut all = Vec::new();
+    for (row_key, value) in rows.scan(GAP)? {
+        let (name, gap): (String, StreamGap) = decode(&row_key, &value)?;
+        all.extend(streams.id_of(&name).map(|stream| StreamGap { stream, ..gap }));
+    }
+    Ok(all)
 }
 
 /// Returns streams and ids of all refused entries that are still to be published.
@@ -172,10 +140,15 @@ pub fn stream_position<R: Rows>(rows: &R, name: &str) -> Result<Option<StreamPos
 /// folded from.
 pub fn rows<R: Rows>(rows: &R) -> Result<Vec<Row>, R::Error> {
     let mut all = Vec::new();
-    for prefix in [OUTBOX, STREAM, PLACE, ASIDE, REFUSED, FINDING] {
+    for prefix in [OUTBOX, STREAM, PLACE, ASIDE, REFUSED, FINDING, GAP] {
         all.extend(rows.scan(prefix)?.into_iter().map(|(row_key, value)| (row_key, Some(value))));
     }
     Ok(all)
+}
+
+/// Returns true if a service has written the rows, and not a replay.
+pub fn is_of_service<R: Rows>(rows: &R) -> Result<bool, R::Error> {
+    Ok(!rows.scan(PLACE)?.is_empty())
 }
 
 pub fn checkpoint<R: Rows>(rows: &R) -> Result<Checkpoint, R::Error> {

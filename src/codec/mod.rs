@@ -21,6 +21,7 @@ pub mod checksum;
 pub mod fields;
 pub mod journal;
 pub mod live;
+pub mod own_entry;
 pub mod request;
 
 pub mod exchange;

@@ -17,8 +17,7 @@ const SUGGESTED_BY: &str = "harvester";
 /// [1]
 const PERCENT_PLACES: u32 = 10;
 
-/// Names and values of an entry.
-pub type FieldTexts = Vec<(String, String)>;
+pub use crate::domain::delivery::row::FieldTexts;
 
 /// The format of orders for an executor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

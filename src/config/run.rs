@@ -98,10 +98,10 @@ pub struct Run {
     pub pending_list: bool,
     /// Maximum number of symbols that prices alone may introduce. [1]
     pub max_symbols: usize,
-    /// Number of entries after which a commit is due … [1]
-    pub commit_entries: usize,
-    /// … or time after the first of them. [ms]
-    pub commit_interval_ms: u64,
+    /// Number of entries after which a checkpoint is due … [1]
+    pub checkpoint_entries: u64,
+    /// … or time after the last one. [ms]
+    pub checkpoint_ms: u64,
     pub lease_ms: u64,
     /// Interval between two `HARVEST_TICK` lines. [ms]
     pub tick_ms: u64,
@@ -125,8 +125,8 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Run, ConfigError> {
         read_count: count(table.whole("read_count", 1000, 1..=100_000)?),
         pending_list: table.boolean("pending_list", true)?,
         max_symbols: count(table.whole("max_symbols", SYMBOLS_MAX as u64, 1..=1_000_000)?),
-        commit_entries: count(table.whole("commit_entries", 10_000, 1..=1_000_000)?),
-        commit_interval_ms: table.whole("commit_interval_ms", 5, 0..=60_000)?,
+        checkpoint_entries: table.whole("checkpoint_entries", 100_000, 1..=10_000_000)?,
+        checkpoint_ms: table.whole("checkpoint_ms", 1000, 1..=60_000)?,
         lease_ms: table.whole("lease_ms", 5000, 500..=600_000)?,
         tick_ms: table.milliseconds("tick_ms", "HARVEST_SCAN_INTERVAL_SEC", 5000, 100..=3_600_000)?,
         snapshot_entries: table.whole("snapshot_entries", 1_000_000, 1000..=1_000_000_000)?,

@@ -1,5 +1,6 @@
 //! The commits of a projection: the rows that wait, and the store that gets them.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::driver::Folded;
@@ -18,8 +19,8 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum size of the rows that wait for a commit. [bytes]
 const COMMIT_BYTES: usize = 8 << 20;
 
-/// The place where the projection is kept.
-pub(super) enum Backing {
+/// The place where a projection is kept.
+pub enum Backing {
     /// In memory only, without a store.
     Memory,
     Store(Store),
@@ -27,13 +28,79 @@ pub(super) enum Backing {
     Rebuild(Rebuild),
 }
 
+impl Backing {
+    /// Writes rows as one commit.
+    pub fn commit(&mut self, rows: Vec<Row>) -> anyhow::Result<()> {
+        match self {
+            Self::Memory => {}
+            Self::Store(store) => store.commit(rows.into_iter())?,
+            Self::Rebuild(rebuild) => rebuild.store().commit(rows.into_iter())?,
+        }
+        Ok(())
+    }
+
+    /// Replaces the old store with a rebuilt one. Returns the new path of the old store.
+    pub fn finish(self) -> anyhow::Result<Option<PathBuf>> {
+        match self {
+            Self::Rebuild(rebuild) => Ok(rebuild.swap()?),
+            Self::Memory | Self::Store(_) => Ok(None),
+        }
+    }
+
+    pub const fn is_rebuild(&self) -> bool {
+        matches!(self, Self::Rebuild(_))
+    }
+}
+
+/// The rows of the next commit.
+pub struct PendingRows {
+    /// Symbols whose names are written. [1]
+    names_written: usize,
+    rows: Vec<Row>,
+    bytes: usize,
+    entries: u64,
+}
+
+impl PendingRows {
+    /// Creates it for a state whose symbols are written up to a number.
+    pub const fn new(names_written: usize) -> Self {
+        Self { names_written, rows: Vec::new(), bytes: 0, entries: 0 }
+    }
+
+    pub fn add(&mut self, row: Row) {
+        self.bytes += row.0.len() + row.1.as_ref().map_or(0, Vec::len);
+        self.rows.push(row);
+    }
+
+    /// Folds one entry. `raw` returns its history line, if the quarantine needs it.
+    pub fn fold(&mut self, engine: &mut Engine, entry: &Entry, raw: impl FnOnce() -> String) -> Folded {
+        let folded = Folded::by(engine, entry);
+        if let Some((_, sealed)) = &folded.decided {
+            self.add(state::decision_row(sealed.seq, &decision_line(engine, sealed, entry)));
+        }
+        if let Disposition::Quarantined(reason) = folded.disposition {
+            let stream = engine.streams().get(entry.stream).name.clone();
+            let quarantined = Quarantined { stream, id: entry.id, reason: reason.name().to_owned(), line: raw() };
+            self.add(state::quarantine_row(&quarantined));
+        }
+        self.entries += 1;
+        folded
+    }
+
+    /// Takes all rows: those that were added, then those of the state that changed.
+    pub fn take(&mut self, engine: &mut Engine) -> Vec<Row> {
+        let changes = engine.take_changes();
+        let mut rows = std::mem::take(&mut self.rows);
+        rows.extend(state::changed_rows(engine, &changes, &mut self.names_written));
+        (self.bytes, self.entries) = (0, 0);
+        rows
+    }
+}
+
 /// The rows of the next commit, and where it goes.
 pub(super) struct Commits {
     pub(super) backing: Backing,
-    names_written: usize,
-    waiting: Vec<Row>,
-    waiting_bytes: usize,
-    entries_waiting: u64,
+    pub(super) pending: PendingRows,
     committed: Instant,
 }
 
@@ -46,19 +113,14 @@ pub struct Folding<'a> {
 impl Commits {
     /// Creates it for a state whose symbols are written up to a number.
     pub(super) fn to(backing: Backing, names_written: usize) -> Self {
-        let (waiting, committed) = (Vec::new(), Instant::now());
-        Self { backing, names_written, waiting, waiting_bytes: 0, entries_waiting: 0, committed }
-    }
-
-    pub(super) fn wait(&mut self, row: Row) {
-        self.waiting_bytes += row.0.len() + row.1.as_ref().map_or(0, Vec::len);
-        self.waiting.push(row);
+        Self { backing, pending: PendingRows::new(names_written), committed: Instant::now() }
     }
 
     fn is_due(&self) -> bool {
-        self.entries_waiting >= COMMIT_ENTRIES
-            || self.waiting_bytes >= COMMIT_BYTES
-            || (self.entries_waiting.is_multiple_of(1024) && self.committed.elapsed() >= COMMIT_INTERVAL)
+        let PendingRows { bytes, entries, .. } = self.pending;
+        entries >= COMMIT_ENTRIES
+            || bytes >= COMMIT_BYTES
+            || (entries.is_multiple_of(1024) && self.committed.elapsed() >= COMMIT_INTERVAL)
     }
 }
 
@@ -73,36 +135,19 @@ impl Folding<'_> {
     }
 
     pub(super) fn fold(&mut self, entry: &Entry, raw: impl FnOnce() -> String) -> Folded {
-        let folded = Folded::by(self.engine, entry);
-        if matches!(self.commits.backing, Backing::Memory) {
-            return folded;
+        match self.commits.backing {
+            Backing::Memory => Folded::by(self.engine, entry),
+            Backing::Store(_) | Backing::Rebuild(_) => self.commits.pending.fold(self.engine, entry, raw),
         }
-        if let Some((_, sealed)) = &folded.decided {
-            let line = decision_line(self.engine, sealed, entry);
-            self.commits.wait(state::decision_row(sealed.seq, &line));
-        }
-        if let Disposition::Quarantined(reason) = folded.disposition {
-            let stream = self.engine.streams().get(entry.stream).name.clone();
-            let quarantined = Quarantined { stream, id: entry.id, reason: reason.name().to_owned(), line: raw() };
-            self.commits.wait(state::quarantine_row(&quarantined));
-        }
-        self.commits.entries_waiting += 1;
-        folded
     }
 
     /// Writes every change in one batch: state, cursors and decisions.
     pub(super) fn commit(&mut self) -> anyhow::Result<()> {
-        let store = match &mut self.commits.backing {
-            Backing::Memory => return Ok(()),
-            Backing::Store(store) => store,
-            Backing::Rebuild(rebuild) => rebuild.store(),
-        };
-        let changes = self.engine.take_changes();
-        let mut rows = std::mem::take(&mut self.commits.waiting);
-        rows.extend(state::changed_rows(self.engine, &changes, &mut self.commits.names_written));
-        store.commit(rows.into_iter())?;
-        (self.commits.waiting_bytes, self.commits.entries_waiting) = (0, 0);
-        self.commits.committed = Instant::now();
+        if !matches!(self.commits.backing, Backing::Memory) {
+            let rows = self.commits.pending.take(self.engine);
+            self.commits.backing.commit(rows)?;
+            self.commits.committed = Instant::now();
+        }
         Ok(())
     }
 }

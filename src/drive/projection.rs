@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use super::commits::{Backing, Commits, Folding};
+use super::commits::{Backing, Commits, Folding, PendingRows};
 use super::driver::{Driver, Folded};
 use super::pipeline::EntryBatch;
 use crate::codec::state::{self, BadRow, FORMAT_VERSION, Meta, Quarantined, Row, Rows, StoredRow};
@@ -168,7 +168,7 @@ impl Projection {
     /// Creates a projection whose first commit writes the metadata of the store.
     fn begun(driver: Driver, backing: Backing, config: &Config) -> anyhow::Result<Self> {
         let mut projection = Self::with(driver, backing);
-        projection.wait(state::meta_row(&Meta::of(&config.streams, &config.policy)));
+        projection.commits.pending.add(state::meta_row(&Meta::of(&config.streams, &config.policy)));
         Ok(projection)
     }
 
@@ -190,7 +190,7 @@ impl Projection {
 
     /// Adds a row to the next commit.
     pub fn wait(&mut self, row: Row) {
-        self.commits.wait(row);
+        self.commits.pending.add(row);
     }
 
     /// Writes every change in one batch: state, cursors and decisions.
@@ -212,7 +212,13 @@ impl Projection {
 
     /// Returns true if this is a rebuild beside the store in use.
     pub fn is_rebuild(&self) -> bool {
-        matches!(self.commits.backing, Backing::Rebuild(_))
+        self.commits.backing.is_rebuild()
+    }
+
+    /// Returns the driver, the rows of the next commit, and the place that gets them.
+    pub fn into_parts(self) -> (Driver, PendingRows, Backing) {
+        let Commits { backing, pending, .. } = self.commits;
+        (self.driver, pending, backing)
     }
 
     /// Writes the remaining changes and, after a rebuild, replaces the old store with the new one.
@@ -220,11 +226,7 @@ impl Projection {
     /// Returns the new path of the old store.
     pub fn finish(mut self) -> anyhow::Result<(Engine, Option<PathBuf>)> {
         self.commit()?;
-        let aside = match self.commits.backing {
-            Backing::Rebuild(rebuild) => rebuild.swap()?,
-            Backing::Memory | Backing::Store(_) => None,
-        };
-        Ok((self.driver.engine, aside))
+        Ok((self.driver.engine, self.commits.backing.finish()?))
     }
 }
 

@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::report::{self, Health, SharedReport};
 use crate::shell::web::{Asked, Page, Site};
@@ -30,7 +31,7 @@ pub enum Question {
 }
 
 /// Returns the pages of a service. Without `questions` (`record` has no processor) there are no positions.
-pub fn site(shared: &SharedReport, questions: Option<mpsc::Sender<Question>>) -> Site {
+pub fn site(shared: &SharedReport, questions: Option<Sender<Question>>) -> Site {
     let of = |make: fn(&SharedReport) -> Page| {
         let shared = shared.clone();
         move |_: Asked| {
@@ -73,7 +74,7 @@ fn status(shared: &SharedReport) -> Page {
 
 /// Returns the list of positions (docs/spec/commands.md, "positions"); with `whole=1` the sheet, which also has its
 /// time and the other known facts.
-async fn positions(questions: mpsc::Sender<Question>, asked: Asked) -> Page {
+async fn positions(questions: Sender<Question>, asked: Asked) -> Page {
     let (answer, answered) = oneshot::channel();
     let symbol = asked.name.as_ref().map(|name| name.trim().to_uppercase());
     let question = Question::Positions { symbol: symbol.clone(), all: asked.is_on("all"), answer };

@@ -2,11 +2,11 @@
 //!
 //! The server is one of the test: it answers what a test wants, as fast as it is asked.
 
+use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -144,7 +144,7 @@ fn entries(count: usize) -> Vec<u8> {
 /// A reader of that stream.
 struct Reader {
     messages: Receiver<Message>,
-    folded: SyncSender<Batch>,
+    folded: Sender<Batch>,
     status: Arc<ReaderStatus>,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
@@ -154,8 +154,8 @@ struct Reader {
 impl Reader {
     fn start(server: &Server) -> Self {
         let (role, role_seen) = watch::channel(Role::Follower);
-        let (to_fold, messages) = sync_channel(8);
-        let (folded, to_fill) = sync_channel(8);
+        let (to_fold, messages) = bounded(8);
+        let (folded, to_fill) = bounded(8);
         let status = Arc::new(ReaderStatus::default());
         let stop = Arc::new(AtomicBool::new(false));
         let setup = ReaderSetup {

@@ -1,10 +1,12 @@
 //! The one step in which a decision is written: what it looks at before, and what it answers.
 
 use crate::support::redis::RedisServer;
-use crate::support::service::{CONTROL, DECISION, PLAN, entries, field_of_all};
+use crate::support::service::{CONTROL, DECISION, PLAN, add, entries, field_of_all};
 use harvester::codec::seal::chained;
+use harvester::domain::delivery::action::{Needed, Offer, Tried, WrittenDecision};
+use harvester::domain::delivery::row::OutboxRow;
 use harvester::domain::event::ids::EntryId;
-use harvester::shell::redis::{Address, Emission, EmitKeys, Emitter, Offered, Request, Server, WrittenDecision};
+use harvester::shell::redis::{Address, EmitKeys, Emitter, Offered, Server};
 
 const LEASE: &str = "quantum:stream:harvest.decision:lease";
 const MEMORY: &str = "quantum:stream:harvest.decision:emitted";
@@ -32,22 +34,38 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 /// An order, folded a moment ago.
-fn order(server: &RedisServer, seq: u64) -> Emission {
+fn order(server: &RedisServer, seq: u64) -> Offer {
     let now_ms = now_ms(server);
     let (id, hash) = (format!("{seq:032x}"), chained("", &seq.to_string()));
-    Emission {
+    let row = OutboxRow {
+        seq,
         fields: pairs(&[("decision_id", &id), ("seq", &seq.to_string()), ("hash", &hash), ("payload", "{}")]),
         decision_id: id,
-        request: Some(Request { stream: PLAN.to_owned(), is_ours: false, fields: pairs(&[("plan_id", "p")]) }),
+        request: Some((PLAN.to_owned(), pairs(&[("plan_id", "p")]))),
+        live: true,
+        policy: String::new(),
         cause_ms: now_ms,
-        age_max_ms: 30_000,
-        kill_was_set: false,
-        refusal: None,
+        written: None,
         record_only: false,
-        hash,
         again: false,
-        after: None,
+    };
+    Offer {
+        row,
+        lease: "1 one".to_owned(),
+        refusal: None,
+        age_max_ms: 30_000,
         folded_to_ms: now_ms,
+        kill_was_set: false,
+        after: None,
+        needs: None,
+    }
+}
+
+/// Offers one decision.
+async fn offer(emitter: &mut Emitter, offer: &Offer) -> Offered {
+    match emitter.offer(std::slice::from_ref(offer)).await {
+        (mut answers, None) if answers.len() == 1 => answers.remove(0),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -62,43 +80,45 @@ fn entry_of(offered: &Offered) -> EntryId {
 async fn an_order_that_rests_on_what_was_folded_long_ago_is_not_written() {
     let server = RedisServer::start();
     let mut emitter = emitter(&server).await;
-    let late = Emission { folded_to_ms: now_ms(&server) - 10_000, ..order(&server, 1) };
-    assert_eq!(emitter.offer(&late, "1 one").await.unwrap(), Offered::Behind);
+    let late = Offer { folded_to_ms: now_ms(&server) - 10_000, ..order(&server, 1) };
+    assert_eq!(offer(&mut emitter, &late).await, Offered::Behind);
     assert_eq!((entries(&server, DECISION), entries(&server, PLAN)), (vec![], vec![]));
     // Looked at again, and offered on what is folded now.
-    entry_of(&emitter.offer(&order(&server, 1), "1 one").await.unwrap());
+    entry_of(&offer(&mut emitter, &order(&server, 1)).await);
     assert_eq!(entries(&server, PLAN).len(), 1);
     // One that is not sent anyway waits for nothing.
-    let old = Emission { folded_to_ms: 1, cause_ms: now_ms(&server) - 60_000, ..order(&server, 3) };
-    let refused = emitter.offer(&old, "1 one").await.unwrap();
+    let mut old = Offer { folded_to_ms: 1, ..order(&server, 3) };
+    old.row.cause_ms -= 60_000;
+    let refused = offer(&mut emitter, &old).await;
     assert!(
         matches!(&refused, Offered::Written { refusal: Some(reason), .. } if reason == "max_decision_age"),
         "{refused:?}"
     );
     // What does not rest on the streams is written whatever was folded.
-    let record = Emission { folded_to_ms: 0, request: None, ..order(&server, 2) };
-    entry_of(&emitter.offer(&record, "1 one").await.unwrap());
+    let mut record = Offer { folded_to_ms: 0, ..order(&server, 2) };
+    record.row.request = None;
+    entry_of(&offer(&mut emitter, &record).await);
 }
 
 #[tokio::test]
 async fn nothing_is_written_behind_a_decision_that_the_server_has_lost() {
     let server = RedisServer::start();
     let mut emitter = emitter(&server).await;
-    let first = emitter.offer(&order(&server, 1), "1 one").await.unwrap();
+    let first = offer(&mut emitter, &order(&server, 1)).await;
     let lost = entry_of(&first);
     let written = |seq: u64, entry| WrittenDecision { seq, decision_id: format!("{seq:032x}"), entry };
-    let second = Emission { after: Some(lost), ..order(&server, 2) };
+    let second = Offer { after: Some(lost), ..order(&server, 2) };
     assert_eq!(emitter.lost_of(&[written(1, Some(lost))]).await.unwrap(), [0; 0]);
     server.cli(&["DEL", DECISION, MEMORY]);
-    assert_eq!(emitter.offer(&second, "1 one").await.unwrap(), Offered::Lost);
+    assert_eq!(offer(&mut emitter, &second).await, Offered::Lost);
     assert_eq!((entries(&server, DECISION), entries(&server, PLAN).len()), (vec![], 1));
     assert_eq!(emitter.lost_of(&[written(1, Some(lost)), written(7, None)]).await.unwrap(), [1, 7]);
     // Written again, marked, and without its order.
-    let mut again = Emission { again: true, record_only: true, request: None, ..order(&server, 1) };
-    again.fields.extend(pairs(&[("again", "1")]));
-    let there = entry_of(&emitter.offer(&again, "1 one").await.unwrap());
-    let second = Emission { after: Some(there), ..order(&server, 2) };
-    let last = entry_of(&emitter.offer(&second, "1 one").await.unwrap());
+    let mut again = order(&server, 1);
+    (again.row.again, again.row.record_only) = (true, true);
+    let there = entry_of(&offer(&mut emitter, &again).await);
+    let second = Offer { after: Some(there), ..order(&server, 2) };
+    let last = entry_of(&offer(&mut emitter, &second).await);
     assert_eq!(field_of_all(&server, DECISION, "seq"), ["1", "2"]);
     assert_eq!(entries(&server, PLAN).len(), 2);
     // What was trimmed is not lost: the memory still names it, and the stream begins behind it.
@@ -115,14 +135,14 @@ async fn nothing_is_written_behind_a_decision_that_the_server_has_lost() {
 async fn the_memory_is_believed_where_the_stream_says_the_same() {
     let server = RedisServer::start();
     let mut emitter = emitter(&server).await;
-    let first = emitter.offer(&order(&server, 1), "1 one").await.unwrap();
+    let first = offer(&mut emitter, &order(&server, 1)).await;
     let known = Offered::Written {
         decision: entry_of(&first),
         request: Some(entries(&server, PLAN)[0].0.parse().unwrap()),
         refusal: None,
         is_new: false,
     };
-    assert_eq!(emitter.offer(&order(&server, 1), "1 one").await.unwrap(), known, "the answer was lost, say");
+    assert_eq!(offer(&mut emitter, &order(&server, 1)).await, known, "the answer was lost, say");
     let forged = [
         format!("{}  ", entry_of(&first)),
         "1770163200000-0  ".to_owned(),
@@ -131,11 +151,62 @@ async fn the_memory_is_believed_where_the_stream_says_the_same() {
         String::new(),
     ];
     for text in forged {
-        let id = order(&server, 2).decision_id;
+        let id = order(&server, 2).row.decision_id;
         server.cli(&["HSET", MEMORY, &id, &text]);
-        assert_eq!(emitter.offer(&order(&server, 2), "1 one").await.unwrap(), Offered::Doubtful { known: text });
+        assert_eq!(offer(&mut emitter, &order(&server, 2)).await, Offered::Doubtful { known: text });
     }
     assert_eq!((entries(&server, DECISION).len(), entries(&server, PLAN).len()), (1, 1));
-    server.cli(&["HDEL", MEMORY, &order(&server, 2).decision_id]);
-    entry_of(&emitter.offer(&order(&server, 2), "1 one").await.unwrap());
+    server.cli(&["HDEL", MEMORY, &order(&server, 2).row.decision_id]);
+    entry_of(&offer(&mut emitter, &order(&server, 2)).await);
+}
+
+#[tokio::test]
+async fn in_one_pipeline_nothing_is_written_after_a_decision_that_was_not() {
+    let server = RedisServer::start();
+    let mut emitter = emitter(&server).await;
+    let pipeline = |server: &RedisServer| {
+        let mut offers: Vec<Offer> = (1..=3).map(|seq| order(server, seq)).collect();
+        for at in 1..3 {
+            let before = &offers[at - 1].row;
+            let (decision_id, hash) = (before.decision_id.clone(), before.field("hash").to_owned());
+            offers[at].needs = Some(Needed { decision_id, hash });
+        }
+        offers
+    };
+    let mut offers = pipeline(&server);
+    offers[1].folded_to_ms -= 10_000;
+    let (answers, failed) = emitter.offer(&offers).await;
+    assert!(failed.is_none());
+    assert!(matches!(answers[..], [Offered::Written { .. }, Offered::Behind, Offered::Halted]), "{answers:?}");
+    assert_eq!(field_of_all(&server, DECISION, "seq"), ["1"]);
+    // Offered again, the first is known, and the others follow it.
+    let (answers, _) = emitter.offer(&pipeline(&server)).await;
+    assert!(answers.iter().all(|answer| matches!(answer, Offered::Written { .. })), "{answers:?}");
+    assert_eq!(field_of_all(&server, DECISION, "seq"), ["1", "2", "3"]);
+    // A memory that names a decision is not enough: its entry must be there, with its hash.
+    server.cli(&["DEL", DECISION]);
+    let (answers, _) = emitter.offer(&pipeline(&server)[1..2]).await;
+    assert!(matches!(answers[..], [Offered::Doubtful { .. }]), "{answers:?}");
+    let mut fourth = order(&server, 4);
+    fourth.needs = pipeline(&server)[2].needs.clone();
+    assert_eq!(offer(&mut emitter, &fourth).await, Offered::Halted);
+    assert_eq!(entries(&server, PLAN).len(), 3);
+}
+
+#[tokio::test]
+async fn an_entry_whose_answer_was_lost_is_not_appended_again() {
+    let server = RedisServer::start();
+    let mut emitter = emitter(&server).await;
+    let fields = pairs(&[("event_type", "policy.adopted"), ("payload", "{}")]);
+    add(&server, CONTROL, &[("event_type", "policy.adopted"), ("payload", "{}")]);
+    let mut tried = None;
+    let first = emitter.append(CONTROL, &fields, &mut tried).await.expect("appended");
+    assert_eq!(entries(&server, CONTROL).len(), 2, "the first one is another's");
+    add(&server, CONTROL, &[("n", "1")]);
+    let again = emitter.append(CONTROL, &fields, &mut tried).await.expect("found");
+    assert_eq!((again, entries(&server, CONTROL).len()), (first, 3));
+    // An attempt that never arrived is made up for.
+    let mut tried = Some(Tried { after: EntryId::new(u64::MAX, 0), fields: fields.clone(), issued_ms: 0 });
+    emitter.append(CONTROL, &fields, &mut tried).await.expect("appended");
+    assert_eq!(entries(&server, CONTROL).len(), 4);
 }

@@ -37,7 +37,7 @@ impl Recorded {
         let recorded = std::fs::read_to_string(root().join("replay/nights/incident-2026-02-04/events.jsonl")).unwrap();
         std::fs::write(&history, brought_forward(&recorded)).unwrap();
         // Small batches, so that there are many steps to be killed at.
-        let mut settings = "[run]\nread_count = 50\ncommit_entries = 40\nlease_ms = 1000\n".to_owned();
+        let mut settings = "[run]\nread_count = 50\ncheckpoint_entries = 40\nlease_ms = 1000\n".to_owned();
         if is_live {
             settings += "[policy]\nmode = \"live\"\nladder = \"0.5:0.25,1:0.25,1.5:0.25\"\n\
                 atr_unit = { default = \"absolute\" }\nprice_sources = [\"market.tick\"]\non_live = \"take\"\n\

@@ -330,9 +330,15 @@ fn decisions_of_hours_ago_that_the_server_lost_are_written_again() {
 fn outbox_forgets(place: &Place) {
     use harvester::codec::live;
     use harvester::codec::state::FORMAT_VERSION;
+    use harvester::domain::delivery::row::RowChange;
     use harvester::shell::store::Store;
     let mut store = Store::open(&place.store(), FORMAT_VERSION).expect("the store opens");
-    let rows: Vec<_> = live::outbox(&store).expect("rows").iter().map(|row| live::outbox_removed(row.seq)).collect();
+    let streams = harvester::domain::event::streams::Streams::default();
+    let rows: Vec<_> = live::outbox(&store)
+        .expect("rows")
+        .iter()
+        .map(|row| live::change_row(&RowChange::OutboxRemoved(row.seq), &streams))
+        .collect();
     assert_eq!(rows.len(), 3);
     store.commit(rows.into_iter()).expect("it is committed");
 }

@@ -8,7 +8,7 @@ use crate::support::service::{
 };
 use serde_json::Value;
 
-const SETTINGS: &str = "[run]\npending_list = false\nread_count = 50\ncommit_entries = 40\n";
+const SETTINGS: &str = "[run]\npending_list = false\nread_count = 50\ncheckpoint_entries = 40\n";
 
 fn place(server: &RedisServer) -> Place {
     let mut place = Place::new(server);

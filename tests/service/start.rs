@@ -6,11 +6,8 @@ use std::net::TcpListener;
 use crate::support::proxy::Proxy;
 use crate::support::redis::RedisServer;
 use crate::support::service::{
-    CONTROL, DECISION, PRICE, Place, RESULT, add, decisions, entries, field_of_all, is_read, open_position, price,
-    until, until_leader,
+    DECISION, PRICE, Place, RESULT, entries, field_of_all, is_read, open_position, price, until, until_leader,
 };
-use harvester::domain::event::ids::EntryId;
-use harvester::shell::redis::{Address, Server};
 
 /// The exit code of a start, which ends by itself.
 fn refused(place: &Place) -> Option<i32> {
@@ -134,30 +131,4 @@ fn two_processes_under_one_consumer_name_say_so() {
     one.until_logged(&["another process runs under this consumer name", "give each a name of its own"]);
     other.stop();
     one.stop();
-}
-
-/// An answer that is lost on its way: the entry stands there, and the next try finds it.
-#[tokio::test]
-async fn an_entry_whose_answer_was_lost_is_not_appended_again() {
-    let server = RedisServer::start();
-    let mut connection =
-        Server::connect(&Address::new(&server.url(), None).expect("an address")).await.expect("a server");
-    let fields = [("event_type", "policy.adopted"), ("payload", "{}")];
-    add(&server, CONTROL, &fields);
-    let mut after = None;
-    let first = connection.add_once(CONTROL, &fields, &mut after).await.expect("appended");
-    assert_eq!(entries(&server, CONTROL).len(), 2, "the one of before is another's");
-    for n in 0..1500 {
-        add(&server, CONTROL, &[("n", &n.to_string())]);
-        if n > 3 {
-            break;
-        }
-    }
-    let again = connection.add_once(CONTROL, &fields, &mut after).await.expect("found");
-    assert_eq!((again, entries(&server, CONTROL).len()), (first, 7));
-    // A try that never came through is made good.
-    let mut after = Some(EntryId::new(u64::MAX, 0));
-    connection.add_once(CONTROL, &fields, &mut after).await.expect("appended");
-    assert_eq!(entries(&server, CONTROL).len(), 8);
-    assert_eq!(decisions(&server).len(), 0);
 }

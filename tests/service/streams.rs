@@ -251,5 +251,5 @@ fn the_doctor_names_streams_that_take_nothing() {
     assert_eq!(ran.code, Some(1), "{}", ran.log);
     let line = |words: &[&str]| ran.out.lines().any(|line| words.iter().all(|word| line.contains(word)));
     assert!(line(&[PRICE, "ids_exhausted"]), "{}", ran.out);
-    assert!(line(&[QUARANTINE, "no stream"]), "{}", ran.out);
+    assert!(line(&[QUARANTINE, "not a stream"]), "{}", ran.out);
 }

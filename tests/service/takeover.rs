@@ -14,7 +14,7 @@ const TAKEOVERS: u64 = 4;
 const SYMBOLS: u64 = 17;
 const HOUR_MS: u64 = 3_600_000;
 /// Small batches, so that there are many steps to be killed at.
-const SETTINGS: &str = "[run]\nread_count = 20\ncommit_entries = 10\nlease_ms = 500\n";
+const SETTINGS: &str = "[run]\nread_count = 20\ncheckpoint_entries = 10\nlease_ms = 500\n";
 
 fn takeovers() -> u64 {
     std::env::var("HARVESTER_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(TAKEOVERS)

@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use super::history;
 use crate::cli::exit_code::Found;
 use crate::cli::replay::{Request, replay};
-use crate::codec::live::{self, OutboxRow};
+use crate::codec::live;
 use crate::config::Config;
+use crate::domain::delivery::row::OutboxRow;
 use crate::domain::engine::{Engine, Gap};
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::StreamKind;
@@ -52,7 +53,7 @@ pub fn fill(
     }
     let (gaps, kept) = {
         let (engine, held) = projection::read(store)?;
-        if live::checkpoint(&held)?.journal > 0 {
+        if live::is_of_service(&held)? {
             is_all_told(&engine, &held, given.journal)?;
         }
         (engine.globals().gaps.clone(), live::rows(&held)?)

@@ -1,16 +1,19 @@
 //! The command: from the settings to a running service, and to its end.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use crossbeam_channel::{bounded, unbounded};
 use tokio::sync::{mpsc, watch};
 
 use super::connect::{Connect, patiently};
+use super::disk;
 use super::emitter::{self, EmitterSetup};
-use super::event_loop::{Channels, EventLoop};
+use super::event::Event;
+use super::event_loop::{Channels, DiskThreads, EventLoop};
 use super::fetching::{self, FetchSetup, Fetched, Lacking};
 use super::lease_task::{self, LeaseSetup};
 use super::message::Role;
@@ -18,10 +21,12 @@ use super::preflight;
 use super::publish::Publisher;
 use super::reader::{self, ReaderSetup};
 use super::reader_status::ReaderStatus;
-use super::start::{Started, start};
+use super::start::{Started, control_stream, start};
+use crate::codec::policy;
 use crate::config::flags::{self, RunFlags};
 use crate::config::{Config, Start};
 use crate::domain::event::streams::{StreamKind, Streams};
+use crate::drive::keys;
 use crate::drive::look_ahead::is_read_ahead;
 use crate::service::pages::{self, QUESTIONS_WAITING};
 use crate::service::server;
@@ -31,9 +36,7 @@ use crate::shell::web::WebServer;
 /// The longest time to wait for the server at the start of the service.
 const FIRST_CONNECTION: Duration = Duration::from_secs(10);
 /// The most batches that wait for the processor. [1]
-const BATCHES_WAITING: usize = 8;
-/// The most emit batches that wait for the emitter. [1]
-const WORK_WAITING: usize = 64;
+const BATCHES_WAITING: usize = 4;
 /// The longest time that the release of the lease may take.
 const RELEASE_LIMIT: Duration = Duration::from_secs(1);
 
@@ -91,7 +94,7 @@ fn serve(
     }))?;
     let publisher = Publisher::new(config);
     publisher.speaks_to(version.as_deref());
-    let (ask, questions) = mpsc::channel(QUESTIONS_WAITING);
+    let (ask, questions) = bounded(QUESTIONS_WAITING);
     let web = match config.run.listen {
         None => None,
         Some(address) => {
@@ -100,7 +103,8 @@ fn serve(
             Some(web.with_context(|| format!("serving health and metrics on {address}"))?)
         }
     };
-    let Started { fold, positions } = runtime.block_on(start(config, &connect, &publisher, new_chain))?;
+    let Started { processor, store, journal, positions } =
+        runtime.block_on(start(config, &connect, &publisher, new_chain))?;
 
     let decisions = decision_stream(&config.streams);
     let keys = LeaseKeys::beside(&decisions);
@@ -108,12 +112,13 @@ fn serve(
     let give_up = Arc::new(AtomicBool::new(false));
     let (role, role_seen) = watch::channel(Role::Follower);
     let (holder, holder_seen) = watch::channel(None);
-    let (kill, kill_seen) = watch::channel(None);
+    let (send_event, events) = unbounded();
     let status = Arc::new(ReaderStatus::default());
-    let (to_fold, messages) = sync_channel(BATCHES_WAITING);
-    let (folded, to_fill) = sync_channel(BATCHES_WAITING);
-    let (work, to_do) = mpsc::channel(WORK_WAITING);
-    let (done, done_seen) = std::sync::mpsc::channel();
+    let (to_fold, messages) = bounded(BATCHES_WAITING);
+    let (folded, to_fill) = bounded(BATCHES_WAITING);
+    let (to_emitter, orders) = mpsc::unbounded_channel();
+    let (to_journal, journal_orders) = unbounded();
+    let (to_checkpoints, checkpoint_orders) = unbounded();
 
     let reading = ReaderSetup {
         connect: connect.clone(),
@@ -126,7 +131,7 @@ fn serve(
         streams: config.streams.iter().map(|(_, stream)| stream.name.clone()).collect(),
         are_control: config.streams.iter().map(|(_, stream)| stream.kind == StreamKind::Control).collect(),
         are_foreseen: config.streams.iter().map(|(_, stream)| is_read_ahead(stream.kind)).collect(),
-        kill_gate: Arc::clone(&fold.kill_gate),
+        kill_gate: Arc::clone(&processor.kill_gate),
         positions,
         from: config.streams.iter().map(|(_, stream)| start_of(stream.kind, from)).collect(),
         count: config.run.read_count,
@@ -141,18 +146,19 @@ fn serve(
         keys: EmitKeys {
             lease: keys.lease.clone(),
             decisions,
-            control: fold.outputs.control.clone(),
+            control: control_stream(&config.streams),
             kill_key: config.emit.kill_key.clone(),
             length_max: config.emit.output_maxlen,
-            signing: fold.signing.clone(),
+            signing: keys::configured(config)?,
         },
-        kill_gate: Arc::clone(&fold.kill_gate),
+        kill_gate: Arc::clone(&processor.kill_gate),
+        streams: config.streams.clone(),
+        policy: policy::to_json(&config.policy),
         quarantine: config.outputs.quarantine.clone(),
         group: config.run.group.clone(),
-        role: role_seen.clone(),
         give_up: Arc::clone(&give_up),
-        work: to_do,
-        done,
+        orders,
+        events: send_event.clone(),
     };
     let lease = LeaseSetup {
         connect: connect.clone(),
@@ -162,13 +168,30 @@ fn serve(
         role,
         holder,
         stop: Arc::clone(&stop),
+        events: send_event.clone(),
     };
     let lease = runtime.spawn(lease_task::keep_lease(lease));
-    runtime.spawn(lease_task::watch_kill_key(connect, config.emit.kill_key.clone(), kill, Arc::clone(&stop)));
-    runtime.spawn(stop_on_signal(Arc::clone(&stop)));
-    let reading = std::thread::Builder::new().name("reader".to_owned()).spawn(move || reader::run(reading))?;
-    let emitting = std::thread::Builder::new().name("emitter".to_owned()).spawn(move || emitter::run(emitting))?;
+    runtime.spawn(lease_task::watch_kill_key(
+        connect,
+        config.emit.kill_key.clone(),
+        send_event.clone(),
+        Arc::clone(&stop),
+    ));
+    let stopped = (Arc::clone(&stop), send_event.clone());
+    runtime.spawn(async move {
+        stop_on_signal(stopped.0).await;
+        let _ = stopped.1.send(Event::Stop);
+    });
+    let reading = spawn("reader", move || reader::run(reading))?;
+    let emitting = spawn("emitter", move || emitter::run(emitting))?;
 
+    let journalled = disk::state(&journal);
+    let store = Arc::new(Mutex::new(store));
+    let (shared, to_loop) = (Arc::clone(&store), send_event.clone());
+    let threads = DiskThreads {
+        journal: spawn("journal", move || disk::keep_journal(journal, &journal_orders, &send_event))?,
+        checkpoints: spawn("checkpoint", move || disk::keep_checkpoints(&shared, &checkpoint_orders, &to_loop))?,
+    };
     let (lacking, lacking_seen) = watch::channel(Lacking::default());
     let (fetched, fetched_seen) = watch::channel(Fetched::default());
     runtime.spawn(fetching::run(FetchSetup {
@@ -179,22 +202,24 @@ fn serve(
         fetched,
         stop: Arc::clone(&stop),
     }));
-    let wires = Channels {
-        lacking,
-        fetched: fetched_seen,
+    let channels = Channels {
         messages,
         folded,
-        work,
-        done: done_seen,
+        events,
+        emitter: to_emitter,
+        journal: to_journal,
+        checkpoints: to_checkpoints,
         role: role_seen,
         holder: holder_seen,
-        kill: kill_seen,
         questions,
+        lacking,
+        fetched: fetched_seen,
         status,
         stop: Arc::clone(&stop),
         give_up,
     };
-    let served = EventLoop::new(fold, wires, config, publisher, until_idle).run();
+    let event_loop = EventLoop::new(processor, channels, store, journalled, config, publisher, until_idle);
+    let served = event_loop.run(threads);
     stop.store(true, Ordering::Relaxed);
     let released = runtime.block_on(async { tokio::time::timeout(RELEASE_LIMIT, lease).await });
     if released.is_err() {
@@ -210,6 +235,10 @@ fn serve(
     }
     runtime.shutdown_background();
     served.context(Failed)
+}
+
+fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> std::io::Result<JoinHandle<T>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
 /// Decisions and control entries are read from the beginning of their streams, wherever the other streams start.

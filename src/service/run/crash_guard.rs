@@ -48,6 +48,11 @@ impl CrashGuard {
         Ok(crash_guard)
     }
 
+    /// Creates a guard that notes nothing.
+    pub fn off() -> Self {
+        Self { path: PathBuf::new(), file: None, former: None, left: 0, is_noted: false }
+    }
+
     /// Returns the entry that has ended the process at least twice.
     pub fn culprit(&self) -> Option<(&str, EntryId)> {
         self.former.as_ref().filter(|(_, _, times)| *times >= 2).map(|(stream, id, _)| (stream.as_str(), *id))

@@ -1,228 +1,197 @@
-//! The emitter: offers decisions one after the other, appends our own entries, and acknowledges last.
+//! The emitter: does what delivery asks for, on a connection of its own, one action after the other.
 //!
-//! A failure of the server is retried without limit, and nothing later is done before it succeeds. Without the lease,
-//! nothing is written. Decisions that were not offered stay in the outbox of the store.
+//! It decides nothing. An action whose answer was lost is reported as such, and delivery asks again. While there is no
+//! connection, nothing is asked for.
 
+use crossbeam_channel::Sender;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
 use std::time::Instant;
 
-use tokio::sync::mpsc::Receiver;
-use tokio::sync::watch;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::connect::{Connect, RetryDelay};
+use super::event::Event;
 use super::fail;
 use super::kill_gate::KillGate;
-use super::message::{Append, Done, EmitBatch, GapNotice, NotEmitted, QuarantineRecord, Role};
-use crate::domain::event::ids::EntryId;
-use crate::shell::redis::{
-    Emission, EmitKeys, Emitter, Offered, RawEntry, Server, ServerError, Tried, WrittenDecision, borrowed,
+use crate::codec::own_entry;
+use crate::domain::delivery::action::{
+    Action, Answer, Append, Appended, GapNotice, Offer, Record, Recorded, WrittenDecision,
 };
+use crate::domain::event::ids::{EntryId, StreamId};
+use crate::domain::event::streams::Streams;
+use crate::shell::redis::{EmitKeys, Emitter, Offered, RawEntry, Server, ServerError, borrowed};
 
 /// The most entries of a quarantine stream that are read at once. [1]
 const PAGE_ENTRIES: usize = 1000;
+
+/// An action, and the connection that it is meant for. Connections are counted from 1.
+#[derive(Debug)]
+pub struct Order {
+    pub connection: u64,
+    pub action: Action,
+}
 
 /// Everything that the emitter needs to begin.
 pub struct EmitterSetup {
     pub connect: Connect,
     pub keys: EmitKeys,
+    pub streams: Streams,
+    /// JSON of the configured policy.
+    pub policy: String,
     /// The quarantine stream.
     pub quarantine: String,
     pub group: String,
-    pub role: watch::Receiver<Role>,
     pub kill_gate: Arc<KillGate>,
-    /// Set when the service stops at once: nothing is retried.
+    /// Set when the service stops at once: no connection is opened again.
     pub give_up: Arc<AtomicBool>,
-    pub work: Receiver<EmitBatch>,
-    pub done: Sender<Done>,
+    pub orders: UnboundedReceiver<Order>,
+    pub events: Sender<Event>,
 }
 
 struct Emitting {
     setup: EmitterSetup,
-    emitter: Option<Emitter>,
-    delay: RetryDelay,
-    /// The last round in which a decision was not written.
-    halted: Option<u64>,
-    /// Streams and keys that rejected the last write.
+    /// Streams and keys that refused the last write.
     refusing: BTreeSet<String>,
 }
 
-/// How an operation is retried.
-#[derive(Clone, Copy)]
-struct Try {
-    /// True if the operation needs the lease.
-    leads: bool,
-    /// True if a rejected operation is left for later, so that decisions and acknowledgements do not wait for it.
-    can_wait: bool,
-}
-
-impl Try {
-    const AS_LEADER: Self = Self { leads: true, can_wait: false };
-    const WHOEVER_LEADS: Self = Self { leads: false, can_wait: false };
-    const TELLING: Self = Self { leads: true, can_wait: true };
-    const LOOKING: Self = Self { leads: false, can_wait: true };
-}
-
-/// The reason why an operation was not done.
-enum NotDone {
-    /// The lease is not ours, or the service gives up.
-    Later,
-    /// The server rejects an operation that can wait.
-    Refused(ServerError),
-}
-
-/// Works until all senders of emit batches are gone.
+/// Works until the event loop is gone.
 pub fn run(setup: EmitterSetup) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return tracing::error!(%error, "no runtime for the emitter"),
     };
-    runtime.block_on(
-        Emitting { setup, emitter: None, delay: RetryDelay::default(), halted: None, refusing: BTreeSet::new() }.run(),
-    );
+    runtime.block_on(Emitting { setup, refusing: BTreeSet::new() }.run());
 }
 
 impl Emitting {
     async fn run(mut self) {
-        while let Some(work) = self.setup.work.recv().await {
-            let EmitBatch { emissions, round, appends, quarantine_outbox, mut acks, checks } = work;
-            for append in &appends {
-                self.append(append).await;
-            }
-            for (seq, emission) in emissions {
-                self.offer(seq, round, &emission).await;
-            }
-            if let Some(written) = checks {
-                self.check(&written).await;
-            }
-            acks.retain(|(_, ids)| !ids.is_empty());
-            if !acks.is_empty() {
-                self.acknowledge(&acks).await;
-            }
-            self.put_aside(quarantine_outbox).await;
-            let _ = self.setup.done.send(Done::Finished);
+        let mut delay = RetryDelay::default();
+        let mut connections = 0;
+        while !self.setup.give_up.load(Ordering::Relaxed) {
+            let error = match self.setup.connect.server().await {
+                Ok(server) => {
+                    connections += 1;
+                    self.send(Event::EmitterConnected(connections));
+                    let mut emitter = Emitter::new(server, self.setup.keys.clone());
+                    let Some(error) = self.work(&mut emitter, connections, &mut delay).await else { return };
+                    self.send(Event::EmitterDisconnected);
+                    error
+                }
+                Err(error) => error,
+            };
+            let pause = delay.next();
+            tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "emitting failed, trying again");
+            tokio::time::sleep(pause).await;
         }
     }
 
-    fn lease(&self) -> Option<String> {
-        self.setup.role.borrow().lease().map(str::to_owned)
-    }
-
-    /// Returns the connection, opened again after a failure; `None` once the service gives up.
-    async fn connected(&mut self) -> Option<&mut Emitter> {
-        while self.emitter.is_none() {
-            match self.setup.connect.server().await {
-                Ok(server) => self.emitter = Some(Emitter::new(server, self.setup.keys.clone())),
-                Err(error) => self.failed(&error).await?,
-            }
-        }
-        self.emitter.as_mut()
-    }
-
-    /// Waits before the next try; returns `None` if there is none.
-    async fn failed(&mut self, error: &ServerError) -> Option<()> {
-        self.emitter = None;
-        if self.setup.give_up.load(Ordering::Relaxed) {
-            return None;
-        }
-        let pause = self.delay.next();
-        tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "emitting failed, trying again");
-        tokio::time::sleep(pause).await;
-        Some(())
-    }
-
-    /// Tries until the operation is done, each time on an open connection.
-    async fn until_done<T>(
-        &mut self,
-        what: Try,
-        mut call: impl AsyncFnMut(&mut Emitter, &str) -> Result<T, ServerError>,
-    ) -> Result<T, NotDone> {
+    /// Works on one connection. Returns the error that ended it; `None` once the event loop is gone.
+    async fn work(&mut self, emitter: &mut Emitter, connection: u64, delay: &mut RetryDelay) -> Option<ServerError> {
         loop {
-            let lease = if what.leads { self.lease().ok_or(NotDone::Later)? } else { String::new() };
-            match call(self.connected().await.ok_or(NotDone::Later)?, &lease).await {
-                Ok(done) => {
-                    self.delay.reset();
-                    return Ok(done);
+            let order = self.setup.orders.recv().await?;
+            // An order for an earlier connection was given up with it.
+            if order.connection == connection {
+                match self.perform(emitter, order.action).await {
+                    Ok(()) => delay.reset(),
+                    Err(error) => return Some(error),
                 }
-                Err(error) if what.can_wait && !error.may_pass() => {
-                    // Another server may have taken over. The next try connects to the present one.
-                    self.emitter = self.emitter.take().filter(|_| error.stream_fault().is_some());
-                    return Err(NotDone::Refused(error));
-                }
-                Err(error) => self.failed(&error).await.ok_or(NotDone::Later)?,
             }
         }
     }
 
-    /// Offers a decision. Decisions are written in their order: after one that was not written, none is offered until
-    /// the processor has applied that outcome.
-    async fn offer(&mut self, seq: u64, round: u64, emission: &Emission) {
+    fn send(&self, event: Event) {
+        let _ = self.setup.events.send(event);
+    }
+
+    async fn perform(&mut self, emitter: &mut Emitter, action: Action) -> Result<(), ServerError> {
+        match action {
+            Action::Offer(offers) => {
+                // A process that is to end at an offer makes each of its own.
+                let together = if fail::is_wanted("offered") { 1 } else { offers.len() };
+                for offers in offers.chunks(together) {
+                    self.offer(emitter, offers).await?;
+                }
+                Ok(())
+            }
+            Action::Append(append) => self.append(emitter, append).await,
+            Action::Check(written) => self.check(emitter, &written).await,
+            Action::Acknowledge(acks) => self.acknowledge(emitter, acks).await,
+            Action::Record(records) => self.record(emitter, records).await,
+            // The event loop does these itself.
+            Action::Checkpoint | Action::Recall { .. } => Ok(()),
+        }
+    }
+
+    async fn offer(&mut self, emitter: &mut Emitter, offers: &[Offer]) -> Result<(), ServerError> {
         let began = Instant::now();
-        let gate = Arc::clone(&self.setup.kill_gate);
-        let offered = if self.halted.is_some_and(|halted| round <= halted) {
-            None
-        } else {
-            let offered = self
-                .until_done(Try::AS_LEADER, async |emitter, lease| emitter.offer(&gate.over(emission), lease).await)
-                .await;
-            fail::point("offered");
-            offered.ok()
-        };
-        let why = match offered {
-            Some(Offered::Written { decision, request: _, refusal, is_new }) => {
-                let refusing = std::mem::take(&mut self.refusing).into_iter();
-                let (others, written): (BTreeSet<String>, _) = refusing.partition(|key| *key == self.setup.quarantine);
-                self.refusing = others;
-                for key in written {
-                    let _ = self.setup.done.send(Done::Output { key, refusal: None });
+        let gated: Vec<Offer> = offers.iter().map(|offer| self.setup.kill_gate.over(offer).into_owned()).collect();
+        let (answers, failed) = emitter.offer(&gated).await;
+        fail::point("offered");
+        for (offer, offered) in offers.iter().zip(answers) {
+            let answer = match offered {
+                Offered::Written { decision, request: _, refusal, is_new } => {
+                    self.all_can_be_written();
+                    Answer::Written { entry: decision, refusal, is_new }
                 }
-                let _ = self.setup.done.send(Done::Emitted { seq, decision, refusal, is_new, took: began.elapsed() });
-                return;
-            }
-            Some(Offered::Stale) | None => NotEmitted::Later,
-            Some(Offered::Behind) => NotEmitted::Behind,
-            Some(Offered::Unfit { key, why }) => {
-                self.output(&key, Some(why.says().to_owned()));
-                NotEmitted::Unfit
-            }
-            Some(Offered::Lost) => NotEmitted::Lost,
-            Some(Offered::Doubtful { known }) => NotEmitted::Doubtful { known },
-        };
-        self.halted = self.halted.max(Some(round));
-        let _ = self.setup.done.send(Done::NotEmitted { seq, round, why });
-    }
-
-    async fn append(&mut self, append: &Append) {
-        let Append { number, stream, fields, gap } = append;
-        let number = *number;
-        if let Some(gap) = gap
-            && let Ok(Some(id)) =
-                self.until_done(Try::LOOKING, async |emitter, _| written_gap(emitter.server(), stream, gap).await).await
-        {
-            let _ = self.setup.done.send(Done::Appended { number, id });
-            return;
+                Offered::Stale => Answer::Stale,
+                Offered::Halted => Answer::Halted,
+                Offered::Behind => Answer::Behind,
+                Offered::Lost => Answer::Lost,
+                Offered::Doubtful { known } => Answer::Doubtful { known },
+                Offered::Unfit { key, why } => {
+                    self.output(&key, Some(why.says().to_owned()));
+                    Answer::Unfit
+                }
+            };
+            self.send(Event::Offered { seq: offer.row.seq, answer, took: began.elapsed() });
         }
-        // The answer to an earlier try may have been lost.
-        let mut tried = Tried::default();
-        let appended =
-            self.until_done(Try::TELLING, async |emitter, _| emitter.append(stream, fields, &mut tried).await).await;
-        let done = match appended {
-            Ok(id) => {
-                self.output(stream, None);
-                Done::Appended { number, id }
-            }
-            Err(NotDone::Later) => Done::NotAppended { number },
-            Err(NotDone::Refused(error)) => {
-                self.output(stream, Some(why(&error)));
-                Done::AppendRefused { number, fields: fields.clone() }
-            }
-        };
-        let _ = self.setup.done.send(done);
+        failed.map_or(Ok(()), Err)
     }
 
-    /// Reports that a stream or key rejects writes, or accepts them again.
+    /// Reports that every key that a decision needs accepts writes. The quarantine stream is not among them.
+    fn all_can_be_written(&mut self) {
+        let refusing = std::mem::take(&mut self.refusing).into_iter();
+        let (others, written): (BTreeSet<String>, _) = refusing.partition(|key| *key == self.setup.quarantine);
+        self.refusing = others;
+        for key in written {
+            self.send(Event::Output { key, refusal: None });
+        }
+    }
+
+    async fn append(&mut self, emitter: &mut Emitter, append: Append) -> Result<(), ServerError> {
+        let Append { number, entry, mut tried, gap } = append;
+        let stream = self.setup.keys.control.clone();
+        let fields = own_entry::fields(&entry, &self.setup.policy, &self.setup.streams);
+        let written = match &gap {
+            Some(gap) => left_out(written_gap(emitter.server(), &stream, gap).await)?.flatten(),
+            None => None,
+        };
+        let appended = match written {
+            Some(id) => Ok(id),
+            None => emitter.append(&stream, &fields, &mut tried).await,
+        };
+        match appended {
+            Ok(id) => {
+                self.output(&stream, None);
+                self.send(Event::Appended { number, outcome: Appended::Written(id) });
+                Ok(())
+            }
+            Err(error) if !error.may_pass() => {
+                self.output(&stream, Some(why(&error)));
+                self.send(Event::Appended { number, outcome: Appended::Refused });
+                // Another server may have taken over. The next connection is to the present one.
+                if error.stream_fault().is_some() { Ok(()) } else { Err(error) }
+            }
+            Err(error) => {
+                self.send(Event::Appended { number, outcome: Appended::Unknown(tried) });
+                Err(error)
+            }
+        }
+    }
+
+    /// Reports that a stream or key refuses writes, or accepts them again.
     fn output(&mut self, key: &str, refusal: Option<String>) {
         let is_known = match &refusal {
             Some(_) => !self.refusing.insert(key.to_owned()),
@@ -230,92 +199,68 @@ impl Emitting {
         };
         // A reason may change.
         if refusal.is_some() || !is_known {
-            let _ = self.setup.done.send(Done::Output { key: key.to_owned(), refusal });
+            self.send(Event::Output { key: key.to_owned(), refusal });
         }
     }
 
-    /// Writes quarantine records. Records that may have been written before are looked for first.
-    async fn put_aside(&mut self, quarantine_outbox: Vec<QuarantineRecord>) {
-        let doubtful: Vec<(&str, EntryId)> = quarantine_outbox
-            .iter()
-            .filter(|aside| aside.is_doubtful)
-            .map(|aside| (aside.stream.as_str(), aside.id))
-            .collect();
+    /// Writes quarantine records. Records that may have been written before are looked for first. If one is refused, the
+    /// others wait with it.
+    async fn record(&mut self, emitter: &mut Emitter, records: Vec<Record>) -> Result<(), ServerError> {
         let stream = self.setup.quarantine.clone();
-        let mut told = if doubtful.is_empty() {
-            Some(BTreeSet::new())
-        } else {
-            let looked =
-                self.until_done(Try::LOOKING, async |emitter, _| told(emitter.server(), &stream, &doubtful).await);
-            match looked.await {
-                Ok(told) => Some(told),
-                Err(not_done) => {
-                    self.aside_refused(&stream, not_done);
-                    None
-                }
+        let doubtful: Vec<(&str, EntryId)> =
+            records.iter().filter(|record| record.is_doubtful).map(|record| (&*record.stream, record.id)).collect();
+        let mut refused = None;
+        let known = match recorded(emitter.server(), &stream, &doubtful).await {
+            Ok(known) => known,
+            Err(error) if !error.may_pass() => {
+                refused = Some(error);
+                BTreeSet::new()
             }
+            Err(error) => return Err(error),
         };
-        for aside in &quarantine_outbox {
-            let is_told = told.as_ref().map(|told| told.contains(&(aside.stream.as_str(), aside.id)));
-            let is_written = match is_told {
-                None => false,
-                Some(true) => true,
-                Some(false) => self.tell(&stream, aside).await,
-            };
-            // If one record was rejected, the others wait with it.
-            told = told.filter(|_| is_written);
-            let _ = self.setup.done.send(Done::Aside { number: aside.number, is_written });
-        }
-    }
-
-    async fn tell(&mut self, stream: &str, aside: &QuarantineRecord) -> bool {
-        let (fields, length_max) = (borrowed(&aside.fields), self.setup.keys.length_max);
-        let entry = (aside.stream.as_str(), aside.id);
-        let mut was_tried = false;
-        let written = self
-            .until_done(Try::TELLING, async |emitter, _| {
-                // The answer to the earlier try may have been lost.
-                let is_retry = std::mem::replace(&mut was_tried, true);
-                if is_retry && told(emitter.server(), stream, &[entry]).await?.contains(&entry) {
-                    return Ok(());
+        for record in &records {
+            if refused.is_none() && !known.contains(&(&*record.stream, record.id)) {
+                let (fields, length_max) = (borrowed(&record.fields), self.setup.keys.length_max);
+                match emitter.server().add_trimmed(&stream, &fields, length_max).await {
+                    Ok(_) => fail::point("aside_written"),
+                    Err(error) if !error.may_pass() => refused = Some(error),
+                    Err(error) => return Err(error),
                 }
-                emitter.server().add_trimmed(stream, &fields, length_max).await.map(|_| ())
-            })
-            .await;
-        match written {
-            Ok(()) => {
-                fail::point("aside_written");
-                self.output(stream, None);
-                true
             }
-            Err(not_done) => {
-                self.aside_refused(stream, not_done);
-                false
-            }
+            let outcome = if refused.is_none() { Recorded::Written } else { Recorded::Unknown };
+            self.send(Event::Recorded { number: record.number, outcome });
         }
+        self.output(&stream, refused.as_ref().map(why));
+        Ok(())
     }
 
-    fn aside_refused(&mut self, stream: &str, not_done: NotDone) {
-        if let NotDone::Refused(error) = not_done {
-            self.output(stream, Some(why(&error)));
-        }
+    /// Looks for the decisions that were written. If the server refuses the look-up, it is repeated at the next doubt.
+    async fn check(&self, emitter: &mut Emitter, written: &[WrittenDecision]) -> Result<(), ServerError> {
+        let lost = left_out(emitter.lost_of(written).await)?.unwrap_or_default();
+        self.send(Event::Checked { lost });
+        Ok(())
     }
 
-    /// Looks for the decisions that were written. If the server rejects the look-up, it is repeated at the next doubt.
-    async fn check(&mut self, written: &[WrittenDecision]) {
-        let lost = self.until_done(Try::LOOKING, async |emitter, _| emitter.lost_of(written).await).await;
-        let _ = self.setup.done.send(Done::Checked { lost: lost.unwrap_or_default() });
-    }
-
-    /// Acknowledges folded entries, also after the lease was lost: they are durable here.
-    async fn acknowledge(&mut self, acks: &[(String, Vec<EntryId>)]) {
-        let group = self.setup.group.clone();
-        let _ = self.until_done(Try::WHOEVER_LEADS, async |emitter, _| emitter.acknowledge(&group, acks).await).await;
+    /// Acknowledges folded entries, also without the lease: they are durable here.
+    async fn acknowledge(&self, emitter: &mut Emitter, acks: Vec<(StreamId, Vec<EntryId>)>) -> Result<(), ServerError> {
+        let named = acks.into_iter().map(|(stream, ids)| (self.setup.streams.get(stream).name.clone(), ids));
+        emitter.acknowledge(&self.setup.group, &named.collect::<Vec<_>>()).await?;
         fail::point("acknowledged");
+        self.send(Event::Acknowledged);
+        Ok(())
     }
 }
 
-/// Returns the reason why a stream rejects writes: its fault, else the server's message.
+/// Returns `None` for a look-up that the server refuses.
+fn left_out<T>(looked: Result<T, ServerError>) -> Result<Option<T>, ServerError> {
+    match looked {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if !error.may_pass() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns the reason why a stream refuses writes: its fault, else the server's message.
 fn why(error: &ServerError) -> String {
     error.stream_fault().map_or_else(|| error.to_string(), |fault| fault.says().to_owned())
 }
@@ -328,40 +273,41 @@ async fn written_gap(server: &mut Server, control: &str, gap: &GapNotice) -> Res
         stream: String,
         before: Option<String>,
     }
-    let tells = |entry: &RawEntry| {
+    let reports = |entry: &RawEntry| {
         let payload = entry.pairs().iter().find(|(name, _)| name == b"payload");
         let payload = payload.and_then(|(_, text)| serde_json::from_slice::<Payload>(text).ok());
         let is_gap = entry.pairs().iter().any(|(name, value)| name == b"event_type" && value == b"history.gap");
-        let before = payload.filter(|payload| payload.stream == gap.stream).and_then(|payload| payload.before);
-        is_gap && before.and_then(|text| text.parse().ok()).is_some_and(|before: EntryId| gap.before <= before)
+        let payload = payload.filter(|payload| *payload.stream == *gap.stream);
+        let before = payload.map(|payload| payload.before.map(|text| text.parse()).transpose());
+        is_gap && matches!(before, Some(Ok(before)) if gap.gap.is_reached_by(before))
     };
     let page = server.range_after(control, Some(gap.folded), PAGE_ENTRIES).await?;
-    Ok(page.iter().find(|entry| tells(entry)).map(|entry| entry.id))
+    Ok(page.iter().find(|entry| reports(entry)).map(|entry| entry.id))
 }
 
 /// Returns those of these entries that the quarantine stream contains, or contained before it was trimmed. The id of a
 /// record is later than the time of its entry, because an entry is folded only after its time is past.
-async fn told<'a>(
+async fn recorded<'a>(
     server: &mut Server,
     quarantine: &str,
     entries: &[(&'a str, EntryId)],
 ) -> Result<BTreeSet<(&'a str, EntryId)>, ServerError> {
-    let from_ms = entries.iter().map(|(_, id)| id.ms).min().unwrap_or(0);
+    let Some(from_ms) = entries.iter().map(|(_, id)| id.ms).min() else { return Ok(BTreeSet::new()) };
     let mut after = Some(EntryId::new(from_ms.saturating_sub(1), u64::MAX));
     let info = server.stream_info(quarantine).await?;
     let trimmed_to = info.filter(|info| info.gone().is_some_and(|gone| gone > 0)).and_then(|info| info.first);
-    let mut told: BTreeSet<_> =
-        entries.iter().copied().filter(|(_, id)| trimmed_to.is_some_and(|first| id.ms < first.ms)).collect();
+    let is_trimmed = |id: EntryId| trimmed_to.is_some_and(|first| id.ms < first.ms);
+    let mut found: BTreeSet<_> = entries.iter().copied().filter(|(_, id)| is_trimmed(*id)).collect();
     loop {
         let page = server.range_after(quarantine, after, PAGE_ENTRIES).await?;
         for record in &page {
             let get = |name: &[u8]| record.pairs().iter().find(|(n, _)| n == name).map(|(_, value)| value.as_slice());
             let (stream, id) = (get(b"stream"), get(b"id").and_then(EntryId::parse));
-            told.extend(entries.iter().filter(|(of, at)| stream == Some(of.as_bytes()) && id == Some(*at)));
+            found.extend(entries.iter().filter(|(of, at)| stream == Some(of.as_bytes()) && id == Some(*at)));
             after = Some(record.id);
         }
         if page.len() < PAGE_ENTRIES {
-            return Ok(told);
+            return Ok(found);
         }
     }
 }

@@ -2,18 +2,33 @@
 //! process when it reaches `committed` for the third time. A release build has none of them.
 
 #[cfg(debug_assertions)]
-pub fn point(name: &str) {
-    use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    static WANTED: OnceLock<Option<(String, u64)>> = OnceLock::new();
-    static COUNT: AtomicU64 = AtomicU64::new(0);
+fn wanted() -> Option<&'static (String, u64)> {
+    static WANTED: std::sync::OnceLock<Option<(String, u64)>> = std::sync::OnceLock::new();
     let wanted = WANTED.get_or_init(|| {
         let text = std::env::var("HARVESTER_FAIL").ok()?;
         let (name, nth) = text.split_once(':')?;
         Some((name.to_owned(), nth.parse().ok()?))
     });
-    if let Some((wanted, nth)) = wanted
+    wanted.as_ref()
+}
+
+/// Returns true if the process is to end at this point, so that it comes to it often enough.
+#[cfg(debug_assertions)]
+pub fn is_wanted(name: &str) -> bool {
+    wanted().is_some_and(|(wanted, _)| wanted == name)
+}
+
+#[cfg(not(debug_assertions))]
+pub const fn is_wanted(_name: &str) -> bool {
+    false
+}
+
+#[cfg(debug_assertions)]
+pub fn point(name: &str) {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    if let Some((wanted, nth)) = wanted()
         && wanted == name
         && COUNT.fetch_add(1, Ordering::Relaxed) + 1 == *nth
     {

@@ -8,9 +8,9 @@
 //! read, has lost its history: it was deleted or flushed, or its server was replaced by a replica that lagged. Servers
 //! before 7.0 do not count: there, a first entry after the cursor is a hint, and an end before the cursor is proof.
 
-use super::message::StreamGap;
-use crate::codec::live::StreamPosition;
 use crate::config::Start;
+use crate::domain::delivery::StreamPosition;
+use crate::domain::delivery::gap::{GapReason, StreamGap};
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::shell::redis::{Consumer, ServerError, StreamFault, StreamStats};
 
@@ -87,7 +87,7 @@ impl Bookkeeping {
         let whole_to = cursor.unwrap_or_default();
         self.streams[index] = Some(StreamBook { position, whole_to, forgotten_at: None });
         let before = match cursor.filter(|_| position.seen > 0) {
-            None => stream_stats.first_id,
+            None => before(index, stream_stats, EntryId::default(), consumer)?,
             Some(cursor) => {
                 let next = cursor.next().unwrap_or(EntryId::MAX);
                 Some(consumer.next_after(index, cursor)?.unwrap_or(next))
@@ -102,7 +102,7 @@ impl Bookkeeping {
             count: Some(position.seen),
             shift: position.seen as i64,
             added,
-            why: "not read from its beginning",
+            why: GapReason::NotFromBeginning,
         });
         Ok((cursor, if loss.is_some() { begun } else { position }, loss))
     }
@@ -124,9 +124,17 @@ impl Bookkeeping {
                 let unread = consumer.count_between(index, at.read, stream_stats.last_id)?;
                 let count = added.saturating_sub(book.position.seen).saturating_sub(unread);
                 let before = if count > 0 { before(index, stream_stats, at.read, consumer)? } else { None };
-                (count > 0).then_some((Some(count), book.position.seen + count, book.whole_to, before, TRIMMED))
+                (count > 0).then_some((
+                    Some(count),
+                    book.position.seen + count,
+                    book.whole_to,
+                    before,
+                    GapReason::Trimmed,
+                ))
             }
-            Finding::TrimmedSomewhere => Some((None, book.position.seen, at.read, stream_stats.first_id, TRIMMED)),
+            Finding::TrimmedSomewhere => {
+                Some((None, book.position.seen, at.read, stream_stats.first_id, GapReason::Trimmed))
+            }
             Finding::Forgotten => {
                 let unread = consumer.count_between(index, at.read, stream_stats.last_id)?;
                 let kept = match stream_stats.fault {
@@ -134,7 +142,13 @@ impl Bookkeeping {
                     Some(StreamFault::IdsExhausted) | None => consumer.last_until(index, at.read)?,
                 };
                 let kept = kept.unwrap_or_default();
-                Some((None, added.saturating_sub(unread), kept.min(at.read), stream_stats.next_id, FORGOTTEN))
+                Some((
+                    None,
+                    added.saturating_sub(unread),
+                    kept.min(at.read),
+                    stream_stats.next_id,
+                    GapReason::Forgotten,
+                ))
             }
         };
         let Some((count, seen, after, before, why)) = loss else {
@@ -147,15 +161,12 @@ impl Bookkeeping {
         self.streams[index] = Some(StreamBook {
             position: StreamPosition { seen, added },
             whole_to: at.read.max(before.unwrap_or_default()).max(stream_stats.max_deleted.unwrap_or_default()),
-            forgotten_at: Some(stream_stats.last_id).filter(|_| why == FORGOTTEN),
+            forgotten_at: Some(stream_stats.last_id).filter(|_| why == GapReason::Forgotten),
         });
         let after = Some(after).filter(|id| *id != EntryId::default());
         Ok(Some(StreamGap { stream, after, before, count, shift, added, why }))
     }
 }
-
-const TRIMMED: &str = "trimmed before it was read";
-const FORGOTTEN: &str = "the server has forgotten entries that it had";
 
 /// Returns the first entry after everything that can be lost: the first after the last deletion, the first that was not
 /// trimmed, or the last that was read.

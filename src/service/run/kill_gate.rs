@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::shell::redis::Emission;
+use crate::domain::delivery::action::Offer;
 
 /// The conditions that prevent orders from being sent, shared by reader, processor and emitter.
 #[derive(Debug, Default)]
@@ -45,13 +45,11 @@ impl KillGate {
         self.folded.load(Ordering::SeqCst) < self.read.load(Ordering::SeqCst) || self.is_killed.load(Ordering::SeqCst)
     }
 
-    /// Returns an emission as it may be sent at this moment: an order gets the reason why it is not sent, if there is
-    /// one.
-    pub fn over<'a>(&self, emission: &'a Emission) -> Cow<'a, Emission> {
-        let is_order = emission.request.as_ref().is_some_and(|request| !request.is_ours);
-        match self.refusal().filter(|_| is_order && emission.refusal.is_none()) {
-            Some(why) => Cow::Owned(Emission { refusal: Some(why), ..emission.clone() }),
-            None => Cow::Borrowed(emission),
+    /// Returns an offer as it may be sent at this moment: an order gets the reason why it is not sent, if there is one.
+    pub fn over<'a>(&self, offer: &'a Offer) -> Cow<'a, Offer> {
+        match self.refusal().filter(|_| offer.row.is_order() && offer.refusal.is_none()) {
+            Some(why) => Cow::Owned(Offer { refusal: Some(why), ..offer.clone() }),
+            None => Cow::Borrowed(offer),
         }
     }
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
 use tokio::sync::watch;
 
 use super::connect::Connect;
-use super::kill_key::KeyRead;
+use super::event::Event;
 use super::message::Role;
 use crate::codec::operator;
 use crate::shell::redis::{Lease, LeaseKeys, ServerError};
@@ -30,6 +31,7 @@ pub struct LeaseSetup {
     /// The holder of the lease, for the report.
     pub holder: watch::Sender<Option<String>>,
     pub stop: Arc<AtomicBool>,
+    pub events: Sender<Event>,
 }
 
 /// Holds the lease until it is stopped, then releases it.
@@ -74,6 +76,7 @@ pub async fn keep_lease(setup: LeaseSetup) {
                 continue;
             }
         }
+        let _ = setup.events.send(Event::Lease);
         pause(&setup.stop, setup.lasts / 4).await;
     }
     setup.role.send_replace(Role::Follower);
@@ -119,13 +122,8 @@ async fn reconnected(setup: &LeaseSetup, lease: Option<Lease>) -> Option<Lease> 
     }
 }
 
-/// Sends every value of the kill key that is read. A key that vanishes changes nothing.
-pub async fn watch_kill_key(
-    connect: Connect,
-    key: String,
-    seen: watch::Sender<Option<KeyRead>>,
-    stop: Arc<AtomicBool>,
-) {
+/// Sends the value of the kill key whenever it is read: set or cleared. A key that vanishes changes nothing.
+pub async fn watch_kill_key(connect: Connect, key: String, events: Sender<Event>, stop: Arc<AtomicBool>) {
     let mut server = None;
     while !stop.load(Ordering::Relaxed) {
         if server.is_none() {
@@ -141,9 +139,8 @@ pub async fn watch_kill_key(
         };
         match looked {
             Ok(Some(value)) => {
-                let kills = operator::kills(&value);
                 // Every read counts: a key that was cleared and set again must be published again.
-                seen.send_replace(Some(KeyRead { kills, began }));
+                let _ = events.send(Event::KillKey { kill: operator::kills(&value), began });
             }
             Ok(None) => {}
             Err(error) => {

@@ -1,38 +1,46 @@
 //! `harvester run`: the service. Streams in, decisions out, safe to kill at any point.
 //!
-//! Four parts, each with its own thread and its own connection: the `reader` (entries in canonical order), the
-//! `processor` (journal, state, outbox; driven by `event_loop`), the `emitter` (decisions, own entries,
-//! acknowledgements), and the `lease_task` (lease and kill key). `message` has the messages between them.
+//! ```text
+//!             lines                 lines
+//!  reader ─────────────▶ event loop ──────▶ journal ─── on disk ───┐
+//!  lease task ─ lease ──▶ (processor)                              │
+//!                            │  ▲ ◀────────────────────────────────┘
+//!                    actions │  │ answers          rows
+//!                            ▼  │            ───────────────▶ checkpoint
+//!                         emitter
+//! ```
+//!
+//! Each part has a thread. The reader, the emitter and the lease task have a connection each. The event loop waits for
+//! none of them: it passes what happened to the `processor`, which decides, and hands out what follows.
 //!
 //! In reading order: `command` (from settings to the end), `preflight` (conditions of a live start), `start` (opens
-//! store and journal), `connect` (retries), the four parts, `message`, `lines` (entries on their way), `gap_detector` (finds what was trimmed), `gate`
-//! and `kill_gate` (hold decisions back), `quarantine_outbox` (publishes quarantined entries), `refused` (publishes
-//! refused entries), `findings`, `orders` (writes requests), `crash_guard` (ends crash loops), `snapshots` (keeps past
-//! states), `fetching` (asks for what is lacking), `publish` (publishes the report), `fail` (failure points for tests).
+//! store and journal), `connect` (retries), `reader` with `lines` (entries on their way) and `gap_detector` (finds what
+//! was trimmed), `event_loop` with `message` and `event`, `processor`, `disk` (journal and checkpoint), `emitter`,
+//! `lease_task`, `kill_gate` (holds orders back), `findings`, `orders` (writes requests), `crash_guard` (ends crash
+//! loops), `snapshots` (keeps past states), `fetching` (asks for what is lacking), `publish` (publishes the report),
+//! `fail` (failure points for tests).
 
 mod command;
 mod connect;
-mod crash_guard;
+pub mod crash_guard;
+mod disk;
 mod emitter;
+mod event;
 mod event_loop;
 mod fail;
 mod fetching;
 mod findings;
 mod gap_detector;
-mod gate;
 mod kill_gate;
-mod kill_key;
 mod lease_task;
-mod lines;
+pub mod lines;
 mod message;
-mod orders;
+pub mod orders;
 mod preflight;
-mod processor;
+pub mod processor;
 mod publish;
-mod quarantine_outbox;
 mod reader;
 mod reader_status;
-mod refused;
 mod snapshots;
 mod start;
 

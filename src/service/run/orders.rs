@@ -1,9 +1,9 @@
 //! Converts decisions to rows of the outbox: with a suggestion in shadow mode, with an order request in live mode.
 
-use crate::codec::live::OutboxRow;
 use crate::codec::request::{self, OrderFormat, OrderTerms};
 use crate::codec::seal::Sealed;
 use crate::config::Live;
+use crate::domain::delivery::row::OutboxRow;
 use crate::domain::engine::{Decision, Engine};
 use crate::domain::exit::policy::Mode;
 
@@ -18,15 +18,6 @@ pub struct Orders {
 }
 
 impl Orders {
-    /// Returns the reason why an order is not sent: the policy that it was decided under, and the policy in force, must
-    /// both be the configured one.
-    pub fn refusal(&self, decided_under: &str, folded: &str) -> Option<&'static str> {
-        if *decided_under != *self.policy || *folded != *self.policy {
-            return Some("policy_differs");
-        }
-        self.live.is_none().then_some("configured_shadow")
-    }
-
     /// Returns the row of a decision that was just made.
     pub fn row(&self, engine: &Engine, decision: &Decision, sealed: &Sealed, suggestions: &str) -> OutboxRow {
         let is_live = decision.mode == Mode::Live;

@@ -1,15 +1,17 @@
 //! Publishes the state of the service: the report of the pages, the operator log, the service manager.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::event::JournalState;
 use super::fetching::Fetched;
 use super::message::Role;
 use super::processor::Processor;
 use super::reader_status::ReaderStatus;
 use crate::codec::checksum::state_checksum_hex;
-use crate::codec::live::OutboxRow;
 use crate::config::{Config, SilentAfter};
+use crate::domain::delivery::row::OutboxRow;
 use crate::domain::engine::{FIRST_TIME_MS, IDS_AHEAD_MAX_MS, RULES_VERSION};
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::drive::sheet::Sheet;
@@ -17,10 +19,42 @@ use crate::service::operator_log::{self, Line};
 use crate::service::pages::Question;
 use crate::service::report::{self, Change, GapProof, InputReport, Report, SharedReport, Watch};
 use crate::shell::redis::StreamStats;
+use crate::shell::store::Store;
 use crate::shell::systemd::Manager;
 
 /// The extension of the start timeout that each report of progress asks for.
 const START_EXTENSION: Duration = Duration::from_secs(60);
+
+/// The state of the event loop, for the report.
+#[derive(Debug, Default)]
+pub struct State {
+    /// Decisions emitted since the process began. [1]
+    pub emitted: u64,
+    /// Streams and keys that refuse our writes, with the reason.
+    pub refusing: BTreeMap<String, String>,
+    pub journal: JournalState,
+    /// Entries of the journal that the last checkpoint contains. [1]
+    pub checkpoint: u64,
+}
+
+impl State {
+    /// Notes that a stream or key refuses writes, or accepts them again. Logs each change.
+    pub fn output(&mut self, key: String, refusal: Option<String>) {
+        match refusal {
+            Some(why) => {
+                if self.refusing.get(&key) != Some(&why) {
+                    tracing::error!(key, why, "nothing can be written");
+                    self.refusing.insert(key, why);
+                }
+            }
+            None => {
+                if self.refusing.remove(&key).is_some() {
+                    tracing::info!(key, "can be written again");
+                }
+            }
+        }
+    }
+}
 
 /// The publisher: the data of the report, and the places that it goes to.
 pub struct Publisher {
@@ -93,8 +127,8 @@ impl Publisher {
         self.manager.extend_start(START_EXTENSION);
     }
 
-    pub fn started(&self, fold: &Processor) {
-        let policy = &fold.projection.engine.globals().policy;
+    pub fn started(&self, processor: &Processor) {
+        let policy = &processor.driver.engine.globals().policy;
         let report = self.shared.read();
         operator_log::start(operator_log::Start {
             build: &report.build,
@@ -123,11 +157,8 @@ impl Publisher {
         self.shared.commit_seconds.observe(took.as_secs_f64());
     }
 
-    pub fn emitted(&self, took: Duration, refusal: Option<&str>) {
+    pub fn emitted(&self, took: Duration) {
         self.shared.emit_seconds.observe(took.as_secs_f64());
-        if let Some(refusal) = refusal {
-            tracing::warn!(refusal, "a decision was written and not sent");
-        }
     }
 
     pub fn decision_written(&self, row: &OutboxRow, line: Option<&Line>) {
@@ -140,11 +171,10 @@ impl Publisher {
         }
     }
 
-    pub fn answer(&self, fold: &Processor, question: Question) {
-        let engine = &fold.projection.engine;
+    pub fn answer(&self, processor: &Processor, store: &Store, question: Question) {
+        let engine = &processor.driver.engine;
         match question {
             Question::Positions { symbol, all, answer } => {
-                let Some(store) = fold.projection.store() else { return };
                 match Sheet::of(engine, store, symbol.as_deref(), all) {
                     Ok(sheet) => {
                         let _ = answer.send(serde_json::to_value(sheet).unwrap_or_default());
@@ -164,22 +194,23 @@ impl Publisher {
     /// Publishes the present state.
     pub fn publish(
         &mut self,
-        fold: &mut Processor,
+        processor: &Processor,
+        state: &State,
         status: &ReaderStatus,
         role: &Role,
         holder: Option<String>,
         fetched: &Fetched,
     ) {
         let server_ms = status.server_ms.load(Ordering::Relaxed);
-        let inputs = self.inputs(fold, server_ms);
-        let findings = fold.findings();
-        let engine = &fold.projection.engine;
+        let inputs = self.inputs(processor, server_ms);
+        let findings = processor.findings();
+        let engine = &processor.driver.engine;
         self.shared.publish(|report| {
             report.take_from(engine, server_ms);
             report.take_findings(findings, server_ms);
-            report.totals.emitted = fold.totals.emitted;
+            report.totals.emitted = state.emitted;
             report.inputs = inputs;
-            report.role = if fold.is_leader { report::Role::Leader } else { report::Role::Standby };
+            report.role = if processor.delivery.is_leader() { report::Role::Leader } else { report::Role::Standby };
             report.redis.connected = status.is_connected.load(Ordering::Relaxed);
             report.redis.reconnects = status.reconnects.load(Ordering::Relaxed);
             report.redis.last_error = status.last_error();
@@ -192,18 +223,18 @@ impl Publisher {
                 refusal: fetched.refusal.clone(),
                 hedge_account: fetched.is_hedged,
             });
-            report.policy.pending = fold.own.has_policy();
-            report.policy.hash_configured = fold.orders.policy.to_string();
+            report.policy.pending = processor.delivery.has_policy_pending();
+            report.policy.hash_configured = processor.orders.policy.to_string();
             // A kill key that is set refuses every order, whatever the log contains.
-            report.killed |= fold.kill_gate.is_killed() || fold.kill_key.value() == Some(true);
-            report.outbox.waiting = fold.outbox_waiting() as u64;
-            report.outbox.doubtful = fold.doubtful() as u64;
-            report.outbox.refusing.clone_from(&fold.refusing);
-            let oldest = fold.outbox.values().find(|row| row.written.is_none());
+            report.killed |= processor.kill_gate.is_killed() || processor.delivery.kills().seen == Some(true);
+            report.outbox.waiting = processor.delivery.outbox().unwritten() as u64;
+            report.outbox.doubtful = processor.delivery.doubtful() as u64;
+            report.outbox.refusing.clone_from(&state.refusing);
+            let oldest = processor.delivery.outbox().rows().find(|row| row.written.is_none());
             report.outbox.oldest_ms = oldest.map(|row| server_ms.saturating_sub(row.cause_ms));
-            report.journal.bytes = fold.journal.bytes();
-            report.journal.files = fold.journal.files();
-            report.journal.position = fold.checkpoint.journal;
+            report.journal.bytes = state.journal.bytes;
+            report.journal.files = state.journal.files;
+            report.journal.position = state.checkpoint;
             report.lease.holder = holder;
             if let Role::Leader { lease, until } = role {
                 report.lease.fencing_token = lease.split(' ').next().and_then(|token| token.parse().ok()).unwrap_or(0);
@@ -216,13 +247,13 @@ impl Publisher {
         self.feed_watchdog();
         if self.ticked.elapsed() >= self.tick_interval {
             self.ticked = Instant::now();
-            let emitted = fold.totals.emitted - std::mem::replace(&mut self.emitted_before, fold.totals.emitted);
+            let emitted = state.emitted - std::mem::replace(&mut self.emitted_before, state.emitted);
             let calls = fetched.api_calls - std::mem::replace(&mut self.calls_before, fetched.api_calls);
-            let engine = &fold.projection.engine;
+            let engine = &processor.driver.engine;
             let checksum =
                 report::StateChecksum { last: engine.globals().last.to_string(), sha256: state_checksum_hex(engine) };
             self.shared.publish(|report| report.state_checksum = Some(checksum));
-            for line in operator_log::tick(&fold.projection.engine, server_ms, emitted, calls) {
+            for line in operator_log::tick(&processor.driver.engine, server_ms, emitted, calls) {
                 line.log();
             }
         }
@@ -246,11 +277,11 @@ impl Publisher {
         }
     }
 
-    fn inputs(&self, fold: &Processor, server_ms: u64) -> Vec<InputReport> {
-        let engine = &fold.projection.engine;
+    fn inputs(&self, processor: &Processor, server_ms: u64) -> Vec<InputReport> {
+        let engine = &processor.driver.engine;
         let describe = |(stream, named): (StreamId, &crate::domain::event::streams::Stream)| {
             let stream_stats = self.surveys.get(usize::from(stream.0)).cloned().unwrap_or_default();
-            let place = fold.positions[usize::from(stream.0)];
+            let place = processor.delivery.position(stream);
             let cursor = engine.cursor(stream);
             let last = Some(stream_stats.last_id).filter(|id| *id != EntryId::default());
             let unread = stream_stats.entries_added.map(|added| added.saturating_sub(place.seen));

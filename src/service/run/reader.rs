@@ -8,9 +8,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::watch;
 
 use super::connect::{Connect, RetryDelay};
@@ -21,8 +21,8 @@ use super::message::{Message, Role};
 use super::reader_status::ReaderStatus;
 use crate::codec::decode::kills_when_read;
 use crate::codec::line::{self, Fields, LineHead};
-use crate::codec::live::StreamPosition;
 use crate::config::Start;
+use crate::domain::delivery::StreamPosition;
 use crate::domain::engine::IDS_AHEAD_MAX_MS;
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::event::reorder::{ReadTo, ReorderBuffer};
@@ -63,7 +63,7 @@ pub struct ReaderSetup {
     pub role: watch::Receiver<Role>,
     pub stop: Arc<AtomicBool>,
     pub status: Arc<ReaderStatus>,
-    pub to_fold: SyncSender<Message>,
+    pub to_fold: Sender<Message>,
     /// Batches that were folded, to be filled again.
     pub folded: Receiver<Batch>,
 }

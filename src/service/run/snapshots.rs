@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::processor::Processor;
 use crate::config::Config;
+use crate::domain::engine::Engine;
 use crate::domain::exit::policy::Policy;
 use crate::drive::snapshots;
 
@@ -20,6 +20,7 @@ pub struct Snapshots {
     retention_ms: Option<u64>,
     /// Position of the journal at the last snapshot.
     taken: u64,
+    is_due: bool,
 }
 
 impl Snapshots {
@@ -31,38 +32,36 @@ impl Snapshots {
             configured: config.policy.clone(),
             retention_ms: Some(config.journal.retention_days * DAY_MS).filter(|ms| *ms > 0),
             taken: position,
+            is_due: false,
         }
     }
 
-    /// Takes a snapshot after a commit if one is due: state and journal are then at the same position.
-    pub fn after_commit(&mut self, fold: &mut Processor) {
-        if fold.checkpoint.journal.saturating_sub(self.taken) >= self.every {
-            self.take(fold);
-        }
+    /// Notes a checkpoint at a position of the journal. [1]
+    pub fn passed(&mut self, position: u64) {
+        self.is_due |= position.saturating_sub(self.taken) >= self.every;
     }
 
-    /// Takes a snapshot after the last commit of a service.
-    pub fn at_end(&mut self, fold: &mut Processor) {
-        if fold.checkpoint.journal > self.taken {
-            self.take(fold);
-        }
+    /// Returns true if a snapshot is due. It waits until everything that is folded is on disk.
+    pub const fn is_waiting(&self) -> bool {
+        self.is_due
     }
 
-    /// Takes a snapshot. A failure does not stop the service, because store and journal have everything.
-    fn take(&mut self, fold: &mut Processor) {
-        let position = fold.checkpoint.journal;
-        self.taken = position;
-        let taken = snapshots::take(&self.dir, &fold.projection.engine, &self.configured, Some(position));
+    /// Takes the last snapshot of a service.
+    pub fn at_end(&mut self, engine: &Engine, position: u64) -> Option<(u64, u64)> {
+        (position > self.taken).then(|| self.take(engine, position))?
+    }
+
+    /// Takes a snapshot at a position of the journal. Returns the position before which files of the journal may be
+    /// deleted if all their ids are before the time beside it. [ms since 1970]
+    ///
+    /// A failure does not stop the service, because store and journal have everything.
+    pub fn take(&mut self, engine: &Engine, position: u64) -> Option<(u64, u64)> {
+        (self.taken, self.is_due) = (position, false);
+        let taken = snapshots::take(&self.dir, engine, &self.configured, Some(position));
         if let Err(error) = taken.and_then(|_| snapshots::keep(&self.dir, KEPT)) {
             tracing::warn!("no snapshot: {error:#}");
-            return;
+            return None;
         }
-        let Some(retention_ms) = self.retention_ms else { return };
-        let older_than_ms = fold.projection.engine.globals().last.ms.saturating_sub(retention_ms);
-        match fold.journal.retain(position, Some(older_than_ms)) {
-            Ok(0) => {}
-            Ok(bytes) => tracing::info!(bytes, "old files of the journal are given up"),
-            Err(error) => tracing::warn!(%error, "old files of the journal stay"),
-        }
+        Some((position, engine.globals().last.ms.saturating_sub(self.retention_ms?)))
     }
 }

@@ -1,7 +1,6 @@
 //! The start of a service: from its store, the tail of its journal, and the decisions and control entries that are in
 //! the streams already.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -9,16 +8,18 @@ use anyhow::{Context as _, bail};
 use super::connect::{Connect, patiently};
 use super::crash_guard::CrashGuard;
 use super::orders::Orders;
-use super::processor::{FoldParts, OutputStreams, OwnEntry, Processor};
+use super::processor::{OutputStreams, Processor, ProcessorParts, Stored};
 use super::publish::Publisher;
 use crate::codec::decode::kills_when_read;
 use crate::codec::line::{self, Fields};
-use crate::codec::live::{self, StreamPosition};
-use crate::codec::state::{FORMAT_VERSION, Rows as _};
+use crate::codec::live;
+use crate::codec::state::{self, FORMAT_VERSION, Rows as _};
 use crate::config::Config;
+use crate::domain::delivery::StreamPosition;
 use crate::domain::engine::Decisions;
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::event::streams::{StreamKind, Streams};
+use crate::drive::commits::Backing;
 use crate::drive::look_ahead::{LookAhead, is_read_ahead};
 use crate::drive::projection::{Projection, close_to_others};
 use crate::drive::{keys, snapshots};
@@ -32,16 +33,27 @@ const PAGE_ENTRIES: usize = 1000;
 /// The longest outage of a server that was reachable before, during the start.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Entries per commit while the journal is folded. [1]
-const COMMIT_ENTRIES: usize = 50_000;
+const COMMIT_ENTRIES: u64 = 50_000;
 
-/// A processor at the point where the last process ended.
+/// A processor at the point where the last process ended, with its disk.
 pub struct Started {
-    pub fold: Processor,
+    pub processor: Processor,
+    pub store: Store,
+    pub journal: Journal,
     /// Cursor and counts of each stream; none if it was never read.
     pub positions: Vec<Option<(EntryId, StreamPosition)>>,
 }
 
-/// Opens store and journal, and folds the entries of the journal that the store lacks.
+/// A processor that is being started.
+struct Starting {
+    processor: Processor,
+    backing: Backing,
+    journal: Journal,
+    /// The streams of the existing store, as of its last fold.
+    folded_with: Option<Streams>,
+}
+
+/// Opens the store and the journal, and folds the entries of the journal that the store lacks.
 ///
 /// A store that is damaged or of another rules version is folded again from the journal. The decisions that it emitted
 /// are then in the history, and nothing is sold again (docs/spec/fold.md, "Recorded decisions").
@@ -51,28 +63,39 @@ pub async fn start(
     publisher: &Publisher,
     new_chain: bool,
 ) -> anyhow::Result<Started> {
-    let store = &config.run.store;
-    if let Some(parent) = store.parent() {
+    let dir = &config.run.store;
+    if let Some(parent) = dir.parent() {
         std::fs::create_dir_all(parent).with_context(|| format!("making the folder {}", parent.display()))?;
     }
-    let crash_guard = CrashGuard::open(store).with_context(|| format!("the note beside {}", store.display()))?;
+    let crash_guard = CrashGuard::open(dir).with_context(|| format!("the note beside {}", dir.display()))?;
     close_to_others(&config.run.journal);
     let journal = Journal::open(&config.run.journal, Limits { rotate_bytes: config.journal.rotate_bytes })?;
-    let mut fold = opened(config, journal, crash_guard)?;
-    keep_to_chain(&mut fold, config, new_chain)?;
-    patiently(connect, PATIENCE, async |server| preload(&mut fold, server).await).await?;
-    skip_guilty(&mut fold);
-    fold = catch_up(fold, config, publisher)?;
-    let positions = positions(&fold);
-    Ok(Started { fold, positions })
+    let mut starting = opened(config, journal, crash_guard)?;
+    keep_to_chain(&mut starting, config, new_chain)?;
+    patiently(connect, PATIENCE, async |server| preload(&mut starting, server).await).await?;
+    skip_guilty(&mut starting.processor);
+    catch_up(&mut starting, publisher)?;
+    let Starting { processor, backing, journal, .. } = starting;
+    let is_rebuild = backing.is_rebuild();
+    let store = match backing {
+        Backing::Store(store) => store,
+        backing @ (Backing::Memory | Backing::Rebuild(_)) => {
+            if let Some(aside) = backing.finish()?.filter(|_| is_rebuild) {
+                tracing::warn!("the former store was moved to {}", aside.display());
+            }
+            Store::open(dir, FORMAT_VERSION)?
+        }
+    };
+    let positions = positions(&processor);
+    Ok(Started { processor, store, journal, positions })
 }
 
-fn control_stream(streams: &Streams) -> String {
+pub fn control_stream(streams: &Streams) -> String {
     let control = streams.iter().find(|(_, stream)| stream.kind == StreamKind::Control);
     control.map_or(StreamKind::Control.default_stream(), |(_, stream)| &stream.name).to_owned()
 }
 
-fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow::Result<Processor> {
+fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow::Result<Starting> {
     let mut notices = Vec::new();
     let mut projection = Projection::open(&config.run.store, config, Decisions::Recorded, &mut notices)?;
     let is_fresh = config.streams.iter().all(|(stream, _)| projection.engine.cursor(stream).is_none());
@@ -84,24 +107,11 @@ fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow:
     for notice in &notices {
         tracing::warn!("{notice}");
     }
-    let names = config.streams.iter().map(|(_, stream)| &stream.name);
-    let (checkpoint, outbox, positions, quarantine_outbox, refused, findings) = match projection.store() {
-        Some(store) => {
-            let positions: Result<Vec<_>, _> = names.map(|name| live::stream_position(store, name)).collect();
-            (
-                live::checkpoint(store)?,
-                live::outbox(store)?,
-                positions?,
-                live::quarantine_outbox(store)?,
-                live::refused(store)?,
-                live::findings(store)?,
-            )
-        }
-        None => {
-            let positions = vec![None; config.streams.len()];
-            (live::Checkpoint::default(), Vec::new(), positions, Vec::new(), Vec::new(), BTreeMap::new())
-        }
+    let stored = match projection.store() {
+        Some(store) => stored(store, config)?,
+        None => Stored::default(),
     };
+    let checkpoint = stored.checkpoint;
     if checkpoint.journal > journal.position() {
         bail!(
             "the state rests on {} entries of the journal {}, which has {}: give back the files that are missing, or \
@@ -111,9 +121,11 @@ fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow:
             journal.position()
         );
     }
-    Ok(Processor::new(FoldParts {
-        projection,
-        journal,
+    let folded_with = projection.folded_with().cloned();
+    let (driver, rows, backing) = projection.into_parts();
+    let processor = Processor::new(ProcessorParts {
+        driver,
+        rows,
         signing: keys::configured(config)?,
         orders: Orders {
             live: config.emit.live(&config.policy, &config.streams)?,
@@ -125,13 +137,26 @@ fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow:
             suggestions: config.outputs.suggestions.clone(),
         },
         crash_guard,
-        checkpoint,
-        positions,
-        outbox,
-        quarantine_outbox,
-        refused,
-        findings,
-    }))
+        stored,
+    });
+    Ok(Starting { processor, backing, journal, folded_with })
+}
+
+/// Reads what an earlier process left beside the engine's state.
+fn stored(store: &Store, config: &Config) -> anyhow::Result<Stored> {
+    let names = config.streams.iter().map(|(_, stream)| &stream.name);
+    let positions: Result<Vec<_>, _> = names.map(|name| live::stream_position(store, name)).collect();
+    let unrecorded = live::quarantine_outbox(store)?;
+    let unrecorded = unrecorded.iter().map(|(stream, id)| state::quarantined_one(store, stream, *id));
+    Ok(Stored {
+        checkpoint: live::checkpoint(store)?,
+        outbox: live::outbox(store)?,
+        positions: positions?,
+        unrecorded: unrecorded.filter_map(Result::transpose).collect::<Result<_, _>>()?,
+        refused: live::refused(store)?,
+        gaps: live::gaps(store, &config.streams)?,
+        findings: live::findings(store)?,
+    })
 }
 
 /// Restores the newest good snapshot if the first files of the journal are gone.
@@ -159,14 +184,14 @@ fn seed(config: &Config, journal: &Journal, notices: &mut Vec<String>) -> anyhow
 
 /// Checks that the chain goes on in the stream where it began. In another stream, its decisions would no longer be
 /// recorded decisions, and would be sold again.
-fn keep_to_chain(fold: &mut Processor, config: &Config, new_chain: bool) -> anyhow::Result<()> {
+fn keep_to_chain(starting: &mut Starting, config: &Config, new_chain: bool) -> anyhow::Result<()> {
     let names = |streams: &Streams| -> Vec<String> {
         let decisions = streams.iter().filter(|(_, stream)| stream.kind == StreamKind::Decision);
         decisions.map(|(_, stream)| stream.name.clone()).collect()
     };
     let now = names(&config.streams);
-    let Some(before) = fold.projection.folded_with().map(names) else { return Ok(()) };
-    let knows_decisions = fold.projection.engine.globals().chain.seq > 0 || fold.projection.is_rebuild();
+    let Some(before) = starting.folded_with.as_ref().map(names) else { return Ok(()) };
+    let knows_decisions = starting.processor.engine().globals().chain.seq > 0 || starting.backing.is_rebuild();
     if !knows_decisions || before.iter().all(|name| now.contains(name)) {
         return Ok(());
     }
@@ -180,24 +205,26 @@ fn keep_to_chain(fold: &mut Processor, config: &Config, new_chain: bool) -> anyh
         );
     }
     tracing::warn!(before = before.join(", "), now = now.join(", "), "a new chain of decisions begins");
-    fold.begin_chain();
+    starting.processor.begin_chain();
     Ok(())
 }
 
 /// Gives the engine the emitted decisions and the skipped entries that the streams contain ahead of the cursors.
-async fn preload(fold: &mut Processor, server: &mut Server) -> anyhow::Result<()> {
+async fn preload(starting: &mut Starting, server: &mut Server) -> anyhow::Result<()> {
     let mut ahead = LookAhead::default();
-    let streams = fold.projection.streams().clone();
-    for text in fold.journal.read_from(fold.checkpoint.journal)? {
+    let Starting { processor, journal, .. } = starting;
+    let streams = processor.streams().clone();
+    let (folded, _) = processor.delivery.journal();
+    for text in journal.read_from(folded)? {
         let text = text?;
         let (name, id) = line::head(text.as_bytes())?;
         let (Some(stream), Ok(id)) = (streams.id_of(&name), id.parse()) else { continue };
         if is_read_ahead(streams.kind(stream)) {
-            look(&mut ahead, fold, stream, id, &line::fields(text.as_bytes())?);
+            look(&mut ahead, processor, stream, id, &line::fields(text.as_bytes())?);
         }
     }
     for (stream, named) in streams.iter().filter(|(stream, _)| is_read_ahead(streams.kind(*stream))) {
-        let mut after = fold.projection.engine.cursor(stream);
+        let mut after = processor.engine().cursor(stream);
         loop {
             let page = match server.range_after(&named.name, after, PAGE_ENTRIES).await {
                 // The key holds no entries. The reader reports it, and ends the process once the key is a stream.
@@ -205,7 +232,7 @@ async fn preload(fold: &mut Processor, server: &mut Server) -> anyhow::Result<()
                 page => page?,
             };
             for entry in &page {
-                look(&mut ahead, fold, stream, entry.id, &Fields::from_bytes(entry.pairs()));
+                look(&mut ahead, processor, stream, entry.id, &Fields::from_bytes(entry.pairs()));
                 after = Some(entry.id);
             }
             if page.len() < PAGE_ENTRIES {
@@ -213,75 +240,67 @@ async fn preload(fold: &mut Processor, server: &mut Server) -> anyhow::Result<()
             }
         }
     }
-    for (stream, entry) in fold.projection.preload(ahead) {
+    for (stream, entry) in processor.driver.preload(ahead) {
         tracing::error!(%stream, %entry, finding = "decision_foreign", "a decision entry does not read: it holds its symbol once it is folded, and reaches nothing");
     }
     Ok(())
 }
 
-fn look(ahead: &mut LookAhead, fold: &mut Processor, stream: StreamId, id: EntryId, fields: &Fields<'_>) {
-    let entry = fold.projection.decode(stream, id, fields);
+fn look(ahead: &mut LookAhead, processor: &mut Processor, stream: StreamId, id: EntryId, fields: &Fields<'_>) {
+    let entry = processor.driver.decode(stream, id, fields);
     if entry.kind == StreamKind::Control && kills_when_read(fields) {
-        fold.kill_gate.kill_is_read();
-        fold.kill_is_read(stream, id);
+        processor.kill_gate.kill_is_read();
+        processor.kill_is_read(stream, id);
     }
-    ahead.see(fold.projection.streams(), entry);
+    ahead.see(processor.streams(), entry);
 }
 
 /// Skips an entry that has ended the process twice, and publishes that.
-fn skip_guilty(fold: &mut Processor) {
-    let Some((stream, id)) = fold.crash_guard.culprit().map(|(stream, id)| (stream.to_owned(), id)) else { return };
-    tracing::error!(stream, id = %id, "an entry has ended the process twice and is passed over");
-    fold.projection.engine.skip(&stream, id);
-    let payload = serde_json::json!({"stream": stream, "id": id.to_string(), "reason": "ended the process twice"});
-    fold.stage_entry(OwnEntry::Other, "entry.skipped", &payload.to_string());
-    fold.crash_guard.clear();
+fn skip_guilty(processor: &mut Processor) {
+    let culprit = processor.crash_guard.culprit().map(|(stream, id)| (stream.to_owned(), id));
+    let Some((stream, id)) = culprit else { return };
+    tracing::error!(stream, id = %id, "an entry has ended the process twice and is skipped");
+    processor.driver.engine.skip(&stream, id);
+    processor.delivery.skip(&stream, id, "ended the process twice");
+    processor.crash_guard.clear();
 }
 
-/// Folds the journal entries that the store lacks, and swaps in a store that was folded again.
-fn catch_up(mut fold: Processor, config: &Config, publisher: &Publisher) -> anyhow::Result<Processor> {
-    let to = fold.journal.position();
-    let from = fold.checkpoint.journal;
+/// Folds the journal entries that the store lacks.
+fn catch_up(starting: &mut Starting, publisher: &Publisher) -> anyhow::Result<()> {
+    let Starting { processor, backing, journal, .. } = starting;
+    let (from, to) = (processor.delivery.journal().0, journal.position());
     if from < to {
         tracing::info!(from, to, "folding the journal beyond the store");
         let progress = Progress::of_entries(to - from);
         let is_rebuild = from == 0;
         publisher.catching_up(is_rebuild, 0);
-        let lines = fold.journal.read_from(from)?;
-        for (at, text) in (from..).zip(lines) {
+        for (at, text) in (from..).zip(journal.read_from(from)?) {
             let text = text?;
             let (name, id) = line::head(text.as_bytes())?;
             let id: EntryId = id.parse().map_err(|_| anyhow::anyhow!("entry {at} of the journal has no id"))?;
-            if let Some(stream) = fold.projection.streams().id_of(&name) {
-                fold.fold(stream, id, &text)?;
+            match processor.streams().id_of(&name) {
+                Some(stream) => processor.fold(stream, id, false, &text, 0)?,
+                None => processor.delivery.handle_other_line(),
             }
-            if fold.uncommitted().is_some_and(|(entries, _)| entries >= COMMIT_ENTRIES) {
-                fold.commit_at(at + 1)?;
+            if (at + 1 - from).is_multiple_of(COMMIT_ENTRIES) {
+                backing.commit(processor.checkpoint().rows)?;
                 progress.at(at + 1 - from, String::new);
                 publisher.catching_up(is_rebuild, at + 1 - from);
             }
         }
-        fold.commit_at(to)?;
         progress.finish();
+        processor.delivery.handle_synced(to);
     }
-    if fold.projection.is_rebuild() {
-        let Processor { projection, journal, crash_guard, own, kill_gate, kills_read, .. } = fold;
-        let (_, aside) = projection.finish()?;
-        if let Some(aside) = aside {
-            tracing::warn!("the former store was moved to {}", aside.display());
-        }
-        fold = opened(config, journal, crash_guard)?;
-        (fold.own, fold.kill_gate, fold.kills_read) = (own, kill_gate, kills_read);
-    }
-    Ok(fold)
+    // The rows of a new store, and what the start itself has changed.
+    backing.commit(processor.checkpoint().rows)
 }
 
-fn positions(fold: &Processor) -> Vec<Option<(EntryId, StreamPosition)>> {
-    let engine = &fold.projection.engine;
+fn positions(processor: &Processor) -> Vec<Option<(EntryId, StreamPosition)>> {
+    let engine = processor.engine();
     let checkpoint = |(stream, _): (StreamId, _)| {
-        let checkpoint = fold.positions[usize::from(stream.0)];
-        let is_known = checkpoint != StreamPosition::default() || engine.cursor(stream).is_some();
-        is_known.then(|| (engine.cursor(stream).unwrap_or_default(), checkpoint))
+        let position = processor.delivery.position_over_gaps(stream);
+        let is_known = position != StreamPosition::default() || engine.cursor(stream).is_some();
+        is_known.then(|| (engine.cursor(stream).unwrap_or_default(), position))
     };
     engine.streams().iter().map(checkpoint).collect()
 }

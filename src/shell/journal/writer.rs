@@ -134,6 +134,14 @@ impl Journal {
         self.waiting.lines.push((self.waiting.text.len(), id_ms));
     }
 
+    /// Appends whole lines, each with its line feed. `ends` has the end of each line in the text, and the time of its id.
+    /// [ms since 1970]
+    pub fn append_all(&mut self, text: &[u8], ends: &[(usize, u64)]) {
+        let before = self.waiting.text.len();
+        self.waiting.text.extend_from_slice(text);
+        self.waiting.lines.extend(ends.iter().map(|(end, id_ms)| (before + end, *id_ms)));
+    }
+
     /// Makes the appended lines durable, and returns the position after them.
     ///
     /// After [`JournalError::DiskFull`] from a write, the commit may be repeated: nothing is lost or written twice. If

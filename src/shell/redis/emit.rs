@@ -8,14 +8,15 @@ use redis::{RedisError, Script, Value};
 use super::reply;
 use super::server::{Server, ServerError, StreamFault};
 use crate::codec::issue::{self, Stamp};
-use crate::codec::request::FieldTexts;
 use crate::codec::signing::SigningKey;
+use crate::domain::delivery::action::{Offer, Tried, WrittenDecision};
+use crate::domain::delivery::row::{FieldTexts, OutboxRow};
 use crate::domain::event::ids::EntryId;
 
 /// The script that writes one decision. Its answers, in this order: `stale` (another process holds the lease), `unfit`
 /// (a key to write to has the wrong type or takes no more entries; the answer contains the key and the reason), `known`
-/// (written before), `doubt` (the memory contains the decision and the stream does not), `lost` (the last written entry
-/// is no longer in the stream), `behind` (the order rests on data that was read too long ago), `late` (an entry of the
+/// (written before), `doubt` (the memory contains the decision and the stream does not), `halted` (the decision before it
+/// in the pipeline was not written), `lost` (the last written entry is no longer in the stream), `behind` (the order rests on data that was read too long ago), `late` (an entry of the
 /// control stream would get an id far from the time of its issue, so it must be signed again), `written`. The script
 /// reads the kill key itself, so that nothing can happen between the check and the write. A kill key that was set and
 /// is now missing still counts (`docs/spec/emission.md`, "Kill key").
@@ -26,7 +27,8 @@ local kill_was_set, refusal, length_max, fields = ARGV[5], ARGV[6], tonumber(ARG
 local record_only, requests_are_ours = ARGV[9] == '1', ARGV[10] == '1'
 local hash, again, after, folded_to_ms, folded_age_max_ms = ARGV[11], ARGV[12] == '1', ARGV[13], tonumber(ARGV[14]), tonumber(ARGV[15])
 local issued_ms, signed = tonumber(ARGV[16]), cjson.decode(ARGV[17])
-local begin = 17
+local needed_id, needed_hash = ARGV[18], ARGV[19]
+local begin = 19
 if redis.call('GET', lease) ~= token then return {'stale'} end
 -- Nothing is undone in a script: all that could fail on its way is looked at before the first write.
 local function may_be(key, kind)
@@ -44,13 +46,20 @@ local function entry(id)
   return found and not found.err and found[1]
 end
 -- The memory is believed only where the stream says the same.
-local known = redis.call('HGET', memory, decision_id)
-if known then
-  local found = entry(string.match(known, '^(%d+%-%d+) '))
+local function remembered(id, wanted)
+  local known = redis.call('HGET', memory, id)
+  local found = known and entry(string.match(known, '^(%d+%-%d+) '))
   for at = 1, found and #found[2] or 0, 2 do
-    if found[2][at] == 'hash' and found[2][at + 1] == hash then return {'known', known} end
+    if found[2][at] == 'hash' and found[2][at + 1] == wanted then return known, found, true end
   end
-  if found or not (again or record_only) then return {'doubt', known} end
+  return known, found, false
+end
+local known, found, is_same = remembered(decision_id, hash)
+if is_same then return {'known', known} end
+if known and (found or not (again or record_only)) then return {'doubt', known} end
+if needed_id ~= '' then
+  local _, _, is_written = remembered(needed_id, needed_hash)
+  if not is_written then return {'halted'} end
 end
 -- Where no expiry can be written, no order goes out either.
 local greatest = '18446744073709551615-18446744073709551615'
@@ -111,42 +120,6 @@ local answer = written .. ' ' .. requested .. ' ' .. refusal
 redis.call('HSET', memory, decision_id, answer)
 return {'written', answer}";
 
-/// The request of a decision: a suggestion in shadow mode, an order in live mode.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
-    pub stream: String,
-    /// True if only we write to the stream, so that it may be trimmed. Order requests go to a stream of other services.
-    pub is_ours: bool,
-    pub fields: Vec<(String, String)>,
-}
-
-/// One decision as the emitter offers it to the script.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Emission {
-    pub decision_id: String,
-    /// Fields of the `harvest.decision` entry.
-    pub fields: Vec<(String, String)>,
-    pub request: Option<Request>,
-    /// Ingestion time of the entry that caused the decision. [ms since 1970]
-    pub cause_ms: u64,
-    /// Maximum age of a request that is sent; 0 means no limit. [ms]
-    pub age_max_ms: u64,
-    /// True if the kill key was set when it was last read. A key that is missing now is then still treated as set.
-    pub kill_was_set: bool,
-    /// Reason not to send the request, if it is already known.
-    pub refusal: Option<&'static str>,
-    /// True if the request may have been sent before: the script writes the decision only, and no request.
-    pub record_only: bool,
-    /// Hash of the decision. The script believes its memory only if the entry in the stream has the same hash.
-    pub hash: String,
-    /// True if the server had the decision and lost it.
-    pub again: bool,
-    /// Entry of the last written decision. The script writes nothing while the server does not have this entry.
-    pub after: Option<EntryId>,
-    /// All entries before this time are folded; 0 turns the check off. [ms since 1970]
-    pub folded_to_ms: u64,
-}
-
 /// Maximum number of attempts to issue a decision for the present time of the control stream. [1]
 const TRIES_MAX: u32 = 5;
 
@@ -158,6 +131,8 @@ const FOLDED_AGE_MAX_MS: u64 = 2_000;
 pub enum Offered {
     /// Another process holds the lease. Nothing was written.
     Stale,
+    /// The decision before it in the pipeline was not written. Nothing was written.
+    Halted,
     /// The memory of written ids contains this answer, and the stream disagrees. Nothing was written.
     Doubtful { known: String },
     /// The last written decision is no longer in the stream. Nothing was written.
@@ -168,15 +143,6 @@ pub enum Offered {
     Unfit { key: String, why: StreamFault },
     /// The decision is in the stream, written now or by an earlier offer.
     Written { decision: EntryId, request: Option<EntryId>, refusal: Option<String>, is_new: bool },
-}
-
-/// A written decision to look for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WrittenDecision {
-    pub seq: u64,
-    pub decision_id: String,
-    /// Entry of the decision; `None` if only the server remembers it.
-    pub entry: Option<EntryId>,
 }
 
 /// Maximum number of decisions per look-up. [1]
@@ -209,103 +175,142 @@ impl Emitter {
         Self { server, keys, script: Script::new(EMIT), ahead_ms: 0 }
     }
 
-    /// Offers one decision. A repeated offer returns what the first one wrote.
-    pub async fn offer(&mut self, emission: &Emission, lease: &str) -> Result<Offered, ServerError> {
+    /// Offers decisions in one pipeline, in this order. A repeated offer returns what the first one wrote.
+    ///
+    /// Returns the answers up to the first failure, and that failure.
+    pub async fn offer(&mut self, offers: &[Offer]) -> (Vec<Offered>, Option<ServerError>) {
+        let mut answers = Vec::with_capacity(offers.len());
         // The loop is bounded because the ids of the control stream may keep moving away from the time of issue.
         for _ in 0..TRIES_MAX {
             let issued_ms = local_ms().saturating_add_signed(self.ahead_ms);
-            match self.offer_issued_at(emission, lease, issued_ms).await? {
-                Answer::Offered(offered) => return Ok(offered),
-                Answer::Late { id_ms } => {
+            match self.offer_issued_at(&offers[answers.len()..], issued_ms, &mut answers).await {
+                Err(error) => return (answers, Some(error)),
+                Ok(None) => return (answers, None),
+                // The rest of the pipeline was halted. It is offered again with a present time of issue.
+                Ok(Some(Late { id_ms })) => {
                     self.ahead_ms = i64::try_from(id_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(local_ms());
                 }
             }
         }
         // The ids of the stream are not times. Readers would not believe an entry that is signed for such an id, so the
         // stream is treated as full.
-        Ok(Offered::Unfit { key: self.keys.control.clone(), why: StreamFault::IdsExhausted })
+        answers.push(Offered::Unfit { key: self.keys.control.clone(), why: StreamFault::IdsExhausted });
+        answers.resize(offers.len(), Offered::Halted);
+        (answers, None)
     }
 
+    /// Offers decisions, and adds an answer for each up to the first one that must be issued again.
     async fn offer_issued_at(
         &mut self,
-        emission: &Emission,
-        lease: &str,
+        offers: &[Offer],
         issued_ms: u64,
-    ) -> Result<Answer, ServerError> {
-        let keys = &self.keys;
-        let requests = emission.request.as_ref().map_or(keys.control.as_str(), |request| &request.stream);
-        let mut call = self.script.prepare_invoke();
-        call.key(&keys.lease).key(format!("{}:emitted", keys.decisions)).key(&keys.decisions);
-        call.key(requests).key(&keys.control).key(&keys.kill_key);
-        call.arg(lease).arg(&emission.decision_id).arg(emission.cause_ms).arg(emission.age_max_ms);
-        call.arg(u8::from(emission.kill_was_set)).arg(emission.refusal.unwrap_or_default()).arg(keys.length_max);
-        call.arg(emission.fields.len() * 2).arg(u8::from(emission.record_only));
-        call.arg(u8::from(emission.request.as_ref().is_some_and(|request| request.is_ours)));
-        call.arg(&emission.hash).arg(u8::from(emission.again));
-        call.arg(emission.after.map_or_else(String::new, |after| after.to_string()));
-        call.arg(emission.folded_to_ms).arg(FOLDED_AGE_MAX_MS);
-        call.arg(if keys.signing.is_some() { issued_ms } else { 0 }).arg(expiries(keys, emission, issued_ms));
-        for (name, value) in emission.fields.iter().chain(emission.request.iter().flat_map(|request| &request.fields)) {
+        answers: &mut Vec<Offered>,
+    ) -> Result<Option<Late>, ServerError> {
+        let failed = |offer: &Offer| self.server.failed(format!("to emit decision {}", offer.row.decision_id));
+        let Some(first) = offers.first() else { return Ok(None) };
+        let mut replies = self.invoke(offers, issued_ms).await.map_err(failed(first))?;
+        if replies.iter().any(|reply| matches!(reply, Value::ServerError(error) if error.code() == "NOSCRIPT")) {
+            let load: Result<(), RedisError> =
+                redis::cmd("SCRIPT").arg("LOAD").arg(EMIT).query_async(&mut self.server.connection.clone()).await;
+            load.map_err(self.server.failed("to load the emission script"))?;
+            replies = self.invoke(offers, issued_ms).await.map_err(failed(first))?;
+        }
+        for (offer, reply) in offers.iter().zip(replies) {
+            let answer = reply::checked(reply).and_then(read_answer).map_err(failed(offer))?;
+            match answer {
+                Answer::Offered(offered) => answers.push(offered),
+                Answer::Late(late) => return Ok(Some(late)),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn invoke(&self, offers: &[Offer], issued_ms: u64) -> Result<Vec<Value>, RedisError> {
+        let mut pipeline = redis::pipe();
+        pipeline.ignore_errors();
+        for offer in offers {
+            self.add_offer(&mut pipeline, offer, issued_ms);
+        }
+        pipeline.query_async(&mut self.server.connection.clone()).await
+    }
+
+    fn add_offer(&self, call: &mut redis::Pipeline, offer: &Offer, issued_ms: u64) {
+        call.cmd("EVALSHA").arg(self.script.get_hash());
+        let (keys, row) = (&self.keys, &offer.row);
+        // An order that may have been sent is not sent again.
+        let request = row.request.as_ref().filter(|_| !(row.live && row.record_only));
+        let requests = request.map_or(keys.control.as_str(), |(stream, _)| stream);
+        call.arg(6).arg(&keys.lease).arg(format!("{}:emitted", keys.decisions)).arg(&keys.decisions);
+        call.arg(requests).arg(&keys.control).arg(&keys.kill_key);
+        let fields = self.fields(row);
+        call.arg(&offer.lease).arg(&row.decision_id).arg(row.cause_ms).arg(offer.age_max_ms);
+        call.arg(u8::from(offer.kill_was_set)).arg(offer.refusal.unwrap_or_default()).arg(keys.length_max);
+        call.arg(fields.len() * 2).arg(u8::from(row.record_only)).arg(u8::from(request.is_some() && !row.live));
+        call.arg(row.field("hash")).arg(u8::from(row.again));
+        call.arg(offer.after.map_or_else(String::new, |after| after.to_string()));
+        call.arg(offer.folded_to_ms).arg(FOLDED_AGE_MAX_MS);
+        let expiries = expiries(keys, &row.decision_id, offer.refusal, issued_ms);
+        call.arg(if keys.signing.is_some() { issued_ms } else { 0 }).arg(expiries);
+        let needs = offer.needs.as_ref();
+        call.arg(needs.map_or("", |needs| &needs.decision_id)).arg(needs.map_or("", |needs| &needs.hash));
+        for (name, value) in fields.iter().chain(request.iter().flat_map(|(_, fields)| fields)) {
             call.arg(name).arg(value);
         }
-        let answered: Result<Value, RedisError> = call.invoke_async(&mut self.server.connection.clone()).await;
-        let failed = || self.server.failed(format!("to emit decision {}", emission.decision_id));
-        let parts = reply::array(answered.map_err(failed())?, "the script answered no list").map_err(failed())?;
-        let mut parts = parts.into_iter();
-        let word = reply::text(parts.next().unwrap_or_default(), "the script answered no word").map_err(failed())?;
-        let offered = |offered| Ok(Answer::Offered(offered));
-        let answer = match word.as_str() {
-            "stale" => return offered(Offered::Stale),
-            "lost" => return offered(Offered::Lost),
-            "behind" => return offered(Offered::Behind),
-            "unfit" => {
-                let mut part = || reply::text(parts.next().unwrap_or_default(), "the script named no key");
-                let key = part().map_err(failed())?;
-                let is_ids = part().map_err(failed())? == "ids";
-                let why = if is_ids { StreamFault::IdsExhausted } else { StreamFault::NotAStream };
-                return offered(Offered::Unfit { key, why });
-            }
-            _ => reply::bytes(parts.next().unwrap_or_default(), "the script answered no ids").map_err(failed())?,
-        };
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        if word == "doubt" {
-            return offered(Offered::Doubtful { known: answer });
+    }
+
+    /// Returns the fields of the `harvest.decision` entry. One that is written again gets a new id, for which an earlier
+    /// key, or none, no longer counts.
+    fn fields(&self, row: &OutboxRow) -> FieldTexts {
+        let mut fields = row.fields.clone();
+        if !row.again {
+            return fields;
         }
-        if word == "late" {
-            return Ok(Answer::Late { id_ms: answer.parse().unwrap_or(issued_ms) });
+        if let Some(key) = &self.keys.signing
+            && !key.verifies(row.field("hash"), row.field("signature"))
+        {
+            fields.retain(|(name, _)| name != "signature");
+            fields.push(("signature".to_owned(), key.sign(row.field("hash"))));
         }
-        written(&answer, word == "written").map(Answer::Offered).ok_or_else(|| {
-            let source = (redis::ErrorKind::UnexpectedReturnType, "the script answered no ids", answer).into();
-            failed()(source)
-        })
+        fields.push(("again".to_owned(), "1".to_owned()));
+        fields
     }
 
     /// Appends one of our entries to a control stream, once for any number of attempts; signed if there is a key.
     ///
-    /// An entry that was signed too long ago is signed again, unless an earlier attempt has written it.
+    /// `tried` is the attempt before, and afterwards this one. An entry that was signed too long ago is signed again,
+    /// unless the attempt before has written it.
     pub async fn append(
         &mut self,
         stream: &str,
         fields: &[(String, String)],
-        tried: &mut Tried,
+        tried: &mut Option<Tried>,
     ) -> Result<EntryId, ServerError> {
-        let Some(key) = &self.keys.signing else {
-            return self.server.add_once(stream, &borrowed(fields), &mut tried.after).await;
-        };
-        let next_ms = self.server.next_id_ms(stream).await?;
-        if let (Some((issued_ms, signed)), Some(after)) = (&tried.signed, tried.after)
-            && issued_ms.abs_diff(next_ms) > SIGNED_AGE_MAX_MS
-        {
-            if let Some(id) = self.server.written_since(stream, &borrowed(signed), after).await? {
+        let key = self.keys.signing.clone();
+        let next_ms = if key.is_some() { self.server.next_id_ms(stream).await? } else { 0 };
+        if let Some(before) = tried.as_ref() {
+            if let Some(id) = self.server.written_since(stream, &borrowed(&before.fields), before.after).await? {
                 return Ok(id);
             }
-            *tried = Tried::default();
+            if before.issued_ms.abs_diff(next_ms) > SIGNED_AGE_MAX_MS {
+                *tried = None;
+            }
         }
-        let (_, signed) = tried.signed.get_or_insert_with(|| {
-            let stamp = Stamp::new(next_ms, fastrand::u128(..));
-            (next_ms, issue::sign_fields(key, stream, fields, &stamp))
-        });
-        self.server.add_once(stream, &borrowed(signed), &mut tried.after).await
+        let attempt = match tried {
+            Some(attempt) => attempt,
+            none => {
+                let newest = self.server.newest(stream, 1).await?;
+                let sign = |key| {
+                    let stamp = Stamp::new(next_ms, fastrand::u128(..));
+                    issue::sign_fields(key, stream, fields, &stamp)
+                };
+                none.insert(Tried {
+                    after: newest.first().map_or_else(EntryId::default, |entry| entry.id),
+                    fields: key.as_ref().map_or_else(|| fields.to_vec(), sign),
+                    issued_ms: next_ms,
+                })
+            }
+        };
+        self.server.add(stream, &borrowed(&attempt.fields)).await
     }
 
     /// Returns the `seq` of those decisions that the server has lost. A decision that is remembered and older than all
@@ -381,15 +386,6 @@ fn remembered(answered: Value) -> Option<EntryId> {
     text.split(' ').next()?.parse().ok()
 }
 
-/// The attempts so far to append one entry.
-#[derive(Debug, Default)]
-pub struct Tried {
-    /// Last entry of the stream before the first attempt.
-    after: Option<EntryId>,
-    /// Signed fields, and the time of signing. [ms since 1970]
-    signed: Option<(u64, FieldTexts)>,
-}
-
 /// Maximum age of a signature. Readers might not believe an older one. [ms]
 const SIGNED_AGE_MAX_MS: u64 = 30_000;
 
@@ -415,13 +411,46 @@ pub async fn append_control(
     server.add(stream, &borrowed(&signed)).await
 }
 
-/// The script's answer, before it is interpreted.
+/// The script's answer to one offer.
 enum Answer {
     Offered(Offered),
-    /// The time of the control stream differs from the time of issue.
-    Late {
-        id_ms: u64,
-    },
+    Late(Late),
+}
+
+/// The time of the control stream differs from the time of issue.
+struct Late {
+    /// [ms since 1970]
+    id_ms: u64,
+}
+
+fn read_answer(reply: Value) -> Result<Answer, RedisError> {
+    let mut parts = reply::array(reply, "the script answered no list")?.into_iter();
+    let mut text = |what| reply::text(parts.next().unwrap_or_default(), what);
+    let word = text("the script answered no word")?;
+    let no_ids = |answer: &str| {
+        let kind = redis::ErrorKind::UnexpectedReturnType;
+        RedisError::from((kind, "the script answered no ids", answer.to_owned()))
+    };
+    Ok(Answer::Offered(match word.as_str() {
+        "stale" => Offered::Stale,
+        "halted" => Offered::Halted,
+        "lost" => Offered::Lost,
+        "behind" => Offered::Behind,
+        "unfit" => {
+            let key = text("the script named no key")?;
+            let is_ids = text("the script named no fault")? == "ids";
+            Offered::Unfit { key, why: if is_ids { StreamFault::IdsExhausted } else { StreamFault::NotAStream } }
+        }
+        "doubt" => Offered::Doubtful { known: text("the script answered no ids")? },
+        "late" => {
+            let id_ms = text("the script answered no time")?;
+            return Ok(Answer::Late(Late { id_ms: id_ms.parse().map_err(|_| no_ids(&id_ms))? }));
+        }
+        word => {
+            let answer = text("the script answered no ids")?;
+            written(&answer, word == "written").ok_or_else(|| no_ids(&answer))?
+        }
+    }))
 }
 
 /// Returns our own clock. [ms since 1970]
@@ -431,11 +460,11 @@ fn local_ms() -> u64 {
 }
 
 /// Returns one signed `decision.expired` per reason that the script may find. A script cannot sign.
-fn expiries(keys: &EmitKeys, emission: &Emission, issued_ms: u64) -> String {
+fn expiries(keys: &EmitKeys, decision_id: &str, refusal: Option<&'static str>, issued_ms: u64) -> String {
     let mut signed = serde_json::Map::new();
     if let Some(key) = &keys.signing {
-        for reason in emission.refusal.into_iter().chain(["killed", "max_decision_age"]) {
-            let payload = serde_json::json!({"decision_id": emission.decision_id, "reason": reason}).to_string();
+        for reason in refusal.into_iter().chain(["killed", "max_decision_age"]) {
+            let payload = serde_json::json!({"decision_id": decision_id, "reason": reason}).to_string();
             let stamp = Stamp::new(issued_ms, fastrand::u128(..));
             let (payload, signature) = issue::sign(key, &keys.control, "decision.expired", &payload, &stamp);
             signed.insert(reason.to_owned(), serde_json::json!([payload, signature]));

@@ -24,7 +24,7 @@ mod wire;
 
 pub use address::Address;
 pub use consume::{Consumer, GroupState, Membership, StreamStats};
-pub use emit::{Emission, EmitKeys, Emitter, Offered, Request, Tried, WrittenDecision, append_control, borrowed};
+pub use emit::{EmitKeys, Emitter, Offered, append_control, borrowed};
 pub use hashes::{FieldChange, HashText, PriceText, PriceTexts, Written};
 pub use inspect::{ConsumerInfo, GroupInfo, ServerInfo, StreamInfo};
 pub use lease::{Lease, LeaseKeys};

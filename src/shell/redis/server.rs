@@ -193,27 +193,6 @@ impl Server {
         answered.and_then(reply::entry_id).map_err(self.failed(format!("to append to {stream}")))
     }
 
-    /// Appends one entry, once for any number of attempts. `after` keeps the last entry of the stream before the first
-    /// attempt. Each further attempt first searches the entries after it.
-    pub async fn add_once(
-        &mut self,
-        stream: &str,
-        fields: &[(&str, &str)],
-        after: &mut Option<EntryId>,
-    ) -> Result<EntryId, ServerError> {
-        match *after {
-            None => {
-                *after = Some(self.newest(stream, 1).await?.first().map_or_else(EntryId::default, |entry| entry.id))
-            }
-            Some(from) => {
-                if let Some(written) = self.written_since(stream, fields, from).await? {
-                    return Ok(written);
-                }
-            }
-        }
-        self.add(stream, fields).await
-    }
-
     /// Returns the id of an entry with these fields after another entry, if there is one.
     pub async fn written_since(
         &mut self,

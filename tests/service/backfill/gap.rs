@@ -114,11 +114,11 @@ fn a_store_whose_decision_is_still_on_its_way_is_not_filled() {
     let ran = fill(&place, &[name(&archive)]);
     ran.refused(&[]);
     // The service may have had its own entry in the journal already, but not in the store.
-    let says = ["decision 1 has not come back to the service yet", "start the service and stop it, first"];
+    let says = ["decision 1 has not come back to the service yet", "start the service and stop it first"];
     assert!(says.iter().any(|word| ran.log.contains(word)), "{}", ran.log);
     let store = place.store();
     let without = ["backfill", "--gap", "--store", name(&store), name(&archive)];
-    run(harvester().args(without)).refused(&["name its --journal"]);
+    run(harvester().args(without)).refused(&["give its --journal DIR"]);
     place.run_until_idle();
     assert_eq!(decisions(&server).len(), 1);
     let ran = fill(&place, &[name(&archive)]);

@@ -60,7 +60,7 @@ fn i43_a_doctor_finds_what_was_wrong_that_night() {
         &["harvester.env:1", "byte order mark"],
         &["harvester.env:1", "carriage return"],
         &["harvester.env:2", "`export` before REDIS_URL: systemd drops the line"],
-        &["harvester.env:4", "no name of a variable"],
+        &["harvester.env:4", "not the name of a variable"],
         &["harvester.env:5", "quotes of HARVEST_MIN_R do not close"],
         &["harvester.env:6", "just words"],
         &["harvester.env:7", "HARVEST_MODE is set in line 1 already"],

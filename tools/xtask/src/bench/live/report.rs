@@ -31,13 +31,13 @@ const LIMITS: [Limit; 2] = [
 pub fn input(source: &Path, entries: u64, passes: usize, config: &Config) {
     println!(
         "{}, repeated to {:.1} M entries in Redis streams; {} cores for server and clients; {passes} passes; read_count \
-         {}, commit_entries {}, commit_interval_ms {}\n",
+         {}, checkpoint_entries {}, checkpoint_ms {}\n",
         source.file_name().unwrap_or_default().to_string_lossy(),
         entries as f64 / 1e6,
         cores(),
         config.run.read_count,
-        config.run.commit_entries,
-        config.run.commit_interval_ms
+        config.run.checkpoint_entries,
+        config.run.checkpoint_ms
     );
 }
 

@@ -1,0 +1,69 @@
+//! What happens to the event loop, from every part but the reader.
+
+use std::time::{Duration, Instant};
+
+use super::processor::JournalLines;
+use crate::domain::delivery::action::{Answer, Appended, Recorded};
+use crate::shell::journal::JournalError;
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The journal is on disk. The lines come back empty, for the next ones.
+    Synced {
+        lines: JournalLines,
+        journal: Result<JournalState, JournalError>,
+        took: Duration,
+    },
+    /// A checkpoint is on disk.
+    Checkpointed {
+        outcome: anyhow::Result<()>,
+    },
+    /// The emitter has a connection: its number, from 1.
+    EmitterConnected(u64),
+    EmitterDisconnected,
+    /// The script answered an offer.
+    Offered {
+        seq: u64,
+        answer: Answer,
+        took: Duration,
+    },
+    Appended {
+        number: u64,
+        outcome: Appended,
+    },
+    Recorded {
+        number: u64,
+        outcome: Recorded,
+    },
+    /// The written decisions were looked for. The server has lost these.
+    Checked {
+        lost: Vec<u64>,
+    },
+    Acknowledged,
+    /// A stream or key refuses writes, with the reason; or it accepts them again.
+    Output {
+        key: String,
+        refusal: Option<String>,
+    },
+    /// The lease was won, renewed or lost: the role has the outcome.
+    Lease,
+    /// The kill key was read.
+    KillKey {
+        kill: bool,
+        began: Instant,
+    },
+    /// The process was told to stop.
+    Stop,
+}
+
+/// The journal as it is on disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct JournalState {
+    /// Durable entries since the journal's first. [1]
+    pub position: u64,
+    /// [byte]
+    pub bytes: u64,
+    /// [1]
+    pub files: u64,
+}
