@@ -16,7 +16,6 @@ mod file;
 pub mod flags;
 mod journal;
 mod log;
-mod market;
 mod origin;
 mod partly;
 mod policy;
@@ -34,12 +33,11 @@ use tracing::level_filters::LevelFilter;
 pub use crate::codec::shown::{MASK, masked_url};
 pub use backfill::{Backfill, Source};
 pub use emit::{Emit, Format, Live};
-pub use environment::NAMES as ENVIRONMENT_NAMES;
+pub use environment::names as environment_names;
 pub use error::ConfigError;
-pub use exchange::{Credentials, Exchange, NoCredentials, PositionRisk};
+pub use exchange::Exchange;
 pub use feed::{Feed, FeedSymbols};
 pub use journal::Journal;
-pub use market::{Environment as ExchangeEnvironment, ListenKeyForm};
 pub use origin::{Origin, Setting};
 pub use redis::Redis;
 pub use run::{Run, SilentAfter, Start, StartSetting};
@@ -133,7 +131,7 @@ impl Config {
         let emit = emit::read(&mut sheet)?;
         let backfill = backfill::read(&mut sheet)?;
         let exchange = exchange::read(&mut sheet)?;
-        let feed = feed::read(&mut sheet, exchange.environment)?;
+        let feed = feed::read(&mut sheet, &exchange)?;
         let log_level = log::read(&mut sheet);
         let Sheet { settings, warnings, .. } = sheet;
         let nowhere = flags.keys().find(|key| settings.iter().all(|setting| setting.key != **key));
@@ -340,7 +338,7 @@ mod tests {
         let with = |secret: &str| {
             let names = [("BINANCE_TESTNET_API_KEY", key.as_str()), ("BINANCE_TESTNET_API_SECRET", secret)];
             let config = load(&names).unwrap();
-            (config.exchange.credentials().map(drop).map_err(|reason| reason.to_string()), config.warnings)
+            (config.exchange.given().map(drop).map_err(|reason| reason.to_string()), config.warnings)
         };
         let refused = |reason: &str| Err(format!("BINANCE_TESTNET_API_SECRET {reason}"));
         assert_eq!(with(&key), (Ok(()), vec![]));
@@ -353,7 +351,7 @@ mod tests {
         assert_eq!(usable, Ok(()), "whether it fits is the exchange's to say");
         assert_eq!(warnings, ["BINANCE_TESTNET_API_SECRET has 5 characters, where the exchange gives 64"]);
         let nothing = load(&[]).unwrap();
-        assert_eq!(nothing.exchange.credentials().unwrap_err().to_string(), "BINANCE_TESTNET_API_KEY is not set");
+        assert_eq!(nothing.exchange.given().unwrap_err().to_string(), "BINANCE_TESTNET_API_KEY is not set");
         assert_eq!(nothing.warnings, Vec::<String>::new());
     }
 
@@ -362,7 +360,7 @@ mod tests {
         let of = |text: &str| {
             let config = in_file(text).unwrap();
             let (exchange, feed) = (config.exchange, config.feed);
-            (exchange.environment.name(), exchange.base_url, feed.mark_url, feed.user_url, feed.listen_key_form.name())
+            (exchange.environment.name, exchange.base_url, feed.mark_url, feed.user_url, feed.key_form)
         };
         let production = (
             "production",
@@ -394,7 +392,7 @@ mod tests {
         let names = [("BINANCE_TESTNET_API_KEY", key.as_str()), ("BINANCE_TESTNET_API_SECRET", pem)];
         let config = load(&names).unwrap();
         assert_eq!(config.warnings, Vec::<String>::new());
-        assert_eq!(config.exchange.credentials().unwrap().secret.expose_secret(), pem);
+        assert_eq!(config.exchange.given().unwrap().1.value.expose_secret(), pem);
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), format!("{pem}\n")).unwrap();
         let text = |path: &Path| format!("[exchange]\napi_secret_file = {path:?}\n");
@@ -402,10 +400,10 @@ mod tests {
             let folder = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(folder.path(), text).unwrap();
             let names = BTreeMap::from([("BINANCE_TESTNET_API_KEY".to_owned(), key.clone())]);
-            Config::from_parts(Some(folder.path()), names).unwrap().exchange.credentials()
+            Config::from_parts(Some(folder.path()), names).unwrap().exchange.given()
         };
-        let found = with_key(&text(file.path())).unwrap();
-        assert_eq!((found.secret.expose_secret(), found.secret_name), (pem, "exchange.api_secret_file"));
+        let (_, found) = with_key(&text(file.path())).unwrap();
+        assert_eq!((found.value.expose_secret(), found.name), (pem, "exchange.api_secret_file"));
         std::fs::write(file.path(), " \n").unwrap();
         for (path, want) in [(file.path(), "is empty"), (Path::new("/no/such/file"), "cannot be read")] {
             let said = with_key(&text(path)).unwrap_err().to_string();

@@ -65,7 +65,7 @@ fn show(config: &Config, screen: &mut Screen<'_>) -> anyhow::Result<()> {
         vec![(setting.key.clone(), Tone::Plain), (value, tone), (setting.origin.to_string(), tone)]
     };
     screen.table(&["SETTING", "VALUE", "FROM"], &[], config.settings.iter().map(cells).collect())?;
-    if let Err(reason) = config.exchange.credentials() {
+    if let Err(reason) = config.exchange.given() {
         screen.line("")?;
         screen.line(&format!("no signed calls of the exchange: {reason}"))?;
     }

@@ -86,7 +86,7 @@ struct Row {
 
 /// Which sources were asked, which answered, and what is unknown.
 struct Coverage {
-    asked: &'static str,
+    asked: String,
     failure: Option<String>,
     /// The account mode, if it is known.
     mode: Result<AccountMode, String>,
@@ -115,13 +115,14 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     };
     let client = exchange::client(config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answered = runtime.block_on(client.exchange.position_risk());
+    let answered = runtime.block_on(client.exchange.positions());
     let mode = match &answered {
         Ok(positions) => runtime.block_on(mode(&client.exchange, positions)),
         Err(error) => Err(error.to_string()),
     };
     let here = ours(&sheet);
-    let coverage = coverage(&sheet, &answered, mode, client.no_credentials.as_deref());
+    let asked = format!("{} of all symbols", client.exchange.terms().positions_name);
+    let coverage = coverage(&sheet, asked, &answered, mode, client.no_credentials.as_deref());
     let rows = compare(&here, answered.as_ref().ok(), coverage.is_comparable());
     show(args, &sheet, &rows, &coverage, out)?;
     let differ = rows.iter().filter(|row| row.comparison != Comparison::Same).count();
@@ -140,7 +141,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
 /// Returns the account mode: hedge if the rows show it, else the exchange's answer. If there is no usable answer, a
 /// quantity without a side still shows a one-way account.
 async fn mode(exchange: &Exchange, positions: &Positions) -> Result<AccountMode, String> {
-    match (positions.mode(), exchange.position_mode().await) {
+    match (positions.mode(), exchange.account_mode().await) {
         (Some(AccountMode::Hedge), _) => Ok(AccountMode::Hedge),
         (_, Ok(mode)) => Ok(mode),
         (Some(mode), Err(_)) => Ok(mode),
@@ -198,6 +199,7 @@ fn compared(here: Option<Side>, there: Option<Side>) -> Comparison {
 
 fn coverage(
     sheet: &Sheet,
+    asked: String,
     answered: &Result<Positions, CallError>,
     mode: Result<AccountMode, String>,
     no_credentials: Option<&str>,
@@ -227,7 +229,7 @@ fn coverage(
             Some(format!("{error}{reason}"))
         }
     };
-    Coverage { asked: "positionRisk of all symbols", failure, mode, not_known }
+    Coverage { asked, failure, mode, not_known }
 }
 
 /// Returns the symbol, with its side in a hedge account.
@@ -268,7 +270,7 @@ fn show(args: &Args, sheet: &Sheet, rows: &[Row], coverage: &Coverage, out: &mut
         let document = json!({
             "verdict": verdict, "as_of": sheet.as_of, "counts": counts, "positions": positions,
             "coverage": {
-                "asked": [coverage.asked], "answered": coverage.failure.is_none(),
+                "asked": [&coverage.asked], "answered": coverage.failure.is_none(),
                 "failure": coverage.failure, "not_known": coverage.not_known,
                 "account": coverage.mode.as_ref().ok().map(|mode| mode.name()),
             },

@@ -4,8 +4,8 @@
 
 use serde_json::{Value, json};
 
-use super::exchange::{Forced, InstrumentRow, UserTrade};
-use crate::domain::units::{Price, Qty};
+use super::exchange::{Forced, InstrumentRow, PositionRow, UserTrade};
+use crate::domain::units::Price;
 
 /// The two fields of an observation entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,25 +40,18 @@ pub fn price(symbol: &str, price: Price, source: &str, observed_ms: Option<u64>)
     Observation::new("price", symbol, payload)
 }
 
-/// Returns the exchange's position in a symbol: signed quantity [base], entry price [quote per base], and the time of
-/// the last change there [ms since 1970].
+/// Returns the exchange's position in a symbol.
 ///
 /// `position_side` is written only if it is not `BOTH`: hedge mode has to be seen, so that it is refused.
-pub fn position(
-    symbol: &str,
-    qty: Qty,
-    entry_price: Option<Price>,
-    position_side: &str,
-    updated_ms: Option<u64>,
-) -> Observation {
+pub fn position(row: &PositionRow) -> Observation {
     let payload = json!({
-        "symbol": symbol,
-        "positionAmt": qty.to_string(),
-        "entryPrice": entry_price.map(|price| price.to_string()),
-        "positionSide": said(position_side),
-        "updateTime": updated_ms,
+        "symbol": row.symbol,
+        "positionAmt": row.position_amt.to_string(),
+        "entryPrice": row.entry_price.map(|price| price.to_string()),
+        "positionSide": said(&row.position_side),
+        "updateTime": row.updated_ms,
     });
-    Observation::new("exchange.position", symbol, payload)
+    Observation::new("exchange.position", &row.symbol, payload)
 }
 
 /// Returns one trade of the exchange.
@@ -130,7 +123,7 @@ mod tests {
     use crate::domain::event::ids::EntryId;
     use crate::domain::event::streams::{StreamKind, Streams};
     use crate::domain::event::{Event, PriceSource, Reason, Side};
-    use crate::domain::units::Quote;
+    use crate::domain::units::{Qty, Quote};
 
     fn read(observation: &Observation) -> Event {
         decode(observation).unwrap()
@@ -163,16 +156,15 @@ mod tests {
             ("0.301".to_owned(), PriceSource::RedisTicker, Some(1_770_163_200_062))
         );
 
-        let Event::Position(fact) =
-            read(&position("ADAUSDT", Qty::new(decimal("-5.5")), Some(Price::new(decimal("0.3"))), "BOTH", None))
-        else {
-            panic!()
-        };
+        let flat = PositionRow::flat("ADAUSDT", "BOTH");
+        let (position_amt, entry_price) = (Qty::new(decimal("-5.5")), Some(Price::new(decimal("0.3"))));
+        let short = PositionRow { position_amt, entry_price, ..flat.clone() };
+        let Event::Position(fact) = read(&position(&short)) else { panic!() };
         assert_eq!(
             (fact.qty.to_string(), fact.entry_price.unwrap().to_string(), fact.looked_up),
             ("-5.5".to_owned(), "0.3".to_owned(), true)
         );
-        let Event::Position(flat) = read(&position("ADAUSDT", Qty::ZERO, None, "BOTH", None)) else { panic!() };
+        let Event::Position(flat) = read(&position(&flat)) else { panic!() };
         assert!(flat.qty.is_zero() && flat.entry_price.is_none());
 
         let row = UserTrade {
@@ -218,7 +210,7 @@ mod tests {
 
     #[test]
     fn hedge_mode_is_seen_and_refused() {
-        let hedged = position("ADAUSDT", Qty::new(decimal("5")), None, "LONG", None);
-        assert_eq!(decode(&hedged), Err(Reason::HedgeMode));
+        let hedged = PositionRow { position_amt: Qty::new(decimal("5")), ..PositionRow::flat("ADAUSDT", "LONG") };
+        assert_eq!(decode(&position(&hedged)), Err(Reason::HedgeMode));
     }
 }

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::error::ConfigError;
+use crate::codec::exchange::{VENUES, Venue};
 use crate::codec::policy::nearest;
 
-/// Names that set a value or are checked.
-pub const NAMES: [&str; 27] = [
-    "BINANCE_TESTNET_API_KEY",
-    "BINANCE_TESTNET_API_SECRET",
+/// Returns the names that set a value or are checked: the credentials of the venues, and ours.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    let of_venue = |venue: &'static dyn Venue| [venue.terms().key_name, venue.terms().secret_name];
+    VENUES.into_iter().flat_map(of_venue).chain(NAMES)
+}
+
+const NAMES: [&str; 25] = [
     "HARVEST_KILL_SWITCH_KEY",
     "HARVEST_LADDER",
     "HARVEST_LIVE_WRITES_ENABLED",
@@ -50,9 +54,9 @@ const RETIRED_NAMES: [&str; 10] = [
     "STREAM_PNL_SNAPSHOT",
 ];
 
-/// The environment variables that concern us, cleaned.
+/// The environment variables that concern us, cleaned, with the first flaw that was cleaned off.
 #[derive(Clone, Default)]
-pub(super) struct Environment(BTreeMap<String, String>);
+pub(super) struct Environment(BTreeMap<String, (String, Option<Flaw>)>);
 
 impl Environment {
     pub(super) fn cleaned(all: BTreeMap<String, String>, warnings: &mut Vec<String>) -> Result<Self, ConfigError> {
@@ -65,15 +69,15 @@ impl Environment {
                 of_a_manager.push(name);
             } else if RETIRED_NAMES.contains(&name.as_str()) {
                 warnings.push(format!("{name} does nothing any more: remove it"));
-            } else if NAMES.contains(&name.as_str()) {
+            } else if names().any(|known| known == name) {
                 let cleaned = clean(&value);
                 let flaw = Flaw::of(&value);
                 if let Some(flaw) = flaw {
                     warnings.push(format!("{name}: {} was cleaned", flaw.name()));
                 }
-                ours.insert(name, cleaned);
+                ours.insert(name, (cleaned, flaw));
             } else if name.starts_with("HARVEST_") {
-                let names = NAMES.into_iter().chain(RETIRED_NAMES).filter(|name| name.starts_with("HARVEST_"));
+                let names = names().chain(RETIRED_NAMES).filter(|name| name.starts_with("HARVEST_"));
                 let nearest = nearest(&name, names).map(str::to_owned);
                 return Err(ConfigError::UnknownName { name, nearest });
             }
@@ -97,7 +101,12 @@ impl Environment {
 
     /// Returns a value that is set, even if it is empty.
     pub(super) fn set(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.0.get(name).map(|(value, _)| value.as_str())
+    }
+
+    /// Returns what was cleaned off a value.
+    pub(super) fn flaw(&self, name: &str) -> Option<&'static str> {
+        self.0.get(name).and_then(|(_, flaw)| flaw.map(Flaw::name))
     }
 }
 

@@ -7,75 +7,56 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::environment::clean;
 use super::error::ConfigError;
-use super::market::Environment;
 use super::table::{Sheet, Table};
+use crate::codec::exchange::{
+    CredentialProblem, Credentials, Environment, Given, Place, Terms, VENUES, Venue, place_of, places,
+};
 
-/// Length of a key and of an HMAC secret. [characters]
-const CREDENTIAL_LENGTH: usize = 64;
 /// Maximum length of a file with a private key. [bytes]
 const KEY_FILE_MAX: u64 = 65_536;
 
-/// The version of the position call. Version 3 omits symbols without a position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PositionRisk {
-    V2,
-    V3,
-}
-
 #[derive(Clone, Debug)]
 pub struct Exchange {
+    /// The venue of the environment.
+    pub venue: &'static dyn Venue,
     /// Environment of the exchange, which presets all addresses.
-    pub environment: Environment,
+    pub environment: &'static Environment,
     pub base_url: String,
     pub recv_window_ms: u64,
     pub timeout_ms: u64,
-    pub position_risk: PositionRisk,
+    /// The version of the call for positions, one of those that the venue names.
+    pub position_version: &'static str,
     /// Certificates (PEM) of authorities that are trusted for the exchange, in addition to the public ones.
     pub ca_file: Option<PathBuf>,
-    key: Credential,
-    secret: Credential,
+    key: Result<Given, CredentialProblem>,
+    secret: Result<Given, CredentialProblem>,
     /// File that contains the secret if the environment does not.
     secret_file: Option<PathBuf>,
 }
 
-/// Key and secret in the form in which requests use them.
-#[derive(Clone, Debug)]
-pub struct Credentials {
-    pub key: SecretString,
-    pub secret: SecretString,
-    /// The variable or setting that contained the secret.
-    pub secret_name: &'static str,
-}
-
-/// The reason why signed calls cannot be made. It names the variable, never its value.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{name} {reason}")]
-pub struct NoCredentials {
-    pub name: &'static str,
-    /// `is not set`, `is empty`, `has a space or a control character inside`.
-    pub reason: &'static str,
-}
-
-#[derive(Clone, Debug)]
-struct Credential(Result<SecretString, NoCredentials>);
-
-const SECRET: &str = "BINANCE_TESTNET_API_SECRET";
 const SECRET_FILE: &str = "exchange.api_secret_file";
 
 impl Exchange {
-    /// Returns the credentials for signed calls, or the reason why there are none.
-    pub fn credentials(&self) -> Result<Credentials, NoCredentials> {
-        let key = self.key.0.clone()?;
-        let (secret, secret_name) = match (&self.secret.0, &self.secret_file) {
-            (Err(_), Some(path)) => (secret_of_file(path)?, SECRET_FILE),
-            (secret, _) => (secret.clone()?, SECRET),
+    /// Returns key and secret as they were given, or the reason why signed calls cannot be made without looking at
+    /// them.
+    pub fn given(&self) -> Result<(Given, Given), CredentialProblem> {
+        let key = self.key.clone()?;
+        let secret = match (&self.secret, &self.secret_file) {
+            (Err(_), Some(path)) => Given { name: SECRET_FILE, value: secret_of_file(path)?, cleaned: None },
+            (secret, _) => secret.clone()?,
         };
-        Ok(Credentials { key, secret, secret_name })
+        Ok((key, secret))
+    }
+
+    /// Returns the credentials for signed calls, or the reason why there are none.
+    pub fn credentials(&self) -> Result<Credentials, CredentialProblem> {
+        let (key, secret) = self.given()?;
+        Credentials::check(&key, &secret, self.venue.terms().credential_length)
     }
 }
 
-fn secret_of_file(path: &PathBuf) -> Result<SecretString, NoCredentials> {
-    let because = |reason| NoCredentials { name: SECRET_FILE, reason };
+fn secret_of_file(path: &PathBuf) -> Result<SecretString, CredentialProblem> {
+    let because = |reason| CredentialProblem::NotGiven { name: SECRET_FILE, reason };
     let length = std::fs::metadata(path).map_err(|_| because("names a file that cannot be read"))?.len();
     if length > KEY_FILE_MAX {
         return Err(because("names a file that is too long for a key"));
@@ -92,31 +73,35 @@ fn secret_of_file(path: &PathBuf) -> Result<SecretString, NoCredentials> {
 pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Exchange, ConfigError> {
     let mut table = sheet.table("exchange")?;
     // The address of an environment selects that environment for all addresses.
-    let implied = table.peek("base_url").and_then(|url| Environment::of(&url)).unwrap_or(Environment::Testnet);
-    let names = Environment::ALL.map(|environment| (environment.name(), environment));
-    let environment = table.word("environment", implied.name(), &names)?;
-    let base_url = table.parsed("base_url", environment.rest_url(), URL_WANTED, |url| {
+    let implied = table.peek("base_url").and_then(|url| place_of(&url));
+    let implied = implied.map_or(VENUES[0].terms().preset, |(_, environment)| environment.name);
+    let names: Vec<(&str, Place)> = places().map(|place| (place.1.name, place)).collect();
+    let (venue, environment) = table.word("environment", implied, &names)?;
+    let terms = venue.terms();
+    let base_url = table.parsed("base_url", environment.rest_url, URL_WANTED, |url| {
         let fine = guarded(url, "https://", "http://") && !url.contains('?');
         fine.then(|| url.trim_end_matches('/').to_owned())
     })?;
-    if Environment::of(&base_url).is_some_and(|of_url| of_url != environment) {
+    if place_of(&base_url).is_some_and(|(_, of_url)| of_url != environment) {
         // The key of one market must not be sent to another.
-        let want = format!("want an address of the {} environment, as exchange.environment says", environment.name());
+        let want = format!("want an address of the {} environment, as exchange.environment says", environment.name);
         return Err(table.refused("base_url", &want));
     }
+    let versions: Vec<(&str, &'static str)> = terms.position_versions.iter().map(|name| (*name, *name)).collect();
     let exchange = Exchange {
+        venue,
         environment,
         base_url,
         recv_window_ms: table.whole("recv_window_ms", 5000, 1..=60_000)?,
         timeout_ms: table.whole("timeout_ms", 5000, 100..=60_000)?,
-        position_risk: table.word("position_risk", "v3", &[("v3", PositionRisk::V3), ("v2", PositionRisk::V2)])?,
+        position_version: table.word("position_risk", terms.position_versions[0], &versions)?,
         ca_file: table.some_path("ca_file")?,
-        key: credential(&mut table, "api_key", "BINANCE_TESTNET_API_KEY"),
+        key: credential(&mut table, "api_key", terms.key_name, terms),
         secret_file: table.some_path("api_secret_file")?,
-        secret: credential(&mut table, "api_secret", SECRET),
+        secret: credential(&mut table, "api_secret", terms.secret_name, terms),
     };
-    if exchange.secret_file.is_some() && exchange.secret.0.is_ok() {
-        table.warn(format!("{SECRET} overrides exchange.api_secret_file, which is not read"));
+    if exchange.secret_file.is_some() && exchange.secret.is_ok() {
+        table.warn(format!("{} overrides {SECRET_FILE}, which is not read", terms.secret_name));
     }
     table.finish()?;
     Ok(exchange)
@@ -140,26 +125,30 @@ pub(super) fn guarded(url: &str, encrypted: &str, plain: &str) -> bool {
 }
 
 /// Reads a credential. Adds a warning if it looks wrong, and returns a reason if it cannot be used.
-fn credential(table: &mut Table<'_, '_>, key: &'static str, name: &'static str) -> Credential {
+fn credential(
+    table: &mut Table<'_, '_>,
+    key: &'static str,
+    name: &'static str,
+    terms: &Terms,
+) -> Result<Given, CredentialProblem> {
+    let because = |reason| CredentialProblem::NotGiven { name, reason };
     let was_set = table.is_set(name);
-    let Some(secret) = table.secret(key, name) else {
-        let reason = if was_set { "is empty" } else { "is not set" };
-        return Credential(Err(NoCredentials { name, reason }));
+    let Some(value) = table.secret(key, name) else {
+        return Err(because(if was_set { "is empty" } else { "is not set" }));
     };
-    let text = secret.expose_secret();
+    let text = value.expose_secret();
     // A private key in PEM has several lines. The client validates its content.
-    if text.contains("-----BEGIN ") {
-        return Credential(Ok(secret));
-    }
-    if text.chars().any(|c| !c.is_ascii_graphic()) {
-        let reason = "has a space or a control character inside";
-        table.warn(format!("{name} {reason}"));
-        return Credential(Err(NoCredentials { name, reason }));
+    let is_pem = text.contains("-----BEGIN ");
+    if !is_pem && text.chars().any(|c| !c.is_ascii_graphic()) {
+        let problem = because("has a space or a control character inside");
+        table.warn(problem.to_string());
+        return Err(problem);
     }
     // The base64 of a private key begins with these letters and is longer than an HMAC secret.
-    let is_encoded = text.starts_with("MI") && text.len() > CREDENTIAL_LENGTH;
-    if text.len() != CREDENTIAL_LENGTH && !is_encoded {
-        table.warn(format!("{name} has {} characters, where the exchange gives {CREDENTIAL_LENGTH}", text.len()));
+    let length = terms.credential_length;
+    let is_encoded = text.starts_with("MI") && text.len() > length;
+    if !is_pem && !is_encoded && text.len() != length {
+        table.warn(format!("{name} has {} characters, where the exchange gives {length}", text.len()));
     }
-    Credential(Ok(secret))
+    Ok(Given { name, cleaned: table.flaw(name), value })
 }

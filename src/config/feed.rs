@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 
 use super::error::ConfigError;
-use super::exchange::guarded;
-use super::market::{Environment, ListenKeyForm};
+use super::exchange::{Exchange, guarded};
 use super::table::Sheet;
 
 /// The symbols whose mark prices are written.
@@ -20,8 +19,8 @@ pub struct Feed {
     pub mark_url: String,
     /// Address of the account's socket, without the listen key.
     pub user_url: String,
-    /// Position of the listen key in that address.
-    pub listen_key_form: ListenKeyForm,
+    /// Where that address has the listen key, for people.
+    pub key_form: &'static str,
     pub mark_stream: String,
     /// Approximate number of entries that the stream of mark prices keeps. [1]
     pub mark_maxlen: u64,
@@ -36,17 +35,17 @@ pub struct Feed {
     pub hosts: Vec<String>,
 }
 
-pub(super) fn read(sheet: &mut Sheet<'_>, environment: Environment) -> Result<Feed, ConfigError> {
+pub(super) fn read(sheet: &mut Sheet<'_>, exchange: &Exchange) -> Result<Feed, ConfigError> {
     let mut table = sheet.table("feed")?;
     let want = "want wss://host/…, without user (ws:// only on this host)";
     let socket = |url: &str| guarded(url, "wss://", "ws://").then(|| url.to_owned());
-    let mark_url = table.parsed("mark_url", environment.mark_url(), want, socket)?;
+    let mark_url = table.parsed("mark_url", exchange.environment.mark_url, want, socket)?;
     let without_key = "want wss://host/…, without user, listen key and query (ws:// only on this host)";
-    let user_url = table.parsed("user_url", environment.user_url(), without_key, |url| {
+    let user_url = table.parsed("user_url", exchange.environment.user_url, without_key, |url| {
         socket(url).filter(|url| !url.contains(['?', '#'])).map(|url| url.trim_end_matches('/').to_owned())
     })?;
     let feed = Feed {
-        listen_key_form: ListenKeyForm::of(&user_url, environment),
+        key_form: exchange.venue.key_form(&user_url, exchange.environment),
         mark_url,
         user_url,
         mark_stream: table.name("mark_stream", None, "quantum:stream:market.mark")?,

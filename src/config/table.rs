@@ -309,6 +309,11 @@ impl<'a> Table<'_, 'a> {
         self.sheet.environment.set(name).is_some()
     }
 
+    /// Returns what was cleaned off the value of a name of the environment.
+    pub(super) fn flaw(&self, name: &str) -> Option<&'static str> {
+        self.sheet.environment.flaw(name)
+    }
+
     /// Reads a text of the file without recording or quoting it.
     pub(super) fn hidden(&mut self, key: &'static str) -> Result<Option<String>, ConfigError> {
         self.asked.push(key);

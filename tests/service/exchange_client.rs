@@ -7,12 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::support::exchange::{ExchangeServer, Fault, KEY, SECRET};
-use harvester::codec::exchange::AccountMode;
-use harvester::shell::exchange::{
-    Call, CallError, CircuitState, Credentials, Exchange, Given, KeyKind, PositionRiskVersion, Positions, Settings,
-    TradesFrom,
-};
-use secrecy::{ExposeSecret as _, SecretString};
+use harvester::codec::exchange::{AccountMode, Credentials, Given, KeyKind, TradesFrom, VENUES};
+use harvester::shell::exchange::{CallError, CircuitState, Exchange, Positions, Settings};
+use secrecy::ExposeSecret as _;
 
 const POSITIONS: &str = "/fapi/v3/positionRisk";
 const PRICES: &str = "/fapi/v1/premiumIndex";
@@ -23,17 +20,15 @@ fn within<T>(work: impl Future<Output = T>) -> T {
 }
 
 fn credentials(key: &str, secret: &str) -> Credentials {
-    let (key, secret) = (SecretString::from(key), SecretString::from(secret));
-    let given = |name, value| Given { name, value: Some(value), cleaned: None };
-    Credentials::check(&given("KEY", &key), &given("SECRET", &secret)).expect("credentials")
+    let given = |name, value: &str| Given { name, value: value.into(), cleaned: None };
+    Credentials::check(&given("KEY", key), &given("SECRET", secret), 64).expect("credentials")
 }
 
 fn settings(server: &ExchangeServer) -> Settings {
     Settings {
         credentials: Some(credentials(KEY, SECRET)),
-        position_risk: PositionRiskVersion::V3,
         timeout_ms: 10_000,
-        ..Settings::new(&server.url())
+        ..Settings::new(VENUES[0], &server.url())
     }
 }
 
@@ -70,7 +65,7 @@ fn signed_calls_are_taken_by_a_server_that_checks_every_byte() {
     server.world().add_trade("币安USDT", (7, 70), "BUY", ("1.5", "2.25"), 1_770_163_395_196);
     let exchange = client(&server);
     within(async {
-        let positions = exchange.position_risk().await.unwrap();
+        let positions = exchange.positions().await.unwrap();
         assert_eq!(
             open(&positions),
             [
@@ -79,7 +74,7 @@ fn signed_calls_are_taken_by_a_server_that_checks_every_byte() {
             ]
         );
         assert_eq!(positions.flat_among(["ADAUSDT", "NEARUSDT"]), ["NEARUSDT"]);
-        let trades = exchange.user_trades("币安USDT", TradesFrom::Id(1)).await.unwrap();
+        let trades = exchange.trades("币安USDT", TradesFrom::Id(1)).await.unwrap();
         assert_eq!(trades.len(), 1, "a symbol that is not ASCII is encoded before it is signed");
         assert_eq!((trades[0].qty.to_string(), trades[0].price.to_string()), ("1.5".to_owned(), "2.25".to_owned()));
     });
@@ -92,17 +87,17 @@ fn signed_calls_are_taken_by_a_server_that_checks_every_byte() {
 #[test]
 fn v2_lists_every_symbol_and_v3_those_with_a_position() {
     let server = with_positions();
-    let of = |version| Exchange::new(Settings { position_risk: version, ..settings(&server) }).unwrap();
+    let of = |version| Exchange::new(Settings { position_version: version, ..settings(&server) }).unwrap();
     let (v2, v3) = within(async {
-        let v2 = of(PositionRiskVersion::V2).position_risk().await.unwrap();
-        (v2, of(PositionRiskVersion::V3).position_risk().await.unwrap())
+        let v2 = of("v2").positions().await.unwrap();
+        (v2, of("v3").positions().await.unwrap())
     });
     assert_eq!((v2.rows().len(), v3.rows().len()), (4, 2));
     assert_eq!(open(&v2), open(&v3));
     let flat = v2.rows().iter().find(|row| row.symbol == "NEARUSDT").unwrap();
     assert_eq!((flat.entry_price, flat.updated_ms), (None, None), "an entry price of 0 is none, and so is a time of 0");
     server.world().positions.clear();
-    assert_eq!(within(of(PositionRiskVersion::V3).position_risk()).unwrap().rows(), [], "nothing open is an answer");
+    assert_eq!(within(of("v3").positions()).unwrap().rows(), [], "nothing open is an answer");
 }
 
 #[test]
@@ -112,66 +107,56 @@ fn i46_all_symbols_are_one_call() {
         server.world().set_price(&format!("S{number}USDT"), "1.5");
     }
     let exchange = client(&server);
-    let prices = within(exchange.premium_index(None)).unwrap();
+    let prices = within(exchange.marks(None)).unwrap();
     assert_eq!(prices.len(), 44);
     assert!(prices.iter().all(|row| row.mark_price.to_string() == "1.5" && row.time_ms > 1_700_000_000_000));
     assert_eq!(server.all_calls().len(), 1, "one call, not 44, and no clock for what is not signed");
     let health = exchange.health();
     assert_eq!((health.sent(), health.weight(), health.used_weight), (1, 10, Some(10)));
-    assert_eq!(within(exchange.premium_index(Some("S7USDT"))).unwrap().len(), 1);
+    assert_eq!(within(exchange.marks(Some("S7USDT"))).unwrap().len(), 1);
     assert_eq!(exchange.health().weight(), 11);
 }
 
 #[test]
-fn filters_orders_and_trades_are_read_as_the_exchange_writes_them() {
+fn filters_and_trades_are_read_as_the_exchange_writes_them() {
     let server = with_positions();
     {
         let mut world = server.world();
         world.set_filters("ARBUSDT", "0.1", "0.2", "5");
-        world.orders.push(serde_json::json!({
-            "avgPrice": "0.21480", "clientOrderId": "x-1", "cumQuote": "6.444", "executedQty": "30", "orderId": 42,
-            "origQty": "30", "origType": "MARKET", "price": "0", "reduceOnly": true, "side": "SELL",
-            "positionSide": "BOTH", "status": "FILLED", "symbol": "ARBUSDT", "time": 1, "type": "MARKET", "updateTime": 2,
-        }));
         for id in [3, 1, 2] {
             world.add_trade("ARBUSDT", (id, 42), "SELL", ("10", "0.2148"), 1_770_163_395_000 + id);
         }
     }
     let exchange = client(&server);
     within(async {
-        let info = exchange.exchange_info().await.unwrap();
+        let info = exchange.instruments().await.unwrap();
         assert_eq!(info.len(), 1);
         let text = |value: Option<String>| value.unwrap_or_default();
         assert_eq!(text(info[0].step_size.map(|v| v.to_string())), "0.1");
         assert_eq!(text(info[0].min_qty.map(|v| v.to_string())), "0.2");
         assert_eq!(text(info[0].min_notional.map(|v| v.to_string())), "5");
-        let order = exchange.order("ARBUSDT", 42).await.unwrap();
-        assert_eq!((order.status.as_str(), order.reduce_only), ("FILLED", true));
-        assert_eq!(order.avg_price.map(|price| price.to_string()).as_deref(), Some("0.2148"));
         let ids = |trades: Vec<harvester::codec::exchange::UserTrade>| trades.iter().map(|t| t.id).collect::<Vec<_>>();
-        assert_eq!(ids(exchange.user_trades("ARBUSDT", TradesFrom::Id(2)).await.unwrap()), [2, 3]);
+        assert_eq!(ids(exchange.trades("ARBUSDT", TradesFrom::Id(2)).await.unwrap()), [2, 3]);
         // A window that is too long is cut to seven days: the exchange would refuse it.
         let window = TradesFrom::Window { from_ms: 1_770_163_395_000, to_ms: u64::MAX };
-        assert_eq!(ids(exchange.user_trades("ARBUSDT", window).await.unwrap()), [1, 2, 3]);
-        let missing = exchange.order("ARBUSDT", 43).await.unwrap_err();
-        assert_eq!(missing.to_string(), "GET /fapi/v1/order: refused (400, code -2013): Order does not exist.");
+        assert_eq!(ids(exchange.trades("ARBUSDT", window).await.unwrap()), [1, 2, 3]);
     });
 }
 
 #[test]
-fn a_listen_key_is_opened_kept_and_closed() {
+fn a_listen_key_is_opened_and_kept_until_it_is_gone() {
     let server = ExchangeServer::start();
     let exchange = client(&server);
     within(async {
-        let key = exchange.open_listen_key().await.unwrap();
-        exchange.keep_listen_key(&key).await.unwrap();
-        exchange.close_listen_key(&key).await.unwrap();
-        let gone = exchange.keep_listen_key(&key).await.unwrap_err();
-        assert!(matches!(gone, CallError::Refused { code: -1125, .. }), "{gone}");
+        let key = exchange.open_key().await.unwrap();
+        exchange.keep_key(&key).await.unwrap();
+        server.world().listen_keys.clear();
+        let gone = exchange.keep_key(&key).await.unwrap_err();
+        assert!(gone.is_no_key() && matches!(gone, CallError::Refused { code: -1125, .. }), "{gone}");
         assert!(!gone.to_string().contains(key.expose_secret()) && !format!("{key:?}").contains(key.expose_secret()));
     });
     let methods: Vec<String> = server.all_calls().into_iter().map(|call| call.method).collect();
-    assert_eq!(methods, ["POST", "PUT", "DELETE", "PUT"]);
+    assert_eq!(methods, ["POST", "PUT", "PUT"]);
     assert!(server.all_calls().iter().all(|call| !call.has_signature), "a listen key needs the key only");
 }
 
@@ -187,7 +172,7 @@ fn an_ed25519_key_signs_for_a_server_that_verifies_with_its_public_half() {
         let shown = format!("{settings:?}");
         let exchange = Exchange::new(settings).unwrap();
         assert_eq!(exchange.key_kind(), Some(kind));
-        let answered = within(exchange.position_risk());
+        let answered = within(exchange.positions());
         match kind {
             KeyKind::Hmac => {
                 let error = answered.unwrap_err();
@@ -205,19 +190,19 @@ fn i66_a_hedge_account_is_known_by_its_rows_or_by_what_it_says() {
     let server = with_positions();
     let exchange = client(&server);
     within(async {
-        let positions = exchange.position_risk().await.unwrap();
+        let positions = exchange.positions().await.unwrap();
         assert_eq!(positions.mode(), Some(AccountMode::OneWay), "a quantity without a side");
-        assert_eq!(exchange.position_mode().await.unwrap(), AccountMode::OneWay);
+        assert_eq!(exchange.account_mode().await.unwrap(), AccountMode::OneWay);
         server.world().set_side("ADAUSDT", "LONG", "4", "0.3");
         server.world().set_side("ADAUSDT", "SHORT", "-4", "0.31");
-        let positions = exchange.position_risk().await.unwrap();
+        let positions = exchange.positions().await.unwrap();
         let sides: Vec<&str> = positions.open().map(|row| row.position_side.as_str()).collect();
         assert_eq!((positions.mode(), sides), (Some(AccountMode::Hedge), vec!["LONG", "SHORT"]));
         server.world().sided.clear();
-        assert_eq!(exchange.position_risk().await.unwrap().mode(), None, "nothing open says nothing");
-        assert_eq!(exchange.position_mode().await.unwrap(), AccountMode::Hedge);
+        assert_eq!(exchange.positions().await.unwrap().mode(), None, "nothing open says nothing");
+        assert_eq!(exchange.account_mode().await.unwrap(), AccountMode::Hedge);
     });
-    assert_eq!(exchange.health().calls[&Call::PositionMode].weight, 60);
+    assert_eq!(exchange.health().calls["positionSide_dual"].weight, 60);
 }
 
 // ---- clocks ---------------------------------------------------------------------------------------------------------
@@ -228,11 +213,11 @@ fn timestamps_follow_a_server_whose_clock_drifts_away() {
     server.world().drift_ms = 3_600_000;
     let exchange = client(&server);
     within(async {
-        exchange.position_risk().await.unwrap();
+        exchange.positions().await.unwrap();
         let offset = exchange.health().clock_offset_ms.unwrap();
         assert!((3_590_000..=3_610_000).contains(&offset), "{offset}");
         server.world().drift_ms = -3_600_000;
-        exchange.position_risk().await.unwrap();
+        exchange.positions().await.unwrap();
     });
     let asked: Vec<(String, u16)> = server.all_calls().into_iter().map(|call| (call.path, call.status)).collect();
     let want = [(TIME, 200), (POSITIONS, 200), (POSITIONS, 400), (TIME, 200), (POSITIONS, 200)];
@@ -248,7 +233,7 @@ fn a_timestamp_that_is_refused_again_is_not_sent_a_third_time() {
     let server = with_positions();
     let refused = || Fault::Status(400, vec![], r#"{"code":-1021,"msg":"Timestamp outside."}"#.to_owned());
     server.fail(POSITIONS, [refused(), refused(), refused()]);
-    let error = within(client(&server).position_risk()).unwrap_err();
+    let error = within(client(&server).positions()).unwrap_err();
     assert!(matches!(error, CallError::Refused { code: -1021, status: 400, .. }), "{error}");
     assert_eq!(server.calls(POSITIONS).len(), 2);
 }
@@ -294,13 +279,13 @@ fn i31_a_call_that_failed_has_no_positions_not_none() {
         let exchange = Exchange::new(Settings { timeout_ms, ..settings(&server) }).unwrap();
         server.fail(POSITIONS, [fault.clone()]);
         within(async {
-            let error = exchange.position_risk().await.unwrap_err();
+            let error = exchange.positions().await.unwrap_err();
             assert!(error.to_string().contains(want), "{fault:?}: {error}");
             assert!(error.to_string().starts_with("GET /fapi/v3/positionRisk: "), "{error}");
             assert_eq!(server.calls(POSITIONS).len(), 1, "never sent again by itself: {fault:?}");
             assert_eq!(exchange.health().failure, Some(error.to_string()));
-            assert_eq!(exchange.health().calls[&Call::PositionRiskV3].failed, 1);
-            exchange.position_risk().await.unwrap();
+            assert_eq!(exchange.health().calls["positionRisk_v3"].failed, 1);
+            exchange.positions().await.unwrap();
             assert_eq!(exchange.health().failure, None);
         });
     }
@@ -309,9 +294,9 @@ fn i31_a_call_that_failed_has_no_positions_not_none() {
 #[test]
 fn an_empty_list_of_a_version_that_lists_every_symbol_is_no_answer() {
     let server = with_positions();
-    let exchange = Exchange::new(Settings { position_risk: PositionRiskVersion::V2, ..settings(&server) }).unwrap();
+    let exchange = Exchange::new(Settings { position_version: "v2", ..settings(&server) }).unwrap();
     server.fail("/fapi/v2/positionRisk", [Fault::Body("[]".to_owned())]);
-    let error = within(exchange.position_risk()).unwrap_err();
+    let error = within(exchange.positions()).unwrap_err();
     assert!(error.to_string().contains("v2 lists every symbol"), "{error}");
 }
 
@@ -321,7 +306,7 @@ fn i03_a_price_that_cannot_be_read_is_left_out_and_never_0() {
     let body = r#"[{"symbol":"ADAUSDT","markPrice":"0.00000000","time":1},{"symbol":"NEARUSDT","markPrice":"1.51","time":2},
         {"symbol":"ARCUSDT","time":3}]"#;
     server.fail(PRICES, [Fault::Body(body.to_owned())]);
-    let prices = within(client(&server).premium_index(None)).unwrap();
+    let prices = within(client(&server).marks(None)).unwrap();
     let shown: Vec<(String, String)> = prices.into_iter().map(|row| (row.symbol, row.mark_price.to_string())).collect();
     assert_eq!(shown, [("NEARUSDT".to_owned(), "1.51".to_owned())]);
 }
@@ -331,7 +316,7 @@ fn nobody_there_is_unreachable_and_nothing_was_sent() {
     let server = with_positions();
     let settings = settings(&server);
     drop(server);
-    let error = within(Exchange::new(settings).unwrap().premium_index(None)).unwrap_err();
+    let error = within(Exchange::new(settings).unwrap().marks(None)).unwrap_err();
     assert!(matches!(error, CallError::Unreachable { .. }) && error.is_unreachable(), "{error}");
 }
 
@@ -355,18 +340,18 @@ fn i46_a_wait_is_kept_and_outlives_the_process() {
         let exchange = Exchange::new(with_memory()).unwrap();
         server.fail(PRICES, [fault.clone()]);
         within(async {
-            let told = exchange.premium_index(None).await.unwrap_err();
+            let told = exchange.marks(None).await.unwrap_err();
             assert_eq!(told.wait_ms(), Some(wait_ms), "{fault:?}: {told}");
             assert!(told.was_sent());
             // Whatever is asked next, and by whom: a restart, or a process beside this one.
             for asking in [exchange.clone(), Exchange::new(with_memory()).unwrap()] {
-                let kept = asking.position_risk().await.unwrap_err();
+                let kept = asking.positions().await.unwrap_err();
                 assert!(matches!(kept, CallError::Waiting { status: s, .. } if s == status), "{fault:?}: {kept}");
                 assert!(!kept.was_sent() && kept.wait_ms().is_some_and(|ms| ms <= wait_ms && ms + 60_000 > wait_ms));
                 assert_eq!(asking.health().waiting.map(|(status, _)| status), Some(status));
             }
             assert_eq!(server.all_calls().len(), 1, "nothing was sent into the ban");
-            Exchange::new(settings(&server)).unwrap().premium_index(None).await.expect("who was not told may ask");
+            Exchange::new(settings(&server)).unwrap().marks(None).await.expect("who was not told may ask");
         });
     }
 }
@@ -378,17 +363,17 @@ fn i46_a_server_that_bans_who_ignores_it_never_bans_us() {
     let exchange = client(&server);
     within(async {
         for _ in 0..3 {
-            exchange.premium_index(None).await.unwrap();
+            exchange.marks(None).await.unwrap();
         }
-        let told = exchange.premium_index(None).await.unwrap_err();
+        let told = exchange.marks(None).await.unwrap_err();
         assert!(matches!(told, CallError::TooMany { status: 429, wait_ms: 30_000, .. }), "{told}");
         for _ in 0..50 {
-            assert!(!exchange.premium_index(None).await.unwrap_err().was_sent());
+            assert!(!exchange.marks(None).await.unwrap_err().was_sent());
         }
     });
     assert_eq!(server.all_calls().len(), 4);
     assert_eq!(server.all_calls().iter().filter(|call| call.status == 418).count(), 0);
-    assert_eq!(exchange.health().calls[&Call::PremiumIndexOfAll].held_back, 50);
+    assert_eq!(exchange.health().calls["premiumIndex"].held_back, 50);
 }
 
 #[test]
@@ -397,8 +382,8 @@ fn i46_what_others_have_used_of_the_address_is_left_alone() {
     server.world().used_weight = 2_150;
     let exchange = client(&server);
     within(async {
-        exchange.premium_index(None).await.unwrap();
-        let spent = exchange.premium_index(None).await.unwrap_err();
+        exchange.marks(None).await.unwrap();
+        let spent = exchange.marks(None).await.unwrap_err();
         assert!(matches!(spent, CallError::WeightSpent { .. }), "{spent}");
         assert!(spent.wait_ms().is_some_and(|ms| (1..=60_000).contains(&ms)) && !spent.is_unreachable());
     });
@@ -413,14 +398,14 @@ fn failures_in_a_row_open_the_circuit_and_a_trial_closes_it() {
     let exchange = Exchange::new(settings).unwrap();
     within(async {
         for _ in 0..3 {
-            assert!(matches!(exchange.premium_index(None).await, Err(CallError::OutcomeUnknown { .. })));
+            assert!(matches!(exchange.marks(None).await, Err(CallError::OutcomeUnknown { .. })));
         }
         assert!(matches!(exchange.health().circuit, CircuitState::Open { .. } | CircuitState::HalfOpen));
         assert_eq!(exchange.health().failures, 3);
         server.world().always = None;
         let began = Instant::now();
         let mut held_back = 0;
-        while let Err(error) = exchange.premium_index(None).await {
+        while let Err(error) = exchange.marks(None).await {
             assert!(matches!(error, CallError::CircuitOpen { failures: 3, .. }), "{error}");
             assert!(began.elapsed() < Duration::from_secs(20), "the circuit stays open");
             held_back += 1;
@@ -440,17 +425,17 @@ fn i46_a_refused_key_is_tried_again_after_minutes_and_not_at_each_tick() {
     server.fail(POSITIONS, [refused()]);
     let exchange = client(&server);
     within(async {
-        let first = exchange.position_risk().await.unwrap_err();
+        let first = exchange.positions().await.unwrap_err();
         assert!(matches!(first, CallError::Refused { code: -2015, .. }) && first.is_about_credentials(), "{first}");
         for _ in 0..3 {
-            let held = exchange.position_risk().await.unwrap_err();
+            let held = exchange.positions().await.unwrap_err();
             assert!(matches!(held, CallError::HeldOff { code: -2015, .. }) && held.is_about_credentials(), "{held}");
             assert!(held.wait_ms().is_some_and(|ms| (240_000..=300_000).contains(&ms)), "{held}");
             assert!(!held.was_sent() && held.to_string().contains("asked again in 300 s"), "{held}");
         }
         // Another call may have another permission, and what is public needs none.
-        exchange.user_trades("ADAUSDT", TradesFrom::Id(1)).await.unwrap();
-        exchange.premium_index(None).await.unwrap();
+        exchange.trades("ADAUSDT", TradesFrom::Id(1)).await.unwrap();
+        exchange.marks(None).await.unwrap();
     });
     assert_eq!(server.calls(POSITIONS).len(), 1);
     // Its time over, it is asked again.
@@ -458,9 +443,9 @@ fn i46_a_refused_key_is_tried_again_after_minutes_and_not_at_each_tick() {
     server.fail(POSITIONS, [refused()]);
     let exchange = Exchange::new(Settings { refused_wait_ms: 1, ..settings(&server) }).unwrap();
     within(async {
-        exchange.position_risk().await.unwrap_err();
+        exchange.positions().await.unwrap_err();
         tokio::time::sleep(Duration::from_millis(2)).await;
-        exchange.position_risk().await.unwrap();
+        exchange.positions().await.unwrap();
     });
     assert_eq!(server.calls(POSITIONS).len(), 2);
 }
@@ -472,10 +457,10 @@ fn i46_a_place_that_is_not_served_is_asked_again_after_minutes() {
     server.fail(POSITIONS, [Fault::Status(451, vec![], words)]);
     let exchange = client(&server);
     within(async {
-        let first = exchange.position_risk().await.unwrap_err();
+        let first = exchange.positions().await.unwrap_err();
         assert!(matches!(first, CallError::Banned { status: 451, wait_ms: 300_000, .. }), "{first}");
         for _ in 0..3 {
-            let held = exchange.premium_index(None).await.unwrap_err();
+            let held = exchange.marks(None).await.unwrap_err();
             assert!(matches!(held, CallError::Waiting { status: 451, .. }), "{held}");
         }
     });
@@ -497,15 +482,15 @@ fn i68_pages_that_do_not_go_on_and_numbers_of_no_exchange_end_nothing() {
         ("[".repeat(1 << 20), "cannot be read: it nests deeper than 64"),
     ] {
         server.fail("/fapi/v1/userTrades", [Fault::Body(body)]);
-        let error = within(client(&server).user_trades("ADAUSDT", TradesFrom::Id(8))).unwrap_err();
+        let error = within(client(&server).trades("ADAUSDT", TradesFrom::Id(8))).unwrap_err();
         assert!(error.to_string().contains(want), "{error}");
     }
     server.fail(TIME, [Fault::Body(r#"{"serverTime":18446744073709551615}"#.to_owned())]);
-    let error = within(client(&server).position_risk()).unwrap_err();
+    let error = within(client(&server).positions()).unwrap_err();
     assert!(error.to_string().contains("is no time"), "{error}");
     let wait = ("retry-after", u64::MAX.to_string());
     server.fail(PRICES, [Fault::Status(429, vec![wait], String::new())]);
-    let error = within(client(&server).premium_index(None)).unwrap_err();
+    let error = within(client(&server).marks(None)).unwrap_err();
     assert!(matches!(error, CallError::TooMany { .. }), "{error}");
 }
 
@@ -520,12 +505,12 @@ fn i44_credentials_that_are_refused_or_missing_have_a_name() {
     let other = credentials(KEY, &SECRET.replace('2', "3"));
     let wrong_secret = Exchange::new(Settings { credentials: Some(other), ..settings(&server) }).unwrap();
     within(async {
-        let error = without.position_risk().await.unwrap_err();
+        let error = without.positions().await.unwrap_err();
         assert_eq!(error.to_string(), "GET /fapi/v3/positionRisk: no credentials");
         assert!(error.is_about_credentials() && server.all_calls().is_empty(), "nothing was sent");
-        without.premium_index(None).await.expect("what is public works on");
+        without.marks(None).await.expect("what is public works on");
         for (exchange, code) in [(wrong_key, -2015), (wrong_secret, -1022)] {
-            let error = exchange.position_risk().await.unwrap_err();
+            let error = exchange.positions().await.unwrap_err();
             assert!(matches!(error, CallError::Refused { code: c, .. } if c == code), "{error}");
             assert!(error.is_about_credentials());
             assert_eq!(exchange.health().circuit, CircuitState::Closed, "it answers");
@@ -575,7 +560,7 @@ fn secrets_are_in_no_error_no_log_and_no_debug() {
     tracing::subscriber::with_default(subscriber, || {
         within(async {
             for _ in 0..5 {
-                let error = exchange.position_risk().await.unwrap_err();
+                let error = exchange.positions().await.unwrap_err();
                 shown.push_str(&format!("{error} {error:?} {:?}\n", exchange.health()));
             }
             server.fail(POSITIONS, [Fault::Status(418, vec![], echo)]);
@@ -599,13 +584,13 @@ fn a_secure_server_is_trusted_by_its_authority_only() {
     let with = |ca_file: Option<&Path>| Settings { ca_file: ca_file.map(Path::to_owned), ..settings(&server) };
     within(async {
         let exchange = Exchange::new(with(Some(&ca_file))).unwrap();
-        assert_eq!(exchange.premium_index(None).await.unwrap().len(), 1);
-        exchange.position_risk().await.unwrap();
+        assert_eq!(exchange.marks(None).await.unwrap().len(), 1);
+        exchange.positions().await.unwrap();
         match Exchange::new(with(None)) {
             // A system without certificates says so at once.
             Err(error) => assert!(error.to_string().contains("no certificates"), "{error}"),
             Ok(exchange) => {
-                let error = exchange.premium_index(None).await.unwrap_err();
+                let error = exchange.marks(None).await.unwrap_err();
                 assert!(
                     matches!(&error, CallError::Unreachable { what, .. } if what.contains("certificate")),
                     "{error}"
@@ -630,13 +615,13 @@ fn the_key_goes_to_no_plain_or_strange_address() {
         "fapi.binance.com",
         "",
     ] {
-        let settings = Settings { credentials: Some(credentials(KEY, SECRET)), ..Settings::new(base_url) };
+        let settings = Settings { credentials: Some(credentials(KEY, SECRET)), ..Settings::new(VENUES[0], base_url) };
         let error = Exchange::new(settings).err().unwrap_or_else(|| panic!("{base_url} was taken"));
         assert!(error.to_string().contains("is no address"), "{error}");
     }
     let server = with_positions();
     let moved = Fault::Status(307, vec![("location", format!("{}/fapi/v1/time", server.url()))], String::new());
     server.fail(PRICES, [moved]);
-    assert!(within(client(&server).premium_index(None)).is_err());
+    assert!(within(client(&server).marks(None)).is_err());
     assert_eq!(server.all_calls().len(), 1, "a redirect is not followed");
 }

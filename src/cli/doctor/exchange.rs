@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use super::check::Check;
-use crate::codec::exchange::AccountMode;
-use crate::config::{Config, ExchangeEnvironment};
+use crate::codec::exchange::{AccountMode, KeyKind, place_of};
+use crate::config::Config;
 use crate::service::exchange::{self, Client};
 use crate::service::feed;
-use crate::shell::exchange::{CallError, KeyKind};
+use crate::shell::exchange::CallError;
 use crate::shell::web::{self, ClientError};
 
 const AREA: &str = "exchange";
@@ -47,22 +47,19 @@ fn addresses(config: &Config) -> Vec<Check> {
     let (environment, feed) = (config.exchange.environment, &config.feed);
     let found = format!(
         "{}: {}, prices {}, account {} with the listen key as a {}",
-        environment.name(),
-        config.exchange.base_url,
-        feed.mark_url,
-        feed.user_url,
-        feed.listen_key_form.name()
+        environment.name, config.exchange.base_url, feed.mark_url, feed.user_url, feed.key_form
     );
     let mut checks = vec![Check::ok(AREA, "environment", found)];
-    let market = environment.market();
-    for (name, url, scheme) in [("mark_url", &feed.mark_url, "/market/"), ("user_url", &feed.user_url, "/private/")] {
-        let Some(of_url) = ExchangeEnvironment::of(url) else { continue };
-        if of_url.market() != market {
+    let market = environment.market;
+    for (name, url) in [("mark_url", &feed.mark_url), ("user_url", &feed.user_url)] {
+        let Some((_, of_url)) = place_of(url) else { continue };
+        let path = if name == "mark_url" { of_url.mark_path } else { of_url.user_path };
+        if of_url.market != market {
             let found =
-                format!("feed.{name} is of the {} market, exchange.base_url of the {market} market", of_url.market());
+                format!("feed.{name} is of the {} market, exchange.base_url of the {market} market", of_url.market);
             checks.push(Check::problem(AREA, "environment", found, "leave it out: exchange.environment sets it"));
-        } else if of_url != ExchangeEnvironment::Testnet && !url.contains(scheme) {
-            let found = format!("feed.{name} is not below {scheme}: such a socket connects and stays silent");
+        } else if !url.contains(path) {
+            let found = format!("feed.{name} is not below {path}: such a socket connects and stays silent");
             checks.push(Check::problem(AREA, "environment", found, "leave it out: exchange.environment sets it"));
         }
     }
@@ -100,7 +97,7 @@ async fn reachable(config: &Config, client: &Client) -> Check {
 /// Tries a signed call. Returns the check and, if the call was answered, the mode that its rows show.
 async fn credentials(client: &Client) -> (Check, Option<Option<AccountMode>>) {
     let kind = client.exchange.key_kind().map_or("no", KeyKind::name);
-    match client.exchange.position_risk().await {
+    match client.exchange.positions().await {
         Ok(positions) => {
             let found =
                 format!("a call signed with an {kind} key was answered: {} open positions", positions.open().count());
@@ -123,7 +120,7 @@ async fn credentials(client: &Client) -> (Check, Option<Option<AccountMode>>) {
 async fn mode(client: &Client, shown: Option<AccountMode>) -> Check {
     let mode = match shown {
         Some(AccountMode::Hedge) => Ok(AccountMode::Hedge),
-        _ => client.exchange.position_mode().await,
+        _ => client.exchange.account_mode().await,
     };
     match (mode, shown) {
         (Ok(AccountMode::Hedge), _) => {

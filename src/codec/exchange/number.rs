@@ -1,4 +1,4 @@
-//! Numbers and names in the exchange's JSON: decimals as text, whole numbers, ids, times, symbols.
+//! Numbers and names in an exchange's JSON: decimals as text, whole numbers, ids, times, symbols.
 
 use std::fmt;
 
@@ -6,7 +6,9 @@ use rust_decimal::Decimal;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde_json::value::RawValue;
 
-use crate::codec::number;
+use super::facts::Unreadable;
+use crate::codec::{depth, number};
+use crate::domain::units::Price;
 
 /// A decimal as text, or a whole number. A number with a decimal point and no quotes is refused, because the parser
 /// would have passed it through a float.
@@ -103,4 +105,20 @@ impl<'de> Deserialize<'de> for Time {
         let ms = u64::deserialize(deserializer)?;
         if TIMES.contains(&ms) { Ok(Self(ms)) } else { Err(D::Error::custom(format_args!("{ms} is no time"))) }
     }
+}
+
+/// Reads a JSON text of bounded depth.
+pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Unreadable> {
+    if !depth::is_bounded(body) {
+        return Err(Unreadable::new(format!("it nests deeper than {}", depth::DEPTH_MAX)));
+    }
+    serde_json::from_slice(body).map_err(|error| Unreadable::new(error.to_string()))
+}
+
+pub(super) fn positive(value: Number) -> Option<Price> {
+    above_zero(value).map(Price::new)
+}
+
+pub(super) fn above_zero(value: Number) -> Option<Decimal> {
+    Some(value.0).filter(|value| value.is_sign_positive() && !value.is_zero())
 }

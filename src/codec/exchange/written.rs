@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use serde_json::json;
 
+use super::facts::MarkPrice;
 use super::number::{Name, Number};
-use super::replies::MarkPrice;
 
 /// The `source` of observations that `feed user` appends. By it the feed recognises its own after a restart.
 pub const FEED_SOURCE: &str = "feed.user";
@@ -69,7 +69,7 @@ pub fn observed_position(fields: &[(Vec<u8>, Vec<u8>)]) -> Option<(String, bool)
 mod tests {
     use rust_decimal::Decimal;
 
-    use super::super::UserTrade;
+    use super::super::{PositionRow, UserTrade};
     use super::*;
     use crate::codec::observe;
     use crate::domain::event::Side;
@@ -99,7 +99,10 @@ mod tests {
         assert_eq!((found.symbol.as_str(), found.id, found.time_ms), ("ADAUSDT", 7, 1_770_163_395_196));
         assert_eq!(observed_position(&fields), None, "a trade");
         let held = |qty: i64| {
-            let observation = observe::position("ADAUSDT", Qty::new(Decimal::from(qty)), None, "BOTH", None);
+            let observation = observe::position(&PositionRow {
+                position_amt: Qty::new(Decimal::from(qty)),
+                ..PositionRow::flat("ADAUSDT", "BOTH")
+            });
             let bytes = |(name, value): (&str, &str)| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
             observed_position(&observation.fields().map(bytes))
         };

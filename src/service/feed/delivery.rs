@@ -7,30 +7,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::{Duration, Instant};
 
-use crate::domain::units::{Price, Qty};
+use crate::codec::exchange::PositionRow;
+use crate::domain::units::Qty;
 
 /// Symbol and position side: the two sides of a hedge account are rows of their own.
 pub(super) type Side = (String, String);
 
-/// A position as REST shows it.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Held {
-    /// Signed. [base]
-    pub qty: Qty,
-    /// [quote per base]
-    pub entry_price: Option<Price>,
-    /// Last change at the exchange. [ms since 1970]
-    pub updated_ms: Option<u64>,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
     /// The last look at REST, and when it began; `None` before the first.
-    shown: Option<(Instant, BTreeMap<Side, Held>)>,
+    shown: Option<(Instant, BTreeMap<Side, PositionRow>)>,
     /// The quantity of each row that was written last, from an event or from REST.
     known: BTreeMap<Side, Qty>,
     /// Rows whose quantity at REST differs from the known one.
-    unwritten: BTreeMap<Side, Held>,
+    unwritten: BTreeMap<Side, PositionRow>,
     /// When the last event of a symbol came.
     received: BTreeMap<String, Instant>,
     /// Symbols that changed without an event, and until when an event may still come.
@@ -54,20 +44,19 @@ impl Delivery {
     /// Adds a look at REST that began at a time. Later looks are compared with the first one.
     ///
     /// `rows` are those with a quantity. A row of the last look that is not among them is flat.
-    pub(super) fn look(&mut self, began: Instant, rows: BTreeMap<Side, Held>, grace: Duration) {
+    pub(super) fn look(&mut self, began: Instant, rows: BTreeMap<Side, PositionRow>, grace: Duration) {
         let Some((before, shown)) = self.shown.replace((began, rows.clone())) else { return };
-        let flat = Held { qty: Qty::ZERO, entry_price: None, updated_ms: None };
         let sides: BTreeSet<&Side> = shown.keys().chain(rows.keys()).collect();
         for side in sides {
-            let now = rows.get(side).unwrap_or(&flat);
-            if shown.get(side).map_or(Qty::ZERO, |held| held.qty) == now.qty {
+            let now = rows.get(side).cloned().unwrap_or_else(|| PositionRow::flat(&side.0, &side.1));
+            if shown.get(side).map_or(Qty::ZERO, |row| row.position_amt) == now.position_amt {
                 continue;
             }
-            if self.known.get(side) == Some(&now.qty) {
+            if self.known.get(side) == Some(&now.position_amt) {
                 self.unwritten.remove(side);
                 continue;
             }
-            self.unwritten.insert(side.clone(), now.clone());
+            self.unwritten.insert(side.clone(), now);
             // REST may show a change late that an event delivered before the last look.
             if self.received.get(&side.0).is_none_or(|received| *received + grace < before) {
                 self.suspects.entry(side.0.clone()).or_insert(began + grace);
@@ -76,9 +65,9 @@ impl Delivery {
     }
 
     /// Removes and returns the rows that REST showed without an event, to be written.
-    pub(super) fn take_unwritten(&mut self) -> BTreeMap<Side, Held> {
+    pub(super) fn take_unwritten(&mut self) -> BTreeMap<Side, PositionRow> {
         let rows = std::mem::take(&mut self.unwritten);
-        self.known.extend(rows.iter().map(|(side, held)| (side.clone(), held.qty)));
+        self.known.extend(rows.iter().map(|(side, row)| (side.clone(), row.position_amt)));
         rows
     }
 
@@ -129,17 +118,17 @@ mod tests {
         (symbol.to_owned(), position_side.to_owned())
     }
 
-    fn rows(held: &[(&str, &str, i64)]) -> BTreeMap<Side, Held> {
+    fn rows(held: &[(&str, &str, i64)]) -> BTreeMap<Side, PositionRow> {
         let row = |(symbol, position_side, qty): &(&str, &str, i64)| {
-            let held = Held { qty: Qty::new(Decimal::from(*qty)), entry_price: None, updated_ms: None };
-            (side(symbol, position_side), held)
+            let qty = Qty::new(Decimal::from(*qty));
+            (side(symbol, position_side), PositionRow { position_amt: qty, ..PositionRow::flat(symbol, position_side) })
         };
         held.iter().map(row).collect()
     }
 
     /// Returns what is to be written, without removing it.
     fn unwritten(delivery: &Delivery) -> Vec<String> {
-        let name = |((symbol, side), held): (&Side, &Held)| format!("{symbol} {side} {}", held.qty);
+        let name = |((symbol, side), row): (&Side, &PositionRow)| format!("{symbol} {side} {}", row.position_amt);
         delivery.unwritten.iter().map(name).collect()
     }
 

@@ -2,22 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::codec::exchange::{UserTrade, observed_position, written_trade};
-use crate::shell::exchange::{CallError, Exchange, TRADES_MAX, TRADES_WINDOW_MS, TradesFrom};
+use crate::codec::exchange::{Terms, TradesFrom, UserTrade, observed_position, written_trade};
+use crate::service::exchange::CLOCKS_APART_MS;
+use crate::shell::exchange::{CallError, Exchange};
 use crate::shell::redis::RawEntry;
 
-/// Trade ids that are kept of a symbol: more than one answer of the exchange contains. [1]
-const IDS_MAX: usize = 2 * TRADES_MAX;
 /// Pages of trades that are requested at once; later pages are requested later. [1]
 const PAGES_MAX: usize = 100;
-/// How far back the exchange keeps trades: 3 months. [ms]
-const KEPT_MS: u64 = 90 * 24 * 3_600_000;
-/// Largest difference between the clocks of the exchange and of this machine. [ms]
-const CLOCKS_APART_MS: u64 = 60_000;
 
 /// The trades that this feed has written, as far as later steps need them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Written {
+    terms: &'static Terms,
     symbols: BTreeMap<String, Ids>,
     /// Symbols for which the streams show a position at the exchange.
     held: BTreeSet<String>,
@@ -33,6 +29,10 @@ struct Ids {
 }
 
 impl Written {
+    pub(super) fn new(terms: &'static Terms) -> Self {
+        Self { terms, symbols: BTreeMap::new(), held: BTreeSet::new(), heard_ms: None }
+    }
+
     /// Finds the feed's own trades in the newest entries of the observation stream, and when the last was written.
     pub(super) fn learn(&mut self, newest: &[RawEntry]) {
         for entry in newest.iter().rev() {
@@ -57,7 +57,8 @@ impl Written {
     pub(super) fn remember(&mut self, symbol: &str, id: u64) {
         let known = self.symbols.entry(symbol.to_owned()).or_default();
         known.ids.insert(id);
-        if known.ids.len() > IDS_MAX {
+        // More than one answer of the exchange contains.
+        if known.ids.len() > 2 * self.terms.trades_max {
             known.ids.pop_first();
         }
     }
@@ -97,7 +98,8 @@ impl Written {
         match self.symbols.get(symbol).filter(|known| known.whole_to > 0) {
             Some(known) => Some(TradesFrom::Id(known.whole_to + 1)),
             None => {
-                let from_ms = self.heard_ms?.saturating_sub(CLOCKS_APART_MS).max(to_ms.saturating_sub(KEPT_MS));
+                let from_ms =
+                    self.heard_ms?.saturating_sub(CLOCKS_APART_MS).max(to_ms.saturating_sub(self.terms.trades_kept_ms));
                 Some(TradesFrom::Window { from_ms, to_ms })
             }
         }
@@ -122,18 +124,19 @@ pub(super) async fn missed(
 ) -> Result<Missed, CallError> {
     let to_ms = to_ms.saturating_add(CLOCKS_APART_MS);
     let mut missed = Missed::default();
+    let window_ms = written.terms.trades_window_ms;
     let mut next = written.gap(symbol, to_ms);
     for _ in 0..PAGES_MAX {
         let Some(from) = next else {
             missed.is_all = true;
             return Ok(missed);
         };
-        let page = exchange.user_trades(symbol, from).await?;
+        let page = exchange.trades(symbol, from).await?;
         missed.read_to = page.last().map(|last| last.id).or(missed.read_to);
         next = match (page.last(), from) {
-            (Some(last), _) if page.len() >= TRADES_MAX => Some(TradesFrom::Id(last.id + 1)),
-            (_, TradesFrom::Window { from_ms, .. }) if to_ms.saturating_sub(from_ms) > TRADES_WINDOW_MS => {
-                Some(TradesFrom::Window { from_ms: from_ms + TRADES_WINDOW_MS, to_ms })
+            (Some(last), _) if page.len() >= written.terms.trades_max => Some(TradesFrom::Id(last.id + 1)),
+            (_, TradesFrom::Window { from_ms, .. }) if to_ms.saturating_sub(from_ms) > window_ms => {
+                Some(TradesFrom::Window { from_ms: from_ms + window_ms, to_ms })
             }
             _ => None,
         };
@@ -145,15 +148,17 @@ pub(super) async fn missed(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::exchange::VENUES;
 
     #[test]
     fn a_gap_begins_behind_what_is_whole_and_not_behind_what_was_heard_last() {
-        let mut written = Written::default();
+        let terms = VENUES[0].terms();
+        let mut written = Written::new(terms);
         assert_eq!(written.gap("ADAUSDT", 9), None, "never ran before");
         written.received(100_000);
         assert_eq!(written.gap("ADAUSDT", 900_000), Some(TradesFrom::Window { from_ms: 40_000, to_ms: 900_000 }));
         let late_ms = 100 * 24 * 3_600_000;
-        let from_ms = late_ms - KEPT_MS;
+        let from_ms = late_ms - terms.trades_kept_ms;
         assert_eq!(written.gap("ADAUSDT", late_ms), Some(TradesFrom::Window { from_ms, to_ms: late_ms }));
         written.remember("ADAUSDT", 7);
         written.fill_to_last("ADAUSDT");

@@ -7,7 +7,7 @@ use super::backoff::Backoff;
 use super::sink::Sink;
 use super::state::State;
 use super::symbols;
-use crate::codec::exchange::{MarkPrice, mark_payload, mark_updates};
+use crate::codec::exchange::{MarkPrice, Venue, mark_payload};
 use crate::config::{Config, FeedSymbols};
 use crate::service::server;
 use crate::shell::exchange::{Socket, SocketError};
@@ -17,11 +17,19 @@ use crate::shell::redis::{MarkPlaces, MarkText};
 const HASH_EXPIRY: Duration = Duration::from_secs(10);
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
+/// How the messages of a socket are read.
+#[derive(Clone, Copy)]
+struct Reading {
+    venue: &'static dyn Venue,
+    /// Longest silence.
+    stall: Duration,
+    connection_age: Duration,
+}
+
 pub(super) struct MarkFeed {
     url: String,
     ca_file: Option<PathBuf>,
-    stall: Duration,
-    connection_age: Duration,
+    reading: Reading,
     places: MarkPlaces,
     /// The service that knows the open positions; `None` if prices of all symbols are wanted.
     service: Option<String>,
@@ -38,8 +46,11 @@ impl MarkFeed {
         Ok(Self {
             url: config.feed.mark_url.clone(),
             ca_file: config.exchange.ca_file.clone(),
-            stall: Duration::from_millis(config.feed.stall_ms),
-            connection_age,
+            reading: Reading {
+                venue: config.exchange.venue,
+                stall: Duration::from_millis(config.feed.stall_ms),
+                connection_age,
+            },
             places: MarkPlaces {
                 stream: config.feed.mark_stream.clone(),
                 entries_max: config.feed.mark_maxlen,
@@ -61,7 +72,7 @@ impl MarkFeed {
         };
         let following = Box::pin(following);
         let (url, ca_file) = (self.url.clone(), self.ca_file.clone());
-        let (stall, connection_age, state) = (self.stall, self.connection_age, self.state.clone());
+        let (reading, state) = (self.reading, self.state.clone());
         let (places, sink) = (&self.places, &mut self.sink);
         let feeding = async {
             let mut backoff = Backoff::default();
@@ -69,7 +80,7 @@ impl MarkFeed {
                 let ended = match Socket::connect(&url, ca_file.as_deref(), CONNECT_LIMIT).await {
                     Ok(socket) => {
                         state.connected();
-                        listen(socket, stall, connection_age, places, sink, &state, &mut backoff).await
+                        listen(socket, reading, places, sink, &state, &mut backoff).await
                     }
                     Err(error) => Some(error),
                 };
@@ -90,8 +101,7 @@ impl MarkFeed {
 /// Writes the messages of a socket until it ends; returns `None` if it was only renewed.
 async fn listen(
     mut socket: Socket,
-    stall: Duration,
-    connection_age: Duration,
+    reading: Reading,
     places: &MarkPlaces,
     sink: &mut Sink,
     state: &State,
@@ -99,7 +109,7 @@ async fn listen(
 ) -> Option<SocketError> {
     let began = Instant::now();
     loop {
-        let text = match socket.text(stall).await {
+        let text = match socket.text(reading.stall).await {
             Ok(text) => text,
             Err(error) => {
                 // A silent socket is still open. Closing it tells the exchange that this client is gone.
@@ -108,7 +118,7 @@ async fn listen(
             }
         };
         state.received();
-        let Some(marks) = read(&text, state) else { continue };
+        let Some(marks) = read(reading.venue, &text, state) else { continue };
         backoff.reset();
         if marks.is_empty() {
             continue;
@@ -119,7 +129,7 @@ async fn listen(
             state.wrote("prices", marks.len() as u64);
             state.wrote_prices(marks.into_iter().map(|mark| mark.symbol));
         }
-        if began.elapsed() >= connection_age {
+        if began.elapsed() >= reading.connection_age {
             tracing::info!("the connection is renewed before the exchange ends it");
             *state.facts().endings.entry("renewed").or_default() += 1;
             socket.close().await;
@@ -129,8 +139,8 @@ async fn listen(
 }
 
 /// Returns the wanted prices of a message; `None` if it is not a message of prices.
-fn read(text: &str, state: &State) -> Option<Vec<MarkText>> {
-    let (marks, bad) = match mark_updates(text) {
+fn read(venue: &dyn Venue, text: &str, state: &State) -> Option<Vec<MarkText>> {
+    let (marks, bad) = match venue.mark_updates(text) {
         Ok(read) => read,
         Err(error) => {
             state.facts().unreadable += 1;

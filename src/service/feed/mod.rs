@@ -23,15 +23,16 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::codec::exchange::place_of;
+use crate::config::Config;
 use crate::config::flags::RedisFlag;
-use crate::config::{Config, ExchangeEnvironment};
 use crate::shell::systemd::Manager;
 use crate::shell::web::WebServer;
 use state::{Feed, State};
 
-/// A connection of the exchange ends after a day; ours is renewed before. [s]
+/// An exchange may end a connection after a day; ours is renewed before. [s]
 const CONNECTION_AGE_S: u64 = 23 * 3_600;
-/// A listen key expires after an hour. [s]
+/// A listen key expires after an hour or later. [s]
 const KEEP_ALIVE_S: u64 = 30 * 60;
 
 /// Returns what `/metrics` prints of a feed of which everything is known: the reference is written from it.
@@ -85,15 +86,16 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     one_market(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let (stall, compare) = (Duration::from_millis(config.feed.stall_ms), Duration::from_millis(config.feed.compare_ms));
+    let key_life = Duration::from_millis(config.exchange.venue.terms().key_life_ms);
     runtime.block_on(async {
         match args {
             Args::Mark(args) => {
-                let state = State::new(Feed::Mark, stall, compare);
+                let state = State::new(Feed::Mark, stall, compare, key_life);
                 let feed = mark::MarkFeed::new(config, state.clone(), Duration::from_secs(args.connection_age))?;
                 Box::pin(serve(state, args.listen.or(config.feed.listen), &config.feed.hosts, feed.run())).await
             }
             Args::User(args) => {
-                let state = State::new(Feed::User, stall, compare);
+                let state = State::new(Feed::User, stall, compare, key_life);
                 let (age, keep_alive) =
                     (Duration::from_secs(args.connection_age), Duration::from_secs(args.keep_alive));
                 let feed = user::UserFeed::new(config, state.clone(), age, keep_alive)?;
@@ -106,7 +108,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
 
 /// Checks that all addresses are of one market: prices and fills of one market do not apply to positions of another.
 fn one_market(config: &Config) -> anyhow::Result<()> {
-    let market = |url: &str| ExchangeEnvironment::of(url).map(ExchangeEnvironment::market);
+    let market = |url: &str| place_of(url).map(|(_, environment)| environment.market);
     let rest = market(&config.exchange.base_url);
     for (name, url) in [("mark_url", &config.feed.mark_url), ("user_url", &config.feed.user_url)] {
         if let (Some(rest), Some(feed)) = (rest, market(url))

@@ -133,8 +133,9 @@ mod tests {
 
     #[test]
     fn alerts_ask_for_metrics_that_a_feed_prints() {
-        let page = text(&State::new(Feed::Mark, Duration::from_secs(30), Duration::from_secs(60)))
-            .expect("the metrics are written");
+        let page =
+            text(&State::new(Feed::Mark, Duration::from_secs(30), Duration::from_secs(60), Duration::from_secs(3_600)))
+                .expect("the metrics are written");
         let alerts = include_str!("../../../tools/deploy/alerts.yml");
         let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let mut asked = alerts.split(|c| !is_word(c)).filter(|word| word.starts_with("harvester_feed_")).peekable();

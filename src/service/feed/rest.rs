@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::delivery::{Held, Side};
+use super::delivery::Side;
 use super::gaps::missed;
 use super::symbols;
 use super::user::{End, UserFeed, now_ms};
-use crate::codec::exchange::AccountMode;
+use crate::codec::exchange::{AccountMode, PositionRow};
 use crate::codec::observe;
 use crate::shell::exchange::{CallError, Positions};
 
@@ -39,10 +39,7 @@ impl UserFeed {
         }
         // Changes without an event come from REST; the trades that made them are written before them.
         let rows = self.delivery.take_unwritten();
-        let observed = |((symbol, side), held): (&Side, &Held)| {
-            observe::position(symbol, held.qty, held.entry_price, side, held.updated_ms)
-        };
-        self.append("positions", rows.iter().map(observed).collect()).await;
+        self.append("positions", rows.values().map(observe::position).collect()).await;
         self.is_whole = !is_open;
         self.state.facts().gap_open = is_open;
         if self.is_whole {
@@ -71,7 +68,7 @@ impl UserFeed {
 
     async fn look(&mut self) -> Result<(), End> {
         let began = Instant::now();
-        let positions = self.exchange.position_risk().await?;
+        let positions = self.exchange.positions().await?;
         self.refuse_hedge_mode(&positions).await?;
         // A socket that was found silent gets no more time.
         let is_silent = self.state.facts().undelivered.is_some();
@@ -89,7 +86,7 @@ impl UserFeed {
             None if self.mode_asked.is_some_and(|at| at.elapsed() < MODE_INTERVAL) => None,
             None => {
                 self.mode_asked = Some(Instant::now());
-                match self.exchange.position_mode().await {
+                match self.exchange.account_mode().await {
                     Ok(mode) => Some(mode),
                     Err(error) => {
                         tracing::warn!(%error, "whether the account is in hedge mode is not known");
@@ -172,10 +169,6 @@ impl UserFeed {
     }
 }
 
-fn rows(positions: &Positions) -> BTreeMap<Side, Held> {
-    let row = |row: &crate::codec::exchange::PositionRow| {
-        let side = (row.symbol.clone(), row.position_side.clone());
-        (side, Held { qty: row.position_amt, entry_price: row.entry_price, updated_ms: row.updated_ms })
-    };
-    positions.open().map(row).collect()
+fn rows(positions: &Positions) -> BTreeMap<Side, PositionRow> {
+    positions.open().map(|row| ((row.symbol.clone(), row.position_side.clone()), row.clone())).collect()
 }

@@ -27,6 +27,8 @@ pub(super) struct State {
     stall: Duration,
     /// Time between two comparisons of an account's socket with REST.
     compare: Duration,
+    /// A listen key that is not kept alive expires after this time.
+    key_life: Duration,
     began: Instant,
     facts: Arc<Mutex<RecordedDecisions>>,
 }
@@ -78,16 +80,14 @@ pub(super) struct Health {
     pub reasons: Vec<String>,
 }
 
-/// A listen key that is not kept alive expires after this time.
-const KEY_LIFE: Duration = Duration::from_secs(3_600);
 /// This many comparisons may fail before that is a finding. [1]
 const COMPARISONS_MISSED: u32 = 5;
 /// Most symbols that are named one by one.
 const NAMED_MAX: usize = 10;
 
 impl State {
-    pub(super) fn new(feed: Feed, stall: Duration, compare: Duration) -> Self {
-        Self { feed, stall, compare, began: Instant::now(), facts: Arc::default() }
+    pub(super) fn new(feed: Feed, stall: Duration, compare: Duration, key_life: Duration) -> Self {
+        Self { feed, stall, compare, key_life, began: Instant::now(), facts: Arc::default() }
     }
 
     pub(super) fn feed(&self) -> Feed {
@@ -228,7 +228,7 @@ impl State {
         }
         match facts.key_alive {
             None => reasons.push("no listen key yet".to_owned()),
-            Some(at) if at.elapsed() > KEY_LIFE => {
+            Some(at) if at.elapsed() > self.key_life => {
                 reasons.push(format!("the listen key was not kept alive for {} s", at.elapsed().as_secs()));
             }
             Some(_) => {}

@@ -17,10 +17,10 @@ use super::gaps::Written;
 use super::sink::Sink;
 use super::state::State;
 use crate::codec::exchange::{
-    AccountPosition, AccountUpdate, FEED_SOURCE, Forced, UserEvent, UserTrade, is_hedge_side, user_event,
+    Environment, FEED_SOURCE, Forced, PositionRow, UserEvent, UserTrade, Venue, is_hedge_side,
 };
 use crate::codec::observe::{self, Observation};
-use crate::config::{Config, ListenKeyForm};
+use crate::config::Config;
 use crate::service::{exchange, fetch, server};
 use crate::shell::exchange::{CallError, Exchange, Socket, SocketError};
 
@@ -37,14 +37,11 @@ const GAP_RETRY: Duration = Duration::from_secs(30);
 const KEEP_RETRY: Duration = Duration::from_secs(60);
 /// Time before refused credentials, or an account that cannot be used, are tried again.
 const REFUSED_WAIT: Duration = Duration::from_secs(300);
-/// "This listenKey does not exist."
-const NO_SUCH_KEY: i64 = -1125;
-/// The events of the socket.
-const EVENTS: &str = "ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/listenKeyExpired";
 
 pub(super) struct UserFeed {
+    venue: &'static dyn Venue,
+    environment: &'static Environment,
     url: String,
-    listen_key_form: ListenKeyForm,
     ca_file: Option<PathBuf>,
     pub(super) exchange: Exchange,
     stall: Duration,
@@ -64,7 +61,7 @@ pub(super) struct UserFeed {
     /// The symbol whose trades were last compared.
     pub(super) compared: Option<String>,
     /// Positions that wait for their trades, and until when.
-    pub(super) waiting: BTreeMap<Side, (AccountPosition, u64, Instant)>,
+    pub(super) waiting: BTreeMap<Side, (PositionRow, Instant)>,
     /// True if everything up to the last event is written.
     pub(super) is_whole: bool,
     sink: Sink,
@@ -113,8 +110,9 @@ impl UserFeed {
             bail!("feed user: no credentials: {reason}");
         }
         Ok(Self {
+            venue: config.exchange.venue,
+            environment: config.exchange.environment,
             url: config.feed.user_url.clone(),
-            listen_key_form: config.feed.listen_key_form,
             ca_file: config.exchange.ca_file.clone(),
             exchange: client.exchange,
             stall: Duration::from_millis(config.feed.stall_ms),
@@ -123,7 +121,7 @@ impl UserFeed {
             keep_alive: keep_alive.max(Duration::from_secs(1)),
             stream: fetch::observation_stream(&config.streams).to_owned(),
             service: config.run.listen.map(|address| format!("http://{address}")),
-            written: Written::default(),
+            written: Written::new(config.exchange.venue.terms()),
             delivery: Delivery::default(),
             delisted: BTreeSet::new(),
             mode_asked: None,
@@ -179,12 +177,9 @@ impl UserFeed {
     }
 
     async fn connect(&mut self) -> Result<(Socket, SecretString), End> {
-        let key = self.exchange.open_listen_key().await?;
+        let key = self.exchange.open_key().await?;
         self.state.facts().key_alive = Some(std::time::Instant::now());
-        let url = SecretString::from(match self.listen_key_form {
-            ListenKeyForm::Parameter => format!("{}?listenKey={}&events={EVENTS}", self.url, key.expose_secret()),
-            ListenKeyForm::Path => format!("{}/{}", self.url, key.expose_secret()),
-        });
+        let url = self.venue.account_url(&self.url, self.environment, &key);
         let socket = Socket::connect(url.expose_secret(), self.ca_file.as_deref(), CONNECT_LIMIT).await?;
         // Earlier events are not known yet: connected is not healthy.
         self.state.facts().gap_open = true;
@@ -206,7 +201,7 @@ impl UserFeed {
         let mut keep_alive = interval_at(Instant::now() + self.keep_alive, self.keep_alive);
         let ends_at = Instant::now() + self.connection_age;
         loop {
-            let due = self.waiting.values().map(|(_, _, due)| *due).min();
+            let due = self.waiting.values().map(|(_, due)| *due).min();
             let overdue = self.delivery.due();
             tokio::select! {
                 biased;
@@ -245,7 +240,7 @@ impl UserFeed {
 
     /// Applies one event.
     async fn take(&mut self, text: &str) -> Result<(), End> {
-        match user_event(text) {
+        match self.venue.user_event(text) {
             Ok(UserEvent::Trade { trade, forced }) => {
                 let (symbol, is_hedged) = (trade.symbol.clone(), is_hedge_side(&trade.position_side));
                 self.delivery.received(&symbol, Instant::now());
@@ -259,8 +254,8 @@ impl UserFeed {
                 }
                 if is_hedged { Err(End::HedgeMode) } else { Ok(()) }
             }
-            Ok(UserEvent::Account(update)) => self.take_positions(update),
-            Ok(UserEvent::ListenKeyExpired) => Err(End::KeyExpired),
+            Ok(UserEvent::Positions(rows)) => self.take_positions(rows),
+            Ok(UserEvent::KeyExpired) => Err(End::KeyExpired),
             Ok(UserEvent::Other(name)) => {
                 tracing::debug!(name, "an event that no rule uses");
                 Ok(())
@@ -274,16 +269,16 @@ impl UserFeed {
         }
     }
 
-    fn take_positions(&mut self, update: AccountUpdate) -> Result<(), End> {
+    fn take_positions(&mut self, rows: Vec<PositionRow>) -> Result<(), End> {
         let now = Instant::now();
         self.state.delivered();
         let mut is_hedged = false;
-        for position in update.positions {
-            let side = (position.symbol.clone(), position.position_side.clone());
+        for row in rows {
+            let side = (row.symbol.clone(), row.position_side.clone());
             is_hedged |= is_hedge_side(&side.1);
-            self.delivery.told(side.clone(), position.position_amt, now);
+            self.delivery.told(side.clone(), row.position_amt, now);
             if self.waiting.len() < WAITING_MAX || self.waiting.contains_key(&side) {
-                self.waiting.insert(side, (position, update.time_ms, now + HELD_BACK));
+                self.waiting.insert(side, (row, now + HELD_BACK));
             }
         }
         if is_hedged { Err(End::HedgeMode) } else { Ok(()) }
@@ -317,12 +312,12 @@ impl UserFeed {
     /// Keeps the listen key alive. Returns true if it worked. The key is never closed: an account has one, and other
     /// clients may use it.
     async fn keep(&mut self, key: &SecretString) -> Result<bool, End> {
-        match self.exchange.keep_listen_key(key).await {
+        match self.exchange.keep_key(key).await {
             Ok(()) => {
                 self.state.facts().key_alive = Some(std::time::Instant::now());
                 Ok(true)
             }
-            Err(CallError::Refused { code: NO_SUCH_KEY, .. }) => Err(End::KeyExpired),
+            Err(error) if error.is_no_key() => Err(End::KeyExpired),
             Err(error) => {
                 tracing::warn!(%error, "the listen key was not kept alive");
                 Ok(false)
@@ -343,11 +338,9 @@ impl UserFeed {
     /// Writes the positions that are due at a time.
     pub(super) async fn write_positions(&mut self, now: Instant) {
         let due: Vec<Side> =
-            self.waiting.iter().filter(|(_, (.., due))| *due <= now).map(|(side, _)| side.clone()).collect();
-        let positions = due.iter().filter_map(|side| self.waiting.remove(side)).map(|(row, time_ms, _)| {
-            observe::position(&row.symbol, row.position_amt, row.entry_price, &row.position_side, Some(time_ms))
-        });
-        let positions: Vec<Observation> = positions.collect();
+            self.waiting.iter().filter(|(_, (_, due))| *due <= now).map(|(side, _)| side.clone()).collect();
+        let rows = due.iter().filter_map(|side| self.waiting.remove(side));
+        let positions: Vec<Observation> = rows.map(|(row, _)| observe::position(&row)).collect();
         self.append("positions", positions).await;
     }
 

@@ -9,21 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::fetcher::{Fetcher, Turn, wanting};
 use super::prices::{DELISTED, REFUSED};
 use super::report::FetchError;
-use crate::codec::exchange::{UserTrade, is_hedge_side};
+use crate::codec::exchange::{Terms, TradesFrom, UserTrade, is_hedge_side};
 use crate::codec::{observe, time};
 use crate::config::Source;
 use crate::domain::engine::needs::{Held, Need, Needs, Unexplained, Want};
 use crate::domain::units::Qty;
-use crate::shell::exchange::{CallError, TradesFrom};
-
-/// Longest window of trades. [ms]
-const WINDOW_MS: u64 = 7 * 24 * 3_600_000;
-/// How far back the exchange keeps trades: 3 months. [ms]
-const KEPT_MS: u64 = 90 * 24 * 3_600_000;
-/// Most trades in one answer. [1]
-const PAGE: usize = 1000;
-/// Largest difference between the clocks of the exchange and of the streams. [ms]
-const CLOCKS_APART_MS: u64 = 60_000;
+use crate::service::exchange::CLOCKS_APART_MS;
+use crate::shell::exchange::CallError;
 
 /// How far the trades of each position were followed, by its id.
 #[derive(Clone, Debug, Default)]
@@ -112,10 +104,10 @@ impl Fetcher {
 
     /// Reads one more page of trades. Returns true if there is more to request.
     async fn follow(&mut self, held: &Held, unexplained: &Unexplained, turn: &mut Turn) -> Result<bool, FetchError> {
-        let opened_ms = unexplained.opened_ms;
+        let (opened_ms, terms) = (unexplained.opened_ms, self.exchange.terms());
         let progress = self.fills.chains.entry(held.position_id.clone()).or_insert_with(|| Progress {
             trades: Vec::new(),
-            from_ms: opened_ms.saturating_sub(WINDOW_MS),
+            from_ms: opened_ms.saturating_sub(terms.trades_window_ms),
             to_ms: opened_ms,
             page: Vec::new(),
             done: false,
@@ -128,7 +120,7 @@ impl Fetcher {
             None => TradesFrom::Window { from_ms: progress.from_ms, to_ms: progress.to_ms },
         };
         self.asked.insert((held.symbol.clone(), Want::Fills), turn.now_ms);
-        let answered = self.exchange.user_trades(&held.symbol, from).await;
+        let answered = self.exchange.trades(&held.symbol, from).await;
         let Some(trades) = self.answered(&held.symbol, answered, turn) else { return Ok(false) };
         let Some(progress) = self.fills.chains.get_mut(&held.position_id) else { return Ok(false) };
         if trades.iter().any(|trade| is_hedge_side(&trade.position_side)) {
@@ -139,7 +131,7 @@ impl Fetcher {
             turn.report.notes.push(note);
             return Ok(false);
         }
-        match progress.take(trades, unexplained) {
+        match progress.take(trades, unexplained, terms) {
             Followed::More => Ok(true),
             Followed::Whole(first) => {
                 let chain: Vec<_> = progress.trades.drain(first..).map(|trade| observe::trade(&trade)).collect();
@@ -170,8 +162,11 @@ impl Fetcher {
         self.asked.insert((held.symbol.clone(), Want::Fills), turn.now_ms);
         let to_ms = turn.now_ms.saturating_add(CLOCKS_APART_MS);
         let opened_ms = held.opened_ms.saturating_sub(CLOCKS_APART_MS);
-        let window = TradesFrom::Window { from_ms: opened_ms.max(to_ms.saturating_sub(WINDOW_MS)), to_ms };
-        let answered = self.exchange.user_trades(&held.symbol, window).await;
+        let window = TradesFrom::Window {
+            from_ms: opened_ms.max(to_ms.saturating_sub(self.exchange.terms().trades_window_ms)),
+            to_ms,
+        };
+        let answered = self.exchange.trades(&held.symbol, window).await;
         let Some(trades) = self.answered(&held.symbol, answered, turn) else { return Ok(false) };
         let of_known = |trade: &&UserTrade| held.unpriced_orders.iter().any(|id| **id == *trade.order_id.to_string());
         let news = trades.iter().filter(of_known).map(observe::trade).collect();
@@ -206,8 +201,8 @@ impl Fetcher {
 
 impl Progress {
     /// Adds one more page, and checks whether the chain is complete.
-    fn take(&mut self, trades: Vec<UserTrade>, unexplained: &Unexplained) -> Followed {
-        let is_full = trades.len() >= PAGE;
+    fn take(&mut self, trades: Vec<UserTrade>, unexplained: &Unexplained, terms: &Terms) -> Followed {
+        let is_full = trades.len() >= terms.trades_max;
         let before = |trade: &UserTrade| trade.time_ms < self.to_ms.min(unexplained.opened_ms);
         let within: Vec<UserTrade> = trades.into_iter().filter(before).collect();
         let has_more = is_full && !within.is_empty();
@@ -221,11 +216,11 @@ impl Progress {
         if let Some(first) = self.flat_before(unexplained) {
             return Followed::Whole(first);
         }
-        if unexplained.opened_ms.saturating_sub(self.from_ms) >= KEPT_MS {
+        if unexplained.opened_ms.saturating_sub(self.from_ms) >= terms.trades_kept_ms {
             return Followed::Reached;
         }
         self.to_ms = self.from_ms;
-        self.from_ms = self.from_ms.saturating_sub(WINDOW_MS);
+        self.from_ms = self.from_ms.saturating_sub(terms.trades_window_ms);
         Followed::More
     }
 

@@ -52,7 +52,7 @@ impl Fetcher {
         let mut changed = Vec::new();
         let is_refused = self.is_refused(Want::Instrument, "", turn.now_ms);
         if is_due && !is_refused && !(needs.held.is_empty() && wanted.is_empty()) && self.may_call(turn, false) {
-            match self.exchange.exchange_info().await {
+            match self.exchange.instruments().await {
                 Ok(rows) => changed = self.learn(rows, needs, turn.now_ms),
                 Err(error) => {
                     for symbol in &wanted {

@@ -8,13 +8,14 @@ use crate::codec::exchange::{AccountMode, PositionRow, is_hedge_side};
 use crate::codec::observe::{self, Observation};
 use crate::config::Source;
 use crate::domain::engine::needs::{Need, Needs, Want, Why};
-use crate::domain::units::Qty;
 use crate::shell::exchange::Positions;
 
 /// Time between two requests for the mode of an account without open positions. [ms]
 const MODE_INTERVAL_MS: u64 = 600_000;
 /// Least time between two requests about a position in doubt. [ms]
 const DOUBT_INTERVAL_MS: u64 = 10_000;
+/// The position side of a one-way account.
+const BOTH: &str = "BOTH";
 
 /// When positions were requested.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +77,7 @@ impl Fetcher {
             return Ok(Vec::new());
         }
         self.poll.asked_ms = Some(turn.now_ms);
-        let positions = match self.exchange.position_risk().await {
+        let positions = match self.exchange.positions().await {
             Ok(positions) => positions,
             // A call that failed is no information about any position.
             Err(error) => {
@@ -102,7 +103,8 @@ impl Fetcher {
             let note = "the account is in hedge mode (dual-side), which is not supported: its positions are refused";
             turn.report.notes.push(note.to_owned());
         }
-        self.append(observations(&positions, self.account.mode, needs), turn).await?;
+        let listed = self.exchange.terms().symbol;
+        self.append(observations(&positions, self.account.mode, needs, listed), turn).await?;
         for symbol in needs.symbols(Want::EntryPrice) {
             let answered =
                 positions.open().find(|row| row.symbol == symbol).is_some_and(|row| row.entry_price.is_some());
@@ -122,7 +124,7 @@ impl Fetcher {
             return known;
         }
         self.account.asked_ms = Some(turn.now_ms);
-        match self.exchange.position_mode().await {
+        match self.exchange.account_mode().await {
             Ok(mode) => Some(mode),
             Err(error) => {
                 turn.failed(&error);
@@ -143,24 +145,20 @@ pub(super) struct Account {
 }
 
 /// Returns an observation of each row that is not zero, with its side, and an explicit zero for every symbol without a
-/// row that we hold or doubt. An account in hedge mode has no row BOTH, so none is invented for it.
-fn observations(positions: &Positions, mode: Option<AccountMode>, needs: &Needs) -> Vec<Observation> {
-    let mut list: Vec<Observation> = positions
-        .open()
-        .map(|row| {
-            observe::position(&row.symbol, row.position_amt, row.entry_price, &row.position_side, row.updated_ms)
-        })
-        .collect();
+/// row that we hold or doubt. An account in hedge mode has no row BOTH, so none is invented for it. `listed` is a symbol
+/// that the exchange always has.
+fn observations(positions: &Positions, mode: Option<AccountMode>, needs: &Needs, listed: &str) -> Vec<Observation> {
+    let mut list: Vec<Observation> = positions.open().map(observe::position).collect();
     if mode == Some(AccountMode::Hedge) {
         return list;
     }
     let ours = needs.held.iter().map(|held| &*held.symbol).chain(needs.flat_in_doubt.iter().map(|symbol| &**symbol));
     let flat: BTreeSet<&str> = positions.flat_among(ours).into_iter().collect();
-    list.extend(flat.into_iter().map(|symbol| observe::position(symbol, Qty::ZERO, None, "BOTH", None)));
+    list.extend(flat.into_iter().map(|symbol| observe::position(&PositionRow::flat(symbol, BOTH))));
     if list.is_empty() && !needs.positions_known {
         // All symbols are flat, and nothing was known. One of them reports it.
-        let symbol = positions.rows().first().map_or("BTCUSDT", |row| &row.symbol);
-        list.push(observe::position(symbol, Qty::ZERO, None, "BOTH", None));
+        let symbol = positions.rows().first().map_or(listed, |row| &row.symbol);
+        list.push(observe::position(&PositionRow::flat(symbol, BOTH)));
     }
     list
 }

@@ -11,7 +11,7 @@ use crate::domain::engine::needs::{Need, Needs, Want};
 use crate::domain::units::Price;
 use crate::shell::redis::{PriceText, PriceTexts};
 
-/// Up to this many are requested one by one, at weight 1 each; more in one call of weight 10.
+/// Up to this many are requested one by one, each by a light call; more in one heavy call.
 const FEW: usize = 3;
 
 const TICKER: &str = "redis_ticker";
@@ -147,7 +147,7 @@ impl Fetcher {
                 });
                 continue;
             }
-            match self.exchange.premium_index(asked).await {
+            match self.exchange.marks(asked).await {
                 Ok(rows) => {
                     for symbol in covered {
                         match rows.iter().find(|row| *row.symbol == **symbol) {

@@ -57,7 +57,7 @@ fn sources(config: &Config) -> Vec<Source> {
     let is_named =
         |key: &str| config.settings.iter().any(|setting| setting.key == key && setting.origin != Origin::Default);
     let asks = ["exchange.base_url", "exchange.environment", "backfill.sources"].into_iter().any(is_named)
-        || config.exchange.credentials().is_ok();
+        || config.exchange.given().is_ok();
     config.backfill.sources.iter().copied().filter(|source| *source != Source::Api || asks).collect()
 }
 

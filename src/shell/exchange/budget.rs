@@ -1,16 +1,16 @@
 //! The remaining weight: a token bucket of our own, and the weight that the address has used according to the exchange.
 
-/// Weight that the exchange grants an address per minute. [weight]
-const EXCHANGE_LIMIT: u64 = 2_400;
-/// Part of it that is reserved for other processes at the same address. [weight]
-const EXCHANGE_RESERVE: u64 = EXCHANGE_LIMIT / 10;
-/// Weight of the heaviest call, the account mode. [weight]
-const HEAVIEST_CALL: u64 = 30;
+use crate::codec::exchange::Terms;
+
+/// The part of the exchange's limit that is reserved for other processes at the same address: a tenth. [1]
+const RESERVE: u64 = 10;
 const MINUTE_MS: u64 = 60_000;
 
 /// The budget of this process. Its times are monotonic. [ms]
 #[derive(Debug)]
 pub(super) struct Budget {
+    /// Weight of the address that counts as spent: the exchange's limit less the reserve. [weight]
+    of_address: u64,
     /// Capacity of the bucket, and its refill per minute. [weight]
     limit: u64,
     /// Content of the bucket, in parts of 60,000. [weight / 60,000]
@@ -22,17 +22,18 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new(limit: u64, now_ms: u64) -> Self {
+    pub(super) fn new(limit: u64, terms: &Terms, now_ms: u64) -> Self {
         // A bucket smaller than the heaviest call would never admit it.
-        let limit = limit.clamp(HEAVIEST_CALL, EXCHANGE_LIMIT);
-        Self { limit, parts: limit * MINUTE_MS, filled_ms: now_ms, used: None }
+        let limit = limit.clamp(terms.weight_max, terms.weight_per_min);
+        let of_address = terms.weight_per_min - terms.weight_per_min / RESERVE;
+        Self { of_address, limit, parts: limit * MINUTE_MS, filled_ms: now_ms, used: None }
     }
 
     /// Takes a weight, or returns the time until it is available. [ms]
     pub(super) fn take(&mut self, weight: u64, now_ms: u64) -> Result<(), u64> {
         self.fill(now_ms);
         if let Some((used, at_ms)) = self.used
-            && used.saturating_add(weight) > EXCHANGE_LIMIT - EXCHANGE_RESERVE
+            && used.saturating_add(weight) > self.of_address
         {
             return Err((at_ms + MINUTE_MS).saturating_sub(now_ms).max(1));
         }
@@ -67,10 +68,11 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::exchange::VENUES;
 
     #[test]
     fn i46_a_spent_bucket_says_how_long_and_fills_by_the_minute() {
-        let mut budget = Budget::new(60, 0);
+        let mut budget = Budget::new(60, VENUES[0].terms(), 0);
         for _ in 0..6 {
             assert_eq!(budget.take(10, 0), Ok(()));
         }
@@ -83,7 +85,7 @@ mod tests {
 
     #[test]
     fn i46_what_the_exchange_says_counts_above_our_own_sum() {
-        let mut budget = Budget::new(1_200, 0);
+        let mut budget = Budget::new(1_200, VENUES[0].terms(), 0);
         budget.learn(2_155, 1_000);
         assert_eq!(budget.take(10, 2_000), Err(59_000), "others have used it up");
         assert_eq!(budget.take(5, 2_000), Ok(()));

@@ -4,36 +4,25 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, Url};
+use secrecy::{ExposeSecret as _, SecretString};
 
-use super::call::{Access, Call};
+use super::clock::wall_ms;
 use super::counts::Health;
-use super::credentials::Credentials;
 use super::error::{CallError, SetupError};
 use super::gate::Gate;
-use super::key::KeyKind;
 use super::settings::Settings;
-use super::{signed, tls};
-use crate::codec::exchange::{self, Unreadable};
+use super::tls;
+use crate::codec::exchange::{
+    Access, Call, Cause, Credentials, KeyKind, Meaning, Message, Method, Parameter, Question, Refusal, Said, Stamp,
+    Terms, Unreadable, Venue,
+};
 
-/// Maximum length of an answer. The largest one, exchangeInfo, has a few megabytes. [bytes]
+/// Maximum length of an answer. The largest one, of all instruments, has a few megabytes. [bytes]
 const ANSWER_MAX: usize = 64 << 20;
-/// Waits that apply if the exchange names none. [ms]
-const TOO_MANY_WAIT_MS: u64 = 60_000;
-const BAN_WAIT_MS: u64 = 120_000;
-/// For 403, and for 451 (a blocked region): a retry within minutes would not help.
-const SHUT_OUT_WAIT_MS: u64 = 300_000;
 /// Minimum length of a fragment that is treated as a part of a secret. [characters]
 const TELLING: usize = 8;
-/// "Timestamp for this request is outside of the recvWindow". The exchange executed nothing.
-const BAD_TIMESTAMP: i64 = -1021;
-/// "Too many requests", with any status.
-const TOO_MANY: i64 = -1003;
-/// Refusals that a secret of the wrong kind causes, among other reasons.
-const OF_SIGNATURE: [i64; 3] = [-1022, -2014, -2015];
-/// "Execution status unknown."
-const UNKNOWN_OUTCOMES: [i64; 2] = [-1006, -1007];
 
 /// A client of the exchange. Clones share limits, circuit, clock and connections.
 #[derive(Clone)]
@@ -89,26 +78,40 @@ impl Exchange {
         self.inner.gate.health()
     }
 
+    /// Returns the names and limits of the venue.
+    pub fn terms(&self) -> &'static Terms {
+        self.venue().terms()
+    }
+
+    pub(super) fn venue(&self) -> &'static dyn Venue {
+        self.inner.settings.venue
+    }
+
     pub(super) fn settings(&self) -> &Settings {
         &self.inner.settings
+    }
+
+    /// Asks a question.
+    pub(super) async fn ask<T>(&self, question: Question<T>) -> Result<T, CallError> {
+        self.call(question.call, &question.parameters, question.read).await
     }
 
     /// Makes a call and parses its answer. If the server refuses the timestamp, reads its clock and repeats the call
     /// once.
     pub(super) async fn call<T>(
         &self,
-        call: Call,
-        parameters: &[(&'static str, String)],
+        call: &'static Call,
+        parameters: &[Parameter],
         read: impl Fn(&[u8]) -> Result<T, Unreadable>,
     ) -> Result<T, CallError> {
-        if call.access() != Access::Public && !self.has_credentials() {
+        if call.access != Access::Public && !self.has_credentials() {
             return Err(CallError::NoCredentials { call });
         }
-        if call.access() == Access::Signed && self.inner.gate.server_ms().is_none() {
+        if call.access == Access::Signed && self.inner.gate.server_ms().is_none() {
             self.ask_time().await?;
         }
         match self.once(call, parameters, &read).await {
-            Err(CallError::Refused { code: BAD_TIMESTAMP, .. }) if call.access() == Access::Signed => {
+            Err(CallError::Refused { cause: Cause::Timestamp, .. }) if call.access == Access::Signed => {
                 tracing::warn!(%call, "the server refuses our timestamp; its clock is asked again");
                 self.ask_time().await?;
                 self.once(call, parameters, &read).await
@@ -120,15 +123,16 @@ impl Exchange {
     /// Reads the server's clock and adopts it. [ms since 1970]
     pub(super) async fn ask_time(&self) -> Result<u64, CallError> {
         let sent_ms = self.inner.gate.now_ms();
-        let server_ms = self.once(Call::ServerTime, &[], &exchange::server_time).await?;
+        let question = self.venue().clock();
+        let server_ms = self.once(question.call, &question.parameters, &question.read).await?;
         self.inner.gate.learn_time(server_ms, sent_ms);
         Ok(server_ms)
     }
 
     async fn once<T>(
         &self,
-        call: Call,
-        parameters: &[(&'static str, String)],
+        call: &'static Call,
+        parameters: &[Parameter],
         read: &impl Fn(&[u8]) -> Result<T, Unreadable>,
     ) -> Result<T, CallError> {
         let gate = &self.inner.gate;
@@ -148,10 +152,11 @@ impl Exchange {
         answered
     }
 
-    async fn send(&self, call: Call, parameters: &[(&'static str, String)]) -> Result<Answer, CallError> {
-        let request = self.inner.http.request(call.method(), self.url(call, parameters)).headers(self.headers(call));
-        let response = request.send().await.map_err(|error| broken(call, error))?;
-        if let Some(used) = number_in(response.headers(), "x-mbx-used-weight-1m") {
+    async fn send(&self, call: &'static Call, parameters: &[Parameter]) -> Result<Answer, CallError> {
+        let Message { target, headers } = self.message(call, parameters);
+        let request = self.inner.http.request(method(call.method), format!("{}{target}", self.inner.base));
+        let response = request.headers(sensitive(headers)).send().await.map_err(|error| broken(call, error))?;
+        if let Some(used) = number_in(response.headers(), self.terms().used_weight_header) {
             self.inner.gate.learn_used(used);
         }
         let status = response.status();
@@ -169,71 +174,47 @@ impl Exchange {
     /// Returns the error for an answer other than 2xx.
     fn refusal(
         &self,
-        call: Call,
+        call: &'static Call,
         status: u16,
         retry_after_ms: Option<u64>,
         content_type: &str,
         body: &[u8],
     ) -> CallError {
-        let gate = &self.inner.gate;
-        let said = exchange::error(body);
-        let code = said.as_ref().map_or(0, |said| said.code);
+        let Refusal { meaning, said } = self.venue().refusal(status, body);
         let what = match &said {
-            Some(said) => format!("status {status}, code {code}: {}", self.without_secrets(&said.message)),
+            Some(Said { code, message }) => format!("status {status}, code {code}: {}", self.without_secrets(message)),
             None => format!("status {status} with {} bytes of {content_type}", body.len()),
         };
-        match status {
-            418 | 403 | 451 => {
-                let default_ms = if status == 418 { BAN_WAIT_MS } else { SHUT_OUT_WAIT_MS };
-                let named_ms = said.and_then(|said| wait_named(&said.message));
-                let wait_ms = retry_after_ms.or(named_ms).unwrap_or(default_ms);
-                let until_ms = gate.wait(status, wait_ms);
+        match (meaning, said) {
+            (Meaning::ShutOut { until_ms, wait_ms }, _) => {
+                let named_ms = until_ms.and_then(|until_ms| until_ms.checked_sub(wall_ms()));
+                let wait_ms = retry_after_ms.or(named_ms).unwrap_or(wait_ms);
+                let until_ms = self.inner.gate.wait(status, wait_ms);
                 CallError::Banned { call, status, until_ms, wait_ms }
             }
-            408 | 500.. => CallError::OutcomeUnknown { call, what },
-            _ if UNKNOWN_OUTCOMES.contains(&code) => CallError::OutcomeUnknown { call, what },
-            _ if status == 429 || code == TOO_MANY => {
-                let wait_ms = retry_after_ms.unwrap_or(TOO_MANY_WAIT_MS);
-                gate.wait(status, wait_ms);
+            (Meaning::TooMany { wait_ms }, _) => {
+                let wait_ms = retry_after_ms.unwrap_or(wait_ms);
+                self.inner.gate.wait(status, wait_ms);
                 CallError::TooMany { call, status, wait_ms }
             }
-            _ => match said {
-                Some(said) => {
-                    let mut message = self.without_secrets(&said.message);
-                    // A secret of another kind than the key looks like a wrong secret.
-                    if let (Access::Signed, Some(kind)) = (call.access(), self.key_kind())
-                        && OF_SIGNATURE.contains(&code)
-                    {
-                        message = format!("{message} (signed as {})", kind.name());
-                    }
-                    CallError::Refused { call, status, code, message }
+            (Meaning::OutcomeUnknown, _) => CallError::OutcomeUnknown { call, what },
+            (Meaning::Refused(cause), Some(Said { code, message })) => {
+                let mut message = self.without_secrets(&message);
+                // A secret of another kind than the key looks like a wrong secret.
+                if let (Cause::Signature, Access::Signed, Some(kind)) = (cause, call.access, self.key_kind()) {
+                    message = format!("{message} (signed as {})", kind.name());
                 }
-                None => CallError::Unreadable { call, status, what },
-            },
+                CallError::Refused { call, status, code, message, cause }
+            }
+            (Meaning::Refused(_), None) => CallError::Unreadable { call, status, what },
         }
     }
 
-    fn url(&self, call: Call, parameters: &[(&'static str, String)]) -> String {
-        let mut query = signed::query(parameters);
-        if let (Access::Signed, Some(credentials)) = (call.access(), &self.inner.settings.credentials) {
-            let timestamp = self.inner.gate.server_ms().unwrap_or_default().to_string();
-            let window = self.inner.settings.recv_window_ms.to_string();
-            let stamp = signed::query(&[("recvWindow", window), ("timestamp", timestamp)]);
-            query = if query.is_empty() { stamp } else { format!("{query}&{stamp}") };
-            // Base64 contains characters that must be encoded in a query.
-            let signature = signed::query(&[("signature", credentials.sign(&query))]);
-            query = format!("{query}&{signature}");
-        }
-        let separator = if query.is_empty() { "" } else { "?" };
-        format!("{}{}{separator}{query}", self.inner.base, call.path())
-    }
-
-    fn headers(&self, call: Call) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        if let (Access::Key | Access::Signed, Some(credentials)) = (call.access(), &self.inner.settings.credentials) {
-            headers.insert("x-mbx-apikey", key_header(credentials));
-        }
-        headers
+    fn message(&self, call: &Call, parameters: &[Parameter]) -> Message {
+        let Settings { credentials, recv_window_ms, .. } = &self.inner.settings;
+        let now_ms = self.inner.gate.server_ms().unwrap_or_default();
+        let stamp = credentials.as_ref().map(|credentials| Stamp { credentials, now_ms, window_ms: *recv_window_ms });
+        self.venue().message(call, parameters, stamp.as_ref())
     }
 
     /// Returns a text of the exchange with key and secret removed.
@@ -258,10 +239,24 @@ fn without(text: &str, secret: &str) -> String {
     shown
 }
 
-fn key_header(credentials: &Credentials) -> HeaderValue {
-    let mut value = HeaderValue::from_str(credentials.key()).expect("checked keys are letters and digits");
-    value.set_sensitive(true);
-    value
+/// Returns headers whose values no log shows. A value that no header may contain is left out, and the exchange refuses
+/// the call.
+fn sensitive(headers: Vec<(&'static str, SecretString)>) -> HeaderMap {
+    let value = |text: SecretString| {
+        let mut value = HeaderValue::from_str(text.expose_secret()).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    };
+    let header = |(name, text)| Some((HeaderName::from_static(name), value(text)?));
+    headers.into_iter().filter_map(header).collect()
+}
+
+const fn method(method: Method) -> reqwest::Method {
+    match method {
+        Method::Get => reqwest::Method::GET,
+        Method::Post => reqwest::Method::POST,
+        Method::Put => reqwest::Method::PUT,
+    }
 }
 
 /// Returns `https://host[:port]`; plain `http` is allowed on loopback only.
@@ -281,7 +276,7 @@ fn base_of(settings: &Settings) -> Result<String, SetupError> {
 }
 
 /// Reads an answer to its end. An answer that is cut off, or does not end, is an error.
-async fn body_of(call: Call, mut response: Response) -> Result<Vec<u8>, CallError> {
+async fn body_of(call: &'static Call, mut response: Response) -> Result<Vec<u8>, CallError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| broken(call, error))? {
         if body.len() + chunk.len() > ANSWER_MAX {
@@ -294,7 +289,7 @@ async fn body_of(call: Call, mut response: Response) -> Result<Vec<u8>, CallErro
 }
 
 /// Returns the error for a call without an answer. It omits the URL, which contains the signature.
-fn broken(call: Call, error: reqwest::Error) -> CallError {
+fn broken(call: &'static Call, error: reqwest::Error) -> CallError {
     let error = error.without_url();
     if error.is_connect() {
         return CallError::Unreachable { call, what: innermost(&error) };
@@ -314,11 +309,4 @@ fn innermost(error: &dyn std::error::Error) -> String {
 
 fn number_in(headers: &HeaderMap, name: &str) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok()
-}
-
-/// Returns the wait in "IP banned until 1770163395196". [ms]
-fn wait_named(message: &str) -> Option<u64> {
-    let (_, behind) = message.split_once("until ")?;
-    let digits: String = behind.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse::<u64>().ok()?.checked_sub(super::clock::wall_ms())
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::call::Call;
 use super::circuit::CircuitState;
 
 /// Counts of one call.
@@ -34,7 +33,8 @@ pub struct Health {
     pub answered_ms: Option<u64>,
     /// The last failure. The next answer clears it.
     pub failure: Option<String>,
-    pub calls: BTreeMap<Call, CallCount>,
+    /// By the name of the call.
+    pub calls: BTreeMap<&'static str, CallCount>,
 }
 
 impl Health {

@@ -2,11 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::call::Call;
+use crate::codec::exchange::{Call, Cause};
 use crate::codec::time;
-
-/// "Invalid symbol."
-const INVALID_SYMBOL: i64 = -1121;
 
 /// The reason why the client could not be created.
 #[derive(Debug, thiserror::Error)]
@@ -26,44 +23,44 @@ pub enum SetupError {
 pub enum CallError {
     /// Not sent.
     #[error("{call}: no credentials")]
-    NoCredentials { call: Call },
+    NoCredentials { call: &'static Call },
     /// Not sent: the exchange demanded a wait, now or before a restart.
     #[error("{call}: not sent, the exchange answered {status} and wants no call before {}", time::iso(*until_ms))]
-    Waiting { call: Call, status: u16, until_ms: u64, wait_ms: u64 },
+    Waiting { call: &'static Call, status: u16, until_ms: u64, wait_ms: u64 },
     /// Not sent: there were too many consecutive failures.
     #[error("{call}: not sent, the circuit is open after {failures} failures in a row, next trial in {wait_ms} ms")]
-    CircuitOpen { call: Call, failures: u32, wait_ms: u64 },
+    CircuitOpen { call: &'static Call, failures: u32, wait_ms: u64 },
     /// Not sent: the exchange recently refused this call for its key, address or permission.
     #[error(
         "{call}: not sent, the exchange refused key, address or permission (code {code}); asked again in {} s",
         wait_ms.div_ceil(1_000)
     )]
-    HeldOff { call: Call, code: i64, wait_ms: u64 },
+    HeldOff { call: &'static Call, code: i64, wait_ms: u64 },
     /// Not sent: the weight of this minute is spent.
-    #[error("{call}: not sent, the weight of this minute is spent, {} is free in {wait_ms} ms", call.weight())]
-    WeightSpent { call: Call, wait_ms: u64 },
-    /// 429: too many calls.
+    #[error("{call}: not sent, the weight of this minute is spent, {} is free in {wait_ms} ms", call.weight)]
+    WeightSpent { call: &'static Call, wait_ms: u64 },
+    /// Too many calls.
     #[error("{call}: too many calls ({status}), next in {wait_ms} ms")]
-    TooMany { call: Call, status: u16, wait_ms: u64 },
-    /// 418, 403 or 451: the address is blocked, for its behaviour or its region.
+    TooMany { call: &'static Call, status: u16, wait_ms: u64 },
+    /// The address is blocked, for its behaviour or its region.
     #[error("{call}: shut out ({status}) until {}", time::iso(*until_ms))]
-    Banned { call: Call, status: u16, until_ms: u64, wait_ms: u64 },
+    Banned { call: &'static Call, status: u16, until_ms: u64, wait_ms: u64 },
     /// The exchange understood the call and refused it; nothing was executed.
     #[error("{call}: refused ({status}, code {code}): {message}")]
-    Refused { call: Call, status: u16, code: i64, message: String },
+    Refused { call: &'static Call, status: u16, code: i64, message: String, cause: Cause },
     /// No connection: nothing was sent.
     #[error("{call}: the exchange cannot be reached: {what}")]
-    Unreachable { call: Call, what: String },
+    Unreachable { call: &'static Call, what: String },
     /// Sent, with an unknown outcome: 5xx, a time-out, a broken connection.
     #[error("{call}: outcome unknown: {what}")]
-    OutcomeUnknown { call: Call, what: String },
+    OutcomeUnknown { call: &'static Call, what: String },
     /// The answer does not have the exchange's format.
     #[error("{call}: the answer ({status}) cannot be read: {what}")]
-    Unreadable { call: Call, status: u16, what: String },
+    Unreadable { call: &'static Call, status: u16, what: String },
 }
 
 impl CallError {
-    pub fn call(&self) -> Call {
+    pub fn call(&self) -> &'static Call {
         match self {
             Self::NoCredentials { call }
             | Self::Waiting { call, .. }
@@ -75,7 +72,7 @@ impl CallError {
             | Self::Refused { call, .. }
             | Self::Unreachable { call, .. }
             | Self::OutcomeUnknown { call, .. }
-            | Self::Unreadable { call, .. } => *call,
+            | Self::Unreadable { call, .. } => call,
         }
     }
 
@@ -135,15 +132,17 @@ impl CallError {
     pub fn is_about_credentials(&self) -> bool {
         match self {
             Self::NoCredentials { .. } | Self::HeldOff { .. } => true,
-            Self::Refused { status, code, .. } => {
-                *status == 401 || matches!(code, -1002 | -1022 | -2008 | -2014 | -2015)
-            }
+            Self::Refused { cause, .. } => matches!(cause, Cause::Credentials | Cause::Signature),
             _ => false,
         }
     }
 
     /// Returns true if the exchange has no such symbol: it was delisted, or never existed.
     pub fn is_no_symbol(&self) -> bool {
-        matches!(self, Self::Refused { code: INVALID_SYMBOL, .. })
+        matches!(self, Self::Refused { cause: Cause::NoSymbol, .. })
+    }
+    /// Returns true if the key of the account's socket has expired.
+    pub fn is_no_key(&self) -> bool {
+        matches!(self, Self::Refused { cause: Cause::NoKey, .. })
     }
 }

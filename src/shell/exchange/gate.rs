@@ -5,12 +5,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::ban::BanFile;
 use super::budget::Budget;
-use super::call::Call;
 use super::circuit::Circuit;
 use super::clock::{ServerClock, Since, wall_ms};
 use super::counts::{CallCount, Health};
 use super::error::CallError;
 use super::settings::Settings;
+use crate::codec::exchange::Call;
 
 /// Decides on calls. Its state is in memory, and its lock is never held across an await.
 pub(super) struct Gate {
@@ -26,8 +26,8 @@ struct State {
     clock: ServerClock,
     /// Calls that were refused for key, address or permission: the code, and the time until which they are not
     /// admitted. [ms]
-    refused: BTreeMap<Call, (i64, u64)>,
-    counts: BTreeMap<Call, CallCount>,
+    refused: BTreeMap<&'static str, (i64, u64)>,
+    counts: BTreeMap<&'static str, CallCount>,
     answered_ms: Option<u64>,
     failure: Option<String>,
 }
@@ -38,7 +38,7 @@ impl Gate {
         let state = State {
             bans: BanFile::new(settings.state_file.clone(), settings.base_url.clone()),
             circuit: Circuit::new(settings.circuit_failures, settings.circuit_open_ms),
-            budget: Budget::new(settings.weight_per_min, since.ms()),
+            budget: Budget::new(settings.weight_per_min, settings.venue.terms(), since.ms()),
             clock: ServerClock::default(),
             refused: BTreeMap::new(),
             counts: BTreeMap::new(),
@@ -49,15 +49,15 @@ impl Gate {
     }
 
     /// Admits a call and takes its weight, or returns the reason for the refusal.
-    pub(super) fn admit(&self, call: Call) -> Result<(), CallError> {
+    pub(super) fn admit(&self, call: &'static Call) -> Result<(), CallError> {
         let (now_ms, wall) = (self.since.ms(), wall_ms());
         let mut state = self.state();
         let admitted = state.admit(call, now_ms, wall);
-        let count = state.counts.entry(call).or_default();
+        let count = state.counts.entry(call.name).or_default();
         match &admitted {
             Ok(()) => {
                 count.sent += 1;
-                count.weight += call.weight();
+                count.weight += call.weight;
             }
             Err(_) => count.held_back += 1,
         }
@@ -82,13 +82,13 @@ impl Gate {
     pub(super) fn failed(&self, error: &CallError) {
         let now_ms = self.since.ms();
         let mut state = self.state();
-        state.counts.entry(error.call()).or_default().failed += 1;
+        state.counts.entry(error.call().name).or_default().failed += 1;
         state.failure = Some(error.to_string());
         if let CallError::Refused { call, code, .. } = error
             && error.is_about_credentials()
         {
             // A repetition at every tick would be refused every time, and would look like an attack.
-            state.refused.insert(*call, (*code, now_ms.saturating_add(self.refused_wait_ms)));
+            state.refused.insert(call.name, (*code, now_ms.saturating_add(self.refused_wait_ms)));
         }
         match error {
             CallError::Unreachable { .. } | CallError::OutcomeUnknown { .. } | CallError::Unreadable { .. } => {
@@ -155,17 +155,18 @@ impl Gate {
 }
 
 impl State {
-    fn admit(&mut self, call: Call, now_ms: u64, wall: u64) -> Result<(), CallError> {
+    fn admit(&mut self, call: &'static Call, now_ms: u64, wall: u64) -> Result<(), CallError> {
         if let Some(ban) = self.bans.in_force(wall) {
             let wait_ms = ban.until_ms - wall;
             return Err(CallError::Waiting { call, status: ban.status, until_ms: ban.until_ms, wait_ms });
         }
-        if let Some((code, until_ms)) = self.refused.get(&call).copied().filter(|(_, until_ms)| now_ms < *until_ms) {
+        if let Some((code, until_ms)) = self.refused.get(call.name).copied().filter(|(_, until_ms)| now_ms < *until_ms)
+        {
             return Err(CallError::HeldOff { call, code, wait_ms: until_ms - now_ms });
         }
         let failures = self.circuit.failures();
         self.circuit.admit(now_ms).map_err(|wait_ms| CallError::CircuitOpen { call, failures, wait_ms })?;
-        self.budget.take(call.weight(), now_ms).map_err(|wait_ms| {
+        self.budget.take(call.weight, now_ms).map_err(|wait_ms| {
             self.circuit.withdrawn();
             CallError::WeightSpent { call, wait_ms }
         })

@@ -2,28 +2,20 @@
 
 use std::path::PathBuf;
 
-use super::credentials::Credentials;
-
-/// The version of `positionRisk` that is called.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PositionRiskVersion {
-    /// Lists every symbol, including empty ones.
-    #[default]
-    V2,
-    /// Lists only symbols with a position or open orders.
-    V3,
-}
+use crate::codec::exchange::{Credentials, Venue};
 
 /// Settings of the client. `Debug` shows no secret.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    pub venue: &'static dyn Venue,
     /// `https://host`, without a path. Plain `http` is accepted for loopback only, because each call carries the key.
     pub base_url: String,
     /// Maximum age of a call's timestamp. [ms]
     pub recv_window_ms: u64,
     /// Time limit of a call, including its connection. [ms]
     pub timeout_ms: u64,
-    pub position_risk: PositionRiskVersion,
+    /// The version of the call for positions, one of those that the venue names.
+    pub position_version: &'static str,
     /// Certificates in PEM that are trusted in addition to those of the system.
     pub ca_file: Option<PathBuf>,
     /// Without credentials, only public calls are possible.
@@ -42,13 +34,14 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Returns the defaults for an exchange at a base URL.
-    pub fn new(base_url: &str) -> Self {
+    /// Returns the defaults for a venue at a base URL.
+    pub fn new(venue: &'static dyn Venue, base_url: &str) -> Self {
         Self {
+            venue,
             base_url: base_url.to_owned(),
             recv_window_ms: 5_000,
             timeout_ms: 5_000,
-            position_risk: PositionRiskVersion::default(),
+            position_version: venue.terms().position_versions[0],
             ca_file: None,
             credentials: None,
             state_file: None,

@@ -188,12 +188,6 @@ impl World {
                 self.check_signed(query, parameters, headers)?;
                 self.user_trades(symbol.ok_or((400, -1102, "Mandatory parameter 'symbol' was not sent."))?, parameters)
             }
-            ("GET", "/fapi/v1/order") => {
-                self.check_signed(query, parameters, headers)?;
-                let id = parameters.get("orderId").and_then(|id| id.parse::<u64>().ok());
-                let is_it = |row: &&Value| row["orderId"].as_u64() == id && row["symbol"].as_str() == symbol;
-                self.orders.iter().find(is_it).cloned().ok_or((400, -2013, "Order does not exist."))
-            }
             (_, "/fapi/v1/listenKey") => {
                 self.check_key(headers)?;
                 self.listen_key(method, parameters.get("listenKey"))
@@ -360,10 +354,6 @@ impl World {
                 Ok(json!({"listenKey": self.listen_keys[0]}))
             }
             "PUT" if key.is_some_and(|key| self.listen_keys.contains(key)) => Ok(json!({})),
-            "DELETE" if key.is_some_and(|key| self.listen_keys.contains(key)) => {
-                self.listen_keys.clear();
-                Ok(json!({}))
-            }
             _ => Err((400, -1125, "This listenKey does not exist.")),
         }
     }

@@ -58,8 +58,6 @@ pub struct World {
     pub delisted: BTreeSet<String>,
     /// stepSize, minQty and minNotional by symbol.
     pub filters: BTreeMap<String, (String, String, String)>,
-    /// Rows of `order`.
-    pub orders: Vec<Value>,
     pub key: String,
     pub secret: String,
     /// Raw public key of an Ed25519 pair, where signatures are those of one, instead of the secret's.
@@ -100,7 +98,6 @@ impl World {
             is_hedged: false,
             delisted: BTreeSet::new(),
             filters: BTreeMap::new(),
-            orders: Vec::new(),
             key: KEY.to_owned(),
             secret: SECRET.to_owned(),
             ed25519: None,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, ensure};
-use harvester::config::{Config, ENVIRONMENT_NAMES, Origin};
+use harvester::config::{Config, Origin, environment_names};
 use serde_json::Value;
 
 use super::pages::{code, escaped, head};
@@ -107,7 +107,7 @@ const HEADER: &str = "| key | environment | default | meaning |\n|---|---|---|--
 /// Returns the environment variables of each setting: those that become its origin when they are set.
 fn names_by_key() -> anyhow::Result<BTreeMap<String, Vec<&'static str>>> {
     let mut by_key: BTreeMap<String, Vec<&'static str>> = BTreeMap::new();
-    for name in ENVIRONMENT_NAMES.into_iter().filter(|name| !CHECKED.contains(name)) {
+    for name in environment_names().filter(|name| !CHECKED.contains(name)) {
         let value = VALUES.iter().find(|(of, _)| *of == name).map(|(_, value)| *value);
         let value = value.with_context(|| format!("{name} has no value: add one to VALUES in {}", file!()))?;
         let mut environment = BTreeMap::from([(name.to_owned(), value.to_owned())]);

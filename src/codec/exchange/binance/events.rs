@@ -5,79 +5,19 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::number::{Average, Id, Name, Number};
-use super::replies::{MarkPrice, Unreadable, UserTrade, both, positive, read, shortened, side};
-use crate::domain::units::{Price, Qty};
-
-/// An event of the account's stream.
-#[derive(Clone, Debug, PartialEq)]
-pub enum UserEvent {
-    /// A part of an order was filled.
-    Trade { trade: UserTrade, forced: Option<Forced> },
-    /// Positions changed.
-    Account(AccountUpdate),
-    /// The listen key is no longer valid, and no further event will come.
-    ListenKeyExpired,
-    /// An event that no rule uses, by its name.
-    Other(String),
-}
-
-/// Why the exchange filled an order that the account did not send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Forced {
-    Liquidation,
-    AutoDeleveraging,
-    /// The contract was settled, or delisted.
-    Settlement,
-}
-
-impl Forced {
-    pub const ALL: [Self; 3] = [Self::Liquidation, Self::AutoDeleveraging, Self::Settlement];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Liquidation => "liquidation",
-            Self::AutoDeleveraging => "auto_deleveraging",
-            Self::Settlement => "settlement",
-        }
-    }
-
-    /// Returns the reason from the client order id, which the exchange sets on such orders, and from the execution
-    /// type.
-    fn of(client_order_id: &str, execution: &str) -> Option<Self> {
-        match () {
-            () if client_order_id.starts_with("adl_autoclose") => Some(Self::AutoDeleveraging),
-            () if client_order_id.starts_with("settlement_autoclose-") => Some(Self::Settlement),
-            () if client_order_id.starts_with("autoclose-") || execution == CALCULATED => Some(Self::Liquidation),
-            () => None,
-        }
-    }
-}
+use super::replies::{both, side};
+use crate::codec::exchange::facts::{
+    Forced, MarkPrice, Marks, PositionRow, Unreadable, UserEvent, UserTrade, is_hedge_side, shortened,
+};
+use crate::codec::exchange::number::{Average, Id, Name, Number, positive, read};
+use crate::domain::units::Qty;
 
 /// Execution types of a fill: normal, and liquidation.
 const TRADE: &str = "TRADE";
 const CALCULATED: &str = "CALCULATED";
 
-/// Positions after a change, each with its present quantity.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AccountUpdate {
-    /// Event time of the change at the exchange. [ms since 1970]
-    pub time_ms: u64,
-    pub positions: Vec<AccountPosition>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct AccountPosition {
-    pub symbol: String,
-    /// Signed, negative for a short. [base]
-    pub position_amt: Qty,
-    /// `None` if the exchange reports 0. [quote per base]
-    pub entry_price: Option<Price>,
-    pub position_side: String,
-}
-
 /// Reads a message of `!markPrice@arr`. A row that cannot be read is left out and reported beside the others.
-pub fn mark_updates(text: &str) -> Result<(Vec<MarkPrice>, Vec<Unreadable>), Unreadable> {
+pub fn mark_updates(text: &str) -> Result<Marks, Unreadable> {
     #[derive(Deserialize)]
     struct Row {
         #[serde(rename = "E")]
@@ -112,7 +52,7 @@ pub fn user_event(text: &str) -> Result<UserEvent, Unreadable> {
     match name.as_str() {
         "ORDER_TRADE_UPDATE" => order_trade_update(text),
         "ACCOUNT_UPDATE" => account_update(text),
-        "listenKeyExpired" => Ok(UserEvent::ListenKeyExpired),
+        "listenKeyExpired" => Ok(UserEvent::KeyExpired),
         _ => Ok(UserEvent::Other(shortened(&name))),
     }
 }
@@ -150,7 +90,7 @@ fn order_trade_update(text: &str) -> Result<UserEvent, Unreadable> {
     if ![TRADE, CALCULATED].contains(&&*order.execution) {
         return Ok(UserEvent::Other(format!("ORDER_TRADE_UPDATE x={}", shortened(&order.execution))));
     }
-    let forced = Forced::of(&order.client_order_id, &order.execution);
+    let forced = forced(&order.client_order_id, &order.execution);
     let (symbol, order_id) = (order.symbol.0, order.order_id.0);
     let wrong = |what: &str| Unreadable::new(format!("a trade of order {order_id} of {symbol} without {what}"));
     let price = positive(order.last_price).ok_or_else(|| wrong("a price"))?;
@@ -158,6 +98,16 @@ fn order_trade_update(text: &str) -> Result<UserEvent, Unreadable> {
     let id = u64::try_from(order.trade_id).ok().filter(|id| *id > 0).ok_or_else(|| wrong("an id"))?;
     let (side, time_ms, position_side) = (side(&order.side)?, order.time_ms, order.position_side);
     Ok(UserEvent::Trade { trade: UserTrade { symbol, id, order_id, side, price, qty, time_ms, position_side }, forced })
+}
+
+/// Returns the reason from the client order id, which the exchange sets on such orders, and from the execution type.
+fn forced(client_order_id: &str, execution: &str) -> Option<Forced> {
+    match () {
+        () if client_order_id.starts_with("adl_autoclose") => Some(Forced::AutoDeleveraging),
+        () if client_order_id.starts_with("settlement_autoclose-") => Some(Forced::Settlement),
+        () if client_order_id.starts_with("autoclose-") || execution == CALCULATED => Some(Forced::Liquidation),
+        () => None,
+    }
 }
 
 fn account_update(text: &str) -> Result<UserEvent, Unreadable> {
@@ -185,26 +135,21 @@ fn account_update(text: &str) -> Result<UserEvent, Unreadable> {
         position_side: String,
     }
     let event: Event = read(text.as_bytes())?;
-    let position = |row: Row| AccountPosition {
+    let position = |row: Row| PositionRow {
         symbol: row.symbol.0,
         position_amt: Qty::new(row.amount.0),
         entry_price: positive(Number(row.entry_price.0)),
         position_side: row.position_side,
+        updated_ms: Some(event.time_ms),
     };
-    let rows: Vec<AccountPosition> = event.account.positions.into_iter().map(position).collect();
+    let rows: Vec<PositionRow> = event.account.positions.into_iter().map(position).collect();
     let sided: BTreeSet<String> =
         rows.iter().filter(|row| is_hedge_side(&row.position_side)).map(|row| row.symbol.clone()).collect();
     // A hedge account has an empty row BOTH beside LONG and SHORT. It does not mean that a position is flat.
-    let is_filler = |row: &AccountPosition| {
+    let is_filler = |row: &PositionRow| {
         sided.contains(&row.symbol) && !is_hedge_side(&row.position_side) && row.position_amt.is_zero()
     };
-    let positions = rows.into_iter().filter(|row| !is_filler(row)).collect();
-    Ok(UserEvent::Account(AccountUpdate { time_ms: event.time_ms, positions }))
-}
-
-/// Returns true if a position side belongs to a hedge account.
-pub fn is_hedge_side(position_side: &str) -> bool {
-    ["LONG", "SHORT"].iter().any(|side| position_side.trim().eq_ignore_ascii_case(side))
+    Ok(UserEvent::Positions(rows.into_iter().filter(|row| !is_filler(row)).collect()))
 }
 
 /// Returns the message itself, without the envelope of combined streams: `{"stream":…,"data":…}`.
@@ -280,18 +225,18 @@ mod tests {
             r#"{"s":"ADAUSDT","pa":"0","ep":"0.0","ps":"BOTH"},{"s":"ADAUSDT","pa":"4","ep":"0.3","ps":"LONG"},
                {"s":"ADAUSDT","pa":"-10","ep":"0.31","ps":"SHORT"}"#,
         );
-        let Ok(UserEvent::Account(update)) = user_event(&text) else { panic!("{:?}", user_event(&text)) };
-        let row = |p: &AccountPosition| (p.symbol.clone(), p.position_side.clone(), p.position_amt.to_string());
+        let Ok(UserEvent::Positions(rows)) = user_event(&text) else { panic!("{:?}", user_event(&text)) };
+        let row = |p: &PositionRow| (p.symbol.clone(), p.position_side.clone(), p.position_amt.to_string());
         let want = [("AVAXUSDT", "BOTH", "-29.6"), ("ADAUSDT", "LONG", "4"), ("ADAUSDT", "SHORT", "-10")];
-        let rows: Vec<_> = update.positions.iter().map(row).collect();
+        let rows: Vec<_> = rows.iter().map(row).collect();
         assert_eq!(rows, want.map(|(symbol, side, qty)| (symbol.to_owned(), side.to_owned(), qty.to_owned())));
     }
 
     #[test]
     fn a_present_zero_is_flat_and_an_entry_price_of_zero_is_none() {
-        let Ok(UserEvent::Account(update)) = user_event(ACCOUNT) else { panic!("{:?}", user_event(ACCOUNT)) };
-        let rows: Vec<(String, String, Option<String>)> = update
-            .positions
+        let Ok(UserEvent::Positions(rows)) = user_event(ACCOUNT) else { panic!("{:?}", user_event(ACCOUNT)) };
+        assert!(rows.iter().all(|row| row.updated_ms == Some(1_770_163_396_495)), "the time of the event: {rows:?}");
+        let rows: Vec<(String, String, Option<String>)> = rows
             .iter()
             .map(|p| (p.symbol.clone(), p.position_amt.to_string(), p.entry_price.map(|price| price.to_string())))
             .collect();
@@ -302,10 +247,7 @@ mod tests {
                 ("ADAUSDT".to_owned(), "0".to_owned(), None)
             ]
         );
-        assert_eq!(
-            user_event(r#"{"e":"listenKeyExpired","E":1,"listenKey":"k"}"#).unwrap(),
-            UserEvent::ListenKeyExpired
-        );
+        assert_eq!(user_event(r#"{"e":"listenKeyExpired","E":1,"listenKey":"k"}"#).unwrap(), UserEvent::KeyExpired);
         assert_eq!(user_event(r#"{"e":"MARGIN_CALL","E":1}"#).unwrap(), UserEvent::Other("MARGIN_CALL".to_owned()));
         assert!(user_event("<html>").is_err());
     }

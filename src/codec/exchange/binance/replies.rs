@@ -1,141 +1,15 @@
 //! Replies of the REST interface.
 
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::number::{Average, Id, Name, Number, Time};
-use crate::codec::depth;
+use crate::codec::exchange::facts::{
+    AccountMode, InstrumentRow, MarkPrice, Marks, PositionRow, Unreadable, UserTrade, shortened,
+};
+use crate::codec::exchange::number::{Average, Id, Name, Number, Time, above_zero, positive, read};
 use crate::domain::event::Side;
 use crate::domain::units::{Price, Qty, Quote};
-
-/// Longest message of the exchange that is kept. [characters]
-const MESSAGE_MAX: usize = 200;
-
-/// Why a reply could not be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Unreadable(String);
-
-impl Unreadable {
-    /// Creates an error with a message on one line of bounded length, because it may quote any text of the exchange.
-    pub fn new(what: String) -> Self {
-        Self(shortened(&what))
-    }
-}
-
-/// A mark price, as the exchange computed it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MarkPrice {
-    pub symbol: String,
-    /// [quote per base]
-    pub mark_price: Price,
-    /// Event time of the price at the exchange. [ms since 1970]
-    pub time_ms: u64,
-}
-
-/// A row of `positionRisk`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PositionRow {
-    pub symbol: String,
-    /// Signed, negative for a short. [base]
-    pub position_amt: Qty,
-    /// `None` if the exchange reports 0. [quote per base]
-    pub entry_price: Option<Price>,
-    /// `None` if the exchange reports 0. [quote per base]
-    pub mark_price: Option<Price>,
-    /// `BOTH` in one-way accounts. `LONG` and `SHORT` mean hedge mode.
-    pub position_side: String,
-    /// Last change at the exchange. `None` if the exchange reports 0. [ms since 1970]
-    pub updated_ms: Option<u64>,
-}
-
-/// A row of `userTrades`: one filled part of an order.
-#[derive(Clone, Debug, PartialEq)]
-pub struct UserTrade {
-    pub symbol: String,
-    /// Counts up within a symbol.
-    pub id: u64,
-    pub order_id: u64,
-    pub side: Side,
-    /// [quote per base]
-    pub price: Price,
-    /// [base]
-    pub qty: Qty,
-    /// [ms since 1970]
-    pub time_ms: u64,
-    pub position_side: String,
-}
-
-/// The position mode of an account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccountMode {
-    /// One position per symbol.
-    OneWay,
-    /// Two positions per symbol, LONG and SHORT: dual-side, or hedge mode.
-    Hedge,
-}
-
-impl AccountMode {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::OneWay => "one-way",
-            Self::Hedge => "hedge (dual-side)",
-        }
-    }
-}
-
-/// Filters of an instrument. `None` if the exchange states none.
-#[derive(Clone, Debug, PartialEq)]
-pub struct InstrumentRow {
-    pub symbol: String,
-    /// `TRADING`, `SETTLING`, `CLOSE` …
-    pub status: Option<String>,
-    /// Of market orders where stated, or else of limit orders. [base]
-    pub step_size: Option<Qty>,
-    /// Of market orders where stated, or else of limit orders. [base]
-    pub min_qty: Option<Qty>,
-    /// The smaller one of market and limit orders. A larger order is refused. [base]
-    pub max_qty: Option<Qty>,
-    /// [quote]
-    pub min_notional: Option<Quote>,
-}
-
-/// The exchange's report on one order.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OrderRow {
-    pub symbol: String,
-    pub order_id: u64,
-    pub client_order_id: String,
-    /// NEW, PARTIALLY_FILLED, FILLED, CANCELED, EXPIRED …
-    pub status: String,
-    pub side: Side,
-    /// [base]
-    pub executed_qty: Qty,
-    /// `None` if nothing was filled. [quote per base]
-    pub avg_price: Option<Price>,
-    pub reduce_only: bool,
-}
-
-/// An error reply of the exchange.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExchangeError {
-    /// The exchange's error code, such as -1021. 0 if it gave none.
-    pub code: i64,
-    /// The exchange's message, shortened, without line breaks.
-    pub message: String,
-}
-
-/// Returns the error in a body. Returns `None` if the body is not an error of the exchange, such as a page of HTML.
-pub fn error(body: &[u8]) -> Option<ExchangeError> {
-    #[derive(Deserialize)]
-    struct Body {
-        code: i64,
-        #[serde(default)]
-        msg: String,
-    }
-    let body: Body = serde_json::from_slice(body).ok()?;
-    Some(ExchangeError { code: body.code, message: shortened(&body.msg) })
-}
 
 /// Reads `GET /fapi/v1/time`. [ms since 1970]
 pub fn server_time(body: &[u8]) -> Result<u64, Unreadable> {
@@ -149,7 +23,7 @@ pub fn server_time(body: &[u8]) -> Result<u64, Unreadable> {
 
 /// Reads `GET /fapi/v1/premiumIndex`, of one symbol or of all. A row that cannot be read is left out and reported
 /// beside the others: a missing price holds its own position, and must not hold the others.
-pub fn mark_prices(body: &[u8]) -> Result<(Vec<MarkPrice>, Vec<Unreadable>), Unreadable> {
+pub fn mark_prices(body: &[u8]) -> Result<Marks, Unreadable> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Row {
@@ -173,7 +47,7 @@ pub fn mark_prices(body: &[u8]) -> Result<(Vec<MarkPrice>, Vec<Unreadable>), Unr
     Ok((prices, bad))
 }
 
-/// Reads `GET /fapi/v2/positionRisk` or `v3`. One bad row makes the reply unreadable, because a missing row would mean
+/// Reads `GET /fapi/v3/positionRisk`, and the rows of `v2`. One bad row makes the reply unreadable, because a missing row would mean
 /// flat.
 pub fn positions(body: &[u8]) -> Result<Vec<PositionRow>, Unreadable> {
     #[derive(Deserialize)]
@@ -183,8 +57,6 @@ pub fn positions(body: &[u8]) -> Result<Vec<PositionRow>, Unreadable> {
         position_amt: Number,
         #[serde(default)]
         entry_price: Average,
-        #[serde(default)]
-        mark_price: Number,
         #[serde(default = "both")]
         position_side: String,
         #[serde(default)]
@@ -195,11 +67,16 @@ pub fn positions(body: &[u8]) -> Result<Vec<PositionRow>, Unreadable> {
         symbol: row.symbol.0,
         position_amt: Qty::new(row.position_amt.0),
         entry_price: positive(Number(row.entry_price.0)),
-        mark_price: positive(row.mark_price),
         position_side: row.position_side,
         updated_ms: (row.update_time > 0).then_some(row.update_time),
     };
     Ok(rows.into_iter().map(row).collect())
+}
+
+/// Reads `GET /fapi/v2/positionRisk`, which lists every symbol: an empty list is no answer.
+pub fn positions_of_all(body: &[u8]) -> Result<Vec<PositionRow>, Unreadable> {
+    let rows = positions(body)?;
+    if rows.is_empty() { Err(Unreadable::new("v2 lists every symbol, this is none".to_owned())) } else { Ok(rows) }
 }
 
 /// Reads `GET /fapi/v1/positionSide/dual`.
@@ -286,38 +163,8 @@ pub fn instruments(body: &[u8]) -> Result<Vec<InstrumentRow>, Unreadable> {
     Ok(body.symbols.into_iter().map(row).collect())
 }
 
-/// Reads `GET /fapi/v1/order`.
-pub fn order(body: &[u8]) -> Result<OrderRow, Unreadable> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Row {
-        symbol: String,
-        order_id: u64,
-        #[serde(default)]
-        client_order_id: String,
-        status: String,
-        side: String,
-        executed_qty: Number,
-        #[serde(default)]
-        avg_price: Average,
-        #[serde(default)]
-        reduce_only: bool,
-    }
-    let row: Row = read(body)?;
-    Ok(OrderRow {
-        side: side(&row.side)?,
-        symbol: row.symbol,
-        order_id: row.order_id,
-        client_order_id: row.client_order_id,
-        status: row.status,
-        executed_qty: Qty::new(row.executed_qty.0),
-        avg_price: positive(Number(row.avg_price.0)),
-        reduce_only: row.reduce_only,
-    })
-}
-
 /// Reads `POST /fapi/v1/listenKey`. The key is a secret: it allows anyone to listen.
-pub fn listen_key(body: &[u8]) -> Result<String, Unreadable> {
+pub fn listen_key(body: &[u8]) -> Result<SecretString, Unreadable> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Body {
@@ -325,14 +172,7 @@ pub fn listen_key(body: &[u8]) -> Result<String, Unreadable> {
     }
     let key = read::<Body>(body)?.listen_key;
     let is_plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
-    if is_plain { Ok(key) } else { Err(Unreadable::new("a listen key that is none".to_owned())) }
-}
-
-pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Unreadable> {
-    if !depth::is_bounded(body) {
-        return Err(Unreadable::new(format!("it nests deeper than {}", depth::DEPTH_MAX)));
-    }
-    serde_json::from_slice(body).map_err(|error| Unreadable::new(error.to_string()))
+    if is_plain { Ok(key.into()) } else { Err(Unreadable::new("a listen key that is none".to_owned())) }
 }
 
 pub(super) fn side(text: &str) -> Result<Side, Unreadable> {
@@ -343,22 +183,8 @@ pub(super) fn side(text: &str) -> Result<Side, Unreadable> {
     }
 }
 
-pub(super) fn positive(value: Number) -> Option<Price> {
-    above_zero(value).map(Price::new)
-}
-
-fn above_zero(value: Number) -> Option<rust_decimal::Decimal> {
-    Some(value.0).filter(|value| value.is_sign_positive() && !value.is_zero())
-}
-
 pub(super) fn both() -> String {
     "BOTH".to_owned()
-}
-
-/// Returns the exchange's text on one line of bounded length.
-pub(super) fn shortened(text: &str) -> String {
-    let one_line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_MAX).collect();
-    one_line.trim().to_owned()
 }
 
 #[cfg(test)]
@@ -366,6 +192,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::codec::exchange::facts::MESSAGE_MAX;
 
     // Samples in the formats of the exchange's documentation.
     const POSITION_V2: &str = r#"[{"entryPrice":"6563.66500","breakEvenPrice":"6566.21","marginType":"isolated",
@@ -423,9 +250,6 @@ mod tests {
             listen_key(br#"{"listenKey":"pqia91ma19a5s61cv6a81va65sdf19v8a65a1a5s61cv6a81va65sdf19v8a65a1"}"#).is_ok()
         );
         assert!(listen_key(br#"{"listenKey":"../../other"}"#).is_err(), "it becomes part of an address");
-        let said = error(br#"{"code":-1121,"msg":"Invalid\nsymbol."}"#).unwrap();
-        assert_eq!((said.code, said.message.as_str()), (-1121, "Invalid symbol."));
-        assert_eq!(error(b"<html>"), None);
     }
 
     #[test]
@@ -468,7 +292,7 @@ mod tests {
                 let mut body = sample.as_bytes().to_vec();
                 let at = at % body.len();
                 if cut { body.truncate(at) } else { body[at] = byte }
-                let _ = (mark_prices(&body), user_trades(&body), instruments(&body), order(&body), error(&body));
+                let _ = (mark_prices(&body), user_trades(&body), instruments(&body));
             }
         }
 

@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Returns names and values as an encoded query.
-pub(super) fn query(parameters: &[(&str, String)]) -> String {
+pub(super) fn encoded(parameters: &[(&str, String)]) -> String {
     let mut query = String::new();
     for (name, value) in parameters {
         let separator = if query.is_empty() { "" } else { "&" };
@@ -24,6 +24,6 @@ mod tests {
     #[test]
     fn what_is_not_ascii_is_encoded_before_it_is_signed() {
         let parameters = [("symbol", "币安USDT".to_owned()), ("note", "a b&c=d~-_.".to_owned())];
-        assert_eq!(query(&parameters), "symbol=%E5%B8%81%E5%AE%89USDT&note=a%20b%26c%3Dd~-_.");
+        assert_eq!(encoded(&parameters), "symbol=%E5%B8%81%E5%AE%89USDT&note=a%20b%26c%3Dd~-_.");
     }
 }
