@@ -32,7 +32,7 @@ use tracing::level_filters::LevelFilter;
 
 pub use crate::codec::shown::{MASK, masked_url};
 pub use backfill::{Backfill, Source};
-pub use emit::{Emit, Format, Live};
+pub use emit::{Emit, Live};
 pub use environment::names as environment_names;
 pub use error::ConfigError;
 pub use exchange::Exchange;
@@ -177,6 +177,7 @@ mod tests {
     use secrecy::ExposeSecret as _;
 
     use super::*;
+    use crate::codec::request::OrderFormat;
     use crate::domain::exit::policy::Mode;
 
     fn load(names: &[(&str, &str)]) -> Result<Config, ConfigError> {
@@ -426,7 +427,7 @@ mod tests {
             text.push_str(line);
         }
         let live = in_file(&text).unwrap().live().unwrap().unwrap();
-        assert_eq!((live.format, &*live.stream), (Format::TradeIntent, "quantum:stream:trade.intent"));
+        assert_eq!((live.format, &*live.stream), (OrderFormat::TradeIntent, "quantum:stream:trade.intent"));
         text.push_str("stream = \"elsewhere\"\n");
         assert!(in_file(&text).unwrap().live().unwrap_err().to_string().contains("`emit.stream`"));
         assert_eq!(load(&[]).unwrap().live().unwrap(), None);

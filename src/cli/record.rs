@@ -17,7 +17,7 @@ use crate::config::flags::{self, RunFlags};
 use crate::domain::delivery::StreamPosition;
 use crate::domain::event::ids::EntryId;
 use crate::drive::projection::close_to_others;
-use crate::service::run::{Connect, Message, ReaderSetup, ReaderStatus, Role, read_streams, stop_on_signal};
+use crate::service::run::{Connect, Message, ReaderSetup, LeaseState, ReaderStatus, read_streams, stop_on_signal};
 use crate::service::server;
 use crate::shell::journal::{Journal, Limits};
 use crate::shell::redis::Membership;
@@ -54,7 +54,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     })?;
     let stop = Arc::new(AtomicBool::new(false));
     runtime.spawn(stop_on_signal(Arc::clone(&stop)));
-    let (_, role) = watch::channel(Role::Follower);
+    let (_, role) = watch::channel(LeaseState::NotOurs);
     let status = Arc::new(ReaderStatus::default());
     let (to_journal, messages) = bounded(BATCHES_WAITING);
     let (folded, to_fill) = bounded(BATCHES_WAITING);

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::time;
 use crate::domain::engine::{Decision, Engine};
+use crate::domain::event::streams::StreamKind;
 use crate::domain::units::{OutOfRange, Qty, RMultiple};
 
 /// The author of suggestions.
@@ -24,6 +25,23 @@ pub use crate::domain::delivery::row::FieldTexts;
 pub enum OrderFormat {
     ApplyPlan,
     TradeIntent,
+}
+
+impl OrderFormat {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ApplyPlan => "apply_plan",
+            Self::TradeIntent => "trade_intent",
+        }
+    }
+
+    /// Returns the kind of stream that carries it.
+    pub const fn kind(self) -> StreamKind {
+        match self {
+            Self::ApplyPlan => StreamKind::Plan,
+            Self::TradeIntent => StreamKind::Intent,
+        }
+    }
 }
 
 /// The terms of an order beside the decision.

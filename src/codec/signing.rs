@@ -1,12 +1,11 @@
 //! Signatures of decisions and of control entries: HMAC-SHA256 under a key that is never shown (docs/spec/emission.md,
 //! "Chain", "Signed control entries").
 
-use std::fmt::Write as _;
-
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, SecretSlice};
 use sha2::Sha256;
 
+use super::checksum::hex;
 use crate::domain::event::ids::EntryId;
 
 /// A shorter key is too weak. [bytes]
@@ -68,10 +67,7 @@ impl SigningKey {
 
     /// Returns HMAC-SHA256 of a hash, as 64 lower-case hex digits.
     pub fn sign(&self, hash: &str) -> String {
-        mac(&self.secret, hash).finalize().into_bytes().iter().fold(String::with_capacity(64), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        hmac_hex(self.secret.expose_secret(), hash)
     }
 
     /// Returns true if it is the signature of the hash. The comparison takes constant time.
@@ -80,13 +76,18 @@ impl SigningKey {
     }
 }
 
-fn mac(secret: &SecretSlice<u8>, text: &str) -> Hmac<Sha256> {
-    let mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret()).expect("HMAC takes a key of any length");
+/// Returns HMAC-SHA256 of a text, as 64 lower-case hex digits.
+pub(super) fn hmac_hex(secret: &[u8], text: &str) -> String {
+    hex(&mac(secret, text).finalize().into_bytes())
+}
+
+fn mac(secret: &[u8], text: &str) -> Hmac<Sha256> {
+    let mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes a key of any length");
     mac.chain_update(text.as_bytes())
 }
 
 fn is_of(secret: &SecretSlice<u8>, text: &str, signature: &str) -> bool {
-    bytes_of_hex(signature).is_some_and(|bytes| mac(secret, text).verify_slice(&bytes).is_ok())
+    bytes_of_hex(signature).is_some_and(|bytes| mac(secret.expose_secret(), text).verify_slice(&bytes).is_ok())
 }
 
 /// Returns the text of a control entry that is signed: its stream, its event type and its payload, as written.

@@ -7,37 +7,14 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::environment::clean;
 use super::error::ConfigError;
 use super::table::Sheet;
+use crate::codec::request::OrderFormat;
 use crate::domain::event::ids::EntryId;
-use crate::domain::event::streams::{StreamKind, Streams};
+use crate::domain::event::streams::Streams;
 use crate::domain::exit::policy::{Mode, Policy};
-
-/// The format of an order request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    ApplyPlan,
-    TradeIntent,
-}
-
-impl Format {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ApplyPlan => "apply_plan",
-            Self::TradeIntent => "trade_intent",
-        }
-    }
-
-    /// Returns the kind of stream that carries it.
-    pub const fn kind(self) -> StreamKind {
-        match self {
-            Self::ApplyPlan => StreamKind::Plan,
-            Self::TradeIntent => StreamKind::Intent,
-        }
-    }
-}
 
 #[derive(Clone, Debug)]
 pub struct Emit {
-    pub format: Option<Format>,
+    pub format: Option<OrderFormat>,
     /// Our name as the source of requests. Executors select by it.
     pub source: Option<String>,
     /// Stream of the requests; `None` = the first plan or intent stream, depending on the format.
@@ -61,7 +38,7 @@ pub struct Emit {
 /// The complete settings of a live service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Live {
-    pub format: Format,
+    pub format: OrderFormat,
     pub source: String,
     pub stream: String,
     pub executors: Vec<String>,
@@ -141,8 +118,8 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Emit, ConfigError> {
     let former_keys = former_keys.ok_or_else(|| table.refused("former_keys", want))?;
     let formats = [
         ("", None),
-        (Format::ApplyPlan.name(), Some(Format::ApplyPlan)),
-        (Format::TradeIntent.name(), Some(Format::TradeIntent)),
+        (OrderFormat::ApplyPlan.name(), Some(OrderFormat::ApplyPlan)),
+        (OrderFormat::TradeIntent.name(), Some(OrderFormat::TradeIntent)),
     ];
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
     let emit = Emit {

@@ -14,7 +14,7 @@ use super::memory::ASKED;
 use crate::support::run_alone;
 use harvester::config::Start;
 use harvester::domain::event::ids::EntryId;
-use harvester::service::run::{Batch, Connect, Message, ReaderSetup, ReaderStatus, Role, read_streams};
+use harvester::service::run::{Batch, Connect, Message, ReaderSetup, LeaseState, ReaderStatus, read_streams};
 use harvester::shell::redis::frame::{Framer, Token, Walk};
 use harvester::shell::redis::{Address, Membership};
 use tokio::sync::watch;
@@ -148,12 +148,12 @@ struct Reader {
     status: Arc<ReaderStatus>,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
-    _role: watch::Sender<Role>,
+    _role: watch::Sender<LeaseState>,
 }
 
 impl Reader {
     fn start(server: &Server) -> Self {
-        let (role, role_seen) = watch::channel(Role::Follower);
+        let (role, role_seen) = watch::channel(LeaseState::NotOurs);
         let (to_fold, messages) = bounded(8);
         let (folded, to_fill) = bounded(8);
         let status = Arc::new(ReaderStatus::default());

@@ -4,7 +4,7 @@ use std::fmt;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::key::{SigningKey, KeyKind};
+use super::key::{CallKey, KeyKind};
 
 /// A variable as it was given: its name, its value, and the characters that were cleaned off, if any.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub struct Given {
 #[derive(Clone)]
 pub struct Credentials {
     key: SecretString,
-    signing: SigningKey,
+    signing: CallKey,
 }
 
 impl fmt::Debug for Credentials {
@@ -55,17 +55,17 @@ impl Credentials {
         let wrong = |given: &Given, what: String| {
             Err(CredentialProblem::WrongKind { name: given.name, what, cleaned: given.cleaned })
         };
-        if let Some(Ok(private)) = SigningKey::private(&key.value) {
+        if let Some(Ok(private)) = CallKey::private(&key.value) {
             let what = format!("the {} private key, which belongs in {}", private.kind().name(), secret.name);
             return wrong(key, what);
         }
         checked(key, length)?;
-        let signing = match SigningKey::private(&secret.value) {
+        let signing = match CallKey::private(&secret.value) {
             Some(Ok(private)) => private,
             Some(Err(what)) => return wrong(secret, what.to_owned()),
             None => {
                 checked(secret, length)?;
-                SigningKey::hmac(&secret.value)
+                CallKey::hmac(&secret.value)
             }
         };
         if secret.value.expose_secret() == key.value.expose_secret() {

@@ -1,19 +1,18 @@
 //! The secret of an account: its kind, detected from its text, and its signatures.
 //!
 //! The exchange issues HMAC secrets (64 letters and digits) and accepts public keys of Ed25519 and RSA pairs, whose
-//! private half is a PEM text, or the base64 inside one. `ring` computes the signatures; TLS depends on it already.
+//! private half is a PEM text, or the base64 inside one. `ring` computes their signatures; TLS depends on it already.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use rustls::SignatureScheme;
 use rustls::crypto::ring::sign;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer};
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
-use sha2::Sha256;
+
+use crate::codec::signing::hmac_hex;
 
 /// Maximum length of a key text that is examined. An RSA key of 8192 bits has about 6,400. [characters]
 const TEXT_MAX: usize = 16_384;
@@ -56,7 +55,7 @@ impl KeyKind {
 
 /// A secret that signs.
 #[derive(Clone)]
-pub(super) struct SigningKey {
+pub(super) struct CallKey {
     kind: KeyKind,
     pair: Pair,
     /// Parts of its text that a message must not contain.
@@ -72,7 +71,7 @@ enum Pair {
 /// Description of a text that looks like a key and cannot sign calls, with the kind that is needed instead.
 pub(super) type WrongKind = &'static str;
 
-impl SigningKey {
+impl CallKey {
     /// Creates a key from an HMAC secret of letters and digits.
     pub(super) fn hmac(secret: &SecretString) -> Self {
         Self { kind: KeyKind::Hmac, pair: Pair::Secret(secret.clone()), hidden: vec![secret.clone()] }
@@ -114,7 +113,7 @@ impl SigningKey {
     /// Signs a query in the exchange's format: hex for HMAC, otherwise base64.
     pub(super) fn sign(&self, query: &str) -> String {
         match (&self.pair, self.kind.scheme()) {
-            (Pair::Secret(secret), _) => hmac_hex(secret.expose_secret(), query),
+            (Pair::Secret(secret), _) => hmac_hex(secret.expose_secret().as_bytes(), query),
             (Pair::Private(key), scheme) => {
                 let signer = scheme.and_then(|scheme| key.choose_scheme(&[scheme]));
                 let signed = signer.and_then(|signer| signer.sign(query.as_bytes()).ok());
@@ -186,17 +185,6 @@ fn rsa(der: &PrivateKeyDer<'_>) -> Read {
     }
 }
 
-/// Returns HMAC-SHA256 of a text, in hex.
-fn hmac_hex(secret: &str, text: &str) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length");
-    mac.update(text.as_bytes());
-    let mut hex = String::with_capacity(64);
-    for byte in mac.finalize().into_bytes() {
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,8 +203,8 @@ mod tests {
         "symbol=%E5%B8%81%E5%AE%89USDT&recvWindow=5000&timestamp=1770163200000",
     ];
 
-    fn private(text: &str) -> Option<Result<SigningKey, WrongKind>> {
-        SigningKey::private(&SecretString::from(text))
+    fn private(text: &str) -> Option<Result<CallKey, WrongKind>> {
+        CallKey::private(&SecretString::from(text))
     }
 
     fn pem_of(label: &str, body: &str) -> String {
@@ -227,7 +215,7 @@ mod tests {
     /// QUERY, 'sha256').hexdigest())"`. The exchange's documentation contains the first one too.
     #[test]
     fn hmac_signs_as_the_documentation_and_python_do() {
-        let key = SigningKey::hmac(&SecretString::from(SECRET));
+        let key = CallKey::hmac(&SecretString::from(SECRET));
         for (query, want) in [
             (
                 "symbol=BTCUSDT&side=BUY&type=LIMIT&quantity=1&price=9000&timeInForce=GTC&recvWindow=5000&timestamp=1591702613943",

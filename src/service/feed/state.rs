@@ -30,11 +30,11 @@ pub(super) struct State {
     /// A listen key that is not kept alive expires after this time.
     key_life: Duration,
     began: Instant,
-    facts: Arc<Mutex<RecordedDecisions>>,
+    facts: Arc<Mutex<Facts>>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct RecordedDecisions {
+pub(super) struct Facts {
     pub connected: bool,
     pub connects: u64,
     pub messages: u64,
@@ -94,7 +94,7 @@ impl State {
         self.feed
     }
 
-    pub(super) fn facts(&self) -> MutexGuard<'_, RecordedDecisions> {
+    pub(super) fn facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -188,7 +188,7 @@ impl State {
         format!("connected={} {written} last={age} connects={}", facts.connected, facts.connects)
     }
 
-    fn price_reasons(&self, facts: &RecordedDecisions) -> Vec<String> {
+    fn price_reasons(&self, facts: &Facts) -> Vec<String> {
         let limit = self.stall * 2;
         let age = |at: Option<&Instant>| at.unwrap_or(&self.began).elapsed();
         let Some(_) = &facts.wanted else {
@@ -216,7 +216,7 @@ impl State {
         reasons
     }
 
-    fn user_reasons(&self, facts: &RecordedDecisions) -> Vec<String> {
+    fn user_reasons(&self, facts: &Facts) -> Vec<String> {
         let mut reasons = Vec::new();
         if facts.is_hedged {
             reasons.push(

@@ -16,7 +16,7 @@ use super::event::Event;
 use super::event_loop::{Channels, DiskThreads, EventLoop};
 use super::fetching::{self, FetchSetup, Fetched, Lacking};
 use super::lease_task::{self, LeaseSetup};
-use super::message::Role;
+use super::message::LeaseState;
 use super::preflight;
 use super::publish::Publisher;
 use super::reader::{self, ReaderSetup};
@@ -110,7 +110,7 @@ fn serve(
     let keys = LeaseKeys::beside(&decisions);
     let stop = Arc::new(AtomicBool::new(false));
     let give_up = Arc::new(AtomicBool::new(false));
-    let (role, role_seen) = watch::channel(Role::Follower);
+    let (role, role_seen) = watch::channel(LeaseState::NotOurs);
     let (holder, holder_seen) = watch::channel(None);
     let (send_event, events) = unbounded();
     let status = Arc::new(ReaderStatus::default());

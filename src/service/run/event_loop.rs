@@ -18,7 +18,7 @@ use super::event::{Event, JournalState};
 use super::fail;
 use super::fetching::{Fetched, Lacking};
 use super::lines::Batch;
-use super::message::{Message, Role};
+use super::message::{LeaseState, Message};
 use super::processor::{CheckpointRows, JournalLines, Processor};
 use super::publish::{Publisher, State};
 use super::reader_status::ReaderStatus;
@@ -54,7 +54,7 @@ pub struct Channels {
     pub emitter: mpsc::UnboundedSender<Order>,
     pub journal: Sender<JournalOrder>,
     pub checkpoints: Sender<CheckpointRows>,
-    pub role: watch::Receiver<Role>,
+    pub role: watch::Receiver<LeaseState>,
     pub holder: watch::Receiver<Option<String>>,
     pub questions: Receiver<Question>,
     pub lacking: watch::Sender<Lacking>,
@@ -305,11 +305,11 @@ impl EventLoop {
 
     fn follow_role(&mut self) {
         let lease = match &*self.channels.role.borrow() {
-            Role::Leader { lease, until } if Instant::now() < *until => {
+            LeaseState::Ours { lease, until } if Instant::now() < *until => {
                 let until_ms = until.saturating_duration_since(self.began).as_millis() as u64;
                 Some(Lease { value: lease.clone(), until_ms })
             }
-            Role::Leader { .. } | Role::Follower => None,
+            LeaseState::Ours { .. } | LeaseState::NotOurs => None,
         };
         let was_leader = self.processor.delivery.is_leader();
         let server_ms = self.channels.status.server_ms.load(Ordering::Relaxed);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::message::Role;
+use super::message::LeaseState;
 use crate::config::{Config, Origin, Source};
 use crate::service::exchange;
 use crate::service::fetch::{Fetcher, Tick};
@@ -45,7 +45,7 @@ pub struct Fetched {
 pub struct FetchSetup {
     pub config: Config,
     pub address: Address,
-    pub role: watch::Receiver<Role>,
+    pub role: watch::Receiver<LeaseState>,
     pub lacking: watch::Receiver<Lacking>,
     pub fetched: watch::Sender<Fetched>,
     pub stop: Arc<AtomicBool>,

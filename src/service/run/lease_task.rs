@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::connect::Connect;
 use super::event::Event;
-use super::message::Role;
+use super::message::LeaseState;
 use crate::codec::operator;
 use crate::shell::redis::{Lease, LeaseKeys, ServerError};
 
@@ -27,7 +27,7 @@ pub struct LeaseSetup {
     /// Name of the consumer. A killed process of the same name leaves its lease to us.
     pub consumer: String,
     pub lasts: Duration,
-    pub role: watch::Sender<Role>,
+    pub role: watch::Sender<LeaseState>,
     /// The holder of the lease, for the report.
     pub holder: watch::Sender<Option<String>>,
     pub stop: Arc<AtomicBool>,
@@ -47,8 +47,8 @@ pub async fn keep_lease(setup: LeaseSetup) {
             Ok(Some(value)) => {
                 inherits = false;
                 setup.role.send_if_modified(|role| {
-                    let is_new = !matches!(role, Role::Leader { lease, .. } if *lease == value);
-                    *role = Role::Leader { lease: value, until: began + setup.lasts };
+                    let is_new = !matches!(role, LeaseState::Ours { lease, .. } if *lease == value);
+                    *role = LeaseState::Ours { lease: value, until: began + setup.lasts };
                     is_new
                 });
             }
@@ -66,7 +66,7 @@ pub async fn keep_lease(setup: LeaseSetup) {
                     );
                 }
                 inherits = false;
-                setup.role.send_if_modified(|role| std::mem::replace(role, Role::Follower) != Role::Follower);
+                setup.role.send_if_modified(|role| std::mem::replace(role, LeaseState::NotOurs) != LeaseState::NotOurs);
             }
             Err(error) => {
                 tracing::warn!(%error, "the lease could not be kept");
@@ -79,7 +79,7 @@ pub async fn keep_lease(setup: LeaseSetup) {
         let _ = setup.events.send(Event::Lease);
         pause(&setup.stop, setup.lasts / 4).await;
     }
-    setup.role.send_replace(Role::Follower);
+    setup.role.send_replace(LeaseState::NotOurs);
     if let Some(mut lease) = lease
         && let Err(error) = lease.release().await
     {

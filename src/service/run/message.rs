@@ -8,21 +8,21 @@ use crate::domain::delivery::gap::StreamGap;
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::shell::redis::StreamStats;
 
-/// The present role of this process.
+/// The lease, as this process last knew it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Another process has the lease, or its holder is unknown: entries are folded, nothing is emitted.
-    Follower,
-    /// The lease is ours, at least until this time of our own clock.
-    Leader { lease: String, until: Instant },
+pub enum LeaseState {
+    /// Another process has it, or its holder is unknown: entries are folded, nothing is emitted.
+    NotOurs,
+    /// It is ours, at least until this time of our own clock.
+    Ours { lease: String, until: Instant },
 }
 
-impl Role {
+impl LeaseState {
     /// Returns the value of the lease while it is certainly ours.
     pub fn lease(&self) -> Option<&str> {
         match self {
-            Self::Leader { lease, until } if Instant::now() < *until => Some(lease),
-            Self::Leader { .. } | Self::Follower => None,
+            Self::Ours { lease, until } if Instant::now() < *until => Some(lease),
+            Self::Ours { .. } | Self::NotOurs => None,
         }
     }
 }

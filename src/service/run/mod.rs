@@ -47,6 +47,6 @@ mod start;
 pub use command::{Args, Failed, run, stop_on_signal};
 pub use connect::Connect;
 pub use lines::{Batch, Released};
-pub use message::{Message, Role};
+pub use message::{LeaseState, Message};
 pub use reader::{ReaderSetup, run as read_streams};
 pub use reader_status::ReaderStatus;

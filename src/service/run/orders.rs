@@ -1,6 +1,6 @@
 //! Converts decisions to rows of the outbox: with a suggestion in shadow mode, with an order request in live mode.
 
-use crate::codec::request::{self, OrderFormat, OrderTerms};
+use crate::codec::request::{self, OrderTerms};
 use crate::codec::seal::Sealed;
 use crate::config::Live;
 use crate::domain::delivery::row::OutboxRow;
@@ -44,11 +44,7 @@ impl Orders {
     /// and the position stays held.
     fn order(&self, engine: &Engine, decision: &Decision) -> Option<(String, request::FieldTexts)> {
         let live = self.live.as_ref()?;
-        let format = match live.format {
-            crate::config::Format::ApplyPlan => OrderFormat::ApplyPlan,
-            crate::config::Format::TradeIntent => OrderFormat::TradeIntent,
-        };
-        let terms = OrderTerms { format, source: &live.source, valid_ms: self.age_max_ms };
+        let terms = OrderTerms { format: live.format, source: &live.source, valid_ms: self.age_max_ms };
         match request::order(engine, decision, terms) {
             Ok(fields) => Some((live.stream.clone(), fields)),
             Err(error) => {

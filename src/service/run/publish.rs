@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::event::JournalState;
 use super::fetching::Fetched;
-use super::message::Role;
+use super::message::LeaseState;
 use super::processor::Processor;
 use super::reader_status::ReaderStatus;
 use crate::codec::checksum::state_checksum_hex;
@@ -197,7 +197,7 @@ impl Publisher {
         processor: &Processor,
         state: &State,
         status: &ReaderStatus,
-        role: &Role,
+        role: &LeaseState,
         holder: Option<String>,
         fetched: &Fetched,
     ) {
@@ -236,7 +236,7 @@ impl Publisher {
             report.journal.files = state.journal.files;
             report.journal.position = state.checkpoint;
             report.lease.holder = holder;
-            if let Role::Leader { lease, until } = role {
+            if let LeaseState::Ours { lease, until } = role {
                 report.lease.fencing_token = lease.split(' ').next().and_then(|token| token.parse().ok()).unwrap_or(0);
                 report.lease.left_ms = Some(until.saturating_duration_since(Instant::now()).as_millis() as u64);
             } else {

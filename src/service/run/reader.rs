@@ -17,7 +17,7 @@ use super::connect::{Connect, RetryDelay};
 use super::gap_detector::{Bookkeeping, Position};
 use super::kill_gate::KillGate;
 use super::lines::{Batch, WaitingLines};
-use super::message::{Message, Role};
+use super::message::{LeaseState, Message};
 use super::reader_status::ReaderStatus;
 use crate::codec::decode::kills_when_read;
 use crate::codec::line::{self, Fields, LineHead};
@@ -60,7 +60,7 @@ pub struct ReaderSetup {
     pub from: Vec<Start>,
     /// Entries requested at a time, of each stream. [1]
     pub count: usize,
-    pub role: watch::Receiver<Role>,
+    pub role: watch::Receiver<LeaseState>,
     pub stop: Arc<AtomicBool>,
     pub status: Arc<ReaderStatus>,
     pub to_fold: Sender<Message>,
