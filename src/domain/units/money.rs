@@ -1,0 +1,88 @@
+//! Money, and money as a multiple of the risk.
+
+use rust_decimal::Decimal;
+
+use super::decimals::{OutOfRange, div, div_to_6_places, mul, surely_divides};
+use super::unit::{Price, Qty, Quote, RMultiple};
+
+impl Quote {
+    /// Returns true if the value is so far from zero that no place of it is missing: at least 10⁻¹².
+    pub fn is_clear(self) -> bool {
+        self.0.abs() >= Decimal::new(1, 12)
+    }
+
+    /// Returns the price per unit of a quantity. [quote per base]
+    pub fn per(self, qty: Qty) -> Result<Price, OutOfRange> {
+        div(self.0, qty.0).map(Price)
+    }
+
+    /// Errors where [`Self::in_r`] does, mostly without a division.
+    pub fn check_in_r(self, risk: Quote) -> Result<(), OutOfRange> {
+        if surely_divides(self.0, risk.0) { Ok(()) } else { self.in_r(risk).map(drop) }
+    }
+
+    /// Returns the amount as a multiple of a risk, 6 places, half to even. [R]
+    pub fn in_r(self, risk: Quote) -> Result<RMultiple, OutOfRange> {
+        div_to_6_places(self.0, risk.0).map(|r| RMultiple(r.normalize()))
+    }
+}
+
+impl RMultiple {
+    /// Returns this multiple of a risk as an amount. [quote]
+    pub fn of(self, risk: Quote) -> Result<Quote, OutOfRange> {
+        mul(self.0, risk.0).map(Quote)
+    }
+
+    /// Returns this multiple of a risk per unit as a price distance. [quote per base]
+    pub fn of_price(self, risk_price: Price) -> Result<Price, OutOfRange> {
+        mul(self.0, risk_price.0).map(Price)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn qty(text: &str) -> Qty {
+        Qty::new(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_short_quotient_is_exact_however_many_zeros_are_behind_it() {
+        let cost = Quote("750.0000000000000000000000000".parse().unwrap());
+        assert_eq!(cost.per(Qty("2.500000000000000000000000000".parse().unwrap())), Ok(Price(Decimal::from(300))));
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_held_exactly_enough() {
+        let huge = qty("900000000000000");
+        assert_eq!(Price::new(huge.get()).for_qty(huge), Err(OutOfRange));
+        let tiny = qty("0.00000000000000000001");
+        assert_eq!(Price::new(tiny.get()).for_qty(tiny), Err(OutOfRange));
+        assert!(Price::new(tiny.get()).for_qty(qty("0.001")).is_ok(), "exact in 28 places");
+    }
+
+    #[test]
+    fn knows_without_dividing_what_can_be_divided() {
+        let quote = |mantissa: i128, scale| Quote(Decimal::from_i128_with_scale(mantissa, scale));
+        let widest = 10i128.pow(28) - 1;
+        let mantissas = [0, 1, 7, 10i128.pow(9), 10i128.pow(14) + 1, widest, -widest, -3];
+        let scales = [0, 1, 7, 14, 20, 28];
+        let all = || mantissas.into_iter().flat_map(|m| scales.map(|scale| quote(m, scale)));
+        let mut sure = 0;
+        for (gain, risk) in all().flat_map(|gain| all().map(move |risk| (gain, risk))) {
+            assert_eq!(gain.check_in_r(risk), gain.in_r(risk).map(drop), "{gain} {risk}");
+            sure += u32::from(surely_divides(gain.0, risk.0));
+        }
+        assert!(sure > 1500, "{sure}");
+    }
+
+    #[test]
+    fn rounds_r_half_to_even() {
+        let r =
+            |a: &str, b: &str| Quote::new(a.parse().unwrap()).in_r(Quote::new(b.parse().unwrap())).unwrap().to_string();
+        assert_eq!(r("0.0000005", "1"), "0");
+        assert_eq!(r("0.0000015", "1"), "0.000002");
+        assert_eq!(r("35.5", "1567.8896"), "0.022642");
+    }
+}
