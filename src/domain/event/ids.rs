@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::streams::StreamKind;
 
+pub use super::streams::StreamId;
+
 /// Id of a Redis stream entry, `ms-seq`, compared as two numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EntryId {
@@ -81,10 +83,6 @@ impl FromStr for EntryId {
 /// Index of an interned symbol, in the order in which symbols were first seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SymbolId(pub u32);
-
-/// Index of a configured stream in [`crate::domain::event::streams::Streams`]. Ascending index is ascending rank.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct StreamId(pub u16);
 
 /// Sort key of an entry in canonical order: milliseconds, then stream rank, then sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::StreamId;
-
 /// The kind of a stream. The order of the variants is the rank of docs/spec/canonical-order.md, "Sort key".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum StreamKind {
@@ -56,6 +54,10 @@ impl StreamKind {
         }
     }
 }
+
+/// Index of a configured stream in [`Streams`]. Ascending index is ascending rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct StreamId(pub u16);
 
 /// One configured stream.
 #[derive(Clone, Debug, PartialEq, Eq)]

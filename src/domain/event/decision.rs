@@ -1,0 +1,31 @@
+//! Recorded decisions.
+
+use super::ids::{EntryId, SymbolId};
+use super::side::Side;
+use crate::domain::units::{Qty, RMultiple, Ratio};
+
+/// A recorded decision. It is a fact and is not derived again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DecisionFact {
+    pub decision_id: Box<str>,
+    pub plan_id: Box<str>,
+    pub position_id: Box<str>,
+    pub symbol: SymbolId,
+    pub side: Side,
+    /// [base]
+    pub qty: Qty,
+    /// Share of the position to close. [1]
+    pub share: Ratio,
+    pub rungs: Vec<RMultiple>,
+    pub attempt: u32,
+    pub live: bool,
+    /// Its number in the chain. 0: the entry has none.
+    pub seq: u64,
+    /// Hash of the decision before it.
+    pub prev: Box<str>,
+    pub hash: Box<str>,
+    /// The hash matches `prev` and the payload and, with a key, the signature matches the hash.
+    pub is_sealed: bool,
+    pub cause_stream: Box<str>,
+    pub cause_id: EntryId,
+}

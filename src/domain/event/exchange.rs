@@ -1,0 +1,63 @@
+//! Facts of the exchange: positions, trades, instruments.
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::EntryId;
+use super::side::Side;
+use super::time::EventTime;
+use crate::domain::units::{Price, Qty, Quote};
+
+/// A position at the exchange, as a snapshot stream or a look-up reports it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PositionFact {
+    /// Signed. [base]
+    pub qty: Qty,
+    /// [quote per base]
+    pub entry_price: Option<Price>,
+    /// It comes from a look-up of ours (`exchange.position`), not from the snapshot stream.
+    pub looked_up: bool,
+}
+
+/// One trade of an order, as the exchange reports it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TradeFact {
+    pub order_id: Box<str>,
+    pub time: EventTime,
+    pub trade: Trade,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trade {
+    pub trade_id: Box<str>,
+    pub order_id: Box<str>,
+    pub side: Side,
+    /// Positive. [base]
+    pub qty: Qty,
+    /// [quote per base]
+    pub price: Price,
+    /// Event time of the trade. [ms since 1970]
+    pub own_ms: Option<u64>,
+    pub entry: EntryId,
+}
+
+/// The filters of an instrument.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Instrument {
+    /// [base]
+    pub step_size: Option<Qty>,
+    /// [base]
+    pub qty_min: Option<Qty>,
+    /// The smaller of the limits for limit and for market orders. [base]
+    pub qty_max: Option<Qty>,
+    /// For orders that open a position. The exchange exempts orders that only reduce. [quote]
+    pub notional_min: Option<Quote>,
+    pub status: Option<InstrumentStatus>,
+}
+
+/// The status of an instrument: whether the exchange accepts orders for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InstrumentStatus {
+    Trading,
+    /// Any other status: settling, halted, delisted.
+    NotTrading,
+}

@@ -1,0 +1,47 @@
+//! Results: what executors report about orders.
+
+use super::side::Side;
+use super::time::EventTime;
+use crate::domain::units::{Price, Qty};
+
+/// An execution, an acceptance or a refusal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResultFact {
+    pub plan_id: Option<Box<str>>,
+    pub time: EventTime,
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Fills, one per order named in the entry; never empty.
+    Fills(Vec<FillFact>),
+    Accepted {
+        order_id: Option<Box<str>>,
+    },
+    Refused {
+        order_id: Option<Box<str>>,
+        /// `duplicate_plan`: it reports nothing about the order.
+        duplicate: bool,
+        /// Refused for good. A retry is useless.
+        permanent: bool,
+    },
+}
+
+/// What one order has filled so far.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FillFact {
+    pub order_id: Option<Box<str>>,
+    pub side: Option<Side>,
+    pub reduce_only: Option<bool>,
+    /// The action contains CLOSE.
+    pub closes: bool,
+    /// Filled by the order so far, positive. [base]
+    pub cumulative: Qty,
+    /// Average price of the cumulative quantity. [quote per base]
+    pub average: Option<Price>,
+    /// The order will not fill any further.
+    pub is_final: bool,
+    /// The ordered quantity, where its status reports that all of it was filled. [base]
+    pub ordered: Option<Qty>,
+}
