@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::fills::Fills;
-use super::instruments::Instruments;
-use super::positions::{Account, Poll};
-use super::prices::Sent;
+use super::asked::{Account, Fills, Instruments, Poll, Sent};
 use super::report::{Appended, FetchError, TickReport};
 use crate::codec::exchange::AccountMode;
 use crate::codec::observe::Observation;

@@ -4,58 +4,16 @@
 //! of orders that the history knows. Any other trade would be a fill that was never in this history, added to a
 //! quantity that includes it already.
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use super::asked::{Followed, Progress};
 use super::fetcher::{Fetcher, Turn, wanting};
 use super::prices::{DELISTED, REFUSED};
 use super::report::FetchError;
-use crate::codec::exchange::{Terms, TradesFrom, UserTrade, is_hedge_side};
+use crate::codec::exchange::{TradesFrom, UserTrade, is_hedge_side};
 use crate::codec::{observe, time};
 use crate::config::Source;
 use crate::domain::engine::needs::{Held, Need, Needs, Unexplained, Want};
-use crate::domain::units::Qty;
 use crate::service::exchange::CLOCKS_APART_MS;
 use crate::shell::exchange::CallError;
-
-/// How far the trades of each position were followed, by its id.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Fills {
-    chains: BTreeMap<String, Progress>,
-    /// Orders whose trades were requested, by position.
-    orders: BTreeSet<(String, Box<str>)>,
-}
-
-#[derive(Clone, Debug)]
-struct Progress {
-    /// Trades of the windows that were read completely, oldest first.
-    trades: Vec<UserTrade>,
-    /// The window that is being read. [ms since 1970]
-    from_ms: u64,
-    to_ms: u64,
-    /// The trades of that window that were read so far.
-    page: Vec<UserTrade>,
-    /// True if no more requests are to be made.
-    done: bool,
-}
-
-/// The result of one more page.
-enum Followed {
-    /// There is more to read.
-    More,
-    /// From this trade on, the trades add up to the quantity that was found.
-    Whole(usize),
-    /// The exchange has no older trades.
-    Reached,
-}
-
-impl Fills {
-    /// Forgets positions that are no longer open.
-    pub fn keep_open(&mut self, held: &[Held]) {
-        let is_open = |id: &String| held.iter().any(|held| held.position_id == *id);
-        self.chains.retain(|id, _| is_open(id));
-        self.orders.retain(|(id, _)| is_open(id));
-    }
-}
 
 impl Fetcher {
     /// Follows trades with the calls that are left, at most half of a tick's calls: prices come first.
@@ -196,44 +154,5 @@ impl Fetcher {
                 None
             }
         }
-    }
-}
-
-impl Progress {
-    /// Adds one more page, and checks whether the chain is complete.
-    fn take(&mut self, trades: Vec<UserTrade>, unexplained: &Unexplained, terms: &Terms) -> Followed {
-        let is_full = trades.len() >= terms.trades_max;
-        let before = |trade: &UserTrade| trade.time_ms < self.to_ms.min(unexplained.opened_ms);
-        let within: Vec<UserTrade> = trades.into_iter().filter(before).collect();
-        let has_more = is_full && !within.is_empty();
-        self.page.extend(within);
-        if has_more {
-            return Followed::More;
-        }
-        // Windows are read newest first, so this one comes before the others.
-        let later = std::mem::take(&mut self.trades);
-        self.trades = std::mem::take(&mut self.page).into_iter().chain(later).collect();
-        if let Some(first) = self.flat_before(unexplained) {
-            return Followed::Whole(first);
-        }
-        if unexplained.opened_ms.saturating_sub(self.from_ms) >= terms.trades_kept_ms {
-            return Followed::Reached;
-        }
-        self.to_ms = self.from_ms;
-        self.from_ms = self.from_ms.saturating_sub(terms.trades_window_ms);
-        Followed::More
-    }
-
-    /// Returns the trade before which the position was flat, going back from the quantity found; `None` if there is
-    /// none.
-    fn flat_before(&self, unexplained: &Unexplained) -> Option<usize> {
-        let mut qty = unexplained.qty;
-        for (place, trade) in self.trades.iter().enumerate().rev() {
-            qty = qty.minus(trade.side.opens().signed(trade.qty)).ok()?;
-            if qty.same(Qty::ZERO, unexplained.step_size) {
-                return Some(place);
-            }
-        }
-        None
     }
 }

@@ -1,7 +1,5 @@
 //! Instruments: fetched when one is lacking, and again once a day.
 
-use std::collections::BTreeMap;
-
 use super::fetcher::{Fetcher, Turn, wanting};
 use super::report::FetchError;
 use crate::codec::exchange::InstrumentRow;
@@ -13,23 +11,6 @@ use crate::domain::engine::needs::{Need, Needs, Want};
 const DAY_MS: u64 = 24 * 3_600_000;
 /// Least time between two requests for a symbol that the exchange does not list. [ms]
 const UNKNOWN_INTERVAL_MS: u64 = 3_600_000;
-
-/// The last answer of the exchange about all instruments.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Instruments {
-    rows: BTreeMap<String, InstrumentRow>,
-    /// Time of that answer. [ms since 1970]
-    answered_ms: Option<u64>,
-    /// Time of the first tick: the day begins then if the history has all instruments. [ms since 1970]
-    began_ms: Option<u64>,
-}
-
-impl Instruments {
-    /// Creates a state in which the instruments are due at once.
-    pub fn due() -> Self {
-        Self { began_ms: Some(0), ..Self::default() }
-    }
-}
 
 impl Fetcher {
     pub(super) async fn instruments(

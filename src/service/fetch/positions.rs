@@ -12,46 +12,8 @@ use crate::shell::exchange::Positions;
 
 /// Time between two requests for the mode of an account without open positions. [ms]
 const MODE_INTERVAL_MS: u64 = 600_000;
-/// Least time between two requests about a position in doubt. [ms]
-const DOUBT_INTERVAL_MS: u64 = 10_000;
 /// The position side of a one-way account.
 const BOTH: &str = "BOTH";
-
-/// When positions were requested.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Poll {
-    asked_ms: Option<u64>,
-    answered_ms: Option<u64>,
-    /// The last failure, and until when the request is not repeated. [ms since 1970]
-    failed: Option<(String, u64)>,
-    /// True if that failure is a refusal of key, address or permission.
-    is_refused: bool,
-}
-
-impl Poll {
-    /// Returns the reason why the exchange refuses to return positions, if it does.
-    pub fn refusal(&self) -> Option<&str> {
-        self.failure().filter(|_| self.is_refused)
-    }
-
-    /// Returns the failure of the last request; `None` after a successful one.
-    pub fn failure(&self) -> Option<&str> {
-        self.failed.as_ref().map(|(failure, _)| failure.as_str())
-    }
-
-    fn is_due(&self, needs: &Needs, poll_ms: u64, now_ms: u64) -> bool {
-        if self.failed.as_ref().is_some_and(|(_, until_ms)| now_ms < *until_ms) {
-            return false;
-        }
-        let since = |ms: Option<u64>| ms.map(|ms| now_ms.saturating_sub(ms));
-        let (Some(asked), Some(answered)) = (since(self.asked_ms), since(self.answered_ms)) else { return true };
-        let in_doubt = || {
-            let wants = |need: &Need| matches!(need.want, Want::Confirmation | Want::EntryPrice);
-            needs.list.iter().any(|need| wants(need) && Some(need.since_ms) >= self.answered_ms)
-        };
-        (poll_ms > 0 && answered >= poll_ms) || (asked >= DOUBT_INTERVAL_MS && in_doubt())
-    }
-}
 
 impl Fetcher {
     /// Requests all positions if it is time. Returns the needs of those that were unknown.
@@ -134,16 +96,6 @@ impl Fetcher {
     }
 }
 
-/// The account mode, as far as it is known.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Account {
-    pub mode: Option<AccountMode>,
-    /// True if the mode is requested when no row shows it.
-    pub is_wanted: bool,
-    /// When it was last requested. [ms since 1970]
-    asked_ms: Option<u64>,
-}
-
 /// Returns an observation of each row that is not zero, with its side, and an explicit zero for every symbol without a
 /// row that we hold or doubt. An account in hedge mode has no row BOTH, so none is invented for it. `listed` is a symbol
 /// that the exchange always has.
@@ -175,24 +127,4 @@ fn unknown(positions: &Positions, needs: &Needs, now_ms: u64) -> Vec<Need> {
         near_rung: false,
     };
     new.flat_map(|row| [need(&row.symbol, Want::Price), need(&row.symbol, Want::Instrument)]).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn poll(failed: Option<(&str, u64)>) -> Poll {
-        let failed = failed.map(|(failure, until_ms)| (failure.to_owned(), until_ms));
-        Poll { asked_ms: Some(0), failed, ..Poll::default() }
-    }
-
-    #[test]
-    fn i46_a_refusal_is_asked_again_after_its_time_and_not_at_each_tick() {
-        let needs = Needs::default();
-        assert!(poll(None).is_due(&needs, 60_000, 5_000), "never answered");
-        let refused = poll(Some(("refused", 60_000)));
-        assert!(!refused.is_due(&needs, 60_000, 5_000) && !refused.is_due(&needs, 60_000, 59_999));
-        assert!(refused.is_due(&needs, 60_000, 60_000));
-        assert_eq!(refused.failure(), Some("refused"), "it is not forgotten meanwhile");
-    }
 }

@@ -1,7 +1,5 @@
 //! Mark prices: from the hashes of the feed, then from the exchange; one call for all if more than a few are lacking.
 
-use std::collections::BTreeMap;
-
 use super::fetcher::{Fetcher, Turn, wanting};
 use super::report::FetchError;
 use crate::codec::hashes::{self, NoPrice};
@@ -20,27 +18,6 @@ const API: &str = "api";
 /// The reason why a symbol is not requested.
 pub(super) const DELISTED: &str = "delisted there, not asked for again";
 pub(super) const REFUSED: &str = "refused a short while ago, not asked for yet";
-
-/// The last price of each symbol that we appended, with its time. [ms since 1970]
-#[derive(Clone, Debug, Default)]
-pub(super) struct Sent(BTreeMap<Box<str>, (Price, u64)>);
-
-impl Sent {
-    /// Returns true if a held price waits for another one, which would come too early to confirm it.
-    fn is_early(&self, symbol: &str, now_ms: u64, needs: &Needs) -> bool {
-        let since_ms = self.0.get(symbol).map(|(_, at_ms)| now_ms.saturating_sub(*at_ms));
-        since_ms.is_some_and(|since_ms| since_ms < needs.price_confirm_ms) && needs.awaits_price(symbol)
-    }
-
-    /// Returns true if a price is worth appending: it changed, the last one has used up half of its allowed age, or it
-    /// can confirm the last one, which is held.
-    fn is_news(&self, symbol: &str, price: Price, now_ms: u64, needs: &Needs) -> bool {
-        let Some((last, at_ms)) = self.0.get(symbol) else { return true };
-        let since_ms = now_ms.saturating_sub(*at_ms);
-        let confirms = since_ms >= needs.price_confirm_ms && needs.awaits_price(symbol);
-        *last != price || since_ms > needs.max_price_age_ms / 2 || confirms
-    }
-}
 
 /// A price that was found.
 struct Found {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::blocks::{Blocks, Piece};
 use super::error::HistoryError;
-use super::reader::Limits;
+use super::options::Limits;
 use crate::codec::{bounded, journal};
 
 /// Bytes per read of a compressed file. [byte]

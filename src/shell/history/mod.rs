@@ -6,7 +6,7 @@
 //!
 //! In reading order: `reader` (the entrance) → `scan` (first pass over each file) → `sort` (a file out of order) →
 //! `merge` (second pass over all of them; the only one if the files are plain), on top of `source`, `entries`,
-//! `blocks`, `duplicates`, `read_ahead`, `input` and `spill`.
+//! `blocks`, `duplicates`, `read_ahead`, `input`, `options` and `spill`.
 
 mod blocks;
 mod duplicates;
@@ -14,6 +14,7 @@ mod entries;
 mod error;
 mod input;
 mod merge;
+mod options;
 mod read_ahead;
 mod reader;
 mod scan;
@@ -23,4 +24,5 @@ mod spill;
 
 pub use error::HistoryError;
 pub use input::{Input, raw_scan};
-pub use reader::{Extent, History, Limits, Line, Options};
+pub use options::{Limits, Options};
+pub use reader::{Extent, History, Line};

@@ -7,7 +7,7 @@ use super::blocks::Blocks;
 use super::entries::{Entries, Found, Names};
 use super::error::HistoryError;
 use super::input::{self, Coding, Input, Opened};
-use super::reader::{Limits, Options};
+use super::options::{Limits, Options};
 use super::spill::Slice;
 use crate::domain::event::ids::{EntryId, SortKey, StreamId};
 use crate::domain::event::streams::{StreamKind, Streams};

@@ -1,0 +1,193 @@
+//! What was asked and answered: the memory of the fetcher, by source.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::codec::exchange::{AccountMode, InstrumentRow, Terms, UserTrade};
+use crate::domain::engine::needs::{Held, Need, Needs, Unexplained, Want};
+use crate::domain::units::{Price, Qty};
+
+/// Least time between two requests about a position in doubt. [ms]
+const DOUBT_INTERVAL_MS: u64 = 10_000;
+
+/// When positions were requested.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Poll {
+    pub asked_ms: Option<u64>,
+    pub answered_ms: Option<u64>,
+    /// The last failure, and until when the request is not repeated. [ms since 1970]
+    pub failed: Option<(String, u64)>,
+    /// True if that failure is a refusal of key, address or permission.
+    pub is_refused: bool,
+}
+
+impl Poll {
+    /// Returns the reason why the exchange refuses to return positions, if it does.
+    pub fn refusal(&self) -> Option<&str> {
+        self.failure().filter(|_| self.is_refused)
+    }
+
+    /// Returns the failure of the last request; `None` after a successful one.
+    pub fn failure(&self) -> Option<&str> {
+        self.failed.as_ref().map(|(failure, _)| failure.as_str())
+    }
+
+    pub fn is_due(&self, needs: &Needs, poll_ms: u64, now_ms: u64) -> bool {
+        if self.failed.as_ref().is_some_and(|(_, until_ms)| now_ms < *until_ms) {
+            return false;
+        }
+        let since = |ms: Option<u64>| ms.map(|ms| now_ms.saturating_sub(ms));
+        let (Some(asked), Some(answered)) = (since(self.asked_ms), since(self.answered_ms)) else { return true };
+        let in_doubt = || {
+            let wants = |need: &Need| matches!(need.want, Want::Confirmation | Want::EntryPrice);
+            needs.list.iter().any(|need| wants(need) && Some(need.since_ms) >= self.answered_ms)
+        };
+        (poll_ms > 0 && answered >= poll_ms) || (asked >= DOUBT_INTERVAL_MS && in_doubt())
+    }
+}
+
+/// The account mode, as far as it is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Account {
+    pub mode: Option<AccountMode>,
+    /// True if the mode is requested when no row shows it.
+    pub is_wanted: bool,
+    /// When it was last requested. [ms since 1970]
+    pub asked_ms: Option<u64>,
+}
+
+/// The last price of each symbol that we appended, with its time. [ms since 1970]
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sent(pub BTreeMap<Box<str>, (Price, u64)>);
+
+impl Sent {
+    /// Returns true if a held price waits for another one, which would come too early to confirm it.
+    pub fn is_early(&self, symbol: &str, now_ms: u64, needs: &Needs) -> bool {
+        let since_ms = self.0.get(symbol).map(|(_, at_ms)| now_ms.saturating_sub(*at_ms));
+        since_ms.is_some_and(|since_ms| since_ms < needs.price_confirm_ms) && needs.awaits_price(symbol)
+    }
+
+    /// Returns true if a price is worth appending: it changed, the last one has used up half of its allowed age, or it
+    /// can confirm the last one, which is held.
+    pub fn is_news(&self, symbol: &str, price: Price, now_ms: u64, needs: &Needs) -> bool {
+        let Some((last, at_ms)) = self.0.get(symbol) else { return true };
+        let since_ms = now_ms.saturating_sub(*at_ms);
+        let confirms = since_ms >= needs.price_confirm_ms && needs.awaits_price(symbol);
+        *last != price || since_ms > needs.max_price_age_ms / 2 || confirms
+    }
+}
+
+/// The last answer of the exchange about all instruments.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Instruments {
+    pub rows: BTreeMap<String, InstrumentRow>,
+    /// Time of that answer. [ms since 1970]
+    pub answered_ms: Option<u64>,
+    /// Time of the first tick: the day begins then if the history has all instruments. [ms since 1970]
+    pub began_ms: Option<u64>,
+}
+
+impl Instruments {
+    /// Creates a state in which the instruments are due at once.
+    pub fn due() -> Self {
+        Self { began_ms: Some(0), ..Self::default() }
+    }
+}
+
+/// How far the trades of each position were followed, by its id.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fills {
+    pub chains: BTreeMap<String, Progress>,
+    /// Orders whose trades were requested, by position.
+    pub orders: BTreeSet<(String, Box<str>)>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Progress {
+    /// Trades of the windows that were read completely, oldest first.
+    pub trades: Vec<UserTrade>,
+    /// The window that is being read. [ms since 1970]
+    pub from_ms: u64,
+    pub to_ms: u64,
+    /// The trades of that window that were read so far.
+    pub page: Vec<UserTrade>,
+    /// True if no more requests are to be made.
+    pub done: bool,
+}
+
+/// The result of one more page.
+pub(super) enum Followed {
+    /// There is more to read.
+    More,
+    /// From this trade on, the trades add up to the quantity that was found.
+    Whole(usize),
+    /// The exchange has no older trades.
+    Reached,
+}
+
+impl Fills {
+    /// Forgets positions that are no longer open.
+    pub fn keep_open(&mut self, held: &[Held]) {
+        let is_open = |id: &String| held.iter().any(|held| held.position_id == *id);
+        self.chains.retain(|id, _| is_open(id));
+        self.orders.retain(|(id, _)| is_open(id));
+    }
+}
+
+impl Progress {
+    /// Adds one more page, and checks whether the chain is complete.
+    pub fn take(&mut self, trades: Vec<UserTrade>, unexplained: &Unexplained, terms: &Terms) -> Followed {
+        let is_full = trades.len() >= terms.trades_max;
+        let before = |trade: &UserTrade| trade.time_ms < self.to_ms.min(unexplained.opened_ms);
+        let within: Vec<UserTrade> = trades.into_iter().filter(before).collect();
+        let has_more = is_full && !within.is_empty();
+        self.page.extend(within);
+        if has_more {
+            return Followed::More;
+        }
+        // Windows are read newest first, so this one comes before the others.
+        let later = std::mem::take(&mut self.trades);
+        self.trades = std::mem::take(&mut self.page).into_iter().chain(later).collect();
+        if let Some(first) = self.flat_before(unexplained) {
+            return Followed::Whole(first);
+        }
+        if unexplained.opened_ms.saturating_sub(self.from_ms) >= terms.trades_kept_ms {
+            return Followed::Reached;
+        }
+        self.to_ms = self.from_ms;
+        self.from_ms = self.from_ms.saturating_sub(terms.trades_window_ms);
+        Followed::More
+    }
+
+    /// Returns the trade before which the position was flat, going back from the quantity found; `None` if there is
+    /// none.
+    pub fn flat_before(&self, unexplained: &Unexplained) -> Option<usize> {
+        let mut qty = unexplained.qty;
+        for (place, trade) in self.trades.iter().enumerate().rev() {
+            qty = qty.minus(trade.side.opens().signed(trade.qty)).ok()?;
+            if qty.same(Qty::ZERO, unexplained.step_size) {
+                return Some(place);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn poll(failed: Option<(&str, u64)>) -> Poll {
+        let failed = failed.map(|(failure, until_ms)| (failure.to_owned(), until_ms));
+        Poll { asked_ms: Some(0), failed, ..Poll::default() }
+    }
+
+    #[test]
+    fn i46_a_refusal_is_asked_again_after_its_time_and_not_at_each_tick() {
+        let needs = Needs::default();
+        assert!(poll(None).is_due(&needs, 60_000, 5_000), "never answered");
+        let refused = poll(Some(("refused", 60_000)));
+        assert!(!refused.is_due(&needs, 60_000, 5_000) && !refused.is_due(&needs, 60_000, 59_999));
+        assert!(refused.is_due(&needs, 60_000, 60_000));
+        assert_eq!(refused.failure(), Some("refused"), "it is not forgotten meanwhile");
+    }
+}
