@@ -122,7 +122,7 @@ fn compare(a_path: &Path, a: Side, b_path: &Path, b: Side) -> anyhow::Result<Dif
 fn differing(a: &Engine, b: &Engine) -> Vec<(String, String, String, String)> {
     let whole = |engine: &Engine| [fields::of_whole(engine), fields::of_cursors(engine)].concat();
     let mut all = fields::differing(&whole(a), &whole(b));
-    let names = a.symbols().iter().chain(b.symbols()).map(|symbol| &*symbol.name);
+    let names = a.symbols().chain(b.symbols()).map(|symbol| &*symbol.name);
     for name in names.collect::<BTreeSet<_>>() {
         all.extend(lockstep::of_symbol(a, b, name));
     }

@@ -131,8 +131,7 @@ fn fold(
                 to_variant
             })
             .collect();
-        driver.decode_all(&mut history, skip_bad_lines, |mut batch| {
-            batch.look_ahead(|_| false);
+        driver.decode_all(&mut history, skip_bad_lines, |batch| {
             entries += batch.entries.len() as u64;
             let batch = Arc::new(batch);
             for to_variant in &to_variants {

@@ -36,7 +36,7 @@ pub fn state_checksum(engine: &Engine) -> [u8; 32] {
             part(encode(&(&named.name, cursor)));
         }
     }
-    let mut symbols: Vec<&Symbol> = engine.symbols().iter().collect();
+    let mut symbols: Vec<&Symbol> = engine.symbols().collect();
     symbols.sort_by(|a, b| a.name.cmp(&b.name));
     for symbol in symbols {
         let symbol = symbol.tidied(now_ms);

@@ -1,6 +1,7 @@
 //! The state as named fields with one text each. States are compared, and changes are described, by these fields.
 
-use crate::domain::book::position::{Cause, EntryPrice, Position, PositionChange};
+use crate::domain::book::change::{Cause, EntryPrice, PositionChange};
+use crate::domain::book::position::Position;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::{Engine, Globals};
 use crate::domain::exit;
@@ -135,11 +136,11 @@ fn fill(change: &PositionChange) -> String {
         Cause::EntrySet => String::new(),
     };
     let price = change.price.map_or_else(|| "no price".to_owned(), |p| format!("{} ({})", p.price, p.source.name()));
-    let told = change.told.iter().map(|told| {
-        let price = told.price.map_or_else(|| "no price".to_owned(), |price| price.to_string());
-        format!("; {} told by order {} at {price}", told.qty, told.order.text())
+    let explained = change.late_fills.iter().map(|fill| {
+        let price = fill.price.map_or_else(|| "no price".to_owned(), |price| price.to_string());
+        format!("; {} told by order {} at {price}", fill.qty, fill.order.text())
     });
-    format!("{side} {} at {price}, {what}{}", change.delta.abs(), told.collect::<String>())
+    format!("{side} {} at {price}, {what}{}", change.delta.abs(), explained.collect::<String>())
 }
 
 fn entry_price(entry: EntryPrice) -> String {

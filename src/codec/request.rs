@@ -101,7 +101,7 @@ fn highest(decision: &Decision) -> String {
 }
 
 fn reason(decision: &Decision) -> String {
-    format!("r_net {} >= {}", decision.reading.r_net, highest(decision))
+    format!("r_net {} >= {}", decision.valuation.r_net, highest(decision))
 }
 
 fn wish(engine: &Engine, decision: &Decision, source: &str) -> Map<String, Value> {
@@ -114,7 +114,7 @@ fn wish(engine: &Engine, decision: &Decision, source: &str) -> Map<String, Value
     put("qty", decision.qty.to_string().into());
     put("reason", reason(decision).into());
     put("r_level", highest(decision).into());
-    put("unrealized_pnl", decision.reading.pnl.to_string().into());
+    put("unrealized_pnl", decision.valuation.pnl.to_string().into());
     put("correlation_id", decision.decision_id.as_str().into());
     put("trace_id", decision.position_id.as_str().into());
     put("reduce_only", true.into());

@@ -76,7 +76,7 @@ pub fn chained(prev: &str, payload: &str) -> String {
 
 /// Returns the sealed content: the decision, and all that it rests on.
 pub fn payload(engine: &Engine, decision: &Decision) -> Value {
-    let reading = &decision.reading;
+    let valuation = &decision.valuation;
     let mut object = Map::new();
     let mut put = |key: &str, value: Value| object.insert(key.to_owned(), value);
     put("decision_id", decision.decision_id.as_str().into());
@@ -89,13 +89,13 @@ pub fn payload(engine: &Engine, decision: &Decision) -> Value {
     put("base", decision.base.name().into());
     put("rungs", decision.rungs.iter().map(|r| Value::from(r.to_string())).collect());
     put("attempt", decision.attempt.into());
-    put("r_net", reading.r_net.to_string().into());
-    put("mark_price", reading.mark.price.to_string().into());
-    put("entry_price", reading.entry.price.to_string().into());
-    put("risk_price", reading.risk.risk_price.to_string().into());
-    put("entry_risk_usdt", reading.entry_risk.to_string().into());
-    put("unrealized_pnl", reading.pnl.to_string().into());
-    put("cost", reading.cost.to_string().into());
+    put("r_net", valuation.r_net.to_string().into());
+    put("mark_price", valuation.mark.price.to_string().into());
+    put("entry_price", valuation.entry.price.to_string().into());
+    put("risk_price", valuation.risk.risk_price.to_string().into());
+    put("entry_risk_usdt", valuation.entry_risk.to_string().into());
+    put("unrealized_pnl", valuation.pnl.to_string().into());
+    put("cost", valuation.cost.to_string().into());
     put("mode", decision.mode.name().into());
     put("policy", (*decision.policy_hash).into());
     put("engine", RULES_VERSION.into());
@@ -108,10 +108,10 @@ pub fn payload(engine: &Engine, decision: &Decision) -> Value {
         evidence.insert(field.to_owned(), Value::from(Map::from_iter(proof)));
     };
     let risk = &decision.risk_fields;
-    prove("entry_price", reading.entry.source.name(), reading.entry.entry.id.to_string());
+    prove("entry_price", valuation.entry.source.name(), valuation.entry.entry.id.to_string());
     prove("atr_value", risk.source.name(), risk.entry.id.to_string());
     prove("volatility_factor", risk.source.name(), risk.entry.id.to_string());
-    prove("mark_price", engine.source_name(reading.mark.source), reading.mark.entry.to_string());
+    prove("mark_price", engine.source_name(valuation.mark.source), valuation.mark.entry.to_string());
     put("evidence", evidence.into());
     Value::Object(object)
 }

@@ -167,7 +167,7 @@ pub fn changed_rows(engine: &Engine, changes: &Changes, names_written: &mut usiz
             rows.push((key(CURSOR, name.as_bytes()), Some(encode(&id))));
         }
     }
-    for (index, symbol) in engine.symbols().iter().enumerate().skip(*names_written) {
+    for (index, symbol) in engine.symbols().enumerate().skip(*names_written) {
         rows.push((key(NAME, &(index as u32).to_be_bytes()), Some(encode(&symbol.name))));
     }
     let is_new = |id: &&SymbolId| id.0 as usize >= *names_written;
@@ -204,7 +204,7 @@ pub fn all_rows(engine: &Engine) -> Vec<StoredRow> {
     for (stream, Stream { name, .. }) in engine.streams().iter() {
         rows.extend(engine.cursor(stream).map(|id| (key(CURSOR, name.as_bytes()), encode(&id))));
     }
-    for (index, symbol) in engine.symbols().iter().enumerate() {
+    for (index, symbol) in engine.symbols().enumerate() {
         rows.push((key(NAME, &(index as u32).to_be_bytes()), encode(&symbol.name)));
         rows.push((name_key(HOT, &symbol.name), encode(&symbol.hot)));
         rows.push((name_key(COLD, &symbol.name), encode(&symbol.cold)));
@@ -395,7 +395,7 @@ mod tests {
         let mut loaded = Engine::new(Streams::default(), Policy::default());
         load(&rows, &Streams::default(), &mut loaded).unwrap();
         let bytes = |engine: &Engine| -> Vec<_> {
-            engine.symbols().iter().map(|s| (s.name.clone(), encode(&s.hot), encode(&s.cold))).collect()
+            engine.symbols().map(|s| (s.name.clone(), encode(&s.hot), encode(&s.cold))).collect()
         };
         assert_eq!(bytes(&loaded), bytes(&engine));
         assert_eq!(loaded.globals(), engine.globals());

@@ -2,13 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::domain::book::change::Cause;
 use crate::domain::book::counters::Counters;
-use crate::domain::book::position::{Cause, Position};
+use crate::domain::book::position::Position;
 use crate::domain::book::rung::RungState;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
 use crate::domain::exit::policy::Policy;
-use crate::domain::exit::{self, Flag};
+use crate::domain::exit::{self, Flag, Valuation};
 use crate::domain::units::{RMultiple, Ratio};
 
 /// Returns the names of the fields that a position lacks to be evaluated.
@@ -69,7 +70,7 @@ pub fn position_document(engine: &Engine, symbol: &Symbol, position: &Position) 
     let sourced =
         |value: String, source: &str, entry: String| json!({"value": value, "source": source, "entry": entry});
     let risk = exit::risk(position, policy).ok().flatten();
-    let reading = if open { exit::read(symbol, policy).ok().flatten() } else { None };
+    let valuation = if open { Valuation::of(symbol, policy).ok().flatten() } else { None };
     let mark = symbol.hot.mark.filter(|_| open);
     let entry_risk = risk.and_then(|risk| risk.risk_price.for_qty(totals.qty.abs()).ok());
     let pnl = mark.and_then(|mark| position.unrealized(mark.price).ok().flatten());
@@ -108,7 +109,7 @@ pub fn position_document(engine: &Engine, symbol: &Symbol, position: &Position) 
         "entry_risk_usdt": text(entry_risk.map(|r| r.to_string())),
         "unrealized_pnl": text(pnl.map(|p| p.to_string())),
         "realized_pnl": text(totals.realized.map(|p| p.to_string())),
-        "r_net": text(reading.map(|r| r.r_net.to_string())),
+        "r_net": text(valuation.map(|r| r.r_net.to_string())),
         "next_rung": next,
         "rungs": rungs,
         "fills": fills(position),
@@ -126,17 +127,17 @@ fn fills(position: &Position) -> Vec<Value> {
     changes
         .flat_map(|change| {
             let side = if change.delta.is_negative() { "SELL" } else { "BUY" };
-            let told = change.told.iter().map(move |told| {
+            let explained = change.late_fills.iter().map(move |fill| {
                 json!({
-                    "order": told.order.text(),
+                    "order": fill.order.text(),
                     "side": side,
-                    "qty": told.qty.to_string(),
-                    "price": told.price.map(|price| price.to_string()),
+                    "qty": fill.qty.to_string(),
+                    "price": fill.price.map(|price| price.to_string()),
                     "source": "fill",
-                    "entry": told.entry.id.to_string(),
+                    "entry": fill.entry.id.to_string(),
                 })
             });
-            let rest = change.untold().unwrap_or(change.delta);
+            let rest = change.unexplained().unwrap_or(change.delta);
             let (order, source) = match &change.cause {
                 Cause::Fill { order, .. } => (Some(order.text()), change.price.map(|p| p.source.name())),
                 Cause::Explained { order } => (Some(order.to_string()), Some("fill")),
@@ -152,7 +153,7 @@ fn fills(position: &Position) -> Vec<Value> {
                 "source": source,
                 "entry": change.entry.id.to_string(),
             });
-            told.chain((!rest.is_zero()).then_some(whole)).collect::<Vec<_>>()
+            explained.chain((!rest.is_zero()).then_some(whole)).collect::<Vec<_>>()
         })
         .collect()
 }
@@ -169,7 +170,7 @@ pub fn positions(engine: &Engine, all: bool) -> Vec<Value> {
 
 /// Returns the symbols in the order of their names.
 pub fn by_name(engine: &Engine) -> Vec<&Symbol> {
-    let mut symbols: Vec<&Symbol> = engine.symbols().iter().collect();
+    let mut symbols: Vec<&Symbol> = engine.symbols().collect();
     symbols.sort_by(|a, b| a.name.cmp(&b.name));
     symbols
 }

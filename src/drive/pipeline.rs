@@ -9,7 +9,6 @@ use anyhow::bail;
 use super::driver::{Driver, Folded};
 use crate::codec::decode::Decoder;
 use crate::domain::engine::Engine;
-use crate::domain::engine::shortcut::price_run::Ahead;
 use crate::domain::event::Entry;
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::shell::history::{History, HistoryError};
@@ -57,7 +56,6 @@ struct LineBatch {
     /// Reused memory for the entries and the ranges of their lines.
     room: Vec<(Entry, Range<usize>)>,
     places: Vec<(u32, u64)>,
-    ahead: Ahead,
 }
 
 struct LineAt {
@@ -76,8 +74,6 @@ pub struct EntryBatch {
     pub places: Vec<(u32, u64)>,
     /// Symbols that were new in this batch, in the order of their indices.
     pub symbols: Vec<Box<str>>,
-    /// Result of [`Self::look_ahead`]; empty before it.
-    pub ahead: Ahead,
     /// Reused memory of the lines.
     lines: Vec<LineAt>,
 }
@@ -85,12 +81,12 @@ pub struct EntryBatch {
 impl EntryBatch {
     /// Returns the memory of a folded batch, for the next one.
     fn emptied(self) -> LineBatch {
-        let Self { mut bytes, entries: mut room, mut places, mut lines, ahead, .. } = self;
+        let Self { mut bytes, entries: mut room, mut places, mut lines, .. } = self;
         bytes.clear();
         room.clear();
         places.clear();
         lines.clear();
-        LineBatch { bytes, lines, room, places, ahead }
+        LineBatch { bytes, lines, room, places }
     }
 
     /// Names the new symbols to an engine, before the first entry is folded.
@@ -98,16 +94,6 @@ impl EntryBatch {
         for name in &self.symbols {
             engine.intern(name);
         }
-    }
-
-    /// Completes the cursors of an engine, after the last entry was folded.
-    pub fn end(&self, engine: &mut Engine) {
-        engine.end_batch();
-    }
-
-    /// Finds the prices that follow each entry.
-    pub fn look_ahead(&mut self, stands_alone: impl Fn(&Entry) -> bool) {
-        self.ahead.look(self.entries.iter().map(|(entry, _)| entry), stands_alone);
     }
 }
 
@@ -120,18 +106,17 @@ struct BadFields {
 
 impl Driver {
     /// Reads, decodes and folds on three threads. `fold` gets the engine and each batch; the symbols of the batch are
-    /// known, and the cursors are complete after it. Returns the number of lines whose fields cannot be read.
+    /// known. Returns the number of lines whose fields cannot be read.
     pub fn pipeline(
         &mut self,
         history: &mut History,
         skip_bad_lines: bool,
-        mut fold: impl FnMut(&mut Engine, &mut EntryBatch) -> anyhow::Result<()>,
+        mut fold: impl FnMut(&mut Engine, &EntryBatch) -> anyhow::Result<()>,
     ) -> anyhow::Result<u64> {
         let Self { decoder, engine } = self;
-        run(history, decoder, skip_bad_lines, |mut batch| {
+        run(history, decoder, skip_bad_lines, |batch| {
             batch.begin(engine);
-            fold(engine, &mut batch)?;
-            batch.end(engine);
+            fold(engine, &batch)?;
             Ok(Some(batch))
         })
     }
@@ -225,7 +210,7 @@ fn decode_lines(
     skip_bad_lines: bool,
 ) -> Result<u64, BadFields> {
     let mut bad = 0;
-    for LineBatch { bytes, lines, room: mut entries, mut places, ahead } in batches {
+    for LineBatch { bytes, lines, room: mut entries, mut places } in batches {
         let mut unreadable = None;
         for LineAt { range, stream, id, file, number } in &lines {
             match decoder.decode_line(*stream, *id, &bytes[range.clone()]) {
@@ -241,7 +226,7 @@ fn decode_lines(
             }
         }
         let symbols = decoder.symbols.take_new();
-        let sent = to_fold.send(EntryBatch { bytes, entries, places, symbols, ahead, lines });
+        let sent = to_fold.send(EntryBatch { bytes, entries, places, symbols, lines });
         match unreadable {
             Some(unreadable) => return Err(unreadable),
             None if sent.is_err() => return Ok(bad),

@@ -10,7 +10,7 @@ use tracing::Level;
 use crate::codec::{request, view};
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::{Decision, Engine};
-use crate::domain::exit::{self, Hold, HoldClass, Valuation};
+use crate::domain::exit::{Hold, HoldClass, Valuation};
 
 /// A line of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub fn emit(engine: &Engine, decision: &Decision) -> Line {
         Err(_) => ("-", "-".to_owned()),
     };
     let symbol = &engine.symbol(decision.symbol).name;
-    let r_net = three_places(&decision.reading);
+    let r_net = three_places(&decision.valuation);
     Line::info(format!(
         "HARVEST_EMIT action={action} symbol={symbol} close_pct={percent} reduceOnly=true R_net={r_net}"
     ))
@@ -108,8 +108,8 @@ fn skipped(name: &str, symbol: &Symbol, hold: Option<Hold>) -> Line {
 }
 
 fn evaluation(engine: &Engine, symbol: &Symbol) -> Line {
-    let reading = exit::read(symbol, engine.policy()).ok().flatten();
-    let (Some(open), Some(reading)) = (&symbol.hot.open, reading) else {
+    let valuation = Valuation::of(symbol, engine.policy()).ok().flatten();
+    let (Some(open), Some(valuation)) = (&symbol.hot.open, valuation) else {
         // Not reached: an evaluated position has all numbers.
         return skipped("SKIP_HELD", symbol, None);
     };
@@ -117,23 +117,23 @@ fn evaluation(engine: &Engine, symbol: &Symbol) -> Line {
         "HARVEST_EVAL symbol={} side={} mark={} entry={} pnl={} risk={} R_net={} mark_source={}",
         symbol.name,
         open.direction.name(),
-        reading.mark.price,
-        reading.entry.price,
-        plain(reading.pnl.get().round_dp(4)),
-        plain(reading.entry_risk.get().round_dp(4)),
-        three_places(&reading),
-        engine.source_name(reading.mark.source),
+        valuation.mark.price,
+        valuation.entry.price,
+        plain(valuation.pnl.get().round_dp(4)),
+        plain(valuation.entry_risk.get().round_dp(4)),
+        three_places(&valuation),
+        engine.source_name(valuation.mark.source),
     ))
 }
 
 /// Returns `r_net` with 3 decimals, half to even, rounded once: if the sixth decimal left a tie, the exact numbers
 /// decide.
-fn three_places(reading: &Valuation) -> String {
-    let six = reading.r_net.get();
+fn three_places(valuation: &Valuation) -> String {
+    let six = valuation.r_net.get();
     let half = Decimal::new(5, 4);
     let mut rounded = six.round_dp_with_strategy(3, RoundingStrategy::MidpointNearestEven);
     if (six - six.trunc_with_scale(3)).abs() == half
-        && let (Ok(gain), Ok(of_six)) = (reading.pnl.minus(reading.cost), reading.r_net.of(reading.entry_risk))
+        && let (Ok(gain), Ok(of_six)) = (valuation.pnl.minus(valuation.cost), valuation.r_net.of(valuation.entry_risk))
     {
         rounded = match gain.cmp(&of_six) {
             std::cmp::Ordering::Equal => rounded,

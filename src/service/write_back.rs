@@ -72,7 +72,7 @@ pub struct Goal {
 
 /// Returns the goals of all open positions.
 pub fn goals(engine: &Engine) -> Vec<Goal> {
-    let open = engine.symbols().iter().filter_map(|symbol| symbol.hot.open.as_ref().map(|open| (symbol, open)));
+    let open = engine.symbols().filter_map(|symbol| symbol.hot.open.as_ref().map(|open| (symbol, open)));
     open.map(|(symbol, open)| Goal {
         symbol: symbol.name.clone(),
         side: open.direction.name(),

@@ -18,13 +18,10 @@ use crate::support::orders::{Model, Said};
 use crate::support::replayed;
 use harvester::cli::positions;
 use harvester::cli::replay::{Replayed, Request};
-use harvester::codec::policy::from_json;
 use harvester::codec::{line, view};
 use harvester::config::Config;
+use harvester::domain::book::change::Cause;
 use harvester::domain::book::counters::Count;
-use harvester::domain::book::position::Cause;
-use harvester::domain::engine::shortcut::price_run::Ahead;
-use harvester::domain::engine::{Decisions, Disposition, Step};
 use harvester::domain::event::ids::SortKey;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -394,52 +391,6 @@ proptest! {
 
 proptest! {
     #![proptest_config(cases(64))]
-
-    /// Prices that are taken into use with those ahead of them come to what they come to one by one: in a replay, under a
-    /// policy of another time, and beside decisions that were emitted.
-    #[test]
-    fn prices_taken_ahead_come_to_the_same(
-        script in scripts(400),
-        size in 2_usize..200,
-        how in 0_usize..3,
-        emitted in prop::collection::vec(any::<bool>(), 40),
-    ) {
-        let history = tell(&script, Style::default());
-        let decisions = [Decisions::Recorded, Decisions::Derived, Decisions::Audited][how];
-        let mut by_one = Lab::noting(&history.config, decisions);
-        let mut ahead_of = Lab::noting(&history.config, decisions);
-        if decisions == Decisions::Audited {
-            let folder = Folder::new();
-            // Decided at prices at which ours would change nothing.
-            let policy = from_json(r#"{"ladder":"0.01:0.2,0.02:0.2,0.05:0.2,0.1:0.2","min_r":"0.01","atr_unit":{"fraction-bot":"fraction"}}"#).unwrap();
-            let config = Config { policy, ..history.config.clone() };
-            let decided = in_memory(vec![folder.file("h.jsonl", &history.text())], &config).decisions;
-            let written = decided.into_iter().zip(emitted.iter().cycle()).filter(|(_, is_emitted)| **is_emitted);
-            let written: Vec<String> = written.map(|(line, _)| line).collect();
-            by_one.preload(&written);
-            ahead_of.preload(&written);
-        }
-        let mut ahead = Ahead::default();
-        for batch in history.entries.chunks(size) {
-            let entries: Vec<_> = batch.iter().map(|told| (by_one.decode(&told.line), ahead_of.decode(&told.line)).1).collect();
-            ahead.look(entries.iter(), |_| false);
-            for (at, entry) in entries.iter().enumerate() {
-                let wanted = by_one.engine.step(entry);
-                let found = ahead_of.engine.step_ahead(entry, &ahead, at);
-                let nothing = Step { disposition: Disposition::Applied, decision: None };
-                prop_assert_eq!(found.unwrap_or(nothing), wanted, "{:?}", entry);
-            }
-            ahead_of.engine.end_batch();
-            prop_assert_eq!(ahead_of.engine.globals(), by_one.engine.globals());
-            for (stream, _) in history.config.streams.iter() {
-                prop_assert_eq!(ahead_of.engine.cursor(stream), by_one.engine.cursor(stream));
-            }
-            prop_assert_eq!(ahead_of.engine.symbols(), by_one.engine.symbols());
-            let summary = |lab: &Lab| view::summary(&lab.engine, &lab.engine.counters);
-            prop_assert_eq!(summary(&ahead_of), summary(&by_one));
-            prop_assert_eq!(ahead_of.engine.take_changes(), by_one.engine.take_changes());
-        }
-    }
 
     /// No number makes anything panic.
     #[test]

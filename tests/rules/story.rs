@@ -71,7 +71,7 @@ impl Teller {
         disposition: Disposition,
         decision: Option<&Value>,
     ) {
-        let named = entry.symbol.map(|id| &engine.symbols()[id.0 as usize]);
+        let named = entry.symbol.map(|id| engine.symbol(id));
         let mut lines = self.changes(engine, named.map(|symbol| &*symbol.name));
         if self.is_long {
             // A line for all that changed.
@@ -111,7 +111,7 @@ impl Teller {
     /// The last line: how much there was, and of a long history what was counted.
     fn end(&mut self, engine: &Engine) {
         let counters = &engine.counters;
-        let open = engine.symbols().iter().filter(|symbol| symbol.hot.open.is_some()).count();
+        let open = engine.symbols().filter(|symbol| symbol.hot.open.is_some()).count();
         let _ = write!(self.text, "{} entries, {} decisions, {open} open", counters.entries(), counters.decisions);
         for (count, n) in counters.counts.iter().filter(|_| self.is_long) {
             let _ = write!(self.text, ", {} {n}", count.name());
@@ -155,7 +155,7 @@ impl Teller {
         let is_other_policy = self.policy != *engine.policy().hash;
         self.policy = engine.policy().hash.to_string();
         self.symbols.resize_with(engine.symbols().len(), Default::default);
-        for (symbol, (last, before)) in engine.symbols().iter().zip(&mut self.symbols) {
+        for (symbol, (last, before)) in engine.symbols().zip(&mut self.symbols) {
             if symbol == last && !is_other_policy {
                 continue;
             }

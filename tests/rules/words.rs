@@ -24,7 +24,7 @@ const REPLACED: [(&str, &str); 20] = [
     ("acquit", "clear"),
     ("say_again", "retry"),
     ("surprised", "unexpected"),
-    ("stretch", "range, or price run"),
+    ("stretch", "range"),
     ("whoever", "name the actor"),
     ("SPEC", "docs/spec/FILE.md, \"Heading\""),
 ];

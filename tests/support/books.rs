@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use harvester::codec::seal::{Sealed, chained};
 use harvester::codec::view;
 use harvester::config::Config;
-use harvester::domain::book::position::{Cause, Position, PositionChange};
+use harvester::domain::book::change::{Cause, PositionChange};
+use harvester::domain::book::position::Position;
 use harvester::domain::book::symbol::Symbol;
 use harvester::domain::engine::{Decision, Disposition, Engine};
 use harvester::domain::event::Event;
@@ -115,7 +116,7 @@ impl Books {
 /// What fills have told of a movement: signed quantities [base], each with its price [quote per base].
 fn told(change: &PositionChange) -> Vec<(Exact, Option<Exact>)> {
     let sign = |qty: Exact| if change.delta.is_negative() { -qty } else { qty };
-    let told = change.told.iter();
+    let told = change.late_fills.iter();
     told.map(|told| (sign(of(told.qty.get())), told.price.map(|price| of(price.get())))).collect()
 }
 

@@ -185,7 +185,7 @@ fn reads_back(mut engine: Engine, streams: Streams) {
     state::load(&kept, &streams, &mut loaded).expect("what was written reads");
     assert_eq!(loaded.globals(), engine.globals());
     assert_eq!(loaded.symbols().len(), engine.symbols().len());
-    for (read, wrote) in loaded.symbols().iter().zip(engine.symbols()) {
+    for (read, wrote) in loaded.symbols().zip(engine.symbols()) {
         assert_eq!((&read.name, &read.hot, &read.cold), (&wrote.name, &wrote.hot, &wrote.cold));
     }
     for (stream, _) in streams.iter() {

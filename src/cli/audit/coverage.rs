@@ -52,7 +52,7 @@ impl Coverage {
         }
         for gap in &engine.globals().gaps {
             let id = |id: Option<EntryId>| id.map(|id| id.to_string());
-            let told = json!({"after": id(gap.after), "before": id(gap.before), "told": gap.told.to_string()});
+            let told = json!({"after": id(gap.after), "before": id(gap.before), "told": gap.reported.to_string()});
             let stream = coverage
                 .entry(&*gap.stream)
                 .or_insert_with(|| json!({"first": null, "last": null, "gaps": [], "entries": 0, "kind": null}));

@@ -79,11 +79,6 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Returns true if an entry is the cause of an emitted decision.
-    pub fn names(&self, entry: &Entry) -> bool {
-        self.by_cause.contains_key(&(entry.stream, entry.id))
-    }
-
     /// Compares the decision that an entry caused with the one that was emitted for it.
     pub fn meet(&mut self, engine: &Engine, entry: &Entry, ours: Option<&Decision>) {
         let emitted = self.by_cause.get(&(entry.stream, entry.id)).cloned().unwrap_or_default();

@@ -42,15 +42,14 @@ pub fn pass(
     let mut executions = Executions::new(chain);
     let mut unreadable_gaps: u64 = 0;
     let bad_fields = driver.pipeline(&mut history, true, |engine, batch| {
-        batch.look_ahead(|entry| ledger.names(entry));
-        for (at, (entry, place)) in batch.entries.iter().enumerate() {
+        for (entry, place) in &batch.entries {
             coverage.see(entry.stream, entry.id);
             unreadable_gaps += u64::from(entry.content.as_ref().is_err_and(|unreadable| unreadable.gap));
             // An altered decision is not a recorded decision: the state follows the rules there.
             if entry.kind == StreamKind::Decision && !trusted.contains(&entry.id) {
                 continue;
             }
-            let Some(step) = engine.step_ahead(entry, &batch.ahead, at) else { continue };
+            let step = engine.step(entry);
             if step.disposition != Disposition::Duplicate {
                 ledger.meet(engine, entry, step.decision.as_deref());
             }

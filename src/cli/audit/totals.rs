@@ -57,7 +57,7 @@ impl Executions {
 
     /// Notes the positions that are still in the state at the end.
     pub fn see_all(&mut self, engine: &Engine) {
-        for position in engine.symbols().iter().flat_map(|symbol| symbol.positions()) {
+        for position in engine.symbols().flat_map(|symbol| symbol.positions()) {
             self.see(engine, position);
         }
     }

@@ -104,7 +104,7 @@ fn parting(a: &Engine, b: &Engine, next: &Next, stepped: &Engine) -> Option<Part
         || matches!(next.entry.content, Ok(Event::Control(_) | Event::Decision(_)) | Err(_));
     let with_memory = !matches!(next.entry.content, Ok(Event::Price(_)));
     let mut names: Vec<&str> = if is_for_all {
-        a.symbols().iter().chain(b.symbols()).map(|symbol| &*symbol.name).collect()
+        a.symbols().chain(b.symbols()).map(|symbol| &*symbol.name).collect()
     } else {
         let named = next.entry.symbol.map(|id| &*stepped.symbol(id).name);
         let timed = |engine: &'_ Engine| -> Vec<SymbolId> { engine.in_flight().collect() };

@@ -53,7 +53,7 @@ pub fn of_history(wanted: &str, sources: &[PathBuf], config: &Config) -> anyhow:
     let mut document =
         document.with_context(|| format!("no decision of the history has an id that begins with {wanted}"))?;
     let decision_id = document["decision"]["decision_id"].as_str().unwrap_or_default().to_owned();
-    document["outcome"] = find(folded.engine.symbols().iter().flat_map(|symbol| symbol.positions()), &decision_id)
+    document["outcome"] = find(folded.engine.symbols().flat_map(|symbol| symbol.positions()), &decision_id)
         .map_or(Value::Null, |(position, record)| outcome(position, record));
     Ok(document)
 }

@@ -6,7 +6,7 @@ use crate::domain::book::rung::RungState;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
 use crate::domain::exit::policy::Policy;
-use crate::domain::exit::{self, Hold};
+use crate::domain::exit::{self, Hold, Valuation};
 use crate::domain::units::RMultiple;
 
 /// Returns the sentences for a symbol at a time. `None` as the hold of an open position means that nothing holds it.
@@ -158,7 +158,7 @@ fn stale(engine: &Engine, symbol: &Symbol, now_ms: u64) -> Vec<String> {
 /// Explains how far the price is from the lowest rung that can be taken.
 fn below(engine: &Engine, symbol: &Symbol, open: &Position, now_ms: u64) -> Vec<String> {
     let policy = engine.policy();
-    let r_net = exit::read(symbol, policy).ok().flatten().map(|reading| reading.r_net);
+    let r_net = Valuation::of(symbol, policy).ok().flatten().map(|valuation| valuation.r_net);
     let r_net = r_net.map_or_else(|| "unknown".to_owned(), |r| r.to_string());
     let mut why = vec![format!("r_net is {r_net}, below the {} R of the policy (`min_r`).", policy.min_r)];
     match view::next_rung(open, policy, now_ms) {

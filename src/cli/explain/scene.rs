@@ -15,7 +15,7 @@ use crate::domain::engine::{Decision, Engine};
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::{Control, Entry, Event};
 use crate::domain::exit::policy::Base;
-use crate::domain::exit::{self, ShareBase};
+use crate::domain::exit::{self, ShareBase, Valuation};
 use crate::domain::units::Ratio;
 use crate::drive::driver::Driver;
 use crate::drive::keys;
@@ -67,7 +67,7 @@ impl Scene {
     /// Describes a symbol. Errors if the symbol was never seen.
     pub fn of(engine: &Engine, name: &str, policy_since: Option<EntryId>) -> anyhow::Result<Self> {
         let Some(symbol) = engine.find(name) else {
-            let near = policy::nearest(name, engine.symbols().iter().map(|symbol| &*symbol.name));
+            let near = policy::nearest(name, engine.symbols().map(|symbol| &*symbol.name));
             let near = near.map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
             bail!("no entry names the symbol {name}{near}");
         };
@@ -118,7 +118,7 @@ fn holds(position: &Position) -> Value {
 /// Counts the open positions of other symbols at the same time, by hold. [1]
 fn others(engine: &Engine, name: &str, now_ms: u64) -> Map<String, Value> {
     let mut others: BTreeMap<&str, u64> = BTreeMap::new();
-    for symbol in engine.symbols().iter().filter(|symbol| symbol.hot.open.is_some() && *symbol.name != *name) {
+    for symbol in engine.symbols().filter(|symbol| symbol.hot.open.is_some() && *symbol.name != *name) {
         let hold = engine.hold_at(symbol, now_ms).map_or("nothing", |hold| hold.name());
         *others.entry(hold).or_default() += 1;
     }
@@ -128,7 +128,7 @@ fn others(engine: &Engine, name: &str, now_ms: u64) -> Map<String, Value> {
 /// Returns the numbers of an evaluation, inserted into their formulas; the last line is `r_net`.
 pub fn arithmetic(engine: &Engine, symbol: &Symbol, open: &Position) -> Vec<String> {
     let policy = engine.policy();
-    let (Ok(Some(reading)), Some(risk)) = (exit::read(symbol, policy), &open.risk) else { return Vec::new() };
+    let (Ok(Some(reading)), Some(risk)) = (Valuation::of(symbol, policy), &open.risk) else { return Vec::new() };
     let qty = open.totals.qty;
     let signed = if qty.is_negative() { format!("({qty})") } else { qty.to_string() };
     let entry = reading.entry.price;

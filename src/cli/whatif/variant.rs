@@ -55,14 +55,13 @@ impl Variant {
     /// Folds a batch. The policy stays the same from the first entry on: adoptions in the history are skipped.
     pub(crate) fn fold(&mut self, batch: &EntryBatch) {
         batch.begin(&mut self.engine);
-        for (at, (entry, _)) in batch.entries.iter().enumerate() {
+        for (entry, _) in &batch.entries {
             if let Ok(Event::Control(fact)) = &entry.content
                 && matches!(fact.control, Control::PolicyAdopted(_))
             {
                 continue;
             }
-            // A decision waits for its fill only while its symbol's prices are evaluated one by one.
-            let Some(step) = self.engine.step_ahead(entry, &batch.ahead, at) else { continue };
+            let step = self.engine.step(entry);
             if !self.waiting.is_empty() {
                 self.fill(entry);
             }
@@ -70,13 +69,12 @@ impl Variant {
                 self.make(*decision);
             }
         }
-        batch.end(&mut self.engine);
     }
 
     fn make(&mut self, decision: Decision) {
         let symbol = self.engine.symbol(decision.symbol);
         let largest = symbol.hot.open.as_ref().map_or(decision.qty, |open| open.totals.qty_largest);
-        let risk = decision.reading.risk.risk_price.for_qty(largest);
+        let risk = decision.valuation.risk.risk_price.for_qty(largest);
         self.waiting.entry(decision.symbol).or_default().push(self.made.len());
         self.made.push(Made { decision, fill: None, risk });
     }
@@ -107,7 +105,7 @@ impl Variant {
 impl Made {
     /// Returns the profit at a price, after cost. [quote]
     fn pnl(&self, price: Price, cost: Ratio) -> Result<Quote, OutOfRange> {
-        let (entry_price, qty) = (self.decision.reading.entry.price, self.decision.qty);
+        let (entry_price, qty) = (self.decision.valuation.entry.price, self.decision.qty);
         let apart = match self.decision.side {
             Side::Sell => price.minus(entry_price)?,
             Side::Buy => entry_price.minus(price)?,

@@ -65,7 +65,7 @@ impl Default for Symbols {
 
 impl Symbols {
     /// Creates a table with the symbols of an engine.
-    pub fn new(known: &[Symbol]) -> Self {
+    pub fn new<'a>(known: impl IntoIterator<Item = &'a Symbol>) -> Self {
         let mut symbols = Self::default();
         for symbol in known {
             symbols.add(&symbol.name, symbol.hot.named);

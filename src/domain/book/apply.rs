@@ -1,9 +1,10 @@
 //! How one fact changes one symbol (docs/spec/fold.md). Intents and prices are here; fills and facts of the exchange
 //! are in `apply/`.
 
+use super::change::{Cause, EntryPrice, PositionChange};
 use super::counters::{Count, Counters, Unreadables};
 use super::plans::{KnownPlan, Plans};
-use super::position::{Cause, EntryPrice, PositionChange, RiskFields};
+use super::position::RiskFields;
 use super::symbol::{Mark, Symbol};
 use crate::domain::event::ids::{EntryRef, SymbolId};
 use crate::domain::event::streams::StreamKind;

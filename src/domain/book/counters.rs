@@ -12,7 +12,7 @@ use crate::domain::exit::Hold;
 pub enum Count {
     FillsRepeated,
     FillsContradictory,
-    FillsTold,
+    FillsOvertaken,
     FillsContained,
     FilledShort,
     ReduceOnlyFlat,
@@ -43,7 +43,7 @@ impl Count {
         match self {
             Self::FillsRepeated => "fills_repeated",
             Self::FillsContradictory => "fills_contradictory",
-            Self::FillsTold => "fills_told",
+            Self::FillsOvertaken => "fills_told",
             Self::FillsContained => "fills_contained",
             Self::FilledShort => "filled_short",
             Self::ReduceOnlyFlat => "reduce_only_flat",

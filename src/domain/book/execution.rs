@@ -1,6 +1,7 @@
 //! The execution of a decision: filled quantity, price, time and profit.
 
-use super::position::{Cause, Position};
+use super::change::Cause;
+use super::position::Position;
 use super::rung::{DecisionRecord, OutcomeKind, RungState};
 use crate::domain::event::Side;
 use crate::domain::event::ids::EntryId;
@@ -146,7 +147,7 @@ fn outcome(record: &DecisionRecord, filled: Qty, asked: Qty) -> Option<Outcome> 
 }
 
 fn is_late(record: &DecisionRecord, terms: &Terms, timeout_ms: u64) -> bool {
-    let mut heard_ms = terms.decided_ms;
+    let mut last_outcome_ms = terms.decided_ms;
     for outcome in &record.outcomes {
         let is_answer = match outcome.what {
             OutcomeKind::Accepted | OutcomeKind::Filled | OutcomeKind::Refused => true,
@@ -155,10 +156,10 @@ fn is_late(record: &DecisionRecord, terms: &Terms, timeout_ms: u64) -> bool {
         if !is_answer {
             continue;
         }
-        if outcome.entry.ms.saturating_sub(heard_ms) > timeout_ms {
+        if outcome.entry.ms.saturating_sub(last_outcome_ms) > timeout_ms {
             return true;
         }
-        heard_ms = outcome.entry.ms;
+        last_outcome_ms = outcome.entry.ms;
     }
     false
 }

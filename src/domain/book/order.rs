@@ -97,7 +97,7 @@ impl Order {
 
     /// Returns true if a result repeats what the order has filled: same side, quantity and price, as far as both name
     /// them (docs/spec/streams/result.md, "Reused order ids").
-    pub fn is_told_again(&self, side: Option<Side>, cumulative: Qty, average: Option<Price>) -> bool {
+    pub fn is_repeated_by(&self, side: Option<Side>, cumulative: Qty, average: Option<Price>) -> bool {
         let agrees = |ours: Option<Price>, theirs: Option<Price>| ours.is_none() || theirs.is_none() || ours == theirs;
         let has_side = self.side.is_none() || side.is_none() || self.side == side;
         has_side && cumulative.same(self.results_qty, None) && agrees(self.average, average)

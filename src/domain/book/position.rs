@@ -5,22 +5,17 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::change::{Cause, EntryPrice, LateFill, PositionChange};
 use super::hold_log::HoldLog;
 use super::order::OrderKey;
+use super::rescale::Rescale;
 use super::rung::{DecisionRecord, Rung};
+use super::totals::PositionTotals;
 use crate::domain::event::ids::{EntryId, EntryRef, PositionId};
+use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Direction, RiskPair, Trade};
 use crate::domain::exit::policy::{EntrySource, RiskSource};
 use crate::domain::units::{OutOfRange, Price, Qty, Quote, Ratio};
-
-/// Entry price of a position or of one of its changes, with its source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EntryPrice {
-    /// [quote per base]
-    pub price: Price,
-    pub source: EntrySource,
-    pub entry: EntryRef,
-}
 
 /// Risk fields of a position, taken once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,196 +35,6 @@ impl RiskFields {
     pub fn new(pair: RiskPair, source: RiskSource, entry: EntryRef, producer: Option<Box<str>>) -> Self {
         let RiskPair { atr_value, volatility_factor, factor } = pair;
         Self { atr_value, volatility_factor, factor, source, entry, producer }
-    }
-}
-
-/// The cause of a change in quantity or entry price.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Cause {
-    /// A part of an order; `part` counts the parts of the order.
-    Fill { order: OrderKey, part: u32 },
-    /// A snapshot or look-up of the exchange opened the position.
-    SnapshotOpening,
-    /// A trade from before the opening by snapshot explains it.
-    Explained { order: Box<str> },
-    /// The exchange's quantity was adopted after it had disagreed twice.
-    Adoption,
-    /// Only the entry price changed.
-    EntrySet,
-}
-
-/// One step in the life of a position.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PositionChange {
-    pub cause: Cause,
-    /// Signed change of the quantity. [base]
-    pub delta: Qty,
-    pub price: Option<EntryPrice>,
-    pub entry: EntryRef,
-    /// Fills that came after the look-up that had already shown them.
-    pub told: Vec<Told>,
-    /// Time of the last fill, confirmation or other change of the book before a look-up changed it. [ms since 1970]
-    pub since_ms: u64,
-}
-
-/// A part of an order that a look-up had shown before its result came.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
-    pub order: OrderKey,
-    pub part: u32,
-    /// Positive. [base]
-    pub qty: Qty,
-    /// [quote per base]
-    pub price: Option<Price>,
-    pub entry: EntryRef,
-}
-
-impl PositionChange {
-    pub fn new(cause: Cause, delta: Qty, price: Option<EntryPrice>, entry: EntryRef) -> Self {
-        Self { cause, delta, price, entry, told: Vec::new(), since_ms: 0 }
-    }
-
-    /// Returns true if the exchange showed this change before any fill reported it.
-    pub fn is_looked_up(&self) -> bool {
-        match self.cause {
-            Cause::SnapshotOpening | Cause::Adoption => true,
-            Cause::Fill { .. } | Cause::Explained { .. } | Cause::EntrySet => false,
-        }
-    }
-
-    /// Returns the signed quantity that no fill has explained yet. [base]
-    pub fn untold(&self) -> Result<Qty, OutOfRange> {
-        let told = self.told.iter().try_fold(Qty::ZERO, |sum, told| sum.plus(told.qty))?;
-        if self.delta.is_negative() { self.delta.plus(told) } else { self.delta.minus(told) }
-    }
-
-    /// Returns the quantities of the change, positive, each with its price.
-    fn pieces(&self) -> Result<Vec<(Qty, Option<EntryPrice>)>, OutOfRange> {
-        let of_fill = |told: &Told| {
-            let price = told.price.map(|price| EntryPrice { price, source: EntrySource::Fill, entry: told.entry });
-            (told.qty, price.or(self.price))
-        };
-        let mut pieces: Vec<_> = self.told.iter().map(of_fill).collect();
-        let untold = self.untold()?.abs();
-        if !untold.is_zero() {
-            pieces.push((untold, self.price));
-        }
-        Ok(pieces)
-    }
-
-    /// Returns the price, if it is the price of a trade.
-    fn real_price(&self) -> Option<Price> {
-        self.price.filter(|p| p.source == EntrySource::Fill).map(|p| p.price)
-    }
-}
-
-/// The sum of the changes of a position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PositionTotals {
-    /// Signed. [base]
-    pub qty: Qty,
-    /// Largest |qty| so far. [base]
-    pub qty_largest: Qty,
-    pub entry: Option<EntryPrice>,
-    /// Cost of the open quantity. It is kept so that an average is divided only once. [quote]
-    pub cost: Option<Quote>,
-    /// Unknown for good after a reduction without a traded price or without an entry price. [quote]
-    pub realized: Option<Quote>,
-}
-
-impl PositionTotals {
-    pub const START: Self =
-        Self { qty: Qty::ZERO, qty_largest: Qty::ZERO, entry: None, cost: None, realized: Some(Quote::ZERO) };
-
-    /// Returns the totals after one more change.
-    ///
-    /// Entry price of an addition: average by quantity, with the weakest source of its parts; missing if one part is
-    /// missing. Realised pnl of a reduction: closed qty × (price − entry) × sign (docs/spec/fold.md, "Realised pnl").
-    /// Errors if a total is out of range.
-    pub fn after(&self, change: &PositionChange) -> Result<Self, OutOfRange> {
-        let mut next = *self;
-        match change.cause {
-            Cause::EntrySet => {
-                let weaker = match change.price {
-                    // A price of an old hash only replaces a missing one.
-                    Some(price) if price.source == EntrySource::Legacy => self.entry.is_none(),
-                    _ => self.entry.is_none_or(|held| held.source < EntrySource::Fill),
-                };
-                if weaker {
-                    next.entry = change.price;
-                    next.cost = next.cost_of_entry()?;
-                }
-                return Ok(next);
-            }
-            Cause::Adoption => {
-                next.qty = self.qty.plus(change.delta)?;
-                next.entry = change.price;
-                next.cost = next.cost_of_entry()?;
-                if next.qty.abs() < self.qty.abs() {
-                    next.realized = self.realized_as_told(change)?;
-                }
-            }
-            Cause::Fill { .. } | Cause::SnapshotOpening | Cause::Explained { .. } => {
-                next.qty = self.qty.plus(change.delta)?;
-                let increases = self.qty.is_zero() || self.qty.is_negative() == change.delta.is_negative();
-                if increases {
-                    (next.entry, next.cost) = self.averaged(change)?;
-                } else {
-                    next.realized = self.realized_after(change.delta, change.real_price())?;
-                    next.cost = next.cost_of_entry()?;
-                }
-            }
-        }
-        next.qty_largest = self.qty_largest.max(next.qty.abs());
-        Ok(next)
-    }
-
-    /// Returns entry price and cost after an addition.
-    fn averaged(&self, change: &PositionChange) -> Result<(Option<EntryPrice>, Option<Quote>), OutOfRange> {
-        let mut sum = match (self.qty.is_zero(), self.entry, self.cost) {
-            (true, ..) => None,
-            (false, Some(entry), Some(cost)) => Some((self.qty.abs(), entry, cost)),
-            (false, ..) => return Ok((None, None)),
-        };
-        for (qty, price) in change.pieces()? {
-            let Some(added) = price else { return Ok((None, None)) };
-            let added_cost = added.price.for_qty(qty)?;
-            sum = Some(match sum {
-                None => (qty, added, added_cost),
-                Some((held, entry, cost)) => {
-                    let (held, cost) = (held.plus(qty)?, cost.plus(added_cost)?);
-                    let source = entry.source.min(added.source);
-                    (held, EntryPrice { price: cost.per(held)?, source, entry: added.entry }, cost)
-                }
-            });
-        }
-        Ok(sum.map_or((None, None), |(_, entry, cost)| (Some(entry), Some(cost))))
-    }
-
-    fn cost_of_entry(&self) -> Result<Option<Quote>, OutOfRange> {
-        self.entry.map(|entry| entry.price.for_qty(self.qty.abs())).transpose()
-    }
-
-    /// Returns the realised profit after a reduction: unknown without a traded price or an entry price. [quote]
-    fn realized_after(&self, delta: Qty, price: Option<Price>) -> Result<Option<Quote>, OutOfRange> {
-        let (Some(realized), Some(price), Some(entry)) = (self.realized, price, self.entry) else { return Ok(None) };
-        // The delta has the opposite sign of the position: −delta × (price − entry) has the sign of the profit.
-        let gain = price.minus(entry.price)?.for_qty(delta.negated())?;
-        Ok(Some(realized.plus(gain)?))
-    }
-
-    /// Returns the realised profit after a smaller quantity was adopted: known where priced fills explain all of it.
-    /// [quote]
-    fn realized_as_told(&self, change: &PositionChange) -> Result<Option<Quote>, OutOfRange> {
-        if change.told.is_empty() || !change.untold()?.is_zero() {
-            return Ok(None);
-        }
-        let mut after = *self;
-        for told in &change.told {
-            let delta = if change.delta.is_negative() { told.qty.negated() } else { told.qty };
-            after.realized = after.realized_after(delta, told.price)?;
-        }
-        Ok(after.realized)
     }
 }
 
@@ -267,30 +72,6 @@ pub struct Position {
     /// Changed since the last write to the store.
     #[serde(skip)]
     pub dirty: Dirty,
-}
-
-/// One rescale of a contract: quantities are multiplied by `to` / `from`, prices are divided by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rescale {
-    /// Signed quantity of the position before. [base]
-    pub from: Qty,
-    /// Signed quantity of the position after. [base]
-    pub to: Qty,
-    /// Number of changes before it. [1]
-    pub changes: usize,
-    pub entry: EntryRef,
-}
-
-impl Rescale {
-    /// Returns a quantity in the new unit. The division comes last, so that an even result is exact. [base]
-    fn qty(&self, qty: Qty) -> Result<Qty, OutOfRange> {
-        qty.times(Ratio::new(self.to.get()))?.over(Ratio::new(self.from.get()))
-    }
-
-    /// Returns a price in the new unit. [quote per base]
-    fn price(&self, price: Price) -> Result<Price, OutOfRange> {
-        price.times(Ratio::new(self.from.get()))?.over(Ratio::new(self.to.get()))
-    }
 }
 
 /// A mark for the store. It is ignored in comparisons: two positions that differ only in it are equal.
@@ -372,9 +153,9 @@ impl Position {
                 change.price = Some(EntryPrice { price, source: EntrySource::Fill, entry });
                 changed = true;
             }
-            for told in change.told.iter_mut().filter(|told| told.order == *order) {
-                if let Some(price) = price_of(told.part)? {
-                    (told.price, told.entry) = (Some(price), entry);
+            for fill in change.late_fills.iter_mut().filter(|fill| fill.order == *order) {
+                if let Some(price) = price_of(fill.part)? {
+                    (fill.price, fill.entry) = (Some(price), entry);
                     changed = true;
                 }
             }
@@ -413,7 +194,7 @@ impl Position {
         let explained: Vec<PositionChange> = self.explaining[first..]
             .iter()
             .map(|trade| {
-                let entry = EntryRef::new(crate::domain::event::streams::StreamKind::Observation, trade.entry);
+                let entry = EntryRef::new(StreamKind::Observation, trade.entry);
                 let price = EntryPrice { price: trade.price, source: EntrySource::Fill, entry };
                 PositionChange::new(
                     Cause::Explained { order: trade.order_id.clone() },
@@ -442,10 +223,10 @@ impl Position {
     /// opening.
     ///
     /// On an error the position is left half changed, and the caller restores it.
-    pub fn tell(&mut self, change: usize, told: Told) -> Result<bool, OutOfRange> {
+    pub fn add_late_fill(&mut self, change: usize, fill: LateFill) -> Result<bool, OutOfRange> {
         let change = &mut self.changes[change];
-        let is_first = change.cause == Cause::SnapshotOpening && change.told.is_empty();
-        change.told.push(told);
+        let is_first = change.cause == Cause::SnapshotOpening && change.late_fills.is_empty();
+        change.late_fills.push(fill);
         self.refold()?;
         Ok(is_first)
     }
@@ -463,9 +244,9 @@ impl Position {
             if let Some(price) = &mut change.price {
                 price.price = rescale.price(price.price)?;
             }
-            for told in &mut change.told {
-                told.qty = rescale.qty(told.qty)?;
-                told.price = told.price.map(|price| rescale.price(price)).transpose()?;
+            for fill in &mut change.late_fills {
+                fill.qty = rescale.qty(fill.qty)?;
+                fill.price = fill.price.map(|price| rescale.price(price)).transpose()?;
             }
         }
         // The rounding difference goes to the last change, so that all changes add up to the quantity.
@@ -509,15 +290,15 @@ impl Position {
             Cause::Fill { order: of, part } if of == order => Some(part + 1),
             _ => None,
         });
-        let told = self.changes.iter().flat_map(|change| &change.told);
-        let told = told.filter(|told| told.order == *order).map(|told| told.part + 1);
-        parts.chain(told).max().unwrap_or(0)
+        let fill = self.changes.iter().flat_map(|change| &change.late_fills);
+        let fill = fill.filter(|fill| fill.order == *order).map(|fill| fill.part + 1);
+        parts.chain(fill).max().unwrap_or(0)
     }
 
     /// Returns true if an order has changed the position.
     pub fn has_order(&self, key: &OrderKey) -> bool {
         let is_of = |change: &PositionChange| matches!(&change.cause, Cause::Fill { order, .. } if order == key);
-        self.changes.iter().any(|change| is_of(change) || change.told.iter().any(|told| told.order == *key))
+        self.changes.iter().any(|change| is_of(change) || change.late_fills.iter().any(|fill| fill.order == *key))
     }
 
     pub fn is_open(&self) -> bool {

@@ -101,7 +101,7 @@ pub struct DecisionRecord {
     pub cause: Box<str>,
     pub state: RungState,
     /// Time of the decision, or of its last outcome. [ms since 1970]
-    pub heard_ms: u64,
+    pub last_outcome_ms: u64,
     /// Our request was withdrawn before it was sent.
     pub expired: bool,
     pub outcomes: Vec<OutcomeRecord>,

@@ -120,12 +120,12 @@ impl Position {
         match outcome {
             DecisionOutcome::Accepted => {
                 if matches!(state, RungState::Requested | RungState::Unknown) {
-                    self.decisions[slot].heard_ms = entry.ms;
+                    self.decisions[slot].last_outcome_ms = entry.ms;
                     self.settle(slot, RungState::Requested);
                 }
             }
             DecisionOutcome::Filled { is_final } => {
-                self.decisions[slot].heard_ms = entry.ms;
+                self.decisions[slot].last_outcome_ms = entry.ms;
                 let done = is_final || state == RungState::Filled;
                 self.settle(slot, if done { RungState::Filled } else { RungState::Partial });
             }
@@ -196,7 +196,7 @@ impl Position {
         let mut changed = false;
         for slot in 0..self.decisions.len() {
             let decision = &self.decisions[slot];
-            if now_ms.saturating_sub(decision.heard_ms) <= policy.result_timeout_ms {
+            if now_ms.saturating_sub(decision.last_outcome_ms) <= policy.result_timeout_ms {
                 continue;
             }
             match decision.state {

@@ -1,7 +1,22 @@
-//! Selects the recorded decisions that are ours: sealed, and linked to each other (docs/spec/emission.md, "Chain").
+//! The chain of decisions (docs/spec/emission.md, "Chain"): its head, and the recorded decisions that continue it.
 
-use super::ChainHead;
+use serde::{Deserialize, Serialize};
+
 use crate::domain::event::DecisionFact;
+
+/// Head of the chain of decisions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainHead {
+    pub seq: u64,
+    /// Hash of the last decision; 64 zeros before the first.
+    pub hash: Box<str>,
+}
+
+impl Default for ChainHead {
+    fn default() -> Self {
+        Self { seq: 0, hash: "0".repeat(64).into() }
+    }
+}
 
 /// Returns the beginning of a hash as a number. It is enough to distinguish two decisions of one chain.
 pub fn beginning(hash: &str) -> u64 {

@@ -1,7 +1,7 @@
 //! Control entries: policy, kill switch, gaps, and acceptances by operators.
 
-use super::shortcut::bands::BandCache;
-use super::{Engine, Gap};
+use super::Engine;
+use super::globals::Gap;
 use crate::domain::book::counters::Count;
 use crate::domain::book::position::Position;
 use crate::domain::book::rung::DecisionOutcome;
@@ -16,10 +16,10 @@ impl Engine {
     pub(super) fn control(&mut self, control: &Control, symbol: Option<SymbolId>, id: EntryId) {
         match control {
             Control::PolicyAdopted(policy) => self.adopt_policy((**policy).clone()),
-            Control::KillChanged { kill } => self.globals.killed = *kill,
+            Control::KillChanged { kill } => self.set_killed(*kill),
             Control::HistoryGap { stream, after, before } => {
                 self.counters.count(Count::GapRecorded);
-                self.globals.gaps.push(Gap { stream: stream.clone(), after: *after, before: *before, told: id });
+                self.globals.gaps.push(Gap { stream: stream.clone(), after: *after, before: *before, reported: id });
                 // An unknown stream may have carried results. It is safer to hold than to trade.
                 if self.streams.id_of(stream).is_none_or(|s| self.streams.kind(s) == StreamKind::Result) {
                     self.flag_gap_everywhere();
@@ -27,14 +27,14 @@ impl Engine {
             }
             Control::GapAccepted => match symbol {
                 Some(symbol) => {
-                    self.symbols[symbol.0 as usize].hot.history_gap = false;
-                    self.touch(symbol);
+                    self.slots[symbol].symbol.hot.history_gap = false;
+                    self.invalidate(symbol);
                 }
                 None => {
                     self.globals.gap_everywhere = false;
-                    for index in 0..self.symbols.len() {
-                        self.symbols[index].hot.history_gap = false;
-                        self.touch(SymbolId(index as u32));
+                    for symbol in self.slots.ids() {
+                        self.slots[symbol].symbol.hot.history_gap = false;
+                        self.invalidate(symbol);
                     }
                 }
             },
@@ -52,15 +52,15 @@ impl Engine {
             }
             Control::DecisionExpired { decision_id } => {
                 let policy = &self.globals.policy;
-                let found = self.symbols.iter_mut().zip(0..).find_map(|(symbol, index)| {
-                    let hears = |i: &mut Position| {
-                        i.apply_outcome(decision_id, DecisionOutcome::Expired, id, Qty::ZERO, policy)
+                let found = self.slots.iter_mut().zip(0..).find_map(|(slot, index)| {
+                    let expires = |position: &mut Position| {
+                        position.apply_outcome(decision_id, DecisionOutcome::Expired, id, Qty::ZERO, policy)
                     };
-                    symbol.positions_mut().any(hears).then_some(SymbolId(index))
+                    slot.symbol.positions_mut().any(expires).then_some(SymbolId(index))
                 });
                 match found {
                     Some(symbol) => {
-                        self.touch(symbol);
+                        self.invalidate(symbol);
                         self.changes.touch_cold(symbol);
                         self.after_positions(symbol);
                     }
@@ -74,13 +74,13 @@ impl Engine {
     fn with_position<T>(&mut self, position_id: &str, change: impl FnOnce(&mut Position) -> T) -> Option<T> {
         let name = position_id.rsplit_once('@')?.0;
         let &id = self.by_name.get(name)?;
-        let symbol = &mut self.symbols[id.0 as usize];
+        let symbol = &mut self.slots[id].symbol;
         let answer = {
             let position = symbol.positions_mut().find(|i| i.id.with_symbol(name) == position_id)?;
             position.dirty.0 = true;
             change(position)
         };
-        self.touch(id);
+        self.invalidate(id);
         self.changes.touch_cold(id);
         self.after_positions(id);
         Some(answer)
@@ -90,16 +90,15 @@ impl Engine {
         let becomes_live = self.globals.policy.mode == Mode::Shadow && policy.mode == Mode::Live;
         self.globals.policy = policy;
         self.globals.policy_adopted = true;
-        self.terms.fill(None);
-        self.band.fill(BandCache::default());
+        self.invalidate_all();
         self.accept_sources();
         if !becomes_live {
             return;
         }
         let on_live = self.globals.policy.on_live.unwrap_or(OnLive::Skip);
-        for index in 0..self.symbols.len() {
+        for id in self.slots.ids() {
             let policy = &self.globals.policy;
-            let symbol = &mut self.symbols[index];
+            let symbol = &mut self.slots[id].symbol;
             let gain = exit::gain(symbol, policy).ok().flatten();
             let Some(open) = &mut symbol.hot.open else { continue };
             open.release_shadowed(on_live);
@@ -110,8 +109,14 @@ impl Engine {
                     None => open.skips_reached = true,
                 }
             }
-            self.touch(SymbolId(index as u32));
+            self.invalidate(id);
         }
+    }
+
+    /// Sets the kill switch.
+    pub(super) fn set_killed(&mut self, is_killed: bool) {
+        self.globals.killed = is_killed;
+        self.invalidate_all();
     }
 
     pub(super) fn accept_sources(&mut self) {
@@ -120,7 +125,7 @@ impl Engine {
         self.accepted_streams = self.streams.iter().map(|(_, stream)| accepts(stream.short_name())).collect();
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn accepts(&self, source: PriceSource) -> bool {
         match source {
             PriceSource::Stream(stream) => self.accepted_streams[usize::from(stream.0)],

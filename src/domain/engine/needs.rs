@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 
 use super::Engine;
+use crate::domain::book::change::{Cause, PositionChange};
 use crate::domain::book::order::OrderKey;
-use crate::domain::book::position::{Cause, Position, PositionChange, RiskFields};
+use crate::domain::book::position::{Position, RiskFields};
 use crate::domain::book::rung::RungState;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::exit;
@@ -156,8 +157,8 @@ impl Needs {
         let globals = engine.globals();
         let policy = engine.policy();
         let now_ms = now_ms.max(globals.last.ms);
-        let gap_ms = globals.gaps.last().map(|gap| gap.told.ms);
-        let mut symbols: Vec<&Symbol> = engine.symbols().iter().collect();
+        let gap_ms = globals.gaps.last().map(|gap| gap.reported.ms);
+        let mut symbols: Vec<&Symbol> = engine.symbols().collect();
         symbols.sort_by(|a, b| a.name.cmp(&b.name));
         let mut needs = Self {
             now_ms,

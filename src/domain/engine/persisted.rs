@@ -1,7 +1,8 @@
 //! The engine's state in a store: what is written, and how it is restored.
 
-use super::shortcut::bands::BandCache;
-use super::{Changes, Engine, Globals};
+use super::Engine;
+use super::changes::Changes;
+use super::globals::Globals;
 use crate::domain::book::plans::KnownPlan;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::event::ids::{EntryId, StreamId, SymbolId};
@@ -16,7 +17,8 @@ impl Engine {
             self.plans.insert(known);
         }
         for symbol in symbols {
-            let id = SymbolId(self.symbols.len() as u32);
+            let id = self.slots.push(symbol);
+            let symbol = &self.slots[id].symbol;
             for position in symbol.positions() {
                 for decision in &position.decisions {
                     self.decision_plans.insert(decision.plan_id.clone(), (id, decision.decision_id.clone()));
@@ -26,10 +28,6 @@ impl Engine {
                 }
             }
             self.by_name.insert(symbol.name.clone(), id);
-            self.symbols.push(symbol);
-            self.terms.push(None);
-            self.band.push(BandCache::default());
-            self.taken.add_symbol();
         }
         self.accept_sources();
     }
@@ -59,8 +57,8 @@ impl Engine {
 
     pub fn take_changes(&mut self) -> Changes {
         let mut changes = std::mem::take(&mut self.changes);
-        for &id in &changes.cold {
-            for (place, position) in self.symbols[id.0 as usize].closed.iter_mut().enumerate() {
+        for id in changes.cold().to_vec() {
+            for (place, position) in self.slots[id].symbol.closed.iter_mut().enumerate() {
                 if std::mem::take(&mut position.dirty.0) {
                     changes.closed.push((id, place));
                 }
@@ -71,7 +69,7 @@ impl Engine {
 
     /// Stops noting changes, because there is no store to write them to.
     pub fn ignore_changes(&mut self) {
-        self.changes = Changes { ignored: true, ..Changes::default() };
+        self.changes = Changes::ignored();
     }
 
     pub fn globals(&self) -> &Globals {
@@ -86,12 +84,13 @@ impl Engine {
         &self.globals.policy
     }
 
-    pub fn symbols(&self) -> &[Symbol] {
-        &self.symbols
+    /// Returns all symbols, in the order in which they were first named.
+    pub fn symbols(&self) -> impl ExactSizeIterator<Item = &Symbol> + Clone {
+        self.slots.iter().map(|slot| &slot.symbol)
     }
 
     pub fn symbol(&self, id: SymbolId) -> &Symbol {
-        &self.symbols[id.0 as usize]
+        &self.slots[id].symbol
     }
 
     pub fn find(&self, name: &str) -> Option<&Symbol> {
@@ -117,13 +116,9 @@ impl Engine {
         if let Some(&id) = self.by_name.get(name) {
             return id;
         }
-        let id = SymbolId(self.symbols.len() as u32);
         let mut symbol = Symbol { name: name.into(), ..Symbol::default() };
         symbol.hot.history_gap = self.globals.gap_everywhere;
-        self.symbols.push(symbol);
-        self.terms.push(None);
-        self.band.push(BandCache::default());
-        self.taken.add_symbol();
+        let id = self.slots.push(symbol);
         self.by_name.insert(name.into(), id);
         id
     }

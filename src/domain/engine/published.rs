@@ -25,10 +25,10 @@ enum Standing {
 
 impl Engine {
     /// Folds a decision entry.
-    pub(super) fn come_back(&mut self, fact: &DecisionFact) {
+    pub(super) fn decision_entry(&mut self, fact: &DecisionFact) {
         // An entry whose cause is still to come (a clock went back) is adopted at its cause.
         let cause = self.streams.id_of(&fact.cause_stream);
-        if fact.is_sealed && cause.is_some_and(|stream| self.facts.names(stream, fact.cause_id)) {
+        if fact.is_sealed && cause.is_some_and(|stream| self.recorded.names(stream, fact.cause_id)) {
             return;
         }
         // An audit has verified the chain as a whole, and passes on only its parts.
@@ -39,7 +39,7 @@ impl Engine {
         match standing {
             Standing::Known => {}
             Standing::Follows => {
-                if !self.take_over(fact) {
+                if !self.adopt(fact) {
                     self.counters.comparison.orphaned += 1;
                 }
             }
@@ -61,7 +61,7 @@ impl Engine {
             return Standing::Foreign;
         }
         let begins = chain::beginning(&fact.hash);
-        let symbol = &self.symbols[fact.symbol.0 as usize];
+        let symbol = &self.slots[fact.symbol].symbol;
         match fact.seq {
             // Without a number it is identified by its hash, or by what was adopted at its cause.
             0 if symbol.positions().any(|position| position.has_decision(&fact.decision_id)) => Standing::Known,

@@ -66,7 +66,7 @@ impl RecordedDecisions {
     /// Removes and returns the decisions whose cause no longer comes, at the time an entry is reached: the cause is not
     /// in the history, was not evaluated, or was folded before. `read_to` returns how far a stream was read before the
     /// entry.
-    pub fn passed_by(
+    pub fn orphaned_by(
         &mut self,
         stream: StreamId,
         id: EntryId,

@@ -1,23 +1,23 @@
-//! A backup of what a fact that can fail half way changes in a symbol, taken before the fold.
+//! Rollback: what an entry changes in a symbol, saved before the fold, for an entry that turns out not to fit.
 
 use crate::domain::book::order::{Order, OrderKey};
 use crate::domain::book::position::Position;
-use crate::domain::book::symbol::{Hot, Symbol};
+use crate::domain::book::symbol::{Hot, Mark, Symbol};
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::{Event, Outcome};
 
 /// The open position, the orders that the fact names, the number of closed positions, and the last of them.
 ///
-/// Facts that move quantities are rare compared with prices. They pay for this backup; prices do not.
-pub(super) struct Backup {
+/// Facts that move quantities are rare compared with prices. They pay for this copy; prices do not.
+pub(super) struct Rollback {
     hot: Hot,
     orders: Vec<(OrderKey, Option<Order>)>,
     closed: usize,
     last_closed: Option<Position>,
 }
 
-impl Backup {
-    /// Takes a backup. Returns `None` for a fact that cannot fail half way.
+impl Rollback {
+    /// Saves the state before a fact. Returns `None` for a fact that cannot fail half way.
     pub fn before(event: &Event, id: EntryId, symbol: &Symbol) -> Option<Self> {
         let keys = match event {
             Event::Result(fact) => match &fact.outcome {
@@ -35,6 +35,9 @@ impl Backup {
                 Outcome::Accepted { .. } | Outcome::Refused { .. } => return None,
             },
             Event::Trade(fact) => keys_of_id(symbol, &fact.order_id, None),
+            // A confirmation of our own quantity fails before it changes anything, and comes many times a minute: to
+            // copy the position for each makes a replay take 8 % more instructions, an audit 7 %.
+            Event::Position(fact) if symbol.qty().same(fact.qty, symbol.step_size()) => return None,
             Event::Position(_) | Event::Legacy(_) => Vec::new(),
             Event::Price(_)
             | Event::Intent(_)
@@ -61,6 +64,30 @@ impl Backup {
                 Some(order) => symbol.cold.orders.insert(key, order),
                 None => symbol.cold.orders.remove(&key),
             };
+        }
+    }
+}
+
+/// The part of a symbol that a price can change.
+pub(super) struct PriceRollback {
+    mark: Option<Mark>,
+    held_price: Option<Mark>,
+    price_doubted: Option<EntryId>,
+}
+
+impl PriceRollback {
+    /// Saves the state before a price.
+    pub fn before(symbol: &Symbol) -> Self {
+        let Hot { mark, held_price, open, .. } = &symbol.hot;
+        let price_doubted = open.as_ref().and_then(|open| open.price_doubted);
+        Self { mark: *mark, held_price: *held_price, price_doubted }
+    }
+
+    pub fn restore(self, symbol: &mut Symbol) {
+        symbol.hot.mark = self.mark;
+        symbol.hot.held_price = self.held_price;
+        if let Some(open) = &mut symbol.hot.open {
+            open.price_doubted = self.price_doubted;
         }
     }
 }

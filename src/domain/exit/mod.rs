@@ -17,5 +17,5 @@ pub use flag::{Flag, flags};
 pub use guards::{EvalContext, RATE_WINDOW_MS, check_guards};
 pub use hold::{Hold, HoldClass};
 pub use ladder::{Choice, ShareBase, reached, select_rungs, share_base};
-pub use stability::same_at;
-pub use valuation::{EntryTerms, Gain, Risk, Valuation, gain, price_at, read, risk};
+pub use stability::{Stability, stability};
+pub use valuation::{EntryTerms, Gain, Risk, Valuation, gain, price_at, risk};

@@ -4,13 +4,14 @@ use super::hold::{Hold, PriceDependence};
 use super::ladder::reached;
 use super::policy::{LadderStep, Policy};
 use super::valuation::{EntryTerms, Exposure, Gain, Risk, price_of};
-use crate::domain::book::position::{EntryPrice, Position};
+use crate::domain::book::change::EntryPrice;
+use crate::domain::book::position::Position;
 use crate::domain::book::rung::RungState;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::units::{OutOfRange, Price, Qty, RMultiple};
 
 /// The range in which an evaluation has the same outcome as at the price in use.
-pub struct Same<'a>(Option<Level<'a>>);
+pub struct Stability<'a>(Option<Level<'a>>);
 
 /// The range of gains with the same outcome.
 struct Level<'a> {
@@ -25,31 +26,37 @@ struct Level<'a> {
     next: Option<RMultiple>,
 }
 
-/// Returns the prices, with `scale` decimal places, at which the evaluation of a symbol has the outcome `hold`, as at
+/// Returns the prices, with `scale` decimal places, at which the evaluation of a symbol has the outcome `last`, as at
 /// the price in use, while neither the position nor the policy changes. `None` if the outcome depends on more than the
 /// price.
-pub fn same_at<'a>(
+pub fn stability<'a>(
     symbol: &'a Symbol,
     policy: &'a Policy,
-    terms: Option<&EntryTerms>,
-    hold: Option<Hold>,
+    last: Option<&(Hold, EntryTerms)>,
     scale: u32,
-) -> Option<Same<'a>> {
-    let Some(hold) = hold else { return symbol.hot.open.is_none().then_some(Same(None)) };
+) -> Option<Stability<'a>> {
+    let Some((hold, terms)) = last else { return symbol.hot.open.is_none().then_some(Stability(None)) };
     match hold.price_dependence() {
-        PriceDependence::Fixed => Some(Same(None)),
+        PriceDependence::Fixed => Some(Stability(None)),
         PriceDependence::Gain => {
             let open = symbol.hot.open.as_ref()?;
-            let (entry, risk, exposure) = (open.totals.entry?, terms?.risk.ok()??, terms?.exposure.ok()??);
+            let (entry, risk, exposure) = (open.totals.entry?, terms.risk.ok()??, terms.exposure.ok()??);
             is_steady(open.totals.qty, entry.price, scale).then_some(())?;
             let is_free = |step: &&LadderStep| {
                 matches!(open.rung(step.r).map(|rung| rung.state), None | Some(RungState::Armed | RungState::Refused))
             };
             let next = policy.ladder.iter().find(is_free).map(|step| step.r);
-            let same =
-                Same(Some(Level { open, policy, entry, risk, exposure, is_below: hold == Hold::BelowMinR, next }));
+            let stability = Stability(Some(Level {
+                open,
+                policy,
+                entry,
+                risk,
+                exposure,
+                is_below: *hold == Hold::BelowMinR,
+                next,
+            }));
             // A reached rung may be held for its share, which is another case.
-            same.holds(symbol.hot.mark?.price).then_some(same)
+            stability.contains(symbol.hot.mark?.price).then_some(stability)
         }
         PriceDependence::Changes => None,
     }
@@ -66,7 +73,7 @@ fn is_steady(qty: Qty, entry: Price, scale: u32) -> bool {
     qty.is_exact_with(scale.max(entry.scale())) || entry.neighbours(scale).into_iter().all(is_clear)
 }
 
-impl Same<'_> {
+impl Stability<'_> {
     /// Returns the approximate prices where the outcome changes: below and above.
     pub fn edges(&self) -> [Option<Price>; 2] {
         let Some(Level { open, policy, entry, risk, is_below, next, .. }) = &self.0 else { return [None; 2] };
@@ -77,7 +84,7 @@ impl Same<'_> {
 
     /// Returns true if the outcome is the same at this price and at each price between it and the price in use. The
     /// gain, with its rounding, only rises or only falls with the price.
-    pub fn holds(&self, price: Price) -> bool {
+    pub fn contains(&self, price: Price) -> bool {
         let Some(Level { open, policy, entry, exposure, is_below, next, .. }) = &self.0 else { return true };
         let Ok(gain) = Gain::of(open, price, *entry, exposure) else { return false };
         match (gain.reaches_min(), is_below, next) {

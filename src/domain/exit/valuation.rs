@@ -1,7 +1,8 @@
 //! The valuation of a position at a price: entry risk, gain, cost and R.
 
 use super::policy::{AtrUnit, Policy, RiskTooLarge};
-use crate::domain::book::position::{EntryPrice, Position};
+use crate::domain::book::change::EntryPrice;
+use crate::domain::book::position::Position;
 use crate::domain::book::symbol::{Mark, Symbol};
 use crate::domain::units::{OutOfRange, Price, Qty, Quote, RMultiple};
 
@@ -145,15 +146,17 @@ pub fn gain(symbol: &Symbol, policy: &Policy) -> Result<Option<Gain>, OutOfRange
     Gain::of(open, mark.price, entry, exposure).map(Some)
 }
 
-/// Returns the valuation of a position, or `None` while a value that it needs is missing.
-pub fn read(symbol: &Symbol, policy: &Policy) -> Result<Option<Valuation>, OutOfRange> {
-    let Some(Gain { pnl, net, entry_risk, .. }) = gain(symbol, policy)? else { return Ok(None) };
-    let Some(open) = &symbol.hot.open else { return Ok(None) };
-    let (Some(mark), Some(entry), Some(risk)) = (symbol.hot.mark, open.totals.entry, risk(open, policy)?) else {
-        return Ok(None);
-    };
-    let cost = cost(open.totals.qty, entry, policy)?;
-    Ok(Some(Valuation { mark, entry, risk, entry_risk, pnl, cost, r_net: net.in_r(entry_risk)? }))
+impl Valuation {
+    /// Returns the valuation of a position, or `None` while a value that it needs is missing.
+    pub fn of(symbol: &Symbol, policy: &Policy) -> Result<Option<Self>, OutOfRange> {
+        let Some(Gain { pnl, net, entry_risk, .. }) = gain(symbol, policy)? else { return Ok(None) };
+        let Some(open) = &symbol.hot.open else { return Ok(None) };
+        let (Some(mark), Some(entry), Some(risk)) = (symbol.hot.mark, open.totals.entry, risk(open, policy)?) else {
+            return Ok(None);
+        };
+        let cost = cost(open.totals.qty, entry, policy)?;
+        Ok(Some(Self { mark, entry, risk, entry_risk, pnl, cost, r_net: net.in_r(entry_risk)? }))
+    }
 }
 
 /// Returns the cost of a round trip: `cost_bps / 10 000 × |qty| × entry`. [quote]

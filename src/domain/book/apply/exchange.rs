@@ -3,9 +3,10 @@
 
 use super::fills::NewPart;
 use super::{Fold, risk_of};
+use crate::domain::book::change::{Cause, EntryPrice, PositionChange};
 use crate::domain::book::counters::Count;
 use crate::domain::book::order::Delta;
-use crate::domain::book::position::{Cause, EntryPrice, Position, PositionChange};
+use crate::domain::book::position::Position;
 use crate::domain::book::rung::DecisionOutcome;
 use crate::domain::book::symbol::{Disagreement, Symbol};
 use crate::domain::event::{Direction, EventTime, PositionFact, Reason, Trade, TradeFact};
@@ -40,7 +41,7 @@ impl Fold<'_> {
         Ok(())
     }
 
-    /// Applies a position that agrees with ours. The steps that can fail come first, because this fact has no backup.
+    /// Applies a position that agrees with ours. The steps that can fail come first, because it is not rolled back.
     fn confirmed(&mut self, symbol: &mut Symbol, fact: PositionFact) -> Result<(), Reason> {
         if let Some(open) = &mut symbol.hot.open {
             if let Some(price) = fact.entry_price {

@@ -1,12 +1,13 @@
 //! Fills: from a result to its order, and from the new part of the order to the position.
 
 use super::order_of::Resolved;
-use super::overtaken::{Placement, Telling};
+use super::overtaken::{Placement, ReportedPart};
 use super::{Fold, risk_of};
+use crate::domain::book::change::{Cause, EntryPrice, PositionChange};
 use crate::domain::book::counters::Count;
 use crate::domain::book::order::{Delta, OrderKey};
 use crate::domain::book::plans::KnownPlan;
-use crate::domain::book::position::{Cause, EntryPrice, Position, PositionChange, RiskFields};
+use crate::domain::book::position::{Position, RiskFields};
 use crate::domain::book::rung::DecisionOutcome;
 use crate::domain::book::symbol::{INTENT_MEMORY_MS, Symbol};
 use crate::domain::event::ids::{EntryRef, PositionId};
@@ -148,8 +149,8 @@ impl Fold<'_> {
         let NewPart { key, part, side, time, of_result } = new;
         let taken = symbol.cold.orders[key].part(part);
         let delta = side.opens().signed(taken.qty);
-        let telling = Telling { key, part, delta, price: taken.price, time, tells_openings: of_result };
-        match self.place_fill(symbol, telling, plan)? {
+        let reported = ReportedPart { key, part, delta, price: taken.price, time, explains_openings: of_result };
+        match self.place_fill(symbol, reported, plan)? {
             Placement::Add => self.part(symbol, key, part, side, reduce_only, plan),
             Placement::Contained => Ok(()),
         }

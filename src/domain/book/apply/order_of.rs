@@ -1,10 +1,10 @@
 //! Finds the order of an entry (docs/spec/streams/result.md, "Order key"). An order has one plan and one side.
 
 use super::Fold;
+use crate::domain::book::change::Cause;
 use crate::domain::book::counters::Count;
 use crate::domain::book::order::{Order, OrderKey};
 use crate::domain::book::plans::KnownPlan;
-use crate::domain::book::position::Cause;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::event::{FillFact, Reason, ResultFact, Side, TradeFact};
 
@@ -45,9 +45,9 @@ impl Fold<'_> {
     ) -> Result<Option<Resolved>, Reason> {
         let named_side = fill.side.or(plan.and_then(|known| known.plan.side));
         let plan_id = fact.plan_id.as_deref();
-        let is_told_again = |order: &Order| order.is_told_again(named_side, fill.cumulative, fill.average);
+        let is_repeated_by = |order: &Order| order.is_repeated_by(named_side, fill.cumulative, fill.average);
         let found = match (&fill.order_id, plan_id) {
-            (Some(id), plan_id) => self.order_of_id(symbol, id, plan_id, is_told_again),
+            (Some(id), plan_id) => self.order_of_id(symbol, id, plan_id, is_repeated_by),
             (None, Some(plan_id)) => self.order_of_plan(symbol, plan_id),
             (None, None) => Some(Found::of(OrderKey::Entry(self.entry.id))),
         };
@@ -84,7 +84,7 @@ impl Fold<'_> {
         symbol: &mut Symbol,
         id: &str,
         plan_id: Option<&str>,
-        is_told_again: impl Fn(&Order) -> bool,
+        is_repeated_by: impl Fn(&Order) -> bool,
     ) -> Option<Found> {
         symbol.cold.forget_orders_of_id(id, self.now_ms());
         let of_plan = plan_id.map(|plan_id| OrderKey::Plan(plan_id.into()));
@@ -110,7 +110,7 @@ impl Fold<'_> {
         if own.is_some() {
             return own;
         }
-        if let Some(again) = find(&|order| is_told_again(order)) {
+        if let Some(again) = find(&|order| is_repeated_by(order)) {
             return Some(Found { is_other_name: true, ..again });
         }
         self.reused(symbol);
@@ -188,7 +188,7 @@ impl Fold<'_> {
         decision_id: Option<&str>,
     ) -> &'s mut Order {
         if let Some(former) = &found.former {
-            take_over(symbol, former, &found.key);
+            move_order(symbol, former, &found.key);
         }
         let order = self.order(symbol, &found.key);
         order.last_ms = self.entry.id.ms;
@@ -204,7 +204,7 @@ impl Fold<'_> {
 }
 
 /// Gives an order the exchange id that became known later, in the order and in the position changes that refer to it.
-fn take_over(symbol: &mut Symbol, old: &OrderKey, new: &OrderKey) {
+fn move_order(symbol: &mut Symbol, old: &OrderKey, new: &OrderKey) {
     let Some(order) = symbol.cold.orders.remove(old) else { return };
     symbol.cold.orders.insert(new.clone(), order);
     for position in symbol.positions_mut() {
@@ -215,8 +215,8 @@ fn take_over(symbol: &mut Symbol, old: &OrderKey, new: &OrderKey) {
                 *order = new.clone();
                 position.dirty.0 = true;
             }
-            for told in change.told.iter_mut().filter(|told| told.order == *old) {
-                told.order = new.clone();
+            for fill in change.late_fills.iter_mut().filter(|fill| fill.order == *old) {
+                fill.order = new.clone();
                 position.dirty.0 = true;
             }
         }

@@ -4,10 +4,10 @@
 //! Promises: a quantity that the exchange has shown is not added a second time, and a fill in doubt is flagged.
 
 use super::Fold;
+use crate::domain::book::change::{Cause, LateFill};
 use crate::domain::book::counters::Count;
 use crate::domain::book::order::OrderKey;
 use crate::domain::book::plans::KnownPlan;
-use crate::domain::book::position::{Cause, Told};
 use crate::domain::book::symbol::Symbol;
 use crate::domain::event::ids::EntryRef;
 use crate::domain::event::{Direction, EventTime, Reason};
@@ -18,7 +18,7 @@ const CLOCK_SLACK_MS: u64 = 2_000;
 
 /// A part of an order as a fill reports it.
 #[derive(Clone, Copy)]
-pub(super) struct Telling<'a> {
+pub(super) struct ReportedPart<'a> {
     pub key: &'a OrderKey,
     pub part: u32,
     /// Signed. [base]
@@ -27,7 +27,7 @@ pub(super) struct Telling<'a> {
     pub price: Option<Price>,
     pub time: EventTime,
     /// It can explain an opening by snapshot: true for results, false for trades.
-    pub tells_openings: bool,
+    pub explains_openings: bool,
 }
 
 /// The effect of a fill.
@@ -54,7 +54,7 @@ struct Moved {
     /// Index of the change in its position.
     change: usize,
     /// The part that no fill has explained yet, signed. [base]
-    untold: Qty,
+    unexplained: Qty,
     opens: bool,
     /// The exchange's entry price. [quote per base]
     price: Option<Price>,
@@ -73,29 +73,29 @@ impl Fold<'_> {
     pub(super) fn place_fill(
         &mut self,
         symbol: &mut Symbol,
-        telling: Telling<'_>,
+        reported: ReportedPart<'_>,
         plan: Option<&KnownPlan>,
     ) -> Result<Placement, Reason> {
         let moves = self.looked_up_moves(symbol)?;
         let former = symbol.last_closed(self.now_ms());
-        let EventTime::At(time_ms) = telling.time else {
-            symbol.hot.history_gap |= is_any_untold(&moves, telling.delta);
+        let EventTime::At(time_ms) = reported.time else {
+            symbol.hot.history_gap |= is_any_unexplained(&moves, reported.delta);
             return Ok(Placement::Add);
         };
         let is_candidate = |found: &&LookedUp| {
             let is_seen = found.at.id.ms.saturating_add(CLOCK_SLACK_MS) >= time_ms;
-            is_seen && found.untold(telling).is_ok_and(|untold| !untold.is_zero())
+            is_seen && found.unexplained(reported).is_ok_and(|unexplained| !unexplained.is_zero())
         };
         if let Some(found) = moves.iter().find(is_candidate)
-            && self.can_tell(found, telling, time_ms)?
+            && self.can_explain(found, reported, time_ms)?
         {
-            self.tell(symbol, found, telling, plan)?;
-            self.counters.count(Count::FillsTold);
+            self.add_late_fill(symbol, found, reported, plan)?;
+            self.counters.count(Count::FillsOvertaken);
             return Ok(Placement::Contained);
         }
         let last_ms = moves.last().map(|last| last.at.id.ms);
         // A further part of an order that the open position contains belongs to that position, whatever its event time.
-        let open = symbol.hot.open.as_ref().filter(|open| !open.has_order(telling.key));
+        let open = symbol.hot.open.as_ref().filter(|open| !open.has_order(reported.key));
         let opened_ms = open.filter(|_| former.is_some()).map(|open| open.opened.id.ms);
         let is_long_before = |ms: u64| time_ms.saturating_add(self.policy.snapshot_settle_ms) < ms;
         let has_former = moves.iter().flat_map(|found| &found.parts).any(|part| part.of == Of::LastClosed);
@@ -107,7 +107,7 @@ impl Fold<'_> {
         let is_near_look_up = last_ms.is_some_and(|ms| time_ms <= ms.saturating_add(CLOCK_SLACK_MS));
         let agreed = symbol.hot.agreed;
         let is_before_agreement = agreed.is_some_and(|agreed| time_ms.saturating_add(CLOCK_SLACK_MS) < agreed.ms);
-        symbol.hot.history_gap |= is_near_look_up || is_before_agreement || is_any_untold(&moves, telling.delta);
+        symbol.hot.history_gap |= is_near_look_up || is_before_agreement || is_any_unexplained(&moves, reported.delta);
         Ok(Placement::Add)
     }
 
@@ -120,7 +120,7 @@ impl Fold<'_> {
             for (place, change) in changes.filter(|(_, change)| change.is_looked_up()) {
                 let opens = change.cause == Cause::SnapshotOpening;
                 let price = change.price.map(|price| price.price);
-                let part = Moved { of, change: place, untold: change.untold()?, opens, price };
+                let part = Moved { of, change: place, unexplained: change.unexplained()?, opens, price };
                 match moves.last_mut().filter(|last| last.at == change.entry) {
                     Some(last) => last.parts.push(part),
                     None => {
@@ -133,40 +133,40 @@ impl Fold<'_> {
     }
 
     /// Returns true if a fill can explain what a look-up has shown.
-    fn can_tell(&self, found: &LookedUp, telling: Telling<'_>, time_ms: u64) -> Result<bool, OutOfRange> {
-        let opening = found.parts_for(telling).find(|part| part.opens);
-        let is_near = match (telling.price, opening.and_then(|part| part.price)) {
+    fn can_explain(&self, found: &LookedUp, reported: ReportedPart<'_>, time_ms: u64) -> Result<bool, OutOfRange> {
+        let opening = found.parts_for(reported).find(|part| part.opens);
+        let is_near = match (reported.price, opening.and_then(|part| part.price)) {
             (Some(price), Some(opening)) => price.is_near(opening, self.policy.max_price_jump)?,
             _ => true,
         };
-        Ok(telling.delta.abs() <= found.untold(telling)?.abs() && time_ms >= found.since_ms && is_near)
+        Ok(reported.delta.abs() <= found.unexplained(reported)?.abs() && time_ms >= found.since_ms && is_near)
     }
 
     /// Gives the parts that a fill explains its order and price. Quantities do not change.
-    fn tell(
+    fn add_late_fill(
         &self,
         symbol: &mut Symbol,
         found: &LookedUp,
-        telling: Telling<'_>,
+        reported: ReportedPart<'_>,
         plan: Option<&KnownPlan>,
     ) -> Result<(), Reason> {
-        let mut rest = telling.delta.abs();
-        for part in found.parts_for(telling) {
-            let qty = rest.min(part.untold.abs());
+        let mut rest = reported.delta.abs();
+        for part in found.parts_for(reported) {
+            let qty = rest.min(part.unexplained.abs());
             if !qty.is_positive() {
                 continue;
             }
             rest = rest.minus(qty)?;
-            let direction = if part.untold.is_negative() { Direction::Short } else { Direction::Long };
+            let direction = if part.unexplained.is_negative() { Direction::Short } else { Direction::Long };
             let risk = self.risk_as_of(symbol, direction, plan, found.at.id.ms).filter(|_| part.opens);
             let position = match part.of {
                 Of::LastClosed => symbol.closed.last_mut(),
                 Of::Open => symbol.hot.open.as_mut(),
             };
             let Some(position) = position else { continue };
-            let Telling { key, part: of_order, price, .. } = telling;
-            let told = Told { order: key.clone(), part: of_order, qty, price, entry: self.entry };
-            if position.tell(part.change, told)? {
+            let ReportedPart { key, part: of_order, price, .. } = reported;
+            let fill = LateFill { order: key.clone(), part: of_order, qty, price, entry: self.entry };
+            if position.add_late_fill(part.change, fill)? {
                 position.risk = risk.or(position.risk.take());
             }
         }
@@ -176,24 +176,24 @@ impl Fold<'_> {
 
 impl LookedUp {
     /// Returns the parts that a fill can explain: those in its direction and, for results, also the opening.
-    fn parts_for(&self, telling: Telling<'_>) -> impl Iterator<Item = Moved> {
-        let is_told_by =
-            move |part: &Moved| part.is_untold_in(telling.delta) && (telling.tells_openings || !part.opens);
-        self.parts.iter().copied().filter(is_told_by)
+    fn parts_for(&self, reported: ReportedPart<'_>) -> impl Iterator<Item = Moved> {
+        let is_explained_by =
+            move |part: &Moved| part.is_unexplained_in(reported.delta) && (reported.explains_openings || !part.opens);
+        self.parts.iter().copied().filter(is_explained_by)
     }
 
     /// Returns the part that the fill can explain, signed. [base]
-    fn untold(&self, telling: Telling<'_>) -> Result<Qty, OutOfRange> {
-        self.parts_for(telling).try_fold(Qty::ZERO, |sum, part| sum.plus(part.untold))
+    fn unexplained(&self, reported: ReportedPart<'_>) -> Result<Qty, OutOfRange> {
+        self.parts_for(reported).try_fold(Qty::ZERO, |sum, part| sum.plus(part.unexplained))
     }
 }
 
 impl Moved {
-    fn is_untold_in(&self, direction: Qty) -> bool {
-        !self.untold.is_zero() && self.untold.is_negative() == direction.is_negative()
+    fn is_unexplained_in(&self, direction: Qty) -> bool {
+        !self.unexplained.is_zero() && self.unexplained.is_negative() == direction.is_negative()
     }
 }
 
-fn is_any_untold(moves: &[LookedUp], direction: Qty) -> bool {
-    moves.iter().flat_map(|found| &found.parts).any(|part| part.is_untold_in(direction))
+fn is_any_unexplained(moves: &[LookedUp], direction: Qty) -> bool {
+    moves.iter().flat_map(|found| &found.parts).any(|part| part.is_unexplained_in(direction))
 }

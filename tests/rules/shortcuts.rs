@@ -1,15 +1,12 @@
-//! Prices that are not evaluated come to what an evaluation would: builds with debug assertions compare each of them. Here
-//! are the cases that were wrong once.
+//! Prices that take the shortcut have the outcome of an evaluation: builds with debug assertions compare each of them.
+//! Here are the cases that were wrong once.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::lab::{Lab, entry_line};
 use crate::support::{config, replayed};
 use harvester::cli::replay::Request;
 use harvester::config::Config;
-use harvester::domain::engine::shortcut::price_run::Ahead;
-use harvester::domain::engine::{Decisions, Disposition, Step};
 use serde_json::{Value, json};
 
 /// Entries are later than this. [ms since 1970]
@@ -84,82 +81,6 @@ fn a_taken_rung_that_does_not_fit_is_no_part_of_the_band() {
                 min_notional = \"0.000000001\"\nrisk_floor_bps = \"0\"\nmax_price_jump = \"0.5\"\n";
     let found = summary(&[path], &policy(folder.path(), keys));
     assert_eq!(found["quarantined"], json!({"out_of_range": 3}), "{found:#}");
-}
-
-/// One source may write into several streams; prices ahead of one another in different streams are not taken as one: each
-/// stream has its cursor.
-#[test]
-fn prices_of_several_streams_are_no_stretch() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = policy(folder.path(), "\n[streams]\nobservation = [\"seen.a\", \"seen.b\"]\n");
-    let seen = |stream: &str, id: &str, price: &str| {
-        let payload = json!({"symbol": "ADAUSDT", "price": price, "source": "redis_ticker"}).to_string();
-        entry_line(stream, id, &[("event_type", "price"), ("payload", &payload)])
-    };
-    let opened = OPENED.lines().filter(|line| line.contains("trade.intent") || line.contains("apply.result"));
-    let first: Vec<String> = opened
-        .map(ToOwned::to_owned)
-        .chain(
-            [
-                ("seen.b", "1770163204000-0", "1.001"),
-                ("seen.b", "1770163205000-0", "1.002"),
-                ("seen.a", "1770163206000-9", "1.003"),
-            ]
-            .map(|(stream, id, price)| seen(stream, id, price)),
-        )
-        .collect();
-    // In its millisecond behind the last one, with a smaller number.
-    let second = vec![seen("seen.b", "1770163206000-3", "1.02"), seen("seen.a", "1770163207000-0", "1.0")];
-    let (mut by_one, mut ahead_of) = (Lab::new(&config), Lab::new(&config));
-    let mut ahead = Ahead::default();
-    for batch in [first, second] {
-        let entries: Vec<_> = batch.iter().map(|line| (by_one.decode(line), ahead_of.decode(line)).1).collect();
-        ahead.look(entries.iter(), |_| false);
-        for (at, entry) in entries.iter().enumerate() {
-            let wanted = by_one.engine.step(entry);
-            assert_eq!(wanted.disposition, Disposition::Applied);
-            let nothing = Step { disposition: Disposition::Applied, decision: None };
-            assert_eq!(ahead_of.engine.step_ahead(entry, &ahead, at).unwrap_or(nothing), wanted, "{entry:?}");
-        }
-        ahead_of.engine.end_batch();
-        for (stream, _) in config.streams.iter() {
-            assert_eq!(ahead_of.engine.cursor(stream), by_one.engine.cursor(stream));
-        }
-    }
-    assert_eq!(by_one.engine.counters.decisions, 1, "the price behind the stretch reaches a rung");
-}
-
-/// A decision that was emitted for a price at which our rules change nothing is taken over there all the same.
-#[test]
-fn a_decision_emitted_among_prices_ahead_is_taken_over_in_its_place() {
-    let folder = tempfile::tempdir().unwrap();
-    let text =
-        OPENED.trim_start().to_owned() + &prices(4000, &["1.001", "1.002", "1.0021", "1.003", "1.0022", "1.0023"]);
-    let path = folder.path().join("h.jsonl");
-    fs::write(&path, &text).unwrap();
-    let bold = policy(folder.path(), "ladder = \"0.25:0.25\"\nmin_r = \"0.25\"\n");
-    let (_, decisions) = replayed(&Request { histories: vec![path], ..Request::default() }, &bold);
-    assert_eq!(decisions.len(), 1);
-
-    let config = policy(folder.path(), "ladder = \"0.5:0.25,1:0.25\"\n");
-    let audited = || Lab::noting(&config, Decisions::Audited);
-    let (mut by_one, mut ahead_of) = (audited(), audited());
-    let mut entries = Vec::new();
-    for lab in [&mut by_one, &mut ahead_of] {
-        lab.preload(&decisions);
-        entries = text.lines().map(|line| lab.decode(line)).collect();
-    }
-    let mut ahead = Ahead::default();
-    ahead.look(entries.iter(), |_| false);
-    let mut taken = 0;
-    for (at, entry) in entries.iter().enumerate() {
-        by_one.engine.step(entry);
-        taken += u64::from(ahead_of.engine.step_ahead(entry, &ahead, at).is_none());
-    }
-    ahead_of.engine.end_batch();
-    assert_eq!(ahead_of.engine.symbols(), by_one.engine.symbols());
-    let decisions = by_one.symbol("ADAUSDT").unwrap().positions().map(|position| position.decisions.len());
-    assert_eq!((decisions.sum::<usize>(), taken), (1, 0), "the decision stands among all of them");
 }
 
 /// A price that could be of a rescaled contract is doubted until a look-up; the band of before says nothing meanwhile.

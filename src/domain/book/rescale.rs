@@ -1,0 +1,30 @@
+//! Rescales: the contract gets another unit.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::event::ids::EntryRef;
+use crate::domain::units::{OutOfRange, Price, Qty, Ratio};
+
+/// One rescale of a contract: quantities are multiplied by `to` / `from`, prices are divided by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rescale {
+    /// Signed quantity of the position before. [base]
+    pub from: Qty,
+    /// Signed quantity of the position after. [base]
+    pub to: Qty,
+    /// Number of changes before it. [1]
+    pub changes: usize,
+    pub entry: EntryRef,
+}
+
+impl Rescale {
+    /// Returns a quantity in the new unit. The division comes last, so that an even result is exact. [base]
+    pub(super) fn qty(&self, qty: Qty) -> Result<Qty, OutOfRange> {
+        qty.times(Ratio::new(self.to.get()))?.over(Ratio::new(self.from.get()))
+    }
+
+    /// Returns a price in the new unit. [quote per base]
+    pub(super) fn price(&self, price: Price) -> Result<Price, OutOfRange> {
+        price.times(Ratio::new(self.from.get()))?.over(Ratio::new(self.to.get()))
+    }
+}

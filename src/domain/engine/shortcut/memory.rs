@@ -1,0 +1,61 @@
+//! What the shortcuts remember of a symbol, until it changes.
+
+use super::bands::PriceBand;
+use crate::domain::book::symbol::Symbol;
+use crate::domain::exit::policy::{Mode, Policy};
+use crate::domain::exit::{EntryTerms, Hold};
+use crate::domain::units::Price;
+
+/// The outcome of the last evaluation of a symbol, and the prices at which it is the same.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// The hold of the last evaluation, and what it used. The next price makes a band of it.
+    last: Option<(Hold, EntryTerms)>,
+    band: Option<PriceBand>,
+}
+
+impl Memory {
+    /// Returns the outcome of an evaluation at a price and time, if it is known. `Some(None)`: no position is open.
+    #[inline(always)]
+    pub fn hold_at(&mut self, symbol: &Symbol, policy: &Policy, price: Price, now_ms: u64) -> Option<Option<Hold>> {
+        if self.band.is_none() {
+            self.learn(symbol, policy);
+        }
+        self.known_at(symbol, policy, price, now_ms)
+    }
+
+    /// Does the same, and makes no band.
+    #[inline(always)]
+    pub fn known_at(&self, symbol: &Symbol, policy: &Policy, price: Price, now_ms: u64) -> Option<Option<Hold>> {
+        let hold = self.band.as_ref()?.hold_at(price)?;
+        is_confirmed(symbol, policy, now_ms).then_some(hold)
+    }
+
+    /// Makes a band of the last evaluation.
+    #[inline(never)]
+    fn learn(&mut self, symbol: &Symbol, policy: &Policy) {
+        let last = self.last.take();
+        if symbol.hot.open.is_none() || last.is_some() {
+            self.band = PriceBand::around(symbol, policy, last);
+        }
+    }
+
+    /// Remembers the outcome of an evaluation.
+    pub fn remember(&mut self, last: Option<(Hold, EntryTerms)>) {
+        self.last = last;
+    }
+
+    /// Forgets what may no longer hold.
+    pub fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Returns true if the quantity of the open position is confirmed, as far as the policy asks for it.
+#[inline]
+fn is_confirmed(symbol: &Symbol, policy: &Policy, now_ms: u64) -> bool {
+    match (&symbol.hot.open, policy.mode) {
+        (Some(open), Mode::Live) => now_ms.saturating_sub(open.confirmed_ms) <= policy.max_position_age_ms,
+        (Some(_), Mode::Shadow) | (None, _) => true,
+    }
+}
