@@ -17,7 +17,7 @@ use crate::config::flags::{self, RunFlags};
 use crate::domain::delivery::StreamPosition;
 use crate::domain::event::ids::EntryId;
 use crate::drive::projection::close_to_others;
-use crate::service::run::{Connect, Message, ReaderSetup, LeaseState, ReaderStatus, read_streams, stop_on_signal};
+use crate::service::run::{Connect, LeaseState, Message, ReaderSetup, ReaderStatus, read_streams, stop_on_signal};
 use crate::service::server;
 use crate::shell::journal::{Journal, Limits};
 use crate::shell::redis::Membership;

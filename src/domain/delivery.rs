@@ -630,7 +630,7 @@ impl Delivery {
         self.lease_at(now_ms)?;
         let control_outbox::Due { number, entry, tried } = self.control.due(now_ms)?;
         let gap = entry.clone().into_gap().map(|gap| self.gap_notice(gap, engine));
-        Some(Action::Append(Append { number, entry, tried, gap }))
+        Some(Action::Append(Box::new(Append { number, entry, tried, gap })))
     }
 
     fn gap_notice(&self, gap: StreamGap, engine: &Engine) -> GapNotice {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::support::binary::{harvester, name, run};
 use crate::support::lab::{Lab, entry_line};
-use crate::support::{self, cases, config, replayed, root};
+use crate::support::{cases, config, replayed, root};
 use harvester::cli::replay::Request;
 use harvester::codec::checksum::{state_checksum, state_checksum_hex};
 use harvester::codec::snapshot;

@@ -14,7 +14,7 @@ use super::memory::ASKED;
 use crate::support::run_alone;
 use harvester::config::Start;
 use harvester::domain::event::ids::EntryId;
-use harvester::service::run::{Batch, Connect, Message, ReaderSetup, LeaseState, ReaderStatus, read_streams};
+use harvester::service::run::{Batch, Connect, LeaseState, Message, ReaderSetup, ReaderStatus, read_streams};
 use harvester::shell::redis::frame::{Framer, Token, Walk};
 use harvester::shell::redis::{Address, Membership};
 use tokio::sync::watch;

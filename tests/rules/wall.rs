@@ -198,6 +198,7 @@ fn the_words_of_a_venue_stay_in_its_folder() {
         wrong.extend(its.iter().filter(|word| !own.contains(*word)).map(|word| format!("{venue} does not say {word}")));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
 
 #[test]
 fn no_file_uses_itself_through_others() {

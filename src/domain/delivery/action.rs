@@ -11,7 +11,7 @@ pub enum Action {
     /// Write a checkpoint and report when it is durable. Nothing else is asked for before that.
     Checkpoint,
     /// Append an entry of our own to the control stream.
-    Append(Append),
+    Append(Box<Append>),
     /// Offer decisions to the emission script, all in one pipeline, in this order.
     Offer(Vec<Offer>),
     /// Look for written decisions in the decision stream and in the memory of written ids.

@@ -97,10 +97,10 @@ impl Engine {
         }
         folded?;
         self.globals.positions_known |= fact.qty.is_zero();
-        if after.position() != before.position() {
+        if after.position != before.position {
             self.changes.touch_cold(id);
         }
-        if (after.position(), after.qty()) != (before.position(), before.qty()) {
+        if (after.position, after.qty) != (before.position, before.qty) {
             self.after_positions(id);
         }
         Ok(())
@@ -156,31 +156,30 @@ impl Engine {
     }
 }
 
-/// What an evaluation reads, as far as a position of the exchange can change it. The time of its confirmation is not
-/// part of it: that is looked up at each use.
+/// The values that an evaluation reads and a position of the exchange can change. The time of its confirmation is not
+/// one of them: that is looked up at each use.
 #[derive(PartialEq)]
 struct Evaluated {
     history_gap: bool,
     diverged: bool,
-    open: Option<(PositionId, Qty, Option<(Price, EntrySource)>, Option<EntryId>)>,
+    position: Option<PositionId>,
+    qty: Option<Qty>,
+    entry: Option<(Price, EntrySource)>,
+    price_doubted: Option<EntryId>,
 }
 
 impl Evaluated {
     fn of(symbol: &Symbol) -> Self {
         let Hot { history_gap, diverged, open, .. } = &symbol.hot;
-        let open = open.as_ref().map(|open| {
-            let entry = open.totals.entry.map(|entry| (entry.price, entry.source));
-            (open.id, open.totals.qty, entry, open.price_doubted)
-        });
-        Self { history_gap: *history_gap, diverged: *diverged, open }
-    }
-
-    fn position(&self) -> Option<PositionId> {
-        self.open.map(|(position, ..)| position)
-    }
-
-    fn qty(&self) -> Option<Qty> {
-        self.open.map(|(_, qty, ..)| qty)
+        let open = open.as_ref();
+        Self {
+            history_gap: *history_gap,
+            diverged: *diverged,
+            position: open.map(|open| open.id),
+            qty: open.map(|open| open.totals.qty),
+            entry: open.and_then(|open| open.totals.entry).map(|entry| (entry.price, entry.source)),
+            price_doubted: open.and_then(|open| open.price_doubted),
+        }
     }
 }
 

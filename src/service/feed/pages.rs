@@ -46,7 +46,8 @@ fn metrics(state: &State) -> Page {
 
 /// Returns what `/metrics` prints of a feed of which everything is known, for the reference.
 pub(super) fn everything() -> Result<String, fmt::Error> {
-    let state = State::new(Feed::User, Duration::from_secs(30), Duration::from_secs(60));
+    let minute = Duration::from_secs(60);
+    let state = State::new(Feed::User, minute / 2, minute, 60 * minute);
     {
         let mut facts = state.facts();
         let now = Some(Instant::now());

@@ -115,7 +115,7 @@ impl Emitting {
                 }
                 Ok(())
             }
-            Action::Append(append) => self.append(emitter, append).await,
+            Action::Append(append) => self.append(emitter, *append).await,
             Action::Check(written) => self.check(emitter, &written).await,
             Action::Acknowledge(acks) => self.acknowledge(emitter, acks).await,
             Action::Record(records) => self.record(emitter, records).await,

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
+use crossbeam_channel::{Sender, bounded};
 use harvester::cli::positions::Sheet;
 use harvester::cli::replay::Request;
 use harvester::drive::projection;
@@ -12,7 +13,6 @@ use harvester::service::report::{Report, SharedReport};
 use harvester::shell::web::WebServer;
 use serde_json::Value;
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
 
 use super::well;
 use crate::support::binary::{Ran, name, run_with};
@@ -26,7 +26,7 @@ struct Served {
 }
 
 impl Served {
-    fn new(report: Report, questions: Option<mpsc::Sender<Question>>) -> Self {
+    fn new(report: Report, questions: Option<Sender<Question>>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let shared = SharedReport::new(report);
@@ -38,10 +38,10 @@ impl Served {
 
     /// Pages of a store, answered by a thread of its own as the fold does.
     fn of_store(store: &Path) -> Self {
-        let (ask, mut asked) = mpsc::channel(QUESTIONS_WAITING);
+        let (ask, asked) = bounded(QUESTIONS_WAITING);
         let (engine, rows) = projection::read(store).expect("the store reads");
         std::thread::spawn(move || {
-            while let Some(Question::Positions { symbol, all, answer }) = asked.blocking_recv() {
+            while let Ok(Question::Positions { symbol, all, answer }) = asked.recv() {
                 let sheet = Sheet::of(&engine, &rows, symbol.as_deref(), all).expect("the store reads");
                 let _ = answer.send(serde_json::to_value(sheet).expect("a sheet is JSON"));
             }
@@ -204,7 +204,7 @@ fn positions_are_a_list_on_their_page() {
 
 #[test]
 fn a_fold_that_does_not_take_questions_refuses_them_by_name() {
-    let (ask, asked) = mpsc::channel(1);
+    let (ask, asked) = bounded(1);
     let served = Served::new(well(), Some(ask));
     drop(asked);
     let (status, body) = served.json("/positions");

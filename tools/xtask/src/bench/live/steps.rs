@@ -56,7 +56,7 @@ pub fn measure(file: &Path, config: &Config) -> anyhow::Result<(Vec<(&'static st
         let encoded = Instant::now();
         let mut start = 0;
         for ((stream, id), end) in reply.of.iter().zip(&ends) {
-            black_box(decoder.decode_line(*stream, *id, lines[start..*end].as_bytes())?);
+            black_box(decoder.decode_line(*stream, *id, &lines.as_bytes()[start..*end])?);
             start = *end;
         }
         framing += framed - began;
