@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::domain::delivery::control_outbox::OwnEntry;
+use crate::domain::delivery::own_entry::OwnEntry;
 use crate::domain::delivery::row::FieldTexts;
 use crate::domain::event::streams::Streams;
 

@@ -3,8 +3,8 @@
 use harvester::codec::seal::Sealed;
 use harvester::config::Config;
 use harvester::domain::delivery::action::{Action, Answer, Appended, Notice, Offer, Recorded, Tried};
-use harvester::domain::delivery::control_outbox::OwnEntry;
 use harvester::domain::delivery::gap::{GapReason, StreamGap};
+use harvester::domain::delivery::own_entry::OwnEntry;
 use harvester::domain::delivery::row::{OutboxRow, RowChange};
 use harvester::domain::delivery::{Delivery, Folded, Lease, Restored, Settings};
 use harvester::domain::engine::Disposition;

@@ -1,7 +1,7 @@
 //! The vocabulary of delivery: what the shell is asked to do, and what it answers.
 
-use super::control_outbox::OwnEntry;
 use super::gap::StreamGap;
+use super::own_entry::OwnEntry;
 use super::row::{FieldTexts, OutboxRow};
 use crate::domain::event::ids::{EntryId, StreamId};
 

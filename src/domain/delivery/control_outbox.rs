@@ -11,35 +11,11 @@ use std::collections::BTreeMap;
 
 use super::action::{Appended, Tried};
 use super::gap::StreamGap;
+use super::own_entry::OwnEntry;
 use crate::domain::event::ids::EntryId;
 
 /// How long our entries wait after the server refused one. [ms]
 const PAUSE_MS: u64 = 2_000;
-
-/// An entry of our own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OwnEntry {
-    /// `policy.adopted`: the configured policy, which was not in force before.
-    NewPolicy,
-    /// `policy.adopted`: the configured policy, which is in force and is not in the log.
-    PolicyInForce,
-    /// `history.gap`
-    Gap(StreamGap),
-    /// `kill.changed`: the kill key was set or cleared.
-    Kill(bool),
-    /// `entry.skipped`
-    Skipped { stream: Box<str>, id: EntryId, why: &'static str },
-}
-
-impl OwnEntry {
-    /// Returns the gap that the entry is about.
-    pub fn into_gap(self) -> Option<StreamGap> {
-        match self {
-            Self::Gap(gap) => Some(gap),
-            Self::NewPolicy | Self::PolicyInForce | Self::Kill(_) | Self::Skipped { .. } => None,
-        }
-    }
-}
 
 /// Where an entry of ours is.
 #[derive(Clone, Debug, PartialEq, Eq)]
