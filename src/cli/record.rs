@@ -15,6 +15,7 @@ use crate::codec::line;
 use crate::config::Config;
 use crate::config::flags::{self, RunFlags};
 use crate::domain::delivery::StreamPosition;
+use crate::domain::delivery::fault::Faults;
 use crate::domain::event::ids::EntryId;
 use crate::drive::projection::close_to_others;
 use crate::service::run::{Connect, LeaseState, Message, ReaderSetup, ReaderStatus, read_streams, stop_on_signal};
@@ -80,6 +81,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
         status: Arc::clone(&status),
         to_fold: to_journal,
         folded: to_fill,
+        faults: Faults::default(),
     };
     let reading = std::thread::Builder::new().name("reader".to_owned()).spawn(move || read_streams(setup))?;
 

@@ -29,6 +29,7 @@ use std::collections::VecDeque;
 use acks::Acks;
 use action::{Action, Answer, Append, Appended, GapNotice, Needed, Notice, Offer, Record, Recorded};
 use control_outbox::ControlOutbox;
+use fault::{Fault, Faults};
 use gap::StreamGap;
 use gate::Gate;
 use kill::Kills;
@@ -47,6 +48,7 @@ use super::exit::Hold;
 pub mod acks;
 pub mod action;
 pub mod control_outbox;
+pub mod fault;
 pub mod gap;
 pub mod gate;
 pub mod kill;
@@ -78,6 +80,7 @@ pub struct Settings {
     pub has_key: bool,
     /// Name of the control stream.
     pub control: Box<str>,
+    pub faults: Faults,
 }
 
 /// The stream position of an input stream.
@@ -247,7 +250,11 @@ impl Delivery {
             self.acks.folded(self.folded, entry.stream, entry.id);
         }
         if let Some(row) = decided {
-            self.outbox.add(row, self.folded);
+            let is_early = self.settings.faults.has(Fault::OfferBeforeSync);
+            self.outbox.add(row, if is_early { 0 } else { self.folded });
+            if is_early {
+                self.outbox.synced(0);
+            }
         }
         if let Some(fields) = record {
             self.quarantined(entry, fields, engine);
@@ -392,7 +399,7 @@ impl Delivery {
         if gap.count.is_none() && engine.globals().gaps.iter().any(is_it) {
             return self.count_lost(&gap);
         }
-        if gap.count.is_none() {
+        if gap.count.is_none() && !self.settings.faults.has(Fault::ForgetDoubtAtFailover) {
             self.outbox.doubt_orders();
         }
         // On disk before any entry after it: a process that ends in between finds the same gap.
@@ -522,6 +529,10 @@ impl Delivery {
 
     /// Handles the outcome of an append.
     pub fn handle_appended(&mut self, number: u64, outcome: Appended, now_ms: u64, engine: &Engine) {
+        let outcome = match outcome {
+            Appended::Unknown(_) if self.settings.faults.has(Fault::RetryWithoutAsking) => Appended::Unknown(None),
+            outcome => outcome,
+        };
         self.control.appended(number, outcome, now_ms);
         // It may have come back before its own answer.
         let control = engine.streams().id_of(&self.settings.control);
@@ -547,7 +558,7 @@ impl Delivery {
     pub fn handle_checked(&mut self, lost: &[u64], engine: &Engine) {
         let oldest = self.outbox.rows().find(|row| row.written.is_some()).map(|row| row.seq);
         for seq in lost {
-            self.outbox.write_again(*seq);
+            self.outbox.write_again(*seq, self.settings.faults.has(Fault::AgainWithOrder));
             (self.any_lost, self.checkpoint) = (true, Checkpointing::Due);
         }
         // If the oldest is lost, older ones may be lost too.
@@ -586,7 +597,9 @@ impl Delivery {
     /// Handles the loss of the connection: what is in flight may or may not have arrived.
     pub fn handle_disconnected(&mut self) {
         self.is_connected = false;
-        self.outbox.lost();
+        if !self.settings.faults.has(Fault::TakeInFlightForSent) {
+            self.outbox.lost();
+        }
         self.control.lost();
         self.records.retry(false);
         self.acks.lost();
@@ -694,7 +707,8 @@ impl Delivery {
         }
         // Since the decision, the position was closed, was reduced by another service, or became uncertain.
         let symbol = engine.find(row.field("symbol"));
-        let still_holds = symbol.is_some_and(|symbol| symbol.still_holds(&row.decision_id));
+        let still_holds = self.settings.faults.has(Fault::OfferWithoutPosition)
+            || symbol.is_some_and(|symbol| symbol.still_holds(&row.decision_id));
         let is_uncertain = || symbol.and_then(Symbol::uncertain).map(Hold::name);
         (!still_holds).then_some("position_changed").or_else(is_uncertain)
     }
@@ -717,7 +731,9 @@ impl Delivery {
     }
 
     fn acknowledge(&mut self, engine: &Engine) -> Option<Action> {
-        let due = self.acks.take(self.folded, self.durable, |stream| engine.cursor(stream));
+        let is_early = self.settings.faults.has(Fault::AcknowledgeBeforeSync);
+        let durable = if is_early { self.folded } else { self.durable };
+        let due = self.acks.take(self.folded, durable, |stream| engine.cursor(stream));
         due.map(Action::Acknowledge)
     }
 
@@ -751,6 +767,9 @@ impl Delivery {
         }
         let mut changes = std::mem::take(&mut self.changes);
         changes.extend(self.outbox.take_changes());
+        if self.settings.faults.has(Fault::CursorBeforeOutbox) {
+            changes.retain(|change| !matches!(change, RowChange::Outbox(row) if row.written.is_none()));
+        }
         changes
     }
 

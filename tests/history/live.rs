@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::memory::ASKED;
 use crate::support::run_alone;
 use harvester::config::Start;
+use harvester::domain::delivery::fault::Faults;
 use harvester::domain::event::ids::EntryId;
 use harvester::service::run::{Batch, Connect, LeaseState, Message, ReaderSetup, ReaderStatus, read_streams};
 use harvester::shell::redis::frame::{Framer, Token, Walk};
@@ -178,6 +179,7 @@ impl Reader {
             status: Arc::clone(&status),
             to_fold,
             folded: to_fill,
+            faults: Faults::default(),
         };
         let thread = std::thread::spawn(move || read_streams(setup));
         Self { messages, folded, status, stop, thread, _role: role }

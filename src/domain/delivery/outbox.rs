@@ -148,9 +148,10 @@ impl Outbox {
         }
     }
 
-    /// Makes a decision waiting again that the server has lost. Its order is not sent a second time.
-    pub fn write_again(&mut self, seq: u64) {
-        self.change(seq, |row| (row.written, row.again, row.record_only) = (None, true, row.live));
+    /// Makes a decision waiting again that the server has lost. Its order is not sent a second time. (`with_order` is a
+    /// deliberate fault.)
+    pub fn write_again(&mut self, seq: u64, with_order: bool) {
+        self.change(seq, |row| (row.written, row.again, row.record_only) = (None, true, row.live && !with_order));
     }
 
     /// Returns the decisions that the server should have.

@@ -25,6 +25,7 @@ use super::start::{Started, control_stream, start};
 use crate::codec::policy;
 use crate::config::flags::{self, RunFlags};
 use crate::config::{Config, Start};
+use crate::domain::delivery::fault::Faults;
 use crate::domain::event::streams::{StreamKind, Streams};
 use crate::drive::keys;
 use crate::drive::look_ahead::is_read_ahead;
@@ -140,6 +141,7 @@ fn serve(
         status: Arc::clone(&status),
         to_fold,
         folded: to_fill,
+        faults: Faults::default(),
     };
     let emitting = EmitterSetup {
         connect: connect.clone(),

@@ -8,15 +8,18 @@
 //! read, has lost its history: it was deleted or flushed, or its server was replaced by a replica that lagged. Servers
 //! before 7.0 do not count: there, a first entry after the cursor is a hint, and an end before the cursor is proof.
 
+use super::source::Source;
 use crate::config::Start;
 use crate::domain::delivery::StreamPosition;
+use crate::domain::delivery::fault::{Fault, Faults};
 use crate::domain::delivery::gap::{GapReason, StreamGap};
 use crate::domain::event::ids::{EntryId, StreamId};
-use crate::shell::redis::{Consumer, ServerError, StreamFault, StreamStats};
+use crate::shell::redis::{ServerError, StreamFault, StreamStats};
 
 /// The counts of each stream.
 pub struct Bookkeeping {
     streams: Vec<Option<StreamBook>>,
+    faults: Faults,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,9 +53,9 @@ enum Finding {
 }
 
 impl Bookkeeping {
-    pub fn new(positions: &[Option<(EntryId, StreamPosition)>]) -> Self {
+    pub fn new(positions: &[Option<(EntryId, StreamPosition)>], faults: Faults) -> Self {
         let book = |(id, position)| StreamBook { position, whole_to: id, forgotten_at: None };
-        Self { streams: positions.iter().map(|position| position.map(book)).collect() }
+        Self { streams: positions.iter().map(|position| position.map(book)).collect(), faults }
     }
 
     pub fn has_begun(&self, stream: usize) -> bool {
@@ -72,7 +75,7 @@ impl Bookkeeping {
         stream: StreamId,
         stream_stats: &StreamStats,
         from: Start,
-        consumer: &mut Consumer,
+        consumer: &mut impl Source,
     ) -> Result<(Option<EntryId>, StreamPosition, Option<StreamGap>), ServerError> {
         let added = stream_stats.entries_added.unwrap_or(0);
         let index = usize::from(stream.0);
@@ -113,15 +116,24 @@ impl Bookkeeping {
         stream: StreamId,
         stream_stats: &StreamStats,
         at: Position,
-        consumer: &mut Consumer,
+        consumer: &mut impl Source,
     ) -> Result<Option<StreamGap>, ServerError> {
         let index = usize::from(stream.0);
         let Some(book) = self.streams[index] else { return Ok(None) };
         let added = if stream_stats.exists { stream_stats.entries_added.unwrap_or(book.position.added) } else { 0 };
-        let loss = match find(stream_stats, &book, at) {
+        let mut finding = find(stream_stats, &book, at);
+        let mut unread = 0;
+        if matches!(finding, Finding::Doubtful | Finding::Forgotten) {
+            unread = consumer.count_between(index, at.read, stream_stats.last_id)?;
+        }
+        if finding == Finding::Doubtful && book.position.seen.saturating_add(unread) > added {
+            finding = Finding::Forgotten;
+        }
+        let loss = match finding {
             Finding::Whole => None,
+            Finding::Doubtful if self.faults.has(Fault::NoCount) => None,
+            Finding::Forgotten if self.faults.has(Fault::NoticeNothingForgotten) => None,
             Finding::Doubtful => {
-                let unread = consumer.count_between(index, at.read, stream_stats.last_id)?;
                 let count = added.saturating_sub(book.position.seen).saturating_sub(unread);
                 let before = if count > 0 { before(index, stream_stats, at.read, consumer)? } else { None };
                 (count > 0).then_some((
@@ -136,7 +148,6 @@ impl Bookkeeping {
                 Some((None, book.position.seen, at.read, stream_stats.first_id, GapReason::Trimmed))
             }
             Finding::Forgotten => {
-                let unread = consumer.count_between(index, at.read, stream_stats.last_id)?;
                 let kept = match stream_stats.fault {
                     Some(StreamFault::NotAStream) => None,
                     Some(StreamFault::IdsExhausted) | None => consumer.last_until(index, at.read)?,
@@ -174,7 +185,7 @@ fn before(
     stream: usize,
     stream_stats: &StreamStats,
     read: EntryId,
-    consumer: &mut Consumer,
+    consumer: &mut impl Source,
 ) -> Result<Option<EntryId>, ServerError> {
     // If no entry is left, none follows the gap.
     let Some(first) = stream_stats.first_id else { return Ok(Some(read).filter(|read| *read >= stream_stats.last_id)) };
@@ -206,8 +217,12 @@ fn find(stream_stats: &StreamStats, book: &StreamBook, at: Position) -> Finding 
     if added < position.added.max(position.seen) {
         return Finding::Forgotten;
     }
-    // As many are left as were added and not seen. If that cannot be, or need not be, they are counted.
+    // As many are left as were added and not seen. If that cannot be, or need not be, they are counted. If more are left,
+    // as many were added since the server forgot what we have seen as it forgot.
     let left = added - position.seen;
+    if left == 0 && stream_stats.next_id.is_some_and(|next| next > at.read) {
+        return Finding::Forgotten;
+    }
     let is_trimmed = stream_stats.first_id.is_some_and(|first| first > book.whole_to);
     let is_deleted = stream_stats.max_deleted.is_some_and(|deleted| deleted > book.whole_to);
     let may_lack =
@@ -257,6 +272,8 @@ mod tests {
             ),
             (stream_stats(8, 8, Some(4)), book(3, 10), at(3), Finding::Forgotten),
             (stream_stats(2, 2, None), book(3, 0), at(3), Finding::Forgotten),
+            // As many were added as the server had forgotten: one follows, although all that were added were read.
+            (stream_stats(10, 10, Some(11)), book(10, 10), at(10), Finding::Forgotten),
             (StreamStats::default(), book(3, 10), at(3), Finding::Forgotten),
             (StreamStats::default(), book(0, 0), at(0), Finding::Whole),
             // The start is after the end: of an empty stream, and of a stream with earlier entries.

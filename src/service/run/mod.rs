@@ -18,7 +18,7 @@
 //! was trimmed), `event_loop` with `message` and `event`, `processor`, `disk` (journal and checkpoint), `emitter`,
 //! `lease_task`, `kill_gate` (holds orders back), `findings`, `orders` (writes requests), `crash_guard` (ends crash
 //! loops), `snapshots` (keeps past states), `fetching` (asks for what is lacking), `publish` (publishes the report),
-//! `fail` (failure points for tests).
+//! `source` (the reader's requests), `fail` (failure points for tests).
 
 mod command;
 mod connect;
@@ -42,11 +42,13 @@ mod publish;
 mod reader;
 mod reader_status;
 mod snapshots;
+pub mod source;
 mod start;
 
 pub use command::{Args, Failed, run, stop_on_signal};
 pub use connect::Connect;
+pub use kill_gate::KillGate;
 pub use lines::{Batch, Released};
 pub use message::{LeaseState, Message};
-pub use reader::{ReaderSetup, run as read_streams};
+pub use reader::{Reader, ReaderSetup, Trouble, run as read_streams};
 pub use reader_status::ReaderStatus;

@@ -22,12 +22,14 @@ use super::findings::Findings;
 use super::kill_gate::KillGate;
 use super::lines::Released;
 use super::orders::Orders;
-use crate::codec::line::{self, FieldValue};
+use crate::codec::decode::kills_when_read;
+use crate::codec::line::{self, FieldValue, Fields};
 use crate::codec::live::{self, Checkpoint, Finding};
 use crate::codec::seal;
 use crate::codec::signing::SigningKey;
-use crate::codec::state::{Quarantined, Row};
+use crate::codec::state::{self, Quarantined, Row, Rows};
 use crate::domain::book::counters::Count;
+use crate::domain::delivery::fault::Faults;
 use crate::domain::delivery::gap::StreamGap;
 use crate::domain::delivery::row::{FieldTexts, OutboxRow, SOMEWHERE};
 use crate::domain::delivery::{Delivery, Folded, Restored, Settings, StreamPosition};
@@ -37,6 +39,7 @@ use crate::domain::event::streams::{StreamKind, Streams};
 use crate::domain::event::{Control, DecisionFact, Entry, Event, Reason};
 use crate::drive::commits::PendingRows;
 use crate::drive::driver::Driver;
+use crate::drive::look_ahead::LookAhead;
 use crate::service::operator_log::{self, Line};
 
 /// The streams of decisions and requests.
@@ -89,6 +92,7 @@ pub struct ProcessorParts {
     pub outputs: OutputStreams,
     pub crash_guard: CrashGuard,
     pub stored: Stored,
+    pub faults: Faults,
 }
 
 /// The rows of an earlier process beside the engine's state.
@@ -104,6 +108,25 @@ pub struct Stored {
     /// Gaps that are still to be published.
     pub gaps: Vec<StreamGap>,
     pub findings: BTreeMap<String, Finding>,
+}
+
+impl Stored {
+    /// Reads what an earlier process left beside the engine's state.
+    pub fn read<R: Rows>(rows: &R, streams: &Streams) -> Result<Self, R::Error> {
+        let positions: Result<Vec<_>, _> =
+            streams.iter().map(|(_, stream)| live::stream_position(rows, &stream.name)).collect();
+        let unrecorded = live::quarantine_outbox(rows)?;
+        let unrecorded = unrecorded.iter().map(|(stream, id)| state::quarantined_one(rows, stream, *id));
+        Ok(Self {
+            checkpoint: live::checkpoint(rows)?,
+            outbox: live::outbox(rows)?,
+            positions: positions?,
+            unrecorded: unrecorded.filter_map(Result::transpose).collect::<Result<_, _>>()?,
+            refused: live::refused(rows)?,
+            gaps: live::gaps(rows, streams)?,
+            findings: live::findings(rows)?,
+        })
+    }
 }
 
 /// Driver and delivery of one process.
@@ -125,13 +148,14 @@ pub struct Processor {
 
 impl Processor {
     pub fn new(parts: ProcessorParts) -> Self {
-        let ProcessorParts { driver, rows, signing, orders, outputs, crash_guard, stored } = parts;
+        let ProcessorParts { driver, rows, signing, orders, outputs, crash_guard, stored, faults } = parts;
         let settings = Settings {
             policy: orders.policy.clone(),
             sends_orders: orders.live.is_some(),
             age_max_ms: orders.age_max_ms,
             has_key: signing.is_some(),
             control: outputs.control.as_str().into(),
+            faults,
         };
         let unrecorded = stored.unrecorded.iter().filter_map(|held| {
             // An entry that is readable under the present rules has no record.
@@ -187,6 +211,27 @@ impl Processor {
         self.fold(stream, id, by_group, line, now_ms)
     }
 
+    /// Looks at an entry ahead of its turn, at the start of a process.
+    pub fn look(&mut self, ahead: &mut LookAhead, stream: StreamId, id: EntryId, fields: &Fields<'_>) {
+        let entry = self.driver.decode(stream, id, fields);
+        if entry.kind == StreamKind::Control && kills_when_read(fields) {
+            self.kill_gate.kill_is_read();
+            self.kill_is_read(stream, id);
+        }
+        ahead.see(self.streams(), entry);
+    }
+
+    /// Folds a line of the journal that the store lacks, at the start of a process.
+    pub fn fold_again(&mut self, text: &str) -> anyhow::Result<()> {
+        let (name, id) = line::head(text.as_bytes())?;
+        let id: EntryId = id.parse().map_err(|_| anyhow::anyhow!("{id:?} is not the id of an entry"))?;
+        match self.streams().id_of(&name) {
+            Some(stream) => self.fold(stream, id, false, text, 0)?,
+            None => self.delivery.handle_other_line(),
+        }
+        Ok(())
+    }
+
     /// Folds a line of the journal, and passes on to delivery what follows from it.
     pub fn fold(
         &mut self,
@@ -233,7 +278,7 @@ impl Processor {
             Ok(_) | Err(_) => None,
         };
         if let Some(row) = seen.as_ref().filter(|row| self.delivery.outbox().get(row.seq).is_none()) {
-            self.rows.add(crate::codec::state::decision_row(row.seq, line));
+            self.rows.add(state::decision_row(row.seq, line));
         }
         let record = match disposition {
             Disposition::Quarantined(reason) => {
@@ -310,6 +355,16 @@ impl Processor {
         let globals = self.driver.engine.globals();
         self.kill_gate.kills_are_folded(folded, globals.killed);
         self.kill_gate.policy_differs(globals.policy.hash != self.orders.policy);
+    }
+
+    /// Returns cursor and counts of each stream; `None` if it was never read.
+    pub fn positions(&self) -> Vec<Option<(EntryId, StreamPosition)>> {
+        let position = |stream: StreamId| {
+            let (cursor, position) = (self.engine().cursor(stream), self.delivery.position_over_gaps(stream));
+            let is_known = position != StreamPosition::default() || cursor.is_some();
+            is_known.then(|| (cursor.unwrap_or_default(), position))
+        };
+        self.streams().iter().map(|(stream, _)| position(stream)).collect()
     }
 
     /// Begins a stream that was never read.

@@ -19,16 +19,16 @@ use super::kill_gate::KillGate;
 use super::lines::{Batch, WaitingLines};
 use super::message::{LeaseState, Message};
 use super::reader_status::ReaderStatus;
+use super::source::{Connected, Source};
 use crate::codec::decode::kills_when_read;
 use crate::codec::line::{self, Fields, LineHead};
 use crate::config::Start;
 use crate::domain::delivery::StreamPosition;
+use crate::domain::delivery::fault::{Fault, Faults};
 use crate::domain::engine::IDS_AHEAD_MAX_MS;
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::event::reorder::{ReadTo, ReorderBuffer};
-use crate::shell::redis::{
-    Answer, Consumer, Membership, RawEntry, Round, Sent, ServerError, StreamFault, StreamStats, Take,
-};
+use crate::shell::redis::{Answer, Membership, RawEntry, Round, Sent, ServerError, StreamFault, StreamStats, Take};
 
 /// With a larger lag than this, the watermark is not sent, because no order is sent then. [ms]
 const FAR_BEHIND_MS: u64 = 60_000;
@@ -37,6 +37,8 @@ const FAR_BEHIND_MS: u64 = 60_000;
 const READ_TO_STEP_MS: u64 = 50;
 /// How long a read waits at the server for new entries.
 const WAIT: Duration = Duration::from_millis(200);
+/// How long nothing is asked after the lease was found to be another's.
+const FENCED_PAUSE: Duration = Duration::from_millis(10);
 /// Time between two gap checks of all streams.
 const SURVEY_INTERVAL: Duration = Duration::from_secs(1);
 /// The size of the entries that are read together, as far as it can be predicted. [bytes]
@@ -66,6 +68,7 @@ pub struct ReaderSetup {
     pub to_fold: Sender<Message>,
     /// Batches that were folded, to be filled again.
     pub folded: Receiver<Batch>,
+    pub faults: Faults,
 }
 
 /// How streams are read.
@@ -80,9 +83,12 @@ enum Mode {
 }
 
 /// The receiver is gone, or the service stops.
-struct Over;
+#[derive(Debug)]
+pub struct Over;
 
-enum Trouble {
+/// Why reading on one connection ended.
+#[derive(Debug)]
+pub enum Trouble {
     Server(ServerError),
     Over,
 }
@@ -122,7 +128,8 @@ struct Asked {
     by_group: bool,
 }
 
-struct Reader {
+/// The reader, between two requests.
+pub struct Reader {
     setup: ReaderSetup,
     mode: Mode,
     /// The last entry of each stream in the rounds received.
@@ -147,7 +154,9 @@ struct Reader {
     count: usize,
     /// The watermark that was sent last. [ms since 1970]
     told_to_ms: u64,
-    surveyed: Option<Instant>,
+    began: Instant,
+    /// When the gap check was made last, by the clock of the source.
+    surveyed: Option<Duration>,
 }
 
 /// Reads until it is stopped. Failures of the server are retried without limit, with growing delays.
@@ -165,10 +174,10 @@ fn exact_sleeps() -> std::io::Result<()> {
 }
 
 impl Reader {
-    fn new(setup: ReaderSetup) -> Self {
+    pub fn new(setup: ReaderSetup) -> Self {
         let read: Vec<EntryId> =
             setup.positions.iter().map(|position| position.map_or_else(EntryId::default, |(id, _)| id)).collect();
-        let books = Bookkeeping::new(&setup.positions);
+        let books = Bookkeeping::new(&setup.positions, setup.faults);
         Self {
             reorder: ReorderBuffer::new(setup.streams.len()),
             heads: setup.streams.iter().map(|name| LineHead::new(name)).collect(),
@@ -181,6 +190,7 @@ impl Reader {
             mode: Mode::Unsettled,
             count: setup.count,
             told_to_ms: 0,
+            began: Instant::now(),
             surveyed: None,
             taken: read.clone(),
             read,
@@ -208,37 +218,57 @@ impl Reader {
     fn connected(&mut self, delay: &mut RetryDelay) -> Result<(), Trouble> {
         let ReaderSetup { connect, streams, membership, .. } = &self.setup;
         let mut consumer = connect.consumer(streams.clone(), membership.clone())?;
-        self.mode = Mode::Unsettled;
-        self.asked = None;
-        let read = self.read_on(&mut consumer, delay);
+        let read = self.read_on(&mut Connected { consumer: &mut consumer, began: self.began }, delay);
         if consumer.had_too_large_a_reply() {
             self.count = (self.count / 4).max(1);
         }
         read
     }
 
-    fn read_on(&mut self, consumer: &mut Consumer, delay: &mut RetryDelay) -> Result<(), Trouble> {
-        self.stream_stats(consumer)?;
-        self.setup.status.is_connected.store(true, Ordering::Relaxed);
+    fn read_on(&mut self, consumer: &mut impl Source, delay: &mut RetryDelay) -> Result<(), Trouble> {
+        self.begin(consumer)?;
         while !self.setup.stop.load(Ordering::Relaxed) {
-            if self.asked.is_none() {
-                self.settle(consumer)?;
-                if self.is_survey_due() {
-                    self.stream_stats(consumer)?;
-                }
+            if self.prepare(consumer)? {
+                self.cycle(consumer)?;
             }
-            self.cycle(consumer)?;
             delay.reset();
         }
         Ok(())
     }
 
-    fn is_survey_due(&self) -> bool {
-        self.surveyed.is_none_or(|at| at.elapsed() >= SURVEY_INTERVAL)
+    /// Begins to read on a new connection.
+    pub fn begin(&mut self, consumer: &mut impl Source) -> Result<(), Trouble> {
+        self.mode = Mode::Unsettled;
+        self.asked = None;
+        self.stream_stats(consumer)?;
+        self.setup.status.is_connected.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Asks for the next round unless one is in flight. Returns false if there is none: the lease is not ours.
+    pub fn prepare(&mut self, consumer: &mut impl Source) -> Result<bool, Trouble> {
+        if self.asked.is_some() {
+            return Ok(true);
+        }
+        self.settle(consumer)?;
+        if self.is_survey_due(consumer) {
+            self.stream_stats(consumer)?;
+        }
+        if self.ask(consumer)? {
+            return Ok(true);
+        }
+        // The lease was ours until a moment ago. The lease task will set the new role.
+        self.mode = Mode::Unsettled;
+        consumer.pause(FENCED_PAUSE);
+        Ok(false)
+    }
+
+    fn is_survey_due(&self, consumer: &impl Source) -> bool {
+        self.surveyed.is_none_or(|at| consumer.clock().saturating_sub(at) >= SURVEY_INTERVAL)
     }
 
     /// Becomes leader or follower, as the lease says.
-    fn settle(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
+    fn settle(&mut self, consumer: &mut impl Source) -> Result<(), Trouble> {
         if self.is_settled() {
             return Ok(());
         }
@@ -267,10 +297,12 @@ impl Reader {
 
     /// Reads our own pending entries, then those of consumers that are gone, then our own range up to what was
     /// delivered.
-    fn take_over(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
+    fn take_over(&mut self, consumer: &mut impl Source) -> Result<(), Trouble> {
         for stream in (0..self.setup.streams.len()).filter(|stream| self.barred[*stream].is_none()) {
             let state = consumer.join(stream, self.read[stream])?;
-            self.range_to[stream] = Some(state.last_delivered).filter(|to| *to > self.read[stream]);
+            if !self.setup.faults.has(Fault::SkipOwnRange) {
+                self.range_to[stream] = Some(state.last_delivered).filter(|to| *to > self.read[stream]);
+            }
             let mut after = EntryId::default();
             loop {
                 let page = consumer.own_pending(stream, after)?;
@@ -280,8 +312,7 @@ impl Reader {
             }
             let mut from = Some(EntryId::default());
             while let Some(start) = from {
-                // The lease is ours, so no other consumer of this group will come back for its entries.
-                let (page, next) = consumer.claim(stream, Duration::ZERO, start)?;
+                let (page, next) = consumer.claim(stream, start)?;
                 self.tell_delivered(stream, &page)?;
                 from = next;
             }
@@ -303,9 +334,9 @@ impl Reader {
 
     /// Checks all streams for trimmed, deleted or forgotten entries, and reports them before any entry after them is
     /// sent.
-    fn stream_stats(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
+    fn stream_stats(&mut self, consumer: &mut impl Source) -> Result<(), Trouble> {
         let surveys = consumer.stream_stats(&self.read)?;
-        let is_first = self.surveyed.replace(Instant::now()).is_none();
+        let is_first = self.surveyed.replace(consumer.clock()).is_none();
         for (index, stream_stats) in surveys.iter().enumerate() {
             self.bar(index, stream_stats, is_first)?;
         }
@@ -375,14 +406,8 @@ impl Reader {
         is_new && !self.was_full[index] && stream_stats.next_id.is_some_and(|next| next > self.read[index])
     }
 
-    /// Takes one round, sends the entries that may be released, and waits if there were none.
-    fn cycle(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
-        if self.asked.is_none() && !self.ask(consumer)? {
-            // The lease was ours until a moment ago. The lease task will set the new role.
-            self.mode = Mode::Unsettled;
-            std::thread::sleep(Duration::from_millis(10));
-            return Ok(());
-        }
+    /// Takes the round that was asked for, sends the entries that may be released, and waits if there were none.
+    pub fn cycle(&mut self, consumer: &mut impl Source) -> Result<(), Trouble> {
         let Some(asked) = self.asked.take() else { return Ok(()) };
         let round = match consumer.receive_round() {
             Ok(Answer::Read(round)) => round,
@@ -392,7 +417,7 @@ impl Reader {
             }
             Err(error) => return Err(error.into()),
         };
-        let received = Instant::now();
+        let received = consumer.clock();
         if round.has_returned {
             // The entries that the round has delivered are read again by their ids.
             self.mode = Mode::Unsettled;
@@ -400,7 +425,7 @@ impl Reader {
         }
         let has_more = self.look_at(&asked.takes, &round);
         // What follows is asked for before this is taken in. What was read is taken in, whatever becomes of that.
-        let is_next = has_more && self.is_settled() && !self.is_survey_due();
+        let is_next = has_more && self.is_settled() && !self.is_survey_due(consumer);
         let asked_next = if is_next { self.ask(consumer).map(drop) } else { Ok(()) };
         let time_us = round.time_us;
         let is_news = self.take_in(&round, asked.by_group)?;
@@ -414,13 +439,13 @@ impl Reader {
             return self.wait(consumer);
         }
         if !has_more {
-            self.rest(time_us, received);
+            self.rest(consumer, time_us, received);
         }
         Ok(())
     }
 
     /// Asks the server for the next round. Returns false if the lease is not ours.
-    fn ask(&mut self, consumer: &mut Consumer) -> Result<bool, ServerError> {
+    fn ask(&mut self, consumer: &mut impl Source) -> Result<bool, ServerError> {
         let takes: Vec<Take> = (0..self.setup.streams.len()).map(|stream| self.take(stream)).collect();
         let fence = match &self.mode {
             Mode::Group { lease } => Some(lease.as_str()),
@@ -434,7 +459,7 @@ impl Reader {
     }
 
     /// Waits for an entry after those that were read.
-    fn wait(&mut self, consumer: &mut Consumer) -> Result<(), Trouble> {
+    fn wait(&mut self, consumer: &mut impl Source) -> Result<(), Trouble> {
         let after: Vec<Option<EntryId>> =
             self.read.iter().zip(&self.barred).map(|(read, barred)| barred.is_none().then_some(*read)).collect();
         match consumer.wait(&after, WAIT) {
@@ -457,7 +482,7 @@ impl Reader {
     }
 
     /// Finds the key that is no stream, so that the others are read on.
-    fn find_barred(&mut self, consumer: &mut Consumer, error: ServerError) -> Result<(), Trouble> {
+    fn find_barred(&mut self, consumer: &mut impl Source, error: ServerError) -> Result<(), Trouble> {
         let before = self.barred.clone();
         self.mode = Mode::Unsettled;
         self.stream_stats(consumer)?;
@@ -466,12 +491,12 @@ impl Reader {
 
     /// Sleeps until the server's next millisecond, when the entries of this one can be released. A round was received a
     /// moment after it had read the server's clock.
-    fn rest(&self, time_us: u64, received: Instant) {
+    fn rest(&self, consumer: &mut impl Source, time_us: u64, received: Duration) {
         let Some(first) = self.reorder.first() else { return };
         let until_us = first.ms.saturating_add(1).saturating_mul(1000);
         // An entry of the future must not block the connection.
         let rest = Duration::from_micros(until_us.saturating_sub(time_us).min(1000));
-        std::thread::sleep(rest.saturating_sub(received.elapsed()));
+        consumer.pause(rest.saturating_sub(consumer.clock().saturating_sub(received)));
     }
 
     fn take(&self, stream: usize) -> Take {
@@ -502,14 +527,17 @@ impl Reader {
             }
             self.was_full[index] = is_full || *take == Take::Nothing;
             match take {
-                Take::Nothing => {}
+                // What was read is complete. Entries with ids ahead of the clock would otherwise hold themselves back: they
+                // wait for their stream to be read on, and it is not read on while so many wait.
+                Take::Nothing => self.reorder.read_to(stream, ReadTo::Entry(self.read[index])),
                 _ if is_full => self.reorder.read_to(stream, ReadTo::Entry(self.read[index])),
                 Take::Range { to, .. } => {
                     self.range_to[index] = None;
                     self.reorder.read_to(stream, ReadTo::Entry((*to).max(self.read[index])));
                 }
                 Take::New | Take::After(_) | Take::Barred => {
-                    self.reorder.read_to(stream, ReadTo::Time { ms: round.time_us / 1000 });
+                    let early_ms = if self.setup.faults.has(Fault::ReleaseAtOnce) { 1_000 } else { 0 };
+                    self.reorder.read_to(stream, ReadTo::Time { ms: round.time_us / 1000 + early_ms });
                 }
             }
         }

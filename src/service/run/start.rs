@@ -10,14 +10,14 @@ use super::crash_guard::CrashGuard;
 use super::orders::Orders;
 use super::processor::{OutputStreams, Processor, ProcessorParts, Stored};
 use super::publish::Publisher;
-use crate::codec::decode::kills_when_read;
 use crate::codec::line::{self, Fields};
 use crate::codec::live;
-use crate::codec::state::{self, FORMAT_VERSION, Rows as _};
+use crate::codec::state::{FORMAT_VERSION, Rows as _};
 use crate::config::Config;
 use crate::domain::delivery::StreamPosition;
+use crate::domain::delivery::fault::Faults;
 use crate::domain::engine::Decisions;
-use crate::domain::event::ids::{EntryId, StreamId};
+use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::{StreamKind, Streams};
 use crate::drive::commits::Backing;
 use crate::drive::look_ahead::{LookAhead, is_read_ahead};
@@ -86,7 +86,7 @@ pub async fn start(
             Store::open(dir, FORMAT_VERSION)?
         }
     };
-    let positions = positions(&processor);
+    let positions = processor.positions();
     Ok(Started { processor, store, journal, positions })
 }
 
@@ -108,7 +108,7 @@ fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow:
         tracing::warn!("{notice}");
     }
     let stored = match projection.store() {
-        Some(store) => stored(store, config)?,
+        Some(store) => Stored::read(store, &config.streams)?,
         None => Stored::default(),
     };
     let checkpoint = stored.checkpoint;
@@ -138,25 +138,9 @@ fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow:
         },
         crash_guard,
         stored,
+        faults: Faults::default(),
     });
     Ok(Starting { processor, backing, journal, folded_with })
-}
-
-/// Reads what an earlier process left beside the engine's state.
-fn stored(store: &Store, config: &Config) -> anyhow::Result<Stored> {
-    let names = config.streams.iter().map(|(_, stream)| &stream.name);
-    let positions: Result<Vec<_>, _> = names.map(|name| live::stream_position(store, name)).collect();
-    let unrecorded = live::quarantine_outbox(store)?;
-    let unrecorded = unrecorded.iter().map(|(stream, id)| state::quarantined_one(store, stream, *id));
-    Ok(Stored {
-        checkpoint: live::checkpoint(store)?,
-        outbox: live::outbox(store)?,
-        positions: positions?,
-        unrecorded: unrecorded.filter_map(Result::transpose).collect::<Result<_, _>>()?,
-        refused: live::refused(store)?,
-        gaps: live::gaps(store, &config.streams)?,
-        findings: live::findings(store)?,
-    })
 }
 
 /// Restores the newest good snapshot if the first files of the journal are gone.
@@ -220,7 +204,7 @@ async fn preload(starting: &mut Starting, server: &mut Server) -> anyhow::Result
         let (name, id) = line::head(text.as_bytes())?;
         let (Some(stream), Ok(id)) = (streams.id_of(&name), id.parse()) else { continue };
         if is_read_ahead(streams.kind(stream)) {
-            look(&mut ahead, processor, stream, id, &line::fields(text.as_bytes())?);
+            processor.look(&mut ahead, stream, id, &line::fields(text.as_bytes())?);
         }
     }
     for (stream, named) in streams.iter().filter(|(stream, _)| is_read_ahead(streams.kind(*stream))) {
@@ -232,7 +216,7 @@ async fn preload(starting: &mut Starting, server: &mut Server) -> anyhow::Result
                 page => page?,
             };
             for entry in &page {
-                look(&mut ahead, processor, stream, entry.id, &Fields::from_bytes(entry.pairs()));
+                processor.look(&mut ahead, stream, entry.id, &Fields::from_bytes(entry.pairs()));
                 after = Some(entry.id);
             }
             if page.len() < PAGE_ENTRIES {
@@ -244,15 +228,6 @@ async fn preload(starting: &mut Starting, server: &mut Server) -> anyhow::Result
         tracing::error!(%stream, %entry, finding = "decision_foreign", "a decision entry does not read: it holds its symbol once it is folded, and reaches nothing");
     }
     Ok(())
-}
-
-fn look(ahead: &mut LookAhead, processor: &mut Processor, stream: StreamId, id: EntryId, fields: &Fields<'_>) {
-    let entry = processor.driver.decode(stream, id, fields);
-    if entry.kind == StreamKind::Control && kills_when_read(fields) {
-        processor.kill_gate.kill_is_read();
-        processor.kill_is_read(stream, id);
-    }
-    ahead.see(processor.streams(), entry);
 }
 
 /// Skips an entry that has ended the process twice, and publishes that.
@@ -276,12 +251,7 @@ fn catch_up(starting: &mut Starting, publisher: &Publisher) -> anyhow::Result<()
         publisher.catching_up(is_rebuild, 0);
         for (at, text) in (from..).zip(journal.read_from(from)?) {
             let text = text?;
-            let (name, id) = line::head(text.as_bytes())?;
-            let id: EntryId = id.parse().map_err(|_| anyhow::anyhow!("entry {at} of the journal has no id"))?;
-            match processor.streams().id_of(&name) {
-                Some(stream) => processor.fold(stream, id, false, &text, 0)?,
-                None => processor.delivery.handle_other_line(),
-            }
+            processor.fold_again(&text).with_context(|| format!("entry {at} of the journal"))?;
             if (at + 1 - from).is_multiple_of(COMMIT_ENTRIES) {
                 backing.commit(processor.checkpoint().rows)?;
                 progress.at(at + 1 - from, String::new);
@@ -293,14 +263,4 @@ fn catch_up(starting: &mut Starting, publisher: &Publisher) -> anyhow::Result<()
     }
     // The rows of a new store, and what the start itself has changed.
     backing.commit(processor.checkpoint().rows)
-}
-
-fn positions(processor: &Processor) -> Vec<Option<(EntryId, StreamPosition)>> {
-    let engine = processor.engine();
-    let checkpoint = |(stream, _): (StreamId, _)| {
-        let position = processor.delivery.position_over_gaps(stream);
-        let is_known = position != StreamPosition::default() || engine.cursor(stream).is_some();
-        is_known.then(|| (engine.cursor(stream).unwrap_or_default(), position))
-    };
-    engine.streams().iter().map(checkpoint).collect()
 }

@@ -45,6 +45,16 @@ pub struct Round {
 }
 
 impl Round {
+    /// Reads a round from the replies to `TIME` and to one read of several streams. Returns `None` if they are anything
+    /// else.
+    pub fn parse(replies: Vec<u8>, streams: &[String]) -> Option<Self> {
+        let sent = InFlight { asked: vec![Asked::Entries], is_fenced: false, replies: 2, streams: streams.len() };
+        let (replies, mut round) = (Replies::of(replies), Self::default());
+        read(&replies, &sent, streams, &mut round).ok()?;
+        round.replies = replies;
+        Some(round)
+    }
+
     /// Returns the entries of a stream, in their order.
     pub fn of(&self, stream: usize) -> &[EntryAt] {
         &self.entries[self.of_stream[stream].clone()]

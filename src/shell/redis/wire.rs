@@ -28,6 +28,11 @@ pub struct Replies {
 }
 
 impl Replies {
+    pub const fn of(bytes: Vec<u8>) -> Self {
+        let len = bytes.len();
+        Self { space: bytes, len }
+    }
+
     pub fn bytes(&self) -> &[u8] {
         &self.space[..self.len]
     }

@@ -7,6 +7,7 @@ mod command;
 mod deny;
 mod docs;
 mod setup;
+mod simulate;
 mod soak;
 mod test;
 mod tool;
@@ -28,6 +29,8 @@ cargo xtask TASK
   bench live    the service on a Redis server of its own: entries/s against only reading and acknowledging, latency from
                 a price to its decision, memory
                 [--entries N] [--passes N] [--history PATH]
+  simulate      the protocol of the service over a model of servers, disks and networks, by seeds
+                [--seed N [--trace]] [--seeds K] [--faults] (how soon each deliberate fault is found)
   soak          the long versions of the tests, and fuzzing
                 [--minutes N] (of fuzzing)";
 
@@ -56,6 +59,7 @@ fn run(mut args: Vec<String>) -> anyhow::Result<()> {
         "book" => book::run(),
         "docs" => docs::run(&args),
         "bench" => bench::run(&args),
+        "simulate" => simulate::run(&args),
         "soak" => soak::run(&args),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 
 use crate::command::{self, answers, cargo, program, target};
-use crate::setup;
+use crate::{setup, simulate};
 
 /// Cases of each property. [1]
 const PROPTEST_CASES: &str = "20000";
@@ -18,6 +18,8 @@ const POWER_CUTS: &str = "100";
 const FLIPS: &str = "1000";
 /// Mutations of the corpus for each minute of fuzzing, where it is not libFuzzer that makes them. [1]
 const MUTATIONS_PER_MINUTE: u64 = 250_000;
+/// Runs of the simulator. [1]
+const SEEDS: u64 = 100_000;
 /// Attacks of an adversary, put together at random. [1]
 const ATTACKS: &str = "200";
 /// Optimized, but with the checks of a build for tests.
@@ -31,6 +33,8 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
         ("properties and kills", properties_and_kills()),
         ("losses of power", losses_of_power()),
         ("another rounding", another_rounding()),
+        ("simulator", simulate::many(SEEDS)),
+        ("deliberate faults", simulate::faults()),
     ];
     if has_libfuzzer() {
         parts.push(("fuzzing", libfuzzer("decoder", minutes)?));
@@ -77,6 +81,8 @@ fn tells_the_outcome(line: &str) -> bool {
     is_result
         || is_found
         || line.starts_with("attacks: ")
+        || line.starts_with("simulated seeds: ")
+        || line.starts_with("| ")
         || line.contains(" cuts: ")
         || line.contains(" kills: ")
         || line.contains(" mutations: ")

@@ -24,7 +24,20 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         service.env(THREADS, (2 * processors).to_string());
     }
-    let parts = ["--lib", "--bins", "--test", "rules", "--test", "history", "--test", "store", "--test", "console"];
+    let parts = [
+        "--lib",
+        "--bins",
+        "--test",
+        "rules",
+        "--test",
+        "history",
+        "--test",
+        "store",
+        "--test",
+        "console",
+        "--test",
+        "simulation",
+    ];
     let done = [
         command::run(all().args(parts).args(args)),
         command::run(all().arg("--doc").args(args)),

@@ -1,0 +1,86 @@
+//! The source of entries, as the reader asks it: a connection to the server, or the simulator's model of one.
+
+use std::time::{Duration, Instant};
+
+use crate::domain::event::ids::EntryId;
+use crate::shell::redis::{Answer, Consumer, GroupState, RawEntry, Round, Sent, ServerError, StreamStats, Take};
+
+/// What the reader asks for. Streams are named by their index. [`Consumer`] says what each request does.
+pub trait Source {
+    fn stream_stats(&mut self, after: &[EntryId]) -> Result<Vec<StreamStats>, ServerError>;
+    fn count_between(&mut self, stream: usize, after: EntryId, to: EntryId) -> Result<u64, ServerError>;
+    fn next_after(&mut self, stream: usize, after: EntryId) -> Result<Option<EntryId>, ServerError>;
+    fn last_until(&mut self, stream: usize, to: EntryId) -> Result<Option<EntryId>, ServerError>;
+    fn join(&mut self, stream: usize, from: EntryId) -> Result<GroupState, ServerError>;
+    fn own_pending(&mut self, stream: usize, after: EntryId) -> Result<Vec<RawEntry>, ServerError>;
+    fn claim(&mut self, stream: usize, from: EntryId) -> Result<(Vec<RawEntry>, Option<EntryId>), ServerError>;
+    fn send_round(&mut self, takes: &[Take], count: usize, fence: Option<&str>) -> Result<Sent, ServerError>;
+    fn receive_round(&mut self) -> Result<Answer, ServerError>;
+    fn reuse(&mut self, round: Round);
+    fn wait(&mut self, after: &[Option<EntryId>], limit: Duration) -> Result<(), ServerError>;
+    /// Sleeps.
+    fn pause(&mut self, length: Duration);
+    /// Returns the time since a moment that does not change.
+    fn clock(&self) -> Duration;
+}
+
+/// A connection, and the clock that goes with it.
+pub struct Connected<'a> {
+    pub consumer: &'a mut Consumer,
+    pub began: Instant,
+}
+
+impl Source for Connected<'_> {
+    fn stream_stats(&mut self, after: &[EntryId]) -> Result<Vec<StreamStats>, ServerError> {
+        self.consumer.stream_stats(after)
+    }
+
+    fn count_between(&mut self, stream: usize, after: EntryId, to: EntryId) -> Result<u64, ServerError> {
+        self.consumer.count_between(stream, after, to)
+    }
+
+    fn next_after(&mut self, stream: usize, after: EntryId) -> Result<Option<EntryId>, ServerError> {
+        self.consumer.next_after(stream, after)
+    }
+
+    fn last_until(&mut self, stream: usize, to: EntryId) -> Result<Option<EntryId>, ServerError> {
+        self.consumer.last_until(stream, to)
+    }
+
+    fn join(&mut self, stream: usize, from: EntryId) -> Result<GroupState, ServerError> {
+        self.consumer.join(stream, from)
+    }
+
+    fn own_pending(&mut self, stream: usize, after: EntryId) -> Result<Vec<RawEntry>, ServerError> {
+        self.consumer.own_pending(stream, after)
+    }
+
+    fn claim(&mut self, stream: usize, from: EntryId) -> Result<(Vec<RawEntry>, Option<EntryId>), ServerError> {
+        // The lease is ours, so no other consumer of this group will come back for its entries.
+        self.consumer.claim(stream, Duration::ZERO, from)
+    }
+
+    fn send_round(&mut self, takes: &[Take], count: usize, fence: Option<&str>) -> Result<Sent, ServerError> {
+        self.consumer.send_round(takes, count, fence)
+    }
+
+    fn receive_round(&mut self) -> Result<Answer, ServerError> {
+        self.consumer.receive_round()
+    }
+
+    fn reuse(&mut self, round: Round) {
+        self.consumer.reuse(round);
+    }
+
+    fn wait(&mut self, after: &[Option<EntryId>], limit: Duration) -> Result<(), ServerError> {
+        self.consumer.wait(after, limit)
+    }
+
+    fn pause(&mut self, length: Duration) {
+        std::thread::sleep(length);
+    }
+
+    fn clock(&self) -> Duration {
+        self.began.elapsed()
+    }
+}

@@ -1,0 +1,90 @@
+//! The disk of an instance: a journal whose end may not be durable, and a store whose commits are whole or not there.
+
+use std::collections::BTreeMap;
+
+use harvester::codec::line;
+use harvester::codec::state::{BadRow, Row, Rows, StoredRow};
+use harvester::domain::event::ids::EntryId;
+
+use super::rng::Rng;
+
+#[derive(Debug, Default)]
+pub struct Disk {
+    /// Lines of the journal that were written.
+    pub lines: Vec<String>,
+    /// So many of them are durable. [1]
+    pub durable: usize,
+    /// The last durable entry of each stream.
+    durable_to: BTreeMap<String, EntryId>,
+    pub store: Store,
+    /// A commit that is being written.
+    committing: Option<Vec<Row>>,
+    /// Writes fail until then. [µs]
+    pub full_until_us: u64,
+}
+
+impl Disk {
+    /// Makes everything durable that was written so far, up to a number of lines.
+    pub fn sync(&mut self, lines: usize) {
+        for text in &self.lines[self.durable..lines] {
+            let (stream, id) = line::head(text.as_bytes()).expect("the processor writes lines");
+            let id: EntryId = id.parse().expect("a line has an id");
+            let to = self.durable_to.entry(stream.into_owned()).or_default();
+            *to = id.max(*to);
+        }
+        self.durable = lines;
+    }
+
+    pub fn has(&self, stream: &str, id: EntryId) -> bool {
+        self.durable_to.get(stream).is_some_and(|to| id <= *to)
+    }
+
+    pub fn begin_commit(&mut self, rows: Vec<Row>) {
+        self.committing = Some(rows);
+    }
+
+    pub fn end_commit(&mut self) {
+        if let Some(rows) = self.committing.take() {
+            self.store.commit(rows);
+        }
+    }
+
+    /// The process ends, or the power: what was not synced may be there, a part of it, or nothing.
+    pub fn crash(&mut self, rng: &mut Rng) {
+        let left = rng.within(self.durable as u64, self.lines.len() as u64 + 1) as usize;
+        self.lines.truncate(left);
+        // What is found at the next start is as good as synced: the start reads it from the disk.
+        self.sync(left);
+        match self.committing.take() {
+            Some(rows) if rng.chance(500) => self.store.commit(rows),
+            Some(_) | None => {}
+        }
+    }
+}
+
+/// Rows in memory.
+#[derive(Debug, Default)]
+pub struct Store(BTreeMap<Vec<u8>, Vec<u8>>);
+
+impl Store {
+    pub fn commit(&mut self, rows: Vec<Row>) {
+        for (key, value) in rows {
+            match value {
+                Some(value) => self.0.insert(key, value),
+                None => self.0.remove(&key),
+            };
+        }
+    }
+}
+
+impl Rows for Store {
+    type Error = BadRow;
+
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<StoredRow>, BadRow> {
+        let from = self.0.range(prefix.to_vec()..);
+        Ok(from
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect())
+    }
+}

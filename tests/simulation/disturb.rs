@@ -1,0 +1,148 @@
+//! The disturbances of a run: processes end or stand still, links are cut, the server goes, loses, trims.
+
+use harvester::domain::event::ids::EntryId;
+
+use super::redis::Data;
+use super::run::{PLAN, PRICE, RESULT};
+use super::world::World;
+
+#[derive(Clone, Copy, Debug)]
+enum Disturbance {
+    Crash,
+    Pause,
+    Cut,
+    Loss,
+    Restart,
+    ClockStep,
+    Trim,
+    FullDisk,
+}
+
+impl World {
+    /// Disturbs something, and again later, until the run becomes calm.
+    pub fn disturb(&mut self) {
+        if self.is_calm {
+            return;
+        }
+        let plan = &self.plan;
+        let possible: Vec<Disturbance> = [
+            (plan.crashes, Disturbance::Crash),
+            (plan.pauses, Disturbance::Pause),
+            (plan.cuts, Disturbance::Cut),
+            (plan.losses, Disturbance::Loss),
+            (plan.restarts, Disturbance::Restart),
+            (plan.clock_steps, Disturbance::ClockStep),
+            (plan.trims, Disturbance::Trim),
+            (plan.full_disks, Disturbance::FullDisk),
+        ]
+        .into_iter()
+        .filter_map(|(is_possible, what)| is_possible.then_some(what))
+        .collect();
+        if possible.is_empty() {
+            return;
+        }
+        let what = self.rng.pick(&possible);
+        let instance = self.rng.within(0, self.instances.len() as u64) as usize;
+        self.carry_out(what, instance);
+        let us = self.rng.within(100_000, 2_500_000);
+        self.after(us, World::disturb);
+    }
+
+    fn carry_out(&mut self, what: Disturbance, instance: usize) {
+        let name = self.instances[instance].name.clone();
+        match what {
+            Disturbance::Crash => self.end(instance, "killed"),
+            Disturbance::Pause => {
+                let us = self.rng.within(50_000, 6_000_000);
+                self.instances[instance].paused_until_us = self.now_us + us;
+                self.note(&name, format!("stands still for {} ms", us / 1000));
+            }
+            Disturbance::Cut => {
+                let us = self.rng.within(20_000, 5_000_000);
+                self.network.cut(instance, self.now_us + us);
+                self.note(&name, format!("is cut off for {} ms", us / 1000));
+            }
+            Disturbance::Loss => {
+                // What is written from now on until the failover is lost.
+                let (copy, epoch) = (self.redis.data.clone(), self.redis.epoch);
+                let us = match self.rng.within(0, 5) {
+                    0 => self.rng.within(1_000_000, 4_000_000),
+                    _ => self.rng.within(2_000, 600_000),
+                };
+                self.after(us, move |world| world.fail_over(copy, epoch));
+            }
+            Disturbance::Restart => {
+                let data = self.redis.data.clone();
+                self.stop_server("is restarted", data);
+            }
+            Disturbance::ClockStep => {
+                let off_us = self.rng.within(0, 8_000_000) as i64 - 4_000_000;
+                self.redis.clock_off_us += off_us;
+                self.checks.clock_stepped = true;
+                self.note("server", format!("its clock steps by {} ms", off_us / 1000));
+            }
+            Disturbance::Trim => {
+                let stream = self.rng.pick(&[PRICE, PRICE, RESULT, PLAN]);
+                let length = self.rng.within(0, 12) as usize;
+                let gone = self.redis.stream(stream).trim(length);
+                self.redis.trimmed.extend(gone.into_iter().map(|id| (stream.to_owned(), id)));
+                self.checks.trimmed = true;
+                self.note("server", format!("{stream} is trimmed to {length}"));
+            }
+            Disturbance::FullDisk => {
+                let us = self.rng.within(50_000, 2_000_000);
+                self.instances[instance].disk.full_until_us = self.now_us + us;
+                self.note(&name, format!("has a full disk for {} ms", us / 1000));
+            }
+        }
+    }
+
+    /// A replica that lagged takes over, or a backup is restored.
+    fn fail_over(&mut self, data: Data, epoch: u64) {
+        if self.is_calm || self.redis.epoch != epoch || !self.redis.is_up {
+            return;
+        }
+        let mut count = 0;
+        for (name, stream) in &self.redis.data.streams {
+            let last = data.streams.get(name).map_or(EntryId::default(), |stream| stream.last_id);
+            for entry in stream.after(last) {
+                count += 1;
+                self.checks.lost.push((name.clone(), entry.clone()));
+            }
+        }
+        // What was trimmed on the way that is lost was never trimmed, or never there.
+        self.redis.trimmed.retain(|(name, id)| {
+            data.streams.get(name).is_some_and(|stream| *id <= stream.last_id && stream.get(*id).is_none())
+        });
+        let cursor = self.executor.cursor;
+        self.checks.forget_orders(&data, cursor);
+        self.checks.has_lost |= count > 0;
+        // The lease and the token may be lost, too.
+        self.stop_server(&format!("fails over and loses {count} entries"), data);
+    }
+
+    fn stop_server(&mut self, what: &str, data: Data) {
+        if !self.redis.is_up {
+            return;
+        }
+        self.note("server", what);
+        self.redis.is_up = false;
+        let us = self.rng.within(5_000, 1_500_000);
+        self.after(us, move |world| {
+            world.redis.restart(data);
+            world.note("server", "is there again");
+        });
+    }
+
+    /// Ends all disturbances.
+    pub fn calm(&mut self) {
+        self.is_calm = true;
+        let now_us = self.now_us;
+        for instance in 0..self.instances.len() {
+            self.network.cut(instance, now_us);
+            self.instances[instance].paused_until_us = now_us;
+            self.instances[instance].disk.full_until_us = now_us;
+        }
+        self.note("world", "is calm");
+    }
+}

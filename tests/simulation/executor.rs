@@ -1,0 +1,65 @@
+//! The executor: reads the stream of requests, and executes each order of ours that it finds there.
+
+use std::collections::BTreeMap;
+
+use harvester::domain::event::ids::EntryId;
+
+use super::producer::symbol_of;
+use super::run::PLAN;
+use super::world::World;
+
+/// Time between two looks at the stream. [µs]
+const INTERVAL_US: u64 = 40_000;
+
+#[derive(Debug, Default)]
+pub struct Executor {
+    pub cursor: EntryId,
+    /// The server that it reads.
+    epoch: u64,
+    /// How often each decision was received. [1]
+    pub received: BTreeMap<String, u64>,
+}
+
+impl World {
+    /// Executes what is new, and looks again later.
+    pub fn execute(&mut self) {
+        if self.redis.is_up {
+            if self.executor.epoch != self.redis.epoch {
+                self.executor.epoch = self.redis.epoch;
+                // Behind a loss, the ids go on from an earlier one.
+                let last = self.redis.stream(PLAN).last_id;
+                self.executor.cursor = self.executor.cursor.min(last);
+            }
+            let new = self.redis.entries_after(PLAN, self.executor.cursor).to_vec();
+            for entry in new {
+                self.executor.cursor = entry.id;
+                let (decision, symbol) = (entry.field("decision_id").to_owned(), symbol_of(entry.field("symbol")));
+                if let (false, Some(symbol)) = (decision.is_empty(), symbol) {
+                    self.execute_order(decision, symbol, entry.field("plan_id"), entry.field("qty"));
+                }
+            }
+        }
+        let us = self.rng.within(INTERVAL_US / 4, INTERVAL_US * 3);
+        self.after(us, World::execute);
+    }
+
+    fn execute_order(&mut self, decision: String, symbol: &'static str, plan: &str, qty: &str) {
+        let times = self.executor.received.entry(decision.clone()).or_insert(0);
+        *times += 1;
+        if *times > 1 {
+            // The check of what is written tells whether anybody could know.
+            return self.note("executor", format!("has {} already", &decision[..8]));
+        }
+        let asked = (qty.parse::<f64>().unwrap_or(0.0) * 10_000.0) as i64;
+        let held = self.producer.open.get(symbol).map_or(0, |open| open.qty);
+        // Reduce only: never more than is there. Some orders are not filled at all.
+        let qty = asked.min(held);
+        if qty <= 0 || self.rng.chance(80) {
+            return self.note("executor", format!("does not fill {}", &decision[..8]));
+        }
+        self.producer.orders += 1;
+        let order = self.producer.orders.to_string();
+        self.note("executor", format!("fills {} of {}: {qty}", &decision[..8], symbol));
+        self.fill(symbol, plan, &order, "SELL", qty);
+    }
+}

@@ -1,0 +1,88 @@
+//! The person at the control stream: presses the kill switch, accepts gaps, and heals the memory of written ids.
+
+use harvester::codec::issue::{self, Stamp};
+use harvester::codec::operator::Word;
+use harvester::domain::event::ids::EntryId;
+use harvester::drive::keys;
+
+use super::run::{CONTROL, DECISION, KILL_KEY};
+use super::script;
+use super::world::World;
+
+#[derive(Debug, Default)]
+pub struct Operator {
+    /// Gaps up to here are accepted.
+    accepted: EntryId,
+    pub is_killed: bool,
+}
+
+impl World {
+    /// Looks at what there is to do, and again later.
+    pub fn operate(&mut self) {
+        if self.redis.is_up {
+            self.accept_gaps();
+            let is_over = self.is_calm;
+            if self.plan.kills && !is_over && self.rng.chance(60) {
+                self.press_kill(!self.operator.is_killed);
+            }
+            if is_over && (self.operator.is_killed || self.redis.get(KILL_KEY) == Some("1")) {
+                self.press_kill(false);
+            }
+            self.heal();
+        }
+        let us = self.rng.within(200_000, 900_000);
+        self.after(us, World::operate);
+    }
+
+    /// Sets the kill key and writes the entry, as `harvester control kill` does.
+    fn press_kill(&mut self, kill: bool) {
+        self.operator.is_killed = kill;
+        self.redis.set(KILL_KEY, u8::from(kill).to_string(), None);
+        self.say(&Word::Kill(kill));
+    }
+
+    fn accept_gaps(&mut self) {
+        let new = self.redis.entries_after(CONTROL, self.operator.accepted);
+        let last = new.iter().rev().find(|entry| entry.field("event_type") == "history.gap");
+        let Some(last) = last.map(|entry| entry.id) else { return };
+        if self.is_calm || self.rng.chance(300) {
+            self.operator.accepted = last;
+            self.say(&Word::GapAccepted(None));
+        }
+    }
+
+    fn say(&mut self, word: &Word) {
+        let entry = word.entry("simulated").expect("a reason is given");
+        let fields: Vec<(String, String)> =
+            entry.fields().iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let key = keys::configured(&self.config).expect("the key reads");
+        let last_ms = self.redis.stream(CONTROL).last_id.ms;
+        let stamp = Stamp::new(self.redis.time_ms().max(last_ms), script::nonce(&mut self.rng));
+        let fields = key.as_ref().map_or(fields.clone(), |key| issue::sign_fields(key, CONTROL, &fields, &stamp));
+        let id = self.redis.add(CONTROL, fields);
+        self.note("operator", format!("writes {id} {word:?}"));
+    }
+
+    /// Removes ids from the memory that name an entry which is not there.
+    fn heal(&mut self) {
+        let is_doubtful = self
+            .instances
+            .iter_mut()
+            .any(|at| at.process().is_some_and(|process| process.processor.delivery.doubtful() > 0));
+        if !is_doubtful {
+            return;
+        }
+        let decisions = self.redis.data.streams.get(DECISION).cloned().unwrap_or_default();
+        let first = decisions.entries.first().map_or(EntryId::MAX, |entry| entry.id);
+        let is_wrong = |known: &String| {
+            let id: Option<EntryId> = known.split(' ').next().and_then(|id| id.parse().ok());
+            id.is_some_and(|id| id >= first && decisions.get(id).is_none())
+        };
+        let wrong: Vec<String> =
+            self.redis.data.memory.iter().filter(|(_, known)| is_wrong(known)).map(|(id, _)| id.clone()).collect();
+        for id in wrong {
+            self.redis.data.memory.remove(&id);
+            self.note("operator", format!("removes {} from the memory", &id[..8]));
+        }
+    }
+}
