@@ -399,8 +399,11 @@ impl Delivery {
         if gap.count.is_none() && engine.globals().gaps.iter().any(is_it) {
             return self.count_lost(&gap);
         }
-        if gap.count.is_none() && !self.settings.faults.has(Fault::ForgetDoubtAtFailover) {
-            self.outbox.doubt_orders();
+        if gap.count.is_none() {
+            self.control.doubt_published();
+            if !self.settings.faults.has(Fault::ForgetDoubtAtFailover) {
+                self.outbox.doubt_orders();
+            }
         }
         // On disk before any entry after it: a process that ends in between finds the same gap.
         self.changes.push(RowChange::GapFound(gap.clone()));
@@ -601,6 +604,10 @@ impl Delivery {
             self.outbox.lost();
         }
         self.control.lost();
+        self.control.doubt_published();
+        if self.lease.is_none() {
+            self.control.follow();
+        }
         self.records.retry(false);
         self.acks.lost();
         self.gate.check_lost();

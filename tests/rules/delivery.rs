@@ -43,7 +43,7 @@ impl Rig {
         let mut rig = Self::new(settings);
         rig.lead("1 a");
         assert_eq!(rig.actions(), ["append 0 PolicyInForce"]);
-        rig.delivery.handle_appended(0, Appended::Written(EntryId::new(5, 0)), 1, &rig.lab.engine);
+        rig.delivery.handle_appended(0, Appended::Written(EntryId::new(5, 0), None), 1, &rig.lab.engine);
         let back = rig.lab.engine.streams().id_of(CONTROL).expect("a control stream");
         rig.delivery.handle_turn(back, EntryId::new(5, 0));
         rig.control("5-0", "gap.accepted", "{}");
@@ -274,7 +274,7 @@ fn an_order_waits_until_everything_is_folded_that_was_there_when_we_began_to_lea
     let lease = Lease { value: "2 a".to_owned(), until_ms: LONG };
     rig.delivery.handle_lease(Some(lease), 200, &rig.lab.engine);
     assert_eq!(rig.actions(), ["append 1 PolicyInForce"]);
-    rig.delivery.handle_appended(1, Appended::Written(EntryId::new(5, 1)), 1, &rig.lab.engine);
+    rig.delivery.handle_appended(1, Appended::Written(EntryId::new(5, 1), None), 1, &rig.lab.engine);
     rig.delivery.handle_server_time(200);
     rig.delivery.handle_read_to(1_000);
     assert_eq!(rig.actions(), NOTHING, "no round was read with the lease");
@@ -433,6 +433,35 @@ fn what_was_in_flight_when_the_connection_broke_is_asked_for_again() {
     assert_eq!(rig.actions(), ["append 1 Gap again", "offer 1", all, "record 1770163200009-0?"]);
 }
 
+/// The server loses an entry of ours that nobody has read: no gap shows it, only the connection that broke.
+#[test]
+fn an_entry_of_ours_that_has_not_come_back_is_looked_for_on_the_next_connection() {
+    let mut rig = Rig::leading(Settings::default());
+    rig.gap(Some(3));
+    assert_eq!(rig.actions(), ["checkpoint"]);
+    rig.delivery.handle_checkpointed();
+    assert_eq!(rig.actions(), ["append 1 Gap"]);
+    let id = EntryId::new(1_770_163_200_000, 0);
+    let tried = Tried { after: EntryId::new(4, 0), fields: Vec::new(), issued_ms: 0 };
+    let written = || Appended::Written(id, Some(tried.clone()));
+    rig.delivery.handle_appended(1, written(), 1, &rig.lab.engine);
+    assert_eq!(rig.actions(), NOTHING, "it is in the stream");
+    rig.delivery.handle_disconnected();
+    rig.delivery.handle_connected();
+    assert_eq!(rig.actions(), ["append 1 Gap again"]);
+    rig.delivery.handle_appended(1, written(), 1, &rig.lab.engine);
+    let gap = r#"{"stream":"quantum:stream:apply.result","after":"1-0","before":"9-0"}"#;
+    rig.control("1770163200000-0", "history.gap", gap);
+    rig.sync();
+    assert_eq!(rig.actions(), ["checkpoint"], "it has come back");
+    rig.delivery.handle_checkpointed();
+    assert_eq!(rig.actions(), ["acknowledge 1770163200000-0"]);
+    rig.delivery.handle_acknowledged();
+    rig.delivery.handle_disconnected();
+    rig.delivery.handle_connected();
+    assert_eq!(rig.actions(), NOTHING, "what has come back is not looked for");
+}
+
 #[test]
 fn a_record_that_was_not_written_waits_five_seconds_and_is_looked_for() {
     let mut rig = Rig::leading(Settings::default());
@@ -464,7 +493,7 @@ fn the_kill_key_is_published_when_it_changes_what_the_log_says() {
             rig.delivery.handle_kill_key(*kill, rig.now_ms, &rig.lab.engine);
             assert_eq!(rig.actions(), [format!("append 1 Kill({kill})")]);
             let id = EntryId::new(1_770_163_200_000, 0);
-            rig.delivery.handle_appended(1, Appended::Written(id), 1, &rig.lab.engine);
+            rig.delivery.handle_appended(1, Appended::Written(id, None), 1, &rig.lab.engine);
             rig.control("1770163200000-0", "kill.changed", r#"{"kill":true}"#);
             rig.sync();
             assert_eq!(rig.actions(), ["acknowledge 1770163200000-0"]);

@@ -200,7 +200,7 @@ impl World {
         self.call(instance, look, move |world, looked| {
             let appended = move |outcome| vec![Event::Appended { number, outcome }];
             let attempt = match looked {
-                Ok((Some(id), _)) => return world.end_action(instance, appended(Appended::Written(id)), false),
+                Ok((Some(id), tried)) => return world.end_action(instance, appended(Appended::Written(id, tried)), false),
                 Ok((None, attempt)) => attempt.expect("there is an attempt"),
                 // Nothing was tried on this connection.
                 Err(Broken) => return world.end_action(instance, appended(Appended::Unknown(None)), true),
@@ -214,7 +214,7 @@ impl World {
                 id
             };
             world.call(instance, add, move |world, added| match added {
-                Ok(id) => world.end_action(instance, appended(Appended::Written(id)), false),
+                Ok(id) => world.end_action(instance, appended(Appended::Written(id, Some(attempt))), false),
                 Err(Broken) => world.end_action(instance, appended(Appended::Unknown(Some(attempt))), true),
             });
         });

@@ -127,7 +127,8 @@ pub struct Record {
 /// The outcome of an [`Action::Append`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Appended {
-    Written(EntryId),
+    /// It is in the stream, with the attempt that wrote it, by which it can be looked for again.
+    Written(EntryId, Option<Tried>),
     /// The server refuses entries of this stream.
     Refused,
     /// The connection broke. The entry may have been written.

@@ -3,8 +3,9 @@
 //! ```text
 //!          stage                 due                 appended            folded
 //! (entry)  ─────▶ unpublished ─────────▶ in flight ──────────▶ published ──────▶ (gone)
-//!                      ▲                     │ refused, lost, lease lost
-//!                      └─────────────────────┘
+//!                      ▲                     │ refused, lost, lease lost │
+//!                      ├─────────────────────┘                           │ connection lost, server forgot entries:
+//!                      └─────────────────────────────────────────────────┘ looked for again
 //! ```
 
 use std::collections::BTreeMap;
@@ -22,8 +23,8 @@ const PAUSE_MS: u64 = 2_000;
 enum Way {
     Unpublished(Option<Tried>),
     InFlight(Option<Tried>),
-    /// In the stream under this id, and not folded yet.
-    Published(EntryId),
+    /// In the stream under this id, and not folded yet; with the attempt that wrote it.
+    Published(EntryId, Option<Tried>),
 }
 
 #[derive(Clone, Debug)]
@@ -82,7 +83,7 @@ impl ControlOutbox {
     pub fn appended(&mut self, number: u64, outcome: Appended, now_ms: u64) {
         let Some(own) = self.pending.get_mut(&number) else { return };
         own.way = match outcome {
-            Appended::Written(id) => Way::Published(id),
+            Appended::Written(id, tried) => Way::Published(id, tried),
             Appended::Refused => {
                 self.not_before_ms = Some(now_ms.saturating_add(PAUSE_MS));
                 Way::Unpublished(None)
@@ -100,11 +101,21 @@ impl ControlOutbox {
         }
     }
 
+    /// Looks again for those that are in the stream and not folded: the server may have lost them since. Nothing else
+    /// would show it, because nobody has read them.
+    pub fn doubt_published(&mut self) {
+        for own in self.pending.values_mut() {
+            if let Way::Published(_, tried) = &mut own.way {
+                own.way = Way::Unpublished(tried.take());
+            }
+        }
+    }
+
     /// Gives up, at the end of the leadership, a policy or a kill that is not in the stream: whether it is needed is
     /// decided anew by who leads next.
     pub fn follow(&mut self) {
         self.pending.retain(|_, own| match own.entry {
-            OwnEntry::NewPolicy | OwnEntry::PolicyInForce | OwnEntry::Kill(_) => matches!(own.way, Way::Published(_)),
+            OwnEntry::NewPolicy | OwnEntry::PolicyInForce | OwnEntry::Kill(_) => matches!(own.way, Way::Published(..)),
             OwnEntry::Gap(_) | OwnEntry::Skipped { .. } => true,
         });
         self.lost();
@@ -112,13 +123,14 @@ impl ControlOutbox {
 
     /// Removes and returns the entries at or before this one, because the control stream is folded that far.
     pub fn folded_to(&mut self, cursor: EntryId) -> Vec<OwnEntry> {
-        self.take(|own| matches!(own.way, Way::Published(id) if id <= cursor))
+        self.take(|own| matches!(own.way, Way::Published(id, _) if id <= cursor))
     }
 
     /// Removes and returns the gaps, not in the stream yet, that an earlier leader has published already.
     pub fn gaps_published(&mut self, is_it: impl Fn(&StreamGap) -> bool) -> Vec<StreamGap> {
-        let is_published =
-            |own: &Own| !matches!(own.way, Way::Published(_)) && matches!(&own.entry, OwnEntry::Gap(gap) if is_it(gap));
+        let is_published = |own: &Own| {
+            !matches!(own.way, Way::Published(..)) && matches!(&own.entry, OwnEntry::Gap(gap) if is_it(gap))
+        };
         self.take(is_published).into_iter().filter_map(OwnEntry::into_gap).collect()
     }
 

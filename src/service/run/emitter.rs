@@ -175,7 +175,7 @@ impl Emitting {
         match appended {
             Ok(id) => {
                 self.output(&stream, None);
-                self.send(Event::Appended { number, outcome: Appended::Written(id) });
+                self.send(Event::Appended { number, outcome: Appended::Written(id, tried) });
                 Ok(())
             }
             Err(error) if !error.may_pass() => {
