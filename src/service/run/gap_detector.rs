@@ -5,7 +5,8 @@
 //! be lost. The entries that are left to read can be counted. The rest is lost. Counting the entries left is expensive:
 //! it is done only if something may be missing (the stream was trimmed or deleted beyond the point to which it was
 //! complete), and if few are left. A stream with fewer entries added than before, or whose end is before what we have
-//! read, has lost its history: it was deleted or flushed, or its server was replaced by a replica that lagged. Servers
+//! read, has lost its history: it was deleted or flushed, or its server was replaced by a replica that lagged. So has one
+//! that lacks the entry that was read last when a connection begins, if the counts say the same. Servers
 //! before 7.0 do not count: there, a first entry after the cursor is a hint, and an end before the cursor is proof.
 
 use super::source::Source;
@@ -38,6 +39,8 @@ pub struct Position {
     pub read: EntryId,
     /// True if the last read reached the end: few entries are left.
     pub is_at_end: bool,
+    /// True if nothing was read on this connection yet: another server may have taken over, which lacks entries.
+    pub is_connected_anew: bool,
 }
 
 /// The finding that the statistics of a stream show.
@@ -122,6 +125,12 @@ impl Bookkeeping {
         let Some(book) = self.streams[index] else { return Ok(None) };
         let added = if stream_stats.exists { stream_stats.entries_added.unwrap_or(book.position.added) } else { 0 };
         let mut finding = find(stream_stats, &book, at);
+        // By and by the counts show a loss as well. By then later entries are read, and nothing shows where it was.
+        if finding == Finding::Whole && at.is_connected_anew && stream_stats.entries_added.is_some() {
+            let is_gone = stream_stats.first_id.is_some_and(|first| first <= at.read)
+                && consumer.last_until(index, at.read)? != Some(at.read);
+            finding = if is_gone { Finding::Doubtful } else { Finding::Whole };
+        }
         let mut unread = 0;
         if matches!(finding, Finding::Doubtful | Finding::Forgotten) {
             unread = consumer.count_between(index, at.read, stream_stats.last_id)?;
@@ -232,7 +241,10 @@ fn find(stream_stats: &StreamStats, book: &StreamBook, at: Position) -> Finding 
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::shell::redis::{Answer, GroupState, RawEntry, Round, Sent, Take};
 
     fn stream_stats(added: u64, length: u64, next: Option<u64>) -> StreamStats {
         StreamStats {
@@ -252,7 +264,7 @@ mod tests {
 
     #[test]
     fn i11_a_stretch_that_may_be_missing_is_noticed_by_counting() {
-        let at = |ms| Position { read: EntryId::new(ms, 0), is_at_end: false };
+        let at = |ms| Position { read: EntryId::new(ms, 0), is_at_end: false, is_connected_anew: false };
         // Of 10 entries added, 3 were read; then what is left after trimming.
         let cases = [
             (stream_stats(10, 10, Some(4)), book(3, 3), at(3), Finding::Whole),
@@ -283,7 +295,7 @@ mod tests {
         for (stream_stats, book, at, want) in cases {
             assert_eq!(find(&stream_stats, &book, at), want, "{stream_stats:?} {book:?}");
         }
-        let near = Position { read: EntryId::new(3, 0), is_at_end: true };
+        let near = Position { read: EntryId::new(3, 0), is_at_end: true, is_connected_anew: false };
         assert_eq!(
             find(&stream_stats(10, 10, Some(4)), &book(3, 3), near),
             Finding::Doubtful,
@@ -291,9 +303,102 @@ mod tests {
         );
     }
 
+    /// A stream with these entries.
+    struct Entries(Vec<u64>);
+
+    impl Source for Entries {
+        fn count_between(&mut self, _: usize, after: EntryId, to: EntryId) -> Result<u64, ServerError> {
+            Ok(self.0.iter().filter(|ms| **ms > after.ms && **ms <= to.ms).count() as u64)
+        }
+
+        fn last_until(&mut self, _: usize, to: EntryId) -> Result<Option<EntryId>, ServerError> {
+            Ok(self.0.iter().rev().find(|ms| **ms <= to.ms).map(|ms| EntryId::new(*ms, 0)))
+        }
+
+        fn stream_stats(&mut self, _: &[EntryId]) -> Result<Vec<StreamStats>, ServerError> {
+            unreachable!("they are given")
+        }
+
+        fn next_after(&mut self, _: usize, _: EntryId) -> Result<Option<EntryId>, ServerError> {
+            unreachable!("the statistics have it")
+        }
+
+        fn join(&mut self, _: usize, _: EntryId) -> Result<GroupState, ServerError> {
+            unreachable!("no group")
+        }
+
+        fn own_pending(&mut self, _: usize, _: EntryId) -> Result<Vec<RawEntry>, ServerError> {
+            unreachable!("no group")
+        }
+
+        fn claim(&mut self, _: usize, _: EntryId) -> Result<(Vec<RawEntry>, Option<EntryId>), ServerError> {
+            unreachable!("no group")
+        }
+
+        fn send_round(&mut self, _: &[Take], _: usize, _: Option<&str>) -> Result<Sent, ServerError> {
+            unreachable!("nothing is read")
+        }
+
+        fn receive_round(&mut self) -> Result<Answer, ServerError> {
+            unreachable!("nothing is read")
+        }
+
+        fn reuse(&mut self, _: Round) {}
+
+        fn wait(&mut self, _: &[Option<EntryId>], _: Duration) -> Result<(), ServerError> {
+            unreachable!("nothing is read")
+        }
+
+        fn pause(&mut self, _: Duration) {}
+
+        fn clock(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    /// Of the entries 1 to 6 the server has lost 4 to 6, and got 7 to 12 since. More were added than we had seen, so no
+    /// count looks wrong before they are read.
+    #[test]
+    fn i11_a_loss_is_found_before_the_entries_after_it_are_read() {
+        let server = |entries: &[u64]| StreamStats {
+            exists: true,
+            length: entries.len() as u64,
+            entries_added: Some(entries.len() as u64),
+            last_id: EntryId::new(*entries.last().expect("one"), 0),
+            first_id: Some(EntryId::new(1, 0)),
+            next_id: entries.iter().find(|ms| **ms > 6).map(|ms| EntryId::new(*ms, 0)),
+            ..StreamStats::default()
+        };
+        let books = || {
+            let seen = StreamPosition { seen: 6, added: 6 };
+            Bookkeeping::new(&[Some((EntryId::new(6, 0), seen))], Faults::default())
+        };
+        let at = Position { read: EntryId::new(6, 0), is_at_end: false, is_connected_anew: true };
+        let entries = vec![1, 2, 3, 7, 8, 9, 10, 11, 12];
+        let (mut books_of_loss, stats) = (books(), server(&entries));
+        let gap = books_of_loss.check(StreamId(0), &stats, at, &mut Entries(entries.clone())).expect("it is answered");
+        let want = StreamGap {
+            stream: StreamId(0),
+            after: Some(EntryId::new(3, 0)),
+            before: Some(EntryId::new(7, 0)),
+            count: None,
+            shift: -3,
+            added: 9,
+            why: GapReason::Forgotten,
+        };
+        assert_eq!(gap, Some(want));
+        let again = books_of_loss.check(StreamId(0), &stats, at, &mut Entries(entries)).expect("it is answered");
+        assert_eq!(again, None, "on the next connection it is known");
+        // An old entry that somebody has deleted is no loss: as many were added as before.
+        let deleted = vec![1, 2, 3, 4, 5, 7];
+        let stats = StreamStats { entries_added: Some(7), max_deleted: Some(EntryId::new(6, 0)), ..server(&deleted) };
+        let gap = books().check(StreamId(0), &stats, at, &mut Entries(deleted)).expect("it is answered");
+        assert_eq!(gap, None);
+    }
+
     #[test]
     fn i11_a_server_that_does_not_count_proves_a_loss_by_its_last_id() {
-        let at = Position { read: EntryId::new(3, 0), is_at_end: true };
+        let at = Position { read: EntryId::new(3, 0), is_at_end: true, is_connected_anew: false };
         let old = |stream_stats: StreamStats| StreamStats { entries_added: None, ..stream_stats };
         assert_eq!(find(&old(stream_stats(10, 4, Some(7))), &book(3, 0), at), Finding::TrimmedSomewhere);
         assert_eq!(find(&old(stream_stats(10, 9, Some(4))), &book(3, 0), at), Finding::Whole);

@@ -157,6 +157,8 @@ pub struct Reader {
     began: Instant,
     /// When the gap check was made last, by the clock of the source.
     surveyed: Option<Duration>,
+    /// Nothing was read on this connection yet.
+    is_connected_anew: bool,
 }
 
 /// Reads until it is stopped. Failures of the server are retried without limit, with growing delays.
@@ -192,6 +194,7 @@ impl Reader {
             told_to_ms: 0,
             began: Instant::now(),
             surveyed: None,
+            is_connected_anew: true,
             taken: read.clone(),
             read,
             books,
@@ -240,7 +243,9 @@ impl Reader {
     pub fn begin(&mut self, consumer: &mut impl Source) -> Result<(), Trouble> {
         self.mode = Mode::Unsettled;
         self.asked = None;
+        self.is_connected_anew = true;
         self.stream_stats(consumer)?;
+        self.is_connected_anew = false;
         self.setup.status.is_connected.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -359,7 +364,11 @@ impl Reader {
                 // ids.
                 self.range_to[index] = Some(stream_stats.last_id);
             } else {
-                let at = Position { read: self.read[index], is_at_end: !self.was_full[index] };
+                let at = Position {
+                    read: self.read[index],
+                    is_at_end: !self.was_full[index],
+                    is_connected_anew: self.is_connected_anew,
+                };
                 if let Some(loss) = self.books.check(stream, stream_stats, at, consumer)? {
                     self.send(Message::Lost(loss))?;
                 }
