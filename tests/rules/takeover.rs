@@ -208,6 +208,40 @@ fn a_decision_whose_cause_stream_is_not_read_takes_its_rung_by_its_time() {
     assert_eq!(rungs(&folding), [json!(["1"])]);
 }
 
+/// The clock of the server went back after the price that caused a decision, so that its entry comes first. It takes its
+/// rung at its cause nevertheless, as if it had been known before, and the chain goes on behind it.
+#[test]
+fn a_decision_that_comes_before_its_cause_is_adopted_at_its_cause() {
+    let (config, made) = decided_at_first_rung();
+    let early: Vec<String> = made.iter().map(|line| with_id(line, "1770163202000-0")).collect();
+    let last_ms = 1_770_163_209_000;
+    let folded = |is_preloaded: bool| {
+        let mut folding = Folding::new(&config);
+        if is_preloaded {
+            folding.lab.preload(&early);
+        }
+        opened().iter().chain(&early).for_each(|line| folding.fold(line));
+        assert_eq!(folding.lab.engine.globals().chain.seq, 0, "its place in the chain is at its cause");
+        folding.fold(&tick(1_770_163_203_000, "1.007"));
+        assert_eq!(folding.lab.engine.globals().chain.seq, 1);
+        assert_eq!(rungs(&folding), [json!(null); 0], "ours is only compared");
+        folding.fold(&tick(last_ms, "1.012"));
+        folding
+    };
+    let (live, replayed) = (folded(false), folded(true));
+    assert_eq!(rungs(&live), [json!(["1"])]);
+    assert_eq!(live.made, replayed.made);
+    assert_eq!(live.lab.engine.globals(), replayed.lab.engine.globals());
+    assert_eq!(live.lab.symbol("ADAUSDT").unwrap().hot, replayed.lab.symbol("ADAUSDT").unwrap().hot);
+    assert_eq!(live.lab.engine.counters.comparison.agree, 1);
+}
+
+fn with_id(line: &str, id: &str) -> String {
+    let mut line: Value = serde_json::from_str(line).expect("a history line");
+    line["id"] = id.into();
+    line.to_string()
+}
+
 /// An instance that folded a backlog by itself reads the entry of a decision of a position that was closed and forgotten
 /// since: it is not one of the position that is open now.
 #[test]

@@ -8,6 +8,7 @@ use super::chain;
 use super::{Decisions, Engine};
 use crate::domain::book::counters::Count;
 use crate::domain::event::DecisionFact;
+use crate::domain::event::ids::StreamId;
 
 /// Decisions whose hashes are remembered. [1]
 const TAIL_MAX: usize = 256;
@@ -27,8 +28,7 @@ impl Engine {
     /// Folds a decision entry.
     pub(super) fn decision_entry(&mut self, fact: &DecisionFact) {
         // An entry whose cause is still to come (a clock went back) is adopted at its cause.
-        let cause = self.streams.id_of(&fact.cause_stream);
-        if fact.is_sealed && cause.is_some_and(|stream| self.recorded.names(stream, fact.cause_id)) {
+        if fact.is_sealed && self.awaits_cause_of(fact) {
             return;
         }
         // An audit has verified the chain as a whole, and passes on only its parts.
@@ -38,6 +38,7 @@ impl Engine {
         };
         match standing {
             Standing::Known => {}
+            Standing::Follows if self.is_before_its_cause(fact) => self.recorded.add(fact.clone(), &self.streams),
             Standing::Follows => {
                 if !self.adopt(fact) {
                     self.counters.comparison.orphaned += 1;
@@ -68,13 +69,27 @@ impl Engine {
             0 if *fact.prev == *globals.chain.hash => Standing::Follows,
             0 => Standing::Foreign,
             seq if seq > globals.chain.seq => {
-                let is_next = seq == globals.chain.seq + 1 && *fact.prev == *globals.chain.hash;
+                let head = self.recorded.head_after(&globals.chain);
+                let is_next = seq == head.seq + 1 && *fact.prev == *head.hash;
                 if is_next { Standing::Follows } else { Standing::Foreign }
             }
             // A decision older than the tail can no longer be compared, and changes nothing either way.
             seq if globals.chain_tail.get(&seq).is_none_or(|known| *known == begins) => Standing::Known,
             _ => Standing::Foreign,
         }
+    }
+
+    /// Returns true if a decision waits for its cause, at which it is adopted.
+    pub fn awaits_cause_of(&self, fact: &DecisionFact) -> bool {
+        self.streams.id_of(&fact.cause_stream).is_some_and(|stream| self.recorded.names(stream, fact.cause_id))
+    }
+
+    /// Returns true if the entry that caused a decision is still to come: the clock went back in between. The others up
+    /// to its place were decided by then, too.
+    fn is_before_its_cause(&self, fact: &DecisionFact) -> bool {
+        let cause = self.streams.id_of(&fact.cause_stream);
+        let is_to_come = |of: StreamId| self.cursors[usize::from(of.0)].is_none_or(|cursor| cursor < fact.cause_id);
+        self.decisions == Decisions::Recorded && fact.seq > 0 && cause.is_some_and(is_to_come)
     }
 
     /// Remembers the hash of a decision of the chain.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::chain::ChainHead;
 use crate::domain::event::DecisionFact;
 use crate::domain::event::ids::{EntryId, SortKey, StreamId};
 use crate::domain::event::streams::Streams;
@@ -19,6 +20,8 @@ pub struct RecordedDecisions {
     by_cause: BTreeMap<(EntryId, StreamId), Vec<DecisionFact>>,
     /// Sort key of the last cause among them. Up to here our own decisions are only compared.
     watermark: Option<SortKey>,
+    /// The last of them by number, adopted or not.
+    last: ChainHead,
 }
 
 impl RecordedDecisions {
@@ -34,11 +37,19 @@ impl RecordedDecisions {
             None => SortKey { ms: cause.ms, stream: UNREAD, seq: u64::MAX },
         };
         self.watermark = self.watermark.max(Some(key));
+        if fact.seq > self.last.seq {
+            self.last = ChainHead { seq: fact.seq, hash: fact.hash.clone() };
+        }
         let caused = self.by_cause.entry((cause, stream.unwrap_or(UNREAD))).or_default();
         // The same entry in two files is one decision.
         if caused.iter().all(|known| known.decision_id != fact.decision_id) {
             caused.push(fact);
         }
+    }
+
+    /// Returns the head of the chain once all of them are adopted.
+    pub fn head_after<'a>(&'a self, head: &'a ChainHead) -> &'a ChainHead {
+        if self.last.seq > head.seq { &self.last } else { head }
     }
 
     /// Returns true if an entry caused decisions that are not adopted yet.

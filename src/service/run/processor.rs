@@ -273,7 +273,7 @@ impl Processor {
         self.note(&entry, disposition, is_foreign, &policy_before, is_skipped);
         let seen = match &entry.content {
             Ok(Event::Decision(fact)) if disposition == Disposition::Applied && !is_skipped => {
-                of_stream(fact, id, line).filter(|row| self.is_believed(row))
+                of_stream(fact, id, line).filter(|row| self.is_believed(fact, row))
             }
             Ok(_) | Err(_) => None,
         };
@@ -333,10 +333,12 @@ impl Processor {
         }
     }
 
-    /// Returns true if the fold adopted a decision, and if it has our signature where there is a key.
-    fn is_believed(&self, row: &OutboxRow) -> bool {
+    /// Returns true if the fold adopted a decision, or will at its cause, and if it has our signature where there is a
+    /// key.
+    fn is_believed(&self, fact: &DecisionFact, row: &OutboxRow) -> bool {
         let symbol = self.engine().find(row.field("symbol"));
-        let is_adopted = symbol.is_some_and(|symbol| symbol.positions().any(|i| i.has_decision(&row.decision_id)));
+        let is_adopted = symbol.is_some_and(|symbol| symbol.positions().any(|i| i.has_decision(&row.decision_id)))
+            || self.engine().awaits_cause_of(fact);
         let signature = Some(row.field("signature")).filter(|signature| !signature.is_empty());
         let id = row.written.unwrap_or(SOMEWHERE);
         is_adopted && self.signing.as_ref().is_none_or(|key| key.vouches(id, row.field("hash"), signature))
