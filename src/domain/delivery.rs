@@ -827,6 +827,11 @@ impl Delivery {
         (self.folded, self.durable)
     }
 
+    /// Returns true if a decision waits until the entry that caused it is on disk.
+    pub fn waits_for_sync(&self) -> bool {
+        self.outbox.has_unsynced()
+    }
+
     /// Returns the number of decisions in doubt: the memory of written ids and the stream differ. [1]
     pub fn doubtful(&self) -> usize {
         self.gate.doubtful()

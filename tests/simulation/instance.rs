@@ -413,11 +413,15 @@ impl World {
             }
         }
         self.keep_checkpoint(instance, process);
+        self.hand_over_lines(instance, process);
         self.work(instance, process);
     }
 
     fn hand_over_lines(&mut self, instance: usize, process: &mut Process) {
-        if process.is_syncing || process.processor.journal.is_empty() {
+        let is_waited_for = matches!(process.checkpoint, Checkpoint::Ready { .. });
+        let now_ms = process.now_ms(self.now_us);
+        let is_due = |due_ms: u64| is_waited_for || due_ms <= now_ms;
+        if process.is_syncing || !process.processor.lines_due_ms().is_some_and(is_due) {
             return;
         }
         process.is_syncing = true;
@@ -481,7 +485,9 @@ impl World {
             return self.wake(instance);
         }
         let now_ms = process.now_ms(now_us);
-        let due = process.processor.delivery.poll_timeout(now_ms).map(|at| (at - now_ms) * 1000);
+        let lines = process.processor.lines_due_ms().filter(|_| !process.is_syncing);
+        let due = process.processor.delivery.poll_timeout(now_ms).into_iter().chain(lines).min();
+        let due = due.map(|at| at.saturating_sub(now_ms) * 1000);
         let wait_us = due.unwrap_or(REPORT_US).clamp(1, REPORT_US);
         if process.timer_us > now_us && process.timer_us <= now_us + wait_us {
             return;

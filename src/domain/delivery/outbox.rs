@@ -50,6 +50,11 @@ impl Outbox {
         }
     }
 
+    /// Returns true if the cause of a decision is not durable yet.
+    pub fn has_unsynced(&self) -> bool {
+        !self.unsynced.is_empty()
+    }
+
     fn put(&mut self, row: OutboxRow) {
         self.changes.push(RowChange::Outbox(row.clone()));
         self.rows.insert(row.seq, row);

@@ -1,7 +1,8 @@
 //! The event loop: passes to the processor what happened, and hands out what delivery asks for.
 //!
-//! Nothing here waits for a disk or a server. A line goes to the journal as soon as the journal is free. What arrives
-//! while it is busy goes into its next sync, so batches grow under load and only then. The checkpoint follows by itself.
+//! Nothing here waits for a disk or a server. The line that caused a decision goes to the journal as soon as the journal
+//! is free; other lines go with it, or after a moment. What arrives while the journal is busy goes into its next sync, so
+//! batches grow under load. The checkpoint follows by itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -220,7 +221,9 @@ impl EventLoop {
 
     fn timeout(&self) -> Duration {
         let now_ms = self.now_ms();
-        let due = self.processor.delivery.poll_timeout(now_ms).map(|at| Duration::from_millis(at - now_ms));
+        let lines = self.processor.lines_due_ms().filter(|_| !self.is_syncing);
+        let due = self.processor.delivery.poll_timeout(now_ms).into_iter().chain(lines).min();
+        let due = due.map(|at| Duration::from_millis(at.saturating_sub(now_ms)));
         let idle = self.until_idle.map(|limit| limit.min(PUBLISH_INTERVAL) / 4);
         let report = PUBLISH_INTERVAL.saturating_sub(self.published.elapsed());
         due.into_iter().chain(idle).fold(report, Duration::min)
@@ -341,11 +344,16 @@ impl EventLoop {
         }
         self.log_notices();
         self.keep_checkpoint();
+        self.hand_over_lines();
         Ok(())
     }
 
+    /// Hands the lines to the journal if it is free and something waits for them, or if they have waited long enough.
     fn hand_over_lines(&mut self) {
-        if !self.is_syncing && !self.processor.journal.is_empty() {
+        let is_waited_for = matches!(self.checkpoint, Checkpoint::Ready { .. }) || self.snapshots.is_waiting();
+        let now_ms = self.now_ms();
+        let is_due = |due_ms: u64| is_waited_for || due_ms <= now_ms;
+        if !self.is_syncing && self.processor.lines_due_ms().is_some_and(is_due) {
             let lines = std::mem::replace(&mut self.processor.journal, std::mem::take(&mut self.spare));
             self.is_syncing = self.channels.journal.send(JournalOrder::Write(lines)).is_ok();
         }

@@ -28,6 +28,8 @@ struct StreamBook {
     position: StreamPosition,
     /// Up to this entry nothing is missing, or the gap was reported.
     whole_to: EntryId,
+    /// The first entry when this stream was begun. What was missing before it is counted already.
+    first: EntryId,
     /// The end of a stream that had forgotten entries, when that was reported.
     forgotten_at: Option<EntryId>,
 }
@@ -57,7 +59,8 @@ enum Finding {
 
 impl Bookkeeping {
     pub fn new(positions: &[Option<(EntryId, StreamPosition)>], faults: Faults) -> Self {
-        let book = |(id, position)| StreamBook { position, whole_to: id, forgotten_at: None };
+        let book =
+            |(id, position)| StreamBook { position, whole_to: id, first: EntryId::default(), forgotten_at: None };
         Self { streams: positions.iter().map(|position| position.map(book)).collect(), faults }
     }
 
@@ -91,7 +94,8 @@ impl Bookkeeping {
         let cursor = cursor.filter(|id| *id != EntryId::default());
         let position = StreamPosition { seen: added.saturating_sub(unread), added };
         let whole_to = cursor.unwrap_or_default();
-        self.streams[index] = Some(StreamBook { position, whole_to, forgotten_at: None });
+        let first = stream_stats.first_id.unwrap_or_default();
+        self.streams[index] = Some(StreamBook { position, whole_to, first, forgotten_at: None });
         let before = match cursor.filter(|_| position.seen > 0) {
             None => before(index, stream_stats, EntryId::default(), consumer)?,
             Some(cursor) => {
@@ -182,6 +186,7 @@ impl Bookkeeping {
             position: StreamPosition { seen, added },
             whole_to: at.read.max(before.unwrap_or_default()).max(stream_stats.max_deleted.unwrap_or_default()),
             forgotten_at: Some(stream_stats.last_id).filter(|_| why == GapReason::Forgotten),
+            ..book
         });
         let after = Some(after).filter(|id| *id != EntryId::default());
         Ok(Some(StreamGap { stream, after, before, count, shift, added, why }))
@@ -232,8 +237,9 @@ fn find(stream_stats: &StreamStats, book: &StreamBook, at: Position) -> Finding 
     if left == 0 && stream_stats.next_id.is_some_and(|next| next > at.read) {
         return Finding::Forgotten;
     }
-    let is_trimmed = stream_stats.first_id.is_some_and(|first| first > book.whole_to);
-    let is_deleted = stream_stats.max_deleted.is_some_and(|deleted| deleted > book.whole_to);
+    let known_to = book.whole_to.max(book.first);
+    let is_trimmed = stream_stats.first_id.is_some_and(|first| first > known_to);
+    let is_deleted = stream_stats.max_deleted.is_some_and(|deleted| deleted > known_to);
     let may_lack =
         is_trimmed || is_deleted || at.is_at_end || stream_stats.next_id.is_none() || left > stream_stats.length;
     if left > 0 && may_lack { Finding::Doubtful } else { Finding::Whole }
@@ -259,7 +265,22 @@ mod tests {
     }
 
     fn book(seen: u64, added: u64) -> StreamBook {
-        StreamBook { position: StreamPosition { seen, added }, whole_to: EntryId::new(3, 0), forgotten_at: None }
+        let position = StreamPosition { seen, added };
+        StreamBook { position, whole_to: EntryId::new(3, 0), first: EntryId::default(), forgotten_at: None }
+    }
+
+    /// Counting a backlog takes as long as reading it.
+    #[test]
+    fn a_backlog_is_counted_only_if_its_first_entry_has_gone() {
+        let at = Position { read: EntryId::new(5, 0), is_at_end: false, is_connected_anew: false };
+        // Of 100 entries added, the last 96 were there at the start, and 4 are missing.
+        let book = StreamBook { whole_to: EntryId::default(), first: EntryId::new(5, 0), ..book(5, 100) };
+        assert_eq!(find(&stream_stats(100, 96, Some(6)), &book, at), Finding::Whole);
+        assert_eq!(find(&stream_stats(100, 95, Some(6)), &book, at), Finding::Doubtful);
+        let deleted = |ms| Some(EntryId::new(ms, 0));
+        let is_deleted = |ms| StreamStats { max_deleted: deleted(ms), ..stream_stats(100, 96, Some(6)) };
+        assert_eq!(find(&is_deleted(4), &book, at), Finding::Whole, "before the start");
+        assert_eq!(find(&is_deleted(50), &book, at), Finding::Doubtful);
     }
 
     #[test]

@@ -42,6 +42,11 @@ use crate::drive::driver::Driver;
 use crate::drive::look_ahead::LookAhead;
 use crate::service::operator_log::{self, Line};
 
+/// How long lines wait for further ones before they are written, unless something waits for them. [ms]
+const LINES_WAIT_MS: u64 = 20;
+/// Lines of this size are written at once. [byte]
+const LINES_BYTES: usize = 256 << 10;
+
 /// The streams of decisions and requests.
 #[derive(Clone, Debug)]
 pub struct OutputStreams {
@@ -56,10 +61,15 @@ pub struct JournalLines {
     pub text: Vec<u8>,
     /// The end of each line in the text, and the time of its id. [ms since 1970]
     pub ends: Vec<(usize, u64)>,
+    /// When the first of them was folded, by the clock of the process. [ms]
+    since_ms: u64,
 }
 
 impl JournalLines {
-    fn append(&mut self, line: &str, id_ms: u64) {
+    fn append(&mut self, line: &str, id_ms: u64, now_ms: u64) {
+        if self.is_empty() {
+            self.since_ms = now_ms;
+        }
         self.text.extend_from_slice(line.as_bytes());
         self.text.push(b'\n');
         self.ends.push((self.text.len(), id_ms));
@@ -207,7 +217,7 @@ impl Processor {
             self.delivery.handle_duplicate(stream, id, by_group);
             return Ok(());
         };
-        self.journal.append(line, id.ms);
+        self.journal.append(line, id.ms, now_ms);
         self.fold(stream, id, by_group, line, now_ms)
     }
 
@@ -410,6 +420,15 @@ impl Processor {
         rows.extend(self.findings.rows(&self.driver.engine.counters));
         rows.push(live::place_row(Checkpoint { journal, kill_key: self.delivery.kills().known }));
         CheckpointRows { rows, journal }
+    }
+
+    /// Returns when the lines have to be written: at once if a decision waits for them or if they are many, otherwise
+    /// after a moment, so that a disk without a queue has no sync for every price. `None` if there are none. [ms]
+    pub fn lines_due_ms(&self) -> Option<u64> {
+        let JournalLines { text, since_ms, .. } = &self.journal;
+        let is_urgent = self.delivery.waits_for_sync() || text.len() >= LINES_BYTES;
+        let due_ms = if is_urgent { *since_ms } else { since_ms + LINES_WAIT_MS };
+        (!self.journal.is_empty()).then_some(due_ms)
     }
 
     /// Returns the line of the operator log for a decision, once.

@@ -12,12 +12,16 @@ use std::time::Duration;
 use redis::{Pipeline, RedisError, Value};
 
 use super::address::Address;
+use super::frame::Walk;
 use super::ranges::add_range_behind;
 use super::reply::{self, RawEntry};
-use super::round::{InFlight, Round};
+use super::round::{InFlight, Round, next_reply};
 use super::server::{ServerError, StreamFault, failed};
-use super::wire::Wire;
+use super::wire::{Wire, unlike};
 use crate::domain::event::ids::EntryId;
+
+/// Entries that are counted at a time. [1]
+const COUNT_PAGE_ENTRIES: u64 = 1_000;
 
 /// The state of a stream at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -166,12 +170,30 @@ impl Consumer {
         while from < to {
             let mut command = redis::cmd("XRANGE");
             add_range_behind(command.arg(&self.streams[stream]), from, &to.to_string());
-            command.arg("COUNT").arg(10_000);
-            let page = self.listed(command, "to count entries")?;
-            let Some(last) = page.last() else { break };
-            (count, from) = (count + page.len() as u64, last.id);
+            let (entries, last) = self.count_page(command.arg("COUNT").arg(COUNT_PAGE_ENTRIES))?;
+            let Some(last) = last else { break };
+            (count, from) = (count + entries, last);
         }
         Ok(count)
+    }
+
+    /// Returns the number of entries that a command returns, and the last of them. None of them is kept.
+    fn count_page(&mut self, command: &redis::Cmd) -> Result<(u64, Option<EntryId>), ServerError> {
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.add_command(command.clone());
+        let (mut entries, mut last) = (0, None);
+        let asked = self.wire.send(&pipeline).and_then(|()| self.wire.receive(1));
+        let replies = asked.map_err(self.failed("to count entries"))?;
+        let mut walk = Walk::new(replies.bytes());
+        let walked = next_reply(&mut walk).and_then(|()| {
+            walk.entries(|entry| {
+                entries += 1;
+                last = Some(entry.id);
+            })
+        });
+        let outcome = walked.map_err(unlike).map_err(self.failed("to count entries"));
+        self.wire.reuse(replies);
+        outcome.map(|()| (entries, last))
     }
 
     /// Returns the first entry of a stream after another one.

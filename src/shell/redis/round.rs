@@ -252,7 +252,7 @@ fn read<'a>(
 }
 
 /// Skips messages that no command asked for.
-fn next_reply<'a>(walk: &mut Walk<'a>) -> Result<(), WalkError<'a>> {
+pub(super) fn next_reply<'a>(walk: &mut Walk<'a>) -> Result<(), WalkError<'a>> {
     loop {
         let mut after = *walk;
         let Token::Push(_) = after.token()? else { return Ok(()) };
