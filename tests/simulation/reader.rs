@@ -151,9 +151,9 @@ impl Source for Link<'_> {
 
     fn reuse(&mut self, _round: Round) {}
 
-    fn wait(&mut self, after: &[Option<EntryId>], limit: Duration) -> Result<(), ServerError> {
+    fn wait(&mut self, after: &[Option<EntryId>], limit: Duration) -> Result<Option<EntryId>, ServerError> {
         self.link.waits = Some((after.to_vec(), self.redis.now_us + limit.as_micros() as u64));
-        Ok(())
+        Ok(None)
     }
 
     fn pause(&mut self, length: Duration) {

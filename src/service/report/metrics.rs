@@ -22,7 +22,7 @@ pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 /// Returns all metrics of this moment.
 pub fn text(shared: &SharedReport) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("harvester");
-    registry.register("commit_seconds", "One commit of the store, flush included", shared.commit_seconds.clone());
+    registry.register("commit_seconds", "One write of the journal, until it is on disk", shared.commit_seconds.clone());
     registry.register("emit_seconds", "One decision through the emission script", shared.emit_seconds.clone());
     registry.register(
         "price_to_decision_seconds",

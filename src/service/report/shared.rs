@@ -20,7 +20,7 @@ const LATENCY_BOUNDS: [f64; 14] =
 /// The report that all threads share, with the latencies, which are recorded as they are measured.
 #[derive(Clone, Debug)]
 pub struct SharedReport {
-    /// One commit of the store, flush included. [s]
+    /// One write of the journal, until it is on disk. [s]
     pub commit_seconds: Histogram,
     /// One decision through the emission script. [s]
     pub emit_seconds: Histogram,

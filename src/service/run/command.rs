@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use crossbeam_channel::{bounded, unbounded};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::connect::{Connect, patiently};
 use super::disk;
@@ -117,7 +117,7 @@ fn serve(
     let status = Arc::new(ReaderStatus::default());
     let (to_fold, messages) = bounded(BATCHES_WAITING);
     let (folded, to_fill) = bounded(BATCHES_WAITING);
-    let (to_emitter, orders) = mpsc::unbounded_channel();
+    let (to_emitter, orders) = unbounded();
     let (to_journal, journal_orders) = unbounded();
     let (to_checkpoints, checkpoint_orders) = unbounded();
 

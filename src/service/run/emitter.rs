@@ -3,13 +3,13 @@
 //! It decides nothing. An action whose answer was lost is reported as such, and delivery asks again. While there is no
 //! connection, nothing is asked for.
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::runtime::{Builder, Runtime};
 
 use super::connect::{Connect, RetryDelay};
 use super::event::Event;
@@ -46,7 +46,7 @@ pub struct EmitterSetup {
     pub kill_gate: Arc<KillGate>,
     /// Set when the service stops at once: no connection is opened again.
     pub give_up: Arc<AtomicBool>,
-    pub orders: UnboundedReceiver<Order>,
+    pub orders: Receiver<Order>,
     pub events: Sender<Event>,
 }
 
@@ -58,24 +58,23 @@ struct Emitting {
 
 /// Works until the event loop is gone.
 pub fn run(setup: EmitterSetup) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return tracing::error!(%error, "no runtime for the emitter"),
-    };
-    runtime.block_on(Emitting { setup, refusing: BTreeSet::new() }.run());
+    match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => Emitting { setup, refusing: BTreeSet::new() }.run(&runtime),
+        Err(error) => tracing::error!(%error, "no runtime for the emitter"),
+    }
 }
 
 impl Emitting {
-    async fn run(mut self) {
+    fn run(mut self, runtime: &Runtime) {
         let mut delay = RetryDelay::default();
         let mut connections = 0;
         while !self.setup.give_up.load(Ordering::Relaxed) {
-            let error = match self.setup.connect.server().await {
+            let error = match runtime.block_on(self.setup.connect.server()) {
                 Ok(server) => {
                     connections += 1;
                     self.send(Event::EmitterConnected(connections));
                     let mut emitter = Emitter::new(server, self.setup.keys.clone());
-                    let Some(error) = self.work(&mut emitter, connections, &mut delay).await else { return };
+                    let Some(error) = self.work(runtime, &mut emitter, connections, &mut delay) else { return };
                     self.send(Event::EmitterDisconnected);
                     error
                 }
@@ -83,17 +82,26 @@ impl Emitting {
             };
             let pause = delay.next();
             tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "emitting failed, trying again");
-            tokio::time::sleep(pause).await;
+            std::thread::sleep(pause);
         }
     }
 
     /// Works on one connection. Returns the error that ended it; `None` once the event loop is gone.
-    async fn work(&mut self, emitter: &mut Emitter, connection: u64, delay: &mut RetryDelay) -> Option<ServerError> {
+    ///
+    /// The runtime runs only during an action: a thread that waits at a channel wakes up sooner than one that waits for
+    /// a runtime.
+    fn work(
+        &mut self,
+        runtime: &Runtime,
+        emitter: &mut Emitter,
+        connection: u64,
+        delay: &mut RetryDelay,
+    ) -> Option<ServerError> {
         loop {
-            let order = self.setup.orders.recv().await?;
+            let order = self.setup.orders.recv().ok()?;
             // An order for an earlier connection was given up with it.
             if order.connection == connection {
-                match self.perform(emitter, order.action).await {
+                match runtime.block_on(self.perform(emitter, order.action)) {
                     Ok(()) => delay.reset(),
                     Err(error) => return Some(error),
                 }

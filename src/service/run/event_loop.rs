@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::disk::{JournalOrder, SharedStore};
 use super::emitter::Order;
@@ -36,7 +36,7 @@ use crate::service::write_back::goals;
 use crate::shell::journal::JournalError;
 
 /// The most bytes of lines that wait for the journal while more entries are taken. [byte]
-const LINES_BYTES_MAX: usize = 32 << 20;
+const LINES_BYTES_MAX: usize = 2 << 20;
 /// The longest time that the emission of decisions may take at the end.
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 /// A processor with at most this lag knows what the projection lacks. [ms]
@@ -52,7 +52,7 @@ pub struct Channels {
     pub folded: Sender<Batch>,
     /// From all other parts.
     pub events: Receiver<Event>,
-    pub emitter: mpsc::UnboundedSender<Order>,
+    pub emitter: Sender<Order>,
     pub journal: Sender<JournalOrder>,
     pub checkpoints: Sender<CheckpointRows>,
     pub role: watch::Receiver<LeaseState>,

@@ -35,8 +35,8 @@ const FAR_BEHIND_MS: u64 = 60_000;
 /// The watermark is sent in steps of this size, because each one wakes the processor, even between a price and its
 /// decision. [ms]
 const READ_TO_STEP_MS: u64 = 50;
-/// How long a read waits at the server for new entries.
-const WAIT: Duration = Duration::from_millis(200);
+/// How long a read waits at the server for new entries: after a round with entries, and after one without.
+const WAITS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
 /// How long nothing is asked after the lease was found to be another's.
 const FENCED_PAUSE: Duration = Duration::from_millis(10);
 /// Time between two gap checks of all streams.
@@ -121,9 +121,20 @@ struct Waiting {
     len: usize,
 }
 
+/// The server's clock in a round.
+#[derive(Clone, Copy, Debug)]
+struct ServerTime {
+    /// [µs since 1970]
+    time_us: u64,
+    /// When it was read, by the clock of the source: halfway between asking and receiving.
+    at: Duration,
+}
+
 /// A round that the server was asked for.
 struct Asked {
     takes: Vec<Take>,
+    /// By the clock of the source.
+    sent: Duration,
     /// True if the group waits for an acknowledgement of what it delivers.
     by_group: bool,
 }
@@ -173,6 +184,14 @@ pub fn run(setup: ReaderSetup) {
 /// server's next millisecond.
 fn exact_sleeps() -> std::io::Result<()> {
     Ok(rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1))?)
+}
+
+/// Sleeps until the server's clock has passed a millisecond, when the entries of that one can be released. [ms since 1970]
+fn rest(consumer: &mut impl Source, ms: u64, server: ServerTime) {
+    let until_us = ms.saturating_add(1).saturating_mul(1000);
+    let now_us = server.time_us + consumer.clock().saturating_sub(server.at).as_micros() as u64;
+    // An entry of the future must not block the connection, nor a clock that was set back.
+    consumer.pause(Duration::from_micros(until_us.saturating_sub(now_us).min(1000)));
 }
 
 impl Reader {
@@ -444,11 +463,18 @@ impl Reader {
         self.tell_how_far(time_us)?;
         let is_drained = !is_news && !released && self.reorder.is_empty();
         self.setup.status.is_drained.store(is_drained, Ordering::Relaxed);
-        if self.asked.is_none() && is_drained {
-            return self.wait(consumer);
+        if self.asked.is_some() || has_more {
+            return Ok(());
         }
-        if !has_more {
-            self.rest(consumer, time_us, received);
+        let now = ServerTime { time_us, at: (asked.sent + received) / 2 };
+        match self.reorder.first() {
+            Some(first) => rest(consumer, first.ms, now),
+            // The entry that is waited for can be released a millisecond later, and is read then.
+            None => {
+                if let Some(came) = self.wait(consumer, WAITS[usize::from(is_drained)])? {
+                    rest(consumer, came.ms, now);
+                }
+            }
         }
         Ok(())
     }
@@ -460,19 +486,22 @@ impl Reader {
             Mode::Group { lease } => Some(lease.as_str()),
             Mode::Follow | Mode::Unsettled => None,
         };
+        let sent = consumer.clock();
         if consumer.send_round(&takes, self.count, fence)? == Sent::Fenced {
             return Ok(false);
         }
-        self.asked = Some(Asked { takes, by_group: fence.is_some() && self.setup.membership.pending_list });
+        self.asked = Some(Asked { takes, sent, by_group: fence.is_some() && self.setup.membership.pending_list });
         Ok(true)
     }
 
-    /// Waits for an entry after those that were read.
-    fn wait(&mut self, consumer: &mut impl Source) -> Result<(), Trouble> {
+    /// Waits for an entry after those that were read. Returns the first one that came.
+    fn wait(&mut self, consumer: &mut impl Source, limit: Duration) -> Result<Option<EntryId>, Trouble> {
         let after: Vec<Option<EntryId>> =
             self.read.iter().zip(&self.barred).map(|(read, barred)| barred.is_none().then_some(*read)).collect();
-        match consumer.wait(&after, WAIT) {
-            Err(error) if error.stream_fault() == Some(StreamFault::NotAStream) => self.find_barred(consumer, error),
+        match consumer.wait(&after, limit) {
+            Err(error) if error.stream_fault() == Some(StreamFault::NotAStream) => {
+                self.find_barred(consumer, error).map(|()| None)
+            }
             waited => Ok(waited?),
         }
     }
@@ -496,16 +525,6 @@ impl Reader {
         self.mode = Mode::Unsettled;
         self.stream_stats(consumer)?;
         if self.barred == before { Err(error.into()) } else { Ok(()) }
-    }
-
-    /// Sleeps until the server's next millisecond, when the entries of this one can be released. A round was received a
-    /// moment after it had read the server's clock.
-    fn rest(&self, consumer: &mut impl Source, time_us: u64, received: Duration) {
-        let Some(first) = self.reorder.first() else { return };
-        let until_us = first.ms.saturating_add(1).saturating_mul(1000);
-        // An entry of the future must not block the connection.
-        let rest = Duration::from_micros(until_us.saturating_sub(time_us).min(1000));
-        consumer.pause(rest.saturating_sub(consumer.clock().saturating_sub(received)));
     }
 
     fn take(&self, stream: usize) -> Take {

@@ -17,7 +17,7 @@ pub trait Source {
     fn send_round(&mut self, takes: &[Take], count: usize, fence: Option<&str>) -> Result<Sent, ServerError>;
     fn receive_round(&mut self) -> Result<Answer, ServerError>;
     fn reuse(&mut self, round: Round);
-    fn wait(&mut self, after: &[Option<EntryId>], limit: Duration) -> Result<(), ServerError>;
+    fn wait(&mut self, after: &[Option<EntryId>], limit: Duration) -> Result<Option<EntryId>, ServerError>;
     /// Sleeps.
     fn pause(&mut self, length: Duration);
     /// Returns the time since a moment that does not change.
@@ -72,7 +72,7 @@ impl Source for Connected<'_> {
         self.consumer.reuse(round);
     }
 
-    fn wait(&mut self, after: &[Option<EntryId>], limit: Duration) -> Result<(), ServerError> {
+    fn wait(&mut self, after: &[Option<EntryId>], limit: Duration) -> Result<Option<EntryId>, ServerError> {
         self.consumer.wait(after, limit)
     }
 

@@ -90,18 +90,21 @@ impl Consumer {
         failed(&self.wire.name, doing)
     }
 
-    /// Waits until a stream has an entry after the one named for it, if one is named, or until the time is over.
-    pub fn wait(&mut self, after: &[Option<EntryId>], limit: Duration) -> Result<(), ServerError> {
+    /// Waits until a stream has an entry after the one named for it, if one is named, or until the time is over. Returns
+    /// the first of the entries that came.
+    pub fn wait(&mut self, after: &[Option<EntryId>], limit: Duration) -> Result<Option<EntryId>, ServerError> {
         let named = || after.iter().zip(&self.streams).filter_map(|(after, name)| Some((name, (*after)?)));
         let (names, ids): (Vec<&String>, Vec<String>) = named().map(|(name, after)| (name, after.to_string())).unzip();
         if names.is_empty() {
             std::thread::sleep(limit);
-            return Ok(());
+            return Ok(None);
         }
         let mut command = redis::cmd("XREAD");
         command.arg("COUNT").arg(1).arg("BLOCK").arg(limit.as_millis().max(1) as u64);
         command.arg("STREAMS").arg(names).arg(ids);
-        self.wire.ask_one(command).map(drop).map_err(self.failed("to wait for entries"))
+        let came = self.wire.ask_one(command).and_then(reply::entries_by_stream);
+        let came = came.map_err(self.failed("to wait for entries"))?;
+        Ok(came.iter().flat_map(|(_, entries)| entries).map(|entry| entry.id).min())
     }
 
     pub(super) fn watch(&mut self) -> Result<Option<String>, ServerError> {

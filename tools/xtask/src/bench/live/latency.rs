@@ -39,12 +39,21 @@ pub struct Measured {
     pub latencies_ms: Vec<f64>,
     /// Prices that were in fact sent. [1/s]
     pub rate: f64,
+    /// The mean of a sync of the journal, and of an offer, if a service was measured. [ms]
+    pub parts_ms: Option<(f64, f64)>,
 }
 
 impl Measured {
     /// What so large a share of all took at most. [ms]
     pub fn at(&self, share: f64) -> f64 {
         self.latencies_ms[((self.latencies_ms.len() - 1) as f64 * share) as usize]
+    }
+}
+
+impl Measured {
+    /// [ms]
+    pub fn mean_ms(&self) -> f64 {
+        self.latencies_ms.iter().sum::<f64>() / self.latencies_ms.len() as f64
     }
 }
 
@@ -75,7 +84,8 @@ pub async fn of_decisions(load: Load, config: &Config) -> anyhow::Result<Measure
     let mut service = Service::start(&server, &policy)?;
     service.until_done(&mut opening, &opened).await?;
     let decisions = name_of(config, StreamKind::Decision)?;
-    let measured = between(load, config, &server, &decisions, (SYMBOLS * (RUNGS - 1)) as usize)?;
+    let mut measured = between(load, config, &server, &decisions, (SYMBOLS * (RUNGS - 1)) as usize)?;
+    measured.parts_ms = Some((service.mean_ms("commit_seconds")?, service.mean_ms("emit_seconds")?));
     service.stop()?;
     Ok(measured)
 }
@@ -123,7 +133,7 @@ fn between(
     let mut latencies_ms: Vec<f64> = arrived.iter().filter_map(latency).collect();
     ensure!(latencies_ms.len() == arrived.len(), "an answer has another cause than a price");
     latencies_ms.sort_by(f64::total_cmp);
-    Ok(Measured { latencies_ms, rate })
+    Ok(Measured { latencies_ms, rate, parts_ms: None })
 }
 
 /// Each long 1000 at 1, with a risk of 0.01 per unit.

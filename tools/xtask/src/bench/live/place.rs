@@ -1,5 +1,6 @@
 //! A server, and a service that reads from it: processes of their own, ended by their ids.
 
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -88,16 +89,19 @@ fn harvester() -> anyhow::Result<PathBuf> {
 pub struct Service {
     process: Child,
     folder: tempfile::TempDir,
+    port: u16,
 }
 
 impl Service {
     pub fn start(server: &RedisServer, settings: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let at = |name: &str| folder.path().join(name);
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let settings = format!("{settings}\n[backfill]\nsources = [\"redis\"]\nposition_poll_ms = 0\n");
         std::fs::write(at("harvester.toml"), settings)?;
         let process = Command::new(harvester()?)
-            .args(["run", "--redis", &server.url(), "--group", GROUP, "--consumer", "bench", "--listen", ""])
+            .args(["run", "--redis", &server.url(), "--group", GROUP, "--consumer", "bench"])
+            .args(["--listen", &format!("127.0.0.1:{port}")])
             .args([Path::new("--store"), &at("store"), Path::new("--journal"), &at("journal")])
             .args([Path::new("--config"), &at("harvester.toml")])
             .stdin(Stdio::null())
@@ -105,11 +109,25 @@ impl Service {
             .stderr(std::fs::File::create(at("log"))?)
             .spawn()
             .context("cannot start the service")?;
-        Ok(Self { process, folder })
+        Ok(Self { process, folder, port })
     }
 
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// The mean of a latency that it measures itself. [ms]
+    pub fn mean_ms(&self, metric: &str) -> anyhow::Result<f64> {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port))?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n\r\n", self.port)?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page)?;
+        let value = |suffix: &str| -> anyhow::Result<f64> {
+            let name = format!("harvester_{metric}_{suffix} ");
+            let value = page.lines().find_map(|line| line.strip_prefix(&name));
+            value.with_context(|| format!("there is no {name}"))?.parse().context("a metric is no number")
+        };
+        Ok(1000.0 * value("sum")? / value("count")?)
     }
 
     /// Waits until the group of a stream is there: reading begins.

@@ -137,6 +137,15 @@ pub fn latency(load: Load, echo: &Measured, decisions: &Measured) {
             measured.at(1.0)
         );
     }
+    if let Some((sync, offer)) = decisions.parts_ms {
+        // A price is released in the server's next millisecond: on average after half of one.
+        let rest = decisions.mean_ms() - 0.5 - sync - offer;
+        println!(
+            "    where a decision's mean of {:.2} ms goes: end of the millisecond 0.50, sync {sync:.2}, offer {offer:.2}, \
+             reading, fold and threads {rest:.2}",
+            decisions.mean_ms()
+        );
+    }
     let Some(limit) = LIMITS.iter().find(|limit| load.rate <= limit.rate) else { return };
     let p50_max_ms = echo.at(0.5) + limit.p50_more_ms;
     let p99_max_ms = (limit.p99_ms)(echo.at(0.99));
