@@ -30,45 +30,47 @@ local issued_ms, signed = tonumber(ARGV[16]), cjson.decode(ARGV[17])
 local needed_id, needed_hash = ARGV[18], ARGV[19]
 local begin = 19
 if redis.call('GET', lease) ~= token then return {'stale'} end
--- Nothing is undone in a script: all that could fail on its way is looked at before the first write.
-local function may_be(key, kind)
-  local found = redis.call('TYPE', key).ok
-  return found == 'none' or found == kind
-end
-local written_to = {decisions, requests, control}
-for _, key in ipairs(written_to) do
-  if not may_be(key, 'stream') then return {'unfit', key, 'kind'} end
-end
-if not may_be(memory, 'hash') then return {'unfit', memory, 'kind'} end
 if requests == decisions then return redis.error_reply('ERR requests and decisions are one stream') end
+-- Nothing is undone in a script: all that could fail on its way is looked at before the first write. Where no expiry can
+-- be written, no order goes out either. A read of a key that holds something else is an error.
+local greatest, full = '18446744073709551615-18446744073709551615', nil
+local function is_other_kind(err) return string.find(err, 'WRONGTYPE', 1, true) end
+for at, key in ipairs({decisions, control, requests}) do
+  if at < 3 or requests ~= control then
+    local found = redis.pcall('XRANGE', key, greatest, greatest)
+    if found.err then return is_other_kind(found.err) and {'unfit', key, 'kind'} or found end
+    if found[1] then full = full or key end
+  end
+end
 local function entry(id)
   local found = id and redis.pcall('XRANGE', decisions, id, id)
   return found and not found.err and found[1]
 end
 -- The memory is believed only where the stream says the same.
 local function remembered(id, wanted)
-  local known = redis.call('HGET', memory, id)
+  local known = redis.pcall('HGET', memory, id)
+  if type(known) == 'table' then return nil, nil, false, known end
   local found = known and entry(string.match(known, '^(%d+%-%d+) '))
   for at = 1, found and #found[2] or 0, 2 do
     if found[2][at] == 'hash' and found[2][at + 1] == wanted then return known, found, true end
   end
   return known, found, false
 end
-local known, found, is_same = remembered(decision_id, hash)
+local known, found, is_same, failed = remembered(decision_id, hash)
+if failed then return is_other_kind(failed.err) and {'unfit', memory, 'kind'} or failed end
 if is_same then return {'known', known} end
 if known and (found or not (again or record_only)) then return {'doubt', known} end
 if needed_id ~= '' then
   local _, _, is_written = remembered(needed_id, needed_hash)
   if not is_written then return {'halted'} end
 end
--- Where no expiry can be written, no order goes out either.
-local greatest = '18446744073709551615-18446744073709551615'
-for _, key in ipairs(written_to) do
-  if redis.call('XRANGE', key, greatest, greatest)[1] then return {'unfit', key, 'ids'} end
-end
+if full then return {'unfit', full, 'ids'} end
 if after ~= '' and not entry(after) then return {'lost', after} end
-local now = redis.call('TIME')
-local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local now_ms = 0
+if age_max_ms > 0 or folded_to_ms > 0 or issued_ms > 0 then
+  local now = redis.call('TIME')
+  now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+end
 local kill = redis.call('GET', kill_key)
 if kill then
   kill = string.lower(string.gsub(kill, '%s+', ''))
@@ -92,11 +94,10 @@ local function append(stream, is_ours, from, to)
 end
 -- The greatest id counts also where its entry was deleted. The first write may fail: nothing was written before it.
 local second = refusal ~= '' and control or (#ARGV > begin + fields and not known) and requests
-if second and redis.call('TYPE', second).ok == 'stream' then
-  local told = redis.call('XINFO', 'STREAM', second)
-  for at = 1, #told, 2 do
-    if told[at] == 'last-generated-id' and told[at + 1] == greatest then return {'unfit', second, 'ids'} end
-  end
+local told = second and redis.pcall('XINFO', 'STREAM', second) or {}
+if told.err and not string.find(told.err, 'no such key', 1, true) then return told end
+for at = 1, #told, 2 do
+  if told[at] == 'last-generated-id' and told[at + 1] == greatest then return {'unfit', second, 'ids'} end
 end
 local written = append(decisions, true, begin + 1, begin + fields)
 if written.err then

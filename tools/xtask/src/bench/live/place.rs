@@ -96,7 +96,7 @@ impl Service {
     pub fn start(server: &RedisServer, settings: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let at = |name: &str| folder.path().join(name);
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let settings = format!("{settings}\n[backfill]\nsources = [\"redis\"]\nposition_poll_ms = 0\n");
         std::fs::write(at("harvester.toml"), settings)?;
         let process = Command::new(harvester()?)
@@ -118,7 +118,7 @@ impl Service {
 
     /// The mean of a latency that it measures itself. [ms]
     pub fn mean_ms(&self, metric: &str) -> anyhow::Result<f64> {
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port))?;
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         write!(stream, "GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n\r\n", self.port)?;
         let mut page = String::new();
         stream.read_to_string(&mut page)?;
