@@ -130,7 +130,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     let at_once = if args.chain_only || until.is_some() { None } else { sources::open_at_once(&sources, config) };
     // Decisions come after their causes: the chain may go on beyond the end of the history.
     let again = || sources::open(&sources.decisions, config, None);
-    let report = match single_pass_or_restart(at_once, again, judge) {
+    let mut report = match single_pass_or_restart(at_once, again, judge) {
         Ok(report) => report,
         Err(error) if sources::is_damaged(&error) => {
             // The decisions cannot be recomputed, but the chain of the emitted ones is still verified.
@@ -142,6 +142,10 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         }
         Err(error) => return Err(error),
     };
+    if report.chain["entries"] == 0 && !report.missing.is_empty() && sources.emitted.is_empty() {
+        let notice = "the history has no decisions, so each counts as missing: name them with --decisions FILE";
+        report.notices.push(notice.to_owned());
+    }
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&report.json())?)?;
     } else {

@@ -40,7 +40,7 @@ pub enum Command {
         /// Files, folders (every *.jsonl and *.jsonl.zst below) or - for standard input
         #[arg(required = true, value_name = "HISTORY")]
         histories: Vec<PathBuf>,
-        /// Keep the projection in this folder; more history continues from there
+        /// Keep the state in this store, a folder; more history continues from there. What it has is not folded again
         #[arg(long, value_name = "DIR")]
         store: Option<PathBuf>,
         /// Take a snapshot of the state after every N entries, and at the end, into DIR.snapshots
@@ -104,26 +104,32 @@ Exit code 1: a position still lacks something.")]
     /// Find what is wrong on this machine, with a next step for each finding; exit code 1 if there is one
     #[command(after_help = "Example: harvester doctor --env-file /etc/default/harvester")]
     Doctor(super::doctor::Args),
-    /// List what the projection lacks and a look-up could supply
+    /// List what the positions lack and a look-up could supply
     #[command(after_help = "Example: harvester needs --store state")]
     Needs(super::needs::Args),
     /// Write what the exchange sends over its sockets to the streams: mark prices, fills
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples: harvester feed mark
+          harvester feed user --listen 127.0.0.1:9466"
+    )]
     Feed(service::feed::Args),
     /// Show the effective settings, who set each, and the hashes of policy and settings; secrets are masked
     #[command(after_help = "Example: harvester config --config harvester.toml")]
     Config(super::config::Args),
     /// Write a control entry: kill switch, gaps, risk, rungs. A dry run, unless --yes is given
+    #[command(after_help = "Examples: harvester control kill on --reason \"exchange is down\" --yes
+          harvester control gap-accept NEARUSDT --reason \"checked by hand\" --yes")]
     Control(super::control::Args),
     /// List every change of a symbol's positions, in order, with its cause
     History(super::history::Args),
     /// Find where two stores, snapshots or replays differ; exit code 1 if they do
     Diff(super::diff::Args),
     /// List and verify snapshots of the state
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: harvester snapshots verify --store live")]
     Snapshots(super::snapshots::Command),
     /// Verify the journal, our own record of every entry that was read
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: harvester journal verify journal/")]
     Journal(super::journal::Command),
     /// Recompute the decisions and compare them with those that were emitted: clean, findings, or incomplete
     #[command(after_help = "Example: harvester audit history/ --decisions decisions.jsonl")]
@@ -136,7 +142,7 @@ Exit code 1: a position still lacks something.")]
     #[command(after_help = "Example: harvester stats --store state")]
     Stats(super::stats::Args),
     /// Show quarantined entries, with the reason
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: harvester quarantine list --store state")]
     Quarantine(super::quarantine::Command),
     /// Replay the night when 44 positions were open and none could be evaluated; needs no server and no files
     #[command(after_help = "Example: harvester demo")]
@@ -221,6 +227,15 @@ mod tests {
         assert_eq!(listed, defined);
     }
 
+    /// Asserts that the help of a command, and of each command below it, has an example of it.
+    fn expect_example(command: &clap::Command, name: &str) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(help.contains("Example") && help.contains(name), "the help of `{name}` has no example of it: {help:?}");
+        for below in command.get_subcommands() {
+            expect_example(below, &format!("{name} {}", below.get_name()));
+        }
+    }
+
     #[test]
     fn the_help_lists_each_command_once_and_names_the_help_of_one() {
         let help = command_line().render_help().to_string();
@@ -233,6 +248,7 @@ mod tests {
             assert_eq!(help.matches(part).count(), 1, "{part} in\n{help}");
         }
         for command in command_line().get_subcommands_mut() {
+            expect_example(command, &format!("harvester {}", command.get_name()));
             assert!(command.get_about().is_some(), "{} is not described", command.get_name());
             assert!(!command.render_long_help().to_string().contains("Set up:"), "{}", command.get_name());
         }

@@ -132,7 +132,8 @@ fn replayed(night: &Night, screen: &mut Screen<'_>) -> anyhow::Result<Vec<String
     )?;
     let jumps = whole.summary["holds"]["price_jump"].as_u64().unwrap_or(0);
     screen.line(&format!(
-        "   Held back: {jumps} price that jumped (DOGEUSDT, 8.4 % within ten seconds); at it, three rungs would have been sold."
+        "   Held back: {jumps} price{} that jumped (DOGEUSDT, 8.4 % within ten seconds); at it, three rungs would have been sold.",
+        if jumps == 1 { "" } else { "s" }
     ))?;
     screen.line("")?;
     Ok(decisions)
@@ -220,7 +221,7 @@ fn closing(screen: &mut Screen<'_>) -> anyhow::Result<()> {
             &[
                 "harvester replay YOUR-DUMP.jsonl --store state    your own history: positions, holds, decisions",
                 "harvester positions --store state [SYMBOL]         what is open, what it rests on, why it is held",
-                "harvester --help                                   all commands, each with an example",
+                "harvester --help                                   all commands; harvester help COMMAND has an example",
             ][..],
         ),
     ] {

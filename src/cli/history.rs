@@ -21,9 +21,11 @@ use crate::shell::terminal::Screen;
 
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("from").required(true).args(["histories", "journal"])))]
+#[command(override_usage = "harvester history [OPTIONS] <SYMBOL> <HISTORY...|--journal <DIR>>")]
 #[command(after_help = "Examples: harvester history ARCUSDT replay/nights/incident-2026-02-04/events.jsonl
           harvester history NEARUSDT --journal journal --since \"2 hours ago\" --json")]
 pub struct Args {
+    /// Symbol, before the history
     symbol: String,
     /// Files, folders (every *.jsonl and *.jsonl.zst below) or - for standard input
     #[arg(value_name = "HISTORY")]

@@ -50,7 +50,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     let config = &args.redis.over(config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let imported = runtime.block_on(import(args, config))?;
-    show(args, &imported, out)
+    show(args, &imported, Legacy::new(&config.backfill.hash_prefix).prefixes(), out)
 }
 
 async fn import(args: &Args, config: &Config) -> anyhow::Result<Vec<Imported>> {
@@ -125,7 +125,7 @@ async fn append(server: &mut Server, args: &Args, config: &Config, imported: &mu
     Ok(())
 }
 
-fn show(args: &Args, imported: &[Imported], out: &mut dyn Write) -> anyhow::Result<()> {
+fn show(args: &Args, imported: &[Imported], prefixes: &[String], out: &mut dyn Write) -> anyhow::Result<()> {
     let appended = imported.iter().filter(|hash| hash.entry.is_some()).count();
     let doubts: usize = imported.iter().map(|hash| hash.doubts.len()).sum();
     if args.json {
@@ -155,7 +155,11 @@ fn show(args: &Args, imported: &[Imported], out: &mut dyn Write) -> anyhow::Resu
         }
     }
     let dry = if args.dry_run { " (dry run: nothing was appended)" } else { "" };
-    writeln!(out, "[BACKFILL] {} hashes / appended {appended} / not believed {doubts} fields{dry}", imported.len())?;
+    if imported.is_empty() {
+        writeln!(out, "[IMPORT] no key of a position begins with {}{dry}", prefixes.join(" or "))?;
+        return Ok(());
+    }
+    writeln!(out, "[IMPORT] {} hashes / appended {appended} / not believed {doubts} fields{dry}", imported.len())?;
     Ok(())
 }
 

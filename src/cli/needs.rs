@@ -13,7 +13,7 @@ use crate::shell::terminal::{Screen, Tone};
 /// Flags of the command.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Folder of the projection
+    /// Folder of the store
     #[arg(long, value_name = "DIR")]
     store: PathBuf,
     /// One JSON document

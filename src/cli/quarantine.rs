@@ -21,7 +21,7 @@ pub enum Command {
     /// List all quarantined entries
     #[command(after_help = "Example: harvester quarantine list --store state")]
     List {
-        /// Folder of the projection
+        /// Folder of the store
         #[arg(long, value_name = "DIR")]
         store: PathBuf,
         /// One JSON document
@@ -31,19 +31,23 @@ pub enum Command {
     /// Show one entry in full
     #[command(after_help = "Example: harvester quarantine show --store state apply.result 1770163200000-0")]
     Show {
+        /// Stream of the entry, as `quarantine list` shows it
         stream: String,
+        /// Id of the entry, ms-seq
         id: String,
-        /// Folder of the projection
+        /// Folder of the store
         #[arg(long, value_name = "DIR")]
         store: PathBuf,
     },
     /// Decode all of them, or one, with this version; nothing is changed
     #[command(after_help = "Example: harvester quarantine try --store state apply.result 1770163200000-0")]
     Try {
+        /// Stream of one entry, as `quarantine list` shows it; without one, all of them
         #[arg(requires = "id")]
         stream: Option<String>,
+        /// Id of that entry, ms-seq
         id: Option<String>,
-        /// Folder of the projection
+        /// Folder of the store
         #[arg(long, value_name = "DIR")]
         store: PathBuf,
         /// One JSON document

@@ -30,7 +30,7 @@ const ENTRY_APART: Decimal = Decimal::from_parts(1, 0, 0, false, 3);
 #[derive(Clone, Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("whose").required(true).args(["store", "url"])))]
 pub struct Args {
-    /// Folder of the projection
+    /// Folder of the store
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
     /// Address of a running service

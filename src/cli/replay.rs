@@ -485,6 +485,9 @@ fn show(replayed: &Replayed, decisions: &[String], screen: &mut Screen<'_>) -> a
         number("other_streams"),
         summary.get("seconds").map(Value::to_string).unwrap_or_default(),
     ))?;
+    if number("applied") + sum(summary.get("quarantined")) == 0 && number("duplicates") > 0 {
+        screen.line("  nothing new: the store has all of these entries (to fold them anew, name a new --store)")?;
+    }
     for (title, key) in
         [("quarantined", "quarantined"), ("holds", "holds"), ("missing", "missing"), ("counts", "counts")]
     {

@@ -28,7 +28,7 @@ Exit code 1: one of them is not what was written.")]
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder of the projection; the snapshots are beside it, in DIR.snapshots
+    /// Folder of the store; the snapshots are beside it, in DIR.snapshots
     #[arg(long, value_name = "DIR")]
     store: PathBuf,
     /// One JSON document

@@ -77,7 +77,8 @@ fn masked(text: &str) -> Cow<'_, str> {
         masked.push_str(before);
         let end = address.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>'));
         let (address, behind) = address.split_at(end.unwrap_or(address.len()));
-        match address.rsplit_once('@') {
+        let scheme = before.trim_end_matches(BEGINS);
+        match address.rsplit_once('@').filter(|_| !names_host_alone(scheme, address)) {
             None => masked.push_str(address),
             Some((user, host)) => {
                 if let Some((name, _)) = user.split_once(':') {
@@ -93,6 +94,18 @@ fn masked(text: &str) -> Cow<'_, str> {
     }
     masked.push_str(rest);
     Cow::Owned(masked)
+}
+
+/// Returns true if an address of the web (`http`, `ws`) names a host before its path, and no user: an `@` in the path is
+/// no sign of a password then. A password of other schemes may contain a `/`.
+fn names_host_alone(scheme: &str, address: &str) -> bool {
+    let is_web = ["http", "https", "ws", "wss"].iter().any(|web| scheme.ends_with(web));
+    let authority = address.split(['/', '?', '#']).next().unwrap_or_default();
+    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, ""));
+    is_web
+        && (host.contains('.') || host == "localhost")
+        && !host.contains('@')
+        && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn is_hidden(c: char) -> bool {
@@ -187,6 +200,14 @@ mod tests {
             ("`redis://word@host` and http://a/b", "`redis://***@host` and http://a/b"),
             ("redis://me:w@rd/x?y#z@host redis://me:word@host", "redis://me:***@host redis://me:***@host"),
             ("mail me@host of http://a/b", "mail me@host of http://a/b"),
+            // An `@` of a path is no password; one of an address is, whatever follows it.
+            ("wss://fstream.host.com/ws/!prices@arr@1s", "wss://fstream.host.com/ws/!prices@arr@1s"),
+            ("ws://127.0.0.1:8080/ws/a@b?c=d@e", "ws://127.0.0.1:8080/ws/a@b?c=d@e"),
+            ("https://me:w/rd@host.com/a@b", "https://me:***@b"),
+            ("https://me:word@host.com/a@b", "https://me:***@b"),
+            ("https://me.too:ab/c@host.com", "https://me.too:***@host.com"),
+            ("ws://localhost:80/a@b", "ws://localhost:80/a@b"),
+            ("redis://10.0.0.1/w@rd", "redis://***@rd"),
             ("redis://", "redis://"),
         ] {
             assert_eq!(shown(text), wanted);

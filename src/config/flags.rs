@@ -34,7 +34,7 @@ pub struct RunFlags {
     /// Address of the Redis server
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
-    /// Folder of the projection
+    /// Folder of the store
     #[arg(long, value_name = "DIR")]
     store: Option<String>,
     /// Folder of the journal

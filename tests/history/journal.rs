@@ -290,7 +290,9 @@ fn a_journal_has_one_writer() {
     let dir = folder.path().join("made/on/the/way");
     let journal = Journal::open(&dir, LARGE).expect("a journal");
     let error = Journal::open(&dir, LARGE).err().expect("it is in use");
-    assert_eq!(error.to_string(), format!("the journal {} is in use by another process", dir.display()));
+    let says = error.to_string();
+    assert!(says.starts_with(&format!("the journal {} is in use by another process", dir.display())), "{says}");
+    assert!(says.contains("another --journal"), "the next step is missing: {says}");
     drop(journal);
     Journal::open(&dir, LARGE).expect("it is free again");
 }

@@ -55,7 +55,7 @@ pub struct Args {
     /// Fold the store anew from journal and history, if these fill a gap that it knows of
     #[arg(long, requires = "store")]
     gap: bool,
-    /// Folder of the projection whose gap is filled
+    /// Folder of the store whose gap is filled
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
     /// Skip and count lines that are not entries, instead of stopping at them

@@ -22,7 +22,7 @@ use crate::shell::terminal::Screen;
 pub struct Args {
     #[command(flatten)]
     redis: RedisFlag,
-    /// Folder of the projection; else the configuration
+    /// Folder of the store; else the configuration
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
     /// The journal of a service; else the configured one, if it is there

@@ -72,9 +72,10 @@ impl Chain {
 
     /// Verifies the signatures of entries whose hash is correct.
     pub(super) fn seals(&mut self, key: Option<&SigningKey>) {
-        let any_signed = self.links.iter().any(|link| link.signature.is_some());
+        let first_signed = self.links.iter().position(|link| link.signature.is_some());
+        let any_signed = first_signed.is_some();
         let mut faults = Vec::new();
-        for link in &mut self.links {
+        for (index, link) in self.links.iter_mut().enumerate() {
             let why = match (&link.signature, key) {
                 (Some(signature), Some(key)) if key.vouches(link.id, &link.hash, Some(signature)) => {
                     self.signatures.good += 1;
@@ -93,6 +94,9 @@ impl Chain {
                 (None, None) if !any_signed => {
                     self.signatures.none += 1;
                     continue;
+                }
+                (None, Some(_)) if first_signed.is_none_or(|first| index < first) => {
+                    "the signature is missing (written before there was a key? see believe_unsigned_until in [emit])"
                 }
                 (None, _) => "the signature is missing",
             };

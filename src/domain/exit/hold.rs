@@ -1,7 +1,6 @@
 //! The reasons to hold, in one table.
 //!
-//! To add one: a row here at its rank, its guard in `guards` or `ladder`, its sentence in `cli/explain/reasons.rs`, its
-//! name in `schemas/common.v1.json` and in `docs/spec/decision.md`, and a replay case.
+//! `CONTRIBUTING.md`, *a reason to hold*, lists the places that a new one needs.
 
 use serde::{Deserialize, Serialize};
 

@@ -49,7 +49,7 @@ pub struct Failed;
 
 /// Consume the live streams, keep positions, emit decisions exactly once
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example: REDIS_URL=redis://127.0.0.1:6379 harvester run --store state --journal journal")]
+#[command(after_help = "Example: REDIS_URL=redis://127.0.0.1:6379 harvester run --store live --journal journal")]
 pub struct Args {
     #[command(flatten)]
     flags: RunFlags,

@@ -9,7 +9,10 @@ use crate::codec::journal::Fault;
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// Another process (or another handle in this one) writes it.
-    #[error("the journal {} is in use by another process", dir.display())]
+    #[error(
+        "the journal {} is in use by another process, which writes it: give this one another --journal, or stop that process",
+        dir.display()
+    )]
     InUse { dir: PathBuf },
     /// Committed data is missing or changed.
     #[error(

@@ -12,7 +12,10 @@ const _: () = assert!(cfg!(panic = "unwind"), "the store needs panics that unwin
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process (or another handle in this one) holds the lock.
-    #[error("the store {} is in use by another process", dir.display())]
+    #[error(
+        "the store {} is in use by another process: ask the service with --url, or replay its journal into another store",
+        dir.display()
+    )]
     InUse { dir: PathBuf },
     /// Another version of this program wrote it. Move it aside and rebuild it.
     #[error("the store {} has format {found}, this program reads format {want}: rebuild it", dir.display())]
@@ -24,7 +27,7 @@ pub enum OpenError {
     #[error("{} is not a store of ours (it holds {holds}) and is left as it is", dir.display())]
     Foreign { dir: PathBuf, holds: String },
     /// There is no store to read.
-    #[error("there is no store at {}", dir.display())]
+    #[error("there is no store at {}: `harvester run` or `harvester replay HISTORY --store` makes one", dir.display())]
     Absent { dir: PathBuf },
     #[error("the store {} cannot be opened: {doing}: {source}", dir.display())]
     Io { dir: PathBuf, doing: &'static str, source: io::Error },

@@ -32,7 +32,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, thiserror::Error)]
 pub enum WebError {
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {source} (another address: --listen)")]
     Listen { address: SocketAddr, source: std::io::Error },
 }
 

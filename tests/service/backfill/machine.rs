@@ -287,6 +287,11 @@ fn i05_old_hashes_become_the_weakest_source_and_what_is_absurd_is_named() {
     // ARCUSDT is open, and nothing else says its price or its risk.
     night.buy("ARCUSDT", "3135.7792411414234", None);
 
+    let none = night.run(&["import-hashes", "NOSUCHUSDT"]);
+    assert_eq!(
+        (none.code, none.out.as_str()),
+        (Some(0), "[IMPORT] no key of a position begins with quantum:position:\n")
+    );
     let dry = document(&night.run(&["import-hashes", "--dry-run", "--json"]));
     assert_eq!((&dry["hashes"], &dry["appended"]), (&44.into(), &1.into()), "{dry:#}");
     assert_eq!(night.redis.cli(&["EXISTS", OBSERVATIONS]).trim(), "0");
@@ -298,6 +303,7 @@ fn i05_old_hashes_become_the_weakest_source_and_what_is_absurd_is_named() {
         ran.out
     );
     assert!(ran.out.contains("entry_price=\"0\" is not believed: a 0 is no value"), "{}", ran.out);
+    assert!(ran.out.contains("[IMPORT] 44 hashes / appended 1 / "), "{}", ran.out);
     assert!(
         ran.out.contains(
             "entry_price=\"96106059.76\" is not believed: more than ten times apart from the price of today, 1.46"
