@@ -2,7 +2,8 @@
 //!
 //! A kill is written twice: to the kill key, which is checked before every order, and as an entry, which the log keeps.
 //! The command then checks whether a service obeys: it asks the service, else it looks at the group that the service
-//! reads with.
+//! reads with. Before the commands that name a position or a symbol, it asks the service whether it knows that: an entry
+//! that names another has no effect.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -25,6 +26,10 @@ use crate::shell::redis::{LeaseKeys, Server, ServerError, append_control};
 use crate::shell::terminal::Screen;
 use crate::shell::web;
 
+mod target;
+
+use target::Target;
+
 /// How long a service may take to confirm that it obeys.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// Time between two requests for that confirmation.
@@ -42,9 +47,6 @@ enum Order {
     #[command(after_help = "Example: harvester control kill on --reason \"exchange is down\" --yes")]
     Kill {
         switch: Switch,
-        /// Address of the service that is asked whether it obeys; else that of [run] listen
-        #[arg(long, value_name = "URL")]
-        url: Option<String>,
         #[command(flatten)]
         how: How,
     },
@@ -57,17 +59,17 @@ enum Order {
         how: How,
     },
     /// Accept weak sources of entry price and risk fields for one position
-    #[command(after_help = "Example: harvester control risk-accept NEARUSDT@1770163205000-0 --reason \"known\" --yes")]
+    #[command(after_help = "Example: harvester control risk-accept NEARUSDT@1770170700000-7 --reason \"known\" --yes")]
     RiskAccept {
-        /// SYMBOL@ID, as `positions --json` shows it
+        /// SYMBOL@ID, as `positions SYMBOL` shows it
         position: String,
         #[command(flatten)]
         how: How,
     },
     /// Arm a rung of one position again
-    #[command(after_help = "Example: harvester control rearm NEARUSDT@1770163205000-0 0.5 --reason \"not sold\" --yes")]
+    #[command(after_help = "Example: harvester control rearm NEARUSDT@1770170700000-7 0.5 --reason \"not sold\" --yes")]
     Rearm {
-        /// SYMBOL@ID, as `positions --json` shows it
+        /// SYMBOL@ID, as `positions SYMBOL` shows it
         position: String,
         /// R of the rung
         r: String,
@@ -93,6 +95,9 @@ struct How {
     /// One JSON document
     #[arg(long)]
     json: bool,
+    /// Address of the service that is asked whether it obeys, or knows the position; else that of [run] listen
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
     #[command(flatten)]
     redis: RedisFlag,
 }
@@ -121,6 +126,8 @@ struct Done {
     refusal: Option<String>,
     /// Whether a service obeys, for people.
     answer: Option<Answer>,
+    /// Whether a service knows what the command names.
+    target: Option<Target>,
 }
 
 /// The source that confirms the kill switch.
@@ -160,7 +167,7 @@ impl Answer {
 
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let (word, how) = match &args.order {
-        Order::Kill { switch, how, .. } => (Word::Kill(*switch == Switch::On), how),
+        Order::Kill { switch, how } => (Word::Kill(*switch == Switch::On), how),
         Order::GapAccept { symbol, how } => (Word::gap_accepted(symbol.as_deref())?, how),
         Order::RiskAccept { position, how } => (Word::risk_accepted(position)?, how),
         Order::Rearm { position, r, how } => (Word::rung_rearmed(position, r)?, how),
@@ -172,13 +179,14 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         streams.find(|stream| stream.kind == StreamKind::Control).context("no control stream is configured")?;
     let key = keys::configured(config)?;
     let kill_key = &config.emit.kill_key;
+    let url = how.url.clone().or_else(|| config.run.listen.map(|address| format!("http://{address}")));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (plan, done) = runtime.block_on(async {
         let mut server = Server::connect(&server::address(config)?).await?;
         let ahead = ids_ahead(&mut server, &stream.name).await;
         let effect = effect(&word, kill_key, ahead.as_ref());
         let mut plan = Plan { entry, effect, warnings: warnings(&word, key.is_some()) };
-        let mut done = Done::default();
+        let mut done = Done { target: target::of(url.as_deref(), &word).await, ..Done::default() };
         if how.yes {
             if let Word::Kill(kill) = word {
                 // The key is set first: it counts for every order from that moment on, even if the entry cannot be
@@ -212,7 +220,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
                 }
             };
             done.id = id.map(|id| id.to_string());
-            if let (Word::Kill(kill), Order::Kill { url, .. }) = (&word, &args.order) {
+            if let Word::Kill(kill) = &word {
                 done.answer = Some(answer(&mut server, config, url.as_deref(), (&stream.name, id), *kill).await?);
             }
         }
@@ -223,15 +231,17 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
             plan.entry.fields().map(|(name, value)| (name.to_owned(), value.into())).into_iter().collect();
         let document = json!({
             "stream": stream.name, "id": done.id, "fields": fields, "effect": plan.effect, "warnings": plan.warnings,
-            "signed": key.is_some(), "kill_key": done.kill_key, "refusal": done.refusal, "service": done.answer.as_ref().map(Answer::name),
+            "signed": key.is_some(), "kill_key": done.kill_key, "refusal": done.refusal,
+            "service": done.answer.as_ref().map(Answer::name).or(done.target.as_ref().map(Target::name)),
         });
         writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
     } else {
         show(&plan, &stream.name, &done, &mut Screen::stdout(out))?;
     }
-    match &done.refusal {
-        Some(_) => Err(Found("the kill key is set, and the entry could not be appended".to_owned()).into()),
-        None => Ok(()),
+    match (&done.refusal, done.target) {
+        (Some(_), _) => Err(Found("the kill key is set, and the entry could not be appended".to_owned()).into()),
+        (None, Some(Target::Unknown(why))) => Err(Found(format!("{why}: the command has no effect there")).into()),
+        (None, Some(Target::Known | Target::Nobody) | None) => Ok(()),
     }
 }
 
@@ -252,13 +262,12 @@ async fn answer(
     (stream, id): (&str, Option<EntryId>),
     kill: bool,
 ) -> anyhow::Result<Answer> {
-    let url = url.map(str::to_owned).or_else(|| config.run.listen.map(|address| format!("http://{address}")));
     let decisions = config.streams.iter().find(|(_, stream)| stream.kind == StreamKind::Decision);
     let lease = LeaseKeys::beside(decisions.map_or(StreamKind::Decision.default_stream(), |(_, d)| &d.name)).lease;
     let began = Instant::now();
     loop {
         let mut last = Answer::Nobody;
-        if let Some(report) = report_of(url.as_deref()).await {
+        if let Some(report) = report_of(url).await {
             last = Answer::Said { by: report.consumer, killed: report.killed };
             if report.killed == kill {
                 return Ok(last);
@@ -294,7 +303,15 @@ fn show(plan: &Plan, stream: &str, done: &Done, screen: &mut Screen<'_>) -> anyh
     for (name, value) in plan.entry.fields() {
         screen.line(&format!("  {name:<11} {value}"))?;
     }
-    screen.line(&plan.effect)?;
+    match done.target.as_ref().and_then(Target::says) {
+        Some(says) if matches!(done.target, Some(Target::Unknown(_))) => screen.line(&says)?,
+        says => {
+            screen.line(&plan.effect)?;
+            if let Some(says) = says {
+                screen.line(&format!("Note: {says}"))?;
+            }
+        }
+    }
     for warning in &plan.warnings {
         screen.line(&format!("Note: {warning}"))?;
     }

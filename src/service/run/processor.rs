@@ -26,6 +26,7 @@ use crate::codec::decode::kills_when_read;
 use crate::codec::line::{self, FieldValue, Fields};
 use crate::codec::live::{self, Checkpoint, Finding};
 use crate::codec::seal;
+use crate::codec::shown::shown;
 use crate::codec::signing::SigningKey;
 use crate::codec::state::{self, Quarantined, Row, Rows};
 use crate::domain::book::counters::Count;
@@ -265,12 +266,20 @@ impl Processor {
         let (is_control, is_decision) = (entry.kind == StreamKind::Control, entry.kind == StreamKind::Decision);
         let foreign = |engine: &Engine| if is_decision { engine.counters.of(Count::DecisionForeign) } else { 0 };
         let foreign_before = foreign(self.engine());
+        let unknown = |engine: &Engine| if is_control { engine.counters.of(Count::UnknownPosition) } else { 0 };
+        let unknown_before = unknown(self.engine());
         let policy_before = if is_control { self.engine().policy().hash.clone() } else { Box::default() };
         let folded = self.rows.fold(&mut self.driver.engine, &entry, || line.to_owned());
         self.crash_guard.folded();
         let is_foreign = foreign(self.engine()) > foreign_before;
         if is_control {
             self.has_its_turn(stream, id);
+        }
+        if unknown(self.engine()) > unknown_before
+            && let Ok(Event::Control(fact)) = &entry.content
+            && let Control::RiskAccepted { position_id } | Control::RungRearmed { position_id, .. } = &fact.control
+        {
+            tracing::warn!(entry = %id, position = %shown(position_id), "UNKNOWN_POSITION: the control entry has no effect, because its position or rung is not known");
         }
         let decided = folded.decided.map(|(decision, mut sealed)| {
             if let Some(key) = &self.signing {

@@ -49,6 +49,9 @@ fn each_word_is_written_as_the_entry_that_was_shown() {
         assert_eq!(written, [id, "event_type", event_type, "payload", &payload, "source", "operator"]);
     }
     assert_eq!(server.cli(&["XLEN", STREAM]).trim(), "6");
+    let unheard = control(&server, &["risk-accept", position, "--reason", "r", "--url", "http://127.0.0.1:9"]);
+    assert_eq!(unheard.code, Some(0), "{}", unheard.log);
+    assert!(unheard.out.contains("No service answered whether it knows that."), "{}", unheard.out);
 }
 
 #[test]

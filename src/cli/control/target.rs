@@ -1,0 +1,71 @@
+//! The position, the rung or the symbol that a command names, as the running service knows it.
+
+use serde_json::Value;
+
+use crate::codec::operator::Word;
+use crate::shell::web::{self, ClientError};
+
+/// What a service knows of the position, the rung or the symbol that a command names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    Known,
+    /// The entry would have no effect. It names the lacking thing and the service.
+    Unknown(String),
+    Nobody,
+}
+
+impl Target {
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Known => "known",
+            Self::Unknown(_) => "unknown",
+            Self::Nobody => "nobody",
+        }
+    }
+
+    pub fn says(&self) -> Option<String> {
+        match self {
+            Self::Known => None,
+            Self::Unknown(why) => Some(format!("{why}: no effect.")),
+            Self::Nobody => Some("No service answered whether it knows that.".to_owned()),
+        }
+    }
+}
+
+/// Asks the service whether it knows what a command names. Returns `None` if the command concerns all symbols.
+pub async fn of(url: Option<&str>, word: &Word) -> Option<Target> {
+    let symbol_of = |position: &str| position.split('@').next().unwrap_or_default().to_owned();
+    let (symbol, position, rung) = match word {
+        Word::Kill(_) | Word::GapAccepted(None) => return None,
+        Word::GapAccepted(Some(symbol)) => (symbol.clone(), None, None),
+        Word::RiskAccepted(position) => (symbol_of(position), Some(position), None),
+        Word::RungRearmed(position, r) => (symbol_of(position), Some(position), Some(*r)),
+    };
+    let Some(url) = url else { return Some(Target::Nobody) };
+    let page = format!("/positions/{}?all=1", web::path_part(&symbol));
+    let positions: Vec<Value> = match web::get(url, &page).await {
+        Ok(body) => match serde_json::from_str(&body) {
+            Ok(positions) => positions,
+            Err(_) => return Some(Target::Nobody),
+        },
+        Err(ClientError::Refused { status: 404, body, .. }) if body.contains("no_such_symbol") => {
+            return Some(Target::Unknown(format!("the service at {url} knows no symbol {symbol}")));
+        }
+        Err(_) => return Some(Target::Nobody),
+    };
+    let Some(position) = position else { return Some(Target::Known) };
+    let Some(found) = positions.iter().find(|known| known["position_id"] == position.as_str()) else {
+        let ids: Vec<&str> = positions.iter().filter_map(|known| known["position_id"].as_str()).collect();
+        let ids = if ids.is_empty() { String::new() } else { format!(" (it knows {})", ids.join(", ")) };
+        return Some(Target::Unknown(format!("the service at {url} knows no position {position}{ids}")));
+    };
+    let Some(r) = rung else { return Some(Target::Known) };
+    // A rung that no decision has touched is armed already.
+    let is_taken = |rung: &Value| {
+        rung["r"] == r.to_string().as_str() && (rung["state"] != "armed" || rung["decision_id"].is_string())
+    };
+    if found["rungs"].as_array().is_some_and(|rungs| rungs.iter().any(is_taken)) {
+        return Some(Target::Known);
+    }
+    Some(Target::Unknown(format!("by the service at {url}, no rung at {r} R of {position} was ever taken")))
+}
