@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use serde_json::{Value, json};
 
 use super::moment;
 use crate::codec::time;
 use crate::config::Config;
+use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
 use crate::drive::projection;
 use crate::shell::history::{Input, Options};
@@ -41,7 +42,7 @@ pub struct Args {
     /// The journal of a service instead of a history
     #[arg(long, value_name = "DIR", conflicts_with = "histories")]
     journal: Option<PathBuf>,
-    /// The projection as it is now, instead of a history
+    /// Folder of the store, as it is now, instead of a history
     #[arg(long, value_name = "DIR", conflicts_with_all = ["histories", "journal", "at"])]
     store: Option<PathBuf>,
     /// Explain the state at this time: an entry id, ISO-8601, a time of day in UTC (02:07), or 90m ago
@@ -62,8 +63,16 @@ impl Args {
 
     /// Returns the beginning of a decision id, if one was given.
     fn decision(&self) -> Option<&str> {
-        let is_hex = self.what.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        (is_hex && self.what.len() >= DECISION_DIGITS_MIN).then_some(&self.what)
+        (self.is_hex() && self.what.len() >= DECISION_DIGITS_MIN).then_some(&self.what)
+    }
+
+    /// Returns the number of digits, if they may be the beginning of a decision id and are too few. [1]
+    fn short_decision(&self) -> Option<usize> {
+        (self.is_hex() && self.what.len() < DECISION_DIGITS_MIN).then_some(self.what.len())
+    }
+
+    fn is_hex(&self) -> bool {
+        self.what.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     }
 }
 
@@ -76,7 +85,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         (Some(id), Some(store)) => decision::of_store(id, store)?,
         (None, Some(store)) => {
             let (engine, _) = projection::read(store)?;
-            symbol_document(Scene::of(&engine, &symbol_name(&args.what), None)?, None)
+            symbol_document(&engine, args, None, None)?
         }
         (None, None) => {
             let sources = args.sources();
@@ -86,8 +95,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
             };
             let until = args.at.as_deref().map(|at| moment::until("--at", at, end_ms)).transpose()?;
             let folded = scene::fold(&sources, config, until, |_, _, _| Ok(()))?;
-            let scene = Scene::of(&folded.engine, &symbol_name(&args.what), folded.policy_since)?;
-            symbol_document(scene, until)
+            symbol_document(&folded.engine, args, folded.policy_since, until)?
         }
     };
     let document = if args.store.is_some() { document } else { origin::with_origins(document, args, config)? };
@@ -98,10 +106,26 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     screen::show(&document, &mut Screen::stdout(out))
 }
 
-fn symbol_document(scene: Scene, asked: Option<EntryId>) -> Value {
+/// Describes a symbol at the end of what was folded, and its hold at the time that was asked for.
+fn symbol_document(
+    engine: &Engine,
+    args: &Args,
+    policy_since: Option<EntryId>,
+    asked: Option<EntryId>,
+) -> anyhow::Result<Value> {
+    let name = symbol_name(&args.what);
+    let scene = Scene::of(engine, &name, policy_since).map_err(|error| match args.short_decision() {
+        None => error,
+        Some(digits) => anyhow!(
+            "{error}; the beginning of a decision id has at least {DECISION_DIGITS_MIN} digits, and {} has {digits}: \
+             give more of it",
+            args.what
+        ),
+    })?;
     let mut document = scene.json;
     document["asked"] = asked.map_or(Value::Null, |at| json!(time::iso(at.ms)));
-    document
+    document["later"] = scene::later(engine, &name, asked.map_or(engine.globals().last.ms, |at| at.ms));
+    Ok(document)
 }
 
 fn symbol_name(text: &str) -> String {

@@ -1,7 +1,7 @@
 //! `harvester positions`: the open positions, the numbers that they rest on, and their holds.
 //!
-//! The source is a store or a running service: the store's lock keeps other processes out while the service runs. Both
-//! print the same.
+//! The source is a store, a history, or a running service: the store's lock keeps other processes out while the service
+//! runs. They print the same, but for the time of the holds: a service has the server's clock, files have their last entry.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -30,21 +30,22 @@ pub use crate::drive::sheet::Sheet;
 pub struct Args {
     /// One symbol: its positions with every fill and decision
     symbol: Option<String>,
-    /// Folder of the projection
+    /// Folder of the store
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
     /// As they were when the last entry up to here was applied: from the nearest snapshot of the store, if one is named,
-    /// and the entries of the journal or history after it: an entry id, ISO-8601, a time of day in UTC (02:07), or 90m ago
+    /// and the entries of the journal or history after it (default: its end): an entry id, ISO-8601, a time of day in UTC
+    /// (02:07), or 90m ago
     #[arg(long, value_name = "ID|TIME")]
     as_of: Option<String>,
-    /// Journal to compute the state from
-    #[arg(long, value_name = "DIR", requires = "as_of")]
+    /// Journal to compute the state from; it may be in use
+    #[arg(long, value_name = "DIR")]
     journal: Option<PathBuf>,
     /// Files and folders to compute the state from
-    #[arg(long = "history", value_name = "HISTORY", requires = "as_of", num_args = 1..)]
+    #[arg(long = "history", value_name = "HISTORY", num_args = 1..)]
     histories: Vec<PathBuf>,
-    /// Address of a running service
-    #[arg(long, value_name = "URL", conflicts_with_all = ["store", "as_of"])]
+    /// Address of a running service; holds are those at the server's clock
+    #[arg(long, value_name = "URL", conflicts_with_all = ["store", "as_of", "journal", "histories"])]
     url: Option<String>,
     /// Closed positions too
     #[arg(long)]
@@ -68,8 +69,9 @@ impl Args {
 
 pub fn execute(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let symbol = args.symbol.as_deref();
-    if let Some(at) = &args.as_of {
-        let at = moment::until("--as-of", at, || args.end_ms(config))?;
+    let has_history = args.journal.is_some() || !args.histories.is_empty();
+    if args.as_of.is_some() || has_history {
+        let at = args.as_of.as_deref().map(|at| moment::until("--as-of", at, || args.end_ms(config))).transpose()?;
         return of_the_past(args, at, config, out);
     }
     match (&args.store, &args.url) {
@@ -97,14 +99,14 @@ pub fn run(store: &Path, symbol: Option<&str>, all: bool, json: bool, out: &mut 
     }
 }
 
-/// Runs the command on a past state.
-fn of_the_past(args: &Args, at: EntryId, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+/// Runs the command on a past state, or on that at the end of a history.
+fn of_the_past(args: &Args, at: Option<EntryId>, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let sources = Sources {
         journal: args.journal.clone(),
         histories: args.histories.clone(),
         snapshots: args.store.as_deref().map(snapshots::folder_of),
     };
-    let past = state_at::state_at(&sources, Some(at), config)?;
+    let past = state_at::state_at(&sources, at, config)?;
     for notice in &past.notices {
         tracing::warn!("{notice}");
     }
@@ -114,7 +116,7 @@ fn of_the_past(args: &Args, at: EntryId, config: &Config, out: &mut dyn Write) -
     let closed_too = closed_too(args.symbol.as_deref(), args.all, args.json);
     match Sheet::of(&past.engine, &NoRows, wanted.as_deref(), closed_too)? {
         Some(sheet) => print(&sheet, wanted.as_deref(), args.json, out),
-        None => bail!("at {at} no symbol {} was known", wanted.unwrap_or_default()),
+        None => bail!("at {} no symbol {} was known", past.engine.globals().last, wanted.unwrap_or_default()),
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::codec::{state, time, view};
 use crate::domain::book::position::Position;
+use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
 use crate::domain::exit::Hold;
 use crate::drive::projection;
@@ -16,13 +17,16 @@ use crate::shell::terminal::{Screen, Tone};
 /// Flags of the command.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Folder of the projection
+    /// Folder of the store
     #[arg(long, value_name = "DIR")]
     store: PathBuf,
     /// One JSON document
     #[arg(long)]
     json: bool,
 }
+
+/// A hold, or `None` for the time in which nothing evaluated the position and its last hold was no longer true.
+type Reason = Option<Hold>;
 
 /// The sums of one reason.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,28 +37,28 @@ struct Stood {
 
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let (engine, rows) = projection::read(&args.store)?;
-    let mut by_symbol: BTreeMap<String, BTreeMap<Hold, Stood>> = BTreeMap::new();
+    let mut by_symbol: BTreeMap<String, BTreeMap<Reason, Stood>> = BTreeMap::new();
     for symbol in view::by_name(&engine) {
         let closed = state::closed_positions(&rows, &symbol.name)?;
         for position in closed.iter().chain(symbol.hot.open.as_ref()) {
             let stood = by_symbol.entry(symbol.name.to_string()).or_default();
-            for (hold, ms) in position.holds.times_ms(end_ms(&engine, position)) {
+            for (hold, ms) in times_ms(&engine, symbol, position) {
                 let stood = stood.entry(hold).or_default();
                 stood.ms += ms;
                 stood.positions += 1;
             }
         }
     }
-    let mut all: BTreeMap<Hold, Stood> = BTreeMap::new();
+    let mut all: BTreeMap<Reason, Stood> = BTreeMap::new();
     for (hold, stood) in by_symbol.values().flatten() {
         let sum = all.entry(*hold).or_default();
         sum.ms += stood.ms;
         sum.positions += stood.positions;
     }
     if args.json {
-        let named = |holds: &BTreeMap<Hold, Stood>| -> Map<String, Value> {
+        let named = |holds: &BTreeMap<Reason, Stood>| -> Map<String, Value> {
             let item = |stood: &Stood| json!({"ms": stood.ms, "positions": stood.positions});
-            holds.iter().map(|(hold, stood)| (hold.name().to_owned(), item(stood))).collect()
+            holds.iter().map(|(hold, stood)| (name(*hold).to_owned(), item(stood))).collect()
         };
         let symbols: Map<String, Value> =
             by_symbol.iter().map(|(symbol, holds)| (symbol.clone(), named(holds).into())).collect();
@@ -65,30 +69,53 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     show(&engine, &all, &by_symbol, &mut Screen::stdout(out))
 }
 
-/// Returns the time until which a position counts. [ms since 1970]
-fn end_ms(engine: &Engine, position: &Position) -> u64 {
-    position.closed.map_or(engine.globals().last.ms, |closed| closed.id.ms)
+const fn name(reason: Reason) -> &'static str {
+    match reason {
+        Some(hold) => hold.name(),
+        None => "not_evaluated",
+    }
+}
+
+/// Returns how long a position had each hold, and how long it had none that is known. [ms]
+fn times_ms(engine: &Engine, symbol: &Symbol, position: &Position) -> Vec<(Reason, u64)> {
+    let end_ms = position.closed.map_or(engine.globals().last.ms, |closed| closed.id.ms);
+    // A hold that is still true at the end has lasted until then. Another one was noted when the position was last
+    // evaluated: a price has become stale since, and no entry states when.
+    let is_true =
+        !position.is_open() || position.holds.last().is_none_or(|last| last.hold == engine.hold_at(symbol, end_ms));
+    let until_ms = if is_true { end_ms } else { evaluated_ms(symbol, position).min(end_ms) };
+    let held = position.holds.times_ms(until_ms).into_iter().map(|(hold, ms)| (Some(hold), ms));
+    held.chain((until_ms < end_ms).then_some((None, end_ms - until_ms))).collect()
+}
+
+/// Returns the last time at which the open position of a symbol is known to have been evaluated. [ms since 1970]
+fn evaluated_ms(symbol: &Symbol, open: &Position) -> u64 {
+    let hot = &symbol.hot;
+    let noted = open.holds.last().map(|change| change.since.ms);
+    let prices = [hot.mark, hot.held_price].map(|mark| mark.map(|mark| mark.entry.ms));
+    let entries = prices.into_iter().chain([noted, hot.filled_ms, hot.looked_up.map(|entry| entry.ms)]);
+    entries.flatten().max().unwrap_or(open.opened.id.ms)
 }
 
 fn show(
     engine: &Engine,
-    all: &BTreeMap<Hold, Stood>,
-    by_symbol: &BTreeMap<String, BTreeMap<Hold, Stood>>,
+    all: &BTreeMap<Reason, Stood>,
+    by_symbol: &BTreeMap<String, BTreeMap<Reason, Stood>>,
     screen: &mut Screen<'_>,
 ) -> anyhow::Result<()> {
     let total: u64 = all.values().map(|stood| stood.ms).sum();
-    let longest = |hold: Hold| {
-        let of = |holds: &BTreeMap<Hold, Stood>| holds.get(&hold).map_or(0, |stood| stood.ms);
+    let longest = |hold: Reason| {
+        let of = |holds: &BTreeMap<Reason, Stood>| holds.get(&hold).map_or(0, |stood| stood.ms);
         by_symbol.iter().max_by_key(|(name, holds)| (of(holds), std::cmp::Reverse(*name))).map_or("-", |(name, _)| name)
     };
     let mut rows: Vec<(u64, Vec<(String, Tone)>)> = all
         .iter()
         .map(|(hold, stood)| {
-            let share = (stood.ms * 1000).checked_div(total).unwrap_or(0);
+            let permille = (stood.ms * 1000).checked_div(total).unwrap_or(0);
             let cells = [
-                hold.name().to_owned(),
+                name(*hold).to_owned(),
                 lasted(stood.ms),
-                format!("{}.{} %", share / 10, share % 10),
+                format!("{}.{} %", permille / 10, permille % 10),
                 stood.positions.to_string(),
                 longest(*hold).to_owned(),
             ];
@@ -97,9 +124,9 @@ fn show(
         .collect();
     rows.sort_by_key(|(ms, _)| std::cmp::Reverse(*ms));
     let rows = rows.into_iter().map(|(_, row)| row).collect();
-    screen.table(&["HOLD", "TIME", "SHARE", "POSITIONS", "LONGEST"], &[1, 2, 3], rows)?;
+    screen.table(&["HOLD", "TIME", "PERCENT", "POSITIONS", "LONGEST"], &[1, 2, 3], rows)?;
     let last = engine.globals().last;
-    screen.line(&format!("as of {last} ({})", time::iso(last.ms)))?;
+    screen.line(&format!("TIME adds up all positions, as of {last} ({})", time::iso(last.ms)))?;
     Ok(())
 }
 

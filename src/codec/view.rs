@@ -61,10 +61,14 @@ pub fn next_rung(position: &Position, policy: &Policy, now_ms: u64) -> Option<RM
     policy.ladder.iter().map(|step| step.r).find(|&r| armed(r))
 }
 
-/// Returns one position as JSON.
+/// Returns one position as JSON, with its hold at the last entry after which symbols are evaluated.
 pub fn position_document(engine: &Engine, symbol: &Symbol, position: &Position) -> Value {
+    position_document_at(engine, symbol, position, engine.evaluated_ms())
+}
+
+/// Returns one position as JSON, with hold and rungs at a time. [ms since 1970]
+pub fn position_document_at(engine: &Engine, symbol: &Symbol, position: &Position, now_ms: u64) -> Value {
     let policy = engine.policy();
-    let now_ms = engine.evaluated_ms();
     let totals = &position.totals;
     let open = position.is_open();
     let sourced =

@@ -15,6 +15,9 @@ use crate::domain::event::ids::EntryId;
 pub struct Sheet {
     /// The entry that was applied last, `ms-seq`.
     pub as_of: String,
+    /// The time of the holds, rungs and ages; a service of an earlier version does not state it. [ms since 1970]
+    #[serde(default)]
+    judged_ms: Option<u64>,
     pub killed: bool,
     /// True if no source has ever reported a position, not even a flat one.
     pub positions_unknown: bool,
@@ -27,16 +30,29 @@ pub struct Sheet {
 }
 
 impl Sheet {
-    /// Returns the positions of all symbols or of one, or `None` if that symbol is unknown.
-    ///
-    /// Closed positions come from the rows of the store, and from the engine if it still has them: the store of a
-    /// running service lags until the next commit.
+    /// Returns the positions of all symbols or of one, or `None` if that symbol is unknown. Holds are those at the last
+    /// entry after which symbols are evaluated.
     pub fn of<R: Rows>(
         engine: &Engine,
         rows: &R,
         wanted: Option<&str>,
         closed_too: bool,
     ) -> Result<Option<Self>, R::Error> {
+        Self::of_at(engine, rows, wanted, closed_too, engine.evaluated_ms())
+    }
+
+    /// Returns the same with the holds at a time. [ms since 1970]
+    ///
+    /// Closed positions come from the rows of the store, and from the engine if it still has them: the store of a
+    /// running service lags until the next commit.
+    pub fn of_at<R: Rows>(
+        engine: &Engine,
+        rows: &R,
+        wanted: Option<&str>,
+        closed_too: bool,
+        now_ms: u64,
+    ) -> Result<Option<Self>, R::Error> {
+        let document = |symbol: &Symbol, position: &Position| view::position_document_at(engine, symbol, position, now_ms);
         let symbols: Vec<&Symbol> = match wanted {
             None => view::by_name(engine),
             Some(wanted) => match engine.find(wanted) {
@@ -48,9 +64,9 @@ impl Sheet {
         for &symbol in &symbols {
             if closed_too {
                 let closed = closed(rows, symbol)?;
-                positions.extend(closed.iter().map(|position| view::position_document(engine, symbol, position)));
+                positions.extend(closed.iter().map(|position| document(symbol, position)));
             }
-            positions.extend(symbol.hot.open.as_ref().map(|open| view::position_document(engine, symbol, open)));
+            positions.extend(symbol.hot.open.as_ref().map(|open| document(symbol, open)));
         }
         let names = |keep: fn(&Symbol) -> bool| -> Vec<String> {
             symbols.iter().filter(|symbol| keep(symbol)).map(|symbol| symbol.name.to_string()).collect()
@@ -58,12 +74,18 @@ impl Sheet {
         let globals = engine.globals();
         Ok(Some(Self {
             as_of: globals.last.to_string(),
+            judged_ms: Some(now_ms),
             killed: globals.killed,
             positions_unknown: !globals.positions_known,
             unconfirmed: names(Symbol::is_unconfirmed),
             history_gap: names(|symbol| symbol.hot.history_gap),
             positions,
         }))
+    }
+
+    /// Returns the time of the holds, rungs and ages. [ms since 1970]
+    pub fn judged_ms(&self) -> u64 {
+        self.judged_ms.unwrap_or_else(|| self.as_of_ms())
     }
 
     /// Returns the time of the last applied entry. [ms since 1970]

@@ -40,17 +40,23 @@ pub struct Start<'a> {
     pub build: &'a str,
     pub rules: &'a str,
     pub settings: &'a str,
+    /// The configured mode.
     pub mode: &'a str,
+    /// Hash of the configured policy.
     pub policy: &'a str,
+    /// Mode and hash of the policy in force, until the configured one is adopted.
+    pub in_force: (&'a str, &'a str),
     pub group: &'a str,
     pub consumer: &'a str,
 }
 
 /// `HARVEST_START`.
 pub fn start(start: Start<'_>) -> Line {
-    let Start { build, rules, settings, mode, policy, group, consumer } = start;
+    let Start { build, rules, settings, mode, policy, in_force, group, consumer } = start;
+    let (mode_in_force, policy_in_force) = in_force;
     Line::info(format!(
-        "HARVEST_START build={build} rules={rules} settings={settings} mode={mode} policy={policy} group={group} consumer={consumer}"
+        "HARVEST_START build={build} rules={rules} settings={settings} mode={mode} policy={policy} \
+         in_force={mode_in_force}/{policy_in_force} group={group} consumer={consumer}"
     ))
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::binary::run_with;
 use crate::support::{cases, config, replayed, root};
 use clap::Parser;
 use harvester::cli::replay::Request;
@@ -138,6 +139,111 @@ fn stats_count_how_long_positions_stood_under_each_reason() {
     let mut out = Vec::new();
     stats::run(&Stats::try_parse_from(["stats", "--store", text(&store)]).unwrap().args, &mut out).unwrap();
     golden("stats.txt", &String::from_utf8(out).unwrap());
+}
+
+/// A feed that is silent for months is not "below min_r": an entry of our own shows how much time has passed.
+#[test]
+fn time_in_which_nothing_was_evaluated_is_no_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, later) = (folder.path().join("store"), folder.path().join("later.jsonl"));
+    let payload = r#"{\"reason\":\"r\"}"#;
+    // 2026-03-01T00:00:00Z.
+    let line = format!(
+        r#"{{"stream":"quantum:stream:harvest.control","id":"1772323200000-0","fields":{{"event_type":"gap.accepted","payload":"{payload}"}}}}"#
+    );
+    fs::write(&later, format!("{line}\n")).unwrap();
+    let request = Request { histories: vec![night(), later.clone()], store: Some(store.clone()), ..Request::default() };
+    replayed(&request, &config(None));
+    let args = Stats::try_parse_from(["stats", "--store", text(&store), "--json"]).unwrap().args;
+    let mut out = Vec::new();
+    stats::run(&args, &mut out).unwrap();
+    let document: Value = serde_json::from_slice(&out).unwrap();
+    // Its last price is of 02:10:50.
+    let arc = &document["symbols"]["ARCUSDT"];
+    assert_eq!((&arc["no_price"]["ms"], &arc["below_min_r"]["ms"]), (&120_000.into(), &225_000.into()), "{arc:#}");
+    assert_eq!(arc["not_evaluated"]["ms"], 1_772_323_200_000_u64 - 1_770_171_050_000, "{arc:#}");
+    assert_eq!(document["holds"]["not_evaluated"]["positions"], 44);
+    let mut out = Vec::new();
+    stats::run(&Stats::try_parse_from(["stats", "--store", text(&store)]).unwrap().args, &mut out).unwrap();
+    let screen = String::from_utf8(out).unwrap();
+    let first = screen.lines().nth(1).unwrap_or_default();
+    assert!(first.starts_with(" not_evaluated ") && first.contains("9.9 %"), "{screen}");
+
+    // The same store explained: at the last price, and at its last entry.
+    let screen = explained(&config(None), &["ARCUSDT", "--store", text(&store)]);
+    assert!(screen.starts_with("ARCUSDT at 2026-02-04T02:10:58.600Z: not harvested: below_min_r\n"), "{screen}");
+    assert!(
+        screen.contains("  At 2026-03-01T00:00:00.000Z, with no entry that evaluates it since: stale_price.\n"),
+        "{screen}"
+    );
+    let positions = run_with(&["positions", "--store", text(&store), "ARCUSDT"]).out;
+    for said in ["below_min_r", " 8.6s\n", "; holds and ages at 2026-02-04T02:10:58.600Z"] {
+        assert!(positions.contains(said), "{said}: {positions}");
+    }
+}
+
+#[test]
+fn what_cannot_be_explained_or_read_names_the_next_step() {
+    let night = night();
+    run_with(&["explain", "abcd", text(&night)]).refused(&["ABCD", "at least 8 digits", "abcd has 4"]);
+    run_with(&["explain", "abcdabcd", text(&night)]).refused(&["begins with abcdabcd", "give a longer history"]);
+    let help = run_with(&["history", "--help"]).out;
+    assert!(help.contains("harvester history [OPTIONS] <SYMBOL> <HISTORY...|--journal <DIR>>"), "{help}");
+}
+
+#[test]
+fn positions_of_a_history_need_no_time() {
+    let night = night();
+    let at_end = run_with(&["positions", "--history", text(&night), "--json"]);
+    let as_of = run_with(&["positions", "--history", text(&night), "--as-of", "1770171058600-0", "--json"]);
+    assert_eq!(at_end.json(), as_of.json());
+    assert_eq!(at_end.json().as_array().map(Vec::len), Some(44));
+    run_with(&["positions", "--history", text(&night), "--url", "http://127.0.0.1:9"]).refused_usage();
+}
+
+#[test]
+fn a_replay_into_a_store_that_has_it_all_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let night = night();
+    let replay = || run_with(&["replay", text(&night), "--store", text(&store)]);
+    let notice = "  nothing new: the store has all of these entries";
+    let (first, second) = (replay(), replay());
+    assert!(first.code == Some(0) && !first.out.contains(notice), "{}", first.out);
+    assert!(second.code == Some(0) && second.out.contains(notice), "{}", second.out);
+}
+
+#[test]
+fn an_audit_names_the_next_step_for_a_late_key_and_for_a_history_without_decisions() {
+    let folder = tempfile::tempdir().unwrap();
+    let (night, key, dump) = (night(), folder.path().join("key"), folder.path().join("decisions.jsonl"));
+    fs::write(&key, format!("{KEY}\n")).unwrap();
+    let alone = run_with(&["audit", text(&night)]);
+    assert!(alone.code == Some(1) && alone.out.contains("name them with --decisions FILE"), "{}", alone.out);
+    let (_, decisions) = replayed(&Request { histories: vec![night.clone()], ..Request::default() }, &config(None));
+    let mut lines: Vec<Value> = decisions.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut audited = |signed: &[usize]| {
+        for at in signed {
+            let signature =
+                SigningKey::new(KEY.as_bytes()).unwrap().sign(lines[*at]["fields"]["hash"].as_str().unwrap());
+            lines[*at]["fields"]["signature"] = signature.into();
+        }
+        fs::write(&dump, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        run_with(&["audit", text(&night), "--decisions", text(&dump), "--key-file", text(&key)]).out
+    };
+    let hint = "believe_unsigned_until";
+    let none = audited(&[]);
+    assert_eq!((none.matches("the signature is missing").count(), none.matches(hint).count()), (10, 10), "{none}");
+    // The key begins at the seventh; one that lacks a signature later is no question of the key.
+    let some = audited(&[6, 7, 9]);
+    assert_eq!((some.matches("the signature is missing").count(), some.matches(hint).count()), (7, 6), "{some}");
+    assert!(!some.contains("name them with --decisions"), "{some}");
+}
+
+#[test]
+fn the_demo_counts_in_the_right_number() {
+    let demo = run_with(&["demo"]).out;
+    assert!(demo.contains("Held back: 2 prices that jumped"), "{demo}");
 }
 
 fn compared(words: &[&str], config: &Config) -> Value {

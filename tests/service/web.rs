@@ -159,7 +159,11 @@ fn pages_and_commands_tell_the_same_as_the_store_does_after_the_end() {
     ] {
         assert!(metrics.lines().any(|of_page| of_page == line), "{line} is missing in\n{metrics}");
     }
-    assert!(service.has_logged(&["HARVEST_START", "mode=shadow", "consumer=one"]), "{}", service.log());
+    assert!(
+        service.has_logged(&["HARVEST_START", "mode=shadow", "in_force=shadow/", "consumer=one"]),
+        "{}",
+        service.log()
+    );
     until("a tick is said", || service.has_logged(&["HARVEST_TICK", "scanned=44", "skipped_price=44"]));
     assert!(service.has_logged(&["HARVEST_EMIT", "symbol=NEARUSDT", "reduceOnly=true"]), "{}", service.log());
     // The night was months ago: all that wrote then is silent, and it is said.
@@ -167,7 +171,29 @@ fn pages_and_commands_tell_the_same_as_the_store_does_after_the_end() {
     until("it is said", || service.has_logged(&["WARN", "INPUT_SILENT", TICK]));
     assert!(service.ask(&["status"]).out.contains("44 open, 44 evaluable"));
 
-    let views: [&[&str]; 5] = [&[], &["--json"], &["--all", "--json"], &["ARCUSDT"], &["nearusdt", "--json"]];
+    // At one moment all of them judge at the server's clock: the prices of that night are stale.
+    assert_eq!(service.report()["positions"]["held"], serde_json::json!({"stale_price": 44}));
+    let page: Value = serde_json::from_str(&service.get("/positions").expect("positions").1).expect("JSON");
+    assert!(page.as_array().expect("a list").iter().all(|position| position["hold"] == "stale_price"), "{page:#}");
+    let table = service.ask(&["positions"]);
+    assert_eq!((table.code, table.out.matches(" stale_price ").count()), (Some(0), 44), "{}", table.out);
+    let last = table.out.lines().last().expect("a last line");
+    assert!(last.starts_with("as of ") && last.contains("; holds and ages at "), "{last}");
+    let story = service.ask(&["positions", "ARCUSDT"]).out;
+    assert!(story.contains("hold               stale_price\n") && story.contains("; holds and ages at "), "{story}");
+    // The journal does not know that clock: it has the hold of the last price, and what it is at its own last entry.
+    let journal = service.folder.path().join("journal");
+    let explained = run_with(&["explain", "ARCUSDT", "--journal", name(&journal)]).out;
+    let mut lines = explained.lines();
+    assert_eq!(lines.next(), Some("ARCUSDT at 2026-02-04T02:10:58.600Z: not harvested: below_min_r"), "{explained}");
+    assert!(lines.any(|line| line.starts_with("  At ") && line.ends_with("since: stale_price.")), "{explained}");
+    let asked = run_with(&["explain", "ARCUSDT", "--journal", name(&journal), "--at", "2026-02-04T03:00:00Z"]).out;
+    assert!(
+        asked.contains("  At 2026-02-04T03:00:00.000Z, with no entry that evaluates it since: stale_price."),
+        "{asked}"
+    );
+
+    let views: [&[&str]; 3] = [&["--json"], &["--all", "--json"], &["nearusdt", "--json"]];
     let running: Vec<Ran> = views.iter().map(|view| service.ask(&[&["positions"], *view].concat())).collect();
     assert_eq!(service.get("/positions/NOSUCHUSDT").map(|(status, _)| status), Some(404));
     // While the lease is renewed, all looks at the streams see them.
@@ -177,10 +203,62 @@ fn pages_and_commands_tell_the_same_as_the_store_does_after_the_end() {
     let store = service.store();
     for (view, running) in views.iter().zip(running) {
         let ended = run_with(&[&["positions", "--store", name(&store)], *view].concat());
-        assert_eq!((running.code, ended.code), (Some(0), Some(0)), "{view:?}: {}{}", running.log, ended.log);
-        assert_eq!(running.out, ended.out, "{view:?}");
+        let (mut running, mut ended) = (running.json(), ended.json());
+        let mut holds = BTreeSet::new();
+        for (running, ended) in
+            running.as_array_mut().into_iter().zip(ended.as_array_mut()).flat_map(|(a, b)| a.iter_mut().zip(b))
+        {
+            assert_eq!(running["hold"].take(), "stale_price", "{view:?}");
+            holds.extend(ended["hold"].take().as_str().map(str::to_owned));
+        }
+        assert!(!holds.is_empty() && !holds.contains("stale_price"), "{view:?}: {holds:?}");
+        assert_eq!(running, ended, "{view:?}: all but the time of the holds is the same");
     }
+    let stats = run_with(&["stats", "--store", name(&store), "--json"]).json();
+    // 02:07:05 to the last price of ARCUSDT, 02:10:50: 225 s. Then its feed is silent for months.
+    assert_eq!(stats["symbols"]["ARCUSDT"]["below_min_r"]["ms"], 225_000, "{stats:#}");
+    assert!(stats["symbols"]["ARCUSDT"]["not_evaluated"]["ms"].as_u64() > Some(86_400_000), "{stats:#}");
     assert_eq!(service.ask(&["status"]).code, Some(3), "nobody is there any more");
+}
+
+/// A command that names a position, a rung or a symbol is no secret failure if nothing of that name is known.
+#[test]
+fn control_says_if_a_command_has_no_effect() {
+    let server = RedisServer::start();
+    let history = root().join("replay/nights/incident-2026-02-04/events.jsonl");
+    assert_eq!(run_with(&["import", name(&history), "--redis", &server.url()]).code, Some(0));
+    let service = Service::start(&server, "[run]\nlease_ms = 2000\n", &[]);
+    service.until_settled(1235);
+    let control = |arguments: &[&str]| {
+        let url = service.url();
+        let how = ["--reason", "r", "--redis", &server.url(), "--url", &url].map(str::to_owned);
+        let how: Vec<&str> = how.iter().map(String::as_str).collect();
+        run_with(&[&["control"], arguments, &how].concat())
+    };
+    let (near, absent) = ("NEARUSDT@1770170700000-7", "NEARUSDT@1770163205000-0");
+    for (arguments, lacking) in [
+        (
+            &["risk-accept", absent][..],
+            "knows no position NEARUSDT@1770163205000-0 (it knows NEARUSDT@1770170700000-7)",
+        ),
+        (&["rearm", absent, "0.5"], "knows no position NEARUSDT@1770163205000-0"),
+        (&["rearm", "ARCUSDT@1770170700000-0", "0.5"], "no rung at 0.5 R of ARCUSDT@1770170700000-0 was ever taken"),
+        (&["gap-accept", "NOSUCHUSDT"], "knows no symbol NOSUCHUSDT"),
+    ] {
+        let ran = control(arguments);
+        assert_eq!(ran.code, Some(1), "{arguments:?}: {}{}", ran.out, ran.log);
+        assert!(ran.out.contains(lacking) && ran.out.contains("no effect"), "{arguments:?}: {}", ran.out);
+        assert!(!ran.out.contains("is traded live") && !ran.out.contains("taken again"), "{}", ran.out);
+    }
+    for arguments in [&["risk-accept", near][..], &["rearm", near, "0.5"], &["gap-accept", "NEARUSDT"], &["gap-accept"]]
+    {
+        let ran = control(arguments);
+        assert_eq!(ran.code, Some(0), "{arguments:?}: {}{}", ran.out, ran.log);
+    }
+    let written = control(&["risk-accept", absent, "--yes"]);
+    assert!(written.code == Some(1) && written.out.contains("Written as "), "{}{}", written.out, written.log);
+    until("the service names it", || service.has_logged(&["WARN", "UNKNOWN_POSITION", absent]));
+    assert!(!service.has_logged(&["UNKNOWN_POSITION", near]));
 }
 
 /// Writes a price every 50 ms, as a feed does, until it is dropped.

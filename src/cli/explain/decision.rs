@@ -50,8 +50,9 @@ pub fn of_history(wanted: &str, sources: &[PathBuf], config: &Config) -> anyhow:
         document = Some(scene);
         Ok(())
     })?;
-    let mut document =
-        document.with_context(|| format!("no decision of the history has an id that begins with {wanted}"))?;
+    let mut document = document.with_context(|| {
+        format!("no decision of the history has an id that begins with {wanted}: give a longer history, or the journal")
+    })?;
     let decision_id = document["decision"]["decision_id"].as_str().unwrap_or_default().to_owned();
     document["outcome"] = find(folded.engine.symbols().flat_map(|symbol| symbol.positions()), &decision_id)
         .map_or(Value::Null, |(position, record)| outcome(position, record));
@@ -88,7 +89,9 @@ pub fn of_store(wanted: &str, dir: &Path) -> anyhow::Result<Value> {
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter_map(|entry| serde_json::from_str::<Value>(entry["fields"]["payload"].as_str()?).ok())
         .find(|payload| payload["decision_id"].as_str().is_some_and(|id| id.starts_with(wanted)));
-    let payload = payload.with_context(|| format!("no decision of the store has an id that begins with {wanted}"))?;
+    let payload = payload.with_context(|| {
+        format!("no decision of the store has an id that begins with {wanted}: give a history, or the journal")
+    })?;
     let text = |key: &str| payload[key].as_str().unwrap_or_default().to_owned();
     let symbol = text("symbol");
     let closed = state::closed_positions(&rows, &symbol)?;

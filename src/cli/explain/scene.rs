@@ -25,7 +25,7 @@ use crate::shell::history::{History, Input, Options};
 const CHANGES_SHOWN: usize = 8;
 
 /// A history, folded up to a time.
-pub struct Folded {
+pub struct Past {
     pub engine: Engine,
     /// The entry that adopted the policy in force; `None` for the configured one.
     pub policy_since: Option<EntryId>,
@@ -37,7 +37,7 @@ pub fn fold(
     config: &Config,
     until: Option<EntryId>,
     mut look: impl FnMut(&Engine, &Entry, (Option<&Decision>, Option<EntryId>)) -> anyhow::Result<()>,
-) -> anyhow::Result<Folded> {
+) -> anyhow::Result<Past> {
     let inputs: Vec<Input> = sources.iter().cloned().map(Input::from).collect();
     let mut history = History::open(&inputs, &config.streams, Options { until, ..Options::default() })?;
     let mut driver = Driver::auditing(&history, config, keys::configured(config)?, until, None);
@@ -55,7 +55,7 @@ pub fn fold(
         }
         Ok(())
     })?;
-    Ok(Folded { engine: driver.engine, policy_since })
+    Ok(Past { engine: driver.engine, policy_since })
 }
 
 /// A symbol at the time that an engine has reached.
@@ -79,7 +79,7 @@ impl Scene {
         let mut json = json!({
             "symbol": name,
             "last_entry": engine.globals().last.to_string(),
-            "at": time::iso(engine.globals().last.ms),
+            "at": time::iso(now_ms),
             "position": shown.map(|position| view::position_document(engine, symbol, position)),
             "hold": hold.map(|hold| hold.name()),
             "why": reasons::why(engine, symbol, hold, now_ms),
@@ -100,6 +100,19 @@ impl Scene {
         }
         Ok(Self { json })
     }
+}
+
+/// Returns the hold of a symbol at a time after its evaluation, if it has become another one: no entry states that a
+/// price has become too old. [ms since 1970]
+pub fn later(engine: &Engine, name: &str, at_ms: u64) -> Value {
+    let Some(symbol) = engine.find(name).filter(|symbol| symbol.hot.open.is_some()) else { return Value::Null };
+    let evaluated_ms = engine.evaluated_ms();
+    let hold = engine.hold_at(symbol, at_ms);
+    if at_ms <= evaluated_ms || hold == engine.hold_at(symbol, evaluated_ms) {
+        return Value::Null;
+    }
+    let why = reasons::why(engine, symbol, hold, at_ms);
+    json!({"at": time::iso(at_ms), "hold": hold.map(|hold| hold.name()), "why": why})
 }
 
 /// Returns the last changes of the reason to hold.

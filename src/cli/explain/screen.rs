@@ -31,7 +31,9 @@ fn when(entry: &Value) -> String {
 }
 
 fn hold(document: &Value, screen: &mut Screen<'_>) -> anyhow::Result<()> {
-    let at = if document["asked"].is_null() { &document["at"] } else { &document["asked"] };
+    let later = &document["later"];
+    let is_asked = document["asked"].is_string() && !later.is_object();
+    let at = if is_asked { &document["asked"] } else { &document["at"] };
     let symbol = text(&document["symbol"]);
     let held = match document["hold"].as_str() {
         Some(hold) => format!("not harvested: {hold}"),
@@ -41,6 +43,13 @@ fn hold(document: &Value, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     screen.heading(&format!("{symbol} at {}: {held}", text(at)))?;
     for why in document["why"].as_array().into_iter().flatten() {
         screen.line(&format!("  {}", text(why)))?;
+    }
+    if later.is_object() {
+        let hold = later["hold"].as_str().unwrap_or("not held");
+        screen.line(&format!("  At {}, with no entry that evaluates it since: {hold}.", text(&later["at"])))?;
+        for why in later["why"].as_array().into_iter().flatten() {
+            screen.line(&format!("  {}", text(why)))?;
+        }
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ fn names(value: &Value) -> String {
 /// Returns the age of an entry at the time of the sheet, in words.
 fn age(sheet: &Sheet, entry: &Value) -> Option<String> {
     let ms: u64 = entry.as_str()?.split('-').next()?.parse().ok()?;
-    Some(time::span(sheet.as_of_ms().saturating_sub(ms)))
+    Some(time::span(sheet.judged_ms().saturating_sub(ms)))
 }
 
 /// Returns the distance of a price from another, in percent.
@@ -59,8 +59,18 @@ pub fn table(sheet: &Sheet, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     if !held.is_empty() {
         screen.line(&format!("history gap, nothing open: {}", held.join(" ")))?;
     }
+    as_of(sheet, screen)
+}
+
+/// Shows the last applied entry, and the time of holds and ages if it is another one.
+fn as_of(sheet: &Sheet, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let judged = if sheet.judged_ms() == sheet.as_of_ms() {
+        String::new()
+    } else {
+        format!("; holds and ages at {}", time::iso(sheet.judged_ms()))
+    };
     let killed = if sheet.killed { ", KILLED" } else { "" };
-    screen.line(&format!("as of {} ({}){killed}", sheet.as_of, time::iso(sheet.as_of_ms())))?;
+    screen.line(&format!("as of {} ({}){judged}{killed}", sheet.as_of, time::iso(sheet.as_of_ms())))?;
     Ok(())
 }
 
@@ -160,7 +170,7 @@ pub fn story(sheet: &Sheet, symbol: &str, screen: &mut Screen<'_>) -> anyhow::Re
     if !sheet.unconfirmed.is_empty() {
         screen.line("unconfirmed: a snapshot told of a position once")?;
     }
-    Ok(())
+    as_of(sheet, screen)
 }
 
 fn rows_of(position: &Value, list: &str, keys: &[&str], screen: &mut Screen<'_>) -> anyhow::Result<()> {

@@ -74,6 +74,8 @@ pub struct Publisher {
     emitted_before: u64,
     /// Calls to the exchange up to the last tick. [1]
     calls_before: u64,
+    /// The server's time in the last report. [ms since 1970]
+    server_ms: u64,
 }
 
 impl Publisher {
@@ -103,6 +105,7 @@ impl Publisher {
             tick_interval: Duration::from_millis(config.run.tick_ms),
             emitted_before: 0,
             calls_before: 0,
+            server_ms: 0,
         }
     }
 
@@ -128,14 +131,15 @@ impl Publisher {
     }
 
     pub fn started(&self, processor: &Processor) {
-        let policy = &processor.driver.engine.globals().policy;
+        let in_force = &processor.driver.engine.globals().policy;
         let report = self.shared.read();
         operator_log::start(operator_log::Start {
             build: &report.build,
             rules: RULES_VERSION,
             settings: &report.settings_hash,
-            mode: policy.mode.name(),
-            policy: &policy.hash,
+            mode: &report.policy.mode_configured,
+            policy: &processor.orders.policy,
+            in_force: (in_force.mode.name(), &in_force.hash),
             group: &report.group,
             consumer: &report.consumer,
         })
@@ -173,9 +177,11 @@ impl Publisher {
 
     pub fn answer(&self, processor: &Processor, store: &Store, question: Question) {
         let engine = &processor.driver.engine;
+        // Holds are those of the report: a price that stopped coming is stale on all pages.
+        let now_ms = self.server_ms.max(engine.evaluated_ms());
         match question {
             Question::Positions { symbol, all, answer } => {
-                match Sheet::of(engine, store, symbol.as_deref(), all) {
+                match Sheet::of_at(engine, store, symbol.as_deref(), all, now_ms) {
                     Ok(sheet) => {
                         let _ = answer.send(serde_json::to_value(sheet).unwrap_or_default());
                     }
@@ -202,6 +208,7 @@ impl Publisher {
         fetched: &Fetched,
     ) {
         let server_ms = status.server_ms.load(Ordering::Relaxed);
+        self.server_ms = server_ms;
         let inputs = self.inputs(processor, server_ms);
         let findings = processor.findings();
         let engine = &processor.driver.engine;

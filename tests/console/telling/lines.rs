@@ -60,6 +60,23 @@ fn told(story: &[In]) -> Lab {
     lab
 }
 
+#[test]
+fn a_start_names_the_configured_policy_and_the_one_in_force() {
+    let line = operator_log::start(operator_log::Start {
+        build: "1.2.3",
+        rules: "2",
+        settings: "s1",
+        mode: "live",
+        policy: "p2",
+        in_force: ("shadow", "p1"),
+        group: "g",
+        consumer: "c",
+    });
+    let wanted =
+        "HARVEST_START build=1.2.3 rules=2 settings=s1 mode=live policy=p2 in_force=shadow/p1 group=g consumer=c";
+    assert_eq!((line.level, line.text.as_str()), (Level::INFO, wanted));
+}
+
 fn texts(lines: &[Line]) -> Vec<&str> {
     lines.iter().map(|line| line.text.as_str()).collect()
 }
