@@ -52,7 +52,8 @@ impl Sheet {
         closed_too: bool,
         now_ms: u64,
     ) -> Result<Option<Self>, R::Error> {
-        let document = |symbol: &Symbol, position: &Position| view::position_document_at(engine, symbol, position, now_ms);
+        let document =
+            |symbol: &Symbol, position: &Position| view::position_document_at(engine, symbol, position, now_ms);
         let symbols: Vec<&Symbol> = match wanted {
             None => view::by_name(engine),
             Some(wanted) => match engine.find(wanted) {

@@ -161,8 +161,10 @@ fn after_flushall_positions_are_held_and_lost_decisions_are_written_again() {
     let service = at_work(&server, &place);
     let before = decisions(&server);
     server.cli(&["FLUSHALL"]);
-    until("the gaps are told", || gaps_told(&server) >= 2);
+    let is_gap_of_results = |payload: &String| payload.contains(RESULT);
+    until("the gap of the results is told", || field_of_all(&server, CONTROL, "payload").iter().any(is_gap_of_results));
     until("the decision is written again", || entries(&server, DECISION).len() == 1);
+    until("the gap is read", || is_read(&server, &[CONTROL]));
     service.stop();
     assert_eq!(decisions(&server), before, "the same bytes");
     assert_eq!(place.positions()[0]["hold"], "history_gap");

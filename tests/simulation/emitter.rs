@@ -200,7 +200,9 @@ impl World {
         self.call(instance, look, move |world, looked| {
             let appended = move |outcome| vec![Event::Appended { number, outcome }];
             let attempt = match looked {
-                Ok((Some(id), tried)) => return world.end_action(instance, appended(Appended::Written(id, tried)), false),
+                Ok((Some(id), tried)) => {
+                    return world.end_action(instance, appended(Appended::Written(id, tried)), false);
+                }
                 Ok((None, attempt)) => attempt.expect("there is an attempt"),
                 // Nothing was tried on this connection.
                 Err(Broken) => return world.end_action(instance, appended(Appended::Unknown(None)), true),

@@ -366,7 +366,7 @@ mod tests {
 
         fn reuse(&mut self, _: Round) {}
 
-        fn wait(&mut self, _: &[Option<EntryId>], _: Duration) -> Result<(), ServerError> {
+        fn wait(&mut self, _: &[Option<EntryId>], _: Duration) -> Result<Option<EntryId>, ServerError> {
             unreachable!("nothing is read")
         }
 

@@ -123,7 +123,7 @@ struct Waiting {
 
 /// The server's clock in a round.
 #[derive(Clone, Copy, Debug)]
-struct ServerTime {
+struct ClockReading {
     /// [µs since 1970]
     time_us: u64,
     /// When it was read, by the clock of the source: halfway between asking and receiving.
@@ -187,7 +187,7 @@ fn exact_sleeps() -> std::io::Result<()> {
 }
 
 /// Sleeps until the server's clock has passed a millisecond, when the entries of that one can be released. [ms since 1970]
-fn rest(consumer: &mut impl Source, ms: u64, server: ServerTime) {
+fn rest(consumer: &mut impl Source, ms: u64, server: ClockReading) {
     let until_us = ms.saturating_add(1).saturating_mul(1000);
     let now_us = server.time_us + consumer.clock().saturating_sub(server.at).as_micros() as u64;
     // An entry of the future must not block the connection, nor a clock that was set back.
@@ -466,7 +466,7 @@ impl Reader {
         if self.asked.is_some() || has_more {
             return Ok(());
         }
-        let now = ServerTime { time_us, at: (asked.sent + received) / 2 };
+        let now = ClockReading { time_us, at: (asked.sent + received) / 2 };
         match self.reorder.first() {
             Some(first) => rest(consumer, first.ms, now),
             // The entry that is waited for can be released a millisecond later, and is read then.

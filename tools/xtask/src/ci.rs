@@ -43,6 +43,6 @@ fn lints() -> anyhow::Result<()> {
 }
 
 fn documentation() -> anyhow::Result<()> {
-    let what = ["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"];
+    let what = ["doc", "--workspace", "--all-features", "--no-deps", "--document-private-items", "--locked"];
     run_command(cargo().args(what).env("RUSTDOCFLAGS", "--deny warnings"))
 }
