@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::time;
 use crate::domain::engine::{Decision, Engine};
 use crate::domain::event::streams::StreamKind;
+use crate::domain::named;
 use crate::domain::units::{OutOfRange, Qty, RMultiple};
 
 /// The author of suggestions.
@@ -20,21 +21,16 @@ const PERCENT_PLACES: u32 = 10;
 
 pub use crate::domain::delivery::row::FieldTexts;
 
-/// The format of orders for an executor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OrderFormat {
-    ApplyPlan,
-    TradeIntent,
+named! {
+    /// The format of orders for an executor.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum OrderFormat {
+        ApplyPlan => "apply_plan",
+        TradeIntent => "trade_intent",
+    }
 }
 
 impl OrderFormat {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ApplyPlan => "apply_plan",
-            Self::TradeIntent => "trade_intent",
-        }
-    }
-
     /// Returns the kind of stream that carries it.
     pub const fn kind(self) -> StreamKind {
         match self {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::error::ConfigError;
 use crate::codec::exchange::{VENUES, Venue};
 use crate::codec::policy::nearest;
+use crate::domain::named;
 
 /// Returns the names that set a value or are checked: the credentials of the venues, and ours.
 pub fn names() -> impl Iterator<Item = &'static str> {
@@ -128,13 +129,15 @@ fn is_of_a_manager(name: &str, value: &str) -> bool {
         || name.split_once("_PORT_").is_some_and(is_of_a_port)
 }
 
-/// A flaw around a value that is cleaned off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flaw {
-    CarriageReturn,
-    ByteOrderMark,
-    WhiteSpace,
-    Quotes,
+named! {
+    /// A flaw around a value that is cleaned off.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(super) enum Flaw {
+        CarriageReturn => "a carriage return at the end",
+        ByteOrderMark => "a byte order mark",
+        WhiteSpace => "white space around the value",
+        Quotes => "quotes around the value",
+    }
 }
 
 impl Flaw {
@@ -152,15 +155,6 @@ impl Flaw {
         } else {
             Self::Quotes
         })
-    }
-
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::CarriageReturn => "a carriage return at the end",
-            Self::ByteOrderMark => "a byte order mark",
-            Self::WhiteSpace => "white space around the value",
-            Self::Quotes => "quotes around the value",
-        }
     }
 }
 

@@ -284,6 +284,8 @@ fn impure(code: &str, depth: usize) -> Vec<String> {
             first if first.starts_with(|c: char| c.is_ascii_uppercase()) => true,
             first if PURE_CRATES.contains(&first) || modules.contains(first) || is_primitive(first) => true,
             "clippy" => true,
+            // A macro that the file defines.
+            first if code.contains(&format!("macro_rules! {first} ")) => true,
             // What `use` brings in cannot vouch for itself.
             first => brought.contains(first) && !used.contains(&path),
         };

@@ -1,6 +1,7 @@
 //! The facts that a venue reports, in our words.
 
 use crate::domain::event::Side;
+use crate::domain::named;
 use crate::domain::units::{Price, Qty, Quote};
 
 /// Longest message of the exchange that is kept. [characters]
@@ -67,21 +68,14 @@ pub struct UserTrade {
     pub position_side: String,
 }
 
-/// The position mode of an account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccountMode {
-    /// One position per symbol.
-    OneWay,
-    /// Two positions per symbol, LONG and SHORT: dual-side, or hedge mode.
-    Hedge,
-}
-
-impl AccountMode {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::OneWay => "one-way",
-            Self::Hedge => "hedge (dual-side)",
-        }
+named! {
+    /// The position mode of an account.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum AccountMode {
+        /// One position per symbol.
+        OneWay => "one-way",
+        /// Two positions per symbol, LONG and SHORT: dual-side, or hedge mode.
+        Hedge => "hedge (dual-side)",
     }
 }
 
@@ -118,24 +112,14 @@ pub enum UserEvent {
     Other(String),
 }
 
-/// Why the exchange filled an order that the account did not send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Forced {
-    Liquidation,
-    AutoDeleveraging,
-    /// The contract was settled, or delisted.
-    Settlement,
-}
-
-impl Forced {
-    pub const ALL: [Self; 3] = [Self::Liquidation, Self::AutoDeleveraging, Self::Settlement];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Liquidation => "liquidation",
-            Self::AutoDeleveraging => "auto_deleveraging",
-            Self::Settlement => "settlement",
-        }
+named! {
+    /// Why the exchange filled an order that the account did not send.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Forced {
+        Liquidation => "liquidation",
+        AutoDeleveraging => "auto_deleveraging",
+        /// The contract was settled, or delisted.
+        Settlement => "settlement",
     }
 }
 

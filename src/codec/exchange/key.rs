@@ -13,6 +13,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer};
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 
 use crate::codec::signing::hmac_hex;
+use crate::domain::named;
 
 /// Maximum length of a key text that is examined. An RSA key of 8192 bits has about 6,400. [characters]
 const TEXT_MAX: usize = 16_384;
@@ -26,24 +27,17 @@ const EC: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 /// Number of bytes at its start that contain the identifier. [bytes]
 const HEAD: usize = 40;
 
-/// The algorithm that signs calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyKind {
-    Hmac,
-    Ed25519,
-    Rsa,
+named! {
+    /// The algorithm that signs calls.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum KeyKind {
+        Hmac => "HMAC",
+        Ed25519 => "Ed25519",
+        Rsa => "RSA",
+    }
 }
 
 impl KeyKind {
-    /// Returns the name that the exchange uses.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Hmac => "HMAC",
-            Self::Ed25519 => "Ed25519",
-            Self::Rsa => "RSA",
-        }
-    }
-
     const fn scheme(self) -> Option<SignatureScheme> {
         match self {
             Self::Hmac => None,

@@ -8,6 +8,7 @@ use secrecy::SecretString;
 
 use super::credentials::Credentials;
 use super::facts::{AccountMode, InstrumentRow, Marks, PositionRow, Unreadable, UserEvent, UserTrade};
+use crate::domain::named;
 
 /// What an exchange has of its own. The client, its limits, the feeds and the fetcher know no venue beyond this.
 ///
@@ -135,20 +136,12 @@ impl fmt::Display for Call {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    Get,
-    Post,
-    Put,
-}
-
-impl Method {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Post => "POST",
-            Self::Put => "PUT",
-        }
+named! {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Method {
+        Get => "GET",
+        Post => "POST",
+        Put => "PUT",
     }
 }
 

@@ -6,87 +6,49 @@ use crate::domain::event::Reason;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::StreamKind;
 use crate::domain::exit::Hold;
+use crate::domain::named;
 
-/// An event that is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Count {
-    FillsRepeated,
-    FillsContradictory,
-    FillsOvertaken,
-    FillsContained,
-    FilledShort,
-    ReduceOnlyFlat,
-    ReduceOnlySameSide,
-    ReduceOnlyExcess,
-    AmbiguousOrder,
-    OrderIdReused,
-    SnapshotSettling,
-    Rescaled,
-    LatePrice,
-    UnreadableTime,
-    PriceUnaccepted,
-    PriceHeld,
-    IdsNotTime,
-    LateOrder,
-    Skipped,
-    GapRecorded,
-    UnknownPosition,
-    UnknownDecision,
-    /// A decision entry that is not ours.
-    DecisionForeign,
-    /// A recorded decision that was adopted although its cause did not come.
-    DecisionWithoutCause,
-}
-
-impl Count {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::FillsRepeated => "fills_repeated",
-            Self::FillsContradictory => "fills_contradictory",
-            Self::FillsOvertaken => "fills_told",
-            Self::FillsContained => "fills_contained",
-            Self::FilledShort => "filled_short",
-            Self::ReduceOnlyFlat => "reduce_only_flat",
-            Self::ReduceOnlySameSide => "reduce_only_same_side",
-            Self::ReduceOnlyExcess => "reduce_only_excess",
-            Self::AmbiguousOrder => "ambiguous_order",
-            Self::OrderIdReused => "order_id_reused",
-            Self::SnapshotSettling => "snapshot_settling",
-            Self::Rescaled => "rescaled",
-            Self::LatePrice => "late_price",
-            Self::UnreadableTime => "unreadable_time",
-            Self::PriceUnaccepted => "price_unaccepted",
-            Self::PriceHeld => "price_held",
-            Self::IdsNotTime => "ids_not_time",
-            Self::LateOrder => "late_order",
-            Self::Skipped => "passed_over",
-            Self::GapRecorded => "gap_recorded",
-            Self::UnknownPosition => "unknown_position",
-            Self::UnknownDecision => "unknown_decision",
-            Self::DecisionForeign => "decision_foreign",
-            Self::DecisionWithoutCause => "decision_without_cause",
-        }
+named! {
+    /// An event that is counted.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Count {
+        FillsRepeated => "fills_repeated",
+        FillsContradictory => "fills_contradictory",
+        FillsOvertaken => "fills_told",
+        FillsContained => "fills_contained",
+        FilledShort => "filled_short",
+        ReduceOnlyFlat => "reduce_only_flat",
+        ReduceOnlySameSide => "reduce_only_same_side",
+        ReduceOnlyExcess => "reduce_only_excess",
+        AmbiguousOrder => "ambiguous_order",
+        OrderIdReused => "order_id_reused",
+        SnapshotSettling => "snapshot_settling",
+        Rescaled => "rescaled",
+        LatePrice => "late_price",
+        UnreadableTime => "unreadable_time",
+        PriceUnaccepted => "price_unaccepted",
+        PriceHeld => "price_held",
+        IdsNotTime => "ids_not_time",
+        LateOrder => "late_order",
+        Skipped => "passed_over",
+        GapRecorded => "gap_recorded",
+        UnknownPosition => "unknown_position",
+        UnknownDecision => "unknown_decision",
+        /// A decision entry that is not ours.
+        DecisionForeign => "decision_foreign",
+        /// A recorded decision that was adopted although its cause did not come.
+        DecisionWithoutCause => "decision_without_cause",
     }
 }
 
-/// Unreadable values of producers. They are a finding, because such a value may have been a fill.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Unreadables {
-    Results,
-    Snapshots,
-    /// Event times of prices and fills.
-    Times,
-}
-
-impl Unreadables {
-    pub const ALL: [Self; 3] = [Self::Results, Self::Snapshots, Self::Times];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Results => "results",
-            Self::Snapshots => "snapshots",
-            Self::Times => "times",
-        }
+named! {
+    /// Unreadable values of producers. They are a finding, because such a value may have been a fill.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Unreadables {
+        Results => "results",
+        Snapshots => "snapshots",
+        /// Event times of prices and fills.
+        Times => "times",
     }
 }
 

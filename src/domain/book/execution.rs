@@ -6,6 +6,7 @@ use super::rung::{DecisionRecord, OutcomeKind, RungState};
 use crate::domain::event::Side;
 use crate::domain::event::ids::EntryId;
 use crate::domain::exit::policy::EntrySource;
+use crate::domain::named;
 use crate::domain::units::{OutOfRange, Price, Qty, Quote, RMultiple, Ratio};
 
 /// The terms of a decision that its execution is measured against.
@@ -24,33 +25,19 @@ pub struct Terms {
     pub decided_ms: u64,
 }
 
-/// The outcome of a request, final or so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
-    /// No result yet.
-    Requested,
-    Accepted,
-    Filled,
-    /// Less than the requested quantity was filled, so far or finally.
-    Partial,
-    Refused,
-    /// No result in time.
-    Unknown,
-}
-
-impl Outcome {
-    pub const ALL: [Self; 6] =
-        [Self::Requested, Self::Accepted, Self::Filled, Self::Partial, Self::Refused, Self::Unknown];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Requested => "requested",
-            Self::Accepted => "accepted",
-            Self::Filled => "filled",
-            Self::Partial => "partial",
-            Self::Refused => "refused",
-            Self::Unknown => "unknown",
-        }
+named! {
+    /// The outcome of a request, final or so far.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Outcome {
+        /// No result yet.
+        Requested => "requested",
+        Accepted => "accepted",
+        Filled => "filled",
+        /// Less than the requested quantity was filled, so far or finally.
+        Partial => "partial",
+        Refused => "refused",
+        /// No result in time.
+        Unknown => "unknown",
     }
 }
 

@@ -3,45 +3,34 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::ids::EntryId;
+use crate::domain::named;
 use crate::domain::units::{Qty, RMultiple, Ratio};
 
-/// State of a rung, or of the decision that asked for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum RungState {
-    /// May be taken.
-    Armed,
-    /// Refused. It is armed again at `retry_at_ms`.
-    Refused,
-    /// Requested. The result is awaited.
-    Requested,
-    /// No result in time. The order may still be executed.
-    Unknown,
-    /// Partly filled. The order is not final.
-    Partial,
-    Filled,
-    /// Taken in shadow mode.
-    Shadowed,
-    /// Reached before the mode became live. It counts as taken.
-    Skipped,
-    /// Refused for good, or too often.
-    Failed,
+named! {
+    /// State of a rung, or of the decision that asked for it.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    pub enum RungState {
+        /// May be taken.
+        Armed => "armed",
+        /// Refused. It is armed again at `retry_at_ms`.
+        Refused => "refused",
+        /// Requested. The result is awaited.
+        Requested => "requested",
+        /// No result in time. The order may still be executed.
+        Unknown => "unknown",
+        /// Partly filled. The order is not final.
+        Partial => "partial",
+        Filled => "filled",
+        /// Taken in shadow mode.
+        Shadowed => "shadowed",
+        /// Reached before the mode became live. It counts as taken.
+        Skipped => "skipped",
+        /// Refused for good, or too often.
+        Failed => "failed",
+    }
 }
 
 impl RungState {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Armed => "armed",
-            Self::Refused => "refused",
-            Self::Requested => "requested",
-            Self::Unknown => "unknown",
-            Self::Partial => "partial",
-            Self::Filled => "filled",
-            Self::Shadowed => "shadowed",
-            Self::Skipped => "skipped",
-            Self::Failed => "failed",
-        }
-    }
-
     pub const fn is_taken(self) -> bool {
         match self {
             Self::Requested | Self::Unknown | Self::Partial | Self::Filled | Self::Shadowed | Self::Skipped => true,

@@ -15,6 +15,7 @@ use crate::domain::book::rung::RungState;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::exit;
 use crate::domain::exit::policy::{EntrySource, Mode, Policy, RiskSource};
+use crate::domain::named;
 use crate::domain::units::{OutOfRange, Price, Qty, Ratio};
 
 /// A position this near to its next rung is asked for first. 1 % of its mark [basis points].
@@ -22,67 +23,43 @@ const NEAR_RUNG_BPS: i64 = 100;
 /// Head start of a position near a rung, added to its waiting time. It goes first, and no position starves. [ms]
 const NEAR_RUNG_HEAD_START_MS: u64 = 30_000;
 
-/// A fact that can be looked up. The order of the variants is the order of their use to an evaluation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Want {
-    /// A fresh mark.
-    Price,
-    EntryPrice,
-    /// Confirmation that the exchange holds our quantity: after a gap, a divergence, a request without a result.
-    Confirmation,
-    /// Step size and minimum of the instrument.
-    Instrument,
-    /// The trades of an opening by snapshot, or of orders without a price.
-    Fills,
-}
-
-impl Want {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Price => "mark_price",
-            Self::EntryPrice => "entry_price",
-            Self::Confirmation => "confirmation",
-            Self::Instrument => "instrument",
-            Self::Fills => "fills",
-        }
+named! {
+    /// A fact that can be looked up. The order of the variants is the order of their use to an evaluation.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Want {
+        /// A fresh mark.
+        Price => "mark_price",
+        EntryPrice => "entry_price",
+        /// Confirmation that the exchange holds our quantity: after a gap, a divergence, a request without a result.
+        Confirmation => "confirmation",
+        /// Step size and minimum of the instrument.
+        Instrument => "instrument",
+        /// The trades of an opening by snapshot, or of orders without a price.
+        Fills => "fills",
     }
 }
 
-/// The reason for a need.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Why {
-    /// It was never seen.
-    Missing,
-    /// The last one is too old to be used.
-    Stale,
-    /// The last one has reached half of its maximum age and is renewed in time.
-    Due,
-    HistoryGap,
-    Diverged,
-    /// A snapshot has shown a position once.
-    Unconfirmed,
-    /// A request of ours has no result.
-    ResultUnknown,
-    /// A price that is not near the used one waits for another one, or a confirmed one could come from a rescaled
-    /// contract.
-    PriceJump,
-    /// The history begins after the position was opened.
-    StartsTooLate,
-}
-
-impl Why {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::Stale => "stale",
-            Self::Due => "due",
-            Self::HistoryGap => "history_gap",
-            Self::Diverged => "diverged",
-            Self::Unconfirmed => "unconfirmed",
-            Self::ResultUnknown => "result_unknown",
-            Self::PriceJump => "price_jump",
-            Self::StartsTooLate => "starts_too_late",
-        }
+named! {
+    /// The reason for a need.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Why {
+        /// It was never seen.
+        Missing => "missing",
+        /// The last one is too old to be used.
+        Stale => "stale",
+        /// The last one has reached half of its maximum age and is renewed in time.
+        Due => "due",
+        HistoryGap => "history_gap",
+        Diverged => "diverged",
+        /// A snapshot has shown a position once.
+        Unconfirmed => "unconfirmed",
+        /// A request of ours has no result.
+        ResultUnknown => "result_unknown",
+        /// A price that is not near the used one waits for another one, or a confirmed one could come from a rescaled
+        /// contract.
+        PriceJump => "price_jump",
+        /// The history begins after the position was opened.
+        StartsTooLate => "starts_too_late",
     }
 }
 

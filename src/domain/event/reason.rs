@@ -4,52 +4,31 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::SymbolId;
 
-/// Why an entry could not be used (docs/spec/streams.md, "Reasons of quarantine").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Reason {
-    BadJson,
-    NotUtf8,
-    TooLarge,
-    NoSymbol,
-    NoDirection,
-    NoSide,
-    NoPrice,
-    NoQuantity,
-    NoOutcome,
-    BadNumber,
-    OutOfRange,
-    UnknownWord,
-    UnknownEvent,
-    TooLate,
-    HedgeMode,
-    TooManySymbols,
-    /// A contract that is settled in coins.
-    InverseContract,
-    BadSignature,
-}
+use crate::domain::named;
 
-impl Reason {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::BadJson => "bad_json",
-            Self::NotUtf8 => "not_utf8",
-            Self::TooLarge => "too_large",
-            Self::NoSymbol => "no_symbol",
-            Self::NoDirection => "no_direction",
-            Self::NoSide => "no_side",
-            Self::NoPrice => "no_price",
-            Self::NoQuantity => "no_quantity",
-            Self::NoOutcome => "no_outcome",
-            Self::BadNumber => "bad_number",
-            Self::OutOfRange => "out_of_range",
-            Self::UnknownWord => "unknown_word",
-            Self::UnknownEvent => "unknown_event",
-            Self::TooLate => "too_late",
-            Self::HedgeMode => "hedge_mode",
-            Self::TooManySymbols => "too_many_symbols",
-            Self::InverseContract => "inverse_contract",
-            Self::BadSignature => "bad_signature",
-        }
+named! {
+    /// Why an entry could not be used (docs/spec/streams.md, "Reasons of quarantine").
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    pub enum Reason {
+        BadJson => "bad_json",
+        NotUtf8 => "not_utf8",
+        TooLarge => "too_large",
+        NoSymbol => "no_symbol",
+        NoDirection => "no_direction",
+        NoSide => "no_side",
+        NoPrice => "no_price",
+        NoQuantity => "no_quantity",
+        NoOutcome => "no_outcome",
+        BadNumber => "bad_number",
+        OutOfRange => "out_of_range",
+        UnknownWord => "unknown_word",
+        UnknownEvent => "unknown_event",
+        TooLate => "too_late",
+        HedgeMode => "hedge_mode",
+        TooManySymbols => "too_many_symbols",
+        /// A contract that is settled in coins.
+        InverseContract => "inverse_contract",
+        BadSignature => "bad_signature",
     }
 }
 

@@ -2,23 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::named;
 use crate::domain::units::Qty;
 
-/// Side of an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Side {
-    Buy,
-    Sell,
+named! {
+    /// Side of an order.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    pub enum Side {
+        Buy => "BUY",
+        Sell => "SELL",
+    }
 }
 
 impl Side {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Buy => "BUY",
-            Self::Sell => "SELL",
-        }
-    }
-
     pub const fn opens(self) -> Direction {
         match self {
             Self::Buy => Direction::Long,
@@ -27,33 +23,21 @@ impl Side {
     }
 }
 
-/// Side of a position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Direction {
-    Long,
-    Short,
+named! {
+    /// Side of a position.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    pub enum Direction {
+        Long => "LONG",
+        Short => "SHORT",
+    }
 }
 
 impl Direction {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Long => "LONG",
-            Self::Short => "SHORT",
-        }
-    }
-
     /// Returns the side of the order that closes it.
     pub const fn closing_side(self) -> Side {
         match self {
             Self::Long => Side::Sell,
             Self::Short => Side::Buy,
-        }
-    }
-
-    pub const fn opening_side(self) -> Side {
-        match self {
-            Self::Long => Side::Buy,
-            Self::Short => Side::Sell,
         }
     }
 

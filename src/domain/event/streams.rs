@@ -2,44 +2,24 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The kind of a stream. The order of the variants is the rank of docs/spec/canonical-order.md, "Sort key".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum StreamKind {
-    Control,
-    Observation,
-    Intent,
-    Plan,
-    Result,
-    Snapshot,
-    Price,
-    Decision,
+use crate::domain::named;
+
+named! {
+    /// The kind of a stream. The order of the variants is the rank of docs/spec/canonical-order.md, "Sort key".
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    pub enum StreamKind {
+        Control => "control",
+        Observation => "observation",
+        Intent => "intent",
+        Plan => "plan",
+        Result => "result",
+        Snapshot => "snapshot",
+        Price => "price",
+        Decision => "decision",
+    }
 }
 
 impl StreamKind {
-    pub const ALL: [Self; 8] = [
-        Self::Control,
-        Self::Observation,
-        Self::Intent,
-        Self::Plan,
-        Self::Result,
-        Self::Snapshot,
-        Self::Price,
-        Self::Decision,
-    ];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Control => "control",
-            Self::Observation => "observation",
-            Self::Intent => "intent",
-            Self::Plan => "plan",
-            Self::Result => "result",
-            Self::Snapshot => "snapshot",
-            Self::Price => "price",
-            Self::Decision => "decision",
-        }
-    }
-
     /// Returns the stream that is read if none is configured.
     pub const fn default_stream(self) -> &'static str {
         match self {

@@ -5,40 +5,25 @@ use super::valuation::risk;
 use crate::domain::book::position::Position;
 use crate::domain::book::rung::RungState;
 use crate::domain::book::symbol::Symbol;
+use crate::domain::named;
 
-/// A flag of a position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Flag {
-    HistoryGap,
-    Diverged,
-    EntryPriceDisagrees,
-    RiskTooLarge,
-    RiskTooSmall,
-    RiskAsFraction,
-    RiskAccepted,
-    ResultUnknown,
-    RungFailed,
-    /// The contract was rescaled while the position was open.
-    Rescaled,
-    /// A decision is limited to the largest quantity that the exchange accepts in one order.
-    Capped,
-}
-
-impl Flag {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::HistoryGap => "history_gap",
-            Self::Diverged => "diverged",
-            Self::EntryPriceDisagrees => "entry_price_disagrees",
-            Self::RiskTooLarge => "risk_too_large",
-            Self::RiskTooSmall => "risk_too_small",
-            Self::RiskAsFraction => "risk_as_fraction",
-            Self::RiskAccepted => "risk_accepted",
-            Self::ResultUnknown => "result_unknown",
-            Self::RungFailed => "rung_failed",
-            Self::Rescaled => "rescaled",
-            Self::Capped => "capped",
-        }
+named! {
+    /// A flag of a position.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Flag {
+        HistoryGap => "history_gap",
+        Diverged => "diverged",
+        EntryPriceDisagrees => "entry_price_disagrees",
+        RiskTooLarge => "risk_too_large",
+        RiskTooSmall => "risk_too_small",
+        RiskAsFraction => "risk_as_fraction",
+        RiskAccepted => "risk_accepted",
+        ResultUnknown => "result_unknown",
+        RungFailed => "rung_failed",
+        /// The contract was rescaled while the position was open.
+        Rescaled => "rescaled",
+        /// A decision is limited to the largest quantity that the exchange accepts in one order.
+        Capped => "capped",
     }
 }
 

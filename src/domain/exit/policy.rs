@@ -5,35 +5,22 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::named;
 use crate::domain::units::{OutOfRange, Quote, RMultiple, Ratio};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Mode {
-    Shadow,
-    Live,
-}
-
-impl Mode {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Shadow => "shadow",
-            Self::Live => "live",
-        }
+named! {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    pub enum Mode {
+        Shadow => "shadow",
+        Live => "live",
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Base {
-    Initial,
-    Current,
-}
-
-impl Base {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Initial => "initial",
-            Self::Current => "current",
-        }
+named! {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    pub enum Base {
+        Initial => "initial",
+        Current => "current",
     }
 }
 
@@ -60,45 +47,26 @@ pub enum OnLive {
     Take,
 }
 
-/// Source of an entry price, weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum EntrySource {
-    Legacy,
-    Intent,
-    Plan,
-    Exchange,
-    Fill,
-}
-
-impl EntrySource {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Legacy => "legacy",
-            Self::Intent => "intent",
-            Self::Plan => "plan",
-            Self::Exchange => "exchange",
-            Self::Fill => "fill",
-        }
+named! {
+    /// Source of an entry price, weakest first.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    pub enum EntrySource {
+        Legacy => "legacy",
+        Intent => "intent",
+        Plan => "plan",
+        Exchange => "exchange",
+        Fill => "fill",
     }
 }
 
-/// Source of risk fields, weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum RiskSource {
-    Legacy,
-    IntentNearest,
-    Intent,
-    Plan,
-}
-
-impl RiskSource {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Legacy => "legacy",
-            Self::IntentNearest => "intent_nearest",
-            Self::Intent => "intent",
-            Self::Plan => "plan",
-        }
+named! {
+    /// Source of risk fields, weakest first.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    pub enum RiskSource {
+        Legacy => "legacy",
+        IntentNearest => "intent_nearest",
+        Intent => "intent",
+        Plan => "plan",
     }
 }
 

@@ -4,35 +4,24 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::named;
 use crate::shell::redis::StreamFault;
 
-/// The present work of an instance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Connecting, opening the store, folding the tail of the journal.
-    #[default]
-    Starting,
-    /// The store is folded again; nothing is emitted.
-    Rebuilding,
-    /// Follows with a warm projection; another instance holds the lease.
-    Standby,
-    /// Holds the lease: reads with the group and emits.
-    Leader,
-    Stopping,
-}
-
-impl Role {
-    pub const ALL: [Self; 5] = [Self::Starting, Self::Rebuilding, Self::Standby, Self::Leader, Self::Stopping];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Rebuilding => "rebuilding",
-            Self::Standby => "standby",
-            Self::Leader => "leader",
-            Self::Stopping => "stopping",
-        }
+named! {
+    /// The present work of an instance.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Role {
+        /// Connecting, opening the store, folding the tail of the journal.
+        #[default]
+        Starting => "starting",
+        /// The store is folded again; nothing is emitted.
+        Rebuilding => "rebuilding",
+        /// Follows with a warm projection; another instance holds the lease.
+        Standby => "standby",
+        /// Holds the lease: reads with the group and emits.
+        Leader => "leader",
+        Stopping => "stopping",
     }
 }
 

@@ -1,6 +1,7 @@
 //! The environments: markets with separate prices, positions and keys, and the addresses of each.
 
 use crate::codec::exchange::venue::Environment;
+use crate::domain::named;
 
 /// The events of the account's socket.
 const EVENTS: &str = "ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/listenKeyExpired";
@@ -51,13 +52,15 @@ pub(super) fn of(url: &str) -> Option<&'static Environment> {
     }
 }
 
-/// The position of the listen key in the address of the account's socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeyForm {
-    /// `?listenKey=KEY&events=…`.
-    Parameter,
-    /// `/KEY`. Except on the old testnet, such a socket is accepted and then stays silent.
-    Path,
+named! {
+    /// The position of the listen key in the address of the account's socket.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(super) enum KeyForm {
+        /// `?listenKey=KEY&events=…`.
+        Parameter => "parameter",
+        /// `/KEY`. Except on the old testnet, such a socket is accepted and then stays silent.
+        Path => "path",
+    }
 }
 
 impl KeyForm {
@@ -69,13 +72,6 @@ impl KeyForm {
         }
         let environment = of(user_url).unwrap_or(environment);
         if environment.name == TESTNET.name { Self::Path } else { Self::Parameter }
-    }
-
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Parameter => "parameter",
-            Self::Path => "path",
-        }
     }
 
     /// Returns the address of the account's socket with its key.
