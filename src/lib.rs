@@ -48,8 +48,8 @@
 //! let replayed = replay(&request, &defaults, &mut decisions)?;
 //! std::fs::remove_file(&file)?;
 //!
-//! assert_eq!(replayed.summary["entries"], 5);
-//! assert_eq!(replayed.summary["positions_open"], 1);
+//! assert_eq!(replayed.summary.entries, 5);
+//! assert_eq!(replayed.summary.positions_open, 1);
 //! assert_eq!(decisions.len(), 1);
 //! # Ok::<(), anyhow::Error>(())
 //! ```

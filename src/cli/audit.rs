@@ -21,6 +21,7 @@ use crate::drive::pipeline::single_pass_or_restart;
 use crate::shell::terminal::Screen;
 
 mod coverage;
+mod finding;
 mod ledger;
 mod pass;
 mod report;
@@ -147,7 +148,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         report.notices.push(notice.to_owned());
     }
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&report.json())?)?;
+        super::json::write(out, &report.document())?;
     } else {
         screen::show(&report, &mut Screen::stdout(out))?;
     }

@@ -22,7 +22,7 @@ pub struct Args {
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let config = args.flags.over(config)?;
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&document(&config))?)?;
+        super::json::write(out, &document(&config))?;
     } else {
         show(&config, &mut Screen::stdout(out))?;
     }
@@ -34,15 +34,13 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
 }
 
 fn document(config: &Config) -> Value {
-    let setting =
-        |setting: &Setting| json!({"key": setting.key, "value": setting.value, "origin": setting.origin.to_string()});
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "rules": RULES_VERSION,
         "mode": config.policy.mode.name(),
         "policy_hash": &*config.policy.hash,
         "settings_hash": config.hash(),
-        "settings": config.settings.iter().map(setting).collect::<Value>(),
+        "settings": config.settings,
         "warnings": config.warnings,
     })
 }

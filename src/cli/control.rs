@@ -234,7 +234,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
             "signed": key.is_some(), "kill_key": done.kill_key, "refusal": done.refusal,
             "service": done.answer.as_ref().map(Answer::name).or(done.target.as_ref().map(Target::name)),
         });
-        writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
+        super::json::write(out, &document)?;
     } else {
         show(&plan, &stream.name, &done, &mut Screen::stdout(out))?;
     }

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use serde_json::{Map, Value};
 
-use super::replay::{Replayed, Request, decision_cells, replay, rounded};
-use crate::codec::view;
+use super::replay::{Replayed, Request, decision_table, replay, rounded};
+use crate::codec::view::{self, PositionView, Sourced};
 use crate::codec::{number, policy};
 use crate::config::Config;
 use crate::domain::book::plans::sha256_hex;
-use crate::domain::exit::Flag;
+use crate::domain::exit::{Flag, Hold};
 use crate::shell::terminal::{Screen, Tone};
 
 const EVENTS: &str = include_str!("../../replay/nights/incident-2026-02-04/events.jsonl");
@@ -88,32 +88,27 @@ fn old_service(screen: &mut Screen<'_>) -> anyhow::Result<()> {
 fn replayed(night: &Night, screen: &mut Screen<'_>) -> anyhow::Result<Vec<String>> {
     let (then, _) = night.replay(&night.config, Some(FIRST_MARKS))?;
     let open = view::positions(&then.engine, false);
-    let count = |key: &str| then.summary.get(key).and_then(Value::as_u64).unwrap_or(0);
-    let (scanned, evaluated) = (count("positions_open"), count("evaluable"));
+    let (scanned, evaluated) = (then.summary.positions_open, then.summary.evaluable);
     screen.heading("2  The same night, replayed from its history to 02:07")?;
     screen.line(&format!("   scanned={scanned} evaluated={evaluated}: each field from the entry that it came from"))?;
     screen.line("")?;
-    let field = |position: &Value, name: &str| position[name]["value"].as_str().unwrap_or("-").to_owned();
-    let from = |position: &Value, name: &str| {
-        let of = |key: &str| position[name][key].as_str().unwrap_or("-").to_owned();
-        format!("{} {}", of("source"), of("entry"))
-    };
-    let text = |position: &Value, name: &str| position[name].as_str().unwrap_or("-").to_owned();
-    let row = |position: &Value| {
+    let from =
+        |field: &Option<Sourced>| field.as_ref().map_or_else(dash, |field| format!("{} {}", field.source, field.entry));
+    let row = |position: &PositionView| {
         vec![
-            (format!("   {}", text(position, "symbol")), Tone::Plain),
-            (text(position, "side"), Tone::Plain),
-            (field(position, "entry_price"), Tone::Plain),
-            (from(position, "entry_price"), Tone::Dim),
-            (format!("{} × {}", field(position, "atr_value"), field(position, "volatility_factor")), Tone::Plain),
-            (from(position, "atr_value"), Tone::Dim),
-            (field(position, "mark_price"), Tone::Plain),
-            (rounded(&text(position, "unrealized_pnl")), Tone::Plain),
-            (rounded(&text(position, "entry_risk_usdt")), Tone::Plain),
-            (text(position, "r_net"), Tone::Good),
+            (format!("   {}", position.symbol), Tone::Plain),
+            (position.side.clone(), Tone::Plain),
+            (value(&position.entry_price), Tone::Plain),
+            (from(&position.entry_price), Tone::Dim),
+            (format!("{} × {}", value(&position.atr_value), value(&position.volatility_factor)), Tone::Plain),
+            (from(&position.atr_value), Tone::Dim),
+            (value(&position.mark_price), Tone::Plain),
+            (rounded(&text(&position.unrealized_pnl)), Tone::Plain),
+            (rounded(&text(&position.entry_risk_usdt)), Tone::Plain),
+            (text(&position.r_net), Tone::Good),
         ]
     };
-    let rows = SHOWN.iter().filter_map(|name| open.iter().find(|p| p["symbol"] == *name)).map(row).collect();
+    let rows = SHOWN.iter().filter_map(|name| find(&open, name)).map(row).collect();
     let head = ["   SYMBOL", "SIDE", "ENTRY", "FROM", "ATR × VOL", "FROM", "MARK", "PNL", "RISK", "R_NET"];
     screen.table(&head, &[2, 6, 7, 8, 9], rows)?;
     screen.line(&format!("   … and {} more", open.len() - SHOWN.len()))?;
@@ -125,12 +120,8 @@ fn replayed(night: &Night, screen: &mut Screen<'_>) -> anyhow::Result<Vec<String
 
     let (whole, decisions) = night.replay(&night.config, None)?;
     screen.heading(&format!("3  Prices move, rungs are reached: {} decisions, each emitted once", decisions.len()))?;
-    screen.table(
-        &["TIME", "SYMBOL", "SIDE", "QTY", "SHARE", "RUNGS", "R_NET", "MARK", "PNL", "MODE"],
-        &[3, 4, 6, 7, 8],
-        decisions.iter().map(|line| decision_cells(line)).collect(),
-    )?;
-    let jumps = whole.summary["holds"]["price_jump"].as_u64().unwrap_or(0);
+    decision_table(decisions.iter(), screen)?;
+    let jumps = whole.summary.holds.get(Hold::PriceJump.name()).copied().unwrap_or(0);
     screen.line(&format!(
         "   Held back: {jumps} price{} that jumped (DOGEUSDT, 8.4 % within ten seconds); at it, three rungs would have been sold.",
         if jumps == 1 { "" } else { "s" }
@@ -160,32 +151,27 @@ fn hidden(night: &Night, decisions: &[String], screen: &mut Screen<'_>) -> anyho
     screen.line("")?;
     let of = |replayed: &Replayed| view::positions(&replayed.engine, false);
     let (before, after) = (of(&flagged), of(&changed));
-    let find = |positions: &[Value], name: &str| positions.iter().find(|p| p["symbol"] == name).cloned();
-    let away = |position: &Value| {
-        let number = |value: &Value| value.as_str().and_then(|text| number::decimal(text).ok());
-        let (Some(mark), Some(rung)) =
-            (number(&position["mark_price"]["value"]), number(&position["next_rung"]["price"]))
-        else {
-            return "-".to_owned();
-        };
+    let price = |position: &PositionView| position.next_rung.as_ref().and_then(|next| next.price.clone());
+    let away = |position: &PositionView| {
+        let number = |text: &str| number::decimal(text).ok();
+        let mark = position.mark_price.as_ref().and_then(|mark| number(&mark.value));
+        let Some((mark, rung)) = mark.zip(price(position).and_then(|price| number(&price))) else { return dash() };
         format!("{:+.0} %", ((rung - mark) / mark * rust_decimal::Decimal::ONE_HUNDRED).round())
     };
     let mut rows = Vec::new();
     for name in HIDDEN {
         let (Some(before), Some(after)) = (find(&before, name), find(&after, name)) else { continue };
-        let text = |position: &Value, key: &str| position[key].as_str().unwrap_or("-").to_owned();
-        let price = |position: &Value| position["next_rung"]["price"].as_str().unwrap_or("-").to_owned();
-        let is_flagged = before["flags"].as_array().is_some_and(|f| f.contains(&Flag::RiskTooLarge.name().into()));
+        let is_flagged = before.flags.iter().any(|flag| flag == Flag::RiskTooLarge.name());
         rows.push(vec![
             (format!("   {name}"), Tone::Plain),
-            (before["entry_price"]["value"].as_str().unwrap_or("-").to_owned(), Tone::Plain),
-            (text(&before, "risk_price"), Tone::Bad),
+            (value(&before.entry_price), Tone::Plain),
+            (text(&before.risk_price), Tone::Bad),
             (if is_flagged { Flag::RiskTooLarge.name() } else { "-" }.to_owned(), Tone::Warning),
-            (price(&before), Tone::Plain),
-            (away(&before), Tone::Bad),
-            (text(&after, "risk_price"), Tone::Plain),
-            (price(&after), Tone::Plain),
-            (away(&after), Tone::Good),
+            (text(&price(before)), Tone::Plain),
+            (away(before), Tone::Bad),
+            (text(&after.risk_price), Tone::Plain),
+            (text(&price(after)), Tone::Plain),
+            (away(after), Tone::Good),
         ]);
     }
     let head = ["   SYMBOL", "ENTRY", "RISK", "FLAG", "NEXT RUNG", "AWAY", "AS FRACTION", "NEXT RUNG", "AWAY"];
@@ -197,6 +183,22 @@ fn hidden(night: &Night, decisions: &[String], screen: &mut Screen<'_>) -> anyho
     ))?;
     screen.line("")?;
     Ok(())
+}
+
+fn find<'a>(positions: &'a [PositionView], symbol: &str) -> Option<&'a PositionView> {
+    positions.iter().find(|position| position.symbol == symbol)
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}
+
+fn text(value: &Option<String>) -> String {
+    value.clone().unwrap_or_else(dash)
+}
+
+fn value(field: &Option<Sourced>) -> String {
+    field.as_ref().map_or_else(dash, |field| field.value.clone())
 }
 
 fn closing(screen: &mut Screen<'_>) -> anyhow::Result<()> {

@@ -5,11 +5,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::exit_code::Found;
+use super::json;
 use crate::codec::checksum::state_checksum_hex;
-use crate::codec::fields::{self, NONE};
+use crate::codec::fields::{self, FieldDifference};
 use crate::config::Config;
 use crate::domain::engine::{Decisions, Engine};
 use crate::shell::terminal::{Screen, Tone};
@@ -45,28 +46,39 @@ pub struct Args {
 }
 
 /// The result of a comparison.
+#[derive(Serialize)]
 struct Difference {
     a: State,
     b: State,
     /// Present only if two histories were replayed.
     first: Option<Parting>,
     entries: Option<Entries>,
-    decisions: Option<DecisionSink>,
-    /// For each field that differs at the end: what it belongs to, its name, and the two values.
-    fields: Vec<(String, String, String, String)>,
+    decisions: Option<DecisionIds>,
+    /// The fields that differ at the end.
+    fields: Vec<FieldDifference>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    verdict: &'static str,
+    fields_differing: usize,
+    #[serde(flatten)]
+    difference: &'a Difference,
 }
 
 /// A state at its end.
+#[derive(Serialize)]
 struct State {
     what: String,
     last: String,
+    #[serde(rename = "state")]
     checksum: String,
     policy: String,
 }
 
 /// Decisions by their ids.
-#[derive(Default)]
-struct DecisionSink {
+#[derive(Default, Serialize)]
+struct DecisionIds {
     both: usize,
     only_a: Vec<String>,
     only_b: Vec<String>,
@@ -85,7 +97,9 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     let b = Side::open(&args.b, &other, decisions)?;
     let difference = compare(&args.a, a, &args.b, b)?;
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&difference.as_json())?)?;
+        let verdict = if difference.is_none() { "same" } else { "differ" };
+        let fields_differing = difference.fields.len();
+        json::write(out, &Document { verdict, fields_differing, difference: &difference })?;
     } else {
         difference.show(&mut Screen::stdout(out))?;
     }
@@ -112,14 +126,14 @@ fn compare(a_path: &Path, a: Side, b_path: &Path, b: Side) -> anyhow::Result<Dif
     };
     let (a, b) = (state(a_path, &a), state(b_path, &b));
     let (first, entries, decisions) = match met {
-        Some((first, entries, of_a, of_b)) => (first, Some(entries), Some(DecisionSink::of(&of_a, &of_b))),
+        Some((first, entries, of_a, of_b)) => (first, Some(entries), Some(DecisionIds::of(&of_a, &of_b))),
         None => (None, None, None),
     };
     Ok(Difference { a, b, first, entries, decisions, fields })
 }
 
 /// Returns all fields that differ, in the order of their symbols.
-fn differing(a: &Engine, b: &Engine) -> Vec<(String, String, String, String)> {
+fn differing(a: &Engine, b: &Engine) -> Vec<FieldDifference> {
     let whole = |engine: &Engine| [fields::of_whole(engine), fields::of_cursors(engine)].concat();
     let mut all = fields::differing(&whole(a), &whole(b));
     let names = a.symbols().chain(b.symbols()).map(|symbol| &*symbol.name);
@@ -129,7 +143,7 @@ fn differing(a: &Engine, b: &Engine) -> Vec<(String, String, String, String)> {
     all
 }
 
-impl DecisionSink {
+impl DecisionIds {
     fn of(a: &[String], b: &[String]) -> Self {
         let missing = |of: &[String], from: &[String]| -> Vec<String> {
             of.iter().filter(|decision| !from.contains(decision)).cloned().collect()
@@ -149,25 +163,6 @@ impl Difference {
             && decisions.is_none_or(|decisions| decisions.only_a.is_empty() && decisions.only_b.is_empty())
     }
 
-    fn as_json(&self) -> Value {
-        let state = |state: &State| json!({"what": state.what, "last": state.last, "state": state.checksum, "policy": state.policy});
-        let value = |text: &str| if text == NONE { Value::Null } else { Value::from(text) };
-        json!({
-            "verdict": if self.is_none() { "same" } else { "differ" },
-            "a": state(&self.a),
-            "b": state(&self.b),
-            "first": self.first.as_ref().map(Parting::as_json),
-            "entries": self.entries.as_ref().map(Entries::as_json),
-            "decisions": self.decisions.as_ref().map(|decisions| {
-                json!({"both": decisions.both, "only_a": decisions.only_a, "only_b": decisions.only_b})
-            }),
-            "fields_differing": self.fields.len(),
-            "fields": self.fields.iter()
-                .map(|(of, field, a, b)| json!({"of": of, "field": field, "a": value(a), "b": value(b)}))
-                .collect::<Vec<_>>(),
-        })
-    }
-
     /// Returns the sentence about the two states at their ends: how many fields differ, and what they belong to.
     fn at_the_end(&self) -> String {
         if self.fields.is_empty() {
@@ -180,11 +175,11 @@ impl Difference {
         let counted = |n: usize, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
         let is_whole = |of: &str| of == fields::WHOLE;
         let part = |one: &str, is_meant: &dyn Fn(&str) -> bool| {
-            let owners: Vec<&str> = self.fields.iter().map(|(of, ..)| &**of).filter(|of| is_meant(of)).collect();
+            let owners: Vec<&str> = self.fields.iter().map(|field| &*field.of).filter(|of| is_meant(of)).collect();
             let distinct = owners.iter().collect::<BTreeSet<_>>().len();
             (distinct > 0).then(|| format!("{} of {}", owners.len(), counted(distinct, one)))
         };
-        let whole = self.fields.iter().filter(|(of, ..)| is_whole(of)).count();
+        let whole = self.fields.iter().filter(|field| is_whole(&field.of)).count();
         let parts = [
             part("position", &|of| of.contains('@')),
             part("symbol", &|of| !of.contains('@') && !is_whole(of)),
@@ -210,7 +205,7 @@ impl Difference {
         if let Some(entries) = &self.entries {
             entries.show(screen)?;
         }
-        if let Some(DecisionSink { both, only_a, only_b }) = &self.decisions {
+        if let Some(DecisionIds { both, only_a, only_b }) = &self.decisions {
             screen.line(&format!(
                 "decisions: {both} in both, {} only in A, {} only in B",
                 only_a.len(),
@@ -221,7 +216,7 @@ impl Difference {
         if self.fields.is_empty() {
             return Ok(());
         }
-        let row = |(of, field, a, b): &(String, String, String, String)| {
+        let row = |FieldDifference { of, field, a, b }: &FieldDifference| {
             vec![
                 (of.clone(), Tone::Plain),
                 (field.clone(), Tone::Plain),
@@ -249,7 +244,10 @@ mod tests {
             checksum: checksum.to_owned(),
             policy: String::new(),
         };
-        let field = |of: &&str| ((*of).to_owned(), "qty".to_owned(), "1".to_owned(), "2".to_owned());
+        let field = |of: &&str| {
+            let [of, field, a, b] = [*of, "qty", "1", "2"].map(str::to_owned);
+            FieldDifference { of, field, a, b }
+        };
         let fields = owners.iter().map(field).collect();
         let (a, b) = (state("a"), state(checksum_b));
         Difference { a, b, first: None, entries: None, decisions: None, fields }.at_the_end()

@@ -4,7 +4,6 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{anyhow, bail};
-use serde_json::{Value, json};
 
 use super::moment;
 use crate::codec::time;
@@ -16,12 +15,13 @@ use crate::shell::history::{Input, Options};
 use crate::shell::terminal::Screen;
 
 mod decision;
+mod document;
 mod origin;
 mod reasons;
 mod scene;
 mod screen;
 
-use scene::Scene;
+use document::{Explanation, Later, Subject};
 pub use scene::{arithmetic, quantity_line};
 
 /// A word of at least this many hex digits is the beginning of a decision id. [1]
@@ -80,12 +80,12 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     if args.store.is_none() && args.sources().is_empty() {
         bail!("no source is given: want a history (files, folders), --journal DIR or --store DIR");
     }
-    let document = match (args.decision(), &args.store) {
+    let mut explanation = match (args.decision(), &args.store) {
         (Some(id), None) => decision::of_history(id, &args.sources(), config)?,
         (Some(id), Some(store)) => decision::of_store(id, store)?,
         (None, Some(store)) => {
             let (engine, _) = projection::read(store)?;
-            symbol_document(&engine, args, None, None)?
+            of_symbol(&engine, args, None, None)?
         }
         (None, None) => {
             let sources = args.sources();
@@ -95,37 +95,36 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
             };
             let until = args.at.as_deref().map(|at| moment::until("--at", at, end_ms)).transpose()?;
             let folded = scene::fold(&sources, config, until, |_, _, _| Ok(()))?;
-            symbol_document(&folded.engine, args, folded.policy_since, until)?
+            of_symbol(&folded.engine, args, folded.policy_since, until)?
         }
     };
-    let document = if args.store.is_some() { document } else { origin::with_origins(document, args, config)? };
-    if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
-        return Ok(());
+    if args.store.is_none() {
+        explanation.origins = origin::origins(&explanation, args.sources(), args.raw, config)?;
     }
-    screen::show(&document, &mut Screen::stdout(out))
+    if args.json {
+        return super::json::write(out, &explanation);
+    }
+    screen::show(&explanation, &mut Screen::stdout(out))
 }
 
 /// Describes a symbol at the end of what was folded, and its hold at the time that was asked for.
-fn symbol_document(
+fn of_symbol(
     engine: &Engine,
     args: &Args,
     policy_since: Option<EntryId>,
     asked: Option<EntryId>,
-) -> anyhow::Result<Value> {
+) -> anyhow::Result<Explanation> {
     let name = symbol_name(&args.what);
-    let scene = Scene::of(engine, &name, policy_since).map_err(|error| match args.short_decision() {
+    let later = Later::of(engine, &name, asked.map_or(engine.globals().last.ms, |at| at.ms));
+    let subject = Subject::Symbol { asked: asked.map(|at| time::iso(at.ms)), later };
+    Explanation::of(engine, &name, policy_since, subject).map_err(|error| match args.short_decision() {
         None => error,
         Some(digits) => anyhow!(
             "{error}; the beginning of a decision id has at least {DECISION_DIGITS_MIN} digits, and {} has {digits}: \
              give more of it",
             args.what
         ),
-    })?;
-    let mut document = scene.json;
-    document["asked"] = asked.map_or(Value::Null, |at| json!(time::iso(at.ms)));
-    document["later"] = scene::later(engine, &name, asked.map_or(engine.globals().last.ms, |at| at.ms));
-    Ok(document)
+    })
 }
 
 fn symbol_name(text: &str) -> String {

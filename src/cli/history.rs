@@ -4,10 +4,10 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::bail;
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer};
 
-use super::moment;
-use crate::codec::fields::{self, Field, NONE};
+use super::{json, moment};
+use crate::codec::fields::{self, Field, FieldDifference, NONE};
 use crate::codec::time;
 use crate::config::Config;
 use crate::domain::book::symbol::Symbol;
@@ -45,14 +45,22 @@ pub struct Args {
 }
 
 /// One field that an entry changed.
+#[derive(Serialize)]
 struct Change {
     /// `stream/id` of the entry.
     cause: String,
+    #[serde(rename = "time", serialize_with = "time_of")]
     at: EntryId,
-    position: String,
+    position_id: String,
     field: String,
+    #[serde(serialize_with = "fields::or_null")]
     from: String,
+    #[serde(serialize_with = "fields::or_null")]
     to: String,
+}
+
+fn time_of<S: Serializer>(id: &EntryId, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&time::iso(id.ms))
 }
 
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -64,9 +72,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     let mut changes = changes(&wanted, &inputs, until, config)?;
     changes.retain(|change| since.is_none_or(|since| change.at >= since));
     if args.json {
-        let all: Vec<Value> = changes.iter().map(as_json).collect();
-        writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
-        return Ok(());
+        return json::write(out, &changes);
     }
     show(&changes, &mut Screen::stdout(out))
 }
@@ -111,35 +117,23 @@ impl<'a> Watch<'a> {
         let fields: Vec<Field> =
             symbol.positions().flat_map(|i| fields::of_position_fields(engine, symbol, i)).collect();
         let cause = format!("{}/{}", engine.streams().get(entry.stream).name, entry.id);
-        for (of, name, from, to) in fields::differing(&self.fields, &fields) {
+        for FieldDifference { of, field, a, b } in fields::differing(&self.fields, &fields) {
             // Closed positions are forgotten after a week. That is no change.
             if fields.iter().all(|field| field.of != of) {
                 continue;
             }
-            self.changes.push(Change { cause: cause.clone(), at: entry.id, position: of, field: name, from, to });
+            self.changes.push(Change { cause: cause.clone(), at: entry.id, position_id: of, field, from: a, to: b });
         }
         self.fields = fields;
     }
 }
 
-fn as_json(change: &Change) -> Value {
-    let value = |text: &str| if text == NONE { Value::Null } else { Value::from(text) };
-    json!({
-        "time": time::iso(change.at.ms),
-        "cause": change.cause,
-        "position_id": change.position,
-        "field": change.field,
-        "from": value(&change.from),
-        "to": value(&change.to),
-    })
-}
-
 fn show(changes: &[Change], screen: &mut Screen<'_>) -> anyhow::Result<()> {
     let mut last: Option<(&str, &str)> = None;
     for change in changes {
-        if last != Some((&change.cause, &change.position)) {
-            screen.heading(&format!("{}  {}  {}", time::iso(change.at.ms), change.position, change.cause))?;
-            last = Some((&change.cause, &change.position));
+        if last != Some((&change.cause, &change.position_id)) {
+            screen.heading(&format!("{}  {}  {}", time::iso(change.at.ms), change.position_id, change.cause))?;
+            last = Some((&change.cause, &change.position_id));
         }
         let from = if change.from == NONE { String::new() } else { format!("{} → ", change.from) };
         screen.line(&format!("    {:<16} {from}{}", change.field, change.to))?;

@@ -106,8 +106,7 @@ async fn import(request: &Request, config: &Config, out: &mut dyn Write) -> anyh
     let (other_streams, bad_lines) = (history.other_streams(), history.bad_lines() + bad);
     if request.json {
         let summary = json!({"written": written, "duplicates": duplicates, "other_streams": other_streams, "bad_lines": bad_lines});
-        writeln!(out, "{}", serde_json::to_string_pretty(&summary)?)?;
-        return Ok(());
+        return super::json::write(out, &summary);
     }
     Screen::stdout(out).line(&format!(
         "wrote {written} entries; duplicates {duplicates}, other streams {other_streams}, bad lines {bad_lines}"

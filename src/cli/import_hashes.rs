@@ -134,8 +134,7 @@ fn show(args: &Args, imported: &[Imported], prefixes: &[String], out: &mut dyn W
             "hashes": imported.len(), "appended": appended, "not_believed": doubts, "dry_run": args.dry_run,
             "list": hashes,
         });
-        writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
-        return Ok(());
+        return super::json::write(out, &document);
     }
     for hash in imported {
         let position = &hash.position;

@@ -35,7 +35,7 @@ pub fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
         bail!("{} has no journal files: name the folder that `harvester run` has as run.journal", args.dir.display());
     }
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&as_json(&report))?)?;
+        super::json::write(out, &as_json(&report))?;
     } else {
         show(&report, &mut Screen::stdout(out))?;
     }

@@ -15,6 +15,7 @@ pub mod history;
 pub mod import;
 pub mod import_hashes;
 pub mod journal;
+mod json;
 mod moment;
 pub mod needs;
 pub mod positions;

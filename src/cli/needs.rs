@@ -3,8 +3,9 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
+use super::json;
 use crate::codec::time;
 use crate::domain::engine::needs::{Need, Needs, Why};
 use crate::drive::projection;
@@ -25,8 +26,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let (engine, _store) = projection::read(&args.store)?;
     let needs = Needs::of(&engine, 0);
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&json(&needs))?)?;
-        return Ok(());
+        return json::write(out, &Document::of(&needs));
     }
     let mut screen = Screen::stdout(out);
     if needs.list.is_empty() {
@@ -44,28 +44,42 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns the needs for other programs.
-pub fn json(needs: &Needs) -> Value {
-    let list: Vec<Value> = needs
-        .list
-        .iter()
-        .map(|need| {
-            json!({
-                "symbol": &*need.symbol,
-                "want": need.want.name(),
-                "why": need.why.name(),
-                "since": need.since_ms,
-                "age_ms": needs.now_ms.saturating_sub(need.since_ms),
-                "near_rung": need.near_rung,
-            })
-        })
-        .collect();
-    json!({
-        "as_of": needs.now_ms,
-        "positions_open": needs.held.len(),
-        "positions_unknown": !needs.positions_known,
-        "needs": list,
-    })
+/// The needs for other programs.
+#[derive(Serialize)]
+pub struct Document<'a> {
+    as_of: u64,
+    positions_open: usize,
+    positions_unknown: bool,
+    needs: Vec<Item<'a>>,
+}
+
+#[derive(Serialize)]
+struct Item<'a> {
+    symbol: &'a str,
+    want: &'static str,
+    why: &'static str,
+    since: u64,
+    age_ms: u64,
+    near_rung: bool,
+}
+
+impl<'a> Document<'a> {
+    pub fn of(needs: &'a Needs) -> Self {
+        let item = |need: &'a Need| Item {
+            symbol: &need.symbol,
+            want: need.want.name(),
+            why: need.why.name(),
+            since: need.since_ms,
+            age_ms: needs.now_ms.saturating_sub(need.since_ms),
+            near_rung: need.near_rung,
+        };
+        Self {
+            as_of: needs.now_ms,
+            positions_open: needs.held.len(),
+            positions_unknown: !needs.positions_known,
+            needs: needs.list.iter().map(item).collect(),
+        }
+    }
 }
 
 fn cells(need: &Need, now_ms: u64) -> Vec<(String, Tone)> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use super::moment;
+use super::{json, moment};
 use crate::config::Config;
 use crate::domain::event::ids::EntryId;
 use crate::drive::projection;
@@ -151,8 +151,7 @@ pub(crate) fn of_service(url: &str, wanted: Option<&str>, all: bool) -> anyhow::
 
 fn print(sheet: &Sheet, wanted: Option<&str>, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
     if json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&sheet.positions)?)?;
-        return Ok(());
+        return json::write(out, &sheet.positions);
     }
     let mut screen = Screen::stdout(out);
     match wanted {

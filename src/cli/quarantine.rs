@@ -75,8 +75,7 @@ fn list(store: &Path, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
             .iter()
             .map(|q| json!({"stream": q.stream, "id": q.id.to_string(), "reason": q.reason, "line": q.line}))
             .collect();
-        writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
-        return Ok(());
+        return super::json::write(out, &all);
     }
     let mut screen = Screen::stdout(out);
     let cells = |q: &Quarantined| {
@@ -142,8 +141,7 @@ fn try_again(
                 json!({"stream": aside.stream, "id": id, "was": aside.reason, "shape": shape, "reason": reason})
             })
             .collect();
-        writeln!(out, "{}", serde_json::to_string_pretty(&tried)?)?;
-        return Ok(());
+        return super::json::write(out, &tried);
     }
     show_tried(&tried, &mut Screen::stdout(out))
 }

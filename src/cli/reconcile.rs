@@ -13,8 +13,10 @@ use serde_json::{Value, json};
 use super::exit_code::Found;
 use super::positions::{self, Sheet};
 use crate::codec::exchange::AccountMode;
+use crate::codec::view::PositionView;
 use crate::codec::{number, time};
 use crate::config::Config;
+use crate::domain::named;
 use crate::domain::units::{Price, Qty};
 use crate::drive::projection;
 use crate::service::exchange;
@@ -41,27 +43,16 @@ pub struct Args {
     json: bool,
 }
 
-/// The result of the comparison of one symbol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Comparison {
-    Same,
-    DifferentQuantity,
-    DifferentEntry,
-    OnlyHere,
-    OnlyThere,
-    Unknown,
-}
-
-impl Comparison {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Same => "same",
-            Self::DifferentQuantity => "different_quantity",
-            Self::DifferentEntry => "different_entry",
-            Self::OnlyHere => "only_here",
-            Self::OnlyThere => "only_there",
-            Self::Unknown => "unknown",
-        }
+named! {
+    /// The result of the comparison of one symbol.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    enum Comparison {
+        Same => "same",
+        DifferentQuantity => "different_quantity",
+        DifferentEntry => "different_entry",
+        OnlyHere => "only_here",
+        OnlyThere => "only_there",
+        Unknown => "unknown",
     }
 }
 
@@ -150,12 +141,12 @@ async fn mode(exchange: &Exchange, positions: &Positions) -> Result<AccountMode,
 }
 
 fn ours(sheet: &Sheet) -> BTreeMap<Of, Side> {
-    let decimal = |value: &Value| number::decimal(value.as_str()?).ok();
-    let position = |position: &Value| {
-        let qty = Qty::new(decimal(&position["qty"])?);
-        let qty = if position["side"] == "SHORT" { qty.negated() } else { qty };
-        let entry_price = decimal(&position["entry_price"]["value"]).map(Price::new);
-        Some(((position["symbol"].as_str()?.to_owned(), BOTH.to_owned()), Side { qty, entry_price }))
+    let position = |position: &PositionView| {
+        let qty = Qty::new(number::decimal(&position.qty).ok()?);
+        let qty = if position.side == "SHORT" { qty.negated() } else { qty };
+        let entry_price = position.entry_price.as_ref().and_then(|entry| number::decimal(&entry.value).ok());
+        let side = Side { qty, entry_price: entry_price.map(Price::new) };
+        Some(((position.symbol.clone(), BOTH.to_owned()), side))
     };
     sheet.positions.iter().filter_map(position).collect()
 }
@@ -275,8 +266,7 @@ fn show(args: &Args, sheet: &Sheet, rows: &[Row], coverage: &Coverage, out: &mut
                 "account": coverage.mode.as_ref().ok().map(|mode| mode.name()),
             },
         });
-        writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
-        return Ok(());
+        return super::json::write(out, &document);
     }
     let mut screen = Screen::stdout(out);
     let cells = |row: &Row| {

@@ -1,27 +1,34 @@
 //! `harvester replay`: from a recorded history to positions and decisions.
 
-use std::io::{Seek as _, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context as _, bail};
-use serde_json::{Map, Value};
+use anyhow::bail;
 
-use super::moment;
+use super::{json, moment};
 use crate::codec::state::{self, Row};
-use crate::codec::{time, view};
+use crate::codec::time;
+use crate::codec::view::Summary;
 use crate::config::Config;
-use crate::domain::book::counters::Count;
 use crate::domain::engine::{Decisions, Engine};
 use crate::domain::event::ids::{EntryId, SortKey};
-use crate::domain::exit::policy::Policy;
 use crate::drive::commits::decision_line;
 use crate::drive::pipeline::single_pass_or_restart;
 use crate::drive::projection::Projection;
-use crate::drive::snapshots;
 use crate::shell::history::{Extent, History, HistoryError, Input, Options};
-use crate::shell::terminal::{Progress, Screen, Tone};
+use crate::shell::terminal::{Progress, Screen};
+
+mod screen;
+mod sink;
+mod snapshots;
+
+use sink::{DecisionFile, Told};
+use snapshots::Snapshots;
+
+pub use screen::{decision_table, rounded};
+pub use sink::DecisionSink;
 
 /// The arguments of a replay.
 #[derive(Clone, Debug, Default)]
@@ -43,53 +50,8 @@ pub struct Request {
 /// The result of a replay.
 pub struct Replayed {
     pub engine: Engine,
-    /// The summary (docs/spec/commands.md, "replay").
-    pub summary: Map<String, Value>,
+    pub summary: Summary,
     pub notices: Vec<String>,
-}
-
-/// A decision sink: receives the decisions of a replay.
-pub trait DecisionSink {
-    /// Takes a decision that takes effect, as a history line.
-    fn take(&mut self, line: &str) -> anyhow::Result<()>;
-
-    /// Returns true if everything that was taken can be discarded.
-    fn may_start_over(&self) -> bool;
-
-    /// Discards everything that was taken: the replay starts over. After a decision it is called only if that is
-    /// possible.
-    fn start_over(&mut self) -> anyhow::Result<()>;
-}
-
-/// A sink that ignores the decisions.
-impl DecisionSink for () {
-    fn take(&mut self, _: &str) -> anyhow::Result<()> {
-        Ok(())
-    }
-
-    fn may_start_over(&self) -> bool {
-        true
-    }
-
-    fn start_over(&mut self) -> anyhow::Result<()> {
-        Ok(())
-    }
-}
-
-impl DecisionSink for Vec<String> {
-    fn take(&mut self, line: &str) -> anyhow::Result<()> {
-        self.push(line.to_owned());
-        Ok(())
-    }
-
-    fn may_start_over(&self) -> bool {
-        true
-    }
-
-    fn start_over(&mut self) -> anyhow::Result<()> {
-        self.clear();
-        Ok(())
-    }
 }
 
 /// Replays a history.
@@ -112,8 +74,7 @@ pub fn replay(request: &Request, config: &Config, decisions: &mut dyn DecisionSi
     // A restart may repeat notices.
     notices.dedup();
     replayed.notices.splice(0..0, notices);
-    let seconds = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
-    replayed.summary.insert("seconds".to_owned(), seconds.into());
+    replayed.summary.seconds = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
     Ok(replayed)
 }
 
@@ -203,9 +164,9 @@ fn attempt(
     let mut notices: Vec<String> =
         aside.map(|aside| format!("the former store was moved to {}", aside.display())).into_iter().collect();
     notices.extend(history.notices());
-    let mut summary = view::summary(&engine, &engine.counters);
-    summary.insert("bad_lines".to_owned(), (history.bad_lines() + bad_fields).into());
-    summary.insert("other_streams".to_owned(), history.other_streams().into());
+    let mut summary = Summary::of(&engine, &engine.counters);
+    summary.bad_lines = history.bad_lines() + bad_fields;
+    summary.other_streams = history.other_streams();
     Ok(Replayed { engine, summary, notices })
 }
 
@@ -220,7 +181,7 @@ fn fold(
 ) -> anyhow::Result<u64> {
     projection.look_ahead(history, until);
     let progress = progress_of(history);
-    let mut snapshots = Snapshots::of(request, history, config);
+    let mut snapshots = Snapshots::of(request.store.as_deref(), request.snapshot_every, history, config);
     let mut seen: u64 = 0;
     let mut reported = since.is_none();
     let bad_fields = projection.pipeline(history, request.skip_bad_lines, |folding, batch| {
@@ -249,50 +210,6 @@ fn fold(
     }
     snapshots.at_end(&projection.engine)?;
     Ok(bad_fields)
-}
-
-/// Snapshots that are taken during the replay.
-struct Snapshots<'a> {
-    dir: PathBuf,
-    every: Option<u64>,
-    configured: &'a Policy,
-    /// By file, the position of its first line, if the history is one journal.
-    journal: Vec<Option<u64>>,
-    entries: u64,
-    position: Option<u64>,
-}
-
-impl<'a> Snapshots<'a> {
-    fn of(request: &Request, history: &History, config: &'a Config) -> Self {
-        Self {
-            dir: request.store.as_deref().map(snapshots::folder_of).unwrap_or_default(),
-            every: request.snapshot_every.filter(|_| request.store.is_some()),
-            configured: &config.policy,
-            journal: history.journal_firsts(),
-            entries: 0,
-            position: None,
-        }
-    }
-
-    fn after(&mut self, (file, number): (u32, u64), engine: &Engine) -> anyhow::Result<()> {
-        let Some(every) = self.every else { return Ok(()) };
-        self.entries += 1;
-        if let Some(first) = self.journal[file as usize] {
-            self.position = Some(first + number);
-        }
-        if self.entries.is_multiple_of(every) { self.take(engine) } else { Ok(()) }
-    }
-
-    fn at_end(&self, engine: &Engine) -> anyhow::Result<()> {
-        match self.every {
-            Some(every) if !self.entries.is_multiple_of(every) => self.take(engine),
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    fn take(&self, engine: &Engine) -> anyhow::Result<()> {
-        snapshots::take(&self.dir, engine, self.configured, self.position).map(|_| ())
-    }
 }
 
 /// Returns a progress bar for the reading of a history.
@@ -339,234 +256,10 @@ pub fn run(
         tracing::warn!("{notice}");
     }
     if json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&Value::Object(replayed.summary))?)?;
-        return Ok(());
+        return json::write(out, &replayed.summary);
     }
     if to_stdout {
         return Ok(());
     }
-    show(&replayed, &lines, &mut Screen::stdout(out))
-}
-
-/// The destination of the command's decisions.
-enum Told<'a> {
-    Nobody,
-    /// To standard output, as they are made.
-    Written(&'a mut dyn Write),
-    File(DecisionFile),
-    Lines(Vec<String>),
-}
-
-impl DecisionSink for Told<'_> {
-    fn take(&mut self, line: &str) -> anyhow::Result<()> {
-        match self {
-            Self::Nobody => Ok(()),
-            Self::Written(out) => Ok(writeln!(out, "{line}")?),
-            Self::File(file) => file.write(line),
-            Self::Lines(lines) => lines.take(line),
-        }
-    }
-
-    fn may_start_over(&self) -> bool {
-        match self {
-            Self::Written(_) => false,
-            Self::File(file) => file.aside.is_some(),
-            Self::Nobody | Self::Lines(_) => true,
-        }
-    }
-
-    fn start_over(&mut self) -> anyhow::Result<()> {
-        match self {
-            Self::Nobody | Self::Written(_) => Ok(()),
-            Self::File(file) => file.start_over(),
-            Self::Lines(lines) => lines.start_over(),
-        }
-    }
-}
-
-/// The file of decisions: written as a temporary file and renamed at the end, so that an existing file is kept until
-/// its replacement is complete.
-struct DecisionFile {
-    path: PathBuf,
-    writer: std::io::BufWriter<std::fs::File>,
-    /// The temporary file; `None` for a device or pipe, which is written directly.
-    aside: Option<tempfile::TempPath>,
-}
-
-impl DecisionFile {
-    /// Creates the file. Errors if the path is one of the histories, which would be overwritten.
-    fn beside(path: &Path, histories: &[PathBuf]) -> anyhow::Result<Self> {
-        if let Ok(target) = path.canonicalize() {
-            let is_read = |history: &PathBuf| history.canonicalize().is_ok_and(|history| target.starts_with(history));
-            if histories.iter().any(is_read) {
-                bail!("{} is part of the history that is replayed: write the decisions elsewhere", path.display());
-            }
-        }
-        let failed = || format!("cannot write the decisions to {}", path.display());
-        let (file, aside) = if path.exists() && !path.is_file() {
-            (std::fs::File::options().write(true).open(path).with_context(failed)?, None)
-        } else {
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let made = tempfile::Builder::new().tempfile_in(folder).with_context(failed)?;
-            let (file, aside) = made.into_parts();
-            (file, Some(aside))
-        };
-        Ok(Self { path: path.to_owned(), writer: std::io::BufWriter::new(file), aside })
-    }
-
-    fn write(&mut self, line: &str) -> anyhow::Result<()> {
-        writeln!(self.writer, "{line}")
-            .with_context(|| format!("cannot write the decisions to {}", self.path.display()))
-    }
-
-    /// Empties the file, if that is possible.
-    fn start_over(&mut self) -> anyhow::Result<()> {
-        if self.aside.is_some() {
-            self.writer.flush()?;
-            self.writer.get_ref().set_len(0)?;
-            self.writer.rewind()?;
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> anyhow::Result<()> {
-        let failed = || format!("cannot write the decisions to {}", self.path.display());
-        self.writer.flush().with_context(failed)?;
-        if let Some(aside) = self.aside {
-            aside.persist(&self.path).map_err(|error| error.error).with_context(failed)?;
-        }
-        Ok(())
-    }
-}
-
-/// The most decisions that are shown to people.
-const DECISIONS_SHOWN: usize = 20;
-
-/// Formats how many decisions were made, apart from those in the history: recorded decisions are adopted, not made
-/// again.
-fn decided(summary: &Map<String, Value>) -> String {
-    let made = summary.get("decisions").and_then(Value::as_u64).unwrap_or(0);
-    let of = |key: &str| summary.get("own_decisions").and_then(|own| own.get(key)?.as_u64()).unwrap_or(0);
-    let others = of("differ") + of("unexpected");
-    let counts = summary.get("counts").and_then(|counts| counts.get(Count::DecisionWithoutCause.name()));
-    let without_cause = counts.and_then(Value::as_u64).unwrap_or(0);
-    let adopted = of("agree") + others + without_cause;
-    if adopted + of("missing") == 0 {
-        return format!("{made} decisions");
-    }
-    let mut says = format!("{adopted} recorded decision{} adopted", if adopted == 1 { "" } else { "s" });
-    let mut of_them = Vec::new();
-    if others > 0 {
-        of_them.push(format!("{others} of them not as these rules decide"));
-    }
-    if without_cause > 0 {
-        of_them.push(format!("{without_cause} of them with no cause in the history"));
-    }
-    if !of_them.is_empty() {
-        says += &format!(" ({})", of_them.join(", "));
-    }
-    if of("missing") > 0 {
-        says += &format!(", {} of ours not recorded and left out", of("missing"));
-    }
-    format!("{says}, {made} made anew")
-}
-
-fn show(replayed: &Replayed, decisions: &[String], screen: &mut Screen<'_>) -> anyhow::Result<()> {
-    let summary = &replayed.summary;
-    let number = |key: &str| summary.get(key).and_then(Value::as_u64).unwrap_or(0);
-    let text = |key: &str| summary.get(key).and_then(Value::as_str).unwrap_or("none").to_owned();
-    screen.heading(&format!("Replayed {} entries, {} to {}", number("entries"), text("first_id"), text("last_id")))?;
-    screen.line(&format!(
-        "  applied {}, duplicates {}, quarantined {}, bad lines {}, other streams {}, {} s",
-        number("applied"),
-        number("duplicates"),
-        sum(summary.get("quarantined")),
-        number("bad_lines"),
-        number("other_streams"),
-        summary.get("seconds").map(Value::to_string).unwrap_or_default(),
-    ))?;
-    if number("applied") + sum(summary.get("quarantined")) == 0 && number("duplicates") > 0 {
-        screen.line("  nothing new: the store has all of these entries (to fold them anew, name a new --store)")?;
-    }
-    for (title, key) in
-        [("quarantined", "quarantined"), ("holds", "holds"), ("missing", "missing"), ("counts", "counts")]
-    {
-        let counted = counted(summary.get(key));
-        if !counted.is_empty() {
-            screen.line(&format!("  {title:<12} {counted}"))?;
-        }
-    }
-    let shapes = summary.get("shapes").and_then(Value::as_object);
-    for (kind, shapes) in shapes.into_iter().flatten() {
-        screen.line(&format!("  {kind:<12} {}", counted(Some(shapes))))?;
-    }
-    screen.line("")?;
-    let unknown = if summary.get("positions_unknown") == Some(&Value::Bool(true)) {
-        "positions unknown: no position was ever seen from anywhere (this is not the same as flat)".to_owned()
-    } else {
-        format!("{} positions open, {} evaluable", number("positions_open"), number("evaluable"))
-    };
-    screen.heading(&format!("{unknown}; {}", decided(summary)))?;
-    for key in ["unconfirmed", "history_gap"] {
-        let names: Vec<&str> =
-            summary.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-        if !names.is_empty() {
-            screen.line(&format!("  {key}: {}", names.join(" ")))?;
-        }
-    }
-    if !decisions.is_empty() {
-        screen.line("")?;
-        let rows = decisions.iter().take(DECISIONS_SHOWN).map(|line| decision_cells(line)).collect();
-        screen.table(
-            &["TIME", "SYMBOL", "SIDE", "QTY", "SHARE", "RUNGS", "R_NET", "MARK", "PNL", "MODE"],
-            &[3, 4, 6, 7, 8],
-            rows,
-        )?;
-        if decisions.len() > DECISIONS_SHOWN {
-            screen
-                .line(&format!("… and {} more: --decisions FILE writes them all", decisions.len() - DECISIONS_SHOWN))?;
-        }
-    }
-    Ok(())
-}
-
-fn sum(counts: Option<&Value>) -> u64 {
-    counts.and_then(Value::as_object).into_iter().flat_map(Map::values).filter_map(Value::as_u64).sum()
-}
-
-fn counted(counts: Option<&Value>) -> String {
-    let counts = counts.and_then(Value::as_object).into_iter().flatten();
-    counts.map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ")
-}
-
-/// Converts a decision line to cells of a table.
-pub fn decision_cells(line: &str) -> Vec<(String, Tone)> {
-    let entry: Value = serde_json::from_str(line).unwrap_or_default();
-    let payload = entry["fields"]["payload"].as_str().unwrap_or_default();
-    let payload: Value = serde_json::from_str(payload).unwrap_or_default();
-    let text = |key: &str| payload[key].as_str().unwrap_or_default().to_owned();
-    let id = entry["id"].as_str().unwrap_or_default();
-    let ms = id.split('-').next().and_then(|ms| ms.parse().ok()).unwrap_or(0);
-    let rungs: Vec<&str> = payload["rungs"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let plain = |text: String| (text, Tone::Plain);
-    vec![
-        (time::iso(ms), Tone::Dim),
-        plain(text("symbol")),
-        plain(text("side")),
-        plain(text("qty")),
-        plain(text("close_fraction")),
-        plain(rungs.join(",")),
-        (text("r_net"), Tone::Good),
-        plain(text("mark_price")),
-        plain(rounded(&text("unrealized_pnl"))),
-        plain(text("mode")),
-    ]
-}
-
-/// Formats a decimal for people: at most four decimals.
-pub fn rounded(text: &str) -> String {
-    match text.parse::<rust_decimal::Decimal>() {
-        Ok(value) => value.round_dp(4).normalize().to_string(),
-        Err(_) => text.to_owned(),
-    }
+    screen::show(&replayed, &lines, &mut Screen::stdout(out))
 }

@@ -50,7 +50,7 @@ pub fn run(command: &Command, config: &Config, out: &mut dyn Write) -> anyhow::R
     let looked: Vec<Looked> = files.into_iter().map(|(_, path)| Looked::at(path, is_verify, config)).collect();
     if args.json {
         let all: Vec<Value> = looked.iter().map(Looked::as_json).collect();
-        writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
+        super::json::write(out, &all)?;
     } else {
         show(&looked, is_verify, &mut Screen::stdout(out))?;
     }

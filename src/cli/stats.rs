@@ -63,8 +63,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         let symbols: Map<String, Value> =
             by_symbol.iter().map(|(symbol, holds)| (symbol.clone(), named(holds).into())).collect();
         let document = json!({"as_of": engine.globals().last.to_string(), "holds": named(&all), "symbols": symbols});
-        writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
-        return Ok(());
+        return super::json::write(out, &document);
     }
     show(&engine, &all, &by_symbol, &mut Screen::stdout(out))
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::{Context as _, bail};
-use serde_json::json;
+use serde::Serialize;
 
 use super::exit_code::Found;
+use super::json;
 use crate::codec::time::span;
 use crate::config::Config;
 use crate::service::report::{Concern, GapProof, InputReport, Report, Role, concerns};
@@ -25,6 +26,13 @@ pub struct Args {
     json: bool,
 }
 
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    concerns: &'a [Concern],
+}
+
 /// Runs the command. Fails with [`Found`] if something needs an operator.
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let url = match (&args.url, config.run.listen) {
@@ -39,9 +47,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     })?;
     let concerns = concerns(&report);
     if args.json {
-        let mut document = serde_json::to_value(&report)?;
-        document["concerns"] = json!(concerns);
-        writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
+        json::write(out, &Document { report: &report, concerns: &concerns })?;
     } else {
         print(&report, &concerns, &mut Screen::stdout(out))?;
     }

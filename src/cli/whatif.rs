@@ -59,8 +59,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         report::write_csv(&compared, path)?;
     }
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&report::json(&compared)?)?)?;
-        return Ok(());
+        return super::json::write(out, &report::Document::of(&compared)?);
     }
     report::show(&compared, &mut Screen::stdout(out))
 }

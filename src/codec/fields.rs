@@ -1,5 +1,7 @@
 //! The state as named fields with one text each. States are compared, and changes are described, by these fields.
 
+use serde::{Serialize, Serializer};
+
 use crate::domain::book::change::{Cause, EntryPrice, PositionChange};
 use crate::domain::book::position::Position;
 use crate::domain::book::symbol::Symbol;
@@ -112,18 +114,36 @@ pub fn of_cursors(engine: &Engine) -> Vec<Field> {
     streams.map(|(name, cursor)| field(WHOLE, format!("cursor {name}"), cursor)).collect()
 }
 
-/// Returns the fields that differ: owner, name, and the value on each side.
-pub fn differing(a: &[Field], b: &[Field]) -> Vec<(String, String, String, String)> {
+/// A field that two states have with different values; [`NONE`] if one lacks it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldDifference {
+    pub of: String,
+    pub field: String,
+    #[serde(serialize_with = "or_null")]
+    pub a: String,
+    #[serde(serialize_with = "or_null")]
+    pub b: String,
+}
+
+/// Serialises the text of a field, null for [`NONE`].
+pub fn or_null<S: Serializer>(value: &str, to: S) -> Result<S::Ok, S::Error> {
+    (value != NONE).then_some(value).serialize(to)
+}
+
+/// Returns the fields that differ.
+pub fn differing(a: &[Field], b: &[Field]) -> Vec<FieldDifference> {
     let value = |fields: &[Field], of: &Field| {
         let found = fields.iter().find(|field| field.of == of.of && field.name == of.name);
         found.map_or_else(|| NONE.to_owned(), |field| field.value.clone())
     };
     let only_b = b.iter().filter(|field| a.iter().all(|other| other.of != field.of || other.name != field.name));
-    a.iter()
-        .chain(only_b)
-        .map(|field| (field.of.clone(), field.name.clone(), value(a, field), value(b, field)))
-        .filter(|(_, _, a, b)| a != b)
-        .collect()
+    let all = a.iter().chain(only_b).map(|field| FieldDifference {
+        of: field.of.clone(),
+        field: field.name.clone(),
+        a: value(a, field),
+        b: value(b, field),
+    });
+    all.filter(|difference| difference.a != difference.b).collect()
 }
 
 fn fill(change: &PositionChange) -> String {

@@ -47,10 +47,6 @@ pub fn price(price: Option<&str>, timestamp: Option<&str>, now_ms: u64, age_max_
     }
 }
 
-/// Fields of the old service's position hashes that we keep in step.
-pub const OUR_FIELDS: [&str; 6] =
-    ["entry_price", "atr_value", "volatility_factor", "risk_price", "entry_risk_usdt", "risk_missing"];
-
 /// Field and value of a hash that was not accepted, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disbelief {

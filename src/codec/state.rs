@@ -341,7 +341,7 @@ mod tests {
     use std::fmt::Write as _;
 
     use super::super::decode::{Decoder, Symbols};
-    use super::super::view;
+    use super::super::view::PositionView;
     use super::*;
 
     struct Kept(BTreeMap<Vec<u8>, Vec<u8>>);
@@ -401,7 +401,7 @@ mod tests {
         assert_eq!(loaded.globals(), engine.globals());
         let of = |engine: &Engine| {
             let symbol = engine.find("ADAUSDT").unwrap();
-            view::position_document(engine, symbol, symbol.hot.open.as_ref().unwrap())
+            PositionView::of(engine, symbol, symbol.hot.open.as_ref().unwrap())
         };
         assert_eq!(of(&loaded), of(&engine));
         assert!(engine.streams().iter().all(|(stream, _)| loaded.cursor(stream) == engine.cursor(stream)));

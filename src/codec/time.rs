@@ -98,11 +98,6 @@ pub(super) fn business_ms_of_bytes(text: &[u8]) -> Option<u64> {
     }
 }
 
-/// Reads ISO-8601 with or without zone or time of day. [ms since 1970]
-pub fn iso_ms(text: &str) -> Option<u64> {
-    u64::try_from(iso_8601(text.trim())?.timestamp_millis()).ok()
-}
-
 fn text_ms(text: &str) -> Option<u64> {
     let time = iso_8601(text).or_else(|| DateTime::parse_from_rfc2822(text).ok())?;
     u64::try_from(time.timestamp_millis()).ok()

@@ -1,10 +1,9 @@
 //! Positions together with the notes that a reader needs: the last applied entry, and the symbols with open questions.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::codec::state::{self, Rows};
-use crate::codec::view;
+use crate::codec::view::{self, PositionView};
 use crate::domain::book::position::Position;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
@@ -25,8 +24,7 @@ pub struct Sheet {
     pub unconfirmed: Vec<String>,
     /// Symbols whose history has a gap, with or without a position.
     pub history_gap: Vec<String>,
-    /// The positions, in the format of `docs/spec/commands.md`, "positions".
-    pub positions: Vec<Value>,
+    pub positions: Vec<PositionView>,
 }
 
 impl Sheet {
@@ -52,8 +50,7 @@ impl Sheet {
         closed_too: bool,
         now_ms: u64,
     ) -> Result<Option<Self>, R::Error> {
-        let document =
-            |symbol: &Symbol, position: &Position| view::position_document_at(engine, symbol, position, now_ms);
+        let view = |symbol: &Symbol, position: &Position| PositionView::of_at(engine, symbol, position, now_ms);
         let symbols: Vec<&Symbol> = match wanted {
             None => view::by_name(engine),
             Some(wanted) => match engine.find(wanted) {
@@ -65,9 +62,9 @@ impl Sheet {
         for &symbol in &symbols {
             if closed_too {
                 let closed = closed(rows, symbol)?;
-                positions.extend(closed.iter().map(|position| document(symbol, position)));
+                positions.extend(closed.iter().map(|position| view(symbol, position)));
             }
-            positions.extend(symbol.hot.open.as_ref().map(|open| document(symbol, open)));
+            positions.extend(symbol.hot.open.as_ref().map(|open| view(symbol, open)));
         }
         let names = |keep: fn(&Symbol) -> bool| -> Vec<String> {
             symbols.iter().filter(|symbol| keep(symbol)).map(|symbol| symbol.name.to_string()).collect()

@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::report::{self, Health, SharedReport};
+use crate::drive::sheet::Sheet;
 use crate::shell::web::{Asked, Page, Site};
 
 /// The most questions that wait for the processor. More are refused at once.
@@ -25,8 +26,8 @@ pub enum Question {
         symbol: Option<String>,
         /// True to include closed positions.
         all: bool,
-        /// A sheet of positions (`drive::sheet::Sheet`) as JSON; null if there is no such symbol.
-        answer: oneshot::Sender<Value>,
+        /// `None` if there is no such symbol.
+        answer: oneshot::Sender<Option<Sheet>>,
     },
 }
 
@@ -81,17 +82,17 @@ async fn positions(questions: Sender<Question>, asked: Asked) -> Page {
     if questions.try_send(question).is_err() {
         return refused(503, "busy", "too many questions wait, or the service is stopping");
     }
-    let mut sheet = match tokio::time::timeout(ANSWER_LIMIT, answered).await {
+    let sheet = match tokio::time::timeout(ANSWER_LIMIT, answered).await {
         Ok(Ok(sheet)) => sheet,
         Ok(Err(_)) => return refused(503, "not_answered", "the service is starting or stopping"),
         Err(_) => return refused(503, "not_answered", "the fold is busy"),
     };
-    if sheet.is_null() {
+    let Some(sheet) = sheet else {
         let says = format!("no symbol {} was ever seen", symbol.unwrap_or_default());
         return refused(404, "no_such_symbol", &says);
-    }
-    let shown = if asked.is_on("whole") { sheet } else { sheet["positions"].take() };
-    Page::json(200, shown.to_string())
+    };
+    let document = if asked.is_on("whole") { json!(sheet) } else { json!(sheet.positions) };
+    Page::json(200, document.to_string())
 }
 
 fn refused(status: u16, name: &str, says: &str) -> Page {

@@ -4,7 +4,7 @@
 //! hash of another position than ours is not changed: an entry price beside another quantity is worse than none.
 
 use rust_decimal::Decimal;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::codec::hashes::{self, LegacyPosition, same_value};
 use crate::domain::book::position::Position;
@@ -20,7 +20,7 @@ const PREFIXES: [&str; 2] = ["quantum:position:", "quantum:state:positions:"];
 const TRIES: u32 = 3;
 
 /// One field, before and after.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldWritten {
     pub key: String,
     pub field: &'static str,
@@ -29,7 +29,7 @@ pub struct FieldWritten {
 }
 
 /// The result for the hashes of one symbol.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct HashChange {
     /// The fields written, or in a dry run those that would be.
     pub fields: Vec<FieldWritten>,
@@ -47,12 +47,6 @@ impl HashChange {
         let old = |field: &FieldWritten| field.old.as_ref().map_or_else(|| "none".to_owned(), |old| format!("{old:?}"));
         let written = self.fields.iter().map(|f| format!("{} {}: {} -> {:?}", f.key, f.field, old(f), f.new));
         written.chain(self.left.iter().cloned()).collect()
-    }
-
-    pub fn json(&self) -> Value {
-        let fields: Vec<Value> =
-            self.fields.iter().map(|f| json!({"key": f.key, "field": f.field, "old": f.old, "new": f.new})).collect();
-        json!({"fields": fields, "left": self.left})
     }
 }
 

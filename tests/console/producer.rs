@@ -68,17 +68,17 @@ fn what_it_publishes_replays_into_priced_positions() {
     std::fs::write(&history, print()).unwrap();
     let request = harvester::cli::replay::Request { histories: vec![history], ..Default::default() };
     let (replayed, _) = support::replayed(&request, &support::config(None));
-    assert_eq!(replayed.summary["applied"], 10);
-    assert_eq!(replayed.summary["quarantined"], serde_json::json!({}));
+    assert_eq!(replayed.summary.applied, 10);
+    assert!(replayed.summary.quarantined.is_empty());
     let positions = harvester::codec::view::positions(&replayed.engine, true);
     let rows: Vec<String> = positions
         .iter()
-        .map(|p| format!("{} {} {} {}", p["symbol"], p["side"], p["qty"], p["entry_price"]["value"]).replace('"', ""))
+        .map(|p| format!("{} {} {} {}", p.symbol, p.side, p.qty, p.entry_price.as_ref().unwrap().value))
         .collect();
     // 29.6 sold, 5 and then 9.8 of them bought back; 16.4 bought before the order expired, its close bought nothing.
     assert_eq!(rows, ["AVAXUSDT SHORT 14.8 13.37247", "INJUSDT LONG 16.4 3.471"]);
     // (13.37247 − 13.201) × 5 + (13.37247 × 9.8 − (13.2043108 × 14.8 − 13.201 × 5)) = 2.48875616
-    let realized: rust_decimal::Decimal = positions[0]["realized_pnl"].as_str().unwrap().parse().unwrap();
+    let realized: rust_decimal::Decimal = positions[0].realized_pnl.as_ref().unwrap().parse().unwrap();
     assert_eq!(realized.round_dp(12).normalize().to_string(), "2.48875616");
 }
 

@@ -11,7 +11,7 @@ use crate::story;
 use crate::support::{cases, config, four_at_once, replayed};
 use harvester::cli::replay::Request;
 use harvester::codec::view;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Everything that a case comes to, a line each.
 struct Came {
@@ -41,8 +41,8 @@ fn run(case: &Path) -> Came {
         ..Request::default()
     };
     let (replayed, decisions) = replayed(&request, &config);
-    let mut summary = replayed.summary;
-    summary.remove("seconds");
+    let mut summary = json!(replayed.summary);
+    summary.as_object_mut().expect("an object").remove("seconds");
     let (_, rows) = harvester::drive::projection::read(&store.path().join("store")).expect("the store reads");
     let quarantined = harvester::codec::state::quarantined(&rows)
         .expect("the quarantine reads")
@@ -50,10 +50,10 @@ fn run(case: &Path) -> Came {
         .map(|q| serde_json::json!({"stream": q.stream, "id": q.id.to_string(), "reason": q.reason}))
         .collect();
     Came {
-        summary: Value::Object(summary),
+        summary,
         decisions: decisions.iter().map(|line| serde_json::from_str(line).expect("a decision is JSON")).collect(),
         quarantined,
-        positions: view::positions(&replayed.engine, true),
+        positions: view::positions(&replayed.engine, true).iter().map(|position| json!(position)).collect(),
     }
 }
 

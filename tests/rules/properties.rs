@@ -77,9 +77,9 @@ struct Came {
 }
 
 fn came((replayed, decisions): (Replayed, Vec<String>)) -> Came {
-    let mut summary = replayed.summary;
+    let Value::Object(mut summary) = json!(replayed.summary) else { unreachable!("a summary is an object") };
     summary.remove("seconds");
-    Came { summary, decisions, positions: view::positions(&replayed.engine, true).into() }
+    Came { summary, decisions, positions: json!(view::positions(&replayed.engine, true)) }
 }
 
 fn in_memory(histories: Vec<PathBuf>, config: &Config) -> Came {
@@ -239,7 +239,7 @@ proptest! {
             }
         }
         prop_assert_eq!(&decisions, &whole.decisions);
-        prop_assert_eq!(&Value::from(view::positions(&lab.engine, true)), &whole.positions);
+        prop_assert_eq!(&json!(view::positions(&lab.engine, true)), &whole.positions);
     }
 
     /// R is a ratio: it stays when quantities scale, and when prices and ATRs scale together.
@@ -442,7 +442,7 @@ proptest! {
         let comes = model.come();
         prop_assert_eq!(symbol.positions().count(), comes.len());
         for (position, comes) in symbol.positions().zip(&comes) {
-            let printed = view::position_document(&lab.engine, symbol, position);
+            let printed = json!(view::PositionView::of(&lab.engine, symbol, position));
             prop_assert_eq!(exact::of(position.totals.qty.get()), comes.qty.clone(), "{}", printed);
             let entry = printed["entry_price"]["value"].as_str();
             let realized = printed["realized_pnl"].as_str();

@@ -13,8 +13,11 @@ use std::path::PathBuf;
 
 use crate::support::contract::{BASE, DOCUMENTS, faults};
 use crate::support::{self, root, shared_history};
+use harvester::domain::book::execution::Outcome;
+use harvester::domain::book::rung::RungState;
 use harvester::domain::event::Reason;
 use harvester::domain::event::streams::StreamKind;
+use harvester::domain::exit::Hold;
 use serde_json::{Value, json};
 
 /// Read by us or by anybody: what is not known is ignored.
@@ -49,6 +52,16 @@ fn every_schema_is_valid_and_says_what_it_is() {
         }
         assert!(*name == "common.v1" || schema["examples"].as_array().is_some_and(|all| !all.is_empty()), "{name}");
     }
+}
+
+#[test]
+fn the_names_of_the_code_are_those_of_the_schemas() {
+    let common = &DOCUMENTS["common.v1"]["$defs"];
+    assert_eq!(common["hold_reason"]["enum"], json!(Hold::ALL.map(Hold::name)), "in the order in which they apply");
+    assert_eq!(common["quarantine_reason"]["enum"], json!(Reason::ALL.map(Reason::name)));
+    assert_eq!(common["rung_state"]["enum"], json!(RungState::ALL.map(RungState::name)));
+    let execution = &DOCUMENTS["audit.report.v1"]["$defs"]["execution"]["properties"];
+    assert_eq!(execution["outcome"]["enum"], json!(Outcome::ALL.map(Outcome::name)));
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn policy(folder: &Path, keys: &str) -> Config {
 
 fn summary(histories: &[PathBuf], config: &Config) -> Value {
     let request = Request { histories: histories.to_vec(), ..Request::default() };
-    Value::Object(replayed(&request, config).0.summary)
+    json!(replayed(&request, config).0.summary)
 }
 
 /// A decision that the history holds is taken over at a price at which our own rules decide nothing: from then on its result

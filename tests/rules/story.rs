@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use harvester::cli::explain;
-use harvester::codec::fields::{self, Field, NONE};
+use harvester::codec::fields::{self, Field, FieldDifference, NONE};
 use harvester::codec::seal::Sealed;
 use harvester::codec::time;
 use harvester::config::Config;
@@ -146,9 +146,9 @@ impl Teller {
     fn changes(&mut self, engine: &Engine, named: Option<&str>) -> Vec<String> {
         let mut lines = Vec::new();
         let whole: Vec<Field> = fields::of_whole(engine);
-        for (_, name, from, to) in fields::differing(&self.whole, &whole) {
-            if !matches!(name.as_str(), "decisions" | "chain" | "positions_known") && !self.whole.is_empty() {
-                lines.push(change(&name, &from, &to));
+        for FieldDifference { field, a, b, .. } in fields::differing(&self.whole, &whole) {
+            if !matches!(field.as_str(), "decisions" | "chain" | "positions_known") && !self.whole.is_empty() {
+                lines.push(change(&field, &a, &b));
             }
         }
         self.whole = whole;
@@ -162,8 +162,8 @@ impl Teller {
             let now = fields::of_symbol(engine, symbol);
             let mut differing = fields::differing(before, &now);
             // What belongs together stands together: first the positions, by their opening.
-            differing.sort_by(|(a, ..), (b, ..)| (!a.contains('@'), a).cmp(&(!b.contains('@'), b)));
-            for (of, name, from, to) in differing {
+            differing.sort_by(|x, y| (!x.of.contains('@'), &x.of).cmp(&(!y.of.contains('@'), &y.of)));
+            for FieldDifference { of, field: name, a: from, b: to } in differing {
                 // Closed positions are forgotten after a week, which is no change.
                 let is_forgotten = now.iter().all(|field| field.of != of);
                 if is_forgotten || !is_told(&name, &from, &to, self.is_long) {

@@ -605,5 +605,5 @@ fn own_decisions_that_come_twice_agree_once() {
     let twice = Request { histories: vec![history, own.clone(), own], ..Request::default() };
     let (replayed, again) = support::replayed(&twice, &config);
     assert_eq!((decisions.len(), again.len()), (1, 0));
-    assert_eq!(replayed.summary["own_decisions"]["agree"], 1);
+    assert_eq!(replayed.summary.own_decisions.agree, 1);
 }

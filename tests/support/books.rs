@@ -131,7 +131,7 @@ pub enum Derived {
 
 /// Holds what `positions` prints of an instance against the books.
 pub fn check_position(engine: &Engine, symbol: &Symbol, position: &Position, derived: Derived) -> Result<(), String> {
-    let printed = view::position_document(engine, symbol, position);
+    let printed = serde_json::json!(view::PositionView::of(engine, symbol, position));
     let books = Books::of(position);
     let policy = engine.policy();
     let fail = |what: &str, got: &Value, want: String| {

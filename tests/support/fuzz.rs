@@ -79,7 +79,7 @@ pub fn fold(history: &[u8]) -> Folded {
     assert_eq!(counters.duplicates, folded.duplicates);
     assert_eq!(counters.quarantined.values().sum::<u64>(), folded.quarantined);
     assert_eq!(counters.decisions, folded.decisions);
-    assert_eq!(view::summary(&engine, counters)["entries"], counters.entries());
+    assert_eq!(view::Summary::of(&engine, counters).entries, counters.entries());
     view::positions(&engine, true);
     reads_back(engine, streams);
     folded

@@ -104,7 +104,7 @@ impl Lab {
     pub fn position(&self, name: &str) -> Value {
         let symbol = self.symbol(name).unwrap_or_else(|| panic!("{name} was never seen"));
         let position = symbol.positions().last().unwrap_or_else(|| panic!("{name} was never open"));
-        view::position_document(&self.engine, symbol, position)
+        serde_json::json!(view::PositionView::of(&self.engine, symbol, position))
     }
 }
 

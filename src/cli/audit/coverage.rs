@@ -1,10 +1,12 @@
 //! The part of each stream that the history covers.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+use serde::Serialize;
 
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::{EntryId, StreamId};
-use crate::domain::event::streams::{StreamKind, Streams};
+use crate::domain::event::streams::{Stream, StreamKind, Streams};
 
 /// The covered part of one stream.
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,6 +14,25 @@ struct Seen {
     first: Option<EntryId>,
     last: Option<EntryId>,
     entries: u64,
+}
+
+/// The covered part of one stream, and its gaps.
+#[derive(Debug, Default, Serialize)]
+pub struct Covered {
+    pub first: Option<String>,
+    pub last: Option<String>,
+    pub gaps: Vec<CoveredGap>,
+    pub entries: u64,
+    /// `None` if the stream is not configured.
+    kind: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct CoveredGap {
+    after: Option<String>,
+    before: Option<String>,
+    /// The entry that reports it.
+    told: String,
 }
 
 /// First and last entry of each stream.
@@ -39,28 +60,20 @@ impl Coverage {
         seen.first.is_some_and(|first| first <= id) && seen.last.is_some_and(|last| id <= last)
     }
 
-    /// Returns each stream with its first and last entry and the gaps that the history names, and true if there are any
-    /// gaps.
-    pub fn json(&self, engine: &Engine) -> (Map<String, Value>, bool) {
-        let mut coverage = Map::new();
-        for (index, stream) in engine.streams().iter() {
-            let seen = &self.seen[usize::from(index.0)];
-            let id = |id: Option<EntryId>| id.map(|id| id.to_string());
-            let kind = stream.kind.name();
-            let item = json!({"first": id(seen.first), "last": id(seen.last), "gaps": [], "entries": seen.entries, "kind": kind});
-            coverage.insert(stream.name.clone(), item);
-        }
+    /// Returns each stream with its first and last entry and the gaps that the history names.
+    pub fn report(&self, engine: &Engine) -> BTreeMap<String, Covered> {
+        let text = |id: Option<EntryId>| id.map(|id| id.to_string());
+        let of_stream = |(index, stream): (StreamId, &Stream)| {
+            let Seen { first, last, entries } = self.seen[usize::from(index.0)];
+            let kind = Some(stream.kind.name());
+            (stream.name.clone(), Covered { first: text(first), last: text(last), gaps: Vec::new(), entries, kind })
+        };
+        let mut coverage: BTreeMap<String, Covered> = engine.streams().iter().map(of_stream).collect();
         for gap in &engine.globals().gaps {
-            let id = |id: Option<EntryId>| id.map(|id| id.to_string());
-            let told = json!({"after": id(gap.after), "before": id(gap.before), "told": gap.reported.to_string()});
-            let stream = coverage
-                .entry(&*gap.stream)
-                .or_insert_with(|| json!({"first": null, "last": null, "gaps": [], "entries": 0, "kind": null}));
-            if let Some(gaps) = stream["gaps"].as_array_mut() {
-                gaps.push(told);
-            }
+            let told = CoveredGap { after: text(gap.after), before: text(gap.before), told: gap.reported.to_string() };
+            coverage.entry(gap.stream.to_string()).or_default().gaps.push(told);
         }
-        (coverage, !engine.globals().gaps.is_empty())
+        coverage
     }
 
     /// Returns the streams without a single entry, except those that are allowed to be silent.

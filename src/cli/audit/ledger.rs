@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::Scope;
+use super::finding::{Both, Finding};
 use crate::codec::chain::{Chain, Link};
 use crate::codec::seal;
 use crate::domain::engine::{Decision, Engine, RULES_VERSION};
@@ -40,7 +41,7 @@ pub struct Ledger<'a> {
     /// Emitted decisions that the audit did not recompute, with the reason.
     unexpected: Vec<(usize, String)>,
     pub matched: u64,
-    pub differs: Vec<Value>,
+    pub differs: Vec<Finding>,
     /// Decisions of another rules version, by version. [1]
     pub other_rules: BTreeMap<String, u64>,
 }
@@ -48,11 +49,11 @@ pub struct Ledger<'a> {
 /// The result of the comparison.
 pub struct Balance {
     pub matched: u64,
-    pub differs: Vec<Value>,
-    pub missing: Vec<Value>,
-    pub unexpected: Vec<Value>,
+    pub differs: Vec<Finding>,
+    pub missing: Vec<Finding>,
+    pub unexpected: Vec<Finding>,
     /// Decisions that this history cannot judge.
-    pub unseen: Vec<Value>,
+    pub unseen: Vec<Finding>,
     pub other_rules: BTreeMap<String, u64>,
 }
 
@@ -120,10 +121,10 @@ impl<'a> Ledger<'a> {
         if rules != RULES_VERSION {
             *self.other_rules.entry(rules.to_owned()).or_default() += 1;
         }
-        let mut apart = Map::new();
+        let mut apart = BTreeMap::new();
         for name in theirs.keys().chain(ours.keys()).filter(|name| *name != "engine") {
             if theirs.get(name) != ours.get(name) {
-                let both = json!({"emitted": theirs.get(name), "recomputed": ours.get(name)});
+                let both = Both { emitted: theirs.get(name).cloned(), recomputed: ours.get(name).cloned() };
                 apart.insert(name.clone(), both);
             }
         }
@@ -131,10 +132,7 @@ impl<'a> Ledger<'a> {
             self.matched += 1;
             return;
         }
-        let mut item = named(link);
-        item.insert("engine".to_owned(), rules.into());
-        item.insert("fields".to_owned(), apart.into());
-        self.differs.push(item.into());
+        self.differs.push(Finding::differs(link, apart));
     }
 
     /// Returns the balance, once everything was folded. `in_coverage` returns true if the history covers an entry. The
@@ -151,12 +149,9 @@ impl<'a> Ledger<'a> {
         let begins_ms = begins_ms.max(lacks_before_ms);
         let (differs, unsure) = std::mem::take(&mut self.differs)
             .into_iter()
-            .partition(|item| !is_opened_before(item["position_id"].as_str().unwrap_or_default(), lacks_before_ms));
+            .partition(|item: &Finding| !is_opened_before(item.position_id(), lacks_before_ms));
         self.differs = differs;
-        unseen.extend(Vec::into_iter(unsure).map(|mut item: Value| {
-            item["why"] = LACKING.into();
-            item
-        }));
+        unseen.extend(Vec::into_iter(unsure).map(|item| item.because(LACKING)));
         for index in 0..self.chain.links.len() {
             let link = &self.chain.links[index];
             if self.met[index] == Met::Yes || link.forged {
@@ -165,7 +160,8 @@ impl<'a> Ledger<'a> {
             match link.cause() {
                 Some((_, cause)) if !self.scope.holds(cause) => {}
                 Some((stream, cause)) if !in_coverage(stream, cause) => {
-                    unseen.push(with_why(link, format!("the history does not reach over its cause {stream}/{cause}")));
+                    let why = format!("the history does not reach over its cause {stream}/{cause}");
+                    unseen.push(Finding::emitted(link, why));
                 }
                 Some((stream, cause)) => {
                     self.unexpected.push((index, format!("its cause {stream}/{cause} is not in the history")));
@@ -183,42 +179,34 @@ impl<'a> Ledger<'a> {
             } else if link.again && link.authentic {
                 // The server lost entries together with it, so it cannot be judged
                 // (docs/spec/emission.md, "Decisions written again").
-                unseen.push(with_why(
-                    link,
-                    format!("it was written again after a loss, and its history was lost with it ({why})"),
-                ));
+                let why = format!("it was written again after a loss, and its history was lost with it ({why})");
+                unseen.push(Finding::emitted(link, why));
             } else if is_opened_before(link.text("position_id"), begins_ms) {
-                unseen.push(with_why(link, LACKING.to_owned()));
+                unseen.push(Finding::emitted(link, LACKING));
             } else {
                 self.unexpected.push((index, why));
             }
         }
         let first = self.chain.links.iter().filter_map(|link| Some(link.cause()?.1)).min();
         let mut missing = Vec::new();
-        for ours in self.missing {
-            let object = ours.payload.as_object().cloned().unwrap_or_default();
-            let keys = ["decision_id", "symbol", "position_id", "side", "qty", "rungs", "attempt", "r_net", "cause"];
-            let mut item: Map<String, Value> =
-                keys.iter().filter_map(|key| Some(((*key).to_owned(), object.get(*key)?.clone()))).collect();
-            let why = if in_flight_from_ms.is_some_and(|from| ours.cause.ms >= from) {
+        for Ours { payload, cause, .. } in self.missing {
+            let item = Finding::missing(payload);
+            let why = if in_flight_from_ms.is_some_and(|from| cause.ms >= from) {
                 Some("it was decided so shortly before that it may still be on its way")
-            } else if self.chain.begins > 1 && first.is_some_and(|first| ours.cause < first) {
+            } else if self.chain.begins > 1 && first.is_some_and(|first| cause < first) {
                 Some("the decision stream begins behind it, where an anchor says")
-            } else if is_opened_before(object["position_id"].as_str().unwrap_or_default(), lacks_before_ms) {
+            } else if is_opened_before(item.position_id(), lacks_before_ms) {
                 Some(LACKING)
             } else {
                 None
             };
             match why {
-                Some(why) => {
-                    item.insert("why".to_owned(), why.into());
-                    unseen.push(item.into());
-                }
-                None => missing.push(item.into()),
+                Some(why) => unseen.push(item.because(why)),
+                None => missing.push(item),
             }
         }
         let unexpected =
-            self.unexpected.into_iter().map(|(index, why)| with_why(&self.chain.links[index], why)).collect();
+            self.unexpected.into_iter().map(|(index, why)| Finding::emitted(&self.chain.links[index], why)).collect();
         Balance {
             matched: self.matched,
             differs: self.differs,
@@ -253,22 +241,6 @@ fn is_opened_before(position_id: &str, ms: Option<u64>) -> bool {
     let opened = position_id.rsplit_once('@').map(|(_, id)| id.split('/').next().unwrap_or(id));
     let opened: Option<EntryId> = opened.and_then(|id| id.parse().ok());
     opened.zip(ms).is_some_and(|(opened, ms)| opened.ms < ms)
-}
-
-fn named(link: &Link) -> Map<String, Value> {
-    let mut item = Map::new();
-    for key in ["decision_id", "symbol", "position_id", "cause"] {
-        item.insert(key.to_owned(), link.text(key).into());
-    }
-    item.insert("seq".to_owned(), link.seq.into());
-    item.insert("entry".to_owned(), link.id.to_string().into());
-    item
-}
-
-fn with_why(link: &Link, why: String) -> Value {
-    let mut item = named(link);
-    item.insert("why".to_owned(), why.into());
-    item.into()
 }
 
 /// Returns the fields of a payload, those of `evidence` by their paths.

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use anyhow::Context as _;
-use serde_json::json;
 
 use super::Scope;
 use super::coverage::Coverage;
+use super::finding::{Fault, Finding};
 use super::ledger::Ledger;
 use super::report::Report;
 use super::sources::{Opened, Sources};
@@ -66,8 +66,7 @@ pub fn pass(
 
     let mut report = Report::of_chain(sources, chain, faults);
     if bad_fields > 0 {
-        let why = format!("{bad_fields} lines have fields that do not read");
-        report.tampered.push(json!({"what": "history", "seq": null, "entry": null, "why": why}));
+        report.tampered.push(Fault::of("history", format!("{bad_fields} lines have fields that do not read")));
     }
     let reaches = |stream: &str, id: EntryId| coverage.holds(&config.streams, stream, id);
     report.add(ledger.balance(
@@ -79,14 +78,13 @@ pub fn pass(
     let trust = Trust::of(&history, config, key, scope);
     report.tampered.extend(trust.faults());
     report.tampered.extend(trust.orders_under_other_policies(chain, scope, |id| executions.is_expired(id)));
-    report.control = trust.json();
+    report.control = Some(trust.report());
     let in_scope = |link: &&Link| !link.forged && link.cause().is_none_or(|(_, cause)| scope.holds(cause));
     let links: Vec<&Link> = chain.links.iter().filter(in_scope).collect();
     report.executions = executions.report(&links).context("the sums of all executions do not fit a decimal")?;
-    let (streams, has_gaps) = coverage.json(&engine);
-    report.coverage = streams;
-    if has_gaps || unreadable_gaps > 0 {
-        report.unseen.push(json!({"why": "the history tells of gaps"}));
+    report.coverage = coverage.report(&engine);
+    if !engine.globals().gaps.is_empty() || unreadable_gaps > 0 {
+        report.unseen.push(Finding::unseen("the history tells of gaps"));
     }
     report.silent = coverage.silent(&config.streams);
     report.count(&engine, &history);

@@ -1,114 +1,142 @@
 //! Everything that an audit found, and its verdict.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
+use serde::Serialize;
+
+use super::coverage::Covered;
+use super::finding::{Copies, Fault, Finding};
 use super::ledger::Balance;
 use super::sources::Sources;
-use crate::codec::chain::Chain;
+use super::totals::ExecutionReport;
+use super::trust::ControlReport;
+use crate::codec::chain::{Chain, Signatures};
 use crate::domain::book::counters::Count;
-use crate::domain::book::execution::Outcome;
 use crate::domain::engine::{Engine, RULES_VERSION};
+use crate::domain::named;
 use crate::shell::history::History;
 
-/// The verdict of an audit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Clean,
-    Findings,
-    /// No finding, but not everything was seen.
-    Incomplete,
-}
-
-impl Verdict {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Clean => "clean",
-            Self::Findings => "findings",
-            Self::Incomplete => "incomplete",
-        }
+named! {
+    /// The verdict of an audit.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Verdict {
+        Clean => "clean",
+        Findings => "findings",
+        /// No finding, but not everything was seen.
+        Incomplete => "incomplete",
     }
 }
 
-/// The findings.
-#[derive(Debug)]
+/// The findings (docs/spec/commands.md, "audit").
+#[derive(Debug, Serialize)]
 pub struct Report {
     /// True if only the chain was verified.
     pub chain_only: bool,
     pub matched: u64,
-    pub differs: Vec<Value>,
-    pub missing: Vec<Value>,
-    pub unexpected: Vec<Value>,
-    pub duplicated: Vec<Value>,
-    pub tampered: Vec<Value>,
-    /// Decisions that could not be judged, with the reason.
-    pub unseen: Vec<Value>,
-    /// `expired`, `outcomes` and the fields that belong to them.
-    pub executions: Map<String, Value>,
-    pub coverage: Map<String, Value>,
+    pub differs: Vec<Finding>,
+    pub missing: Vec<Finding>,
+    pub unexpected: Vec<Finding>,
+    pub duplicated: Vec<Copies>,
+    pub tampered: Vec<Fault>,
+    pub unseen: Vec<Finding>,
+    #[serde(flatten)]
+    pub executions: ExecutionReport,
+    pub coverage: BTreeMap<String, Covered>,
     /// Streams without a single entry.
     pub silent: Vec<String>,
-    pub other_rules: Map<String, Value>,
-    pub chain: Value,
-    /// Signatures of control entries, and each adoption of a policy.
-    pub control: Value,
-    pub counts: Map<String, Value>,
+    /// Decisions of another rules version, by version. [1]
+    pub other_rules: BTreeMap<String, u64>,
+    pub chain: ChainReport,
+    /// `None` if only the chain was verified.
+    pub control: Option<ControlReport>,
+    #[serde(flatten)]
+    counts: Option<Counts>,
     pub notices: Vec<String>,
+}
+
+/// The document of `--json`.
+#[derive(Serialize)]
+pub struct Document<'a> {
+    verdict: &'static str,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+/// The chain as it was found.
+#[derive(Debug, Serialize)]
+pub struct ChainReport {
+    pub entries: u64,
+    begins: u64,
+    pub written_again: u64,
+    clock_back: u64,
+    pub head: Head,
+    pub signatures: Signatures,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Head {
+    pub seq: u64,
+    pub hash: String,
+}
+
+/// The counts of the fold. [1]
+#[derive(Debug, Serialize)]
+struct Counts {
+    entries: u64,
+    quarantined: u64,
+    bad_lines: u64,
+    other_streams: u64,
+    passed_over: u64,
+    rules: &'static str,
+    policy: String,
 }
 
 impl Report {
     /// Creates the report of the chain alone.
-    pub fn of_chain(sources: &Sources, chain: &Chain, faults: Vec<Value>) -> Self {
-        let fault = |fault: &crate::codec::chain::Tampered| {
-            let entry = fault.entry.map(|id| id.to_string());
-            json!({"what": fault.what.name(), "seq": fault.seq, "entry": entry, "why": fault.why})
-        };
-        let duplicated = chain.duplicated.iter().map(|copy| {
-            let entries: Vec<String> = copy.entries.iter().map(ToString::to_string).collect();
-            json!({"decision_id": copy.decision_id, "entries": entries})
-        });
-        let mut unseen: Vec<Value> = sources.unseen.iter().map(|why| json!({"why": why})).collect();
+    pub fn of_chain(sources: &Sources, chain: &Chain, faults: Vec<Fault>) -> Self {
+        let mut unseen: Vec<Finding> = sources.unseen.iter().map(Finding::unseen).collect();
         if chain.begins > 1 {
-            unseen.push(json!({"why": format!("decisions before number {} are not there; an anchor vouches for their end", chain.begins)}));
+            let why =
+                format!("decisions before number {} are not there; an anchor vouches for their end", chain.begins);
+            unseen.push(Finding::unseen(why));
         }
-        let signatures = chain.signatures;
-        let outcomes: Map<String, Value> = Outcome::ALL.iter().map(|o| (o.name().to_owned(), 0.into())).collect();
         Self {
             chain_only: true,
             matched: 0,
             differs: Vec::new(),
             missing: Vec::new(),
             unexpected: Vec::new(),
-            duplicated: duplicated.collect(),
-            tampered: sources.faults.iter().cloned().chain(faults).chain(chain.tampered.iter().map(fault)).collect(),
+            duplicated: chain.duplicated.iter().map(Copies::from).collect(),
+            tampered: sources
+                .faults
+                .iter()
+                .cloned()
+                .chain(faults)
+                .chain(chain.tampered.iter().map(Fault::from))
+                .collect(),
             unseen,
-            executions: Map::from_iter([("expired".to_owned(), 0.into()), ("outcomes".to_owned(), outcomes.into())]),
-            coverage: Map::new(),
+            executions: ExecutionReport::default(),
+            coverage: BTreeMap::new(),
             silent: Vec::new(),
-            other_rules: Map::new(),
-            chain: json!({
-                "entries": chain.entries,
-                "begins": chain.begins,
-                "written_again": chain.written_again,
-                "clock_back": chain.clock_back,
-                "head": {"seq": chain.head.seq, "hash": *chain.head.hash},
-                "signatures": {
-                    "good": signatures.good,
-                    "bad": signatures.bad,
-                    "unchecked": signatures.unchecked,
-                    "none": signatures.none,
-                },
-            }),
-            control: Value::Null,
-            counts: Map::new(),
+            other_rules: BTreeMap::new(),
+            chain: ChainReport {
+                entries: chain.entries,
+                begins: chain.begins,
+                written_again: chain.written_again,
+                clock_back: chain.clock_back,
+                head: Head { seq: chain.head.seq, hash: chain.head.hash.to_string() },
+                signatures: chain.signatures,
+            },
+            control: None,
+            counts: None,
             notices: Vec::new(),
         }
     }
 
     /// Creates the report of a history that is too damaged to be read.
     pub fn of_damage(sources: &Sources, chain: &Chain, error: &anyhow::Error) -> Self {
-        let fault = json!({"what": "history", "seq": null, "entry": null, "why": format!("{error:#}")});
-        let mut report = Self::of_chain(sources, chain, vec![fault]);
-        report.unseen.push(json!({"why": "the history cannot be read: no decision was recomputed"}));
+        let mut report = Self::of_chain(sources, chain, vec![Fault::of("history", format!("{error:#}"))]);
+        report.unseen.push(Finding::unseen("the history cannot be read: no decision was recomputed"));
         report
     }
 
@@ -120,61 +148,39 @@ impl Report {
         self.missing = balance.missing;
         self.unexpected = balance.unexpected;
         self.unseen.extend(balance.unseen);
-        self.other_rules = balance.other_rules.into_iter().map(|(rules, n)| (rules, n.into())).collect();
+        self.other_rules = balance.other_rules;
     }
 
     /// Adds the counts of the fold.
     pub fn count(&mut self, engine: &Engine, history: &History) {
         let counters = &engine.counters;
-        let counts = json!({
-            "entries": counters.entries(),
-            "quarantined": counters.quarantined.values().sum::<u64>(),
-            "bad_lines": history.bad_lines(),
-            "other_streams": history.other_streams(),
-            "passed_over": counters.of(Count::Skipped),
-            "rules": RULES_VERSION,
-            "policy": *engine.policy().hash,
+        self.counts = Some(Counts {
+            entries: counters.entries(),
+            quarantined: counters.quarantined.values().sum(),
+            bad_lines: history.bad_lines(),
+            other_streams: history.other_streams(),
+            passed_over: counters.of(Count::Skipped),
+            rules: RULES_VERSION,
+            policy: engine.policy().hash.to_string(),
         });
-        self.counts = counts.as_object().cloned().unwrap_or_default();
         if counters.entries() == 0 {
-            self.unseen.push(json!({"why": "the history holds no entry"}));
+            self.unseen.push(Finding::unseen("the history holds no entry"));
         }
     }
 
+    pub fn document(&self) -> Document<'_> {
+        Document { verdict: self.verdict().name(), report: self }
+    }
+
     pub fn verdict(&self) -> Verdict {
-        let found = [&self.differs, &self.missing, &self.unexpected, &self.duplicated, &self.tampered];
-        if found.iter().any(|list| !list.is_empty()) {
+        let found =
+            [self.differs.len(), self.missing.len(), self.unexpected.len(), self.duplicated.len(), self.tampered.len()];
+        if found.iter().any(|n| *n > 0) {
             Verdict::Findings
         } else if !self.unseen.is_empty() {
             Verdict::Incomplete
         } else {
             Verdict::Clean
         }
-    }
-
-    /// Returns the document (docs/spec/commands.md, "audit"), with the other findings.
-    pub fn json(&self) -> Value {
-        let mut document = json!({
-            "verdict": self.verdict().name(),
-            "matched": self.matched,
-            "differs": self.differs,
-            "missing": self.missing,
-            "unexpected": self.unexpected,
-            "duplicated": self.duplicated,
-            "tampered": self.tampered,
-            "unseen": self.unseen,
-            "coverage": self.coverage,
-            "silent": self.silent,
-            "other_rules": self.other_rules,
-            "chain": self.chain,
-            "control": self.control,
-            "chain_only": self.chain_only,
-            "notices": self.notices,
-        });
-        if let Some(object) = document.as_object_mut() {
-            object.extend(self.executions.clone());
-            object.extend(self.counts.clone());
-        }
-        document
     }
 }

@@ -1,10 +1,14 @@
 //! An audit for people.
 
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fmt::Display;
 
-use super::report::{Report, Verdict};
-use crate::cli::cell::text;
+use super::finding::{Copies, Fault, Finding};
+use super::report::{ChainReport, Report, Verdict};
+use super::totals::{Sums, Totals};
+use super::trust::{Adoption, ControlReport};
 use crate::cli::replay::rounded;
+use crate::codec::chain::Signatures;
 use crate::shell::terminal::{Screen, Tone};
 
 /// Findings of a kind that are shown; `--json` has them all. [1]
@@ -19,8 +23,10 @@ pub fn show(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     };
     let scope = if report.chain_only { " (the chain alone)" } else { "" };
     screen.heading(&format!("{verdict}{scope}"))?;
-    chain(report, screen)?;
-    control(report, screen)?;
+    screen.line(&chain(&report.chain))?;
+    if let Some(report) = &report.control {
+        control(report, screen)?;
+    }
     if !report.chain_only {
         screen.line(&format!(
             "  decisions    matched {}, differ {}, missing {}, unexpected {}, duplicated {}, expired {}",
@@ -29,23 +35,21 @@ pub fn show(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {
             report.missing.len(),
             report.unexpected.len(),
             report.duplicated.len(),
-            report.executions.get("expired").unwrap_or(&Value::Null),
+            report.executions.expired,
         ))?;
         outcomes(report, screen)?;
     }
-    for (title, list) in [
-        ("TAMPERED", &report.tampered),
-        ("DUPLICATED", &report.duplicated),
-        ("DIFFER", &report.differs),
-        ("MISSING: should have been emitted", &report.missing),
-        ("UNEXPECTED: emitted, and not derivable", &report.unexpected),
-        ("NOT SEEN", &report.unseen),
-    ] {
-        listed(title, list, screen)?;
-    }
+    listed("TAMPERED", report.tampered.iter().map(Fault::lines), screen)?;
+    listed("DUPLICATED", report.duplicated.iter().map(Copies::lines), screen)?;
+    listed("DIFFER", report.differs.iter().map(Finding::lines), screen)?;
+    listed("MISSING: should have been emitted", report.missing.iter().map(Finding::lines), screen)?;
+    listed("UNEXPECTED: emitted, and not derivable", report.unexpected.iter().map(Finding::lines), screen)?;
+    listed("NOT SEEN", report.unseen.iter().map(Finding::lines), screen)?;
     if !report.chain_only {
         coverage(report, screen)?;
-        totals(report, screen)?;
+        if let Some(details) = &report.executions.details {
+            totals(&details.totals, screen)?;
+        }
     }
     for notice in &report.notices {
         screen.line(&format!("  notice: {notice}"))?;
@@ -53,147 +57,122 @@ pub fn show(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn chain(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {
-    let chain = &report.chain;
-    let head = text(&chain["head"]["hash"]);
-    let signatures = counted(chain["signatures"].as_object());
-    let again = match chain["written_again"].as_u64() {
-        None | Some(0) => String::new(),
-        Some(n) => format!(", written again {n}"),
-    };
-    screen.line(&format!(
-        "  chain        {} entries{again}, head {} {}…, signatures: {}",
-        chain["entries"],
-        chain["head"]["seq"],
-        head.get(..12).unwrap_or(&head),
-        if signatures.is_empty() { "none" } else { &signatures },
-    ))?;
-    Ok(())
+fn chain(ChainReport { entries, written_again, head, signatures, .. }: &ChainReport) -> String {
+    let again = if *written_again == 0 { String::new() } else { format!(", written again {written_again}") };
+    let signatures = of_signatures(signatures);
+    let signatures = if signatures.is_empty() { "none" } else { &signatures };
+    let hash = head.hash.get(..12).unwrap_or(&head.hash);
+    format!("  chain        {entries} entries{again}, head {} {hash}…, signatures: {signatures}", head.seq)
 }
 
 /// Shows the signatures of control entries, and each adoption with both hashes.
-fn control(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {
-    let control = &report.control;
-    let signatures = counted(control["signatures"].as_object());
+fn control(control: &ControlReport, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let signatures = of_signatures(&control.signatures);
     if signatures.is_empty() {
         return Ok(());
     }
-    screen.line(&format!("  control      signatures: {signatures}; refused {}", control["refused"]))?;
-    let short = |value: &Value| text(value).get(..12).map_or_else(|| text(value), |hash| format!("{hash}…"));
-    for adoption in control["adoptions"].as_array().into_iter().flatten() {
+    screen.line(&format!("  control      signatures: {signatures}; refused {}", control.refused))?;
+    let short = |hash: &str| hash.get(..12).map_or_else(|| hash.to_owned(), |hash| format!("{hash}…"));
+    for Adoption { entry, adopted, configured, signature, refused } in &control.adoptions {
         // A refused policy was never in force.
-        let is_refused = adoption["refused"] == true;
-        let is_other = adoption["adopted"] != adoption["configured"];
-        let differs = if is_other && !is_refused { ", NOT THE CONFIGURED ONE" } else { "" };
+        let differs = if adopted != configured && !refused { ", NOT THE CONFIGURED ONE" } else { "" };
+        let what = if *refused { "refused" } else { "adoption" };
+        let (adopted, configured) = (short(adopted), short(configured));
         screen.line(&format!(
-            "  {:<12} {}: policy {}, configured {}, signature {}{differs}",
-            if is_refused { "refused" } else { "adoption" },
-            text(&adoption["entry"]),
-            short(&adoption["adopted"]),
-            short(&adoption["configured"]),
-            text(&adoption["signature"]),
+            "  {what:<12} {entry}: policy {adopted}, configured {configured}, signature {signature}{differs}"
         ))?;
     }
     Ok(())
 }
 
+fn of_signatures(&Signatures { good, bad, unchecked, none }: &Signatures) -> String {
+    counted([("bad", bad), ("good", good), ("none", none), ("unchecked", unchecked)])
+}
+
 /// Formats the counts that are not zero.
-fn counted(counts: Option<&Map<String, Value>>) -> String {
-    let counts = counts.into_iter().flatten().filter(|(_, n)| n.as_u64() != Some(0));
+fn counted<K: Display>(counts: impl IntoIterator<Item = (K, u64)>) -> String {
+    let counts = counts.into_iter().filter(|(_, n)| *n != 0);
     counts.map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ")
 }
 
 fn outcomes(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {
-    let outcomes = counted(report.executions.get("outcomes").and_then(Value::as_object));
-    let late = report.executions.get("late").and_then(Value::as_u64).unwrap_or(0);
+    let by_name = |counts: &BTreeMap<String, u64>| counted(counts.iter().map(|(name, n)| (name.clone(), *n)));
+    let outcomes = counted(report.executions.outcomes.iter().map(|(name, n)| (*name, *n)));
+    let details = report.executions.details.as_ref();
+    let late = details.map_or(0, |details| details.late);
     let none = "none: nothing was asked of an executor";
     let late = if late == 0 { String::new() } else { format!(", late {late}") };
     screen.line(&format!("  outcomes     {}{late}", if outcomes.is_empty() { none } else { &outcomes }))?;
-    let refusals = counted(report.executions.get("refusals").and_then(Value::as_object));
+    let refusals = details.map_or_else(String::new, |details| by_name(&details.refusals));
     if !refusals.is_empty() {
         screen.line(&format!("  refused for  {refusals}"))?;
     }
     if !report.other_rules.is_empty() {
-        screen.line(&format!("  other rules  {}", counted(Some(&report.other_rules))))?;
+        screen.line(&format!("  other rules  {}", by_name(&report.other_rules)))?;
     }
     Ok(())
 }
 
-fn listed(title: &str, list: &[Value], screen: &mut Screen<'_>) -> anyhow::Result<()> {
-    if list.is_empty() {
+fn listed(
+    title: &str,
+    list: impl ExactSizeIterator<Item = Vec<String>>,
+    screen: &mut Screen<'_>,
+) -> anyhow::Result<()> {
+    let n = list.len();
+    if n == 0 {
         return Ok(());
     }
     screen.line("")?;
     screen.heading(title)?;
-    for item in list.iter().take(SHOWN) {
-        let parts = ["what", "seq", "entry", "entries", "symbol", "decision_id", "rungs", "qty", "cause"];
-        let parts: Vec<String> = parts
-            .iter()
-            .filter_map(|key| item.get(*key).filter(|value| !value.is_null()).map(|value| (key, value)))
-            .map(|(key, value)| if *key == "what" { text(value) } else { format!("{key} {}", text(value)) })
-            .collect();
-        let why = item.get("why").map_or_else(String::new, |why| format!(": {}", text(why)));
-        let line = format!("  {}{why}", parts.join("  "));
-        screen.line(if parts.is_empty() { line.trim_start_matches("  : ") } else { &line })?;
-        for (field, both) in item.get("fields").and_then(Value::as_object).into_iter().flatten() {
-            screen.line(&format!(
-                "      {field}: emitted {}, recomputed {}",
-                text(&both["emitted"]),
-                text(&both["recomputed"])
-            ))?;
-        }
+    for line in list.take(SHOWN).flatten() {
+        screen.line(&line)?;
     }
-    if list.len() > SHOWN {
-        screen.line(&format!("  … and {} more: --json has them all", list.len() - SHOWN))?;
+    if n > SHOWN {
+        screen.line(&format!("  … and {} more: --json has them all", n - SHOWN))?;
     }
     Ok(())
 }
 
 fn coverage(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     screen.line("")?;
-    let rows = report.coverage.iter().map(|(stream, seen)| {
-        let gaps = seen["gaps"].as_array().map_or(0, Vec::len);
-        let tone = if gaps > 0 { Tone::Bad } else { Tone::Plain };
+    let id = |id: &Option<String>| id.clone().unwrap_or_else(|| "-".to_owned());
+    let rows = report.coverage.iter().map(|(stream, covered)| {
+        let gaps = covered.gaps.len();
         vec![
             (format!("  {stream}"), Tone::Plain),
-            (text(&seen["entries"]), Tone::Plain),
-            (text(&seen["first"]), Tone::Plain),
-            (text(&seen["last"]), Tone::Plain),
-            (gaps.to_string(), tone),
+            (covered.entries.to_string(), Tone::Plain),
+            (id(&covered.first), Tone::Plain),
+            (id(&covered.last), Tone::Plain),
+            (gaps.to_string(), if gaps > 0 { Tone::Bad } else { Tone::Plain }),
         ]
     });
     screen.table(&["  STREAM", "ENTRIES", "FIRST", "LAST", "GAPS"], &[1, 4], rows.collect())?;
     Ok(())
 }
 
-fn totals(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {
-    let Some(totals) = report.executions.get("totals") else { return Ok(()) };
-    let mut rows = Vec::new();
-    for kind in ["symbol", "rung", "day"] {
-        for (key, sums) in totals[kind].as_object().into_iter().flatten() {
-            rows.push(row(&format!("  {kind}"), key, sums));
-        }
-    }
+fn totals(Totals { all, symbol, rung, day }: &Totals, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let kinds = [("  symbol", symbol), ("  rung", rung), ("  day", day)];
+    let by_kind = kinds.into_iter().flat_map(|(kind, sums)| sums.iter().map(move |(key, sums)| row(kind, key, sums)));
+    let mut rows: Vec<_> = by_kind.collect();
     if rows.is_empty() {
         return Ok(());
     }
-    rows.push(row("  all", "", &totals["all"]));
+    rows.push(row("  all", "", all));
     screen.line("")?;
     screen.table(&["  BY", "", "DECIDED", "SENT", "FILLED", "PNL", "R"], &[2, 3, 4, 5, 6], rows)?;
     Ok(())
 }
 
-fn row(kind: &str, key: &str, sums: &Value) -> Vec<(String, Tone)> {
-    let filled = sums["filled"].as_u64().unwrap_or(0) > 0;
-    let money = |name: &str| if filled { rounded(&text(&sums[name])) } else { "-".to_owned() };
+fn row(kind: &str, key: &str, sums: &Sums) -> Vec<(String, Tone)> {
+    let money = |text: String| if sums.filled > 0 { rounded(&text) } else { "-".to_owned() };
     let cells = [
         kind.to_owned(),
         key.to_owned(),
-        text(&sums["decided"]),
-        text(&sums["sent"]),
-        text(&sums["filled"]),
-        money("realized_pnl"),
-        money("realized_r"),
+        sums.decided.to_string(),
+        sums.sent.to_string(),
+        sums.filled.to_string(),
+        money(sums.pnl.to_string()),
+        money(sums.r.to_string()),
     ];
     cells.into_iter().map(|cell| (cell, Tone::Plain)).collect()
 }

@@ -4,8 +4,8 @@ use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use serde_json::{Value, json};
 
+use super::finding::Fault;
 use crate::cli::moment;
 use crate::codec::line::{self, Fields};
 use crate::config::Config;
@@ -46,7 +46,7 @@ pub struct Sources {
     /// Those of them that are separate from the history: the file or the stream.
     pub emitted: Vec<PathBuf>,
     /// Faults of the journal.
-    pub faults: Vec<Value>,
+    pub faults: Vec<Fault>,
     /// The facts that the sources cannot show, in sentences.
     pub unseen: Vec<String>,
     /// Positions that were opened earlier may depend on entries that the server no longer has. [ms since 1970]
@@ -121,7 +121,7 @@ impl Sources {
         if !dir.is_dir() {
             bail!("{} is not the folder of a journal", dir.display());
         }
-        let fault = |why: String| json!({"what": "journal", "seq": null, "entry": null, "why": why});
+        let fault = |why: String| Fault::of("journal", why);
         let report = match Journal::verify(dir) {
             Ok(report) => report,
             Err(error) => {
@@ -228,7 +228,7 @@ pub fn is_damaged(error: &anyhow::Error) -> bool {
 pub struct Opened {
     pub history: History,
     /// The faults of its lines.
-    pub faults: Vec<Value>,
+    pub faults: Vec<Fault>,
 }
 
 /// Opens a history that is read in one pass, with the separate decisions; returns `None` if one pass cannot be enough.
@@ -256,6 +256,5 @@ pub fn open(paths: &[PathBuf], config: &Config, until: Option<EntryId>) -> anyho
     let history = History::open(&inputs, &config.streams, Options { skip_bad_lines: true, ..strict })?;
     let others = history.bad_lines().saturating_sub(1);
     let why = if others == 0 { why } else { format!("{why}, and {others} more lines that are no entries") };
-    let fault = json!({"what": "history", "seq": null, "entry": null, "why": why});
-    Ok(Opened { history, faults: vec![fault] })
+    Ok(Opened { history, faults: vec![Fault::of("history", why)] })
 }

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::codec::chain::{Chain, Link};
+use crate::codec::view::{Counted, as_text};
 use crate::codec::{number, time};
 use crate::domain::book::execution::{Execution, Outcome, Terms};
 use crate::domain::book::position::Position;
 use crate::domain::engine::{Changes, Engine};
 use crate::domain::event::Side;
 use crate::domain::event::ids::EntryId;
-use crate::domain::units::{OutOfRange, Price, Qty, Quote, RMultiple};
+use crate::domain::units::{OutOfRange, Price, Qty, Quote, RMultiple, Ratio};
 
 /// The known execution of each decision.
 pub struct Executions {
@@ -23,13 +25,15 @@ pub struct Executions {
 }
 
 /// Sums over decisions.
-#[derive(Clone, Debug, Default)]
-struct Sums {
-    decided: u64,
-    sent: u64,
-    filled: u64,
-    pnl: Quote,
-    r: RMultiple,
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Sums {
+    pub decided: u64,
+    pub sent: u64,
+    pub filled: u64,
+    #[serde(rename = "realized_pnl", serialize_with = "as_text")]
+    pub pnl: Quote,
+    #[serde(rename = "realized_r", serialize_with = "as_text")]
+    pub r: RMultiple,
     /// Filled at an unknown price: not in the sums. [1]
     unpriced: u64,
 }
@@ -73,38 +77,60 @@ impl Executions {
     }
 
     /// Returns counts and lists of the results of the decisions in scope.
-    pub fn report(&self, links: &[&Link]) -> Result<Map<String, Value>, OutOfRange> {
-        let mut outcomes: BTreeMap<Outcome, u64> = Outcome::ALL.into_iter().map(|outcome| (outcome, 0)).collect();
-        let (mut expired, mut late) = (0_u64, 0_u64);
-        let mut listed = Vec::new();
-        let mut sums: [BTreeMap<String, Sums>; 3] = Default::default();
-        let mut total = Sums::default();
+    pub fn report(self, links: &[&Link]) -> Result<ExecutionReport, OutOfRange> {
+        let mut report = ExecutionReport::default();
+        let mut details = Details { refusals: self.refusals, ..Details::default() };
         for link in links {
             let execution = self.known.get(link.decision_id()).copied().unwrap_or_default();
-            expired += u64::from(execution.expired);
-            late += u64::from(execution.late);
+            report.expired += u64::from(execution.expired);
+            details.late += u64::from(execution.late);
             if let Some(outcome) = execution.outcome {
-                *outcomes.entry(outcome).or_default() += 1;
-                listed.push(shown(link, &execution));
+                *report.outcomes.entry(outcome.name()).or_default() += 1;
+                details.executions.push(ExecutionView::of(link, &execution));
             }
-            total.add(&execution)?;
-            for (sums, key) in sums.iter_mut().zip([link.text("symbol").to_owned(), rungs(link), day(link)]) {
+            let Totals { all, symbol, rung, day } = &mut details.totals;
+            all.add(&execution)?;
+            for (sums, key) in [(symbol, link.text("symbol").to_owned()), (rung, rungs(link)), (day, day_of(link))] {
                 sums.entry(key).or_default().add(&execution)?;
             }
         }
-        let named = |sums: &BTreeMap<String, Sums>| -> Value {
-            sums.iter().map(|(key, sums)| (key.clone(), sums.json())).collect::<Map<_, _>>().into()
-        };
-        let [symbols, rungs, days] = &sums;
-        let report = json!({
-            "expired": expired,
-            "outcomes": outcomes.iter().map(|(outcome, n)| (outcome.name().to_owned(), Value::from(*n))).collect::<Map<_, _>>(),
-            "late": late,
-            "refusals": self.refusals,
-            "executions": listed,
-            "totals": {"all": total.json(), "symbol": named(symbols), "rung": named(rungs), "day": named(days)},
-        });
-        Ok(report.as_object().cloned().unwrap_or_default())
+        report.details = Some(details);
+        Ok(report)
+    }
+}
+
+/// The results of the decisions.
+#[derive(Debug, Serialize)]
+pub struct ExecutionReport {
+    /// Decisions whose request was not sent. [1]
+    pub expired: u64,
+    pub outcomes: Counted,
+    /// `None` if only the chain was verified.
+    #[serde(flatten)]
+    pub details: Option<Details>,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub struct Details {
+    /// Results that came too late. [1]
+    pub late: u64,
+    pub refusals: BTreeMap<String, u64>,
+    executions: Vec<ExecutionView>,
+    pub totals: Totals,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub struct Totals {
+    pub all: Sums,
+    pub symbol: BTreeMap<String, Sums>,
+    pub rung: BTreeMap<String, Sums>,
+    pub day: BTreeMap<String, Sums>,
+}
+
+impl Default for ExecutionReport {
+    fn default() -> Self {
+        let outcomes = Outcome::ALL.into_iter().map(|outcome| (outcome.name(), 0)).collect();
+        Self { expired: 0, outcomes, details: None }
     }
 }
 
@@ -119,17 +145,6 @@ impl Sums {
             self.unpriced += u64::from(execution.pnl.is_none());
         }
         Ok(())
-    }
-
-    fn json(&self) -> Value {
-        json!({
-            "decided": self.decided,
-            "sent": self.sent,
-            "filled": self.filled,
-            "realized_pnl": self.pnl.to_string(),
-            "realized_r": self.r.to_string(),
-            "unpriced": self.unpriced,
-        })
     }
 }
 
@@ -151,27 +166,48 @@ fn rungs(link: &Link) -> String {
     rungs.into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
 }
 
-fn day(link: &Link) -> String {
+fn day_of(link: &Link) -> String {
     let ms = link.cause().map_or(link.id, |(_, cause): (&str, EntryId)| cause).ms;
     time::iso(ms).get(..10).unwrap_or_default().to_owned()
 }
 
-fn shown(link: &Link, execution: &Execution) -> Value {
-    let text = |value: Option<String>| value.map_or(Value::Null, Value::from);
-    json!({
-        "decision_id": link.decision_id(),
-        "symbol": link.text("symbol"),
-        "rungs": link.object.get("rungs"),
-        "outcome": execution.outcome.map(Outcome::name),
-        "late": execution.late,
-        "asked": link.text("qty"),
-        "filled": execution.filled.to_string(),
-        "price": text(execution.price.map(|p| p.to_string())),
-        "mark_price": link.text("mark_price"),
-        "delay_ms": execution.delay_ms,
-        "slippage": text(execution.slippage.map(|s| s.to_string())),
-        "slippage_bps": text(execution.slippage_share.map(|s| format!("{:.2}", s.get() * Decimal::from(10_000)))),
-        "realized_pnl": text(execution.pnl.map(|p| p.to_string())),
-        "realized_r": text(execution.r.map(|r| r.to_string())),
-    })
+/// The execution of one decision.
+#[derive(Debug, Serialize)]
+struct ExecutionView {
+    decision_id: String,
+    symbol: String,
+    rungs: Option<Value>,
+    outcome: Option<&'static str>,
+    late: bool,
+    asked: String,
+    filled: String,
+    price: Option<String>,
+    mark_price: String,
+    delay_ms: Option<u64>,
+    slippage: Option<String>,
+    slippage_bps: Option<String>,
+    realized_pnl: Option<String>,
+    realized_r: Option<String>,
+}
+
+impl ExecutionView {
+    fn of(link: &Link, execution: &Execution) -> Self {
+        let bps = |share: Ratio| format!("{:.2}", share.get() * Decimal::from(10_000));
+        Self {
+            decision_id: link.decision_id().to_owned(),
+            symbol: link.text("symbol").to_owned(),
+            rungs: link.object.get("rungs").cloned(),
+            outcome: execution.outcome.map(Outcome::name),
+            late: execution.late,
+            asked: link.text("qty").to_owned(),
+            filled: execution.filled.to_string(),
+            price: execution.price.map(|price| price.to_string()),
+            mark_price: link.text("mark_price").to_owned(),
+            delay_ms: execution.delay_ms,
+            slippage: execution.slippage.map(|slippage| slippage.to_string()),
+            slippage_bps: execution.slippage_share.map(bps),
+            realized_pnl: execution.pnl.map(|pnl| pnl.to_string()),
+            realized_r: execution.r.map(|r| r.to_string()),
+        }
+    }
 }

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::Scope;
+use super::finding::Fault;
 use crate::codec::chain::{Chain, Link, Signatures};
 use crate::codec::line::{self, FieldValue};
 use crate::codec::signing::SigningKey;
@@ -99,15 +100,14 @@ impl Trust {
 
     /// Returns the entries that loosened and must not be believed. One that a service refused is reported, and is no
     /// finding.
-    pub fn faults(&self) -> Vec<Value> {
+    pub fn faults(&self) -> Vec<Fault> {
         let faults = self.said.iter().filter(|said| !said.is_skipped).filter_map(|said| {
             let why = match said.signature {
                 Signature::Bad(why) => why,
                 Signature::None if self.any_signed => "the signature is missing, others are signed",
                 Signature::Good | Signature::Unchecked | Signature::BeforeKey | Signature::None => return None,
             };
-            let why = format!("{}: {why}", said.event_type);
-            Some(json!({"what": "control_signature", "seq": null, "entry": said.id.to_string(), "why": why}))
+            Some(Fault::at("control_signature", None, said.id, format!("{}: {why}", said.event_type)))
         });
         faults.collect()
     }
@@ -118,7 +118,7 @@ impl Trust {
         chain: &Chain,
         scope: Scope,
         is_expired: impl Fn(&str) -> bool,
-    ) -> Vec<Value> {
+    ) -> Vec<Fault> {
         let configured = self.configured_policies();
         let is_order = |link: &&Link| {
             !link.forged
@@ -130,7 +130,7 @@ impl Trust {
         let fault = |link: &Link| {
             let why =
                 format!("the order rests on the policy {}, which was not the configured one", link.text("policy"));
-            json!({"what": "policy", "seq": link.seq, "entry": link.id.to_string(), "why": why})
+            Fault::at("policy", Some(link.seq), link.id, why)
         };
         chain.links.iter().filter(is_order).filter(other).map(fault).collect()
     }
@@ -152,39 +152,53 @@ impl Trust {
     }
 
     /// Returns the counts of signatures, and each adoption with both hashes.
-    pub fn json(&self) -> Value {
-        let mut counts = Signatures::default();
+    pub fn report(&self) -> ControlReport {
+        let mut signatures = Signatures::default();
         for said in &self.said {
             match said.signature {
-                Signature::Good => counts.good += 1,
-                Signature::Bad(_) => counts.bad += 1,
-                Signature::Unchecked => counts.unchecked += 1,
-                Signature::None | Signature::BeforeKey => counts.none += 1,
+                Signature::Good => signatures.good += 1,
+                Signature::Bad(_) => signatures.bad += 1,
+                Signature::Unchecked => signatures.unchecked += 1,
+                Signature::None | Signature::BeforeKey => signatures.none += 1,
             }
         }
-        let mut configured = None;
+        let mut configured = &self.configured;
         let mut adoptions = Vec::new();
         for said in &self.said {
             let Some((hash, is_configured)) = &said.policy else { continue };
             if *is_configured && self.is_believed(said) {
-                configured = Some(&**hash);
+                configured = hash;
             }
-            adoptions.push(json!({
-                "entry": said.id.to_string(),
-                "adopted": **hash,
-                "configured": configured.unwrap_or(&self.configured),
-                "signature": said.signature.name(),
-                "refused": !self.is_believed(said),
-            }));
+            adoptions.push(Adoption {
+                entry: said.id.to_string(),
+                adopted: hash.clone(),
+                configured: configured.clone(),
+                signature: said.signature.name(),
+                refused: !self.is_believed(said),
+            });
         }
-        json!({
-            "signatures": {
-                "good": counts.good, "bad": counts.bad, "unchecked": counts.unchecked, "none": counts.none,
-            },
-            "refused": self.said.iter().filter(|said| said.is_skipped).count(),
-            "adoptions": adoptions,
-        })
+        let refused = self.said.iter().filter(|said| said.is_skipped).count();
+        ControlReport { signatures, refused, adoptions }
     }
+}
+
+/// The control entries that loosen, by their signatures, and the adoptions among them.
+#[derive(Debug, Serialize)]
+pub struct ControlReport {
+    pub signatures: Signatures,
+    /// Entries that a service refused. [1]
+    pub refused: usize,
+    pub adoptions: Vec<Adoption>,
+}
+
+/// An adoption of a policy. The hashes are of the policy that it names, and of the configured one at that time.
+#[derive(Debug, Serialize)]
+pub struct Adoption {
+    pub entry: String,
+    pub adopted: Box<str>,
+    pub configured: Box<str>,
+    pub signature: &'static str,
+    pub refused: bool,
 }
 
 /// Verifies an entry with the key; `nonces` are those of earlier entries that were believed.

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::gap;
 use super::history;
 use super::lines::{self, Line, Verdict};
 use crate::cli::exit_code::Found;
+use crate::cli::json;
 use crate::cli::replay::{self, Replayed};
 use crate::codec::line::Fields;
 use crate::codec::shown::shown;
@@ -107,7 +108,7 @@ async fn backfill(args: &Args, config: &Config) -> anyhow::Result<Outcome> {
     for notice in notices {
         tracing::warn!("{notice}");
     }
-    let entries = summary.get("entries").and_then(Value::as_u64).unwrap_or(0);
+    let entries = summary.entries;
     let before = lines::lacking(&engine);
     tracing::info!("[BACKFILL] history: {entries} entries, {} open positions", before.len());
 
@@ -210,15 +211,14 @@ fn show(args: &Args, outcome: &Outcome, out: &mut dyn Write) -> anyhow::Result<(
     let (updated, skipped) = (count(lines, Verdict::Updated), count(lines, Verdict::Complete));
     let missing = count(lines, Verdict::Missing);
     if args.json {
-        let positions: Vec<Value> = lines.iter().map(|line| line.json(changes.get(&line.symbol))).collect();
+        let of_lines: Vec<_> = lines.iter().map(|line| line.document(changes.get(&line.symbol))).collect();
         let document = json!({
             "updated": updated, "skipped": skipped, "missing": missing, "positions_unknown": !known,
             "dry_run": args.dry_run, "entries": entries, "ticks": ticks, "api_calls": fetched.api_calls,
-            "appended": fetched.appended.len(), "notes": fetched.notes, "lines": positions,
+            "appended": fetched.appended.len(), "notes": fetched.notes, "lines": of_lines,
             "positions": view::positions(engine, false),
         });
-        writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
-        return Ok(());
+        return json::write(out, &document);
     }
     for line in lines {
         writeln!(out, "{}", shown(&line.text()))?;

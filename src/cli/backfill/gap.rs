@@ -13,8 +13,10 @@ use serde_json::{Value, json};
 
 use super::history;
 use crate::cli::exit_code::Found;
+use crate::cli::json;
 use crate::cli::replay::{Request, replay};
 use crate::codec::live;
+use crate::codec::view::Summary;
 use crate::config::Config;
 use crate::domain::delivery::row::OutboxRow;
 use crate::domain::engine::{Engine, Gap};
@@ -60,7 +62,7 @@ pub fn fill(
     };
     let found = look(&gaps, &histories, skip_bad_lines, config)?;
     let filled = found.iter().filter(|found| found.entries > 0).count();
-    let mut summary = Value::Null;
+    let mut summary = None;
     if filled > 0 && !given.dry_run {
         let request = Request {
             histories,
@@ -74,9 +76,9 @@ pub fn fill(
         for notice in &replayed.notices {
             tracing::warn!("{notice}");
         }
-        summary = Value::Object(replayed.summary);
+        summary = Some(replayed.summary);
     }
-    show(&found, &summary, given.dry_run, json, out)?;
+    show(&found, summary.as_ref(), given.dry_run, json, out)?;
     match found.len() - filled {
         0 => Ok(()),
         left => bail!(Found(format!("{left} of {} gaps are not filled by what was given", found.len()))),
@@ -133,18 +135,18 @@ fn is_within(gap: &Gap, id: EntryId) -> bool {
     gap.after.is_none_or(|after| id > after) && gap.before.is_none_or(|before| id < before)
 }
 
-fn show(found: &[Filling], summary: &Value, dry_run: bool, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+fn show(
+    found: &[Filling],
+    replay: Option<&Summary>,
+    dry_run: bool,
+    json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     let bound = |id: Option<EntryId>| id.map_or_else(|| "-".to_owned(), |id| id.to_string());
     if json {
-        let gaps: Vec<Value> = found
-            .iter()
-            .map(|Filling { gap, entries }| {
-                json!({"stream": &*gap.stream, "after": bound(gap.after), "before": bound(gap.before), "entries": entries})
-            })
-            .collect();
-        let document = json!({"gaps": gaps, "dry_run": dry_run, "replay": summary});
-        writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
-        return Ok(());
+        let gap = |Filling { gap, entries }: &Filling| json!({"stream": &*gap.stream, "after": bound(gap.after), "before": bound(gap.before), "entries": entries});
+        let gaps: Vec<Value> = found.iter().map(gap).collect();
+        return json::write(out, &json!({"gaps": gaps, "dry_run": dry_run, "replay": replay}));
     }
     for Filling { gap, entries } in found {
         let range = format!("{} after {} before {}", gap.stream, bound(gap.after), bound(gap.before));
@@ -156,11 +158,10 @@ fn show(found: &[Filling], summary: &Value, dry_run: bool, json: bool, out: &mut
     if found.is_empty() {
         writeln!(out, "[BACKFILL] the store knows of no gap")?;
     }
-    if let Some(entries) = summary["entries"].as_u64() {
+    if let Some(Summary { entries, positions_open, .. }) = replay {
         writeln!(
             out,
-            "[BACKFILL] store folded anew: {entries} entries, {} positions; the former one was moved aside",
-            summary["positions_open"]
+            "[BACKFILL] store folded anew: {entries} entries, {positions_open} positions; the former one was moved aside"
         )?;
         writeln!(
             out,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rust_decimal::RoundingStrategy;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::codec::view;
 use crate::domain::book::position::Position;
@@ -11,27 +11,20 @@ use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
 use crate::domain::engine::needs::Want;
 use crate::domain::exit;
+use crate::domain::named;
 use crate::service::fetch::TickReport;
 use crate::service::write_back::HashChange;
 
-/// The result for a position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
-    /// The position or its hash lacked something, and has it now.
-    Updated,
-    /// There was nothing to do.
-    Complete,
-    /// It still lacks something.
-    Missing,
-}
-
-impl Verdict {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Updated => "updated",
-            Self::Complete => "skipped",
-            Self::Missing => "missing",
-        }
+named! {
+    /// The result for a position.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Verdict {
+        /// The position or its hash lacked something, and has it now.
+        Updated => "updated",
+        /// There was nothing to do.
+        Complete => "skipped",
+        /// It still lacks something.
+        Missing => "missing",
     }
 }
 
@@ -55,15 +48,25 @@ impl Line {
         }
     }
 
-    pub fn json(&self, change: Option<&HashChange>) -> Value {
-        json!({
-            "symbol": &*self.symbol,
-            "verdict": self.verdict.name(),
-            "line": self.text(),
-            "missing": self.missing,
-            "hash": change.map(HashChange::json),
-        })
+    pub fn document<'a>(&'a self, hash: Option<&'a HashChange>) -> LineDocument<'a> {
+        LineDocument {
+            symbol: &self.symbol,
+            verdict: self.verdict.name(),
+            line: self.text(),
+            missing: &self.missing,
+            hash,
+        }
     }
+}
+
+/// A line, with the change of the position's hash.
+#[derive(Serialize)]
+pub struct LineDocument<'a> {
+    symbol: &'a str,
+    verdict: &'static str,
+    line: String,
+    missing: &'a BTreeMap<&'static str, String>,
+    hash: Option<&'a HashChange>,
 }
 
 /// Returns what open positions lacked before anything was fetched, by symbol.

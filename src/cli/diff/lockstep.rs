@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::side::{Next, Walk};
-use crate::codec::fields::{self, NONE};
+use crate::codec::fields::{self, FieldDifference};
 use crate::codec::time;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
@@ -25,18 +26,17 @@ pub struct Met {
 }
 
 /// The entry after which two states differ for the first time.
+#[derive(Serialize)]
 pub struct Parting {
     /// `stream/id`.
     entry: String,
-    id: EntryId,
-    of: String,
-    field: String,
-    a: String,
-    b: String,
+    time: String,
+    #[serde(flatten)]
+    difference: FieldDifference,
 }
 
 /// How the entries of two histories compare.
-#[derive(Default)]
+#[derive(Default, Serialize)]
 pub struct Entries {
     both: u64,
     only_a: u64,
@@ -118,12 +118,12 @@ fn parting(a: &Engine, b: &Engine, next: &Next, stepped: &Engine) -> Option<Part
     // The policy is the intended difference. Every other field without a symbol counts as a difference of the states.
     let of_whole = || {
         let all = fields::differing(&fields::of_whole(a), &fields::of_whole(b));
-        all.into_iter().find(|(_, field, ..)| field != "policy")
+        all.into_iter().find(|difference| difference.field != "policy")
     };
-    let (of, field, a_value, b_value) = found.or_else(|| if is_for_all { of_whole() } else { None })?;
+    let difference = found.or_else(|| if is_for_all { of_whole() } else { None })?;
     let stream = &stepped.streams().get(next.entry.stream).name;
     let entry = format!("{stream}/{}", next.entry.id);
-    Some(Parting { entry, id: next.entry.id, of, field, a: a_value, b: b_value })
+    Some(Parting { entry, time: time::iso(next.entry.id.ms), difference })
 }
 
 /// Returns true if [`of_symbol`] would return a difference, without listing it.
@@ -136,7 +136,7 @@ fn is_parted(a: &Engine, b: &Engine, name: &str, with_memory: bool) -> bool {
 }
 
 /// Returns the fields of a symbol that differ, without memory that has expired.
-pub fn of_symbol(a: &Engine, b: &Engine, name: &str) -> Vec<(String, String, String, String)> {
+pub fn of_symbol(a: &Engine, b: &Engine, name: &str) -> Vec<FieldDifference> {
     let of = |engine: &Engine| -> Option<Vec<fields::Field>> {
         let symbol: Symbol = engine.find(name)?.tidied(engine.globals().last.ms);
         Some(fields::of_symbol(engine, &symbol))
@@ -148,8 +148,8 @@ pub fn of_symbol(a: &Engine, b: &Engine, name: &str) -> Vec<(String, String, Str
             let unknown = || fields::of_symbol(a, &Symbol { name: name.into(), ..Symbol::default() });
             let mut all = fields::differing(&of_a.unwrap_or_else(unknown), &of_b.unwrap_or_else(unknown));
             // A digest is shown only if it is the only difference.
-            if all.iter().any(|(_, field, ..)| field != "digest") {
-                all.retain(|(_, field, ..)| field != "digest");
+            if all.iter().any(|difference| difference.field != "digest") {
+                all.retain(|difference| difference.field != "digest");
             }
             all
         }
@@ -208,17 +208,6 @@ impl Entries {
         self.only_a + self.only_b + self.reordered + self.changed == 0
     }
 
-    pub fn as_json(&self) -> Value {
-        json!({
-            "both": self.both,
-            "only_a": self.only_a,
-            "only_b": self.only_b,
-            "reordered": self.reordered,
-            "changed": self.changed,
-            "first": self.first,
-        })
-    }
-
     pub fn show(&self, screen: &mut Screen<'_>) -> std::io::Result<()> {
         let Self { both, only_a, only_b, reordered, changed, first } = self;
         screen.line(&format!(
@@ -238,22 +227,11 @@ fn says_the_same(a: &[u8], b: &[u8]) -> bool {
 }
 
 impl Parting {
-    pub fn as_json(&self) -> Value {
-        let value = |text: &str| if text == NONE { Value::Null } else { Value::from(text) };
-        json!({
-            "entry": self.entry,
-            "time": time::iso(self.id.ms),
-            "of": self.of,
-            "field": self.field,
-            "a": value(&self.a),
-            "b": value(&self.b),
-        })
-    }
-
     pub fn show(&self, screen: &mut Screen<'_>) -> std::io::Result<()> {
-        screen.heading(&format!("They part at {}  {}", time::iso(self.id.ms), self.entry))?;
-        screen.line(&format!("    {}  {}", self.of, self.field))?;
-        screen.line(&format!("    A  {}", self.a))?;
-        screen.line(&format!("    B  {}", self.b))
+        let Self { entry, time, difference: FieldDifference { of, field, a, b } } = self;
+        screen.heading(&format!("They part at {time}  {entry}"))?;
+        screen.line(&format!("    {of}  {field}"))?;
+        screen.line(&format!("    A  {a}"))?;
+        screen.line(&format!("    B  {b}"))
     }
 }

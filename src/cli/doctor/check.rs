@@ -1,30 +1,25 @@
 //! A check: its subject, its result, and what to do next.
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
+use crate::domain::named;
+use crate::shell::redis::ServerError;
 use crate::shell::terminal::{Screen, Tone};
 
-/// The severity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
-    Ok,
-    /// An operator should look at it.
-    Warning,
-    /// It causes positions to be held, wrong, or not seen.
-    Problem,
-}
-
-impl Verdict {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warning => "warning",
-            Self::Problem => "problem",
-        }
+named! {
+    /// The severity.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Verdict {
+        Ok => "ok",
+        /// An operator should look at it.
+        Warning => "warning",
+        /// It causes positions to be held, wrong, or not seen.
+        Problem => "problem",
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// The area: `redis`, `streams`, …
     pub area: &'static str,
@@ -59,13 +54,6 @@ impl Check {
         Self { area, subject: subject.into(), verdict, found: found.into(), next: next.to_owned() }
     }
 
-    pub fn json(&self) -> Value {
-        json!({
-            "area": self.area, "subject": self.subject, "verdict": self.verdict.name(), "found": self.found,
-            "next": self.next,
-        })
-    }
-
     pub fn show(&self, screen: &mut Screen<'_>) -> std::io::Result<()> {
         let tone = match self.verdict {
             Verdict::Ok => Tone::Good,
@@ -83,4 +71,12 @@ impl Check {
         }
         Ok(())
     }
+}
+
+/// Returns the checks, or the reason why they could not be made.
+pub fn found_or_said(area: &'static str, subject: &str, found: Result<Vec<Check>, ServerError>) -> Vec<Check> {
+    found.unwrap_or_else(|error| {
+        let next = "grant the user of REDIS_URL what the list of tools/deploy names, or look at the server's log";
+        vec![Check::problem(area, subject, format!("it cannot be checked: {error}"), next)]
+    })
 }

@@ -4,17 +4,18 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use super::check::{Check, Verdict};
+use super::check::{Check, Verdict, found_or_said};
 use super::{exchange, outside, positions, prices, server, settings, streams};
 use crate::cli::backfill::dump;
 use crate::cli::exit_code::Found;
+use crate::cli::json;
 use crate::cli::replay;
 use crate::config::flags::RedisFlag;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Setting};
 use crate::domain::engine::Engine;
-use crate::shell::redis::{Server, ServerError};
+use crate::shell::redis::Server;
 use crate::shell::terminal::Screen;
 
 /// Flags of the command.
@@ -108,14 +109,6 @@ async fn of_server(args: &Args, config: &Config) -> (Vec<Check>, Option<u64>) {
     (checks, Some(now_ms))
 }
 
-/// Returns the checks, or the reason why they could not be made.
-pub fn found_or_said(area: &'static str, subject: &str, found: Result<Vec<Check>, ServerError>) -> Vec<Check> {
-    found.unwrap_or_else(|error| {
-        let next = "grant the user of REDIS_URL what the list of tools/deploy names, or look at the server's log";
-        vec![Check::problem(area, subject, format!("it cannot be checked: {error}"), next)]
-    })
-}
-
 /// Folds the positions from the available part of the streams, and from the journal if there is one.
 async fn fold(args: &Args, config: &Config, server: &mut Server) -> anyhow::Result<Engine> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
@@ -130,17 +123,20 @@ fn holds_files(dir: &std::path::Path) -> bool {
     std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
 }
 
+#[derive(Serialize)]
+struct Document<'a> {
+    problems: usize,
+    warnings: usize,
+    ok: usize,
+    checks: &'a [Check],
+    settings: &'a [Setting],
+}
+
 fn show(args: &Args, config: &Config, checks: &[Check], out: &mut dyn Write) -> anyhow::Result<()> {
     let count = |verdict| checks.iter().filter(|check| check.verdict == verdict).count();
     if args.json {
-        let setting = |setting: &crate::config::Setting| json!({"key": setting.key, "value": setting.value, "origin": setting.origin.to_string()});
-        let document = json!({
-            "problems": count(Verdict::Problem), "warnings": count(Verdict::Warning), "ok": count(Verdict::Ok),
-            "checks": checks.iter().map(Check::json).collect::<Vec<Value>>(),
-            "settings": config.settings.iter().map(setting).collect::<Vec<Value>>(),
-        });
-        writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
-        return Ok(());
+        let (problems, warnings, ok) = (count(Verdict::Problem), count(Verdict::Warning), count(Verdict::Ok));
+        return json::write(out, &Document { problems, warnings, ok, checks, settings: &config.settings });
     }
     let mut screen = Screen::stdout(out);
     for check in checks.iter().filter(|check| args.all || check.verdict != Verdict::Ok) {

@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::check::Check;
-use super::command::found_or_said;
+use super::check::{Check, found_or_said};
 use crate::codec::line::Fields;
 use crate::codec::time::{self, span};
 use crate::config::Config;
@@ -38,7 +37,7 @@ pub async fn checks(server: &mut Server, config: &Config, now_ms: u64) -> Vec<Ch
 /// Checks a stream that only we write to: what would prevent a write.
 async fn of_output(server: &mut Server, name: &str) -> Result<Vec<Check>, ServerError> {
     if let Some(kind) = server.other_kind(name).await? {
-        let next = "find who writes it, and name another stream in [outputs]";
+        let next = "find who writes it, and name another stream in [streams]";
         return Ok(vec![Check::problem(AREA, name, format!("this key is a {kind}, not a stream"), next)]);
     }
     let info = server.stream_info(name).await?;
@@ -48,8 +47,7 @@ async fn of_output(server: &mut Server, name: &str) -> Result<Vec<Check>, Server
 /// Checks for a stream whose last id is the greatest possible one.
 fn exhausted(name: &str, info: &StreamInfo) -> Option<Check> {
     let found = "ids_exhausted: its last id is the greatest there is, and it can take no more entries";
-    let next = "find who wrote that id; no command takes it back: give the stream a new name, at its producer and in [streams] or \
-                [outputs]";
+    let next = "find who wrote that id; no command takes it back: give the stream a new name, at its producer and in [streams]";
     (info.last.max(info.last_generated) == Some(EntryId::MAX)).then(|| Check::problem(AREA, name, found, next))
 }
 

@@ -1,10 +1,9 @@
 //! The origin of each number: the stream, the shape and, on request, the entry itself.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use serde_json::{Value, json};
-
-use super::Args;
+use super::document::{Explanation, Origin, Origins};
 use crate::codec::line;
 use crate::config::Config;
 use crate::domain::engine::Decisions;
@@ -12,31 +11,30 @@ use crate::domain::event::ids::EntryId;
 use crate::drive::driver::Driver;
 use crate::shell::history::{History, Input, Options};
 
-/// Fields of a position that come from an entry.
-const FIELDS: [&str; 4] = ["entry_price", "atr_value", "volatility_factor", "mark_price"];
-
-/// Adds, for each entry that a document names, the streams and shapes that it was read from.
-pub fn with_origins(mut document: Value, args: &Args, config: &Config) -> anyhow::Result<Value> {
-    let mut wanted: BTreeMap<EntryId, Vec<Value>> = BTreeMap::new();
-    let position = &document["position"];
-    let fills = position["fills"].as_array().into_iter().flatten();
-    let named = FIELDS.iter().map(|field| &position[*field]["entry"]).chain(fills.map(|fill| &fill["entry"]));
-    for id in named.filter_map(|entry| entry.as_str()?.parse().ok()) {
-        wanted.entry(id).or_default();
-    }
-    let sources = args.sources();
+/// Returns the origins of each entry that the position of an explanation names. `None` if there is none, or the history
+/// cannot be read again.
+pub(super) fn origins(
+    explanation: &Explanation,
+    sources: Vec<PathBuf>,
+    raw: bool,
+    config: &Config,
+) -> anyhow::Result<Option<Origins>> {
+    let Some(position) = explanation.scene.as_ref().and_then(|scene| scene.position.as_ref()) else { return Ok(None) };
+    let fields = position.inputs().into_iter().filter_map(|(_, field)| Some(&field?.entry));
+    let named = fields.chain(position.fills.iter().map(|fill| &fill.entry));
+    let mut wanted: BTreeMap<EntryId, Vec<Origin>> =
+        named.filter_map(|entry| Some((entry.parse().ok()?, Vec::new()))).collect();
     let (Some(first), Some(last)) = (wanted.keys().next().copied(), wanted.keys().next_back().copied()) else {
-        return Ok(document);
+        return Ok(None);
     };
     let inputs: Vec<Input> = sources.into_iter().map(Input::from).collect();
     if inputs.contains(&Input::Stdin) {
-        return Ok(document);
+        return Ok(None);
     }
-    let symbol = document["symbol"].as_str().unwrap_or_default().to_owned();
     let options = Options { until: Some(EntryId::new(last.ms, u64::MAX)), ..Options::default() };
     let mut history = History::open(&inputs, &config.streams, options)?;
     let mut driver = Driver::new(config, Decisions::Recorded)?;
-    let of_symbol = driver.intern(&symbol);
+    let of_symbol = driver.intern(&explanation.symbol);
     while let Some(at) = history.next_line()? {
         if at.id < first || at.duplicate {
             continue;
@@ -47,16 +45,11 @@ pub fn with_origins(mut document: Value, args: &Args, config: &Config) -> anyhow
         if entry.symbol != Some(of_symbol) {
             continue;
         }
-        let mut origin = json!({"stream": config.streams.get(at.stream).name, "shape": entry.shape});
-        if args.raw {
-            origin["raw"] = String::from_utf8_lossy(at.bytes).into_owned().into();
-        }
-        origins.push(origin);
+        origins.push(Origin {
+            stream: config.streams.get(at.stream).name.clone(),
+            shape: entry.shape,
+            raw: raw.then(|| String::from_utf8_lossy(at.bytes).into_owned()),
+        });
     }
-    document["origins"] = wanted
-        .into_iter()
-        .map(|(id, origins)| (id.to_string(), Value::from(origins)))
-        .collect::<serde_json::Map<_, _>>()
-        .into();
-    Ok(document)
+    Ok(Some(wanted.into_iter().map(|(id, origins)| (id.to_string(), origins)).collect()))
 }

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::bail;
-use serde_json::{Map, Value, json};
-
+use super::document::{Explanation, HoldSince, Holds, Later, PolicyInForce, Scene, Subject};
 use super::reasons;
-use crate::codec::{policy, time, view};
+use crate::codec::view::PositionView;
+use crate::codec::{policy, time};
 use crate::config::Config;
 use crate::domain::book::position::Position;
 use crate::domain::book::symbol::Symbol;
@@ -20,6 +19,7 @@ use crate::domain::units::Ratio;
 use crate::drive::driver::Driver;
 use crate::drive::keys;
 use crate::shell::history::{History, Input, Options};
+use anyhow::bail;
 
 /// Changes of the hold that are shown. [1]
 const CHANGES_SHOWN: usize = 8;
@@ -58,84 +58,77 @@ pub fn fold(
     Ok(Past { engine: driver.engine, policy_since })
 }
 
-/// A symbol at the time that an engine has reached.
-pub struct Scene {
-    pub json: Value,
-}
-
-impl Scene {
+impl Explanation {
     /// Describes a symbol. Errors if the symbol was never seen.
-    pub fn of(engine: &Engine, name: &str, policy_since: Option<EntryId>) -> anyhow::Result<Self> {
+    pub fn of(engine: &Engine, name: &str, policy_since: Option<EntryId>, subject: Subject) -> anyhow::Result<Self> {
         let Some(symbol) = engine.find(name) else {
             let near = policy::nearest(name, engine.symbols().map(|symbol| &*symbol.name));
             let near = near.map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
             bail!("no entry names the symbol {name}{near}");
         };
         let now_ms = engine.evaluated_ms();
+        let (last, policy) = (engine.globals().last, engine.policy());
         let open = symbol.hot.open.as_ref();
         let shown = open.or(symbol.closed.last());
         let hold = open.and_then(|_| engine.hold_at(symbol, now_ms));
-        let policy = engine.policy();
-        let mut json = json!({
-            "symbol": name,
-            "last_entry": engine.globals().last.to_string(),
-            "at": time::iso(now_ms),
-            "position": shown.map(|position| view::position_document(engine, symbol, position)),
-            "hold": hold.map(|hold| hold.name()),
-            "why": reasons::why(engine, symbol, hold, now_ms),
-            "arithmetic": open.map_or_else(Vec::new, |open| arithmetic(engine, symbol, open)),
-            "policy": {
-                "hash": *policy.hash,
-                "mode": policy.mode.name(),
-                "adopted": engine.globals().policy_adopted,
-                "since": policy_since.map(|id| id.to_string()),
-                "min_r": policy.min_r.to_string(),
-                "cost_bps": policy.cost_bps.to_string(),
+        let scene = Scene {
+            last_entry: last.to_string(),
+            at: time::iso(now_ms),
+            position: shown.map(|position| PositionView::of(engine, symbol, position)),
+            hold: hold.map(|hold| hold.name()),
+            why: reasons::why(engine, symbol, hold, now_ms),
+            policy: PolicyInForce {
+                hash: policy.hash.to_string(),
+                mode: policy.mode.name(),
+                adopted: engine.globals().policy_adopted,
+                since: policy_since.map(|id| id.to_string()),
+                min_r: policy.min_r.to_string(),
+                cost_bps: policy.cost_bps.to_string(),
             },
-            "others": others(engine, name, now_ms),
-        });
-        if let Some(position) = shown {
-            json["holds"] = holds(position);
-            json["holds_dropped"] = position.holds.dropped().into();
+            others: others(engine, name, now_ms),
+            holds: shown.map(Holds::of),
+        };
+        let arithmetic = open.map_or_else(Vec::new, |open| arithmetic(engine, symbol, open));
+        Ok(Self { symbol: name.to_owned(), arithmetic, scene: Some(scene), subject, origins: None })
+    }
+}
+
+impl Later {
+    /// Returns the hold of a symbol at a time after its evaluation, if it has become another one: no entry states that
+    /// a price has become too old. [ms since 1970]
+    pub fn of(engine: &Engine, name: &str, at_ms: u64) -> Option<Self> {
+        let symbol = engine.find(name).filter(|symbol| symbol.hot.open.is_some())?;
+        let evaluated_ms = engine.evaluated_ms();
+        let hold = engine.hold_at(symbol, at_ms);
+        if at_ms <= evaluated_ms || hold == engine.hold_at(symbol, evaluated_ms) {
+            return None;
         }
-        Ok(Self { json })
+        let why = reasons::why(engine, symbol, hold, at_ms);
+        Some(Self { at: time::iso(at_ms), hold: hold.map(|hold| hold.name()), why })
     }
 }
 
-/// Returns the hold of a symbol at a time after its evaluation, if it has become another one: no entry states that a
-/// price has become too old. [ms since 1970]
-pub fn later(engine: &Engine, name: &str, at_ms: u64) -> Value {
-    let Some(symbol) = engine.find(name).filter(|symbol| symbol.hot.open.is_some()) else { return Value::Null };
-    let evaluated_ms = engine.evaluated_ms();
-    let hold = engine.hold_at(symbol, at_ms);
-    if at_ms <= evaluated_ms || hold == engine.hold_at(symbol, evaluated_ms) {
-        return Value::Null;
+impl Holds {
+    fn of(position: &Position) -> Self {
+        let changes = position.holds.changes().map(|change| HoldSince {
+            since: change.since.to_string(),
+            time: time::iso(change.since.ms),
+            hold: change.hold.map_or("decided", |hold| hold.name()),
+        });
+        let mut holds: Vec<HoldSince> = changes.collect();
+        holds.drain(..holds.len().saturating_sub(CHANGES_SHOWN));
+        Self { holds, holds_dropped: position.holds.dropped() }
     }
-    let why = reasons::why(engine, symbol, hold, at_ms);
-    json!({"at": time::iso(at_ms), "hold": hold.map(|hold| hold.name()), "why": why})
-}
-
-/// Returns the last changes of the reason to hold.
-fn holds(position: &Position) -> Value {
-    let changes: Vec<Value> = position
-        .holds
-        .changes()
-        .map(|change| {
-            let hold = change.hold.map_or("decided", |hold| hold.name());
-            json!({"since": change.since.to_string(), "time": time::iso(change.since.ms), "hold": hold})
-        })
-        .collect();
-    changes[changes.len().saturating_sub(CHANGES_SHOWN)..].to_vec().into()
 }
 
 /// Counts the open positions of other symbols at the same time, by hold. [1]
-fn others(engine: &Engine, name: &str, now_ms: u64) -> Map<String, Value> {
-    let mut others: BTreeMap<&str, u64> = BTreeMap::new();
+fn others(engine: &Engine, name: &str, now_ms: u64) -> BTreeMap<&'static str, u64> {
+    let mut others = BTreeMap::new();
     for symbol in engine.symbols().filter(|symbol| symbol.hot.open.is_some() && *symbol.name != *name) {
         let hold = engine.hold_at(symbol, now_ms).map_or("nothing", |hold| hold.name());
         *others.entry(hold).or_default() += 1;
     }
-    others.into_iter().map(|(hold, n)| (hold.to_owned(), n.into())).collect()
+    others
 }
 
 /// Returns the numbers of an evaluation, inserted into their formulas; the last line is `r_net`.

@@ -1,36 +1,34 @@
 //! A sheet of positions for people: a table of all, or the story of one symbol.
 
-use serde_json::Value;
+use rust_decimal::Decimal;
 
 use super::Sheet;
 use crate::cli::replay::rounded;
 use crate::codec::time;
+use crate::codec::view::{PositionView, Sourced};
+use crate::domain::event::ids::EntryId;
 use crate::shell::terminal::{Screen, Tone};
 
-fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "-".to_owned(),
-        other => other.to_string(),
-    }
+fn or_dash(value: Option<&String>) -> String {
+    value.cloned().unwrap_or_else(|| "-".to_owned())
 }
 
-fn names(value: &Value) -> String {
-    let names: Vec<String> = value.as_array().into_iter().flatten().map(text).collect();
+fn names(names: &[String]) -> String {
     if names.is_empty() { "-".to_owned() } else { names.join(" ") }
 }
 
-/// Returns the age of an entry at the time of the sheet, in words.
-fn age(sheet: &Sheet, entry: &Value) -> Option<String> {
-    let ms: u64 = entry.as_str()?.split('-').next()?.parse().ok()?;
-    Some(time::span(sheet.judged_ms().saturating_sub(ms)))
+/// Returns the age of a value at the time of the sheet, in words.
+fn age(sheet: &Sheet, field: Option<&Sourced>) -> String {
+    let entry = field.and_then(|field| field.entry.parse().ok());
+    entry.map_or_else(|| "-".to_owned(), |entry: EntryId| time::span(sheet.judged_ms().saturating_sub(entry.ms)))
 }
 
-/// Returns the distance of a price from another, in percent.
-fn percent(from: &Value, to: &Value) -> Option<String> {
-    let number = |value: &Value| value.as_str()?.parse::<rust_decimal::Decimal>().ok();
-    let (from, to) = (number(from)?, number(to)?);
-    let share = to.checked_sub(from)?.checked_div(from)?.checked_mul(rust_decimal::Decimal::ONE_HUNDRED)?;
+/// Returns the distance of the next rung from the mark, in percent.
+fn away(position: &PositionView) -> Option<String> {
+    let number = |text: &String| text.parse::<Decimal>().ok();
+    let from = number(&position.mark_price.as_ref()?.value)?;
+    let to = number(position.next_rung.as_ref()?.price.as_ref()?)?;
+    let share = to.checked_sub(from)?.checked_div(from)?.checked_mul(Decimal::ONE_HUNDRED)?;
     Some(format!("{:+.2}%", share.round_dp(2)))
 }
 
@@ -54,7 +52,7 @@ pub fn table(sheet: &Sheet, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     if !sheet.unconfirmed.is_empty() {
         screen.line(&format!("unconfirmed (a snapshot told of them once): {}", sheet.unconfirmed.join(" ")))?;
     }
-    let is_open = |name: &String| sheet.positions.iter().any(|p| p["symbol"] == name.as_str() && p["closed"].is_null());
+    let is_open = |name: &String| sheet.positions.iter().any(|p| p.symbol == *name && p.closed.is_none());
     let held: Vec<&str> = sheet.history_gap.iter().filter(|name| !is_open(name)).map(String::as_str).collect();
     if !held.is_empty() {
         screen.line(&format!("history gap, nothing open: {}", held.join(" ")))?;
@@ -74,40 +72,39 @@ fn as_of(sheet: &Sheet, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn cells(sheet: &Sheet, position: &Value) -> Vec<(String, Tone)> {
+fn cells(sheet: &Sheet, position: &PositionView) -> Vec<(String, Tone)> {
     let plain = |text: String| (text, Tone::Plain);
-    let mark = &position["mark_price"];
-    let next = &position["next_rung"];
-    let hold = text(&position["hold"]);
-    let tone = match hold.as_str() {
-        "-" | "below_min_r" | "no_rung" => Tone::Plain,
-        "killed" | "history_gap" | "diverged" | "awaiting_result" => Tone::Bad,
-        _ => Tone::Warning,
+    let value = |field: Option<&Sourced>| rounded_price(field.map(|field| &field.value));
+    let (entry, mark, next) = (&position.entry_price, &position.mark_price, position.next_rung.as_ref());
+    let tone = match position.hold.as_deref() {
+        None | Some("below_min_r" | "no_rung") => Tone::Plain,
+        Some("killed" | "history_gap" | "diverged" | "awaiting_result") => Tone::Bad,
+        Some(_) => Tone::Warning,
     };
     vec![
-        plain(text(&position["symbol"])),
-        plain(text(&position["side"])),
-        plain(text(&position["qty"])),
-        plain(rounded_price(&position["entry_price"]["value"])),
-        (text(&position["entry_price"]["source"]), Tone::Dim),
-        plain(rounded_price(&mark["value"])),
-        (age(sheet, &mark["entry"]).unwrap_or_else(|| "-".to_owned()), Tone::Dim),
-        plain(rounded(&text(&position["unrealized_pnl"]))),
-        plain(text(&position["r_net"])),
-        plain(text(&next["r"])),
-        plain(rounded_price(&next["price"])),
-        plain(percent(&mark["value"], &next["price"]).unwrap_or_else(|| "-".to_owned())),
-        (hold, tone),
-        (names(&position["missing"]), Tone::Bad),
-        (names(&position["flags"]), Tone::Warning),
+        plain(position.symbol.clone()),
+        plain(position.side.clone()),
+        plain(position.qty.clone()),
+        plain(value(entry.as_ref())),
+        (or_dash(entry.as_ref().map(|entry| &entry.source)), Tone::Dim),
+        plain(value(mark.as_ref())),
+        (age(sheet, mark.as_ref()), Tone::Dim),
+        plain(rounded(&or_dash(position.unrealized_pnl.as_ref()))),
+        plain(or_dash(position.r_net.as_ref())),
+        plain(or_dash(next.map(|next| &next.r))),
+        plain(rounded_price(next.and_then(|next| next.price.as_ref()))),
+        plain(away(position).unwrap_or_else(|| "-".to_owned())),
+        (or_dash(position.hold.as_ref()), tone),
+        (names(&position.missing), Tone::Bad),
+        (names(&position.flags), Tone::Warning),
     ]
 }
 
 /// Formats a price with eight significant digits.
-fn rounded_price(value: &Value) -> String {
-    match value.as_str().and_then(|text| text.parse::<rust_decimal::Decimal>().ok()) {
+fn rounded_price(price: Option<&String>) -> String {
+    match price.and_then(|text| text.parse::<Decimal>().ok()) {
         Some(price) => price.round_sf(8).unwrap_or(price).normalize().to_string(),
-        None => text(value),
+        None => or_dash(price),
     }
 }
 
@@ -117,51 +114,39 @@ pub fn story(sheet: &Sheet, symbol: &str, screen: &mut Screen<'_>) -> anyhow::Re
         screen.line(&format!("{symbol}: no position was seen."))?;
     }
     for position in &sheet.positions {
-        let closed = if position["closed"].is_null() {
-            String::new()
-        } else {
-            format!(", closed {}", text(&position["closed"]))
-        };
-        screen.heading(&format!(
-            "{} {} {}  opened {}{closed}",
-            text(&position["position_id"]),
-            text(&position["side"]),
-            text(&position["qty"]),
-            text(&position["opened"]),
-        ))?;
-        let mut fields = Vec::new();
-        for name in ["entry_price", "atr_value", "volatility_factor", "mark_price"] {
-            let field = &position[name];
-            let old = age(sheet, &field["entry"]).unwrap_or_else(|| "-".to_owned());
-            let missing = if field.is_null() { Tone::Bad } else { Tone::Plain };
-            let value = if field.is_null() { "missing".to_owned() } else { text(&field["value"]) };
-            fields.push(vec![
+        let PositionView { position_id, side, qty, opened, .. } = position;
+        let closed = position.closed.as_ref().map_or_else(String::new, |closed| format!(", closed {closed}"));
+        screen.heading(&format!("{position_id} {side} {qty}  opened {opened}{closed}"))?;
+        let row = |(name, field): (&str, Option<&Sourced>)| {
+            let value = field.map_or(("missing".to_owned(), Tone::Bad), |field| (field.value.clone(), Tone::Plain));
+            vec![
                 (format!("  {name}"), Tone::Plain),
-                (value, missing),
-                (text(&field["source"]), Tone::Plain),
-                (text(&field["entry"]), Tone::Dim),
-                (old, Tone::Dim),
-            ]);
+                value,
+                (or_dash(field.map(|field| &field.source)), Tone::Plain),
+                (or_dash(field.map(|field| &field.entry)), Tone::Dim),
+                (age(sheet, field), Tone::Dim),
+            ]
+        };
+        let rows = position.inputs().map(row).to_vec();
+        screen.table(&["  FIELD", "VALUE", "SOURCE", "ENTRY", "AGE"], &[1, 4], rows)?;
+        for (name, value) in [
+            ("risk_price", or_dash(position.risk_price.as_ref())),
+            ("entry_risk_usdt", or_dash(position.entry_risk_usdt.as_ref())),
+            ("unrealized_pnl", or_dash(position.unrealized_pnl.as_ref())),
+            ("realized_pnl", or_dash(position.realized_pnl.as_ref())),
+            ("r_net", or_dash(position.r_net.as_ref())),
+            ("qty_initial", position.qty_initial.clone()),
+            ("hold", or_dash(position.hold.as_ref())),
+            ("flags", names(&position.flags)),
+        ] {
+            screen.line(&format!("  {name:<18} {value}"))?;
         }
-        screen.table(&["  FIELD", "VALUE", "SOURCE", "ENTRY", "AGE"], &[1, 4], fields)?;
-        for name in ["risk_price", "entry_risk_usdt", "unrealized_pnl", "realized_pnl", "r_net", "qty_initial", "hold"]
-        {
-            screen.line(&format!("  {name:<18} {}", text(&position[name])))?;
+        if let Some(next) = &position.next_rung {
+            let away = away(position).map_or_else(String::new, |away| format!(" ({away} away)"));
+            let price = rounded_price(next.price.as_ref());
+            screen.line(&format!("  {:<18} {} R at {price}{away}", "next rung", next.r))?;
         }
-        screen.line(&format!("  {:<18} {}", "flags", names(&position["flags"])))?;
-        let next = &position["next_rung"];
-        if !next.is_null() {
-            let away = percent(&position["mark_price"]["value"], &next["price"]);
-            let away = away.map_or_else(String::new, |away| format!(" ({away} away)"));
-            screen.line(&format!(
-                "  {:<18} {} R at {}{away}",
-                "next rung",
-                text(&next["r"]),
-                rounded_price(&next["price"])
-            ))?;
-        }
-        rows_of(position, "fills", &["order", "side", "qty", "price", "source", "entry"], screen)?;
-        rows_of(position, "rungs", &["r", "fraction", "state", "decision_id"], screen)?;
+        lists(position, screen)?;
         screen.line("")?;
     }
     if !sheet.history_gap.is_empty() {
@@ -173,27 +158,25 @@ pub fn story(sheet: &Sheet, symbol: &str, screen: &mut Screen<'_>) -> anyhow::Re
     as_of(sheet, screen)
 }
 
-fn rows_of(position: &Value, list: &str, keys: &[&str], screen: &mut Screen<'_>) -> anyhow::Result<()> {
-    let items = position[list].as_array().into_iter().flatten();
-    let rows: Vec<Vec<(String, Tone)>> = items
-        .map(|item| {
-            let indent = |i: usize| if i == 0 { "  " } else { "" };
-            keys.iter()
-                .enumerate()
-                .map(|(i, key)| (format!("{}{}", indent(i), text(&item[*key])), Tone::Plain))
-                .collect()
-        })
-        .collect();
-    if rows.is_empty() {
-        return Ok(());
+/// Shows the fills and the rungs of a position.
+fn lists(position: &PositionView, screen: &mut Screen<'_>) -> std::io::Result<()> {
+    let plain = |cells: Vec<String>| cells.into_iter().map(|cell| (cell, Tone::Plain)).collect::<Vec<_>>();
+    if !position.fills.is_empty() {
+        screen.line("  fills:")?;
+        let rows = position.fills.iter().map(|fill| {
+            let order = format!("  {}", or_dash(fill.order.as_ref()));
+            let [price, source] = [&fill.price, &fill.source].map(|value| or_dash(value.as_ref()));
+            plain(vec![order, fill.side.clone(), fill.qty.clone(), price, source, fill.entry.clone()])
+        });
+        screen.table(&["  ORDER", "SIDE", "QTY", "PRICE", "SOURCE", "ENTRY"], &[], rows.collect())?;
     }
-    let heads: Vec<String> = keys
-        .iter()
-        .enumerate()
-        .map(|(i, k)| format!("{}{}", if i == 0 { "  " } else { "" }, k.to_uppercase()))
-        .collect();
-    let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
-    screen.line(&format!("  {list}:"))?;
-    screen.table(&heads, &[], rows)?;
+    if !position.rungs.is_empty() {
+        screen.line("  rungs:")?;
+        let rows = position.rungs.iter().map(|rung| {
+            let decision_id = or_dash(rung.decision_id.as_ref());
+            plain(vec![format!("  {}", rung.r), rung.fraction.clone(), rung.state.clone(), decision_id])
+        });
+        screen.table(&["  R", "FRACTION", "STATE", "DECISION_ID"], &[], rows.collect())?;
+    }
     Ok(())
 }

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Context as _;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::Compared;
-use super::variant::{FILL_MODEL, Made, Variant};
+use super::variant::{FILL_MODEL, Fill, Made, Variant};
 use crate::cli::replay::rounded;
 use crate::codec::time;
+use crate::codec::view::{Counted, as_text};
 use crate::domain::units::{OutOfRange, Qty, Quote, RMultiple};
 use crate::shell::terminal::{Screen, Tone};
 
@@ -17,19 +19,28 @@ use crate::shell::terminal::{Screen, Tone};
 const WIDE_MAX: usize = 3;
 
 /// Sums over decisions.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Sums {
     decisions: u64,
-    qty: Qty,
     filled: u64,
+    #[serde(rename = "realized_pnl", serialize_with = "as_text")]
     pnl: Quote,
+    #[serde(rename = "realized_r", serialize_with = "as_text")]
     r: RMultiple,
+}
+
+/// Sums over the decisions of one symbol.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct SymbolSums {
+    #[serde(flatten)]
+    sums: Sums,
+    #[serde(serialize_with = "as_text")]
+    qty: Qty,
 }
 
 impl Sums {
     fn add(&mut self, made: &Made) -> Result<(), OutOfRange> {
         self.decisions += 1;
-        self.qty = self.qty.plus(made.decision.qty)?;
         if let Some(fill) = made.fill {
             self.filled += 1;
             self.pnl = self.pnl.plus(fill.pnl.unwrap_or(Quote::ZERO))?;
@@ -37,25 +48,19 @@ impl Sums {
         }
         Ok(())
     }
+}
 
-    fn json(&self, with_qty: bool) -> Value {
-        let mut json = json!({
-            "decisions": self.decisions,
-            "filled": self.filled,
-            "realized_pnl": self.pnl.to_string(),
-            "realized_r": self.r.to_string(),
-        });
-        if with_qty {
-            json["qty"] = self.qty.to_string().into();
-        }
-        json
+impl SymbolSums {
+    fn add(&mut self, made: &Made) -> Result<(), OutOfRange> {
+        self.qty = self.qty.plus(made.decision.qty)?;
+        self.sums.add(made)
     }
 }
 
 /// Returns a policy's sums: all, and by symbol.
-fn sums(variant: &Variant) -> anyhow::Result<(Sums, BTreeMap<String, Sums>)> {
+fn sums(variant: &Variant) -> anyhow::Result<(Sums, BTreeMap<String, SymbolSums>)> {
     let mut all = Sums::default();
-    let mut symbols: BTreeMap<String, Sums> = BTreeMap::new();
+    let mut symbols: BTreeMap<String, SymbolSums> = BTreeMap::new();
     for made in &variant.made {
         let fits = symbols
             .entry(variant.engine.symbol(made.decision.symbol).name.to_string())
@@ -71,47 +76,67 @@ fn ids(variant: &Variant) -> BTreeSet<&str> {
     variant.made.iter().map(|made| &*made.decision.decision_id).collect()
 }
 
-/// Returns the document of `--json`.
-pub fn json(compared: &Compared) -> anyhow::Result<Value> {
-    let first = compared.variants.first().map(ids).unwrap_or_default();
-    let mut policies = Vec::new();
-    for variant in &compared.variants {
-        let (all, symbols) = sums(variant)?;
-        let own = ids(variant);
-        let symbols: Map<String, Value> =
-            symbols.iter().map(|(symbol, sums)| (symbol.clone(), sums.json(true))).collect();
-        policies.push(json!({
-            "name": variant.name,
-            "policy": *variant.engine.policy().hash,
-            "mode": variant.engine.policy().mode.name(),
-            "total": all.json(false),
-            "symbols": symbols,
-            "holds": variant.engine.counters.holds().map(|(hold, n)| (hold.name().to_owned(), Value::from(n))).collect::<Map<_, _>>(),
-            "only_here": own.difference(&first).collect::<Vec<_>>(),
-            "only_in_the_first": first.difference(&own).collect::<Vec<_>>(),
-            "recorded_alike": compared.recorded.iter().filter(|id| own.contains(&***id)).count(),
-            "decisions": variant.made.iter().map(|made| shown(variant, made)).collect::<Vec<_>>(),
-        }));
-    }
-    Ok(json!({
-        "entries": compared.entries,
-        "fill_model": FILL_MODEL,
-        "recorded": compared.recorded.len(),
-        "policies": policies,
-    }))
+/// The document of `--json`.
+#[derive(Serialize)]
+pub struct Document<'a> {
+    entries: u64,
+    fill_model: &'static str,
+    recorded: usize,
+    policies: Vec<PolicyResult<'a>>,
 }
 
-fn shown(variant: &Variant, made: &Made) -> Value {
-    let text = |value: Option<String>| value.map_or(Value::Null, Value::from);
-    json!({
-        "payload": variant.payload(made),
-        "fill": made.fill.map(|fill| json!({
-            "entry": fill.entry.to_string(),
-            "price": fill.price.to_string(),
-            "realized_pnl": text(fill.pnl.map(|pnl| pnl.to_string())),
-            "realized_r": text(fill.r.map(|r| r.to_string())),
-        })),
-    })
+/// What one policy would have done.
+#[derive(Serialize)]
+struct PolicyResult<'a> {
+    name: &'a str,
+    policy: &'a str,
+    mode: &'static str,
+    total: Sums,
+    symbols: BTreeMap<String, SymbolSums>,
+    holds: Counted,
+    only_here: Vec<&'a str>,
+    only_in_the_first: Vec<&'a str>,
+    recorded_alike: usize,
+    decisions: Vec<DecisionResult<'a>>,
+}
+
+#[derive(Serialize)]
+struct DecisionResult<'a> {
+    payload: Value,
+    fill: Option<&'a Fill>,
+}
+
+impl<'a> Document<'a> {
+    pub fn of(compared: &'a Compared) -> anyhow::Result<Self> {
+        let first = compared.variants.first().map(ids).unwrap_or_default();
+        let result = |variant: &'a Variant| {
+            let (total, symbols) = sums(variant)?;
+            let own = ids(variant);
+            let decisions = variant
+                .made
+                .iter()
+                .map(|made| DecisionResult { payload: variant.payload(made), fill: made.fill.as_ref() });
+            let (policy, counters) = (variant.engine.policy(), &variant.engine.counters);
+            Ok(PolicyResult {
+                name: &variant.name,
+                policy: &policy.hash,
+                mode: policy.mode.name(),
+                total,
+                symbols,
+                holds: counters.holds().map(|(hold, n)| (hold.name(), n)).collect(),
+                only_here: own.difference(&first).copied().collect(),
+                only_in_the_first: first.difference(&own).copied().collect(),
+                recorded_alike: compared.recorded.iter().filter(|id| own.contains(&***id)).count(),
+                decisions: decisions.collect(),
+            })
+        };
+        Ok(Self {
+            entries: compared.entries,
+            fill_model: FILL_MODEL,
+            recorded: compared.recorded.len(),
+            policies: compared.variants.iter().map(result).collect::<anyhow::Result<_>>()?,
+        })
+    }
 }
 
 /// Writes every decision of every policy, one row each.
@@ -143,9 +168,7 @@ pub fn write_csv(compared: &Compared, path: &Path) -> anyhow::Result<()> {
                 Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("+"),
                 other => other.to_string(),
             };
-            let fill = |of: &dyn Fn(&super::variant::Fill) -> Option<String>| {
-                made.fill.as_ref().and_then(of).unwrap_or_default()
-            };
+            let fill = |of: &dyn Fn(&Fill) -> Option<String>| made.fill.as_ref().and_then(of).unwrap_or_default();
             table.write_record([
                 variant.name.clone(),
                 time::iso(made.decision.cause.ms),
@@ -203,7 +226,7 @@ pub fn show(compared: &Compared, screen: &mut Screen<'_>) -> anyhow::Result<()> 
 
 fn by_symbol(
     compared: &Compared,
-    all: &[(Sums, BTreeMap<String, Sums>)],
+    all: &[(Sums, BTreeMap<String, SymbolSums>)],
     screen: &mut Screen<'_>,
 ) -> anyhow::Result<()> {
     let symbols: BTreeSet<&String> = all.iter().flat_map(|(_, symbols)| symbols.keys()).collect();
@@ -219,9 +242,9 @@ fn by_symbol(
         let mut row = vec![(format!("  {symbol}"), Tone::Plain)];
         for (_, symbols) in all {
             let cells = match symbols.get(symbol) {
-                Some(sums) => [
+                Some(SymbolSums { sums, qty }) => [
                     sums.decisions.to_string(),
-                    rounded(&sums.qty.to_string()),
+                    rounded(&qty.to_string()),
                     rounded(&sums.pnl.to_string()),
                     rounded(&sums.r.to_string()),
                 ],

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::codec::seal;
+use crate::codec::view::{as_text, as_text_or_null};
 use crate::domain::engine::{Decision, Engine};
 use crate::domain::event::ids::{EntryId, SymbolId};
 use crate::domain::event::{Control, Entry, Event, Side};
@@ -27,12 +29,16 @@ pub struct Made {
 }
 
 /// An assumed fill.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Fill {
+    #[serde(serialize_with = "as_text")]
     pub entry: EntryId,
+    #[serde(serialize_with = "as_text")]
     pub price: Price,
     /// After cost; `None` if it does not fit a decimal. [quote]
+    #[serde(rename = "realized_pnl", serialize_with = "as_text_or_null")]
     pub pnl: Option<Quote>,
+    #[serde(rename = "realized_r", serialize_with = "as_text_or_null")]
     pub r: Option<RMultiple>,
 }
 

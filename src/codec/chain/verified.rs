@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
+
 use super::fault::{Duplicated, Fault, Tampered};
 use super::link::{Found, Link};
 use crate::codec::signing::SigningKey;
@@ -9,7 +11,7 @@ use crate::domain::engine::ChainHead;
 use crate::domain::event::ids::EntryId;
 
 /// Results of verifying the signatures. [1]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Signatures {
     pub good: u64,
     pub bad: u64,

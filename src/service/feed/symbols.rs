@@ -26,7 +26,7 @@ pub(super) async fn follow(service: String, state: State) {
                 state.want(open);
             }
             Err(error) if answered.is_some_and(|at| at.elapsed() > BELIEVED_FOR) => {
-                tracing::warn!(%error, "the service does not say which positions are open; prices of all symbols");
+                tracing::warn!(%error, "the open positions are not known: prices of all symbols are written");
                 answered = None;
                 state.want(None);
             }
@@ -43,7 +43,7 @@ pub(super) async fn ask(service: &str) -> anyhow::Result<Option<BTreeSet<String>
     if sheet.positions_unknown {
         return Ok(None);
     }
-    let open = sheet.positions.iter().filter_map(|position| position["symbol"].as_str());
+    let open = sheet.positions.iter().map(|position| position.symbol.as_str());
     // A position that is not confirmed yet will need a price a moment later.
     Ok(Some(open.chain(sheet.unconfirmed.iter().map(String::as_str)).map(str::to_owned).collect()))
 }

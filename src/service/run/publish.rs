@@ -183,7 +183,7 @@ impl Publisher {
             Question::Positions { symbol, all, answer } => {
                 match Sheet::of_at(engine, store, symbol.as_deref(), all, now_ms) {
                     Ok(sheet) => {
-                        let _ = answer.send(serde_json::to_value(sheet).unwrap_or_default());
+                        let _ = answer.send(sheet);
                     }
                     // The question is dropped, so it counts as not answered.
                     Err(error) => tracing::error!(%error, "positions could not be read"),

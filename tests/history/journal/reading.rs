@@ -140,7 +140,7 @@ fn a_replay_of_a_journal_counts_its_late_entries() {
     journal(folder.path(), &LATE, false);
     let request = Request { histories: vec![folder.path().to_path_buf()], ..Request::default() };
     let (replayed, _) = replayed(&request, &config(None));
-    assert_eq!(replayed.summary["entries"], 10);
-    assert_eq!(replayed.summary["counts"]["late_order"], 4);
-    assert_eq!(replayed.summary["duplicates"], 0);
+    assert_eq!(replayed.summary.entries, 10);
+    assert_eq!(replayed.summary.counts["late_order"], 4);
+    assert_eq!(replayed.summary.duplicates, 0);
 }

@@ -9,8 +9,8 @@ use harvester::codec::policy;
 use harvester::codec::view;
 use serde_json::{Value, json};
 
-use super::{cases, line_faults};
-use crate::support::contract::faults;
+use super::{cases, line_faults, resolve};
+use crate::support::contract::{DOCUMENTS, faults};
 use crate::support::{config, replayed};
 
 #[derive(Parser)]
@@ -34,8 +34,8 @@ fn what_a_replay_writes_validates() {
         let request =
             Request { histories: vec![case.join("events.jsonl")], skip_bad_lines: true, ..Request::default() };
         let (replayed, decisions) = replayed(&request, &config(Some(&case.join("policy.toml"))));
-        expect_valid(&case, "replay.summary.v1", &Value::Object(replayed.summary));
-        expect_valid(&case, "positions.v1", &view::positions(&replayed.engine, true).into());
+        expect_valid(&case, "replay.summary.v1", &json!(replayed.summary));
+        expect_valid(&case, "positions.v1", &json!(view::positions(&replayed.engine, true)));
         for line in decisions.iter().map(|line| serde_json::from_str(line).unwrap()) {
             assert_eq!(line_faults(&line), Vec::<String>::new(), "{}: {line}", case.display());
             decided += 1;
@@ -72,6 +72,43 @@ fn the_canonical_policy_validates() {
     }
 }
 
+/// What is written validates, and every key of it is described.
 fn expect_valid(case: &Path, name: &str, document: &Value) {
     assert_eq!(faults(name, document), Vec::<String>::new(), "{}: {name}: {document}", case.display());
+    let mut unknown = Vec::new();
+    undescribed(name, &DOCUMENTS[name], document, "", &mut unknown);
+    assert_eq!(unknown, Vec::<String>::new(), "{}: keys of {name} without a description", case.display());
+}
+
+/// Collects the keys of a document that its schema does not name.
+fn undescribed(name: &str, schema: &Value, document: &Value, place: &str, unknown: &mut Vec<String>) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let of = reference.split_once(".json#").map_or(name, |(file, _)| file);
+        return undescribed(of, resolve(name, reference).expect("it leads somewhere"), document, place, unknown);
+    }
+    // One of several ways: the one that has an answer to the document.
+    if let Some(ways) = schema["anyOf"].as_array() {
+        let lists = ways.iter().map(|way| {
+            let mut list = Vec::new();
+            undescribed(name, way, document, place, &mut list);
+            list
+        });
+        unknown.extend(lists.min_by_key(Vec::len).unwrap_or_default());
+        return;
+    }
+    match document {
+        Value::Object(members) => {
+            for (key, value) in members {
+                let place = format!("{place}/{key}");
+                match (schema["properties"].get(key), schema.get("additionalProperties")) {
+                    (Some(inner), _) | (None, Some(inner)) => undescribed(name, inner, value, &place, unknown),
+                    (None, None) => unknown.push(place),
+                }
+            }
+        }
+        Value::Array(items) => {
+            items.iter().for_each(|item| undescribed(name, &schema["items"], item, &format!("{place}/*"), unknown));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }

@@ -1,0 +1,36 @@
+//! One decision as its history line has it.
+
+use serde::Deserialize;
+
+use crate::domain::event::ids::EntryId;
+
+/// The part of a decision's payload that screens show.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct DecisionView {
+    pub symbol: String,
+    pub side: String,
+    pub qty: String,
+    pub close_fraction: String,
+    pub rungs: Vec<String>,
+    pub r_net: String,
+    pub mark_price: String,
+    pub unrealized_pnl: String,
+    pub mode: String,
+}
+
+impl DecisionView {
+    /// Reads a history line, with the id of its entry; `None` if it is not one of our decisions.
+    pub fn of_line(line: &str) -> Option<(EntryId, Self)> {
+        #[derive(Deserialize)]
+        struct Line {
+            id: String,
+            fields: Fields,
+        }
+        #[derive(Deserialize)]
+        struct Fields {
+            payload: String,
+        }
+        let line: Line = serde_json::from_str(line).ok()?;
+        Some((line.id.parse().ok()?, serde_json::from_str(&line.fields.payload).ok()?))
+    }
+}

@@ -1,0 +1,188 @@
+//! One position as a document: the numbers that it rests on, what follows from them, and its hold.
+
+use serde::{Deserialize, Serialize};
+
+use super::{missing, next_rung, rungs};
+use crate::domain::book::change::{Cause, PositionChange};
+use crate::domain::book::position::{Position, RiskFields};
+use crate::domain::book::symbol::Symbol;
+use crate::domain::engine::Engine;
+use crate::domain::event::ids::EntryId;
+use crate::domain::exit::{self, Valuation};
+
+/// A position (docs/spec/commands.md, "positions").
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PositionView {
+    pub symbol: String,
+    pub position_id: String,
+    pub side: String,
+    pub qty: String,
+    /// The largest quantity that it has had. [base]
+    pub qty_initial: String,
+    pub entry_price: Option<Sourced>,
+    pub atr_value: Option<Sourced>,
+    pub volatility_factor: Option<Sourced>,
+    /// `None` for a closed position.
+    pub mark_price: Option<Sourced>,
+    pub risk_price: Option<String>,
+    pub entry_risk_usdt: Option<String>,
+    pub unrealized_pnl: Option<String>,
+    pub realized_pnl: Option<String>,
+    pub r_net: Option<String>,
+    pub next_rung: Option<NextRung>,
+    pub rungs: Vec<Rung>,
+    pub fills: Vec<Fill>,
+    /// Fields that are lacking to evaluate it.
+    pub missing: Vec<String>,
+    pub flags: Vec<String>,
+    pub hold: Option<String>,
+    pub opened: String,
+    pub closed: Option<String>,
+}
+
+/// A value with its source, and the entry that it was read from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sourced {
+    pub value: String,
+    pub source: String,
+    pub entry: String,
+}
+
+/// The lowest armed rung, and the price that reaches it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NextRung {
+    pub r: String,
+    pub price: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rung {
+    pub r: String,
+    pub fraction: String,
+    pub state: String,
+    pub decision_id: Option<String>,
+}
+
+/// A change of the quantity.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fill {
+    pub order: Option<String>,
+    /// `BUY` or `SELL`.
+    pub side: String,
+    pub qty: String,
+    pub price: Option<String>,
+    pub source: Option<String>,
+    pub entry: String,
+}
+
+impl PositionView {
+    /// Returns a position with its hold at the last entry after which symbols are evaluated.
+    pub fn of(engine: &Engine, symbol: &Symbol, position: &Position) -> Self {
+        Self::of_at(engine, symbol, position, engine.evaluated_ms())
+    }
+
+    /// Returns a position with hold and rungs at a time. [ms since 1970]
+    pub fn of_at(engine: &Engine, symbol: &Symbol, position: &Position, now_ms: u64) -> Self {
+        let policy = engine.policy();
+        let totals = &position.totals;
+        let is_open = position.is_open();
+        let risk = exit::risk(position, policy).ok().flatten();
+        let valuation = if is_open { Valuation::of(symbol, policy).ok().flatten() } else { None };
+        let mark = symbol.hot.mark.filter(|_| is_open);
+        let entry_risk = risk.and_then(|risk| risk.risk_price.for_qty(totals.qty.abs()).ok());
+        let pnl = mark.and_then(|mark| position.unrealized(mark.price).ok().flatten());
+        let next_rung = next_rung(position, policy, now_ms).filter(|_| is_open).map(|r| {
+            let price = exit::price_at(position, policy, r.max(policy.min_r)).ok().flatten();
+            NextRung { r: r.to_string(), price: text(price) }
+        });
+        let rungs = rungs(position, policy, now_ms).into_iter().map(|rung| Rung {
+            r: rung.r.to_string(),
+            fraction: rung.fraction.to_string(),
+            state: rung.state.name().to_owned(),
+            decision_id: rung.decision_id.map(String::from),
+        });
+        let hold = if is_open { engine.hold_at(symbol, now_ms) } else { None };
+        let missing = if is_open { missing(symbol, position) } else { Vec::new() };
+        let of_risk = |value: fn(&RiskFields) -> String| {
+            position.risk.as_ref().map(|risk| Sourced::of(value(risk), risk.source.name(), risk.entry.id))
+        };
+        Self {
+            symbol: symbol.name.to_string(),
+            position_id: position.id.with_symbol(&symbol.name),
+            side: position.direction.name().to_owned(),
+            qty: totals.qty.abs().to_string(),
+            qty_initial: totals.qty_largest.to_string(),
+            entry_price: totals.entry.map(|entry| Sourced::of(entry.price, entry.source.name(), entry.entry.id)),
+            atr_value: of_risk(|risk| risk.atr_value.to_string()),
+            volatility_factor: of_risk(|risk| risk.volatility_factor.to_string()),
+            mark_price: mark.map(|mark| Sourced::of(mark.price, engine.source_name(mark.source), mark.entry)),
+            risk_price: text(risk.map(|risk| risk.risk_price)),
+            entry_risk_usdt: text(entry_risk),
+            unrealized_pnl: text(pnl),
+            realized_pnl: text(totals.realized),
+            r_net: text(valuation.map(|valuation| valuation.r_net)),
+            next_rung,
+            rungs: rungs.collect(),
+            fills: position.changes.iter().filter(|change| change.cause != Cause::EntrySet).flat_map(fills).collect(),
+            missing: missing.into_iter().map(str::to_owned).collect(),
+            flags: exit::flags(symbol, position, policy).iter().map(|flag| flag.name().to_owned()).collect(),
+            hold: hold.map(|hold| hold.name().to_owned()),
+            opened: position.opened.id.to_string(),
+            closed: text(position.closed.map(|entry| entry.id)),
+        }
+    }
+
+    /// Returns the four fields that an evaluation rests on, by name.
+    pub fn inputs(&self) -> [(&'static str, Option<&Sourced>); 4] {
+        [
+            ("entry_price", self.entry_price.as_ref()),
+            ("atr_value", self.atr_value.as_ref()),
+            ("volatility_factor", self.volatility_factor.as_ref()),
+            ("mark_price", self.mark_price.as_ref()),
+        ]
+    }
+}
+
+impl Sourced {
+    fn of(value: impl ToString, source: &str, entry: EntryId) -> Self {
+        Self { value: value.to_string(), source: source.to_owned(), entry: entry.to_string() }
+    }
+}
+
+fn text(value: Option<impl ToString>) -> Option<String> {
+    value.map(|value| value.to_string())
+}
+
+/// Returns a change as fills. In a look-up the part that fills have explained comes first.
+fn fills(change: &PositionChange) -> Vec<Fill> {
+    let side = if change.delta.is_negative() { "SELL" } else { "BUY" }.to_owned();
+    let explained = change.late_fills.iter().map(|fill| Fill {
+        order: Some(fill.order.text().to_owned()),
+        side: side.clone(),
+        qty: fill.qty.to_string(),
+        price: text(fill.price),
+        source: Some("fill".to_owned()),
+        entry: fill.entry.id.to_string(),
+    });
+    let mut fills: Vec<Fill> = explained.collect();
+    let rest = change.unexplained().unwrap_or(change.delta);
+    if rest.is_zero() {
+        return fills;
+    }
+    let (order, source) = match &change.cause {
+        Cause::Fill { order, .. } => (Some(order.text().to_owned()), change.price.map(|price| price.source.name())),
+        Cause::Explained { order } => (Some(order.to_string()), Some("fill")),
+        Cause::SnapshotOpening => (None, Some("snapshot")),
+        Cause::Adoption => (None, Some("exchange")),
+        Cause::EntrySet => (None, None),
+    };
+    fills.push(Fill {
+        order,
+        side,
+        qty: rest.abs().to_string(),
+        price: text(change.price.map(|price| price.price)),
+        source: source.map(str::to_owned),
+        entry: change.entry.id.to_string(),
+    });
+    fills
+}
