@@ -46,7 +46,8 @@ pub struct RunFlags {
     /// Name of the consumer within the group; it must stay the same
     #[arg(long, value_name = "NAME")]
     consumer: Option<String>,
-    /// Where a new store starts; a time of day is the latest one before now, and 90m ago counts from now
+    /// Where a new store starts: the first or the next entry, an entry id, ISO-8601, a time of day in UTC (02:07; the latest
+    /// before now), or 90m ago
     #[arg(long, value_name = "earliest|latest|ID|TIME")]
     from: Option<String>,
     /// Address of health, metrics and positions; "" = nowhere

@@ -38,7 +38,7 @@ impl Sink {
                 Ok(()) => return,
                 Err(error) => {
                     let wait = backoff.next();
-                    tracing::warn!(%error, wait_ms = wait.as_millis(), "what the exchange told is not written yet");
+                    tracing::warn!(%error, wait_ms = wait.as_millis(), "events of the exchange are not written yet");
                     tokio::time::sleep(wait).await;
                 }
             }
@@ -57,7 +57,7 @@ impl Sink {
                 Ok(entries) => return entries,
                 Err(error) => {
                     let wait = backoff.next();
-                    tracing::warn!(%error, wait_ms = wait.as_millis(), "what was written before is not read yet");
+                    tracing::warn!(%error, wait_ms = wait.as_millis(), "entries that were written before are not read yet");
                     tokio::time::sleep(wait).await;
                 }
             }

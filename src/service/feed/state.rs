@@ -4,19 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The kind of feed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Feed {
-    Mark,
-    User,
-}
+use crate::codec::time;
+use crate::domain::named;
 
-impl Feed {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Mark => "mark",
-            Self::User => "user",
-        }
+named! {
+    /// The kind of feed.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(super) enum Feed {
+        Mark => "mark",
+        User => "user",
     }
 }
 
@@ -193,23 +189,23 @@ impl State {
         let age = |at: Option<&Instant>| at.unwrap_or(&self.began).elapsed();
         let Some(_) = &facts.wanted else {
             let age = age(facts.wrote.as_ref());
-            return if age > limit { vec![format!("no price written for {} ms", age.as_millis())] } else { Vec::new() };
+            return if age > limit { vec![format!("no price written for {}", words(age))] } else { Vec::new() };
         };
         // No position is open: a message that could have been written is enough.
         if facts.wanted_since.is_empty() {
             let age = age(facts.message.as_ref());
-            return if age > limit { vec![format!("no message for {} ms", age.as_millis())] } else { Vec::new() };
+            return if age > limit { vec![format!("no message for {}", words(age))] } else { Vec::new() };
         }
         let late = facts.wanted_since.iter().filter_map(|(symbol, since)| {
             let age = facts.prices.get(symbol).filter(|at| *at > since).unwrap_or(since).elapsed();
             (age > limit).then(|| (symbol, age, facts.prices.contains_key(symbol)))
         });
         let late: Vec<_> = late.collect();
-        let words = |(symbol, age, ever): &(&String, Duration, bool)| {
-            let ever = if *ever { "" } else { ", nor ever" };
-            format!("{symbol}: no price written for {} ms{ever}", age.as_millis())
+        let reason = |(symbol, age, ever): &(&String, Duration, bool)| {
+            let ever = if *ever { "" } else { ", and none ever" };
+            format!("{symbol}: no price written for {}{ever}", words(*age))
         };
-        let mut reasons: Vec<String> = late.iter().take(NAMED_MAX).map(words).collect();
+        let mut reasons: Vec<String> = late.iter().take(NAMED_MAX).map(reason).collect();
         if late.len() > NAMED_MAX {
             reasons.push(format!("and {} more symbols without a price", late.len() - NAMED_MAX));
         }
@@ -251,4 +247,9 @@ impl State {
         }
         reasons
     }
+}
+
+/// Formats an age for people.
+fn words(age: Duration) -> String {
+    time::span(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
 }

@@ -75,7 +75,7 @@ pub(super) enum End {
     Renewed,
     #[error("the listen key has expired")]
     KeyExpired,
-    #[error("the socket tells nothing: {} changed at the exchange and no event came", .0.join(", "))]
+    #[error("the socket sends no events: {} changed at the exchange", .0.join(", "))]
     NotDelivering(Vec<String>),
     #[error("the account is in hedge mode (dual-side), which is not supported: set it to one-way mode")]
     HedgeMode,

@@ -67,7 +67,7 @@ impl Health {
 pub fn alive(report: &Report) -> Health {
     let mut reasons = Vec::new();
     if report.published_age_ms > STANDING_AFTER_MS && !matches!(report.role, Role::Starting | Role::Stopping) {
-        let says = format!("the service has said nothing for {}", span(report.published_age_ms));
+        let says = format!("the service has not reported for {}", span(report.published_age_ms));
         reasons.push(Concern::new("not_speaking", says));
     }
     let reads = match report.role {
@@ -76,7 +76,7 @@ pub fn alive(report: &Report) -> Health {
         Role::Starting | Role::Stopping => false,
     };
     if reads && report.progress_age_ms > STANDING_AFTER_MS {
-        let says = format!("there is something to read, and no cursor moved for {}", span(report.progress_age_ms));
+        let says = format!("there are entries to read, and no cursor has moved for {}", span(report.progress_age_ms));
         reasons.push(Concern::new("cursor_standing", says));
     }
     Health::of(reasons)
@@ -138,7 +138,7 @@ fn not_connected(report: &Report) -> Option<Concern> {
 fn no_leader(report: &Report) -> Option<Concern> {
     let is_new = report.uptime_ms <= LEADERLESS_MS;
     let nobody = report.role == Role::Standby && report.lease.holder.is_none() && !is_new;
-    nobody.then(|| Concern::new("no_leader", "nobody holds the lease: nothing is emitted"))
+    nobody.then(|| Concern::new("no_leader", "no instance holds the lease: nothing is emitted"))
 }
 
 fn gap_open(report: &Report) -> Option<Concern> {
@@ -316,8 +316,9 @@ fn of_exchange(report: &Report) -> Vec<Concern> {
         concerns.push(Concern::new("hedge_account", says));
     }
     if let Some(why) = &backfill.refusal {
-        let says =
-            format!("the exchange tells no positions: {why}; correct key, address or permission (harvester doctor)");
+        let says = format!(
+            "the exchange does not return positions: {why}; correct key, address or permission (harvester doctor)"
+        );
         concerns.push(Concern::new("exchange_refused", says));
     }
     if backfill.circuit_open {

@@ -70,7 +70,7 @@ impl StreamFault {
             }
             Self::IdsExhausted => {
                 "can take no more entries: its last id is the greatest there is, and no command takes that back; find who wrote \
-                 it, and give the stream a new name at its producer and in [streams] or [outputs]"
+                 it, and give the stream a new name at its producer and in [streams]"
             }
         }
     }
