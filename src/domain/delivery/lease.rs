@@ -1,0 +1,152 @@
+//! Events of the lease and the kill switch: who may send, and whether the server still has everything that was written.
+
+use super::action::Notice;
+use super::fault::Fault;
+use super::own_entry::OwnEntry;
+use super::row::OutboxRow;
+use super::{CaughtUp, Checkpointing, Delivery, Lease};
+use crate::domain::engine::Engine;
+use crate::domain::event::ids::{EntryId, StreamId};
+
+/// Old decisions that are looked for together, once younger ones are lost. [1]
+const RECALLED: u64 = 1000;
+/// The most old decisions that are looked for. [1]
+const RECALLED_MAX: u64 = 10_000;
+
+impl Delivery {
+    /// Handles an entry that kills and was read before its turn. Returns true if it must still be folded.
+    pub fn handle_kill_read(&mut self, stream: StreamId, id: EntryId, engine: &Engine) -> bool {
+        let is_past = engine.cursor(stream).is_some_and(|cursor| id <= cursor);
+        !is_past && self.kills.entry_read(stream, id)
+    }
+
+    /// Handles a value of the kill key that was read. The leader writes a change to the control stream.
+    ///
+    /// The value counts as known once the entry has come back. A process that ends before that finds the change again.
+    ///
+    /// `began_ms` is the time before the server was asked.
+    pub fn handle_kill_key(&mut self, kill: bool, began_ms: u64, engine: &Engine) {
+        self.kills.key_read(kill, began_ms);
+        self.publish_kill_key(engine);
+    }
+
+    fn publish_kill_key(&mut self, engine: &Engine) {
+        let Some(kill) = self.kills.since_folded() else { return };
+        if self.lease.is_none() || self.control.has(&OwnEntry::Kill(kill)) || self.kills.known == Some(kill) {
+            return;
+        }
+        // A value that the log has already is not written again, unless the opposite is on its way. A key of 0 clears
+        // only a kill that the key has set. With a signing key, a writer without it cannot clear a kill through us.
+        let says_nothing = !kill && (self.settings.has_key || self.kills.known.is_none());
+        let is_folded = engine.globals().killed == kill && !self.control.has(&OwnEntry::Kill(!kill));
+        if says_nothing || is_folded {
+            self.kills.known = Some(kill);
+            return;
+        }
+        self.control.stage(OwnEntry::Kill(kill));
+    }
+
+    /// Handles the lease: won, renewed or lost. `server_ms` is the server's clock at the last round that was read.
+    pub fn handle_lease(&mut self, lease: Option<Lease>, server_ms: u64, engine: &Engine) {
+        let is_same = self.lease.as_ref().map(|lease| &lease.value) == lease.as_ref().map(|lease| &lease.value);
+        self.lease = lease;
+        if is_same {
+            return;
+        }
+        self.gate.retry();
+        self.outbox.lost();
+        self.control.lost();
+        self.records.retry(true);
+        self.refused.lead();
+        self.not_before_ms = 0;
+        if self.lease.is_some() {
+            self.caught_up = CaughtUp::After(server_ms);
+            self.adopt_policy(engine);
+            self.publish_refused();
+            self.publish_kill_key(engine);
+        } else {
+            self.caught_up = CaughtUp::No;
+            self.control.follow();
+        }
+    }
+
+    /// Writes the configured policy as an entry, unless the log has it already
+    /// (docs/spec/decision.md, "Policy in force").
+    fn adopt_policy(&mut self, engine: &Engine) {
+        let globals = engine.globals();
+        // If another policy was adopted since this process began, that one counts.
+        if globals.policy.hash != self.policy_before || self.has_policy_pending() {
+            return;
+        }
+        let is_in_force = globals.policy.hash == self.settings.policy;
+        if globals.policy_adopted && is_in_force {
+            return;
+        }
+        let entry = if is_in_force { OwnEntry::PolicyInForce } else { OwnEntry::NewPolicy };
+        if !self.control.has(&entry) {
+            self.control.stage(entry);
+        }
+    }
+
+    /// Handles the decisions that the server has lost, of those that were looked for. They are written again before all
+    /// others, without their orders.
+    pub fn handle_checked(&mut self, lost: &[u64], engine: &Engine) {
+        let oldest = self.outbox.rows().find(|row| row.written.is_some()).map(|row| row.seq);
+        for seq in lost {
+            self.outbox.write_again(*seq, self.settings.faults.has(Fault::AgainWithOrder));
+            (self.any_lost, self.checkpoint) = (true, Checkpointing::Due);
+        }
+        // If the oldest is lost, older ones may be lost too.
+        match oldest.filter(|oldest| lost.contains(oldest)) {
+            Some(oldest) => self.recall_before(oldest, engine),
+            None => self.end_check(),
+        }
+    }
+
+    /// Handles old decisions that were loaded from the store, to look for them.
+    pub fn handle_recalled(&mut self, rows: Vec<OutboxRow>) {
+        if self.outbox.recalled(rows) { self.gate.check_lost() } else { self.end_check() }
+    }
+
+    pub(super) fn recall_before(&mut self, seq: u64, engine: &Engine) {
+        let floor = engine.globals().chain.seq.saturating_sub(RECALLED_MAX).max(1);
+        let from = seq.saturating_sub(RECALLED).max(floor);
+        if from < seq { self.recall = Some((from, seq)) } else { self.end_check() }
+    }
+
+    fn end_check(&mut self) {
+        let any_lost = std::mem::take(&mut self.any_lost);
+        let last = self.outbox.rows().rev().find_map(|row| row.written);
+        self.gate.checked(last.filter(|_| !any_lost));
+        let again = || self.outbox.rows().filter(|row| row.again && row.written.is_none()).map(|row| row.seq);
+        if let (true, Some(first), Some(last)) = (any_lost, again().min(), again().max()) {
+            self.notices.push_back(Notice::WrittenAgain { count: again().count(), first, last });
+        }
+    }
+
+    /// Handles a new connection. Nothing but a checkpoint is asked for without one.
+    pub const fn handle_connected(&mut self) {
+        self.is_connected = true;
+    }
+
+    /// Handles the loss of the connection: what is in flight may or may not have arrived.
+    pub fn handle_disconnected(&mut self) {
+        self.is_connected = false;
+        if !self.settings.faults.has(Fault::TakeInFlightForSent) {
+            self.outbox.lost();
+        }
+        self.control.lost();
+        self.control.doubt_published();
+        if self.lease.is_none() {
+            self.control.follow();
+        }
+        self.records.retry(false);
+        self.acks.lost();
+        self.gate.check_lost();
+    }
+
+    /// Returns the lease while it is certainly ours.
+    pub(super) fn lease_at(&self, now_ms: u64) -> Option<&Lease> {
+        self.lease.as_ref().filter(|lease| now_ms < lease.until_ms && now_ms >= self.not_before_ms)
+    }
+}
