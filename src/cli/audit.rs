@@ -143,7 +143,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         }
         Err(error) => return Err(error),
     };
-    if report.chain["entries"] == 0 && !report.missing.is_empty() && sources.emitted.is_empty() {
+    if report.chain.entries == 0 && !report.missing.is_empty() && sources.emitted.is_empty() {
         let notice = "the history has no decisions, so each counts as missing: name them with --decisions FILE";
         report.notices.push(notice.to_owned());
     }
