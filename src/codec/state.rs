@@ -16,8 +16,9 @@ use crate::domain::event::ids::{EntryId, PositionId, StreamId, SymbolId};
 use crate::domain::event::streams::{Stream, StreamKind, Streams};
 use crate::domain::exit::policy::Policy;
 
-/// Format of the rows. A store of another format is not read.
-pub const FORMAT_VERSION: u32 = 3;
+/// Format of the rows. A store of another format is not read, but folded again. It is also raised where a mended
+/// difference from the contract changes what existing histories give.
+pub const FORMAT_VERSION: u32 = 4;
 
 /// A longer name is replaced by its hash in a key. [bytes]
 const NAME_BYTES_MAX: usize = 256;

@@ -5,14 +5,14 @@ use super::overtaken::{Placement, ReportedPart};
 use super::{Fold, risk_of};
 use crate::domain::book::change::{Cause, EntryPrice, PositionChange};
 use crate::domain::book::counters::Count;
-use crate::domain::book::order::{Delta, OrderKey};
+use crate::domain::book::order::{Delta, OrderKey, Part};
 use crate::domain::book::plans::KnownPlan;
 use crate::domain::book::position::{Position, RiskFields};
 use crate::domain::book::rung::DecisionOutcome;
 use crate::domain::book::symbol::{INTENT_MEMORY_MS, Symbol};
 use crate::domain::event::ids::{EntryRef, PositionId};
 use crate::domain::event::streams::StreamKind;
-use crate::domain::event::{Direction, EventTime, FillFact, Intent, Outcome, Reason, ResultFact, Side};
+use crate::domain::event::{Direction, EventTime, FillFact, Intent, Outcome, Reason, ResultFact, Side, Trade};
 use crate::domain::exit::policy::{EntrySource, RiskSource};
 use crate::domain::units::{Price, Qty};
 
@@ -24,8 +24,8 @@ pub(super) struct NewPart<'a> {
     pub part: u32,
     pub side: Side,
     pub time: EventTime,
-    /// It comes from a result, not from a trade.
-    pub of_result: bool,
+    /// The trade that brings it, if it does not come from a result.
+    pub trade: Option<&'a Trade>,
 }
 
 impl Fold<'_> {
@@ -49,19 +49,13 @@ impl Fold<'_> {
                     self.fill(symbol, fact, fill, &resolved, decision_id)?;
                 }
             }
-            Outcome::Accepted { order_id } => {
-                self.touch_order(symbol, order_id.as_deref(), fact.plan_id.as_deref(), decision_id);
+            Outcome::Accepted { order } => {
+                self.accepted_order(symbol, order, fact.plan_id.as_deref(), plan, decision_id);
                 self.apply_outcome(symbol, decision_id, DecisionOutcome::Accepted, Qty::ZERO);
             }
             Outcome::Refused { duplicate: true, .. } => {}
-            Outcome::Refused { permanent, order_id, .. } => {
-                let keys: Vec<OrderKey> = match order_id {
-                    Some(id) => symbol.cold.orders_of_id(id).map(|(key, _)| key.clone()).collect(),
-                    None => Vec::new(),
-                };
-                for key in &keys {
-                    self.order(symbol, key).last_ms = self.now_ms();
-                }
+            Outcome::Refused { permanent, order, .. } => {
+                self.refused_order(symbol, order, fact.plan_id.as_deref(), plan, decision_id);
                 self.apply_outcome(symbol, decision_id, DecisionOutcome::Refused { permanent: *permanent }, Qty::ZERO);
             }
         }
@@ -81,20 +75,6 @@ impl Fold<'_> {
                 return;
             }
         }
-    }
-
-    /// Remembers an order that was accepted, so that fills without an order id find it by its plan.
-    fn touch_order(
-        &mut self,
-        symbol: &mut Symbol,
-        order_id: Option<&str>,
-        plan_id: Option<&str>,
-        decision: Option<&str>,
-    ) {
-        let Some(order_id) = order_id else { return };
-        // An acceptance has no quantity, so it can never repeat the fill of another order.
-        let Some(found) = self.order_of_id(symbol, order_id, plan_id, |_| false) else { return };
-        self.named_order(symbol, &found, plan_id, None, decision);
     }
 
     fn fill(
@@ -123,7 +103,7 @@ impl Fold<'_> {
             Delta::Contradictory => self.counters.count(Count::FillsContradictory),
             Delta::New { part } => {
                 if let Some(side) = *side {
-                    let part = NewPart { key: &found.key, part, side, time: fact.time, of_result: true };
+                    let part = NewPart { key: &found.key, part, side, time: fact.time, trade: None };
                     self.new_part(symbol, part, *reduce_only, plan.as_ref())?;
                 }
             }
@@ -146,34 +126,34 @@ impl Fold<'_> {
         reduce_only: bool,
         plan: Option<&KnownPlan>,
     ) -> Result<(), Reason> {
-        let NewPart { key, part, side, time, of_result } = new;
+        let NewPart { key, part, side, time, trade } = new;
         let taken = symbol.cold.orders[key].part(part);
         let delta = side.opens().signed(taken.qty);
-        let reported = ReportedPart { key, part, delta, price: taken.price, time, explains_openings: of_result };
+        let reported = ReportedPart { key, part, delta, price: taken.price, time, trade };
         match self.place_fill(symbol, reported, plan)? {
-            Placement::Add => self.part(symbol, key, part, side, reduce_only, plan),
+            Placement::Add => self.part(symbol, new, reduce_only, plan),
             Placement::Contained => Ok(()),
         }
     }
 
     /// Applies a new part of an order to the position.
-    pub(super) fn part(
+    fn part(
         &mut self,
         symbol: &mut Symbol,
-        key: &OrderKey,
-        part: u32,
-        side: Side,
+        new: NewPart<'_>,
         reduce_only: bool,
         plan: Option<&KnownPlan>,
     ) -> Result<(), Reason> {
-        let taken = symbol.cold.orders[key].part(part);
+        let NewPart { key, part, side, .. } = new;
+        let rescaled = self.rescaled_part(symbol, new)?;
+        let taken = rescaled.unwrap_or_else(|| symbol.cold.orders[key].part(part));
         let step = symbol.step_size();
         let held = symbol.qty();
         let wanted = side.opens().signed(taken.qty);
         symbol.hot.filled_ms = Some(self.now_ms());
         symbol.hot.diverged = false;
         symbol.hot.disagreement = None;
-        let cause = Cause::Fill { order: key.clone(), part };
+        let cause = |part| Cause::Fill { order: key.clone(), part };
         let traded = taken.price.map(|price| EntryPrice { price, source: EntrySource::Fill, entry: self.entry });
         let opposite = !held.is_zero() && held.is_negative() != wanted.is_negative();
         if !opposite {
@@ -188,9 +168,9 @@ impl Fold<'_> {
                 self.open(symbol, side.opens());
                 self.take_risk(symbol, plan);
             }
-            return self.grow(symbol, PositionChange::new(cause, wanted, price, self.entry));
+            return self.grow(symbol, PositionChange::new(cause(part), wanted, price, self.entry));
         }
-        let reduction = |delta| PositionChange::new(cause.clone(), delta, traded, self.entry);
+        let reduction = |delta| PositionChange::new(cause(part), delta, traded, self.entry);
         if taken.qty.same(held.abs(), step) {
             return self.close(symbol, reduction(held.negated()));
         }
@@ -206,7 +186,22 @@ impl Fold<'_> {
         self.open(symbol, side.opens());
         self.take_risk(symbol, plan);
         let delta = wanted.plus(held)?;
-        self.grow(symbol, PositionChange::new(cause, delta, price, self.entry))
+        let opening = match symbol.cold.orders.get_mut(key).filter(|_| rescaled.is_none()) {
+            Some(order) => order.split_last(held.abs())?,
+            None => part,
+        };
+        self.grow(symbol, PositionChange::new(cause(opening), delta, price, self.entry))
+    }
+
+    /// Returns a part in the present unit of the contract, if its order is from before a rescale. The symbol is flagged
+    /// where the unit is in doubt.
+    fn rescaled_part(&self, symbol: &mut Symbol, new: NewPart<'_>) -> Result<Option<Part>, Reason> {
+        let Some(open) = symbol.hot.open.as_ref() else { return Ok(None) };
+        let Some(last) = open.rescales.last() else { return Ok(None) };
+        let rescaled = open.rescaled_part(new.key, symbol.cold.orders[new.key].part(new.part))?;
+        let is_before = new.time.ms().is_some_and(|time_ms| time_ms < last.entry.id.ms);
+        symbol.hot.history_gap |= rescaled.is_some() || is_before;
+        Ok(rescaled)
     }
 
     pub(super) fn grow(&mut self, symbol: &mut Symbol, change: PositionChange) -> Result<(), Reason> {
