@@ -12,7 +12,7 @@ use crate::domain::exit::policy::EntrySource;
 use crate::domain::units::{OutOfRange, Qty};
 
 impl Position {
-    /// Remembers a trade from before the opening by snapshot. See [`Self::explain_opening`].
+    /// Remembers a trade from before the opening by snapshot. See `explain_opening`.
     pub fn explain(&mut self, mut new: ExplainingTrade, step: Option<Qty>) -> Result<Option<u64>, OutOfRange> {
         let trade = &mut new.trade;
         if self.explaining.iter().any(|t| t.trade.trade_id == trade.trade_id) {
