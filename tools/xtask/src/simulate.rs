@@ -68,12 +68,6 @@ fn asked(args: &[String]) -> anyhow::Result<Asked> {
     Ok(asked)
 }
 
-/// What has to pass before a change lands: many seeds and the deliberate faults.
-pub fn check() -> anyhow::Result<()> {
-    let mut command = tests(Build::Tests, &[MANY, FAULTS]);
-    command::run(command.env("HARVESTER_SEEDS", SEEDS_DEFAULT.to_string()))
-}
-
 fn tests(build: Build, names: &[&str]) -> Command {
     let mut command = all();
     if let Build::Soak = build {
