@@ -4,6 +4,7 @@
 mod support;
 
 mod bad_input;
+mod books;
 mod cases;
 mod delivery;
 mod frames;

@@ -3,7 +3,7 @@
 use crate::domain::book::plans::sha256_hex;
 use crate::domain::book::position::RiskFields;
 use crate::domain::event::Side;
-use crate::domain::event::ids::{EntryId, StreamId, SymbolId};
+use crate::domain::event::ids::{BookId, EntryId, StreamId};
 use crate::domain::exit::policy::{Base, Mode};
 use crate::domain::exit::{Flag, Valuation};
 use crate::domain::units::{Qty, RMultiple, Ratio};
@@ -14,7 +14,7 @@ pub struct Decision {
     pub decision_id: String,
     pub plan_id: String,
     pub position_id: String,
-    pub symbol: SymbolId,
+    pub book: BookId,
     pub side: Side,
     /// [base]
     pub qty: Qty,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::state::State;
+use crate::domain::book::state::parts_of_name;
 use crate::drive::sheet::Sheet;
 use crate::shell::web;
 
@@ -45,5 +46,5 @@ pub(super) async fn ask(service: &str) -> anyhow::Result<Option<BTreeSet<String>
     }
     let open = sheet.positions.iter().map(|position| position.symbol.as_str());
     // A position that is not confirmed yet will need a price a moment later.
-    Ok(Some(open.chain(sheet.unconfirmed.iter().map(String::as_str)).map(str::to_owned).collect()))
+    Ok(Some(open.chain(sheet.unconfirmed.iter().map(|book| parts_of_name(book).1)).map(str::to_owned).collect()))
 }
