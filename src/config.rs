@@ -232,6 +232,10 @@ mod tests {
             ("HARVEST_BRAIN_PORT", "9464"),
             ("HARVEST_PORT_x_TCP", "tcp://10.96.0.7:1"),
             ("HARVEST_BRAIN_PORT_1_TCP_WHAT", "1"),
+            ("HARVEST_PORT_80_TCP", "true"),
+            ("HARVEST_PORT_80_TCP_PROTO", "live"),
+            ("HARVEST_PORT_80_TCP_PORT", "81"),
+            ("HARVEST_PORT_80_TCP_ADDR", "yes"),
             ("HARVEST_BRAIN", "tcp://10.96.0.7:9464"),
         ] {
             assert!(load(&[(name, value)]).is_err(), "{name}");

@@ -24,11 +24,13 @@ use crate::domain::event::streams::{Stream, StreamKind, Streams};
 use crate::domain::event::{ExitIntent, Instrument, Intent, PositionSide, PriceSource};
 use crate::domain::exit::policy::Policy;
 
-/// Format of the rows. A store of another format is not read.
+/// Format of the rows. A store of another format is not read, but folded again. It is also raised where a mended
+/// difference from the contract changes what existing histories give.
 ///
-/// The rows of one-way books without an account are those of format 3. A store of format 3 is folded again nevertheless:
-/// it netted all accounts, refused LONG and SHORT, and does not tell whether entries named them.
-pub const FORMAT_VERSION: u32 = 4;
+/// Format 5 has rows for books and accounts. The rows of one-way books without an account are those of format 4. A store
+/// of format 4 is folded again nevertheless: it netted all accounts, refused LONG and SHORT, and does not tell whether
+/// entries named them.
+pub const FORMAT_VERSION: u32 = 5;
 
 /// A longer name is replaced by its hash in a key. [bytes]
 const NAME_BYTES_MAX: usize = 256;

@@ -1,6 +1,7 @@
 //! The environment: selects the names that concern us, and cleans their values.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::error::ConfigError;
 use crate::codec::exchange::{VENUES, Venue};
@@ -117,11 +118,20 @@ fn is_of_a_manager(name: &str, value: &str) -> bool {
     if !name.starts_with("HARVEST_") && !name.starts_with("REDIS_") {
         return false;
     }
-    let is_address = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| clean(value).starts_with(scheme));
+    let value = clean(value);
+    let is_address = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
     let is_of_a_port = |(_, rest): (&str, &str)| {
         let (number, rest) = rest.split_at(rest.bytes().take_while(u8::is_ascii_digit).count());
         let protocol = ["_TCP", "_UDP", "_SCTP"].iter().find_map(|protocol| rest.strip_prefix(protocol));
-        !number.is_empty() && protocol.is_some_and(|end| matches!(end, "" | "_PROTO" | "_PORT" | "_ADDR"))
+        // The parts of an address have values of their own.
+        !number.is_empty()
+            && match protocol {
+                Some("") => is_address,
+                Some("_PROTO") => matches!(&*value, "tcp" | "udp" | "sctp"),
+                Some("_PORT") => value == number,
+                Some("_ADDR") => value.parse::<IpAddr>().is_ok(),
+                Some(_) | None => false,
+            }
     };
     name.ends_with("_SERVICE_HOST")
         || name.rsplit_once("_SERVICE_PORT").is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with('_'))

@@ -26,7 +26,7 @@ pub use exchange::{Instrument, InstrumentStatus, PositionFact, Trade, TradeFact}
 pub use intent::{ExitIntent, Intent, LegacyFact, Plan, RiskPair};
 pub use price::{PriceFact, PriceSource};
 pub use reason::{Reason, Unreadable};
-pub use result::{FillFact, Outcome, ResultFact};
+pub use result::{FillFact, NamedOrder, Outcome, ResultFact};
 pub use side::{Direction, PositionSide, Side};
 pub use time::EventTime;
 

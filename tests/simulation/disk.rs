@@ -7,6 +7,7 @@ use harvester::codec::state::{BadRow, Row, Rows, StoredRow};
 use harvester::domain::event::ids::EntryId;
 
 use super::rng::Rng;
+use super::run::DECISION;
 
 #[derive(Debug, Default)]
 pub struct Disk {
@@ -33,6 +34,13 @@ impl Disk {
             *to = id.max(*to);
         }
         self.durable = lines;
+    }
+
+    /// Returns the entries that were applied, in their order: all of the journal but decisions.
+    pub fn applied(&self) -> Vec<&str> {
+        let decision = format!("{{\"stream\":\"{DECISION}\"");
+        let lines = self.lines.iter().filter(|line| !line.starts_with(&decision));
+        lines.map(|line| line.split(",\"fields").next().unwrap_or_default()).collect()
     }
 
     pub fn has(&self, stream: &str, id: EntryId) -> bool {

@@ -2,6 +2,7 @@
 
 use harvester::domain::event::ids::EntryId;
 
+use super::ambush::{Ambush, AtOffer};
 use super::redis::Data;
 use super::run::{PLAN, PRICE, RESULT};
 use super::world::World;
@@ -52,6 +53,9 @@ impl World {
         let name = self.instances[instance].name.clone();
         match what {
             Disturbance::Crash => self.end(instance, "killed"),
+            Disturbance::Pause if self.rng.chance(300) => {
+                self.ambush.at_offer = Some(AtOffer::StandStillBefore { us: self.rng.within(1_500_000, 6_000_000) });
+            }
             Disturbance::Pause => {
                 let us = self.rng.within(50_000, 6_000_000);
                 self.instances[instance].paused_until_us = self.now_us + us;
@@ -59,18 +63,20 @@ impl World {
             }
             Disturbance::Cut => {
                 let us = self.rng.within(20_000, 5_000_000);
-                self.network.cut(instance, self.now_us + us);
-                self.note(&name, format!("is cut off for {} ms", us / 1000));
+                self.cut_off(instance, us);
             }
-            Disturbance::Loss => {
-                // What is written from now on until the failover is lost.
-                let (copy, epoch) = (self.redis.data.clone(), self.redis.epoch);
-                let us = match self.rng.within(0, 5) {
-                    0 => self.rng.within(1_000_000, 4_000_000),
-                    _ => self.rng.within(2_000, 600_000),
-                };
-                self.after(us, move |world| world.fail_over(copy, epoch));
-            }
+            Disturbance::Loss => match self.rng.within(0, 4) {
+                0 => self.ambush.at_offer = Some(AtOffer::Lose),
+                1 => self.plot_at_lease(),
+                _ => {
+                    let until_us = self.begin_loss();
+                    self.ambush.at_offer = match self.rng.within(0, 4) {
+                        0 => Some(AtOffer::StandStill { until_us }),
+                        1 | 2 => Some(AtOffer::Betray { until_us }),
+                        _ => None,
+                    };
+                }
+            },
             Disturbance::Restart => {
                 let data = self.redis.data.clone();
                 self.stop_server("is restarted", data);
@@ -95,6 +101,29 @@ impl World {
                 self.note(&name, format!("has a full disk for {} ms", us / 1000));
             }
         }
+    }
+
+    pub fn cut_off(&mut self, instance: usize, us: u64) {
+        self.network.cut(instance, self.now_us + us);
+        self.redis.changes += 1;
+        let name = self.instances[instance].name.clone();
+        self.note(&name, format!("is cut off for {} ms", us / 1000));
+    }
+
+    /// What is written from now on until the failover is lost. Returns the time of the failover. [µs]
+    pub fn begin_loss(&mut self) -> u64 {
+        let us = match self.rng.within(0, 5) {
+            0 => self.rng.within(1_000_000, 4_000_000),
+            _ => self.rng.within(2_000, 600_000),
+        };
+        self.begin_loss_of(us)
+    }
+
+    /// What is written in this time is lost. Returns its end. [µs]
+    pub fn begin_loss_of(&mut self, us: u64) -> u64 {
+        let (copy, epoch) = (self.redis.data.clone(), self.redis.epoch);
+        self.after(us, move |world| world.fail_over(copy, epoch));
+        self.now_us + us
     }
 
     /// A replica that lagged takes over, or a backup is restored.
@@ -127,6 +156,7 @@ impl World {
         }
         self.note("server", what);
         self.redis.is_up = false;
+        self.redis.changes += 1;
         let us = self.rng.within(5_000, 1_500_000);
         self.after(us, move |world| {
             world.redis.restart(data);
@@ -140,9 +170,11 @@ impl World {
         let now_us = self.now_us;
         for instance in 0..self.instances.len() {
             self.network.cut(instance, now_us);
+            self.network.cut_reader(instance, now_us);
             self.instances[instance].paused_until_us = now_us;
             self.instances[instance].disk.full_until_us = now_us;
         }
+        self.ambush = Ambush::default();
         self.note("world", "is calm");
     }
 }

@@ -10,8 +10,8 @@ use harvester::domain::delivery::action::{
 use harvester::domain::event::ids::{EntryId, StreamId};
 use harvester::drive::keys;
 
-use super::instance::{Event, Process};
 use super::network::Broken;
+use super::process::{Event, Process};
 use super::redis::{BEGAN_MS, Redis, StreamEntry};
 use super::run::{CONTROL, QUARANTINE};
 use super::script::{self, EmitTerms, Said};
@@ -27,6 +27,8 @@ pub struct Emitting {
     /// The number of the connection, from 1.
     pub connection: u64,
     pub is_connected: bool,
+    /// The connection is to this server.
+    epoch: u64,
     pub orders: VecDeque<(u64, Action)>,
     is_busy: bool,
     /// Last measured lead of the server's clock over ours. [ms]
@@ -38,12 +40,13 @@ impl World {
     pub fn connect_emitter(&mut self, instance: usize) {
         self.call(
             instance,
-            |_, _| (),
+            |world, _| world.redis.epoch,
             move |world, connected| match connected {
-                Ok(()) => {
+                Ok(epoch) => {
                     let Some(process) = world.instances[instance].process() else { return };
                     process.emitting.connection += 1;
                     process.emitting.is_connected = true;
+                    process.emitting.epoch = epoch;
                     world.report(instance, Event::EmitterConnected);
                     world.work_on(instance);
                 }
@@ -63,6 +66,20 @@ impl World {
         (process.emitting.is_connected, process.emitting.is_busy) = (false, false);
         self.report(instance, Event::EmitterDisconnected);
         self.connect_emitter_after_a_pause(instance);
+    }
+
+    /// Sends a request on the connection of the emitter. That of an earlier server is broken.
+    fn call_of_emitter<T: 'static>(
+        &mut self,
+        instance: usize,
+        effect: impl FnOnce(&mut Self, bool) -> T + 'static,
+        done: impl FnOnce(&mut Self, Result<T, Broken>) + 'static,
+    ) {
+        let (life, epoch) = (self.instances[instance].life, self.redis.epoch);
+        if self.instances[instance].process().is_some_and(|process| process.emitting.epoch != epoch) {
+            return self.at_instance(instance, life, 500, move |world| done(world, Err(Broken)));
+        }
+        self.call(instance, effect, done);
     }
 
     fn work_on(&mut self, instance: usize) {
@@ -119,13 +136,18 @@ impl World {
     }
 
     fn offer(&mut self, instance: usize, offers: Vec<Offer>, tries: u32, ahead_ms: i64) {
+        if let Some(us) = self.ambush_before_offer(instance) {
+            let life = self.instances[instance].life;
+            return self.at_instance(instance, life, us, move |world| world.offer(instance, offers, tries, ahead_ms));
+        }
         let issued_ms = self.local_ms(instance).saturating_add_signed(ahead_ms);
         let kept = offers.clone();
         let effect = move |world: &mut World, is_whole: bool| {
+            world.ambush_at_offer(instance);
             let count = if is_whole { offers.len() } else { world.rng.within(0, offers.len() as u64 + 1) as usize };
             offers[..count].iter().map(|offer| world.emit(instance, offer, issued_ms)).collect::<Vec<Said>>()
         };
-        self.call(instance, effect, move |world, said| {
+        self.call_of_emitter(instance, effect, move |world, said| {
             let Ok(said) = said else { return world.end_action(instance, Vec::new(), true) };
             let mut events = Vec::new();
             for (at, (offer, said)) in kept.iter().zip(said).enumerate() {
@@ -148,6 +170,7 @@ impl World {
             }
             world.end_action(instance, events, false);
         });
+        self.ambush_after_offer(instance);
     }
 
     /// Runs the script, and checks what it wrote.
@@ -197,7 +220,7 @@ impl World {
             });
             (None, Some(attempt))
         };
-        self.call(instance, look, move |world, looked| {
+        self.call_of_emitter(instance, look, move |world, looked| {
             let appended = move |outcome| vec![Event::Appended { number, outcome }];
             let attempt = match looked {
                 Ok((Some(id), tried)) => {
@@ -215,7 +238,7 @@ impl World {
                 world.check_appended(owner, number, id);
                 id
             };
-            world.call(instance, add, move |world, added| match added {
+            world.call_of_emitter(instance, add, move |world, added| match added {
                 Ok(id) => world.end_action(instance, appended(Appended::Written(id, Some(attempt))), false),
                 Err(Broken) => world.end_action(instance, appended(Appended::Unknown(Some(attempt))), true),
             });
@@ -224,7 +247,7 @@ impl World {
 
     fn check(&mut self, instance: usize, written: Vec<WrittenDecision>) {
         let effect = move |world: &mut World, _: bool| script::lost_of(&world.redis, &written);
-        self.call(instance, effect, move |world, lost| match lost {
+        self.call_of_emitter(instance, effect, move |world, lost| match lost {
             Ok(lost) => world.end_action(instance, vec![Event::Checked { lost }], false),
             Err(Broken) => world.end_action(instance, Vec::new(), true),
         });
@@ -245,7 +268,7 @@ impl World {
                 }
             }
         };
-        self.call(instance, effect, move |world, done| match done {
+        self.call_of_emitter(instance, effect, move |world, done| match done {
             Ok(()) => world.end_action(instance, vec![Event::Acknowledged], false),
             Err(Broken) => world.end_action(instance, Vec::new(), true),
         });
@@ -268,7 +291,7 @@ impl World {
                 }
             }
         };
-        self.call(instance, effect, move |world, done| match done {
+        self.call_of_emitter(instance, effect, move |world, done| match done {
             Ok(()) => {
                 let recorded = |number| Event::Recorded { number, outcome: Recorded::Written };
                 world.end_action(instance, numbers.into_iter().map(recorded).collect(), false);

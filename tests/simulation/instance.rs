@@ -1,50 +1,22 @@
-//! An instance: its disk, and the process that runs, with its event loop. The loop does what
+//! An instance: its disk, and the event loop of the process that runs there. The loop does what
 //! `src/service/run/event_loop.rs` does, without threads.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
 use harvester::codec::state;
 use harvester::domain::delivery::Lease;
-use harvester::domain::delivery::action::{Action, Answer, Appended, Notice, Recorded};
+use harvester::domain::delivery::action::{Action, Answer, Notice};
 use harvester::domain::delivery::fault::Fault;
-use harvester::service::run::processor::{CheckpointRows, Processor};
-use harvester::service::run::{Batch, LeaseState, Message, Reader, ReaderStatus};
-use tokio::sync::watch;
+use harvester::service::run::Message;
+use harvester::service::run::processor::Processor;
 
 use super::disk::Disk;
-use super::emitter::Emitting;
-use super::reader::ReaderLink;
+use super::process::{Checkpoint, Event, Process};
+use super::promise::Promise;
 use super::world::World;
 
 /// The longest time between two looks at the role. [µs]
 const REPORT_US: u64 = 250_000;
-
-/// Something that happened to the event loop.
-#[derive(Debug)]
-pub enum Event {
-    Synced { lines: usize },
-    Checkpointed,
-    EmitterConnected,
-    EmitterDisconnected,
-    Offered { seq: u64, answer: Answer },
-    Appended { number: u64, outcome: Appended },
-    Recorded { number: u64, outcome: Recorded },
-    Checked { lost: Vec<u64> },
-    Acknowledged,
-    Lease,
-    KillKey { kill: bool, began_us: u64 },
-}
-
-/// The checkpoint that is being made.
-enum Checkpoint {
-    None,
-    Ready { rows: CheckpointRows, is_asked: bool },
-    Writing { is_asked: bool },
-}
 
 pub struct Instance {
     pub name: String,
@@ -55,38 +27,6 @@ pub struct Instance {
     pub paused_until_us: u64,
     /// Processes that began here. [1]
     pub starts: u64,
-}
-
-/// A running process.
-pub struct Process {
-    pub processor: Processor,
-    pub reader: Option<Reader>,
-    pub link: ReaderLink,
-    pub messages: Receiver<Message>,
-    pub folded: Sender<Batch>,
-    pub role: watch::Sender<LeaseState>,
-    pub status: Arc<ReaderStatus>,
-    pub emitting: Emitting,
-    /// When the process began; its own clock counts from here. [µs]
-    pub began_us: u64,
-    /// The lease, and its end by our clock. [µs]
-    pub lease: Option<(String, u64)>,
-    pub held_value: Option<String>,
-    pub inherits: bool,
-    pub owner: String,
-    events: VecDeque<Event>,
-    held: Option<Message>,
-    is_woken: bool,
-    is_syncing: bool,
-    checkpoint: Checkpoint,
-    checkpointed: (u64, u64),
-    is_checkpoint_asked: bool,
-    reported_us: u64,
-    /// Decisions whose orders it must not send again: it was told that they are written, or it knew of a loss while they
-    /// waited.
-    pub knows: BTreeSet<String>,
-    /// When a wake-up is due. [µs]
-    timer_us: u64,
 }
 
 impl Instance {
@@ -103,107 +43,6 @@ impl Instance {
 
     pub fn process(&mut self) -> Option<&mut Process> {
         self.process.as_deref_mut()
-    }
-}
-
-/// Parts of a process that its start has made.
-pub struct Parts {
-    pub processor: Processor,
-    pub reader: Reader,
-    pub messages: Receiver<Message>,
-    pub folded: Sender<Batch>,
-    pub role: watch::Sender<LeaseState>,
-    pub status: Arc<ReaderStatus>,
-    pub owner: String,
-}
-
-impl Process {
-    pub fn new(parts: Parts, now_us: u64) -> Self {
-        let Parts { processor, reader, messages, folded, role, status, owner } = parts;
-        let (position, _) = processor.delivery.journal();
-        Self {
-            processor,
-            reader: Some(reader),
-            link: ReaderLink::default(),
-            messages,
-            folded,
-            role,
-            status,
-            emitting: Emitting::default(),
-            began_us: now_us,
-            lease: None,
-            held_value: None,
-            inherits: true,
-            owner,
-            events: VecDeque::new(),
-            held: None,
-            is_woken: false,
-            is_syncing: false,
-            checkpoint: Checkpoint::None,
-            checkpointed: (position, now_us),
-            is_checkpoint_asked: false,
-            reported_us: now_us,
-            knows: BTreeSet::new(),
-            timer_us: u64::MAX,
-        }
-    }
-
-    pub fn now_ms(&self, now_us: u64) -> u64 {
-        (now_us - self.began_us) / 1000
-    }
-
-    /// Tells the reader about the role, as far as it lasts.
-    pub fn set_role(&self, now_us: u64) {
-        let role = match &self.lease {
-            Some((lease, until_us)) if now_us < *until_us => {
-                // The end is in virtual time, which the role does not know.
-                LeaseState::Ours { lease: lease.clone(), until: Instant::now() + Duration::from_secs(36_000) }
-            }
-            Some(_) | None => LeaseState::NotOurs,
-        };
-        let name = |role: &LeaseState| match role {
-            LeaseState::Ours { lease, .. } => Some(lease.clone()),
-            LeaseState::NotOurs => None,
-        };
-        let is_same = name(&self.role.borrow()) == name(&role);
-        if !is_same {
-            self.role.send_replace(role);
-        }
-    }
-
-    fn takes_entries(&self) -> bool {
-        !self.processor.delivery.waits_for_checkpoint()
-    }
-
-    /// Returns true if nothing is left to be done.
-    pub fn is_settled(&self) -> bool {
-        let is_read = self.status.is_drained.load(Ordering::Relaxed) && self.messages.is_empty() && self.held.is_none();
-        is_read
-            && self.events.is_empty()
-            && self.processor.journal.is_empty()
-            && self.processor.delivery.is_settled()
-            && matches!(self.checkpoint, Checkpoint::None)
-    }
-
-    /// Describes what a process that does not settle waits for.
-    pub fn describe(&self) -> String {
-        let delivery = &self.processor.delivery;
-        format!(
-            "leader {}, drained {}, messages {}, held {}, journal {:?}, unwritten {}, published {}, doubtful {}, idle {}, \
-             checkpoint {}, settled {}, emitter {}",
-            delivery.is_leader(),
-            self.status.is_drained.load(Ordering::Relaxed),
-            self.messages.len(),
-            self.held.is_some(),
-            delivery.journal(),
-            delivery.outbox().unwritten(),
-            delivery.is_published(),
-            delivery.doubtful(),
-            delivery.is_idle(),
-            delivery.waits_for_checkpoint(),
-            delivery.is_settled(),
-            self.emitting.is_connected
-        )
     }
 }
 
@@ -248,7 +87,7 @@ impl World {
             None
         });
         if let Some(Some(error)) = is_over {
-            self.violate(format!("{} ends: {error}", self.instances[instance].name));
+            self.violate(Promise::GoesOn, format!("{} ends: {error}", self.instances[instance].name));
         }
         self.set_timer(instance);
     }
@@ -509,7 +348,10 @@ impl World {
         at.disk.crash(&mut self.rng);
         let (name, lines) = (at.name.clone(), at.disk.lines.len());
         self.note(&name, format!("ends: {why}; {lines} lines are left"));
-        let us = self.rng.within(10_000, 3_000_000);
+        let us = match self.rng.within(0, 4) {
+            0 => self.rng.within(3_000_000, 7_000_000),
+            _ => self.rng.within(10_000, 3_000_000),
+        };
         self.start_after(instance, us);
     }
 }

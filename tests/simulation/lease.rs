@@ -2,8 +2,8 @@
 
 use harvester::codec::operator;
 
-use super::instance::Event;
-use super::run::KILL_KEY;
+use super::process::Event;
+use super::run::{KILL_KEY, LEASE};
 use super::script;
 use super::world::World;
 
@@ -21,6 +21,9 @@ impl World {
         let (held, owner) = (process.held_value.clone(), process.owner.clone());
         let inherits_from = process.inherits.then_some(name);
         let effect = move |world: &mut World, _: bool| {
+            if world.redis.get(LEASE).is_none() {
+                world.ambush_at_lease(instance);
+            }
             let value = script::hold(&mut world.redis, &owner, held.as_deref(), lasts_us, inherits_from.as_deref());
             if value.is_some() && value != held {
                 world.note(&owner, format!("takes the lease {}", value.clone().unwrap_or_default()));

@@ -14,6 +14,8 @@ pub struct Broken;
 pub struct Network {
     /// The link is cut until then. [µs]
     cut_until_us: Vec<u64>,
+    /// The connection of the reader alone is cut until then. [µs]
+    reader_cut_until_us: Vec<u64>,
 }
 
 /// What becomes of one request.
@@ -41,11 +43,19 @@ pub enum Fate {
 
 impl Network {
     pub fn new(instances: usize) -> Self {
-        Self { cut_until_us: vec![0; instances] }
+        Self { cut_until_us: vec![0; instances], reader_cut_until_us: vec![0; instances] }
     }
 
     pub fn cut(&mut self, instance: usize, until_us: u64) {
         self.cut_until_us[instance] = until_us;
+    }
+
+    pub fn cut_reader(&mut self, instance: usize, until_us: u64) {
+        self.reader_cut_until_us[instance] = until_us;
+    }
+
+    pub fn is_reader_cut(&self, instance: usize, now_us: u64) -> bool {
+        self.is_cut(instance, now_us) || now_us < self.reader_cut_until_us[instance]
     }
 
     pub fn is_cut(&self, instance: usize, now_us: u64) -> bool {

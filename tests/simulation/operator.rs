@@ -22,7 +22,7 @@ impl World {
         if self.redis.is_up {
             self.accept_gaps();
             let is_over = self.is_calm;
-            if self.plan.kills && !is_over && self.rng.chance(60) {
+            if self.plan.kills && !is_over && self.rng.chance(120) {
                 self.press_kill(!self.operator.is_killed);
             }
             if is_over && (self.operator.is_killed || self.redis.get(KILL_KEY) == Some("1")) {
@@ -38,7 +38,17 @@ impl World {
     fn press_kill(&mut self, kill: bool) {
         self.operator.is_killed = kill;
         self.redis.set(KILL_KEY, u8::from(kill).to_string(), None);
-        self.say(&Word::Kill(kill));
+        if self.is_calm || self.rng.chance(500) {
+            return self.say(&Word::Kill(kill));
+        }
+        // Somebody sets the key alone, and a person writes the entry when it is found.
+        self.note("operator", format!("sets the kill key to {}", u8::from(kill)));
+        let us = self.rng.within(1_000, 2_500_000);
+        self.after(us, move |world| {
+            if world.redis.is_up && !world.is_calm && world.operator.is_killed == kill {
+                world.say(&Word::Kill(kill));
+            }
+        });
     }
 
     fn accept_gaps(&mut self) {

@@ -1,6 +1,7 @@
 //! The oracle: the same entries, folded by nobody who is ever disturbed.
 
-use harvester::codec::checksum::state_checksum_hex;
+use std::collections::BTreeMap;
+
 use harvester::codec::line::{self, Fields};
 use harvester::config::Config;
 use harvester::domain::engine::{Decisions, Engine};
@@ -18,8 +19,8 @@ fn driver(config: &Config, decisions: Decisions) -> Driver {
     driver
 }
 
-/// Returns the checksum of a journal that is replayed.
-pub fn replayed(config: &Config, lines: &[String]) -> String {
+/// Returns the state after a journal that is replayed.
+pub fn replayed(config: &Config, lines: &[String]) -> Engine {
     let mut driver = driver(config, Decisions::Recorded);
     let heads: Vec<(StreamId, EntryId)> = lines
         .iter()
@@ -40,7 +41,20 @@ pub fn replayed(config: &Config, lines: &[String]) -> String {
         let entry = driver.decode_line(*stream, *id, text.as_bytes()).expect("a line of the journal");
         driver.fold(&entry);
     }
-    state_checksum_hex(&driver.engine)
+    driver.engine
+}
+
+/// Returns the first lines that differ in the texts of two states, which have different checksums.
+pub fn difference(one: &Engine, other: &Engine) -> String {
+    let text = |engine: &Engine| {
+        let symbols: BTreeMap<&str, String> =
+            engine.symbols().map(|symbol| (&*symbol.name, format!("{symbol:#?}"))).collect();
+        let cursors: Vec<_> = engine.streams().iter().map(|(stream, _)| engine.cursor(stream)).collect();
+        format!("{:#?}\n{symbols:#?}\n{cursors:#?}", engine.globals())
+    };
+    let (one, other) = (text(one), text(other));
+    let differing = one.lines().zip(other.lines()).filter(|(one, other)| one != other).take(3);
+    differing.map(|(one, other)| format!("{} / {}", one.trim(), other.trim())).collect::<Vec<_>>().join("; ")
 }
 
 /// Returns the hashes of the decisions that all entries of the server lead to, in canonical order.

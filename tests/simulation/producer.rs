@@ -47,7 +47,9 @@ impl World {
             return;
         }
         let us = match self.rng.within(0, 20) {
-            0..8 => self.rng.within(100, 3_000),
+            // Within one millisecond: a reader can come in between.
+            0..4 => self.rng.within(20, 500),
+            4..8 => self.rng.within(100, 3_000),
             8..19 => self.rng.within(3_000, 120_000),
             _ => self.rng.within(120_000, 900_000),
         };

@@ -40,6 +40,14 @@ pub struct ReaderLink {
     pause_us: u64,
 }
 
+/// A reader that waits at the server for an entry after these.
+#[derive(Debug)]
+pub struct Waiter {
+    instance: usize,
+    life: u64,
+    after: Vec<Option<EntryId>>,
+}
+
 /// The server as the reader of an instance reaches it at this moment.
 struct Link<'a> {
     redis: &'a mut Redis,
@@ -60,7 +68,7 @@ impl Link<'_> {
     /// Asks the server. The connection may break before, or after the server has done it.
     fn ask<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> Result<T, ServerError> {
         let is_there = self.redis.is_up
-            && !self.network.is_cut(self.instance, self.redis.now_us)
+            && !self.network.is_reader_cut(self.instance, self.redis.now_us)
             && self.link.epoch == self.redis.epoch;
         let is_broken = self.rng.chance(self.breaks_permille);
         if !is_there || (is_broken && self.rng.chance(500)) {
@@ -228,6 +236,7 @@ impl World {
         if let Some(round) = process.link.sent.take() {
             let effect = move |world: &mut World, _: bool| world.round(instance, &round);
             return self.call(instance, effect, move |world, reply| match reply {
+                Ok(_) if world.network.is_reader_cut(instance, world.now_us) => world.reconnect_reader(instance),
                 Ok(reply) => {
                     if let Some(process) = world.instances[instance].process() {
                         process.link.reply = Some(reply);
@@ -246,19 +255,47 @@ impl World {
 
     /// Waits at the server until one of the streams has more, or until the time is over.
     fn wait_for(&mut self, instance: usize, after: Vec<Option<EntryId>>, until_us: u64) {
-        let life = self.instances[instance].life;
+        let waiter = Waiter { instance, life: self.instances[instance].life, after };
+        if self.now_us >= until_us || self.is_woken(&waiter) {
+            return self.read_soon(instance, waiter.life);
+        }
+        let (life, us) = (waiter.life, until_us - self.now_us);
+        self.waiters.push(waiter);
+        self.at_instance(instance, life, us, move |world| {
+            let place = world.waiters.iter().position(|waiter| (waiter.instance, waiter.life) == (instance, life));
+            if let Some(place) = place.filter(|_| world.now_us >= until_us) {
+                world.waiters.remove(place);
+                world.read(instance);
+            }
+        });
+    }
+
+    fn read_soon(&mut self, instance: usize, life: u64) {
+        let us = self.rng.within(50, 300);
+        self.at_instance(instance, life, us, move |world| world.read(instance));
+    }
+
+    /// Wakes the readers for which a change at the server, or at their link, ends the wait.
+    pub fn wake_readers(&mut self) {
+        if std::mem::replace(&mut self.changes_seen, self.redis.changes) == self.redis.changes {
+            return;
+        }
+        for waiter in std::mem::take(&mut self.waiters) {
+            if self.is_woken(&waiter) {
+                self.read_soon(waiter.instance, waiter.life);
+            } else {
+                self.waiters.push(waiter);
+            }
+        }
+    }
+
+    fn is_woken(&self, waiter: &Waiter) -> bool {
         let names = self.config.streams.iter().map(|(_, stream)| &stream.name);
-        let has_more = names.zip(&after).any(|(name, after)| {
+        let has_more = names.zip(&waiter.after).any(|(name, after)| {
             let last = self.redis.data.streams.get(name).map(|stream| stream.last_id);
             after.zip(last).is_some_and(|(after, last)| last > after)
         });
-        if has_more || self.now_us >= until_us || !self.reaches(instance) {
-            let us = self.rng.within(50, 300);
-            return self.at_instance(instance, life, us, move |world| world.read(instance));
-        }
-        // As fine as it has to be.
-        let us = self.rng.within(1_000, 4_000);
-        self.at_instance(instance, life, us, move |world| world.wait_for(instance, after, until_us));
+        has_more || !self.redis.is_up || self.network.is_reader_cut(waiter.instance, self.now_us)
     }
 
     /// Reads all streams in one step, if the fence allows it. Returns the replies of the server.

@@ -1,6 +1,6 @@
 //! The model of a Redis server: streams with groups, keys with an end, hashes, a clock of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use harvester::domain::event::ids::EntryId;
@@ -86,6 +86,12 @@ pub struct Redis {
     pub trimmed: Vec<(String, EntryId)>,
     /// Grows with each start and each failover: connections of before are gone.
     pub epoch: u64,
+    /// The greatest id of each stream, on whatever server it was given.
+    pub ids_given: BTreeMap<String, EntryId>,
+    /// Entries whose id is not after all that were given before: the server forgot those, and its clock went back.
+    pub given_again: BTreeSet<(String, EntryId)>,
+    /// Grows with everything that may wake a client that waits.
+    pub changes: u64,
 }
 
 impl Redis {
@@ -112,6 +118,7 @@ impl Redis {
     /// `XADD name *`.
     pub fn add(&mut self, name: &str, fields: Vec<(String, String)>) -> EntryId {
         let ms = self.time_ms();
+        self.changes += 1;
         let stream = self.stream(name);
         let id = if ms > stream.last_id.ms {
             EntryId::new(ms, 0)
@@ -120,6 +127,12 @@ impl Redis {
         };
         stream.last_id = id;
         stream.added += 1;
+        let given = self.ids_given.entry(name.to_owned()).or_default();
+        if id <= *given {
+            self.given_again.insert((name.to_owned(), id));
+        }
+        *given = id.max(*given);
+        let stream = self.stream(name);
         stream.entries.push(StreamEntry { id, fields: Rc::new(fields) });
         id
     }
@@ -172,5 +185,6 @@ impl Redis {
         self.data = data;
         self.is_up = true;
         self.epoch += 1;
+        self.changes += 1;
     }
 }

@@ -93,7 +93,7 @@ impl Plan {
         plan.full_disks = rng.chance(100);
         plan.kills = rng.chance(250);
         plan.output_maxlen = rng.pick(&[0, 0, 0, 0, 0, 8]);
-        plan.clocks_off_ms = (0..plan.instances).map(|_| rng.pick(&[0, 0, 40, -900, 20_000, -20_000])).collect();
+        plan.clocks_off_ms = (0..plan.instances).map(|_| rng.pick(&[0, 40, -900, 20_000, -20_000, -20_000])).collect();
         plan
     }
 

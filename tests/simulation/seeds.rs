@@ -1,4 +1,4 @@
-//! Many seeds: which of them failed, what was run, and how soon each deliberate fault is found.
+//! Many seeds: which of them failed, and what was run.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::promise::{Promise, Violation};
 use super::run::Request;
 use super::world::World;
 
@@ -17,15 +18,12 @@ const DOUBT_US: u64 = 25_000_000;
 const LOOK_US: u64 = 100_000;
 /// So many looks in turn must find everything settled. [1]
 const LOOKS: u32 = 12;
-/// A fault must be found within so many seeds. [1]
-#[cfg(feature = "faults")]
-pub const SEEDS_PER_FAULT: u64 = 200;
 
 /// What became of one run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     pub seed: u64,
-    pub violation: Option<String>,
+    pub violation: Option<Violation>,
     /// All of it if it was asked for, else the end.
     pub trace: String,
     /// Checksum and number of all lines of the trace.
@@ -57,7 +55,7 @@ pub fn simulate(request: Request) -> Outcome {
     if let Err(panic) = ran {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        world.violate(format!("panic: {}", text.unwrap_or_default()));
+        world.violate(Promise::GoesOn, format!("panic: {}", text.unwrap_or_default()));
     }
     Outcome {
         seed: request.seed,
@@ -104,13 +102,13 @@ fn run(world: &mut World) {
                 .iter()
                 .map(|at| format!("{}: {}", at.name, at.process.as_ref().map_or("down".to_owned(), |p| p.describe())))
                 .collect();
-            return world.violate(format!("standstill: {}", all.join("; ")));
+            return world.violate(Promise::Settles, format!("standstill: {}", all.join("; ")));
         }
     }
 }
 
 /// Runs the same with each number below `count`, on all processors, and returns the results in order.
-fn all<T: Send>(count: u64, work: impl Fn(u64) -> T + Sync) -> Vec<T> {
+pub fn all<T: Send>(count: u64, work: impl Fn(u64) -> T + Sync) -> Vec<T> {
     let (next, done) = (AtomicU64::new(0), Mutex::new(BTreeMap::new()));
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -133,7 +131,7 @@ fn all<T: Send>(count: u64, work: impl Fn(u64) -> T + Sync) -> Vec<T> {
 /// What became of many runs.
 pub struct Report {
     pub count: u64,
-    pub failed: Vec<(u64, String)>,
+    pub failed: Vec<(u64, Violation)>,
     steps: u64,
     decisions: u64,
     repeated: u64,
@@ -157,30 +155,32 @@ impl fmt::Display for Report {
     }
 }
 
-/// Seeds whose findings are not explained yet: a standstill, and states that are not those of their journals.
-const OPEN: [u64; 5] = [5, 86, 180, 189, 219];
-
-///
-/// Seeds with an open finding are left out, and named.
+/// Runs many seeds, each of them twice: the second run must be the first one, to the byte.
 pub fn many(from: u64, count: u64) -> Report {
     let mut report = Report { count, failed: Vec::new(), steps: 0, decisions: 0, repeated: 0, in_doubt: 0, seconds: 0 };
-    let outcomes = all(count, |at| {
-        // The trace is not kept: there are many.
-        Outcome { trace: String::new(), ..simulate(Request::of(from + at)) }
-    });
-    for outcome in outcomes {
+    for outcome in all(count, |at| twice(Request::of(from + at))) {
         report.steps += outcome.steps;
         report.decisions += outcome.decisions;
         report.repeated += outcome.repeated;
         report.in_doubt += u64::from(outcome.in_doubt);
         report.seconds += outcome.seconds;
-        let failed = outcome.violation.map(|violation| (outcome.seed, violation));
-        match failed {
-            Some((seed, violation)) if OPEN.contains(&seed) => println!("open: seed {seed}: {violation}"),
-            failed => report.failed.extend(failed),
-        }
+        report.failed.extend(outcome.violation.map(|violation| (outcome.seed, violation)));
     }
     report
+}
+
+/// Runs a request twice. Returns the first outcome without its trace: there are many.
+fn twice(request: Request) -> Outcome {
+    let (first, second) = (simulate(request), simulate(request));
+    let (sum, sum_again) = (first.sum, second.sum);
+    let differs = (sum != sum_again || first.violation != second.violation).then(|| {
+        let text = format!(
+            "one trace is {:016x} of {} lines, the other {:016x} of {}",
+            sum.0, sum.1, sum_again.0, sum_again.1
+        );
+        Violation { promise: Promise::Repeats, text }
+    });
+    Outcome { trace: String::new(), violation: first.violation.clone().or(differs), ..first }
 }
 
 /// Seeds that found something once: one a line, with what it was.
@@ -189,40 +189,4 @@ pub fn kept() -> Vec<u64> {
     lines
         .map(|line| line.split_whitespace().next().and_then(|n| n.parse().ok()).expect("a line begins with a seed"))
         .collect()
-}
-
-/// How soon each deliberate fault was found, and by what.
-#[cfg(feature = "faults")]
-pub struct Table {
-    rows: Vec<(String, Option<(u64, String)>)>,
-    pub missed: Vec<String>,
-}
-
-#[cfg(feature = "faults")]
-impl fmt::Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| fault | seeds | found by |\n|---|---|---|")?;
-        for (fault, found) in &self.rows {
-            match found {
-                Some((seeds, by)) => writeln!(f, "| {fault} | {seeds} | {by} |")?,
-                None => writeln!(f, "| {fault} | not within {SEEDS_PER_FAULT} | |")?,
-            }
-        }
-        Ok(())
-    }
-}
-
-#[cfg(feature = "faults")]
-pub fn faults() -> Table {
-    use harvester::domain::delivery::fault::{Fault, Faults};
-    let found = all(Fault::ALL.len() as u64, |at| {
-        let faults = Faults::only(Fault::ALL[at as usize]);
-        (0..SEEDS_PER_FAULT).find_map(|seed| {
-            let violation = simulate(Request { faults, ..Request::of(seed) }).violation?;
-            Some((seed + 1, violation))
-        })
-    });
-    let rows: Vec<_> = Fault::ALL.iter().map(|fault| format!("{fault:?}")).zip(found).collect();
-    let missed = rows.iter().filter(|(_, found)| found.is_none()).map(|(fault, _)| fault.clone()).collect();
-    Table { rows, missed }
 }

@@ -21,7 +21,8 @@ use harvester::service::run::{Connect, LeaseState, Reader, ReaderSetup, ReaderSt
 use harvester::shell::redis::{Address, Membership};
 use tokio::sync::watch;
 
-use super::instance::{Parts, Process};
+use super::process::{Parts, Process};
+use super::promise::Promise;
 use super::redis::StreamEntry;
 use super::run::{CONTROL, LEASE};
 use super::world::World;
@@ -44,7 +45,10 @@ impl World {
         }
         let mut processor = match self.opened(instance) {
             Ok(processor) => processor,
-            Err(error) => return self.violate(format!("{} does not start: {error:#}", self.instances[instance].name)),
+            Err(error) => {
+                let text = format!("{} does not start: {error:#}", self.instances[instance].name);
+                return self.violate(Promise::Starts, text);
+            }
         };
         let effect = |world: &mut World, _: bool| -> Vec<(String, Vec<StreamEntry>)> {
             let ahead = world.config.streams.iter().filter(|(_, stream)| is_read_ahead(stream.kind));
@@ -59,7 +63,8 @@ impl World {
             match world.begun(instance, &mut processor, &looked) {
                 Ok(()) => world.run_process(instance, processor),
                 Err(error) => {
-                    world.violate(format!("{} does not start: {error:#}", world.instances[instance].name));
+                    let text = format!("{} does not start: {error:#}", world.instances[instance].name);
+                    world.violate(Promise::Starts, text);
                 }
             }
         });

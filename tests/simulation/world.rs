@@ -5,12 +5,15 @@ use std::fmt::Display;
 
 use harvester::config::Config;
 
+use super::ambush::Ambush;
 use super::checks::Checks;
 use super::executor::Executor;
 use super::instance::Instance;
 use super::network::Network;
 use super::operator::Operator;
 use super::producer::Producer;
+use super::promise::{Promise, Violation};
+use super::reader::Waiter;
 use super::redis::Redis;
 use super::rng::Rng;
 use super::run::{Plan, Request};
@@ -29,15 +32,19 @@ pub struct World {
     queued: u64,
     pub rng: Rng,
     pub redis: Redis,
+    /// Readers that wait at the server, and the changes there that they have seen.
+    pub waiters: Vec<Waiter>,
+    pub changes_seen: u64,
     pub network: Network,
     pub instances: Vec<Instance>,
     pub producer: Producer,
     pub executor: Executor,
     pub operator: Operator,
     pub checks: Checks,
+    pub ambush: Ambush,
     pub trace: Trace,
-    /// The first thing that must not be.
-    pub violation: Option<String>,
+    /// The first promise that was broken.
+    pub violation: Option<Violation>,
     /// Nothing is disturbed any more.
     pub is_calm: bool,
     /// Steps so far. [1]
@@ -55,6 +62,9 @@ impl World {
             queue: BTreeMap::new(),
             queued: 0,
             redis: Redis { is_up: true, ..Redis::default() },
+            waiters: Vec::new(),
+            changes_seen: 0,
+            ambush: Ambush::default(),
             network: Network::new(plan.instances),
             instances: (0..plan.instances).map(Instance::new).collect(),
             producer: Producer::new(plan.symbols),
@@ -89,6 +99,7 @@ impl World {
         self.redis.now_us = at;
         self.steps += 1;
         act(self);
+        self.wake_readers();
         true
     }
 
@@ -96,10 +107,10 @@ impl World {
         self.trace.add(self.now_us, who, &what.to_string());
     }
 
-    /// Notes something that must not be. The run ends with the first one.
-    pub fn violate(&mut self, what: impl Display) {
-        let what = what.to_string();
-        self.note("CHECK", &what);
-        self.violation.get_or_insert(what);
+    /// Notes a broken promise. The run ends with the first one.
+    pub fn violate(&mut self, promise: Promise, text: impl Display) {
+        let violation = Violation { promise, text: text.to_string() };
+        self.note("CHECK", &violation);
+        self.violation.get_or_insert(violation);
     }
 }

@@ -10,7 +10,7 @@ use crate::codec::depth;
 use crate::codec::line::Fields;
 use crate::codec::object::{Envelope, Object, without_bare_words};
 use crate::domain::event::ids::AccountId;
-use crate::domain::event::{Event, FillFact, Outcome, PositionSide, PriceFact, PriceSource, Reason, ResultFact};
+use crate::domain::event::{Event, FillFact, NamedOrder, Outcome, PositionSide, PriceFact, PriceSource, Reason, ResultFact};
 use crate::domain::units::{Price, Qty, Quote};
 
 const QUANTITIES: [&str; 3] = ["filled_qty", "executedQty", "executed_qty"];
@@ -62,8 +62,13 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
 
 /// Reads an entry that filled nothing.
 fn unfilled(object: &Object<'_>, status: Option<&str>) -> Result<Outcome, Reason> {
-    let order_id = order_id(object)?;
-    let accepted = || Outcome::Accepted { order_id: order_id.clone() };
+    // Side and purpose only describe the order here. A word that cannot be read describes nothing.
+    let order = NamedOrder {
+        order_id: order_id(object)?,
+        side: side(object).ok().flatten(),
+        reduce_only: object.boolean(&["reduceOnly", "reduce_only"]).ok().flatten(),
+    };
+    let accepted = || Outcome::Accepted { order: order.clone() };
     match status {
         Some("FILLED" | "PARTIALLY_FILLED" | "PARTIAL_FILL" | "PARTIAL") => return Err(Reason::NoQuantity),
         Some("NEW" | "ACCEPTED" | "PENDING" | "UNKNOWN") => return Ok(accepted()),
@@ -80,7 +85,7 @@ fn unfilled(object: &Object<'_>, status: Option<&str>) -> Result<Outcome, Reason
         return Ok(accepted());
     }
     let permanent = error == "NOT_IN_ALLOWLIST" || PERMANENT_PREFIXES.iter().any(|prefix| error.starts_with(prefix));
-    Ok(Outcome::Refused { order_id, duplicate: error == "DUPLICATE_PLAN", permanent })
+    Ok(Outcome::Refused { order, duplicate: error == "DUPLICATE_PLAN", permanent })
 }
 
 /// Returns true for a status after which nothing more is filled, except FILLED.

@@ -170,7 +170,7 @@ fn text(value: Option<impl ToString>) -> Option<String> {
 fn fills(change: &PositionChange) -> Vec<Fill> {
     let side = if change.delta.is_negative() { "SELL" } else { "BUY" }.to_owned();
     let explained = change.late_fills.iter().map(|fill| Fill {
-        order: Some(fill.order.text().clone()),
+        order: Some(fill.order.text()),
         side: side.clone(),
         qty: fill.qty.to_string(),
         price: text(fill.price),
@@ -183,8 +183,8 @@ fn fills(change: &PositionChange) -> Vec<Fill> {
         return fills;
     }
     let (order, source) = match &change.cause {
-        Cause::Fill { order, .. } => (Some(order.text().clone()), change.price.map(|price| price.source.name())),
-        Cause::Explained { order } => (Some(order.to_string()), Some("fill")),
+        Cause::Fill { order, .. } => (Some(order.text()), change.price.map(|price| price.source.name())),
+        Cause::Explained { order, .. } => (Some(order.to_string()), Some("fill")),
         Cause::SnapshotOpening => (None, Some("snapshot")),
         Cause::Adoption => (None, Some("exchange")),
         Cause::EntrySet => (None, None),

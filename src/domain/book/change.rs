@@ -23,8 +23,8 @@ pub enum Cause {
     Fill { order: OrderKey, part: u32 },
     /// A snapshot or look-up of the exchange opened the position.
     SnapshotOpening,
-    /// A trade from before the opening by snapshot explains it.
-    Explained { order: Box<str> },
+    /// A part of an order, from a trade before the opening by snapshot, explains that opening.
+    Explained { order: Box<str>, part: u32 },
     /// The exchange's quantity was adopted after it had disagreed twice.
     Adoption,
     /// Only the entry price changed.

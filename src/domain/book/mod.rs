@@ -5,6 +5,7 @@ pub mod apply;
 pub mod change;
 pub mod counters;
 pub mod execution;
+mod explained;
 pub mod hold_log;
 pub mod intents;
 pub mod order;

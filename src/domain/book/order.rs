@@ -60,6 +60,9 @@ pub enum Delta {
     New { part: u32 },
 }
 
+/// The effect of a trade on its order: the new part with its number, and the parts whose price became known.
+pub type Taken = (Option<(u32, Trade)>, Vec<(u32, Price)>);
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Order {
     pub plan_id: Option<Box<str>>,
@@ -112,6 +115,21 @@ impl Order {
         self.parts[(number - self.parts_from) as usize]
     }
 
+    /// Splits the part that was applied last, so that each side of a flip has a price of its own. `first` is the
+    /// quantity that stays in it. [base]
+    ///
+    /// Returns the number of the new part.
+    pub fn split_last(&mut self, first: Qty) -> Result<u32, OutOfRange> {
+        let number = self.number(self.parts.len());
+        if let Some(last) = self.parts.last_mut() {
+            let Part { qty, end, price } = *last;
+            let rest = qty.minus(first)?;
+            *last = Part { qty: first, end: end.minus(rest)?, price };
+            self.parts.push(Part { qty: rest, end, price });
+        }
+        Ok(number)
+    }
+
     /// Returns the applied quantity: the larger of the cumulative quantity of its results and the sum of its trades.
     /// [base]
     pub fn applied(&self) -> Qty {
@@ -148,9 +166,10 @@ impl Order {
             self.parts.push(Part { qty, end: cumulative, price });
             Delta::New { part: self.number(self.parts.len() - 1) }
         };
+        // A part may end at a quantity that no result has stated, because a flip splits it.
         let priced = match average {
-            Some(average) => self.supply(cumulative, average, step)?,
-            None => Vec::new(),
+            Some(average) if delta != Delta::Contradictory => self.supply(cumulative, average, step)?,
+            Some(_) | None => Vec::new(),
         };
         Ok((delta, priced))
     }
@@ -212,22 +231,52 @@ impl Order {
     }
 
     /// Applies a trade. A repeated trade id changes nothing.
-    pub fn take_trade(&mut self, trade: Trade, step: Option<Qty>) -> Result<(Delta, Vec<(u32, Price)>), OutOfRange> {
+    ///
+    /// Returns what is new, if anything, and the parts whose price became known with it.
+    pub fn take_trade(&mut self, trade: &Trade, step: Option<Qty>) -> Result<Taken, OutOfRange> {
         if self.trades.iter().any(|t| t.trade_id == trade.trade_id) {
-            return Ok((Delta::Repeated, Vec::new()));
+            return Ok((None, Vec::new()));
         }
-        let price = trade.price;
-        self.trades.push(trade);
+        self.trades.push(trade.clone());
         let sum = self.trades.iter().try_fold(Qty::ZERO, |sum, t| sum.plus(t.qty))?;
         let applied = self.applied();
-        let delta = if sum.same(applied, step) || sum < applied {
-            Delta::Repeated
+        let new = if sum.same(applied, step) || sum < applied {
+            None
         } else {
-            self.parts.push(Part { qty: sum.minus(applied)?, end: sum, price: Some(price) });
-            Delta::New { part: self.number(self.parts.len() - 1) }
+            let qty = sum.minus(applied)?;
+            let new = self.new_of_trades(trade, qty)?;
+            self.parts.push(Part { qty, end: sum, price: Some(new.price) });
+            Some((self.number(self.parts.len() - 1), new))
         };
         let priced = if sum.same(self.applied(), step) { self.price_from_trades()? } else { Vec::new() };
-        Ok((delta, priced))
+        Ok((new, priced))
+    }
+
+    /// Returns the trade that a new quantity consists of. The cumulative quantity of the results covers the first trades
+    /// of the order by time. A trade among them moves a later one out of what they cover, and that one is new.
+    fn new_of_trades(&self, trade: &Trade, qty: Qty) -> Result<Trade, OutOfRange> {
+        let key = |t: &Trade| (t.own_ms, t.trade_id.parse::<u64>().unwrap_or(u64::MAX));
+        let mut sorted: Vec<&Trade> = self.trades.iter().collect();
+        sorted.sort_by_key(|t| key(t));
+        let mut before = sorted.iter().take_while(|t| t.trade_id != trade.trade_id);
+        let before = before.try_fold(Qty::ZERO, |sum, t| sum.plus(t.qty))?;
+        if before >= self.results_qty || self.trades.iter().any(|t| t.own_ms.is_none()) {
+            return Ok(Trade { qty, ..trade.clone() });
+        }
+        let from = self.results_qty;
+        let to = from.plus(qty)?;
+        let (mut begin, mut cost, mut own_ms) = (Qty::ZERO, Quote::ZERO, trade.own_ms);
+        let mut covered = Qty::ZERO;
+        for t in sorted {
+            let end = begin.plus(t.qty)?;
+            let part = end.min(to).minus(begin.max(from))?;
+            begin = end;
+            if part.is_positive() {
+                (cost, covered, own_ms) = (cost.plus(t.price.for_qty(part)?)?, covered.plus(part)?, t.own_ms);
+            }
+        }
+        let price = if covered.is_zero() { trade.price } else { cost.per(covered)? };
+        Ok(Trade { qty, price, own_ms, ..trade.clone() })
     }
 
     /// Replaces the prices of results by those of trades, once the trades add up to the applied quantity. Each part

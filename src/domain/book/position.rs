@@ -5,14 +5,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::change::{Cause, EntryPrice, LateFill, PositionChange};
+use super::change::{Cause, EntryPrice, PositionChange};
 use super::hold_log::HoldLog;
-use super::order::OrderKey;
+use super::order::{OrderKey, Part};
 use super::rescale::Rescale;
 use super::rung::{DecisionRecord, Rung};
 use super::totals::PositionTotals;
 use crate::domain::event::ids::{EntryId, EntryRef, PositionId};
-use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Direction, RiskPair, Trade};
 use crate::domain::exit::policy::{EntrySource, RiskSource};
 use crate::domain::units::{OutOfRange, Price, Qty, Quote, Ratio};
@@ -61,7 +60,7 @@ pub struct Position {
     /// Quantity of an opening by snapshot, which older trades may explain, signed. [base]
     pub snapshot_qty: Option<Qty>,
     /// Trades from before such an opening, by event time.
-    pub explaining: Vec<Trade>,
+    pub explaining: Vec<ExplainingTrade>,
     /// Time at which fills, snapshots or the exchange last confirmed the quantity. [ms since 1970]
     pub confirmed_ms: u64,
     /// Set if a price was confirmed that could come from a rescaled contract. Only a look-up later than this entry
@@ -72,6 +71,15 @@ pub struct Position {
     /// Changed since the last write to the store.
     #[serde(skip)]
     pub dirty: Dirty,
+}
+
+/// A trade from before an opening by snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExplainingTrade {
+    /// The new part that it brought: quantity and price are those of the part.
+    pub trade: Trade,
+    /// The number of that part within its order.
+    pub part: u32,
 }
 
 /// A mark for the store. It is ignored in comparisons: two positions that differ only in it are equal.
@@ -125,7 +133,12 @@ impl Position {
     pub fn refold(&mut self) -> Result<(), OutOfRange> {
         let qty = self.totals.qty;
         let mut totals = PositionTotals::START;
-        for change in &self.changes {
+        let last = self.changes.len().saturating_sub(1);
+        for (place, change) in self.changes.iter_mut().enumerate() {
+            // An adoption that closes keeps the entry price of what was held.
+            if change.cause == Cause::Adoption && place == last && self.closed.is_some() {
+                change.price = totals.entry;
+            }
             totals = totals.after(change)?;
         }
         // Quantities do not depend on prices: a dropped excess, or a close by "same quantity", is not done again.
@@ -139,17 +152,20 @@ impl Position {
     /// Sets traded prices in the changes of an order's parts. Returns true if one changed.
     pub fn reprice(&mut self, order: &OrderKey, prices: &[(u32, Price)], entry: EntryRef) -> Result<bool, OutOfRange> {
         let mut changed = false;
+        let first = self.first_of(order).unwrap_or(usize::MAX);
         for (place, change) in self.changes.iter_mut().enumerate() {
-            // The price of a trade before a rescale is in the old unit.
-            let later = self.rescales.iter().filter(|rescale| place < rescale.changes);
+            // An order from before a rescale keeps its old unit.
+            let later = self.rescales.iter().filter(|rescale| place.min(first) < rescale.changes);
             let price_of = |part: u32| -> Result<Option<Price>, OutOfRange> {
                 let Some((_, price)) = prices.iter().find(|(of, _)| *of == part) else { return Ok(None) };
                 later.clone().try_fold(*price, |price, rescale| rescale.price(price)).map(Some)
             };
-            if let Cause::Fill { order: of, part } = &change.cause
-                && of == order
-                && let Some(price) = price_of(*part)?
-            {
+            let part = match &change.cause {
+                Cause::Fill { order: of, part } => (of == order).then_some(*part),
+                Cause::Explained { order: of, part } => (order.id() == Some(of)).then_some(*part),
+                Cause::SnapshotOpening | Cause::Adoption | Cause::EntrySet => None,
+            };
+            if let Some(price) = part.map(price_of).transpose()?.flatten() {
                 change.price = Some(EntryPrice { price, source: EntrySource::Fill, entry });
                 changed = true;
             }
@@ -160,75 +176,17 @@ impl Position {
                 }
             }
         }
+        for ExplainingTrade { trade, part } in &mut self.explaining {
+            let price = prices.iter().find(|(of, _)| of == part).filter(|_| order.id() == Some(&trade.order_id));
+            if let Some((_, price)) = price {
+                trade.price = self.rescales.iter().try_fold(*price, |price, rescale| rescale.price(price))?;
+                self.dirty.0 = true;
+            }
+        }
         if changed {
             self.refold()?;
         }
         Ok(changed)
-    }
-
-    /// Replaces the opening by snapshot by the trades that explain it, once they add up to its quantity. Returns the
-    /// entry id of the first trade and its time, if they do.
-    pub fn explain(&mut self, trade: Trade, step: Option<Qty>) -> Result<Option<(EntryId, u64)>, OutOfRange> {
-        let Some(opening_qty) = self.snapshot_qty else { return Ok(None) };
-        if self.explaining.iter().any(|t| t.trade_id == trade.trade_id) {
-            return Ok(None);
-        }
-        self.explaining.push(trade);
-        self.explaining.sort_by(|a, b| (a.own_ms, trade_order(a)).cmp(&(b.own_ms, trade_order(b))));
-        let signed = |t: &Trade| t.side.opens().signed(t.qty);
-        // Only trades after the quantity was last zero belong to this position.
-        let mut sum = Qty::ZERO;
-        let mut first = 0;
-        for (i, trade) in self.explaining.iter().enumerate() {
-            let next = sum.plus(signed(trade))?;
-            if next.same(Qty::ZERO, step) {
-                first = i + 1;
-                sum = Qty::ZERO;
-            } else {
-                sum = next;
-            }
-        }
-        if first == self.explaining.len() || !sum.same(opening_qty, step) {
-            return Ok(None);
-        }
-        let explained: Vec<PositionChange> = self.explaining[first..]
-            .iter()
-            .map(|trade| {
-                let entry = EntryRef::new(StreamKind::Observation, trade.entry);
-                let price = EntryPrice { price: trade.price, source: EntrySource::Fill, entry };
-                PositionChange::new(
-                    Cause::Explained { order: trade.order_id.clone() },
-                    signed(trade),
-                    Some(price),
-                    entry,
-                )
-            })
-            .collect();
-        let began = (self.explaining[first].entry, self.explaining[first].own_ms.unwrap_or(self.opened.id.ms));
-        let rest = self
-            .changes
-            .iter()
-            .filter(|m| !matches!(m.cause, Cause::SnapshotOpening | Cause::Explained { .. }))
-            .cloned();
-        let changes: Vec<PositionChange> = explained.into_iter().chain(rest).collect();
-        let kept = std::mem::replace(&mut self.changes, changes);
-        if let Err(error) = self.refold() {
-            self.changes = kept;
-            return Err(error);
-        }
-        Ok(Some(began))
-    }
-
-    /// Lets a fill explain a part of a change that a look-up had shown. Returns true if it is the first to explain an
-    /// opening.
-    ///
-    /// On an error the position is left half changed, and the caller restores it.
-    pub fn add_late_fill(&mut self, change: usize, fill: LateFill) -> Result<bool, OutOfRange> {
-        let change = &mut self.changes[change];
-        let is_first = change.cause == Cause::SnapshotOpening && change.late_fills.is_empty();
-        change.late_fills.push(fill);
-        self.refold()?;
-        Ok(is_first)
     }
 
     /// Rescales the position. This is not a trade, but another unit of the same contract: shares taken and profits
@@ -256,7 +214,7 @@ impl Position {
         {
             last.delta = last.delta.plus(rest)?;
         }
-        for trade in &mut self.explaining {
+        for ExplainingTrade { trade, .. } in &mut self.explaining {
             trade.qty = rescale.qty(trade.qty)?;
             trade.price = rescale.price(trade.price)?;
         }
@@ -275,6 +233,31 @@ impl Position {
         self.refold()
     }
 
+    /// Returns a quantity and a price of a change in the unit that the contract had then.
+    pub fn in_unit_of(&self, place: usize, qty: Qty, price: Option<Price>) -> Result<(Qty, Option<Price>), OutOfRange> {
+        let later = self.rescales.iter().rev().filter(|rescale| place < rescale.changes);
+        later.map(Rescale::inverse).try_fold((qty, price), |(qty, price), rescale| {
+            Ok((rescale.qty(qty)?, price.map(|price| rescale.price(price)).transpose()?))
+        })
+    }
+
+    /// Returns a part of an order in the present unit of the contract. An order from before a rescale keeps its old
+    /// unit. Returns `None` if the unit has not changed since.
+    pub fn rescaled_part(&self, order: &OrderKey, part: Part) -> Result<Option<Part>, OutOfRange> {
+        let Some(first) = self.first_of(order) else { return Ok(None) };
+        let later: Vec<&Rescale> = self.rescales.iter().filter(|rescale| first < rescale.changes).collect();
+        if later.is_empty() {
+            return Ok(None);
+        }
+        later
+            .into_iter()
+            .try_fold(part, |part, rescale| {
+                let price = part.price.map(|price| rescale.price(price)).transpose()?;
+                Ok(Part { qty: rescale.qty(part.qty)?, price, ..part })
+            })
+            .map(Some)
+    }
+
     /// Returns the profit of the open quantity at a price: (mark − entry) × signed qty. [quote]
     pub fn unrealized(&self, mark: Price) -> Result<Option<Quote>, OutOfRange> {
         match self.totals.entry {
@@ -290,24 +273,28 @@ impl Position {
             Cause::Fill { order: of, part } if of == order => Some(part + 1),
             _ => None,
         });
+        let explaining = self.explaining.iter().filter(|t| order.id() == Some(&t.trade.order_id)).map(|t| t.part + 1);
         let fill = self.changes.iter().flat_map(|change| &change.late_fills);
         let fill = fill.filter(|fill| fill.order == *order).map(|fill| fill.part + 1);
-        parts.chain(fill).max().unwrap_or(0)
+        parts.chain(fill).chain(explaining).max().unwrap_or(0)
     }
 
-    /// Returns true if an order has changed the position.
+    /// Returns true if an order has changed the position, or explains its opening.
     pub fn has_order(&self, key: &OrderKey) -> bool {
-        let is_of = |change: &PositionChange| matches!(&change.cause, Cause::Fill { order, .. } if order == key);
-        self.changes.iter().any(|change| is_of(change) || change.late_fills.iter().any(|fill| fill.order == *key))
+        self.first_of(key).is_some()
+    }
+
+    /// Returns the place of the first change that an order is part of.
+    pub(super) fn first_of(&self, key: &OrderKey) -> Option<usize> {
+        let is_of = |change: &PositionChange| match &change.cause {
+            Cause::Fill { order, .. } => order == key,
+            Cause::Explained { order, .. } => key.id() == Some(order),
+            Cause::SnapshotOpening | Cause::Adoption | Cause::EntrySet => false,
+        };
+        self.changes.iter().position(|change| is_of(change) || change.late_fills.iter().any(|fill| fill.order == *key))
     }
 
     pub fn is_open(&self) -> bool {
         self.closed.is_none()
     }
-}
-
-/// Returns the sort key of a trade id. Trade ids are numbers at the exchange: 9 sorts before 10. Other ids sort as text
-/// after the numbers.
-fn trade_order(trade: &Trade) -> (u64, &str) {
-    (trade.trade_id.parse().unwrap_or(u64::MAX), &trade.trade_id)
 }

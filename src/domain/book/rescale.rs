@@ -18,6 +18,11 @@ pub struct Rescale {
 }
 
 impl Rescale {
+    /// Returns the rescale back to the old unit.
+    pub(super) fn inverse(&self) -> Self {
+        Self { from: self.to, to: self.from, ..*self }
+    }
+
     /// Returns a quantity in the new unit. The division comes last, so that an even result is exact. [base]
     pub(super) fn qty(&self, qty: Qty) -> Result<Qty, OutOfRange> {
         qty.times(Ratio::new(self.to.get()))?.over(Ratio::new(self.from.get()))

@@ -138,6 +138,7 @@ impl Position {
                 // The order is final, and a part of it was filled.
                 RungState::Partial => self.settle(slot, RungState::Filled),
                 RungState::Requested | RungState::Unknown => self.refuse(slot, permanent, entry.ms, policy),
+                RungState::Refused if permanent => self.fail_refused(slot),
                 RungState::Armed
                 | RungState::Refused
                 | RungState::Filled
@@ -187,6 +188,18 @@ impl Position {
             } else {
                 rung.state = RungState::Refused;
                 rung.retry_at_ms = Some(now_ms.saturating_add(policy.retry_after_ms));
+            }
+        }
+    }
+
+    /// Fails the rungs of a decision that was refused before, and is now refused for good. A rung that a later decision
+    /// has taken, or an operator has armed, stays.
+    fn fail_refused(&mut self, slot: usize) {
+        let decision_id = &self.decisions[slot].decision_id;
+        for rung in &mut self.rungs {
+            if rung.state == RungState::Refused && rung.decision_id.as_ref() == Some(decision_id) {
+                rung.state = RungState::Failed;
+                rung.retry_at_ms = None;
             }
         }
     }

@@ -4,7 +4,7 @@
 //! nothing but one-way books of the account without a name was ever named, it is that book.
 
 use super::Engine;
-use crate::domain::book::order::OrderKey;
+use crate::domain::book::order::{Order, OrderKey};
 use crate::domain::book::state::{Book, parts_of_name};
 use crate::domain::event::PositionSide;
 use crate::domain::event::ids::{AccountId, BookId, SymbolId};
@@ -19,6 +19,8 @@ pub(super) struct Naming<'a> {
     pub plan_id: Option<&'a str>,
     /// It states a quantity that is not 0.
     pub has_qty: bool,
+    /// It gives an order that has moved nothing yet its account and its side: a fill, a trade or an acceptance.
+    pub assigns: bool,
     pub now_ms: u64,
 }
 
@@ -88,7 +90,7 @@ impl Engine {
     }
 
     /// Returns the book of one of our decisions, by the plan id of its request or by the decision that a plan carries.
-    fn book_of_request(&self, plan_id: &str, decision_id: Option<&str>) -> Option<BookId> {
+    pub(super) fn book_of_request(&self, plan_id: &str, decision_id: Option<&str>) -> Option<BookId> {
         let of_plan = self.decision_plans.get(plan_id);
         of_plan.map(|(book, _)| *book).or_else(|| self.book_of_decision(decision_id?))
     }
@@ -105,7 +107,7 @@ impl Engine {
     fn books_of_order(&self, of: &Naming<'_>) -> Vec<BookId> {
         let is_compatible =
             |book: &Book| book.account == of.account || !book.account.is_named() || !of.account.is_named();
-        let is_fresh = |order: &crate::domain::book::order::Order| order.is_remembered(of.now_ms);
+        let is_fresh = |order: &Order| order.is_remembered(of.now_ms);
         if let Some(id) = of.order_id {
             let has_id = |book: &Book| book.orders_of_id(id).any(|(_, order)| is_fresh(order));
             let known = self.books_where(of.symbol, |book| is_compatible(book) && has_id(book));
@@ -122,6 +124,22 @@ impl Engine {
         }
         let has_plan = |book: &Book| book.orders.values().any(|order| order.has_plan(plan_id) && is_fresh(order));
         self.books_where(of.symbol, |book| is_compatible(book) && has_plan(book))
+    }
+
+    /// Returns the keys of the order of an entry in a book that knows it: by its id, else by its plan.
+    pub(super) fn orders_of(&self, book: BookId, of: &Naming<'_>) -> Vec<OrderKey> {
+        let orders = &self.slots.book(book).orders;
+        let is_fresh = |order: &Order| order.is_remembered(of.now_ms);
+        if let Some(id) = of.order_id {
+            let known = self.slots.book(book).orders_of_id(id).filter(|(_, order)| is_fresh(order));
+            let keys: Vec<OrderKey> = known.map(|(key, _)| key.clone()).collect();
+            let by_plan = of.plan_id.map(|plan_id| OrderKey::Plan(plan_id.into()));
+            let by_plan = by_plan.filter(|key| keys.is_empty() && orders.get(key).is_some_and(is_fresh));
+            return keys.into_iter().chain(by_plan).collect();
+        }
+        let Some(plan_id) = of.plan_id else { return Vec::new() };
+        let of_plan = orders.iter().filter(|(_, order)| order.has_plan(plan_id) && is_fresh(order));
+        of_plan.map(|(key, _)| key.clone()).collect()
     }
 
     /// Returns the book by the orders that are known. The error is the book of an order that has moved nothing and names
@@ -149,17 +167,14 @@ impl Engine {
 
     fn by_one_order(&self, of: &Naming<'_>, id: BookId) -> Result<Belongs, BookId> {
         let book = self.slots.book(id);
-        let is_empty = match of.order_id {
-            Some(order_id) => book.orders_of_id(order_id).all(|(_, order)| order.parts.is_empty()),
-            None => false,
-        };
+        let is_empty = self.orders_of(id, of).iter().all(|key| book.orders[key].parts.is_empty());
         // An order that has moved nothing takes the account and the side that are named for it first.
         let account = if book.account.is_named() { book.account } else { of.account };
         let side = match of.side {
             Some(side) if !book.side.is_hedge() => side,
             Some(_) | None => book.side,
         };
-        if is_empty && of.has_qty && (account, side) != (book.account, book.side) {
+        if is_empty && of.assigns && (account, side) != (book.account, book.side) {
             return Ok(Belongs::Moves { from: id, account, side });
         }
         let is_sideless = !side.is_hedge() && of.side.is_none() && self.accounts.get(account).hedged;

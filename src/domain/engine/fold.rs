@@ -7,6 +7,7 @@ use super::rollback::Rollbacks;
 use super::{Engine, Named};
 use crate::domain::book::apply::Fold;
 use crate::domain::book::counters::{Count, Counters};
+use crate::domain::book::order::OrderKey;
 use crate::domain::book::plans::Plans;
 use crate::domain::book::position::Position;
 use crate::domain::book::state::{Book, Hot};
@@ -212,6 +213,7 @@ impl Engine {
             order_id: Some(&fact.order_id),
             plan_id: None,
             has_qty: true,
+            assigns: true,
             now_ms: entry.id.ms,
         };
         let event = Event::Trade(Box::new(fact.clone()));
@@ -250,10 +252,8 @@ impl Engine {
             Belongs::Ambiguous(books) => {
                 for book in &books {
                     saved.save(event, entry.id, *book, &self.slots);
-                    self.invalidate(*book);
-                    self.slots.book_mut(*book).hot.history_gap = true;
                 }
-                self.counters.count(Count::AmbiguousOrder);
+                self.flag_ambiguous(&books);
                 Ok(Err(books))
             }
             Belongs::To { account, side, is_named } => {
@@ -282,19 +282,19 @@ impl Engine {
                 let book = self.intern_book(symbol, account, side);
                 saved.save(event, entry.id, from, &self.slots);
                 saved.save(event, entry.id, book, &self.slots);
-                self.move_orders(naming, from, book);
+                let keys = self.orders_of(from, naming);
+                saved.add_orders(book, &keys, &self.slots);
+                self.move_orders(&keys, from, book);
                 Ok(Ok(book))
             }
         }
     }
 
-    /// Moves the orders of an id, which have moved nothing yet, to the book that is named for them.
-    fn move_orders(&mut self, naming: &Naming<'_>, from: BookId, to: BookId) {
-        let Some(id) = naming.order_id else { return };
-        let keys: Vec<_> = self.slots.book(from).orders_of_id(id).map(|(key, _)| key.clone()).collect();
+    /// Moves orders that have moved nothing yet to the book that is named for them.
+    pub(super) fn move_orders(&mut self, keys: &[OrderKey], from: BookId, to: BookId) {
         for key in keys {
-            if let Some(order) = self.slots.book_mut(from).orders.remove(&key) {
-                self.slots.book_mut(to).orders.insert(key, order);
+            if let Some(order) = self.slots.book_mut(from).orders.remove(key) {
+                self.slots.book_mut(to).orders.insert(key.clone(), order);
             }
         }
         self.changes.touch_cold(from);

@@ -4,6 +4,7 @@ use super::books::{Belongs, Naming};
 use super::fold::fold_of;
 use super::rollback::Rollbacks;
 use super::{Engine, Named};
+use crate::domain::book::counters::Count;
 use crate::domain::book::plans::KnownPlan;
 use crate::domain::event::ids::{BookId, SymbolId};
 use crate::domain::event::{Entry, Event, FillFact, Outcome, PositionSide, ResultFact, Unreadable};
@@ -29,6 +30,7 @@ impl Engine {
                 order_id: fill.order_id.as_deref(),
                 plan_id: fact.plan_id.as_deref(),
                 has_qty: true,
+                assigns: true,
                 now_ms: entry.id.ms,
             };
             // The event is only looked at for the keys of its orders.
@@ -65,9 +67,10 @@ impl Engine {
 
     /// Folds a result that fills nothing. It states no position, so it needs no side.
     fn fold_unfilled(&mut self, fact: &ResultFact, entry: &Entry, symbol: SymbolId) -> Named {
-        let order_id = match &fact.outcome {
-            Outcome::Accepted { order_id } | Outcome::Refused { order_id, .. } => order_id.as_deref(),
-            Outcome::Fills(_) => None,
+        let (order_id, accepts) = match &fact.outcome {
+            Outcome::Accepted { order } => (order.order_id.as_deref(), true),
+            Outcome::Refused { order, .. } => (order.order_id.as_deref(), false),
+            Outcome::Fills(_) => (None, false),
         };
         let naming = Naming {
             symbol,
@@ -76,6 +79,8 @@ impl Engine {
             order_id,
             plan_id: fact.plan_id.as_deref(),
             has_qty: false,
+            // Some executors refuse under ids that they use again, so a refusal tells nothing about a book.
+            assigns: accepts,
             now_ms: entry.id.ms,
         };
         let is_one_way = entry.position_side.is_none_or(|side| !side.is_hedge());
@@ -84,30 +89,63 @@ impl Engine {
         } else {
             match self.belongs(&naming) {
                 Belongs::ToOrder { book, .. } => book,
-                Belongs::To { account, side, .. } | Belongs::Moves { account, side, .. } => {
-                    self.intern_book(symbol, account, side)
+                Belongs::To { account, side, .. } => self.intern_book(symbol, account, side),
+                Belongs::Moves { from, account, side } => {
+                    let book = self.intern_book(symbol, account, side);
+                    self.move_orders(&self.orders_of(from, &naming), from, book);
+                    book
                 }
                 // An order whose side is not known yet waits in the one-way book.
                 Belongs::NoSide { account } => self.intern_book(symbol, account, PositionSide::Both),
                 Belongs::Ambiguous(books) => {
-                    for book in &books {
-                        self.invalidate(*book);
-                        self.slots.book_mut(*book).hot.history_gap = true;
+                    // Without an order id, an acceptance of several orders names none of them.
+                    if accepts && order_id.is_some() {
+                        self.flag_ambiguous(&books);
                     }
-                    self.counters.count(crate::domain::book::counters::Count::AmbiguousOrder);
+                    self.fold_outcome(fact, entry, self.book_of_outcome(&naming));
                     return Named::Books(books);
                 }
             }
         };
         self.invalidate(book);
         self.changes.touch_cold(book);
-        let (_, decision_id) = self.plan_and_decision(fact, book);
+        let (plan, decision_id) = self.plan_and_decision(fact, book);
         let Self { globals, accounts, plans, counters, slots, .. } = self;
         let account = slots.book(book).account;
         let mut fold = fold_of(globals, accounts, plans, counters, entry, account);
-        fold.unfilled(&mut slots.edit(book), fact, decision_id.as_deref());
+        fold.unfilled_order(&mut slots.edit(book), fact, plan.as_ref(), decision_id.as_deref());
         self.after_positions(book);
+        self.fold_outcome(fact, entry, self.book_of_outcome(&naming).or(Some(book)));
         Named::Book(book)
+    }
+
+    /// Returns the book of the decision that a result answers. An order that is known by its id may be in another one.
+    fn book_of_outcome(&self, of: &Naming<'_>) -> Option<BookId> {
+        let book = self.book_of_request(of.plan_id?, None)?;
+        let is_of_account = !of.account.is_named() || of.account == self.slots.book(book).account;
+        Some(book).filter(|book| is_of_account && book.symbol == of.symbol)
+    }
+
+    /// Applies a result that fills nothing as the outcome of the decision that it answers.
+    fn fold_outcome(&mut self, fact: &ResultFact, entry: &Entry, book: Option<BookId>) {
+        let Some(book) = book else { return };
+        let (_, decision_id) = self.plan_and_decision(fact, book);
+        self.invalidate(book);
+        self.changes.touch_cold(book);
+        let Self { globals, accounts, plans, counters, slots, .. } = self;
+        let account = slots.book(book).account;
+        let fold = fold_of(globals, accounts, plans, counters, entry, account);
+        fold.unfilled_outcome(slots.book_mut(book), fact, decision_id.as_deref());
+        self.after_positions(book);
+    }
+
+    /// Flags the books in which an ambiguous order is known.
+    pub(super) fn flag_ambiguous(&mut self, books: &[BookId]) {
+        for book in books {
+            self.invalidate(*book);
+            self.slots.book_mut(*book).hot.history_gap = true;
+        }
+        self.counters.count(Count::AmbiguousOrder);
     }
 
     /// Returns the plan of a result for a book, and the decision of ours that the result belongs to.

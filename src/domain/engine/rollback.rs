@@ -23,6 +23,16 @@ impl Rollbacks {
         }
     }
 
+    /// Saves further orders of a book that is saved, before the entry changes them.
+    pub fn add_orders(&mut self, book: BookId, keys: &[OrderKey], slots: &Slots) {
+        let Some((_, saved)) = self.0.iter_mut().find(|(saved, _)| *saved == book) else { return };
+        for key in keys {
+            if saved.orders.iter().all(|(known, _)| known != key) {
+                saved.orders.push((key.clone(), slots.book(book).orders.get(key).cloned()));
+            }
+        }
+    }
+
     pub fn restore(self, slots: &mut Slots) {
         for (book, saved) in self.0.into_iter().rev() {
             saved.prices.restore(&mut slots[book.symbol].symbol);

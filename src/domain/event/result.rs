@@ -17,15 +17,23 @@ pub enum Outcome {
     /// Fills, one per order named in the entry; never empty.
     Fills(Vec<FillFact>),
     Accepted {
-        order_id: Option<Box<str>>,
+        order: NamedOrder,
     },
     Refused {
-        order_id: Option<Box<str>>,
+        order: NamedOrder,
         /// `duplicate_plan`: it reports nothing about the order.
         duplicate: bool,
         /// Refused for good. A retry is useless.
         permanent: bool,
     },
+}
+
+/// An order, as an entry that filled nothing names it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NamedOrder {
+    pub order_id: Option<Box<str>>,
+    pub side: Option<Side>,
+    pub reduce_only: Option<bool>,
 }
 
 /// What one order has filled so far.

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
+
 use super::state::State;
 use crate::domain::book::state::parts_of_name;
-use crate::drive::sheet::Sheet;
 use crate::shell::web;
 
 /// Time between two requests.
@@ -37,14 +38,27 @@ pub(super) async fn follow(service: String, state: State) {
     }
 }
 
+/// The part of a sheet of positions that a feed needs: it may run beside a service of another version.
+#[derive(Deserialize)]
+struct OpenSymbols {
+    positions_unknown: bool,
+    unconfirmed: Vec<String>,
+    positions: Vec<OpenSymbol>,
+}
+
+#[derive(Deserialize)]
+struct OpenSymbol {
+    symbol: String,
+}
+
 /// Returns the symbols with an open position; `None` if the service does not know any position.
 pub(super) async fn ask(service: &str) -> anyhow::Result<Option<BTreeSet<String>>> {
     let body = web::get(service, "/positions?whole=1").await?;
-    let sheet: Sheet = serde_json::from_str(&body)?;
+    let sheet: OpenSymbols = serde_json::from_str(&body)?;
     if sheet.positions_unknown {
         return Ok(None);
     }
-    let open = sheet.positions.iter().map(|position| position.symbol.as_str());
+    let open = sheet.positions.iter().map(|position| &*position.symbol);
     // A position that is not confirmed yet will need a price a moment later.
     Ok(Some(open.chain(sheet.unconfirmed.iter().map(|book| parts_of_name(book).1)).map(str::to_owned).collect()))
 }

@@ -53,7 +53,7 @@ pub fn table() -> Vec<Row> {
         ("apply.result.v1", 3, "/details/filled_qty", Some(json!(0)), "no_quantity"),
         ("apply.result.v1", 3, "/details/filled_qty", Some(json!(-1)), "out_of_range"),
         ("apply.result.v1", 3, "/details/positionSide", text("NET"), "unknown_word"),
-        ("apply.result.v1", 4, "/side", None, "no_side"),
+        ("apply.result.v1", 7, "/side", None, "no_side: no order that could have one"),
         ("apply.result.v1", 5, "/price", text("0"), "no_price"),
         ("apply.result.v1", 6, "/order_status", text("DONE"), "unknown_word with nothing filled"),
         ("apply.result.v1", 6, "/order_status", text("FILLED"), "no_quantity: accepted is not filled"),

@@ -19,7 +19,8 @@ use anyhow::bail;
 const USAGE: &str = "\
 cargo xtask TASK
 
-  ci            what has to pass before a change lands: format, dependencies, lints, documentation, book, tests
+  ci            what has to pass before a change lands: format, dependencies, lints, documentation, book, tests,
+                simulator
   test [ARG…]   set up what the tests need, then run them; arguments go to `cargo test`
   bless         rewrite the golden lines and stories of replay/ and show which changed
   book          check the links of all Markdown files and build docs/ as a book, into target/book
@@ -30,9 +31,9 @@ cargo xtask TASK
                 a price to its decision, memory
                 [--entries N] [--passes N] [--history PATH]
   simulate      the protocol of the service over a model of servers, disks and networks, by seeds
-                [--seed N [--trace]] [--seeds K] [--faults] (how soon each deliberate fault is found)
+                [--seed N [--trace]] [--seeds K] [--faults | --fault NAME] (how soon each is found)
   soak          the long versions of the tests, and fuzzing
-                [--minutes N] (of fuzzing)";
+                [--minutes N] (of fuzzing) [--seeds K] (of the simulator)";
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1).collect()) {

@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
-use crate::command::{self, answers, cargo, program, target};
-use crate::{setup, simulate};
+use crate::command::{self, answers, program, target};
+use crate::setup;
+use crate::simulate::{self, Build};
+use crate::test::all;
 
 /// Cases of each property. [1]
 const PROPTEST_CASES: &str = "20000";
@@ -18,23 +20,35 @@ const POWER_CUTS: &str = "100";
 const FLIPS: &str = "1000";
 /// Mutations of the corpus for each minute of fuzzing, where it is not libFuzzer that makes them. [1]
 const MUTATIONS_PER_MINUTE: u64 = 250_000;
-/// Runs of the simulator. [1]
+/// Runs of the simulator, if no number is given. [1]
 const SEEDS: u64 = 100_000;
+/// Time of fuzzing, if none is given. [min]
+const MINUTES: u64 = 5;
 /// Attacks of an adversary, put together at random. [1]
 const ATTACKS: &str = "200";
 /// Optimized, but with the checks of a build for tests.
 const PROFILE: [&str; 2] = ["--profile", "soak"];
 
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    /// Time of fuzzing. [min]
+    minutes: u64,
+    /// Runs of the simulator. [1]
+    seeds: u64,
+}
+
 /// Runs all parts, whatever fails on the way, and ends with what each came to.
 pub fn run(args: &[String]) -> anyhow::Result<()> {
-    let minutes = minutes(args)?;
+    let asked = asked(args)?;
+    let minutes = asked.minutes;
     setup::for_tests()?;
     let mut parts = vec![
         ("properties and kills", properties_and_kills()),
         ("losses of power", losses_of_power()),
         ("another rounding", another_rounding()),
-        ("simulator", simulate::many(SEEDS)),
-        ("deliberate faults", simulate::faults()),
+        ("simulator", simulate::many(Build::Soak, 0, asked.seeds)),
+        ("deliberate faults", simulate::faults(Build::Soak)),
     ];
     if has_libfuzzer() {
         parts.push(("fuzzing", libfuzzer("decoder", minutes)?));
@@ -64,14 +78,18 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
 }
 
-fn minutes(args: &[String]) -> anyhow::Result<u64> {
-    match args {
-        [] => Ok(5),
-        [name, value] if name == "--minutes" => {
-            value.parse().with_context(|| format!("--minutes {value}: want a whole number"))
+fn asked(args: &[String]) -> anyhow::Result<Asked> {
+    let mut asked = Asked { minutes: MINUTES, seeds: SEEDS };
+    for pair in args.chunks(2) {
+        let [name, value] = pair else { bail!("soak takes --minutes N and --seeds K, got {args:?}") };
+        let number = value.parse().with_context(|| format!("{name} {value}: want a whole number"))?;
+        match name.as_str() {
+            "--minutes" => asked.minutes = number,
+            "--seeds" => asked.seeds = number,
+            _ => bail!("soak takes --minutes N and --seeds K, got {name}"),
         }
-        _ => bail!("soak takes --minutes N, got {args:?}"),
     }
+    Ok(asked)
 }
 
 /// Lines that are worth repeating at the end: counts, and outcomes of test programs that ran any test.
@@ -89,13 +107,13 @@ fn tells_the_outcome(line: &str) -> bool {
 }
 
 fn tests(args: &[&str]) -> Command {
-    let mut command = cargo();
-    command.arg("test").args(PROFILE).args(args);
+    let mut command = all();
+    command.args(PROFILE).args(args);
     command
 }
 
 fn properties_and_kills() -> Command {
-    let mut command = tests(&["--workspace", "--no-fail-fast"]);
+    let mut command = tests(&[]);
     command.env("PROPTEST_CASES", PROPTEST_CASES).env("HARVESTER_KILLS", KILLS).env("HARVESTER_FLIPS", FLIPS);
     command.env("HARVESTER_ATTACKS", ATTACKS);
     command

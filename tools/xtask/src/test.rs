@@ -9,6 +9,9 @@ use crate::setup;
 
 /// Number of tests that a test binary runs at once.
 const THREADS: &str = "RUST_TEST_THREADS";
+/// The deliberate faults of the simulator. All tests are built with them, so that nothing is built twice; a build that
+/// is used never is.
+pub const FAULTS: &str = "harvester/faults";
 
 /// Sets up what tests need and runs them all, whatever fails on the way.
 ///
@@ -18,8 +21,8 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     if args.iter().any(|arg| arg != "--locked") {
         return command::run(all().args(args));
     }
-    let mut service = cargo();
-    service.args(["test", "--no-fail-fast", "--test", "service"]).args(args);
+    let mut service = all();
+    service.args(["--test", "service"]).args(args);
     if std::env::var_os(THREADS).is_none() {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         service.env(THREADS, (2 * processors).to_string());
@@ -47,14 +50,15 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
 }
 
-fn all() -> Command {
+/// `cargo test` of the workspace, as all tasks call it: another choice of packages or features is another build.
+pub fn all() -> Command {
     let mut command = cargo();
-    command.args(["test", "--workspace", "--no-fail-fast"]);
+    command.args(["test", "--workspace", "--features", FAULTS, "--no-fail-fast"]);
     command
 }
 
 /// Rewrites the golden lines and the stories; the diff is the review.
 pub fn bless() -> anyhow::Result<()> {
-    command::run(cargo().args(["test", "--test", "rules", "--", "cases::"]).env("HARVESTER_BLESS", "1"))?;
+    command::run(all().args(["--test", "rules", "--", "cases::"]).env("HARVESTER_BLESS", "1"))?;
     command::run(program("git").args(["--no-pager", "diff", "--stat", "--", "replay"]))
 }

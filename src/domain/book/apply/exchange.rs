@@ -5,12 +5,11 @@ use super::fills::NewPart;
 use super::{Fold, risk_of};
 use crate::domain::book::change::{Cause, EntryPrice, PositionChange};
 use crate::domain::book::counters::Count;
-use crate::domain::book::order::Delta;
 use crate::domain::book::position::Position;
 use crate::domain::book::rung::DecisionOutcome;
 use crate::domain::book::state::{Book, Disagreement};
 use crate::domain::book::view::BookMut;
-use crate::domain::event::{Direction, EventTime, PositionFact, Reason, Trade, TradeFact};
+use crate::domain::event::{Direction, EventTime, PositionFact, Reason, TradeFact};
 use crate::domain::exit::policy::{AtrUnit, EntrySource, RiskSource};
 use crate::domain::units::{OutOfRange, Price, Qty, Ratio};
 
@@ -185,15 +184,12 @@ impl Fold<'_> {
         }
     }
 
-    /// Folds a trade of the exchange.
+    /// Folds a trade of the exchange. What is new of its order passes the same rules as a part that a result brings.
     pub fn trade(&mut self, book: &mut BookMut<'_>, fact: &TradeFact) -> Result<(), Reason> {
         let Some(key) = self.order_of_trade(book, fact) else { return Ok(()) };
         let step = book.step_size();
         let is_known = book.orders.contains_key(&key);
-        if !is_known && is_before_opening(book, &fact.trade) {
-            return self.explain(book, fact.trade.clone(), step);
-        }
-        if !is_known && self.is_too_late(fact.time.ms()) {
+        if !is_known && self.is_too_late(fact.time.ms()) && !self.is_before_opening(book, fact) {
             return Err(Reason::TooLate);
         }
         if fact.time == EventTime::Unreadable {
@@ -205,39 +201,24 @@ impl Fold<'_> {
         order.side = order.side.or(Some(fact.trade.side));
         let decision = order.decision_id.clone();
         let (plan_id, reduce_only) = (order.plan_id.clone(), order.reduce_only);
-        let (delta, priced) = order.take_trade(fact.trade.clone(), step)?;
+        let (new, priced) = order.take_trade(&fact.trade, step)?;
         let filled = order.applied();
-        if let Delta::New { part } = delta {
+        if let Some((part, trade)) = new {
             let plan = self.plan_of(plan_id.as_deref());
             let reduce_only = plan.and_then(|known| known.plan.reduce_only).or(reduce_only).unwrap_or(false);
-            let side = fact.trade.side;
-            if is_known {
-                self.part(book, &key, part, side, reduce_only, plan)?;
-            } else {
-                let part = NewPart { key: &key, part, side, time: fact.time, of_result: false };
-                self.new_part(book, part, reduce_only, plan)?;
-            }
+            let time = trade.own_ms.map_or(fact.time, EventTime::At);
+            let part = NewPart { key: &key, part, side: trade.side, time, trade: Some(&trade) };
+            self.new_part(book, part, reduce_only, plan)?;
         }
         self.reprice(book, &key, &priced)?;
         self.apply_outcome(book, decision.as_deref(), DecisionOutcome::Filled { is_final: false }, filled);
         Ok(())
     }
 
-    /// Lets a trade from before an opening by snapshot explain that opening. The quantity does not change.
-    fn explain(&mut self, book: &mut BookMut<'_>, trade: Trade, step: Option<Qty>) -> Result<(), Reason> {
-        let Some(open) = &mut book.hot.open else { return Ok(()) };
-        let Some((_, began_ms)) = open.explain(trade, step)? else { return Ok(()) };
-        let direction = open.direction;
-        let risk = self.risk_as_of(book.view(), direction, None, began_ms);
-        if let (Some(open), Some(risk)) = (&mut book.hot.open, risk) {
-            open.risk = Some(risk);
-        }
-        Ok(())
+    /// Returns true if a trade is from before a look-up that opened the last closed position or the open one.
+    fn is_before_opening(&self, book: &Book, fact: &TradeFact) -> bool {
+        let positions = book.last_closed(self.now_ms()).into_iter().chain(book.hot.open.as_ref());
+        let mut openings = positions.filter(|position| position.snapshot_qty.is_some());
+        openings.any(|position| fact.time.ms().is_some_and(|time_ms| time_ms < position.opened.id.ms))
     }
-}
-
-fn is_before_opening(book: &Book, trade: &Trade) -> bool {
-    book.hot.open.as_ref().is_some_and(|open| {
-        open.snapshot_qty.is_some() && trade.own_ms.is_some_and(|own_ms| own_ms < open.opened.id.ms)
-    })
 }

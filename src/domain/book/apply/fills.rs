@@ -6,7 +6,7 @@ use super::{Fold, risk_of};
 use crate::domain::book::change::{Cause, EntryPrice, PositionChange};
 use crate::domain::book::counters::Count;
 use crate::domain::book::intents::INTENT_MEMORY_MS;
-use crate::domain::book::order::{Delta, OrderKey};
+use crate::domain::book::order::{Delta, OrderKey, Part};
 use crate::domain::book::plans::KnownPlan;
 use crate::domain::book::position::{Position, RiskFields};
 use crate::domain::book::rung::DecisionOutcome;
@@ -14,7 +14,7 @@ use crate::domain::book::state::Book;
 use crate::domain::book::view::{BookMut, BookView};
 use crate::domain::event::ids::{EntryRef, PositionId};
 use crate::domain::event::streams::StreamKind;
-use crate::domain::event::{Direction, EventTime, FillFact, Intent, Outcome, Reason, ResultFact, Side};
+use crate::domain::event::{Direction, EventTime, FillFact, Intent, Outcome, Reason, ResultFact, Side, Trade};
 use crate::domain::exit::policy::{EntrySource, RiskSource};
 use crate::domain::units::{Price, Qty};
 
@@ -26,8 +26,8 @@ pub(super) struct NewPart<'a> {
     pub part: u32,
     pub side: Side,
     pub time: EventTime,
-    /// It comes from a result, not from a trade.
-    pub of_result: bool,
+    /// The trade that brings it, if it does not come from a result.
+    pub trade: Option<&'a Trade>,
 }
 
 impl Fold<'_> {
@@ -53,26 +53,33 @@ impl Fold<'_> {
         self.fill(book, fact, fill, &resolved, decision_id)
     }
 
-    /// Folds a result that fills nothing.
-    pub fn unfilled(&mut self, book: &mut BookMut<'_>, fact: &ResultFact, decision_id: Option<&str>) {
+    /// Lets the order of a result that fills nothing keep what the result names of it.
+    pub fn unfilled_order(
+        &mut self,
+        book: &mut BookMut<'_>,
+        fact: &ResultFact,
+        plan: Option<&KnownPlan>,
+        decision_id: Option<&str>,
+    ) {
         match &fact.outcome {
-            Outcome::Fills(_) => {}
-            Outcome::Accepted { order_id } => {
-                self.touch_order(book, order_id.as_deref(), fact.plan_id.as_deref(), decision_id);
-                self.apply_outcome(book, decision_id, DecisionOutcome::Accepted, Qty::ZERO);
+            Outcome::Fills(_) | Outcome::Refused { duplicate: true, .. } => {}
+            Outcome::Accepted { order } => {
+                self.accepted_order(book, order, fact.plan_id.as_deref(), plan, decision_id);
             }
-            Outcome::Refused { duplicate: true, .. } => {}
-            Outcome::Refused { permanent, order_id, .. } => {
-                let keys: Vec<OrderKey> = match order_id {
-                    Some(id) => book.orders_of_id(id).map(|(key, _)| key.clone()).collect(),
-                    None => Vec::new(),
-                };
-                for key in &keys {
-                    self.order(book, key).last_ms = self.now_ms();
-                }
-                self.apply_outcome(book, decision_id, DecisionOutcome::Refused { permanent: *permanent }, Qty::ZERO);
+            Outcome::Refused { order, .. } => {
+                self.refused_order(book, order, fact.plan_id.as_deref(), plan, decision_id);
             }
         }
+    }
+
+    /// Applies a result that fills nothing as the outcome of a decision.
+    pub fn unfilled_outcome(&self, book: &mut Book, fact: &ResultFact, decision_id: Option<&str>) {
+        let outcome = match fact.outcome {
+            Outcome::Fills(_) | Outcome::Refused { duplicate: true, .. } => return,
+            Outcome::Accepted { .. } => DecisionOutcome::Accepted,
+            Outcome::Refused { permanent, .. } => DecisionOutcome::Refused { permanent },
+        };
+        self.apply_outcome(book, decision_id, outcome, Qty::ZERO);
     }
 
     pub(super) fn apply_outcome(&self, book: &mut Book, decision_id: Option<&str>, outcome: DecisionOutcome, qty: Qty) {
@@ -82,20 +89,6 @@ impl Fold<'_> {
                 return;
             }
         }
-    }
-
-    /// Remembers an order that was accepted, so that fills without an order id find it by its plan.
-    fn touch_order(
-        &mut self,
-        book: &mut BookMut<'_>,
-        order_id: Option<&str>,
-        plan_id: Option<&str>,
-        decision: Option<&str>,
-    ) {
-        let Some(order_id) = order_id else { return };
-        // An acceptance has no quantity, so it can never repeat the fill of another order.
-        let Some(found) = self.order_of_id(book, order_id, plan_id, |_| false) else { return };
-        self.named_order(book, &found, plan_id, None, decision);
     }
 
     fn fill(
@@ -124,7 +117,7 @@ impl Fold<'_> {
             Delta::Contradictory => self.counters.count(Count::FillsContradictory),
             Delta::New { part } => {
                 if let Some(side) = *side {
-                    let part = NewPart { key: &found.key, part, side, time: fact.time, of_result: true };
+                    let part = NewPart { key: &found.key, part, side, time: fact.time, trade: None };
                     self.new_part(book, part, *reduce_only, plan.as_ref())?;
                 }
             }
@@ -147,34 +140,34 @@ impl Fold<'_> {
         reduce_only: bool,
         plan: Option<&KnownPlan>,
     ) -> Result<(), Reason> {
-        let NewPart { key, part, side, time, of_result } = new;
+        let NewPart { key, part, side, time, trade } = new;
         let taken = book.orders[key].part(part);
         let delta = side.opens().signed(taken.qty);
-        let reported = ReportedPart { key, part, delta, price: taken.price, time, explains_openings: of_result };
+        let reported = ReportedPart { key, part, delta, price: taken.price, time, trade };
         match self.place_fill(book, reported, plan)? {
-            Placement::Add => self.part(book, key, part, side, reduce_only, plan),
+            Placement::Add => self.part(book, new, reduce_only, plan),
             Placement::Contained => Ok(()),
         }
     }
 
     /// Applies a new part of an order to the position.
-    pub(super) fn part(
+    fn part(
         &mut self,
         book: &mut BookMut<'_>,
-        key: &OrderKey,
-        part: u32,
-        side: Side,
+        new: NewPart<'_>,
         reduce_only: bool,
         plan: Option<&KnownPlan>,
     ) -> Result<(), Reason> {
-        let taken = book.orders[key].part(part);
+        let NewPart { key, part, side, .. } = new;
+        let rescaled = self.rescaled_part(book, new)?;
+        let taken = rescaled.unwrap_or_else(|| book.orders[key].part(part));
         let step = book.step_size();
         let held = book.qty();
         let wanted = side.opens().signed(taken.qty);
         book.hot.filled_ms = Some(self.now_ms());
         book.hot.diverged = false;
         book.hot.disagreement = None;
-        let cause = Cause::Fill { order: key.clone(), part };
+        let cause = |part| Cause::Fill { order: key.clone(), part };
         let traded = taken.price.map(|price| EntryPrice { price, source: EntrySource::Fill, entry: self.entry });
         let opposite = !held.is_zero() && held.is_negative() != wanted.is_negative();
         // A hedge book never crosses zero, whatever the order says.
@@ -196,9 +189,9 @@ impl Fold<'_> {
                 self.open(book, side.opens());
                 self.take_risk(book, plan);
             }
-            return self.grow(book, PositionChange::new(cause, wanted, price, self.entry));
+            return self.grow(book, PositionChange::new(cause(part), wanted, price, self.entry));
         }
-        let reduction = |delta| PositionChange::new(cause.clone(), delta, traded, self.entry);
+        let reduction = |delta| PositionChange::new(cause(part), delta, traded, self.entry);
         if taken.qty.same(held.abs(), step) {
             return self.close(book, reduction(held.negated()));
         }
@@ -215,7 +208,22 @@ impl Fold<'_> {
         self.open(book, side.opens());
         self.take_risk(book, plan);
         let delta = wanted.plus(held)?;
-        self.grow(book, PositionChange::new(cause, delta, price, self.entry))
+        let opening = match book.orders.get_mut(key).filter(|_| rescaled.is_none()) {
+            Some(order) => order.split_last(held.abs())?,
+            None => part,
+        };
+        self.grow(book, PositionChange::new(cause(opening), delta, price, self.entry))
+    }
+
+    /// Returns a part in the present unit of the contract, if its order is from before a rescale. The book is flagged
+    /// where the unit is in doubt.
+    fn rescaled_part(&self, book: &mut BookMut<'_>, new: NewPart<'_>) -> Result<Option<Part>, Reason> {
+        let Some(open) = book.hot.open.as_ref() else { return Ok(None) };
+        let Some(last) = open.rescales.last() else { return Ok(None) };
+        let rescaled = open.rescaled_part(new.key, book.orders[new.key].part(new.part))?;
+        let is_before = new.time.ms().is_some_and(|time_ms| time_ms < last.entry.id.ms);
+        book.hot.history_gap |= rescaled.is_some() || is_before;
+        Ok(rescaled)
     }
 
     pub(super) fn grow(&mut self, book: &mut BookMut<'_>, change: PositionChange) -> Result<(), Reason> {

@@ -7,7 +7,7 @@ use crate::domain::book::order::{Order, OrderKey};
 use crate::domain::book::plans::KnownPlan;
 use crate::domain::book::state::Book;
 use crate::domain::book::view::BookMut;
-use crate::domain::event::{FillFact, Reason, ResultFact, Side, TradeFact};
+use crate::domain::event::{FillFact, NamedOrder, Reason, ResultFact, Side, TradeFact};
 
 /// An order, with the way in which it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,12 @@ pub(super) struct Found {
 impl Found {
     fn of(key: OrderKey) -> Self {
         Self { key, former: None, is_other_name: false }
+    }
+
+    /// Returns true if the order is known with another side.
+    fn is_of_other_side(&self, book: &Book, side: Option<Side>) -> bool {
+        let known = book.orders.get(self.former.as_ref().unwrap_or(&self.key)).and_then(|order| order.side);
+        known.is_some_and(|known| side.is_some_and(|side| side != known))
     }
 }
 
@@ -69,7 +75,8 @@ impl Fold<'_> {
             return Ok(None);
         }
         let reducing = book.hot.open.as_ref().map(|open| open.direction.closing_side());
-        let side = named_side.or(known_side).or(if fill.closes { reducing } else { None });
+        let planned_side = plan.and_then(|known| known.plan.side);
+        let side = named_side.or(known_side).or(planned_side).or(if fill.closes { reducing } else { None });
         if side.is_none() && !fill.closes {
             return Err(Reason::NoSide);
         }
@@ -121,17 +128,22 @@ impl Fold<'_> {
     /// Returns the only order that is known for a plan, or else an order that only its plan identifies. Returns `None`
     /// if several orders are known for the plan.
     fn order_of_plan(&mut self, book: &mut BookMut<'_>, plan_id: &str) -> Option<Found> {
+        let found = self.only_order_of_plan(book, plan_id);
+        if found.is_none() {
+            self.ambiguous(book);
+        }
+        found
+    }
+
+    /// Returns the same, without a count and a flag where several orders are known.
+    fn only_order_of_plan(&self, book: &mut BookMut<'_>, plan_id: &str) -> Option<Found> {
         let by_plan = OrderKey::Plan(plan_id.into());
         let now_ms = self.now_ms();
         book.forget_order(&by_plan, now_ms);
         let is_of_plan = |order: &Order| order.has_plan(plan_id) && order.is_remembered(now_ms);
         let mut known = book.orders.iter().filter(|(_, order)| is_of_plan(order)).map(|(key, _)| key.clone());
         match (known.next(), known.next()) {
-            (Some(_), Some(_)) => {
-                drop(known);
-                self.ambiguous(book);
-                None
-            }
+            (Some(_), Some(_)) => None,
             (key, _) => Some(Found::of(key.unwrap_or(by_plan))),
         }
     }
@@ -159,7 +171,72 @@ impl Fold<'_> {
         }
     }
 
-    pub(crate) fn ambiguous(&mut self, book: &mut Book) {
+    /// Remembers an order that was accepted, with what the acceptance names of it: a later fill may name less.
+    pub(super) fn accepted_order(
+        &mut self,
+        book: &mut BookMut<'_>,
+        named: &NamedOrder,
+        plan_id: Option<&str>,
+        plan: Option<&KnownPlan>,
+        decision_id: Option<&str>,
+    ) {
+        let found = match (&named.order_id, plan_id) {
+            // An acceptance has no quantity, so it can never repeat the fill of another order.
+            (Some(id), plan_id) => self.order_of_id(book, id, plan_id, |_| false),
+            (None, Some(plan_id)) if named.side.is_some() || named.reduce_only.is_some() => {
+                self.only_order_of_plan(book, plan_id)
+            }
+            (None, _) => None,
+        };
+        let Some(found) = found else { return };
+        let side = named.side.or(plan.and_then(|known| known.plan.side));
+        if found.is_of_other_side(book, side) {
+            self.reused(book);
+            return;
+        }
+        let order = self.named_order(book, &found, plan_id, named.side, decision_id);
+        order.reduce_only = named.reduce_only.or(order.reduce_only);
+    }
+
+    /// Lets a known order keep what a refusal names of it. A refusal moves nothing, so it makes no order, and flags
+    /// nothing.
+    pub(super) fn refused_order(
+        &mut self,
+        book: &mut BookMut<'_>,
+        named: &NamedOrder,
+        plan_id: Option<&str>,
+        plan: Option<&KnownPlan>,
+        decision_id: Option<&str>,
+    ) {
+        let Some(id) = named.order_id.as_deref() else { return };
+        let now_ms = self.now_ms();
+        book.forget_orders_of_id(id, now_ms);
+        let keys: Vec<OrderKey> = book.orders_of_id(id).map(|(key, _)| key.clone()).collect();
+        for key in &keys {
+            self.order(book, key).last_ms = now_ms;
+        }
+        let by_plan = plan_id.map(|plan_id| OrderKey::Plan(plan_id.into()));
+        if let Some(by_plan) = &by_plan {
+            book.forget_order(by_plan, now_ms);
+        }
+        let has_its_plan = |key: &&OrderKey| {
+            let order = &book.orders[*key];
+            plan_id.is_none_or(|plan_id| order.plan_id.is_none() || order.has_plan(plan_id))
+        };
+        let found = match (keys.as_slice(), by_plan) {
+            ([], Some(former)) if book.orders.contains_key(&former) => {
+                Some(Found { former: Some(former), ..Found::of(OrderKey::Id(id.into())) })
+            }
+            ([key], _) => Some(key).filter(has_its_plan).map(|key| Found::of(key.clone())),
+            _ => None,
+        };
+        let side = named.side.or(plan.and_then(|known| known.plan.side));
+        let Some(found) = found.filter(|found| !found.is_of_other_side(book, side)) else { return };
+        let order = self.named_order(book, &found, plan_id, named.side, decision_id);
+        order.reduce_only = named.reduce_only.or(order.reduce_only);
+    }
+
+    fn ambiguous(&mut self, book: &mut BookMut<'_>) {
         self.counters.count(Count::AmbiguousOrder);
         book.hot.history_gap = true;
     }

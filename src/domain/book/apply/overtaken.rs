@@ -1,5 +1,5 @@
-//! Overtaken fills: a look-up has already shown the quantity that a later result reports (docs/spec/fold.md, "Overtaken
-//! fills").
+//! Overtaken fills: a look-up has already shown the quantity that a later result or trade reports (docs/spec/fold.md,
+//! "Overtaken fills"). Every new part of an order passes this rule, whatever brings it.
 //!
 //! Promises: a quantity that the exchange has shown is not added a second time, and a fill in doubt is flagged.
 
@@ -8,10 +8,11 @@ use crate::domain::book::change::{Cause, LateFill};
 use crate::domain::book::counters::Count;
 use crate::domain::book::order::OrderKey;
 use crate::domain::book::plans::KnownPlan;
+use crate::domain::book::position::{ExplainingTrade, Position};
 use crate::domain::book::state::Book;
 use crate::domain::book::view::BookMut;
 use crate::domain::event::ids::EntryRef;
-use crate::domain::event::{Direction, EventTime, Reason};
+use crate::domain::event::{Direction, EventTime, Reason, Trade};
 use crate::domain::units::{OutOfRange, Price, Qty};
 
 /// How far the clocks of the exchange and of the server may be apart. [ms]
@@ -27,8 +28,8 @@ pub(super) struct ReportedPart<'a> {
     /// [quote per base]
     pub price: Option<Price>,
     pub time: EventTime,
-    /// It can explain an opening by snapshot: true for results, false for trades.
-    pub explains_openings: bool,
+    /// The trade that brings it, with its quantity. Trades explain an opening by snapshot together, results one by one.
+    pub trade: Option<&'a Trade>,
 }
 
 /// The effect of a fill.
@@ -54,10 +55,10 @@ struct Moved {
     of: Of,
     /// Index of the change in its position.
     change: usize,
-    /// The part that no fill has explained yet, signed. [base]
+    /// The part that no fill has explained yet, signed, in the unit that the contract had then. [base]
     unexplained: Qty,
     opens: bool,
-    /// The exchange's entry price. [quote per base]
+    /// The exchange's entry price, in the same unit. [quote per base]
     price: Option<Price>,
 }
 
@@ -83,15 +84,23 @@ impl Fold<'_> {
             book.hot.history_gap |= is_any_unexplained(&moves, reported.delta);
             return Ok(Placement::Add);
         };
+        let is_explaining_opening = |found: &&LookedUp| reported.trade.is_some() && found.opens_after(time_ms);
         let is_candidate = |found: &&LookedUp| {
             let is_seen = found.at.id.ms.saturating_add(CLOCK_SLACK_MS) >= time_ms;
-            is_seen && found.unexplained(reported).is_ok_and(|unexplained| !unexplained.is_zero())
+            let is_unexplained = found.unexplained(reported).is_ok_and(|unexplained| !unexplained.is_zero());
+            is_seen && is_unexplained || is_explaining_opening(found)
         };
         if let Some(found) = moves.iter().find(is_candidate)
             && self.can_explain(found, reported, time_ms)?
         {
             self.add_late_fill(book, found, reported, plan)?;
             self.counters.count(Count::FillsOvertaken);
+            return Ok(Placement::Contained);
+        }
+        if let Some(trade) = reported.trade
+            && let Some(opened) = moves.iter().find(is_explaining_opening)
+        {
+            self.explain_by_trade(book, opened, reported.part, trade)?;
             return Ok(Placement::Contained);
         }
         let last_ms = moves.last().map(|last| last.at.id.ms);
@@ -117,16 +126,11 @@ impl Fold<'_> {
         let mut moves: Vec<LookedUp> = Vec::new();
         let positions = [(Of::LastClosed, book.last_closed(self.now_ms())), (Of::Open, book.hot.open.as_ref())];
         for (of, position) in positions {
-            let changes = position.into_iter().flat_map(|position| position.changes.iter().enumerate());
-            for (place, change) in changes.filter(|(_, change)| change.is_looked_up()) {
-                let opens = change.cause == Cause::SnapshotOpening;
-                let price = change.price.map(|price| price.price);
-                let part = Moved { of, change: place, unexplained: change.unexplained()?, opens, price };
-                match moves.last_mut().filter(|last| last.at == change.entry) {
-                    Some(last) => last.parts.push(part),
-                    None => {
-                        moves.push(LookedUp { at: change.entry, since_ms: change.since_ms, parts: vec![part] });
-                    }
+            let Some(position) = position else { continue };
+            for found in moves_of(of, position)? {
+                match moves.last_mut().filter(|last| last.at == found.at) {
+                    Some(last) => last.parts.extend(found.parts),
+                    None => moves.push(found),
                 }
             }
         }
@@ -151,6 +155,8 @@ impl Fold<'_> {
         reported: ReportedPart<'_>,
         plan: Option<&KnownPlan>,
     ) -> Result<(), Reason> {
+        let step = book.step_size();
+        let ReportedPart { key, part: mut of_order, price, .. } = reported;
         let mut rest = reported.delta.abs();
         for part in found.parts_for(reported) {
             let qty = rest.min(part.unexplained.abs());
@@ -160,26 +166,76 @@ impl Fold<'_> {
             rest = rest.minus(qty)?;
             let direction = if part.unexplained.is_negative() { Direction::Short } else { Direction::Long };
             let risk = self.risk_as_of(book.view(), direction, plan, found.at.id.ms).filter(|_| part.opens);
-            let position = match part.of {
-                Of::LastClosed => book.closed.last_mut(),
-                Of::Open => book.hot.open.as_mut(),
-            };
-            let Some(position) = position else { continue };
-            let ReportedPart { key, part: of_order, price, .. } = reported;
             let fill = LateFill { order: key.clone(), part: of_order, qty, price, entry: self.entry };
-            if position.add_late_fill(part.change, fill)? {
+            if let Some(position) = position_mut(book, part.of)
+                && position.add_late_fill(part.change, fill, step)?
+            {
                 position.risk = risk.or(position.risk.take());
             }
+            if let Some(order) = book.orders.get_mut(key).filter(|_| rest.is_positive()) {
+                of_order = order.split_last(qty)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a trade from before an opening by snapshot explain it, together with the others. No quantity changes.
+    fn explain_by_trade(
+        &self,
+        book: &mut BookMut<'_>,
+        opened: &LookedUp,
+        part: u32,
+        trade: &Trade,
+    ) -> Result<(), Reason> {
+        let step = book.step_size();
+        let Some(of) = opened.parts.iter().find(|part| part.opens).map(|part| part.of) else { return Ok(()) };
+        let Some(position) = position_mut(book, of) else { return Ok(()) };
+        let direction = position.direction;
+        let explaining = ExplainingTrade { trade: trade.clone(), part };
+        let Some(began_ms) = position.explain(explaining, step)? else { return Ok(()) };
+        let risk = self.risk_as_of(book.view(), direction, None, began_ms);
+        if let (Some(position), Some(risk)) = (position_mut(book, of), risk) {
+            position.risk = Some(risk);
         }
         Ok(())
     }
 }
 
+/// Returns the changes by look-ups of a position. An opening that trades have explained is one of them, with nothing
+/// left to explain.
+fn moves_of(of: Of, position: &Position) -> Result<Vec<LookedUp>, OutOfRange> {
+    let mut moves = Vec::new();
+    let is_explained = position.changes.iter().all(|change| change.cause != Cause::SnapshotOpening);
+    if position.snapshot_qty.is_some() && is_explained {
+        let opening = Moved { of, change: 0, unexplained: Qty::ZERO, opens: true, price: None };
+        moves.push(LookedUp { at: position.opened, since_ms: 0, parts: vec![opening] });
+    }
+    for (place, change) in position.changes.iter().enumerate().filter(|(_, change)| change.is_looked_up()) {
+        let stated = change.price.map(|price| price.price);
+        let (unexplained, price) = position.in_unit_of(place, change.unexplained()?, stated)?;
+        let part = Moved { of, change: place, unexplained, opens: change.cause == Cause::SnapshotOpening, price };
+        moves.push(LookedUp { at: change.entry, since_ms: change.since_ms, parts: vec![part] });
+    }
+    Ok(moves)
+}
+
+fn position_mut(book: &mut Book, of: Of) -> Option<&mut Position> {
+    match of {
+        Of::LastClosed => book.closed.last_mut(),
+        Of::Open => book.hot.open.as_mut(),
+    }
+}
+
 impl LookedUp {
+    /// Returns true if a look-up opened a position, and an event time is before it.
+    fn opens_after(&self, time_ms: u64) -> bool {
+        time_ms < self.at.id.ms && self.parts.iter().any(|part| part.opens)
+    }
+
     /// Returns the parts that a fill can explain: those in its direction and, for results, also the opening.
     fn parts_for(&self, reported: ReportedPart<'_>) -> impl Iterator<Item = Moved> {
         let is_explained_by =
-            move |part: &Moved| part.is_unexplained_in(reported.delta) && (reported.explains_openings || !part.opens);
+            move |part: &Moved| part.is_unexplained_in(reported.delta) && (reported.trade.is_none() || !part.opens);
         self.parts.iter().copied().filter(is_explained_by)
     }
 

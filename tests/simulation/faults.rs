@@ -1,0 +1,86 @@
+//! The deliberate faults: what each of them breaks, and how soon that is found.
+
+use std::fmt;
+
+use harvester::domain::delivery::fault::{Fault, Faults};
+
+use super::promise::{Promise, Violation};
+use super::run::Request;
+use super::seeds::{all, simulate};
+
+/// A fault must be found within so many seeds. [1]
+const SEEDS_MAX: u64 = 200;
+
+/// Seeds that found a fault before: the first ones that do. The search begins with them.
+const FOUND_BY: [(Fault, u64); 0] = [];
+
+/// The promises that a fault breaks. Another violation does not count as its finding.
+const fn breaks(fault: Fault) -> &'static [Promise] {
+    match fault {
+        Fault::AcknowledgeBeforeSync => &[Promise::AcknowledgedWhenDurable],
+        Fault::OfferBeforeSync => &[Promise::WrittenWhenDurable],
+        Fault::CursorBeforeOutbox => &[Promise::Chain, Promise::DecisionsOfOracle, Promise::OneOutcome],
+        Fault::CheckpointBeforeSync => &[Promise::Starts],
+        Fault::TokenNumberOnly | Fault::NoFence => &[Promise::WrittenByHolder],
+        Fault::NoMemory => &[Promise::OneOrder, Promise::Chain],
+        Fault::NoLookAtLast => &[Promise::Chain],
+        Fault::KillKeyNotRead => &[Promise::NoOrderWhenKilled],
+        Fault::ClockOfClient => &[Promise::OrderIsYoung, Promise::OrderIsFresh],
+        Fault::AgainWithOrder | Fault::ForgetDoubtAtFailover => &[Promise::OneOrder],
+        Fault::OfferWithoutPosition => &[Promise::OrderHasPosition],
+        Fault::TakeInFlightForSent => &[Promise::Settles],
+        Fault::SkipOwnRange => &[Promise::GapIsReal, Promise::SameState, Promise::DecisionsOfOracle, Promise::Settles],
+        Fault::NoCount | Fault::NoticeNothingForgotten => &[Promise::LossIsNamed],
+        Fault::ReleaseAtOnce => &[Promise::CanonicalOrder, Promise::SameState, Promise::DecisionsOfOracle],
+        Fault::RetryWithoutAsking => &[Promise::OwnEntryOnce],
+    }
+}
+
+/// A seed that has found a fault.
+struct Found {
+    seed: u64,
+    violation: Violation,
+}
+
+/// How soon each fault was found, and by which promise.
+pub struct Table {
+    rows: Vec<(Fault, Option<Found>)>,
+}
+
+impl Table {
+    pub fn missed(&self) -> Vec<Fault> {
+        self.rows.iter().filter(|(_, found)| found.is_none()).map(|(fault, _)| *fault).collect()
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "| fault | seed | broken promise | what was seen |\n|---|---|---|---|")?;
+        for (fault, found) in &self.rows {
+            match found {
+                Some(Found { seed, violation }) => {
+                    writeln!(f, "| {fault:?} | {seed} | {:?} | {} |", violation.promise, violation.text)?;
+                }
+                None => writeln!(f, "| {fault:?} | not within {SEEDS_MAX} | | |")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Looks for each fault, or for one of them if it is named: with the seed that found it before, unless `is_whole`, then
+/// from seed 0 on.
+pub fn table(named: Option<&str>, is_whole: bool) -> Table {
+    let is_meant = |fault: &Fault| named.is_none_or(|name| format!("{fault:?}") == name);
+    let faults: Vec<Fault> = Fault::ALL.into_iter().filter(is_meant).collect();
+    let found = all(faults.len() as u64, |at| {
+        let fault = faults[at as usize];
+        let faults = Faults::only(fault);
+        let known = FOUND_BY.iter().find(|(known, _)| *known == fault && !is_whole).map(|(_, seed)| *seed);
+        known.into_iter().chain(0..SEEDS_MAX).find_map(|seed| {
+            let violation = simulate(Request { faults, ..Request::of(seed) }).violation?;
+            breaks(fault).contains(&violation.promise).then_some(Found { seed, violation })
+        })
+    });
+    Table { rows: faults.into_iter().zip(found).collect() }
+}
