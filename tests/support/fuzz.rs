@@ -49,7 +49,7 @@ pub fn fold(history: &[u8]) -> Folded {
             continue;
         };
         let counted = driver.engine.counters.entries();
-        let before = driver.engine.globals().chain.hash.clone();
+        let mut before = driver.engine.globals().chain.hash.to_string();
         let step = driver.fold(&entry);
         assert_eq!(driver.engine.counters.entries(), counted + 1, "an entry is counted once: {entry:?}");
         let reason = match step.disposition {
@@ -69,7 +69,8 @@ pub fn fold(history: &[u8]) -> Folded {
         folded.seen.insert((entry.kind.name(), entry.shape, reason));
         for (_, sealed) in step.decided {
             assert_eq!(step.disposition, Disposition::Applied, "{entry:?}");
-            assert_eq!(sealed.prev, *before, "a decision follows the one before it");
+            assert_eq!(sealed.prev, before, "a decision follows the one before it");
+            before.clone_from(&sealed.hash);
             folded.decisions += 1;
         }
     }

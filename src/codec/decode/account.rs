@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::codec::object::Object;
+use crate::codec::object::{Envelope, Object};
 use crate::domain::engine::Engine;
 use crate::domain::event::Reason;
 use crate::domain::event::ids::AccountId;
@@ -57,8 +57,33 @@ pub fn is_account_name(name: &str) -> bool {
     (1..=NAME_SIZE_MAX).contains(&name.len()) && name.bytes().all(is_part)
 }
 
-/// Returns the account that an object names, as written. Errors if it is no name.
+/// Returns the account that an entry names, as written: in its object, or in the flat fields beside it. Errors if it is no
+/// name, or if the two differ.
 pub(super) fn name(object: &Object<'_>) -> Result<Option<Box<str>>, Reason> {
+    let (own, beside) = names(object)?;
+    match (own, beside) {
+        (Some(own), Some(beside)) if own != beside => Err(Reason::UnknownAccount),
+        (own, beside) => Ok(own.or(beside)),
+    }
+}
+
+/// Returns the account that the object of a control entry names. The fields beside it are not signed, so they may only
+/// repeat it. Errors as [`name`].
+pub(super) fn signed_name(object: &Object<'_>) -> Result<Option<Box<str>>, Reason> {
+    let (own, beside) = names(object)?;
+    if beside.is_some() && beside != own { Err(Reason::UnknownAccount) } else { Ok(own) }
+}
+
+/// Returns the account of an object, and the one beside it. A flat object has none beside it.
+fn names(object: &Object<'_>) -> Result<(Option<Box<str>>, Option<Box<str>>), Reason> {
+    let beside = match object.envelope {
+        Envelope::Flat => None,
+        Envelope::Payload | Envelope::Data => read(&object.beside())?,
+    };
+    Ok((read(object)?, beside))
+}
+
+fn read(object: &Object<'_>) -> Result<Option<Box<str>>, Reason> {
     let read = object.with_text(&ACCOUNTS, |name| is_account_name(name).then(|| name.into()));
     match read {
         Ok(None) => Ok(None),

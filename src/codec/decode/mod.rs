@@ -218,11 +218,20 @@ impl Subject<'_> {
 
     /// Reads the account. Errors if its name is none.
     fn account(&mut self) -> Result<AccountId, Reason> {
-        self.account = match account::name(&self.object)? {
+        Ok(self.take_account(account::name(&self.object)?))
+    }
+
+    /// Reads the account of a control entry.
+    fn signed_account(&mut self) -> Result<AccountId, Reason> {
+        Ok(self.take_account(account::signed_name(&self.object)?))
+    }
+
+    fn take_account(&mut self, name: Option<Box<str>>) -> AccountId {
+        self.account = match name {
             Some(name) => self.symbols.accounts.intern(&name),
             None => self.stream_account,
         };
-        Ok(self.account)
+        self.account
     }
 
     /// Reads the position side. Errors if it is another word.

@@ -10,7 +10,9 @@ use crate::codec::depth;
 use crate::codec::line::Fields;
 use crate::codec::object::{Envelope, Object, without_bare_words};
 use crate::domain::event::ids::AccountId;
-use crate::domain::event::{Event, FillFact, NamedOrder, Outcome, PositionSide, PriceFact, PriceSource, Reason, ResultFact};
+use crate::domain::event::{
+    Event, FillFact, NamedOrder, Outcome, PositionSide, PriceFact, PriceSource, Reason, ResultFact,
+};
 use crate::domain::units::{Price, Qty, Quote};
 
 const QUANTITIES: [&str; 3] = ["filled_qty", "executedQty", "executed_qty"];

@@ -1,8 +1,7 @@
 //! Decisions that take effect: ours, or those that the history has recorded (docs/spec/fold.md, "Recorded decisions").
 
 use super::chain::ChainHead;
-use super::decision::Decision;
-use super::evaluation::NewDecision;
+use super::decision::{Decision, NewDecision};
 use super::{Decisions, Engine};
 use crate::domain::book::counters::Count;
 use crate::domain::book::position::Position;

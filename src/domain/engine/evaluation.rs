@@ -1,7 +1,7 @@
 //! The evaluation of books after an entry: for each a decision, or the hold that applies.
 
 use super::adoption::Settling;
-use super::decision::{Decision, decision_id};
+use super::decision::{Decision, NewDecision, decision_id};
 use super::{Engine, Misfit, Named};
 use crate::domain::book::rung::{DecisionRecord, RungState};
 use crate::domain::book::view::BookView;
@@ -10,9 +10,6 @@ use crate::domain::event::ids::{AccountId, BookId, EntryId, SortKey};
 use crate::domain::exit::policy::{Mode, Policy};
 use crate::domain::exit::{self, Choice, EntryTerms, EvalContext, Flag, Hold, Valuation};
 use crate::domain::units::OutOfRange;
-
-/// A decision, and the record of it for its position. They are boxed because few evaluations return one.
-pub(super) type NewDecision = (Decision, Box<DecisionRecord>);
 
 impl Engine {
     /// Returns the policy in force of an account.
