@@ -193,7 +193,7 @@ mod tests {
         let of_account = Word::gap_accepted(Some("NEARUSDT"), Some("main-2")).unwrap();
         assert_eq!(
             of_account.entry("why").unwrap().payload,
-            r#"{"symbol":"NEARUSDT","account":"main-2","reason":"why"}"#
+            r#"{"account":"main-2","reason":"why","symbol":"NEARUSDT"}"#
         );
         assert_eq!(
             Word::kill(Some("main-2"), true).unwrap().entry("why").unwrap().payload,

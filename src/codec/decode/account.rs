@@ -57,9 +57,12 @@ pub fn is_account_name(name: &str) -> bool {
     (1..=NAME_SIZE_MAX).contains(&name.len()) && name.bytes().all(is_part)
 }
 
+/// The name of an account, where there is one.
+type Name = Option<Box<str>>;
+
 /// Returns the account that an entry names, as written: in its object, or in the flat fields beside it. Errors if it is no
 /// name, or if the two differ.
-pub(super) fn name(object: &Object<'_>) -> Result<Option<Box<str>>, Reason> {
+pub(super) fn name(object: &Object<'_>) -> Result<Name, Reason> {
     let (own, beside) = names(object)?;
     match (own, beside) {
         (Some(own), Some(beside)) if own != beside => Err(Reason::UnknownAccount),
@@ -69,13 +72,13 @@ pub(super) fn name(object: &Object<'_>) -> Result<Option<Box<str>>, Reason> {
 
 /// Returns the account that the object of a control entry names. The fields beside it are not signed, so they may only
 /// repeat it. Errors as [`name`].
-pub(super) fn signed_name(object: &Object<'_>) -> Result<Option<Box<str>>, Reason> {
+pub(super) fn signed_name(object: &Object<'_>) -> Result<Name, Reason> {
     let (own, beside) = names(object)?;
     if beside.is_some() && beside != own { Err(Reason::UnknownAccount) } else { Ok(own) }
 }
 
 /// Returns the account of an object, and the one beside it. A flat object has none beside it.
-fn names(object: &Object<'_>) -> Result<(Option<Box<str>>, Option<Box<str>>), Reason> {
+fn names(object: &Object<'_>) -> Result<(Name, Name), Reason> {
     let beside = match object.envelope {
         Envelope::Flat => None,
         Envelope::Payload | Envelope::Data => read(&object.beside())?,
@@ -83,7 +86,7 @@ fn names(object: &Object<'_>) -> Result<(Option<Box<str>>, Option<Box<str>>), Re
     Ok((read(object)?, beside))
 }
 
-fn read(object: &Object<'_>) -> Result<Option<Box<str>>, Reason> {
+fn read(object: &Object<'_>) -> Result<Name, Reason> {
     let read = object.with_text(&ACCOUNTS, |name| is_account_name(name).then(|| name.into()));
     match read {
         Ok(None) => Ok(None),
