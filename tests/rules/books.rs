@@ -58,7 +58,7 @@ fn dealt(line: &str, account: usize) -> (Option<usize>, String) {
         // A price that comes in the stream of results is for all accounts.
         RESULT if fields.get("status").is_some_and(|status| status == "PRICE_UPDATE") => false,
         RESULT | SNAPSHOT | INTENT | PLAN => true,
-        OBSERVATION => event != "instrument" && event != "exchange.mood",
+        OBSERVATION => ["exchange.position", "exchange.trade", "legacy.position"].contains(&&*event),
         CONTROL => {
             ["kill.changed", "policy.adopted", "gap.accepted", "risk.accepted", "rung.rearmed"].contains(&&*event)
         }

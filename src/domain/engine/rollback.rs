@@ -59,7 +59,8 @@ impl Prices {
     }
 }
 
-/// The open position, the orders that the fact names, the number of closed positions, and the last of them.
+/// The open position, the orders that the fact names, the number of closed positions, and those of them that the fact can
+/// change: the last one, and those with a part of these orders, which a price that comes later changes.
 ///
 /// Facts that move quantities are rare compared with prices. They pay for this copy; prices do not.
 struct Rollback {
@@ -67,7 +68,7 @@ struct Rollback {
     hot: Hot,
     orders: Vec<(OrderKey, Option<Order>)>,
     closed: usize,
-    last_closed: Option<Position>,
+    changed_closed: Vec<(usize, Position)>,
 }
 
 impl Rollback {
@@ -102,17 +103,21 @@ impl Rollback {
             | Event::Control(_)
             | Event::Decision(_) => return None,
         };
+        let last = book.closed.len().saturating_sub(1);
+        let is_changed =
+            |(nth, closed): &(usize, &Position)| *nth == last || keys.iter().any(|key| closed.has_order(key));
+        let changed = book.closed.iter().enumerate().filter(is_changed);
+        let changed_closed = changed.map(|(nth, closed)| (nth, closed.clone())).collect();
         let orders = keys.into_iter().map(|key| (key.clone(), book.orders.get(&key).cloned())).collect();
-        let last_closed = book.closed.last().cloned();
         let prices = Prices::of(book.symbol);
-        Some(Self { prices, hot: book.hot.clone(), orders, closed: book.closed.len(), last_closed })
+        Some(Self { prices, hot: book.hot.clone(), orders, closed: book.closed.len(), changed_closed })
     }
 
     fn restore(self, book: &mut Book) {
         book.hot = self.hot;
         book.closed.truncate(self.closed);
-        if let (Some(last), Some(before)) = (book.closed.last_mut(), self.last_closed) {
-            *last = before;
+        for (nth, before) in self.changed_closed {
+            book.closed[nth] = before;
         }
         for (key, order) in self.orders {
             match order {
