@@ -45,7 +45,7 @@ pub use streams::Outputs;
 
 use crate::domain::book::plans::sha256_hex;
 use crate::domain::event::streams::Streams;
-use crate::domain::exit::policy::Policy;
+use crate::domain::exit::policy::{Mode, Policy};
 use environment::Environment;
 use file::File;
 use table::{Flags, Sheet};
@@ -59,6 +59,8 @@ pub struct Config {
     pub outputs: Outputs,
     /// The policy in force until a `policy.adopted` is applied.
     pub policy: Policy,
+    /// The policies of accounts that differ from the general one.
+    pub account_policies: BTreeMap<Box<str>, Policy>,
     pub redis: Redis,
     pub run: Run,
     pub journal: Journal,
@@ -122,7 +124,7 @@ impl Config {
             settings: Vec::new(),
             warnings: sources.warnings.clone(),
         };
-        let policy = policy::read(&mut sheet)?;
+        let (policy, account_policies) = policy::read(&mut sheet)?;
         let redis = redis::read(&mut sheet)?;
         let (streams, outputs) = streams::read(&mut sheet)?;
         let run = run::read(&mut sheet)?;
@@ -140,6 +142,7 @@ impl Config {
             streams,
             outputs,
             policy,
+            account_policies,
             redis,
             run,
             journal,
@@ -156,7 +159,13 @@ impl Config {
 
     /// Returns the settings of live requests; `None` in shadow mode. Returns an error if live mode lacks a setting.
     pub fn live(&self) -> Result<Option<Live>, ConfigError> {
-        self.emit.live(&self.policy, &self.streams)
+        self.emit.live(self.live_policy(), &self.streams)
+    }
+
+    /// Returns the general policy, or that of an account which is live while the general one is not.
+    fn live_policy(&self) -> &Policy {
+        let mut all = std::iter::once(&self.policy).chain(self.account_policies.values());
+        all.find(|policy| policy.mode == Mode::Live).unwrap_or(&self.policy)
     }
 
     /// Returns the SHA-256 in hex of all effective settings, with secrets masked. It distinguishes configurations.

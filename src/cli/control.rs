@@ -47,6 +47,9 @@ enum Order {
     #[command(after_help = "Example: harvester control kill on --reason \"exchange is down\" --yes")]
     Kill {
         switch: Switch,
+        /// Only this account; the kill key is for all, and stays as it is
+        #[arg(long, value_name = "NAME")]
+        account: Option<String>,
         #[command(flatten)]
         how: How,
     },
@@ -55,6 +58,9 @@ enum Order {
     GapAccept {
         /// Symbol; without one, all symbols
         symbol: Option<String>,
+        /// Only in this account
+        #[arg(long, value_name = "NAME")]
+        account: Option<String>,
         #[command(flatten)]
         how: How,
     },
@@ -167,8 +173,8 @@ impl Answer {
 
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let (word, how) = match &args.order {
-        Order::Kill { switch, how } => (Word::Kill(*switch == Switch::On), how),
-        Order::GapAccept { symbol, how } => (Word::gap_accepted(symbol.as_deref())?, how),
+        Order::Kill { switch, account, how } => (Word::kill(account.as_deref(), *switch == Switch::On)?, how),
+        Order::GapAccept { symbol, account, how } => (Word::gap_accepted(symbol.as_deref(), account.as_deref())?, how),
         Order::RiskAccept { position, how } => (Word::risk_accepted(position)?, how),
         Order::Rearm { position, r, how } => (Word::rung_rearmed(position, r)?, how),
     };
@@ -362,11 +368,22 @@ fn effect(word: &Word, kill_key: &str, ahead: Option<&Ahead>) -> String {
                 return format!("{kill_key} is set to 0. What is killed stays killed until then: {turn}.");
             }
         },
-        Word::GapAccepted(None) => {
-            "Every symbol that is held for a gap in its history is let go, as it stands.".to_owned()
+        Word::AccountKill { account, kill: true } => {
+            format!("No decision is made in the account {account} until `control kill off --account {account}`.")
         }
-        Word::GapAccepted(Some(symbol)) => {
-            format!("{symbol}, if it is held for a gap in its history, is let go, as it stands.")
+        Word::AccountKill { account, kill: false } => {
+            format!("Decisions are made again in the account {account}.")
+        }
+        Word::GapAccepted { symbol, account } => {
+            let within = account.as_ref().map_or_else(String::new, |account| format!(" in the account {account}"));
+            match symbol {
+                None => {
+                    format!("Every symbol that is held for a gap in its history is let go{within}, as it stands.")
+                }
+                Some(symbol) => {
+                    format!("{symbol}, if it is held for a gap in its history, is let go{within}, as it stands.")
+                }
+            }
         }
         Word::RiskAccepted(position) => {
             format!("{position} is traded live though the sources of its entry price or risk fields are weak.")
@@ -385,10 +402,12 @@ fn effect(word: &Word, kill_key: &str, ahead: Option<&Ahead>) -> String {
 fn warnings(word: &Word, is_signed: bool) -> Vec<String> {
     match word {
         Word::Kill(true) => Vec::new(),
-        Word::Kill(false) | Word::GapAccepted(_) | Word::RiskAccepted(_) | Word::RungRearmed(..) if is_signed => {
-            Vec::new()
-        }
-        Word::Kill(false) | Word::GapAccepted(_) | Word::RiskAccepted(_) | Word::RungRearmed(..) => {
+        _ if is_signed => Vec::new(),
+        Word::Kill(false)
+        | Word::AccountKill { .. }
+        | Word::GapAccepted { .. }
+        | Word::RiskAccepted(_)
+        | Word::RungRearmed(..) => {
             vec!["no signing key is configured here: a service that has one refuses this entry".to_owned()]
         }
     }

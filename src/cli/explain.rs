@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{anyhow, bail};
 
 use super::moment;
-use crate::codec::time;
+use crate::codec::{time, view};
 use crate::config::Config;
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
@@ -36,6 +36,9 @@ pub struct Args {
     /// A decision id, or the beginning of one; or a symbol
     #[arg(value_name = "DECISION|SYMBOL")]
     what: String,
+    /// The account of the symbol; ACCOUNT/SYMBOL and ACCOUNT/SYMBOL:LONG are understood, too
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
     /// Files, folders (every *.jsonl and *.jsonl.zst below) or - for standard input
     #[arg(value_name = "HISTORY")]
     histories: Vec<PathBuf>,
@@ -114,7 +117,7 @@ fn of_symbol(
     policy_since: Option<EntryId>,
     asked: Option<EntryId>,
 ) -> anyhow::Result<Explanation> {
-    let name = symbol_name(&args.what);
+    let name = book_name(args);
     let later = Later::of(engine, &name, asked.map_or(engine.globals().last.ms, |at| at.ms));
     let subject = Subject::Symbol { asked: asked.map(|at| time::iso(at.ms)), later };
     Explanation::of(engine, &name, policy_since, subject).map_err(|error| match args.short_decision() {
@@ -127,6 +130,6 @@ fn of_symbol(
     })
 }
 
-fn symbol_name(text: &str) -> String {
-    text.trim().to_uppercase()
+fn book_name(args: &Args) -> String {
+    view::written_name(&args.what, args.account.as_deref())
 }

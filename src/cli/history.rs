@@ -8,9 +8,10 @@ use serde::{Serialize, Serializer};
 
 use super::{json, moment};
 use crate::codec::fields::{self, Field, FieldDifference, NONE};
-use crate::codec::time;
+use crate::codec::{time, view};
 use crate::config::Config;
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::state::Book;
+use crate::domain::book::view::BookView;
 use crate::domain::engine::{Decisions, Engine};
 use crate::domain::event::Entry;
 use crate::domain::event::ids::EntryId;
@@ -25,8 +26,11 @@ use crate::shell::terminal::Screen;
 #[command(after_help = "Examples: harvester history ARCUSDT replay/nights/incident-2026-02-04/events.jsonl
           harvester history NEARUSDT --journal journal --since \"2 hours ago\" --json")]
 pub struct Args {
-    /// Symbol, before the history
+    /// A symbol, with all its books; or one book, as ACCOUNT/SYMBOL or SYMBOL:LONG. Before the history
     symbol: String,
+    /// The account of the symbol
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
     /// Files, folders (every *.jsonl and *.jsonl.zst below) or - for standard input
     #[arg(value_name = "HISTORY")]
     histories: Vec<PathBuf>,
@@ -64,7 +68,7 @@ fn time_of<S: Serializer>(id: &EntryId, to: S) -> Result<S::Ok, S::Error> {
 }
 
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
-    let wanted = args.symbol.trim().to_uppercase();
+    let wanted = view::written_name(&args.symbol, args.account.as_deref());
     let inputs: Vec<Input> = args.histories.iter().chain(&args.journal).cloned().map(Input::from).collect();
     let end_ms = || moment::end_of(&inputs, config, Options::default());
     let since = args.since.as_deref().map(|text| moment::since("--since", text, end_ms)).transpose()?;
@@ -82,16 +86,16 @@ fn changes(wanted: &str, inputs: &[Input], until: Option<EntryId>, config: &Conf
     let mut driver = Driver::over(&history, config, Decisions::Recorded, until)?;
     let mut watch = Watch::new(wanted);
     driver.fold_all(&mut history, |engine, entry, _, _| watch.look(engine, entry))?;
-    if driver.engine.find(wanted).is_none() {
+    if view::named(&driver.engine, wanted).is_empty() {
         bail!("the history names no symbol {wanted}");
     }
     Ok(watch.changes)
 }
 
-/// A symbol as it was after the last entry.
+/// The books as they were after the last entry.
 struct Watch<'a> {
     wanted: &'a str,
-    symbol: Symbol,
+    books: Vec<Book>,
     policy: Option<Policy>,
     fields: Vec<Field>,
     changes: Vec<Change>,
@@ -99,23 +103,30 @@ struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     fn new(wanted: &'a str) -> Self {
-        Self { wanted, symbol: Symbol::default(), policy: None, fields: Vec::new(), changes: Vec::new() }
+        Self { wanted, books: Vec::new(), policy: None, fields: Vec::new(), changes: Vec::new() }
     }
 
     /// Notes the changes of an entry. Most change only a price, and cost one comparison.
     fn look(&mut self, engine: &Engine, entry: &Entry) {
-        let Some(symbol) = engine.find(self.wanted) else { return };
-        let is_same = symbol.hot.open == self.symbol.hot.open
-            && (symbol.hot.history_gap, symbol.hot.diverged) == (self.symbol.hot.history_gap, self.symbol.hot.diverged)
-            && symbol.closed == self.symbol.closed
+        let books = view::named(engine, self.wanted);
+        let is_same = |book: &Book, before: &Book| {
+            book.hot.open == before.hot.open
+                && (book.hot.history_gap, book.hot.diverged) == (before.hot.history_gap, before.hot.diverged)
+                && book.closed == before.closed
+                && book.name == before.name
+        };
+        let are_same = books.len() == self.books.len()
+            && books.iter().zip(&self.books).all(|(book, before)| is_same(book.book, before))
             && self.policy.as_ref() == Some(engine.policy());
-        if is_same {
+        if books.is_empty() || are_same {
             return;
         }
-        self.symbol = symbol.clone();
+        self.books = books.iter().map(|book| book.book.clone()).collect();
         self.policy = Some(engine.policy().clone());
-        let fields: Vec<Field> =
-            symbol.positions().flat_map(|i| fields::of_position_fields(engine, symbol, i)).collect();
+        let of_book = |book: &BookView<'_>| -> Vec<Field> {
+            book.book.positions().flat_map(|i| fields::of_position_fields(engine, *book, i)).collect()
+        };
+        let fields: Vec<Field> = books.iter().flat_map(of_book).collect();
         let cause = format!("{}/{}", engine.streams().get(entry.stream).name, entry.id);
         for FieldDifference { of, field, a, b } in fields::differing(&self.fields, &fields) {
             // Closed positions are forgotten after a week. That is no change.

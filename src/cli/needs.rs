@@ -56,6 +56,10 @@ pub struct Document<'a> {
 #[derive(Serialize)]
 struct Item<'a> {
     symbol: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position_side: Option<&'static str>,
     want: &'static str,
     why: &'static str,
     since: u64,
@@ -66,7 +70,9 @@ struct Item<'a> {
 impl<'a> Document<'a> {
     pub fn of(needs: &'a Needs) -> Self {
         let item = |need: &'a Need| Item {
-            symbol: &need.symbol,
+            symbol: &need.book.symbol,
+            account: (!need.book.account.is_empty()).then_some(&*need.book.account),
+            position_side: need.book.side.is_hedge().then(|| need.book.side.name()),
             want: need.want.name(),
             why: need.why.name(),
             since: need.since_ms,
@@ -85,7 +91,7 @@ impl<'a> Document<'a> {
 fn cells(need: &Need, now_ms: u64) -> Vec<(String, Tone)> {
     let tone = if need.why == Why::Due { Tone::Dim } else { Tone::Warning };
     vec![
-        (need.symbol.to_string(), Tone::Plain),
+        (need.book.name().to_string(), Tone::Plain),
         (need.want.name().to_owned(), Tone::Plain),
         (need.why.name().to_owned(), tone),
         (time::iso(need.since_ms), Tone::Dim),

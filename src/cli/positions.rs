@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use super::{json, moment};
+use crate::codec::view;
 use crate::config::Config;
 use crate::domain::event::ids::EntryId;
 use crate::drive::projection;
@@ -28,8 +29,11 @@ pub use crate::drive::sheet::Sheet;
           harvester positions --url http://127.0.0.1:9464
           harvester positions --as-of 2026-02-04T02:07:00Z --journal journal --store state")]
 pub struct Args {
-    /// One symbol: its positions with every fill and decision
+    /// One symbol: the positions of its books with every fill and decision; or one book, as ACCOUNT/SYMBOL or SYMBOL:LONG
     symbol: Option<String>,
+    /// The account of the symbol
+    #[arg(long, value_name = "NAME", requires = "symbol")]
+    account: Option<String>,
     /// Folder of the store
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
@@ -68,11 +72,12 @@ impl Args {
 }
 
 pub fn execute(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
-    let symbol = args.symbol.as_deref();
+    let symbol = args.symbol.as_deref().map(|symbol| view::written_name(symbol, args.account.as_deref()));
+    let symbol = symbol.as_deref();
     let has_history = args.journal.is_some() || !args.histories.is_empty();
     if args.as_of.is_some() || has_history {
         let at = args.as_of.as_deref().map(|at| moment::until("--as-of", at, || args.end_ms(config))).transpose()?;
-        return of_the_past(args, at, config, out);
+        return of_the_past(args, symbol, at, config, out);
     }
     match (&args.store, &args.url) {
         (Some(store), _) => run(store, symbol, args.all, args.json, out),
@@ -100,7 +105,13 @@ pub fn run(store: &Path, symbol: Option<&str>, all: bool, json: bool, out: &mut 
 }
 
 /// Runs the command on a past state, or on that at the end of a history.
-fn of_the_past(args: &Args, at: Option<EntryId>, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+fn of_the_past(
+    args: &Args,
+    symbol: Option<&str>,
+    at: Option<EntryId>,
+    config: &Config,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     let sources = Sources {
         journal: args.journal.clone(),
         histories: args.histories.clone(),
@@ -112,8 +123,8 @@ fn of_the_past(args: &Args, at: Option<EntryId>, config: &Config, out: &mut dyn 
     }
     let from = past.snapshot.as_ref().map_or_else(|| "the start".to_owned(), |path| path.display().to_string());
     tracing::info!(from, entries = past.entries, "the state is computed");
-    let wanted = wanted(args.symbol.as_deref());
-    let closed_too = closed_too(args.symbol.as_deref(), args.all, args.json);
+    let wanted = wanted(symbol);
+    let closed_too = closed_too(symbol, args.all, args.json);
     match Sheet::of(&past.engine, &NoRows, wanted.as_deref(), closed_too)? {
         Some(sheet) => print(&sheet, wanted.as_deref(), args.json, out),
         None => bail!("at {} no symbol {} was known", past.engine.globals().last, wanted.unwrap_or_default()),
@@ -122,7 +133,7 @@ fn of_the_past(args: &Args, at: Option<EntryId>, config: &Config, out: &mut dyn 
 
 /// Converts the symbol to capitals.
 fn wanted(symbol: Option<&str>) -> Option<String> {
-    symbol.map(|symbol| symbol.trim().to_uppercase())
+    symbol.map(|symbol| view::written_name(symbol, None))
 }
 
 /// Returns true if closed positions are included: in the story of a symbol always, in its JSON only on request.

@@ -81,13 +81,16 @@ struct Coverage {
     failure: Option<String>,
     /// The account mode, if it is known.
     mode: Result<AccountMode, String>,
+    /// Our positions are of several accounts, and the exchange was asked for one.
+    has_several_accounts: bool,
     not_known: Vec<String>,
 }
 
 impl Coverage {
-    /// Returns true if positions can be compared: the account is known to hold one for each symbol.
+    /// Returns true if positions can be compared: all of them are of one account, which is known to hold one for each
+    /// symbol.
     fn is_comparable(&self) -> bool {
-        self.failure.is_none() && self.mode == Ok(AccountMode::OneWay)
+        self.failure.is_none() && self.mode == Ok(AccountMode::OneWay) && !self.has_several_accounts
     }
 }
 
@@ -121,7 +124,11 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         (Err(CallError::NoCredentials { .. }), Some(reason)) => bail!("the exchange was not asked: {reason}"),
         (Err(error), _) => Err(error.into()),
         (Ok(_), _) if !coverage.is_comparable() => {
-            let why = coverage.mode.map_or_else(|why| why, |mode| format!("the account is {}", mode.name()));
+            let why = match coverage.mode {
+                Ok(_) if coverage.has_several_accounts => "our positions are of several accounts".to_owned(),
+                Ok(mode) => format!("the account is {}", mode.name()),
+                Err(why) => why,
+            };
             bail!(Found(format!("the exchange cannot be compared: {why}")))
         }
         (Ok(_), _) if differ > 0 => bail!(Found(format!("{differ} positions differ"))),
@@ -140,13 +147,24 @@ async fn mode(exchange: &Exchange, positions: &Positions) -> Result<AccountMode,
     }
 }
 
+/// Returns the accounts of our positions; an empty name is the account without one.
+fn accounts(sheet: &Sheet) -> BTreeSet<&str> {
+    sheet.positions.iter().map(|position| position.account.as_deref().unwrap_or_default()).collect()
+}
+
+/// Returns our positions by symbol and side. Those of several accounts have the account before the symbol.
 fn ours(sheet: &Sheet) -> BTreeMap<Of, Side> {
+    let has_several_accounts = accounts(sheet).len() > 1;
     let position = |position: &PositionView| {
         let qty = Qty::new(number::decimal(&position.qty).ok()?);
         let qty = if position.side == "SHORT" { qty.negated() } else { qty };
         let entry_price = position.entry_price.as_ref().and_then(|entry| number::decimal(&entry.value).ok());
         let side = Side { qty, entry_price: entry_price.map(Price::new) };
-        Some(((position.symbol.clone(), BOTH.to_owned()), side))
+        let account = position.account.as_ref().filter(|_| has_several_accounts);
+        let symbol =
+            account.map_or_else(|| position.symbol.clone(), |account| format!("{account}/{}", position.symbol));
+        let position_side = position.position_side.clone().unwrap_or_else(|| BOTH.to_owned());
+        Some(((symbol, position_side), side))
     };
     sheet.positions.iter().filter_map(position).collect()
 }
@@ -196,6 +214,12 @@ fn coverage(
     no_credentials: Option<&str>,
 ) -> Coverage {
     let mut not_known = Vec::new();
+    let has_several_accounts = accounts(sheet).len() > 1;
+    if has_several_accounts {
+        let of = accounts(sheet).into_iter().map(|name| if name.is_empty() { "one without a name" } else { name });
+        let of: Vec<&str> = of.collect();
+        not_known.push(format!("ours: which positions are of the account that was asked for, of {}", of.join(", ")));
+    }
     if sheet.positions_unknown {
         not_known.push("ours: no position was ever seen from anywhere, which is not the same as flat".to_owned());
     }
@@ -207,7 +231,7 @@ fn coverage(
             match &mode {
                 Ok(AccountMode::OneWay) => {}
                 Ok(AccountMode::Hedge) => not_known.push(
-                    "theirs: every position; the account is in hedge mode (dual-side), LONG and SHORT are not supported"
+                    "theirs: every position; the account is in hedge mode (dual-side), LONG and SHORT are not compared"
                         .to_owned(),
                 ),
                 Err(error) => not_known.push(format!("theirs: whether the account is in hedge mode ({error})")),
@@ -220,7 +244,7 @@ fn coverage(
             Some(format!("{error}{reason}"))
         }
     };
-    Coverage { asked, failure, mode, not_known }
+    Coverage { asked, failure, mode, has_several_accounts, not_known }
 }
 
 /// Returns the symbol, with its side in a hedge account.

@@ -191,10 +191,10 @@ fn fold(
                 reported = true;
             }
             let raw = || String::from_utf8_lossy(&batch.bytes[place.clone()]).into_owned();
-            if let Some(sealed) = folding.step(entry, raw)?
-                && reported
-            {
-                decisions.take(&decision_line(folding.engine, &sealed, entry))?;
+            for sealed in folding.step(entry, raw)? {
+                if reported {
+                    decisions.take(&decision_line(folding.engine, &sealed, entry))?;
+                }
             }
             snapshots.after(*at, folding.engine)?;
         }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::codec::{state, time, view};
 use crate::domain::book::position::Position;
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::view::BookView;
 use crate::domain::engine::Engine;
 use crate::domain::exit::Hold;
 use crate::drive::projection;
@@ -38,11 +38,11 @@ struct Stood {
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let (engine, rows) = projection::read(&args.store)?;
     let mut by_symbol: BTreeMap<String, BTreeMap<Reason, Stood>> = BTreeMap::new();
-    for symbol in view::by_name(&engine) {
-        let closed = state::closed_positions(&rows, &symbol.name)?;
-        for position in closed.iter().chain(symbol.hot.open.as_ref()) {
-            let stood = by_symbol.entry(symbol.name.to_string()).or_default();
-            for (hold, ms) in times_ms(&engine, symbol, position) {
+    for book in view::by_name(&engine) {
+        let closed = state::closed_positions(&rows, &book.name)?;
+        for position in closed.iter().chain(book.book.hot.open.as_ref()) {
+            let stood = by_symbol.entry(book.name.to_string()).or_default();
+            for (hold, ms) in times_ms(&engine, book, position) {
                 let stood = stood.entry(hold).or_default();
                 stood.ms += ms;
                 stood.positions += 1;
@@ -76,23 +76,22 @@ const fn name(reason: Reason) -> &'static str {
 }
 
 /// Returns how long a position had each hold, and how long it had none that is known. [ms]
-fn times_ms(engine: &Engine, symbol: &Symbol, position: &Position) -> Vec<(Reason, u64)> {
+fn times_ms(engine: &Engine, book: BookView<'_>, position: &Position) -> Vec<(Reason, u64)> {
     let end_ms = position.closed.map_or(engine.globals().last.ms, |closed| closed.id.ms);
     // A hold that is still true at the end has lasted until then. Another one was noted when the position was last
     // evaluated: a price has become stale since, and no entry states when.
     let is_true =
-        !position.is_open() || position.holds.last().is_none_or(|last| last.hold == engine.hold_at(symbol, end_ms));
-    let until_ms = if is_true { end_ms } else { evaluated_ms(symbol, position).min(end_ms) };
+        !position.is_open() || position.holds.last().is_none_or(|last| last.hold == engine.hold_at(book, end_ms));
+    let until_ms = if is_true { end_ms } else { evaluated_ms(book, position).min(end_ms) };
     let held = position.holds.times_ms(until_ms).into_iter().map(|(hold, ms)| (Some(hold), ms));
     held.chain((until_ms < end_ms).then_some((None, end_ms - until_ms))).collect()
 }
 
-/// Returns the last time at which the open position of a symbol is known to have been evaluated. [ms since 1970]
-fn evaluated_ms(symbol: &Symbol, open: &Position) -> u64 {
-    let hot = &symbol.hot;
+/// Returns the last time at which the open position of a book is known to have been evaluated. [ms since 1970]
+fn evaluated_ms(book: BookView<'_>, open: &Position) -> u64 {
     let noted = open.holds.last().map(|change| change.since.ms);
-    let prices = [hot.mark, hot.held_price].map(|mark| mark.map(|mark| mark.entry.ms));
-    let entries = prices.into_iter().chain([noted, hot.filled_ms, hot.looked_up.map(|entry| entry.ms)]);
+    let prices = [book.symbol.mark, book.symbol.held_price].map(|mark| mark.map(|mark| mark.entry.ms));
+    let entries = prices.into_iter().chain([noted, book.hot.filled_ms, book.hot.looked_up.map(|entry| entry.ms)]);
     entries.flatten().max().unwrap_or(open.opened.id.ms)
 }
 

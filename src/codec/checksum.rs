@@ -2,9 +2,13 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::state::encode;
+use super::state::{cold_value, encode, hot_value};
+use crate::domain::book::intents::{INTENT_MEMORY_MS, Intents};
 use crate::domain::book::plans::KnownPlan;
-use crate::domain::book::symbol::{Hot, INTENT_MEMORY_MS, Symbol};
+use crate::domain::book::state::Book;
+use crate::domain::book::symbol::Symbol;
+use crate::domain::book::view::BookView;
+use crate::domain::engine::accounts::Account;
 use crate::domain::engine::{Engine, Globals, RULES_VERSION};
 use crate::domain::event::ids::SymbolId;
 
@@ -36,19 +40,49 @@ pub fn state_checksum(engine: &Engine) -> [u8; 32] {
             part(encode(&(&named.name, cursor)));
         }
     }
-    let mut symbols: Vec<&Symbol> = engine.symbols().collect();
-    symbols.sort_by(|a, b| a.name.cmp(&b.name));
-    for symbol in symbols {
-        let symbol = symbol.tidied(now_ms);
-        if is_blank(&symbol, globals.gap_everywhere) {
+    let mut books: Vec<BookView<'_>> = engine.books().collect();
+    books.sort_by(|a, b| (&a.symbol.name, &a.name).cmp(&(&b.symbol.name, &b.name)));
+    for view in books {
+        let (symbol, book) = (tidied(view.symbol, now_ms), view.book.tidied(now_ms));
+        if is_blank(&symbol, &book, globals.gap_everywhere) {
             continue;
         }
-        // Sources of prices are stream indices, which depend on the number of configured streams.
-        let mark = symbol.hot.mark.map(|mark| (mark.price, engine.source_name(mark.source).to_owned(), mark.entry));
-        part(encode(&(&symbol.name, mark)));
-        part(encode(&Hot { mark: None, ..symbol.hot }));
-        part(encode(&symbol.cold));
-        part(encode(&symbol.closed));
+        let tidied = BookView { symbol: &symbol, book: &book };
+        if book.is_plain() {
+            // Sources of prices are stream indices, which depend on the number of configured streams.
+            let mark = symbol.mark.map(|mark| (mark.price, engine.source_name(mark.source).to_owned(), mark.entry));
+            part(encode(&(&symbol.name, mark)));
+        } else {
+            part(encode(&book.name));
+        }
+        part(hot_value(tidied, None));
+        part(cold_value(tidied));
+        part(encode(&book.closed));
+    }
+    let accounts = engine.accounts();
+    for symbol in engine.symbols().filter(|symbol| !symbol.of_accounts.is_empty()) {
+        let symbol = tidied(symbol, now_ms);
+        let mut of_accounts: Vec<_> =
+            symbol.of_accounts.iter().map(|(account, intents)| (&accounts.get(*account).name, intents)).collect();
+        of_accounts.sort_by_key(|(name, _)| *name);
+        part(encode(&(&symbol.name, of_accounts)));
+    }
+    if !accounts.is_plain() {
+        let mut all: Vec<_> = accounts.iter().collect();
+        all.sort_by_key(|account| &account.name);
+        for account in all {
+            let decided_ms = account.decided_ms.iter().copied().filter(recent).collect();
+            part(encode(&Account { decided_ms, ..account.clone() }));
+        }
+        let mut accepted: Vec<_> = accounts
+            .gaps_accepted
+            .iter()
+            .map(|(account, symbol)| {
+                (account.map(|a| accounts.get(a).name.clone()), symbol.map(|s| engine.symbol(s).name.clone()))
+            })
+            .collect();
+        accepted.sort();
+        part(encode(&accepted));
     }
     let plans_from = now_ms.saturating_sub(INTENT_MEMORY_MS);
     for known in engine.plans().filter(|known| known.plan.id.ms >= plans_from) {
@@ -56,6 +90,9 @@ pub fn state_checksum(engine: &Engine) -> [u8; 32] {
         part(encode(&engine.symbol(known.plan.symbol).name));
         known.plan.symbol = SymbolId(0);
         part(encode(&known));
+        if known.plan.account.is_named() || known.plan.position_side.is_some() {
+            part(encode(&(&accounts.get(known.plan.account).name, known.plan.position_side)));
+        }
     }
     hashed.finalize().into()
 }
@@ -73,9 +110,17 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Returns true if only the name of a symbol is known.
-fn is_blank(symbol: &Symbol, gap_everywhere: bool) -> bool {
-    symbol.hot == Hot { history_gap: gap_everywhere, ..Hot::default() }
-        && symbol.cold == crate::domain::book::symbol::Cold::default()
-        && symbol.closed.is_empty()
+/// Returns a symbol without the intents that are too old.
+fn tidied(symbol: &Symbol, now_ms: u64) -> Symbol {
+    let mut symbol = symbol.clone();
+    symbol.forget_intents(now_ms);
+    symbol
+}
+
+/// Returns true if only the name of a book is known and, of a one-way book without an account, only that of its symbol.
+fn is_blank(symbol: &Symbol, book: &Book, gap_everywhere: bool) -> bool {
+    let Symbol { mark, held_price, instrument, named, intents, .. } = symbol;
+    let is_priced = mark.is_some() || held_price.is_some() || instrument.is_some() || *named;
+    let is_blank_symbol = !is_priced && *intents == Intents::default();
+    book.is_blank(gap_everywhere) && (is_blank_symbol || !book.is_plain())
 }

@@ -3,13 +3,14 @@
 use serde::{Serialize, Serializer};
 
 use crate::domain::book::change::{Cause, EntryPrice, PositionChange};
+use crate::domain::book::intents::Intents;
 use crate::domain::book::position::Position;
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::view::BookView;
 use crate::domain::engine::{Engine, Globals};
 use crate::domain::exit;
 
 use super::checksum::hex;
-use super::state::encode;
+use super::state::{cold_value, encode, hot_value};
 use super::view;
 
 /// The text of a field without a value.
@@ -33,8 +34,9 @@ fn field(of: &str, name: impl Into<String>, value: impl ToString) -> Field {
 
 /// Returns the fields of a position that only entries about the position change, in the order of a story: not its
 /// price.
-pub fn of_position_fields(engine: &Engine, symbol: &Symbol, position: &Position) -> Vec<Field> {
-    let position_id = position.id.with_symbol(&symbol.name);
+pub fn of_position_fields(engine: &Engine, book: BookView<'_>, position: &Position) -> Vec<Field> {
+    let position_id = book.position_id(position);
+    let policy = engine.policy_of(book.account);
     let of = |name: &str, value: String| field(&position_id, name, value);
     let totals = &position.totals;
     let changes = position.changes.iter().filter(|change| change.cause != Cause::EntrySet);
@@ -50,7 +52,7 @@ pub fn of_position_fields(engine: &Engine, symbol: &Symbol, position: &Position)
         })),
     ));
     fields.push(of("realized_pnl", or_none(totals.realized.map(|realized| realized.to_string()))));
-    let flags: Vec<&str> = exit::flags(symbol, position, engine.policy()).iter().map(|flag| flag.name()).collect();
+    let flags: Vec<&str> = exit::flags(book, position, policy).iter().map(|flag| flag.name()).collect();
     fields.push(of("flags", if flags.is_empty() { NONE.to_owned() } else { flags.join(", ") }));
     let hold = position.holds.last().map(|change| change.hold.map_or("nothing: decided", |hold| hold.name()));
     fields.push(of("hold", hold.unwrap_or(NONE).to_owned()));
@@ -60,7 +62,7 @@ pub fn of_position_fields(engine: &Engine, symbol: &Symbol, position: &Position)
         fields.push(field(&position_id, format!("decision {}", decision.decision_id), text));
     }
     // An untouched rung is armed because the ladder contains it, so it is not news of the position.
-    for rung in view::rungs(position, engine.policy(), engine.globals().last.ms) {
+    for rung in view::rungs(position, policy, engine.globals().last.ms) {
         if position.rung(rung.r).is_some() {
             fields.push(field(&position_id, format!("rung {}", rung.r), rung.state.name()));
         }
@@ -69,28 +71,33 @@ pub fn of_position_fields(engine: &Engine, symbol: &Symbol, position: &Position)
     fields
 }
 
-/// Returns all fields of a symbol: its positions, its price, and the values remembered for later entries.
-pub fn of_symbol(engine: &Engine, symbol: &Symbol) -> Vec<Field> {
-    let name = &*symbol.name;
+/// Returns all fields of a book: its positions, and the values remembered for later entries. The one-way book of the
+/// account without a name has those of its symbol as well.
+pub fn of_book(engine: &Engine, book: BookView<'_>) -> Vec<Field> {
+    let name = &*book.name;
     let mut fields = Vec::new();
-    for position in symbol.positions() {
-        fields.extend(of_position_fields(engine, symbol, position));
+    for position in book.positions() {
+        fields.extend(of_position_fields(engine, book, position));
     }
-    let mark =
-        symbol.hot.mark.map(|mark| format!("{} ({} {})", mark.price, engine.source_name(mark.source), mark.entry));
-    fields.push(field(name, "mark_price", or_none(mark)));
-    fields.push(field(name, "held_price", or_none(symbol.hot.held_price.map(|held| held.price.to_string()))));
-    fields.push(field(name, "history_gap", symbol.hot.history_gap));
-    fields.push(field(name, "diverged", symbol.hot.diverged));
-    let cold = &symbol.cold;
-    fields.push(field(name, "orders", cold.orders.len()));
-    fields.push(field(name, "intents", cold.intents.len()));
     let latest = |intent: &Option<crate::domain::event::Intent>| or_none(intent.as_ref().map(|i| i.id.to_string()));
-    fields.push(field(name, "latest_intent_long", latest(&cold.latest_long)));
-    fields.push(field(name, "latest_intent_short", latest(&cold.latest_short)));
+    let symbol = book.symbol;
+    let no_intents = Intents::default();
+    let intents = if book.is_plain() { Some(&symbol.intents) } else { symbol.of_accounts.get(&book.account) };
+    let intents = intents.unwrap_or(&no_intents);
+    if book.is_plain() {
+        let mark =
+            symbol.mark.map(|mark| format!("{} ({} {})", mark.price, engine.source_name(mark.source), mark.entry));
+        fields.push(field(name, "mark_price", or_none(mark)));
+        fields.push(field(name, "held_price", or_none(symbol.held_price.map(|held| held.price.to_string()))));
+    }
+    fields.push(field(name, "history_gap", book.hot.history_gap));
+    fields.push(field(name, "diverged", book.hot.diverged));
+    fields.push(field(name, "orders", book.orders.len()));
+    fields.push(field(name, "intents", intents.entries.len()));
+    fields.push(field(name, "latest_intent_long", latest(&intents.latest_long)));
+    fields.push(field(name, "latest_intent_short", latest(&intents.latest_short)));
     // A value without a field of its own is still compared.
-    let rest = crate::domain::book::symbol::Hot { mark: None, ..symbol.hot.clone() };
-    fields.push(field(name, "digest", short(&encode(&(&rest, cold, &symbol.closed)))));
+    fields.push(field(name, "digest", short(&encode(&(hot_value(book, None), cold_value(book), &book.closed)))));
     fields
 }
 

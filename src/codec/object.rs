@@ -277,6 +277,11 @@ impl<'a> Object<'a> {
         Ok(None)
     }
 
+    /// Returns true if a member of the JSON object is null, and not only absent.
+    pub fn is_null(&self, name: &str) -> bool {
+        self.json.as_ref().and_then(|json| json.raw(name)) == Some("null")
+    }
+
     /// Returns true if one of the names has a present value.
     pub fn has(&self, names: &[&str]) -> bool {
         !matches!(self.find(names, number::is_absent_word, |_| Ok(Some(()))), Ok(None))

@@ -42,7 +42,7 @@ pub fn price(symbol: &str, price: Price, source: &str, observed_ms: Option<u64>)
 
 /// Returns the exchange's position in a symbol.
 ///
-/// `position_side` is written only if it is not `BOTH`: hedge mode has to be seen, so that it is refused.
+/// `position_side` is written only if it is not `BOTH`.
 pub fn position(row: &PositionRow) -> Observation {
     let payload = json!({
         "symbol": row.symbol,
@@ -209,8 +209,11 @@ mod tests {
     }
 
     #[test]
-    fn hedge_mode_is_seen_and_refused() {
+    fn a_position_side_is_written_and_read() {
         let hedged = PositionRow { position_amt: Qty::new(decimal("5")), ..PositionRow::flat("ADAUSDT", "LONG") };
-        assert_eq!(decode(&position(&hedged)), Err(Reason::HedgeMode));
+        let Event::Position(fact) = read(&position(&hedged)) else { panic!() };
+        assert_eq!(fact.qty.to_string(), "5");
+        let contradictory = PositionRow { position_amt: Qty::new(decimal("-5")), ..hedged };
+        assert_eq!(decode(&position(&contradictory)), Err(Reason::UnknownWord));
     }
 }

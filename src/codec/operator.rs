@@ -2,9 +2,11 @@
 //!
 //! `decode/control.rs` reads them; a test here checks that both agree.
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
+use super::decode::is_account_name;
 use super::number;
+use crate::domain::book::state::{book_name, parts_of_name};
 use crate::domain::event::ids::EntryId;
 use crate::domain::units::RMultiple;
 
@@ -15,8 +17,16 @@ const SOURCE: &str = "operator";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Word {
     Kill(bool),
-    /// For one symbol, or for all without one.
-    GapAccepted(Option<String>),
+    /// Stops one account, or lets it go on.
+    AccountKill {
+        account: String,
+        kill: bool,
+    },
+    /// For one symbol, or for all without one; in one account, or in all.
+    GapAccepted {
+        symbol: Option<String>,
+        account: Option<String>,
+    },
     /// Names the position.
     RiskAccepted(String),
     /// Names the position and the rung.
@@ -28,6 +38,8 @@ pub enum Word {
 pub enum WordError {
     #[error("{0:?} is no symbol (want one like BTCUSDT)")]
     NoSymbol(String),
+    #[error("{0:?} is no account (want 1 to 64 letters, digits, `_`, `-` and `.`)")]
+    NoAccount(String),
     #[error("{0:?} is no position (want SYMBOL@ms-seq, as `harvester positions --json` shows it)")]
     NoPosition(String),
     #[error("{0:?} is no rung (want its R, like 0.5)")]
@@ -52,8 +64,16 @@ impl ControlEntry {
 }
 
 impl Word {
-    pub fn gap_accepted(symbol: Option<&str>) -> Result<Self, WordError> {
-        Ok(Self::GapAccepted(symbol.map(symbol_of).transpose()?))
+    pub fn kill(account: Option<&str>, kill: bool) -> Result<Self, WordError> {
+        Ok(match account {
+            None => Self::Kill(kill),
+            Some(account) => Self::AccountKill { account: account_of(account)?, kill },
+        })
+    }
+
+    pub fn gap_accepted(symbol: Option<&str>, account: Option<&str>) -> Result<Self, WordError> {
+        let symbol = symbol.map(symbol_of).transpose()?;
+        Ok(Self::GapAccepted { symbol, account: account.map(account_of).transpose()? })
     }
 
     pub fn risk_accepted(position: &str) -> Result<Self, WordError> {
@@ -73,9 +93,17 @@ impl Word {
         }
         let (event_type, payload) = match self {
             Self::Kill(kill) => ("kill.changed", json!({"kill": kill, "reason": reason})),
-            // Without a symbol it concerns all. A null would mean the same, and look like a mistake.
-            Self::GapAccepted(None) => ("gap.accepted", json!({"reason": reason})),
-            Self::GapAccepted(Some(symbol)) => ("gap.accepted", json!({"symbol": symbol, "reason": reason})),
+            Self::AccountKill { account, kill } => {
+                ("kill.changed", json!({"account": account, "kill": kill, "reason": reason}))
+            }
+            Self::GapAccepted { symbol, account } => {
+                // What is not named concerns all. A null would mean the same, and look like a mistake.
+                let mut payload = Map::new();
+                payload.extend(symbol.iter().map(|symbol| ("symbol".to_owned(), symbol.as_str().into())));
+                payload.extend(account.iter().map(|account| ("account".to_owned(), account.as_str().into())));
+                payload.insert("reason".to_owned(), reason.into());
+                ("gap.accepted", Value::Object(payload))
+            }
             Self::RiskAccepted(position) => ("risk.accepted", json!({"position_id": position, "reason": reason})),
             Self::RungRearmed(position, r) => {
                 ("rung.rearmed", json!({"position_id": position, "r": r.to_string(), "reason": reason}))
@@ -102,11 +130,26 @@ fn symbol_of(text: &str) -> Result<String, WordError> {
     }
 }
 
-/// Reads `SYMBOL@ms-seq`, with `/2`, `/3` … for further openings under one id.
+fn account_of(text: &str) -> Result<String, WordError> {
+    let account = text.trim();
+    // The words for "absent" would name no account: all of them would be meant.
+    if is_account_name(account) && !number::is_absent_word(account) {
+        Ok(account.to_owned())
+    } else {
+        Err(WordError::NoAccount(text.to_owned()))
+    }
+}
+
+/// Reads `SYMBOL@ms-seq`, with `/2`, `/3` … for further openings under one id. In front of the `@` is the book:
+/// `ACCOUNT/` before the symbol, `:LONG` or `:SHORT` behind it.
 fn position_of(text: &str) -> Result<String, WordError> {
     let wrong = || WordError::NoPosition(text.to_owned());
-    let (symbol, opening) = text.trim().split_once('@').ok_or_else(wrong)?;
-    let symbol = symbol_of(symbol).map_err(|_| wrong())?;
+    let (book, opening) = text.trim().split_once('@').ok_or_else(wrong)?;
+    let (account, symbol, side) = parts_of_name(book);
+    if !(account.is_empty() || is_account_name(account)) {
+        return Err(wrong());
+    }
+    let symbol = book_name(account, &symbol_of(symbol).map_err(|_| wrong())?, side);
     let (id, further) = match opening.split_once('/') {
         None => (opening, None),
         Some((id, further)) => (id, Some(further.parse::<u32>().ok().filter(|n| *n >= 2).ok_or_else(wrong)?)),
@@ -134,7 +177,7 @@ mod tests {
         let pairs = entry.fields().map(|(name, value)| (name.into(), FieldValue::Text(value.into())));
         let mut decoder = Decoder::new(streams, Symbols::default());
         let read = decoder.decode(stream, EntryId::new(5, 0), &Fields { pairs: pairs.into() });
-        let symbol = read.symbol.map(|_| decoder.symbols.take_new().remove(0).into());
+        let symbol = read.symbol.map(|_| decoder.symbols.take_new().symbols.remove(0).into());
         let Ok(Event::Control(fact)) = read.content else { panic!("{:?}", read.content) };
         (fact.control, symbol)
     }
@@ -144,9 +187,24 @@ mod tests {
         let position = "NEARUSDT@1770163205000-0/2";
         assert_eq!(read(&Word::Kill(true)), (Control::KillChanged { kill: true }, None));
         assert_eq!(read(&Word::Kill(false)), (Control::KillChanged { kill: false }, None));
-        assert_eq!(read(&Word::gap_accepted(None).unwrap()), (Control::GapAccepted, None));
-        let of_one = Word::gap_accepted(Some(" nearusdt ")).unwrap();
+        assert_eq!(read(&Word::gap_accepted(None, None).unwrap()), (Control::GapAccepted, None));
+        let of_one = Word::gap_accepted(Some(" nearusdt "), None).unwrap();
         assert_eq!(read(&of_one), (Control::GapAccepted, Some("NEARUSDT".to_owned())));
+        let of_account = Word::gap_accepted(Some("NEARUSDT"), Some("main-2")).unwrap();
+        assert_eq!(
+            of_account.entry("why").unwrap().payload,
+            r#"{"account":"main-2","reason":"why","symbol":"NEARUSDT"}"#
+        );
+        assert_eq!(
+            Word::kill(Some("main-2"), true).unwrap().entry("why").unwrap().payload,
+            r#"{"account":"main-2","kill":true,"reason":"why"}"#
+        );
+        for no_account in ["", "a b", "None"] {
+            assert_eq!(Word::kill(Some(no_account), true), Err(WordError::NoAccount(no_account.to_owned())));
+        }
+        let hedged = Word::risk_accepted("main-2/nearusdt:SHORT@1770163205000-0").unwrap();
+        let position_id = "main-2/NEARUSDT:SHORT@1770163205000-0".into();
+        assert_eq!(read(&hedged).0, Control::RiskAccepted { position_id });
         let accepted = Word::risk_accepted(" nearusdt@1770163205000-0/2").unwrap();
         assert_eq!(read(&accepted).0, Control::RiskAccepted { position_id: position.into() });
         let r = RMultiple::new("0.5".parse().unwrap());
@@ -161,7 +219,7 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_is_refused() {
         for symbol in ["", " ", "None", "A B"] {
-            assert_eq!(Word::gap_accepted(Some(symbol)), Err(WordError::NoSymbol(symbol.to_owned())));
+            assert_eq!(Word::gap_accepted(Some(symbol), None), Err(WordError::NoSymbol(symbol.to_owned())));
         }
         for position in ["NEARUSDT", "@1-0", "NEARUSDT@5", "NEARUSDT@1-0/1", "NEARUSDT@1-0/x", "None@1-0"] {
             assert_eq!(Word::risk_accepted(position), Err(WordError::NoPosition(position.to_owned())));

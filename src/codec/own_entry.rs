@@ -15,6 +15,11 @@ pub fn fields(entry: &OwnEntry, policy: &str, streams: &Streams) -> FieldTexts {
         OwnEntry::NewPolicy | OwnEntry::PolicyInForce => {
             ("policy.adopted", format!(r#"{{"policy":{policy},"reason":"{CONFIGURED}"}}"#))
         }
+        OwnEntry::AccountPolicy { account, policy } => {
+            // The name of an account needs no escapes.
+            let payload = format!(r#"{{"account":"{account}","policy":{policy},"reason":"{CONFIGURED}"}}"#);
+            ("policy.adopted", payload)
+        }
         OwnEntry::Gap(gap) => {
             let payload = json!({
                 "stream": streams.get(gap.stream).name, "reason": gap.why.text(),

@@ -64,6 +64,10 @@ pub fn order(engine: &Engine, decision: &Decision, terms: OrderTerms<'_>) -> Res
         OrderFormat::TradeIntent => {
             let mut object = wish(engine, decision, terms.source);
             object.insert("reduceOnly".to_owned(), true.into());
+            // The exchange takes it in place of reduceOnly.
+            if let Some(side) = hedge_side(engine, decision) {
+                object.insert("positionSide".to_owned(), side.into());
+            }
             object.insert("decision_id".to_owned(), decision.decision_id.as_str().into());
             object.insert("valid_until_ms".to_owned(), valid_until_ms.into());
             Ok(vec![("payload".to_owned(), Value::from(object).to_string())])
@@ -102,10 +106,11 @@ fn reason(decision: &Decision) -> String {
 
 fn wish(engine: &Engine, decision: &Decision, source: &str) -> Map<String, Value> {
     let whole = is_whole(engine, decision);
+    let book = engine.book(decision.book);
     let mut object = Map::new();
     let mut put = |key: &str, value: Value| object.insert(key.to_owned(), value);
     put("intent_type", if whole { "HARVEST_FULL" } else { "HARVEST_PARTIAL" }.into());
-    put("symbol", (*engine.symbol(decision.symbol).name).into());
+    put("symbol", (*book.symbol.name).into());
     put("side", decision.side.name().into());
     put("qty", decision.qty.to_string().into());
     put("reason", reason(decision).into());
@@ -116,25 +121,42 @@ fn wish(engine: &Engine, decision: &Decision, source: &str) -> Map<String, Value
     put("reduce_only", true.into());
     put("source", source.into());
     put("timestamp", time::iso(decision.cause.ms).into());
+    if !book.account_name.is_empty() {
+        put("account", (*book.account_name).into());
+    }
+    if book.side.is_hedge() {
+        put("position_side", book.side.name().into());
+    }
     object
 }
 
+/// Returns the position side of a hedge book.
+fn hedge_side(engine: &Engine, decision: &Decision) -> Option<&'static str> {
+    let side = engine.book(decision.book).side;
+    side.is_hedge().then(|| side.name())
+}
+
 fn position_qty(engine: &Engine, decision: &Decision) -> Qty {
-    engine.symbol(decision.symbol).qty().abs()
+    engine.book(decision.book).qty().abs()
 }
 
 fn is_whole(engine: &Engine, decision: &Decision) -> bool {
-    decision.qty.same(position_qty(engine, decision), engine.symbol(decision.symbol).step_size())
+    decision.qty.same(position_qty(engine, decision), engine.book(decision.book).step_size())
 }
 
 fn plan(engine: &Engine, decision: &Decision, source: &str, valid_until_ms: u64) -> Result<FieldTexts, OutOfRange> {
     let Closing { action, percent } = closing(engine, decision)?;
     let steps = format!(r#"[{{"step":"CLOSE","type":"market_reduce_only","side":"close","pct":{percent}}}]"#);
     let qty = decision.qty.to_string();
-    Ok([
+    let account = &engine.book(decision.book).account_name;
+    let account = (!account.is_empty()).then(|| ("account", account.to_string()));
+    // The exchange takes the position side in place of reduceOnly.
+    let side = hedge_side(engine, decision);
+    let sides = side.map(|side| [("position_side", side.to_owned()), ("positionSide", side.to_owned())]);
+    let fields = [
         ("plan_id", decision.plan_id.clone()),
         ("decision", "EXECUTE".to_owned()),
-        ("symbol", engine.symbol(decision.symbol).name.to_string()),
+        ("symbol", engine.book(decision.book).symbol.name.to_string()),
         ("side", decision.side.name().to_owned()),
         ("type", "MARKET".to_owned()),
         ("qty", qty.clone()),
@@ -150,9 +172,9 @@ fn plan(engine: &Engine, decision: &Decision, source: &str, valid_until_ms: u64)
         ("r_level", highest(decision)),
         ("decision_id", decision.decision_id.clone()),
         ("valid_until_ms", valid_until_ms.to_string()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into())
+    ];
+    let fields = fields.into_iter().chain(account).chain(sides.into_iter().flatten());
+    Ok(fields.map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 /// Returns the smallest word that is not below the share. Between 75 % and the whole it is the largest part, never the

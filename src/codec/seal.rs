@@ -59,7 +59,7 @@ pub fn sealed(engine: &Engine, decision: &Decision) -> Sealed {
     let hash = chained(&prev, &payload);
     Sealed {
         decision_id: decision.decision_id.clone(),
-        symbol: engine.symbol(decision.symbol).name.to_string(),
+        symbol: engine.book(decision.book).symbol.name.to_string(),
         mode: decision.mode.name(),
         seq: decision.seq,
         prev,
@@ -77,12 +77,19 @@ pub fn chained(prev: &str, payload: &str) -> String {
 /// Returns the sealed content: the decision, and all that it rests on.
 pub fn payload(engine: &Engine, decision: &Decision) -> Value {
     let valuation = &decision.valuation;
+    let book = engine.book(decision.book);
     let mut object = Map::new();
     let mut put = |key: &str, value: Value| object.insert(key.to_owned(), value);
     put("decision_id", decision.decision_id.as_str().into());
     put("plan_id", decision.plan_id.as_str().into());
     put("position_id", decision.position_id.as_str().into());
-    put("symbol", (*engine.symbol(decision.symbol).name).into());
+    put("symbol", (*book.symbol.name).into());
+    if !book.account_name.is_empty() {
+        put("account", (*book.account_name).into());
+    }
+    if book.side.is_hedge() {
+        put("position_side", book.side.name().into());
+    }
     put("side", decision.side.name().into());
     put("qty", decision.qty.to_string().into());
     put("close_fraction", decision.share.to_string().into());

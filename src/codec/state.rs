@@ -2,23 +2,35 @@
 //!
 //! Every value is bincode after a version byte. Numbers in keys are big-endian, so that rows sort by number.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::bounded;
+use crate::domain::book::intents::Intents;
 use crate::domain::book::order::ORDER_MEMORY_MS;
+use crate::domain::book::order::{Order, OrderKey};
 use crate::domain::book::plans::{KnownPlan, sha256_hex};
 use crate::domain::book::position::Position;
-use crate::domain::book::symbol::{Cold, Hot, Symbol};
+use crate::domain::book::state::{Book, Disagreement, Hot};
+use crate::domain::book::symbol::{Mark, Symbol};
+use crate::domain::book::view::BookView;
+use crate::domain::engine::accounts::{AcceptedGap, Account};
+use crate::domain::engine::persisted::StoredState;
 use crate::domain::engine::{Changes, Engine, Globals, RULES_VERSION};
-use crate::domain::event::PriceSource;
-use crate::domain::event::ids::{EntryId, PositionId, StreamId, SymbolId};
+use crate::domain::event::ids::{AccountId, BookId, EntryId, PositionId, StreamId, SymbolId};
 use crate::domain::event::streams::{Stream, StreamKind, Streams};
+use crate::domain::event::{ExitIntent, Instrument, Intent, PositionSide, PriceSource};
 use crate::domain::exit::policy::Policy;
 
 /// Format of the rows. A store of another format is not read, but folded again. It is also raised where a mended
 /// difference from the contract changes what existing histories give.
-pub const FORMAT_VERSION: u32 = 4;
+///
+/// Format 5 has rows for books and accounts. The rows of one-way books without an account are those of format 4. A store
+/// of format 4 is folded again nevertheless: it netted all accounts, refused LONG and SHORT, and does not tell whether
+/// entries named them.
+pub const FORMAT_VERSION: u32 = 5;
 
 /// A longer name is replaced by its hash in a key. [bytes]
 const NAME_BYTES_MAX: usize = 256;
@@ -42,6 +54,11 @@ const PLAN: &[u8] = b"l/";
 const PROVISIONAL: &[u8] = b"u/";
 const DECISION: &[u8] = b"d/";
 const QUARANTINE: &[u8] = b"q/";
+const ACCOUNT: &[u8] = b"n/";
+const ACCEPTED_GAPS: &[u8] = b"e/";
+const BOOK: &[u8] = b"b/";
+const INTENTS: &[u8] = b"j/";
+const PLAN_OF_BOOK: &[u8] = b"v/";
 
 /// A row that cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +75,8 @@ pub struct Meta {
     /// Hash of the configured policy.
     pub policy_hash: String,
     pub streams: Vec<(StreamKind, String)>,
+    /// The accounts that the configuration gave to streams, by name of the stream.
+    pub accounts: Vec<(String, String)>,
 }
 
 impl Meta {
@@ -67,12 +86,18 @@ impl Meta {
             rules_version: RULES_VERSION.to_owned(),
             policy_hash: configured.hash.to_string(),
             streams: streams.iter().map(|(_, s)| (s.kind, s.name.clone())).collect(),
+            accounts: streams
+                .iter()
+                .filter_map(|(_, s)| Some((s.name.clone(), s.account.as_deref()?.to_owned())))
+                .collect(),
         }
     }
 
     /// Returns the streams with which the store was folded.
     pub fn streams(&self) -> Option<Streams> {
-        let streams = self.streams.iter().map(|(kind, name)| Stream { kind: *kind, name: name.clone() });
+        let account = |name: &str| self.accounts.iter().find(|(of, _)| of == name).map(|(_, a)| a.as_str().into());
+        let streams =
+            self.streams.iter().map(|(kind, name)| Stream { kind: *kind, name: name.clone(), account: account(name) });
         Streams::new(streams.collect()).ok()
     }
 }
@@ -160,6 +185,83 @@ pub(super) fn entry_key(stream: &str, id: EntryId) -> Vec<u8> {
     row_key
 }
 
+/// The position, the flags and the times of a book, in the order in which they are written.
+type HotValue = (
+    Option<Position>,
+    bool,
+    bool,
+    Option<Disagreement>,
+    Option<u64>,
+    Option<EntryId>,
+    Option<EntryId>,
+    Option<(EntryId, u32)>,
+);
+
+fn hot_of(value: HotValue) -> Hot {
+    let (open, history_gap, diverged, disagreement, filled_ms, agreed, looked_up, last_opening) = value;
+    Hot { open, history_gap, diverged, disagreement, filled_ms, agreed, looked_up, last_opening }
+}
+
+/// Returns the bytes of a book that change with positions. The one-way book of the account without a name includes the
+/// prices and the instrument of its symbol; `mark` is the price in use.
+pub(super) fn hot_value(view: BookView<'_>, mark: Option<Mark>) -> Vec<u8> {
+    let BookView { symbol, book } = view;
+    let Hot { open, history_gap, diverged, disagreement, filled_ms, agreed, looked_up, last_opening } = &book.hot;
+    let of_book = (open, history_gap, diverged, disagreement, filled_ms, agreed, looked_up, last_opening);
+    if book.is_plain() {
+        encode(&(mark, symbol.held_price, of_book, symbol.instrument, symbol.named))
+    } else {
+        encode(&of_book)
+    }
+}
+
+/// Returns the bytes of a book that change with orders. The one-way book of the account without a name includes the
+/// intents of its symbol that name no account.
+pub(super) fn cold_value(view: BookView<'_>) -> Vec<u8> {
+    let BookView { symbol, book } = view;
+    let Intents { entries, exits, latest_long, latest_short } = &symbol.intents;
+    if book.is_plain() {
+        encode(&(&book.orders, entries, exits, latest_long, latest_short))
+    } else {
+        encode(&book.orders)
+    }
+}
+
+fn intents_row(symbol: &Symbol, account: &str, intents: &Intents) -> StoredRow {
+    let row_key = key(INTENTS, format!("{account}\0{}", symbol.name).as_bytes());
+    (row_key, encode(&(account, &symbol.name, intents)))
+}
+
+fn plan_key(engine: &Engine, plan_id: &str, account: AccountId) -> Vec<u8> {
+    if account.is_named() {
+        return name_key(PLAN_OF_BOOK, &format!("{}\0{plan_id}", engine.accounts().get(account).name));
+    }
+    name_key(PLAN, plan_id)
+}
+
+/// Returns the row of a plan. Account and side are beside the plan, so that the rows of others do not change.
+fn plan_row(engine: &Engine, known: &KnownPlan) -> StoredRow {
+    let plan = &known.plan;
+    let row_key = plan_key(engine, &plan.plan_id, plan.account);
+    if !plan.account.is_named() && plan.position_side.is_none() {
+        return (row_key, encode(known));
+    }
+    let row_key =
+        if plan.account.is_named() { row_key } else { name_key(PLAN_OF_BOOK, &format!("\0{}", plan.plan_id)) };
+    (row_key, encode(&(&engine.accounts().get(plan.account).name, plan.position_side, known)))
+}
+
+fn account_row(index: AccountId, account: &Account) -> StoredRow {
+    (key(ACCOUNT, &index.0.to_be_bytes()), encode(account))
+}
+
+/// Returns the row that names a book, unless its symbol names it.
+fn book_row(view: BookView<'_>) -> Option<StoredRow> {
+    let BookView { symbol, book } = view;
+    (!book.is_plain())
+        .then(|| (key(BOOK, book.name.as_bytes()), encode(&(&book.account_name, &symbol.name, book.side))))
+}
+
 /// Returns the rows of everything that changed. `names_written` counts the symbols whose names the store has already.
 pub fn changed_rows(engine: &Engine, changes: &Changes, names_written: &mut usize) -> Vec<Row> {
     let mut rows = vec![(GLOBALS.to_vec(), Some(encode(engine.globals())))];
@@ -171,31 +273,48 @@ pub fn changed_rows(engine: &Engine, changes: &Changes, names_written: &mut usiz
     for (index, symbol) in engine.symbols().enumerate().skip(*names_written) {
         rows.push((key(NAME, &(index as u32).to_be_bytes()), Some(encode(&symbol.name))));
     }
-    let is_new = |id: &&SymbolId| id.0 as usize >= *names_written;
-    let all: Vec<SymbolId> = (0..engine.symbols().len() as u32).map(SymbolId).collect();
-    let fresh: Vec<SymbolId> = all.iter().filter(is_new).copied().collect();
-    for &id in changes.hot().iter().chain(&fresh) {
-        let symbol = engine.symbol(id);
-        rows.push((name_key(HOT, &symbol.name), Some(encode(&symbol.hot))));
-    }
-    for &id in changes.cold() {
-        let symbol = engine.symbol(id);
-        rows.push((name_key(COLD, &symbol.name), Some(encode(&symbol.cold))));
-    }
-    let in_memory = changes.closed.iter().map(|&(id, row_key)| (engine.symbol(id), &engine.symbol(id).closed[row_key]));
-    let forgotten = changes.closed_forgotten.iter().map(|(id, position)| (engine.symbol(*id), position));
-    for (symbol, position) in in_memory.chain(forgotten) {
-        rows.push((closed_key(&symbol.name, position.id), Some(encode(position))));
-    }
-    for plan_id in &changes.plans {
-        if let Some(known) = engine.plan(plan_id) {
-            rows.push((name_key(PLAN, plan_id), Some(encode(known))));
+    let mut put = |(row_key, value): StoredRow| rows.push((row_key, Some(value)));
+    let symbols = engine.symbols().len();
+    let fresh = (*names_written..symbols).map(|index| BookId::one_way(SymbolId(index as u32)));
+    for id in changes.hot().chain(fresh) {
+        let book = engine.book(id);
+        put((name_key(HOT, &book.name), hot_value(book, book.symbol.mark)));
+        if let Some(row) = book_row(book) {
+            put(row);
         }
     }
-    for plan_id in changes.plans_forgotten.iter().filter(|plan_id| engine.plan(plan_id).is_none()) {
-        rows.push((name_key(PLAN, plan_id), None));
+    for id in changes.cold() {
+        let book = engine.book(id);
+        put((name_key(COLD, &book.name), cold_value(book)));
     }
-    *names_written = engine.symbols().len();
+    let in_memory = changes.closed.iter().map(|&(id, place)| (engine.book(id), &engine.book(id).book.closed[place]));
+    let forgotten = changes.closed_forgotten.iter().map(|(id, position)| (engine.book(*id), position));
+    for (book, position) in in_memory.chain(forgotten) {
+        put((closed_key(&book.name, position.id), encode(position)));
+    }
+    for &(symbol, account) in &changes.intents {
+        let symbol = engine.symbol(symbol);
+        if let Some(intents) = symbol.of_accounts.get(&account) {
+            put(intents_row(symbol, &engine.accounts().get(account).name, intents));
+        }
+    }
+    for &account in &changes.accounts {
+        put(account_row(account, engine.accounts().get(account)));
+    }
+    for plan in &changes.plans {
+        if let Some(known) = engine.plan(plan) {
+            put(plan_row(engine, known));
+        }
+    }
+    let accepted = &engine.accounts().gaps_accepted;
+    rows.push((ACCEPTED_GAPS.to_vec(), (!accepted.is_empty()).then(|| encode(accepted))));
+    for (plan_id, account) in changes.plans_forgotten.iter().filter(|plan| engine.plan(plan).is_none()) {
+        rows.push((plan_key(engine, plan_id, *account), None));
+        if !account.is_named() && !engine.accounts().is_plain() {
+            rows.push((name_key(PLAN_OF_BOOK, &format!("\0{plan_id}")), None));
+        }
+    }
+    *names_written = symbols;
     rows
 }
 
@@ -207,13 +326,26 @@ pub fn all_rows(engine: &Engine) -> Vec<StoredRow> {
     }
     for (index, symbol) in engine.symbols().enumerate() {
         rows.push((key(NAME, &(index as u32).to_be_bytes()), encode(&symbol.name)));
-        rows.push((name_key(HOT, &symbol.name), encode(&symbol.hot)));
-        rows.push((name_key(COLD, &symbol.name), encode(&symbol.cold)));
-        for position in &symbol.closed {
-            rows.push((closed_key(&symbol.name, position.id), encode(position)));
+        for (account, intents) in &symbol.of_accounts {
+            rows.push(intents_row(symbol, &engine.accounts().get(*account).name, intents));
         }
     }
-    rows.extend(engine.plans().map(|known| (name_key(PLAN, &known.plan.plan_id), encode(known))));
+    for book in engine.books() {
+        rows.push((name_key(HOT, &book.name), hot_value(book, book.symbol.mark)));
+        rows.push((name_key(COLD, &book.name), cold_value(book)));
+        rows.extend(book_row(book));
+        for position in &book.closed {
+            rows.push((closed_key(&book.name, position.id), encode(position)));
+        }
+    }
+    for (index, account) in engine.accounts().ids().zip(engine.accounts().iter()) {
+        if *account != Account::default() {
+            rows.push(account_row(index, account));
+        }
+    }
+    let accepted = &engine.accounts().gaps_accepted;
+    rows.extend((!accepted.is_empty()).then(|| (ACCEPTED_GAPS.to_vec(), encode(accepted))));
+    rows.extend(engine.plans().map(|known| plan_row(engine, known)));
     rows
 }
 
@@ -245,34 +377,71 @@ pub fn load<R: Rows>(rows: &R, made_with: &Streams, engine: &mut Engine) -> Resu
     let Some((globals_key, globals)) = rows.scan(GLOBALS)?.into_iter().next() else { return Ok(()) };
     let globals: Globals = decode(&globals_key, &globals)?;
     let closed_from = globals.last.ms.saturating_sub(ORDER_MEMORY_MS);
+    let mut accounts: Vec<Account> = Vec::new();
+    for (row_key, value) in rows.scan(ACCOUNT)? {
+        accounts.push(decode(&row_key, &value)?);
+    }
+    // The configuration may have named accounts to the engine before.
+    for account in &accounts {
+        engine.intern_account(&account.name);
+    }
+    let indices: BTreeMap<Box<str>, AccountId> =
+        engine.accounts().iter().map(|account| account.name.clone()).zip(engine.accounts().ids()).collect();
+    let index_of = |name: &str| indices.get(name).copied().unwrap_or_default();
     let moved = |stream: StreamId| engine.streams().id_of(&made_with.get(stream).name);
-    let mut symbols = Vec::new();
+    let recent_closed = |name: &str| -> Result<Vec<Position>, R::Error> {
+        let is_recent = |position: &Position| position.closed.is_none_or(|entry| entry.id.ms >= closed_from);
+        let mut closed: Vec<Position> = closed_positions(rows, name)?.into_iter().filter(is_recent).collect();
+        closed.sort_by_key(|position| position.closed.map(|entry| (entry.id, position.id)));
+        Ok(closed)
+    };
+    let mut symbols: Vec<(Symbol, Book)> = Vec::new();
+    let mut by_name: BTreeMap<Box<str>, SymbolId> = BTreeMap::new();
     for (row_key, value) in rows.scan(NAME)? {
         let name: Box<str> = decode(&row_key, &value)?;
-        let mut hot: Hot = one(rows, HOT, &name)?.unwrap_or_default();
-        if let Some(mark) = hot.mark
+        let (mut symbol, mut book) = plain_book(rows, &name)?;
+        if let Some(mark) = symbol.mark
             && let PriceSource::Stream(stream) = mark.source
         {
             // The last price of a stream that is no longer read has no source and is not used.
-            hot.mark = moved(stream)
-                .map(|stream| crate::domain::book::symbol::Mark { source: PriceSource::Stream(stream), ..mark });
+            symbol.mark = moved(stream).map(|stream| Mark { source: PriceSource::Stream(stream), ..mark });
         }
-        let cold: Cold = one(rows, COLD, &name)?.unwrap_or_default();
-        let mut closed = Vec::new();
-        for position in closed_positions(rows, &name)? {
-            if position.closed.is_none_or(|entry| entry.id.ms >= closed_from) {
-                closed.push(position);
-            }
+        book.closed = recent_closed(&name)?;
+        by_name.insert(name, SymbolId(symbols.len() as u32));
+        symbols.push((symbol, book));
+    }
+    for (row_key, value) in rows.scan(INTENTS)? {
+        let (account, symbol, intents): (String, String, Intents) = decode(&row_key, &value)?;
+        if let Some(symbol) = by_name.get(&*symbol) {
+            symbols[symbol.0 as usize].0.of_accounts.insert(index_of(&account), intents);
         }
-        closed.sort_by_key(|position| position.closed.map(|entry| (entry.id, position.id)));
-        symbols.push(Symbol { name, hot, cold, closed, tidied_ms: 0 });
+    }
+    let mut books: Vec<(SymbolId, Book)> = Vec::new();
+    for (row_key, value) in rows.scan(BOOK)? {
+        let (account, symbol, side): (String, String, PositionSide) = decode(&row_key, &value)?;
+        let Some(&id) = by_name.get(&*symbol) else { continue };
+        let mut book = Book::new(index_of(&account), &account, &symbol, side);
+        let hot: Option<HotValue> = one(rows, HOT, &book.name)?;
+        book.hot = hot.map(hot_of).unwrap_or_default();
+        book.orders = one(rows, COLD, &book.name)?.unwrap_or_default();
+        book.closed = recent_closed(&book.name)?;
+        books.push((id, book));
     }
     let mut plans: Vec<KnownPlan> = Vec::new();
     for (row_key, value) in rows.scan(PLAN)? {
         plans.push(decode(&row_key, &value)?);
     }
+    for (row_key, value) in rows.scan(PLAN_OF_BOOK)? {
+        let (account, side, mut known): (String, Option<PositionSide>, KnownPlan) = decode(&row_key, &value)?;
+        (known.plan.account, known.plan.position_side) = (index_of(&account), side);
+        plans.push(known);
+    }
     plans.sort_by_key(|known| known.plan.id);
-    engine.restore(globals, symbols, plans);
+    let gaps_accepted: BTreeSet<AcceptedGap> = match rows.scan(ACCEPTED_GAPS)?.first() {
+        Some((row_key, value)) => decode(row_key, value)?,
+        None => BTreeSet::new(),
+    };
+    engine.restore(StoredState { globals, accounts, gaps_accepted, symbols, books, plans });
     for (row_key, value) in rows.scan(CURSOR)? {
         let name = String::from_utf8_lossy(&row_key[CURSOR.len()..]).into_owned();
         let id: EntryId = decode(&row_key, &value)?;
@@ -283,6 +452,24 @@ pub fn load<R: Rows>(rows: &R, made_with: &Streams, engine: &mut Engine) -> Resu
     Ok(())
 }
 
+/// Returns a symbol with its one-way book of the account without a name.
+fn plain_book<R: Rows>(rows: &R, name: &str) -> Result<(Symbol, Book), R::Error> {
+    type PlainHot = (Option<Mark>, Option<Mark>, HotValue, Option<Instrument>, bool);
+    type PlainCold =
+        (BTreeMap<OrderKey, Order>, VecDeque<Intent>, VecDeque<ExitIntent>, Option<Intent>, Option<Intent>);
+    let mut symbol = Symbol { name: name.into(), ..Symbol::default() };
+    let mut book = Book::new(AccountId::NONE, "", name, PositionSide::Both);
+    if let Some((mark, held_price, hot, instrument, named)) = one::<R, PlainHot>(rows, HOT, name)? {
+        symbol = Symbol { mark, held_price, instrument, named, ..symbol };
+        book.hot = hot_of(hot);
+    }
+    if let Some((orders, entries, exits, latest_long, latest_short)) = one::<R, PlainCold>(rows, COLD, name)? {
+        book.orders = orders;
+        symbol.intents = Intents { entries, exits, latest_long, latest_short };
+    }
+    Ok((symbol, book))
+}
+
 fn one<R: Rows, T: DeserializeOwned>(rows: &R, prefix: &[u8], name: &str) -> Result<Option<T>, R::Error> {
     let wanted = name_key(prefix, name);
     match rows.scan(&wanted)?.into_iter().find(|(found, _)| *found == wanted) {
@@ -291,10 +478,10 @@ fn one<R: Rows, T: DeserializeOwned>(rows: &R, prefix: &[u8], name: &str) -> Res
     }
 }
 
-/// Returns all closed positions of a symbol in the store, by their opening.
-pub fn closed_positions<R: Rows>(rows: &R, symbol: &str) -> Result<Vec<Position>, R::Error> {
+/// Returns all closed positions of a book in the store, by their opening.
+pub fn closed_positions<R: Rows>(rows: &R, book: &str) -> Result<Vec<Position>, R::Error> {
     let mut positions = Vec::new();
-    for (row_key, value) in rows.scan(&closed_prefix(symbol))? {
+    for (row_key, value) in rows.scan(&closed_prefix(book))? {
         positions.push(decode(&row_key, &value)?);
     }
     Ok(positions)
@@ -338,7 +525,6 @@ pub fn decisions<R: Rows>(rows: &R) -> Result<Vec<String>, R::Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::fmt::Write as _;
 
     use super::super::decode::{Decoder, Symbols};
@@ -375,9 +561,7 @@ mod tests {
             let stream = streams.id_of(json["stream"].as_str().unwrap()).unwrap();
             let id = json["id"].as_str().unwrap().parse().unwrap();
             let entry = decoder.decode_line(stream, id, line.as_bytes()).unwrap();
-            decoder.symbols.take_new().iter().for_each(|name| {
-                engine.intern(name);
-            });
+            decoder.symbols.take_new().tell(&mut engine);
             engine.step(&entry);
         }
         engine
@@ -396,13 +580,13 @@ mod tests {
         let mut loaded = Engine::new(Streams::default(), Policy::default());
         load(&rows, &Streams::default(), &mut loaded).unwrap();
         let bytes = |engine: &Engine| -> Vec<_> {
-            engine.symbols().map(|s| (s.name.clone(), encode(&s.hot), encode(&s.cold))).collect()
+            engine.books().map(|b| (b.name.clone(), hot_value(b, b.symbol.mark), cold_value(b))).collect()
         };
         assert_eq!(bytes(&loaded), bytes(&engine));
         assert_eq!(loaded.globals(), engine.globals());
         let of = |engine: &Engine| {
-            let symbol = engine.find("ADAUSDT").unwrap();
-            PositionView::of(engine, symbol, symbol.hot.open.as_ref().unwrap())
+            let book = engine.book(BookId::one_way(engine.find("ADAUSDT").unwrap()));
+            PositionView::of(engine, book, book.book.hot.open.as_ref().unwrap())
         };
         assert_eq!(of(&loaded), of(&engine));
         assert!(engine.streams().iter().all(|(stream, _)| loaded.cursor(stream) == engine.cursor(stream)));

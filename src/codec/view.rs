@@ -10,7 +10,8 @@ use serde::Serializer;
 
 use crate::domain::book::position::Position;
 use crate::domain::book::rung::RungState;
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::state::parts_of_name;
+use crate::domain::book::view::BookView;
 use crate::domain::engine::Engine;
 use crate::domain::exit::policy::Policy;
 use crate::domain::units::{RMultiple, Ratio};
@@ -33,7 +34,7 @@ pub fn as_text_or_null<S: Serializer>(number: &Option<impl Display>, to: S) -> R
 }
 
 /// Returns the names of the fields that a position lacks to be evaluated.
-pub fn missing(symbol: &Symbol, position: &Position) -> Vec<&'static str> {
+pub fn missing(book: BookView<'_>, position: &Position) -> Vec<&'static str> {
     let mut missing = Vec::new();
     if position.totals.entry.is_none() {
         missing.push("entry_price");
@@ -41,7 +42,7 @@ pub fn missing(symbol: &Symbol, position: &Position) -> Vec<&'static str> {
     if position.risk.is_none() {
         missing.extend(["atr_value", "volatility_factor"]);
     }
-    if symbol.hot.mark.is_none() {
+    if book.symbol.mark.is_none() {
         missing.push("mark_price");
     }
     missing
@@ -84,16 +85,45 @@ pub fn next_rung(position: &Position, policy: &Policy, now_ms: u64) -> Option<RM
 /// Returns the positions of an engine, by name of their symbol: the open ones and, with `all`, the remembered closed
 /// ones.
 pub fn positions(engine: &Engine, all: bool) -> Vec<PositionView> {
-    let of_symbol = |symbol: &Symbol| -> Vec<PositionView> {
+    let of_book = |book: BookView<'_>| -> Vec<PositionView> {
         let shown = |position: &&Position| all || position.is_open();
-        symbol.positions().filter(shown).map(|position| PositionView::of(engine, symbol, position)).collect()
+        book.positions().filter(shown).map(|position| PositionView::of(engine, book, position)).collect()
     };
-    by_name(engine).into_iter().flat_map(of_symbol).collect()
+    by_name(engine).into_iter().flat_map(of_book).collect()
 }
 
-/// Returns the symbols in the order of their names.
-pub fn by_name(engine: &Engine) -> Vec<&Symbol> {
-    let mut symbols: Vec<&Symbol> = engine.symbols().collect();
-    symbols.sort_by(|a, b| a.name.cmp(&b.name));
-    symbols
+/// Returns the name of a book or symbol as a person writes it: the symbol in capitals, and the account, whose name is
+/// taken as written, before it.
+pub fn written_name(text: &str, account: Option<&str>) -> String {
+    let text = text.trim();
+    match (account, text.split_once('/')) {
+        (Some(account), None) => format!("{account}/{}", text.to_uppercase()),
+        (_, Some((account, symbol))) => format!("{account}/{}", symbol.to_uppercase()),
+        (None, None) => text.to_uppercase(),
+    }
+}
+
+/// Returns the books of a name: of a symbol all books, of `ACCOUNT/SYMBOL` those of the account, of a whole name one.
+/// Returns nothing if it was never seen.
+pub fn named<'a>(engine: &'a Engine, name: &str) -> Vec<BookView<'a>> {
+    let (account, symbol, side) = parts_of_name(name);
+    let Some(id) = engine.find(symbol) else { return Vec::new() };
+    let is_of = |book: &BookView<'_>| {
+        let has_account = account.is_empty() || *book.account_name == *account;
+        has_account && (!side.is_hedge() || (side == book.side && *book.account_name == *account))
+    };
+    engine.books_of(id).filter(is_of).collect()
+}
+
+/// Returns the book of a name that an explanation is about: the first one that is open, else the first.
+pub fn named_one<'a>(engine: &'a Engine, name: &str) -> Option<BookView<'a>> {
+    let books = named(engine, name);
+    books.iter().find(|book| book.hot.open.is_some()).or(books.first()).copied()
+}
+
+/// Returns the books by the names of their symbols and, within a symbol, in the order in which they are evaluated.
+pub fn by_name(engine: &Engine) -> Vec<BookView<'_>> {
+    let mut books: Vec<BookView<'_>> = engine.books().collect();
+    books.sort_by(|a, b| a.symbol.name.cmp(&b.symbol.name));
+    books
 }

@@ -1,11 +1,14 @@
 //! `[policy]`: the rules in force until the history contains a `policy.adopted`.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::environment::is_true;
 use super::error::ConfigError;
 use super::origin::Origin;
 use super::table::{Sheet, milliseconds_of};
+use crate::codec::decode::is_account_name;
 use crate::codec::policy;
 use crate::domain::exit::policy::Policy;
 
@@ -22,8 +25,10 @@ const LIVE_SWITCH: &str = "HARVEST_LIVE_WRITES_ENABLED";
 /// Settings of the old service for stops. This service does not move stops.
 const STOPS: [&str; 2] = ["HARVEST_SET_BE_AT_R", "HARVEST_TRAIL_ATR_MULT"];
 
-pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Policy, ConfigError> {
-    let of_file = sheet.file.take("policy")?;
+/// Reads the general policy and those of accounts: `[policy.accounts.NAME]` has the keys that differ for an account.
+pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<(Policy, BTreeMap<Box<str>, Policy>), ConfigError> {
+    let mut of_file = sheet.file.take("policy")?;
+    let of_accounts = accounts(&mut of_file)?;
     let mut object: Map<String, Value> = policy::object_of_toml(&of_file);
     let mut by_name: Vec<(&str, &'static str)> = Vec::new();
     for (name, key) in NAMES {
@@ -50,6 +55,22 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Policy, ConfigError> {
             sheet.warnings.push(format!("{name}: stops are not moved by this service"));
         }
     }
+    let mut of_account = BTreeMap::new();
+    for (account, own) in of_accounts {
+        let mut all = object.clone();
+        all.extend(policy::object_of_toml(&own));
+        let is_live =
+            all.get("mode").and_then(Value::as_str).is_some_and(|mode| mode.trim().eq_ignore_ascii_case("live"));
+        if is_live && sheet.environment.set(LIVE_SWITCH).is_some_and(|value| !is_true(value)) {
+            sheet.warnings.push(format!("{LIVE_SWITCH} is not true: shadow for the account {account}, too"));
+            all.insert("mode".to_owned(), "shadow".into());
+        }
+        let key = |error: policy::ReadError| ConfigError::Streams(format!("policy.accounts.{account}: {error}"));
+        of_account.insert(account.as_str().into(), policy::from_object(all).map_err(key)?);
+        for (name, value) in policy::object_of_toml(&own) {
+            sheet.note(format!("policy.accounts.{account}.{name}"), value, Origin::File);
+        }
+    }
     let policy = policy::from_object(object).map_err(|error| named(error, &by_name))?;
     let effective: Map<String, Value> = serde_json::from_str(&policy::to_json(&policy)).unwrap_or_default();
     for (key, value) in effective {
@@ -60,7 +81,32 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Policy, ConfigError> {
         };
         sheet.note(format!("policy.{key}"), value, origin);
     }
-    Ok(policy)
+    Ok((policy, of_account))
+}
+
+/// Keys that are those of the general policy for every account.
+const OF_PRICES: [&str; 4] = ["price_sources", "max_price_age_ms", "max_price_jump", "price_confirm_ms"];
+
+/// Takes the tables of accounts out of the policy.
+fn accounts(of_file: &mut toml::Table) -> Result<Vec<(String, toml::Table)>, ConfigError> {
+    let wrong = |name: &str, want: &str| ConfigError::Streams(format!("policy.accounts.{name}: {want}"));
+    let named = match of_file.remove("accounts") {
+        None => return Ok(Vec::new()),
+        Some(toml::Value::Table(named)) => named,
+        Some(other) => return Err(wrong("…", &format!("{other} is no table of accounts"))),
+    };
+    let mut accounts = Vec::new();
+    for (name, own) in named {
+        let toml::Value::Table(own) = own else { return Err(wrong(&name, "want a table of policy keys")) };
+        if !is_account_name(&name) {
+            return Err(wrong(&name, "want a name of 1 to 64 letters, digits, _, - and ."));
+        }
+        if let Some(key) = OF_PRICES.iter().find(|key| own.contains_key(**key)) {
+            return Err(wrong(&name, &format!("{key} is of the general policy: prices are for all accounts")));
+        }
+        accounts.push((name, own));
+    }
+    Ok(accounts)
 }
 
 /// Returns an error that names the environment variable instead of the policy key.

@@ -1,8 +1,11 @@
 //! `[streams]`: the streams that are read, by kind, and the additional streams that are written.
 
+use std::collections::BTreeMap;
+
 use super::error::ConfigError;
 use super::origin::Origin;
 use super::table::Sheet;
+use crate::codec::decode::is_account_name;
 use crate::codec::policy::nearest;
 use crate::domain::event::streams::{Stream, StreamKind, Streams};
 
@@ -41,6 +44,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<(Streams, Outputs), ConfigEr
         Some("STREAM_HARVEST_QUARANTINE"),
         "quantum:stream:harvest.quarantine",
     )?;
+    let mut accounts = accounts(sheet, &mut table)?;
     let kinds = StreamKind::ALL.map(StreamKind::name);
     if let Some(key) = table.keys().find(|key| !kinds.contains(&key.as_str())) {
         let names = kinds.into_iter().chain(["suggestions", "quarantine"]);
@@ -51,7 +55,18 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<(Streams, Outputs), ConfigEr
     let mut streams = Vec::new();
     for kind in StreamKind::ALL {
         let names = names_of(sheet, &table, kind)?;
-        streams.extend(names.into_iter().map(|name| Stream { kind, name }));
+        for name in names {
+            let account = accounts.remove(&name);
+            let may_have = !matches!(kind, StreamKind::Control | StreamKind::Price | StreamKind::Decision);
+            if account.is_some() && !may_have {
+                let why = format!("accounts: {name} carries {}, which are for all accounts", kind.name());
+                return Err(ConfigError::Streams(why));
+            }
+            streams.push(Stream { kind, name, account });
+        }
+    }
+    if let Some(name) = accounts.keys().next() {
+        return Err(ConfigError::Streams(format!("accounts: {name} is no stream that is read")));
     }
     let streams =
         Streams::new(streams).map_err(|twice| ConfigError::Streams(format!("{} is named twice", twice.name)))?;
@@ -62,6 +77,28 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<(Streams, Outputs), ConfigEr
         }
     }
     Ok((streams, Outputs { suggestions, quarantine }))
+}
+
+/// Reads `[streams.accounts]`: the account of a stream whose entries name none.
+fn accounts(sheet: &mut Sheet<'_>, table: &mut toml::Table) -> Result<BTreeMap<String, Box<str>>, ConfigError> {
+    let named = match table.remove("accounts") {
+        None => return Ok(BTreeMap::new()),
+        Some(toml::Value::Table(named)) => named,
+        Some(other) => return Err(ConfigError::Streams(format!("accounts: {other} is no table"))),
+    };
+    let mut accounts = BTreeMap::new();
+    for (stream, account) in named {
+        let account = match account.as_str() {
+            Some(account) if is_account_name(account) => account,
+            _ => {
+                let want = "want an account: 1 to 64 letters, digits, _, - and .";
+                return Err(ConfigError::Streams(format!("accounts.{stream} = {account}: {want}")));
+            }
+        };
+        sheet.note(format!("streams.accounts.{stream}"), account.into(), Origin::File);
+        accounts.insert(stream, account.into());
+    }
+    Ok(accounts)
 }
 
 fn output(

@@ -25,7 +25,7 @@
 //! `priorities` (the next action), [`outbox`], [`gate`], [`control_outbox`], [`kill`], [`acks`], [`records`],
 //! [`refused`].
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use acks::Acks;
 use action::Notice;
@@ -66,6 +66,8 @@ pub mod row;
 pub struct Settings {
     /// Hash of the configured policy. An order is sent only under this policy.
     pub policy: Box<str>,
+    /// The configured policies of accounts that have one of their own.
+    pub account_policies: BTreeMap<Box<str>, AccountPolicy>,
     /// The running configuration sends orders. If not, they are refused as `configured_shadow`.
     pub sends_orders: bool,
     /// A decision older than this is not sent. [ms]
@@ -75,6 +77,26 @@ pub struct Settings {
     /// Name of the control stream.
     pub control: Box<str>,
     pub faults: Faults,
+}
+
+impl Settings {
+    /// Returns the hash of the configured policy of an account.
+    pub fn policy_of(&self, account: &str) -> &str {
+        self.account_policies.get(account).map_or(&self.policy, |of_account| &of_account.hash)
+    }
+}
+
+/// The configured policy of an account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccountPolicy {
+    pub hash: Box<str>,
+    pub json: Box<str>,
+}
+
+/// Returns the hashes of the policies that were adopted for single accounts, by account.
+fn adopted_by_account(engine: &Engine) -> BTreeMap<Box<str>, Box<str>> {
+    let adopted = engine.accounts().iter().filter(|account| account.policy_adopted);
+    adopted.filter_map(|account| Some((account.name.clone(), account.policy.as_ref()?.hash.clone()))).collect()
 }
 
 /// The stream position of an input stream.
@@ -131,8 +153,8 @@ pub struct Folded<'a> {
     pub is_skipped: bool,
     /// It is a decision that is not believed.
     pub is_foreign: bool,
-    /// The decision that it caused.
-    pub decided: Option<OutboxRow>,
+    /// The decisions that it caused, in the order of the chain.
+    pub decided: Vec<OutboxRow>,
     /// The decision that it contains, if the fold adopted it and its seal and signature are intact.
     pub seen: Option<OutboxRow>,
     /// Fields of its record in the quarantine stream, if it was quarantined.
@@ -160,6 +182,8 @@ pub struct Delivery {
     caught_up: CaughtUp,
     /// Hash of the policy in force when the process began.
     policy_before: Box<str>,
+    /// Hashes of the policies that were adopted for single accounts by then.
+    account_policies_before: BTreeMap<Box<str>, Box<str>>,
     /// Number range of old decisions to load before the check goes on.
     recall: Option<(u64, u64)>,
     /// The check in progress has found lost decisions.
@@ -220,6 +244,7 @@ impl Delivery {
             is_connected: false,
             caught_up: CaughtUp::No,
             policy_before: engine.globals().policy.hash.clone(),
+            account_policies_before: adopted_by_account(engine),
             recall: None,
             any_lost: false,
             checkpoint: Checkpointing::Idle,

@@ -1,24 +1,25 @@
 //! `step`: fold one entry, then decide. It is the only entrance to the rules, for replay and live alike.
 //!
 //! In reading order: this file (what `step` does), `fold` (how an event changes its symbol), `evaluation` (what follows
-//! for the symbol), `adoption` (which decision takes effect), `published` (decision entries), `control`, `gaps`; the
+//! for its books), `adoption` (which decision takes effect), `published` (decision entries), `control`, `gaps`; the
 //! state: `slots`, `globals`, `changes`, `persisted`; and `shortcut`, which only saves time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::book::counters::{Count, Counters};
 use super::book::plans::Plans;
-use super::event::ids::{EntryId, SortKey, StreamId, SymbolId};
+use super::event::ids::{AccountId, BookId, EntryId, SortKey, StreamId, SymbolId};
 use super::event::streams::{StreamKind, Streams};
-use super::event::{Entry, Event, PriceFact, Reason, Unreadable};
-use super::exit::Hold;
+use super::event::{Entry, Event, PositionSide, PriceFact, Reason, Unreadable};
 use super::exit::policy::Policy;
-use super::units::OutOfRange;
+use accounts::Accounts;
 use recorded::RecordedDecisions;
-use rollback::{PriceRollback, Rollback};
-use slots::Slots;
+use rollback::{PriceRollback, Rollbacks};
+use slots::{Slot, Slots};
 
+pub mod accounts;
 mod adoption;
+mod books;
 pub mod chain;
 mod changes;
 mod control;
@@ -29,9 +30,10 @@ mod gaps;
 mod globals;
 pub mod needs;
 pub mod nonces;
-mod persisted;
+pub mod persisted;
 mod published;
 pub mod recorded;
+mod result;
 mod rollback;
 pub mod shortcut;
 pub mod skips;
@@ -77,13 +79,13 @@ pub enum Disposition {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     pub disposition: Disposition,
-    /// A decision of ours that takes effect. At most one, because an entry names one symbol.
-    pub decision: Option<Box<Decision>>,
+    /// The decisions of ours that take effect: at most one for each book, in the order in which books are evaluated.
+    pub decisions: Vec<Decision>,
 }
 
 impl Step {
     /// The entry was applied, and no decision takes effect.
-    const APPLIED: Self = Self { disposition: Disposition::Applied, decision: None };
+    const APPLIED: Self = Self { disposition: Disposition::Applied, decisions: Vec::new() };
 }
 
 /// The fold over all entries, and the decisions that follow from it.
@@ -92,12 +94,13 @@ pub struct Engine {
     streams: Streams,
     globals: Globals,
     slots: Slots,
+    accounts: Accounts,
     by_name: BTreeMap<Box<str>, SymbolId>,
     plans: Plans,
     /// Plan ids of our decisions.
-    decision_plans: BTreeMap<Box<str>, (SymbolId, Box<str>)>,
+    decision_plans: BTreeMap<Box<str>, (BookId, Box<str>)>,
     cursors: Vec<Option<EntryId>>,
-    in_flight: BTreeSet<SymbolId>,
+    in_flight: BTreeSet<BookId>,
     recorded: RecordedDecisions,
     decisions: Decisions,
     last_key: Option<SortKey>,
@@ -114,6 +117,7 @@ impl Engine {
             streams,
             globals: Globals::new(policy),
             slots: Slots::default(),
+            accounts: Accounts::default(),
             by_name: BTreeMap::new(),
             plans: Plans::default(),
             decision_plans: BTreeMap::new(),
@@ -160,12 +164,14 @@ impl Engine {
         !self.globals.skipped.is_empty() && self.globals.skipped.contains(&(stream.into(), id))
     }
 
-    /// Links the decision that was just made into the chain. The next decision follows its hash.
+    /// Links a decision that was just made into the chain. The next decision follows its hash; the decisions of one entry
+    /// are linked in their order.
     ///
     /// The hash covers the text of the decision, which only the codec knows. So the driver brings it here, and nothing
     /// else does.
     pub(crate) fn link(&mut self, made: &Decision, hash: &str) {
-        assert_eq!(made.seq, self.globals.chain.seq, "only the decision that was just made is linked");
+        let is_just_made = made.seq <= self.globals.chain.seq && !self.globals.chain_tail.contains_key(&made.seq);
+        assert!(is_just_made, "only a decision that was just made is linked");
         self.globals.chain.hash = hash.into();
         self.note_link(made.seq, hash);
     }
@@ -181,7 +187,7 @@ impl Engine {
         self.counters = Counters::default();
     }
 
-    /// Folds one entry, then decides for its symbol.
+    /// Folds one entry, then decides for the books that it names.
     pub fn step(&mut self, entry: &Entry) -> Step {
         if self.try_price(entry) {
             return Step::APPLIED;
@@ -192,7 +198,7 @@ impl Engine {
         self.counters.shape(entry.kind, entry.shape, 1);
         if self.cursors[index].is_some_and(|cursor| entry.id <= cursor) {
             self.counters.duplicates += 1;
-            return Step { disposition: Disposition::Duplicate, decision: None };
+            return Step { disposition: Disposition::Duplicate, decisions: Vec::new() };
         }
         self.cursors[index] = Some(entry.id);
         let key = SortKey::new(entry.stream, entry.id);
@@ -216,19 +222,19 @@ impl Engine {
             return Step::APPLIED;
         }
         match self.fold_and_decide(entry, key) {
-            Ok(decision) => {
+            Ok(decisions) => {
                 self.counters.applied += 1;
-                Step { disposition: Disposition::Applied, decision }
+                Step { disposition: Disposition::Applied, decisions }
             }
             Err(unreadable) => {
                 self.quarantine(entry, &unreadable);
                 *self.counters.quarantined.entry(unreadable.reason).or_default() += 1;
-                Step { disposition: Disposition::Quarantined(unreadable.reason), decision: None }
+                Step { disposition: Disposition::Quarantined(unreadable.reason), decisions: Vec::new() }
             }
         }
     }
 
-    fn fold_and_decide(&mut self, entry: &Entry, key: SortKey) -> Result<Option<Box<Decision>>, Unreadable> {
+    fn fold_and_decide(&mut self, entry: &Entry, key: SortKey) -> Result<Vec<Decision>, Unreadable> {
         let event = entry.content.as_ref().map_err(Unreadable::clone)?;
         let is_time = entry.id.ms >= FIRST_TIME_MS;
         if !is_time {
@@ -241,64 +247,75 @@ impl Engine {
                 {
                     return Err(Unreadable::new(Reason::BadSignature));
                 }
-                self.control(&fact.control, symbol, entry.id);
-                Ok(None)
+                self.control(&fact.control, symbol, entry.account, entry.id);
+                Ok(Vec::new())
             }
             (Event::Decision(fact), _) => {
                 if self.decisions != Decisions::Derived {
                     self.decision_entry(fact);
                 }
-                Ok(None)
+                Ok(Vec::new())
             }
-            (_, None) => Ok(None),
-            (Event::Price(_), Some(symbol)) if !is_time => Ok(self.settle(entry, symbol, key, None)),
+            (_, None) => Ok(Vec::new()),
+            (Event::Price(_), Some(_)) if !is_time => {
+                self.settle_unevaluated(entry, key);
+                Ok(Vec::new())
+            }
             (Event::Price(fact), Some(symbol)) => self.price(entry, *fact, symbol, key),
             (event, Some(symbol)) => {
-                self.fact(event, entry, symbol)?;
+                let named = self.fact(event, entry, symbol)?;
                 if !is_time {
-                    return Ok(self.settle(entry, symbol, key, None));
+                    self.settle_unevaluated(entry, key);
+                    return Ok(Vec::new());
                 }
                 // If the numbers do not fit, the entry is not wrong: the state that it meets is.
-                Ok(self.decide(entry, symbol, key).unwrap_or_else(|OutOfRange| {
-                    self.hold(symbol, Hold::OutOfRange, entry.id);
-                    None
-                }))
+                Ok(self.decide(entry, named, key, Misfit::Holds).unwrap_or_default())
             }
         }
     }
 
-    /// Folds a price, then decides. If the numbers do not fit, it leaves the symbol as it was.
+    /// Folds a price, then decides for all books of its symbol. If the numbers fit none of them, it leaves the symbol as
+    /// it was.
     fn price(
         &mut self,
         entry: &Entry,
         fact: PriceFact,
         symbol: SymbolId,
         key: SortKey,
-    ) -> Result<Option<Box<Decision>>, Unreadable> {
-        let before = PriceRollback::before(&self.slots[symbol].symbol);
+    ) -> Result<Vec<Decision>, Unreadable> {
+        let before = PriceRollback::before(&self.slots[symbol]);
         let folded = self.fold_price(fact, entry, symbol);
-        let decided = folded.and_then(|()| self.decide(entry, symbol, key).map_err(Reason::from));
+        let decided =
+            folded.and_then(|()| self.decide(entry, Named::all_of(symbol), key, Misfit::Refuses).map_err(Reason::from));
         decided.map_err(|reason| {
-            before.restore(&mut self.slots[symbol].symbol);
+            before.restore(&mut self.slots[symbol]);
             Unreadable::new(reason)
         })
     }
 
-    /// Folds a fact other than a price. If its numbers do not fit, it leaves the symbol as it was.
-    fn fact(&mut self, event: &Event, entry: &Entry, symbol: SymbolId) -> Result<(), Unreadable> {
-        let before = Rollback::before(event, entry.id, &self.slots[symbol].symbol);
-        self.fold(event, entry, symbol).map_err(|reason| {
-            if let Some(before) = before {
-                before.restore(&mut self.slots[symbol].symbol);
-            }
-            Unreadable::new(reason)
-        })
+    /// Folds a fact other than a price. If its numbers do not fit, it leaves the books as they were. Returns the books
+    /// that it names.
+    fn fact(&mut self, event: &Event, entry: &Entry, symbol: SymbolId) -> Result<Named, Unreadable> {
+        let mut before = Rollbacks::default();
+        let prices_of = |slot: &Slot| (slot.symbol.mark, slot.symbol.held_price);
+        let prices = (!self.slots[symbol].others.is_empty()).then(|| prices_of(&self.slots[symbol]));
+        let folded = self.fold(event, entry, symbol, &mut before);
+        if folded.is_err() {
+            before.restore(&mut self.slots);
+        }
+        let slot = &mut self.slots[symbol];
+        // A rescaled contract, or an opening away from the price, concerns the other books of the symbol, too.
+        if prices.is_some_and(|prices| prices != prices_of(slot)) {
+            slot.forget_memories();
+            self.changes.touch_hot(BookId::one_way(symbol));
+        }
+        folded
     }
 
     /// Notes that an entry other than a price named a symbol: it no longer counts against the limit of symbols.
     fn name(&mut self, id: SymbolId) {
-        if !std::mem::replace(&mut self.slots[id].symbol.hot.named, true) {
-            self.changes.touch_hot(id);
+        if !std::mem::replace(&mut self.slots[id].symbol.named, true) {
+            self.changes.touch_hot(BookId::one_way(id));
         }
     }
 
@@ -310,10 +327,38 @@ impl Engine {
             return false;
         }
         match entry.symbol {
-            Some(symbol) => self.flag_gap(symbol),
+            Some(symbol) => self.flag_named(entry, symbol, false),
             None if entry.kind == StreamKind::Result => self.flag_gap_everywhere(),
             None => {}
         }
         true
     }
+}
+
+/// The books that an entry names, to evaluate them after it.
+#[derive(Clone, Debug)]
+enum Named {
+    Book(BookId),
+    Books(Vec<BookId>),
+    /// The books of a symbol: of one account or of all, of one side or of all.
+    Of {
+        symbol: SymbolId,
+        account: Option<AccountId>,
+        side: Option<PositionSide>,
+    },
+}
+
+impl Named {
+    const fn all_of(symbol: SymbolId) -> Self {
+        Self::Of { symbol, account: None, side: None }
+    }
+}
+
+/// What becomes of an entry whose evaluation does not fit exact arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Misfit {
+    /// The books hold.
+    Holds,
+    /// The entry is refused if it fits no book. The books that it does not fit hold.
+    Refuses,
 }

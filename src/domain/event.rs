@@ -17,7 +17,7 @@ mod side;
 pub mod streams;
 mod time;
 
-use ids::{EntryId, StreamId, SymbolId};
+use ids::{AccountId, EntryId, StreamId, SymbolId};
 use streams::StreamKind;
 
 pub use control::{Control, ControlFact, Issue};
@@ -27,7 +27,7 @@ pub use intent::{ExitIntent, Intent, LegacyFact, Plan, RiskPair};
 pub use price::{PriceFact, PriceSource};
 pub use reason::{Reason, Unreadable};
 pub use result::{FillFact, NamedOrder, Outcome, ResultFact};
-pub use side::{Direction, Side};
+pub use side::{Direction, PositionSide, Side};
 pub use time::EventTime;
 
 /// One stream entry, decoded.
@@ -40,6 +40,10 @@ pub struct Entry {
     pub shape: &'static str,
     /// The symbol that it names, where one could be read, even if the rest could not.
     pub symbol: Option<SymbolId>,
+    /// The account that it names, or that the configuration gives to its stream. Prices and instruments have none.
+    pub account: AccountId,
+    /// The position side that it names.
+    pub position_side: Option<PositionSide>,
     pub content: Result<Event, Unreadable>,
 }
 

@@ -75,7 +75,7 @@ impl PendingRows {
     /// Folds one entry. `raw` returns its history line, if the quarantine needs it.
     pub fn fold(&mut self, engine: &mut Engine, entry: &Entry, raw: impl FnOnce() -> String) -> Folded {
         let folded = Folded::by(engine, entry);
-        if let Some((_, sealed)) = &folded.decided {
+        for (_, sealed) in &folded.decided {
             self.add(state::decision_row(sealed.seq, &decision_line(engine, sealed, entry)));
         }
         if let Disposition::Quarantined(reason) = folded.disposition {
@@ -125,13 +125,13 @@ impl Commits {
 }
 
 impl Folding<'_> {
-    /// Folds one entry, and commits if enough has accumulated. Returns the sealed decision if the entry caused one.
-    pub fn step(&mut self, entry: &Entry, raw: impl FnOnce() -> String) -> anyhow::Result<Option<Sealed>> {
+    /// Folds one entry, and commits if enough has accumulated. Returns the sealed decisions that the entry caused.
+    pub fn step(&mut self, entry: &Entry, raw: impl FnOnce() -> String) -> anyhow::Result<Vec<Sealed>> {
         let folded = self.fold(entry, raw);
         if !matches!(self.commits.backing, Backing::Memory) && self.commits.is_due() {
             self.commit()?;
         }
-        Ok(folded.decided.map(|(_, sealed)| sealed))
+        Ok(folded.decided.into_iter().map(|(_, sealed)| sealed).collect())
     }
 
     pub(super) fn fold(&mut self, entry: &Entry, raw: impl FnOnce() -> String) -> Folded {

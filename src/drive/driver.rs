@@ -31,21 +31,31 @@ use crate::shell::history::History;
 /// The effect of one entry.
 pub struct Folded {
     pub disposition: Disposition,
-    /// The decision that it caused, with its sealed form.
-    pub decided: Option<(Box<Decision>, Sealed)>,
+    /// The decisions that it caused, in the order of the chain, each with its sealed form.
+    pub decided: Vec<(Decision, Sealed)>,
 }
 
 impl Folded {
-    /// Steps an engine by one entry. Seals the decision that it caused, and links it into the chain.
+    /// Steps an engine by one entry. Seals the decisions that it caused, and links them into the chain.
     pub(super) fn by(engine: &mut Engine, entry: &Entry) -> Self {
         let step = engine.step(entry);
-        let decided = step.decision.map(|decision| {
+        let mut decided = Vec::new();
+        for decision in step.decisions {
             let sealed = seal::sealed(engine, &decision);
             engine.link(&decision, &sealed.hash);
-            (decision, sealed)
-        });
+            decided.push((decision, sealed));
+        }
         Self { disposition: step.disposition, decided }
     }
+}
+
+/// Returns an engine before the first entry, with the policies of the configuration.
+pub(super) fn engine_of(config: &Config, policy: Policy) -> Engine {
+    let mut engine = Engine::new(config.streams.clone(), policy);
+    for (account, policy) in &config.account_policies {
+        engine.configure_account(account, policy.clone());
+    }
+    engine
 }
 
 /// Decoder, engine and chain. It can be split: [`Self::pipeline`] decodes on one thread and folds on another.
@@ -57,7 +67,7 @@ pub struct Driver {
 impl Driver {
     /// Creates a driver before the first entry, under the configured policy.
     pub fn new(config: &Config, decisions: Decisions) -> anyhow::Result<Self> {
-        Self::going_on(Engine::new(config.streams.clone(), config.policy.clone()), config, decisions)
+        Self::going_on(engine_of(config, config.policy.clone()), config, decisions)
     }
 
     /// Creates a driver that goes on from a state.
@@ -68,8 +78,12 @@ impl Driver {
     /// Creates a driver with a key other than the configured one, or with none. Without a key every entry is read as it
     /// is written, believed or not.
     pub fn with_key(engine: Engine, key: Option<SigningKey>) -> Self {
-        let names = Symbols::new(engine.symbols());
-        Self { decoder: Decoder::new(engine.streams().clone(), names).with_key(key), engine }
+        let names = Symbols::of(&engine);
+        let decoder = Decoder::new(engine.streams().clone(), names).with_key(key);
+        let mut driver = Self { decoder, engine };
+        // The configuration may give accounts to streams.
+        driver.name_new();
+        driver
     }
 
     /// Creates a driver for a whole history, which is read ahead up to `until`. There is no store.
@@ -97,10 +111,11 @@ impl Driver {
         until: Option<EntryId>,
         intact: Option<&BTreeSet<EntryId>>,
     ) -> Self {
-        let mut driver = Self::with_key(Engine::new(config.streams.clone(), config.policy.clone()), key);
+        let mut driver = Self::with_key(engine_of(config, config.policy.clone()), key);
         let policy = look_ahead::policy_at_first(history, &mut driver.decoder);
         let policy = policy.unwrap_or_else(|| config.policy.clone());
-        driver.engine = Engine::new(config.streams.clone(), policy).with_decisions(Decisions::Audited);
+        driver.engine = engine_of(config, policy).with_decisions(Decisions::Audited);
+        driver.engine_knows_names();
         let skipped = driver.skipped(history, until);
         let recorded = match intact {
             Some(intact) => driver.decisions(history, intact),
@@ -167,6 +182,9 @@ impl Driver {
         for symbol in self.engine.symbols() {
             engine.intern(&symbol.name);
         }
+        for account in self.engine.accounts().iter() {
+            engine.intern_account(&account.name);
+        }
         for (stream, id) in &self.engine.globals().skipped {
             engine.skip(stream, *id);
         }
@@ -198,10 +216,13 @@ impl Driver {
         entry
     }
 
+    /// Names everything that the decoder knows to a new engine.
+    fn engine_knows_names(&mut self) {
+        self.decoder.symbols.names().tell(&mut self.engine);
+    }
+
     fn name_new(&mut self) {
-        for name in self.decoder.symbols.take_new() {
-            self.engine.intern(&name);
-        }
+        self.decoder.symbols.take_new().tell(&mut self.engine);
     }
 
     /// Folds one entry, and seals the decision that it caused. An audit compares decisions and does not seal them: it

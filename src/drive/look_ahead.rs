@@ -99,9 +99,11 @@ pub(super) fn policy_at_first(history: &History, decoder: &mut Decoder) -> Optio
     let lines = history.control_lines().filter(|at| !skipped.contains(&place(decoder.streams(), at.stream, at.id)));
     lines.collect::<Vec<_>>().into_iter().find_map(|at| {
         let fields = line::fields(at.bytes).ok()?;
-        let Ok(Event::Control(fact)) = decoder.decode(at.stream, at.id, &fields).content else { return None };
-        let Control::PolicyAdopted(policy) = fact.control else { return None };
-        Some(is_configured(&fields).then_some(*policy))
+        let entry = decoder.decode(at.stream, at.id, &fields);
+        let Ok(Event::Control(fact)) = entry.content else { return None };
+        // The general policy: that of an account follows it.
+        let Control::PolicyAdopted(Some(policy)) = fact.control else { return None };
+        (!entry.account.is_named()).then(|| is_configured(&fields).then_some(*policy))
     })?
 }
 

@@ -7,7 +7,7 @@ use std::thread;
 use anyhow::bail;
 
 use super::driver::{Driver, Folded};
-use crate::codec::decode::Decoder;
+use crate::codec::decode::{Decoder, NewNames};
 use crate::domain::engine::Engine;
 use crate::domain::event::Entry;
 use crate::domain::event::ids::{EntryId, StreamId};
@@ -72,8 +72,8 @@ pub struct EntryBatch {
     pub entries: Vec<(Entry, Range<usize>)>,
     /// File and line of each entry.
     pub places: Vec<(u32, u64)>,
-    /// Symbols that were new in this batch, in the order of their indices.
-    pub symbols: Vec<Box<str>>,
+    /// Symbols and accounts that were new in this batch.
+    pub names: NewNames,
     /// Reused memory of the lines.
     lines: Vec<LineAt>,
 }
@@ -89,11 +89,9 @@ impl EntryBatch {
         LineBatch { bytes, lines, room, places }
     }
 
-    /// Names the new symbols to an engine, before the first entry is folded.
+    /// Names the new symbols and accounts to an engine, before the first entry is folded.
     pub fn begin(&self, engine: &mut Engine) {
-        for name in &self.symbols {
-            engine.intern(name);
-        }
+        self.names.tell(engine);
     }
 }
 
@@ -225,8 +223,8 @@ fn decode_lines(
                 }
             }
         }
-        let symbols = decoder.symbols.take_new();
-        let sent = to_fold.send(EntryBatch { bytes, entries, places, symbols, lines });
+        let names = decoder.symbols.take_new();
+        let sent = to_fold.send(EntryBatch { bytes, entries, places, names, lines });
         match unreadable {
             Some(unreadable) => return Err(unreadable),
             None if sent.is_err() => return Ok(bad),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use super::commits::{Backing, Commits, Folding, PendingRows};
-use super::driver::{Driver, Folded};
+use super::driver::{Driver, Folded, engine_of};
 use super::pipeline::EntryBatch;
 use crate::codec::state::{self, BadRow, FORMAT_VERSION, Meta, Quarantined, Row, Rows, StoredRow};
 use crate::config::Config;
@@ -110,7 +110,7 @@ impl Projection {
             drop(store);
             return Ok(Self { folded_with: meta.streams(), ..Self::rebuild(dir, config, decisions)? });
         }
-        let mut engine = Engine::new(config.streams.clone(), config.policy.clone());
+        let mut engine = engine_of(config, config.policy.clone());
         let made_with = meta.streams().context("the streams of the store do not read")?;
         if let Err(error) = state::load(&store, &made_with, &mut engine) {
             drop(store);

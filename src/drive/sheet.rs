@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::codec::state::{self, Rows};
 use crate::codec::view::{self, PositionView};
 use crate::domain::book::position::Position;
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::state::Book;
+use crate::domain::book::view::BookView;
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
 
@@ -28,8 +29,8 @@ pub struct Sheet {
 }
 
 impl Sheet {
-    /// Returns the positions of all symbols or of one, or `None` if that symbol is unknown. Holds are those at the last
-    /// entry after which symbols are evaluated.
+    /// Returns the positions of all books or of those of one name ([`view::named`]), or `None` if that is unknown. Holds
+    /// are those at the last entry after which symbols are evaluated.
     pub fn of<R: Rows>(
         engine: &Engine,
         rows: &R,
@@ -50,24 +51,24 @@ impl Sheet {
         closed_too: bool,
         now_ms: u64,
     ) -> Result<Option<Self>, R::Error> {
-        let view = |symbol: &Symbol, position: &Position| PositionView::of_at(engine, symbol, position, now_ms);
-        let symbols: Vec<&Symbol> = match wanted {
+        let view = |book: BookView<'_>, position: &Position| PositionView::of_at(engine, book, position, now_ms);
+        let books: Vec<BookView<'_>> = match wanted {
             None => view::by_name(engine),
-            Some(wanted) => match engine.find(wanted) {
-                Some(symbol) => vec![symbol],
-                None => return Ok(None),
+            Some(wanted) => match view::named(engine, wanted) {
+                none if none.is_empty() => return Ok(None),
+                books => books,
             },
         };
         let mut positions = Vec::new();
-        for &symbol in &symbols {
+        for &book in &books {
             if closed_too {
-                let closed = closed(rows, symbol)?;
-                positions.extend(closed.iter().map(|position| view(symbol, position)));
+                let closed = closed(rows, book.book)?;
+                positions.extend(closed.iter().map(|position| view(book, position)));
             }
-            positions.extend(symbol.hot.open.as_ref().map(|open| view(symbol, open)));
+            positions.extend(book.book.hot.open.as_ref().map(|open| view(book, open)));
         }
-        let names = |keep: fn(&Symbol) -> bool| -> Vec<String> {
-            symbols.iter().filter(|symbol| keep(symbol)).map(|symbol| symbol.name.to_string()).collect()
+        let names = |keep: fn(&Book) -> bool| -> Vec<String> {
+            books.iter().filter(|book| keep(book.book)).map(|book| book.name.to_string()).collect()
         };
         let globals = engine.globals();
         Ok(Some(Self {
@@ -75,8 +76,8 @@ impl Sheet {
             judged_ms: Some(now_ms),
             killed: globals.killed,
             positions_unknown: !globals.positions_known,
-            unconfirmed: names(Symbol::is_unconfirmed),
-            history_gap: names(|symbol| symbol.hot.history_gap),
+            unconfirmed: names(Book::is_unconfirmed),
+            history_gap: names(|book| book.hot.history_gap),
             positions,
         }))
     }
@@ -92,9 +93,9 @@ impl Sheet {
     }
 }
 
-fn closed<R: Rows>(rows: &R, symbol: &Symbol) -> Result<Vec<Position>, R::Error> {
-    let mut positions = state::closed_positions(rows, &symbol.name)?;
-    for remembered in &symbol.closed {
+fn closed<R: Rows>(rows: &R, book: &Book) -> Result<Vec<Position>, R::Error> {
+    let mut positions = state::closed_positions(rows, &book.name)?;
+    for remembered in &book.closed {
         match positions.iter_mut().find(|position| position.id == remembered.id) {
             Some(stored) => *stored = remembered.clone(),
             None => positions.push(remembered.clone()),

@@ -8,7 +8,7 @@ use rust_decimal::{Decimal, RoundingStrategy};
 use tracing::Level;
 
 use crate::codec::{request, view};
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::view::BookView;
 use crate::domain::engine::{Decision, Engine};
 use crate::domain::exit::{Hold, HoldClass, Valuation};
 
@@ -66,7 +66,7 @@ pub fn emit(engine: &Engine, decision: &Decision) -> Line {
         Ok(closing) => (closing.action, plain(closing.percent.round_dp(2))),
         Err(_) => ("-", "-".to_owned()),
     };
-    let symbol = &engine.symbol(decision.symbol).name;
+    let symbol = &engine.book(decision.book).name;
     let r_net = three_places(&decision.valuation);
     Line::info(format!(
         "HARVEST_EMIT action={action} symbol={symbol} close_pct={percent} reduceOnly=true R_net={r_net}"
@@ -79,14 +79,14 @@ pub fn emit(engine: &Engine, decision: &Decision) -> Line {
 pub fn tick(engine: &Engine, now_ms: u64, emitted: u64, api_calls: u64) -> Vec<Line> {
     let mut lines = Vec::new();
     let (mut evaluated, mut risk, mut price, mut entry, mut other) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
-    for symbol in view::by_name(engine).into_iter().filter(|symbol| symbol.hot.open.is_some()) {
-        let hold = engine.hold_at(symbol, now_ms);
+    for book in view::by_name(engine).into_iter().filter(|book| book.hot.open.is_some()) {
+        let hold = engine.hold_at(book, now_ms);
         let (count, line) = match hold.map_or(HoldClass::Evaluated, Hold::class) {
-            HoldClass::Evaluated => (&mut evaluated, evaluation(engine, symbol)),
-            HoldClass::Risk => (&mut risk, skipped("SKIP_RISK_MISSING", symbol, hold)),
-            HoldClass::Price => (&mut price, skipped("SKIP_NO_MARK_PRICE", symbol, hold)),
-            HoldClass::Entry => (&mut entry, skipped("SKIP_NO_ENTRY_PRICE", symbol, hold)),
-            HoldClass::Other => (&mut other, skipped("SKIP_HELD", symbol, hold)),
+            HoldClass::Evaluated => (&mut evaluated, evaluation(engine, book)),
+            HoldClass::Risk => (&mut risk, skipped("SKIP_RISK_MISSING", book, hold)),
+            HoldClass::Price => (&mut price, skipped("SKIP_NO_MARK_PRICE", book, hold)),
+            HoldClass::Entry => (&mut entry, skipped("SKIP_NO_ENTRY_PRICE", book, hold)),
+            HoldClass::Other => (&mut other, skipped("SKIP_HELD", book, hold)),
         };
         *count += 1;
         lines.push(line);
@@ -107,21 +107,21 @@ pub fn tick(engine: &Engine, now_ms: u64, emitted: u64, api_calls: u64) -> Vec<L
     lines
 }
 
-fn skipped(name: &str, symbol: &Symbol, hold: Option<Hold>) -> Line {
-    let side = symbol.hot.open.as_ref().map_or("-", |open| open.direction.name());
+fn skipped(name: &str, book: BookView<'_>, hold: Option<Hold>) -> Line {
+    let side = book.book.hot.open.as_ref().map_or("-", |open| open.direction.name());
     let hold = hold.map_or("-", Hold::name);
-    Line::info(format!("{name} symbol={} side={side} hold={hold}", symbol.name))
+    Line::info(format!("{name} symbol={} side={side} hold={hold}", book.name))
 }
 
-fn evaluation(engine: &Engine, symbol: &Symbol) -> Line {
-    let valuation = Valuation::of(symbol, engine.policy()).ok().flatten();
-    let (Some(open), Some(valuation)) = (&symbol.hot.open, valuation) else {
+fn evaluation(engine: &Engine, book: BookView<'_>) -> Line {
+    let valuation = Valuation::of(book, engine.policy_of(book.account)).ok().flatten();
+    let (Some(open), Some(valuation)) = (&book.book.hot.open, valuation) else {
         // Not reached: an evaluated position has all numbers.
-        return skipped("SKIP_HELD", symbol, None);
+        return skipped("SKIP_HELD", book, None);
     };
     Line::info(format!(
         "HARVEST_EVAL symbol={} side={} mark={} entry={} pnl={} risk={} R_net={} mark_source={}",
-        symbol.name,
+        book.name,
         open.direction.name(),
         valuation.mark.price,
         valuation.entry.price,

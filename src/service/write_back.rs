@@ -64,14 +64,15 @@ pub struct Goal {
     fields: Vec<(&'static str, String)>,
 }
 
-/// Returns the goals of all open positions.
+/// Returns the goals of all open positions of one-way books without an account: the hashes know no others.
 pub fn goals(engine: &Engine) -> Vec<Goal> {
-    let open = engine.symbols().filter_map(|symbol| symbol.hot.open.as_ref().map(|open| (symbol, open)));
-    open.map(|(symbol, open)| Goal {
-        symbol: symbol.name.clone(),
+    let open = engine.books().filter(|book| book.is_plain());
+    let open = open.filter_map(|book| book.book.hot.open.as_ref().map(|open| (book, open)));
+    open.map(|(book, open)| Goal {
+        symbol: book.name.clone(),
         side: open.direction.name(),
         qty: open.totals.qty.abs(),
-        step_size: symbol.step_size(),
+        step_size: book.step_size(),
         fields: wanted(engine, open),
     })
     .collect()

@@ -135,7 +135,7 @@ fn blank_lines_carriage_returns_and_a_byte_order_mark_are_no_errors() {
 type Unusable = (&'static str, &'static [(&'static str, &'static str)], &'static str);
 
 /// Each is put aside, is listed afterwards with its reason, and stops nothing.
-const UNUSABLE: [Unusable; 33] = [
+const UNUSABLE: [Unusable; 35] = [
     (TICK, &[("price", "1")], "no_symbol"),
     (TICK, &[("symbol", ""), ("price", "1")], "no_symbol"),
     (TICK, &[("symbol", "SOLUSDT")], "no_price"),
@@ -163,7 +163,9 @@ const UNUSABLE: [Unusable; 33] = [
     (RESULT, &[("symbol", "SOLUSDT"), ("executed", "perhaps")], "unknown_word"),
     (SNAPSHOT, &[("symbol", "SOLUSDT"), ("position_qty", "5")], "no_side"),
     (SNAPSHOT, &[("symbol", "SOLUSDT"), ("side", "LONG")], "no_quantity"),
-    (SNAPSHOT, &[("symbol", "SOLUSDT"), ("position_amt", "5"), ("positionSide", "LONG")], "hedge_mode"),
+    (SNAPSHOT, &[("symbol", "SOLUSDT"), ("position_amt", "-5"), ("positionSide", "LONG")], "unknown_word"),
+    (SNAPSHOT, &[("symbol", "SOLUSDT"), ("position_amt", "5"), ("positionSide", "UP")], "unknown_word"),
+    (SNAPSHOT, &[("symbol", "SOLUSDT"), ("position_amt", "5"), ("account", "a b")], "unknown_account"),
     (OBSERVATION, &[("event_type", "exchange.mood")], "unknown_event"),
     (CONTROL, &[("event_type", "coffee.brewed")], "unknown_event"),
     (CONTROL, &[("event_type", "kill.changed"), ("kill", "perhaps")], "unknown_word"),

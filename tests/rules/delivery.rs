@@ -62,7 +62,7 @@ impl Rig {
 
     /// Folds a line. Its decision is an order if the rig is live.
     fn feed(&mut self, line: &str) {
-        let Came { entry, step, sealed } = self.lab.feed(line);
+        let Came { entry, step, sealed, further } = self.lab.feed(line);
         let live = self.live;
         let folded = Folded {
             entry: &entry,
@@ -71,7 +71,11 @@ impl Rig {
             disposition: step.disposition,
             is_skipped: false,
             is_foreign: false,
-            decided: sealed.as_ref().map(|sealed| row(sealed, entry.id.ms, live)),
+            decided: sealed
+                .iter()
+                .chain(further.iter().map(|(_, sealed)| sealed))
+                .map(|sealed| row(sealed, entry.id.ms, live))
+                .collect(),
             seen: None,
             record: matches!(step.disposition, Disposition::Quarantined(_)).then(Vec::new),
         };
@@ -149,6 +153,7 @@ fn row(sealed: &Sealed, cause_ms: u64, live: bool) -> OutboxRow {
         request: Some((if live { "apply.plan" } else { "suggestions" }.to_owned(), Vec::new())),
         live,
         policy: config.policy.hash.to_string(),
+        account: String::new(),
         cause_ms,
         written: None,
         record_only: false,
@@ -173,7 +178,10 @@ fn shown(action: &Action) -> String {
             let entry = match &append.entry {
                 OwnEntry::Gap(_) => "Gap".to_owned(),
                 OwnEntry::Skipped { stream, id, why } => format!("Skipped {stream} {id} {why}"),
-                entry @ (OwnEntry::NewPolicy | OwnEntry::PolicyInForce | OwnEntry::Kill(_)) => format!("{entry:?}"),
+                entry @ (OwnEntry::NewPolicy
+                | OwnEntry::PolicyInForce
+                | OwnEntry::AccountPolicy { .. }
+                | OwnEntry::Kill(_)) => format!("{entry:?}"),
             };
             format!("append {} {entry}{}", append.number, if append.tried.is_some() { " again" } else { "" })
         }
@@ -536,7 +544,7 @@ fn an_order_that_another_process_wrote_is_not_offered() {
         disposition: Disposition::Applied,
         is_skipped: false,
         is_foreign: false,
-        decided: None,
+        decided: Vec::new(),
         seen: Some(seen),
         record: None,
     };

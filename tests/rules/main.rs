@@ -5,6 +5,7 @@ mod support;
 
 mod account;
 mod bad_input;
+mod books;
 mod cases;
 mod delivery;
 mod frames;

@@ -32,7 +32,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 /// So many cases unless `PROPTEST_CASES` says otherwise; the same ones each time unless a seed is given.
-fn cases(unless_set: u32) -> ProptestConfig {
+pub fn cases(unless_set: u32) -> ProptestConfig {
     let set = ProptestConfig::default();
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { set.cases } else { unless_set };
     let rng_seed = match set.rng_seed {
@@ -577,8 +577,8 @@ fn the_histories_reach_what_they_are_for() {
         for (kind, shapes) in counters.shapes() {
             shapes.iter().for_each(|(shape, n)| note(format!("shape {kind} {shape}"), *n));
         }
-        for symbol in lab.engine.symbols() {
-            for position in symbol.positions() {
+        for book in lab.engine.books() {
+            for position in book.positions() {
                 note("instance".to_owned(), 1);
                 note("further opening under one id".to_owned(), u64::from(position.id.nth > 1));
                 note("entry price disagrees".to_owned(), u64::from(position.entry_price_disagrees));

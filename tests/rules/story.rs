@@ -12,7 +12,9 @@ use harvester::codec::seal::Sealed;
 use harvester::codec::time;
 use harvester::config::Config;
 use harvester::domain::book::counters::Count;
+use harvester::domain::book::state::Book;
 use harvester::domain::book::symbol::Symbol;
+use harvester::domain::book::view::BookView;
 use harvester::domain::engine::{Decisions, Disposition, Engine};
 use harvester::domain::event::ids::EntryId;
 use harvester::domain::event::{Entry, Event};
@@ -37,8 +39,8 @@ pub fn of(case: &Path, config: &Config) -> String {
     let mut teller = Teller { is_long, ..Teller::default() };
     let each = |engine: &Engine, entry: &Entry, bytes: &[u8], folded: &Folded| {
         let payload = |sealed: &Sealed| serde_json::from_str(&sealed.payload).expect("a payload is JSON");
-        let payload: Option<Value> = folded.decided.as_ref().map(|(_, sealed)| payload(sealed));
-        teller.tell(engine, entry, bytes, folded.disposition, payload.as_ref());
+        let payloads: Vec<Value> = folded.decided.iter().map(|(_, sealed)| payload(sealed)).collect();
+        teller.tell(engine, entry, bytes, folded.disposition, &payloads);
     };
     driver.fold_all(&mut history, each).expect("the history folds");
     teller.end(&driver.engine);
@@ -53,8 +55,8 @@ fn history_is_long(case: &Path) -> bool {
 struct Teller {
     is_long: bool,
     text: String,
-    /// Symbols as they were after the last entry, and their fields.
-    symbols: Vec<(Symbol, Vec<Field>)>,
+    /// Books as they were after the last entry, each with its symbol, and their fields.
+    books: BTreeMap<Box<str>, (Symbol, Book, Vec<Field>)>,
     whole: Vec<Field>,
     policy: String,
     counts: BTreeMap<Count, u64>,
@@ -63,14 +65,7 @@ struct Teller {
 }
 
 impl Teller {
-    fn tell(
-        &mut self,
-        engine: &Engine,
-        entry: &Entry,
-        bytes: &[u8],
-        disposition: Disposition,
-        decision: Option<&Value>,
-    ) {
+    fn tell(&mut self, engine: &Engine, entry: &Entry, bytes: &[u8], disposition: Disposition, decisions: &[Value]) {
         let named = entry.symbol.map(|id| engine.symbol(id));
         let mut lines = self.changes(engine, named.map(|symbol| &*symbol.name));
         if self.is_long {
@@ -81,8 +76,14 @@ impl Teller {
             let line = line.trim_end_matches([';', ' ']).to_owned();
             lines = Some(line).filter(|line| !line.is_empty()).into_iter().collect();
         }
-        if let Some(symbol) = named {
-            lines.extend(self.arithmetic(engine, symbol, entry, decision));
+        for book in entry.symbol.into_iter().flat_map(|symbol| engine.books_of(symbol)) {
+            let of_book = |decision: &&Value| {
+                let position = decision["position_id"].as_str().unwrap_or_default();
+                position.rsplit_once('@').is_some_and(|(name, _)| *name == *book.name)
+            };
+            let arithmetic = self.arithmetic(engine, book, entry, decisions.iter().find(of_book));
+            let prefix = if book.is_plain() { String::new() } else { format!("{}: ", book.name) };
+            lines.extend(arithmetic.into_iter().map(|line| format!("{prefix}{line}")));
         }
         match disposition {
             Disposition::Applied => {}
@@ -111,7 +112,7 @@ impl Teller {
     /// The last line: how much there was, and of a long history what was counted.
     fn end(&mut self, engine: &Engine) {
         let counters = &engine.counters;
-        let open = engine.symbols().filter(|symbol| symbol.hot.open.is_some()).count();
+        let open = engine.books().filter(|book| book.hot.open.is_some()).count();
         let _ = write!(self.text, "{} entries, {} decisions, {open} open", counters.entries(), counters.decisions);
         for (count, n) in counters.counts.iter().filter(|_| self.is_long) {
             let _ = write!(self.text, ", {} {n}", count.name());
@@ -120,9 +121,9 @@ impl Teller {
     }
 
     /// All formulas of a decision; of another price R alone, and what held it.
-    fn arithmetic(&self, engine: &Engine, symbol: &Symbol, entry: &Entry, decision: Option<&Value>) -> Vec<String> {
-        let Some(open) = &symbol.hot.open else { return Vec::new() };
-        let mut lines = explain::arithmetic(engine, symbol, open);
+    fn arithmetic(&self, engine: &Engine, book: BookView<'_>, entry: &Entry, decision: Option<&Value>) -> Vec<String> {
+        let Some(open) = &book.hot.open else { return Vec::new() };
+        let mut lines = explain::arithmetic(engine, book, open);
         let Some(payload) = decision else {
             if self.is_long || !matches!(entry.content, Ok(Event::Price(_))) {
                 return Vec::new();
@@ -154,12 +155,13 @@ impl Teller {
         self.whole = whole;
         let is_other_policy = self.policy != *engine.policy().hash;
         self.policy = engine.policy().hash.to_string();
-        self.symbols.resize_with(engine.symbols().len(), Default::default);
-        for (symbol, (last, before)) in engine.symbols().zip(&mut self.symbols) {
-            if symbol == last && !is_other_policy {
+        for book in engine.books() {
+            let (last_symbol, last, before) = self.books.entry(book.name.clone()).or_default();
+            let is_same = last == book.book && (!book.is_plain() || last_symbol == book.symbol);
+            if is_same && !is_other_policy {
                 continue;
             }
-            let now = fields::of_symbol(engine, symbol);
+            let now = fields::of_book(engine, book);
             let mut differing = fields::differing(before, &now);
             // What belongs together stands together: first the positions, by their opening.
             differing.sort_by(|x, y| (!x.of.contains('@'), &x.of).cmp(&(!y.of.contains('@'), &y.of)));
@@ -178,7 +180,7 @@ impl Teller {
                 }
                 lines.push(change(&name, &from, &to));
             }
-            (*last, *before) = (symbol.clone(), now);
+            (*last_symbol, *last, *before) = (book.symbol.clone(), book.book.clone(), now);
         }
         lines
     }

@@ -573,7 +573,7 @@ fn a_position_that_an_adoption_closes_is_written() {
     observed(&mut lab, later + 100, "exchange.position", &flat);
     assert_eq!(lab.position(SOL)["closed"], at(later + 100));
     let changes = lab.engine.take_changes();
-    assert_eq!(changes.cold().len(), 1, "the closed instance is among what has to be written");
+    assert_eq!(changes.cold().count(), 1, "the closed instance is among what has to be written");
 }
 
 #[test]

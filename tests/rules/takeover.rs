@@ -110,16 +110,20 @@ proptest! {
         prop_assert!(missing.iter().all(|d| wanted.made[known..again].iter().map(|line| sealed_as(line)).any(|w| w == *d)), "{missing:?}");
         prop_assert_eq!(ours.len() + known + missing.len(), wanted.made.len(), "none twice, and no other");
         prop_assert_eq!(&taking.lab.engine.globals().chain, &wanted.lab.engine.globals().chain);
-        for mine in taking.lab.engine.symbols() {
+        for mine in taking.lab.engine.books() {
             // One may get to know a symbol earlier than the other.
-            let Some(theirs) = wanted.lab.engine.find(&mine.name) else { continue };
+            let Some(theirs) = wanted.lab.book(&mine.name) else { continue };
+            prop_assert_eq!((mine.symbol.mark, mine.symbol.held_price), (theirs.symbol.mark, theirs.symbol.held_price));
             prop_assert_eq!(&mine.hot, &theirs.hot);
             prop_assert_eq!(&mine.closed, &theirs.closed);
         }
         // Their own entries come last, and change nothing.
-        let before = taking.lab.engine.symbols().cloned().collect::<Vec<_>>();
+        let state = |lab: &Lab| -> Vec<_> {
+            lab.engine.books().map(|book| (book.symbol.clone(), book.book.clone())).collect()
+        };
+        let before = state(&taking.lab);
         written.iter().for_each(|line| taking.fold(line));
-        prop_assert!(taking.lab.engine.symbols().eq(&before));
+        prop_assert!(state(&taking.lab) == before);
         prop_assert_eq!(taking.made.len(), ours.len());
     }
 }
@@ -263,7 +267,7 @@ fn a_decision_of_a_forgotten_position_takes_nothing_of_the_next_one() {
     folding.fold(&order(later_ms + 1000, "BUY", "3"));
     let before = folding.lab.symbol("ADAUSDT").unwrap().hot.clone();
     written_now(&made, later_ms).iter().for_each(|line| folding.fold(line));
-    let after = &folding.lab.symbol("ADAUSDT").unwrap().hot;
+    let after = folding.lab.symbol("ADAUSDT").unwrap().hot.clone();
     assert_eq!(after.open.as_ref().unwrap().decisions, before.open.as_ref().unwrap().decisions, "none is of this one");
     folding.fold(&tick(later_ms + 20_000, "1.007"));
     assert_eq!(rungs(&folding), [json!(["0.5"]), json!(["0.5"])], "its own rung is sold");

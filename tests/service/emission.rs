@@ -44,6 +44,7 @@ fn order(server: &RedisServer, seq: u64) -> Offer {
         request: Some((PLAN.to_owned(), pairs(&[("plan_id", "p")]))),
         live: true,
         policy: String::new(),
+        account: String::new(),
         cause_ms: now_ms,
         written: None,
         record_only: false,

@@ -233,8 +233,9 @@ impl World {
                 }
                 Action::Offer(offers) => {
                     for offer in &offers {
-                        let symbol = process.processor.engine().find(offer.row.field("symbol"));
-                        let still_holds = symbol.is_some_and(|symbol| symbol.still_holds(&offer.row.decision_id));
+                        let engine = process.processor.engine();
+                        let book = engine.book_of_decision(&offer.row.decision_id).map(|book| engine.book(book));
+                        let still_holds = book.is_some_and(|book| book.still_holds(&offer.row.decision_id));
                         self.check_offer(&process.owner, offer, still_holds);
                     }
                     process.emitting.orders.push_back((process.emitting.connection, Action::Offer(offers)));

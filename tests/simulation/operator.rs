@@ -57,7 +57,7 @@ impl World {
         let Some(last) = last.map(|entry| entry.id) else { return };
         if self.is_calm || self.rng.chance(300) {
             self.operator.accepted = last;
-            self.say(&Word::GapAccepted(None));
+            self.say(&Word::GapAccepted { symbol: None, account: None });
         }
     }
 

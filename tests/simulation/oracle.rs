@@ -70,7 +70,7 @@ pub fn undisturbed(config: &Config, data: &Data) -> Vec<String> {
     for (key, entry) in all {
         let pairs = entry.fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         let entry = driver.decode(key.stream, entry.id, &Fields::of(pairs));
-        hashes.extend(driver.fold(&entry).decided.map(|(_, sealed)| sealed.hash));
+        hashes.extend(driver.fold(&entry).decided.into_iter().map(|(_, sealed)| sealed.hash));
     }
     hashes
 }

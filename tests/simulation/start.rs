@@ -95,6 +95,7 @@ impl World {
             orders: Orders {
                 live: config.emit.live(&config.policy, &config.streams)?,
                 policy: config.policy.hash.clone(),
+                account_policies: Default::default(),
                 age_max_ms: config.emit.max_decision_age_ms,
             },
             outputs: OutputStreams { control: CONTROL.to_owned(), suggestions: config.outputs.suggestions.clone() },

@@ -7,9 +7,12 @@ use harvester::codec::view;
 use harvester::config::Config;
 use harvester::domain::book::change::{Cause, PositionChange};
 use harvester::domain::book::position::Position;
+use harvester::domain::book::state::Book;
 use harvester::domain::book::symbol::Symbol;
+use harvester::domain::book::view::BookView;
 use harvester::domain::engine::{Decision, Disposition, Engine};
 use harvester::domain::event::Event;
+use harvester::domain::event::ids::SymbolId;
 use harvester::domain::exit::policy::{AtrUnit, EntrySource, Mode, Policy, RiskTooLarge};
 use serde_json::Value;
 
@@ -130,10 +133,15 @@ pub enum Derived {
 }
 
 /// Holds what `positions` prints of an instance against the books.
-pub fn check_position(engine: &Engine, symbol: &Symbol, position: &Position, derived: Derived) -> Result<(), String> {
-    let printed = serde_json::json!(view::PositionView::of(engine, symbol, position));
+pub fn check_position(
+    engine: &Engine,
+    book: BookView<'_>,
+    position: &Position,
+    derived: Derived,
+) -> Result<(), String> {
+    let printed = serde_json::json!(view::PositionView::of(engine, book, position));
     let books = Books::of(position);
-    let policy = engine.policy();
+    let policy = engine.policy_of(book.account);
     let fail = |what: &str, got: &Value, want: String| {
         Err(format!("{} of {}: printed {got}, exact {want}", what, printed["position_id"]))
     };
@@ -155,7 +163,7 @@ pub fn check_position(engine: &Engine, symbol: &Symbol, position: &Position, der
     let held = of(position.totals.qty.get());
     if !position.totals.qty.same(harvester::domain::units::Qty::ZERO, None) || position.is_open() {
         let apart = abs(&(&held - &books.qty));
-        let step = symbol.step_size().map_or(zero(), |step| of(step.get()));
+        let step = book.step_size().map_or(zero(), |step| of(step.get()));
         let allowed = (step / whole(2)).max(abs(&held).max(abs(&books.qty)) * whole(10).pow(-9));
         if apart > allowed {
             return fail("qty", &printed["qty"], books.qty.to_string());
@@ -185,7 +193,7 @@ pub fn check_position(engine: &Engine, symbol: &Symbol, position: &Position, der
     same("risk_price", &printed["risk_price"], risk_price.as_ref())?;
     let entry_risk = risk_price.map(|risk| risk * abs(&held));
     same("entry_risk_usdt", &printed["entry_risk_usdt"], entry_risk.as_ref())?;
-    let mark = symbol.hot.mark.filter(|_| position.is_open()).map(|mark| of(mark.price.get()));
+    let mark = book.symbol.mark.filter(|_| position.is_open()).map(|mark| of(mark.price.get()));
     let pnl = mark.clone().zip(entry).map(|(mark, entry)| (mark - entry) * &held);
     let larger = mark.zip(entry).map_or(zero(), |(mark, entry)| (mark + entry) * abs(&held));
     same_within("unrealized_pnl", &printed["unrealized_pnl"], pnl.as_ref(), &larger)?;
@@ -261,9 +269,11 @@ impl Watched {
     pub fn feed(&mut self, line: &str) -> Result<(), String> {
         let entry = self.lab.decode(line);
         let id = entry.symbol;
-        let before = id.map(|id| self.lab.engine.symbol(id).clone());
+        let before = id.map(|id| State::of(&self.lab.engine, id));
         let new_plan = match &entry.content {
-            Ok(Event::Plan(plan)) if self.lab.engine.plan(&plan.plan_id).is_none() => Some(plan.plan_id.clone()),
+            Ok(Event::Plan(plan)) if self.lab.engine.plan(&(plan.plan_id.clone(), plan.account)).is_none() => {
+                Some((plan.plan_id.clone(), plan.account))
+            }
             _ => None,
         };
         let came = self.lab.step(entry);
@@ -275,8 +285,8 @@ impl Watched {
         self.check(before.as_ref(), &came).map_err(|why| format!("{why}\nafter {line}"))
     }
 
-    fn check(&mut self, before: Option<&Symbol>, came: &Came) -> Result<(), String> {
-        let after = came.entry.symbol.map(|id| self.lab.engine.symbol(id).clone());
+    fn check(&mut self, before: Option<&State>, came: &Came) -> Result<(), String> {
+        let after = came.entry.symbol.map(|id| State::of(&self.lab.engine, id));
         if let Disposition::Quarantined(_) = came.step.disposition {
             self.quarantined += 1;
             leaves_nothing(before, after.as_ref())?;
@@ -288,9 +298,12 @@ impl Watched {
             let sealed = came.sealed.as_ref().ok_or("a decision was not sealed")?;
             self.check_decision(before, decision, sealed)?;
         }
-        if let Some(symbol) = &after {
-            for position in symbol.hot.open.iter().chain(symbol.closed.last()) {
-                check_position(&self.lab.engine, symbol, position, self.derived)?;
+        for (decision, sealed) in &came.further {
+            self.check_decision(before, decision, sealed)?;
+        }
+        for book in came.entry.symbol.into_iter().flat_map(|symbol| self.lab.engine.books_of(symbol)) {
+            for position in book.book.hot.open.iter().chain(book.book.closed.last()) {
+                check_position(&self.lab.engine, book, position, self.derived)?;
             }
         }
         match &came.entry.content {
@@ -301,12 +314,12 @@ impl Watched {
         }
     }
 
-    fn check_decision(&mut self, before: Option<&Symbol>, decision: &Decision, sealed: &Sealed) -> Result<(), String> {
+    fn check_decision(&mut self, before: Option<&State>, decision: &Decision, sealed: &Sealed) -> Result<(), String> {
         self.decisions += 1;
         let fail = |what: &str| Err(format!("{what}: {decision:?}"));
-        let symbol = self.lab.engine.symbol(decision.symbol);
-        let Some(open) = &symbol.hot.open else { return fail("nothing is open") };
-        if decision.position_id != open.id.with_symbol(&symbol.name) {
+        let book = self.lab.engine.book(decision.book);
+        let Some(open) = &book.hot.open else { return fail("nothing is open") };
+        if decision.position_id != book.position_id(open) {
             return fail("it names another instance");
         }
         if !decision.qty.is_positive() || decision.qty > open.totals.qty.abs() {
@@ -316,7 +329,8 @@ impl Watched {
         if !decision.share.is_positive() || taken > whole(1) {
             return fail("shares taken add up to more than 1, or to nothing new");
         }
-        let earlier = before.and_then(|symbol| symbol.hot.open.as_ref()).filter(|earlier| earlier.id == open.id);
+        let earlier = before.and_then(|state| state.books.iter().find(|before| before.name == book.name));
+        let earlier = earlier.and_then(|book| book.hot.open.as_ref()).filter(|earlier| earlier.id == open.id);
         for r in &decision.rungs {
             if earlier.and_then(|earlier| earlier.rung(*r)).is_some_and(|rung| rung.state.is_taken()) {
                 return fail("a rung is taken twice");
@@ -343,9 +357,9 @@ impl Watched {
 
     /// Checks every instance that is still in memory.
     pub fn check_all(&self) -> Result<(), String> {
-        for symbol in self.lab.engine.symbols() {
-            for position in symbol.positions() {
-                check_position(&self.lab.engine, symbol, position, self.derived)?;
+        for book in self.lab.engine.books() {
+            for position in book.positions() {
+                check_position(&self.lab.engine, book, position, self.derived)?;
             }
         }
         let counters = &self.lab.engine.counters;
@@ -357,21 +371,38 @@ impl Watched {
     }
 }
 
-/// What goes to quarantine changes nothing but the flag of its symbol.
-fn leaves_nothing(before: Option<&Symbol>, after: Option<&Symbol>) -> Result<(), String> {
+/// A symbol and its books.
+#[derive(Clone, Debug, PartialEq)]
+struct State {
+    symbol: Symbol,
+    books: Vec<Book>,
+}
+
+impl State {
+    fn of(engine: &Engine, symbol: SymbolId) -> Self {
+        let books = engine.books_of(symbol).map(|book| book.book.clone()).collect();
+        Self { symbol: engine.symbol(symbol).clone(), books }
+    }
+}
+
+/// What goes to quarantine changes nothing but the flags of its symbol. A flag may name a book for the first time.
+fn leaves_nothing(before: Option<&State>, after: Option<&State>) -> Result<(), String> {
     let (Some(before), Some(after)) = (before, after) else { return Ok(()) };
     // Time passes for decisions in flight, whatever an entry says.
-    if before.positions().any(Position::awaits_result) {
+    if before.books.iter().flat_map(Book::positions).any(Position::awaits_result) {
         return Ok(());
     }
     let mut after = after.clone();
-    after.hot.history_gap = before.hot.history_gap;
+    after.books.retain(|book| !(book.is_blank(true) && before.books.iter().all(|before| before.name != book.name)));
+    for (after, before) in after.books.iter_mut().zip(&before.books) {
+        after.hot.history_gap = before.hot.history_gap;
+    }
     // That something else than a price has named it counts against a limit only.
-    after.hot.named = before.hot.named;
+    after.symbol.named = before.symbol.named;
     if *before == after {
         return Ok(());
     }
-    Err(format!("what went to quarantine changed {}:\n{before:?}\nbecame\n{after:?}", before.name))
+    Err(format!("what went to quarantine changed {}:\n{before:?}\nbecame\n{after:?}", before.symbol.name))
 }
 
 /// Decimals in a payload are strings without exponent, trailing zeros or a negative zero.

@@ -224,6 +224,8 @@ pub struct Style {
     pub no_weeks: bool,
     /// No entries that are announced to be passed over.
     pub no_skips: bool,
+    /// Prices stay near each other, and so near every entry price: no price is ever held back.
+    pub calm: bool,
 }
 
 /// One entry of a history.
@@ -262,8 +264,8 @@ pub fn text_of<'a>(lines: impl Iterator<Item = &'a str>) -> String {
 
 /// The streams of a generated history: the default ones, and a second one that carries prices.
 pub fn streams() -> Streams {
-    let defaults = StreamKind::ALL.map(|kind| Stream { kind, name: kind.default_stream().to_owned() });
-    let candles = Stream { kind: StreamKind::Price, name: CANDLE.to_owned() };
+    let defaults = StreamKind::ALL.map(|kind| Stream { kind, name: kind.default_stream().to_owned(), account: None });
+    let candles = Stream { kind: StreamKind::Price, name: CANDLE.to_owned(), account: None };
     Streams::new(defaults.into_iter().chain([candles]).collect()).expect("names are distinct")
 }
 

@@ -6,9 +6,10 @@ use harvester::codec::line;
 use harvester::codec::seal::Sealed;
 use harvester::codec::view;
 use harvester::config::Config;
-use harvester::domain::book::symbol::Symbol;
-use harvester::domain::engine::{Decisions, Engine, Step};
+use harvester::domain::book::view::BookView;
+use harvester::domain::engine::{Decision, Decisions, Disposition, Engine};
 use harvester::domain::event::Entry;
+use harvester::domain::event::ids::BookId;
 use harvester::drive::driver::{Driver, Folded};
 use harvester::drive::look_ahead::LookAhead;
 use serde_json::{Map, Value};
@@ -19,11 +20,18 @@ pub struct Lab {
     config: Config,
 }
 
-/// What one line came to.
+/// What one line came to. Most histories have one book of a symbol, and then an entry decides at most once.
 pub struct Came {
     pub entry: Entry,
-    pub step: Step,
+    pub step: OneStep,
     pub sealed: Option<Sealed>,
+    /// The decisions after the first, each with its sealed form.
+    pub further: Vec<(Decision, Sealed)>,
+}
+
+pub struct OneStep {
+    pub disposition: Disposition,
+    pub decision: Option<Decision>,
 }
 
 impl Deref for Lab {
@@ -81,9 +89,10 @@ impl Lab {
 
     /// Folds an entry, decides, and seals the decision.
     pub fn step(&mut self, entry: Entry) -> Came {
-        let Folded { disposition, decided } = self.driver.fold(&entry);
-        let (decision, sealed) = decided.unzip();
-        Came { entry, step: Step { disposition, decision }, sealed }
+        let Folded { disposition, mut decided } = self.driver.fold(&entry);
+        let further = decided.split_off(decided.len().min(1));
+        let (decision, sealed) = decided.pop().unzip();
+        Came { entry, step: OneStep { disposition, decision }, sealed, further }
     }
 
     pub fn feed(&mut self, text: &str) -> Came {
@@ -96,15 +105,21 @@ impl Lab {
         self.feed(&entry_line(stream, id, fields))
     }
 
-    pub fn symbol(&self, name: &str) -> Option<&Symbol> {
-        self.engine.find(name)
+    /// The one-way book of a symbol in the account without a name.
+    pub fn symbol(&self, name: &str) -> Option<BookView<'_>> {
+        self.engine.find(name).map(|symbol| self.engine.book(BookId::one_way(symbol)))
     }
 
-    /// The last instance of a symbol as `positions` shows it.
+    /// A book by its name, `ACCOUNT/SYMBOL:SIDE`.
+    pub fn book(&self, name: &str) -> Option<BookView<'_>> {
+        self.engine.find_book(name).map(|book| self.engine.book(book))
+    }
+
+    /// The last instance of a book as `positions` shows it.
     pub fn position(&self, name: &str) -> Value {
-        let symbol = self.symbol(name).unwrap_or_else(|| panic!("{name} was never seen"));
-        let position = symbol.positions().last().unwrap_or_else(|| panic!("{name} was never open"));
-        serde_json::json!(view::PositionView::of(&self.engine, symbol, position))
+        let book = self.book(name).unwrap_or_else(|| panic!("{name} was never seen"));
+        let position = book.book.positions().last().unwrap_or_else(|| panic!("{name} was never open"));
+        serde_json::json!(view::PositionView::of(&self.engine, book, position))
     }
 }
 

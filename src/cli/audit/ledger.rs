@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::Scope;
 use super::finding::{Both, Finding};
 use crate::codec::chain::{Chain, Link};
-use crate::codec::seal;
+use crate::codec::{seal, view};
 use crate::domain::engine::{Decision, Engine, RULES_VERSION};
 use crate::domain::event::Entry;
 use crate::domain::event::ids::{EntryId, StreamId};
@@ -81,28 +81,42 @@ impl<'a> Ledger<'a> {
     }
 
     /// Compares the decision that an entry caused with the one that was emitted for it.
-    pub fn meet(&mut self, engine: &Engine, entry: &Entry, ours: Option<&Decision>) {
+    pub fn meet(&mut self, engine: &Engine, entry: &Entry, ours: &[Decision]) {
         let emitted = self.by_cause.get(&(entry.stream, entry.id)).cloned().unwrap_or_default();
-        if (ours.is_none() && emitted.is_empty()) || !self.scope.holds(entry.id) {
+        if (ours.is_empty() && emitted.is_empty()) || !self.scope.holds(entry.id) {
             for index in emitted {
                 self.met[index] = Met::Yes;
             }
             return;
         }
-        let mut payload = ours.map(|decision| seal::payload(engine, decision));
-        let duplicate =
-            |index: &usize| ours.is_some_and(|ours| ours.decision_id == self.chain.links[*index].decision_id());
-        let paired = emitted.iter().copied().find(duplicate).or(emitted.first().copied());
-        for index in emitted {
+        let mut left: Vec<(&Decision, Value)> =
+            ours.iter().map(|decision| (decision, seal::payload(engine, decision))).collect();
+        let mut paired: Vec<(usize, Option<Value>)> = Vec::new();
+        for &index in &emitted {
+            let is_it = |(ours, _): &(&Decision, Value)| ours.decision_id == self.chain.links[index].decision_id();
+            let place = left.iter().position(is_it);
+            paired.push((index, place.map(|place| left.remove(place).1)));
+        }
+        // Another decision about the same book is the same decision, differently made. An entry decides once for a book.
+        for (index, payload) in paired.iter_mut().filter(|(_, payload)| payload.is_none()) {
+            let link = &self.chain.links[*index];
+            let is_of_book = |(_, payload): &(&Decision, Value)| {
+                let text = |key: &str| payload[key].as_str().unwrap_or_default();
+                ["symbol", "account", "position_side"].iter().all(|key| text(key) == link.text(key))
+            };
+            let place = left.iter().position(is_of_book).or((ours.len() == 1 && !left.is_empty()).then_some(0));
+            *payload = place.map(|place| left.remove(place).1);
+        }
+        for (index, payload) in paired {
             self.met[index] = Met::Yes;
-            match payload.take_if(|_| Some(index) == paired) {
+            match payload {
                 Some(payload) => self.compare(index, &payload),
                 // A forged decision is a finding already.
                 None if self.chain.links[index].forged => {}
                 None => self.unexpected.push((index, why_not(engine, &self.chain.links[index]))),
             }
         }
-        if let (Some(payload), Some(ours)) = (payload, ours) {
+        for (ours, payload) in left {
             self.missing.push(Ours { decision_id: ours.decision_id.clone(), payload, cause: entry.id });
         }
     }
@@ -220,11 +234,12 @@ impl<'a> Ledger<'a> {
 
 /// Returns the reason why the audit holds what was emitted.
 fn why_not(engine: &Engine, link: &Link) -> String {
-    let Some(symbol) = engine.find(link.text("symbol")) else { return "its symbol was never seen".to_owned() };
-    let Some(open) = &symbol.hot.open else { return "nothing is open".to_owned() };
+    let name = link.text("position_id").rsplit_once('@').map_or_else(|| link.text("symbol"), |(name, _)| name);
+    let Some(book) = view::named_one(engine, name) else { return "its symbol was never seen".to_owned() };
+    let Some(open) = &book.hot.open else { return "nothing is open".to_owned() };
     let hold = open.holds.last().and_then(|change| change.hold);
     let held = hold.map_or_else(|| "it is decided elsewhere".to_owned(), |hold| format!("held: {}", hold.name()));
-    let policy = &*engine.policy().hash;
+    let policy = &*engine.policy_of(book.account).hash;
     if link.text("policy") == policy {
         return held;
     }

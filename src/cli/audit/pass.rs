@@ -51,7 +51,7 @@ pub fn pass(
             }
             let step = engine.step(entry);
             if step.disposition != Disposition::Duplicate {
-                ledger.meet(engine, entry, step.decision.as_deref());
+                ledger.meet(engine, entry, &step.decisions);
             }
             if let Some(why) = refusal(engine, entry, &batch.bytes[place.clone()]) {
                 *executions.refusals.entry(why).or_default() += 1;
@@ -98,7 +98,8 @@ fn refusal(engine: &Engine, entry: &Entry, text: &[u8]) -> Option<String> {
     if !matches!(fact.outcome, Outcome::Refused { .. }) {
         return None;
     }
-    let decisions = engine.symbol(entry.symbol?).positions().flat_map(|position| &position.decisions);
+    let books = engine.books_of(entry.symbol?);
+    let decisions = books.flat_map(|book| book.book.positions()).flat_map(|position| &position.decisions);
     let refused = decisions.filter_map(|decision| decision.outcomes.last());
     let mut refused = refused.filter(|outcome| outcome.entry == entry.id && outcome.what == OutcomeKind::Refused);
     refused.next()?;

@@ -46,8 +46,8 @@ impl Executions {
 
     /// Notes the positions that were closed since the last call, before they are forgotten.
     pub fn see_closed(&mut self, engine: &Engine, changes: &Changes) {
-        for &(symbol, place) in &changes.closed {
-            self.see(engine, &engine.symbol(symbol).closed[place]);
+        for &(book, place) in &changes.closed {
+            self.see(engine, &engine.book(book).closed[place]);
         }
         for (_, position) in &changes.closed_forgotten {
             self.see(engine, position);
@@ -61,7 +61,7 @@ impl Executions {
 
     /// Notes the positions that are still in the state at the end.
     pub fn see_all(&mut self, engine: &Engine) {
-        for position in engine.symbols().flat_map(|symbol| symbol.positions()) {
+        for position in engine.books().flat_map(|book| book.book.positions()) {
             self.see(engine, position);
         }
     }

@@ -89,7 +89,10 @@ impl Trust {
                 (None, None) => Signature::None,
             };
             let policy = match &fact.control {
-                Control::PolicyAdopted(policy) => Some((policy.hash.clone(), is_configured(&fields))),
+                // The policy of an account is not compared with the general configuration.
+                Control::PolicyAdopted(Some(policy)) if !entry.account.is_named() => {
+                    Some((policy.hash.clone(), is_configured(&fields)))
+                }
                 _ => None,
             };
             said.push(Said { id: at.id, event_type: entry.shape, signature, is_skipped, policy });

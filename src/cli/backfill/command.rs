@@ -145,7 +145,7 @@ async fn fetch(
         if !fills {
             // Trades need many calls: they are fetched only for positions whose price has no other source.
             let unpriced: BTreeSet<Box<str>> = needs.symbols(Want::EntryPrice).map(Into::into).collect();
-            needs.list.retain(|need| need.want != Want::Fills || unpriced.contains(&need.symbol));
+            needs.list.retain(|need| need.want != Want::Fills || unpriced.contains(&need.book.symbol));
         }
         let report = fetcher.tick(&Tick { needs, journalled: None }).await?;
         fold(driver, &report)?;
@@ -169,7 +169,8 @@ async fn fetch(
 
 fn is_price_held(engine: &Engine, appended: &Appended) -> bool {
     let symbol = engine.find(&appended.observation.symbol);
-    appended.observation.event_type == "price" && symbol.is_some_and(|symbol| symbol.hot.held_price.is_some())
+    appended.observation.event_type == "price"
+        && symbol.is_some_and(|symbol| engine.symbol(symbol).held_price.is_some())
 }
 
 fn fold(driver: &mut Driver, report: &TickReport) -> anyhow::Result<()> {

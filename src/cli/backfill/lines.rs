@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::codec::view;
 use crate::domain::book::position::Position;
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::view::BookView;
 use crate::domain::engine::Engine;
 use crate::domain::engine::needs::Want;
 use crate::domain::exit;
@@ -71,11 +71,11 @@ pub struct LineDocument<'a> {
 
 /// Returns what open positions lacked before anything was fetched, by symbol.
 pub fn lacking(engine: &Engine) -> BTreeMap<Box<str>, Vec<&'static str>> {
-    open(engine).map(|(symbol, open)| (symbol.name.clone(), view::missing(symbol, open))).collect()
+    open(engine).map(|(book, open)| (book.name.clone(), view::missing(book, open))).collect()
 }
 
-fn open(engine: &Engine) -> impl Iterator<Item = (&Symbol, &Position)> {
-    view::by_name(engine).into_iter().filter_map(|symbol| symbol.hot.open.as_ref().map(|open| (symbol, open)))
+fn open(engine: &Engine) -> impl Iterator<Item = (BookView<'_>, &Position)> {
+    view::by_name(engine).into_iter().filter_map(|book| book.book.hot.open.as_ref().map(|open| (book, open)))
 }
 
 /// Returns the lines of all open positions. `misses` has the sources' answers for needs that were not met.
@@ -87,33 +87,33 @@ pub fn lines(
     no_credentials: Option<&str>,
 ) -> Vec<Line> {
     open(engine)
-        .map(|(symbol, open)| {
-            let lacks = view::missing(symbol, open);
+        .map(|(book, open)| {
+            let lacks = view::missing(book, open);
             // A position that was unknown before lacked everything.
-            let lacked = before.get(&symbol.name).is_none_or(|lacked| !lacked.is_empty());
-            let changed = changes.get(&symbol.name).is_some_and(HashChange::has_changed);
+            let lacked = before.get(&book.name).is_none_or(|lacked| !lacked.is_empty());
+            let changed = changes.get(&book.name).is_some_and(HashChange::has_changed);
             if lacks.is_empty() {
                 let verdict = if lacked || changed { Verdict::Updated } else { Verdict::Complete };
-                let text = complete(engine, symbol, open);
-                return Line { symbol: symbol.name.clone(), verdict, text, missing: BTreeMap::new() };
+                let text = complete(engine, book, open);
+                return Line { symbol: book.name.clone(), verdict, text, missing: BTreeMap::new() };
             }
-            let why = |field| (field, reasons(field, &symbol.name, misses, no_credentials));
+            let why = |field| (field, reasons(field, &book.symbol.name, misses, no_credentials));
             let missing: BTreeMap<&str, String> = lacks.into_iter().map(why).collect();
             let text: Vec<String> = missing.iter().map(|(field, why)| format!("{field}: {why}")).collect();
-            Line { symbol: symbol.name.clone(), verdict: Verdict::Missing, text: text.join(" | "), missing }
+            Line { symbol: book.name.clone(), verdict: Verdict::Missing, text: text.join(" | "), missing }
         })
         .collect()
 }
 
 /// Formats a complete position: `entry_price=0.3 (fill 1770…-0) atr=0.0398 vol=1.0107 entry_risk=26.80 (intent 1770…-0)
 /// mark=0.301 (api 1770…-0)`
-fn complete(engine: &Engine, symbol: &Symbol, open: &Position) -> String {
+fn complete(engine: &Engine, book: BookView<'_>, open: &Position) -> String {
     let mut parts = Vec::new();
     if let Some(entry) = open.totals.entry {
         parts.push(format!("entry_price={} ({} {})", entry.price, entry.source.name(), entry.entry.id));
     }
     if let Some(fields) = &open.risk {
-        let risk = exit::risk(open, engine.policy()).ok().flatten();
+        let risk = exit::risk(open, engine.policy_of(book.account)).ok().flatten();
         let entry_risk = risk.and_then(|risk| risk.risk_price.for_qty(open.totals.qty.abs()).ok());
         let shown = entry_risk.map_or_else(
             || "-".to_owned(),
@@ -127,7 +127,7 @@ fn complete(engine: &Engine, symbol: &Symbol, open: &Position) -> String {
             fields.entry.id
         ));
     }
-    if let Some(mark) = symbol.hot.mark {
+    if let Some(mark) = book.symbol.mark {
         parts.push(format!("mark={} ({} {})", mark.price, engine.source_name(mark.source), mark.entry));
     }
     parts.join(" ")

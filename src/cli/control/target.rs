@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::codec::operator::Word;
+use crate::codec::view;
 use crate::shell::web::{self, ClientError};
 
 /// What a service knows of the position, the rung or the symbol that a command names.
@@ -34,10 +35,12 @@ impl Target {
 
 /// Asks the service whether it knows what a command names. Returns `None` if the command concerns all symbols.
 pub async fn of(url: Option<&str>, word: &Word) -> Option<Target> {
-    let symbol_of = |position: &str| position.split('@').next().unwrap_or_default().to_owned();
+    let symbol_of = |position: &str| position.rsplit_once('@').map_or(position, |(book, _)| book).to_owned();
     let (symbol, position, rung) = match word {
-        Word::Kill(_) | Word::GapAccepted(None) => return None,
-        Word::GapAccepted(Some(symbol)) => (symbol.clone(), None, None),
+        Word::Kill(_) | Word::AccountKill { .. } | Word::GapAccepted { symbol: None, .. } => return None,
+        Word::GapAccepted { symbol: Some(symbol), account } => {
+            (view::written_name(symbol, account.as_deref()), None, None)
+        }
         Word::RiskAccepted(position) => (symbol_of(position), Some(position), None),
         Word::RungRearmed(position, r) => (symbol_of(position), Some(position), Some(*r)),
     };

@@ -9,10 +9,13 @@ use sha2::{Digest as _, Sha256};
 use super::side::{Next, Walk};
 use crate::codec::fields::{self, FieldDifference};
 use crate::codec::time;
+use crate::codec::view;
+use crate::domain::book::state::{Book, parts_of_name};
 use crate::domain::book::symbol::Symbol;
+use crate::domain::book::view::BookView;
 use crate::domain::engine::Engine;
 use crate::domain::event::Event;
-use crate::domain::event::ids::{EntryId, SortKey, SymbolId};
+use crate::domain::event::ids::{AccountId, EntryId, SortKey, SymbolId};
 use crate::shell::terminal::Screen;
 
 /// The result of two replays.
@@ -107,7 +110,7 @@ fn parting(a: &Engine, b: &Engine, next: &Next, stepped: &Engine) -> Option<Part
         a.symbols().chain(b.symbols()).map(|symbol| &*symbol.name).collect()
     } else {
         let named = next.entry.symbol.map(|id| &*stepped.symbol(id).name);
-        let timed = |engine: &'_ Engine| -> Vec<SymbolId> { engine.in_flight().collect() };
+        let timed = |engine: &'_ Engine| -> Vec<SymbolId> { engine.in_flight().map(|book| book.symbol).collect() };
         let timed_a = timed(a).into_iter().map(|id| &*a.symbol(id).name);
         let timed_b = timed(b).into_iter().map(|id| &*b.symbol(id).name);
         named.into_iter().chain(timed_a).chain(timed_b).collect()
@@ -128,24 +131,68 @@ fn parting(a: &Engine, b: &Engine, next: &Next, stepped: &Engine) -> Option<Part
 
 /// Returns true if [`of_symbol`] would return a difference, without listing it.
 fn is_parted(a: &Engine, b: &Engine, name: &str, with_memory: bool) -> bool {
-    match (a.find(name), b.find(name)) {
-        (Some(a), Some(b)) => a.hot != b.hot || (with_memory && (a.cold != b.cold || a.closed != b.closed)),
-        (Some(one), None) | (None, Some(one)) => one.hot.open.is_some() || one.hot.mark.is_some(),
+    let of = |engine: &'_ Engine| engine.find(name);
+    match (of(a), of(b)) {
+        (Some(of_a), Some(of_b)) => {
+            let (symbol_a, symbol_b) = (a.symbol(of_a), b.symbol(of_b));
+            let prices = |symbol: &Symbol| (symbol.mark, symbol.held_price, symbol.instrument, symbol.named);
+            // Accounts have other indices on each side; their intents show in the fields.
+            let is_parted = prices(symbol_a) != prices(symbol_b)
+                || (with_memory && symbol_a.intents != symbol_b.intents)
+                || (with_memory && symbol_a.of_accounts.len() != symbol_b.of_accounts.len());
+            is_parted || are_books_parted(a, b, name, with_memory)
+        }
+        (Some(one), None) => has_content(a, one),
+        (None, Some(one)) => has_content(b, one),
         (None, None) => false,
     }
 }
 
-/// Returns the fields of a symbol that differ, without memory that has expired.
+fn has_content(engine: &Engine, symbol: SymbolId) -> bool {
+    engine.symbol(symbol).mark.is_some() || engine.books_of(symbol).any(|book| book.hot.open.is_some())
+}
+
+fn are_books_parted(a: &Engine, b: &Engine, name: &str, with_memory: bool) -> bool {
+    let (of_a, of_b) = (view::named(a, name), view::named(b, name));
+    let is_parted = |a: &BookView<'_>, b: &BookView<'_>| {
+        a.name != b.name || a.hot != b.hot || (with_memory && (a.orders != b.orders || a.closed != b.closed))
+    };
+    of_a.len() != of_b.len() || of_a.iter().zip(&of_b).any(|(a, b)| is_parted(a, b))
+}
+
+/// Returns the fields of a symbol's books that differ, without memory that has expired.
 pub fn of_symbol(a: &Engine, b: &Engine, name: &str) -> Vec<FieldDifference> {
-    let of = |engine: &Engine| -> Option<Vec<fields::Field>> {
-        let symbol: Symbol = engine.find(name)?.tidied(engine.globals().last.ms);
-        Some(fields::of_symbol(engine, &symbol))
+    let names = |engine: &'_ Engine| -> Vec<Box<str>> {
+        view::named(engine, name).into_iter().map(|book| book.name.clone()).collect()
+    };
+    let (of_a, of_b) = (names(a), names(b));
+    let only_b = of_b.iter().filter(|name| !of_a.contains(name));
+    of_a.iter().chain(only_b).flat_map(|book| of_book(a, b, book)).collect()
+}
+
+fn of_book(a: &Engine, b: &Engine, name: &str) -> Vec<FieldDifference> {
+    let of = |engine: &'_ Engine| -> Option<Vec<fields::Field>> {
+        let now_ms = engine.globals().last.ms;
+        let known = engine.book(engine.find_book(name)?);
+        let mut symbol = known.symbol.clone();
+        symbol.forget_intents(now_ms);
+        let book = known.book.tidied(now_ms);
+        Some(fields::of_book(engine, BookView { symbol: &symbol, book: &book }))
     };
     match (of(a), of(b)) {
         (None, None) => Vec::new(),
-        // One side has only the name, or not even that. It is compared with the fields of an unknown symbol.
+        // One side has only the name, or not even that. It is compared with the fields of an unknown book.
         (of_a, of_b) => {
-            let unknown = || fields::of_symbol(a, &Symbol { name: name.into(), ..Symbol::default() });
+            let unknown = || {
+                let (account, symbol, side) = parts_of_name(name);
+                // The index is of no engine; it only tells that the book is not a plain one.
+                let account_id = if account.is_empty() { AccountId::NONE } else { AccountId(u32::MAX) };
+                let book = Book::new(account_id, account, symbol, side);
+                fields::of_book(
+                    a,
+                    BookView { symbol: &Symbol { name: symbol.into(), ..Symbol::default() }, book: &book },
+                )
+            };
             let mut all = fields::differing(&of_a.unwrap_or_else(unknown), &of_b.unwrap_or_else(unknown));
             // A digest is shown only if it is the only difference.
             if all.iter().any(|difference| difference.field != "digest") {

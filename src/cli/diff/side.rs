@@ -79,7 +79,7 @@ impl Walk {
     pub fn step(&mut self) -> anyhow::Result<Option<Next>> {
         let Some(next) = self.next.take() else { return Ok(None) };
         let folded = self.driver.fold(&next.entry);
-        self.decisions.extend(folded.decided.map(|(decision, _)| decision.decision_id));
+        self.decisions.extend(folded.decided.into_iter().map(|(decision, _)| decision.decision_id));
         self.advance()?;
         Ok(Some(next))
     }

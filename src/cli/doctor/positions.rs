@@ -9,7 +9,7 @@ use super::prices::named;
 use crate::codec::time::span;
 use crate::codec::view;
 use crate::domain::book::position::Position;
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::view::BookView;
 use crate::domain::engine::Engine;
 use crate::domain::exit::{self, Flag};
 
@@ -23,23 +23,23 @@ pub fn checks(engine: &Engine, now_ms: u64) -> Vec<Check> {
         let next = "give the service a source: a snapshot stream, or credentials of the exchange";
         return vec![Check::problem(AREA, "known", found, next)];
     }
-    let open: Vec<(&Symbol, &Position)> = view::by_name(engine)
+    let open: Vec<(BookView<'_>, &Position)> = view::by_name(engine)
         .into_iter()
-        .filter_map(|symbol| symbol.hot.open.as_ref().map(|open| (symbol, open)))
+        .filter_map(|book| book.book.hot.open.as_ref().map(|open| (book, open)))
         .collect();
     let mut checks = vec![Check::ok(AREA, "open", format!("{} positions", open.len()))];
     checks.extend(missing(&open));
     checks.extend(flagged(engine, &open));
-    checks.extend(open.iter().filter_map(|(symbol, open)| readings(engine, symbol, open)));
+    checks.extend(open.iter().filter_map(|(book, open)| readings(engine, *book, open)));
     checks.extend(unconfirmed(engine, &open, now_ms));
     checks
 }
 
-fn missing(open: &[(&Symbol, &Position)]) -> Vec<Check> {
+fn missing(open: &[(BookView<'_>, &Position)]) -> Vec<Check> {
     let mut lacking: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (symbol, open) in open {
-        for field in view::missing(symbol, open) {
-            lacking.entry(field).or_default().push(&symbol.name);
+    for (book, open) in open {
+        for field in view::missing(*book, open) {
+            lacking.entry(field).or_default().push(&book.book.name);
         }
     }
     let check = |(field, symbols): (&&str, &Vec<&str>)| {
@@ -56,11 +56,11 @@ fn missing(open: &[(&Symbol, &Position)]) -> Vec<Check> {
     lacking.iter().map(check).collect()
 }
 
-fn flagged(engine: &Engine, open: &[(&Symbol, &Position)]) -> Vec<Check> {
+fn flagged(engine: &Engine, open: &[(BookView<'_>, &Position)]) -> Vec<Check> {
     let mut flagged: BTreeMap<Flag, Vec<&str>> = BTreeMap::new();
-    for (symbol, open) in open {
-        for flag in exit::flags(symbol, open, engine.policy()) {
-            flagged.entry(flag).or_default().push(&symbol.name);
+    for (book, open) in open {
+        for flag in exit::flags(*book, open, engine.policy_of(book.account)) {
+            flagged.entry(flag).or_default().push(&book.book.name);
         }
     }
     let check = |(flag, symbols): (&Flag, &Vec<&str>)| {
@@ -100,8 +100,8 @@ fn flagged(engine: &Engine, open: &[(&Symbol, &Position)]) -> Vec<Check> {
 }
 
 /// Shows both readings of an ATR beside price and notional. Warns if no rung is within reach under the present reading.
-fn readings(engine: &Engine, symbol: &Symbol, open: &Position) -> Option<Check> {
-    let policy = engine.policy();
+fn readings(engine: &Engine, book: BookView<'_>, open: &Position) -> Option<Check> {
+    let policy = engine.policy_of(book.account);
     let entry = open.totals.entry?.price;
     let fields = open.risk.as_ref()?;
     let risk = exit::risk(open, policy).ok()??;
@@ -131,18 +131,18 @@ fn readings(engine: &Engine, symbol: &Symbol, open: &Position) -> Option<Check> 
     );
     if away.is_none_or(|away| away > OUT_OF_REACH) {
         let next = "no rung is within reach: set atr_unit = \"fraction\" for its producer, or risk_too_large = \"as_fraction\"";
-        return Some(Check::warning(AREA, &*symbol.name, found, next));
+        return Some(Check::warning(AREA, &*book.name, found, next));
     }
-    Some(Check::ok(AREA, &*symbol.name, found))
+    Some(Check::ok(AREA, &*book.name, found))
 }
 
 /// Lists positions whose quantity was not confirmed for a long time.
-fn unconfirmed(engine: &Engine, open: &[(&Symbol, &Position)], now_ms: u64) -> Option<Check> {
+fn unconfirmed(engine: &Engine, open: &[(BookView<'_>, &Position)], now_ms: u64) -> Option<Check> {
     let limit_ms = engine.policy().max_position_age_ms;
     let old: Vec<&str> = open
         .iter()
         .filter(|(_, open)| now_ms.saturating_sub(open.confirmed_ms) > limit_ms)
-        .map(|(symbol, _)| &*symbol.name)
+        .map(|(book, _)| &*book.book.name)
         .collect();
     let oldest = open.iter().map(|(_, open)| now_ms.saturating_sub(open.confirmed_ms)).max()?;
     (!old.is_empty()).then(|| {

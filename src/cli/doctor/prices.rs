@@ -1,6 +1,6 @@
 //! Price coverage: for each open position, which source has a price, and how old it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::check::Check;
 use crate::codec::hashes::{self, HashPrice, NoPrice};
@@ -17,7 +17,12 @@ const MARKET: &str = "redis_market";
 const NAMED: usize = 6;
 
 pub async fn checks(server: &mut Server, engine: &Engine, now_ms: u64) -> Result<Vec<Check>, ServerError> {
-    let open: Vec<&Symbol> = view::by_name(engine).into_iter().filter(|symbol| symbol.hot.open.is_some()).collect();
+    let mut seen = BTreeSet::new();
+    let open: Vec<&Symbol> = view::by_name(engine)
+        .into_iter()
+        .filter(|book| book.hot.open.is_some() && seen.insert(&book.symbol.name))
+        .map(|book| book.symbol)
+        .collect();
     if open.is_empty() {
         return Ok(Vec::new());
     }
@@ -33,7 +38,7 @@ pub async fn checks(server: &mut Server, engine: &Engine, now_ms: u64) -> Result
     let covered = |i: usize| {
         let fresh = |mark: &Mark| now_ms.saturating_sub(mark.entry.ms) <= age_max_ms;
         let of_hash = |text: &PriceText| read(text, now_ms, age_max_ms).is_ok();
-        open[i].hot.mark.as_ref().is_some_and(fresh) || of_hash(&texts[i].ticker) || of_hash(&texts[i].market)
+        open[i].mark.as_ref().is_some_and(fresh) || of_hash(&texts[i].ticker) || of_hash(&texts[i].market)
     };
     let without: Vec<&str> = (0..open.len()).filter(|&i| !covered(i)).map(|i| names[i]).collect();
     checks.push(if without.is_empty() {
@@ -63,7 +68,7 @@ fn streams(engine: &Engine, open: &[&Symbol], now_ms: u64, age_max_ms: u64) -> C
     let mut by_source: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     let mut none = 0;
     for symbol in open {
-        match symbol.hot.mark {
+        match symbol.mark {
             None => none += 1,
             Some(mark) => {
                 let age_ms = now_ms.saturating_sub(mark.entry.ms);

@@ -294,7 +294,7 @@ mod tests {
     const NOW_MS: u64 = 100_000_000;
 
     fn found(consumers: &[(&str, u64, u64)], delivered_ms: u64) -> Vec<(Verdict, String)> {
-        let stream = Stream { kind: StreamKind::Result, name: "results".to_owned() };
+        let stream = Stream { kind: StreamKind::Result, name: "results".to_owned(), account: None };
         let id = |ms| Some(EntryId::new(ms, 0));
         let info =
             StreamInfo { length: 9, first: id(1), last: id(NOW_MS), last_generated: id(NOW_MS), entries_added: None };
@@ -331,7 +331,7 @@ mod tests {
         let empty =
             |last_generated| StreamInfo { length: 0, first: None, last: None, last_generated, entries_added: None };
         let check = |kind, info: &StreamInfo| {
-            let check = age(&Stream { kind, name: "a".to_owned() }, info, &config, NOW_MS);
+            let check = age(&Stream { kind, name: "a".to_owned(), account: None }, info, &config, NOW_MS);
             (check.verdict, check.found)
         };
         for never in [None, Some(EntryId::new(0, 0))] {

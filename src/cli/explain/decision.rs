@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::document::{Decided, Emission, Emitted, Explanation, Outcome, OutcomeEvent, OutcomeFill, Subject};
 use super::scene::{fold, quantity_line};
 use crate::codec::chain::{self, Link};
-use crate::codec::{seal, state, time};
+use crate::codec::{seal, state, time, view};
 use crate::config::Config;
 use crate::domain::book::position::Position;
 use crate::domain::book::rung::OutcomeKind;
@@ -22,7 +22,7 @@ pub(super) fn of_history(wanted: &str, sources: &[PathBuf], config: &Config) -> 
     let cause = emitted.as_ref().and_then(|link| Some((link.cause()?.0.to_owned(), link.cause()?.1)));
     let mut found = None;
     let folded = fold(sources, config, None, |engine, entry, (ours, policy_since)| {
-        let ours = ours.filter(|decision| decision.decision_id.starts_with(wanted));
+        let ours = ours.iter().find(|decision| decision.decision_id.starts_with(wanted));
         let is_cause = cause
             .as_ref()
             .is_some_and(|(stream, id)| entry.id == *id && engine.streams().get(entry.stream).name == *stream);
@@ -42,13 +42,12 @@ pub(super) fn of_history(wanted: &str, sources: &[PathBuf], config: &Config) -> 
             recomputed_alike: recomputed.as_ref().map(|recomputed| *recomputed == decision),
         });
         let text = |key: &str| decision[key].as_str().unwrap_or_default().to_owned();
-        let (symbol, decision_id) = (text("symbol"), text("decision_id"));
-        let qty = engine
-            .find(&symbol)
-            .and_then(|symbol| symbol.hot.open.as_ref())
+        let (book, decision_id) = (book_of(&decision).to_owned(), text("decision_id"));
+        let qty = view::named_one(engine, &book)
+            .and_then(|book| book.book.hot.open.as_ref())
             .map(|open| quantity_line(&text("close_fraction"), &text("base"), &text("qty"), open));
         let decided = Decided { decision, emission: Some(Emission { emitted }), outcome: None };
-        let mut explanation = Explanation::of(engine, &symbol, policy_since, Subject::Decision(decided))?;
+        let mut explanation = Explanation::of(engine, &book, policy_since, Subject::Decision(decided))?;
         explanation.arithmetic.extend(qty);
         found = Some((explanation, decision_id));
         Ok(())
@@ -57,7 +56,7 @@ pub(super) fn of_history(wanted: &str, sources: &[PathBuf], config: &Config) -> 
         format!("no decision of the history has an id that begins with {wanted}: give a longer history, or the journal")
     })?;
     if let Subject::Decision(decided) = &mut explanation.subject {
-        decided.outcome = Outcome::of(folded.engine.symbols().flat_map(|symbol| symbol.positions()), &decision_id);
+        decided.outcome = Outcome::of(folded.engine.books().flat_map(|book| book.book.positions()), &decision_id);
     }
     Ok(explanation)
 }
@@ -97,8 +96,9 @@ pub(super) fn of_store(wanted: &str, dir: &Path) -> anyhow::Result<Explanation> 
     })?;
     let text = |key: &str| decision[key].as_str().unwrap_or_default().to_owned();
     let symbol = text("symbol");
-    let closed = state::closed_positions(&rows, &symbol)?;
-    let open = engine.find(&symbol).and_then(|symbol| symbol.hot.open.as_ref());
+    let book = book_of(&decision);
+    let closed = state::closed_positions(&rows, book)?;
+    let open = view::named_one(&engine, book).and_then(|book| book.book.hot.open.as_ref());
     let outcome = Outcome::of(closed.iter().chain(open), &text("decision_id"));
     let r_net = format!(
         "r_net      = (pnl − cost) / risk = ({} − {}) / {} = {}",
@@ -109,6 +109,12 @@ pub(super) fn of_store(wanted: &str, dir: &Path) -> anyhow::Result<Explanation> 
     );
     let subject = Subject::Decision(Decided { decision, emission: None, outcome });
     Ok(Explanation { symbol, arithmetic: vec![r_net], scene: None, subject, origins: None })
+}
+
+/// Returns the name of the book of a decision: that of its position, else its symbol.
+fn book_of(payload: &Value) -> &str {
+    let position = payload["position_id"].as_str().unwrap_or_default();
+    position.rsplit_once('@').map_or_else(|| payload["symbol"].as_str().unwrap_or_default(), |(book, _)| book)
 }
 
 impl Outcome {

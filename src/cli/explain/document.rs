@@ -10,6 +10,7 @@ use crate::codec::view::PositionView;
 /// The document of `--json`.
 #[derive(Serialize)]
 pub struct Explanation {
+    /// The name of the book: that of its symbol, with account and position side where there is one.
     pub symbol: String,
     pub arithmetic: Vec<String>,
     /// `None` for a decision of a store, which has no earlier state.
@@ -43,7 +44,7 @@ pub struct Scene {
     pub hold: Option<&'static str>,
     pub why: Vec<String>,
     pub policy: PolicyInForce,
-    /// Open positions of other symbols, by hold. [1]
+    /// Open positions of other books, by hold. [1]
     pub others: BTreeMap<&'static str, u64>,
     /// `None` if there is no position.
     #[serde(flatten)]

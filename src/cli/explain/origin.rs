@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::document::{Explanation, Origin, Origins};
 use crate::codec::line;
 use crate::config::Config;
+use crate::domain::book::state::parts_of_name;
 use crate::domain::engine::Decisions;
 use crate::domain::event::ids::EntryId;
 use crate::drive::driver::Driver;
@@ -34,7 +35,7 @@ pub(super) fn origins(
     let options = Options { until: Some(EntryId::new(last.ms, u64::MAX)), ..Options::default() };
     let mut history = History::open(&inputs, &config.streams, options)?;
     let mut driver = Driver::new(config, Decisions::Recorded)?;
-    let of_symbol = driver.intern(&explanation.symbol);
+    let of_symbol = driver.intern(parts_of_name(&explanation.symbol).1);
     while let Some(at) = history.next_line()? {
         if at.id < first || at.duplicate {
             continue;

@@ -3,35 +3,35 @@
 use crate::codec::{time, view};
 use crate::domain::book::position::Position;
 use crate::domain::book::rung::RungState;
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::view::BookView;
 use crate::domain::engine::Engine;
 use crate::domain::exit::policy::Policy;
 use crate::domain::exit::{self, Hold, Valuation};
 use crate::domain::units::RMultiple;
 
 /// Returns the sentences for a symbol at a time. `None` as the hold of an open position means that nothing holds it.
-pub fn why(engine: &Engine, symbol: &Symbol, hold: Option<Hold>, now_ms: u64) -> Vec<String> {
-    let Some(open) = &symbol.hot.open else {
-        let mut why = vec![match symbol.closed.last() {
+pub fn why(engine: &Engine, book: BookView<'_>, hold: Option<Hold>, now_ms: u64) -> Vec<String> {
+    let Some(open) = &book.book.hot.open else {
+        let mut why = vec![match book.closed.last() {
             Some(_) => "No position is open; the last one is shown.".to_owned(),
             None => "No position was ever open.".to_owned(),
         }];
-        if symbol.is_unconfirmed() {
+        if book.is_unconfirmed() {
             why.push("One snapshot shows a position; a second one that agrees opens it.".to_owned());
         }
         return why;
     };
     let Some(hold) = hold else { return vec!["Nothing holds it: the next evaluation decides.".to_owned()] };
-    let mut why = because(engine, symbol, open, hold, now_ms);
-    let rest = view::missing(symbol, open);
+    let mut why = because(engine, book, open, hold, now_ms);
+    let rest = view::missing(book, open);
     if !rest.is_empty() && !matches!(hold, Hold::MissingEntryPrice | Hold::MissingRisk | Hold::NoPrice) {
         why.push(format!("{} is missing as well.", rest.join(" and ")));
     }
     why
 }
 
-fn because(engine: &Engine, symbol: &Symbol, open: &Position, hold: Hold, now_ms: u64) -> Vec<String> {
-    let policy = engine.policy();
+fn because(engine: &Engine, book: BookView<'_>, open: &Position, hold: Hold, now_ms: u64) -> Vec<String> {
+    let policy = engine.policy_of(book.account);
     let one = |text: String| vec![text];
     match hold {
         Hold::Killed => one("The kill switch is set: a `kill.changed` entry with kill false releases it.".to_owned()),
@@ -65,8 +65,8 @@ fn because(engine: &Engine, symbol: &Symbol, open: &Position, hold: Hold, now_ms
             "No price was ever seen; the price stream or a look-up could supply it{}.",
             accepted(engine)
         )),
-        Hold::PriceJump => jumped(symbol, open, policy),
-        Hold::StalePrice => stale(engine, symbol, now_ms),
+        Hold::PriceJump => jumped(book, open, policy),
+        Hold::StalePrice => stale(engine, book, now_ms),
         Hold::WeakEntry => one(source(open.totals.entry.map_or("nothing", |e| e.source.name()), "live_entry_sources")),
         Hold::WeakRisk if !open.rescales.is_empty() => one(
             "The exchange rescaled its contract: compare quantity and entry price with the exchange, then `risk.accepted`."
@@ -81,22 +81,22 @@ fn because(engine: &Engine, symbol: &Symbol, open: &Position, hold: Hold, now_ms
         Hold::NotLive => one("The symbol is not one of the policy's `live_symbols`.".to_owned()),
         Hold::NoInstrument => one("The step size is not known: an `instrument` look-up could supply it.".to_owned()),
         Hold::NotTrading => one("The exchange takes no orders for it: its status is not TRADING.".to_owned()),
-        Hold::BelowMinR => below(engine, symbol, open, now_ms),
-        Hold::NoRung => no_rung(engine, symbol, open, now_ms),
+        Hold::BelowMinR => below(engine, book, open, now_ms),
+        Hold::NoRung => no_rung(engine, book, open, now_ms),
         Hold::RetryWait => retry(open),
         Hold::BelowMinimum => one(format!(
             "What the rung would close is below the smallest order: {} [quote], or the instrument's least quantity; its rungs stay armed.",
             policy.min_notional
         )),
         Hold::RateLimited => one(format!(
-            "{} decisions a minute are allowed, of all symbols together; the next evaluation after that may decide.",
+            "{} decisions a minute are allowed, of all symbols of the account together; the next evaluation after that may decide.",
             policy.max_actions_per_min
         )),
         Hold::OutOfRange => one("The numbers do not fit exact arithmetic.".to_owned()),
     }
 }
 
-fn jumped(symbol: &Symbol, open: &Position, policy: &Policy) -> Vec<String> {
+fn jumped(book: BookView<'_>, open: &Position, policy: &Policy) -> Vec<String> {
     if open.price_doubted.is_some() {
         return vec![
             "The price moved so far that the contract could have been rescaled: a look-up or snapshot that agrees with the \
@@ -104,7 +104,7 @@ fn jumped(symbol: &Symbol, open: &Position, policy: &Policy) -> Vec<String> {
                 .to_owned(),
         ];
     }
-    let held = symbol.hot.held_price.map_or_else(String::new, |held| format!(" {}", held.price));
+    let held = book.symbol.held_price.map_or_else(String::new, |held| format!(" {}", held.price));
     vec![format!(
         "The last price{held} is more than {} away from the one before, or from the entry price: one near it, {} later or of \
          another source, confirms it.",
@@ -144,8 +144,8 @@ fn in_flight(open: &Position) -> Vec<String> {
         .collect()
 }
 
-fn stale(engine: &Engine, symbol: &Symbol, now_ms: u64) -> Vec<String> {
-    let Some(mark) = symbol.hot.mark else { return Vec::new() };
+fn stale(engine: &Engine, book: BookView<'_>, now_ms: u64) -> Vec<String> {
+    let Some(mark) = book.symbol.mark else { return Vec::new() };
     vec![format!(
         "The last price is {} old, and {} are allowed; a fresh one from {} could supply it{}.",
         time::span(now_ms.saturating_sub(mark.entry.ms)),
@@ -156,28 +156,28 @@ fn stale(engine: &Engine, symbol: &Symbol, now_ms: u64) -> Vec<String> {
 }
 
 /// Explains how far the price is from the lowest rung that can be taken.
-fn below(engine: &Engine, symbol: &Symbol, open: &Position, now_ms: u64) -> Vec<String> {
-    let policy = engine.policy();
-    let r_net = Valuation::of(symbol, policy).ok().flatten().map(|valuation| valuation.r_net);
+fn below(engine: &Engine, book: BookView<'_>, open: &Position, now_ms: u64) -> Vec<String> {
+    let policy = engine.policy_of(book.account);
+    let r_net = Valuation::of(book, policy).ok().flatten().map(|valuation| valuation.r_net);
     let r_net = r_net.map_or_else(|| "unknown".to_owned(), |r| r.to_string());
     let mut why = vec![format!("r_net is {r_net}, below the {} R of the policy (`min_r`).", policy.min_r)];
     match view::next_rung(open, policy, now_ms) {
-        Some(rung) => why.push(reach(engine, symbol, open, rung)),
+        Some(rung) => why.push(reach(engine, book, open, rung)),
         None => why.push("No rung of the ladder is left to be taken.".to_owned()),
     }
-    if let Some(remark) = too_large(engine, open) {
+    if let Some(remark) = too_large(engine, book, open) {
         why.push(remark);
     }
     why
 }
 
-fn reach(engine: &Engine, symbol: &Symbol, open: &Position, rung: RMultiple) -> String {
-    let policy = engine.policy();
+fn reach(engine: &Engine, book: BookView<'_>, open: &Position, rung: RMultiple) -> String {
+    let policy = engine.policy_of(book.account);
     let wanted = rung.max(policy.min_r);
     let Some(price) = exit::price_at(open, policy, wanted).ok().flatten() else {
         return format!("The next rung is {rung} R; no positive price reaches it.");
     };
-    let away = symbol.hot.mark.and_then(|mark| {
+    let away = book.symbol.mark.and_then(|mark| {
         let (mark, price) = (mark.price.get(), price.get());
         let share = price.checked_sub(mark)?.checked_div(mark)?.checked_mul(rust_decimal::Decimal::ONE_HUNDRED)?;
         Some(format!(", {:+.2} % from {mark}", share.round_dp(2)))
@@ -185,8 +185,8 @@ fn reach(engine: &Engine, symbol: &Symbol, open: &Position, rung: RMultiple) -> 
     format!("The next rung, {rung} R, is reached at {price}{}.", away.unwrap_or_default())
 }
 
-fn too_large(engine: &Engine, open: &Position) -> Option<String> {
-    let risk = exit::risk(open, engine.policy()).ok().flatten().filter(|risk| risk.too_large)?;
+fn too_large(engine: &Engine, book: BookView<'_>, open: &Position) -> Option<String> {
+    let risk = exit::risk(open, engine.policy_of(book.account)).ok().flatten().filter(|risk| risk.too_large)?;
     let entry = open.totals.entry?.price;
     Some(format!(
         "The risk per unit, {}, is above the entry price {entry}: an ATR that is a fraction read as a price? (policy `atr_unit`, \
@@ -195,8 +195,8 @@ fn too_large(engine: &Engine, open: &Position) -> Option<String> {
     ))
 }
 
-fn no_rung(engine: &Engine, symbol: &Symbol, open: &Position, now_ms: u64) -> Vec<String> {
-    let policy = engine.policy();
+fn no_rung(engine: &Engine, book: BookView<'_>, open: &Position, now_ms: u64) -> Vec<String> {
+    let policy = engine.policy_of(book.account);
     let taken: Vec<String> = view::rungs(open, policy, now_ms)
         .iter()
         .filter(|rung| rung.state != RungState::Armed)
@@ -208,7 +208,7 @@ fn no_rung(engine: &Engine, symbol: &Symbol, open: &Position, now_ms: u64) -> Ve
         format!("Every rung that is reached was taken: {}.", taken.join(", "))
     }];
     match view::next_rung(open, policy, now_ms) {
-        Some(rung) => why.push(reach(engine, symbol, open, rung)),
+        Some(rung) => why.push(reach(engine, book, open, rung)),
         None => why.push("No rung of the ladder is left.".to_owned()),
     }
     why

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use super::document::{Explanation, HoldSince, Holds, Later, PolicyInForce, Scene, Subject};
 use super::reasons;
-use crate::codec::view::PositionView;
+use crate::codec::view::{self, PositionView};
 use crate::codec::{policy, time};
 use crate::config::Config;
 use crate::domain::book::position::Position;
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::view::BookView;
 use crate::domain::engine::{Decision, Engine};
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::{Control, Entry, Event};
@@ -36,7 +36,7 @@ pub fn fold(
     sources: &[PathBuf],
     config: &Config,
     until: Option<EntryId>,
-    mut look: impl FnMut(&Engine, &Entry, (Option<&Decision>, Option<EntryId>)) -> anyhow::Result<()>,
+    mut look: impl FnMut(&Engine, &Entry, (&[Decision], Option<EntryId>)) -> anyhow::Result<()>,
 ) -> anyhow::Result<Past> {
     let inputs: Vec<Input> = sources.iter().cloned().map(Input::from).collect();
     let mut history = History::open(&inputs, &config.streams, Options { until, ..Options::default() })?;
@@ -51,7 +51,7 @@ pub fn fold(
             {
                 policy_since = Some(entry.id);
             }
-            look(engine, entry, (step.decision.as_deref(), policy_since))?;
+            look(engine, entry, (&step.decisions, policy_since))?;
         }
         Ok(())
     })?;
@@ -59,24 +59,24 @@ pub fn fold(
 }
 
 impl Explanation {
-    /// Describes a symbol. Errors if the symbol was never seen.
+    /// Describes a book. Errors if its symbol was never seen.
     pub fn of(engine: &Engine, name: &str, policy_since: Option<EntryId>, subject: Subject) -> anyhow::Result<Self> {
-        let Some(symbol) = engine.find(name) else {
+        let Some(book) = view::named_one(engine, name) else {
             let near = policy::nearest(name, engine.symbols().map(|symbol| &*symbol.name));
             let near = near.map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
             bail!("no entry names the symbol {name}{near}");
         };
         let now_ms = engine.evaluated_ms();
-        let (last, policy) = (engine.globals().last, engine.policy());
-        let open = symbol.hot.open.as_ref();
-        let shown = open.or(symbol.closed.last());
-        let hold = open.and_then(|_| engine.hold_at(symbol, now_ms));
+        let (last, policy) = (engine.globals().last, engine.policy_of(book.account));
+        let open = book.book.hot.open.as_ref();
+        let shown = open.or(book.book.closed.last());
+        let hold = open.and_then(|_| engine.hold_at(book, now_ms));
         let scene = Scene {
             last_entry: last.to_string(),
             at: time::iso(now_ms),
-            position: shown.map(|position| PositionView::of(engine, symbol, position)),
+            position: shown.map(|position| PositionView::of(engine, book, position)),
             hold: hold.map(|hold| hold.name()),
-            why: reasons::why(engine, symbol, hold, now_ms),
+            why: reasons::why(engine, book, hold, now_ms),
             policy: PolicyInForce {
                 hash: policy.hash.to_string(),
                 mode: policy.mode.name(),
@@ -85,25 +85,25 @@ impl Explanation {
                 min_r: policy.min_r.to_string(),
                 cost_bps: policy.cost_bps.to_string(),
             },
-            others: others(engine, name, now_ms),
+            others: others(engine, &book.name, now_ms),
             holds: shown.map(Holds::of),
         };
-        let arithmetic = open.map_or_else(Vec::new, |open| arithmetic(engine, symbol, open));
-        Ok(Self { symbol: name.to_owned(), arithmetic, scene: Some(scene), subject, origins: None })
+        let arithmetic = open.map_or_else(Vec::new, |open| arithmetic(engine, book, open));
+        Ok(Self { symbol: book.name.to_string(), arithmetic, scene: Some(scene), subject, origins: None })
     }
 }
 
 impl Later {
-    /// Returns the hold of a symbol at a time after its evaluation, if it has become another one: no entry states that
+    /// Returns the hold of a book at a time after its evaluation, if it has become another one: no entry states that
     /// a price has become too old. [ms since 1970]
     pub fn of(engine: &Engine, name: &str, at_ms: u64) -> Option<Self> {
-        let symbol = engine.find(name).filter(|symbol| symbol.hot.open.is_some())?;
+        let book = view::named_one(engine, name).filter(|book| book.hot.open.is_some())?;
         let evaluated_ms = engine.evaluated_ms();
-        let hold = engine.hold_at(symbol, at_ms);
-        if at_ms <= evaluated_ms || hold == engine.hold_at(symbol, evaluated_ms) {
+        let hold = engine.hold_at(book, at_ms);
+        if at_ms <= evaluated_ms || hold == engine.hold_at(book, evaluated_ms) {
             return None;
         }
-        let why = reasons::why(engine, symbol, hold, at_ms);
+        let why = reasons::why(engine, book, hold, at_ms);
         Some(Self { at: time::iso(at_ms), hold: hold.map(|hold| hold.name()), why })
     }
 }
@@ -121,20 +121,20 @@ impl Holds {
     }
 }
 
-/// Counts the open positions of other symbols at the same time, by hold. [1]
+/// Counts the open positions of other books at the same time, by hold. [1]
 fn others(engine: &Engine, name: &str, now_ms: u64) -> BTreeMap<&'static str, u64> {
     let mut others = BTreeMap::new();
-    for symbol in engine.symbols().filter(|symbol| symbol.hot.open.is_some() && *symbol.name != *name) {
-        let hold = engine.hold_at(symbol, now_ms).map_or("nothing", |hold| hold.name());
+    for book in engine.books().filter(|book| book.hot.open.is_some() && *book.name != *name) {
+        let hold = engine.hold_at(book, now_ms).map_or("nothing", |hold| hold.name());
         *others.entry(hold).or_default() += 1;
     }
     others
 }
 
 /// Returns the numbers of an evaluation, inserted into their formulas; the last line is `r_net`.
-pub fn arithmetic(engine: &Engine, symbol: &Symbol, open: &Position) -> Vec<String> {
-    let policy = engine.policy();
-    let (Ok(Some(reading)), Some(risk)) = (Valuation::of(symbol, policy), &open.risk) else { return Vec::new() };
+pub fn arithmetic(engine: &Engine, book: BookView<'_>, open: &Position) -> Vec<String> {
+    let policy = engine.policy_of(book.account);
+    let (Ok(Some(reading)), Some(risk)) = (Valuation::of(book, policy), &open.risk) else { return Vec::new() };
     let qty = open.totals.qty;
     let signed = if qty.is_negative() { format!("({qty})") } else { qty.to_string() };
     let entry = reading.entry.price;

@@ -52,7 +52,7 @@ pub fn table(sheet: &Sheet, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     if !sheet.unconfirmed.is_empty() {
         screen.line(&format!("unconfirmed (a snapshot told of them once): {}", sheet.unconfirmed.join(" ")))?;
     }
-    let is_open = |name: &String| sheet.positions.iter().any(|p| p.symbol == *name && p.closed.is_none());
+    let is_open = |name: &String| sheet.positions.iter().any(|p| p.book() == name && p.closed.is_none());
     let held: Vec<&str> = sheet.history_gap.iter().filter(|name| !is_open(name)).map(String::as_str).collect();
     if !held.is_empty() {
         screen.line(&format!("history gap, nothing open: {}", held.join(" ")))?;
@@ -82,7 +82,7 @@ fn cells(sheet: &Sheet, position: &PositionView) -> Vec<(String, Tone)> {
         Some(_) => Tone::Warning,
     };
     vec![
-        plain(position.symbol.clone()),
+        plain(position.book().to_owned()),
         plain(position.side.clone()),
         plain(position.qty.clone()),
         plain(value(entry.as_ref())),

@@ -100,7 +100,7 @@ fn cells((id, decision): (EntryId, DecisionView)) -> Vec<(String, Tone)> {
     let plain = |text: String| (text, Tone::Plain);
     vec![
         (time::iso(id.ms), Tone::Dim),
-        plain(decision.symbol),
+        plain(decision.book().to_owned()),
         plain(decision.side),
         plain(decision.qty),
         plain(decision.close_fraction),

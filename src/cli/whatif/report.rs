@@ -63,7 +63,7 @@ fn sums(variant: &Variant) -> anyhow::Result<(Sums, BTreeMap<String, SymbolSums>
     let mut symbols: BTreeMap<String, SymbolSums> = BTreeMap::new();
     for made in &variant.made {
         let fits = symbols
-            .entry(variant.engine.symbol(made.decision.symbol).name.to_string())
+            .entry(variant.engine.book(made.decision.book).name.to_string())
             .or_default()
             .add(made)
             .and_then(|()| all.add(made));

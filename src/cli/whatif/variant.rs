@@ -71,17 +71,17 @@ impl Variant {
             if !self.waiting.is_empty() {
                 self.fill(entry);
             }
-            if let Some(decision) = step.decision {
-                self.make(*decision);
+            for decision in step.decisions {
+                self.make(decision);
             }
         }
     }
 
     fn make(&mut self, decision: Decision) {
-        let symbol = self.engine.symbol(decision.symbol);
-        let largest = symbol.hot.open.as_ref().map_or(decision.qty, |open| open.totals.qty_largest);
+        let book = self.engine.book(decision.book);
+        let largest = book.hot.open.as_ref().map_or(decision.qty, |open| open.totals.qty_largest);
         let risk = decision.valuation.risk.risk_price.for_qty(largest);
-        self.waiting.entry(decision.symbol).or_default().push(self.made.len());
+        self.waiting.entry(decision.book.symbol).or_default().push(self.made.len());
         self.made.push(Made { decision, fill: None, risk });
     }
 
@@ -93,7 +93,7 @@ impl Variant {
     /// Fills the waiting decisions at a price that was used.
     fn fill(&mut self, entry: &Entry) {
         let (Some(id), Ok(Event::Price(_))) = (entry.symbol, &entry.content) else { return };
-        let mark = self.engine.symbol(id).hot.mark.filter(|mark| mark.entry == entry.id);
+        let mark = self.engine.symbol(id).mark.filter(|mark| mark.entry == entry.id);
         let Some(mark) = mark else { return };
         for place in self.waiting.remove(&id).unwrap_or_default() {
             let made = &mut self.made[place];
@@ -102,7 +102,7 @@ impl Variant {
             made.fill = Some(Fill { entry: entry.id, price: mark.price, pnl, r });
             // Decisions that the history's own results settle are left to them.
             if self.engine.policy().mode == Mode::Live && !self.recorded.contains(&made.decision.decision_id) {
-                self.engine.suppose_filled(id, &made.decision.decision_id, entry.id);
+                self.engine.suppose_filled(made.decision.book, &made.decision.decision_id, entry.id);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Control entries: policy, kill switch, gaps, and acceptances by operators.
 
 use super::Subject;
+use super::account;
 use super::optional_symbol;
 use crate::codec::line::{FieldValue, Fields};
 use crate::codec::object::Object;
@@ -30,6 +31,7 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
         "history.gap" => ("history.gap", history_gap(subject)),
         "gap.accepted" => {
             subject.symbol = optional_symbol(&subject.object, subject.symbols)?;
+            subject.signed_account()?;
             ("gap.accepted", Ok(Control::GapAccepted))
         }
         "risk.accepted" => ("risk.accepted", risk_accepted(subject)),
@@ -103,10 +105,10 @@ pub(super) fn precaution(fields: &Fields<'_>) -> (bool, bool) {
 pub fn kills_when_read(fields: &Fields<'_>) -> bool {
     let Ok(object) = Object::of(fields) else { return precaution(fields).0 };
     let Ok(Some(name)) = event_type(&object) else { return false };
-    let is_too_large = fields.size() > super::ENTRY_SIZE_MAX;
+    let is_unreadable = fields.size() > super::ENTRY_SIZE_MAX || account::signed_name(&object).is_err();
     match name.as_str() {
-        "kill.changed" => is_too_large || object.boolean(&["kill"]) != Ok(Some(false)),
-        "policy.adopted" => is_too_large || policy_of(&object).is_err(),
+        "kill.changed" => is_unreadable || object.boolean(&["kill"]) != Ok(Some(false)),
+        "policy.adopted" => is_unreadable || policy_adopted_by(&object).is_err(),
         _ => false,
     }
 }
@@ -123,8 +125,17 @@ pub(super) fn is_gap(control: &Control) -> bool {
     matches!(control, Control::HistoryGap { .. })
 }
 
-fn policy_adopted(subject: &Subject<'_>) -> Result<Control, Reason> {
-    Ok(Control::PolicyAdopted(Box::new(policy_of(&subject.object)?)))
+fn policy_adopted(subject: &mut Subject<'_>) -> Result<Control, Reason> {
+    subject.signed_account()?;
+    policy_adopted_by(&subject.object).map(Control::PolicyAdopted)
+}
+
+/// Returns the policy that is adopted. Null gives an account the general policy again.
+fn policy_adopted_by(object: &Object<'_>) -> Result<Option<Box<Policy>>, Reason> {
+    if object.is_null("policy") && account::signed_name(object)?.is_some() {
+        return Ok(None);
+    }
+    Ok(Some(Box::new(policy_of(object)?)))
 }
 
 fn policy_of(object: &Object<'_>) -> Result<Policy, Reason> {
@@ -132,7 +143,8 @@ fn policy_of(object: &Object<'_>) -> Result<Policy, Reason> {
     policy::from_json(&text).map_err(|error| error.reason())
 }
 
-fn kill_changed(subject: &Subject<'_>) -> Result<Control, Reason> {
+fn kill_changed(subject: &mut Subject<'_>) -> Result<Control, Reason> {
+    subject.signed_account()?;
     Ok(Control::KillChanged { kill: subject.object.boolean(&["kill"])?.ok_or(Reason::UnknownWord)? })
 }
 

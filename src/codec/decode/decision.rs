@@ -23,6 +23,8 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     }
     subject.shape = "harvest.decision";
     let symbol = symbol?;
+    let account = subject.account()?;
+    let position_side = subject.position_side()?;
     let object = &subject.object;
     let text =
         |name: &str| -> Result<Box<str>, Reason> { Ok(object.text(&[name])?.ok_or(Reason::UnknownWord)?.into()) };
@@ -42,6 +44,8 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
         plan_id,
         position_id: text("position_id")?,
         symbol,
+        account,
+        position_side,
         side: side(object)?.ok_or(Reason::NoSide)?,
         qty: object.positive(&["qty"])?.map(Qty::new).ok_or(Reason::NoQuantity)?,
         share: object.positive(&["close_fraction"])?.map(Ratio::new).ok_or(Reason::BadNumber)?,

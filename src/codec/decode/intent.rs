@@ -2,11 +2,13 @@
 
 use super::Subject;
 use super::market::{optional_price, risk_fields};
+use super::position::position_side;
 use crate::codec::object::{Envelope, Object};
-use crate::domain::event::{Direction, Event, ExitIntent, Intent, Reason};
+use crate::domain::event::{Direction, Event, ExitIntent, Intent, PositionSide, Reason};
 
 pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     subject.symbol()?;
+    subject.account()?;
     let id = subject.id;
     let object = &subject.object;
     let beside = object.beside();
@@ -15,6 +17,12 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
         return Ok(Event::ExitIntent(Box::new(ExitIntent { id, decision_id })));
     }
     let direction = direction(object)?;
+    // BUY for SHORT, or SELL for LONG, closes.
+    let side = position_side(object)?;
+    if side.and_then(PositionSide::direction).is_some_and(|of_side| of_side != direction) {
+        let decision_id = object.text(&["decision_id"])?.map(Into::into);
+        return Ok(Event::ExitIntent(Box::new(ExitIntent { id, decision_id })));
+    }
     let entry_price = optional_price(object.positive(&["entry_price"])?);
     let (atr_value, volatility_factor) = risk_fields(object)?;
     let producer = producer(if object.envelope == Envelope::Flat { object } else { &beside });

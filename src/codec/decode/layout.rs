@@ -1,6 +1,7 @@
 //! Layouts of lines: a line is read step by step once, and again only where lines of one producer differ.
 
 use super::ENTRY_SIZE_MAX;
+use super::account::ACCOUNTS;
 use super::market::NAMES;
 use super::position::POSITION_SIDES;
 use crate::codec::number::Plain;
@@ -47,7 +48,8 @@ pub(super) enum Role {
     Side,
     Quantity,
     EntryPrice,
-    HedgeSide,
+    /// A position side or an account.
+    Book,
     /// No rule uses it.
     Other,
 }
@@ -60,7 +62,7 @@ impl Role {
             b"side" => Self::Side,
             b"position_qty" => Self::Quantity,
             b"entry_price" => Self::EntryPrice,
-            _ if POSITION_SIDES.iter().any(|known| known.as_bytes() == name) => Self::HedgeSide,
+            _ if POSITION_SIDES.iter().chain(&ACCOUNTS).any(|known| known.as_bytes() == name) => Self::Book,
             _ => NAMES.iter().position(|(known, _)| known.as_bytes() == name).map_or(Self::Other, Self::Price),
         }
     }

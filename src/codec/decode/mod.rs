@@ -1,5 +1,6 @@
 //! Decodes stream entries into events: every known shape (docs/spec/streams.md).
 
+mod account;
 mod control;
 mod decision;
 mod intent;
@@ -15,6 +16,8 @@ mod tick;
 
 use std::collections::{BTreeSet, HashMap};
 
+use account::Accounts;
+pub use account::is_account_name;
 pub use control::kills_when_read;
 use recent::Recent;
 
@@ -23,10 +26,10 @@ use super::number;
 use super::object::Object;
 use super::signing::SigningKey;
 use super::symbol;
-use crate::domain::book::symbol::Symbol;
-use crate::domain::event::ids::{EntryId, StreamId, SymbolId};
+use crate::domain::engine::Engine;
+use crate::domain::event::ids::{AccountId, EntryId, StreamId, SymbolId};
 use crate::domain::event::streams::{SYMBOLS_MAX, StreamKind, Streams};
-use crate::domain::event::{Entry, Event, Reason, Unreadable};
+use crate::domain::event::{Entry, Event, PositionSide, Reason, Unreadable};
 
 /// A larger entry is quarantined. [bytes]
 pub const ENTRY_SIZE_MAX: usize = 1 << 20;
@@ -47,6 +50,7 @@ pub struct Symbols {
     handed_over: usize,
     /// Plain names that were interned recently.
     recent: Recent,
+    accounts: Accounts,
 }
 
 impl Default for Symbols {
@@ -59,18 +63,20 @@ impl Default for Symbols {
             priced_max: SYMBOLS_MAX,
             handed_over: 0,
             recent: Recent::default(),
+            accounts: Accounts::default(),
         }
     }
 }
 
 impl Symbols {
-    /// Creates a table with the symbols of an engine.
-    pub fn new<'a>(known: impl IntoIterator<Item = &'a Symbol>) -> Self {
+    /// Creates a table with the symbols and accounts of an engine.
+    pub fn of(engine: &Engine) -> Self {
         let mut symbols = Self::default();
-        for symbol in known {
-            symbols.add(&symbol.name, symbol.hot.named);
+        for symbol in engine.symbols() {
+            symbols.add(&symbol.name, symbol.named);
         }
         symbols.handed_over = symbols.names.len();
+        symbols.accounts = Accounts::of(engine);
         symbols
     }
 
@@ -144,11 +150,35 @@ impl Symbols {
         named.into_iter().collect()
     }
 
+    /// Returns all names.
+    pub fn names(&self) -> NewNames {
+        NewNames { symbols: self.names.clone(), accounts: self.accounts.names.clone() }
+    }
+
     /// Returns the names that were added since the last call.
-    pub fn take_new(&mut self) -> Vec<Box<str>> {
-        let new = self.names[self.handed_over..].to_vec();
+    pub fn take_new(&mut self) -> NewNames {
+        let symbols = self.names[self.handed_over..].to_vec();
         self.handed_over = self.names.len();
-        new
+        NewNames { symbols, accounts: self.accounts.take_new() }
+    }
+}
+
+/// Names that were added, in the order of their indices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewNames {
+    pub symbols: Vec<Box<str>>,
+    pub accounts: Vec<Box<str>>,
+}
+
+impl NewNames {
+    /// Names them to an engine, before an entry with one of them is folded.
+    pub fn tell(&self, engine: &mut Engine) {
+        for name in &self.symbols {
+            engine.intern(name);
+        }
+        for name in &self.accounts {
+            engine.intern_account(name);
+        }
     }
 }
 
@@ -168,6 +198,11 @@ struct Subject<'a> {
     /// The shape, once it is known more exactly than by the envelope.
     shape: &'static str,
     symbol: Option<SymbolId>,
+    /// The account that the configuration gives to the stream.
+    stream_account: AccountId,
+    /// The account that it names, or the one of its stream; the one without a name until a kind reads it.
+    account: AccountId,
+    position_side: Option<PositionSide>,
     refusal: bool,
     kills: bool,
     gap: bool,
@@ -179,6 +214,30 @@ impl Subject<'_> {
         let id = optional_symbol(&self.object, self.symbols)?.ok_or(Reason::NoSymbol)?;
         self.symbol = Some(id);
         Ok(id)
+    }
+
+    /// Reads the account. Errors if its name is none.
+    fn account(&mut self) -> Result<AccountId, Reason> {
+        Ok(self.take_account(account::name(&self.object)?))
+    }
+
+    /// Reads the account of a control entry.
+    fn signed_account(&mut self) -> Result<AccountId, Reason> {
+        Ok(self.take_account(account::signed_name(&self.object)?))
+    }
+
+    fn take_account(&mut self, name: Option<Box<str>>) -> AccountId {
+        self.account = match name {
+            Some(name) => self.symbols.accounts.intern(&name),
+            None => self.stream_account,
+        };
+        self.account
+    }
+
+    /// Reads the position side. Errors if it is another word.
+    fn position_side(&mut self) -> Result<Option<PositionSide>, Reason> {
+        self.position_side = position::position_side(&self.object)?;
+        Ok(self.position_side)
     }
 
     /// Returns the symbol of a price. Errors if it is over the limit.
@@ -205,6 +264,8 @@ pub struct Decoder {
     pub symbols: Symbols,
     /// The layout of the last line of each stream.
     layouts: Vec<layout::Layout>,
+    /// The account that the configuration gives to each stream.
+    accounts: Vec<AccountId>,
     /// Verifies control entries and decisions.
     key: Option<SigningKey>,
 }
@@ -213,7 +274,10 @@ impl Decoder {
     pub fn new(streams: Streams, mut symbols: Symbols) -> Self {
         symbols.priced_max = streams.symbols_max();
         let layouts = streams.iter().map(|_| layout::Layout::default()).collect();
-        Self { streams, symbols, layouts, key: None }
+        let mut account =
+            |name: &Option<Box<str>>| name.as_ref().map_or(AccountId::NONE, |n| symbols.accounts.intern(n));
+        let accounts = streams.iter().map(|(_, stream)| account(&stream.account)).collect();
+        Self { streams, symbols, layouts, accounts, key: None }
     }
 
     /// Sets the key that verifies signatures. With a key, an entry that loosens without a valid signature goes to
@@ -229,12 +293,15 @@ impl Decoder {
 
     /// Decodes one history line. Errors if its fields cannot be read. Their content is returned as in [`Self::decode`].
     pub fn decode_line(&mut self, stream: StreamId, id: EntryId, text: &[u8]) -> Result<Entry, serde_json::Error> {
+        let index = usize::from(stream.0);
+        let (symbols, layout) = (&mut self.symbols, &mut self.layouts[index]);
         let short = match self.streams.kind(stream) {
-            StreamKind::Price => tick::decode,
-            StreamKind::Snapshot => snapshot::decode,
-            _ => return Ok(self.decode(stream, id, &line::fields(text)?)),
+            StreamKind::Price => tick::decode(stream, id, text, symbols, layout),
+            StreamKind::Snapshot => snapshot::decode(stream, id, text, symbols, layout)
+                .map(|entry| Entry { account: self.accounts[index], ..entry }),
+            _ => None,
         };
-        if let Some(entry) = short(stream, id, text, &mut self.symbols, &mut self.layouts[usize::from(stream.0)]) {
+        if let Some(entry) = short {
             return Ok(entry);
         }
         Ok(self.decode(stream, id, &line::fields(text)?))
@@ -244,7 +311,9 @@ impl Decoder {
     pub fn decode(&mut self, stream: StreamId, id: EntryId, fields: &Fields<'_>) -> Entry {
         let kind = self.streams.kind(stream);
         let mut shape = envelope_shape(kind, fields);
-        let symbol;
+        let stream_account = self.accounts[usize::from(stream.0)];
+        let (symbol, account);
+        let mut position_side = None;
         let content = match Object::of(fields) {
             Err(reason) => {
                 // The flat fields beside it still name the symbol and the precautions.
@@ -258,7 +327,11 @@ impl Decoder {
                 let refusal = flat.boolean(&["executed"]) == Ok(Some(false));
                 let (kills, gap) =
                     if kind == StreamKind::Control { control::precaution(fields) } else { (false, false) };
-                Err(Unreadable { reason, refusal, kills, gap, named: Box::default() })
+                // Its account may be in the part that cannot be read.
+                let name = account::name(&flat).ok().flatten();
+                let any_account = name.is_none() && !stream_account.is_named();
+                account = name.map_or(stream_account, |name| self.symbols.accounts.intern(&name));
+                Err(Unreadable { refusal, kills, gap, any_account, ..Unreadable::new(reason) })
             }
             Ok(object) => {
                 let mut subject = Subject {
@@ -268,14 +341,23 @@ impl Decoder {
                     symbols: &mut self.symbols,
                     shape,
                     symbol: None,
+                    stream_account,
+                    account: AccountId::NONE,
+                    position_side: None,
                     refusal: false,
                     kills: false,
                     gap: false,
                 };
                 let decoded = decode_kind(kind, &mut subject);
+                let mut any_account = false;
+                if decoded.is_err() && kind != StreamKind::Price {
+                    any_account = subject.account().is_err();
+                    subject.position_side = position::position_side(&subject.object).ok().flatten();
+                }
                 (shape, symbol) = (subject.shape, subject.symbol);
+                (account, position_side) = (subject.account, subject.position_side);
                 let Subject { refusal, kills, gap, .. } = subject;
-                decoded.map_err(|reason| Unreadable { reason, refusal, kills, gap, named: Box::default() })
+                decoded.map_err(|reason| Unreadable { refusal, kills, gap, any_account, ..Unreadable::new(reason) })
             }
         };
         let mut content = if fields.size() > ENTRY_SIZE_MAX { too_large(content) } else { content };
@@ -284,7 +366,7 @@ impl Decoder {
             unreadable.named = self.symbols.named_in(fields);
         }
         let content = self.verified(stream, id, fields, content);
-        Entry { stream, kind, id, shape, symbol, content }
+        Entry { stream, kind, id, shape, symbol, account, position_side, content }
     }
 }
 
@@ -379,7 +461,7 @@ mod tests {
         let mut found = Vec::new();
         for (at, (stream, payload)) in (1..).zip(entries) {
             if restarts {
-                decoder = Decoder::new(streams.clone(), Symbols::new(engine.symbols()));
+                decoder = Decoder::new(streams.clone(), Symbols::of(&engine));
             }
             let stream_id = streams.id_of(stream).expect("a stream");
             let id = format!("1770163200000-{at}");
@@ -387,9 +469,7 @@ mod tests {
             let text = line::write(stream, &id, &fields);
             let id = id.parse().expect("an id");
             let entry = decoder.decode_line(stream_id, id, text.as_bytes()).expect("a line");
-            decoder.symbols.take_new().iter().for_each(|name| {
-                engine.intern(name);
-            });
+            decoder.symbols.take_new().tell(&mut engine);
             found.push(engine.step(&entry).disposition);
         }
         found

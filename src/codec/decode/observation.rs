@@ -42,8 +42,9 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
 
 fn trade(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     subject.symbol()?;
+    subject.account()?;
+    subject.position_side()?;
     let object = &subject.object;
-    position::refuse_hedge_mode(object)?;
     let side = side(object)?.ok_or(Reason::NoSide)?;
     let qty = object.positive(&["qty"])?.map(Qty::new).ok_or(Reason::NoQuantity)?;
     let price = object.positive(&["price"])?.map(Price::new).ok_or(Reason::NoPrice)?;
@@ -93,6 +94,8 @@ fn instrument(subject: &mut Subject<'_>) -> Result<Event, Reason> {
 
 fn legacy(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     subject.symbol()?;
+    subject.account()?;
+    subject.position_side()?;
     let object = &subject.object;
     let direction = match object.word(&["side"])?.as_deref() {
         None => None,

@@ -8,6 +8,7 @@ use crate::domain::event::{Event, Plan, Reason, Side};
 
 pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     let symbol = subject.symbol()?;
+    let account = subject.account()?;
     let object = &subject.object;
     let decision = object.word(&["decision"])?;
     let plan_id = object.text(&["plan_id"])?;
@@ -17,6 +18,7 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
         return Ok(Event::PlanIgnored);
     };
     subject.shape = "plan";
+    let position_side = subject.position_side()?;
     let object = &subject.object;
     let written = |name| Ok::<_, Reason>(object.text(&[name])?.unwrap_or_default());
     let (atr_value, volatility_factor) = risk_fields(object)?;
@@ -31,8 +33,10 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
         volatility_factor,
         producer: producer(object),
         bridge_text: format!("|{}|{}|{}", written("symbol")?, written("side")?, written("qty")?).into(),
+        account,
+        position_side,
+        has_qty: object.positive(&["qty"])?.is_some(),
     };
-    object.positive(&["qty"])?;
     Ok(Event::Plan(Box::new(plan)))
 }
 

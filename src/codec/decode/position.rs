@@ -3,14 +3,19 @@
 use super::Subject;
 use super::market::optional_price;
 use crate::codec::object::Object;
-use crate::domain::event::{Direction, Event, PositionFact, Reason};
+use crate::domain::event::{Direction, Event, PositionFact, PositionSide, Reason};
 use crate::domain::units::Qty;
 
 pub(super) fn decode(subject: &mut Subject<'_>, looked_up: bool) -> Result<Event, Reason> {
     subject.symbol()?;
+    subject.account()?;
+    let side = subject.position_side()?;
     let object = &subject.object;
-    refuse_hedge_mode(object)?;
     let qty = signed_qty(object)?;
+    // A signed amount that contradicts its position side.
+    if side.and_then(PositionSide::direction).is_some_and(|direction| direction.signed(qty) != qty) {
+        return Err(Reason::UnknownWord);
+    }
     let entry_price =
         if qty.is_zero() { None } else { optional_price(object.rounded(&["entry_price", "entryPrice"])?) };
     Ok(Event::Position(PositionFact { qty, entry_price, looked_up }))
@@ -19,15 +24,15 @@ pub(super) fn decode(subject: &mut Subject<'_>, looked_up: bool) -> Result<Event
 /// Names of the position side.
 pub(super) const POSITION_SIDES: [&str; 5] = ["positionSide", "position_side", "posSide", "pos_side", "ps"];
 
-/// Errors for a position side of LONG or SHORT under any of its names: only one-way accounts are supported.
-pub(super) fn refuse_hedge_mode(object: &Object<'_>) -> Result<(), Reason> {
-    for name in POSITION_SIDES {
-        match object.word(&[name]) {
-            Ok(Some(word)) if word == "LONG" || word == "SHORT" => return Err(Reason::HedgeMode),
-            _ => {}
-        }
+/// Reads the position side: the first of its names that is present.
+pub(super) fn position_side(object: &Object<'_>) -> Result<Option<PositionSide>, Reason> {
+    match object.word(&POSITION_SIDES)?.as_deref() {
+        None => Ok(None),
+        Some("LONG") => Ok(Some(PositionSide::Long)),
+        Some("SHORT") => Ok(Some(PositionSide::Short)),
+        Some("BOTH") => Ok(Some(PositionSide::Both)),
+        Some(_) => Err(Reason::UnknownWord),
     }
-    Ok(())
 }
 
 /// Reads `position_qty` with a side, or a signed `position_amt`/`positionAmt`. FLAT needs no quantity.

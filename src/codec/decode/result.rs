@@ -5,11 +5,14 @@ use serde_json::value::RawValue;
 use super::Subject;
 use super::market;
 use super::plan::side;
-use super::position::refuse_hedge_mode;
+use super::position::position_side;
 use crate::codec::depth;
 use crate::codec::line::Fields;
 use crate::codec::object::{Envelope, Object, without_bare_words};
-use crate::domain::event::{Event, FillFact, NamedOrder, Outcome, PriceFact, PriceSource, Reason, ResultFact};
+use crate::domain::event::ids::AccountId;
+use crate::domain::event::{
+    Event, FillFact, NamedOrder, Outcome, PositionSide, PriceFact, PriceSource, Reason, ResultFact,
+};
 use crate::domain::units::{Price, Qty, Quote};
 
 const QUANTITIES: [&str; 3] = ["filled_qty", "executedQty", "executed_qty"];
@@ -24,14 +27,16 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     subject.object.lay_details()?;
     subject.refusal = subject.object.boolean(&["executed"]) == Ok(Some(false));
     subject.symbol()?;
+    // On a price neither is read.
+    let book = subject.account().and_then(|_| subject.position_side());
     let object = &subject.object;
-    refuse_hedge_mode(object)?;
     let plan_id: Option<Box<str>> = object.text(&["plan_id"])?.map(Into::into);
     let time = object.event_time(&["timestamp"]).checked(subject.id);
     let fact = |outcome| Event::Result(Box::new(ResultFact { plan_id: plan_id.clone(), time, outcome }));
 
-    let steps = steps(object)?;
+    let steps = steps(object, book.unwrap_or_default())?;
     if !steps.is_empty() {
+        book?;
         return Ok(fact(Outcome::Fills(steps)));
     }
     let status = object.word(&["order_status"])?;
@@ -41,16 +46,19 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     if filled.is_positive() {
         // Whatever the other fields state, it moved a quantity, so it is not a refusal.
         subject.refusal = false;
+        let position_side = book?;
         let fill = fill(&subject.object, None, filled, status)?;
-        return Ok(fact(Outcome::Fills(vec![fill])));
+        return Ok(fact(Outcome::Fills(vec![FillFact { position_side, ..fill }])));
     }
     if status == Some("PRICE_UPDATE") && is_e1(object) {
         let (price, shape) = market::price(object)?;
         let time = market::event_time(object, shape, subject.id);
         let source = PriceSource::Stream(subject.stream);
         subject.shape = "PRICE_UPDATE";
+        (subject.account, subject.position_side) = (AccountId::NONE, None);
         return Ok(Event::Price(PriceFact { price, source, time }));
     }
+    book?;
     unfilled(object, status).map(fact)
 }
 
@@ -150,6 +158,7 @@ fn fill(
     Ok(FillFact {
         order_id: order_id(object)?,
         side: own_side,
+        position_side: None,
         reduce_only,
         closes,
         cumulative,
@@ -160,7 +169,7 @@ fn fill(
 }
 
 /// Reads R-A: each step with an order id and a positive `executed_qty` is a fill.
-fn steps(object: &Object<'_>) -> Result<Vec<FillFact>, Reason> {
+fn steps(object: &Object<'_>, outer_side: Option<PositionSide>) -> Result<Vec<FillFact>, Reason> {
     let Some(text) = object.json_text(&["steps_results"])? else { return Ok(Vec::new()) };
     if !depth::is_bounded(text.as_bytes()) {
         return Err(Reason::BadJson);
@@ -174,7 +183,6 @@ fn steps(object: &Object<'_>) -> Result<Vec<FillFact>, Reason> {
     let mut fills = Vec::new();
     for step in steps {
         let step = Object::inner(&none, step.get())?;
-        refuse_hedge_mode(&step)?;
         if order_id(&step)?.is_none() {
             continue;
         }
@@ -183,7 +191,8 @@ fn steps(object: &Object<'_>) -> Result<Vec<FillFact>, Reason> {
             continue;
         }
         let status = step.word(&["status"])?;
-        fills.push(fill(&step, Some(object), executed, status.as_deref())?);
+        let position_side = position_side(&step)?.or(outer_side);
+        fills.push(FillFact { position_side, ..fill(&step, Some(object), executed, status.as_deref())? });
     }
     Ok(fills)
 }

@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use super::Symbols;
 use super::layout::{Layout, Role, Within};
 use crate::codec::number;
-use crate::domain::event::ids::{EntryId, StreamId};
+use crate::domain::event::ids::{AccountId, EntryId, StreamId};
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Direction, Entry, Event, PositionFact};
 use crate::domain::units::{Price, Qty};
@@ -25,7 +25,8 @@ pub(super) fn decode(
     let fact = snapshot.fact()?;
     let symbol = Some(symbols.intern_plain(snapshot.symbol)?);
     let content = Ok(Event::Position(fact));
-    Some(Entry { stream, kind: StreamKind::Snapshot, id, shape: "flat", symbol, content })
+    let (account, position_side) = (AccountId::NONE, None);
+    Some(Entry { stream, kind: StreamKind::Snapshot, id, shape: "flat", symbol, account, position_side, content })
 }
 
 /// The fields that a rule may use, as written.
@@ -35,7 +36,8 @@ struct Snapshot<'a> {
     side: &'a [u8],
     qty: &'a [u8],
     entry_price: &'a [u8],
-    hedge_side: &'a [u8],
+    /// A position side or an account, which the general decoder reads.
+    book: &'a [u8],
 }
 
 impl<'a> Snapshot<'a> {
@@ -49,8 +51,8 @@ impl<'a> Snapshot<'a> {
                 Role::Quantity => &mut snapshot.qty,
                 Role::EntryPrice => &mut snapshot.entry_price,
                 // An empty one does not hide another.
-                Role::HedgeSide if value.text().is_empty() => return,
-                Role::HedgeSide => &mut snapshot.hedge_side,
+                Role::Book if value.text().is_empty() => return,
+                Role::Book => &mut snapshot.book,
                 _ => return,
             };
             *field = value.text();
@@ -66,7 +68,7 @@ impl<'a> Snapshot<'a> {
             b"SHORT" => Direction::Short,
             _ => return None,
         };
-        if !self.hedge_side.is_empty() {
+        if !self.book.is_empty() {
             return None;
         }
         let qty = not_negative(self.qty)?;
@@ -104,6 +106,9 @@ mod tests {
         (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","positionSide":"""#, true),
         (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","positionSide":"LONG""#, false),
         (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","positionSide":"BOTH""#, false),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","account":"""#, true),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","account":"main""#, false),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","account_id":"7""#, false),
         (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"0""#, false),
         (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"0","entryPrice":"2""#, false),
         (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"-1""#, false),

@@ -8,7 +8,7 @@ use super::Symbols;
 use super::layout::{Layout, Role, Value, Within};
 use super::market::NAMES;
 use crate::codec::{number, time};
-use crate::domain::event::ids::{EntryId, StreamId};
+use crate::domain::event::ids::{AccountId, EntryId, StreamId};
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Entry, Event, EventTime, PriceFact, PriceSource};
 use crate::domain::units::Price;
@@ -30,7 +30,9 @@ pub(super) fn decode(
     };
     let fact = PriceFact { price, source: PriceSource::Stream(stream), time };
     let symbol = Some(symbols.intern_plain_priced(tick.symbol)?);
-    Some(Entry { stream, kind: StreamKind::Price, id, shape, symbol, content: Ok(Event::Price(fact)) })
+    let (account, position_side) = (AccountId::NONE, None);
+    let content = Ok(Event::Price(fact));
+    Some(Entry { stream, kind: StreamKind::Price, id, shape, symbol, account, position_side, content })
 }
 
 /// The values of the payload that a rule may use.

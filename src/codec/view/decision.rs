@@ -8,6 +8,7 @@ use crate::domain::event::ids::EntryId;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct DecisionView {
     pub symbol: String,
+    pub position_id: String,
     pub side: String,
     pub qty: String,
     pub close_fraction: String,
@@ -19,6 +20,12 @@ pub struct DecisionView {
 }
 
 impl DecisionView {
+    /// Returns the name of the book, which its position has: that of the symbol, with account and position side where
+    /// there is one.
+    pub fn book(&self) -> &str {
+        self.position_id.rsplit_once('@').map_or(&self.symbol, |(book, _)| book)
+    }
+
     /// Reads a history line, with the id of its entry; `None` if it is not one of our decisions.
     pub fn of_line(line: &str) -> Option<(EntryId, Self)> {
         #[derive(Deserialize)]

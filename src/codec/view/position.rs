@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{missing, next_rung, rungs};
 use crate::domain::book::change::{Cause, PositionChange};
 use crate::domain::book::position::{Position, RiskFields};
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::view::BookView;
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
 use crate::domain::exit::{self, Valuation};
@@ -14,6 +14,12 @@ use crate::domain::exit::{self, Valuation};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PositionView {
     pub symbol: String,
+    /// Absent for the account without a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// Absent in one-way mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position_side: Option<String>,
     pub position_id: String,
     pub side: String,
     pub qty: String,
@@ -77,18 +83,18 @@ pub struct Fill {
 
 impl PositionView {
     /// Returns a position with its hold at the last entry after which symbols are evaluated.
-    pub fn of(engine: &Engine, symbol: &Symbol, position: &Position) -> Self {
-        Self::of_at(engine, symbol, position, engine.evaluated_ms())
+    pub fn of(engine: &Engine, book: BookView<'_>, position: &Position) -> Self {
+        Self::of_at(engine, book, position, engine.evaluated_ms())
     }
 
     /// Returns a position with hold and rungs at a time. [ms since 1970]
-    pub fn of_at(engine: &Engine, symbol: &Symbol, position: &Position, now_ms: u64) -> Self {
-        let policy = engine.policy();
+    pub fn of_at(engine: &Engine, book: BookView<'_>, position: &Position, now_ms: u64) -> Self {
+        let policy = engine.policy_of(book.account);
         let totals = &position.totals;
         let is_open = position.is_open();
         let risk = exit::risk(position, policy).ok().flatten();
-        let valuation = if is_open { Valuation::of(symbol, policy).ok().flatten() } else { None };
-        let mark = symbol.hot.mark.filter(|_| is_open);
+        let valuation = if is_open { Valuation::of(book, policy).ok().flatten() } else { None };
+        let mark = book.symbol.mark.filter(|_| is_open);
         let entry_risk = risk.and_then(|risk| risk.risk_price.for_qty(totals.qty.abs()).ok());
         let pnl = mark.and_then(|mark| position.unrealized(mark.price).ok().flatten());
         let next_rung = next_rung(position, policy, now_ms).filter(|_| is_open).map(|r| {
@@ -101,14 +107,16 @@ impl PositionView {
             state: rung.state.name().to_owned(),
             decision_id: rung.decision_id.map(String::from),
         });
-        let hold = if is_open { engine.hold_at(symbol, now_ms) } else { None };
-        let missing = if is_open { missing(symbol, position) } else { Vec::new() };
+        let hold = if is_open { engine.hold_at(book, now_ms) } else { None };
+        let missing = if is_open { missing(book, position) } else { Vec::new() };
         let of_risk = |value: fn(&RiskFields) -> String| {
             position.risk.as_ref().map(|risk| Sourced::of(value(risk), risk.source.name(), risk.entry.id))
         };
         Self {
-            symbol: symbol.name.to_string(),
-            position_id: position.id.with_symbol(&symbol.name),
+            symbol: book.symbol.name.to_string(),
+            account: (!book.account_name.is_empty()).then(|| book.account_name.to_string()),
+            position_side: book.side.is_hedge().then(|| book.side.name().to_owned()),
+            position_id: book.position_id(position),
             side: position.direction.name().to_owned(),
             qty: totals.qty.abs().to_string(),
             qty_initial: totals.qty_largest.to_string(),
@@ -125,11 +133,16 @@ impl PositionView {
             rungs: rungs.collect(),
             fills: position.changes.iter().filter(|change| change.cause != Cause::EntrySet).flat_map(fills).collect(),
             missing: missing.into_iter().map(str::to_owned).collect(),
-            flags: exit::flags(symbol, position, policy).iter().map(|flag| flag.name().to_owned()).collect(),
+            flags: exit::flags(book, position, policy).iter().map(|flag| flag.name().to_owned()).collect(),
             hold: hold.map(|hold| hold.name().to_owned()),
             opened: position.opened.id.to_string(),
             closed: text(position.closed.map(|entry| entry.id)),
         }
+    }
+
+    /// Returns the name of the book: that of the symbol, with account and position side where there is one.
+    pub fn book(&self) -> &str {
+        self.position_id.rsplit_once('@').map_or(&self.symbol, |(book, _)| book)
     }
 
     /// Returns the four fields that an evaluation rests on, by name.

@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::{by_name, missing};
 use crate::domain::book::counters::{Count, Counters};
 use crate::domain::book::position::Position;
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::state::Book;
+use crate::domain::book::view::BookView;
 use crate::domain::engine::Engine;
 
 /// Counts, by name. [1]
@@ -40,9 +41,9 @@ pub struct Summary {
     pub last_id: Option<String>,
     /// True if no source has ever reported a position, not even a flat one.
     pub positions_unknown: bool,
-    /// Symbols that a snapshot has reported only once.
+    /// Books that a snapshot has reported only once.
     pub unconfirmed: Vec<String>,
-    /// Symbols whose history has a gap.
+    /// Books whose history has a gap.
     pub history_gap: Vec<String>,
     pub killed: bool,
     pub counts: Counted,
@@ -64,18 +65,18 @@ pub struct OwnDecisions {
 impl Summary {
     /// Returns the summary of what was folded; not yet what the reader of the history counted.
     pub fn of(engine: &Engine, counters: &Counters) -> Self {
-        let symbols = by_name(engine);
-        let open: Vec<(&Symbol, &Position)> =
-            symbols.iter().filter_map(|symbol| Some((*symbol, symbol.hot.open.as_ref()?))).collect();
+        let books = by_name(engine);
+        let open: Vec<(BookView<'_>, &Position)> =
+            books.iter().filter_map(|book| Some((*book, book.book.hot.open.as_ref()?))).collect();
         let mut lacking = Counted::new();
         let mut evaluable = 0;
-        for (symbol, position) in &open {
-            let missing = missing(symbol, position);
+        for (book, position) in &open {
+            let missing = missing(*book, position);
             evaluable += u64::from(missing.is_empty());
             missing.into_iter().for_each(|field| *lacking.entry(field).or_default() += 1);
         }
-        let names = |keep: fn(&Symbol) -> bool| {
-            symbols.iter().filter(|symbol| keep(symbol)).map(|symbol| symbol.name.to_string()).collect()
+        let names = |keep: fn(&Book) -> bool| {
+            books.iter().filter(|book| keep(book.book)).map(|book| book.name.to_string()).collect()
         };
         let comparison = &counters.comparison;
         Self {
@@ -95,8 +96,8 @@ impl Summary {
             first_id: counters.first.map(|id| id.to_string()),
             last_id: counters.last.map(|id| id.to_string()),
             positions_unknown: !engine.globals().positions_known,
-            unconfirmed: names(Symbol::is_unconfirmed),
-            history_gap: names(|symbol| symbol.hot.history_gap),
+            unconfirmed: names(Book::is_unconfirmed),
+            history_gap: names(|book| book.hot.history_gap),
             killed: engine.globals().killed,
             counts: counters.counts.iter().map(|(count, n)| (count.name(), *n)).collect(),
             own_decisions: OwnDecisions {

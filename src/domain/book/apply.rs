@@ -1,12 +1,14 @@
-//! How one fact changes one symbol (docs/spec/fold.md). Intents and prices are here; fills and facts of the exchange
-//! are in `apply/`.
+//! How one fact changes one book, or the symbol that books share (docs/spec/fold.md). Intents and prices are here; fills
+//! and facts of the exchange are in `apply/`.
 
 use super::change::{Cause, EntryPrice, PositionChange};
 use super::counters::{Count, Counters, Unreadables};
 use super::plans::{KnownPlan, Plans};
 use super::position::RiskFields;
+use super::state::Book;
 use super::symbol::{Mark, Symbol};
-use crate::domain::event::ids::{EntryRef, SymbolId};
+use super::view::BookMut;
+use crate::domain::event::ids::{AccountId, EntryRef, SymbolId};
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Intent, LegacyFact, PriceFact, Reason, RiskPair};
 use crate::domain::exit::policy::{EntrySource, Policy, RiskSource};
@@ -26,10 +28,13 @@ impl From<OutOfRange> for Reason {
     }
 }
 
-/// The entry that is folded, and the context of the symbol.
+/// The entry that is folded, and the context of its book.
 pub struct Fold<'a> {
     pub entry: EntryRef,
     pub symbol: Option<SymbolId>,
+    /// The account of the book.
+    pub account: AccountId,
+    /// The policy of the account.
     pub policy: &'a Policy,
     pub plans: &'a Plans,
     pub counters: &'a mut Counters,
@@ -40,9 +45,9 @@ impl<'a> Fold<'a> {
         self.entry.id.ms
     }
 
-    /// Returns the plan of an id, if the plan belongs to the symbol.
+    /// Returns the plan of an id, if the plan belongs to the symbol and serves the account.
     fn plan_of(&self, plan_id: Option<&str>) -> Option<&'a KnownPlan> {
-        self.plans.of(plan_id?, self.symbol?)
+        self.plans.of(self.account, plan_id?, self.symbol?)
     }
 
     fn count_unreadable_time(&mut self) {
@@ -55,10 +60,9 @@ impl<'a> Fold<'a> {
         time_ms.is_some_and(|time_ms| time_ms.saturating_add(TOO_LATE_MS) < self.now_ms())
     }
 
-    /// Remembers an entry intent. The first one after an opening supplies risk fields that no earlier entry had.
-    pub fn intent(&mut self, symbol: &mut Symbol, intent: &Intent) {
-        symbol.cold.remember(intent.clone());
-        if let Some(open) = &mut symbol.hot.open
+    /// Lets an entry intent supply the risk fields that no entry before the opening had.
+    pub fn intent(&self, book: &mut Book, intent: &Intent) {
+        if let Some(open) = &mut book.hot.open
             && open.direction == intent.direction
             && open.risk.as_ref().is_none_or(|risk| risk.source == RiskSource::Legacy)
             && let Some(risk) = risk_of(intent, RiskSource::IntentNearest)
@@ -68,9 +72,9 @@ impl<'a> Fold<'a> {
     }
 
     /// Fills missing fields from an old hash, and changes nothing else.
-    pub fn legacy(&mut self, symbol: &mut Symbol, fact: &LegacyFact) -> Result<(), Reason> {
+    pub fn legacy(&self, book: &mut Book, fact: &LegacyFact) -> Result<(), Reason> {
         let entry = self.entry;
-        let Some(open) = &mut symbol.hot.open else { return Ok(()) };
+        let Some(open) = &mut book.hot.open else { return Ok(()) };
         if fact.direction.is_some_and(|direction| direction != open.direction) {
             return Ok(());
         }
@@ -88,81 +92,95 @@ impl<'a> Fold<'a> {
         Ok(())
     }
 
-    /// Takes a price into use if it is near the last used price or, before the first, near the entry price. Otherwise
-    /// the price is held until another one confirms it (docs/spec/fold.md, "Price jump"). The caller has accepted the
-    /// source.
-    pub fn price(&mut self, symbol: &mut Symbol, fact: PriceFact) -> Result<(), Reason> {
+    /// Takes a price into use if it is near the last used price or, before the first, near the first entry price of the
+    /// open books. Otherwise the price is held until another one confirms it (docs/spec/fold.md, "Price jump"). The
+    /// caller has accepted the source.
+    ///
+    /// Returns the held price that it confirms, if it does: the open books may have to doubt it.
+    pub fn price(
+        &mut self,
+        symbol: &mut Symbol,
+        fact: PriceFact,
+        first_entry: impl FnOnce() -> Option<Price>,
+    ) -> Result<Option<Confirmed>, Reason> {
         match fact.time.age_ms(self.now_ms()) {
             None => {
                 self.count_unreadable_time();
-                return Ok(());
+                return Ok(None);
             }
             Some(age_ms) if age_ms > self.policy.max_price_age_ms => {
                 self.counters.count(Count::LatePrice);
-                return Ok(());
+                return Ok(None);
             }
             Some(_) => {}
         }
         let mark = Mark { price: fact.price, source: fact.source, entry: self.entry.id };
         let is_near = |earlier: Price| mark.price.is_near(earlier, self.policy.max_price_jump);
-        let reference = reference_price(symbol);
+        let used = symbol.mark.map(|mark| mark.price);
+        let reference = used.or_else(first_entry);
         if reference.map_or(Ok(false), is_near)? {
             use_price(symbol, mark);
-            return Ok(());
+            return Ok(None);
         }
-        match symbol.hot.held_price {
+        match symbol.held_price {
             Some(held) if is_near(held.price)? => {
                 let is_later = mark.entry.ms >= held.entry.ms.saturating_add(self.policy.price_confirm_ms);
                 if is_later || mark.source != held.source {
-                    let is_doubted =
-                        reference.map_or(Ok(false), |reference| could_be_rescaled(reference, mark.price))?;
                     use_price(symbol, mark);
-                    doubt(symbol, is_doubted.then_some(held));
-                    return Ok(());
+                    return Ok(Some(Confirmed { held, used, price: mark.price }));
                 }
             }
-            Some(_) | None => symbol.hot.held_price = Some(mark),
+            Some(_) | None => symbol.held_price = Some(mark),
         }
         self.counters.count(Count::PriceHeld);
-        Ok(())
+        Ok(None)
     }
 
     /// Holds back the used price where a position has just opened far from it.
-    pub(crate) fn hold_price_far_from_entry(&self, symbol: &mut Symbol) -> Result<(), Reason> {
-        let entry = symbol.hot.open.as_ref().and_then(|open| open.totals.entry);
-        let (Some(mark), Some(entry)) = (symbol.hot.mark, entry) else { return Ok(()) };
+    pub(crate) fn hold_price_far_from_entry(&self, book: &mut BookMut<'_>) -> Result<(), Reason> {
+        let entry = book.hot.open.as_ref().and_then(|open| open.totals.entry);
+        let (Some(mark), Some(entry)) = (book.symbol.mark, entry) else { return Ok(()) };
         if !entry.price.is_near(mark.price, self.policy.max_price_jump)? {
-            symbol.hot.held_price = Some(Mark { entry: self.entry.id, ..mark });
-            symbol.hot.mark = None;
+            book.symbol.held_price = Some(Mark { entry: self.entry.id, ..mark });
+            book.symbol.mark = None;
+        }
+        Ok(())
+    }
+}
+
+/// A price that confirmed a held one.
+#[derive(Clone, Copy, Debug)]
+pub struct Confirmed {
+    held: Mark,
+    /// The price that was used before. [quote per base]
+    used: Option<Price>,
+    /// [quote per base]
+    price: Price,
+}
+
+impl Confirmed {
+    /// Puts the price in doubt for a book, where it could come from a rescaled contract, until a look-up that is later
+    /// than the price that was held.
+    pub fn doubt(&self, book: &mut Book) -> Result<(), OutOfRange> {
+        let is_looked_up = book.hot.looked_up.is_some_and(|looked_up| looked_up > self.held.entry);
+        let Some(open) = &mut book.hot.open else { return Ok(()) };
+        let reference = self.used.or(open.totals.entry.map(|entry| entry.price));
+        let is_doubted = reference.map_or(Ok(false), |reference| could_be_rescaled(reference, self.price))?;
+        if is_doubted && !is_looked_up {
+            open.price_doubted = Some(self.held.entry);
         }
         Ok(())
     }
 }
 
 fn use_price(symbol: &mut Symbol, mark: Mark) {
-    symbol.hot.mark = Some(mark);
-    symbol.hot.held_price = None;
-}
-
-/// Returns the price that the next one is compared with: the last used one, or before that the entry price. [quote per
-/// base]
-fn reference_price(symbol: &Symbol) -> Option<Price> {
-    let entry = || symbol.hot.open.as_ref()?.totals.entry.map(|entry| entry.price);
-    symbol.hot.mark.map(|mark| mark.price).or_else(entry)
+    symbol.mark = Some(mark);
+    symbol.held_price = None;
 }
 
 /// Returns true if the factor between two prices could come from a rescaled contract.
 fn could_be_rescaled(before: Price, after: Price) -> Result<bool, OutOfRange> {
     Ok(after > before.times(Ratio::RESCALED_PRICE)? || after.times(Ratio::RESCALED_PRICE)? < before)
-}
-
-/// Puts a confirmed price in doubt until a look-up that is later than the price that was held.
-fn doubt(symbol: &mut Symbol, held: Option<Mark>) {
-    let Some(held) = held else { return };
-    let is_looked_up = symbol.hot.looked_up.is_some_and(|looked_up| looked_up > held.entry);
-    if let Some(open) = symbol.hot.open.as_mut().filter(|_| !is_looked_up) {
-        open.price_doubted = Some(held.entry);
-    }
 }
 
 fn risk_of(intent: &Intent, source: RiskSource) -> Option<RiskFields> {

@@ -1,4 +1,5 @@
-//! One book: the position of one symbol, its orders, rungs and plans, and how each kind of fact changes it.
+//! One book: the position of one account, symbol and side, its orders, rungs and plans, and how each kind of fact
+//! changes it. `symbol` is what the books of a symbol share.
 
 pub mod apply;
 pub mod change;
@@ -6,11 +7,14 @@ pub mod counters;
 pub mod execution;
 mod explained;
 pub mod hold_log;
+pub mod intents;
 pub mod order;
 pub mod plans;
 pub mod position;
 pub mod rescale;
 pub mod rung;
 pub mod rungs;
+pub mod state;
 pub mod symbol;
 pub mod totals;
+pub mod view;

@@ -1,18 +1,13 @@
-//! The state of one symbol: price, open position, orders, intents, flags.
+//! The state of a symbol that all its books share: its prices, its instrument, its intents.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::order::{ORDER_MEMORY_MS, Order, OrderKey};
-use super::position::Position;
-use crate::domain::event::ids::EntryId;
+use super::intents::{INTENT_MEMORY_MS, Intents};
+use crate::domain::event::ids::{AccountId, EntryId};
 use crate::domain::event::{Direction, ExitIntent, Instrument, Intent, PriceSource};
-use crate::domain::exit::Hold;
 use crate::domain::units::{Price, Qty};
-
-/// How long intents and plans are remembered. [ms]
-pub const INTENT_MEMORY_MS: u64 = 24 * 3_600_000;
 
 /// A price in use.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,218 +18,85 @@ pub struct Mark {
     pub entry: EntryId,
 }
 
-/// A quantity of the exchange that differs from ours and waits for its confirmation.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Disagreement {
-    /// Signed. [base]
-    pub qty: Qty,
-    /// When it was first seen. [ms since 1970]
-    pub since_ms: u64,
-}
-
-/// The part of a symbol that changes with every price.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Hot {
-    pub mark: Option<Mark>,
-    /// A price that is not near the used one and waits for the next price.
-    pub held_price: Option<Mark>,
-    pub open: Option<Position>,
-    pub history_gap: bool,
-    pub diverged: bool,
-    pub disagreement: Option<Disagreement>,
-    /// Last fill of the symbol. [ms since 1970]
-    pub filled_ms: Option<u64>,
-    /// Last snapshot or look-up with our quantity. Flat counts as a quantity.
-    pub agreed: Option<EntryId>,
-    /// Last snapshot or look-up whose quantity was ours or was adopted.
-    pub looked_up: Option<EntryId>,
-    /// The entry that last opened a position, and the number of positions that it opened.
-    pub last_opening: Option<(EntryId, u32)>,
-    pub instrument: Option<Instrument>,
-    /// An entry other than a price has named the symbol.
-    pub named: bool,
-}
-
-/// The part of a symbol that changes with intents and results.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Cold {
-    pub orders: BTreeMap<OrderKey, Order>,
-    /// Entry intents of the last 24 hours, oldest first.
-    pub intents: VecDeque<Intent>,
-    pub exit_intents: VecDeque<ExitIntent>,
-    /// Last entry intent with both risk fields, for longs. The next field is for shorts.
-    pub latest_long: Option<Intent>,
-    pub latest_short: Option<Intent>,
-}
-
-/// How often all orders are searched for old ones. An order that is used is always checked. [ms]
-const TIDY_INTERVAL_MS: u64 = 3_600_000;
-
-impl Cold {
-    pub fn latest_with_risk(&self, direction: Direction) -> Option<&Intent> {
-        match direction {
-            Direction::Long => self.latest_long.as_ref(),
-            Direction::Short => self.latest_short.as_ref(),
-        }
-    }
-
-    /// Returns the orders of an exchange id: one, unless several plans share it.
-    pub fn orders_of_id<'s>(&'s self, id: &'s str) -> impl Iterator<Item = (&'s OrderKey, &'s Order)> {
-        let first = self.orders.get_key_value(&OrderKey::Id(id.into()));
-        let shared = OrderKey::Shared { id: id.into(), plan: "".into() };
-        first.into_iter().chain(self.orders.range(shared..).take_while(move |(key, _)| key.id() == Some(id)))
-    }
-
-    /// Remembers an entry intent.
-    pub fn remember(&mut self, intent: Intent) {
-        if intent.risk_pair().is_some() {
-            match intent.direction {
-                Direction::Long => self.latest_long = Some(intent.clone()),
-                Direction::Short => self.latest_short = Some(intent.clone()),
-            }
-        }
-        self.intents.push_back(intent);
-    }
-
-    /// Forgets intents that are too old. Returns true if there were any.
-    fn forget_intents(&mut self, now_ms: u64) -> bool {
-        let from = now_ms.saturating_sub(INTENT_MEMORY_MS);
-        let before = self.intents.len() + self.exit_intents.len();
-        while self.intents.front().is_some_and(|i| i.id.ms < from) {
-            self.intents.pop_front();
-        }
-        while self.exit_intents.front().is_some_and(|i| i.id.ms < from) {
-            self.exit_intents.pop_front();
-        }
-        self.intents.len() + self.exit_intents.len() != before
-    }
-
-    /// Forgets orders that are too old. Returns true if there were any.
-    fn forget_orders(&mut self, now_ms: u64) -> bool {
-        let before = self.orders.len();
-        self.orders.retain(|_, order| order.is_remembered(now_ms));
-        self.orders.len() != before
-    }
-
-    /// Forgets one order if it is too old.
-    pub fn forget_order(&mut self, key: &OrderKey, now_ms: u64) {
-        if self.orders.get(key).is_some_and(|order| !order.is_remembered(now_ms)) {
-            self.orders.remove(key);
-        }
-    }
-
-    /// Forgets the orders of an exchange id that are too old.
-    pub fn forget_orders_of_id(&mut self, id: &str, now_ms: u64) {
-        let keys: Vec<OrderKey> = self.orders_of_id(id).map(|(key, _)| key.clone()).collect();
-        keys.iter().for_each(|key| self.forget_order(key, now_ms));
-    }
-
-    /// Returns the latest entry intent of a direction at or before a time, at most `age_max_ms` old.
-    pub fn matching_intent(&self, direction: Direction, at_ms: u64, age_max_ms: u64) -> Option<&Intent> {
-        let remembered = self.intents.iter().rev().find(|i| i.direction == direction && i.id.ms <= at_ms);
-        remembered.filter(|i| at_ms - i.id.ms <= age_max_ms.min(INTENT_MEMORY_MS))
-    }
-}
-
+/// What belongs to a symbol, whichever book it is in.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Symbol {
     pub name: Box<str>,
-    pub hot: Hot,
-    pub cold: Cold,
-    /// Closed positions whose orders are still remembered, oldest first.
-    pub closed: Vec<Position>,
-    /// When all orders were last searched for old ones. [ms since 1970]
-    pub tidied_ms: u64,
-}
-
-/// What a symbol has just forgotten.
-pub struct Forgotten {
-    /// Intents or orders, which the store still contains.
-    pub cold: bool,
-    pub closed: Vec<Position>,
+    pub mark: Option<Mark>,
+    /// A price that is not near the used one and waits for the next price.
+    pub held_price: Option<Mark>,
+    pub instrument: Option<Instrument>,
+    /// An entry other than a price has named the symbol.
+    pub named: bool,
+    /// The intents that name no account. They are for the books of all accounts.
+    pub intents: Intents,
+    /// The intents of accounts, each for the books of its account.
+    pub of_accounts: BTreeMap<AccountId, Intents>,
 }
 
 impl Symbol {
     pub fn step_size(&self) -> Option<Qty> {
-        self.hot.instrument.as_ref().and_then(|i| i.step_size)
+        self.instrument.as_ref().and_then(|i| i.step_size)
     }
 
-    /// Returns the signed quantity of the open position; zero when flat. [base]
-    pub fn qty(&self) -> Qty {
-        self.hot.open.as_ref().map_or(Qty::ZERO, |open| open.totals.qty)
+    /// Returns the intents that name an account.
+    pub fn intents_mut(&mut self, account: AccountId) -> &mut Intents {
+        if account.is_named() { self.of_accounts.entry(account).or_default() } else { &mut self.intents }
     }
 
-    /// Forgets what is too old. No result depends on when this is called, because each use checks the age.
-    pub fn forget(&mut self, now_ms: u64) -> Forgotten {
-        let mut cold = self.cold.forget_intents(now_ms);
-        if now_ms.saturating_sub(self.tidied_ms) >= TIDY_INTERVAL_MS {
-            self.tidied_ms = now_ms;
-            cold |= self.cold.forget_orders(now_ms);
+    /// Returns the intents that are for the books of an account: those without an account, and its own.
+    fn intents_for(&self, account: AccountId) -> impl Iterator<Item = &Intents> {
+        std::iter::once(&self.intents).chain(self.of_accounts.get(&account))
+    }
+
+    /// Returns the last entry intent with both risk fields, for the books of an account.
+    pub fn latest_with_risk(&self, account: AccountId, direction: Direction) -> Option<&Intent> {
+        self.intents_for(account).filter_map(|intents| intents.latest_with_risk(direction)).max_by_key(|i| i.id)
+    }
+
+    /// Returns the latest entry intent of a direction at or before a time, at most `age_max_ms` old.
+    pub fn matching_intent(
+        &self,
+        account: AccountId,
+        direction: Direction,
+        at_ms: u64,
+        age_max_ms: u64,
+    ) -> Option<&Intent> {
+        let remembered = self.intents_for(account).filter_map(|intents| intents.latest_at(direction, at_ms));
+        let latest = remembered.max_by_key(|intent| intent.id);
+        latest.filter(|i| at_ms - i.id.ms <= age_max_ms.min(INTENT_MEMORY_MS))
+    }
+
+    /// Returns the remembered entry intents for the books of an account.
+    pub fn entry_intents(&self, account: AccountId) -> impl Iterator<Item = &Intent> {
+        self.intents_for(account).flat_map(|intents| &intents.entries)
+    }
+
+    /// Returns the remembered exit intents, the latest first: all of them where the account is not named.
+    pub fn exit_intents(&self, account: AccountId) -> impl Iterator<Item = &ExitIntent> {
+        self.intents_joined(account).flat_map(|intents| intents.exits.iter().rev())
+    }
+
+    /// Returns the remembered entry intents that a plan of an account may have been made from, the latest first.
+    pub fn joined_intents(&self, account: AccountId) -> impl Iterator<Item = &Intent> {
+        self.intents_joined(account).flat_map(|intents| intents.entries.iter().rev())
+    }
+
+    /// A plan without an account serves all accounts, so it can be made from an intent of any of them.
+    fn intents_joined(&self, account: AccountId) -> impl Iterator<Item = &Intents> {
+        let is_for = move |of: &AccountId| !account.is_named() || *of == account;
+        let own = self.of_accounts.iter().filter(move |(of, _)| is_for(of)).map(|(_, intents)| intents);
+        std::iter::once(&self.intents).chain(own)
+    }
+
+    /// Forgets intents that are too old. Returns the accounts (and the account without a name) that had any.
+    pub fn forget_intents(&mut self, now_ms: u64) -> Vec<AccountId> {
+        let mut changed: Vec<AccountId> = if self.intents.forget(now_ms) { vec![AccountId::NONE] } else { Vec::new() };
+        for (account, intents) in &mut self.of_accounts {
+            if intents.forget(now_ms) {
+                changed.push(*account);
+            }
         }
-        let from = now_ms.saturating_sub(ORDER_MEMORY_MS);
-        let old = self.closed.iter().take_while(|i| i.closed.is_some_and(|closed| closed.id.ms < from)).count();
-        Forgotten { cold, closed: self.closed.drain(..old).collect() }
-    }
-
-    /// Returns true if the position of a decision is still open, with at least the quantity that the decision closes.
-    pub fn still_holds(&self, decision_id: &str) -> bool {
-        self.hot.open.as_ref().is_some_and(|open| {
-            let (held, step) = (open.totals.qty.abs(), self.step_size());
-            let mut decisions = open.decisions.iter().filter(|decision| &*decision.decision_id == decision_id);
-            decisions.any(|decision| held >= decision.qty || held.same(decision.qty, step))
-        })
-    }
-
-    /// Returns the hold that forbids sending an order that was decided before: the position or its price became
-    /// uncertain.
-    pub fn uncertain(&self) -> Option<Hold> {
-        let is_price_doubted = self.hot.open.as_ref().is_some_and(|open| open.price_doubted.is_some());
-        match &self.hot {
-            hot if hot.history_gap => Some(Hold::HistoryGap),
-            hot if hot.diverged => Some(Hold::Diverged),
-            hot if hot.held_price.is_some() || is_price_doubted => Some(Hold::PriceJump),
-            _ => None,
-        }
-    }
-
-    /// Returns true if the decision belongs to a position that is not too old, whether or not it is forgotten by now.
-    pub fn remembers(&self, decision_id: &str, now_ms: u64) -> bool {
-        let from = now_ms.saturating_sub(ORDER_MEMORY_MS);
-        let is_recent = |position: &&Position| position.closed.is_none_or(|closed| closed.id.ms >= from);
-        self.positions().filter(is_recent).any(|position| position.has_decision(decision_id))
-    }
-
-    /// Returns the symbol without everything that is too old, whenever it was last tidied: the part that later entries
-    /// can use.
-    pub fn tidied(&self, now_ms: u64) -> Self {
-        let mut tidied = Self { tidied_ms: 0, ..self.clone() };
-        tidied.forget(now_ms);
-        tidied.tidied_ms = 0;
-        tidied
-    }
-
-    /// Returns the position that was closed last, while it is remembered.
-    pub fn last_closed(&self, now_ms: u64) -> Option<&Position> {
-        let from = now_ms.saturating_sub(ORDER_MEMORY_MS);
-        self.closed.last().filter(|last| last.closed.is_some_and(|closed| closed.id.ms >= from))
-    }
-
-    /// Returns the time at which fills, look-ups or snapshots last confirmed the quantity. [ms since 1970]
-    pub fn known_ms(&self) -> u64 {
-        self.hot.filled_ms.unwrap_or(0).max(self.hot.looked_up.map_or(0, |entry| entry.ms))
-    }
-
-    /// Returns all positions in memory, oldest first.
-    pub fn positions_mut(&mut self) -> impl Iterator<Item = &mut Position> {
-        self.closed.iter_mut().chain(self.hot.open.as_mut())
-    }
-
-    pub fn positions(&self) -> impl Iterator<Item = &Position> {
-        self.closed.iter().chain(self.hot.open.as_ref())
-    }
-
-    /// Returns true if a snapshot has shown a position once and no second look has confirmed it yet.
-    pub fn is_unconfirmed(&self) -> bool {
-        self.hot.open.is_none() && self.hot.disagreement.is_some()
+        changed
     }
 }

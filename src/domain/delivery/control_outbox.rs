@@ -60,7 +60,7 @@ impl ControlOutbox {
     /// Returns the reason why no order is sent while an entry of ours is on its way.
     pub fn refusal(&self) -> Option<&'static str> {
         self.pending.values().find_map(|own| match own.entry {
-            OwnEntry::NewPolicy => Some("policy_pending"),
+            OwnEntry::NewPolicy | OwnEntry::AccountPolicy { .. } => Some("policy_pending"),
             OwnEntry::Gap(_) => Some("history_gap"),
             OwnEntry::PolicyInForce | OwnEntry::Kill(_) | OwnEntry::Skipped { .. } => None,
         })
@@ -115,7 +115,9 @@ impl ControlOutbox {
     /// decided anew by who leads next.
     pub fn follow(&mut self) {
         self.pending.retain(|_, own| match own.entry {
-            OwnEntry::NewPolicy | OwnEntry::PolicyInForce | OwnEntry::Kill(_) => matches!(own.way, Way::Published(..)),
+            OwnEntry::NewPolicy | OwnEntry::PolicyInForce | OwnEntry::AccountPolicy { .. } | OwnEntry::Kill(_) => {
+                matches!(own.way, Way::Published(..))
+            }
             OwnEntry::Gap(_) | OwnEntry::Skipped { .. } => true,
         });
         self.lost();
@@ -144,7 +146,11 @@ impl ControlOutbox {
     pub fn gaps(&self) -> impl Iterator<Item = &StreamGap> {
         self.pending.values().filter_map(|own| match &own.entry {
             OwnEntry::Gap(gap) => Some(gap),
-            OwnEntry::NewPolicy | OwnEntry::PolicyInForce | OwnEntry::Kill(_) | OwnEntry::Skipped { .. } => None,
+            OwnEntry::NewPolicy
+            | OwnEntry::PolicyInForce
+            | OwnEntry::AccountPolicy { .. }
+            | OwnEntry::Kill(_)
+            | OwnEntry::Skipped { .. } => None,
         })
     }
 

@@ -23,7 +23,7 @@ impl Delivery {
         if by_group {
             self.acks.folded(self.folded, entry.stream, entry.id);
         }
-        if let Some(row) = decided {
+        for row in decided {
             let is_early = self.settings.faults.has(Fault::OfferBeforeSync);
             self.outbox.add(row, if is_early { 0 } else { self.folded });
             if is_early {
@@ -133,6 +133,8 @@ impl Delivery {
         let back = back.map(|_| self.control.folded_to(entry.id)).unwrap_or_default();
         self.came_back(back);
         match &fact.control {
+            // The kill key is for all accounts.
+            Control::KillChanged { .. } if entry.account.is_named() => {}
             Control::KillChanged { kill } => self.kills.switch_folded(*kill, now_ms),
             Control::EntrySkipped { stream, id } => {
                 if self.refused.published(stream, *id) {

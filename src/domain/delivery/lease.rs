@@ -4,7 +4,7 @@ use super::action::Notice;
 use super::fault::Fault;
 use super::own_entry::OwnEntry;
 use super::row::OutboxRow;
-use super::{CaughtUp, Checkpointing, Delivery, Lease};
+use super::{CaughtUp, Checkpointing, Delivery, Lease, adopted_by_account};
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::{EntryId, StreamId};
 
@@ -62,6 +62,7 @@ impl Delivery {
         if self.lease.is_some() {
             self.caught_up = CaughtUp::After(server_ms);
             self.adopt_policy(engine);
+            self.adopt_account_policies(engine);
             self.publish_refused();
             self.publish_kill_key(engine);
         } else {
@@ -85,6 +86,29 @@ impl Delivery {
         let entry = if is_in_force { OwnEntry::PolicyInForce } else { OwnEntry::NewPolicy };
         if !self.control.has(&entry) {
             self.control.stage(entry);
+        }
+    }
+
+    /// Does the same for the accounts: each configured policy that the log lacks, and null for each that is configured
+    /// no longer.
+    fn adopt_account_policies(&mut self, engine: &Engine) {
+        let adopted = adopted_by_account(engine);
+        let configured = &self.settings.account_policies;
+        let mut entries: Vec<OwnEntry> = Vec::new();
+        for account in configured.keys().chain(adopted.keys().filter(|account| !configured.contains_key(*account))) {
+            let (own, in_force) = (configured.get(account), adopted.get(account));
+            let is_known = own.map(|own| &own.hash) == in_force;
+            // If another policy was adopted since this process began, that one counts.
+            if is_known || in_force != self.account_policies_before.get(account) {
+                continue;
+            }
+            let policy = own.map_or_else(|| "null".into(), |own| own.json.clone());
+            entries.push(OwnEntry::AccountPolicy { account: account.clone(), policy });
+        }
+        for entry in entries {
+            if !self.control.has(&entry) {
+                self.control.stage(entry);
+            }
         }
     }
 

@@ -10,6 +10,8 @@ pub enum OwnEntry {
     NewPolicy,
     /// `policy.adopted`: the configured policy, which is in force and is not in the log.
     PolicyInForce,
+    /// `policy.adopted` for one account: its configured policy as JSON, or null where it has none of its own any more.
+    AccountPolicy { account: Box<str>, policy: Box<str> },
     /// `history.gap`
     Gap(StreamGap),
     /// `kill.changed`: the kill key was set or cleared.
@@ -23,7 +25,11 @@ impl OwnEntry {
     pub fn into_gap(self) -> Option<StreamGap> {
         match self {
             Self::Gap(gap) => Some(gap),
-            Self::NewPolicy | Self::PolicyInForce | Self::Kill(_) | Self::Skipped { .. } => None,
+            Self::NewPolicy
+            | Self::PolicyInForce
+            | Self::AccountPolicy { .. }
+            | Self::Kill(_)
+            | Self::Skipped { .. } => None,
         }
     }
 }

@@ -5,9 +5,8 @@ use super::fault::Fault;
 use super::gap::StreamGap;
 use super::row::{OutboxRow, RowChange};
 use super::{CaughtUp, Checkpointing, Delivery, StreamPosition};
-use crate::domain::book::symbol::Symbol;
 use crate::domain::engine::Engine;
-use crate::domain::event::ids::StreamId;
+use crate::domain::event::ids::{AccountId, StreamId};
 use crate::domain::exit::Hold;
 
 /// The most decisions in one pipeline. [1]
@@ -86,24 +85,25 @@ impl Delivery {
 
     /// Returns the reason why an order is not sent now.
     fn refusal(&self, row: &OutboxRow, engine: &Engine) -> Option<&'static str> {
-        let globals = engine.globals();
-        if globals.killed || self.kills.is_one_read() {
+        let account = engine.accounts().find(&row.account).unwrap_or(AccountId::NONE);
+        if engine.is_killed(account) || self.kills.is_one_read() {
             return Some("killed");
         }
         if let Some(why) = self.control.refusal() {
             return Some(why);
         }
-        if *row.policy != *self.settings.policy || globals.policy.hash != self.settings.policy {
+        let configured = self.settings.policy_of(&row.account);
+        if *row.policy != *configured || *engine.policy_of(account).hash != *configured {
             return Some("policy_differs");
         }
         if !self.settings.sends_orders {
             return Some("configured_shadow");
         }
         // Since the decision, the position was closed, was reduced by another service, or became uncertain.
-        let symbol = engine.find(row.field("symbol"));
+        let book = engine.book_of_decision(&row.decision_id).map(|book| engine.book(book));
         let still_holds = self.settings.faults.has(Fault::OfferWithoutPosition)
-            || symbol.is_some_and(|symbol| symbol.still_holds(&row.decision_id));
-        let is_uncertain = || symbol.and_then(Symbol::uncertain).map(Hold::name);
+            || book.is_some_and(|book| book.still_holds(&row.decision_id));
+        let is_uncertain = || book.and_then(|book| book.uncertain()).map(Hold::name);
         (!still_holds).then_some("position_changed").or_else(is_uncertain)
     }
 

@@ -22,6 +22,8 @@ pub struct OutboxRow {
     pub request: Option<(String, FieldTexts)>,
     /// The request is an order, not a suggestion.
     pub live: bool,
+    /// Account of its book; empty for the account without a name.
+    pub account: String,
     /// Hash of the policy under which it was decided.
     pub policy: String,
     /// Time of the entry that caused it. [ms since 1970]

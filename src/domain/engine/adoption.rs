@@ -1,30 +1,60 @@
 //! Decisions that take effect: ours, or those that the history has recorded (docs/spec/fold.md, "Recorded decisions").
 
 use super::chain::ChainHead;
-use super::decision::Decision;
-use super::evaluation::NewDecision;
+use super::decision::{Decision, NewDecision};
 use super::{Decisions, Engine};
 use crate::domain::book::counters::Count;
 use crate::domain::book::position::Position;
 use crate::domain::book::rung::{DecisionOutcome, DecisionRecord, RungState};
-use crate::domain::event::ids::{EntryId, SortKey, StreamId, SymbolId};
+use crate::domain::book::state::Book;
+use crate::domain::event::ids::{BookId, EntryId, SortKey, StreamId};
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{DecisionFact, Entry};
 use crate::domain::exit::RATE_WINDOW_MS;
 use crate::domain::exit::policy::Mode;
 use crate::domain::units::{Qty, RMultiple, Ratio};
 
+/// The recorded decisions of an entry, while its books are evaluated.
+pub(super) struct Settling {
+    /// Not adopted yet.
+    recorded: Vec<DecisionFact>,
+    /// Ours are only compared: those of all books, or those up to the last book with a recorded one.
+    compares: Compares,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compares {
+    Nothing,
+    UpToLastRecorded,
+    All,
+}
+
 impl Engine {
-    /// Settles our decision, or none, against the decisions that the history contains. Returns the decision that takes
-    /// effect, if there is one.
+    /// Begins to settle our decisions about an entry against those that the history contains.
+    pub(super) fn begin_settling(&mut self, entry: &Entry, key: SortKey) -> Settling {
+        let recorded = self.recorded.caused_by(entry.stream, entry.id);
+        let is_last_cause = || self.recorded.ends_at(SortKey::new(entry.stream, entry.id));
+        let compares = match self.decisions {
+            Decisions::Audited => Compares::Nothing,
+            Decisions::Recorded | Decisions::Derived => match (recorded.is_empty(), self.recorded.cover(key)) {
+                (true, false) => Compares::Nothing,
+                (false, _) if is_last_cause() => Compares::UpToLastRecorded,
+                (true, true) | (false, _) => Compares::All,
+            },
+        };
+        Settling { recorded, compares }
+    }
+
+    /// Settles our decision about a book, or none, against the decisions that the history contains. Returns the decision
+    /// that takes effect, if there is one.
     pub(super) fn settle(
         &mut self,
+        settling: &mut Settling,
         entry: &Entry,
-        symbol: SymbolId,
-        key: SortKey,
+        book: BookId,
         ours: Option<NewDecision>,
-    ) -> Option<Box<Decision>> {
-        let recorded = self.recorded.caused_by(entry.stream, entry.id);
+    ) -> Option<Decision> {
+        let recorded = self.take_recorded(settling, book);
         let is_audited = self.decisions == Decisions::Audited;
         if is_audited && !recorded.is_empty() {
             for fact in &recorded {
@@ -32,8 +62,13 @@ impl Engine {
             }
             return ours.map(|(decision, _)| decision);
         }
-        if !is_audited && (!recorded.is_empty() || self.recorded.cover(key)) {
-            self.compare(ours.as_ref().map(|(decision, _)| &**decision), &recorded);
+        let is_compared = match settling.compares {
+            Compares::Nothing => false,
+            Compares::UpToLastRecorded => !recorded.is_empty() || !settling.recorded.is_empty(),
+            Compares::All => true,
+        };
+        if is_compared {
+            self.compare(ours.as_ref().map(|(decision, _)| decision), &recorded);
             for fact in &recorded {
                 self.adopt(fact);
             }
@@ -43,8 +78,43 @@ impl Engine {
         self.globals.chain.seq += 1;
         decision.seq = self.globals.chain.seq;
         self.counters.decisions += 1;
-        self.record(symbol, DecisionRecord { seq: decision.seq, ..*record }, entry.id.ms, None);
+        self.record(book, DecisionRecord { seq: decision.seq, ..*record }, entry.id.ms, None);
         Some(decision)
+    }
+
+    /// Adopts the recorded decisions of an entry about books that were not evaluated.
+    pub(super) fn end_settling(&mut self, settling: Settling) {
+        let is_audited = self.decisions == Decisions::Audited;
+        if !is_audited && !settling.recorded.is_empty() {
+            self.compare(None, &settling.recorded);
+        }
+        for fact in &settling.recorded {
+            self.adopt(fact);
+        }
+    }
+
+    /// Gives back the recorded decisions of an entry that decided nothing, because no numbers fit. They are adopted as those
+    /// whose cause does not come.
+    pub(super) fn give_up_settling(&mut self, settling: Settling, entry: &Entry) {
+        self.recorded.put_back(entry.stream, entry.id, settling.recorded);
+    }
+
+    /// Takes the recorded decisions about a book.
+    fn take_recorded(&self, settling: &mut Settling, book: BookId) -> Vec<DecisionFact> {
+        if settling.recorded.is_empty() {
+            return Vec::new();
+        }
+        let (of_book, rest) = std::mem::take(&mut settling.recorded)
+            .into_iter()
+            .partition(|fact| self.book_of_fact(fact).is_none_or(|(of, _)| of == book));
+        settling.recorded = rest;
+        of_book
+    }
+
+    /// Settles an entry after which no book is evaluated.
+    pub(super) fn settle_unevaluated(&mut self, entry: &Entry, key: SortKey) {
+        let settling = self.begin_settling(entry, key);
+        self.end_settling(settling);
     }
 
     fn compare(&mut self, ours: Option<&Decision>, recorded: &[DecisionFact]) {
@@ -82,10 +152,41 @@ impl Engine {
         }
     }
 
-    /// Returns true if a position has a recorded decision.
-    fn knows_decision(&self, fact: &DecisionFact) -> bool {
-        let mut positions = self.slots[fact.symbol].symbol.positions();
-        positions.any(|position| position.has_decision(&fact.decision_id))
+    /// Returns true if a position of its symbol has a recorded decision.
+    pub(super) fn knows_decision(&self, fact: &DecisionFact) -> bool {
+        let mut books = self.slots[fact.symbol].books();
+        books.any(|(_, book)| book.positions().any(|position| position.has_decision(&fact.decision_id)))
+    }
+
+    /// Returns the book of a recorded decision, and whether it has the position that the decision names. Without that
+    /// position it is the book of its account and side, if that is open; a decision without an account counts for the
+    /// one open book of its symbol and side. The position must have been open at the decision's cause.
+    fn book_of_fact(&self, fact: &DecisionFact) -> Option<(BookId, bool)> {
+        let has_position = |book: &BookId| {
+            let book = self.slots.book(*book);
+            book.positions().any(|position| book.position_id(position) == *fact.position_id)
+        };
+        let name = fact.position_id.rsplit_once('@').map_or("", |(name, _)| name);
+        if let Some(named) = self.find_book(name).filter(|book| book.symbol == fact.symbol).filter(has_position) {
+            return Some((named, true));
+        }
+        let fits = |book: &Book| {
+            let is_side = fact.position_side.is_none_or(|side| side == book.side);
+            is_side && book.hot.open.as_ref().is_some_and(|open| open.direction.closing_side() == fact.side)
+        };
+        let own_side = fact.position_side.unwrap_or_default();
+        let own = self.known_book(fact.symbol, fact.account, own_side).filter(|book| fits(self.slots.book(*book)));
+        let book = match own {
+            Some(own) => own,
+            None if fact.account.is_named() => return None,
+            None => match self.books_where(fact.symbol, fits).as_slice() {
+                [one] => *one,
+                _ => return None,
+            },
+        };
+        let cause = self.streams.id_of(&fact.cause_stream).map(|stream| self.streams.kind(stream));
+        let open = self.slots.book(book).hot.open.as_ref()?;
+        was_open_at(open, cause, fact.cause_id).then_some((book, false))
     }
 
     /// Adopts a recorded decision, unless it is known already. Returns true if it found its position.
@@ -100,20 +201,13 @@ impl Engine {
         if self.knows_decision(fact) {
             return true;
         }
-        let symbol = &self.slots[fact.symbol].symbol;
+        let found = self.book_of_fact(fact);
         // Only a live decision has requested an order for a live position.
-        if !fact.live && self.globals.policy.mode == Mode::Live {
+        let account = found.map_or(fact.account, |(book, _)| self.slots.book(book).account);
+        if !fact.live && self.policy_of(account).mode == Mode::Live {
             return true;
         }
-        let named = symbol.positions().any(|i| i.id.with_symbol(&symbol.name) == *fact.position_id);
-        let cause = self.streams.id_of(&fact.cause_stream).map(|stream| self.streams.kind(stream));
-        let fits =
-            symbol.hot.open.as_ref().is_some_and(|open| {
-                open.direction.closing_side() == fact.side && was_open_at(open, cause, fact.cause_id)
-            });
-        if !named && !fits {
-            return false;
-        }
+        let Some((book, has_position)) = found else { return false };
         let record = DecisionRecord {
             decision_id: fact.decision_id.clone(),
             plan_id: fact.plan_id.clone(),
@@ -130,31 +224,36 @@ impl Engine {
             outcomes: Vec::new(),
         };
         let position_id = fact.position_id.clone();
-        self.record(fact.symbol, record, fact.cause_id.ms, Some(&position_id))
+        self.record(book, record, fact.cause_id.ms, has_position.then_some(&*position_id))
     }
+
     /// Takes the rungs of a decision, in the named position or in the open one. Returns false if there is no position.
-    fn record(&mut self, id: SymbolId, mut record: DecisionRecord, decided_ms: u64, position_id: Option<&str>) -> bool {
+    fn record(&mut self, id: BookId, mut record: DecisionRecord, decided_ms: u64, position_id: Option<&str>) -> bool {
         // In the form in which it is read back from its entry, without trailing zeros. So the state is equal for the
         // instance that decided and for one that adopted the decision.
         record.qty = Qty::new(record.qty.get());
         record.share = Ratio::new(record.share.get());
         record.rungs.iter_mut().for_each(|r| *r = RMultiple::new(r.get()));
         let now_ms = self.globals.last.ms.max(decided_ms);
-        let decided = &mut self.globals.decided_ms;
+        let account = self.slots.book(id).account;
+        let decided = if account.is_named() {
+            &mut self.accounts.get_mut(account).decided_ms
+        } else {
+            &mut self.globals.decided_ms
+        };
         while decided.front().is_some_and(|&ms| now_ms.saturating_sub(ms) >= RATE_WINDOW_MS) {
             decided.pop_front();
         }
         if now_ms.saturating_sub(decided_ms) < RATE_WINDOW_MS {
             decided.push_back(decided_ms);
         }
-        let ladder = self.globals.policy.ladder.clone();
-        let symbol = &mut self.slots[id].symbol;
-        let name = symbol.name.clone();
-        let named = position_id
-            .and_then(|wanted| symbol.positions().position(|position| position.id.with_symbol(&name) == wanted));
+        let ladder = self.policy_of(account).ladder.clone();
+        let book = self.slots.book_mut(id);
+        let named =
+            position_id.and_then(|wanted| book.positions().position(|position| book.position_id(position) == wanted));
         let position = match named {
-            Some(key) => symbol.positions_mut().nth(key),
-            None => symbol.hot.open.as_mut(),
+            Some(key) => book.positions_mut().nth(key),
+            None => book.hot.open.as_mut(),
         };
         let Some(position) = position else { return false };
         self.decision_plans.insert(record.plan_id.clone(), (id, record.decision_id.clone()));
@@ -167,11 +266,11 @@ impl Engine {
 
     /// Counts a decision of ours as filled although no executor acts on it: what-if. Quantities stay those of the
     /// history.
-    pub fn suppose_filled(&mut self, id: SymbolId, decision_id: &str, at: EntryId) {
-        let policy = &self.globals.policy;
+    pub fn suppose_filled(&mut self, id: BookId, decision_id: &str, at: EntryId) {
+        let policy = self.policy_of(self.slots.book(id).account).clone();
         let outcome = DecisionOutcome::Filled { is_final: true };
-        for position in self.slots[id].symbol.positions_mut() {
-            if position.apply_outcome(decision_id, outcome, at, Qty::ZERO, policy) {
+        for position in self.slots.book_mut(id).positions_mut() {
+            if position.apply_outcome(decision_id, outcome, at, Qty::ZERO, &policy) {
                 break;
             }
         }

@@ -71,7 +71,7 @@ pub fn following(head: &ChainHead, found: Vec<DecisionFact>) -> Vec<DecisionFact
 mod tests {
     use super::*;
     use crate::domain::event::Side;
-    use crate::domain::event::ids::{EntryId, SymbolId};
+    use crate::domain::event::ids::{AccountId, EntryId, SymbolId};
     use crate::domain::units::{Qty, Ratio};
 
     fn fact(seq: u64, prev: &str, hash: &str) -> DecisionFact {
@@ -80,6 +80,8 @@ mod tests {
             plan_id: hash.into(),
             position_id: "ADAUSDT@1-0".into(),
             symbol: SymbolId(0),
+            account: AccountId::NONE,
+            position_side: None,
             side: Side::Sell,
             qty: Qty::ZERO,
             share: Ratio::ZERO,

@@ -5,7 +5,7 @@ use super::globals::Gap;
 use crate::domain::book::counters::Count;
 use crate::domain::book::position::Position;
 use crate::domain::book::rung::DecisionOutcome;
-use crate::domain::event::ids::{EntryId, SymbolId};
+use crate::domain::event::ids::{AccountId, BookId, EntryId, SymbolId};
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Control, PriceSource};
 use crate::domain::exit;
@@ -13,9 +13,13 @@ use crate::domain::exit::policy::{Mode, OnLive, Policy};
 use crate::domain::units::Qty;
 
 impl Engine {
-    pub(super) fn control(&mut self, control: &Control, symbol: Option<SymbolId>, id: EntryId) {
+    pub(super) fn control(&mut self, control: &Control, symbol: Option<SymbolId>, account: AccountId, id: EntryId) {
         match control {
-            Control::PolicyAdopted(policy) => self.adopt_policy((**policy).clone()),
+            Control::PolicyAdopted(policy) => self.adopt_policy(account, policy.as_deref().cloned()),
+            Control::KillChanged { kill } if account.is_named() => {
+                self.accounts.get_mut(account).killed = *kill;
+                self.invalidate_all();
+            }
             Control::KillChanged { kill } => self.set_killed(*kill),
             Control::HistoryGap { stream, after, before } => {
                 self.counters.count(Count::GapRecorded);
@@ -25,19 +29,7 @@ impl Engine {
                     self.flag_gap_everywhere();
                 }
             }
-            Control::GapAccepted => match symbol {
-                Some(symbol) => {
-                    self.slots[symbol].symbol.hot.history_gap = false;
-                    self.invalidate(symbol);
-                }
-                None => {
-                    self.globals.gap_everywhere = false;
-                    for symbol in self.slots.ids() {
-                        self.slots[symbol].symbol.hot.history_gap = false;
-                        self.invalidate(symbol);
-                    }
-                }
-            },
+            Control::GapAccepted => self.accept_gap(account, symbol),
             Control::RiskAccepted { position_id } => {
                 let known = self.with_position(position_id, |position| position.risk_accepted = true).is_some();
                 if !known {
@@ -50,33 +42,65 @@ impl Engine {
                     self.counters.count(Count::UnknownPosition);
                 }
             }
-            Control::DecisionExpired { decision_id } => {
-                let policy = &self.globals.policy;
-                let found = self.slots.iter_mut().zip(0..).find_map(|(slot, index)| {
-                    let expires = |position: &mut Position| {
-                        position.apply_outcome(decision_id, DecisionOutcome::Expired, id, Qty::ZERO, policy)
-                    };
-                    slot.symbol.positions_mut().any(expires).then_some(SymbolId(index))
-                });
-                match found {
-                    Some(symbol) => {
-                        self.invalidate(symbol);
-                        self.changes.touch_cold(symbol);
-                        self.after_positions(symbol);
-                    }
-                    None => self.counters.count(Count::UnknownDecision),
+            Control::DecisionExpired { decision_id } => match self.expire(decision_id, id) {
+                Some(book) => {
+                    self.invalidate(book);
+                    self.changes.touch_cold(book);
+                    self.after_positions(book);
                 }
-            }
+                None => self.counters.count(Count::UnknownDecision),
+            },
             Control::EntrySkipped { stream, id } => self.skip(stream, *id),
         }
     }
 
+    /// Accepts a gap: of one symbol or of all, in one account or in all.
+    fn accept_gap(&mut self, account: AccountId, symbol: Option<SymbolId>) {
+        let account = Some(account).filter(|account| account.is_named());
+        match (account, symbol) {
+            (None, None) => {
+                self.globals.gap_everywhere = false;
+                self.accounts.gaps_accepted.clear();
+            }
+            // Books that are named later have no gap, either.
+            _ if self.globals.gap_everywhere => {
+                self.accounts.gaps_accepted.insert((account, symbol));
+            }
+            _ => {}
+        }
+        let symbols: Vec<SymbolId> = match symbol {
+            Some(symbol) => vec![symbol],
+            None => self.slots.ids().collect(),
+        };
+        for symbol in symbols {
+            for book in self.books_where(symbol, |book| account.is_none_or(|account| account == book.account)) {
+                self.slots.book_mut(book).hot.history_gap = false;
+                self.invalidate(book);
+            }
+        }
+    }
+
+    /// Arms the rungs of a decision again. Returns its book, if it is known.
+    fn expire(&mut self, decision_id: &str, id: EntryId) -> Option<BookId> {
+        let Self { slots, accounts, globals, .. } = self;
+        slots.book_ids().into_iter().find(|book| {
+            let book = slots.book_mut(*book);
+            let policy = accounts.policy_in_force(book.account).unwrap_or(&globals.policy);
+            let expires = |position: &mut Position| {
+                position.apply_outcome(decision_id, DecisionOutcome::Expired, id, Qty::ZERO, policy)
+            };
+            book.positions_mut().any(expires)
+        })
+    }
+
     fn with_position<T>(&mut self, position_id: &str, change: impl FnOnce(&mut Position) -> T) -> Option<T> {
         let name = position_id.rsplit_once('@')?.0;
-        let &id = self.by_name.get(name)?;
-        let symbol = &mut self.slots[id].symbol;
+        let id = self.find_book(name)?;
         let answer = {
-            let position = symbol.positions_mut().find(|i| i.id.with_symbol(name) == position_id)?;
+            let book = self.slots.book_mut(id);
+            let name = &book.name;
+            let mut positions = book.closed.iter_mut().chain(book.hot.open.as_mut());
+            let position = positions.find(|i| i.id.with_book(name) == position_id)?;
             position.dirty.0 = true;
             change(position)
         };
@@ -86,31 +110,56 @@ impl Engine {
         Some(answer)
     }
 
-    fn adopt_policy(&mut self, policy: Policy) {
-        let becomes_live = self.globals.policy.mode == Mode::Shadow && policy.mode == Mode::Live;
-        self.globals.policy = policy;
-        self.globals.policy_adopted = true;
-        self.invalidate_all();
-        self.accept_sources();
-        if !becomes_live {
-            return;
-        }
-        let on_live = self.globals.policy.on_live.unwrap_or(OnLive::Skip);
-        for id in self.slots.ids() {
-            let policy = &self.globals.policy;
-            let symbol = &mut self.slots[id].symbol;
-            let gain = exit::gain(symbol, policy).ok().flatten();
-            let Some(open) = &mut symbol.hot.open else { continue };
-            open.release_shadowed(on_live);
-            if on_live == OnLive::Skip {
-                // Without a gain now, the first price that gives one determines the reached rungs.
-                match gain.and_then(|gain| exit::reached(policy, &gain).ok()) {
-                    Some(reached) => open.skip(reached),
-                    None => open.skips_reached = true,
+    /// Puts a policy in force: the general one, or that of an account. Without a policy the account follows the general
+    /// one again.
+    fn adopt_policy(&mut self, account: AccountId, policy: Option<Policy>) {
+        let modes: Vec<Mode> = self.accounts.ids().map(|account| self.policy_of(account).mode).collect();
+        match policy {
+            policy if account.is_named() => {
+                let of_account = self.accounts.get_mut(account);
+                (of_account.policy, of_account.policy_adopted) = (policy, true);
+            }
+            Some(policy) => {
+                self.globals.policy = policy;
+                self.globals.policy_adopted = true;
+                // The policies of accounts in the configuration were those before any adoption.
+                for account in self.accounts.ids() {
+                    let of_account = self.accounts.get_mut(account);
+                    if !of_account.policy_adopted {
+                        of_account.policy = None;
+                    }
                 }
             }
-            self.invalidate(id);
+            None => return,
         }
+        self.accounts.combine(&self.globals.policy);
+        self.invalidate_all();
+        self.accept_sources();
+        for book in self.slots.book_ids() {
+            let account = self.slots.book(book).account;
+            let becomes_live = modes[account.0 as usize] == Mode::Shadow && self.policy_of(account).mode == Mode::Live;
+            if becomes_live {
+                self.become_live(book);
+            }
+        }
+    }
+
+    fn become_live(&mut self, id: BookId) {
+        let Self { slots, accounts, globals, .. } = self;
+        let account = slots.book(id).account;
+        let policy = accounts.policy_in_force(account).unwrap_or(&globals.policy);
+        let on_live = policy.on_live.unwrap_or(OnLive::Skip);
+        let gain = exit::gain(slots.view(id), policy).ok().flatten();
+        let Some(open) = &mut slots.book_mut(id).hot.open else { return };
+        open.release_shadowed(on_live);
+        if on_live == OnLive::Skip {
+            // Without a gain now, the first price that gives one determines the reached rungs.
+            match gain.and_then(|gain| exit::reached(policy, &gain).ok()) {
+                Some(reached) => open.skip(reached),
+                None => open.skips_reached = true,
+            }
+        }
+        self.invalidate(id);
     }
 
     /// Sets the kill switch.

@@ -2,11 +2,15 @@
 
 use crate::domain::book::plans::sha256_hex;
 use crate::domain::book::position::RiskFields;
+use crate::domain::book::rung::DecisionRecord;
 use crate::domain::event::Side;
-use crate::domain::event::ids::{EntryId, StreamId, SymbolId};
+use crate::domain::event::ids::{BookId, EntryId, StreamId};
 use crate::domain::exit::policy::{Base, Mode};
 use crate::domain::exit::{Flag, Valuation};
 use crate::domain::units::{Qty, RMultiple, Ratio};
+
+/// A decision, and the record of it for its position. The record is boxed because few evaluations return one.
+pub(super) type NewDecision = (Decision, Box<DecisionRecord>);
 
 /// A decision to close a part of a position, with the evidence it rests on.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,7 +18,7 @@ pub struct Decision {
     pub decision_id: String,
     pub plan_id: String,
     pub position_id: String,
-    pub symbol: SymbolId,
+    pub book: BookId,
     pub side: Side,
     /// [base]
     pub qty: Qty,

@@ -1,60 +1,124 @@
-//! The evaluation of a symbol after an entry: a decision, or the hold that applies.
+//! The evaluation of books after an entry: for each a decision, or the hold that applies.
 
-use super::Engine;
-use super::decision::{Decision, decision_id};
+use super::adoption::Settling;
+use super::decision::{Decision, NewDecision, decision_id};
+use super::{Engine, Misfit, Named};
 use crate::domain::book::rung::{DecisionRecord, RungState};
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::view::BookView;
 use crate::domain::event::Entry;
-use crate::domain::event::ids::{EntryId, SortKey, SymbolId};
-use crate::domain::exit::policy::Mode;
+use crate::domain::event::ids::{AccountId, BookId, EntryId, SortKey};
+use crate::domain::exit::policy::{Mode, Policy};
 use crate::domain::exit::{self, Choice, EntryTerms, EvalContext, Flag, Hold, Valuation};
 use crate::domain::units::OutOfRange;
 
-/// A decision, and the record of it for its position. They are boxed because few evaluations return one.
-pub(super) type NewDecision = (Box<Decision>, Box<DecisionRecord>);
-
 impl Engine {
-    pub(super) fn eval_context(&self, now_ms: u64) -> EvalContext<'_> {
-        EvalContext { now_ms, killed: self.globals.killed, decided_ms: &self.globals.decided_ms }
+    /// Returns the policy in force of an account.
+    #[inline]
+    pub fn policy_of(&self, account: AccountId) -> &Policy {
+        self.accounts.policy_in_force(account).unwrap_or(&self.globals.policy)
     }
 
-    /// Returns the hold of a symbol's open position at a time, if there is one. It changes and counts nothing.
-    pub fn hold_at(&self, symbol: &Symbol, now_ms: u64) -> Option<Hold> {
-        let at = self.eval_context(now_ms);
-        let policy = &self.globals.policy;
-        let terms = EntryTerms::of(symbol.hot.open.as_ref()?, policy);
-        let chosen = match exit::check_guards(symbol, policy, &terms, at) {
-            Ok(Ok(gain)) => exit::select_rungs(symbol, policy, &gain, at),
+    /// Returns true if an account is killed: all are, or it alone is.
+    pub fn is_killed(&self, account: AccountId) -> bool {
+        self.globals.killed || self.accounts.get(account).killed
+    }
+
+    #[inline]
+    pub(super) fn eval_context(&self, account: AccountId, now_ms: u64) -> EvalContext<'_> {
+        if !account.is_named() {
+            return EvalContext { now_ms, killed: self.globals.killed, decided_ms: &self.globals.decided_ms };
+        }
+        EvalContext { now_ms, killed: self.is_killed(account), decided_ms: &self.accounts.get(account).decided_ms }
+    }
+
+    /// Returns the hold of a book's open position at a time, if there is one. It changes and counts nothing.
+    pub fn hold_at(&self, book: BookView<'_>, now_ms: u64) -> Option<Hold> {
+        let at = self.eval_context(book.account, now_ms);
+        let policy = self.policy_of(book.account);
+        let terms = EntryTerms::of(book.book.hot.open.as_ref()?, policy);
+        let chosen = match exit::check_guards(book, policy, &terms, at) {
+            Ok(Ok(gain)) => exit::select_rungs(book, policy, &gain, at),
             Ok(Err(hold)) => return Some(hold),
             Err(OutOfRange) => return Some(Hold::OutOfRange),
         };
         chosen.map_or(Some(Hold::OutOfRange), Result::err)
     }
 
+    /// Evaluates the books that an entry names, in the order of the contract, and settles what they decide.
+    ///
+    /// A book whose numbers do not fit holds. Errors if they fit no book of an entry that is then refused.
     pub(super) fn decide(
         &mut self,
         entry: &Entry,
-        symbol: SymbolId,
+        named: Named,
         key: SortKey,
-    ) -> Result<Option<Box<Decision>>, OutOfRange> {
-        let ours = self.evaluate(entry, symbol)?;
-        Ok(self.settle(entry, symbol, key, ours))
+        misfit: Misfit,
+    ) -> Result<Vec<Decision>, OutOfRange> {
+        let mut settling = self.begin_settling(entry, key);
+        let mut decided = Decided::default();
+        match named {
+            Named::Book(book) => self.decide_one(entry, book, &mut settling, &mut decided),
+            Named::Books(books) => {
+                books.into_iter().for_each(|book| self.decide_one(entry, book, &mut settling, &mut decided));
+            }
+            Named::Of { symbol, account, side } => {
+                let is_named = |of: AccountId, is_of: crate::domain::event::PositionSide| {
+                    account.is_none_or(|account| account == of) && side.is_none_or(|side| side == is_of)
+                };
+                let slot = &self.slots[symbol];
+                if is_named(slot.book.account, slot.book.side) {
+                    self.decide_one(entry, BookId::one_way(symbol), &mut settling, &mut decided);
+                }
+                for place in 0..self.slots[symbol].order.len() {
+                    let slot = &self.slots[symbol];
+                    let book = BookId { symbol, nth: slot.order[place] };
+                    let other = self.slots.book(book);
+                    if other.hot.open.is_some() && is_named(other.account, other.side) {
+                        self.decide_one(entry, book, &mut settling, &mut decided);
+                    }
+                }
+            }
+        }
+        if !decided.any_fits && !decided.misfits.is_empty() {
+            self.give_up_settling(settling, entry);
+            if misfit == Misfit::Refuses {
+                return Err(OutOfRange);
+            }
+        } else {
+            self.end_settling(settling);
+        }
+        for book in decided.misfits {
+            self.hold(book, Hold::OutOfRange, entry.id);
+        }
+        Ok(decided.decisions)
+    }
+
+    fn decide_one(&mut self, entry: &Entry, book: BookId, settling: &mut Settling, decided: &mut Decided) {
+        match self.evaluate(entry, book) {
+            Ok(ours) => {
+                decided.any_fits |= self.slots.book(book).hot.open.is_some();
+                decided.decisions.extend(self.settle(settling, entry, book, ours));
+            }
+            Err(OutOfRange) => decided.misfits.push(book),
+        }
     }
 
     /// Evaluates the open position, if there is one. Returns a decision of ours, if no hold applies.
-    fn evaluate(&mut self, entry: &Entry, id: SymbolId) -> Result<Option<NewDecision>, OutOfRange> {
+    fn evaluate(&mut self, entry: &Entry, id: BookId) -> Result<Option<NewDecision>, OutOfRange> {
         if let Some(hold) = self.recall(id, entry.id.ms) {
             self.hold(id, hold, entry.id);
             return Ok(None);
         }
-        let Some(open) = &self.slots[id].symbol.hot.open else { return Ok(None) };
-        let terms = EntryTerms::of(open, &self.globals.policy);
+        let book = self.slots.book(id);
+        let Some(open) = &book.hot.open else { return Ok(None) };
+        let terms = EntryTerms::of(open, self.policy_of(book.account));
         let outcome = self.choice_or_hold(entry, id, &terms);
         let hold = outcome.as_ref().ok().and_then(|outcome| outcome.as_ref().err());
         self.remember(id, hold.map(|hold| (*hold, terms)));
         match outcome? {
             Ok(choice) => {
-                let valuation = Valuation::of(&self.slots[id].symbol, &self.globals.policy)?;
+                let view = self.slots.view(id);
+                let valuation = Valuation::of(view, self.policy_of(view.account))?;
                 let valuation = valuation.expect("a choice is made by numbers that are there");
                 self.counters.evaluations += 1;
                 self.note(id, None, entry.id);
@@ -70,47 +134,52 @@ impl Engine {
     fn choice_or_hold(
         &mut self,
         entry: &Entry,
-        id: SymbolId,
+        id: BookId,
         terms: &EntryTerms,
     ) -> Result<Result<Choice, Hold>, OutOfRange> {
-        let policy = &self.globals.policy;
-        let symbol = &mut self.slots[id].symbol;
-        let decided_ms = &self.globals.decided_ms;
-        let at = EvalContext { now_ms: entry.id.ms, killed: self.globals.killed, decided_ms };
-        let gain = match exit::check_guards(symbol, policy, terms, at)? {
+        let Self { accounts, globals, slots, .. } = self;
+        let account = slots.book(id).account;
+        let policy = accounts.policy_in_force(account).unwrap_or(&globals.policy);
+        let of_account = accounts.get(account);
+        let at = EvalContext {
+            now_ms: entry.id.ms,
+            killed: globals.killed || of_account.killed,
+            decided_ms: if account.is_named() { &of_account.decided_ms } else { &globals.decided_ms },
+        };
+        let gain = match exit::check_guards(slots.view(id), policy, terms, at)? {
             Ok(gain) => gain,
             Err(hold) => return Ok(Err(hold)),
         };
-        if let Some(open) = &mut symbol.hot.open
+        if let Some(open) = &mut slots.book_mut(id).hot.open
             && open.skips_reached
         {
             open.skip(exit::reached(policy, &gain)?);
             open.skips_reached = false;
         }
-        exit::select_rungs(symbol, policy, &gain, at)
+        exit::select_rungs(slots.view(id), policy, &gain, at)
     }
 
     /// Counts a hold, and notes it with the position if it differs from the last one.
     #[inline(always)]
-    pub(super) fn hold(&mut self, id: SymbolId, hold: Hold, at: EntryId) {
+    pub(super) fn hold(&mut self, id: BookId, hold: Hold, at: EntryId) {
         self.counters.hold(hold, 1);
         self.note(id, Some(hold), at);
     }
 
     #[inline(always)]
-    pub(super) fn note(&mut self, id: SymbolId, hold: Option<Hold>, at: EntryId) {
-        let open = &mut self.slots[id].symbol.hot.open;
+    pub(super) fn note(&mut self, id: BookId, hold: Option<Hold>, at: EntryId) {
+        let open = &mut self.slots.book_mut(id).hot.open;
         if open.as_mut().is_some_and(|open| open.holds.note(hold, at)) {
             self.changes.touch_hot(id);
         }
     }
 
-    fn decision(&self, entry: &Entry, id: SymbolId, valuation: Valuation, choice: Choice) -> NewDecision {
-        let symbol = &self.slots[id].symbol;
-        let policy = &self.globals.policy;
-        let open = symbol.hot.open.as_ref().expect("a choice is made for an open position only");
+    fn decision(&self, entry: &Entry, id: BookId, valuation: Valuation, choice: Choice) -> NewDecision {
+        let book = self.slots.view(id);
+        let policy = self.policy_of(book.account);
+        let open = book.book.hot.open.as_ref().expect("a choice is made for an open position only");
         let risk_fields = open.risk.clone().expect("a choice rests on risk fields");
-        let position_id = open.id.with_symbol(&symbol.name);
+        let position_id = book.position_id(open);
         let decision_id = decision_id(&position_id, &choice.rungs, choice.attempt);
         let plan_id = decision_id[..16].to_owned();
         let state = match policy.mode {
@@ -136,7 +205,7 @@ impl Engine {
             decision_id,
             plan_id,
             position_id,
-            symbol: id,
+            book: id,
             side: open.direction.closing_side(),
             qty: choice.qty,
             share: choice.share,
@@ -147,7 +216,7 @@ impl Engine {
             risk_fields,
             mode: policy.mode,
             policy_hash: policy.hash.clone(),
-            flags: exit::flags(symbol, open, policy)
+            flags: exit::flags(book, open, policy)
                 .into_iter()
                 .chain(choice.is_capped.then_some(Flag::Capped))
                 .collect(),
@@ -155,6 +224,16 @@ impl Engine {
             cause: entry.id,
             seq: 0,
         };
-        (Box::new(decision), Box::new(record))
+        (decision, Box::new(record))
     }
+}
+
+/// The outcome of the evaluations after one entry.
+#[derive(Default)]
+struct Decided {
+    decisions: Vec<Decision>,
+    /// Books whose numbers do not fit.
+    misfits: Vec<BookId>,
+    /// The numbers of an open book fit.
+    any_fits: bool,
 }

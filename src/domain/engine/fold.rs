@@ -1,14 +1,21 @@
-//! How an event changes its symbol, and what time changes. The changes themselves are in `book/apply`.
+//! How an event changes its books, and what time changes. The changes themselves are in `book/apply`.
 
-use super::Engine;
+use super::accounts::Accounts;
+use super::books::{Belongs, Naming};
 use super::globals::Globals;
+use super::rollback::Rollbacks;
+use super::{Engine, Named};
 use crate::domain::book::apply::Fold;
 use crate::domain::book::counters::{Count, Counters};
+use crate::domain::book::order::OrderKey;
 use crate::domain::book::plans::Plans;
 use crate::domain::book::position::Position;
-use crate::domain::book::symbol::{Hot, Symbol};
-use crate::domain::event::ids::{EntryId, EntryRef, PositionId, SymbolId};
-use crate::domain::event::{Entry, Event, PositionFact, PriceFact, Reason};
+use crate::domain::book::state::{Book, Hot};
+use crate::domain::book::view::BookView;
+use crate::domain::event::ids::{AccountId, BookId, EntryId, EntryRef, PositionId, SymbolId};
+use crate::domain::event::{
+    Entry, Event, Intent, LegacyFact, Plan, PositionFact, PositionSide, PriceFact, Reason, TradeFact, Unreadable,
+};
 use crate::domain::exit::policy::EntrySource;
 use crate::domain::units::{Price, Qty};
 
@@ -19,83 +26,168 @@ impl Engine {
             self.counters.count(Count::PriceUnaccepted);
             return Ok(());
         }
-        self.invalidate(id);
-        let mut fold = fold_of(&self.globals, &self.plans, &mut self.counters, entry);
-        fold.price(&mut self.slots[id].symbol, fact)
+        self.invalidate_symbol(id);
+        let Self { globals, accounts, plans, counters, slots, .. } = self;
+        let mut fold = fold_of(globals, accounts, plans, counters, entry, AccountId::NONE);
+        let slot = &mut slots[id];
+        // Only a symbol without a used price asks for the entry prices of its books.
+        let entry_price = |book: &Book| book.hot.open.as_ref()?.totals.entry.map(|entry| entry.price);
+        let first_entry =
+            if slot.symbol.mark.is_some() { None } else { slot.books().find_map(|(_, book)| entry_price(book)) };
+        if let Some(confirmed) = fold.price(&mut slot.symbol, fact, || first_entry)? {
+            confirmed.doubt(&mut slot.book)?;
+            for other in &mut slot.others {
+                confirmed.doubt(&mut other.book)?;
+            }
+        }
+        Ok(())
     }
 
-    /// Changes the symbol by an event other than a price, a control entry or a decision.
-    pub(super) fn fold(&mut self, event: &Event, entry: &Entry, id: SymbolId) -> Result<(), Reason> {
-        // Nearly every position confirms ours, and changes no evaluation.
-        if !matches!(event, Event::Position(_)) {
-            self.invalidate(id);
-        }
+    /// Changes the books of an event other than a price, a control entry or a decision. Returns those that it names.
+    pub(super) fn fold(
+        &mut self,
+        event: &Event,
+        entry: &Entry,
+        symbol: SymbolId,
+        before: &mut Rollbacks,
+    ) -> Result<Named, Unreadable> {
         let now_ms = entry.id.ms;
         let forgotten = self.plans.forget(now_ms);
         if !self.changes.ignored {
             self.changes.plans_forgotten.extend(forgotten);
         }
+        let of_account = if entry.account.is_named() { Some(entry.account) } else { None };
         match event {
-            Event::Result(fact) => {
-                self.changes.touch_cold(id);
-                let plan = fact.plan_id.as_deref().and_then(|plan_id| self.plans.of(plan_id, id));
-                let decision_id = fact.plan_id.as_deref().and_then(|plan_id| {
-                    let of_plan_id = self.decision_plans.get(plan_id).filter(|(of, _)| *of == id).map(|(_, d)| d);
-                    let (symbol, now_ms) = (&self.slots[id].symbol, self.globals.last.ms);
-                    let of_plan_id = of_plan_id.filter(|decision| symbol.remembers(decision, now_ms));
-                    of_plan_id.or(plan.and_then(|known| known.decision_id.as_ref())).cloned()
-                });
-                let plan = plan.cloned();
-                let mut fold = fold_of(&self.globals, &self.plans, &mut self.counters, entry);
-                fold.result(&mut self.slots[id].symbol, fact, plan.as_ref(), decision_id.as_deref())?;
-                self.after_positions(id);
-            }
-            Event::Position(fact) => self.fold_position(*fact, entry, id)?,
-            Event::Trade(fact) => {
-                self.changes.touch_cold(id);
-                let mut fold = fold_of(&self.globals, &self.plans, &mut self.counters, entry);
-                fold.trade(&mut self.slots[id].symbol, fact)?;
-                self.after_positions(id);
-            }
-            Event::Legacy(fact) => {
-                let mut fold = fold_of(&self.globals, &self.plans, &mut self.counters, entry);
-                fold.legacy(&mut self.slots[id].symbol, fact)?;
-            }
+            Event::Result(fact) => self.fold_result(fact, entry, symbol, before),
+            Event::Position(fact) => self.fold_position(*fact, entry, symbol, before),
+            Event::Trade(fact) => self.fold_trade(fact, entry, symbol, before),
+            Event::Legacy(fact) => self.fold_legacy(fact, entry, symbol, before),
             Event::Intent(intent) => {
-                self.changes.touch_cold(id);
-                let mut fold = fold_of(&self.globals, &self.plans, &mut self.counters, entry);
-                fold.intent(&mut self.slots[id].symbol, intent);
-                self.forget(id);
+                self.fold_intent(intent, entry, symbol);
+                Ok(Named::Of { symbol, account: of_account, side: None })
             }
             Event::ExitIntent(intent) => {
-                self.changes.touch_cold(id);
-                let cold = &mut self.slots[id].symbol.cold;
-                cold.exit_intents.push_back((**intent).clone());
-                self.forget(id);
+                self.invalidate_symbol(symbol);
+                self.changes.touch_intents(symbol, entry.account);
+                self.slots[symbol].symbol.intents_mut(entry.account).exits.push_back((**intent).clone());
+                self.forget_intents(symbol);
+                Ok(Named::Of { symbol, account: of_account, side: None })
             }
             Event::Plan(plan) => {
-                let cold = &self.slots[id].symbol.cold;
-                if self.plans.remember((**plan).clone(), cold) && !self.changes.ignored {
-                    self.changes.plans.push(plan.plan_id.clone());
-                }
+                self.fold_plan(plan, symbol)?;
+                Ok(Named::Of { symbol, account: of_account, side: entry.position_side })
             }
-            Event::Instrument(instrument) => self.slots[id].symbol.hot.instrument = Some(**instrument),
-            Event::PlanIgnored | Event::Price(_) | Event::Control(_) | Event::Decision(_) => {}
+            Event::PlanIgnored => {
+                self.invalidate_symbol(symbol);
+                Ok(Named::Of { symbol, account: of_account, side: entry.position_side })
+            }
+            Event::Instrument(instrument) => {
+                self.invalidate_symbol(symbol);
+                self.slots[symbol].symbol.instrument = Some(**instrument);
+                Ok(Named::all_of(symbol))
+            }
+            Event::Price(_) | Event::Control(_) | Event::Decision(_) => Ok(Named::all_of(symbol)),
+        }
+    }
+
+    /// Remembers an entry intent. The first one after an opening supplies the risk fields that no earlier entry had.
+    fn fold_intent(&mut self, intent: &Intent, entry: &Entry, symbol: SymbolId) {
+        self.invalidate_symbol(symbol);
+        self.changes.touch_intents(symbol, entry.account);
+        let Self { globals, accounts, plans, counters, slots, .. } = self;
+        let fold = fold_of(globals, accounts, plans, counters, entry, entry.account);
+        let slot = &mut slots[symbol];
+        slot.symbol.intents_mut(entry.account).remember(intent.clone());
+        let mut touched = Vec::new();
+        for (book, nth) in std::iter::once(&mut slot.book).chain(slot.others.iter_mut().map(|o| &mut o.book)).zip(0..) {
+            let is_for = !entry.account.is_named() || entry.account == book.account;
+            if is_for && book.hot.open.is_some() {
+                fold.intent(book, intent);
+                touched.push(BookId { symbol, nth });
+            }
+        }
+        touched.into_iter().for_each(|book| self.changes.touch_hot(book));
+        self.forget_intents(symbol);
+    }
+
+    fn fold_plan(&mut self, plan: &Plan, symbol: SymbolId) -> Result<(), Unreadable> {
+        if plan.position_side == Some(PositionSide::Both) && plan.has_qty && self.has_open_hedge_book(plan.account) {
+            return Err(Unreadable::new(Reason::NoPositionSide));
+        }
+        self.invalidate_symbol(symbol);
+        if let Some(side) = plan.position_side {
+            self.accounts.is_split |= side.is_hedge();
+            if plan.has_qty {
+                self.note_mode(plan.account, side);
+            }
+        }
+        if self.plans.remember(plan.clone(), &self.slots[symbol].symbol) && !self.changes.ignored {
+            self.changes.plans.push((plan.plan_id.clone(), plan.account));
         }
         Ok(())
     }
 
+    /// Fills missing fields from an old hash, in the open books that it can be about.
+    fn fold_legacy(
+        &mut self,
+        fact: &LegacyFact,
+        entry: &Entry,
+        symbol: SymbolId,
+        before: &mut Rollbacks,
+    ) -> Result<Named, Unreadable> {
+        let is_hedged = self.accounts.get(entry.account).hedged;
+        // Of LONG and SHORT side by side, a hash that names neither is about none.
+        let is_known = !is_hedged || fact.direction.is_some() || entry.position_side.is_some();
+        let is_of = |book: &Book| {
+            is_known && book.account == entry.account && entry.position_side.is_none_or(|side| side == book.side)
+        };
+        let books = self.books_where(symbol, is_of);
+        for book in &books {
+            before.save(&Event::Legacy(Box::new(fact.clone())), entry.id, *book, &self.slots);
+            self.invalidate(*book);
+            let Self { globals, accounts, plans, counters, slots, .. } = self;
+            let fold = fold_of(globals, accounts, plans, counters, entry, entry.account);
+            fold.legacy(slots.book_mut(*book), fact).map_err(Unreadable::new)?;
+        }
+        Ok(Named::Books(books))
+    }
+
+    /// Returns the book of a snapshot or look-up: that of its account and side.
+    fn book_of_position(&mut self, fact: &PositionFact, entry: &Entry, symbol: SymbolId) -> Result<BookId, Unreadable> {
+        let side = match entry.position_side {
+            None if self.accounts.get(entry.account).hedged => return Err(Unreadable::sideless(entry.account)),
+            side => side.unwrap_or_default(),
+        };
+        let is_both = entry.position_side == Some(PositionSide::Both);
+        if is_both && !fact.qty.is_zero() && self.has_open_hedge_book(entry.account) {
+            return Err(Unreadable::sideless(entry.account));
+        }
+        Ok(self.intern_book(symbol, entry.account, side))
+    }
+
     /// Folds a position of the exchange.
-    fn fold_position(&mut self, fact: PositionFact, entry: &Entry, id: SymbolId) -> Result<(), Reason> {
+    fn fold_position(
+        &mut self,
+        fact: PositionFact,
+        entry: &Entry,
+        symbol: SymbolId,
+        saved: &mut Rollbacks,
+    ) -> Result<Named, Unreadable> {
+        let id = self.book_of_position(&fact, entry, symbol)?;
+        saved.save(&Event::Position(fact), entry.id, id, &self.slots);
         self.changes.touch_hot(id);
-        let before = Evaluated::of(&self.slots[id].symbol);
-        let mut fold = fold_of(&self.globals, &self.plans, &mut self.counters, entry);
-        let folded = fold.position(&mut self.slots[id].symbol, fact);
-        let after = Evaluated::of(&self.slots[id].symbol);
+        let before = Evaluated::of(self.slots.view(id));
+        let Self { globals, accounts, plans, counters, slots, .. } = self;
+        let mut fold = fold_of(globals, accounts, plans, counters, entry, entry.account);
+        let folded = fold.position(&mut slots.edit(id), fact);
+        let after = Evaluated::of(self.slots.view(id));
         if after != before {
             self.invalidate(id);
         }
-        folded?;
+        folded.map_err(Unreadable::new)?;
+        if let Some(side) = entry.position_side.filter(|_| !fact.qty.is_zero()) {
+            self.note_mode(entry.account, side);
+        }
         self.globals.positions_known |= fact.qty.is_zero();
         if after.position != before.position {
             self.changes.touch_cold(id);
@@ -103,23 +195,144 @@ impl Engine {
         if (after.position, after.qty) != (before.position, before.qty) {
             self.after_positions(id);
         }
-        Ok(())
+        Ok(Named::Book(id))
     }
 
-    pub(super) fn after_positions(&mut self, id: SymbolId) {
+    /// Folds a trade of the exchange.
+    fn fold_trade(
+        &mut self,
+        fact: &TradeFact,
+        entry: &Entry,
+        symbol: SymbolId,
+        saved: &mut Rollbacks,
+    ) -> Result<Named, Unreadable> {
+        let naming = Naming {
+            symbol,
+            account: entry.account,
+            side: entry.position_side,
+            order_id: Some(&fact.order_id),
+            plan_id: None,
+            has_qty: true,
+            assigns: true,
+            now_ms: entry.id.ms,
+        };
+        let event = Event::Trade(Box::new(fact.clone()));
+        let book = match self.book_to_fill(&naming, entry, &event, saved)? {
+            Ok(book) => book,
+            Err(several) => return Ok(Named::Books(several)),
+        };
+        self.invalidate(book);
+        self.changes.touch_cold(book);
+        let Self { globals, accounts, plans, counters, slots, .. } = self;
+        let account = slots.book(book).account;
+        let mut fold = fold_of(globals, accounts, plans, counters, entry, account);
+        fold.trade(&mut slots.edit(book), fact).map_err(Unreadable::new)?;
+        self.filled(&naming, book);
+        self.after_positions(book);
+        Ok(Named::Book(book))
+    }
+
+    /// Returns the book of a fill, where it is known; the error are the books of an ambiguous order, which are flagged.
+    /// An order whose book becomes known moves there.
+    pub(super) fn book_to_fill(
+        &mut self,
+        naming: &Naming<'_>,
+        entry: &Entry,
+        event: &Event,
+        saved: &mut Rollbacks,
+    ) -> Result<Result<BookId, Vec<BookId>>, Unreadable> {
+        let symbol = naming.symbol;
+        if self.accounts.is_plain() && naming.side.is_none_or(|side| !side.is_hedge()) {
+            let book = BookId::one_way(symbol);
+            saved.save(event, entry.id, book, &self.slots);
+            return Ok(Ok(book));
+        }
+        match self.belongs(naming) {
+            Belongs::NoSide { account } => Err(Unreadable::sideless(account)),
+            Belongs::Ambiguous(books) => {
+                for book in &books {
+                    saved.save(event, entry.id, *book, &self.slots);
+                }
+                self.flag_ambiguous(&books);
+                Ok(Err(books))
+            }
+            Belongs::To { account, side, is_named } => {
+                let is_both = is_named && side == PositionSide::Both;
+                if is_both && naming.has_qty && self.has_open_hedge_book(account) {
+                    return Err(Unreadable::sideless(account));
+                }
+                let book = self.intern_book(symbol, account, side);
+                saved.save(event, entry.id, book, &self.slots);
+                Ok(Ok(book))
+            }
+            Belongs::ToOrder { book, is_other_side } => {
+                let account = self.slots.book(book).account;
+                let names_both = naming.side == Some(PositionSide::Both) && !self.slots.book(book).side.is_hedge();
+                if names_both && naming.has_qty && self.has_open_hedge_book(account) {
+                    return Err(Unreadable::sideless(account));
+                }
+                saved.save(event, entry.id, book, &self.slots);
+                if is_other_side {
+                    self.invalidate(book);
+                    self.slots.book_mut(book).hot.history_gap = true;
+                }
+                Ok(Ok(book))
+            }
+            Belongs::Moves { from, account, side } => {
+                let book = self.intern_book(symbol, account, side);
+                saved.save(event, entry.id, from, &self.slots);
+                saved.save(event, entry.id, book, &self.slots);
+                let keys = self.orders_of(from, naming);
+                saved.add_orders(book, &keys, &self.slots);
+                self.move_orders(&keys, from, book);
+                Ok(Ok(book))
+            }
+        }
+    }
+
+    /// Moves orders that have moved nothing yet to the book that is named for them.
+    pub(super) fn move_orders(&mut self, keys: &[OrderKey], from: BookId, to: BookId) {
+        for key in keys {
+            if let Some(order) = self.slots.book_mut(from).orders.remove(key) {
+                self.slots.book_mut(to).orders.insert(key.clone(), order);
+            }
+        }
+        self.changes.touch_cold(from);
+        self.changes.touch_cold(to);
+    }
+
+    /// Notes the mode of an account after a fill that names a side, or that is of an order or a plan with a side.
+    pub(super) fn filled(&mut self, naming: &Naming<'_>, book: BookId) {
+        let Book { account, side, .. } = *self.slots.book(book);
+        // An entry that names another side than its order belongs to the order, and states no mode.
+        let is_stated = side.is_hedge() || naming.side == Some(side);
+        if naming.has_qty && is_stated {
+            self.note_mode(account, side);
+        }
+    }
+
+    pub(super) fn after_positions(&mut self, id: BookId) {
         self.forget(id);
-        let symbol = &mut self.slots[id].symbol;
-        self.globals.positions_known |= symbol.hot.last_opening.is_some();
-        if symbol.positions().any(Position::awaits_time) {
+        let book = self.slots.book(id);
+        self.globals.positions_known |= book.hot.last_opening.is_some();
+        if book.positions().any(Position::awaits_time) {
             self.in_flight.insert(id);
         } else {
             self.in_flight.remove(&id);
         }
     }
 
-    fn forget(&mut self, id: SymbolId) {
-        let forgotten = self.slots[id].symbol.forget(self.globals.last.ms);
-        if forgotten.cold {
+    fn forget_intents(&mut self, symbol: SymbolId) {
+        let forgotten = self.slots[symbol].symbol.forget_intents(self.globals.last.ms);
+        for account in forgotten {
+            self.changes.touch_intents(symbol, account);
+        }
+    }
+
+    fn forget(&mut self, id: BookId) {
+        self.forget_intents(id.symbol);
+        let forgotten = self.slots.book_mut(id).forget(self.globals.last.ms);
+        if forgotten.orders {
             self.changes.touch_cold(id);
         }
         for position in forgotten.closed {
@@ -141,11 +354,13 @@ impl Engine {
     }
 
     fn expire_in_flight(&mut self, now_ms: u64) {
-        let waiting: Vec<SymbolId> = self.in_flight.iter().copied().collect();
+        let waiting: Vec<BookId> = self.in_flight.iter().copied().collect();
         for id in waiting {
-            let policy = &self.globals.policy;
+            let Self { accounts, globals, slots, .. } = self;
+            let book = slots.book_mut(id);
+            let policy = accounts.policy_in_force(book.account).unwrap_or(&globals.policy);
             let mut changed = false;
-            for position in self.slots[id].symbol.positions_mut() {
+            for position in book.positions_mut() {
                 changed |= position.expire_timeouts(now_ms, policy);
             }
             if changed {
@@ -169,8 +384,8 @@ struct Evaluated {
 }
 
 impl Evaluated {
-    fn of(symbol: &Symbol) -> Self {
-        let Hot { history_gap, diverged, open, .. } = &symbol.hot;
+    fn of(book: BookView<'_>) -> Self {
+        let Hot { history_gap, diverged, open, .. } = &book.hot;
         let open = open.as_ref();
         Self {
             history_gap: *history_gap,
@@ -185,9 +400,13 @@ impl Evaluated {
 
 pub(super) fn fold_of<'a>(
     globals: &'a Globals,
+    accounts: &'a Accounts,
     plans: &'a Plans,
     counters: &'a mut Counters,
     entry: &Entry,
+    account: AccountId,
 ) -> Fold<'a> {
-    Fold { entry: EntryRef::new(entry.kind, entry.id), symbol: entry.symbol, policy: &globals.policy, plans, counters }
+    let policy = accounts.policy_in_force(account).unwrap_or(&globals.policy);
+    let symbol = entry.symbol;
+    Fold { entry: EntryRef::new(entry.kind, entry.id), symbol, account, policy, plans, counters }
 }

@@ -1,10 +1,10 @@
-//! History gaps: which symbols an entry puts in doubt that cannot be read, or is skipped.
+//! History gaps: which books an entry puts in doubt that cannot be read, or is skipped.
 
 use super::{Decisions, Engine};
 use crate::domain::book::counters::{Count, Unreadables};
-use crate::domain::event::ids::SymbolId;
+use crate::domain::event::ids::{AccountId, BookId, SymbolId};
 use crate::domain::event::streams::StreamKind;
-use crate::domain::event::{Entry, Reason, Unreadable};
+use crate::domain::event::{Entry, PositionSide, Reason, Unreadable};
 
 impl Engine {
     pub(super) fn quarantine(&mut self, entry: &Entry, unreadable: &Unreadable) {
@@ -19,7 +19,9 @@ impl Engine {
             StreamKind::Decision => self.decisions == Decisions::Recorded,
             // Treated as skipped, as a replay without the key treats it.
             StreamKind::Control => unreadable.reason == Reason::BadSignature,
-            StreamKind::Observation | StreamKind::Intent | StreamKind::Plan | StreamKind::Price => false,
+            // A trade or a look-up that no book can be found for.
+            StreamKind::Observation => unreadable.reason == Reason::NoPositionSide,
+            StreamKind::Intent | StreamKind::Plan | StreamKind::Price => false,
         };
         match entry.kind {
             StreamKind::Result if flags => self.counters.unreadable(Unreadables::Results, entry.id.ms),
@@ -28,35 +30,94 @@ impl Engine {
             StreamKind::Decision if flags => self.counters.count(Count::DecisionForeign),
             _ => {}
         }
+        if let (Some(symbol), Some(account)) = (entry.symbol.filter(|_| flags), unreadable.sideless_in) {
+            self.flag_account(symbol, account, None);
+            return;
+        }
         match entry.symbol {
             _ if unreadable.gap => self.flag_gap_everywhere(),
-            Some(symbol) if flags => self.flag_gap(symbol),
+            Some(symbol) if flags => self.flag_named(entry, symbol, unreadable.any_account),
             None if flags && entry.kind != StreamKind::Control => self.flag_named_or_open(&unreadable.named),
             Some(_) | None => {}
         }
     }
 
-    pub(super) fn flag_gap(&mut self, symbol: SymbolId) {
-        self.slots[symbol].symbol.hot.history_gap = true;
-        self.invalidate(symbol);
+    /// Flags one book.
+    pub(super) fn flag_gap(&mut self, book: BookId) {
+        self.slots.book_mut(book).hot.history_gap = true;
+        self.invalidate(book);
     }
 
-    /// Flags the symbols that an unreadable text names. If it names none, flags all with a position.
-    fn flag_named_or_open(&mut self, named: &[SymbolId]) {
-        let has_position = |id: &SymbolId| self.slots[*id].symbol.hot.open.is_some();
-        let flagged: Vec<SymbolId> = match named {
-            [] => self.slots.ids().filter(has_position).collect(),
-            named => named.to_vec(),
+    /// Flags the books of a symbol, in all accounts.
+    fn flag_gap_of(&mut self, symbol: SymbolId) {
+        for book in self.books_where(symbol, |_| true) {
+            self.flag_gap(book);
+        }
+    }
+
+    /// Flags the books that an entry names which cannot be read, or is skipped.
+    ///
+    /// A result or a decision that names no account may be of any, because its order or its position could tell. So may
+    /// every entry whose account cannot be read.
+    pub(super) fn flag_named(&mut self, entry: &Entry, symbol: SymbolId, any_account: bool) {
+        let may_be_of_any = match entry.kind {
+            StreamKind::Result | StreamKind::Decision | StreamKind::Control => !entry.account.is_named(),
+            StreamKind::Observation
+            | StreamKind::Intent
+            | StreamKind::Plan
+            | StreamKind::Snapshot
+            | StreamKind::Price => false,
         };
-        for symbol in flagged {
-            self.flag_gap(symbol);
+        if any_account || may_be_of_any {
+            self.flag_gap_of(symbol);
+            // An account without a name that is hedged has no one-way book to hold.
+            if !self.accounts.get(AccountId::NONE).hedged {
+                return;
+            }
+        }
+        self.flag_account(symbol, entry.account, entry.position_side);
+    }
+
+    /// Flags the books of a symbol in an account that an entry may concern: that of its side, else all of them. The two
+    /// sides of a hedged account are flagged although they may never have been named.
+    pub(super) fn flag_account(&mut self, symbol: SymbolId, account: AccountId, side: Option<PositionSide>) {
+        let sides: &[PositionSide] = match side {
+            Some(PositionSide::Both) => &[PositionSide::Both],
+            Some(PositionSide::Long) => &[PositionSide::Long],
+            Some(PositionSide::Short) => &[PositionSide::Short],
+            None if self.accounts.get(account).hedged => &[PositionSide::Long, PositionSide::Short],
+            None => &[PositionSide::Both],
+        };
+        for side in sides {
+            let book = self.intern_book(symbol, account, *side);
+            self.flag_gap(book);
+        }
+        if side.is_none() {
+            for book in self.books_where(symbol, |book| book.account == account) {
+                self.flag_gap(book);
+            }
+        }
+    }
+
+    /// Flags the symbols that an unreadable text names. If it names none, flags all books with a position, in all accounts.
+    fn flag_named_or_open(&mut self, named: &[SymbolId]) {
+        match named {
+            [] => {
+                for book in self.slots.book_ids() {
+                    if self.slots.book(book).hot.open.is_some() {
+                        self.flag_gap(book);
+                    }
+                }
+            }
+            named => named.iter().for_each(|symbol| self.flag_gap_of(*symbol)),
         }
     }
 
     pub(super) fn flag_gap_everywhere(&mut self) {
         self.globals.gap_everywhere = true;
-        for symbol in self.slots.ids() {
-            self.flag_gap(symbol);
+        self.accounts.gaps_accepted.clear();
+        for book in self.slots.book_ids() {
+            self.flag_gap(book);
         }
     }
 }

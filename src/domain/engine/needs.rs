@@ -1,9 +1,9 @@
-//! The needs: facts that the projection lacks and that a look-up could bring, by symbol, with their age, in the order
+//! The needs: facts that the projection lacks and that a look-up could bring, by book, with their age, in the order
 //! in which they are worth asking for.
 //!
 //! Promises: computed from the projection alone. This module fetches nothing, and no decision depends on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rust_decimal::Decimal;
 
@@ -12,7 +12,9 @@ use crate::domain::book::change::{Cause, PositionChange};
 use crate::domain::book::order::OrderKey;
 use crate::domain::book::position::{Position, RiskFields};
 use crate::domain::book::rung::RungState;
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::state::book_name;
+use crate::domain::book::view::BookView;
+use crate::domain::event::PositionSide;
 use crate::domain::exit;
 use crate::domain::exit::policy::{EntrySource, Mode, Policy, RiskSource};
 use crate::domain::named;
@@ -63,10 +65,30 @@ named! {
     }
 }
 
-/// A fact that a symbol lacks.
+/// The book that lacks a fact.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NeedyBook {
+    pub symbol: Box<str>,
+    /// Empty for the account without a name.
+    pub account: Box<str>,
+    pub side: PositionSide,
+}
+
+impl NeedyBook {
+    fn of(book: BookView<'_>) -> Self {
+        Self { symbol: book.symbol.name.clone(), account: book.account_name.clone(), side: book.side }
+    }
+
+    /// Returns the name of the book.
+    pub fn name(&self) -> Box<str> {
+        book_name(&self.account, &self.symbol, self.side)
+    }
+}
+
+/// A fact that a book lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Need {
-    pub symbol: Box<str>,
+    pub book: NeedyBook,
     pub want: Want,
     pub why: Why,
     /// Time since which it is lacking. [ms since 1970]
@@ -98,7 +120,7 @@ pub struct Unexplained {
 /// An open position, as far as a look-up needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    pub symbol: Box<str>,
+    pub book: NeedyBook,
     pub position_id: String,
     /// Signed. [base]
     pub qty: Qty,
@@ -118,8 +140,8 @@ pub struct Needs {
     /// In the order in which they are worth asking for, as if none had been asked for yet.
     pub list: Vec<Need>,
     pub held: Vec<Held>,
-    /// Symbols without a position whose flat state needs a confirmation.
-    pub flat_in_doubt: Vec<Box<str>>,
+    /// Books without a position whose flat state needs a confirmation.
+    pub flat_in_doubt: Vec<NeedyBook>,
     /// A position, or a flat state, was seen from any source.
     pub positions_known: bool,
     /// Accepted price sources; empty = all.
@@ -135,8 +157,8 @@ impl Needs {
         let policy = engine.policy();
         let now_ms = now_ms.max(globals.last.ms);
         let gap_ms = globals.gaps.last().map(|gap| gap.reported.ms);
-        let mut symbols: Vec<&Symbol> = engine.symbols().collect();
-        symbols.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut books: Vec<BookView<'_>> = engine.books().collect();
+        books.sort_by(|a, b| a.symbol.name.cmp(&b.symbol.name));
         let mut needs = Self {
             now_ms,
             positions_known: globals.positions_known,
@@ -145,26 +167,26 @@ impl Needs {
             price_confirm_ms: policy.price_confirm_ms,
             ..Self::default()
         };
-        for symbol in symbols {
-            match &symbol.hot.open {
+        for book in books {
+            match &book.book.hot.open {
                 Some(open) => {
-                    needs.held.push(held(symbol, open));
-                    needs.list.extend(of_position(symbol, open, policy, now_ms, gap_ms));
+                    needs.held.push(held(book, open));
+                    let policy = engine.policy_of(book.account);
+                    needs.list.extend(of_position(book, open, policy, now_ms, gap_ms));
                 }
-                None => needs.of_flat(symbol, gap_ms.unwrap_or(now_ms)),
+                None => needs.of_flat(book, gap_ms.unwrap_or(now_ms)),
             }
         }
         order(&mut needs.list, &BTreeMap::new());
         needs
     }
 
-    fn of_flat(&mut self, symbol: &Symbol, gap_ms: u64) {
-        let unconfirmed = symbol.hot.disagreement.map(|disagreement| (Why::Unconfirmed, disagreement.since_ms));
-        let gap = symbol.hot.history_gap.then_some((Why::HistoryGap, gap_ms));
+    fn of_flat(&mut self, book: BookView<'_>, gap_ms: u64) {
+        let unconfirmed = book.hot.disagreement.map(|disagreement| (Why::Unconfirmed, disagreement.since_ms));
+        let gap = book.hot.history_gap.then_some((Why::HistoryGap, gap_ms));
         let Some((why, since_ms)) = unconfirmed.or(gap) else { return };
-        self.flat_in_doubt.push(symbol.name.clone());
-        let symbol = symbol.name.clone();
-        self.list.push(Need { symbol, want: Want::Confirmation, why, since_ms, near_rung: false });
+        self.flat_in_doubt.push(NeedyBook::of(book));
+        self.list.push(Need { book: NeedyBook::of(book), want: Want::Confirmation, why, since_ms, near_rung: false });
     }
 
     /// Returns true if the policy accepts prices of this source.
@@ -172,19 +194,25 @@ impl Needs {
         self.price_sources.is_empty() || self.price_sources.iter().any(|accepted| **accepted == *source)
     }
 
-    /// Returns the symbols with this need, in their order.
+    /// Returns the symbols with this need, in their order. Prices and instruments are for all books of a symbol; of the
+    /// other needs only those of the account without a name are listed.
     pub fn symbols(&self, want: Want) -> impl Iterator<Item = &str> {
-        self.list.iter().filter(move |need| need.want == want).map(|need| &*need.symbol)
+        let is_general = matches!(want, Want::Price | Want::Instrument);
+        let is_asked = move |need: &&Need| need.want == want && (is_general || need.book.account.is_empty());
+        let mut seen = BTreeSet::new();
+        self.list.iter().filter(is_asked).map(|need| &*need.book.symbol).filter(move |symbol| seen.insert(*symbol))
     }
 
     /// Returns true if a held price of the symbol waits for another one.
     pub fn awaits_price(&self, symbol: &str) -> bool {
-        let is_it = |need: &Need| need.want == Want::Price && need.why == Why::PriceJump && *need.symbol == *symbol;
+        let is_it =
+            |need: &Need| need.want == Want::Price && need.why == Why::PriceJump && *need.book.symbol == *symbol;
         self.list.iter().any(is_it)
     }
 
+    /// Returns the open position of a symbol in the account without a name.
     pub fn held(&self, symbol: &str) -> Option<&Held> {
-        self.held.iter().find(|held| *held.symbol == *symbol)
+        self.held.iter().find(|held| held.book.account.is_empty() && *held.book.symbol == *symbol)
     }
 }
 
@@ -196,32 +224,32 @@ pub type Asked = BTreeMap<(Box<str>, Want), u64>;
 /// A position near a rung has a head start. A need that was asked for goes to the end, so that each has its turn.
 pub fn order(list: &mut [Need], asked: &Asked) {
     list.sort_by_cached_key(|need| {
-        let asked_ms = asked.get(&(need.symbol.clone(), need.want)).copied();
+        let asked_ms = asked.get(&(need.book.symbol.clone(), need.want)).copied();
         let waits_from = asked_ms.map_or(need.since_ms, |asked_ms| asked_ms.max(need.since_ms));
         let head_start = if need.near_rung { NEAR_RUNG_HEAD_START_MS } else { 0 };
-        (waits_from.saturating_sub(head_start), !need.near_rung, need.want, need.symbol.clone())
+        (waits_from.saturating_sub(head_start), !need.near_rung, need.want, need.book.clone())
     });
 }
 
-fn held(symbol: &Symbol, open: &Position) -> Held {
+fn held(book: BookView<'_>, open: &Position) -> Held {
     Held {
-        symbol: symbol.name.clone(),
-        position_id: open.id.with_symbol(&symbol.name),
+        book: NeedyBook::of(book),
+        position_id: book.position_id(open),
         qty: open.totals.qty,
         opened_ms: open.opened.id.ms,
-        mark: symbol.hot.mark.map(|mark| KnownPrice { price: mark.price, at_ms: mark.entry.ms }),
-        unexplained: unexplained(symbol, open),
-        unpriced_orders: unpriced_orders(symbol, open),
+        mark: book.symbol.mark.map(|mark| KnownPrice { price: mark.price, at_ms: mark.entry.ms }),
+        unexplained: unexplained(book, open),
+        unpriced_orders: unpriced_orders(book, open),
     }
 }
 
 /// Returns the orders with parts that have no price. Only an order with an exchange id has trades at the exchange.
-fn unpriced_orders(symbol: &Symbol, open: &Position) -> Vec<Box<str>> {
+fn unpriced_orders(book: BookView<'_>, open: &Position) -> Vec<Box<str>> {
     let unpriced = |key: &OrderKey| match key {
         OrderKey::Id(id) => open.changes.iter().any(|m| is_unpriced(m, key)).then(|| id.clone()),
         OrderKey::Shared { .. } | OrderKey::Plan(_) | OrderKey::Entry(_) => None,
     };
-    symbol.cold.orders.keys().filter_map(unpriced).collect()
+    book.orders.keys().filter_map(unpriced).collect()
 }
 
 fn is_unpriced(change: &PositionChange, key: &OrderKey) -> bool {
@@ -229,32 +257,32 @@ fn is_unpriced(change: &PositionChange, key: &OrderKey) -> bool {
     of_order && change.price.is_none_or(|price| price.source != EntrySource::Fill)
 }
 
-fn unexplained(symbol: &Symbol, open: &Position) -> Option<Unexplained> {
+fn unexplained(book: BookView<'_>, open: &Position) -> Option<Unexplained> {
     let by_snapshot = open.changes.iter().any(|change| change.cause == Cause::SnapshotOpening);
     let qty = open.snapshot_qty.filter(|_| by_snapshot)?;
-    Some(Unexplained { qty, opened_ms: open.opened.id.ms, step_size: symbol.step_size() })
+    Some(Unexplained { qty, opened_ms: open.opened.id.ms, step_size: book.step_size() })
 }
 
-fn of_position(symbol: &Symbol, open: &Position, policy: &Policy, now_ms: u64, gap_ms: Option<u64>) -> Vec<Need> {
-    let near_rung = is_near_rung(symbol, open, policy, now_ms).unwrap_or(false);
-    let need = |want, why, since_ms| Need { symbol: symbol.name.clone(), want, why, since_ms, near_rung };
+fn of_position(book: BookView<'_>, open: &Position, policy: &Policy, now_ms: u64, gap_ms: Option<u64>) -> Vec<Need> {
+    let near_rung = is_near_rung(book, open, policy, now_ms).unwrap_or(false);
+    let need = |want, why, since_ms| Need { book: NeedyBook::of(book), want, why, since_ms, near_rung };
     let opened_ms = open.opened.id.ms;
     let mut list = Vec::new();
-    if let Some((why, since_ms)) = of_price(symbol, policy, now_ms, opened_ms) {
+    if let Some((why, since_ms)) = of_price(book, policy, now_ms, opened_ms) {
         list.push(need(Want::Price, why, since_ms));
     }
     if open.totals.entry.is_none() {
         list.push(need(Want::EntryPrice, Why::Missing, opened_ms));
     }
-    if let Some((why, since_ms)) = of_confirmation(symbol, open, policy, now_ms, gap_ms) {
+    if let Some((why, since_ms)) = of_confirmation(book, open, policy, now_ms, gap_ms) {
         list.push(need(Want::Confirmation, why, since_ms));
     }
-    if symbol.step_size().is_none() {
+    if book.step_size().is_none() {
         list.push(need(Want::Instrument, Why::Missing, opened_ms));
     }
-    if unexplained(symbol, open).is_some() && rests_on_a_guess(open) {
+    if unexplained(book, open).is_some() && rests_on_a_guess(open) {
         list.push(need(Want::Fills, Why::StartsTooLate, opened_ms));
-    } else if !unpriced_orders(symbol, open).is_empty() {
+    } else if !unpriced_orders(book, open).is_empty() {
         list.push(need(Want::Fills, Why::Missing, opened_ms));
     }
     list
@@ -267,11 +295,11 @@ fn rests_on_a_guess(open: &Position) -> bool {
         || open.risk.as_ref().is_none_or(is_guess)
 }
 
-fn of_price(symbol: &Symbol, policy: &Policy, now_ms: u64, opened_ms: u64) -> Option<(Why, u64)> {
-    if let Some(held) = symbol.hot.held_price {
+fn of_price(book: BookView<'_>, policy: &Policy, now_ms: u64, opened_ms: u64) -> Option<(Why, u64)> {
+    if let Some(held) = book.symbol.held_price {
         return Some((Why::PriceJump, held.entry.ms));
     }
-    let Some(mark) = symbol.hot.mark else { return Some((Why::Missing, opened_ms)) };
+    let Some(mark) = book.symbol.mark else { return Some((Why::Missing, opened_ms)) };
     let age_ms = now_ms.saturating_sub(mark.entry.ms);
     match age_ms {
         _ if age_ms > policy.max_price_age_ms => Some((Why::Stale, mark.entry.ms)),
@@ -281,17 +309,17 @@ fn of_price(symbol: &Symbol, policy: &Policy, now_ms: u64, opened_ms: u64) -> Op
 }
 
 fn of_confirmation(
-    symbol: &Symbol,
+    book: BookView<'_>,
     open: &Position,
     policy: &Policy,
     now_ms: u64,
     gap_ms: Option<u64>,
 ) -> Option<(Why, u64)> {
-    if symbol.hot.history_gap {
+    if book.hot.history_gap {
         return Some((Why::HistoryGap, gap_ms.unwrap_or(open.confirmed_ms)));
     }
-    if symbol.hot.diverged {
-        return Some((Why::Diverged, symbol.hot.disagreement.map_or(open.confirmed_ms, |first| first.since_ms)));
+    if book.hot.diverged {
+        return Some((Why::Diverged, book.hot.disagreement.map_or(open.confirmed_ms, |first| first.since_ms)));
     }
     if open.rungs.iter().any(|rung| rung.state == RungState::Unknown) {
         return Some((Why::ResultUnknown, open.confirmed_ms));
@@ -303,9 +331,9 @@ fn of_confirmation(
     (policy.mode == Mode::Live && age_ms > policy.max_position_age_ms).then_some((Why::Stale, open.confirmed_ms))
 }
 
-fn is_near_rung(symbol: &Symbol, open: &Position, policy: &Policy, now_ms: u64) -> Result<bool, OutOfRange> {
+fn is_near_rung(book: BookView<'_>, open: &Position, policy: &Policy, now_ms: u64) -> Result<bool, OutOfRange> {
     let armed = policy.ladder.iter().map(|step| step.r).find(|&r| open.rung_state(r, now_ms) == RungState::Armed);
-    let (Some(r), Some(mark)) = (armed, symbol.hot.mark) else { return Ok(false) };
+    let (Some(r), Some(mark)) = (armed, book.symbol.mark) else { return Ok(false) };
     let Some(target) = exit::price_at(open, policy, r.max(policy.min_r))? else { return Ok(false) };
     let away = if open.totals.qty.is_negative() { mark.price.minus(target)? } else { target.minus(mark.price)? };
     Ok(away <= mark.price.times(Ratio::from_bps(Ratio::new(Decimal::from(NEAR_RUNG_BPS)))?)?)
@@ -316,13 +344,20 @@ mod tests {
     use super::*;
 
     fn need(symbol: &str, since_ms: u64, near_rung: bool) -> Need {
-        Need { symbol: symbol.into(), want: Want::Price, why: Why::Missing, since_ms, near_rung }
+        let (account, side) = Default::default();
+        Need {
+            book: NeedyBook { symbol: symbol.into(), account, side },
+            want: Want::Price,
+            why: Why::Missing,
+            since_ms,
+            near_rung,
+        }
     }
 
     fn ordered(list: &[Need], asked: &Asked) -> Vec<String> {
         let mut list = list.to_vec();
         order(&mut list, asked);
-        list.iter().map(|need| need.symbol.to_string()).collect()
+        list.iter().map(|need| need.book.symbol.to_string()).collect()
     }
 
     #[test]

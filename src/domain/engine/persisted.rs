@@ -1,35 +1,76 @@
 //! The engine's state in a store: what is written, and how it is restored.
 
+use std::collections::BTreeSet;
+
 use super::Engine;
+use super::accounts::{AcceptedGap, Account, Accounts};
 use super::changes::Changes;
 use super::globals::Globals;
-use crate::domain::book::plans::KnownPlan;
+use crate::domain::book::plans::{KnownPlan, PlanKey};
+use crate::domain::book::state::Book;
 use crate::domain::book::symbol::Symbol;
-use crate::domain::event::ids::{EntryId, StreamId, SymbolId};
+use crate::domain::book::view::BookView;
+use crate::domain::event::PositionSide;
+use crate::domain::event::ids::{AccountId, BookId, EntryId, StreamId, SymbolId};
 use crate::domain::event::streams::{Stream, StreamKind, Streams};
 use crate::domain::exit::policy::Policy;
 
 impl Engine {
     /// Restores stored state and rebuilds the indices.
-    pub fn restore(&mut self, globals: Globals, symbols: Vec<Symbol>, plans: Vec<KnownPlan>) {
+    pub fn restore(&mut self, stored: StoredState) {
+        let StoredState { globals, accounts, gaps_accepted, symbols, books, plans } = stored;
         self.globals = globals;
+        for account in accounts {
+            match self.accounts.find(&account.name) {
+                Some(known) => *self.accounts.get_mut(known) = account,
+                None => {
+                    self.accounts.push(account);
+                }
+            }
+        }
+        self.accounts.combine(&self.globals.policy);
+        let is_split = |known: &KnownPlan| known.plan.account.is_named() || known.plan.position_side.is_some();
+        self.accounts.is_split |= self.accounts.get(AccountId::NONE).hedged || plans.iter().any(is_split);
         for known in plans {
             self.plans.insert(known);
         }
-        for symbol in symbols {
-            let id = self.slots.push(symbol);
-            let symbol = &self.slots[id].symbol;
-            for position in symbol.positions() {
-                for decision in &position.decisions {
-                    self.decision_plans.insert(decision.plan_id.clone(), (id, decision.decision_id.clone()));
-                }
-                if position.awaits_time() {
-                    self.in_flight.insert(id);
-                }
-            }
-            self.by_name.insert(symbol.name.clone(), id);
+        for (symbol, book) in symbols {
+            let name = symbol.name.clone();
+            let id = self.slots.push(symbol, book);
+            self.by_name.insert(name, id);
+            self.index_decisions(BookId::one_way(id));
         }
+        for (symbol, book) in books {
+            let id = self.add_book(symbol, book);
+            self.index_decisions(id);
+        }
+        self.accounts.gaps_accepted = gaps_accepted;
+        self.accounts.take_touched();
         self.accept_sources();
+        if !self.changes.ignored {
+            self.changes = Changes::default();
+        }
+    }
+
+    fn index_decisions(&mut self, id: BookId) {
+        for position in self.slots.book(id).positions() {
+            for decision in &position.decisions {
+                self.decision_plans.insert(decision.plan_id.clone(), (id, decision.decision_id.clone()));
+            }
+            if position.awaits_time() {
+                self.in_flight.insert(id);
+            }
+        }
+    }
+
+    /// Sets the configured policy of an account, before the first entry.
+    pub fn configure_account(&mut self, name: &str, policy: Policy) {
+        let account = self.accounts.intern(name);
+        let of_account = self.accounts.get_mut(account);
+        if !of_account.policy_adopted && !self.globals.policy_adopted {
+            of_account.policy = Some(policy);
+        }
+        self.accounts.combine(&self.globals.policy);
     }
 
     pub fn set_cursor(&mut self, stream: StreamId, id: EntryId) {
@@ -57,8 +98,9 @@ impl Engine {
 
     pub fn take_changes(&mut self) -> Changes {
         let mut changes = std::mem::take(&mut self.changes);
-        for id in changes.cold().to_vec() {
-            for (place, position) in self.slots[id].symbol.closed.iter_mut().enumerate() {
+        changes.accounts = self.accounts.take_touched();
+        for id in changes.cold().collect::<Vec<_>>() {
+            for (place, position) in self.slots.book_mut(id).closed.iter_mut().enumerate() {
                 if std::mem::take(&mut position.dirty.0) {
                     changes.closed.push((id, place));
                 }
@@ -80,8 +122,13 @@ impl Engine {
         &self.streams
     }
 
+    /// Returns the general policy in force.
     pub fn policy(&self) -> &Policy {
         &self.globals.policy
+    }
+
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
     }
 
     /// Returns all symbols, in the order in which they were first named.
@@ -93,22 +140,39 @@ impl Engine {
         &self.slots[id].symbol
     }
 
-    pub fn find(&self, name: &str) -> Option<&Symbol> {
-        self.by_name.get(name).map(|&id| self.symbol(id))
+    pub fn find(&self, name: &str) -> Option<SymbolId> {
+        self.by_name.get(name).copied()
     }
 
-    /// Returns the symbols with decisions that time can change: an entry of any symbol may expire them.
-    pub fn in_flight(&self) -> impl Iterator<Item = SymbolId> {
+    /// Returns all books: by symbol as they were first named, and within a symbol in the order in which they are
+    /// evaluated.
+    pub fn books(&self) -> impl Iterator<Item = BookView<'_>> + Clone {
+        let slots = self.slots.iter();
+        slots.flat_map(|slot| slot.books().map(move |(_, book)| BookView { symbol: &slot.symbol, book }))
+    }
+
+    /// Returns the books of a symbol, in the order in which they are evaluated.
+    pub fn books_of(&self, symbol: SymbolId) -> impl Iterator<Item = BookView<'_>> {
+        let slot = &self.slots[symbol];
+        slot.books().map(move |(_, book)| BookView { symbol: &slot.symbol, book })
+    }
+
+    pub fn book(&self, id: BookId) -> BookView<'_> {
+        self.slots.view(id)
+    }
+
+    /// Returns the books with decisions that time can change: an entry of any book may expire them.
+    pub fn in_flight(&self) -> impl Iterator<Item = BookId> {
         self.in_flight.iter().copied()
     }
 
-    /// Returns all plans that are remembered, by plan id.
+    /// Returns all plans that are remembered, by plan id and account.
     pub fn plans(&self) -> impl Iterator<Item = &KnownPlan> {
         self.plans.iter()
     }
 
-    pub fn plan(&self, plan_id: &str) -> Option<&KnownPlan> {
-        self.plans.get(plan_id)
+    pub fn plan(&self, key: &PlanKey) -> Option<&KnownPlan> {
+        self.plans.get(key)
     }
 
     /// Returns the index of a symbol by name. A new name is appended.
@@ -116,10 +180,28 @@ impl Engine {
         if let Some(&id) = self.by_name.get(name) {
             return id;
         }
-        let mut symbol = Symbol { name: name.into(), ..Symbol::default() };
-        symbol.hot.history_gap = self.globals.gap_everywhere;
-        let id = self.slots.push(symbol);
+        let symbol = Symbol { name: name.into(), ..Symbol::default() };
+        let mut book = Book::new(AccountId::NONE, "", name, PositionSide::Both);
+        book.hot.history_gap = self.globals.gap_everywhere;
+        let id = self.slots.push(symbol, book);
         self.by_name.insert(name.into(), id);
         id
     }
+
+    /// Returns the index of an account by name. A new name is appended.
+    pub fn intern_account(&mut self, name: &str) -> AccountId {
+        self.accounts.intern(name)
+    }
+}
+
+/// The state as a store keeps it.
+pub struct StoredState {
+    pub globals: Globals,
+    /// By index. The account without a name is the first, if anything is known of it.
+    pub accounts: Vec<Account>,
+    pub gaps_accepted: BTreeSet<AcceptedGap>,
+    /// By index, each with the one-way book of the account without a name.
+    pub symbols: Vec<(Symbol, Book)>,
+    pub books: Vec<(SymbolId, Book)>,
+    pub plans: Vec<KnownPlan>,
 }

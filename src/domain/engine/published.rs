@@ -46,7 +46,18 @@ impl Engine {
             }
             Standing::Foreign => {
                 self.counters.count(Count::DecisionForeign);
-                self.flag_gap(fact.symbol);
+                self.flag_foreign(fact);
+            }
+        }
+    }
+
+    /// Flags the books that a decision which is not ours could be about: those of its account, else of all accounts.
+    fn flag_foreign(&mut self, fact: &DecisionFact) {
+        if fact.account.is_named() {
+            self.flag_account(fact.symbol, fact.account, fact.position_side);
+        } else {
+            for book in self.books_where(fact.symbol, |_| true) {
+                self.flag_gap(book);
             }
         }
     }
@@ -62,10 +73,9 @@ impl Engine {
             return Standing::Foreign;
         }
         let begins = chain::beginning(&fact.hash);
-        let symbol = &self.slots[fact.symbol].symbol;
         match fact.seq {
             // Without a number it is identified by its hash, or by what was adopted at its cause.
-            0 if symbol.positions().any(|position| position.has_decision(&fact.decision_id)) => Standing::Known,
+            0 if self.knows_decision(fact) => Standing::Known,
             0 if *fact.prev == *globals.chain.hash => Standing::Follows,
             0 => Standing::Foreign,
             seq if seq > globals.chain.seq => {

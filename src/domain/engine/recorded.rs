@@ -74,6 +74,13 @@ impl RecordedDecisions {
         self.by_cause.remove(&(id, stream)).unwrap_or_default()
     }
 
+    /// Puts back decisions that an entry caused and that were not adopted.
+    pub fn put_back(&mut self, stream: StreamId, id: EntryId, facts: Vec<DecisionFact>) {
+        if !facts.is_empty() {
+            self.by_cause.insert((id, stream), facts);
+        }
+    }
+
     /// Removes and returns the decisions whose cause no longer comes, at the time an entry is reached: the cause is not
     /// in the history, was not evaluated, or was folded before. `read_to` returns how far a stream was read before the
     /// entry.
@@ -94,6 +101,12 @@ impl RecordedDecisions {
         let mut facts: Vec<_> = passed.iter().filter_map(|key| self.by_cause.remove(key)).flatten().collect();
         facts.sort_by_key(|fact| fact.seq);
         facts
+    }
+
+    /// Returns true if this is the sort key of the last cause. Of its decisions, those after the last recorded one are
+    /// still to be made.
+    pub fn ends_at(&self, key: SortKey) -> bool {
+        self.watermark == Some(key)
     }
 
     /// Returns true if our own decision at this sort key is only compared.

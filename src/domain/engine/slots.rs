@@ -1,16 +1,70 @@
-//! The slots: one for each symbol, in the order in which symbols were first named.
+//! The slots: one for each symbol, in the order in which symbols were first named. A slot has the books of its symbol.
 
+use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut};
 
 use super::shortcut::memory::Memory;
+use crate::domain::book::state::Book;
 use crate::domain::book::symbol::Symbol;
-use crate::domain::event::ids::SymbolId;
+use crate::domain::book::view::{BookMut, BookView};
+use crate::domain::event::PositionSide;
+use crate::domain::event::ids::{AccountId, BookId, SymbolId};
 
-/// A symbol, and what the shortcuts remember about it.
+/// A symbol with its books, and what the shortcuts remember about them.
+///
+/// The one-way book of the account without a name always exists. It is beside the symbol, so that the prices of a symbol
+/// with no other book find it without a detour.
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
     pub symbol: Symbol,
+    pub book: Book,
     pub memory: Memory,
+    /// The other books. The book with number n is at n − 1.
+    pub others: Vec<OtherBook>,
+    /// Numbers of the other books, in the order in which they are evaluated.
+    pub order: Vec<u32>,
+    by_key: BTreeMap<(AccountId, PositionSide), u32>,
+}
+
+/// A book of an account or of a hedge account.
+#[derive(Clone, Debug)]
+pub(super) struct OtherBook {
+    pub book: Book,
+    pub memory: Memory,
+}
+
+impl Slot {
+    pub fn find(&self, account: AccountId, side: PositionSide) -> Option<u32> {
+        if !account.is_named() && !side.is_hedge() {
+            return Some(0);
+        }
+        self.by_key.get(&(account, side)).copied()
+    }
+
+    /// Adds a book, and returns its number. Books are evaluated by account (in the order of its bytes; the one without a
+    /// name first), then by side.
+    fn push(&mut self, book: Book) -> u32 {
+        let nth = self.others.len() as u32 + 1;
+        let place = self.order.partition_point(|other| {
+            let other = &self.others[*other as usize - 1].book;
+            (other.account_name.as_bytes(), other.side) < (book.account_name.as_bytes(), book.side)
+        });
+        self.order.insert(place, nth);
+        self.by_key.insert((book.account, book.side), nth);
+        self.others.push(OtherBook { book, memory: Memory::default() });
+        nth
+    }
+
+    /// Returns the books, in the order in which they are evaluated, with their numbers.
+    pub fn books(&self) -> impl Iterator<Item = (u32, &Book)> + Clone {
+        let others = self.order.iter().map(|nth| (*nth, &self.others[*nth as usize - 1].book));
+        std::iter::once((0, &self.book)).chain(others)
+    }
+
+    pub fn forget_memories(&mut self) {
+        self.memory.forget();
+        self.others.iter_mut().for_each(|other| other.memory.forget());
+    }
 }
 
 /// The slots, by symbol.
@@ -18,16 +72,32 @@ pub(super) struct Slot {
 pub(super) struct Slots(Vec<Slot>);
 
 impl Slots {
-    /// Adds a symbol.
-    pub fn push(&mut self, symbol: Symbol) -> SymbolId {
+    /// Adds a symbol, with its one-way book.
+    pub fn push(&mut self, symbol: Symbol, book: Book) -> SymbolId {
         let id = SymbolId(self.0.len() as u32);
-        self.0.push(Slot { symbol, memory: Memory::default() });
+        let (others, order, by_key) = Default::default();
+        self.0.push(Slot { symbol, book, memory: Memory::default(), others, order, by_key });
         id
+    }
+
+    /// Adds a book to a symbol.
+    pub fn push_book(&mut self, symbol: SymbolId, book: Book) -> BookId {
+        BookId { symbol, nth: self[symbol].push(book) }
     }
 
     /// Returns all symbols, as they are now.
     pub fn ids(&self) -> impl Iterator<Item = SymbolId> + use<> {
         (0..self.0.len() as u32).map(SymbolId)
+    }
+
+    /// Returns all books, as they are now: by symbol, in the order in which they are evaluated.
+    pub fn book_ids(&self) -> Vec<BookId> {
+        let of_slot = |(slot, symbol): (&Slot, u32)| {
+            let symbol = SymbolId(symbol);
+            let all: Vec<BookId> = slot.books().map(|(nth, _)| BookId { symbol, nth }).collect();
+            all
+        };
+        self.0.iter().zip(0..).flat_map(of_slot).collect()
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Slot> + Clone {
@@ -36,6 +106,44 @@ impl Slots {
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
         self.0.iter_mut()
+    }
+
+    #[inline]
+    pub fn book(&self, id: BookId) -> &Book {
+        let slot = &self[id.symbol];
+        if id.nth == 0 { &slot.book } else { &slot.others[id.nth as usize - 1].book }
+    }
+
+    #[inline]
+    pub fn book_mut(&mut self, id: BookId) -> &mut Book {
+        let slot = &mut self[id.symbol];
+        if id.nth == 0 { &mut slot.book } else { &mut slot.others[id.nth as usize - 1].book }
+    }
+
+    #[inline]
+    pub fn view(&self, id: BookId) -> BookView<'_> {
+        let slot = &self[id.symbol];
+        let book = if id.nth == 0 { &slot.book } else { &slot.others[id.nth as usize - 1].book };
+        BookView { symbol: &slot.symbol, book }
+    }
+
+    #[inline]
+    pub fn edit(&mut self, id: BookId) -> BookMut<'_> {
+        let slot = &mut self[id.symbol];
+        let book = if id.nth == 0 { &mut slot.book } else { &mut slot.others[id.nth as usize - 1].book };
+        BookMut { symbol: &mut slot.symbol, book }
+    }
+
+    #[inline]
+    pub fn memory(&self, id: BookId) -> &Memory {
+        let slot = &self[id.symbol];
+        if id.nth == 0 { &slot.memory } else { &slot.others[id.nth as usize - 1].memory }
+    }
+
+    #[inline]
+    pub fn memory_mut(&mut self, id: BookId) -> &mut Memory {
+        let slot = &mut self[id.symbol];
+        if id.nth == 0 { &mut slot.memory } else { &mut slot.others[id.nth as usize - 1].memory }
     }
 }
 

@@ -24,7 +24,10 @@ pub struct Issue {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Control {
-    PolicyAdopted(Box<Policy>),
+    /// For all accounts or, with an account (that of the entry), for that one. `None`: the account follows the general
+    /// policy again.
+    PolicyAdopted(Option<Box<Policy>>),
+    /// For all accounts or, with an account (that of the entry), for that one.
     KillChanged {
         kill: bool,
     },
@@ -33,7 +36,7 @@ pub enum Control {
         after: Option<EntryId>,
         before: Option<EntryId>,
     },
-    /// For one symbol (that of the entry) or, without a symbol, for all.
+    /// For one symbol and one account (those of the entry); without one of them, for all.
     GapAccepted,
     RiskAccepted {
         position_id: Box<str>,

@@ -1,7 +1,7 @@
 //! Recorded decisions.
 
-use super::ids::{EntryId, SymbolId};
-use super::side::Side;
+use super::ids::{AccountId, EntryId, SymbolId};
+use super::side::{PositionSide, Side};
 use crate::domain::units::{Qty, RMultiple, Ratio};
 
 /// A recorded decision. It is a fact and is not derived again.
@@ -11,6 +11,9 @@ pub struct DecisionFact {
     pub plan_id: Box<str>,
     pub position_id: Box<str>,
     pub symbol: SymbolId,
+    /// The account without a name where it names none: it may be older than accounts.
+    pub account: AccountId,
+    pub position_side: Option<PositionSide>,
     pub side: Side,
     /// [base]
     pub qty: Qty,

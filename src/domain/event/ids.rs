@@ -84,6 +84,34 @@ impl FromStr for EntryId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SymbolId(pub u32);
 
+/// Index of an interned account, in the order in which accounts were first named. 0 is the account without a name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct AccountId(pub u32);
+
+impl AccountId {
+    /// The account of an entry that names none.
+    pub const NONE: Self = Self(0);
+
+    pub const fn is_named(self) -> bool {
+        self.0 > 0
+    }
+}
+
+/// Index of a book: its symbol, and its number among the books of that symbol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BookId {
+    pub symbol: SymbolId,
+    /// 0 is the one-way book of the account without a name. The others count from 1, as they were first named.
+    pub nth: u32,
+}
+
+impl BookId {
+    /// Returns the one-way book of the account without a name.
+    pub const fn one_way(symbol: SymbolId) -> Self {
+        Self { symbol, nth: 0 }
+    }
+}
+
 /// Sort key of an entry in canonical order: milliseconds, then stream rank, then sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SortKey {
@@ -111,7 +139,7 @@ impl EntryRef {
     }
 }
 
-/// Id of a position within its symbol: the entry that opened it, and the number of the opening by that entry.
+/// Id of a position within its book: the entry that opened it, and the number of the opening by that entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PositionId {
     pub opened: EntryId,
@@ -120,11 +148,11 @@ pub struct PositionId {
 }
 
 impl PositionId {
-    /// Returns `SYMBOL@ms-seq`, with `/2`, `/3` … for further openings under one id.
-    pub fn with_symbol(self, symbol: &str) -> String {
+    /// Returns `BOOK@ms-seq`, with `/2`, `/3` … for further openings under one id.
+    pub fn with_book(self, book: &str) -> String {
         match self.nth {
-            1 => format!("{symbol}@{}", self.opened),
-            n => format!("{symbol}@{}/{n}", self.opened),
+            1 => format!("{book}@{}", self.opened),
+            n => format!("{book}@{}/{n}", self.opened),
         }
     }
 }

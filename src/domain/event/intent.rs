@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{EntryId, SymbolId};
-use super::side::{Direction, Side};
+use super::ids::{AccountId, EntryId, SymbolId};
+use super::side::{Direction, PositionSide, Side};
 use crate::domain::units::{Price, Ratio};
 
 /// A signal to enter.
@@ -68,6 +68,14 @@ pub struct Plan {
     pub producer: Option<Box<str>>,
     /// `|symbol|side|qty` as written. A bridge hashes it, after an intent id, to the plan id.
     pub bridge_text: Box<str>,
+    /// The account that it belongs to. Without a name it serves all accounts.
+    #[serde(skip)]
+    pub account: AccountId,
+    #[serde(skip)]
+    pub position_side: Option<PositionSide>,
+    /// It names a quantity that is not 0.
+    #[serde(skip)]
+    pub has_qty: bool,
 }
 
 impl Plan {

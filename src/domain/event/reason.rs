@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::SymbolId;
+use super::ids::{AccountId, SymbolId};
 
 use crate::domain::named;
 
@@ -24,7 +24,8 @@ named! {
         UnknownWord => "unknown_word",
         UnknownEvent => "unknown_event",
         TooLate => "too_late",
-        HedgeMode => "hedge_mode",
+        NoPositionSide => "no_position_side",
+        UnknownAccount => "unknown_account",
         TooManySymbols => "too_many_symbols",
         /// A contract that is settled in coins.
         InverseContract => "inverse_contract",
@@ -44,10 +45,27 @@ pub struct Unreadable {
     pub gap: bool,
     /// Known symbols whose names are words of its text, where its own symbol cannot be read.
     pub named: Box<[SymbolId]>,
+    /// Its account cannot be read, so it may concern every account.
+    pub any_account: bool,
+    /// Of an entry without a position side: the account whose books it may concern.
+    pub sideless_in: Option<AccountId>,
 }
 
 impl Unreadable {
     pub fn new(reason: Reason) -> Self {
-        Self { reason, refusal: false, kills: false, gap: false, named: Box::default() }
+        Self {
+            reason,
+            refusal: false,
+            kills: false,
+            gap: false,
+            named: Box::default(),
+            any_account: false,
+            sideless_in: None,
+        }
+    }
+
+    /// Returns an entry for which no position side can be found in a hedged account.
+    pub fn sideless(account: AccountId) -> Self {
+        Self { sideless_in: Some(account), ..Self::new(Reason::NoPositionSide) }
     }
 }

@@ -1,6 +1,6 @@
 //! Results: what executors report about orders.
 
-use super::side::Side;
+use super::side::{PositionSide, Side};
 use super::time::EventTime;
 use crate::domain::units::{Price, Qty};
 
@@ -41,6 +41,8 @@ pub struct NamedOrder {
 pub struct FillFact {
     pub order_id: Option<Box<str>>,
     pub side: Option<Side>,
+    /// The position side that it names.
+    pub position_side: Option<PositionSide>,
     pub reduce_only: Option<bool>,
     /// The action contains CLOSE.
     pub closes: bool,

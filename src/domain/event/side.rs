@@ -1,4 +1,4 @@
-//! The side of an order, and the side of a position.
+//! The side of an order, the direction of a position, and the side of a book.
 
 use serde::{Deserialize, Serialize};
 
@@ -47,5 +47,40 @@ impl Direction {
             Self::Long => qty.abs(),
             Self::Short => qty.abs().negated(),
         }
+    }
+}
+
+/// The position side of a book. The order of the variants is the order in which the books of an account are evaluated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PositionSide {
+    /// One-way: the position is long or short.
+    #[default]
+    Both,
+    Long,
+    Short,
+}
+
+impl PositionSide {
+    pub const ALL: [Self; 3] = [Self::Both, Self::Long, Self::Short];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Both => "BOTH",
+            Self::Long => "LONG",
+            Self::Short => "SHORT",
+        }
+    }
+
+    /// Returns the only direction of a hedge book; `None` for a one-way book.
+    pub const fn direction(self) -> Option<Direction> {
+        match self {
+            Self::Both => None,
+            Self::Long => Some(Direction::Long),
+            Self::Short => Some(Direction::Short),
+        }
+    }
+
+    pub const fn is_hedge(self) -> bool {
+        self.direction().is_some()
     }
 }

@@ -44,6 +44,8 @@ pub struct StreamId(pub u16);
 pub struct Stream {
     pub kind: StreamKind,
     pub name: String,
+    /// The account of its entries that name none.
+    pub account: Option<Box<str>>,
 }
 
 impl Stream {
@@ -122,7 +124,7 @@ impl Streams {
 
 impl Default for Streams {
     fn default() -> Self {
-        let all = StreamKind::ALL.map(|kind| Stream { kind, name: kind.default_stream().to_owned() });
+        let all = StreamKind::ALL.map(|kind| Stream { kind, name: kind.default_stream().to_owned(), account: None });
         Self::new(all.into()).expect("default names are distinct")
     }
 }

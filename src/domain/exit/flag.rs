@@ -4,7 +4,7 @@ use super::policy::Policy;
 use super::valuation::risk;
 use crate::domain::book::position::Position;
 use crate::domain::book::rung::RungState;
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::view::BookView;
 use crate::domain::named;
 
 named! {
@@ -28,13 +28,13 @@ named! {
 }
 
 /// Returns the flags of a position, in the order of the contract.
-pub fn flags(symbol: &Symbol, position: &Position, policy: &Policy) -> Vec<Flag> {
+pub fn flags(book: BookView<'_>, position: &Position, policy: &Policy) -> Vec<Flag> {
     let risk = risk(position, policy).ok().flatten();
     let any = |state| position.rungs.iter().any(|rung| rung.state == state);
     let open = position.is_open();
     [
-        (open && symbol.hot.history_gap, Flag::HistoryGap),
-        (open && symbol.hot.diverged, Flag::Diverged),
+        (open && book.hot.history_gap, Flag::HistoryGap),
+        (open && book.hot.diverged, Flag::Diverged),
         (position.entry_price_disagrees, Flag::EntryPriceDisagrees),
         (risk.is_some_and(|r| r.too_large), Flag::RiskTooLarge),
         (risk.is_some_and(|r| r.too_small), Flag::RiskTooSmall),

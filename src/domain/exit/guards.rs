@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::hold::Hold;
 use super::policy::{Mode, Policy, RiskTooLarge};
 use super::valuation::{EntryTerms, Gain};
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::view::BookView;
 use crate::domain::event::InstrumentStatus;
 use crate::domain::units::OutOfRange;
 
@@ -18,12 +18,12 @@ pub struct EvalContext<'a> {
     /// Time of the entry that is processed. [ms since 1970]
     pub now_ms: u64,
     pub killed: bool,
-    /// Times of the last decisions, of all symbols. [ms since 1970]
+    /// Times of the last decisions of the account, of all its symbols. [ms since 1970]
     pub decided_ms: &'a VecDeque<u64>,
 }
 
 impl EvalContext<'_> {
-    /// Returns the number of decisions of all symbols that are less than a minute old.
+    /// Returns the number of decisions of the account that are less than a minute old.
     pub(super) fn decisions_recent(&self) -> u64 {
         self.decided_ms.iter().filter(|&&ms| self.now_ms.saturating_sub(ms) < RATE_WINDOW_MS).count() as u64
     }
@@ -32,12 +32,12 @@ impl EvalContext<'_> {
 /// Returns the first hold that applies before the numbers, or else the gain to evaluate. `terms` are those of the open
 /// position.
 pub fn check_guards(
-    symbol: &Symbol,
+    book: BookView<'_>,
     policy: &Policy,
     terms: &EntryTerms,
     at: EvalContext<'_>,
 ) -> Result<Result<Gain, Hold>, OutOfRange> {
-    let hot = &symbol.hot;
+    let hot = &book.book.hot;
     let Some(open) = &hot.open else { return Ok(Err(Hold::NoRung)) };
     let hold = |hold| Ok(Err(hold));
     if at.killed {
@@ -60,10 +60,10 @@ pub fn check_guards(
     if risk.too_large && policy.risk_too_large == RiskTooLarge::Refuse {
         return hold(Hold::RiskTooLarge);
     }
-    if hot.held_price.is_some() || open.price_doubted.is_some() {
+    if book.symbol.held_price.is_some() || open.price_doubted.is_some() {
         return hold(Hold::PriceJump);
     }
-    let Some(mark) = hot.mark else { return hold(Hold::NoPrice) };
+    let Some(mark) = book.symbol.mark else { return hold(Hold::NoPrice) };
     if at.now_ms.saturating_sub(mark.entry.ms) > policy.max_price_age_ms {
         return hold(Hold::StalePrice);
     }
@@ -78,13 +78,13 @@ pub fn check_guards(
         if at.now_ms.saturating_sub(open.confirmed_ms) > policy.max_position_age_ms {
             return hold(Hold::StalePosition);
         }
-        if !policy.live_symbols.is_empty() && !policy.live_symbols.contains(&symbol.name) {
+        if !policy.live_symbols.is_empty() && !policy.live_symbols.contains(&book.symbol.name) {
             return hold(Hold::NotLive);
         }
-        if policy.require_instrument && symbol.step_size().is_none() {
+        if policy.require_instrument && book.step_size().is_none() {
             return hold(Hold::NoInstrument);
         }
-        if hot.instrument.is_some_and(|instrument| instrument.status == Some(InstrumentStatus::NotTrading)) {
+        if book.symbol.instrument.is_some_and(|instrument| instrument.status == Some(InstrumentStatus::NotTrading)) {
             return hold(Hold::NotTrading);
         }
     }

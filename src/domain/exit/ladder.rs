@@ -6,7 +6,7 @@ use super::policy::{Base, LadderStep, Policy};
 use super::valuation::Gain;
 use crate::domain::book::position::Position;
 use crate::domain::book::rung::RungState;
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::view::BookView;
 use crate::domain::event::Instrument;
 use crate::domain::units::{OutOfRange, Qty, RMultiple, Ratio};
 
@@ -38,13 +38,13 @@ pub fn reached<'a>(policy: &'a Policy, gain: &Gain) -> Result<&'a [LadderStep], 
 
 /// Returns the rungs, the share and the quantity for a gain (docs/spec/decision.md, "Ladder", "Quantity").
 pub fn select_rungs(
-    symbol: &Symbol,
+    book: BookView<'_>,
     policy: &Policy,
     gain: &Gain,
     at: EvalContext<'_>,
 ) -> Result<Result<Choice, Hold>, OutOfRange> {
-    let Some(open) = &symbol.hot.open else { return Ok(Err(Hold::NoRung)) };
-    let Some(mark) = symbol.hot.mark else { return Ok(Err(Hold::NoPrice)) };
+    let Some(open) = &book.hot.open else { return Ok(Err(Hold::NoRung)) };
+    let Some(mark) = book.symbol.mark else { return Ok(Err(Hold::NoPrice)) };
     if !gain.reaches_min()? {
         return Ok(Err(Hold::BelowMinR));
     }
@@ -60,7 +60,7 @@ pub fn select_rungs(
     if rungs.is_empty() {
         return Ok(Err(Hold::RetryWait));
     }
-    let filters = symbol.hot.instrument.unwrap_or_default();
+    let filters = book.symbol.instrument.unwrap_or_default();
     let Sized { qty, share, is_capped } = sized(open, policy, &filters, share)?;
     // The exchange's minimum notional does not count, because it exempts orders that only reduce.
     let is_below = filters.qty_min.is_some_and(|qty_min| qty < qty_min);

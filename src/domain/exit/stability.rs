@@ -7,7 +7,7 @@ use super::valuation::{EntryTerms, Exposure, Gain, Risk, price_of};
 use crate::domain::book::change::EntryPrice;
 use crate::domain::book::position::Position;
 use crate::domain::book::rung::RungState;
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::view::BookView;
 use crate::domain::units::{OutOfRange, Price, Qty, RMultiple};
 
 /// The range in which an evaluation has the same outcome as at the price in use.
@@ -30,16 +30,16 @@ struct Level<'a> {
 /// the price in use, while neither the position nor the policy changes. `None` if the outcome depends on more than the
 /// price.
 pub fn stability<'a>(
-    symbol: &'a Symbol,
+    book: BookView<'a>,
     policy: &'a Policy,
     last: Option<&(Hold, EntryTerms)>,
     scale: u32,
 ) -> Option<Stability<'a>> {
-    let Some((hold, terms)) = last else { return symbol.hot.open.is_none().then_some(Stability(None)) };
+    let Some((hold, terms)) = last else { return book.hot.open.is_none().then_some(Stability(None)) };
     match hold.price_dependence() {
         PriceDependence::Fixed => Some(Stability(None)),
         PriceDependence::Gain => {
-            let open = symbol.hot.open.as_ref()?;
+            let open = book.book.hot.open.as_ref()?;
             let (entry, risk, exposure) = (open.totals.entry?, terms.risk.ok()??, terms.exposure.ok()??);
             is_steady(open.totals.qty, entry.price, scale).then_some(())?;
             let is_free = |step: &&LadderStep| {
@@ -56,7 +56,7 @@ pub fn stability<'a>(
                 next,
             }));
             // A reached rung may be held for its share, which is another case.
-            stability.contains(symbol.hot.mark?.price).then_some(stability)
+            stability.contains(book.symbol.mark?.price).then_some(stability)
         }
         PriceDependence::Changes => None,
     }

@@ -3,7 +3,8 @@
 use super::policy::{AtrUnit, Policy, RiskTooLarge};
 use crate::domain::book::change::EntryPrice;
 use crate::domain::book::position::Position;
-use crate::domain::book::symbol::{Mark, Symbol};
+use crate::domain::book::symbol::Mark;
+use crate::domain::book::view::BookView;
 use crate::domain::units::{OutOfRange, Price, Qty, Quote, RMultiple};
 
 /// The entry risk, as the policy interprets it.
@@ -136,10 +137,10 @@ pub struct Valuation {
 }
 
 /// Returns the gain of a position, or `None` while a value that it needs is missing.
-pub fn gain(symbol: &Symbol, policy: &Policy) -> Result<Option<Gain>, OutOfRange> {
-    let Some(open) = &symbol.hot.open else { return Ok(None) };
+pub fn gain(book: BookView<'_>, policy: &Policy) -> Result<Option<Gain>, OutOfRange> {
+    let Some(open) = &book.hot.open else { return Ok(None) };
     let terms = EntryTerms::of(open, policy);
-    let (Some(mark), Some(entry), Some(_)) = (symbol.hot.mark, open.totals.entry, terms.risk?) else {
+    let (Some(mark), Some(entry), Some(_)) = (book.symbol.mark, open.totals.entry, terms.risk?) else {
         return Ok(None);
     };
     let Some(exposure) = &terms.exposure? else { return Ok(None) };
@@ -148,10 +149,10 @@ pub fn gain(symbol: &Symbol, policy: &Policy) -> Result<Option<Gain>, OutOfRange
 
 impl Valuation {
     /// Returns the valuation of a position, or `None` while a value that it needs is missing.
-    pub fn of(symbol: &Symbol, policy: &Policy) -> Result<Option<Self>, OutOfRange> {
-        let Some(Gain { pnl, net, entry_risk, .. }) = gain(symbol, policy)? else { return Ok(None) };
-        let Some(open) = &symbol.hot.open else { return Ok(None) };
-        let (Some(mark), Some(entry), Some(risk)) = (symbol.hot.mark, open.totals.entry, risk(open, policy)?) else {
+    pub fn of(book: BookView<'_>, policy: &Policy) -> Result<Option<Self>, OutOfRange> {
+        let Some(Gain { pnl, net, entry_risk, .. }) = gain(book, policy)? else { return Ok(None) };
+        let Some(open) = &book.hot.open else { return Ok(None) };
+        let (Some(mark), Some(entry), Some(risk)) = (book.symbol.mark, open.totals.entry, risk(open, policy)?) else {
             return Ok(None);
         };
         let cost = cost(open.totals.qty, entry, policy)?;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::state::State;
+use crate::domain::book::state::parts_of_name;
 use crate::shell::web;
 
 /// Time between two requests.
@@ -59,5 +60,5 @@ pub(super) async fn ask(service: &str) -> anyhow::Result<Option<BTreeSet<String>
     }
     let open = sheet.positions.iter().map(|position| &*position.symbol);
     // A position that is not confirmed yet will need a price a moment later.
-    Ok(Some(open.chain(sheet.unconfirmed.iter().map(String::as_str)).map(str::to_owned).collect()))
+    Ok(Some(open.chain(sheet.unconfirmed.iter().map(|book| parts_of_name(book).1)).map(str::to_owned).collect()))
 }

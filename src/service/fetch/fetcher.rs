@@ -257,7 +257,7 @@ impl Fetcher {
 
     /// Forgets the requests of needs that no longer exist.
     fn forget(&mut self, needs: &Needs) {
-        let wanted: BTreeMap<(&str, Want), ()> = needs.list.iter().map(|n| ((&*n.symbol, n.want), ())).collect();
+        let wanted: BTreeMap<(&str, Want), ()> = needs.list.iter().map(|n| ((&*n.book.symbol, n.want), ())).collect();
         self.asked.retain(|(symbol, want), _| wanted.contains_key(&(&**symbol, *want)));
         self.fills.keep_open(&needs.held);
     }
@@ -289,12 +289,15 @@ pub(super) fn again_after(error: &CallError) -> Option<u64> {
     matches!(error, CallError::Refused { .. } | CallError::Unreadable { .. }).then_some(REFUSED_INTERVAL_MS)
 }
 
-/// Returns the symbols of a list that have this need, each once, in their order.
+/// Returns the symbols of a list that have this need, each once, in their order. The credentials are those of the
+/// account without a name, so what other accounts need of theirs is not asked for.
 pub(super) fn wanting(list: &[Need], want: Want) -> Vec<&str> {
     let mut symbols: Vec<&str> = Vec::new();
-    for need in list.iter().filter(|need| need.want == want) {
-        if !symbols.contains(&&*need.symbol) {
-            symbols.push(&need.symbol);
+    let is_general = matches!(want, Want::Price | Want::Instrument);
+    let is_asked = |need: &&Need| need.want == want && (is_general || need.book.account.is_empty());
+    for need in list.iter().filter(is_asked) {
+        if !symbols.contains(&&*need.book.symbol) {
+            symbols.push(&need.book.symbol);
         }
     }
     symbols

@@ -77,15 +77,15 @@ impl Fetcher {
             Some(last) => TradesFrom::Id(last.id + 1),
             None => TradesFrom::Window { from_ms: progress.from_ms, to_ms: progress.to_ms },
         };
-        self.asked.insert((held.symbol.clone(), Want::Fills), turn.now_ms);
-        let answered = self.exchange.trades(&held.symbol, from).await;
-        let Some(trades) = self.answered(&held.symbol, answered, turn) else { return Ok(false) };
+        self.asked.insert((held.book.symbol.clone(), Want::Fills), turn.now_ms);
+        let answered = self.exchange.trades(&held.book.symbol, from).await;
+        let Some(trades) = self.answered(&held.book.symbol, answered, turn) else { return Ok(false) };
         let Some(progress) = self.fills.chains.get_mut(&held.position_id) else { return Ok(false) };
         if trades.iter().any(|trade| is_hedge_side(&trade.position_side)) {
             progress.done = true;
             let note =
-                format!("{}: its trades are those of a hedge account, LONG and SHORT; none is taken", held.symbol);
-            turn.report.miss(&held.symbol, Want::Fills, note.clone());
+                format!("{}: its trades are those of a hedge account, LONG and SHORT; none is taken", held.book.symbol);
+            turn.report.miss(&held.book.symbol, Want::Fills, note.clone());
             turn.report.notes.push(note);
             return Ok(false);
         }
@@ -100,11 +100,11 @@ impl Fetcher {
             Followed::Reached => {
                 let note = format!(
                     "{}: its trades were followed back to {} without finding it flat; none is taken",
-                    held.symbol,
+                    held.book.symbol,
                     time::iso(progress.from_ms)
                 );
                 progress.done = true;
-                turn.report.miss(&held.symbol, Want::Fills, note.clone());
+                turn.report.miss(&held.book.symbol, Want::Fills, note.clone());
                 turn.report.notes.push(note);
                 Ok(false)
             }
@@ -117,15 +117,15 @@ impl Fetcher {
             return Ok(false);
         }
         self.fills.orders.extend(held.unpriced_orders.iter().map(|order| (held.position_id.clone(), order.clone())));
-        self.asked.insert((held.symbol.clone(), Want::Fills), turn.now_ms);
+        self.asked.insert((held.book.symbol.clone(), Want::Fills), turn.now_ms);
         let to_ms = turn.now_ms.saturating_add(CLOCKS_APART_MS);
         let opened_ms = held.opened_ms.saturating_sub(CLOCKS_APART_MS);
         let window = TradesFrom::Window {
             from_ms: opened_ms.max(to_ms.saturating_sub(self.exchange.terms().trades_window_ms)),
             to_ms,
         };
-        let answered = self.exchange.trades(&held.symbol, window).await;
-        let Some(trades) = self.answered(&held.symbol, answered, turn) else { return Ok(false) };
+        let answered = self.exchange.trades(&held.book.symbol, window).await;
+        let Some(trades) = self.answered(&held.book.symbol, answered, turn) else { return Ok(false) };
         let of_known = |trade: &&UserTrade| held.unpriced_orders.iter().any(|id| **id == *trade.order_id.to_string());
         let news = trades.iter().filter(of_known).map(observe::trade).collect();
         self.append(news, turn).await?;

@@ -62,7 +62,7 @@ impl Fetcher {
         self.delisted.retain(|symbol| rows.iter().all(|row| row.symbol != **symbol));
         self.instruments.rows = rows.into_iter().map(|row| (row.symbol.clone(), row)).collect();
         let lacking: Vec<&str> = needs.symbols(Want::Instrument).collect();
-        let held = needs.held.iter().map(|held| &*held.symbol).filter(|symbol| !lacking.contains(symbol));
+        let held = needs.held.iter().map(|held| &*held.book.symbol).filter(|symbol| !lacking.contains(symbol));
         let is_news = |row: &&InstrumentRow| former.get(&row.symbol) != Some(row);
         held.filter_map(|symbol| self.instruments.rows.get(symbol)).filter(is_news).map(observe::instrument).collect()
     }

@@ -7,7 +7,8 @@ use super::report::FetchError;
 use crate::codec::exchange::{AccountMode, PositionRow, is_hedge_side};
 use crate::codec::observe::{self, Observation};
 use crate::config::Source;
-use crate::domain::engine::needs::{Need, Needs, Want, Why};
+use crate::domain::engine::needs::{Need, Needs, NeedyBook, Want, Why};
+use crate::domain::event::PositionSide;
 use crate::shell::exchange::Positions;
 
 /// Time between two requests for the mode of an account without open positions. [ms]
@@ -24,14 +25,14 @@ impl Fetcher {
         if !self.has_credentials() {
             let reason = self.no_credentials.clone().unwrap_or_default();
             for need in needs.list.iter().filter(|need| matches!(need.want, Want::EntryPrice | Want::Confirmation)) {
-                turn.report.miss(&need.symbol, need.want, format!("exchange: no credentials ({reason})"));
+                turn.report.miss(&need.book.symbol, need.want, format!("exchange: no credentials ({reason})"));
             }
             return Ok(Vec::new());
         }
         let of_positions = |need: &&Need| matches!(need.want, Want::EntryPrice | Want::Confirmation);
         if let Some(failure) = self.poll.failure() {
             for need in needs.list.iter().filter(of_positions) {
-                turn.report.miss(&need.symbol, need.want, format!("exchange: {failure}"));
+                turn.report.miss(&need.book.symbol, need.want, format!("exchange: {failure}"));
             }
         }
         let is_due = self.poll.is_due(needs, self.settings.position_poll_ms, turn.now_ms);
@@ -44,7 +45,7 @@ impl Fetcher {
             // A call that failed is no information about any position.
             Err(error) => {
                 for need in needs.list.iter().filter(of_positions) {
-                    turn.report.miss(&need.symbol, need.want, format!("exchange: {error}"));
+                    turn.report.miss(&need.book.symbol, need.want, format!("exchange: {error}"));
                 }
                 let again_ms = again_after(&error).or(error.wait_ms()).unwrap_or(0);
                 self.poll.failed = Some((error.to_string(), turn.now_ms.saturating_add(again_ms)));
@@ -104,7 +105,8 @@ fn observations(positions: &Positions, mode: Option<AccountMode>, needs: &Needs,
     if mode == Some(AccountMode::Hedge) {
         return list;
     }
-    let ours = needs.held.iter().map(|held| &*held.symbol).chain(needs.flat_in_doubt.iter().map(|symbol| &**symbol));
+    let books = needs.held.iter().map(|held| &held.book).chain(&needs.flat_in_doubt);
+    let ours = books.filter(|book| book.account.is_empty()).map(|book| &*book.symbol);
     let flat: BTreeSet<&str> = positions.flat_among(ours).into_iter().collect();
     list.extend(flat.into_iter().map(|symbol| observe::position(&PositionRow::flat(symbol, BOTH))));
     if list.is_empty() && !needs.positions_known {
@@ -120,7 +122,7 @@ fn unknown(positions: &Positions, needs: &Needs, now_ms: u64) -> Vec<Need> {
     let is_new = |row: &&PositionRow| needs.held(&row.symbol).is_none() && !is_hedge_side(&row.position_side);
     let new = positions.open().filter(is_new);
     let need = |symbol: &str, want| Need {
-        symbol: symbol.into(),
+        book: NeedyBook { symbol: symbol.into(), account: Box::default(), side: PositionSide::Both },
         want,
         why: Why::Missing,
         since_ms: now_ms,

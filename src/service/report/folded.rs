@@ -8,7 +8,7 @@ use crate::codec::view;
 use crate::domain::book::counters::{Counters, Unreadables};
 use crate::domain::book::position::Position;
 use crate::domain::book::rung::{DecisionRecord, RungState};
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::view::BookView;
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
 
@@ -70,34 +70,34 @@ fn named(counts: impl IntoIterator<Item = (&'static str, u64)>) -> BTreeMap<Stri
 
 fn positions(engine: &Engine, now_ms: u64) -> Positions {
     let mut all = Positions { unknown: !engine.globals().positions_known, ..Positions::default() };
-    for symbol in view::by_name(engine) {
-        all.gap_flat += u64::from(symbol.hot.history_gap && symbol.hot.open.is_none());
-        if symbol.is_unconfirmed() {
-            all.unconfirmed.push(symbol.name.to_string());
+    for book in view::by_name(engine) {
+        all.gap_flat += u64::from(book.hot.history_gap && book.hot.open.is_none());
+        if book.is_unconfirmed() {
+            all.unconfirmed.push(book.name.to_string());
         }
-        for position in &symbol.closed {
+        for position in &book.book.closed {
             count_decisions(position, &mut all.decisions_closed);
         }
-        if let Some(open) = &symbol.hot.open {
-            open_position(engine, symbol, open, now_ms, &mut all);
+        if let Some(open) = &book.book.hot.open {
+            open_position(engine, book, open, now_ms, &mut all);
         }
     }
     all
 }
 
-fn open_position(engine: &Engine, symbol: &Symbol, open: &Position, now_ms: u64, all: &mut Positions) {
+fn open_position(engine: &Engine, book: BookView<'_>, open: &Position, now_ms: u64, all: &mut Positions) {
     all.open += 1;
-    let missing = view::missing(symbol, open);
+    let missing = view::missing(book, open);
     all.evaluable += u64::from(missing.is_empty());
     for field in missing {
         count(&mut all.missing, field);
     }
-    if let Some(hold) = engine.hold_at(symbol, now_ms) {
+    if let Some(hold) = engine.hold_at(book, now_ms) {
         count(&mut all.held, hold.name());
     }
-    all.gap_open += u64::from(symbol.hot.history_gap);
-    if let Some(mark) = symbol.hot.mark {
-        all.mark_age_ms.insert(symbol.name.to_string(), now_ms.saturating_sub(mark.entry.ms));
+    all.gap_open += u64::from(book.hot.history_gap);
+    if let Some(mark) = book.symbol.mark {
+        all.mark_age_ms.insert(book.symbol.name.to_string(), now_ms.saturating_sub(mark.entry.ms));
     }
     count_decisions(open, &mut all.decisions_open);
 }

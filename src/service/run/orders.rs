@@ -1,8 +1,11 @@
 //! Converts decisions to rows of the outbox: with a suggestion in shadow mode, with an order request in live mode.
 
+use std::collections::BTreeMap;
+
 use crate::codec::request::{self, OrderTerms};
 use crate::codec::seal::Sealed;
 use crate::config::Live;
+use crate::domain::delivery::AccountPolicy;
 use crate::domain::delivery::row::OutboxRow;
 use crate::domain::engine::{Decision, Engine};
 use crate::domain::exit::policy::Mode;
@@ -13,6 +16,8 @@ pub struct Orders {
     pub live: Option<Live>,
     /// Hash of the configured policy. An order is sent only under this policy.
     pub policy: Box<str>,
+    /// The configured policies of accounts that have one of their own.
+    pub account_policies: BTreeMap<Box<str>, AccountPolicy>,
     /// A decision older than this is not sent. [ms]
     pub age_max_ms: u64,
 }
@@ -32,6 +37,7 @@ impl Orders {
             fields: sealed.texts(),
             request,
             live: is_live,
+            account: engine.book(decision.book).account_name.to_string(),
             policy: decision.policy_hash.to_string(),
             cause_ms: decision.cause.ms,
             written: None,

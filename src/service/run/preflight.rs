@@ -12,7 +12,7 @@ const OLD_GROUP_IDLE_MS: u64 = 60_000;
 /// is not active (docs/spec/emission.md, "Executors").
 pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
     no_trust_in_the_future(config, server.time_ms().await?)?;
-    let Some(live) = config.emit.live(&config.policy, &config.streams)? else { return Ok(()) };
+    let Some(live) = config.live()? else { return Ok(()) };
     for group in groups(server, &live.stream).await? {
         if group.name != config.run.group && !live.executors.contains(&group.name) {
             bail!(

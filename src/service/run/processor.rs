@@ -162,6 +162,7 @@ impl Processor {
         let ProcessorParts { driver, rows, signing, orders, outputs, crash_guard, stored, faults } = parts;
         let settings = Settings {
             policy: orders.policy.clone(),
+            account_policies: orders.account_policies.clone(),
             sends_orders: orders.live.is_some(),
             age_max_ms: orders.age_max_ms,
             has_key: signing.is_some(),
@@ -281,13 +282,14 @@ impl Processor {
         {
             tracing::warn!(entry = %id, position = %shown(position_id), "UNKNOWN_POSITION: the control entry has no effect, because its position or rung is not known");
         }
-        let decided = folded.decided.map(|(decision, mut sealed)| {
+        let decided = folded.decided.into_iter().map(|(decision, mut sealed)| {
             if let Some(key) = &self.signing {
                 sealed.sign(key);
             }
             self.lines.insert(sealed.seq, operator_log::emit(&self.driver.engine, &decision));
             self.orders.row(&self.driver.engine, &decision, &sealed, &self.outputs.suggestions)
         });
+        let decided = decided.collect();
         let disposition = folded.disposition;
         self.note(&entry, disposition, is_foreign, &policy_before, is_skipped);
         let seen = match &entry.content {
@@ -340,12 +342,16 @@ impl Processor {
             && let Ok(Event::Control(fact)) = &entry.content
             && let Control::PolicyAdopted(policy) = &fact.control
         {
-            let (adopted, configured) = (&policy.hash, &self.orders.policy);
+            let account = &self.engine().accounts().get(entry.account).name;
+            let own = self.orders.account_policies.get(account);
+            let configured = own.map_or(&self.orders.policy, |own| &own.hash);
+            // Without a policy the account follows the general one.
+            let adopted = policy.as_ref().map_or(&self.engine().globals().policy.hash, |policy| &policy.hash);
             if adopted == configured {
-                tracing::info!(entry = %id, %adopted, %configured, before = policy_before, "policy adopted");
+                tracing::info!(entry = %id, %account, %adopted, %configured, before = policy_before, "policy adopted");
             } else {
                 tracing::warn!(
-                    entry = %id, %adopted, %configured, before = policy_before,
+                    entry = %id, %account, %adopted, %configured, before = policy_before,
                     "policy adopted that is not the configured one: no order is sent"
                 );
             }
@@ -355,9 +361,8 @@ impl Processor {
     /// Returns true if the fold adopted a decision, or will at its cause, and if it has our signature where there is a
     /// key.
     fn is_believed(&self, fact: &DecisionFact, row: &OutboxRow) -> bool {
-        let symbol = self.engine().find(row.field("symbol"));
-        let is_adopted = symbol.is_some_and(|symbol| symbol.positions().any(|i| i.has_decision(&row.decision_id)))
-            || self.engine().awaits_cause_of(fact);
+        let is_adopted =
+            self.engine().book_of_decision(&row.decision_id).is_some() || self.engine().awaits_cause_of(fact);
         let signature = Some(row.field("signature")).filter(|signature| !signature.is_empty());
         let id = row.written.unwrap_or(SOMEWHERE);
         is_adopted && self.signing.as_ref().is_none_or(|key| key.vouches(id, row.field("hash"), signature))
@@ -471,6 +476,7 @@ fn of_stream(fact: &DecisionFact, id: EntryId, line: &str) -> Option<OutboxRow> 
         record_only: fact.live,
         again: false,
         policy: String::new(),
+        account: String::new(),
     };
     let hash = seal::chained(row.field("prev"), row.field("payload"));
     (row.seq > 0 && hash == row.field("hash")).then_some(row)

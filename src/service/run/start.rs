@@ -11,14 +11,15 @@ use super::orders::Orders;
 use super::processor::{OutputStreams, Processor, ProcessorParts, Stored};
 use super::publish::Publisher;
 use crate::codec::line::{self, Fields};
-use crate::codec::live;
 use crate::codec::state::{FORMAT_VERSION, Rows as _};
+use crate::codec::{live, policy};
 use crate::config::Config;
-use crate::domain::delivery::StreamPosition;
 use crate::domain::delivery::fault::Faults;
+use crate::domain::delivery::{AccountPolicy, StreamPosition};
 use crate::domain::engine::Decisions;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::{StreamKind, Streams};
+use crate::domain::exit::policy::Policy;
 use crate::drive::commits::Backing;
 use crate::drive::look_ahead::{LookAhead, is_read_ahead};
 use crate::drive::projection::{Projection, close_to_others};
@@ -90,6 +91,10 @@ pub async fn start(
     Ok(Started { processor, store, journal, positions })
 }
 
+fn account_policy(of: &Policy) -> AccountPolicy {
+    AccountPolicy { hash: of.hash.clone(), json: policy::to_json(of).into() }
+}
+
 pub fn control_stream(streams: &Streams) -> String {
     let control = streams.iter().find(|(_, stream)| stream.kind == StreamKind::Control);
     control.map_or(StreamKind::Control.default_stream(), |(_, stream)| &stream.name).to_owned()
@@ -128,8 +133,13 @@ fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow:
         rows,
         signing: keys::configured(config)?,
         orders: Orders {
-            live: config.emit.live(&config.policy, &config.streams)?,
+            live: config.live()?,
             policy: config.policy.hash.clone(),
+            account_policies: config
+                .account_policies
+                .iter()
+                .map(|(account, of)| (account.clone(), account_policy(of)))
+                .collect(),
             age_max_ms: config.emit.max_decision_age_ms,
         },
         outputs: OutputStreams {

@@ -42,7 +42,7 @@ impl World {
 
     /// Trades from before an opening by snapshot, in one or two parts.
     pub(super) fn explain(&mut self, symbol: usize) {
-        let Some(open) = self.lab.symbol(SYMBOLS[symbol]).and_then(|symbol| symbol.hot.open.as_ref()) else { return };
+        let Some(open) = self.lab.symbol(SYMBOLS[symbol]).and_then(|book| book.book.hot.open.as_ref()) else { return };
         let (Some(qty), opened_ms) = (open.snapshot_qty, open.opened.id.ms) else { return };
         let side = if qty.is_negative() { "SELL" } else { "BUY" };
         let qty = qty.abs().get();

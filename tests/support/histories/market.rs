@@ -6,6 +6,9 @@ use super::fields::{Members, V, flat, object};
 use super::world::World;
 use super::{CANDLE, INTENT, PLAN, RESULT, SYMBOLS, TICK};
 
+/// How far prices of a calm history are from where they began, at most. Any two of them are near each other. [1/1000]
+const CALM: i64 = 20;
+
 impl World {
     pub(super) fn walk(&mut self, symbol: usize) {
         let step = match self.draw(10) {
@@ -14,7 +17,8 @@ impl World {
             8 => -(self.draw(25) as i64),
             _ => -self.levels[symbol],
         };
-        self.levels[symbol] = (self.levels[symbol] + step).clamp(-500, 1_500);
+        let (least, most) = if self.style.calm { (-CALM, CALM) } else { (-500, 1_500) };
+        self.levels[symbol] = (self.levels[symbol] + step).clamp(least, most);
     }
 
     pub(super) fn price(&mut self, symbol: usize) {

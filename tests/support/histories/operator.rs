@@ -32,8 +32,8 @@ impl World {
     }
 
     pub(super) fn open_position_id(&self, symbol: usize) -> Option<String> {
-        let open = self.lab.symbol(SYMBOLS[symbol])?.hot.open.as_ref()?;
-        Some(open.id.with_symbol(SYMBOLS[symbol]))
+        let book = self.lab.symbol(SYMBOLS[symbol])?;
+        Some(book.position_id(book.book.hot.open.as_ref()?))
     }
 
     pub(super) fn risk_accepted(&mut self, symbol: usize) {
@@ -89,7 +89,7 @@ impl World {
             9 => (INTENT, vec![("symbol", name())]),
             10 => (SNAPSHOT, vec![("symbol", name()), ("position_qty", text("5"))]),
             11 => {
-                let raw = vec![("symbol", name()), ("positionSide", text("LONG")), ("position_amt", text("5"))];
+                let raw = vec![("symbol", name()), ("positionSide", text("LEFT")), ("position_amt", text("5"))];
                 (SNAPSHOT, raw)
             }
             12 => (CONTROL, vec![("event_type", text("coffee.brewed"))]),

@@ -118,7 +118,7 @@ impl World {
         for told in std::mem::take(&mut self.waiting) {
             let came = self.lab.feed(&told.line);
             if let Some(decision) = came.step.decision {
-                let name = &*self.lab.engine.symbol(decision.symbol).name;
+                let name = &*self.lab.engine.book(decision.book).symbol.name;
                 self.emitted.push(Emitted {
                     decision_id: decision.decision_id.clone(),
                     plan_id: decision.plan_id.clone(),

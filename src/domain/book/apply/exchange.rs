@@ -7,52 +7,53 @@ use crate::domain::book::change::{Cause, EntryPrice, PositionChange};
 use crate::domain::book::counters::Count;
 use crate::domain::book::position::Position;
 use crate::domain::book::rung::DecisionOutcome;
-use crate::domain::book::symbol::{Disagreement, Symbol};
+use crate::domain::book::state::{Book, Disagreement};
+use crate::domain::book::view::BookMut;
 use crate::domain::event::{Direction, EventTime, PositionFact, Reason, TradeFact};
 use crate::domain::exit::policy::{AtrUnit, EntrySource, RiskSource};
 use crate::domain::units::{OutOfRange, Price, Qty, Ratio};
 
 impl Fold<'_> {
     /// Folds a snapshot or an `exchange.position`.
-    pub fn position(&mut self, symbol: &mut Symbol, fact: PositionFact) -> Result<(), Reason> {
+    pub fn position(&mut self, book: &mut BookMut<'_>, fact: PositionFact) -> Result<(), Reason> {
         let now_ms = self.now_ms();
         let settles_ms = self.policy.snapshot_settle_ms;
-        if symbol.hot.filled_ms.is_some_and(|filled_ms| now_ms.saturating_sub(filled_ms) <= settles_ms) {
+        if book.hot.filled_ms.is_some_and(|filled_ms| now_ms.saturating_sub(filled_ms) <= settles_ms) {
             self.counters.count(Count::SnapshotSettling);
             return Ok(());
         }
-        let step = symbol.step_size();
-        if symbol.qty().same(fact.qty, step) {
-            return self.confirmed(symbol, fact);
+        let step = book.step_size();
+        if book.qty().same(fact.qty, step) {
+            return self.confirmed(book, fact);
         }
-        if symbol.hot.open.is_none() && fact.looked_up {
-            return self.adopt(symbol, fact);
+        if book.hot.open.is_none() && fact.looked_up {
+            return self.adopt(book, fact);
         }
-        symbol.hot.diverged = symbol.hot.open.is_some();
-        match symbol.hot.disagreement {
+        book.hot.diverged = book.hot.open.is_some();
+        match book.hot.disagreement {
             Some(first) if first.qty.same(fact.qty, step) => {
                 if now_ms.saturating_sub(first.since_ms) >= self.policy.divergence_grace_ms {
-                    return self.adopt(symbol, fact);
+                    return self.adopt(book, fact);
                 }
             }
-            _ => symbol.hot.disagreement = Some(Disagreement { qty: fact.qty, since_ms: now_ms }),
+            _ => book.hot.disagreement = Some(Disagreement { qty: fact.qty, since_ms: now_ms }),
         }
         Ok(())
     }
 
     /// Applies a position that agrees with ours. The steps that can fail come first, because it is not rolled back.
-    fn confirmed(&mut self, symbol: &mut Symbol, fact: PositionFact) -> Result<(), Reason> {
-        if let Some(open) = &mut symbol.hot.open {
+    fn confirmed(&mut self, book: &mut BookMut<'_>, fact: PositionFact) -> Result<(), Reason> {
+        if let Some(open) = &mut book.hot.open {
             if let Some(price) = fact.entry_price {
                 self.confirmed_price(open, price)?;
             }
             open.confirmed_ms = self.now_ms();
         }
-        symbol.hot.diverged = false;
-        symbol.hot.history_gap = false;
-        symbol.hot.disagreement = None;
-        symbol.hot.agreed = Some(self.entry.id);
-        self.looked_up(symbol);
+        book.hot.diverged = false;
+        book.hot.history_gap = false;
+        book.hot.disagreement = None;
+        book.hot.agreed = Some(self.entry.id);
+        self.looked_up(book);
         Ok(())
     }
 
@@ -73,9 +74,9 @@ impl Fold<'_> {
     }
 
     /// Notes that the exchange's quantity is ours. A confirmed price in doubt is settled by it.
-    fn looked_up(&self, symbol: &mut Symbol) {
-        symbol.hot.looked_up = Some(self.entry.id);
-        if let Some(open) = &mut symbol.hot.open
+    fn looked_up(&self, book: &mut Book) {
+        book.hot.looked_up = Some(self.entry.id);
+        if let Some(open) = &mut book.hot.open
             && open.price_doubted.is_some_and(|held| held < self.entry.id)
         {
             open.price_doubted = None;
@@ -84,8 +85,8 @@ impl Fold<'_> {
 
     /// Returns true if a look-up shows that the exchange rescaled the contract (docs/spec/fold.md, "Rescaled
     /// contract").
-    fn is_rescaled(symbol: &Symbol, fact: PositionFact) -> Result<bool, OutOfRange> {
-        let (Some(open), Some(after)) = (&symbol.hot.open, fact.entry_price) else { return Ok(false) };
+    fn is_rescaled(book: &Book, fact: PositionFact) -> Result<bool, OutOfRange> {
+        let (Some(open), Some(after)) = (&book.hot.open, fact.entry_price) else { return Ok(false) };
         let held = open.totals.qty;
         let Some(before) = open.totals.entry.filter(|_| held.is_negative() == fact.qty.is_negative()) else {
             return Ok(false);
@@ -101,45 +102,45 @@ impl Fold<'_> {
     }
 
     /// Rescales the open position and drops the prices in the old unit.
-    fn rescale(&mut self, symbol: &mut Symbol, qty: Qty) -> Result<(), Reason> {
+    fn rescale(&mut self, book: &mut BookMut<'_>, qty: Qty) -> Result<(), Reason> {
         let (policy, entry) = (self.policy, self.entry);
-        let Some(open) = &mut symbol.hot.open else { return Ok(()) };
+        let Some(open) = &mut book.hot.open else { return Ok(()) };
         let producer = open.risk.as_ref().and_then(|risk| risk.producer.as_deref());
         let atr_is_absolute = policy.atr_unit_of(producer) == AtrUnit::Absolute;
         open.rescale(qty, atr_is_absolute, entry)?;
         open.confirmed_ms = entry.id.ms;
-        symbol.hot.mark = None;
-        symbol.hot.held_price = None;
+        book.symbol.mark = None;
+        book.symbol.held_price = None;
         self.counters.count(Count::Rescaled);
         Ok(())
     }
 
     /// Adopts the exchange's quantity: opens, resizes, closes or turns the position.
-    fn adopt(&mut self, symbol: &mut Symbol, fact: PositionFact) -> Result<(), Reason> {
-        let held = symbol.qty();
-        let since_ms = symbol.known_ms();
+    fn adopt(&mut self, book: &mut BookMut<'_>, fact: PositionFact) -> Result<(), Reason> {
+        let held = book.qty();
+        let since_ms = book.known_ms();
         let entry = self.entry;
         let change =
             |cause, delta, price| PositionChange { since_ms, ..PositionChange::new(cause, delta, price, entry) };
-        symbol.hot.diverged = false;
-        symbol.hot.disagreement = None;
+        book.hot.diverged = false;
+        book.hot.disagreement = None;
         // A look-up that opens a position does not prove that our history contains it. The next one confirms it.
         if !(held.is_zero() && fact.looked_up) {
-            symbol.hot.history_gap = false;
+            book.hot.history_gap = false;
         }
-        if Self::is_rescaled(symbol, fact)? {
-            self.rescale(symbol, fact.qty)?;
-            self.looked_up(symbol);
+        if Self::is_rescaled(book, fact)? {
+            self.rescale(book, fact.qty)?;
+            self.looked_up(book);
             return Ok(());
         }
-        let closes = fact.qty.same(Qty::ZERO, symbol.step_size());
+        let closes = fact.qty.same(Qty::ZERO, book.step_size());
         let turns = !held.is_zero() && !closes && held.is_negative() != fact.qty.is_negative();
         let price =
             fact.entry_price.map(|price| EntryPrice { price, source: EntrySource::Exchange, entry: self.entry });
         if !held.is_zero() && (closes || turns || fact.qty.abs() < held.abs()) {
-            self.adopted_smaller(symbol);
+            self.adopted_smaller(book);
         }
-        if let Some(open) = &mut symbol.hot.open {
+        if let Some(open) = &mut book.hot.open {
             open.entry_price_disagrees = false;
         }
         if !held.is_zero() && !turns && !closes {
@@ -148,52 +149,54 @@ impl Fold<'_> {
             if held.plus(delta)? != fact.qty {
                 return Err(Reason::OutOfRange);
             }
-            self.grow(symbol, change(Cause::Adoption, delta, price))?;
-            self.looked_up(symbol);
+            self.grow(book, change(Cause::Adoption, delta, price))?;
+            self.looked_up(book);
             return Ok(());
         }
         if !held.is_zero() {
-            let price = symbol.hot.open.as_ref().and_then(|open| open.totals.entry);
-            self.close(symbol, change(Cause::Adoption, held.negated(), price))?;
+            let price = book.hot.open.as_ref().and_then(|open| open.totals.entry);
+            self.close(book, change(Cause::Adoption, held.negated(), price))?;
         }
-        self.looked_up(symbol);
+        self.looked_up(book);
         if closes {
             return Ok(());
         }
         let direction = if fact.qty.is_negative() { Direction::Short } else { Direction::Long };
-        self.open(symbol, direction);
-        let risk =
-            symbol.cold.latest_with_risk(direction).and_then(|intent| risk_of(intent, RiskSource::IntentNearest));
-        if let Some(open) = &mut symbol.hot.open {
+        self.open(book, direction);
+        let risk = book
+            .symbol
+            .latest_with_risk(book.account, direction)
+            .and_then(|intent| risk_of(intent, RiskSource::IntentNearest));
+        if let Some(open) = &mut book.hot.open {
             open.risk = risk;
             open.snapshot_qty = Some(fact.qty);
         }
-        self.grow(symbol, change(Cause::SnapshotOpening, fact.qty, price))
+        self.grow(book, change(Cause::SnapshotOpening, fact.qty, price))
     }
 
     /// Applies an adopted smaller quantity as the outcome of requests that were never answered.
-    fn adopted_smaller(&self, symbol: &mut Symbol) {
-        let Some(open) = &symbol.hot.open else { return };
+    fn adopted_smaller(&self, book: &mut Book) {
+        let Some(open) = &book.hot.open else { return };
         let in_flight: Vec<Box<str>> =
             open.decisions.iter().filter(|d| d.state.is_in_flight()).map(|d| d.decision_id.clone()).collect();
         for decision_id in in_flight {
-            self.apply_outcome(symbol, Some(&decision_id), DecisionOutcome::AdoptedSmaller, Qty::ZERO);
+            self.apply_outcome(book, Some(&decision_id), DecisionOutcome::AdoptedSmaller, Qty::ZERO);
         }
     }
 
     /// Folds a trade of the exchange. What is new of its order passes the same rules as a part that a result brings.
-    pub fn trade(&mut self, symbol: &mut Symbol, fact: &TradeFact) -> Result<(), Reason> {
-        let Some(key) = self.order_of_trade(symbol, fact) else { return Ok(()) };
-        let step = symbol.step_size();
-        let is_known = symbol.cold.orders.contains_key(&key);
-        if !is_known && self.is_too_late(fact.time.ms()) && !self.is_before_opening(symbol, fact) {
+    pub fn trade(&mut self, book: &mut BookMut<'_>, fact: &TradeFact) -> Result<(), Reason> {
+        let Some(key) = self.order_of_trade(book, fact) else { return Ok(()) };
+        let step = book.step_size();
+        let is_known = book.orders.contains_key(&key);
+        if !is_known && self.is_too_late(fact.time.ms()) && !self.is_before_opening(book, fact) {
             return Err(Reason::TooLate);
         }
         if fact.time == EventTime::Unreadable {
             self.count_unreadable_time();
-            symbol.hot.history_gap |= !is_known;
+            book.hot.history_gap |= !is_known;
         }
-        let order = self.order(symbol, &key);
+        let order = self.order(book, &key);
         order.last_ms = self.entry.id.ms;
         order.side = order.side.or(Some(fact.trade.side));
         let decision = order.decision_id.clone();
@@ -205,16 +208,16 @@ impl Fold<'_> {
             let reduce_only = plan.and_then(|known| known.plan.reduce_only).or(reduce_only).unwrap_or(false);
             let time = trade.own_ms.map_or(fact.time, EventTime::At);
             let part = NewPart { key: &key, part, side: trade.side, time, trade: Some(&trade) };
-            self.new_part(symbol, part, reduce_only, plan)?;
+            self.new_part(book, part, reduce_only, plan)?;
         }
-        self.reprice(symbol, &key, &priced)?;
-        self.apply_outcome(symbol, decision.as_deref(), DecisionOutcome::Filled { is_final: false }, filled);
+        self.reprice(book, &key, &priced)?;
+        self.apply_outcome(book, decision.as_deref(), DecisionOutcome::Filled { is_final: false }, filled);
         Ok(())
     }
 
     /// Returns true if a trade is from before a look-up that opened the last closed position or the open one.
-    fn is_before_opening(&self, symbol: &Symbol, fact: &TradeFact) -> bool {
-        let positions = symbol.last_closed(self.now_ms()).into_iter().chain(symbol.hot.open.as_ref());
+    fn is_before_opening(&self, book: &Book, fact: &TradeFact) -> bool {
+        let positions = book.last_closed(self.now_ms()).into_iter().chain(book.hot.open.as_ref());
         let mut openings = positions.filter(|position| position.snapshot_qty.is_some());
         openings.any(|position| fact.time.ms().is_some_and(|time_ms| time_ms < position.opened.id.ms))
     }

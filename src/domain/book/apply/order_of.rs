@@ -5,7 +5,8 @@ use crate::domain::book::change::Cause;
 use crate::domain::book::counters::Count;
 use crate::domain::book::order::{Order, OrderKey};
 use crate::domain::book::plans::KnownPlan;
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::state::Book;
+use crate::domain::book::view::BookMut;
 use crate::domain::event::{FillFact, NamedOrder, Reason, ResultFact, Side, TradeFact};
 
 /// An order, with the way in which it was found.
@@ -24,8 +25,8 @@ impl Found {
     }
 
     /// Returns true if the order is known with another side.
-    fn is_of_other_side(&self, symbol: &Symbol, side: Option<Side>) -> bool {
-        let known = symbol.cold.orders.get(self.former.as_ref().unwrap_or(&self.key)).and_then(|order| order.side);
+    fn is_of_other_side(&self, book: &Book, side: Option<Side>) -> bool {
+        let known = book.orders.get(self.former.as_ref().unwrap_or(&self.key)).and_then(|order| order.side);
         known.is_some_and(|known| side.is_some_and(|side| side != known))
     }
 }
@@ -44,7 +45,7 @@ impl Fold<'_> {
     /// Finds order, side and purpose of a fill. Returns `None` if there is nothing to do.
     pub(super) fn resolve(
         &mut self,
-        symbol: &mut Symbol,
+        book: &mut BookMut<'_>,
         fact: &ResultFact,
         fill: &FillFact,
         plan: Option<&KnownPlan>,
@@ -53,12 +54,12 @@ impl Fold<'_> {
         let plan_id = fact.plan_id.as_deref();
         let is_repeated_by = |order: &Order| order.is_repeated_by(named_side, fill.cumulative, fill.average);
         let found = match (&fill.order_id, plan_id) {
-            (Some(id), plan_id) => self.order_of_id(symbol, id, plan_id, is_repeated_by),
-            (None, Some(plan_id)) => self.order_of_plan(symbol, plan_id),
+            (Some(id), plan_id) => self.order_of_id(book, id, plan_id, is_repeated_by),
+            (None, Some(plan_id)) => self.order_of_plan(book, plan_id),
             (None, None) => Some(Found::of(OrderKey::Entry(self.entry.id))),
         };
         let Some(found) = found else { return Ok(None) };
-        let known = symbol.cold.orders.get(found.former.as_ref().unwrap_or(&found.key));
+        let known = book.orders.get(found.former.as_ref().unwrap_or(&found.key));
         let is_known = known.is_some();
         if !is_known && self.is_too_late(fact.time.ms()) {
             return Err(Reason::TooLate);
@@ -70,10 +71,10 @@ impl Fold<'_> {
         if let (Some(known), Some(named)) = (known_side, named_side)
             && known != named
         {
-            self.reused(symbol);
+            self.reused(book);
             return Ok(None);
         }
-        let reducing = symbol.hot.open.as_ref().map(|open| open.direction.closing_side());
+        let reducing = book.hot.open.as_ref().map(|open| open.direction.closing_side());
         let planned_side = plan.and_then(|known| known.plan.side);
         let side = named_side.or(known_side).or(planned_side).or(if fill.closes { reducing } else { None });
         if side.is_none() && !fill.closes {
@@ -88,21 +89,21 @@ impl Fold<'_> {
     /// unless it repeats the known one. Returns `None` if the order is ambiguous.
     pub(super) fn order_of_id(
         &mut self,
-        symbol: &mut Symbol,
+        book: &mut BookMut<'_>,
         id: &str,
         plan_id: Option<&str>,
         is_repeated_by: impl Fn(&Order) -> bool,
     ) -> Option<Found> {
-        symbol.cold.forget_orders_of_id(id, self.now_ms());
+        book.forget_orders_of_id(id, self.now_ms());
         let of_plan = plan_id.map(|plan_id| OrderKey::Plan(plan_id.into()));
         if let Some(of_plan) = &of_plan {
-            symbol.cold.forget_order(of_plan, self.now_ms());
+            book.forget_order(of_plan, self.now_ms());
         }
-        let former = of_plan.filter(|of_plan| symbol.cold.orders.contains_key(of_plan));
-        let known: Vec<(&OrderKey, &Order)> = symbol.cold.orders_of_id(id).collect();
+        let former = of_plan.filter(|of_plan| book.orders.contains_key(of_plan));
+        let known: Vec<(&OrderKey, &Order)> = book.orders_of_id(id).collect();
         let Some(plan_id) = plan_id else {
             if known.len() > 1 {
-                self.ambiguous(symbol);
+                self.ambiguous(book);
                 return None;
             }
             return Some(Found::of(known.first().map_or_else(|| OrderKey::Id(id.into()), |(key, _)| (*key).clone())));
@@ -120,27 +121,27 @@ impl Fold<'_> {
         if let Some(again) = find(&|order| is_repeated_by(order)) {
             return Some(Found { is_other_name: true, ..again });
         }
-        self.reused(symbol);
+        self.reused(book);
         Some(Found { former, ..Found::of(OrderKey::Shared { id: id.into(), plan: plan_id.into() }) })
     }
 
     /// Returns the only order that is known for a plan, or else an order that only its plan identifies. Returns `None`
     /// if several orders are known for the plan.
-    fn order_of_plan(&mut self, symbol: &mut Symbol, plan_id: &str) -> Option<Found> {
-        let found = self.only_order_of_plan(symbol, plan_id);
+    fn order_of_plan(&mut self, book: &mut BookMut<'_>, plan_id: &str) -> Option<Found> {
+        let found = self.only_order_of_plan(book, plan_id);
         if found.is_none() {
-            self.ambiguous(symbol);
+            self.ambiguous(book);
         }
         found
     }
 
     /// Returns the same, without a count and a flag where several orders are known.
-    fn only_order_of_plan(&self, symbol: &mut Symbol, plan_id: &str) -> Option<Found> {
+    fn only_order_of_plan(&self, book: &mut BookMut<'_>, plan_id: &str) -> Option<Found> {
         let by_plan = OrderKey::Plan(plan_id.into());
         let now_ms = self.now_ms();
-        symbol.cold.forget_order(&by_plan, now_ms);
+        book.forget_order(&by_plan, now_ms);
         let is_of_plan = |order: &Order| order.has_plan(plan_id) && order.is_remembered(now_ms);
-        let mut known = symbol.cold.orders.iter().filter(|(_, order)| is_of_plan(order)).map(|(key, _)| key.clone());
+        let mut known = book.orders.iter().filter(|(_, order)| is_of_plan(order)).map(|(key, _)| key.clone());
         match (known.next(), known.next()) {
             (Some(_), Some(_)) => None,
             (key, _) => Some(Found::of(key.unwrap_or(by_plan))),
@@ -149,10 +150,10 @@ impl Fold<'_> {
 
     /// Returns the order of a trade: by its id and, where several orders share that id, by its side. Returns `None` if
     /// the order is ambiguous.
-    pub(super) fn order_of_trade(&mut self, symbol: &mut Symbol, fact: &TradeFact) -> Option<OrderKey> {
-        symbol.cold.forget_orders_of_id(&fact.order_id, self.now_ms());
+    pub(super) fn order_of_trade(&mut self, book: &mut BookMut<'_>, fact: &TradeFact) -> Option<OrderKey> {
+        book.forget_orders_of_id(&fact.order_id, self.now_ms());
         let known: Vec<(&OrderKey, Option<Side>)> =
-            symbol.cold.orders_of_id(&fact.order_id).map(|(key, order)| (key, order.side)).collect();
+            book.orders_of_id(&fact.order_id).map(|(key, order)| (key, order.side)).collect();
         let fits = |side: Option<Side>| side.is_none_or(|side| side == fact.trade.side);
         let fitting: Vec<OrderKey> =
             known.iter().filter(|(_, side)| fits(*side)).map(|(key, _)| (*key).clone()).collect();
@@ -160,11 +161,11 @@ impl Fold<'_> {
             (0, _) => Some(OrderKey::Id(fact.order_id.clone())),
             (_, [key]) => Some(key.clone()),
             (1, _) => {
-                self.reused(symbol);
+                self.reused(book);
                 None
             }
             _ => {
-                self.ambiguous(symbol);
+                self.ambiguous(book);
                 None
             }
         }
@@ -173,7 +174,7 @@ impl Fold<'_> {
     /// Remembers an order that was accepted, with what the acceptance names of it: a later fill may name less.
     pub(super) fn accepted_order(
         &mut self,
-        symbol: &mut Symbol,
+        book: &mut BookMut<'_>,
         named: &NamedOrder,
         plan_id: Option<&str>,
         plan: Option<&KnownPlan>,
@@ -181,19 +182,19 @@ impl Fold<'_> {
     ) {
         let found = match (&named.order_id, plan_id) {
             // An acceptance has no quantity, so it can never repeat the fill of another order.
-            (Some(id), plan_id) => self.order_of_id(symbol, id, plan_id, |_| false),
+            (Some(id), plan_id) => self.order_of_id(book, id, plan_id, |_| false),
             (None, Some(plan_id)) if named.side.is_some() || named.reduce_only.is_some() => {
-                self.only_order_of_plan(symbol, plan_id)
+                self.only_order_of_plan(book, plan_id)
             }
             (None, _) => None,
         };
         let Some(found) = found else { return };
         let side = named.side.or(plan.and_then(|known| known.plan.side));
-        if found.is_of_other_side(symbol, side) {
-            self.reused(symbol);
+        if found.is_of_other_side(book, side) {
+            self.reused(book);
             return;
         }
-        let order = self.named_order(symbol, &found, plan_id, named.side, decision_id);
+        let order = self.named_order(book, &found, plan_id, named.side, decision_id);
         order.reduce_only = named.reduce_only.or(order.reduce_only);
     }
 
@@ -201,7 +202,7 @@ impl Fold<'_> {
     /// nothing.
     pub(super) fn refused_order(
         &mut self,
-        symbol: &mut Symbol,
+        book: &mut BookMut<'_>,
         named: &NamedOrder,
         plan_id: Option<&str>,
         plan: Option<&KnownPlan>,
@@ -209,48 +210,46 @@ impl Fold<'_> {
     ) {
         let Some(id) = named.order_id.as_deref() else { return };
         let now_ms = self.now_ms();
-        symbol.cold.forget_orders_of_id(id, now_ms);
-        let keys: Vec<OrderKey> = symbol.cold.orders_of_id(id).map(|(key, _)| key.clone()).collect();
+        book.forget_orders_of_id(id, now_ms);
+        let keys: Vec<OrderKey> = book.orders_of_id(id).map(|(key, _)| key.clone()).collect();
         for key in &keys {
-            self.order(symbol, key).last_ms = now_ms;
+            self.order(book, key).last_ms = now_ms;
         }
         let by_plan = plan_id.map(|plan_id| OrderKey::Plan(plan_id.into()));
         if let Some(by_plan) = &by_plan {
-            symbol.cold.forget_order(by_plan, now_ms);
+            book.forget_order(by_plan, now_ms);
         }
         let has_its_plan = |key: &&OrderKey| {
-            let order = &symbol.cold.orders[*key];
+            let order = &book.orders[*key];
             plan_id.is_none_or(|plan_id| order.plan_id.is_none() || order.has_plan(plan_id))
         };
         let found = match (keys.as_slice(), by_plan) {
-            ([], Some(former)) if symbol.cold.orders.contains_key(&former) => {
+            ([], Some(former)) if book.orders.contains_key(&former) => {
                 Some(Found { former: Some(former), ..Found::of(OrderKey::Id(id.into())) })
             }
             ([key], _) => Some(key).filter(has_its_plan).map(|key| Found::of(key.clone())),
             _ => None,
         };
         let side = named.side.or(plan.and_then(|known| known.plan.side));
-        let Some(found) = found.filter(|found| !found.is_of_other_side(symbol, side)) else { return };
-        let order = self.named_order(symbol, &found, plan_id, named.side, decision_id);
+        let Some(found) = found.filter(|found| !found.is_of_other_side(book, side)) else { return };
+        let order = self.named_order(book, &found, plan_id, named.side, decision_id);
         order.reduce_only = named.reduce_only.or(order.reduce_only);
     }
 
-    fn ambiguous(&mut self, symbol: &mut Symbol) {
+    fn ambiguous(&mut self, book: &mut BookMut<'_>) {
         self.counters.count(Count::AmbiguousOrder);
-        symbol.hot.history_gap = true;
+        book.hot.history_gap = true;
     }
 
-    fn reused(&mut self, symbol: &mut Symbol) {
+    fn reused(&mut self, book: &mut Book) {
         self.counters.count(Count::OrderIdReused);
-        symbol.hot.history_gap = true;
+        book.hot.history_gap = true;
     }
 
     /// Returns the order of a key. An order that is not remembered is created.
-    pub(super) fn order<'s>(&self, symbol: &'s mut Symbol, key: &OrderKey) -> &'s mut Order {
-        let open = symbol.hot.open.as_ref();
-        symbol
-            .cold
-            .orders
+    pub(super) fn order<'s>(&self, book: &'s mut Book, key: &OrderKey) -> &'s mut Order {
+        let open = book.hot.open.as_ref();
+        book.orders
             .entry(key.clone())
             .or_insert_with(|| Order { parts_from: open.map_or(0, |open| open.next_part(key)), ..Order::default() })
     }
@@ -258,16 +257,16 @@ impl Fold<'_> {
     /// Returns the order that was found, and adds to it what the entry names: plan, side and decision.
     pub(super) fn named_order<'s>(
         &self,
-        symbol: &'s mut Symbol,
+        book: &'s mut Book,
         found: &Found,
         plan_id: Option<&str>,
         side: Option<Side>,
         decision_id: Option<&str>,
     ) -> &'s mut Order {
         if let Some(former) = &found.former {
-            move_order(symbol, former, &found.key);
+            move_order(book, former, &found.key);
         }
-        let order = self.order(symbol, &found.key);
+        let order = self.order(book, &found.key);
         order.last_ms = self.entry.id.ms;
         match plan_id {
             Some(plan_id) if found.is_other_name => order.plan_ids_other.push(plan_id.into()),
@@ -281,10 +280,10 @@ impl Fold<'_> {
 }
 
 /// Gives an order the exchange id that became known later, in the order and in the position changes that refer to it.
-fn move_order(symbol: &mut Symbol, old: &OrderKey, new: &OrderKey) {
-    let Some(order) = symbol.cold.orders.remove(old) else { return };
-    symbol.cold.orders.insert(new.clone(), order);
-    for position in symbol.positions_mut() {
+fn move_order(book: &mut Book, old: &OrderKey, new: &OrderKey) {
+    let Some(order) = book.orders.remove(old) else { return };
+    book.orders.insert(new.clone(), order);
+    for position in book.positions_mut() {
         for change in &mut position.changes {
             if let Cause::Fill { order, .. } = &mut change.cause
                 && order == old

@@ -9,7 +9,8 @@ use crate::domain::book::counters::Count;
 use crate::domain::book::order::OrderKey;
 use crate::domain::book::plans::KnownPlan;
 use crate::domain::book::position::{ExplainingTrade, Position};
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::state::Book;
+use crate::domain::book::view::BookMut;
 use crate::domain::event::ids::EntryRef;
 use crate::domain::event::{Direction, EventTime, Reason, Trade};
 use crate::domain::units::{OutOfRange, Price, Qty};
@@ -73,14 +74,14 @@ impl Fold<'_> {
     /// shown.
     pub(super) fn place_fill(
         &mut self,
-        symbol: &mut Symbol,
+        book: &mut BookMut<'_>,
         reported: ReportedPart<'_>,
         plan: Option<&KnownPlan>,
     ) -> Result<Placement, Reason> {
-        let moves = self.looked_up_moves(symbol)?;
-        let former = symbol.last_closed(self.now_ms());
+        let moves = self.looked_up_moves(book)?;
+        let former = book.last_closed(self.now_ms());
         let EventTime::At(time_ms) = reported.time else {
-            symbol.hot.history_gap |= is_any_unexplained(&moves, reported.delta);
+            book.hot.history_gap |= is_any_unexplained(&moves, reported.delta);
             return Ok(Placement::Add);
         };
         let is_explaining_opening = |found: &&LookedUp| reported.trade.is_some() && found.opens_after(time_ms);
@@ -92,38 +93,38 @@ impl Fold<'_> {
         if let Some(found) = moves.iter().find(is_candidate)
             && self.can_explain(found, reported, time_ms)?
         {
-            self.add_late_fill(symbol, found, reported, plan)?;
+            self.add_late_fill(book, found, reported, plan)?;
             self.counters.count(Count::FillsOvertaken);
             return Ok(Placement::Contained);
         }
         if let Some(trade) = reported.trade
             && let Some(opened) = moves.iter().find(is_explaining_opening)
         {
-            self.explain_by_trade(symbol, opened, reported.part, trade)?;
+            self.explain_by_trade(book, opened, reported.part, trade)?;
             return Ok(Placement::Contained);
         }
         let last_ms = moves.last().map(|last| last.at.id.ms);
         // A further part of an order that the open position contains belongs to that position, whatever its event time.
-        let open = symbol.hot.open.as_ref().filter(|open| !open.has_order(reported.key));
+        let open = book.hot.open.as_ref().filter(|open| !open.has_order(reported.key));
         let opened_ms = open.filter(|_| former.is_some()).map(|open| open.opened.id.ms);
         let is_long_before = |ms: u64| time_ms.saturating_add(self.policy.snapshot_settle_ms) < ms;
         let has_former = moves.iter().flat_map(|found| &found.parts).any(|part| part.of == Of::LastClosed);
         if last_ms.is_some_and(is_long_before) || (!has_former && opened_ms.is_some_and(is_long_before)) {
             self.counters.count(Count::FillsContained);
-            symbol.hot.history_gap = true;
+            book.hot.history_gap = true;
             return Ok(Placement::Contained);
         }
         let is_near_look_up = last_ms.is_some_and(|ms| time_ms <= ms.saturating_add(CLOCK_SLACK_MS));
-        let agreed = symbol.hot.agreed;
+        let agreed = book.hot.agreed;
         let is_before_agreement = agreed.is_some_and(|agreed| time_ms.saturating_add(CLOCK_SLACK_MS) < agreed.ms);
-        symbol.hot.history_gap |= is_near_look_up || is_before_agreement || is_any_unexplained(&moves, reported.delta);
+        book.hot.history_gap |= is_near_look_up || is_before_agreement || is_any_unexplained(&moves, reported.delta);
         Ok(Placement::Add)
     }
 
     /// Returns the changes by look-ups of the last closed position and of the open one, oldest first.
-    fn looked_up_moves(&self, symbol: &Symbol) -> Result<Vec<LookedUp>, OutOfRange> {
+    fn looked_up_moves(&self, book: &Book) -> Result<Vec<LookedUp>, OutOfRange> {
         let mut moves: Vec<LookedUp> = Vec::new();
-        let positions = [(Of::LastClosed, symbol.last_closed(self.now_ms())), (Of::Open, symbol.hot.open.as_ref())];
+        let positions = [(Of::LastClosed, book.last_closed(self.now_ms())), (Of::Open, book.hot.open.as_ref())];
         for (of, position) in positions {
             let Some(position) = position else { continue };
             for found in moves_of(of, position)? {
@@ -149,12 +150,12 @@ impl Fold<'_> {
     /// Gives the parts that a fill explains its order and price. Quantities do not change.
     fn add_late_fill(
         &self,
-        symbol: &mut Symbol,
+        book: &mut BookMut<'_>,
         found: &LookedUp,
         reported: ReportedPart<'_>,
         plan: Option<&KnownPlan>,
     ) -> Result<(), Reason> {
-        let step = symbol.step_size();
+        let step = book.step_size();
         let ReportedPart { key, part: mut of_order, price, .. } = reported;
         let mut rest = reported.delta.abs();
         for part in found.parts_for(reported) {
@@ -164,14 +165,14 @@ impl Fold<'_> {
             }
             rest = rest.minus(qty)?;
             let direction = if part.unexplained.is_negative() { Direction::Short } else { Direction::Long };
-            let risk = self.risk_as_of(symbol, direction, plan, found.at.id.ms).filter(|_| part.opens);
+            let risk = self.risk_as_of(book.view(), direction, plan, found.at.id.ms).filter(|_| part.opens);
             let fill = LateFill { order: key.clone(), part: of_order, qty, price, entry: self.entry };
-            if let Some(position) = position_mut(symbol, part.of)
+            if let Some(position) = position_mut(book, part.of)
                 && position.add_late_fill(part.change, fill, step)?
             {
                 position.risk = risk.or(position.risk.take());
             }
-            if let Some(order) = symbol.cold.orders.get_mut(key).filter(|_| rest.is_positive()) {
+            if let Some(order) = book.orders.get_mut(key).filter(|_| rest.is_positive()) {
                 of_order = order.split_last(qty)?;
             }
         }
@@ -179,15 +180,21 @@ impl Fold<'_> {
     }
 
     /// Lets a trade from before an opening by snapshot explain it, together with the others. No quantity changes.
-    fn explain_by_trade(&self, symbol: &mut Symbol, opened: &LookedUp, part: u32, trade: &Trade) -> Result<(), Reason> {
-        let step = symbol.step_size();
+    fn explain_by_trade(
+        &self,
+        book: &mut BookMut<'_>,
+        opened: &LookedUp,
+        part: u32,
+        trade: &Trade,
+    ) -> Result<(), Reason> {
+        let step = book.step_size();
         let Some(of) = opened.parts.iter().find(|part| part.opens).map(|part| part.of) else { return Ok(()) };
-        let Some(position) = position_mut(symbol, of) else { return Ok(()) };
+        let Some(position) = position_mut(book, of) else { return Ok(()) };
         let direction = position.direction;
         let explaining = ExplainingTrade { trade: trade.clone(), part };
         let Some(began_ms) = position.explain(explaining, step)? else { return Ok(()) };
-        let risk = self.risk_as_of(symbol, direction, None, began_ms);
-        if let (Some(position), Some(risk)) = (position_mut(symbol, of), risk) {
+        let risk = self.risk_as_of(book.view(), direction, None, began_ms);
+        if let (Some(position), Some(risk)) = (position_mut(book, of), risk) {
             position.risk = Some(risk);
         }
         Ok(())
@@ -212,10 +219,10 @@ fn moves_of(of: Of, position: &Position) -> Result<Vec<LookedUp>, OutOfRange> {
     Ok(moves)
 }
 
-fn position_mut(symbol: &mut Symbol, of: Of) -> Option<&mut Position> {
+fn position_mut(book: &mut Book, of: Of) -> Option<&mut Position> {
     match of {
-        Of::LastClosed => symbol.closed.last_mut(),
-        Of::Open => symbol.hot.open.as_mut(),
+        Of::LastClosed => book.closed.last_mut(),
+        Of::Open => book.hot.open.as_mut(),
     }
 }
 

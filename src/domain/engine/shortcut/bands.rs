@@ -4,7 +4,7 @@
 //! by evaluating at its ends; between them the gain only rises or only falls with the price. It never gives an outcome
 //! that an evaluation would not give: builds with debug assertions evaluate each price and compare.
 
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::view::BookView;
 use crate::domain::exit::policy::Policy;
 use crate::domain::exit::{self, EntryTerms, Hold};
 use crate::domain::units::Price;
@@ -36,15 +36,15 @@ pub struct PriceBand {
 impl PriceBand {
     /// Returns the band around the price in use, where an evaluation has the outcome `last`. Returns `None` if no other
     /// price is known to have the same outcome.
-    pub fn around(symbol: &Symbol, policy: &Policy, last: Option<(Hold, EntryTerms)>) -> Option<Self> {
-        let mark = symbol.hot.mark.filter(|_| symbol.hot.held_price.is_none())?;
+    pub fn around(book: BookView<'_>, policy: &Policy, last: Option<(Hold, EntryTerms)>) -> Option<Self> {
+        let mark = book.symbol.mark.filter(|_| book.symbol.held_price.is_none())?;
         let scale = mark.price.scale() + SCALE_FINER;
         let middle = mark.price.at_scale(scale).filter(|middle| *middle > 0 && scale <= SCALE_MAX)?;
         let one = 10i128.pow(JUMP_SCALE);
         let jump = i128::from(policy.max_price_jump.at_scale(JUMP_SCALE)?).min(one);
         // A change from one end to the other must not be a price jump either: 2 × side ≤ jump × (middle − side).
         let side = i64::try_from(i128::from(middle) * jump / (2 * one + jump)).ok().filter(|side| *side > 0)?;
-        let stability = exit::stability(symbol, policy, last.as_ref(), scale)?;
+        let stability = exit::stability(book, policy, last.as_ref(), scale)?;
         let [below, above] = stability.edges().map(|edge| edge?.rounded_at_scale(scale));
         let is_stable = |end: &i64| stability.contains(Price::of_scale(*end, scale));
         let end = |furthest: i64, sign: i64| {

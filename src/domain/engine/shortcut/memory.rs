@@ -1,7 +1,7 @@
 //! What the shortcuts remember of a symbol, until it changes.
 
 use super::bands::PriceBand;
-use crate::domain::book::symbol::Symbol;
+use crate::domain::book::view::BookView;
 use crate::domain::exit::policy::{Mode, Policy};
 use crate::domain::exit::{EntryTerms, Hold};
 use crate::domain::units::Price;
@@ -17,26 +17,26 @@ pub struct Memory {
 impl Memory {
     /// Returns the outcome of an evaluation at a price and time, if it is known. `Some(None)`: no position is open.
     #[inline(always)]
-    pub fn hold_at(&mut self, symbol: &Symbol, policy: &Policy, price: Price, now_ms: u64) -> Option<Option<Hold>> {
+    pub fn hold_at(&mut self, book: BookView<'_>, policy: &Policy, price: Price, now_ms: u64) -> Option<Option<Hold>> {
         if self.band.is_none() {
-            self.learn(symbol, policy);
+            self.learn(book, policy);
         }
-        self.known_at(symbol, policy, price, now_ms)
+        self.known_at(book, policy, price, now_ms)
     }
 
     /// Does the same, and makes no band.
     #[inline(always)]
-    pub fn known_at(&self, symbol: &Symbol, policy: &Policy, price: Price, now_ms: u64) -> Option<Option<Hold>> {
+    pub fn known_at(&self, book: BookView<'_>, policy: &Policy, price: Price, now_ms: u64) -> Option<Option<Hold>> {
         let hold = self.band.as_ref()?.hold_at(price)?;
-        is_confirmed(symbol, policy, now_ms).then_some(hold)
+        is_confirmed(book, policy, now_ms).then_some(hold)
     }
 
     /// Makes a band of the last evaluation.
     #[inline(never)]
-    fn learn(&mut self, symbol: &Symbol, policy: &Policy) {
+    fn learn(&mut self, book: BookView<'_>, policy: &Policy) {
         let last = self.last.take();
-        if symbol.hot.open.is_none() || last.is_some() {
-            self.band = PriceBand::around(symbol, policy, last);
+        if book.hot.open.is_none() || last.is_some() {
+            self.band = PriceBand::around(book, policy, last);
         }
     }
 
@@ -53,8 +53,8 @@ impl Memory {
 
 /// Returns true if the quantity of the open position is confirmed, as far as the policy asks for it.
 #[inline]
-fn is_confirmed(symbol: &Symbol, policy: &Policy, now_ms: u64) -> bool {
-    match (&symbol.hot.open, policy.mode) {
+fn is_confirmed(book: BookView<'_>, policy: &Policy, now_ms: u64) -> bool {
+    match (&book.hot.open, policy.mode) {
         (Some(open), Mode::Live) => now_ms.saturating_sub(open.confirmed_ms) <= policy.max_position_age_ms,
         (Some(_), Mode::Shadow) | (None, _) => true,
     }

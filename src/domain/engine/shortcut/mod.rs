@@ -16,10 +16,13 @@ mod bands;
 pub(super) mod memory;
 
 use super::Engine;
+use super::slots::{OtherBook, Slot};
 use crate::domain::book::symbol::Mark;
-use crate::domain::event::ids::{SortKey, SymbolId};
+use crate::domain::book::view::BookView;
+use crate::domain::event::ids::{BookId, EntryId, SortKey, SymbolId};
 use crate::domain::event::{Entry, Event};
 use crate::domain::exit::{EntryTerms, Hold};
+use crate::domain::units::Price;
 
 impl Engine {
     /// Takes a price into use, if it changes nothing else. Returns false for every other entry, to which it does
@@ -40,12 +43,16 @@ impl Engine {
             return false;
         }
         self.expire_timeouts(now_ms);
+        let one_way = BookId::one_way(id);
         let slot = &mut self.slots[id];
-        let known = slot.memory.hold_at(&slot.symbol, &self.globals.policy, fact.price, now_ms);
-        let Some(hold) = known else { return false };
-        slot.symbol.hot.mark = Some(Mark { price: fact.price, source: fact.source, entry: entry.id });
-        debug_assert_eq!(self.hold_at(&self.slots[id].symbol, now_ms), hold, "the price changes the outcome");
-        self.changes.touch_hot(id);
+        let book = BookView { symbol: &slot.symbol, book: &slot.book };
+        let Some(hold) = slot.memory.hold_at(book, &self.globals.policy, fact.price, now_ms) else { return false };
+        if !slot.others.is_empty() && !self.knows_others(id, fact.price, now_ms) {
+            return false;
+        }
+        self.slots[id].symbol.mark = Some(Mark { price: fact.price, source: fact.source, entry: entry.id });
+        debug_assert_eq!(self.hold_at(self.slots.view(one_way), now_ms), hold, "the price changes the outcome");
+        self.changes.touch_hot(one_way);
         self.counters.first.get_or_insert(entry.id);
         self.counters.last = Some(entry.id);
         self.counters.shape(entry.kind, entry.shape, 1);
@@ -54,37 +61,73 @@ impl Engine {
         self.last_key = Some(key);
         self.globals.last = self.globals.last.max(entry.id);
         if let Some(hold) = hold {
-            self.hold(id, hold, entry.id);
+            self.hold(one_way, hold, entry.id);
+        }
+        if !self.slots[id].others.is_empty() {
+            self.hold_others(id, fact.price, entry.id);
         }
         true
     }
 
-    /// Notes that something changed on which the evaluation of a symbol depends.
+    /// Returns true if the outcome of an evaluation at a price is known for all other open books of a symbol.
+    fn knows_others(&mut self, id: SymbolId, price: Price, now_ms: u64) -> bool {
+        let slot = &mut self.slots[id];
+        let (symbol, globals, accounts) = (&slot.symbol, &self.globals, &self.accounts);
+        slot.others.iter_mut().all(|OtherBook { book, memory }| {
+            let policy = accounts.policy_in_force(book.account).unwrap_or(&globals.policy);
+            book.hot.open.is_none() || memory.hold_at(BookView { symbol, book }, policy, price, now_ms).is_some()
+        })
+    }
+
+    /// Counts the holds of all other open books of a symbol, after a price whose outcomes are known.
+    fn hold_others(&mut self, symbol: SymbolId, price: Price, at: EntryId) {
+        for place in 0..self.slots[symbol].order.len() {
+            let book = BookId { symbol, nth: self.slots[symbol].order[place] };
+            let view = self.slots.view(book);
+            if view.hot.open.is_none() {
+                continue;
+            }
+            let known = self.slots.memory(book).known_at(view, self.policy_of(view.account), price, at.ms).flatten();
+            debug_assert_eq!(self.hold_at(view, at.ms), known, "the price changes the outcome");
+            if let Some(hold) = known {
+                self.hold(book, hold, at);
+            }
+        }
+    }
+
+    /// Notes that something changed on which the evaluation of a book depends.
     #[inline]
-    pub(super) fn invalidate(&mut self, id: SymbolId) {
-        self.slots[id].memory.forget();
+    pub(super) fn invalidate(&mut self, id: BookId) {
+        self.slots.memory_mut(id).forget();
         self.changes.touch_hot(id);
     }
 
-    /// Notes that something changed on which the evaluation of every symbol depends.
+    /// Notes that something changed on which the evaluation of all books of a symbol depends.
+    #[inline]
+    pub(super) fn invalidate_symbol(&mut self, id: SymbolId) {
+        self.slots[id].forget_memories();
+        self.changes.touch_hot(BookId::one_way(id));
+    }
+
+    /// Notes that something changed on which the evaluation of every book depends.
     pub(super) fn invalidate_all(&mut self) {
-        self.slots.iter_mut().for_each(|slot| slot.memory.forget());
+        self.slots.iter_mut().for_each(Slot::forget_memories);
     }
 
     /// Returns the hold of an evaluation at the price in use, if it is known: after a position that confirms ours.
     #[inline]
-    pub(super) fn recall(&self, id: SymbolId, now_ms: u64) -> Option<Hold> {
-        let (slot, policy) = (&self.slots[id], &self.globals.policy);
-        let mark =
-            slot.symbol.hot.mark.filter(|mark| now_ms.saturating_sub(mark.entry.ms) <= policy.max_price_age_ms)?;
-        let hold = slot.memory.known_at(&slot.symbol, policy, mark.price, now_ms)?;
-        debug_assert_eq!(self.hold_at(&slot.symbol, now_ms), hold, "the entry changes the outcome");
+    pub(super) fn recall(&self, id: BookId, now_ms: u64) -> Option<Hold> {
+        let book = self.slots.view(id);
+        let policy = self.policy_of(book.account);
+        let mark = book.symbol.mark.filter(|mark| now_ms.saturating_sub(mark.entry.ms) <= policy.max_price_age_ms)?;
+        let hold = self.slots.memory(id).known_at(book, policy, mark.price, now_ms)?;
+        debug_assert_eq!(self.hold_at(book, now_ms), hold, "the entry changes the outcome");
         hold
     }
 
     /// Remembers the outcome of an evaluation: a hold with what it used, or none.
     #[inline]
-    pub(super) fn remember(&mut self, id: SymbolId, last: Option<(Hold, EntryTerms)>) {
-        self.slots[id].memory.remember(last);
+    pub(super) fn remember(&mut self, id: BookId, last: Option<(Hold, EntryTerms)>) {
+        self.slots.memory_mut(id).remember(last);
     }
 }

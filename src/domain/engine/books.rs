@@ -1,0 +1,243 @@
+//! Which book an entry belongs to (docs/spec/fold.md, "Books", "Hedged accounts").
+//!
+//! Promises: a book is found by what the entry names, else by its order, else by its plan, and never by a guess. Where
+//! nothing but one-way books of the account without a name was ever named, it is that book.
+
+use super::Engine;
+use crate::domain::book::order::{Order, OrderKey};
+use crate::domain::book::state::{Book, parts_of_name};
+use crate::domain::event::PositionSide;
+use crate::domain::event::ids::{AccountId, BookId, SymbolId};
+
+/// What an entry names of the book that it belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Naming<'a> {
+    pub symbol: SymbolId,
+    pub account: AccountId,
+    pub side: Option<PositionSide>,
+    pub order_id: Option<&'a str>,
+    pub plan_id: Option<&'a str>,
+    /// It states a quantity that is not 0.
+    pub has_qty: bool,
+    /// It gives an order that has moved nothing yet its account and its side: a fill, a trade or an acceptance.
+    pub assigns: bool,
+    pub now_ms: u64,
+}
+
+/// The book of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Belongs {
+    To {
+        account: AccountId,
+        side: PositionSide,
+        /// The side is named, by the entry or by its plan, and not only known from its order.
+        is_named: bool,
+    },
+    /// To a known order, which is named with another side.
+    ToOrder { book: BookId, is_other_side: bool },
+    /// To an order without a quantity, whose account or side becomes known.
+    Moves { from: BookId, account: AccountId, side: PositionSide },
+    /// To one of several orders.
+    Ambiguous(Vec<BookId>),
+    /// The account is hedged, and nothing names the side.
+    NoSide { account: AccountId },
+}
+
+impl Engine {
+    /// Finds the book of a result or trade: by its order, else by what it names, else by its plan.
+    pub(super) fn belongs(&self, of: &Naming<'_>) -> Belongs {
+        let known = self.books_of_order(of);
+        let mut from = None;
+        match self.by_order(of, &known) {
+            Some(Ok(found)) => return found,
+            Some(Err(sideless)) => from = Some(sideless),
+            None => {}
+        }
+        let mut account = of.account;
+        if !account.is_named()
+            && let Some(plan_id) = of.plan_id
+        {
+            let accounts: Vec<AccountId> =
+                self.plans.of_all(plan_id, of.symbol).map(|known| known.plan.account).collect();
+            match accounts.as_slice() {
+                [] | [AccountId::NONE, ..] => {}
+                [one] => account = *one,
+                several => {
+                    let is_of = |book: &Book| several.contains(&book.account);
+                    return Belongs::Ambiguous(self.books_where(of.symbol, is_of));
+                }
+            }
+        }
+        let plan = of.plan_id.and_then(|plan_id| self.plans.of(account, plan_id, of.symbol));
+        let decided =
+            of.plan_id.and_then(|plan_id| self.book_of_request(plan_id, plan.and_then(|p| p.decision_id.as_deref())));
+        let decided = decided.filter(|book| book.symbol == of.symbol).map(|book| self.slots.book(book));
+        if let Some(book) = decided.filter(|_| !account.is_named()) {
+            account = book.account;
+        }
+        let decided = decided.filter(|book| book.account == account);
+        let named = of.side.or_else(|| plan.and_then(|known| known.plan.position_side));
+        let side = named.or(decided.map(|book| book.side));
+        let from = from.filter(|from| side.is_some_and(|side| self.slots.book(*from).side != side));
+        if let (Some(from), Some(side)) = (from, side) {
+            return Belongs::Moves { from, account, side };
+        }
+        match side {
+            Some(side) => Belongs::To { account, side, is_named: named.is_some() },
+            None if self.accounts.get(account).hedged => Belongs::NoSide { account },
+            None => Belongs::To { account, side: PositionSide::Both, is_named: false },
+        }
+    }
+
+    /// Returns the book of one of our decisions, by the plan id of its request or by the decision that a plan carries.
+    pub(super) fn book_of_request(&self, plan_id: &str, decision_id: Option<&str>) -> Option<BookId> {
+        let of_plan = self.decision_plans.get(plan_id);
+        of_plan.map(|(book, _)| *book).or_else(|| self.book_of_decision(decision_id?))
+    }
+
+    /// Returns the book of a decision that is remembered.
+    pub fn book_of_decision(&self, decision_id: &str) -> Option<BookId> {
+        // The plan id of a decision is the beginning of its id, unless its entry named another one.
+        let by_plan = decision_id.get(..16).and_then(|plan_id| self.decision_plans.get(plan_id));
+        let found = by_plan.filter(|(_, of)| **of == *decision_id).map(|(book, _)| *book);
+        found.or_else(|| self.decision_plans.values().find(|(_, of)| **of == *decision_id).map(|(book, _)| *book))
+    }
+
+    /// Returns the books of a symbol in which the order of an entry is known: by its id, else by its plan.
+    fn books_of_order(&self, of: &Naming<'_>) -> Vec<BookId> {
+        let is_compatible =
+            |book: &Book| book.account == of.account || !book.account.is_named() || !of.account.is_named();
+        let is_fresh = |order: &Order| order.is_remembered(of.now_ms);
+        if let Some(id) = of.order_id {
+            let has_id = |book: &Book| book.orders_of_id(id).any(|(_, order)| is_fresh(order));
+            let known = self.books_where(of.symbol, |book| is_compatible(book) && has_id(book));
+            if !known.is_empty() {
+                return known;
+            }
+        }
+        let Some(plan_id) = of.plan_id else { return Vec::new() };
+        if of.order_id.is_some() {
+            // The order was known by its plan only, and gets its id now.
+            let key = OrderKey::Plan(plan_id.into());
+            let has_key = |book: &Book| book.orders.get(&key).is_some_and(is_fresh);
+            return self.books_where(of.symbol, |book| is_compatible(book) && has_key(book));
+        }
+        let has_plan = |book: &Book| book.orders.values().any(|order| order.has_plan(plan_id) && is_fresh(order));
+        self.books_where(of.symbol, |book| is_compatible(book) && has_plan(book))
+    }
+
+    /// Returns the keys of the order of an entry in a book that knows it: by its id, else by its plan.
+    pub(super) fn orders_of(&self, book: BookId, of: &Naming<'_>) -> Vec<OrderKey> {
+        let orders = &self.slots.book(book).orders;
+        let is_fresh = |order: &Order| order.is_remembered(of.now_ms);
+        if let Some(id) = of.order_id {
+            let known = self.slots.book(book).orders_of_id(id).filter(|(_, order)| is_fresh(order));
+            let keys: Vec<OrderKey> = known.map(|(key, _)| key.clone()).collect();
+            let by_plan = of.plan_id.map(|plan_id| OrderKey::Plan(plan_id.into()));
+            let by_plan = by_plan.filter(|key| keys.is_empty() && orders.get(key).is_some_and(is_fresh));
+            return keys.into_iter().chain(by_plan).collect();
+        }
+        let Some(plan_id) = of.plan_id else { return Vec::new() };
+        let of_plan = orders.iter().filter(|(_, order)| order.has_plan(plan_id) && is_fresh(order));
+        of_plan.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Returns the book by the orders that are known. The error is the book of an order that has moved nothing and names
+    /// no side, while its account is hedged.
+    fn by_order(&self, of: &Naming<'_>, known: &[BookId]) -> Option<Result<Belongs, BookId>> {
+        let narrowed = |known: &[BookId], is_it: &dyn Fn(&Book) -> bool| -> Vec<BookId> {
+            known.iter().copied().filter(|book| is_it(self.slots.book(*book))).collect()
+        };
+        // The account's own orders go before those of entries without an account.
+        let own = narrowed(known, &|book| book.account == of.account);
+        let known = if of.account.is_named() && !own.is_empty() { own } else { known.to_vec() };
+        let known = match of.side {
+            Some(side) if known.len() > 1 => {
+                let of_side = narrowed(&known, &|book| book.side == side);
+                if of_side.is_empty() { known } else { of_side }
+            }
+            Some(_) | None => known,
+        };
+        match known.as_slice() {
+            [] => None,
+            [book] => Some(self.by_one_order(of, *book)),
+            _ => Some(Ok(Belongs::Ambiguous(known))),
+        }
+    }
+
+    fn by_one_order(&self, of: &Naming<'_>, id: BookId) -> Result<Belongs, BookId> {
+        let book = self.slots.book(id);
+        let is_empty = self.orders_of(id, of).iter().all(|key| book.orders[key].parts.is_empty());
+        // An order that has moved nothing takes the account and the side that are named for it first.
+        let account = if book.account.is_named() { book.account } else { of.account };
+        let side = match of.side {
+            Some(side) if !book.side.is_hedge() => side,
+            Some(_) | None => book.side,
+        };
+        if is_empty && of.assigns && (account, side) != (book.account, book.side) {
+            return Ok(Belongs::Moves { from: id, account, side });
+        }
+        let is_sideless = !side.is_hedge() && of.side.is_none() && self.accounts.get(account).hedged;
+        if is_empty && of.has_qty && is_sideless {
+            return Err(id);
+        }
+        let is_other_side = of.has_qty && of.side.is_some_and(|side| side != book.side);
+        Ok(Belongs::ToOrder { book: id, is_other_side })
+    }
+
+    /// Returns the books of a symbol with a property, in the order in which they are evaluated.
+    pub(super) fn books_where(&self, symbol: SymbolId, is_it: impl Fn(&Book) -> bool) -> Vec<BookId> {
+        let books = self.slots[symbol].books().filter(|(_, book)| is_it(book));
+        books.map(|(nth, _)| BookId { symbol, nth }).collect()
+    }
+
+    /// Returns a book that was named before.
+    pub(super) fn known_book(&self, symbol: SymbolId, account: AccountId, side: PositionSide) -> Option<BookId> {
+        self.slots[symbol].find(account, side).map(|nth| BookId { symbol, nth })
+    }
+
+    /// Returns the index of a book. A new one is added.
+    pub(super) fn intern_book(&mut self, symbol: SymbolId, account: AccountId, side: PositionSide) -> BookId {
+        if let Some(known) = self.known_book(symbol, account, side) {
+            return known;
+        }
+        let mut book = Book::new(account, &self.accounts.get(account).name, &self.slots[symbol].symbol.name, side);
+        book.hot.history_gap = self.has_gap_from_the_start(symbol, account);
+        self.add_book(symbol, book)
+    }
+
+    /// Returns true if a book that is named now for the first time has a gap already.
+    pub(super) fn has_gap_from_the_start(&self, symbol: SymbolId, account: AccountId) -> bool {
+        self.globals.gap_everywhere && !self.accounts.is_gap_accepted(account, symbol)
+    }
+
+    /// Adds a book that is not known yet.
+    pub(super) fn add_book(&mut self, symbol: SymbolId, book: Book) -> BookId {
+        let (account, is_hedge) = (book.account, book.side.is_hedge());
+        let id = self.slots.push_book(symbol, book);
+        if is_hedge {
+            self.accounts.add_hedge_book(account, id);
+        }
+        self.changes.touch_hot(id);
+        id
+    }
+
+    /// Returns a book by its name, `ACCOUNT/SYMBOL:SIDE`.
+    pub fn find_book(&self, name: &str) -> Option<BookId> {
+        let (account, symbol, side) = parts_of_name(name);
+        self.known_book(*self.by_name.get(symbol)?, self.accounts.find(account)?, side)
+    }
+
+    /// Returns true if a LONG or SHORT book of an account is open, of whatever symbol.
+    pub(super) fn has_open_hedge_book(&self, account: AccountId) -> bool {
+        self.accounts.hedge_books(account).iter().any(|book| self.slots.book(*book).hot.open.is_some())
+    }
+
+    /// Notes the mode of an account: an entry has named a side, with a quantity that is not 0.
+    pub(super) fn note_mode(&mut self, account: AccountId, side: PositionSide) {
+        if self.accounts.get(account).hedged != side.is_hedge() {
+            self.accounts.get_mut(account).hedged = side.is_hedge();
+        }
+        self.accounts.is_split |= side.is_hedge();
+    }
+}

@@ -1,0 +1,242 @@
+//! Accounts and hedge books leave each other alone, tried on random histories.
+
+use harvester::codec::view;
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::properties::cases;
+use crate::support;
+use crate::support::histories::{
+    CONTROL, INTENT, OBSERVATION, PLAN, RESULT, SNAPSHOT, SYMBOLS, Style, TICK, scripts, tell,
+};
+use crate::support::lab::{Came, Lab, entry_line};
+
+const ACCOUNTS: [&str; 3] = ["b", "B-2", "a_long.name"];
+const SYMBOL: &str = "SOLUSDT";
+
+/// The payloads that a line was decided with, in their order.
+fn payloads(came: &Came) -> Vec<Map<String, Value>> {
+    let further = came.further.iter().map(|(_, sealed)| sealed);
+    let sealed = came.sealed.iter().chain(further);
+    sealed.map(|sealed| serde_json::from_str(&sealed.payload).expect("a payload is JSON")).collect()
+}
+
+/// What an account came to: its positions, and its decisions with the line that each was made at.
+#[derive(Debug, PartialEq)]
+struct OfAccount {
+    positions: Vec<Value>,
+    decisions: Vec<(usize, Map<String, Value>)>,
+}
+
+/// Folds the lines that are meant for any of these accounts.
+fn folded(lab: &mut Lab, lines: &[(Option<usize>, String)], accounts: &[usize]) -> Vec<OfAccount> {
+    let mut decisions = Vec::new();
+    for (at, (account, line)) in lines.iter().enumerate() {
+        if account.is_none_or(|account| accounts.contains(&account)) {
+            decisions.extend(payloads(&lab.feed(line)).into_iter().map(|payload| (at, payload)));
+        }
+    }
+    let positions: Vec<Value> = view::positions(&lab.engine, true).iter().map(|position| json!(position)).collect();
+    let of = |account: usize| {
+        let is_of = |document: Option<&Value>| document.and_then(Value::as_str) == Some(ACCOUNTS[account]);
+        OfAccount {
+            positions: positions.iter().filter(|position| is_of(position.get("account"))).cloned().collect(),
+            decisions: decisions.iter().filter(|(_, payload)| is_of(payload.get("account"))).cloned().collect(),
+        }
+    };
+    accounts.iter().map(|account| of(*account)).collect()
+}
+
+/// Gives a line to an account, unless it is for all of them.
+fn dealt(line: &str, account: usize) -> (Option<usize>, String) {
+    let mut entry: Value = serde_json::from_str(line).expect("a line is JSON");
+    let stream = entry["stream"].as_str().expect("a line has a stream").to_owned();
+    let fields = entry["fields"].as_object_mut().expect("the fields are an object");
+    let event = fields.get("event_type").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let name = ACCOUNTS[account];
+    let is_dealt = match &*stream {
+        // A price that comes in the stream of results is for all accounts.
+        RESULT if fields.get("status").is_some_and(|status| status == "PRICE_UPDATE") => false,
+        RESULT | SNAPSHOT | INTENT | PLAN => true,
+        OBSERVATION => ["exchange.position", "exchange.trade", "legacy.position"].contains(&&*event),
+        CONTROL => {
+            ["kill.changed", "policy.adopted", "gap.accepted", "risk.accepted", "rung.rearmed"].contains(&&*event)
+        }
+        _ => false,
+    };
+    if !is_dealt {
+        return (None, line.to_owned());
+    }
+    let payload = fields.get("payload").and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok());
+    match payload {
+        Some(Value::Object(mut payload)) => {
+            match payload.get("position_id").and_then(Value::as_str).map(|id| format!("{name}/{id}")) {
+                Some(id) => payload.insert("position_id".to_owned(), id.into()),
+                None => payload.insert("account".to_owned(), name.into()),
+            };
+            fields.insert("payload".to_owned(), Value::from(Value::Object(payload).to_string()));
+        }
+        _ => _ = fields.insert("account".to_owned(), name.into()),
+    }
+    (Some(account), entry.to_string())
+}
+
+proptest! {
+    #![proptest_config(cases(48))]
+
+    /// Several accounts in one history come to what each comes to alone: the same positions, the same decisions.
+    ///
+    /// That holds only where prices are near all entry prices throughout, without jumps. The used and the held price of
+    /// a symbol are shared by its books (docs/spec/fold.md, "Used prices"), so a price near the entry price of one
+    /// account's book is used for those of the others as well, and alone they would hold with `price_jump`.
+    #[test]
+    fn accounts_leave_each_other_alone(
+        script in scripts(150),
+        deals in prop::collection::vec((0usize..ACCOUNTS.len(), 0u8..8), 40),
+    ) {
+        let history = tell(&script, Style { no_weeks: true, calm: true, ..Style::default() });
+        // Entries that are not UTF-8 are read by other tests.
+        let texts = history.lines().filter(|line| !line.contains("fields_b64"));
+        let mut lines: Vec<_> = texts.zip(deals.iter().cycle()).map(|(line, (account, shared))| {
+            // An intent, a policy, a kill or an accepted gap is for all accounts if it names none.
+            let is_general = [INTENT, CONTROL].iter().any(|stream| line.contains(stream)) && !line.contains("position_id");
+            if is_general && *shared > 2 { (None, line.to_owned()) } else { dealt(line, *account) }
+        }).collect();
+        // Which price of a symbol is used first depends on all of its books (docs/spec/fold.md, "Used prices").
+        let began = history.entries.first().map_or(0, |told| told.key.ms);
+        for (at, price) in [(0, "0.4109"), (1, "90150.3"), (2, "0.0045829")] {
+            for ms in [began - 9_000, began - 5_000] {
+                let fields = [("symbol", SYMBOLS[at]), ("price", price)];
+                lines.insert(0, (None, entry_line(TICK, &format!("{ms}-{at}"), &fields)));
+            }
+        }
+        lines[..6].sort_by(|(_, a), (_, b)| a.cmp(b));
+        let last = history.entries.last().map_or(0, |told| told.key.ms) + 1;
+        lines.push((None, entry_line(TICK, &format!("{last}-0"), &[("symbol", "NILUSDT"), ("price", "1")])));
+
+        let all: Vec<usize> = (0..ACCOUNTS.len()).collect();
+        let together = folded(&mut Lab::new(&history.config), &lines, &all);
+        for (account, among_others) in all.iter().zip(together) {
+            let alone = folded(&mut Lab::new(&history.config), &lines, &[*account]).pop();
+            prop_assert_eq!(Some(among_others), alone);
+        }
+    }
+
+    /// A LONG and a SHORT book of one account do what one-way books of two accounts do.
+    #[test]
+    fn a_hedge_book_is_like_a_one_way_book_of_an_account_of_its_own(
+        ops in prop::collection::vec((0u8..10, any::<bool>(), 1u32..40), 1..120),
+        ladder in 0usize..3,
+    ) {
+        let ladder = ["0.3:0.2,0.6:0.3,1:0.4", "0.5:0.5,1:0.5", "1:0.1"][ladder];
+        let policy = json!({
+            "min_r": "0.2", "cost_bps": "0", "require_instrument": false, "max_actions_per_min": 1000,
+            "ladder": ladder,
+            "live_entry_sources": ["fill"], "mode": "live", "atr_unit": {"default": "absolute"},
+            "price_sources": ["market.tick"], "on_live": "take",
+        });
+        let config = harvester::config::Config {
+            policy: harvester::codec::policy::from_json(&policy.to_string()).expect("the policy is valid"),
+            ..support::config(None)
+        };
+        let mut lab = Lab::new(&config);
+        let (mut ms, mut order, mut level) = (1_770_163_200_000_u64, 100, 1000_u32);
+        // The hedge book and the one-way book: first LONG, then SHORT.
+        let books = [("h/SOLUSDT:LONG", "l/SOLUSDT"), ("h/SOLUSDT:SHORT", "s/SOLUSDT")];
+        for (what, is_short, n) in ops {
+            ms += 1_000 * u64::from(n % 7 + 1);
+            let (hedge_name, one_way_name) = books[usize::from(is_short)];
+            let held = lab.book(one_way_name).map_or_else(Default::default, |book| book.qty().abs().get());
+            let (opens, closes) = if is_short { ("SELL", "BUY") } else { ("BUY", "SELL") };
+            let side_name = if is_short { "SHORT" } else { "LONG" };
+            let account = if is_short { "s" } else { "l" };
+            match what {
+                0..5 => {
+                    level = (level + n).saturating_sub(20).max(500);
+                    let id = format!("{ms}-0");
+                    let came = lab.entry(TICK, &id, &[("symbol", SYMBOL), ("price", &format!("{}.{}", level / 10, level % 10))]);
+                    // By account: `h` LONG, `h` SHORT, `l`, `s`.
+                    let decided = payloads(&came);
+                    let of = |account: &str| -> Vec<Value> {
+                        let mine = decided.iter().filter(|payload| payload["account"] == account);
+                        mine.map(|payload| alike(&Value::from(payload.clone()))).collect()
+                    };
+                    let one_way: Vec<Value> = [of("l"), of("s")].concat();
+                    prop_assert_eq!(of("h"), one_way);
+                }
+                5 => {
+                    let fields = [("symbol", SYMBOL), ("side", opens), ("atr_value", "4"), ("volatility_factor", "1"), ("entry_price", "100")];
+                    lab.entry(INTENT, &format!("{ms}-0"), &fields);
+                }
+                6 | 7 => fill(&mut lab, [ms, order], opens, &n.to_string(), side_name, account),
+                8 if !held.is_zero() => {
+                    let part = (held / rust_decimal::Decimal::from(n % 3 + 1)).round_dp(3);
+                    if !part.is_zero() {
+                        fill(&mut lab, [ms, order], closes, &part.to_string(), side_name, account);
+                    }
+                }
+                9 => {
+                    let signed = if is_short { -held } else { held };
+                    let amount = if held.is_zero() { "0".to_owned() } else { signed.normalize().to_string() };
+                    let id = format!("{ms}-0");
+                    let fields = [("symbol", SYMBOL), ("position_amt", &*amount), ("account", "h"), ("positionSide", side_name)];
+                    lab.entry(SNAPSHOT, &id, &fields);
+                    let id = format!("{ms}-1");
+                    lab.entry(SNAPSHOT, &id, &[("symbol", SYMBOL), ("position_amt", &*amount), ("account", account)]);
+                }
+                _ => {}
+            }
+            order += 2;
+            let shown = |name: &str| {
+                let book = lab.book(name)?;
+                let positions = book.book.positions();
+                Some(positions.map(|position| alike(&serde_json::json!(view::PositionView::of(&lab.engine, book, position)))).collect::<Vec<_>>())
+            };
+            prop_assert_eq!(shown(hedge_name).unwrap_or_default(), shown(one_way_name).unwrap_or_default());
+        }
+    }
+}
+
+/// The same fill in the hedge book and in the one-way book.
+fn fill(lab: &mut Lab, [ms, order]: [u64; 2], side: &str, qty: &str, position_side: &str, account: &str) {
+    let price = "100";
+    for (seq, extra) in [[("account", "h"), ("positionSide", position_side)], [("account", account), ("note", "")]]
+        .into_iter()
+        .enumerate()
+    {
+        let order_id = order.to_string();
+        let fields = [
+            ("symbol", SYMBOL),
+            ("side", side),
+            ("executedQty", qty),
+            ("avgPrice", price),
+            ("orderId", &*order_id),
+            ("order_status", "FILLED"),
+            extra[0],
+            extra[1],
+        ];
+        lab.entry(RESULT, &format!("{ms}-{seq}"), &fields);
+    }
+}
+
+/// A decision or a position without what names the book and the entries.
+fn alike(document: &Value) -> Value {
+    let mut document = document.clone();
+    let fields = document.as_object_mut().expect("an object");
+    let names = ["account", "position_side", "position_id", "plan_id", "decision_id", "opened", "closed", "evidence"];
+    names.iter().for_each(|name| _ = fields.remove(*name));
+    strip(&mut document);
+    document
+}
+
+/// Removes ids of entries and decisions at any depth.
+fn strip(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, _| !["entry", "decision_id", "seq"].contains(&name.as_str()));
+            fields.values_mut().for_each(strip);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip),
+        _ => {}
+    }
+}
