@@ -66,7 +66,10 @@ impl Books {
     }
 
     fn set_entry(&mut self, price: Option<(Exact, EntrySource)>) {
-        if self.entry.as_ref().is_none_or(|(_, source)| *source != EntrySource::Fill) {
+        // The price of an old hash is only there for want of another; one that came later may have filled the place.
+        let is_legacy = price.as_ref().is_some_and(|(_, source)| *source == EntrySource::Legacy);
+        let stays = |source: EntrySource| is_legacy || source == EntrySource::Fill;
+        if self.entry.as_ref().is_none_or(|(_, source)| !stays(*source)) {
             self.entry = price;
         }
     }
