@@ -1,8 +1,8 @@
 //! The disk of an instance: a journal whose end may not be durable, and a store whose commits are whole or not there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use harvester::codec::line;
+use harvester::codec::line::{self, FieldValue};
 use harvester::codec::state::{BadRow, Row, Rows, StoredRow};
 use harvester::domain::event::ids::EntryId;
 
@@ -38,9 +38,20 @@ impl Disk {
 
     /// Returns the entries that were applied, in their order: all of the journal but decisions.
     pub fn applied(&self) -> Vec<&str> {
-        let decision = format!("{{\"stream\":\"{DECISION}\"");
-        let lines = self.lines.iter().filter(|line| !line.starts_with(&decision));
+        let lines = self.lines.iter().filter(|line| !is_decision(line));
         lines.map(|line| line.split(",\"fields").next().unwrap_or_default()).collect()
+    }
+
+    /// Returns the numbers of the decisions that were read.
+    pub fn decisions(&self) -> BTreeSet<u64> {
+        let seq = |text: &String| {
+            let fields = line::fields(text.as_bytes()).expect("the processor writes lines");
+            fields.pairs.iter().find_map(|(name, value)| match value {
+                FieldValue::Text(text) if name == "seq" => text.parse().ok(),
+                FieldValue::Text(_) | FieldValue::Bytes(_) => None,
+            })
+        };
+        self.lines.iter().filter(|line| is_decision(line)).filter_map(seq).collect()
     }
 
     pub fn has(&self, stream: &str, id: EntryId) -> bool {
@@ -68,6 +79,10 @@ impl Disk {
             Some(_) | None => {}
         }
     }
+}
+
+fn is_decision(line: &str) -> bool {
+    line.strip_prefix("{\"stream\":\"").is_some_and(|rest| rest.starts_with(DECISION))
 }
 
 /// Rows in memory.

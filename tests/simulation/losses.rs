@@ -7,15 +7,28 @@ use harvester::domain::event::ids::EntryId;
 
 use super::instance::Instance;
 use super::promise::Promise;
-use super::run::CONTROL;
+use super::run::{CONTROL, DECISION};
 use super::world::World;
 
 impl World {
-    /// Returns true if a decision is in doubt, which only an operator can resolve where histories have forked.
+    /// Returns true if a decision is in doubt, which only an operator can resolve where histories have forked or a decision
+    /// was trimmed too early.
     pub fn ends_in_doubt(&self) -> bool {
         let is_doubtful =
             |at: &Instance| at.process.as_ref().is_some_and(|process| process.processor.delivery.doubtful() > 0);
-        self.is_forked() && self.instances.iter().any(is_doubtful)
+        self.instances.iter().any(is_doubtful) && (self.is_forked() || self.lacks_decisions())
+    }
+
+    /// Returns true if an instance has not read a decision that is trimmed now. It may have made that decision again, and
+    /// what it decides from there on is not what an instance decides that has read it (docs/spec/emission.md, "Trimming").
+    pub fn lacks_decisions(&self) -> bool {
+        let decisions = self.redis.data.streams.get(DECISION);
+        let first = decisions.and_then(|stream| stream.entries.first()?.field("seq").parse().ok());
+        let trimmed = 1..first.filter(|_| self.config.emit.output_maxlen > 0).unwrap_or(1);
+        self.instances.iter().any(|at| {
+            let read = at.disk.decisions();
+            trimmed.clone().any(|seq| !read.contains(&seq))
+        })
     }
 
     /// Returns true if two instances have applied other entries, or the same in another order: the server has lost some,
