@@ -146,6 +146,7 @@ impl World {
                     processor.delivery.handle_delivered(stream, ids);
                 }
             }
+            Message::DeliveredAnew => processor.delivery.handle_delivered_anew(&processor.driver.engine),
             Message::ReadTo { ms } => processor.delivery.handle_read_to(ms),
             Message::Lost(gap) => {
                 let name = &processor.driver.streams().get(gap.stream).name;
