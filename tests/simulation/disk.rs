@@ -19,7 +19,9 @@ pub struct Disk {
     durable_to: BTreeMap<String, EntryId>,
     pub store: Store,
     /// A commit that is being written.
-    committing: Option<Vec<Row>>,
+    committing: Option<(Vec<Row>, BTreeSet<String>)>,
+    /// What the process knew of sent orders at the last commit ([`super::process::Process::knows`]).
+    pub knows: BTreeSet<String>,
     /// Writes fail until then. [µs]
     pub full_until_us: u64,
 }
@@ -58,13 +60,14 @@ impl Disk {
         self.durable_to.get(stream).is_some_and(|to| id <= *to)
     }
 
-    pub fn begin_commit(&mut self, rows: Vec<Row>) {
-        self.committing = Some(rows);
+    pub fn begin_commit(&mut self, rows: Vec<Row>, knows: BTreeSet<String>) {
+        self.committing = Some((rows, knows));
     }
 
     pub fn end_commit(&mut self) {
-        if let Some(rows) = self.committing.take() {
+        if let Some((rows, knows)) = self.committing.take() {
             self.store.commit(rows);
+            self.knows = knows;
         }
     }
 
@@ -74,10 +77,10 @@ impl Disk {
         self.lines.truncate(left);
         // What is found at the next start is as good as synced: the start reads it from the disk.
         self.sync(left);
-        match self.committing.take() {
-            Some(rows) if rng.chance(500) => self.store.commit(rows),
-            Some(_) | None => {}
+        if rng.chance(500) {
+            self.end_commit();
         }
+        self.committing = None;
     }
 }
 

@@ -17,7 +17,8 @@ impl World {
     pub fn is_settled(&mut self) -> bool {
         let has_all = |world: &Self, at: usize| {
             let process = world.instances[at].process.as_ref();
-            process.is_some_and(|process| process.is_settled() && world.has_read_all(process))
+            let is_awake = world.instances[at].paused_until_us <= world.now_us;
+            is_awake && process.is_some_and(|process| process.is_settled() && world.has_read_all(process))
         };
         let all = (0..self.instances.len()).all(|at| has_all(self, at));
         all && self.redis.is_up
