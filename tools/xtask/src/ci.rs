@@ -5,13 +5,13 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use crate::command::{cargo, program, run as run_command};
-use crate::{book, deny, docs, test};
+use crate::{book, deny, docs, simulate, test};
 
 type Check = (&'static str, fn() -> anyhow::Result<()>);
 
 /// Runs all checks, the quick ones first and the tests last; ends at the first that fails.
 pub fn run() -> anyhow::Result<()> {
-    let checks: [Check; 7] = [
+    let checks: [Check; 8] = [
         ("format", format),
         ("dependencies", deny::check),
         ("lints", lints),
@@ -19,6 +19,7 @@ pub fn run() -> anyhow::Result<()> {
         ("reference", docs::check),
         ("book", book::run),
         ("tests", || test::run(&["--locked".to_owned()])),
+        ("simulator", simulate::check),
     ];
     let mut took = Vec::new();
     for (name, check) in checks {
