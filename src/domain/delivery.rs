@@ -25,7 +25,7 @@
 //! `priorities` (the next action), [`outbox`], [`gate`], [`control_outbox`], [`kill`], [`acks`], [`records`],
 //! [`refused`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use acks::Acks;
 use action::Notice;
@@ -174,6 +174,8 @@ pub struct Delivery {
     refused: Refused,
     positions: Vec<StreamPosition>,
     moved: Vec<bool>,
+    /// Gaps that the positions contain, of this process: stream, and the entries around.
+    counted: BTreeSet<(StreamId, Option<EntryId>, Option<EntryId>)>,
     /// Journal entries that are folded, and those that are durable. [1]
     folded: u64,
     durable: u64,
@@ -238,6 +240,7 @@ impl Delivery {
             refused: Refused::of(refused),
             moved: vec![false; positions.len()],
             positions,
+            counted: BTreeSet::new(),
             folded: journal,
             durable: journal,
             lease: None,

@@ -367,6 +367,28 @@ fn a_server_that_forgot_entries_turns_unwritten_orders_into_records() {
     assert!(changes.iter().any(|change| matches!(change, RowChange::Outbox(row) if row.record_only)));
 }
 
+/// A gap that is in the log already is counted, and not reported again. A second loss with the same entries around it is
+/// another gap: what waits may have been sent before it.
+#[test]
+fn a_second_loss_with_the_same_entries_around_it_is_reported_too() {
+    let mut rig = Rig::leading(Settings { sends_orders: true, age_max_ms: 30_000, ..Settings::default() });
+    rig.gap(None);
+    rig.actions();
+    rig.delivery.handle_checkpointed();
+    assert_eq!(rig.actions(), ["append 1 Gap"]);
+    rig.delivery.handle_appended(1, Appended::Written(EntryId::new(6, 0), None), 1, &rig.lab.engine);
+    let gap = format!(r#"{{"stream":"{CONTROL}","after":"1-0","before":"9-0","reason":"trimmed before it was read"}}"#);
+    rig.control("6-0", "history.gap", &gap);
+    rig.control("7-0", "gap.accepted", "{}");
+    rig.live = true;
+    rig.decide("AUSDT", 1_770_163_200_000);
+    rig.sync();
+    rig.gap(None);
+    assert_eq!(rig.actions(), ["checkpoint"]);
+    rig.delivery.handle_checkpointed();
+    assert_eq!(rig.actions()[..2], ["append 2 Gap", "offer 1 record-only"]);
+}
+
 #[test]
 fn decisions_that_the_server_lost_are_written_again_before_all_others_and_without_their_orders() {
     let mut rig = with_an_order();

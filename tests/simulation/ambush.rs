@@ -1,22 +1,46 @@
-//! Disturbances that wait for the worst moment: an offer on its way, a lease that is taken.
+//! Disturbances that wait for the worst moment: an order on its way, a lease that is taken, a gap that is reported.
+
+use harvester::domain::delivery::action::Offer;
 
 use super::instance::Instance;
+use super::redis::Data;
+use super::run::KILL_KEY;
 use super::world::World;
 
+/// The oldest copy that is kept of the server's data. [µs]
+const COPY_AGE_US: u64 = 150_000;
+
 /// What is to happen at such a moment.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Ambush {
     pub at_offer: Option<AtOffer>,
     /// The server loses the lease that is taken next.
     pub at_lease: bool,
+    /// The process that writes the next checkpoint with a decision that is not written ends then.
+    pub at_commit: bool,
+    /// The answer to the next entry of our own is lost.
+    pub at_append: bool,
+    /// The process that reports the next gap ends then, and the operator accepts the gap at once.
+    pub at_gap: bool,
+    /// What the server had a moment ago, and when.
+    copy: Option<(u64, Data)>,
 }
 
-/// What happens when an instance offers a decision.
+/// What happens when an instance offers an order; in shadow mode, a decision.
 #[derive(Clone, Copy, Debug)]
 pub enum AtOffer {
     /// The server loses what the offer writes, and the reader of the instance is cut off until then: no entry that is lost
     /// was read.
     Lose,
+    /// The server loses what the offer writes, and what led to it. The executor has the order, and the instance is cut off
+    /// until the failover. The process ends when it has reported the gap.
+    LoseWithCause,
+    /// The server loses the lease of this instance before it sends the offer, with everything since that lease was taken.
+    LoseLease { instance: usize },
+    /// The offer has its effect, and its answer is lost.
+    LoseAnswer,
+    /// Somebody sets the kill key while the offer is on its way.
+    KillKey,
     /// The process stands still before it sends the offer.
     StandStillBefore { us: u64 },
     /// The process stands still after it has sent the offer, until after the failover.
@@ -26,20 +50,50 @@ pub enum AtOffer {
 }
 
 impl World {
-    /// An offer is about to be sent. Returns the time for which the process stands still before. [µs]
-    pub fn ambush_before_offer(&mut self, instance: usize) -> Option<u64> {
-        let Some(AtOffer::StandStillBefore { us }) = self.ambush.at_offer.filter(|_| !self.is_calm) else {
-            return None;
+    /// Returns the ambush that these offers walk into.
+    fn at_offer(&self, offers: &[Offer]) -> Option<AtOffer> {
+        let is_order = |offer: &Offer| offer.row.is_order() && offer.refusal.is_none();
+        let is_met = !self.is_calm && (!self.plan.is_live || offers.iter().any(is_order));
+        self.ambush.at_offer.filter(|_| is_met)
+    }
+
+    /// Copies what the server has, for a loss that begins before an offer.
+    pub fn keep_copy(&mut self) {
+        if let Some(AtOffer::LoseWithCause) = self.ambush.at_offer
+            && self.ambush.copy.as_ref().is_none_or(|(at_us, _)| self.now_us - at_us > COPY_AGE_US)
+        {
+            self.ambush.copy = Some((self.now_us, self.redis.data.clone()));
+        }
+    }
+
+    /// Offers are about to be sent. Returns the time for which the process stands still before. [µs]
+    pub fn ambush_before_offer(&mut self, instance: usize, offers: &[Offer]) -> Option<u64> {
+        let us = match self.at_offer(offers)? {
+            AtOffer::StandStillBefore { us } => us,
+            AtOffer::LoseLease { instance: whose } if whose == instance => {
+                let (_, copy) = self.ambush.copy.take()?;
+                let us = self.rng.within(5_000, 50_000);
+                self.fail_over(copy, us);
+                // Another instance takes the lease meanwhile.
+                us + self.rng.within(500_000, 900_000)
+            }
+            AtOffer::LoseLease { .. }
+            | AtOffer::LoseAnswer
+            | AtOffer::Lose
+            | AtOffer::LoseWithCause
+            | AtOffer::KillKey
+            | AtOffer::StandStill { .. }
+            | AtOffer::Betray { .. } => return None,
         };
         self.ambush.at_offer = None;
         self.stand_still(instance, us, "before it sends an offer");
         Some(us)
     }
 
-    /// An offer was sent, and is not there yet.
-    pub fn ambush_after_offer(&mut self, instance: usize) {
+    /// Offers were sent, and are not there yet.
+    pub fn ambush_after_offer(&mut self, instance: usize, offers: &[Offer]) {
         let now_us = self.now_us;
-        match self.ambush.at_offer.filter(|_| !self.is_calm) {
+        match self.at_offer(offers) {
             Some(AtOffer::StandStill { until_us }) if until_us > now_us => {
                 let us = until_us - now_us + self.rng.within(1_000, 400_000);
                 self.stand_still(instance, us, "after it has sent an offer");
@@ -57,22 +111,96 @@ impl World {
                     }
                 });
             }
-            Some(AtOffer::Lose | AtOffer::StandStillBefore { .. }) | None => return,
+            Some(
+                AtOffer::Lose
+                | AtOffer::LoseWithCause
+                | AtOffer::LoseLease { .. }
+                | AtOffer::LoseAnswer
+                | AtOffer::KillKey
+                | AtOffer::StandStillBefore { .. },
+            )
+            | None => return,
             // The failover is over, or too near.
             Some(AtOffer::StandStill { .. } | AtOffer::Betray { .. }) => {}
         }
         self.ambush.at_offer = None;
     }
 
-    /// An offer has reached the server, and nothing of it is written.
-    pub fn ambush_at_offer(&mut self, instance: usize) {
-        if let Some(AtOffer::Lose) = self.ambush.at_offer.filter(|_| !self.is_calm) {
-            self.ambush.at_offer = None;
-            let us = self.rng.within(60_000, 400_000);
-            let until_us = self.begin_loss_of(us);
-            self.network.cut_reader(instance, until_us);
-            self.redis.changes += 1;
+    /// Offers have reached the server, and nothing of them is written.
+    pub fn ambush_at_offer(&mut self, instance: usize, offers: &[Offer]) {
+        match self.at_offer(offers) {
+            Some(AtOffer::Lose) => {
+                let us = self.rng.within(60_000, 400_000);
+                let until_us = self.begin_loss_of(us);
+                self.network.cut_reader(instance, until_us);
+                self.redis.changes += 1;
+            }
+            Some(AtOffer::LoseWithCause) => {
+                let Some((_, copy)) = self.ambush.copy.take() else { return };
+                let us = self.rng.within(20_000, 200_000);
+                self.after(us, World::execute_new);
+                let away_us = self.rng.within(5_000, 400_000);
+                self.lose_since(copy, us + 1, away_us);
+                self.cut_off(instance, us + 1);
+                // Its reader is there again before, and finds the loss.
+                self.network.cut_emitter(instance, self.now_us + us + away_us + 600_000);
+                self.ambush.at_gap = true;
+            }
+            Some(AtOffer::LoseAnswer) => self.lose_answer(instance),
+            Some(AtOffer::KillKey) => {
+                self.operator.is_killed = true;
+                self.redis.set(KILL_KEY, "1".to_owned(), None);
+                self.note("operator", "sets the kill key to 1, while an order is on its way");
+            }
+            Some(
+                AtOffer::LoseLease { .. }
+                | AtOffer::StandStillBefore { .. }
+                | AtOffer::StandStill { .. }
+                | AtOffer::Betray { .. },
+            )
+            | None => return,
         }
+        self.ambush.at_offer = None;
+    }
+
+    /// An entry of our own was written.
+    pub fn ambush_at_append(&mut self, instance: usize) {
+        if !self.is_calm && std::mem::take(&mut self.ambush.at_append) {
+            self.lose_answer(instance);
+        }
+    }
+
+    fn lose_answer(&mut self, instance: usize) {
+        let us = self.rng.within(1_000, 50_000);
+        self.cut_off(instance, us);
+    }
+
+    /// A checkpoint was written.
+    pub fn ambush_at_commit(&mut self, instance: usize) {
+        let Some(process) = self.instances[instance].process() else { return };
+        let is_waited_for = process.processor.delivery.outbox().unwritten() > 0;
+        if is_waited_for && !self.is_calm && std::mem::take(&mut self.ambush.at_commit) {
+            self.end(instance, "killed, when it has written a checkpoint");
+        }
+    }
+
+    /// A gap was reported. If it is the last one, the process ends before it sends anything more.
+    pub fn ambush_at_gap(&mut self, instance: usize) {
+        if !self.ambush.at_gap || self.is_calm || self.has_unreported_gap(instance) {
+            return;
+        }
+        self.ambush.at_gap = false;
+        self.accept_gaps();
+        let us = self.rng.within(20_000, 300_000);
+        self.end_for(instance, "killed, when it has reported its gaps", us);
+    }
+
+    fn has_unreported_gap(&self, instance: usize) -> bool {
+        let Some(process) = self.instances[instance].process.as_ref() else { return true };
+        let delivery = &process.processor.delivery;
+        process.processor.streams().iter().any(|(stream, named)| {
+            delivery.position(stream) != delivery.position_over_gaps(stream) && !self.has_gap_of(&named.name)
+        })
     }
 
     /// Cuts the leader off until another instance takes its lease, which the server then loses.
@@ -87,7 +215,13 @@ impl World {
 
     /// A lease is about to be taken. The server loses it, and who takes it learns of it only after that.
     pub fn ambush_at_lease(&mut self, instance: usize) {
-        if std::mem::take(&mut self.ambush.at_lease) && !self.is_calm {
+        if !std::mem::take(&mut self.ambush.at_lease) || self.is_calm {
+            return;
+        }
+        if self.rng.chance(500) {
+            self.ambush.copy = Some((self.now_us, self.redis.data.clone()));
+            self.ambush.at_offer = Some(AtOffer::LoseLease { instance });
+        } else {
             let us = self.rng.within(20_000, 200_000);
             self.begin_loss_of(us);
             let us = us + self.rng.within(200_000, 900_000);

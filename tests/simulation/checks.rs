@@ -11,13 +11,23 @@ use super::redis::{Data, StreamEntry};
 use super::run::{CONTROL, DECISION, KILL_KEY, LEASE};
 use super::world::World;
 
+/// A gap that an instance has reported to its operator.
+#[derive(Clone, Debug)]
+pub struct Noticed {
+    pub stream: String,
+    pub after: Option<EntryId>,
+    pub before: Option<EntryId>,
+    /// It begins where the process began to read.
+    pub is_from_start: bool,
+}
+
 #[derive(Debug, Default)]
 pub struct Checks {
     /// The server has lost entries.
     pub has_lost: bool,
     pub lost: Vec<(String, StreamEntry)>,
-    /// Gaps that an instance has reported to its operator: stream, and the entries around it.
-    pub noticed: Vec<(String, Option<EntryId>, Option<EntryId>)>,
+    /// Gaps that an instance has reported to its operator.
+    pub noticed: Vec<Noticed>,
     /// A decision that does not follow the one before it.
     pub broken_chain: Option<String>,
     pub trimmed: bool,
@@ -97,7 +107,8 @@ impl World {
             self.violate(Promise::NoOrderWhenKilled, format!("the order of {short} is sent while the kill key is set"));
         }
         let process = self.instances[instance].process.as_ref();
-        let knows = process.is_none_or(|process| process.knows.contains(&row.decision_id));
+        // Who writes a decision again knows that it was written.
+        let knows = row.again || process.is_none_or(|process| process.knows.contains(&row.decision_id));
         let orders = self.checks.orders.entry(row.decision_id.clone()).or_default();
         orders.push(request);
         if orders.len() > 1 && !knows && self.checks.has_lost {

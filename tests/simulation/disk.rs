@@ -1,8 +1,8 @@
 //! The disk of an instance: a journal whose end may not be durable, and a store whose commits are whole or not there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use harvester::codec::line;
+use harvester::codec::line::{self, FieldValue};
 use harvester::codec::state::{BadRow, Row, Rows, StoredRow};
 use harvester::domain::event::ids::EntryId;
 
@@ -19,7 +19,9 @@ pub struct Disk {
     durable_to: BTreeMap<String, EntryId>,
     pub store: Store,
     /// A commit that is being written.
-    committing: Option<Vec<Row>>,
+    committing: Option<(Vec<Row>, BTreeSet<String>)>,
+    /// What the process knew of sent orders at the last commit ([`super::process::Process::knows`]).
+    pub knows: BTreeSet<String>,
     /// Writes fail until then. [µs]
     pub full_until_us: u64,
 }
@@ -38,22 +40,34 @@ impl Disk {
 
     /// Returns the entries that were applied, in their order: all of the journal but decisions.
     pub fn applied(&self) -> Vec<&str> {
-        let decision = format!("{{\"stream\":\"{DECISION}\"");
-        let lines = self.lines.iter().filter(|line| !line.starts_with(&decision));
+        let lines = self.lines.iter().filter(|line| !is_decision(line));
         lines.map(|line| line.split(",\"fields").next().unwrap_or_default()).collect()
+    }
+
+    /// Returns the numbers of the decisions that were read.
+    pub fn decisions(&self) -> BTreeSet<u64> {
+        let seq = |text: &String| {
+            let fields = line::fields(text.as_bytes()).expect("the processor writes lines");
+            fields.pairs.iter().find_map(|(name, value)| match value {
+                FieldValue::Text(text) if name == "seq" => text.parse().ok(),
+                FieldValue::Text(_) | FieldValue::Bytes(_) => None,
+            })
+        };
+        self.lines.iter().filter(|line| is_decision(line)).filter_map(seq).collect()
     }
 
     pub fn has(&self, stream: &str, id: EntryId) -> bool {
         self.durable_to.get(stream).is_some_and(|to| id <= *to)
     }
 
-    pub fn begin_commit(&mut self, rows: Vec<Row>) {
-        self.committing = Some(rows);
+    pub fn begin_commit(&mut self, rows: Vec<Row>, knows: BTreeSet<String>) {
+        self.committing = Some((rows, knows));
     }
 
     pub fn end_commit(&mut self) {
-        if let Some(rows) = self.committing.take() {
+        if let Some((rows, knows)) = self.committing.take() {
             self.store.commit(rows);
+            self.knows = knows;
         }
     }
 
@@ -63,11 +77,15 @@ impl Disk {
         self.lines.truncate(left);
         // What is found at the next start is as good as synced: the start reads it from the disk.
         self.sync(left);
-        match self.committing.take() {
-            Some(rows) if rng.chance(500) => self.store.commit(rows),
-            Some(_) | None => {}
+        if rng.chance(500) {
+            self.end_commit();
         }
+        self.committing = None;
     }
+}
+
+fn is_decision(line: &str) -> bool {
+    line.strip_prefix("{\"stream\":\"").is_some_and(|rest| rest.starts_with(DECISION))
 }
 
 /// Rows in memory.

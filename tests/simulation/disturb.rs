@@ -52,8 +52,9 @@ impl World {
     fn carry_out(&mut self, what: Disturbance, instance: usize) {
         let name = self.instances[instance].name.clone();
         match what {
+            Disturbance::Crash if self.rng.chance(400) => self.ambush.at_commit = true,
             Disturbance::Crash => self.end(instance, "killed"),
-            Disturbance::Pause if self.rng.chance(300) => {
+            Disturbance::Pause if self.rng.chance(400) => {
                 self.ambush.at_offer = Some(AtOffer::StandStillBefore { us: self.rng.within(1_500_000, 6_000_000) });
             }
             Disturbance::Pause => {
@@ -61,13 +62,16 @@ impl World {
                 self.instances[instance].paused_until_us = self.now_us + us;
                 self.note(&name, format!("stands still for {} ms", us / 1000));
             }
+            Disturbance::Cut if self.rng.chance(300) => self.ambush.at_append = true,
+            Disturbance::Cut if self.rng.chance(300) => self.ambush.at_offer = Some(AtOffer::LoseAnswer),
             Disturbance::Cut => {
                 let us = self.rng.within(20_000, 5_000_000);
                 self.cut_off(instance, us);
             }
-            Disturbance::Loss => match self.rng.within(0, 4) {
-                0 => self.ambush.at_offer = Some(AtOffer::Lose),
-                1 => self.plot_at_lease(),
+            Disturbance::Loss => match self.rng.within(0, 8) {
+                0 | 1 => self.ambush.at_offer = Some(AtOffer::Lose),
+                2 | 3 => self.plot_at_lease(),
+                4 | 5 => self.ambush.at_offer = Some(AtOffer::LoseWithCause),
                 _ => {
                     let until_us = self.begin_loss();
                     self.ambush.at_offer = match self.rng.within(0, 4) {
@@ -79,7 +83,8 @@ impl World {
             },
             Disturbance::Restart => {
                 let data = self.redis.data.clone();
-                self.stop_server("is restarted", data);
+                let us = self.away_us();
+                self.stop_server("is restarted", data, us);
             }
             Disturbance::ClockStep => {
                 let off_us = self.rng.within(0, 8_000_000) as i64 - 4_000_000;
@@ -87,6 +92,7 @@ impl World {
                 self.checks.clock_stepped = true;
                 self.note("server", format!("its clock steps by {} ms", off_us / 1000));
             }
+            Disturbance::Trim if !self.redis.is_up => {}
             Disturbance::Trim => {
                 let stream = self.rng.pick(&[PRICE, PRICE, RESULT, PLAN]);
                 let length = self.rng.within(0, 12) as usize;
@@ -121,14 +127,29 @@ impl World {
 
     /// What is written in this time is lost. Returns its end. [µs]
     pub fn begin_loss_of(&mut self, us: u64) -> u64 {
-        let (copy, epoch) = (self.redis.data.clone(), self.redis.epoch);
-        self.after(us, move |world| world.fail_over(copy, epoch));
+        let away_us = self.away_us();
+        self.lose_since(self.redis.data.clone(), us, away_us);
         self.now_us + us
     }
 
-    /// A replica that lagged takes over, or a backup is restored.
-    fn fail_over(&mut self, data: Data, epoch: u64) {
-        if self.is_calm || self.redis.epoch != epoch || !self.redis.is_up {
+    /// After some time the server goes, and comes back with what it had once.
+    pub fn lose_since(&mut self, copy: Data, us: u64, away_us: u64) {
+        let epoch = self.redis.epoch;
+        self.after(us, move |world| {
+            if world.redis.epoch == epoch {
+                world.fail_over(copy, away_us);
+            }
+        });
+    }
+
+    /// Returns how long the server is away.
+    fn away_us(&mut self) -> u64 {
+        self.rng.within(5_000, 1_500_000)
+    }
+
+    /// A replica that lagged takes over, or a backup is restored. The server is away for some time.
+    pub fn fail_over(&mut self, data: Data, away_us: u64) {
+        if self.is_calm || !self.redis.is_up {
             return;
         }
         let mut count = 0;
@@ -147,18 +168,17 @@ impl World {
         self.checks.forget_orders(&data, cursor);
         self.checks.has_lost |= count > 0;
         // The lease and the token may be lost, too.
-        self.stop_server(&format!("fails over and loses {count} entries"), data);
+        self.stop_server(&format!("fails over and loses {count} entries"), data, away_us);
     }
 
-    fn stop_server(&mut self, what: &str, data: Data) {
+    fn stop_server(&mut self, what: &str, data: Data, away_us: u64) {
         if !self.redis.is_up {
             return;
         }
         self.note("server", what);
         self.redis.is_up = false;
         self.redis.changes += 1;
-        let us = self.rng.within(5_000, 1_500_000);
-        self.after(us, move |world| {
+        self.after(away_us, move |world| {
             world.redis.restart(data);
             world.note("server", "is there again");
         });
@@ -171,7 +191,7 @@ impl World {
         for instance in 0..self.instances.len() {
             self.network.cut(instance, now_us);
             self.network.cut_reader(instance, now_us);
-            self.instances[instance].paused_until_us = now_us;
+            self.network.cut_emitter(instance, now_us);
             self.instances[instance].disk.full_until_us = now_us;
         }
         self.ambush = Ambush::default();

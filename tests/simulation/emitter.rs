@@ -38,6 +38,9 @@ pub struct Emitting {
 impl World {
     /// Connects the emitter of an instance.
     pub fn connect_emitter(&mut self, instance: usize) {
+        if self.network.is_emitter_cut(instance, self.now_us) {
+            return self.connect_emitter_after_a_pause(instance);
+        }
         self.call(
             instance,
             |world, _| world.redis.epoch,
@@ -136,14 +139,14 @@ impl World {
     }
 
     fn offer(&mut self, instance: usize, offers: Vec<Offer>, tries: u32, ahead_ms: i64) {
-        if let Some(us) = self.ambush_before_offer(instance) {
+        if let Some(us) = self.ambush_before_offer(instance, &offers) {
             let life = self.instances[instance].life;
             return self.at_instance(instance, life, us, move |world| world.offer(instance, offers, tries, ahead_ms));
         }
         let issued_ms = self.local_ms(instance).saturating_add_signed(ahead_ms);
-        let kept = offers.clone();
+        let (kept, sent) = (offers.clone(), offers.clone());
         let effect = move |world: &mut World, is_whole: bool| {
-            world.ambush_at_offer(instance);
+            world.ambush_at_offer(instance, &offers);
             let count = if is_whole { offers.len() } else { world.rng.within(0, offers.len() as u64 + 1) as usize };
             offers[..count].iter().map(|offer| world.emit(instance, offer, issued_ms)).collect::<Vec<Said>>()
         };
@@ -170,7 +173,7 @@ impl World {
             }
             world.end_action(instance, events, false);
         });
-        self.ambush_after_offer(instance);
+        self.ambush_after_offer(instance, &sent);
     }
 
     /// Runs the script, and checks what it wrote.
@@ -193,7 +196,8 @@ impl World {
         let fields =
             own_entry::fields(&append.entry, &policy::to_json(&self.config.policy), process.processor.streams());
         let Append { number, entry, mut tried, gap } = append;
-        let (what, owner) = (format!("{entry:?}"), process.owner.clone());
+        let (what, is_gap, owner) = (format!("{entry:?}"), gap.is_some(), process.owner.clone());
+        let before = tried.clone();
         let look = move |world: &mut World, _: bool| {
             let redis = &world.redis;
             if let Some(id) = gap.as_ref().and_then(|gap| written_gap(redis, gap)) {
@@ -227,8 +231,8 @@ impl World {
                     return world.end_action(instance, appended(Appended::Written(id, tried)), false);
                 }
                 Ok((None, attempt)) => attempt.expect("there is an attempt"),
-                // Nothing was tried on this connection.
-                Err(Broken) => return world.end_action(instance, appended(Appended::Unknown(None)), true),
+                // Nothing was tried on this connection. What was tried before is still to be looked for.
+                Err(Broken) => return world.end_action(instance, appended(Appended::Unknown(before)), true),
             };
             let fields = attempt.fields.clone();
             let add = move |world: &mut World, _: bool| {
@@ -236,6 +240,10 @@ impl World {
                 let name = world.instances[instance].name.clone();
                 world.note(&name, format!("appends {id} {what}"));
                 world.check_appended(owner, number, id);
+                world.ambush_at_append(instance);
+                if is_gap {
+                    world.ambush_at_gap(instance);
+                }
                 id
             };
             world.call_of_emitter(instance, add, move |world, added| match added {

@@ -23,6 +23,12 @@ pub struct Executor {
 impl World {
     /// Executes what is new, and looks again later.
     pub fn execute(&mut self) {
+        self.execute_new();
+        let us = self.rng.within(INTERVAL_US / 4, INTERVAL_US * 3);
+        self.after(us, World::execute);
+    }
+
+    pub fn execute_new(&mut self) {
         if self.redis.is_up {
             if self.executor.epoch != self.redis.epoch {
                 self.executor.epoch = self.redis.epoch;
@@ -39,8 +45,6 @@ impl World {
                 }
             }
         }
-        let us = self.rng.within(INTERVAL_US / 4, INTERVAL_US * 3);
-        self.after(us, World::execute);
     }
 
     fn execute_order(&mut self, decision: String, symbol: &'static str, plan: &str, qty: &str) {

@@ -11,9 +11,6 @@ use super::seeds::{all, simulate};
 /// A fault must be found within so many seeds. [1]
 const SEEDS_MAX: u64 = 200;
 
-/// Seeds that found a fault before: the first ones that do. The search begins with them.
-const FOUND_BY: [(Fault, u64); 0] = [];
-
 /// The promises that a fault breaks. Another violation does not count as its finding.
 const fn breaks(fault: Fault) -> &'static [Promise] {
     match fault {
@@ -68,16 +65,14 @@ impl fmt::Display for Table {
     }
 }
 
-/// Looks for each fault, or for one of them if it is named: with the seed that found it before, unless `is_whole`, then
-/// from seed 0 on.
-pub fn table(named: Option<&str>, is_whole: bool) -> Table {
+/// Looks for each fault, or for one of them if it is named, up to the first seed that finds it.
+pub fn table(named: Option<&str>) -> Table {
     let is_meant = |fault: &Fault| named.is_none_or(|name| format!("{fault:?}") == name);
     let faults: Vec<Fault> = Fault::ALL.into_iter().filter(is_meant).collect();
     let found = all(faults.len() as u64, |at| {
         let fault = faults[at as usize];
         let faults = Faults::only(fault);
-        let known = FOUND_BY.iter().find(|(known, _)| *known == fault && !is_whole).map(|(_, seed)| *seed);
-        known.into_iter().chain(0..SEEDS_MAX).find_map(|seed| {
+        (0..SEEDS_MAX).find_map(|seed| {
             let violation = simulate(Request { faults, ..Request::of(seed) }).violation?;
             breaks(fault).contains(&violation.promise).then_some(Found { seed, violation })
         })

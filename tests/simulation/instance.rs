@@ -7,9 +7,11 @@ use harvester::codec::state;
 use harvester::domain::delivery::Lease;
 use harvester::domain::delivery::action::{Action, Answer, Notice};
 use harvester::domain::delivery::fault::Fault;
+use harvester::domain::delivery::gap::StreamGap;
 use harvester::service::run::Message;
 use harvester::service::run::processor::Processor;
 
+use super::checks::Noticed;
 use super::disk::Disk;
 use super::process::{Checkpoint, Event, Process};
 use super::promise::Promise;
@@ -146,6 +148,7 @@ impl World {
                     processor.delivery.handle_delivered(stream, ids);
                 }
             }
+            Message::DeliveredAnew => processor.delivery.handle_delivered_anew(&processor.driver.engine),
             Message::ReadTo { ms } => processor.delivery.handle_read_to(ms),
             Message::Lost(gap) => {
                 let name = &processor.driver.streams().get(gap.stream).name;
@@ -245,8 +248,10 @@ impl World {
         }
         while let Some(notice) = process.processor.delivery.next_notice() {
             if let Notice::Lost(gap) = &notice {
-                let name = process.processor.streams().get(gap.stream).name.clone();
-                self.checks.noticed.push((name, gap.after, gap.before));
+                let stream = process.processor.streams().get(gap.stream).name.clone();
+                let is_from_start = process.began_at[usize::from(gap.stream.0)] == gap.after;
+                let StreamGap { after, before, .. } = *gap;
+                self.checks.noticed.push(Noticed { stream, after, before, is_from_start });
             }
             if let Notice::Doubtful { .. } | Notice::WrittenAgain { .. } = &notice {
                 self.trace.add(self.now_us, &process.owner, &format!("{notice:?}"));
@@ -295,16 +300,18 @@ impl World {
             let is_due = folded > position && self.now_us - at_us >= self.plan.checkpoint_us;
             let is_asked = std::mem::take(&mut process.is_checkpoint_asked);
             if is_asked || is_due {
-                process.checkpoint = Checkpoint::Ready { rows: process.processor.checkpoint(), is_asked };
+                let (rows, knows) = (process.processor.checkpoint(), process.knows.clone());
+                process.checkpoint = Checkpoint::Ready { rows, knows, is_asked };
                 process.checkpointed = (folded, self.now_us);
             }
         }
         let is_early = self.request.faults.has(Fault::CheckpointBeforeSync);
         if matches!(&process.checkpoint, Checkpoint::Ready { rows, .. } if rows.journal <= durable || is_early)
-            && let Checkpoint::Ready { rows, is_asked } = std::mem::replace(&mut process.checkpoint, Checkpoint::None)
+            && let Checkpoint::Ready { rows, knows, is_asked } =
+                std::mem::replace(&mut process.checkpoint, Checkpoint::None)
         {
             process.checkpoint = Checkpoint::Writing { is_asked };
-            self.instances[instance].disk.begin_commit(rows.rows);
+            self.instances[instance].disk.begin_commit(rows.rows, knows);
             let (life, us) = (self.instances[instance].life, self.disk_us());
             self.at_instance(instance, life, us, move |world| {
                 if world.now_us < world.instances[instance].disk.full_until_us {
@@ -312,6 +319,7 @@ impl World {
                 }
                 world.instances[instance].disk.end_commit();
                 world.report(instance, Event::Checkpointed);
+                world.ambush_at_commit(instance);
             });
         }
     }
@@ -336,8 +344,17 @@ impl World {
         self.at_instance(instance, life, wait_us, move |world| world.wake(instance));
     }
 
-    /// Ends a process at once.
+    /// Ends a process at once. It is started again later.
     pub fn end(&mut self, instance: usize, why: &str) {
+        let us = match self.rng.within(0, 4) {
+            0 => self.rng.within(3_000_000, 7_000_000),
+            _ => self.rng.within(10_000, 3_000_000),
+        };
+        self.end_for(instance, why, us);
+    }
+
+    /// Ends a process at once, and starts it again after some time.
+    pub fn end_for(&mut self, instance: usize, why: &str, us: u64) {
         let at = &mut self.instances[instance];
         if at.process.is_none() {
             return;
@@ -348,10 +365,6 @@ impl World {
         at.disk.crash(&mut self.rng);
         let (name, lines) = (at.name.clone(), at.disk.lines.len());
         self.note(&name, format!("ends: {why}; {lines} lines are left"));
-        let us = match self.rng.within(0, 4) {
-            0 => self.rng.within(3_000_000, 7_000_000),
-            _ => self.rng.within(10_000, 3_000_000),
-        };
         self.start_after(instance, us);
     }
 }

@@ -16,9 +16,15 @@ impl World {
     /// Takes the lease or extends it, and does so again and again.
     pub fn keep_lease(&mut self, instance: usize) {
         let (began_us, lasts_us, life) = (self.now_us, self.plan.lease_us, self.instances[instance].life);
-        let name = self.instances[instance].name.clone();
+        let (name, epoch) = (self.instances[instance].name.clone(), self.redis.epoch);
         let Some(process) = self.instances[instance].process() else { return };
         let (held, owner) = (process.held_value.clone(), process.owner.clone());
+        // The connection of before a failover or a restart is broken.
+        let is_broken = process.lease_epoch.replace(epoch).is_some_and(|of| of != epoch);
+        if is_broken {
+            process.lease_epoch = None;
+            return self.at_instance(instance, life, AGAIN_US, move |world| world.keep_lease(instance));
+        }
         let inherits_from = process.inherits.then_some(name);
         let effect = move |world: &mut World, _: bool| {
             if world.redis.get(LEASE).is_none() {

@@ -5,17 +5,31 @@ use std::collections::BTreeMap;
 use harvester::codec::line;
 use harvester::domain::event::ids::EntryId;
 
+use super::checks::Noticed;
 use super::instance::Instance;
 use super::promise::Promise;
-use super::run::CONTROL;
+use super::run::{CONTROL, DECISION};
 use super::world::World;
 
 impl World {
-    /// Returns true if a decision is in doubt, which only an operator can resolve where histories have forked.
+    /// Returns true if a decision is in doubt, which only an operator can resolve where histories have forked or a decision
+    /// was trimmed too early.
     pub fn ends_in_doubt(&self) -> bool {
         let is_doubtful =
             |at: &Instance| at.process.as_ref().is_some_and(|process| process.processor.delivery.doubtful() > 0);
-        self.is_forked() && self.instances.iter().any(is_doubtful)
+        self.instances.iter().any(is_doubtful) && (self.is_forked() || self.lacks_decisions())
+    }
+
+    /// Returns true if an instance has not read a decision that is trimmed now. It may have made that decision again, and
+    /// what it decides from there on is not what an instance decides that has read it (docs/spec/emission.md, "Trimming").
+    pub fn lacks_decisions(&self) -> bool {
+        let decisions = self.redis.data.streams.get(DECISION);
+        let first = decisions.and_then(|stream| stream.entries.first()?.field("seq").parse().ok());
+        let trimmed = 1..first.filter(|_| self.config.emit.output_maxlen > 0).unwrap_or(1);
+        self.instances.iter().any(|at| {
+            let read = at.disk.decisions();
+            trimmed.clone().any(|seq| !read.contains(&seq))
+        })
     }
 
     /// Returns true if two instances have applied other entries, or the same in another order: the server has lost some,
@@ -25,26 +39,8 @@ impl World {
         applied.iter().any(|one| one.iter().zip(&applied[0]).any(|(one, other)| one != other))
     }
 
-    /// What an instance can never read is named by a gap in the log.
+    /// What an instance can never read is named by a gap: in the log, or to the operator of an instance.
     pub fn check_losses(&mut self) {
-        let control = self.redis.stream(CONTROL).entries.clone();
-        let gaps: Vec<serde_json::Value> = control
-            .iter()
-            .filter(|entry| entry.field("event_type") == "history.gap")
-            .map(|entry| serde_json::from_str(entry.field("payload")).unwrap_or_default())
-            .collect();
-        let noticed = self.checks.noticed.clone();
-        let covers = |stream: &str, id: EntryId| {
-            let end =
-                |gap: &serde_json::Value, name: &str| gap[name].as_str().and_then(|id| id.parse::<EntryId>().ok());
-            gaps.iter().any(|gap| {
-                gap["stream"] == stream
-                    && end(gap, "after").is_none_or(|after| after <= id)
-                    && end(gap, "before").is_none_or(|before| id <= before)
-            }) || noticed.iter().any(|(of, after, before)| {
-                of == stream && after.is_none_or(|after| after <= id) && before.is_none_or(|before| id <= before)
-            })
-        };
         // An entry that one instance has, and another one can never read.
         let mut read: BTreeMap<(String, EntryId), usize> = BTreeMap::new();
         for at in &self.instances {
@@ -54,30 +50,66 @@ impl World {
                 *read.entry((stream.into_owned(), id)).or_default() += 1;
             }
         }
+        let gaps = self.gaps();
+        let is_named = |stream: &str, id: EntryId| gaps.iter().any(|gap| gap.names(stream, id));
         let is_there = |stream: &str, id: EntryId| {
             self.redis.data.streams.get(stream).is_some_and(|stream| stream.get(id).is_some())
         };
+        let is_trimmed_over =
+            |stream: &str, id: EntryId| self.redis.trimmed.iter().any(|(of, trimmed)| of == stream && *trimmed > id);
+        // A clock that goes back after a loss gives ids again that were read. Their entries count for those that are lost.
+        let is_given_again = |stream: &str| self.redis.given_again.iter().any(|(of, _)| of == stream);
         let unnamed = read.iter().find(|((stream, id), count)| {
-            **count < self.instances.len() && !is_there(stream, *id) && !covers(stream, *id)
+            let is_lost = **count < self.instances.len() && !is_there(stream, *id) && !is_given_again(stream);
+            let may_hide = is_trimmed_over(stream, *id) && gaps.iter().any(|gap| gap.may_hide(stream, *id));
+            is_lost && !is_named(stream, *id) && !may_hide
         });
         let unnamed = unnamed.map(|((stream, id), count)| {
             format!("{stream}/{id} is lost, {count} instances have it, and no gap names it")
         });
-        if let Some(text) = unnamed {
+        // What was trimmed, and no instance has. An entry with an id that was given before is a duplicate.
+        let unread =
+            |entry: &&(String, EntryId)| !self.redis.given_again.contains(*entry) && !read.contains_key(*entry);
+        let missed = self
+            .redis
+            .trimmed
+            .iter()
+            .filter(unread)
+            .find(|(stream, id)| !is_named(stream, *id) && !gaps.iter().any(|gap| gap.may_hide(stream, *id)));
+        let missed =
+            missed.map(|(stream, id)| format!("{stream}/{id} was trimmed before it was read, and no gap names it"));
+        for text in unnamed.into_iter().chain(missed) {
             self.violate(Promise::LossIsNamed, text);
-        }
-        let missed = self.trimmed_unread(&read).into_iter().find(|(stream, id)| !covers(stream, *id));
-        if let Some((stream, id)) = missed {
-            self.violate(
-                Promise::LossIsNamed,
-                format!("{stream}/{id} was trimmed before it was read, and no gap names it"),
-            );
         }
     }
 
-    /// Entries that were trimmed, and that no instance has. One with an id that was given before is a duplicate.
-    fn trimmed_unread(&self, read: &BTreeMap<(String, EntryId), usize>) -> Vec<(String, EntryId)> {
-        let all = self.redis.trimmed.iter().filter(|entry| !self.redis.given_again.contains(*entry));
-        all.filter(|entry| !read.contains_key(*entry)).cloned().collect()
+    /// Returns all gaps that were reported.
+    fn gaps(&self) -> Vec<Noticed> {
+        let in_log = self.redis.entries_after(CONTROL, EntryId::default());
+        let in_log = in_log.iter().filter(|entry| entry.field("event_type") == "history.gap").map(|entry| {
+            let gap: serde_json::Value = serde_json::from_str(entry.field("payload")).unwrap_or_default();
+            let end = |name: &str| gap[name].as_str().and_then(|id| id.parse::<EntryId>().ok());
+            Noticed {
+                stream: gap["stream"].as_str().unwrap_or_default().to_owned(),
+                after: end("after"),
+                before: end("before"),
+                is_from_start: false,
+            }
+        });
+        in_log.chain(self.checks.noticed.iter().cloned()).collect()
+    }
+}
+
+impl Noticed {
+    fn names(&self, stream: &str, id: EntryId) -> bool {
+        self.stream == stream
+            && self.after.is_none_or(|after| after <= id)
+            && self.before.is_none_or(|before| id <= before)
+    }
+
+    /// A process that finds at its start that entries are missing does not know from where on: it reports all that comes
+    /// after what an earlier process has read (docs/spec/emission.md, "What counts prove").
+    fn may_hide(&self, stream: &str, id: EntryId) -> bool {
+        self.stream == stream && self.is_from_start && self.after.is_some_and(|after| id <= after)
     }
 }

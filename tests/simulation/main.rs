@@ -115,13 +115,12 @@ fn one_seed() {
     assert_held(&Outcome { trace: String::new(), ..outcome });
 }
 
-/// `HARVESTER_FAULT` names one of them. `HARVESTER_FAULTS_WHOLE=1` looks for each from seed 0 on.
+/// `HARVESTER_FAULT` names one of them.
 #[cfg(feature = "faults")]
 #[test]
 #[ignore = "runs up to 200 seeds for each fault"]
 fn every_deliberate_fault_is_found() {
-    let table =
-        faults::table(std::env::var("HARVESTER_FAULT").ok().as_deref(), number("HARVESTER_FAULTS_WHOLE") == Some(1));
+    let table = faults::table(std::env::var("HARVESTER_FAULT").ok().as_deref());
     println!("{table}");
     assert_eq!(table.missed(), [], "faults that were not found");
 }

@@ -16,6 +16,8 @@ pub struct Network {
     cut_until_us: Vec<u64>,
     /// The connection of the reader alone is cut until then. [µs]
     reader_cut_until_us: Vec<u64>,
+    /// The emitter does not connect until then. [µs]
+    emitter_cut_until_us: Vec<u64>,
 }
 
 /// What becomes of one request.
@@ -43,7 +45,8 @@ pub enum Fate {
 
 impl Network {
     pub fn new(instances: usize) -> Self {
-        Self { cut_until_us: vec![0; instances], reader_cut_until_us: vec![0; instances] }
+        let none = vec![0; instances];
+        Self { cut_until_us: none.clone(), reader_cut_until_us: none.clone(), emitter_cut_until_us: none }
     }
 
     pub fn cut(&mut self, instance: usize, until_us: u64) {
@@ -52,6 +55,14 @@ impl Network {
 
     pub fn cut_reader(&mut self, instance: usize, until_us: u64) {
         self.reader_cut_until_us[instance] = until_us;
+    }
+
+    pub fn cut_emitter(&mut self, instance: usize, until_us: u64) {
+        self.emitter_cut_until_us[instance] = until_us;
+    }
+
+    pub fn is_emitter_cut(&self, instance: usize, now_us: u64) -> bool {
+        now_us < self.emitter_cut_until_us[instance]
     }
 
     pub fn is_reader_cut(&self, instance: usize, now_us: u64) -> bool {

@@ -5,6 +5,7 @@ use harvester::codec::operator::Word;
 use harvester::domain::event::ids::EntryId;
 use harvester::drive::keys;
 
+use super::ambush::AtOffer;
 use super::run::{CONTROL, DECISION, KILL_KEY};
 use super::script;
 use super::world::World;
@@ -20,10 +21,16 @@ impl World {
     /// Looks at what there is to do, and again later.
     pub fn operate(&mut self) {
         if self.redis.is_up {
-            self.accept_gaps();
+            if self.is_calm || self.rng.chance(300) {
+                self.accept_gaps();
+            }
             let is_over = self.is_calm;
             if self.plan.kills && !is_over && self.rng.chance(120) {
-                self.press_kill(!self.operator.is_killed);
+                if !self.operator.is_killed && self.rng.chance(500) {
+                    self.ambush.at_offer.get_or_insert(AtOffer::KillKey);
+                } else {
+                    self.press_kill(!self.operator.is_killed);
+                }
             }
             if is_over && (self.operator.is_killed || self.redis.get(KILL_KEY) == Some("1")) {
                 self.press_kill(false);
@@ -51,14 +58,21 @@ impl World {
         });
     }
 
-    fn accept_gaps(&mut self) {
+    /// Returns true if a gap of a stream is reported that is not accepted.
+    pub fn has_gap_of(&self, stream: &str) -> bool {
+        self.redis.entries_after(CONTROL, self.operator.accepted).iter().any(|entry| {
+            let payload: serde_json::Value = serde_json::from_str(entry.field("payload")).unwrap_or_default();
+            entry.field("event_type") == "history.gap" && payload["stream"] == *stream
+        })
+    }
+
+    /// Accepts all gaps that are reported.
+    pub fn accept_gaps(&mut self) {
         let new = self.redis.entries_after(CONTROL, self.operator.accepted);
         let last = new.iter().rev().find(|entry| entry.field("event_type") == "history.gap");
         let Some(last) = last.map(|entry| entry.id) else { return };
-        if self.is_calm || self.rng.chance(300) {
-            self.operator.accepted = last;
-            self.say(&Word::GapAccepted { symbol: None, account: None });
-        }
+        self.operator.accepted = last;
+        self.say(&Word::GapAccepted { symbol: None, account: None });
     }
 
     fn say(&mut self, word: &Word) {

@@ -44,17 +44,37 @@ pub fn replayed(config: &Config, lines: &[String]) -> Engine {
     driver.engine
 }
 
-/// Returns the first lines that differ in the texts of two states, which have different checksums.
+/// Returns the first values that differ in two states, which have different checksums, each with where it is.
 pub fn difference(one: &Engine, other: &Engine) -> String {
-    let text = |engine: &Engine| {
-        let symbols: BTreeMap<&str, String> =
-            engine.symbols().map(|symbol| (&*symbol.name, format!("{symbol:#?}"))).collect();
-        let cursors: Vec<_> = engine.streams().iter().map(|(stream, _)| engine.cursor(stream)).collect();
-        format!("{:#?}\n{symbols:#?}\n{cursors:#?}", engine.globals())
-    };
     let (one, other) = (text(one), text(other));
-    let differing = one.lines().zip(other.lines()).filter(|(one, other)| one != other).take(3);
-    differing.map(|(one, other)| format!("{} / {}", one.trim(), other.trim())).collect::<Vec<_>>().join("; ")
+    let mut around: Vec<&str> = Vec::new();
+    let mut found = Vec::new();
+    for (one, other) in one.lines().zip(other.lines()) {
+        let depth = one.len() - one.trim_start().len();
+        around.retain(|line| line.len() - line.trim_start().len() < depth);
+        // What a commit has to write is not part of the state.
+        let is_state = around.last().is_none_or(|line| !line.contains("Dirty("));
+        if one != other && is_state {
+            let place: Vec<&str> =
+                around.iter().map(|line| line.trim().trim_end_matches([' ', '{', '[', '('])).collect();
+            found.push(format!("{}: {} / {}", place.join(" "), one.trim(), other.trim()));
+        }
+        around.push(one);
+    }
+    found.truncate(3);
+    found.join("; ")
+}
+
+fn text(engine: &Engine) -> String {
+    let mut text = format!("{:#?}\n", engine.globals());
+    let symbols: BTreeMap<&str, _> = engine.symbols().map(|symbol| (&*symbol.name, symbol)).collect();
+    for (name, symbol) in symbols {
+        text += &format!("{name} {symbol:#?}\n");
+    }
+    for (stream, named) in engine.streams().iter() {
+        text += &format!("{} {:?}\n", named.name, engine.cursor(stream));
+    }
+    text
 }
 
 /// Returns the hashes of the decisions that all entries of the server lead to, in canonical order.

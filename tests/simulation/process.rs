@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use harvester::domain::delivery::action::{Answer, Appended, Recorded};
+use harvester::domain::event::ids::EntryId;
 use harvester::service::run::processor::{CheckpointRows, Processor};
 use harvester::service::run::{Batch, LeaseState, Message, Reader, ReaderStatus};
 use tokio::sync::watch;
@@ -33,7 +34,7 @@ pub enum Event {
 /// The checkpoint that is being made.
 pub enum Checkpoint {
     None,
-    Ready { rows: CheckpointRows, is_asked: bool },
+    Ready { rows: CheckpointRows, knows: BTreeSet<String>, is_asked: bool },
     Writing { is_asked: bool },
 }
 
@@ -49,9 +50,13 @@ pub struct Process {
     pub emitting: Emitting,
     /// When the process began; its own clock counts from here. [µs]
     pub began_us: u64,
+    /// The last entry of each stream that was folded by then.
+    pub began_at: Vec<Option<EntryId>>,
     /// The lease, and its end by our clock. [µs]
     pub lease: Option<(String, u64)>,
     pub held_value: Option<String>,
+    /// The server to which the lease task is connected.
+    pub lease_epoch: Option<u64>,
     pub inherits: bool,
     pub owner: String,
     pub events: VecDeque<Event>,
@@ -78,12 +83,14 @@ pub struct Parts {
     pub role: watch::Sender<LeaseState>,
     pub status: Arc<ReaderStatus>,
     pub owner: String,
+    pub knows: BTreeSet<String>,
 }
 
 impl Process {
     pub fn new(parts: Parts, now_us: u64) -> Self {
-        let Parts { processor, reader, messages, folded, role, status, owner } = parts;
+        let Parts { processor, reader, messages, folded, role, status, owner, knows } = parts;
         let (position, _) = processor.delivery.journal();
+        let began_at = processor.streams().iter().map(|(stream, _)| processor.engine().cursor(stream)).collect();
         Self {
             processor,
             reader: Some(reader),
@@ -94,8 +101,10 @@ impl Process {
             status,
             emitting: Emitting::default(),
             began_us: now_us,
+            began_at,
             lease: None,
             held_value: None,
+            lease_epoch: None,
             inherits: true,
             owner,
             events: VecDeque::new(),
@@ -106,7 +115,7 @@ impl Process {
             checkpointed: (position, now_us),
             is_checkpoint_asked: false,
             reported_us: now_us,
-            knows: BTreeSet::new(),
+            knows,
             timer_us: u64::MAX,
         }
     }

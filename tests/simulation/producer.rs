@@ -54,6 +54,7 @@ impl World {
             _ => self.rng.within(120_000, 900_000),
         };
         if self.redis.is_up {
+            self.keep_copy();
             self.produce_one();
         }
         self.after(us, World::produce);

@@ -68,13 +68,13 @@ impl Plan {
     pub fn of(request: &Request, rng: &mut Rng) -> Self {
         let mut plan = Self {
             instances: 1,
-            is_live: rng.chance(600),
+            is_live: rng.chance(700),
             has_key: rng.chance(300),
             has_pending_list: rng.chance(800),
             symbols: rng.within(1, 4) as usize,
             until_us: rng.within(4_000_000, 16_000_000),
             checkpoint_us: rng.pick(&[50_000, 300_000, 1_000_000, 4_000_000]),
-            lease_us: rng.pick(&[1_000_000, 2_000_000]),
+            lease_us: rng.pick(&[1_000_000, 1_500_000, 2_000_000, 5_000_000]),
             ..Self::default()
         };
         if request.is_calm {
@@ -86,14 +86,15 @@ impl Plan {
         plan.pauses = rng.chance(350);
         plan.cuts = rng.chance(400);
         plan.breaks_permille = rng.pick(&[0, 0, 2, 10, 40]);
-        plan.losses = rng.chance(350);
+        plan.losses = rng.chance(450);
         plan.restarts = rng.chance(250);
         plan.clock_steps = rng.chance(120);
         plan.trims = rng.chance(200);
         plan.full_disks = rng.chance(100);
         plan.kills = rng.chance(250);
         plan.output_maxlen = rng.pick(&[0, 0, 0, 0, 0, 8]);
-        plan.clocks_off_ms = (0..plan.instances).map(|_| rng.pick(&[0, 40, -900, 20_000, -20_000, -20_000])).collect();
+        plan.clocks_off_ms =
+            (0..plan.instances).map(|_| rng.pick(&[0, -900, 20_000, -20_000, -20_000, -20_000])).collect();
         plan
     }
 

@@ -177,7 +177,8 @@ impl World {
         let owner = format!("{} {:016x}", self.instances[instance].name, self.rng.next());
         let (name, (position, _)) = (self.instances[instance].name.clone(), processor.delivery.journal());
         self.note(&name, format!("runs: {position} entries, {} decisions", processor.engine().globals().chain.seq));
-        let parts = Parts { processor, reader, messages, folded, role, status, owner };
+        let knows = self.instances[instance].disk.knows.clone();
+        let parts = Parts { processor, reader, messages, folded, role, status, owner, knows };
         self.instances[instance].process = Some(Box::new(Process::new(parts, self.now_us)));
         self.instances[instance].starts += 1;
         let life = self.instances[instance].life;

@@ -79,6 +79,7 @@ impl World {
             plan,
             request,
         };
+        world.ambush.at_append = world.plan.cuts && world.rng.chance(300);
         // Our own streams are trimmed by ourselves, read or not.
         world.checks.trimmed = world.plan.output_maxlen > 0;
         let text = world.plan.describe();

@@ -27,6 +27,12 @@ impl Acks {
         self.delivered.extend(ids.into_iter().map(|id| (stream, id)));
     }
 
+    /// Forgets entries that were delivered and that the cursor has not reached. Those that the group still has are told
+    /// again; the server may have lost the others.
+    pub fn delivered_anew(&mut self, cursor: impl Fn(StreamId) -> Option<EntryId>) {
+        self.delivered.retain(|(stream, id)| cursor(*stream).is_some_and(|cursor| *id <= cursor));
+    }
+
     /// Takes the entries that are durable, by stream. `None` while an earlier acknowledgement is in flight.
     pub fn take(
         &mut self,
@@ -72,5 +78,22 @@ impl Acks {
 
     pub fn is_settled(&self) -> bool {
         !self.is_due_or_in_flight() && self.delivered.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivered_entry_that_the_server_has_lost_is_not_waited_for() {
+        let (stream, at) = (StreamId(0), |ms| EntryId::new(ms, 0));
+        let mut acks = Acks::default();
+        acks.delivered(stream, [at(1), at(2)]);
+        acks.delivered_anew(|_| Some(at(1)));
+        assert!(!acks.is_settled(), "the first is folded, and to be acknowledged");
+        assert_eq!(acks.take(5, 5, |_| Some(at(1))), Some(vec![(stream, vec![at(1)])]));
+        acks.done();
+        assert!(acks.is_settled());
     }
 }

@@ -58,6 +58,11 @@ impl Delivery {
         self.acks.delivered(stream, ids);
     }
 
+    /// Handles the news that the reader has begun anew: what the group has delivered is told again.
+    pub fn handle_delivered_anew(&mut self, engine: &Engine) {
+        self.acks.delivered_anew(|stream| engine.cursor(stream));
+    }
+
     /// Handles the position at which a stream begins that was never read.
     pub fn handle_begun(&mut self, stream: StreamId, position: StreamPosition) {
         self.positions[usize::from(stream.0)] = position;
@@ -169,15 +174,18 @@ impl Delivery {
         // The server may have lost what we wrote as well.
         self.gate.doubt_written();
         let name = &engine.streams().get(gap.stream).name;
-        let is_it = |known: &Gap| *known.stream == **name && known.after == gap.after && known.before == gap.before;
-        if gap.count.is_none() && engine.globals().gaps.iter().any(is_it) {
-            return self.count_lost(&gap);
-        }
         if gap.count.is_none() {
             self.control.doubt_published();
             if !self.settings.faults.has(Fault::ForgetDoubtAtFailover) {
                 self.outbox.doubt_orders();
             }
+        }
+        let is_it = |known: &Gap| *known.stream == **name && known.after == gap.after && known.before == gap.before;
+        // A process that ended before it had counted a gap finds it again. One that has counted it has found another, with
+        // the same entries around it.
+        let is_another = self.counted.contains(&(gap.stream, gap.after, gap.before));
+        if gap.count.is_none() && !is_another && engine.globals().gaps.iter().any(is_it) {
+            return self.count_lost(&gap);
         }
         // On disk before any entry after it: a process that ends in between finds the same gap.
         self.changes.push(RowChange::GapFound(gap.clone()));
@@ -190,6 +198,7 @@ impl Delivery {
     fn count_lost(&mut self, gap: &StreamGap) {
         let index = usize::from(gap.stream.0);
         self.positions[index] = self.positions[index].over(gap);
+        self.counted.insert((gap.stream, gap.after, gap.before));
         self.moved[index] = true;
         self.changes.push(RowChange::GapPublished(gap.clone()));
         self.checkpoint = Checkpointing::Due;

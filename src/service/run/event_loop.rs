@@ -257,6 +257,7 @@ impl EventLoop {
                     processor.delivery.handle_delivered(stream, ids);
                 }
             }
+            Message::DeliveredAnew => processor.delivery.handle_delivered_anew(&processor.driver.engine),
             Message::ReadTo { ms } => processor.delivery.handle_read_to(ms),
             Message::Lost(gap) => processor.delivery.handle_gap(gap, &processor.driver.engine),
             Message::Surveyed(surveys, ahead) => self.publisher.surveyed(surveys, ahead),

@@ -40,6 +40,8 @@ pub enum Message {
     KillRead { stream: StreamId, id: EntryId },
     /// Entries that were delivered and need not be folded. They are acknowledged if they are at or before the cursor.
     Delivered(Vec<(StreamId, Vec<EntryId>)>),
+    /// What the group has delivered is told anew from here on.
+    DeliveredAnew,
     /// A part of a stream is missing.
     Lost(StreamGap),
     /// The statistics of all streams, and for each whether the id of its next entry is ahead of the server's clock.

@@ -297,6 +297,7 @@ impl Reader {
             return Ok(());
         }
         let lease = self.setup.role.borrow().lease().map(str::to_owned);
+        self.send(Message::DeliveredAnew)?;
         match lease {
             None => {
                 self.range_to.fill(None);

@@ -5,19 +5,20 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use crate::command::{cargo, program, run as run_command};
-use crate::{book, deny, test};
+use crate::{book, deny, simulate, test};
 
 type Check = (&'static str, fn() -> anyhow::Result<()>);
 
 /// Runs all checks, the quick ones first and the tests last; ends at the first that fails.
 pub fn run() -> anyhow::Result<()> {
-    let checks: [Check; 6] = [
+    let checks: [Check; 7] = [
         ("format", format),
         ("dependencies", deny::check),
         ("lints", lints),
         ("documentation", documentation),
         ("book", book::build),
         ("tests", || test::run(&["--locked".to_owned()])),
+        ("simulator", simulate::check),
     ];
     let mut took = Vec::new();
     for (name, check) in checks {

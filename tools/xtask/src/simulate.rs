@@ -68,6 +68,12 @@ fn asked(args: &[String]) -> anyhow::Result<Asked> {
     Ok(asked)
 }
 
+/// What has to pass before a change lands: many seeds and the deliberate faults.
+pub fn check() -> anyhow::Result<()> {
+    let mut command = tests(Build::Tests, &[MANY, FAULTS]);
+    command::run(command.env("HARVESTER_SEEDS", SEEDS_DEFAULT.to_string()))
+}
+
 fn tests(build: Build, names: &[&str]) -> Command {
     let mut command = all();
     if let Build::Soak = build {
@@ -94,7 +100,5 @@ fn one(seed: u64, is_traced: bool) -> anyhow::Result<()> {
 
 /// How soon each deliberate fault is found.
 pub fn faults(build: Build) -> Command {
-    let mut command = tests(build, &[FAULTS]);
-    command.env("HARVESTER_FAULTS_WHOLE", "1");
-    command
+    tests(build, &[FAULTS])
 }
