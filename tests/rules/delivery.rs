@@ -426,6 +426,25 @@ fn a_decision_that_was_only_trimmed_is_not_looked_for_twice() {
     assert_eq!(rig.actions(), ["offer 2"], "without the entry that is gone");
 }
 
+/// Another instance has written the one behind it, and both entries before that are trimmed.
+#[test]
+fn a_trimmed_decision_is_not_looked_for_twice_though_a_later_one_is_written() {
+    let mut rig = with_an_order();
+    assert_eq!(rig.actions()[0], "offer 1");
+    rig.written(1, 1_770_163_200_003);
+    rig.decide("BUSDT", 1_770_163_300_000);
+    rig.decide("CUSDT", 1_770_163_400_000);
+    rig.sync();
+    rig.delivery.handle_acknowledged();
+    rig.actions();
+    rig.written(3, 1_770_163_400_003);
+    rig.delivery.handle_offered(2, Answer::Lost, 1);
+    rig.delivery.handle_acknowledged();
+    assert_eq!(rig.actions(), ["check 1 3"]);
+    rig.delivery.handle_checked(&[], &rig.lab.engine);
+    assert_eq!(rig.actions(), ["offer 2"], "without the entry that is gone");
+}
+
 #[test]
 fn a_decision_in_doubt_holds_everything_after_it_for_ten_seconds() {
     let mut rig = Rig::leading(Settings::default());

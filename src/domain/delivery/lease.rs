@@ -140,8 +140,9 @@ impl Delivery {
 
     fn end_check(&mut self) {
         let any_lost = std::mem::take(&mut self.any_lost);
-        let last = self.outbox.rows().rev().find_map(|row| row.written);
-        self.gate.checked(last.filter(|_| !any_lost));
+        // Decisions behind the next one may be written already, by another instance.
+        let before_next = self.outbox.rows().map_while(|row| row.written).last();
+        self.gate.checked(before_next.filter(|_| !any_lost));
         let again = || self.outbox.rows().filter(|row| row.again && row.written.is_none()).map(|row| row.seq);
         if let (true, Some(first), Some(last)) = (any_lost, again().min(), again().max()) {
             self.notices.push_back(Notice::WrittenAgain { count: again().count(), first, last });
