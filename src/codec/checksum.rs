@@ -60,32 +60,41 @@ pub fn state_checksum(engine: &Engine) -> [u8; 32] {
         part(encode(&book.closed));
     }
     let accounts = engine.accounts();
-    for symbol in engine.symbols().filter(|symbol| !symbol.of_accounts.is_empty()) {
+    let mut with_intents: Vec<&Symbol> = engine.symbols().filter(|symbol| !symbol.of_accounts.is_empty()).collect();
+    with_intents.sort_by_key(|symbol| &symbol.name);
+    for symbol in with_intents {
         let symbol = tidied(symbol, now_ms);
-        let mut of_accounts: Vec<_> =
-            symbol.of_accounts.iter().map(|(account, intents)| (&accounts.get(*account).name, intents)).collect();
+        let known = symbol.of_accounts.iter().filter(|(_, intents)| **intents != Intents::default());
+        let mut of_accounts: Vec<_> = known.map(|(account, intents)| (&accounts.get(*account).name, intents)).collect();
         of_accounts.sort_by_key(|(name, _)| *name);
-        part(encode(&(&symbol.name, of_accounts)));
-    }
-    if !accounts.is_plain() {
-        let mut all: Vec<_> = accounts.iter().collect();
-        all.sort_by_key(|account| &account.name);
-        for account in all {
-            let decided_ms = account.decided_ms.iter().copied().filter(recent).collect();
-            part(encode(&Account { decided_ms, ..account.clone() }));
+        if !of_accounts.is_empty() {
+            part(encode(&(&symbol.name, of_accounts)));
         }
-        let mut accepted: Vec<_> = accounts
-            .gaps_accepted
-            .iter()
-            .map(|(account, symbol)| {
-                (account.map(|a| accounts.get(a).name.clone()), symbol.map(|s| engine.symbol(s).name.clone()))
-            })
-            .collect();
-        accepted.sort();
+    }
+    let tidied_account = |account: &Account| {
+        let decided_ms = account.decided_ms.iter().copied().filter(recent).collect();
+        Account { decided_ms, ..account.clone() }
+    };
+    let mut all: Vec<Account> = accounts.iter().map(tidied_account).filter(|account| !account.is_blank()).collect();
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    for account in all {
+        part(encode(&account));
+    }
+    let mut accepted: Vec<_> = accounts
+        .gaps_accepted
+        .iter()
+        .map(|(account, symbol)| {
+            (account.map(|a| accounts.get(a).name.clone()), symbol.map(|s| engine.symbol(s).name.clone()))
+        })
+        .collect();
+    accepted.sort();
+    if !accepted.is_empty() {
         part(encode(&accepted));
     }
     let plans_from = now_ms.saturating_sub(INTENT_MEMORY_MS);
-    for known in engine.plans().filter(|known| known.plan.id.ms >= plans_from) {
+    let mut plans: Vec<&KnownPlan> = engine.plans().filter(|known| known.plan.id.ms >= plans_from).collect();
+    plans.sort_by_key(|known| (&known.plan.plan_id, &accounts.get(known.plan.account).name));
+    for known in plans {
         let mut known: KnownPlan = known.clone();
         part(encode(&engine.symbol(known.plan.symbol).name));
         known.plan.symbol = SymbolId(0);

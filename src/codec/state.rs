@@ -16,7 +16,7 @@ use crate::domain::book::position::Position;
 use crate::domain::book::state::{Book, Disagreement, Hot};
 use crate::domain::book::symbol::{Mark, Symbol};
 use crate::domain::book::view::BookView;
-use crate::domain::engine::accounts::{AcceptedGap, Account};
+use crate::domain::engine::accounts::Account;
 use crate::domain::engine::persisted::StoredState;
 use crate::domain::engine::{Changes, Engine, Globals, RULES_VERSION};
 use crate::domain::event::ids::{AccountId, BookId, EntryId, PositionId, StreamId, SymbolId};
@@ -59,6 +59,9 @@ const ACCEPTED_GAPS: &[u8] = b"e/";
 const BOOK: &[u8] = b"b/";
 const INTENTS: &[u8] = b"j/";
 const PLAN_OF_BOOK: &[u8] = b"v/";
+
+/// The gaps that were accepted in part, by name of the account.
+type StoredGaps = BTreeSet<(Option<Box<str>>, Option<SymbolId>)>;
 
 /// A row that cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -251,8 +254,20 @@ fn plan_row(engine: &Engine, known: &KnownPlan) -> StoredRow {
     (row_key, encode(&(&engine.accounts().get(plan.account).name, plan.position_side, known)))
 }
 
-fn account_row(index: AccountId, account: &Account) -> StoredRow {
-    (key(ACCOUNT, &index.0.to_be_bytes()), encode(account))
+/// Returns the row of an account. Its key is the name: another process may name accounts in another order.
+fn account_row(account: &Account) -> StoredRow {
+    (key(ACCOUNT, account.name.as_bytes()), encode(account))
+}
+
+/// Returns the row of the gaps that were accepted in part: the names of their accounts, and their symbols.
+fn accepted_gaps_row(engine: &Engine) -> Option<StoredRow> {
+    let accounts = engine.accounts();
+    let named: StoredGaps = accounts
+        .gaps_accepted
+        .iter()
+        .map(|(account, symbol)| (account.map(|account| accounts.get(account).name.clone()), *symbol))
+        .collect();
+    (!named.is_empty()).then(|| (ACCEPTED_GAPS.to_vec(), encode(&named)))
 }
 
 /// Returns the row that names a book, unless its symbol names it.
@@ -299,15 +314,14 @@ pub fn changed_rows(engine: &Engine, changes: &Changes, names_written: &mut usiz
         }
     }
     for &account in &changes.accounts {
-        put(account_row(account, engine.accounts().get(account)));
+        put(account_row(engine.accounts().get(account)));
     }
     for plan in &changes.plans {
         if let Some(known) = engine.plan(plan) {
             put(plan_row(engine, known));
         }
     }
-    let accepted = &engine.accounts().gaps_accepted;
-    rows.push((ACCEPTED_GAPS.to_vec(), (!accepted.is_empty()).then(|| encode(accepted))));
+    rows.push((ACCEPTED_GAPS.to_vec(), accepted_gaps_row(engine).map(|(_, value)| value)));
     for (plan_id, account) in changes.plans_forgotten.iter().filter(|plan| engine.plan(plan).is_none()) {
         rows.push((plan_key(engine, plan_id, *account), None));
         if !account.is_named() && !engine.accounts().is_plain() {
@@ -338,13 +352,9 @@ pub fn all_rows(engine: &Engine) -> Vec<StoredRow> {
             rows.push((closed_key(&book.name, position.id), encode(position)));
         }
     }
-    for (index, account) in engine.accounts().ids().zip(engine.accounts().iter()) {
-        if *account != Account::default() {
-            rows.push(account_row(index, account));
-        }
-    }
-    let accepted = &engine.accounts().gaps_accepted;
-    rows.extend((!accepted.is_empty()).then(|| (ACCEPTED_GAPS.to_vec(), encode(accepted))));
+    let accounts = engine.accounts().iter().filter(|account| **account != Account::default());
+    rows.extend(accounts.map(account_row));
+    rows.extend(accepted_gaps_row(engine));
     rows.extend(engine.plans().map(|known| plan_row(engine, known)));
     rows
 }
@@ -381,14 +391,8 @@ pub fn load<R: Rows>(rows: &R, made_with: &Streams, engine: &mut Engine) -> Resu
     for (row_key, value) in rows.scan(ACCOUNT)? {
         accounts.push(decode(&row_key, &value)?);
     }
-    // The configuration may have named accounts to the engine before.
-    for account in &accounts {
-        engine.intern_account(&account.name);
-    }
-    let indices: BTreeMap<Box<str>, AccountId> =
-        engine.accounts().iter().map(|account| account.name.clone()).zip(engine.accounts().ids()).collect();
-    let index_of = |name: &str| indices.get(name).copied().unwrap_or_default();
-    let moved = |stream: StreamId| engine.streams().id_of(&made_with.get(stream).name);
+    let streams = engine.streams().clone();
+    let moved = |stream: StreamId| streams.id_of(&made_with.get(stream).name);
     let recent_closed = |name: &str| -> Result<Vec<Position>, R::Error> {
         let is_recent = |position: &Position| position.closed.is_none_or(|entry| entry.id.ms >= closed_from);
         let mut closed: Vec<Position> = closed_positions(rows, name)?.into_iter().filter(is_recent).collect();
@@ -413,14 +417,14 @@ pub fn load<R: Rows>(rows: &R, made_with: &Streams, engine: &mut Engine) -> Resu
     for (row_key, value) in rows.scan(INTENTS)? {
         let (account, symbol, intents): (String, String, Intents) = decode(&row_key, &value)?;
         if let Some(symbol) = by_name.get(&*symbol) {
-            symbols[symbol.0 as usize].0.of_accounts.insert(index_of(&account), intents);
+            symbols[symbol.0 as usize].0.of_accounts.insert(engine.intern_account(&account), intents);
         }
     }
     let mut books: Vec<(SymbolId, Book)> = Vec::new();
     for (row_key, value) in rows.scan(BOOK)? {
         let (account, symbol, side): (String, String, PositionSide) = decode(&row_key, &value)?;
         let Some(&id) = by_name.get(&*symbol) else { continue };
-        let mut book = Book::new(index_of(&account), &account, &symbol, side);
+        let mut book = Book::new(engine.intern_account(&account), &account, &symbol, side);
         let hot: Option<HotValue> = one(rows, HOT, &book.name)?;
         book.hot = hot.map(hot_of).unwrap_or_default();
         book.orders = one(rows, COLD, &book.name)?.unwrap_or_default();
@@ -433,14 +437,18 @@ pub fn load<R: Rows>(rows: &R, made_with: &Streams, engine: &mut Engine) -> Resu
     }
     for (row_key, value) in rows.scan(PLAN_OF_BOOK)? {
         let (account, side, mut known): (String, Option<PositionSide>, KnownPlan) = decode(&row_key, &value)?;
-        (known.plan.account, known.plan.position_side) = (index_of(&account), side);
+        (known.plan.account, known.plan.position_side) = (engine.intern_account(&account), side);
         plans.push(known);
     }
     plans.sort_by_key(|known| known.plan.id);
-    let gaps_accepted: BTreeSet<AcceptedGap> = match rows.scan(ACCEPTED_GAPS)?.first() {
+    let named_gaps: StoredGaps = match rows.scan(ACCEPTED_GAPS)?.first() {
         Some((row_key, value)) => decode(row_key, value)?,
         None => BTreeSet::new(),
     };
+    let gaps_accepted = named_gaps
+        .into_iter()
+        .map(|(account, symbol)| (account.map(|name| engine.intern_account(&name)), symbol))
+        .collect();
     engine.restore(StoredState { globals, accounts, gaps_accepted, symbols, books, plans });
     for (row_key, value) in rows.scan(CURSOR)? {
         let name = String::from_utf8_lossy(&row_key[CURSOR.len()..]).into_owned();

@@ -4,6 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::child::{FORMAT, assert_whole, commit_next, spawn, store_with};
+use crate::support::binary::{harvester, name, run};
+use crate::support::lab::entry_line;
+use crate::support::{config, replayed};
+use harvester::cli::replay::Request;
 use harvester::shell::store::{OpenError, Rebuild, Store};
 
 fn rebuild_with(dir: &Path, commits: u64) -> Rebuild {
@@ -163,4 +167,68 @@ fn a_swap_leaves_a_folder_of_something_else_where_it_is() {
     let refused = rebuild_with(&dir, 5).swap().expect_err("not ours");
     assert!(matches!(refused, OpenError::Foreign { .. }), "{refused:?}");
     assert_eq!(fs::read(dir.join("letter")).expect("a file"), b"text");
+}
+
+const LADDER: &str = "mode = \"live\"\nladder = \"0.5:0.25,1:0.25\"\natr_unit = { default = \"absolute\" }\n\
+    price_sources = [\"market.tick\"]\non_live = \"take\"\nrequire_instrument = false\n";
+
+/// The second process knows another account from its configuration before it reads the store.
+#[test]
+fn a_store_goes_on_when_the_configuration_names_another_account() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |file: &str, text: &str| {
+        let path = folder.path().join(file);
+        std::fs::write(&path, text).expect("a file");
+        path
+    };
+    let adopted = |id: u64, account: &str| {
+        let policy = format!(
+            r#"{{{account}"policy":{{"mode":"live","ladder":[{{"r":"0.5","fraction":"0.25"}},{{"r":"1","fraction":"0.25"}}],"atr_unit":{{"default":"absolute"}},"price_sources":["market.tick"],"on_live":"take","require_instrument":false}}}}"#
+        );
+        entry_line(
+            "quantum:stream:harvest.control",
+            &format!("{id}-0"),
+            &[("event_type", "policy.adopted"), ("payload", &policy)],
+        )
+    };
+    let opened = |seq: u64, account: &str| {
+        let fields = [
+            ("symbol", "SOLUSDT"),
+            ("executed", "true"),
+            ("side", "BUY"),
+            ("executedQty", "10"),
+            ("avgPrice", "100"),
+            ("order_status", "FILLED"),
+            ("account", account),
+            ("orderId", account),
+        ];
+        entry_line("quantum:stream:apply.result", &format!("1770163201000-{seq}"), &fields)
+    };
+    let intent = r#"{"symbol":"SOLUSDT","side":"BUY","entry_price":100,"atr_value":2,"volatility_factor":1}"#;
+    let intent = [("event_type", "trade.intent"), ("payload", intent)];
+    let before = [
+        adopted(1_770_163_200_000, ""),
+        entry_line("quantum:stream:trade.intent", "1770163200500-0", &intent),
+        opened(0, "a"),
+        opened(1, "c"),
+    ];
+    let price = [("event_type", "market.tick"), ("payload", r#"{"symbol":"SOLUSDT","price":101.2}"#)];
+    let after = [
+        adopted(1_770_163_203_000, r#""account":"c","#),
+        entry_line("quantum:stream:market.tick", "1770163204000-0", &price),
+    ];
+    let first = write("1.jsonl", &(before.join("\n") + "\n"));
+    let second = write("2.jsonl", &(after.join("\n") + "\n"));
+    let plain = write("plain.toml", &format!("[policy]\n{LADDER}"));
+    let named = write("named.toml", &format!("[policy]\n{LADDER}[policy.accounts.c]\nmin_r = \"0.6\"\n"));
+    let store = folder.path().join("store");
+    for (history, file) in [(&first, &plain), (&second, &named)] {
+        let request = Request { histories: vec![history.clone()], store: Some(store.clone()), ..Request::default() };
+        replayed(&request, &config(Some(file)));
+    }
+    let both = folder.path().join("both");
+    let request = Request { histories: vec![first, second], store: Some(both.clone()), ..Request::default() };
+    replayed(&request, &config(Some(&named)));
+    let same = run(harvester().args(["diff", name(&store), name(&both)]));
+    assert!(same.out.contains("They are the same"), "{}", same.out);
 }

@@ -60,6 +60,13 @@ impl Default for Accounts {
     }
 }
 
+impl Account {
+    /// Returns true if nothing is known of it but its name, which may be from the configuration only.
+    pub fn is_blank(&self) -> bool {
+        *self == Self { name: self.name.clone(), ..Self::default() }
+    }
+}
+
 impl Accounts {
     pub fn get(&self, id: AccountId) -> &Account {
         &self.list[id.0 as usize]
@@ -121,6 +128,15 @@ impl Accounts {
     #[inline]
     pub(super) fn policy_in_force(&self, account: AccountId) -> Option<&Policy> {
         self.in_force[account.0 as usize].as_ref()
+    }
+
+    /// Drops the policies of accounts that are only configured: those were the ones before any adoption.
+    pub(super) fn drop_configured(&mut self) {
+        for account in self.ids() {
+            if !self.get(account).policy_adopted && self.get(account).policy.is_some() {
+                self.get_mut(account).policy = None;
+            }
+        }
     }
 
     /// Combines the policies of accounts with the general one. Settings for prices are always those of the general

@@ -122,13 +122,7 @@ impl Engine {
             Some(policy) => {
                 self.globals.policy = policy;
                 self.globals.policy_adopted = true;
-                // The policies of accounts in the configuration were those before any adoption.
-                for account in self.accounts.ids() {
-                    let of_account = self.accounts.get_mut(account);
-                    if !of_account.policy_adopted {
-                        of_account.policy = None;
-                    }
-                }
+                self.accounts.drop_configured();
             }
             None => return,
         }

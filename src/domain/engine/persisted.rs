@@ -28,6 +28,9 @@ impl Engine {
                 }
             }
         }
+        if self.globals.policy_adopted {
+            self.accounts.drop_configured();
+        }
         self.accounts.combine(&self.globals.policy);
         let is_split = |known: &KnownPlan| known.plan.account.is_named() || known.plan.position_side.is_some();
         self.accounts.is_split |= self.accounts.get(AccountId::NONE).hedged || plans.iter().any(is_split);
@@ -197,7 +200,6 @@ impl Engine {
 /// The state as a store keeps it.
 pub struct StoredState {
     pub globals: Globals,
-    /// By index. The account without a name is the first, if anything is known of it.
     pub accounts: Vec<Account>,
     pub gaps_accepted: BTreeSet<AcceptedGap>,
     /// By index, each with the one-way book of the account without a name.
