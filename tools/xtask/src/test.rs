@@ -9,9 +9,8 @@ use crate::setup;
 
 /// Number of tests that a test binary runs at once.
 const THREADS: &str = "RUST_TEST_THREADS";
-/// The deliberate faults of the simulator. All tests are built with them, so that nothing is built twice; a build that
-/// is used never is.
-pub const FAULTS: &str = "harvester/faults";
+/// Set in the environment, tests write what they otherwise compare.
+pub const BLESS: &str = "HARVESTER_BLESS";
 
 /// Sets up what tests need and runs them all, whatever fails on the way.
 ///
@@ -51,14 +50,16 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
 }
 
 /// `cargo test` of the workspace, as all tasks call it: another choice of packages or features is another build.
+///
+/// Tests have all features, the deliberate faults of the simulator among them; a build that is used never has those.
 pub fn all() -> Command {
     let mut command = cargo();
-    command.args(["test", "--workspace", "--features", FAULTS, "--no-fail-fast"]);
+    command.args(["test", "--workspace", "--all-features", "--no-fail-fast"]);
     command
 }
 
 /// Rewrites the golden lines and the stories; the diff is the review.
 pub fn bless() -> anyhow::Result<()> {
-    command::run(all().args(["--test", "rules", "--", "cases::"]).env("HARVESTER_BLESS", "1"))?;
+    command::run(all().args(["--test", "rules", "--", "cases::"]).env(BLESS, "1"))?;
     command::run(program("git").args(["--no-pager", "diff", "--stat", "--", "replay"]))
 }

@@ -1,18 +1,18 @@
 //! `book`: the documentation in `docs/` as a book, and the links of all Markdown files.
 //!
-//! In reading order: `task` checks the `proofs` of the incidents and the links (`links`, on `page`s), then has mdBook build
-//! the book.
+//! In reading order: `task` has mdBook build the book; tests check the `proofs` of the incidents, and the `links` on `page`s.
 //!
 //! mdBook is built by `cargo install`, as cargo-deny is: as a library it would bring 50 crates into `Cargo.lock`, with a
 //! licence of its own, and the lints of all features would compile them once more. Link checkers of the registry bring
 //! 250 to 400 crates, most of them for links to the network; ours needs the Markdown parser that mdBook uses.
 
-mod proofs;
 mod task;
 
-#[cfg(feature = "book")]
+#[cfg(test)]
 mod links;
-#[cfg(feature = "book")]
+#[cfg(test)]
 mod page;
+#[cfg(test)]
+mod proofs;
 
-pub use task::{inner, run};
+pub use task::{build, run};

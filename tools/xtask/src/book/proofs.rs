@@ -4,14 +4,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use crate::command::{cases, root};
 
 const PAGE: &str = "docs/incidents.md";
 
-/// Checks that each incident has a proof, and that each proof exists.
-pub fn check() -> anyhow::Result<()> {
+#[test]
+fn each_incident_has_a_proof_that_exists() -> anyhow::Result<()> {
     let text = fs::read_to_string(root().join(PAGE)).with_context(|| format!("cannot read {PAGE}"))?;
     let mut code = String::new();
     for folder in ["src", "tests"] {
@@ -20,9 +20,7 @@ pub fn check() -> anyhow::Result<()> {
     let cases: Vec<PathBuf> = cases()?;
     let exists = |name: &str| cases.iter().any(|case| case.ends_with(name)) || code.contains(&format!("fn {name}("));
     let wrong = wrong(&text, &exists);
-    if !wrong.is_empty() {
-        bail!("{} incidents of {PAGE} lack their proof:\n  {}", wrong.len(), wrong.join("\n  "));
-    }
+    assert!(wrong.is_empty(), "{} incidents of {PAGE} lack their proof:\n  {}", wrong.len(), wrong.join("\n  "));
     Ok(())
 }
 

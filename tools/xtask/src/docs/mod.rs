@@ -1,21 +1,21 @@
 //! `docs`: the pages of `docs/reference/`, written from the code that they describe.
 //!
-//! In reading order: `task` starts the part that has the project built in; `pages` writes or compares the pages, one
-//! file each: `command_line`, `metrics`, `configuration`.
+//! In reading order: `task` runs the test that compares or writes the `pages`, one file each: `command_line`, `metrics`,
+//! `configuration`.
 
 mod task;
 
-#[cfg(feature = "docs")]
+#[cfg(test)]
 mod command_line;
-#[cfg(feature = "docs")]
+#[cfg(test)]
 mod configuration;
-#[cfg(feature = "docs")]
+#[cfg(test)]
 mod metrics;
-#[cfg(feature = "docs")]
+#[cfg(test)]
 mod pages;
 /// The report of which everything is known, which the tests of the metrics use, too.
-#[cfg(feature = "docs")]
+#[cfg(test)]
 #[path = "../../../../tests/console/telling/well.rs"]
 mod well;
 
-pub use task::{check, inner, run};
+pub use task::run;

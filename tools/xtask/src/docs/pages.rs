@@ -1,12 +1,12 @@
-//! Writes the generated pages, or compares them with the files.
-
-use anyhow::{Context as _, bail};
+//! Compares the generated pages with the files, or writes them.
 
 use super::{command_line, configuration, metrics};
 use crate::command::root;
+use crate::test::BLESS;
 
-/// Writes all pages. With `is_check`, writes nothing and returns an error that names the pages that differ.
-pub fn all(is_check: bool) -> anyhow::Result<()> {
+#[test]
+fn the_pages_are_as_the_code_says() -> anyhow::Result<()> {
+    let is_written = std::env::var_os(BLESS).is_some();
     let pages = [
         ("docs/reference/command-line.md", command_line::page()),
         ("docs/reference/configuration.md", configuration::page()?),
@@ -18,15 +18,14 @@ pub fn all(is_check: bool) -> anyhow::Result<()> {
         if std::fs::read_to_string(&file).is_ok_and(|text| text == page) {
             continue;
         }
-        if !is_check {
-            std::fs::write(&file, page).with_context(|| format!("cannot write {}", file.display()))?;
-            println!("{path} is written");
+        if is_written {
+            std::fs::write(&file, page)?;
+        } else {
+            differ.push(path);
         }
-        differ.push(path);
     }
-    if is_check && !differ.is_empty() {
-        bail!("{} differs from the code: run `cargo xtask docs` and commit what it writes", differ.join(", "));
-    }
+    let differ = differ.join(", ");
+    assert!(differ.is_empty(), "{differ}: differs from the code; run `cargo xtask docs` and commit what it writes");
     Ok(())
 }
 
