@@ -27,10 +27,10 @@ use crate::domain::exit::policy::Policy;
 /// Format of the rows. A store of another format is not read, but folded again. It is also raised where a mended
 /// difference from the contract changes what existing histories give.
 ///
-/// Format 5 has rows for books and accounts. The rows of one-way books without an account are those of format 4. A store
-/// of format 4 is folded again nevertheless: it netted all accounts, refused LONG and SHORT, and does not tell whether
-/// entries named them.
-pub const FORMAT_VERSION: u32 = 5;
+/// Format 5 has rows for books and accounts. Stores of format 4 netted all accounts, refused LONG and SHORT, and do not tell
+/// whether entries named them. Format 6 keeps the rescales of a symbol, ATR as they were stated, and the orders that only
+/// refusals have named.
+pub const FORMAT_VERSION: u32 = 6;
 
 /// A longer name is replaced by its hash in a key. [bytes]
 const NAME_BYTES_MAX: usize = 256;

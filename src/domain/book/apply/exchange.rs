@@ -188,7 +188,7 @@ impl Fold<'_> {
     pub fn trade(&mut self, book: &mut BookMut<'_>, fact: &TradeFact) -> Result<(), Reason> {
         let Some(key) = self.order_of_trade(book, fact) else { return Ok(()) };
         let step = book.step_size();
-        let is_known = book.orders.contains_key(&key);
+        let is_known = book.orders.get(&key).is_some_and(|order| !order.refused_only);
         if !is_known && self.is_too_late(fact.time.ms()) && !self.is_before_opening(book, fact) {
             return Err(Reason::TooLate);
         }
@@ -198,6 +198,7 @@ impl Fold<'_> {
         }
         let order = self.order(book, &key);
         order.last_ms = self.entry.id.ms;
+        order.refused_only = false;
         order.side = order.side.or(Some(fact.trade.side));
         let decision = order.decision_id.clone();
         let (plan_id, reduce_only) = (order.plan_id.clone(), order.reduce_only);

@@ -53,22 +53,48 @@ impl Fold<'_> {
         self.fill(book, fact, fill, &resolved, decision_id)
     }
 
-    /// Lets the order of a result that fills nothing keep what the result names of it.
+    /// Lets the order of a result that fills nothing keep what the result names of it. Returns the order.
     pub fn unfilled_order(
         &mut self,
         book: &mut BookMut<'_>,
         fact: &ResultFact,
         plan: Option<&KnownPlan>,
         decision_id: Option<&str>,
-    ) {
+    ) -> Option<OrderKey> {
         match &fact.outcome {
-            Outcome::Fills(_) | Outcome::Refused { duplicate: true, .. } => {}
-            Outcome::Accepted { order } => {
-                self.accepted_order(book, order, fact.plan_id.as_deref(), plan, decision_id);
-            }
+            Outcome::Fills(_) | Outcome::Refused { duplicate: true, .. } => None,
+            Outcome::Accepted { order } => self.accepted_order(book, order, fact.plan_id.as_deref(), plan, decision_id),
             Outcome::Refused { order, .. } => {
-                self.refused_order(book, order, fact.plan_id.as_deref(), plan, decision_id);
+                self.refused_order(book, order, fact.plan_id.as_deref(), plan, decision_id)
             }
+        }
+    }
+
+    /// Applies what an order has filled as the outcome of a decision, where an entry names the plan of the decision only
+    /// later. A fill from before the decision, or one that opens, is not of it: some executors refuse under ids that they
+    /// use again.
+    pub fn outcome_of_order(&self, book: &mut Book, key: &OrderKey, decision_id: Option<&str>) {
+        let Some(decision_id) = decision_id else { return };
+        let Some(order) = book.orders.get(key).filter(|order| !order.parts.is_empty()) else { return };
+        let (side, filled) = (order.side, order.applied());
+        let mut entries = book.entries_of(key);
+        if entries.is_empty() {
+            entries.push(self.entry.id);
+        }
+        let Some(position) = book.positions_mut().find(|position| position.has_decision(decision_id)) else { return };
+        let is_closing = side == Some(position.direction.closing_side());
+        let since = position.decided(decision_id);
+        if !is_closing || position.has_filled(decision_id) {
+            return;
+        }
+        for entry in entries.into_iter().filter(|entry| since.is_none_or(|since| *entry >= since)) {
+            position.apply_outcome(
+                decision_id,
+                DecisionOutcome::Filled { is_final: false },
+                entry,
+                filled,
+                self.policy,
+            );
         }
     }
 
