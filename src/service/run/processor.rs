@@ -324,7 +324,7 @@ impl Processor {
     ) {
         let (stream, id) = (&self.driver.streams().get(entry.stream).name, entry.id);
         if let Disposition::Quarantined(reason) = disposition {
-            if matches!(entry.kind, StreamKind::Result | StreamKind::Snapshot) {
+            if matches!(entry.kind, StreamKind::Result | StreamKind::Snapshot) || entry.is_of_exchange() {
                 tracing::warn!(%stream, %id, reason = reason.name(), "UNREADABLE");
             }
             if is_foreign {
