@@ -120,12 +120,13 @@ impl Fold<'_> {
         let held = book.qty();
         let since_ms = book.known_ms();
         let entry = self.entry;
+        // A look-up that opens a position is no agreement: it confirms neither our history nor a price. The next one does.
+        let is_opened_by_look_up = held.is_zero() && fact.looked_up;
         let change =
             |cause, delta, price| PositionChange { since_ms, ..PositionChange::new(cause, delta, price, entry) };
         book.hot.diverged = false;
         book.hot.disagreement = None;
-        // A look-up that opens a position does not prove that our history contains it. The next one confirms it.
-        if !(held.is_zero() && fact.looked_up) {
+        if !is_opened_by_look_up {
             book.hot.history_gap = false;
         }
         if Self::is_rescaled(book, fact)? {
@@ -157,7 +158,9 @@ impl Fold<'_> {
             let price = book.hot.open.as_ref().and_then(|open| open.totals.entry);
             self.close(book, change(Cause::Adoption, held.negated(), price))?;
         }
-        self.looked_up(book);
+        if !is_opened_by_look_up {
+            self.looked_up(book);
+        }
         if closes {
             return Ok(());
         }
