@@ -291,6 +291,11 @@ impl Decoder {
         &self.streams
     }
 
+    /// Returns true if a key verifies signatures.
+    pub fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// Decodes one history line. Errors if its fields cannot be read. Their content is returned as in [`Self::decode`].
     pub fn decode_line(&mut self, stream: StreamId, id: EntryId, text: &[u8]) -> Result<Entry, serde_json::Error> {
         let index = usize::from(stream.0);
@@ -394,6 +399,7 @@ impl Decoder {
             }
             (Ok(Event::Decision(mut fact)), key) => {
                 fact.is_sealed = decision::is_sealed(key.as_ref(), id, fields);
+                fact.is_early = key.is_none() && fact.cause_id.ms > id.ms;
                 Ok(Event::Decision(fact))
             }
             (content, _) => content,

@@ -16,7 +16,7 @@ use crate::codec::{live, policy};
 use crate::config::Config;
 use crate::domain::delivery::fault::Faults;
 use crate::domain::delivery::{AccountPolicy, StreamPosition};
-use crate::domain::engine::Decisions;
+use crate::domain::engine::{Decisions, IDS_AHEAD_MAX_MS};
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::{StreamKind, Streams};
 use crate::domain::exit::policy::Policy;
@@ -217,6 +217,9 @@ async fn preload(starting: &mut Starting, server: &mut Server) -> anyhow::Result
             processor.look(&mut ahead, stream, id, &line::fields(text.as_bytes())?);
         }
     }
+    // Nobody vouches for an unsigned decision whose id is ahead of the clock. It waits for its turn, like all ids ahead.
+    let to_ms = server.time_ms().await?.saturating_add(IDS_AHEAD_MAX_MS);
+    let is_unsigned = !processor.driver.has_key();
     for (stream, named) in streams.iter().filter(|(stream, _)| is_read_ahead(streams.kind(*stream))) {
         let mut after = processor.engine().cursor(stream);
         loop {
@@ -226,6 +229,9 @@ async fn preload(starting: &mut Starting, server: &mut Server) -> anyhow::Result
                 page => page?,
             };
             for entry in &page {
+                if is_unsigned && streams.kind(stream) == StreamKind::Decision && entry.id.ms > to_ms {
+                    break;
+                }
                 processor.look(&mut ahead, stream, entry.id, &Fields::from_bytes(entry.pairs()));
                 after = Some(entry.id);
             }
