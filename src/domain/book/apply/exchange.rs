@@ -10,7 +10,7 @@ use crate::domain::book::rung::DecisionOutcome;
 use crate::domain::book::state::{Book, Disagreement};
 use crate::domain::book::view::BookMut;
 use crate::domain::event::{Direction, EventTime, PositionFact, Reason, TradeFact};
-use crate::domain::exit::policy::{AtrUnit, EntrySource, RiskSource};
+use crate::domain::exit::policy::{EntrySource, RiskSource};
 use crate::domain::units::{OutOfRange, Price, Qty, Ratio};
 
 impl Fold<'_> {
@@ -103,14 +103,20 @@ impl Fold<'_> {
 
     /// Rescales the open position and drops the prices in the old unit.
     fn rescale(&mut self, book: &mut BookMut<'_>, qty: Qty) -> Result<(), Reason> {
-        let (policy, entry) = (self.policy, self.entry);
+        let entry = self.entry;
+        let BookMut { symbol, book } = book;
         let Some(open) = &mut book.hot.open else { return Ok(()) };
-        let producer = open.risk.as_ref().and_then(|risk| risk.producer.as_deref());
-        let atr_is_absolute = policy.atr_unit_of(producer) == AtrUnit::Absolute;
-        open.rescale(qty, atr_is_absolute, entry)?;
+        // The books of a symbol show a rescale one after the other.
+        let shown = symbol.rescales.last().filter(|last| open.lacks(last)).copied();
+        open.rescale(qty, entry)?;
         open.confirmed_ms = entry.id.ms;
-        book.symbol.mark = None;
-        book.symbol.held_price = None;
+        if let Some(rescale) = open.rescales.last()
+            && !shown.map_or(Ok(false), |shown| shown.is_like(rescale))?
+        {
+            symbol.add_rescale(*rescale);
+        }
+        symbol.mark = None;
+        symbol.held_price = None;
         self.counters.count(Count::Rescaled);
         Ok(())
     }
@@ -166,12 +172,12 @@ impl Fold<'_> {
         }
         let direction = if fact.qty.is_negative() { Direction::Short } else { Direction::Long };
         self.open(book, direction);
-        let risk = book
-            .symbol
-            .latest_with_risk(book.account, direction)
+        let BookMut { symbol, book: of_book } = &mut *book;
+        let risk = symbol
+            .latest_with_risk(of_book.account, direction)
             .and_then(|intent| risk_of(intent, RiskSource::IntentNearest));
-        if let Some(open) = &mut book.hot.open {
-            open.risk = risk;
+        if let Some(open) = &mut of_book.hot.open {
+            open.take_risk(risk, &symbol.rescales)?;
             open.snapshot_qty = Some(fact.qty);
         }
         self.grow(book, change(Cause::SnapshotOpening, fact.qty, price))

@@ -166,11 +166,13 @@ impl Fold<'_> {
             rest = rest.minus(qty)?;
             let direction = if part.unexplained.is_negative() { Direction::Short } else { Direction::Long };
             let risk = self.risk_as_of(book.view(), direction, plan, found.at.id.ms).filter(|_| part.opens);
+            let rescales = if risk.is_some() { book.symbol.rescales.clone() } else { Vec::new() };
             let fill = LateFill { order: key.clone(), part: of_order, qty, price, entry: self.entry };
             if let Some(position) = position_mut(book, part.of)
                 && position.add_late_fill(part.change, fill, step)?
+                && risk.is_some()
             {
-                position.risk = risk.or(position.risk.take());
+                position.take_risk(risk, &rescales)?;
             }
             if let Some(order) = book.orders.get_mut(key).filter(|_| rest.is_positive()) {
                 of_order = order.split_last(qty)?;
@@ -192,10 +194,15 @@ impl Fold<'_> {
         let Some(position) = position_mut(book, of) else { return Ok(()) };
         let direction = position.direction;
         let explaining = ExplainingTrade { trade: trade.clone(), part };
-        let Some(began_ms) = position.explain(explaining, step)? else { return Ok(()) };
-        let risk = self.risk_as_of(book.view(), direction, None, began_ms);
+        let Some(began) = position.explain(explaining, step)? else { return Ok(()) };
+        let began_ms = began.own_ms.unwrap_or(opened.at.id.ms);
+        let orders = book.orders_of_id(&began.order_id).map(|(_, order)| order);
+        let of_side = orders.filter(|order| order.side.is_none_or(|side| side == began.side));
+        let plan = of_side.last().and_then(|order| self.plan_of(order.plan_id.as_deref()));
+        let risk = self.risk_as_of(book.view(), direction, plan, began_ms);
+        let rescales = book.symbol.rescales.clone();
         if let (Some(position), Some(risk)) = (position_mut(book, of), risk) {
-            position.risk = Some(risk);
+            position.take_risk(Some(risk), &rescales)?;
         }
         Ok(())
     }
