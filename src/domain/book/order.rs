@@ -260,6 +260,14 @@ impl Order {
         Ok((new, priced))
     }
 
+    /// Prices the parts again where the trades add up to the applied quantity: a flip has split the last of them.
+    ///
+    /// Returns the parts whose price changed.
+    pub fn priced_again(&mut self, step: Option<Qty>) -> Result<Vec<(u32, Price)>, OutOfRange> {
+        let sum = self.trades.iter().try_fold(Qty::ZERO, |sum, t| sum.plus(t.qty))?;
+        if sum.same(self.applied(), step) { self.price_from_trades() } else { Ok(Vec::new()) }
+    }
+
     /// Returns the trade that a new quantity consists of. The cumulative quantity of the results covers the first trades
     /// of the order by time. A trade among them moves a later one out of what they cover, and that one is new.
     fn new_of_trades(&self, trade: &Trade, qty: Qty) -> Result<Trade, OutOfRange> {

@@ -221,6 +221,8 @@ impl Fold<'_> {
             self.new_part(book, part, reduce_only, plan)?;
         }
         self.reprice(book, &key, &priced)?;
+        let priced = self.order(book, &key).priced_again(step)?;
+        self.reprice(book, &key, &priced)?;
         self.apply_outcome(book, decision.as_deref(), DecisionOutcome::Filled { is_final: false }, filled);
         Ok(())
     }

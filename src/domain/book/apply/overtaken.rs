@@ -98,6 +98,17 @@ impl Fold<'_> {
             return Ok(Placement::Contained);
         }
         if let Some(trade) = reported.trade
+            && let Some(found) = moves.iter().find(is_candidate)
+            && let Some((closed, rest)) = found.across_zero(reported, time_ms)?
+        {
+            let Some(order) = book.orders.get_mut(reported.key) else { return Ok(Placement::Contained) };
+            let part = order.split_last(closed.abs())?;
+            self.add_late_fill(book, found, ReportedPart { delta: closed, ..reported }, plan)?;
+            self.explain_by_trade(book, found, part, &Trade { qty: rest, ..trade.clone() })?;
+            self.counters.count(Count::FillsOvertaken);
+            return Ok(Placement::Contained);
+        }
+        if let Some(trade) = reported.trade
             && let Some(opened) = moves.iter().find(is_explaining_opening)
         {
             self.explain_by_trade(book, opened, reported.part, trade)?;
@@ -237,6 +248,17 @@ impl LookedUp {
     /// Returns true if a look-up opened a position, and an event time is before it.
     fn opens_after(&self, time_ms: u64) -> bool {
         time_ms < self.at.id.ms && self.parts.iter().any(|part| part.opens)
+    }
+
+    /// Returns the quantities by which a trade from before an adoption across zero explains it, if it explains both sides:
+    /// the part that closes, signed, and the rest, which explains the opening with the other trades. [base]
+    fn across_zero(&self, reported: ReportedPart<'_>, time_ms: u64) -> Result<Option<(Qty, Qty)>, OutOfRange> {
+        let closed = self.unexplained(reported)?;
+        let opening = self.parts.iter().find(|part| part.opens && part.is_unexplained_in(reported.delta));
+        let Some(opening) = opening.filter(|_| !closed.is_zero() && self.opens_after(time_ms)) else { return Ok(None) };
+        let rest = reported.delta.abs().minus(closed.abs())?;
+        let explains = time_ms >= self.since_ms && rest.is_positive() && rest <= opening.unexplained.abs();
+        Ok(explains.then_some((closed, rest)))
     }
 
     /// Returns the parts that a fill can explain: those in its direction and, for results, also the opening.
