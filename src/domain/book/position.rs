@@ -144,7 +144,7 @@ impl Position {
 
     /// Applies a change. Errors, with the position unchanged, if the totals are out of range.
     pub fn apply(&mut self, change: PositionChange) -> Result<(), OutOfRange> {
-        self.totals = self.totals.after(&change)?;
+        self.set_totals(self.totals.after(&change)?);
         self.dirty.0 = true;
         // Snapshots come every second. Of consecutive entry prices only the last one matters.
         if change.cause == Cause::EntrySet && self.changes.last().is_some_and(|m| m.cause == Cause::EntrySet) {
@@ -170,8 +170,14 @@ impl Position {
         self.dirty.0 = true;
         totals.qty = qty;
         totals.qty_largest = self.totals.qty_largest;
-        self.totals = totals;
+        self.set_totals(totals);
         Ok(())
+    }
+
+    /// Sets the totals. The exchange can only disagree with a price of fills that is in use.
+    fn set_totals(&mut self, totals: PositionTotals) {
+        self.totals = totals;
+        self.entry_price_disagrees &= totals.entry.is_some_and(|entry| entry.source == EntrySource::Fill);
     }
 
     /// Sets traded prices in the changes of an order's parts. Returns true if one changed.
