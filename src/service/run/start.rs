@@ -65,6 +65,9 @@ pub async fn start(
     new_chain: bool,
 ) -> anyhow::Result<Started> {
     let dir = &config.run.store;
+    if let Some(found) = config.run.folders_meet() {
+        bail!("{found}: give each a folder of its own, beside the other");
+    }
     if let Some(parent) = dir.parent() {
         std::fs::create_dir_all(parent).with_context(|| format!("making the folder {}", parent.display()))?;
     }
