@@ -64,12 +64,12 @@ fn of_sources(config: &Config) -> Vec<Check> {
     let is_known =
         |name: &str| OBSERVED.contains(&name) || config.streams.iter().any(|(_, stream)| stream.short_name() == name);
     let unknown = config.policy.price_sources.iter().filter(|name| !is_known(name));
-    let check = |name: &Box<str>| {
+    let check = |name: &str| {
         let found = format!("{name:?} is the short name of no stream that is read, and no observed source");
         let next = "name a stream without its prefix, such as market.tick, or one of redis_ticker, redis_market, api";
         Check::problem(AREA, "policy.price_sources", found, next)
     };
-    unknown.map(check).collect()
+    unknown.map(|name| &**name).map(check).collect()
 }
 
 /// Returns the kinds of streams that are not read, and a kill key that is a stream.
