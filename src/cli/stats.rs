@@ -91,7 +91,7 @@ fn times_ms(engine: &Engine, book: BookView<'_>, position: &Position) -> Vec<(Re
 fn evaluated_ms(book: BookView<'_>, open: &Position) -> u64 {
     let noted = open.holds.last().map(|change| change.since.ms);
     let prices = [book.symbol.mark, book.symbol.held_price].map(|mark| mark.map(|mark| mark.entry.ms));
-    let entries = prices.into_iter().chain([noted, book.hot.filled_ms, book.hot.looked_up.map(|entry| entry.ms)]);
+    let entries = prices.into_iter().chain([noted, Some(book.known_ms())]);
     entries.flatten().max().unwrap_or(open.opened.id.ms)
 }
 

@@ -48,7 +48,8 @@ pub fn of_position_fields(engine: &Engine, book: BookView<'_>, position: &Positi
     fields.push(of(
         "risk",
         or_none(position.risk.as_ref().map(|risk| {
-            format!("{} × {} ({} {})", risk.atr_value, risk.volatility_factor, risk.source.name(), risk.entry.id)
+            let atr = exit::atr_value(position, policy).unwrap_or(risk.atr_value);
+            format!("{atr} × {} ({} {})", risk.volatility_factor, risk.source.name(), risk.entry.id)
         })),
     ));
     fields.push(of("realized_pnl", or_none(totals.realized.map(|realized| realized.to_string()))));

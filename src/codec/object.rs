@@ -223,15 +223,19 @@ impl<'a> Object<'a> {
     }
 
     /// Lays `details` over the object, if it is a JSON object. Any other text is ignored. Errors if it nests too
-    /// deeply.
+    /// deeply, or if it begins as an object and cannot be read as one: a fill could be in it.
     pub fn lay_details(&mut self) -> Result<(), Reason> {
-        if let Ok(Some(details)) = self.json_text(&["details"]) {
+        if let Some(details) = self.json_text(&["details"])? {
+            let begins = details.trim_start().trim_start_matches('"').trim_start().starts_with('{');
             let inner = details.trim_start().starts_with('"').then(|| serde_json::from_str::<String>(&details).ok());
             let is_bounded = |text: &String| depth::is_bounded(text.as_bytes());
             if !is_bounded(&details) || !inner.flatten().as_ref().is_none_or(is_bounded) {
                 return Err(Reason::BadJson);
             }
-            self.overlay = Json::parse(Cow::Owned(details)).ok();
+            self.overlay = match Json::parse(Cow::Owned(details)) {
+                Err(reason) if begins => return Err(reason),
+                read => read.ok(),
+            };
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use crate::domain::book::order::ORDER_MEMORY_MS;
 use crate::domain::book::order::{Order, OrderKey};
 use crate::domain::book::plans::{KnownPlan, sha256_hex};
 use crate::domain::book::position::Position;
+use crate::domain::book::rescale::Rescale;
 use crate::domain::book::state::{Book, Disagreement, Hot};
 use crate::domain::book::symbol::{Mark, Symbol};
 use crate::domain::book::view::BookView;
@@ -27,10 +28,10 @@ use crate::domain::exit::policy::Policy;
 /// Format of the rows. A store of another format is not read, but folded again. It is also raised where a mended
 /// difference from the contract changes what existing histories give.
 ///
-/// Format 5 has rows for books and accounts. The rows of one-way books without an account are those of format 4. A store
-/// of format 4 is folded again nevertheless: it netted all accounts, refused LONG and SHORT, and does not tell whether
-/// entries named them.
-pub const FORMAT_VERSION: u32 = 5;
+/// Format 5 has rows for books and accounts. Stores of format 4 netted all accounts, refused LONG and SHORT, and do not tell
+/// whether entries named them. Format 6 keeps the rescales of a symbol, ATR as they were stated, and the orders that only
+/// refusals have named.
+pub const FORMAT_VERSION: u32 = 6;
 
 /// A longer name is replaced by its hash in a key. [bytes]
 const NAME_BYTES_MAX: usize = 256;
@@ -212,7 +213,7 @@ pub(super) fn hot_value(view: BookView<'_>, mark: Option<Mark>) -> Vec<u8> {
     let Hot { open, history_gap, diverged, disagreement, filled_ms, agreed, looked_up, last_opening } = &book.hot;
     let of_book = (open, history_gap, diverged, disagreement, filled_ms, agreed, looked_up, last_opening);
     if book.is_plain() {
-        encode(&(mark, symbol.held_price, of_book, symbol.instrument, symbol.named))
+        encode(&(mark, symbol.held_price, of_book, symbol.instrument, symbol.named, &symbol.rescales))
     } else {
         encode(&of_book)
     }
@@ -462,13 +463,13 @@ pub fn load<R: Rows>(rows: &R, made_with: &Streams, engine: &mut Engine) -> Resu
 
 /// Returns a symbol with its one-way book of the account without a name.
 fn plain_book<R: Rows>(rows: &R, name: &str) -> Result<(Symbol, Book), R::Error> {
-    type PlainHot = (Option<Mark>, Option<Mark>, HotValue, Option<Instrument>, bool);
+    type PlainHot = (Option<Mark>, Option<Mark>, HotValue, Option<Instrument>, bool, Vec<Rescale>);
     type PlainCold =
         (BTreeMap<OrderKey, Order>, VecDeque<Intent>, VecDeque<ExitIntent>, Option<Intent>, Option<Intent>);
     let mut symbol = Symbol { name: name.into(), ..Symbol::default() };
     let mut book = Book::new(AccountId::NONE, "", name, PositionSide::Both);
-    if let Some((mark, held_price, hot, instrument, named)) = one::<R, PlainHot>(rows, HOT, name)? {
-        symbol = Symbol { mark, held_price, instrument, named, ..symbol };
+    if let Some((mark, held_price, hot, instrument, named, rescales)) = one::<R, PlainHot>(rows, HOT, name)? {
+        symbol = Symbol { mark, held_price, instrument, named, rescales, ..symbol };
         book.hot = hot_of(hot);
     }
     if let Some((orders, entries, exits, latest_long, latest_short)) = one::<R, PlainCold>(rows, COLD, name)? {

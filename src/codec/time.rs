@@ -28,13 +28,14 @@ pub enum Written {
 /// basic; RFC 2822 (docs/spec/streams.md, "Times").
 pub fn written(text: &str) -> Written {
     if let Some(plain) = number::Plain::read(text.as_bytes()) {
-        return at_or_absent(plain_ms(plain));
+        return if is_date(plain) { Written::Unreadable } else { at_or_absent(plain_ms(plain)) };
     }
     if number::is_absent(text) {
         return Written::Absent;
     }
     let text = text.trim();
     match epoch_ms(text) {
+        Some(ms) if ms.is_multiple_of(1_000) && is_date_number(ms / 1_000) => Written::Unreadable,
         Some(ms) => at_or_absent(Some(ms)),
         None => text_ms(text).map_or(Written::Unreadable, |ms| at_or_absent(Some(ms))),
     }
@@ -75,8 +76,23 @@ fn epoch_ms(text: &str) -> Option<u64> {
     ms.trunc().to_u64()
 }
 
-/// Returns the same for a plain number, with whole numbers only.
-pub(super) fn plain_ms(number::Plain { mantissa, scale }: number::Plain) -> Option<u64> {
+/// Returns true for a number that is a calendar date, `20260204`. As an epoch it would be a day of 1970, as a date it would
+/// lack the time of day: it is neither.
+fn is_date(number::Plain { mantissa, scale }: number::Plain) -> bool {
+    scale == 0 && is_date_number(mantissa)
+}
+
+fn is_date_number(whole: u64) -> bool {
+    let (year, month, day) = (whole / 10_000, whole / 100 % 100, whole % 100);
+    (1970..=2100).contains(&year) && NaiveDate::from_ymd_opt(year as i32, month as u32, day as u32).is_some()
+}
+
+/// Returns the same for a plain number, with whole numbers only. `None` also for a number that is a date.
+pub(super) fn plain_ms(plain: number::Plain) -> Option<u64> {
+    if is_date(plain) {
+        return None;
+    }
+    let number::Plain { mantissa, scale } = plain;
     let power = |places: u32| number::POWERS_OF_TEN[places as usize];
     let whole = mantissa / power(scale);
     let ms = match scale {
@@ -264,6 +280,11 @@ mod tests {
             ("100000000000", Some(100_000_000_000)),
             ("100000000000.9", Some(100_000_000_000)),
             ("0.0009", None),
+            ("20260204", None),
+            (" 20260204", None),
+            ("20260204.0", None),
+            ("2.0260204e7", None),
+            ("20261304", Some(20_261_304_000)),
             ("2026-02-04T00:00:00+00:00", Some(1_770_163_200_000)),
             ("2026-02-04T01:00:00+01:00", Some(1_770_163_200_000)),
             ("2026-02-04T00:00:00", Some(1_770_163_200_000)),

@@ -1,7 +1,7 @@
 //! `[run]`: the service itself.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
 use super::table::{Sheet, Table};
@@ -110,6 +110,22 @@ pub struct Run {
     /// Group of the service that this one replaces. Live mode waits until that group has stopped reading.
     pub old_group: Option<String>,
     pub silent_after_ms: SilentAfter,
+}
+
+impl Run {
+    /// Returns what is wrong with a store and a journal that are one folder, or one inside the other.
+    pub fn folders_meet(&self) -> Option<String> {
+        let absolute = |path: &Path| {
+            path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
+        };
+        let (store, journal) = (absolute(&self.store), absolute(&self.journal));
+        let how = match () {
+            () if store == journal => "are one folder",
+            () if store.starts_with(&journal) || journal.starts_with(&store) => "are one inside the other",
+            () => return None,
+        };
+        Some(format!("the store {} and the journal {} {how}", store.display(), journal.display()))
+    }
 }
 
 pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Run, ConfigError> {

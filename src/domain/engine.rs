@@ -297,7 +297,7 @@ impl Engine {
     /// that it names.
     fn fact(&mut self, event: &Event, entry: &Entry, symbol: SymbolId) -> Result<Named, Unreadable> {
         let mut before = Rollbacks::default();
-        let prices_of = |slot: &Slot| (slot.symbol.mark, slot.symbol.held_price);
+        let prices_of = |slot: &Slot| (slot.symbol.mark, slot.symbol.held_price, slot.symbol.rescales.last().copied());
         let prices = (!self.slots[symbol].others.is_empty()).then(|| prices_of(&self.slots[symbol]));
         let folded = self.fold(event, entry, symbol, &mut before);
         if folded.is_err() {

@@ -47,6 +47,18 @@ pub struct Entry {
     pub content: Result<Event, Unreadable>,
 }
 
+impl Entry {
+    /// Returns true if it is a trade or a position of the exchange, or may be one that cannot be read.
+    pub fn is_of_exchange(&self) -> bool {
+        match &self.content {
+            Ok(Event::Trade(_)) => true,
+            Ok(Event::Position(fact)) => fact.looked_up,
+            Ok(_) => false,
+            Err(unreadable) => unreadable.moves,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     Price(PriceFact),

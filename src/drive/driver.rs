@@ -195,6 +195,11 @@ impl Driver {
         self.decoder.streams()
     }
 
+    /// Returns true if a key verifies signatures.
+    pub fn has_key(&self) -> bool {
+        self.decoder.has_key()
+    }
+
     /// Returns the index of a symbol by name. A new name is added.
     pub fn intern(&mut self, name: &str) -> SymbolId {
         let id = self.decoder.symbols.intern(name);

@@ -153,7 +153,8 @@ fn wanted(engine: &Engine, open: &Position) -> Vec<(&'static str, String)> {
         wanted.push(("entry_price", entry.price.to_string()));
     }
     if let Some(fields) = &open.risk {
-        wanted.push(("atr_value", fields.atr_value.to_string()));
+        let atr = exit::atr_value(open, engine.policy()).unwrap_or(fields.atr_value);
+        wanted.push(("atr_value", atr.to_string()));
         wanted.push(("volatility_factor", fields.volatility_factor.to_string()));
     }
     let risk = exit::risk(open, engine.policy()).ok().flatten();

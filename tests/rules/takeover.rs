@@ -1,15 +1,18 @@
 //! Takeover of a backlog, at the level of the rules: whoever goes on from recorded decisions makes all that follow, once.
 
 use crate::support;
-use crate::support::histories::{DECISION, History, INTENT, RESULT, Style, TICK, What, scripts, tell};
+use crate::support::histories::{CONTROL, DECISION, History, INTENT, RESULT, Style, TICK, What, scripts, tell};
 use crate::support::lab::{Lab, entry_line};
 use harvester::codec::seal;
+use harvester::codec::signing::SigningKey;
 use harvester::config::Config;
+use harvester::domain::book::counters::Count;
 use harvester::domain::event::Entry;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 use serde_json::{Map, Value, json};
+use std::path::Path;
 
 fn cases(unless_set: u32) -> ProptestConfig {
     let set = ProptestConfig::default();
@@ -215,9 +218,11 @@ fn a_decision_whose_cause_stream_is_not_read_takes_its_rung_by_its_time() {
 /// The clock of the server went back after the price that caused a decision, so that its entry comes first. It takes its
 /// rung at its cause nevertheless, as if it had been known before, and the chain goes on behind it.
 #[test]
-fn a_decision_that_comes_before_its_cause_is_adopted_at_its_cause() {
-    let (config, made) = decided_at_first_rung();
-    let early: Vec<String> = made.iter().map(|line| with_id(line, "1770163202000-0")).collect();
+fn a_signed_decision_that_comes_before_its_cause_is_adopted_at_its_cause() {
+    let (_, made) = decided_at_first_rung();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = with_key(folder.path());
+    let early: Vec<String> = made.iter().map(|line| signed(&with_id(line, "1770163202000-0"))).collect();
     let last_ms = 1_770_163_209_000;
     let folded = |is_preloaded: bool| {
         let mut folding = Folding::new(&config);
@@ -238,6 +243,59 @@ fn a_decision_that_comes_before_its_cause_is_adopted_at_its_cause() {
     assert_eq!(live.lab.engine.globals(), replayed.lab.engine.globals());
     assert_eq!(live.lab.symbol("ADAUSDT").unwrap().hot, replayed.lab.symbol("ADAUSDT").unwrap().hot);
     assert_eq!(live.lab.engine.counters.comparison.agree, 1);
+}
+
+/// Without a key, anybody can write a decision whose cause is still to come. It silences nothing up to that cause, whether it
+/// is known before the fold begins or comes in its place; there it is foreign.
+#[test]
+fn an_unsigned_decision_that_comes_before_its_cause_is_foreign() {
+    let (config, made) = decided_at_first_rung();
+    let far = made[0].replace("1770163203000-0", "9999999999999-0");
+    for forged in [resealed(&far), made[0].clone()].map(|line| with_id(&line, "1770163202000-0")) {
+        for is_preloaded in [false, true] {
+            let mut folding = Folding::new(&config);
+            if is_preloaded {
+                folding.lab.preload(std::slice::from_ref(&forged));
+            }
+            opened().iter().chain([&forged]).for_each(|line| folding.fold(line));
+            assert_eq!(folding.lab.engine.counters.of(Count::DecisionForeign), 1);
+            assert!(folding.lab.symbol("ADAUSDT").unwrap().hot.history_gap, "its symbol is held");
+            let accepted = [("event_type", "gap.accepted"), ("payload", "{}")];
+            folding.fold(&entry_line(CONTROL, "1770163202500-0", &accepted));
+            folding.fold(&tick(1_770_163_203_000, "1.007"));
+            folding.fold(&tick(1_770_163_209_000, "1.012"));
+            assert_eq!(rungs(&folding), [json!(["0.5"]), json!(["1"])], "ours take effect");
+            assert_eq!(folding.lab.engine.globals().chain.seq, 2);
+        }
+    }
+}
+
+/// Where a clock went back and there is no key, the instance that made a decision knows it when its entry comes.
+#[test]
+fn a_decision_of_ours_is_known_although_its_entry_comes_before_its_cause() {
+    let (config, made) = decided_at_first_rung();
+    let mut folding = Folding::new(&config);
+    opened().iter().for_each(|line| folding.fold(line));
+    folding.fold(&tick(1_770_163_203_000, "1.007"));
+    folding.fold(&with_id(&made[0], "1770163202000-0"));
+    assert_eq!(folding.lab.engine.counters.of(Count::DecisionForeign), 0);
+    assert!(!folding.lab.symbol("ADAUSDT").unwrap().hot.history_gap);
+}
+
+const KEY: &str = "a key that signs decisions";
+
+fn with_key(folder: &Path) -> Config {
+    let (key, file) = (folder.join("key"), folder.join("config.toml"));
+    std::fs::write(&key, KEY).expect("the key is written");
+    std::fs::write(&file, format!("[emit]\nsigning_key_file = {key:?}\n")).expect("the configuration is written");
+    support::config(Some(&file))
+}
+
+fn signed(line: &str) -> String {
+    let mut line: Value = serde_json::from_str(line).expect("a history line");
+    let hash = line["fields"]["hash"].as_str().expect("a decision has a hash");
+    line["fields"]["signature"] = SigningKey::new(KEY.as_bytes()).expect("a key").sign(hash).into();
+    line.to_string()
 }
 
 fn with_id(line: &str, id: &str) -> String {

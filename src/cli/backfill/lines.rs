@@ -113,7 +113,8 @@ fn complete(engine: &Engine, book: BookView<'_>, open: &Position) -> String {
         parts.push(format!("entry_price={} ({} {})", entry.price, entry.source.name(), entry.entry.id));
     }
     if let Some(fields) = &open.risk {
-        let risk = exit::risk(open, engine.policy_of(book.account)).ok().flatten();
+        let policy = engine.policy_of(book.account);
+        let risk = exit::risk(open, policy).ok().flatten();
         let entry_risk = risk.and_then(|risk| risk.risk_price.for_qty(open.totals.qty.abs()).ok());
         let shown = entry_risk.map_or_else(
             || "-".to_owned(),
@@ -121,7 +122,7 @@ fn complete(engine: &Engine, book: BookView<'_>, open: &Position) -> String {
         );
         parts.push(format!(
             "atr={} vol={} entry_risk={shown} ({} {})",
-            fields.atr_value,
+            exit::atr_value(open, policy).unwrap_or(fields.atr_value),
             fields.volatility_factor,
             fields.source.name(),
             fields.entry.id

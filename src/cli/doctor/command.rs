@@ -53,11 +53,17 @@ pub fn run(args: &Args, config: &Config, refused: &[ConfigError], out: &mut dyn 
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     checks.extend(runtime.block_on(all(args, config)));
-    show(args, config, &checks, out)?;
+    let shown = show(args, config, &checks, out);
+    // The findings count although a reader such as `head` has closed the output.
     match checks.iter().filter(|check| check.verdict != Verdict::Ok).count() {
-        0 => Ok(()),
+        0 => shown,
+        n if shown.as_ref().is_err_and(|error| !is_closed(error)) => shown.context(format!("{n} findings")),
         n => bail!(Found(format!("{n} findings"))),
     }
+}
+
+fn is_closed(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Runs all checks. A check that fails to run is a finding, and does not stop the others.

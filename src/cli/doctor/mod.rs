@@ -2,7 +2,8 @@
 //!
 //! Promises: nothing is changed. Each check reports its result and what to do next.
 //!
-//! In reading order: `command`, `check` (what a check is), `settings`, `server`, `streams`, `prices`, `positions`,
+//! In reading order: `command`, `check` (what a check is), `settings`, `traps` (settings
+//! that are valid and do harm), `server`, `streams`, `prices`, `positions`,
 //! `exchange`, `outside` (the store, the clocks).
 
 mod check;
@@ -14,5 +15,6 @@ mod prices;
 mod server;
 mod settings;
 mod streams;
+mod traps;
 
 pub use command::{Args, run};

@@ -107,7 +107,7 @@ fn readings(engine: &Engine, book: BookView<'_>, open: &Position) -> Option<Chec
     let risk = exit::risk(open, policy).ok()??;
     let first = policy.ladder.first()?.r.max(policy.min_r);
     let at = exit::price_at(open, policy, first).ok()?;
-    let factor = fields.factor.get();
+    let (absolute, atr) = (fields.absolute().get(), exit::atr_value(open, policy)?);
     let notional = entry.for_qty(open.totals.qty.abs()).ok()?;
     let of_entry = |price: Decimal| {
         price.checked_div(entry.get()).map(|share| (share * Decimal::ONE_HUNDRED).round_dp(2).normalize())
@@ -117,15 +117,17 @@ fn readings(engine: &Engine, book: BookView<'_>, open: &Position) -> Option<Chec
         (Some(at), Some(away)) => format!("{first} R at {at} ({:.1} % away)", away * Decimal::ONE_HUNDRED),
         _ => format!("{first} R at no price at all"),
     };
-    let reading = if Some(risk.risk_price.get()) == Some(factor) { "absolute" } else { "a fraction" };
+    let reading = if risk.risk_price.get() == absolute { "absolute" } else { "a fraction" };
     let found = format!(
         "entry {entry}, notional {:.2}; ATR {} × {}: absolute {} a unit ({} % of the price), as a fraction {} a unit; read as {reading}: {reach}",
         notional.get(),
-        fields.atr_value,
+        atr,
         fields.volatility_factor,
-        factor.normalize(),
-        of_entry(factor).map_or_else(|| "-".to_owned(), |share| share.to_string()),
-        factor
+        absolute.normalize(),
+        of_entry(absolute).map_or_else(|| "-".to_owned(), |share| share.to_string()),
+        fields
+            .factor
+            .get()
             .checked_mul(entry.get())
             .map_or_else(|| "-".to_owned(), |price| price.round_dp(8).normalize().to_string()),
     );

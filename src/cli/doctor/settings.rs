@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::check::Check;
+use super::traps;
 use crate::codec::policy::ReadError;
 use crate::config::{Config, ConfigError, Origin};
 use crate::domain::exit::policy::{Mode, Policy, PolicyError};
@@ -42,6 +43,7 @@ pub fn checks(config: &Config, env_files: &[std::path::PathBuf]) -> Vec<Check> {
     if let Err(error) = config.emit.signing_key().and_then(|_| config.emit.former_keys()) {
         checks.push(Check::problem(AREA, "signing key", error.to_string(), "make the file readable, or take it out"));
     }
+    checks.extend(traps::checks(config));
     for path in env_files {
         checks.extend(env_file(path));
     }

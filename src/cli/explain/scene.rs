@@ -138,10 +138,11 @@ pub fn arithmetic(engine: &Engine, book: BookView<'_>, open: &Position) -> Vec<S
     let qty = open.totals.qty;
     let signed = if qty.is_negative() { format!("({qty})") } else { qty.to_string() };
     let entry = reading.entry.price;
-    let factor = if reading.risk.risk_price.get() == risk.factor.get() {
-        format!("{} × {}", risk.atr_value, risk.volatility_factor)
+    let atr = exit::atr_value(open, policy).unwrap_or(risk.atr_value);
+    let factor = if reading.risk.risk_price == risk.absolute() {
+        format!("{atr} × {}", risk.volatility_factor)
     } else {
-        format!("{} × {} × {entry}", risk.atr_value, risk.volatility_factor)
+        format!("{atr} × {} × {entry}", risk.volatility_factor)
     };
     vec![
         format!("pnl        = (mark − entry) × qty = ({} − {entry}) × {signed} = {}", reading.mark.price, reading.pnl),

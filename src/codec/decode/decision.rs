@@ -57,6 +57,7 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
         prev: beside.text(&["prev"])?.unwrap_or_default().into(),
         hash: beside.text(&["hash"])?.unwrap_or_default().into(),
         is_sealed: false,
+        is_early: false,
         decision_id,
         cause_stream,
         cause_id,

@@ -291,6 +291,11 @@ impl Decoder {
         &self.streams
     }
 
+    /// Returns true if a key verifies signatures.
+    pub fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// Decodes one history line. Errors if its fields cannot be read. Their content is returned as in [`Self::decode`].
     pub fn decode_line(&mut self, stream: StreamId, id: EntryId, text: &[u8]) -> Result<Entry, serde_json::Error> {
         let index = usize::from(stream.0);
@@ -324,14 +329,15 @@ impl Decoder {
                     }
                     _ => optional_symbol(&flat, &mut self.symbols).ok().flatten(),
                 };
-                let refusal = flat.boolean(&["executed"]) == Ok(Some(false));
                 let (kills, gap) =
                     if kind == StreamKind::Control { control::precaution(fields) } else { (false, false) };
                 // Its account may be in the part that cannot be read.
                 let name = account::name(&flat).ok().flatten();
                 let any_account = name.is_none() && !stream_account.is_named();
                 account = name.map_or(stream_account, |name| self.symbols.accounts.intern(&name));
-                Err(Unreadable { refusal, kills, gap, any_account, ..Unreadable::new(reason) })
+                let moves = kind == StreamKind::Observation && observation::may_move(&flat);
+                // A fill may be in the part that cannot be read, so it is no refusal.
+                Err(Unreadable { moves, kills, gap, any_account, ..Unreadable::new(reason) })
             }
             Ok(object) => {
                 let mut subject = Subject {
@@ -349,20 +355,27 @@ impl Decoder {
                     gap: false,
                 };
                 let decoded = decode_kind(kind, &mut subject);
-                let mut any_account = false;
+                let (mut any_account, mut moves) = (false, false);
                 if decoded.is_err() && kind != StreamKind::Price {
                     any_account = subject.account().is_err();
+                    moves = kind == StreamKind::Observation && observation::may_move(&subject.object);
+                    // The order of a trade could be of any account. A position is of its own.
+                    any_account |= moves && subject.shape != "exchange.position" && !subject.account.is_named();
                     subject.position_side = position::position_side(&subject.object).ok().flatten();
                 }
                 (shape, symbol) = (subject.shape, subject.symbol);
                 (account, position_side) = (subject.account, subject.position_side);
                 let Subject { refusal, kills, gap, .. } = subject;
-                decoded.map_err(|reason| Unreadable { refusal, kills, gap, any_account, ..Unreadable::new(reason) })
+                let unreadable =
+                    |reason| Unreadable { refusal, moves, kills, gap, any_account, ..Unreadable::new(reason) };
+                decoded.map_err(unreadable)
             }
         };
         let mut content = if fields.size() > ENTRY_SIZE_MAX { too_large(content) } else { content };
         let may_concern = matches!(kind, StreamKind::Result | StreamKind::Snapshot | StreamKind::Decision);
-        if let (Err(unreadable), None, true) = (&mut content, symbol, may_concern) {
+        if let (Err(unreadable), None) = (&mut content, symbol)
+            && (may_concern || unreadable.moves)
+        {
             unreadable.named = self.symbols.named_in(fields);
         }
         let content = self.verified(stream, id, fields, content);
@@ -386,6 +399,7 @@ impl Decoder {
             }
             (Ok(Event::Decision(mut fact)), key) => {
                 fact.is_sealed = decision::is_sealed(key.as_ref(), id, fields);
+                fact.is_early = key.is_none() && fact.cause_id.ms > id.ms;
                 Ok(Event::Decision(fact))
             }
             (content, _) => content,
@@ -415,6 +429,7 @@ fn too_large(content: Result<Event, Unreadable>) -> Result<Event, Unreadable> {
                 (control::is_safety(&control.control), control::is_gap(&control.control));
         }
         Ok(Event::Result(fact)) => unreadable.refusal = result::is_refusal(&fact),
+        Ok(Event::Trade(_) | Event::Position(_)) => unreadable.moves = true,
         Ok(_) => {}
         Err(other) => unreadable = Unreadable { reason: Reason::TooLarge, ..other },
     }

@@ -4,18 +4,15 @@ use super::Subject;
 use super::market;
 use super::plan::side;
 use super::position;
+use crate::codec::object::Object;
 use crate::domain::event::{
     Direction, Event, Instrument, InstrumentStatus, LegacyFact, PriceFact, PriceSource, Reason, Trade, TradeFact,
 };
 use crate::domain::units::{Price, Qty, Quote};
 
 pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
-    let event_type = subject.object.beside().text(&["event_type"])?;
-    let event_type = match event_type {
-        Some(name) => name,
-        None => subject.object.text(&["event_type"])?.ok_or(Reason::UnknownEvent)?,
-    };
-    match event_type.to_ascii_lowercase().as_str() {
+    let event_type = event_type(&subject.object)?.ok_or(Reason::UnknownEvent)?;
+    match event_type.as_str() {
         "exchange.position" => {
             subject.shape = "exchange.position";
             position::decode(subject, true)
@@ -37,6 +34,21 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
             legacy(subject)
         }
         _ => Err(Reason::UnknownEvent),
+    }
+}
+
+/// Returns the event type in lower case.
+fn event_type(object: &Object<'_>) -> Result<Option<String>, Reason> {
+    let beside = object.beside().text(&["event_type"])?;
+    let name = if beside.is_some() { beside } else { object.text(&["event_type"])? };
+    Ok(name.map(|name| name.to_ascii_lowercase()))
+}
+
+/// Returns true if an unreadable observation is, or may be, a trade or a position of the exchange.
+pub(super) fn may_move(object: &Object<'_>) -> bool {
+    match event_type(object) {
+        Ok(Some(name)) => name == "exchange.position" || name == "exchange.trade",
+        Ok(None) | Err(_) => true,
     }
 }
 

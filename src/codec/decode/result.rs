@@ -24,9 +24,11 @@ const COSTS: [&str; 2] = ["cumQuote", "cum_quote"];
 const PERMANENT_PREFIXES: [&str; 4] = ["SOURCE_NOT_ALLOWED", "SYMBOL_NOT_IN_ALLOWLIST", "P33_PERMIT", "NOT_EXIT_OWNER"];
 
 pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
-    subject.object.lay_details()?;
-    subject.refusal = subject.object.boolean(&["executed"]) == Ok(Some(false));
-    subject.symbol()?;
+    let details = subject.object.lay_details();
+    subject.refusal = details.is_ok() && is_plain_refusal(&subject.object);
+    let symbol = subject.symbol();
+    details?;
+    symbol?;
     // On a price neither is read.
     let book = subject.account().and_then(|_| subject.position_side());
     let object = &subject.object;
@@ -44,8 +46,6 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     let status = status.as_deref();
     let filled = filled_qty(object, status)?;
     if filled.is_positive() {
-        // Whatever the other fields state, it moved a quantity, so it is not a refusal.
-        subject.refusal = false;
         let position_side = book?;
         let fill = fill(&subject.object, None, filled, status)?;
         return Ok(fact(Outcome::Fills(vec![FillFact { position_side, ..fill }])));
@@ -72,7 +72,7 @@ fn unfilled(object: &Object<'_>, status: Option<&str>) -> Result<Outcome, Reason
     };
     let accepted = || Outcome::Accepted { order: order.clone() };
     match status {
-        Some("FILLED" | "PARTIALLY_FILLED" | "PARTIAL_FILL" | "PARTIAL") => return Err(Reason::NoQuantity),
+        Some(word) if is_filled(word) => return Err(Reason::NoQuantity),
         Some("NEW" | "ACCEPTED" | "PENDING" | "UNKNOWN") => return Ok(accepted()),
         Some(word) if is_dead(word) => {}
         Some(_) => return Err(Reason::UnknownWord),
@@ -88,6 +88,24 @@ fn unfilled(object: &Object<'_>, status: Option<&str>) -> Result<Outcome, Reason
     }
     let permanent = error == "NOT_IN_ALLOWLIST" || PERMANENT_PREFIXES.iter().any(|prefix| error.starts_with(prefix));
     Ok(Outcome::Refused { order, duplicate: error == "DUPLICATE_PLAN", permanent })
+}
+
+/// Returns true if a result is `executed` false and nothing in it may state a fill: no filled quantity and no step that is
+/// positive or cannot be read, and no status of a fill. If it cannot be read for another reason, it moved nothing
+/// nevertheless.
+fn is_plain_refusal(object: &Object<'_>) -> bool {
+    let is_zero = |name: &&str| matches!(object.quantity(&[name]), Ok(filled) if filled.unwrap_or_default().is_zero());
+    let is_unfilled = |name: &str| matches!(object.word(&[name]), Ok(word) if !word.as_deref().is_some_and(is_filled));
+    object.boolean(&["executed"]) == Ok(Some(false))
+        && QUANTITIES.iter().all(is_zero)
+        && is_unfilled("order_status")
+        && is_unfilled("status")
+        && steps(object, None).is_ok_and(|fills| fills.is_empty())
+}
+
+/// Returns true for a status that states a fill.
+fn is_filled(status: &str) -> bool {
+    matches!(status, "FILLED" | "PARTIALLY_FILLED" | "PARTIAL_FILL" | "PARTIAL")
 }
 
 /// Returns true for a status after which nothing more is filled, except FILLED.

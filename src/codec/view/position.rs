@@ -4,11 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{missing, next_rung, rungs};
 use crate::domain::book::change::{Cause, PositionChange};
-use crate::domain::book::position::{Position, RiskFields};
+use crate::domain::book::position::Position;
 use crate::domain::book::view::BookView;
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
 use crate::domain::exit::{self, Valuation};
+use crate::domain::units::Ratio;
 
 /// A position (docs/spec/commands.md, "positions").
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,8 +110,9 @@ impl PositionView {
         });
         let hold = if is_open { engine.hold_at(book, now_ms) } else { None };
         let missing = if is_open { missing(book, position) } else { Vec::new() };
-        let of_risk = |value: fn(&RiskFields) -> String| {
-            position.risk.as_ref().map(|risk| Sourced::of(value(risk), risk.source.name(), risk.entry.id))
+        let of_risk = |value: Option<Ratio>| {
+            let risk = position.risk.as_ref()?;
+            Some(Sourced::of(value?.to_string(), risk.source.name(), risk.entry.id))
         };
         Self {
             symbol: book.symbol.name.to_string(),
@@ -121,8 +123,8 @@ impl PositionView {
             qty: totals.qty.abs().to_string(),
             qty_initial: totals.qty_largest.to_string(),
             entry_price: totals.entry.map(|entry| Sourced::of(entry.price, entry.source.name(), entry.entry.id)),
-            atr_value: of_risk(|risk| risk.atr_value.to_string()),
-            volatility_factor: of_risk(|risk| risk.volatility_factor.to_string()),
+            atr_value: of_risk(exit::atr_value(position, policy)),
+            volatility_factor: of_risk(position.risk.as_ref().map(|risk| risk.volatility_factor)),
             mark_price: mark.map(|mark| Sourced::of(mark.price, engine.source_name(mark.source), mark.entry)),
             risk_price: text(risk.map(|risk| risk.risk_price)),
             entry_risk_usdt: text(entry_risk),

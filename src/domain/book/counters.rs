@@ -47,6 +47,8 @@ named! {
     pub enum Unreadables {
         Results => "results",
         Snapshots => "snapshots",
+        /// Trades and positions of the exchange.
+        Observations => "observations",
         /// Event times of prices and fills.
         Times => "times",
     }

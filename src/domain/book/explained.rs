@@ -13,7 +13,7 @@ use crate::domain::units::{OutOfRange, Qty};
 
 impl Position {
     /// Remembers a trade from before the opening by snapshot. See `explain_opening`.
-    pub fn explain(&mut self, mut new: ExplainingTrade, step: Option<Qty>) -> Result<Option<u64>, OutOfRange> {
+    pub fn explain(&mut self, mut new: ExplainingTrade, step: Option<Qty>) -> Result<Option<Trade>, OutOfRange> {
         let trade = &mut new.trade;
         if self.explaining.iter().any(|t| t.trade.trade_id == trade.trade_id) {
             return Ok(None);
@@ -29,9 +29,8 @@ impl Position {
     }
 
     /// Replaces the part of the opening by snapshot that no result has explained by the trades before it, once they add
-    /// up to it. Returns the time of the first of them, if they are the first to explain anything of it. [ms since
-    /// 1970]
-    fn explain_opening(&mut self, step: Option<Qty>) -> Result<Option<u64>, OutOfRange> {
+    /// up to it. Returns the first of them, if they are the first to explain anything of it.
+    fn explain_opening(&mut self, step: Option<Qty>) -> Result<Option<Trade>, OutOfRange> {
         let mut unexplained = Qty::ZERO;
         for change in &self.changes {
             unexplained = match change.cause {
@@ -43,7 +42,7 @@ impl Position {
         // Only trades after the quantity was last zero belong to this position; of one that crossed zero, the rest.
         let mut sum = Qty::ZERO;
         let mut explained: Vec<PositionChange> = Vec::new();
-        let mut began_ms = None;
+        let mut began = None;
         for ExplainingTrade { trade, part } in &self.explaining {
             let signed = trade.side.opens().signed(trade.qty);
             let next = sum.plus(signed)?;
@@ -56,7 +55,7 @@ impl Position {
                 continue;
             }
             if explained.is_empty() {
-                began_ms = trade.own_ms;
+                began = Some(trade);
             }
             let entry = EntryRef::new(StreamKind::Observation, trade.entry);
             let price = Some(EntryPrice { price: trade.price, source: EntrySource::Fill, entry });
@@ -66,9 +65,10 @@ impl Position {
         if explained.is_empty() || unexplained.is_zero() || !sum.same(unexplained, step) {
             return Ok(None);
         }
+        let began = began.cloned();
         self.replace_opening(explained)?;
         let is_first = self.changes.iter().all(|change| change.cause != Cause::SnapshotOpening);
-        Ok(began_ms.filter(|_| is_first))
+        Ok(began.filter(|_| is_first))
     }
 
     /// Puts trades in the place of the part of the opening by snapshot that no result has explained.

@@ -83,6 +83,8 @@ pub struct Order {
     pub trades: Vec<Trade>,
     /// The decision of ours that the order belongs to.
     pub decision_id: Option<Box<str>>,
+    /// Only refusals have named it. It may never have existed: some executors refuse under ids that they use again.
+    pub refused_only: bool,
     /// Last entry that named it. [ms since 1970]
     pub last_ms: u64,
 }
@@ -96,6 +98,12 @@ impl Order {
     /// Returns true if it is known under this plan.
     pub fn has_plan(&self, plan_id: &str) -> bool {
         self.plan_id.iter().chain(&self.plan_ids_other).any(|known| **known == *plan_id)
+    }
+
+    /// Returns true if an entry with its id, which names a plan or none, can belong to it. Of an order that only refusals
+    /// have named, no more than its plan is known.
+    pub fn counts_for(&self, plan_id: Option<&str>) -> bool {
+        !self.refused_only || plan_id.is_none_or(|plan_id| self.has_plan(plan_id))
     }
 
     /// Returns true if a result repeats what the order has filled: same side, quantity and price, as far as both name
@@ -250,6 +258,14 @@ impl Order {
         };
         let priced = if sum.same(self.applied(), step) { self.price_from_trades()? } else { Vec::new() };
         Ok((new, priced))
+    }
+
+    /// Prices the parts again where the trades add up to the applied quantity: a flip has split the last of them.
+    ///
+    /// Returns the parts whose price changed.
+    pub fn priced_again(&mut self, step: Option<Qty>) -> Result<Vec<(u32, Price)>, OutOfRange> {
+        let sum = self.trades.iter().try_fold(Qty::ZERO, |sum, t| sum.plus(t.qty))?;
+        if sum.same(self.applied(), step) { self.price_from_trades() } else { Ok(Vec::new()) }
     }
 
     /// Returns the trade that a new quantity consists of. The cumulative quantity of the results covers the first trades

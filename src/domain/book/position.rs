@@ -19,12 +19,15 @@ use crate::domain::units::{OutOfRange, Price, Qty, Quote, Ratio};
 /// Risk fields of a position, taken once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RiskFields {
-    /// Average true range, in the unit that the policy knows for the producer.
+    /// Average true range as it was stated, in the unit that the policy knows for the producer.
     pub atr_value: Ratio,
     /// [1]
     pub volatility_factor: Ratio,
     /// `atr_value × volatility_factor`, in the unit of the ATR.
     pub factor: Ratio,
+    /// The same as prices in the present unit of the contract, if it was rescaled since. A fraction has no unit, and which of
+    /// the two it is may depend on the entry price.
+    pub rescaled: Option<RescaledRisk>,
     pub source: RiskSource,
     pub entry: EntryRef,
     pub producer: Option<Box<str>>,
@@ -33,8 +36,30 @@ pub struct RiskFields {
 impl RiskFields {
     pub fn new(pair: RiskPair, source: RiskSource, entry: EntryRef, producer: Option<Box<str>>) -> Self {
         let RiskPair { atr_value, volatility_factor, factor } = pair;
-        Self { atr_value, volatility_factor, factor, source, entry, producer }
+        Self { atr_value, volatility_factor, factor, rescaled: None, source, entry, producer }
     }
+
+    /// Returns `atr_value × volatility_factor` as a price in the present unit. [quote per base]
+    pub fn absolute(&self) -> Price {
+        Price::new(self.rescaled.map_or(self.factor, |rescaled| rescaled.factor).get())
+    }
+
+    fn rescale(&mut self, rescale: &Rescale) -> Result<(), OutOfRange> {
+        let unit = |ratio: Ratio| rescale.price(Price::new(ratio.get())).map(|price| Ratio::new(price.get()));
+        let RescaledRisk { atr_value, factor } =
+            self.rescaled.unwrap_or(RescaledRisk { atr_value: self.atr_value, factor: self.factor });
+        self.rescaled = Some(RescaledRisk { atr_value: unit(atr_value)?, factor: unit(factor)? });
+        Ok(())
+    }
+}
+
+/// Risk fields in another unit of the contract than that in which they were stated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RescaledRisk {
+    /// [quote per base]
+    pub atr_value: Ratio,
+    /// [quote per base]
+    pub factor: Ratio,
 }
 
 /// One life of a book, from open to flat.
@@ -119,7 +144,7 @@ impl Position {
 
     /// Applies a change. Errors, with the position unchanged, if the totals are out of range.
     pub fn apply(&mut self, change: PositionChange) -> Result<(), OutOfRange> {
-        self.totals = self.totals.after(&change)?;
+        self.set_totals(self.totals.after(&change)?);
         self.dirty.0 = true;
         // Snapshots come every second. Of consecutive entry prices only the last one matters.
         if change.cause == Cause::EntrySet && self.changes.last().is_some_and(|m| m.cause == Cause::EntrySet) {
@@ -145,8 +170,14 @@ impl Position {
         self.dirty.0 = true;
         totals.qty = qty;
         totals.qty_largest = self.totals.qty_largest;
-        self.totals = totals;
+        self.set_totals(totals);
         Ok(())
+    }
+
+    /// Sets the totals. The exchange can only disagree with a price of fills that is in use.
+    fn set_totals(&mut self, totals: PositionTotals) {
+        self.totals = totals;
+        self.entry_price_disagrees &= totals.entry.is_some_and(|entry| entry.source == EntrySource::Fill);
     }
 
     /// Sets traded prices in the changes of an order's parts. Returns true if one changed.
@@ -193,7 +224,7 @@ impl Position {
     /// realised do not change.
     ///
     /// On an error the position is left half changed, and the caller restores it.
-    pub fn rescale(&mut self, to: Qty, atr_is_absolute: bool, entry: EntryRef) -> Result<(), OutOfRange> {
+    pub fn rescale(&mut self, to: Qty, entry: EntryRef) -> Result<(), OutOfRange> {
         let rescale = Rescale { from: self.totals.qty, to, changes: self.changes.len(), entry };
         let mut rest = to;
         for change in &mut self.changes {
@@ -221,9 +252,8 @@ impl Position {
         for decision in &mut self.decisions {
             decision.qty = rescale.qty(decision.qty)?;
         }
-        if let Some(risk) = self.risk.as_mut().filter(|_| atr_is_absolute) {
-            let unit = |ratio: Ratio| rescale.price(Price::new(ratio.get())).map(|price| Ratio::new(price.get()));
-            (risk.atr_value, risk.factor) = (unit(risk.atr_value)?, unit(risk.factor)?);
+        if let Some(risk) = &mut self.risk {
+            risk.rescale(&rescale)?;
         }
         self.snapshot_qty = self.snapshot_qty.map(|qty| rescale.qty(qty)).transpose()?;
         self.totals.qty_largest = rescale.qty(self.totals.qty_largest)?.abs().max(to.abs());
@@ -231,6 +261,35 @@ impl Position {
         self.rescales.push(rescale);
         self.risk_accepted = false;
         self.refold()
+    }
+
+    /// Returns the rescales of the contract between a time at which a value was stated and now, as this position counts
+    /// them: those of the symbol up to its opening, and then its own.
+    pub fn rescales_since<'a>(
+        &'a self,
+        stated: EntryId,
+        of_symbol: &'a [Rescale],
+    ) -> impl Iterator<Item = &'a Rescale> + Clone {
+        let opened = self.opened.id;
+        let before = of_symbol.iter().filter(move |rescale| rescale.entry.id <= opened);
+        before.chain(&self.rescales).filter(move |rescale| stated.ms < rescale.entry.id.ms)
+    }
+
+    /// Sets the risk fields, in the unit of the contract in which the position is.
+    pub fn take_risk(&mut self, risk: Option<RiskFields>, of_symbol: &[Rescale]) -> Result<(), OutOfRange> {
+        let mut risk = risk;
+        if let Some(risk) = &mut risk {
+            self.rescales_since(risk.entry.id, of_symbol).try_for_each(|rescale| risk.rescale(rescale))?;
+        }
+        self.risk = risk;
+        Ok(())
+    }
+
+    /// Returns true if the position was open before a rescale of its symbol and has not been rescaled since: the next one
+    /// that a look-up shows is that rescale.
+    pub fn lacks(&self, of_symbol: &Rescale) -> bool {
+        let at = of_symbol.entry.id;
+        self.opened.id < at && self.rescales.iter().all(|rescale| rescale.entry.id < at)
     }
 
     /// Returns a quantity and a price of a change in the unit that the contract had then.

@@ -18,6 +18,12 @@ pub struct Rescale {
 }
 
 impl Rescale {
+    /// Returns true if another rescale multiplies by the same factor, within 1 %.
+    pub fn is_like(&self, other: &Self) -> Result<bool, OutOfRange> {
+        let (ours, theirs) = (self.to.ratio(self.from)?, other.to.ratio(other.from)?);
+        Price::new(ours.get()).is_near(Price::new(theirs.get()), Ratio::PERCENT)
+    }
+
     /// Returns the rescale back to the old unit.
     pub(super) fn inverse(&self) -> Self {
         Self { from: self.to, to: self.from, ..*self }

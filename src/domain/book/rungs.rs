@@ -77,6 +77,18 @@ impl Position {
         self.decisions.iter().any(|d| &*d.decision_id == decision_id)
     }
 
+    /// Returns true if an order is known to have filled something for a decision.
+    pub fn has_filled(&self, decision_id: &str) -> bool {
+        let mut outcomes = self.decisions.iter().filter(|d| &*d.decision_id == decision_id).flat_map(|d| &d.outcomes);
+        outcomes.any(|outcome| outcome.what == OutcomeKind::Filled)
+    }
+
+    /// Returns the id of the entry that caused a decision.
+    pub fn decided(&self, decision_id: &str) -> Option<EntryId> {
+        let decision = self.decisions.iter().find(|d| &*d.decision_id == decision_id)?;
+        decision.cause.rsplit_once('/')?.1.parse().ok()
+    }
+
     /// Records a decision and takes its rungs. Each rung holds its fraction. The excess over the fractions (of a rung
     /// that failed before) is held by the lowest rung.
     pub fn take(&mut self, mut record: DecisionRecord, ladder: &[LadderStep]) {

@@ -1,13 +1,14 @@
 //! The state of one book: its open position, its closed ones, its orders and flags.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::change::{Cause, PositionChange};
 use super::order::{ORDER_MEMORY_MS, Order, OrderKey};
 use super::position::Position;
-use crate::domain::event::PositionSide;
 use crate::domain::event::ids::{AccountId, EntryId};
+use crate::domain::event::{PositionSide, Side};
 use crate::domain::units::Qty;
 
 /// A quantity of the exchange that differs from ours and waits for its confirmation.
@@ -127,6 +128,19 @@ impl Book {
         keys.iter().for_each(|key| self.forget_order(key, now_ms));
     }
 
+    /// Forgets orders of an exchange id that only refusals have named, with another plan or side than an entry names: the
+    /// id was used again.
+    pub fn forget_refused_of_id(&mut self, id: &str, plan_id: Option<&str>, side: Option<Side>) {
+        let is_other = |order: &Order| {
+            let is_of_other_side = order.side.is_some_and(|known| side.is_some_and(|side| side != known));
+            order.refused_only && (is_of_other_side || !order.counts_for(plan_id))
+        };
+        let others = self.orders_of_id(id).filter(|(_, order)| is_other(order)).map(|(key, _)| key.clone());
+        for key in others.collect::<Vec<_>>() {
+            self.orders.remove(&key);
+        }
+    }
+
     /// Returns the signed quantity of the open position; zero when flat. [base]
     pub fn qty(&self) -> Qty {
         self.hot.open.as_ref().map_or(Qty::ZERO, |open| open.totals.qty)
@@ -168,7 +182,23 @@ impl Book {
 
     /// Returns the time at which fills, look-ups or snapshots last confirmed the quantity. [ms since 1970]
     pub fn known_ms(&self) -> u64 {
-        self.hot.filled_ms.unwrap_or(0).max(self.hot.looked_up.map_or(0, |entry| entry.ms))
+        let opened_ms = self.hot.last_opening.map_or(0, |(entry, _)| entry.ms);
+        self.hot.filled_ms.unwrap_or(0).max(self.hot.looked_up.map_or(0, |entry| entry.ms)).max(opened_ms)
+    }
+
+    /// Returns the entries that brought the parts of an order, oldest first. Parts that a look-up contained already are
+    /// not among them.
+    pub fn entries_of(&self, key: &OrderKey) -> Vec<EntryId> {
+        let is_part = |change: &PositionChange| matches!(&change.cause, Cause::Fill { order, .. } if order == key);
+        let late = |change: &PositionChange| {
+            let late = change.late_fills.iter().filter(|fill| fill.order == *key);
+            late.map(|fill| fill.entry.id).collect::<Vec<_>>()
+        };
+        let changes = self.positions().flat_map(|position| &position.changes);
+        let entries =
+            changes.flat_map(|change| late(change).into_iter().chain(is_part(change).then_some(change.entry.id)));
+        let entries: BTreeSet<EntryId> = entries.collect();
+        entries.into_iter().collect()
     }
 
     /// Returns all positions in memory, oldest first.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::intents::{INTENT_MEMORY_MS, Intents};
+use super::rescale::Rescale;
 use crate::domain::event::ids::{AccountId, EntryId};
 use crate::domain::event::{Direction, ExitIntent, Instrument, Intent, PriceSource};
 use crate::domain::units::{Price, Qty};
@@ -28,6 +29,8 @@ pub struct Symbol {
     pub instrument: Option<Instrument>,
     /// An entry other than a price has named the symbol.
     pub named: bool,
+    /// The rescales of the contract that look-ups have shown, oldest first, as long as a value from before them may be used.
+    pub rescales: Vec<Rescale>,
     /// The intents that name no account. They are for the books of all accounts.
     pub intents: Intents,
     /// The intents of accounts, each for the books of its account.
@@ -37,6 +40,17 @@ pub struct Symbol {
 impl Symbol {
     pub fn step_size(&self) -> Option<Qty> {
         self.instrument.as_ref().and_then(|i| i.step_size)
+    }
+
+    /// Remembers a rescale of the contract, and forgets those from before all that is remembered.
+    pub fn add_rescale(&mut self, rescale: Rescale) {
+        let all = std::iter::once(&self.intents).chain(self.of_accounts.values());
+        let stated = all.flat_map(|of| of.entries.front().into_iter().chain(&of.latest_long).chain(&of.latest_short));
+        let oldest_ms = stated.map(|intent| intent.id.ms).min().unwrap_or(u64::MAX);
+        // Plans are remembered as long as intents.
+        let from_ms = oldest_ms.min(rescale.entry.id.ms.saturating_sub(INTENT_MEMORY_MS));
+        self.rescales.retain(|known| known.entry.id.ms >= from_ms);
+        self.rescales.push(rescale);
     }
 
     /// Returns the intents that name an account.

@@ -68,10 +68,7 @@ impl Engine {
             Compares::All => true,
         };
         if is_compared {
-            self.compare(ours.as_ref().map(|(decision, _)| decision), &recorded);
-            for fact in &recorded {
-                self.adopt(fact);
-            }
+            self.compare_and_adopt(ours.as_ref().map(|(decision, _)| decision), &recorded);
             return None;
         }
         let (mut decision, record) = ours?;
@@ -86,7 +83,8 @@ impl Engine {
     pub(super) fn end_settling(&mut self, settling: Settling) {
         let is_audited = self.decisions == Decisions::Audited;
         if !is_audited && !settling.recorded.is_empty() {
-            self.compare(None, &settling.recorded);
+            self.compare_and_adopt(None, &settling.recorded);
+            return;
         }
         for fact in &settling.recorded {
             self.adopt(fact);
@@ -117,6 +115,18 @@ impl Engine {
         self.end_settling(settling);
     }
 
+    /// Compares our decision with the recorded ones, and adopts those. One of a position that does not exist is about no
+    /// decision of ours.
+    fn compare_and_adopt(&mut self, ours: Option<&Decision>, recorded: &[DecisionFact]) {
+        let has_home = |fact: &DecisionFact| self.knows_decision(fact) || self.book_of_fact(fact).is_some();
+        let (known, orphaned): (Vec<_>, Vec<_>) = recorded.iter().cloned().partition(has_home);
+        self.counters.comparison.orphaned += orphaned.len() as u64;
+        self.compare(ours, &known);
+        for fact in recorded {
+            self.adopt(fact);
+        }
+    }
+
     fn compare(&mut self, ours: Option<&Decision>, recorded: &[DecisionFact]) {
         let comparison = &mut self.counters.comparison;
         if recorded.is_empty() {
@@ -127,7 +137,7 @@ impl Engine {
         }
         for fact in recorded {
             match ours {
-                Some(ours) if *ours.decision_id == *fact.decision_id && ours.qty == fact.qty => comparison.agree += 1,
+                Some(ours) if is_same(ours, fact) => comparison.agree += 1,
                 Some(_) => comparison.differ += 1,
                 None => comparison.unexpected += 1,
             }
@@ -277,6 +287,10 @@ impl Engine {
         self.invalidate(id);
         self.after_positions(id);
     }
+}
+
+fn is_same(ours: &Decision, fact: &DecisionFact) -> bool {
+    *ours.decision_id == *fact.decision_id && ours.qty == fact.qty && ours.attempt == fact.attempt
 }
 
 /// Returns true if an open position had begun when an entry of a kind came. If the kind is unknown, the millisecond

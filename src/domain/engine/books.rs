@@ -109,7 +109,8 @@ impl Engine {
             |book: &Book| book.account == of.account || !book.account.is_named() || !of.account.is_named();
         let is_fresh = |order: &Order| order.is_remembered(of.now_ms);
         if let Some(id) = of.order_id {
-            let has_id = |book: &Book| book.orders_of_id(id).any(|(_, order)| is_fresh(order));
+            let is_it = |order: &Order| is_fresh(order) && order.counts_for(of.plan_id);
+            let has_id = |book: &Book| book.orders_of_id(id).any(|(_, order)| is_it(order));
             let known = self.books_where(of.symbol, |book| is_compatible(book) && has_id(book));
             if !known.is_empty() {
                 return known;
@@ -131,7 +132,8 @@ impl Engine {
         let orders = &self.slots.book(book).orders;
         let is_fresh = |order: &Order| order.is_remembered(of.now_ms);
         if let Some(id) = of.order_id {
-            let known = self.slots.book(book).orders_of_id(id).filter(|(_, order)| is_fresh(order));
+            let is_it = |order: &Order| is_fresh(order) && order.counts_for(of.plan_id);
+            let known = self.slots.book(book).orders_of_id(id).filter(|(_, order)| is_it(order));
             let keys: Vec<OrderKey> = known.map(|(key, _)| key.clone()).collect();
             let by_plan = of.plan_id.map(|plan_id| OrderKey::Plan(plan_id.into()));
             let by_plan = by_plan.filter(|key| keys.is_empty() && orders.get(key).is_some_and(is_fresh));

@@ -31,7 +31,7 @@ pub fn beginning(hash: &str) -> u64 {
 /// before counts.
 pub fn following(head: &ChainHead, found: Vec<DecisionFact>) -> Vec<DecisionFact> {
     let (mut numbered, mut unnumbered): (Vec<_>, Vec<_>) =
-        found.into_iter().filter(|fact| fact.is_sealed).partition(|fact| fact.seq > 0);
+        found.into_iter().filter(|fact| fact.is_sealed && !fact.is_early).partition(|fact| fact.seq > 0);
     numbered.sort_by_key(|fact| fact.seq);
     let mut last = head.clone();
     let mut chain: Vec<DecisionFact> = Vec::with_capacity(numbered.len());
@@ -92,6 +92,7 @@ mod tests {
             prev: prev.into(),
             hash: hash.into(),
             is_sealed: true,
+            is_early: false,
             cause_stream: "s".into(),
             cause_id: EntryId::new(seq, 0),
         }
@@ -117,6 +118,8 @@ mod tests {
         let head = ChainHead { seq: 1, hash: "h1".into() };
         let unsealed = DecisionFact { is_sealed: false, ..fact(2, "h1", "forged") };
         assert_eq!(follow(&head, vec![unsealed, fact(2, "h1", "h2")]), ["h2"]);
+        let early = DecisionFact { is_early: true, ..fact(2, "h1", "early") };
+        assert_eq!(follow(&head, vec![early, fact(2, "h1", "h2")]), ["h2"]);
         assert_eq!(follow(&head, vec![fact(2, "elsewhere", "fork")]), [""; 0]);
         assert_eq!(
             follow(&head, vec![fact(2, "elsewhere", "fork"), fact(2, "h1", "h2"), fact(3, "h2", "h3")]),

@@ -4,7 +4,7 @@ use super::{Decisions, Engine};
 use crate::domain::book::counters::{Count, Unreadables};
 use crate::domain::event::ids::{AccountId, BookId, SymbolId};
 use crate::domain::event::streams::StreamKind;
-use crate::domain::event::{Entry, PositionSide, Reason, Unreadable};
+use crate::domain::event::{Entry, Event, PositionSide, Reason, Unreadable};
 
 impl Engine {
     pub(super) fn quarantine(&mut self, entry: &Entry, unreadable: &Unreadable) {
@@ -13,19 +13,20 @@ impl Engine {
         }
         // A contract that is settled in coins is never a position of ours.
         let is_ours = unreadable.reason != Reason::InverseContract;
+        let is_trade = matches!(entry.content, Ok(Event::Trade(_)));
         let flags = match entry.kind {
             StreamKind::Result => is_ours && !unreadable.refusal && unreadable.reason != Reason::TooLate,
             StreamKind::Snapshot => is_ours,
             StreamKind::Decision => self.decisions == Decisions::Recorded,
             // Treated as skipped, as a replay without the key treats it.
             StreamKind::Control => unreadable.reason == Reason::BadSignature,
-            // A trade or a look-up that no book can be found for.
-            StreamKind::Observation => unreadable.reason == Reason::NoPositionSide,
+            StreamKind::Observation => is_ours && entry.is_of_exchange() && unreadable.reason != Reason::TooLate,
             StreamKind::Intent | StreamKind::Plan | StreamKind::Price => false,
         };
         match entry.kind {
             StreamKind::Result if flags => self.counters.unreadable(Unreadables::Results, entry.id.ms),
             StreamKind::Snapshot if flags => self.counters.unreadable(Unreadables::Snapshots, entry.id.ms),
+            StreamKind::Observation if flags => self.counters.unreadable(Unreadables::Observations, entry.id.ms),
             // It takes no rung and no place in the chain. It is a finding, as a decision is that does not verify.
             StreamKind::Decision if flags => self.counters.count(Count::DecisionForeign),
             _ => {}
@@ -36,6 +37,8 @@ impl Engine {
         }
         match entry.symbol {
             _ if unreadable.gap => self.flag_gap_everywhere(),
+            // The order of a trade that names no account could be of any.
+            Some(symbol) if flags && is_trade => self.flag_named(entry, symbol, !entry.account.is_named()),
             Some(symbol) if flags => self.flag_named(entry, symbol, unreadable.any_account),
             None if flags && entry.kind != StreamKind::Control => self.flag_named_or_open(&unreadable.named),
             Some(_) | None => {}

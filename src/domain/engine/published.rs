@@ -28,7 +28,7 @@ impl Engine {
     /// Folds a decision entry.
     pub(super) fn decision_entry(&mut self, fact: &DecisionFact) {
         // An entry whose cause is still to come (a clock went back) is adopted at its cause.
-        if fact.is_sealed && self.awaits_cause_of(fact) {
+        if fact.is_sealed && !fact.is_early && self.awaits_cause_of(fact) {
             return;
         }
         // An audit has verified the chain as a whole, and passes on only its parts.
@@ -68,6 +68,14 @@ impl Engine {
     }
 
     fn standing(&self, fact: &DecisionFact) -> Standing {
+        match self.standing_in_chain(fact) {
+            // Ours are known by then, also where a clock went back.
+            Standing::Follows if fact.is_early => Standing::Foreign,
+            standing => standing,
+        }
+    }
+
+    fn standing_in_chain(&self, fact: &DecisionFact) -> Standing {
         let globals = &self.globals;
         if !fact.is_sealed {
             return Standing::Foreign;

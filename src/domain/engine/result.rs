@@ -5,6 +5,7 @@ use super::fold::fold_of;
 use super::rollback::Rollbacks;
 use super::{Engine, Named};
 use crate::domain::book::counters::Count;
+use crate::domain::book::order::OrderKey;
 use crate::domain::book::plans::KnownPlan;
 use crate::domain::event::ids::{BookId, SymbolId};
 use crate::domain::event::{Entry, Event, FillFact, Outcome, PositionSide, ResultFact, Unreadable};
@@ -102,7 +103,7 @@ impl Engine {
                     if accepts && order_id.is_some() {
                         self.flag_ambiguous(&books);
                     }
-                    self.fold_outcome(fact, entry, self.book_of_outcome(&naming));
+                    self.fold_outcome(fact, entry, self.book_of_outcome(&naming), None);
                     return Named::Books(books);
                 }
             }
@@ -113,9 +114,11 @@ impl Engine {
         let Self { globals, accounts, plans, counters, slots, .. } = self;
         let account = slots.book(book).account;
         let mut fold = fold_of(globals, accounts, plans, counters, entry, account);
-        fold.unfilled_order(&mut slots.edit(book), fact, plan.as_ref(), decision_id.as_deref());
+        let order = fold.unfilled_order(&mut slots.edit(book), fact, plan.as_ref(), decision_id.as_deref());
         self.after_positions(book);
-        self.fold_outcome(fact, entry, self.book_of_outcome(&naming).or(Some(book)));
+        let of_outcome = self.book_of_outcome(&naming).unwrap_or(book);
+        let order = order.filter(|_| of_outcome == book);
+        self.fold_outcome(fact, entry, Some(of_outcome), order.as_ref());
         Named::Book(book)
     }
 
@@ -126,8 +129,9 @@ impl Engine {
         Some(book).filter(|book| is_of_account && book.symbol == of.symbol)
     }
 
-    /// Applies a result that fills nothing as the outcome of the decision that it answers.
-    fn fold_outcome(&mut self, fact: &ResultFact, entry: &Entry, book: Option<BookId>) {
+    /// Applies a result that fills nothing as the outcome of the decision that it answers. What its order has filled
+    /// before, without the plan of the decision, counts first.
+    fn fold_outcome(&mut self, fact: &ResultFact, entry: &Entry, book: Option<BookId>, order: Option<&OrderKey>) {
         let Some(book) = book else { return };
         let (_, decision_id) = self.plan_and_decision(fact, book);
         self.invalidate(book);
@@ -135,6 +139,9 @@ impl Engine {
         let Self { globals, accounts, plans, counters, slots, .. } = self;
         let account = slots.book(book).account;
         let fold = fold_of(globals, accounts, plans, counters, entry, account);
+        if let Some(order) = order {
+            fold.outcome_of_order(slots.book_mut(book), order, decision_id.as_deref());
+        }
         fold.unfilled_outcome(slots.book_mut(book), fact, decision_id.as_deref());
         self.after_positions(book);
     }

@@ -39,6 +39,8 @@ pub struct Unreadable {
     pub reason: Reason,
     /// A result whose `executed` is plainly false. It moved no quantity.
     pub refusal: bool,
+    /// An observation that is, or may be, a trade or a position of the exchange.
+    pub moves: bool,
     /// A `kill.changed` or `policy.adopted`. If it cannot be read, it kills.
     pub kills: bool,
     /// A `history.gap`. If it cannot be read, it counts as a gap of every stream.
@@ -56,6 +58,7 @@ impl Unreadable {
         Self {
             reason,
             refusal: false,
+            moves: false,
             kills: false,
             gap: false,
             named: Box::default(),

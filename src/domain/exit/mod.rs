@@ -18,4 +18,4 @@ pub use guards::{EvalContext, RATE_WINDOW_MS, check_guards};
 pub use hold::{Hold, HoldClass};
 pub use ladder::{Choice, ShareBase, reached, select_rungs, share_base};
 pub use stability::{Stability, stability};
-pub use valuation::{EntryTerms, Gain, Risk, Valuation, gain, price_at, risk};
+pub use valuation::{EntryTerms, Gain, Risk, Valuation, atr_value, gain, price_at, risk};

@@ -2,10 +2,10 @@
 
 use super::policy::{AtrUnit, Policy, RiskTooLarge};
 use crate::domain::book::change::EntryPrice;
-use crate::domain::book::position::Position;
+use crate::domain::book::position::{Position, RiskFields};
 use crate::domain::book::symbol::Mark;
 use crate::domain::book::view::BookView;
-use crate::domain::units::{OutOfRange, Price, Qty, Quote, RMultiple};
+use crate::domain::units::{OutOfRange, Price, Qty, Quote, RMultiple, Ratio};
 
 /// The entry risk, as the policy interprets it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,16 +25,13 @@ pub struct Risk {
 pub fn risk(position: &Position, policy: &Policy) -> Result<Option<Risk>, OutOfRange> {
     let Some(fields) = &position.risk else { return Ok(None) };
     let entry = position.totals.entry.map(|e| e.price);
-    let factor = fields.factor;
-    let absolute = Price::new(factor.get());
-    let of_price = |entry: Price| entry.times(factor);
-    let (risk_price, as_fraction) = match (policy.atr_unit_of(fields.producer.as_deref()), entry) {
-        (AtrUnit::Absolute, Some(entry)) if policy.risk_too_large == RiskTooLarge::AsFraction && absolute >= entry => {
-            (of_price(entry)?, true)
-        }
-        (AtrUnit::Absolute, _) => (absolute, false),
-        (AtrUnit::Fraction, Some(entry)) => (of_price(entry)?, false),
-        (AtrUnit::Fraction, None) => return Ok(None),
+    // A fraction has no unit, so a rescaled contract does not change it.
+    let of_price = |entry: Price| entry.times(fields.factor);
+    let (risk_price, as_fraction) = match (reading(fields, entry, policy), entry) {
+        (Reading::TooLarge, Some(entry)) => (of_price(entry)?, true),
+        (Reading::Absolute | Reading::TooLarge, _) => (fields.absolute(), false),
+        (Reading::Fraction, Some(entry)) => (of_price(entry)?, false),
+        (Reading::Fraction, None) => return Ok(None),
     };
     let too_small = match entry {
         Some(entry) => risk_price < entry.times(policy.risk_floor)?,
@@ -42,6 +39,32 @@ pub fn risk(position: &Position, policy: &Policy) -> Result<Option<Risk>, OutOfR
     };
     let too_large = entry.is_some_and(|entry| risk_price >= entry);
     Ok(Some(Risk { risk_price, too_large, too_small, as_fraction }))
+}
+
+/// How an ATR is read.
+enum Reading {
+    Absolute,
+    Fraction,
+    /// As a fraction, because it is too large to be a price.
+    TooLarge,
+}
+
+fn reading(fields: &RiskFields, entry: Option<Price>, policy: &Policy) -> Reading {
+    let is_too_large = || entry.is_some_and(|entry| fields.absolute() >= entry);
+    match policy.atr_unit_of(fields.producer.as_deref()) {
+        AtrUnit::Absolute if policy.risk_too_large == RiskTooLarge::AsFraction && is_too_large() => Reading::TooLarge,
+        AtrUnit::Absolute => Reading::Absolute,
+        AtrUnit::Fraction => Reading::Fraction,
+    }
+}
+
+/// Returns the ATR as the policy reads it: as it was stated where it is a fraction, else in the present unit of the contract.
+pub fn atr_value(position: &Position, policy: &Policy) -> Option<Ratio> {
+    let fields = position.risk.as_ref()?;
+    Some(match reading(fields, position.totals.entry.map(|entry| entry.price), policy) {
+        Reading::Absolute => fields.rescaled.map_or(fields.atr_value, |rescaled| rescaled.atr_value),
+        Reading::Fraction | Reading::TooLarge => fields.atr_value,
+    })
 }
 
 /// The part of an evaluation that no price changes. Nearly all entries are prices, so the engine keeps it until another

@@ -207,7 +207,7 @@ fn of_entries(report: &Report, page: &mut Page<'_>) -> fmt::Result {
     page.counters("entries_by_shape", "Entries by kind and shape", shapes)?;
     page.counters("quarantined", "Entries put aside, by reason", by("reason", &totals.quarantined))?;
     let unreadable = totals.unreadable.iter().map(|(what, count)| (vec![("what", what.as_str())], count.entries));
-    page.counters("unreadable", "Results, snapshots and event times that cannot be read", unreadable)?;
+    page.counters("unreadable", "Results, snapshots, observations and event times that cannot be read", unreadable)?;
     let refused = totals.refused.iter().map(|(what, past)| (vec![("what", what.as_str())], past.entries));
     page.counters("refused", "Control entries and decisions that were not believed", refused)?;
     let help = "Things that happened to entries: late_order, fills_repeated and others";

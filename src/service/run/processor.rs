@@ -313,6 +313,22 @@ impl Processor {
         Ok(())
     }
 
+    /// Returns the finding about an entry that is skipped because a service did not believe it: a store that is folded again
+    /// finds it again.
+    fn refused_before(&self, entry: &Entry) -> Option<&'static str> {
+        let is_refused = match &entry.content {
+            Err(unreadable) => unreadable.reason == Reason::BadSignature || entry.kind == StreamKind::Decision,
+            Ok(Event::Decision(fact)) => self.engine().is_foreign(fact),
+            Ok(Event::Control(fact)) => {
+                let issue = fact.issue.as_ref().filter(|_| fact.control.loosens());
+                issue.is_some_and(|issue| !self.engine().globals().nonces.clone().take(issue, entry.id.ms))
+            }
+            Ok(_) => false,
+        };
+        let finding = if entry.kind == StreamKind::Decision { "decision_foreign" } else { "bad_signature" };
+        is_refused.then_some(finding)
+    }
+
     /// Logs and counts what an operator has to know about an entry.
     fn note(
         &mut self,
@@ -322,12 +338,16 @@ impl Processor {
         policy_before: &str,
         is_skipped: bool,
     ) {
+        if let Some(finding) = self.refused_before(entry).filter(|_| is_skipped) {
+            self.findings.refuse(finding, entry.id);
+        }
         let (stream, id) = (&self.driver.streams().get(entry.stream).name, entry.id);
         if let Disposition::Quarantined(reason) = disposition {
-            if matches!(entry.kind, StreamKind::Result | StreamKind::Snapshot) {
+            if matches!(entry.kind, StreamKind::Result | StreamKind::Snapshot) || entry.is_of_exchange() {
                 tracing::warn!(%stream, %id, reason = reason.name(), "UNREADABLE");
             }
             if is_foreign {
+                self.findings.refuse("decision_foreign", id);
                 tracing::error!(%stream, entry = %id, finding = "decision_foreign", reason = reason.name(), "a decision entry cannot be read: the symbols that it may concern are held");
             }
         }

@@ -16,7 +16,7 @@ use crate::codec::{live, policy};
 use crate::config::Config;
 use crate::domain::delivery::fault::Faults;
 use crate::domain::delivery::{AccountPolicy, StreamPosition};
-use crate::domain::engine::Decisions;
+use crate::domain::engine::{Decisions, IDS_AHEAD_MAX_MS};
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::{StreamKind, Streams};
 use crate::domain::exit::policy::Policy;
@@ -65,6 +65,9 @@ pub async fn start(
     new_chain: bool,
 ) -> anyhow::Result<Started> {
     let dir = &config.run.store;
+    if let Some(found) = config.run.folders_meet() {
+        bail!("{found}: give each a folder of its own, beside the other");
+    }
     if let Some(parent) = dir.parent() {
         std::fs::create_dir_all(parent).with_context(|| format!("making the folder {}", parent.display()))?;
     }
@@ -217,6 +220,9 @@ async fn preload(starting: &mut Starting, server: &mut Server) -> anyhow::Result
             processor.look(&mut ahead, stream, id, &line::fields(text.as_bytes())?);
         }
     }
+    // Nobody vouches for an unsigned decision whose id is ahead of the clock. It waits for its turn, like all ids ahead.
+    let to_ms = server.time_ms().await?.saturating_add(IDS_AHEAD_MAX_MS);
+    let is_unsigned = !processor.driver.has_key();
     for (stream, named) in streams.iter().filter(|(stream, _)| is_read_ahead(streams.kind(*stream))) {
         let mut after = processor.engine().cursor(stream);
         loop {
@@ -226,6 +232,9 @@ async fn preload(starting: &mut Starting, server: &mut Server) -> anyhow::Result
                 page => page?,
             };
             for entry in &page {
+                if is_unsigned && streams.kind(stream) == StreamKind::Decision && entry.id.ms > to_ms {
+                    break;
+                }
                 processor.look(&mut ahead, stream, entry.id, &Fields::from_bytes(entry.pairs()));
                 after = Some(entry.id);
             }

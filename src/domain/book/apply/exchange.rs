@@ -10,7 +10,7 @@ use crate::domain::book::rung::DecisionOutcome;
 use crate::domain::book::state::{Book, Disagreement};
 use crate::domain::book::view::BookMut;
 use crate::domain::event::{Direction, EventTime, PositionFact, Reason, TradeFact};
-use crate::domain::exit::policy::{AtrUnit, EntrySource, RiskSource};
+use crate::domain::exit::policy::{EntrySource, RiskSource};
 use crate::domain::units::{OutOfRange, Price, Qty, Ratio};
 
 impl Fold<'_> {
@@ -103,14 +103,20 @@ impl Fold<'_> {
 
     /// Rescales the open position and drops the prices in the old unit.
     fn rescale(&mut self, book: &mut BookMut<'_>, qty: Qty) -> Result<(), Reason> {
-        let (policy, entry) = (self.policy, self.entry);
+        let entry = self.entry;
+        let BookMut { symbol, book } = book;
         let Some(open) = &mut book.hot.open else { return Ok(()) };
-        let producer = open.risk.as_ref().and_then(|risk| risk.producer.as_deref());
-        let atr_is_absolute = policy.atr_unit_of(producer) == AtrUnit::Absolute;
-        open.rescale(qty, atr_is_absolute, entry)?;
+        // The books of a symbol show a rescale one after the other.
+        let shown = symbol.rescales.last().filter(|last| open.lacks(last)).copied();
+        open.rescale(qty, entry)?;
         open.confirmed_ms = entry.id.ms;
-        book.symbol.mark = None;
-        book.symbol.held_price = None;
+        if let Some(rescale) = open.rescales.last()
+            && !shown.map_or(Ok(false), |shown| shown.is_like(rescale))?
+        {
+            symbol.add_rescale(*rescale);
+        }
+        symbol.mark = None;
+        symbol.held_price = None;
         self.counters.count(Count::Rescaled);
         Ok(())
     }
@@ -120,12 +126,13 @@ impl Fold<'_> {
         let held = book.qty();
         let since_ms = book.known_ms();
         let entry = self.entry;
+        // A look-up that opens a position is no agreement: it confirms neither our history nor a price. The next one does.
+        let is_opened_by_look_up = held.is_zero() && fact.looked_up;
         let change =
             |cause, delta, price| PositionChange { since_ms, ..PositionChange::new(cause, delta, price, entry) };
         book.hot.diverged = false;
         book.hot.disagreement = None;
-        // A look-up that opens a position does not prove that our history contains it. The next one confirms it.
-        if !(held.is_zero() && fact.looked_up) {
+        if !is_opened_by_look_up {
             book.hot.history_gap = false;
         }
         if Self::is_rescaled(book, fact)? {
@@ -157,18 +164,20 @@ impl Fold<'_> {
             let price = book.hot.open.as_ref().and_then(|open| open.totals.entry);
             self.close(book, change(Cause::Adoption, held.negated(), price))?;
         }
-        self.looked_up(book);
+        if !is_opened_by_look_up {
+            self.looked_up(book);
+        }
         if closes {
             return Ok(());
         }
         let direction = if fact.qty.is_negative() { Direction::Short } else { Direction::Long };
         self.open(book, direction);
-        let risk = book
-            .symbol
-            .latest_with_risk(book.account, direction)
+        let BookMut { symbol, book: of_book } = &mut *book;
+        let risk = symbol
+            .latest_with_risk(of_book.account, direction)
             .and_then(|intent| risk_of(intent, RiskSource::IntentNearest));
-        if let Some(open) = &mut book.hot.open {
-            open.risk = risk;
+        if let Some(open) = &mut of_book.hot.open {
+            open.take_risk(risk, &symbol.rescales)?;
             open.snapshot_qty = Some(fact.qty);
         }
         self.grow(book, change(Cause::SnapshotOpening, fact.qty, price))
@@ -188,7 +197,7 @@ impl Fold<'_> {
     pub fn trade(&mut self, book: &mut BookMut<'_>, fact: &TradeFact) -> Result<(), Reason> {
         let Some(key) = self.order_of_trade(book, fact) else { return Ok(()) };
         let step = book.step_size();
-        let is_known = book.orders.contains_key(&key);
+        let is_known = book.orders.get(&key).is_some_and(|order| !order.refused_only);
         if !is_known && self.is_too_late(fact.time.ms()) && !self.is_before_opening(book, fact) {
             return Err(Reason::TooLate);
         }
@@ -198,6 +207,7 @@ impl Fold<'_> {
         }
         let order = self.order(book, &key);
         order.last_ms = self.entry.id.ms;
+        order.refused_only = false;
         order.side = order.side.or(Some(fact.trade.side));
         let decision = order.decision_id.clone();
         let (plan_id, reduce_only) = (order.plan_id.clone(), order.reduce_only);
@@ -210,6 +220,8 @@ impl Fold<'_> {
             let part = NewPart { key: &key, part, side: trade.side, time, trade: Some(&trade) };
             self.new_part(book, part, reduce_only, plan)?;
         }
+        self.reprice(book, &key, &priced)?;
+        let priced = self.order(book, &key).priced_again(step)?;
         self.reprice(book, &key, &priced)?;
         self.apply_outcome(book, decision.as_deref(), DecisionOutcome::Filled { is_final: false }, filled);
         Ok(())

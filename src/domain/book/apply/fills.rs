@@ -16,7 +16,7 @@ use crate::domain::event::ids::{EntryRef, PositionId};
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Direction, EventTime, FillFact, Intent, Outcome, Reason, ResultFact, Side, Trade};
 use crate::domain::exit::policy::{EntrySource, RiskSource};
-use crate::domain::units::{Price, Qty};
+use crate::domain::units::{OutOfRange, Price, Qty};
 
 /// A part of an order that is new.
 #[derive(Clone, Copy)]
@@ -53,22 +53,48 @@ impl Fold<'_> {
         self.fill(book, fact, fill, &resolved, decision_id)
     }
 
-    /// Lets the order of a result that fills nothing keep what the result names of it.
+    /// Lets the order of a result that fills nothing keep what the result names of it. Returns the order.
     pub fn unfilled_order(
         &mut self,
         book: &mut BookMut<'_>,
         fact: &ResultFact,
         plan: Option<&KnownPlan>,
         decision_id: Option<&str>,
-    ) {
+    ) -> Option<OrderKey> {
         match &fact.outcome {
-            Outcome::Fills(_) | Outcome::Refused { duplicate: true, .. } => {}
-            Outcome::Accepted { order } => {
-                self.accepted_order(book, order, fact.plan_id.as_deref(), plan, decision_id);
-            }
+            Outcome::Fills(_) | Outcome::Refused { duplicate: true, .. } => None,
+            Outcome::Accepted { order } => self.accepted_order(book, order, fact.plan_id.as_deref(), plan, decision_id),
             Outcome::Refused { order, .. } => {
-                self.refused_order(book, order, fact.plan_id.as_deref(), plan, decision_id);
+                self.refused_order(book, order, fact.plan_id.as_deref(), plan, decision_id)
             }
+        }
+    }
+
+    /// Applies what an order has filled as the outcome of a decision, where an entry names the plan of the decision only
+    /// later. A fill from before the decision, or one that opens, is not of it: some executors refuse under ids that they
+    /// use again.
+    pub fn outcome_of_order(&self, book: &mut Book, key: &OrderKey, decision_id: Option<&str>) {
+        let Some(decision_id) = decision_id else { return };
+        let Some(order) = book.orders.get(key).filter(|order| !order.parts.is_empty()) else { return };
+        let (side, filled) = (order.side, order.applied());
+        let mut entries = book.entries_of(key);
+        if entries.is_empty() {
+            entries.push(self.entry.id);
+        }
+        let Some(position) = book.positions_mut().find(|position| position.has_decision(decision_id)) else { return };
+        let is_closing = side == Some(position.direction.closing_side());
+        let since = position.decided(decision_id);
+        if !is_closing || position.has_filled(decision_id) {
+            return;
+        }
+        for entry in entries.into_iter().filter(|entry| since.is_none_or(|since| *entry >= since)) {
+            position.apply_outcome(
+                decision_id,
+                DecisionOutcome::Filled { is_final: false },
+                entry,
+                filled,
+                self.policy,
+            );
         }
     }
 
@@ -184,10 +210,10 @@ impl Fold<'_> {
                 book.hot.history_gap = true;
                 return Ok(());
             }
-            let price = traded.or_else(|| self.planned_entry(book.view(), side.opens(), plan));
+            let price = traded.map_or_else(|| self.planned_entry(book.view(), side.opens(), plan), |p| Ok(Some(p)))?;
             if held.is_zero() {
                 self.open(book, side.opens());
-                self.take_risk(book, plan);
+                self.take_risk(book, plan)?;
             }
             return self.grow(book, PositionChange::new(cause(part), wanted, price, self.entry));
         }
@@ -204,9 +230,9 @@ impl Fold<'_> {
             book.hot.history_gap |= never_crosses;
             return Ok(());
         }
-        let price = traded.or_else(|| self.planned_entry(book.view(), side.opens(), plan));
+        let price = traded.map_or_else(|| self.planned_entry(book.view(), side.opens(), plan), |p| Ok(Some(p)))?;
         self.open(book, side.opens());
-        self.take_risk(book, plan);
+        self.take_risk(book, plan)?;
         let delta = wanted.plus(held)?;
         let opening = match book.orders.get_mut(key).filter(|_| rescaled.is_none()) {
             Some(order) => order.split_last(held.abs())?,
@@ -258,17 +284,33 @@ impl Fold<'_> {
         book.hot.open = Some(Position::new(id, direction, self.entry));
     }
 
-    /// Returns the entry price of a fill without a price: that of the plan, or else that of the matched intent.
-    fn planned_entry(&self, book: BookView<'_>, direction: Direction, plan: Option<&KnownPlan>) -> Option<EntryPrice> {
-        if let Some(known) = plan
-            && let Some(price) = known.plan.entry_price
-        {
+    /// Returns the entry price of a fill without a price: that of the plan, or else that of the matched intent, in the
+    /// present unit of the contract.
+    fn planned_entry(
+        &self,
+        book: BookView<'_>,
+        direction: Direction,
+        plan: Option<&KnownPlan>,
+    ) -> Result<Option<EntryPrice>, OutOfRange> {
+        let of_plan = plan.and_then(|known| {
             let entry = EntryRef::new(StreamKind::Plan, known.plan.id);
-            return Some(EntryPrice { price, source: EntrySource::Plan, entry });
-        }
-        let intent = self.matched_intent(book, direction, plan, self.now_ms())?;
-        let entry = EntryRef::new(StreamKind::Intent, intent.id);
-        Some(EntryPrice { price: intent.entry_price?, source: EntrySource::Intent, entry })
+            Some(EntryPrice { price: known.plan.entry_price?, source: EntrySource::Plan, entry })
+        });
+        let of_intent = || {
+            let intent = self.matched_intent(book, direction, plan, self.now_ms())?;
+            let entry = EntryRef::new(StreamKind::Intent, intent.id);
+            Some(EntryPrice { price: intent.entry_price?, source: EntrySource::Intent, entry })
+        };
+        let Some(stated) = of_plan.or_else(of_intent) else { return Ok(None) };
+        let (of_symbol, id) = (&book.symbol.rescales, stated.entry.id);
+        let price = match &book.hot.open {
+            Some(open) => open.rescales_since(id, of_symbol).try_fold(stated.price, |price, r| r.price(price))?,
+            None => {
+                let mut since = of_symbol.iter().filter(|rescale| id.ms < rescale.entry.id.ms);
+                since.try_fold(stated.price, |price, rescale| rescale.price(price))?
+            }
+        };
+        Ok(Some(EntryPrice { price, ..stated }))
     }
 
     /// Returns the intent joined through the plan, or else the latest entry intent in the direction that is not too
@@ -287,13 +329,15 @@ impl Fold<'_> {
 
     /// Takes the risk fields of a new position from the plan, the matched intent, or the nearest intent before it, in
     /// this order.
-    fn take_risk(&self, book: &mut BookMut<'_>, plan: Option<&KnownPlan>) {
-        let Some(direction) = book.hot.open.as_ref().map(|open| open.direction) else { return };
+    fn take_risk(&self, book: &mut BookMut<'_>, plan: Option<&KnownPlan>) -> Result<(), OutOfRange> {
+        let Some(direction) = book.hot.open.as_ref().map(|open| open.direction) else { return Ok(()) };
         let risk = self
             .ordered_risk(book.view(), direction, plan, self.now_ms())
             .or_else(|| risk_of(book.symbol.latest_with_risk(book.account, direction)?, RiskSource::IntentNearest));
-        if let Some(open) = &mut book.hot.open {
-            open.risk = risk;
+        let BookMut { symbol, book } = book;
+        match &mut book.hot.open {
+            Some(open) => open.take_risk(risk, &symbol.rescales),
+            None => Ok(()),
         }
     }
 

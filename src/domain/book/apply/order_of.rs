@@ -54,13 +54,13 @@ impl Fold<'_> {
         let plan_id = fact.plan_id.as_deref();
         let is_repeated_by = |order: &Order| order.is_repeated_by(named_side, fill.cumulative, fill.average);
         let found = match (&fill.order_id, plan_id) {
-            (Some(id), plan_id) => self.order_of_id(book, id, plan_id, is_repeated_by),
+            (Some(id), plan_id) => self.order_of_id(book, id, plan_id, named_side, is_repeated_by),
             (None, Some(plan_id)) => self.order_of_plan(book, plan_id),
             (None, None) => Some(Found::of(OrderKey::Entry(self.entry.id))),
         };
         let Some(found) = found else { return Ok(None) };
         let known = book.orders.get(found.former.as_ref().unwrap_or(&found.key));
-        let is_known = known.is_some();
+        let is_known = known.is_some_and(|order| !order.refused_only);
         if !is_known && self.is_too_late(fact.time.ms()) {
             return Err(Reason::TooLate);
         }
@@ -92,9 +92,11 @@ impl Fold<'_> {
         book: &mut BookMut<'_>,
         id: &str,
         plan_id: Option<&str>,
+        side: Option<Side>,
         is_repeated_by: impl Fn(&Order) -> bool,
     ) -> Option<Found> {
         book.forget_orders_of_id(id, self.now_ms());
+        book.forget_refused_of_id(id, plan_id, side);
         let of_plan = plan_id.map(|plan_id| OrderKey::Plan(plan_id.into()));
         if let Some(of_plan) = &of_plan {
             book.forget_order(of_plan, self.now_ms());
@@ -141,10 +143,13 @@ impl Fold<'_> {
         let now_ms = self.now_ms();
         book.forget_order(&by_plan, now_ms);
         let is_of_plan = |order: &Order| order.has_plan(plan_id) && order.is_remembered(now_ms);
-        let mut known = book.orders.iter().filter(|(_, order)| is_of_plan(order)).map(|(key, _)| key.clone());
-        match (known.next(), known.next()) {
+        let known = || book.orders.iter().filter(|(_, order)| is_of_plan(order));
+        // An order that only refusals have named is the last choice: it may never have existed.
+        let mut reported = known().filter(|(_, order)| !order.refused_only).map(|(key, _)| key.clone());
+        let refused = || known().map(|(key, _)| key.clone()).next();
+        match (reported.next(), reported.next()) {
             (Some(_), Some(_)) => None,
-            (key, _) => Some(Found::of(key.unwrap_or(by_plan))),
+            (key, _) => Some(Found::of(key.or_else(refused).unwrap_or(by_plan))),
         }
     }
 
@@ -152,6 +157,7 @@ impl Fold<'_> {
     /// the order is ambiguous.
     pub(super) fn order_of_trade(&mut self, book: &mut BookMut<'_>, fact: &TradeFact) -> Option<OrderKey> {
         book.forget_orders_of_id(&fact.order_id, self.now_ms());
+        book.forget_refused_of_id(&fact.order_id, None, Some(fact.trade.side));
         let known: Vec<(&OrderKey, Option<Side>)> =
             book.orders_of_id(&fact.order_id).map(|(key, order)| (key, order.side)).collect();
         let fits = |side: Option<Side>| side.is_none_or(|side| side == fact.trade.side);
@@ -171,7 +177,8 @@ impl Fold<'_> {
         }
     }
 
-    /// Remembers an order that was accepted, with what the acceptance names of it: a later fill may name less.
+    /// Remembers an order that was accepted, with what the acceptance names of it: a later fill may name less. Returns
+    /// the order.
     pub(super) fn accepted_order(
         &mut self,
         book: &mut BookMut<'_>,
@@ -179,27 +186,28 @@ impl Fold<'_> {
         plan_id: Option<&str>,
         plan: Option<&KnownPlan>,
         decision_id: Option<&str>,
-    ) {
+    ) -> Option<OrderKey> {
+        let side = named.side.or(plan.and_then(|known| known.plan.side));
         let found = match (&named.order_id, plan_id) {
             // An acceptance has no quantity, so it can never repeat the fill of another order.
-            (Some(id), plan_id) => self.order_of_id(book, id, plan_id, |_| false),
+            (Some(id), plan_id) => self.order_of_id(book, id, plan_id, side, |_| false),
             (None, Some(plan_id)) if named.side.is_some() || named.reduce_only.is_some() => {
                 self.only_order_of_plan(book, plan_id)
             }
             (None, _) => None,
         };
-        let Some(found) = found else { return };
-        let side = named.side.or(plan.and_then(|known| known.plan.side));
+        let found = found?;
         if found.is_of_other_side(book, side) {
             self.reused(book);
-            return;
+            return None;
         }
         let order = self.named_order(book, &found, plan_id, named.side, decision_id);
         order.reduce_only = named.reduce_only.or(order.reduce_only);
+        Some(found.key)
     }
 
-    /// Lets a known order keep what a refusal names of it. A refusal moves nothing, so it makes no order, and flags
-    /// nothing.
+    /// Lets an order keep what a refusal names of it, and returns the order. A refusal moves and flags nothing. The plan
+    /// that it names with an id which is not known yet is remembered for entries that name the id alone.
     pub(super) fn refused_order(
         &mut self,
         book: &mut BookMut<'_>,
@@ -207,10 +215,16 @@ impl Fold<'_> {
         plan_id: Option<&str>,
         plan: Option<&KnownPlan>,
         decision_id: Option<&str>,
-    ) {
-        let Some(id) = named.order_id.as_deref() else { return };
+    ) -> Option<OrderKey> {
+        let id = named.order_id.as_deref()?;
         let now_ms = self.now_ms();
         book.forget_orders_of_id(id, now_ms);
+        let side = named.side.or(plan.and_then(|known| known.plan.side));
+        // Of two plans that were only refused under an id, the first counts, unless the second is that of a decision.
+        let is_of_no_decision = |(_, order): (&OrderKey, &Order)| order.refused_only && order.decision_id.is_none();
+        if decision_id.is_some() && book.orders_of_id(id).all(is_of_no_decision) {
+            book.forget_refused_of_id(id, plan_id, side);
+        }
         let keys: Vec<OrderKey> = book.orders_of_id(id).map(|(key, _)| key.clone()).collect();
         for key in &keys {
             self.order(book, key).last_ms = now_ms;
@@ -227,13 +241,17 @@ impl Fold<'_> {
             ([], Some(former)) if book.orders.contains_key(&former) => {
                 Some(Found { former: Some(former), ..Found::of(OrderKey::Id(id.into())) })
             }
+            ([], _) => plan_id.map(|_| Found::of(OrderKey::Id(id.into()))),
             ([key], _) => Some(key).filter(has_its_plan).map(|key| Found::of(key.clone())),
             _ => None,
         };
-        let side = named.side.or(plan.and_then(|known| known.plan.side));
-        let Some(found) = found.filter(|found| !found.is_of_other_side(book, side)) else { return };
+        let found = found.filter(|found| !found.is_of_other_side(book, side))?;
+        let known = book.orders.get(found.former.as_ref().unwrap_or(&found.key));
+        let refused_only = known.is_none_or(|order| order.refused_only);
         let order = self.named_order(book, &found, plan_id, named.side, decision_id);
         order.reduce_only = named.reduce_only.or(order.reduce_only);
+        order.refused_only = refused_only;
+        Some(found.key)
     }
 
     fn ambiguous(&mut self, book: &mut BookMut<'_>) {
@@ -268,6 +286,7 @@ impl Fold<'_> {
         }
         let order = self.order(book, &found.key);
         order.last_ms = self.entry.id.ms;
+        order.refused_only = false;
         match plan_id {
             Some(plan_id) if found.is_other_name => order.plan_ids_other.push(plan_id.into()),
             Some(plan_id) if order.plan_id.is_none() => order.plan_id = Some(plan_id.into()),

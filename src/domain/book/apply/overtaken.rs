@@ -98,6 +98,17 @@ impl Fold<'_> {
             return Ok(Placement::Contained);
         }
         if let Some(trade) = reported.trade
+            && let Some(found) = moves.iter().find(is_candidate)
+            && let Some((closed, rest)) = found.across_zero(reported, time_ms)?
+        {
+            let Some(order) = book.orders.get_mut(reported.key) else { return Ok(Placement::Contained) };
+            let part = order.split_last(closed.abs())?;
+            self.add_late_fill(book, found, ReportedPart { delta: closed, ..reported }, plan)?;
+            self.explain_by_trade(book, found, part, &Trade { qty: rest, ..trade.clone() })?;
+            self.counters.count(Count::FillsOvertaken);
+            return Ok(Placement::Contained);
+        }
+        if let Some(trade) = reported.trade
             && let Some(opened) = moves.iter().find(is_explaining_opening)
         {
             self.explain_by_trade(book, opened, reported.part, trade)?;
@@ -166,11 +177,13 @@ impl Fold<'_> {
             rest = rest.minus(qty)?;
             let direction = if part.unexplained.is_negative() { Direction::Short } else { Direction::Long };
             let risk = self.risk_as_of(book.view(), direction, plan, found.at.id.ms).filter(|_| part.opens);
+            let rescales = if risk.is_some() { book.symbol.rescales.clone() } else { Vec::new() };
             let fill = LateFill { order: key.clone(), part: of_order, qty, price, entry: self.entry };
             if let Some(position) = position_mut(book, part.of)
                 && position.add_late_fill(part.change, fill, step)?
+                && risk.is_some()
             {
-                position.risk = risk.or(position.risk.take());
+                position.take_risk(risk, &rescales)?;
             }
             if let Some(order) = book.orders.get_mut(key).filter(|_| rest.is_positive()) {
                 of_order = order.split_last(qty)?;
@@ -192,10 +205,15 @@ impl Fold<'_> {
         let Some(position) = position_mut(book, of) else { return Ok(()) };
         let direction = position.direction;
         let explaining = ExplainingTrade { trade: trade.clone(), part };
-        let Some(began_ms) = position.explain(explaining, step)? else { return Ok(()) };
-        let risk = self.risk_as_of(book.view(), direction, None, began_ms);
+        let Some(began) = position.explain(explaining, step)? else { return Ok(()) };
+        let began_ms = began.own_ms.unwrap_or(opened.at.id.ms);
+        let orders = book.orders_of_id(&began.order_id).map(|(_, order)| order);
+        let of_side = orders.filter(|order| order.side.is_none_or(|side| side == began.side));
+        let plan = of_side.last().and_then(|order| self.plan_of(order.plan_id.as_deref()));
+        let risk = self.risk_as_of(book.view(), direction, plan, began_ms);
+        let rescales = book.symbol.rescales.clone();
         if let (Some(position), Some(risk)) = (position_mut(book, of), risk) {
-            position.risk = Some(risk);
+            position.take_risk(Some(risk), &rescales)?;
         }
         Ok(())
     }
@@ -230,6 +248,17 @@ impl LookedUp {
     /// Returns true if a look-up opened a position, and an event time is before it.
     fn opens_after(&self, time_ms: u64) -> bool {
         time_ms < self.at.id.ms && self.parts.iter().any(|part| part.opens)
+    }
+
+    /// Returns the quantities by which a trade from before an adoption across zero explains it, if it explains both sides:
+    /// the part that closes, signed, and the rest, which explains the opening with the other trades. [base]
+    fn across_zero(&self, reported: ReportedPart<'_>, time_ms: u64) -> Result<Option<(Qty, Qty)>, OutOfRange> {
+        let closed = self.unexplained(reported)?;
+        let opening = self.parts.iter().find(|part| part.opens && part.is_unexplained_in(reported.delta));
+        let Some(opening) = opening.filter(|_| !closed.is_zero() && self.opens_after(time_ms)) else { return Ok(None) };
+        let rest = reported.delta.abs().minus(closed.abs())?;
+        let explains = time_ms >= self.since_ms && rest.is_positive() && rest <= opening.unexplained.abs();
+        Ok(explains.then_some((closed, rest)))
     }
 
     /// Returns the parts that a fill can explain: those in its direction and, for results, also the opening.
