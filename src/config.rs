@@ -6,6 +6,7 @@
 //! In reading order: `environment` and `file` (the sources), `table` (one table of settings), a file for each table,
 //! `origin` (the origin of each setting, for display), `partly` (the valid part of an invalid configuration).
 
+mod accounts;
 mod backfill;
 mod emit;
 mod environment;
@@ -24,13 +25,14 @@ mod run;
 mod streams;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
 use tracing::level_filters::LevelFilter;
 
 pub use crate::codec::shown::{MASK, masked_url};
+pub use accounts::{Account, Accounts};
 pub use backfill::{Backfill, Source};
 pub use emit::{Emit, Live};
 pub use environment::names as environment_names;
@@ -67,6 +69,8 @@ pub struct Config {
     pub emit: Emit,
     pub backfill: Backfill,
     pub exchange: Exchange,
+    /// The accounts with a name, and the credentials of each.
+    pub accounts: Accounts,
     pub feed: Feed,
     /// The level of messages on standard error.
     pub log_level: LevelFilter,
@@ -104,8 +108,8 @@ impl Config {
     /// Reads the file, if one is named, and the given environment.
     pub fn from_parts(file: Option<&Path>, environment: BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let mut warnings = Vec::new();
-        let environment = Environment::cleaned(environment, &mut warnings)?;
         let file = file.map(|path| File::read(path, &mut warnings)).transpose()?.unwrap_or_default();
+        let environment = Environment::cleaned(environment, &accounts::variables(&file), &mut warnings)?;
         file.refuse_unknown()?;
         Self::of(Sources { file, environment, warnings }, &Flags::new())
     }
@@ -133,6 +137,7 @@ impl Config {
         let emit = emit::read(&mut sheet)?;
         let backfill = backfill::read(&mut sheet)?;
         let exchange = exchange::read(&mut sheet)?;
+        let accounts = accounts::read(&mut sheet)?;
         let feed = feed::read(&mut sheet, &exchange)?;
         let log_level = log::read(&mut sheet);
         let Sheet { settings, warnings, .. } = sheet;
@@ -149,6 +154,7 @@ impl Config {
             emit,
             backfill,
             exchange,
+            accounts,
             feed,
             log_level,
             settings,
@@ -160,6 +166,13 @@ impl Config {
     /// Returns the settings of live requests; `None` in shadow mode. Returns an error if live mode lacks a setting.
     pub fn live(&self) -> Result<Option<Live>, ConfigError> {
         self.emit.live(self.live_policy(), &self.streams)
+    }
+
+    /// Returns the accounts that any setting names: credentials, a policy, or a stream.
+    pub fn account_names(&self) -> BTreeSet<&str> {
+        let of_streams = self.streams.iter().filter_map(|(_, stream)| stream.account.as_deref());
+        let of_keys = self.accounts.keys().chain(self.account_policies.keys()).map(|name| &**name);
+        of_keys.chain(of_streams).collect()
     }
 
     /// Returns the general policy, or that of an account which is live while the general one is not.
@@ -417,7 +430,7 @@ mod tests {
             Config::from_parts(Some(folder.path()), names).unwrap().exchange.given()
         };
         let (_, found) = with_key(&text(file.path())).unwrap();
-        assert_eq!((found.value.expose_secret(), found.name), (pem, "exchange.api_secret_file"));
+        assert_eq!((found.value.expose_secret(), &*found.name), (pem, "exchange.api_secret_file"));
         std::fs::write(file.path(), " \n").unwrap();
         for (path, want) in [(file.path(), "is empty"), (Path::new("/no/such/file"), "cannot be read")] {
             let said = with_key(&text(path)).unwrap_err().to_string();

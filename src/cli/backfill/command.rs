@@ -19,7 +19,7 @@ use crate::codec::shown::shown;
 use crate::codec::view;
 use crate::config::Config;
 use crate::config::flags::RedisFlag;
-use crate::domain::engine::needs::{Needs, Want};
+use crate::domain::engine::needs::{Needs, NeedyBook, Want};
 use crate::domain::engine::{Decisions, Engine};
 use crate::drive::driver::Driver;
 use crate::service::fetch::{Appended, Fetcher, Tick, TickReport};
@@ -112,7 +112,7 @@ async fn backfill(args: &Args, config: &Config) -> anyhow::Result<Outcome> {
     let before = lines::lacking(&engine);
     tracing::info!("[BACKFILL] history: {entries} entries, {} open positions", before.len());
 
-    let mut fetcher = Fetcher::new(config, address, exchange::client(config)?);
+    let mut fetcher = Fetcher::new(config, address, exchange::clients(config)?);
     if args.dry_run {
         fetcher = fetcher.dry_run();
     }
@@ -144,8 +144,8 @@ async fn fetch(
         let mut needs = Needs::of(&driver.engine, server.time_ms().await?);
         if !fills {
             // Trades need many calls: they are fetched only for positions whose price has no other source.
-            let unpriced: BTreeSet<Box<str>> = needs.symbols(Want::EntryPrice).map(Into::into).collect();
-            needs.list.retain(|need| need.want != Want::Fills || unpriced.contains(&need.book.symbol));
+            let unpriced: BTreeSet<NeedyBook> = needs.books(Want::EntryPrice).cloned().collect();
+            needs.list.retain(|need| need.want != Want::Fills || unpriced.contains(&need.book));
         }
         let report = fetcher.tick(&Tick { needs, journalled: None }).await?;
         fold(driver, &report)?;

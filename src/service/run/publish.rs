@@ -227,8 +227,8 @@ impl Publisher {
                 circuit_open: fetched.is_circuit_open,
                 weight_used: fetched.weight_used,
                 last_error: fetched.last_error.clone(),
-                refusal: fetched.refusal.clone(),
-                hedge_account: fetched.is_hedged,
+                refusals: fetched.refusals.iter().map(report::AccountRefusal::of).collect(),
+                modes_differ: fetched.modes_differ.iter().map(report::PositionMode::of).collect(),
             });
             report.policy.pending = processor.delivery.has_policy_pending();
             report.policy.hash_configured = processor.orders.policy.to_string();
