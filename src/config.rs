@@ -45,6 +45,7 @@ pub use redis::Redis;
 pub use run::{Run, SilentAfter, Start, StartSetting};
 pub use streams::Outputs;
 
+use crate::codec::policy as codec_policy;
 use crate::domain::book::plans::sha256_hex;
 use crate::domain::event::streams::Streams;
 use crate::domain::exit::policy::{Mode, Policy};
@@ -140,6 +141,8 @@ impl Config {
         let accounts = accounts::read(&mut sheet)?;
         let feed = feed::read(&mut sheet, &exchange)?;
         let log_level = log::read(&mut sheet);
+        let names = account_names(&streams, &accounts, &account_policies);
+        let policy = codec_policy::knowing(policy, names);
         let Sheet { settings, warnings, .. } = sheet;
         let nowhere = flags.keys().find(|key| settings.iter().all(|setting| setting.key != **key));
         assert_eq!(nowhere, None, "a flag names a setting");
@@ -170,9 +173,7 @@ impl Config {
 
     /// Returns the accounts that any setting names: credentials, a policy, or a stream.
     pub fn account_names(&self) -> BTreeSet<&str> {
-        let of_streams = self.streams.iter().filter_map(|(_, stream)| stream.account.as_deref());
-        let of_keys = self.accounts.keys().chain(self.account_policies.keys()).map(|name| &**name);
-        of_keys.chain(of_streams).collect()
+        account_names(&self.streams, &self.accounts, &self.account_policies)
     }
 
     /// Returns the general policy, or that of an account which is live while the general one is not.
@@ -186,6 +187,15 @@ impl Config {
         let lines = self.settings.iter().map(|setting| format!("{}={}\n", setting.key, setting.value));
         sha256_hex(lines.collect::<String>().as_bytes())
     }
+}
+
+fn account_names<'a>(
+    streams: &'a Streams,
+    accounts: &'a Accounts,
+    policies: &'a BTreeMap<Box<str>, Policy>,
+) -> BTreeSet<&'a str> {
+    let of_streams = streams.iter().filter_map(|(_, stream)| stream.account.as_deref());
+    accounts.keys().chain(policies.keys()).map(|name| &**name).chain(of_streams).collect()
 }
 
 fn environment_of_process() -> BTreeMap<String, String> {

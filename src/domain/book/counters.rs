@@ -49,6 +49,8 @@ named! {
         Snapshots => "snapshots",
         /// Event times of prices and fills.
         Times => "times",
+        /// Entries of accounts that nobody configured.
+        Accounts => "accounts",
     }
 }
 

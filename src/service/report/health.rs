@@ -153,6 +153,13 @@ fn unreadable(report: &Report) -> Vec<Concern> {
     let recent = report.totals.unreadable.iter().filter(|(_, count)| count.last_age_ms <= UNREADABLE_FOR_MS);
     let concern = |(what, count): (&String, &Past)| {
         let (n, last) = (count.entries, span(count.last_age_ms));
+        if what == "accounts" {
+            let says = format!(
+                "{n} entries are of accounts that nobody configured, the last {last} ago: they are quarantined; configure \
+                 [accounts.NAME], or find who writes them"
+            );
+            return Concern::new("unknown_account", says);
+        }
         let says = match what.as_str() {
             "times" => format!(
                 "{n} event times cannot be read, the last {last} ago: prices with one are not used; their producers have \
