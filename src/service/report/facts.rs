@@ -150,6 +150,27 @@ pub struct Positions {
     pub decisions_open: BTreeMap<String, u64>,
     /// Decisions of positions that were closed within the time that orders are kept, by state. [1]
     pub decisions_closed: BTreeMap<String, u64>,
+    /// Open positions by account, `""` for the account without a name; empty if no account with a name has one.
+    pub accounts: BTreeMap<String, AccountTotals>,
+}
+
+/// Totals of an account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AccountTotals {
+    pub open: u64,
+    /// Open, nothing missing, a price known. [1]
+    pub evaluable: u64,
+    /// Open positions whose history has a gap. [1]
+    pub gap_open: u64,
+}
+
+impl AccountTotals {
+    pub fn add(&mut self, other: Self) {
+        self.open += other.open;
+        self.evaluable += other.evaluable;
+        self.gap_open += other.gap_open;
+    }
 }
 
 /// Decisions that were committed and are not sent.
