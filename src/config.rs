@@ -6,6 +6,7 @@
 //! In reading order: `environment` and `file` (the sources), `table` (one table of settings), a file for each table,
 //! `origin` (the origin of each setting, for display), `partly` (the valid part of an invalid configuration).
 
+mod accounts;
 mod backfill;
 mod emit;
 mod environment;
@@ -24,13 +25,14 @@ mod run;
 mod streams;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
 use tracing::level_filters::LevelFilter;
 
 pub use crate::codec::shown::{MASK, masked_url};
+pub use accounts::{Account, Accounts};
 pub use backfill::{Backfill, Source};
 pub use emit::{Emit, Live};
 pub use environment::names as environment_names;
@@ -43,6 +45,7 @@ pub use redis::Redis;
 pub use run::{Run, SilentAfter, Start, StartSetting};
 pub use streams::Outputs;
 
+use crate::codec::policy as codec_policy;
 use crate::domain::book::plans::sha256_hex;
 use crate::domain::event::streams::Streams;
 use crate::domain::exit::policy::{Mode, Policy};
@@ -67,6 +70,8 @@ pub struct Config {
     pub emit: Emit,
     pub backfill: Backfill,
     pub exchange: Exchange,
+    /// The accounts with a name, and the credentials of each.
+    pub accounts: Accounts,
     pub feed: Feed,
     /// The level of messages on standard error.
     pub log_level: LevelFilter,
@@ -104,8 +109,8 @@ impl Config {
     /// Reads the file, if one is named, and the given environment.
     pub fn from_parts(file: Option<&Path>, environment: BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let mut warnings = Vec::new();
-        let environment = Environment::cleaned(environment, &mut warnings)?;
         let file = file.map(|path| File::read(path, &mut warnings)).transpose()?.unwrap_or_default();
+        let environment = Environment::cleaned(environment, &accounts::variables(&file), &mut warnings)?;
         file.refuse_unknown()?;
         Self::of(Sources { file, environment, warnings }, &Flags::new())
     }
@@ -133,8 +138,11 @@ impl Config {
         let emit = emit::read(&mut sheet)?;
         let backfill = backfill::read(&mut sheet)?;
         let exchange = exchange::read(&mut sheet)?;
+        let accounts = accounts::read(&mut sheet)?;
         let feed = feed::read(&mut sheet, &exchange)?;
         let log_level = log::read(&mut sheet);
+        let names = account_names(&streams, &accounts, &account_policies);
+        let policy = codec_policy::knowing(policy, names);
         let Sheet { settings, warnings, .. } = sheet;
         let nowhere = flags.keys().find(|key| settings.iter().all(|setting| setting.key != **key));
         assert_eq!(nowhere, None, "a flag names a setting");
@@ -149,6 +157,7 @@ impl Config {
             emit,
             backfill,
             exchange,
+            accounts,
             feed,
             log_level,
             settings,
@@ -162,6 +171,11 @@ impl Config {
         self.emit.live(self.live_policy(), &self.streams)
     }
 
+    /// Returns the accounts that any setting names: credentials, a policy, or a stream.
+    pub fn account_names(&self) -> BTreeSet<&str> {
+        account_names(&self.streams, &self.accounts, &self.account_policies)
+    }
+
     /// Returns the general policy, or that of an account which is live while the general one is not.
     fn live_policy(&self) -> &Policy {
         let mut all = std::iter::once(&self.policy).chain(self.account_policies.values());
@@ -173,6 +187,15 @@ impl Config {
         let lines = self.settings.iter().map(|setting| format!("{}={}\n", setting.key, setting.value));
         sha256_hex(lines.collect::<String>().as_bytes())
     }
+}
+
+fn account_names<'a>(
+    streams: &'a Streams,
+    accounts: &'a Accounts,
+    policies: &'a BTreeMap<Box<str>, Policy>,
+) -> BTreeSet<&'a str> {
+    let of_streams = streams.iter().filter_map(|(_, stream)| stream.account.as_deref());
+    accounts.keys().chain(policies.keys()).map(|name| &**name).chain(of_streams).collect()
 }
 
 fn environment_of_process() -> BTreeMap<String, String> {
@@ -417,7 +440,7 @@ mod tests {
             Config::from_parts(Some(folder.path()), names).unwrap().exchange.given()
         };
         let (_, found) = with_key(&text(file.path())).unwrap();
-        assert_eq!((found.value.expose_secret(), found.name), (pem, "exchange.api_secret_file"));
+        assert_eq!((found.value.expose_secret(), &*found.name), (pem, "exchange.api_secret_file"));
         std::fs::write(file.path(), " \n").unwrap();
         for (path, want) in [(file.path(), "is empty"), (Path::new("/no/such/file"), "cannot be read")] {
             let said = with_key(&text(path)).unwrap_err().to_string();

@@ -11,6 +11,7 @@ use super::exit_code::Found;
 use super::json;
 use crate::codec::checksum::state_checksum_hex;
 use crate::codec::fields::{self, FieldDifference};
+use crate::codec::policy::knowing;
 use crate::config::Config;
 use crate::domain::engine::{Decisions, Engine};
 use crate::shell::terminal::{Screen, Tone};
@@ -88,7 +89,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     let other = match &args.policy {
         Some(file) => {
             let read = Config::load(Some(file)).with_context(|| format!("the policy of {}", file.display()))?;
-            Config { policy: read.policy, ..config.clone() }
+            Config { policy: knowing(read.policy, config.account_names()), ..config.clone() }
         }
         None => config.clone(),
     };

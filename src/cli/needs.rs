@@ -17,6 +17,9 @@ pub struct Args {
     /// Folder of the store
     #[arg(long, value_name = "DIR")]
     store: PathBuf,
+    /// Those of the books of one account
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
     /// One JSON document
     #[arg(long)]
     json: bool,
@@ -24,7 +27,11 @@ pub struct Args {
 
 pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let (engine, _store) = projection::read(&args.store)?;
-    let needs = Needs::of(&engine, 0);
+    let mut needs = Needs::of(&engine, 0);
+    if let Some(account) = &args.account {
+        needs.list.retain(|need| *need.book.account == **account);
+        needs.held.retain(|held| *held.book.account == **account);
+    }
     if args.json {
         return json::write(out, &Document::of(&needs));
     }

@@ -1,4 +1,4 @@
-//! `harvester reconcile`: compares our positions with those of the exchange, now.
+//! `harvester reconcile`: compares our positions with those of the exchange, now, each account by its own credentials.
 //!
 //! A missing answer means unknown, never flat: without an answer there is no verdict on any position.
 
@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::domain::named;
 use crate::domain::units::{Price, Qty};
 use crate::drive::projection;
-use crate::service::exchange;
+use crate::service::exchange::{self, Client, of_account};
 use crate::shell::exchange::{CallError, Exchange, Positions};
 use crate::shell::terminal::{Screen, Tone};
 
@@ -38,6 +38,9 @@ pub struct Args {
     /// Address of a running service
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+    /// One account; else all of our positions and of the configuration
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
     /// One JSON document
     #[arg(long)]
     json: bool,
@@ -67,6 +70,8 @@ struct Side {
 type Of = (String, String);
 
 struct Row {
+    /// Empty for the account without a name.
+    account: String,
     symbol: String,
     /// `BOTH`, or the side in a hedge account.
     position_side: String,
@@ -75,23 +80,56 @@ struct Row {
     there: Option<Side>,
 }
 
-/// Which sources were asked, which answered, and what is unknown.
+/// What an account was asked and answered.
 struct Coverage {
+    /// Empty for the account without a name.
+    account: String,
+    /// What was asked, for people.
     asked: String,
     failure: Option<String>,
     /// The account mode, if it is known.
     mode: Result<AccountMode, String>,
-    /// Our positions are of several accounts, and the exchange was asked for one.
-    has_several_accounts: bool,
-    not_known: Vec<String>,
+    /// Our positions have the sides of that mode.
+    is_of_mode: bool,
 }
 
 impl Coverage {
-    /// Returns true if positions can be compared: all of them are of one account, which is known to hold one for each
-    /// symbol.
+    /// Returns true if positions can be compared: the account answered, and its mode is known and that of ours.
     fn is_comparable(&self) -> bool {
-        self.failure.is_none() && self.mode == Ok(AccountMode::OneWay) && !self.has_several_accounts
+        self.failure.is_none() && self.mode.is_ok() && self.is_of_mode
     }
+
+    /// Returns what the answer leaves open, and why positions cannot be compared.
+    fn not_known(&self) -> Option<String> {
+        let whose = of_account(&self.account);
+        let says = match (&self.failure, &self.mode) {
+            (Some(_), _) => "every position; a call that failed says of none that it is flat".to_owned(),
+            (None, Err(error)) => format!("whether the account is in hedge mode ({error})"),
+            (None, Ok(_)) if self.is_of_mode => return None,
+            (None, Ok(AccountMode::Hedge)) => {
+                "every position; the account is in hedge mode (dual-side), ours have no side".to_owned()
+            }
+            (None, Ok(AccountMode::OneWay)) => {
+                "every position; the account is in one-way mode, ours are LONG and SHORT".to_owned()
+            }
+        };
+        Some(format!("theirs: {whose}{says}"))
+    }
+
+    fn document(&self) -> Value {
+        json!({
+            "account": self.account, "answered": self.failure.is_none(), "failure": self.failure,
+            "mode": self.mode.as_ref().ok().map(|mode| mode.name()),
+        })
+    }
+}
+
+/// The comparison with one account.
+struct Compared {
+    coverage: Coverage,
+    rows: Vec<Row>,
+    /// Why the exchange returned no positions.
+    error: Option<CallError>,
 }
 
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -107,33 +145,80 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         (None, Some(url)) => positions::of_service(url, None, false)?,
         (None, None) => bail!("no source of positions is given: want --store DIR or --url URL"),
     };
-    let client = exchange::client(config)?;
+    let clients = exchange::clients(config)?;
+    let accounts = accounts(&sheet, &clients, args.account.as_deref(), config);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answered = runtime.block_on(client.exchange.positions());
+    let ask = |account: &String| runtime.block_on(with_account(account, &sheet, &clients));
+    let mut all: Vec<Compared> = accounts.iter().map(ask).collect();
+    show(args, &sheet, &all, out)?;
+    let is_none_answered = all.iter().all(|compared| compared.coverage.failure.is_some());
+    if let (true, [Compared { error: Some(CallError::NoCredentials { .. }), coverage, .. }]) =
+        (is_none_answered, &all[..])
+    {
+        bail!("the exchange was not asked: {}", coverage.failure.as_deref().unwrap_or_default());
+    }
+    let failed = all.iter_mut().find_map(|compared| compared.error.take_if(|error| !is_without_credentials(error)));
+    if let (true, Some(error)) = (is_none_answered, failed) {
+        return Err(error.into());
+    }
+    let why: Vec<String> = all.iter().filter_map(|compared| compared.coverage.not_known()).collect();
+    if !why.is_empty() {
+        bail!(Found(format!("the exchange cannot be compared: {}", why.join("; "))));
+    }
+    let differ =
+        all.iter().flat_map(|compared| &compared.rows).filter(|row| row.comparison != Comparison::Same).count();
+    if differ > 0 {
+        bail!(Found(format!("{differ} positions differ")));
+    }
+    Ok(())
+}
+
+const fn is_without_credentials(error: &CallError) -> bool {
+    matches!(error, CallError::NoCredentials { .. })
+}
+
+/// Returns the accounts to ask: the named one, or those of our positions and those with configured credentials.
+fn accounts(sheet: &Sheet, clients: &[Client], only: Option<&str>, config: &Config) -> BTreeSet<String> {
+    if let Some(only) = only {
+        return BTreeSet::from([only.to_owned()]);
+    }
+    let ours = sheet.positions.iter().map(|position| position.account.clone().unwrap_or_default());
+    let is_configured = |client: &&Client| match config.accounts.get(&client.account) {
+        Some(account) => account.has_credentials_named(),
+        None => client.no_credentials.is_none(),
+    };
+    let configured = clients.iter().filter(is_configured).map(|client| client.account.to_string());
+    let mut accounts: BTreeSet<String> = ours.chain(configured).collect();
+    if accounts.is_empty() {
+        accounts.insert(String::new());
+    }
+    accounts
+}
+
+/// Asks an account for its positions, with its own credentials, and compares ours with them.
+async fn with_account(account: &str, sheet: &Sheet, clients: &[Client]) -> Compared {
+    let here = ours(sheet, account);
+    let client = clients.iter().find(|client| *client.account == *account);
+    // Without an entry in the configuration it has no credentials; the first client names the call.
+    let exchange = client.map_or_else(|| clients[0].exchange.for_account(account, None), |c| c.exchange.clone());
+    let no_credentials = match client {
+        Some(client) => client.no_credentials.clone(),
+        None => Some(format!("[accounts.{account}] is not configured")),
+    };
+    let answered = exchange.positions().await;
     let mode = match &answered {
-        Ok(positions) => runtime.block_on(mode(&client.exchange, positions)),
+        Ok(positions) => mode(&exchange, positions).await,
         Err(error) => Err(error.to_string()),
     };
-    let here = ours(&sheet);
-    let asked = format!("{} of all symbols", client.exchange.terms().positions_name);
-    let coverage = coverage(&sheet, asked, &answered, mode, client.no_credentials.as_deref());
-    let rows = compare(&here, answered.as_ref().ok(), coverage.is_comparable());
-    show(args, &sheet, &rows, &coverage, out)?;
-    let differ = rows.iter().filter(|row| row.comparison != Comparison::Same).count();
-    match (answered, client.no_credentials) {
-        (Err(CallError::NoCredentials { .. }), Some(reason)) => bail!("the exchange was not asked: {reason}"),
-        (Err(error), _) => Err(error.into()),
-        (Ok(_), _) if !coverage.is_comparable() => {
-            let why = match coverage.mode {
-                Ok(_) if coverage.has_several_accounts => "our positions are of several accounts".to_owned(),
-                Ok(mode) => format!("the account is {}", mode.name()),
-                Err(why) => why,
-            };
-            bail!(Found(format!("the exchange cannot be compared: {why}")))
-        }
-        (Ok(_), _) if differ > 0 => bail!(Found(format!("{differ} positions differ"))),
-        (Ok(_), _) => Ok(()),
-    }
+    let failure = answered.as_ref().err().map(|error| {
+        let reason = no_credentials.map_or_else(String::new, |reason| format!(" ({reason})"));
+        format!("{error}{reason}")
+    });
+    let is_of_mode = here.keys().all(|(_, side)| (side != BOTH) == (mode == Ok(AccountMode::Hedge)));
+    let asked = format!("{}{} of all symbols", of_account(account), exchange.terms().positions_name);
+    let coverage = Coverage { account: account.to_owned(), asked, failure, mode, is_of_mode };
+    let rows = compare(account, &here, answered.as_ref().ok(), coverage.is_comparable());
+    Compared { coverage, rows, error: answered.err() }
 }
 
 /// Returns the account mode: hedge if the rows show it, else the exchange's answer. If there is no usable answer, a
@@ -147,30 +232,22 @@ async fn mode(exchange: &Exchange, positions: &Positions) -> Result<AccountMode,
     }
 }
 
-/// Returns the accounts of our positions; an empty name is the account without one.
-fn accounts(sheet: &Sheet) -> BTreeSet<&str> {
-    sheet.positions.iter().map(|position| position.account.as_deref().unwrap_or_default()).collect()
-}
-
-/// Returns our positions by symbol and side. Those of several accounts have the account before the symbol.
-fn ours(sheet: &Sheet) -> BTreeMap<Of, Side> {
-    let has_several_accounts = accounts(sheet).len() > 1;
+/// Returns our positions of an account by symbol and side.
+fn ours(sheet: &Sheet, account: &str) -> BTreeMap<Of, Side> {
     let position = |position: &PositionView| {
         let qty = Qty::new(number::decimal(&position.qty).ok()?);
         let qty = if position.side == "SHORT" { qty.negated() } else { qty };
         let entry_price = position.entry_price.as_ref().and_then(|entry| number::decimal(&entry.value).ok());
         let side = Side { qty, entry_price: entry_price.map(Price::new) };
-        let account = position.account.as_ref().filter(|_| has_several_accounts);
-        let symbol =
-            account.map_or_else(|| position.symbol.clone(), |account| format!("{account}/{}", position.symbol));
         let position_side = position.position_side.clone().unwrap_or_else(|| BOTH.to_owned());
-        Some(((symbol, position_side), side))
+        Some(((position.symbol.clone(), position_side), side))
     };
-    sheet.positions.iter().filter_map(position).collect()
+    let is_of = |position: &&PositionView| position.account.as_deref().unwrap_or_default() == account;
+    sheet.positions.iter().filter(is_of).filter_map(position).collect()
 }
 
 /// Returns the rows of both, by symbol and side. If they cannot be compared, each is shown as unknown.
-fn compare(here: &BTreeMap<Of, Side>, there: Option<&Positions>, is_comparable: bool) -> Vec<Row> {
+fn compare(account: &str, here: &BTreeMap<Of, Side>, there: Option<&Positions>, is_comparable: bool) -> Vec<Row> {
     let there = there.into_iter().flat_map(Positions::open).map(|row| {
         let of = (row.symbol.clone(), row.position_side.trim().to_uppercase());
         (of, Side { qty: row.position_amt, entry_price: row.entry_price })
@@ -180,7 +257,8 @@ fn compare(here: &BTreeMap<Of, Side>, there: Option<&Positions>, is_comparable: 
     let row = |of: &Of| {
         let (here, there) = (here.get(of).copied(), there.get(of).copied());
         let comparison = if is_comparable { compared(here, there) } else { Comparison::Unknown };
-        Row { symbol: of.0.clone(), position_side: of.1.clone(), comparison, here, there }
+        let (symbol, position_side) = of.clone();
+        Row { account: account.to_owned(), symbol, position_side, comparison, here, there }
     };
     all.into_iter().map(row).collect()
 }
@@ -206,56 +284,33 @@ fn compared(here: Option<Side>, there: Option<Side>) -> Comparison {
     }
 }
 
-fn coverage(
-    sheet: &Sheet,
-    asked: String,
-    answered: &Result<Positions, CallError>,
-    mode: Result<AccountMode, String>,
-    no_credentials: Option<&str>,
-) -> Coverage {
+/// Returns what is unknown of our positions and of theirs.
+fn not_known(sheet: &Sheet, all: &[Compared]) -> Vec<String> {
     let mut not_known = Vec::new();
-    let has_several_accounts = accounts(sheet).len() > 1;
-    if has_several_accounts {
-        let of = accounts(sheet).into_iter().map(|name| if name.is_empty() { "one without a name" } else { name });
-        let of: Vec<&str> = of.collect();
-        not_known.push(format!("ours: which positions are of the account that was asked for, of {}", of.join(", ")));
-    }
     if sheet.positions_unknown {
         not_known.push("ours: no position was ever seen from anywhere, which is not the same as flat".to_owned());
     }
     if !sheet.history_gap.is_empty() {
         not_known.push(format!("ours: the history of {} has a gap", sheet.history_gap.join(", ")));
     }
-    let failure = match answered {
-        Ok(_) => {
-            match &mode {
-                Ok(AccountMode::OneWay) => {}
-                Ok(AccountMode::Hedge) => not_known.push(
-                    "theirs: every position; the account is in hedge mode (dual-side), LONG and SHORT are not compared"
-                        .to_owned(),
-                ),
-                Err(error) => not_known.push(format!("theirs: whether the account is in hedge mode ({error})")),
-            }
-            None
-        }
-        Err(error) => {
-            not_known.push("theirs: every position; a call that failed says of none that it is flat".to_owned());
-            let reason = no_credentials.map_or_else(String::new, |reason| format!(" ({reason})"));
-            Some(format!("{error}{reason}"))
-        }
-    };
-    Coverage { asked, failure, mode, has_several_accounts, not_known }
+    not_known.extend(all.iter().filter_map(|compared| compared.coverage.not_known()));
+    not_known
 }
 
-/// Returns the symbol, with its side in a hedge account.
+/// Returns the symbol, with its account, and its side in a hedge account.
 fn named(row: &Row) -> String {
-    if row.position_side == BOTH { row.symbol.clone() } else { format!("{} {}", row.symbol, row.position_side) }
+    let account = if row.account.is_empty() { String::new() } else { format!("{}/", row.account) };
+    let side = if row.position_side == BOTH { String::new() } else { format!(" {}", row.position_side) };
+    format!("{account}{}{side}", row.symbol)
 }
 
-fn show(args: &Args, sheet: &Sheet, rows: &[Row], coverage: &Coverage, out: &mut dyn Write) -> anyhow::Result<()> {
+fn show(args: &Args, sheet: &Sheet, all_accounts: &[Compared], out: &mut dyn Write) -> anyhow::Result<()> {
+    let rows: Vec<&Row> = all_accounts.iter().flat_map(|compared| &compared.rows).collect();
+    let coverages: Vec<&Coverage> = all_accounts.iter().map(|compared| &compared.coverage).collect();
+    let not_known = not_known(sheet, all_accounts);
     let count = |comparison| rows.iter().filter(|row| row.comparison == comparison).count();
     let verdict = match () {
-        () if !coverage.is_comparable() => "unknown",
+        () if !coverages.iter().all(|coverage| coverage.is_comparable()) => "unknown",
         () if rows.iter().all(|row| row.comparison == Comparison::Same) => "same",
         () => "differs",
     };
@@ -276,18 +331,29 @@ fn show(args: &Args, sheet: &Sheet, rows: &[Row], coverage: &Coverage, out: &mut
         let positions: Vec<Value> = rows
             .iter()
             .map(|row| {
-                json!({
+                let mut document = json!({
                     "symbol": row.symbol, "position_side": row.position_side, "verdict": row.comparison.name(),
                     "here": side(row.here), "there": side(row.there),
-                })
+                });
+                if !row.account.is_empty() {
+                    document["account"] = row.account.clone().into();
+                }
+                document
             })
             .collect();
         let document = json!({
             "verdict": verdict, "as_of": sheet.as_of, "counts": counts, "positions": positions,
             "coverage": {
-                "asked": [&coverage.asked], "answered": coverage.failure.is_none(),
-                "failure": coverage.failure, "not_known": coverage.not_known,
-                "account": coverage.mode.as_ref().ok().map(|mode| mode.name()),
+                "asked": coverages.iter().map(|coverage| &coverage.asked).collect::<Vec<_>>(),
+                "answered": coverages.iter().all(|coverage| coverage.failure.is_none()),
+                "failure": coverages.iter().find_map(|coverage| coverage.failure.as_ref()),
+                "not_known": not_known,
+                // The mode, as long as there is one account.
+                "account": match &coverages[..] {
+                    [only] => only.mode.as_ref().ok().map(|mode| mode.name()),
+                    _ => None,
+                },
+                "accounts": coverages.iter().map(|coverage| coverage.document()).collect::<Vec<_>>(),
             },
         });
         return super::json::write(out, &document);
@@ -310,14 +376,16 @@ fn show(args: &Args, sheet: &Sheet, rows: &[Row], coverage: &Coverage, out: &mut
     screen.table(
         &["SYMBOL", "VERDICT", "QTY HERE", "QTY THERE", "ENTRY HERE", "ENTRY THERE"],
         &[2, 3, 4, 5],
-        rows.iter().map(cells).collect(),
+        rows.iter().map(|row| cells(row)).collect(),
     )?;
     let counts: Vec<String> = all.iter().map(|&c| format!("{} {}", c.name(), count(c))).collect();
     screen.line(&format!("{verdict}: {}", counts.join(", ")))?;
     screen.line(&format!("ours as of {} ({})", sheet.as_of, time::iso(sheet.as_of_ms())))?;
-    let answer = coverage.failure.clone().unwrap_or_else(|| "answered in full".to_owned());
-    screen.line(&format!("asked: {}; {answer}", coverage.asked))?;
-    for not_known in &coverage.not_known {
+    for coverage in coverages {
+        let answer = coverage.failure.as_deref().unwrap_or("answered in full");
+        screen.line(&format!("asked: {}; {answer}", coverage.asked))?;
+    }
+    for not_known in &not_known {
         screen.line(&format!("not known, {not_known}"))?;
     }
     Ok(())

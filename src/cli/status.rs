@@ -14,13 +14,20 @@ use crate::service::report::{Concern, GapProof, InputReport, Report, Role, conce
 use crate::shell::terminal::{Screen, Tone};
 use crate::shell::web;
 
+mod several;
+
+/// Most accounts whose open positions are counted one by one.
+const ACCOUNTS_SHOWN_MAX: usize = 10;
+
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: harvester status --url http://127.0.0.1:9464
-Exit code 1 if something needs a person, 3 if there is no service.")]
+#[command(after_help = "Examples: harvester status --url http://127.0.0.1:9464
+          harvester status --url http://10.0.0.1:9464 --url http://10.0.0.2:9464
+Exit code 1 if something needs a person, 3 if there is no service. Of several services, one that does not answer needs a
+person.")]
 pub struct Args {
-    /// Address of the service; else that of [run] listen
+    /// Address of the service; else that of [run] listen. Given several times, all services are shown, the worst first
     #[arg(long, value_name = "URL")]
-    url: Option<String>,
+    url: Vec<String>,
     /// One JSON document
     #[arg(long)]
     json: bool,
@@ -35,16 +42,14 @@ struct Document<'a> {
 
 /// Runs the command. Fails with [`Found`] if something needs an operator.
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
-    let url = match (&args.url, config.run.listen) {
-        (Some(url), _) => url.clone(),
-        (None, Some(address)) => format!("http://{address}"),
-        (None, None) => bail!("run.listen is empty, so the address of the service is not known: give --url URL"),
+    let url = match (&args.url[..], config.run.listen) {
+        ([url], _) => url.clone(),
+        ([], Some(address)) => format!("http://{address}"),
+        ([], None) => bail!("run.listen is empty, so the address of the service is not known: give --url URL"),
+        (urls, _) => return several::run(urls, args.json, out),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let body = runtime.block_on(web::get(&url, "/status"))?;
-    let report: Report = serde_json::from_str(&body).with_context(|| {
-        format!("the service at {url} did not answer with a report: is that the address of `harvester run`?")
-    })?;
+    let report = runtime.block_on(report_of(&url))?;
     let concerns = concerns(&report);
     if args.json {
         json::write(out, &Document { report: &report, concerns: &concerns })?;
@@ -56,6 +61,13 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         1 => Err(Found("1 finding needs a person: see the report".to_owned()).into()),
         n => Err(Found(format!("{n} findings need a person: see the report")).into()),
     }
+}
+
+async fn report_of(url: &str) -> anyhow::Result<Report> {
+    let body = web::get(url, "/status").await?;
+    serde_json::from_str(&body).with_context(|| {
+        format!("the service at {url} did not answer with a report: is that the address of `harvester run`?")
+    })
 }
 
 /// Prints the report for people.
@@ -139,6 +151,13 @@ fn positions(report: &Report) -> String {
     }
     if !positions.unconfirmed.is_empty() {
         says.push_str(&format!(", unconfirmed: {}", positions.unconfirmed.join(" ")));
+    }
+    for (account, totals) in positions.accounts.iter().take(ACCOUNTS_SHOWN_MAX) {
+        let name = if account.is_empty() { "without a name" } else { account };
+        says.push_str(&format!(", {} of account {name}", totals.open));
+    }
+    if positions.accounts.len() > ACCOUNTS_SHOWN_MAX {
+        says.push_str(&format!(", the others of {} more accounts", positions.accounts.len() - ACCOUNTS_SHOWN_MAX));
     }
     if positions.gap_flat > 0 {
         says.push_str(&format!(", {} symbols without a position have a gap", positions.gap_flat));

@@ -13,6 +13,7 @@ use std::thread;
 use anyhow::Context as _;
 
 use crate::codec::chain;
+use crate::codec::policy::knowing;
 use crate::config::Config;
 use crate::domain::engine::Decisions;
 use crate::domain::exit::policy::Policy;
@@ -53,7 +54,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
-    let policies = args.policy.iter().map(|path| named(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    // Which accounts there are is no question of the policies that are compared.
+    let known = |(name, policy): (String, Policy)| (name, knowing(policy, config.account_names()));
+    let policies = args.policy.iter().map(|path| named(path).map(known)).collect::<anyhow::Result<Vec<_>>>()?;
     let compared = fold_all(&args.histories, policies, args.skip_bad_lines, config)?;
     if let Some(path) = &args.csv {
         report::write_csv(&compared, path)?;

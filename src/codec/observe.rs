@@ -2,6 +2,8 @@
 //!
 //! `decode/observation.rs` reads them; tests in both places check that they agree.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
 use super::exchange::{Forced, InstrumentRow, PositionRow, UserTrade};
@@ -24,6 +26,17 @@ impl Observation {
             members.retain(|_, value| !value.is_null());
         }
         Self { event_type, payload: payload.to_string(), symbol: symbol.into() }
+    }
+
+    /// Returns the observation as one of an account; unchanged for the account without a name.
+    #[must_use]
+    pub fn of_account(mut self, account: &str) -> Self {
+        if !account.is_empty() {
+            let end = self.payload.pop();
+            assert!(end == Some('}') && self.payload.len() > 1, "a payload is an object with members");
+            let _ = write!(self.payload, ",\"account\":{}}}", Value::from(account));
+        }
+        self
     }
 
     /// Returns the fields of a stream entry.
@@ -206,6 +219,24 @@ mod tests {
         };
         let Event::Legacy(fact) = read(&legacy(&row)) else { panic!() };
         assert_eq!((fact.entry_price, fact.atr_value.unwrap().to_string()), (None, "0.1".to_owned()));
+    }
+
+    #[test]
+    fn an_account_is_written_and_read() {
+        let streams = Streams::default();
+        let stream = streams.id_of(StreamKind::Observation.default_stream()).unwrap();
+        let mut decoder = Decoder::new(streams, Symbols::default());
+        let mut account_of = |observation: &Observation| {
+            let bytes = observation.fields().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+            let entry = decoder.decode(stream, EntryId::new(1_770_163_200_100, 0), &Fields::from_bytes(&bytes));
+            assert!(entry.content.is_ok());
+            entry.account.0
+        };
+        let flat = position(&PositionRow::flat("ADAUSDT", "LONG"));
+        assert_eq!(account_of(&flat.clone().of_account("")), 0);
+        assert_eq!(account_of(&flat.clone().of_account("main")), 1);
+        assert_eq!(account_of(&flat.clone().of_account("sub.1")), 2);
+        assert_eq!(flat.clone().of_account(""), flat, "an account without a name changes nothing");
     }
 
     #[test]

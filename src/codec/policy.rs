@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use strsim::levenshtein;
 
+use super::decode::is_account_name;
 use super::depth;
 use super::number;
 use crate::domain::book::plans::sha256_hex;
@@ -142,6 +143,7 @@ pub fn from_object(object: Map<String, Value>) -> Result<Policy, ReadError> {
         live_symbols: upper(keys.texts("live_symbols", &[])?),
         live_entry_sources: keys.sources("live_entry_sources", &["fill", "exchange"], entry_source)?,
         live_risk_sources: keys.sources("live_risk_sources", &["plan", "intent"], risk_source)?,
+        known_accounts: keys.account_names("known_accounts")?,
         on_live: keys.on_live()?,
         cost: Ratio::ZERO,
         risk_floor: Ratio::ZERO,
@@ -153,12 +155,23 @@ pub fn from_object(object: Map<String, Value>) -> Result<Policy, ReadError> {
     {
         return Err(PolicyError::LiveNeeds(missing).into());
     }
-    let mut policy = policy.checked()?;
-    policy.hash = sha256_hex(to_json(&policy).as_bytes()).into();
-    Ok(policy)
+    Ok(hashed(policy.checked()?))
 }
 
-/// Returns the canonical JSON: all keys, sorted, no spaces, decimals as plain strings.
+fn hashed(mut policy: Policy) -> Policy {
+    policy.hash = sha256_hex(to_json(&policy).as_bytes()).into();
+    policy
+}
+
+/// Returns a policy that knows more accounts.
+pub fn knowing<'a>(mut policy: Policy, accounts: impl IntoIterator<Item = &'a str>) -> Policy {
+    policy.known_accounts.extend(accounts.into_iter().map(Into::into));
+    policy.known_accounts.sort();
+    policy.known_accounts.dedup();
+    hashed(policy)
+}
+
+/// Returns the canonical JSON: all keys but an empty `known_accounts`, sorted, no spaces, decimals as plain strings.
 pub fn to_json(policy: &Policy) -> String {
     // serde_json's map sorts its keys.
     let mut object = Map::new();
@@ -209,6 +222,10 @@ pub fn to_json(policy: &Policy) -> String {
         OnLive::Take => "take",
     });
     put("on_live", on_live.into());
+    // Policies of services without accounts keep their bytes.
+    if !policy.known_accounts.is_empty() {
+        put("known_accounts", texts(&policy.known_accounts));
+    }
     Value::Object(object).to_string()
 }
 
@@ -307,6 +324,16 @@ impl Keys {
                 .collect(),
             Some(other) => Err(wrong(key, other, want, Reason::UnknownWord)),
         }
+    }
+
+    /// Reads a list of names of accounts. It is returned sorted, each name once.
+    fn account_names(&mut self, key: &'static str) -> Result<Vec<Box<str>>, ReadError> {
+        let names: BTreeSet<Box<str>> = self.texts(key, &[])?.into_iter().collect();
+        if let Some(name) = names.iter().find(|name| !is_account_name(name)) {
+            let want = "a name of 1 to 64 letters, digits, _, - and .";
+            return Err(wrong(key, &Value::from(&**name), want, Reason::UnknownWord));
+        }
+        Ok(names.into_iter().collect())
     }
 
     fn sources<T>(

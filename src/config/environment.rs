@@ -1,6 +1,6 @@
 //! The environment: selects the names that concern us, and cleans their values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::error::ConfigError;
@@ -61,7 +61,12 @@ const RETIRED_NAMES: [&str; 10] = [
 pub(super) struct Environment(BTreeMap<String, (String, Option<Flaw>)>);
 
 impl Environment {
-    pub(super) fn cleaned(all: BTreeMap<String, String>, warnings: &mut Vec<String>) -> Result<Self, ConfigError> {
+    /// Keeps the names that concern us: ours, and `more` that the file names.
+    pub(super) fn cleaned(
+        all: BTreeMap<String, String>,
+        more: &BTreeSet<String>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, ConfigError> {
         let mut ours = BTreeMap::new();
         let mut of_a_manager = Vec::new();
         for (name, value) in all {
@@ -71,7 +76,7 @@ impl Environment {
                 of_a_manager.push(name);
             } else if RETIRED_NAMES.contains(&name.as_str()) {
                 warnings.push(format!("{name} does nothing any more: remove it"));
-            } else if names().any(|known| known == name) {
+            } else if names().any(|known| known == name) || more.contains(&name) {
                 let cleaned = clean(&value);
                 let flaw = Flaw::of(&value);
                 if let Some(flaw) = flaw {

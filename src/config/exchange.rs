@@ -1,7 +1,8 @@
 //! `[exchange]`: the environment of the exchange, its REST interface, and the credentials, which come from the
 //! environment of the process or from a separate file.
 
-use std::path::PathBuf;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -42,7 +43,7 @@ impl Exchange {
     pub fn given(&self) -> Result<(Given, Given), CredentialProblem> {
         let key = self.key.clone()?;
         let secret = match (&self.secret, &self.secret_file) {
-            (Err(_), Some(path)) => Given { name: SECRET_FILE, value: secret_of_file(path)?, cleaned: None },
+            (Err(_), Some(path)) => of_file(path, SECRET_FILE.into())?,
             (secret, _) => secret.clone()?,
         };
         Ok((key, secret))
@@ -55,8 +56,9 @@ impl Exchange {
     }
 }
 
-fn secret_of_file(path: &PathBuf) -> Result<SecretString, CredentialProblem> {
-    let because = |reason| CredentialProblem::NotGiven { name: SECRET_FILE, reason };
+/// Reads a key or a secret from a file, which is that of a setting of this name.
+pub(super) fn of_file(path: &Path, name: Cow<'static, str>) -> Result<Given, CredentialProblem> {
+    let because = |reason| CredentialProblem::NotGiven { name: name.clone(), reason };
     let length = std::fs::metadata(path).map_err(|_| because("names a file that cannot be read"))?.len();
     if length > KEY_FILE_MAX {
         return Err(because("names a file that is too long for a key"));
@@ -67,7 +69,7 @@ fn secret_of_file(path: &PathBuf) -> Result<SecretString, CredentialProblem> {
     if cleaned.expose_secret().is_empty() {
         return Err(because("names a file that is empty"));
     }
-    Ok(cleaned)
+    Ok(Given { name, value: cleaned, cleaned: None })
 }
 
 pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Exchange, ConfigError> {
@@ -131,15 +133,14 @@ fn credential(
     name: &'static str,
     terms: &Terms,
 ) -> Result<Given, CredentialProblem> {
-    let because = |reason| CredentialProblem::NotGiven { name, reason };
+    let because = |reason| CredentialProblem::NotGiven { name: name.into(), reason };
     let was_set = table.is_set(name);
     let Some(value) = table.secret(key, name) else {
         return Err(because(if was_set { "is empty" } else { "is not set" }));
     };
     let text = value.expose_secret();
-    // A private key in PEM has several lines. The client validates its content.
-    let is_pem = text.contains("-----BEGIN ");
-    if !is_pem && text.chars().any(|c| !c.is_ascii_graphic()) {
+    let is_pem = is_pem(text);
+    if !is_one_word(text) {
         let problem = because("has a space or a control character inside");
         table.warn(problem.to_string());
         return Err(problem);
@@ -150,5 +151,15 @@ fn credential(
     if !is_pem && !is_encoded && text.len() != length {
         table.warn(format!("{name} has {} characters, where the exchange gives {length}", text.len()));
     }
-    Ok(Given { name, cleaned: table.flaw(name), value })
+    Ok(Given { name: name.into(), cleaned: table.flaw(name), value })
+}
+
+/// Returns true if a text could be a credential. A private key in PEM has several lines; the client validates its
+/// content.
+pub(super) fn is_one_word(text: &str) -> bool {
+    is_pem(text) || text.chars().all(|c| c.is_ascii_graphic())
+}
+
+fn is_pem(text: &str) -> bool {
+    text.contains("-----BEGIN ")
 }

@@ -6,7 +6,8 @@ use super::error::ConfigError;
 use crate::codec::policy::nearest;
 
 /// The known tables of the file.
-const TABLES: [&str; 9] = ["policy", "redis", "streams", "run", "journal", "emit", "backfill", "exchange", "feed"];
+const TABLES: [&str; 10] =
+    ["policy", "redis", "streams", "run", "journal", "emit", "backfill", "exchange", "accounts", "feed"];
 
 /// The content of the file; empty if no file is named.
 #[derive(Clone, Default)]
@@ -66,6 +67,11 @@ impl File {
             let Some(toml::Value::Table(below)) = table.get_mut(inner) else { return false };
             (table, key) = (below, rest);
         }
+    }
+
+    /// Returns what a table of the file contains; nothing if it is no table.
+    pub(super) fn below(&self, table: &str) -> impl Iterator<Item = (&String, &toml::Value)> {
+        self.tables.get(table).and_then(toml::Value::as_table).into_iter().flatten()
     }
 
     pub(super) fn path(&self) -> &Path {

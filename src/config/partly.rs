@@ -8,7 +8,7 @@ use super::environment::Environment;
 use super::error::ConfigError;
 use super::file::File;
 use super::table::Flags;
-use super::{Config, Sources, environment_of_process, policy, streams};
+use super::{Config, Sources, accounts, environment_of_process, policy, streams};
 use crate::codec::policy::{LIVE_KEYS, ReadError};
 use crate::domain::exit::policy::PolicyError;
 
@@ -20,10 +20,15 @@ impl Config {
 
     /// Does the same with a given environment.
     pub fn parts_partly(file: Option<&Path>, mut names: BTreeMap<String, String>) -> (Self, Vec<ConfigError>) {
-        let mut refused = Vec::new();
+        let (mut refused, mut of_file) = (Vec::new(), Vec::new());
+        let (file, of_path) = match file.map(|path| File::read(path, &mut of_file)).transpose() {
+            Ok(file) => (file.unwrap_or_default(), None),
+            Err(error) => (File::default(), Some(error)),
+        };
+        let more = accounts::variables(&file);
         let (environment, mut warnings) = loop {
             let mut warnings = Vec::new();
-            match Environment::cleaned(names.clone(), &mut warnings) {
+            match Environment::cleaned(names.clone(), &more, &mut warnings) {
                 Ok(environment) => break (environment, warnings),
                 Err(error) => {
                     let of_name = |other: &str| matches!(&error, ConfigError::UnknownName { name, .. } if other.trim_start_matches('\u{feff}') == name);
@@ -36,13 +41,8 @@ impl Config {
                 }
             }
         };
-        let file = match file.map(|path| File::read(path, &mut warnings)).transpose() {
-            Ok(file) => file.unwrap_or_default(),
-            Err(error) => {
-                refused.push(error);
-                File::default()
-            }
-        };
+        warnings.extend(of_file);
+        refused.extend(of_path);
         let mut sources = Sources { file, environment, warnings };
         loop {
             let read = sources.file.refuse_unknown().and_then(|()| Self::of(sources.clone(), &Flags::new()));

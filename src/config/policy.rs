@@ -59,6 +59,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<(Policy, BTreeMap<Box<str>, 
     for (account, own) in of_accounts {
         let mut all = object.clone();
         all.extend(policy::object_of_toml(&own));
+        all.remove("known_accounts");
         let is_live =
             all.get("mode").and_then(Value::as_str).is_some_and(|mode| mode.trim().eq_ignore_ascii_case("live"));
         if is_live && sheet.environment.set(LIVE_SWITCH).is_some_and(|value| !is_true(value)) {
@@ -85,7 +86,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<(Policy, BTreeMap<Box<str>, 
 }
 
 /// Keys that are those of the general policy for every account.
-const OF_PRICES: [&str; 4] = ["price_sources", "max_price_age_ms", "max_price_jump", "price_confirm_ms"];
+const OF_ALL: [&str; 5] = ["price_sources", "max_price_age_ms", "max_price_jump", "price_confirm_ms", "known_accounts"];
 
 /// Takes the tables of accounts out of the policy.
 fn accounts(of_file: &mut toml::Table) -> Result<Vec<(String, toml::Table)>, ConfigError> {
@@ -101,8 +102,8 @@ fn accounts(of_file: &mut toml::Table) -> Result<Vec<(String, toml::Table)>, Con
         if !is_account_name(&name) {
             return Err(wrong(&name, "want a name of 1 to 64 letters, digits, _, - and ."));
         }
-        if let Some(key) = OF_PRICES.iter().find(|key| own.contains_key(**key)) {
-            return Err(wrong(&name, &format!("{key} is of the general policy: prices are for all accounts")));
+        if let Some(key) = OF_ALL.iter().find(|key| own.contains_key(**key)) {
+            return Err(wrong(&name, &format!("{key} is of the general policy: it is for all accounts")));
         }
         accounts.push((name, own));
     }

@@ -236,6 +236,9 @@ impl Engine {
 
     fn fold_and_decide(&mut self, entry: &Entry, key: SortKey) -> Result<Vec<Decision>, Unreadable> {
         let event = entry.content.as_ref().map_err(Unreadable::clone)?;
+        if self.refuses_account(entry) {
+            return Err(Unreadable { is_unlisted: true, ..Unreadable::new(Reason::UnknownAccount) });
+        }
         let is_time = entry.id.ms >= FIRST_TIME_MS;
         if !is_time {
             self.counters.count(Count::IdsNotTime);
@@ -271,6 +274,22 @@ impl Engine {
                 // If the numbers do not fit, the entry is not wrong: the state that it meets is.
                 Ok(self.decide(entry, named, key, Misfit::Holds).unwrap_or_default())
             }
+        }
+    }
+
+    /// Returns true if the policy refuses entries of this account: it is live, and nobody configured the account.
+    fn refuses_account(&self, entry: &Entry) -> bool {
+        let is_of_account = match entry.kind {
+            StreamKind::Intent
+            | StreamKind::Plan
+            | StreamKind::Result
+            | StreamKind::Snapshot
+            | StreamKind::Observation => entry.account.is_named(),
+            StreamKind::Control | StreamKind::Price | StreamKind::Decision => false,
+        };
+        is_of_account && {
+            let account = self.accounts.get(entry.account);
+            account.policy.is_none() && self.globals.policy.refuses_account(&account.name)
         }
     }
 

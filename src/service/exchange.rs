@@ -1,23 +1,24 @@
-//! The exchange of the configuration.
+//! The exchange of the configuration: a client for each account.
 
+use crate::codec::exchange::{CredentialProblem, Credentials};
 use crate::config::Config;
 use crate::shell::exchange::{Exchange, Settings, SetupError};
 
 /// Largest difference between the clocks of the exchange and of the machines here. [ms]
 pub(super) const CLOCKS_APART_MS: u64 = 60_000;
 
-/// A client, and the reason why it has no credentials, if it has none: the name of the variable, never its value.
+/// The client of an account, and the reason why it has no credentials, if it has none: the name of the variable, never
+/// its value.
 pub struct Client {
+    /// Empty for the account without a name.
+    pub account: Box<str>,
     pub exchange: Exchange,
     pub no_credentials: Option<String>,
 }
 
-/// Returns the client that the configuration describes. Nothing is sent.
+/// Returns the client of the account without a name. Nothing is sent.
 pub fn client(config: &Config) -> Result<Client, SetupError> {
-    let (credentials, no_credentials) = match config.exchange.credentials() {
-        Ok(credentials) => (Some(credentials), None),
-        Err(problem) => (None, Some(problem.to_string())),
-    };
+    let (credentials, no_credentials) = parts(config.exchange.credentials());
     let settings = Settings {
         recv_window_ms: config.exchange.recv_window_ms,
         timeout_ms: config.exchange.timeout_ms,
@@ -29,5 +30,31 @@ pub fn client(config: &Config) -> Result<Client, SetupError> {
         state_file: Some(config.run.store.with_extension("exchange")),
         ..Settings::new(config.exchange.venue, &config.exchange.base_url)
     };
-    Ok(Client { exchange: Exchange::new(settings)?, no_credentials })
+    Ok(Client { account: Box::default(), exchange: Exchange::new(settings)?, no_credentials })
+}
+
+/// Returns the clients of all accounts, which share the limits of the address. The account without a name is the first.
+pub fn clients(config: &Config) -> Result<Vec<Client>, SetupError> {
+    let first = client(config)?;
+    let mut clients = Vec::with_capacity(1 + config.accounts.len());
+    let of_accounts = config.accounts.iter().map(|(account, of)| {
+        let (credentials, no_credentials) = parts(of.credentials(config.exchange.venue));
+        let exchange = first.exchange.for_account(account, credentials);
+        Client { account: account.clone(), exchange, no_credentials }
+    });
+    clients.extend(of_accounts);
+    clients.insert(0, first);
+    Ok(clients)
+}
+
+fn parts(checked: Result<Credentials, CredentialProblem>) -> (Option<Credentials>, Option<String>) {
+    match checked {
+        Ok(credentials) => (Some(credentials), None),
+        Err(problem) => (None, Some(problem.to_string())),
+    }
+}
+
+/// Returns words before a text that tell whose it is; nothing for the account without a name.
+pub fn of_account(account: &str) -> String {
+    if account.is_empty() { String::new() } else { format!("account {account}: ") }
 }

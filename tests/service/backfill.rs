@@ -1,5 +1,6 @@
 //! Filling the gaps of a night, with a real server of the streams and one that speaks as the exchange does.
 
+mod accounts;
 mod exchange;
 mod gap;
 mod groups;

@@ -20,7 +20,7 @@ fn within<T>(work: impl Future<Output = T>) -> T {
 }
 
 fn credentials(key: &str, secret: &str) -> Credentials {
-    let given = |name, value: &str| Given { name, value: value.into(), cleaned: None };
+    let given = |name: &'static str, value: &str| Given { name: name.into(), value: value.into(), cleaned: None };
     Credentials::check(&given("KEY", key), &given("SECRET", secret), 64).expect("credentials")
 }
 
@@ -183,6 +183,31 @@ fn an_ed25519_key_signs_for_a_server_that_verifies_with_its_public_half() {
         }
         assert!(!shown.contains(&bare[16..]), "{shown}");
     }
+}
+
+#[test]
+fn accounts_share_the_weight_of_the_address_and_no_refusal() {
+    let server = with_positions();
+    let other = ("22".to_owned() + &KEY[2..], "22".to_owned() + &SECRET[2..]);
+    server.world().add_account(&other.0, &other.1);
+    // A bucket for the two calls of the first account, and the clock.
+    let first = Exchange::new(Settings { weight_per_min: 0, ..settings(&server) }).expect("a client");
+    let second = first.for_account("main", Some(credentials(&other.0, &other.1)));
+    let third = first.for_account("wrong", Some(credentials(&KEY.replace('d', "e"), SECRET)));
+    within(async {
+        assert_eq!(open(&first.positions().await.unwrap()).len(), 2);
+        assert!(open(&second.positions().await.unwrap()).is_empty(), "an account of its own");
+        assert!(third.positions().await.unwrap_err().is_about_credentials());
+        assert!(matches!(third.positions().await, Err(CallError::HeldOff { .. })), "not asked again");
+        assert!(second.positions().await.is_ok(), "which is nothing to the others");
+        assert_eq!((first.health().sent(), second.health().sent()), (5, 5), "one sum for the address");
+        let mut last = Ok(());
+        for _ in 0..30 {
+            last = second.positions().await.map(drop);
+        }
+        assert!(matches!(last, Err(CallError::WeightSpent { .. })), "{last:?}");
+        assert!(matches!(first.positions().await, Err(CallError::WeightSpent { .. })), "for each of them");
+    });
 }
 
 #[test]

@@ -31,6 +31,8 @@ struct Lab {
     ca_file: Option<PathBuf>,
     /// Path of the account's socket.
     user_path: &'static str,
+    /// Further environment variables.
+    environment: Vec<(&'static str, &'static str)>,
     /// What the feeds that have ended logged.
     log: String,
 }
@@ -49,6 +51,7 @@ impl Lab {
             feed: None,
             ca_file: None,
             user_path: "/private/ws",
+            environment: Vec::new(),
             log: String::new(),
         }
     }
@@ -84,6 +87,7 @@ impl Lab {
             .args(arguments)
             .env("BINANCE_TESTNET_API_KEY", KEY)
             .env("BINANCE_TESTNET_API_SECRET", SECRET)
+            .envs(self.environment.iter().copied())
             .env("LOG_LEVEL", "debug")
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(self.folder.path().join("log")).expect("a log"));
@@ -718,24 +722,16 @@ fn i69_a_gap_is_filled_only_when_all_was_asked_also_what_only_rest_knows() {
 }
 
 #[test]
-fn i66_a_hedge_account_is_refused_and_never_netted() {
+fn i66_both_sides_of_a_hedge_account_are_written_and_never_netted() {
     let mut lab = Lab::new();
-    // Nothing is open: only the mode of the account says so.
     lab.exchange.world().is_hedged = true;
-    let hedged = |lab: &Lab| lab.health().is_some_and(|(status, body)| status == 503 && body.contains("hedge mode"));
-    lab.start("user", &[], "");
-    lab.wait_until("a refusal", hedged);
-    assert_eq!(lab.length(OBSERVATIONS), 0);
-    lab.stop();
-    // It becomes one while it is listened to: both sides are told as they are, and the empty row is no position.
-    lab.exchange.world().is_hedged = false;
     lab.start("user", &[], "");
     lab.wait_connected();
     let now_ms = lab.exchange.world().now_ms();
+    // The empty row without a side is no position.
     let mut event = account_event("ADAUSDT", "0", "0.0", now_ms);
     let row = |side: &str, amount: &str| json!({"s": "ADAUSDT", "pa": amount, "ep": "0.3", "ps": side});
     event["a"]["P"].as_array_mut().unwrap().extend([row("LONG", "4"), row("SHORT", "-10")]);
-    lab.exchange.world().is_hedged = true;
     lab.exchange.push_user(&event);
     lab.wait_until("both sides", |lab| lab.length(OBSERVATIONS) == 2);
     let sides: Vec<(Value, Value)> = lab
@@ -744,9 +740,57 @@ fn i66_a_hedge_account_is_refused_and_never_netted() {
         .map(|(_, position)| (position["positionSide"].clone(), position["positionAmt"].clone()))
         .collect();
     assert_eq!(sides, [(json!("LONG"), json!("4")), (json!("SHORT"), json!("-10"))]);
-    lab.wait_until("a refusal", |lab| lab.metric("harvester_feed_endings_total{why=\"hedge_mode\"}") == Some(1.0));
+    assert!(lab.health().is_some_and(|(status, _)| status == 200));
     lab.stop();
     assert_eq!(lab.length(OBSERVATIONS), 2);
+}
+
+const OTHER: (&str, &str) = (
+    "22bfbc809e3e83c283a984c3a1459732ea7db1360ca80c5c2c8867408d28cc83",
+    "225eb11e18796d12d88f13dc27dbbd02c2cc51ff7059765ed9821957d82bb4d9",
+);
+const ACCOUNTS: &str =
+    "[accounts.quiet]\n[accounts.hedged]\napi_key_env = \"HEDGED_KEY\"\napi_secret_env = \"HEDGED_SECRET\"\n";
+
+#[test]
+fn one_process_listens_to_all_accounts_or_to_one_and_writes_each_event_as_its_own() {
+    let mut lab = Lab::new();
+    lab.environment = vec![("HEDGED_KEY", OTHER.0), ("HEDGED_SECRET", OTHER.1)];
+    lab.exchange.world().add_account(OTHER.0, OTHER.1).is_hedged = true;
+    lab.start("user", &["--account", "hedged"], ACCOUNTS);
+    lab.wait_connected();
+    assert_eq!(lab.exchange.open_sockets().len(), 1);
+    let position = |symbol: &str, side: &str, amount: &str| {
+        let mut event = account_event(symbol, amount, "0.3", 1);
+        event["a"]["P"][0]["ps"] = json!(side);
+        event
+    };
+    lab.exchange.push_user_of(KEY, &position("ETHUSDT", "BOTH", "1"));
+    lab.exchange.push_user_of(OTHER.0, &position("ADAUSDT", "LONG", "4"));
+    lab.wait_until("its event", |lab| lab.length(OBSERVATIONS) == 1);
+    lab.stop();
+    // All that are configured.
+    lab.start("user", &[], ACCOUNTS);
+    lab.wait_until("two accounts", |lab| lab.metric("harvester_feed_connected{account=\"hedged\"}") == Some(1.0));
+    lab.wait_connected();
+    lab.exchange.push_user_of(
+        OTHER.0,
+        &trade_event(&json!({"symbol": "ADAUSDT", "id": 7, "orderId": 70, "side": "BUY",
+        "price": "0.3", "qty": "4", "time": 1})),
+    );
+    lab.wait_until("a trade", |lab| lab.trade_ids() == ["7"]);
+    let told: Vec<(Value, Value)> =
+        lab.observations().into_iter().map(|(_, fact)| (fact["account"].clone(), fact["symbol"].clone())).collect();
+    assert_eq!(told, [(json!("hedged"), json!("ADAUSDT")), (json!("hedged"), json!("ADAUSDT"))]);
+    assert_eq!(lab.metric("harvester_feed_written_total{account=\"hedged\",what=\"trades\"}"), Some(1.0));
+    lab.stop();
+    let config = lab.config(ACCOUNTS);
+    let mut command = harvester();
+    command.args(["feed", "user", "--account", "nobody", "--config"]).arg(&config);
+    run(&mut command).refused(&["there is no account nobody: want [accounts.nobody]"]);
+    let mut command = harvester();
+    command.args(["feed", "user", "--account", "hedged", "--config"]).arg(&config);
+    run(&mut command).refused(&["account hedged: no credentials", "HEDGED_KEY is not set"]);
 }
 
 #[test]

@@ -9,9 +9,11 @@ use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::binary::{Ran, harvester, name, run_with};
+use crate::support::binary::{Ran, harvester, name, run, run_with};
 use crate::support::redis::{RedisServer, free_port};
 use crate::support::root;
+use harvester::service::report::{Report, Role};
+use harvester::shell::web::{Page, Site, WebServer};
 use serde_json::Value;
 
 const TICK: &str = "quantum:stream:market.tick";
@@ -366,4 +368,43 @@ fn the_service_manager_hears_of_start_progress_and_end() {
     }
     service.stop();
     until_heard("STOPPING=1");
+}
+
+#[test]
+fn several_services_are_one_screen_the_worst_first() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let serve = |report: Report| {
+        let body = serde_json::to_string(&report).unwrap();
+        let site = Site::default().page("/status", move |_| {
+            let body = body.clone();
+            async move { Page::json(200, body) }
+        });
+        let server = runtime.block_on(WebServer::start(SocketAddr::from(([127, 0, 0, 1], 0)), site)).unwrap();
+        (format!("http://{}", server.address()), server)
+    };
+    let mut fine = Report { role: Role::Leader, ..Report::default() };
+    fine.redis.connected = true;
+    let (first, _first) = serve(fine.clone());
+    let (killed, _killed) = serve(Report { killed: true, ..fine.clone() });
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    let status = |urls: &[&str], json: bool| {
+        let mut command = harvester();
+        command.arg("status").args(urls.iter().flat_map(|url| ["--url", url]));
+        command.args(json.then_some("--json"));
+        run(&mut command)
+    };
+    let ran = status(&[&first, &first], true);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.log);
+    let ran = status(&[&first, &killed, &nobody], true);
+    assert_eq!(ran.code, Some(1), "{}{}", ran.out, ran.log);
+    let document: Value = serde_json::from_str(&ran.out).unwrap();
+    let services = document["services"].as_array().unwrap();
+    let states: Vec<(&str, &str)> =
+        services.iter().map(|s| (s["url"].as_str().unwrap(), s["state"].as_str().unwrap())).collect();
+    assert_eq!(states, [(&*nobody, "unreachable"), (&*killed, "findings"), (&*first, "fine")]);
+    assert_eq!(services[1]["concerns"][0]["name"], "killed");
+    let ran = status(&[&first, &killed], false);
+    assert!(ran.code == Some(1) && ran.out.contains("the kill switch is on"), "{}{}", ran.out, ran.log);
+    assert!(ran.out.find(&killed) < ran.out.find(&first), "{}", ran.out);
+    assert_eq!(status(&[&nobody, &nobody], true).code, Some(3), "none answers");
 }

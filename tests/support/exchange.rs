@@ -119,7 +119,12 @@ impl ExchangeServer {
 
     /// Sends an event to everyone who listens to the account.
     pub fn push_user(&self, event: &serde_json::Value) {
-        self.push(sockets::Push::User(event.to_string()));
+        self.push(sockets::Push::User(event.to_string(), None));
+    }
+
+    /// Sends an event to those who listen to the account with this key.
+    pub fn push_user_of(&self, key: &str, event: &serde_json::Value) {
+        self.push(sockets::Push::User(event.to_string(), Some(key.to_owned())));
     }
 
     /// Sends a text to every socket, whatever it is.

@@ -19,7 +19,8 @@ use crate::codec::shown::shown;
 use crate::codec::view;
 use crate::config::Config;
 use crate::config::flags::RedisFlag;
-use crate::domain::engine::needs::{Needs, Want};
+use crate::domain::book::state::parts_of_name;
+use crate::domain::engine::needs::{Needs, NeedyBook, Want};
 use crate::domain::engine::{Decisions, Engine};
 use crate::drive::driver::Driver;
 use crate::service::fetch::{Appended, Fetcher, Tick, TickReport};
@@ -50,6 +51,9 @@ pub struct Args {
     /// Follow the trades of every position whose history starts too late, also where no price is missing
     #[arg(long)]
     fills: bool,
+    /// Ask for the positions and trades of one account, and show its lines
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["gap", "write_back"])]
+    account: Option<String>,
     /// Keep the position hashes of the old service in step
     #[arg(long)]
     write_back: bool,
@@ -112,7 +116,13 @@ async fn backfill(args: &Args, config: &Config) -> anyhow::Result<Outcome> {
     let before = lines::lacking(&engine);
     tracing::info!("[BACKFILL] history: {entries} entries, {} open positions", before.len());
 
-    let mut fetcher = Fetcher::new(config, address, exchange::client(config)?);
+    let mut clients = exchange::clients(config)?;
+    if let Some(account) = &args.account {
+        for client in clients.iter_mut().filter(|client| *client.account != **account) {
+            client.no_credentials = Some("--account selects another".to_owned());
+        }
+    }
+    let mut fetcher = Fetcher::new(config, address, clients);
     if args.dry_run {
         fetcher = fetcher.dry_run();
     }
@@ -127,7 +137,10 @@ async fn backfill(args: &Args, config: &Config) -> anyhow::Result<Outcome> {
             changes.insert(goal.symbol, change);
         }
     }
-    let lines = lines::lines(&engine, &before, &changes, &fetched, fetcher.no_credentials());
+    let mut lines = lines::lines(&engine, &before, &changes, &fetched, fetcher.no_credentials());
+    if let Some(account) = &args.account {
+        lines.retain(|line| parts_of_name(&line.symbol).0 == account);
+    }
     Ok(Outcome { engine, lines, changes, fetched, entries, ticks })
 }
 
@@ -144,8 +157,8 @@ async fn fetch(
         let mut needs = Needs::of(&driver.engine, server.time_ms().await?);
         if !fills {
             // Trades need many calls: they are fetched only for positions whose price has no other source.
-            let unpriced: BTreeSet<Box<str>> = needs.symbols(Want::EntryPrice).map(Into::into).collect();
-            needs.list.retain(|need| need.want != Want::Fills || unpriced.contains(&need.book.symbol));
+            let unpriced: BTreeSet<NeedyBook> = needs.books(Want::EntryPrice).cloned().collect();
+            needs.list.retain(|need| need.want != Want::Fills || unpriced.contains(&need.book));
         }
         let report = fetcher.tick(&Tick { needs, journalled: None }).await?;
         fold(driver, &report)?;

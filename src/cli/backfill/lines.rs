@@ -97,7 +97,7 @@ pub fn lines(
                 let text = complete(engine, book, open);
                 return Line { symbol: book.name.clone(), verdict, text, missing: BTreeMap::new() };
             }
-            let why = |field| (field, reasons(field, &book.symbol.name, misses, no_credentials));
+            let why = |field| (field, reasons(field, book, misses, no_credentials));
             let missing: BTreeMap<&str, String> = lacks.into_iter().map(why).collect();
             let text: Vec<String> = missing.iter().map(|(field, why)| format!("{field}: {why}")).collect();
             Line { symbol: book.name.clone(), verdict: Verdict::Missing, text: text.join(" | "), missing }
@@ -135,13 +135,17 @@ fn complete(engine: &Engine, book: BookView<'_>, open: &Position) -> String {
 }
 
 /// Returns why a field is missing: what the history lacks, and what each source answered.
-fn reasons(field: &str, symbol: &str, misses: &TickReport, no_credentials: Option<&str>) -> String {
-    let of = |want: Want| misses.misses.get(&(symbol.into(), want)).cloned().unwrap_or_default();
+fn reasons(field: &str, book: BookView<'_>, misses: &TickReport, no_credentials: Option<&str>) -> String {
+    let of = |want: Want| {
+        let subject = if want.is_general() { &book.symbol.name } else { &book.name };
+        misses.misses.get(&(subject.clone(), want)).cloned().unwrap_or_default()
+    };
     let (of_history, answered) = match field {
         "entry_price" => {
             let mut answered = of(Want::EntryPrice);
             if let Some(reason) = no_credentials
                 && answered.is_empty()
+                && !book.account.is_named()
             {
                 answered.push(format!("exchange: no credentials ({reason})"));
             }

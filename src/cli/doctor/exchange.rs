@@ -19,27 +19,41 @@ const CLOCKS_APART_MS: u64 = 1_000;
 
 pub async fn checks(config: &Config) -> Vec<Check> {
     let mut checks = addresses(config);
-    let client = match exchange::client(config) {
-        Ok(client) => client,
+    let clients = match exchange::clients(config) {
+        Ok(clients) => clients,
         Err(error) => {
             checks.push(Check::problem(AREA, "settings", error.to_string(), "correct [exchange]"));
             return checks;
         }
     };
-    checks.push(reachable(config, &client).await);
-    if let Some(reason) = client.no_credentials {
-        let next = "set both in the environment file, without quotes, blanks and carriage returns; a private key also as exchange.api_secret_file";
-        checks.push(Check::problem(AREA, "credentials", reason, next));
-        return checks;
+    checks.push(reachable(config, &clients[0]).await);
+    // Who names accounts need not have one without a name.
+    let is_only = clients.len() == 1;
+    for client in clients.iter().filter(|client| is_only || !client.account.is_empty() || has_credentials(client)) {
+        checks.extend(of_account(client).await);
     }
-    let (credentials, shown) = credentials(&client).await;
-    let is_accepted = shown.is_some();
-    checks.push(credentials);
-    if is_accepted {
-        checks.push(mode(&client, shown.flatten()).await);
+    if clients.iter().any(has_credentials) {
+        checks.push(delivery(config).await);
     }
-    checks.push(delivery(config).await);
     checks
+}
+
+fn has_credentials(client: &Client) -> bool {
+    client.no_credentials.is_none()
+}
+
+/// Checks the credentials and the mode of an account.
+async fn of_account(client: &Client) -> Vec<Check> {
+    let whose = exchange::of_account(&client.account);
+    if let Some(reason) = &client.no_credentials {
+        let next = "set both in the environment file, without quotes, blanks and carriage returns; a private key also as a file (api_secret_file)";
+        return vec![Check::problem(AREA, "credentials", format!("{whose}{reason}"), next)];
+    }
+    let (credentials, shown) = credentials(client, &whose).await;
+    match shown {
+        Some(shown) => vec![credentials, mode(client, &whose, shown).await],
+        None => vec![credentials],
+    }
 }
 
 /// Checks that all addresses are of one environment, and of the present form.
@@ -95,44 +109,38 @@ async fn reachable(config: &Config, client: &Client) -> Check {
 }
 
 /// Tries a signed call. Returns the check and, if the call was answered, the mode that its rows show.
-async fn credentials(client: &Client) -> (Check, Option<Option<AccountMode>>) {
+async fn credentials(client: &Client, whose: &str) -> (Check, Option<Option<AccountMode>>) {
     let kind = client.exchange.key_kind().map_or("no", KeyKind::name);
     match client.exchange.positions().await {
         Ok(positions) => {
-            let found =
-                format!("a call signed with an {kind} key was answered: {} open positions", positions.open().count());
+            let open = positions.open().count();
+            let found = format!("{whose}a call signed with an {kind} key was answered: {open} open positions");
             (Check::ok(AREA, "credentials", found), Some(positions.mode()))
         }
         Err(error) if error.is_about_credentials() => {
             let next = "make a key with the right to read futures, allow this address, and set it for this environment (keys of one are none of another); the secret has to be of the kind that the key was made with";
-            (Check::problem(AREA, "credentials", error.to_string(), next), None)
+            (Check::problem(AREA, "credentials", format!("{whose}{error}"), next), None)
         }
         Err(error @ CallError::Refused { .. }) => {
-            (Check::problem(AREA, "credentials", error.to_string(), "see the exchange's message"), None)
+            (Check::problem(AREA, "credentials", format!("{whose}{error}"), "see the exchange's message"), None)
         }
         Err(error) => {
-            let found = format!("the call could not be made: {error}");
+            let found = format!("{whose}the call could not be made: {error}");
             (Check::warning(AREA, "credentials", found, "see exchange reachable"), None)
         }
     }
 }
 
-async fn mode(client: &Client, shown: Option<AccountMode>) -> Check {
+async fn mode(client: &Client, whose: &str, shown: Option<AccountMode>) -> Check {
     let mode = match shown {
         Some(AccountMode::Hedge) => Ok(AccountMode::Hedge),
         _ => client.exchange.account_mode().await,
     };
     match (mode, shown) {
-        (Ok(AccountMode::Hedge), _) => {
-            let found =
-                "the account is in hedge mode (dual-side): LONG and SHORT are refused, and nothing is harvested";
-            let next = "close all positions and orders and set the account to one-way mode, or use another account";
-            Check::problem(AREA, "account", found, next)
-        }
-        (Ok(mode), _) | (Err(_), Some(mode)) => Check::ok(AREA, "account", format!("{} mode", mode.name())),
+        (Ok(mode), _) | (Err(_), Some(mode)) => Check::ok(AREA, "account", format!("{whose}{} mode", mode.name())),
         (Err(error), None) => {
-            let found = format!("whether it is in hedge mode is not known: {error}");
-            Check::warning(AREA, "account", found, "look at the exchange: only one-way accounts are supported")
+            let found = format!("{whose}whether it is in hedge mode is not known: {error}");
+            Check::warning(AREA, "account", found, "look at the exchange: the entries have to be of the same mode")
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Key and secret, and their problems, reported by the name of the variable that should contain them.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -9,7 +10,7 @@ use super::key::{CallKey, KeyKind};
 /// A variable as it was given: its name, its value, and the characters that were cleaned off, if any.
 #[derive(Clone, Debug)]
 pub struct Given {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     pub value: SecretString,
     pub cleaned: Option<&'static str>,
 }
@@ -32,16 +33,16 @@ impl fmt::Debug for Credentials {
 pub enum CredentialProblem {
     /// It was not given in a form that can be examined: `is not set`, `is empty`, `names a file that …`.
     #[error("{name} {reason}")]
-    NotGiven { name: &'static str, reason: &'static str },
+    NotGiven { name: Cow<'static, str>, reason: &'static str },
     #[error("{name} holds {what}{}", after_cleaning(*cleaned))]
-    Holds { name: &'static str, what: &'static str, cleaned: Option<&'static str> },
+    Holds { name: Cow<'static, str>, what: &'static str, cleaned: Option<&'static str> },
     /// A key of a kind that does not belong there.
     #[error("{name} holds {what}{}", after_cleaning(*cleaned))]
-    WrongKind { name: &'static str, what: String, cleaned: Option<&'static str> },
+    WrongKind { name: Cow<'static, str>, what: String, cleaned: Option<&'static str> },
     #[error("{name} has {found} characters, a key or secret of this exchange has {want}{}", after_cleaning(*cleaned))]
-    Length { name: &'static str, found: usize, want: usize, cleaned: Option<&'static str> },
+    Length { name: Cow<'static, str>, found: usize, want: usize, cleaned: Option<&'static str> },
     #[error("{key} and {secret} hold the same value")]
-    Same { key: &'static str, secret: &'static str },
+    Same { key: Cow<'static, str>, secret: Cow<'static, str> },
 }
 
 fn after_cleaning(cleaned: Option<&str>) -> String {
@@ -53,7 +54,7 @@ impl Credentials {
     /// secret. [characters]
     pub fn check(key: &Given, secret: &Given, length: usize) -> Result<Self, CredentialProblem> {
         let wrong = |given: &Given, what: String| {
-            Err(CredentialProblem::WrongKind { name: given.name, what, cleaned: given.cleaned })
+            Err(CredentialProblem::WrongKind { name: given.name.clone(), what, cleaned: given.cleaned })
         };
         if let Some(Ok(private)) = CallKey::private(&key.value) {
             let what = format!("the {} private key, which belongs in {}", private.kind().name(), secret.name);
@@ -69,7 +70,7 @@ impl Credentials {
             }
         };
         if secret.value.expose_secret() == key.value.expose_secret() {
-            return Err(CredentialProblem::Same { key: key.name, secret: secret.name });
+            return Err(CredentialProblem::Same { key: key.name.clone(), secret: secret.name.clone() });
         }
         Ok(Self { key: key.value.clone(), signing })
     }
@@ -95,7 +96,8 @@ impl Credentials {
 }
 
 fn checked(given: &Given, length: usize) -> Result<(), CredentialProblem> {
-    let Given { name, cleaned, .. } = *given;
+    let Given { name, cleaned, .. } = given;
+    let (name, cleaned) = (name.clone(), *cleaned);
     let text = given.value.expose_secret();
     if let Some(what) = text.chars().find_map(foreign) {
         return Err(CredentialProblem::Holds { name, what, cleaned });
@@ -128,8 +130,8 @@ mod tests {
     const SECRET: &str = "2b5eb11e18796d12d88f13dc27dbbd02c2cc51ff7059765ed9821957d82bb4d9";
 
     fn check(key: &str, secret: &str, cleaned: Option<&'static str>) -> Result<Credentials, String> {
-        let key = Given { name: "THE_KEY", value: key.into(), cleaned };
-        let secret = Given { name: "THE_SECRET", value: secret.into(), cleaned: None };
+        let key = Given { name: "THE_KEY".into(), value: key.into(), cleaned };
+        let secret = Given { name: "THE_SECRET".into(), value: secret.into(), cleaned: None };
         Credentials::check(&key, &secret, 64).map_err(|problem| problem.to_string())
     }
 

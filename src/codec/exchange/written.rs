@@ -23,11 +23,13 @@ pub struct WrittenTrade {
     pub time_ms: u64,
 }
 
-/// Returns the trade in the fields of an observation, if it is a trade that the feed wrote.
-pub fn written_trade(fields: &[(Vec<u8>, Vec<u8>)]) -> Option<WrittenTrade> {
+/// Returns the trade in the fields of an observation, if it is a trade that the feed wrote for an account.
+pub fn written_trade(account: &str, fields: &[(Vec<u8>, Vec<u8>)]) -> Option<WrittenTrade> {
     #[derive(Deserialize)]
     struct Payload {
         symbol: Name,
+        #[serde(default)]
+        account: String,
         id: String,
         time: u64,
     }
@@ -39,19 +41,24 @@ pub fn written_trade(fields: &[(Vec<u8>, Vec<u8>)]) -> Option<WrittenTrade> {
         return None;
     }
     let payload: Payload = serde_json::from_str(field("payload")?).ok()?;
+    if payload.account != account {
+        return None;
+    }
     // The exchange gives no such id, so it is not a trade of ours.
     let id = payload.id.parse().ok().filter(|id: &u64| i64::try_from(*id).is_ok())?;
     let (symbol, time_ms) = (payload.symbol.0, payload.time);
     Some(WrittenTrade { symbol, id, time_ms })
 }
 
-/// Returns the symbol of an observed position, and true if it is open. Returns `None` if the fields are not an observed
-/// position.
-pub fn observed_position(fields: &[(Vec<u8>, Vec<u8>)]) -> Option<(String, bool)> {
+/// Returns the symbol of an observed position of an account, and true if it is open. Returns `None` if the fields are not
+/// one.
+pub fn observed_position(account: &str, fields: &[(Vec<u8>, Vec<u8>)]) -> Option<(String, bool)> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Payload {
         symbol: Name,
+        #[serde(default)]
+        account: String,
         position_amt: Number,
     }
     let field = |name: &str| {
@@ -62,7 +69,7 @@ pub fn observed_position(fields: &[(Vec<u8>, Vec<u8>)]) -> Option<(String, bool)
         return None;
     }
     let payload: Payload = serde_json::from_str(field("payload")?).ok()?;
-    Some((payload.symbol.0, !payload.position_amt.0.is_zero()))
+    (payload.account == account).then(|| (payload.symbol.0, !payload.position_amt.0.is_zero()))
 }
 
 #[cfg(test)]
@@ -93,18 +100,19 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
             .collect();
-        assert_eq!(written_trade(&fields), None, "another source's");
+        assert_eq!(written_trade("", &fields), None, "another source's");
         fields.push((b"source".to_vec(), FEED_SOURCE.as_bytes().to_vec()));
-        let found = written_trade(&fields).unwrap();
+        let found = written_trade("", &fields).unwrap();
+        assert_eq!(written_trade("main", &fields), None, "another account's");
         assert_eq!((found.symbol.as_str(), found.id, found.time_ms), ("ADAUSDT", 7, 1_770_163_395_196));
-        assert_eq!(observed_position(&fields), None, "a trade");
+        assert_eq!(observed_position("", &fields), None, "a trade");
         let held = |qty: i64| {
             let observation = observe::position(&PositionRow {
                 position_amt: Qty::new(Decimal::from(qty)),
                 ..PositionRow::flat("ADAUSDT", "BOTH")
             });
             let bytes = |(name, value): (&str, &str)| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
-            observed_position(&observation.fields().map(bytes))
+            observed_position("main", &observation.of_account("main").fields().map(bytes))
         };
         assert_eq!((held(-5), held(0)), (Some(("ADAUSDT".to_owned(), true)), Some(("ADAUSDT".to_owned(), false))));
     }

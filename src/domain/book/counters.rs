@@ -51,6 +51,8 @@ named! {
         Observations => "observations",
         /// Event times of prices and fills.
         Times => "times",
+        /// Entries of accounts that nobody configured.
+        Accounts => "accounts",
     }
 }
 

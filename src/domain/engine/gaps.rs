@@ -11,6 +11,16 @@ impl Engine {
         if unreadable.kills {
             self.set_killed(true);
         }
+        if unreadable.is_unlisted {
+            self.counters.unreadable(Unreadables::Accounts, entry.id.ms);
+            // It may have been configured before. No book is made for an account that was not.
+            if let Some(symbol) = entry.symbol {
+                for book in self.books_where(symbol, |book| book.account == entry.account) {
+                    self.flag_gap(book);
+                }
+            }
+            return;
+        }
         // A contract that is settled in coins is never a position of ours.
         let is_ours = unreadable.reason != Reason::InverseContract;
         let is_trade = matches!(entry.content, Ok(Event::Trade(_)));

@@ -85,6 +85,13 @@ impl NeedyBook {
     }
 }
 
+impl Want {
+    /// Returns true if the fact is for all books of a symbol.
+    pub const fn is_general(self) -> bool {
+        matches!(self, Self::Price | Self::Instrument)
+    }
+}
+
 /// A fact that a book lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Need {
@@ -95,6 +102,13 @@ pub struct Need {
     pub since_ms: u64,
     /// The mark is near the next rung, or beyond it.
     pub near_rung: bool,
+}
+
+impl Need {
+    /// Returns the name of what the fact is about: the symbol, or the book.
+    pub fn subject(&self) -> Box<str> {
+        if self.want.is_general() { self.book.symbol.clone() } else { self.book.name() }
+    }
 }
 
 /// A price that is in use.
@@ -142,6 +156,8 @@ pub struct Needs {
     pub held: Vec<Held>,
     /// Books without a position whose flat state needs a confirmation.
     pub flat_in_doubt: Vec<NeedyBook>,
+    /// Accounts that are hedged according to the entries.
+    pub hedged: BTreeSet<Box<str>>,
     /// A position, or a flat state, was seen from any source.
     pub positions_known: bool,
     /// Accepted price sources; empty = all.
@@ -161,6 +177,7 @@ impl Needs {
         books.sort_by(|a, b| a.symbol.name.cmp(&b.symbol.name));
         let mut needs = Self {
             now_ms,
+            hedged: engine.accounts().iter().filter(|account| account.hedged).map(|a| a.name.clone()).collect(),
             positions_known: globals.positions_known,
             price_sources: policy.price_sources.clone(),
             max_price_age_ms: policy.max_price_age_ms,
@@ -194,13 +211,9 @@ impl Needs {
         self.price_sources.is_empty() || self.price_sources.iter().any(|accepted| **accepted == *source)
     }
 
-    /// Returns the symbols with this need, in their order. Prices and instruments are for all books of a symbol; of the
-    /// other needs only those of the account without a name are listed.
-    pub fn symbols(&self, want: Want) -> impl Iterator<Item = &str> {
-        let is_general = matches!(want, Want::Price | Want::Instrument);
-        let is_asked = move |need: &&Need| need.want == want && (is_general || need.book.account.is_empty());
-        let mut seen = BTreeSet::new();
-        self.list.iter().filter(is_asked).map(|need| &*need.book.symbol).filter(move |symbol| seen.insert(*symbol))
+    /// Returns the books with this need, in their order.
+    pub fn books(&self, want: Want) -> impl Iterator<Item = &NeedyBook> {
+        self.list.iter().filter(move |need| need.want == want).map(|need| &need.book)
     }
 
     /// Returns true if a held price of the symbol waits for another one.
@@ -210,13 +223,13 @@ impl Needs {
         self.list.iter().any(is_it)
     }
 
-    /// Returns the open position of a symbol in the account without a name.
-    pub fn held(&self, symbol: &str) -> Option<&Held> {
-        self.held.iter().find(|held| held.book.account.is_empty() && *held.book.symbol == *symbol)
+    /// Returns the open position of a book.
+    pub fn held(&self, book: &NeedyBook) -> Option<&Held> {
+        self.held.iter().find(|held| held.book == *book)
     }
 }
 
-/// Time of the last request for each symbol and fact. [ms since 1970]
+/// Time of the last request for each fact, by what it is [about](Need::subject). [ms since 1970]
 pub type Asked = BTreeMap<(Box<str>, Want), u64>;
 
 /// Sorts needs by how long they have waited: since they arose, or since the last request for them.
@@ -224,7 +237,7 @@ pub type Asked = BTreeMap<(Box<str>, Want), u64>;
 /// A position near a rung has a head start. A need that was asked for goes to the end, so that each has its turn.
 pub fn order(list: &mut [Need], asked: &Asked) {
     list.sort_by_cached_key(|need| {
-        let asked_ms = asked.get(&(need.book.symbol.clone(), need.want)).copied();
+        let asked_ms = asked.get(&(need.subject(), need.want)).copied();
         let waits_from = asked_ms.map_or(need.since_ms, |asked_ms| asked_ms.max(need.since_ms));
         let head_start = if need.near_rung { NEAR_RUNG_HEAD_START_MS } else { 0 };
         (waits_from.saturating_sub(head_start), !need.near_rung, need.want, need.book.clone())

@@ -51,6 +51,8 @@ pub struct Unreadable {
     pub any_account: bool,
     /// Of an entry without a position side: the account whose books it may concern.
     pub sideless_in: Option<AccountId>,
+    /// Its account is one that nobody configured.
+    pub is_unlisted: bool,
 }
 
 impl Unreadable {
@@ -64,6 +66,7 @@ impl Unreadable {
             named: Box::default(),
             any_account: false,
             sideless_in: None,
+            is_unlisted: false,
         }
     }
 

@@ -116,6 +116,8 @@ pub struct Policy {
     pub live_symbols: Vec<Box<str>>,
     pub live_entry_sources: Vec<EntrySource>,
     pub live_risk_sources: Vec<RiskSource>,
+    /// Accounts that are configured, sorted. In live mode, entries of other accounts are refused.
+    pub known_accounts: Vec<Box<str>>,
     /// Always present when the mode is live.
     pub on_live: Option<OnLive>,
     /// `cost_bps` as a ratio of the entry notional. [1]
@@ -184,6 +186,11 @@ impl Policy {
             }
         }
         Ok(self)
+    }
+
+    /// Returns true if entries of an account with this name are refused, unless it has a policy of its own.
+    pub fn refuses_account(&self, name: &str) -> bool {
+        self.mode == Mode::Live && self.known_accounts.binary_search_by(|known| (**known).cmp(name)).is_err()
     }
 
     /// Returns the unit in which a producer states its ATR.

@@ -10,9 +10,10 @@ use crate::shell::redis::RawEntry;
 /// Pages of trades that are requested at once; later pages are requested later. [1]
 const PAGES_MAX: usize = 100;
 
-/// The trades that this feed has written, as far as later steps need them.
+/// The trades that this feed has written for an account, as far as later steps need them.
 #[derive(Debug)]
 pub(super) struct Written {
+    account: Box<str>,
     terms: &'static Terms,
     symbols: BTreeMap<String, Ids>,
     /// Symbols for which the streams show a position at the exchange.
@@ -29,19 +30,19 @@ struct Ids {
 }
 
 impl Written {
-    pub(super) fn new(terms: &'static Terms) -> Self {
-        Self { terms, symbols: BTreeMap::new(), held: BTreeSet::new(), heard_ms: None }
+    pub(super) fn new(account: &str, terms: &'static Terms) -> Self {
+        Self { account: account.into(), terms, symbols: BTreeMap::new(), held: BTreeSet::new(), heard_ms: None }
     }
 
     /// Finds the feed's own trades in the newest entries of the observation stream, and when the last was written.
     pub(super) fn learn(&mut self, newest: &[RawEntry]) {
         for entry in newest.iter().rev() {
-            match observed_position(entry.pairs()) {
+            match observed_position(&self.account, entry.pairs()) {
                 Some((symbol, true)) => drop(self.held.insert(symbol)),
                 Some((symbol, false)) => drop(self.held.remove(&symbol)),
                 None => {}
             }
-            if let Some(trade) = written_trade(entry.pairs()) {
+            if let Some(trade) = written_trade(&self.account, entry.pairs()) {
                 self.heard_ms = Some(entry.id.ms);
                 self.remember(&trade.symbol, trade.id);
                 self.fill_to_last(&trade.symbol);
@@ -153,7 +154,7 @@ mod tests {
     #[test]
     fn a_gap_begins_behind_what_is_whole_and_not_behind_what_was_heard_last() {
         let terms = VENUES[0].terms();
-        let mut written = Written::new(terms);
+        let mut written = Written::new("", terms);
         assert_eq!(written.gap("ADAUSDT", 9), None, "never ran before");
         written.received(100_000);
         assert_eq!(written.gap("ADAUSDT", 900_000), Some(TradesFrom::Window { from_ms: 40_000, to_ms: 900_000 }));

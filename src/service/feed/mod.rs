@@ -24,8 +24,9 @@ use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::codec::exchange::place_of;
-use crate::config::Config;
 use crate::config::flags::RedisFlag;
+use crate::config::{self, Config};
+use crate::service::exchange::{self, Client};
 use crate::shell::systemd::Manager;
 use crate::shell::web::WebServer;
 use state::{Feed, State};
@@ -46,8 +47,9 @@ pub enum Args {
     #[command(after_help = "Example: harvester feed mark --listen 127.0.0.1:9465
 Writes to [feed] mark_stream, quantum:ticker:SYMBOL and quantum:market:SYMBOL. Runs until it is told to stop.")]
     Mark(MarkArgs),
-    /// Fills and positions of the account, from the exchange's socket into the observation stream
-    #[command(after_help = "Example: harvester feed user --listen 127.0.0.1:9466
+    /// Fills and positions of the accounts, from the exchange's socket into the observation stream
+    #[command(after_help = "Examples: harvester feed user --listen 127.0.0.1:9466
+          harvester feed user --account main
 Needs the credentials of the exchange. Runs until it is told to stop.")]
     User(UserArgs),
 }
@@ -68,6 +70,9 @@ pub struct MarkArgs {
 pub struct UserArgs {
     #[command(flatten)]
     redis: RedisFlag,
+    /// The account; else every account with configured credentials
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
     /// Address of its health and metrics; else the port behind that of [feed] listen
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
@@ -92,18 +97,45 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
             Args::Mark(args) => {
                 let state = State::new(Feed::Mark, stall, compare, key_life);
                 let feed = mark::MarkFeed::new(config, state.clone(), Duration::from_secs(args.connection_age))?;
-                Box::pin(serve(state, args.listen.or(config.feed.listen), &config.feed.hosts, feed.run())).await
+                let listen = args.listen.or(config.feed.listen);
+                Box::pin(serve(&[state], listen, &config.feed.hosts, feed.run())).await
             }
             Args::User(args) => {
-                let state = State::new(Feed::User, stall, compare, key_life);
                 let (age, keep_alive) =
                     (Duration::from_secs(args.connection_age), Duration::from_secs(args.keep_alive));
-                let feed = user::UserFeed::new(config, state.clone(), age, keep_alive)?;
+                let (mut states, mut feeds) = (Vec::new(), Vec::new());
+                for client in clients(args.account.as_deref(), config)? {
+                    let state = State::new(Feed::User, stall, compare, key_life).of_account(&client.account);
+                    feeds.push(user::UserFeed::new(config, client, state.clone(), age, keep_alive)?.run());
+                    states.push(state);
+                }
+                let all = async { futures_util::future::try_join_all(feeds).await.map(drop) };
                 let listen = args.listen.or_else(|| user_address(config.feed.listen?));
-                Box::pin(serve(state, listen, &config.feed.hosts, feed.run())).await
+                Box::pin(serve(&states, listen, &config.feed.hosts, all)).await
             }
         }
     })
+}
+
+/// Returns the clients of the accounts to listen to: the named one, or all with configured credentials. The account
+/// without a name is one of them if it has credentials, or if no other account has.
+fn clients(account: Option<&str>, config: &Config) -> anyhow::Result<Vec<Client>> {
+    let mut clients = exchange::clients(config)?;
+    if let Some(account) = account {
+        clients.retain(|client| *client.account == *account && !account.is_empty());
+        if clients.is_empty() {
+            bail!("feed user: there is no account {account}: want [accounts.{account}] in the configuration");
+        }
+        return Ok(clients);
+    }
+    let is_named =
+        |client: &Client| config.accounts.get(&client.account).is_some_and(config::Account::has_credentials_named);
+    let has_named = clients.iter().any(is_named);
+    clients.retain(|client| match &*client.account {
+        "" => client.no_credentials.is_none() || !has_named,
+        _ => is_named(client),
+    });
+    Ok(clients)
 }
 
 /// Checks that all addresses are of one market: prices and fills of one market do not apply to positions of another.
@@ -127,22 +159,24 @@ pub fn user_address(address: SocketAddr) -> Option<SocketAddr> {
     Some(SocketAddr::new(address.ip(), port))
 }
 
-/// Serves the pages of a feed, until it ends or is stopped.
+/// Serves the pages of the feeds of this process, until one ends or they are stopped.
 async fn serve(
-    state: State,
+    states: &[State],
     listen: Option<SocketAddr>,
     hosts: &[String],
     feed: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
     let manager = Manager::from_environment();
+    let name = states.first().map_or("", |state| state.feed().name());
+    let summary = || states.iter().map(State::summary).collect::<Vec<_>>().join("; ");
     let web = match listen {
-        Some(address) => Some(WebServer::start(address, pages::site(&state).known_as(hosts)).await?),
+        Some(address) => Some(WebServer::start(address, pages::site(states).known_as(hosts)).await?),
         None => None,
     };
     if let Some(web) = &web {
-        tracing::info!(address = %web.address(), feed = state.feed().name(), "FEED_START");
+        tracing::info!(address = %web.address(), feed = name, "FEED_START");
     }
-    manager.ready(state.feed().name());
+    manager.ready(name);
     let mut terminated = signal(SignalKind::terminate()).context("no signals")?;
     let beats = async {
         loop {
@@ -150,7 +184,7 @@ async fn serve(
             // The manager restarts a feed that does not report. A socket that the exchange keeps closed is no reason
             // for that.
             manager.alive();
-            manager.status(&state.summary());
+            manager.status(&summary());
         }
     };
     let ended = tokio::select! {
@@ -160,7 +194,7 @@ async fn serve(
         _ = tokio::signal::ctrl_c() => Ok(()),
     };
     manager.stopping();
-    tracing::info!(feed = state.feed().name(), "FEED_STOP {}", state.summary());
+    tracing::info!(feed = name, "FEED_STOP {}", summary());
     if let Some(web) = web {
         web.stop().await;
     }

@@ -1,5 +1,6 @@
 //! The pages of a feed: `/healthz` and `/metrics`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -20,25 +21,27 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 type Number = Gauge<f64, AtomicU64>;
 type Labels = Vec<(&'static str, String)>;
 
-pub(super) fn site(state: &State) -> Site {
-    let of = |make: fn(&State) -> Page| {
-        let state = state.clone();
+/// Returns the pages of the feeds of this process: one, or one for each account.
+pub(super) fn site(states: &[State]) -> Site {
+    let of = |make: fn(&[State]) -> Page| {
+        let states = states.to_vec();
         move |_: Asked| {
-            let page = make(&state);
+            let page = make(&states);
             async move { page }
         }
     };
     Site::default().page("/healthz", of(health)).page("/metrics", of(metrics))
 }
 
-fn health(state: &State) -> Page {
-    let reasons = state.health().reasons;
+fn health(states: &[State]) -> Page {
+    let reasons: Vec<String> = states.iter().flat_map(|state| state.health().reasons).collect();
     let (status, word) = if reasons.is_empty() { (200, "ok") } else { (503, "failing") };
-    Page::json(status, json!({"status": word, "feed": state.feed().name(), "reasons": reasons}).to_string())
+    let feed = states.first().map(|state| state.feed().name());
+    Page::json(status, json!({"status": word, "feed": feed, "reasons": reasons}).to_string())
 }
 
-fn metrics(state: &State) -> Page {
-    match text(state) {
+fn metrics(states: &[State]) -> Page {
+    match text(states) {
         Ok(body) => Page { status: 200, content_type: CONTENT_TYPE, body },
         Err(error) => Page::json(500, json!({"error": "cannot_write", "says": error.to_string()}).to_string()),
     }
@@ -58,19 +61,49 @@ pub(super) fn everything() -> Result<String, fmt::Error> {
         facts.written.insert("prices", 1);
         facts.endings.insert("silent", 1);
     }
-    text(&state)
+    text(&[state])
 }
 
 /// Returns all numbers of this moment. Unknown ages are left out, so that nothing is claimed.
-fn text(state: &State) -> Result<String, fmt::Error> {
-    let mut registry = Registry::with_prefix("harvester_feed");
-    let stalled = if state.health().reasons.is_empty() { 0.0 } else { 1.0 };
-    {
+fn text(states: &[State]) -> Result<String, fmt::Error> {
+    let mut page = Metrics { registry: Registry::with_prefix("harvester_feed"), families: BTreeMap::new() };
+    for state in states {
+        page.add(state);
+    }
+    let mut text = String::new();
+    encode(&mut text, &page.registry)?;
+    Ok(text)
+}
+
+struct Metrics {
+    registry: Registry,
+    families: BTreeMap<&'static str, Numbers>,
+}
+
+/// A metric, with its values by labels.
+#[derive(Clone)]
+enum Numbers {
+    Gauge(Family<Labels, Number>),
+    Counter(Family<Labels, Counter>),
+}
+
+impl Metrics {
+    /// Adds the numbers of a feed. Those of an account with a name have its name as a label.
+    fn add(&mut self, state: &State) {
+        let stalled = if state.health().reasons.is_empty() { 0.0 } else { 1.0 };
+        let whose: Labels = match state.account() {
+            "" => Vec::new(),
+            account => vec![("account", account.to_owned())],
+        };
+        let with = |name: &'static str, value: &str| {
+            whose.iter().cloned().chain([(name, value.to_owned())]).collect::<Labels>()
+        };
         let facts = state.facts();
-        gauge(&mut registry, "stalled", "1 while it does not write what it should", stalled);
-        gauge(&mut registry, "connected", "1 while the socket is open", if facts.connected { 1.0 } else { 0.0 });
+        self.gauge("stalled", "1 while it does not write what it should", whose.clone(), stalled);
+        let connected = if facts.connected { 1.0 } else { 0.0 };
+        self.gauge("connected", "1 while the socket is open", whose.clone(), connected);
         let undelivered = if facts.undelivered.is_some() { 1.0 } else { 0.0 };
-        gauge(&mut registry, "undelivered", "1 while REST shows changes that no event told", undelivered);
+        self.gauge("undelivered", "1 while REST shows changes that no event told", whose.clone(), undelivered);
         let age = |at: Option<Instant>| at.map(|at| at.elapsed().as_secs_f64());
         for (name, help, value) in [
             ("message_age_seconds", "Since the last message of the exchange", age(facts.message)),
@@ -80,63 +113,96 @@ fn text(state: &State) -> Result<String, fmt::Error> {
             ("listen_key_age_seconds", "Since the listen key was opened or kept alive", age(facts.key_alive)),
         ] {
             if let Some(value) = value {
-                gauge(&mut registry, name, help, value);
+                self.gauge(name, help, whose.clone(), value);
             }
         }
-        let ages = Family::<Labels, Number>::default();
+        self.declare_gauge("price_age_seconds", "Since a price of the symbol was last written");
         for symbol in facts.wanted_since.keys() {
             if let Some(at) = facts.prices.get(symbol) {
-                ages.get_or_create(&vec![("symbol", symbol.clone())]).set(at.elapsed().as_secs_f64());
+                let (name, help) = ("price_age_seconds", "Since a price of the symbol was last written");
+                self.gauge(name, help, with("symbol", symbol), at.elapsed().as_secs_f64());
             }
         }
-        registry.register("price_age_seconds", "Since a price of the symbol was last written", ages);
-        let wanted = facts.wanted.as_ref().map_or(0, std::collections::BTreeSet::len);
-        gauge(&mut registry, "symbols_wanted", "Symbols whose prices are written; 0 while all are", wanted as f64);
+        let wanted = facts.wanted.as_ref().map_or(0, std::collections::BTreeSet::len) as f64;
+        self.gauge("symbols_wanted", "Symbols whose prices are written; 0 while all are", whose.clone(), wanted);
         let reconnects = facts.connects.saturating_sub(1);
-        count(&mut registry, "reconnects", "Connections that were made again", reconnects);
-        count(&mut registry, "messages", "Messages of the exchange", facts.messages);
-        count(&mut registry, "unreadable", "Messages or rows that could not be read", facts.unreadable);
+        self.count("reconnects", "Connections that were made again", whose.clone(), reconnects);
+        self.count("messages", "Messages of the exchange", whose.clone(), facts.messages);
+        self.count("unreadable", "Messages or rows that could not be read", whose.clone(), facts.unreadable);
         let count_of = facts.undelivered_count;
-        count(&mut registry, "undelivered_changes", "Symbols that changed at the exchange without an event", count_of);
-        let by_name = |name: &'static str, counts: &std::collections::BTreeMap<&'static str, u64>| {
-            let family = Family::<Labels, Counter>::default();
-            for (key, value) in counts {
-                family.get_or_create(&vec![(name, (*key).to_owned())]).inc_by(*value);
-            }
-            family
-        };
-        registry.register("written", "Entries written", by_name("what", &facts.written));
+        let help = "Symbols that changed at the exchange without an event";
+        self.count("undelivered_changes", help, whose.clone(), count_of);
+        self.declare_counter("written", "Entries written");
+        for (what, value) in &facts.written {
+            self.count("written", "Entries written", with("what", what), *value);
+        }
         // Starts at 0, so that the first one is an increase.
-        let forced = Forced::ALL.map(|kind| (kind.name(), facts.forced.get(kind.name()).copied().unwrap_or_default()));
-        registry.register("forced", "Fills that the exchange made by itself", by_name("kind", &forced.into()));
-        registry.register("endings", "Connections that ended or failed", by_name("why", &facts.endings));
+        for kind in Forced::ALL {
+            let value = facts.forced.get(kind.name()).copied().unwrap_or_default();
+            self.count("forced", "Fills that the exchange made by itself", with("kind", kind.name()), value);
+        }
+        self.declare_counter("endings", "Connections that ended or failed");
+        for (why, value) in &facts.endings {
+            self.count("endings", "Connections that ended or failed", with("why", why), *value);
+        }
     }
-    let mut text = String::new();
-    encode(&mut text, &registry)?;
-    Ok(text)
-}
 
-fn gauge(registry: &mut Registry, name: &str, help: &str, value: f64) {
-    let gauge = Number::default();
-    gauge.set(value);
-    registry.register(name, help, gauge);
-}
+    fn gauge(&mut self, name: &'static str, help: &str, labels: Labels, value: f64) {
+        if let Numbers::Gauge(family) = self.declare_gauge(name, help) {
+            family.get_or_create(&labels).set(value);
+        }
+    }
 
-fn count(registry: &mut Registry, name: &str, help: &str, value: u64) {
-    let counter: Counter = Counter::default();
-    counter.inc_by(value);
-    registry.register(name, help, counter);
+    fn count(&mut self, name: &'static str, help: &str, labels: Labels, value: u64) {
+        if let Numbers::Counter(family) = self.declare_counter(name, help) {
+            family.get_or_create(&labels).inc_by(value);
+        }
+    }
+
+    fn declare_gauge(&mut self, name: &'static str, help: &str) -> Numbers {
+        let registry = &mut self.registry;
+        let declared = self.families.entry(name).or_insert_with(|| {
+            let family = Family::default();
+            registry.register(name, help, family.clone());
+            Numbers::Gauge(family)
+        });
+        declared.clone()
+    }
+
+    fn declare_counter(&mut self, name: &'static str, help: &str) -> Numbers {
+        let registry = &mut self.registry;
+        let declared = self.families.entry(name).or_insert_with(|| {
+            let family = Family::default();
+            registry.register(name, help, family.clone());
+            Numbers::Counter(family)
+        });
+        declared.clone()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn state() -> State {
+        State::new(Feed::Mark, Duration::from_secs(30), Duration::from_secs(60), Duration::from_secs(3_600))
+    }
+
+    #[test]
+    fn feeds_of_several_accounts_are_series_of_one_metric() {
+        let (first, main) = (state(), state().of_account("main"));
+        main.received();
+        let page = text(&[first, main]).expect("the metrics are written");
+        assert_eq!(page.matches("# TYPE harvester_feed_messages counter").count(), 1, "{page}");
+        for line in ["harvester_feed_messages_total 0", "harvester_feed_messages_total{account=\"main\"} 1"] {
+            assert!(page.lines().any(|l| l == line), "{line} in\n{page}");
+        }
+        assert!(page.contains("harvester_feed_forced_total{account=\"main\",kind=\"liquidation\"} 0"), "{page}");
+    }
+
     #[test]
     fn alerts_ask_for_metrics_that_a_feed_prints() {
-        let page =
-            text(&State::new(Feed::Mark, Duration::from_secs(30), Duration::from_secs(60), Duration::from_secs(3_600)))
-                .expect("the metrics are written");
+        let page = text(&[state()]).expect("the metrics are written");
         let alerts = include_str!("../../../tools/deploy/alerts.yml");
         let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let mut asked = alerts.split(|c| !is_word(c)).filter(|word| word.starts_with("harvester_feed_")).peekable();

@@ -1,4 +1,4 @@
-//! Requests to REST beside the socket: trades of a gap, positions to compare with, and the account mode.
+//! Requests to REST beside the socket: trades of a gap, and positions to compare with.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,14 +9,12 @@ use super::delivery::Side;
 use super::gaps::missed;
 use super::symbols;
 use super::user::{End, UserFeed, now_ms};
-use crate::codec::exchange::{AccountMode, PositionRow};
+use crate::codec::exchange::PositionRow;
 use crate::codec::observe;
 use crate::shell::exchange::{CallError, Positions};
 
 /// How much later than the change at REST an event may come.
 const GRACE: Duration = Duration::from_secs(5);
-/// Time between two requests for the account mode, if no position shows it.
-const MODE_INTERVAL: Duration = Duration::from_secs(600);
 
 impl UserFeed {
     /// Requests everything that may have been missed: positions, and the trades of all known symbols. The gap is closed
@@ -39,7 +37,8 @@ impl UserFeed {
         }
         // Changes without an event come from REST; the trades that made them are written before them.
         let rows = self.delivery.take_unwritten();
-        self.append("positions", rows.values().map(observe::position).collect()).await;
+        self.append("positions", rows.values().map(|row| observe::position(row).of_account(&self.account)).collect())
+            .await;
         self.is_whole = !is_open;
         self.state.facts().gap_open = is_open;
         if self.is_whole {
@@ -69,38 +68,11 @@ impl UserFeed {
     async fn look(&mut self) -> Result<(), End> {
         let began = Instant::now();
         let positions = self.exchange.positions().await?;
-        self.refuse_hedge_mode(&positions).await?;
         // A socket that was found silent gets no more time.
         let is_silent = self.state.facts().undelivered.is_some();
         let grace = if is_silent { Duration::ZERO } else { GRACE.min(self.compare) };
         self.delivery.look(began, rows(&positions), grace);
         self.state.facts().compared = Some(std::time::Instant::now());
-        Ok(())
-    }
-
-    /// Refuses an account in hedge mode: LONG and SHORT are positions of their own, which the feed does not separate
-    /// yet.
-    async fn refuse_hedge_mode(&mut self, positions: &Positions) -> Result<(), End> {
-        let mode = match positions.mode() {
-            Some(mode) => Some(mode),
-            None if self.mode_asked.is_some_and(|at| at.elapsed() < MODE_INTERVAL) => None,
-            None => {
-                self.mode_asked = Some(Instant::now());
-                match self.exchange.account_mode().await {
-                    Ok(mode) => Some(mode),
-                    Err(error) => {
-                        tracing::warn!(%error, "whether the account is in hedge mode is not known");
-                        None
-                    }
-                }
-            }
-        };
-        let is_hedged = mode == Some(AccountMode::Hedge);
-        self.state.facts().is_hedged = is_hedged;
-        if is_hedged {
-            self.mode_asked = None;
-            return Err(End::HedgeMode);
-        }
         Ok(())
     }
 
@@ -158,7 +130,7 @@ impl UserFeed {
         let mut symbols: BTreeSet<String> =
             self.written.symbols().chain(self.delivery.symbols()).chain(of_events).cloned().collect();
         if let Some(service) = &self.service {
-            match symbols::ask(service).await {
+            match symbols::ask_of(service, &self.account).await {
                 Ok(Some(open)) => symbols.extend(open),
                 Ok(None) => {}
                 Err(error) => tracing::debug!(%error, "the service does not say which positions are open"),

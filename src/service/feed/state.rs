@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::codec::time;
 use crate::domain::named;
+use crate::service::exchange::of_account;
 
 named! {
     /// The kind of feed.
@@ -20,6 +21,8 @@ named! {
 #[derive(Clone, Debug)]
 pub(super) struct State {
     feed: Feed,
+    /// Account of a user feed; empty for the one without a name.
+    account: Box<str>,
     stall: Duration,
     /// Time between two comparisons of an account's socket with REST.
     compare: Duration,
@@ -58,8 +61,6 @@ pub(super) struct Facts {
     pub event: Option<Instant>,
     /// When the events of the socket were last compared with REST.
     pub compared: Option<Instant>,
-    /// True if the account has two positions for each symbol.
-    pub is_hedged: bool,
     /// Fills that the exchange forced, by their kind.
     pub forced: BTreeMap<&'static str, u64>,
     /// True if trades of a gap are not yet read.
@@ -83,7 +84,16 @@ const NAMED_MAX: usize = 10;
 
 impl State {
     pub(super) fn new(feed: Feed, stall: Duration, compare: Duration, key_life: Duration) -> Self {
-        Self { feed, stall, compare, key_life, began: Instant::now(), facts: Arc::default() }
+        Self { feed, account: Box::default(), stall, compare, key_life, began: Instant::now(), facts: Arc::default() }
+    }
+
+    /// Returns the state as that of an account.
+    pub(super) fn of_account(self, account: &str) -> Self {
+        Self { account: account.into(), ..self }
+    }
+
+    pub(super) fn account(&self) -> &str {
+        &self.account
     }
 
     pub(super) fn feed(&self) -> Feed {
@@ -172,7 +182,8 @@ impl State {
         if let (false, Some(error)) = (reasons.is_empty(), &facts.error) {
             reasons.push(format!("last error: {error}"));
         }
-        Health { reasons }
+        let whose = of_account(&self.account);
+        Health { reasons: reasons.into_iter().map(|reason| format!("{whose}{reason}")).collect() }
     }
 
     /// Returns one line for people.
@@ -181,7 +192,8 @@ impl State {
         let written: Vec<String> = facts.written.iter().map(|(what, count)| format!("{what}={count}")).collect();
         let age = facts.wrote.map_or_else(|| "never".to_owned(), |at| format!("{} ms ago", at.elapsed().as_millis()));
         let written = if written.is_empty() { "nothing written".to_owned() } else { written.join(" ") };
-        format!("connected={} {written} last={age} connects={}", facts.connected, facts.connects)
+        let whose = if self.account.is_empty() { String::new() } else { format!("account={} ", self.account) };
+        format!("{whose}connected={} {written} last={age} connects={}", facts.connected, facts.connects)
     }
 
     fn price_reasons(&self, facts: &Facts) -> Vec<String> {
@@ -214,11 +226,6 @@ impl State {
 
     fn user_reasons(&self, facts: &Facts) -> Vec<String> {
         let mut reasons = Vec::new();
-        if facts.is_hedged {
-            reasons.push(
-                "the account is in hedge mode (dual-side), which is not supported: set it to one-way mode".to_owned(),
-            );
-        }
         if !facts.connected {
             reasons.push("not connected to the account's stream".to_owned());
         }

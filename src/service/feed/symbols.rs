@@ -49,16 +49,32 @@ struct OpenSymbols {
 #[derive(Deserialize)]
 struct OpenSymbol {
     symbol: String,
+    #[serde(default)]
+    account: String,
 }
 
-/// Returns the symbols with an open position; `None` if the service does not know any position.
+/// Returns the symbols with an open position, of all accounts; `None` if the service does not know any position.
 pub(super) async fn ask(service: &str) -> anyhow::Result<Option<BTreeSet<String>>> {
+    ask_for(service, None).await
+}
+
+/// Returns the symbols with an open position of an account. Otherwise as [`ask`].
+pub(super) async fn ask_of(service: &str, account: &str) -> anyhow::Result<Option<BTreeSet<String>>> {
+    ask_for(service, Some(account)).await
+}
+
+async fn ask_for(service: &str, account: Option<&str>) -> anyhow::Result<Option<BTreeSet<String>>> {
     let body = web::get(service, "/positions?whole=1").await?;
     let sheet: OpenSymbols = serde_json::from_str(&body)?;
     if sheet.positions_unknown {
         return Ok(None);
     }
-    let open = sheet.positions.iter().map(|position| &*position.symbol);
+    let open = sheet.positions.iter().map(|position| (&*position.account, &*position.symbol));
     // A position that is not confirmed yet will need a price a moment later.
-    Ok(Some(open.chain(sheet.unconfirmed.iter().map(|book| parts_of_name(book).1)).map(str::to_owned).collect()))
+    let unconfirmed = sheet.unconfirmed.iter().map(|book| {
+        let (account, symbol, _) = parts_of_name(book);
+        (account, symbol)
+    });
+    let is_wanted = |(of, _): &(&str, &str)| account.is_none_or(|account| account == *of);
+    Ok(Some(open.chain(unconfirmed).filter(is_wanted).map(|(_, symbol)| symbol.to_owned()).collect()))
 }

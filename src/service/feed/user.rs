@@ -1,4 +1,4 @@
-//! `feed user`: fills and positions of the account, from the exchange's socket into the observation stream.
+//! `feed user`: fills and positions of an account, from the exchange's socket into the observation stream.
 //!
 //! The socket is trusted while REST agrees with it (`delivery`). An event that it omits is a finding, ends the
 //! connection, and is taken from REST (`rest`).
@@ -16,12 +16,11 @@ use super::delivery::{Delivery, Side};
 use super::gaps::Written;
 use super::sink::Sink;
 use super::state::State;
-use crate::codec::exchange::{
-    Environment, FEED_SOURCE, Forced, PositionRow, UserEvent, UserTrade, Venue, is_hedge_side,
-};
+use crate::codec::exchange::{Environment, FEED_SOURCE, Forced, PositionRow, UserEvent, UserTrade, Venue};
 use crate::codec::observe::{self, Observation};
 use crate::config::Config;
-use crate::service::{exchange, fetch, server};
+use crate::service::exchange::{Client, of_account};
+use crate::service::{fetch, server};
 use crate::shell::exchange::{CallError, Exchange, Socket, SocketError};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -35,10 +34,12 @@ const WAITING_MAX: usize = 20_000;
 const GAP_RETRY: Duration = Duration::from_secs(30);
 /// Time before a listen key that could not be kept alive is tried again.
 const KEEP_RETRY: Duration = Duration::from_secs(60);
-/// Time before refused credentials, or an account that cannot be used, are tried again.
+/// Time before refused credentials are tried again.
 const REFUSED_WAIT: Duration = Duration::from_secs(300);
 
 pub(super) struct UserFeed {
+    /// Empty for the account without a name.
+    pub(super) account: Box<str>,
     venue: &'static dyn Venue,
     environment: &'static Environment,
     url: String,
@@ -56,8 +57,6 @@ pub(super) struct UserFeed {
     pub(super) delivery: Delivery,
     /// Symbols that the exchange no longer knows.
     pub(super) delisted: BTreeSet<String>,
-    /// When the account mode was last requested.
-    pub(super) mode_asked: Option<Instant>,
     /// The symbol whose trades were last compared.
     pub(super) compared: Option<String>,
     /// Positions that wait for their trades, and until when.
@@ -77,8 +76,6 @@ pub(super) enum End {
     KeyExpired,
     #[error("the socket sends no events: {} changed at the exchange", .0.join(", "))]
     NotDelivering(Vec<String>),
-    #[error("the account is in hedge mode (dual-side), which is not supported: set it to one-way mode")]
-    HedgeMode,
     #[error(transparent)]
     Call(#[from] CallError),
     #[error(transparent)]
@@ -91,7 +88,6 @@ impl End {
             Self::Renewed => "renewed",
             Self::KeyExpired => "listen_key_expired",
             Self::NotDelivering(_) => "not_delivering",
-            Self::HedgeMode => "hedge_mode",
             Self::Call(_) => "call",
             Self::Socket(error) => error.name(),
         }
@@ -101,15 +97,17 @@ impl End {
 impl UserFeed {
     pub(super) fn new(
         config: &Config,
+        client: Client,
         state: State,
         connection_age: Duration,
         keep_alive: Duration,
     ) -> anyhow::Result<Self> {
-        let client = exchange::client(config)?;
         if let Some(reason) = client.no_credentials {
-            bail!("feed user: no credentials: {reason}");
+            bail!("feed user: {}no credentials: {reason}", of_account(&client.account));
         }
         Ok(Self {
+            written: Written::new(&client.account, config.exchange.venue.terms()),
+            account: client.account,
             venue: config.exchange.venue,
             environment: config.exchange.environment,
             url: config.feed.user_url.clone(),
@@ -121,10 +119,8 @@ impl UserFeed {
             keep_alive: keep_alive.max(Duration::from_secs(1)),
             stream: fetch::observation_stream(&config.streams).to_owned(),
             service: config.run.listen.map(|address| format!("http://{address}")),
-            written: Written::new(config.exchange.venue.terms()),
             delivery: Delivery::default(),
             delisted: BTreeSet::new(),
-            mode_asked: None,
             compared: None,
             waiting: BTreeMap::new(),
             is_whole: false,
@@ -142,12 +138,8 @@ impl UserFeed {
         loop {
             let end = self.session(&mut backoff).await;
             self.state.ended(end.name(), &end.to_string());
-            if matches!(end, End::HedgeMode) {
-                self.state.facts().is_hedged = true;
-            }
             let wait = match &end {
                 End::Renewed | End::KeyExpired => Duration::ZERO,
-                End::HedgeMode => REFUSED_WAIT,
                 End::Call(error) => match error.wait_ms() {
                     Some(wait_ms) => backoff.next().max(Duration::from_millis(wait_ms)),
                     None if error.is_about_credentials() => REFUSED_WAIT,
@@ -156,7 +148,7 @@ impl UserFeed {
                 End::NotDelivering(_) => backoff.next(),
                 End::Socket(error) => backoff.after(error),
             };
-            tracing::warn!(name = end.name(), %end, wait_ms = wait.as_millis(), "FEED_USER_DOWN");
+            tracing::warn!(account = %self.account, name = end.name(), %end, wait_ms = wait.as_millis(), "FEED_USER_DOWN");
             sleep(wait).await;
         }
     }
@@ -242,7 +234,7 @@ impl UserFeed {
     async fn take(&mut self, text: &str) -> Result<(), End> {
         match self.venue.user_event(text) {
             Ok(UserEvent::Trade { trade, forced }) => {
-                let (symbol, is_hedged) = (trade.symbol.clone(), is_hedge_side(&trade.position_side));
+                let symbol = trade.symbol.clone();
                 self.delivery.received(&symbol, Instant::now());
                 self.state.delivered();
                 if let Some(forced) = forced {
@@ -252,9 +244,12 @@ impl UserFeed {
                 if self.is_whole {
                     self.written.fill_to_last(&symbol);
                 }
-                if is_hedged { Err(End::HedgeMode) } else { Ok(()) }
+                Ok(())
             }
-            Ok(UserEvent::Positions(rows)) => self.take_positions(rows),
+            Ok(UserEvent::Positions(rows)) => {
+                self.take_positions(rows);
+                Ok(())
+            }
             Ok(UserEvent::KeyExpired) => Err(End::KeyExpired),
             Ok(UserEvent::Other(name)) => {
                 tracing::debug!(name, "an event that no rule uses");
@@ -269,25 +264,23 @@ impl UserFeed {
         }
     }
 
-    fn take_positions(&mut self, rows: Vec<PositionRow>) -> Result<(), End> {
+    fn take_positions(&mut self, rows: Vec<PositionRow>) {
         let now = Instant::now();
         self.state.delivered();
-        let mut is_hedged = false;
         for row in rows {
             let side = (row.symbol.clone(), row.position_side.clone());
-            is_hedged |= is_hedge_side(&side.1);
             self.delivery.told(side.clone(), row.position_amt, now);
             if self.waiting.len() < WAITING_MAX || self.waiting.contains_key(&side) {
                 self.waiting.insert(side, (row, now + HELD_BACK));
             }
         }
-        if is_hedged { Err(End::HedgeMode) } else { Ok(()) }
     }
 
     /// Reports a position that the exchange itself reduced, because no decision of ours did it.
     fn say_forced(&self, trade: &UserTrade, forced: Forced) {
         *self.state.facts().forced.entry(forced.name()).or_default() += 1;
         tracing::warn!(
+            account = %self.account,
             kind = forced.name(),
             symbol = trade.symbol,
             side = trade.side.name(),
@@ -329,7 +322,9 @@ impl UserFeed {
     pub(super) async fn write_trades(&mut self, trades: Vec<(UserTrade, Option<Forced>)>) {
         let new: Vec<(UserTrade, Option<Forced>)> =
             trades.into_iter().filter(|(trade, _)| self.written.is_new(trade)).collect();
-        self.append("trades", new.iter().map(|(trade, forced)| observe::trade_of(trade, *forced)).collect()).await;
+        let observed = new.iter().map(|(trade, forced)| observe::trade_of(trade, *forced).of_account(&self.account));
+        let observed = observed.collect();
+        self.append("trades", observed).await;
         for (trade, _) in new {
             self.written.remember(&trade.symbol, trade.id);
         }
@@ -340,7 +335,8 @@ impl UserFeed {
         let due: Vec<Side> =
             self.waiting.iter().filter(|(_, (_, due))| *due <= now).map(|(side, _)| side.clone()).collect();
         let rows = due.iter().filter_map(|side| self.waiting.remove(side));
-        let positions: Vec<Observation> = rows.map(|(row, _)| observe::position(&row)).collect();
+        let positions: Vec<Observation> =
+            rows.map(|(row, _)| observe::position(&row).of_account(&self.account)).collect();
         self.append("positions", positions).await;
     }
 

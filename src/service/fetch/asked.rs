@@ -1,13 +1,59 @@
-//! What was asked and answered: the memory of the fetcher, by source.
+//! What was asked and answered: the memory of the fetcher, by account and source.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::report::ModeDiffers;
+
 use crate::codec::exchange::{AccountMode, InstrumentRow, Terms, UserTrade};
 use crate::domain::engine::needs::{Held, Need, Needs, Unexplained, Want};
+use crate::domain::event::PositionSide;
 use crate::domain::units::{Price, Qty};
+use crate::service::exchange::{Client, of_account};
+use crate::shell::exchange::Exchange;
 
 /// Least time between two requests about a position in doubt. [ms]
 const DOUBT_INTERVAL_MS: u64 = 10_000;
+
+/// An account: its client, and what it was asked.
+pub(super) struct Account {
+    /// Empty for the account without a name.
+    pub name: Box<str>,
+    pub exchange: Exchange,
+    pub no_credentials: Option<String>,
+    pub poll: Poll,
+    pub mode: Mode,
+}
+
+impl Account {
+    pub fn of(client: Client) -> Self {
+        let Client { account, exchange, no_credentials } = client;
+        Self { name: account, exchange, no_credentials, poll: Poll::default(), mode: Mode::default() }
+    }
+
+    pub fn has_credentials(&self) -> bool {
+        self.no_credentials.is_none() && self.exchange.has_credentials()
+    }
+
+    /// Returns a text with the account before it, if it has a name.
+    pub fn says(&self, text: impl std::fmt::Display) -> String {
+        format!("{}{text}", of_account(&self.name))
+    }
+
+    /// Returns the mode at the exchange if the entries contradict it: they name LONG and SHORT, or have an open position
+    /// without a side.
+    pub fn mode_differs(&self, needs: &Needs) -> Option<ModeDiffers> {
+        let is_hedged = needs.hedged.contains(&self.name);
+        let has_one_way =
+            || needs.held.iter().any(|held| held.book.account == self.name && held.book.side == PositionSide::Both);
+        let exchange = self.mode.known?;
+        let entries = match exchange {
+            AccountMode::Hedge if !is_hedged && has_one_way() => AccountMode::OneWay,
+            AccountMode::OneWay if is_hedged => AccountMode::Hedge,
+            AccountMode::Hedge | AccountMode::OneWay => return None,
+        };
+        Some(ModeDiffers { account: self.name.to_string(), exchange, entries })
+    }
+}
 
 /// When positions were requested.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +77,8 @@ impl Poll {
         self.failed.as_ref().map(|(failure, _)| failure.as_str())
     }
 
-    pub fn is_due(&self, needs: &Needs, poll_ms: u64, now_ms: u64) -> bool {
+    /// Returns true if the positions of an account are to be requested.
+    pub fn is_due(&self, account: &str, needs: &Needs, poll_ms: u64, now_ms: u64) -> bool {
         if self.failed.as_ref().is_some_and(|(_, until_ms)| now_ms < *until_ms) {
             return false;
         }
@@ -39,7 +86,8 @@ impl Poll {
         let (Some(asked), Some(answered)) = (since(self.asked_ms), since(self.answered_ms)) else { return true };
         let in_doubt = || {
             let wants = |need: &Need| matches!(need.want, Want::Confirmation | Want::EntryPrice);
-            needs.list.iter().any(|need| wants(need) && Some(need.since_ms) >= self.answered_ms)
+            let is_ours = |need: &Need| *need.book.account == *account && wants(need);
+            needs.list.iter().any(|need| is_ours(need) && Some(need.since_ms) >= self.answered_ms)
         };
         (poll_ms > 0 && answered >= poll_ms) || (asked >= DOUBT_INTERVAL_MS && in_doubt())
     }
@@ -47,10 +95,8 @@ impl Poll {
 
 /// The account mode, as far as it is known.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Account {
-    pub mode: Option<AccountMode>,
-    /// True if the mode is requested when no row shows it.
-    pub is_wanted: bool,
+pub(super) struct Mode {
+    pub known: Option<AccountMode>,
     /// When it was last requested. [ms since 1970]
     pub asked_ms: Option<u64>,
 }
@@ -110,6 +156,8 @@ pub(super) struct Progress {
     pub to_ms: u64,
     /// The trades of that window that were read so far.
     pub page: Vec<UserTrade>,
+    /// The last trade that was read of that window, of any side.
+    pub read_to: Option<u64>,
     /// True if no more requests are to be made.
     pub done: bool,
 }
@@ -134,13 +182,20 @@ impl Fills {
 }
 
 impl Progress {
-    /// Adds one more page, and checks whether the chain is complete.
-    pub fn take(&mut self, trades: Vec<UserTrade>, unexplained: &Unexplained, terms: &Terms) -> Followed {
+    /// Adds one more page, and checks whether the chain is complete. Only trades of the book's side count.
+    pub fn take(
+        &mut self,
+        trades: Vec<UserTrade>,
+        side: PositionSide,
+        unexplained: &Unexplained,
+        terms: &Terms,
+    ) -> Followed {
         let is_full = trades.len() >= terms.trades_max;
         let before = |trade: &UserTrade| trade.time_ms < self.to_ms.min(unexplained.opened_ms);
         let within: Vec<UserTrade> = trades.into_iter().filter(before).collect();
         let has_more = is_full && !within.is_empty();
-        self.page.extend(within);
+        self.read_to = within.last().filter(|_| has_more).map(|last| last.id);
+        self.page.extend(within.into_iter().filter(|trade| trade.position_side == side.name()));
         if has_more {
             return Followed::More;
         }
@@ -175,6 +230,48 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::exchange::VENUES;
+    use crate::domain::engine::needs::NeedyBook;
+    use crate::shell::exchange::Settings;
+
+    fn account(known: Option<AccountMode>) -> Account {
+        let exchange = Exchange::new(Settings::new(VENUES[0], "http://127.0.0.1:9")).unwrap();
+        let account = Account::of(Client { account: "main".into(), exchange, no_credentials: None });
+        Account { mode: Mode { known, ..Mode::default() }, ..account }
+    }
+
+    #[test]
+    fn a_mode_differs_only_where_entries_say_another() {
+        let held = |account: &str, side| Held {
+            book: NeedyBook { symbol: "ADAUSDT".into(), account: account.into(), side },
+            position_id: "ADAUSDT@1-0".to_owned(),
+            qty: Qty::ZERO,
+            opened_ms: 1,
+            mark: None,
+            unexplained: None,
+            unpriced_orders: Vec::new(),
+        };
+        let entries = |hedged: &[&str], held: Vec<Held>| Needs {
+            hedged: hedged.iter().map(|name| (*name).into()).collect(),
+            held,
+            ..Needs::default()
+        };
+        let nothing = entries(&[], Vec::new());
+        let one_way = entries(&[], vec![held("main", PositionSide::Both)]);
+        let hedged = entries(&["main"], vec![held("main", PositionSide::Long)]);
+        let of_another = entries(&["other"], vec![held("", PositionSide::Both)]);
+        let (at_one_way, at_hedge) = (account(Some(AccountMode::OneWay)), account(Some(AccountMode::Hedge)));
+        for fits in [&nothing, &one_way, &of_another] {
+            assert_eq!(at_one_way.mode_differs(fits), None);
+        }
+        for fits in [&nothing, &hedged, &of_another] {
+            assert_eq!(at_hedge.mode_differs(fits), None);
+        }
+        let differs = |exchange, entries| Some(ModeDiffers { account: "main".to_owned(), exchange, entries });
+        assert_eq!(at_one_way.mode_differs(&hedged), differs(AccountMode::OneWay, AccountMode::Hedge));
+        assert_eq!(at_hedge.mode_differs(&one_way), differs(AccountMode::Hedge, AccountMode::OneWay));
+        assert_eq!(account(None).mode_differs(&hedged), None, "what is not known differs from nothing");
+    }
 
     fn poll(failed: Option<(&str, u64)>) -> Poll {
         let failed = failed.map(|(failure, until_ms)| (failure.to_owned(), until_ms));
@@ -184,10 +281,10 @@ mod tests {
     #[test]
     fn i46_a_refusal_is_asked_again_after_its_time_and_not_at_each_tick() {
         let needs = Needs::default();
-        assert!(poll(None).is_due(&needs, 60_000, 5_000), "never answered");
+        assert!(poll(None).is_due("", &needs, 60_000, 5_000), "never answered");
         let refused = poll(Some(("refused", 60_000)));
-        assert!(!refused.is_due(&needs, 60_000, 5_000) && !refused.is_due(&needs, 60_000, 59_999));
-        assert!(refused.is_due(&needs, 60_000, 60_000));
+        assert!(!refused.is_due("", &needs, 60_000, 5_000) && !refused.is_due("", &needs, 60_000, 59_999));
+        assert!(refused.is_due("", &needs, 60_000, 60_000));
         assert_eq!(refused.failure(), Some("refused"), "it is not forgotten meanwhile");
     }
 }

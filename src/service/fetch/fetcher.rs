@@ -2,15 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::asked::{Account, Fills, Instruments, Poll, Sent};
-use super::report::{Appended, FetchError, TickReport};
-use crate::codec::exchange::AccountMode;
+use super::asked::{Account, Fills, Instruments, Sent};
+use super::report::{Appended, FetchError, ModeDiffers, Refusal, TickReport};
 use crate::codec::observe::Observation;
 use crate::config::{Config, Source};
 use crate::domain::engine::needs::{Asked, Need, Needs, Want, order};
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::{StreamKind, Streams};
-use crate::service::exchange::Client;
+use crate::service::exchange::{Client, of_account};
 use crate::shell::exchange::{CallError, Exchange};
 use crate::shell::redis::{Address, Server, ServerError};
 
@@ -51,15 +50,18 @@ pub struct Fetcher {
     pub(super) sink: Sink,
     address: Address,
     server: Option<Server>,
+    /// For the calls that are of no account.
     pub(super) exchange: Exchange,
-    pub(super) no_credentials: Option<String>,
+    /// The accounts, the one without a name first.
+    pub(super) accounts: Vec<Account>,
+    /// True if the mode of an account is requested when no row shows it.
+    pub(super) wants_mode: bool,
     said_no_credentials: bool,
     pub(super) asked: Asked,
-    pub(super) poll: Poll,
     pub(super) sent: Sent,
     pub(super) instruments: Instruments,
     pub(super) fills: Fills,
-    pub(super) account: Account,
+    modes_differ: Vec<ModeDiffers>,
     /// Refused requests, and until when each is not repeated. [ms since 1970]
     refused: BTreeMap<(Want, Box<str>), u64>,
     /// Symbols that the exchange reports as unknown. They are not requested again until it lists them.
@@ -79,8 +81,10 @@ pub(super) struct Turn {
 }
 
 impl Fetcher {
-    /// Creates a fetcher for the configured server and exchange. Nothing is connected yet.
-    pub fn new(config: &Config, address: Address, client: Client) -> Self {
+    /// Creates a fetcher for the configured server and the accounts of the exchange, the one without a name first.
+    /// Nothing is connected yet.
+    pub fn new(config: &Config, address: Address, clients: Vec<Client>) -> Self {
+        let accounts: Vec<Account> = clients.into_iter().map(Account::of).collect();
         Self {
             settings: Settings {
                 max_api_calls: config.backfill.max_api_calls,
@@ -90,15 +94,15 @@ impl Fetcher {
             sink: Sink::Stream(observation_stream(&config.streams).to_owned()),
             address,
             server: None,
-            exchange: client.exchange,
-            no_credentials: client.no_credentials,
+            exchange: accounts[0].exchange.clone(),
+            accounts,
+            wants_mode: false,
             said_no_credentials: false,
             asked: Asked::new(),
-            poll: Poll::default(),
             sent: Sent::default(),
             instruments: Instruments::default(),
             fills: Fills::default(),
-            account: Account::default(),
+            modes_differ: Vec::new(),
             refused: BTreeMap::new(),
             delisted: BTreeSet::new(),
             trimmed_ms: None,
@@ -110,7 +114,7 @@ impl Fetcher {
     /// have changed while the service was down. It asks for the account mode if no position shows it.
     pub fn for_service(mut self) -> Self {
         self.instruments = Instruments::due();
-        self.account.is_wanted = true;
+        self.wants_mode = true;
         self
     }
 
@@ -120,9 +124,9 @@ impl Fetcher {
         self
     }
 
-    /// Returns the reason why signed calls cannot be made, if they cannot.
+    /// Returns the reason why signed calls of the account without a name cannot be made, if they cannot.
     pub fn no_credentials(&self) -> Option<&str> {
-        self.no_credentials.as_deref()
+        self.accounts[0].no_credentials.as_deref()
     }
 
     /// Returns the state of the exchange client, for health and metrics.
@@ -130,31 +134,36 @@ impl Fetcher {
         self.exchange.health()
     }
 
-    /// Returns the reason why positions are unknown, if the exchange does not return them.
-    pub fn standing_failure(&self) -> Option<&str> {
-        self.poll.failure()
+    /// Returns the reason why positions are unknown, if the exchange does not return those of an account.
+    pub fn standing_failure(&self) -> Option<String> {
+        self.accounts.iter().find_map(|account| Some(account.says(account.poll.failure()?)))
     }
 
-    /// Returns the reason why the exchange returns no positions, if it refuses the key, the address or the permission.
-    pub fn refusal(&self) -> Option<&str> {
-        self.poll.refusal()
+    /// Returns the reasons why the exchange returns no positions, for each account whose key, address or permission it
+    /// refuses.
+    pub fn refusals(&self) -> Vec<Refusal> {
+        let refusal = |account: &Account| {
+            let why = account.poll.refusal()?.to_owned();
+            Some(Refusal { account: account.name.to_string(), why })
+        };
+        self.accounts.iter().filter_map(refusal).collect()
     }
 
-    /// Returns true if the account is known to be in hedge mode.
-    pub fn is_hedged(&self) -> bool {
-        self.account.mode == Some(AccountMode::Hedge)
+    /// Returns the accounts whose mode at the exchange is not that of their entries.
+    pub fn modes_differ(&self) -> &[ModeDiffers] {
+        &self.modes_differ
     }
 
     /// Returns true if a request was refused a short while ago; the next tick would change nothing.
-    pub(super) fn is_refused(&self, want: Want, symbol: &str, now_ms: u64) -> bool {
-        self.refused.get(&(want, symbol.into())).is_some_and(|until_ms| now_ms < *until_ms)
+    pub(super) fn is_refused(&self, want: Want, subject: &str, now_ms: u64) -> bool {
+        self.refused.get(&(want, subject.into())).is_some_and(|until_ms| now_ms < *until_ms)
     }
 
     /// Notes the error of a request that must not be repeated soon.
-    pub(super) fn note_refusal(&mut self, want: Want, symbol: &str, error: &CallError, now_ms: u64) {
+    pub(super) fn note_refusal(&mut self, want: Want, subject: &str, error: &CallError, now_ms: u64) {
         self.refused.retain(|_, until_ms| now_ms < *until_ms);
         if let Some(again_ms) = again_after(error) {
-            self.refused.insert((want, symbol.into()), now_ms.saturating_add(again_ms));
+            self.refused.insert((want, subject.into()), now_ms.saturating_add(again_ms));
         }
     }
 
@@ -197,17 +206,23 @@ impl Fetcher {
         self.fills(&tick.needs, &list, &mut turn).await?;
         self.trim(tick.journalled, &mut turn).await?;
         self.forget(&tick.needs);
+        self.modes_differ = self.accounts.iter().filter_map(|account| account.mode_differs(&tick.needs)).collect();
         turn.report.api_calls = self.exchange.health().sent() - calls_before;
         Ok(turn.report)
     }
 
     fn say_credentials_once(&mut self) {
-        if !self.said_no_credentials
-            && let Some(reason) = &self.no_credentials
-        {
-            tracing::warn!("no credentials of the exchange: {reason}; positions and fills are not fetched");
+        if std::mem::replace(&mut self.said_no_credentials, true) {
+            return;
         }
-        self.said_no_credentials = true;
+        // Who names accounts need not have one without a name.
+        let is_only = self.accounts.len() == 1;
+        for account in self.accounts.iter().filter(|account| is_only || !account.name.is_empty()) {
+            if let Some(reason) = &account.no_credentials {
+                let whose = of_account(&account.name);
+                tracing::warn!("{whose}no credentials of the exchange: {reason}; positions and fills are not fetched");
+            }
+        }
     }
 
     pub(super) async fn server(&mut self) -> Result<&mut Server, ServerError> {
@@ -219,9 +234,13 @@ impl Fetcher {
 
     /// Returns true if this many more calls may be made in this tick. The first signed call also asks for the clock.
     pub(super) fn may_call(&self, turn: &Turn, is_signed: bool) -> bool {
-        let health = self.exchange.health();
-        let needed = 1 + u64::from(is_signed && health.clock_offset_ms.is_none());
-        health.sent() - turn.calls_before + needed <= self.settings.max_api_calls
+        let needed = 1 + u64::from(is_signed && self.exchange.health().clock_offset_ms.is_none());
+        self.calls(turn) + needed <= self.settings.max_api_calls
+    }
+
+    /// Returns the calls of this tick so far. [1]
+    pub(super) fn calls(&self, turn: &Turn) -> u64 {
+        self.exchange.health().sent() - turn.calls_before
     }
 
     /// Appends observations and notes that they were appended.
@@ -257,13 +276,26 @@ impl Fetcher {
 
     /// Forgets the requests of needs that no longer exist.
     fn forget(&mut self, needs: &Needs) {
-        let wanted: BTreeMap<(&str, Want), ()> = needs.list.iter().map(|n| ((&*n.book.symbol, n.want), ())).collect();
-        self.asked.retain(|(symbol, want), _| wanted.contains_key(&(&**symbol, *want)));
+        let wanted: BTreeSet<(Box<str>, Want)> = needs.list.iter().map(|need| (need.subject(), need.want)).collect();
+        self.asked.retain(|asked, _| wanted.contains(asked));
         self.fills.keep_open(&needs.held);
     }
 
-    pub(super) fn has_credentials(&self) -> bool {
-        self.no_credentials.is_none() && self.exchange.has_credentials()
+    /// Returns the index of an account with this name; `None` if it is not configured.
+    pub(super) fn account(&self, name: &str) -> Option<usize> {
+        self.accounts.iter().position(|account| *account.name == *name)
+    }
+
+    /// Returns why no signed call can be made for an account, if none can.
+    pub(super) fn why_not_asked(&self, name: &str) -> Option<String> {
+        match self.account(name).map(|at| &self.accounts[at]) {
+            Some(account) if account.has_credentials() => None,
+            Some(account) => {
+                let reason = account.no_credentials.as_deref().unwrap_or_default();
+                Some(format!("exchange: no credentials ({reason})"))
+            }
+            None => Some(format!("exchange: no credentials ([accounts.{name}] is not configured)")),
+        }
     }
 
     pub(super) fn uses(&self, source: Source) -> bool {
@@ -274,7 +306,11 @@ impl Fetcher {
 impl Turn {
     /// Logs and notes a call that failed. It has no other effect.
     pub fn failed(&mut self, error: &CallError) {
-        let note = error.to_string();
+        self.note(error.to_string());
+    }
+
+    /// Notes what an operator should see, once.
+    pub fn note(&mut self, note: String) {
         if !self.report.notes.contains(&note) {
             self.report.notes.push(note);
         }
@@ -289,18 +325,11 @@ pub(super) fn again_after(error: &CallError) -> Option<u64> {
     matches!(error, CallError::Refused { .. } | CallError::Unreadable { .. }).then_some(REFUSED_INTERVAL_MS)
 }
 
-/// Returns the symbols of a list that have this need, each once, in their order. The credentials are those of the
-/// account without a name, so what other accounts need of theirs is not asked for.
+/// Returns the symbols of a list that have this need, each once, in their order.
 pub(super) fn wanting(list: &[Need], want: Want) -> Vec<&str> {
-    let mut symbols: Vec<&str> = Vec::new();
-    let is_general = matches!(want, Want::Price | Want::Instrument);
-    let is_asked = |need: &&Need| need.want == want && (is_general || need.book.account.is_empty());
-    for need in list.iter().filter(is_asked) {
-        if !symbols.contains(&&*need.book.symbol) {
-            symbols.push(&need.book.symbol);
-        }
-    }
-    symbols
+    let mut seen = BTreeSet::new();
+    let symbols = list.iter().filter(|need| need.want == want).map(|need| &*need.book.symbol);
+    symbols.filter(|symbol| seen.insert(*symbol)).collect()
 }
 
 /// Returns the stream that observations are appended to: the first one of its kind.

@@ -5,31 +5,36 @@
 //! quantity that includes it already.
 
 use super::asked::{Followed, Progress};
-use super::fetcher::{Fetcher, Turn, wanting};
+use super::fetcher::{Fetcher, Turn};
 use super::prices::{DELISTED, REFUSED};
 use super::report::FetchError;
 use crate::codec::exchange::{TradesFrom, UserTrade, is_hedge_side};
 use crate::codec::{observe, time};
 use crate::config::Source;
 use crate::domain::engine::needs::{Held, Need, Needs, Unexplained, Want};
-use crate::service::exchange::CLOCKS_APART_MS;
+use crate::service::exchange::{CLOCKS_APART_MS, of_account};
 use crate::shell::exchange::CallError;
 
 impl Fetcher {
     /// Follows trades with the calls that are left, at most half of a tick's calls: prices come first.
     pub(super) async fn fills(&mut self, needs: &Needs, list: &[Need], turn: &mut Turn) -> Result<(), FetchError> {
-        if !self.uses(Source::Api) || !self.has_credentials() {
+        if !self.uses(Source::Api) {
             return Ok(());
         }
         let mut calls_left = self.settings.max_api_calls.div_ceil(2);
-        for symbol in wanting(list, Want::Fills) {
-            let Some(held) = needs.held(symbol) else { continue };
-            if self.delisted.contains(symbol) {
-                turn.report.miss(symbol, Want::Fills, format!("exchange: {DELISTED}"));
+        for need in list.iter().filter(|need| need.want == Want::Fills) {
+            let Some(held) = needs.held(&need.book) else { continue };
+            let Some(account) = self.account(&need.book.account).filter(|at| self.accounts[*at].has_credentials())
+            else {
+                continue;
+            };
+            let subject = need.subject();
+            if self.delisted.contains(&need.book.symbol) {
+                turn.report.miss(&subject, Want::Fills, format!("exchange: {DELISTED}"));
                 continue;
             }
-            if self.is_refused(Want::Fills, symbol, turn.now_ms) {
-                turn.report.miss(symbol, Want::Fills, format!("exchange: {REFUSED}"));
+            if self.is_refused(Want::Fills, &subject, turn.now_ms) {
+                turn.report.miss(&subject, Want::Fills, format!("exchange: {REFUSED}"));
                 continue;
             }
             loop {
@@ -38,8 +43,8 @@ impl Fetcher {
                     break;
                 }
                 let asked = match &held.unexplained {
-                    Some(unexplained) => self.follow(held, unexplained, turn).await?,
-                    None => self.price_orders(held, turn).await?,
+                    Some(unexplained) => self.follow(account, held, unexplained, turn).await?,
+                    None => self.price_orders(account, held, turn).await?,
                 };
                 if !asked {
                     break;
@@ -61,38 +66,46 @@ impl Fetcher {
     }
 
     /// Reads one more page of trades. Returns true if there is more to request.
-    async fn follow(&mut self, held: &Held, unexplained: &Unexplained, turn: &mut Turn) -> Result<bool, FetchError> {
+    async fn follow(
+        &mut self,
+        account: usize,
+        held: &Held,
+        unexplained: &Unexplained,
+        turn: &mut Turn,
+    ) -> Result<bool, FetchError> {
         let (opened_ms, terms) = (unexplained.opened_ms, self.exchange.terms());
         let progress = self.fills.chains.entry(held.position_id.clone()).or_insert_with(|| Progress {
             trades: Vec::new(),
             from_ms: opened_ms.saturating_sub(terms.trades_window_ms),
             to_ms: opened_ms,
             page: Vec::new(),
+            read_to: None,
             done: false,
         });
         if progress.done {
             return Ok(false);
         }
-        let from = match progress.page.last() {
-            Some(last) => TradesFrom::Id(last.id + 1),
+        let from = match progress.read_to {
+            Some(id) => TradesFrom::Id(id + 1),
             None => TradesFrom::Window { from_ms: progress.from_ms, to_ms: progress.to_ms },
         };
-        self.asked.insert((held.book.symbol.clone(), Want::Fills), turn.now_ms);
-        let answered = self.exchange.trades(&held.book.symbol, from).await;
-        let Some(trades) = self.answered(&held.book.symbol, answered, turn) else { return Ok(false) };
+        self.asked.insert((held.book.name(), Want::Fills), turn.now_ms);
+        let answered = self.accounts[account].exchange.trades(&held.book.symbol, from).await;
+        let Some(trades) = self.answered(held, answered, turn) else { return Ok(false) };
         let Some(progress) = self.fills.chains.get_mut(&held.position_id) else { return Ok(false) };
-        if trades.iter().any(|trade| is_hedge_side(&trade.position_side)) {
+        if !held.book.side.is_hedge() && trades.iter().any(|trade| is_hedge_side(&trade.position_side)) {
             progress.done = true;
-            let note =
-                format!("{}: its trades are those of a hedge account, LONG and SHORT; none is taken", held.book.symbol);
-            turn.report.miss(&held.book.symbol, Want::Fills, note.clone());
+            let name = held.book.name();
+            let note = format!("{name}: its trades are those of a hedge account, LONG and SHORT; none is taken");
+            turn.report.miss(&name, Want::Fills, note.clone());
             turn.report.notes.push(note);
             return Ok(false);
         }
-        match progress.take(trades, unexplained, terms) {
+        match progress.take(trades, held.book.side, unexplained, terms) {
             Followed::More => Ok(true),
             Followed::Whole(first) => {
-                let chain: Vec<_> = progress.trades.drain(first..).map(|trade| observe::trade(&trade)).collect();
+                let trades = progress.trades.drain(first..);
+                let chain: Vec<_> = trades.map(|trade| observe::trade(&trade).of_account(&held.book.account)).collect();
                 progress.done = true;
                 self.append(chain, turn).await?;
                 Ok(false)
@@ -100,11 +113,11 @@ impl Fetcher {
             Followed::Reached => {
                 let note = format!(
                     "{}: its trades were followed back to {} without finding it flat; none is taken",
-                    held.book.symbol,
+                    held.book.name(),
                     time::iso(progress.from_ms)
                 );
                 progress.done = true;
-                turn.report.miss(&held.book.symbol, Want::Fills, note.clone());
+                turn.report.miss(&held.book.name(), Want::Fills, note.clone());
                 turn.report.notes.push(note);
                 Ok(false)
             }
@@ -112,29 +125,30 @@ impl Fetcher {
     }
 
     /// Requests the trades of orders whose parts have no price of their own.
-    async fn price_orders(&mut self, held: &Held, turn: &mut Turn) -> Result<bool, FetchError> {
+    async fn price_orders(&mut self, account: usize, held: &Held, turn: &mut Turn) -> Result<bool, FetchError> {
         if !self.has_fills_to_ask(held) {
             return Ok(false);
         }
         self.fills.orders.extend(held.unpriced_orders.iter().map(|order| (held.position_id.clone(), order.clone())));
-        self.asked.insert((held.book.symbol.clone(), Want::Fills), turn.now_ms);
+        self.asked.insert((held.book.name(), Want::Fills), turn.now_ms);
         let to_ms = turn.now_ms.saturating_add(CLOCKS_APART_MS);
         let opened_ms = held.opened_ms.saturating_sub(CLOCKS_APART_MS);
         let window = TradesFrom::Window {
             from_ms: opened_ms.max(to_ms.saturating_sub(self.exchange.terms().trades_window_ms)),
             to_ms,
         };
-        let answered = self.exchange.trades(&held.book.symbol, window).await;
-        let Some(trades) = self.answered(&held.book.symbol, answered, turn) else { return Ok(false) };
+        let answered = self.accounts[account].exchange.trades(&held.book.symbol, window).await;
+        let Some(trades) = self.answered(held, answered, turn) else { return Ok(false) };
         let of_known = |trade: &&UserTrade| held.unpriced_orders.iter().any(|id| **id == *trade.order_id.to_string());
-        let news = trades.iter().filter(of_known).map(observe::trade).collect();
+        let observed = |trade: &UserTrade| observe::trade(trade).of_account(&held.book.account);
+        let news = trades.iter().filter(of_known).map(observed).collect();
         self.append(news, turn).await?;
         Ok(false)
     }
 
     fn answered(
         &mut self,
-        symbol: &str,
+        held: &Held,
         answered: Result<Vec<UserTrade>, CallError>,
         turn: &mut Turn,
     ) -> Option<Vec<UserTrade>> {
@@ -147,10 +161,11 @@ impl Fetcher {
                 None
             }
             Err(error) => {
-                self.note_delisted(symbol, &error);
-                self.note_refusal(Want::Fills, symbol, &error, turn.now_ms);
-                turn.report.miss(symbol, Want::Fills, format!("exchange: {error}"));
-                turn.failed(&error);
+                let subject = held.book.name();
+                self.note_delisted(&held.book.symbol, &error);
+                self.note_refusal(Want::Fills, &subject, &error, turn.now_ms);
+                turn.report.miss(&subject, Want::Fills, format!("exchange: {error}"));
+                turn.note(format!("{}{error}", of_account(&held.book.account)));
                 None
             }
         }

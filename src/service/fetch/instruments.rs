@@ -1,5 +1,7 @@
 //! Instruments: fetched when one is lacking, and again once a day.
 
+use std::collections::BTreeSet;
+
 use super::fetcher::{Fetcher, Turn, wanting};
 use super::report::FetchError;
 use crate::codec::exchange::InstrumentRow;
@@ -61,8 +63,14 @@ impl Fetcher {
         let former = std::mem::take(&mut self.instruments.rows);
         self.delisted.retain(|symbol| rows.iter().all(|row| row.symbol != **symbol));
         self.instruments.rows = rows.into_iter().map(|row| (row.symbol.clone(), row)).collect();
-        let lacking: Vec<&str> = needs.symbols(Want::Instrument).collect();
-        let held = needs.held.iter().map(|held| &*held.book.symbol).filter(|symbol| !lacking.contains(symbol));
+        let lacking: BTreeSet<&str> = needs.books(Want::Instrument).map(|book| &*book.symbol).collect();
+        let held = needs
+            .held
+            .iter()
+            .map(|held| &*held.book.symbol)
+            .filter(|symbol| !lacking.contains(symbol))
+            .collect::<BTreeSet<&str>>()
+            .into_iter();
         let is_news = |row: &&InstrumentRow| former.get(&row.symbol) != Some(row);
         held.filter_map(|symbol| self.instruments.rows.get(symbol)).filter(is_news).map(observe::instrument).collect()
     }

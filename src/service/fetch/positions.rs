@@ -1,10 +1,11 @@
-//! The positions at the exchange, of all symbols at once: at the start, at every poll, and when a position is in doubt.
+//! The positions at the exchange, of all symbols of an account at once: at the start, at every poll, and when a position
+//! is in doubt.
 
 use std::collections::BTreeSet;
 
 use super::fetcher::{Fetcher, Turn, again_after};
 use super::report::FetchError;
-use crate::codec::exchange::{AccountMode, PositionRow, is_hedge_side};
+use crate::codec::exchange::{AccountMode, PositionRow};
 use crate::codec::observe::{self, Observation};
 use crate::config::Source;
 use crate::domain::engine::needs::{Need, Needs, NeedyBook, Want, Why};
@@ -13,120 +14,169 @@ use crate::shell::exchange::Positions;
 
 /// Time between two requests for the mode of an account without open positions. [ms]
 const MODE_INTERVAL_MS: u64 = 600_000;
-/// The position side of a one-way account.
-const BOTH: &str = "BOTH";
 
 impl Fetcher {
-    /// Requests all positions if it is time. Returns the needs of those that were unknown.
+    /// Requests all positions of each account for which it is time. Returns the needs of those that were unknown.
     pub(super) async fn positions(&mut self, needs: &Needs, turn: &mut Turn) -> Result<Vec<Need>, FetchError> {
         if !self.uses(Source::Api) {
             return Ok(Vec::new());
         }
-        if !self.has_credentials() {
-            let reason = self.no_credentials.clone().unwrap_or_default();
-            for need in needs.list.iter().filter(|need| matches!(need.want, Want::EntryPrice | Want::Confirmation)) {
-                turn.report.miss(&need.book.symbol, need.want, format!("exchange: no credentials ({reason})"));
-            }
-            return Ok(Vec::new());
-        }
-        let of_positions = |need: &&Need| matches!(need.want, Want::EntryPrice | Want::Confirmation);
-        if let Some(failure) = self.poll.failure() {
-            for need in needs.list.iter().filter(of_positions) {
-                turn.report.miss(&need.book.symbol, need.want, format!("exchange: {failure}"));
+        for need in needs.list.iter().filter(|need| is_of_positions(need)) {
+            let why = self.why_not_asked(&need.book.account).or_else(|| {
+                let account = &self.accounts[self.account(&need.book.account)?];
+                Some(format!("exchange: {}", account.poll.failure()?))
+            });
+            if let Some(why) = why {
+                turn.report.miss(&need.subject(), need.want, why);
             }
         }
-        let is_due = self.poll.is_due(needs, self.settings.position_poll_ms, turn.now_ms);
-        if !is_due || !self.may_call(turn, true) {
-            return Ok(Vec::new());
+        // Those that were asked longest ago go first, so that each has its turn.
+        let mut order: Vec<usize> = (0..self.accounts.len()).collect();
+        order.sort_by_key(|at| self.accounts[*at].poll.asked_ms);
+        // Prices have the other half of the calls.
+        let most = self.settings.max_api_calls.div_ceil(2);
+        let mut found = Vec::new();
+        for at in order {
+            let account = &self.accounts[at];
+            let is_due = account.poll.is_due(&account.name, needs, self.settings.position_poll_ms, turn.now_ms);
+            if !account.has_credentials() || !is_due {
+                continue;
+            }
+            if !self.may_call(turn, true) || (self.calls(turn) > 0 && self.calls(turn) >= most) {
+                turn.report.is_unfinished = self.calls(turn) > 0;
+                break;
+            }
+            found.extend(self.positions_of(at, needs, turn).await?);
         }
-        self.poll.asked_ms = Some(turn.now_ms);
-        let positions = match self.exchange.positions().await {
+        Ok(found)
+    }
+
+    async fn positions_of(&mut self, at: usize, needs: &Needs, turn: &mut Turn) -> Result<Vec<Need>, FetchError> {
+        let account = &mut self.accounts[at];
+        account.poll.asked_ms = Some(turn.now_ms);
+        let is_ours = |need: &&Need| need.book.account == account.name && is_of_positions(need);
+        let ours: Vec<&Need> = needs.list.iter().filter(is_ours).collect();
+        let positions = match account.exchange.positions().await {
             Ok(positions) => positions,
             // A call that failed is no information about any position.
             Err(error) => {
-                for need in needs.list.iter().filter(of_positions) {
-                    turn.report.miss(&need.book.symbol, need.want, format!("exchange: {error}"));
+                for need in ours {
+                    turn.report.miss(&need.subject(), need.want, format!("exchange: {error}"));
                 }
                 let again_ms = again_after(&error).or(error.wait_ms()).unwrap_or(0);
-                self.poll.failed = Some((error.to_string(), turn.now_ms.saturating_add(again_ms)));
-                self.poll.is_refused = error.is_about_credentials();
-                turn.failed(&error);
+                account.poll.failed = Some((error.to_string(), turn.now_ms.saturating_add(again_ms)));
+                account.poll.is_refused = error.is_about_credentials();
+                turn.note(account.says(&error));
                 return Ok(Vec::new());
             }
         };
-        self.poll.failed = None;
-        self.poll.is_refused = false;
-        self.poll.answered_ms = Some(turn.now_ms);
+        account.poll.failed = None;
+        account.poll.is_refused = false;
+        account.poll.answered_ms = Some(turn.now_ms);
         turn.report.positions_answered = true;
-        self.account.mode = match positions.mode() {
+        let mode = match positions.mode() {
             Some(mode) => Some(mode),
-            None => self.mode_of_empty(turn).await,
+            None => self.mode_of_empty(at, turn).await,
         };
-        if self.account.mode == Some(AccountMode::Hedge) {
-            let note = "the account is in hedge mode (dual-side), which is not supported: its positions are refused";
-            turn.report.notes.push(note.to_owned());
+        let account = &mut self.accounts[at];
+        account.mode.known = mode;
+        if let Some(differs) = account.mode_differs(needs) {
+            let (exchange, entries) = (differs.exchange.name(), differs.entries.name());
+            turn.note(account.says(format!("position_mode: {exchange} at the exchange, {entries} in the entries")));
         }
+        let name = account.name.clone();
         let listed = self.exchange.terms().symbol;
-        self.append(observations(&positions, self.account.mode, needs, listed), turn).await?;
-        for symbol in needs.symbols(Want::EntryPrice) {
-            let answered =
-                positions.open().find(|row| row.symbol == symbol).is_some_and(|row| row.entry_price.is_some());
-            if !answered {
-                turn.report.miss(symbol, Want::EntryPrice, "exchange: no such position there".to_owned());
+        let observations = observations(&positions, mode, &name, needs, listed);
+        self.append(observations.into_iter().map(|one| one.of_account(&name)).collect(), turn).await?;
+        for need in ours.into_iter().filter(|need| need.want == Want::EntryPrice) {
+            let row = positions.open().find(|row| is_of(row, &need.book));
+            if row.is_none_or(|row| row.entry_price.is_none()) {
+                turn.report.miss(&need.subject(), need.want, "exchange: no such position there".to_owned());
             }
         }
-        Ok(unknown(&positions, needs, turn.now_ms))
+        Ok(unknown(&positions, &name, needs, turn.now_ms))
     }
 
     /// Returns the mode of an account whose rows do not show it, requested if a service needs it; else the last known
     /// mode.
-    async fn mode_of_empty(&mut self, turn: &mut Turn) -> Option<AccountMode> {
-        let known = self.account.mode;
-        let is_new = self.account.asked_ms.is_none_or(|ms| turn.now_ms.saturating_sub(ms) >= MODE_INTERVAL_MS);
-        if !self.account.is_wanted || !is_new || !self.may_call(turn, true) {
-            return known;
+    async fn mode_of_empty(&mut self, at: usize, turn: &mut Turn) -> Option<AccountMode> {
+        let mode = self.accounts[at].mode;
+        let is_new = mode.asked_ms.is_none_or(|ms| turn.now_ms.saturating_sub(ms) >= MODE_INTERVAL_MS);
+        if !self.wants_mode || !is_new || !self.may_call(turn, true) {
+            return mode.known;
         }
-        self.account.asked_ms = Some(turn.now_ms);
-        match self.exchange.account_mode().await {
+        let account = &mut self.accounts[at];
+        account.mode.asked_ms = Some(turn.now_ms);
+        match account.exchange.account_mode().await {
             Ok(mode) => Some(mode),
             Err(error) => {
-                turn.failed(&error);
-                known
+                turn.note(account.says(&error));
+                mode.known
             }
         }
     }
 }
 
-/// Returns an observation of each row that is not zero, with its side, and an explicit zero for every symbol without a
-/// row that we hold or doubt. An account in hedge mode has no row BOTH, so none is invented for it. `listed` is a symbol
-/// that the exchange always has.
-fn observations(positions: &Positions, mode: Option<AccountMode>, needs: &Needs, listed: &str) -> Vec<Observation> {
+/// Returns true if the answer about positions could meet a need.
+fn is_of_positions(need: &Need) -> bool {
+    matches!(need.want, Want::EntryPrice | Want::Confirmation)
+}
+
+fn is_of(row: &PositionRow, book: &NeedyBook) -> bool {
+    row.symbol == *book.symbol && side_of(row) == book.side
+}
+
+fn side_of(row: &PositionRow) -> PositionSide {
+    let is_it = |side: &PositionSide| row.position_side.trim().eq_ignore_ascii_case(side.name());
+    PositionSide::ALL.into_iter().find(is_it).unwrap_or_default()
+}
+
+/// Returns an observation of each row that is not zero, with its side, and an explicit zero for every book of the account
+/// without a row that we hold or doubt. No row is invented for a side that the account does not have: an account in
+/// hedge mode has no BOTH, one in one-way mode no LONG and SHORT. `listed` is a symbol that the exchange always has.
+fn observations(
+    positions: &Positions,
+    mode: Option<AccountMode>,
+    account: &str,
+    needs: &Needs,
+    listed: &str,
+) -> Vec<Observation> {
     let mut list: Vec<Observation> = positions.open().map(observe::position).collect();
-    if mode == Some(AccountMode::Hedge) {
-        return list;
-    }
+    let has_side = |side: PositionSide| match mode {
+        Some(AccountMode::Hedge) => side.is_hedge(),
+        Some(AccountMode::OneWay) => !side.is_hedge(),
+        None => side.is_hedge() == needs.hedged.contains(account),
+    };
     let books = needs.held.iter().map(|held| &held.book).chain(&needs.flat_in_doubt);
-    let ours = books.filter(|book| book.account.is_empty()).map(|book| &*book.symbol);
-    let flat: BTreeSet<&str> = positions.flat_among(ours).into_iter().collect();
-    list.extend(flat.into_iter().map(|symbol| observe::position(&PositionRow::flat(symbol, BOTH))));
+    let is_flat = |book: &&NeedyBook| {
+        *book.account == *account && has_side(book.side) && positions.open().all(|row| !is_of(row, book))
+    };
+    let flat: BTreeSet<&NeedyBook> = books.filter(is_flat).collect();
+    let zero = |symbol: &str, side: PositionSide| observe::position(&PositionRow::flat(symbol, side.name()));
+    list.extend(flat.into_iter().map(|book| zero(&book.symbol, book.side)));
     if list.is_empty() && !needs.positions_known {
         // All symbols are flat, and nothing was known. One of them reports it.
         let symbol = positions.rows().first().map_or(listed, |row| &row.symbol);
-        list.push(observe::position(&PositionRow::flat(symbol, BOTH)));
+        let side = if has_side(PositionSide::Both) { PositionSide::Both } else { PositionSide::Long };
+        list.push(zero(symbol, side));
     }
     list
 }
 
 /// Returns the needs of positions that were unknown. They can be requested in the same tick.
-fn unknown(positions: &Positions, needs: &Needs, now_ms: u64) -> Vec<Need> {
-    let is_new = |row: &&PositionRow| needs.held(&row.symbol).is_none() && !is_hedge_side(&row.position_side);
-    let new = positions.open().filter(is_new);
-    let need = |symbol: &str, want| Need {
-        book: NeedyBook { symbol: symbol.into(), account: Box::default(), side: PositionSide::Both },
+fn unknown(positions: &Positions, account: &str, needs: &Needs, now_ms: u64) -> Vec<Need> {
+    let book = |row: &PositionRow| NeedyBook {
+        symbol: row.symbol.as_str().into(),
+        account: account.into(),
+        side: side_of(row),
+    };
+    let new = positions.open().map(book).filter(|book| needs.held(book).is_none());
+    let need = |book: &NeedyBook, want| Need {
+        book: book.clone(),
         want,
         why: Why::Missing,
         since_ms: now_ms,
         near_rung: false,
     };
-    new.flat_map(|row| [need(&row.symbol, Want::Price), need(&row.symbol, Want::Instrument)]).collect()
+    new.flat_map(|book| [need(&book, Want::Price), need(&book, Want::Instrument)]).collect()
 }

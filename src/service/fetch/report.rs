@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::codec::exchange::AccountMode;
 use crate::codec::observe::Observation;
 use crate::domain::engine::needs::Want;
 use crate::domain::event::ids::EntryId;
@@ -21,13 +22,30 @@ pub struct Appended {
     pub observation: Observation,
 }
 
+/// Why the exchange returns no positions of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Empty for the account without a name.
+    pub account: String,
+    pub why: String,
+}
+
+/// The position mode of an account at the exchange, which its entries contradict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModeDiffers {
+    /// Empty for the account without a name.
+    pub account: String,
+    pub exchange: AccountMode,
+    pub entries: AccountMode,
+}
+
 /// The work of one tick, for logs, metrics and reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TickReport {
     /// Calls to the exchange. [1]
     pub api_calls: u64,
     pub appended: Vec<Appended>,
-    /// True if the exchange returned all its positions in this tick.
+    /// True if the exchange returned all positions of an account in this tick.
     pub positions_answered: bool,
     /// True if something was left over for the next tick.
     pub is_unfinished: bool,
@@ -35,22 +53,22 @@ pub struct TickReport {
     pub wait_ms: Option<u64>,
     /// Entries that were trimmed from the observation stream. [1]
     pub trimmed: u64,
-    /// The answers of each source about a symbol whose need was not met.
+    /// The answers of each source about a symbol or a book whose need was not met, by name.
     pub misses: BTreeMap<(Box<str>, Want), Vec<String>>,
     /// Calls that failed, and how far fills could be followed.
     pub notes: Vec<String>,
 }
 
 impl TickReport {
-    pub(super) fn miss(&mut self, symbol: &str, want: Want, why: String) {
-        let reasons = self.misses.entry((symbol.into(), want)).or_default();
+    pub(super) fn miss(&mut self, subject: &str, want: Want, why: String) {
+        let reasons = self.misses.entry((subject.into(), want)).or_default();
         if !reasons.contains(&why) {
             reasons.push(why);
         }
     }
 
-    /// Notes that a need of a symbol was met after all.
-    pub(super) fn met(&mut self, symbol: &str, want: Want) {
-        self.misses.remove(&(symbol.into(), want));
+    /// Notes that a need was met after all.
+    pub(super) fn met(&mut self, subject: &str, want: Want) {
+        self.misses.remove(&(subject.into(), want));
     }
 }

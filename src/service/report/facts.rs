@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::named;
+use crate::service::fetch::{ModeDiffers, Refusal};
 use crate::shell::redis::StreamFault;
 
 named! {
@@ -149,6 +150,27 @@ pub struct Positions {
     pub decisions_open: BTreeMap<String, u64>,
     /// Decisions of positions that were closed within the time that orders are kept, by state. [1]
     pub decisions_closed: BTreeMap<String, u64>,
+    /// Open positions by account, `""` for the account without a name; empty if no account with a name has one.
+    pub accounts: BTreeMap<String, AccountTotals>,
+}
+
+/// Totals of an account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AccountTotals {
+    pub open: u64,
+    /// Open, nothing missing, a price known. [1]
+    pub evaluable: u64,
+    /// Open positions whose history has a gap. [1]
+    pub gap_open: u64,
+}
+
+impl AccountTotals {
+    pub fn add(&mut self, other: Self) {
+        self.open += other.open;
+        self.evaluable += other.evaluable;
+        self.gap_open += other.gap_open;
+    }
 }
 
 /// Decisions that were committed and are not sent.
@@ -222,10 +244,42 @@ pub struct Backfill {
     /// Weight used in this minute, as the exchange counts it. [1]
     pub weight_used: Option<u64>,
     pub last_error: Option<String>,
-    /// Why the exchange returns no positions, if it refuses key, address or permission.
-    pub refusal: Option<String>,
-    /// True if the account holds LONG and SHORT of a symbol apart, which is not supported.
-    pub hedge_account: bool,
+    /// Why the exchange returns no positions, for each account whose key, address or permission it refuses.
+    pub refusals: Vec<AccountRefusal>,
+    /// Accounts whose position mode at the exchange is not that of their entries.
+    pub modes_differ: Vec<PositionMode>,
+}
+
+/// Why the exchange returns no positions of an account.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AccountRefusal {
+    /// Empty for the account without a name.
+    pub account: String,
+    pub why: String,
+}
+
+impl AccountRefusal {
+    pub fn of(refusal: &Refusal) -> Self {
+        Self { account: refusal.account.clone(), why: refusal.why.clone() }
+    }
+}
+
+/// The position mode of an account, at the exchange and in its entries.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PositionMode {
+    /// Empty for the account without a name.
+    pub account: String,
+    pub exchange: String,
+    pub entries: String,
+}
+
+impl PositionMode {
+    pub fn of(differs: &ModeDiffers) -> Self {
+        let (exchange, entries) = (differs.exchange.name().to_owned(), differs.entries.name().to_owned());
+        Self { account: differs.account.clone(), exchange, entries }
+    }
 }
 
 /// Checksum of the state, with the position in the journal that it belongs to.

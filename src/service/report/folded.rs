@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::facts::{Past, Positions, Report, Totals};
+use super::facts::{AccountTotals, Past, Positions, Report, Totals};
 use crate::codec::live::Finding;
 use crate::codec::view;
 use crate::domain::book::counters::{Counters, Unreadables};
@@ -82,6 +82,9 @@ fn positions(engine: &Engine, now_ms: u64) -> Positions {
             open_position(engine, book, open, now_ms, &mut all);
         }
     }
+    if all.accounts.keys().all(String::is_empty) {
+        all.accounts.clear();
+    }
     all
 }
 
@@ -89,6 +92,12 @@ fn open_position(engine: &Engine, book: BookView<'_>, open: &Position, now_ms: u
     all.open += 1;
     let missing = view::missing(book, open);
     all.evaluable += u64::from(missing.is_empty());
+    let of_one =
+        AccountTotals { open: 1, evaluable: u64::from(missing.is_empty()), gap_open: u64::from(book.hot.history_gap) };
+    match all.accounts.get_mut(&*book.account_name) {
+        Some(totals) => totals.add(of_one),
+        None => drop(all.accounts.insert(book.account_name.to_string(), of_one)),
+    }
     for field in missing {
         count(&mut all.missing, field);
     }

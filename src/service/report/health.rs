@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::facts::{InputReport, Past, Report, Role};
 use crate::codec::time::span;
+use crate::service::exchange::of_account;
 
 /// A cursor that has not moved for this time, with entries to read, is stuck. [ms]
 pub const STANDING_AFTER_MS: u64 = 30_000;
@@ -26,7 +27,7 @@ const EVALUABLE_MIN: f64 = 0.9;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Concern {
     pub name: &'static str,
-    /// The stream that it is about, if there can be several.
+    /// The stream or the account that it is about, if there can be several.
     pub about: Option<String>,
     pub says: String,
 }
@@ -152,6 +153,13 @@ fn unreadable(report: &Report) -> Vec<Concern> {
     let recent = report.totals.unreadable.iter().filter(|(_, count)| count.last_age_ms <= UNREADABLE_FOR_MS);
     let concern = |(what, count): (&String, &Past)| {
         let (n, last) = (count.entries, span(count.last_age_ms));
+        if what == "accounts" {
+            let says = format!(
+                "{n} entries are of accounts that nobody configured, the last {last} ago: they are quarantined; configure \
+                 [accounts.NAME], or find who writes them"
+            );
+            return Concern::new("unknown_account", says);
+        }
         let says = match what.as_str() {
             "times" => format!(
                 "{n} event times cannot be read, the last {last} ago: prices with one are not used; their producers have \
@@ -307,20 +315,37 @@ fn of_input(input: &InputReport) -> Vec<Concern> {
     concerns
 }
 
+/// Most accounts that are named one by one.
+const ACCOUNTS_NAMED_MAX: usize = 10;
+
+fn limited<T>(of_accounts: &[T]) -> impl Iterator<Item = &T> {
+    of_accounts.iter().take(ACCOUNTS_NAMED_MAX)
+}
+
+/// Returns the account that a finding is about; `None` for the account without a name.
+fn about(account: &str) -> Option<String> {
+    (!account.is_empty()).then(|| account.to_owned())
+}
+
 fn of_exchange(report: &Report) -> Vec<Concern> {
     let Some(backfill) = &report.backfill else { return Vec::new() };
     let mut concerns = Vec::new();
-    if backfill.hedge_account {
-        let says =
-            "the exchange's account is in hedge mode (dual-side): its positions are refused; set it to one-way mode";
-        concerns.push(Concern::new("hedge_account", says));
-    }
-    if let Some(why) = &backfill.refusal {
+    concerns.extend(limited(&backfill.modes_differ).map(|mode| {
+        let (exchange, entries) = (&mode.exchange, &mode.entries);
         let says = format!(
-            "the exchange does not return positions: {why}; correct key, address or permission (harvester doctor)"
+            "{}the exchange has {exchange} mode, the entries have {entries}: LONG, SHORT and positions without a side are \
+             not told apart; correct the mode or the producers",
+            of_account(&mode.account)
         );
-        concerns.push(Concern::new("exchange_refused", says));
-    }
+        Concern { name: "position_mode", about: about(&mode.account), says }
+    }));
+    concerns.extend(limited(&backfill.refusals).map(|refusal| {
+        let (whose, why) = (of_account(&refusal.account), &refusal.why);
+        let says = format!(
+            "{whose}the exchange does not return positions: {why}; correct key, address or permission (harvester doctor)"
+        );
+        Concern { name: "exchange_refused", about: about(&refusal.account), says }
+    }));
     if backfill.circuit_open {
         let says = "too many calls of the exchange failed: it is not asked for a while";
         concerns.push(Concern::new("circuit_open", says));

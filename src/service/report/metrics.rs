@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::facts::{GapProof, InputReport, Report, Role};
+use super::facts::{AccountTotals, GapProof, InputReport, Report, Role};
 use super::health::{alive, ready};
 use super::shared::SharedReport;
 
@@ -242,12 +242,38 @@ fn of_positions(report: &Report, page: &mut Page<'_>) -> fmt::Result {
         "Age of the price in use of an open position",
         by("symbol", &positions.mark_age_ms).map(|(labels, ms)| (labels, seconds(ms))),
     )?;
+    let accounts = by_account(&positions.accounts);
+    let totals = |of: fn(&AccountTotals) -> u64| {
+        accounts.iter().map(move |(account, totals)| (vec![("account", *account)], of(totals) as f64))
+    };
+    page.gauges("account_positions_open", "Open positions by account", totals(|totals| totals.open))?;
+    let help = "Open positions that lack nothing, by account";
+    page.gauges("account_positions_evaluable", help, totals(|totals| totals.evaluable))?;
+    let help = "Open positions whose history has a gap, by account";
+    page.gauges("account_gap_open", help, totals(|totals| totals.gap_open))?;
     let decisions = [("open", &positions.decisions_open), ("closed", &positions.decisions_closed)];
     let decisions = decisions.into_iter().flat_map(|(position, states)| {
         let labels = move |state| vec![("state", state), ("position", position)];
         states.iter().map(move |(state, n)| (labels(state.as_str()), *n as f64))
     });
     page.gauges("decisions", "Decisions of positions that are open or remembered, by state", decisions)
+}
+
+/// The most accounts with series of their own. [1]
+const ACCOUNTS_MAX: usize = 100;
+/// The label of all other accounts, which no account can have as its name.
+const OTHER_ACCOUNTS: &str = "(others)";
+
+/// Returns the totals of the accounts with the most open positions, and those of all others together.
+fn by_account(accounts: &BTreeMap<String, AccountTotals>) -> Vec<(&str, AccountTotals)> {
+    let mut all: Vec<(&str, AccountTotals)> = accounts.iter().map(|(name, totals)| (name.as_str(), *totals)).collect();
+    if all.len() > ACCOUNTS_MAX {
+        all.sort_by_key(|(_, totals)| std::cmp::Reverse(totals.open));
+        let mut others = AccountTotals::default();
+        all.drain(ACCOUNTS_MAX..).for_each(|(_, totals)| others.add(totals));
+        all.push((OTHER_ACCOUNTS, others));
+    }
+    all
 }
 
 fn of_output(report: &Report, page: &mut Page<'_>) -> fmt::Result {
@@ -283,4 +309,21 @@ fn of_surroundings(report: &Report, page: &mut Page<'_>) -> fmt::Result {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_by_account_are_bounded() {
+        let of = |open: u64| AccountTotals { open, evaluable: 1, gap_open: 0 };
+        let few: BTreeMap<String, AccountTotals> = [(String::new(), of(3)), ("main".to_owned(), of(2))].into();
+        assert_eq!(by_account(&few), [("", of(3)), ("main", of(2))]);
+        let many: BTreeMap<String, AccountTotals> = (0..150).map(|n| (format!("a{n:03}"), of(n))).collect();
+        let shown = by_account(&many);
+        assert_eq!((shown.len(), shown[0]), (101, ("a149", of(149))));
+        let others = AccountTotals { open: (0..50).sum(), evaluable: 50, gap_open: 0 };
+        assert_eq!(shown[100], (OTHER_ACCOUNTS, others));
+    }
 }

@@ -14,8 +14,8 @@ mod shared;
 mod watch;
 
 pub use facts::{
-    Backfill, GapProof, InputReport, JournalReport, Lease, OutboxReport, Past, PolicyReport, Positions, Rates,
-    RedisReport, Report, Role, StateChecksum, Totals,
+    AccountRefusal, AccountTotals, Backfill, GapProof, InputReport, JournalReport, Lease, OutboxReport, Past,
+    PolicyReport, PositionMode, Positions, Rates, RedisReport, Report, Role, StateChecksum, Totals,
 };
 pub use health::{Concern, Health, STANDING_AFTER_MS, alive, concerns, ready};
 pub use metrics::{CONTENT_TYPE, text};

@@ -6,6 +6,9 @@ use std::fmt;
 use super::facts::Report;
 use super::health::{Concern, concerns};
 
+/// Findings about an account.
+const OF_ACCOUNTS: [&str; 2] = ["exchange_refused", "position_mode"];
+
 /// A change since the last check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -23,7 +26,8 @@ impl fmt::Display for Change {
         };
         write!(f, "{}{over}", concern.name.to_uppercase())?;
         if let Some(about) = &concern.about {
-            write!(f, " stream={about}")?;
+            let of = if OF_ACCOUNTS.contains(&concern.name) { "account" } else { "stream" };
+            write!(f, " {of}={about}")?;
         }
         match self {
             Self::Came(_) => write!(f, ": {}", concern.says),

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::message::LeaseState;
-use crate::config::{Config, Origin, Source};
+use crate::config::{Account, Config, Origin, Source};
 use crate::service::exchange;
-use crate::service::fetch::{Fetcher, Tick};
+use crate::service::fetch::{Fetcher, ModeDiffers, Refusal, Tick};
 use crate::service::write_back::{Goal, Legacy};
 use crate::shell::exchange::CircuitState;
 use crate::shell::redis::{Address, Server};
@@ -36,9 +36,9 @@ pub struct Fetched {
     pub is_circuit_open: bool,
     pub weight_used: Option<u64>,
     pub last_error: Option<String>,
-    /// Why the exchange refuses to return positions, if it does.
-    pub refusal: Option<String>,
-    pub is_hedged: bool,
+    /// Why the exchange refuses to return positions, for each account where it does.
+    pub refusals: Vec<Refusal>,
+    pub modes_differ: Vec<ModeDiffers>,
 }
 
 /// Everything that the fetcher needs to begin.
@@ -57,7 +57,8 @@ fn sources(config: &Config) -> Vec<Source> {
     let is_named =
         |key: &str| config.settings.iter().any(|setting| setting.key == key && setting.origin != Origin::Default);
     let asks = ["exchange.base_url", "exchange.environment", "backfill.sources"].into_iter().any(is_named)
-        || config.exchange.given().is_ok();
+        || config.exchange.given().is_ok()
+        || config.accounts.values().any(Account::has_credentials_named);
     config.backfill.sources.iter().copied().filter(|source| *source != Source::Api || asks).collect()
 }
 
@@ -65,11 +66,11 @@ fn sources(config: &Config) -> Vec<Source> {
 pub async fn run(setup: FetchSetup) {
     let mut config = setup.config.clone();
     config.backfill.sources = sources(&config);
-    let client = match exchange::client(&config) {
-        Ok(client) => client,
+    let clients = match exchange::clients(&config) {
+        Ok(clients) => clients,
         Err(error) => return tracing::error!(%error, "nothing is fetched: the exchange's client cannot be set up"),
     };
-    let mut fetcher = Fetcher::new(&config, setup.address.clone(), client).for_service();
+    let mut fetcher = Fetcher::new(&config, setup.address.clone(), clients).for_service();
     let legacy = Legacy::new(&config.backfill.hash_prefix);
     let interval = Duration::from_millis(config.backfill.tick_ms);
     let mut api_calls = 0;
@@ -98,9 +99,9 @@ pub async fn run(setup: FetchSetup) {
                 api_calls,
                 is_circuit_open: health.circuit != CircuitState::Closed,
                 weight_used: health.used_weight,
-                last_error: last_error.or_else(|| fetcher.standing_failure().map(str::to_owned)).or(health.failure),
-                refusal: fetcher.refusal().map(str::to_owned),
-                is_hedged: fetcher.is_hedged(),
+                last_error: last_error.or_else(|| fetcher.standing_failure()).or(health.failure),
+                refusals: fetcher.refusals(),
+                modes_differ: fetcher.modes_differ().to_vec(),
             });
         }
         while began.elapsed() < interval && !setup.stop.load(Ordering::Relaxed) {

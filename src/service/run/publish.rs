@@ -1,6 +1,6 @@
 //! Publishes the state of the service: the report of the pages, the operator log, the service manager.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use super::reader_status::ReaderStatus;
 use crate::codec::checksum::state_checksum_hex;
 use crate::config::{Config, SilentAfter};
 use crate::domain::delivery::row::OutboxRow;
-use crate::domain::engine::{FIRST_TIME_MS, IDS_AHEAD_MAX_MS, RULES_VERSION};
+use crate::domain::engine::{Engine, FIRST_TIME_MS, IDS_AHEAD_MAX_MS, RULES_VERSION};
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::drive::sheet::Sheet;
 use crate::service::operator_log::{self, Line};
@@ -24,6 +24,9 @@ use crate::shell::systemd::Manager;
 
 /// The extension of the start timeout that each report of progress asks for.
 const START_EXTENSION: Duration = Duration::from_secs(60);
+
+/// Most accounts that nobody configured that are logged, each once. [1]
+const ACCOUNTS_SAID_MAX: usize = 100;
 
 /// The state of the event loop, for the report.
 #[derive(Debug, Default)]
@@ -76,6 +79,12 @@ pub struct Publisher {
     calls_before: u64,
     /// The server's time in the last report. [ms since 1970]
     server_ms: u64,
+    /// Accounts that the configuration names.
+    configured: BTreeSet<String>,
+    /// Accounts of the engine that were compared with them. The first one has no name. [1]
+    accounts_seen: usize,
+    /// Accounts that were logged. [1]
+    accounts_said: usize,
 }
 
 impl Publisher {
@@ -106,6 +115,9 @@ impl Publisher {
             emitted_before: 0,
             calls_before: 0,
             server_ms: 0,
+            configured: config.account_names().into_iter().map(str::to_owned).collect(),
+            accounts_seen: 1,
+            accounts_said: 0,
         }
     }
 
@@ -197,6 +209,22 @@ impl Publisher {
         self.shared.publish(|report| report.role = report::Role::Stopping);
     }
 
+    /// Logs accounts that nobody configured, as long as they are read. In live mode they are not, and are a finding.
+    fn say_accounts(&mut self, engine: &Engine) {
+        let accounts = engine.accounts();
+        for account in accounts.iter().skip(self.accounts_seen) {
+            let is_read = !self.configured.contains(&*account.name) && !engine.policy().refuses_account(&account.name);
+            if is_read && self.accounts_said < ACCOUNTS_SAID_MAX {
+                self.accounts_said += 1;
+                tracing::warn!(
+                    account = %account.name,
+                    "ACCOUNT_UNKNOWN nobody configured it: its entries are read in shadow mode, and refused in live mode"
+                );
+            }
+        }
+        self.accounts_seen = accounts.iter().len();
+    }
+
     /// Publishes the present state.
     pub fn publish(
         &mut self,
@@ -227,8 +255,8 @@ impl Publisher {
                 circuit_open: fetched.is_circuit_open,
                 weight_used: fetched.weight_used,
                 last_error: fetched.last_error.clone(),
-                refusal: fetched.refusal.clone(),
-                hedge_account: fetched.is_hedged,
+                refusals: fetched.refusals.iter().map(report::AccountRefusal::of).collect(),
+                modes_differ: fetched.modes_differ.iter().map(report::PositionMode::of).collect(),
             });
             report.policy.pending = processor.delivery.has_policy_pending();
             report.policy.hash_configured = processor.orders.policy.to_string();
@@ -250,6 +278,7 @@ impl Publisher {
                 report.lease.left_ms = None;
             }
         });
+        self.say_accounts(&processor.driver.engine);
         self.say_changes();
         self.feed_watchdog();
         if self.ticked.elapsed() >= self.tick_interval {

@@ -24,7 +24,8 @@ const ANSWER_MAX: usize = 64 << 20;
 /// Minimum length of a fragment that is treated as a part of a secret. [characters]
 const TELLING: usize = 8;
 
-/// A client of the exchange. Clones share limits, circuit, clock and connections.
+/// A client of the exchange for one account. Clones, and the clients of other accounts that come from it, share limits,
+/// circuit, clock and connections: they are those of the address.
 #[derive(Clone)]
 pub struct Exchange {
     inner: Arc<Inner>,
@@ -34,7 +35,7 @@ struct Inner {
     http: Client,
     base: String,
     pub(super) settings: Settings,
-    pub(super) gate: Gate,
+    pub(super) gate: Arc<Gate>,
 }
 
 /// An answer of the exchange with status 2xx.
@@ -60,8 +61,16 @@ impl Exchange {
             builder = builder.tls_backend_preconfigured((*tls).clone());
         }
         let http = builder.build().map_err(|error| SetupError::Tls(error.without_url().to_string()))?;
-        let gate = Gate::new(&settings);
+        let gate = Arc::new(Gate::new(&settings));
         Ok(Self { inner: Arc::new(Inner { http, base, settings, gate }) })
+    }
+
+    /// Returns a client for another account at the same address.
+    #[must_use]
+    pub fn for_account(&self, account: &str, credentials: Option<Credentials>) -> Self {
+        let Inner { http, base, settings, gate } = &*self.inner;
+        let settings = Settings { account: account.into(), credentials, ..settings.clone() };
+        Self { inner: Arc::new(Inner { http: http.clone(), base: base.clone(), settings, gate: Arc::clone(gate) }) }
     }
 
     pub fn has_credentials(&self) -> bool {
@@ -136,7 +145,7 @@ impl Exchange {
         read: &impl Fn(&[u8]) -> Result<T, Unreadable>,
     ) -> Result<T, CallError> {
         let gate = &self.inner.gate;
-        gate.admit(call)?;
+        gate.admit(&self.inner.settings.account, call)?;
         let answered = self.send(call, parameters).await.and_then(|answer| {
             let unreadable = |error: Unreadable| CallError::Unreadable {
                 call,
@@ -147,7 +156,7 @@ impl Exchange {
         });
         match &answered {
             Ok(_) => gate.answered(),
-            Err(error) => gate.failed(error),
+            Err(error) => gate.failed(&self.inner.settings.account, error),
         }
         answered
     }

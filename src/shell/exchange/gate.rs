@@ -1,4 +1,6 @@
 //! Admits calls: no wait or ban in force, circuit closed, weight left. Also records the result of each call.
+//!
+//! All of this is the address's, which the accounts share. Only a refusal of credentials is of one account.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,9 +26,9 @@ struct State {
     circuit: Circuit,
     budget: Budget,
     clock: ServerClock,
-    /// Calls that were refused for key, address or permission: the code, and the time until which they are not
-    /// admitted. [ms]
-    refused: BTreeMap<&'static str, (i64, u64)>,
+    /// Calls that were refused for key, address or permission, by account: the code, and the time until which they are
+    /// not admitted. [ms]
+    refused: BTreeMap<(Box<str>, &'static str), (i64, u64)>,
     counts: BTreeMap<&'static str, CallCount>,
     answered_ms: Option<u64>,
     failure: Option<String>,
@@ -48,11 +50,11 @@ impl Gate {
         Self { since, refused_wait_ms: settings.refused_wait_ms, state: Mutex::new(state) }
     }
 
-    /// Admits a call and takes its weight, or returns the reason for the refusal.
-    pub(super) fn admit(&self, call: &'static Call) -> Result<(), CallError> {
+    /// Admits a call of an account and takes its weight, or returns the reason for the refusal.
+    pub(super) fn admit(&self, account: &str, call: &'static Call) -> Result<(), CallError> {
         let (now_ms, wall) = (self.since.ms(), wall_ms());
         let mut state = self.state();
-        let admitted = state.admit(call, now_ms, wall);
+        let admitted = state.admit(account, call, now_ms, wall);
         let count = state.counts.entry(call.name).or_default();
         match &admitted {
             Ok(()) => {
@@ -78,8 +80,8 @@ impl Gate {
         state.failure = None;
     }
 
-    /// Records a call without a usable answer.
-    pub(super) fn failed(&self, error: &CallError) {
+    /// Records a call of an account without a usable answer.
+    pub(super) fn failed(&self, account: &str, error: &CallError) {
         let now_ms = self.since.ms();
         let mut state = self.state();
         state.counts.entry(error.call().name).or_default().failed += 1;
@@ -88,7 +90,7 @@ impl Gate {
             && error.is_about_credentials()
         {
             // A repetition at every tick would be refused every time, and would look like an attack.
-            state.refused.insert(call.name, (*code, now_ms.saturating_add(self.refused_wait_ms)));
+            state.refused.insert((account.into(), call.name), (*code, now_ms.saturating_add(self.refused_wait_ms)));
         }
         match error {
             CallError::Unreachable { .. } | CallError::OutcomeUnknown { .. } | CallError::Unreadable { .. } => {
@@ -155,13 +157,13 @@ impl Gate {
 }
 
 impl State {
-    fn admit(&mut self, call: &'static Call, now_ms: u64, wall: u64) -> Result<(), CallError> {
+    fn admit(&mut self, account: &str, call: &'static Call, now_ms: u64, wall: u64) -> Result<(), CallError> {
         if let Some(ban) = self.bans.in_force(wall) {
             let wait_ms = ban.until_ms - wall;
             return Err(CallError::Waiting { call, status: ban.status, until_ms: ban.until_ms, wait_ms });
         }
-        if let Some((code, until_ms)) = self.refused.get(call.name).copied().filter(|(_, until_ms)| now_ms < *until_ms)
-        {
+        let refused = self.refused.get(&(account.into(), call.name)).copied();
+        if let Some((code, until_ms)) = refused.filter(|(_, until_ms)| now_ms < *until_ms) {
             return Err(CallError::HeldOff { call, code, wait_ms: until_ms - now_ms });
         }
         let failures = self.circuit.failures();

@@ -18,6 +18,8 @@ pub struct Settings {
     pub position_version: &'static str,
     /// Certificates in PEM that are trusted in addition to those of the system.
     pub ca_file: Option<PathBuf>,
+    /// Name of the account; empty for the one without a name.
+    pub account: Box<str>,
     /// Without credentials, only public calls are possible.
     pub credentials: Option<Credentials>,
     /// File that keeps waits and bans across restarts, shared by all processes that name it.
@@ -43,6 +45,7 @@ impl Settings {
             timeout_ms: 5_000,
             position_version: venue.terms().position_versions[0],
             ca_file: None,
+            account: Box::default(),
             credentials: None,
             state_file: None,
             weight_per_min: 1_200,

@@ -1,6 +1,8 @@
 //! Alive, ready, what needs someone, and when it is said.
 
-use harvester::service::report::{Change, Past, Report, Role, Watch, alive, concerns, ready};
+use harvester::service::report::{
+    AccountRefusal, Change, Past, PositionMode, Report, Role, Watch, alive, concerns, ready,
+};
 use harvester::shell::redis::StreamFault;
 
 use super::well;
@@ -111,15 +113,16 @@ const CASES: [Case; 36] = [
         &["mode_differs", "circuit_open"],
     ),
     (
-        "the exchange refuses the key, and is in a mode that is not supported",
+        "the exchange refuses the key, and is in another mode than the entries",
         |r| {
             let backfill = r.backfill.as_mut().expect("known");
-            backfill.refusal = Some("refused (401, code -2015)".to_owned());
-            backfill.hedge_account = true;
+            backfill.refusals =
+                vec![AccountRefusal { account: "main".to_owned(), why: "refused (401, code -2015)".to_owned() }];
+            backfill.modes_differ = vec![PositionMode::default()];
         },
         &[],
         &[],
-        &["hedge_account", "exchange_refused"],
+        &["position_mode", "exchange_refused"],
     ),
     (
         "somebody adopted another policy, and wrote what we do not sign",

@@ -1,8 +1,8 @@
 //! A report of which everything is known: for the tests, and for the page of the metrics.
 
 use harvester::service::report::{
-    Backfill, GapProof, InputReport, JournalReport, Lease, OutboxReport, Past, PolicyReport, Positions, RedisReport,
-    Report, Role, StateChecksum, Totals,
+    AccountTotals, Backfill, GapProof, InputReport, JournalReport, Lease, OutboxReport, Past, PolicyReport, Positions,
+    RedisReport, Report, Role, StateChecksum, Totals,
 };
 
 pub fn counts(of: &[(&str, u64)]) -> std::collections::BTreeMap<String, u64> {
@@ -65,6 +65,7 @@ pub fn well() -> Report {
             mark_age_ms: counts(&[("ARCUSDT", 400)]),
             decisions_open: counts(&[("shadowed", 10)]),
             decisions_closed: counts(&[("unknown", 1)]),
+            accounts: [("main".to_owned(), AccountTotals { open: 44, evaluable: 43, gap_open: 0 })].into(),
             ..Positions::default()
         },
         policy: PolicyReport {

@@ -266,7 +266,12 @@ fn i66_both_sides_of_a_hedge_account_are_written_as_they_are_and_never_as_one() 
         world.set_side("ADAUSDT", "SHORT", "-10", "0.31");
     }
     let document = backfill(&night, &[]);
-    assert!(document["notes"].to_string().contains("the account is in hedge mode (dual-side)"), "{document:#}");
+    assert!(
+        document["notes"]
+            .to_string()
+            .contains("position_mode: hedge (dual-side) at the exchange, one-way in the entries"),
+        "{document:#}"
+    );
     let stream = night.redis.cli(&["--json", "XRANGE", OBSERVATIONS, "-", "+"]);
     let entries: Vec<(String, Vec<String>)> = serde_json::from_str(&stream).unwrap();
     let told: Vec<Value> = entries

@@ -238,7 +238,7 @@ fn i69_a_doctor_knows_environment_key_and_mode_of_the_account() {
     }
     exchange.world().set_side("ADAUSDT", "LONG", "4", "0.3");
     let said = document(&night.run(&["doctor", "--json"]));
-    assert_eq!(found(&said, &["account", "hedge mode (dual-side)"])["verdict"], "problem");
+    assert_eq!(found(&said, &["account", "hedge (dual-side) mode"])["verdict"], "ok");
     // A secret of another kind is tried as what it is, and named so.
     night.set("BINANCE_TESTNET_API_SECRET", "MC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF");
     let ran = night.run(&["doctor", "--json"]);

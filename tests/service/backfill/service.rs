@@ -161,15 +161,16 @@ fn i46_a_service_with_a_refused_key_says_so_and_does_not_try_it_at_each_tick() {
 }
 
 #[test]
-fn i66_a_service_knows_a_hedge_account_also_where_nothing_is_open() {
+fn i66_a_mode_that_entries_contradict_is_a_finding_also_where_nothing_is_open() {
     let (night, exchange) = night("[backfill]\nposition_poll_ms = 200\ntick_ms = 100\n");
     {
         let mut world = exchange.world();
         world.positions.clear();
         world.is_hedged = true;
     }
+    night.buy("ADAUSDT", "7", Some("0.3"));
     let service = Service::start(&night);
-    service.until_status(&night, "hedge_account");
+    service.until_status(&night, "position_mode");
     exchange.wait_until("further polls", |exchange| count(exchange, "/fapi/v3/positionRisk") >= 5);
     assert_eq!(count(&exchange, "/fapi/v1/positionSide/dual"), 1, "weight 30, once in ten minutes");
     service.stop();

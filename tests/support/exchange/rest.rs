@@ -86,7 +86,8 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Result<R
             Some(Fault::Body(body)) => (200, BTreeMap::new(), body.clone()),
             _ => world.answer(&method, &path, &query, &parameters, request.headers()),
         };
-        world.log.push(LoggedCall { method, path, parameters, has_signature, status: answered.0 });
+        let key = request.headers().get("x-mbx-apikey").and_then(|key| key.to_str().ok()).map(str::to_owned);
+        world.log.push(LoggedCall { method, path, parameters, has_signature, status: answered.0, key });
         (fault, answered)
     };
     headers.entry("content-type".to_owned()).or_insert_with(|| "application/json;charset=UTF-8".to_owned());
@@ -153,7 +154,16 @@ impl World {
             self.banned_until = Some(Instant::now() + BAN_STEP);
             return refused(429, -1003, "Too many requests.", Some(30));
         }
-        match self.known(method, path, query, parameters, headers) {
+        let key = headers.get("x-mbx-apikey").map(|key| key.as_bytes().to_vec());
+        let other = self.accounts.iter().position(|other| key.as_deref() == Some(other.key.as_bytes()));
+        if let Some(other) = other {
+            self.swap(other);
+        }
+        let known = self.known(method, path, query, parameters, headers);
+        if let Some(other) = other {
+            self.swap(other);
+        }
+        match known {
             Ok(body) => (200, BTreeMap::new(), body.to_string()),
             Err((status, code, message)) => refused(status, code, message, None),
         }

@@ -22,7 +22,8 @@ use super::world::{World, mark_message};
 #[derive(Clone, Debug)]
 pub(crate) enum Push {
     Marks(String),
-    User(String),
+    /// An event, and the key of the account that it is of; `None` is all.
+    User(String, Option<String>),
     Text(String),
     Close,
     HangUp,
@@ -113,9 +114,9 @@ async fn exchange_messages<S: AsyncRead + AsyncWrite + Unpin>(
             push = pushes.recv() => {
                 let text = match push {
                     Ok(Push::Marks(text)) if *told == Told::Marks => text,
-                    Ok(Push::User(text)) if told.holds(&text) => text,
+                    Ok(Push::User(text, key)) if told.holds(&text, key.as_deref()) => text,
                     Ok(Push::Text(text)) => text,
-                    Ok(Push::Marks(_) | Push::User(_)) | Err(RecvError::Lagged(_)) => continue,
+                    Ok(Push::Marks(_) | Push::User(..)) | Err(RecvError::Lagged(_)) => continue,
                     Ok(Push::Close) => {
                         let _ = socket.close(None).await;
                         return;
@@ -135,8 +136,8 @@ async fn exchange_messages<S: AsyncRead + AsyncWrite + Unpin>(
 #[derive(Clone, Debug, PartialEq)]
 enum Told {
     Marks,
-    /// Events of the account of these names; `None` is all.
-    Events(Option<Vec<String>>),
+    /// Events of these names, `None` is all, of the account with this key.
+    Events(Option<Vec<String>>, String),
     /// It is open, and that is all.
     Nothing,
 }
@@ -150,20 +151,27 @@ impl Told {
             return Some(Self::Marks);
         }
         let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-        let is_valid = |key: &str| world.listen_keys.iter().any(|valid| valid == key);
+        let of_others = world.accounts.iter().map(|account| (&account.key, &account.listen_keys));
+        let all: Vec<(&String, &Vec<String>)> = of_others.chain([(&world.key, &world.listen_keys)]).collect();
+        let of_key =
+            |key: &str| all.iter().find(|(_, keys)| keys.iter().any(|valid| valid == key)).map(|(of, _)| (*of).clone());
         if path == "/private/ws" {
-            parameter("listenKey").filter(|key| is_valid(key))?;
+            let account = of_key(parameter("listenKey")?)?;
             let events = parameter("events")?.split('/').map(str::to_owned).collect();
-            return Some(Self::Events(Some(events)));
+            return Some(Self::Events(Some(events), account));
         }
-        is_valid(path.rsplit('/').next().unwrap_or_default()).then_some(match world.takes_key_in_path {
-            true => Self::Events(None),
+        let account = of_key(path.rsplit('/').next().unwrap_or_default())?;
+        Some(match world.takes_key_in_path {
+            true => Self::Events(None, account),
             false => Self::Nothing,
         })
     }
 
-    fn holds(&self, event: &str) -> bool {
-        let Self::Events(names) = self else { return false };
+    fn holds(&self, event: &str, key: Option<&str>) -> bool {
+        let Self::Events(names, account) = self else { return false };
+        if key.is_some_and(|key| key != account) {
+            return false;
+        }
         let event: serde_json::Value = serde_json::from_str(event).unwrap_or_default();
         names.as_ref().is_none_or(|names| names.iter().any(|name| event["e"] == **name))
     }

@@ -35,6 +35,8 @@ pub struct LoggedCall {
     pub parameters: BTreeMap<String, String>,
     pub has_signature: bool,
     pub status: u16,
+    /// The key that it came with.
+    pub key: Option<String>,
 }
 
 impl LoggedCall {
@@ -43,7 +45,21 @@ impl LoggedCall {
     }
 }
 
+/// A further account, with what [`World`] has of the first.
+#[derive(Debug, Default)]
+pub struct Account {
+    pub key: String,
+    pub secret: String,
+    pub positions: BTreeMap<String, (String, String)>,
+    pub sided: BTreeMap<(String, String), (String, String)>,
+    pub is_hedged: bool,
+    pub trades: Vec<Value>,
+    pub listen_keys: Vec<String>,
+}
+
 pub struct World {
+    /// Further accounts.
+    pub accounts: Vec<Account>,
     /// Mark prices by symbol.
     pub prices: BTreeMap<String, String>,
     /// Signed quantity and entry price by symbol.
@@ -91,6 +107,7 @@ pub struct World {
 impl World {
     pub fn new() -> Self {
         Self {
+            accounts: Vec::new(),
             prices: BTreeMap::new(),
             positions: BTreeMap::new(),
             trades: Vec::new(),
@@ -123,6 +140,25 @@ impl World {
     pub fn now_ms(&self) -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
         u64::try_from(now).expect("before the end of time").saturating_add_signed(self.drift_ms)
+    }
+
+    /// Adds a further account.
+    pub fn add_account(&mut self, key: &str, secret: &str) -> &mut Account {
+        self.accounts.push(Account { key: key.to_owned(), secret: secret.to_owned(), ..Account::default() });
+        self.accounts.last_mut().expect("it was added")
+    }
+
+    /// Puts a further account in the place of the first one, or back, for one call.
+    pub(super) fn swap(&mut self, account: usize) {
+        let Self { accounts, key, secret, positions, sided, is_hedged, trades, listen_keys, .. } = self;
+        let other = &mut accounts[account];
+        std::mem::swap(key, &mut other.key);
+        std::mem::swap(secret, &mut other.secret);
+        std::mem::swap(positions, &mut other.positions);
+        std::mem::swap(sided, &mut other.sided);
+        std::mem::swap(is_hedged, &mut other.is_hedged);
+        std::mem::swap(trades, &mut other.trades);
+        std::mem::swap(listen_keys, &mut other.listen_keys);
     }
 
     pub fn set_price(&mut self, symbol: &str, price: &str) {

@@ -21,7 +21,7 @@ const SUBJECTS: [(&str, &[&str]); 9] = [
         "Entries",
         &["entries", "quarantined", "unreadable", "refused", "remarks", "input_rate", "applied_rate", "emitted_rate"],
     ),
-    ("Positions", &["positions_", "gap_", "mark_age"]),
+    ("Positions", &["positions_", "account_", "gap_", "mark_age"]),
     ("Decisions", &["evaluations", "holds", "decided", "emitted", "decisions", "outbox_", "outputs_"]),
     ("Latencies", &["commit_seconds", "emit_seconds", "price_to_decision"]),
     ("The journal, and the checksum of the state with its position", &["journal_", "state"]),
