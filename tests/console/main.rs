@@ -4,6 +4,7 @@
 mod support;
 
 mod audit;
+mod pages;
 mod producer;
 mod telling;
 mod time;
