@@ -4,6 +4,7 @@
 mod support;
 
 mod audit;
+mod browser;
 mod pages;
 mod producer;
 mod telling;
