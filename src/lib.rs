@@ -57,6 +57,7 @@
 pub mod cli;
 pub mod codec;
 pub mod config;
+pub mod console;
 pub mod domain;
 pub mod drive;
 pub mod service;

@@ -133,6 +133,8 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Status(args) => cli::status::run(&args, &config, out),
         Command::Config(args) => cli::config::run(&args, &config, out),
         Command::Backfill(args) => cli::backfill::run(&args, &config, out),
+        Command::Chart(command) => cli::chart::run(&command, &config),
+        Command::Console(args) => cli::console::run(&args, &config, out),
         Command::Control(args) => cli::control::run(&args, &config, out),
         Command::History(args) => cli::history::run(&args, &config, out),
         Command::Diff(args) => cli::diff::run(&args, &config, out),
@@ -148,7 +150,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Explain(args) => cli::explain::run(&args, &config, out),
         Command::Whatif(args) => cli::whatif::run(&args, &config, out),
         Command::Stats(args) => cli::stats::run(&args, out),
-        Command::Demo => cli::demo::run(out),
+        Command::Demo(args) => cli::demo::run(&args, out),
         Command::Schema { name } => cli::schema::run(name.as_deref(), out),
         Command::Completions { shell } => {
             // It panics where a write fails.

@@ -14,8 +14,10 @@ use super::moment;
 use crate::codec::chain::{self, Chain};
 use crate::codec::signing::SigningKey;
 use crate::config::Config;
+use crate::console::{self, Audited};
 use crate::domain::engine::ChainHead;
 use crate::domain::event::ids::EntryId;
+use crate::drive::film::Origin;
 use crate::drive::keys;
 use crate::drive::pipeline::single_pass_or_restart;
 use crate::shell::terminal::Screen;
@@ -60,6 +62,9 @@ pub struct Args {
     /// One JSON document
     #[arg(long)]
     json: bool,
+    /// Write the result as one self-contained page
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 impl Args {
@@ -75,6 +80,7 @@ impl Args {
             key_file: None,
             anchor: Vec::new(),
             json: true,
+            html: None,
         }
     }
 }
@@ -107,6 +113,46 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     if let Some(Command::Anchor { from }) = &args.command {
         return anchor(from, config, out);
     }
+    let report = judged(args, config)?;
+    if let Some(path) = &args.html {
+        let audited = Audited { verdict: report.verdict().name().to_owned(), text: text_of(&report)? };
+        let page = console::audit_file(&audited, &args.from.named())?;
+        std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if args.json {
+        super::json::write(out, &report.document())?;
+    } else {
+        screen::show(&report, &mut Screen::stdout(out))?;
+    }
+    out.flush()?;
+    match report.verdict() {
+        Verdict::Clean => Ok(()),
+        Verdict::Findings => bail!(Found("the audit has findings".to_owned())),
+        Verdict::Incomplete => bail!(Found("the audit could not see everything".to_owned())),
+    }
+}
+
+/// Audits a history or a journal for the console.
+pub fn of_origin(origin: &Origin, config: &Config) -> anyhow::Result<Audited> {
+    let from = match origin {
+        Origin::Histories(paths) => SourceArgs { histories: paths.clone(), ..SourceArgs::default() },
+        Origin::Journal(dir) => SourceArgs { journal: Some(dir.clone()), ..SourceArgs::default() },
+        Origin::Store(dir) => bail!("{} is a store: an audit needs a history or a journal", dir.display()),
+    };
+    let args = Args { from, json: false, ..Args::of(PathBuf::new(), PathBuf::new()) };
+    let report = judged(&args, config)?;
+    Ok(Audited { verdict: report.verdict().name().to_owned(), text: text_of(&report)? })
+}
+
+/// Returns the screen of a report, without colours.
+fn text_of(report: &Report) -> anyhow::Result<String> {
+    let mut text = Vec::new();
+    screen::show(report, &mut Screen::plain(&mut text))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Recomputes and compares.
+fn judged(args: &Args, config: &Config) -> anyhow::Result<Report> {
     let key = match &args.key_file {
         Some(path) => Some(keys::of_file(path, config)?),
         None => keys::configured(config)?,
@@ -147,17 +193,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         let notice = "the history has no decisions, so each counts as missing: name them with --decisions FILE";
         report.notices.push(notice.to_owned());
     }
-    if args.json {
-        super::json::write(out, &report.document())?;
-    } else {
-        screen::show(&report, &mut Screen::stdout(out))?;
-    }
-    out.flush()?;
-    match report.verdict() {
-        Verdict::Clean => Ok(()),
-        Verdict::Findings => bail!(Found("the audit has findings".to_owned())),
-        Verdict::Incomplete => bail!(Found("the audit could not see everything".to_owned())),
-    }
+    Ok(report)
 }
 
 /// Verifies the chain of the decisions in an opened history.

@@ -9,7 +9,7 @@ use crate::service;
 
 /// The commands by what a person wants. Each command is in exactly one group; a test keeps it.
 pub const GROUPS: [(&str, &[&str]); 5] = [
-    ("Look", &["status", "positions", "explain", "history", "stats", "needs"]),
+    ("Look", &["console", "chart", "status", "positions", "explain", "history", "stats", "needs"]),
     ("Run", &["run", "record", "feed", "control"]),
     ("Repair", &["doctor", "reconcile", "backfill", "quarantine", "journal"]),
     ("Prove", &["replay", "audit", "diff", "whatif", "snapshots"]),
@@ -117,6 +117,11 @@ Exit code 1: a position still lacks something.")]
     /// Show the effective settings, who set each, and the hashes of policy and settings; secrets are masked
     #[command(after_help = "Example: harvester config --config harvester.toml")]
     Config(super::config::Args),
+    /// Draw the life of a position, or the profits of policies, as an SVG file
+    #[command(subcommand)]
+    Chart(super::chart::Command),
+    /// Show a history, a journal or a store in the browser, as of any moment
+    Console(super::console::Args),
     /// Write a control entry: kill switch, gaps, risk, rungs. A dry run, unless --yes is given
     #[command(after_help = "Examples: harvester control kill on --reason \"exchange is down\" --yes
           harvester control gap-accept NEARUSDT --reason \"checked by hand\" --yes")]
@@ -145,8 +150,9 @@ Exit code 1: a position still lacks something.")]
     #[command(subcommand, after_help = "Example: harvester quarantine list --store state")]
     Quarantine(super::quarantine::Command),
     /// Replay the night when 44 positions were open and none could be evaluated; needs no server and no files
-    #[command(after_help = "Example: harvester demo")]
-    Demo,
+    #[command(after_help = "Examples: harvester demo
+          harvester demo --console")]
+    Demo(super::demo::Args),
     /// Print the schemas of all entries read and written
     #[command(after_help = "Example: harvester schema apply.result.v2")]
     Schema {

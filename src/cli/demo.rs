@@ -13,6 +13,7 @@ use crate::codec::{number, policy};
 use crate::config::Config;
 use crate::domain::book::plans::sha256_hex;
 use crate::domain::exit::{Flag, Hold};
+use crate::drive::film::Origin;
 use crate::shell::terminal::{Screen, Tone};
 
 const EVENTS: &str = include_str!("../../replay/nights/incident-2026-02-04/events.jsonl");
@@ -44,12 +45,25 @@ impl Night {
     }
 }
 
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Show the night in the browser instead
+    #[arg(long)]
+    console: bool,
+    #[command(flatten)]
+    place: super::console::Place,
+}
+
 /// Runs the demonstration.
-pub fn run(out: &mut dyn Write) -> anyhow::Result<()> {
+pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     // Neither a file nor the environment is read: the demonstration is the same everywhere.
     let night = Night { folder, config: Config::from_parts(None::<&Path>, BTreeMap::new())? };
     std::fs::write(night.events(), EVENTS).context("cannot write the bundled history")?;
+    if args.console {
+        let origin = Origin::Histories(vec![night.events()]);
+        return super::console::serve(origin, "the night of 4 February 2026", &night.config, &args.place, out);
+    }
     let mut screen = Screen::stdout(out);
     old_service(&mut screen)?;
     let decisions = replayed(&night, &mut screen)?;

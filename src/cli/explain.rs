@@ -10,19 +10,13 @@ use crate::codec::{time, view};
 use crate::config::Config;
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
+use crate::drive::explain::{Explanation, Later, Subject, decision, fold, origins};
 use crate::drive::projection;
+use crate::drive::stop::Stop;
 use crate::shell::history::{Input, Options};
 use crate::shell::terminal::Screen;
 
-mod decision;
-mod document;
-mod origin;
-mod reasons;
-mod scene;
 mod screen;
-
-use document::{Explanation, Later, Subject};
-pub use scene::{arithmetic, quantity_line};
 
 /// A word of at least this many hex digits is the beginning of a decision id. [1]
 const DECISION_DIGITS_MIN: usize = 8;
@@ -84,7 +78,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         bail!("no source is given: want a history (files, folders), --journal DIR or --store DIR");
     }
     let mut explanation = match (args.decision(), &args.store) {
-        (Some(id), None) => decision::of_history(id, &args.sources(), config)?,
+        (Some(id), None) => decision::of_history(id, &args.sources(), config, &Stop::never())?,
         (Some(id), Some(store)) => decision::of_store(id, store)?,
         (None, Some(store)) => {
             let (engine, _) = projection::read(store)?;
@@ -97,12 +91,12 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
                 moment::end_of(&inputs, config, Options::default())
             };
             let until = args.at.as_deref().map(|at| moment::until("--at", at, end_ms)).transpose()?;
-            let folded = scene::fold(&sources, config, until, |_, _, _| Ok(()))?;
+            let folded = fold(&sources, config, until, |_, _, _| Ok(()))?;
             of_symbol(&folded.engine, args, folded.policy_since, until)?
         }
     };
     if args.store.is_none() {
-        explanation.origins = origin::origins(&explanation, args.sources(), args.raw, config)?;
+        explanation.origins = origins(&explanation, args.sources(), args.raw, config, &Stop::never())?;
     }
     if args.json {
         return super::json::write(out, &explanation);

@@ -3,8 +3,10 @@
 pub mod audit;
 pub mod backfill;
 mod cell;
+pub mod chart;
 mod command_line;
 pub mod config;
+pub mod console;
 pub mod control;
 pub mod demo;
 pub mod diff;

@@ -9,11 +9,9 @@ use serde_json::json;
 use crate::codec::shown;
 use crate::codec::state::Quarantined;
 use crate::config::Config;
-use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
-use crate::domain::exit::policy::Policy;
-use crate::drive::driver::Driver;
-use crate::drive::{keys, projection};
+use crate::drive::projection;
+use crate::drive::quarantine::{self, Now};
 use crate::shell::terminal::{Screen, Tone};
 
 #[derive(clap::Subcommand, Debug)]
@@ -101,14 +99,6 @@ fn show(store: &Path, stream: &str, id: &str, out: &mut dyn Write) -> anyhow::Re
     Ok(())
 }
 
-/// The result of one attempt.
-enum Now {
-    /// The shape that the entry is read as.
-    Reads(&'static str),
-    /// The reason why it is still unreadable.
-    Still(String),
-}
-
 /// Decodes quarantined entries again, all or one.
 fn try_again(
     store: &Path,
@@ -121,14 +111,7 @@ fn try_again(
     if let Some((stream, id)) = one {
         all = vec![find(all, stream, id)?];
     }
-    let mut driver = Driver::with_key(Engine::new(streams, Policy::default()), keys::configured(config)?);
-    let tried: Vec<(Quarantined, Now)> = all
-        .into_iter()
-        .map(|aside| {
-            let now = decoded(&mut driver, &aside);
-            (aside, now)
-        })
-        .collect();
+    let tried = quarantine::tried(streams, all, config)?;
     if json {
         let tried: Vec<_> = tried
             .iter()
@@ -165,19 +148,6 @@ fn show_tried(tried: &[(Quarantined, Now)], screen: &mut Screen<'_>) -> anyhow::
         screen.line("into a new store. One that reads may be put aside again for what it meets there (no_side, too_late, out_of_range).")?;
     }
     Ok(())
-}
-
-fn decoded(driver: &mut Driver, aside: &Quarantined) -> Now {
-    let Some(stream) = driver.streams().id_of(&aside.stream) else {
-        return Now::Still("of a stream that the store does not read".to_owned());
-    };
-    match driver.decode_line(stream, aside.id, aside.line.as_bytes()) {
-        Err(error) => Now::Still(format!("no history line: {error}")),
-        Ok(entry) => match entry.content {
-            Ok(_) => Now::Reads(entry.shape),
-            Err(unreadable) => Now::Still(unreadable.reason.name().to_owned()),
-        },
-    }
 }
 
 /// Finds the entry of a stream, which may be named by the part after its last colon.

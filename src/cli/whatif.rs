@@ -3,32 +3,21 @@
 //! The history is read and decoded once; each policy has an engine of its own. The report is the only output: no store
 //! or stream is written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, channel, sync_channel};
-use std::thread;
 
 use anyhow::Context as _;
 
-use crate::codec::chain;
-use crate::codec::policy::knowing;
 use crate::config::Config;
-use crate::domain::engine::Decisions;
+use crate::console;
+use crate::domain::event::ids::EntryId;
 use crate::domain::exit::policy::Policy;
-use crate::drive::driver::Driver;
-use crate::drive::pipeline::{EntryBatch, single_pass_or_restart};
-use crate::shell::history::{History, Input, Options};
+use crate::drive::stop::Stop;
+use crate::drive::whatif::{self, Compared, Document};
 use crate::shell::terminal::Screen;
 
 mod report;
-mod variant;
-
-use variant::Variant;
-
-/// The most batches that wait for each thread of policies. [1]
-const BATCHES_WAITING: usize = 4;
 
 /// Flags of the command.
 #[derive(Clone, Debug, clap::Args)]
@@ -51,104 +40,40 @@ pub struct Args {
     /// One JSON document
     #[arg(long)]
     json: bool,
+    /// Write the comparison as one self-contained page
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
-    // Which accounts there are is no question of the policies that are compared.
-    let known = |(name, policy): (String, Policy)| (name, knowing(policy, config.account_names()));
-    let policies = args.policy.iter().map(|path| named(path).map(known)).collect::<anyhow::Result<Vec<_>>>()?;
-    let compared = fold_all(&args.histories, policies, args.skip_bad_lines, config)?;
+    let policies = args.policy.iter().map(|path| named(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let compared = whatif::fold_all(&args.histories, policies, args.skip_bad_lines, config, &Stop::never())?;
     if let Some(path) = &args.csv {
         report::write_csv(&compared, path)?;
     }
+    if let Some(path) = &args.html {
+        let source = args.histories.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ");
+        let page = console::whatif_file(&compared, range_ms(&compared), &source)?;
+        std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
+    }
     if args.json {
-        return super::json::write(out, &report::Document::of(&compared)?);
+        return super::json::write(out, &Document::of(&compared)?);
     }
     report::show(&compared, &mut Screen::stdout(out))
 }
 
+/// Returns the times that a curve of profits spans. [ms since 1970]
+pub(super) fn range_ms(compared: &Compared) -> (u64, u64) {
+    let fold = compared.variants.first().map(|variant| &variant.engine.counters);
+    let ms = |id: Option<EntryId>| id.map_or(0, |id| id.ms);
+    fold.map_or((0, 0), |counters| (ms(counters.first), ms(counters.last)))
+}
+
 /// Reads a policy from a file, and names it after the file. The environment is ignored: it would change all policies
 /// alike.
-fn named(path: &Path) -> anyhow::Result<(String, Policy)> {
+pub(super) fn named(path: &Path) -> anyhow::Result<(String, Policy)> {
     let config =
         Config::from_parts(Some(path), BTreeMap::new()).with_context(|| format!("the policy of {}", path.display()))?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     Ok((name, config.policy))
-}
-
-/// All policies, folded over one history.
-pub struct Compared {
-    pub variants: Vec<Variant>,
-    /// Decisions in the history.
-    pub recorded: BTreeSet<String>,
-    /// [1]
-    pub entries: u64,
-}
-
-/// Folds a history once for each policy.
-pub fn fold_all(
-    histories: &[PathBuf],
-    policies: Vec<(String, Policy)>,
-    skip_bad_lines: bool,
-    config: &Config,
-) -> anyhow::Result<Compared> {
-    let inputs: Vec<Input> = histories.iter().cloned().map(Input::from).collect();
-    let options = Options { skip_bad_lines, ..Options::default() };
-    let at_once = History::in_one_pass(&inputs, &[], &config.streams, options.clone())?;
-    let again = || Ok(History::open(&inputs, &config.streams, options)?);
-    single_pass_or_restart(at_once, again, |history| fold(history, policies.clone(), skip_bad_lines, config))
-}
-
-fn fold(
-    mut history: History,
-    policies: Vec<(String, Policy)>,
-    skip_bad_lines: bool,
-    config: &Config,
-) -> anyhow::Result<Compared> {
-    let mut driver = Driver::over(&history, config, Decisions::Derived, None)?;
-    let recorded = Arc::new(recorded(&history));
-    let mut variants: Vec<Variant> = policies
-        .into_iter()
-        .map(|(name, policy)| Variant::new(name, policy.cost, driver.fork(policy), Arc::clone(&recorded)))
-        .collect();
-    let mut entries = 0;
-    let (to_reader, emptied) = channel();
-    // A thread folds one batch for several policies while the batch is in its cache.
-    let of_thread = variants.len().div_ceil(thread::available_parallelism().map_or(1, usize::from)).max(1);
-    thread::scope(|scope| {
-        let to_variants: Vec<SyncSender<Arc<EntryBatch>>> = variants
-            .chunks_mut(of_thread)
-            .map(|variants| {
-                let (to_variant, batches) = sync_channel::<Arc<EntryBatch>>(BATCHES_WAITING);
-                let to_reader = to_reader.clone();
-                scope.spawn(move || {
-                    for batch in batches {
-                        variants.iter_mut().for_each(|variant| variant.fold(&batch));
-                        // The last thread that uses a batch returns it, so that its memory is reused.
-                        if let Some(batch) = Arc::into_inner(batch) {
-                            let _ = to_reader.send(batch);
-                        }
-                    }
-                });
-                to_variant
-            })
-            .collect();
-        driver.decode_all(&mut history, skip_bad_lines, |batch| {
-            entries += batch.entries.len() as u64;
-            let batch = Arc::new(batch);
-            for to_variant in &to_variants {
-                to_variant.send(Arc::clone(&batch)).ok().context("a policy could not be folded")?;
-            }
-            Ok(emptied.try_recv().ok())
-        })
-    })?;
-    Ok(Compared { variants, recorded: Arc::unwrap_or_clone(recorded), entries })
-}
-
-/// Returns the ids of the decisions in a history.
-fn recorded(history: &History) -> BTreeSet<String> {
-    let lines = history.decision_lines();
-    let found = lines.map(|at| chain::Found { id: at.id, line: at.bytes, file: at.file, number: at.number });
-    let chain = chain::verify(&found.collect::<Vec<_>>(), None, &[]);
-    chain.links.iter().map(|link| link.decision_id().to_owned()).collect()
 }

@@ -496,6 +496,11 @@ pub fn closed_positions<R: Rows>(rows: &R, book: &str) -> Result<Vec<Position>, 
     Ok(positions)
 }
 
+/// Returns the rows of all closed positions, for [`closed_positions`].
+pub fn closed_rows<R: Rows>(rows: &R) -> Result<Vec<StoredRow>, R::Error> {
+    rows.scan(CLOSED)
+}
+
 /// Returns all quarantined entries, by stream and id.
 pub fn quarantined<R: Rows>(rows: &R) -> Result<Vec<Quarantined>, R::Error> {
     let mut all = Vec::new();

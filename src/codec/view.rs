@@ -17,7 +17,7 @@ use crate::domain::exit::policy::Policy;
 use crate::domain::units::{RMultiple, Ratio};
 
 pub use decision::DecisionView;
-pub use position::{NextRung, PositionView, Sourced};
+pub use position::{Fill, NextRung, PositionView, Rung, Sourced};
 pub use summary::{Counted, Summary};
 
 /// Serialises a number of the rules as documents have it: as a text.

@@ -1,14 +1,22 @@
 //! Histories and streams through the driver: decoder, engine and chain in one piece; look-ahead, pipeline, projection,
-//! and the state at a past time.
+//! the state at a past time, and documents about it.
 //!
-//! In reading order: [`driver`], [`look_ahead`], [`pipeline`], [`projection`], [`state_at`].
+//! In reading order: [`driver`], [`look_ahead`], [`pipeline`], [`projection`], [`state_at`], [`film`] (states of a whole
+//! history), and the documents: [`sheet`], [`explain`], [`story`], [`life`].
 
 pub mod commits;
 pub mod driver;
+pub mod explain;
+pub mod film;
 pub mod keys;
+pub mod life;
 pub mod look_ahead;
 pub mod pipeline;
 pub mod projection;
+pub mod quarantine;
 pub mod sheet;
 pub mod snapshots;
 pub mod state_at;
+pub mod stop;
+pub mod story;
+pub mod whatif;

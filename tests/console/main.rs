@@ -4,6 +4,8 @@
 mod support;
 
 mod audit;
+mod browser;
+mod pages;
 mod producer;
 mod telling;
 mod time;

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use harvester::cli::explain;
 use harvester::codec::fields::{self, Field, FieldDifference, NONE};
 use harvester::codec::seal::Sealed;
 use harvester::codec::time;
@@ -19,6 +18,7 @@ use harvester::domain::engine::{Decisions, Disposition, Engine};
 use harvester::domain::event::ids::EntryId;
 use harvester::domain::event::{Entry, Event};
 use harvester::drive::driver::{Driver, Folded};
+use harvester::drive::explain;
 use harvester::shell::history::{History, Options};
 use serde_json::Value;
 

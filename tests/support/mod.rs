@@ -9,6 +9,7 @@ pub mod exchange;
 pub mod frames;
 pub mod fuzz;
 pub mod histories;
+pub mod html;
 pub mod lab;
 pub mod orders;
 pub mod proxy;

@@ -38,6 +38,16 @@ pub struct SourceArgs {
     pub redis: Option<String>,
 }
 
+impl SourceArgs {
+    /// Returns the sources as a title.
+    pub fn named(&self) -> String {
+        let paths = self.histories.iter().chain(&self.journal).chain(&self.decisions);
+        let mut names: Vec<String> = paths.map(|path| path.display().to_string()).collect();
+        names.extend(self.redis.as_ref().map(|_| "Redis".to_owned()));
+        names.join(" ")
+    }
+}
+
 /// The sources of an audit.
 pub struct Sources {
     pub histories: Vec<PathBuf>,

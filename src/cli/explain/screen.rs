@@ -1,10 +1,10 @@
 //! An explanation for people.
 
-use super::document::{Decided, Explanation, Outcome, Scene, Subject};
 use crate::cli::cell::text;
 use crate::codec::time;
 use crate::codec::view::PositionView;
 use crate::domain::event::ids::EntryId;
+use crate::drive::explain::{Decided, Explanation, Outcome, Scene, Subject};
 use crate::shell::terminal::{Screen, Tone};
 
 pub(super) fn show(explanation: &Explanation, screen: &mut Screen<'_>) -> anyhow::Result<()> {

@@ -4,140 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Context as _;
-use serde::Serialize;
 use serde_json::Value;
 
-use super::Compared;
-use super::variant::{FILL_MODEL, Fill, Made, Variant};
 use crate::cli::replay::rounded;
 use crate::codec::time;
-use crate::codec::view::{Counted, as_text};
-use crate::domain::units::{OutOfRange, Qty, Quote, RMultiple};
+use crate::drive::whatif::{Compared, FILL_MODEL, Fill, Sums, SymbolSums, ids, sums};
 use crate::shell::terminal::{Screen, Tone};
 
 /// More policies than this are shown by their totals only. [1]
 const WIDE_MAX: usize = 3;
-
-/// Sums over decisions.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-struct Sums {
-    decisions: u64,
-    filled: u64,
-    #[serde(rename = "realized_pnl", serialize_with = "as_text")]
-    pnl: Quote,
-    #[serde(rename = "realized_r", serialize_with = "as_text")]
-    r: RMultiple,
-}
-
-/// Sums over the decisions of one symbol.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-struct SymbolSums {
-    #[serde(flatten)]
-    sums: Sums,
-    #[serde(serialize_with = "as_text")]
-    qty: Qty,
-}
-
-impl Sums {
-    fn add(&mut self, made: &Made) -> Result<(), OutOfRange> {
-        self.decisions += 1;
-        if let Some(fill) = made.fill {
-            self.filled += 1;
-            self.pnl = self.pnl.plus(fill.pnl.unwrap_or(Quote::ZERO))?;
-            self.r = self.r.plus(fill.r.unwrap_or(RMultiple::ZERO))?;
-        }
-        Ok(())
-    }
-}
-
-impl SymbolSums {
-    fn add(&mut self, made: &Made) -> Result<(), OutOfRange> {
-        self.qty = self.qty.plus(made.decision.qty)?;
-        self.sums.add(made)
-    }
-}
-
-/// Returns a policy's sums: all, and by symbol.
-fn sums(variant: &Variant) -> anyhow::Result<(Sums, BTreeMap<String, SymbolSums>)> {
-    let mut all = Sums::default();
-    let mut symbols: BTreeMap<String, SymbolSums> = BTreeMap::new();
-    for made in &variant.made {
-        let fits = symbols
-            .entry(variant.engine.book(made.decision.book).name.to_string())
-            .or_default()
-            .add(made)
-            .and_then(|()| all.add(made));
-        fits.with_context(|| format!("the sums of {} do not fit a decimal", variant.name))?;
-    }
-    Ok((all, symbols))
-}
-
-fn ids(variant: &Variant) -> BTreeSet<&str> {
-    variant.made.iter().map(|made| &*made.decision.decision_id).collect()
-}
-
-/// The document of `--json`.
-#[derive(Serialize)]
-pub struct Document<'a> {
-    entries: u64,
-    fill_model: &'static str,
-    recorded: usize,
-    policies: Vec<PolicyResult<'a>>,
-}
-
-/// What one policy would have done.
-#[derive(Serialize)]
-struct PolicyResult<'a> {
-    name: &'a str,
-    policy: &'a str,
-    mode: &'static str,
-    total: Sums,
-    symbols: BTreeMap<String, SymbolSums>,
-    holds: Counted,
-    only_here: Vec<&'a str>,
-    only_in_the_first: Vec<&'a str>,
-    recorded_alike: usize,
-    decisions: Vec<DecisionResult<'a>>,
-}
-
-#[derive(Serialize)]
-struct DecisionResult<'a> {
-    payload: Value,
-    fill: Option<&'a Fill>,
-}
-
-impl<'a> Document<'a> {
-    pub fn of(compared: &'a Compared) -> anyhow::Result<Self> {
-        let first = compared.variants.first().map(ids).unwrap_or_default();
-        let result = |variant: &'a Variant| {
-            let (total, symbols) = sums(variant)?;
-            let own = ids(variant);
-            let decisions = variant
-                .made
-                .iter()
-                .map(|made| DecisionResult { payload: variant.payload(made), fill: made.fill.as_ref() });
-            let (policy, counters) = (variant.engine.policy(), &variant.engine.counters);
-            Ok(PolicyResult {
-                name: &variant.name,
-                policy: &policy.hash,
-                mode: policy.mode.name(),
-                total,
-                symbols,
-                holds: counters.holds().map(|(hold, n)| (hold.name(), n)).collect(),
-                only_here: own.difference(&first).copied().collect(),
-                only_in_the_first: first.difference(&own).copied().collect(),
-                recorded_alike: compared.recorded.iter().filter(|id| own.contains(&***id)).count(),
-                decisions: decisions.collect(),
-            })
-        };
-        Ok(Self {
-            entries: compared.entries,
-            fill_model: FILL_MODEL,
-            recorded: compared.recorded.len(),
-            policies: compared.variants.iter().map(result).collect::<anyhow::Result<_>>()?,
-        })
-    }
-}
 
 /// Writes every decision of every policy, one row each.
 pub fn write_csv(compared: &Compared, path: &Path) -> anyhow::Result<()> {

@@ -18,6 +18,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use percent_encoding::percent_decode_str;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
@@ -27,6 +28,9 @@ use super::host;
 
 /// Time limit for unfinished answers when the server stops.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
+/// A page loads its script, style and pictures from here, and nothing from anywhere else. Nothing is written in line.
+const CONTENT_SECURITY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+                                connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 /// Pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -49,6 +53,18 @@ impl Asked {
         Self { name: name.map(str::to_owned), query: query.to_owned() }
     }
 
+    /// Returns the value of a parameter of the query, decoded: `?at=02%3A07`. An empty one counts as absent.
+    pub fn value(&self, name: &str) -> Option<String> {
+        self.values().into_iter().find(|(known, value)| known == name && !value.is_empty()).map(|(_, value)| value)
+    }
+
+    /// Returns all parameters of the query, decoded, in their order.
+    pub fn values(&self) -> Vec<(String, String)> {
+        let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+        let pairs = self.query.split('&').filter(|pair| !pair.is_empty());
+        pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(n, v)| (decoded(n), decoded(v))).collect()
+    }
+
     /// Returns true if a switch of the query is on: `?all=1`.
     pub fn is_on(&self, switch: &str) -> bool {
         self.query
@@ -68,6 +84,10 @@ impl Page {
     pub fn json(status: u16, body: String) -> Self {
         Self { status, content_type: "application/json", body }
     }
+
+    pub fn html(status: u16, body: String) -> Self {
+        Self { status, content_type: "text/html; charset=utf-8", body }
+    }
 }
 
 impl IntoResponse for Page {
@@ -76,6 +96,9 @@ impl IntoResponse for Page {
         let headers = [
             (header::CONTENT_TYPE, HeaderValue::from_static(self.content_type)),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY)),
+            (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+            (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         ];
         (status, headers, self.body).into_response()
     }
@@ -105,6 +128,21 @@ impl Site {
                 .await
         };
         Self { router: self.router.route(path, get(answer)), hosts: self.hosts }
+    }
+
+    /// Sets the page for paths without a page of their own. It gets the path as its name.
+    #[must_use]
+    pub fn otherwise<F, A>(self, make: F) -> Self
+    where
+        F: Fn(Asked) -> A + Send + Sync + 'static,
+        A: Future<Output = Page> + Send + 'static,
+    {
+        let handler: Handler = Arc::new(move |asked| Box::pin(make(asked)));
+        let answer = async move |uri: Uri| {
+            handler(Asked { name: Some(uri.path().to_owned()), query: uri.query().unwrap_or_default().to_owned() })
+                .await
+        };
+        Self { router: self.router.fallback(answer), hosts: self.hosts }
     }
 
     /// Adds hosts that a request may be addressed to, in addition to the address that the server listens on.

@@ -6,17 +6,18 @@ use anyhow::{Context as _, bail};
 
 /// Makes sure that the programs which tests start are there.
 ///
-/// A Redis server is installed where that can be done without asking: by root, on Debian. Elsewhere, and where
+/// A Redis server and a browser are installed where that can be done without asking: by root, on Debian. Elsewhere, and where
 /// installing fails, it is said what to install; the tests that need it say so again.
 pub fn for_tests() -> anyhow::Result<()> {
     if !answers(program("python3").arg("--version")) {
         bail!("the tests of tools/producer need `python3`: install it (Debian: apt-get install python3)");
     }
+    browser();
     if answers(program("redis-server").arg("--version")) {
         return Ok(());
     }
     if is_root() && answers(program("apt-get").arg("--version")) {
-        let installed = install_redis_server();
+        let installed = install(&["redis-server"]).context("redis-server could not be installed");
         if let Err(error) = &installed {
             eprintln!("xtask: {error:#}");
         }
@@ -32,13 +33,23 @@ fn is_root() -> bool {
     program("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
-fn install_redis_server() -> anyhow::Result<()> {
+/// Installs the browser that the tests of the console drive, by root on Debian. Without one these tests skip.
+fn browser() {
+    if answers(program("chromedriver").arg("--version")) {
+        return;
+    }
+    if is_root() && answers(program("apt-get").arg("--version")) && install(&["chromium", "chromium-driver"]).is_ok() {
+        return;
+    }
+    eprintln!("xtask: there is no `chromedriver`: the tests of the console in a browser are skipped");
+}
+
+fn install(packages: &[&str]) -> anyhow::Result<()> {
     let apt = |args: &[&str]| {
         // With RUNLEVEL=1 the package does not start a server on the default port.
         let settings = [("DEBIAN_FRONTEND", "noninteractive"), ("RUNLEVEL", "1")];
         run(program("apt-get").args(args).envs(settings))
     };
-    apt(&["update", "--quiet"])
-        .and_then(|()| apt(&["install", "--quiet", "--yes", "--no-install-recommends", "redis-server"]))
-        .context("redis-server could not be installed")
+    apt(&["update", "--quiet"])?;
+    apt(&[&["install", "--quiet", "--yes", "--no-install-recommends"], packages].concat())
 }

@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use harvester::cli::audit;
 use harvester::cli::replay::{Request, replay};
-use harvester::cli::{audit, whatif};
 use harvester::codec::policy;
 use harvester::config::Config;
 use harvester::domain::engine::Decisions;
 use harvester::domain::event::Entry;
 use harvester::domain::event::ids::{EntryId, StreamId};
 use harvester::drive::projection::Projection;
+use harvester::drive::stop::Stop;
+use harvester::drive::whatif;
 use harvester::shell::history::{History, Input, Options, raw_scan};
 
 /// Entries that are decoded, then folded, at a time: enough that the clock costs nothing, few enough to stay in memory.
@@ -85,7 +87,7 @@ fn compared(file: &Path, config: &Config) -> anyhow::Result<Duration> {
         (1..=POLICIES).map(|n| Ok((format!("min_r 0.{n}"), policy::from_json(&format!("{{\"min_r\":\"0.{n}\"}}"))?)));
     let policies = policies.collect::<anyhow::Result<Vec<_>>>()?;
     let began = Instant::now();
-    whatif::fold_all(&[file.to_owned()], policies, false, config)?;
+    whatif::fold_all(&[file.to_owned()], policies, false, config, &Stop::never())?;
     Ok(began.elapsed())
 }
 

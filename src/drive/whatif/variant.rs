@@ -59,7 +59,7 @@ impl Variant {
     }
 
     /// Folds a batch. The policy stays the same from the first entry on: adoptions in the history are skipped.
-    pub(crate) fn fold(&mut self, batch: &EntryBatch) {
+    pub(super) fn fold(&mut self, batch: &EntryBatch) {
         batch.begin(&mut self.engine);
         for (entry, _) in &batch.entries {
             if let Ok(Event::Control(fact)) = &entry.content

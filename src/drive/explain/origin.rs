@@ -10,15 +10,17 @@ use crate::domain::book::state::parts_of_name;
 use crate::domain::engine::Decisions;
 use crate::domain::event::ids::EntryId;
 use crate::drive::driver::Driver;
+use crate::drive::stop::Stop;
 use crate::shell::history::{History, Input, Options};
 
 /// Returns the origins of each entry that the position of an explanation names. `None` if there is none, or the history
 /// cannot be read again.
-pub(super) fn origins(
+pub fn origins(
     explanation: &Explanation,
     sources: Vec<PathBuf>,
     raw: bool,
     config: &Config,
+    stop: &Stop,
 ) -> anyhow::Result<Option<Origins>> {
     let Some(position) = explanation.scene.as_ref().and_then(|scene| scene.position.as_ref()) else { return Ok(None) };
     let fields = position.inputs().into_iter().filter_map(|(_, field)| Some(&field?.entry));
@@ -37,6 +39,7 @@ pub(super) fn origins(
     let mut driver = Driver::new(config, Decisions::Recorded)?;
     let of_symbol = driver.intern(parts_of_name(&explanation.symbol).1);
     while let Some(at) = history.next_line()? {
+        stop.check()?;
         if at.id < first || at.duplicate {
             continue;
         }

@@ -1,5 +1,6 @@
 //! One decision: the numbers that it rests on, and its result.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -11,17 +12,20 @@ use crate::codec::chain::{self, Link};
 use crate::codec::{seal, state, time, view};
 use crate::config::Config;
 use crate::domain::book::position::Position;
-use crate::domain::book::rung::OutcomeKind;
+use crate::domain::book::rung::{DecisionRecord, OutcomeKind};
+use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
 use crate::drive::projection;
+use crate::drive::stop::Stop;
 use crate::shell::history::{History, Input, Options};
 
 /// Explains a decision that the rules make, or that the history has.
-pub(super) fn of_history(wanted: &str, sources: &[PathBuf], config: &Config) -> anyhow::Result<Explanation> {
+pub fn of_history(wanted: &str, sources: &[PathBuf], config: &Config, stop: &Stop) -> anyhow::Result<Explanation> {
     let emitted = emitted(wanted, sources, config)?;
     let cause = emitted.as_ref().and_then(|link| Some((link.cause()?.0.to_owned(), link.cause()?.1)));
     let mut found = None;
     let folded = fold(sources, config, None, |engine, entry, (ours, policy_since)| {
+        stop.check()?;
         let ours = ours.iter().find(|decision| decision.decision_id.starts_with(wanted));
         let is_cause = cause
             .as_ref()
@@ -83,7 +87,7 @@ fn emitted(wanted: &str, sources: &[PathBuf], config: &Config) -> anyhow::Result
 }
 
 /// Explains a decision of a store: the numbers that it was written with, and its result.
-pub(super) fn of_store(wanted: &str, dir: &Path) -> anyhow::Result<Explanation> {
+pub fn of_store(wanted: &str, dir: &Path) -> anyhow::Result<Explanation> {
     let (engine, rows) = projection::read(dir)?;
     let lines = state::decisions(&rows)?;
     let decision = lines
@@ -111,6 +115,17 @@ pub(super) fn of_store(wanted: &str, dir: &Path) -> anyhow::Result<Explanation> 
     Ok(Explanation { symbol, arithmetic: vec![r_net], scene: None, subject, origins: None })
 }
 
+/// Returns the results of all decisions of an engine's positions, by decision id.
+pub fn outcomes(engine: &Engine) -> BTreeMap<String, Outcome> {
+    let records = engine.books().flat_map(|book| book.book.positions()).flat_map(|position| {
+        position
+            .decisions
+            .iter()
+            .map(move |record| (record.decision_id.to_string(), Outcome::of_record(position, record)))
+    });
+    records.collect()
+}
+
 /// Returns the name of the book of a decision: that of its position, else its symbol.
 fn book_of(payload: &Value) -> &str {
     let position = payload["position_id"].as_str().unwrap_or_default();
@@ -122,6 +137,10 @@ impl Outcome {
     fn of<'a>(positions: impl Iterator<Item = &'a Position>, decision_id: &str) -> Option<Self> {
         let mut found = positions.flat_map(|position| position.decisions.iter().map(move |record| (position, record)));
         let (position, record) = found.find(|(_, record)| &*record.decision_id == decision_id)?;
+        Some(Self::of_record(position, record))
+    }
+
+    fn of_record(position: &Position, record: &DecisionRecord) -> Self {
         let fill = |entry: EntryId| {
             let change = position.changes.iter().find(|change| change.entry.id == entry)?;
             let price = change.price.map(|price| price.price.to_string());
@@ -139,11 +158,11 @@ impl Outcome {
             let fill = if outcome.what == OutcomeKind::Filled { fill(outcome.entry) } else { None };
             OutcomeEvent { what, entry: outcome.entry.to_string(), time: time::iso(outcome.entry.ms), fill }
         });
-        Some(Self {
+        Self {
             state: record.state.name(),
             expired: record.expired,
             plan_id: record.plan_id.to_string(),
             events: events.collect(),
-        })
+        }
     }
 }

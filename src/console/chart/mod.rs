@@ -1,0 +1,22 @@
+//! Charts as SVG.
+//!
+//! They are drawn here and not by a library: `plotters`, the one that was looked at, writes colours into each element and
+//! neither classes, nor links, nor titles. These charts follow the page's light or dark style, each mark leads to its
+//! entry, and a reader of the page's text gets the numbers.
+//!
+//! In reading order: `svg` (text that is escaped), `scale`, `position`, `equity` (profits of
+//! policies), `rungs` (R as a bar), `strip` (the history), `file` (a chart as a file of its own).
+
+mod equity;
+mod file;
+mod position;
+mod rungs;
+mod scale;
+mod strip;
+mod svg;
+
+pub use equity::{Series, equity};
+pub use file::alone;
+pub use position::{Lines, Mark, MarkKind, PositionChart, RungLine, Size, draw};
+pub use rungs::{Tick, bar};
+pub use strip::strip;

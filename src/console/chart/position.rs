@@ -1,0 +1,326 @@
+//! The life of a position: price and R on two axes, entry and rungs as lines, fills and decisions as marks, times in
+//! which something stood against it as bands, and below a lane for each reason to hold.
+
+use std::fmt::Write as _;
+
+use rust_decimal::prelude::ToPrimitive as _;
+
+use super::scale::{self, Scale};
+use super::svg::{Svg, at};
+use crate::codec::time;
+use crate::drive::life::{Band, HoldPoint, PricePoint, thinned};
+
+/// A rung as a line.
+#[derive(Clone, Debug)]
+pub struct RungLine {
+    pub r_text: String,
+    pub price: f64,
+    pub price_text: String,
+    pub state: String,
+}
+
+/// The lines that do not change over time, and what R is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Lines {
+    /// The entry price: number and text.
+    pub entry: Option<(f64, String)>,
+    /// Risk per unit and cost per unit; without them there is no axis of R. [quote per base]
+    pub risk: Option<(f64, f64)>,
+    pub is_short: bool,
+    pub rungs: Vec<RungLine>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MarkKind {
+    Decision,
+    Buy,
+    Sell,
+    /// A quantity that came from the exchange, without an order of ours.
+    Adopted,
+}
+
+/// An event at a time.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    pub kind: MarkKind,
+    /// [ms since 1970]
+    pub ms: u64,
+    pub price: Option<f64>,
+    pub title: String,
+    pub href: String,
+}
+
+/// Everything that the chart shows.
+pub struct PositionChart<'a> {
+    pub label: String,
+    pub prices: &'a [PricePoint],
+    /// [ms since 1970]
+    pub range_ms: (u64, u64),
+    pub lines: Lines,
+    pub marks: Vec<Mark>,
+    pub bands: &'a [Band],
+    pub holds: &'a [HoldPoint],
+}
+
+/// The space of a chart. Text has the same size in both: a narrow page gets a narrow chart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    Wide,
+    Narrow,
+}
+
+/// Lanes for holds; further ones share the last. [1]
+const LANES_MAX: usize = 8;
+const LANE_HEIGHT: f64 = 26.0;
+/// A rung further away than this share of the range of prices is named at the edge instead of drawn. [1]
+const FAR: f64 = 1.5;
+
+struct Area {
+    x: Scale,
+    y: Scale,
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
+}
+
+/// Draws the chart.
+pub fn draw(chart: &PositionChart<'_>, size: Size) -> String {
+    let (width, plot_height, left_margin, right_margin) = match size {
+        Size::Wide => (1120.0, 320.0, 74.0, 58.0),
+        Size::Narrow => (380.0, 240.0, 58.0, 34.0),
+    };
+    let lanes = lanes(chart.holds);
+    let (left, right, top) = (left_margin, width - right_margin, 20.0);
+    let bottom = top + plot_height;
+    let height = bottom + 26.0 + LANE_HEIGHT * lanes.len() as f64 + 4.0;
+    let (from_ms, to_ms) = (chart.range_ms.0, chart.range_ms.1.max(chart.range_ms.0 + 1000));
+    let (low, high) = range(chart);
+    let area = Area {
+        x: Scale::new((0.0, (to_ms - from_ms) as f64), (left, right)),
+        y: Scale::new((low, high), (bottom, top)),
+        left,
+        right,
+        top,
+        bottom,
+    };
+    let class = match size {
+        Size::Wide => "chart wide",
+        Size::Narrow => "chart narrow",
+    };
+    let mut svg = Svg::new(class, (width, height), &chart.label);
+    let x = |ms: u64| area.x.at(ms.clamp(from_ms, to_ms).saturating_sub(from_ms) as f64);
+    bands(&mut svg, chart, &area, x);
+    axes(&mut svg, chart, &area, (from_ms, to_ms), size);
+    if chart.prices.is_empty() {
+        svg.text("label none", (f64::midpoint(left, right), f64::midpoint(top, bottom)), "middle", "no price was seen");
+    } else {
+        let columns = (right - left) as usize;
+        svg.path("price", &price_path(&thinned(chart.prices, columns / 4), &area, x, to_ms), "");
+    }
+    rung_lines(&mut svg, chart, &area, size);
+    marks(&mut svg, chart, &area, x);
+    hold_lanes(&mut svg, chart, &lanes, &area, x, (from_ms, to_ms));
+    svg.finish()
+}
+
+/// Returns the range of prices: all prices, the entry, and the rungs that are not far away.
+fn range(chart: &PositionChart<'_>) -> (f64, f64) {
+    let prices = chart.prices.iter().filter_map(|point| point.price.to_f64());
+    let entry = chart.lines.entry.as_ref().map(|(price, _)| *price);
+    let marks = chart.marks.iter().filter_map(|mark| mark.price);
+    let all = prices.chain(entry).chain(marks);
+    let (mut low, mut high) = all.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), p| (low.min(p), high.max(p)));
+    if low > high {
+        let rungs = chart.lines.rungs.iter().map(|rung| rung.price);
+        (low, high) = rungs.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), p| (low.min(p), high.max(p)));
+    }
+    if low > high {
+        return (0.0, 1.0);
+    }
+    let reach = (high - low).max(high.abs() * 0.002) * FAR;
+    let near = chart.lines.rungs.iter().map(|rung| rung.price).filter(|p| *p <= high + reach && *p >= low - reach);
+    let near: Vec<f64> = near.collect();
+    for price in near {
+        (low, high) = (low.min(price), high.max(price));
+    }
+    let margin = ((high - low) * 0.07).max(high.abs() * 0.0005);
+    (low - margin, high + margin)
+}
+
+fn price_path(prices: &[PricePoint], area: &Area, x: impl Fn(u64) -> f64, to_ms: u64) -> String {
+    let mut d = String::new();
+    for point in prices {
+        let Some(price) = point.price.to_f64() else { continue };
+        let (x, y) = (at(x(point.ms)), at(area.y.at(price)));
+        // A price counts until the next one: the line is a staircase.
+        let _ = if d.is_empty() { write!(d, "M{x} {y}") } else { write!(d, "H{x}V{y}") };
+    }
+    let _ = write!(d, "H{}", at(x(to_ms)));
+    d
+}
+
+fn bands(svg: &mut Svg, chart: &PositionChart<'_>, area: &Area, x: impl Fn(u64) -> f64) {
+    for band in chart.bands {
+        let (from, to) = (x(band.from_ms), x(band.until_ms).max(x(band.from_ms) + 2.0));
+        let title = format!("{} from {} to {}", band.what, time::iso(band.from_ms), time::iso(band.until_ms));
+        svg.rect("band", (from, area.top), (to - from, area.bottom - area.top), &title);
+        svg.text("label band", (from + 3.0, area.top - 6.0), "start", band.what);
+    }
+}
+
+fn axes(svg: &mut Svg, chart: &PositionChart<'_>, area: &Area, range_ms: (u64, u64), size: Size) {
+    let (rows, columns) = match size {
+        Size::Wide => (6, 9),
+        Size::Narrow => (5, 3),
+    };
+    let (prices, places) = scale::ticks((area.y.from, area.y.to), rows);
+    for price in prices {
+        let y = area.y.at(price);
+        svg.line("grid", (area.left, y), (area.right, y));
+        svg.text("label", (area.left - 6.0, y + 4.0), "end", &format!("{price:.places$}"));
+    }
+    if let (Some((entry, _)), Some((risk, cost))) = (&chart.lines.entry, chart.lines.risk) {
+        let sign = if chart.lines.is_short { -1.0 } else { 1.0 };
+        let r_of = |price: f64| (sign * (price - entry) - cost) / risk;
+        let price_of = |r: f64| entry + sign * (r * risk + cost);
+        let (a, b) = (r_of(area.y.from), r_of(area.y.to));
+        let (values, places) = scale::ticks((a.min(b), a.max(b)), rows);
+        for r in values {
+            let y = area.y.at(price_of(r));
+            svg.line("tick", (area.right, y), (area.right + 4.0, y));
+            svg.text("label", (area.right + 7.0, y + 4.0), "start", &format!("{r:.places$}"));
+        }
+        svg.text("label unit", (area.right + 7.0, area.top - 6.0), "start", "R");
+    }
+    svg.text("label unit", (area.left - 6.0, area.top - 6.0), "end", "price");
+    let (times, are_days) = scale::times(range_ms, columns);
+    for ms in times {
+        let x = area.x.at(ms.saturating_sub(range_ms.0) as f64);
+        let iso = time::iso(ms);
+        let text = if are_days { iso.get(0..10) } else { iso.get(11..if ms % 60_000 == 0 { 16 } else { 19 }) };
+        svg.line("grid", (x, area.top), (x, area.bottom));
+        svg.text("label", (x, area.bottom + 15.0), "middle", text.unwrap_or(&iso));
+    }
+    svg.line("axis", (area.left, area.bottom), (area.right, area.bottom));
+}
+
+/// Draws entry and rungs, each with its price. Labels that would cover each other move apart.
+fn rung_lines(svg: &mut Svg, chart: &PositionChart<'_>, area: &Area, size: Size) {
+    let mut labels: Vec<(f64, String, &str)> = Vec::new();
+    let (mut above, mut below) = (Vec::new(), Vec::new());
+    if let Some((price, text)) = &chart.lines.entry {
+        let y = area.y.at(*price);
+        svg.line("entry", (area.left, y), (area.right, y));
+        labels.push((y, format!("entry {text}"), "label entry"));
+    }
+    for rung in &chart.lines.rungs {
+        let is_taken = !matches!(&*rung.state, "armed" | "refused" | "failed");
+        let (sign, class) = if is_taken { ("●", "label rung taken") } else { ("○", "label rung") };
+        let text = format!("{sign} {} R  {}", rung.r_text, rung.price_text);
+        if area.y.contains(rung.price) {
+            let y = area.y.at(rung.price);
+            svg.line(if is_taken { "rung taken" } else { "rung" }, (area.left, y), (area.right, y));
+            labels.push((y, format!("{text}  {}", rung.state), class));
+        } else if rung.price > area.y.to {
+            above.push(text);
+        } else {
+            below.push(text);
+        }
+    }
+    far(svg, "↑", above, (area.right - 4.0, area.top - 6.0), size);
+    far(svg, "↓", below, (area.right - 4.0, area.bottom - 6.0), size);
+    labels.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut last, step) = (f64::NEG_INFINITY, 13.0);
+    let is_narrow = size == Size::Narrow;
+    for (y, text, class) in labels {
+        let y = (y - 4.0).max(last + step).max(area.top + 10.0);
+        last = y;
+        let text = if is_narrow { text.replace("  ", " ") } else { text };
+        svg.text(class, (area.right - 4.0, y), "end", &text);
+    }
+}
+
+/// Names the rungs that are far away in one line at the edge; a narrow chart names the first one.
+fn far(svg: &mut Svg, arrow: &str, rungs: Vec<String>, place: (f64, f64), size: Size) {
+    let text = match (rungs.as_slice(), size) {
+        ([], _) => return,
+        ([only], _) => only.clone(),
+        ([first, rest @ ..], Size::Narrow) => format!("{first}, {} more", rest.len()),
+        (all, Size::Wide) => all.join(", "),
+    };
+    svg.text("label rung", place, "end", &format!("{arrow} {}", text.replace("  ", " ")));
+}
+
+fn marks(svg: &mut Svg, chart: &PositionChart<'_>, area: &Area, x: impl Fn(u64) -> f64) {
+    for mark in &chart.marks {
+        let x = x(mark.ms);
+        let y = mark.price.map_or(area.bottom - 8.0, |price| area.y.at(price).clamp(area.top, area.bottom));
+        svg.begin_link(&mark.href);
+        match mark.kind {
+            MarkKind::Decision => {
+                svg.line("decided", (x, area.top), (x, area.bottom));
+                let d = format!("M{} {}l7 7l-7 7l-7 -7Z", at(x), at(y - 7.0));
+                svg.path("mark decision", &d, &mark.title);
+            }
+            MarkKind::Buy => {
+                let d = format!("M{} {}l7 12h-14Z", at(x), at(y - 7.0));
+                svg.path("mark buy", &d, &mark.title);
+            }
+            MarkKind::Sell => {
+                let d = format!("M{} {}l7 -12h-14Z", at(x), at(y + 7.0));
+                svg.path("mark sell", &d, &mark.title);
+            }
+            MarkKind::Adopted => {
+                svg.rect("mark adopted", (x - 5.0, y - 5.0), (10.0, 10.0), &mark.title);
+            }
+        }
+        svg.end_link();
+    }
+}
+
+/// Returns the holds in the order in which they first came.
+fn lanes(holds: &[HoldPoint]) -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = Vec::new();
+    for hold in holds.iter().filter_map(|point| point.hold) {
+        if !names.contains(&hold) {
+            names.push(hold);
+        }
+    }
+    if names.len() > LANES_MAX {
+        names.truncate(LANES_MAX - 1);
+        names.push("others");
+    }
+    names
+}
+
+fn hold_lanes(
+    svg: &mut Svg,
+    chart: &PositionChart<'_>,
+    lanes: &[&'static str],
+    area: &Area,
+    x: impl Fn(u64) -> f64,
+    (from_ms, to_ms): (u64, u64),
+) {
+    let lane_of = |hold: &str| lanes.iter().position(|name| *name == hold).unwrap_or(lanes.len().saturating_sub(1));
+    let top = area.bottom + 26.0;
+    for (place, name) in lanes.iter().enumerate() {
+        let y = top + LANE_HEIGHT * place as f64;
+        svg.line("lane", (area.left, y + 20.0), (area.right, y + 20.0));
+        svg.text("label lane", (area.left, y + 10.0), "start", name);
+    }
+    let ends = chart.holds.iter().skip(1).map(|point| point.since.ms).chain([to_ms]);
+    for (point, end_ms) in chart.holds.iter().zip(ends) {
+        let Some(hold) = point.hold else { continue };
+        let y = top + LANE_HEIGHT * lane_of(hold) as f64;
+        let from = x(point.since.ms.max(from_ms));
+        let span = time::span(end_ms.saturating_sub(point.since.ms));
+        let title = format!("{hold} for {span}, from {}", time::iso(point.since.ms));
+        svg.rect("hold", (from, y + 14.0), ((x(end_ms) - from).max(1.5), 7.0), &title);
+    }
+    // A decision ends each hold.
+    for point in chart.holds.iter().filter(|point| point.hold.is_none()) {
+        let x = x(point.since.ms);
+        svg.line("decided", (x, top), (x, top + LANE_HEIGHT * lanes.len() as f64));
+    }
+}

@@ -1,0 +1,238 @@
+//! The frame of every page: navigation, the moment that is shown, and the ways to other moments.
+
+use std::sync::Arc;
+
+use super::address::{Address, part};
+use super::chart;
+use super::format::When;
+use super::pages::Audit;
+use crate::domain::engine::Engine;
+use crate::domain::event::ids::EntryId;
+use crate::drive::film::{Film, Origin};
+use crate::drive::sheet::Sheet;
+
+/// What a page is made from: the film, the moment, and the address.
+pub struct Scene<'a> {
+    pub film: &'a Film,
+    pub engine: Arc<Engine>,
+    /// The moment as it was asked for; `None` for the end.
+    pub at: Option<EntryId>,
+    pub here: Address,
+    pub base: &'a str,
+    pub title: &'a str,
+    /// `None` where no audit can run.
+    pub audit: Option<&'a Audit>,
+}
+
+impl Scene<'_> {
+    /// Returns the last entry up to which the page looks.
+    pub fn until(&self) -> EntryId {
+        self.at.unwrap_or(self.film.last)
+    }
+
+    /// Returns the time of the holds and ages: that of the moment, or of the last entry after which symbols are evaluated.
+    /// [ms since 1970]
+    pub fn now_ms(&self) -> u64 {
+        match self.at {
+            Some(at) if at.ms <= self.film.last.ms => at.ms.max(self.engine.evaluated_ms()),
+            _ => self.engine.evaluated_ms(),
+        }
+    }
+
+    pub fn parameter(&self, name: &str) -> &str {
+        self.here.query().iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+
+    /// Returns the address of another page at the same moment.
+    pub fn to(&self, path: &str) -> Address {
+        Address::new(format!("{}{path}", self.base), Vec::new()).with("at", self.parameter("at"))
+    }
+
+    pub fn entry(&self, id: &str) -> Address {
+        self.to(&format!("/console/entry/{}", part(id)))
+    }
+
+    pub fn position(&self, position_id: &str) -> Address {
+        self.to(&format!("/console/position/{}", part(position_id)))
+    }
+
+    pub fn decision(&self, decision_id: &str) -> Address {
+        self.to(&format!("/console/decision/{}", part(decision_id)))
+    }
+
+    /// Returns the positions at the moment.
+    pub fn sheet(&self, closed_too: bool) -> anyhow::Result<Sheet> {
+        let sheet = Sheet::of_at(&self.engine, &self.film.rows, None, closed_too, self.now_ms())?;
+        Ok(sheet.expect("all symbols were asked for"))
+    }
+}
+
+pub struct Tab {
+    pub name: &'static str,
+    pub href: Address,
+    pub is_here: bool,
+}
+
+/// A part of a long list. A page stays small, and its address names the part.
+pub struct Part {
+    /// Rows of all parts. [1]
+    pub rows: usize,
+    /// The first and last row of this part, from 1. [1]
+    pub shown: (usize, usize),
+    pub before: Option<Address>,
+    pub after: Option<Address>,
+}
+
+impl Part {
+    /// Cuts a list to the part that the address names (`?part=2`), of at most `size` rows.
+    pub fn of<T>(scene: &Scene<'_>, rows: &mut Vec<T>, size: usize) -> Self {
+        let all = rows.len();
+        let last = all.div_ceil(size).max(1);
+        let part = scene.parameter("part").parse().unwrap_or(1).clamp(1, last);
+        let (from, to) = ((part - 1) * size, (part * size).min(all));
+        rows.truncate(to);
+        rows.drain(..from);
+        let link =
+            |part: usize| scene.here.clone().with("part", &if part > 1 { part.to_string() } else { String::new() });
+        Self {
+            rows: all,
+            shown: (from + 1, to),
+            before: (part > 1).then(|| link(part - 1)),
+            after: (part < last).then(|| link(part + 1)),
+        }
+    }
+
+    pub fn is_whole(&self) -> bool {
+        self.before.is_none() && self.after.is_none()
+    }
+}
+
+/// The moment that is shown, and the ways to others.
+pub struct TimeBar {
+    pub is_past: bool,
+    /// The moment as it was typed.
+    pub typed: String,
+    pub shown: When,
+    pub first: When,
+    pub last: When,
+    pub first_ms: u64,
+    pub last_ms: u64,
+    pub shown_ms: u64,
+    /// Parameters that a form must keep.
+    pub kept: Vec<(String, String)>,
+    pub action: String,
+    pub earliest: Option<Address>,
+    pub before: Option<Address>,
+    pub after: Option<Address>,
+    pub latest: Option<Address>,
+    pub play: Option<Address>,
+    pub stop: Option<Address>,
+    /// An SVG.
+    pub strip: String,
+}
+
+pub struct Frame {
+    pub title: String,
+    pub base: String,
+    pub source: String,
+    pub tabs: Vec<Tab>,
+    /// `None` where there is no past.
+    pub time: Option<TimeBar>,
+    pub killed: bool,
+    pub mode: &'static str,
+    pub notices: Vec<String>,
+    /// The end that the page shows, if it shows the end of something that may grow.
+    pub follows: String,
+}
+
+/// The pages of the navigation: name, path, and beginnings of the paths that belong to it.
+const TABS: [(&str, &str, &str); 6] = [
+    ("Now", "/", "/"),
+    ("Positions", "/console/positions", "/console/position"),
+    ("Decisions", "/console/decisions", "/console/decision"),
+    ("Streams", "/console/streams", "/console/streams"),
+    ("What if", "/console/whatif", "/console/whatif"),
+    ("Audit", "/console/audit", "/console/audit"),
+];
+
+impl Frame {
+    /// Returns the frame of a page. The steps to other moments are those of a symbol, or of everything.
+    pub fn of(scene: &Scene<'_>, title: impl Into<String>, symbol: Option<&str>) -> Self {
+        let path = scene.here.path().strip_prefix(scene.base).unwrap_or_default().to_owned();
+        let tabs = TABS.iter().map(|(name, to, prefix)| Tab {
+            name,
+            href: scene.to(to),
+            is_here: if *prefix == "/" { path == "/" } else { path.starts_with(prefix) },
+        });
+        Self {
+            title: title.into(),
+            base: scene.base.to_owned(),
+            source: scene.title.to_owned(),
+            tabs: tabs.collect(),
+            time: scene.film.has_past().then(|| TimeBar::of(scene, symbol)),
+            killed: scene.engine.globals().killed,
+            mode: scene.engine.policy().mode.name(),
+            notices: scene.film.notices.clone(),
+            follows: match (&scene.film.origin, scene.at) {
+                (Origin::Journal(_), None) => format!("{}/{}", scene.film.last, scene.film.entries),
+                _ => String::new(),
+            },
+        }
+    }
+
+    /// Returns the frame of a page without a moment: an error.
+    pub fn plain(title: &str, base: &str, source: &str) -> Self {
+        let tabs = TABS.iter().map(|(name, to, _)| Tab {
+            name,
+            href: Address::new(format!("{base}{to}"), Vec::new()),
+            is_here: false,
+        });
+        Self {
+            title: title.to_owned(),
+            base: base.to_owned(),
+            source: source.to_owned(),
+            tabs: tabs.collect(),
+            time: None,
+            killed: false,
+            mode: "",
+            notices: Vec::new(),
+            follows: String::new(),
+        }
+    }
+}
+
+impl TimeBar {
+    fn of(scene: &Scene<'_>, symbol: Option<&str>) -> Self {
+        let film = scene.film;
+        let at = scene.until();
+        let (before, after) = film.around(at, symbol);
+        let here = scene.here.clone().with("play", "");
+        let to = |id: EntryId| {
+            // The last entry is the end, which needs no time.
+            if id >= film.last { here.clone().with("at", "") } else { here.clone().with("at", &id.to_string()) }
+        };
+        let is_playing = !scene.parameter("play").is_empty();
+        let kept = here.query().iter().filter(|(name, _)| name != "at").cloned().collect();
+        let decided: Vec<u64> = film.decisions.links.iter().map(|link| link.id.ms).collect();
+        let shown = at.min(film.last).max(film.first);
+        Self {
+            is_past: scene.at.is_some_and(|at| at < film.last),
+            typed: scene.parameter("at").to_owned(),
+            shown: When::of(scene.engine.globals().last),
+            first: When::of(film.first),
+            last: When::of(film.last),
+            first_ms: film.first.ms,
+            last_ms: film.last.ms,
+            shown_ms: shown.ms,
+            kept,
+            action: here.path().to_owned(),
+            earliest: (at > film.first).then(|| to(film.first)),
+            before: before.map(to),
+            after: after.map(to),
+            latest: scene.at.is_some_and(|at| at < film.last).then(|| here.clone().with("at", "")),
+            play: after.filter(|_| !is_playing).map(|id| to(id).with("play", "1")),
+            stop: is_playing.then(|| here.clone()),
+            strip: chart::strip(&film.parts, (film.first.ms, film.last.ms), &decided, shown.ms),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What needs someone: the worst first, each with the command that is the next step.
+
+use std::collections::BTreeMap;
+
+use super::Link;
+use crate::console::frame::Scene;
+use crate::drive::film::Origin;
+use crate::drive::sheet::Sheet;
+
+/// Symbols that a line names. [1]
+const NAMED_MAX: usize = 6;
+
+/// How much it matters: the order of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    Act,
+    Check,
+    Know,
+}
+
+impl Severity {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Act => "act",
+            Self::Check => "check",
+            Self::Know => "know",
+        }
+    }
+}
+
+/// One thing that needs someone.
+pub struct Need {
+    pub severity: Severity,
+    pub what: String,
+    pub who: Vec<Link>,
+    /// Further ones that are not named. [1]
+    pub more: usize,
+    /// A command. It changes nothing as it stands: what changes something is a dry run without `--yes`.
+    pub next: String,
+}
+
+/// Returns the list. `faults` are those of the chain. [1]
+pub fn needs(scene: &Scene<'_>, sheet: &Sheet, quarantined: u64, faults: usize) -> Vec<Need> {
+    let origin = &scene.film.origin;
+    let source = origin.arguments();
+    let mut needs = Vec::new();
+    let mut add = |severity, what: String, who: Vec<Link>, next: String| {
+        let more = who.len().saturating_sub(NAMED_MAX);
+        needs.push(Need { severity, what, who: who.into_iter().take(NAMED_MAX).collect(), more, next });
+    };
+    if sheet.killed {
+        let next = "harvester control kill off --reason \"…\"".to_owned();
+        add(Severity::Act, "The kill switch is set: nothing is harvested.".to_owned(), Vec::new(), next);
+    }
+    if faults > 0 {
+        let what = format!("The chain of decisions has {faults} {}.", if faults == 1 { "fault" } else { "faults" });
+        let link = Link { text: "decisions".to_owned(), href: scene.to("/console/decisions") };
+        add(Severity::Act, what, vec![link], format!("harvester audit {source}"));
+    }
+    if sheet.positions_unknown {
+        let what = "No source has ever reported a position. That is not the same as flat.".to_owned();
+        add(Severity::Act, what, Vec::new(), "harvester doctor".to_owned());
+    }
+    let link = |symbol: &str, id: &str| Link { text: symbol.to_owned(), href: scene.position(id) };
+    let open = || sheet.positions.iter().filter(|position| position.closed.is_none());
+    let with_flag = |flag: &str| -> Vec<Link> {
+        open().filter(|p| p.flags.iter().any(|of| of == flag)).map(|p| link(&p.symbol, &p.position_id)).collect()
+    };
+    for (flag, severity, what, next) in [
+        (
+            "diverged",
+            Severity::Act,
+            "The exchange reports another quantity",
+            "harvester reconcile --store DIR".to_owned(),
+        ),
+        (
+            "result_unknown",
+            Severity::Act,
+            "An order has no result, and its time is up",
+            format!("harvester explain SYMBOL {source}"),
+        ),
+        (
+            "history_gap",
+            Severity::Act,
+            "Entries of the history are missing",
+            "harvester control gap-accept SYMBOL --reason \"…\"".to_owned(),
+        ),
+        (
+            "rung_failed",
+            Severity::Check,
+            "A rung was refused too often and is given up",
+            format!("harvester explain SYMBOL {source}"),
+        ),
+        (
+            "risk_too_large",
+            Severity::Check,
+            "The risk per unit is above the entry price: its ATR may be a fraction",
+            format!("harvester whatif --policy as-fraction.toml {source}"),
+        ),
+        (
+            "risk_too_small",
+            Severity::Check,
+            "The risk per unit is very small: its ATR may be in another unit",
+            format!("harvester whatif --policy other.toml {source}"),
+        ),
+        (
+            "entry_price_disagrees",
+            Severity::Check,
+            "Exchange and fills state different entry prices",
+            format!("harvester explain SYMBOL {source}"),
+        ),
+    ] {
+        let who = with_flag(flag);
+        if !who.is_empty() {
+            add(severity, format!("{what} ({}).", who.len()), who, next);
+        }
+    }
+    let mut missing: BTreeMap<&str, Vec<Link>> = BTreeMap::new();
+    for position in open() {
+        for field in &position.missing {
+            missing.entry(field).or_default().push(link(&position.symbol, &position.position_id));
+        }
+    }
+    for (field, who) in missing {
+        let next = match origin {
+            Origin::Store(dir) => format!("harvester needs --store {}", dir.display()),
+            Origin::Histories(_) | Origin::Journal(_) => "harvester needs --store DIR".to_owned(),
+        };
+        add(Severity::Act, format!("{} open positions lack {field}.", who.len()), who, next);
+    }
+    let held_by = |hold: &str| -> Vec<Link> {
+        open().filter(|p| p.hold.as_deref() == Some(hold)).map(|p| link(&p.symbol, &p.position_id)).collect()
+    };
+    for (hold, what) in
+        [("stale_price", "have a price that is too old"), ("stale_position", "were not confirmed for too long")]
+    {
+        let who = held_by(hold);
+        if !who.is_empty() {
+            add(Severity::Act, format!("{} open positions {what}.", who.len()), who, "harvester doctor".to_owned());
+        }
+    }
+    let who = held_by("price_jump");
+    if !who.is_empty() {
+        let what = format!("{} positions wait for a second price: the last one jumped.", who.len());
+        add(Severity::Know, what, who, format!("harvester explain SYMBOL {source}"));
+    }
+    if quarantined > 0 {
+        let next = "harvester quarantine list --store DIR".to_owned();
+        let link = Link { text: "quarantine".to_owned(), href: scene.to("/console/streams") };
+        add(Severity::Check, format!("{quarantined} entries are in quarantine."), vec![link], next);
+    }
+    if !sheet.unconfirmed.is_empty() {
+        let what = format!(
+            "{} positions were seen once and are not confirmed: {}.",
+            sheet.unconfirmed.len(),
+            sheet.unconfirmed.join(" ")
+        );
+        add(Severity::Know, what, Vec::new(), "harvester reconcile --store DIR".to_owned());
+    }
+    needs.sort_by_key(|need| need.severity);
+    needs
+}

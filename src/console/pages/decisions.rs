@@ -1,0 +1,204 @@
+//! Decisions: the chain as it was verified, and what became of each decision.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use askama::Template;
+use rust_decimal::Decimal;
+
+use crate::codec::chain::Link;
+use crate::codec::time;
+use crate::console::address::Address;
+use crate::console::format::{self, Number, When};
+use crate::console::frame::{Frame, Part, Scene};
+use crate::drive::explain::{Outcome, decision::outcomes};
+use crate::drive::stop::Stop;
+use crate::shell::web::Asked;
+
+/// Rows of one part of the table. [1]
+const ROWS_SHOWN: usize = 80;
+/// Faults that are listed. [1]
+const FAULTS_SHOWN: usize = 100;
+
+/// One decision.
+#[derive(Clone)]
+pub struct Row {
+    pub seq: u64,
+    pub when: Option<When>,
+    pub symbol: String,
+    pub href: Address,
+    pub decision_id: String,
+    pub side: String,
+    pub qty: Number,
+    pub share: String,
+    pub rungs: String,
+    pub r: Number,
+    pub mark: Number,
+    pub mode: String,
+    pub outcome: String,
+    /// From the cause to the emission.
+    pub delay: String,
+    /// How much worse than the mark it was filled. [basis points]
+    pub slippage: Option<Decimal>,
+    /// Hash, signature and order: true if it was verified, false if it is a fault, `None` if there is nothing to verify.
+    pub hash: bool,
+    pub signature: Option<bool>,
+    pub order: bool,
+    pub faults: Vec<String>,
+}
+
+/// A fault of the chain that belongs to no listed decision.
+struct FaultRow {
+    what: &'static str,
+    seq: Option<u64>,
+    entry: Option<(String, Address)>,
+    why: String,
+}
+
+#[derive(Template)]
+#[template(path = "decisions.html")]
+struct DecisionsPage {
+    frame: Frame,
+    rows: Vec<Row>,
+    part: Part,
+    total: usize,
+    verdict: &'static str,
+    verdict_text: String,
+    is_recorded: bool,
+    made_beside: usize,
+    head_seq: u64,
+    head_hash: String,
+    good: u64,
+    bad: u64,
+    unchecked: u64,
+    unsigned: u64,
+    faults: Vec<FaultRow>,
+    text: String,
+    modes: Vec<(String, bool)>,
+    outcomes: Vec<(String, bool)>,
+    kept: Vec<(String, String)>,
+    audit: String,
+}
+
+/// Returns the decisions up to the moment, in the order of the chain.
+pub fn rows(scene: &Scene<'_>) -> Vec<Row> {
+    let outcomes = outcomes(&scene.engine);
+    let until = scene.until();
+    let of_past = |link: &&Link| link.cause().map_or(link.id, |(_, id)| id) <= until;
+    scene.film.decisions.links.iter().filter(of_past).map(|link| Row::of(scene, link, &outcomes)).collect()
+}
+
+/// Returns the result of the verification as one word and one sentence.
+pub fn verdict(scene: &Scene<'_>) -> (&'static str, String) {
+    let chain = &scene.film.decisions;
+    let faults = chain.tampered.len() + chain.duplicated.len();
+    match (chain.links.len(), faults) {
+        (0, 0) => ("empty", "No decision was made.".to_owned()),
+        (links, 0) => ("whole", format!("{links} decisions: each hash is right, and each follows the one before it.")),
+        (_, 1) => ("broken", "1 fault.".to_owned()),
+        (_, faults) => ("broken", format!("{faults} faults.")),
+    }
+}
+
+/// Makes the page.
+pub fn decisions(scene: &Scene<'_>, _: &Asked, _: &Stop) -> anyhow::Result<String> {
+    let chain = &scene.film.decisions;
+    let all = rows(scene);
+    let (verdict, verdict_text) = verdict(scene);
+    let choice = |name: &str, of: fn(&Row) -> &String| -> Vec<(String, bool)> {
+        let values: BTreeSet<&String> = all.iter().map(of).collect();
+        values.into_iter().map(|value| (value.clone(), *value == scene.parameter(name))).collect()
+    };
+    let (modes, outcomes) = (choice("mode", |row| &row.mode), choice("outcome", |row| &row.outcome));
+    let wanted = |name: &str| Some(scene.parameter(name)).filter(|value| !value.is_empty());
+    let total = all.len();
+    let passes = |row: &Row| {
+        let text = wanted("q").map(str::to_uppercase);
+        text.is_none_or(|text| {
+            row.symbol.to_uppercase().contains(&text) || row.decision_id.to_uppercase().starts_with(&text)
+        }) && wanted("mode").is_none_or(|mode| row.mode == mode)
+            && wanted("outcome").is_none_or(|outcome| row.outcome == outcome)
+    };
+    let faults = chain.tampered.iter().take(FAULTS_SHOWN).map(|fault| FaultRow {
+        what: fault.what.name(),
+        seq: fault.seq,
+        entry: fault.entry.map(|id| (id.to_string(), scene.entry(&id.to_string()))),
+        why: fault.why.clone(),
+    });
+    let mut rows: Vec<Row> = all.into_iter().filter(passes).rev().collect();
+    let page = DecisionsPage {
+        part: Part::of(scene, &mut rows, ROWS_SHOWN),
+        rows,
+        total,
+        verdict,
+        verdict_text,
+        is_recorded: scene.film.is_recorded,
+        made_beside: scene.film.made_beside,
+        head_seq: chain.head.seq,
+        head_hash: chain.head.hash.to_string(),
+        good: chain.signatures.good,
+        bad: chain.signatures.bad,
+        unchecked: chain.signatures.unchecked,
+        unsigned: chain.signatures.none,
+        faults: faults.collect(),
+        text: scene.parameter("q").to_owned(),
+        modes,
+        outcomes,
+        kept: scene.here.query().iter().filter(|(name, _)| name == "at").cloned().collect(),
+        audit: format!("harvester audit {}", scene.film.origin.arguments()),
+        frame: Frame::of(scene, "Decisions", None),
+    };
+    Ok(page.render()?)
+}
+
+impl Row {
+    fn of(scene: &Scene<'_>, link: &Link, outcomes: &BTreeMap<String, Outcome>) -> Self {
+        let film = scene.film;
+        let of_link = |entry: &Option<crate::domain::event::ids::EntryId>, seq: Option<u64>| {
+            *entry == Some(link.id) || (entry.is_none() && seq == Some(link.seq))
+        };
+        let faults: Vec<&crate::codec::chain::Tampered> =
+            film.decisions.tampered.iter().filter(|fault| of_link(&fault.entry, fault.seq)).collect();
+        let has = |names: &[&str]| faults.iter().any(|fault| names.contains(&fault.what.name()));
+        let cause = link.cause().map(|(_, id)| id);
+        let outcome = outcomes.get(link.decision_id());
+        let rungs: Vec<&str> = match link.object.get("rungs") {
+            Some(serde_json::Value::Array(rungs)) => rungs.iter().filter_map(serde_json::Value::as_str).collect(),
+            _ => Vec::new(),
+        };
+        let delay = cause.filter(|_| film.is_recorded).map(|cause| link.id.ms.saturating_sub(cause.ms));
+        Self {
+            seq: link.seq,
+            when: cause.or(Some(link.id)).map(When::of),
+            symbol: link.text("symbol").to_owned(),
+            href: scene.decision(link.decision_id()),
+            decision_id: link.decision_id().to_owned(),
+            side: link.text("side").to_owned(),
+            qty: Number::of(link.text("qty")),
+            share: link.text("close_fraction").to_owned(),
+            rungs: rungs.join(", "),
+            r: Number::of(link.text("r_net")),
+            mark: Number::of(link.text("mark_price")),
+            mode: link.text("mode").to_owned(),
+            outcome: outcome.map_or("none", |outcome| outcome.state).to_owned(),
+            delay: delay.map_or_else(String::new, time::span),
+            slippage: outcome.and_then(|outcome| slippage(link, outcome)),
+            hash: !has(&["payload", "hash", "unreadable", "outside"]),
+            signature: match (&link.signature, has(&["signature"])) {
+                (_, true) => Some(false),
+                (Some(_), false) if film.decisions.signatures.good > 0 => Some(true),
+                (Some(_) | None, false) => None,
+            },
+            order: !has(&["previous", "seq", "order", "fork", "gap", "id", "twin", "anchor"]),
+            faults: faults.iter().map(|fault| format!("{}: {}", fault.what.name(), fault.why)).collect(),
+        }
+    }
+}
+
+/// Returns how much worse than the mark of the decision the first fill was. [basis points]
+fn slippage(link: &Link, outcome: &Outcome) -> Option<Decimal> {
+    let mark = format::decimal(link.text("mark_price"))?;
+    let fill = outcome.events.iter().find_map(|event| event.fill.as_ref()?.price.as_ref());
+    let fill = format::decimal(fill?)?;
+    let worse = if link.text("side") == "SELL" { mark.checked_sub(fill)? } else { fill.checked_sub(mark)? };
+    Some(worse.checked_div(mark)?.checked_mul(Decimal::from(10_000))?.round_dp(1))
+}

@@ -1,0 +1,24 @@
+//! A page with one message: an error, or an address without a page.
+
+use askama::Template;
+
+use crate::console::frame::{Frame, Scene};
+
+#[derive(Template)]
+#[template(path = "message.html")]
+struct MessagePage<'a> {
+    frame: Frame,
+    /// 0 for a page that is no error.
+    status: u16,
+    says: &'a str,
+}
+
+/// Makes a page with a message. `base` is the prefix of addresses, `source` the title of the console.
+pub fn message(title: &str, says: &str, status: u16, (base, source): (&str, &str)) -> Result<String, askama::Error> {
+    MessagePage { frame: Frame::plain(title, base, source), status, says }.render()
+}
+
+/// Makes a page for something that does not exist yet at the moment, with the ways to other moments.
+pub fn not_yet(scene: &Scene<'_>, says: &str, symbol: Option<&str>) -> Result<String, askama::Error> {
+    MessagePage { frame: Frame::of(scene, "Not yet", symbol), status: 0, says }.render()
+}

@@ -1,0 +1,80 @@
+//! The pages: each is a value with a template that the compiler checks.
+
+mod attention;
+mod audit;
+mod decision;
+mod decisions;
+mod entry;
+mod message;
+mod now;
+mod position;
+mod positions;
+mod streams;
+mod whatif;
+
+pub use audit::{Audit, Audited, audit, audit_file};
+pub use decision::decision;
+pub use decisions::decisions;
+pub use entry::entry;
+pub use message::message;
+pub use now::now;
+pub use position::{chart_file, position};
+pub use positions::positions;
+pub use streams::streams;
+pub use whatif::{equity_file, whatif, whatif_file};
+
+/// The page has nothing to show: a position, decision or entry does not exist at the moment.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Missing(pub String);
+
+use super::address::Address;
+use super::format::{Number, When};
+use super::frame::Scene;
+use crate::codec::view::{PositionView, Sourced};
+use crate::domain::event::ids::EntryId;
+
+/// A text that leads somewhere.
+#[derive(Clone, Debug)]
+pub struct Link {
+    pub text: String,
+    pub href: Address,
+}
+
+/// A value with the entry that it came from.
+pub struct Field {
+    pub number: Number,
+    pub source: String,
+    pub when: Option<When>,
+    pub href: Address,
+}
+
+impl Field {
+    fn of(scene: &Scene<'_>, field: &Sourced) -> Self {
+        Self {
+            number: Number::of(&field.value),
+            source: field.source.clone(),
+            when: When::of_text(&field.entry),
+            href: scene.entry(&field.entry),
+        }
+    }
+}
+
+/// Returns the name of the book of a position.
+fn book_of(view: &PositionView) -> &str {
+    view.position_id.rsplit_once('@').map_or(&view.symbol, |(book, _)| book)
+}
+
+/// Returns how severe a hold is for people: `bad`, `warn` or nothing.
+fn tone_of(hold: Option<&str>) -> &'static str {
+    match hold {
+        None | Some("below_min_r" | "no_rung" | "retry_wait" | "below_minimum" | "rate_limited") => "",
+        Some("killed" | "history_gap" | "diverged" | "awaiting_result" | "out_of_range") => "bad",
+        Some(_) => "warn",
+    }
+}
+
+/// Returns how long ago an entry was. [ms]
+fn age_ms(now_ms: u64, id: EntryId) -> u64 {
+    now_ms.saturating_sub(id.ms)
+}

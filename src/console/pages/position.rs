@@ -1,0 +1,418 @@
+//! One position: why it is held, its life as a chart, its fields with their entries, the arithmetic, the story.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use askama::Template;
+use rust_decimal::Decimal;
+
+use super::message::not_yet;
+use super::{Field, Link, Missing, age_ms, book_of, tone_of};
+use crate::codec::shown;
+use crate::codec::time;
+use crate::codec::view::{Fill, PositionView};
+use crate::console::address::Address;
+use crate::console::chart::{self, Lines, Mark, MarkKind, PositionChart, RungLine, Size};
+use crate::console::format::{self, Number, When};
+use crate::console::frame::{Frame, Scene};
+use crate::domain::event::ids::EntryId;
+use crate::drive::explain::{Explanation, Later, Origins, Subject, origins};
+use crate::drive::film::held_since;
+use crate::drive::life::{Life, life};
+use crate::drive::sheet::Sheet;
+use crate::drive::stop::Stop;
+use crate::shell::web::Asked;
+
+/// Changes of a story that a page lists; the first and the last ones. [1]
+const STORY_SHOWN: usize = 120;
+/// Raw entries that a page contains; the others are one link away. [bytes]
+const RAW_BYTES_MAX: usize = 40_000;
+
+/// A field that the evaluation rests on, with its origin.
+pub struct FieldRow {
+    pub name: &'static str,
+    /// `None` if it is missing.
+    pub field: Option<Field>,
+    pub streams: String,
+    pub shapes: String,
+    pub age: String,
+}
+
+/// Other positions with the same hold.
+pub struct HeldBy {
+    pub hold: String,
+    pub positions: u64,
+    pub href: Address,
+}
+
+impl HeldBy {
+    /// Returns the counts with links to the positions at a moment.
+    pub fn of(scene: &Scene<'_>, others: BTreeMap<&'static str, u64>, at: &str) -> Vec<Self> {
+        let list = scene.to("/console/positions");
+        let list = if scene.film.has_past() { list.with("at", at) } else { list };
+        let of = |(hold, positions): (&str, u64)| Self {
+            hold: hold.to_owned(),
+            positions,
+            href: list.clone().with("hold", hold),
+        };
+        others.into_iter().map(of).collect()
+    }
+}
+
+struct FillRow {
+    when: Option<When>,
+    href: Address,
+    side: String,
+    qty: Number,
+    price: Option<Number>,
+    source: String,
+    order: String,
+}
+
+struct RungRow {
+    r: String,
+    price: String,
+    away: Option<Decimal>,
+    fraction: String,
+    state: String,
+    decision: Option<Link>,
+}
+
+struct StoryRow {
+    when: When,
+    href: Address,
+    cause: String,
+    /// Field, before, after.
+    changes: Vec<(String, String, String)>,
+    raw: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "position.html")]
+struct PositionPage {
+    frame: Frame,
+    view: PositionView,
+    is_open: bool,
+    opened: Option<When>,
+    closed: Option<When>,
+    hold: String,
+    tone: &'static str,
+    since: Option<(When, String)>,
+    why: Vec<String>,
+    later: Option<Later>,
+    charts: Vec<String>,
+    prices_seen: u64,
+    bar: String,
+    fields: Vec<FieldRow>,
+    arithmetic: Vec<String>,
+    rungs: Vec<RungRow>,
+    fills: Vec<FillRow>,
+    story: Vec<StoryRow>,
+    story_cut: usize,
+    siblings: Vec<(Link, PositionView, bool)>,
+    others: Vec<HeldBy>,
+    policy: String,
+    command: String,
+    qty: Number,
+    pnl: Option<Number>,
+    realized: Option<Number>,
+    risk: Option<Number>,
+    r: Option<Number>,
+}
+
+/// Makes the page.
+pub fn position(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result<String> {
+    let wanted = asked.name.as_deref().unwrap_or_default();
+    let sheet = scene.sheet(true)?;
+    // The name of a symbol leads to its open position, else to the last one.
+    let found = found(&sheet, wanted);
+    let film = scene.film;
+    let Some(view) = found.cloned() else {
+        let end = film.state(None, stop)?;
+        let all = Sheet::of(&end, &film.rows, None, true)?.map_or_else(Vec::new, |sheet| sheet.positions);
+        let later = all
+            .iter()
+            .find(|position| position.position_id == wanted || position.symbol == wanted.trim().to_uppercase());
+        let later = later.ok_or_else(|| Missing(format!("There is no position {wanted}.")))?;
+        let opened = When::of_text(&later.opened).unwrap_or_default();
+        let says = format!("{} was opened later, at {}.", later.position_id, opened.iso);
+        return Ok(not_yet(scene, &says, Some(&later.symbol))?);
+    };
+    let is_open = view.closed.is_none();
+    let closed: Option<EntryId> = view.closed.as_ref().and_then(|id| id.parse().ok());
+    let (lived, range_ms) = lived(scene, &view, stop)?;
+
+    let subject = Subject::Symbol { asked: None, later: None };
+    let policy_since = film.policy_since(scene.until());
+    let mut explanation = Explanation::of(&scene.engine, book_of(&view), policy_since, subject)?;
+    if film.has_past() {
+        explanation.origins = origins(&explanation, film.origin.sources(), false, &film.config, stop)?;
+    }
+    let Explanation { arithmetic, scene: seen, origins, .. } = explanation;
+    let seen = seen.ok_or_else(|| anyhow::anyhow!("{} has no explanation", view.symbol))?;
+    let is_explained = seen.position.as_ref().is_some_and(|position| position.position_id == view.position_id);
+    let none = Origins::new();
+    let since = held_since(&scene.engine).get(&view.position_id).copied().filter(|_| is_open);
+    let rungs = rung_lines(&view, &seen.policy.cost_bps);
+    let rung_rows = view.rungs.iter().map(|rung| {
+        let price = rungs.iter().find(|line| line.r_text == rung.r);
+        let mark = view.mark_price.as_ref().map(|mark| &mark.value);
+        RungRow {
+            r: rung.r.clone(),
+            price: price.map_or_else(String::new, |line| line.price_text.clone()),
+            away: mark.zip(price).and_then(|(mark, line)| format::away(mark, &line.price_text)),
+            fraction: rung.fraction.clone(),
+            state: rung.state.clone(),
+            decision: rung.decision_id.as_ref().map(|id| Link { text: short_id(id), href: scene.decision(id) }),
+        }
+    });
+    let rung_rows: Vec<RungRow> = rung_rows.collect();
+    let drawn = draw(scene, &view, &lived, (rungs, &seen.policy.cost_bps), range_ms);
+    let (story, story_cut) = story(scene, &lived);
+    let siblings = of_siblings(scene, &sheet.positions, &view);
+    let page = PositionPage {
+        is_open,
+        opened: When::of_text(&view.opened),
+        closed: closed.map(When::of),
+        hold: match (&view.hold, is_open) {
+            (Some(hold), _) => hold.clone(),
+            (None, true) => "nothing".to_owned(),
+            (None, false) => "closed".to_owned(),
+        },
+        tone: tone_of(view.hold.as_deref()),
+        since: since.map(|id| (When::of(id), time::span(age_ms(scene.now_ms(), id)))),
+        why: if is_open { seen.why } else { Vec::new() },
+        later: Later::of(&scene.engine, book_of(&view), scene.now_ms()).filter(|_| is_open),
+        charts: drawn,
+        prices_seen: lived.prices_seen,
+        bar: super::positions::bar(&view),
+        fields: fields(scene, &view, origins.as_ref().filter(|_| is_explained).unwrap_or(&none)),
+        arithmetic: if is_open { arithmetic } else { Vec::new() },
+        rungs: rung_rows,
+        fills: view.fills.iter().map(|fill| FillRow::of(scene, fill)).collect(),
+        story,
+        story_cut,
+        siblings,
+        others: HeldBy::of(scene, seen.others, scene.parameter("at")),
+        policy: format!("{}… ({})", seen.policy.hash.get(..12).unwrap_or_default(), seen.policy.mode),
+        command: command(scene, book_of(&view)),
+        qty: Number::of(&view.qty),
+        pnl: Number::of_option(view.unrealized_pnl.as_ref()),
+        realized: Number::of_option(view.realized_pnl.as_ref()),
+        risk: Number::of_option(view.entry_risk_usdt.as_ref()),
+        r: Number::of_option(view.r_net.as_ref()),
+        frame: Frame::of(scene, format!("{} {}", view.symbol, view.side), Some(&view.symbol)),
+        view,
+    };
+    Ok(page.render()?)
+}
+
+fn short_id(id: &str) -> String {
+    id.get(..12).unwrap_or(id).to_owned()
+}
+
+/// Returns the command that explains the same.
+fn command(scene: &Scene<'_>, symbol: &str) -> String {
+    let at = scene.parameter("at");
+    let at = if at.is_empty() { String::new() } else { format!(" --at \"{at}\"") };
+    format!("harvester explain {symbol}{at} {}", scene.film.origin.arguments())
+}
+
+/// Returns the fields that an evaluation rests on, with their streams and shapes.
+pub fn fields(scene: &Scene<'_>, view: &PositionView, origins: &Origins) -> Vec<FieldRow> {
+    let row = |(name, field): (&'static str, Option<&crate::codec::view::Sourced>)| {
+        let of = field.and_then(|field| origins.get(&field.entry));
+        let mut streams: Vec<&str> = of.into_iter().flatten().map(|origin| &*origin.stream).collect();
+        let mut shapes: Vec<&str> = of.into_iter().flatten().map(|origin| origin.shape).collect();
+        streams.dedup();
+        shapes.dedup();
+        let id: Option<EntryId> = field.and_then(|field| field.entry.parse().ok());
+        FieldRow {
+            name,
+            field: field.map(|field| Field::of(scene, field)),
+            streams: streams.join(" "),
+            shapes: shapes.join(" "),
+            age: id.map_or_else(String::new, |id| time::span(age_ms(scene.now_ms(), id))),
+        }
+    };
+    view.inputs().into_iter().map(row).collect()
+}
+
+/// Returns the price of each rung: entry ± (r × risk per unit + cost per unit), exactly.
+fn rung_lines(view: &PositionView, cost_bps: &str) -> Vec<RungLine> {
+    let number = |text: &str| format::decimal(text);
+    let parts = || {
+        let entry = number(&view.entry_price.as_ref()?.value)?;
+        let risk = number(view.risk_price.as_ref()?)?;
+        let cost = entry.checked_mul(number(cost_bps)?)?.checked_div(Decimal::from(10_000))?;
+        Some((entry, risk, cost))
+    };
+    let Some((entry, risk, cost)) = parts() else { return Vec::new() };
+    let line = |rung: &crate::codec::view::Rung| {
+        let distance = number(&rung.r)?.checked_mul(risk)?.checked_add(cost)?;
+        let price = if is_short(view) { entry.checked_sub(distance)? } else { entry.checked_add(distance)? };
+        let price_text = price.normalize().to_string();
+        (price > Decimal::ZERO).then_some(RungLine {
+            r_text: rung.r.clone(),
+            price: format::float(&price_text)?,
+            price_text,
+            state: rung.state.clone(),
+        })
+    };
+    view.rungs.iter().filter_map(line).collect()
+}
+
+fn is_short(view: &PositionView) -> bool {
+    view.side == "SHORT"
+}
+
+/// Draws the chart for wide and for narrow pages.
+fn draw(
+    scene: &Scene<'_>,
+    view: &PositionView,
+    lived: &Life,
+    (rungs, cost_bps): (Vec<RungLine>, &str),
+    range_ms: (u64, u64),
+) -> Vec<String> {
+    if !scene.film.has_past() {
+        return Vec::new();
+    }
+    let entry = view.entry_price.as_ref();
+    let entry = entry.and_then(|field| Some((format::float(&field.value)?, field.value.clone())));
+    let risk = view.risk_price.as_ref().and_then(|risk| format::float(risk)).filter(|risk| *risk > 0.0);
+    let cost_bps = format::float(cost_bps).unwrap_or(0.0);
+    let risk = risk.zip(entry.as_ref()).map(|(risk, (entry, _))| (risk, entry * cost_bps / 10_000.0));
+    let mut marks: Vec<Mark> = view.fills.iter().filter_map(|fill| fill_mark(scene, fill)).collect();
+    let decided = scene.film.decisions.links.iter().filter(|link| link.text("position_id") == view.position_id);
+    marks.extend(decided.filter_map(|link| {
+        let (_, cause) = link.cause()?;
+        let text = |key: &str| link.text(key).to_owned();
+        (cause <= scene.until()).then(|| Mark {
+            kind: MarkKind::Decision,
+            ms: cause.ms,
+            price: format::float(link.text("mark_price")),
+            title: format!(
+                "decision {}: {} {} at {} R, mark {}, {}",
+                link.seq,
+                text("side"),
+                text("qty"),
+                text("r_net"),
+                text("mark_price"),
+                time::iso(cause.ms)
+            ),
+            href: scene.decision(link.decision_id()).to_string(),
+        })
+    }));
+    let chart = PositionChart {
+        label: format!("price and R of {} over time, with entry, rungs, fills and decisions", view.position_id),
+        prices: &lived.prices,
+        range_ms,
+        lines: Lines { entry, risk, is_short: is_short(view), rungs },
+        marks,
+        bands: &lived.bands,
+        holds: &lived.holds,
+    };
+    [Size::Wide, Size::Narrow].map(|size| chart::draw(&chart, size)).into()
+}
+
+fn fill_mark(scene: &Scene<'_>, fill: &Fill) -> Option<Mark> {
+    let id: EntryId = fill.entry.parse().ok()?;
+    let source = fill.source.as_deref().unwrap_or("unknown");
+    let kind = match (source, &*fill.side) {
+        ("exchange" | "snapshot", _) => MarkKind::Adopted,
+        (_, "SELL") => MarkKind::Sell,
+        (_, _) => MarkKind::Buy,
+    };
+    let price = fill.price.as_deref().unwrap_or("unknown price");
+    Some(Mark {
+        kind,
+        ms: id.ms,
+        price: fill.price.as_ref().and_then(|price| format::float(price)),
+        title: format!("{} {} at {price} ({source}), {}", fill.side, fill.qty, time::iso(id.ms)),
+        href: scene.entry(&fill.entry).to_string(),
+    })
+}
+
+impl FillRow {
+    fn of(scene: &Scene<'_>, fill: &Fill) -> Self {
+        Self {
+            when: When::of_text(&fill.entry),
+            href: scene.entry(&fill.entry),
+            side: fill.side.clone(),
+            qty: Number::of(&fill.qty),
+            price: Number::of_option(fill.price.as_ref()),
+            source: fill.source.clone().unwrap_or_default(),
+            order: fill.order.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// Returns the story, one row per entry, and the number of rows that are left out.
+fn story(scene: &Scene<'_>, lived: &Life) -> (Vec<StoryRow>, usize) {
+    let groups: Vec<_> = lived.story.chunk_by(|a, b| a.cause == b.cause).collect();
+    let cut = groups.len().saturating_sub(STORY_SHOWN);
+    let is_shown = |place: &usize| cut == 0 || *place < STORY_SHOWN / 2 || *place >= groups.len() - STORY_SHOWN / 2;
+    let mut raw_bytes = 0;
+    let mut row = |group: &&[crate::drive::story::Change]| {
+        let first = &group[0];
+        let stream = first.cause.rsplit_once('/').map_or("", |(stream, _)| stream);
+        let told = lived.told.iter().find(|told| told.id == first.at && told.stream == stream);
+        StoryRow {
+            when: When::of(first.at),
+            href: scene.entry(&first.at.to_string()),
+            cause: stream.rsplit(':').next().unwrap_or(stream).to_owned(),
+            changes: group.iter().map(|c| (c.field.clone(), c.from.clone(), c.to.clone())).collect(),
+            raw: told.map(|told| shown::json(&told.line).into_owned()).filter(|raw| {
+                raw_bytes += raw.len();
+                raw_bytes <= RAW_BYTES_MAX
+            }),
+        }
+    };
+    let rows = groups.iter().enumerate().filter(|(place, _)| is_shown(place)).map(|(_, group)| row(group));
+    (rows.collect(), cut)
+}
+
+/// Returns the other positions of the symbol, the latest first.
+fn of_siblings(scene: &Scene<'_>, all: &[PositionView], view: &PositionView) -> Vec<(Link, PositionView, bool)> {
+    let of_symbol: Vec<&PositionView> = all.iter().filter(|other| book_of(other) == book_of(view)).collect();
+    if of_symbol.len() < 2 {
+        return Vec::new();
+    }
+    let row = |other: &PositionView| {
+        let link = Link { text: other.position_id.clone(), href: scene.position(&other.position_id) };
+        (link, other.clone(), other.position_id == view.position_id)
+    };
+    of_symbol.into_iter().rev().map(row).collect()
+}
+
+/// Draws the chart of a position, or of the open or last position of a symbol, as a file of its own.
+pub fn chart_file(scene: &Scene<'_>, name: &str, stop: &Stop) -> anyhow::Result<String> {
+    let sheet = scene.sheet(true)?;
+    let found = found(&sheet, name);
+    let view = found.ok_or_else(|| Missing(format!("No position {name} is known at that moment.")))?;
+    let subject = Subject::Symbol { asked: None, later: None };
+    let explanation = Explanation::of(&scene.engine, book_of(view), None, subject)?;
+    let cost_bps = explanation.scene.map(|seen| seen.policy.cost_bps).unwrap_or_default();
+    let (lived, range_ms) = lived(scene, view, stop)?;
+    let charts = draw(scene, view, &lived, (rung_lines(view, &cost_bps), &cost_bps), range_ms);
+    let chart = charts.first().ok_or_else(|| Missing("A store has no past to draw.".to_owned()))?;
+    Ok(chart::alone(chart))
+}
+
+/// Returns a position by its id, or the open or last one of a symbol.
+fn found<'a>(sheet: &'a Sheet, name: &str) -> Option<&'a PositionView> {
+    let symbol = name.trim().to_uppercase();
+    let of_symbol = || sheet.positions.iter().filter(|position| position.symbol == symbol || book_of(position) == name);
+    let named = sheet.positions.iter().find(|position| position.position_id == name);
+    named.or_else(|| of_symbol().find(|position| position.closed.is_none()).or_else(|| of_symbol().next_back()))
+}
+
+/// Returns the life of a position up to the moment, and the times that its chart spans. [ms since 1970]
+fn lived(scene: &Scene<'_>, view: &PositionView, stop: &Stop) -> anyhow::Result<(Arc<Life>, (u64, u64))> {
+    let opened: EntryId = view.opened.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
+    let closed: Option<EntryId> = view.closed.as_ref().and_then(|id| id.parse().ok());
+    let until = closed.unwrap_or_else(|| scene.until()).min(scene.until());
+    let lived = life(scene.film, book_of(view), &view.position_id, (opened, until), stop)?;
+    let end_ms = closed.map_or(scene.now_ms(), |closed| closed.ms);
+    Ok((lived, (opened.ms, end_ms.max(opened.ms))))
+}

@@ -1,0 +1,303 @@
+//! Positions: a dense table that can be filtered and sorted by anything. Filter and order are in the address.
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+use askama::Template;
+use rust_decimal::Decimal;
+
+use super::{Field, age_ms, book_of, tone_of};
+use crate::codec::time;
+use crate::codec::view::PositionView;
+use crate::console::address::Address;
+use crate::console::chart::{self, Tick};
+use crate::console::format::{self, Number};
+use crate::console::frame::{Frame, Part, Scene};
+use crate::domain::event::ids::EntryId;
+use crate::drive::film::held_since;
+use crate::drive::stop::Stop;
+use crate::shell::web::Asked;
+
+/// Rows of one part of the table. [1]
+const ROWS_SHOWN: usize = 80;
+
+/// The columns: key in the address, head, and true if it is a number.
+const COLUMNS: [(&str, &str, bool); 14] = [
+    ("symbol", "Symbol", false),
+    ("side", "Side", false),
+    ("qty", "Qty, base", true),
+    ("entry", "Entry", true),
+    ("mark", "Mark", true),
+    ("age", "Age", true),
+    ("pnl", "PnL, quote", true),
+    ("r", "R net", true),
+    ("", "Ladder", false),
+    ("next", "Next rung at", true),
+    ("away", "Away", true),
+    ("hold", "Held by", false),
+    ("since", "For", true),
+    ("flags", "Missing, flags", false),
+];
+
+struct Column {
+    head: &'static str,
+    is_number: bool,
+    href: Option<Address>,
+    /// `ascending` or `descending` if the table is in this order.
+    order: Option<&'static str>,
+}
+
+pub struct Row {
+    symbol: String,
+    /// Account and position side, where there are any.
+    book: String,
+    account: String,
+    position_id: String,
+    href: Address,
+    side: String,
+    is_closed: bool,
+    qty: Number,
+    entry: Option<Field>,
+    mark: Option<Field>,
+    age: String,
+    pnl: Option<Number>,
+    r: Option<Number>,
+    bar: String,
+    next: Option<(String, Option<Number>)>,
+    away: Option<Decimal>,
+    hold: String,
+    tone: &'static str,
+    since: String,
+    missing: Vec<String>,
+    flags: Vec<String>,
+    keys: Keys,
+}
+
+/// The values that rows are ordered by.
+#[derive(Default)]
+struct Keys {
+    qty: Option<Decimal>,
+    entry: Option<Decimal>,
+    mark: Option<Decimal>,
+    age_ms: Option<u64>,
+    pnl: Option<Decimal>,
+    r: Option<Decimal>,
+    next: Option<Decimal>,
+    since_ms: Option<u64>,
+}
+
+/// A choice of a filter.
+struct Select {
+    name: &'static str,
+    label: &'static str,
+    options: Vec<(String, bool)>,
+}
+
+#[derive(Template)]
+#[template(path = "positions.html")]
+struct PositionsPage {
+    frame: Frame,
+    columns: Vec<Column>,
+    rows: Vec<Row>,
+    part: Part,
+    total: usize,
+    text: String,
+    within: String,
+    closed: bool,
+    selects: Vec<Select>,
+    kept: Vec<(String, String)>,
+    clear: Option<Address>,
+    positions_unknown: bool,
+    unconfirmed: Vec<String>,
+    gap_only: Vec<String>,
+}
+
+/// Makes the page.
+pub fn positions(scene: &Scene<'_>, asked: &Asked, _: &Stop) -> anyhow::Result<String> {
+    let closed = asked.is_on("closed");
+    let sheet = scene.sheet(closed)?;
+    let since = held_since(&scene.engine);
+    let all: Vec<Row> = sheet
+        .positions
+        .iter()
+        .map(|position| Row::of(scene, position, since.get(&position.position_id).copied()))
+        .collect();
+    let total = all.len();
+    let names = |of: fn(&Row) -> Vec<String>| -> BTreeSet<String> { all.iter().flat_map(of).collect() };
+    let select = |name: &'static str, label: &'static str, values: BTreeSet<String>| {
+        let chosen = scene.parameter(name).to_owned();
+        let chosen_too = (!chosen.is_empty()).then(|| chosen.clone());
+        let values: BTreeSet<String> = values.into_iter().chain(chosen_too).collect();
+        Select { name, label, options: values.into_iter().map(|value| (value.clone(), value == chosen)).collect() }
+    };
+    let mut selects = vec![
+        select("side", "Side", names(|row| vec![row.side.clone()])),
+        select("hold", "Held by", names(|row| vec![row.hold.clone()])),
+        select("flag", "Flag", names(|row| row.flags.clone())),
+        select("missing", "Missing", names(|row| row.missing.clone())),
+        select("source", "Source", names(Row::sources)),
+    ];
+    let accounts = names(|row| vec![row.account.clone()].into_iter().filter(|name| !name.is_empty()).collect());
+    if !accounts.is_empty() {
+        selects.insert(0, select("account", "Account", accounts));
+    }
+    let mut rows: Vec<Row> = all.into_iter().filter(|row| row.passes(scene)).collect();
+    let (by, is_descending) = (scene.parameter("sort"), scene.parameter("dir") == "desc");
+    rows.sort_by(|a, b| {
+        let order = a.cmp_by(b, by, is_descending);
+        order.then_with(|| a.symbol.cmp(&b.symbol)).then_with(|| a.position_id.cmp(&b.position_id))
+    });
+    let columns = COLUMNS.iter().map(|(key, head, is_number)| {
+        let is_order = if by.is_empty() { *key == "symbol" } else { by == *key };
+        // The first click on a number shows the largest first.
+        let turned = if is_order { !is_descending } else { *is_number };
+        let to = scene.here.clone().with("part", "").with("sort", key).with("dir", if turned { "desc" } else { "" });
+        Column {
+            head,
+            is_number: *is_number,
+            href: (!key.is_empty()).then_some(to),
+            order: is_order.then_some(if is_descending { "descending" } else { "ascending" }),
+        }
+    });
+    let filters = ["q", "account", "side", "hold", "flag", "missing", "source", "within"];
+    let is_filtered = filters.iter().any(|name| !scene.parameter(name).is_empty());
+    let kept = scene.here.query().iter().filter(|(name, _)| matches!(&**name, "at" | "sort" | "dir"));
+    let is_open = |name: &String| sheet.positions.iter().any(|p| p.symbol == *name && p.closed.is_none());
+    let page = PositionsPage {
+        columns: columns.collect(),
+        part: Part::of(scene, &mut rows, ROWS_SHOWN),
+        total,
+        text: scene.parameter("q").to_owned(),
+        within: scene.parameter("within").to_owned(),
+        closed,
+        selects,
+        kept: kept.cloned().collect(),
+        clear: is_filtered.then(|| filters.iter().fold(scene.here.clone(), |here, name| here.with(name, ""))),
+        positions_unknown: sheet.positions_unknown,
+        gap_only: sheet.history_gap.iter().filter(|name| !is_open(name)).cloned().collect(),
+        unconfirmed: sheet.unconfirmed,
+        rows,
+        frame: Frame::of(scene, "Positions", None),
+    };
+    Ok(page.render()?)
+}
+
+/// Returns the rungs of a position as ticks.
+pub fn ticks(position: &PositionView) -> Vec<Tick> {
+    let rungs = position.rungs.iter();
+    rungs
+        .filter_map(|rung| Some(Tick { r: format::float(&rung.r)?, text: rung.r.clone(), state: rung.state.clone() }))
+        .collect()
+}
+
+/// Returns R as a bar.
+pub fn bar(position: &PositionView) -> String {
+    let r = position.r_net.as_ref().and_then(|text| Some((format::float(text)?, text.as_str())));
+    chart::bar(r, &ticks(position))
+}
+
+impl Row {
+    fn of(scene: &Scene<'_>, position: &PositionView, since: Option<EntryId>) -> Self {
+        let number = |text: Option<&String>| text.and_then(|text| format::decimal(text));
+        let (entry, mark) = (position.entry_price.as_ref(), position.mark_price.as_ref());
+        let age_ms_ = mark.and_then(|mark| mark.entry.parse().ok()).map(|id| age_ms(scene.now_ms(), id));
+        let next = position.next_rung.as_ref();
+        let next_price = next.and_then(|next| next.price.as_ref());
+        let is_closed = position.closed.is_some();
+        let since_ms = since.filter(|_| !is_closed).map(|since| age_ms(scene.now_ms(), since));
+        let hold = match (&position.hold, &position.closed) {
+            (Some(hold), _) => hold.clone(),
+            (None, Some(_)) => "closed".to_owned(),
+            (None, None) => "nothing".to_owned(),
+        };
+        Self {
+            symbol: position.symbol.clone(),
+            book: Some(book_of(position)).filter(|book| *book != position.symbol).unwrap_or_default().to_owned(),
+            account: position.account.clone().unwrap_or_default(),
+            position_id: position.position_id.clone(),
+            href: scene.position(&position.position_id),
+            side: position.side.clone(),
+            is_closed,
+            qty: Number::of(&position.qty),
+            entry: entry.map(|field| Field::of(scene, field)),
+            mark: mark.map(|field| Field::of(scene, field)),
+            age: age_ms_.map_or_else(String::new, time::span),
+            pnl: Number::of_option(position.unrealized_pnl.as_ref().or(position.realized_pnl.as_ref())),
+            r: Number::of_option(position.r_net.as_ref()),
+            bar: bar(position),
+            next: next.map(|next| (next.r.clone(), Number::of_option(next.price.as_ref()))),
+            away: mark.zip(next_price).and_then(|(mark, price)| format::away(&mark.value, price)),
+            tone: tone_of(position.hold.as_deref()),
+            hold,
+            since: since_ms.map_or_else(String::new, time::span),
+            missing: position.missing.clone(),
+            flags: position.flags.clone(),
+            keys: Keys {
+                qty: format::decimal(&position.qty),
+                entry: number(entry.map(|field| &field.value)),
+                mark: number(mark.map(|field| &field.value)),
+                age_ms: age_ms_,
+                pnl: number(position.unrealized_pnl.as_ref()),
+                r: number(position.r_net.as_ref()),
+                next: number(next_price),
+                since_ms,
+            },
+        }
+    }
+
+    fn sources(&self) -> Vec<String> {
+        [&self.entry, &self.mark].into_iter().flatten().map(|field| field.source.clone()).collect()
+    }
+
+    /// Returns true if no filter of the address excludes the row.
+    fn passes(&self, scene: &Scene<'_>) -> bool {
+        let wanted = |name: &str| Some(scene.parameter(name)).filter(|value| !value.is_empty());
+        let text = wanted("q").is_none_or(|text| {
+            let text = text.to_uppercase();
+            self.symbol.to_uppercase().contains(&text) || self.position_id.to_uppercase().contains(&text)
+        });
+        let within = wanted("within")
+            .and_then(format::decimal)
+            .is_none_or(|most| self.away.is_some_and(|away| away.abs() <= most));
+        text && within
+            && wanted("account").is_none_or(|account| self.account == account)
+            && wanted("side").is_none_or(|side| self.side == side)
+            && wanted("hold").is_none_or(|hold| self.hold == hold)
+            && wanted("flag").is_none_or(|flag| self.flags.iter().any(|of| of == flag))
+            && wanted("missing").is_none_or(|field| self.missing.iter().any(|of| of == field))
+            && wanted("source").is_none_or(|source| self.sources().iter().any(|of| of == source))
+    }
+
+    /// Compares two rows by a column. A missing value comes last in either direction.
+    fn cmp_by(&self, other: &Self, by: &str, is_descending: bool) -> Ordering {
+        fn known<T: Ord>(a: Option<T>, b: Option<T>, is_descending: bool) -> Ordering {
+            match (a, b) {
+                (Some(a), Some(b)) if is_descending => b.cmp(&a),
+                (Some(a), Some(b)) => a.cmp(&b),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => Ordering::Equal,
+            }
+        }
+        let (a, b) = (&self.keys, &other.keys);
+        match by {
+            "side" => known(Some(&self.side), Some(&other.side), is_descending),
+            "qty" => known(a.qty, b.qty, is_descending),
+            "entry" => known(a.entry, b.entry, is_descending),
+            "mark" => known(a.mark, b.mark, is_descending),
+            "age" => known(a.age_ms, b.age_ms, is_descending),
+            "pnl" => known(a.pnl, b.pnl, is_descending),
+            "r" => known(a.r, b.r, is_descending),
+            "next" => known(a.next, b.next, is_descending),
+            "away" => known(self.away.map(|away| away.abs()), other.away.map(|away| away.abs()), is_descending),
+            "hold" => known(Some(&self.hold), Some(&other.hold), is_descending),
+            "since" => known(a.since_ms, b.since_ms, is_descending),
+            "flags" => known(
+                Some((self.missing.len(), self.flags.len())),
+                Some((other.missing.len(), other.flags.len())),
+                is_descending,
+            ),
+            _ => known(Some(&self.symbol), Some(&other.symbol), is_descending),
+        }
+    }
+}

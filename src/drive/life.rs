@@ -1,0 +1,231 @@
+//! The life of one position, for a chart: its prices, its holds, what stood against it, and the entries that told of it.
+//!
+//! Promises: reads only, from the nearest frame before the opening. Memory is bounded: prices are thinned without losing
+//! the extremes of any part of the time, and at most [`LINES_MAX`] entries are kept.
+
+use std::sync::{Arc, PoisonError};
+
+use rust_decimal::Decimal;
+
+use super::film::{Film, STATES_KEPT};
+use super::stop::Stop;
+use super::story::{Change, Watch};
+use crate::codec::view;
+use crate::domain::book::state::parts_of_name;
+use crate::domain::engine::Engine;
+use crate::domain::event::ids::EntryId;
+
+/// Prices that are kept before they are thinned. [1]
+const PRICES_MAX: usize = 200_000;
+/// Parts of the time that a thinned list has extremes of. [1]
+const PARTS: usize = 4_000;
+/// Entries about the position that are kept with their lines. [1]
+const LINES_MAX: usize = 2_000;
+
+/// A price that was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PricePoint {
+    /// [ms since 1970]
+    pub ms: u64,
+    /// [quote per base]
+    pub price: Decimal,
+}
+
+/// From this entry on the position had this hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldPoint {
+    pub since: EntryId,
+    /// `None`: nothing held it, and a decision was made.
+    pub hold: Option<&'static str>,
+}
+
+/// A time in which something stood against the position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Band {
+    pub what: &'static str,
+    /// [ms since 1970]
+    pub from_ms: u64,
+    /// [ms since 1970]
+    pub until_ms: u64,
+}
+
+/// An entry that names the symbol, other than a price.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub stream: String,
+    pub id: EntryId,
+    pub shape: &'static str,
+    pub line: String,
+}
+
+/// The life of a position up to a time.
+#[derive(Clone, Debug, Default)]
+pub struct Life {
+    /// The prices in use, in the order of their times.
+    pub prices: Vec<PricePoint>,
+    /// The number of prices before they were thinned. [1]
+    pub prices_seen: u64,
+    pub holds: Vec<HoldPoint>,
+    pub bands: Vec<Band>,
+    pub told: Vec<Told>,
+    pub story: Vec<Change>,
+    /// True if entries were left out of `told`.
+    pub is_cut: bool,
+}
+
+/// Returns the life of a position from its opening up to `until`. One that was read recently is not read again.
+pub fn life(
+    film: &Film,
+    book: &str,
+    position_id: &str,
+    (opened, until): (EntryId, EntryId),
+    stop: &Stop,
+) -> anyhow::Result<Arc<Life>> {
+    let lives = || film.lives.lock().unwrap_or_else(PoisonError::into_inner);
+    let known =
+        lives().iter().find(|((of, end), _)| *of == position_id && *end == until).map(|(_, life)| Arc::clone(life));
+    if let Some(life) = known {
+        return Ok(life);
+    }
+    let life = Arc::new(read(film, book, position_id, (opened, until), stop)?);
+    let mut lives = lives();
+    lives.push_back(((position_id.to_owned(), until), Arc::clone(&life)));
+    while lives.len() > STATES_KEPT {
+        lives.pop_front();
+    }
+    Ok(life)
+}
+
+/// Reads the life of a position from its opening up to `until`. `book` is the name of its book, `position_id` that of its
+/// documents.
+fn read(
+    film: &Film,
+    book: &str,
+    position_id: &str,
+    (opened, until): (EntryId, EntryId),
+    stop: &Stop,
+) -> anyhow::Result<Life> {
+    let mut life = Life::default();
+    if !film.has_past() {
+        return Ok(life);
+    }
+    let symbol = parts_of_name(book).1;
+    let mut watch = Watch::new(book);
+    let mut bands: Vec<(&'static str, u64)> = Vec::new();
+    film.fold(Some(opened), Some(until), stop, |engine, entry, line, _| {
+        watch.look(engine, entry);
+        let is_of_symbol = entry.symbol.is_some_and(|id| *engine.symbol(id).name == *symbol);
+        if !is_of_symbol || entry.id < opened {
+            return Ok(());
+        }
+        let Some(found) = view::named_one(engine, book) else { return Ok(()) };
+        if let Some(mark) = found.symbol.mark.filter(|mark| mark.entry == entry.id) {
+            life.price(PricePoint { ms: entry.id.ms, price: mark.price.get() });
+        }
+        if entry.kind != crate::domain::event::streams::StreamKind::Price {
+            life.tell(engine, entry, line);
+        }
+        for (what, is_on) in [("history_gap", found.hot.history_gap), ("diverged", found.hot.diverged)] {
+            let known = bands.iter().position(|(of, _)| *of == what);
+            match (known, is_on) {
+                (None, true) => bands.push((what, entry.id.ms)),
+                (Some(place), false) => {
+                    let (_, from_ms) = bands.remove(place);
+                    life.bands.push(Band { what, from_ms, until_ms: entry.id.ms });
+                }
+                (None, false) | (Some(_), true) => {}
+            }
+        }
+        let position = found.positions().find(|position| position.id.with_book(&found.name) == position_id);
+        if let Some(last) = position.and_then(|position| position.holds.last())
+            && life.holds.last().is_none_or(|known| known.since != last.since)
+        {
+            life.holds.push(HoldPoint { since: last.since, hold: last.hold.map(|hold| hold.name()) });
+        }
+        Ok(())
+    })?;
+    life.bands.extend(bands.into_iter().map(|(what, from_ms)| Band { what, from_ms, until_ms: until.ms }));
+    life.bands.sort_by_key(|band| band.from_ms);
+    watch.changes.retain(|change| change.position_id == position_id);
+    life.story = watch.changes;
+    Ok(life)
+}
+
+impl Life {
+    fn price(&mut self, point: PricePoint) {
+        self.prices_seen += 1;
+        self.prices.push(point);
+        if self.prices.len() >= PRICES_MAX {
+            self.prices = thinned(&self.prices, PARTS);
+        }
+    }
+
+    fn tell(&mut self, engine: &Engine, entry: &crate::domain::event::Entry, line: &[u8]) {
+        if self.told.len() >= LINES_MAX {
+            self.is_cut = true;
+            return;
+        }
+        self.told.push(Told {
+            stream: engine.streams().get(entry.stream).name.clone(),
+            id: entry.id,
+            shape: entry.shape,
+            line: String::from_utf8_lossy(line).into_owned(),
+        });
+    }
+}
+
+/// Returns at most four prices for each of `parts` equal parts of the time: the first, the lowest, the highest and the
+/// last one. The extremes of the whole are among them.
+pub fn thinned(prices: &[PricePoint], parts: usize) -> Vec<PricePoint> {
+    let (Some(first), Some(last)) = (prices.first(), prices.last()) else { return Vec::new() };
+    if prices.len() <= 4 * parts {
+        return prices.to_vec();
+    }
+    let span = u128::from(last.ms.saturating_sub(first.ms)) + 1;
+    let part = |point: &PricePoint| u128::from(point.ms.saturating_sub(first.ms)) * parts as u128 / span;
+    let mut kept = Vec::with_capacity(4 * parts);
+    for group in prices.chunk_by(|a, b| part(a) == part(b)) {
+        let end = group.len() - 1;
+        let lowest = (0..=end).min_by_key(|&at| group[at].price).unwrap_or(0);
+        let highest = (0..=end).max_by_key(|&at| group[at].price).unwrap_or(0);
+        let mut places = [0, lowest, highest, end];
+        places.sort_unstable();
+        let mut last = None;
+        for place in places {
+            if last != Some(place) {
+                kept.push(group[place]);
+            }
+            last = Some(place);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thinned_list_keeps_both_ends_and_all_extremes_of_its_parts() {
+        // A day of prices, one a second, with one spike up and one down.
+        let mut prices: Vec<PricePoint> = (0..86_400_u64)
+            .map(|second| PricePoint { ms: second * 1000, price: Decimal::from(1000 + second % 7) })
+            .collect();
+        prices[40_001].price = Decimal::from(5000);
+        prices[70_003].price = Decimal::from(1);
+        let thin = thinned(&prices, 600);
+        assert!(thin.len() <= 2400, "{}", thin.len());
+        assert_eq!((thin[0], thin[thin.len() - 1]), (prices[0], prices[86_399]));
+        for spike in [prices[40_001], prices[70_003]] {
+            assert!(thin.contains(&spike), "{spike:?} is lost");
+        }
+        assert!(thin.is_sorted_by_key(|point| point.ms));
+        let (low, high) = (Decimal::from(1000), Decimal::from(1006));
+        let of_part = |part: u64| thin.iter().filter(move |p| p.ms * 600 / 86_399_001 == part);
+        for part in [0, 100, 599] {
+            assert!(of_part(part).any(|p| p.price == low) && of_part(part).any(|p| p.price == high), "part {part}");
+        }
+        assert_eq!(thinned(&prices[..100], 600), prices[..100]);
+        assert_eq!(thinned(&[], 600), []);
+    }
+}

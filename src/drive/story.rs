@@ -1,0 +1,94 @@
+//! The story of a symbol: every change of its positions, in order, with the entry that caused it.
+
+use anyhow::bail;
+use serde::{Serialize, Serializer};
+
+use super::driver::Driver;
+use crate::codec::fields::{self, Field, FieldDifference};
+use crate::codec::{time, view};
+use crate::config::Config;
+use crate::domain::book::state::Book;
+use crate::domain::book::view::BookView;
+use crate::domain::engine::{Decisions, Engine};
+use crate::domain::event::Entry;
+use crate::domain::event::ids::EntryId;
+use crate::domain::exit::policy::Policy;
+use crate::shell::history::{History, Input, Options};
+
+/// One field that an entry changed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Change {
+    /// `stream/id` of the entry.
+    pub cause: String,
+    #[serde(rename = "time", serialize_with = "time_of")]
+    pub at: EntryId,
+    pub position_id: String,
+    pub field: String,
+    #[serde(serialize_with = "fields::or_null")]
+    pub from: String,
+    #[serde(serialize_with = "fields::or_null")]
+    pub to: String,
+}
+
+fn time_of<S: Serializer>(id: &EntryId, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&time::iso(id.ms))
+}
+
+/// Returns the story of a symbol or book up to a time.
+pub fn changes(wanted: &str, inputs: &[Input], until: Option<EntryId>, config: &Config) -> anyhow::Result<Vec<Change>> {
+    let mut history = History::open(inputs, &config.streams, Options { until, ..Options::default() })?;
+    let mut driver = Driver::over(&history, config, Decisions::Recorded, until)?;
+    let mut watch = Watch::new(wanted);
+    driver.fold_all(&mut history, |engine, entry, _, _| watch.look(engine, entry))?;
+    if view::named(&driver.engine, wanted).is_empty() {
+        bail!("the history names no symbol {wanted}");
+    }
+    Ok(watch.changes)
+}
+
+/// The books as they were after the last entry.
+pub(super) struct Watch<'a> {
+    wanted: &'a str,
+    books: Vec<Book>,
+    policy: Option<Policy>,
+    fields: Vec<Field>,
+    pub(super) changes: Vec<Change>,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(wanted: &'a str) -> Self {
+        Self { wanted, books: Vec::new(), policy: None, fields: Vec::new(), changes: Vec::new() }
+    }
+
+    /// Notes the changes of an entry. Most change only a price, and cost one comparison.
+    pub(super) fn look(&mut self, engine: &Engine, entry: &Entry) {
+        let books = view::named(engine, self.wanted);
+        let is_same = |book: &Book, before: &Book| {
+            book.hot.open == before.hot.open
+                && (book.hot.history_gap, book.hot.diverged) == (before.hot.history_gap, before.hot.diverged)
+                && book.closed == before.closed
+                && book.name == before.name
+        };
+        let are_same = books.len() == self.books.len()
+            && books.iter().zip(&self.books).all(|(book, before)| is_same(book.book, before))
+            && self.policy.as_ref() == Some(engine.policy());
+        if books.is_empty() || are_same {
+            return;
+        }
+        self.books = books.iter().map(|book| book.book.clone()).collect();
+        self.policy = Some(engine.policy().clone());
+        let of_book = |book: &BookView<'_>| -> Vec<Field> {
+            book.book.positions().flat_map(|i| fields::of_position_fields(engine, *book, i)).collect()
+        };
+        let fields: Vec<Field> = books.iter().flat_map(of_book).collect();
+        let cause = format!("{}/{}", engine.streams().get(entry.stream).name, entry.id);
+        for FieldDifference { of, field, a, b } in fields::differing(&self.fields, &fields) {
+            // Closed positions are forgotten after a week. That is no change.
+            if fields.iter().all(|field| field.of != of) {
+                continue;
+            }
+            self.changes.push(Change { cause: cause.clone(), at: entry.id, position_id: of, field, from: a, to: b });
+        }
+        self.fields = fields;
+    }
+}

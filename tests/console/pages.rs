@@ -1,0 +1,654 @@
+//! The pages of the console, over HTTP on loopback.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::support::html::Document;
+use crate::support::{cases, config, root};
+use harvester::codec::checksum::state_checksum;
+use harvester::config::Config;
+use harvester::console::{Console, site};
+use harvester::domain::event::ids::EntryId;
+use harvester::drive::explain::{Explanation, Subject};
+use harvester::drive::film::{Film, Origin};
+use harvester::drive::sheet::Sheet;
+use harvester::drive::state_at::{NoRows, Sources, state_at};
+use harvester::drive::stop::Stop;
+use harvester::shell::web::{ClientError, Site, WebServer, get};
+
+/// Pages that are read on a walk along the links. [1]
+const PAGES_MAX: usize = 160;
+/// Size of a page. [bytes]
+const PAGE_BYTES_MAX: usize = 150_000;
+
+fn night() -> PathBuf {
+    root().join("replay/nights/incident-2026-02-04/events.jsonl")
+}
+
+fn film_of(paths: &[PathBuf], config: &Config) -> Film {
+    let origin = Origin::Histories(paths.to_vec());
+    Film::read(origin, Arc::new(config.clone()), &Stop::never()).expect("the history reads")
+}
+
+/// A console that serves until it is dropped.
+struct Served {
+    runtime: tokio::runtime::Runtime,
+    url: String,
+    film: Arc<Film>,
+    console: Console,
+    _server: WebServer,
+}
+
+impl Served {
+    fn of(film: Film, base: &str) -> Self {
+        Self::by(film, |film| Console::new(film, "<i>a test</i>", base))
+    }
+
+    fn by(film: Film, make: impl FnOnce(Arc<Film>) -> Console) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let film = Arc::new(film);
+        let console = make(Arc::clone(&film));
+        let address = "127.0.0.1:0".parse().expect("an address");
+        let server = runtime.block_on(WebServer::start(address, site(&console, Site::default())));
+        let server = server.expect("the server starts");
+        let url = format!("http://{}", server.address());
+        Self { runtime, url, film, console, _server: server }
+    }
+
+    fn night() -> Self {
+        Self::of(film_of(&[night()], &config(None)), "")
+    }
+
+    /// Returns status and body of a page.
+    fn get(&self, path: &str) -> (u16, String) {
+        match self.runtime.block_on(get(&self.url, path)) {
+            Ok(body) => (200, body),
+            Err(ClientError::Refused { status, body, .. }) => (status, body),
+            Err(error) => panic!("{path}: {error}"),
+        }
+    }
+
+    fn page(&self, path: &str) -> Document {
+        let (status, body) = self.get(path);
+        assert_eq!(status, 200, "{path}: {body}");
+        Document::read(&body)
+    }
+}
+
+/// What must hold of every page.
+fn expect_sound(path: &str, body: &str) -> Document {
+    let page = Document::read(body);
+    assert!(body.len() < PAGE_BYTES_MAX, "{path} has {} bytes", body.len());
+    assert_eq!(page.all("h1").count(), 1, "{path}: one heading");
+    assert_eq!(page.all("main").count(), 1, "{path}: one main part");
+    for element in &page.0 {
+        for (name, value) in &element.attributes {
+            assert!(name != "style" && !name.starts_with("on"), "{path}: {} has {name} in line", element.name);
+            let is_address = matches!(&**name, "href" | "src" | "action" | "data-href");
+            assert!(!is_address || value.starts_with('/') || value == "#main", "{path}: leads to {value}");
+        }
+        assert!(element.name != "style", "{path}: a style in line");
+        assert!(element.name != "script" || element.text.is_empty(), "{path}: a script in line");
+    }
+    let is_labelled = |field: &&crate::support::html::Element| {
+        field.get("type") == "hidden"
+            || !field.get("aria-label").is_empty()
+            || !field.get("id").is_empty()
+            || field.within.iter().any(|&at| page.0[at].name == "label")
+    };
+    let fields = page.0.iter().filter(|element| matches!(&*element.name, "input" | "select"));
+    for field in fields {
+        assert!(is_labelled(&field), "{path}: the field {} has no label", field.get("name"));
+    }
+    for svg in page.all("svg") {
+        assert!(svg.get("role") == "img" && !svg.get("aria-label").is_empty(), "{path}: a picture without a text");
+    }
+    page
+}
+
+#[test]
+fn every_link_of_the_night_leads_to_a_sound_page() {
+    let console = Served::night();
+    let kind_of = |path: &str| {
+        let path = path.split(['?', '@']).next().unwrap_or_default();
+        path.split('/').take(3).collect::<Vec<_>>().join("/")
+    };
+    let mut known: BTreeSet<String> = BTreeSet::from(["/".to_owned()]);
+    let mut waiting: BTreeMap<String, VecDeque<String>> = BTreeMap::from([("/".to_owned(), ["/".to_owned()].into())]);
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for _ in 0..PAGES_MAX {
+        // The kind of page that was met least often comes next.
+        let next = waiting.iter_mut().filter(|(_, links)| !links.is_empty());
+        let Some((kind, links)) = next.min_by_key(|(kind, _)| kinds.get(*kind).copied().unwrap_or(0)) else { break };
+        let path = links.pop_front().expect("a link waits");
+        *kinds.entry(kind.clone()).or_default() += 1;
+        let (status, body) = console.get(&path);
+        assert_eq!(status, 200, "{path}: {body}");
+        for link in expect_sound(&path, &body).links() {
+            if link.starts_with('/') && known.insert(link.clone()) {
+                waiting.entry(kind_of(&link)).or_default().push_back(link);
+            }
+        }
+    }
+    for kind in
+        ["/", "/console/positions", "/console/position", "/console/decisions", "/console/decision", "/console/entry"]
+    {
+        assert!(kinds.contains_key(kind), "no page of {kind} was met: {kinds:?}");
+    }
+    assert!(kinds.values().sum::<usize>() >= 100, "only {kinds:?}");
+}
+
+#[test]
+fn the_questions_of_the_night_are_answered_by_the_pages() {
+    let console = Served::night();
+    let now = console.page("/");
+    let tiles: Vec<String> = now.all("b").map(|b| b.text.trim().to_owned()).collect();
+    assert_eq!(tiles[1..6], ["44", "44 of 44", "10", "whole", "off"], "the first is the clock");
+    let arc = console.page("/console/position/ARCUSDT?at=02:07");
+    let verdict = arc.with_class("verdict").next().expect("a verdict").text.clone();
+    for part in
+        ["below_min_r", "r_net is 0.022553", "0.3136636, +318.55 % from 0.07494", "above the entry price 0.0636"]
+    {
+        assert!(verdict.contains(part), "{part}: {verdict}");
+    }
+    let decided = console.page("/console/decisions?q=ETH");
+    let rows = decided.rows();
+    assert_eq!(rows.len(), 1);
+    for part in ["6", "ETHUSDT", "SELL", "0.03", "0.5, 1", "1.05", "3034.5", "✓ right", "✓ follows"] {
+        assert!(rows[0].iter().any(|cell| cell == part), "{part}: {:?}", rows[0]);
+    }
+    let link = decided.links().into_iter().find(|link| link.starts_with("/console/decision/")).expect("a decision");
+    let decision = console.page(&link);
+    let arithmetic = &decision.with_class("arithmetic").next().expect("the arithmetic").text;
+    for part in
+        ["(3034.5 − 3000) × 0.06 = 2.07", "(2.07 − 0.18) / 1.8 = 1.05", "0.5 of 0.06, the largest quantity = 0.03"]
+    {
+        assert!(arithmetic.contains(part), "{part}: {arithmetic}");
+    }
+    let held: Vec<Vec<String>> = decision.rows();
+    assert!(held.contains(&vec!["below_min_r".to_owned(), "38".to_owned()]), "{held:?}");
+}
+
+/// All numbers of the table are those of `positions --as-of`, at several moments and in every spelling of a time.
+#[test]
+fn a_page_as_of_a_moment_shows_the_state_of_that_moment() {
+    let console = Served::night();
+    let sources = Sources { histories: vec![night()], ..Sources::default() };
+    let config = config(None);
+    for (spelling, at) in [
+        ("1770170870000-0", EntryId::new(1_770_170_870_000, 0)),
+        ("02:07", EntryId::new(1_770_170_879_999, u64::MAX)),
+        ("02:08:11", EntryId::new(1_770_170_891_999, u64::MAX)),
+        ("2026-02-04T02:05:00Z", EntryId::new(1_770_170_700_000, u64::MAX)),
+        ("2026-02-04%2002:05:00", EntryId::new(1_770_170_700_000, u64::MAX)),
+        ("1m%20ago", EntryId::new(1_770_170_998_600, u64::MAX)),
+        ("1770170891000", EntryId::new(1_770_170_891_000, u64::MAX)),
+    ] {
+        let past = state_at(&sources, Some(at), &config).expect("the state of then");
+        let now_ms = at.ms.max(past.engine.evaluated_ms());
+        let sheet = Sheet::of_at(&past.engine, &NoRows, None, false, now_ms).unwrap().expect("all symbols");
+        let rows = console.page(&format!("/console/positions?at={spelling}")).rows();
+        assert_eq!(rows.len(), sheet.positions.len(), "{spelling}");
+        for (row, position) in rows.iter().zip(&sheet.positions) {
+            let of = |text: Option<&String>| text.map_or_else(|| "–".to_owned(), |text| short(text));
+            assert_eq!(row[0], position.symbol, "{spelling}");
+            assert_eq!(row[1], position.side, "{spelling}");
+            assert_eq!(row[2], short(&position.qty), "{spelling} {}", position.symbol);
+            assert_eq!(row[6], of(position.unrealized_pnl.as_ref().or(position.realized_pnl.as_ref())));
+            assert_eq!(row[7], of(position.r_net.as_ref()), "{spelling} {}", position.symbol);
+            assert_eq!(row[11], position.hold.clone().unwrap_or_else(|| "nothing".to_owned()), "{spelling}");
+        }
+        // The same state, to the last bit.
+        let state = console.film.state(Some(at), &Stop::never()).expect("the state of then");
+        assert_eq!(state_checksum(&state), state_checksum(&past.engine), "{spelling}");
+    }
+    for wrong in ["yesterday", "25:00", "%3Cscript%3E"] {
+        let (status, body) = console.get(&format!("/?at={wrong}"));
+        assert_eq!(status, 400, "{wrong}");
+        assert!(expect_sound(wrong, &body).all("p").any(|p| p.text.contains("how long ago (90m ago")), "{body}");
+    }
+}
+
+fn short(text: &str) -> String {
+    let number: rust_decimal::Decimal = text.parse().expect("a number");
+    let rounded = if number.abs() >= rust_decimal::Decimal::ONE {
+        number.round_dp(4)
+    } else {
+        number.round_sf(5).unwrap_or(number)
+    };
+    rounded.normalize().to_string()
+}
+
+/// Of all cases without recorded decisions: the state at a moment is that of a fold from the start.
+#[test]
+fn a_film_shows_the_same_state_as_a_fold_from_the_start() {
+    let mut compared = 0;
+    for case in cases() {
+        let history = case.join("events.jsonl");
+        let text = fs::read_to_string(&history).expect("a history");
+        if text.contains("harvest.decision") || text.contains("entry.skipped") {
+            continue;
+        }
+        let config = config(Some(&case.join("policy.toml")));
+        let Ok(film) = Film::read(Origin::Histories(vec![history.clone()]), Arc::new(config.clone()), &Stop::never())
+        else {
+            continue;
+        };
+        let sources = Sources { histories: vec![history], ..Sources::default() };
+        let span = film.last.ms - film.first.ms;
+        for part in [0, 1, 2, 3] {
+            let at = EntryId::new(film.first.ms + span * part / 3, u64::MAX);
+            let past = state_at(&sources, Some(at), &config).expect("a state");
+            let state = film.state(Some(at), &Stop::never()).expect("a state");
+            let place = format!("{} at {at}", case.display());
+            let sheet = |engine| Sheet::of(engine, &NoRows, None, true).expect("a sheet");
+            assert_eq!(sheet(&state), sheet(&past.engine), "{place}");
+            // An account that only a later control entry names is known to the look-ahead already.
+            if !text.contains("account") {
+                assert_eq!(state_checksum(&state), state_checksum(&past.engine), "{place}");
+            }
+            compared += 1;
+        }
+    }
+    assert!(compared > 100, "only {compared} states were compared");
+}
+
+#[test]
+fn filters_and_order_are_in_the_address_and_do_what_they_say() {
+    let console = Served::night();
+    let rows = console.page("/console/positions?at=02:08&hold=price_jump").rows();
+    assert_eq!(rows.iter().map(|row| &*row[0]).collect::<Vec<_>>(), ["DOGEUSDT"]);
+    let rows = console.page("/console/positions?flag=risk_too_large&sort=symbol&dir=desc").rows();
+    assert_eq!(rows.iter().map(|row| &*row[0]).collect::<Vec<_>>(), ["CHESSUSDT", "ARCUSDT", "ANKRUSDT"]);
+    let rows = console.page("/console/positions?q=eth").rows();
+    assert_eq!(rows.iter().map(|row| &*row[0]).collect::<Vec<_>>(), ["ETHUSDT"]);
+    let near = console.page("/console/positions?within=0.4&sort=away").rows();
+    assert!(!near.is_empty() && near.len() < 44);
+    let away = |row: &Vec<String>| -> f64 { row[10].trim_end_matches(" %").parse().expect("a distance") };
+    assert!(near.iter().all(|row| away(row).abs() <= 0.4), "{near:?}");
+    assert!(near.is_sorted_by(|a, b| away(a).abs() <= away(b).abs()));
+    let by_r = console.page("/console/positions?sort=r&dir=desc").rows();
+    let r = |row: &Vec<String>| -> f64 { row[7].parse().expect("an R") };
+    assert!(by_r.is_sorted_by(|a, b| r(a) >= r(b)) && by_r.len() == 44);
+    // A link of the head keeps the filter and the moment.
+    let page = console.page("/console/positions?at=02:08&side=SHORT");
+    let head = page.links().into_iter().find(|link| link.contains("sort=r&")).expect("a head that sorts");
+    assert!(head.contains("at=02:08") && head.contains("side=SHORT"), "{head}");
+    assert!(console.page(&head).rows().iter().all(|row| row[1] == "SHORT"));
+}
+
+#[test]
+fn steps_lead_from_change_to_change_up_to_the_end() {
+    let console = Served::night();
+    let step = |path: &str, rel: &str| {
+        let page = console.page(path);
+        let link = page.all("a").find(|link| link.get("rel") == rel).map(|link| link.get("href").to_owned());
+        (page.with_class("moment").next().expect("a moment").text.clone(), link)
+    };
+    let mut path = "/console/position/DOGEUSDT?at=02:06".to_owned();
+    let mut moments = Vec::new();
+    while let (moment, Some(next)) = step(&path, "next") {
+        moments.push(moment);
+        path = next;
+    }
+    assert!(moments.len() >= 4, "{moments:?}");
+    let end = step(&path, "prev").1.expect("a way back");
+    let holds = console.page(&end);
+    assert!(holds.with_class("verdict").next().is_some());
+}
+
+/// A position whose order and plan contain markup, and an entry that is nothing else. (A symbol with markup is no symbol.)
+fn markup_history(folder: &Path) -> PathBuf {
+    const NAME: &str = "币安人生USDT";
+    const ORDER: &str = "<b onclick=x>\\\"'&7";
+    let line = |stream: &str, id: &str, fields: &str| {
+        format!(r#"{{"stream":"quantum:stream:{stream}","id":"{id}","fields":{fields}}}"#)
+    };
+    let lines = [
+        line(
+            "apply.plan",
+            "1770163200000-0",
+            &format!(
+                r#"{{"plan_id":"<script>p</script>","symbol":"{NAME}","side":"BUY","qty":"10","atr_value":"2","volatility_factor":"1"}}"#
+            ),
+        ),
+        line(
+            "apply.result",
+            "1770163201000-0",
+            &format!(
+                r#"{{"plan_id":"<script>p</script>","symbol":"{NAME}","side":"BUY","executedQty":"10","avgPrice":"100","orderId":"{ORDER}","status":"FILLED"}}"#
+            ),
+        ),
+        line("market.tick", "1770163202000-0", &format!(r#"{{"symbol":"{NAME}","price":"100"}}"#)),
+        line("market.tick", "1770163203000-0", &format!(r#"{{"symbol":"{NAME}","price":"101"}}"#)),
+        line("market.tick", "1770163203500-0", &format!(r#"{{"symbol":"{NAME}","price":"101.3"}}"#)),
+        line(
+            "apply.result",
+            "1770163204000-0",
+            r#"{"symbol":"</pre><img src=x><b onclick=x>","executed":"maybe","filled_qty":"<u>"}"#,
+        ),
+    ];
+    let path = folder.join("markup.jsonl");
+    fs::write(&path, lines.join("\n")).expect("the history is written");
+    path
+}
+
+#[test]
+fn names_with_markup_stay_text_on_every_page() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let console = Served::of(film_of(&[markup_history(folder.path())], &config(None)), "");
+    let position = console.page("/console/positions").links();
+    let position = position.iter().find(|link| link.starts_with("/console/position/")).expect("a position");
+    let decision = console.page("/console/decisions").links();
+    let decision = decision.iter().find(|link| link.starts_with("/console/decision/")).expect("a decision");
+    let paths = [
+        "/",
+        "/console/positions",
+        position,
+        "/console/decisions",
+        decision,
+        "/console/streams",
+        "/console/entry/1770163201000-0",
+        "/console/entry/1770163204000-0",
+        "/%3Cscript%3Ealert(1)%3C/script%3E",
+        "/console/position/%3Cscript%3E",
+        "/console/positions?q=%22%3E%3Cscript%3E&hold=%3Ci%3E",
+    ];
+    let mut named = 0;
+    for path in paths {
+        let (_, body) = console.get(path);
+        let page = expect_sound(path, &body);
+        let allowed = ["script", "img", "i", "u", "b"];
+        for element in page.0.iter().filter(|element| allowed.contains(&&*element.name)) {
+            let is_ours = element.name == "b" && element.attributes.keys().all(|name| name == "class")
+                || element.name == "script" && element.get("src") == "/console/assets/console.js";
+            assert!(is_ours, "{path}: {element:?}");
+        }
+        named += usize::from(page.0.iter().any(|element| element.text.contains("<b onclick=x>")));
+    }
+    assert!(named >= 3, "the name was shown on {named} pages only");
+}
+
+#[test]
+fn a_field_that_is_missing_is_seen_to_be_missing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("history.jsonl");
+    let line = r#"{"stream":"quantum:stream:apply.result","id":"1770163201000-0","fields":{"symbol":"SOLUSDT","side":"BUY","executedQty":"10","orderId":"1","status":"FILLED","executed":"True"}}"#;
+    fs::write(&path, line).expect("the history is written");
+    let console = Served::of(film_of(&[path], &config(None)), "");
+    let page = console.page("/console/positions");
+    assert_eq!(page.with_class("missing").filter(|element| element.text == "missing").count(), 2, "entry and mark");
+    let position = console.page("/console/position/SOLUSDT");
+    let missing: Vec<&str> = position.with_class("missing").map(|element| &*element.text).collect();
+    assert_eq!(missing.iter().filter(|text| **text == "missing").count(), 4, "{missing:?}");
+    let now = console.page("/").with_class("needs").next().expect("needs").text.clone();
+    assert!(now.contains("1 open positions lack entry_price"), "{now}");
+}
+
+#[test]
+fn a_chain_that_was_altered_is_broken_on_its_page() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let night_folder = root().join("replay/nights/incident-2026-02-04");
+    let lines = fs::read_to_string(night_folder.join("expected.jsonl")).expect("the golden lines");
+    let read = |line: &str| -> serde_json::Value { serde_json::from_str(line).expect("a golden line is JSON") };
+    let decisions: Vec<String> = lines
+        .lines()
+        .map(read)
+        .filter(|line| line["decision"].is_object())
+        .map(|line| line["decision"].to_string())
+        .collect();
+    assert_eq!(decisions.len(), 10, "ten decisions");
+    let altered = |n: usize| {
+        let lines: Vec<String> = decisions
+            .iter()
+            .enumerate()
+            .map(|(at, line)| if at == n { line.replace("qty\\\":\\\"", "qty\\\":\\\"1") } else { line.clone() })
+            .collect();
+        lines.join("\n")
+    };
+    for (text, is_whole) in [(decisions.join("\n"), true), (altered(4), false)] {
+        let path = folder.path().join("decisions.jsonl");
+        fs::write(&path, text).expect("the decisions are written");
+        let console = Served::of(film_of(&[night(), path], &config(None)), "");
+        let page = console.page("/console/decisions");
+        let verdict = page.with_class("verdict").next().expect("a verdict").text.clone();
+        assert_eq!(verdict.contains("The chain is whole"), is_whole, "{verdict}");
+        let wrong = page.rows().iter().filter(|row| row.iter().any(|cell| cell.starts_with('✗'))).count();
+        assert_eq!(wrong > 0, !is_whole);
+        let now = console.page("/");
+        assert_eq!(now.0.iter().any(|element| element.text == "broken"), !is_whole);
+    }
+}
+
+#[test]
+fn a_page_that_is_not_there_and_a_host_that_is_not_ours_are_refused() {
+    let console = Served::night();
+    for path in ["/nothing", "/console/position/NOPE", "/console/decision/00", "/console/entry/1-1", "/console/entry/x"]
+    {
+        let (status, body) = console.get(path);
+        assert_eq!(status, 404, "{path}");
+        expect_sound(path, &body);
+    }
+    let address = console.url.trim_start_matches("http://").to_owned();
+    let ask = |head: &str| {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(&address).expect("a connection");
+        stream.write_all(head.as_bytes()).expect("the request is sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    };
+    let refused = ask("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+    assert!(refused.starts_with("HTTP/1.1 421"), "{refused}");
+    let posted = ask(&format!("POST / HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\n\r\n"));
+    assert!(posted.starts_with("HTTP/1.1 405"), "{posted}");
+    let answered = ask(&format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n"));
+    for header in ["content-security-policy: default-src 'none'; script-src 'self'", "x-content-type-options: nosniff"]
+    {
+        assert!(answered.contains(header), "{header}: {}", &answered[..600.min(answered.len())]);
+    }
+    assert!(!answered.to_lowercase().contains("set-cookie"), "no cookies");
+}
+
+#[test]
+fn behind_a_prefix_every_address_begins_with_it() {
+    let console = Served::of(film_of(&[night()], &config(None)), "/ops/h");
+    let page = console.page("/ops/h/?at=02:07");
+    let inner = page.0.iter().flat_map(|element| ["href", "src", "action"].map(|name| element.get(name)));
+    for address in inner.filter(|address| !address.is_empty() && *address != "#main") {
+        assert!(address.starts_with("/ops/h/"), "{address}");
+        assert_eq!(console.get(address).0, 200, "{address}");
+    }
+}
+
+/// The chart of ETHUSDT, whose numbers are those of `explain`.
+#[test]
+fn the_chart_of_the_night_is_golden_and_has_the_numbers_of_explain() {
+    let console = Served::night();
+    let (_, body) = console.get("/console/position/ETHUSDT?at=02:09");
+    let start = body.find("<svg class=\"chart wide\"").expect("a chart");
+    let chart = &body[start..body[start..].find("</svg>").expect("its end") + start + "</svg>".len()];
+    let lines = chart.replace("><", ">\n<") + "\n";
+    let path = root().join("tests/console/golden/chart_ethusdt.svg");
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&path, &lines).expect("the golden chart is written");
+    }
+    let golden = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(lines, golden, "BLESS=1 writes it again");
+
+    let engine = console.film.state(Some(console.film.until("02:09").expect("a time")), &Stop::never()).unwrap();
+    let subject = Subject::Symbol { asked: None, later: None };
+    let explained = Explanation::of(&engine, "ETHUSDT", None, subject).expect("an explanation");
+    let position = explained.scene.and_then(|scene| scene.position).expect("a position");
+    let texts: Vec<String> = Document::read(chart).all("text").map(|text| text.text.clone()).collect();
+    let entry = &position.entry_price.as_ref().expect("an entry price").value;
+    assert!(texts.contains(&format!("entry {entry}")), "{texts:?}");
+    let next = position.next_rung.expect("a rung is left");
+    let next_price = next.price.expect("with a price");
+    assert!(texts.contains(&format!("○ {} R  {next_price}  armed", next.r)), "{next_price}: {texts:?}");
+    for rung in position.rungs.iter().filter(|rung| rung.state == "shadowed") {
+        assert!(texts.iter().any(|text| text.starts_with(&format!("● {} R", rung.r))), "{texts:?}");
+    }
+    // Each lane is a hold of the explanation.
+    let lanes: Vec<&String> = texts.iter().filter(|text| text.contains('_')).collect();
+    assert_eq!(lanes, ["no_price", "below_min_r", "no_rung"]);
+}
+
+/// A console over the night, with the audit of the command line.
+fn audited() -> Served {
+    let config = config(None);
+    let audit = Arc::new(move |origin: &Origin| harvester::cli::audit::of_origin(origin, &config));
+    Served::by(film_of(&[night()], &self::config(None)), |film| Console::new(film, "a test", "").with_audit(audit))
+}
+
+#[test]
+fn two_policies_are_compared_in_the_page_and_a_wrong_one_is_refused_there() {
+    let console = Served::night();
+    let path = "/console/whatif?b=risk_too_large+%3D+%22as_fraction%22";
+    let (_, body) = console.get(path);
+    let page = expect_sound(path, &body);
+    let cells: Vec<String> = page.all("td").map(|cell| cell.text.trim().to_owned()).collect();
+    // As the demonstration has it: 11 decisions instead of 10.
+    assert_eq!((&*cells[2], &*cells[10]), ("10", "11"), "{cells:?}");
+    assert_eq!((&*cells[14], &*cells[15]), ("1", "0"), "one decision is made only by B");
+    assert!(page.with_class("equity-second").next().is_some_and(|label| label.text.starts_with("B ")));
+    for (wrong, says) in [("min_rr+%3D+1", "did you mean `min_r`"), ("min_r+%3D", "value"), ("min_r%3D-1", "min_r")] {
+        let (status, body) = console.get(&format!("/console/whatif?b={wrong}"));
+        let page = expect_sound(wrong, &body);
+        let refused = page.with_class("refused").next().unwrap_or_else(|| panic!("{wrong} is taken")).text.clone();
+        assert!(status == 200 && refused.contains(says), "{wrong}: {refused}");
+        assert_eq!(page.with_class("equity").count(), 0, "nothing is folded");
+    }
+    let form = console.page("/console/whatif");
+    assert_eq!(form.with_class("equity").count(), 0, "nothing is folded before it is asked for");
+}
+
+#[test]
+fn the_audit_runs_on_request_and_says_what_the_command_says() {
+    let console = audited();
+    assert!(console.page("/console/audit").all("pre").next().is_none());
+    let (_, body) = console.get("/console/audit?run=1");
+    let page = expect_sound("audit", &body);
+    assert!(page.with_class("verdict").next().expect("a verdict").text.contains("findings"), "nothing was emitted");
+    let text = &page.with_class("report").next().expect("a report").text;
+    for part in ["matched 0, differ 0, missing 10", "MISSING: should have been emitted", "symbol ETHUSDT"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn charts_and_pages_as_files_stand_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let film = film_of(&[night()], &config(None));
+    let chart = harvester::console::chart_file(&film, "ETHUSDT", None).expect("a chart");
+    let drawn = Document::read(&chart);
+    assert_eq!((drawn.all("a").count(), drawn.all("style").count()), (0, 1), "no links, its own style");
+    assert!(drawn.all("text").any(|text| text.text == "entry 3000"));
+    let policy = folder.path().join("fraction.toml");
+    fs::write(&policy, "[policy]\nrisk_too_large = \"as_fraction\"\n").expect("a policy is written");
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let (night, policy) = (night().to_string_lossy().into_owned(), policy.to_string_lossy().into_owned());
+    let base = path("base.toml");
+    fs::write(&base, "[policy]\n").expect("a policy is written");
+    for (file, words) in [
+        ("whatif.html", vec!["whatif", "--policy", &base, "--policy", &policy, &night, "--html", &path("whatif.html")]),
+        ("audit.html", vec!["audit", &night, "--html", &path("audit.html")]),
+        ("arc.svg", vec!["chart", "position", "ARCUSDT", &night, "--at", "02:07", "--out", &path("arc.svg")]),
+        ("pnl.svg", vec!["chart", "whatif", "--policy", &base, "--policy", &policy, &night, "--out", &path("pnl.svg")]),
+    ] {
+        let output =
+            std::process::Command::new(env!("CARGO_BIN_EXE_harvester")).args(&words).output().expect("it starts");
+        let is_finding = file == "audit.html" && output.status.code() == Some(1);
+        assert!(output.status.success() || is_finding, "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = fs::read_to_string(folder.path().join(file)).expect("the file is written");
+        let read = Document::read(&text);
+        for element in &read.0 {
+            for name in ["href", "src", "data-href"] {
+                assert_eq!(element.get(name), "", "{file}: {} leads elsewhere", element.name);
+            }
+        }
+        assert!(text.len() < PAGE_BYTES_MAX, "{file}");
+    }
+}
+
+/// A day of prices, one a second, is drawn from the extremes of each column.
+#[test]
+fn a_chart_of_a_day_of_ticks_stays_small_and_keeps_its_extremes() {
+    use std::fmt::Write as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("day.jsonl");
+    let mut text = String::new();
+    let opened = r#"{"stream":"quantum:stream:apply.result","id":"1770163200000-0","fields":{"plan_id":"p","symbol":"SOLUSDT","side":"BUY","executedQty":"10","avgPrice":"100","orderId":"1","status":"FILLED"}}"#;
+    let _ = writeln!(text, "{opened}");
+    for second in 1..=20_000_u64 {
+        let price = match second {
+            7_001 => 104,
+            15_003 => 96,
+            _ => 100 + second % 2,
+        };
+        let ms = 1_770_163_200_000 + second * 1000;
+        let _ = writeln!(
+            text,
+            r#"{{"stream":"quantum:stream:market.tick","id":"{ms}-0","fields":{{"symbol":"SOLUSDT","price":"{price}"}}}}"#
+        );
+    }
+    fs::write(&path, text).expect("the history is written");
+    let film = film_of(&[path], &config(None));
+    let chart = harvester::console::chart_file(&film, "SOLUSDT", None).expect("a chart");
+    let drawn = Document::read(&chart);
+    let line = drawn.all("path").find(|path| path.has_class("price")).expect("a line of prices").get("d").to_owned();
+    let heights: BTreeSet<String> =
+        line.split('V').skip(1).map(|part| part.split('H').next().unwrap_or_default().to_owned()).collect();
+    assert_eq!(heights.len(), 4, "both usual prices and both spikes: {heights:?}");
+    assert!(chart.len() < 60_000, "{} bytes", chart.len());
+}
+
+#[test]
+fn pages_show_a_history_that_was_read_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("history.jsonl");
+    let text = fs::read_to_string(night()).expect("the night");
+    let lines: Vec<&str> = text.lines().collect();
+    fs::write(&path, lines[..900].join("\n")).expect("the first part is written");
+    let config = config(None);
+    let console = Served::of(film_of(std::slice::from_ref(&path), &config), "");
+    let before = console.get("/console/version").1;
+    let decisions = |console: &Served| console.page("/console/decisions").rows().len();
+    let first = decisions(&console);
+    fs::write(&path, &text).expect("the rest is written");
+    console.console.show(Arc::new(film_of(&[path], &config)));
+    assert_ne!(console.get("/console/version").1, before);
+    assert!(first < 10, "{first}");
+    assert_eq!(decisions(&console), 10);
+}
+
+/// A page of 500 positions has a part of them, and stays small.
+#[test]
+fn a_long_table_comes_in_parts_that_the_address_names() {
+    use std::fmt::Write as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("many.jsonl");
+    let mut text = String::new();
+    for n in 0..500 {
+        let _ = writeln!(
+            text,
+            r#"{{"stream":"quantum:stream:apply.result","id":"{}-0","fields":{{"plan_id":"p{n}","symbol":"S{n:03}USDT","side":"BUY","executedQty":"10","avgPrice":"100","orderId":"{n}","status":"FILLED"}}}}"#,
+            1_770_163_200_000_u64 + n
+        );
+    }
+    fs::write(&path, text).expect("the history is written");
+    let console = Served::of(film_of(&[path], &config(None)), "");
+    let (mut path, mut seen) = ("/console/positions?sort=symbol&dir=desc".to_owned(), Vec::new());
+    loop {
+        let (_, body) = console.get(&path);
+        let page = expect_sound(&path, &body);
+        seen.extend(page.rows().into_iter().map(|row| row[0].clone()));
+        let next = page.all("a").find(|link| link.text == "Next part →").map(|link| link.get("href").to_owned());
+        let Some(next) = next else { break };
+        path = next;
+    }
+    assert_eq!(seen.len(), 500);
+    assert!(seen.is_sorted_by(|a, b| a > b) && path.contains("part=7"), "{path}");
+}
