@@ -178,7 +178,7 @@ fn a_store_goes_on_when_the_configuration_names_another_account() {
     let folder = tempfile::tempdir().expect("a folder");
     let write = |file: &str, text: &str| {
         let path = folder.path().join(file);
-        std::fs::write(&path, text).expect("a file");
+        fs::write(&path, text).expect("a file");
         path
     };
     let adopted = |id: u64, account: &str| {
