@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Promises: reads only. The state at a time is that of a fold from the start (the look-ahead may know the names of later
-//! accounts already), and costs at most the entries between two frames. Memory is bounded: at most [`FRAMES_MAX`] states, [`EVENTS_MAX`] events and [`QUARANTINED_MAX`] quarantined
+//! accounts already), and costs at most the entries between two frames. Memory is bounded: at most `FRAMES_MAX` states, `EVENTS_MAX` events and `QUARANTINED_MAX` quarantined
 //! entries are kept; [`Film::notices`] says what was left out.
 
 use std::collections::{BTreeMap, VecDeque};

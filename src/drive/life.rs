@@ -1,7 +1,7 @@
 //! The life of one position, for a chart: its prices, its holds, what stood against it, and the entries that told of it.
 //!
 //! Promises: reads only, from the nearest frame before the opening. Memory is bounded: prices are thinned without losing
-//! the extremes of any part of the time, and at most [`LINES_MAX`] entries are kept.
+//! the extremes of any part of the time, and at most `LINES_MAX` entries are kept.
 
 use std::sync::{Arc, PoisonError};
 

@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::report::{self, Health, SharedReport};
+use crate::codec::view;
 use crate::drive::sheet::Sheet;
 use crate::shell::web::{Asked, Page, Site};
 
@@ -77,7 +78,7 @@ fn status(shared: &SharedReport) -> Page {
 /// time and the other known facts.
 async fn positions(questions: Sender<Question>, asked: Asked) -> Page {
     let (answer, answered) = oneshot::channel();
-    let symbol = asked.name.as_ref().map(|name| name.trim().to_uppercase());
+    let symbol = asked.name.as_ref().map(|name| view::written_name(name, None));
     let question = Question::Positions { symbol: symbol.clone(), all: asked.is_on("all"), answer };
     if questions.try_send(question).is_err() {
         return refused(503, "busy", "too many questions wait, or the service is stopping");

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::binary::run_with;
+use crate::support::lab::entry_line;
 use crate::support::{cases, config, replayed, root};
 use clap::Parser;
 use harvester::cli::replay::Request;
@@ -238,6 +239,56 @@ fn an_audit_names_the_next_step_for_a_late_key_and_for_a_history_without_decisio
     let some = audited(&[6, 7, 9]);
     assert_eq!((some.matches("the signature is missing").count(), some.matches(hint).count()), (7, 6), "{some}");
     assert!(!some.contains("name them with --decisions"), "{some}");
+}
+
+/// The ladder of the account is its own, so its order rests on another policy than the general one.
+#[test]
+fn an_order_under_the_configured_policy_of_its_account_is_no_finding() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    };
+    let general = "[policy]\nmode = \"live\"\nladder = \"0.5:0.25\"\natr_unit = { default = \"absolute\" }\n\
+        price_sources = [\"market.tick\"]\non_live = \"take\"\nrequire_instrument = false\n";
+    let of_account = |ladder: &str| format!("{general}[policy.accounts.b]\nladder = \"{ladder}\"\n");
+    let (own, other) = (write("own.toml", &of_account("0.9:0.5")), write("other.toml", &of_account("0.8:0.5")));
+    let fill = [
+        ("symbol", "SOLUSDT"),
+        ("executed", "true"),
+        ("side", "BUY"),
+        ("executedQty", "10"),
+        ("avgPrice", "100"),
+        ("orderId", "7"),
+        ("order_status", "FILLED"),
+        ("account", "b"),
+    ];
+    let intent = r#"{"symbol":"SOLUSDT","side":"BUY","entry_price":100,"atr_value":2,"volatility_factor":1}"#;
+    let price = r#"{"symbol":"SOLUSDT","price":102}"#;
+    let lines = [
+        entry_line(
+            "quantum:stream:trade.intent",
+            "1770163200000-0",
+            &[("event_type", "trade.intent"), ("payload", intent)],
+        ),
+        entry_line("quantum:stream:apply.result", "1770163201000-0", &fill),
+        entry_line(
+            "quantum:stream:market.tick",
+            "1770163202000-0",
+            &[("event_type", "market.tick"), ("payload", price)],
+        ),
+    ];
+    let history = write("history.jsonl", &(lines.join("\n") + "\n"));
+    let request = Request { histories: vec![history.clone()], ..Request::default() };
+    let (_, decisions) = replayed(&request, &config(Some(&own)));
+    assert_eq!(decisions.len(), 1);
+    let dump = write("decisions.jsonl", &(decisions.join("\n") + "\n"));
+    let audit = |file: &Path| run_with(&["audit", text(&history), "--decisions", text(&dump), "--config", text(file)]);
+    let clean = audit(&own);
+    assert!(!clean.out.contains("not the configured one"), "{}", clean.out);
+    let wrong = audit(&other);
+    assert!(wrong.code == Some(1) && wrong.out.contains("not the configured one"), "{}", wrong.out);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use harvester::shell::web::{Page, Site, WebServer};
 use serde_json::Value;
 
 const TICK: &str = "quantum:stream:market.tick";
+const RESULT: &str = "quantum:stream:apply.result";
 
 /// How long anything may take that a test waits for.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -237,6 +238,11 @@ fn control_says_if_a_command_has_no_effect() {
         let how: Vec<&str> = how.iter().map(String::as_str).collect();
         run_with(&[&["control"], arguments, &how].concat())
     };
+    let fill =
+        "symbol SOLUSDT executed true side BUY executedQty 10 avgPrice 100 orderId 7 order_status FILLED account c";
+    let added: Vec<&str> = ["XADD", RESULT, "*"].into_iter().chain(fill.split(' ')).collect();
+    let of_account = format!("c/SOLUSDT@{}", server.cli(&added).trim());
+    until("the fill is folded", || control(&["risk-accept", &of_account]).code == Some(0));
     let (near, absent) = ("NEARUSDT@1770170700000-7", "NEARUSDT@1770163205000-0");
     for (arguments, lacking) in [
         (
@@ -252,8 +258,13 @@ fn control_says_if_a_command_has_no_effect() {
         assert!(ran.out.contains(lacking) && ran.out.contains("no effect"), "{arguments:?}: {}", ran.out);
         assert!(!ran.out.contains("is traded live") && !ran.out.contains("taken again"), "{}", ran.out);
     }
-    for arguments in [&["risk-accept", near][..], &["rearm", near, "0.5"], &["gap-accept", "NEARUSDT"], &["gap-accept"]]
-    {
+    for arguments in [
+        &["risk-accept", near][..],
+        &["rearm", near, "0.5"],
+        &["gap-accept", "NEARUSDT"],
+        &["gap-accept"],
+        &["gap-accept", "SOLUSDT", "--account", "c"],
+    ] {
         let ran = control(arguments);
         assert_eq!(ran.code, Some(0), "{arguments:?}: {}{}", ran.out, ran.log);
     }

@@ -73,13 +73,14 @@ fn control(control: &ControlReport, screen: &mut Screen<'_>) -> anyhow::Result<(
     }
     screen.line(&format!("  control      signatures: {signatures}; refused {}", control.refused))?;
     let short = |hash: &str| hash.get(..12).map_or_else(|| hash.to_owned(), |hash| format!("{hash}…"));
-    for Adoption { entry, adopted, configured, signature, refused } in &control.adoptions {
+    for Adoption { entry, account, adopted, configured, signature, refused } in &control.adoptions {
         // A refused policy was never in force.
         let differs = if adopted != configured && !refused { ", NOT THE CONFIGURED ONE" } else { "" };
         let what = if *refused { "refused" } else { "adoption" };
+        let of = account.as_ref().map_or_else(String::new, |account| format!(" of {account}"));
         let (adopted, configured) = (short(adopted), short(configured));
         screen.line(&format!(
-            "  {what:<12} {entry}: policy {adopted}, configured {configured}, signature {signature}{differs}"
+            "  {what:<12} {entry}: policy{of} {adopted}, configured {configured}, signature {signature}{differs}"
         ))?;
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Trust in control entries: their signatures, each adoption of a policy, and orders under a policy that was not the
 //! configured one (docs/spec/emission.md, "Signed control entries"; docs/spec/decision.md, "Policy and orders").
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -49,15 +49,24 @@ struct Said {
     signature: Signature,
     /// A service refused it: a later entry skips it.
     is_skipped: bool,
-    /// For a `policy.adopted`: its hash, and true if it states that a service had it configured.
-    policy: Option<(Box<str>, bool)>,
+    /// For a `policy.adopted` that names a policy.
+    policy: Option<Adopted>,
+}
+
+/// A policy that an entry puts in force.
+struct Adopted {
+    /// Empty for the general policy.
+    account: Box<str>,
+    hash: Box<str>,
+    /// The entry states that a service had it configured.
+    is_configured: bool,
 }
 
 /// The control entries of a history.
 pub struct Trust {
     said: Vec<Said>,
-    /// Hash of the policy in the configuration of this audit.
-    configured: Box<str>,
+    /// Hashes of the policies in the configuration of this audit, by account; the general one has an empty name.
+    configured: BTreeMap<Box<str>, Box<str>>,
     any_signed: bool,
 }
 
@@ -89,16 +98,19 @@ impl Trust {
                 (None, None) => Signature::None,
             };
             let policy = match &fact.control {
-                // The policy of an account is not compared with the general configuration.
-                Control::PolicyAdopted(Some(policy)) if !entry.account.is_named() => {
-                    Some((policy.hash.clone(), is_configured(&fields)))
-                }
+                Control::PolicyAdopted(Some(policy)) => Some(Adopted {
+                    account: reader.engine.accounts().get(entry.account).name.clone(),
+                    hash: policy.hash.clone(),
+                    is_configured: is_configured(&fields),
+                }),
                 _ => None,
             };
             said.push(Said { id: at.id, event_type: entry.shape, signature, is_skipped, policy });
         }
         let any_signed = said.iter().any(|said| matches!(said.signature, Signature::Good | Signature::Unchecked));
-        Self { said, configured: config.policy.hash.clone(), any_signed }
+        let of_accounts = config.account_policies.iter().map(|(name, policy)| (name.clone(), policy.hash.clone()));
+        let configured = of_accounts.chain([("".into(), config.policy.hash.clone())]).collect();
+        Self { said, configured, any_signed }
     }
 
     /// Returns the entries that loosened and must not be believed. One that a service refused is reported, and is no
@@ -129,7 +141,9 @@ impl Trust {
                 && link.cause().is_none_or(|(_, cause)| scope.holds(cause))
                 && !is_expired(link.decision_id())
         };
-        let other = |link: &&Link| !configured.contains(link.text("policy"));
+        // An account without a policy of its own follows the general one.
+        let is_of = |account: &str, link: &Link| configured.contains(&(account, link.text("policy")));
+        let other = |link: &&Link| !is_of("", link) && !is_of(link.text("account"), link);
         let fault = |link: &Link| {
             let why =
                 format!("the order rests on the policy {}, which was not the configured one", link.text("policy"));
@@ -138,11 +152,13 @@ impl Trust {
         chain.links.iter().filter(is_order).filter(other).map(fault).collect()
     }
 
-    /// Returns the configured policy of this audit, and those that services stated as configured.
-    fn configured_policies(&self) -> BTreeSet<&str> {
+    /// Returns account and hash of the configured policies of this audit, and of those that services stated as
+    /// configured.
+    fn configured_policies(&self) -> BTreeSet<(&str, &str)> {
         let told = self.said.iter().filter(|said| self.is_believed(said));
-        let told = told.filter_map(|said| said.policy.as_ref()).filter(|(_, is_configured)| *is_configured);
-        told.map(|(hash, _)| &**hash).chain([&*self.configured]).collect()
+        let told = told.filter_map(|said| said.policy.as_ref()).filter(|adopted| adopted.is_configured);
+        let told = told.map(|adopted| (&*adopted.account, &*adopted.hash));
+        told.chain(self.configured.iter().map(|(account, hash)| (&**account, &**hash))).collect()
     }
 
     fn is_believed(&self, said: &Said) -> bool {
@@ -165,17 +181,18 @@ impl Trust {
                 Signature::None | Signature::BeforeKey => signatures.none += 1,
             }
         }
-        let mut configured = &self.configured;
+        let mut configured = self.configured.clone();
         let mut adoptions = Vec::new();
         for said in &self.said {
-            let Some((hash, is_configured)) = &said.policy else { continue };
+            let Some(Adopted { account, hash, is_configured }) = &said.policy else { continue };
             if *is_configured && self.is_believed(said) {
-                configured = hash;
+                configured.insert(account.clone(), hash.clone());
             }
             adoptions.push(Adoption {
                 entry: said.id.to_string(),
+                account: Some(account.clone()).filter(|account| !account.is_empty()),
                 adopted: hash.clone(),
-                configured: configured.clone(),
+                configured: configured.get(account).or_else(|| configured.get("")).cloned().unwrap_or_default(),
                 signature: said.signature.name(),
                 refused: !self.is_believed(said),
             });
@@ -198,6 +215,9 @@ pub struct ControlReport {
 #[derive(Debug, Serialize)]
 pub struct Adoption {
     pub entry: String,
+    /// `None` for the general policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<Box<str>>,
     pub adopted: Box<str>,
     pub configured: Box<str>,
     pub signature: &'static str,
