@@ -774,7 +774,7 @@ fn what_a_service_emitted_is_clean_by_its_journal_and_by_the_streams_alone() {
 }
 
 /// Cases whose recorded decisions are not those that the rules lead to: what they are about.
-const NOT_CLEAN: [&str; 11] = [
+const NOT_CLEAN: [&str; 13] = [
     // It was made before the entries named an account, so it has another name now.
     "s4_decision_without_an_account",
     // One of its decisions is of rules 1, and rules 2 would not make it.
@@ -788,6 +788,8 @@ const NOT_CLEAN: [&str; 11] = [
     "s4_own_decisions_missing",
     "s4_own_decisions_other_instance",
     "s4_own_decisions_agree",
+    "s4_own_decisions_homeless",
+    "s4_unsigned_decision_before_its_cause",
     "s4_unreadable_decision_reaches_nothing",
 ];
 
