@@ -13,6 +13,7 @@ pub fn root() -> &'static Path {
 }
 
 /// The folders of all replay cases: whatever lies below `replay/` and has a history.
+#[cfg(any(test, feature = "bench"))]
 pub fn cases() -> anyhow::Result<Vec<PathBuf>> {
     let mut cases = Vec::new();
     let mut folders = vec![root().join("replay")];
