@@ -74,6 +74,13 @@ impl ControlOutbox {
         self.next_number += 1;
     }
 
+    /// Stages an entry, unless the same one is on its way.
+    pub fn stage_once(&mut self, entry: OwnEntry) {
+        if !self.has(&entry) {
+            self.stage(entry);
+        }
+    }
+
     /// Returns the reason why no order is sent while an entry of ours is on its way.
     pub fn refusal(&self) -> Option<&'static str> {
         self.pending.values().find_map(|own| match own.entry {

@@ -84,9 +84,7 @@ impl Delivery {
             return;
         }
         let entry = if is_in_force { OwnEntry::PolicyInForce } else { OwnEntry::NewPolicy };
-        if !self.control.has(&entry) {
-            self.control.stage(entry);
-        }
+        self.control.stage_once(entry);
     }
 
     /// Does the same for the accounts: each configured policy that the log lacks, and null for each that is configured
@@ -94,7 +92,6 @@ impl Delivery {
     fn adopt_account_policies(&mut self, engine: &Engine) {
         let adopted = adopted_by_account(engine);
         let configured = &self.settings.account_policies;
-        let mut entries: Vec<OwnEntry> = Vec::new();
         for account in configured.keys().chain(adopted.keys().filter(|account| !configured.contains_key(*account))) {
             let (own, in_force) = (configured.get(account), adopted.get(account));
             let is_known = own.map(|own| &own.hash) == in_force;
@@ -103,12 +100,7 @@ impl Delivery {
                 continue;
             }
             let policy = own.map_or_else(|| "null".into(), |own| own.json.clone());
-            entries.push(OwnEntry::AccountPolicy { account: account.clone(), policy });
-        }
-        for entry in entries {
-            if !self.control.has(&entry) {
-                self.control.stage(entry);
-            }
+            self.control.stage_once(OwnEntry::AccountPolicy { account: account.clone(), policy });
         }
     }
 
