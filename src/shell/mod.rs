@@ -1,6 +1,7 @@
-//! Effects: one file or folder hides one outside thing, and siblings do not know each other.
+//! Effects: one file or folder hides one outside thing. Siblings do not know each other, except for the lock on a folder.
 
 pub mod exchange;
+pub mod folder_lock;
 pub mod history;
 pub mod journal;
 pub mod process;

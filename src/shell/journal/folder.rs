@@ -5,36 +5,22 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
-
 use super::error::JournalError;
 use crate::codec::journal::{Digest, FOOT_BYTES, Fault, Foot, HEAD_BYTES, Head, first_of_name};
+use crate::shell::folder_lock::FolderLock;
 
 /// Maximum number of reads of a head while its writer may be changing it. [1]
 const HEAD_TRIES: u32 = 100;
 
-/// The right to write a journal, held until dropped.
-#[derive(Debug)]
-pub(super) struct FolderLock {
-    _folder: File,
-}
-
-impl FolderLock {
-    /// Creates the folder if there is none, and locks it.
-    pub fn take(dir: &Path) -> Result<Self, JournalError> {
-        let failed = JournalError::io(dir, "opening");
-        if !dir.exists() {
-            fs::create_dir_all(dir).map_err(&failed)?;
-            let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-            sync_folder(parent.unwrap_or(Path::new(".")))?;
-        }
-        let folder = File::open(dir).map_err(&failed)?;
-        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { _folder: folder }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(JournalError::InUse { dir: dir.to_owned() }),
-            Err(error) => Err(failed(error.into())),
-        }
+/// Creates the folder if there is none, and locks it.
+pub(super) fn lock(dir: &Path) -> Result<FolderLock, JournalError> {
+    let failed = JournalError::io(dir, "opening");
+    if !dir.exists() {
+        fs::create_dir_all(dir).map_err(&failed)?;
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync_folder(parent.unwrap_or(Path::new(".")))?;
     }
+    FolderLock::try_take(dir).map_err(&failed)?.ok_or_else(|| JournalError::InUse { dir: dir.to_owned() })
 }
 
 /// Makes the names in a folder durable.

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use super::error::JournalError;
 use super::file::{Growing, UNNAMED};
-use super::folder::{self, ChainEnd, Closed, FolderLock, Headed, sync_folder};
+use super::folder::{self, ChainEnd, Closed, Headed, sync_folder};
 use super::reader::{Lines, Piece, Span};
 use super::recovery;
 use super::verify::{self, Report};
+use crate::shell::folder_lock::FolderLock;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -47,7 +48,7 @@ impl Journal {
     /// Opens the journal of a folder, or creates one, and closes a file that a crash left open: committed whole lines
     /// are kept, a torn end is cut off. Earlier damage is an error that names file and position.
     pub fn open(dir: &Path, limits: Limits) -> Result<Self, JournalError> {
-        let lock = FolderLock::take(dir)?;
+        let lock = folder::lock(dir)?;
         match fs::remove_file(dir.join(UNNAMED)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(JournalError::io(dir, "tidying")(error));

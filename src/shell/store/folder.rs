@@ -1,20 +1,17 @@
-//! The folder of a store: its marker, its lock, and the folders beside it.
+//! The folder of a store: its marker, and the folders beside it.
 //!
 //! A folder without our marker is never written into, moved or removed.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use rustix::fs::{FlockOperation, flock};
 
 use super::head::Head;
 use super::row::seal;
+use crate::shell::folder_lock::FolderLock;
 
 /// File that marks the folder as ours and contains its format.
 const MARKER: &str = "harvester.store";
@@ -26,45 +23,6 @@ pub(super) const HEAD: &str = "harvester.head";
 const FINISHED: &str = "harvester.finished";
 
 const MARKER_LINE: &str = "harvester store";
-const LOCK_POLL: Duration = Duration::from_millis(10);
-
-/// An exclusive lock on a folder, held until dropped. It moves with the folder when that is renamed.
-#[derive(Debug)]
-pub(super) struct FolderLock {
-    folder: File,
-}
-
-impl FolderLock {
-    /// Returns `None` if another process holds it, or if the folder was moved away meanwhile.
-    pub(super) fn try_take(dir: &Path) -> io::Result<Option<Self>> {
-        let folder = File::open(dir)?;
-        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-            Err(e) => return Err(e.into()),
-        }
-        let (locked, named) = (folder.metadata()?, fs::metadata(dir)?);
-        let same = (locked.dev(), locked.ino()) == (named.dev(), named.ino());
-        Ok(same.then_some(Self { folder }))
-    }
-
-    /// Returns `None` if another process holds it for longer than `wait`.
-    pub(super) fn take(dir: &Path, wait: Duration) -> io::Result<Option<Self>> {
-        let until = Instant::now() + wait;
-        loop {
-            match Self::try_take(dir)? {
-                Some(lock) => return Ok(Some(lock)),
-                None if Instant::now() >= until => return Ok(None),
-                None => thread::sleep(LOCK_POLL),
-            }
-        }
-    }
-
-    /// Makes the names in the folder durable.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.folder.sync_all()
-    }
-}
 
 /// The content of a folder, judged by its marker.
 pub(super) enum Holds {

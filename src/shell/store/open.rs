@@ -8,12 +8,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::errors::{OpenError, StoreError, without_panic};
-use super::folder::{self, FolderLock, HEAD, Holds};
+use super::folder::{self, HEAD, Holds};
 use super::head::Head;
 use super::row::COMMIT_KEY;
 use super::summary::Summary;
 use super::table::Store;
 use super::watchdog::{CALL_LIMIT, StoreCall, Watchdog};
+use crate::shell::folder_lock::FolderLock;
 
 /// Segment size of sled. With its default of 512 KiB and a single writer sled deadlocks; with this size it does not.
 pub(super) const SEGMENT_BYTES: usize = 8 * 1024 * 1024;

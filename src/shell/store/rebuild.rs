@@ -5,9 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::errors::OpenError;
-use super::folder::{self, FolderLock, Holds};
+use super::folder::{self, Holds};
 use super::open::LOCK_WAIT;
 use super::table::Store;
+use crate::shell::folder_lock::FolderLock;
 
 /// A store under construction in `<dir>.rebuild-<n>`. It is removed when it is dropped without [`Rebuild::swap`].
 #[derive(Debug)]

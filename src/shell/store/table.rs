@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::errors::{StoreError, without_panic};
-use super::folder::FolderLock;
 use super::head::Head;
 use super::row::{
     COMMIT_KEY, EncodedRow, KEY_BYTES_MAX, StoredRow, VALUE_BYTES_MAX, checksum, key_of, piece_key, row_key,
 };
 use super::summary::Summary;
 use super::watchdog::{StoreCall, Watchdog};
+use crate::shell::folder_lock::FolderLock;
 
 /// Free space that a commit requires besides twice its rows. The log grows by whole segments. [bytes]
 const FREE_BYTES_MIN: u64 = 2 * super::open::SEGMENT_BYTES as u64;
