@@ -175,12 +175,6 @@ impl Snapshot {
         meta.streams().ok_or_else(|| BadSnapshot::Rows("the streams do not read".to_owned()))
     }
 
-    /// Returns the hash of the policy that was configured when the snapshot was made.
-    pub fn configured_policy(&self) -> Result<String, BadSnapshot> {
-        let meta = state::meta(&self.rows)?.ok_or_else(|| BadSnapshot::Rows("no meta row".to_owned()))?;
-        Ok(meta.policy_hash)
-    }
-
     pub fn rows(&self) -> &impl Rows<Error = BadRow> {
         &self.rows
     }

@@ -10,7 +10,7 @@
 //! Promises: the engine knows every symbol of an entry that the driver returned. A decision that it returned is linked
 //! into the chain. The same key verifies what is read ahead and what is folded.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::keys;
 use super::look_ahead::{self, LookAhead};
@@ -56,6 +56,28 @@ pub(super) fn engine_of(config: &Config, policy: Policy) -> Engine {
         engine.configure_account(account, policy.clone());
     }
     engine
+}
+
+/// Returns true if the policies under which an engine was begun, general and of accounts, are the configured ones. Those
+/// that an entry has replaced do not count.
+pub(super) fn is_under_configured(engine: &Engine, config: &Config) -> bool {
+    if engine.globals().policy_adopted {
+        return true;
+    }
+    let accounts = engine.accounts();
+    let begun_under: BTreeMap<&str, &str> = accounts
+        .iter()
+        .filter(|account| !account.policy_adopted)
+        .filter_map(|account| Some((&*account.name, &*account.policy.as_ref()?.hash)))
+        .collect();
+    let adopted = |name: &str| accounts.find(name).is_some_and(|account| accounts.get(account).policy_adopted);
+    let configured: BTreeMap<&str, &str> = config
+        .account_policies
+        .iter()
+        .filter(|(name, _)| !adopted(name))
+        .map(|(name, policy)| (&**name, &*policy.hash))
+        .collect();
+    engine.globals().policy.hash == config.policy.hash && begun_under == configured
 }
 
 /// Decoder, engine and chain. It can be split: [`Self::pipeline`] decodes on one thread and folds on another.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use super::commits::{Backing, Commits, Folding, PendingRows};
-use super::driver::{Driver, Folded, engine_of};
+use super::driver::{Driver, Folded, is_under_configured};
 use super::pipeline::EntryBatch;
 use crate::codec::state::{self, BadRow, FORMAT_VERSION, Meta, Quarantined, Row, Rows, StoredRow};
 use crate::config::Config;
@@ -110,19 +110,22 @@ impl Projection {
             drop(store);
             return Ok(Self { folded_with: meta.streams(), ..Self::rebuild(dir, config, decisions)? });
         }
-        let mut engine = engine_of(config, config.policy.clone());
+        let mut engine = Engine::new(config.streams.clone(), config.policy.clone());
         let made_with = meta.streams().context("the streams of the store do not read")?;
         if let Err(error) = state::load(&store, &made_with, &mut engine) {
             drop(store);
             return damaged(error.to_string(), notices);
         }
-        if !engine.globals().policy_adopted && engine.globals().policy.hash != config.policy.hash {
+        if !is_under_configured(&engine, config) {
+            let (folded, configured) = (&engine.globals().policy.hash[..12], &config.policy.hash[..12]);
+            let which = match folded == configured {
+                true => "the policy of an account that the configuration no longer has so".to_owned(),
+                false => format!("the configured policy {folded}, the configuration now says {configured}"),
+            };
             bail!(
-                "the store {} was folded under the configured policy {}, the configuration now says {}: \
-                 give it the former, append `policy.adopted` to the history, or replay into a new store",
+                "the store {} was folded under {which}: give it the former, append `policy.adopted` to the history, \
+                 or replay into a new store",
                 dir.display(),
-                &engine.globals().policy.hash[..12],
-                &config.policy.hash[..12]
             );
         }
         let driver = Driver::going_on(engine, config, decisions)?;

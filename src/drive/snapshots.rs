@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
+use super::driver::is_under_configured;
 use super::projection::close_to_others;
 use crate::codec::snapshot::{self, Head, Snapshot};
 use crate::codec::time;
@@ -103,7 +104,7 @@ pub fn choice(dir: Option<&Path>, at: Option<EntryId>) -> anyhow::Result<String>
 pub fn restored(path: &Path, config: &Config) -> anyhow::Result<(Engine, Snapshot)> {
     let snapshot = snapshot::read(&snapshots::read(path)?)?;
     let engine = snapshot.engine(&config.streams, &config.policy)?;
-    if !engine.globals().policy_adopted && snapshot.configured_policy()? != *config.policy.hash {
+    if !is_under_configured(&engine, config) {
         bail!("it was folded under another configured policy");
     }
     if path.file_name().and_then(|name| name.to_str()) != Some(&*snapshot::file_name(engine.globals().last)) {

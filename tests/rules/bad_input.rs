@@ -655,6 +655,28 @@ fn a_store_under_another_policy_says_what_to_do() {
 }
 
 #[test]
+fn a_store_under_another_policy_of_an_account_says_what_to_do() {
+    let folder = Folder::new();
+    let history = folder.history(&good());
+    let of_account = |min_r: &str| {
+        let text = format!("[policy.accounts.alpha]\nmin_r = \"{min_r}\"\n");
+        folder.file(&format!("config-{min_r}.toml"), &text)
+    };
+    let (before, after) = (of_account("0.6"), of_account("0.7"));
+    let replay = |store: &str, config: &[&str]| {
+        let store = folder.store() + store;
+        run_with(&[&["replay", &history, "--store", &store, "--json"], config].concat())
+    };
+    replay("one", &["--config", &before]).json();
+    replay("one", &["--config", &before]).json();
+    replay("one", &["--config", &after]).refused(&["policy of an account", "replay into a new store"]);
+    // Naming an account also changes the general policy, which knows the accounts.
+    replay("one", &[]).refused(&["the configured policy"]);
+    replay("two", &[]).json();
+    replay("two", &["--config", &before]).refused(&["the configured policy"]);
+}
+
+#[test]
 fn an_input_that_never_ends_a_line_is_read_to_its_end() {
     // Two megabytes without a line end, through a pipe that is written in pieces.
     let mut child = piped(harvester().args(["replay", "-", "--skip-bad-lines", "--json"]));
