@@ -11,6 +11,7 @@ use super::exit_code::Found;
 use super::json;
 use crate::codec::checksum::state_checksum_hex;
 use crate::codec::fields::{self, FieldDifference};
+use crate::codec::plural::plural;
 use crate::codec::policy::knowing;
 use crate::config::Config;
 use crate::domain::engine::{Decisions, Engine};
@@ -173,12 +174,11 @@ impl Difference {
                 "At the end no field differs, but the checksums do: in what is remembered for later entries".to_owned()
             };
         }
-        let counted = |n: usize, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
         let is_whole = |of: &str| of == fields::WHOLE;
         let part = |one: &str, is_meant: &dyn Fn(&str) -> bool| {
             let owners: Vec<&str> = self.fields.iter().map(|field| &*field.of).filter(|of| is_meant(of)).collect();
             let distinct = owners.iter().collect::<BTreeSet<_>>().len();
-            (distinct > 0).then(|| format!("{} of {}", owners.len(), counted(distinct, one)))
+            (distinct > 0).then(|| format!("{} of {}", owners.len(), plural(distinct, one)))
         };
         let whole = self.fields.iter().filter(|field| is_whole(&field.of)).count();
         let parts = [
@@ -188,7 +188,7 @@ impl Difference {
         ];
         let verb = if self.fields.len() == 1 { "differs" } else { "differ" };
         let parts = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
-        format!("At the end {} {verb}: {parts}", counted(self.fields.len(), "field"))
+        format!("At the end {} {verb}: {parts}", plural(self.fields.len(), "field"))
     }
 
     fn show(&self, screen: &mut Screen<'_>) -> anyhow::Result<()> {

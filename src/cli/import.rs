@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::replay::progress_of;
 use crate::codec::line::{self, FieldValue};
+use crate::codec::plural::plural;
 use crate::config::Config;
 use crate::config::flags::RedisFlag;
 use crate::domain::event::ids::EntryId;
@@ -46,7 +47,10 @@ async fn import(request: &Request, config: &Config, out: &mut dyn Write) -> anyh
     for (stream, first) in streams_of(&inputs, &options, config)? {
         let length = server.stream_length(&stream).await?;
         if length > 0 {
-            bail!("the stream {stream} holds {length} entries already: import writes into empty streams only");
+            bail!(
+                "the stream {stream} holds {} already: import writes into empty streams only",
+                plural(length, "entry")
+            );
         }
         // A stream that was emptied accepts only ids after every id that it ever had.
         let last = server.stream_info(&stream).await?.and_then(|info| info.last_generated).unwrap_or_default();

@@ -7,6 +7,7 @@ use anyhow::bail;
 use serde_json::json;
 
 use super::exit_code::Found;
+use crate::codec::plural::plural;
 use crate::shell::journal::{FileReport, Journal, Report};
 use crate::shell::terminal::{Screen, Tone};
 
@@ -41,7 +42,7 @@ pub fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
     }
     match report.findings.len() {
         0 => Ok(()),
-        n => Err(Found(format!("{n} findings in the journal {}", args.dir.display())).into()),
+        n => Err(Found(format!("{} in the journal {}", plural(n, "finding"), args.dir.display())).into()),
     }
 }
 
@@ -99,7 +100,7 @@ fn show(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {
         first + report.count(),
         match report.findings.len() {
             0 => "every byte is as it was written".to_owned(),
-            n => format!("{n} findings"),
+            n => plural(n, "finding"),
         }
     ))?;
     Ok(())

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde_json::json;
 
+use crate::codec::plural::plural;
 use crate::codec::shown;
 use crate::codec::state::Quarantined;
 use crate::config::Config;
@@ -86,7 +87,7 @@ fn list(store: &Path, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
         ]
     };
     screen.table(&["STREAM", "ID", "REASON", "ENTRY"], &[], all.iter().map(cells).collect())?;
-    screen.line(&format!("{} entries", all.len()))?;
+    screen.line(&plural(all.len(), "entry"))?;
     Ok(())
 }
 

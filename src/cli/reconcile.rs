@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::exit_code::Found;
 use super::positions::{self, Sheet};
 use crate::codec::exchange::AccountMode;
+use crate::codec::plural::plural;
 use crate::codec::view::PositionView;
 use crate::codec::{number, time};
 use crate::config::Config;
@@ -168,7 +169,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     let differ =
         all.iter().flat_map(|compared| &compared.rows).filter(|row| row.comparison != Comparison::Same).count();
     if differ > 0 {
-        bail!(Found(format!("{differ} positions differ")));
+        bail!(Found(format!("different: {}", plural(differ, "position"))));
     }
     Ok(())
 }

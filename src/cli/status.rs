@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::exit_code::Found;
 use super::json;
+use crate::codec::plural::plural;
 use crate::codec::time::span;
 use crate::config::Config;
 use crate::service::report::{Concern, GapProof, InputReport, Report, Role, concerns};
@@ -160,7 +161,7 @@ fn positions(report: &Report) -> String {
         says.push_str(&format!(", the others of {} more accounts", positions.accounts.len() - ACCOUNTS_SHOWN_MAX));
     }
     if positions.gap_flat > 0 {
-        says.push_str(&format!(", {} symbols without a position have a gap", positions.gap_flat));
+        says.push_str(&format!(", {} with a gap and without a position", plural(positions.gap_flat, "symbol")));
     }
     says
 }
@@ -224,7 +225,7 @@ fn redis(report: &Report) -> String {
 
 fn journal(report: &Report) -> String {
     let journal = &report.journal;
-    format!("{} in {} files, position {}", size(journal.bytes), journal.files, journal.position)
+    format!("{} in {}, position {}", size(journal.bytes), plural(journal.files, "file"), journal.position)
 }
 
 fn counted(counts: &BTreeMap<String, u64>) -> String {

@@ -4,6 +4,7 @@ pub mod bounded;
 pub mod depth;
 pub mod moment;
 pub mod number;
+pub mod plural;
 pub mod shown;
 pub mod time;
 

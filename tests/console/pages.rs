@@ -384,7 +384,7 @@ fn a_field_that_is_missing_is_seen_to_be_missing() {
     let missing: Vec<&str> = position.with_class("missing").map(|element| &*element.text).collect();
     assert_eq!(missing.iter().filter(|text| **text == "missing").count(), 4, "{missing:?}");
     let now = console.page("/").with_class("needs").next().expect("needs").text.clone();
-    assert!(now.contains("1 open positions lack entry_price"), "{now}");
+    assert!(now.contains("entry_price is missing: 1 open position"), "{now}");
 }
 
 #[test]

@@ -418,7 +418,7 @@ fn decisions_are_written_as_a_history() {
     // On the screen "0 decisions" alone would look like a loss.
     for (arguments, says) in [
         (vec!["replay", &history, &file], "; 1 recorded decision adopted, 0 made anew"),
-        (vec!["replay", &history, &file, "--derive"], "; 1 decisions"),
+        (vec!["replay", &history, &file, "--derive"], "; 1 decision"),
     ] {
         let shown = run_with(&arguments).out;
         assert!(shown.lines().any(|line| line.ends_with(says)), "{says}: {shown}");

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use harvester::codec::fields::{self, Field, FieldDifference, NONE};
+use harvester::codec::plural::plural;
 use harvester::codec::seal::Sealed;
 use harvester::codec::time;
 use harvester::config::Config;
@@ -113,7 +114,12 @@ impl Teller {
     fn end(&mut self, engine: &Engine) {
         let counters = &engine.counters;
         let open = engine.books().filter(|book| book.hot.open.is_some()).count();
-        let _ = write!(self.text, "{} entries, {} decisions, {open} open", counters.entries(), counters.decisions);
+        let _ = write!(
+            self.text,
+            "{}, {}, {open} open",
+            plural(counters.entries(), "entry"),
+            plural(counters.decisions, "decision")
+        );
         for (count, n) in counters.counts.iter().filter(|_| self.is_long) {
             let _ = write!(self.text, ", {} {n}", count.name());
         }

@@ -15,6 +15,7 @@ use super::trust::Trust;
 use crate::codec::chain::{Chain, Link};
 use crate::codec::line;
 use crate::codec::object::Object;
+use crate::codec::plural::plural;
 use crate::codec::signing::SigningKey;
 use crate::config::Config;
 use crate::domain::book::rung::OutcomeKind;
@@ -66,7 +67,9 @@ pub fn pass(
 
     let mut report = Report::of_chain(sources, chain, faults);
     if bad_fields > 0 {
-        report.tampered.push(Fault::of("history", format!("{bad_fields} lines have fields that do not read")));
+        report
+            .tampered
+            .push(Fault::of("history", format!("{} with fields that do not read", plural(bad_fields, "line"))));
     }
     let reaches = |stream: &str, id: EntryId| coverage.holds(&config.streams, stream, id);
     report.add(ledger.balance(

@@ -9,6 +9,7 @@ use super::totals::{Sums, Totals};
 use super::trust::{Adoption, ControlReport};
 use crate::cli::replay::rounded;
 use crate::codec::chain::Signatures;
+use crate::codec::plural::plural;
 use crate::shell::terminal::{Screen, Tone};
 
 /// Findings of a kind that are shown; `--json` has them all. [1]
@@ -62,7 +63,7 @@ fn chain(ChainReport { entries, written_again, head, signatures, .. }: &ChainRep
     let signatures = of_signatures(signatures);
     let signatures = if signatures.is_empty() { "none" } else { &signatures };
     let hash = head.hash.get(..12).unwrap_or(&head.hash);
-    format!("  chain        {entries} entries{again}, head {} {hash}…, signatures: {signatures}", head.seq)
+    format!("  chain        {}{again}, head {} {hash}…, signatures: {signatures}", plural(*entries, "entry"), head.seq)
 }
 
 /// Shows the signatures of control entries, and each adoption with both hashes.

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use super::finding::Fault;
 use crate::cli::moment;
 use crate::codec::line::{self, Fields};
+use crate::codec::plural::plural;
 use crate::config::Config;
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::StreamKind;
@@ -158,7 +159,7 @@ impl Sources {
         self.unseen.extend(dumped.others);
         for Trimmed { stream, kind, gone, first } in dumped.trimmed {
             let before = first.map_or_else(String::new, |first| format!(" before {first}"));
-            self.unseen.push(format!("the server no longer holds {gone} entries of {stream}{before}"));
+            self.unseen.push(format!("the server no longer holds {} of {stream}{before}", plural(gone, "entry")));
             // No position depends on an earlier price.
             if kind != StreamKind::Price {
                 self.lacks_before_ms = self.lacks_before_ms.max(Some(first.map_or(u64::MAX, |first| first.ms)));

@@ -15,6 +15,7 @@ use crate::cli::exit_code::Found;
 use crate::cli::json;
 use crate::cli::replay::{self, Replayed};
 use crate::codec::line::Fields;
+use crate::codec::plural::plural;
 use crate::codec::shown::shown;
 use crate::codec::view;
 use crate::config::Config;
@@ -114,7 +115,7 @@ async fn backfill(args: &Args, config: &Config) -> anyhow::Result<Outcome> {
     }
     let entries = summary.entries;
     let before = lines::lacking(&engine);
-    tracing::info!("[BACKFILL] history: {entries} entries, {} open positions", before.len());
+    tracing::info!("[BACKFILL] history: {}, {}", plural(entries, "entry"), plural(before.len(), "open position"));
 
     let mut clients = exchange::clients(config)?;
     if let Some(account) = &args.account {

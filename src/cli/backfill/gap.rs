@@ -16,6 +16,7 @@ use crate::cli::exit_code::Found;
 use crate::cli::json;
 use crate::cli::replay::{Request, replay};
 use crate::codec::live;
+use crate::codec::plural::plural;
 use crate::codec::view::Summary;
 use crate::config::Config;
 use crate::domain::delivery::row::OutboxRow;
@@ -81,7 +82,7 @@ pub fn fill(
     show(&found, summary.as_ref(), given.dry_run, json, out)?;
     match found.len() - filled {
         0 => Ok(()),
-        left => bail!(Found(format!("{left} of {} gaps are not filled by what was given", found.len()))),
+        left => bail!(Found(format!("not filled by what was given: {left} of {}", plural(found.len(), "gap")))),
     }
 }
 
@@ -102,7 +103,10 @@ fn is_all_told(engine: &Engine, store: &Store, journal: Option<&PathBuf>) -> any
     }
     let (folded, held) = (live::checkpoint(store)?.journal, report.count());
     if folded != held {
-        bail!("the store holds {folded} entries of the journal, which has {held}: start the service and stop it first");
+        bail!(
+            "the store holds {} of the journal, which has {held}: start the service and stop it first",
+            plural(folded, "entry")
+        );
     }
     let decisions = engine.streams().iter().find(|(_, stream)| stream.kind == StreamKind::Decision);
     let read = decisions.and_then(|(stream, _)| engine.cursor(stream));
@@ -152,7 +156,7 @@ fn show(
         let range = format!("{} after {} before {}", gap.stream, bound(gap.after), bound(gap.before));
         match entries {
             0 => writeln!(out, "[BACKFILL] gap of {range}: not in what was given")?,
-            n => writeln!(out, "[BACKFILL] gap of {range}: {n} entries found")?,
+            n => writeln!(out, "[BACKFILL] gap of {range}: {} found", plural(*n, "entry"))?,
         }
     }
     if found.is_empty() {
@@ -161,7 +165,9 @@ fn show(
     if let Some(Summary { entries, positions_open, .. }) = replay {
         writeln!(
             out,
-            "[BACKFILL] store folded anew: {entries} entries, {positions_open} positions; the former one was moved aside"
+            "[BACKFILL] store folded anew: {}, {}; the former one was moved aside",
+            plural(*entries, "entry"),
+            plural(*positions_open, "position")
         )?;
         writeln!(
             out,

@@ -12,6 +12,7 @@ use crate::cli::backfill::dump;
 use crate::cli::exit_code::Found;
 use crate::cli::json;
 use crate::cli::replay;
+use crate::codec::plural::plural;
 use crate::config::flags::RedisFlag;
 use crate::config::{Config, ConfigError, Setting};
 use crate::domain::engine::Engine;
@@ -57,8 +58,8 @@ pub fn run(args: &Args, config: &Config, refused: &[ConfigError], out: &mut dyn 
     // The findings count although a reader such as `head` has closed the output.
     match checks.iter().filter(|check| check.verdict != Verdict::Ok).count() {
         0 => shown,
-        n if shown.as_ref().is_err_and(|error| !is_closed(error)) => shown.context(format!("{n} findings")),
-        n => bail!(Found(format!("{n} findings"))),
+        n if shown.as_ref().is_err_and(|error| !is_closed(error)) => shown.context(plural(n, "finding")),
+        n => bail!(Found(plural(n, "finding"))),
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::check::Check;
+use crate::codec::plural::plural;
 use crate::codec::time::span;
 use crate::domain::engine::RULES_VERSION;
 use crate::drive::projection;
@@ -30,7 +31,7 @@ pub fn store(dir: &Path, now_ms: u64) -> Vec<Check> {
             let mut checks = vec![Check::ok(AREA, &name, found)];
             if gaps > 0 {
                 let next = "fill them from another history: harvester backfill --gap";
-                checks.push(Check::warning(AREA, &name, format!("{gaps} gaps in its history"), next));
+                checks.push(Check::warning(AREA, &name, format!("{} in its history", plural(gaps, "gap")), next));
             }
             checks
         }

@@ -6,6 +6,7 @@ use rust_decimal::Decimal;
 
 use super::check::Check;
 use super::prices::named;
+use crate::codec::plural::plural;
 use crate::codec::time::span;
 use crate::codec::view;
 use crate::domain::book::position::Position;
@@ -27,7 +28,7 @@ pub fn checks(engine: &Engine, now_ms: u64) -> Vec<Check> {
         .into_iter()
         .filter_map(|book| book.book.hot.open.as_ref().map(|open| (book, open)))
         .collect();
-    let mut checks = vec![Check::ok(AREA, "open", format!("{} positions", open.len()))];
+    let mut checks = vec![Check::ok(AREA, "open", plural(open.len(), "position"))];
     checks.extend(missing(&open));
     checks.extend(flagged(engine, &open));
     checks.extend(open.iter().filter_map(|(book, open)| readings(engine, *book, open)));
@@ -43,7 +44,7 @@ fn missing(open: &[(BookView<'_>, &Position)]) -> Vec<Check> {
         }
     }
     let check = |(field, symbols): (&&str, &Vec<&str>)| {
-        let found = format!("{} of {} positions lack it: {}", symbols.len(), open.len(), named(symbols));
+        let found = format!("lacking in {} of {}: {}", symbols.len(), plural(open.len(), "position"), named(symbols));
         let next = match *field {
             "entry_price" => {
                 "fetch it: harvester backfill (needs credentials); executors should publish avgPrice (tools/producer)"
@@ -85,7 +86,7 @@ fn flagged(engine: &Engine, open: &[(BookView<'_>, &Position)]) -> Vec<Check> {
             }
             Flag::RiskAsFraction | Flag::RiskAccepted | Flag::Capped => "",
         };
-        let found = format!("{} positions: {}", symbols.len(), named(symbols));
+        let found = format!("{}: {}", plural(symbols.len(), "position"), named(symbols));
         match flag {
             Flag::RiskAsFraction | Flag::RiskAccepted | Flag::Capped => Check::ok(AREA, flag.name(), found),
             Flag::RiskTooLarge | Flag::EntryPriceDisagrees | Flag::RungFailed | Flag::Rescaled => {
@@ -148,7 +149,8 @@ fn unconfirmed(engine: &Engine, open: &[(BookView<'_>, &Position)], now_ms: u64)
         .collect();
     let oldest = open.iter().map(|(_, open)| now_ms.saturating_sub(open.confirmed_ms)).max()?;
     (!old.is_empty()).then(|| {
-        let found = format!("{} positions were not confirmed for up to {}: {}", old.len(), span(oldest), named(&old));
+        let found =
+            format!("{} not confirmed for up to {}: {}", plural(old.len(), "position"), span(oldest), named(&old));
         let next = "live holds them: let the service poll the exchange (credentials), or start the snapshot stream";
         Check::warning(AREA, "confirmed", found, next)
     })

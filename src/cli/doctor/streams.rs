@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::check::{Check, found_or_said};
 use crate::codec::line::Fields;
+use crate::codec::plural::plural;
 use crate::codec::time::{self, span};
 use crate::config::Config;
 use crate::domain::engine::{Engine, FIRST_TIME_MS, IDS_AHEAD_MAX_MS};
@@ -148,7 +149,7 @@ fn age(stream: &Stream, info: &StreamInfo, config: &Config, now_ms: u64) -> Chec
         }
         _ => String::new(),
     };
-    let found = format!("{} entries{rate}, the last {} ago", info.length, span(age_ms));
+    let found = format!("{}{rate}, the last {} ago", plural(info.length, "entry"), span(age_ms));
     match config.run.silent_after_ms.of(stream.kind) {
         Some(limit_ms) if age_ms > limit_ms => {
             let next = "its producer is silent, whatever its systemd unit says: look at its log, restart it";
@@ -188,8 +189,8 @@ fn reach(stream: &Stream, info: &StreamInfo, now_ms: u64) -> Option<Check> {
     let first = info.first?;
     let reach_ms = now_ms.saturating_sub(first.ms);
     let gone = info.gone().filter(|gone| *gone > 0);
-    let trimmed =
-        gone.map_or_else(|| "nothing is known to be trimmed".to_owned(), |gone| format!("{gone} entries are gone"));
+    let trimmed = gone
+        .map_or_else(|| "nothing is known to be trimmed".to_owned(), |gone| format!("{} gone", plural(gone, "entry")));
     let found = format!("reaches back {} to {}; {trimmed}", span(reach_ms), time::iso(first.ms));
     let matters = matches!(stream.kind, StreamKind::Intent | StreamKind::Plan | StreamKind::Result);
     if gone.is_some() && matters && reach_ms < SHORT_HISTORY_MS {
@@ -222,7 +223,7 @@ fn group_checks(stream: &Stream, info: &StreamInfo, group: &GroupInfo, now_ms: u
         checks.push(Check::ok(AREA, &subject, found));
     }
     if let Some(lost) = lost(info, group) {
-        let found = format!("{lost} entries were trimmed before this group had read them");
+        let found = format!("{} trimmed before this group had read them", plural(lost, "entry"));
         let next = "let the producer keep more (MINID); fill the gap from an archive: harvester backfill --gap";
         checks.push(Check::problem(AREA, &subject, found, next));
     }
@@ -230,7 +231,7 @@ fn group_checks(stream: &Stream, info: &StreamInfo, group: &GroupInfo, now_ms: u
     let stuck: u64 = dead.iter().map(|consumer| consumer.pending).sum();
     if stuck > 0 {
         let names: Vec<&str> = dead.iter().filter(|c| c.pending > 0).map(|c| c.name.as_str()).take(5).collect();
-        let found = format!("{stuck} entries wait for consumers that are gone: {}", names.join(", "));
+        let found = format!("{} left with consumers that are gone: {}", plural(stuck, "entry"), names.join(", "));
         let next = "let a living consumer claim them (XAUTOCLAIM; harvester run does); never DELCONSUMER before";
         checks.push(Check::problem(AREA, &subject, found, next));
     } else if dead.len() > 3 {

@@ -1,6 +1,7 @@
 //! The result of a replay for people.
 
 use super::Replayed;
+use crate::codec::plural::plural;
 use crate::codec::time;
 use crate::codec::view::{Counted, DecisionView, Summary};
 use crate::domain::book::counters::Count;
@@ -13,7 +14,7 @@ const DECISIONS_SHOWN: usize = 20;
 pub(super) fn show(replayed: &Replayed, decisions: &[String], screen: &mut Screen<'_>) -> anyhow::Result<()> {
     let summary = &replayed.summary;
     let [first, last] = [&summary.first_id, &summary.last_id].map(|id| id.as_deref().unwrap_or("none"));
-    screen.heading(&format!("Replayed {} entries, {first} to {last}", summary.entries))?;
+    screen.heading(&format!("Replayed {}, {first} to {last}", plural(summary.entries, "entry")))?;
     screen.line(&format!(
         "  applied {}, duplicates {}, quarantined {}, bad lines {}, other streams {}, {:?} s",
         summary.applied,
@@ -40,7 +41,7 @@ pub(super) fn show(replayed: &Replayed, decisions: &[String], screen: &mut Scree
     let positions = if summary.positions_unknown {
         "positions unknown: no position was ever seen from anywhere (this is not the same as flat)".to_owned()
     } else {
-        format!("{} positions open, {} evaluable", summary.positions_open, summary.evaluable)
+        format!("{} open, {} evaluable", plural(summary.positions_open, "position"), summary.evaluable)
     };
     screen.heading(&format!("{positions}; {}", decided(summary)))?;
     for (title, names) in [("unconfirmed", &summary.unconfirmed), ("history_gap", &summary.history_gap)] {
@@ -67,9 +68,9 @@ fn decided(summary: &Summary) -> String {
     let without_cause = summary.counts.get(Count::DecisionWithoutCause.name()).copied().unwrap_or(0);
     let adopted = own.agree + others + without_cause;
     if adopted == 0 && own.missing == 0 {
-        return format!("{made} decisions");
+        return plural(made, "decision");
     }
-    let mut text = format!("{adopted} recorded decision{} adopted", if adopted == 1 { "" } else { "s" });
+    let mut text = format!("{} adopted", plural(adopted, "recorded decision"));
     let mut of_them = Vec::new();
     if others > 0 {
         of_them.push(format!("{others} of them not as these rules decide"));

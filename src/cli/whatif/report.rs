@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use crate::cli::replay::rounded;
+use crate::codec::plural::plural;
 use crate::codec::time;
 use crate::drive::whatif::{Compared, FILL_MODEL, Fill, Sums, SymbolSums, ids, sums};
 use crate::shell::terminal::{Screen, Tone};
@@ -70,7 +71,7 @@ pub fn write_csv(compared: &Compared, path: &Path) -> anyhow::Result<()> {
 pub fn show(compared: &Compared, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     let plain = |text: String| (text, Tone::Plain);
     let all = compared.variants.iter().map(sums).collect::<anyhow::Result<Vec<_>>>()?;
-    screen.heading(&format!("{} entries, {} policies", compared.entries, compared.variants.len()))?;
+    screen.heading(&format!("{}, {}", plural(compared.entries, "entry"), plural(compared.variants.len(), "policy")))?;
     screen.line(&format!("  fill model: {FILL_MODEL}"))?;
     screen.line("")?;
     let first = compared.variants.first().map(ids).unwrap_or_default();

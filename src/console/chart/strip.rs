@@ -2,6 +2,7 @@
 
 use super::scale::Scale;
 use super::svg::{Svg, at};
+use crate::codec::plural::plural;
 
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 28.0;
@@ -9,7 +10,7 @@ const HEIGHT: f64 = 28.0;
 /// Draws the strip. `parts` are the entries in equal parts of the time. [ms since 1970]
 pub fn strip(parts: &[u32], (from_ms, to_ms): (u64, u64), decided_ms: &[u64], shown_ms: u64) -> String {
     let most = parts.iter().copied().max().unwrap_or(0).max(1);
-    let label = format!("entries over time, with {} decisions", decided_ms.len());
+    let label = format!("entries over time, with {}", plural(decided_ms.len(), "decision"));
     let mut svg = Svg::new("strip", (WIDTH, HEIGHT), &label);
     let width = WIDTH / parts.len().max(1) as f64;
     let mut d = format!("M0 {HEIGHT}");

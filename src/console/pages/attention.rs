@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Link;
+use crate::codec::plural::plural;
 use crate::console::frame::Scene;
 use crate::drive::film::Origin;
 use crate::drive::sheet::Sheet;
@@ -53,7 +54,7 @@ pub fn needs(scene: &Scene<'_>, sheet: &Sheet, quarantined: u64, faults: usize) 
         add(Severity::Act, "The kill switch is set: nothing is harvested.".to_owned(), Vec::new(), next);
     }
     if faults > 0 {
-        let what = format!("The chain of decisions has {faults} {}.", if faults == 1 { "fault" } else { "faults" });
+        let what = format!("The chain of decisions has {}.", plural(faults, "fault"));
         let link = Link { text: "decisions".to_owned(), href: scene.to("/console/decisions") };
         add(Severity::Act, what, vec![link], format!("harvester audit {source}"));
     }
@@ -94,14 +95,15 @@ pub fn needs(scene: &Scene<'_>, sheet: &Sheet, quarantined: u64, faults: usize) 
         (
             "risk_too_large",
             Severity::Check,
-            "The risk per unit is above the entry price: its ATR may be a fraction",
-            format!("harvester whatif --policy as-fraction.toml {source}"),
+            "The risk per unit is above the entry price. Its ATR may be a fraction of the price: compare a policy with \
+             risk_too_large = \"as_fraction\"",
+            format!("harvester whatif --policy FILE {source}"),
         ),
         (
             "risk_too_small",
             Severity::Check,
             "The risk per unit is very small: its ATR may be in another unit",
-            format!("harvester whatif --policy other.toml {source}"),
+            format!("harvester explain SYMBOL {source}"),
         ),
         (
             "entry_price_disagrees",
@@ -126,7 +128,7 @@ pub fn needs(scene: &Scene<'_>, sheet: &Sheet, quarantined: u64, faults: usize) 
             Origin::Store(dir) => format!("harvester needs --store {}", dir.display()),
             Origin::Histories(_) | Origin::Journal(_) => "harvester needs --store DIR".to_owned(),
         };
-        add(Severity::Act, format!("{} open positions lack {field}.", who.len()), who, next);
+        add(Severity::Act, format!("{field} is missing: {}.", plural(who.len(), "open position")), who, next);
     }
     let held_by = |hold: &str| -> Vec<Link> {
         open().filter(|p| p.hold.as_deref() == Some(hold)).map(|p| link(&p.symbol, &p.position_id)).collect()
@@ -141,18 +143,19 @@ pub fn needs(scene: &Scene<'_>, sheet: &Sheet, quarantined: u64, faults: usize) 
     }
     let who = held_by("price_jump");
     if !who.is_empty() {
-        let what = format!("{} positions wait for a second price: the last one jumped.", who.len());
+        let what =
+            format!("The last price jumped, and a second one must confirm it: {}.", plural(who.len(), "position"));
         add(Severity::Know, what, who, format!("harvester explain SYMBOL {source}"));
     }
     if quarantined > 0 {
         let next = "harvester quarantine list --store DIR".to_owned();
         let link = Link { text: "quarantine".to_owned(), href: scene.to("/console/streams") };
-        add(Severity::Check, format!("{quarantined} entries are in quarantine."), vec![link], next);
+        add(Severity::Check, format!("In quarantine: {}.", plural(quarantined, "entry")), vec![link], next);
     }
     if !sheet.unconfirmed.is_empty() {
         let what = format!(
-            "{} positions were seen once and are not confirmed: {}.",
-            sheet.unconfirmed.len(),
+            "Seen once and not confirmed: {} ({}).",
+            plural(sheet.unconfirmed.len(), "position"),
             sheet.unconfirmed.join(" ")
         );
         add(Severity::Know, what, Vec::new(), "harvester reconcile --store DIR".to_owned());

@@ -6,6 +6,7 @@ use askama::Template;
 use rust_decimal::Decimal;
 
 use crate::codec::chain::Link;
+use crate::codec::plural::plural;
 use crate::codec::time;
 use crate::console::address::Address;
 use crate::console::format::{self, Number, When};
@@ -93,9 +94,10 @@ pub fn verdict(scene: &Scene<'_>) -> (&'static str, String) {
     let faults = chain.tampered.len() + chain.duplicated.len();
     match (chain.links.len(), faults) {
         (0, 0) => ("empty", "No decision was made.".to_owned()),
-        (links, 0) => ("whole", format!("{links} decisions: each hash is right, and each follows the one before it.")),
-        (_, 1) => ("broken", "1 fault.".to_owned()),
-        (_, faults) => ("broken", format!("{faults} faults.")),
+        (links, 0) => {
+            ("whole", format!("{}: each hash is right, and each follows the one before it.", plural(links, "decision")))
+        }
+        (_, faults) => ("broken", format!("{}.", plural(faults, "fault"))),
     }
 }
 

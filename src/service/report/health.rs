@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::facts::{InputReport, Past, Report, Role};
+use crate::codec::plural::plural;
 use crate::codec::time::span;
 use crate::service::exchange::of_account;
 
@@ -155,8 +156,9 @@ fn unreadable(report: &Report) -> Vec<Concern> {
         let (n, last) = (count.entries, span(count.last_age_ms));
         if what == "accounts" {
             let says = format!(
-                "{n} entries are of accounts that nobody configured, the last {last} ago: they are quarantined; configure \
-                 [accounts.NAME], or find who writes them"
+                "{} of accounts that nobody configured, the last {last} ago, quarantined: configure [accounts.NAME], or find \
+                 who writes them",
+                plural(n, "entry")
             );
             return Concern::new("unknown_account", says);
         }
@@ -213,7 +215,8 @@ fn of_trust(report: &Report) -> Vec<Concern> {
     }
     if let Some(Past { entries, last_age_ms }) = young("decision_foreign") {
         let says = format!(
-            "{entries} decisions in the stream are none of ours, the last {} ago: their symbols are held; who wrote them?",
+            "{} in the stream not made by us, the last {} ago: the symbols are held; find who writes them",
+            plural(*entries, "decision"),
             span(*last_age_ms)
         );
         concerns.push(Concern::new("decision_foreign", says));
@@ -250,11 +253,11 @@ fn of_decisions(report: &Report) -> Vec<Concern> {
     let mut concerns = Vec::new();
     let (unknown, failed) = (in_state("unknown"), in_state("failed"));
     if unknown > 0 {
-        let says = format!("{unknown} decisions without a result in time: they may still be executed");
+        let says = format!("{} without a result in time, which may still be executed", plural(unknown, "decision"));
         concerns.push(Concern::new("decision_unknown", says));
     }
     if failed > 0 {
-        concerns.push(Concern::new("decision_failed", format!("{failed} decisions were refused for good")));
+        concerns.push(Concern::new("decision_failed", format!("{} refused for good", plural(failed, "decision"))));
     }
     if report.outbox.doubtful > 0 {
         let says = "a decision is held, and all behind it: the memory of what was written names an entry that is not this \
@@ -266,7 +269,7 @@ fn of_decisions(report: &Report) -> Vec<Concern> {
         concerns.push(Concern { name: "output_refused", about: Some(key.clone()), says });
     }
     if let Some(age) = report.outbox.oldest_ms.filter(|age| *age > LEFT_BEHIND_MS && report.outbox.waiting > 0) {
-        let says = format!("{} decisions wait to be sent, the oldest for {}", report.outbox.waiting, span(age));
+        let says = format!("{} not sent yet, the oldest for {}", plural(report.outbox.waiting, "decision"), span(age));
         concerns.push(Concern::new("outbox_waiting", says));
     }
     concerns
@@ -288,7 +291,7 @@ fn of_input(input: &InputReport) -> Vec<Concern> {
         concerns.push(Concern::of("input_silent", input, says));
     }
     if let Some(lag) = input.lag_ms.filter(|lag| *lag > BEHIND_MS) {
-        let entries = input.lag_entries.map_or_else(String::new, |n| format!(", {n} entries"));
+        let entries = input.lag_entries.map_or_else(String::new, |n| format!(", {}", plural(n, "entry")));
         concerns.push(Concern::of("input_behind", input, format!("{} is {} behind{entries}", input.stream, span(lag))));
     }
     if input.ids_not_time {
@@ -301,15 +304,16 @@ fn of_input(input: &InputReport) -> Vec<Concern> {
     }
     if let Some(ahead) = input.ahead_ms {
         let says = format!(
-            "the newest id of {} is {} ahead of the server's clock: {} entries wait until then; find who writes such ids",
+            "the newest id of {} is {} ahead of the server's clock, and {} not used until then: find who writes such ids",
             input.stream,
             span(ahead),
-            input.ids_ahead
+            plural(input.ids_ahead, "entry")
         );
         concerns.push(Concern::of("ids_ahead", input, says));
     }
     if let Some(age) = input.pending_oldest_ms.filter(|age| *age > LEFT_BEHIND_MS && input.pending > 0) {
-        let says = format!("{} entries of {} are pending, the oldest for {}", input.pending, input.stream, span(age));
+        let says =
+            format!("{} of {} pending, the oldest for {}", plural(input.pending, "entry"), input.stream, span(age));
         concerns.push(Concern::of("pending_old", input, says));
     }
     concerns

@@ -11,6 +11,7 @@ use super::orders::Orders;
 use super::processor::{OutputStreams, Processor, ProcessorParts, Stored};
 use super::publish::Publisher;
 use crate::codec::line::{self, Fields};
+use crate::codec::plural::plural;
 use crate::codec::state::{FORMAT_VERSION, Rows as _};
 use crate::codec::{live, policy};
 use crate::config::Config;
@@ -122,9 +123,9 @@ fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow:
     let checkpoint = stored.checkpoint;
     if checkpoint.journal > journal.position() {
         bail!(
-            "the state rests on {} entries of the journal {}, which has {}: give back the files that are missing, or \
-             move the store aside to have it folded from what is left",
-            checkpoint.journal,
+            "the state rests on {} of the journal {}, which has {}: give back the files that are missing, or move the \
+             store aside to have it folded from what is left",
+            plural(checkpoint.journal, "entry"),
             config.run.journal.display(),
             journal.position()
         );

@@ -12,6 +12,7 @@ use super::file::{ZSTD_LEVEL, close_head};
 use super::folder::{Closed, Headed, sync_folder};
 use super::reader::{Counted, Span};
 use crate::codec::journal::{Commit, Foot, HEAD_BYTES};
+use crate::codec::plural::plural;
 
 /// The last block of a frame, empty. It ends a frame whose writer was killed.
 const LAST_BLOCK: [u8; 3] = [1, 0, 0];
@@ -110,7 +111,7 @@ fn content_checksum(path: &Path, commit: Commit) -> Result<[u8; 4], JournalError
         }
     }
     if text.lines != commit.count {
-        let why = format!("{} lines, {} were committed", text.lines, commit.count);
+        let why = format!("it holds {}, but committed were {}", plural(text.lines, "line"), commit.count);
         return Err(JournalError::damaged(path, HEAD_BYTES as u64, why));
     }
     Ok(again.finish().map_err(&failed)?.0)

@@ -11,6 +11,7 @@ use super::folder::{self, ChainEnd, Closed, Headed};
 use super::reader::{Counted, Span};
 use super::recovery::hash;
 use crate::codec::journal::{Commit, FOOT_BYTES, HEAD_BYTES};
+use crate::codec::plural::plural;
 
 /// The result of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -199,13 +200,17 @@ fn count(headed: &Headed, span: Span, wanted: u64, findings: &mut Vec<String>) -
                 return Err(JournalError::io(&headed.path, "reading")(error));
             }
             Err(error) => {
-                findings.push(format!("it does not decompress behind {} lines: {}", text.lines, said(&error)));
+                findings.push(format!(
+                    "it does not decompress behind {}: {}",
+                    plural(text.lines, "line"),
+                    said(&error)
+                ));
                 return Ok(());
             }
         }
     }
     if text.lines != wanted {
-        findings.push(format!("it holds {} lines, {wanted} were committed", text.lines));
+        findings.push(format!("it holds {}, but committed were {wanted}", plural(text.lines, "line")));
     }
     Ok(())
 }

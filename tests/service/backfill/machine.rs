@@ -70,14 +70,14 @@ fn i43_a_doctor_finds_what_was_wrong_that_night() {
         // streams
         &["market.tick", "this key is a string, not a stream"],
         &["apply.result", "not readable: unknown_word 5"],
-        &["apply.result", "25 entries are gone"],
+        &["apply.result", "25 entries gone"],
         &["apply.plan", "2 executors read the requests: apply_layer, apply_layer_copy"],
         &["position.snapshot", "there is no such stream"],
         // prices
         &["coverage", "44 of 44 open positions have no fresh price anywhere"],
         &["redis_ticker", "43 absent, 1 too old"],
         // positions
-        &["mark_price", "44 of 44 positions lack it"],
+        &["mark_price", "lacking in 44 of 44 positions"],
         &["risk_too_large", "ANKRUSDT, ARCUSDT"],
         &["ARCUSDT", "as a fraction 0.0318 a unit", "no rung is within reach"],
         // outside
