@@ -361,7 +361,7 @@ fn effect(word: &Word, kill_key: &str, ahead: Option<&Ahead>) -> String {
         Word::Kill(false) => match turn {
             None => {
                 return format!(
-                    "{kill_key} is set to 0; decisions are made again once the service has read this entry."
+                    "{kill_key} is set to 0. Decisions are made again once the service has read this entry and believes it."
                 );
             }
             Some(turn) => {

@@ -71,6 +71,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
         streams: config.streams.iter().map(|(_, stream)| stream.name.clone()).collect(),
         // Nothing is emitted here.
         are_control: vec![false; config.streams.len()],
+        are_facts: vec![false; config.streams.len()],
         are_foreseen: vec![false; config.streams.len()],
         kill_gate: Arc::default(),
         positions,

@@ -30,8 +30,8 @@ use crate::domain::exit::policy::Policy;
 ///
 /// Format 5 has rows for books and accounts. Stores of format 4 netted all accounts, refused LONG and SHORT, and do not tell
 /// whether entries named them. Format 6 keeps the rescales of a symbol, ATR as they were stated, and the orders that only
-/// refusals have named.
-pub const FORMAT_VERSION: u32 = 6;
+/// refusals have named. Format 7 keeps the account that was named for an order of the account without a name.
+pub const FORMAT_VERSION: u32 = 7;
 
 /// A longer name is replaced by its hash in a key. [bytes]
 const NAME_BYTES_MAX: usize = 256;

@@ -45,9 +45,22 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Redis, ConfigError> {
     if !is_address {
         return Err(table.refused("url", "want redis://host:port or rediss://host:port"));
     }
+    if hides_its_host(&url) {
+        return Err(
+            table.refused("url", "the password has a / ? or # before its @: write %2F, %3F, %23 and %40 for them")
+        );
+    }
     let ca_file = table.some_path("ca_file")?;
     table.finish()?;
     Ok(Redis { url: url.into(), ca_file })
+}
+
+/// Returns true if the part of an address before its host ends too early, because a password is not encoded. What would be
+/// taken as the host is a part of the password then, and errors name the host.
+fn hides_its_host(url: &str) -> bool {
+    let Some((scheme, rest)) = url.split_once("://") else { return false };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    !scheme.ends_with("unix") && rest[end..].contains('@')
 }
 
 /// Returns the address built from host and port, and the name of the variable that set it.

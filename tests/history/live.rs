@@ -169,6 +169,7 @@ impl Reader {
             },
             streams: vec![STREAM.to_owned()],
             are_control: vec![false],
+            are_facts: vec![false],
             are_foreseen: vec![false],
             kill_gate: Arc::default(),
             positions: vec![None],

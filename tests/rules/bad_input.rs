@@ -596,6 +596,7 @@ fn a_configuration_that_is_wrong_is_refused_with_the_nearest_name() {
         ("[policy]\nladder = \"1:0.5,0.5:0.5\"\n", ["ladder", "ascending"]),
         ("[policy]\nmode = \"live\"\n", ["live", "ladder"]),
         ("[policy\n", ["config.toml", "configuration"]),
+        ("[redis]\nurl = \"redis://user:a@b#c@host:6379\"\n", ["redis.url", "%23"]),
         ("[streams]\nprice = [\"a\", \"a\"]\n", ["streams", "a is named twice"]),
     ] {
         let config = folder.file("config.toml", text);

@@ -297,6 +297,17 @@ fn an_order_waits_until_everything_is_folded_that_was_there_when_we_began_to_lea
 }
 
 #[test]
+fn an_order_waits_while_entries_about_positions_have_ids_ahead_of_the_clock() {
+    let mut rig = with_an_order();
+    rig.delivery.handle_facts_ahead(true);
+    assert_eq!(rig.actions(), NOTHING, "one of them may close the position");
+    rig.delivery.handle_read_to(3_600_000);
+    assert_eq!(rig.actions(), NOTHING);
+    rig.delivery.handle_facts_ahead(false);
+    assert_eq!(rig.actions()[0], "offer 1");
+}
+
+#[test]
 fn each_reason_not_to_send_an_order_refuses_it_at_the_offer() {
     type Happens = fn(&mut Rig);
     let cases: [(&str, Happens); 6] = [

@@ -162,6 +162,7 @@ impl World {
             },
             streams: config.streams.iter().map(|(_, stream)| stream.name.clone()).collect(),
             are_control: config.streams.iter().map(|(_, stream)| stream.kind == StreamKind::Control).collect(),
+            are_facts: config.streams.iter().map(|(_, stream)| stream.kind.is_of_positions()).collect(),
             are_foreseen: config.streams.iter().map(|(_, stream)| is_read_ahead(stream.kind)).collect(),
             kill_gate: Arc::clone(&processor.kill_gate),
             positions: processor.positions(),

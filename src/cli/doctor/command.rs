@@ -16,6 +16,7 @@ use crate::codec::plural::plural;
 use crate::config::flags::RedisFlag;
 use crate::config::{Config, ConfigError, Setting};
 use crate::domain::engine::Engine;
+use crate::service::run::preflight::no_trust_in_the_future;
 use crate::shell::redis::Server;
 use crate::shell::terminal::Screen;
 
@@ -100,6 +101,10 @@ async fn of_server(args: &Args, config: &Config) -> (Vec<Check>, Option<u64>) {
             return (checks, None);
         }
     };
+    if let Err(error) = no_trust_in_the_future(config, now_ms) {
+        let next = "correct it: no service starts with it";
+        checks.push(Check::problem("configuration", "trust", error.to_string(), next));
+    }
     checks.extend(streams::checks(&mut server, config, now_ms).await);
     match fold(args, config, &mut server).await {
         Ok(engine) => {

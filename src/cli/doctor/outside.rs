@@ -18,6 +18,13 @@ pub fn store(dir: &Path, now_ms: u64) -> Vec<Check> {
     const AREA: &str = "store";
     let name = dir.display().to_string();
     if !dir.exists() {
+        // The folder will be made in the nearest one that exists.
+        let above = dir.ancestors().skip(1).find(|above| above.as_os_str().is_empty() || above.exists());
+        let above = above.filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if let Err(error) = rustix::fs::access(above, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK) {
+            let found = format!("it cannot be made in {}: {error}", above.display());
+            return vec![Check::problem(AREA, name, found, "give the user of the service a folder that it may write")];
+        }
         return vec![Check::ok(AREA, name, "there is none yet")];
     }
     let (bytes, flushed_ms) = size_and_change(dir);

@@ -8,6 +8,7 @@ use super::traps;
 use crate::codec::policy::ReadError;
 use crate::config::{Config, ConfigError, Origin};
 use crate::domain::exit::policy::{Mode, Policy, PolicyError};
+use crate::drive::keys;
 
 const AREA: &str = "configuration";
 
@@ -40,8 +41,9 @@ pub fn checks(config: &Config, env_files: &[std::path::PathBuf]) -> Vec<Check> {
     if let Err(error) = config.live() {
         checks.push(Check::problem(AREA, "live mode", error.to_string(), "set it, or go back to mode = \"shadow\""));
     }
-    if let Err(error) = config.emit.signing_key().and_then(|_| config.emit.former_keys()) {
-        checks.push(Check::problem(AREA, "signing key", error.to_string(), "make the file readable, or take it out"));
+    if let Err(error) = keys::configured(config) {
+        let next = "no service starts with it: make the file readable, or make a key: openssl rand -hex 32";
+        checks.push(Check::problem(AREA, "signing key", format!("{error:#}"), next));
     }
     checks.extend(traps::checks(config));
     for path in env_files {

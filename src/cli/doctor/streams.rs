@@ -320,7 +320,7 @@ mod tests {
         let held = found(&[alive, ("harvest-31337", 32_469, DEAD_MS)], NOW_MS);
         assert_eq!(
             held[1],
-            (Verdict::Problem, "32469 entries wait for consumers that are gone: harvest-31337".to_owned())
+            (Verdict::Problem, "32469 entries left with consumers that are gone: harvest-31337".to_owned())
         );
         let dead: Vec<_> = ["a", "b", "c", "d"].map(|name| (name, 0, DEAD_MS)).into();
         assert_eq!(found(&[vec![alive], dead].concat(), NOW_MS)[1], (Verdict::Warning, "4 dead consumers".to_owned()));

@@ -162,8 +162,10 @@ impl Confirmed {
     /// Puts the price in doubt for a book, where it could come from a rescaled contract, until a look-up that is later
     /// than the price that was held.
     pub fn doubt(&self, book: &mut Book) -> Result<(), OutOfRange> {
-        let is_looked_up = book.hot.looked_up.is_some_and(|looked_up| looked_up > self.held.entry);
+        let looked_up = book.hot.looked_up;
         let Some(open) = &mut book.hot.open else { return Ok(()) };
+        // A look-up from before the opening agreed with another quantity.
+        let is_looked_up = looked_up.is_some_and(|looked_up| looked_up > self.held.entry.max(open.opened.id));
         let reference = self.used.or(open.totals.entry.map(|entry| entry.price));
         let is_doubted = reference.map_or(Ok(false), |reference| could_be_rescaled(reference, self.price))?;
         if is_doubted && !is_looked_up {

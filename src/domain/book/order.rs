@@ -81,6 +81,8 @@ pub struct Order {
     /// Number of the first part. It is not 0 where an order of the same key was forgotten.
     pub parts_from: u32,
     pub trades: Vec<Trade>,
+    /// The account that an entry named for it, while its book is of the account without a name.
+    pub account: Option<Box<str>>,
     /// The decision of ours that the order belongs to.
     pub decision_id: Option<Box<str>>,
     /// Only refusals have named it. It may never have existed: some executors refuse under ids that they use again.

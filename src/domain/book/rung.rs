@@ -96,6 +96,15 @@ pub struct DecisionRecord {
     pub outcomes: Vec<OutcomeRecord>,
 }
 
+impl DecisionRecord {
+    /// Returns true if an operator has armed a rung again, and a fill of this quantity shows that the order sold more
+    /// since: what it sold counts all the same. [base]
+    pub(super) fn is_rearmed_before(&self, qty: Qty) -> bool {
+        let is_rearmed = self.outcomes.iter().any(|outcome| outcome.what == OutcomeKind::Rearmed);
+        is_rearmed && self.outcomes.iter().all(|outcome| outcome.qty < qty)
+    }
+}
+
 /// A result that belonged to a decision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OutcomeRecord {

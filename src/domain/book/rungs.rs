@@ -92,9 +92,7 @@ impl Position {
     /// Records a decision and takes its rungs. Each rung holds its fraction. The excess over the fractions (of a rung
     /// that failed before) is held by the lowest rung.
     pub fn take(&mut self, mut record: DecisionRecord, ladder: &[LadderStep]) {
-        let mut rest = record.share;
-        record.shares = vec![Ratio::ZERO; record.rungs.len()];
-        for (i, &r) in record.rungs.iter().enumerate().rev() {
+        for &r in &record.rungs {
             let fraction = ladder.iter().find(|step| step.r == r).map(|step| step.fraction);
             let rung = self.rung_mut(r, ladder);
             rung.fraction = fraction.unwrap_or(rung.fraction);
@@ -102,11 +100,22 @@ impl Position {
             rung.decision_id = Some(record.decision_id.clone());
             rung.attempt = rung.attempt.max(record.attempt);
             rung.retry_at_ms = None;
-            record.shares[i] = if i == 0 { rest } else { rung.fraction.min(rest) };
-            rest = rest.minus(record.shares[i]).unwrap_or(Ratio::ZERO);
         }
+        record.shares = self.shares_of(&record);
         self.decisions.push(record);
         self.dirty.0 = true;
+    }
+
+    /// Returns the share that each rung of a decision holds. [1]
+    fn shares_of(&self, record: &DecisionRecord) -> Vec<Ratio> {
+        let mut rest = record.share;
+        let mut shares = vec![Ratio::ZERO; record.rungs.len()];
+        for (i, &r) in record.rungs.iter().enumerate().rev() {
+            let fraction = self.rung(r).map_or(Ratio::ZERO, |rung| rung.fraction);
+            shares[i] = if i == 0 { rest } else { fraction.min(rest) };
+            rest = rest.minus(shares[i]).unwrap_or(Ratio::ZERO);
+        }
+        shares
     }
 
     /// Applies an outcome to its decision. Returns true if anything changed.
@@ -128,6 +137,9 @@ impl Position {
             DecisionOutcome::Expired => OutcomeKind::Expired,
             DecisionOutcome::AdoptedSmaller => OutcomeKind::Adopted,
         };
+        if what == OutcomeKind::Filled && self.decisions[slot].is_rearmed_before(qty) {
+            self.decisions[slot].shares = self.shares_of(&self.decisions[slot]);
+        }
         self.decisions[slot].outcomes.push(OutcomeRecord { what, entry, qty });
         match outcome {
             DecisionOutcome::Accepted => {

@@ -83,6 +83,12 @@ impl Delivery {
         self.see_whether_caught_up();
     }
 
+    /// Handles the news whether entries about positions wait because their ids are ahead of the server's clock. Orders wait
+    /// for them: a position may be closed already.
+    pub const fn handle_facts_ahead(&mut self, are_ahead: bool) {
+        self.gate.facts_ahead = are_ahead;
+    }
+
     /// Handles the server's clock at the last round that was read. [ms since 1970]
     pub fn handle_server_time(&mut self, ms: u64) {
         if let CaughtUp::After(before) = self.caught_up

@@ -14,6 +14,8 @@ const UNFIT_PAUSE_MS: u64 = 2_000;
 pub struct Gate {
     /// All entries before this server time are folded. [ms since 1970]
     pub folded_to_ms: u64,
+    /// Entries about positions wait because their ids are ahead of the server's clock.
+    pub facts_ahead: bool,
     /// Orders wait until entries later than this are folded. [ms since 1970]
     behind_at_ms: Option<u64>,
     check: Check,

@@ -6,8 +6,8 @@
 use super::Engine;
 use crate::domain::book::order::{Order, OrderKey};
 use crate::domain::book::state::{Book, parts_of_name};
-use crate::domain::event::PositionSide;
 use crate::domain::event::ids::{AccountId, BookId, SymbolId};
+use crate::domain::event::{FillFact, PositionSide};
 
 /// What an entry names of the book that it belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,8 @@ pub(super) struct Naming<'a> {
     pub plan_id: Option<&'a str>,
     /// It states a quantity that is not 0.
     pub has_qty: bool,
+    /// What it has filled, where it is a result.
+    pub fill: Option<&'a FillFact>,
     /// It gives an order that has moved nothing yet its account and its side: a fill, a trade or an acceptance.
     pub assigns: bool,
     pub now_ms: u64,
@@ -37,6 +39,8 @@ pub(super) enum Belongs {
     ToOrder { book: BookId, is_other_side: bool },
     /// To an order without a quantity, whose account or side becomes known.
     Moves { from: BookId, account: AccountId, side: PositionSide },
+    /// To another order than the known one with its id: it names another plan, and another account or side.
+    Reuses { id_of: BookId, account: AccountId, side: PositionSide },
     /// To one of several orders.
     Ambiguous(Vec<BookId>),
     /// The account is hedged, and nothing names the side.
@@ -107,7 +111,11 @@ impl Engine {
     fn books_of_order(&self, of: &Naming<'_>) -> Vec<BookId> {
         let is_compatible =
             |book: &Book| book.account == of.account || !book.account.is_named() || !of.account.is_named();
-        let is_fresh = |order: &Order| order.is_remembered(of.now_ms);
+        // An order of entries without an account is of the first account that is named for it.
+        let name = &*self.accounts.get(of.account).name;
+        let is_of_account =
+            |order: &Order| !of.account.is_named() || order.account.as_deref().is_none_or(|account| account == name);
+        let is_fresh = |order: &Order| order.is_remembered(of.now_ms) && is_of_account(order);
         if let Some(id) = of.order_id {
             let is_it = |order: &Order| is_fresh(order) && order.counts_for(of.plan_id);
             let has_id = |book: &Book| book.orders_of_id(id).any(|(_, order)| is_it(order));
@@ -162,18 +170,44 @@ impl Engine {
         };
         match known.as_slice() {
             [] => None,
-            [book] => Some(self.by_one_order(of, *book)),
+            [book] => Some(self.reuses(of, *book).map_or_else(|| self.by_one_order(of, *book), Ok)),
             _ => Some(Ok(Belongs::Ambiguous(known))),
         }
     }
 
+    /// Returns the book of an entry that names another plan, and another account or side, than the order with its id. An
+    /// order has one plan, so the entry is of another one.
+    fn reuses(&self, of: &Naming<'_>, id: BookId) -> Option<Belongs> {
+        let (order_id, plan_id) = (of.order_id?, of.plan_id?);
+        let book = self.slots.book(id);
+        let is_of_another_side =
+            of.side.is_some_and(|side| side.is_hedge() && book.side.is_hedge() && side != book.side);
+        let is_of_another_account = of.account.is_named() && !book.account.is_named();
+        if !is_of_another_side && !is_of_another_account {
+            return None;
+        }
+        let is_of_another = |order: &Order| {
+            let is_repeated =
+                of.fill.is_some_and(|fill| order.is_repeated_by(fill.side, fill.cumulative, fill.average));
+            order.plan_id.is_some() && !order.has_plan(plan_id) && (is_of_another_side || !is_repeated)
+        };
+        let mut orders = book.orders_of_id(order_id).filter(|(_, order)| order.is_remembered(of.now_ms)).peekable();
+        let is_reused = orders.peek().is_some() && orders.all(|(_, order)| is_of_another(order));
+        let account = if of.account.is_named() { of.account } else { book.account };
+        let side = of.side.unwrap_or(book.side);
+        is_reused.then_some(Belongs::Reuses { id_of: id, account, side })
+    }
+
     fn by_one_order(&self, of: &Naming<'_>, id: BookId) -> Result<Belongs, BookId> {
         let book = self.slots.book(id);
-        let is_empty = self.orders_of(id, of).iter().all(|key| book.orders[key].parts.is_empty());
+        let keys = self.orders_of(id, of);
+        let is_empty = keys.iter().all(|key| book.orders[key].parts.is_empty());
+        // A refusal tells nothing about a book.
+        let is_refused_only = keys.iter().all(|key| book.orders[key].refused_only);
         // An order that has moved nothing takes the account and the side that are named for it first.
         let account = if book.account.is_named() { book.account } else { of.account };
         let side = match of.side {
-            Some(side) if !book.side.is_hedge() => side,
+            Some(side) if !book.side.is_hedge() || is_refused_only => side,
             Some(_) | None => book.side,
         };
         if is_empty && of.assigns && (account, side) != (book.account, book.side) {
@@ -235,10 +269,19 @@ impl Engine {
         self.accounts.hedge_books(account).iter().any(|book| self.slots.book(*book).hot.open.is_some())
     }
 
-    /// Notes the mode of an account: an entry has named a side, with a quantity that is not 0.
+    /// Notes the mode of an account: an entry has named a side, with a quantity that is not 0. Open one-way books of an
+    /// account that becomes hedged are flagged: nothing tells any longer what belongs to them.
     pub(super) fn note_mode(&mut self, account: AccountId, side: PositionSide) {
         if self.accounts.get(account).hedged != side.is_hedge() {
             self.accounts.get_mut(account).hedged = side.is_hedge();
+            if side.is_hedge() {
+                for id in self.slots.book_ids() {
+                    let book = self.slots.book(id);
+                    if book.account == account && !book.side.is_hedge() && book.hot.open.is_some() {
+                        self.flag_gap(id);
+                    }
+                }
+            }
         }
         self.accounts.is_split |= side.is_hedge();
     }

@@ -213,6 +213,7 @@ impl Engine {
             order_id: Some(&fact.order_id),
             plan_id: None,
             has_qty: true,
+            fill: None,
             assigns: true,
             now_ms: entry.id.ms,
         };
@@ -267,15 +268,29 @@ impl Engine {
             }
             Belongs::ToOrder { book, is_other_side } => {
                 let account = self.slots.book(book).account;
-                let names_both = naming.side == Some(PositionSide::Both) && !self.slots.book(book).side.is_hedge();
+                // An entry without a side names that of its order.
+                let names_both =
+                    naming.side.is_none_or(|side| !side.is_hedge()) && !self.slots.book(book).side.is_hedge();
                 if names_both && naming.has_qty && self.has_open_hedge_book(account) {
                     return Err(Unreadable::sideless(account));
                 }
                 saved.save(event, entry.id, book, &self.slots);
                 if is_other_side {
-                    self.invalidate(book);
-                    self.slots.book_mut(book).hot.history_gap = true;
+                    self.flag_gap(book);
+                    // The quantity may be missing in the book that it names.
+                    if let Some(named) = naming.side.and_then(|side| self.known_book(symbol, account, side)) {
+                        saved.save(event, entry.id, named, &self.slots);
+                        self.flag_gap(named);
+                    }
                 }
+                self.name_account(book, naming);
+                Ok(Ok(book))
+            }
+            Belongs::Reuses { id_of, account, side } => {
+                let book = self.intern_book(symbol, account, side);
+                saved.save(event, entry.id, id_of, &self.slots);
+                saved.save(event, entry.id, book, &self.slots);
+                self.flag_reused(&[id_of, book]);
                 Ok(Ok(book))
             }
             Belongs::Moves { from, account, side } => {
@@ -288,6 +303,20 @@ impl Engine {
                 Ok(Ok(book))
             }
         }
+    }
+
+    /// Lets an order of the account without a name keep the account that an entry names for it first.
+    fn name_account(&mut self, book: BookId, naming: &Naming<'_>) {
+        if self.slots.book(book).account.is_named() || !naming.account.is_named() {
+            return;
+        }
+        let name = &self.accounts.get(naming.account).name;
+        for key in self.orders_of(book, naming) {
+            if let Some(order) = self.slots.book_mut(book).orders.get_mut(&key) {
+                order.account.get_or_insert_with(|| name.clone());
+            }
+        }
+        self.changes.touch_cold(book);
     }
 
     /// Moves orders that have moved nothing yet to the book that is named for them.

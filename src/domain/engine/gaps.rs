@@ -1,5 +1,7 @@
 //! History gaps: which books an entry puts in doubt that cannot be read, or is skipped.
 
+use std::collections::BTreeSet;
+
 use super::{Decisions, Engine};
 use crate::domain::book::counters::{Count, Unreadables};
 use crate::domain::event::ids::{AccountId, BookId, SymbolId};
@@ -83,6 +85,13 @@ impl Engine {
         };
         if any_account || may_be_of_any {
             self.flag_gap_of(symbol);
+            let of_symbol = self.books_where(symbol, |_| true);
+            let accounts: BTreeSet<AccountId> = of_symbol.iter().map(|book| self.slots.book(*book).account).collect();
+            for account in accounts.into_iter().filter(|account| account.is_named()) {
+                if self.accounts.get(account).hedged {
+                    self.flag_account(symbol, account, entry.position_side.filter(|side| side.is_hedge()));
+                }
+            }
             // An account without a name that is hedged has no one-way book to hold.
             if !self.accounts.get(AccountId::NONE).hedged {
                 return;

@@ -31,6 +31,7 @@ impl Engine {
                 order_id: fill.order_id.as_deref(),
                 plan_id: fact.plan_id.as_deref(),
                 has_qty: true,
+                fill: Some(fill),
                 assigns: true,
                 now_ms: entry.id.ms,
             };
@@ -80,6 +81,7 @@ impl Engine {
             order_id,
             plan_id: fact.plan_id.as_deref(),
             has_qty: false,
+            fill: None,
             // Some executors refuse under ids that they use again, so a refusal tells nothing about a book.
             assigns: accepts,
             now_ms: entry.id.ms,
@@ -91,6 +93,13 @@ impl Engine {
             match self.belongs(&naming) {
                 Belongs::ToOrder { book, .. } => book,
                 Belongs::To { account, side, .. } => self.intern_book(symbol, account, side),
+                Belongs::Reuses { id_of, account, side } => {
+                    let book = self.intern_book(symbol, account, side);
+                    if accepts {
+                        self.flag_reused(&[id_of, book]);
+                    }
+                    book
+                }
                 Belongs::Moves { from, account, side } => {
                     let book = self.intern_book(symbol, account, side);
                     self.move_orders(&self.orders_of(from, &naming), from, book);
@@ -148,11 +157,14 @@ impl Engine {
 
     /// Flags the books in which an ambiguous order is known.
     pub(super) fn flag_ambiguous(&mut self, books: &[BookId]) {
-        for book in books {
-            self.invalidate(*book);
-            self.slots.book_mut(*book).hot.history_gap = true;
-        }
+        books.iter().for_each(|book| self.flag_gap(*book));
         self.counters.count(Count::AmbiguousOrder);
+    }
+
+    /// Flags the books of two orders with one id.
+    pub(super) fn flag_reused(&mut self, books: &[BookId]) {
+        books.iter().for_each(|book| self.flag_gap(*book));
+        self.counters.count(Count::OrderIdReused);
     }
 
     /// Returns the plan of a result for a book, and the decision of ours that the result belongs to.

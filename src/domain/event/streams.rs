@@ -20,6 +20,14 @@ named! {
 }
 
 impl StreamKind {
+    /// Returns true if its entries are facts about positions: fills, and what the exchange holds.
+    pub const fn is_of_positions(self) -> bool {
+        match self {
+            Self::Result | Self::Snapshot | Self::Observation => true,
+            Self::Control | Self::Intent | Self::Plan | Self::Price | Self::Decision => false,
+        }
+    }
+
     /// Returns the stream that is read if none is configured.
     pub const fn default_stream(self) -> &'static str {
         match self {

@@ -42,13 +42,13 @@ impl Account {
     /// Returns the mode at the exchange if the entries contradict it: they name LONG and SHORT, or have an open position
     /// without a side.
     pub fn mode_differs(&self, needs: &Needs) -> Option<ModeDiffers> {
-        let is_hedged = needs.hedged.contains(&self.name);
+        let is_hedged = || needs.hedged.contains(&self.name);
         let has_one_way =
             || needs.held.iter().any(|held| held.book.account == self.name && held.book.side == PositionSide::Both);
         let exchange = self.mode.known?;
         let entries = match exchange {
-            AccountMode::Hedge if !is_hedged && has_one_way() => AccountMode::OneWay,
-            AccountMode::OneWay if is_hedged => AccountMode::Hedge,
+            AccountMode::Hedge if has_one_way() => AccountMode::OneWay,
+            AccountMode::OneWay if is_hedged() => AccountMode::Hedge,
             AccountMode::Hedge | AccountMode::OneWay => return None,
         };
         Some(ModeDiffers { account: self.name.to_string(), exchange, entries })
@@ -62,14 +62,16 @@ pub(super) struct Poll {
     pub answered_ms: Option<u64>,
     /// The last failure, and until when the request is not repeated. [ms since 1970]
     pub failed: Option<(String, u64)>,
-    /// True if that failure is a refusal of key, address or permission.
+    /// True if that failure is not expected to pass soon: key, address, permission or place are refused.
     pub is_refused: bool,
+    /// Failures since the last successful request. [1]
+    pub failures: u32,
 }
 
 impl Poll {
-    /// Returns the reason why the exchange refuses to return positions, if it does.
+    /// Returns the reason why the exchange returns no positions: it refuses to, or it failed more than once in a row.
     pub fn refusal(&self) -> Option<&str> {
-        self.failure().filter(|_| self.is_refused)
+        self.failure().filter(|_| self.is_refused || self.failures > 1)
     }
 
     /// Returns the failure of the last request; `None` after a successful one.

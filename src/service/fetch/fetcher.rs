@@ -139,8 +139,8 @@ impl Fetcher {
         self.accounts.iter().find_map(|account| Some(account.says(account.poll.failure()?)))
     }
 
-    /// Returns the reasons why the exchange returns no positions, for each account whose key, address or permission it
-    /// refuses.
+    /// Returns the reasons why the exchange returns no positions, for each account for which it refuses to, or has failed
+    /// more than once in a row.
     pub fn refusals(&self) -> Vec<Refusal> {
         let refusal = |account: &Account| {
             let why = account.poll.refusal()?.to_owned();

@@ -65,13 +65,14 @@ impl Fetcher {
                 }
                 let again_ms = again_after(&error).or(error.wait_ms()).unwrap_or(0);
                 account.poll.failed = Some((error.to_string(), turn.now_ms.saturating_add(again_ms)));
-                account.poll.is_refused = error.is_about_credentials();
+                account.poll.is_refused = error.is_about_credentials() || again_after(&error).is_some();
+                account.poll.failures = account.poll.failures.saturating_add(1);
                 turn.note(account.says(&error));
                 return Ok(Vec::new());
             }
         };
         account.poll.failed = None;
-        account.poll.is_refused = false;
+        (account.poll.is_refused, account.poll.failures) = (false, 0);
         account.poll.answered_ms = Some(turn.now_ms);
         turn.report.positions_answered = true;
         let mode = match positions.mode() {

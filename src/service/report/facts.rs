@@ -244,7 +244,8 @@ pub struct Backfill {
     /// Weight used in this minute, as the exchange counts it. [1]
     pub weight_used: Option<u64>,
     pub last_error: Option<String>,
-    /// Why the exchange returns no positions, for each account whose key, address or permission it refuses.
+    /// Why the exchange returns no positions, for each account for which it refuses to, or has failed more than once in a
+    /// row.
     pub refusals: Vec<AccountRefusal>,
     /// Accounts whose position mode at the exchange is not that of their entries.
     pub modes_differ: Vec<PositionMode>,

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::facts::{InputReport, Past, Report, Role};
 use crate::codec::plural::plural;
 use crate::codec::time::span;
+use crate::domain::exit::Hold;
 use crate::service::exchange::of_account;
 
 /// A cursor that has not moved for this time, with entries to read, is stuck. [ms]
@@ -245,6 +246,22 @@ fn of_positions(report: &Report) -> Vec<Concern> {
         );
         concerns.push(Concern::new("evaluable_low", says));
     }
+    let held = |hold: Hold| positions.held.get(hold.name()).copied().filter(|n| *n > 0);
+    if let Some(n) = held(Hold::Diverged) {
+        let says = format!(
+            "held: {}, because the exchange states another quantity than the history; compare them (harvester reconcile)",
+            plural(n, "position")
+        );
+        concerns.push(Concern::new("diverged", says));
+    }
+    if let Some(n) = held(Hold::StalePosition) {
+        let says = format!(
+            "held: {}, because neither look-up nor snapshot has confirmed it in time; look at the snapshot stream and at \
+             the credentials (harvester doctor)",
+            plural(n, "position")
+        );
+        concerns.push(Concern::new("stale_position", says));
+    }
     concerns
 }
 
@@ -346,7 +363,8 @@ fn of_exchange(report: &Report) -> Vec<Concern> {
     concerns.extend(limited(&backfill.refusals).map(|refusal| {
         let (whose, why) = (of_account(&refusal.account), &refusal.why);
         let says = format!(
-            "{whose}the exchange does not return positions: {why}; correct key, address or permission (harvester doctor)"
+            "{whose}the exchange does not return positions: {why}; correct key, address, permission or network (harvester \
+             doctor)"
         );
         Concern { name: "exchange_refused", about: about(&refusal.account), says }
     }));

@@ -259,6 +259,7 @@ impl EventLoop {
             }
             Message::DeliveredAnew => processor.delivery.handle_delivered_anew(&processor.driver.engine),
             Message::ReadTo { ms } => processor.delivery.handle_read_to(ms),
+            Message::FactsAhead(are_ahead) => processor.delivery.handle_facts_ahead(are_ahead),
             Message::Lost(gap) => processor.delivery.handle_gap(gap, &processor.driver.engine),
             Message::Surveyed(surveys, ahead) => self.publisher.surveyed(surveys, ahead),
             Message::Ended(error) => return Err(error),

@@ -36,6 +36,8 @@ pub enum Message {
     Entries(Batch),
     /// All entries before this server time were sent. [ms since 1970]
     ReadTo { ms: u64 },
+    /// Whether entries about positions wait because their ids are ahead of the server's clock.
+    FactsAhead(bool),
     /// An entry that kills was read; its turn comes later.
     KillRead { stream: StreamId, id: EntryId },
     /// Entries that were delivered and need not be folded. They are acknowledged if they are at or before the cursor.

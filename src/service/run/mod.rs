@@ -36,7 +36,7 @@ mod lease_task;
 pub mod lines;
 mod message;
 pub mod orders;
-mod preflight;
+pub mod preflight;
 pub mod processor;
 mod publish;
 mod reader;

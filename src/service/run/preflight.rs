@@ -40,7 +40,7 @@ pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
 }
 
 /// Checks that unsigned entries are accepted only up to a time in the past. Otherwise a writer would need no key.
-fn no_trust_in_the_future(config: &Config, now_ms: u64) -> anyhow::Result<()> {
+pub fn no_trust_in_the_future(config: &Config, now_ms: u64) -> anyhow::Result<()> {
     for (key, until) in config.emit.trusted_until() {
         if until.ms > now_ms {
             bail!(

@@ -53,6 +53,8 @@ pub struct ReaderSetup {
     pub streams: Vec<String>,
     /// For each stream, whether it carries control entries.
     pub are_control: Vec<bool>,
+    /// For each stream, whether its entries are facts about positions.
+    pub are_facts: Vec<bool>,
     /// For each stream, whether it is read ahead at the start of a service.
     pub are_foreseen: Vec<bool>,
     pub kill_gate: Arc<KillGate>,
@@ -165,6 +167,8 @@ pub struct Reader {
     count: usize,
     /// The watermark that was sent last. [ms since 1970]
     told_to_ms: u64,
+    /// Entries about positions wait because their ids are ahead of the server's clock, as told last.
+    are_facts_ahead: bool,
     began: Instant,
     /// When the gap check was made last, by the clock of the source.
     surveyed: Option<Duration>,
@@ -211,6 +215,7 @@ impl Reader {
             mode: Mode::Unsettled,
             count: setup.count,
             told_to_ms: 0,
+            are_facts_ahead: false,
             began: Instant::now(),
             surveyed: None,
             is_connected_anew: true,
@@ -510,6 +515,14 @@ impl Reader {
     /// Publishes how far the streams were read.
     fn tell_how_far(&mut self, time_us: u64) -> Result<(), Over> {
         let read_to_ms = self.reorder.complete_to_ms();
+        let is_ahead = |stream: usize| {
+            self.reorder.first_of(StreamId(stream as u16)).is_some_and(|first| first.ms > time_us / 1000)
+        };
+        let are_ahead = (0..self.setup.streams.len()).any(|stream| self.setup.are_facts[stream] && is_ahead(stream));
+        if are_ahead != self.are_facts_ahead {
+            self.are_facts_ahead = are_ahead;
+            self.send(Message::FactsAhead(are_ahead))?;
+        }
         let is_far_behind = read_to_ms.saturating_add(FAR_BEHIND_MS) < time_us / 1000;
         if !is_far_behind && read_to_ms >= self.told_to_ms.saturating_add(READ_TO_STEP_MS) {
             self.told_to_ms = read_to_ms;

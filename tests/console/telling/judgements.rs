@@ -10,7 +10,7 @@ use super::well;
 /// A situation, the change that makes it, and the names of what is answered by /healthz, /readyz and `status`.
 type Case = (&'static str, fn(&mut Report), &'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
-const CASES: [Case; 36] = [
+const CASES: [Case; 37] = [
     ("all is well", |_| {}, &[], &[], &[]),
     // Incidents 12 and 15.
     (
@@ -111,6 +111,13 @@ const CASES: [Case; 36] = [
         &[],
         &[],
         &["mode_differs", "circuit_open"],
+    ),
+    (
+        "the exchange states other quantities, and confirms nothing",
+        |r| r.positions.held = [("diverged".to_owned(), 1), ("stale_position".to_owned(), 2)].into(),
+        &[],
+        &[],
+        &["diverged", "stale_position"],
     ),
     (
         "the exchange refuses the key, and is in another mode than the entries",
