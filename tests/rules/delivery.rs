@@ -299,12 +299,13 @@ fn an_order_waits_until_everything_is_folded_that_was_there_when_we_began_to_lea
 #[test]
 fn an_order_waits_while_entries_about_positions_have_ids_ahead_of_the_clock() {
     let mut rig = with_an_order();
+    let offers = |rig: &mut Rig| rig.actions().iter().filter(|action| action.starts_with("offer")).count();
     rig.delivery.handle_facts_ahead(true);
-    assert_eq!(rig.actions(), NOTHING, "one of them may close the position");
+    assert_eq!(offers(&mut rig), 0, "one of them may close the position");
     rig.delivery.handle_read_to(3_600_000);
-    assert_eq!(rig.actions(), NOTHING);
+    assert_eq!(offers(&mut rig), 0);
     rig.delivery.handle_facts_ahead(false);
-    assert_eq!(rig.actions()[0], "offer 1");
+    assert_eq!(offers(&mut rig), 1);
 }
 
 #[test]
