@@ -15,11 +15,18 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 const FIRST_PORT: u16 = 12_000;
 const LAST_PORT: u16 = 32_000;
 
+/// The library that gives a process a clock of its own.
+pub const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+
 pub struct RedisServer {
     process: Child,
     port: u16,
     settings: Vec<String>,
     folder: tempfile::TempDir,
+    /// How its clock differs from that of the machine, for `faketime`.
+    clock: Option<String>,
+    /// It was killed, or stands still.
+    is_stopped: std::sync::atomic::AtomicBool,
 }
 
 impl RedisServer {
@@ -35,17 +42,57 @@ impl RedisServer {
 
     /// The same on a port that is known, so that a server can come back.
     pub fn start_on(port: u16, settings: &[&str]) -> Self {
+        Self::start_at(port, settings, None)
+    }
+
+    /// The same with a clock that differs: `+5s`.
+    pub fn start_at(port: u16, settings: &[&str], clock: Option<&str>) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the server");
         let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
-        let process = spawn(port, folder.path(), &settings);
-        Self { process, port, settings, folder }
+        let process = spawn(port, folder.path(), &settings, clock);
+        Self { process, port, settings, folder, clock: clock.map(str::to_owned), is_stopped: false.into() }
+    }
+
+    /// Kills the server.
+    pub fn kill(&mut self) {
+        self.process.kill().expect("the server is there");
+        self.process.wait().expect("it ends");
+        self.is_stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets the server stand still, or go on.
+    pub fn stand_still(&self, is_still: bool) {
+        let signal = if is_still { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, signal).expect("the server is there");
+        self.is_stopped.store(is_still, Ordering::Relaxed);
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Relaxed)
+    }
+
+    /// What `redis-cli` prints for a command; nothing if the server does not answer, or with `-e` refuses.
+    pub fn try_cli(&self, arguments: &[&str]) -> Option<String> {
+        if self.is_stopped() {
+            return None;
+        }
+        // It may be led to a server that stands still.
+        let output = Command::new("timeout")
+            .args(["5", "redis-cli", "-p", &self.port.to_string()])
+            .args(arguments)
+            .output()
+            .expect("redis-cli is installed");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success() && !output.stderr.starts_with(b"Could not connect")).then_some(said)
     }
 
     /// Kills the server and starts it again with what it has kept.
     pub fn restart(&mut self) {
-        self.process.kill().expect("the server is there");
+        let _ = self.process.kill();
         self.process.wait().expect("it ends");
-        self.process = spawn(self.port, self.folder.path(), &self.settings);
+        self.process = spawn(self.port, self.folder.path(), &self.settings, self.clock.as_deref());
+        self.is_stopped.store(false, Ordering::Relaxed);
     }
 
     pub fn port(&self) -> u16 {
@@ -100,8 +147,13 @@ impl RedisServer {
 }
 
 /// Starts a process and waits until it takes connections.
-fn spawn(port: u16, folder: &std::path::Path, settings: &[String]) -> Child {
-    let process = Command::new("redis-server")
+fn spawn(port: u16, folder: &std::path::Path, settings: &[String], clock: Option<&str>) -> Child {
+    let mut command = Command::new("redis-server");
+    if let Some(clock) = clock {
+        // Not the program `faketime`, whose process id would be another than the server's.
+        command.env("LD_PRELOAD", FAKETIME).env("FAKETIME", clock).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    }
+    let process = command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .args(["--enable-debug-command", "local", "--dir"])
         .arg(folder)

@@ -108,7 +108,8 @@ impl Server {
         Ok(ServerInfo { info, eviction, save, user: user.ok() })
     }
 
-    async fn setting(&mut self, name: &str) -> Option<String> {
+    /// Returns a setting of the server; in a cluster, of the owner of the home slot. `None` if our user may not read it.
+    pub async fn setting(&mut self, name: &str) -> Option<String> {
         let mut command = redis::cmd("CONFIG");
         let answered: RedisResult<Vec<String>> = command.arg("GET").arg(name).query_async(&mut self.connection).await;
         answered.ok()?.into_iter().nth(1)

@@ -24,6 +24,12 @@ impl Server {
         Ok(answered.and_then(reply::time_us).map_err(self.failed("to tell its time"))? / 1000)
     }
 
+    /// Returns the clock of the server that has a key. [ms since 1970]
+    pub async fn time_ms_at(&mut self, key: &str) -> Result<u64, ServerError> {
+        let answered: RedisResult<Value> = self.query(key, &redis::cmd("TIME")).await;
+        Ok(answered.and_then(reply::time_us).map_err(self.failed("to tell its time"))? / 1000)
+    }
+
     /// Returns at most `count` entries after an id, oldest first. Without an id it starts at the first entry.
     pub async fn range_after(
         &mut self,

@@ -80,6 +80,14 @@ impl Server {
         self.routes.as_ref().map(|routes| (routes.address.home, routes.view.shard(routes.address.home)))
     }
 
+    /// Returns the name of the server that has a key. [host:port]
+    pub fn owner_of(&self, key: &str) -> Option<String> {
+        match &self.routes {
+            None => Some(self.name.clone()),
+            Some(routes) => routes.view.shard(slot_of(key)).map(|shard| shard.primary.name()),
+        }
+    }
+
     /// Returns the names of the primaries. [host:port]
     pub fn primaries(&self) -> Vec<String> {
         self.view().map_or_else(
