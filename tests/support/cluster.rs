@@ -26,7 +26,7 @@ impl RedisCluster {
         Self::start_with(&[])
     }
 
-    /// Does the same with a time offset of some nodes, for example `(1, "+5s")`.
+    /// Does the same with clocks of some nodes that differ by seconds, for example `(1, "+5")`.
     pub fn start_with(clocks: &[(usize, &str)]) -> Self {
         let mut cluster = Self { nodes: Vec::new(), buses: Vec::new() };
         for index in 0..2 * PRIMARIES {
@@ -112,16 +112,35 @@ impl RedisCluster {
         let slot = i32::from(slot_of(key));
         let owned = |index: &usize| {
             let text = self.nodes[*index].try_cli(&["CLUSTER", "NODES"]).unwrap_or_default();
-            text.lines().filter(|line| line.contains("myself,master")).any(|line| {
-                line.split(' ').skip(8).filter(|range| !range.starts_with('[')).any(|range| {
-                    let (first, last) = range.split_once('-').unwrap_or((range, range));
-                    let number = |text: &str| text.trim().parse::<i32>().unwrap_or(-1);
-                    (number(first)..=number(last)).contains(&slot)
-                })
-            })
+            text.lines().any(|line| line.contains("myself,master") && owns(line, slot))
         };
         let owners: Vec<usize> = (0..self.nodes.len()).filter(owned).collect();
         if let [only] = owners[..] { Some(only) } else { None }
+    }
+
+    /// The node that owns the slot of a key, as one node sees it.
+    pub fn owner_seen_by(&self, node: usize, key: &str) -> Option<usize> {
+        let slot = i32::from(slot_of(key));
+        let text = self.nodes[node].cli(&["CLUSTER", "NODES"]);
+        let id = text.lines().find(|line| owns(line, slot))?.split(' ').next()?;
+        (0..self.nodes.len()).filter(|node| !self.nodes[*node].is_stopped()).find(|node| self.id(*node) == id)
+    }
+
+    /// Cuts a primary off: it hears no other node, and serves on as if it were alone.
+    pub fn cut_off(&self, node: usize) {
+        let alone = &self.nodes[node];
+        alone.cli(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
+        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+            assert_eq!(alone.cli(&["CLUSTER", "FORGET", &self.id(other)]).trim(), "OK");
+        }
+    }
+
+    /// Ends the cut.
+    pub fn heal(&self, node: usize) {
+        let (port, bus) = (self.nodes[node].port().to_string(), self.buses[node].to_string());
+        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+            self.nodes[other].cli(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
+        }
     }
 
     /// A tag whose slot a primary of the start owns.
@@ -159,6 +178,16 @@ impl RedisCluster {
         arguments.extend(fields.iter().flat_map(|(name, value)| [*name, *value]));
         self.cli(&arguments).trim().to_owned()
     }
+}
+
+/// Does a line of `CLUSTER NODES` tell that its node owns a slot.
+fn owns(line: &str, slot: i32) -> bool {
+    let number = |text: &str| text.trim().parse::<i32>().unwrap_or(-1);
+    // Slots on their way are in brackets.
+    line.split(' ').skip(8).filter(|range| !range.starts_with('[')).any(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        (number(first)..=number(last)).contains(&slot)
+    })
 }
 
 /// The slots of a primary at the start.

@@ -2,6 +2,7 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,15 +16,55 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 const FIRST_PORT: u16 = 12_000;
 const LAST_PORT: u16 = 32_000;
 
-/// The library that gives a process a clock of its own.
-pub const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+/// Gives a process a clock of its own. `libfaketime` does not work with the allocator of Debian's server: each calls the
+/// other at the start.
+const CLOCK: &str = r#"
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int failed = syscall(SYS_clock_gettime, clock, now);
+    char *offset = environ ? getenv("CLOCK_OFFSET_S") : 0;
+    if (!failed && offset && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) now->tv_sec += atol(offset);
+    return failed;
+}
+int gettimeofday(struct timeval *now, void *zone) {
+    struct timespec precise;
+    int failed = clock_gettime(CLOCK_REALTIME, &precise);
+    now->tv_sec = precise.tv_sec;
+    now->tv_usec = precise.tv_nsec / 1000;
+    return failed;
+}
+time_t time(time_t *now) {
+    struct timespec precise;
+    clock_gettime(CLOCK_REALTIME, &precise);
+    if (now) *now = precise.tv_sec;
+    return precise.tv_sec;
+}
+"#;
+
+/// The library of a clock that differs; nothing without a C compiler.
+pub fn clock_library() -> Option<std::path::PathBuf> {
+    static BUILT: OnceLock<Option<(tempfile::TempDir, std::path::PathBuf)>> = OnceLock::new();
+    let build = || {
+        let folder = tempfile::tempdir().ok()?;
+        let (source, library) = (folder.path().join("clock.c"), folder.path().join("clock.so"));
+        std::fs::write(&source, CLOCK).ok()?;
+        let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).status();
+        built.is_ok_and(|status| status.success()).then_some((folder, library))
+    };
+    BUILT.get_or_init(build).as_ref().map(|(_, library)| library.clone())
+}
 
 pub struct RedisServer {
     process: Child,
     port: u16,
     settings: Vec<String>,
     folder: tempfile::TempDir,
-    /// How its clock differs from that of the machine, for `faketime`.
+    /// How its clock differs from that of the machine. [s]
     clock: Option<String>,
     /// It was killed, or stands still.
     is_stopped: std::sync::atomic::AtomicBool,
@@ -45,7 +86,7 @@ impl RedisServer {
         Self::start_at(port, settings, None)
     }
 
-    /// The same with a clock that differs: `+5s`.
+    /// The same with a clock that differs, by seconds: `+5`.
     pub fn start_at(port: u16, settings: &[&str], clock: Option<&str>) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the server");
         let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
@@ -150,8 +191,7 @@ impl RedisServer {
 fn spawn(port: u16, folder: &std::path::Path, settings: &[String], clock: Option<&str>) -> Child {
     let mut command = Command::new("redis-server");
     if let Some(clock) = clock {
-        // Not the program `faketime`, whose process id would be another than the server's.
-        command.env("LD_PRELOAD", FAKETIME).env("FAKETIME", clock).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        command.env("LD_PRELOAD", clock_library().expect("there is a C compiler")).env("CLOCK_OFFSET_S", clock);
     }
     let process = command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use harvester::cli::replay::Request;
 use harvester::codec::line::{self, Fields};
+use harvester::domain::event::ids::EntryId;
 
 use crate::support::cluster::RedisCluster;
 use crate::support::service::{Place, chained, payloads, until};
@@ -53,12 +54,13 @@ impl Night {
         format!("quantum:{{{}}}:stream:market.tick", self.prices)
     }
 
-    pub fn open(&self, symbol: &str) {
+    /// Opens a position. Returns its fill.
+    pub fn open(&self, symbol: &str) -> String {
         let intent = format!(r#"{{"symbol":"{symbol}","side":"BUY","atr_value":0.01,"volatility_factor":1.0}}"#);
         self.cluster.add(&self.name("trade.intent"), &[("payload", &intent)]);
         let order = format!("open-{symbol}");
         let fields = [("symbol", symbol), ("side", "BUY"), ("executedQty", "100"), ("avgPrice", "1")];
-        self.cluster.add(&self.name("apply.result"), &[&fields[..], &[("orderId", &order), ("status", "FILLED")]].concat());
+        self.cluster.add(&self.name("apply.result"), &[&fields[..], &[("orderId", &order), ("status", "FILLED")]].concat())
     }
 
     pub fn price(&self, symbol: &str, price: &str) -> String {
@@ -69,10 +71,14 @@ impl Night {
     pub fn wave(&self) -> String {
         let wave = self.waves.fetch_add(1, Ordering::Relaxed) + 1;
         let symbols: Vec<String> = (0..3).map(|n| format!("W{wave}N{n}USDT")).collect();
-        for symbol in &symbols {
-            self.open(symbol);
-        }
+        let opened = symbols.iter().map(|symbol| self.open(symbol)).last().expect("a position");
+        // The clock of the prices may be behind.
+        let ms = |id: &str| id.parse::<EntryId>().expect("an id").ms;
         let mut last = String::new();
+        until("the clock of the prices is past the fills", || {
+            last = self.price("OTHERUSDT", "1");
+            ms(&last) > ms(&opened)
+        });
         for price in ["1.003", "1.008", "1.013", "1.018"] {
             for symbol in &symbols {
                 last = self.price(symbol, price);
