@@ -44,7 +44,10 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Redis, ConfigError> {
     let shown = if is_address { masked_url(&url) } else { MASK.to_owned() };
     table.note("url", Value::from(shown), origin);
     if !is_address {
-        return Err(table.refused("url", "want redis://host:port, rediss://host:port, or nodes of a cluster as redis-cluster://host:port,host:port"));
+        return Err(table.refused(
+            "url",
+            "want redis://host:port, rediss://host:port, or nodes of a cluster as redis-cluster://host:port,host:port",
+        ));
     }
     let ca_file = table.some_path("ca_file")?;
     table.finish()?;

@@ -66,9 +66,12 @@ fn of_replicas(replicas: &[String], connected: Option<&str>) -> Check {
             let next = "add one: without a replica nothing takes over when the owner fails";
             Check::warning(AREA, "replicas", "the owner of the slot has no replica", next)
         }
-        (known, connected) if connected < known => {
-            Check::warning(AREA, "replicas", found, "look at the replicas: one that takes over lacks what it was not sent")
-        }
+        (known, connected) if connected < known => Check::warning(
+            AREA,
+            "replicas",
+            found,
+            "look at the replicas: one that takes over lacks what it was not sent",
+        ),
         _ => Check::ok(AREA, "replicas", found),
     }
 }
@@ -123,7 +126,8 @@ async fn clocks(server: &mut Server, config: &Config) -> Result<Check, ServerErr
     if apart_ms < u128::from(CLOCKS_APART_MS) {
         return Ok(Check::ok(AREA, "clocks", found));
     }
-    let next = "let all servers follow one time service: entries wait for the slowest clock, and from 2 s on no order is sent";
+    let next =
+        "let all servers follow one time service: entries wait for the slowest clock, and from 2 s on no order is sent";
     Ok(Check::problem(AREA, "clocks", found, next))
 }
 

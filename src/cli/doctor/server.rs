@@ -34,7 +34,8 @@ fn mode(info: &ServerInfo, is_followed: bool) -> Check {
     match info.get("redis_mode") {
         Some("cluster") if is_followed => Check::ok(AREA, "mode", "cluster"),
         Some("cluster") => {
-            let next = "give nodes of it as redis-cluster://host:port,host:port: the service does not start on this one";
+            let next =
+                "give nodes of it as redis-cluster://host:port,host:port: the service does not start on this one";
             Check::problem(AREA, "mode", "cluster, and the address names one server", next)
         }
         Some("sentinel") => {

@@ -144,11 +144,7 @@ struct Times {
 
 impl Times {
     fn of(round: &Round) -> Self {
-        Self {
-            home_us: round.time_us,
-            slowest_us: round.slowest_time_us(),
-            fastest_us: round.fastest_time_us(),
-        }
+        Self { home_us: round.time_us, slowest_us: round.slowest_time_us(), fastest_us: round.fastest_time_us() }
     }
 }
 

@@ -20,7 +20,7 @@ use super::wire::Wire;
 /// The limits of a node that is asked for its view. Others are asked too.
 const OF_VIEW: Limits = Limits { connect: Duration::from_secs(1), response: Duration::from_secs(1) };
 /// How long the other nodes are waited for once one has answered. Those that live answer in a fraction of this.
-const OTHERS: Duration = Duration::from_millis(100);
+const OTHERS: Duration = Duration::from_millis(250);
 
 /// Host and port of a node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -235,7 +235,8 @@ fn node_of_shard(answer: Value, asked: &Node, is_tls: bool) -> Result<Option<(No
 }
 
 fn ranges(numbers: Vec<Value>) -> Result<Vec<RangeInclusive<u16>>, RedisError> {
-    let number = |value| reply::number(value, "a slot is no number").map(|slot| u16::try_from(slot).unwrap_or(u16::MAX));
+    let number =
+        |value| reply::number(value, "a slot is no number").map(|slot| u16::try_from(slot).unwrap_or(u16::MAX));
     let numbers = numbers.into_iter().map(number).collect::<Result<Vec<u16>, RedisError>>()?;
     Ok(numbers.chunks_exact(2).map(|range| range[0]..=range[1]).collect())
 }
@@ -312,8 +313,7 @@ mod tests {
     #[test]
     fn an_older_server_tells_ranges() {
         let node = |port| list(vec![text("a"), Value::Int(port), text("id")]);
-        let range =
-            |from, to, nodes: Vec<Value>| list([vec![Value::Int(from), Value::Int(to)], nodes].concat());
+        let range = |from, to, nodes: Vec<Value>| list([vec![Value::Int(from), Value::Int(to)], nodes].concat());
         let answer = list(vec![range(0, 9, vec![node(1), node(2)]), range(20, 29, vec![node(1), node(2)])]);
         let shards = shards_of_slots(answer, &asked()).expect("an answer");
         let name = |port| Node { host: "a".to_owned(), port };

@@ -79,7 +79,8 @@ impl Server {
         };
         let commands: Vec<(String, Cmd)> = symbols.iter().flat_map(of_symbol).collect();
         let answered = self.query_all(&commands).await.map_err(self.failed("to read the price hashes"))?;
-        let texts = |answer: &Value| reply::checked(answer.clone()).and_then(|answer| Ok(redis::from_redis_value(answer)?));
+        let texts =
+            |answer: &Value| reply::checked(answer.clone()).and_then(|answer| Ok(redis::from_redis_value(answer)?));
         let text = |answer: Option<&Value>| match answer.map(texts) {
             Some(Ok((price, timestamp))) => PriceText { price, timestamp },
             Some(Err(_)) | None => PriceText::default(),

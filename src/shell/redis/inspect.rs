@@ -150,8 +150,7 @@ impl Server {
         if self.kind_of_key(stream).await? != "stream" {
             return Ok(None);
         }
-        let answered: RedisResult<Value> =
-            self.query(stream, redis::cmd("XINFO").arg("STREAM").arg(stream)).await;
+        let answered: RedisResult<Value> = self.query(stream, redis::cmd("XINFO").arg("STREAM").arg(stream)).await;
         let told = answered.and_then(Told::of).map_err(self.failed(format!("to tell of {stream}")))?;
         Ok(Some(StreamInfo {
             length: told.number("length").unwrap_or(0),

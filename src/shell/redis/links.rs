@@ -117,11 +117,7 @@ impl Links {
     }
 
     /// Claims what is pending at other consumers, however long: see [`Consumer::claim`].
-    pub fn claim(
-        &mut self,
-        stream: usize,
-        from: EntryId,
-    ) -> Result<(Vec<RawEntry>, Option<EntryId>), ServerError> {
+    pub fn claim(&mut self, stream: usize, from: EntryId) -> Result<(Vec<RawEntry>, Option<EntryId>), ServerError> {
         let (consumer, stream) = self.of(stream);
         // The lease is ours, so no other consumer of this group will come back for its entries.
         consumer.claim(stream, Duration::ZERO, from)
@@ -246,9 +242,10 @@ impl Link {
     fn came(&mut self) -> Result<Option<EntryId>, ServerError> {
         let Some(waiting) = &mut self.waiting else { return Ok(None) };
         waiting.is_asked = false;
-        let answer = waiting.wire.receive_values(1).and_then(|mut answers| {
-            reply::entries_by_stream(answers.pop().unwrap_or_default())
-        });
+        let answer = waiting
+            .wire
+            .receive_values(1)
+            .and_then(|mut answers| reply::entries_by_stream(answers.pop().unwrap_or_default()));
         let came: Result<_, RedisError> = answer;
         let came = came.map_err(failed(&waiting.wire.name, "to wait for entries"))?;
         Ok(came.iter().flat_map(|(_, entries)| entries).map(|entry| entry.id).min())

@@ -25,7 +25,9 @@ pub enum ServerError {
          rediss-cluster://…)"
     )]
     ClusterUrl,
-    #[error("the address of the Redis Cluster names a database or a setting: a cluster has database 0 only, leave it out")]
+    #[error(
+        "the address of the Redis Cluster names a database or a setting: a cluster has database 0 only, leave it out"
+    )]
     ClusterDatabase,
     #[error("Redis at {server} is not part of a cluster: give its address as redis://host:port or rediss://host:port")]
     NotACluster { server: String },

@@ -16,9 +16,12 @@ pub const SLOTS: u16 = 16_384;
 pub fn slot_of(key: &str) -> u16 {
     let hashed = tag_of(key).unwrap_or(key);
     let step = |crc: u16, byte: &u8| {
-        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
-            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
-        })
+        (0..8).fold(
+            crc ^ (u16::from(*byte) << 8),
+            |crc, _| {
+                if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+            },
+        )
     };
     hashed.as_bytes().iter().fold(0, step) % SLOTS
 }
@@ -42,11 +45,8 @@ pub struct SlotsDiffer {
 impl SlotsDiffer {
     /// Returns the names with their slots, and a tag that would do.
     pub fn says(&self) -> String {
-        let slots: Vec<String> = self
-            .of_slot
-            .iter()
-            .map(|(slot, names)| format!("{} in slot {slot}", names.join(", ")))
-            .collect();
+        let slots: Vec<String> =
+            self.of_slot.iter().map(|(slot, names)| format!("{} in slot {slot}", names.join(", "))).collect();
         let first = self.of_slot.values().flatten().next().map_or("", String::as_str);
         format!(
             "one script touches all of these names, and a cluster has them in {} slots ({}): put one tag into each of them, \

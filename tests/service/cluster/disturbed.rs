@@ -73,7 +73,9 @@ impl Night {
         let (source, target) = (&self.cluster.nodes[from], &self.cluster.nodes[to]);
         let (source_id, target_id) = (self.cluster.id(from), self.cluster.id(to));
         until("the added node is known", || source.cli(&["CLUSTER", "NODES"]).contains(&target_id));
-        until("the cluster is known", || target.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source_id]).trim() == "OK");
+        until("the cluster is known", || {
+            target.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source_id]).trim() == "OK"
+        });
         source.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target_id]);
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {

@@ -3,6 +3,7 @@
 use super::night::{CELL, Night, PRICES};
 use crate::support::cluster::RedisCluster;
 use crate::support::service::{Place, until, until_leader};
+use rustix::process::Signal;
 
 /// The decision and its order were acknowledged, and the replica has neither.
 #[test]
@@ -75,6 +76,8 @@ fn two_processes_on_both_sides_of_a_cut_send_one_order() {
     until("the successor has a replica", || night.cluster.is_in_step(successor, spare));
     let refuses = || night.cluster.nodes[CELL].cli(&["SET", &format!("{decision}:try"), "1"]).contains("NOREPLICAS");
     until("the former primary takes nothing", refuses);
+    // The first process is on the side of the former primary: it stands still as long as the cut lasts.
+    service.signal(Signal::STOP);
     let mut other = Place::at(place.url.clone());
     other.settings.clone_from(&place.settings);
     other.consumer = "two".to_owned();
@@ -84,6 +87,9 @@ fn two_processes_on_both_sides_of_a_cut_send_one_order() {
     let plan = night.name("apply.plan");
     let length = |node: usize, stream: &str| night.cluster.nodes[node].cli(&["XLEN", stream]).trim().to_owned();
     until("the order is out", || length(successor, &plan) == "1");
+    // It goes on with the connections and the lease that it had, and makes the same decision.
+    service.signal(Signal::CONT);
+    service.until_logged(&["role changed", "is_leader=false"]);
     assert_eq!((length(CELL, &plan), length(CELL, &decision)), ("0".to_owned(), "0".to_owned()));
     night.cluster.heal(CELL);
     until("the former primary is a replica", || night.cluster.nodes[CELL].cli(&["ROLE"]).starts_with("slave"));

@@ -60,7 +60,8 @@ impl Night {
         self.cluster.add(&self.name("trade.intent"), &[("payload", &intent)]);
         let order = format!("open-{symbol}");
         let fields = [("symbol", symbol), ("side", "BUY"), ("executedQty", "100"), ("avgPrice", "1")];
-        self.cluster.add(&self.name("apply.result"), &[&fields[..], &[("orderId", &order), ("status", "FILLED")]].concat())
+        self.cluster
+            .add(&self.name("apply.result"), &[&fields[..], &[("orderId", &order), ("status", "FILLED")]].concat())
     }
 
     pub fn price(&self, symbol: &str, price: &str) -> String {
@@ -103,7 +104,8 @@ impl Night {
         let (intents, results) = (self.name("trade.intent"), self.name("apply.result"));
         self.dump(&history, &[&intents, &results, &self.price_stream()]);
         let settings = place.folder.path().join("harvester.toml");
-        let (_, lines) = replayed(&Request { histories: vec![history], ..Request::default() }, &config(Some(&settings)));
+        let (_, lines) =
+            replayed(&Request { histories: vec![history], ..Request::default() }, &config(Some(&settings)));
         payloads(&lines)
     }
 
