@@ -87,9 +87,9 @@ impl RedisCluster {
         id_of(&self.nodes[node])
     }
 
-    /// The address that a service is given: two nodes of the six.
+    /// The address that a service is given: two nodes of the six, one of which the tests disturb.
     pub fn url(&self) -> String {
-        format!("redis-cluster://127.0.0.1:{},127.0.0.1:{}", self.nodes[1].port(), self.nodes[5].port())
+        format!("redis-cluster://127.0.0.1:{},127.0.0.1:{}", self.nodes[0].port(), self.nodes[5].port())
     }
 
     fn has_replica_in_step(&self, primary: usize) -> bool {

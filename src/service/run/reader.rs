@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::watch;
 
+use super::clocks::Clocks;
 use super::connect::{Connect, RetryDelay};
 use super::gap_detector::{Bookkeeping, Position};
 use super::kill_gate::KillGate;
@@ -42,6 +43,8 @@ const READ_TO_STEP_MS: u64 = 50;
 const WAITS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
 /// How long nothing is asked after the lease was found to be another's.
 const FENCED_PAUSE: Duration = Duration::from_millis(10);
+/// How long a node of a cluster may not know the lease that we hold. Then its successor is looked for.
+const FENCED_MAX: Duration = Duration::from_secs(1);
 /// Time between two gap checks of all streams.
 const SURVEY_INTERVAL: Duration = Duration::from_secs(1);
 /// The size of the entries that are read together, as far as it can be predicted. [bytes]
@@ -133,21 +136,6 @@ struct ClockReading {
     at: Duration,
 }
 
-/// The clocks of the servers in a round. [µs since 1970]
-#[derive(Clone, Copy, Debug)]
-struct Times {
-    /// Of the server that has the lease.
-    home_us: u64,
-    slowest_us: u64,
-    fastest_us: u64,
-}
-
-impl Times {
-    fn of(round: &Round) -> Self {
-        Self { home_us: round.time_us, slowest_us: round.slowest_time_us(), fastest_us: round.fastest_time_us() }
-    }
-}
-
 /// A round that the server was asked for.
 struct Asked {
     takes: Vec<Take>,
@@ -192,6 +180,8 @@ pub struct Reader {
     surveyed: Option<Duration>,
     /// Nothing was read on this connection yet.
     is_connected_anew: bool,
+    /// Since when the server does not know the lease that we hold, by the clock of the source.
+    fenced: Option<Duration>,
 }
 
 /// Reads until it is stopped. Failures of the server are retried without limit, with growing delays.
@@ -242,6 +232,7 @@ impl Reader {
             began: Instant::now(),
             surveyed: None,
             is_connected_anew: true,
+            fenced: None,
             taken: read.clone(),
             read,
             books,
@@ -290,6 +281,7 @@ impl Reader {
     pub fn begin(&mut self, consumer: &mut impl Source) -> Result<(), Trouble> {
         self.mode = Mode::Unsettled;
         self.asked = None;
+        self.fenced = None;
         self.is_connected_anew = true;
         self.stream_stats(consumer)?;
         self.is_connected_anew = false;
@@ -307,10 +299,16 @@ impl Reader {
             self.stream_stats(consumer)?;
         }
         if self.ask(consumer)? {
+            self.fenced = None;
             return Ok(true);
         }
         // The lease was ours until a moment ago. The lease task will set the new role.
         self.mode = Mode::Unsettled;
+        let since = *self.fenced.get_or_insert(consumer.clock());
+        if self.setup.connect.address().is_cluster() && consumer.clock().saturating_sub(since) > FENCED_MAX {
+            let server = self.setup.connect.address().name().to_owned();
+            return Err(ServerError::LeaseElsewhere { server }.into());
+        }
         consumer.pause(FENCED_PAUSE);
         Ok(false)
     }
@@ -486,18 +484,18 @@ impl Reader {
         // What follows is asked for before this is taken in. What was read is taken in, whatever becomes of that.
         let is_next = has_more && self.is_settled() && !self.is_survey_due(consumer);
         let asked_next = if is_next { self.ask(consumer).map(drop) } else { Ok(()) };
-        let times = Times::of(&round);
+        let clocks = Clocks::of(&round);
         let is_news = self.take_in(&round, asked.by_group)?;
         consumer.reuse(round);
         let released = self.release()?;
         asked_next?;
-        self.tell_how_far(times)?;
+        self.tell_how_far(clocks)?;
         let is_drained = !is_news && !released && self.reorder.is_empty();
         self.setup.status.is_drained.store(is_drained, Ordering::Relaxed);
         if self.asked.is_some() || has_more {
             return Ok(());
         }
-        let now = ClockReading { time_us: times.slowest_us, at: (asked.sent + received) / 2 };
+        let now = ClockReading { time_us: clocks.slowest_us, at: (asked.sent + received) / 2 };
         match self.reorder.first() {
             Some(first) => rest(consumer, first.ms, now),
             // The entry that is waited for can be released a millisecond later, and is read then.
@@ -537,13 +535,11 @@ impl Reader {
         }
     }
 
-    /// Publishes how far the streams were read, by the clock of the server that has the lease. An entry of a server whose
-    /// clock is ahead of that one is older than its id says, by as much.
-    fn tell_how_far(&mut self, times: Times) -> Result<(), Over> {
-        let time_us = times.home_us;
-        let lead_ms = times.fastest_us.saturating_sub(time_us) / 1000;
-        let read_to_ms = self.reorder.complete_to_ms().saturating_sub(lead_ms);
-        self.setup.status.clocks_apart_ms.store((times.fastest_us - times.slowest_us) / 1000, Ordering::Relaxed);
+    /// Publishes how far the streams were read, by the clock of the server that has the lease.
+    fn tell_how_far(&mut self, clocks: Clocks) -> Result<(), Over> {
+        let time_us = clocks.home_us;
+        let read_to_ms = clocks.read_to_ms(self.reorder.complete_to_ms());
+        self.setup.status.clocks_apart_ms.store(clocks.apart_ms(), Ordering::Relaxed);
         let is_far_behind = read_to_ms.saturating_add(FAR_BEHIND_MS) < time_us / 1000;
         if !is_far_behind && read_to_ms >= self.told_to_ms.saturating_add(READ_TO_STEP_MS) {
             self.told_to_ms = read_to_ms;

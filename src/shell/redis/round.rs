@@ -349,3 +349,37 @@ fn read_streams<'a>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One entry of a stream, read at a time of its server. [s since 1970]
+    fn read_at(seconds: u64, stream: &str, id: &str) -> Round {
+        let replies = format!(
+            "*2\r\n${}\r\n{seconds}\r\n$1\r\n0\r\n*1\r\n*2\r\n${}\r\n{stream}\r\n*1\r\n*2\r\n${}\r\n{id}\r\n\
+             *2\r\n$1\r\nn\r\n${}\r\n{stream}\r\n",
+            seconds.to_string().len(),
+            stream.len(),
+            id.len(),
+            stream.len()
+        );
+        Round::parse(replies.into_bytes(), &[stream.to_owned()]).expect("a round")
+    }
+
+    #[test]
+    fn rounds_of_several_servers_are_one_and_each_stream_has_the_clock_of_its_own() {
+        let (home, other) = (read_at(10, "intent", "1-0"), read_at(13, "price", "2-0"));
+        let mut round = home.beside(vec![other], vec![(1, 0), (0, 0)]);
+        assert_eq!((round.len(), round.time_us_of(0), round.time_us_of(1)), (2, 13_000_000, 10_000_000));
+        assert_eq!((round.slowest_time_us(), round.fastest_time_us()), (10_000_000, 13_000_000));
+        for (stream, name) in [(0, "price"), (1, "intent")] {
+            let [entry] = round.of(stream) else { panic!("one entry of {name}") };
+            let pairs: Vec<_> = round.pairs(stream, *entry).expect("fields").collect();
+            assert_eq!(pairs.len(), 1);
+            assert_eq!(pairs[0].1, name.as_bytes(), "its bytes are those of its own server");
+        }
+        assert_eq!(round.take_others().len(), 1);
+        assert_eq!((round.len(), round.time_us_of(0)), (1, 10_000_000), "its space is used again by itself");
+    }
+}

@@ -31,6 +31,8 @@ pub enum ServerError {
     ClusterDatabase,
     #[error("Redis at {server} is not part of a cluster: give its address as redis://host:port or rediss://host:port")]
     NotACluster { server: String },
+    #[error("Redis at {server} does not know our lease: the owner of its slot is looked for again")]
+    LeaseElsewhere { server: String },
     #[error("no node of the Redis Cluster at {server} owns slot {slot}: look at `redis-cli --cluster check`")]
     NoOwner { server: String, slot: u16 },
     #[error("Redis at {server} {why}")]
@@ -104,7 +106,7 @@ impl ServerError {
             | Self::CaFile { .. }
             | Self::Tls { .. } => false,
             Self::Refused { source, .. } => matches!(source.code(), Some("LOADING" | "MASTERDOWN")),
-            Self::Unreachable { .. } | Self::NoOwner { .. } => true,
+            Self::Unreachable { .. } | Self::NoOwner { .. } | Self::LeaseElsewhere { .. } => true,
             Self::Failed { source, .. } => is_cut_off(source) || is_redirect(source),
         }
     }
@@ -120,7 +122,7 @@ impl ServerError {
             | Self::CaFile { .. }
             | Self::Tls { .. }
             | Self::Refused { .. } => false,
-            Self::Unreachable { .. } | Self::NoOwner { .. } => true,
+            Self::Unreachable { .. } | Self::NoOwner { .. } | Self::LeaseElsewhere { .. } => true,
             Self::Failed { source, .. } => is_cut_off(source) || is_redirect(source),
         }
     }
@@ -139,6 +141,11 @@ pub struct Server {
 }
 
 impl Server {
+    /// Returns the server that the connection is to. [host:port]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Connects. Returns an error if there is no server at the address or if the server refuses us.
     pub async fn connect(address: &Address) -> Result<Self, ServerError> {
         if address.is_cluster() {

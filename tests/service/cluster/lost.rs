@@ -54,6 +54,33 @@ fn a_primary_that_is_cut_off_and_serves_on_sends_no_order_twice() {
     service.stop();
 }
 
+/// The lease is kept at the successor, while reader and emitter are still connected to the former primary. Where it has
+/// expired, they look for the owner again.
+#[test]
+fn a_lease_that_is_kept_at_a_successor_takes_the_other_connections_there() {
+    let (night, place) = Night::new(RedisCluster::start(), true);
+    let service = place.start();
+    until_leader(&service);
+    let (decision, plan) = (night.name("harvest.decision"), night.name("apply.plan"));
+    night.hold_position();
+    let (former, successor) = (&night.cluster.nodes[CELL], &night.cluster.nodes[CELL + 3]);
+    night.cluster.cut_off(CELL);
+    successor.cli(&["CLUSTER", "FAILOVER", "TAKEOVER"]);
+    until("the others follow the successor", || night.cluster.owner_seen_by(PRICES, &decision) == Some(CELL + 3));
+    // Only the lease task has called a script last.
+    let clients = former.cli(&["CLIENT", "LIST"]);
+    let of_lease: Vec<&str> = clients.lines().filter(|client| client.contains("cmd=evalsha")).collect();
+    assert_eq!(of_lease.len(), 1, "{clients}");
+    let id = of_lease[0].split([' ', '=']).nth(1).expect("an id");
+    former.cli(&["CLIENT", "KILL", "ID", id]);
+    until("the lease has expired", || former.cli(&["EXISTS", &format!("{decision}:lease")]).trim() == "0");
+    night.price("AAAUSDT", "1.008");
+    until("the order is out at the successor", || successor.cli(&["XLEN", &plan]).trim() == "1");
+    assert_eq!(former.cli(&["XLEN", &plan]).trim(), "0");
+    night.cluster.heal(CELL);
+    service.stop();
+}
+
 /// With `min-replicas-to-write` a primary that is cut off takes nothing, and a second process decides at its successor, once.
 #[test]
 fn two_processes_on_both_sides_of_a_cut_send_one_order() {
