@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
-use redis::{Pipeline, RedisError, Value};
+use redis::{ErrorKind, Pipeline, RedisError, Value};
 
 use super::address::{Address, Limits};
 use super::inspect::info_of;
@@ -227,7 +227,11 @@ fn node_of_shard(answer: Value, asked: &Node, is_tls: bool) -> Result<Option<(No
             _ => {}
         }
     }
-    let port = if is_tls { tls_port.or(port) } else { port.or(tls_port) };
+    // At its other port nobody would speak TLS.
+    if is_tls && tls_port.is_none() {
+        return Err((ErrorKind::UnexpectedReturnType, "the nodes announce no port for TLS: set tls-cluster yes").into());
+    }
+    let port = if is_tls { tls_port } else { port };
     let Some(port) = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0) else { return Ok(None) };
     let host = [endpoint, ip].into_iter().find(|host| !matches!(host.as_str(), "" | "?"));
     let host = host.unwrap_or_else(|| asked.host.clone());
