@@ -5,6 +5,7 @@ use crate::support::binary::{ended, harvester, name, run};
 use crate::support::cluster::RedisCluster;
 use crate::support::redis::RedisServer;
 use crate::support::service::{Place, until};
+use harvester::shell::redis::{Address, MarkPlaces, MarkText, Server, slot_of};
 
 fn refused(place: &Place) -> String {
     let status = ended(place.command().spawn().expect("the service starts")).status;
@@ -93,4 +94,50 @@ fn the_commands_work_at_a_cluster() {
         assert!(check["found"].as_str().unwrap_or_default().contains(found), "{found}: {check:#}");
     }
     until("the cluster is there", || night.cluster.owner_of(&night.name("harvest.decision")) == Some(CELL));
+}
+
+/// A connection goes on over a slot that is on its way, and over one that has moved; it writes to many slots at once.
+#[tokio::test]
+async fn a_connection_follows_a_slot_that_moves() {
+    let cluster = RedisCluster::start();
+    let stream = format!("{{{}}}:stream", RedisCluster::tag_at(CELL));
+    let address = Address::new(&cluster.url(), None).expect("an address").at_home(&stream);
+    let mut server = Server::connect(&address).await.expect("a cluster");
+    let slot = slot_of(&stream).to_string();
+    let (source, target) = (&cluster.nodes[CELL], &cluster.nodes[PRICES]);
+    let (source_id, target_id) = (cluster.id(CELL), cluster.id(PRICES));
+    let mut ids = vec![server.add(&stream, &[("n", "1")]).await.expect("it is written")];
+
+    target.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source_id]);
+    source.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target_id]);
+    source.cli(&["MIGRATE", "127.0.0.1", &target.port().to_string(), &stream, "0", "5000"]);
+    assert!(source.cli(&["XLEN", &stream]).contains("ASK"), "the slot is on its way");
+    let entries = [vec![("n", "2")], vec![("n", "3")]];
+    ids.extend(server.add_all(&stream, &entries).await.expect("they are written"));
+    for node in [target, source] {
+        node.cli(&["CLUSTER", "SETSLOT", &slot, "NODE", &target_id]);
+    }
+    assert!(source.cli(&["XLEN", &stream]).contains("MOVED"), "the slot has moved");
+    ids.push(server.add(&stream, &[("n", "4")]).await.expect("it is written"));
+    let read = server.range_after(&stream, None, 10).await.expect("they are read");
+    assert_eq!(read.iter().map(|entry| entry.id).collect::<Vec<_>>(), ids, "each is there, once");
+
+    let mark = |n: u64| MarkText {
+        symbol: format!("S{n}USDT"),
+        payload: "{}".to_owned(),
+        price: n.to_string(),
+        time_ms: 1_770_163_200_000 + n,
+    };
+    let marks: Vec<MarkText> = (0..40).map(mark).collect();
+    let places = MarkPlaces { stream: stream.clone(), entries_max: 1000, expiry: std::time::Duration::from_secs(60) };
+    server.write_marks(&places, &marks).await.expect("they are written");
+    let names: Vec<&str> = marks.iter().map(|mark| mark.symbol.as_str()).collect();
+    let prices = server.price_hashes(&names).await.expect("they are read");
+    for (mark, price) in marks.iter().zip(&prices) {
+        assert_eq!(price.ticker.price.as_deref(), Some(mark.price.as_str()));
+        assert_eq!(price.market.timestamp.as_deref(), Some("1770163200"));
+    }
+    assert_eq!(server.stream_length(&stream).await.expect("a stream"), 44);
+    let found = server.symbol_hashes("quantum:ticker:").await.expect("they are found");
+    assert_eq!(found.len(), 40, "of all primaries: {found:?}");
 }
