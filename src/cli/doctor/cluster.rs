@@ -81,8 +81,8 @@ fn acknowledged(replicas: Option<&str>) -> Check {
     match replicas {
         None => Check::ok(AREA, "min-replicas-to-write", "our user may not read it"),
         Some("0") => {
-            let next = "set min-replicas-to-write 1 and min-replicas-max-lag 2 at all nodes: a primary that is cut off from its \
-                        replicas then refuses writes that a failover would lose";
+            let next = "set min-replicas-to-write 1 and min-replicas-max-lag 2 at all nodes, with two replicas for each primary: one \
+                        that is cut off from its replicas then refuses writes that a failover would lose";
             Check::warning(AREA, "min-replicas-to-write", "0: a primary without replicas takes writes", next)
         }
         Some(replicas) => Check::ok(AREA, "min-replicas-to-write", replicas),
