@@ -3,6 +3,7 @@
 use super::night::{CELL, Night, PRICES};
 use crate::support::cluster::RedisCluster;
 use crate::support::service::{Place, until, until_leader};
+use harvester::domain::event::ids::EntryId;
 use rustix::process::Signal;
 
 /// The decision and its order were acknowledged, and the replica has neither.
@@ -26,6 +27,38 @@ fn a_replica_with_a_lost_tail_gets_the_decision_again_and_no_second_order() {
     night.until_owned_by_another(&decision, CELL);
     until("the decision is written again", || !night.cluster.entries(&decision).is_empty());
     night.check_goes_on();
+    service.stop();
+}
+
+/// A fill was read, and the replica that takes over does not have it: the gap is told, and the position is held.
+#[test]
+fn an_entry_that_a_failover_has_lost_is_told_and_holds_its_position() {
+    let (mut night, place) = Night::new(RedisCluster::start(), true);
+    let service = place.start();
+    until_leader(&service);
+    let (decision, result) = (night.name("harvest.decision"), night.name("apply.result"));
+    night.hold_position();
+    night.cluster.nodes[CELL + 3].stand_still(true);
+    night.cluster.nodes[CELL].cli(&["CLIENT", "KILL", "TYPE", "replica"]);
+    let fields = [("symbol", "AAAUSDT"), ("side", "SELL"), ("executedQty", "50"), ("avgPrice", "1"), ("orderId", "c1")];
+    let lost = night.cluster.add(&result, &[&fields[..], &[("status", "FILLED")]].concat());
+    until("the fill is read", || night.is_read("apply.result"));
+    night.cluster.nodes[CELL].kill();
+    night.cluster.nodes[CELL + 3].stand_still(false);
+    night.until_owned_by_another(&decision, CELL);
+    let gaps = || -> Vec<serde_json::Value> {
+        let payloads = night.field(&night.name("harvest.control"), "payload");
+        let payloads = payloads.iter().filter_map(|payload| serde_json::from_str::<serde_json::Value>(payload).ok());
+        payloads.filter(|payload| payload["stream"] == result.as_str()).collect()
+    };
+    until("the gap is told", || !gaps().is_empty());
+    let id = |text: &str| text.parse::<EntryId>().expect("an id");
+    let told = gaps();
+    assert!(told[0]["after"].as_str().map(id) < Some(id(&lost)), "{told:?}");
+    // The price reaches the first rung, and nothing is decided on it.
+    night.price("AAAUSDT", "1.008");
+    service.until_logged(&["AAAUSDT", "hold=history_gap"]);
+    assert!(night.decided().is_empty(), "nothing is decided");
     service.stop();
 }
 
