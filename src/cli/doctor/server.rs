@@ -118,6 +118,9 @@ async fn rights(server: &mut Server, info: &ServerInfo, config: &Config) -> Resu
         vec!["EVALSHA", "0000000000000000000000000000000000000000", "0"],
         vec!["TIME"],
     ];
+    if server.is_cluster() {
+        commands.extend([vec!["CLUSTER", "INFO"], vec!["CLUSTER", "SHARDS"], vec!["ASKING"]]);
+    }
     for (_, stream) in config.streams.iter() {
         commands.push(vec!["XREADGROUP", "GROUP", group, "doctor", "STREAMS", &stream.name, ">"]);
         commands.push(vec!["XACK", &stream.name, group, "1-0"]);

@@ -1,7 +1,7 @@
 //! Hashes of other services: reads them by exact name, and updates their fields without ever creating or removing a
 //! hash.
 
-use redis::{Cmd, RedisResult, Value};
+use redis::{Cmd, RedisResult, Script, Value};
 
 use super::reply;
 use super::server::{FieldBytes, Server, ServerError};
@@ -135,15 +135,22 @@ impl Server {
 
     /// Changes fields of a hash, all or none, in one step on the server.
     pub async fn write_back(&mut self, key: &str, changes: &[FieldChange]) -> Result<Written, ServerError> {
-        let mut call = redis::cmd("EVAL");
-        call.arg(WRITE_BACK).arg(1).arg(key);
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(Script::new(WRITE_BACK).get_hash()).arg(1).arg(key);
         for change in changes {
             call.arg(change.field)
                 .arg(u8::from(change.old.is_some()))
                 .arg(change.old.as_deref().unwrap_or_default())
                 .arg(&change.new);
         }
-        let answered: RedisResult<i64> = self.query(key, &call).await;
+        let mut answered: RedisResult<i64> = self.query(key, &call).await;
+        if answered.as_ref().is_err_and(|error| error.code() == Some("NOSCRIPT")) {
+            let mut load = redis::cmd("SCRIPT");
+            load.arg("LOAD").arg(WRITE_BACK);
+            let loaded: RedisResult<Value> = self.query(key, &load).await;
+            loaded.map_err(self.failed("to load the script of write-back"))?;
+            answered = self.query(key, &call).await;
+        }
         Ok(match answered.map_err(self.failed(format!("to write to {key}")))? {
             0 => Written::Done,
             -1 => Written::Missing,
