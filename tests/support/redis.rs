@@ -81,6 +81,12 @@ impl RedisServer {
         Self::start_on(free_port(), settings)
     }
 
+    /// Starts a server that is of a cluster, which has no other. Its second port is a free one as well: by default it could
+    /// be one that a connection has.
+    pub fn start_of_cluster() -> Self {
+        Self::start_with(&["--cluster-enabled", "yes", "--cluster-port", &free_port().to_string()])
+    }
+
     /// The same on a port that is known, so that a server can come back.
     pub fn start_on(port: u16, settings: &[&str]) -> Self {
         Self::start_at(port, settings, None)

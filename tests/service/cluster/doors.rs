@@ -21,7 +21,7 @@ fn an_address_of_the_wrong_kind_is_refused_with_the_right_one() {
     let log = refused(&place);
     assert!(log.contains("is not part of a cluster: give its address as redis://"), "{log}");
 
-    let node = RedisServer::start_with(&["--cluster-enabled", "yes"]);
+    let node = RedisServer::start_of_cluster();
     let log = refused(&Place::at(node.url()));
     assert!(log.contains("redis-cluster://"), "{log}");
 }
