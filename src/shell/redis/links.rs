@@ -140,23 +140,24 @@ impl Links {
 
     /// Waits for all replies of the round that was sent.
     pub fn receive_round(&mut self) -> Result<Answer, ServerError> {
-        let (home, others) = self.links.split_first_mut().expect("there is a link");
-        let home = home.consumer.receive_round()?;
-        if others.is_empty() {
-            return Ok(home);
+        if let [only] = &mut self.links[..] {
+            return only.consumer.receive_round();
         }
-        let mut rounds = Vec::with_capacity(others.len());
-        for link in others {
-            match link.consumer.receive_round()? {
-                Answer::Read(round) => rounds.push(round),
-                Answer::Again => unreachable!("only the first link has a fence"),
-            }
+        // All replies are taken, so that the refusal of one server leaves none on its way.
+        let answers: Vec<_> = self.links.iter_mut().map(|link| link.consumer.receive_round()).collect();
+        let mut rounds = Vec::with_capacity(answers.len());
+        for answer in answers {
+            rounds.push(match answer? {
+                Answer::Read(round) => Some(round),
+                Answer::Again => None,
+            });
         }
-        match home {
-            Answer::Read(home) => Ok(Answer::Read(home.beside(rounds, self.at.clone()))),
+        let others: Vec<Round> = rounds.split_off(1).into_iter().flatten().collect();
+        match rounds.pop().flatten() {
+            Some(home) => Ok(Answer::Read(home.beside(others, self.at.clone()))),
             // The other servers have read by ids, and are asked for the same again.
-            Answer::Again => {
-                for (link, round) in self.links[1..].iter_mut().zip(rounds) {
+            None => {
+                for (link, round) in self.links[1..].iter_mut().zip(others) {
                     link.consumer.reuse(round);
                 }
                 Ok(Answer::Again)

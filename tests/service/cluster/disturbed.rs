@@ -147,3 +147,23 @@ fn clocks_that_are_apart_delay_decisions_and_change_none() {
         service.stop();
     }
 }
+
+/// A key of another server holds something else than a stream: it is named, and all else is read on.
+#[test]
+fn a_shared_input_that_is_no_stream_is_named_and_the_others_are_read() {
+    let (night, place) = Night::new(RedisCluster::start(), false);
+    let service = place.start();
+    until_leader(&service);
+    night.wave();
+    night.check(&place, "undisturbed");
+    let price = night.price_stream();
+    night.cluster.cli(&["DEL", &price]);
+    night.cluster.cli(&["SET", &price, "none"]);
+    service.until_logged(&["NOT_A_STREAM", &price]);
+    let last = night.open("AAAUSDT");
+    until("the fill is read", || place.journalled().concat().contains(&last));
+    night.cluster.cli(&["DEL", &price]);
+    let last = night.price("AAAUSDT", "1.001");
+    until("the price is read", || place.journalled().concat().contains(&last));
+    service.stop();
+}
