@@ -366,7 +366,9 @@ mod tests {
             assert!(!error.contains("hush"), "{error}");
         }
         let error = load(&[("REDIS_URL", "hush")]).unwrap_err().to_string();
-        assert_eq!(error, "environment: REDIS_URL = \"***\": want redis://host:port or rediss://host:port");
+        let want =
+            "want redis://host:port, rediss://host:port, or nodes of a cluster as redis-cluster://host:port,host:port";
+        assert_eq!(error, format!("environment: REDIS_URL = \"***\": {want}"));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::drive::projection::close_to_others;
 use crate::service::run::{Connect, LeaseState, Message, ReaderSetup, ReaderStatus, read_streams, stop_on_signal};
 use crate::service::server;
 use crate::shell::journal::{Journal, Limits};
-use crate::shell::redis::Membership;
+use crate::shell::redis::{LeaseKeys, Membership};
 
 /// The most batches that wait to be written. [1]
 const BATCHES_WAITING: usize = 8;
@@ -65,7 +65,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
         membership: Membership {
             group: config.run.group.clone(),
             consumer: String::new(),
-            lease_key: String::new(),
+            lease_key: LeaseKeys::beside(&server::decision_stream(&config.streams)).lease,
             pending_list: false,
         },
         streams: config.streams.iter().map(|(_, stream)| stream.name.clone()).collect(),

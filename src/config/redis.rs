@@ -11,12 +11,13 @@ use super::table::Sheet;
 use crate::codec::shown::{MASK, masked_url};
 
 /// Supported schemes of addresses.
-const SCHEMES: [&str; 4] = ["redis://", "rediss://", "redis+unix://", "unix://"];
+const SCHEMES: [&str; 6] =
+    ["redis://", "rediss://", "redis+unix://", "unix://", "redis-cluster://", "rediss-cluster://"];
 
 /// The server and its trusted certificates.
 #[derive(Clone, Debug)]
 pub struct Redis {
-    /// Address of the server, which may contain a password.
+    /// Address of the server, or of nodes of a cluster, which may contain a password.
     pub url: SecretString,
     /// Certificates (PEM) of authorities that are trusted for a server of `rediss://`, instead of the public ones.
     pub ca_file: Option<PathBuf>,
@@ -43,7 +44,10 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Redis, ConfigError> {
     let shown = if is_address { masked_url(&url) } else { MASK.to_owned() };
     table.note("url", Value::from(shown), origin);
     if !is_address {
-        return Err(table.refused("url", "want redis://host:port or rediss://host:port"));
+        return Err(table.refused(
+            "url",
+            "want redis://host:port, rediss://host:port, or nodes of a cluster as redis-cluster://host:port,host:port",
+        ));
     }
     if hides_its_host(&url) {
         return Err(

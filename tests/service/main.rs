@@ -5,6 +5,7 @@ mod support;
 
 mod adversary;
 mod backfill;
+mod cluster;
 mod doors;
 mod emission;
 mod exchange_client;

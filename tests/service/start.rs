@@ -50,7 +50,7 @@ fn a_connection_that_is_cut_during_a_start_is_made_again() {
 fn a_server_that_cannot_be_worked_with_is_refused_with_the_next_step() {
     let cases = [
         ("redis_version:6.0.16\r\nredis_mode:standalone\r\n", "6.2 is the oldest that can be worked with: upgrade it"),
-        ("redis_version:7.2.4\r\nredis_mode:cluster\r\n", "name a server that has them alone"),
+        ("redis_version:7.2.4\r\nredis_mode:cluster\r\n", "redis-cluster://host:port"),
     ];
     for (info, wanted) in cases {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -90,7 +90,7 @@ fn an_address_of_a_cluster_is_refused_with_the_next_step() {
     let mut place = Place::new(&server);
     place.url = "redis://127.0.0.1:7000,127.0.0.1:7001".to_owned();
     assert_eq!(refused(&place), Some(2), "{}", place.log());
-    assert!(place.log().contains("give the one server that holds all streams"), "{}", place.log());
+    assert!(place.log().contains("nodes of a cluster (redis-cluster://"), "{}", place.log());
 }
 
 /// A store that knows decisions of one stream begins no chain in another unless told to; what was sold stays sold.

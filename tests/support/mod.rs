@@ -3,6 +3,7 @@
 
 pub mod binary;
 pub mod books;
+pub mod cluster;
 pub mod contract;
 pub mod exact;
 pub mod exchange;

@@ -2,6 +2,7 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,11 +16,58 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 const FIRST_PORT: u16 = 12_000;
 const LAST_PORT: u16 = 32_000;
 
+/// Gives a process a clock of its own. `libfaketime` does not work with the allocator of Debian's server: each calls the
+/// other at the start.
+const CLOCK: &str = r#"
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int failed = syscall(SYS_clock_gettime, clock, now);
+    char *offset = environ ? getenv("CLOCK_OFFSET_S") : 0;
+    if (!failed && offset && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) now->tv_sec += atol(offset);
+    return failed;
+}
+int gettimeofday(struct timeval *now, void *zone) {
+    struct timespec precise;
+    int failed = clock_gettime(CLOCK_REALTIME, &precise);
+    now->tv_sec = precise.tv_sec;
+    now->tv_usec = precise.tv_nsec / 1000;
+    return failed;
+}
+time_t time(time_t *now) {
+    struct timespec precise;
+    clock_gettime(CLOCK_REALTIME, &precise);
+    if (now) *now = precise.tv_sec;
+    return precise.tv_sec;
+}
+"#;
+
+/// The library of a clock that differs; nothing without a C compiler.
+pub fn clock_library() -> Option<std::path::PathBuf> {
+    static BUILT: OnceLock<Option<(tempfile::TempDir, std::path::PathBuf)>> = OnceLock::new();
+    let build = || {
+        let folder = tempfile::tempdir().ok()?;
+        let (source, library) = (folder.path().join("clock.c"), folder.path().join("clock.so"));
+        std::fs::write(&source, CLOCK).ok()?;
+        let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).status();
+        built.is_ok_and(|status| status.success()).then_some((folder, library))
+    };
+    BUILT.get_or_init(build).as_ref().map(|(_, library)| library.clone())
+}
+
 pub struct RedisServer {
     process: Child,
     port: u16,
     settings: Vec<String>,
     folder: tempfile::TempDir,
+    /// How its clock differs from that of the machine. [s]
+    clock: Option<String>,
+    /// It was killed, or stands still.
+    is_stopped: std::sync::atomic::AtomicBool,
 }
 
 impl RedisServer {
@@ -33,19 +81,65 @@ impl RedisServer {
         Self::start_on(free_port(), settings)
     }
 
+    /// Starts a server that is of a cluster, which has no other. Its second port is a free one as well: by default it could
+    /// be one that a connection has.
+    pub fn start_of_cluster() -> Self {
+        Self::start_with(&["--cluster-enabled", "yes", "--cluster-port", &free_port().to_string()])
+    }
+
     /// The same on a port that is known, so that a server can come back.
     pub fn start_on(port: u16, settings: &[&str]) -> Self {
+        Self::start_at(port, settings, None)
+    }
+
+    /// The same with a clock that differs, by seconds: `+5`.
+    pub fn start_at(port: u16, settings: &[&str], clock: Option<&str>) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the server");
         let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
-        let process = spawn(port, folder.path(), &settings);
-        Self { process, port, settings, folder }
+        let process = spawn(port, folder.path(), &settings, clock);
+        Self { process, port, settings, folder, clock: clock.map(str::to_owned), is_stopped: false.into() }
+    }
+
+    /// Kills the server.
+    pub fn kill(&mut self) {
+        self.process.kill().expect("the server is there");
+        self.process.wait().expect("it ends");
+        self.is_stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets the server stand still, or go on.
+    pub fn stand_still(&self, is_still: bool) {
+        let signal = if is_still { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, signal).expect("the server is there");
+        self.is_stopped.store(is_still, Ordering::Relaxed);
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Relaxed)
+    }
+
+    /// What `redis-cli` prints for a command; nothing if the server does not answer, or with `-e` refuses.
+    pub fn try_cli(&self, arguments: &[&str]) -> Option<String> {
+        if self.is_stopped() {
+            return None;
+        }
+        // It may be led to a server that stands still.
+        let output = Command::new("timeout")
+            .args(["5", "redis-cli", "-p", &self.port.to_string()])
+            .args(arguments)
+            .output()
+            .expect("redis-cli is installed");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success() && !output.stderr.starts_with(b"Could not connect")).then_some(said)
     }
 
     /// Kills the server and starts it again with what it has kept.
     pub fn restart(&mut self) {
-        self.process.kill().expect("the server is there");
+        let _ = self.process.kill();
         self.process.wait().expect("it ends");
-        self.process = spawn(self.port, self.folder.path(), &self.settings);
+        self.process = spawn(self.port, self.folder.path(), &self.settings, self.clock.as_deref());
+        self.is_stopped.store(false, Ordering::Relaxed);
     }
 
     pub fn port(&self) -> u16 {
@@ -100,8 +194,12 @@ impl RedisServer {
 }
 
 /// Starts a process and waits until it takes connections.
-fn spawn(port: u16, folder: &std::path::Path, settings: &[String]) -> Child {
-    let process = Command::new("redis-server")
+fn spawn(port: u16, folder: &std::path::Path, settings: &[String], clock: Option<&str>) -> Child {
+    let mut command = Command::new("redis-server");
+    if let Some(clock) = clock {
+        command.env("LD_PRELOAD", clock_library().expect("there is a C compiler")).env("CLOCK_OFFSET_S", clock);
+    }
+    let process = command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .args(["--enable-debug-command", "local", "--dir"])
         .arg(folder)

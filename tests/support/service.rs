@@ -44,9 +44,13 @@ pub struct Place {
 
 impl Place {
     pub fn new(server: &RedisServer) -> Self {
+        Self::at(server.url())
+    }
+
+    pub fn at(url: String) -> Self {
         Self {
             folder: tempfile::tempdir().expect("a folder"),
-            url: server.url(),
+            url,
             consumer: "one".to_owned(),
             listen: String::new(),
             settings: String::new(),
@@ -212,9 +216,14 @@ pub fn gaps_told(server: &RedisServer) -> usize {
 
 /// Payloads of the decisions, in the order of the stream, after checking that the chain is whole.
 pub fn decisions(server: &RedisServer) -> Vec<String> {
+    chained(entries(server, DECISION))
+}
+
+/// Payloads of the entries of a decision stream, after checking that the chain is whole.
+pub fn chained(entries: Vec<(String, Vec<(String, String)>)>) -> Vec<String> {
     let mut payloads = Vec::new();
     let mut prev = "0".repeat(64);
-    for (place, (_, fields)) in entries(server, DECISION).into_iter().enumerate() {
+    for (place, (_, fields)) in entries.into_iter().enumerate() {
         let get = |name: &str| fields.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone()).expect("a field");
         assert_eq!(get("seq"), (place + 1).to_string(), "decisions are numbered without a gap");
         assert_eq!(get("prev"), prev, "the chain is whole");

@@ -3,10 +3,11 @@
 //! Promises: nothing is changed. Each check reports its result and what to do next.
 //!
 //! In reading order: `command`, `check` (what a check is), `settings`, `traps` (settings
-//! that are valid and do harm), `server`, `streams`, `prices`, `positions`,
+//! that are valid and do harm), `server`, `cluster`, `streams`, `prices`, `positions`,
 //! `exchange`, `outside` (the store, the clocks).
 
 mod check;
+mod cluster;
 mod command;
 mod exchange;
 mod outside;

@@ -8,7 +8,7 @@ const AREA: &str = "redis";
 
 pub async fn checks(server: &mut Server, config: &Config) -> Result<Vec<Check>, ServerError> {
     let info = server.info().await?;
-    let mut checks = vec![version(&info), alone(&info), role(&info)];
+    let mut checks = vec![version(&info), mode(&info, server.is_cluster()), role(&info)];
     checks.extend(persistence(&info));
     checks.push(memory(&info));
     checks.push(rights(server, &info, config).await?);
@@ -29,12 +29,18 @@ fn version(info: &ServerInfo) -> Check {
     }
 }
 
-/// Checks that one server has all streams: transactions and scripts of the service name all of them at once.
-fn alone(info: &ServerInfo) -> Check {
+/// Checks that the address is that of one server, or of a cluster, as the server is.
+fn mode(info: &ServerInfo, is_followed: bool) -> Check {
     match info.get("redis_mode") {
-        Some(mode @ ("cluster" | "sentinel")) => {
-            let next = "use one server for all streams: the service does not start on this one";
-            Check::problem(AREA, "mode", format!("{mode}: a transaction cannot span all streams"), next)
+        Some("cluster") if is_followed => Check::ok(AREA, "mode", "cluster"),
+        Some("cluster") => {
+            let next =
+                "give nodes of it as redis-cluster://host:port,host:port: the service does not start on this one";
+            Check::problem(AREA, "mode", "cluster, and the address names one server", next)
+        }
+        Some("sentinel") => {
+            let next = "give the server that it watches: the service does not start on this one";
+            Check::problem(AREA, "mode", "sentinel: it has no streams", next)
         }
         mode => Check::ok(AREA, "mode", mode.unwrap_or("standalone")),
     }
@@ -112,6 +118,9 @@ async fn rights(server: &mut Server, info: &ServerInfo, config: &Config) -> Resu
         vec!["EVALSHA", "0000000000000000000000000000000000000000", "0"],
         vec!["TIME"],
     ];
+    if server.is_cluster() {
+        commands.extend([vec!["CLUSTER", "INFO"], vec!["CLUSTER", "SHARDS"], vec!["ASKING"]]);
+    }
     for (_, stream) in config.streams.iter() {
         commands.push(vec!["XREADGROUP", "GROUP", group, "doctor", "STREAMS", &stream.name, ">"]);
         commands.push(vec!["XACK", &stream.name, group, "1-0"]);

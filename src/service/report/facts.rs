@@ -232,6 +232,8 @@ pub struct RedisReport {
     pub reconnects: u64,
     /// How often the statistics of the streams were read. A reader that hangs reads no more. [1]
     pub surveys: u64,
+    /// How far the clocks of the servers of a cluster are apart that the service reads from. [ms]
+    pub clocks_apart_ms: u64,
 }
 
 /// The requests to the exchange.

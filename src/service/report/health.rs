@@ -105,6 +105,7 @@ pub fn ready(report: &Report) -> Health {
 pub fn concerns(report: &Report) -> Vec<Concern> {
     let mut concerns = alive(report).reasons;
     concerns.extend(not_connected(report));
+    concerns.extend(clocks_apart(report));
     concerns.extend(no_leader(report));
     if report.role == Role::Rebuilding {
         concerns.push(rebuilding());
@@ -136,6 +137,21 @@ fn not_connected(report: &Report) -> Option<Concern> {
     let is_up = report.redis.connected || matches!(report.role, Role::Starting | Role::Stopping);
     let why = report.redis.last_error.as_deref().unwrap_or("no connection");
     (!is_up).then(|| Concern::new("not_connected", format!("Redis cannot be used: {why}")))
+}
+
+/// From this difference on the clocks of the servers of a cluster are named. At twice as much no order is sent. [ms]
+const CLOCKS_APART_MS: u64 = 1_000;
+
+fn clocks_apart(report: &Report) -> Option<Concern> {
+    let apart_ms = report.redis.clocks_apart_ms;
+    let says = || {
+        format!(
+            "the clocks of the Redis servers are {} apart: entries wait for the slowest one, and from 2 s on no order is sent; \
+             correct them (NTP)",
+            span(apart_ms)
+        )
+    };
+    (apart_ms >= CLOCKS_APART_MS).then(|| Concern::new("clocks_apart", says()))
 }
 
 fn no_leader(report: &Report) -> Option<Concern> {

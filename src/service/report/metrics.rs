@@ -296,6 +296,11 @@ fn of_output(report: &Report, page: &mut Page<'_>) -> fmt::Result {
 fn of_surroundings(report: &Report, page: &mut Page<'_>) -> fmt::Result {
     page.gauge("redis_connected", "1 while the server can be used", flag(report.redis.connected))?;
     page.counter("redis_reconnects", "Connections that had to be made again", report.redis.reconnects)?;
+    page.gauge(
+        "redis_clocks_apart_seconds",
+        "Difference of the clocks of the servers of a cluster",
+        report.redis.clocks_apart_ms as f64 / 1000.0,
+    )?;
     page.gauge("lease_held", "1 if anybody is known to hold the lease", flag(report.lease.holder.is_some()))?;
     page.gauge("fencing_token", "Number of the lease by which decisions are sent", report.lease.fencing_token as f64)?;
     if let Some(left) = report.lease.left_ms {

@@ -21,12 +21,12 @@ use super::preflight;
 use super::publish::Publisher;
 use super::reader::{self, ReaderSetup};
 use super::reader_status::ReaderStatus;
-use super::start::{Started, control_stream, start};
+use super::start::{Started, start};
 use crate::codec::policy;
 use crate::config::flags::{self, RunFlags};
 use crate::config::{Config, Start};
 use crate::domain::delivery::fault::Faults;
-use crate::domain::event::streams::{StreamKind, Streams};
+use crate::domain::event::streams::StreamKind;
 use crate::drive::keys;
 use crate::drive::look_ahead::is_read_ahead;
 use crate::service::pages::{self, QUESTIONS_WAITING};
@@ -87,6 +87,7 @@ fn serve(
     new_chain: bool,
 ) -> anyhow::Result<()> {
     let connect = Connect::new(server::address(config)?);
+    preflight::names_share_a_slot(config, connect.address())?;
     let (version, from) = runtime.block_on(patiently(&connect, FIRST_CONNECTION, async |server| {
         let version = server.fitting_version().await?;
         preflight::check(config, server).await?;
@@ -107,7 +108,7 @@ fn serve(
     let Started { processor, store, journal, positions } =
         runtime.block_on(start(config, &connect, &publisher, new_chain))?;
 
-    let decisions = decision_stream(&config.streams);
+    let decisions = server::decision_stream(&config.streams);
     let keys = LeaseKeys::beside(&decisions);
     let stop = Arc::new(AtomicBool::new(false));
     let give_up = Arc::new(AtomicBool::new(false));
@@ -149,7 +150,7 @@ fn serve(
         keys: EmitKeys {
             lease: keys.lease.clone(),
             decisions,
-            control: control_stream(&config.streams),
+            control: server::control_stream(&config.streams),
             kill_key: config.emit.kill_key.clone(),
             length_max: config.emit.output_maxlen,
             signing: keys::configured(config)?,
@@ -250,12 +251,6 @@ fn start_of(kind: StreamKind, from: Start) -> Start {
         StreamKind::Control | StreamKind::Decision => Start::Earliest,
         _ => from,
     }
-}
-
-/// Returns the decision stream. The key of the lease is derived from its name.
-fn decision_stream(streams: &Streams) -> String {
-    let decisions = streams.iter().find(|(_, stream)| stream.kind == StreamKind::Decision);
-    decisions.map_or(StreamKind::Decision.default_stream(), |(_, stream)| &stream.name).to_owned()
 }
 
 /// Sets the flag when a signal asks the process to end.

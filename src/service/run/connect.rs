@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::shell::redis::{Address, Consumer, Membership, Server, ServerError};
+use crate::shell::redis::{Address, Links, Membership, Server, ServerError};
 
 /// The first delay between two tries.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -24,9 +24,13 @@ impl Connect {
         Server::connect(&self.address).await
     }
 
-    /// Opens the connection that reads streams. It waits on the thread that uses it.
-    pub fn consumer(&self, streams: Vec<String>, membership: Membership) -> Result<Consumer, ServerError> {
-        Consumer::connect(&self.address, streams, membership)
+    /// Opens the connections that read streams. They wait on the thread that uses them.
+    pub fn links(&self, streams: Vec<String>, membership: &Membership) -> Result<Links, ServerError> {
+        Links::connect(&self.address, streams, membership)
+    }
+
+    pub const fn address(&self) -> &Address {
+        &self.address
     }
 }
 

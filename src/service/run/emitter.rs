@@ -135,7 +135,7 @@ impl Emitting {
     async fn offer(&mut self, emitter: &mut Emitter, offers: &[Offer]) -> Result<(), ServerError> {
         let began = Instant::now();
         let gated: Vec<Offer> = offers.iter().map(|offer| self.setup.kill_gate.over(offer).into_owned()).collect();
-        let (answers, failed) = emitter.offer(&gated).await;
+        let (answers, mut failed) = emitter.offer(&gated).await;
         fail::point("offered");
         for (offer, offered) in offers.iter().zip(answers) {
             let answer = match offered {
@@ -143,7 +143,14 @@ impl Emitting {
                     self.all_can_be_written();
                     Answer::Written { entry: decision, refusal, is_new }
                 }
-                Offered::Stale => Answer::Stale,
+                Offered::Stale => {
+                    // A node that was cut off may not know the lease that was kept at its successor.
+                    let server = emitter.server();
+                    if server.is_cluster() {
+                        failed.get_or_insert(ServerError::LeaseElsewhere { server: server.name().to_owned() });
+                    }
+                    Answer::Stale
+                }
                 Offered::Halted => Answer::Halted,
                 Offered::Behind => Answer::Behind,
                 Offered::Lost => Answer::Lost,

@@ -15,11 +15,12 @@
 //!
 //! In reading order: `command` (from settings to the end), `preflight` (conditions of a live start), `start` (opens
 //! store and journal), `connect` (retries), `reader` with `lines` (entries on their way) and `gap_detector` (finds what
-//! was trimmed), `event_loop` with `message` and `event`, `processor`, `disk` (journal and checkpoint), `emitter`,
+//! was trimmed) and `clocks` (of several servers), `event_loop` with `message` and `event`, `processor`, `disk` (journal and checkpoint), `emitter`,
 //! `lease_task`, `kill_gate` (holds orders back), `findings`, `orders` (writes requests), `crash_guard` (ends crash
 //! loops), `snapshots` (keeps past states), `fetching` (asks for what is lacking), `publish` (publishes the report),
 //! `source` (the reader's requests), `fail` (failure points for tests).
 
+mod clocks;
 mod command;
 mod connect;
 pub mod crash_guard;

@@ -3,7 +3,8 @@
 use anyhow::bail;
 
 use crate::config::Config;
-use crate::shell::redis::{GroupInfo, Server, ServerError};
+use crate::service::server::check_slots;
+use crate::shell::redis::{Address, GroupInfo, Server, ServerError};
 
 /// A consumer of the old group that was active within this time is still at work. [ms]
 const OLD_GROUP_IDLE_MS: u64 = 60_000;
@@ -37,6 +38,16 @@ pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Checks that one script may touch all names that it has to (docs/spec/emission.md, "In a cluster").
+pub fn names_share_a_slot(config: &Config, address: &Address) -> anyhow::Result<()> {
+    check_slots(config, address).map_err(|differ| {
+        anyhow::anyhow!(
+            "{} (streams.decision, streams.control, outputs.suggestions, emit.stream, emit.kill_key)",
+            differ.says()
+        )
+    })
 }
 
 /// Checks that unsigned entries are accepted only up to a time in the past. Otherwise a writer would need no key.

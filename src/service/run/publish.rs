@@ -250,6 +250,7 @@ impl Publisher {
             report.redis.reconnects = status.reconnects.load(Ordering::Relaxed);
             report.redis.last_error = status.last_error();
             report.redis.surveys = self.surveyed;
+            report.redis.clocks_apart_ms = status.clocks_apart_ms.load(Ordering::Relaxed);
             report.backfill = Some(report::Backfill {
                 api_calls: fetched.api_calls,
                 circuit_open: fetched.is_circuit_open,

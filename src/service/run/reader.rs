@@ -5,6 +5,9 @@
 //! pending entries, read our own range up to what the group has delivered, and go on with new entries.
 //!
 //! In a backlog the server reads the next round while the entries of this one are taken in and folded.
+//!
+//! In a cluster, streams that do not share a slot with the lease are *shared inputs*. They are read by their ids without
+//! the group, also by the leader, and each of them is judged by the clock of its own server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +16,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::watch;
 
+use super::clocks::Clocks;
 use super::connect::{Connect, RetryDelay};
 use super::gap_detector::{Bookkeeping, Position};
 use super::kill_gate::KillGate;
@@ -39,6 +43,8 @@ const READ_TO_STEP_MS: u64 = 50;
 const WAITS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
 /// How long nothing is asked after the lease was found to be another's.
 const FENCED_PAUSE: Duration = Duration::from_millis(10);
+/// How long a node of a cluster may not know the lease that we hold. Then its successor is looked for.
+const FENCED_MAX: Duration = Duration::from_secs(1);
 /// Time between two gap checks of all streams.
 const SURVEY_INTERVAL: Duration = Duration::from_secs(1);
 /// The size of the entries that are read together, as far as it can be predicted. [bytes]
@@ -155,6 +161,10 @@ pub struct Reader {
     was_full: Vec<bool>,
     /// Set if the key holds something else than a stream: only its type is read then.
     barred: Vec<Option<Barred>>,
+    /// True for a stream that is read without the group: it does not share a slot with the lease.
+    is_shared: Vec<bool>,
+    /// By stream: the clock of its server in the last round. [ms since 1970]
+    clocks_ms: Vec<u64>,
     books: Bookkeeping,
     reorder: ReorderBuffer<Waiting>,
     /// By stream: the beginning of its lines, and those that wait for their turn.
@@ -174,6 +184,8 @@ pub struct Reader {
     surveyed: Option<Duration>,
     /// Nothing was read on this connection yet.
     is_connected_anew: bool,
+    /// Since when the server does not know the lease that we hold, by the clock of the source.
+    fenced: Option<Duration>,
 }
 
 /// Reads until it is stopped. Failures of the server are retried without limit, with growing delays.
@@ -212,6 +224,12 @@ impl Reader {
             range_to: vec![None; setup.streams.len()],
             was_full: vec![true; setup.streams.len()],
             barred: vec![None; setup.streams.len()],
+            is_shared: setup
+                .streams
+                .iter()
+                .map(|name| !setup.connect.address().share_slot(name, &setup.membership.lease_key))
+                .collect(),
+            clocks_ms: vec![0; setup.streams.len()],
             mode: Mode::Unsettled,
             count: setup.count,
             told_to_ms: 0,
@@ -219,6 +237,7 @@ impl Reader {
             began: Instant::now(),
             surveyed: None,
             is_connected_anew: true,
+            fenced: None,
             taken: read.clone(),
             read,
             books,
@@ -244,9 +263,9 @@ impl Reader {
     /// Reads on one connection, from its beginning to its end.
     fn connected(&mut self, delay: &mut RetryDelay) -> Result<(), Trouble> {
         let ReaderSetup { connect, streams, membership, .. } = &self.setup;
-        let mut consumer = connect.consumer(streams.clone(), membership.clone())?;
-        let read = self.read_on(&mut Connected { consumer: &mut consumer, began: self.began }, delay);
-        if consumer.had_too_large_a_reply() {
+        let mut links = connect.links(streams.clone(), membership)?;
+        let read = self.read_on(&mut Connected { links: &mut links, began: self.began }, delay);
+        if links.had_too_large_a_reply() {
             self.count = (self.count / 4).max(1);
         }
         read
@@ -267,6 +286,7 @@ impl Reader {
     pub fn begin(&mut self, consumer: &mut impl Source) -> Result<(), Trouble> {
         self.mode = Mode::Unsettled;
         self.asked = None;
+        self.fenced = None;
         self.is_connected_anew = true;
         self.stream_stats(consumer)?;
         self.is_connected_anew = false;
@@ -284,10 +304,16 @@ impl Reader {
             self.stream_stats(consumer)?;
         }
         if self.ask(consumer)? {
+            self.fenced = None;
             return Ok(true);
         }
         // The lease was ours until a moment ago. The lease task will set the new role.
         self.mode = Mode::Unsettled;
+        let since = *self.fenced.get_or_insert(consumer.clock());
+        if self.setup.connect.address().is_cluster() && consumer.clock().saturating_sub(since) > FENCED_MAX {
+            let server = self.setup.connect.address().name().to_owned();
+            return Err(ServerError::LeaseElsewhere { server }.into());
+        }
         consumer.pause(FENCED_PAUSE);
         Ok(false)
     }
@@ -328,7 +354,8 @@ impl Reader {
     /// Reads our own pending entries, then those of consumers that are gone, then our own range up to what was
     /// delivered.
     fn take_over(&mut self, consumer: &mut impl Source) -> Result<(), Trouble> {
-        for stream in (0..self.setup.streams.len()).filter(|stream| self.barred[*stream].is_none()) {
+        let is_ours = |stream: &usize| self.barred[*stream].is_none() && !self.is_shared[*stream];
+        for stream in (0..self.setup.streams.len()).filter(is_ours).collect::<Vec<usize>>() {
             let state = consumer.join(stream, self.read[stream])?;
             if !self.setup.faults.has(Fault::SkipOwnRange) {
                 self.range_to[stream] = Some(state.last_delivered).filter(|to| *to > self.read[stream]);
@@ -428,15 +455,16 @@ impl Reader {
         Ok(())
     }
 
-    /// Returns true if the id of a stream's next entry is ahead of the server's clock.
+    /// Returns true if the id of a stream's next entry is ahead of the clock of its server.
     fn is_ahead(&self, stream: StreamId) -> bool {
-        let to_ms = self.setup.status.server_ms.load(Ordering::Relaxed).saturating_add(IDS_AHEAD_MAX_MS);
+        let to_ms = self.clocks_ms[usize::from(stream.0)].saturating_add(IDS_AHEAD_MAX_MS);
         self.reorder.first_of(stream).is_some_and(|first| first.ms > to_ms)
     }
 
     /// Returns true if there are entries that `>` has not returned, although everything was read a moment ago.
     fn was_skipped(&self, index: usize, stream_stats: &StreamStats) -> bool {
-        let is_new = matches!(self.mode, Mode::Group { .. }) && self.range_to[index].is_none();
+        let is_by_group = matches!(self.mode, Mode::Group { .. }) && !self.is_shared[index];
+        let is_new = is_by_group && self.range_to[index].is_none();
         is_new && !self.was_full[index] && stream_stats.next_id.is_some_and(|next| next > self.read[index])
     }
 
@@ -461,18 +489,18 @@ impl Reader {
         // What follows is asked for before this is taken in. What was read is taken in, whatever becomes of that.
         let is_next = has_more && self.is_settled() && !self.is_survey_due(consumer);
         let asked_next = if is_next { self.ask(consumer).map(drop) } else { Ok(()) };
-        let time_us = round.time_us;
+        let clocks = Clocks::of(&round);
         let is_news = self.take_in(&round, asked.by_group)?;
         consumer.reuse(round);
         let released = self.release()?;
         asked_next?;
-        self.tell_how_far(time_us)?;
+        self.tell_how_far(clocks)?;
         let is_drained = !is_news && !released && self.reorder.is_empty();
         self.setup.status.is_drained.store(is_drained, Ordering::Relaxed);
         if self.asked.is_some() || has_more {
             return Ok(());
         }
-        let now = ClockReading { time_us, at: (asked.sent + received) / 2 };
+        let now = ClockReading { time_us: clocks.slowest_us, at: (asked.sent + received) / 2 };
         match self.reorder.first() {
             Some(first) => rest(consumer, first.ms, now),
             // The entry that is waited for can be released a millisecond later, and is read then.
@@ -512,11 +540,14 @@ impl Reader {
         }
     }
 
-    /// Publishes how far the streams were read.
-    fn tell_how_far(&mut self, time_us: u64) -> Result<(), Over> {
-        let read_to_ms = self.reorder.complete_to_ms();
+    /// Publishes how far the streams were read, by the clock of the server that has the lease.
+    fn tell_how_far(&mut self, clocks: Clocks) -> Result<(), Over> {
+        let time_us = clocks.home_us;
+        let read_to_ms = clocks.read_to_ms(self.reorder.complete_to_ms());
+        self.setup.status.clocks_apart_ms.store(clocks.apart_ms(), Ordering::Relaxed);
         let is_ahead = |stream: usize| {
-            self.reorder.first_of(StreamId(stream as u16)).is_some_and(|first| first.ms > time_us / 1000)
+            let first = self.reorder.first_of(StreamId(stream as u16));
+            first.is_some_and(|first| first.ms > clocks.fastest_us / 1000)
         };
         let are_ahead = (0..self.setup.streams.len()).any(|stream| self.setup.are_facts[stream] && is_ahead(stream));
         if are_ahead != self.are_facts_ahead {
@@ -548,6 +579,9 @@ impl Reader {
         if self.barred[stream].is_some() {
             return Take::Barred;
         }
+        if self.is_shared[stream] {
+            return Take::After(self.read[stream]);
+        }
         match (&self.mode, self.range_to[stream]) {
             (Mode::Group { .. }, Some(to)) => Take::Range { after: self.read[stream], to },
             (Mode::Group { .. }, None) => Take::New,
@@ -563,6 +597,8 @@ impl Reader {
             let stream = StreamId(index as u16);
             let entries = round.of(index);
             let is_full = entries.len() >= self.count;
+            let time_ms = round.time_us_of(index) / 1000;
+            self.clocks_ms[index] = time_ms;
             has_more |= is_full;
             if let Some(last) = entries.last() {
                 self.read[index] = self.read[index].max(last.id);
@@ -579,7 +615,7 @@ impl Reader {
                 }
                 Take::New | Take::After(_) | Take::Barred => {
                     let early_ms = if self.setup.faults.has(Fault::ReleaseAtOnce) { 1_000 } else { 0 };
-                    self.reorder.read_to(stream, ReadTo::Time { ms: round.time_us / 1000 + early_ms });
+                    self.reorder.read_to(stream, ReadTo::Time { ms: time_ms + early_ms });
                 }
             }
         }
@@ -591,6 +627,7 @@ impl Reader {
         let (mut bytes, mut entries_read) = (0, 0);
         for index in 0..self.setup.streams.len() {
             let stream = StreamId(index as u16);
+            let by_group = by_group && !self.is_shared[index];
             let mut known = Vec::new();
             for entry in round.of(index) {
                 if entry.id <= self.taken[index] {
@@ -599,7 +636,7 @@ impl Reader {
                 }
                 self.taken[index] = entry.id;
                 (bytes, entries_read) = (bytes + entry.size(), entries_read + 1);
-                let pairs = round.pairs(*entry);
+                let pairs = round.pairs(index, *entry);
                 if self.setup.are_control[index]
                     && let Some(pairs) = pairs
                     && kills_when_read(&Fields::of(pairs))

@@ -15,6 +15,8 @@ pub struct ReaderStatus {
     pub is_connected: AtomicBool,
     /// The server's clock at the last round. [ms since 1970]
     pub server_ms: AtomicU64,
+    /// The difference of the clocks of the servers at the last round, as far as one answered after the other. [ms]
+    pub clocks_apart_ms: AtomicU64,
     pub reconnects: AtomicU64,
     last_error: Mutex<Option<String>>,
 }

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::domain::event::ids::EntryId;
-use crate::shell::redis::{Answer, Consumer, GroupState, RawEntry, Round, Sent, ServerError, StreamStats, Take};
+use crate::shell::redis::{Answer, GroupState, Links, RawEntry, Round, Sent, ServerError, StreamStats, Take};
 
-/// What the reader asks for. Streams are named by their index. [`Consumer`] says what each request does.
+/// What the reader asks for. Streams are named by their index. [`Links`] says what each request does.
 pub trait Source {
     fn stream_stats(&mut self, after: &[EntryId]) -> Result<Vec<StreamStats>, ServerError>;
     fn count_between(&mut self, stream: usize, after: EntryId, to: EntryId) -> Result<u64, ServerError>;
@@ -24,56 +24,55 @@ pub trait Source {
     fn clock(&self) -> Duration;
 }
 
-/// A connection, and the clock that goes with it.
+/// The connections, and the clock that goes with them.
 pub struct Connected<'a> {
-    pub consumer: &'a mut Consumer,
+    pub links: &'a mut Links,
     pub began: Instant,
 }
 
 impl Source for Connected<'_> {
     fn stream_stats(&mut self, after: &[EntryId]) -> Result<Vec<StreamStats>, ServerError> {
-        self.consumer.stream_stats(after)
+        self.links.stream_stats(after)
     }
 
     fn count_between(&mut self, stream: usize, after: EntryId, to: EntryId) -> Result<u64, ServerError> {
-        self.consumer.count_between(stream, after, to)
+        self.links.count_between(stream, after, to)
     }
 
     fn next_after(&mut self, stream: usize, after: EntryId) -> Result<Option<EntryId>, ServerError> {
-        self.consumer.next_after(stream, after)
+        self.links.next_after(stream, after)
     }
 
     fn last_until(&mut self, stream: usize, to: EntryId) -> Result<Option<EntryId>, ServerError> {
-        self.consumer.last_until(stream, to)
+        self.links.last_until(stream, to)
     }
 
     fn join(&mut self, stream: usize, from: EntryId) -> Result<GroupState, ServerError> {
-        self.consumer.join(stream, from)
+        self.links.join(stream, from)
     }
 
     fn own_pending(&mut self, stream: usize, after: EntryId) -> Result<Vec<RawEntry>, ServerError> {
-        self.consumer.own_pending(stream, after)
+        self.links.own_pending(stream, after)
     }
 
     fn claim(&mut self, stream: usize, from: EntryId) -> Result<(Vec<RawEntry>, Option<EntryId>), ServerError> {
-        // The lease is ours, so no other consumer of this group will come back for its entries.
-        self.consumer.claim(stream, Duration::ZERO, from)
+        self.links.claim(stream, from)
     }
 
     fn send_round(&mut self, takes: &[Take], count: usize, fence: Option<&str>) -> Result<Sent, ServerError> {
-        self.consumer.send_round(takes, count, fence)
+        self.links.send_round(takes, count, fence)
     }
 
     fn receive_round(&mut self) -> Result<Answer, ServerError> {
-        self.consumer.receive_round()
+        self.links.receive_round()
     }
 
     fn reuse(&mut self, round: Round) {
-        self.consumer.reuse(round);
+        self.links.reuse(round);
     }
 
     fn wait(&mut self, after: &[Option<EntryId>], limit: Duration) -> Result<Option<EntryId>, ServerError> {
-        self.consumer.wait(after, limit)
+        self.links.wait(after, limit)
     }
 
     fn pause(&mut self, length: Duration) {

@@ -25,6 +25,7 @@ use crate::drive::commits::Backing;
 use crate::drive::look_ahead::{LookAhead, is_read_ahead};
 use crate::drive::projection::{Projection, close_to_others};
 use crate::drive::{keys, snapshots};
+use crate::service::server;
 use crate::shell::journal::{Journal, Limits};
 use crate::shell::redis::{Server, StreamFault};
 use crate::shell::store::Store;
@@ -99,11 +100,6 @@ fn account_policy(of: &Policy) -> AccountPolicy {
     AccountPolicy { hash: of.hash.clone(), json: policy::to_json(of).into() }
 }
 
-pub fn control_stream(streams: &Streams) -> String {
-    let control = streams.iter().find(|(_, stream)| stream.kind == StreamKind::Control);
-    control.map_or(StreamKind::Control.default_stream(), |(_, stream)| &stream.name).to_owned()
-}
-
 fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow::Result<Starting> {
     let mut notices = Vec::new();
     let mut projection = Projection::open(&config.run.store, config, Decisions::Recorded, &mut notices)?;
@@ -147,7 +143,7 @@ fn opened(config: &Config, journal: Journal, crash_guard: CrashGuard) -> anyhow:
             age_max_ms: config.emit.max_decision_age_ms,
         },
         outputs: OutputStreams {
-            control: control_stream(&config.streams),
+            control: server::control_stream(&config.streams),
             suggestions: config.outputs.suggestions.clone(),
         },
         crash_guard,

@@ -162,6 +162,11 @@ pub struct EmitKeys {
     pub signing: Option<SigningKey>,
 }
 
+/// Returns the key of the memory of written ids.
+pub fn memory_of(decision_stream: &str) -> String {
+    format!("{decision_stream}:emitted")
+}
+
 /// The only connection that writes decisions and acknowledges input entries.
 pub struct Emitter {
     server: Server,
@@ -241,7 +246,7 @@ impl Emitter {
         // An order that may have been sent is not sent again.
         let request = row.request.as_ref().filter(|_| !(row.live && row.record_only));
         let requests = request.map_or(keys.control.as_str(), |(stream, _)| stream);
-        call.arg(6).arg(&keys.lease).arg(format!("{}:emitted", keys.decisions)).arg(&keys.decisions);
+        call.arg(6).arg(&keys.lease).arg(memory_of(&keys.decisions)).arg(&keys.decisions);
         call.arg(requests).arg(&keys.control).arg(&keys.kill_key);
         let fields = self.fields(row);
         call.arg(&offer.lease).arg(&row.decision_id).arg(row.cause_ms).arg(offer.age_max_ms);
@@ -318,7 +323,7 @@ impl Emitter {
     /// entries of the stream was trimmed, not lost.
     pub async fn lost_of(&mut self, written: &[WrittenDecision]) -> Result<Vec<u64>, ServerError> {
         let failed = || self.server.failed("to look for decisions");
-        let (stream, memory) = (&self.keys.decisions, format!("{}:emitted", self.keys.decisions));
+        let (stream, memory) = (&self.keys.decisions, memory_of(&self.keys.decisions));
         let mut lost = Vec::new();
         for page in written.chunks(PAGE_DECISIONS) {
             let mut pipeline = redis::pipe();

@@ -1,12 +1,10 @@
 //! Hashes of other services: reads them by exact name, and updates their fields without ever creating or removing a
 //! hash.
 
-use redis::{Pipeline, RedisResult, Script};
+use redis::{Cmd, RedisResult, Script, Value};
 
+use super::reply;
 use super::server::{FieldBytes, Server, ServerError};
-
-/// Two fields of a hash, if present.
-type TwoFields = (Option<String>, Option<String>);
 
 /// Changes fields of a hash in one step: only in an existing hash, and only if the fields still have the values that
 /// were read.
@@ -70,19 +68,21 @@ pub enum Written {
 impl Server {
     /// Returns both price hashes of each symbol, in one round trip. A key that is not a hash is treated as absent.
     pub async fn price_hashes(&mut self, symbols: &[&str]) -> Result<Vec<PriceTexts>, ServerError> {
-        let mut pipeline = Pipeline::with_capacity(symbols.len() * 2);
-        pipeline.ignore_errors();
-        for symbol in symbols {
-            pipeline.cmd("HMGET").arg(format!("quantum:ticker:{symbol}")).arg("markPrice").arg("timestamp");
-            pipeline.cmd("HMGET").arg(format!("quantum:market:{symbol}")).arg("price").arg("timestamp");
-        }
-        if symbols.is_empty() {
-            return Ok(Vec::new());
-        }
-        let answered: RedisResult<Vec<RedisResult<TwoFields>>> = pipeline.query_async(&mut self.connection).await;
-        let answered = answered.map_err(self.failed("to read the price hashes"))?;
-        let text = |answer: Option<&RedisResult<TwoFields>>| match answer {
-            Some(Ok((price, timestamp))) => PriceText { price: price.clone(), timestamp: timestamp.clone() },
+        let command = |key: String, price: &str| {
+            let mut command = redis::cmd("HMGET");
+            command.arg(&key).arg(price).arg("timestamp");
+            (key, command)
+        };
+        let of_symbol = |symbol: &&str| {
+            let (ticker, market) = (format!("quantum:ticker:{symbol}"), format!("quantum:market:{symbol}"));
+            [command(ticker, "markPrice"), command(market, "price")]
+        };
+        let commands: Vec<(String, Cmd)> = symbols.iter().flat_map(of_symbol).collect();
+        let answered = self.query_all(&commands).await.map_err(self.failed("to read the price hashes"))?;
+        let texts =
+            |answer: &Value| reply::checked(answer.clone()).and_then(|answer| Ok(redis::from_redis_value(answer)?));
+        let text = |answer: Option<&Value>| match answer.map(texts) {
+            Some(Ok((price, timestamp))) => PriceText { price, timestamp },
             Some(Err(_)) | None => PriceText::default(),
         };
         Ok(answered
@@ -93,19 +93,17 @@ impl Server {
 
     /// Returns all fields of each hash, in one round trip; `None` if there is no hash.
     pub async fn hashes(&mut self, keys: &[String]) -> Result<Vec<Option<HashText>>, ServerError> {
-        let mut pipeline = Pipeline::with_capacity(keys.len());
-        pipeline.ignore_errors();
-        for key in keys {
-            pipeline.cmd("HGETALL").arg(key);
-        }
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        let answered: RedisResult<Vec<RedisResult<Vec<FieldBytes>>>> = pipeline.query_async(&mut self.connection).await;
+        let command = |key: &String| {
+            let mut command = redis::cmd("HGETALL");
+            command.arg(key);
+            (key.clone(), command)
+        };
+        let answered = self.query_all(&keys.iter().map(command).collect::<Vec<_>>()).await;
         let answered = answered.map_err(self.failed("to read hashes"))?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        let of = |answer: RedisResult<Vec<FieldBytes>>| {
-            let fields: Vec<_> = answer.ok()?.into_iter().map(|(name, value)| (text(name), text(value))).collect();
+        let of = |answer: Value| {
+            let fields: Vec<FieldBytes> = redis::from_redis_value(reply::checked(answer).ok()?).ok()?;
+            let fields: Vec<_> = fields.into_iter().map(|(name, value)| (text(name), text(value))).collect();
             (!fields.is_empty()).then_some(fields)
         };
         Ok(answered.into_iter().map(of).collect())
@@ -114,41 +112,45 @@ impl Server {
     /// Returns the names of hashes that consist of a prefix and a plain symbol.
     pub async fn symbol_hashes(&mut self, prefix: &str) -> Result<Vec<String>, ServerError> {
         let mut found = std::collections::BTreeSet::new();
-        let mut cursor = 0_u64;
-        loop {
-            let mut command = redis::cmd("SCAN");
-            command
-                .arg(cursor)
-                .arg("MATCH")
-                .arg(format!("{}*", escaped(prefix)))
-                .arg("COUNT")
-                .arg(1000)
-                .arg("TYPE")
-                .arg("hash");
-            let (next, keys): (u64, Vec<Vec<u8>>) = command
-                .query_async(&mut self.connection)
-                .await
-                .map_err(self.failed(format!("to look for keys {prefix}…")))?;
-            let symbols = keys.iter().filter_map(|key| std::str::from_utf8(key).ok()?.strip_prefix(prefix));
-            found.extend(symbols.filter(|symbol| is_symbol(symbol)).map(str::to_owned));
-            cursor = next;
-            if cursor == 0 {
-                return Ok(found.into_iter().collect());
+        for primary in 0..self.primaries().len() {
+            let mut cursor = 0_u64;
+            loop {
+                let mut command = redis::cmd("SCAN");
+                let pattern = format!("{}*", escaped(prefix));
+                command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(1000).arg("TYPE").arg("hash");
+                let (next, keys): (u64, Vec<Vec<u8>>) = self
+                    .query_primary(primary, &command)
+                    .await
+                    .map_err(self.failed(format!("to look for keys {prefix}…")))?;
+                let symbols = keys.iter().filter_map(|key| std::str::from_utf8(key).ok()?.strip_prefix(prefix));
+                found.extend(symbols.filter(|symbol| is_symbol(symbol)).map(str::to_owned));
+                cursor = next;
+                if cursor == 0 {
+                    break;
+                }
             }
         }
+        Ok(found.into_iter().collect())
     }
 
     /// Changes fields of a hash, all or none, in one step on the server.
     pub async fn write_back(&mut self, key: &str, changes: &[FieldChange]) -> Result<Written, ServerError> {
-        let script = Script::new(WRITE_BACK);
-        let mut call = script.key(key);
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(Script::new(WRITE_BACK).get_hash()).arg(1).arg(key);
         for change in changes {
             call.arg(change.field)
                 .arg(u8::from(change.old.is_some()))
                 .arg(change.old.as_deref().unwrap_or_default())
                 .arg(&change.new);
         }
-        let answered: RedisResult<i64> = call.invoke_async(&mut self.connection).await;
+        let mut answered: RedisResult<i64> = self.query(key, &call).await;
+        if answered.as_ref().is_err_and(|error| error.code() == Some("NOSCRIPT")) {
+            let mut load = redis::cmd("SCRIPT");
+            load.arg("LOAD").arg(WRITE_BACK);
+            let loaded: RedisResult<Value> = self.query(key, &load).await;
+            loaded.map_err(self.failed("to load the script of write-back"))?;
+            answered = self.query(key, &call).await;
+        }
         Ok(match answered.map_err(self.failed(format!("to write to {key}")))? {
             0 => Written::Done,
             -1 => Written::Missing,

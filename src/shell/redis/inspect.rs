@@ -86,11 +86,12 @@ pub struct ConsumerInfo {
 }
 
 impl Server {
-    /// Returns the version of the server, such as `7.0.15`. Returns an error if it is too old or part of a cluster.
+    /// Returns the version of the server, such as `7.0.15`. Returns an error if it is too old, or part of a cluster whose
+    /// address was given as that of one server.
     pub async fn fitting_version(&mut self) -> Result<Option<String>, ServerError> {
         let answered: RedisResult<String> = redis::cmd("INFO").arg("server").query_async(&mut self.connection).await;
         let info = info_of(&answered.map_err(self.failed("to tell its version"))?);
-        if let Some(why) = unfit(&info) {
+        if let Some(why) = unfit(&info, self.routes.is_some()) {
             return Err(ServerError::Unfit { server: self.name.clone(), why });
         }
         Ok(ServerInfo { info, ..ServerInfo::default() }.version().map(str::to_owned))
@@ -107,7 +108,8 @@ impl Server {
         Ok(ServerInfo { info, eviction, save, user: user.ok() })
     }
 
-    async fn setting(&mut self, name: &str) -> Option<String> {
+    /// Returns a setting of the server; in a cluster, of the owner of the home slot. `None` if our user may not read it.
+    pub async fn setting(&mut self, name: &str) -> Option<String> {
         let mut command = redis::cmd("CONFIG");
         let answered: RedisResult<Vec<String>> = command.arg("GET").arg(name).query_async(&mut self.connection).await;
         answered.ok()?.into_iter().nth(1)
@@ -133,7 +135,7 @@ impl Server {
 
     /// Returns the type of a key, `none` if there is no such key.
     async fn kind_of_key(&mut self, key: &str) -> Result<String, ServerError> {
-        let answered = redis::cmd("TYPE").arg(key).query_async(&mut self.connection).await;
+        let answered = self.query(key, redis::cmd("TYPE").arg(key)).await;
         answered.map_err(self.failed(format!("to tell what {key} is")))
     }
 
@@ -148,8 +150,7 @@ impl Server {
         if self.kind_of_key(stream).await? != "stream" {
             return Ok(None);
         }
-        let answered: RedisResult<Value> =
-            redis::cmd("XINFO").arg("STREAM").arg(stream).query_async(&mut self.connection).await;
+        let answered: RedisResult<Value> = self.query(stream, redis::cmd("XINFO").arg("STREAM").arg(stream)).await;
         let told = answered.and_then(Told::of).map_err(self.failed(format!("to tell of {stream}")))?;
         Ok(Some(StreamInfo {
             length: told.number("length").unwrap_or(0),
@@ -165,7 +166,7 @@ impl Server {
         let mut command = redis::cmd("XINFO");
         command.arg("GROUPS").arg(stream);
         let mut groups = Vec::new();
-        for told in self.told(command, format!("to tell the groups of {stream}")).await? {
+        for told in self.told(stream, command, format!("to tell the groups of {stream}")).await? {
             let name = told.text("name");
             groups.push(GroupInfo {
                 pending: told.number("pending").unwrap_or(0),
@@ -183,7 +184,7 @@ impl Server {
     async fn first_pending(&mut self, stream: &str, group: &str) -> Result<Option<PendingEntry>, ServerError> {
         let mut command = redis::cmd("XPENDING");
         command.arg(stream).arg(group).arg("-").arg("+").arg(1);
-        let answered: RedisResult<Vec<(String, String, u64, u64)>> = command.query_async(&mut self.connection).await;
+        let answered: RedisResult<Vec<(String, String, u64, u64)>> = self.query(stream, &command).await;
         match answered {
             Ok(list) => Ok(list.into_iter().next().map(|(_, consumer, idle_ms, _)| PendingEntry { consumer, idle_ms })),
             Err(error) if error.is_io_error() => {
@@ -202,13 +203,13 @@ impl Server {
             pending: told.number("pending").unwrap_or(0),
             idle_ms: told.number("idle").unwrap_or(0),
         };
-        let consumers = self.told(command, format!("to tell the consumers of {stream}")).await?;
+        let consumers = self.told(stream, command, format!("to tell the consumers of {stream}")).await?;
         Ok(consumers.into_iter().map(of).collect())
     }
 
     /// Returns the items of a list that `XINFO` answers.
-    async fn told(&mut self, command: redis::Cmd, doing: String) -> Result<Vec<Told>, ServerError> {
-        let answered: RedisResult<Vec<Value>> = command.query_async(&mut self.connection).await;
+    async fn told(&mut self, key: &str, command: redis::Cmd, doing: String) -> Result<Vec<Told>, ServerError> {
+        let answered: RedisResult<Vec<Value>> = self.query(key, &command).await;
         answered.and_then(|all| all.into_iter().map(Told::of).collect()).map_err(self.failed(doing))
     }
 }
@@ -238,11 +239,12 @@ impl Told {
     }
 }
 
-/// Returns the reason why this server cannot be used, with the next step, from its `INFO server`.
-fn unfit(info: &BTreeMap<String, String>) -> Option<String> {
-    if info.get("redis_mode").is_some_and(|mode| mode == "cluster") {
-        let why =
-            "is one of a cluster, where no transaction reaches over all streams: name a server that has them alone";
+/// Returns the reason why this server cannot be used, with the next step, from its `INFO server`. `is_followed` is true if
+/// the owner of a slot is followed.
+fn unfit(info: &BTreeMap<String, String>, is_followed: bool) -> Option<String> {
+    if !is_followed && info.get("redis_mode").is_some_and(|mode| mode == "cluster") {
+        let why = "is one of a cluster, and the address names one server: give nodes of the cluster as \
+                   redis-cluster://host:port,host:port";
         return Some(why.to_owned());
     }
     let version = info.get("redis_version")?;
@@ -253,7 +255,7 @@ fn unfit(info: &BTreeMap<String, String>) -> Option<String> {
 }
 
 /// Returns keys and values of an `INFO` answer.
-fn info_of(text: &str) -> BTreeMap<String, String> {
+pub(super) fn info_of(text: &str) -> BTreeMap<String, String> {
     let pairs = text.lines().filter_map(|line| line.trim_end().split_once(':'));
     pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
@@ -264,12 +266,14 @@ mod tests {
 
     #[test]
     fn says_of_a_server_why_it_cannot_be_worked_with() {
-        let of = |text: &str| unfit(&info_of(text));
+        let of = |text: &str| unfit(&info_of(text), false);
         assert_eq!(of("redis_version:7.0.15\r\nredis_mode:standalone\r\n"), None);
         assert_eq!(of("redis_version:6.2.14\r\nredis_mode:standalone\r\n"), None);
         assert_eq!(of("redis_version:10.0.0\r\n"), None);
         assert_eq!(of("redis_version:unknown\r\n"), None, "who does not say it is tried");
         assert!(of("redis_version:6.0.16\r\nredis_mode:standalone\r\n").unwrap().contains("6.2 is the oldest"));
-        assert!(of("redis_version:7.2.4\r\nredis_mode:cluster\r\n").unwrap().contains("cluster"));
+        let cluster = "redis_version:7.2.4\r\nredis_mode:cluster\r\n";
+        assert!(of(cluster).unwrap().contains("redis-cluster://"));
+        assert_eq!(unfit(&info_of(cluster), true), None);
     }
 }

@@ -3,32 +3,40 @@
 //! Promises: a failure names the server by host and port, never by its URL, which may contain a password.
 //!
 //! In reading order: `address` (the address of the server), `server` (a connection, and the basic commands that every
-//! part needs), `reply` (parsing of replies), `wire` (a connection of its own) and `frame` (where its replies end, and what
-//! is in them), `consume` and `round` (reading streams), `lease` (the right to read and emit), `emit`
-//! (writing decisions exactly once), `ranges` (ranges of streams, and appending to them), `hashes` (hashes of other
+//! part needs), `slot`, `cluster` and `route` (the owner of a key in a cluster, and commands to it), `reply` (parsing of
+//! replies), `wire` (a connection of its own) and `frame` (where its replies end, and what
+//! is in them), `consume` and `round` (reading streams), `links` (reading those of several servers), `lease` (the right to
+//! read and emit), `emit` (writing decisions exactly once), `ranges` (ranges of streams, and appending to them), `hashes` (hashes of other
 //! services), `marks` (writing mark prices), `inspect` (the state of the server, its streams and their groups).
 
 mod address;
+mod cluster;
 mod consume;
 mod emit;
 pub mod frame;
 mod hashes;
 mod inspect;
 mod lease;
+mod links;
 mod marks;
 mod ranges;
 mod reply;
 mod round;
+mod route;
 mod server;
+mod slot;
 mod wire;
 
 pub use address::Address;
+pub use cluster::{Node, Shard, View};
 pub use consume::{Consumer, GroupState, Membership, StreamStats};
-pub use emit::{EmitKeys, Emitter, Offered, append_control, borrowed};
+pub use emit::{EmitKeys, Emitter, Offered, append_control, borrowed, memory_of};
 pub use hashes::{FieldChange, HashText, PriceText, PriceTexts, Written};
 pub use inspect::{ConsumerInfo, GroupInfo, ServerInfo, StreamInfo};
 pub use lease::{Lease, LeaseKeys};
+pub use links::Links;
 pub use marks::{MarkPlaces, MarkText};
 pub use reply::RawEntry;
 pub use round::{Answer, Round, Sent, Take};
 pub use server::{FieldBytes, Server, ServerError, StreamFault};
+pub use slot::{SLOTS, SlotsDiffer, one_slot, slot_of, tag_of};

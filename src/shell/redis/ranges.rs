@@ -1,6 +1,6 @@
 //! Reads ranges of streams without a consumer group, and appends to our own streams.
 
-use redis::{Cmd, Pipeline, RedisResult, Value};
+use redis::{Cmd, RedisResult, Value};
 
 use super::reply::{self, RawEntry};
 use super::server::{Server, ServerError};
@@ -18,9 +18,15 @@ pub(super) fn add_range_behind(command: &mut Cmd, after: EntryId, to: &str) {
 }
 
 impl Server {
-    /// Returns the server's clock. [ms since 1970]
+    /// Returns the server's clock; in a cluster, the clock of the owner of the home slot. [ms since 1970]
     pub async fn time_ms(&mut self) -> Result<u64, ServerError> {
         let answered: RedisResult<Value> = redis::cmd("TIME").query_async(&mut self.connection).await;
+        Ok(answered.and_then(reply::time_us).map_err(self.failed("to tell its time"))? / 1000)
+    }
+
+    /// Returns the clock of the server that has a key. [ms since 1970]
+    pub async fn time_ms_at(&mut self, key: &str) -> Result<u64, ServerError> {
+        let answered: RedisResult<Value> = self.query(key, &redis::cmd("TIME")).await;
         Ok(answered.and_then(reply::time_us).map_err(self.failed("to tell its time"))? / 1000)
     }
 
@@ -45,20 +51,18 @@ impl Server {
     }
 
     async fn entries(&mut self, command: Cmd, stream: &str) -> Result<Vec<RawEntry>, ServerError> {
-        let answered: RedisResult<Value> = command.query_async(&mut self.connection).await;
+        let answered: RedisResult<Value> = self.query(stream, &command).await;
         answered.and_then(reply::entries).map_err(self.failed(format!("to read {stream}")))
     }
 
     /// Appends entries under ids that the server assigns, in one round trip, and returns the ids.
     pub async fn add_all(&mut self, stream: &str, entries: &[Vec<(&str, &str)>]) -> Result<Vec<EntryId>, ServerError> {
-        if entries.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut pipeline = Pipeline::with_capacity(entries.len());
-        for fields in entries {
-            pipeline.cmd("XADD").arg(stream).arg("*").arg(fields.as_slice());
-        }
-        let answered: RedisResult<Vec<Value>> = pipeline.query_async(&mut self.connection).await;
+        let command = |fields: &Vec<(&str, &str)>| {
+            let mut command = redis::cmd("XADD");
+            command.arg(stream).arg("*").arg(fields.as_slice());
+            (stream.to_owned(), command)
+        };
+        let answered = self.query_all(&entries.iter().map(command).collect::<Vec<_>>()).await;
         let ids = answered.and_then(|ids| ids.into_iter().map(reply::entry_id).collect());
         ids.map_err(self.failed(format!("to append to {stream}")))
     }
@@ -67,7 +71,7 @@ impl Server {
     pub async fn trim_before(&mut self, stream: &str, id: EntryId) -> Result<u64, ServerError> {
         let mut command = redis::cmd("XTRIM");
         command.arg(stream).arg("MINID").arg(id.to_string());
-        let answered = command.query_async(&mut self.connection).await;
+        let answered = self.query(stream, &command).await;
         answered.map_err(self.failed(format!("to trim {stream}")))
     }
 }

@@ -32,9 +32,11 @@ pub enum Take {
 }
 
 /// The result of one round. It owns the bytes of its entries.
+///
+/// In a cluster it has rounds of other servers beside it. Each was read after the clock of its own server.
 #[derive(Debug, Default)]
 pub struct Round {
-    /// The server's clock before the reads. [µs since 1970]
+    /// The server's clock before the reads; of several, that of the server that has the lease. [µs since 1970]
     pub time_us: u64,
     /// True if a key that was not a stream is now a stream or absent.
     pub has_returned: bool,
@@ -42,9 +44,47 @@ pub struct Round {
     entries: Vec<EntryAt>,
     /// By stream, in the order in which the streams were named: which of the entries are its own.
     of_stream: Vec<Range<usize>>,
+    others: Vec<Self>,
+    /// With others: for each stream its round, of which 0 is this one, and its number in that round.
+    at: Vec<(usize, usize)>,
 }
 
 impl Round {
+    /// Puts rounds of other servers beside this one. `at` names the round of each stream and its number in that round.
+    pub(super) fn beside(mut self, others: Vec<Self>, at: Vec<(usize, usize)>) -> Self {
+        self.has_returned |= others.iter().any(|other| other.has_returned);
+        Self { others, at, ..self }
+    }
+
+    pub(super) fn take_others(&mut self) -> Vec<Self> {
+        self.at.clear();
+        std::mem::take(&mut self.others)
+    }
+
+    /// Returns the round of a stream, and its number in that round.
+    fn round_of(&self, stream: usize) -> (&Self, usize) {
+        match self.at.get(stream) {
+            None => (self, stream),
+            Some((0, local)) => (self, *local),
+            Some((round, local)) => (&self.others[round - 1], *local),
+        }
+    }
+
+    /// Returns the clock of a stream's server before the reads. [µs since 1970]
+    pub fn time_us_of(&self, stream: usize) -> u64 {
+        self.round_of(stream).0.time_us
+    }
+
+    /// Returns the clock that is the least advanced of all servers. [µs since 1970]
+    pub fn slowest_time_us(&self) -> u64 {
+        self.others.iter().map(|other| other.time_us).fold(self.time_us, u64::min)
+    }
+
+    /// Returns the clock that is the most advanced of all servers. [µs since 1970]
+    pub fn fastest_time_us(&self) -> u64 {
+        self.others.iter().map(|other| other.time_us).fold(self.time_us, u64::max)
+    }
+
     /// Reads a round from the replies to `TIME` and to one read of several streams. Returns `None` if they are anything
     /// else.
     pub fn parse(replies: Vec<u8>, streams: &[String]) -> Option<Self> {
@@ -57,21 +97,22 @@ impl Round {
 
     /// Returns the entries of a stream, in their order.
     pub fn of(&self, stream: usize) -> &[EntryAt] {
-        &self.entries[self.of_stream[stream].clone()]
+        let (round, stream) = self.round_of(stream);
+        &round.entries[round.of_stream[stream].clone()]
     }
 
-    /// Returns names and values of an entry, in their order; `None` if it was trimmed.
-    pub fn pairs(&self, entry: EntryAt) -> Option<Pairs<'_>> {
-        entry.pairs(self.replies.bytes())
+    /// Returns names and values of an entry of a stream, in their order; `None` if it was trimmed.
+    pub fn pairs(&self, stream: usize, entry: EntryAt) -> Option<Pairs<'_>> {
+        entry.pairs(self.round_of(stream).0.replies.bytes())
     }
 
     /// Returns the number of entries of all streams. [1]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.len() + self.others.iter().map(Self::len).sum::<usize>()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 }
 
@@ -307,4 +348,38 @@ fn read_streams<'a>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One entry of a stream, read at a time of its server. [s since 1970]
+    fn read_at(seconds: u64, stream: &str, id: &str) -> Round {
+        let replies = format!(
+            "*2\r\n${}\r\n{seconds}\r\n$1\r\n0\r\n*1\r\n*2\r\n${}\r\n{stream}\r\n*1\r\n*2\r\n${}\r\n{id}\r\n\
+             *2\r\n$1\r\nn\r\n${}\r\n{stream}\r\n",
+            seconds.to_string().len(),
+            stream.len(),
+            id.len(),
+            stream.len()
+        );
+        Round::parse(replies.into_bytes(), &[stream.to_owned()]).expect("a round")
+    }
+
+    #[test]
+    fn rounds_of_several_servers_are_one_and_each_stream_has_the_clock_of_its_own() {
+        let (home, other) = (read_at(10, "intent", "1-0"), read_at(13, "price", "2-0"));
+        let mut round = home.beside(vec![other], vec![(1, 0), (0, 0)]);
+        assert_eq!((round.len(), round.time_us_of(0), round.time_us_of(1)), (2, 13_000_000, 10_000_000));
+        assert_eq!((round.slowest_time_us(), round.fastest_time_us()), (10_000_000, 13_000_000));
+        for (stream, name) in [(0, "price"), (1, "intent")] {
+            let [entry] = round.of(stream) else { panic!("one entry of {name}") };
+            let pairs: Vec<_> = round.pairs(stream, *entry).expect("fields").collect();
+            assert_eq!(pairs.len(), 1);
+            assert_eq!(pairs[0].1, name.as_bytes(), "its bytes are those of its own server");
+        }
+        assert_eq!(round.take_others().len(), 1);
+        assert_eq!((round.len(), round.time_us_of(0)), (1, 10_000_000), "its space is used again by itself");
+    }
 }

@@ -1,20 +1,15 @@
 //! A connection to the server, and the basic commands that every part needs.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
+use redis::{AsyncConnectionConfig, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use serde::{Deserialize, Serialize};
 
 use super::address::Address;
 use super::reply::{self, RawEntry};
+use super::route::Routes;
 use crate::domain::event::ids::EntryId;
-
-/// Time limit for a connection attempt.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time limit for an answer. No command here blocks on the server.
-pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Entries per page when a stream is searched. [1]
 const PAGE_ENTRIES: usize = 1000;
@@ -25,10 +20,21 @@ pub enum ServerError {
     #[error("the address of the Redis server is no URL of it (want redis://host:port or rediss://host:port)")]
     NoUrl,
     #[error(
-        "the address of the Redis server names a cluster, a sentinel or several servers: give the one server that holds all \
-         streams (redis://host:port or rediss://host:port)"
+        "the address of the Redis server names a sentinel or several servers: give the one server that holds all streams \
+         (redis://host:port or rediss://host:port), or nodes of a cluster (redis-cluster://host:port,host:port or \
+         rediss-cluster://…)"
     )]
     ClusterUrl,
+    #[error(
+        "the address of the Redis Cluster names a database or a setting: a cluster has database 0 only, leave it out"
+    )]
+    ClusterDatabase,
+    #[error("Redis at {server} is not part of a cluster: give its address as redis://host:port or rediss://host:port")]
+    NotACluster { server: String },
+    #[error("Redis at {server} does not know our lease: the owner of its slot is looked for again")]
+    LeaseElsewhere { server: String },
+    #[error("no node of the Redis Cluster at {server} owns slot {slot}: look at `redis-cli --cluster check`")]
+    NoOwner { server: String, slot: u16 },
     #[error("Redis at {server} {why}")]
     Unfit { server: String, why: String },
     #[error("the certificates in {} cannot be read: {source}", path.display())]
@@ -92,10 +98,16 @@ impl ServerError {
     /// Returns true if another attempt may succeed: the server is unreachable or still starting.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::NoUrl | Self::ClusterUrl | Self::Unfit { .. } | Self::CaFile { .. } | Self::Tls { .. } => false,
+            Self::NoUrl
+            | Self::ClusterUrl
+            | Self::ClusterDatabase
+            | Self::NotACluster { .. }
+            | Self::Unfit { .. }
+            | Self::CaFile { .. }
+            | Self::Tls { .. } => false,
             Self::Refused { source, .. } => matches!(source.code(), Some("LOADING" | "MASTERDOWN")),
-            Self::Unreachable { .. } => true,
-            Self::Failed { source, .. } => is_cut_off(source),
+            Self::Unreachable { .. } | Self::NoOwner { .. } | Self::LeaseElsewhere { .. } => true,
+            Self::Failed { source, .. } => is_cut_off(source) || is_redirect(source),
         }
     }
 
@@ -104,12 +116,14 @@ impl ServerError {
         match self {
             Self::NoUrl
             | Self::ClusterUrl
+            | Self::ClusterDatabase
+            | Self::NotACluster { .. }
             | Self::Unfit { .. }
             | Self::CaFile { .. }
             | Self::Tls { .. }
             | Self::Refused { .. } => false,
-            Self::Unreachable { .. } => true,
-            Self::Failed { source, .. } => is_cut_off(source),
+            Self::Unreachable { .. } | Self::NoOwner { .. } | Self::LeaseElsewhere { .. } => true,
+            Self::Failed { source, .. } => is_cut_off(source) || is_redirect(source),
         }
     }
 }
@@ -117,26 +131,28 @@ impl ServerError {
 /// A field name and its value, in the form that the server receives.
 pub type FieldBytes = (Vec<u8>, Vec<u8>);
 
-/// A connection to a server.
+/// A connection to a server, or to those of a cluster: each command goes to the owner of its key.
 pub struct Server {
+    /// The server that the connection is to.
     pub(super) name: String,
+    /// The connection. In a cluster it is to the owner of the home slot.
     pub(super) connection: MultiplexedConnection,
+    pub(super) routes: Option<Routes>,
 }
 
 impl Server {
+    /// Returns the server that the connection is to. [host:port]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Connects. Returns an error if there is no server at the address or if the server refuses us.
     pub async fn connect(address: &Address) -> Result<Self, ServerError> {
-        let name = address.name().to_owned();
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT));
-        match address.client.get_multiplexed_async_connection_with_config(&config).await {
-            Ok(connection) => Ok(Self { name, connection }),
-            // The server itself refused: a wrong password, user or database. A server that is loading counts as not yet
-            // there.
-            Err(source) if is_refusal(&source) => Err(ServerError::Refused { server: name, source }),
-            Err(source) => Err(ServerError::Unreachable { server: name, source }),
+        if address.is_cluster() {
+            return Self::connect_home(address).await;
         }
+        let connection = open(address).await?;
+        Ok(Self { name: address.name().to_owned(), connection, routes: None })
     }
 
     pub(super) fn failed(&self, doing: impl Into<String>) -> impl FnOnce(RedisError) -> ServerError {
@@ -146,28 +162,28 @@ impl Server {
     /// Returns the number of entries of a stream; 0 if there is no stream. [1]
     pub async fn stream_length(&mut self, stream: &str) -> Result<u64, ServerError> {
         let mut command = redis::cmd("XLEN");
-        let answered = command.arg(stream).query_async(&mut self.connection).await;
+        let answered = self.query(stream, command.arg(stream)).await;
         answered.map_err(self.failed(format!("to count the entries of {stream}")))
     }
 
     /// Returns the value of a key, or `None` if there is no such key.
     pub async fn get(&mut self, key: &str) -> Result<Option<Vec<u8>>, ServerError> {
-        let answered = redis::cmd("GET").arg(key).query_async(&mut self.connection).await;
+        let answered = self.query(key, redis::cmd("GET").arg(key)).await;
         answered.map_err(self.failed(format!("to read {key}")))
     }
 
     pub async fn set(&mut self, key: &str, value: &str) -> Result<(), ServerError> {
-        let answered = redis::cmd("SET").arg(key).arg(value).query_async(&mut self.connection).await;
+        let answered = self.query(key, redis::cmd("SET").arg(key).arg(value)).await;
         answered.map_err(self.failed(format!("to set {key}")))
     }
 
-    /// Returns the time of the next id of a stream: the server's clock, or the time of the last id if that is later.
+    /// Returns the time of the next id of a stream: its server's clock, or the time of the last id if that is later.
     /// [ms since 1970]
     pub async fn next_id_ms(&mut self, stream: &str) -> Result<u64, ServerError> {
         let last =
             self.stream_info(stream).await?.and_then(|info| info.last_generated.or(info.last)).map_or(0, |id| id.ms);
         let (seconds, us): (u64, u64) =
-            redis::cmd("TIME").query_async(&mut self.connection).await.map_err(self.failed("to ask for the time"))?;
+            self.query(stream, &redis::cmd("TIME")).await.map_err(self.failed("to ask for the time"))?;
         Ok(last.max(seconds * 1000 + us / 1000))
     }
 
@@ -189,7 +205,7 @@ impl Server {
             command.arg("MAXLEN").arg("~").arg(length_max);
         }
         command.arg("*").arg(fields);
-        let answered: RedisResult<Value> = command.query_async(&mut self.connection).await;
+        let answered: RedisResult<Value> = self.query(stream, &command).await;
         answered.and_then(reply::entry_id).map_err(self.failed(format!("to append to {stream}")))
     }
 
@@ -219,17 +235,33 @@ impl Server {
 
     /// Appends entries under their own ids, in one round trip.
     pub async fn append(&mut self, entries: &[(String, EntryId, Vec<FieldBytes>)]) -> Result<(), ServerError> {
-        let mut pipeline = Pipeline::with_capacity(entries.len());
-        for (stream, id, fields) in entries {
-            let command = pipeline.cmd("XADD").arg(stream).arg(id.to_string());
+        let command = |(stream, id, fields): &(String, EntryId, Vec<FieldBytes>)| {
+            let mut command = redis::cmd("XADD");
+            command.arg(stream).arg(id.to_string());
             for (name, value) in fields {
                 command.arg(name.as_slice()).arg(value.as_slice());
             }
-            command.ignore();
-        }
+            (stream.clone(), command)
+        };
         let first = entries.first().map_or_else(String::new, |(stream, id, _)| format!("from {stream}/{id} on"));
-        let answered: Result<(), RedisError> = pipeline.query_async(&mut self.connection).await;
-        answered.map_err(self.failed(format!("to append entries {first}")))
+        let answered = self.query_all(&entries.iter().map(command).collect::<Vec<_>>()).await;
+        let refusal = |answers: Vec<Value>| reply::first_error(&answers).map_or(Ok(()), Err);
+        answered.and_then(refusal).map_err(self.failed(format!("to append entries {first}")))
+    }
+}
+
+/// Opens a connection to one server.
+pub(super) async fn open(address: &Address) -> Result<MultiplexedConnection, ServerError> {
+    let server = || address.name().to_owned();
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(address.limits.connect))
+        .set_response_timeout(Some(address.limits.response));
+    match address.client.get_multiplexed_async_connection_with_config(&config).await {
+        Ok(connection) => Ok(connection),
+        // The server itself refused: a wrong password, user or database. A server that is loading counts as not yet
+        // there.
+        Err(source) if is_refusal(&source) => Err(ServerError::Refused { server: server(), source }),
+        Err(source) => Err(ServerError::Unreachable { server: server(), source }),
     }
 }
 
@@ -242,6 +274,13 @@ pub(super) fn failed(server: &str, doing: impl Into<String>) -> impl FnOnce(Redi
 fn is_cut_off(error: &RedisError) -> bool {
     let is_torn = error.kind() == ErrorKind::Parse || error.is_connection_dropped();
     error.is_io_error() || error.is_timeout() || is_torn
+}
+
+/// Returns true if a node of a cluster has done nothing, because another node may have to: the owner of the slot is to be
+/// found again.
+pub(super) fn is_redirect(error: &RedisError) -> bool {
+    use ServerErrorKind::{Ask, ClusterDown, MasterDown, Moved, TryAgain};
+    matches!(error.kind(), ErrorKind::Server(Moved | Ask | TryAgain | ClusterDown | MasterDown))
 }
 
 pub(super) fn is_refusal(error: &RedisError) -> bool {

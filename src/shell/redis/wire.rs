@@ -5,14 +5,15 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use redis::{Cmd, ConnectionAddr, ErrorKind, Pipeline, ProtocolVersion, RedisError, Value, parse_redis_value};
 use rustls::{ClientConnection, StreamOwned};
 
-use super::address::Address;
+use super::address::{Address, Limits};
 use super::frame::{FrameError, Framer, REPLY_BYTES_MAX, Walk, WalkError};
-use super::server::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, ServerError, is_refusal};
+use super::server::{ServerError, is_refusal};
 
 /// Space for a reply at the beginning. [byte]
 const SPACE_BYTES: usize = 64 << 10;
@@ -188,7 +189,12 @@ impl Wire {
     /// Sends commands and returns their replies as the client library reads them.
     pub fn ask(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, RedisError> {
         self.send(pipeline)?;
-        let replies = self.receive(pipeline.len())?;
+        self.receive_values(pipeline.len())
+    }
+
+    /// Receives so many replies, as the client library reads them.
+    pub fn receive_values(&mut self, replies: usize) -> Result<Vec<Value>, RedisError> {
+        let replies = self.receive(replies)?;
         let values = values(replies.bytes());
         self.reuse(replies);
         values
@@ -244,7 +250,7 @@ impl Socket {
     fn open(address: &Address) -> Result<Self, RedisError> {
         let info = address.client.get_connection_info();
         match info.addr() {
-            ConnectionAddr::Tcp(host, port) => Ok(Self::Tcp(tcp(host, *port)?)),
+            ConnectionAddr::Tcp(host, port) => Ok(Self::Tcp(tcp(host, *port, address.limits)?)),
             ConnectionAddr::TcpTls { host, port, insecure, .. } => {
                 if *insecure {
                     return Err(
@@ -254,12 +260,12 @@ impl Socket {
                 let name = rustls::pki_types::ServerName::try_from(host.clone());
                 let name = name.map_err(io::Error::other)?;
                 let client = ClientConnection::new(address.tls()?, name).map_err(io::Error::other)?;
-                Ok(Self::Tls(Box::new(StreamOwned::new(client, tcp(host, *port)?))))
+                Ok(Self::Tls(Box::new(StreamOwned::new(client, tcp(host, *port, address.limits)?))))
             }
             ConnectionAddr::Unix(path) => {
                 let socket = UnixStream::connect(path)?;
-                socket.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
-                socket.set_write_timeout(Some(RESPONSE_TIMEOUT))?;
+                socket.set_read_timeout(Some(address.limits.response))?;
+                socket.set_write_timeout(Some(address.limits.response))?;
                 Ok(Self::Unix(socket))
             }
             _ => Err((ErrorKind::InvalidClientConfig, "the address is of an unknown kind").into()),
@@ -268,20 +274,36 @@ impl Socket {
 }
 
 /// Connects to the first address of a host that answers.
-fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+fn tcp(host: &str, port: u16, limits: Limits) -> io::Result<TcpStream> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+        match TcpStream::connect_timeout(&address, limits.connect) {
             Ok(socket) => {
                 socket.set_nodelay(true)?;
-                socket.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
-                socket.set_write_timeout(Some(RESPONSE_TIMEOUT))?;
+                socket.set_read_timeout(Some(limits.response))?;
+                socket.set_write_timeout(Some(limits.response))?;
                 return Ok(socket);
             }
             Err(error) => failed = error,
         }
     }
     Err(failed)
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Tls(socket) => socket.sock.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
+impl AsFd for Wire {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 impl Read for Socket {

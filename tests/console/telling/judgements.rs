@@ -10,7 +10,7 @@ use super::well;
 /// A situation, the change that makes it, and the names of what is answered by /healthz, /readyz and `status`.
 type Case = (&'static str, fn(&mut Report), &'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
-const CASES: [Case; 37] = [
+const CASES: [Case; 39] = [
     ("all is well", |_| {}, &[], &[], &[]),
     // Incidents 12 and 15.
     (
@@ -36,6 +36,8 @@ const CASES: [Case; 37] = [
         &["not_connected"],
         &["not_connected"],
     ),
+    ("clocks differ by less than is named", |r| r.redis.clocks_apart_ms = 999, &[], &[], &[]),
+    ("the clocks of a cluster are apart", |r| r.redis.clocks_apart_ms = 1_000, &[], &[], &["clocks_apart"]),
     ("it starts", |r| (r.role, r.redis.connected) = (Role::Starting, false), &[], &["starting"], &[]),
     ("it stops", |r| (r.role, r.published_age_ms) = (Role::Stopping, 60_000), &[], &["stopping"], &[]),
     ("it rebuilds", |r| r.role = Role::Rebuilding, &[], &["rebuilding"], &["rebuilding"]),

@@ -114,7 +114,7 @@ fn ids_that_are_ahead_or_no_time_and_a_cluster_are_found() {
     said.problem(&[INTENT, "ids_ahead", &ahead]);
     said.problem(&[TICK, "ids_not_time", "1-1"]);
 
-    let cluster = RedisServer::start_with(&["--cluster-enabled", "yes"]);
+    let cluster = RedisServer::start_of_cluster();
     let said = Said::by(&["--redis", &cluster.url()], None, |_| {});
     said.problem(&["redis", "mode", "cluster"]);
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::support::binary::{Ran, harvester, name, run};
 use crate::support::redis::{RedisServer, free_port};
 use crate::support::root;
+use crate::support::service::until;
 
 const HISTORY: &str = "replay/incidents/i02_new_field_for_old_positions/events.jsonl";
 const STREAM: &str = "quantum:stream:trade.intent";
@@ -98,6 +99,21 @@ fn tls_trusts_the_certificates_of_the_configuration_and_nobody_else() {
     // Vouched for, under another name.
     let other = import(&format!("rediss://:hush@[::1]:{port}"), Some(&trusting));
     assert_eq!(other.code, Some(3), "{}", other.log);
+    // A cluster of one node, which is found and spoken to over TLS.
+    let (of_node, bus) = (free_port().to_string(), free_port().to_string());
+    settings[1] = &of_node;
+    settings.extend(["--cluster-enabled", "yes", "--cluster-port", &bus, "--tls-cluster", "yes"]);
+    let node = RedisServer::start_with(&settings);
+    let cluster = |arguments: &[&str]| node.cli(&[&["-a", "hush", "--no-auth-warning", "CLUSTER"], arguments].concat());
+    assert_eq!(cluster(&["ADDSLOTSRANGE", "0", "16383"]).trim(), "OK");
+    until("the cluster is up", || cluster(&["INFO"]).contains("cluster_state:ok"));
+    done(&import(&format!("rediss-cluster://:hush@localhost:{of_node}"), Some(&trusting)));
+    assert_eq!(node.cli(&["-a", "hush", "--no-auth-warning", "EXISTS", STREAM]).trim(), "1");
+    let refused = import(&format!("rediss-cluster://:wrong@localhost:{of_node}"), Some(&trusting));
+    assert!(refused.log.contains("refuses us"), "{}", refused.log);
+    node.cli(&["-a", "hush", "--no-auth-warning", "CONFIG", "SET", "tls-cluster", "no"]);
+    node.cli(&["-a", "hush", "--no-auth-warning", "DEL", STREAM]);
+    import(&format!("rediss-cluster://:hush@localhost:{of_node}"), Some(&trusting)).refused(&["set tls-cluster yes"]);
     fs::write(&trusting, "[redis]\nca_file = \"missing.pem\"\n").unwrap();
     let lost = import(&format!("rediss://:hush@localhost:{port}"), Some(&trusting));
     lost.refused(&["missing.pem"]);
