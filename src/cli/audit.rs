@@ -20,6 +20,8 @@ use crate::domain::event::ids::EntryId;
 use crate::drive::film::Origin;
 use crate::drive::keys;
 use crate::drive::pipeline::single_pass_or_restart;
+use crate::drive::scope;
+use crate::shell::history::Input;
 use crate::shell::terminal::Screen;
 
 mod coverage;
@@ -159,6 +161,8 @@ fn judged(args: &Args, config: &Config) -> anyhow::Result<Report> {
     };
     let anchors = args.anchor.iter().map(anchors).collect::<anyhow::Result<Vec<_>>>()?.concat();
     let sources = Sources::gather(&args.from, config, args.chain_only)?;
+    let inputs: Vec<Input> = sources.histories.iter().cloned().map(Input::from).collect();
+    let config = &*scope::over(config, &inputs)?;
     let end_ms = || sources.end_ms(config);
     let since = args.since.as_deref().map(|text| moment::since("--since", text, end_ms)).transpose()?;
     let until = args.until.as_deref().map(|text| moment::until("--until", text, end_ms)).transpose()?;

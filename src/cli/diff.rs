@@ -88,7 +88,7 @@ struct DecisionIds {
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let other = match &args.policy {
         Some(file) => {
-            let read = Config::load(Some(file)).with_context(|| format!("the policy of {}", file.display()))?;
+            let read = Config::load(Some(file), config.run.cell).with_context(|| format!("the policy of {}", file.display()))?;
             Config { policy: knowing(read.policy, config.account_names()), ..config.clone() }
         }
         None => config.clone(),

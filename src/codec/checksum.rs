@@ -9,6 +9,7 @@ use crate::domain::book::state::Book;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::book::view::BookView;
 use crate::domain::engine::accounts::Account;
+use crate::domain::engine::elsewhere::Noted;
 use crate::domain::engine::{Engine, Globals, RULES_VERSION};
 use crate::domain::event::ids::SymbolId;
 
@@ -102,6 +103,16 @@ pub fn state_checksum(engine: &Engine) -> [u8; 32] {
         if known.plan.account.is_named() || known.plan.position_side.is_some() {
             part(encode(&(&accounts.get(known.plan.account).name, known.plan.position_side)));
         }
+    }
+    // Only a cell that does not read all accounts has any.
+    let mut notes: Vec<_> = engine
+        .elsewhere()
+        .notes(now_ms)
+        .map(|(noted, (hash, account), ms)| (noted, hash, &accounts.get(account).name, ms))
+        .collect();
+    notes.sort();
+    for (noted, hash, account, ms) in notes {
+        part(encode(&(noted == Noted::Plan, hash, account, ms)));
     }
     hashed.finalize().into()
 }

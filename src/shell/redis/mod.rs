@@ -4,11 +4,12 @@
 //!
 //! In reading order: `address` (the address of the server), `server` (a connection, and the basic commands that every
 //! part needs), `reply` (parsing of replies), `wire` (a connection of its own) and `frame` (where its replies end, and what
-//! is in them), `consume` and `round` (reading streams), `lease` (the right to read and emit), `emit`
+//! is in them), `consume` and `round` (reading streams), `lease` (the right to read and emit), `claims` (the accounts of cells), `emit`
 //! (writing decisions exactly once), `ranges` (ranges of streams, and appending to them), `hashes` (hashes of other
 //! services), `marks` (writing mark prices), `inspect` (the state of the server, its streams and their groups).
 
 mod address;
+mod claims;
 mod consume;
 mod emit;
 pub mod frame;
@@ -23,6 +24,7 @@ mod server;
 mod wire;
 
 pub use address::Address;
+pub use claims::{Claim, key_of as claims_key};
 pub use consume::{Consumer, GroupState, Membership, StreamStats};
 pub use emit::{EmitKeys, Emitter, Offered, append_control, borrowed};
 pub use hashes::{FieldChange, HashText, PriceText, PriceTexts, Written};
