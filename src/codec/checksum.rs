@@ -9,7 +9,6 @@ use crate::domain::book::state::Book;
 use crate::domain::book::symbol::Symbol;
 use crate::domain::book::view::BookView;
 use crate::domain::engine::accounts::Account;
-use crate::domain::engine::elsewhere::Noted;
 use crate::domain::engine::{Engine, Globals, RULES_VERSION};
 use crate::domain::event::ids::SymbolId;
 
@@ -105,14 +104,12 @@ pub fn state_checksum(engine: &Engine) -> [u8; 32] {
         }
     }
     // Only a cell that does not read all accounts has any.
-    let mut notes: Vec<_> = engine
-        .elsewhere()
-        .notes(now_ms)
-        .map(|(noted, (hash, account), ms)| (noted, hash, &accounts.get(account).name, ms))
-        .collect();
+    let notes = engine.routes().notes(now_ms);
+    let mut notes: Vec<_> =
+        notes.map(|((noted, hash, account), ms)| (noted as u8, hash, &accounts.get(account).name, ms)).collect();
     notes.sort();
-    for (noted, hash, account, ms) in notes {
-        part(encode(&(noted == Noted::Plan, hash, account, ms)));
+    for note in notes {
+        part(encode(&note));
     }
     hashed.finalize().into()
 }

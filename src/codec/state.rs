@@ -18,8 +18,8 @@ use crate::domain::book::state::{Book, Disagreement, Hot};
 use crate::domain::book::symbol::{Mark, Symbol};
 use crate::domain::book::view::BookView;
 use crate::domain::engine::accounts::Account;
-use crate::domain::engine::elsewhere::{NoteKey, Noted};
 use crate::domain::engine::persisted::StoredState;
+use crate::domain::engine::routes::{NoteKey, Noted};
 use crate::domain::engine::{Changes, Engine, Globals, RULES_VERSION};
 use crate::domain::event::ids::{AccountId, BookId, EntryId, PositionId, StreamId, SymbolId};
 use crate::domain::event::selection::Selection;
@@ -293,10 +293,11 @@ fn book_row(view: BookView<'_>) -> Option<StoredRow> {
         .then(|| (key(BOOK, book.name.as_bytes()), encode(&(&book.account_name, &symbol.name, book.side))))
 }
 
-/// Returns the key of a note about an account of another cell.
-fn note_key(engine: &Engine, noted: Noted, (hash, account): NoteKey) -> Vec<u8> {
+/// Returns the key of a note about the account of an order or a plan.
+fn note_key(engine: &Engine, (noted, hash, account): NoteKey) -> Vec<u8> {
     let kind: &[u8] = match noted {
         Noted::Order => b"o",
+        Noted::PlanOfOrder => b"a",
         Noted::Plan => b"p",
     };
     [NOTE, kind, &hash.to_be_bytes(), engine.accounts().get(account).name.as_bytes()].concat()
@@ -308,6 +309,7 @@ fn note_of_key(row_key: &[u8]) -> Option<(Noted, u64, Box<str>)> {
     let (hash, name) = rest.split_first_chunk()?;
     let noted = match kind {
         b'o' => Noted::Order,
+        b'a' => Noted::PlanOfOrder,
         b'p' => Noted::Plan,
         _ => return None,
     };
@@ -365,8 +367,8 @@ pub fn changed_rows(engine: &Engine, changes: &Changes, names_written: &mut usiz
             rows.push((name_key(PLAN_OF_BOOK, &format!("\0{plan_id}")), None));
         }
     }
-    for &(noted, of) in &changes.notes {
-        rows.push((note_key(engine, noted, of), engine.elsewhere().get(noted, of).map(|ms| encode(&ms))));
+    for &note in &changes.notes {
+        rows.push((note_key(engine, note), engine.routes().get(note).map(|ms| encode(&ms))));
     }
     *names_written = symbols;
     rows
@@ -396,8 +398,8 @@ pub fn all_rows(engine: &Engine) -> Vec<StoredRow> {
     rows.extend(accounts.map(account_row));
     rows.extend(accepted_gaps_row(engine));
     rows.extend(engine.plans().map(|known| plan_row(engine, known)));
-    let notes = engine.elsewhere().notes(engine.globals().last.ms);
-    rows.extend(notes.map(|(noted, of, ms)| (note_key(engine, noted, of), encode(&ms))));
+    let notes = engine.routes().notes(engine.globals().last.ms);
+    rows.extend(notes.map(|(note, ms)| (note_key(engine, note), encode(&ms))));
     rows
 }
 

@@ -89,6 +89,7 @@ impl Sources {
         let of_file = self.file.below("run").find(|(key, _)| *key == "cell").map(|(_, value)| value);
         match of_file {
             None => Ok(None),
+            Some(value) if value.as_str() == Some("") => Ok(None),
             Some(value) => {
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                 cell_of(&text).map(Some).ok_or_else(|| refused(self.file.location(), KEY, value.to_string()))

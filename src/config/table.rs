@@ -287,7 +287,7 @@ impl<'a> Table<'_, 'a> {
             Some(given) => given.origin,
             None => Origin::Flag,
         };
-        self.note(key, cell.map_or(Value::Null, Value::from), origin);
+        self.note(key, cell.map_or_else(|| Value::from(""), Value::from), origin);
     }
 
     /// Reads a table of lists of names, whose keys are numbers of cells.

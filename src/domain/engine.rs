@@ -2,7 +2,7 @@
 //!
 //! In reading order: this file (what `step` does), `fold` (how an event changes its symbol), `evaluation` (what follows
 //! for its books), `elsewhere` (entries of other cells), `adoption` (which decision takes effect), `published` (decision entries), `control`, `gaps`; the
-//! state: `slots`, `globals`, `changes`, `persisted`; and `shortcut`, which only saves time.
+//! state: `slots`, `globals`, `routes`, `changes`, `persisted`; and `shortcut`, which only saves time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +13,7 @@ use super::event::streams::{StreamKind, Streams};
 use super::event::{Entry, Event, PositionSide, PriceFact, Reason, Unreadable};
 use super::exit::policy::Policy;
 use accounts::Accounts;
+use elsewhere::Turn;
 use recorded::RecordedDecisions;
 use rollback::{PriceRollback, Rollbacks};
 use slots::{Slot, Slots};
@@ -24,7 +25,7 @@ pub mod chain;
 mod changes;
 mod control;
 mod decision;
-pub mod elsewhere;
+mod elsewhere;
 mod evaluation;
 mod fold;
 mod gaps;
@@ -36,6 +37,7 @@ mod published;
 pub mod recorded;
 mod result;
 mod rollback;
+pub mod routes;
 pub mod shortcut;
 pub mod skips;
 mod slots;
@@ -102,8 +104,8 @@ pub struct Engine {
     decision_plans: BTreeMap<Box<str>, (BookId, Box<str>)>,
     cursors: Vec<Option<EntryId>>,
     in_flight: BTreeSet<BookId>,
-    /// Orders and plans of accounts that other cells read.
-    elsewhere: elsewhere::Elsewhere,
+    /// The accounts of orders and plans, of this cell and of others.
+    routes: routes::Routes,
     recorded: RecordedDecisions,
     decisions: Decisions,
     last_key: Option<SortKey>,
@@ -127,7 +129,7 @@ impl Engine {
             decision_plans: BTreeMap::new(),
             cursors,
             in_flight: BTreeSet::new(),
-            elsewhere: elsewhere::Elsewhere::default(),
+            routes: routes::Routes::default(),
             recorded: RecordedDecisions::default(),
             decisions: Decisions::default(),
             last_key: None,
@@ -218,11 +220,19 @@ impl Engine {
             self.adopt_orphaned(entry);
         }
         self.expire_timeouts(entry.id.ms);
-        if self.try_elsewhere(entry) {
-            self.forget_skip(entry);
-            self.counters.applied += 1;
-            return Step::APPLIED;
-        }
+        let of_account;
+        let entry = match self.turn(entry) {
+            Turn::Ours => entry,
+            Turn::Of(account) => {
+                of_account = Entry { account, ..entry.clone() };
+                &of_account
+            }
+            Turn::NotOurs => {
+                self.forget_skip(entry);
+                self.counters.applied += 1;
+                return Step::APPLIED;
+            }
+        };
         if let Some(symbol) = entry.symbol.filter(|_| entry.kind != StreamKind::Price) {
             self.name(symbol);
         }

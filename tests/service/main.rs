@@ -5,6 +5,7 @@ mod support;
 
 mod adversary;
 mod backfill;
+mod cells;
 mod doors;
 mod emission;
 mod exchange_client;

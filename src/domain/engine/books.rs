@@ -104,7 +104,7 @@ impl Engine {
     }
 
     /// Returns the books of a symbol in which the order of an entry is known: by its id, else by its plan.
-    pub(super) fn books_of_order(&self, of: &Naming<'_>) -> Vec<BookId> {
+    fn books_of_order(&self, of: &Naming<'_>) -> Vec<BookId> {
         let is_compatible =
             |book: &Book| book.account == of.account || !book.account.is_named() || !of.account.is_named();
         let is_fresh = |order: &Order| order.is_remembered(of.now_ms);

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::Engine;
 use super::accounts::{AcceptedGap, Account, Accounts};
 use super::changes::Changes;
-use super::elsewhere::Noted;
 use super::globals::Globals;
+use super::routes::Noted;
 use crate::domain::book::plans::{KnownPlan, PlanKey};
 use crate::domain::book::state::Book;
 use crate::domain::book::symbol::Symbol;
@@ -50,7 +50,7 @@ impl Engine {
         }
         for (noted, hash, account, ms) in notes {
             let account = self.accounts.intern(&account);
-            self.elsewhere.restore(noted, (hash, account), ms);
+            self.routes.put((noted, hash, account), ms);
         }
         self.accounts.gaps_accepted = gaps_accepted;
         self.accounts.take_touched();
@@ -211,6 +211,6 @@ pub struct StoredState {
     pub symbols: Vec<(Symbol, Book)>,
     pub books: Vec<(SymbolId, Book)>,
     pub plans: Vec<KnownPlan>,
-    /// Orders and plans of accounts of other cells: hash, name of the account, time. [ms since 1970]
+    /// Accounts of orders and plans: hash, name of the account, time. [ms since 1970]
     pub notes: Vec<(Noted, u64, Box<str>, u64)>,
 }
