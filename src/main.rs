@@ -103,7 +103,9 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
     let cell = match (&cli.command, cli.cell) {
         (Command::Run(_), cells) => cells.map(|cells| cells.first),
         (Command::Status(args), cells) if args.is_of_cells() => Some(cells.map_or(0, |cells| cells.first)),
-        (_, Some(cells)) if !cells.is_one() => bail!("--cell {cells}: only `run` and `status --cells` take several cells"),
+        (_, Some(cells)) if !cells.is_one() => {
+            bail!("--cell {cells}: only `run` and `status --cells` take several cells")
+        }
         (_, cells) => cells.map(|cells| cells.first),
     };
     // Who looks for faults finds those of the configuration, too.

@@ -84,7 +84,9 @@ impl Sources {
             return Ok(self.cell);
         }
         if let Some(text) = self.environment.get(VARIABLE) {
-            return cell_of(text).map(Some).ok_or_else(|| refused("environment".to_owned(), VARIABLE, format!("{text:?}")));
+            return cell_of(text)
+                .map(Some)
+                .ok_or_else(|| refused("environment".to_owned(), VARIABLE, format!("{text:?}")));
         }
         let of_file = self.file.below("run").find(|(key, _)| *key == "cell").map(|(_, value)| value);
         match of_file {
@@ -173,12 +175,14 @@ impl Config {
                 }
             }
         }
-        for (key, own, others) in
-            [("run.store", &self.run.store, &of_other.run.store), ("run.journal", &self.run.journal, &of_other.run.journal)]
-        {
+        for (key, own, others) in [
+            ("run.store", &self.run.store, &of_other.run.store),
+            ("run.journal", &self.run.journal, &of_other.run.journal),
+        ] {
             if own == others {
                 let own = own.display().to_string();
-                let want = format!("{who}, and each needs its own: write %cell% into it, as {:?}", format!("{own}-%cell%"));
+                let want =
+                    format!("{who}, and each needs its own: write %cell% into it, as {:?}", format!("{own}-%cell%"));
                 return Err(self.shared(key, &own, &want));
             }
         }
@@ -193,9 +197,10 @@ impl Config {
             return Err(self.shared("run.group", group, &want));
         }
         let of_accounts = [StreamKind::Result, StreamKind::Plan, StreamKind::Snapshot, StreamKind::Intent];
-        let shared = self.streams.iter().find(|(_, stream)| {
-            of_accounts.contains(&stream.kind) && of_other.streams.id_of(&stream.name).is_some()
-        });
+        let shared = self
+            .streams
+            .iter()
+            .find(|(_, stream)| of_accounts.contains(&stream.kind) && of_other.streams.id_of(&stream.name).is_some());
         if let (Some((_, stream)), Some(both)) =
             (shared, self.streams.selection().shared_with(of_other.streams.selection()))
         {
@@ -269,9 +274,14 @@ mod tests {
 
     #[test]
     fn what_cells_would_share_is_refused_with_the_next_step() {
-        let without = |line: &str| read(&CELLS.replace(line, ""), Some(1)).and_then(|config| config.check_cell().map_err(|e| e.to_string()));
+        let without = |line: &str| {
+            read(&CELLS.replace(line, ""), Some(1)).and_then(|config| config.check_cell().map_err(|e| e.to_string()))
+        };
         for (line, want) in [
-            ("decision = \"q:{cell-%cell%}:decision\"\n", "streams.decision = \"quantum:stream:harvest.decision\": the cells 1 and 0 would share it"),
+            (
+                "decision = \"q:{cell-%cell%}:decision\"\n",
+                "streams.decision = \"quantum:stream:harvest.decision\": the cells 1 and 0 would share it",
+            ),
             ("observation = \"q:{cell-%cell%}:observation\"\n", "streams.observation"),
             ("store = \"state-%cell%\"\n", "write %cell% into it, as \"state-%cell%\""),
             ("journal = \"journal-%cell%\"\n", "run.journal = \"journal\""),

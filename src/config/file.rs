@@ -111,7 +111,11 @@ impl File {
 fn rendered(value: &mut toml::Value, at: &str, render: &impl Fn(&mut String) -> bool) -> Result<(), (String, String)> {
     match value {
         toml::Value::String(text) => {
-            if render(text) { Ok(()) } else { Err((at.to_owned(), text.clone())) }
+            if render(text) {
+                Ok(())
+            } else {
+                Err((at.to_owned(), text.clone()))
+            }
         }
         toml::Value::Array(items) => items.iter_mut().try_for_each(|item| rendered(item, at, render)),
         toml::Value::Table(table) => {

@@ -188,13 +188,16 @@ fn selection(table: &mut Table<'_, '_>, cell: Option<u32>) -> Result<(Selection,
     }
     let mut owners: BTreeMap<&str, u32> = BTreeMap::new();
     for (of, names) in &by_cell {
-        let refused = |want: String| table.refused_below("accounts_by_cell", &of.to_string(), &format!("{names:?}"), &want);
+        let refused =
+            |want: String| table.refused_below("accounts_by_cell", &of.to_string(), &format!("{names:?}"), &want);
         if let Some(wrong) = names.iter().find(|name| !is_name(name)) {
             return Err(refused(format!("{WANTED}, not {wrong:?}")));
         }
         for name in names {
             if let Some(other) = owners.insert(name, *of) {
-                return Err(refused(format!("{name} is an account of cell {other}, too: give each account to one cell")));
+                return Err(refused(format!(
+                    "{name} is an account of cell {other}, too: give each account to one cell"
+                )));
             }
         }
     }

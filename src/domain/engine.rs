@@ -13,9 +13,9 @@ use super::event::streams::{StreamKind, Streams};
 use super::event::{Entry, Event, PositionSide, PriceFact, Reason, Unreadable};
 use super::exit::policy::Policy;
 use accounts::Accounts;
-use elsewhere::Turn;
 use recorded::RecordedDecisions;
 use rollback::{PriceRollback, Rollbacks};
+use routes::Turn;
 use slots::{Slot, Slots};
 
 pub mod accounts;

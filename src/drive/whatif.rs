@@ -41,6 +41,16 @@ pub struct Compared {
     pub entries: u64,
 }
 
+impl Compared {
+    /// Leaves out the decisions of other accounts. Counts of holds and entries stay those of all accounts.
+    pub fn keep_account(&mut self, account: &str) {
+        for variant in &mut self.variants {
+            let engine = &variant.engine;
+            variant.made.retain(|made| *engine.book(made.decision.book).account_name == *account);
+        }
+    }
+}
+
 /// Folds a history once for each policy.
 pub fn fold_all(
     histories: &[PathBuf],

@@ -18,8 +18,7 @@ struct Members {
     alive: BTreeMap<u32, Instant>,
 }
 
-static MEMBERS: Mutex<Members> =
-    Mutex::new(Members { expected: 1, ready: BTreeSet::new(), alive: BTreeMap::new() });
+static MEMBERS: Mutex<Members> = Mutex::new(Members { expected: 1, ready: BTreeSet::new(), alive: BTreeMap::new() });
 
 fn members() -> MutexGuard<'static, Members> {
     MEMBERS.lock().unwrap_or_else(PoisonError::into_inner)

@@ -117,13 +117,12 @@ fn a_result_without_an_account_is_folded_by_the_one_cell_that_knows_its_order_or
     assert_eq!(quantities(&cells), [qty("14"), qty("11"), ("".to_owned(), false), qty("10")]);
     // It is known there, so no other cell takes it by a plan.
     feed_all(&mut cells, PLAN, 6, &planned(&[("account", "c"), ("plan_id", "q")]));
-    feed_all(&mut cells, RESULT, 7, &[
-        ("plan_id", "q"),
-        ("order_id", "3"),
-        ("side", "BUY"),
-        ("filled_qty", "12"),
-        ("executed", "True"),
-    ]);
+    feed_all(
+        &mut cells,
+        RESULT,
+        7,
+        &[("plan_id", "q"), ("order_id", "3"), ("side", "BUY"), ("filled_qty", "12"), ("executed", "True")],
+    );
     assert_eq!(quantities(&cells), [qty("14"), qty("11"), ("".to_owned(), false), qty("12")]);
 }
 
@@ -182,7 +181,9 @@ fn what_a_cell_knows_of_others_survives_in_its_store() {
     let mut engine = Engine::new(of.streams.clone(), of.policy.clone());
     state::load(&Kept(written), &of.streams, &mut engine).expect("the rows read");
     let mut again = Lab::new(&of).going_on(engine);
-    for (at, fields) in [bought(&[("plan_id", "p"), ("order_id", "1")]), bought(&[("order_id", "2")])].iter().enumerate() {
+    for (at, fields) in
+        [bought(&[("plan_id", "p"), ("order_id", "1")]), bought(&[("order_id", "2")])].iter().enumerate()
+    {
         feed(&mut again, RESULT, 3 + at as u64, fields);
     }
     assert_eq!(held(&again, SYMBOL), Some(("0".to_owned(), false)));

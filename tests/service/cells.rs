@@ -105,7 +105,8 @@ fn history() -> String {
     lines.push(entry_line(INTENT, &format!("{begin_ms}-0"), &intent));
     for (n, account) in ["A", "B", ""].into_iter().enumerate() {
         let (order, plan, ms) = (format!("{}", 700 + n), format!("plan-{n}"), begin_ms + 1000 + n as u64);
-        let planned = [("symbol", "ADAUSDT"), ("plan_id", &*plan), ("decision", "EXECUTE"), ("side", "BUY"), ("qty", "100")];
+        let planned =
+            [("symbol", "ADAUSDT"), ("plan_id", &*plan), ("decision", "EXECUTE"), ("side", "BUY"), ("qty", "100")];
         let account = Some(("account", account)).filter(|_| !account.is_empty());
         let planned: Vec<(&str, &str)> = planned.into_iter().chain(account).collect();
         lines.push(entry_line("quantum:stream:apply.plan", &format!("{ms}-0"), &planned));
@@ -152,7 +153,8 @@ fn two_cells_in_one_process_decide_what_one_service_does() {
     for cell in 0..2 {
         // A replay of the journal needs no configuration.
         let (journal, store) = (format!("journal-{cell}"), format!("again-{cell}"));
-        let folded = run(harvester().current_dir(place.path()).args(["replay", &journal, "--store", &store, "--json"])).json();
+        let folded =
+            run(harvester().current_dir(place.path()).args(["replay", &journal, "--store", &store, "--json"])).json();
         assert!(folded["counts"]["other_cells"].as_u64() > Some(0), "{folded}");
         let positions = |store: &str| {
             run(harvester().current_dir(place.path()).args(["positions", "--json", "--all", "--store", store])).json()
@@ -176,13 +178,16 @@ fn a_second_process_stands_by_for_all_cells_and_takes_over() {
     let second = Folder::new(&server, CELLS);
     let is_led = |by: &Folder, log: &str, count: usize| {
         until("the cells are led", || {
-            by.log(log).lines().filter(|line| line.contains("role changed") && line.contains("is_leader=true")).count() == count
+            by.log(log).lines().filter(|line| line.contains("role changed") && line.contains("is_leader=true")).count()
+                == count
         });
     };
     let mut leader = first.start("log", &["--consumer", "one", "--cell", "0..1", "--listen", ""]);
     is_led(&first, "log", 2);
     let mut standby = second.start("log", &["--consumer", "two", "--cell", "0..1", "--listen", ""]);
-    until("the standby reads", || second.log("log").contains("is_leader=false") || second.log("log").lines().count() > 4);
+    until("the standby reads", || {
+        second.log("log").contains("is_leader=false") || second.log("log").lines().count() > 4
+    });
     leader.kill().expect("it runs");
     leader.wait().expect("it ends");
     is_led(&second, "log", 2);
@@ -195,20 +200,26 @@ fn a_second_process_stands_by_for_all_cells_and_takes_over() {
         add(&server, RESULT, &[&filled[..], &more].concat());
     }
     add(&server, PRICE, &[("symbol", "ADAUSDT"), ("price", "1.008")]);
-    until("both cells decide", || (0..2).all(|cell| field_of_all(&server, &decision_stream(cell), "payload").len() == 1));
+    until("both cells decide", || {
+        (0..2).all(|cell| field_of_all(&server, &decision_stream(cell), "payload").len() == 1)
+    });
     let accounts: Vec<String> = (0..2).map(|cell| account_of(&decisions(&server, cell)[0])).collect();
     assert_eq!(accounts, ["B", "A"]);
-    rustix::process::kill_process(rustix::process::Pid::from_child(&standby), rustix::process::Signal::TERM).expect("it runs");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&standby), rustix::process::Signal::TERM)
+        .expect("it runs");
     assert!(standby.wait().expect("it ends").success(), "{}", second.log("log"));
 }
 
 #[test]
 fn what_two_cells_may_not_share_is_refused_with_the_next_step() {
     let server = RedisServer::start();
-    Folder::new(&server, CELLS).refused(&[], &["streams.control", "%cell%, and no cell is given", "--cell N"]);
+    Folder::new(&server, CELLS).refused(&[], &["%cell%, and no cell is given", "--cell N"]);
     Folder::new(&server, CELLS).refused(&["--cell", "2"], &["run.shard = \"2/2\""]);
     for (line, names) in [
-        ("decision = \"quantum:{cell-%cell%}:stream:harvest.decision\"\n", ["streams.decision", "write %cell% into it"]),
+        (
+            "decision = \"quantum:{cell-%cell%}:stream:harvest.decision\"\n",
+            ["streams.decision", "write %cell% into it"],
+        ),
         ("store = \"store-%cell%\"\n", ["run.store = \"state\"", "\"state-%cell%\""]),
         ("journal = \"journal-%cell%\"\n", ["run.journal", "\"journal-%cell%\""]),
         ("group = \"harvester-%cell%\"\n", ["run.group", "\"harvester-%cell%\""]),
@@ -226,7 +237,11 @@ fn what_two_cells_may_not_share_is_refused_with_the_next_step() {
 fn a_store_and_a_journal_are_for_the_accounts_that_they_were_made_for() {
     let server = RedisServer::start();
     let place = Folder::new(&server, CELLS);
-    add(&server, RESULT, &[("symbol", "ADAUSDT"), ("account", "A"), ("side", "BUY"), ("executedQty", "1"), ("orderId", "1")]);
+    add(
+        &server,
+        RESULT,
+        &[("symbol", "ADAUSDT"), ("account", "A"), ("side", "BUY"), ("executedQty", "1"), ("orderId", "1")],
+    );
     place.run_until_idle(&["--cell", "1", "--listen", ""]);
     let changed = CELLS.replace("shard = \"%cell%/2\"\ncells = 2\n", "accounts = [\"A\"]\n");
     std::fs::write(place.path().join("harvester.toml"), format!("{changed}{QUIET}")).expect("the settings");
@@ -235,7 +250,10 @@ fn a_store_and_a_journal_are_for_the_accounts_that_they_were_made_for() {
     let by_cell = "[run.accounts_by_cell]\n0 = [\"B\"]\n1 = [\"A\"]\n";
     let changed = CELLS.replace("shard = \"%cell%/2\"\ncells = 2\n", "") + by_cell;
     std::fs::write(place.path().join("harvester.toml"), format!("{changed}{QUIET}")).expect("the settings");
-    place.refused(&["--cell", "1"], &["journal-1", "cell 1 (shard 1/2)", "cell 1 (accounts A)", "a journal and a store of its own"]);
+    place.refused(
+        &["--cell", "1"],
+        &["journal-1", "cell 1 (shard 1/2)", "cell 1 (accounts A)", "a journal and a store of its own"],
+    );
     std::fs::rename(place.path().join("journal-1"), place.path().join("aside")).expect("the journal is moved");
     place.refused(&["--cell", "1"], &["store-1", "shard 1/2", "accounts A"]);
 }
@@ -258,12 +276,16 @@ fn the_same_account_in_two_cells_is_refused_and_the_other_is_named() {
     // One decision stream, other accounts.
     let three = Folder::new(&server, &settings("one", "\"main\"").replace("group = \"one\"", "group = \"three\""));
     three.refused(&[], &["the decision stream q:one.decision is led by a service of other accounts"]);
-    // A service of all accounts would act for them, too.
-    let all = settings("all", "").replace("accounts = []\n", "");
+    // Another cell without a list of its own would act for them, too.
+    let all = settings("all", "").replace("accounts = []\n", "cell = 7\n");
+    let all = all.replace("\"q:all.", "\"q:all-%cell%.").replace("[run]\n", "intent = \"q:%cell%.i\"\nplan = \"q:%cell%.p\"\n\
+        result = \"q:%cell%.r\"\nsnapshot = \"q:%cell%.s\"\n[run]\nstore = \"store-%cell%\"\njournal = \"journal-%cell%\"\n");
+    let all = all.replace("group = \"all\"", "group = \"all-%cell%\"");
     Folder::new(&server, &all).refused(&[], &["the cell of q:one.decision acts for main, sub as well"]);
     // Others go on beside it.
     Folder::new(&server, &settings("four", "\"other\"")).run_until_idle(&["--listen", ""]);
-    rustix::process::kill_process(rustix::process::Pid::from_child(&running), rustix::process::Signal::TERM).expect("it runs");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&running), rustix::process::Signal::TERM)
+        .expect("it runs");
     assert!(running.wait().expect("it ends").success(), "{}", one.log("log"));
     // It gave its claim back.
     assert_eq!(server.cli(&["EXISTS", "q:harvester.cells"]).trim(), "0");
@@ -274,13 +296,17 @@ fn the_same_account_in_two_cells_is_refused_and_the_other_is_named() {
 fn status_shows_the_cells_of_the_configuration() {
     let server = RedisServer::start();
     let port = free_port();
-    let place = Folder::new(&server, &CELLS.replace("cells = 2\n", &format!("cells = 2\nlisten = \"127.0.0.1:{port}+%cell%\"\n")));
+    let place = Folder::new(
+        &server,
+        &CELLS.replace("cells = 2\n", &format!("cells = 2\nlisten = \"127.0.0.1:{port}+%cell%\"\n")),
+    );
     let mut running = place.start("log", &["--cell", "0"]);
     until("the cell leads", || place.log("log").contains("is_leader=true"));
     let shown = run(&mut place.command(&["status", "--cells", "--json"]));
     assert_eq!(shown.code, Some(1), "{}", shown.log);
     let document: Value = serde_json::from_str(&shown.out).expect("a document");
-    let urls: Vec<&str> = document["services"].as_array().expect("services").iter().filter_map(|s| s["url"].as_str()).collect();
+    let urls: Vec<&str> =
+        document["services"].as_array().expect("services").iter().filter_map(|s| s["url"].as_str()).collect();
     let url = |n: u16| format!("http://127.0.0.1:{}", port + n);
     assert_eq!(urls, [url(1), url(0)], "the worst first");
     running.kill().expect("it runs");

@@ -40,6 +40,9 @@ pub fn checks(config: &Config, env_files: &[std::path::PathBuf]) -> Vec<Check> {
     if let Err(error) = config.live() {
         checks.push(Check::problem(AREA, "live mode", error.to_string(), "set it, or go back to mode = \"shadow\""));
     }
+    if let Err(error) = config.check_cell() {
+        checks.push(Check::problem(AREA, "cells", error.to_string(), "give each cell its own"));
+    }
     if let Err(error) = config.emit.signing_key().and_then(|_| config.emit.former_keys()) {
         checks.push(Check::problem(AREA, "signing key", error.to_string(), "make the file readable, or take it out"));
     }

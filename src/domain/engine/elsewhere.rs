@@ -4,22 +4,11 @@
 //! notes the orders and plans of all accounts and follows the same rule, so exactly one of them folds it.
 
 use super::Engine;
-use super::routes::{NoteKey, Noted, Routes, hash};
+use super::routes::{NoteKey, Noted, Routes, Turn, hash};
 use crate::domain::book::counters::Count;
 use crate::domain::event::ids::{AccountId, BookId, SymbolId};
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Entry, Event, Outcome, ResultFact};
-
-/// Who folds an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// This cell, as it is.
-    Ours,
-    /// This cell, as an entry of this account.
-    Of(AccountId),
-    /// Another cell, or none.
-    NotOurs,
-}
 
 /// What an entry names of its order.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +83,9 @@ impl Engine {
                 let order_id = order.order_id.as_deref();
                 self.turn_by_order(&named(order_id), entry, false, order_id.is_some())
             }
-            Outcome::Refused { order, .. } => self.turn_by_order(&named(order.order_id.as_deref()), entry, false, false),
+            Outcome::Refused { order, .. } => {
+                self.turn_by_order(&named(order.order_id.as_deref()), entry, false, false)
+            }
         }
     }
 
@@ -161,7 +152,8 @@ impl Engine {
         let name = self.slots[symbol].symbol.name.clone();
         let now_ms = entry.id.ms;
         let order = |id: Option<&str>| id.map(|id| (Noted::Order, hash(&name, id), account));
-        let plan_of_order = |id: &Option<Box<str>>| id.as_deref().map(|id| (Noted::PlanOfOrder, hash(&name, id), account));
+        let plan_of_order =
+            |id: &Option<Box<str>>| id.as_deref().map(|id| (Noted::PlanOfOrder, hash(&name, id), account));
         match event {
             Event::Plan(plan) => {
                 let key = (Noted::Plan, hash(&name, &plan.plan_id), account);

@@ -1,4 +1,5 @@
-//! Which account an order or a plan belongs to, noted in a few bytes each, for accounts of this cell and of others.
+//! Which account an order or a plan belongs to, noted in a few bytes each, for accounts of this cell and of others; and who
+//! folds an entry.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,17 @@ use crate::domain::event::ids::AccountId;
 
 /// Notes after which all that are too old are forgotten. [1]
 const NOTES_PER_SWEEP: u32 = 4096;
+
+/// Who folds an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// This cell, as it is.
+    Ours,
+    /// This cell, as an entry of this account.
+    Of(AccountId),
+    /// Another cell, or none.
+    NotOurs,
+}
 
 /// What is noted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

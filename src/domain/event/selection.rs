@@ -96,10 +96,12 @@ impl Selection {
 
     /// Returns what both could read, in words; `None` if no account can be in both.
     pub fn shared_with(&self, other: &Self) -> Option<String> {
-        let named = |name: &str| if name.is_empty() { "the account without a name".to_owned() } else { name.to_owned() };
+        let named =
+            |name: &str| if name.is_empty() { "the account without a name".to_owned() } else { name.to_owned() };
         match (self, other) {
             (Self::Listed(names), of) | (of, Self::Listed(names)) => {
-                let shared: Vec<String> = names.iter().filter(|name| of.contains(name)).map(|name| named(name)).collect();
+                let shared: Vec<String> =
+                    names.iter().filter(|name| of.contains(name)).map(|name| named(name)).collect();
                 (!shared.is_empty()).then(|| shared.join(", "))
             }
             (Self::Shard(a), Self::Shard(b)) => a.meets(*b).then(|| format!("accounts of the shards {a} and {b}")),

@@ -15,8 +15,8 @@ use crate::domain::book::position::Position;
 use crate::domain::book::rung::{DecisionRecord, OutcomeKind};
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
-use crate::drive::{projection, scope};
 use crate::drive::stop::Stop;
+use crate::drive::{projection, scope};
 use crate::shell::history::{History, Input, Options};
 
 /// Explains a decision that the rules make, or that the history has.

@@ -22,8 +22,7 @@ impl OwnClaim {
     /// Returns the claim of a cell; `None` for a service that reads all accounts, which claims nothing.
     pub fn of(config: &Config) -> Option<Self> {
         let selection = config.streams.selection().clone();
-        let claim =
-            Claim { decisions: decisions_of(&config.streams), text: scope::selection_text(&selection) };
+        let claim = Claim { decisions: decisions_of(&config.streams), text: scope::selection_text(&selection) };
         (!selection.is_all()).then_some(Self { claim, selection })
     }
 
@@ -46,10 +45,13 @@ fn decisions_of(streams: &Streams) -> String {
     decisions.map_or(StreamKind::Decision.default_stream(), |(_, stream)| &stream.name).to_owned()
 }
 
-/// Checks that no cell at work acts for an account of this service. The other one is named.
+/// Checks that no cell at work acts for an account of this cell. The other one is named. A service that is no cell and reads
+/// all accounts asks for nothing.
 pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
     let (own, selection) = (decisions_of(&config.streams), config.streams.selection());
-    let is_everything = selection.is_all();
+    if config.scope().is_everything() {
+        return Ok(());
+    }
     let cells = 0..config.cells().unwrap_or(0).min(LOOKED_UP_MAX);
     let others = cells.filter(|cell| Some(*cell) != config.run.cell);
     let others = others.filter_map(|cell| Some(decisions_of(&config.for_cell(cell).ok()?.streams)));
@@ -65,7 +67,7 @@ pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
             Ok(claims) => claims,
             Err(error) if error.is_unreachable() => return Err(error.into()),
             // In a cluster the cells of other slots are on other servers; the configuration was compared with theirs.
-            Err(error) if is_everything || decisions != own => {
+            Err(error) if decisions != own => {
                 tracing::debug!(%error, "the claims of other cells cannot be read here");
                 continue;
             }

@@ -219,8 +219,12 @@ fn serve(
     let store = Arc::new(Mutex::new(store));
     let (shared, to_loop) = (Arc::clone(&store), send_event.clone());
     let threads = DiskThreads {
-        journal: spawn(&named_for(config, "journal"), move || disk::keep_journal(journal, &journal_orders, &send_event))?,
-        checkpoints: spawn(&named_for(config, "checkpoint"), move || disk::keep_checkpoints(&shared, &checkpoint_orders, &to_loop))?,
+        journal: spawn(&named_for(config, "journal"), move || {
+            disk::keep_journal(journal, &journal_orders, &send_event)
+        })?,
+        checkpoints: spawn(&named_for(config, "checkpoint"), move || {
+            disk::keep_checkpoints(&shared, &checkpoint_orders, &to_loop)
+        })?,
     };
     let (lacking, lacking_seen) = watch::channel(Lacking::default());
     let (fetched, fetched_seen) = watch::channel(Fetched::default());

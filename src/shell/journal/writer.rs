@@ -128,7 +128,8 @@ impl Journal {
             true => folder::files(path)?.pop().map(|(_, path)| path),
             false => Some(path.to_owned()),
         };
-        let is_journal = |path: &Path| path.file_name().and_then(|name| name.to_str()).and_then(first_of_name).is_some();
+        let is_journal =
+            |path: &Path| path.file_name().and_then(|name| name.to_str()).and_then(first_of_name).is_some();
         let Some(path) = newest.filter(|path| is_journal(path)) else { return Ok(None) };
         match Headed::open(&path, false) {
             Ok(headed) => headed.scope(),
@@ -273,7 +274,12 @@ impl Journal {
                 Some(growing) => growing,
                 none => {
                     self.day = ms / DAY_MS;
-                    none.insert(Growing::create(&self.dir, self.chain.position(), self.chain.seal(), self.scope.as_deref())?)
+                    none.insert(Growing::create(
+                        &self.dir,
+                        self.chain.position(),
+                        self.chain.seal(),
+                        self.scope.as_deref(),
+                    )?)
                 }
             };
             self.waiting.hand_over(self.day, growing)?;
