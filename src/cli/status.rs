@@ -108,7 +108,8 @@ async fn report_of(url: &str) -> anyhow::Result<Report> {
 
 /// Prints the report for people.
 pub fn print(report: &Report, concerns: &[Concern], screen: &mut Screen<'_>) -> anyhow::Result<()> {
-    screen.heading(&format!("{}  {} for {}", report.build, report.role.name(), span(report.uptime_ms)))?;
+    let cell = report.cell.as_ref().map_or_else(String::new, |cell| format!("  {cell}"));
+    screen.heading(&format!("{}  {} for {}{cell}", report.build, report.role.name(), span(report.uptime_ms)))?;
     if concerns.is_empty() {
         screen.line("Nothing needs anyone.")?;
     } else {
@@ -216,6 +217,9 @@ fn entries(report: &Report) -> String {
     );
     if let Some(late) = totals.counts.get("late_order") {
         says.push_str(&format!("; {late} in late order"));
+    }
+    if let Some(others) = totals.counts.get("other_cells") {
+        says.push_str(&format!("; {others} of accounts of other cells"));
     }
     says
 }

@@ -176,13 +176,14 @@ pub(super) fn read(sheet: &mut Sheet<'_>, cell: Option<u32>) -> Result<(Run, Sel
     Ok((run, selection))
 }
 
+const WANTED: &str = "want accounts: 1 to 64 letters, digits, _, - and ., or (none) for the account without a name";
+
 /// Reads the accounts whose entries are read, and all names of accounts that these settings have.
 fn selection(table: &mut Table<'_, '_>, cell: Option<u32>) -> Result<(Selection, Vec<String>), ConfigError> {
     let listed = table.texts("accounts", &[])?;
     let shard = table.text("shard", None, "")?;
     let by_cell = table.lists_by_number("accounts_by_cell")?;
     let is_name = |name: &String| is_account_name(name) || name == NO_NAME;
-    const WANTED: &str = "want accounts: 1 to 64 letters, digits, _, - and ., or (none) for the account without a name";
     if let Some(wrong) = listed.iter().find(|name| !is_name(name)) {
         return Err(table.refused("accounts", &format!("{WANTED}, not {wrong:?}")));
     }

@@ -95,6 +95,7 @@ impl Publisher {
             settings_hash: config.hash(),
             group: config.run.group.clone(),
             consumer: config.run.consumer.clone(),
+            cell: Some(config.scope()).filter(|scope| !scope.is_everything()).map(|scope| scope.to_string()),
             policy: report::PolicyReport {
                 mode_configured: config.policy.mode.name().to_owned(),
                 ..report::PolicyReport::default()
