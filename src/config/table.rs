@@ -283,9 +283,9 @@ impl<'a> Table<'_, 'a> {
     /// Records the number of the cell, which was read before all tables: it is in the names of all others.
     pub(super) fn cell(&mut self, key: &'static str, cell: Option<u32>) {
         let origin = match self.given(key, Some("HARVEST_CELL")) {
-            _ if cell.is_none() => Origin::Default,
             Some(given) => given.origin,
-            None => Origin::Flag,
+            None if cell.is_some() => Origin::Flag,
+            None => Origin::Default,
         };
         self.note(key, cell.map_or_else(|| Value::from(""), Value::from), origin);
     }
