@@ -30,7 +30,9 @@ fn a_journal_states_what_its_service_reads_and_goes_on_for_nothing_else() {
     assert_eq!(Journal::scope_of(folder.path()).expect("it reads"), Some(shard(3)), "while it is open, too");
     // As a crash leaves it.
     drop(journal);
-    for other in [shard(4), of(Some(4), Selection::Shard(Shard { index: 3, of: 16 })), of(Some(3), Selection::listed(["a"]))] {
+    for other in
+        [shard(4), of(Some(4), Selection::Shard(Shard { index: 3, of: 16 })), of(Some(3), Selection::listed(["a"]))]
+    {
         let error = open(&other).err().expect("it is refused").to_string();
         assert!(error.contains("is of cell 3 (shard 3/16)") && error.contains("of its own"), "{error}");
     }
