@@ -90,6 +90,19 @@ pub fn read_selection(text: &str) -> Result<Selection, String> {
     selection_of(&serde_json::from_str(text).map_err(|error| error.to_string())?)
 }
 
+/// Returns the text of a claim: the selection of a cell, and its consumer group.
+pub fn claim_text(selection: &Selection, group: &str) -> String {
+    let mut claim = selection_document(selection);
+    claim.insert("group".to_owned(), group.into());
+    Value::from(claim).to_string()
+}
+
+/// Returns the consumer group of a claim.
+pub fn group_of_claim(text: &str) -> Option<String> {
+    let claim: Value = serde_json::from_str(text).ok()?;
+    claim.get("group")?.as_str().map(str::to_owned)
+}
+
 fn selection_document(selection: &Selection) -> serde_json::Map<String, Value> {
     let name = |name: &str| if name.is_empty() { NO_NAME.to_owned() } else { name.to_owned() };
     let document = match selection {

@@ -282,6 +282,10 @@ fn the_same_account_in_two_cells_is_refused_and_the_other_is_named() {
         result = \"q:%cell%.r\"\nsnapshot = \"q:%cell%.s\"\n[run]\nstore = \"store-%cell%\"\njournal = \"journal-%cell%\"\n");
     let all = all.replace("group = \"all\"", "group = \"all-%cell%\"");
     Folder::new(&server, &all).refused(&[], &["the cell of q:one.decision acts for main, sub as well"]);
+    // In one consumer group each would get a part of the results.
+    let five = settings("five", "\"third\"").replace("group = \"five\"", "group = \"one\"");
+    Folder::new(&server, &five)
+        .refused(&[], &["the cell of q:one.decision reads in the consumer group \"one\"", "run.group"]);
     // Others go on beside it.
     Folder::new(&server, &settings("four", "\"other\"")).run_until_idle(&["--listen", ""]);
     rustix::process::kill_process(rustix::process::Pid::from_child(&running), rustix::process::Signal::TERM)

@@ -22,7 +22,8 @@ impl OwnClaim {
     /// Returns the claim of a cell; `None` for a service that reads all accounts, which claims nothing.
     pub fn of(config: &Config) -> Option<Self> {
         let selection = config.streams.selection().clone();
-        let claim = Claim { decisions: decisions_of(&config.streams), text: scope::selection_text(&selection) };
+        let text = scope::claim_text(&selection, &config.run.group);
+        let claim = Claim { decisions: decisions_of(&config.streams), text };
         (!selection.is_all()).then_some(Self { claim, selection })
     }
 
@@ -75,7 +76,8 @@ pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
         };
         for other in claims {
             if other.decisions == own {
-                if other.text != scope::selection_text(selection) {
+                let is_same = scope::read_selection(&other.text).is_ok_and(|of_other| of_other == *selection);
+                if !is_same {
                     bail!(
                         "the decision stream {own} is led by a service of other accounts ({}), and this one reads {selection}: stop \
                          that one, or give this one a decision stream of its own",
@@ -87,6 +89,13 @@ pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
                     "the cell of {} acts for {both} as well: both would send orders. Stop it, or take the accounts out of \
                      run.accounts or run.shard of one of the two",
                     other.decisions
+                );
+            } else if scope::group_of_claim(&other.text).as_ref() == Some(&config.run.group) {
+                bail!(
+                    "the cell of {} reads in the consumer group {:?}, too: each would get a part of the entries of a shared stream. \
+                     Give this one a run.group of its own",
+                    other.decisions,
+                    config.run.group
                 );
             }
         }
