@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Parser as _;
 use harvester::cli::{self, Cli, Command};
 use harvester::codec::shown::shown;
@@ -99,10 +100,18 @@ fn trace(level: LevelFilter) {
 }
 
 fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
+    let cell = match (&cli.command, cli.cell) {
+        (Command::Run(_), cells) => cells.map(|cells| cells.first),
+        (Command::Status(args), cells) if args.is_of_cells() => Some(cells.map_or(0, |cells| cells.first)),
+        (_, Some(cells)) if !cells.is_one() => {
+            bail!("--cell {cells}: only `run` and `status --cells` take several cells")
+        }
+        (_, cells) => cells.map(|cells| cells.first),
+    };
     // Who looks for faults finds those of the configuration, too.
     let (config, refused) = match &cli.command {
-        Command::Doctor(_) => Config::load_partly(cli.config.as_deref()),
-        _ => (Config::load(cli.config.as_deref())?, Vec::new()),
+        Command::Doctor(_) => Config::load_partly(cli.config.as_deref(), cell),
+        _ => (Config::load(cli.config.as_deref(), cell)?, Vec::new()),
     };
     trace(config.log_level);
     for warning in &config.warnings {
@@ -124,13 +133,13 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
             };
             cli::replay::run(&request, &config, decisions.as_deref(), json, out)
         }
-        Command::Run(args) => service::run::run(&args, &config),
+        Command::Run(args) => service::run::run(&args, &config, cli.cell),
         Command::Record(args) => cli::record::run(&args, &config),
         Command::Import { histories, redis, skip_bad_lines, json } => {
             cli::import::run(&cli::import::Request { histories, redis, skip_bad_lines, json }, &config, out)
         }
         Command::Positions(args) => cli::positions::execute(&args, &config, out),
-        Command::Status(args) => cli::status::run(&args, &config, out),
+        Command::Status(args) => cli::status::run(&args, &config, cli.cell, out),
         Command::Config(args) => cli::config::run(&args, &config, out),
         Command::Backfill(args) => cli::backfill::run(&args, &config, out),
         Command::Chart(command) => cli::chart::run(&command, &config),

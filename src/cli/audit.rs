@@ -20,6 +20,8 @@ use crate::domain::event::ids::EntryId;
 use crate::drive::film::Origin;
 use crate::drive::keys;
 use crate::drive::pipeline::single_pass_or_restart;
+use crate::drive::scope;
+use crate::shell::history::Input;
 use crate::shell::terminal::Screen;
 
 mod coverage;
@@ -50,6 +52,9 @@ pub struct Args {
     /// Stop after this: an entry id, ISO-8601, a time of day in UTC (02:07), or 90m ago
     #[arg(long, value_name = "ID|TIME")]
     until: Option<String>,
+    /// Only the findings about decisions of this account; "" is the account without a name. The fold sees everything
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
     /// Verify chain and signatures alone, without a history
     #[arg(long)]
     chain_only: bool,
@@ -76,6 +81,7 @@ impl Args {
             from,
             since: None,
             until: None,
+            account: None,
             chain_only: false,
             key_file: None,
             anchor: Vec::new(),
@@ -113,7 +119,10 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     if let Some(Command::Anchor { from }) = &args.command {
         return anchor(from, config, out);
     }
-    let report = judged(args, config)?;
+    let mut report = judged(args, config)?;
+    if let Some(account) = &args.account {
+        report.keep_account(account);
+    }
     if let Some(path) = &args.html {
         let audited = Audited { verdict: report.verdict().name().to_owned(), text: text_of(&report)? };
         let page = console::audit_file(&audited, &args.from.named())?;
@@ -159,6 +168,8 @@ fn judged(args: &Args, config: &Config) -> anyhow::Result<Report> {
     };
     let anchors = args.anchor.iter().map(anchors).collect::<anyhow::Result<Vec<_>>>()?.concat();
     let sources = Sources::gather(&args.from, config, args.chain_only)?;
+    let inputs: Vec<Input> = sources.histories.iter().cloned().map(Input::from).collect();
+    let config = &*scope::over(config, &inputs)?;
     let end_ms = || sources.end_ms(config);
     let since = args.since.as_deref().map(|text| moment::since("--since", text, end_ms)).transpose()?;
     let until = args.until.as_deref().map(|text| moment::until("--until", text, end_ms)).transpose()?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::config::Cells;
 use crate::service;
 
 /// The commands by what a person wants. Each command is in exactly one group; a test keeps it.
@@ -28,6 +29,9 @@ pub struct Cli {
     /// Configuration file (TOML); variables of the environment override it
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Number of the cell, for `%cell%` in the configuration; `run` takes several in one process, as 0..15
+    #[arg(long, global = true, value_name = "N|N..M")]
+    pub cell: Option<Cells>,
     #[command(subcommand)]
     pub command: Command,
 }

@@ -14,6 +14,7 @@ use crate::codec::fields::{self, FieldDifference};
 use crate::codec::plural::plural;
 use crate::codec::policy::knowing;
 use crate::config::Config;
+use crate::domain::book::state::account_of_position;
 use crate::domain::engine::{Decisions, Engine};
 use crate::shell::terminal::{Screen, Tone};
 
@@ -42,6 +43,9 @@ pub struct Args {
     /// Ignore decisions in the histories: derive all of them anew
     #[arg(long)]
     derive: bool,
+    /// Only the fields of this account; "" is the account without a name. The fold sees everything
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
     /// One JSON document
     #[arg(long)]
     json: bool,
@@ -58,6 +62,9 @@ struct Difference {
     decisions: Option<DecisionIds>,
     /// The fields that differ at the end.
     fields: Vec<FieldDifference>,
+    /// Only the fields of an account count.
+    #[serde(skip)]
+    is_of_account: bool,
 }
 
 #[derive(Serialize)]
@@ -89,7 +96,8 @@ struct DecisionIds {
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let other = match &args.policy {
         Some(file) => {
-            let read = Config::load(Some(file)).with_context(|| format!("the policy of {}", file.display()))?;
+            let read = Config::load(Some(file), config.run.cell)
+                .with_context(|| format!("the policy of {}", file.display()))?;
             Config { policy: knowing(read.policy, config.account_names()), ..config.clone() }
         }
         None => config.clone(),
@@ -97,7 +105,10 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     let decisions = if args.derive { Decisions::Derived } else { Decisions::Recorded };
     let a = Side::open(&args.a, config, decisions)?;
     let b = Side::open(&args.b, &other, decisions)?;
-    let difference = compare(&args.a, a, &args.b, b)?;
+    let mut difference = compare(&args.a, a, &args.b, b)?;
+    if let Some(account) = &args.account {
+        difference.keep_account(account);
+    }
     if args.json {
         let verdict = if difference.is_none() { "same" } else { "differ" };
         let fields_differing = difference.fields.len();
@@ -131,7 +142,7 @@ fn compare(a_path: &Path, a: Side, b_path: &Path, b: Side) -> anyhow::Result<Dif
         Some((first, entries, of_a, of_b)) => (first, Some(entries), Some(DecisionIds::of(&of_a, &of_b))),
         None => (None, None, None),
     };
-    Ok(Difference { a, b, first, entries, decisions, fields })
+    Ok(Difference { a, b, first, entries, decisions, fields, is_of_account: false })
 }
 
 /// Returns all fields that differ, in the order of their symbols.
@@ -156,7 +167,19 @@ impl DecisionIds {
 }
 
 impl Difference {
+    /// Leaves out what does not belong to an account: fields of other accounts and of none, checksums, entries, decisions.
+    fn keep_account(&mut self, account: &str) {
+        let is_of = |of: &str| of != fields::WHOLE && account_of_position(of) == account;
+        self.fields.retain(|field| is_of(&field.of));
+        self.first = self.first.take().filter(|first| is_of(first.of()));
+        (self.entries, self.decisions) = (None, None);
+        self.is_of_account = true;
+    }
+
     fn is_none(&self) -> bool {
+        if self.is_of_account {
+            return self.first.is_none() && self.fields.is_empty();
+        }
         let decisions = self.decisions.as_ref();
         self.a.checksum == self.b.checksum
             && self.first.is_none()
@@ -168,7 +191,7 @@ impl Difference {
     /// Returns the sentence about the two states at their ends: how many fields differ, and what they belong to.
     fn at_the_end(&self) -> String {
         if self.fields.is_empty() {
-            return if self.a.checksum == self.b.checksum {
+            return if self.a.checksum == self.b.checksum || self.is_of_account {
                 "At the end the states are the same".to_owned()
             } else {
                 "At the end no field differs, but the checksums do: in what is remembered for later entries".to_owned()
@@ -251,7 +274,7 @@ mod tests {
         };
         let fields = owners.iter().map(field).collect();
         let (a, b) = (state("a"), state(checksum_b));
-        Difference { a, b, first: None, entries: None, decisions: None, fields }.at_the_end()
+        Difference { a, b, first: None, entries: None, decisions: None, fields, is_of_account: false }.at_the_end()
     }
 
     #[test]

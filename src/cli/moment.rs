@@ -5,6 +5,7 @@ use anyhow::{Context as _, bail};
 use crate::codec::moment::Moment;
 use crate::config::Config;
 use crate::domain::event::ids::EntryId;
+use crate::drive::scope;
 use crate::shell::history::{History, Input, Options};
 
 /// Returns the first entry of a range that begins at the value of an option.
@@ -38,6 +39,7 @@ pub fn end_of(inputs: &[Input], config: &Config, options: Options) -> anyhow::Re
     if inputs.contains(&Input::Stdin) {
         bail!("standard input can be read once only: give an entry id or a time with its date");
     }
+    let config = &*scope::over(config, inputs)?;
     let history = History::open(inputs, &config.streams, options)?;
     Ok(history.last().context("the history holds no entry: give an entry id or a time with its date")?.ms)
 }

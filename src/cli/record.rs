@@ -42,7 +42,8 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let config = args.flags.over(config)?;
     let until_idle = args.until_idle;
     close_to_others(&config.run.journal);
-    let mut journal = Journal::open(&config.run.journal, Limits { rotate_bytes: config.journal.rotate_bytes })?;
+    let limits = Limits { rotate_bytes: config.journal.rotate_bytes };
+    let mut journal = Journal::open(&config.run.journal, limits)?.with_scope(&config.scope())?;
     let held = held(&journal)?;
     let begin_at = |(last, seen): &(EntryId, u64)| (*last, StreamPosition { seen: *seen, added: 0 });
     let positions = config.streams.iter().map(|(_, stream)| held.get(&stream.name).map(begin_at)).collect();

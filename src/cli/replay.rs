@@ -17,6 +17,7 @@ use crate::domain::event::ids::{EntryId, SortKey};
 use crate::drive::commits::decision_line;
 use crate::drive::pipeline::single_pass_or_restart;
 use crate::drive::projection::Projection;
+use crate::drive::scope;
 use crate::shell::history::{Extent, History, HistoryError, Input, Options};
 use crate::shell::terminal::{Progress, Screen};
 
@@ -58,6 +59,7 @@ pub struct Replayed {
 pub fn replay(request: &Request, config: &Config, decisions: &mut dyn DecisionSink) -> anyhow::Result<Replayed> {
     let began = Instant::now();
     let inputs: Vec<Input> = request.histories.iter().cloned().map(Input::from).collect();
+    let config = &*scope::over(config, &inputs)?;
     let span = Span::of(request, &inputs, config)?;
     let options = Options { skip_bad_lines: request.skip_bad_lines, until: span.until, ..Options::default() };
     let may_start_over = decisions.may_start_over() && !request.rebuild && request.snapshot_every.is_none();

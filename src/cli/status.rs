@@ -10,7 +10,7 @@ use super::exit_code::Found;
 use super::json;
 use crate::codec::plural::plural;
 use crate::codec::time::span;
-use crate::config::Config;
+use crate::config::{Cells, Config};
 use crate::service::report::{Concern, GapProof, InputReport, Report, Role, concerns};
 use crate::shell::terminal::{Screen, Tone};
 use crate::shell::web;
@@ -23,15 +23,26 @@ const ACCOUNTS_SHOWN_MAX: usize = 10;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples: harvester status --url http://127.0.0.1:9464
           harvester status --url http://10.0.0.1:9464 --url http://10.0.0.2:9464
+          harvester status --cells
 Exit code 1 if something needs a person, 3 if there is no service. Of several services, one that does not answer needs a
 person.")]
 pub struct Args {
     /// Address of the service; else that of [run] listen. Given several times, all services are shown, the worst first
     #[arg(long, value_name = "URL")]
     url: Vec<String>,
+    /// All cells of the configuration: those of --cell 0..15, else as many as run.cells or run.shard states
+    #[arg(long, conflicts_with = "url")]
+    cells: bool,
     /// One JSON document
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    /// Returns true if the services of all cells are asked.
+    pub fn is_of_cells(&self) -> bool {
+        self.cells
+    }
 }
 
 #[derive(Serialize)]
@@ -42,7 +53,10 @@ struct Document<'a> {
 }
 
 /// Runs the command. Fails with [`Found`] if something needs an operator.
-pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+pub fn run(args: &Args, config: &Config, cells: Option<Cells>, out: &mut dyn Write) -> anyhow::Result<()> {
+    if args.cells {
+        return several::run(&urls_of_cells(config, cells)?, args.json, out);
+    }
     let url = match (&args.url[..], config.run.listen) {
         ([url], _) => url.clone(),
         ([], Some(address)) => format!("http://{address}"),
@@ -64,6 +78,28 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     }
 }
 
+/// Returns the addresses of the services of cells, as the configuration gives them.
+fn urls_of_cells(config: &Config, cells: Option<Cells>) -> anyhow::Result<Vec<String>> {
+    let stated = config.cells().map(|count| Cells { first: 0, last: count - 1 });
+    let Some(cells) = cells.or(stated) else {
+        bail!("the configuration does not state how many cells there are: set run.cells, or give --cell 0..15");
+    };
+    let mut urls: Vec<String> = Vec::new();
+    for cell in cells.iter() {
+        let of_cell = config.for_cell(cell)?;
+        let Some(address) = of_cell.run.listen else { bail!("run.listen is empty for cell {cell}: give --url URL") };
+        let url = format!("http://{address}");
+        if urls.contains(&url) {
+            bail!(
+                "run.listen gives {url} to several cells: write the cell into it, as \"127.0.0.1:9464+%cell%\", or give --url URL \
+                 for each"
+            );
+        }
+        urls.push(url);
+    }
+    Ok(urls)
+}
+
 async fn report_of(url: &str) -> anyhow::Result<Report> {
     let body = web::get(url, "/status").await?;
     serde_json::from_str(&body).with_context(|| {
@@ -73,7 +109,8 @@ async fn report_of(url: &str) -> anyhow::Result<Report> {
 
 /// Prints the report for people.
 pub fn print(report: &Report, concerns: &[Concern], screen: &mut Screen<'_>) -> anyhow::Result<()> {
-    screen.heading(&format!("{}  {} for {}", report.build, report.role.name(), span(report.uptime_ms)))?;
+    let cell = report.cell.as_ref().map_or_else(String::new, |cell| format!("  {cell}"));
+    screen.heading(&format!("{}  {} for {}{cell}", report.build, report.role.name(), span(report.uptime_ms)))?;
     if concerns.is_empty() {
         screen.line("Nothing needs anyone.")?;
     } else {
@@ -181,6 +218,9 @@ fn entries(report: &Report) -> String {
     );
     if let Some(late) = totals.counts.get("late_order") {
         says.push_str(&format!("; {late} in late order"));
+    }
+    if let Some(others) = totals.counts.get("other_cells") {
+        says.push_str(&format!("; {others} of accounts of other cells"));
     }
     says
 }

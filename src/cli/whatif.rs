@@ -34,6 +34,9 @@ pub struct Args {
     /// Skip and count lines that are not entries, instead of stopping at them
     #[arg(long)]
     skip_bad_lines: bool,
+    /// Only the decisions of this account; "" is the account without a name. The fold sees everything
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
     /// Write every decision of every policy as a table
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
@@ -47,7 +50,10 @@ pub struct Args {
 
 pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     let policies = args.policy.iter().map(|path| named(path)).collect::<anyhow::Result<Vec<_>>>()?;
-    let compared = whatif::fold_all(&args.histories, policies, args.skip_bad_lines, config, &Stop::never())?;
+    let mut compared = whatif::fold_all(&args.histories, policies, args.skip_bad_lines, config, &Stop::never())?;
+    if let Some(account) = &args.account {
+        compared.keep_account(account);
+    }
     if let Some(path) = &args.csv {
         report::write_csv(&compared, path)?;
     }

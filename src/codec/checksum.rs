@@ -103,6 +103,14 @@ pub fn state_checksum(engine: &Engine) -> [u8; 32] {
             part(encode(&(&accounts.get(known.plan.account).name, known.plan.position_side)));
         }
     }
+    // Only a cell that does not read all accounts has any.
+    let notes = engine.routes().notes(now_ms);
+    let mut notes: Vec<_> =
+        notes.map(|((noted, hash, account), ms)| (noted as u8, hash, &accounts.get(account).name, ms)).collect();
+    notes.sort();
+    for note in notes {
+        part(encode(&note));
+    }
     hashed.finalize().into()
 }
 

@@ -2,13 +2,17 @@
 //!
 //! A file has three parts, which every zstd reader takes as one stream of history lines:
 //!
-//! 1. a skippable frame, the *head*: first position, seal of the file before, and two slots for the last commits;
+//! 1. a skippable frame, the *head*: first position, seal of the file before, and two slots for the last commits; in
+//!    version 2 a second skippable frame follows, the *scope*, which states what the service reads;
 //! 2. one frame of lines, flushed at each commit;
 //! 3. once the file is closed, a skippable frame, the *foot*: first position, count, SHA-256 of all bytes before it,
 //!    and the seal of the file before. Its last 32 bytes are the file's own seal, which the next file repeats.
 //!
 //! While a file is open, its head contains the length and the digest of the last commits. They are written in turn into
 //! two slots, so that one of them is complete after a loss of power. In a closed file both are zero.
+//!
+//! A service that reads everything writes version 1, in which nothing is stated. The digests cover the scope as they
+//! cover the lines.
 
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
@@ -31,8 +35,16 @@ const COMMITS_AT: usize = HEAD_BYTES - 2 * COMMIT_BYTES;
 /// Two of the sixteen magic numbers of skippable zstd frames.
 const HEAD_MAGIC: u32 = 0x184D_2A5A;
 const FOOT_MAGIC: u32 = 0x184D_2A5B;
+const SCOPE_MAGIC: u32 = 0x184D_2A5C;
 const HEAD_TAG: &[u8; 16] = b"harvest journal1";
+/// The tag of a head that a scope follows. An older program refuses the file, instead of reading everything in it.
+const SCOPED_TAG: &[u8; 16] = b"harvest journal2";
 const FOOT_TAG: &[u8; 16] = b"harvest closing1";
+
+/// Length and check of a scope, around its text. [byte]
+const SCOPE_FRAME_BYTES: usize = 8 + 32;
+/// Largest scope: a text of many accounts and streams. [byte]
+pub const SCOPE_BYTES_MAX: usize = 16 << 20;
 
 const NAME_PREFIX: &str = "journal-";
 const NAME_SUFFIX: &str = ".jsonl.zst";
@@ -60,6 +72,8 @@ pub enum Fault {
     NoHead,
     #[error("the head of the file is damaged")]
     Head,
+    #[error("the part of the head that states which accounts are read is damaged")]
+    Scope,
     #[error("the file is not closed by a foot")]
     NoFoot,
     #[error("the foot of the file is damaged")]
@@ -88,6 +102,8 @@ pub struct Head {
     pub previous: Digest,
     /// The last two commits while the file is open, in any order.
     pub commits: Option<[Commit; 2]>,
+    /// A scope follows the head.
+    pub is_scoped: bool,
 }
 
 impl Head {
@@ -95,7 +111,7 @@ impl Head {
         let mut bytes = Vec::with_capacity(HEAD_BYTES);
         bytes.extend(HEAD_MAGIC.to_le_bytes());
         bytes.extend((HEAD_BYTES as u32 - 8).to_le_bytes());
-        bytes.extend(HEAD_TAG);
+        bytes.extend(if self.is_scoped { SCOPED_TAG } else { HEAD_TAG });
         bytes.extend(self.first.to_le_bytes());
         bytes.extend(self.previous);
         match &self.commits {
@@ -107,7 +123,8 @@ impl Head {
 
     /// Reads a head. Errors if its own check shows damage.
     pub fn read(bytes: &[u8; HEAD_BYTES]) -> Result<Self, Fault> {
-        let mut head = Self { first: number(bytes, 24), previous: array(bytes, 32), commits: None };
+        let is_scoped = bytes[8..8 + SCOPED_TAG.len()] == *SCOPED_TAG;
+        let mut head = Self { first: number(bytes, 24), previous: array(bytes, 32), commits: None, is_scoped };
         let is_head = bytes[..8 + HEAD_TAG.len()] == head.bytes()[..8 + HEAD_TAG.len()];
         if !is_head {
             return Err(Fault::NoHead);
@@ -149,6 +166,31 @@ impl Head {
         bytes.extend(check);
         array(&bytes, 0)
     }
+}
+
+/// Returns the frame that states what a service reads. It follows the head.
+pub fn scope_frame(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(SCOPE_FRAME_BYTES + text.len());
+    bytes.extend(SCOPE_MAGIC.to_le_bytes());
+    bytes.extend(((text.len() + 32) as u32).to_le_bytes());
+    bytes.extend(text.as_bytes());
+    bytes.extend(Sha256::digest(text.as_bytes()));
+    bytes
+}
+
+/// Returns the length of the frame whose first bytes these are. [byte]
+pub fn scope_frame_bytes(start: &[u8; 8]) -> Result<usize, Fault> {
+    let word = |at: usize| u32::from_le_bytes(array(start, at));
+    let len = word(4) as usize;
+    let is_scope = word(0) == SCOPE_MAGIC && (32..=SCOPE_BYTES_MAX).contains(&len);
+    if is_scope { Ok(8 + len) } else { Err(Fault::Scope) }
+}
+
+/// Reads a whole frame of [`scope_frame`]. Errors if its own check shows damage.
+pub fn read_scope(frame: &[u8]) -> Result<String, Fault> {
+    let text = frame.get(8..frame.len().saturating_sub(32)).ok_or(Fault::Scope)?;
+    let text = std::str::from_utf8(text).map_err(|_| Fault::Scope)?;
+    if scope_frame(text) == frame { Ok(text.to_owned()) } else { Err(Fault::Scope) }
 }
 
 /// The end of a closed file.
@@ -245,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_flipped_bit_of_an_open_head_is_seen() {
-        let head = Head { first: 12, previous: [5; 32], commits: Some([commit(300), commit(400)]) };
+        let head = Head { first: 12, previous: [5; 32], commits: Some([commit(300), commit(400)]), is_scoped: false };
         let bytes = head.bytes();
         assert_eq!(Head::read(&bytes), Ok(head));
         for at in 0..HEAD_BYTES {
@@ -257,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_closed_head_has_no_commits_and_the_same_length() {
-        let head = Head { first: 12, previous: [5; 32], commits: None };
+        let head = Head { first: 12, previous: [5; 32], commits: None, is_scoped: false };
         assert_eq!(Head::read(&head.bytes()), Ok(head));
         let mut changed = head.bytes();
         changed[HEAD_BYTES - 1] = 1;
@@ -265,8 +307,22 @@ mod tests {
     }
 
     #[test]
+    fn a_flipped_bit_of_a_scope_is_seen() {
+        let head = Head { first: 12, previous: [5; 32], commits: Some([commit(300), commit(400)]), is_scoped: true };
+        assert_eq!(Head::read(&head.bytes()), Ok(head));
+        let frame = scope_frame("{\"shard\":\"3/16\"}");
+        assert_eq!(read_scope(&frame).as_deref(), Ok("{\"shard\":\"3/16\"}"));
+        assert_eq!(scope_frame_bytes(frame[..8].try_into().unwrap()), Ok(frame.len()));
+        for at in 0..frame.len() {
+            let mut changed = frame.clone();
+            changed[at] ^= 1;
+            assert!(read_scope(&changed).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
     fn a_commit_is_written_in_its_place() {
-        let head = Head { first: 12, previous: [5; 32], commits: Some([commit(300), commit(400)]) };
+        let head = Head { first: 12, previous: [5; 32], commits: Some([commit(300), commit(400)]), is_scoped: false };
         let mut bytes = head.bytes();
         let (at, place) = head.place(true, &commit(500));
         bytes[at as usize..][..place.len()].copy_from_slice(&place);

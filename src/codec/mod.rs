@@ -24,6 +24,7 @@ pub mod journal;
 pub mod live;
 pub mod own_entry;
 pub mod request;
+pub mod scope;
 
 pub mod exchange;
 

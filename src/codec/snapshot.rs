@@ -77,7 +77,7 @@ impl From<BadRow> for BadSnapshot {
 /// Returns head and bytes of a snapshot of an engine. `configured` is the policy in force until one is adopted.
 pub fn write(engine: &Engine, configured: &Policy, journal: Option<u64>) -> (Head, Vec<u8>) {
     let mut rows = state::all_rows(engine);
-    rows.extend(state::meta_row(&Meta::of(engine.streams(), configured)).1.map(|value| (state::META.to_vec(), value)));
+    rows.extend(state::meta_rows(&Meta::of(engine.streams(), configured)));
     let cursors = engine.streams().iter().filter_map(|(id, stream)| Some((stream.name.clone(), engine.cursor(id)?)));
     let head = Head {
         schema: SCHEMA,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::bounded;
+use super::{bounded, scope};
 use crate::domain::book::intents::Intents;
 use crate::domain::book::order::ORDER_MEMORY_MS;
 use crate::domain::book::order::{Order, OrderKey};
@@ -19,8 +19,10 @@ use crate::domain::book::symbol::{Mark, Symbol};
 use crate::domain::book::view::BookView;
 use crate::domain::engine::accounts::Account;
 use crate::domain::engine::persisted::StoredState;
+use crate::domain::engine::routes::{NoteKey, Noted};
 use crate::domain::engine::{Changes, Engine, Globals, RULES_VERSION};
 use crate::domain::event::ids::{AccountId, BookId, EntryId, PositionId, StreamId, SymbolId};
+use crate::domain::event::selection::Selection;
 use crate::domain::event::streams::{Stream, StreamKind, Streams};
 use crate::domain::event::{ExitIntent, Instrument, Intent, PositionSide, PriceSource};
 use crate::domain::exit::policy::Policy;
@@ -44,7 +46,7 @@ pub type Row = (Vec<u8>, Option<Vec<u8>>);
 /// One row as read.
 pub type StoredRow = (Vec<u8>, Vec<u8>);
 
-pub(super) const META: &[u8] = b"m/";
+const META: &[u8] = b"m/";
 const GLOBALS: &[u8] = b"g/";
 const CURSOR: &[u8] = b"c/";
 const NAME: &[u8] = b"y/";
@@ -60,6 +62,8 @@ const ACCEPTED_GAPS: &[u8] = b"e/";
 const BOOK: &[u8] = b"b/";
 const INTENTS: &[u8] = b"j/";
 const PLAN_OF_BOOK: &[u8] = b"v/";
+const SELECTION: &[u8] = b"z/";
+const NOTE: &[u8] = b"x/";
 
 /// The gaps that were accepted in part, by name of the account.
 type StoredGaps = BTreeSet<(Option<Box<str>>, Option<SymbolId>)>;
@@ -81,6 +85,9 @@ pub struct Meta {
     pub streams: Vec<(StreamKind, String)>,
     /// The accounts that the configuration gave to streams, by name of the stream.
     pub accounts: Vec<(String, String)>,
+    /// The accounts whose entries are read. It has a row of its own, which a store of all accounts lacks.
+    #[serde(skip)]
+    pub selection: Selection,
 }
 
 impl Meta {
@@ -94,6 +101,7 @@ impl Meta {
                 .iter()
                 .filter_map(|(_, s)| Some((s.name.clone(), s.account.as_deref()?.to_owned())))
                 .collect(),
+            selection: streams.selection().clone(),
         }
     }
 
@@ -102,7 +110,7 @@ impl Meta {
         let account = |name: &str| self.accounts.iter().find(|(of, _)| of == name).map(|(_, a)| a.as_str().into());
         let streams =
             self.streams.iter().map(|(kind, name)| Stream { kind: *kind, name: name.clone(), account: account(name) });
-        Streams::new(streams.collect()).ok()
+        Some(Streams::new(streams.collect()).ok()?.with_selection(self.selection.clone()))
     }
 }
 
@@ -163,6 +171,13 @@ fn closed_key(symbol: &str, id: PositionId) -> Vec<u8> {
 
 pub fn meta_row(meta: &Meta) -> Row {
     (META.to_vec(), Some(encode(meta)))
+}
+
+/// Returns the rows that state how a store is made: those of its accounts only if it does not have all.
+pub fn meta_rows(meta: &Meta) -> impl Iterator<Item = StoredRow> + use<> {
+    let selection = (!meta.selection.is_all()).then(|| scope::selection_text(&meta.selection));
+    let selection = selection.map(|text| (SELECTION.to_vec(), encode(&text)));
+    std::iter::once((META.to_vec(), encode(meta))).chain(selection)
 }
 
 /// Returns the row that marks state as provisional: from this entry on it was folded without the look-ahead. `None`:
@@ -278,6 +293,29 @@ fn book_row(view: BookView<'_>) -> Option<StoredRow> {
         .then(|| (key(BOOK, book.name.as_bytes()), encode(&(&book.account_name, &symbol.name, book.side))))
 }
 
+/// Returns the key of a note about the account of an order or a plan.
+fn note_key(engine: &Engine, (noted, hash, account): NoteKey) -> Vec<u8> {
+    let kind: &[u8] = match noted {
+        Noted::Order => b"o",
+        Noted::PlanOfOrder => b"a",
+        Noted::Plan => b"p",
+    };
+    [NOTE, kind, &hash.to_be_bytes(), engine.accounts().get(account).name.as_bytes()].concat()
+}
+
+/// Reads the key of a note: its kind, its hash and the name of its account.
+fn note_of_key(row_key: &[u8]) -> Option<(Noted, u64, Box<str>)> {
+    let (kind, rest) = row_key.strip_prefix(NOTE)?.split_first()?;
+    let (hash, name) = rest.split_first_chunk()?;
+    let noted = match kind {
+        b'o' => Noted::Order,
+        b'a' => Noted::PlanOfOrder,
+        b'p' => Noted::Plan,
+        _ => return None,
+    };
+    Some((noted, u64::from_be_bytes(*hash), std::str::from_utf8(name).ok()?.into()))
+}
+
 /// Returns the rows of everything that changed. `names_written` counts the symbols whose names the store has already.
 pub fn changed_rows(engine: &Engine, changes: &Changes, names_written: &mut usize) -> Vec<Row> {
     let mut rows = vec![(GLOBALS.to_vec(), Some(encode(engine.globals())))];
@@ -329,6 +367,9 @@ pub fn changed_rows(engine: &Engine, changes: &Changes, names_written: &mut usiz
             rows.push((name_key(PLAN_OF_BOOK, &format!("\0{plan_id}")), None));
         }
     }
+    for &note in &changes.notes {
+        rows.push((note_key(engine, note), engine.routes().get(note).map(|ms| encode(&ms))));
+    }
     *names_written = symbols;
     rows
 }
@@ -357,6 +398,8 @@ pub fn all_rows(engine: &Engine) -> Vec<StoredRow> {
     rows.extend(accounts.map(account_row));
     rows.extend(accepted_gaps_row(engine));
     rows.extend(engine.plans().map(|known| plan_row(engine, known)));
+    let notes = engine.routes().notes(engine.globals().last.ms);
+    rows.extend(notes.map(|(note, ms)| (note_key(engine, note), encode(&ms))));
     rows
 }
 
@@ -369,10 +412,14 @@ pub trait Rows {
 
 /// Returns how the store was made, or `None` for an empty one.
 pub fn meta<R: Rows>(rows: &R) -> Result<Option<Meta>, R::Error> {
-    match rows.scan(META)?.first() {
-        Some((key, value)) => Ok(Some(decode(key, value)?)),
-        None => Ok(None),
+    let Some((key, value)) = rows.scan(META)?.into_iter().next() else { return Ok(None) };
+    let mut meta: Meta = decode(&key, &value)?;
+    if let Some((key, value)) = rows.scan(SELECTION)?.into_iter().next() {
+        let text: String = decode(&key, &value)?;
+        let bad = |why| BadRow { key: String::from_utf8_lossy(&key).into_owned(), why };
+        meta.selection = scope::read_selection(&text).map_err(bad)?;
     }
+    Ok(Some(meta))
 }
 
 /// Returns from which entry on the state is provisional: see [`provisional_row`].
@@ -450,7 +497,13 @@ pub fn load<R: Rows>(rows: &R, made_with: &Streams, engine: &mut Engine) -> Resu
         .into_iter()
         .map(|(account, symbol)| (account.map(|name| engine.intern_account(&name)), symbol))
         .collect();
-    engine.restore(StoredState { globals, accounts, gaps_accepted, symbols, books, plans });
+    let mut notes = Vec::new();
+    for (row_key, value) in rows.scan(NOTE)? {
+        let bad = || BadRow { key: String::from_utf8_lossy(&row_key).into_owned(), why: "no key of a note".to_owned() };
+        let (noted, hash, account) = note_of_key(&row_key).ok_or_else(bad)?;
+        notes.push((noted, hash, account, decode(&row_key, &value)?));
+    }
+    engine.restore(StoredState { globals, accounts, gaps_accepted, symbols, books, plans, notes });
     for (row_key, value) in rows.scan(CURSOR)? {
         let name = String::from_utf8_lossy(&row_key[CURSOR.len()..]).into_owned();
         let id: EntryId = decode(&row_key, &value)?;

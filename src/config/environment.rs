@@ -14,7 +14,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     VENUES.into_iter().flat_map(of_venue).chain(NAMES)
 }
 
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 26] = [
+    "HARVEST_CELL",
     "HARVEST_KILL_SWITCH_KEY",
     "HARVEST_LADDER",
     "HARVEST_LIVE_WRITES_ENABLED",
@@ -94,6 +95,17 @@ impl Environment {
                 .push(format!("{}: made by a cluster manager for a service; sets nothing", of_a_manager.join(", ")));
         }
         Ok(Self(ours))
+    }
+
+    /// Changes each value that is no secret. Errors with the name and the value for which `render` is false.
+    pub(super) fn render(&mut self, render: &impl Fn(&mut String) -> bool) -> Result<(), (String, String)> {
+        let is_name_of_ours = |name: &str| name.starts_with("STREAM_") || ["HARVEST_KILL_SWITCH_KEY"].contains(&name);
+        for (name, (value, _)) in self.0.iter_mut().filter(|(name, _)| is_name_of_ours(name)) {
+            if !render(value) {
+                return Err((name.clone(), value.clone()));
+            }
+        }
+        Ok(())
     }
 
     /// Removes a name, as if it had never been set. Returns false if it was not set.

@@ -46,6 +46,16 @@ impl File {
         }
     }
 
+    /// Changes each text, and each key of a table. Errors with the key and the text for which `render` is false.
+    pub(super) fn render(&mut self, render: &impl Fn(&mut String) -> bool) -> Result<(), (String, String)> {
+        let mut tables = toml::Value::Table(std::mem::take(&mut self.tables));
+        rendered(&mut tables, "", render)?;
+        if let toml::Value::Table(tables) = tables {
+            self.tables = tables;
+        }
+        Ok(())
+    }
+
     /// Returns true if a key of a table has a value.
     pub(super) fn has(&self, table: &str, key: &str) -> bool {
         self.tables.get(table).and_then(|table| table.get(key)).is_some()
@@ -95,6 +105,31 @@ impl File {
                 want: format!("want a table: [{name}]"),
             }),
         }
+    }
+}
+
+fn rendered(value: &mut toml::Value, at: &str, render: &impl Fn(&mut String) -> bool) -> Result<(), (String, String)> {
+    match value {
+        toml::Value::String(text) => {
+            if render(text) {
+                Ok(())
+            } else {
+                Err((at.to_owned(), text.clone()))
+            }
+        }
+        toml::Value::Array(items) => items.iter_mut().try_for_each(|item| rendered(item, at, render)),
+        toml::Value::Table(table) => {
+            for (mut key, mut value) in std::mem::take(table) {
+                let at = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+                if !render(&mut key) {
+                    return Err((at, key));
+                }
+                rendered(&mut value, &at, render)?;
+                table.insert(key, value);
+            }
+            Ok(())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -14,12 +14,20 @@ use crate::domain::exit::policy::PolicyError;
 
 impl Config {
     /// Reads the valid part of the file and of the process's environment. Returns it with every error.
-    pub fn load_partly(file: Option<&Path>) -> (Self, Vec<ConfigError>) {
-        Self::parts_partly(file, environment_of_process())
+    pub fn load_partly(file: Option<&Path>, cell: Option<u32>) -> (Self, Vec<ConfigError>) {
+        Self::parts_partly_of_cell(file, environment_of_process(), cell)
     }
 
     /// Does the same with a given environment.
-    pub fn parts_partly(file: Option<&Path>, mut names: BTreeMap<String, String>) -> (Self, Vec<ConfigError>) {
+    pub fn parts_partly(file: Option<&Path>, names: BTreeMap<String, String>) -> (Self, Vec<ConfigError>) {
+        Self::parts_partly_of_cell(file, names, None)
+    }
+
+    fn parts_partly_of_cell(
+        file: Option<&Path>,
+        mut names: BTreeMap<String, String>,
+        cell: Option<u32>,
+    ) -> (Self, Vec<ConfigError>) {
         let (mut refused, mut of_file) = (Vec::new(), Vec::new());
         let (file, of_path) = match file.map(|path| File::read(path, &mut of_file)).transpose() {
             Ok(file) => (file.unwrap_or_default(), None),
@@ -43,9 +51,9 @@ impl Config {
         };
         warnings.extend(of_file);
         refused.extend(of_path);
-        let mut sources = Sources { file, environment, warnings };
+        let mut sources = Sources { file, environment, cell, warnings, ..Sources::default() };
         loop {
-            let read = sources.file.refuse_unknown().and_then(|()| Self::of(sources.clone(), &Flags::new()));
+            let read = sources.file.refuse_unknown().and_then(|()| Self::of(sources.clone(), Flags::new()));
             match read {
                 Ok(config) => return (config, refused),
                 Err(error) => refused.extend(sources.without(error)),

@@ -1,12 +1,16 @@
 //! `[run]`: the service itself.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::cell::CELLS_MAX;
 use super::error::ConfigError;
 use super::table::{Sheet, Table};
+use crate::codec::decode::is_account_name;
 use crate::codec::moment::Moment;
 use crate::domain::event::ids::EntryId;
+use crate::domain::event::selection::{NO_NAME, SHARDS_MAX, Selection, Shard};
 use crate::domain::event::streams::{SYMBOLS_MAX, StreamKind};
 
 /// One day, the maximum of every interval here. [ms]
@@ -81,6 +85,12 @@ impl SilentAfter {
 /// Settings of the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
+    /// Number of this cell; `None` for a service that is no cell.
+    pub cell: Option<u32>,
+    /// Number of cells, where it is stated. It never changes. [1]
+    pub cells: Option<u32>,
+    /// Accounts that a setting here names, of all cells.
+    pub accounts_named: Vec<String>,
     pub group: String,
     /// Name of the consumer. It must not change: entries of a consumer that does not return stay pending until another
     /// one claims them.
@@ -128,9 +138,22 @@ impl Run {
     }
 }
 
-pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Run, ConfigError> {
+pub(super) fn read(sheet: &mut Sheet<'_>, cell: Option<u32>) -> Result<(Run, Selection), ConfigError> {
     let mut table = sheet.table("run")?;
+    table.cell("cell", cell);
+    let cells = table.whole("cells", 0, 0..=u64::from(CELLS_MAX))?;
+    let (selection, accounts_named) = selection(&mut table, cell)?;
+    let cells = u32::try_from(cells).ok().filter(|cells| *cells > 0);
+    if let (Some(cells), Some(cell), Selection::Shard(shard)) = (cells, cell, &selection)
+        && shard.index == cell
+        && shard.of != cells
+    {
+        return Err(table.refused("cells", &format!("want {}, as run.shard says", shard.of)));
+    }
     let run = Run {
+        cell,
+        cells,
+        accounts_named,
         group: table.name("group", None, "harvester")?,
         consumer: table.name("consumer", None, &host_name())?,
         store: table.path("store", "state")?,
@@ -150,7 +173,57 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Run, ConfigError> {
         silent_after_ms: silent_after(&mut table)?,
     };
     table.finish()?;
-    Ok(run)
+    Ok((run, selection))
+}
+
+const WANTED: &str = "want accounts: 1 to 64 letters, digits, _, - and ., or (none) for the account without a name";
+
+/// Reads the accounts whose entries are read, and all names of accounts that these settings have.
+fn selection(table: &mut Table<'_, '_>, cell: Option<u32>) -> Result<(Selection, Vec<String>), ConfigError> {
+    let listed = table.texts("accounts", &[])?;
+    let shard = table.text("shard", None, "")?;
+    let by_cell = table.lists_by_number("accounts_by_cell")?;
+    let is_name = |name: &String| is_account_name(name) || name == NO_NAME;
+    if let Some(wrong) = listed.iter().find(|name| !is_name(name)) {
+        return Err(table.refused("accounts", &format!("{WANTED}, not {wrong:?}")));
+    }
+    let mut owners: BTreeMap<&str, u32> = BTreeMap::new();
+    for (of, names) in &by_cell {
+        let refused =
+            |want: String| table.refused_below("accounts_by_cell", &of.to_string(), &format!("{names:?}"), &want);
+        if let Some(wrong) = names.iter().find(|name| !is_name(name)) {
+            return Err(refused(format!("{WANTED}, not {wrong:?}")));
+        }
+        for name in names {
+            if let Some(other) = owners.insert(name, *of) {
+                return Err(refused(format!(
+                    "{name} is an account of cell {other}, too: give each account to one cell"
+                )));
+            }
+        }
+    }
+    let named = listed.iter().chain(by_cell.values().flatten()).filter(|name| *name != NO_NAME).cloned();
+    let named: Vec<String> = named.collect();
+    let selection = match (listed.is_empty(), shard.is_empty(), by_cell.is_empty()) {
+        (true, true, true) => Selection::All,
+        (false, true, true) => Selection::listed(listed.iter().map(String::as_str)),
+        (true, false, true) => {
+            let want = format!("want a part and the number of parts (at most {SHARDS_MAX}), as 3/16 or %cell%/16");
+            Selection::Shard(Shard::parse(&shard).ok_or_else(|| table.refused("shard", &want))?)
+        }
+        (true, true, false) => {
+            let want = "it gives accounts to cells, and no cell is given: give --cell N, HARVEST_CELL or run.cell";
+            let refused = |want: &str| table.refused_below("accounts_by_cell", "", "…", want);
+            let cell = cell.ok_or_else(|| refused(want))?;
+            let want = format!("it has no accounts for cell {cell}: give it some, or another cell");
+            Selection::listed(by_cell.get(&cell).ok_or_else(|| refused(&want))?.iter().map(String::as_str))
+        }
+        _ => {
+            let key = if listed.is_empty() { "shard" } else { "accounts" };
+            return Err(table.refused(key, "want one of accounts, shard and accounts_by_cell, not two of them"));
+        }
+    };
+    Ok((selection, named))
 }
 
 fn silent_after(table: &mut Table<'_, '_>) -> Result<SilentAfter, ConfigError> {

@@ -7,6 +7,7 @@ use super::origin::Origin;
 use super::table::Sheet;
 use crate::codec::decode::is_account_name;
 use crate::codec::policy::nearest;
+use crate::domain::event::selection::Selection;
 use crate::domain::event::streams::{Stream, StreamKind, Streams};
 
 /// Environment variables that set the stream of a kind.
@@ -77,6 +78,15 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<(Streams, Outputs), ConfigEr
         }
     }
     Ok((streams, Outputs { suggestions, quarantine }))
+}
+
+/// Returns the streams that a service of these accounts reads: without the streams that belong to other accounts.
+pub(super) fn of_selection(streams: Streams, selection: Selection) -> Result<Streams, ConfigError> {
+    let symbols_max = streams.symbols_max();
+    let is_read = |stream: &Stream| stream.account.as_deref().is_none_or(|account| selection.contains(account));
+    let read: Vec<Stream> = streams.iter().map(|(_, stream)| stream).filter(|s| is_read(s)).cloned().collect();
+    let streams = Streams::new(read).map_err(|twice| ConfigError::Streams(format!("{} is named twice", twice.name)))?;
+    Ok(streams.with_symbols_max(symbols_max).with_selection(selection))
 }
 
 /// Reads `[streams.accounts]`: the account of a stream whose entries name none.

@@ -11,6 +11,7 @@ use rust_decimal::prelude::ToPrimitive as _;
 use secrecy::SecretString;
 use serde_json::Value;
 
+use super::cell::address_of;
 use super::environment::{Environment, is_true};
 use super::error::ConfigError;
 use super::file::File;
@@ -272,11 +273,53 @@ impl<'a> Table<'_, 'a> {
         Ok((!text.is_empty()).then(|| text.into()))
     }
 
-    /// Reads an address to listen on; `None` if the text is empty.
+    /// Reads an address to listen on; `None` if the text is empty. Its port may be a sum (`127.0.0.1:9464+%cell%`).
     pub(super) fn listen(&mut self, key: &'static str, default: &str) -> Result<Option<SocketAddr>, ConfigError> {
         self.parsed(key, default, "want ADDRESS:PORT, like 127.0.0.1:9464, or nothing", |text| {
-            if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
+            if text.is_empty() { Some(None) } else { address_of(text).map(Some) }
         })
+    }
+
+    /// Records the number of the cell, which was read before all tables: it is in the names of all others.
+    pub(super) fn cell(&mut self, key: &'static str, cell: Option<u32>) {
+        let origin = match self.given(key, Some("HARVEST_CELL")) {
+            Some(given) => given.origin,
+            None if cell.is_some() => Origin::Flag,
+            None => Origin::Default,
+        };
+        self.note(key, cell.map_or_else(|| Value::from(""), Value::from), origin);
+    }
+
+    /// Reads a table of lists of names, whose keys are numbers of cells.
+    pub(super) fn lists_by_number(&mut self, key: &'static str) -> Result<BTreeMap<u32, Vec<String>>, ConfigError> {
+        self.asked.push(key);
+        let want = "want a table of lists, by number of the cell: 0 = [\"main\"]";
+        let mut lists = BTreeMap::new();
+        let of_file = self.of_file.get(key).cloned();
+        let table = match &of_file {
+            None => return Ok(lists),
+            Some(toml::Value::Table(table)) => table,
+            Some(other) => return Err(self.error(key, other.to_string(), &Origin::File, want)),
+        };
+        for (number, names) in table {
+            let text = |name: &toml::Value| name.as_str().map(|name| name.trim().to_owned());
+            let list: Option<Vec<String>> = names.as_array().and_then(|names| names.iter().map(text).collect());
+            match (number.parse::<u32>(), list) {
+                (Ok(cell), Some(list)) => {
+                    self.note(&format!("{key}.{cell}"), list.clone(), Origin::File);
+                    lists.insert(cell, list);
+                }
+                _ => return Err(self.refused_below(key, number, &names.to_string(), want)),
+            }
+        }
+        Ok(lists)
+    }
+
+    /// Returns the error that rejects a key of a table below a key of the file, or that table.
+    pub(super) fn refused_below(&self, key: &'static str, below: &str, value: &str, want: &str) -> ConfigError {
+        let name = if below.is_empty() { self.key(key) } else { format!("{}.{below}", self.key(key)) };
+        let (location, value, want) = (self.sheet.file.location(), value.to_owned(), want.to_owned());
+        ConfigError::Value { location, name, value, want }
     }
 
     /// Reads names or addresses of hosts, without a port.

@@ -1,8 +1,8 @@
 //! `step`: fold one entry, then decide. It is the only entrance to the rules, for replay and live alike.
 //!
 //! In reading order: this file (what `step` does), `fold` (how an event changes its symbol), `evaluation` (what follows
-//! for its books), `adoption` (which decision takes effect), `published` (decision entries), `control`, `gaps`; the
-//! state: `slots`, `globals`, `changes`, `persisted`; and `shortcut`, which only saves time.
+//! for its books), `elsewhere` (entries of other cells), `adoption` (which decision takes effect), `published` (decision entries), `control`, `gaps`; the
+//! state: `slots`, `globals`, `routes`, `changes`, `persisted`; and `shortcut`, which only saves time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +15,7 @@ use super::exit::policy::Policy;
 use accounts::Accounts;
 use recorded::RecordedDecisions;
 use rollback::{PriceRollback, Rollbacks};
+use routes::Turn;
 use slots::{Slot, Slots};
 
 pub mod accounts;
@@ -24,6 +25,7 @@ pub mod chain;
 mod changes;
 mod control;
 mod decision;
+mod elsewhere;
 mod evaluation;
 mod fold;
 mod gaps;
@@ -35,6 +37,7 @@ mod published;
 pub mod recorded;
 mod result;
 mod rollback;
+pub mod routes;
 pub mod shortcut;
 pub mod skips;
 mod slots;
@@ -101,6 +104,8 @@ pub struct Engine {
     decision_plans: BTreeMap<Box<str>, (BookId, Box<str>)>,
     cursors: Vec<Option<EntryId>>,
     in_flight: BTreeSet<BookId>,
+    /// The accounts of orders and plans, of this cell and of others.
+    routes: routes::Routes,
     recorded: RecordedDecisions,
     decisions: Decisions,
     last_key: Option<SortKey>,
@@ -113,16 +118,18 @@ impl Engine {
     /// Creates an engine before the first entry, under the configured policy.
     pub fn new(streams: Streams, policy: Policy) -> Self {
         let cursors = vec![None; streams.len()];
+        let accounts = Accounts::read_by(streams.selection().clone());
         let mut engine = Self {
             streams,
             globals: Globals::new(policy),
             slots: Slots::default(),
-            accounts: Accounts::default(),
+            accounts,
             by_name: BTreeMap::new(),
             plans: Plans::default(),
             decision_plans: BTreeMap::new(),
             cursors,
             in_flight: BTreeSet::new(),
+            routes: routes::Routes::default(),
             recorded: RecordedDecisions::default(),
             decisions: Decisions::default(),
             last_key: None,
@@ -213,6 +220,19 @@ impl Engine {
             self.adopt_orphaned(entry);
         }
         self.expire_timeouts(entry.id.ms);
+        let of_account;
+        let entry = match self.turn(entry) {
+            Turn::Ours => entry,
+            Turn::Of(account) => {
+                of_account = Entry { account, ..entry.clone() };
+                &of_account
+            }
+            Turn::NotOurs => {
+                self.forget_skip(entry);
+                self.counters.applied += 1;
+                return Step::APPLIED;
+            }
+        };
         if let Some(symbol) = entry.symbol.filter(|_| entry.kind != StreamKind::Price) {
             self.name(symbol);
         }
@@ -335,6 +355,13 @@ impl Engine {
     fn name(&mut self, id: SymbolId) {
         if !std::mem::replace(&mut self.slots[id].symbol.named, true) {
             self.changes.touch_hot(BookId::one_way(id));
+        }
+    }
+
+    /// Forgets that an entry is skipped which is not folded anyway.
+    fn forget_skip(&mut self, entry: &Entry) {
+        if !self.globals.skipped.is_empty() {
+            self.globals.skipped.remove(&(self.streams.get(entry.stream).name.as_str().into(), entry.id));
         }
     }
 

@@ -1,6 +1,6 @@
 //! All facts that the decoder can hand to the engine.
 //!
-//! In reading order: `ids` and `streams`, this file (an entry and its event), `time`, `side`, then the facts: `price`,
+//! In reading order: `ids` and `streams`, `selection` (whose entries are read), this file (an entry and its event), `time`, `side`, then the facts: `price`,
 //! `intent`, `result`, `exchange`, `control`, `decision`. `reason` lists why an entry goes to quarantine, and `reorder`
 //! is the reorder buffer.
 
@@ -13,6 +13,7 @@ mod price;
 mod reason;
 pub mod reorder;
 mod result;
+pub mod selection;
 mod side;
 pub mod streams;
 mod time;

@@ -11,6 +11,7 @@
 //! accounts already), and costs at most the entries between two frames. Memory is bounded: at most `FRAMES_MAX` states, `EVENTS_MAX` events and `QUARANTINED_MAX` quarantined
 //! entries are kept; [`Film::notices`] says what was left out.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use super::driver::{Driver, Folded};
 use super::keys;
 use super::life::Life;
 use super::projection;
+use super::scope;
 use super::stop::Stop;
 use crate::codec::chain::{self, Chain, Found};
 use crate::codec::moment::{Moment, NotAMoment};
@@ -153,6 +155,10 @@ impl Film {
             return Self::of_store(dir, Arc::clone(&config), origin.clone());
         }
         let inputs: Vec<Input> = origin.sources().into_iter().map(Input::from).collect();
+        let config = match scope::over(&config, &inputs)? {
+            Cow::Borrowed(_) => Arc::clone(&config),
+            Cow::Owned(stated) => Arc::new(stated),
+        };
         let mut history = History::open(&inputs, &config.streams, Options::default())?;
         let mut driver = Driver::over(&history, &config, Decisions::Recorded, None)?;
         let mut reading = Reading::new(&driver, &history);

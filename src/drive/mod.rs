@@ -14,6 +14,7 @@ pub mod look_ahead;
 pub mod pipeline;
 pub mod projection;
 pub mod quarantine;
+pub mod scope;
 pub mod sheet;
 pub mod snapshots;
 pub mod state_at;

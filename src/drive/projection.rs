@@ -101,6 +101,14 @@ impl Projection {
         let Some(meta) = meta else {
             return Self::begun(Driver::new(config, decisions)?, Backing::Store(store), config);
         };
+        if meta.selection != *config.streams.selection() {
+            bail!(
+                "the store {} was folded from {}, and {} are to be read now: which accounts a store has is fixed. Give back                  run.accounts or run.shard as it was, or give the new cell a store and a journal of its own",
+                dir.display(),
+                meta.selection,
+                config.streams.selection()
+            );
+        }
         if meta.rules_version != RULES_VERSION {
             notices.push(format!(
                 "the store {} was folded by rules {}, these are rules {RULES_VERSION}: rebuilding from the history given",
@@ -171,7 +179,9 @@ impl Projection {
     /// Creates a projection whose first commit writes the metadata of the store.
     fn begun(driver: Driver, backing: Backing, config: &Config) -> anyhow::Result<Self> {
         let mut projection = Self::with(driver, backing);
-        projection.commits.pending.add(state::meta_row(&Meta::of(&config.streams, &config.policy)));
+        for (key, value) in state::meta_rows(&Meta::of(&config.streams, &config.policy)) {
+            projection.commits.pending.add((key, Some(value)));
+        }
         Ok(projection)
     }
 

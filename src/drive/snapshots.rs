@@ -103,6 +103,10 @@ pub fn choice(dir: Option<&Path>, at: Option<EntryId>) -> anyhow::Result<String>
 /// Loads a snapshot and verifies it.
 pub fn restored(path: &Path, config: &Config) -> anyhow::Result<(Engine, Snapshot)> {
     let snapshot = snapshot::read(&snapshots::read(path)?)?;
+    let made_with = snapshot.made_with()?;
+    if made_with.selection() != config.streams.selection() {
+        bail!("it was made of {}, and {} are to be read now", made_with.selection(), config.streams.selection());
+    }
     let engine = snapshot.engine(&config.streams, &config.policy)?;
     if !is_under_configured(&engine, config) {
         bail!("it was folded under another configured policy");

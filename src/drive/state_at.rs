@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 
 use super::driver::Driver;
+use super::scope;
 use super::snapshots::{self, Restored};
 use crate::codec::state::{BadRow, Rows, StoredRow};
 use crate::config::Config;
@@ -35,6 +36,8 @@ pub struct Past {
 /// Returns the state after the last entry whose id is at or before `at`; without a bound, the state at the end.
 pub fn state_at(sources: &Sources, at: Option<EntryId>, config: &Config) -> anyhow::Result<Past> {
     let mut notices = Vec::new();
+    let stated: Vec<Input> = sources.histories.iter().chain(&sources.journal).cloned().map(Input::from).collect();
+    let config = &*scope::over(config, &stated)?;
     let restored = match &sources.snapshots {
         Some(dir) => snapshots::nearest(dir, at, config, &mut notices)?,
         None => None,

@@ -4,6 +4,7 @@ use anyhow::bail;
 use serde::{Serialize, Serializer};
 
 use super::driver::Driver;
+use super::scope;
 use crate::codec::fields::{self, Field, FieldDifference};
 use crate::codec::{time, view};
 use crate::config::Config;
@@ -36,6 +37,7 @@ fn time_of<S: Serializer>(id: &EntryId, to: S) -> Result<S::Ok, S::Error> {
 
 /// Returns the story of a symbol or book up to a time.
 pub fn changes(wanted: &str, inputs: &[Input], until: Option<EntryId>, config: &Config) -> anyhow::Result<Vec<Change>> {
+    let config = &*scope::over(config, inputs)?;
     let mut history = History::open(inputs, &config.streams, Options { until, ..Options::default() })?;
     let mut driver = Driver::over(&history, config, Decisions::Recorded, until)?;
     let mut watch = Watch::new(wanted);

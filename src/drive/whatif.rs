@@ -14,6 +14,7 @@ use anyhow::Context as _;
 
 use super::driver::Driver;
 use super::pipeline::{EntryBatch, single_pass_or_restart};
+use super::scope;
 use super::stop::Stop;
 use crate::codec::chain;
 use crate::codec::policy::knowing;
@@ -40,6 +41,16 @@ pub struct Compared {
     pub entries: u64,
 }
 
+impl Compared {
+    /// Leaves out the decisions of other accounts. Counts of holds and entries stay those of all accounts.
+    pub fn keep_account(&mut self, account: &str) {
+        for variant in &mut self.variants {
+            let engine = &variant.engine;
+            variant.made.retain(|made| *engine.book(made.decision.book).account_name == *account);
+        }
+    }
+}
+
 /// Folds a history once for each policy.
 pub fn fold_all(
     histories: &[PathBuf],
@@ -52,6 +63,7 @@ pub fn fold_all(
     let known = |(name, policy)| (name, knowing(policy, config.account_names()));
     let policies: Vec<(String, Policy)> = policies.into_iter().map(known).collect();
     let inputs: Vec<Input> = histories.iter().cloned().map(Input::from).collect();
+    let config = &*scope::over(config, &inputs)?;
     let options = Options { skip_bad_lines, ..Options::default() };
     let at_once = History::in_one_pass(&inputs, &[], &config.streams, options.clone())?;
     let again = || Ok(History::open(&inputs, &config.streams, options)?);

@@ -43,6 +43,13 @@ pub fn clients(config: &Config) -> Result<Vec<Client>, SetupError> {
         Client { account: account.clone(), exchange, no_credentials }
     });
     clients.extend(of_accounts);
+    // The entries of the account without a name would be skipped.
+    let first = if config.streams.selection().contains("") {
+        first
+    } else {
+        let reason = "another cell reads the account without a name";
+        Client { exchange: first.exchange.for_account("", None), no_credentials: Some(reason.to_owned()), ..first }
+    };
     clients.insert(0, first);
     Ok(clients)
 }

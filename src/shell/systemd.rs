@@ -3,20 +3,54 @@
 //! Promises: without `NOTIFY_SOCKET` nothing happens. A message that cannot be sent is not an error: the service works
 //! without a manager.
 
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
+
+/// The services of this process, for which one notification speaks.
+struct Members {
+    /// [1]
+    expected: usize,
+    ready: BTreeSet<u32>,
+    /// When each reported progress.
+    alive: BTreeMap<u32, Instant>,
+}
+
+static MEMBERS: Mutex<Members> = Mutex::new(Members { expected: 1, ready: BTreeSet::new(), alive: BTreeMap::new() });
+
+fn members() -> MutexGuard<'static, Members> {
+    MEMBERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sets the number of services of this process. It is ready once all of them are, and alive while all make progress.
+pub fn expect(services: usize) {
+    members().expected = services;
+}
+
+/// Notes that a service of this process ended and is started again: until it reports, the others speak for the process.
+pub fn lost(member: u32) {
+    members().alive.remove(&member);
+}
 
 /// The service manager, if it started the process and asked for notifications.
 #[derive(Clone, Debug, Default)]
 pub struct Manager {
     watchdog: Option<Duration>,
+    /// The service of this process that reports: its cell.
+    member: u32,
 }
 
 impl Manager {
     /// Reads the manager's requests from the environment (`WATCHDOG_USEC`, `WATCHDOG_PID`).
     pub fn from_environment() -> Self {
-        Self { watchdog: sd_notify::watchdog_enabled() }
+        Self::of_member(0)
+    }
+
+    /// Does the same for one of several services of this process.
+    pub fn of_member(member: u32) -> Self {
+        Self { watchdog: sd_notify::watchdog_enabled(), member }
     }
 
     /// Returns the interval between watchdog notifications, at most half of its time limit; `None` without a watchdog.
@@ -26,7 +60,14 @@ impl Manager {
 
     /// Reports that the service is ready. `systemctl status` shows `status`.
     pub fn ready(&self, status: &str) {
-        Self::tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+        let are_ready = {
+            let mut members = members();
+            members.ready.insert(self.member);
+            members.ready.len() >= members.expected
+        };
+        if are_ready {
+            Self::tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+        }
     }
 
     /// Sets the text that `systemctl status` shows.
@@ -36,7 +77,13 @@ impl Manager {
 
     /// Reports progress. Call it only while the service makes progress: without it the manager restarts the service.
     pub fn alive(&self) {
-        if self.watchdog.is_some() {
+        let Some(limit) = self.watchdog else { return };
+        let are_alive = {
+            let mut members = members();
+            members.alive.insert(self.member, Instant::now());
+            members.alive.values().all(|at| at.elapsed() < limit)
+        };
+        if are_alive {
             Self::tell(&[NotifyState::Watchdog]);
         }
     }

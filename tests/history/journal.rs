@@ -3,6 +3,7 @@
 //! The child that is killed is this test binary itself: `child` does nothing unless it is told to.
 
 mod reading;
+mod scope;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,6 +1,7 @@
 //! Accounts and hedge books leave each other alone, tried on random histories.
 
 use harvester::codec::view;
+use harvester::domain::event::selection::Selection;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -119,6 +120,16 @@ proptest! {
         for (account, among_others) in all.iter().zip(together) {
             let alone = folded(&mut Lab::new(&history.config), &lines, &[*account]).pop();
             prop_assert_eq!(Some(among_others), alone);
+        }
+
+        // Each in a cell of its own, which skips the entries of the others.
+        let together = folded(&mut Lab::new(&history.config), &lines, &all);
+        for (account, among_others) in all.iter().zip(together) {
+            let selection = Selection::listed([ACCOUNTS[*account]]);
+            let streams = history.config.streams.clone().with_selection(selection);
+            let mut cell = Lab::new(&harvester::config::Config { streams, ..history.config.clone() });
+            let in_cell = folded(&mut cell, &lines, &all).swap_remove(*account);
+            prop_assert_eq!(among_others, in_cell);
         }
     }
 

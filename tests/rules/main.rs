@@ -7,6 +7,7 @@ mod account;
 mod bad_input;
 mod books;
 mod cases;
+mod cells;
 mod delivery;
 mod frames;
 mod fuzz_corpus;

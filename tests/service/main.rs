@@ -5,6 +5,7 @@ mod support;
 
 mod adversary;
 mod backfill;
+mod cells;
 mod cluster;
 mod doors;
 mod emission;

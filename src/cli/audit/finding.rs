@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::cli::cell::text;
 use crate::codec::chain::{Duplicated, Link, Tampered};
+use crate::domain::book::state::account_of_position;
 
 /// A fault of the chain, the journal or the history.
 #[derive(Clone, Debug, Serialize)]
@@ -154,6 +155,11 @@ impl Finding {
             Some(Decision::Recomputed(recomputed)) => &recomputed.position_id,
             None => "",
         }
+    }
+
+    /// Returns the account of its decision, empty for the one without a name; `None` if it is about no decision.
+    pub fn account(&self) -> Option<&str> {
+        self.decision.as_ref().map(|_| account_of_position(self.position_id()))
     }
 
     pub fn lines(&self) -> Vec<String> {

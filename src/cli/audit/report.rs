@@ -168,6 +168,13 @@ impl Report {
         }
     }
 
+    /// Leaves out the findings about decisions of other accounts. What concerns the chain or the history stays.
+    pub fn keep_account(&mut self, account: &str) {
+        for findings in [&mut self.differs, &mut self.missing, &mut self.unexpected, &mut self.unseen] {
+            findings.retain(|finding| finding.account().is_none_or(|of| of == account));
+        }
+    }
+
     pub fn document(&self) -> Document<'_> {
         Document { verdict: self.verdict().name(), report: self }
     }

@@ -38,6 +38,13 @@ pub struct Parting {
     difference: FieldDifference,
 }
 
+impl Parting {
+    /// Returns the name of what differs.
+    pub fn of(&self) -> &str {
+        &self.difference.of
+    }
+}
+
 /// How the entries of two histories compare.
 #[derive(Default, Serialize)]
 pub struct Entries {

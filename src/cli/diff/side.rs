@@ -10,7 +10,7 @@ use crate::domain::engine::{Decisions, Engine};
 use crate::domain::event::Entry;
 use crate::domain::event::ids::SortKey;
 use crate::drive::driver::Driver;
-use crate::drive::{projection, snapshots};
+use crate::drive::{projection, scope, snapshots};
 use crate::shell::history::{History, Input, Options};
 use crate::shell::store::Store;
 
@@ -68,7 +68,9 @@ pub struct Next {
 
 impl Walk {
     fn open(path: &Path, config: &Config, decisions: Decisions) -> anyhow::Result<Self> {
-        let history = History::open(&[Input::from(path.to_owned())], &config.streams, Options::default())?;
+        let inputs = [Input::from(path.to_owned())];
+        let config = &*scope::over(config, &inputs)?;
+        let history = History::open(&inputs, &config.streams, Options::default())?;
         let driver = Driver::over(&history, config, decisions, None)?;
         let mut walk = Self { history, driver, next: None, decisions: Vec::new() };
         walk.advance()?;

@@ -41,6 +41,9 @@ pub fn checks(config: &Config, env_files: &[std::path::PathBuf]) -> Vec<Check> {
     if let Err(error) = config.live() {
         checks.push(Check::problem(AREA, "live mode", error.to_string(), "set it, or go back to mode = \"shadow\""));
     }
+    if let Err(error) = config.check_cell() {
+        checks.push(Check::problem(AREA, "cells", error.to_string(), "give each cell its own"));
+    }
     if let Err(error) = keys::configured(config) {
         let next = "no service starts with it: make the file readable, or make a key: openssl rand -hex 32";
         checks.push(Check::problem(AREA, "signing key", format!("{error:#}"), next));

@@ -31,6 +31,8 @@ named! {
         IdsNotTime => "ids_not_time",
         LateOrder => "late_order",
         Skipped => "passed_over",
+        /// Entries of accounts that other cells read.
+        OtherCells => "other_cells",
         GapRecorded => "gap_recorded",
         UnknownPosition => "unknown_position",
         UnknownDecision => "unknown_decision",

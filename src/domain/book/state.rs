@@ -84,6 +84,12 @@ pub fn parts_of_name(name: &str) -> (&str, &str, PositionSide) {
     (account, rest, PositionSide::Both)
 }
 
+/// Returns the account of the name of a book or of a position; empty for the account without a name.
+pub fn account_of_position(name: &str) -> &str {
+    let book = name.split_once('@').map_or(name, |(book, _)| book);
+    parts_of_name(book).0
+}
+
 impl Book {
     /// Creates a book before its first entry.
     pub fn new(account: AccountId, account_name: &str, symbol: &str, side: PositionSide) -> Self {

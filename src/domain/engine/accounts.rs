@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::ids::{AccountId, BookId, SymbolId};
+use crate::domain::event::selection::Selection;
 use crate::domain::exit::policy::Policy;
 
 /// An account, as it is kept in a store.
@@ -38,6 +39,10 @@ pub struct Accounts {
     in_force: Vec<Option<Policy>>,
     /// The LONG and SHORT books of each account.
     hedge_books: Vec<Vec<BookId>>,
+    /// The accounts whose entries are read …
+    selection: Selection,
+    /// … and, by index, whether another cell reads an account.
+    elsewhere: Vec<bool>,
     /// The books that are known later and have no gap, while every symbol has one.
     pub gaps_accepted: BTreeSet<AcceptedGap>,
     /// Changed since the last commit.
@@ -48,8 +53,17 @@ pub struct Accounts {
 
 impl Default for Accounts {
     fn default() -> Self {
+        Self::read_by(Selection::All)
+    }
+}
+
+impl Accounts {
+    /// Creates the accounts of an engine that reads the entries of some of them.
+    pub(super) fn read_by(selection: Selection) -> Self {
         Self {
             list: vec![Account::default()],
+            elsewhere: vec![!selection.contains("")],
+            selection,
             by_name: BTreeMap::from([("".into(), AccountId::NONE)]),
             in_force: vec![None],
             hedge_books: vec![Vec::new()],
@@ -109,9 +123,21 @@ impl Accounts {
         self.list.push(account);
         self.in_force.push(None);
         self.hedge_books.push(Vec::new());
+        self.elsewhere.push(!self.selection.contains(&self.list[id.0 as usize].name));
         self.touched.insert(id);
         self.is_split = true;
         id
+    }
+
+    /// Returns true if the entries of all accounts are read.
+    #[inline]
+    pub(super) fn reads_all(&self) -> bool {
+        self.selection.is_all()
+    }
+
+    /// Returns true if another cell reads the entries of an account.
+    pub fn is_elsewhere(&self, account: AccountId) -> bool {
+        self.elsewhere[account.0 as usize]
     }
 
     /// Notes a LONG or SHORT book of an account.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::routes::NoteKey;
 use crate::domain::book::plans::PlanKey;
 use crate::domain::book::position::Position;
 use crate::domain::event::ids::{AccountId, BookId, SymbolId};
@@ -20,6 +21,8 @@ pub struct Changes {
     pub plans: Vec<PlanKey>,
     pub plans_forgotten: Vec<PlanKey>,
     pub accounts: BTreeSet<AccountId>,
+    /// Accounts of orders and plans that were noted or forgotten.
+    pub notes: BTreeSet<NoteKey>,
     /// Intents of accounts that changed.
     pub intents: BTreeSet<(SymbolId, AccountId)>,
 }

@@ -6,6 +6,7 @@ use super::Engine;
 use super::accounts::{AcceptedGap, Account, Accounts};
 use super::changes::Changes;
 use super::globals::Globals;
+use super::routes::Noted;
 use crate::domain::book::plans::{KnownPlan, PlanKey};
 use crate::domain::book::state::Book;
 use crate::domain::book::symbol::Symbol;
@@ -18,7 +19,7 @@ use crate::domain::exit::policy::Policy;
 impl Engine {
     /// Restores stored state and rebuilds the indices.
     pub fn restore(&mut self, stored: StoredState) {
-        let StoredState { globals, accounts, gaps_accepted, symbols, books, plans } = stored;
+        let StoredState { globals, accounts, gaps_accepted, symbols, books, plans, notes } = stored;
         self.globals = globals;
         for account in accounts {
             match self.accounts.find(&account.name) {
@@ -46,6 +47,10 @@ impl Engine {
         for (symbol, book) in books {
             let id = self.add_book(symbol, book);
             self.index_decisions(id);
+        }
+        for (noted, hash, account, ms) in notes {
+            let account = self.accounts.intern(&account);
+            self.routes.put((noted, hash, account), ms);
         }
         self.accounts.gaps_accepted = gaps_accepted;
         self.accounts.take_touched();
@@ -206,4 +211,6 @@ pub struct StoredState {
     pub symbols: Vec<(Symbol, Book)>,
     pub books: Vec<(SymbolId, Book)>,
     pub plans: Vec<KnownPlan>,
+    /// Accounts of orders and plans: hash, name of the account, time. [ms since 1970]
+    pub notes: Vec<(Noted, u64, Box<str>, u64)>,
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::selection::Selection;
 use crate::domain::named;
 
 named! {
@@ -72,11 +73,13 @@ pub struct Streams {
     list: Vec<Stream>,
     /// Limit of symbols that prices alone introduce. Comparison ignores it: two values with other limits are equal.
     symbols_max: usize,
+    /// The accounts whose entries are read.
+    selection: Selection,
 }
 
 impl PartialEq for Streams {
     fn eq(&self, other: &Self) -> bool {
-        self.list == other.list
+        self.list == other.list && self.selection == other.selection
     }
 }
 
@@ -91,13 +94,24 @@ impl Streams {
                 return Err(stream.clone());
             }
         }
-        Ok(Self { list: streams, symbols_max: SYMBOLS_MAX })
+        Ok(Self { list: streams, symbols_max: SYMBOLS_MAX, selection: Selection::All })
     }
 
     /// Returns the same streams with another limit for symbols that prices alone introduce.
     #[must_use]
     pub fn with_symbols_max(self, symbols_max: usize) -> Self {
         Self { symbols_max, ..self }
+    }
+
+    /// Returns the same streams, of which only the entries of some accounts are read.
+    #[must_use]
+    pub fn with_selection(self, selection: Selection) -> Self {
+        Self { selection, ..self }
+    }
+
+    /// Returns the accounts whose entries are read.
+    pub fn selection(&self) -> &Selection {
+        &self.selection
     }
 
     /// Returns the limit of symbols that are known by prices alone. [1]

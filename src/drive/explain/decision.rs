@@ -15,8 +15,8 @@ use crate::domain::book::position::Position;
 use crate::domain::book::rung::{DecisionRecord, OutcomeKind};
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
-use crate::drive::projection;
 use crate::drive::stop::Stop;
+use crate::drive::{projection, scope};
 use crate::shell::history::{History, Input, Options};
 
 /// Explains a decision that the rules make, or that the history has.
@@ -68,6 +68,7 @@ pub fn of_history(wanted: &str, sources: &[PathBuf], config: &Config, stop: &Sto
 /// Returns the decision entry of a history.
 fn emitted(wanted: &str, sources: &[PathBuf], config: &Config) -> anyhow::Result<Option<Link>> {
     let inputs: Vec<Input> = sources.iter().cloned().map(Input::from).collect();
+    let config = &*scope::over(config, &inputs)?;
     let history = History::open(&inputs, &config.streams, Options::default())?;
     let found: Vec<chain::Found<'_>> = history
         .decision_lines()

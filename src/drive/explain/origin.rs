@@ -10,6 +10,7 @@ use crate::domain::book::state::parts_of_name;
 use crate::domain::engine::Decisions;
 use crate::domain::event::ids::EntryId;
 use crate::drive::driver::Driver;
+use crate::drive::scope;
 use crate::drive::stop::Stop;
 use crate::shell::history::{History, Input, Options};
 
@@ -34,6 +35,7 @@ pub fn origins(
     if inputs.contains(&Input::Stdin) {
         return Ok(None);
     }
+    let config = &*scope::over(config, &inputs)?;
     let options = Options { until: Some(EntryId::new(last.ms, u64::MAX)), ..Options::default() };
     let mut history = History::open(&inputs, &config.streams, options)?;
     let mut driver = Driver::new(config, Decisions::Recorded)?;

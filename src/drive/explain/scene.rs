@@ -17,7 +17,7 @@ use crate::domain::exit::policy::Base;
 use crate::domain::exit::{self, ShareBase, Valuation};
 use crate::domain::units::Ratio;
 use crate::drive::driver::Driver;
-use crate::drive::keys;
+use crate::drive::{keys, scope};
 use crate::shell::history::{History, Input, Options};
 use anyhow::bail;
 
@@ -39,6 +39,7 @@ pub fn fold(
     mut look: impl FnMut(&Engine, &Entry, (&[Decision], Option<EntryId>)) -> anyhow::Result<()>,
 ) -> anyhow::Result<Past> {
     let inputs: Vec<Input> = sources.iter().cloned().map(Input::from).collect();
+    let config = &*scope::over(config, &inputs)?;
     let mut history = History::open(&inputs, &config.streams, Options { until, ..Options::default() })?;
     let mut driver = Driver::auditing(&history, config, keys::configured(config)?, until, None);
     driver.engine.ignore_changes();

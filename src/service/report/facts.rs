@@ -315,6 +315,9 @@ pub struct Report {
     pub settings_hash: String,
     pub group: String,
     pub consumer: String,
+    /// The cell and its accounts; absent for a service that is no cell and reads all accounts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cell: Option<String>,
     pub role: Role,
     pub uptime_ms: u64,
     /// Id of the entry that was applied last.

@@ -6,9 +6,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use crossbeam_channel::{bounded, unbounded};
+use crossbeam_channel::{Sender, bounded, unbounded};
 use tokio::sync::watch;
 
+use super::claim::{self, OwnClaim};
 use super::connect::{Connect, patiently};
 use super::disk;
 use super::emitter::{self, EmitterSetup};
@@ -21,10 +22,11 @@ use super::preflight;
 use super::publish::Publisher;
 use super::reader::{self, ReaderSetup};
 use super::reader_status::ReaderStatus;
+use super::several;
 use super::start::{Started, start};
 use crate::codec::policy;
 use crate::config::flags::{self, RunFlags};
-use crate::config::{Config, Start};
+use crate::config::{Cells, Config, Start};
 use crate::domain::delivery::fault::Faults;
 use crate::domain::event::streams::StreamKind;
 use crate::drive::keys;
@@ -38,6 +40,8 @@ use crate::shell::web::WebServer;
 const FIRST_CONNECTION: Duration = Duration::from_secs(10);
 /// The most batches that wait for the processor. [1]
 const BATCHES_WAITING: usize = 4;
+/// The longest delay until a service of several notices the end of the process.
+const PROCESS_STEP: Duration = Duration::from_millis(50);
 /// The longest time that the release of the lease may take.
 const RELEASE_LIMIT: Duration = Duration::from_secs(1);
 
@@ -61,11 +65,25 @@ pub struct Args {
     new_chain: bool,
 }
 
-/// Runs the service until a signal stops it.
-pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
+/// Runs the service until a signal stops it. With several cells it runs one for each.
+pub fn run(args: &Args, config: &Config, cells: Option<Cells>) -> anyhow::Result<()> {
     let config = args.flags.over(config)?;
+    match cells.filter(|cells| !cells.is_one()) {
+        Some(cells) => several::run(&config, cells, args.until_idle, args.new_chain),
+        None => run_one(&config, args.until_idle, args.new_chain, None),
+    }
+}
+
+/// Runs one service until a signal stops it, or the process of several services ends.
+pub(super) fn run_one(
+    config: &Config,
+    until_idle: Option<Duration>,
+    new_chain: bool,
+    of_process: Option<Arc<AtomicBool>>,
+) -> anyhow::Result<()> {
+    config.check_cell()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    match serve(runtime, &config, args.until_idle, args.new_chain) {
+    match serve(runtime, config, until_idle, new_chain, of_process) {
         // There may be more disk space at the next start.
         Err(error) if is_disk_full(&error) && !error.is::<Failed>() => Err(error.context(Failed)),
         done => done,
@@ -85,12 +103,14 @@ fn serve(
     config: &Config,
     until_idle: Option<Duration>,
     new_chain: bool,
+    of_process: Option<Arc<AtomicBool>>,
 ) -> anyhow::Result<()> {
     let connect = Connect::new(server::address(config)?);
     preflight::names_share_a_slot(config, connect.address())?;
     let (version, from) = runtime.block_on(patiently(&connect, FIRST_CONNECTION, async |server| {
         let version = server.fitting_version().await?;
         preflight::check(config, server).await?;
+        claim::check(config, server).await?;
         let now_ms = if config.run.from.needs_now() { server.time_ms().await? } else { 0 };
         Ok((version, config.run.from.start(now_ms)))
     }))?;
@@ -169,6 +189,7 @@ fn serve(
         keys,
         consumer: config.run.consumer.clone(),
         lasts: Duration::from_millis(config.run.lease_ms),
+        claim: OwnClaim::of(config),
         role,
         holder,
         stop: Arc::clone(&stop),
@@ -182,19 +203,30 @@ fn serve(
         Arc::clone(&stop),
     ));
     let stopped = (Arc::clone(&stop), send_event.clone());
+    let signalled = of_process.clone();
     runtime.spawn(async move {
         stop_on_signal(stopped.0).await;
+        if let Some(of_process) = signalled {
+            of_process.store(true, Ordering::Relaxed);
+        }
         let _ = stopped.1.send(Event::Stop);
     });
-    let reading = spawn("reader", move || reader::run(reading))?;
-    let emitting = spawn("emitter", move || emitter::run(emitting))?;
+    if let Some(of_process) = of_process {
+        runtime.spawn(stop_with_process(of_process, Arc::clone(&stop), send_event.clone()));
+    }
+    let reading = spawn(&named_for(config, "reader"), move || reader::run(reading))?;
+    let emitting = spawn(&named_for(config, "emitter"), move || emitter::run(emitting))?;
 
     let journalled = disk::state(&journal);
     let store = Arc::new(Mutex::new(store));
     let (shared, to_loop) = (Arc::clone(&store), send_event.clone());
     let threads = DiskThreads {
-        journal: spawn("journal", move || disk::keep_journal(journal, &journal_orders, &send_event))?,
-        checkpoints: spawn("checkpoint", move || disk::keep_checkpoints(&shared, &checkpoint_orders, &to_loop))?,
+        journal: spawn(&named_for(config, "journal"), move || {
+            disk::keep_journal(journal, &journal_orders, &send_event)
+        })?,
+        checkpoints: spawn(&named_for(config, "checkpoint"), move || {
+            disk::keep_checkpoints(&shared, &checkpoint_orders, &to_loop)
+        })?,
     };
     let (lacking, lacking_seen) = watch::channel(Lacking::default());
     let (fetched, fetched_seen) = watch::channel(Fetched::default());
@@ -243,6 +275,20 @@ fn serve(
 
 fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> std::io::Result<JoinHandle<T>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+/// Returns the name of a thread of a service: with its cell, if it is one.
+fn named_for(config: &Config, name: &str) -> String {
+    config.run.cell.map_or_else(|| name.to_owned(), |cell| format!("cell-{cell} {name}"))
+}
+
+/// Stops a service when the process of several services ends.
+async fn stop_with_process(of_process: Arc<AtomicBool>, stop: Arc<AtomicBool>, events: Sender<Event>) {
+    while !of_process.load(Ordering::Relaxed) {
+        tokio::time::sleep(PROCESS_STEP).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let _ = events.send(Event::Stop);
 }
 
 /// Decisions and control entries are read from the beginning of their streams, wherever the other streams start.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use tokio::sync::watch;
 
+use super::claim::OwnClaim;
 use super::connect::Connect;
 use super::event::Event;
 use super::message::LeaseState;
@@ -27,6 +28,8 @@ pub struct LeaseSetup {
     /// Name of the consumer. A killed process of the same name leaves its lease to us.
     pub consumer: String,
     pub lasts: Duration,
+    /// The accounts that this cell acts for; `None` if it acts for all.
+    pub claim: Option<OwnClaim>,
     pub role: watch::Sender<LeaseState>,
     /// The holder of the lease, for the report.
     pub holder: watch::Sender<Option<String>>,
@@ -80,10 +83,11 @@ pub async fn keep_lease(setup: LeaseSetup) {
         pause(&setup.stop, setup.lasts / 4).await;
     }
     setup.role.send_replace(LeaseState::NotOurs);
-    if let Some(mut lease) = lease
-        && let Err(error) = lease.release().await
-    {
-        tracing::warn!(%error, "the lease was not given back and ends by itself");
+    if let Some(mut lease) = lease {
+        let claim = setup.claim.as_ref().map(|own| &own.claim);
+        if let Err(error) = lease.give_back(claim).await {
+            tracing::warn!(%error, "the lease was not given back and ends by itself");
+        }
     }
 }
 
@@ -107,7 +111,21 @@ async fn hold(
     }
     let Some(lease) = lease else { return Ok(None) };
     let from = inherits.then_some(setup.consumer.as_str());
-    let (mine, holder) = lease.hold(from).await?;
+    let (mut mine, holder) = lease.hold(from).await?;
+    if let (Some(own), true) = (&setup.claim, mine.is_some())
+        && let Some(other) = lease.claim(&own.claim, &|other| own.shared_with(other).is_some()).await?
+    {
+        let accounts = own.shared_with(&other).unwrap_or_default();
+        tracing::error!(
+            finding = "accounts_claimed",
+            other = other.decisions,
+            accounts,
+            "another cell acts for accounts of this one: nothing is sent here; stop one of the two"
+        );
+        // Its lease would keep the right process from leading.
+        lease.release().await?;
+        mine = None;
+    }
     let name = |value: String| value.split_once(' ')?.1.rsplit_once(' ').map(|(consumer, _)| consumer.to_owned());
     let holder = holder.and_then(name);
     setup.holder.send_if_modified(|known| std::mem::replace(known, holder.clone()) != holder);

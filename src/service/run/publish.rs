@@ -95,6 +95,7 @@ impl Publisher {
             settings_hash: config.hash(),
             group: config.run.group.clone(),
             consumer: config.run.consumer.clone(),
+            cell: Some(config.scope()).filter(|scope| !scope.is_everything()).map(|scope| scope.to_string()),
             policy: report::PolicyReport {
                 mode_configured: config.policy.mode.name().to_owned(),
                 ..report::PolicyReport::default()
@@ -103,7 +104,7 @@ impl Publisher {
         };
         Self {
             shared: SharedReport::new(report),
-            manager: Manager::from_environment(),
+            manager: Manager::of_member(config.run.cell.unwrap_or_default()),
             surveys: Vec::new(),
             ahead: Vec::new(),
             surveyed: 0,
@@ -212,7 +213,10 @@ impl Publisher {
     /// Logs accounts that nobody configured, as long as they are read. In live mode they are not, and are a finding.
     fn say_accounts(&mut self, engine: &Engine) {
         let accounts = engine.accounts();
-        for account in accounts.iter().skip(self.accounts_seen) {
+        for (id, account) in accounts.ids().zip(accounts.iter()).skip(self.accounts_seen) {
+            if accounts.is_elsewhere(id) {
+                continue;
+            }
             let is_read = !self.configured.contains(&*account.name) && !engine.policy().refuses_account(&account.name);
             if is_read && self.accounts_said < ACCOUNTS_SAID_MAX {
                 self.accounts_said += 1;

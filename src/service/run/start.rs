@@ -75,7 +75,8 @@ pub async fn start(
     }
     let crash_guard = CrashGuard::open(dir).with_context(|| format!("the note beside {}", dir.display()))?;
     close_to_others(&config.run.journal);
-    let journal = Journal::open(&config.run.journal, Limits { rotate_bytes: config.journal.rotate_bytes })?;
+    let limits = Limits { rotate_bytes: config.journal.rotate_bytes };
+    let journal = Journal::open(&config.run.journal, limits)?.with_scope(&config.scope())?;
     let mut starting = opened(config, journal, crash_guard)?;
     keep_to_chain(&mut starting, config, new_chain)?;
     patiently(connect, PATIENCE, async |server| preload(&mut starting, server).await).await?;

@@ -34,6 +34,13 @@ pub enum JournalError {
     /// An earlier write failed. The state on disk is known only after the journal is opened again.
     #[error("the journal {} takes no more entries after a write that failed: open it again", dir.display())]
     Broken { dir: PathBuf },
+    /// It was written by a service that reads other accounts.
+    #[error(
+        "the journal {} is of {found}, and this service reads {wanted}: which accounts a journal is for is fixed. Give back \
+         run.cell, run.accounts or run.shard as it was, or give this cell a journal and a store of its own",
+        dir.display()
+    )]
+    OtherScope { dir: PathBuf, found: String, wanted: String },
     /// The entries were deleted by retention, or do not exist yet.
     #[error("the journal {} holds entries from {first}{}, not {position}", dir.display(), up_to(*.end))]
     NotHeld { dir: PathBuf, position: u64, first: u64, end: Option<u64> },
@@ -59,6 +66,7 @@ impl JournalError {
     pub(super) fn fault(file: &Path, len: u64, fault: Fault) -> Self {
         let at = match fault {
             Fault::NoHead | Fault::Head => 0,
+            Fault::Scope => crate::codec::journal::HEAD_BYTES as u64,
             Fault::NoFoot | Fault::Foot => len.saturating_sub(crate::codec::journal::FOOT_BYTES as u64),
         };
         Self::damaged(file, at, fault)

@@ -10,7 +10,7 @@ use zstd::stream::write::Encoder;
 
 use super::error::JournalError;
 use super::folder::{Closed, sync_folder};
-use crate::codec::journal::{Commit, Digest, Foot, HEAD_BYTES, Head, file_name};
+use crate::codec::journal::{Commit, Digest, Foot, HEAD_BYTES, Head, file_name, scope_frame};
 
 /// Compression level. On entries, level 1 is faster, and its result smaller, than the next two.
 pub(super) const ZSTD_LEVEL: i32 = 1;
@@ -39,19 +39,21 @@ pub(super) struct Growing {
 }
 
 impl Growing {
-    /// Creates the file for the entries from `first` on.
-    pub fn create(dir: &Path, first: u64, previous: Digest) -> Result<Self, JournalError> {
+    /// Creates the file for the entries from `first` on. `scope` states what the service reads, unless it is everything.
+    pub fn create(dir: &Path, first: u64, previous: Digest, scope: Option<&str>) -> Result<Self, JournalError> {
         let unnamed = dir.join(UNNAMED);
         let path = dir.join(file_name(first));
-        let closed = Head { first, previous, commits: None };
-        let hashed = Sha256::new().chain_update(closed.bytes());
-        let committed =
-            Commit { len: HEAD_BYTES as u64, count: 0, last_ms: 0, digest: hashed.clone().finalize().into() };
+        let closed = Head { first, previous, commits: None, is_scoped: scope.is_some() };
+        let scope = scope.map(scope_frame).unwrap_or_default();
+        let hashed = Sha256::new().chain_update(closed.bytes()).chain_update(&scope);
+        let len = (HEAD_BYTES + scope.len()) as u64;
+        let committed = Commit { len, count: 0, last_ms: 0, digest: hashed.clone().finalize().into() };
         let head = Head { commits: Some([committed; 2]), ..closed };
         let failed = JournalError::io(&path, "making");
         // A name guarantees a complete head. Otherwise a torn head could not be distinguished from a damaged one.
         let file = File::create(&unnamed).map_err(&failed)?;
-        file.write_all_at(&head.bytes(), 0).and_then(|()| file.sync_all()).map_err(&failed)?;
+        let bytes = [&head.bytes()[..], &scope].concat();
+        file.write_all_at(&bytes, 0).and_then(|()| file.sync_all()).map_err(&failed)?;
         fs::rename(&unnamed, &path).map_err(&failed)?;
         sync_folder(dir)?;
         let encoder = Encoder::new(Vec::new(), ZSTD_LEVEL).and_then(|mut encoder| {

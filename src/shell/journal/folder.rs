@@ -6,7 +6,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::error::JournalError;
-use crate::codec::journal::{Digest, FOOT_BYTES, Fault, Foot, HEAD_BYTES, Head, first_of_name};
+use crate::codec::journal::{
+    Digest, FOOT_BYTES, Fault, Foot, HEAD_BYTES, Head, first_of_name, read_scope, scope_frame_bytes,
+};
+use crate::codec::scope::Scope;
 use crate::shell::folder_lock::FolderLock;
 
 /// Maximum number of reads of a head while its writer may be changing it. [1]
@@ -89,6 +92,25 @@ impl Headed {
         let len = file.metadata().map_err(&failed)?.len();
         let head = head.map_err(|fault| JournalError::fault(path, len, fault))?;
         Ok(Self { path: path.to_owned(), file, head, len })
+    }
+
+    /// Returns what the head states about what the service reads; `None` if it reads everything.
+    pub fn scope(&self) -> Result<Option<Scope>, JournalError> {
+        if !self.head.is_scoped {
+            return Ok(None);
+        }
+        let fault = |fault| JournalError::fault(&self.path, self.len, fault);
+        let read = |bytes: &mut [u8]| match self.file.read_exact_at(bytes, HEAD_BYTES as u64) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(fault(Fault::Scope)),
+            read => read.map_err(JournalError::io(&self.path, "reading")),
+        };
+        let mut start = [0; 8];
+        read(&mut start)?;
+        let mut frame = vec![0; scope_frame_bytes(&start).map_err(fault)?];
+        read(&mut frame)?;
+        let text = read_scope(&frame).map_err(fault)?;
+        let damaged = |why: String| JournalError::damaged(&self.path, HEAD_BYTES as u64, why);
+        Scope::read(&text).map(Some).map_err(damaged)
     }
 
     /// Returns the foot of a file whose head marks it as closed.

@@ -11,6 +11,8 @@ use super::folder::{self, ChainEnd, Closed, Headed, sync_folder};
 use super::reader::{Lines, Piece, Span};
 use super::recovery;
 use super::verify::{self, Report};
+use crate::codec::journal::first_of_name;
+use crate::codec::scope::Scope;
 use crate::shell::folder_lock::FolderLock;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -28,6 +30,8 @@ pub struct Journal {
     limits: Limits,
     closed: Vec<Closed>,
     growing: Option<Growing>,
+    /// States what the service reads, in the head of each new file; `None` = everything.
+    scope: Option<String>,
     /// Day of the first entry of the growing file. [days since 1970]
     day: u64,
     chain: ChainEnd,
@@ -88,12 +92,52 @@ impl Journal {
             limits,
             closed,
             growing: None,
+            scope: None,
             day: 0,
             chain,
             waiting: Waiting::default(),
             is_broken: false,
             _lock: lock,
         })
+    }
+
+    /// Sets what the head of each new file states: what the service reads. Errors if the journal was written by a service
+    /// of other accounts, or of another cell.
+    pub fn with_scope(self, scope: &Scope) -> Result<Self, JournalError> {
+        if let Some(file) = self.closed.last() {
+            let before = Headed::open(&file.path, false)?.scope()?;
+            let is_same = match &before {
+                None => scope.streams.selection().is_all(),
+                Some(before) => before.is_followed_by(scope),
+            };
+            if !is_same {
+                return Err(JournalError::OtherScope {
+                    dir: self.dir.clone(),
+                    found: before.map_or_else(|| "all accounts".to_owned(), |before| before.to_string()),
+                    wanted: scope.to_string(),
+                });
+            }
+        }
+        let scope = (!scope.is_everything()).then(|| scope.text());
+        Ok(Self { scope, ..self })
+    }
+
+    /// Returns what the newest file of a journal states about what its service reads; `None` if the file is no file of a
+    /// journal, or if the service reads everything.
+    pub fn scope_of(path: &Path) -> Result<Option<Scope>, JournalError> {
+        let newest = match path.is_dir() {
+            true => folder::files(path)?.pop().map(|(_, path)| path),
+            false => Some(path.to_owned()),
+        };
+        let is_journal =
+            |path: &Path| path.file_name().and_then(|name| name.to_str()).and_then(first_of_name).is_some();
+        let Some(path) = newest.filter(|path| is_journal(path)) else { return Ok(None) };
+        match Headed::open(&path, false) {
+            Ok(headed) => headed.scope(),
+            // A file with the name of a journal file and other content is read as any other file.
+            Err(JournalError::Damaged { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads a whole journal and compares it with the digests and counts in its files. It may be written to meanwhile.
@@ -231,7 +275,12 @@ impl Journal {
                 Some(growing) => growing,
                 none => {
                     self.day = ms / DAY_MS;
-                    none.insert(Growing::create(&self.dir, self.chain.position(), self.chain.seal())?)
+                    none.insert(Growing::create(
+                        &self.dir,
+                        self.chain.position(),
+                        self.chain.seal(),
+                        self.scope.as_deref(),
+                    )?)
                 }
             };
             self.waiting.hand_over(self.day, growing)?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use redis::Script;
 
+use super::claims::Claim;
 use super::server::{Server, ServerError};
 
 /// Takes the lease if it is free, or if a process of the same consumer held it. The token grows by one with each
@@ -81,6 +82,23 @@ impl Lease {
         let (is_ours, value): (u8, String) = self.done(taken, "to take")?;
         self.value = (is_ours == 1).then(|| value.clone());
         Ok((self.value.clone(), Some(value)))
+    }
+
+    /// Makes or renews the claim of the cell whose lease it is. Returns the claim of another cell that meets it.
+    pub async fn claim(
+        &mut self,
+        ours: &Claim,
+        meets: &(dyn Fn(&Claim) -> bool + Send + Sync),
+    ) -> Result<Option<Claim>, ServerError> {
+        self.server.claim(ours, self.lasts, meets).await
+    }
+
+    /// Releases the lease and, if it is held, the claim beside it.
+    pub async fn give_back(&mut self, claim: Option<&Claim>) -> Result<(), ServerError> {
+        if let Some(claim) = claim.filter(|_| self.value.is_some()) {
+            self.server.disclaim(&claim.decisions).await?;
+        }
+        self.release().await
     }
 
     /// Releases the lease.

@@ -4,12 +4,14 @@
 //!
 //! In reading order: `address` (the address of the server), `server` (a connection, and the basic commands that every
 //! part needs), `slot`, `cluster` and `route` (the owner of a key in a cluster, and commands to it), `reply` (parsing of
-//! replies), `wire` (a connection of its own) and `frame` (where its replies end, and what
-//! is in them), `consume` and `round` (reading streams), `links` (reading those of several servers), `lease` (the right to
-//! read and emit), `emit` (writing decisions exactly once), `ranges` (ranges of streams, and appending to them), `hashes` (hashes of other
-//! services), `marks` (writing mark prices), `inspect` (the state of the server, its streams and their groups).
+//! replies), `wire` (a connection of its own) and `frame` (where its replies end, and what is in them), `consume` and
+//! `round` (reading streams), `links` (reading those of several servers), `lease` (the right to read and emit), `claims`
+//! (the accounts of cells), `emit` (writing decisions exactly once), `ranges` (ranges of streams, and appending to them),
+//! `hashes` (hashes of other services), `marks` (writing mark prices), `inspect` (the state of the server, its streams and
+//! their groups).
 
 mod address;
+mod claims;
 mod cluster;
 mod consume;
 mod emit;
@@ -28,6 +30,7 @@ mod slot;
 mod wire;
 
 pub use address::Address;
+pub use claims::{Claim, key_of as claims_key};
 pub use cluster::{Node, Shard, View};
 pub use consume::{Consumer, GroupState, Membership, StreamStats};
 pub use emit::{EmitKeys, Emitter, Offered, append_control, borrowed, memory_of};

@@ -9,7 +9,7 @@ use crate::support::redis::RedisServer;
 use crate::support::root;
 
 const HISTORY: &str = "replay/nights/incident-2026-02-04/events.jsonl";
-const UNITS: [&str; 2] = ["harvester.service", "harvester-feed@.service"];
+const UNITS: [&str; 3] = ["harvester.service", "harvester@.service", "harvester-feed@.service"];
 
 fn deploy() -> std::path::PathBuf {
     root().join("tools/deploy")
@@ -20,7 +20,8 @@ fn unit(folder: &Path, file: &str) -> std::path::PathBuf {
     let text = fs::read_to_string(deploy().join(file)).unwrap();
     let here = text.replace("/usr/local/bin/harvester", env!("CARGO_BIN_EXE_harvester"));
     assert_ne!(here, text, "{file} names the program");
-    let path = folder.join(file.replace('@', "@mark"));
+    let instance = if file == "harvester@.service" { "@3" } else { "@mark" };
+    let path = folder.join(file.replace('@', instance));
     fs::write(&path, here).unwrap();
     path
 }
@@ -97,6 +98,58 @@ fn the_compose_file_leaves_no_user_open() {
     assert_eq!(server.cli(&["-a", "hush", "--no-auth-warning", "PING"]).trim(), "PONG");
     let asked = redis["healthcheck"]["test"][1].as_str().expect("a command").replace("$$", "$");
     assert!(asked.contains("REDISCLI_AUTH=$HARVESTER_REDIS_PASSWORD"), "{asked}");
+}
+
+/// The documents of a file of Kubernetes.
+fn documents() -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(deploy().join("kubernetes.yaml")).unwrap();
+    text.split("\n---\n").map(|document| serde_saphyr::from_str(document).expect("it is YAML")).collect()
+}
+
+#[test]
+fn the_stateful_set_has_the_cells_of_its_configuration() {
+    let documents = documents();
+    let of_kind = |kind: &str| documents.iter().find(|document| document["kind"] == kind).expect("it is there");
+    let (service, set) = (of_kind("Service"), of_kind("StatefulSet"));
+    let (spec, pod) = (&set["spec"], &set["spec"]["template"]["spec"]);
+    assert_eq!(spec["serviceName"], service["metadata"]["name"]);
+    assert_eq!(spec["selector"]["matchLabels"], spec["template"]["metadata"]["labels"]);
+    assert_eq!(service["spec"]["selector"], spec["selector"]["matchLabels"]);
+    let container = &pod["containers"][0];
+    let volumes: Vec<&str> = pod["volumes"].as_array().unwrap().iter().filter_map(|v| v["name"].as_str()).collect();
+    let claims = spec["volumeClaimTemplates"].as_array().unwrap().iter().filter_map(|c| c["metadata"]["name"].as_str());
+    let known: Vec<&str> = volumes.into_iter().chain(claims).collect();
+    let mounts = container["volumeMounts"].as_array().unwrap();
+    assert!(mounts.iter().all(|mount| known.contains(&mount["name"].as_str().unwrap())), "{known:?}");
+    // The ordinal is the cell, and the program takes the configuration for each of them.
+    let variables = container["env"].as_array().unwrap();
+    let cell = variables.iter().find(|variable| variable["name"] == "HARVEST_CELL").expect("the cell");
+    let path = &cell["valueFrom"]["fieldRef"]["fieldPath"];
+    assert_eq!(path, "metadata.labels['apps.kubernetes.io/pod-index']");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("harvester.toml");
+    fs::write(&file, of_kind("ConfigMap")["data"]["harvester.toml"].as_str().unwrap()).unwrap();
+    let cells = spec["replicas"].as_u64().unwrap() as u32;
+    for ordinal in 0..cells {
+        let environment = [("HARVEST_CELL".to_owned(), ordinal.to_string())].into();
+        let config = harvester::config::Config::from_parts(Some(&file), environment).expect("it is valid");
+        config.check_cell().expect("cells share nothing that they may not");
+        assert_eq!((config.run.cell, config.cells()), (Some(ordinal), Some(cells)));
+        let port = config.run.listen.expect("pages").port();
+        assert_eq!(container["ports"][0]["containerPort"], port);
+        let mount = mounts.iter().find(|mount| mount["name"] == "state").unwrap()["mountPath"].as_str().unwrap();
+        assert!(config.run.store.starts_with(mount) && config.run.journal.starts_with(mount));
+    }
+}
+
+#[test]
+fn the_stateful_set_is_valid_by_the_schema_of_kubernetes() {
+    let file = deploy().join("kubernetes.yaml");
+    let Ok(checked) = Command::new("kubernetes-validate").arg("--strict").arg(&file).output() else {
+        eprintln!("skipped: kubernetes-validate is not installed (pip install kubernetes-validate)");
+        return;
+    };
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
 #[test]

@@ -14,9 +14,10 @@ use crate::command::root;
 const EXAMPLE: &str = "harvester.example.toml";
 
 /// A value for each environment variable, by which the setting that it sets is found.
-const VALUES: [(&str, &str); 24] = [
+const VALUES: [(&str, &str); 25] = [
     ("BINANCE_TESTNET_API_KEY", "k"),
     ("BINANCE_TESTNET_API_SECRET", "s"),
+    ("HARVEST_CELL", "3"),
     ("HARVEST_KILL_SWITCH_KEY", "stop"),
     ("HARVEST_LADDER", "0.5:0.25"),
     ("HARVEST_LIVE_WRITES_ENABLED", "false"),

@@ -1,0 +1,104 @@
+//! The claim of a cell: that it alone acts for its accounts (docs/spec/emission.md, "Claims of cells").
+
+use anyhow::bail;
+
+use crate::codec::scope;
+use crate::config::Config;
+use crate::domain::event::selection::Selection;
+use crate::domain::event::streams::{StreamKind, Streams};
+use crate::shell::redis::{Claim, Server};
+
+/// Configured cells whose claims are looked up at a start. [1]
+const LOOKED_UP_MAX: u32 = 64;
+
+/// What a cell claims.
+#[derive(Clone, Debug)]
+pub struct OwnClaim {
+    pub claim: Claim,
+    selection: Selection,
+}
+
+impl OwnClaim {
+    /// Returns the claim of a cell; `None` for a service that reads all accounts, which claims nothing.
+    pub fn of(config: &Config) -> Option<Self> {
+        let selection = config.streams.selection().clone();
+        let text = scope::claim_text(&selection, &config.run.group);
+        let claim = Claim { decisions: decisions_of(&config.streams), text };
+        (!selection.is_all()).then_some(Self { claim, selection })
+    }
+
+    /// Returns what another cell claims, too, in words.
+    pub fn shared_with(&self, other: &Claim) -> Option<String> {
+        shared(&self.selection, other)
+    }
+}
+
+/// Returns what both act for. A claim that cannot be read could be for any account.
+fn shared(selection: &Selection, other: &Claim) -> Option<String> {
+    match scope::read_selection(&other.text) {
+        Ok(of_other) => selection.shared_with(&of_other),
+        Err(_) => Some(selection.to_string()),
+    }
+}
+
+fn decisions_of(streams: &Streams) -> String {
+    let decisions = streams.iter().find(|(_, stream)| stream.kind == StreamKind::Decision);
+    decisions.map_or(StreamKind::Decision.default_stream(), |(_, stream)| &stream.name).to_owned()
+}
+
+/// Checks that no cell at work acts for an account of this cell. The other one is named. A service that is no cell and reads
+/// all accounts asks for nothing.
+pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
+    let (own, selection) = (decisions_of(&config.streams), config.streams.selection());
+    if config.scope().is_everything() {
+        return Ok(());
+    }
+    let cells = 0..config.cells().unwrap_or(0).min(LOOKED_UP_MAX);
+    let others = cells.filter(|cell| Some(*cell) != config.run.cell);
+    let others = others.filter_map(|cell| Some(decisions_of(&config.for_cell(cell).ok()?.streams)));
+    let mut beside: Vec<String> = Vec::new();
+    for decisions in std::iter::once(own.clone()).chain(others) {
+        let is_known = |of: &String| crate::shell::redis::claims_key(of) == crate::shell::redis::claims_key(&decisions);
+        if !beside.iter().any(is_known) {
+            beside.push(decisions);
+        }
+    }
+    for decisions in beside {
+        let claims = match server.claims(&decisions).await {
+            Ok(claims) => claims,
+            Err(error) if error.is_unreachable() => return Err(error.into()),
+            // In a cluster the cells of other slots are on other servers; the configuration was compared with theirs.
+            Err(error) if decisions != own => {
+                tracing::debug!(%error, "the claims of other cells cannot be read here");
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        for other in claims {
+            if other.decisions == own {
+                let is_same = scope::read_selection(&other.text).is_ok_and(|of_other| of_other == *selection);
+                if !is_same {
+                    bail!(
+                        "the decision stream {own} is led by a service of other accounts ({}), and this one reads {selection}: stop \
+                         that one, or give this one a decision stream of its own",
+                        other.text
+                    );
+                }
+            } else if let Some(both) = shared(selection, &other) {
+                bail!(
+                    "the cell of {} acts for {both} as well: both would send orders. Stop it, or take the accounts out of \
+                     run.accounts or run.shard of one of the two",
+                    other.decisions
+                );
+            } else if scope::group_of_claim(&other.text).as_ref() == Some(&config.run.group) {
+                bail!(
+                    "the cell of {} reads in the consumer group {:?}, too: each would get a part of the entries of a shared stream. \
+                     Give this one a run.group of its own",
+                    other.decisions,
+                    config.run.group
+                );
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! Claims: which accounts each cell acts for. A cell that leads keeps its claim beside its lease, and takes none that meets
+//! that of another cell.
+
+use std::time::Duration;
+
+use redis::Script;
+
+use super::server::{Server, ServerError};
+
+/// Writes our claim, unless another one is valid that is not among those that were compared with it. Returns that one:
+/// its decision stream and its text.
+///
+/// Arguments: our decision stream, the time that the claim lasts, its text, the claims that were compared.
+const CLAIM: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+    if all[i] ~= ARGV[1] then
+        local until_ms, text = string.match(all[i + 1], '^(%d+) (.*)$')
+        if until_ms and tonumber(until_ms) > now then
+            local compared = false
+            for j = 4, #ARGV do
+                if ARGV[j] == all[i] .. '\n' .. text then compared = true end
+            end
+            if not compared then return {all[i], text} end
+        else
+            redis.call('HDEL', KEYS[1], all[i])
+        end
+    end
+end
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now + ARGV[2]) .. ' ' .. ARGV[3])
+return {}";
+
+/// Most rounds until all claims of others are compared. [1]
+const ROUNDS_MAX: usize = 10_000;
+
+/// A claim as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The decision stream of its cell, which identifies the cell.
+    pub decisions: String,
+    /// What it states about its accounts.
+    pub text: String,
+}
+
+/// Returns the key of the claims of all cells whose decision streams are beside each other: the beginning of the name, up
+/// to the first colon, and its hash tag. In a cluster it is in the slot of the decision stream.
+pub fn key_of(decision_stream: &str) -> String {
+    let prefix = decision_stream.split_once(':').map_or("harvester", |(prefix, _)| prefix);
+    let tag = decision_stream.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
+    match tag.filter(|tag| !tag.is_empty()) {
+        Some(tag) if prefix.contains('{') => format!("{{{tag}}}:harvester.cells"),
+        Some(tag) => format!("{prefix}:{{{tag}}}:harvester.cells"),
+        None => format!("{prefix}:harvester.cells"),
+    }
+}
+
+impl Server {
+    /// Makes or renews a claim. `meets` compares it with the claim of another cell. Returns the first claim that meets
+    /// ours; then ours is not made.
+    pub async fn claim(
+        &mut self,
+        ours: &Claim,
+        lasts: Duration,
+        meets: &(dyn Fn(&Claim) -> bool + Send + Sync),
+    ) -> Result<Option<Claim>, ServerError> {
+        let script = Script::new(CLAIM);
+        let key = key_of(&ours.decisions);
+        let mut compared: Vec<String> = Vec::new();
+        for _ in 0..ROUNDS_MAX {
+            let mut call = script.key(&key);
+            let call = call.arg(&ours.decisions).arg(lasts.as_millis() as u64).arg(&ours.text).arg(&compared);
+            let answered: Result<Vec<String>, _> = call.invoke_async(&mut self.connection.clone()).await;
+            let answer = answered.map_err(self.failed(format!("to claim the accounts in {key}")))?;
+            let [decisions, text] = <[String; 2]>::try_from(answer).unwrap_or_default();
+            if decisions.is_empty() {
+                return Ok(None);
+            }
+            let other = Claim { decisions, text };
+            if meets(&other) {
+                return Ok(Some(other));
+            }
+            compared.push(format!("{}\n{}", other.decisions, other.text));
+        }
+        Ok(None)
+    }
+
+    /// Returns the claims that are valid now, of the cells beside a decision stream.
+    pub async fn claims(&mut self, decision_stream: &str) -> Result<Vec<Claim>, ServerError> {
+        let key = key_of(decision_stream);
+        let now_ms = self.time_ms().await?;
+        let all = redis::cmd("HGETALL").arg(&key).query_async(&mut self.connection).await;
+        let all: Vec<(String, String)> = all.map_err(self.failed(format!("to read {key}")))?;
+        let valid = |(decisions, value): (String, String)| {
+            let (until_ms, text) = value.split_once(' ')?;
+            let is_valid = until_ms.parse::<u64>().ok()? > now_ms;
+            is_valid.then(|| Claim { decisions, text: text.to_owned() })
+        };
+        Ok(all.into_iter().filter_map(valid).collect())
+    }
+
+    /// Gives up the claim of a cell.
+    pub async fn disclaim(&mut self, decision_stream: &str) -> Result<(), ServerError> {
+        let key = key_of(decision_stream);
+        let done = redis::cmd("HDEL").arg(&key).arg(decision_stream).query_async(&mut self.connection).await;
+        done.map(|_: u64| ()).map_err(self.failed(format!("to give up the claim in {key}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_are_beside_the_decision_streams_and_in_their_slot() {
+        for (decisions, key) in [
+            ("quantum:stream:harvest.decision", "quantum:harvester.cells"),
+            ("quantum:stream:harvest.decision.3", "quantum:harvester.cells"),
+            ("quantum:{cell-3}:stream:harvest.decision", "quantum:{cell-3}:harvester.cells"),
+            ("{cell-3}:decision", "{cell-3}:harvester.cells"),
+            ("decisions", "harvester:harvester.cells"),
+            ("q:{}:decision", "q:harvester.cells"),
+        ] {
+            assert_eq!(key_of(decisions), key);
+        }
+    }
+}

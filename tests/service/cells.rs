@@ -1,0 +1,318 @@
+//! Cells: several services over shared streams, each with its accounts; in one process, killed, taken over, and what is
+//! refused at a start.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Map, Value};
+
+use crate::support::binary::{ended, harvester, run};
+use crate::support::lab::entry_line;
+use crate::support::redis::{RedisServer, free_port};
+use crate::support::service::{INTENT, PRICE, RESULT, add, field_of_all, import, payloads, until};
+use crate::support::{config, replayed};
+use harvester::cli::replay::Request;
+
+/// Two cells over the shared streams of the default configuration. B is an account of cell 0 and A of cell 1: see the
+/// test vectors of docs/spec/streams.md, "Accounts of a cell".
+const CELLS: &str = r#"[streams]
+control = "quantum:{cell-%cell%}:stream:harvest.control"
+observation = "quantum:{cell-%cell%}:stream:harvest.observation"
+decision = "quantum:{cell-%cell%}:stream:harvest.decision"
+suggestions = "quantum:{cell-%cell%}:stream:harvest.suggestions"
+quarantine = "quantum:{cell-%cell%}:stream:harvest.quarantine"
+[run]
+group = "harvester-%cell%"
+store = "store-%cell%"
+journal = "journal-%cell%"
+shard = "%cell%/2"
+cells = 2
+lease_ms = 500
+"#;
+const QUIET: &str = "[backfill]\nsources = [\"redis\"]\n";
+
+fn decision_stream(cell: u32) -> String {
+    format!("quantum:{{cell-{cell}}}:stream:harvest.decision")
+}
+
+/// A folder with a configuration, in which the program works.
+struct Folder {
+    folder: tempfile::TempDir,
+    url: String,
+}
+
+impl Folder {
+    fn new(server: &RedisServer, settings: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("harvester.toml"), format!("{settings}{QUIET}")).expect("the settings");
+        Self { folder, url: server.url() }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = harvester();
+        command.current_dir(self.path()).args(arguments).args(["--config", "harvester.toml"]);
+        command.env("REDIS_URL", &self.url).stdin(Stdio::null());
+        command
+    }
+
+    /// Starts cells. Their log is a file of this name.
+    fn start(&self, log: &str, arguments: &[&str]) -> Child {
+        let log = std::fs::File::create(self.path().join(log)).expect("a log");
+        let mut command = self.command(&[&["run"], arguments].concat());
+        command.stdout(Stdio::null()).stderr(log).spawn().expect("the service starts")
+    }
+
+    fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path().join(name)).unwrap_or_default()
+    }
+
+    fn run_until_idle(&self, arguments: &[&str]) {
+        let status = ended(self.start("log", &[arguments, &["--until-idle", "0.5"]].concat())).status;
+        assert!(status.success(), "{status}: {}", self.log("log"));
+    }
+
+    /// Runs it, and asserts that it is refused with a sentence that names these things.
+    fn refused(&self, arguments: &[&str], names: &[&str]) {
+        let mut command = self.command(&[&["run", "--listen", ""], arguments].concat());
+        run(&mut command).refused(names);
+    }
+}
+
+/// The payloads of the decisions of a cell, after checking that its chain is whole.
+fn decisions(server: &RedisServer, cell: u32) -> Vec<String> {
+    let stream = decision_stream(cell);
+    let seqs = field_of_all(server, &stream, "seq");
+    assert!((1..).zip(&seqs).all(|(n, seq)| *seq == n.to_string()), "{seqs:?}");
+    field_of_all(server, &stream, "payload")
+}
+
+fn account_of(payload: &str) -> String {
+    let payload: Map<String, Value> = serde_json::from_str(payload).expect("a payload is JSON");
+    payload.get("account").and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// A history of an hour ago: A, B and the account without a name each open a position and reach three rungs. The results of
+/// A and B name no account: their plans do.
+fn history() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
+    let begin_ms = now.as_millis() as u64 - 3_600_000;
+    let mut lines = Vec::new();
+    let intent = [("symbol", "ADAUSDT"), ("action", "BUY"), ("atr_value", "0.01"), ("volatility_factor", "1")];
+    lines.push(entry_line(INTENT, &format!("{begin_ms}-0"), &intent));
+    for (n, account) in ["A", "B", ""].into_iter().enumerate() {
+        let (order, plan, ms) = (format!("{}", 700 + n), format!("plan-{n}"), begin_ms + 1000 + n as u64);
+        let planned =
+            [("symbol", "ADAUSDT"), ("plan_id", &*plan), ("decision", "EXECUTE"), ("side", "BUY"), ("qty", "100")];
+        let account = Some(("account", account)).filter(|_| !account.is_empty());
+        let planned: Vec<(&str, &str)> = planned.into_iter().chain(account).collect();
+        lines.push(entry_line("quantum:stream:apply.plan", &format!("{ms}-0"), &planned));
+        let filled = [("symbol", "ADAUSDT"), ("plan_id", &*plan), ("orderId", &*order), ("side", "BUY")];
+        let filled = [&filled[..], &[("executedQty", "100"), ("avgPrice", "1"), ("status", "FILLED")]].concat();
+        lines.push(entry_line(RESULT, &format!("{}-0", ms + 1000), &filled));
+    }
+    for (step, price) in ["1.003", "1.008", "1.009", "1.013", "1.011", "1.018", "1.02"].into_iter().enumerate() {
+        let id = format!("{}-0", begin_ms + 60_000 * (step as u64 + 1));
+        lines.push(entry_line(PRICE, &id, &[("symbol", "ADAUSDT"), ("price", price)]));
+    }
+    lines.join("\n") + "\n"
+}
+
+/// What one service over all accounts decides.
+fn wanted(history: &Path) -> Vec<String> {
+    let (_, lines) = replayed(&Request { histories: vec![history.to_owned()], ..Request::default() }, &config(None));
+    let mut wanted = payloads(&lines);
+    wanted.sort();
+    wanted
+}
+
+#[test]
+fn two_cells_in_one_process_decide_what_one_service_does() {
+    let server = RedisServer::start();
+    let place = Folder::new(&server, CELLS);
+    let file = place.path().join("history.jsonl");
+    std::fs::write(&file, history()).expect("the history is written");
+    import(&file, &server);
+    place.run_until_idle(&["--cell", "0..1", "--listen", ""]);
+    let of_cells = [decisions(&server, 0), decisions(&server, 1)];
+    let accounts = |of: &[String]| -> Vec<String> {
+        let mut accounts: Vec<String> = of.iter().map(|payload| account_of(payload)).collect();
+        accounts.sort();
+        accounts.dedup();
+        accounts
+    };
+    // The account without a name is in cell 0.
+    assert_eq!(of_cells.each_ref().map(|of| accounts(of)), [vec!["".to_owned(), "B".to_owned()], vec!["A".to_owned()]]);
+    let mut together = of_cells.concat();
+    together.sort();
+    assert_eq!(together, wanted(&file));
+    assert_eq!(together.len(), 9);
+    for cell in 0..2 {
+        // A replay of the journal needs no configuration.
+        let (journal, store) = (format!("journal-{cell}"), format!("again-{cell}"));
+        let folded =
+            run(harvester().current_dir(place.path()).args(["replay", &journal, "--store", &store, "--json"])).json();
+        assert!(folded["counts"]["other_cells"].as_u64() > Some(0), "{folded}");
+        let positions = |store: &str| {
+            run(harvester().current_dir(place.path()).args(["positions", "--json", "--all", "--store", store])).json()
+        };
+        assert_eq!(positions(&store), positions(&format!("store-{cell}")), "cell {cell}");
+        let derived = ["replay", &journal, "--derive", "--decisions", "derived.jsonl", "--json"];
+        run(harvester().current_dir(place.path()).args(derived)).json();
+        let text = std::fs::read_to_string(place.path().join("derived.jsonl")).expect("the decisions");
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        assert_eq!(payloads(&lines), of_cells[cell as usize], "cell {cell}");
+    }
+    // Nothing is decided twice by another start, and the journals go on.
+    place.run_until_idle(&["--cell", "0..1", "--listen", ""]);
+    assert_eq!([decisions(&server, 0), decisions(&server, 1)], of_cells);
+}
+
+#[test]
+fn a_second_process_stands_by_for_all_cells_and_takes_over() {
+    let server = RedisServer::start();
+    let first = Folder::new(&server, CELLS);
+    let second = Folder::new(&server, CELLS);
+    let is_led = |by: &Folder, log: &str, count: usize| {
+        until("the cells are led", || {
+            by.log(log).lines().filter(|line| line.contains("role changed") && line.contains("is_leader=true")).count()
+                == count
+        });
+    };
+    let mut leader = first.start("log", &["--consumer", "one", "--cell", "0..1", "--listen", ""]);
+    is_led(&first, "log", 2);
+    let mut standby = second.start("log", &["--consumer", "two", "--cell", "0..1", "--listen", ""]);
+    until("the standby reads", || {
+        second.log("log").contains("is_leader=false") || second.log("log").lines().count() > 4
+    });
+    leader.kill().expect("it runs");
+    leader.wait().expect("it ends");
+    is_led(&second, "log", 2);
+    for account in ["A", "B"] {
+        let intent = [("symbol", "ADAUSDT"), ("side", "BUY"), ("atr_value", "0.01"), ("volatility_factor", "1")];
+        add(&server, INTENT, &intent);
+        let order = format!("open-{account}");
+        let filled = [("symbol", "ADAUSDT"), ("account", account), ("side", "BUY"), ("executedQty", "100")];
+        let more = [("avgPrice", "1"), ("orderId", &*order), ("status", "FILLED")];
+        add(&server, RESULT, &[&filled[..], &more].concat());
+    }
+    add(&server, PRICE, &[("symbol", "ADAUSDT"), ("price", "1.008")]);
+    until("both cells decide", || {
+        (0..2).all(|cell| field_of_all(&server, &decision_stream(cell), "payload").len() == 1)
+    });
+    let accounts: Vec<String> = (0..2).map(|cell| account_of(&decisions(&server, cell)[0])).collect();
+    assert_eq!(accounts, ["B", "A"]);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&standby), rustix::process::Signal::TERM)
+        .expect("it runs");
+    assert!(standby.wait().expect("it ends").success(), "{}", second.log("log"));
+}
+
+#[test]
+fn what_two_cells_may_not_share_is_refused_with_the_next_step() {
+    let server = RedisServer::start();
+    Folder::new(&server, CELLS).refused(&[], &["%cell%, and no cell is given", "--cell N"]);
+    Folder::new(&server, CELLS).refused(&["--cell", "2"], &["run.shard = \"2/2\""]);
+    for (line, names) in [
+        (
+            "decision = \"quantum:{cell-%cell%}:stream:harvest.decision\"\n",
+            ["streams.decision", "write %cell% into it"],
+        ),
+        ("store = \"store-%cell%\"\n", ["run.store = \"state\"", "\"state-%cell%\""]),
+        ("journal = \"journal-%cell%\"\n", ["run.journal", "\"journal-%cell%\""]),
+        ("group = \"harvester-%cell%\"\n", ["run.group", "\"harvester-%cell%\""]),
+        ("shard = \"%cell%/2\"\n", ["the cells 0 and 1 would both act for all accounts", "run.shard"]),
+    ] {
+        Folder::new(&server, &CELLS.replace(line, "")).refused(&["--cell", "0"], &names);
+    }
+    // Without pages of its own each, or one address for each.
+    let place = Folder::new(&server, CELLS);
+    let mut command = place.command(&["run", "--cell", "0..1"]);
+    run(&mut command).refused(&["run.listen", "127.0.0.1:9464+%cell%"]);
+}
+
+#[test]
+fn a_store_and_a_journal_are_for_the_accounts_that_they_were_made_for() {
+    let server = RedisServer::start();
+    let place = Folder::new(&server, CELLS);
+    add(
+        &server,
+        RESULT,
+        &[("symbol", "ADAUSDT"), ("account", "A"), ("side", "BUY"), ("executedQty", "1"), ("orderId", "1")],
+    );
+    place.run_until_idle(&["--cell", "1", "--listen", ""]);
+    let changed = CELLS.replace("shard = \"%cell%/2\"\ncells = 2\n", "accounts = [\"A\"]\n");
+    std::fs::write(place.path().join("harvester.toml"), format!("{changed}{QUIET}")).expect("the settings");
+    // The two cells of this configuration would both act for A.
+    place.refused(&["--cell", "1"], &["the cells 1 and 0 would both act for A"]);
+    let by_cell = "[run.accounts_by_cell]\n0 = [\"B\"]\n1 = [\"A\"]\n";
+    let changed = CELLS.replace("shard = \"%cell%/2\"\ncells = 2\n", "") + by_cell;
+    std::fs::write(place.path().join("harvester.toml"), format!("{changed}{QUIET}")).expect("the settings");
+    place.refused(
+        &["--cell", "1"],
+        &["journal-1", "cell 1 (shard 1/2)", "cell 1 (accounts A)", "a journal and a store of its own"],
+    );
+    std::fs::rename(place.path().join("journal-1"), place.path().join("aside")).expect("the journal is moved");
+    place.refused(&["--cell", "1"], &["store-1", "shard 1/2", "accounts A"]);
+}
+
+#[test]
+fn the_same_account_in_two_cells_is_refused_and_the_other_is_named() {
+    let server = RedisServer::start();
+    let settings = |cell: &str, accounts: &str| {
+        format!(
+            "[streams]\ncontrol = \"q:{cell}.control\"\nobservation = \"q:{cell}.observation\"\ndecision = \"q:{cell}.decision\"\n\
+             [run]\ngroup = \"{cell}\"\naccounts = [{accounts}]\nlease_ms = 60000\n"
+        )
+    };
+    let one = Folder::new(&server, &settings("one", "\"main\", \"sub\""));
+    let mut running = one.start("log", &["--listen", ""]);
+    until("the first cell leads", || one.log("log").contains("is_leader=true"));
+    until("its claim is there", || server.cli(&["HLEN", "q:harvester.cells"]).trim() == "1");
+    let two = Folder::new(&server, &settings("two", "\"sub\", \"other\""));
+    two.refused(&[], &["the cell of q:one.decision acts for sub as well", "run.accounts"]);
+    // One decision stream, other accounts.
+    let three = Folder::new(&server, &settings("one", "\"main\"").replace("group = \"one\"", "group = \"three\""));
+    three.refused(&[], &["the decision stream q:one.decision is led by a service of other accounts"]);
+    // Another cell without a list of its own would act for them, too.
+    let all = settings("all", "").replace("accounts = []\n", "cell = 7\n");
+    let all = all.replace("\"q:all.", "\"q:all-%cell%.").replace("[run]\n", "intent = \"q:%cell%.i\"\nplan = \"q:%cell%.p\"\n\
+        result = \"q:%cell%.r\"\nsnapshot = \"q:%cell%.s\"\n[run]\nstore = \"store-%cell%\"\njournal = \"journal-%cell%\"\n");
+    let all = all.replace("group = \"all\"", "group = \"all-%cell%\"");
+    Folder::new(&server, &all).refused(&[], &["the cell of q:one.decision acts for main, sub as well"]);
+    // In one consumer group each would get a part of the results.
+    let five = settings("five", "\"third\"").replace("group = \"five\"", "group = \"one\"");
+    Folder::new(&server, &five)
+        .refused(&[], &["the cell of q:one.decision reads in the consumer group \"one\"", "run.group"]);
+    // Others go on beside it.
+    Folder::new(&server, &settings("four", "\"other\"")).run_until_idle(&["--listen", ""]);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&running), rustix::process::Signal::TERM)
+        .expect("it runs");
+    assert!(running.wait().expect("it ends").success(), "{}", one.log("log"));
+    // It gave its claim back.
+    assert_eq!(server.cli(&["EXISTS", "q:harvester.cells"]).trim(), "0");
+    two.run_until_idle(&["--listen", ""]);
+}
+
+#[test]
+fn status_shows_the_cells_of_the_configuration() {
+    let server = RedisServer::start();
+    let port = free_port();
+    let place = Folder::new(
+        &server,
+        &CELLS.replace("cells = 2\n", &format!("cells = 2\nlisten = \"127.0.0.1:{port}+%cell%\"\n")),
+    );
+    let mut running = place.start("log", &["--cell", "0"]);
+    until("the cell leads", || place.log("log").contains("is_leader=true"));
+    let shown = run(&mut place.command(&["status", "--cells", "--json"]));
+    assert_eq!(shown.code, Some(1), "{}", shown.log);
+    let document: Value = serde_json::from_str(&shown.out).expect("a document");
+    let urls: Vec<&str> =
+        document["services"].as_array().expect("services").iter().filter_map(|s| s["url"].as_str()).collect();
+    let url = |n: u16| format!("http://127.0.0.1:{}", port + n);
+    assert_eq!(urls, [url(1), url(0)], "the worst first");
+    running.kill().expect("it runs");
+    running.wait().expect("it ends");
+}
