@@ -1,6 +1,7 @@
 //! Cells: one configuration for several services. `%cell%` in a name is the number of the cell; each cell has its own
 //! decision stream, store and journal, and reads the accounts of its own.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -144,6 +145,16 @@ impl Config {
             (None, Selection::Shard(shard)) if self.run.cell.is_some() => Some(shard.of),
             (None, _) => None,
         }
+    }
+
+    /// Returns the consumer groups of this configuration: its own, and those of its other cells as far as they are known.
+    pub fn groups(&self) -> BTreeSet<String> {
+        let own = std::iter::once(self.run.group.clone());
+        if self.run.cell.is_none() {
+            return own.collect();
+        }
+        let cells = self.cells().unwrap_or(COMPARED_MAX);
+        own.chain((0..cells).filter_map(|other| Some(self.for_cell(other).ok()?.run.group))).collect()
     }
 
     /// Checks that this cell shares nothing with another cell of the same configuration that each must have for itself.

@@ -375,3 +375,47 @@ fn what_was_written_before_its_answer_was_lost_is_not_written_again() {
     assert_eq!(entries(&server, service::SUGGESTIONS).len(), 2);
     assert_eq!(entries(&server, QUARANTINE).len(), 2);
 }
+
+/// A close stands in the stream of results with an id that is ahead of the server's clock.
+#[test]
+fn an_order_waits_for_a_result_whose_id_is_ahead_of_the_clock() {
+    let server = RedisServer::start();
+    let place = live(&server);
+    at_work(&place, &server);
+    let service = place.start();
+    until_leader(&service);
+    let mut client = server.client();
+    let (seconds, _): (u64, u64) = redis::cmd("TIME").query(&mut client).expect("the server has a clock");
+    let id = format!("{}-0", (seconds + 3) * 1000);
+    let close =
+        ["symbol", "AAAUSDT", "side", "SELL", "executedQty", "100", "avgPrice", "1.008", "orderId", "c1", "status"];
+    let () = redis::cmd("XADD").arg(RESULT).arg(id).arg(&close).arg("FILLED").query(&mut client).expect("it is added");
+    price(&server, "AAAUSDT", "1.008");
+    check(&server, "closed by a result that is ahead", Some("position_changed"));
+    service.stop();
+}
+
+/// A group that nobody configured begins to read the requests of a service at work.
+#[test]
+fn no_order_is_sent_while_a_group_reads_requests_that_is_no_executor() {
+    let server = RedisServer::start();
+    let mut place = live(&server);
+    at_work(&place, &server);
+    place.environment = vec![("RUST_LOG".to_owned(), "info".to_owned())];
+    let service = place.start();
+    until_leader(&service);
+    let mut client = server.client();
+    let () = redis::cmd("XGROUP")
+        .arg(&["CREATE", PLAN, "second", "$", "MKSTREAM"])
+        .query(&mut client)
+        .expect("the group is made");
+    let log = place.folder.path().join("log");
+    let says = |word: &str| std::fs::read_to_string(&log).is_ok_and(|log| log.contains(word));
+    until("the group is found", || says("EXECUTOR_UNKNOWN"));
+    price(&server, "AAAUSDT", "1.008");
+    until("the price is read", || is_read(&server, &[PRICE]));
+    assert_eq!(entries(&server, PLAN), [], "two executors of one order close twice");
+    let _: u64 = redis::cmd("XGROUP").arg(&["DESTROY", PLAN, "second"]).query(&mut client).expect("it is gone");
+    until("the order is out", || entries(&server, PLAN).len() == 1);
+    service.stop();
+}

@@ -89,6 +89,12 @@ impl Delivery {
         self.gate.facts_ahead = are_ahead;
     }
 
+    /// Handles the news whether a group reads order requests that is not configured as an executor. Orders wait, because
+    /// two executors of one order close twice.
+    pub const fn handle_unnamed_executors(&mut self, are_there: bool) {
+        self.gate.has_unnamed_executors = are_there;
+    }
+
     /// Handles the server's clock at the last round that was read. [ms since 1970]
     pub fn handle_server_time(&mut self, ms: u64) {
         if let CaughtUp::After(before) = self.caught_up

@@ -16,6 +16,8 @@ pub struct Gate {
     pub folded_to_ms: u64,
     /// Entries about positions wait because their ids are ahead of the server's clock.
     pub facts_ahead: bool,
+    /// A group reads order requests that is not configured as an executor.
+    pub has_unnamed_executors: bool,
     /// Orders wait until entries later than this are folded. [ms since 1970]
     behind_at_ms: Option<u64>,
     check: Check,
@@ -52,9 +54,11 @@ impl Gate {
         self.behind_at_ms = Some(self.folded_to_ms);
     }
 
-    /// Returns true if more is folded than when an order was sent back.
-    pub fn is_current(&self) -> bool {
-        self.behind_at_ms.is_none_or(|ms| self.folded_to_ms > ms)
+    /// Returns true if orders may go: more is folded than when one was sent back, nothing about positions waits for the
+    /// clock, and only configured executors read requests.
+    pub fn may_order(&self) -> bool {
+        let is_current = self.behind_at_ms.is_none_or(|ms| self.folded_to_ms > ms);
+        is_current && !self.facts_ahead && !self.has_unnamed_executors
     }
 
     /// Doubts that the server has what was written.

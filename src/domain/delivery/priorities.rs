@@ -54,7 +54,7 @@ impl Delivery {
             return None;
         }
         let is_caught_up = self.caught_up == CaughtUp::Yes;
-        let may_order = is_caught_up && self.gate.is_current() && !self.gate.facts_ahead;
+        let may_order = is_caught_up && self.gate.may_order();
         let may_go = |row: &OutboxRow| {
             (is_caught_up || !row.live) && (may_order || !row.is_order()) && !self.gate.is_doubtful(row.seq, now_ms)
         };

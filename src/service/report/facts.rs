@@ -184,6 +184,8 @@ pub struct OutboxReport {
     pub doubtful: u64,
     /// Streams and keys that reject our writes, with the reason.
     pub refusing: BTreeMap<String, String>,
+    /// Groups that read order requests and are not configured as executors.
+    pub unnamed_executors: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

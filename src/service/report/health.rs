@@ -297,6 +297,14 @@ fn of_decisions(report: &Report) -> Vec<Concern> {
                     decision; look at the executor whether it was carried out, then HDEL its id from the memory";
         concerns.push(Concern::new("decision_doubtful", says));
     }
+    if !report.outbox.unnamed_executors.is_empty() {
+        let says = format!(
+            "groups read the order requests and are not in emit.executors: {}; no order is sent, because two executors of \
+             one order close twice; remove them (XGROUP DESTROY), or name them and restart",
+            report.outbox.unnamed_executors.join(", ")
+        );
+        concerns.push(Concern::new("executor_unknown", says));
+    }
     for (key, why) in &report.outbox.refusing {
         let says = format!("nothing can be written to {key}: it {why}");
         concerns.push(Concern { name: "output_refused", about: Some(key.clone()), says });

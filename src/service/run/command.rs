@@ -196,6 +196,10 @@ fn serve(
         events: send_event.clone(),
     };
     let lease = runtime.spawn(lease_task::keep_lease(lease));
+    if let Some(live) = config.live()? {
+        let (connect, events, stop) = (connect.clone(), send_event.clone(), Arc::clone(&stop));
+        runtime.spawn(lease_task::watch_executors(connect, live, config.groups(), events, stop));
+    }
     runtime.spawn(lease_task::watch_kill_key(
         connect,
         config.emit.kill_key.clone(),

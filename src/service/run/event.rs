@@ -53,6 +53,8 @@ pub enum Event {
         kill: bool,
         began: Instant,
     },
+    /// The groups that read order requests and are not configured as executors have changed.
+    UnnamedExecutors(Vec<String>),
     /// The process was told to stop.
     Stop,
 }

@@ -303,6 +303,10 @@ impl EventLoop {
                 let began_ms = began.saturating_duration_since(self.began).as_millis() as u64;
                 delivery.handle_kill_key(kill, began_ms, &driver.engine);
             }
+            Event::UnnamedExecutors(groups) => {
+                delivery.handle_unnamed_executors(!groups.is_empty());
+                self.state.unnamed_executors = groups;
+            }
             Event::Stop => {}
         }
         Ok(())

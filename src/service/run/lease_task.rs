@@ -1,5 +1,6 @@
 //! The lease task: renews the lease and reads the kill key, whatever the processor is doing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,11 +12,15 @@ use super::claim::OwnClaim;
 use super::connect::Connect;
 use super::event::Event;
 use super::message::LeaseState;
+use super::preflight::unnamed_executors;
 use crate::codec::operator;
+use crate::config::Live;
 use crate::shell::redis::{Lease, LeaseKeys, ServerError};
 
 /// Time between two reads of the kill key.
 const KILL_INTERVAL: Duration = Duration::from_millis(200);
+/// Time between two looks at who reads order requests.
+const EXECUTORS_INTERVAL: Duration = Duration::from_secs(2);
 /// The longest delay until the end is noticed.
 const STEP: Duration = Duration::from_millis(50);
 /// Time before a failed read is repeated.
@@ -137,6 +142,38 @@ async fn reconnected(setup: &LeaseSetup, lease: Option<Lease>) -> Option<Lease> 
     match setup.connect.server().await {
         Ok(server) => Some(lease.reconnected(server)),
         Err(_) => Some(lease),
+    }
+}
+
+/// Looks who reads order requests, and sends the groups that are not configured as executors whenever they change
+/// (docs/spec/emission.md, "Executors").
+pub async fn watch_executors(
+    connect: Connect,
+    live: Live,
+    own: BTreeSet<String>,
+    events: Sender<Event>,
+    stop: Arc<AtomicBool>,
+) {
+    let mut server = None;
+    let mut known = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        if server.is_none() {
+            server = connect.server().await.ok();
+        }
+        if let Some(connection) = &mut server {
+            match unnamed_executors(&live, &own, connection).await {
+                Ok(groups) if groups != known => {
+                    known.clone_from(&groups);
+                    let _ = events.send(Event::UnnamedExecutors(groups));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "the groups of the order requests could not be read");
+                    server = None;
+                }
+            }
+        }
+        pause(&stop, EXECUTORS_INTERVAL).await;
     }
 }
 

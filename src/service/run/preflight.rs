@@ -1,8 +1,11 @@
 //! The conditions under which the service may send orders.
 
+use std::collections::BTreeSet;
+
 use anyhow::bail;
 
 use crate::config::Config;
+use crate::config::Live;
 use crate::service::server::check_slots;
 use crate::shell::redis::{Address, GroupInfo, Server, ServerError};
 
@@ -14,15 +17,12 @@ const OLD_GROUP_IDLE_MS: u64 = 60_000;
 pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
     no_trust_in_the_future(config, server.time_ms().await?)?;
     let Some(live) = config.live()? else { return Ok(()) };
-    for group in groups(server, &live.stream).await? {
-        if group.name != config.run.group && !live.executors.contains(&group.name) {
-            bail!(
-                "the group {:?} reads {}, where orders are written, and emit.executors does not name it: two executors \
-                 of one order close twice",
-                group.name,
-                live.stream
-            );
-        }
+    if let Some(group) = unnamed_executors(&live, &config.groups(), server).await?.first() {
+        bail!(
+            "the group {group:?} reads {}, where orders are written, and emit.executors does not name it: two executors of \
+             one order close twice",
+            live.stream
+        );
     }
     let Some(old) = &config.run.old_group else { return Ok(()) };
     for (_, stream) in config.streams.iter() {
@@ -38,6 +38,16 @@ pub async fn check(config: &Config, server: &mut Server) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Returns the groups that read order requests, are none of ours, and are not configured as executors.
+pub async fn unnamed_executors(
+    live: &Live,
+    own: &BTreeSet<String>,
+    server: &mut Server,
+) -> Result<Vec<String>, ServerError> {
+    let names = groups(server, &live.stream).await?.into_iter().map(|group| group.name);
+    Ok(names.filter(|name| !own.contains(name) && !live.executors.contains(name)).collect())
 }
 
 /// Checks that one script may touch all names that it has to (docs/spec/emission.md, "In a cluster").

@@ -35,6 +35,8 @@ pub struct State {
     pub emitted: u64,
     /// Streams and keys that refuse our writes, with the reason.
     pub refusing: BTreeMap<String, String>,
+    /// Groups that read order requests and are not configured as executors.
+    pub unnamed_executors: Vec<String>,
     pub journal: JournalState,
     /// Entries of the journal that the last checkpoint contains. [1]
     pub checkpoint: u64,
@@ -270,6 +272,7 @@ impl Publisher {
             report.outbox.waiting = processor.delivery.outbox().unwritten() as u64;
             report.outbox.doubtful = processor.delivery.doubtful() as u64;
             report.outbox.refusing.clone_from(&state.refusing);
+            report.outbox.unnamed_executors.clone_from(&state.unnamed_executors);
             let oldest = processor.delivery.outbox().rows().find(|row| row.written.is_none());
             report.outbox.oldest_ms = oldest.map(|row| server_ms.saturating_sub(row.cause_ms));
             report.journal.bytes = state.journal.bytes;

@@ -10,7 +10,7 @@ use super::well;
 /// A situation, the change that makes it, and the names of what is answered by /healthz, /readyz and `status`.
 type Case = (&'static str, fn(&mut Report), &'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
-const CASES: [Case; 39] = [
+const CASES: [Case; 40] = [
     ("all is well", |_| {}, &[], &[], &[]),
     // Incidents 12 and 15.
     (
@@ -150,6 +150,13 @@ const CASES: [Case; 39] = [
         &[],
         &[],
         &[],
+    ),
+    (
+        "another group reads the requests",
+        |r| r.outbox.unnamed_executors = vec!["second".to_owned()],
+        &[],
+        &[],
+        &["executor_unknown"],
     ),
     (
         "nothing can be read from a stream, or added to another",
