@@ -210,7 +210,7 @@ fn group_checks(stream: &Stream, info: &StreamInfo, group: &GroupInfo, now_ms: u
         _ => 0,
     };
     let lag = group.lag.map_or_else(|| "lag unknown".to_owned(), |lag| format!("lag {lag}"));
-    let found = format!("{lag}, {} pending, {} consumers", group.pending, group.consumers.len());
+    let found = format!("{lag}, {} pending, {}", group.pending, plural(group.consumers.len(), "consumer"));
     let alive = group.consumers.iter().any(|consumer| consumer.idle_ms < DEAD_MS);
     let behind = format!("{found}; {} behind", span(behind_ms));
     if behind_ms > DEAD_MS && !alive {
@@ -349,7 +349,7 @@ mod tests {
     #[test]
     fn i11_a_group_that_nobody_reads_for_is_a_problem() {
         let behind = found(&[("harvest-1", 0, DEAD_MS)], NOW_MS - 2 * DEAD_MS);
-        assert_eq!(behind[0], (Verdict::Problem, "lag unknown, 0 pending, 1 consumers; 20m behind".to_owned()));
+        assert_eq!(behind[0], (Verdict::Problem, "lag unknown, 0 pending, 1 consumer; 20m behind".to_owned()));
         assert_eq!(
             found(&[("harvest-1", 0, 10)], NOW_MS - 2 * DEAD_MS)[0].0,
             Verdict::Warning,

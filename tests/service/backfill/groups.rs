@@ -52,10 +52,10 @@ fn i11_i13_a_doctor_finds_dead_consumers_lag_and_what_was_trimmed_unread() {
     night.redis.cli(&["XGROUP", "CREATE", RESULTS, GROUP, "0"]);
     read(&night, "harvest-31337", "3");
     // A moment later it is at work, an hour later it is dead.
-    assert_eq!(doctor(&night), said(&[("warning", "lag 5, 3 pending, 1 consumers; 60m behind")]));
+    assert_eq!(doctor(&night), said(&[("warning", "lag 5, 3 pending, 1 consumer; 60m behind")]));
     age_consumer(&mut night.redis, "harvest-31337", HOUR_MS);
-    let gone = ("problem", "3 entries wait for consumers that are gone: harvest-31337");
-    assert_eq!(doctor(&night), said(&[("problem", "lag 5, 3 pending, 1 consumers; 60m behind"), gone]));
+    let gone = ("problem", "3 entries left with consumers that are gone: harvest-31337");
+    assert_eq!(doctor(&night), said(&[("problem", "lag 5, 3 pending, 1 consumer; 60m behind"), gone]));
     // Another one reads, and does not claim what the dead one holds.
     read(&night, "harvest-1", "1");
     assert_eq!(doctor(&night), said(&[("warning", "lag 4, 4 pending, 2 consumers; 60m behind"), gone]));
@@ -63,7 +63,7 @@ fn i11_i13_a_doctor_finds_dead_consumers_lag_and_what_was_trimmed_unread() {
     night.redis.cli(&["XTRIM", RESULTS, "MAXLEN", "2"]);
     let (code, found) = doctor(&night);
     assert_eq!(code, Some(1));
-    let trimmed = ("problem".to_owned(), "2 entries were trimmed before this group had read them".to_owned());
+    let trimmed = ("problem".to_owned(), "2 entries trimmed before this group had read them".to_owned());
     assert!(found.contains(&trimmed), "{found:?}");
 
     // It reads everything, claims what the dead one held, and never looks at it again.
