@@ -264,7 +264,8 @@ pub fn read(dir: &Path) -> anyhow::Result<(Engine, Store)> {
     let meta = state::meta(&store)?.with_context(|| format!("the store {} is empty", dir.display()))?;
     if meta.rules_version != RULES_VERSION {
         bail!(
-            "the store {} was folded by rules {}, these are rules {RULES_VERSION}: rebuild it with `replay`",
+            "the store {} was folded by rules {}, these are rules {RULES_VERSION}: rebuild it (harvester replay JOURNAL \
+             --store {0})",
             dir.display(),
             meta.rules_version
         );

@@ -158,7 +158,10 @@ fn another_format_is_named_and_left_as_it_is() {
     assert!(matches!(refused, OpenError::OtherFormat { found: FORMAT, want: 4, .. }), "{refused:?}");
     assert_eq!(
         refused.to_string(),
-        format!("the store {} has format 3, this program reads format 4: rebuild it", dir.display())
+        format!(
+            "the store {} has format 3, this program reads format 4: rebuild it (harvester replay JOURNAL --store {0})",
+            dir.display()
+        )
     );
     assert_eq!(assert_whole(&Store::open(&dir, FORMAT).expect("the store")), 3);
 }

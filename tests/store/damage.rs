@@ -78,7 +78,13 @@ fn an_older_state_is_not_taken_for_the_last() {
     fs::copy(after.join(head), before.join(head)).expect("a copy");
     let refused = Store::open(&before, FORMAT).expect_err("an older state");
     let reason = "commit 8 was acknowledged, the last that is there is 7";
-    assert_eq!(refused.to_string(), format!("the store {} is damaged ({reason}): rebuild it", before.display()));
+    assert_eq!(
+        refused.to_string(),
+        format!(
+            "the store {} is damaged ({reason}): rebuild it (harvester replay JOURNAL --store {0})",
+            before.display()
+        )
+    );
 }
 
 type Damage<'a> = &'a dyn Fn(&sled::Db);

@@ -492,6 +492,11 @@ impl Reader {
         let clocks = Clocks::of(&round);
         let is_news = self.take_in(&round, asked.by_group)?;
         consumer.reuse(round);
+        // Before anything is released that may cause an order.
+        if !self.are_facts_ahead && self.has_facts_ahead(clocks) {
+            self.are_facts_ahead = true;
+            self.send(Message::FactsAhead(true))?;
+        }
         let released = self.release()?;
         asked_next?;
         self.tell_how_far(clocks)?;
@@ -540,19 +545,22 @@ impl Reader {
         }
     }
 
+    /// Returns true if an entry about positions waits whose id is ahead of all clocks.
+    fn has_facts_ahead(&self, clocks: Clocks) -> bool {
+        let now_ms = clocks.fastest_us / 1000;
+        let is_ahead =
+            |stream: usize| self.taken[stream].ms > now_ms && self.reorder.first_of(StreamId(stream as u16)).is_some();
+        (0..self.setup.streams.len()).any(|stream| self.setup.are_facts[stream] && is_ahead(stream))
+    }
+
     /// Publishes how far the streams were read, by the clock of the server that has the lease.
     fn tell_how_far(&mut self, clocks: Clocks) -> Result<(), Over> {
         let time_us = clocks.home_us;
         let read_to_ms = clocks.read_to_ms(self.reorder.complete_to_ms());
         self.setup.status.clocks_apart_ms.store(clocks.apart_ms(), Ordering::Relaxed);
-        let is_ahead = |stream: usize| {
-            let first = self.reorder.first_of(StreamId(stream as u16));
-            first.is_some_and(|first| first.ms > clocks.fastest_us / 1000)
-        };
-        let are_ahead = (0..self.setup.streams.len()).any(|stream| self.setup.are_facts[stream] && is_ahead(stream));
-        if are_ahead != self.are_facts_ahead {
-            self.are_facts_ahead = are_ahead;
-            self.send(Message::FactsAhead(are_ahead))?;
+        if self.are_facts_ahead && !self.has_facts_ahead(clocks) {
+            self.are_facts_ahead = false;
+            self.send(Message::FactsAhead(false))?;
         }
         let is_far_behind = read_to_ms.saturating_add(FAR_BEHIND_MS) < time_us / 1000;
         if !is_far_behind && read_to_ms >= self.told_to_ms.saturating_add(READ_TO_STEP_MS) {

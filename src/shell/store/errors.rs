@@ -18,10 +18,13 @@ pub enum OpenError {
     )]
     InUse { dir: PathBuf },
     /// Another version of this program wrote it. Move it aside and rebuild it.
-    #[error("the store {} has format {found}, this program reads format {want}: rebuild it", dir.display())]
+    #[error(
+        "the store {} has format {found}, this program reads format {want}: rebuild it (harvester replay JOURNAL --store {0})",
+        dir.display()
+    )]
     OtherFormat { dir: PathBuf, found: u32, want: u32 },
     /// Written data is missing or changed. Move the store aside and rebuild it.
-    #[error("the store {} is damaged ({reason}): rebuild it", dir.display())]
+    #[error("the store {} is damaged ({reason}): rebuild it (harvester replay JOURNAL --store {0})", dir.display())]
     Damaged { dir: PathBuf, reason: String },
     /// The folder contains something else, which is left untouched.
     #[error("{} is not a store of ours (it holds {holds}) and is left as it is", dir.display())]
@@ -40,7 +43,7 @@ pub enum StoreError {
     #[error("the store {} takes no more calls after one that failed: open it again", dir.display())]
     Poisoned { dir: PathBuf },
     /// The value that was read is not the value that was written.
-    #[error("the store {} is damaged ({reason}): rebuild it", dir.display())]
+    #[error("the store {} is damaged ({reason}): rebuild it (harvester replay JOURNAL --store {0})", dir.display())]
     Damaged { dir: PathBuf, reason: String },
     /// The disk has no space for the commit, or for the one after it.
     #[error("the disk of the store {} is full: {doing}: {source}", dir.display())]
