@@ -436,3 +436,21 @@ fn another_program_in_another_language_comes_to_the_same_about_the_chain() {
     let source = fs::read_to_string(root().join("tools/verify_chain.py")).unwrap();
     assert!(source.lines().count() < 120, "it can be read at one sitting");
 }
+
+/// Three books decide at one price: of no account, of B, and LONG of a.
+#[test]
+fn one_account_is_shown_by_audit_whatif_and_diff() {
+    let folder = crate::support::case("s4_order_of_books");
+    let (history, policy) = (folder.join("events.jsonl"), folder.join("policy.toml"));
+    let (history, policy) = (text(&history), text(&policy));
+    let audited = |account: &[&str]| run_with(&[&["audit", history, "--config", policy], account].concat()).out;
+    let (all, of_a) = (audited(&[]), audited(&["--account", "a"]));
+    for book in ["symbol SOLUSDT ", "symbol B/SOLUSDT ", "symbol a/SOLUSDT:LONG "] {
+        assert!(all.contains(book), "{all}");
+        assert_eq!(of_a.contains(book), book.contains("a/"), "{of_a}");
+    }
+    let compared = run_with(&["whatif", history, "--policy", policy, "--account", "a"]).out;
+    assert!(compared.contains("a/SOLUSDT:LONG") && !compared.contains("B/SOLUSDT"), "{compared}");
+    let same = run_with(&["diff", history, history, "--account", "a"]);
+    assert!(same.out.contains("They are the same."), "{}", same.out);
+}

@@ -177,8 +177,9 @@ pub struct Reader {
     count: usize,
     /// The watermark that was sent last. [ms since 1970]
     told_to_ms: u64,
-    /// Entries about positions wait because their ids are ahead of the server's clock, as told last.
-    are_facts_ahead: bool,
+    /// Entries about positions up to this time wait, because their ids were ahead of the clocks when they were read. [ms
+    /// since 1970]
+    facts_ahead_to_ms: Option<u64>,
     began: Instant,
     /// When the gap check was made last, by the clock of the source.
     surveyed: Option<Duration>,
@@ -233,7 +234,7 @@ impl Reader {
             mode: Mode::Unsettled,
             count: setup.count,
             told_to_ms: 0,
-            are_facts_ahead: false,
+            facts_ahead_to_ms: None,
             began: Instant::now(),
             surveyed: None,
             is_connected_anew: true,
@@ -493,8 +494,9 @@ impl Reader {
         let is_news = self.take_in(&round, asked.by_group)?;
         consumer.reuse(round);
         // Before anything is released that may cause an order.
-        if !self.are_facts_ahead && self.has_facts_ahead(clocks) {
-            self.are_facts_ahead = true;
+        if let Some(ms) = self.facts_ahead(clocks)
+            && self.facts_ahead_to_ms.replace(ms).is_none()
+        {
             self.send(Message::FactsAhead(true))?;
         }
         let released = self.release()?;
@@ -545,12 +547,12 @@ impl Reader {
         }
     }
 
-    /// Returns true if an entry about positions waits whose id is ahead of all clocks.
-    fn has_facts_ahead(&self, clocks: Clocks) -> bool {
+    /// Returns the time of the last entry about positions whose id is ahead of all clocks, if one waits. [ms since 1970]
+    fn facts_ahead(&self, clocks: Clocks) -> Option<u64> {
         let now_ms = clocks.fastest_us / 1000;
-        let is_ahead =
-            |stream: usize| self.taken[stream].ms > now_ms && self.reorder.first_of(StreamId(stream as u16)).is_some();
-        (0..self.setup.streams.len()).any(|stream| self.setup.are_facts[stream] && is_ahead(stream))
+        let waits = |stream: usize| self.reorder.first_of(StreamId(stream as u16)).is_some();
+        let facts = (0..self.setup.streams.len()).filter(|stream| self.setup.are_facts[*stream] && waits(*stream));
+        facts.map(|stream| self.taken[stream].ms).filter(|ms| *ms > now_ms).max()
     }
 
     /// Publishes how far the streams were read, by the clock of the server that has the lease.
@@ -558,8 +560,8 @@ impl Reader {
         let time_us = clocks.home_us;
         let read_to_ms = clocks.read_to_ms(self.reorder.complete_to_ms());
         self.setup.status.clocks_apart_ms.store(clocks.apart_ms(), Ordering::Relaxed);
-        if self.are_facts_ahead && !self.has_facts_ahead(clocks) {
-            self.are_facts_ahead = false;
+        if self.facts_ahead_to_ms.is_some_and(|ms| self.reorder.complete_to_ms() > ms) {
+            self.facts_ahead_to_ms = None;
             self.send(Message::FactsAhead(false))?;
         }
         let is_far_behind = read_to_ms.saturating_add(FAR_BEHIND_MS) < time_us / 1000;
