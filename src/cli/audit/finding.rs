@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::cli::cell::text;
 use crate::codec::chain::{Duplicated, Link, Tampered};
-use crate::domain::book::state::account_of_position;
+use crate::domain::book::state::{account_of_position, book_of_position};
 
 /// A fault of the chain, the journal or the history.
 #[derive(Clone, Debug, Serialize)]
@@ -186,7 +186,7 @@ impl Emitted {
 
     fn parts(&self) -> Vec<String> {
         let Self { decision_id, symbol, position_id, cause, seq, entry } = self;
-        let symbol = book_of(position_id, symbol);
+        let symbol = book_of_position(position_id).unwrap_or(symbol);
         let of_entry = [format!("seq {seq}"), format!("entry {entry}")];
         let of_decision = [format!("symbol {symbol}"), format!("decision_id {decision_id}"), format!("cause {cause}")];
         of_entry.into_iter().chain(of_decision).collect()
@@ -196,15 +196,10 @@ impl Emitted {
 impl Recomputed {
     fn parts(&self) -> Vec<String> {
         let Self { decision_id, symbol, position_id, rungs, qty, cause, .. } = self;
-        let symbol = book_of(position_id, symbol);
+        let symbol = book_of_position(position_id).unwrap_or(symbol);
         let taken = [format!("rungs {}", rungs.join(",")), format!("qty {qty}"), format!("cause {cause}")];
         [format!("symbol {symbol}"), format!("decision_id {decision_id}")].into_iter().chain(taken).collect()
     }
-}
-
-/// Returns the name of the book of a position: its symbol, with account and position side where there are any.
-fn book_of<'a>(position_id: &'a str, symbol: &'a str) -> &'a str {
-    position_id.rsplit_once('@').map_or(symbol, |(book, _)| book)
 }
 
 fn line(parts: Vec<String>, why: Option<&str>) -> String {

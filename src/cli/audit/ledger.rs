@@ -8,6 +8,7 @@ use super::Scope;
 use super::finding::{Both, Finding};
 use crate::codec::chain::{Chain, Link};
 use crate::codec::{seal, view};
+use crate::domain::book::state::book_of_position;
 use crate::domain::engine::{Decision, Engine, RULES_VERSION};
 use crate::domain::event::Entry;
 use crate::domain::event::ids::{EntryId, StreamId};
@@ -234,7 +235,7 @@ impl<'a> Ledger<'a> {
 
 /// Returns the reason why the audit holds what was emitted.
 fn why_not(engine: &Engine, link: &Link) -> String {
-    let name = link.text("position_id").rsplit_once('@').map_or_else(|| link.text("symbol"), |(name, _)| name);
+    let name = book_of_position(link.text("position_id")).unwrap_or_else(|| link.text("symbol"));
     let Some(book) = view::named_one(engine, name) else { return "its symbol was never seen".to_owned() };
     let Some(open) = &book.hot.open else { return "nothing is open".to_owned() };
     let hold = open.holds.last().and_then(|change| change.hold);

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::codec::operator::Word;
 use crate::codec::view;
+use crate::domain::book::state::book_of_position;
 use crate::shell::web::{self, ClientError};
 
 /// What a service knows of the position, the rung or the symbol that a command names.
@@ -35,7 +36,7 @@ impl Target {
 
 /// Asks the service whether it knows what a command names. Returns `None` if the command concerns all symbols.
 pub async fn of(url: Option<&str>, word: &Word) -> Option<Target> {
-    let symbol_of = |position: &str| position.rsplit_once('@').map_or(position, |(book, _)| book).to_owned();
+    let symbol_of = |position: &str| book_of_position(position).unwrap_or(position).to_owned();
     let (symbol, position, rung) = match word {
         Word::Kill(_) | Word::AccountKill { .. } | Word::GapAccepted { symbol: None, .. } => return None,
         Word::GapAccepted { symbol: Some(symbol), account } => {

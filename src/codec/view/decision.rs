@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::domain::book::state::book_of_position;
 use crate::domain::event::ids::EntryId;
 
 /// The part of a decision's payload that screens show.
@@ -23,7 +24,7 @@ impl DecisionView {
     /// Returns the name of the book, which its position has: that of the symbol, with account and position side where
     /// there is one.
     pub fn book(&self) -> &str {
-        self.position_id.rsplit_once('@').map_or(&self.symbol, |(book, _)| book)
+        book_of_position(&self.position_id).unwrap_or(&self.symbol)
     }
 
     /// Reads a history line, with the id of its entry; `None` if it is not one of our decisions.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{missing, next_rung, rungs};
 use crate::domain::book::change::{Cause, PositionChange};
 use crate::domain::book::position::Position;
+use crate::domain::book::state::book_of_position;
 use crate::domain::book::view::BookView;
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
@@ -144,7 +145,7 @@ impl PositionView {
 
     /// Returns the name of the book: that of the symbol, with account and position side where there is one.
     pub fn book(&self) -> &str {
-        self.position_id.rsplit_once('@').map_or(&self.symbol, |(book, _)| book)
+        book_of_position(&self.position_id).unwrap_or(&self.symbol)
     }
 
     /// Returns the four fields that an evaluation rests on, by name.

@@ -32,6 +32,7 @@ use super::address::Address;
 use super::format::{Number, When};
 use super::frame::Scene;
 use crate::codec::view::{PositionView, Sourced};
+use crate::domain::book::state::book_of_position;
 use crate::domain::event::ids::EntryId;
 
 /// A text that leads somewhere.
@@ -62,7 +63,7 @@ impl Field {
 
 /// Returns the name of the book of a position.
 fn book_of(view: &PositionView) -> &str {
-    view.position_id.rsplit_once('@').map_or(&view.symbol, |(book, _)| book)
+    book_of_position(&view.position_id).unwrap_or(&view.symbol)
 }
 
 /// Returns how severe a hold is for people: `bad`, `warn` or nothing.

@@ -84,6 +84,11 @@ pub fn parts_of_name(name: &str) -> (&str, &str, PositionSide) {
     (account, rest, PositionSide::Both)
 }
 
+/// Returns the name of the book of a position, `ACCOUNT/SYMBOL:SIDE`, from the position's id; `None` if it is no id.
+pub fn book_of_position(position_id: &str) -> Option<&str> {
+    position_id.rsplit_once('@').map(|(book, _)| book)
+}
+
 /// Returns the account of the name of a book or of a position; empty for the account without a name.
 pub fn account_of_position(name: &str) -> &str {
     let book = name.split_once('@').map_or(name, |(book, _)| book);

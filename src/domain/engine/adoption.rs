@@ -7,6 +7,7 @@ use crate::domain::book::counters::Count;
 use crate::domain::book::position::Position;
 use crate::domain::book::rung::{DecisionOutcome, DecisionRecord, RungState};
 use crate::domain::book::state::Book;
+use crate::domain::book::state::book_of_position;
 use crate::domain::event::ids::{BookId, EntryId, SortKey, StreamId};
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{DecisionFact, Entry};
@@ -176,7 +177,7 @@ impl Engine {
             let book = self.slots.book(*book);
             book.positions().any(|position| book.position_id(position) == *fact.position_id)
         };
-        let name = fact.position_id.rsplit_once('@').map_or("", |(name, _)| name);
+        let name = book_of_position(&fact.position_id).unwrap_or_default();
         if let Some(named) = self.find_book(name).filter(|book| book.symbol == fact.symbol).filter(has_position) {
             return Some((named, true));
         }

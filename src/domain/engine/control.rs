@@ -5,6 +5,7 @@ use super::globals::Gap;
 use crate::domain::book::counters::Count;
 use crate::domain::book::position::Position;
 use crate::domain::book::rung::DecisionOutcome;
+use crate::domain::book::state::book_of_position;
 use crate::domain::event::ids::{AccountId, BookId, EntryId, SymbolId};
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Control, PriceSource};
@@ -94,7 +95,7 @@ impl Engine {
     }
 
     fn with_position<T>(&mut self, position_id: &str, change: impl FnOnce(&mut Position) -> T) -> Option<T> {
-        let name = position_id.rsplit_once('@')?.0;
+        let name = book_of_position(position_id)?;
         let id = self.find_book(name)?;
         let answer = {
             let book = self.slots.book_mut(id);

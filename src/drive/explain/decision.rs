@@ -13,6 +13,7 @@ use crate::codec::{seal, state, time, view};
 use crate::config::Config;
 use crate::domain::book::position::Position;
 use crate::domain::book::rung::{DecisionRecord, OutcomeKind};
+use crate::domain::book::state::book_of_position;
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
 use crate::drive::stop::Stop;
@@ -130,7 +131,7 @@ pub fn outcomes(engine: &Engine) -> BTreeMap<String, Outcome> {
 /// Returns the name of the book of a decision: that of its position, else its symbol.
 fn book_of(payload: &Value) -> &str {
     let position = payload["position_id"].as_str().unwrap_or_default();
-    position.rsplit_once('@').map_or_else(|| payload["symbol"].as_str().unwrap_or_default(), |(book, _)| book)
+    book_of_position(position).unwrap_or_else(|| payload["symbol"].as_str().unwrap_or_default())
 }
 
 impl Outcome {

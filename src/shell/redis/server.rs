@@ -97,18 +97,8 @@ impl ServerError {
 
     /// Returns true if another attempt may succeed: the server is unreachable or still starting.
     pub fn may_pass(&self) -> bool {
-        match self {
-            Self::NoUrl
-            | Self::ClusterUrl
-            | Self::ClusterDatabase
-            | Self::NotACluster { .. }
-            | Self::Unfit { .. }
-            | Self::CaFile { .. }
-            | Self::Tls { .. } => false,
-            Self::Refused { source, .. } => matches!(source.code(), Some("LOADING" | "MASTERDOWN")),
-            Self::Unreachable { .. } | Self::NoOwner { .. } | Self::LeaseElsewhere { .. } => true,
-            Self::Failed { source, .. } => is_cut_off(source) || is_redirect(source),
-        }
+        let is_starting = |source: &RedisError| matches!(source.code(), Some("LOADING" | "MASTERDOWN"));
+        self.is_unreachable() || matches!(self, Self::Refused { source, .. } if is_starting(source))
     }
 
     /// Returns true if the server could not be reached. Returns false if it answered with a refusal.
