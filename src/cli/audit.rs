@@ -45,11 +45,14 @@ pub struct Args {
     command: Option<Command>,
     #[command(flatten)]
     from: SourceArgs,
-    /// Judge decisions whose causes come from here on; the fold begins at the start all the same:
-    /// an entry id, ISO-8601, a time of day in UTC (02:07), or 90m ago
+    /// Judge the decisions that were caused from this entry or time on; the fold begins at the start all the
+    /// same: an entry id, a time (2026-02-04T02:07Z), a time of day in UTC (02:07; the latest before the end of
+    /// the history), or how long before its last entry ("2 hours ago")
     #[arg(long, value_name = "ID|TIME")]
     since: Option<String>,
-    /// Stop after this: an entry id, ISO-8601, a time of day in UTC (02:07), or 90m ago
+    /// Stop after this entry or time: an entry id, a time (2026-02-04T02:07Z), a time of day in UTC (02:07; the
+    /// latest before the end of the history), or how long before its last entry ("2 hours ago"). A time of day counts
+    /// whole, a date is exact
     #[arg(long, value_name = "ID|TIME")]
     until: Option<String>,
     /// Only the findings about decisions of this account; "" is the account without a name. The fold sees everything

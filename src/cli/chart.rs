@@ -29,7 +29,9 @@ pub enum Command {
         /// The journal of a service instead of a history
         #[arg(long, value_name = "DIR", conflicts_with = "histories")]
         journal: Option<PathBuf>,
-        /// Up to this time: an entry id, ISO-8601, a time of day in UTC (02:07), or 90m ago
+        /// Draw up to this entry or time: an entry id, a time (2026-02-04T02:07Z), a time of day in UTC
+        /// (02:07; the latest before the end of the history), or how long before its last entry ("2 hours
+        /// ago"). A time of day counts whole, a date is exact
         #[arg(long, value_name = "ID|TIME")]
         at: Option<String>,
         /// The file to write

@@ -20,17 +20,18 @@ pub const GROUPS: [(&str, &[&str]); 5] = [
 /// Width of the list of commands. [columns]
 const HELP_WIDTH: usize = 80;
 
-/// From the history of a futures trading system to trustworthy positions and harvest decisions.
+/// Derive positions and decisions to take profit from the history of a futures trading system.
 #[derive(Parser)]
 #[command(name = "harvester", version, arg_required_else_help = true, help_template = grouped())]
 #[command(after_help = "Exit codes: 0 done, 1 a check found something, 2 wrong usage, configuration or input, \
-                        3 a service could not be reached.")]
+                        3 a service could not be reached, or failed while it worked.")]
 pub struct Cli {
     /// Configuration file (TOML); variables of the environment override it
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", display_order = 900)]
     pub config: Option<PathBuf>,
-    /// Number of the cell, for `%cell%` in the configuration; `run` takes several in one process, as 0..15
-    #[arg(long, global = true, value_name = "N|N..M")]
+    /// Number of the cell, for `%cell%` in the configuration; `run` and `status --cells` take several: 0..15 is 0
+    /// to 15, both included
+    #[arg(long, global = true, value_name = "N|N..M", display_order = 900)]
     pub cell: Option<Cells>,
     #[command(subcommand)]
     pub command: Command,
@@ -44,16 +45,20 @@ pub enum Command {
         /// Files, folders (every *.jsonl and *.jsonl.zst below) or - for standard input
         #[arg(required = true, value_name = "HISTORY")]
         histories: Vec<PathBuf>,
-        /// Keep the state in this store, a folder; more history continues from there. What it has is not folded again
+        /// Keep the state in this folder. Entries that the store has already applied are skipped
         #[arg(long, value_name = "DIR")]
         store: Option<PathBuf>,
         /// Take a snapshot of the state after every N entries, and at the end, into DIR.snapshots
         #[arg(long, value_name = "N", requires = "store", value_parser = clap::value_parser!(u64).range(1..))]
         snapshot_every: Option<u64>,
-        /// Fold from the start, report from here on: an entry id, ISO-8601, a time of day in UTC (02:07), or 90m ago
+        /// Report from this entry or time on; the fold begins at the start all the same: an entry id, a time
+        /// (2026-02-04T02:07Z), a time of day in UTC (02:07; the latest before the end of the history), or
+        /// how long before its last entry ("2 hours ago")
         #[arg(long, value_name = "ID|TIME")]
         since: Option<String>,
-        /// Stop after this: an entry id, ISO-8601, a time of day in UTC (02:07), or 90m ago
+        /// Stop after this entry or time: an entry id, a time (2026-02-04T02:07Z), a time of day in UTC
+        /// (02:07; the latest before the end of the history), or how long before its last entry ("2 hours
+        /// ago"). A time of day counts whole, a date is exact
         #[arg(long, value_name = "ID|TIME")]
         until: Option<String>,
         /// Ignore decisions in the history: derive all of them anew
@@ -70,7 +75,7 @@ pub enum Command {
         json: bool,
     },
     Run(service::run::Args),
-    /// Keep a journal of the live streams, and nothing else
+    /// Keep a journal of the live streams, and nothing else, without a consumer group
     Record(super::record::Args),
     /// Write a history into Redis streams under its own ids; streams that are not empty are refused
     #[command(
@@ -89,13 +94,13 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show open positions, what they rest on, and why they are held
+    /// Show open positions, the source of each number, and why they are held
     Positions(super::positions::Args),
-    /// Show how the running service is; exit code 1 if something needs a person
+    /// Show the running service; exit code 1 if it needs a person
     Status(super::status::Args),
     /// Read history, look up what is still missing, report the result for each position
-    #[command(after_help = "Example: harvester backfill --dry-run --write-back
-         harvester backfill --gap --store state --journal journal archive/apply.result.jsonl.zst
+    #[command(after_help = "Examples: harvester backfill --dry-run --write-back
+          harvester backfill --gap --store state --journal journal archive/apply.result.jsonl.zst
 Exit code 1: a position still lacks something.")]
     Backfill(super::backfill::Args),
     /// Convert the hashes of the old service to history, once, at a migration
@@ -108,7 +113,7 @@ Exit code 1: a position still lacks something.")]
     /// Find what is wrong on this machine, with a next step for each finding; exit code 1 if there is one
     #[command(after_help = "Example: harvester doctor --env-file /etc/default/harvester")]
     Doctor(super::doctor::Args),
-    /// List what the positions lack and a look-up could supply
+    /// List the missing values of positions that harvester can fetch
     #[command(after_help = "Example: harvester needs --store state")]
     Needs(super::needs::Args),
     /// Write what the exchange sends over its sockets to the streams: mark prices, fills
@@ -137,7 +142,7 @@ Exit code 1: a position still lacks something.")]
     /// List and verify snapshots of the state
     #[command(subcommand, after_help = "Example: harvester snapshots verify --store live")]
     Snapshots(super::snapshots::Command),
-    /// Verify the journal, our own record of every entry that was read
+    /// Verify the journal, the record that harvester keeps of every entry that it read
     #[command(subcommand, after_help = "Example: harvester journal verify journal/")]
     Journal(super::journal::Command),
     /// Recompute the decisions and compare them with those that were emitted: clean, findings, or incomplete
@@ -250,8 +255,9 @@ mod tests {
     fn the_help_lists_each_command_once_and_names_the_help_of_one() {
         let help = command_line().render_help().to_string();
         for name in GROUPS.iter().flat_map(|(_, names)| *names) {
-            let lines =
-                help.lines().filter(|line| line.split_whitespace().next() == Some(name) && line.starts_with("  "));
+            // A description that is continued is further to the right.
+            let names = help.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+            let lines = names.filter(|first| first == name);
             assert_eq!(lines.count(), 1, "{name} in\n{help}");
         }
         for part in ["Look:", "Set up:", "--config <FILE>", "harvester help COMMAND", "Exit codes: 0 done"] {

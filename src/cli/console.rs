@@ -2,25 +2,22 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 
 use crate::codec::shown::shown;
-use crate::config::Config;
-use crate::console::{self, Console};
+use crate::config::{Config, base_path};
+use crate::console::{self, Begin, Console};
 use crate::drive::film::{Film, Origin};
+use crate::drive::reel::{Bounds, Reel};
 use crate::drive::stop::Stop;
-use crate::shell::web::{Site, WebServer};
+use crate::shell::web::{Guard, Site, WebServer};
 
 /// The address of the console, if none is given. The service has 9464.
 const LISTEN: &str = "127.0.0.1:9470";
-
-/// The least pause between two readings of a journal that grows.
-const FOLLOW_PAUSE_MIN: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("from").required(true).args(["histories", "journal", "store"])))]
@@ -77,23 +74,29 @@ pub fn serve(origin: Origin, title: &str, config: &Config, place: &Place, out: &
          proxy with one answer for it",
         place.listen
     );
-    let base = base(&place.base_path)?;
-    let config_of_film = Arc::new(config.clone());
-    let begun = Instant::now();
-    let film =
-        Film::read(origin.clone(), Arc::clone(&config_of_film), &Stop::never()).context("reading the history")?;
-    let took = begun.elapsed();
+    let base = base_path(&place.base_path).map_err(|why| anyhow!("--base-path {why}"))?;
+    let of_film = Arc::new(config.clone());
+    let reading = "reading the history";
+    let console = match &origin {
+        Origin::Journal(_) => {
+            let begin: Begin = {
+                let (origin, of_film) = (origin.clone(), Arc::clone(&of_film));
+                Arc::new(move |stop| Reel::read(origin.clone(), Arc::clone(&of_film), &Bounds::default(), stop))
+            };
+            let read = begin(&Stop::never()).context(reading)?;
+            Console::following(begin, Some(read), title, &base)
+        }
+        Origin::Histories(_) | Origin::Store(_) => {
+            let film = Film::read(origin, of_film, &Stop::never()).context(reading)?;
+            Console::new(Arc::new(film), title, &base)
+        }
+    };
     let audited = config.clone();
-    let console = Console::new(Arc::new(film), title, &base)
-        .with_audit(Arc::new(move |origin| super::audit::of_origin(origin, &audited)));
-    if let Origin::Journal(dir) = &origin {
-        follow(&console, dir.clone(), config_of_film, took);
-    }
+    let console = console.with_audit(Arc::new(move |origin| super::audit::of_origin(origin, &audited)));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
-        let server =
-            WebServer::start(place.listen, console::site(&console, Site::default().known_as(&config.run.hosts)))
-                .await?;
+        let site = Site::default().known_as(&config.run.hosts);
+        let server = WebServer::start(place.listen, console::site(&console, site, Guard::Open)).await?;
         let url = format!("http://{}{base}/", server.address());
         writeln!(out, "The console is at {url}   (Ctrl-C ends it)")?;
         out.flush()?;
@@ -104,44 +107,6 @@ pub fn serve(origin: Origin, title: &str, config: &Config, place: &Place, out: &
         server.stop().await;
         Ok(())
     })
-}
-
-/// Reads a journal again when it has grown, so that the pages follow it. A tenth of a core at most goes into this.
-fn follow(console: &Console, dir: PathBuf, config: Arc<Config>, took: Duration) {
-    let console = console.clone();
-    let mut pause = (took * 10).max(FOLLOW_PAUSE_MIN);
-    let mut size = size_of(&dir);
-    std::thread::spawn(move || {
-        loop {
-            std::thread::sleep(pause);
-            let now = size_of(&dir);
-            if now == size {
-                continue;
-            }
-            let begun = Instant::now();
-            match Film::read(Origin::Journal(dir.clone()), Arc::clone(&config), &Stop::never()) {
-                Ok(film) => console.show(Arc::new(film)),
-                // A line may be half written; the next reading has it.
-                Err(error) => tracing::debug!(error = format!("{error:#}"), "the journal is not read again"),
-            }
-            size = now;
-            pause = (begun.elapsed() * 10).max(FOLLOW_PAUSE_MIN);
-        }
-    });
-}
-
-/// Returns the size of all files of a folder. [bytes]
-fn size_of(dir: &Path) -> u64 {
-    let files = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
-    files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
-}
-
-/// Returns a prefix with a slash before it and none behind it.
-fn base(path: &str) -> anyhow::Result<String> {
-    let trimmed = path.trim_matches('/');
-    let is_plain = trimmed.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/'));
-    ensure!(is_plain, "--base-path {path:?} has other characters than letters, digits, '-', '_', '.' and '/'");
-    Ok(if trimmed.is_empty() { String::new() } else { format!("/{trimmed}") })
 }
 
 /// Waits for Ctrl-C or a request to end.
@@ -160,18 +125,5 @@ fn open(url: &str) {
         Command::new(program).arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     if let Err(error) = started {
         tracing::warn!(program, %error, "the browser cannot be opened: use the address above");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prefix_has_one_form() {
-        for (text, want) in [("", ""), ("/", ""), ("h", "/h"), ("/ops/harvester/", "/ops/harvester")] {
-            assert_eq!(base(text).expect("a prefix"), want, "{text}");
-        }
-        assert!(base("/a?b").is_err() && base("/{x}").is_err());
     }
 }

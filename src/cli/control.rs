@@ -43,17 +43,17 @@ pub struct Args {
 
 #[derive(clap::Subcommand, Debug)]
 enum Order {
-    /// Stop all decisions, or let them go on
+    /// Stop all decisions and orders, or let them go on
     #[command(after_help = "Example: harvester control kill on --reason \"exchange is down\" --yes")]
     Kill {
         switch: Switch,
-        /// Only this account; the kill key is for all, and stays as it is
+        /// Only this account; the kill key, which is for all accounts, is not changed
         #[arg(long, value_name = "NAME")]
         account: Option<String>,
         #[command(flatten)]
         how: How,
     },
-    /// Accept that entries are lost: decisions of the symbol, or of all, go on
+    /// Accept that entries are lost: harvester decides again for the symbol, or for all
     #[command(after_help = "Example: harvester control gap-accept NEARUSDT --reason \"checked by hand\" --yes")]
     GapAccept {
         /// Symbol; without one, all symbols
@@ -67,7 +67,7 @@ enum Order {
     /// Accept weak sources of entry price and risk fields for one position
     #[command(after_help = "Example: harvester control risk-accept NEARUSDT@1770170700000-7 --reason \"known\" --yes")]
     RiskAccept {
-        /// SYMBOL@ID, as `positions SYMBOL` shows it
+        /// SYMBOL@ID, or ACCOUNT/SYMBOL@ID, as `positions SYMBOL` shows it
         position: String,
         #[command(flatten)]
         how: How,
@@ -75,7 +75,7 @@ enum Order {
     /// Arm a rung of one position again
     #[command(after_help = "Example: harvester control rearm NEARUSDT@1770170700000-7 0.5 --reason \"not sold\" --yes")]
     Rearm {
-        /// SYMBOL@ID, as `positions SYMBOL` shows it
+        /// SYMBOL@ID, or ACCOUNT/SYMBOL@ID, as `positions SYMBOL` shows it
         position: String,
         /// R of the rung
         r: String,
@@ -101,7 +101,7 @@ struct How {
     /// One JSON document
     #[arg(long)]
     json: bool,
-    /// Address of the service that is asked whether it obeys, or knows the position; else that of [run] listen
+    /// Address of the service that is asked whether the command takes effect (default: [run] listen)
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     #[command(flatten)]
@@ -194,7 +194,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
         let mut plan = Plan { entry, effect, warnings: warnings(&word, key.is_some()) };
         let mut done = Done { target: target::of(url.as_deref(), &word).await, ..Done::default() };
         if how.yes {
-            if let Word::Kill(kill) = word {
+            if let &Word::Kill(kill) = &word {
                 // The key is set first: it counts for every order from that moment on, even if the entry cannot be
                 // written.
                 let value = if kill { "1" } else { "0" };
@@ -247,8 +247,25 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     match (&done.refusal, done.target) {
         (Some(_), _) => Err(Found("the kill key is set, and the entry could not be appended".to_owned()).into()),
         (None, Some(Target::Unknown(why))) => Err(Found(format!("{why}: the command has no effect there")).into()),
-        (None, Some(Target::Known | Target::Nobody) | None) => Ok(()),
+        (None, Some(Target::Known | Target::Nobody) | None) => match (&done.answer, &word) {
+            (Some(Answer::Said { by, killed }), Word::Kill(kill)) if killed != kill => {
+                Err(Found(not_obeyed(by, *kill)).into())
+            }
+            _ => Ok(()),
+        },
     }
+}
+
+/// Returns why the command fails though everything was written: the service has not done it within the limit.
+fn not_obeyed(by: &str, kill: bool) -> String {
+    let wait = ANSWER_LIMIT.as_secs();
+    if kill {
+        return format!("the service {by} is not killed after {wait} s: `harvester status` shows what it waits for");
+    }
+    format!(
+        "the service {by} is still killed after {wait} s: `harvester quarantine` shows whether it has refused the entry, \
+         and `harvester status` what it waits for"
+    )
 }
 
 /// Returns how far the next id of a control stream is ahead of the server's clock, and the time of that id, if entries
@@ -378,18 +395,26 @@ fn effect(word: &Word, kill_key: &str, ahead: Option<&Ahead>) -> String {
             let within = account.as_ref().map_or_else(String::new, |account| format!(" in the account {account}"));
             match symbol {
                 None => {
-                    format!("Every symbol that is held for a gap in its history is let go{within}, as it stands.")
+                    format!(
+                        "Every symbol that is held for a gap in its history{within} is released, with its present quantity."
+                    )
                 }
                 Some(symbol) => {
-                    format!("{symbol}, if it is held for a gap in its history, is let go{within}, as it stands.")
+                    format!(
+                        "If {symbol} is held for a gap in its history{within}, it is released, with its present quantity."
+                    )
                 }
             }
         }
         Word::RiskAccepted(position) => {
-            format!("{position} is traded live though the sources of its entry price or risk fields are weak.")
+            format!(
+                "In live mode, orders for {position} are sent even if the sources of its entry price or risk fields are weak."
+            )
         }
         Word::RungRearmed(position, r) => {
-            format!("The rung at {r} R of {position} can be taken again: if it was sold, it is sold twice.")
+            format!(
+                "The rung at {r} R of {position} can be taken again: if its order was executed, it will be executed again."
+            )
         }
     };
     match turn {

@@ -46,6 +46,9 @@ impl Night {
 }
 
 #[derive(Clone, Debug, clap::Args)]
+#[command(mut_arg("listen", |arg| arg.requires("console")))]
+#[command(mut_arg("base_path", |arg| arg.requires("console")))]
+#[command(mut_arg("open", |arg| arg.requires("console")))]
 pub struct Args {
     /// Show the night in the browser instead
     #[arg(long)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::{json, moment};
 use crate::codec::fields::NONE;
+use crate::codec::plural::plural;
 use crate::codec::{time, view};
 use crate::config::Config;
 use crate::drive::story::{self, Change};
@@ -28,10 +29,14 @@ pub struct Args {
     /// Journal of the service
     #[arg(long, value_name = "DIR")]
     journal: Option<PathBuf>,
-    /// Fold from the start, show changes from here on: an entry id, ISO-8601, a time of day in UTC (02:07), or 90m ago
+    /// Show changes from this entry or time on; the fold begins at the start all the same: an entry id, a time
+    /// (2026-02-04T02:07Z), a time of day in UTC (02:07; the latest before the end of the history), or how long
+    /// before its last entry ("2 hours ago")
     #[arg(long, value_name = "ID|TIME")]
     since: Option<String>,
-    /// Stop after this: an entry id, ISO-8601, a time of day in UTC (02:07), or 90m ago
+    /// Stop after this entry or time: an entry id, a time (2026-02-04T02:07Z), a time of day in UTC (02:07; the
+    /// latest before the end of the history), or how long before its last entry ("2 hours ago"). A time of day counts
+    /// whole, a date is exact
     #[arg(long, value_name = "ID|TIME")]
     until: Option<String>,
     /// One JSON document
@@ -63,6 +68,6 @@ fn show(changes: &[Change], screen: &mut Screen<'_>) -> anyhow::Result<()> {
         let from = if change.from == NONE { String::new() } else { format!("{} → ", change.from) };
         screen.line(&format!("    {:<16} {from}{}", change.field, change.to))?;
     }
-    screen.line(&format!("{} changes", changes.len()))?;
+    screen.line(&plural(changes.len(), "change"))?;
     Ok(())
 }

@@ -48,7 +48,8 @@ async fn import(request: &Request, config: &Config, out: &mut dyn Write) -> anyh
         let length = server.stream_length(&stream).await?;
         if length > 0 {
             bail!(
-                "the stream {stream} holds {} already: import writes into empty streams only",
+                "the stream {stream} holds {} already: import writes into empty streams only. Use an \
+                 empty server (--redis), or other names in [streams]",
                 plural(length, "entry")
             );
         }

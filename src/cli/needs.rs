@@ -17,7 +17,7 @@ pub struct Args {
     /// Folder of the store
     #[arg(long, value_name = "DIR")]
     store: PathBuf,
-    /// Those of the books of one account
+    /// Only the values of this account
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
     /// One JSON document
@@ -30,7 +30,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut needs = Needs::of(&engine, 0);
     if let Some(account) = &args.account {
         needs.list.retain(|need| *need.book.account == **account);
-        needs.held.retain(|held| *held.book.account == **account);
+        needs.open.retain(|open| *open.book.account == **account);
     }
     if args.json {
         return json::write(out, &Document::of(&needs));
@@ -38,7 +38,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut screen = Screen::stdout(out);
     if needs.list.is_empty() {
         let nothing = if needs.positions_known {
-            format!("Nothing is lacking: {} open positions.", needs.held.len())
+            format!("Nothing is lacking: {} open positions.", needs.open.len())
         } else {
             "Positions unknown: no position was ever seen from anywhere (this is not the same as flat).".to_owned()
         };
@@ -47,7 +47,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         let rows = needs.list.iter().map(|need| cells(need, needs.now_ms)).collect();
         screen.table(&["SYMBOL", "WANTS", "WHY", "SINCE", "AGE", "NEAR RUNG"], &[4], rows)?;
     }
-    screen.line(&format!("as of {} ({})", needs.now_ms, time::iso(needs.now_ms)))?;
+    screen.line(&format!("as of {}", time::iso(needs.now_ms)))?;
     Ok(())
 }
 
@@ -88,7 +88,7 @@ impl<'a> Document<'a> {
         };
         Self {
             as_of: needs.now_ms,
-            positions_open: needs.held.len(),
+            positions_open: needs.open.len(),
             positions_unknown: !needs.positions_known,
             needs: needs.list.iter().map(item).collect(),
         }

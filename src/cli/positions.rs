@@ -37,9 +37,10 @@ pub struct Args {
     /// Folder of the store
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
-    /// As they were when the last entry up to here was applied: from the nearest snapshot of the store, if one is named,
-    /// and the entries of the journal or history after it (default: its end): an entry id, ISO-8601, a time of day in UTC
-    /// (02:07), or 90m ago
+    /// Show the state at this entry or time (default: the end). Needs --journal, --history, or --store with a
+    /// snapshot of that state: an entry id, a time (2026-02-04T02:07Z), a time of day in UTC (02:07; the latest
+    /// before the end of the history), or how long before its last entry ("2 hours ago"). A time of day
+    /// counts whole, a date is exact
     #[arg(long, value_name = "ID|TIME")]
     as_of: Option<String>,
     /// Journal to compute the state from; it may be in use
@@ -98,7 +99,7 @@ pub fn run(store: &Path, symbol: Option<&str>, all: bool, json: bool, out: &mut 
     match sheet {
         Some(sheet) => print(&sheet, wanted.as_deref(), json, out),
         None => bail!(
-            "the store knows no symbol {}: `harvester positions --all` lists those that it knows",
+            "the store knows no symbol {}: `harvester positions --all --store DIR` lists the positions that it has",
             wanted.unwrap_or_default()
         ),
     }
@@ -149,7 +150,7 @@ pub(crate) fn of_service(url: &str, wanted: Option<&str>, all: bool) -> anyhow::
         Ok(body) => body,
         Err(ClientError::Refused { status: 404, .. }) if wanted.is_some() => {
             bail!(
-                "the service knows no symbol {}: `harvester positions --all` lists those that it knows",
+                "the service knows no symbol {}: `harvester positions --all --url URL` lists the positions that it has",
                 wanted.unwrap_or_default()
             )
         }

@@ -39,7 +39,7 @@ pub struct Args {
     /// Address of a running service
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// One account; else all of our positions and of the configuration
+    /// Only this account (default: every account with a position or in the configuration)
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
     /// One JSON document
@@ -104,7 +104,7 @@ impl Coverage {
     fn not_known(&self) -> Option<String> {
         let whose = of_account(&self.account);
         let says = match (&self.failure, &self.mode) {
-            (Some(_), _) => "every position; a call that failed says of none that it is flat".to_owned(),
+            (Some(_), _) => "every position: the exchange did not answer, so any of them may be open".to_owned(),
             (None, Err(error)) => format!("whether the account is in hedge mode ({error})"),
             (None, Ok(_)) if self.is_of_mode => return None,
             (None, Ok(AccountMode::Hedge)) => {

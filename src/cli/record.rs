@@ -13,10 +13,11 @@ use tokio::sync::watch;
 
 use crate::codec::line;
 use crate::config::Config;
-use crate::config::flags::{self, RunFlags};
+use crate::config::flags::{self, RecordFlags};
 use crate::domain::delivery::StreamPosition;
 use crate::domain::delivery::fault::Faults;
 use crate::domain::event::ids::EntryId;
+use crate::domain::event::streams::StreamKind;
 use crate::drive::projection::close_to_others;
 use crate::service::run::{Connect, LeaseState, Message, ReaderSetup, ReaderStatus, read_streams, stop_on_signal};
 use crate::service::server;
@@ -31,8 +32,8 @@ const WAIT: Duration = Duration::from_millis(20);
 #[command(after_help = "Example: harvester record --redis redis://127.0.0.1:6379 --journal journal")]
 pub struct Args {
     #[command(flatten)]
-    flags: RunFlags,
-    /// End once nothing new came for so long
+    flags: RecordFlags,
+    /// Exit after this many seconds without a new entry
     #[arg(long, value_name = "SECONDS", value_parser = flags::seconds)]
     until_idle: Option<Duration>,
 }
@@ -46,7 +47,7 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
     let mut journal = Journal::open(&config.run.journal, limits)?.with_scope(&config.scope())?;
     let held = held(&journal)?;
     let begin_at = |(last, seen): &(EntryId, u64)| (*last, StreamPosition { seen: *seen, added: 0 });
-    let positions = config.streams.iter().map(|(_, stream)| held.get(&stream.name).map(begin_at)).collect();
+    let cursors_and_counts = config.streams.iter().map(|(_, stream)| held.get(&stream.name).map(begin_at)).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let connect = Connect::new(server::address(&config)?);
     let from = runtime.block_on(async {
@@ -70,12 +71,10 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
             pending_list: false,
         },
         streams: config.streams.iter().map(|(_, stream)| stream.name.clone()).collect(),
-        // Nothing is emitted here.
-        are_control: vec![false; config.streams.len()],
-        are_facts: vec![false; config.streams.len()],
-        are_foreseen: vec![false; config.streams.len()],
+        // Nothing is folded or emitted here: entries of all kinds are only read, as prices are.
+        kinds: vec![StreamKind::Price; config.streams.len()],
         kill_gate: Arc::default(),
-        positions,
+        cursors_and_counts,
         from: vec![from; config.streams.len()],
         count: config.run.read_count,
         role,
@@ -102,9 +101,9 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
                 let _ = folded.try_send(batch);
                 busy = Instant::now();
             }
-            Ok(Message::Lost(loss)) => {
-                let stream = &config.streams.get(loss.stream).name;
-                tracing::error!(stream = %stream, count = loss.count, why = loss.why.text(), "entries are lost: the journal has a gap");
+            Ok(Message::Gap(gap)) => {
+                let stream = &config.streams.get(gap.stream).name;
+                tracing::error!(stream = %stream, count = gap.count, why = gap.why.text(), "entries are lost: the journal has a gap");
             }
             Ok(Message::Ended(error)) => return Err(error),
             Ok(_) | Err(RecvTimeoutError::Timeout) => {}

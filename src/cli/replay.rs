@@ -25,7 +25,7 @@ mod screen;
 mod sink;
 mod snapshots;
 
-use sink::{DecisionFile, Told};
+use sink::{DecisionFile, DecisionOutput};
 use snapshots::Snapshots;
 
 pub use screen::{decision_table, rounded};
@@ -115,7 +115,7 @@ fn opened(
         if !projection.is_new() || projection.is_rebuild() {
             bail!(HistoryError::NotPlain { file: dir.display().to_string() });
         }
-        projection.wait(state::provisional_row(Some(history.first().map_or(EntryId::default(), id_of))));
+        projection.stage(state::provisional_row(Some(history.first().map_or(EntryId::default(), id_of))));
         return Ok(projection);
     }
     if let Some(from) = projection.provisional_from()? {
@@ -131,7 +131,7 @@ fn opened(
             drop(projection);
             return Projection::rebuild(dir, config, decisions);
         }
-        projection.wait(state::provisional_row(None));
+        projection.stage(state::provisional_row(None));
     }
     Ok(projection)
 }
@@ -159,9 +159,9 @@ fn attempt(
         folded => folded?,
     };
     if history.is_in_one_pass() {
-        projection.wait(state::provisional_row(None));
+        projection.stage(state::provisional_row(None));
     }
-    request.rows_beside.iter().cloned().for_each(|row| projection.wait(row));
+    request.rows_beside.iter().cloned().for_each(|row| projection.stage(row));
     let (engine, aside) = projection.finish()?;
     let mut notices: Vec<String> =
         aside.map(|aside| format!("the former store was moved to {}", aside.display())).into_iter().collect();
@@ -240,19 +240,19 @@ pub fn run(
         bail!("--decisions - and --json both write to standard output: give --decisions a file");
     }
     let mut told = match decisions {
-        Some(_) if to_stdout => Told::Written(out),
-        Some(path) => Told::File(DecisionFile::beside(path, &request.histories)?),
-        None if json => Told::Nobody,
-        None => Told::Lines(Vec::new()),
+        Some(_) if to_stdout => DecisionOutput::Written(out),
+        Some(path) => DecisionOutput::File(DecisionFile::beside(path, &request.histories)?),
+        None if json => DecisionOutput::Dropped,
+        None => DecisionOutput::Lines(Vec::new()),
     };
     let replayed = replay(request, config, &mut told)?;
     let lines = match told {
-        Told::Nobody | Told::Written(_) => Vec::new(),
-        Told::File(file) => {
+        DecisionOutput::Dropped | DecisionOutput::Written(_) => Vec::new(),
+        DecisionOutput::File(file) => {
             file.finish()?;
             Vec::new()
         }
-        Told::Lines(lines) => lines,
+        DecisionOutput::Lines(lines) => lines,
     };
     for notice in &replayed.notices {
         tracing::warn!("{notice}");

@@ -7,6 +7,7 @@ use anyhow::bail;
 use serde_json::{Value, json};
 
 use super::exit_code::Found;
+use crate::codec::plural::plural;
 use crate::codec::snapshot::{self, BadSnapshot, Head};
 use crate::codec::time;
 use crate::config::Config;
@@ -117,6 +118,6 @@ fn show(looked: &[Looked], is_verify: bool, screen: &mut Screen<'_>) -> anyhow::
         ]
     };
     screen.table(&["TIME", "LAST ENTRY", "JOURNAL", "STATE", ""], &[2], looked.iter().map(row).collect())?;
-    screen.line(&format!("{} snapshots", looked.len()))?;
+    screen.line(&plural(looked.len(), "snapshot"))?;
     Ok(())
 }

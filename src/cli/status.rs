@@ -24,8 +24,8 @@ const ACCOUNTS_SHOWN_MAX: usize = 10;
 #[command(after_help = "Examples: harvester status --url http://127.0.0.1:9464
           harvester status --url http://10.0.0.1:9464 --url http://10.0.0.2:9464
           harvester status --cells
-Exit code 1 if something needs a person, 3 if there is no service. Of several services, one that does not answer needs a
-person.")]
+Exit code 1 if something needs a person, 3 if no service answers. Of several services, one that
+does not answer needs a person.")]
 pub struct Args {
     /// Address of the service; else that of [run] listen. Given several times, all services are shown, the worst first
     #[arg(long, value_name = "URL")]

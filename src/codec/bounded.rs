@@ -8,7 +8,7 @@ use bincode::error::DecodeError;
 use serde::de::DeserializeOwned;
 
 /// Window that a decoder of compressed text may keep: 128 MiB, as `zstd --long=27` writes. [log2 of bytes]
-const WINDOW_LOG_MAX: u32 = 27;
+pub const WINDOW_LOG_MAX: u32 = 27;
 /// How much larger than its bytes a value may be in memory: a number takes up to eight bytes for one stored byte. [1]
 const VALUE_GROWTH: usize = 16;
 

@@ -55,7 +55,7 @@ pub fn of_position_fields(engine: &Engine, book: BookView<'_>, position: &Positi
     fields.push(of("realized_pnl", or_none(totals.realized.map(|realized| realized.to_string()))));
     let flags: Vec<&str> = exit::flags(book, position, policy).iter().map(|flag| flag.name()).collect();
     fields.push(of("flags", if flags.is_empty() { NONE.to_owned() } else { flags.join(", ") }));
-    let hold = position.holds.last().map(|change| change.hold.map_or("nothing: decided", |hold| hold.name()));
+    let hold = position.holds.last().map(|change| change.hold.map_or("none: decision made", |hold| hold.name()));
     fields.push(of("hold", hold.unwrap_or(NONE).to_owned()));
     for decision in &position.decisions {
         let rungs: Vec<String> = decision.rungs.iter().map(ToString::to_string).collect();

@@ -114,7 +114,7 @@ pub fn stream_row(name: &str, checkpoint: StreamPosition) -> Row {
     (name_key(STREAM, name), Some(encode(&checkpoint)))
 }
 
-pub fn place_row(checkpoint: Checkpoint) -> Row {
+pub fn checkpoint_row(checkpoint: Checkpoint) -> Row {
     (PLACE.to_vec(), Some(encode(&checkpoint)))
 }
 

@@ -44,7 +44,7 @@ pub enum WordError {
     NoPosition(String),
     #[error("{0:?} is no rung (want its R, like 0.5)")]
     NoRung(String),
-    #[error("a reason is wanted: others will read it")]
+    #[error("the reason (--reason) is empty: write why, because others will read it in the log")]
     NoReason,
 }
 

@@ -150,10 +150,11 @@ pub fn from_object(object: Map<String, Value>) -> Result<Policy, ReadError> {
         hash: "".into(),
     };
     keys.refuse_unknown()?;
-    if policy.mode == Mode::Live
-        && let Some(missing) = LIVE_KEYS.iter().find(|key| !keys.object.contains_key(**key))
-    {
-        return Err(PolicyError::LiveNeeds(missing).into());
+    if policy.mode == Mode::Live {
+        let missing: Vec<&str> = LIVE_KEYS.into_iter().filter(|key| !keys.object.contains_key(*key)).collect();
+        if !missing.is_empty() {
+            return Err(PolicyError::LiveNeeds(missing.join(", ")).into());
+        }
     }
     Ok(hashed(policy.checked()?))
 }
@@ -424,7 +425,7 @@ fn decimal_of(key: &str, value: &Value) -> Result<rust_decimal::Decimal, ReadErr
         Value::String(text) => text.clone(),
         other => return Err(wrong(key, other, "a number", Reason::BadNumber)),
     };
-    number::decimal(&text).map_err(|reason| wrong(key, value, "a number in range", reason))
+    number::decimal(&text).map_err(|reason| wrong(key, value, "a number of at most 28 digits, as \"0.5\"", reason))
 }
 
 fn wrong(key: &str, value: &Value, want: &'static str, reason: Reason) -> ReadError {
@@ -472,6 +473,8 @@ mod tests {
             object.remove(key);
             assert!(from_object(object).unwrap_err().to_string().contains(key), "{key}");
         }
+        let bare = from_json(r#"{"mode":"live"}"#).unwrap_err().to_string();
+        assert!(bare.contains("needs ladder, atr_unit, price_sources, on_live to be named"), "all at once: {bare}");
         assert!(from_json(&full.replace(r#"["market.tick"]"#, "[]")).is_err());
     }
 

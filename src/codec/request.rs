@@ -7,6 +7,9 @@
 use rust_decimal::Decimal;
 use serde_json::{Map, Value};
 
+use super::decode::ACCOUNTS;
+use super::line::Fields;
+use super::object::Object;
 use super::time;
 use crate::domain::engine::{Decision, Engine};
 use crate::domain::event::streams::StreamKind;
@@ -74,6 +77,15 @@ pub fn order(engine: &Engine, decision: &Decision, terms: OrderTerms<'_>) -> Res
         }
         OrderFormat::ApplyPlan => plan(engine, decision, terms.source, valid_until_ms),
     }
+}
+
+/// Returns the account of an order request that a service with this `source` wrote, empty for the account without a name.
+/// `None`: another program wrote it.
+pub fn account_of_order(fields: &Fields<'_>, source: &str) -> Option<String> {
+    let object = Object::of(fields).ok()?;
+    let text = |names: &[&str]| object.text(names).ok().flatten();
+    let is_ours = text(&["source"]).as_deref() == Some(source) && text(&["decision_id"]).is_some();
+    is_ours.then(|| text(&ACCOUNTS).unwrap_or_default())
 }
 
 /// The part of the present position that a decision closes, in the terms of executors.

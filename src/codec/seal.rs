@@ -98,7 +98,7 @@ pub fn payload(engine: &Engine, decision: &Decision) -> Value {
     put("attempt", decision.attempt.into());
     put("r_net", valuation.r_net.to_string().into());
     put("mark_price", valuation.mark.price.to_string().into());
-    put("entry_price", valuation.entry.price.to_string().into());
+    put("entry_price", valuation.entry_price.price.to_string().into());
     put("risk_price", valuation.risk.risk_price.to_string().into());
     put("entry_risk_usdt", valuation.entry_risk.to_string().into());
     put("unrealized_pnl", valuation.pnl.to_string().into());
@@ -115,7 +115,7 @@ pub fn payload(engine: &Engine, decision: &Decision) -> Value {
         evidence.insert(field.to_owned(), Value::from(Map::from_iter(proof)));
     };
     let risk = &decision.risk_fields;
-    prove("entry_price", valuation.entry.source.name(), valuation.entry.entry.id.to_string());
+    prove("entry_price", valuation.entry_price.source.name(), valuation.entry_price.entry.id.to_string());
     prove("atr_value", risk.source.name(), risk.entry.id.to_string());
     prove("volatility_factor", risk.source.name(), risk.entry.id.to_string());
     prove("mark_price", engine.source_name(valuation.mark.source), valuation.mark.entry.to_string());

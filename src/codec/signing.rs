@@ -13,7 +13,10 @@ const KEY_BYTES_MIN: usize = 16;
 
 /// Why a text is not a key. The message never contains the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a signing key of {bytes} bytes is too short: want at least {KEY_BYTES_MIN}")]
+#[error(
+    "a signing key (HARVEST_SIGNING_KEY, or [emit] signing_key_file) of {bytes} bytes is too short: want at least \
+     {KEY_BYTES_MIN}. Make one: openssl rand -hex 32"
+)]
 pub struct WeakKey {
     bytes: usize,
 }

@@ -90,7 +90,7 @@ impl Emit {
     }
 }
 
-fn key_of_file(name: &'static str, path: &Path) -> Result<SecretString, ConfigError> {
+pub(super) fn key_of_file(name: &'static str, path: &Path) -> Result<SecretString, ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
         what: name,
         path: path.to_owned(),
@@ -114,7 +114,7 @@ fn former_key(text: &str) -> Option<(PathBuf, EntryId)> {
 pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Emit, ConfigError> {
     let mut table = sheet.table("emit")?;
     let former_keys: Option<Vec<_>> = table.texts("former_keys", &[])?.iter().map(|text| former_key(text)).collect();
-    let want = "want a list of texts like \"/etc/harvester/key-of-before until 1770163200000-0\"";
+    let want = "want a list of texts like \"FILE until ID\", ID an entry id (ms-seq, as 1770163200000-0)";
     let former_keys = former_keys.ok_or_else(|| table.refused("former_keys", want))?;
     let formats = [
         ("", None),
@@ -122,6 +122,7 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Emit, ConfigError> {
         (OrderFormat::TradeIntent.name(), Some(OrderFormat::TradeIntent)),
     ];
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
+    table.not_cleaned_away("HARVEST_SIGNING_KEY")?;
     let emit = Emit {
         format: table.word("format", "", &formats)?,
         source: some(table.text("source", None, "")?),
@@ -137,9 +138,11 @@ pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Emit, ConfigError> {
         signing_key_file: table.some_path("signing_key_file")?,
         signing_key: table.secret("signing_key", "HARVEST_SIGNING_KEY"),
     };
-    let short = emit.signing_key.as_ref().is_some_and(|key| key.expose_secret().len() < 16);
-    if short {
-        table.warn("HARVEST_SIGNING_KEY is shorter than 16 characters: it can be guessed".to_owned());
+    let length = emit.signing_key.as_ref().map(|key| key.expose_secret().len());
+    if let Some(bytes) = length.filter(|bytes| *bytes < 16) {
+        table.warn(format!(
+            "HARVEST_SIGNING_KEY has {bytes} bytes: nothing starts with less than 16. Make one: openssl rand -hex 32"
+        ));
     }
     table.finish()?;
     Ok(emit)

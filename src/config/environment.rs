@@ -14,8 +14,9 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     VENUES.into_iter().flat_map(of_venue).chain(NAMES)
 }
 
-const NAMES: [&str; 26] = [
+const NAMES: [&str; 27] = [
     "HARVEST_CELL",
+    "HARVEST_CONSOLE_TOKEN",
     "HARVEST_KILL_SWITCH_KEY",
     "HARVEST_LADDER",
     "HARVEST_LIVE_WRITES_ENABLED",

@@ -7,7 +7,7 @@ use crate::codec::policy;
 /// An invalid configuration. Each error names the setting, and none contains a value that may be a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("{what} {}: {source}", path.display())]
+    #[error("{what} {} cannot be read: {source}", path.display())]
     Unreadable { what: &'static str, path: PathBuf, source: std::io::Error },
     #[error("configuration {}: line {line}: {message}", path.display())]
     NoToml { path: PathBuf, line: usize, message: String },
@@ -22,7 +22,7 @@ pub enum ConfigError {
     Value { location: String, name: String, value: String, want: String },
     #[error("streams: {0}")]
     Streams(String),
-    #[error("policy: {0}")]
+    #[error("configuration: {0}")]
     Policy(#[from] policy::ReadError),
     #[error("mode = live needs `{key}` to be set: {why}")]
     LiveNeeds { key: &'static str, why: &'static str },

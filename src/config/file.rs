@@ -6,8 +6,8 @@ use super::error::ConfigError;
 use crate::codec::policy::nearest;
 
 /// The known tables of the file.
-const TABLES: [&str; 10] =
-    ["policy", "redis", "streams", "run", "journal", "emit", "backfill", "exchange", "accounts", "feed"];
+const TABLES: [&str; 11] =
+    ["policy", "redis", "streams", "run", "journal", "console", "emit", "backfill", "exchange", "accounts", "feed"];
 
 /// The content of the file; empty if no file is named.
 #[derive(Clone, Default)]

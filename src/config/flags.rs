@@ -28,6 +28,29 @@ impl RedisFlag {
     }
 }
 
+/// What `record` takes.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct RecordFlags {
+    /// Address of the Redis server
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    /// Folder of the journal
+    #[arg(long, value_name = "DIR")]
+    journal: Option<String>,
+    /// Where a new journal starts: earliest (the first entry of each stream), latest (the next one), after an entry id, at a
+    /// time (2026-02-04T02:07Z), at a time of day in UTC (02:07; the latest before now), or "90m ago"
+    #[arg(long, value_name = "earliest|latest|ID|TIME")]
+    from: Option<String>,
+}
+
+impl RecordFlags {
+    /// Returns the configuration with these flags applied.
+    pub fn over(&self, config: &Config) -> Result<Config, ConfigError> {
+        let flags = [("redis.url", &self.redis), ("run.journal", &self.journal), ("run.from", &self.from)];
+        config.with_flags(flags.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))))
+    }
+}
+
 /// What `run` takes, and `config` shows.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct RunFlags {
@@ -46,11 +69,11 @@ pub struct RunFlags {
     /// Name of the consumer within the group; it must stay the same
     #[arg(long, value_name = "NAME")]
     consumer: Option<String>,
-    /// Where a new store starts: the first or the next entry, an entry id, ISO-8601, a time of day in UTC (02:07; the latest
-    /// before now), or 90m ago
+    /// Where a new store starts: earliest (the first entry of each stream), latest (the next one), after an entry
+    /// id, at a time (2026-02-04T02:07Z), at a time of day in UTC (02:07; the latest before now), or "90m ago"
     #[arg(long, value_name = "earliest|latest|ID|TIME")]
     from: Option<String>,
-    /// Address of health, metrics and positions; "" = nowhere
+    /// Address of the pages for health, metrics and positions; "" turns them off
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
 }

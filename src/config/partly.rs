@@ -113,7 +113,7 @@ impl Sources {
         };
         let lacking = LIVE_KEYS.into_iter().filter(|key| !is_set(key));
         let lacking: Vec<ConfigError> =
-            lacking.map(|key| ConfigError::Policy(ReadError::Policy(PolicyError::LiveNeeds(key)))).collect();
+            lacking.map(|key| ConfigError::Policy(ReadError::Policy(PolicyError::LiveNeeds(key.to_owned())))).collect();
         if !self.without_rule("mode") {
             (self.file, self.environment) = (File::default(), Environment::default());
         }

@@ -82,7 +82,7 @@ fn url_of_parts(sheet: &Sheet<'_>) -> Result<Option<(String, &'static str)>, Con
     if let Some(port) = port
         && !port.parse::<u16>().is_ok_and(|port| port > 0)
     {
-        return wrong("REDIS_PORT", &format!("{port:?}"), "want a port from 1 to 65535");
+        return wrong("REDIS_PORT", MASK, "want a port from 1 to 65535");
     }
     let name = match (host, port) {
         (None, None) => return Ok(None),

@@ -335,6 +335,20 @@ impl<'a> Table<'_, 'a> {
         Err(self.refused(key, "want names or addresses of hosts, without a port, as [\"harvester\"]"))
     }
 
+    /// Returns an error if a name of the environment has a value of which cleaning leaves nothing: the operator wanted one.
+    pub(super) fn not_cleaned_away(&self, name: &'static str) -> Result<(), ConfigError> {
+        let environment = self.sheet.environment;
+        match environment.flaw(name) {
+            Some(flaw) if environment.get(name).is_none() => Err(ConfigError::Value {
+                location: "environment".to_owned(),
+                name: name.to_owned(),
+                value: MASK.to_owned(),
+                want: format!("{flaw}, and nothing else: set the value, or remove the name"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Reads a secret of the environment, which must not be in a file; `None` if it is unset or empty.
     pub(super) fn secret(&mut self, key: &'static str, name: &'static str) -> Option<SecretString> {
         self.secrets.push((key, name));

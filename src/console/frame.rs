@@ -6,9 +6,10 @@ use super::address::{Address, part};
 use super::chart;
 use super::format::When;
 use super::pages::Audit;
+use super::running::Present;
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
-use crate::drive::film::{Film, Origin};
+use crate::drive::film::Film;
 use crate::drive::sheet::Sheet;
 
 /// What a page is made from: the film, the moment, and the address.
@@ -22,6 +23,10 @@ pub struct Scene<'a> {
     pub title: &'a str,
     /// `None` where no audit can run.
     pub audit: Option<&'a Audit>,
+    /// What a running service reports now; `None` for a past moment.
+    pub present: Option<&'a Present>,
+    /// The address of the events of the page, if it follows what grows.
+    pub live: Option<Address>,
 }
 
 impl Scene<'_> {
@@ -30,9 +35,12 @@ impl Scene<'_> {
         self.at.unwrap_or(self.film.last)
     }
 
-    /// Returns the time of the holds and ages: that of the moment, or of the last entry after which symbols are evaluated.
-    /// [ms since 1970]
+    /// Returns the time of the holds and ages: that of the moment, the present one of a running service, or that of the last
+    /// entry after which symbols are evaluated. [ms since 1970]
     pub fn now_ms(&self) -> u64 {
+        if let Some(present) = self.present {
+            return present.now_ms.max(self.engine.evaluated_ms());
+        }
         match self.at {
             Some(at) if at.ms <= self.film.last.ms => at.ms.max(self.engine.evaluated_ms()),
             _ => self.engine.evaluated_ms(),
@@ -140,9 +148,11 @@ pub struct Frame {
     pub time: Option<TimeBar>,
     pub killed: bool,
     pub mode: &'static str,
+    /// The role of a running service.
+    pub role: &'static str,
     pub notices: Vec<String>,
-    /// The end that the page shows, if it shows the end of something that may grow.
-    pub follows: String,
+    /// The address of its events, if it shows the end of something that may grow.
+    pub live: Option<Address>,
 }
 
 /// The pages of the navigation: name, path, and beginnings of the paths that belong to it.
@@ -172,11 +182,9 @@ impl Frame {
             time: scene.film.has_past().then(|| TimeBar::of(scene, symbol)),
             killed: scene.engine.globals().killed,
             mode: scene.engine.policy().mode.name(),
+            role: scene.present.map_or("", |present| present.role),
             notices: scene.film.notices.clone(),
-            follows: match (&scene.film.origin, scene.at) {
-                (Origin::Journal(_), None) => format!("{}/{}", scene.film.last, scene.film.entries),
-                _ => String::new(),
-            },
+            live: scene.live.clone(),
         }
     }
 
@@ -195,8 +203,9 @@ impl Frame {
             time: None,
             killed: false,
             mode: "",
+            role: "",
             notices: Vec::new(),
-            follows: String::new(),
+            live: None,
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The console: pages in a browser that show what `harvester` knows, at any moment of its history.
 //!
 //! ```text
-//!  request ─▶ site ─▶ pool ─▶ page ─▶ template ─▶ HTML
-//!                      │        ├─ documents of `drive`
-//!                      │        └─ chart ─▶ SVG
+//!  request ─▶ site ─▶ pool ─▶ feed ─▶ page ─▶ template ─▶ HTML ─▶ parts ─▶ events
+//!                      │        │       ├─ documents of `drive`
+//!                      │        │       └─ chart ─▶ SVG
+//!                      │        └─ a history, or the journal of a service that is followed
 //!                      └─ a few threads; one that takes too long, or that nobody reads, ends
 //! ```
 //!
@@ -11,18 +12,24 @@
 //! script, and none loads anything from another host. The number of threads, the time and the memory of a question are
 //! bounded.
 //!
-//! In reading order: `site` (the addresses), `pool` (the threads), `address`, `frame` (what all pages have), `pages`,
-//! `chart`, `format`.
+//! In reading order: `site` (the addresses), `pool` (the threads), `feed` (what is shown), `running` (what a service adds),
+//! `address`, `frame` (what all pages have), `pages`, `chart`, `format`; `live` and `parts` (what has changed).
 
 mod address;
 mod chart;
+mod feed;
 mod format;
 mod frame;
+mod live;
 mod pages;
+mod parts;
 mod pool;
+mod running;
 mod site;
 
+pub use feed::Begin;
 pub use pages::{Audit, Audited, audit_file, equity_file, whatif_file};
+pub use running::{Finding, Present, PresentInput, Running};
 pub use site::{Console, site};
 
 use std::sync::Arc;
@@ -36,6 +43,6 @@ pub fn chart_file(film: &Film, name: &str, at: Option<EntryId>) -> anyhow::Resul
     let stop = Stop::never();
     let engine: Arc<_> = film.state(at, &stop)?;
     let here = address::Address::default();
-    let scene = frame::Scene { film, engine, at, here, base: "", title: "", audit: None };
+    let scene = frame::Scene { film, engine, at, here, base: "", title: "", audit: None, present: None, live: None };
     pages::chart_file(&scene, name, &stop)
 }

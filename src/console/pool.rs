@@ -8,6 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::sync::oneshot;
 
+use super::feed::step_back;
 use crate::drive::stop::Stop;
 
 /// Threads that answer questions. [1]
@@ -39,11 +40,15 @@ impl Drop for Reader {
 }
 
 impl Pool {
-    pub fn start() -> Self {
+    /// Starts the threads. Those of a service let its other threads go first.
+    pub fn start(is_in_service: bool) -> Self {
         let (jobs, waiting) = bounded::<Job>(QUESTIONS_WAITING);
         for _ in 0..THREADS {
             let waiting: Receiver<Job> = waiting.clone();
             thread::spawn(move || {
+                if is_in_service {
+                    step_back();
+                }
                 for job in waiting {
                     // A question that panics ends alone; its reader gets an error page.
                     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
@@ -89,7 +94,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_question_ends_when_its_reader_leaves_and_a_full_queue_refuses() {
-        let pool = Pool::start();
+        let pool = Pool::start(false);
         let (ended, ends) = bounded(1);
         let (begun, begins) = bounded(1);
         let question = pool.ask(move |stop| {

@@ -1,65 +1,138 @@
 //! The addresses of the console, and the way from a request to its page.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use axum::response::{IntoResponse as _, Response};
 
 use super::address::Address;
+use super::feed::{Begin, Feed, NotYet};
 use super::frame::Scene;
+use super::live::{Drawn, Live};
 use super::pages::{self, Audit, Missing};
+use super::parts;
 use super::pool::{NotAnswered, Pool};
+use super::running::{Present, Running};
 use crate::codec::shown::shown;
-use crate::drive::film::Film;
+use crate::drive::film::{Film, TooEarly};
+use crate::drive::reel::Reel;
 use crate::drive::stop::{Stop, Stopped};
-use crate::shell::web::{Asked, Page, Site};
+use crate::shell::web::{Asked, Guard, Page, Site};
 
 const STYLE: &str = include_str!("assets/console.css");
 const SCRIPT: &str = include_str!("assets/console.js");
 const ICON: &str = include_str!("assets/icon.svg");
 
-/// A console over one film.
+/// The time after which a page of a service is made again, although no entry came: ages grow.
+const AGES_GROW: Duration = Duration::from_secs(1);
+
+/// A console over a history or a journal.
 #[derive(Clone)]
 pub struct Console {
-    film: Arc<Mutex<Arc<Film>>>,
-    pool: Pool,
+    feed: Arc<Feed>,
+    /// The threads, from the first question on.
+    pool: Arc<OnceLock<Pool>>,
+    live: Live,
     title: Arc<str>,
     /// The prefix of all addresses, without a slash at its end.
     base: Arc<str>,
     audit: Option<Audit>,
+    running: Option<Running>,
 }
 
 /// Makes a page. `Asked` has the open part of its path.
 type Make = fn(&Scene<'_>, &Asked, &Stop) -> anyhow::Result<String>;
 
+/// A page that has an address of its own.
+#[derive(Clone, Copy)]
+struct Place {
+    path: &'static str,
+    make: Make,
+    /// True if it can follow a journal.
+    is_live: bool,
+}
+
+const fn place(path: &'static str, make: Make, is_live: bool) -> Place {
+    Place { path, make, is_live }
+}
+
 /// The pages by path.
-const PAGES: [(&str, Make); 9] = [
-    ("/", pages::now),
-    ("/console/positions", pages::positions),
-    ("/console/position/{id}", pages::position),
-    ("/console/decisions", pages::decisions),
-    ("/console/decision/{id}", pages::decision),
-    ("/console/streams", pages::streams),
-    ("/console/whatif", pages::whatif),
-    ("/console/audit", pages::audit),
-    ("/console/entry/{id}", pages::entry),
+const PAGES: [Place; 9] = [
+    place("/", pages::now, true),
+    place("/console/positions", pages::positions, true),
+    place("/console/position/{id}", pages::position, true),
+    place("/console/decisions", pages::decisions, true),
+    place("/console/decision/{id}", pages::decision, true),
+    place("/console/streams", pages::streams, true),
+    place("/console/whatif", pages::whatif, false),
+    place("/console/audit", pages::audit, false),
+    place("/console/entry/{id}", pages::entry, false),
 ];
 
+/// The address of the events of a live page.
+const LIVE: &str = "/console/live";
+/// Parameters of it: path and open part of the page, and the token of the page that the reader has.
+const OF_LIVE: [&str; 3] = ["live-page", "live-name", "live-known"];
+
+impl Place {
+    /// Returns the page of a path without its prefix, and the open part.
+    fn of(path: &str) -> Option<(Self, Option<&str>)> {
+        PAGES.into_iter().find_map(|place| match place.path.strip_suffix("{id}") {
+            None => (place.path == path).then_some((place, None)),
+            Some(start) => path.strip_prefix(start).filter(|name| !name.is_empty()).map(|name| (place, Some(name))),
+        })
+    }
+}
+
 impl Console {
+    /// Returns a console over a history.
     pub fn new(film: Arc<Film>, title: &str, base: &str) -> Self {
+        Self::over(Feed::still(film), title, base)
+    }
+
+    /// Returns a console that follows a journal: from the first question on, or after what was read already.
+    pub fn following(begin: Begin, read: Option<Reel>, title: &str, base: &str) -> Self {
+        let feed = Feed::following(begin);
+        Self::over(
+            match read {
+                Some(reel) => feed.begun(reel),
+                None => feed,
+            },
+            title,
+            base,
+        )
+    }
+
+    fn over(feed: Feed, title: &str, base: &str) -> Self {
         Self {
-            film: Arc::new(Mutex::new(film)),
-            pool: Pool::start(),
+            feed: Arc::new(feed),
+            pool: Arc::default(),
+            live: Live::default(),
             title: title.into(),
             base: base.trim_end_matches('/').into(),
             audit: None,
+            running: None,
         }
+    }
+
+    /// Returns the console of a running service, which reports about itself.
+    #[must_use]
+    pub fn of_service(self, running: Running) -> Self {
+        Self { running: Some(running), ..self }
     }
 
     /// Shows another film from the next page on: the same history, read again because it has grown.
     pub fn show(&self, film: Arc<Film>) {
-        *self.film.lock().unwrap_or_else(PoisonError::into_inner) = film;
+        self.feed.show(film);
     }
 
-    fn film(&self) -> Arc<Film> {
-        Arc::clone(&self.film.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Drops what was read of a journal if nobody has asked for long.
+    pub fn rest(&self) {
+        self.feed.rest();
+    }
+
+    fn pool(&self) -> &Pool {
+        self.pool.get_or_init(|| Pool::start(self.running.is_some()))
     }
 
     /// Returns the console with an audit that its page can run.
@@ -68,9 +141,9 @@ impl Console {
         Self { audit: Some(audit), ..self }
     }
 
-    async fn page(self, path: &'static str, make: Make, asked: Asked) -> Page {
+    async fn page(self, place: Place, asked: Asked) -> Page {
         let console = self.clone();
-        let page = self.pool.ask(move |stop| console.made(path, make, &asked, stop)).await;
+        let page = self.pool().ask(move |stop| console.made(place, &asked, stop)).await;
         match page {
             Ok(page) => page,
             Err(NotAnswered) => self.message(
@@ -81,8 +154,21 @@ impl Console {
         }
     }
 
-    fn made(&self, path: &str, make: Make, asked: &Asked, stop: &Stop) -> Page {
-        let film = self.film();
+    fn made(&self, place: Place, asked: &Asked, stop: &Stop) -> Page {
+        let film = match self.feed.film() {
+            Ok(film) => film,
+            Err(NotYet::Reading) => {
+                return self.wait("Reading", "The console reads the journal. This page comes by itself.");
+            }
+            Err(NotYet::Failed(why)) => {
+                let says = format!("The journal cannot be shown: {why}. The console tries again.");
+                return self.wait("Not yet", &says);
+            }
+        };
+        self.made_of(&film, place, asked, stop)
+    }
+
+    fn made_of(&self, film: &Film, place: Place, asked: &Asked, stop: &Stop) -> Page {
         let at = match asked.value("at").map(|text| film.until(&text)).transpose() {
             Ok(at) => at,
             Err(error) => return self.message(400, "Not a time", &error.to_string()),
@@ -94,11 +180,14 @@ impl Console {
                 "A store has only its present state: start the console with a journal.",
             );
         }
-        match self.answer(&film, (path, make), (asked, at), stop) {
+        match self.answer(film, place, (asked, at), stop) {
             Ok(body) => Page::html(200, body),
             Err(error) => {
                 if let Some(missing) = error.downcast_ref::<Missing>() {
                     return self.message(404, "Not here", &missing.to_string());
+                }
+                if let Some(early) = error.downcast_ref::<TooEarly>() {
+                    return self.message(404, "Not here", &early.to_string());
                 }
                 if let Some(stopped) = error.downcast_ref::<Stopped>() {
                     return self.message(503, "Too long", &stopped.to_string());
@@ -111,15 +200,102 @@ impl Console {
     fn answer(
         &self,
         film: &Film,
-        (path, make): (&str, Make),
+        place: Place,
         (asked, at): (&Asked, Option<crate::domain::event::ids::EntryId>),
         stop: &Stop,
     ) -> anyhow::Result<String> {
         let engine = film.state(at, stop)?;
         let name = asked.name.as_deref().map(super::address::part).unwrap_or_default();
-        let here = Address::new(format!("{}{}", self.base, path.replace("{id}", &name)), asked.values());
-        let scene = Scene { film, engine, at, here, base: &self.base, title: &self.title, audit: self.audit.as_ref() };
-        make(&scene, asked, stop)
+        let path = place.path.replace("{id}", &name);
+        let query = asked.values().into_iter().filter(|(name, _)| !OF_LIVE.contains(&&**name)).collect();
+        let here = Address::new(format!("{}{path}", self.base), query);
+        // Only the end can follow. What the service knows is of now.
+        let follows = self.feed.follows() && place.is_live && at.is_none();
+        let present = self.running.as_ref().filter(|_| at.is_none()).map(|running| running());
+        let token = token(film, present.as_ref());
+        let live =
+            follows.then(|| {
+                let of_page = [path, asked.name.clone().unwrap_or_default(), token];
+                OF_LIVE.into_iter().zip(of_page).fold(
+                    Address::new(format!("{}{LIVE}", self.base), here.query().to_vec()),
+                    |address, (name, value)| address.with(name, &value),
+                )
+            });
+        let scene = Scene {
+            film,
+            engine,
+            at,
+            here,
+            base: &self.base,
+            title: &self.title,
+            audit: self.audit.as_ref(),
+            present: present.as_ref(),
+            live,
+        };
+        (place.make)(&scene, asked, stop)
+    }
+
+    /// Answers the request for the events of a page.
+    fn events(&self, asked: &Asked) -> Response {
+        let of = |name: &str| asked.value(name).unwrap_or_default();
+        let page = of(OF_LIVE[0]);
+        let Some((place, name)) = Place::of(&page).filter(|(place, _)| place.is_live && self.feed.follows()) else {
+            return self.message(404, "Not here", "There is no such live page.").into_response();
+        };
+        let name = name.map(|_| of(OF_LIVE[1]));
+        let query: Vec<(String, String)> =
+            asked.values().into_iter().filter(|(name, _)| !OF_LIVE.contains(&&**name) && name != "at").collect();
+        let address = Address::new(page, query);
+        let asked = Asked::new(name.as_deref(), address.to_string().split_once('?').map_or("", |(_, query)| query));
+        let console = self.clone();
+        let draw = move |known: String| {
+            let (console, asked) = (console.clone(), asked.clone());
+            async move {
+                let of_console = console.clone();
+                let drawn = console.pool().ask(move |stop| of_console.drawn(place, &asked, &known, stop)).await;
+                drawn.ok().flatten()
+            }
+        };
+        match self.live.follow(&address.to_string(), of(OF_LIVE[2]), draw) {
+            Some(events) => events.into_response(),
+            None => {
+                let says = "Too many different pages are followed. Load the page again to see the present state.";
+                self.message(503, "Busy", says).into_response()
+            }
+        }
+    }
+
+    /// Makes a page for its readers, unless it shows what they have.
+    fn drawn(&self, place: Place, asked: &Asked, known: &str, stop: &Stop) -> Option<Drawn> {
+        let begun = Instant::now();
+        let film = self.feed.film().ok()?;
+        let token = token(&film, self.running.as_ref().map(|running| running()).as_ref());
+        if token == known {
+            return None;
+        }
+        let page = self.made_of(&film, place, asked, stop);
+        (page.status == 200).then(|| Drawn { token, pieces: parts::pieces(&page.body), took: begun.elapsed() })
+    }
+
+    /// Returns a page that loads itself again.
+    fn wait(&self, title: &str, says: &str) -> Page {
+        let page = self.message(503, title, says);
+        Page { body: page.body.replacen("<head>", "<head>\n<meta http-equiv=\"refresh\" content=\"1\">", 1), ..page }
+    }
+
+    /// Returns the end of the history that the pages show, and the number of browsers that follow one.
+    async fn version(&self) -> Page {
+        let feed = Arc::clone(&self.feed);
+        let film = self.pool().ask(move |_| feed.film()).await;
+        let readers = self.live.readers();
+        match film {
+            Ok(Ok(film)) => Page::json(
+                200,
+                serde_json::json!({"last": film.last.to_string(), "entries": film.entries, "readers": readers})
+                    .to_string(),
+            ),
+            Ok(Err(_)) | Err(NotAnswered) => Page::json(503, serde_json::json!({"readers": readers}).to_string()),
+        }
     }
 
     /// Returns a page with one message. Names are escaped, and passwords of addresses are masked.
@@ -131,13 +307,19 @@ impl Console {
     }
 }
 
-/// Adds the pages of a console to a site.
-pub fn site(console: &Console, site: Site) -> Site {
+/// Returns what tells two versions of a page apart: the end of the history, and, of a service, the second.
+fn token(film: &Film, present: Option<&Present>) -> String {
+    let second = present.map_or(0, |present| present.uptime_ms / AGES_GROW.as_millis() as u64);
+    format!("{}/{}/{second}", film.last, film.entries)
+}
+
+/// Adds the pages of a console to a site. `guard` guards them.
+pub fn site(console: &Console, site: Site, guard: Guard) -> Site {
     let base = console.base.to_string();
-    let mut site = site;
-    for (path, make) in PAGES {
+    let mut site = site.guarded(guard);
+    for place in PAGES {
         let console = console.clone();
-        site = site.page(&format!("{base}{path}"), move |asked| console.clone().page(path, make, asked));
+        site = site.page(&format!("{base}{}", place.path), move |asked| console.clone().page(place, asked));
     }
     for (name, content_type, body) in [
         ("console.css", "text/css; charset=utf-8", STYLE),
@@ -147,12 +329,15 @@ pub fn site(console: &Console, site: Site) -> Site {
         let fixed = move |_: Asked| async move { Page { status: 200, content_type, body: body.to_owned() } };
         site = site.page(&format!("{base}/console/assets/{name}"), fixed);
     }
+    let live = console.clone();
+    site = site.page(&format!("{base}{LIVE}"), move |asked| {
+        let answer = live.events(&asked);
+        async move { answer }
+    });
     let version = console.clone();
     site = site.page(&format!("{base}/console/version"), move |_| {
-        let film = version.film();
-        let page =
-            Page::json(200, serde_json::json!({"last": film.last.to_string(), "entries": film.entries}).to_string());
-        async move { page }
+        let console = version.clone();
+        async move { console.version().await }
     });
     let console = console.clone();
     site.otherwise(move |asked| {

@@ -172,7 +172,9 @@ pub struct Delivery {
     acks: Acks,
     records: Records,
     refused: Refused,
+    /// By stream: the entries seen, and those ever added.
     positions: Vec<StreamPosition>,
+    /// By stream: true if its position changed since the last checkpoint.
     moved: Vec<bool>,
     /// Gaps that the positions contain, of this process: stream, and the entries around.
     counted: BTreeSet<(StreamId, Option<EntryId>, Option<EntryId>)>,
@@ -192,13 +194,24 @@ pub struct Delivery {
     any_lost: bool,
     /// A checkpoint is due before anything else, or is being written.
     checkpoint: Checkpointing,
+    /// After an answer that the lease is of another process, it counts as not ours until this time, by the clock of the
+    /// process. [ms]
     not_before_ms: u64,
+    /// Rows that changed since the last checkpoint.
     changes: Vec<RowChange>,
+    /// What the event loop has to log.
     notices: VecDeque<Notice>,
 }
 
 /// Whether all entries are folded that were in the streams when we became the leader. A kill or a policy among them
 /// counts for orders.
+///
+/// ```text
+///        lease is ours            first round with it         everything before it folded
+///  No ────────────────▶ After ───────────────────────▶ At ──────────────────────────────▶ Yes
+///   ▲                     │                             │                                  │
+///   └──── lease lost ─────┴─────────────────────────────┴──────────────────────────────────┘
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum CaughtUp {
     #[default]

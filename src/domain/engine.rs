@@ -1,8 +1,16 @@
 //! `step`: fold one entry, then decide. It is the only entrance to the rules, for replay and live alike.
 //!
-//! In reading order: this file (what `step` does), `fold` (how an event changes its symbol), `evaluation` (what follows
-//! for its books), `elsewhere` (entries of other cells), `adoption` (which decision takes effect), `published` (decision entries), `control`, `gaps`; the
-//! state: `slots`, `globals`, `routes`, `changes`, `persisted`; and `shortcut`, which only saves time.
+//! In reading order:
+//!
+//! - this file: what `step` does;
+//! - the fold: `fold` (facts other than results), `result` (results), `books` (which book an entry belongs to), `rollback`
+//!   (what an entry that does not fit restores), `control`, `gaps`, `published` (decision entries), `skips`;
+//! - the decision: `evaluation` (a decision or a hold for each book), `decision`, `adoption` (which decision takes effect:
+//!   ours or a `recorded` one), `chain`;
+//! - cells: `elsewhere` (entries of other cells), `routes`;
+//! - the state: `slots`, `globals`, `accounts`, `nonces`, `changes`, `persisted`;
+//! - what is read from the state: `needs` (what the projection lacks);
+//! - `shortcut`, which only saves time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +23,7 @@ use super::exit::policy::Policy;
 use accounts::Accounts;
 use recorded::RecordedDecisions;
 use rollback::{PriceRollback, Rollbacks};
-use routes::Turn;
+use routes::FoldedBy;
 use slots::{Slot, Slots};
 
 pub mod accounts;
@@ -64,7 +72,7 @@ pub enum Decisions {
     Recorded,
     /// They are ignored, and everything is derived again.
     Derived,
-    /// They are compared over the whole history, and ours are returned beside them. The state follows the recorded ones
+    /// Ours are returned beside them, and the audit compares the two. The state follows the recorded ones
     /// and, where one is missing, ours. So each later decision is judged by itself.
     Audited,
 }
@@ -99,16 +107,21 @@ pub struct Engine {
     slots: Slots,
     accounts: Accounts,
     by_name: BTreeMap<Box<str>, SymbolId>,
+    /// Plans by id, remembered for 24 h.
     plans: Plans,
-    /// Plan ids of our decisions.
+    /// By the plan id of a decision of ours: its book and its id.
     decision_plans: BTreeMap<Box<str>, (BookId, Box<str>)>,
+    /// By stream: its last applied entry.
     cursors: Vec<Option<EntryId>>,
+    /// The books with a decision that time alone can change.
     in_flight: BTreeSet<BookId>,
     /// The accounts of orders and plans, of this cell and of others.
     routes: routes::Routes,
     recorded: RecordedDecisions,
     decisions: Decisions,
+    /// The sort key that the order of application has reached.
     last_key: Option<SortKey>,
+    /// By stream: true if the policy accepts prices from it.
     accepted_streams: Vec<bool>,
     changes: Changes,
     pub counters: Counters,
@@ -142,8 +155,8 @@ impl Engine {
     }
 
     /// Sets the recorded decisions of the history.
-    pub fn set_facts(&mut self, facts: RecordedDecisions) {
-        self.recorded = facts;
+    pub fn set_recorded_decisions(&mut self, recorded: RecordedDecisions) {
+        self.recorded = recorded;
     }
 
     /// Chooses how the decisions of the history count. Without this they are recorded.
@@ -199,35 +212,30 @@ impl Engine {
         if self.try_price(entry) {
             return Step::APPLIED;
         }
-        let index = usize::from(entry.stream.0);
-        self.counters.first.get_or_insert(entry.id);
-        self.counters.last = Some(entry.id);
-        self.counters.shape(entry.kind, entry.shape, 1);
-        if self.cursors[index].is_some_and(|cursor| entry.id <= cursor) {
+        self.count_entry(entry);
+        if self.cursors[usize::from(entry.stream.0)].is_some_and(|cursor| entry.id <= cursor) {
             self.counters.duplicates += 1;
             return Step { disposition: Disposition::Duplicate, decisions: Vec::new() };
         }
-        self.cursors[index] = Some(entry.id);
         let key = SortKey::new(entry.stream, entry.id);
         if self.last_key.is_some_and(|last| key < last) {
             self.counters.count(Count::LateOrder);
         }
         // A late entry gets the sort key that the order of application has reached.
         let key = self.last_key.map_or(key, |last| last.max(key));
-        self.last_key = Some(key);
-        self.globals.last = self.globals.last.max(entry.id);
+        self.advance(entry, key);
         if self.recorded.reach_back_to(entry.id.ms) {
             self.adopt_orphaned(entry);
         }
         self.expire_timeouts(entry.id.ms);
         let of_account;
-        let entry = match self.turn(entry) {
-            Turn::Ours => entry,
-            Turn::Of(account) => {
+        let entry = match self.folded_by(entry) {
+            FoldedBy::Us => entry,
+            FoldedBy::UsFor(account) => {
                 of_account = Entry { account, ..entry.clone() };
                 &of_account
             }
-            Turn::NotOurs => {
+            FoldedBy::Others => {
                 self.forget_skip(entry);
                 self.counters.applied += 1;
                 return Step::APPLIED;
@@ -254,6 +262,22 @@ impl Engine {
         }
     }
 
+    /// Counts an entry, also if it is a duplicate.
+    #[inline]
+    fn count_entry(&mut self, entry: &Entry) {
+        self.counters.first.get_or_insert(entry.id);
+        self.counters.last = Some(entry.id);
+        self.counters.shape(entry.kind, entry.shape, 1);
+    }
+
+    /// Notes how far the entries have come: the cursor of the stream, the sort key, the last id.
+    #[inline]
+    fn advance(&mut self, entry: &Entry, key: SortKey) {
+        self.cursors[usize::from(entry.stream.0)] = Some(entry.id);
+        self.last_key = Some(key);
+        self.globals.last = self.globals.last.max(entry.id);
+    }
+
     fn fold_and_decide(&mut self, entry: &Entry, key: SortKey) -> Result<Vec<Decision>, Unreadable> {
         let event = entry.content.as_ref().map_err(Unreadable::clone)?;
         if self.refuses_account(entry) {
@@ -265,11 +289,7 @@ impl Engine {
         }
         match (event, entry.symbol) {
             (Event::Control(fact), symbol) => {
-                if let Some(issue) = fact.issue.as_ref().filter(|_| fact.control.loosens())
-                    && !self.globals.nonces.take(issue, entry.id.ms)
-                {
-                    return Err(Unreadable::new(Reason::BadSignature));
-                }
+                self.globals.nonces.take(fact, entry.id).map_err(|_| Unreadable::new(Reason::BadSignature))?;
                 self.control(&fact.control, symbol, entry.account, entry.id);
                 Ok(Vec::new())
             }
@@ -284,9 +304,9 @@ impl Engine {
                 self.settle_unevaluated(entry, key);
                 Ok(Vec::new())
             }
-            (Event::Price(fact), Some(symbol)) => self.price(entry, *fact, symbol, key),
+            (Event::Price(fact), Some(symbol)) => self.fold_price_and_decide(entry, *fact, symbol, key),
             (event, Some(symbol)) => {
-                let named = self.fact(event, entry, symbol)?;
+                let named = self.fold_fact_or_restore(event, entry, symbol)?;
                 if !is_time {
                     self.settle_unevaluated(entry, key);
                     return Ok(Vec::new());
@@ -297,7 +317,7 @@ impl Engine {
         }
     }
 
-    /// Returns true if the policy refuses entries of this account: it is live, and nobody configured the account.
+    /// Returns true if the policy refuses entries of this account: it is live, and the account is not configured.
     fn refuses_account(&self, entry: &Entry) -> bool {
         let is_of_account = match entry.kind {
             StreamKind::Intent
@@ -315,7 +335,7 @@ impl Engine {
 
     /// Folds a price, then decides for all books of its symbol. If the numbers fit none of them, it leaves the symbol as
     /// it was.
-    fn price(
+    fn fold_price_and_decide(
         &mut self,
         entry: &Entry,
         fact: PriceFact,
@@ -324,8 +344,8 @@ impl Engine {
     ) -> Result<Vec<Decision>, Unreadable> {
         let before = PriceRollback::before(&self.slots[symbol]);
         let folded = self.fold_price(fact, entry, symbol);
-        let decided =
-            folded.and_then(|()| self.decide(entry, Named::all_of(symbol), key, Misfit::Refuses).map_err(Reason::from));
+        let decided = folded
+            .and_then(|()| self.decide(entry, BooksNamed::all_of(symbol), key, Misfit::Refuses).map_err(Reason::from));
         decided.map_err(|reason| {
             before.restore(&mut self.slots[symbol]);
             Unreadable::new(reason)
@@ -334,11 +354,16 @@ impl Engine {
 
     /// Folds a fact other than a price. If its numbers do not fit, it leaves the books as they were. Returns the books
     /// that it names.
-    fn fact(&mut self, event: &Event, entry: &Entry, symbol: SymbolId) -> Result<Named, Unreadable> {
+    fn fold_fact_or_restore(
+        &mut self,
+        event: &Event,
+        entry: &Entry,
+        symbol: SymbolId,
+    ) -> Result<BooksNamed, Unreadable> {
         let mut before = Rollbacks::default();
         let prices_of = |slot: &Slot| (slot.symbol.mark, slot.symbol.held_price, slot.symbol.rescales.last().copied());
         let prices = (!self.slots[symbol].others.is_empty()).then(|| prices_of(&self.slots[symbol]));
-        let folded = self.fold(event, entry, symbol, &mut before);
+        let folded = self.fold_fact(event, entry, symbol, &mut before);
         if folded.is_err() {
             before.restore(&mut self.slots);
         }
@@ -383,7 +408,7 @@ impl Engine {
 
 /// The books that an entry names, to evaluate them after it.
 #[derive(Clone, Debug)]
-enum Named {
+enum BooksNamed {
     Book(BookId),
     Books(Vec<BookId>),
     /// The books of a symbol: of one account or of all, of one side or of all.
@@ -394,7 +419,7 @@ enum Named {
     },
 }
 
-impl Named {
+impl BooksNamed {
     const fn all_of(symbol: SymbolId) -> Self {
         Self::Of { symbol, account: None, side: None }
     }

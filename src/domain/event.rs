@@ -1,8 +1,8 @@
 //! All facts that the decoder can hand to the engine.
 //!
-//! In reading order: `ids` and `streams`, `selection` (whose entries are read), this file (an entry and its event), `time`, `side`, then the facts: `price`,
-//! `intent`, `result`, `exchange`, `control`, `decision`. `reason` lists why an entry goes to quarantine, and `reorder`
-//! is the reorder buffer.
+//! In reading order: `ids` and `streams`, `selection` (whose entries are read), this file (an entry and its event), `time`,
+//! `side`, then the facts: `price`, `intent`, `result`, `exchange`, `control`, `decision`. `reason` lists why an entry goes
+//! to quarantine, and `reorder` is the reorder buffer.
 
 mod control;
 mod decision;
@@ -60,21 +60,31 @@ impl Entry {
     }
 }
 
+/// The content of an entry that could be read.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
+    /// A price of a symbol, from the price stream or a look-up.
     Price(PriceFact),
+    /// An entry intent: the signal of a strategy to open.
     Intent(Box<Intent>),
     /// An exit intent. It is kept for the record and is never a source of a value.
     ExitIntent(Box<ExitIntent>),
+    /// The statement that an intent will be ordered.
     Plan(Box<Plan>),
     /// A plan that is not executed (`SKIP`, a proposal, or one without a plan id).
     PlanIgnored,
+    /// The report of an executor: filled, accepted or refused.
     Result(Box<ResultFact>),
+    /// The quantity of a book at the exchange, from a position snapshot or a look-up.
     Position(PositionFact),
+    /// A trade of the exchange.
     Trade(Box<TradeFact>),
+    /// The exchange's rules for a symbol.
     Instrument(Box<Instrument>),
+    /// An old hash of a position, or an operator's `legacy.position`: it fills missing fields only.
     Legacy(Box<LegacyFact>),
     Control(Box<ControlFact>),
+    /// A harvest decision, of this service or of another one.
     Decision(Box<DecisionFact>),
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::driver::Folded;
+use super::driver::Stepped;
 use crate::codec::line;
 use crate::codec::seal::Sealed;
 use crate::codec::state::{self, Quarantined, Row};
@@ -67,21 +67,22 @@ impl PendingRows {
         Self { names_written, rows: Vec::new(), bytes: 0, entries: 0 }
     }
 
-    pub fn add(&mut self, row: Row) {
+    /// Makes a row part of the next commit.
+    pub fn stage(&mut self, row: Row) {
         self.bytes += row.0.len() + row.1.as_ref().map_or(0, Vec::len);
         self.rows.push(row);
     }
 
     /// Folds one entry. `raw` returns its history line, if the quarantine needs it.
-    pub fn fold(&mut self, engine: &mut Engine, entry: &Entry, raw: impl FnOnce() -> String) -> Folded {
-        let folded = Folded::by(engine, entry);
+    pub fn fold(&mut self, engine: &mut Engine, entry: &Entry, raw: impl FnOnce() -> String) -> Stepped {
+        let folded = Stepped::by(engine, entry);
         for (_, sealed) in &folded.decided {
-            self.add(state::decision_row(sealed.seq, &decision_line(engine, sealed, entry)));
+            self.stage(state::decision_row(sealed.seq, &decision_line(engine, sealed, entry)));
         }
         if let Disposition::Quarantined(reason) = folded.disposition {
             let stream = engine.streams().get(entry.stream).name.clone();
             let quarantined = Quarantined { stream, id: entry.id, reason: reason.name().to_owned(), line: raw() };
-            self.add(state::quarantine_row(&quarantined));
+            self.stage(state::quarantine_row(&quarantined));
         }
         self.entries += 1;
         folded
@@ -134,9 +135,9 @@ impl Folding<'_> {
         Ok(folded.decided.into_iter().map(|(_, sealed)| sealed).collect())
     }
 
-    pub(super) fn fold(&mut self, entry: &Entry, raw: impl FnOnce() -> String) -> Folded {
+    pub(super) fn fold(&mut self, entry: &Entry, raw: impl FnOnce() -> String) -> Stepped {
         match self.commits.backing {
-            Backing::Memory => Folded::by(self.engine, entry),
+            Backing::Memory => Stepped::by(self.engine, entry),
             Backing::Store(_) | Backing::Rebuild(_) => self.commits.pending.fold(self.engine, entry, raw),
         }
     }

@@ -29,13 +29,13 @@ use crate::domain::exit::policy::Policy;
 use crate::shell::history::History;
 
 /// The effect of one entry.
-pub struct Folded {
+pub struct Stepped {
     pub disposition: Disposition,
     /// The decisions that it caused, in the order of the chain, each with its sealed form.
     pub decided: Vec<(Decision, Sealed)>,
 }
 
-impl Folded {
+impl Stepped {
     /// Steps an engine by one entry. Seals the decisions that it caused, and links them into the chain.
     pub(super) fn by(engine: &mut Engine, entry: &Entry) -> Self {
         let step = engine.step(entry);
@@ -195,7 +195,7 @@ impl Driver {
         for fact in recorded {
             facts.add(fact, self.decoder.streams());
         }
-        self.engine.set_facts(facts);
+        self.engine.set_recorded_decisions(facts);
     }
 
     /// Creates an engine with another policy at the point where this one is, before the first entry of the history.
@@ -254,7 +254,7 @@ impl Driver {
 
     /// Folds one entry, and seals the decision that it caused. An audit compares decisions and does not seal them: it
     /// steps the engine alone.
-    pub fn fold(&mut self, entry: &Entry) -> Folded {
-        Folded::by(&mut self.engine, entry)
+    pub fn fold(&mut self, entry: &Entry) -> Stepped {
+        Stepped::by(&mut self.engine, entry)
     }
 }

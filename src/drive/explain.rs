@@ -14,4 +14,4 @@ pub use document::{
     OutcomeFill, PolicyInForce, Scene, Subject,
 };
 pub use origin::origins;
-pub use scene::{Past, arithmetic, fold, quantity_line};
+pub use scene::{AuditedState, arithmetic, fold, quantity_line};

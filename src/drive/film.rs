@@ -8,57 +8,60 @@
 //! ```
 //!
 //! Promises: reads only. The state at a time is that of a fold from the start (the look-ahead may know the names of later
-//! accounts already), and costs at most the entries between two frames. Memory is bounded: at most `FRAMES_MAX` states, `EVENTS_MAX` events and `QUARANTINED_MAX` quarantined
-//! entries are kept; [`Film::notices`] says what was left out.
+//! accounts already), and costs at most the entries between two frames. Memory is bounded: at most `FRAMES_MAX` states,
+//! `EVENTS_MAX` events and `QUARANTINED_MAX` quarantined entries are kept; [`Film::notices`] names what was left out.
+//!
+//! A film does not change. [`super::reel`] reads a history and goes on with a journal that grows: it makes a new film,
+//! which shares what is equal.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::commits::decision_line;
-use super::driver::{Driver, Folded};
-use super::keys;
+use super::driver::{Driver, Stepped};
 use super::life::Life;
 use super::projection;
-use super::scope;
+use super::reel::{self, Bounds, Reel};
 use super::stop::Stop;
 use crate::codec::chain::{self, Chain, Found};
 use crate::codec::moment::{Moment, NotAMoment};
 use crate::codec::state::{self, BadRow, Quarantined, Rows, StoredRow};
+use crate::codec::time;
 use crate::config::Config;
-use crate::domain::engine::{Decisions, Disposition, Engine};
-use crate::domain::event::ids::{EntryId, SymbolId};
-use crate::domain::event::{Control, Event};
+use crate::domain::engine::{Decisions, Engine};
+use crate::domain::event::Entry;
+use crate::domain::event::ids::EntryId;
 use crate::shell::history::{History, Input, Options};
+use crate::shell::journal::Journal;
 
-/// Maximum number of states that are kept along the way. [1]
-const FRAMES_MAX: usize = 32;
-/// Entries between the first frames. The distance doubles whenever there are too many frames. [1]
-const FRAME_ENTRIES_MIN: u64 = 256;
-/// Maximum number of events in the index. [1]
-const EVENTS_MAX: usize = 200_000;
-/// Maximum number of quarantined entries in the index. [1]
-const QUARANTINED_MAX: usize = 10_000;
 /// States at a time, and lives, that are kept for the next page. [1]
 pub(super) const STATES_KEPT: usize = 8;
 /// Parts of the time that the index counts entries in. [1]
 pub const PARTS: usize = 160;
 
 /// A state along the way.
-struct Frame {
+pub(super) struct Frame {
     /// Entries that were folded. [1]
-    entries: u64,
-    engine: Engine,
+    pub entries: u64,
+    /// Position of the next entry in the journal; 0 in other histories. [1]
+    pub position: u64,
+    pub engine: Engine,
 }
 
 /// An entry at which something other than a price changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turn {
+pub struct ChangePoint {
     pub at: EntryId,
     /// The index of its symbol; `None` if it concerns all.
-    symbol: Option<u32>,
+    pub(super) symbol: Option<u32>,
+}
+
+/// The moment is before the first entry of the film.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("these pages begin with {}: earlier moments are in `harvester console {arguments}`", time::iso(first.ms))]
+pub struct TooEarly {
+    first: EntryId,
+    arguments: String,
 }
 
 /// The entries of one stream.
@@ -120,23 +123,24 @@ pub(super) type LifeKept = ((String, EntryId), Arc<Life>);
 pub struct Film {
     pub origin: Origin,
     pub config: Arc<Config>,
-    inputs: Vec<Input>,
-    frames: Vec<Frame>,
+    pub(super) inputs: Vec<Input>,
+    pub(super) frames: Vec<Arc<Frame>>,
     /// The state at the end.
-    latest: Arc<Engine>,
+    pub(super) latest: Arc<Engine>,
     /// Recently asked states.
-    states: Mutex<VecDeque<(EntryId, Arc<Engine>)>>,
+    pub(super) states: Mutex<VecDeque<(EntryId, Arc<Engine>)>>,
     /// Recently asked lives, by position and end.
     pub(super) lives: Mutex<VecDeque<LifeKept>>,
     /// Closed positions that the engine has forgotten.
     pub rows: KeptRows,
-    turns: Vec<Turn>,
+    #[expect(clippy::rc_buffer, reason = "it grows in place while no film shares it")]
+    pub(super) change_points: Arc<Vec<ChangePoint>>,
     pub streams: Vec<StreamCount>,
     /// Entries in each part of the time. [1]
     pub parts: Vec<u32>,
-    adopted: Vec<EntryId>,
-    pub quarantined: Vec<Quarantined>,
-    pub decisions: Chain,
+    pub(super) adopted: Vec<EntryId>,
+    pub quarantined: Arc<Vec<Quarantined>>,
+    pub decisions: Arc<Chain>,
     /// True if the history contains these decisions; false if they were made while it was read.
     pub is_recorded: bool,
     /// Decisions that were made beside the recorded ones, as history lines. [1]
@@ -154,58 +158,7 @@ impl Film {
         if let Origin::Store(dir) = &origin {
             return Self::of_store(dir, Arc::clone(&config), origin.clone());
         }
-        let inputs: Vec<Input> = origin.sources().into_iter().map(Input::from).collect();
-        let config = match scope::over(&config, &inputs)? {
-            Cow::Borrowed(_) => Arc::clone(&config),
-            Cow::Owned(stated) => Arc::new(stated),
-        };
-        let mut history = History::open(&inputs, &config.streams, Options::default())?;
-        let mut driver = Driver::over(&history, &config, Decisions::Recorded, None)?;
-        let mut reading = Reading::new(&driver, &history);
-        driver.pipeline(&mut history, false, |engine, batch| {
-            for (entry, range) in &batch.entries {
-                stop.check()?;
-                let folded = Folded::by(engine, entry);
-                reading.note(engine, entry, &batch.bytes[range.clone()], &folded);
-            }
-            Ok(())
-        })?;
-        let key = keys::configured(&config)?;
-        let recorded: Vec<Found<'_>> = history
-            .decision_lines()
-            .map(|at| Found { id: at.id, line: at.bytes, file: at.file, number: at.number })
-            .collect();
-        let is_recorded = !recorded.is_empty();
-        let made: Vec<Found<'_>> =
-            (1..).zip(&reading.made).map(|(number, (id, line))| found(*id, line, number)).collect();
-        let decisions =
-            if is_recorded { chain::verify(&recorded, key.as_ref(), &[]) } else { chain::verify(&made, None, &[]) };
-        let made_beside = if is_recorded { made.len() } else { 0 };
-        let Reading { entries, frames, turns, streams, parts, adopted, quarantined, mut notices, first, last, .. } =
-            reading;
-        notices.extend(history.notices());
-        Ok(Self {
-            origin,
-            config,
-            inputs,
-            frames,
-            latest: Arc::new(driver.engine),
-            states: Mutex::default(),
-            lives: Mutex::default(),
-            rows: KeptRows::default(),
-            turns,
-            streams,
-            parts,
-            adopted,
-            quarantined,
-            decisions,
-            is_recorded,
-            made_beside,
-            entries,
-            first: first.unwrap_or_default(),
-            last: last.unwrap_or_default(),
-            notices,
-        })
+        Ok(Reel::read(origin, config, &Bounds::default(), stop)?.film())
     }
 
     /// Reads a store: its present state, without a past.
@@ -215,9 +168,11 @@ impl Film {
         let quarantined = state::quarantined(&store)?;
         let lines = state::decisions(&store)?;
         drop(store);
-        let made: Vec<(EntryId, String)> = lines.into_iter().filter_map(|line| Some((id_of(&line)?, line))).collect();
-        let made: Vec<Found<'_>> = (1..).zip(&made).map(|(number, (id, line))| found(*id, line, number)).collect();
-        let decisions = chain::verify(&made, None, &[]);
+        let made: Vec<(EntryId, String)> =
+            lines.into_iter().filter_map(|line| Some((reel::id_of(&line)?, line))).collect();
+        let made: Vec<Found<'_>> =
+            (1..).zip(&made).map(|(number, (id, line))| reel::found(*id, line.as_bytes(), number)).collect();
+        let decisions = Arc::new(chain::verify(&made, None, &[]));
         let last = engine.globals().last;
         let streams = engine.streams().iter().map(|(id, stream)| StreamCount {
             name: stream.name.clone(),
@@ -236,10 +191,10 @@ impl Film {
             states: Mutex::default(),
             lives: Mutex::default(),
             rows,
-            turns: Vec::new(),
+            change_points: Arc::default(),
             parts: Vec::new(),
             adopted: Vec::new(),
-            quarantined,
+            quarantined: Arc::new(quarantined),
             decisions,
             is_recorded: false,
             made_beside: 0,
@@ -293,13 +248,27 @@ impl Film {
         from: Option<EntryId>,
         until: Option<EntryId>,
         stop: &Stop,
-        mut each: impl FnMut(&Engine, &crate::domain::event::Entry, &[u8], &Folded) -> anyhow::Result<()>,
+        mut each: impl FnMut(&Engine, &Entry, &[u8], &Stepped) -> anyhow::Result<()>,
     ) -> anyhow::Result<Driver> {
-        let mut history = History::open(&self.inputs, &self.config.streams, Options { until, ..Options::default() })?;
-        let total = history.total_entries().unwrap_or(0);
-        let fits =
-            |frame: &&Frame| frame.entries <= total && from.is_none_or(|from| frame.engine.globals().last < from);
-        let frame = self.frames.iter().rev().find(fits);
+        let is_before = |frame: &&Arc<Frame>| from.is_none_or(|from| frame.engine.globals().last < from);
+        let options = Options { until, ..Options::default() };
+        let (frame, mut history, position) = if let Origin::Journal(dir) = &self.origin {
+            // The frames of a journal are found by position: its first files may be gone.
+            let has = |frame: &&Arc<Frame>| until.is_none_or(|until| frame.engine.globals().last <= until);
+            let first = self.frames.first().filter(|frame| has(frame)).ok_or_else(|| self.too_early())?;
+            let frame = self.frames.iter().rev().filter(has).find(is_before).unwrap_or(first);
+            let history = History::open(&files_from(dir, frame.position)?, &self.config.streams, options)?;
+            (Some(frame), history, frame.position)
+        } else {
+            let mut history = History::open(&self.inputs, &self.config.streams, options)?;
+            let total = history.total_entries().unwrap_or(0);
+            let frame = self.frames.iter().rev().filter(|frame| frame.entries <= total).find(is_before);
+            for _ in 0..frame.map_or(0, |frame| frame.entries) {
+                stop.check()?;
+                history.next_line()?;
+            }
+            (frame, history, 0)
+        };
         let mut driver = match frame {
             Some(frame) => Driver::going_on(frame.engine.clone(), &self.config, Decisions::Recorded)?,
             None => {
@@ -310,19 +279,36 @@ impl Film {
             }
         };
         driver.engine.ignore_changes();
-        for _ in 0..frame.map_or(0, |frame| frame.entries) {
-            stop.check()?;
-            history.next_line()?;
-        }
+        let firsts = history.journal_firsts();
         driver.pipeline(&mut history, false, |engine, batch| {
-            for (entry, range) in &batch.entries {
+            for ((entry, range), place) in batch.entries.iter().zip(&batch.places) {
                 stop.check()?;
-                let folded = Folded::by(engine, entry);
-                each(engine, entry, &batch.bytes[range.clone()], &folded)?;
+                if reel::position_of(&firsts, *place).is_none_or(|of| of >= position) {
+                    let folded = Stepped::by(engine, entry);
+                    each(engine, entry, &batch.bytes[range.clone()], &folded)?;
+                }
             }
             Ok(())
         })?;
         Ok(driver)
+    }
+
+    fn too_early(&self) -> TooEarly {
+        TooEarly { first: self.first, arguments: self.origin.arguments() }
+    }
+
+    /// Opens the lines up to an entry, those of a journal from the last frame before it.
+    fn lines_until(&self, id: EntryId) -> anyhow::Result<History> {
+        let options = Options { until: Some(id), ..Options::default() };
+        let inputs = match &self.origin {
+            Origin::Journal(dir) => {
+                let frame = self.frames.iter().rev().find(|frame| frame.engine.globals().last < id);
+                let frame = frame.or(self.frames.first()).map_or(0, |frame| frame.position);
+                &files_from(dir, frame)?
+            }
+            Origin::Histories(_) | Origin::Store(_) => &self.inputs,
+        };
+        Ok(History::open(inputs, &self.config.streams, options)?)
     }
 
     /// Returns the entry that adopted the policy in force at a time; `None` for the configured policy.
@@ -334,9 +320,9 @@ impl Film {
     pub fn around(&self, at: EntryId, symbol: Option<&str>) -> (Option<EntryId>, Option<EntryId>) {
         let index = symbol.and_then(|name| self.latest.symbols().position(|symbol| *symbol.name == *name));
         let index = index.and_then(|index| u32::try_from(index).ok());
-        let counts = |turn: &&Turn| symbol.is_none() || turn.symbol.is_none() || turn.symbol == index;
-        let before = self.turns.iter().rev().filter(counts).find(|turn| turn.at < at).map(|turn| turn.at);
-        let after = self.turns.iter().filter(counts).find(|turn| turn.at > at).map(|turn| turn.at);
+        let counts = |turn: &&ChangePoint| symbol.is_none() || turn.symbol.is_none() || turn.symbol == index;
+        let before = self.change_points.iter().rev().filter(counts).find(|turn| turn.at < at).map(|turn| turn.at);
+        let after = self.change_points.iter().filter(counts).find(|turn| turn.at > at).map(|turn| turn.at);
         (before, after)
     }
 
@@ -346,8 +332,7 @@ impl Film {
         if !self.has_past() {
             return Ok(lines);
         }
-        let options = Options { until: Some(id), ..Options::default() };
-        let mut history = History::open(&self.inputs, &self.config.streams, options)?;
+        let mut history = self.lines_until(id)?;
         let mut driver = Driver::new(&self.config, Decisions::Recorded)?;
         while let Some(at) = history.next_line()? {
             stop.check()?;
@@ -382,154 +367,20 @@ pub struct EntryLine {
     pub line: String,
 }
 
-fn found(id: EntryId, line: &str, number: u64) -> Found<'_> {
-    Found { id, line: line.as_bytes(), file: 0, number }
+/// Returns the files of a journal from the one with a position on.
+pub(super) fn files_from(dir: &Path, position: u64) -> anyhow::Result<Vec<Input>> {
+    Ok(Journal::files_from(dir, position)?.into_iter().map(Input::Path).collect())
 }
 
-fn id_of(line: &str) -> Option<EntryId> {
-    let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    line["id"].as_str()?.parse().ok()
-}
+/// Since which entry each open position has its hold, with that hold, by position id.
+pub type HeldSince = BTreeMap<String, (EntryId, Option<&'static str>)>;
 
-/// Returns what of the books of a symbol is a change that a reader steps to, in one number.
-fn signature(engine: &Engine, symbol: SymbolId) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for book in engine.books_of(symbol) {
-        let open = book.hot.open.as_ref();
-        let hold = open.and_then(|open| open.holds.last());
-        hold.map(|change| (change.since, change.hold.map(|hold| hold.name()))).hash(&mut hasher);
-        open.map_or(0, |open| open.changes.len()).hash(&mut hasher);
-        for record in open.into_iter().flat_map(|open| &open.decisions) {
-            record.outcomes.len().hash(&mut hasher);
-        }
-        (book.closed.len(), book.hot.history_gap, book.hot.diverged).hash(&mut hasher);
-    }
-    hasher.finish()
-}
-
-/// A film while it is read.
-struct Reading {
-    frames: Vec<Frame>,
-    distance: u64,
-    entries: u64,
-    signatures: Vec<u64>,
-    globals: (bool, Box<str>, usize),
-    turns: Vec<Turn>,
-    streams: Vec<StreamCount>,
-    parts: Vec<u32>,
-    range_ms: (u64, u64),
-    adopted: Vec<EntryId>,
-    quarantined: Vec<Quarantined>,
-    made: Vec<(EntryId, String)>,
-    notices: Vec<String>,
-    first: Option<EntryId>,
-    last: Option<EntryId>,
-}
-
-impl Reading {
-    fn new(driver: &Driver, history: &History) -> Self {
-        let streams = driver.streams().iter().map(|(_, stream)| StreamCount {
-            name: stream.name.clone(),
-            kind: stream.kind.name(),
-            entries: 0,
-            first: None,
-            last: None,
-        });
-        let ms = |key: Option<crate::domain::event::ids::SortKey>| key.map_or(0, |key| key.ms);
-        Self {
-            frames: vec![Frame { entries: 0, engine: driver.engine.clone() }],
-            distance: FRAME_ENTRIES_MIN,
-            entries: 0,
-            signatures: Vec::new(),
-            globals: globals_of(&driver.engine),
-            turns: Vec::new(),
-            streams: streams.collect(),
-            parts: vec![0; PARTS],
-            range_ms: (ms(history.first()), ms(history.last())),
-            adopted: Vec::new(),
-            quarantined: Vec::new(),
-            made: Vec::new(),
-            notices: Vec::new(),
-            first: None,
-            last: None,
-        }
-    }
-
-    fn note(&mut self, engine: &Engine, entry: &crate::domain::event::Entry, line: &[u8], folded: &Folded) {
-        self.entries += 1;
-        self.first = Some(self.first.map_or(entry.id, |first| first.min(entry.id)));
-        self.last = self.last.max(Some(entry.id));
-        let count = &mut self.streams[usize::from(entry.stream.0)];
-        count.entries += 1;
-        count.first.get_or_insert(entry.id);
-        count.last = count.last.max(Some(entry.id));
-        self.count_part(entry.id.ms);
-        let symbol = entry.symbol.map(|id| (id.0, signature(engine, id)));
-        self.turn(entry.id, symbol, globals_of(engine));
-        if let Ok(Event::Control(fact)) = &entry.content
-            && matches!(fact.control, Control::PolicyAdopted(_))
-        {
-            self.adopted.push(entry.id);
-        }
-        for (_, sealed) in &folded.decided {
-            let line = decision_line(engine, sealed, entry);
-            self.made.extend(id_of(&line).map(|id| (id, line)));
-        }
-        if let Disposition::Quarantined(reason) = folded.disposition {
-            let stream = engine.streams().get(entry.stream).name.clone();
-            let line = String::from_utf8_lossy(line).into_owned();
-            if self.quarantined.len() < QUARANTINED_MAX {
-                self.quarantined.push(Quarantined { stream, id: entry.id, reason: reason.name().to_owned(), line });
-            } else if self.quarantined.len() == QUARANTINED_MAX && self.notices.is_empty() {
-                self.notices.push(format!("Only the first {QUARANTINED_MAX} quarantined entries are listed."));
-            }
-        }
-        if self.entries.is_multiple_of(self.distance) {
-            self.frames.push(Frame { entries: self.entries, engine: engine.clone() });
-            if self.frames.len() > FRAMES_MAX {
-                self.distance *= 2;
-                let distance = self.distance;
-                self.frames.retain(|frame| frame.entries.is_multiple_of(distance));
-            }
-        }
-    }
-
-    fn count_part(&mut self, ms: u64) {
-        let (from, to) = self.range_ms;
-        let span = to.saturating_sub(from).max(1);
-        let part = u128::from(ms.saturating_sub(from)) * PARTS as u128 / u128::from(span);
-        self.parts[usize::try_from(part).unwrap_or(PARTS).min(PARTS - 1)] += 1;
-    }
-
-    fn turn(&mut self, at: EntryId, symbol: Option<(u32, u64)>, globals: (bool, Box<str>, usize)) {
-        let mut turned = None;
-        if let Some((index, signature)) = symbol {
-            let place = index as usize;
-            if self.signatures.len() <= place {
-                self.signatures.resize(place + 1, 0);
-            }
-            if std::mem::replace(&mut self.signatures[place], signature) != signature {
-                turned = Some(Turn { at, symbol: Some(index) });
-            }
-        }
-        if self.globals != globals {
-            self.globals = globals;
-            turned = Some(Turn { at, symbol: None });
-        }
-        if self.turns.len() < EVENTS_MAX {
-            self.turns.extend(turned);
-        }
-    }
-}
-
-/// Kill switch, policy, number of gaps.
-fn globals_of(engine: &Engine) -> (bool, Box<str>, usize) {
-    let globals = engine.globals();
-    (globals.killed, globals.policy.hash.as_ref().into(), globals.gaps.len())
-}
-
-/// Returns since which entry each open position has its hold, by position id.
-pub fn held_since(engine: &Engine) -> BTreeMap<String, EntryId> {
+/// Returns since which entry each open position has the hold of its last evaluation.
+pub fn held_since(engine: &Engine) -> HeldSince {
     let open = engine.books().filter_map(|book| Some((book, book.book.hot.open.as_ref()?)));
-    open.filter_map(|(book, open)| Some((open.id.with_book(&book.name), open.holds.last()?.since))).collect()
+    open.filter_map(|(book, open)| {
+        let last = open.holds.last()?;
+        Some((open.id.with_book(&book.name), (last.since, last.hold.map(|hold| hold.name()))))
+    })
+    .collect()
 }

@@ -1,4 +1,4 @@
-//! The life of one position, for a chart: its prices, its holds, what stood against it, and the entries that told of it.
+//! The life of one position, for a chart: its prices, its holds, its obstacles, and the entries that name it.
 //!
 //! Promises: reads only, from the nearest frame before the opening. Memory is bounded: prices are thinned without losing
 //! the extremes of any part of the time, and at most `LINES_MAX` entries are kept.
@@ -39,7 +39,7 @@ pub struct HoldPoint {
     pub hold: Option<&'static str>,
 }
 
-/// A time in which something stood against the position.
+/// A time in which something kept the position from being evaluated as usual, such as a gap or a doubted price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Band {
     pub what: &'static str,
@@ -51,7 +51,7 @@ pub struct Band {
 
 /// An entry that names the symbol, other than a price.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct NamingEntry {
     pub stream: String,
     pub id: EntryId,
     pub shape: &'static str,
@@ -67,9 +67,9 @@ pub struct Life {
     pub prices_seen: u64,
     pub holds: Vec<HoldPoint>,
     pub bands: Vec<Band>,
-    pub told: Vec<Told>,
+    pub entries: Vec<NamingEntry>,
     pub story: Vec<Change>,
-    /// True if entries were left out of `told`.
+    /// True if entries were left out of `entries`.
     pub is_cut: bool,
 }
 
@@ -161,11 +161,11 @@ impl Life {
     }
 
     fn tell(&mut self, engine: &Engine, entry: &crate::domain::event::Entry, line: &[u8]) {
-        if self.told.len() >= LINES_MAX {
+        if self.entries.len() >= LINES_MAX {
             self.is_cut = true;
             return;
         }
-        self.told.push(Told {
+        self.entries.push(NamingEntry {
             stream: engine.streams().get(entry.stream).name.clone(),
             id: entry.id,
             shape: entry.shape,

@@ -2,7 +2,7 @@
 //! the state at a past time, and documents about it.
 //!
 //! In reading order: [`driver`], [`look_ahead`], [`pipeline`], [`projection`], [`state_at`], [`film`] (states of a whole
-//! history), and the documents: [`sheet`], [`explain`], [`story`], [`life`].
+//! history), [`reel`] (goes on with a journal that grows), and the documents: [`sheet`], [`explain`], [`story`], [`life`].
 
 pub mod commits;
 pub mod driver;
@@ -14,6 +14,7 @@ pub mod look_ahead;
 pub mod pipeline;
 pub mod projection;
 pub mod quarantine;
+pub mod reel;
 pub mod scope;
 pub mod sheet;
 pub mod snapshots;

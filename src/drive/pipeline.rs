@@ -6,7 +6,7 @@ use std::thread;
 
 use anyhow::bail;
 
-use super::driver::{Driver, Folded};
+use super::driver::{Driver, Stepped};
 use crate::codec::decode::{Decoder, NewNames};
 use crate::domain::engine::Engine;
 use crate::domain::event::Entry;
@@ -123,11 +123,11 @@ impl Driver {
     pub fn fold_all(
         &mut self,
         history: &mut History,
-        mut each: impl FnMut(&Engine, &Entry, &[u8], &Folded),
+        mut each: impl FnMut(&Engine, &Entry, &[u8], &Stepped),
     ) -> anyhow::Result<()> {
         self.pipeline(history, false, |engine, batch| {
             for (entry, range) in &batch.entries {
-                let folded = Folded::by(engine, entry);
+                let folded = Stepped::by(engine, entry);
                 each(engine, entry, &batch.bytes[range.clone()], &folded);
             }
             Ok(())

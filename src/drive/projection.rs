@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use super::commits::{Backing, Commits, Folding, PendingRows};
-use super::driver::{Driver, Folded, is_under_configured};
+use super::driver::{Driver, Stepped, is_under_configured};
 use super::pipeline::EntryBatch;
 use crate::codec::state::{self, BadRow, FORMAT_VERSION, Meta, Quarantined, Row, Rows, StoredRow};
 use crate::config::Config;
@@ -101,14 +101,7 @@ impl Projection {
         let Some(meta) = meta else {
             return Self::begun(Driver::new(config, decisions)?, Backing::Store(store), config);
         };
-        if meta.selection != *config.streams.selection() {
-            bail!(
-                "the store {} was folded from {}, and {} are to be read now: which accounts a store has is fixed. Give back                  run.accounts or run.shard as it was, or give the new cell a store and a journal of its own",
-                dir.display(),
-                meta.selection,
-                config.streams.selection()
-            );
-        }
+        check_selection(dir, &meta, config)?;
         if meta.rules_version != RULES_VERSION {
             notices.push(format!(
                 "the store {} was folded by rules {}, these are rules {RULES_VERSION}: rebuilding from the history given",
@@ -124,18 +117,7 @@ impl Projection {
             drop(store);
             return damaged(error.to_string(), notices);
         }
-        if !is_under_configured(&engine, config) {
-            let (folded, configured) = (&engine.globals().policy.hash[..12], &config.policy.hash[..12]);
-            let which = match folded == configured {
-                true => "the policy of an account that the configuration no longer has so".to_owned(),
-                false => format!("the configured policy {folded}, the configuration now says {configured}"),
-            };
-            bail!(
-                "the store {} was folded under {which}: give it the former, append `policy.adopted` to the history, \
-                 or replay into a new store",
-                dir.display(),
-            );
-        }
+        check_policy(dir, &engine, config)?;
         let driver = Driver::going_on(engine, config, decisions)?;
         Ok(Self { folded_with: Some(made_with), ..Self::begun(driver, Backing::Store(store), config)? })
     }
@@ -180,7 +162,7 @@ impl Projection {
     fn begun(driver: Driver, backing: Backing, config: &Config) -> anyhow::Result<Self> {
         let mut projection = Self::with(driver, backing);
         for (key, value) in state::meta_rows(&Meta::of(&config.streams, &config.policy)) {
-            projection.commits.pending.add((key, Some(value)));
+            projection.commits.pending.stage((key, Some(value)));
         }
         Ok(projection)
     }
@@ -197,13 +179,13 @@ impl Projection {
     }
 
     /// Folds one entry. The next commit writes it. `raw` returns its history line, if the quarantine needs it.
-    pub fn fold(&mut self, entry: &Entry, raw: impl FnOnce() -> String) -> Folded {
+    pub fn fold(&mut self, entry: &Entry, raw: impl FnOnce() -> String) -> Stepped {
         self.folding().fold(entry, raw)
     }
 
-    /// Adds a row to the next commit.
-    pub fn wait(&mut self, row: Row) {
-        self.commits.pending.add(row);
+    /// Makes a row part of the next commit.
+    pub fn stage(&mut self, row: Row) {
+        self.commits.pending.stage(row);
     }
 
     /// Writes every change in one batch: state, cursors and decisions.
@@ -241,6 +223,37 @@ impl Projection {
         self.commit()?;
         Ok((self.driver.engine, self.commits.backing.finish()?))
     }
+}
+
+/// Checks that the accounts that are read now are those that the store was folded from.
+fn check_selection(dir: &Path, meta: &Meta, config: &Config) -> anyhow::Result<()> {
+    if meta.selection != *config.streams.selection() {
+        bail!(
+            "the store {} was folded from {}, and {} are to be read now: which accounts a store has is fixed. Give back \
+             run.accounts or run.shard as it was, or give the new cell a store and a journal of its own",
+            dir.display(),
+            meta.selection,
+            config.streams.selection()
+        );
+    }
+    Ok(())
+}
+
+/// Checks that the store was folded under the policies of the configuration.
+fn check_policy(dir: &Path, engine: &Engine, config: &Config) -> anyhow::Result<()> {
+    if is_under_configured(engine, config) {
+        return Ok(());
+    }
+    let (folded, configured) = (&engine.globals().policy.hash[..12], &config.policy.hash[..12]);
+    let which = match folded == configured {
+        true => "the policy of an account that the configuration no longer has so".to_owned(),
+        false => format!("the configured policy {folded}, the configuration now says {configured}"),
+    };
+    bail!(
+        "the store {} was folded under {which}: give it the former, append `policy.adopted` to the history, or replay into \
+         a new store",
+        dir.display(),
+    )
 }
 
 /// Closes a folder of account data to other users. A failure is logged, and the work continues.

@@ -50,7 +50,7 @@ pub fn newest(dir: &Path) -> anyhow::Result<Option<EntryId>> {
 }
 
 /// A state that was restored from a snapshot.
-pub struct Restored {
+pub struct RestoredState {
     pub engine: Engine,
     pub snapshot: Snapshot,
     pub path: PathBuf,
@@ -65,11 +65,11 @@ pub fn nearest(
     at: Option<EntryId>,
     config: &Config,
     notices: &mut Vec<String>,
-) -> anyhow::Result<Option<Restored>> {
+) -> anyhow::Result<Option<RestoredState>> {
     let files = snapshots::list(dir, snapshot::last_of_name)?;
     for (_, path) in files.into_iter().rev().filter(|(last, _)| at.is_none_or(|at| *last <= at)) {
         match restored(&path, config) {
-            Ok((engine, snapshot)) => return Ok(Some(Restored { engine, snapshot, path })),
+            Ok((engine, snapshot)) => return Ok(Some(RestoredState { engine, snapshot, path })),
             Err(error) => notices.push(format!("the snapshot {} is not used: {error:#}", path.display())),
         }
     }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 
 use super::driver::Driver;
 use super::scope;
-use super::snapshots::{self, Restored};
+use super::snapshots::{self, RestoredState};
 use crate::codec::state::{BadRow, Rows, StoredRow};
 use crate::config::Config;
 use crate::domain::engine::{Decisions, Engine};
@@ -24,7 +24,7 @@ pub struct Sources {
 }
 
 /// A state of the past.
-pub struct Past {
+pub struct PastState {
     pub engine: Engine,
     /// The snapshot on which it is based; `None` if the history was folded from its start.
     pub snapshot: Option<PathBuf>,
@@ -34,7 +34,7 @@ pub struct Past {
 }
 
 /// Returns the state after the last entry whose id is at or before `at`; without a bound, the state at the end.
-pub fn state_at(sources: &Sources, at: Option<EntryId>, config: &Config) -> anyhow::Result<Past> {
+pub fn state_at(sources: &Sources, at: Option<EntryId>, config: &Config) -> anyhow::Result<PastState> {
     let mut notices = Vec::new();
     let stated: Vec<Input> = sources.histories.iter().chain(&sources.journal).cloned().map(Input::from).collect();
     let config = &*scope::over(config, &stated)?;
@@ -47,7 +47,9 @@ pub fn state_at(sources: &Sources, at: Option<EntryId>, config: &Config) -> anyh
     }
     let inputs = inputs(sources, restored.as_ref())?;
     let (mut driver, snapshot) = match restored {
-        Some(Restored { engine, path, .. }) => (Driver::going_on(engine, config, Decisions::Recorded)?, Some(path)),
+        Some(RestoredState { engine, path, .. }) => {
+            (Driver::going_on(engine, config, Decisions::Recorded)?, Some(path))
+        }
         None => (Driver::new(config, Decisions::Recorded)?, None),
     };
     driver.engine.ignore_changes();
@@ -56,12 +58,12 @@ pub fn state_at(sources: &Sources, at: Option<EntryId>, config: &Config) -> anyh
     let mut entries = 0;
     driver.fold_all(&mut history, |_, _, _, _| entries += 1)?;
     notices.extend(history.notices());
-    Ok(Past { engine: driver.engine, snapshot, entries, notices })
+    Ok(PastState { engine: driver.engine, snapshot, entries, notices })
 }
 
 /// Returns the inputs after a snapshot. Journal files before its position are left out. Other histories are read as a
 /// whole, and the entries that the snapshot already contains have no effect.
-fn inputs(sources: &Sources, restored: Option<&Restored>) -> anyhow::Result<Vec<Input>> {
+fn inputs(sources: &Sources, restored: Option<&RestoredState>) -> anyhow::Result<Vec<Input>> {
     let mut inputs: Vec<Input> = sources.histories.iter().cloned().map(Input::from).collect();
     if let Some(journal) = &sources.journal {
         match restored.and_then(|restored| restored.snapshot.head.journal) {
@@ -79,17 +81,17 @@ fn inputs(sources: &Sources, restored: Option<&Restored>) -> anyhow::Result<Vec<
 /// the snapshots to which a history could be applied.
 fn without_history(
     sources: &Sources,
-    restored: Option<Restored>,
+    restored: Option<RestoredState>,
     at: Option<EntryId>,
     mut notices: Vec<String>,
-) -> anyhow::Result<Past> {
+) -> anyhow::Result<PastState> {
     match restored {
-        Some(Restored { engine, path, .. }) if at == Some(engine.globals().last) => {
+        Some(RestoredState { engine, path, .. }) if at == Some(engine.globals().last) => {
             notices.push(format!(
                 "no history is read: the state is that of {}. Entries with smaller ids that came later are not in it",
                 path.display()
             ));
-            Ok(Past { engine, snapshot: Some(path), entries: 0, notices })
+            Ok(PastState { engine, snapshot: Some(path), entries: 0, notices })
         }
         _ => bail!(
             "a state of the past is made from a history: give --journal DIR or --history HISTORY{}",

@@ -7,6 +7,9 @@ use crate::shell::exchange::{Exchange, Settings, SetupError};
 /// Largest difference between the clocks of the exchange and of the machines here. [ms]
 pub(super) const CLOCKS_APART_MS: u64 = 60_000;
 
+/// The reason why a cell makes no signed calls for the account without a name. Nothing is wrong then.
+pub const OF_ANOTHER_CELL: &str = "another cell reads the account without a name";
+
 /// The client of an account, and the reason why it has no credentials, if it has none: the name of the variable, never
 /// its value.
 pub struct Client {
@@ -47,8 +50,8 @@ pub fn clients(config: &Config) -> Result<Vec<Client>, SetupError> {
     let first = if config.streams.selection().contains("") {
         first
     } else {
-        let reason = "another cell reads the account without a name";
-        Client { exchange: first.exchange.for_account("", None), no_credentials: Some(reason.to_owned()), ..first }
+        let reason = OF_ANOTHER_CELL.to_owned();
+        Client { exchange: first.exchange.for_account("", None), no_credentials: Some(reason), ..first }
     };
     clients.insert(0, first);
     Ok(clients)

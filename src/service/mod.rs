@@ -1,5 +1,6 @@
 //! Long-lived processes: the service, the feeds, the fetcher, and what they report.
 
+pub mod console;
 pub mod exchange;
 pub mod feed;
 pub mod fetch;

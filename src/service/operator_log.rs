@@ -124,7 +124,7 @@ fn evaluation(engine: &Engine, book: BookView<'_>) -> Line {
         book.name,
         open.direction.name(),
         valuation.mark.price,
-        valuation.entry.price,
+        valuation.entry_price.price,
         plain(valuation.pnl.get().round_dp(4)),
         plain(valuation.entry_risk.get().round_dp(4)),
         three_places(&valuation),

@@ -17,13 +17,13 @@ use crate::support::{config, root};
 use harvester::console::{Console, site};
 use harvester::drive::film::{Film, Origin};
 use harvester::drive::stop::Stop;
-use harvester::shell::web::{Site, WebServer};
+use harvester::shell::web::{Guard, Site, WebServer};
 
 /// How long an effect may take before the test fails; none is timed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A browser with one window. Dropping it ends both processes.
-struct Browser {
+pub struct Browser {
     driver: Child,
     port: u16,
     session: String,
@@ -71,7 +71,7 @@ fn request(port: u16, method: &str, path: &str, body: Option<&Value>) -> Result<
 
 impl Browser {
     /// Starts a browser, or says why there is none.
-    fn start() -> Option<Self> {
+    pub fn start() -> Option<Self> {
         let driver = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let Ok(mut driver) = driver else {
             eprintln!("skipped: chromedriver is not installed (Debian: apt-get install chromium chromium-driver)");
@@ -108,17 +108,17 @@ impl Browser {
         request(self.port, "POST", &path, Some(body)).unwrap_or_else(|error| panic!("{what} {body}: {error}"))
     }
 
-    fn go(&self, url: &str) {
+    pub fn go(&self, url: &str) {
         self.ask("url", &json!({"url": url}));
     }
 
     /// Evaluates an expression in the page.
-    fn eval(&self, expression: &str) -> Value {
+    pub fn eval(&self, expression: &str) -> Value {
         self.ask("execute/sync", &json!({"script": format!("return {expression}"), "args": []}))
     }
 
     /// Waits until an expression is true.
-    fn until(&self, expression: &str) {
+    pub fn until(&self, expression: &str) {
         let from = Instant::now();
         while self.eval(expression) != json!(true) {
             assert!(from.elapsed() < PATIENCE, "{expression} did not become true at {}", self.eval("location.href"));
@@ -130,22 +130,22 @@ impl Browser {
         self.ask("actions", &json!({"actions": [{"type": "key", "id": "keys", "actions": actions}]}));
     }
 
-    fn command(&self, name: &str, parameters: &Value) -> Value {
+    pub fn command(&self, name: &str, parameters: &Value) -> Value {
         self.ask("goog/cdp/execute", &json!({"cmd": name, "params": parameters}))
     }
 
-    fn size(&self, width: u32, height: u32) {
+    pub fn size(&self, width: u32, height: u32) {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.command("Emulation.setDeviceMetricsOverride", &size);
     }
 
-    fn scheme(&self, scheme: &str) {
+    pub fn scheme(&self, scheme: &str) {
         let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
         self.command("Emulation.setEmulatedMedia", &features);
     }
 
     /// Keeps a picture of the whole page as an artefact.
-    fn picture(&self, name: &str) {
+    pub fn picture(&self, name: &str) {
         let taken = self.command("Page.captureScreenshot", &json!({"captureBeyondViewport": true}));
         let png = base64_of(taken["data"].as_str().expect("a picture"));
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("console");
@@ -154,7 +154,7 @@ impl Browser {
     }
 
     /// Returns what the page wrote to the console of the browser.
-    fn log(&self) -> Vec<Value> {
+    pub fn log(&self) -> Vec<Value> {
         let log = self.ask("se/log", &json!({"type": "browser"}));
         log.as_array().cloned().unwrap_or_default()
     }
@@ -177,8 +177,8 @@ impl Night {
         let path = root().join("replay/nights/incident-2026-02-04/events.jsonl");
         let film = Film::read(Origin::Histories(vec![path]), Arc::new(config(None)), &Stop::never()).expect("it reads");
         let console = Console::new(Arc::new(film), "the night of 4 February 2026", "");
-        let server =
-            runtime.block_on(WebServer::start("127.0.0.1:0".parse().unwrap(), site(&console, Site::default())));
+        let server = runtime
+            .block_on(WebServer::start("127.0.0.1:0".parse().unwrap(), site(&console, Site::default(), Guard::Open)));
         let server = server.expect("the server starts");
         let url = format!("http://{}", server.address());
         Self { _runtime: runtime, _server: server, url }
@@ -198,7 +198,7 @@ const PAGES: [(&str, &str); 9] = [
 ];
 
 /// The texts whose contrast with their background is too low: WCAG 2.1, 1.4.3 (4.5, or 3 for large text).
-const LOW_CONTRAST: &str = r"(() => {
+pub const LOW_CONTRAST: &str = r"(() => {
   const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
   const rgba = (colour) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); return [...canvas.getImageData(0, 0, 1, 1).data]; };
   const light = ([r, g, b]) => { const f = (v) => { v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; }; return 0.2126 * f(r) + 0.7152 * f(g) + 0.0722 * f(b); };
@@ -219,7 +219,7 @@ const LOW_CONTRAST: &str = r"(() => {
 })()";
 
 /// The elements that make the page wider than the window.
-const TOO_WIDE: &str = r"(() => {
+pub const TOO_WIDE: &str = r"(() => {
   if (document.documentElement.scrollWidth <= innerWidth) return [];
   const all = [...document.querySelectorAll('body *')].filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll, nav, .steps, pre'));
   return all.slice(0, 4).map((e) => `${e.tagName}.${e.getAttribute('class')} ${Math.round(e.getBoundingClientRect().right)}`);
@@ -305,7 +305,7 @@ fn the_slider_shows_the_moment_that_it_is_moved_to() {
     assert_eq!(browser.eval("document.querySelector('.time').classList.contains('past')"), json!(false));
     browser.eval(
         "(() => { const s = document.querySelector('.slider input[type=range]'); s.value = 1770170830000; \
-         s.dispatchEvent(new Event('input')); s.dispatchEvent(new Event('change')); })()",
+         s.dispatchEvent(new Event('input', { bubbles: true })); s.dispatchEvent(new Event('change', { bubbles: true })); })()",
     );
     browser.until("location.search === '?at=1770170830000' && document.readyState === 'complete'");
     browser.until("document.querySelector('.time.past .moment b')?.textContent.startsWith('02:07:')");

@@ -16,7 +16,7 @@ use harvester::drive::film::{Film, Origin};
 use harvester::drive::sheet::Sheet;
 use harvester::drive::state_at::{NoRows, Sources, state_at};
 use harvester::drive::stop::Stop;
-use harvester::shell::web::{ClientError, Site, WebServer, get};
+use harvester::shell::web::{ClientError, Guard, Site, WebServer, get};
 
 /// Pages that are read on a walk along the links. [1]
 const PAGES_MAX: usize = 160;
@@ -51,7 +51,7 @@ impl Served {
         let film = Arc::new(film);
         let console = make(Arc::clone(&film));
         let address = "127.0.0.1:0".parse().expect("an address");
-        let server = runtime.block_on(WebServer::start(address, site(&console, Site::default())));
+        let server = runtime.block_on(WebServer::start(address, site(&console, Site::default(), Guard::Open)));
         let server = server.expect("the server starts");
         let url = format!("http://{}", server.address());
         Self { runtime, url, film, console, _server: server }

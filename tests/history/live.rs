@@ -15,6 +15,7 @@ use crate::support::run_alone;
 use harvester::config::Start;
 use harvester::domain::delivery::fault::Faults;
 use harvester::domain::event::ids::EntryId;
+use harvester::domain::event::streams::StreamKind;
 use harvester::service::run::{Batch, Connect, LeaseState, Message, ReaderSetup, ReaderStatus, read_streams};
 use harvester::shell::redis::frame::{Framer, Token, Walk};
 use harvester::shell::redis::{Address, Membership};
@@ -168,11 +169,9 @@ impl Reader {
                 pending_list: true,
             },
             streams: vec![STREAM.to_owned()],
-            are_control: vec![false],
-            are_facts: vec![false],
-            are_foreseen: vec![false],
+            kinds: vec![StreamKind::Price],
             kill_gate: Arc::default(),
-            positions: vec![None],
+            cursors_and_counts: vec![None],
             from: vec![Start::Earliest],
             count: COUNT,
             role: role_seen,

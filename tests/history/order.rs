@@ -166,7 +166,7 @@ fn twenty_twins_that_differ_are_named_and_the_rest_is_counted() {
     assert_eq!(names(&mut history).len(), 50);
     let notices = notices(&folder, &history);
     assert_eq!(notices.len(), 21);
-    assert_eq!(notices[20], "5 more entries differ from their twins");
+    assert_eq!(notices[20], "5 more entries differ from their duplicates");
 }
 
 #[test]

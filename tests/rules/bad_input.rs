@@ -697,6 +697,21 @@ fn closed_pipe() -> std::io::PipeWriter {
 }
 
 #[test]
+fn a_flag_that_would_have_no_effect_is_refused() {
+    for arguments in [
+        &["record", "--listen", "127.0.0.1:0"][..],
+        &["record", "--store", "store"],
+        &["record", "--group", "group"],
+        &["demo", "--listen", "127.0.0.1:0"],
+        &["demo", "--base-path", "/x"],
+        &["demo", "--open"],
+        &["backfill", "--store", "store"],
+    ] {
+        run_with(arguments).refused_usage();
+    }
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_ends_every_command_quietly() {
     let folder = Folder::new();
     let history = folder.history(&good());

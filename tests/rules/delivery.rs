@@ -14,6 +14,7 @@ use crate::support::lab::{Came, Lab, entry_line};
 
 const INTENT: &str = "quantum:stream:trade.intent";
 const RESULT: &str = "quantum:stream:apply.result";
+const SNAPSHOT: &str = "quantum:stream:position.snapshot";
 const TICK: &str = "quantum:stream:market.tick";
 const CONTROL: &str = "quantum:stream:harvest.control";
 /// The end of a lease that does not end in a test. [ms]
@@ -105,6 +106,21 @@ impl Rig {
         self.feed(&entry_line(RESULT, &format!("{}-0", ms + 1), &fill));
         let price = format!(r#"{{"symbol":"{symbol}","price":103.6}}"#);
         self.feed(&entry_line(TICK, &format!("{}-0", ms + 2), &[("event_type", "market.tick"), ("payload", &price)]));
+    }
+
+    /// Somebody sells a part of a position.
+    fn sell(&mut self, symbol: &str, qty: &str) {
+        let sold = [
+            ("symbol", symbol),
+            ("executed", "true"),
+            ("reduceOnly", "true"),
+            ("executedQty", qty),
+            ("avgPrice", "100"),
+            ("orderId", "77"),
+            ("order_status", "FILLED"),
+            ("side", "SELL"),
+        ];
+        self.feed(&entry_line(RESULT, "1770163200005-0", &sold));
     }
 
     fn sync(&mut self) {
@@ -311,8 +327,9 @@ fn an_order_waits_while_entries_about_positions_have_ids_ahead_of_the_clock() {
 #[test]
 fn each_reason_not_to_send_an_order_refuses_it_at_the_offer() {
     type Happens = fn(&mut Rig);
-    let cases: [(&str, Happens); 6] = [
+    let cases: [(&str, Happens); 12] = [
         ("offer 1", |_| {}),
+        ("offer 1", |rig| rig.sell("AUSDT", "2")),
         ("offer 1 refused:killed", |rig| {
             assert!(rig.delivery.handle_kill_read(StreamId(5), EntryId::new(1_770_163_900_000, 0), &rig.lab.engine));
         }),
@@ -321,18 +338,24 @@ fn each_reason_not_to_send_an_order_refuses_it_at_the_offer() {
             let gap = format!(r#"{{"stream":"{RESULT}","after":"1-0","before":"1770163200004-0"}}"#);
             rig.control("1770163200005-0", "history.gap", &gap);
         }),
-        ("offer 1 refused:position_changed", |rig| {
-            let sold = [
-                ("symbol", "AUSDT"),
-                ("executed", "true"),
-                ("reduceOnly", "true"),
-                ("executedQty", "9"),
-                ("avgPrice", "100"),
-                ("orderId", "77"),
-                ("order_status", "FILLED"),
-                ("side", "SELL"),
-            ];
-            rig.feed(&entry_line(RESULT, "1770163200005-0", &sold));
+        ("offer 1 refused:position_changed", |rig| rig.sell("AUSDT", "9")),
+        ("offer 1 refused:position_changed", |rig| rig.sell("AUSDT", "10")),
+        ("offer 1 refused:position_changed, 2 needs", |rig| {
+            rig.sell("AUSDT", "10");
+            rig.decide("AUSDT", 1_770_163_200_010);
+            rig.sync();
+        }),
+        ("offer 1 refused:history_gap", |rig| {
+            let unreadable = [("symbol", "AUSDT"), ("side", "SELL"), ("status", "WHATEVER")];
+            rig.feed(&entry_line(RESULT, "1770163200005-0", &unreadable));
+        }),
+        ("offer 1 refused:diverged", |rig| {
+            let seen = [("symbol", "AUSDT"), ("side", "LONG"), ("position_qty", "9")];
+            rig.feed(&entry_line(SNAPSHOT, "1770163230000-0", &seen));
+        }),
+        ("offer 1 refused:price_jump", |rig| {
+            let far = [("symbol", "AUSDT"), ("price", "300")];
+            rig.feed(&entry_line(TICK, "1770163200005-0", &far));
         }),
         ("offer 1 refused:policy_differs", |rig| {
             let policy = r#"{"policy":{"min_r":"0.7"}}"#;

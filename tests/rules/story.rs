@@ -18,7 +18,7 @@ use harvester::domain::book::view::BookView;
 use harvester::domain::engine::{Decisions, Disposition, Engine};
 use harvester::domain::event::ids::EntryId;
 use harvester::domain::event::{Entry, Event};
-use harvester::drive::driver::{Driver, Folded};
+use harvester::drive::driver::{Driver, Stepped};
 use harvester::drive::explain;
 use harvester::shell::history::{History, Options};
 use serde_json::Value;
@@ -38,7 +38,7 @@ pub fn of(case: &Path, config: &Config) -> String {
     let mut driver = Driver::over(&history, config, Decisions::Recorded, None).expect("the keys of a case read");
     let is_long = history_is_long(case);
     let mut teller = Teller { is_long, ..Teller::default() };
-    let each = |engine: &Engine, entry: &Entry, bytes: &[u8], folded: &Folded| {
+    let each = |engine: &Engine, entry: &Entry, bytes: &[u8], folded: &Stepped| {
         let payload = |sealed: &Sealed| serde_json::from_str(&sealed.payload).expect("a payload is JSON");
         let payloads: Vec<Value> = folded.decided.iter().map(|(_, sealed)| payload(sealed)).collect();
         teller.tell(engine, entry, bytes, folded.disposition, &payloads);

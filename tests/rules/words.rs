@@ -5,8 +5,8 @@ use std::fs;
 use super::wall::files;
 use crate::support::root;
 
-/// A word that is not used, and the word of `docs/glossary.md` that stands for its meaning.
-const REPLACED: [(&str, &str); 20] = [
+/// A word that is not used, and the word of `docs/glossary.md` for its meaning.
+const REPLACED: [(&str, &str); 36] = [
     ("instances_mut", "positions_mut"),
     ("Movement", "PositionChange"),
     ("Holdback", "ReorderBuffer"),
@@ -26,6 +26,22 @@ const REPLACED: [(&str, &str); 20] = [
     ("surprised", "unexpected"),
     ("stretch", "range"),
     ("whoever", "name the actor"),
+    ("Trouble", "ReadError"),
+    ("Bookkeeping", "GapDetector"),
+    ("Surveyed", "StreamStats"),
+    ("surveyed", "stats_read"),
+    ("SURVEY_INTERVAL", "CHECK_INTERVAL"),
+    ("are_foreseen", "is_read_ahead"),
+    ("set_facts", "set_recorded_decisions"),
+    ("skip_guilty", "skip_culprit"),
+    ("tell_how_far", "publish_watermark"),
+    ("told_to_ms", "published_to_ms"),
+    ("take_over", "claim"),
+    ("put_aside", "quarantined"),
+    ("place_row", "checkpoint_row"),
+    ("twins", "duplicates"),
+    ("Told", "name the content"),
+    ("unsaid", "pending"),
     ("SPEC", "docs/spec/FILE.md, \"Heading\""),
 ];
 

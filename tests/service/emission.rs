@@ -25,17 +25,13 @@ async fn emitter(server: &RedisServer) -> Emitter {
     Emitter::new(Server::connect(&address).await.expect("a server"), keys)
 }
 
-fn now_ms(server: &RedisServer) -> u64 {
-    server.cli(&["TIME"]).lines().next().expect("seconds").parse::<u64>().expect("a number") * 1000
-}
-
 fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 /// An order, folded a moment ago.
 fn order(server: &RedisServer, seq: u64) -> Offer {
-    let now_ms = now_ms(server);
+    let now_ms = server.now_ms();
     let (id, hash) = (format!("{seq:032x}"), chained("", &seq.to_string()));
     let row = OutboxRow {
         seq,
@@ -81,7 +77,7 @@ fn entry_of(offered: &Offered) -> EntryId {
 async fn an_order_that_rests_on_what_was_folded_long_ago_is_not_written() {
     let server = RedisServer::start();
     let mut emitter = emitter(&server).await;
-    let late = Offer { folded_to_ms: now_ms(&server) - 10_000, ..order(&server, 1) };
+    let late = Offer { folded_to_ms: server.now_ms() - 10_000, ..order(&server, 1) };
     assert_eq!(offer(&mut emitter, &late).await, Offered::Behind);
     assert_eq!((entries(&server, DECISION), entries(&server, PLAN)), (vec![], vec![]));
     // Looked at again, and offered on what is folded now.

@@ -3,14 +3,10 @@
 use crate::support::proxy::Proxy;
 use crate::support::redis::RedisServer;
 use crate::support::service::{
-    self, CONTROL, DECISION, INTENT, PLAN, PRICE, Place, RESULT, add, decisions, entries, field_of_all, is_read,
-    open_position, price, until, until_leader,
+    self, CONTROL, DECISION, PLAN, PRICE, Place, RESULT, add, decisions, entries, field_of_all, is_read, open_position,
+    price, until, until_leader,
 };
-use harvester::domain::engine::decision_id;
-use harvester::domain::units::RMultiple;
 use rustix::process::Signal;
-
-const SNAPSHOT: &str = "quantum:stream:position.snapshot";
 
 const LIVE: &str = "[policy]\nmode = \"live\"\nladder = \"0.5:0.25,1:0.25,1.5:0.25\"\natr_unit = { default = \"absolute\" }\n\
     price_sources = [\"market.tick\"]\non_live = \"take\"\nrequire_instrument = false\nsnapshot_settle_ms = 0\n\
@@ -40,14 +36,6 @@ fn sell(server: &RedisServer, qty: &str, order: &str) {
     add(server, RESULT, &[&fields[..], &[("status", "FILLED")]].concat());
 }
 
-fn buy(server: &RedisServer, order: &str) {
-    let risk = r#"{"symbol":"AAAUSDT","side":"BUY","atr_value":0.01,"volatility_factor":1.0}"#;
-    add(server, INTENT, &[("payload", risk)]);
-    let fields =
-        [("symbol", "AAAUSDT"), ("side", "BUY"), ("executedQty", "100"), ("avgPrice", "1.008"), ("orderId", order)];
-    add(server, RESULT, &[&fields[..], &[("status", "FILLED")]].concat());
-}
-
 fn expired(server: &RedisServer) -> Vec<String> {
     let of = |payload: String| {
         Some(serde_json::from_str::<serde_json::Value>(&payload).ok()?["reason"].as_str()?.to_owned())
@@ -61,29 +49,10 @@ fn expired(server: &RedisServer) -> Vec<String> {
 /// What happened since the price that reached the rung, and why the order may not go out, if it may not.
 type Meanwhile = (&'static str, fn(&RedisServer), Option<&'static str>);
 
-const MEANWHILE: [Meanwhile; 7] = [
+/// One that stops an order, and one that does not. All reasons: `tests/rules/delivery.rs`; all moments: the simulator.
+const MEANWHILE: [Meanwhile; 2] = [
     ("closed", |server| sell(server, "100", "c1"), Some("position_changed")),
-    (
-        "closed and opened again",
-        |server| {
-            sell(server, "100", "c1");
-            buy(server, "c2");
-        },
-        Some("position_changed"),
-    ),
-    ("reduced below the quantity", |server| sell(server, "90", "c1"), Some("position_changed")),
     ("reduced, and still enough", |server| sell(server, "50", "c1"), None),
-    (
-        "a result that does not read",
-        |server| _ = add(server, RESULT, &[("symbol", "AAAUSDT"), ("side", "SELL"), ("status", "WHATEVER")]),
-        Some("history_gap"),
-    ),
-    (
-        "the exchange says otherwise",
-        |server| _ = add(server, SNAPSHOT, &[("symbol", "AAAUSDT"), ("side", "LONG"), ("position_qty", "99")]),
-        Some("diverged"),
-    ),
-    ("a price that is near nothing", |server| _ = price(server, "AAAUSDT", "2"), Some("price_jump")),
 ];
 
 fn check(server: &RedisServer, what: &str, reason: Option<&str>) {
@@ -95,21 +64,6 @@ fn check(server: &RedisServer, what: &str, reason: Option<&str>) {
     } else {
         until("the order is out", || entries(server, PLAN).len() == 1);
         assert!(expired(server).is_empty(), "{what}");
-    }
-}
-
-/// The service is down while the price reaches a rung and the position changes.
-#[test]
-fn an_order_of_a_position_that_changed_while_the_service_was_down_is_not_sent() {
-    for (what, happen, reason) in MEANWHILE {
-        let server = RedisServer::start();
-        let place = live(&server);
-        at_work(&place, &server);
-        price(&server, "AAAUSDT", "1.008");
-        happen(&server);
-        let service = place.start();
-        check(&server, what, reason);
-        service.stop();
     }
 }
 
@@ -134,65 +88,6 @@ fn a_row_of_the_outbox_is_offered_only_on_the_position_of_now() {
         ends_before_its_offer(&server, &mut place, what);
         happen(&server);
         let service = place.start();
-        check(&server, what, reason);
-        service.stop();
-    }
-}
-
-/// The process stands still, for less than its lease, while the price reaches a rung and the position changes.
-#[test]
-fn an_order_of_a_position_that_changed_during_a_pause_is_not_sent() {
-    for (what, happen, reason) in MEANWHILE {
-        let server = RedisServer::start();
-        let mut place = live(&server);
-        place.settings += "[run]\nlease_ms = 60000\n";
-        at_work(&place, &server);
-        let service = place.start();
-        until_leader(&service);
-        service.signal(Signal::STOP);
-        price(&server, "AAAUSDT", "1.008");
-        happen(&server);
-        service.signal(Signal::CONT);
-        check(&server, what, reason);
-        service.stop();
-    }
-}
-
-/// The leader ends between the commit of a decision and its offer; another instance, which has no outbox row of it, decides
-/// anew on what stands in the streams.
-#[test]
-fn an_instance_that_takes_over_sends_no_order_of_what_became_uncertain() {
-    for (what, happen, reason) in MEANWHILE {
-        let server = RedisServer::start();
-        let mut place = live(&server);
-        at_work(&place, &server);
-        ends_before_its_offer(&server, &mut place, what);
-        happen(&server);
-        let mut second = live(&server);
-        second.consumer = "two".to_owned();
-        let service = second.start();
-        check(&server, what, reason);
-        service.stop();
-    }
-}
-
-/// The network is gone while the price reaches a rung and the position changes.
-#[test]
-fn an_order_of_a_position_that_changed_behind_a_hole_in_the_network_is_not_sent() {
-    for (what, happen, reason) in MEANWHILE {
-        let server = RedisServer::start();
-        let wire = Proxy::to(server.port());
-        let mut place = live(&server);
-        place.settings += "[run]\nlease_ms = 60000\n";
-        place.url = wire.url();
-        at_work(&place, &server);
-        let service = place.start();
-        until_leader(&service);
-        wire.lead_to(None);
-        price(&server, "AAAUSDT", "1.008");
-        happen(&server);
-        service.until_logged(&["reading failed"]);
-        wire.lead_to(Some(server.port()));
         check(&server, what, reason);
         service.stop();
     }
@@ -235,70 +130,6 @@ fn decisions_of_a_restored_backup_are_written_again_in_order_and_before_newer_on
     assert_eq!(again[..8], [false, false, true, true, true, true, true, true]);
     assert!(!again[8..].contains(&true));
     assert_eq!(place.log().matches("the server has lost decisions").count(), 1, "said once");
-}
-
-/// Another instance, which found the decisions in the stream, writes them again as well.
-#[test]
-fn decisions_of_another_instance_that_the_server_lost_are_written_again() {
-    let mut server = RedisServer::start();
-    let first = Place::new(&server);
-    let service = first.start();
-    until_leader(&service);
-    open_position(&server, "AAAUSDT");
-    price(&server, "AAAUSDT", "1.001");
-    until("the position is read", || is_read(&server, &[PRICE, RESULT]));
-    server.cli(&["SAVE"]);
-    price(&server, "AAAUSDT", "1.008");
-    until("the decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server, &[PRICE, RESULT]));
-    service.stop();
-    let before = decisions(&server);
-    let mut second = Place::new(&server);
-    second.consumer = "two".to_owned();
-    let service = second.start();
-    until_leader(&service);
-    until("all is read", || is_read(&server, &[PRICE, RESULT]));
-    service.signal(Signal::STOP);
-    server.restart();
-    assert_eq!(entries(&server, DECISION), [], "an older backup");
-    service.signal(Signal::CONT);
-    until("the decision is there again", || entries(&server, DECISION).len() == 1);
-    assert_eq!(decisions(&server), before);
-    service.stop();
-}
-
-const MEMORY: &str = "quantum:stream:harvest.decision:emitted";
-
-/// Somebody writes into the memory that a decision was emitted: it is held, not believed, until the memory is put right.
-#[test]
-fn a_memory_that_names_no_entry_of_the_decision_is_not_believed() {
-    let server = RedisServer::start();
-    let place = Place::new(&server);
-    let service = place.start();
-    until_leader(&service);
-    open_position(&server, "AAAUSDT");
-    price(&server, "AAAUSDT", "1.008");
-    until("the first decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server, &[PRICE, RESULT]));
-    service.stop();
-    let position = format!("AAAUSDT@{}", entries(&server, RESULT)[0].0);
-    let rung = |r: &str| decision_id(&position, &[RMultiple::new(r.parse().unwrap())], 1);
-    assert_eq!(field_of_all(&server, DECISION, "decision_id"), [rung("0.5")]);
-    let first = entries(&server, DECISION)[0].0.clone();
-    // The entry of another decision, one that is not there, and no entry at all.
-    for forged in [format!("{first}  "), "1770163200000-0  ".to_owned(), "nonsense".to_owned()] {
-        server.cli(&["HSET", MEMORY, &rung("1"), &forged]);
-        let service = place.start();
-        until_leader(&service);
-        if entries(&server, PRICE).len() == 1 {
-            price(&server, "AAAUSDT", "1.013");
-        }
-        let said = place.log().matches("names an entry that is not this decision").count();
-        until("it is said", || place.log().matches("names an entry that is not this decision").count() > said);
-        assert_eq!(entries(&server, DECISION).len(), 1, "{forged}");
-        service.stop();
-    }
-    server.cli(&["HDEL", MEMORY, &rung("1")]);
-    place.run_until_idle();
-    assert_eq!(decisions(&server).len(), 2);
 }
 
 /// Decisions that left the outbox long ago are written again as well: they stand in the store.

@@ -8,7 +8,7 @@ use crate::support::binary::{harvester, name, run};
 use crate::support::redis::RedisServer;
 use crate::support::service::{
     CONTROL, DECISION, INTENT, PLAN, PRICE, Place, RESULT, SUGGESTIONS, add, decisions, entries, field_of_all, import,
-    open_position, payloads, price, until,
+    is_read, is_read_to, open_position, payloads, price, until,
 };
 use crate::support::{config, replayed, root, shared_history};
 use harvester::cli::replay::Request;
@@ -79,7 +79,7 @@ fn live_order_is_replay_order() {
             let server = &server;
             scope.spawn(move || {
                 let mut client = server.client();
-                for batch in 0..100 {
+                for batch in 0..30 {
                     let mut pipeline = redis::pipe();
                     for n in 0..20 {
                         let symbol = symbols[(batch + n + writer) % symbols.len()];
@@ -116,10 +116,13 @@ fn live_order_is_replay_order() {
             });
         }
     });
-    until("all is read", || {
-        server.cli(&["XPENDING", PRICE, "harvester"]).starts_with('0') && journal_count(&place) >= 8000
-    });
+    for stream in [INTENT, RESULT, PRICE, PLAN] {
+        let last = server.cli(&["XREVRANGE", stream, "+", "-", "COUNT", "1"]);
+        let last = last.lines().next().expect("an entry");
+        until("all is read", || is_read_to(&server, stream, last));
+    }
     service.stop();
+    assert!(journal_count(&place) >= 2400);
 
     let streams = config(None).streams;
     let keys: Vec<SortKey> = journal_lines(&place.journal())
@@ -217,7 +220,7 @@ fn i17_an_entry_that_does_not_read_is_put_aside_and_the_stream_goes_on() {
     let aside = entries(&server, "quantum:stream:harvest.quarantine");
     let reasons = field_of_all(&server, "quantum:stream:harvest.quarantine", "reason");
     assert_eq!((aside.len(), reasons), (1, vec!["bad_json".to_owned()]));
-    until("everything is acknowledged", || server.cli(&["XPENDING", PRICE, "harvester"]).starts_with('0'));
+    until("everything is acknowledged", || is_read(&server, &[PRICE]));
     service.stop();
     let listed = run(harvester().args(["quarantine", "list", "--json", "--store", name(&place.store())])).json();
     assert_eq!(listed.as_array().map(Vec::len), Some(1));
@@ -237,7 +240,7 @@ fn the_kill_key_stops_decisions_and_a_key_that_vanishes_goes_on_stopping_them() 
     price(&server, "AAAUSDT", "1.02");
     server.cli(&["DEL", "quantum:kill"]);
     price(&server, "AAAUSDT", "1.03");
-    until("the prices are read", || server.cli(&["XPENDING", PRICE, "harvester"]).starts_with('0'));
+    until("the prices are read", || is_read(&server, &[PRICE]));
     assert_eq!(entries(&server, DECISION), [], "killed");
     server.cli(&["SET", "quantum:kill", "0"]);
     until("the kill key is cleared in the log", || {
@@ -253,9 +256,7 @@ fn the_kill_key_stops_decisions_and_a_key_that_vanishes_goes_on_stopping_them() 
 fn i18_i19_orders_are_written_once_reduce_only_and_only_by_a_live_configuration() {
     for (format, stream) in [("apply_plan", PLAN), ("trade_intent", INTENT)] {
         let server = RedisServer::start();
-        let mut place = Place::new(&server);
-        place.settings = live_settings(format, r#"executors = ["executor"]"#);
-        server.cli(&["XGROUP", "CREATE", stream, "executor", "$", "MKSTREAM"]);
+        let place = live_place(&server, format, stream);
         let service = place.start();
         until("the policy is adopted", || !entries(&server, CONTROL).is_empty());
         open_position(&server, "AAAUSDT");
@@ -280,12 +281,20 @@ fn i18_i19_orders_are_written_once_reduce_only_and_only_by_a_live_configuration(
         }
         // Nothing more is decided before there is a result.
         price(&server, "AAAUSDT", "1.03");
-        until("all is read", || server.cli(&["XPENDING", PRICE, "harvester"]).starts_with('0'));
+        until("all is read", || is_read(&server, &[PRICE]));
         service.stop();
         assert_eq!(entries(&server, DECISION).len(), 1);
         assert_eq!(entries(&server, SUGGESTIONS), [], "suggestions are of shadow mode");
         assert_eq!(place.positions()[0]["hold"], "awaiting_result");
     }
+}
+
+/// A place of a live service whose one executor reads the stream of the requests.
+pub fn live_place(server: &RedisServer, format: &str, stream: &str) -> Place {
+    let mut place = Place::new(server);
+    place.settings = live_settings(format, r#"executors = ["executor"]"#);
+    server.cli(&["XGROUP", "CREATE", stream, "executor", "$", "MKSTREAM"]);
+    place
 }
 
 fn live_settings(format: &str, executors: &str) -> String {
@@ -376,9 +385,7 @@ fn i11_a_trimmed_stretch_is_told_and_positions_are_held() {
     let service = place.start();
     until("the gap is told", || field_of_all(&server, CONTROL, "event_type").contains(&"history.gap".to_owned()));
     price(&server, "AAAUSDT", "1.02");
-    until("the price is read", || {
-        server.cli(&["XPENDING", PRICE, "harvester"]).starts_with('0') && journal_count(&place) >= 9
-    });
+    until("the price is read", || is_read(&server, &[PRICE]) && journal_count(&place) >= 9);
     service.stop();
     assert_eq!(entries(&server, DECISION), []);
     assert_eq!(place.positions()[0]["hold"], "history_gap");
@@ -392,6 +399,8 @@ fn i10_an_entry_that_ended_the_process_twice_is_passed_over() {
     let server = RedisServer::start();
     let mut place = Place::new(&server);
     open_position(&server, "AAAUSDT");
+    // No entry of another stream has the id of the next price.
+    price(&server, "BBBUSDT", "1");
     let poison = price(&server, "AAAUSDT", "1.02");
     price(&server, "AAAUSDT", "1.02");
     place.environment = vec![("HARVESTER_FAIL".to_owned(), format!("entry {poison}:1"))];

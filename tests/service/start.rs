@@ -3,15 +3,36 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 
+use crate::run::live_place;
 use crate::support::proxy::Proxy;
 use crate::support::redis::RedisServer;
 use crate::support::service::{
-    DECISION, PRICE, Place, RESULT, entries, field_of_all, is_read, open_position, price, until, until_leader,
+    CONTROL, DECISION, INTENT, PLAN, PRICE, Place, RESULT, entries, field_of_all, is_read, open_position, price, until,
+    until_leader,
 };
 
 /// The exit code of a start, which ends by itself.
 fn refused(place: &Place) -> Option<i32> {
     place.command().args(["--until-idle", "0.3"]).status().expect("the service runs").code()
+}
+
+/// The stream of decisions holds more entries ahead of the clock than one page of the start, and there is no key to verify
+/// them: the start leaves them to the reader.
+#[test]
+fn a_page_of_decisions_ahead_of_the_clock_does_not_keep_a_start() {
+    let server = RedisServer::start();
+    let mut client = server.client();
+    let ahead_ms = server.now_ms() + 7_200_000;
+    let mut pipeline = redis::pipe();
+    for seq in 0..1_001 {
+        let id = format!("{ahead_ms}-{seq}");
+        pipeline.cmd("XADD").arg(DECISION).arg(id).arg("event_type").arg("something.else").ignore();
+    }
+    pipeline.query::<()>(&mut client).expect("the server takes them");
+    let place = Place::new(&server);
+    let service = place.start();
+    until_leader(&service);
+    service.stop();
 }
 
 /// The connection is cut while the decisions of the past are looked through: the start goes on with another one.
@@ -118,6 +139,30 @@ fn a_renamed_decision_stream_is_refused_without_a_word_for_it() {
     assert_eq!(entries(&server, DECISION).len(), 1);
     // From then on it is the stream of the store.
     place.run_until_idle();
+}
+
+/// Without a store nothing but the orders themselves shows that they were decided elsewhere.
+#[test]
+fn a_new_store_beside_our_orders_and_an_empty_decision_stream_is_refused() {
+    for (format, stream) in [("apply_plan", PLAN), ("trade_intent", INTENT)] {
+        let server = RedisServer::start();
+        let place = live_place(&server, format, stream);
+        let service = place.start();
+        until("the policy is adopted", || !entries(&server, CONTROL).is_empty());
+        open_position(&server, "AAAUSDT");
+        price(&server, "AAAUSDT", "1.008");
+        until("the decision is out", || entries(&server, DECISION).len() == 1 && is_read(&server, &[PRICE, RESULT]));
+        service.stop();
+        let mut other = Place::new(&server);
+        other.settings = format!("{}[streams]\ndecision = [\"quantum:stream:harvest.decision.new\"]\n", place.settings);
+        assert_eq!(refused(&other), Some(2), "{}", other.log());
+        assert!(other.log().contains("--new-chain") && other.log().contains(stream), "{}", other.log());
+        // Under the name in which it was decided, it is known.
+        let mut fresh = Place::new(&server);
+        fresh.settings.clone_from(&place.settings);
+        fresh.run_until_idle();
+        assert_eq!(entries(&server, DECISION).len(), 1);
+    }
 }
 
 #[test]

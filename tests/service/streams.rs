@@ -7,11 +7,10 @@ use crate::support::service::{
     open_position, price, until, until_leader,
 };
 
-const OBSERVATION: &str = "quantum:stream:harvest.observation";
 const QUARANTINE: &str = "quantum:stream:harvest.quarantine";
-const SNAPSHOT: &str = "quantum:stream:position.snapshot";
 const GREATEST: &str = "18446744073709551615-18446744073709551615";
-const INPUTS: [&str; 8] = [CONTROL, INTENT, PLAN, RESULT, SNAPSHOT, OBSERVATION, PRICE, DECISION];
+/// One of each kind that the reader, the start or delivery treats in a way of its own.
+const INPUTS: [&str; 4] = [CONTROL, RESULT, PRICE, DECISION];
 
 const LIVE: &str = "[policy]\nmode = \"live\"\nladder = \"0.5:0.25\"\natr_unit = { default = \"absolute\" }\n\
     price_sources = [\"market.tick\"]\non_live = \"take\"\nrequire_instrument = false\n\

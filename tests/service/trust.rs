@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::support::binary::{harvester, name, run};
 use crate::support::proxy::Proxy;
-use crate::support::redis::RedisServer;
+use crate::support::redis::{RedisServer, free_port};
 use crate::support::service::{
     CONTROL, DECISION, PLAN, PRICE, Place, RESULT, Service, add, entries, field_of_all, is_read_to, open_position,
     price, until,
@@ -250,8 +250,8 @@ fn a_late_answer_about_the_kill_key_does_not_kill_again_after_the_operator_clear
 #[test]
 fn a_start_is_refused_where_a_future_id_is_believed_without_the_key() {
     let server = RedisServer::start();
-    let now: u64 = server.cli(&["TIME"]).lines().next().unwrap().trim().parse().unwrap();
-    let (past, future) = (format!("{}-0", (now - 3600) * 1000), format!("{}-0", (now + 3600) * 1000));
+    let now_ms = server.now_ms();
+    let (past, future) = (format!("{}-0", now_ms - 3_600_000), format!("{}-0", now_ms + 3_600_000));
     let started = |setting: &dyn Fn(&Path) -> String| {
         let mut place = place(&server, Some(KEY));
         let former = place.folder.path().join("former");
@@ -277,12 +277,12 @@ fn i60_a_kill_counts_when_it_is_read_whatever_its_id() {
     let service = at_work(&server, &place);
     open_position(&server, SYMBOL);
     price(&server, SYMBOL, "1");
-    let now: u64 = server.cli(&["TIME"]).lines().next().unwrap().trim().parse().unwrap();
-    let ahead = format!("{}-0", (now + 7200) * 1000);
+    let now_ms = server.now_ms();
+    let ahead = format!("{}-0", now_ms + 7_200_000);
     server.cli(&["XADD", CONTROL, &ahead, "event_type", "history.gap", "payload", r#"{"stream":"elsewhere"}"#]);
     // Without the key of Redis: the entry alone has to do.
     let kill = say(&server, "kill.changed", &json!({"kill": true, "reason": "r"}));
-    assert!(kill.starts_with(&((now + 7200) * 1000).to_string()), "its id is ahead as well: {kill}");
+    assert!(kill.starts_with(&(now_ms + 7_200_000).to_string()), "its id is ahead as well: {kill}");
     until("the group has it", || server.cli(&["XINFO", "GROUPS", CONTROL]).contains(&kill));
     price(&server, SYMBOL, "1.007");
     until("the decision is refused", || {
@@ -323,6 +323,38 @@ fn i60_the_command_sets_the_key_and_says_who_obeys() {
     price(&server, SYMBOL, "1");
     price(&server, SYMBOL, "1.007");
     until("orders go out again", || ordered(&server) == [SYMBOL]);
+    service.stop();
+}
+
+/// A service with a key refuses what is not signed: the command fails, and names what shows why.
+#[test]
+fn i60_a_kill_that_the_service_does_not_clear_is_exit_code_1() {
+    let server = RedisServer::start();
+    let mut place = place(&server, Some(KEY));
+    place.listen = format!("127.0.0.1:{}", free_port());
+    let service = at_work(&server, &place);
+    let command = |switch: &str, key: Option<&str>| {
+        let mut command = harvester();
+        command.args([
+            "control",
+            "kill",
+            switch,
+            "--reason",
+            "r",
+            "--yes",
+            "--url",
+            &format!("http://{}", place.listen),
+        ]);
+        command.env("REDIS_URL", server.url()).envs(key.map(|key| ("HARVEST_SIGNING_KEY", key)));
+        run(&mut command)
+    };
+    let on = command("on", None);
+    assert_eq!(on.code, Some(0), "a kill needs no signature: {}", on.log);
+    let unsigned = command("off", None);
+    assert_eq!(unsigned.code, Some(1), "{}", unsigned.out);
+    assert!(unsigned.log.contains("still killed") && unsigned.log.contains("harvester quarantine"), "{}", unsigned.log);
+    let signed = command("off", Some(KEY));
+    assert_eq!(signed.code, Some(0), "{}", signed.log);
     service.stop();
 }
 
@@ -389,8 +421,8 @@ fn a_decision_entry_that_does_not_read_reaches_nothing() {
     sold(&server);
     until_read(&server, RESULT, &entries(&server, RESULT).last().unwrap().0);
     service.stop();
-    let now: u64 = server.cli(&["TIME"]).lines().next().unwrap().trim().parse().unwrap();
-    let ahead = format!("{}-0", (now + 7200) * 1000);
+    let now_ms = server.now_ms();
+    let ahead = format!("{}-0", now_ms + 7_200_000);
     server.cli(&["XADD", DECISION, &ahead, "event_type", "harvest.decision", "symbol", SYMBOL, "payload", "{"]);
     let service = place.start();
     service.until_logged(&["does not read", "decision_foreign", &ahead]);
@@ -502,8 +534,8 @@ fn what_was_written_before_the_key_is_believed_up_to_its_id() {
 #[test]
 fn i60_the_commands_say_what_is_so_while_the_ids_are_ahead() {
     let server = RedisServer::start();
-    let now: u64 = server.cli(&["TIME"]).lines().next().unwrap().trim().parse().unwrap();
-    let ahead = format!("{}-0", (now + 7200) * 1000);
+    let now_ms = server.now_ms();
+    let ahead = format!("{}-0", now_ms + 7_200_000);
     server.cli(&["XADD", CONTROL, &ahead, "event_type", "history.gap", "payload", r#"{"stream":"elsewhere"}"#]);
     let command = |arguments: &[&str]| {
         let mut command = harvester();
@@ -529,7 +561,7 @@ fn i60_the_commands_say_what_is_so_while_the_ids_are_ahead() {
 fn what_was_not_believed_or_not_read_is_said_again_after_a_kill() {
     let server = RedisServer::start();
     let mut place = place(&server, Some(KEY));
-    place.listen = format!("127.0.0.1:{}", crate::support::redis::free_port());
+    place.listen = format!("127.0.0.1:{}", free_port());
     let url = format!("http://{}", place.listen);
     let past = || {
         let ran = run(harvester().args(["status", "--json", "--url", &url]));
@@ -610,10 +642,10 @@ fn a_signed_entry_is_believed_once() {
     let server = RedisServer::start();
     let place = place(&server, Some(KEY));
     let service = at_work(&server, &place);
-    let now: u64 = server.cli(&["TIME"]).lines().next().unwrap().trim().parse().unwrap();
+    let now_ms = server.now_ms();
     let key = SigningKey::new(KEY.as_bytes()).expect("a key");
     let (payload, signature) =
-        sign(&key, CONTROL, "kill.changed", r#"{"kill":false,"reason":"r"}"#, &Stamp::new(now * 1000, 7));
+        sign(&key, CONTROL, "kill.changed", r#"{"kill":false,"reason":"r"}"#, &Stamp::new(now_ms, 7));
     let fields = [("event_type", "kill.changed"), ("payload", &*payload), ("signature", &*signature)];
     add(&server, CONTROL, &fields);
     say(&server, "kill.changed", &json!({"kill": true, "reason": "r"}));
@@ -629,4 +661,21 @@ fn a_signed_entry_is_believed_once() {
     for key in [None, Some(KEY)] {
         replay_is_the_same(&place, key);
     }
+}
+
+/// The script refuses every order beside a kill key that is no string, so status and log say that it kills.
+#[test]
+fn a_kill_key_of_another_type_kills_and_is_said() {
+    let server = RedisServer::start();
+    let place = place(&server, None);
+    let service = at_work(&server, &place);
+    server.cli(&["RPUSH", "quantum:kill", "no"]);
+    until("the kill is in the log", || {
+        entries(&server, CONTROL).iter().any(|(_, fields)| fields[0].1 == "kill.changed")
+    });
+    open_position(&server, SYMBOL);
+    let id = price(&server, SYMBOL, "1.007");
+    until_read(&server, PRICE, &id);
+    assert_eq!(ordered(&server), [""; 0]);
+    service.stop();
 }

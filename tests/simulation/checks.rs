@@ -42,6 +42,8 @@ pub struct Checks {
     pub written: u64,
     /// Orders that were repeated after a loss of which the sender could not know. [1]
     pub repeated: u64,
+    /// Entries that were trimmed unread, where the server had lost as many that were read: no count shows them. [1]
+    pub balanced: u64,
     /// The run ended with a decision in doubt.
     pub in_doubt: bool,
 }

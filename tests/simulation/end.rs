@@ -9,7 +9,7 @@ use harvester::domain::event::ids::SortKey;
 use super::oracle;
 use super::process::Process;
 use super::promise::Promise;
-use super::run::{CONTROL, DECISION};
+use super::run::{CONTROL, DECISION, QUARANTINE, RESULT};
 use super::world::World;
 
 impl World {
@@ -18,7 +18,9 @@ impl World {
         let has_all = |world: &Self, at: usize| {
             let process = world.instances[at].process.as_ref();
             let is_awake = world.instances[at].paused_until_us <= world.now_us;
-            is_awake && process.is_some_and(|process| process.is_settled() && world.has_read_all(process))
+            // A reader may wait for an answer of the server that is gone.
+            let is_there = |process: &Process| process.link.is_to(world.redis.epoch) && process.is_settled();
+            is_awake && process.is_some_and(|process| is_there(process) && world.has_read_all(process))
         };
         let all = (0..self.instances.len()).all(|at| has_all(self, at));
         all && self.redis.is_up
@@ -62,6 +64,7 @@ impl World {
             }
             self.check_oracle();
             self.check_outcomes();
+            self.check_records();
         }
         self.check_losses();
     }
@@ -122,6 +125,22 @@ impl World {
                     Promise::OneOutcome,
                     format!("{} has {orders} orders and expired {expired} times", &id[..8]),
                 );
+            }
+        }
+    }
+
+    /// Every result that cannot be read has a record, whoever led when it was read. Two leaders may both write it.
+    fn check_records(&mut self) {
+        if self.config.emit.output_maxlen > 0 || self.checks.is_late {
+            return;
+        }
+        let records = self.redis.stream(QUARANTINE).entries.clone();
+        let results = self.redis.stream(RESULT).entries.clone();
+        for entry in results.iter().filter(|entry| entry.field("executedQty") == "many") {
+            let id = entry.id.to_string();
+            let count = records.iter().filter(|record| record.field("id") == id).count();
+            if count == 0 || (count > 1 && self.instances.len() == 1) {
+                self.violate(Promise::Recorded, format!("{RESULT}/{id} has {count} records"));
             }
         }
     }

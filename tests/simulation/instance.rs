@@ -103,7 +103,7 @@ impl World {
             let takes_message = process.held.is_none() && !process.messages.is_empty();
             if takes_message && (process.events.is_empty() || self.rng.chance(500)) {
                 let message = process.messages.try_recv()?;
-                self.take_or_hold(process, message)?;
+                self.handle_or_defer(process, message)?;
             } else if let Some(event) = process.events.pop_front() {
                 self.handle(process, event);
             }
@@ -114,7 +114,7 @@ impl World {
         Ok(())
     }
 
-    fn take_or_hold(&mut self, process: &mut Process, first: Message) -> anyhow::Result<()> {
+    fn handle_or_defer(&mut self, process: &mut Process, first: Message) -> anyhow::Result<()> {
         let mut next = Some(first);
         while let Some(message) = next.take() {
             if matches!(message, Message::Entries(_)) {
@@ -136,7 +136,7 @@ impl World {
         match message {
             Message::Entries(mut batch) => {
                 for (released, line) in batch.iter() {
-                    processor.take(released, line, now_ms)?;
+                    processor.handle_entry(released, line, now_ms)?;
                 }
                 batch.clear();
                 let _ = process.folded.try_send(batch);
@@ -151,7 +151,7 @@ impl World {
             Message::DeliveredAnew => processor.delivery.handle_delivered_anew(&processor.driver.engine),
             Message::ReadTo { ms } => processor.delivery.handle_read_to(ms),
             Message::FactsAhead(are_ahead) => processor.delivery.handle_facts_ahead(are_ahead),
-            Message::Lost(gap) => {
+            Message::Gap(gap) => {
                 let name = &processor.driver.streams().get(gap.stream).name;
                 self.trace.add(self.now_us, &process.owner, &format!("finds a gap of {name}: {gap:?}"));
                 if gap.count.is_none() {
@@ -160,7 +160,7 @@ impl World {
                 }
                 processor.delivery.handle_gap(gap, &processor.driver.engine);
             }
-            Message::Surveyed(..) => {}
+            Message::StreamStats(..) => {}
             Message::Ended(error) => return Err(error),
         }
         Ok(())

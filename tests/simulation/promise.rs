@@ -29,6 +29,8 @@ pub enum Promise {
     OrderHasPosition,
     /// An entry of our own is written once.
     OwnEntryOnce,
+    /// An entry that cannot be read has a record in the quarantine stream; one only, while there is one instance.
+    Recorded,
     /// A gap is reported only where something is lost.
     GapIsReal,
     /// What cannot be read any more is named by a gap.

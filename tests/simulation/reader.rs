@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harvester::domain::event::ids::EntryId;
-use harvester::service::run::Trouble;
+use harvester::service::run::ReadError;
 use harvester::service::run::source::Source;
 use harvester::shell::redis::{Answer, GroupState, RawEntry, Round, Sent, ServerError, StreamStats, Take};
 
@@ -38,6 +38,13 @@ pub struct ReaderLink {
     /// Entries that the reader waits for.
     waits: Option<(Vec<Option<EntryId>>, u64)>,
     pause_us: u64,
+}
+
+impl ReaderLink {
+    /// Returns true if the connection is to this server, and was begun.
+    pub const fn is_to(&self, epoch: u64) -> bool {
+        self.is_begun && self.epoch == epoch
+    }
 }
 
 /// A reader that waits at the server for an entry after these.
@@ -153,7 +160,7 @@ impl Source for Link<'_> {
     fn receive_round(&mut self) -> Result<Answer, ServerError> {
         match self.link.reply.take().expect("the reply is there") {
             Some(bytes) => Ok(Answer::Read(Round::parse(bytes, self.streams).expect("the model answers as a server"))),
-            None => Ok(Answer::Again),
+            None => Ok(Answer::LeaseChanged),
         }
     }
 
@@ -215,8 +222,8 @@ impl World {
         }
         match done {
             Ok(()) => self.read_on(instance),
-            Err(Trouble::Server(_)) => self.reconnect_reader(instance),
-            Err(Trouble::Over) => {}
+            Err(ReadError::Server(_)) => self.reconnect_reader(instance),
+            Err(ReadError::Shutdown) => {}
         }
     }
 

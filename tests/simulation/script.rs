@@ -1,4 +1,4 @@
-//! The scripts, with the meaning of the real ones: `src/shell/redis/emit.rs` and `lease.rs`, line by line.
+//! The scripts, with the meaning of the real ones: `src/shell/redis/emit/script.rs` and `lease.rs`, line by line.
 
 use harvester::codec::issue::{self, Stamp};
 use harvester::codec::operator;

@@ -33,6 +33,8 @@ pub struct Outcome {
     pub starts: u64,
     /// Orders that were repeated after a loss of which the sender could not know. [1]
     pub repeated: u64,
+    /// Entries that were trimmed unread, where the server had lost as many that were read. [1]
+    pub balanced: u64,
     /// It ended with a decision in doubt.
     pub in_doubt: bool,
     /// Virtual time. [s]
@@ -65,6 +67,7 @@ pub fn simulate(request: Request) -> Outcome {
         steps: world.steps,
         decisions: world.checks.written,
         repeated: world.checks.repeated,
+        balanced: world.checks.balanced,
         in_doubt: world.checks.in_doubt,
         starts: world.instances.iter().map(|at| at.starts).sum(),
         seconds: world.now_us / 1_000_000,
@@ -135,17 +138,19 @@ pub struct Report {
     steps: u64,
     decisions: u64,
     repeated: u64,
+    balanced: u64,
     in_doubt: u64,
     seconds: u64,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { count, failed, steps, decisions, seconds, repeated, in_doubt } = self;
+        let Self { count, failed, steps, decisions, seconds, repeated, balanced, in_doubt } = self;
         write!(
             f,
             "simulated seeds: {count}, {} failed; {steps} steps, {seconds} s of virtual time, {decisions} decisions; \
-             after losses, {repeated} orders repeated by who could not know, {in_doubt} runs ended in doubt",
+             after losses, {repeated} orders repeated by who could not know, {balanced} trimmed entries without a trace, \
+             {in_doubt} runs ended in doubt",
             failed.len()
         )?;
         for (seed, violation) in failed.iter().take(20) {
@@ -157,11 +162,13 @@ impl fmt::Display for Report {
 
 /// Runs many seeds, each of them twice: the second run must be the first one, to the byte.
 pub fn many(from: u64, count: u64) -> Report {
-    let mut report = Report { count, failed: Vec::new(), steps: 0, decisions: 0, repeated: 0, in_doubt: 0, seconds: 0 };
+    let mut report =
+        Report { count, failed: Vec::new(), steps: 0, decisions: 0, repeated: 0, balanced: 0, in_doubt: 0, seconds: 0 };
     for outcome in all(count, |at| twice(Request::of(from + at))) {
         report.steps += outcome.steps;
         report.decisions += outcome.decisions;
         report.repeated += outcome.repeated;
+        report.balanced += outcome.balanced;
         report.in_doubt += u64::from(outcome.in_doubt);
         report.seconds += outcome.seconds;
         report.failed.extend(outcome.violation.map(|violation| (outcome.seed, violation)));

@@ -80,7 +80,7 @@ impl World {
             state::load(&disk.store, &made_with, &mut engine)?;
         }
         let mut rows = PendingRows::new(engine.symbols().len());
-        rows.add(state::meta_row(&Meta::of(&config.streams, &config.policy)));
+        rows.stage(state::meta_row(&Meta::of(&config.streams, &config.policy)));
         let stored = Stored::read(&disk.store, &config.streams)?;
         anyhow::ensure!(
             stored.checkpoint.journal <= disk.lines.len() as u64,
@@ -161,11 +161,9 @@ impl World {
                 pending_list: config.run.pending_list,
             },
             streams: config.streams.iter().map(|(_, stream)| stream.name.clone()).collect(),
-            are_control: config.streams.iter().map(|(_, stream)| stream.kind == StreamKind::Control).collect(),
-            are_facts: config.streams.iter().map(|(_, stream)| stream.kind.is_of_positions()).collect(),
-            are_foreseen: config.streams.iter().map(|(_, stream)| is_read_ahead(stream.kind)).collect(),
+            kinds: config.streams.iter().map(|(_, stream)| stream.kind).collect(),
             kill_gate: Arc::clone(&processor.kill_gate),
-            positions: processor.positions(),
+            cursors_and_counts: processor.cursors_and_counts(),
             from: config.streams.iter().map(|(_, stream)| start_of(stream.kind)).collect(),
             count: config.run.read_count,
             role: role_seen,

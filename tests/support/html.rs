@@ -43,6 +43,11 @@ impl Document {
             let (text, tag) = rest.split_at(start);
             let text = unescaped(text);
             open.iter().for_each(|&at| elements[at].text.push_str(&text));
+            if tag.starts_with("<!--") {
+                let end = tag.find("-->").unwrap_or_else(|| panic!("line {}: a comment without an end", place(tag)));
+                rest = &tag[end + 3..];
+                continue;
+            }
             let end = tag.find('>').unwrap_or_else(|| panic!("line {}: a tag without an end", place(tag)));
             let inner = &tag[1..end];
             rest = &tag[end + 1..];

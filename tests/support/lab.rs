@@ -10,7 +10,7 @@ use harvester::domain::book::view::BookView;
 use harvester::domain::engine::{Decision, Decisions, Disposition, Engine};
 use harvester::domain::event::Entry;
 use harvester::domain::event::ids::BookId;
-use harvester::drive::driver::{Driver, Folded};
+use harvester::drive::driver::{Driver, Stepped};
 use harvester::drive::look_ahead::LookAhead;
 use serde_json::{Map, Value};
 
@@ -89,7 +89,7 @@ impl Lab {
 
     /// Folds an entry, decides, and seals the decision.
     pub fn step(&mut self, entry: Entry) -> Came {
-        let Folded { disposition, mut decided } = self.driver.fold(&entry);
+        let Stepped { disposition, mut decided } = self.driver.fold(&entry);
         let further = decided.split_off(decided.len().min(1));
         let (decision, sealed) = decided.pop().unzip();
         Came { entry, step: OneStep { disposition, decision }, sealed, further }

@@ -13,6 +13,7 @@ pub mod histories;
 pub mod html;
 pub mod lab;
 pub mod orders;
+pub mod power;
 pub mod proxy;
 pub mod redis;
 pub mod service;

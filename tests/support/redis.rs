@@ -181,8 +181,49 @@ impl RedisServer {
         all.into_iter().map(|(id, flat)| (id, pairs(flat))).collect()
     }
 
-    /// What `redis-cli` prints for a command.
+    /// The server's clock. [ms since 1970]
+    pub fn now_ms(&self) -> u64 {
+        let time = self.cli(&["TIME"]);
+        let mut parts = time.lines().map(|part| part.trim().parse::<u64>().expect("a number"));
+        let mut part = || parts.next().expect("seconds and microseconds");
+        part() * 1000 + part() / 1000
+    }
+
+    /// Waits until the server's clock is in another millisecond.
+    pub fn until_later_ms(&self) {
+        let now_ms = self.now_ms();
+        while self.now_ms() <= now_ms {}
+    }
+
+    /// What `redis-cli` prints for a command: `--json` before it asks for JSON. Most commands are asked on a connection of
+    /// this process, because tests that wait would take the processor with programs that they start.
     pub fn cli(&self, arguments: &[&str]) -> String {
+        self.asked(arguments).unwrap_or_else(|| self.redis_cli(arguments))
+    }
+
+    /// Asks for a command. Returns `None` for options of `redis-cli`, and if the server cannot be asked.
+    fn asked(&self, arguments: &[&str]) -> Option<String> {
+        let (is_json, words) = match arguments {
+            ["--json", words @ ..] => (true, words),
+            words => (false, words),
+        };
+        let (name, rest) = words.split_first().filter(|(name, _)| !name.starts_with('-') && **name != "SHUTDOWN")?;
+        let protocol = if is_json { "?protocol=resp3" } else { "" };
+        let client = redis::Client::open(format!("{}/{protocol}", self.url())).expect("an address");
+        let answer: redis::RedisResult<redis::Value> =
+            redis::cmd(name).arg(rest).query(&mut client.get_connection().ok()?);
+        match answer {
+            Ok(answer) if is_json => Some(json(&answer).to_string() + "\n"),
+            Ok(answer) => {
+                let mut text = String::new();
+                print(&answer, &mut text);
+                Some(text)
+            }
+            Err(error) => Some(format!("{} {}\n", error.code()?, error.detail().unwrap_or_default())),
+        }
+    }
+
+    fn redis_cli(&self, arguments: &[&str]) -> String {
         let output = Command::new("redis-cli")
             .args(["-p", &self.port.to_string()])
             .args(arguments)
@@ -190,6 +231,45 @@ impl RedisServer {
             .expect("redis-cli is installed");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+/// Prints an answer as `redis-cli` does into a pipe: each value in a line of its own.
+fn print(answer: &redis::Value, text: &mut String) {
+    use redis::Value;
+    match answer {
+        Value::Array(all) | Value::Set(all) if !all.is_empty() => return all.iter().for_each(|one| print(one, text)),
+        Value::Int(number) => *text += &number.to_string(),
+        Value::BulkString(bytes) => *text += &String::from_utf8_lossy(bytes),
+        Value::SimpleString(word) => *text += word,
+        Value::Okay => *text += "OK",
+        Value::Nil | Value::Array(_) | Value::Set(_) => {}
+        other => panic!("an answer of another protocol: {other:?}"),
+    }
+    // Some texts of the server end with a line break of their own.
+    if !text.ends_with('\n') || matches!(answer, Value::Nil | Value::Array(_) | Value::Set(_)) {
+        text.push('\n');
+    }
+}
+
+/// Returns an answer as `redis-cli --json` prints it.
+fn json(answer: &redis::Value) -> serde_json::Value {
+    use redis::Value;
+    let text = |value: &Value| match json(value) {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    };
+    match answer {
+        Value::Array(all) | Value::Set(all) => all.iter().map(json).collect(),
+        Value::Map(pairs) => pairs.iter().map(|(name, value)| (text(name), json(value))).collect(),
+        Value::Int(number) => (*number).into(),
+        Value::Double(number) => (*number).into(),
+        Value::Boolean(is) => (*is).into(),
+        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into(),
+        Value::SimpleString(word) => word.as_str().into(),
+        Value::Okay => "OK".into(),
+        Value::Nil => serde_json::Value::Null,
+        other => panic!("an answer that has no JSON: {other:?}"),
     }
 }
 

@@ -188,9 +188,13 @@ pub fn field_of_all(server: &RedisServer, stream: &str, name: &str) -> Vec<Strin
     entries(server, stream).into_iter().filter_map(|(_, fields)| of(fields)).collect()
 }
 
-/// Is everything that the group was given of these streams acknowledged.
+/// Is everything that these streams hold read by the group and acknowledged.
 pub fn is_read(server: &RedisServer, streams: &[&str]) -> bool {
-    streams.iter().all(|stream| server.cli(&["XPENDING", stream, "harvester"]).starts_with('0'))
+    streams.iter().all(|stream| {
+        let info = server.cli(&["--json", "XINFO", "STREAM", stream]);
+        let info: Value = serde_json::from_str(&info).unwrap_or_default();
+        info["last-generated-id"].as_str().is_some_and(|last| is_read_to(server, stream, last))
+    })
 }
 
 /// Is a stream read to an entry and acknowledged.

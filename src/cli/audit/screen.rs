@@ -102,7 +102,7 @@ fn outcomes(report: &Report, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     let outcomes = counted(report.executions.outcomes.iter().map(|(name, n)| (*name, *n)));
     let details = report.executions.details.as_ref();
     let late = details.map_or(0, |details| details.late);
-    let none = "none: nothing was asked of an executor";
+    let none = "none: no order was requested";
     let late = if late == 0 { String::new() } else { format!(", late {late}") };
     screen.line(&format!("  outcomes     {}{late}", if outcomes.is_empty() { none } else { &outcomes }))?;
     let refusals = details.map_or_else(String::new, |details| by_name(&details.refusals));

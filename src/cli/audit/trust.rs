@@ -12,7 +12,7 @@ use crate::codec::line::{self, FieldValue};
 use crate::codec::signing::SigningKey;
 use crate::config::Config;
 use crate::domain::engine::Engine;
-use crate::domain::engine::nonces::Nonces;
+use crate::domain::engine::nonces::{Nonces, NotBelieved};
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::{Control, Event, Reason};
 use crate::drive::driver::Driver;
@@ -84,6 +84,8 @@ impl Trust {
             let entry = reader.decode(at.stream, at.id, &fields);
             let Ok(Event::Control(fact)) = entry.content else { continue };
             if !fact.control.loosens() {
+                // What tightens is never refused.
+                let _ = nonces.take(&fact, at.id);
                 continue;
             }
             let name: Box<str> = reader.streams().get(at.stream).name.as_str().into();
@@ -234,10 +236,11 @@ fn verified(
     match content {
         Ok(Event::Control(fact)) => match &fact.issue {
             Some(_) if is_skipped => Signature::Bad("a copy of an entry that was believed before"),
-            Some(issue) if !nonces.take(issue, id.ms) => {
-                Signature::Bad("its nonce was used before: a copy of another entry")
-            }
-            Some(_) | None => Signature::Good,
+            Some(_) | None => match nonces.take(fact, id) {
+                Ok(()) => Signature::Good,
+                Err(NotBelieved::Copy) => Signature::Bad("its nonce was used before: a copy of another entry"),
+                Err(NotBelieved::Overtaken) => Signature::Bad("it was issued before the last kill, and clears it"),
+            },
         },
         Err(unreadable) if unreadable.reason == Reason::BadSignature => {
             Signature::Bad("not signed with this key, or not issued close to its id")

@@ -49,20 +49,20 @@ pub struct Args {
     /// Show what would be done; nothing is appended or written
     #[arg(long)]
     dry_run: bool,
-    /// Follow the trades of every position whose history starts too late, also where no price is missing
+    /// Fetch the trades of every position whose history starts too late, even if no price is missing
     #[arg(long)]
     fills: bool,
     /// Ask for the positions and trades of one account, and show its lines
     #[arg(long, value_name = "NAME", conflicts_with_all = ["gap", "write_back"])]
     account: Option<String>,
-    /// Keep the position hashes of the old service in step
+    /// Write the values that differ into the position hashes of the old service
     #[arg(long)]
     write_back: bool,
-    /// Fold the store anew from journal and history, if these fill a gap that it knows of
+    /// Fold the store again from journal and history, if these contain the lost entries of one of its gaps
     #[arg(long, requires = "store")]
     gap: bool,
     /// Folder of the store whose gap is filled
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", requires = "gap")]
     store: Option<PathBuf>,
     /// Skip and count lines that are not entries, instead of stopping at them
     #[arg(long)]

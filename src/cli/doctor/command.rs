@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 
 use super::check::{Check, Verdict, found_or_said};
+use super::settings::are_unknown;
 use super::{cluster, exchange, outside, positions, prices, server, settings, streams};
 use crate::cli::backfill::dump;
 use crate::cli::exit_code::Found;
@@ -14,7 +15,7 @@ use crate::cli::json;
 use crate::cli::replay;
 use crate::codec::plural::plural;
 use crate::config::flags::RedisFlag;
-use crate::config::{Config, ConfigError, Setting};
+use crate::config::{Config, ConfigError, Origin, Setting};
 use crate::domain::engine::Engine;
 use crate::service::run::preflight::no_trust_in_the_future;
 use crate::shell::redis::Server;
@@ -53,8 +54,9 @@ pub fn run(args: &Args, config: &Config, refused: &[ConfigError], out: &mut dyn 
             config
         }
     };
+    let unknown = Unknown::of(config, refused, flagged.as_ref().err());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    checks.extend(runtime.block_on(all(args, config)));
+    checks.extend(runtime.block_on(all(args, config, &unknown)));
     let shown = show(args, config, &checks, out);
     // The findings count although a reader such as `head` has closed the output.
     match checks.iter().filter(|check| check.verdict != Verdict::Ok).count() {
@@ -64,16 +66,43 @@ pub fn run(args: &Args, config: &Config, refused: &[ConfigError], out: &mut dyn 
     }
 }
 
+/// What cannot be looked at, because its address is among the invalid settings.
+struct Unknown {
+    redis: bool,
+    exchange: bool,
+}
+
+impl Unknown {
+    fn of(config: &Config, refused: &[ConfigError], flag: Option<&ConfigError>) -> Self {
+        let is_default = |key| config.settings.iter().any(|s| s.key == key && s.origin == Origin::Default);
+        let of_redis = are_unknown(refused, &["redis.url"], &["REDIS_URL", "REDIS_HOST", "REDIS_PORT"]);
+        Self {
+            redis: flag.is_some() || of_redis && is_default("redis.url"),
+            exchange: are_unknown(refused, &["exchange."], &[]) && is_default("exchange.base_url"),
+        }
+    }
+}
+
 fn is_closed(error: &anyhow::Error) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Runs all checks. A check that fails to run is a finding, and does not stop the others.
-async fn all(args: &Args, config: &Config) -> Vec<Check> {
+async fn all(args: &Args, config: &Config, unknown: &Unknown) -> Vec<Check> {
     let mut checks = settings::checks(config, &args.env_file);
-    let (of_server, now_ms) = of_server(args, config).await;
+    let not_known = |area, what: &str| {
+        let found = format!("{what} is not known: its setting is invalid, and another one is not asked");
+        Check::problem(area, "address", found, "correct the setting, and run the doctor again")
+    };
+    let (of_server, now_ms) = match unknown.redis {
+        true => (vec![not_known("redis", "the address of the server")], None),
+        false => of_server(args, config).await,
+    };
     checks.extend(of_server);
-    checks.extend(exchange::checks(config).await);
+    match unknown.exchange {
+        true => checks.push(not_known("exchange", "the exchange")),
+        false => checks.extend(exchange::checks(config).await),
+    }
     let store = args.store.clone().unwrap_or_else(|| config.run.store.clone());
     checks.extend(outside::store(&store, now_ms.unwrap_or_default()));
     checks

@@ -46,7 +46,10 @@ fn has_credentials(client: &Client) -> bool {
 async fn of_account(client: &Client) -> Vec<Check> {
     let whose = exchange::of_account(&client.account);
     if let Some(reason) = &client.no_credentials {
-        let next = "set both in the environment file, without quotes, blanks and carriage returns; a private key also as a file (api_secret_file)";
+        if reason == exchange::OF_ANOTHER_CELL {
+            return Vec::new();
+        }
+        let next = "set key and secret of the account in the environment file, without quotes, blanks and carriage returns; a private key also as a file (api_secret_file)";
         return vec![Check::problem(AREA, "credentials", format!("{whose}{reason}"), next)];
     }
     let (credentials, shown) = credentials(client, &whose).await;
@@ -102,7 +105,7 @@ async fn reachable(config: &Config, client: &Client) -> Check {
             )
         }
         Err(error) => {
-            let next = "look at network, firewall and base_url; a ban is waited out, never tried against";
+            let next = "look at network, firewall and base_url; during a ban, wait: more calls make it longer";
             Check::problem(AREA, "reachable", format!("{base}: {error}"), next)
         }
     }

@@ -32,6 +32,21 @@ pub fn refused(config: &Config, refused: &[ConfigError]) -> Vec<Check> {
     checks
 }
 
+/// Returns true if an invalid setting is one of these, by key or table of the file or by name in the environment, or may be
+/// one because the file cannot be read. The default in its place is then another server than the configured one.
+pub fn are_unknown(refused: &[ConfigError], keys: &[&str], names: &[&str]) -> bool {
+    let is_below =
+        |key: &String| keys.iter().any(|known| key.starts_with(known) || known.starts_with(&format!("{key}.")));
+    refused.iter().any(|error| match error {
+        ConfigError::Unreadable { .. } | ConfigError::NoToml { .. } => true,
+        ConfigError::UnknownKey { key, nearest, .. } => is_below(key) || nearest.as_ref().is_some_and(is_below),
+        ConfigError::SecretInFile { key, .. } => is_below(key),
+        ConfigError::Value { name, .. } => is_below(name) || names.contains(&name.as_str()),
+        ConfigError::UnknownName { nearest, .. } => nearest.as_deref().is_some_and(|name| names.contains(&name)),
+        ConfigError::Streams(_) | ConfigError::Policy(_) | ConfigError::LiveNeeds { .. } => false,
+    })
+}
+
 pub fn checks(config: &Config, env_files: &[std::path::PathBuf]) -> Vec<Check> {
     let mut checks = Vec::new();
     for warning in &config.warnings {
@@ -48,6 +63,7 @@ pub fn checks(config: &Config, env_files: &[std::path::PathBuf]) -> Vec<Check> {
         let next = "no service starts with it: make the file readable, or make a key: openssl rand -hex 32";
         checks.push(Check::problem(AREA, "signing key", format!("{error:#}"), next));
     }
+    checks.extend(console(config));
     checks.extend(traps::checks(config));
     for path in env_files {
         checks.extend(env_file(path));
@@ -66,6 +82,38 @@ pub fn checks(config: &Config, env_files: &[std::path::PathBuf]) -> Vec<Check> {
     let mode = config.policy.mode.name();
     checks.push(Check::ok(AREA, "settings", format!("mode {mode}; {}; all: harvester config", origins.join(", "))));
     checks
+}
+
+/// Finds out who can read the pages of the console.
+fn console(config: &Config) -> Option<Check> {
+    let address = config.run.listen.filter(|_| config.console.enabled)?;
+    let is_exposed = !address.ip().is_loopback();
+    match config.console.token() {
+        Err(error) => {
+            let next =
+                "the console is closed until then: make the file readable, or make a token: openssl rand -hex 32";
+            Some(Check::problem(AREA, "console", error.to_string(), next))
+        }
+        Ok(None) if is_exposed && config.console.open => {
+            let found = format!("everybody who reaches {address} reads positions and decisions: console.open is true");
+            Some(Check::warning(AREA, "console", found, "set HARVEST_CONSOLE_TOKEN or console.token_file instead"))
+        }
+        Ok(None) if is_exposed => {
+            let found = format!("it is closed: other machines reach {address}, and there is no token");
+            Some(Check::warning(
+                AREA,
+                "console",
+                found,
+                "set HARVEST_CONSOLE_TOKEN (openssl rand -hex 32), or console.enabled = false",
+            ))
+        }
+        Ok(Some(_)) if is_exposed => Some(Check::ok(
+            AREA,
+            "console",
+            format!("{address} asks for a token, and encrypts nothing: let a reverse proxy with TLS answer for it"),
+        )),
+        Ok(_) => None,
+    }
 }
 
 /// Finds lines of an `EnvironmentFile` that a service manager would drop or read in an unexpected way.

@@ -21,7 +21,16 @@ pub fn checks(config: &Config) -> Vec<Check> {
     checks.extend(of_sources(config));
     checks.extend(of_streams(config));
     checks.extend(of_folders(config));
+    checks.extend(of_key(config));
     checks
+}
+
+/// Returns the warning about a live service that verifies nothing.
+fn of_key(config: &Config) -> Option<Check> {
+    config.is_live_without_key().then(|| {
+        let found = "not set, in live mode: every writer of the control stream can change the policy and end a kill";
+        Check::warning(AREA, "HARVEST_SIGNING_KEY", found, "set it; docs: Before you go live")
+    })
 }
 
 /// Returns the guards of a policy that are off, or that let nothing pass.

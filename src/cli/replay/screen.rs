@@ -25,7 +25,11 @@ pub(super) fn show(replayed: &Replayed, decisions: &[String], screen: &mut Scree
         summary.seconds,
     ))?;
     if summary.applied + summary.quarantined.values().sum::<u64>() == 0 && summary.duplicates > 0 {
-        screen.line("  nothing new: the store has all of these entries (to fold them anew, name a new --store)")?;
+        screen
+            .line("  nothing new: the store has all of these entries (to replay them again, name another --store)")?;
+    }
+    if summary.entries == 0 && summary.duplicates == 0 {
+        screen.line("  nothing was read: no line in this range names a configured stream (see [streams])")?;
     }
     let of_state = [
         ("quarantined", &summary.quarantined),

@@ -50,18 +50,18 @@ impl DecisionSink for Vec<String> {
 }
 
 /// The destination of the command's decisions.
-pub(super) enum Told<'a> {
-    Nobody,
+pub(super) enum DecisionOutput<'a> {
+    Dropped,
     /// To standard output, as they are made.
     Written(&'a mut dyn Write),
     File(DecisionFile),
     Lines(Vec<String>),
 }
 
-impl DecisionSink for Told<'_> {
+impl DecisionSink for DecisionOutput<'_> {
     fn take(&mut self, line: &str) -> anyhow::Result<()> {
         match self {
-            Self::Nobody => Ok(()),
+            Self::Dropped => Ok(()),
             Self::Written(out) => Ok(writeln!(out, "{line}")?),
             Self::File(file) => file.write(line),
             Self::Lines(lines) => lines.take(line),
@@ -72,13 +72,13 @@ impl DecisionSink for Told<'_> {
         match self {
             Self::Written(_) => false,
             Self::File(file) => file.aside.is_some(),
-            Self::Nobody | Self::Lines(_) => true,
+            Self::Dropped | Self::Lines(_) => true,
         }
     }
 
     fn start_over(&mut self) -> anyhow::Result<()> {
         match self {
-            Self::Nobody | Self::Written(_) => Ok(()),
+            Self::Dropped | Self::Written(_) => Ok(()),
             Self::File(file) => file.start_over(),
             Self::Lines(lines) => lines.start_over(),
         }

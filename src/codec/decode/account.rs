@@ -8,7 +8,7 @@ use crate::domain::event::Reason;
 use crate::domain::event::ids::AccountId;
 
 /// Names of the account.
-pub(super) const ACCOUNTS: [&str; 2] = ["account", "account_id"];
+pub(in crate::codec) const ACCOUNTS: [&str; 2] = ["account", "account_id"];
 /// A longer name is none. [bytes]
 const NAME_SIZE_MAX: usize = 64;
 

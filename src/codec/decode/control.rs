@@ -2,7 +2,7 @@
 
 use super::Subject;
 use super::account;
-use super::optional_symbol;
+use super::subject::optional_symbol;
 use crate::codec::line::{FieldValue, Fields};
 use crate::codec::object::Object;
 use crate::codec::policy;

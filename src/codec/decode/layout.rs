@@ -3,7 +3,7 @@
 use super::ENTRY_SIZE_MAX;
 use super::account::ACCOUNTS;
 use super::market::NAMES;
-use super::position::POSITION_SIDES;
+use super::position::{AMOUNTS, POSITION_SIDES};
 use crate::codec::number::Plain;
 
 /// A line of one stream, cut into the values that vary and the text between them. If the next line has the same text
@@ -47,6 +47,8 @@ pub(super) enum Role {
     Price(usize),
     Side,
     Quantity,
+    /// A signed quantity, beside the one without a sign.
+    Amount,
     EntryPrice,
     /// A position side or an account.
     Book,
@@ -62,6 +64,7 @@ impl Role {
             b"side" => Self::Side,
             b"position_qty" => Self::Quantity,
             b"entry_price" => Self::EntryPrice,
+            _ if AMOUNTS.iter().any(|known| known.as_bytes() == name) => Self::Amount,
             _ if POSITION_SIDES.iter().chain(&ACCOUNTS).any(|known| known.as_bytes() == name) => Self::Book,
             _ => NAMES.iter().position(|(known, _)| known.as_bytes() == name).map_or(Self::Other, Self::Price),
         }

@@ -12,250 +12,26 @@ mod position;
 mod recent;
 mod result;
 mod snapshot;
+mod subject;
+mod symbols;
 mod tick;
 
-use std::collections::{BTreeSet, HashMap};
-
-use account::Accounts;
+pub(super) use account::ACCOUNTS;
 pub use account::is_account_name;
 pub use control::kills_when_read;
-use recent::Recent;
+use subject::{Subject, optional_symbol, with_symbol};
+pub use symbols::{NewNames, Symbols};
 
 use super::line::{self, FieldValue, Fields};
 use super::number;
 use super::object::Object;
 use super::signing::SigningKey;
-use super::symbol;
-use crate::domain::engine::Engine;
-use crate::domain::event::ids::{AccountId, EntryId, StreamId, SymbolId};
-use crate::domain::event::streams::{SYMBOLS_MAX, StreamKind, Streams};
-use crate::domain::event::{Entry, Event, PositionSide, Reason, Unreadable};
+use crate::domain::event::ids::{AccountId, EntryId, StreamId};
+use crate::domain::event::streams::{StreamKind, Streams};
+use crate::domain::event::{Entry, Event, Reason, Unreadable};
 
 /// A larger entry is quarantined. [bytes]
 pub const ENTRY_SIZE_MAX: usize = 1 << 20;
-
-/// Indices of symbols, in the order in which they were first seen.
-///
-/// The engine keeps the same table: [`Symbols::take_new`] returns the new names, in order.
-#[derive(Debug)]
-pub struct Symbols {
-    /// Names come from outside, so the seed differs in every process. The map is never iterated.
-    by_name: HashMap<Box<str>, SymbolId, foldhash::fast::RandomState>,
-    names: Vec<Box<str>>,
-    /// By index: an entry other than a price has named the symbol.
-    named: Vec<bool>,
-    /// Number of symbols that prices alone have named, and its limit. [1]
-    priced: usize,
-    priced_max: usize,
-    handed_over: usize,
-    /// Plain names that were interned recently.
-    recent: Recent,
-    accounts: Accounts,
-}
-
-impl Default for Symbols {
-    fn default() -> Self {
-        Self {
-            by_name: HashMap::default(),
-            names: Vec::new(),
-            named: Vec::new(),
-            priced: 0,
-            priced_max: SYMBOLS_MAX,
-            handed_over: 0,
-            recent: Recent::default(),
-            accounts: Accounts::default(),
-        }
-    }
-}
-
-impl Symbols {
-    /// Creates a table with the symbols and accounts of an engine.
-    pub fn of(engine: &Engine) -> Self {
-        let mut symbols = Self::default();
-        for symbol in engine.symbols() {
-            symbols.add(&symbol.name, symbol.named);
-        }
-        symbols.handed_over = symbols.names.len();
-        symbols.accounts = Accounts::of(engine);
-        symbols
-    }
-
-    /// Returns the index of a name that an entry other than a price names. A new name is added.
-    pub fn intern(&mut self, name: &str) -> SymbolId {
-        match self.by_name.get(name) {
-            Some(&id) => self.name(id),
-            None => self.add(name, true),
-        }
-    }
-
-    /// Returns the index of a name that a price names. Errors if the name is new and prices have introduced as many as
-    /// the limit allows.
-    fn intern_priced(&mut self, name: &str) -> Result<SymbolId, Reason> {
-        match self.by_name.get(name) {
-            Some(&id) => Ok(id),
-            None if self.priced >= self.priced_max => Err(Reason::TooManySymbols),
-            None => Ok(self.add(name, false)),
-        }
-    }
-
-    fn add(&mut self, name: &str, named: bool) -> SymbolId {
-        let id = SymbolId(self.names.len() as u32);
-        self.names.push(name.into());
-        self.named.push(named);
-        self.priced += usize::from(!named);
-        self.by_name.insert(name.into(), id);
-        id
-    }
-
-    /// Notes that an entry other than a price names a symbol.
-    fn name(&mut self, id: SymbolId) -> SymbolId {
-        if !std::mem::replace(&mut self.named[id.0 as usize], true) {
-            self.priced -= 1;
-        }
-        id
-    }
-
-    /// Returns the index of a symbol in the plain form of producers, upper case and digits, or `None` for any other
-    /// text.
-    fn intern_plain(&mut self, name: &[u8]) -> Option<SymbolId> {
-        if let Some(id) = self.recent.get(name) {
-            return Some(self.name(id));
-        }
-        let id = self.intern(plain(name)?);
-        self.recent.put(name, id);
-        Some(id)
-    }
-
-    /// Returns the same for a price. Also returns `None` for a symbol over the limit.
-    fn intern_plain_priced(&mut self, name: &[u8]) -> Option<SymbolId> {
-        if let Some(id) = self.recent.get(name) {
-            return Some(id);
-        }
-        let id = self.intern_priced(plain(name)?).ok()?;
-        self.recent.put(name, id);
-        Some(id)
-    }
-
-    /// Returns the known symbols whose names are words of the fields, in the order in which they were first seen.
-    fn named_in(&self, fields: &Fields<'_>) -> Box<[SymbolId]> {
-        let mut named = BTreeSet::new();
-        for (name, value) in &fields.pairs {
-            let value = match value {
-                FieldValue::Text(text) => text.clone(),
-                FieldValue::Bytes(bytes) => String::from_utf8_lossy(bytes),
-            };
-            let known = symbol::words(name).chain(symbol::words(&value)).filter_map(|word| self.by_name.get(&*word));
-            named.extend(known.copied());
-        }
-        named.into_iter().collect()
-    }
-
-    /// Returns all names.
-    pub fn names(&self) -> NewNames {
-        NewNames { symbols: self.names.clone(), accounts: self.accounts.names.clone() }
-    }
-
-    /// Returns the names that were added since the last call.
-    pub fn take_new(&mut self) -> NewNames {
-        let symbols = self.names[self.handed_over..].to_vec();
-        self.handed_over = self.names.len();
-        NewNames { symbols, accounts: self.accounts.take_new() }
-    }
-}
-
-/// Names that were added, in the order of their indices.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NewNames {
-    pub symbols: Vec<Box<str>>,
-    pub accounts: Vec<Box<str>>,
-}
-
-impl NewNames {
-    /// Names them to an engine, before an entry with one of them is folded.
-    pub fn tell(&self, engine: &mut Engine) {
-        for name in &self.symbols {
-            engine.intern(name);
-        }
-        for name in &self.accounts {
-            engine.intern_account(name);
-        }
-    }
-}
-
-/// Returns the name as text, if it is in plain form and not a word for "absent".
-fn plain(name: &[u8]) -> Option<&str> {
-    std::str::from_utf8(name)
-        .ok()
-        .filter(|text| symbol::is_plain(text) && text.len() <= symbol::NAME_SIZE_MAX && !number::is_absent_word(text))
-}
-
-/// The input of a decoder of one kind, and its findings.
-struct Subject<'a> {
-    object: Object<'a>,
-    stream: StreamId,
-    id: EntryId,
-    symbols: &'a mut Symbols,
-    /// The shape, once it is known more exactly than by the envelope.
-    shape: &'static str,
-    symbol: Option<SymbolId>,
-    /// The account that the configuration gives to the stream.
-    stream_account: AccountId,
-    /// The account that it names, or the one of its stream; the one without a name until a kind reads it.
-    account: AccountId,
-    position_side: Option<PositionSide>,
-    refusal: bool,
-    kills: bool,
-    gap: bool,
-}
-
-impl Subject<'_> {
-    /// Returns the symbol of the object, in its normal spelling.
-    fn symbol(&mut self) -> Result<SymbolId, Reason> {
-        let id = optional_symbol(&self.object, self.symbols)?.ok_or(Reason::NoSymbol)?;
-        self.symbol = Some(id);
-        Ok(id)
-    }
-
-    /// Reads the account. Errors if its name is none.
-    fn account(&mut self) -> Result<AccountId, Reason> {
-        Ok(self.take_account(account::name(&self.object)?))
-    }
-
-    /// Reads the account of a control entry.
-    fn signed_account(&mut self) -> Result<AccountId, Reason> {
-        Ok(self.take_account(account::signed_name(&self.object)?))
-    }
-
-    fn take_account(&mut self, name: Option<Box<str>>) -> AccountId {
-        self.account = match name {
-            Some(name) => self.symbols.accounts.intern(&name),
-            None => self.stream_account,
-        };
-        self.account
-    }
-
-    /// Reads the position side. Errors if it is another word.
-    fn position_side(&mut self) -> Result<Option<PositionSide>, Reason> {
-        self.position_side = position::position_side(&self.object)?;
-        Ok(self.position_side)
-    }
-
-    /// Returns the symbol of a price. Errors if it is over the limit.
-    fn priced_symbol(&mut self) -> Result<SymbolId, Reason> {
-        let intern = |name: &str| self.symbols.intern_priced(name);
-        let id = with_symbol(&self.object, intern)?.ok_or(Reason::NoSymbol)??;
-        self.symbol = Some(id);
-        Ok(id)
-    }
-}
-
-fn optional_symbol(object: &Object<'_>, symbols: &mut Symbols) -> Result<Option<SymbolId>, Reason> {
-    with_symbol(object, |name| symbols.intern(name))
-}
-
-fn with_symbol<T>(object: &Object<'_>, mut take: impl FnMut(&str) -> T) -> Result<Option<T>, Reason> {
-    object.with_text(&["symbol"], |text| symbol::normalized(text).map(|name| take(&name)))?.transpose()
-}
 
 /// Decodes entries of the configured streams.
 #[derive(Debug)]
@@ -466,6 +242,7 @@ fn envelope_shape(kind: StreamKind, fields: &Fields<'_>) -> &'static str {
 mod tests {
     use super::*;
     use crate::domain::engine::{Disposition, Engine};
+    use crate::domain::event::streams::SYMBOLS_MAX;
     use crate::domain::exit::policy::Policy;
 
     /// Folds entries, and before each of them starts again from the state that an engine keeps.

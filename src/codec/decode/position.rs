@@ -35,6 +35,15 @@ pub(super) fn position_side(object: &Object<'_>) -> Result<Option<PositionSide>,
     }
 }
 
+/// Names of the signed quantity.
+pub(super) const AMOUNTS: [&str; 2] = ["position_amt", "positionAmt"];
+
+/// Returns true if a signed quantity is present and has the other direction. One that cannot be read is not used.
+fn contradicts(object: &Object<'_>, direction: Direction) -> bool {
+    let amount = object.number(&AMOUNTS).ok().flatten().map(Qty::new);
+    amount.is_some_and(|amount| direction.signed(amount) != amount)
+}
+
 /// Reads `position_qty` with a side, or a signed `position_amt`/`positionAmt`. FLAT needs no quantity.
 fn signed_qty(object: &Object<'_>) -> Result<Qty, Reason> {
     let side = object.word(&["side"])?;
@@ -51,10 +60,11 @@ fn signed_qty(object: &Object<'_>) -> Result<Qty, Reason> {
             _ if qty.is_zero() => Ok(Qty::ZERO),
             None => Err(Reason::NoSide),
             Some(None) => Err(Reason::UnknownWord),
+            Some(Some(direction)) if contradicts(object, direction) => Err(Reason::UnknownWord),
             Some(Some(direction)) => Ok(direction.signed(qty)),
         };
     }
-    let Some(amount) = object.number(&["position_amt", "positionAmt"])?.map(Qty::new) else {
+    let Some(amount) = object.number(&AMOUNTS)?.map(Qty::new) else {
         return if direction == Some(None) { Ok(Qty::ZERO) } else { Err(Reason::NoQuantity) };
     };
     match direction {

@@ -37,9 +37,9 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     let fact = |outcome| Event::Result(Box::new(ResultFact { plan_id: plan_id.clone(), time, outcome }));
 
     let steps = steps(object, book.unwrap_or_default())?;
-    if !steps.is_empty() {
+    if !steps.fills.is_empty() && !steps.lacks_a_fill {
         book?;
-        return Ok(fact(Outcome::Fills(steps)));
+        return Ok(fact(Outcome::Fills(steps.fills)));
     }
     let status = object.word(&["order_status"])?;
     let status = if status.is_some() { status } else { object.word(&["status"])? };
@@ -49,6 +49,9 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
         let position_side = book?;
         let fill = fill(&subject.object, None, filled, status)?;
         return Ok(fact(Outcome::Fills(vec![FillFact { position_side, ..fill }])));
+    }
+    if steps.lacks_a_fill {
+        return Err(Reason::NoQuantity);
     }
     if status == Some("PRICE_UPDATE") && is_e1(object) {
         let (price, shape) = market::price(object)?;
@@ -100,7 +103,7 @@ fn is_plain_refusal(object: &Object<'_>) -> bool {
         && QUANTITIES.iter().all(is_zero)
         && is_unfilled("order_status")
         && is_unfilled("status")
-        && steps(object, None).is_ok_and(|fills| fills.is_empty())
+        && steps(object, None).is_ok_and(|steps| steps.fills.is_empty() && !steps.lacks_a_fill)
 }
 
 /// Returns true for a status that states a fill.
@@ -186,9 +189,17 @@ fn fill(
     })
 }
 
+/// The steps of R-A.
+#[derive(Default)]
+struct Steps {
+    fills: Vec<FillFact>,
+    /// True if a step has the status of a fill, but no order id or no quantity: it filled, and cannot be counted.
+    lacks_a_fill: bool,
+}
+
 /// Reads R-A: each step with an order id and a positive `executed_qty` is a fill.
-fn steps(object: &Object<'_>, outer_side: Option<PositionSide>) -> Result<Vec<FillFact>, Reason> {
-    let Some(text) = object.json_text(&["steps_results"])? else { return Ok(Vec::new()) };
+fn steps(object: &Object<'_>, outer_side: Option<PositionSide>) -> Result<Steps, Reason> {
+    let Some(text) = object.json_text(&["steps_results"])? else { return Ok(Steps::default()) };
     if !depth::is_bounded(text.as_bytes()) {
         return Err(Reason::BadJson);
     }
@@ -196,23 +207,22 @@ fn steps(object: &Object<'_>, outer_side: Option<PositionSide>) -> Result<Vec<Fi
         Ok(_) => text,
         Err(_) => without_bare_words(&text).ok_or(Reason::BadJson)?,
     };
-    let steps: Vec<&RawValue> = serde_json::from_str(&text).map_err(|_| Reason::BadJson)?;
+    let raw: Vec<&RawValue> = serde_json::from_str(&text).map_err(|_| Reason::BadJson)?;
     let none = Fields::default();
-    let mut fills = Vec::new();
-    for step in steps {
+    let mut steps = Steps::default();
+    for step in raw {
         let step = Object::inner(&none, step.get())?;
-        if order_id(&step)?.is_none() {
-            continue;
-        }
-        let Some(executed) = step.quantity(&["executed_qty", "executedQty"])?.map(Qty::new) else { continue };
-        if !executed.is_positive() {
+        let has_order = order_id(&step)?.is_some();
+        let executed = step.quantity(&["executed_qty", "executedQty"])?.map_or(Qty::ZERO, Qty::new);
+        if !has_order || !executed.is_positive() {
+            steps.lacks_a_fill |= step.word(&["status"]).is_ok_and(|word| word.as_deref().is_some_and(is_filled));
             continue;
         }
         let status = step.word(&["status"])?;
         let position_side = position_side(&step)?.or(outer_side);
-        fills.push(FillFact { position_side, ..fill(&step, Some(object), executed, status.as_deref())? });
+        steps.fills.push(FillFact { position_side, ..fill(&step, Some(object), executed, status.as_deref())? });
     }
-    Ok(fills)
+    Ok(steps)
 }
 
 /// Returns true if the result moved nothing.

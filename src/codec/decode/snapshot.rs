@@ -36,6 +36,7 @@ struct Snapshot<'a> {
     side: &'a [u8],
     qty: &'a [u8],
     entry_price: &'a [u8],
+    amount: &'a [u8],
     /// A position side or an account, which the general decoder reads.
     book: &'a [u8],
 }
@@ -50,6 +51,10 @@ impl<'a> Snapshot<'a> {
                 Role::Side => &mut snapshot.side,
                 Role::Quantity => &mut snapshot.qty,
                 Role::EntryPrice => &mut snapshot.entry_price,
+                Role::Amount if value.text().is_empty() => return,
+                // Which of two counts is for the general decoder.
+                Role::Amount if !snapshot.amount.is_empty() => &mut snapshot.book,
+                Role::Amount => &mut snapshot.amount,
                 // An empty one does not hide another.
                 Role::Book if value.text().is_empty() => return,
                 Role::Book => &mut snapshot.book,
@@ -76,6 +81,12 @@ impl<'a> Snapshot<'a> {
             return Some(PositionFact { qty: Qty::ZERO, entry_price: None, looked_up: false });
         }
         let entry_price = not_negative(self.entry_price).filter(|price| !price.is_zero())?;
+        if !self.amount.is_empty() {
+            let amount = Qty::new(number::decimal_of_bytes(self.amount).ok()?);
+            if direction.signed(amount) != amount {
+                return None;
+            }
+        }
         let qty = direction.signed(Qty::new(qty));
         Some(PositionFact { qty, entry_price: Some(Price::new(entry_price)), looked_up: false })
     }
@@ -102,7 +113,15 @@ mod tests {
         (r#""symbol":"ADAUSDT","side":"SHORT","position_qty":"-0.0""#, true),
         (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","position_qty":"2","entry_price":"1""#, true),
         (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","note":"\"""#, true),
-        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","position_amt":"-2""#, true),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","position_amt":"-2""#, false),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","position_amt":"1""#, true),
+        (r#""symbol":"ADAUSDT","side":"SHORT","position_qty":"1","entry_price":"1","positionAmt":"-1""#, true),
+        (r#""symbol":"ADAUSDT","side":"SHORT","position_qty":"1","entry_price":"1","positionAmt":"1""#, false),
+        (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","position_amt":"x""#, false),
+        (
+            r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","position_amt":"1","positionAmt":"-1""#,
+            false,
+        ),
         (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","positionSide":"""#, true),
         (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","positionSide":"LONG""#, false),
         (r#""symbol":"ADAUSDT","side":"LONG","position_qty":"1","entry_price":"1","positionSide":"BOTH""#, false),

@@ -12,24 +12,19 @@ document.addEventListener("mouseover", (event) => {
   }
 });
 
-const slider = one(".slider input[type=range]");
-if (slider) {
-  const shown = one(".slider output");
-  slider.addEventListener("input", () => {
-    shown.textContent = new Date(Number(slider.value)).toISOString().replace("T", " ").replace("Z", " UTC");
-  });
-  slider.addEventListener("change", () => slider.form.requestSubmit());
-}
-
-for (const select of document.querySelectorAll(".filters select, .filters input[type=checkbox]")) {
-  select.addEventListener("change", () => select.form.requestSubmit());
-}
-for (const form of document.querySelectorAll("form[method=get]")) {
+// The slider is replaced when the end moves on.
+const ofSlider = (event) => event.target.matches(".slider input[type=range]") && event.target;
+document.addEventListener("input", (event) => {
+  const slider = ofSlider(event);
+  if (slider) one(".slider output").textContent = new Date(Number(slider.value)).toISOString().replace("T", " ").replace("Z", " UTC");
+});
+document.addEventListener("change", (event) => {
+  if (ofSlider(event) || event.target.matches(".filters select, .filters input[type=checkbox]")) event.target.form.requestSubmit();
+});
+document.addEventListener("submit", (event) => {
   // An address says only what is set.
-  form.addEventListener("submit", () => {
-    for (const field of form.elements) if (field.name && !field.value) field.disabled = true;
-  });
-}
+  if (event.target.method === "get") for (const field of event.target.elements) if (field.name && !field.value) field.disabled = true;
+});
 
 if (one(".playing")) {
   const next = one(".steps a[rel=next]");
@@ -41,27 +36,65 @@ if (one(".playing")) {
   }, 1000);
 }
 
-// A page that shows the end of a journal follows it: it takes over what has changed, and nothing while somebody types.
-const main = one("main");
-async function follow() {
-  try {
-    const { last, entries } = await (await fetch(main.dataset.version)).json();
-    const isBusy = document.hidden || document.activeElement?.matches("input, select, textarea") || !getSelection().isCollapsed;
-    if (`${last}/${entries}` !== main.dataset.follows && !isBusy) {
-      const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
-      for (const part of ["main", ".time", ".chips"]) {
-        const [old, fresh] = [one(part), page.querySelector(part)];
-        if (old && fresh && old.innerHTML !== fresh.innerHTML) old.innerHTML = fresh.innerHTML;
-      }
-      main.dataset.follows = page.querySelector("main").dataset.follows;
-    }
-  } catch { /* The console has ended, or will answer again. */ }
-  setTimeout(follow, 1000);
+// A page that shows the end of a journal follows it: the server sends the parts that changed. They wait while somebody
+// types, selects or moves the slider.
+const RETRY_MIN_MS = 1000;
+const RETRY_MAX_MS = 60000;
+const live = one("main").dataset.live;
+const parts = new Map();
+let source = null;
+let pause = RETRY_MIN_MS;
+const isBusy = () => document.activeElement?.matches("input, select, textarea") || !getSelection().isCollapsed;
+function apply() {
+  if (isBusy()) return;
+  for (const [name, html] of parts) {
+    const part = document.querySelector(`[data-part="${CSS.escape(name)}"]`);
+    if (part) part.innerHTML = html;
+  }
+  parts.clear();
+  mark();
 }
-if (main.dataset.follows) setTimeout(follow, 1000);
+function follow() {
+  if (!live || document.hidden || source) return;
+  source = new EventSource(live);
+  source.onmessage = (event) => {
+    for (const [name, html] of JSON.parse(event.data)) {
+      // A whole part contains what waited of the parts inside it.
+      parts.delete(name);
+      parts.set(name, html);
+    }
+    apply();
+  };
+  source.onopen = () => {
+    pause = RETRY_MIN_MS;
+    document.documentElement.classList.add("live");
+  };
+  source.onerror = (event) => {
+    document.documentElement.classList.remove("live");
+    // A browser connects again by itself, except after a refusal: too many readers, no token, a service that starts.
+    if (event.target !== source || source.readyState !== EventSource.CLOSED) return;
+    source = null;
+    setTimeout(follow, pause);
+    pause = Math.min(2 * pause, RETRY_MAX_MS);
+  };
+}
+if (live) {
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) return follow();
+    source?.close();
+    source = null;
+  });
+  document.addEventListener("focusout", () => setTimeout(apply));
+  document.addEventListener("selectionchange", apply);
+  addEventListener("pagehide", () => source?.close());
+  follow();
+}
 
 const rows = () => [...document.querySelectorAll("tr[data-href]")];
 let at = -1;
+function mark() {
+  rows()[at]?.classList.add("at");
+}
 function go(step) {
   const all = rows();
   if (!all.length) return;

@@ -49,6 +49,11 @@ pub fn needs(scene: &Scene<'_>, sheet: &Sheet, quarantined: u64, faults: usize) 
         let more = who.len().saturating_sub(NAMED_MAX);
         needs.push(Need { severity, what, who: who.into_iter().take(NAMED_MAX).collect(), more, next });
     };
+    for finding in scene.present.iter().flat_map(|present| &present.findings) {
+        let about = finding.about.as_deref().filter(|about| !finding.says.contains(about)).unwrap_or_default();
+        let what = if about.is_empty() { finding.says.clone() } else { format!("{about}: {}", finding.says) };
+        add(of_finding(finding.name), sentence(&what), Vec::new(), next_of(finding.name).to_owned());
+    }
     if sheet.killed {
         let next = "harvester control kill off --reason \"…\"".to_owned();
         add(Severity::Act, "The kill switch is set: nothing is harvested.".to_owned(), Vec::new(), next);
@@ -95,7 +100,7 @@ pub fn needs(scene: &Scene<'_>, sheet: &Sheet, quarantined: u64, faults: usize) 
         (
             "risk_too_large",
             Severity::Check,
-            "The risk per unit is above the entry price. Its ATR may be a fraction of the price: compare a policy with \
+            "The risk per unit is at least the entry price. Its ATR may be a fraction of the price: compare a policy with \
              risk_too_large = \"as_fraction\"",
             format!("harvester whatif --policy FILE {source}"),
         ),
@@ -162,4 +167,37 @@ pub fn needs(scene: &Scene<'_>, sheet: &Sheet, quarantined: u64, faults: usize) 
     }
     needs.sort_by_key(|need| need.severity);
     needs
+}
+
+/// Returns how much a finding of a running service matters.
+fn of_finding(name: &str) -> Severity {
+    match name {
+        "starting" | "stopping" | "rebuilding" | "policy_pending" => Severity::Know,
+        "not_warm" | "pending_old" | "ids_ahead" | "input_silent" | "decision_failed" | "unreadable" => Severity::Check,
+        _ => Severity::Act,
+    }
+}
+
+fn next_of(name: &str) -> &'static str {
+    match name {
+        "no_leader" | "starting" | "stopping" | "rebuilding" | "not_warm" | "policy_pending" => "harvester status",
+        "policy_differs" | "mode_differs" => "harvester config",
+        _ => "harvester doctor",
+    }
+}
+
+/// Returns a text with a capital letter and a full stop.
+fn sentence(text: &str) -> String {
+    // A stream keeps its name.
+    let is_name = text.split(' ').next().is_some_and(|word| word.contains(':'));
+    if is_name {
+        return format!("{}.", text.trim_end_matches('.'));
+    }
+    let mut letters = text.chars();
+    let first = letters.next().map(char::to_uppercase).into_iter().flatten();
+    let mut sentence: String = first.chain(letters).collect();
+    if !sentence.ends_with('.') {
+        sentence.push('.');
+    }
+    sentence
 }

@@ -6,15 +6,19 @@ use askama::Template;
 
 use super::attention::{Need, needs};
 use super::decisions::{Row, rows, verdict};
-use super::{age_ms, tone_of};
+use super::{age_ms, since_of, tone_of};
+use crate::codec::plural::plural;
 use crate::codec::time;
 use crate::console::address::Address;
 use crate::console::format::When;
 use crate::console::frame::{Frame, Scene};
+use crate::console::running::{Present, PresentInput};
 use crate::drive::film::held_since;
 use crate::drive::stop::Stop;
 use crate::shell::web::Asked;
 
+/// An input that is further behind needs someone. [ms]
+const LAG_BAD_MS: u64 = 60_000;
 /// Decisions that the page lists. [1]
 const DECISIONS_SHOWN: usize = 6;
 
@@ -34,6 +38,32 @@ struct InputRow {
     last: Option<When>,
     age: String,
     rate: String,
+    /// What a running service knows of it.
+    present: Option<InputNow>,
+}
+
+/// An input of a running service.
+struct InputNow {
+    lag: String,
+    /// True if it is too far behind.
+    is_behind: bool,
+    /// True if nothing comes from it: it is silent, or cannot be read.
+    is_silent: bool,
+    pending: u64,
+}
+
+/// A running service.
+struct Service {
+    lines: Vec<ServiceLine>,
+    accounts: Vec<(String, u64, u64)>,
+}
+
+struct ServiceLine {
+    name: &'static str,
+    text: String,
+    /// A hash, or another name for programs.
+    code: String,
+    tone: &'static str,
 }
 
 #[derive(Template)]
@@ -57,6 +87,7 @@ struct NowPage {
     quarantine: Vec<(&'static str, u64)>,
     quarantine_href: Address,
     gaps: usize,
+    service: Option<Service>,
 }
 
 /// Makes the page.
@@ -68,7 +99,7 @@ pub fn now(scene: &Scene<'_>, _: &Asked, _: &Stop) -> anyhow::Result<String> {
     for position in &sheet.positions {
         let (positions, longest) = by_hold.entry(position.hold.as_deref().unwrap_or("nothing")).or_default();
         *positions += 1;
-        let held_ms = since.get(&position.position_id).map_or(0, |since| age_ms(scene.now_ms(), *since));
+        let held_ms = since_of(&since, position).map_or(0, |since| age_ms(scene.now_ms(), since));
         *longest = held_ms.max(*longest);
     }
     let open = sheet.positions.len();
@@ -78,7 +109,7 @@ pub fn now(scene: &Scene<'_>, _: &Asked, _: &Stop) -> anyhow::Result<String> {
             tone: tone_of(Some(name).filter(|name| *name != "nothing")),
             positions,
             share: positions * 100 / open.max(1),
-            longest: time::span(longest),
+            longest: if longest > 0 { time::span(longest) } else { String::new() },
             href: scene.to("/console/positions").with("hold", name),
             name: name.to_owned(),
         })
@@ -92,11 +123,16 @@ pub fn now(scene: &Scene<'_>, _: &Asked, _: &Stop) -> anyhow::Result<String> {
     let policy = engine.policy();
     let inputs = engine.streams().iter().zip(&film.streams).map(|((id, stream), count)| {
         let last = engine.cursor(id);
+        let present = scene.present.map(|present| present.inputs.iter().find(|input| input.stream == stream.name));
         let minutes = count.last.zip(count.first).map_or(0, |(last, first)| last.ms.saturating_sub(first.ms)) / 60_000;
         InputRow {
             name: stream.short_name().to_owned(),
             last: last.map(When::of),
-            age: last.map_or_else(String::new, |last| time::span(age_ms(scene.now_ms(), last))),
+            age: match present {
+                Some(of) => of.and_then(|input| input.age_ms).map_or_else(String::new, time::span),
+                None => last.map_or_else(String::new, |last| time::span(age_ms(scene.now_ms(), last))),
+            },
+            present: present.flatten().map(InputNow::of),
             rate: if count.entries > 0 && minutes > 0 { (count.entries / minutes).to_string() } else { String::new() },
         }
     });
@@ -118,7 +154,105 @@ pub fn now(scene: &Scene<'_>, _: &Asked, _: &Stop) -> anyhow::Result<String> {
         quarantine,
         quarantine_href: scene.to("/console/streams"),
         gaps: engine.globals().gaps.len(),
+        service: scene.present.map(Service::of),
         frame: Frame::of(scene, "Now", None),
     };
     Ok(page.render()?)
+}
+
+impl InputRow {
+    fn is_silent(&self) -> bool {
+        self.present.as_ref().is_some_and(|of| of.is_silent)
+    }
+}
+
+impl InputNow {
+    fn of(input: &PresentInput) -> Self {
+        let lag = match (input.lag, input.lag_ms) {
+            (Some(0), _) | (None, Some(0)) => "none".to_owned(),
+            (Some(entries), Some(ms)) => format!("{entries}, {}", time::span(ms)),
+            (Some(entries), None) => entries.to_string(),
+            (None, Some(ms)) => time::span(ms),
+            (None, None) => "unknown".to_owned(),
+        };
+        let is_behind = input.lag_ms.is_some_and(|ms| ms > LAG_BAD_MS);
+        Self { lag, is_behind, is_silent: input.is_silent || input.has_fault, pending: input.pending }
+    }
+}
+
+impl Service {
+    fn of(present: &Present) -> Self {
+        let line = |name, text: String| ServiceLine { name, text, code: String::new(), tone: "" };
+        let lease = match (&present.holder, present.lease_left_ms) {
+            (None, _) => ServiceLine { tone: "bad", ..line("lease", "nobody holds it: nothing is sent".to_owned()) },
+            (Some(holder), left) => {
+                let whose = if *holder == present.consumer { "held by this instance" } else { "held by" };
+                let left = left.map_or_else(String::new, |ms| format!(", {} left", time::span(ms)));
+                let code = if *holder == present.consumer { String::new() } else { holder.clone() };
+                ServiceLine { code, ..line("lease", format!("{whose}, fencing token {}{left}", present.fencing_token)) }
+            }
+        };
+        let policy = match (present.is_policy_pending, present.policy == present.policy_configured) {
+            (true, _) => {
+                ServiceLine { tone: "warn", ..line("policy", "the configured one is not folded yet".to_owned()) }
+            }
+            (false, true) => line("policy", "in force as configured".to_owned()),
+            (false, false) => {
+                ServiceLine { tone: "bad", ..line("policy", "not the configured one: no order is sent".to_owned()) }
+            }
+        };
+        let mode = if present.mode == present.mode_configured || present.mode_configured.is_empty() {
+            line("mode", present.mode.clone())
+        } else {
+            let text = format!("{}, configured {}: no order is sent", present.mode, present.mode_configured);
+            ServiceLine { tone: "bad", ..line("mode", text) }
+        };
+        let outbox = match (present.outbox, present.outbox_oldest_ms) {
+            (0, _) => line("outbox", "empty".to_owned()),
+            (waiting, oldest) => {
+                let oldest = oldest.map_or_else(String::new, |ms| format!(", the oldest for {}", time::span(ms)));
+                ServiceLine { tone: "warn", ..line("outbox", format!("{}{oldest}", plural(waiting, "decision"))) }
+            }
+        };
+        let redis = if present.is_connected {
+            line("Redis", "connected".to_owned())
+        } else {
+            ServiceLine { tone: "bad", ..line("Redis", "not connected".to_owned()) }
+        };
+        let cell = present.cell.clone().map(|cell| line("cell", cell));
+        let lines = [
+            line("role", format!("{}, for {}", present.role, time::span(present.uptime_ms))),
+            lease,
+            mode,
+            ServiceLine { code: present.policy.clone(), ..policy },
+            outbox,
+            redis,
+            line("folds", format!("{:.0} entries a second", present.applied_rate)),
+            ServiceLine {
+                code: present.consumer.clone(),
+                ..line("consumer", format!("in the group {}", present.group))
+            },
+            line("build", present.build.clone()),
+        ];
+        Self { lines: lines.into_iter().chain(cell).collect(), accounts: present.accounts.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_is_marked_where_it_is_wrong() {
+        let marks = |input: PresentInput| {
+            let shown = InputNow::of(&input);
+            (shown.lag, shown.is_behind, shown.is_silent)
+        };
+        let read = PresentInput { lag: Some(0), lag_ms: Some(0), age_ms: Some(90_000), ..PresentInput::default() };
+        assert_eq!(marks(read.clone()), ("none".to_owned(), false, false));
+        assert_eq!(marks(PresentInput { is_silent: true, ..read.clone() }), ("none".to_owned(), false, true));
+        assert_eq!(marks(PresentInput { has_fault: true, ..read.clone() }), ("none".to_owned(), false, true));
+        let behind = PresentInput { lag: Some(7), lag_ms: Some(LAG_BAD_MS + 1), ..read };
+        assert!(matches!(marks(behind), (_, true, false)));
+    }
 }

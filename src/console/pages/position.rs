@@ -7,7 +7,7 @@ use askama::Template;
 use rust_decimal::Decimal;
 
 use super::message::not_yet;
-use super::{Field, Link, Missing, age_ms, book_of, tone_of};
+use super::{Field, Link, Missing, age_ms, book_of, since_of, tone_of};
 use crate::codec::shown;
 use crate::codec::time;
 use crate::codec::view::{Fill, PositionView};
@@ -152,7 +152,7 @@ pub fn position(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result
     let seen = seen.ok_or_else(|| anyhow::anyhow!("{} has no explanation", view.symbol))?;
     let is_explained = seen.position.as_ref().is_some_and(|position| position.position_id == view.position_id);
     let none = Origins::new();
-    let since = held_since(&scene.engine).get(&view.position_id).copied().filter(|_| is_open);
+    let since = since_of(&held_since(&scene.engine), &view).filter(|_| is_open);
     let rungs = rung_lines(&view, &seen.policy.cost_bps);
     let rung_rows = view.rungs.iter().map(|rung| {
         let price = rungs.iter().find(|line| line.r_text == rung.r);
@@ -356,13 +356,13 @@ fn story(scene: &Scene<'_>, lived: &Life) -> (Vec<StoryRow>, usize) {
     let mut row = |group: &&[crate::drive::story::Change]| {
         let first = &group[0];
         let stream = first.cause.rsplit_once('/').map_or("", |(stream, _)| stream);
-        let told = lived.told.iter().find(|told| told.id == first.at && told.stream == stream);
+        let entry = lived.entries.iter().find(|entry| entry.id == first.at && entry.stream == stream);
         StoryRow {
             when: When::of(first.at),
             href: scene.entry(&first.at.to_string()),
             cause: stream.rsplit(':').next().unwrap_or(stream).to_owned(),
             changes: group.iter().map(|c| (c.field.clone(), c.from.clone(), c.to.clone())).collect(),
-            raw: told.map(|told| shown::json(&told.line).into_owned()).filter(|raw| {
+            raw: entry.map(|entry| shown::json(&entry.line).into_owned()).filter(|raw| {
                 raw_bytes += raw.len();
                 raw_bytes <= RAW_BYTES_MAX
             }),

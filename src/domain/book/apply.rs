@@ -29,7 +29,7 @@ impl From<OutOfRange> for Reason {
 }
 
 /// The entry that is folded, and the context of its book.
-pub struct Fold<'a> {
+pub struct BookFold<'a> {
     pub entry: EntryRef,
     pub symbol: Option<SymbolId>,
     /// The account of the book.
@@ -40,7 +40,7 @@ pub struct Fold<'a> {
     pub counters: &'a mut Counters,
 }
 
-impl<'a> Fold<'a> {
+impl<'a> BookFold<'a> {
     fn now_ms(&self) -> u64 {
         self.entry.id.ms
     }

@@ -53,7 +53,7 @@ named! {
         Observations => "observations",
         /// Event times of prices and fills.
         Times => "times",
-        /// Entries of accounts that nobody configured.
+        /// Entries of accounts that are not configured.
         Accounts => "accounts",
     }
 }
@@ -80,18 +80,24 @@ pub struct Comparison {
     pub orphaned: u64,
 }
 
+/// Counts of what happened to entries. They are for reports: no rule reads them, and the store does not keep them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counters {
+    /// Entries that were applied, skipped ones and those of other cells among them. [1]
     pub applied: u64,
+    /// Entries at or before the cursor of their stream. [1]
     pub duplicates: u64,
     pub quarantined: BTreeMap<Reason, u64>,
     pub counts: BTreeMap<Count, u64>,
     pub unreadable: BTreeMap<Unreadables, UnreadableCount>,
     /// Evaluations that ended in each hold, in the order of the holds. [1]
     holds: [u64; Hold::ALL.len()],
+    /// Evaluations, with a hold or a decision. [1]
     pub evaluations: u64,
+    /// Decisions of ours that took effect. [1]
     pub decisions: u64,
     pub comparison: Comparison,
+    /// The first and the last entry that was counted.
     pub first: Option<EntryId>,
     pub last: Option<EntryId>,
     shapes: Vec<(StreamKind, &'static str, u64)>,

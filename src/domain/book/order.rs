@@ -12,13 +12,13 @@ pub const ORDER_MEMORY_MS: u64 = 7 * 24 * 3_600_000;
 /// Identifies an order within its symbol (docs/spec/streams/result.md, "Order key").
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum OrderKey {
+    /// By its id at the exchange.
     Id(Box<str>),
     /// A further order under an id that another order already has. Its plan identifies it.
-    Shared {
-        id: Box<str>,
-        plan: Box<str>,
-    },
+    Shared { id: Box<str>, plan: Box<str> },
+    /// By its plan: no entry names an id.
     Plan(Box<str>),
+    /// By the entry that reports it: no entry names an id or a plan.
     Entry(EntryId),
 }
 
@@ -50,6 +50,7 @@ pub struct Part {
     pub price: Option<Price>,
 }
 
+/// The effect of a cumulative quantity on its order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Delta {
     /// Nothing new. Prices may have come with it.
@@ -63,6 +64,7 @@ pub enum Delta {
 /// The effect of a trade on its order: the new part with its number, and the parts whose price became known.
 pub type Taken = (Option<(u32, Trade)>, Vec<(u32, Price)>);
 
+/// An order, as results and trades report it. Quantities are cumulative, so a report that comes twice counts once.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Order {
     pub plan_id: Option<Box<str>>,

@@ -1,4 +1,25 @@
 //! A rung of the ladder, the decisions that took it, and their outcomes.
+//!
+//! The states of a rung, and of the decision that took it:
+//!
+//! ```text
+//!          decided, live               fill                 final fill, refusal, result_timeout
+//!  armed ────────────────▶ requested ────────▶ partial ──────────────────────────────────────▶ filled
+//!   ▲  │ ◀───────────────── │ │  │ ▲                                                             ▲
+//!   │  │  decision.expired   │ │  └─┼─────── final fill, adopted smaller quantity ────────────────┘
+//!   │  │                     │ │    │ accepted
+//!   │  │                     │ └─▶ unknown   no result within result_timeout; it ends as requested does
+//!   │  │                     │
+//!   │  │ ◀──── retry_after ─ refused ───▶ failed   refused for good, or max_attempts times
+//!   │  │
+//!   │  ├─ decided, shadow ─▶ shadowed ─┬─ on_live = take ─▶ armed
+//!   │  │                               └─ on_live = skip ─▶ skipped
+//!   │  └─ reached when the mode becomes live, on_live = skip ─▶ skipped
+//!   │
+//!   └─ rung.rearmed, from every state
+//! ```
+//!
+//! A fill sets its rungs to filled from every state: what was sold counts.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +52,7 @@ named! {
 }
 
 impl RungState {
+    /// Returns true if the rung, or a decision in this state, keeps its share of the position.
     pub const fn is_taken(self) -> bool {
         match self {
             Self::Requested | Self::Unknown | Self::Partial | Self::Filled | Self::Shadowed | Self::Skipped => true,
@@ -38,6 +60,7 @@ impl RungState {
         }
     }
 
+    /// Returns true if an order may be at the exchange whose final result is not known.
     pub const fn is_in_flight(self) -> bool {
         match self {
             Self::Requested | Self::Unknown | Self::Partial => true,
@@ -114,6 +137,7 @@ pub struct OutcomeRecord {
     pub qty: Qty,
 }
 
+/// The kind of an outcome, as it is kept with its decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OutcomeKind {
     Accepted,

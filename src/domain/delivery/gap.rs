@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::event::ids::{EntryId, StreamId};
 
-/// A part of a stream that cannot be read any more.
+/// Entries that are missing between two entries of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamGap {
     pub stream: StreamId,

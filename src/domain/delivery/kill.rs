@@ -1,8 +1,14 @@
 //! The kill key and the kills that were read (docs/spec/canonical-order.md, "Kill before its turn").
 //!
-//! `harvester control kill off` sets the key to 0 and then appends its entry. A read of the key that began before can
-//! arrive after the entry was folded, and still says 1. It must not kill again: the next read, of 0, would not take
-//! that back. Therefore a read is compared with the log only if it began after the last `kill.changed` was folded.
+//! A read of the key counts against the log only if it began after the last `kill.changed` was folded. `harvester control
+//! kill off` shows why:
+//!
+//! ```text
+//!  1. the service begins to read the key                                      key: 1
+//!  2. the operator sets the key to 0, and appends `kill.changed` (kill false) key: 0
+//!  3. the service folds that entry                                            switch: off
+//!  4. the read of step 1 returns 1: without the rule it would kill again, and the next read, of 0, would not undo that
+//! ```
 
 use std::collections::BTreeSet;
 
@@ -59,8 +65,8 @@ impl Kills {
         self.seen.or(self.known) == Some(true)
     }
 
-    /// Notes a kill switch of the log. While the key is set, an operator's entry that clears the kill does not last: the
-    /// next read of the key sets it again.
+    /// Notes a kill switch of the log. An entry that clears the switch while the key is set has effect until the next read
+    /// of the key, which sets the switch again.
     pub fn switch_folded(&mut self, kill: bool, now_ms: u64) {
         self.folded_ms = Some(now_ms);
         if self.seen == Some(kill) || self.seen == Some(true) {

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::globals::Globals;
 use crate::domain::event::ids::{AccountId, BookId, SymbolId};
 use crate::domain::event::selection::Selection;
+use crate::domain::exit::EvalContext;
 use crate::domain::exit::policy::Policy;
 
 /// An account, as it is kept in a store.
@@ -150,10 +152,20 @@ impl Accounts {
         &self.hedge_books[account.0 as usize]
     }
 
-    /// Returns the policy of an account that has one of its own.
+    /// Returns the policy in force of an account: its own, or else the general one.
     #[inline]
-    pub(super) fn policy_in_force(&self, account: AccountId) -> Option<&Policy> {
-        self.in_force[account.0 as usize].as_ref()
+    pub(super) fn policy_of<'a>(&'a self, account: AccountId, globals: &'a Globals) -> &'a Policy {
+        self.in_force[account.0 as usize].as_ref().unwrap_or(&globals.policy)
+    }
+
+    /// Returns the context of an evaluation for an account.
+    #[inline]
+    pub(super) fn context_of<'a>(&'a self, account: AccountId, globals: &'a Globals, now_ms: u64) -> EvalContext<'a> {
+        if !account.is_named() {
+            return EvalContext { now_ms, killed: globals.killed, decided_ms: &globals.decided_ms };
+        }
+        let of = self.get(account);
+        EvalContext { now_ms, killed: globals.killed || of.killed, decided_ms: &of.decided_ms }
     }
 
     /// Drops the policies of accounts that are only configured: those were the ones before any adoption.

@@ -19,15 +19,20 @@ use crate::domain::units::{Qty, RMultiple, Ratio};
 pub(super) struct Settling {
     /// Not adopted yet.
     recorded: Vec<DecisionFact>,
-    /// Ours are only compared: those of all books, or those up to the last book with a recorded one.
-    compares: Compares,
+    ours: OursAre,
 }
 
+/// What becomes of our own decisions about an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Compares {
-    Nothing,
-    UpToLastRecorded,
-    All,
+enum OursAre {
+    /// They are made: they take effect, and get the next numbers of the chain. In an audit that is so for books without a
+    /// recorded decision; ours about other books are returned beside it, and the audit compares them outside of the engine.
+    Made,
+    /// They are compared up to the last book with a recorded decision, and made for the books after it: the process that
+    /// recorded them ended in the middle of this entry.
+    ComparedUpToLastRecorded,
+    /// They are compared, and only the recorded ones take effect.
+    Compared,
 }
 
 impl Engine {
@@ -35,15 +40,15 @@ impl Engine {
     pub(super) fn begin_settling(&mut self, entry: &Entry, key: SortKey) -> Settling {
         let recorded = self.recorded.caused_by(entry.stream, entry.id);
         let is_last_cause = || self.recorded.ends_at(SortKey::new(entry.stream, entry.id));
-        let compares = match self.decisions {
-            Decisions::Audited => Compares::Nothing,
+        let ours = match self.decisions {
+            Decisions::Audited => OursAre::Made,
             Decisions::Recorded | Decisions::Derived => match (recorded.is_empty(), self.recorded.cover(key)) {
-                (true, false) => Compares::Nothing,
-                (false, _) if is_last_cause() => Compares::UpToLastRecorded,
-                (true, true) | (false, _) => Compares::All,
+                (true, false) => OursAre::Made,
+                (false, _) if is_last_cause() => OursAre::ComparedUpToLastRecorded,
+                (true, true) | (false, _) => OursAre::Compared,
             },
         };
-        Settling { recorded, compares }
+        Settling { recorded, ours }
     }
 
     /// Settles our decision about a book, or none, against the decisions that the history contains. Returns the decision
@@ -63,10 +68,10 @@ impl Engine {
             }
             return ours.map(|(decision, _)| decision);
         }
-        let is_compared = match settling.compares {
-            Compares::Nothing => false,
-            Compares::UpToLastRecorded => !recorded.is_empty() || !settling.recorded.is_empty(),
-            Compares::All => true,
+        let is_compared = match settling.ours {
+            OursAre::Made => false,
+            OursAre::ComparedUpToLastRecorded => !recorded.is_empty() || !settling.recorded.is_empty(),
+            OursAre::Compared => true,
         };
         if is_compared {
             self.compare_and_adopt(ours.as_ref().map(|(decision, _)| decision), &recorded);
@@ -76,7 +81,7 @@ impl Engine {
         self.globals.chain.seq += 1;
         decision.seq = self.globals.chain.seq;
         self.counters.decisions += 1;
-        self.record(book, DecisionRecord { seq: decision.seq, ..*record }, entry.id.ms, None);
+        self.take_rungs(book, DecisionRecord { seq: decision.seq, ..*record }, entry.id.ms, None);
         Some(decision)
     }
 
@@ -235,11 +240,17 @@ impl Engine {
             outcomes: Vec::new(),
         };
         let position_id = fact.position_id.clone();
-        self.record(book, record, fact.cause_id.ms, has_position.then_some(&*position_id))
+        self.take_rungs(book, record, fact.cause_id.ms, has_position.then_some(&*position_id))
     }
 
     /// Takes the rungs of a decision, in the named position or in the open one. Returns false if there is no position.
-    fn record(&mut self, id: BookId, mut record: DecisionRecord, decided_ms: u64, position_id: Option<&str>) -> bool {
+    fn take_rungs(
+        &mut self,
+        id: BookId,
+        mut record: DecisionRecord,
+        decided_ms: u64,
+        position_id: Option<&str>,
+    ) -> bool {
         // In the form in which it is read back from its entry, without trailing zeros. So the state is equal for the
         // instance that decided and for one that adopted the decision.
         record.qty = Qty::new(record.qty.get());
@@ -268,7 +279,7 @@ impl Engine {
         };
         let Some(position) = position else { return false };
         self.decision_plans.insert(record.plan_id.clone(), (id, record.decision_id.clone()));
-        position.take(record, &ladder);
+        position.take_rungs(record, &ladder);
         self.invalidate(id);
         self.changes.touch_cold(id);
         self.after_positions(id);

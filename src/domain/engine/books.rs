@@ -39,7 +39,13 @@ pub(super) enum Belongs {
     ToOrder { book: BookId, is_other_side: bool },
     /// To an order without a quantity, whose account or side becomes known.
     Moves { from: BookId, account: AccountId, side: PositionSide },
-    /// To another order than the known one with its id: it names another plan, and another account or side.
+    /// To a new order with the id of a known one: it names another plan, and another account or side. Both books are
+    /// flagged.
+    ///
+    /// ```text
+    ///  t1  order 7, plan A, account X   is known in the book of X
+    ///  t2  order 7, plan B, account Y   belongs to Y: `id_of` is the book of X
+    /// ```
     Reuses { id_of: BookId, account: AccountId, side: PositionSide },
     /// To one of several orders.
     Ambiguous(Vec<BookId>),
@@ -202,7 +208,7 @@ impl Engine {
         let book = self.slots.book(id);
         let keys = self.orders_of(id, of);
         let is_empty = keys.iter().all(|key| book.orders[key].parts.is_empty());
-        // A refusal tells nothing about a book.
+        // A refusal does not show a book.
         let is_refused_only = keys.iter().all(|key| book.orders[key].refused_only);
         // An order that has moved nothing takes the account and the side that are named for it first.
         let account = if book.account.is_named() { book.account } else { of.account };
@@ -270,7 +276,7 @@ impl Engine {
     }
 
     /// Notes the mode of an account: an entry has named a side, with a quantity that is not 0. Open one-way books of an
-    /// account that becomes hedged are flagged: nothing tells any longer what belongs to them.
+    /// account that becomes hedged are flagged: it is no longer known what belongs to them.
     pub(super) fn note_mode(&mut self, account: AccountId, side: PositionSide) {
         if self.accounts.get(account).hedged != side.is_hedge() {
             self.accounts.get_mut(account).hedged = side.is_hedge();

@@ -7,7 +7,7 @@ use crate::domain::book::plans::PlanKey;
 use crate::domain::book::position::Position;
 use crate::domain::event::ids::{AccountId, BookId, SymbolId};
 
-/// The changes since the last call: the rows that a store has to write.
+/// The rows that changed since they were last taken.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changes {
     hot: Marked,

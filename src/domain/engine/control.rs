@@ -86,7 +86,7 @@ impl Engine {
         let Self { slots, accounts, globals, .. } = self;
         slots.book_ids().into_iter().find(|book| {
             let book = slots.book_mut(*book);
-            let policy = accounts.policy_in_force(book.account).unwrap_or(&globals.policy);
+            let policy = accounts.policy_of(book.account, globals);
             let expires = |position: &mut Position| {
                 position.apply_outcome(decision_id, DecisionOutcome::Expired, id, Qty::ZERO, policy)
             };
@@ -99,9 +99,8 @@ impl Engine {
         let id = self.find_book(name)?;
         let answer = {
             let book = self.slots.book_mut(id);
-            let name = &book.name;
-            let mut positions = book.closed.iter_mut().chain(book.hot.open.as_mut());
-            let position = positions.find(|i| i.id.with_book(name) == position_id)?;
+            let name = book.name.clone();
+            let position = book.positions_mut().find(|position| position.id.with_book(&name) == position_id)?;
             position.dirty.0 = true;
             change(position)
         };
@@ -142,7 +141,7 @@ impl Engine {
     fn become_live(&mut self, id: BookId) {
         let Self { slots, accounts, globals, .. } = self;
         let account = slots.book(id).account;
-        let policy = accounts.policy_in_force(account).unwrap_or(&globals.policy);
+        let policy = accounts.policy_of(account, globals);
         let on_live = policy.on_live.unwrap_or(OnLive::Skip);
         let gain = exit::gain(slots.view(id), policy).ok().flatten();
         let Some(open) = &mut slots.book_mut(id).hot.open else { return };

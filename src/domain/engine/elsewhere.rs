@@ -4,7 +4,7 @@
 //! notes the orders and plans of all accounts and follows the same rule, so exactly one of them folds it.
 
 use super::Engine;
-use super::routes::{NoteKey, Noted, Routes, Turn, hash};
+use super::routes::{FoldedBy, NoteKey, Noted, Routes, hash};
 use crate::domain::book::counters::Count;
 use crate::domain::event::ids::{AccountId, BookId, SymbolId};
 use crate::domain::event::streams::StreamKind;
@@ -12,7 +12,7 @@ use crate::domain::event::{Entry, Event, Outcome, ResultFact};
 
 /// What an entry names of its order.
 #[derive(Clone, Copy, Debug)]
-struct Named<'a> {
+struct OrderNames<'a> {
     symbol: SymbolId,
     order_id: Option<&'a str>,
     plan_id: Option<&'a str>,
@@ -21,18 +21,19 @@ struct Named<'a> {
 
 impl Engine {
     /// Finds out who folds an entry. One of another cell is counted.
-    pub(super) fn turn(&mut self, entry: &Entry) -> Turn {
+    pub(super) fn folded_by(&mut self, entry: &Entry) -> FoldedBy {
         if self.accounts.reads_all() {
-            return Turn::Ours;
+            return FoldedBy::Us;
         }
-        let turn = if entry.account.is_named() { self.turn_of_named(entry) } else { self.turn_of_unnamed(entry) };
-        if turn == Turn::NotOurs {
+        let folded_by =
+            if entry.account.is_named() { self.named_folded_by(entry) } else { self.unnamed_folded_by(entry) };
+        if folded_by == FoldedBy::Others {
             self.counters.count(Count::OtherCells);
         }
-        turn
+        folded_by
     }
 
-    fn turn_of_named(&mut self, entry: &Entry) -> Turn {
+    fn named_folded_by(&mut self, entry: &Entry) -> FoldedBy {
         if let Ok(event) = &entry.content {
             self.note_routes(event, entry, entry.account);
         }
@@ -45,56 +46,56 @@ impl Engine {
             (Err(unreadable), _) => unreadable.any_account,
             (Ok(_), _) => false,
         };
-        if is_elsewhere && !may_concern_us { Turn::NotOurs } else { Turn::Ours }
+        if is_elsewhere && !may_concern_us { FoldedBy::Others } else { FoldedBy::Us }
     }
 
-    fn turn_of_unnamed(&mut self, entry: &Entry) -> Turn {
+    fn unnamed_folded_by(&mut self, entry: &Entry) -> FoldedBy {
         let is_nameless_elsewhere = self.accounts.is_elsewhere(AccountId::NONE);
-        let of_nameless = if is_nameless_elsewhere { Turn::NotOurs } else { Turn::Ours };
+        let of_nameless = if is_nameless_elsewhere { FoldedBy::Others } else { FoldedBy::Us };
         match (&entry.content, entry.symbol) {
             (Ok(Event::Position(_) | Event::Legacy(_)), _) => of_nameless,
             (Ok(Event::Trade(fact)), Some(symbol)) => {
-                let named = Named { symbol, order_id: Some(&fact.order_id), plan_id: None, now_ms: entry.id.ms };
-                self.turn_by_order(&named, entry, true, true)
+                let named = OrderNames { symbol, order_id: Some(&fact.order_id), plan_id: None, now_ms: entry.id.ms };
+                self.order_folded_by(&named, entry, true, true)
             }
-            (Ok(Event::Result(fact)), Some(symbol)) => self.turn_of_result(fact, entry, symbol),
+            (Ok(Event::Result(fact)), Some(symbol)) => self.result_folded_by(fact, entry, symbol),
             (Ok(Event::Plan(_)), _) => {
                 if let Ok(event) = &entry.content {
                     self.note_routes(event, entry, AccountId::NONE);
                 }
-                Turn::Ours
+                FoldedBy::Us
             }
-            (Ok(_), _) => Turn::Ours,
+            (Ok(_), _) => FoldedBy::Us,
             // A snapshot without an account is of the account without a name; a result or a trade may be of any.
             (Err(unreadable), _) if entry.kind == StreamKind::Snapshot && !unreadable.any_account => of_nameless,
-            (Err(_), _) => Turn::Ours,
+            (Err(_), _) => FoldedBy::Us,
         }
     }
 
-    fn turn_of_result(&mut self, fact: &ResultFact, entry: &Entry, symbol: SymbolId) -> Turn {
-        let named = |order_id| Named { symbol, order_id, plan_id: fact.plan_id.as_deref(), now_ms: entry.id.ms };
+    fn result_folded_by(&mut self, fact: &ResultFact, entry: &Entry, symbol: SymbolId) -> FoldedBy {
+        let named = |order_id| OrderNames { symbol, order_id, plan_id: fact.plan_id.as_deref(), now_ms: entry.id.ms };
         match &fact.outcome {
             // The fills of one entry are steps of one plan.
             Outcome::Fills(fills) => {
                 let order_id = fills.iter().find_map(|fill| fill.order_id.as_deref());
-                self.turn_by_order(&named(order_id), entry, true, true)
+                self.order_folded_by(&named(order_id), entry, true, true)
             }
             Outcome::Accepted { order } => {
                 let order_id = order.order_id.as_deref();
-                self.turn_by_order(&named(order_id), entry, false, order_id.is_some())
+                self.order_folded_by(&named(order_id), entry, false, order_id.is_some())
             }
             Outcome::Refused { order, .. } => {
-                self.turn_by_order(&named(order.order_id.as_deref()), entry, false, false)
+                self.order_folded_by(&named(order.order_id.as_deref()), entry, false, false)
             }
         }
     }
 
     /// Finds out who folds an entry without an account. `moves` is true for one that fills, `flags` for one that makes its
     /// order known.
-    fn turn_by_order(&mut self, named: &Named<'_>, entry: &Entry, moves: bool, flags: bool) -> Turn {
+    fn order_folded_by(&mut self, named: &OrderNames<'_>, entry: &Entry, moves: bool, flags: bool) -> FoldedBy {
         let accounts = self.accounts_of(named);
         let account = match accounts.as_slice() {
-            [] if !moves => return Turn::Ours,
+            [] if !moves => return FoldedBy::Us,
             [] => AccountId::NONE,
             [one] => *one,
             several => {
@@ -106,18 +107,18 @@ impl Engine {
                     self.flag_ambiguous(&books);
                     books.iter().for_each(|book| self.changes.touch_hot(*book));
                 }
-                return Turn::NotOurs;
+                return FoldedBy::Others;
             }
         };
         if let Ok(event) = &entry.content {
             self.note_routes(event, entry, account);
         }
-        if self.accounts.is_elsewhere(account) { Turn::NotOurs } else { Turn::Of(account) }
+        if self.accounts.is_elsewhere(account) { FoldedBy::Others } else { FoldedBy::UsFor(account) }
     }
 
     /// Returns the accounts that an entry without one can belong to: by its order id, else by its plan, else by our decision.
-    fn accounts_of(&self, named: &Named<'_>) -> Vec<AccountId> {
-        let Named { symbol, order_id, plan_id, now_ms } = *named;
+    fn accounts_of(&self, named: &OrderNames<'_>) -> Vec<AccountId> {
+        let OrderNames { symbol, order_id, plan_id, now_ms } = *named;
         let name = &self.slots[symbol].symbol.name;
         let noted = |noted: Noted, id: Option<&str>| match id {
             Some(id) => self.routes.accounts(noted, hash(name, id), now_ms),

@@ -2,20 +2,20 @@
 
 use super::adoption::Settling;
 use super::decision::{Decision, NewDecision, decision_id};
-use super::{Engine, Misfit, Named};
+use super::{BooksNamed, Engine, Misfit};
 use crate::domain::book::rung::{DecisionRecord, RungState};
 use crate::domain::book::view::BookView;
 use crate::domain::event::Entry;
 use crate::domain::event::ids::{AccountId, BookId, EntryId, SortKey};
 use crate::domain::exit::policy::{Mode, Policy};
-use crate::domain::exit::{self, Choice, EntryTerms, EvalContext, Flag, Hold, Valuation};
+use crate::domain::exit::{self, Choice, EntryTerms, Flag, Hold, Valuation};
 use crate::domain::units::OutOfRange;
 
 impl Engine {
     /// Returns the policy in force of an account.
     #[inline]
     pub fn policy_of(&self, account: AccountId) -> &Policy {
-        self.accounts.policy_in_force(account).unwrap_or(&self.globals.policy)
+        self.accounts.policy_of(account, &self.globals)
     }
 
     /// Returns true if an account is killed: all are, or it alone is.
@@ -23,17 +23,9 @@ impl Engine {
         self.globals.killed || self.accounts.get(account).killed
     }
 
-    #[inline]
-    pub(super) fn eval_context(&self, account: AccountId, now_ms: u64) -> EvalContext<'_> {
-        if !account.is_named() {
-            return EvalContext { now_ms, killed: self.globals.killed, decided_ms: &self.globals.decided_ms };
-        }
-        EvalContext { now_ms, killed: self.is_killed(account), decided_ms: &self.accounts.get(account).decided_ms }
-    }
-
     /// Returns the hold of a book's open position at a time, if there is one. It changes and counts nothing.
     pub fn hold_at(&self, book: BookView<'_>, now_ms: u64) -> Option<Hold> {
-        let at = self.eval_context(book.account, now_ms);
+        let at = self.accounts.context_of(book.account, &self.globals, now_ms);
         let policy = self.policy_of(book.account);
         let terms = EntryTerms::of(book.book.hot.open.as_ref()?, policy);
         let chosen = match exit::check_guards(book, policy, &terms, at) {
@@ -50,18 +42,18 @@ impl Engine {
     pub(super) fn decide(
         &mut self,
         entry: &Entry,
-        named: Named,
+        named: BooksNamed,
         key: SortKey,
         misfit: Misfit,
     ) -> Result<Vec<Decision>, OutOfRange> {
         let mut settling = self.begin_settling(entry, key);
         let mut decided = Decided::default();
         match named {
-            Named::Book(book) => self.decide_one(entry, book, &mut settling, &mut decided),
-            Named::Books(books) => {
+            BooksNamed::Book(book) => self.decide_one(entry, book, &mut settling, &mut decided),
+            BooksNamed::Books(books) => {
                 books.into_iter().for_each(|book| self.decide_one(entry, book, &mut settling, &mut decided));
             }
-            Named::Of { symbol, account, side } => {
+            BooksNamed::Of { symbol, account, side } => {
                 let is_named = |of: AccountId, is_of: crate::domain::event::PositionSide| {
                     account.is_none_or(|account| account == of) && side.is_none_or(|side| side == is_of)
                 };
@@ -69,9 +61,9 @@ impl Engine {
                 if is_named(slot.book.account, slot.book.side) {
                     self.decide_one(entry, BookId::one_way(symbol), &mut settling, &mut decided);
                 }
-                for place in 0..self.slots[symbol].order.len() {
+                for place in 0..self.slots[symbol].evaluation_order.len() {
                     let slot = &self.slots[symbol];
-                    let book = BookId { symbol, nth: slot.order[place] };
+                    let book = BookId { symbol, nth: slot.evaluation_order[place] };
                     let other = self.slots.book(book);
                     if other.hot.open.is_some() && is_named(other.account, other.side) {
                         self.decide_one(entry, book, &mut settling, &mut decided);
@@ -131,6 +123,8 @@ impl Engine {
         }
     }
 
+    /// Chooses rungs, or returns the hold that applies. The first evaluation of a position that became live skips the rungs
+    /// that it has reached by then, if its policy has `on_live = "skip"`.
     fn choice_or_hold(
         &mut self,
         entry: &Entry,
@@ -139,13 +133,8 @@ impl Engine {
     ) -> Result<Result<Choice, Hold>, OutOfRange> {
         let Self { accounts, globals, slots, .. } = self;
         let account = slots.book(id).account;
-        let policy = accounts.policy_in_force(account).unwrap_or(&globals.policy);
-        let of_account = accounts.get(account);
-        let at = EvalContext {
-            now_ms: entry.id.ms,
-            killed: globals.killed || of_account.killed,
-            decided_ms: if account.is_named() { &of_account.decided_ms } else { &globals.decided_ms },
-        };
+        let policy = accounts.policy_of(account, globals);
+        let at = accounts.context_of(account, globals, entry.id.ms);
         let gain = match exit::check_guards(slots.view(id), policy, terms, at)? {
             Ok(gain) => gain,
             Err(hold) => return Ok(Err(hold)),

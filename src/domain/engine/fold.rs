@@ -4,8 +4,8 @@ use super::accounts::Accounts;
 use super::books::{Belongs, Naming};
 use super::globals::Globals;
 use super::rollback::Rollbacks;
-use super::{Engine, Named};
-use crate::domain::book::apply::Fold;
+use super::{BooksNamed, Engine};
+use crate::domain::book::apply::BookFold;
 use crate::domain::book::counters::{Count, Counters};
 use crate::domain::book::order::OrderKey;
 use crate::domain::book::plans::Plans;
@@ -44,13 +44,13 @@ impl Engine {
     }
 
     /// Changes the books of an event other than a price, a control entry or a decision. Returns those that it names.
-    pub(super) fn fold(
+    pub(super) fn fold_fact(
         &mut self,
         event: &Event,
         entry: &Entry,
         symbol: SymbolId,
         before: &mut Rollbacks,
-    ) -> Result<Named, Unreadable> {
+    ) -> Result<BooksNamed, Unreadable> {
         let now_ms = entry.id.ms;
         let forgotten = self.plans.forget(now_ms);
         if !self.changes.ignored {
@@ -64,29 +64,29 @@ impl Engine {
             Event::Legacy(fact) => self.fold_legacy(fact, entry, symbol, before),
             Event::Intent(intent) => {
                 self.fold_intent(intent, entry, symbol);
-                Ok(Named::Of { symbol, account: of_account, side: None })
+                Ok(BooksNamed::Of { symbol, account: of_account, side: None })
             }
             Event::ExitIntent(intent) => {
                 self.invalidate_symbol(symbol);
                 self.changes.touch_intents(symbol, entry.account);
                 self.slots[symbol].symbol.intents_mut(entry.account).exits.push_back((**intent).clone());
                 self.forget_intents(symbol);
-                Ok(Named::Of { symbol, account: of_account, side: None })
+                Ok(BooksNamed::Of { symbol, account: of_account, side: None })
             }
             Event::Plan(plan) => {
                 self.fold_plan(plan, symbol)?;
-                Ok(Named::Of { symbol, account: of_account, side: entry.position_side })
+                Ok(BooksNamed::Of { symbol, account: of_account, side: entry.position_side })
             }
             Event::PlanIgnored => {
                 self.invalidate_symbol(symbol);
-                Ok(Named::Of { symbol, account: of_account, side: entry.position_side })
+                Ok(BooksNamed::Of { symbol, account: of_account, side: entry.position_side })
             }
             Event::Instrument(instrument) => {
                 self.invalidate_symbol(symbol);
                 self.slots[symbol].symbol.instrument = Some(**instrument);
-                Ok(Named::all_of(symbol))
+                Ok(BooksNamed::all_of(symbol))
             }
-            Event::Price(_) | Event::Control(_) | Event::Decision(_) => Ok(Named::all_of(symbol)),
+            Event::Price(_) | Event::Control(_) | Event::Decision(_) => Ok(BooksNamed::all_of(symbol)),
         }
     }
 
@@ -134,7 +134,7 @@ impl Engine {
         entry: &Entry,
         symbol: SymbolId,
         before: &mut Rollbacks,
-    ) -> Result<Named, Unreadable> {
+    ) -> Result<BooksNamed, Unreadable> {
         let is_hedged = self.accounts.get(entry.account).hedged;
         // Of LONG and SHORT side by side, a hash that names neither is about none.
         let is_known = !is_hedged || fact.direction.is_some() || entry.position_side.is_some();
@@ -149,7 +149,7 @@ impl Engine {
             let fold = fold_of(globals, accounts, plans, counters, entry, entry.account);
             fold.legacy(slots.book_mut(*book), fact).map_err(Unreadable::new)?;
         }
-        Ok(Named::Books(books))
+        Ok(BooksNamed::Books(books))
     }
 
     /// Returns the book of a snapshot or look-up: that of its account and side.
@@ -172,7 +172,7 @@ impl Engine {
         entry: &Entry,
         symbol: SymbolId,
         saved: &mut Rollbacks,
-    ) -> Result<Named, Unreadable> {
+    ) -> Result<BooksNamed, Unreadable> {
         let id = self.book_of_position(&fact, entry, symbol)?;
         saved.save(&Event::Position(fact), entry.id, id, &self.slots);
         self.changes.touch_hot(id);
@@ -195,7 +195,7 @@ impl Engine {
         if (after.position, after.qty) != (before.position, before.qty) {
             self.after_positions(id);
         }
-        Ok(Named::Book(id))
+        Ok(BooksNamed::Book(id))
     }
 
     /// Folds a trade of the exchange.
@@ -205,7 +205,7 @@ impl Engine {
         entry: &Entry,
         symbol: SymbolId,
         saved: &mut Rollbacks,
-    ) -> Result<Named, Unreadable> {
+    ) -> Result<BooksNamed, Unreadable> {
         let naming = Naming {
             symbol,
             account: entry.account,
@@ -219,8 +219,8 @@ impl Engine {
         };
         let event = Event::Trade(Box::new(fact.clone()));
         let book = match self.book_to_fill(&naming, entry, &event, saved)? {
-            Ok(book) => book,
-            Err(several) => return Ok(Named::Books(several)),
+            BookFound::Known(book) => book,
+            BookFound::Ambiguous(books) => return Ok(BooksNamed::Books(books)),
         };
         self.invalidate(book);
         self.changes.touch_cold(book);
@@ -228,25 +228,25 @@ impl Engine {
         let account = slots.book(book).account;
         let mut fold = fold_of(globals, accounts, plans, counters, entry, account);
         fold.trade(&mut slots.edit(book), fact).map_err(Unreadable::new)?;
-        self.filled(&naming, book);
+        self.note_mode_of_fill(&naming, book);
         self.after_positions(book);
-        Ok(Named::Book(book))
+        Ok(BooksNamed::Book(book))
     }
 
-    /// Returns the book of a fill, where it is known; the error are the books of an ambiguous order, which are flagged.
-    /// An order whose book becomes known moves there.
+    /// Returns the book of a fill. If its order is ambiguous, flags the books of the order and returns them. An order whose
+    /// book becomes known moves there.
     pub(super) fn book_to_fill(
         &mut self,
         naming: &Naming<'_>,
         entry: &Entry,
         event: &Event,
         saved: &mut Rollbacks,
-    ) -> Result<Result<BookId, Vec<BookId>>, Unreadable> {
+    ) -> Result<BookFound, Unreadable> {
         let symbol = naming.symbol;
         if self.accounts.is_plain() && naming.side.is_none_or(|side| !side.is_hedge()) {
             let book = BookId::one_way(symbol);
             saved.save(event, entry.id, book, &self.slots);
-            return Ok(Ok(book));
+            return Ok(BookFound::Known(book));
         }
         match self.belongs(naming) {
             Belongs::NoSide { account } => Err(Unreadable::sideless(account)),
@@ -255,7 +255,7 @@ impl Engine {
                     saved.save(event, entry.id, *book, &self.slots);
                 }
                 self.flag_ambiguous(&books);
-                Ok(Err(books))
+                Ok(BookFound::Ambiguous(books))
             }
             Belongs::To { account, side, is_named } => {
                 let is_both = is_named && side == PositionSide::Both;
@@ -264,7 +264,7 @@ impl Engine {
                 }
                 let book = self.intern_book(symbol, account, side);
                 saved.save(event, entry.id, book, &self.slots);
-                Ok(Ok(book))
+                Ok(BookFound::Known(book))
             }
             Belongs::ToOrder { book, is_other_side } => {
                 let account = self.slots.book(book).account;
@@ -284,14 +284,14 @@ impl Engine {
                     }
                 }
                 self.name_account(book, naming);
-                Ok(Ok(book))
+                Ok(BookFound::Known(book))
             }
             Belongs::Reuses { id_of, account, side } => {
                 let book = self.intern_book(symbol, account, side);
                 saved.save(event, entry.id, id_of, &self.slots);
                 saved.save(event, entry.id, book, &self.slots);
                 self.flag_reused(&[id_of, book]);
-                Ok(Ok(book))
+                Ok(BookFound::Known(book))
             }
             Belongs::Moves { from, account, side } => {
                 let book = self.intern_book(symbol, account, side);
@@ -300,7 +300,7 @@ impl Engine {
                 let keys = self.orders_of(from, naming);
                 saved.add_orders(book, &keys, &self.slots);
                 self.move_orders(&keys, from, book);
-                Ok(Ok(book))
+                Ok(BookFound::Known(book))
             }
         }
     }
@@ -331,7 +331,7 @@ impl Engine {
     }
 
     /// Notes the mode of an account after a fill that names a side, or that is of an order or a plan with a side.
-    pub(super) fn filled(&mut self, naming: &Naming<'_>, book: BookId) {
+    pub(super) fn note_mode_of_fill(&mut self, naming: &Naming<'_>, book: BookId) {
         let Book { account, side, .. } = *self.slots.book(book);
         // An entry that names another side than its order belongs to the order, and states no mode.
         let is_stated = side.is_hedge() || naming.side == Some(side);
@@ -387,7 +387,7 @@ impl Engine {
         for id in waiting {
             let Self { accounts, globals, slots, .. } = self;
             let book = slots.book_mut(id);
-            let policy = accounts.policy_in_force(book.account).unwrap_or(&globals.policy);
+            let policy = accounts.policy_of(book.account, globals);
             let mut changed = false;
             for position in book.positions_mut() {
                 changed |= position.expire_timeouts(now_ms, policy);
@@ -398,6 +398,13 @@ impl Engine {
             }
         }
     }
+}
+
+/// The book that a result or a trade belongs to.
+pub(super) enum BookFound {
+    Known(BookId),
+    /// The books in which orders with its id are known. It changes none of their positions.
+    Ambiguous(Vec<BookId>),
 }
 
 /// The values that an evaluation reads and a position of the exchange can change. The time of its confirmation is not
@@ -434,8 +441,8 @@ pub(super) fn fold_of<'a>(
     counters: &'a mut Counters,
     entry: &Entry,
     account: AccountId,
-) -> Fold<'a> {
-    let policy = accounts.policy_in_force(account).unwrap_or(&globals.policy);
+) -> BookFold<'a> {
+    let policy = accounts.policy_of(account, globals);
     let symbol = entry.symbol;
-    Fold { entry: EntryRef::new(entry.kind, entry.id), symbol, account, policy, plans, counters }
+    BookFold { entry: EntryRef::new(entry.kind, entry.id), symbol, account, policy, plans, counters }
 }

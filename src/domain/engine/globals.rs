@@ -9,7 +9,7 @@ use super::nonces::Nonces;
 use crate::domain::event::ids::EntryId;
 use crate::domain::exit::policy::Policy;
 
-/// State that belongs to no single symbol.
+/// The policy in force, the kill switch, the head of the chain, and what else all symbols share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Globals {
     pub policy: Policy,

@@ -133,7 +133,7 @@ pub struct Unexplained {
 
 /// An open position, as far as a look-up needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct OpenPosition {
     pub book: NeedyBook,
     pub position_id: String,
     /// Signed. [base]
@@ -153,7 +153,7 @@ pub struct Needs {
     pub now_ms: u64,
     /// In the order in which they are worth asking for, as if none had been asked for yet.
     pub list: Vec<Need>,
-    pub held: Vec<Held>,
+    pub open: Vec<OpenPosition>,
     /// Books without a position whose flat state needs a confirmation.
     pub flat_in_doubt: Vec<NeedyBook>,
     /// Accounts that are hedged according to the entries.
@@ -187,14 +187,14 @@ impl Needs {
         for book in books {
             match &book.book.hot.open {
                 Some(open) => {
-                    needs.held.push(held(book, open));
+                    needs.open.push(open_position(book, open));
                     let policy = engine.policy_of(book.account);
                     needs.list.extend(of_position(book, open, policy, now_ms, gap_ms));
                 }
                 None => needs.of_flat(book, gap_ms.unwrap_or(now_ms)),
             }
         }
-        order(&mut needs.list, &BTreeMap::new());
+        sort_by_wait(&mut needs.list, &BTreeMap::new());
         needs
     }
 
@@ -224,8 +224,8 @@ impl Needs {
     }
 
     /// Returns the open position of a book.
-    pub fn held(&self, book: &NeedyBook) -> Option<&Held> {
-        self.held.iter().find(|held| held.book == *book)
+    pub fn open_of(&self, book: &NeedyBook) -> Option<&OpenPosition> {
+        self.open.iter().find(|open| open.book == *book)
     }
 }
 
@@ -235,7 +235,7 @@ pub type Asked = BTreeMap<(Box<str>, Want), u64>;
 /// Sorts needs by how long they have waited: since they arose, or since the last request for them.
 ///
 /// A position near a rung has a head start. A need that was asked for goes to the end, so that each has its turn.
-pub fn order(list: &mut [Need], asked: &Asked) {
+pub fn sort_by_wait(list: &mut [Need], asked: &Asked) {
     list.sort_by_cached_key(|need| {
         let asked_ms = asked.get(&(need.subject(), need.want)).copied();
         let waits_from = asked_ms.map_or(need.since_ms, |asked_ms| asked_ms.max(need.since_ms));
@@ -244,8 +244,8 @@ pub fn order(list: &mut [Need], asked: &Asked) {
     });
 }
 
-fn held(book: BookView<'_>, open: &Position) -> Held {
-    Held {
+fn open_position(book: BookView<'_>, open: &Position) -> OpenPosition {
+    OpenPosition {
         book: NeedyBook::of(book),
         position_id: book.position_id(open),
         qty: open.totals.qty,
@@ -369,7 +369,7 @@ mod tests {
 
     fn ordered(list: &[Need], asked: &Asked) -> Vec<String> {
         let mut list = list.to_vec();
-        order(&mut list, asked);
+        sort_by_wait(&mut list, asked);
         list.iter().map(|need| need.book.symbol.to_string()).collect()
     }
 

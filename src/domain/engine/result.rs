@@ -1,9 +1,9 @@
 //! How a result changes the books of its orders.
 
 use super::books::{Belongs, Naming};
-use super::fold::fold_of;
+use super::fold::{BookFound, fold_of};
 use super::rollback::Rollbacks;
-use super::{Engine, Named};
+use super::{BooksNamed, Engine};
 use crate::domain::book::counters::Count;
 use crate::domain::book::order::OrderKey;
 use crate::domain::book::plans::KnownPlan;
@@ -18,10 +18,10 @@ impl Engine {
         entry: &Entry,
         symbol: SymbolId,
         saved: &mut Rollbacks,
-    ) -> Result<Named, Unreadable> {
+    ) -> Result<BooksNamed, Unreadable> {
         let Outcome::Fills(fills) = &fact.outcome else { return Ok(self.fold_unfilled(fact, entry, symbol)) };
         let Self { globals, accounts, plans, counters, .. } = self;
-        fold_of(globals, accounts, plans, counters, entry, entry.account).filling(fact);
+        fold_of(globals, accounts, plans, counters, entry, entry.account).count_result_time(fact);
         let mut named: Vec<BookId> = Vec::new();
         for fill in fills {
             let naming = Naming {
@@ -38,12 +38,12 @@ impl Engine {
             // The event is only looked at for the keys of its orders.
             let event = entry.content.as_ref().unwrap_or(&Event::PlanIgnored);
             match self.book_to_fill(&naming, entry, event, saved)? {
-                Ok(book) => {
+                BookFound::Known(book) => {
                     self.fold_fill(fact, fill, entry, book)?;
-                    self.filled(&naming, book);
+                    self.note_mode_of_fill(&naming, book);
                     named.push(book);
                 }
-                Err(several) => named.extend(several),
+                BookFound::Ambiguous(books) => named.extend(books),
             }
         }
         let mut books = named.clone();
@@ -51,8 +51,8 @@ impl Engine {
         books.dedup();
         books.iter().for_each(|book| self.after_positions(*book));
         Ok(match books.as_slice() {
-            [one] => Named::Book(*one),
-            _ => Named::Books(self.in_order(symbol, &books)),
+            [one] => BooksNamed::Book(*one),
+            _ => BooksNamed::Books(self.in_order(symbol, &books)),
         })
     }
 
@@ -63,12 +63,12 @@ impl Engine {
         let Self { globals, accounts, plans, counters, slots, .. } = self;
         let account = slots.book(book).account;
         let mut fold = fold_of(globals, accounts, plans, counters, entry, account);
-        let filled = fold.filled(&mut slots.edit(book), fact, fill, plan.as_ref(), decision_id.as_deref());
+        let filled = fold.fill(&mut slots.edit(book), fact, fill, plan.as_ref(), decision_id.as_deref());
         filled.map_err(Unreadable::new)
     }
 
     /// Folds a result that fills nothing. It states no position, so it needs no side.
-    fn fold_unfilled(&mut self, fact: &ResultFact, entry: &Entry, symbol: SymbolId) -> Named {
+    fn fold_unfilled(&mut self, fact: &ResultFact, entry: &Entry, symbol: SymbolId) -> BooksNamed {
         let (order_id, accepts) = match &fact.outcome {
             Outcome::Accepted { order } => (order.order_id.as_deref(), true),
             Outcome::Refused { order, .. } => (order.order_id.as_deref(), false),
@@ -82,39 +82,19 @@ impl Engine {
             plan_id: fact.plan_id.as_deref(),
             has_qty: false,
             fill: None,
-            // Some executors refuse under ids that they use again, so a refusal tells nothing about a book.
+            // Some executors refuse under ids that they use again, so a refusal does not show a book.
             assigns: accepts,
             now_ms: entry.id.ms,
         };
-        let is_one_way = entry.position_side.is_none_or(|side| !side.is_hedge());
-        let book = if self.accounts.is_plain() && is_one_way {
-            BookId::one_way(symbol)
-        } else {
-            match self.belongs(&naming) {
-                Belongs::ToOrder { book, .. } => book,
-                Belongs::To { account, side, .. } => self.intern_book(symbol, account, side),
-                Belongs::Reuses { id_of, account, side } => {
-                    let book = self.intern_book(symbol, account, side);
-                    if accepts {
-                        self.flag_reused(&[id_of, book]);
-                    }
-                    book
+        let book = match self.book_of_unfilled(&naming, accepts) {
+            BookFound::Known(book) => book,
+            BookFound::Ambiguous(books) => {
+                // Without an order id, an acceptance of several orders names none of them.
+                if accepts && order_id.is_some() {
+                    self.flag_ambiguous(&books);
                 }
-                Belongs::Moves { from, account, side } => {
-                    let book = self.intern_book(symbol, account, side);
-                    self.move_orders(&self.orders_of(from, &naming), from, book);
-                    book
-                }
-                // An order whose side is not known yet waits in the one-way book.
-                Belongs::NoSide { account } => self.intern_book(symbol, account, PositionSide::Both),
-                Belongs::Ambiguous(books) => {
-                    // Without an order id, an acceptance of several orders names none of them.
-                    if accepts && order_id.is_some() {
-                        self.flag_ambiguous(&books);
-                    }
-                    self.fold_outcome(fact, entry, self.book_of_outcome(&naming), None);
-                    return Named::Books(books);
-                }
+                self.fold_outcome(fact, entry, self.book_of_outcome(&naming), None);
+                return BooksNamed::Books(books);
             }
         };
         self.invalidate(book);
@@ -128,7 +108,34 @@ impl Engine {
         let of_outcome = self.book_of_outcome(&naming).unwrap_or(book);
         let order = order.filter(|_| of_outcome == book);
         self.fold_outcome(fact, entry, Some(of_outcome), order.as_ref());
-        Named::Book(book)
+        BooksNamed::Book(book)
+    }
+
+    /// Returns the book of an order that is accepted or refused. An order whose book becomes known moves there.
+    fn book_of_unfilled(&mut self, naming: &Naming<'_>, accepts: bool) -> BookFound {
+        let symbol = naming.symbol;
+        if self.accounts.is_plain() && naming.side.is_none_or(|side| !side.is_hedge()) {
+            return BookFound::Known(BookId::one_way(symbol));
+        }
+        BookFound::Known(match self.belongs(naming) {
+            Belongs::ToOrder { book, .. } => book,
+            Belongs::To { account, side, .. } => self.intern_book(symbol, account, side),
+            Belongs::Reuses { id_of, account, side } => {
+                let book = self.intern_book(symbol, account, side);
+                if accepts {
+                    self.flag_reused(&[id_of, book]);
+                }
+                book
+            }
+            Belongs::Moves { from, account, side } => {
+                let book = self.intern_book(symbol, account, side);
+                self.move_orders(&self.orders_of(from, naming), from, book);
+                book
+            }
+            // An order whose side is not known yet waits in the one-way book.
+            Belongs::NoSide { account } => self.intern_book(symbol, account, PositionSide::Both),
+            Belongs::Ambiguous(books) => return BookFound::Ambiguous(books),
+        })
     }
 
     /// Returns the book of the decision that a result answers. An order that is known by its id may be in another one.

@@ -14,13 +14,13 @@ const NOTES_PER_SWEEP: u32 = 4096;
 
 /// Who folds an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum FoldedBy {
     /// This cell, as it is.
-    Ours,
+    Us,
     /// This cell, as an entry of this account.
-    Of(AccountId),
+    UsFor(AccountId),
     /// Another cell, or none.
-    NotOurs,
+    Others,
 }
 
 /// What is noted.
@@ -62,7 +62,7 @@ impl Noted {
     }
 }
 
-/// Returns the part of a key that stands for a symbol and an id.
+/// Returns the part of a key that identifies a symbol and an id.
 pub fn hash(symbol: &str, id: &str) -> u64 {
     let digest = Sha256::new().chain_update(symbol).chain_update("\0").chain_update(id).finalize();
     let first = digest.first_chunk().expect("a SHA-256 has 32 bytes");

@@ -13,13 +13,13 @@ pub type At = (Box<str>, EntryId);
 /// A skip that a later one skips has no effect: a service answers a forged `entry.skipped` with one of its own, and the
 /// last one counts. So they are examined from the last to the first.
 pub fn skipped(skips: Vec<(At, At)>) -> BTreeSet<At> {
-    let mut passed = BTreeSet::new();
+    let mut skipped_so_far = BTreeSet::new();
     for (skip, named) in skips.into_iter().rev() {
-        if !passed.contains(&skip) {
-            passed.insert(named);
+        if !skipped_so_far.contains(&skip) {
+            skipped_so_far.insert(named);
         }
     }
-    passed
+    skipped_so_far
 }
 
 #[cfg(test)]
@@ -31,7 +31,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_passed_over_hides_nothing() {
+    fn what_is_skipped_so_far_over_hides_nothing() {
         let (fill, forged) = (at("result", 5), at("control", 10));
         let hides = (forged.clone(), fill.clone());
         assert_eq!(skipped(vec![hides.clone()]), BTreeSet::from([fill.clone()]));

@@ -22,7 +22,7 @@ pub(super) struct Slot {
     /// The other books. The book with number n is at n − 1.
     pub others: Vec<OtherBook>,
     /// Numbers of the other books, in the order in which they are evaluated.
-    pub order: Vec<u32>,
+    pub evaluation_order: Vec<u32>,
     by_key: BTreeMap<(AccountId, PositionSide), u32>,
 }
 
@@ -45,11 +45,11 @@ impl Slot {
     /// name first), then by side.
     fn push(&mut self, book: Book) -> u32 {
         let nth = self.others.len() as u32 + 1;
-        let place = self.order.partition_point(|other| {
+        let place = self.evaluation_order.partition_point(|other| {
             let other = &self.others[*other as usize - 1].book;
             (other.account_name.as_bytes(), other.side) < (book.account_name.as_bytes(), book.side)
         });
-        self.order.insert(place, nth);
+        self.evaluation_order.insert(place, nth);
         self.by_key.insert((book.account, book.side), nth);
         self.others.push(OtherBook { book, memory: Memory::default() });
         nth
@@ -57,8 +57,29 @@ impl Slot {
 
     /// Returns the books, in the order in which they are evaluated, with their numbers.
     pub fn books(&self) -> impl Iterator<Item = (u32, &Book)> + Clone {
-        let others = self.order.iter().map(|nth| (*nth, &self.others[*nth as usize - 1].book));
+        let others = self.evaluation_order.iter().map(|nth| (*nth, &self.others[*nth as usize - 1].book));
         std::iter::once((0, &self.book)).chain(others)
+    }
+
+    /// Returns the book of a number, with what the shortcut remembers of it. Number 0 is the one-way book of the account
+    /// without a name.
+    #[inline]
+    fn at(&self, nth: u32) -> (&Book, &Memory) {
+        if nth == 0 {
+            return (&self.book, &self.memory);
+        }
+        let other = &self.others[nth as usize - 1];
+        (&other.book, &other.memory)
+    }
+
+    /// Returns the symbol, the book of a number, and what the shortcut remembers of that book.
+    #[inline]
+    fn at_mut(&mut self, nth: u32) -> (&mut Symbol, &mut Book, &mut Memory) {
+        if nth == 0 {
+            return (&mut self.symbol, &mut self.book, &mut self.memory);
+        }
+        let other = &mut self.others[nth as usize - 1];
+        (&mut self.symbol, &mut other.book, &mut other.memory)
     }
 
     pub fn forget_memories(&mut self) {
@@ -75,8 +96,8 @@ impl Slots {
     /// Adds a symbol, with its one-way book.
     pub fn push(&mut self, symbol: Symbol, book: Book) -> SymbolId {
         let id = SymbolId(self.0.len() as u32);
-        let (others, order, by_key) = Default::default();
-        self.0.push(Slot { symbol, book, memory: Memory::default(), others, order, by_key });
+        let (others, evaluation_order, by_key) = Default::default();
+        self.0.push(Slot { symbol, book, memory: Memory::default(), others, evaluation_order, by_key });
         id
     }
 
@@ -110,40 +131,34 @@ impl Slots {
 
     #[inline]
     pub fn book(&self, id: BookId) -> &Book {
-        let slot = &self[id.symbol];
-        if id.nth == 0 { &slot.book } else { &slot.others[id.nth as usize - 1].book }
+        self[id.symbol].at(id.nth).0
     }
 
     #[inline]
     pub fn book_mut(&mut self, id: BookId) -> &mut Book {
-        let slot = &mut self[id.symbol];
-        if id.nth == 0 { &mut slot.book } else { &mut slot.others[id.nth as usize - 1].book }
+        self[id.symbol].at_mut(id.nth).1
     }
 
     #[inline]
     pub fn view(&self, id: BookId) -> BookView<'_> {
         let slot = &self[id.symbol];
-        let book = if id.nth == 0 { &slot.book } else { &slot.others[id.nth as usize - 1].book };
-        BookView { symbol: &slot.symbol, book }
+        BookView { symbol: &slot.symbol, book: slot.at(id.nth).0 }
     }
 
     #[inline]
     pub fn edit(&mut self, id: BookId) -> BookMut<'_> {
-        let slot = &mut self[id.symbol];
-        let book = if id.nth == 0 { &mut slot.book } else { &mut slot.others[id.nth as usize - 1].book };
-        BookMut { symbol: &mut slot.symbol, book }
+        let (symbol, book, _) = self[id.symbol].at_mut(id.nth);
+        BookMut { symbol, book }
     }
 
     #[inline]
     pub fn memory(&self, id: BookId) -> &Memory {
-        let slot = &self[id.symbol];
-        if id.nth == 0 { &slot.memory } else { &slot.others[id.nth as usize - 1].memory }
+        self[id.symbol].at(id.nth).1
     }
 
     #[inline]
     pub fn memory_mut(&mut self, id: BookId) -> &mut Memory {
-        let slot = &mut self[id.symbol];
-        if id.nth == 0 { &mut slot.memory } else { &mut slot.others[id.nth as usize - 1].memory }
+        self[id.symbol].at_mut(id.nth).2
     }
 }
 

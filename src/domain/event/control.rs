@@ -22,36 +22,27 @@ pub struct Issue {
     pub is_verified: bool,
 }
 
+/// What a control entry orders (docs/spec/streams/control.md).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Control {
-    /// For all accounts or, with an account (that of the entry), for that one. `None`: the account follows the general
+    /// A policy is in force from here on. For all accounts or, with an account (that of the entry), for that one. `None`: the account follows the general
     /// policy again.
     PolicyAdopted(Option<Box<Policy>>),
-    /// For all accounts or, with an account (that of the entry), for that one.
-    KillChanged {
-        kill: bool,
-    },
-    HistoryGap {
-        stream: Box<str>,
-        after: Option<EntryId>,
-        before: Option<EntryId>,
-    },
-    /// For one symbol and one account (those of the entry); without one of them, for all.
+    /// The kill switch is set or released. For all accounts or, with an account (that of the entry), for that one.
+    KillChanged { kill: bool },
+    /// Entries of a stream are missing between these two: positions that they may concern hold. `None`: from its beginning,
+    /// or to its end.
+    HistoryGap { stream: Box<str>, after: Option<EntryId>, before: Option<EntryId> },
+    /// Positions no longer hold for a gap. For one symbol and one account (those of the entry); without one of them, for all.
     GapAccepted,
-    RiskAccepted {
-        position_id: Box<str>,
-    },
-    DecisionExpired {
-        decision_id: Box<str>,
-    },
-    RungRearmed {
-        position_id: Box<str>,
-        r: RMultiple,
-    },
-    EntrySkipped {
-        stream: Box<str>,
-        id: EntryId,
-    },
+    /// An operator accepts the sources of entry price and risk of a position for live orders.
+    RiskAccepted { position_id: Box<str> },
+    /// The order of a decision was not sent and never will be: its rungs are armed again.
+    DecisionExpired { decision_id: Box<str> },
+    /// An operator arms a rung again, whatever its state.
+    RungRearmed { position_id: Box<str>, r: RMultiple },
+    /// An entry of a stream is not folded.
+    EntrySkipped { stream: Box<str>, id: EntryId },
 }
 
 impl Control {

@@ -29,7 +29,7 @@ pub struct DecisionFact {
     pub hash: Box<str>,
     /// The hash matches `prev` and the payload and, with a key, the signature matches the hash.
     pub is_sealed: bool,
-    /// There is no key, and its cause is later than its own entry: nobody vouches for what it says about later entries.
+    /// There is no key, and its cause is later than its own entry: nothing proves what it states about later entries.
     pub is_early: bool,
     pub cause_stream: Box<str>,
     pub cause_id: EntryId,

@@ -51,7 +51,7 @@ pub struct Unreadable {
     pub any_account: bool,
     /// Of an entry without a position side: the account whose books it may concern.
     pub sideless_in: Option<AccountId>,
-    /// Its account is one that nobody configured.
+    /// Its account is not configured.
     pub is_unlisted: bool,
 }
 

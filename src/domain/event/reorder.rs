@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_too_late_is_released_at_once_and_twins_count_once() {
+    fn what_comes_too_late_is_released_at_once_and_duplicates_count_once() {
         let mut reorder = ReorderBuffer::new(2);
         reorder.read_to(INTENT, ReadTo::Time { ms: 9 });
         reorder.read_to(PRICE, ReadTo::Time { ms: 9 });

@@ -12,13 +12,14 @@ pub struct ResultFact {
     pub outcome: Outcome,
 }
 
+/// What an executor reports about its orders.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// Fills, one per order named in the entry; never empty.
     Fills(Vec<FillFact>),
-    Accepted {
-        order: NamedOrder,
-    },
+    /// The order is at the exchange. It has filled nothing yet.
+    Accepted { order: NamedOrder },
+    /// The order was not placed, or was ended without a fill.
     Refused {
         order: NamedOrder,
         /// `duplicate_plan`: it reports nothing about the order.

@@ -45,7 +45,7 @@ macro_rules! holds {
                 }
             }
 
-            /// Returns the class of the hold.
+            /// Returns the class under which log lines count it.
             pub const fn class(self) -> HoldClass {
                 match self {
                     $(Self::$variant => HoldClass::$class,)*
@@ -79,7 +79,7 @@ holds! {
     RiskTooSmall => "risk_too_small", Risk, Fixed;
     /// The risk per unit is at least the entry price, and the policy refuses that.
     RiskTooLarge => "risk_too_large", Risk, Fixed;
-    /// No price was ever used.
+    /// No price is in use.
     NoPrice => "no_price", Price, Changes;
     /// The last price is in doubt until another one confirms it.
     PriceJump => "price_jump", Price, Changes;

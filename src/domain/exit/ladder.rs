@@ -87,11 +87,11 @@ struct Sized {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ShareBase {
     /// |qty|.
-    Held,
+    Open,
     /// The largest |qty| of the position.
     Largest,
     /// |qty| / (1 − shares filled): others have reduced the position.
-    HeldOverUnfilled {
+    OpenOverUnfilled {
         /// [1]
         filled: Ratio,
     },
@@ -100,11 +100,11 @@ pub enum ShareBase {
 impl ShareBase {
     /// Returns the base as a quantity. [base]
     pub fn qty(self, open: &Position) -> Result<Qty, OutOfRange> {
-        let held = open.totals.qty.abs();
+        let open_qty = open.totals.qty.abs();
         match self {
-            Self::Held => Ok(held),
+            Self::Open => Ok(open_qty),
             Self::Largest => Ok(open.totals.qty_largest),
-            Self::HeldOverUnfilled { filled } => held.over(Ratio::ONE.minus(filled)?),
+            Self::OpenOverUnfilled { filled } => open_qty.over(Ratio::ONE.minus(filled)?),
         }
     }
 }
@@ -112,13 +112,13 @@ impl ShareBase {
 /// Returns what a share of a position is taken of.
 pub fn share_base(open: &Position, base: Base, share: Ratio) -> Result<ShareBase, OutOfRange> {
     match base {
-        Base::Current => Ok(ShareBase::Held),
+        Base::Current => Ok(ShareBase::Open),
         Base::Initial => {
             let of_largest = open.totals.qty_largest.times(share)?;
             let filled = open.share_filled()?;
             let unfilled = Ratio::ONE.minus(filled)?;
             let is_reduced = unfilled.is_positive() && open.totals.qty.abs().times(share)?.over(unfilled)? < of_largest;
-            Ok(if is_reduced { ShareBase::HeldOverUnfilled { filled } } else { ShareBase::Largest })
+            Ok(if is_reduced { ShareBase::OpenOverUnfilled { filled } } else { ShareBase::Largest })
         }
     }
 }
@@ -128,17 +128,17 @@ pub fn share_base(open: &Position, base: Base, share: Ratio) -> Result<ShareBase
 /// limited by the largest order has a smaller share of its own: the rest comes with the next rung
 /// (docs/spec/decision.md, "Share", "Quantity").
 fn sized(open: &Position, policy: &Policy, filters: &Instrument, share: Ratio) -> Result<Sized, OutOfRange> {
-    let held = open.totals.qty.abs();
+    let open_qty = open.totals.qty.abs();
     // |qty| of all shares, as far as no other order has reduced the position.
     let base = share_base(open, policy.base, share)?;
     let whole = base.qty(open)?;
     let wanted = match base {
-        ShareBase::Held | ShareBase::Largest => whole.times(share)?,
+        ShareBase::Open | ShareBase::Largest => whole.times(share)?,
         // The division comes last, so that an even result is exact.
-        ShareBase::HeldOverUnfilled { filled } => held.times(share)?.over(Ratio::ONE.minus(filled)?)?,
+        ShareBase::OpenOverUnfilled { filled } => open_qty.times(share)?.over(Ratio::ONE.minus(filled)?)?,
     };
     let step = |qty: Qty| filters.step_size.map_or(Ok(qty), |step| qty.floor_to(step));
-    let wanted = wanted.min(held);
+    let wanted = wanted.min(open_qty);
     match filters.qty_max.filter(|qty_max| wanted > *qty_max) {
         Some(qty_max) => {
             let qty = step(qty_max)?;

@@ -9,17 +9,23 @@ use crate::domain::named;
 use crate::domain::units::{OutOfRange, Quote, RMultiple, Ratio};
 
 named! {
+    /// Whether decisions request orders.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
     pub enum Mode {
+        /// Decisions are made and recorded. No order is requested.
         Shadow => "shadow",
+        /// Decisions request orders. More holds apply, such as `weak_entry`.
         Live => "live",
     }
 }
 
 named! {
+    /// The quantity of which a fraction of the ladder is a part.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
     pub enum Base {
+        /// The largest quantity of the position so far.
         Initial => "initial",
+        /// The quantity that is open at the decision.
         Current => "current",
     }
 }
@@ -33,17 +39,23 @@ pub enum AtrUnit {
     Fraction,
 }
 
+/// What is done about a risk per unit that is at least the entry price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RiskTooLarge {
+    /// The position gets the flag `risk_too_large`, and is evaluated with this risk.
     Flag,
+    /// The position holds.
     Refuse,
+    /// The ATR is read as a fraction of the entry price.
     AsFraction,
 }
 
 /// What happens to reached or shadowed rungs when the mode becomes live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnLive {
+    /// They count as taken.
     Skip,
+    /// They may be taken.
     Take,
 }
 
@@ -85,36 +97,48 @@ pub struct Policy {
     pub mode: Mode,
     pub ladder: Vec<LadderStep>,
     pub base: Base,
-    /// [R]
+    /// Net gain below which nothing is decided. [R]
     pub min_r: RMultiple,
     /// Cost of a round trip. [basis points of the entry notional]
     pub cost_bps: Ratio,
+    /// Most decisions in a minute, over all symbols of an account. [1]
     pub max_actions_per_min: u64,
-    /// [quote]
+    /// Smallest notional of a decision. [quote]
     pub min_notional: Quote,
     /// By producer, lower case. `default` applies to the rest; without it the unit is absolute.
     pub atr_unit: BTreeMap<Box<str>, AtrUnit>,
     pub risk_too_large: RiskTooLarge,
-    /// [basis points of the entry price]
+    /// Smallest risk per unit that is evaluated. [basis points of the entry price]
     pub risk_floor_bps: Ratio,
     /// Accepted price sources; empty = all.
     pub price_sources: Vec<Box<str>>,
+    /// Age above which a price is not used, and above which the price in use is stale. [ms]
     pub max_price_age_ms: u64,
-    /// [1]
+    /// Distance from the price in use, as a ratio of it, above which a price is held back. [1]
     pub max_price_jump: Ratio,
     /// Shortest time from a held price to a price near it that confirms it. [ms]
     pub price_confirm_ms: u64,
+    /// Age above which an intent matches no fill. [ms]
     pub intent_max_age_ms: u64,
+    /// How long after a fill snapshots of its symbol have no effect. [ms]
     pub snapshot_settle_ms: u64,
+    /// Shortest time between two statements of a different quantity by the exchange, after which it is adopted. [ms]
     pub divergence_grace_ms: u64,
+    /// How long a requested or partly filled decision waits for a result. Then it is unknown, or filled. Live. [ms]
     pub result_timeout_ms: u64,
+    /// How long a refused rung waits for its next attempt. Live. [ms]
     pub retry_after_ms: u64,
+    /// Refusals after which a rung has failed. Live. [1]
     pub max_attempts: u32,
+    /// True if a position holds while the step size of its symbol is unknown. Live.
     pub require_instrument: bool,
+    /// How long after the last confirmation of its quantity a position is evaluated. Live. [ms]
     pub max_position_age_ms: u64,
-    /// Symbols that may be traded; empty = all.
+    /// Symbols that may be traded; empty = all. Live.
     pub live_symbols: Vec<Box<str>>,
+    /// Sources of the entry price with which a position is evaluated. Live.
     pub live_entry_sources: Vec<EntrySource>,
+    /// Sources of the risk fields with which a position is evaluated. Live.
     pub live_risk_sources: Vec<RiskSource>,
     /// Accounts that are configured, sorted. In live mode, entries of other accounts are refused.
     pub known_accounts: Vec<Box<str>>,
@@ -135,8 +159,9 @@ pub enum PolicyError {
     Ladder(&'static str),
     #[error("{key} = {value}: {want}")]
     Value { key: &'static str, value: String, want: &'static str },
-    #[error("mode = live needs {0} to be named in the policy itself: no defaults for what moves money")]
-    LiveNeeds(&'static str),
+    /// Names all keys that are missing.
+    #[error("mode = live needs {0} to be named in the policy itself: there is no default for what moves money")]
+    LiveNeeds(String),
 }
 
 impl Policy {
@@ -179,10 +204,10 @@ impl Policy {
         self.risk_floor = ratio_of("risk_floor_bps", self.risk_floor_bps)?;
         if self.mode == Mode::Live {
             if self.price_sources.is_empty() {
-                return Err(PolicyError::LiveNeeds("price_sources (not empty)"));
+                return Err(PolicyError::LiveNeeds("price_sources (not empty)".to_owned()));
             }
             if self.on_live.is_none() {
-                return Err(PolicyError::LiveNeeds("on_live"));
+                return Err(PolicyError::LiveNeeds("on_live".to_owned()));
             }
         }
         Ok(self)

@@ -147,7 +147,7 @@ impl Gain {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Valuation {
     pub mark: Mark,
-    pub entry: EntryPrice,
+    pub entry_price: EntryPrice,
     pub risk: Risk,
     /// `|qty| × risk_price`. [quote]
     pub entry_risk: Quote,
@@ -179,7 +179,7 @@ impl Valuation {
             return Ok(None);
         };
         let cost = cost(open.totals.qty, entry, policy)?;
-        Ok(Some(Self { mark, entry, risk, entry_risk, pnl, cost, r_net: net.in_r(entry_risk)? }))
+        Ok(Some(Self { mark, entry_price: entry, risk, entry_risk, pnl, cost, r_net: net.in_r(entry_risk)? }))
     }
 }
 

@@ -17,10 +17,12 @@ macro_rules! unit {
         impl $name {
             pub const ZERO: Self = Self(Decimal::ZERO);
 
+            /// Takes a number in this unit, without trailing zeros.
             pub fn new(value: Decimal) -> Self {
                 Self(value.normalize())
             }
 
+            /// Returns the plain number.
             pub fn get(self) -> Decimal {
                 self.0
             }
@@ -29,10 +31,12 @@ macro_rules! unit {
                 self.0.is_zero()
             }
 
+            /// Returns true if the value is above zero.
             pub fn is_positive(self) -> bool {
                 self.0.is_sign_positive() && !self.0.is_zero()
             }
 
+            /// Returns true if the value is below zero.
             pub fn is_negative(self) -> bool {
                 self.0.is_sign_negative() && !self.0.is_zero()
             }
@@ -45,10 +49,12 @@ macro_rules! unit {
                 Self(-self.0)
             }
 
+            /// Returns the sum. Errors if it is out of range.
             pub fn plus(self, other: Self) -> Result<Self, OutOfRange> {
                 add(self.0, other.0).map(Self)
             }
 
+            /// Returns the difference. Errors if it is out of range.
             pub fn minus(self, other: Self) -> Result<Self, OutOfRange> {
                 sub(self.0, other.0).map(Self)
             }

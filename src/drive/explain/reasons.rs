@@ -59,12 +59,9 @@ fn because(engine: &Engine, book: BookView<'_>, open: &Position, hold: Hold, now
             policy.risk_floor
         )),
         Hold::RiskTooLarge => {
-            one("The risk per unit is above the entry price, and the policy refuses that (`risk_too_large`).".to_owned())
+            one("The risk per unit is at least the entry price, and the policy refuses that (`risk_too_large`).".to_owned())
         }
-        Hold::NoPrice => one(format!(
-            "No price was ever seen; the price stream or a look-up could supply it{}.",
-            accepted(engine)
-        )),
+        Hold::NoPrice => one(no_price(engine, book)),
         Hold::PriceJump => jumped(book, open, policy),
         Hold::StalePrice => stale(engine, book, now_ms),
         Hold::WeakEntry => one(source(open.totals.entry.map_or("nothing", |e| e.source.name()), "live_entry_sources")),
@@ -94,6 +91,15 @@ fn because(engine: &Engine, book: BookView<'_>, open: &Position, hold: Hold, now
         )),
         Hold::OutOfRange => one("The numbers do not fit exact arithmetic.".to_owned()),
     }
+}
+
+fn no_price(engine: &Engine, book: BookView<'_>) -> String {
+    // A rescale takes the price out of use.
+    let why = match book.symbol.rescales.is_empty() {
+        true => "No price was ever seen",
+        false => "No price is in use since the exchange rescaled its contract",
+    };
+    format!("{why}; the price stream or a look-up could supply it{}.", accepted(engine))
 }
 
 fn jumped(book: BookView<'_>, open: &Position, policy: &Policy) -> Vec<String> {
@@ -188,8 +194,9 @@ fn reach(engine: &Engine, book: BookView<'_>, open: &Position, rung: RMultiple) 
 fn too_large(engine: &Engine, book: BookView<'_>, open: &Position) -> Option<String> {
     let risk = exit::risk(open, engine.policy_of(book.account)).ok().flatten().filter(|risk| risk.too_large)?;
     let entry = open.totals.entry?.price;
+    let relation = if risk.risk_price > entry { "above" } else { "equal to" };
     Some(format!(
-        "The risk per unit, {}, is above the entry price {entry}: an ATR that is a fraction read as a price? (policy `atr_unit`, \
+        "The risk per unit, {}, is {relation} the entry price {entry}: an ATR that is a fraction read as a price? (policy `atr_unit`, \
          or `risk_too_large = \"as_fraction\"`)",
         risk.risk_price
     ))

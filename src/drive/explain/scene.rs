@@ -25,7 +25,7 @@ use anyhow::bail;
 const CHANGES_SHOWN: usize = 8;
 
 /// A history, folded up to a time.
-pub struct Past {
+pub struct AuditedState {
     pub engine: Engine,
     /// The entry that adopted the policy in force; `None` for the configured one.
     pub policy_since: Option<EntryId>,
@@ -37,7 +37,7 @@ pub fn fold(
     config: &Config,
     until: Option<EntryId>,
     mut look: impl FnMut(&Engine, &Entry, (&[Decision], Option<EntryId>)) -> anyhow::Result<()>,
-) -> anyhow::Result<Past> {
+) -> anyhow::Result<AuditedState> {
     let inputs: Vec<Input> = sources.iter().cloned().map(Input::from).collect();
     let config = &*scope::over(config, &inputs)?;
     let mut history = History::open(&inputs, &config.streams, Options { until, ..Options::default() })?;
@@ -56,7 +56,7 @@ pub fn fold(
         }
         Ok(())
     })?;
-    Ok(Past { engine: driver.engine, policy_since })
+    Ok(AuditedState { engine: driver.engine, policy_since })
 }
 
 impl Explanation {
@@ -64,8 +64,11 @@ impl Explanation {
     pub fn of(engine: &Engine, name: &str, policy_since: Option<EntryId>, subject: Subject) -> anyhow::Result<Self> {
         let Some(book) = view::named_one(engine, name) else {
             let near = policy::nearest(name, engine.symbols().map(|symbol| &*symbol.name));
+            // Most names end in the same quote asset, so only a slip of the finger counts.
+            let near = near.filter(|near| near.len().abs_diff(name.len()) <= 1 && near.get(..2) == name.get(..2));
             let near = near.map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
-            bail!("no entry names the symbol {name}{near}");
+            let last = time::iso(engine.globals().last.ms);
+            bail!("no entry up to {last} names the symbol {name}{near}");
         };
         let now_ms = engine.evaluated_ms();
         let (last, policy) = (engine.globals().last, engine.policy_of(book.account));
@@ -138,7 +141,7 @@ pub fn arithmetic(engine: &Engine, book: BookView<'_>, open: &Position) -> Vec<S
     let (Ok(Some(reading)), Some(risk)) = (Valuation::of(book, policy), &open.risk) else { return Vec::new() };
     let qty = open.totals.qty;
     let signed = if qty.is_negative() { format!("({qty})") } else { qty.to_string() };
-    let entry = reading.entry.price;
+    let entry = reading.entry_price.price;
     let atr = exit::atr_value(open, policy).unwrap_or(risk.atr_value);
     let factor = if reading.risk.risk_price == risk.absolute() {
         format!("{atr} × {}", risk.volatility_factor)
@@ -177,9 +180,9 @@ pub fn quantity_line(share: &str, base: &str, qty: &str, position: &Position) ->
     });
     let Some((of, base_qty)) = of else { return format!("qty        = {qty}") };
     let name = match of {
-        ShareBase::Held => "what is held".to_owned(),
+        ShareBase::Open => "what is held".to_owned(),
         ShareBase::Largest => "the largest quantity".to_owned(),
-        ShareBase::HeldOverUnfilled { filled } => {
+        ShareBase::OpenOverUnfilled { filled } => {
             format!("what is held over the unfilled share, {} / (1 − {filled})", position.totals.qty.abs())
         }
     };

@@ -111,7 +111,7 @@ impl Variant {
 impl Made {
     /// Returns the profit at a price, after cost. [quote]
     fn pnl(&self, price: Price, cost: Ratio) -> Result<Quote, OutOfRange> {
-        let (entry_price, qty) = (self.decision.valuation.entry.price, self.decision.qty);
+        let (entry_price, qty) = (self.decision.valuation.entry_price.price, self.decision.qty);
         let apart = match self.decision.side {
             Side::Sell => price.minus(entry_price)?,
             Side::Buy => entry_price.minus(price)?,

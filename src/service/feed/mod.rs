@@ -61,7 +61,7 @@ pub struct MarkArgs {
     /// Address of its health and metrics; else [feed] listen
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
-    /// Renew the connection when it is so old
+    /// Renew the connection after this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = CONNECTION_AGE_S)]
     connection_age: u64,
 }
@@ -73,13 +73,13 @@ pub struct UserArgs {
     /// The account; else every account with configured credentials
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
-    /// Address of its health and metrics; else the port behind that of [feed] listen
+    /// Address of its health and metrics (default: the port of [feed] listen plus 1)
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
-    /// Renew the connection when it is so old
+    /// Renew the connection after this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = CONNECTION_AGE_S)]
     connection_age: u64,
-    /// Keep the listen key alive so often
+    /// Renew the listen key every this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = KEEP_ALIVE_S)]
     keep_alive: u64,
 }

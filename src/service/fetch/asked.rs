@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::report::ModeDiffers;
 
 use crate::codec::exchange::{AccountMode, InstrumentRow, Terms, UserTrade};
-use crate::domain::engine::needs::{Held, Need, Needs, Unexplained, Want};
+use crate::domain::engine::needs::{Need, Needs, OpenPosition, Unexplained, Want};
 use crate::domain::event::PositionSide;
 use crate::domain::units::{Price, Qty};
 use crate::service::exchange::{Client, of_account};
@@ -44,7 +44,7 @@ impl Account {
     pub fn mode_differs(&self, needs: &Needs) -> Option<ModeDiffers> {
         let is_hedged = || needs.hedged.contains(&self.name);
         let has_one_way =
-            || needs.held.iter().any(|held| held.book.account == self.name && held.book.side == PositionSide::Both);
+            || needs.open.iter().any(|open| open.book.account == self.name && open.book.side == PositionSide::Both);
         let exchange = self.mode.known?;
         let entries = match exchange {
             AccountMode::Hedge if has_one_way() => AccountMode::OneWay,
@@ -176,8 +176,8 @@ pub(super) enum Followed {
 
 impl Fills {
     /// Forgets positions that are no longer open.
-    pub fn keep_open(&mut self, held: &[Held]) {
-        let is_open = |id: &String| held.iter().any(|held| held.position_id == *id);
+    pub fn keep_open(&mut self, open: &[OpenPosition]) {
+        let is_open = |id: &String| open.iter().any(|open| open.position_id == *id);
         self.chains.retain(|id, _| is_open(id));
         self.orders.retain(|(id, _)| is_open(id));
     }
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_mode_differs_only_where_entries_say_another() {
-        let held = |account: &str, side| Held {
+        let open = |account: &str, side| OpenPosition {
             book: NeedyBook { symbol: "ADAUSDT".into(), account: account.into(), side },
             position_id: "ADAUSDT@1-0".to_owned(),
             qty: Qty::ZERO,
@@ -253,15 +253,15 @@ mod tests {
             unexplained: None,
             unpriced_orders: Vec::new(),
         };
-        let entries = |hedged: &[&str], held: Vec<Held>| Needs {
+        let entries = |hedged: &[&str], open: Vec<OpenPosition>| Needs {
             hedged: hedged.iter().map(|name| (*name).into()).collect(),
-            held,
+            open,
             ..Needs::default()
         };
         let nothing = entries(&[], Vec::new());
-        let one_way = entries(&[], vec![held("main", PositionSide::Both)]);
-        let hedged = entries(&["main"], vec![held("main", PositionSide::Long)]);
-        let of_another = entries(&["other"], vec![held("", PositionSide::Both)]);
+        let one_way = entries(&[], vec![open("main", PositionSide::Both)]);
+        let hedged = entries(&["main"], vec![open("main", PositionSide::Long)]);
+        let of_another = entries(&["other"], vec![open("", PositionSide::Both)]);
         let (at_one_way, at_hedge) = (account(Some(AccountMode::OneWay)), account(Some(AccountMode::Hedge)));
         for fits in [&nothing, &one_way, &of_another] {
             assert_eq!(at_one_way.mode_differs(fits), None);

@@ -6,10 +6,10 @@ use super::asked::{Account, Fills, Instruments, Sent};
 use super::report::{Appended, FetchError, ModeDiffers, Refusal, TickReport};
 use crate::codec::observe::Observation;
 use crate::config::{Config, Source};
-use crate::domain::engine::needs::{Asked, Need, Needs, Want, order};
+use crate::domain::engine::needs::{Asked, Need, Needs, Want, sort_by_wait};
 use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::{StreamKind, Streams};
-use crate::service::exchange::{Client, of_account};
+use crate::service::exchange::{Client, OF_ANOTHER_CELL, of_account};
 use crate::shell::exchange::{CallError, Exchange};
 use crate::shell::redis::{Address, Server, ServerError};
 
@@ -198,7 +198,7 @@ impl Fetcher {
         let calls_before = self.exchange.health().sent();
         let mut turn = Turn { now_ms, report: TickReport::default(), calls_before };
         let mut list = tick.needs.list.clone();
-        order(&mut list, &self.asked);
+        sort_by_wait(&mut list, &self.asked);
         let found = self.positions(&tick.needs, &mut turn).await?;
         list.extend(found);
         self.prices(&tick.needs, &list, &mut turn).await?;
@@ -218,7 +218,7 @@ impl Fetcher {
         // Who names accounts need not have one without a name.
         let is_only = self.accounts.len() == 1;
         for account in self.accounts.iter().filter(|account| is_only || !account.name.is_empty()) {
-            if let Some(reason) = &account.no_credentials {
+            if let Some(reason) = account.no_credentials.as_deref().filter(|reason| *reason != OF_ANOTHER_CELL) {
                 let whose = of_account(&account.name);
                 tracing::warn!("{whose}no credentials of the exchange: {reason}; positions and fills are not fetched");
             }
@@ -278,7 +278,7 @@ impl Fetcher {
     fn forget(&mut self, needs: &Needs) {
         let wanted: BTreeSet<(Box<str>, Want)> = needs.list.iter().map(|need| (need.subject(), need.want)).collect();
         self.asked.retain(|asked, _| wanted.contains(asked));
-        self.fills.keep_open(&needs.held);
+        self.fills.keep_open(&needs.open);
     }
 
     /// Returns the index of an account with this name; `None` if it is not configured.

@@ -11,7 +11,7 @@ use super::report::FetchError;
 use crate::codec::exchange::{TradesFrom, UserTrade, is_hedge_side};
 use crate::codec::{observe, time};
 use crate::config::Source;
-use crate::domain::engine::needs::{Held, Need, Needs, Unexplained, Want};
+use crate::domain::engine::needs::{Need, Needs, OpenPosition, Unexplained, Want};
 use crate::service::exchange::{CLOCKS_APART_MS, of_account};
 use crate::shell::exchange::CallError;
 
@@ -23,7 +23,7 @@ impl Fetcher {
         }
         let mut calls_left = self.settings.max_api_calls.div_ceil(2);
         for need in list.iter().filter(|need| need.want == Want::Fills) {
-            let Some(held) = needs.held(&need.book) else { continue };
+            let Some(open) = needs.open_of(&need.book) else { continue };
             let Some(account) = self.account(&need.book.account).filter(|at| self.accounts[*at].has_credentials())
             else {
                 continue;
@@ -39,12 +39,12 @@ impl Fetcher {
             }
             loop {
                 if calls_left == 0 || !self.may_call(turn, true) {
-                    turn.report.is_unfinished |= self.has_fills_to_ask(held);
+                    turn.report.is_unfinished |= self.has_fills_to_ask(open);
                     break;
                 }
-                let asked = match &held.unexplained {
-                    Some(unexplained) => self.follow(account, held, unexplained, turn).await?,
-                    None => self.price_orders(account, held, turn).await?,
+                let asked = match &open.unexplained {
+                    Some(unexplained) => self.follow(account, open, unexplained, turn).await?,
+                    None => self.price_orders(account, open, turn).await?,
                 };
                 if !asked {
                     break;
@@ -56,11 +56,11 @@ impl Fetcher {
     }
 
     /// Returns true if there is a request that was not made yet.
-    fn has_fills_to_ask(&self, held: &Held) -> bool {
-        match held.unexplained {
-            Some(_) => self.fills.chains.get(&held.position_id).is_none_or(|progress| !progress.done),
+    fn has_fills_to_ask(&self, open: &OpenPosition) -> bool {
+        match open.unexplained {
+            Some(_) => self.fills.chains.get(&open.position_id).is_none_or(|progress| !progress.done),
             None => {
-                held.unpriced_orders.iter().any(|o| !self.fills.orders.contains(&(held.position_id.clone(), o.clone())))
+                open.unpriced_orders.iter().any(|o| !self.fills.orders.contains(&(open.position_id.clone(), o.clone())))
             }
         }
     }
@@ -69,12 +69,12 @@ impl Fetcher {
     async fn follow(
         &mut self,
         account: usize,
-        held: &Held,
+        open: &OpenPosition,
         unexplained: &Unexplained,
         turn: &mut Turn,
     ) -> Result<bool, FetchError> {
         let (opened_ms, terms) = (unexplained.opened_ms, self.exchange.terms());
-        let progress = self.fills.chains.entry(held.position_id.clone()).or_insert_with(|| Progress {
+        let progress = self.fills.chains.entry(open.position_id.clone()).or_insert_with(|| Progress {
             trades: Vec::new(),
             from_ms: opened_ms.saturating_sub(terms.trades_window_ms),
             to_ms: opened_ms,
@@ -89,23 +89,23 @@ impl Fetcher {
             Some(id) => TradesFrom::Id(id + 1),
             None => TradesFrom::Window { from_ms: progress.from_ms, to_ms: progress.to_ms },
         };
-        self.asked.insert((held.book.name(), Want::Fills), turn.now_ms);
-        let answered = self.accounts[account].exchange.trades(&held.book.symbol, from).await;
-        let Some(trades) = self.answered(held, answered, turn) else { return Ok(false) };
-        let Some(progress) = self.fills.chains.get_mut(&held.position_id) else { return Ok(false) };
-        if !held.book.side.is_hedge() && trades.iter().any(|trade| is_hedge_side(&trade.position_side)) {
+        self.asked.insert((open.book.name(), Want::Fills), turn.now_ms);
+        let answered = self.accounts[account].exchange.trades(&open.book.symbol, from).await;
+        let Some(trades) = self.answered(open, answered, turn) else { return Ok(false) };
+        let Some(progress) = self.fills.chains.get_mut(&open.position_id) else { return Ok(false) };
+        if !open.book.side.is_hedge() && trades.iter().any(|trade| is_hedge_side(&trade.position_side)) {
             progress.done = true;
-            let name = held.book.name();
+            let name = open.book.name();
             let note = format!("{name}: its trades are those of a hedge account, LONG and SHORT; none is taken");
             turn.report.miss(&name, Want::Fills, note.clone());
             turn.report.notes.push(note);
             return Ok(false);
         }
-        match progress.take(trades, held.book.side, unexplained, terms) {
+        match progress.take(trades, open.book.side, unexplained, terms) {
             Followed::More => Ok(true),
             Followed::Whole(first) => {
                 let trades = progress.trades.drain(first..);
-                let chain: Vec<_> = trades.map(|trade| observe::trade(&trade).of_account(&held.book.account)).collect();
+                let chain: Vec<_> = trades.map(|trade| observe::trade(&trade).of_account(&open.book.account)).collect();
                 progress.done = true;
                 self.append(chain, turn).await?;
                 Ok(false)
@@ -113,11 +113,11 @@ impl Fetcher {
             Followed::Reached => {
                 let note = format!(
                     "{}: its trades were followed back to {} without finding it flat; none is taken",
-                    held.book.name(),
+                    open.book.name(),
                     time::iso(progress.from_ms)
                 );
                 progress.done = true;
-                turn.report.miss(&held.book.name(), Want::Fills, note.clone());
+                turn.report.miss(&open.book.name(), Want::Fills, note.clone());
                 turn.report.notes.push(note);
                 Ok(false)
             }
@@ -125,22 +125,22 @@ impl Fetcher {
     }
 
     /// Requests the trades of orders whose parts have no price of their own.
-    async fn price_orders(&mut self, account: usize, held: &Held, turn: &mut Turn) -> Result<bool, FetchError> {
-        if !self.has_fills_to_ask(held) {
+    async fn price_orders(&mut self, account: usize, open: &OpenPosition, turn: &mut Turn) -> Result<bool, FetchError> {
+        if !self.has_fills_to_ask(open) {
             return Ok(false);
         }
-        self.fills.orders.extend(held.unpriced_orders.iter().map(|order| (held.position_id.clone(), order.clone())));
-        self.asked.insert((held.book.name(), Want::Fills), turn.now_ms);
+        self.fills.orders.extend(open.unpriced_orders.iter().map(|order| (open.position_id.clone(), order.clone())));
+        self.asked.insert((open.book.name(), Want::Fills), turn.now_ms);
         let to_ms = turn.now_ms.saturating_add(CLOCKS_APART_MS);
-        let opened_ms = held.opened_ms.saturating_sub(CLOCKS_APART_MS);
+        let opened_ms = open.opened_ms.saturating_sub(CLOCKS_APART_MS);
         let window = TradesFrom::Window {
             from_ms: opened_ms.max(to_ms.saturating_sub(self.exchange.terms().trades_window_ms)),
             to_ms,
         };
-        let answered = self.accounts[account].exchange.trades(&held.book.symbol, window).await;
-        let Some(trades) = self.answered(held, answered, turn) else { return Ok(false) };
-        let of_known = |trade: &&UserTrade| held.unpriced_orders.iter().any(|id| **id == *trade.order_id.to_string());
-        let observed = |trade: &UserTrade| observe::trade(trade).of_account(&held.book.account);
+        let answered = self.accounts[account].exchange.trades(&open.book.symbol, window).await;
+        let Some(trades) = self.answered(open, answered, turn) else { return Ok(false) };
+        let of_known = |trade: &&UserTrade| open.unpriced_orders.iter().any(|id| **id == *trade.order_id.to_string());
+        let observed = |trade: &UserTrade| observe::trade(trade).of_account(&open.book.account);
         let news = trades.iter().filter(of_known).map(observed).collect();
         self.append(news, turn).await?;
         Ok(false)
@@ -148,7 +148,7 @@ impl Fetcher {
 
     fn answered(
         &mut self,
-        held: &Held,
+        open: &OpenPosition,
         answered: Result<Vec<UserTrade>, CallError>,
         turn: &mut Turn,
     ) -> Option<Vec<UserTrade>> {
@@ -161,11 +161,11 @@ impl Fetcher {
                 None
             }
             Err(error) => {
-                let subject = held.book.name();
-                self.note_delisted(&held.book.symbol, &error);
+                let subject = open.book.name();
+                self.note_delisted(&open.book.symbol, &error);
                 self.note_refusal(Want::Fills, &subject, &error, turn.now_ms);
                 turn.report.miss(&subject, Want::Fills, format!("exchange: {error}"));
-                turn.note(format!("{}{error}", of_account(&held.book.account)));
+                turn.note(format!("{}{error}", of_account(&open.book.account)));
                 None
             }
         }

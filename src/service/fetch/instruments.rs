@@ -34,7 +34,7 @@ impl Fetcher {
         let is_due = since_ms >= DAY_MS || (is_unlisted && (never || since_ms >= UNKNOWN_INTERVAL_MS));
         let mut changed = Vec::new();
         let is_refused = self.is_refused(Want::Instrument, "", turn.now_ms);
-        if is_due && !is_refused && !(needs.held.is_empty() && wanted.is_empty()) && self.may_call(turn, false) {
+        if is_due && !is_refused && !(needs.open.is_empty() && wanted.is_empty()) && self.may_call(turn, false) {
             match self.exchange.instruments().await {
                 Ok(rows) => changed = self.learn(rows, needs, turn.now_ms),
                 Err(error) => {
@@ -65,7 +65,7 @@ impl Fetcher {
         self.instruments.rows = rows.into_iter().map(|row| (row.symbol.clone(), row)).collect();
         let lacking: BTreeSet<&str> = needs.books(Want::Instrument).map(|book| &*book.symbol).collect();
         let held = needs
-            .held
+            .open
             .iter()
             .map(|held| &*held.book.symbol)
             .filter(|symbol| !lacking.contains(symbol))

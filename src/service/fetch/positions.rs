@@ -148,7 +148,7 @@ fn observations(
         Some(AccountMode::OneWay) => !side.is_hedge(),
         None => side.is_hedge() == needs.hedged.contains(account),
     };
-    let books = needs.held.iter().map(|held| &held.book).chain(&needs.flat_in_doubt);
+    let books = needs.open.iter().map(|open| &open.book).chain(&needs.flat_in_doubt);
     let is_flat = |book: &&NeedyBook| {
         *book.account == *account && has_side(book.side) && positions.open().all(|row| !is_of(row, book))
     };
@@ -171,7 +171,7 @@ fn unknown(positions: &Positions, account: &str, needs: &Needs, now_ms: u64) -> 
         account: account.into(),
         side: side_of(row),
     };
-    let new = positions.open().map(book).filter(|book| needs.held(book).is_none());
+    let new = positions.open().map(book).filter(|book| needs.open_of(book).is_none());
     let need = |book: &NeedyBook, want| Need {
         book: book.clone(),
         want,

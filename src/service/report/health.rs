@@ -104,7 +104,9 @@ pub fn ready(report: &Report) -> Health {
 /// Returns everything that needs an operator, the worst first.
 pub fn concerns(report: &Report) -> Vec<Concern> {
     let mut concerns = alive(report).reasons;
-    concerns.extend(not_connected(report));
+    // A service that has just started has not tried to connect yet.
+    let is_untried = report.uptime_ms <= LEADERLESS_MS && report.redis.last_error.is_none();
+    concerns.extend(not_connected(report).filter(|_| !is_untried));
     concerns.extend(clocks_apart(report));
     concerns.extend(no_leader(report));
     if report.role == Role::Rebuilding {
@@ -130,7 +132,7 @@ fn not_warm(report: &Report) -> Option<Concern> {
 }
 
 fn rebuilding() -> Concern {
-    Concern::new("rebuilding", "the store is folded anew: nothing is emitted until it is done")
+    Concern::new("rebuilding", "the store is folded again: nothing is emitted until it is done")
 }
 
 fn not_connected(report: &Report) -> Option<Concern> {
@@ -162,7 +164,7 @@ fn no_leader(report: &Report) -> Option<Concern> {
 
 fn gap_open(report: &Report) -> Option<Concern> {
     let n = report.positions.gap_open;
-    let says = || format!("{n} open positions are held: entries of their history are missing");
+    let says = || format!("{} held: entries of the history are missing", plural(n, "open position"));
     (n > 0).then(|| Concern::new("gap_open", says()))
 }
 
@@ -181,12 +183,14 @@ fn unreadable(report: &Report) -> Vec<Concern> {
         }
         let says = match what.as_str() {
             "times" => format!(
-                "{n} event times cannot be read, the last {last} ago: prices with one are not used; their producers have \
-                 changed how they write them"
+                "{} cannot be read, the last {last} ago: prices with one are not used; their producers have changed how they \
+                 write them",
+                plural(n, "event time")
             ),
             _ => format!(
-                "{n} {what} cannot be read, the last {last} ago: the symbols that they may concern are held; the log and the \
-                 quarantine stream name entry and reason"
+                "{} cannot be read, the last {last} ago: the symbols that may be concerned are held; the log and the \
+                 quarantine stream name entry and reason",
+                plural(n, what.strip_suffix('s').unwrap_or(what))
             ),
         };
         Concern { name: "unreadable", about: Some(what.clone()), says }

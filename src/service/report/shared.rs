@@ -26,11 +26,11 @@ pub struct SharedReport {
     pub emit_seconds: Histogram,
     /// From the entry that caused a decision to the decision in the output stream, by ids. [s]
     pub price_to_decision_seconds: Histogram,
-    told: Arc<Mutex<Told>>,
+    state: Arc<Mutex<ReportState>>,
 }
 
 #[derive(Debug)]
-struct Told {
+struct ReportState {
     report: Report,
     began: Instant,
     published: Instant,
@@ -53,12 +53,12 @@ impl SharedReport {
     pub fn new(report: Report) -> Self {
         let now = Instant::now();
         let latency = || Histogram::new(LATENCY_BOUNDS);
-        let told = Told { report, began: now, published: now, progressed: now, samples: VecDeque::new() };
+        let state = ReportState { report, began: now, published: now, progressed: now, samples: VecDeque::new() };
         Self {
             commit_seconds: latency(),
             emit_seconds: latency(),
             price_to_decision_seconds: latency(),
-            told: Arc::new(Mutex::new(told)),
+            state: Arc::new(Mutex::new(state)),
         }
     }
 
@@ -73,26 +73,26 @@ impl SharedReport {
     }
 
     fn publish_at(&self, now: Instant, change: impl FnOnce(&mut Report)) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let (before, surveys) = (told.report.progress(), told.report.redis.surveys);
-        change(&mut told.report);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, surveys) = (state.report.progress(), state.report.redis.surveys);
+        change(&mut state.report);
         // "Nothing to read" counts as progress only after new statistics of the server.
-        let is_idle = told.report.is_idle() && told.report.redis.surveys != surveys;
-        if told.report.progress() != before || is_idle {
-            told.progressed = now;
+        let is_idle = state.report.is_idle() && state.report.redis.surveys != surveys;
+        if state.report.progress() != before || is_idle {
+            state.progressed = now;
         }
-        told.published = now;
-        told.sample(now);
+        state.published = now;
+        state.sample(now);
     }
 
     fn read_at(&self, now: Instant) -> Report {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut report = told.report.clone();
-        let published_age = now.saturating_duration_since(told.published);
-        report.uptime_ms = milliseconds(now.saturating_duration_since(told.began));
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut report = state.report.clone();
+        let published_age = now.saturating_duration_since(state.published);
+        report.uptime_ms = milliseconds(now.saturating_duration_since(state.began));
         report.published_age_ms = milliseconds(published_age);
-        report.progress_age_ms = milliseconds(now.saturating_duration_since(told.progressed));
-        report.rates = told.rates();
+        report.progress_age_ms = milliseconds(now.saturating_duration_since(state.progressed));
+        report.rates = state.rates();
         // Ages have grown since the report was published.
         for input in &mut report.inputs {
             input.age_ms = input.age_ms.map(|age| age.saturating_add(report.published_age_ms));
@@ -102,7 +102,7 @@ impl SharedReport {
     }
 }
 
-impl Told {
+impl ReportState {
     fn sample(&mut self, now: Instant) {
         if self.samples.back().is_some_and(|last| now.saturating_duration_since(last.at) < SAMPLE_INTERVAL) {
             return;

@@ -21,8 +21,10 @@ impl Clocks {
         (self.fastest_us - self.slowest_us) / 1000
     }
 
-    /// Returns the time of the server that has the lease, up to which everything was read, from the watermark. An entry of
-    /// a server whose clock is ahead is older than its id says, by as much. [ms since 1970]
+    /// Returns the time up to which everything was read, by the clock of the server that has the lease. [ms since 1970]
+    ///
+    /// The watermark is by the clocks of all servers. If the fastest is 3 s ahead of ours, an entry with the id 10:00:03 was
+    /// added there at our 10:00:00. So a watermark of 10:00:03 proves only that everything up to 10:00:00 was read.
     pub const fn read_to_ms(self, watermark_ms: u64) -> u64 {
         watermark_ms.saturating_sub((self.fastest_us - self.home_us) / 1000)
     }

@@ -1,49 +1,30 @@
 //! The command: from the settings to a running service, and to its end.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use crossbeam_channel::{Sender, bounded, unbounded};
-use tokio::sync::watch;
+use crossbeam_channel::{Sender, bounded};
+use tokio::runtime::Runtime;
 
-use super::claim::{self, OwnClaim};
+use super::claim;
 use super::connect::{Connect, patiently};
-use super::disk;
-use super::emitter::{self, EmitterSetup};
-use super::event::Event;
-use super::event_loop::{Channels, DiskThreads, EventLoop};
-use super::fetching::{self, FetchSetup, Fetched, Lacking};
-use super::lease_task::{self, LeaseSetup};
-use super::message::LeaseState;
+use super::event_loop::EventLoop;
+use super::parts::{RELEASE_LIMIT, Running, spawn_parts};
 use super::preflight;
 use super::publish::Publisher;
-use super::reader::{self, ReaderSetup};
-use super::reader_status::ReaderStatus;
 use super::several;
-use super::start::{Started, start};
-use crate::codec::policy;
+use super::start::start;
 use crate::config::flags::{self, RunFlags};
 use crate::config::{Cells, Config, Start};
-use crate::domain::delivery::fault::Faults;
-use crate::domain::event::streams::StreamKind;
-use crate::drive::keys;
-use crate::drive::look_ahead::is_read_ahead;
-use crate::service::pages::{self, QUESTIONS_WAITING};
+use crate::service::console;
+use crate::service::pages::{self, QUESTIONS_WAITING, Question};
 use crate::service::server;
-use crate::shell::redis::{EmitKeys, LeaseKeys, Membership};
 use crate::shell::web::WebServer;
 
 /// The longest time to wait for the server at the start of the service.
 const FIRST_CONNECTION: Duration = Duration::from_secs(10);
-/// The most batches that wait for the processor. [1]
-const BATCHES_WAITING: usize = 4;
-/// The longest delay until a service of several notices the end of the process.
-const PROCESS_STEP: Duration = Duration::from_millis(50);
-/// The longest time that the release of the lease may take.
-const RELEASE_LIMIT: Duration = Duration::from_secs(1);
 
 /// The error of a service that was running and could not go on, or had no disk space to begin. It should be started
 /// again.
@@ -57,7 +38,7 @@ pub struct Failed;
 pub struct Args {
     #[command(flatten)]
     flags: RunFlags,
-    /// End once nothing was pending or new for so long
+    /// Exit after this many seconds without a new or pending entry
     #[arg(long, value_name = "SECONDS", value_parser = flags::seconds)]
     until_idle: Option<Duration>,
     /// Begin a chain of its own in a decision stream that the store does not know: what was decided stays taken
@@ -98,209 +79,64 @@ fn is_disk_full(error: &anyhow::Error) -> bool {
         .any(|error| matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge))
 }
 
+/// Starts the service, works until it is stopped, and ends it.
 fn serve(
-    runtime: tokio::runtime::Runtime,
+    runtime: Runtime,
     config: &Config,
     until_idle: Option<Duration>,
     new_chain: bool,
     of_process: Option<Arc<AtomicBool>>,
 ) -> anyhow::Result<()> {
     let connect = Connect::new(server::address(config)?);
+    let (version, from) = check_server(&runtime, config, &connect)?;
+    if config.is_live_without_key() {
+        tracing::warn!(
+            "live without HARVEST_SIGNING_KEY: every writer of the control stream can change the policy and end a kill"
+        );
+    }
+    let publisher = Publisher::new(config);
+    publisher.speaks_to(version.as_deref());
+    let (ask, questions) = bounded(QUESTIONS_WAITING);
+    let web = start_web(&runtime, config, &publisher, ask)?;
+    let started = runtime.block_on(start(config, &connect, &publisher, new_chain))?;
+    let running = spawn_parts(&runtime, config, &connect, started, from, questions, of_process)?;
+    let Running { processor, channels, store, journal, disk, parts } = running;
+    let event_loop = EventLoop::new(processor, channels, store, journal, config, publisher, until_idle);
+    let served = event_loop.run(disk);
+    parts.stop(&runtime, || {
+        if let Some(web) = web {
+            runtime.block_on(async { tokio::time::timeout(RELEASE_LIMIT, web.stop()).await }).ok();
+        }
+    });
+    runtime.shutdown_background();
+    served.context(Failed)
+}
+
+/// Checks that the server fits and the configuration is safe on it. Returns the version of the server, and where streams
+/// begin that were never read.
+fn check_server(runtime: &Runtime, config: &Config, connect: &Connect) -> anyhow::Result<(Option<String>, Start)> {
     preflight::names_share_a_slot(config, connect.address())?;
-    let (version, from) = runtime.block_on(patiently(&connect, FIRST_CONNECTION, async |server| {
+    runtime.block_on(patiently(connect, FIRST_CONNECTION, async |server| {
         let version = server.fitting_version().await?;
         preflight::check(config, server).await?;
         claim::check(config, server).await?;
         let now_ms = if config.run.from.needs_now() { server.time_ms().await? } else { 0 };
         Ok((version, config.run.from.start(now_ms)))
-    }))?;
-    let publisher = Publisher::new(config);
-    publisher.speaks_to(version.as_deref());
-    let (ask, questions) = bounded(QUESTIONS_WAITING);
-    let web = match config.run.listen {
-        None => None,
-        Some(address) => {
-            let site = pages::site(publisher.shared(), Some(ask)).known_as(&config.run.hosts);
-            let web = runtime.block_on(WebServer::start(address, site));
-            Some(web.with_context(|| format!("serving health and metrics on {address}"))?)
-        }
-    };
-    let Started { processor, store, journal, positions } =
-        runtime.block_on(start(config, &connect, &publisher, new_chain))?;
-
-    let decisions = server::decision_stream(&config.streams);
-    let keys = LeaseKeys::beside(&decisions);
-    let stop = Arc::new(AtomicBool::new(false));
-    let give_up = Arc::new(AtomicBool::new(false));
-    let (role, role_seen) = watch::channel(LeaseState::NotOurs);
-    let (holder, holder_seen) = watch::channel(None);
-    let (send_event, events) = unbounded();
-    let status = Arc::new(ReaderStatus::default());
-    let (to_fold, messages) = bounded(BATCHES_WAITING);
-    let (folded, to_fill) = bounded(BATCHES_WAITING);
-    let (to_emitter, orders) = unbounded();
-    let (to_journal, journal_orders) = unbounded();
-    let (to_checkpoints, checkpoint_orders) = unbounded();
-
-    let reading = ReaderSetup {
-        connect: connect.clone(),
-        membership: Membership {
-            group: config.run.group.clone(),
-            consumer: config.run.consumer.clone(),
-            lease_key: keys.lease.clone(),
-            pending_list: config.run.pending_list,
-        },
-        streams: config.streams.iter().map(|(_, stream)| stream.name.clone()).collect(),
-        are_control: config.streams.iter().map(|(_, stream)| stream.kind == StreamKind::Control).collect(),
-        are_facts: config.streams.iter().map(|(_, stream)| stream.kind.is_of_positions()).collect(),
-        are_foreseen: config.streams.iter().map(|(_, stream)| is_read_ahead(stream.kind)).collect(),
-        kill_gate: Arc::clone(&processor.kill_gate),
-        positions,
-        from: config.streams.iter().map(|(_, stream)| start_of(stream.kind, from)).collect(),
-        count: config.run.read_count,
-        role: role_seen.clone(),
-        stop: Arc::clone(&stop),
-        status: Arc::clone(&status),
-        to_fold,
-        folded: to_fill,
-        faults: Faults::default(),
-    };
-    let emitting = EmitterSetup {
-        connect: connect.clone(),
-        keys: EmitKeys {
-            lease: keys.lease.clone(),
-            decisions,
-            control: server::control_stream(&config.streams),
-            kill_key: config.emit.kill_key.clone(),
-            length_max: config.emit.output_maxlen,
-            signing: keys::configured(config)?,
-        },
-        kill_gate: Arc::clone(&processor.kill_gate),
-        streams: config.streams.clone(),
-        policy: policy::to_json(&config.policy),
-        quarantine: config.outputs.quarantine.clone(),
-        group: config.run.group.clone(),
-        give_up: Arc::clone(&give_up),
-        orders,
-        events: send_event.clone(),
-    };
-    let lease = LeaseSetup {
-        connect: connect.clone(),
-        keys,
-        consumer: config.run.consumer.clone(),
-        lasts: Duration::from_millis(config.run.lease_ms),
-        claim: OwnClaim::of(config),
-        role,
-        holder,
-        stop: Arc::clone(&stop),
-        events: send_event.clone(),
-    };
-    let lease = runtime.spawn(lease_task::keep_lease(lease));
-    if let Some(live) = config.live()? {
-        let (connect, events, stop) = (connect.clone(), send_event.clone(), Arc::clone(&stop));
-        runtime.spawn(lease_task::watch_executors(connect, live, config.groups(), events, stop));
-    }
-    runtime.spawn(lease_task::watch_kill_key(
-        connect,
-        config.emit.kill_key.clone(),
-        send_event.clone(),
-        Arc::clone(&stop),
-    ));
-    let stopped = (Arc::clone(&stop), send_event.clone());
-    let signalled = of_process.clone();
-    runtime.spawn(async move {
-        stop_on_signal(stopped.0).await;
-        if let Some(of_process) = signalled {
-            of_process.store(true, Ordering::Relaxed);
-        }
-        let _ = stopped.1.send(Event::Stop);
-    });
-    if let Some(of_process) = of_process {
-        runtime.spawn(stop_with_process(of_process, Arc::clone(&stop), send_event.clone()));
-    }
-    let reading = spawn(&named_for(config, "reader"), move || reader::run(reading))?;
-    let emitting = spawn(&named_for(config, "emitter"), move || emitter::run(emitting))?;
-
-    let journalled = disk::state(&journal);
-    let store = Arc::new(Mutex::new(store));
-    let (shared, to_loop) = (Arc::clone(&store), send_event.clone());
-    let threads = DiskThreads {
-        journal: spawn(&named_for(config, "journal"), move || {
-            disk::keep_journal(journal, &journal_orders, &send_event)
-        })?,
-        checkpoints: spawn(&named_for(config, "checkpoint"), move || {
-            disk::keep_checkpoints(&shared, &checkpoint_orders, &to_loop)
-        })?,
-    };
-    let (lacking, lacking_seen) = watch::channel(Lacking::default());
-    let (fetched, fetched_seen) = watch::channel(Fetched::default());
-    runtime.spawn(fetching::run(FetchSetup {
-        config: config.clone(),
-        address: server::address(config)?,
-        role: role_seen.clone(),
-        lacking: lacking_seen,
-        fetched,
-        stop: Arc::clone(&stop),
-    }));
-    let channels = Channels {
-        messages,
-        folded,
-        events,
-        emitter: to_emitter,
-        journal: to_journal,
-        checkpoints: to_checkpoints,
-        role: role_seen,
-        holder: holder_seen,
-        questions,
-        lacking,
-        fetched: fetched_seen,
-        status,
-        stop: Arc::clone(&stop),
-        give_up,
-    };
-    let event_loop = EventLoop::new(processor, channels, store, journalled, config, publisher, until_idle);
-    let served = event_loop.run(threads);
-    stop.store(true, Ordering::Relaxed);
-    let released = runtime.block_on(async { tokio::time::timeout(RELEASE_LIMIT, lease).await });
-    if released.is_err() {
-        tracing::warn!("the lease was not given back in time and ends by itself");
-    }
-    if let Some(web) = web {
-        runtime.block_on(async { tokio::time::timeout(RELEASE_LIMIT, web.stop()).await }).ok();
-    }
-    // Everything is durable, so a server that does not answer delays the end no further.
-    let until = Instant::now() + RELEASE_LIMIT;
-    while !(reading.is_finished() && emitting.is_finished()) && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    runtime.shutdown_background();
-    served.context(Failed)
+    }))
 }
 
-fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> std::io::Result<JoinHandle<T>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(work)
-}
-
-/// Returns the name of a thread of a service: with its cell, if it is one.
-fn named_for(config: &Config, name: &str) -> String {
-    config.run.cell.map_or_else(|| name.to_owned(), |cell| format!("cell-{cell} {name}"))
-}
-
-/// Stops a service when the process of several services ends.
-async fn stop_with_process(of_process: Arc<AtomicBool>, stop: Arc<AtomicBool>, events: Sender<Event>) {
-    while !of_process.load(Ordering::Relaxed) {
-        tokio::time::sleep(PROCESS_STEP).await;
-    }
-    stop.store(true, Ordering::Relaxed);
-    let _ = events.send(Event::Stop);
-}
-
-/// Decisions and control entries are read from the beginning of their streams, wherever the other streams start.
-fn start_of(kind: StreamKind, from: Start) -> Start {
-    match kind {
-        StreamKind::Control | StreamKind::Decision => Start::Earliest,
-        _ => from,
-    }
+/// Serves health, metrics and pages, if an address is configured. The event loop answers what the pages `ask`.
+fn start_web(
+    runtime: &Runtime,
+    config: &Config,
+    publisher: &Publisher,
+    ask: Sender<Question>,
+) -> anyhow::Result<Option<WebServer>> {
+    let Some(address) = config.run.listen else { return Ok(None) };
+    let site = pages::site(publisher.shared(), Some(ask)).known_as(&config.run.hosts);
+    let site = console::with_console(config, address, publisher.shared(), site, runtime.handle());
+    let web = runtime.block_on(WebServer::start(address, site));
+    web.map(Some).with_context(|| format!("serving health and metrics on {address}"))
 }
 
 /// Sets the flag when a signal asks the process to end.

@@ -20,6 +20,7 @@ impl Connect {
         Self { address }
     }
 
+    /// Opens a connection for single commands. Errors if the server cannot be reached or rejects us.
     pub async fn server(&self) -> Result<Server, ServerError> {
         Server::connect(&self.address).await
     }
@@ -71,6 +72,7 @@ pub struct RetryDelay {
 }
 
 impl RetryDelay {
+    /// Returns the delay after a further failure: twice the one before, at most 3 s, less up to half of it.
     pub fn next(&mut self) -> Duration {
         let pause = PAUSE_MIN.saturating_mul(1 << self.failures.min(10)).min(PAUSE_MAX);
         self.failures += 1;

@@ -14,9 +14,9 @@ use super::processor::{CheckpointRows, JournalLines};
 use crate::shell::journal::{Journal, JournalError};
 use crate::shell::store::Store;
 
-/// An order for the journal.
+/// A task for the journal.
 #[derive(Debug)]
-pub enum JournalOrder {
+pub enum JournalTask {
     /// Append these lines and make them durable.
     Write(JournalLines),
     /// Delete old files whose entries are all before a position and have ids before a time. [ms since 1970]
@@ -26,12 +26,12 @@ pub enum JournalOrder {
 /// Writes the journal until the event loop is gone, then closes it.
 pub fn keep_journal(
     mut journal: Journal,
-    orders: &Receiver<JournalOrder>,
+    tasks: &Receiver<JournalTask>,
     events: &Sender<Event>,
 ) -> Result<(), JournalError> {
-    for order in orders {
-        match order {
-            JournalOrder::Write(mut lines) => {
+    for task in tasks {
+        match task {
+            JournalTask::Write(mut lines) => {
                 let began = Instant::now();
                 journal.append_all(&lines.text, &lines.ends);
                 lines.clear();
@@ -40,7 +40,7 @@ pub fn keep_journal(
                 let journal = written.map(|_| state(&journal));
                 let _ = events.send(Event::Synced { lines, journal, took: began.elapsed() });
             }
-            JournalOrder::Retain { keep_from, older_than_ms } => match journal.retain(keep_from, Some(older_than_ms)) {
+            JournalTask::Retain { keep_from, older_than_ms } => match journal.retain(keep_from, Some(older_than_ms)) {
                 Ok(0) => {}
                 Ok(bytes) => tracing::info!(bytes, "old files of the journal are deleted"),
                 Err(error) => tracing::warn!(%error, "old files of the journal stay"),
@@ -58,8 +58,8 @@ pub fn state(journal: &Journal) -> JournalState {
 pub type SharedStore = Arc<Mutex<Store>>;
 
 /// Writes checkpoints until the event loop is gone.
-pub fn keep_checkpoints(store: &SharedStore, orders: &Receiver<CheckpointRows>, events: &Sender<Event>) {
-    for CheckpointRows { rows, .. } in orders {
+pub fn keep_checkpoints(store: &SharedStore, checkpoints: &Receiver<CheckpointRows>, events: &Sender<Event>) {
+    for CheckpointRows { rows, .. } in checkpoints {
         let committed = store.lock().unwrap_or_else(PoisonError::into_inner).commit(rows.into_iter());
         fail::point("committed");
         let outcome = committed.map_err(anyhow::Error::new);

@@ -26,9 +26,9 @@ use crate::shell::redis::{EmitKeys, Emitter, Offered, RawEntry, Server, ServerEr
 /// The most entries of a quarantine stream that are read at once. [1]
 const PAGE_ENTRIES: usize = 1000;
 
-/// An action, and the connection that it is meant for. Connections are counted from 1.
+/// An action for the emitter, and the connection that it is meant for. Connections are counted from 1.
 #[derive(Debug)]
-pub struct Order {
+pub struct EmitterTask {
     pub connection: u64,
     pub action: Action,
 }
@@ -46,7 +46,7 @@ pub struct EmitterSetup {
     pub kill_gate: Arc<KillGate>,
     /// Set when the service stops at once: no connection is opened again.
     pub give_up: Arc<AtomicBool>,
-    pub orders: Receiver<Order>,
+    pub tasks: Receiver<EmitterTask>,
     pub events: Sender<Event>,
 }
 
@@ -98,10 +98,10 @@ impl Emitting {
         delay: &mut RetryDelay,
     ) -> Option<ServerError> {
         loop {
-            let order = self.setup.orders.recv().ok()?;
-            // An order for an earlier connection was given up with it.
-            if order.connection == connection {
-                match runtime.block_on(self.perform(emitter, order.action)) {
+            let task = self.setup.tasks.recv().ok()?;
+            // A task for an earlier connection was given up with it.
+            if task.connection == connection {
+                match runtime.block_on(self.perform(emitter, task.action)) {
                     Ok(()) => delay.reset(),
                     Err(error) => return Some(error),
                 }

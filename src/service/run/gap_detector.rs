@@ -1,13 +1,17 @@
 //! The gap detector: counts entries to find those that can never be read, because a trimmed stream shows no trace of
 //! them.
 //!
-//! `entries-added` is the number of entries that a stream was ever given. `seen` is the number that we took or know to
-//! be lost. The entries that are left to read can be counted. The rest is lost. Counting the entries left is expensive:
-//! it is done only if something may be missing (the stream was trimmed or deleted beyond the point to which it was
-//! complete), and if few are left. A stream with fewer entries added than before, or whose end is before what we have
-//! read, has lost its history: it was deleted or flushed, or its server was replaced by a replica that lagged. So has one
-//! that lacks the entry that was read last when a connection begins, if the counts say the same. Servers
-//! before 7.0 do not count: there, a first entry after the cursor is a hint, and an end before the cursor is proof.
+//! `entries-added` is the number of entries that a stream was ever given. `seen` is the number of those that we read or know
+//! to be lost. The difference is left to read. Each check has one of these findings:
+//!
+//! | finding | test |
+//! |---|---|
+//! | *whole* | nothing below applies |
+//! | *doubtful* | entries are left, and the stream was trimmed or deleted beyond the point to which it was complete, or few are left: the entries left are counted, and what is missing was trimmed |
+//! | *trimmed somewhere* | the server does not count (before 7.0), and the first entry is after the last one that was read |
+//! | *forgotten* | fewer entries were added than before or than we have seen; or the stream ends before what we have read; or, on a new connection, it lacks the entry that was read last and the counts agree: it was deleted or flushed, or a replica that lagged has taken over |
+//!
+//! Counting the entries left takes as long as reading them. So it is done for *doubtful* and *forgotten* only.
 
 use super::source::Source;
 use crate::config::Start;
@@ -17,14 +21,14 @@ use crate::domain::delivery::gap::{GapReason, StreamGap};
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::shell::redis::{ServerError, StreamFault, StreamStats};
 
-/// The counts of each stream.
-pub struct Bookkeeping {
-    streams: Vec<Option<StreamBook>>,
+/// Counts the entries of each stream, and finds those that are missing.
+pub struct GapDetector {
+    streams: Vec<Option<StreamCounts>>,
     faults: Faults,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct StreamBook {
+struct StreamCounts {
     position: StreamPosition,
     /// Up to this entry nothing is missing, or the gap was reported.
     whole_to: EntryId,
@@ -36,7 +40,7 @@ struct StreamBook {
 
 /// How far a stream was read.
 #[derive(Clone, Copy, Debug)]
-pub struct Position {
+pub struct ReadState {
     /// The last entry that was read.
     pub read: EntryId,
     /// True if the last read reached the end: few entries are left.
@@ -47,7 +51,7 @@ pub struct Position {
 
 /// The finding that the statistics of a stream show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Finding {
+enum StreamFinding {
     Whole,
     /// The entries that are left to read must be counted.
     Doubtful,
@@ -57,11 +61,22 @@ enum Finding {
     Forgotten,
 }
 
-impl Bookkeeping {
+/// Entries that a check found to be missing.
+struct Missing {
+    /// Their number, if it is known. [1]
+    count: Option<u64>,
+    /// The number of entries that are seen or known to be lost, after this check. [1]
+    seen: u64,
+    after: EntryId,
+    before: Option<EntryId>,
+    why: GapReason,
+}
+
+impl GapDetector {
     pub fn new(positions: &[Option<(EntryId, StreamPosition)>], faults: Faults) -> Self {
-        let book =
-            |(id, position)| StreamBook { position, whole_to: id, first: EntryId::default(), forgotten_at: None };
-        Self { streams: positions.iter().map(|position| position.map(book)).collect(), faults }
+        let counts =
+            |(id, position)| StreamCounts { position, whole_to: id, first: EntryId::default(), forgotten_at: None };
+        Self { streams: positions.iter().map(|position| position.map(counts)).collect(), faults }
     }
 
     pub fn has_begun(&self, stream: usize) -> bool {
@@ -70,8 +85,8 @@ impl Bookkeeping {
 
     /// Counts an entry that was read.
     pub fn count(&mut self, stream: usize) {
-        if let Some(book) = &mut self.streams[stream] {
-            book.position.seen += 1;
+        if let Some(counts) = &mut self.streams[stream] {
+            counts.position.seen += 1;
         }
     }
 
@@ -95,7 +110,7 @@ impl Bookkeeping {
         let position = StreamPosition { seen: added.saturating_sub(unread), added };
         let whole_to = cursor.unwrap_or_default();
         let first = stream_stats.first_id.unwrap_or_default();
-        self.streams[index] = Some(StreamBook { position, whole_to, first, forgotten_at: None });
+        self.streams[index] = Some(StreamCounts { position, whole_to, first, forgotten_at: None });
         let before = match cursor.filter(|_| position.seen > 0) {
             None => before(index, stream_stats, EntryId::default(), consumer)?,
             Some(cursor) => {
@@ -105,7 +120,7 @@ impl Bookkeeping {
         };
         // What is missing before counts as seen once the gap is in the log. Until then a new start finds it again.
         let begun = StreamPosition { seen: 0, added };
-        let loss = (position.seen > 0).then_some(StreamGap {
+        let gap = (position.seen > 0).then_some(StreamGap {
             stream,
             after: None,
             before,
@@ -114,7 +129,7 @@ impl Bookkeeping {
             added,
             why: GapReason::NotFromBeginning,
         });
-        Ok((cursor, if loss.is_some() { begun } else { position }, loss))
+        Ok((cursor, if gap.is_some() { begun } else { position }, gap))
     }
 
     /// Compares the statistics of a stream with our counts.
@@ -122,74 +137,86 @@ impl Bookkeeping {
         &mut self,
         stream: StreamId,
         stream_stats: &StreamStats,
-        at: Position,
+        at: ReadState,
         consumer: &mut impl Source,
     ) -> Result<Option<StreamGap>, ServerError> {
         let index = usize::from(stream.0);
-        let Some(book) = self.streams[index] else { return Ok(None) };
-        let added = if stream_stats.exists { stream_stats.entries_added.unwrap_or(book.position.added) } else { 0 };
-        let mut finding = find(stream_stats, &book, at);
-        // By and by the counts show a loss as well. By then later entries are read, and nothing shows where it was.
-        if finding == Finding::Whole && at.is_connected_anew && stream_stats.entries_added.is_some() {
+        let Some(counts) = self.streams[index] else { return Ok(None) };
+        let added = if stream_stats.exists { stream_stats.entries_added.unwrap_or(counts.position.added) } else { 0 };
+        let missing = self.missing(index, stream_stats, at, (counts, added), consumer)?;
+        let Some(Missing { count, seen, after, before, why }) = missing else {
+            let whole_to = counts.whole_to.max(at.read);
+            self.streams[index] =
+                Some(StreamCounts { position: StreamPosition { added, ..counts.position }, whole_to, ..counts });
+            return Ok(None);
+        };
+        let shift = seen as i64 - counts.position.seen as i64;
+        self.streams[index] = Some(StreamCounts {
+            position: StreamPosition { seen, added },
+            whole_to: at.read.max(before.unwrap_or_default()).max(stream_stats.max_deleted.unwrap_or_default()),
+            forgotten_at: Some(stream_stats.last_id).filter(|_| why == GapReason::Forgotten),
+            ..counts
+        });
+        let after = Some(after).filter(|id| *id != EntryId::default());
+        Ok(Some(StreamGap { stream, after, before, count, shift, added, why }))
+    }
+
+    /// Finds what is missing of a stream, and counts it where that is needed.
+    fn missing(
+        &self,
+        index: usize,
+        stream_stats: &StreamStats,
+        at: ReadState,
+        (counts, added): (StreamCounts, u64),
+        consumer: &mut impl Source,
+    ) -> Result<Option<Missing>, ServerError> {
+        let mut finding = find(stream_stats, &counts, at);
+        // The counts would show a loss later as well. By then later entries are read, and nothing shows where it was.
+        if finding == StreamFinding::Whole && at.is_connected_anew && stream_stats.entries_added.is_some() {
             let is_gone = stream_stats.first_id.is_some_and(|first| first <= at.read)
                 && consumer.last_until(index, at.read)? != Some(at.read);
-            finding = if is_gone { Finding::Doubtful } else { Finding::Whole };
+            finding = if is_gone { StreamFinding::Doubtful } else { StreamFinding::Whole };
         }
         let mut unread = 0;
-        if matches!(finding, Finding::Doubtful | Finding::Forgotten) {
+        if matches!(finding, StreamFinding::Doubtful | StreamFinding::Forgotten) {
             unread = consumer.count_between(index, at.read, stream_stats.last_id)?;
         }
-        if finding == Finding::Doubtful && book.position.seen.saturating_add(unread) > added {
-            finding = Finding::Forgotten;
+        if finding == StreamFinding::Doubtful && counts.position.seen.saturating_add(unread) > added {
+            finding = StreamFinding::Forgotten;
         }
-        let loss = match finding {
-            Finding::Whole => None,
-            Finding::Doubtful if self.faults.has(Fault::NoCount) => None,
-            Finding::Forgotten if self.faults.has(Fault::NoticeNothingForgotten) => None,
-            Finding::Doubtful => {
-                let count = added.saturating_sub(book.position.seen).saturating_sub(unread);
+        Ok(match finding {
+            StreamFinding::Whole => None,
+            StreamFinding::Doubtful if self.faults.has(Fault::NoCount) => None,
+            StreamFinding::Forgotten if self.faults.has(Fault::NoticeNothingForgotten) => None,
+            StreamFinding::Doubtful => {
+                let count = added.saturating_sub(counts.position.seen).saturating_sub(unread);
                 let before = if count > 0 { before(index, stream_stats, at.read, consumer)? } else { None };
-                (count > 0).then_some((
-                    Some(count),
-                    book.position.seen + count,
-                    book.whole_to,
-                    before,
-                    GapReason::Trimmed,
-                ))
+                let seen = counts.position.seen + count;
+                let why = GapReason::Trimmed;
+                (count > 0).then_some(Missing { count: Some(count), seen, after: counts.whole_to, before, why })
             }
-            Finding::TrimmedSomewhere => {
-                Some((None, book.position.seen, at.read, stream_stats.first_id, GapReason::Trimmed))
-            }
-            Finding::Forgotten => {
+            StreamFinding::TrimmedSomewhere => Some(Missing {
+                count: None,
+                seen: counts.position.seen,
+                after: at.read,
+                before: stream_stats.first_id,
+                why: GapReason::Trimmed,
+            }),
+            StreamFinding::Forgotten => {
                 let kept = match stream_stats.fault {
                     Some(StreamFault::NotAStream) => None,
                     Some(StreamFault::IdsExhausted) | None => consumer.last_until(index, at.read)?,
                 };
                 let kept = kept.unwrap_or_default();
-                Some((
-                    None,
-                    added.saturating_sub(unread),
-                    kept.min(at.read),
-                    stream_stats.next_id,
-                    GapReason::Forgotten,
-                ))
+                Some(Missing {
+                    count: None,
+                    seen: added.saturating_sub(unread),
+                    after: kept.min(at.read),
+                    before: stream_stats.next_id,
+                    why: GapReason::Forgotten,
+                })
             }
-        };
-        let Some((count, seen, after, before, why)) = loss else {
-            let whole_to = book.whole_to.max(at.read);
-            self.streams[index] =
-                Some(StreamBook { position: StreamPosition { added, ..book.position }, whole_to, ..book });
-            return Ok(None);
-        };
-        let shift = seen as i64 - book.position.seen as i64;
-        self.streams[index] = Some(StreamBook {
-            position: StreamPosition { seen, added },
-            whole_to: at.read.max(before.unwrap_or_default()).max(stream_stats.max_deleted.unwrap_or_default()),
-            forgotten_at: Some(stream_stats.last_id).filter(|_| why == GapReason::Forgotten),
-            ..book
-        });
-        let after = Some(after).filter(|id| *id != EntryId::default());
-        Ok(Some(StreamGap { stream, after, before, count, shift, added, why }))
+        })
     }
 }
 
@@ -209,40 +236,39 @@ fn before(
     }
 }
 
-fn find(stream_stats: &StreamStats, book: &StreamBook, at: Position) -> Finding {
-    let position = book.position;
+fn find(stream_stats: &StreamStats, counts: &StreamCounts, at: ReadState) -> StreamFinding {
+    let position = counts.position;
     // A reader that begins after the end of a stream has read nothing that the stream could forget.
     let has_grown = !stream_stats.exists || stream_stats.entries_added.is_some();
     let is_as_it_was = has_grown && stream_stats.entries_added.unwrap_or(0) == position.added;
     let is_shorter = stream_stats.last_id < at.read
         && position.seen > 0
         && !is_as_it_was
-        && book.forgotten_at.is_none_or(|told| stream_stats.last_id < told);
+        && counts.forgotten_at.is_none_or(|reported| stream_stats.last_id < reported);
     if is_shorter {
-        return Finding::Forgotten;
+        return StreamFinding::Forgotten;
     }
     let added = if stream_stats.exists { stream_stats.entries_added } else { Some(0) };
     let Some(added) = added else {
         let is_behind =
-            stream_stats.first_id.is_some_and(|first| first > at.read.max(book.whole_to)) && position.seen > 0;
-        return if is_behind { Finding::TrimmedSomewhere } else { Finding::Whole };
+            stream_stats.first_id.is_some_and(|first| first > at.read.max(counts.whole_to)) && position.seen > 0;
+        return if is_behind { StreamFinding::TrimmedSomewhere } else { StreamFinding::Whole };
     };
     // Every entry that we have seen was added, whether or not the server was asked since.
     if added < position.added.max(position.seen) {
-        return Finding::Forgotten;
+        return StreamFinding::Forgotten;
     }
-    // As many are left as were added and not seen. If that cannot be, or need not be, they are counted. If more are left,
-    // as many were added since the server forgot what we have seen as it forgot.
+    // If none is left and yet an entry follows, the server forgot entries that we have seen, and as many were added since.
     let left = added - position.seen;
     if left == 0 && stream_stats.next_id.is_some_and(|next| next > at.read) {
-        return Finding::Forgotten;
+        return StreamFinding::Forgotten;
     }
-    let known_to = book.whole_to.max(book.first);
+    let known_to = counts.whole_to.max(counts.first);
     let is_trimmed = stream_stats.first_id.is_some_and(|first| first > known_to);
     let is_deleted = stream_stats.max_deleted.is_some_and(|deleted| deleted > known_to);
     let may_lack =
         is_trimmed || is_deleted || at.is_at_end || stream_stats.next_id.is_none() || left > stream_stats.length;
-    if left > 0 && may_lack { Finding::Doubtful } else { Finding::Whole }
+    if left > 0 && may_lack { StreamFinding::Doubtful } else { StreamFinding::Whole }
 }
 
 #[cfg(test)]
@@ -264,62 +290,62 @@ mod tests {
         }
     }
 
-    fn book(seen: u64, added: u64) -> StreamBook {
+    fn counts(seen: u64, added: u64) -> StreamCounts {
         let position = StreamPosition { seen, added };
-        StreamBook { position, whole_to: EntryId::new(3, 0), first: EntryId::default(), forgotten_at: None }
+        StreamCounts { position, whole_to: EntryId::new(3, 0), first: EntryId::default(), forgotten_at: None }
     }
 
     /// Counting a backlog takes as long as reading it.
     #[test]
     fn a_backlog_is_counted_only_if_its_first_entry_has_gone() {
-        let at = Position { read: EntryId::new(5, 0), is_at_end: false, is_connected_anew: false };
+        let at = ReadState { read: EntryId::new(5, 0), is_at_end: false, is_connected_anew: false };
         // Of 100 entries added, the last 96 were there at the start, and 4 are missing.
-        let book = StreamBook { whole_to: EntryId::default(), first: EntryId::new(5, 0), ..book(5, 100) };
-        assert_eq!(find(&stream_stats(100, 96, Some(6)), &book, at), Finding::Whole);
-        assert_eq!(find(&stream_stats(100, 95, Some(6)), &book, at), Finding::Doubtful);
+        let counts = StreamCounts { whole_to: EntryId::default(), first: EntryId::new(5, 0), ..counts(5, 100) };
+        assert_eq!(find(&stream_stats(100, 96, Some(6)), &counts, at), StreamFinding::Whole);
+        assert_eq!(find(&stream_stats(100, 95, Some(6)), &counts, at), StreamFinding::Doubtful);
         let deleted = |ms| Some(EntryId::new(ms, 0));
         let is_deleted = |ms| StreamStats { max_deleted: deleted(ms), ..stream_stats(100, 96, Some(6)) };
-        assert_eq!(find(&is_deleted(4), &book, at), Finding::Whole, "before the start");
-        assert_eq!(find(&is_deleted(50), &book, at), Finding::Doubtful);
+        assert_eq!(find(&is_deleted(4), &counts, at), StreamFinding::Whole, "before the start");
+        assert_eq!(find(&is_deleted(50), &counts, at), StreamFinding::Doubtful);
     }
 
     #[test]
     fn i11_a_stretch_that_may_be_missing_is_noticed_by_counting() {
-        let at = |ms| Position { read: EntryId::new(ms, 0), is_at_end: false, is_connected_anew: false };
+        let at = |ms| ReadState { read: EntryId::new(ms, 0), is_at_end: false, is_connected_anew: false };
         // Of 10 entries added, 3 were read; then what is left after trimming.
         let cases = [
-            (stream_stats(10, 10, Some(4)), book(3, 3), at(3), Finding::Whole),
-            (stream_stats(10, 8, Some(4)), book(3, 3), at(3), Finding::Whole),
-            (stream_stats(10, 4, Some(7)), book(3, 3), at(3), Finding::Doubtful),
-            (stream_stats(10, 1, None), book(10, 10), at(10), Finding::Whole),
+            (stream_stats(10, 10, Some(4)), counts(3, 3), at(3), StreamFinding::Whole),
+            (stream_stats(10, 8, Some(4)), counts(3, 3), at(3), StreamFinding::Whole),
+            (stream_stats(10, 4, Some(7)), counts(3, 3), at(3), StreamFinding::Doubtful),
+            (stream_stats(10, 1, None), counts(10, 10), at(10), StreamFinding::Whole),
             // The reader went on beyond the gap before a check. Only a full count shows it.
-            (stream_stats(10, 4, None), book(7, 3), at(10), Finding::Doubtful),
+            (stream_stats(10, 4, None), counts(7, 3), at(10), StreamFinding::Doubtful),
             // An old entry was deleted by hand, after it had been seen.
-            (stream_stats(10, 10, Some(4)), book(3, 10), at(3), Finding::Whole),
+            (stream_stats(10, 10, Some(4)), counts(3, 10), at(3), StreamFinding::Whole),
             // An entry was deleted that had not been read.
             (
                 StreamStats { max_deleted: Some(EntryId::new(6, 0)), ..stream_stats(10, 10, Some(4)) },
-                book(3, 3),
+                counts(3, 3),
                 at(3),
-                Finding::Doubtful,
+                StreamFinding::Doubtful,
             ),
-            (stream_stats(8, 8, Some(4)), book(3, 10), at(3), Finding::Forgotten),
-            (stream_stats(2, 2, None), book(3, 0), at(3), Finding::Forgotten),
+            (stream_stats(8, 8, Some(4)), counts(3, 10), at(3), StreamFinding::Forgotten),
+            (stream_stats(2, 2, None), counts(3, 0), at(3), StreamFinding::Forgotten),
             // As many were added as the server had forgotten: one follows, although all that were added were read.
-            (stream_stats(10, 10, Some(11)), book(10, 10), at(10), Finding::Forgotten),
-            (StreamStats::default(), book(3, 10), at(3), Finding::Forgotten),
-            (StreamStats::default(), book(0, 0), at(0), Finding::Whole),
+            (stream_stats(10, 10, Some(11)), counts(10, 10), at(10), StreamFinding::Forgotten),
+            (StreamStats::default(), counts(3, 10), at(3), StreamFinding::Forgotten),
+            (StreamStats::default(), counts(0, 0), at(0), StreamFinding::Whole),
             // The start is after the end: of an empty stream, and of a stream with earlier entries.
-            (StreamStats::default(), book(0, 0), at(3), Finding::Whole),
-            (stream_stats(2, 2, None), book(2, 2), at(3), Finding::Whole),
+            (StreamStats::default(), counts(0, 0), at(3), StreamFinding::Whole),
+            (stream_stats(2, 2, None), counts(2, 2), at(3), StreamFinding::Whole),
         ];
-        for (stream_stats, book, at, want) in cases {
-            assert_eq!(find(&stream_stats, &book, at), want, "{stream_stats:?} {book:?}");
+        for (stream_stats, counts, at, want) in cases {
+            assert_eq!(find(&stream_stats, &counts, at), want, "{stream_stats:?} {counts:?}");
         }
-        let near = Position { read: EntryId::new(3, 0), is_at_end: true, is_connected_anew: false };
+        let near = ReadState { read: EntryId::new(3, 0), is_at_end: true, is_connected_anew: false };
         assert_eq!(
-            find(&stream_stats(10, 10, Some(4)), &book(3, 3), near),
-            Finding::Doubtful,
+            find(&stream_stats(10, 10, Some(4)), &counts(3, 3), near),
+            StreamFinding::Doubtful,
             "little is left: it is counted"
         );
     }
@@ -390,14 +416,14 @@ mod tests {
             next_id: entries.iter().find(|ms| **ms > 6).map(|ms| EntryId::new(*ms, 0)),
             ..StreamStats::default()
         };
-        let books = || {
+        let detectors = || {
             let seen = StreamPosition { seen: 6, added: 6 };
-            Bookkeeping::new(&[Some((EntryId::new(6, 0), seen))], Faults::default())
+            GapDetector::new(&[Some((EntryId::new(6, 0), seen))], Faults::default())
         };
-        let at = Position { read: EntryId::new(6, 0), is_at_end: false, is_connected_anew: true };
+        let at = ReadState { read: EntryId::new(6, 0), is_at_end: false, is_connected_anew: true };
         let entries = vec![1, 2, 3, 7, 8, 9, 10, 11, 12];
-        let (mut books_of_loss, stats) = (books(), server(&entries));
-        let gap = books_of_loss.check(StreamId(0), &stats, at, &mut Entries(entries.clone())).expect("it is answered");
+        let (mut detector, stats) = (detectors(), server(&entries));
+        let gap = detector.check(StreamId(0), &stats, at, &mut Entries(entries.clone())).expect("it is answered");
         let want = StreamGap {
             stream: StreamId(0),
             after: Some(EntryId::new(3, 0)),
@@ -408,28 +434,28 @@ mod tests {
             why: GapReason::Forgotten,
         };
         assert_eq!(gap, Some(want));
-        let again = books_of_loss.check(StreamId(0), &stats, at, &mut Entries(entries)).expect("it is answered");
+        let again = detector.check(StreamId(0), &stats, at, &mut Entries(entries)).expect("it is answered");
         assert_eq!(again, None, "on the next connection it is known");
         // An old entry that somebody has deleted is no loss: as many were added as before.
         let deleted = vec![1, 2, 3, 4, 5, 7];
         let stats = StreamStats { entries_added: Some(7), max_deleted: Some(EntryId::new(6, 0)), ..server(&deleted) };
-        let gap = books().check(StreamId(0), &stats, at, &mut Entries(deleted)).expect("it is answered");
+        let gap = detectors().check(StreamId(0), &stats, at, &mut Entries(deleted)).expect("it is answered");
         assert_eq!(gap, None);
     }
 
     #[test]
     fn i11_a_server_that_does_not_count_proves_a_loss_by_its_last_id() {
-        let at = Position { read: EntryId::new(3, 0), is_at_end: true, is_connected_anew: false };
+        let at = ReadState { read: EntryId::new(3, 0), is_at_end: true, is_connected_anew: false };
         let old = |stream_stats: StreamStats| StreamStats { entries_added: None, ..stream_stats };
-        assert_eq!(find(&old(stream_stats(10, 4, Some(7))), &book(3, 0), at), Finding::TrimmedSomewhere);
-        assert_eq!(find(&old(stream_stats(10, 9, Some(4))), &book(3, 0), at), Finding::Whole);
+        assert_eq!(find(&old(stream_stats(10, 4, Some(7))), &counts(3, 0), at), StreamFinding::TrimmedSomewhere);
+        assert_eq!(find(&old(stream_stats(10, 9, Some(4))), &counts(3, 0), at), StreamFinding::Whole);
         assert_eq!(
-            find(&old(stream_stats(2, 2, None)), &book(3, 0), at),
-            Finding::Forgotten,
+            find(&old(stream_stats(2, 2, None)), &counts(3, 0), at),
+            StreamFinding::Forgotten,
             "it ends before what was read"
         );
-        let told = StreamBook { forgotten_at: Some(EntryId::new(2, 0)), ..book(3, 0) };
-        assert_eq!(find(&old(stream_stats(2, 2, None)), &told, at), Finding::Whole, "it was told");
-        assert_eq!(find(&old(stream_stats(1, 1, None)), &told, at), Finding::Forgotten, "and has lost more");
+        let reported = StreamCounts { forgotten_at: Some(EntryId::new(2, 0)), ..counts(3, 0) };
+        assert_eq!(find(&old(stream_stats(2, 2, None)), &reported, at), StreamFinding::Whole, "it was reported");
+        assert_eq!(find(&old(stream_stats(1, 1, None)), &reported, at), StreamFinding::Forgotten, "and has lost more");
     }
 }

@@ -15,7 +15,7 @@ use super::message::LeaseState;
 use super::preflight::unnamed_executors;
 use crate::codec::operator;
 use crate::config::Live;
-use crate::shell::redis::{Lease, LeaseKeys, ServerError};
+use crate::shell::redis::{Lease, LeaseKeys, ServerError, StreamFault};
 
 /// Time between two reads of the kill key.
 const KILL_INTERVAL: Duration = Duration::from_millis(200);
@@ -48,10 +48,14 @@ pub async fn keep_lease(setup: LeaseSetup) {
     let mut lease: Option<Lease> = None;
     let mut inherits = true;
     let mut has_duplicate = false;
+    let mut failed = String::new();
     while !setup.stop.load(Ordering::Relaxed) {
         let began = Instant::now();
-        let held = hold(&setup, &owner, &mut lease, inherits).await;
-        match held {
+        let kept = keep(&setup, &owner, &mut lease, inherits).await;
+        if kept.is_ok() {
+            failed.clear();
+        }
+        match kept {
             Ok(Some(value)) => {
                 inherits = false;
                 setup.role.send_if_modified(|role| {
@@ -77,7 +81,17 @@ pub async fn keep_lease(setup: LeaseSetup) {
                 setup.role.send_if_modified(|role| std::mem::replace(role, LeaseState::NotOurs) != LeaseState::NotOurs);
             }
             Err(error) => {
-                tracing::warn!(%error, "the lease could not be kept");
+                let error = error.to_string();
+                // Once for each cause, and not three times a second.
+                if failed != error {
+                    let lease_ms = setup.lasts.as_millis() as u64;
+                    tracing::warn!(
+                        %error,
+                        lease_ms,
+                        "the lease could not be kept: if it is not renewed within lease_ms, this instance stops emitting"
+                    );
+                    failed = error;
+                }
                 // The lease is held until its time is over; the role knows that time.
                 tokio::time::sleep(AGAIN).await;
                 lease = reconnected(&setup, lease).await;
@@ -104,7 +118,7 @@ async fn pause(stop: &AtomicBool, length: Duration) {
     }
 }
 
-async fn hold(
+async fn keep(
     setup: &LeaseSetup,
     owner: &str,
     lease: &mut Option<Lease>,
@@ -177,6 +191,11 @@ pub async fn watch_executors(
     }
 }
 
+/// Replaces the error of a key that is no string by a value that kills. The script refuses every order beside such a key.
+fn kills_by_its_type(error: ServerError) -> Result<Option<Vec<u8>>, ServerError> {
+    if error.stream_fault() == Some(StreamFault::NotAStream) { Ok(Some(b"1".to_vec())) } else { Err(error) }
+}
+
 /// Sends the value of the kill key whenever it is read: set or cleared. A key that vanishes changes nothing.
 pub async fn watch_kill_key(connect: Connect, key: String, events: Sender<Event>, stop: Arc<AtomicBool>) {
     let mut server = None;
@@ -186,7 +205,7 @@ pub async fn watch_kill_key(connect: Connect, key: String, events: Sender<Event>
         }
         let began = Instant::now();
         let looked = match &mut server {
-            Some(server) => server.get(&key).await,
+            Some(server) => server.get(&key).await.or_else(kills_by_its_type),
             None => {
                 tokio::time::sleep(AGAIN).await;
                 continue;

@@ -42,12 +42,12 @@ pub enum Message {
     KillRead { stream: StreamId, id: EntryId },
     /// Entries that were delivered and need not be folded. They are acknowledged if they are at or before the cursor.
     Delivered(Vec<(StreamId, Vec<EntryId>)>),
-    /// What the group has delivered is told anew from here on.
+    /// The deliveries of the group are reported again from here on. Those before no longer count.
     DeliveredAnew,
     /// A part of a stream is missing.
-    Lost(StreamGap),
+    Gap(StreamGap),
     /// The statistics of all streams, and for each whether the id of its next entry is ahead of the server's clock.
-    Surveyed(Vec<StreamStats>, Vec<bool>),
+    StreamStats(Vec<StreamStats>, Vec<bool>),
     /// The reader ended for good.
     Ended(anyhow::Error),
 }

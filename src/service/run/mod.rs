@@ -13,13 +13,16 @@
 //! Each part has a thread. The reader, the emitter and the lease task have a connection each. The event loop waits for
 //! none of them: it passes what happened to the `processor`, which decides, and hands out what follows.
 //!
-//! In reading order: `command` (from settings to the end), `preflight` (conditions of a live start), `claim` (accounts of
-//! cells), `start` (opens
-//! store and journal), `connect` (retries), `reader` with `lines` (entries on their way) and `gap_detector` (finds what
-//! was trimmed) and `clocks` (of several servers), `event_loop` with `message` and `event`, `processor`, `disk` (journal and checkpoint), `emitter`,
-//! `lease_task`, `kill_gate` (holds orders back), `findings`, `orders` (writes requests), `crash_guard` (ends crash
-//! loops), `snapshots` (keeps past states), `fetching` (asks for what is lacking), `publish` (publishes the report),
-//! `source` (the reader's requests), `several` (several cells in one process), `fail` (failure points for tests).
+//! In reading order:
+//!
+//! - the start: `command` (from settings to the end), `several` (several cells in one process), `preflight` (conditions of a
+//!   live start), `claim` (accounts of cells), `start` (opens store and journal), `parts` (threads and channels), `connect`
+//!   (retries);
+//! - the way of an entry: `reader` with `source` (its requests), `lines` (entries on their way), `gap_detector` (finds what was
+//!   trimmed) and `clocks` (of several servers); `event_loop` with `message` and `event`; `processor` with `orders` (makes
+//!   requests) and `findings`; `disk` (journal and checkpoint); `emitter`;
+//! - beside it: `lease_task`, `kill_gate` (stops orders), `crash_guard` (ends crash loops), `snapshots` (keeps past states),
+//!   `fetching` (asks for what is lacking), `publish` (publishes the report), `fail` (failure points for tests).
 
 mod claim;
 mod clocks;
@@ -39,6 +42,7 @@ mod lease_task;
 pub mod lines;
 mod message;
 pub mod orders;
+mod parts;
 pub mod preflight;
 pub mod processor;
 mod publish;
@@ -54,5 +58,5 @@ pub use connect::Connect;
 pub use kill_gate::KillGate;
 pub use lines::{Batch, Released};
 pub use message::{LeaseState, Message};
-pub use reader::{Reader, ReaderSetup, Trouble, run as read_streams};
+pub use reader::{ReadError, Reader, ReaderSetup, run as read_streams};
 pub use reader_status::ReaderStatus;

@@ -65,7 +65,8 @@ pub fn no_trust_in_the_future(config: &Config, now_ms: u64) -> anyhow::Result<()
     for (key, until) in config.emit.trusted_until() {
         if until.ms > now_ms {
             bail!(
-                "{key} names {until}, which is later than the server's clock ({now_ms}): name the last id of before the key"
+                "{key} names {until}, which is later than the server's clock ({now_ms}): set it to the last id that was \
+                 written before the key"
             );
         }
     }

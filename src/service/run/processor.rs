@@ -9,8 +9,10 @@
 //!
 //! The event loop writes the lines to the journal, reports what is durable, does the actions, and writes a checkpoint
 //! from time to time. The simulator does the same without files and servers.
+//!
+//! In reading order: this file, `rows` (rows made from lines), `findings` (what an operator has to know), `journal_lines`,
+//! `stored` (what an earlier process left).
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -23,67 +25,38 @@ use super::kill_gate::KillGate;
 use super::lines::Released;
 use super::orders::Orders;
 use crate::codec::decode::kills_when_read;
-use crate::codec::line::{self, FieldValue, Fields};
+use crate::codec::line::{self, Fields};
 use crate::codec::live::{self, Checkpoint, Finding};
-use crate::codec::seal;
 use crate::codec::shown::shown;
 use crate::codec::signing::SigningKey;
-use crate::codec::state::{self, Quarantined, Row, Rows};
+use crate::codec::state::{self, Row};
 use crate::domain::book::counters::Count;
 use crate::domain::delivery::fault::Faults;
-use crate::domain::delivery::gap::StreamGap;
-use crate::domain::delivery::row::{FieldTexts, OutboxRow, SOMEWHERE};
+use crate::domain::delivery::row::SOMEWHERE;
 use crate::domain::delivery::{Delivery, Folded, Restored, Settings, StreamPosition};
 use crate::domain::engine::{Disposition, Engine};
 use crate::domain::event::ids::{EntryId, StreamId};
 use crate::domain::event::streams::{StreamKind, Streams};
-use crate::domain::event::{Control, DecisionFact, Entry, Event, Reason};
+use crate::domain::event::{Control, Event};
 use crate::drive::commits::PendingRows;
 use crate::drive::driver::Driver;
 use crate::drive::look_ahead::LookAhead;
 use crate::service::operator_log::{self, Line};
+use rows::{of_stream, record};
 
-/// How long lines wait for further ones before they are written, unless something waits for them. [ms]
-const LINES_WAIT_MS: u64 = 20;
-/// Lines of this size are written at once. [byte]
-const LINES_BYTES: usize = 256 << 10;
+mod findings;
+mod journal_lines;
+mod rows;
+mod stored;
+
+pub use journal_lines::JournalLines;
+pub use stored::Stored;
 
 /// The streams of decisions and requests.
 #[derive(Clone, Debug)]
 pub struct OutputStreams {
     pub control: String,
     pub suggestions: String,
-}
-
-/// Lines that are folded and not yet on their way to the disk.
-#[derive(Debug, Default)]
-pub struct JournalLines {
-    /// Whole lines, each with its line feed.
-    pub text: Vec<u8>,
-    /// The end of each line in the text, and the time of its id. [ms since 1970]
-    pub ends: Vec<(usize, u64)>,
-    /// When the first of them was folded, by the clock of the process. [ms]
-    since_ms: u64,
-}
-
-impl JournalLines {
-    fn append(&mut self, line: &str, id_ms: u64, now_ms: u64) {
-        if self.is_empty() {
-            self.since_ms = now_ms;
-        }
-        self.text.extend_from_slice(line.as_bytes());
-        self.text.push(b'\n');
-        self.ends.push((self.text.len(), id_ms));
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    pub fn clear(&mut self) {
-        self.text.clear();
-        self.ends.clear();
-    }
 }
 
 /// All rows that a checkpoint writes in one commit. Their state contains a number of entries of the journal.
@@ -104,40 +77,6 @@ pub struct ProcessorParts {
     pub crash_guard: CrashGuard,
     pub stored: Stored,
     pub faults: Faults,
-}
-
-/// The rows of an earlier process beside the engine's state.
-#[derive(Clone, Debug, Default)]
-pub struct Stored {
-    pub checkpoint: Checkpoint,
-    pub outbox: Vec<OutboxRow>,
-    pub positions: Vec<Option<StreamPosition>>,
-    /// Quarantined entries whose record is still to be written.
-    pub unrecorded: Vec<Quarantined>,
-    /// Refused entries that are still to be published.
-    pub refused: Vec<(String, EntryId)>,
-    /// Gaps that are still to be published.
-    pub gaps: Vec<StreamGap>,
-    pub findings: BTreeMap<String, Finding>,
-}
-
-impl Stored {
-    /// Reads what an earlier process left beside the engine's state.
-    pub fn read<R: Rows>(rows: &R, streams: &Streams) -> Result<Self, R::Error> {
-        let positions: Result<Vec<_>, _> =
-            streams.iter().map(|(_, stream)| live::stream_position(rows, &stream.name)).collect();
-        let unrecorded = live::quarantine_outbox(rows)?;
-        let unrecorded = unrecorded.iter().map(|(stream, id)| state::quarantined_one(rows, stream, *id));
-        Ok(Self {
-            checkpoint: live::checkpoint(rows)?,
-            outbox: live::outbox(rows)?,
-            positions: positions?,
-            unrecorded: unrecorded.filter_map(Result::transpose).collect::<Result<_, _>>()?,
-            refused: live::refused(rows)?,
-            gaps: live::gaps(rows, streams)?,
-            findings: live::findings(rows)?,
-        })
-    }
 }
 
 /// Driver and delivery of one process.
@@ -206,8 +145,8 @@ impl Processor {
         self.driver.streams()
     }
 
-    /// Takes an entry whose turn has come, with its line: for the journal, the fold and delivery.
-    pub fn take(&mut self, released: Released, line: Option<&str>, now_ms: u64) -> anyhow::Result<()> {
+    /// Handles an entry whose turn has come, with its line: for the journal, the fold and delivery.
+    pub fn handle_entry(&mut self, released: Released, line: Option<&str>, now_ms: u64) -> anyhow::Result<()> {
         let Released { stream, id, by_group, .. } = released;
         let is_known = self.engine().cursor(stream).is_some_and(|cursor| id <= cursor);
         if is_known {
@@ -270,7 +209,7 @@ impl Processor {
         let unknown = |engine: &Engine| if is_control { engine.counters.of(Count::UnknownPosition) } else { 0 };
         let unknown_before = unknown(self.engine());
         let policy_before = if is_control { self.engine().policy().hash.clone() } else { Box::default() };
-        let folded = self.rows.fold(&mut self.driver.engine, &entry, || line.to_owned());
+        let stepped = self.rows.fold(&mut self.driver.engine, &entry, || line.to_owned());
         self.crash_guard.folded();
         let is_foreign = foreign(self.engine()) > foreign_before;
         if is_control {
@@ -282,7 +221,7 @@ impl Processor {
         {
             tracing::warn!(entry = %id, position = %shown(position_id), "UNKNOWN_POSITION: the control entry has no effect, because its position or rung is not known");
         }
-        let decided = folded.decided.into_iter().map(|(decision, mut sealed)| {
+        let decided = stepped.decided.into_iter().map(|(decision, mut sealed)| {
             if let Some(key) = &self.signing {
                 sealed.sign(key);
             }
@@ -290,7 +229,7 @@ impl Processor {
             self.orders.row(&self.driver.engine, &decision, &sealed, &self.outputs.suggestions)
         });
         let decided = decided.collect();
-        let disposition = folded.disposition;
+        let disposition = stepped.disposition;
         self.note(&entry, disposition, is_foreign, &policy_before, is_skipped);
         let seen = match &entry.content {
             Ok(Event::Decision(fact)) if disposition == Disposition::Applied && !is_skipped => {
@@ -299,7 +238,7 @@ impl Processor {
             Ok(_) | Err(_) => None,
         };
         if let Some(row) = seen.as_ref().filter(|row| self.delivery.outbox().get(row.seq).is_none()) {
-            self.rows.add(state::decision_row(row.seq, line));
+            self.rows.stage(state::decision_row(row.seq, line));
         }
         let record = match disposition {
             Disposition::Quarantined(reason) => {
@@ -311,81 +250,6 @@ impl Processor {
             Folded { entry: &entry, is_new, by_group, disposition, is_skipped, is_foreign, decided, seen, record };
         self.delivery.handle_folded(folded, now_ms, &self.driver.engine);
         Ok(())
-    }
-
-    /// Returns the finding about an entry that is skipped because a service did not believe it: a store that is folded again
-    /// finds it again.
-    fn refused_before(&self, entry: &Entry) -> Option<&'static str> {
-        let is_refused = match &entry.content {
-            Err(unreadable) => unreadable.reason == Reason::BadSignature || entry.kind == StreamKind::Decision,
-            Ok(Event::Decision(fact)) => self.engine().is_foreign(fact),
-            Ok(Event::Control(fact)) => {
-                let issue = fact.issue.as_ref().filter(|_| fact.control.loosens());
-                issue.is_some_and(|issue| !self.engine().globals().nonces.clone().take(issue, entry.id.ms))
-            }
-            Ok(_) => false,
-        };
-        let finding = if entry.kind == StreamKind::Decision { "decision_foreign" } else { "bad_signature" };
-        is_refused.then_some(finding)
-    }
-
-    /// Logs and counts what an operator has to know about an entry.
-    fn note(
-        &mut self,
-        entry: &Entry,
-        disposition: Disposition,
-        is_foreign: bool,
-        policy_before: &str,
-        is_skipped: bool,
-    ) {
-        if let Some(finding) = self.refused_before(entry).filter(|_| is_skipped) {
-            self.findings.refuse(finding, entry.id);
-        }
-        let (stream, id) = (&self.driver.streams().get(entry.stream).name, entry.id);
-        if let Disposition::Quarantined(reason) = disposition {
-            if matches!(entry.kind, StreamKind::Result | StreamKind::Snapshot) || entry.is_of_exchange() {
-                tracing::warn!(%stream, %id, reason = reason.name(), "UNREADABLE");
-            }
-            if is_foreign {
-                self.findings.refuse("decision_foreign", id);
-                tracing::error!(%stream, entry = %id, finding = "decision_foreign", reason = reason.name(), "a decision entry cannot be read: the symbols that it may concern are held");
-            }
-        }
-        if is_foreign && disposition == Disposition::Applied {
-            self.findings.refuse("decision_foreign", id);
-            tracing::error!(%stream, entry = %id, finding = "decision_foreign", "a decision is none of ours: its symbol is held");
-        } else if disposition == Disposition::Quarantined(Reason::BadSignature) {
-            self.findings.refuse("bad_signature", id);
-            tracing::error!(%stream, entry = %id, finding = "bad_signature", "a control entry is not signed as ours are: it is refused");
-        } else if disposition == Disposition::Applied
-            && !is_skipped
-            && let Ok(Event::Control(fact)) = &entry.content
-            && let Control::PolicyAdopted(policy) = &fact.control
-        {
-            let account = &self.engine().accounts().get(entry.account).name;
-            let own = self.orders.account_policies.get(account);
-            let configured = own.map_or(&self.orders.policy, |own| &own.hash);
-            // Without a policy the account follows the general one.
-            let adopted = policy.as_ref().map_or(&self.engine().globals().policy.hash, |policy| &policy.hash);
-            if adopted == configured {
-                tracing::info!(entry = %id, %account, %adopted, %configured, before = policy_before, "policy adopted");
-            } else {
-                tracing::warn!(
-                    entry = %id, %account, %adopted, %configured, before = policy_before,
-                    "policy adopted that is not the configured one: no order is sent"
-                );
-            }
-        }
-    }
-
-    /// Returns true if the fold adopted a decision, or will at its cause, and if it has our signature where there is a
-    /// key.
-    fn is_believed(&self, fact: &DecisionFact, row: &OutboxRow) -> bool {
-        let is_adopted =
-            self.engine().book_of_decision(&row.decision_id).is_some() || self.engine().awaits_cause_of(fact);
-        let signature = Some(row.field("signature")).filter(|signature| !signature.is_empty());
-        let id = row.written.unwrap_or(SOMEWHERE);
-        is_adopted && self.signing.as_ref().is_none_or(|key| key.vouches(id, row.field("hash"), signature))
     }
 
     /// Shuts the kill gate for an entry that was read: no order is sent until it has had its turn.
@@ -404,7 +268,7 @@ impl Processor {
     }
 
     /// Returns cursor and counts of each stream; `None` if it was never read.
-    pub fn positions(&self) -> Vec<Option<(EntryId, StreamPosition)>> {
+    pub fn cursors_and_counts(&self) -> Vec<Option<(EntryId, StreamPosition)>> {
         let position = |stream: StreamId| {
             let (cursor, position) = (self.engine().cursor(stream), self.delivery.position_over_gaps(stream));
             let is_known = position != StreamPosition::default() || cursor.is_some();
@@ -452,17 +316,8 @@ impl Processor {
             rows.push(live::stream_row(&self.driver.streams().get(stream).name, position));
         }
         rows.extend(self.findings.rows(&self.driver.engine.counters));
-        rows.push(live::place_row(Checkpoint { journal, kill_key: self.delivery.kills().known }));
+        rows.push(live::checkpoint_row(Checkpoint { journal, kill_key: self.delivery.kills().known }));
         CheckpointRows { rows, journal }
-    }
-
-    /// Returns when the lines have to be written: at once if a decision waits for them or if they are many, otherwise
-    /// after a moment, so that a disk without a queue has no sync for every price. `None` if there are none. [ms]
-    pub fn lines_due_ms(&self) -> Option<u64> {
-        let JournalLines { text, since_ms, .. } = &self.journal;
-        let is_urgent = self.delivery.waits_for_sync() || text.len() >= LINES_BYTES;
-        let due_ms = if is_urgent { *since_ms } else { since_ms + LINES_WAIT_MS };
-        (!self.journal.is_empty()).then_some(due_ms)
     }
 
     /// Returns the line of the operator log for a decision, once.
@@ -474,42 +329,4 @@ impl Processor {
     pub fn findings(&self) -> BTreeMap<String, Finding> {
         self.findings.all(&self.engine().counters)
     }
-}
-
-/// Returns the row of a decision that is in the stream, if its seal is intact.
-fn of_stream(fact: &DecisionFact, id: EntryId, line: &str) -> Option<OutboxRow> {
-    let fields = line::fields(line.as_bytes()).ok()?;
-    let text = |(name, value): (Cow<'_, str>, FieldValue<'_>)| match value {
-        FieldValue::Text(text) => Some((name.into_owned(), text.into_owned())),
-        FieldValue::Bytes(_) => None,
-    };
-    let texts =
-        fields.pairs.into_iter().filter(|(name, _)| name != "again").map(text).collect::<Option<FieldTexts>>()?;
-    let row = OutboxRow {
-        seq: fact.seq,
-        decision_id: fact.decision_id.to_string(),
-        fields: texts,
-        request: None,
-        live: fact.live,
-        cause_ms: fact.cause_id.ms,
-        written: Some(id),
-        record_only: fact.live,
-        again: false,
-        policy: String::new(),
-        account: String::new(),
-    };
-    let hash = seal::chained(row.field("prev"), row.field("payload"));
-    (row.seq > 0 && hash == row.field("hash")).then_some(row)
-}
-
-/// Returns the fields of a quarantine record.
-fn record(stream: &str, id: EntryId, reason: &str, line: &str) -> Option<FieldTexts> {
-    let fields = line::fields(line.as_bytes()).ok()?;
-    let pairs = [
-        ("stream", stream.to_owned()),
-        ("id", id.to_string()),
-        ("reason", reason.to_owned()),
-        (if fields.is_text() { "fields" } else { "fields_b64" }, line::object(&fields)),
-    ];
-    Some(pairs.map(|(name, value)| (name.to_owned(), value)).into())
 }

@@ -25,7 +25,7 @@ use crate::shell::systemd::Manager;
 /// The extension of the start timeout that each report of progress asks for.
 const START_EXTENSION: Duration = Duration::from_secs(60);
 
-/// Most accounts that nobody configured that are logged, each once. [1]
+/// Most accounts without a configuration that are logged, each once. [1]
 const ACCOUNTS_SAID_MAX: usize = 100;
 
 /// The state of the event loop, for the report.
@@ -65,11 +65,11 @@ impl State {
 pub struct Publisher {
     shared: SharedReport,
     manager: Manager,
-    surveys: Vec<StreamStats>,
+    stats: Vec<StreamStats>,
     /// For each stream, whether its next entry has an id ahead of the server's clock.
     ahead: Vec<bool>,
     /// How often the statistics of the streams were read. [1]
-    surveyed: u64,
+    stats_read: u64,
     watch: Watch,
     silent_after: SilentAfter,
     watchdog_fed: Instant,
@@ -107,9 +107,9 @@ impl Publisher {
         Self {
             shared: SharedReport::new(report),
             manager: Manager::of_member(config.run.cell.unwrap_or_default()),
-            surveys: Vec::new(),
+            stats: Vec::new(),
             ahead: Vec::new(),
-            surveyed: 0,
+            stats_read: 0,
             watch: Watch::default(),
             silent_after: config.run.silent_after_ms,
             watchdog_fed: Instant::now(),
@@ -167,9 +167,9 @@ impl Publisher {
         self.manager.status(if is_leader { "leader" } else { "standby" });
     }
 
-    pub fn surveyed(&mut self, surveys: Vec<StreamStats>, ahead: Vec<bool>) {
-        (self.surveys, self.ahead) = (surveys, ahead);
-        self.surveyed += 1;
+    pub fn stream_stats(&mut self, stats: Vec<StreamStats>, ahead: Vec<bool>) {
+        (self.stats, self.ahead) = (stats, ahead);
+        self.stats_read += 1;
     }
 
     pub fn committed(&self, took: Duration) {
@@ -212,8 +212,8 @@ impl Publisher {
         self.shared.publish(|report| report.role = report::Role::Stopping);
     }
 
-    /// Logs accounts that nobody configured, as long as they are read. In live mode they are not, and are a finding.
-    fn say_accounts(&mut self, engine: &Engine) {
+    /// Logs accounts that are not configured, as long as they are read. In live mode they are not, and are a finding.
+    fn log_accounts(&mut self, engine: &Engine) {
         let accounts = engine.accounts();
         for (id, account) in accounts.ids().zip(accounts.iter()).skip(self.accounts_seen) {
             if accounts.is_elsewhere(id) {
@@ -255,56 +255,42 @@ impl Publisher {
             report.redis.connected = status.is_connected.load(Ordering::Relaxed);
             report.redis.reconnects = status.reconnects.load(Ordering::Relaxed);
             report.redis.last_error = status.last_error();
-            report.redis.surveys = self.surveyed;
+            report.redis.surveys = self.stats_read;
             report.redis.clocks_apart_ms = status.clocks_apart_ms.load(Ordering::Relaxed);
-            report.backfill = Some(report::Backfill {
-                api_calls: fetched.api_calls,
-                circuit_open: fetched.is_circuit_open,
-                weight_used: fetched.weight_used,
-                last_error: fetched.last_error.clone(),
-                refusals: fetched.refusals.iter().map(report::AccountRefusal::of).collect(),
-                modes_differ: fetched.modes_differ.iter().map(report::PositionMode::of).collect(),
-            });
+            report.backfill = Some(fetched.into());
             report.policy.pending = processor.delivery.has_policy_pending();
             report.policy.hash_configured = processor.orders.policy.to_string();
             // A kill key that is set refuses every order, whatever the log contains.
             report.killed |= processor.kill_gate.is_killed() || processor.delivery.kills().seen == Some(true);
-            report.outbox.waiting = processor.delivery.outbox().unwritten() as u64;
-            report.outbox.doubtful = processor.delivery.doubtful() as u64;
-            report.outbox.refusing.clone_from(&state.refusing);
-            report.outbox.unnamed_executors.clone_from(&state.unnamed_executors);
-            let oldest = processor.delivery.outbox().rows().find(|row| row.written.is_none());
-            report.outbox.oldest_ms = oldest.map(|row| server_ms.saturating_sub(row.cause_ms));
+            put_outbox(report, processor, state, server_ms);
             report.journal.bytes = state.journal.bytes;
             report.journal.files = state.journal.files;
             report.journal.position = state.checkpoint;
-            report.lease.holder = holder;
-            if let LeaseState::Ours { lease, until } = role {
-                report.lease.fencing_token = lease.split(' ').next().and_then(|token| token.parse().ok()).unwrap_or(0);
-                report.lease.left_ms = Some(until.saturating_duration_since(Instant::now()).as_millis() as u64);
-            } else {
-                report.lease.left_ms = None;
-            }
+            put_lease(report, role, holder);
         });
-        self.say_accounts(&processor.driver.engine);
-        self.say_changes();
+        self.log_accounts(&processor.driver.engine);
+        self.log_changes();
         self.feed_watchdog();
         if self.ticked.elapsed() >= self.tick_interval {
-            self.ticked = Instant::now();
-            let emitted = state.emitted - std::mem::replace(&mut self.emitted_before, state.emitted);
-            let calls = fetched.api_calls - std::mem::replace(&mut self.calls_before, fetched.api_calls);
-            let engine = &processor.driver.engine;
-            let checksum =
-                report::StateChecksum { last: engine.globals().last.to_string(), sha256: state_checksum_hex(engine) };
-            self.shared.publish(|report| report.state_checksum = Some(checksum));
-            for line in operator_log::tick(&processor.driver.engine, server_ms, emitted, calls) {
-                line.log();
-            }
+            self.tick(&processor.driver.engine, state.emitted, fetched.api_calls);
+        }
+    }
+
+    /// Logs the lines that come at intervals, and publishes the checksum of the state.
+    fn tick(&mut self, engine: &Engine, emitted: u64, api_calls: u64) {
+        self.ticked = Instant::now();
+        let emitted_since = emitted - std::mem::replace(&mut self.emitted_before, emitted);
+        let calls_since = api_calls - std::mem::replace(&mut self.calls_before, api_calls);
+        let checksum =
+            report::StateChecksum { last: engine.globals().last.to_string(), sha256: state_checksum_hex(engine) };
+        self.shared.publish(|report| report.state_checksum = Some(checksum));
+        for line in operator_log::tick(engine, self.server_ms, emitted_since, calls_since) {
+            line.log();
         }
     }
 
     /// Logs each new concern and each end of one, once.
-    fn say_changes(&mut self) {
+    fn log_changes(&mut self) {
         for change in self.watch.look(&self.shared.read()) {
             match &change {
                 Change::Came(_) => tracing::warn!("{change}"),
@@ -324,7 +310,7 @@ impl Publisher {
     fn inputs(&self, processor: &Processor, server_ms: u64) -> Vec<InputReport> {
         let engine = &processor.driver.engine;
         let describe = |(stream, named): (StreamId, &crate::domain::event::streams::Stream)| {
-            let stream_stats = self.surveys.get(usize::from(stream.0)).cloned().unwrap_or_default();
+            let stream_stats = self.stats.get(usize::from(stream.0)).cloned().unwrap_or_default();
             let place = processor.delivery.position(stream);
             let cursor = engine.cursor(stream);
             let last = Some(stream_stats.last_id).filter(|id| *id != EntryId::default());
@@ -340,7 +326,11 @@ impl Publisher {
                 lag_ms: if is_ahead { Some(0) } else { lag_ms },
                 ids_not_time: last.is_some_and(|last| last.ms < FIRST_TIME_MS),
                 ids_ahead: if is_ahead { unread.unwrap_or(1) } else { 0 },
-                ahead_ms: last.map(|last| last.ms.saturating_sub(server_ms)).filter(|ms| *ms > IDS_AHEAD_MAX_MS),
+                // Before the first round the server's clock is not known.
+                ahead_ms: last
+                    .filter(|_| server_ms > 0)
+                    .map(|last| last.ms.saturating_sub(server_ms))
+                    .filter(|ms| *ms > IDS_AHEAD_MAX_MS),
                 cursor: cursor.map(|id| id.to_string()),
                 age_ms: last.map(|last| server_ms.saturating_sub(last.ms)),
                 watched_ms: 0,
@@ -356,5 +346,38 @@ impl Publisher {
             }
         };
         engine.streams().iter().map(describe).collect()
+    }
+}
+
+fn put_outbox(report: &mut Report, processor: &Processor, state: &State, server_ms: u64) {
+    let outbox = processor.delivery.outbox();
+    report.outbox.waiting = outbox.unwritten() as u64;
+    report.outbox.doubtful = processor.delivery.doubtful() as u64;
+    report.outbox.refusing.clone_from(&state.refusing);
+    report.outbox.unnamed_executors.clone_from(&state.unnamed_executors);
+    let oldest = outbox.rows().find(|row| row.written.is_none());
+    report.outbox.oldest_ms = oldest.map(|row| server_ms.saturating_sub(row.cause_ms));
+}
+
+/// Puts the lease into the report. The fencing token of a lease that is no longer ours stays.
+fn put_lease(report: &mut Report, role: &LeaseState, holder: Option<String>) {
+    report.lease.holder = holder;
+    report.lease.left_ms = None;
+    if let LeaseState::Ours { lease, until } = role {
+        report.lease.fencing_token = lease.split(' ').next().and_then(|token| token.parse().ok()).unwrap_or(0);
+        report.lease.left_ms = Some(until.saturating_duration_since(Instant::now()).as_millis() as u64);
+    }
+}
+
+impl From<&Fetched> for report::Backfill {
+    fn from(fetched: &Fetched) -> Self {
+        Self {
+            api_calls: fetched.api_calls,
+            circuit_open: fetched.is_circuit_open,
+            weight_used: fetched.weight_used,
+            last_error: fetched.last_error.clone(),
+            refusals: fetched.refusals.iter().map(report::AccountRefusal::of).collect(),
+            modes_differ: fetched.modes_differ.iter().map(report::PositionMode::of).collect(),
+        }
     }
 }

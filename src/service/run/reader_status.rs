@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::shell::redis::ServerError;
 
-/// The state of the reader, for other parts.
+/// How far the reader is, and whether it works. The reader writes it; the event loop and the report read it.
 #[derive(Debug, Default)]
 pub struct ReaderStatus {
     /// Entries that wait for their turn. [1]

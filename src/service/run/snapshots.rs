@@ -19,7 +19,7 @@ pub struct Snapshots {
     /// How long files of the journal are kept; `None`: for ever. [ms]
     retention_ms: Option<u64>,
     /// Position of the journal at the last snapshot.
-    taken: u64,
+    last: u64,
     is_due: bool,
 }
 
@@ -31,14 +31,14 @@ impl Snapshots {
             every: config.run.snapshot_entries,
             configured: config.policy.clone(),
             retention_ms: Some(config.journal.retention_days * DAY_MS).filter(|ms| *ms > 0),
-            taken: position,
+            last: position,
             is_due: false,
         }
     }
 
     /// Notes a checkpoint at a position of the journal. [1]
-    pub fn passed(&mut self, position: u64) {
-        self.is_due |= position.saturating_sub(self.taken) >= self.every;
+    pub fn reached(&mut self, position: u64) {
+        self.is_due |= position.saturating_sub(self.last) >= self.every;
     }
 
     /// Returns true if a snapshot is due. It waits until everything that is folded is on disk.
@@ -48,7 +48,7 @@ impl Snapshots {
 
     /// Takes the last snapshot of a service.
     pub fn at_end(&mut self, engine: &Engine, position: u64) -> Option<(u64, u64)> {
-        (position > self.taken).then(|| self.take(engine, position))?
+        (position > self.last).then(|| self.take(engine, position))?
     }
 
     /// Takes a snapshot at a position of the journal. Returns the position before which files of the journal may be
@@ -56,7 +56,7 @@ impl Snapshots {
     ///
     /// A failure does not stop the service, because store and journal have everything.
     pub fn take(&mut self, engine: &Engine, position: u64) -> Option<(u64, u64)> {
-        (self.taken, self.is_due) = (position, false);
+        (self.last, self.is_due) = (position, false);
         let taken = snapshots::take(&self.dir, engine, &self.configured, Some(position));
         if let Err(error) = taken.and_then(|_| snapshots::keep(&self.dir, KEPT)) {
             tracing::warn!("no snapshot: {error:#}");

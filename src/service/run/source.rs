@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::domain::event::ids::EntryId;
 use crate::shell::redis::{Answer, GroupState, Links, RawEntry, Round, Sent, ServerError, StreamStats, Take};
 
-/// What the reader asks for. Streams are named by their index. [`Links`] says what each request does.
+/// The requests of the reader. Streams are named by their index. [`Links`] describes each request.
 pub trait Source {
     fn stream_stats(&mut self, after: &[EntryId]) -> Result<Vec<StreamStats>, ServerError>;
     fn count_between(&mut self, stream: usize, after: EntryId, to: EntryId) -> Result<u64, ServerError>;

@@ -13,7 +13,7 @@ use super::publish::Publisher;
 use crate::codec::line::{self, Fields};
 use crate::codec::plural::plural;
 use crate::codec::state::{FORMAT_VERSION, Rows as _};
-use crate::codec::{live, policy};
+use crate::codec::{live, policy, request};
 use crate::config::Config;
 use crate::domain::delivery::fault::Faults;
 use crate::domain::delivery::{AccountPolicy, StreamPosition};
@@ -31,6 +31,8 @@ use crate::shell::redis::{Server, StreamFault};
 use crate::shell::store::Store;
 use crate::shell::terminal::Progress;
 
+/// Newest entries of the request stream among which a new service looks for orders of ours. [1]
+const ORDERS_LOOKED_AT: usize = 1000;
 /// The most entries of a stream that are read at once in the preload. [1]
 const PAGE_ENTRIES: usize = 1000;
 /// The longest outage of a server that was reachable before, during the start.
@@ -43,8 +45,8 @@ pub struct Started {
     pub processor: Processor,
     pub store: Store,
     pub journal: Journal,
-    /// Cursor and counts of each stream; none if it was never read.
-    pub positions: Vec<Option<(EntryId, StreamPosition)>>,
+    /// Cursor and counts of each stream; `None` if it was never read.
+    pub cursors_and_counts: Vec<Option<(EntryId, StreamPosition)>>,
 }
 
 /// A processor that is being started.
@@ -79,8 +81,12 @@ pub async fn start(
     let journal = Journal::open(&config.run.journal, limits)?.with_scope(&config.scope())?;
     let mut starting = opened(config, journal, crash_guard)?;
     keep_to_chain(&mut starting, config, new_chain)?;
+    if !new_chain {
+        patiently(connect, PATIENCE, async |server| no_orders_of_another_chain(&starting, config, server).await)
+            .await?;
+    }
     patiently(connect, PATIENCE, async |server| preload(&mut starting, server).await).await?;
-    skip_guilty(&mut starting.processor);
+    skip_culprit(&mut starting.processor);
     catch_up(&mut starting, publisher)?;
     let Starting { processor, backing, journal, .. } = starting;
     let is_rebuild = backing.is_rebuild();
@@ -93,8 +99,8 @@ pub async fn start(
             Store::open(dir, FORMAT_VERSION)?
         }
     };
-    let positions = processor.positions();
-    Ok(Started { processor, store, journal, positions })
+    let cursors_and_counts = processor.cursors_and_counts();
+    Ok(Started { processor, store, journal, cursors_and_counts })
 }
 
 fn account_policy(of: &Policy) -> AccountPolicy {
@@ -173,7 +179,7 @@ fn seed(config: &Config, journal: &Journal, notices: &mut Vec<String>) -> anyhow
     let checkpoint = live::Checkpoint { journal: journalled, ..live::Checkpoint::default() };
     let rows = found.snapshot.rows().scan(b"")?.into_iter().map(|(key, value)| (key, Some(value)));
     let mut store = Store::open(&config.run.store, FORMAT_VERSION)?;
-    store.commit(rows.chain([live::place_row(checkpoint)]))?;
+    store.commit(rows.chain([live::checkpoint_row(checkpoint)]))?;
     Ok(())
 }
 
@@ -204,6 +210,36 @@ fn keep_to_chain(starting: &mut Starting, config: &Config, new_chain: bool) -> a
     Ok(())
 }
 
+/// Checks that a service without any state does not begin a second chain: if the request stream has orders of ours and the
+/// decision stream is empty, their decisions are in a stream of another name, and would be made and sent again.
+async fn no_orders_of_another_chain(starting: &Starting, config: &Config, server: &mut Server) -> anyhow::Result<()> {
+    let Some(live) = config.live()? else { return Ok(()) };
+    let decisions = server::decision_stream(&config.streams);
+    if starting.folded_with.is_some() || starting.journal.position() > 0 {
+        return Ok(());
+    }
+    match server.newest(&decisions, 1).await {
+        Ok(newest) if newest.is_empty() => {}
+        Ok(_) => return Ok(()),
+        // The reader reports a key that holds no entries.
+        Err(error) if error.stream_fault() == Some(StreamFault::NotAStream) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
+    for entry in server.newest(&live.stream, ORDERS_LOOKED_AT).await? {
+        let account = request::account_of_order(&Fields::from_bytes(entry.pairs()), &live.source);
+        if account.is_some_and(|account| config.streams.selection().contains(&account)) {
+            bail!(
+                "{} has the order {} of {}, and the decision stream {decisions} is empty: give it the name in which that \
+                 order was decided (streams.decision), or begin a chain of its own with --new-chain",
+                live.stream,
+                entry.id,
+                live.source
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Gives the engine the emitted decisions and the skipped entries that the streams contain ahead of the cursors.
 async fn preload(starting: &mut Starting, server: &mut Server) -> anyhow::Result<()> {
     let mut ahead = LookAhead::default();
@@ -218,12 +254,12 @@ async fn preload(starting: &mut Starting, server: &mut Server) -> anyhow::Result
             processor.look(&mut ahead, stream, id, &line::fields(text.as_bytes())?);
         }
     }
-    // Nobody vouches for an unsigned decision whose id is ahead of the clock. It waits for its turn, like all ids ahead.
+    // No signature proves an unsigned decision whose id is ahead of the clock. It waits for its turn, like all ids ahead.
     let to_ms = server.time_ms().await?.saturating_add(IDS_AHEAD_MAX_MS);
     let is_unsigned = !processor.driver.has_key();
     for (stream, named) in streams.iter().filter(|(stream, _)| is_read_ahead(streams.kind(*stream))) {
         let mut after = processor.engine().cursor(stream);
-        loop {
+        'stream: loop {
             let page = match server.range_after(&named.name, after, PAGE_ENTRIES).await {
                 // The key holds no entries. The reader reports it, and ends the process once the key is a stream.
                 Err(error) if error.stream_fault() == Some(StreamFault::NotAStream) => break,
@@ -231,7 +267,8 @@ async fn preload(starting: &mut Starting, server: &mut Server) -> anyhow::Result
             };
             for entry in &page {
                 if is_unsigned && streams.kind(stream) == StreamKind::Decision && entry.id.ms > to_ms {
-                    break;
+                    // All later ids of the stream are ahead, too.
+                    break 'stream;
                 }
                 processor.look(&mut ahead, stream, entry.id, &Fields::from_bytes(entry.pairs()));
                 after = Some(entry.id);
@@ -248,7 +285,7 @@ async fn preload(starting: &mut Starting, server: &mut Server) -> anyhow::Result
 }
 
 /// Skips an entry that has ended the process twice, and publishes that.
-fn skip_guilty(processor: &mut Processor) {
+fn skip_culprit(processor: &mut Processor) {
     let culprit = processor.crash_guard.culprit().map(|(stream, id)| (stream.to_owned(), id));
     let Some((stream, id)) = culprit else { return };
     tracing::error!(stream, id = %id, "an entry has ended the process twice and is skipped");

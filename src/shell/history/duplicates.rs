@@ -36,7 +36,7 @@ impl Duplicates {
     }
 
     pub fn notices(&self) -> impl Iterator<Item = String> {
-        let more = (self.unnamed > 0).then(|| format!("{} more entries differ from their twins", self.unnamed));
+        let more = (self.unnamed > 0).then(|| format!("{} more entries differ from their duplicates", self.unnamed));
         self.named.iter().cloned().chain(more)
     }
 }

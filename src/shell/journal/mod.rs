@@ -9,17 +9,19 @@
 //! are removed, the journal cannot notice it: compare [`Journal::position`] with the store.
 //!
 //! In reading order: `writer` (the entrance) → `file` (the file that grows) → `folder` (the closed files) → `recovery`
-//! (the file that a crash left open) → `reader`, `verify`.
+//! (the file that a crash left open) → `reader`, `tail` (reads on while it grows), `verify`.
 
 mod error;
 mod file;
 mod folder;
 mod reader;
 mod recovery;
+mod tail;
 mod verify;
 mod writer;
 
 pub use error::JournalError;
 pub use reader::Lines;
+pub use tail::{Tail, extent};
 pub use verify::{FileReport, Finding, Report};
 pub use writer::{Journal, Limits};

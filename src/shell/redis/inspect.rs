@@ -151,13 +151,13 @@ impl Server {
             return Ok(None);
         }
         let answered: RedisResult<Value> = self.query(stream, redis::cmd("XINFO").arg("STREAM").arg(stream)).await;
-        let told = answered.and_then(Told::of).map_err(self.failed(format!("to tell of {stream}")))?;
+        let reply = answered.and_then(InfoReply::of).map_err(self.failed(format!("to tell of {stream}")))?;
         Ok(Some(StreamInfo {
-            length: told.number("length").unwrap_or(0),
-            first: told.id("first-entry"),
-            last: told.id("last-entry"),
-            last_generated: told.id("last-generated-id"),
-            entries_added: told.number("entries-added"),
+            length: reply.number("length").unwrap_or(0),
+            first: reply.id("first-entry"),
+            last: reply.id("last-entry"),
+            last_generated: reply.id("last-generated-id"),
+            entries_added: reply.number("entries-added"),
         }))
     }
 
@@ -166,13 +166,13 @@ impl Server {
         let mut command = redis::cmd("XINFO");
         command.arg("GROUPS").arg(stream);
         let mut groups = Vec::new();
-        for told in self.told(stream, command, format!("to tell the groups of {stream}")).await? {
-            let name = told.text("name");
+        for reply in self.info_list(stream, command, format!("to tell the groups of {stream}")).await? {
+            let name = reply.text("name");
             groups.push(GroupInfo {
-                pending: told.number("pending").unwrap_or(0),
-                last_delivered: told.id("last-delivered-id"),
-                entries_read: told.number("entries-read"),
-                lag: told.number("lag"),
+                pending: reply.number("pending").unwrap_or(0),
+                last_delivered: reply.id("last-delivered-id"),
+                entries_read: reply.number("entries-read"),
+                lag: reply.number("lag"),
                 consumers: self.consumers(stream, &name).await?,
                 first_pending: self.first_pending(stream, &name).await?,
                 name,
@@ -198,26 +198,31 @@ impl Server {
     async fn consumers(&mut self, stream: &str, group: &str) -> Result<Vec<ConsumerInfo>, ServerError> {
         let mut command = redis::cmd("XINFO");
         command.arg("CONSUMERS").arg(stream).arg(group);
-        let of = |told: Told| ConsumerInfo {
-            name: told.text("name"),
-            pending: told.number("pending").unwrap_or(0),
-            idle_ms: told.number("idle").unwrap_or(0),
+        let of = |reply: InfoReply| ConsumerInfo {
+            name: reply.text("name"),
+            pending: reply.number("pending").unwrap_or(0),
+            idle_ms: reply.number("idle").unwrap_or(0),
         };
-        let consumers = self.told(stream, command, format!("to tell the consumers of {stream}")).await?;
+        let consumers = self.info_list(stream, command, format!("to tell the consumers of {stream}")).await?;
         Ok(consumers.into_iter().map(of).collect())
     }
 
     /// Returns the items of a list that `XINFO` answers.
-    async fn told(&mut self, key: &str, command: redis::Cmd, doing: String) -> Result<Vec<Told>, ServerError> {
+    async fn info_list(
+        &mut self,
+        key: &str,
+        command: redis::Cmd,
+        doing: String,
+    ) -> Result<Vec<InfoReply>, ServerError> {
         let answered: RedisResult<Vec<Value>> = self.query(key, &command).await;
-        answered.and_then(|all| all.into_iter().map(Told::of).collect()).map_err(self.failed(doing))
+        answered.and_then(|all| all.into_iter().map(InfoReply::of).collect()).map_err(self.failed(doing))
     }
 }
 
 /// One `XINFO` answer by name. A missing value, or one of another type, is unknown.
-struct Told(BTreeMap<String, Value>);
+struct InfoReply(BTreeMap<String, Value>);
 
-impl Told {
+impl InfoReply {
     fn of(answered: Value) -> RedisResult<Self> {
         Ok(Self(reply::named(answered)?.into_iter().collect()))
     }

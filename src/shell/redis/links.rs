@@ -149,7 +149,7 @@ impl Links {
         for answer in answers {
             rounds.push(match answer? {
                 Answer::Read(round) => Some(round),
-                Answer::Again => None,
+                Answer::LeaseChanged => None,
             });
         }
         let others: Vec<Round> = rounds.split_off(1).into_iter().flatten().collect();
@@ -160,7 +160,7 @@ impl Links {
                 for (link, round) in self.links[1..].iter_mut().zip(others) {
                     link.consumer.reuse(round);
                 }
-                Ok(Answer::Again)
+                Ok(Answer::LeaseChanged)
             }
         }
     }

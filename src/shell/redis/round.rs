@@ -121,7 +121,7 @@ impl Round {
 pub enum Answer {
     Read(Round),
     /// The lease was written meanwhile: nothing was read, and the next round determines why.
-    Again,
+    LeaseChanged,
 }
 
 /// How the commands of a round left.
@@ -198,7 +198,7 @@ impl Consumer {
         }
         if !is_done {
             self.reuse(round);
-            return Ok(Answer::Again);
+            return Ok(Answer::LeaseChanged);
         }
         Ok(Answer::Read(round))
     }

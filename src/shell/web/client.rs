@@ -21,11 +21,15 @@ pub enum ClientError {
     NoUrl { url: String },
     #[error("no secure connection can be set up: {0}")]
     Tls(#[from] rustls::Error),
-    #[error("the service at {url} cannot be reached: {} (its address: --url, or [run] listen)", innermost(source))]
-    Unreachable { url: String, source: reqwest::Error },
+    /// The cause is in the message: it is no link of the chain of errors, which would state it again.
+    #[error(
+        "the service at {url} cannot be reached: {}. Start it, or give its address: --url, or [run] listen",
+        innermost(error)
+    )]
+    Unreachable { url: String, error: reqwest::Error },
     #[error("the service at {url} answered more than {} MiB: is it harvester?", PAGE_BYTES_MAX >> 20)]
     TooLong { url: String },
-    #[error("the service at {url} answered {status}: {body}")]
+    #[error("the service at {url} answered {status}{}", refusal(*status, body))]
     Refused { url: String, status: u16, body: String },
 }
 
@@ -49,6 +53,15 @@ fn innermost(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
+/// Returns what a refusal says, and what to do if it says nothing.
+fn refusal(status: u16, body: &str) -> String {
+    match body.trim() {
+        "" if status == 404 => ": is it harvester? Check the address (--url)".to_owned(),
+        "" => String::new(),
+        said => format!(": {said}"),
+    }
+}
+
 /// Returns an address without anything that may be a password, for messages.
 fn said(url: &str) -> String {
     if url.contains('@') { masked_url(url) } else { url.to_owned() }
@@ -67,7 +80,7 @@ pub async fn get(base: &str, path: &str) -> Result<String, ClientError> {
         if source.is_builder() {
             ClientError::NoUrl { url }
         } else {
-            ClientError::Unreachable { url, source: source.without_url() }
+            ClientError::Unreachable { url, error: source.without_url() }
         }
     };
     let client = reqwest::Client::builder()

@@ -9,6 +9,9 @@
 //! Promises: at most [`CONNECTIONS_MAX`] connections exist at a time, and a new one is never the one to be closed. The
 //! oldest one that still waits for its request is closed first, then the oldest of all. So a client cannot lock others
 //! out by holding connections open.
+//!
+//! Streams of events have no time limit. There are at most [`STREAMS_MAX`], and they are not counted as connections: they
+//! never close another connection, and are never closed for one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +21,8 @@ use tokio::task::AbortHandle;
 
 /// Maximum number of connections. Each takes one file descriptor. [1]
 pub(super) const CONNECTIONS_MAX: usize = 64;
+/// Maximum number of streams of events. Each takes one file descriptor. [1]
+pub const STREAMS_MAX: usize = 64;
 /// Time limit for the head of a request to arrive.
 pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(5);
 /// Time limit of a connection, which includes its request, the answer, and the client's reading of it.
@@ -35,6 +40,7 @@ pub(super) struct Door(Arc<Mutex<Held>>);
 struct Held {
     arrived: u64,
     connections: BTreeMap<u64, Connection>,
+    streams: BTreeMap<u64, AbortHandle>,
 }
 
 #[derive(Debug)]
@@ -66,9 +72,12 @@ impl Door {
         held.connections.insert(number, Connection { task, is_answering: false });
     }
 
-    /// Closes the connections that still wait for a request.
+    /// Closes the connections that still wait for a request, and the streams.
     pub(super) fn close_waiting(&self) {
         let mut held = self.held();
+        for stream in std::mem::take(&mut held.streams).into_values() {
+            stream.abort();
+        }
         held.connections.retain(|_, connection| {
             if !connection.is_answering {
                 connection.task.abort();
@@ -100,9 +109,30 @@ impl ConnectionSlot {
     }
 }
 
+impl ConnectionSlot {
+    /// Makes the connection a stream, which has no time limit. Returns false if there are too many.
+    pub(super) fn streams(&self) -> bool {
+        let mut held = self.door.held();
+        if held.streams.len() >= STREAMS_MAX {
+            return false;
+        }
+        // A connection that was just closed for a new one has no place any more.
+        let Some(connection) = held.connections.remove(&self.number) else { return false };
+        held.streams.insert(self.number, connection.task);
+        true
+    }
+
+    /// Returns true if the connection is a stream.
+    pub(super) fn is_stream(&self) -> bool {
+        self.door.held().streams.contains_key(&self.number)
+    }
+}
+
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.door.held().connections.remove(&self.number);
+        let mut held = self.door.held();
+        held.connections.remove(&self.number);
+        held.streams.remove(&self.number);
     }
 }
 
@@ -151,5 +181,23 @@ mod tests {
         }
         held.door.close_waiting();
         assert_eq!(held.numbers().len(), CONNECTIONS_MAX - 1, "only the newest waited");
+    }
+
+    #[tokio::test]
+    async fn streams_are_bounded_and_take_no_place_of_a_connection() {
+        let mut held = Held::default();
+        for _ in 0..STREAMS_MAX {
+            held.admit();
+            assert!(held.places.last().expect("one").streams());
+        }
+        for _ in 0..CONNECTIONS_MAX {
+            held.admit();
+        }
+        assert!(held.places[..STREAMS_MAX].iter().all(|slot| slot.is_stream()), "no connection closed a stream");
+        assert!(!held.places.last().expect("one").streams(), "one more stream is refused");
+        held.places.remove(0);
+        assert!(held.places.last().expect("one").streams(), "there is room again");
+        held.door.close_waiting();
+        assert!(held.places.iter().all(|slot| !slot.is_stream()), "the end closes all streams");
     }
 }

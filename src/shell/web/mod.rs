@@ -2,15 +2,19 @@
 //!
 //! Promises: the module knows no page by name; the caller passes each one as a handler. No request can change anything.
 //! The number of connections is bounded and new ones are answered, however many connections clients open and however
-//! slowly they send.
+//! slowly they send. A client that takes nothing of what is sent to it is given up.
 //!
-//! In reading order: `server` (serves pages), `door` (the open connections), `host` (the check of a request's host),
-//! `client` (fetches a page).
+//! In reading order: `server` (serves pages), `door` (the open connections), `patience` (clients that take nothing),
+//! `host` (the check of a request's host), `guard` (the token), `client` (fetches a page).
 
 mod client;
 mod door;
+mod guard;
 mod host;
+mod patience;
 mod server;
 
 pub use client::{ClientError, get, path_part};
-pub use server::{Asked, Page, Site, WebError, WebServer};
+pub use door::STREAMS_MAX;
+pub use guard::Guard;
+pub use server::{Asked, Events, Page, Site, WebError, WebServer};

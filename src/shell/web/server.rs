@@ -10,27 +10,34 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Path;
 use axum::http::uri::Authority;
-use axum::http::{HeaderValue, Request, StatusCode, Uri, Version, header};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use futures_util::Stream;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use percent_encoding::percent_decode_str;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::door::{CONNECTION_LIMIT, ConnectionSlot, Door, HEAD_BYTES_MAX, HEAD_LIMIT, HEADERS_MAX};
+use super::guard::Guard;
 use super::host;
+use super::patience::{Patient, TAKE_LIMIT};
 
 /// Time limit for unfinished answers when the server stops.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
 /// A page loads its script, style and pictures from here, and nothing from anywhere else. Nothing is written in line.
 const CONTENT_SECURITY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                                 connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+/// What the system may hold of an answer that its client does not take. [bytes]
+const SEND_BUFFER_BYTES: u32 = 256 * 1024;
+/// Connections that wait to be accepted. [1]
+const BACKLOG: u32 = 1024;
 /// Pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -88,6 +95,34 @@ impl Page {
     pub fn html(status: u16, body: String) -> Self {
         Self { status, content_type: "text/html; charset=utf-8", body }
     }
+
+    pub fn text(status: u16, body: String) -> Self {
+        Self { status, content_type: "text/plain; charset=utf-8", body }
+    }
+}
+
+/// An answer that goes on: events as `text/event-stream`, one text each. The next event is asked for when the client has
+/// taken the one before.
+pub struct Events(pub Pin<Box<dyn Stream<Item = String> + Send>>);
+
+/// Marks the answer of a connection that becomes a stream.
+#[derive(Clone, Copy, Debug)]
+struct IsStream;
+
+impl IntoResponse for Events {
+    fn into_response(self) -> Response {
+        let events = futures_util::StreamExt::map(self.0, Ok::<_, std::convert::Infallible>);
+        let headers = [
+            (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+            // A proxy must not wait for more.
+            (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+        ];
+        let mut response = (headers, Body::from_stream(events)).into_response();
+        response.extensions_mut().insert(IsStream);
+        response
+    }
 }
 
 impl IntoResponse for Page {
@@ -104,7 +139,7 @@ impl IntoResponse for Page {
     }
 }
 
-type Answer = Pin<Box<dyn Future<Output = Page> + Send>>;
+type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
 type Handler = Arc<dyn Fn(Asked) -> Answer + Send + Sync>;
 
 /// The pages of a server by path. `/positions/{name}` has an open part.
@@ -113,42 +148,71 @@ pub struct Site {
     router: Router,
     /// Host names of the server in addition to its own.
     hosts: Vec<String>,
+    guard: Guard,
 }
 
 impl Site {
+    /// Guards the pages that are added from here on.
     #[must_use]
-    pub fn page<F, A>(self, path: &str, make: F) -> Self
+    pub fn guarded(self, guard: Guard) -> Self {
+        Self { guard, ..self }
+    }
+
+    /// Adds a page, or a stream of events: what `make` returns becomes the answer.
+    #[must_use]
+    pub fn page<F, A, R>(self, path: &str, make: F) -> Self
     where
         F: Fn(Asked) -> A + Send + Sync + 'static,
-        A: Future<Output = Page> + Send + 'static,
+        A: Future<Output = R> + Send + 'static,
+        R: IntoResponse,
     {
-        let handler: Handler = Arc::new(move |asked| Box::pin(make(asked)));
-        let answer = async move |name: Option<Path<String>>, uri: Uri| {
-            handler(Asked { name: name.map(|Path(name)| name), query: uri.query().unwrap_or_default().to_owned() })
-                .await
+        let (handler, guard) = (handler(make), self.guard.clone());
+        let answer = async move |name: Option<Path<String>>, uri: Uri, headers: HeaderMap| {
+            let name = name.map(|Path(name)| name);
+            answer_of(&handler, &guard, &headers, name, &uri).await
         };
-        Self { router: self.router.route(path, get(answer)), hosts: self.hosts }
+        Self { router: self.router.route(path, get(answer)), ..self }
     }
 
     /// Sets the page for paths without a page of their own. It gets the path as its name.
     #[must_use]
-    pub fn otherwise<F, A>(self, make: F) -> Self
+    pub fn otherwise<F, A, R>(self, make: F) -> Self
     where
         F: Fn(Asked) -> A + Send + Sync + 'static,
-        A: Future<Output = Page> + Send + 'static,
+        A: Future<Output = R> + Send + 'static,
+        R: IntoResponse,
     {
-        let handler: Handler = Arc::new(move |asked| Box::pin(make(asked)));
-        let answer = async move |uri: Uri| {
-            handler(Asked { name: Some(uri.path().to_owned()), query: uri.query().unwrap_or_default().to_owned() })
-                .await
+        let (handler, guard) = (handler(make), self.guard.clone());
+        let answer = async move |uri: Uri, headers: HeaderMap| {
+            answer_of(&handler, &guard, &headers, Some(uri.path().to_owned()), &uri).await
         };
-        Self { router: self.router.fallback(answer), hosts: self.hosts }
+        Self { router: self.router.fallback(answer), ..self }
     }
 
     /// Adds hosts that a request may be addressed to, in addition to the address that the server listens on.
     #[must_use]
     pub fn known_as(self, hosts: &[String]) -> Self {
         Self { hosts: hosts.to_vec(), ..self }
+    }
+}
+
+fn handler<F, A, R>(make: F) -> Handler
+where
+    F: Fn(Asked) -> A + Send + Sync + 'static,
+    A: Future<Output = R> + Send + 'static,
+    R: IntoResponse,
+{
+    let make = Arc::new(make);
+    Arc::new(move |asked| {
+        let answer = make(asked);
+        Box::pin(async move { answer.await.into_response() })
+    })
+}
+
+async fn answer_of(handler: &Handler, guard: &Guard, headers: &HeaderMap, name: Option<String>, uri: &Uri) -> Response {
+    match guard.refusal(headers) {
+        Some(refused) => refused,
+        None => handler(Asked { name, query: uri.query().unwrap_or_default().to_owned() }).await,
     }
 }
 
@@ -162,9 +226,10 @@ pub struct WebServer {
 
 impl WebServer {
     /// Listens on an address (port 0 selects a free one) and serves in the background.
+    #[expect(clippy::unused_async, reason = "it needs a runtime, which only a caller that waits has")]
     pub async fn start(address: SocketAddr, site: Site) -> Result<Self, WebError> {
         let failed = |source| WebError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let listener = listen(address).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (stop, stopped) = oneshot::channel::<()>();
         let names = host::names(&site.hosts, address).into();
@@ -189,6 +254,15 @@ impl WebServer {
             abort.abort();
         }
     }
+}
+
+/// Listens, with little room for what clients do not take.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Accepts connections until the server is stopped or its handle is dropped.
@@ -218,15 +292,24 @@ async fn serve(listener: TcpListener, router: Router, names: Arc<[String]>, mut 
 async fn answer(stream: TcpStream, router: Router, names: Arc<[String]>, slot: Arc<ConnectionSlot>) {
     let Ok(local) = stream.local_addr() else { return };
     let pages = TowerToHyperService::new(router);
-    let service = service_fn(|request: Request<Incoming>| {
-        slot.answers();
+    let of_service = Arc::clone(&slot);
+    let service = service_fn(move |request: Request<Incoming>| {
+        of_service.answers();
         let refused = refusal(&request, local.ip(), &names);
-        let pages = pages.clone();
+        let (pages, slot) = (pages.clone(), Arc::clone(&of_service));
         async move {
-            match refused {
-                Some(page) => Ok(page.into_response()),
-                None => pages.call(request.map(Body::new)).await,
+            if let Some(page) = refused {
+                return Ok(page.into_response());
             }
+            let response = pages.call(request.map(Body::new)).await?;
+            if response.extensions().get::<IsStream>().is_some() && !slot.streams() {
+                let says =
+                    "too many browsers follow pages: close some, or load the page again to see the present state";
+                return Ok(
+                    Page::json(503, serde_json::json!({"error": "busy", "says": says}).to_string()).into_response()
+                );
+            }
+            Ok::<_, std::convert::Infallible>(response)
         }
     });
     let connection = http1::Builder::new()
@@ -235,8 +318,11 @@ async fn answer(stream: TcpStream, router: Router, names: Arc<[String]>, slot: A
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
-    let _ = tokio::time::timeout(CONNECTION_LIMIT, connection).await;
+        .serve_connection(TokioIo::new(Patient::new(stream, TAKE_LIMIT)), service);
+    tokio::pin!(connection);
+    if tokio::time::timeout(CONNECTION_LIMIT, &mut connection).await.is_err() && slot.is_stream() {
+        let _ = connection.await;
+    }
 }
 
 /// Returns the refusal of a request that is addressed to another host.

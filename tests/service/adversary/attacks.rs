@@ -79,7 +79,7 @@ fn forged(world: &World, seq: &str, mode: &str, hash: Option<&str>) -> Vec<(Stri
     fields.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
-pub const ATTACKS: [Attack; 45] = [
+pub const ATTACKS: [Attack; 46] = [
     // Loosening without the key.
     Attack { name: "a policy for all symbols", act: |w| drop(w.say("policy.adopted", &policy("0.5:0.25", ""))) },
     Attack {
@@ -136,6 +136,16 @@ pub const ATTACKS: [Attack; 45] = [
         },
     },
     Attack {
+        name: "kill off that was held back",
+        act: |w| {
+            let held_back = w.taken_out_unread("kill.changed", r#"{"kill":false,"reason":"r"}"#);
+            // Within one millisecond it could as well have been issued after the kill.
+            w.server.until_later_ms();
+            killed(w);
+            w.write(CONTROL, &held_back);
+        },
+    },
+    Attack {
         name: "all gaps accepted",
         act: |w| {
             gap(w);
@@ -173,7 +183,7 @@ pub const ATTACKS: [Attack; 45] = [
     Attack {
         name: "a close passed over before it comes",
         act: |w| {
-            let id = format!("{}-0", w.now_ms() + 300);
+            let id = format!("{}-0", w.server.now_ms() + 300);
             w.say("entry.skipped", &json!({"stream": RESULT, "id": id}).to_string());
             let close = [
                 "symbol",
@@ -193,7 +203,7 @@ pub const ATTACKS: [Attack; 45] = [
             ];
             w.server.cli(&[&["XADD", RESULT, &id][..], &close].concat());
             // The price that follows stands behind it.
-            while w.now_ms() <= id.trim_end_matches("-0").parse().expect("ms") {}
+            while w.server.now_ms() <= id.trim_end_matches("-0").parse().expect("ms") {}
             w.is_held = true;
         },
     },
@@ -249,7 +259,7 @@ pub const ATTACKS: [Attack; 45] = [
         act: |w| {
             let mut off = capture(w);
             killed(w);
-            let now = w.now_ms();
+            let now = w.server.now_ms();
             let fresh = format!(r#"{{"kill":false,"issued_ms":{now},"nonce":"{now:032x}"}}"#);
             set(&mut off, "payload", &fresh);
             w.write(CONTROL, &off);
@@ -261,7 +271,7 @@ pub const ATTACKS: [Attack; 45] = [
             killed(w);
             let signature =
                 w.decision().into_iter().find(|(n, _)| n == "signature").map(|(_, s)| s).unwrap_or_default();
-            let payload = format!(r#"{{"kill":false,"issued_ms":{},"nonce":"n"}}"#, w.now_ms());
+            let payload = format!(r#"{{"kill":false,"issued_ms":{},"nonce":"n"}}"#, w.server.now_ms());
             add(
                 &w.server,
                 CONTROL,
@@ -354,7 +364,9 @@ pub const ATTACKS: [Attack; 45] = [
         act: |w| {
             (w.hides, w.blocks) = (true, true);
             let id = next_decision_id(w);
-            let known = service::entries(&w.server, DECISION)[0].0.clone();
+            // An attack before this one may have deleted the stream.
+            let first = service::entries(&w.server, DECISION).into_iter().next();
+            let known = first.map_or_else(|| "1-1".to_owned(), |(id, _)| id);
             w.server.cli(&["HSET", &format!("{DECISION}:emitted"), &id, &format!("{known} {known} ")]);
         },
     },
@@ -406,7 +418,7 @@ pub const ATTACKS: [Attack; 45] = [
     Attack {
         name: "ids ahead of a kill",
         act: |w| {
-            let ahead = format!("{}-0", w.now_ms() + 7_200_000);
+            let ahead = format!("{}-0", w.server.now_ms() + 7_200_000);
             w.server.cli(&[
                 "XADD",
                 CONTROL,

@@ -2,6 +2,8 @@
 
 use std::process::{Child, Command, Stdio};
 
+use harvester::codec::issue::{Stamp, sign_fields};
+use harvester::codec::signing::SigningKey;
 use serde_json::Value;
 
 use crate::support::binary::{harvester, name, run};
@@ -69,7 +71,12 @@ impl World {
         // An intent that comes behind its fill is a guess.
         let fields =
             [("symbol", WEAK), ("side", "BUY"), ("executedQty", "100"), ("avgPrice", "1"), ("orderId", "weak")];
-        add(&world.server, RESULT, &[&fields[..], &[("status", "FILLED")]].concat());
+        let fill = add(&world.server, RESULT, &[&fields[..], &[("status", "FILLED")]].concat());
+        let fill_ms = fill.split_once('-').and_then(|(ms, _)| ms.parse().ok());
+        // In one millisecond the intent would come first.
+        while Some(world.server.now_ms()) <= fill_ms {
+            std::thread::yield_now();
+        }
         let intent = format!(r#"{{"symbol":"{WEAK}","side":"BUY","atr_value":0.01,"volatility_factor":1.0}}"#);
         add(&world.server, INTENT, &[("payload", &intent)]);
         for symbol in [SENT, DUE, VICTIM, WEAK] {
@@ -116,6 +123,14 @@ impl World {
         of_kind.next().map_or_else(|| panic!("a signed {event_type}"), |(_, fields)| fields)
     }
 
+    /// An entry that an operator signs now, and that the adversary takes out of the stream before it is read.
+    pub fn taken_out_unread(&self, event_type: &str, payload: &str) -> Vec<(String, String)> {
+        let key = SigningKey::new(KEY.as_bytes()).expect("a key");
+        let fields = [("event_type", event_type), ("payload", payload), ("source", "operator")];
+        let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        sign_fields(&key, CONTROL, &fields, &Stamp::new(self.server.now_ms(), 0xfeed))
+    }
+
     pub fn write(&self, stream: &str, fields: &[(String, String)]) -> String {
         let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         add(&self.server, stream, &fields)
@@ -124,13 +139,6 @@ impl World {
     /// Fields of our first decision.
     pub fn decision(&self) -> Vec<(String, String)> {
         entries(&self.server, DECISION).into_iter().next().map(|(_, fields)| fields).unwrap_or_default()
-    }
-
-    /// [ms since 1970]
-    pub fn now_ms(&self) -> u64 {
-        let time = self.server.cli(&["TIME"]);
-        let mut parts = time.lines().map(|part| part.trim().parse::<u64>().expect("a number"));
-        parts.next().unwrap_or(0) * 1000 + parts.next().unwrap_or(0) / 1000
     }
 
     /// What the service says of itself.

@@ -18,7 +18,7 @@ const HEDGED: (&str, &str) = (
 );
 const ACCOUNTS: &str = "[accounts.main]\napi_key_env = \"MAIN_KEY\"\napi_secret_env = \"MAIN_SECRET\"\n\
                         [accounts.hedged]\napi_key_env = \"HEDGED_KEY\"\napi_secret_env = \"HEDGED_SECRET\"\n\
-                        [policy]\nmax_price_age_ms = 600000\n";
+                        [policy]\nmax_price_age_ms = 600000\nprice_confirm_ms = 50\n";
 
 /// An exchange with an account in one-way mode and one in hedge mode, and nothing in the account without a name.
 fn accounts() -> (Night, ExchangeServer) {

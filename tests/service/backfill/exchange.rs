@@ -13,7 +13,7 @@ use crate::support::exchange::{ExchangeServer, Fault, KEY, SECRET};
 use crate::support::{config, replayed};
 
 /// Prices of the night stay fresh for as long as a test may take.
-const PATIENT: &str = "[policy]\nmax_price_age_ms = 600000\n";
+const PATIENT: &str = "[policy]\nmax_price_age_ms = 600000\nprice_confirm_ms = 50\n";
 
 /// The night with an exchange that holds the 44 positions, knows their marks and filters, and trusts our key.
 pub fn night(more: &str) -> (Night, ExchangeServer) {
@@ -121,7 +121,8 @@ fn i46_nothing_is_asked_that_history_holds() {
 
 #[test]
 fn i31_a_ghost_is_closed_by_two_answers_and_by_no_failure() {
-    let (night, exchange) = night("[policy]\ndivergence_grace_ms = 0\nmax_price_age_ms = 600000\n");
+    let (night, exchange) =
+        night("[policy]\ndivergence_grace_ms = 0\nmax_price_age_ms = 600000\nprice_confirm_ms = 50\n");
     night.buy("GHOSTUSDT", "5", Some("2"));
     exchange.world().set_price("GHOSTUSDT", "2");
     let is_open =

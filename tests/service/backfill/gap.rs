@@ -5,13 +5,12 @@ use serde_json::Value;
 use crate::support::binary::{Ran, harvester, name, run};
 use crate::support::redis::RedisServer;
 use crate::support::service::{
-    CONTROL, DECISION, INTENT, PRICE, Place, RESULT, add, decisions, entries, field_of_all, open_position, price, until,
+    self, CONTROL, DECISION, INTENT, PRICE, Place, RESULT, add, decisions, entries, field_of_all, open_position, price,
+    until,
 };
 
 fn is_read(server: &RedisServer) -> bool {
-    [INTENT, PRICE, RESULT, CONTROL]
-        .iter()
-        .all(|stream| server.cli(&["XPENDING", stream, "harvester"]).starts_with('0'))
+    service::is_read(server, &[INTENT, PRICE, RESULT, CONTROL])
 }
 
 fn gaps(server: &RedisServer) -> usize {

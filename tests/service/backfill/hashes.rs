@@ -10,7 +10,7 @@ const NOBODY: &str = "http://127.0.0.1:9";
 /// Signals and one look-up of positions; no price anywhere.
 fn night() -> Night {
     let night = Night::new();
-    night.configure(NOBODY, "[policy]\nmax_price_age_ms = 600000\n");
+    night.configure(NOBODY, "[policy]\nmax_price_age_ms = 600000\nprice_confirm_ms = 50\n");
     night.import(|entry| is_signal(entry) || is_first_position(entry));
     night
 }
@@ -78,7 +78,10 @@ fn i01_marks_come_from_the_hashes_that_are_fresh_and_each_that_is_not_is_named()
 #[test]
 fn i50_a_price_source_that_the_policy_does_not_name_is_not_even_asked() {
     let night = night();
-    night.configure(NOBODY, "[policy]\nmax_price_age_ms = 600000\nprice_sources = [\"redis_market\"]\n");
+    night.configure(
+        NOBODY,
+        "[policy]\nmax_price_age_ms = 600000\nprice_confirm_ms = 50\nprice_sources = [\"redis_market\"]\n",
+    );
     let now_ms = night.now_ms();
     set_ticker(&night, "ARCUSDT", "0.07498", now_ms);
     let ran = night.run(&["backfill", "--json"]);

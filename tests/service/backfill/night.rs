@@ -121,9 +121,7 @@ impl Night {
 
     /// The server's clock. [ms since 1970]
     pub fn now_ms(&self) -> u64 {
-        let time = self.redis.cli(&["TIME"]);
-        let mut parts = time.lines().map(|part| part.trim().parse::<u64>().unwrap());
-        parts.next().unwrap() * 1000 + parts.next().unwrap() / 1000
+        self.redis.now_ms()
     }
 }
 

@@ -80,7 +80,7 @@ fn is_complete(positions: &[Value]) -> bool {
 
 #[test]
 fn i01_the_service_fills_the_night_by_itself_and_its_journal_replays_without_a_server() {
-    let (night, exchange) = night("[policy]\nmax_price_age_ms = 600000\n");
+    let (night, exchange) = night("[policy]\nmax_price_age_ms = 600000\nprice_confirm_ms = 50\n");
     // One position has reached a rung.
     exchange.world().set_price("NEARUSDT", "1.52");
     night.import(is_signal);
@@ -109,7 +109,7 @@ fn i01_the_service_fills_the_night_by_itself_and_its_journal_replays_without_a_s
 
 #[test]
 fn the_fold_goes_on_while_the_exchange_hangs() {
-    let (night, exchange) = night("[policy]\nmax_price_age_ms = 600000\n");
+    let (night, exchange) = night("[policy]\nmax_price_age_ms = 600000\nprice_confirm_ms = 50\n");
     let text = std::fs::read_to_string(night.path("harvester.toml")).unwrap();
     std::fs::write(night.path("harvester.toml"), text.replace("[exchange]", "[exchange]\ntimeout_ms = 60000")).unwrap();
     exchange.world().always = Some(Fault::Silent);
@@ -129,7 +129,7 @@ fn the_fold_goes_on_while_the_exchange_hangs() {
 #[test]
 fn i31_the_service_closes_a_ghost_after_two_polls() {
     let (night, exchange) = night(
-        "[policy]\nmax_price_age_ms = 600000\ndivergence_grace_ms = 0\n\n[backfill]\nposition_poll_ms = 200\ntick_ms = 100\nwrite_back = true\n",
+        "[policy]\nmax_price_age_ms = 600000\nprice_confirm_ms = 50\ndivergence_grace_ms = 0\n\n[backfill]\nposition_poll_ms = 200\ntick_ms = 100\nwrite_back = true\n",
     );
     night.redis.cli(&["HSET", "quantum:position:ADAUSDT", "side", "LONG", "quantity", "666.22", "entry_price", "0"]);
     night.buy("GHOSTUSDT", "5", Some("2"));

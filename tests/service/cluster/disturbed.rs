@@ -73,9 +73,12 @@ impl Night {
         let (source, target) = (&self.cluster.nodes[from], &self.cluster.nodes[to]);
         let (source_id, target_id) = (self.cluster.id(from), self.cluster.id(to));
         until("the added node is known", || source.cli(&["CLUSTER", "NODES"]).contains(&target_id));
-        until("the cluster is known", || {
-            target.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source_id]).trim() == "OK"
+        // A node that imports a slot before it has heard of the owner does not learn of the owner any more.
+        until("the added node knows the owner", || {
+            self.cluster.owner_seen_by(to, &self.name("harvest.decision")) == Some(from)
         });
+        until("the added node takes keys", || target.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok"));
+        target.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source_id]);
         source.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target_id]);
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -85,14 +88,18 @@ impl Night {
                 }
             });
             let port = target.port().to_string();
-            loop {
+            let moved = loop {
                 let keys = source.cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "1"]);
-                let Some(key) = keys.lines().next().filter(|key| !key.is_empty()) else { break };
-                source.cli(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]);
+                let Some(key) = keys.lines().next().filter(|key| !key.is_empty()) else { break Ok(()) };
+                let answer = source.cli(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]);
+                if !matches!(answer.trim(), "OK" | "NOKEY") {
+                    break Err(answer);
+                }
                 // Entries come while a part of the keys is here and a part there.
                 std::thread::sleep(Duration::from_millis(60));
-            }
+            };
             is_over.store(true, Ordering::Relaxed);
+            moved.expect("each key is moved");
         });
         for node in [target, source] {
             node.cli(&["CLUSTER", "SETSLOT", &slot, "NODE", &target_id]);

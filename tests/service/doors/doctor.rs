@@ -105,9 +105,7 @@ fn a_configuration_that_does_not_hold_is_the_first_finding_and_keeps_nothing_els
 #[test]
 fn ids_that_are_ahead_or_no_time_and_a_cluster_are_found() {
     let server = RedisServer::start();
-    let now_ms: u64 =
-        server.cli(&["TIME"]).lines().next().and_then(|line| line.trim().parse().ok()).map_or(0, |s: u64| s * 1000);
-    let ahead = format!("{}-0", now_ms + 7_200_000);
+    let ahead = format!("{}-0", server.now_ms() + 7_200_000);
     server.cli(&["XADD", INTENT, &ahead, "payload", "{}"]);
     server.cli(&["XADD", TICK, "1-1", "symbol", "ADAUSDT", "price", "1"]);
     let said = Said::by(&["--redis", &server.url()], None, |_| {});
@@ -134,4 +132,27 @@ fn what_our_user_may_not_look_at_keeps_nothing_else_back() {
         assert!(said.areas().contains(&area), "{area}: {:?}", said.areas());
     }
     assert!(!said.document.to_string().contains("hush"));
+}
+
+/// A setting that cannot be read has a default, which names another server or another exchange: neither is asked.
+#[test]
+fn a_server_whose_address_is_invalid_is_not_looked_for_elsewhere() {
+    for (settings, names) in [
+        (None, &[("REDIS_URL", "http://127.0.0.1:6379")][..]),
+        (None, &[("REDIS_URL", "user:hush@127.0.0.1")]),
+        (None, &[("REDIS_PORT", "0")]),
+        (Some("[redis]\nurl = \"127.0.0.1\"\n"), &[]),
+        (Some("[redis]\nulr = \"redis://127.0.0.1:1\"\n"), &[]),
+        (Some("[redis\n"), &[]),
+    ] {
+        let said = Said::by(&[], settings, |command| {
+            command.envs(names.iter().copied());
+        });
+        said.problem(&["redis", "address", "not known"]);
+        assert!(!said.areas().contains(&"streams"), "{names:?}: {:#}", said.document);
+        assert!(!said.document.to_string().contains("hush"));
+    }
+    let said = Said::by(&[], Some("[exchange]\nenvironment = \"prodution\"\n"), |_| {});
+    said.problem(&["exchange", "address", "not known"]);
+    assert_eq!(said.checks().filter(|check| check["area"] == "exchange").count(), 1, "{:#}", said.document);
 }

@@ -96,8 +96,9 @@ fn replay(folder: &tempfile::TempDir, history: &str, more: &[&str]) -> Ran {
 fn i68_what_nests_too_deeply_is_bad_json_in_every_place() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut tried = 0;
-    for x in deep() {
-        for one in entries(&x) {
+    for (nth, x) in deep().into_iter().enumerate() {
+        // By itself in each place, with each text in turn.
+        for one in entries(&x).into_iter().skip(nth).step_by(4) {
             let ran = replay(&folder, &history(std::slice::from_ref(&one)), &[]);
             let summary = ran.json();
             assert_eq!(summary["quarantined"], json!({"bad_json": 1}), "{}: {:.90}", one.0, one.1.to_string());
@@ -154,6 +155,9 @@ fn i68_a_service_starts_with_such_an_entry_in_its_control_stream() {
         ]);
         server.cli(&["XADD", "quantum:stream:harvest.decision", "*", "payload", &payload]);
     }
+    // Nothing outside of this machine is asked.
+    let quiet = folder.path().join("quiet.toml");
+    std::fs::write(&quiet, "[backfill]\nsources = [\"redis\"]\n").expect("the file is written");
     // The first reads it from the stream, the second from its own journal and ahead.
     for start in ["first", "second"] {
         let ran = run(harvester().args(["run", "--redis", &server.url(), "--until-idle", "1", "--listen", ""]).args([
@@ -161,6 +165,8 @@ fn i68_a_service_starts_with_such_an_entry_in_its_control_stream() {
             name(&folder.path().join(start)),
             "--journal",
             name(&folder.path().join("journal")),
+            "--config",
+            name(&quiet),
         ]));
         assert_eq!(ran.code, Some(0), "{start}: {}", ran.log);
     }

@@ -19,7 +19,7 @@ fn nothing_is_written_without_yes_and_nothing_is_said_without_a_reason() {
     }
     assert_eq!(server.cli(&["XLEN", STREAM]).trim(), "0");
     assert_eq!(control(&server, &["kill", "on", "--yes"]).code, Some(2), "a reason is required");
-    control(&server, &["kill", "on", "--yes", "--reason", " "]).refused(&["a reason is wanted"]);
+    control(&server, &["kill", "on", "--yes", "--reason", " "]).refused(&["the reason (--reason) is empty"]);
     control(&server, &["rearm", "NEARUSDT", "0.5", "--yes", "--reason", "x"]).refused(&["NEARUSDT", "no position"]);
     control(&server, &["gap-accept", "None", "--yes", "--reason", "x"]).refused(&["None", "no symbol"]);
     assert_eq!(server.cli(&["EXISTS", STREAM]).trim(), "0");

@@ -14,8 +14,8 @@ use crate::test::all;
 const PROPTEST_CASES: &str = "20000";
 /// Times that a process is killed: a store, a replay, a service in each mode. [1]
 const KILLS: &str = "250";
-/// Times that the power goes. [1]
-const POWER_CUTS: &str = "100";
+/// Times that the power goes: of a store, and of the journal and store of a service. [1]
+const POWER_CUTS: &str = "200";
 /// Bytes that are flipped in a journal, in decisions, in a snapshot, each. [1]
 const FLIPS: &str = "1000";
 /// Mutations of the corpus for each minute of fuzzing, where it is not libFuzzer that makes them. [1]
@@ -45,7 +45,8 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     setup::for_tests()?;
     let mut parts = vec![
         ("properties and kills", properties_and_kills()),
-        ("losses of power", losses_of_power()),
+        ("losses of power, store", losses_of_power(&["store", "--", "--ignored", "power"])),
+        ("losses of power, service", losses_of_power(&["service", "--", "a_power_cut"])),
         ("another rounding", another_rounding()),
         ("simulator", simulate::many(Build::Soak, 0, asked.seeds)),
         ("deliberate faults", simulate::faults(Build::Soak)),
@@ -119,8 +120,8 @@ fn properties_and_kills() -> Command {
     command
 }
 
-fn losses_of_power() -> Command {
-    let mut command = tests(&["--test", "store", "--", "--ignored", "power", "--nocapture"]);
+fn losses_of_power(which: &[&str]) -> Command {
+    let mut command = tests(&[&["--test"], which, &["--nocapture"]].concat());
     command.env("HARVESTER_POWER_CUTS", POWER_CUTS);
     command
 }

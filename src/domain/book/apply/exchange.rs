@@ -2,7 +2,7 @@
 //! disagreed twice (docs/spec/fold.md, "Snapshots and look-ups", "Exchange trades").
 
 use super::fills::NewPart;
-use super::{Fold, risk_of};
+use super::{BookFold, risk_of};
 use crate::domain::book::change::{Cause, EntryPrice, PositionChange};
 use crate::domain::book::counters::Count;
 use crate::domain::book::position::Position;
@@ -13,7 +13,7 @@ use crate::domain::event::{Direction, EventTime, PositionFact, Reason, TradeFact
 use crate::domain::exit::policy::{EntrySource, RiskSource};
 use crate::domain::units::{OutOfRange, Price, Qty, Ratio};
 
-impl Fold<'_> {
+impl BookFold<'_> {
     /// Folds a snapshot or an `exchange.position`.
     pub fn position(&mut self, book: &mut BookMut<'_>, fact: PositionFact) -> Result<(), Reason> {
         let now_ms = self.now_ms();
@@ -87,16 +87,16 @@ impl Fold<'_> {
     /// contract").
     fn is_rescaled(book: &Book, fact: PositionFact) -> Result<bool, OutOfRange> {
         let (Some(open), Some(after)) = (&book.hot.open, fact.entry_price) else { return Ok(false) };
-        let held = open.totals.qty;
-        let Some(before) = open.totals.entry.filter(|_| held.is_negative() == fact.qty.is_negative()) else {
+        let open_qty = open.totals.qty;
+        let Some(before) = open.totals.entry.filter(|_| open_qty.is_negative() == fact.qty.is_negative()) else {
             return Ok(false);
         };
         if fact.qty.is_zero() {
             return Ok(false);
         }
-        let is_far = fact.qty.abs() >= held.abs().times(Ratio::RESCALED_QTY)?
-            || fact.qty.abs().times(Ratio::RESCALED_QTY)? <= held.abs();
-        let factor = fact.qty.ratio(held)?;
+        let is_far = fact.qty.abs() >= open_qty.abs().times(Ratio::RESCALED_QTY)?
+            || fact.qty.abs().times(Ratio::RESCALED_QTY)? <= open_qty.abs();
+        let factor = fact.qty.ratio(open_qty)?;
         let expected = after.times(factor)?;
         Ok(is_far && before.price.is_near(expected, Ratio::PERCENT)?)
     }
@@ -123,11 +123,11 @@ impl Fold<'_> {
 
     /// Adopts the exchange's quantity: opens, resizes, closes or turns the position.
     fn adopt(&mut self, book: &mut BookMut<'_>, fact: PositionFact) -> Result<(), Reason> {
-        let held = book.qty();
+        let open_qty = book.qty();
         let since_ms = book.known_ms();
         let entry = self.entry;
         // A look-up that opens a position is no agreement: it confirms neither our history nor a price. The next one does.
-        let is_opened_by_look_up = held.is_zero() && fact.looked_up;
+        let is_opened_by_look_up = open_qty.is_zero() && fact.looked_up;
         let change =
             |cause, delta, price| PositionChange { since_ms, ..PositionChange::new(cause, delta, price, entry) };
         book.hot.diverged = false;
@@ -141,28 +141,28 @@ impl Fold<'_> {
             return Ok(());
         }
         let closes = fact.qty.same(Qty::ZERO, book.step_size());
-        let turns = !held.is_zero() && !closes && held.is_negative() != fact.qty.is_negative();
+        let turns = !open_qty.is_zero() && !closes && open_qty.is_negative() != fact.qty.is_negative();
         let price =
             fact.entry_price.map(|price| EntryPrice { price, source: EntrySource::Exchange, entry: self.entry });
-        if !held.is_zero() && (closes || turns || fact.qty.abs() < held.abs()) {
+        if !open_qty.is_zero() && (closes || turns || fact.qty.abs() < open_qty.abs()) {
             self.adopted_smaller(book);
         }
         if let Some(open) = &mut book.hot.open {
             open.entry_price_disagrees = false;
         }
-        if !held.is_zero() && !turns && !closes {
-            let delta = fact.qty.minus(held)?;
+        if !open_qty.is_zero() && !turns && !closes {
+            let delta = fact.qty.minus(open_qty)?;
             // The stated quantity counts to the last digit. A difference that had to be rounded is ignored.
-            if held.plus(delta)? != fact.qty {
+            if open_qty.plus(delta)? != fact.qty {
                 return Err(Reason::OutOfRange);
             }
             self.grow(book, change(Cause::Adoption, delta, price))?;
             self.looked_up(book);
             return Ok(());
         }
-        if !held.is_zero() {
+        if !open_qty.is_zero() {
             let price = book.hot.open.as_ref().and_then(|open| open.totals.entry);
-            self.close(book, change(Cause::Adoption, held.negated(), price))?;
+            self.close(book, change(Cause::Adoption, open_qty.negated(), price))?;
         }
         if !is_opened_by_look_up {
             self.looked_up(book);

@@ -2,7 +2,7 @@
 
 use super::order_of::Resolved;
 use super::overtaken::{Placement, ReportedPart};
-use super::{Fold, risk_of};
+use super::{BookFold, risk_of};
 use crate::domain::book::change::{Cause, EntryPrice, PositionChange};
 use crate::domain::book::counters::Count;
 use crate::domain::book::intents::INTENT_MEMORY_MS;
@@ -30,18 +30,19 @@ pub(super) struct NewPart<'a> {
     pub trade: Option<&'a Trade>,
 }
 
-impl Fold<'_> {
-    /// Notes a result that fills, before its fills are folded.
-    pub fn filling(&mut self, fact: &ResultFact) {
+impl BookFold<'_> {
+    /// Counts a result that fills and whose time cannot be read, before its fills are folded.
+    pub fn count_result_time(&mut self, fact: &ResultFact) {
         if fact.time == EventTime::Unreadable {
             self.count_unreadable_time();
         }
     }
 
-    /// Folds one fill of a result. `decision_id` is the decision that its plan id belongs to.
+    /// Folds one fill of a result into its book: the way from a result to a position begins here. `decision_id` is the
+    /// decision that its plan id belongs to.
     ///
     /// On an error the book is left half changed, and the caller restores it.
-    pub fn filled(
+    pub fn fill(
         &mut self,
         book: &mut BookMut<'_>,
         fact: &ResultFact,
@@ -50,7 +51,7 @@ impl Fold<'_> {
         decision_id: Option<&str>,
     ) -> Result<(), Reason> {
         let Some(resolved) = self.resolve(book, fact, fill, plan)? else { return Ok(()) };
-        self.fill(book, fact, fill, &resolved, decision_id)
+        self.fill_order(book, fact, fill, &resolved, decision_id)
     }
 
     /// Lets the order of a result that fills nothing keep what the result names of it. Returns the order.
@@ -117,7 +118,8 @@ impl Fold<'_> {
         }
     }
 
-    fn fill(
+    /// Gives the cumulative quantity of a fill to its order. What is new of it changes the position.
+    fn fill_order(
         &mut self,
         book: &mut BookMut<'_>,
         fact: &ResultFact,
@@ -188,15 +190,15 @@ impl Fold<'_> {
         let rescaled = self.rescaled_part(book, new)?;
         let taken = rescaled.unwrap_or_else(|| book.orders[key].part(part));
         let step = book.step_size();
-        let held = book.qty();
+        let open_qty = book.qty();
         let wanted = side.opens().signed(taken.qty);
         book.hot.filled_ms = Some(self.now_ms());
         book.hot.diverged = false;
         book.hot.disagreement = None;
         let cause = |part| Cause::Fill { order: key.clone(), part };
         let traded = taken.price.map(|price| EntryPrice { price, source: EntrySource::Fill, entry: self.entry });
-        let opposite = !held.is_zero() && held.is_negative() != wanted.is_negative();
-        // A hedge book never crosses zero, whatever the order says.
+        let opposite = !open_qty.is_zero() && open_qty.is_negative() != wanted.is_negative();
+        // A hedge book never crosses zero, also for an order that is not reduce-only.
         let never_crosses = book.side.is_hedge();
         if !opposite && !reduce_only && book.side.direction().is_some_and(|direction| direction != side.opens()) {
             self.counters.count(Count::ReduceOnlyExcess);
@@ -205,40 +207,60 @@ impl Fold<'_> {
         }
         if !opposite {
             if reduce_only {
-                let ignored = if held.is_zero() { Count::ReduceOnlyFlat } else { Count::ReduceOnlySameSide };
+                let ignored = if open_qty.is_zero() { Count::ReduceOnlyFlat } else { Count::ReduceOnlySameSide };
                 self.counters.count(ignored);
                 book.hot.history_gap = true;
                 return Ok(());
             }
-            let price = traded.map_or_else(|| self.planned_entry(book.view(), side.opens(), plan), |p| Ok(Some(p)))?;
-            if held.is_zero() {
-                self.open(book, side.opens());
-                self.take_risk(book, plan)?;
+            let price = self.opening_price(book.view(), side.opens(), plan, traded)?;
+            if open_qty.is_zero() {
+                self.open_with_risk(book, side.opens(), plan)?;
             }
             return self.grow(book, PositionChange::new(cause(part), wanted, price, self.entry));
         }
         let reduction = |delta| PositionChange::new(cause(part), delta, traded, self.entry);
-        if taken.qty.same(held.abs(), step) {
-            return self.close(book, reduction(held.negated()));
+        if taken.qty.same(open_qty.abs(), step) {
+            return self.close(book, reduction(open_qty.negated()));
         }
-        if taken.qty < held.abs() {
+        if taken.qty < open_qty.abs() {
             return self.grow(book, reduction(wanted));
         }
-        self.close(book, reduction(held.negated()))?;
+        self.close(book, reduction(open_qty.negated()))?;
         if reduce_only || never_crosses {
             self.counters.count(Count::ReduceOnlyExcess);
             book.hot.history_gap |= never_crosses;
             return Ok(());
         }
-        let price = traded.map_or_else(|| self.planned_entry(book.view(), side.opens(), plan), |p| Ok(Some(p)))?;
-        self.open(book, side.opens());
-        self.take_risk(book, plan)?;
-        let delta = wanted.plus(held)?;
+        let price = self.opening_price(book.view(), side.opens(), plan, traded)?;
+        self.open_with_risk(book, side.opens(), plan)?;
+        let delta = wanted.plus(open_qty)?;
         let opening = match book.orders.get_mut(key).filter(|_| rescaled.is_none()) {
-            Some(order) => order.split_last(held.abs())?,
+            Some(order) => order.split_last(open_qty.abs())?,
             None => part,
         };
         self.grow(book, PositionChange::new(cause(opening), delta, price, self.entry))
+    }
+
+    /// Opens a position, with the risk fields that are known for it.
+    fn open_with_risk(
+        &self,
+        book: &mut BookMut<'_>,
+        direction: Direction,
+        plan: Option<&KnownPlan>,
+    ) -> Result<(), OutOfRange> {
+        self.open(book, direction);
+        self.take_risk(book, plan)
+    }
+
+    /// Returns the entry price of a fill that opens or enlarges: the traded one, or else a planned one.
+    fn opening_price(
+        &self,
+        book: BookView<'_>,
+        direction: Direction,
+        plan: Option<&KnownPlan>,
+        traded: Option<EntryPrice>,
+    ) -> Result<Option<EntryPrice>, OutOfRange> {
+        traded.map_or_else(|| self.planned_entry(book, direction, plan), |price| Ok(Some(price)))
     }
 
     /// Returns a part in the present unit of the contract, if its order is from before a rescale. The book is flagged

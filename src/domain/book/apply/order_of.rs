@@ -1,6 +1,6 @@
 //! Finds the order of an entry (docs/spec/streams/result.md, "Order key"). An order has one plan and one side.
 
-use super::Fold;
+use super::BookFold;
 use crate::domain::book::change::Cause;
 use crate::domain::book::counters::Count;
 use crate::domain::book::order::{Order, OrderKey};
@@ -41,7 +41,7 @@ pub(super) struct Resolved {
     pub plan: Option<KnownPlan>,
 }
 
-impl Fold<'_> {
+impl BookFold<'_> {
     /// Finds order, side and purpose of a fill. Returns `None` if there is nothing to do.
     pub(super) fn resolve(
         &mut self,

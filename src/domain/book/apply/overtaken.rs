@@ -3,7 +3,7 @@
 //!
 //! Promises: a quantity that the exchange has shown is not added a second time, and a fill in doubt is flagged.
 
-use super::Fold;
+use super::BookFold;
 use crate::domain::book::change::{Cause, LateFill};
 use crate::domain::book::counters::Count;
 use crate::domain::book::order::OrderKey;
@@ -69,9 +69,16 @@ enum Of {
     Open,
 }
 
-impl Fold<'_> {
+impl BookFold<'_> {
     /// Determines whether a fill moves the position or is already part of it, and lets it explain what a look-up has
-    /// shown.
+    /// shown. The first rule that applies counts:
+    ///
+    /// 1. Without an event time it moves the position, flagged if a look-up has shown what it could explain.
+    /// 2. It explains the change of a look-up, as far as its quantity, time and price fit.
+    /// 3. A trade explains both sides of an adoption across zero.
+    /// 4. A trade from before an opening by snapshot explains that opening, together with others.
+    /// 5. Long before the last look-up, or before the opening after a closed position, the position contains it: flagged.
+    /// 6. Else it moves the position, flagged if it is near a look-up or before an agreement.
     pub(super) fn place_fill(
         &mut self,
         book: &mut BookMut<'_>,
@@ -80,6 +87,7 @@ impl Fold<'_> {
     ) -> Result<Placement, Reason> {
         let moves = self.looked_up_moves(book)?;
         let former = book.last_closed(self.now_ms());
+        // Rule 1.
         let EventTime::At(time_ms) = reported.time else {
             book.hot.history_gap |= is_any_unexplained(&moves, reported.delta);
             return Ok(Placement::Add);
@@ -90,6 +98,7 @@ impl Fold<'_> {
             let is_unexplained = found.unexplained(reported).is_ok_and(|unexplained| !unexplained.is_zero());
             is_seen && is_unexplained || is_explaining_opening(found)
         };
+        // Rule 2.
         if let Some(found) = moves.iter().find(is_candidate)
             && self.can_explain(found, reported, time_ms)?
         {
@@ -97,6 +106,7 @@ impl Fold<'_> {
             self.counters.count(Count::FillsOvertaken);
             return Ok(Placement::Contained);
         }
+        // Rule 3.
         if let Some(trade) = reported.trade
             && let Some(found) = moves.iter().find(is_candidate)
             && let Some((closed, rest)) = found.across_zero(reported, time_ms)?
@@ -108,14 +118,15 @@ impl Fold<'_> {
             self.counters.count(Count::FillsOvertaken);
             return Ok(Placement::Contained);
         }
+        // Rule 4.
         if let Some(trade) = reported.trade
             && let Some(opened) = moves.iter().find(is_explaining_opening)
         {
             self.explain_by_trade(book, opened, reported.part, trade)?;
             return Ok(Placement::Contained);
         }
+        // Rule 5. A further part of an order that the open position contains belongs to that position, whatever its event time.
         let last_ms = moves.last().map(|last| last.at.id.ms);
-        // A further part of an order that the open position contains belongs to that position, whatever its event time.
         let open = book.hot.open.as_ref().filter(|open| !open.has_order(reported.key));
         let opened_ms = open.filter(|_| former.is_some()).map(|open| open.opened.id.ms);
         let is_long_before = |ms: u64| time_ms.saturating_add(self.policy.snapshot_settle_ms) < ms;
@@ -125,6 +136,7 @@ impl Fold<'_> {
             book.hot.history_gap = true;
             return Ok(Placement::Contained);
         }
+        // Rule 6.
         let is_near_look_up = last_ms.is_some_and(|ms| time_ms <= ms.saturating_add(CLOCK_SLACK_MS));
         let agreed = book.hot.agreed;
         let is_before_agreement = agreed.is_some_and(|agreed| time_ms.saturating_add(CLOCK_SLACK_MS) < agreed.ms);

@@ -2,7 +2,8 @@
 //!
 //! In reading order: `place` (server, streams, service), `processes` (time and memory that processes took), `backlog`
 //! (entries/s, against `bare`: a client that reads and acknowledges, and nothing else), `steps` (parts of the way of an
-//! entry, each alone), `latency` (from a price to its decision, against an echo); `report` prints.
+//! entry, each alone), `latency` (from a price to its decision, against an echo), `start` (after a kill, and at rest);
+//! `report` prints. `--only latency` and `--only start` measure that alone.
 
 mod backlog;
 mod bare;
@@ -10,6 +11,7 @@ mod latency;
 mod place;
 mod processes;
 mod report;
+mod start;
 mod steps;
 
 use std::collections::BTreeMap;
@@ -31,28 +33,50 @@ struct Arguments {
     entries: u64,
     passes: usize,
     history: Option<PathBuf>,
+    only: Option<Only>,
+}
+
+/// One part of all that is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Only {
+    Latency,
+    Start,
 }
 
 /// Measures and prints.
 pub fn all(args: &[String]) -> anyhow::Result<()> {
     let args = Arguments::parse(args)?;
-    let recorded = Recorded::read(args.history)?;
     let config = Config::from_parts(None, BTreeMap::new())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if args.only.is_none() {
+        backlogs(&args, &config, &runtime)?;
+    }
+    if args.only != Some(Only::Start) {
+        latencies(&config, &runtime)?;
+    }
+    if args.only != Some(Only::Latency) {
+        let (starts, idle) = runtime.block_on(start::measure(&config))?;
+        report::starts(&starts, &idle);
+    }
+    Ok(())
+}
+
+fn backlogs(args: &Arguments, config: &Config, runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
+    let recorded = Recorded::read(args.history.clone())?;
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let file = folder.path().join("history.jsonl.zst");
 
     recorded.write(&file, args.entries)?;
-    report::input(&recorded.source, args.entries, args.passes, &config);
+    report::input(&recorded.source, args.entries, args.passes, config);
     let mut passes = Vec::new();
     for _ in 0..args.passes {
-        let pass = runtime.block_on(backlog::pass(&file, args.entries, &config))?;
+        let pass = runtime.block_on(backlog::pass(&file, args.entries, config))?;
         report::pass(&pass, args.entries);
         passes.push(pass);
     }
     report::rates(&passes, args.entries);
     report::limits(&passes, args.entries);
-    let (steps, of_entries) = steps::measure(&file, &config)?;
+    let (steps, of_entries) = steps::measure(&file, config)?;
     report::steps(&steps, of_entries);
 
     let short_kb = passes.iter().map(|pass| pass.run.peak_kb).max().unwrap_or_default();
@@ -60,17 +84,20 @@ pub fn all(args: &[String]) -> anyhow::Result<()> {
     println!();
     for entries in LONGER.map(|times| times * args.entries) {
         recorded.write(&file, entries)?;
-        let longer = runtime.block_on(backlog::with_list(&file, entries, &config))?;
+        let longer = runtime.block_on(backlog::with_list(&file, entries, config))?;
         report::longer(&longer, entries);
         peaks.push((entries, longer.run.peak_kb));
     }
     memory("run", &peaks);
     report::memory_limit(peaks.iter().map(|(_, kb)| *kb).max().unwrap_or_default());
+    Ok(())
+}
 
+fn latencies(config: &Config, runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
     for (rate, seconds) in LOADS {
         let load = latency::Load { rate, seconds };
-        let echo = latency::of_echoes(load, &config)?;
-        let decisions = runtime.block_on(latency::of_decisions(load, &config))?;
+        let echo = latency::of_echoes(load, config)?;
+        let decisions = runtime.block_on(latency::of_decisions(load, config))?;
         report::latency(load, &echo, &decisions);
     }
     Ok(())
@@ -78,7 +105,7 @@ pub fn all(args: &[String]) -> anyhow::Result<()> {
 
 impl Arguments {
     fn parse(args: &[String]) -> anyhow::Result<Self> {
-        let mut parsed = Self { entries: 1_000_000, passes: 3, history: None };
+        let mut parsed = Self { entries: 1_000_000, passes: 3, history: None, only: None };
         for pair in args.chunks(2) {
             let [name, value] = pair else { bail!("{} has no value", pair[0]) };
             let number = || {
@@ -89,7 +116,11 @@ impl Arguments {
                 "--entries" => parsed.entries = number()?,
                 "--passes" => parsed.passes = number()? as usize,
                 "--history" => parsed.history = Some(value.into()),
-                _ => bail!("bench live has no {name}: it takes --entries, --passes and --history"),
+                "--only" if value == "latency" => parsed.only = Some(Only::Latency),
+                "--only" if value == "start" => parsed.only = Some(Only::Start),
+                _ => bail!(
+                    "bench live has no {name} {value}: it takes --entries, --passes, --history, and --only latency or start"
+                ),
             }
         }
         Ok(parsed)

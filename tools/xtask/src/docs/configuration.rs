@@ -14,10 +14,11 @@ use crate::command::root;
 const EXAMPLE: &str = "harvester.example.toml";
 
 /// A value for each environment variable, by which the setting that it sets is found.
-const VALUES: [(&str, &str); 25] = [
+const VALUES: [(&str, &str); 26] = [
     ("BINANCE_TESTNET_API_KEY", "k"),
     ("BINANCE_TESTNET_API_SECRET", "s"),
     ("HARVEST_CELL", "3"),
+    ("HARVEST_CONSOLE_TOKEN", "0123456789abcdef"),
     ("HARVEST_KILL_SWITCH_KEY", "stop"),
     ("HARVEST_LADDER", "0.5:0.25"),
     ("HARVEST_LIVE_WRITES_ENABLED", "false"),
@@ -46,7 +47,8 @@ const VALUES: [(&str, &str); 25] = [
 const CHECKED: [&str; 3] = ["HARVEST_REDUCE_ONLY", "HARVEST_SET_BE_AT_R", "HARVEST_TRAIL_ATR_MULT"];
 
 /// Settings that come from the environment only, so that the example has no line for them.
-const OF_THE_ENVIRONMENT: [(&str, &str); 4] = [
+const OF_THE_ENVIRONMENT: [(&str, &str); 5] = [
+    ("console.token", "Token that readers of the console need; a secret, never in the file"),
     ("emit.signing_key", "Key that signs decisions and control entries; a secret, never in the file"),
     ("exchange.api_key", "Key of the account at the exchange; a secret, never in the file"),
     ("exchange.api_secret", "HMAC secret, or private key (PEM) of an Ed25519 or RSA pair; never in the file"),

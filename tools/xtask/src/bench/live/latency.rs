@@ -10,11 +10,10 @@ use anyhow::{Context as _, bail, ensure};
 use harvester::config::Config;
 use harvester::domain::event::ids::EntryId;
 use harvester::domain::event::streams::StreamKind;
-use harvester::shell::redis::Server;
 use harvester::shell::redis::frame::{Token, Walk};
 
 use super::bare::{Bare, Commands};
-use super::place::{RedisServer, Service, lasts, name_of};
+use super::place::{RedisServer, Service, lasts, name_of, open_positions};
 
 /// Open positions. [1]
 const SYMBOLS: u64 = 100;
@@ -76,7 +75,7 @@ impl Load {
 pub async fn of_decisions(load: Load, config: &Config) -> anyhow::Result<Measured> {
     let server = RedisServer::start()?;
     let mut opening = server.connect().await?;
-    open_positions(&mut opening, config).await?;
+    open_positions(&mut opening, config, SYMBOLS).await?;
     let opened = lasts(&mut opening, config).await?;
     let rungs: Vec<String> =
         (1..=2 * RUNGS).map(|n| format!("{{ r = \"{}\", fraction = \"0.04\" }}", 0.5 * n as f64)).collect();
@@ -134,21 +133,6 @@ fn between(
     ensure!(latencies_ms.len() == arrived.len(), "an answer has another cause than a price");
     latencies_ms.sort_by(f64::total_cmp);
     Ok(Measured { latencies_ms, rate, parts_ms: None })
-}
-
-/// Each long 1000 at 1, with a risk of 0.01 per unit.
-async fn open_positions(server: &mut Server, config: &Config) -> anyhow::Result<()> {
-    let (intents, results) = (name_of(config, StreamKind::Intent)?, name_of(config, StreamKind::Result)?);
-    for n in 0..SYMBOLS {
-        let symbol = format!("S{n}USDT");
-        let intent = format!(r#"{{"symbol":"{symbol}","side":"BUY","atr_value":0.01,"volatility_factor":1.0}}"#);
-        server.add(&intents, &[("payload", &intent)]).await?;
-        let order = format!("order-{n}");
-        let fill = [("symbol", symbol.as_str()), ("side", "BUY"), ("executedQty", "1000"), ("avgPrice", "1")];
-        let order = [("orderId", order.as_str()), ("status", "FILLED")];
-        server.add(&results, &[&fill[..], &order[..]].concat()).await?;
-    }
-    Ok(())
 }
 
 /// Sends a few prices every millisecond; answers when each of them was sent, and the rate.

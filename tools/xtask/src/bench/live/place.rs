@@ -90,26 +90,31 @@ pub struct Service {
     process: Child,
     folder: tempfile::TempDir,
     port: u16,
+    url: String,
 }
 
 impl Service {
     pub fn start(server: &RedisServer, settings: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let at = |name: &str| folder.path().join(name);
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let settings = format!("{settings}\n[backfill]\nsources = [\"redis\"]\nposition_poll_ms = 0\n");
-        std::fs::write(at("harvester.toml"), settings)?;
-        let process = Command::new(harvester()?)
-            .args(["run", "--redis", &server.url(), "--group", GROUP, "--consumer", "bench"])
-            .args(["--listen", &format!("127.0.0.1:{port}")])
-            .args([Path::new("--store"), &at("store"), Path::new("--journal"), &at("journal")])
-            .args([Path::new("--config"), &at("harvester.toml")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(at("log"))?)
-            .spawn()
-            .context("cannot start the service")?;
-        Ok(Self { process, folder, port })
+        std::fs::write(folder.path().join("harvester.toml"), settings)?;
+        let process = spawn(&server.url(), folder.path(), port)?;
+        Ok(Self { process, folder, port, url: server.url() })
+    }
+
+    /// Kills it as a power cut would, and starts it again. Returns how long it took until it served.
+    pub fn killed_and_started(mut self) -> anyhow::Result<(Self, Duration)> {
+        self.process.kill()?;
+        self.process.wait()?;
+        let began = Instant::now();
+        self.process = spawn(&self.url, self.folder.path(), self.port)?;
+        while !std::fs::read_to_string(self.folder.path().join("log"))?.contains("HARVEST_START") {
+            self.check()?;
+            ensure!(began.elapsed() < LIMIT, "the service does not begin to serve");
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        Ok((self, began.elapsed()))
     }
 
     pub fn id(&self) -> u32 {
@@ -186,6 +191,21 @@ impl Service {
     }
 }
 
+/// Starts the program in a folder with its settings, with a log of its own.
+fn spawn(url: &str, folder: &Path, port: u16) -> anyhow::Result<Child> {
+    let at = |name: &str| folder.join(name);
+    Command::new(harvester()?)
+        .args(["run", "--redis", url, "--group", GROUP, "--consumer", "bench"])
+        .args(["--listen", &format!("127.0.0.1:{port}")])
+        .args([Path::new("--store"), &at("store"), Path::new("--journal"), &at("journal")])
+        .args([Path::new("--config"), &at("harvester.toml")])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(at("log"))?)
+        .spawn()
+        .context("cannot start the service")
+}
+
 impl Drop for Service {
     fn drop(&mut self) {
         let _ = self.process.kill();
@@ -208,4 +228,19 @@ pub async fn lasts(server: &mut Server, config: &Config) -> anyhow::Result<Vec<(
         }
     }
     Ok(lasts)
+}
+
+/// Opens positions in `S0USDT` and so on, each long 1000 at 1, with a risk of 0.01 per unit.
+pub async fn open_positions(server: &mut Server, config: &Config, count: u64) -> anyhow::Result<()> {
+    let (intents, results) = (name_of(config, StreamKind::Intent)?, name_of(config, StreamKind::Result)?);
+    for n in 0..count {
+        let symbol = format!("S{n}USDT");
+        let intent = format!(r#"{{"symbol":"{symbol}","side":"BUY","atr_value":0.01,"volatility_factor":1.0}}"#);
+        server.add(&intents, &[("payload", &intent)]).await?;
+        let order = format!("order-{n}");
+        let fill = [("symbol", symbol.as_str()), ("side", "BUY"), ("executedQty", "1000"), ("avgPrice", "1")];
+        let order = [("orderId", order.as_str()), ("status", "FILLED")];
+        server.add(&results, &[&fill[..], &order[..]].concat()).await?;
+    }
+    Ok(())
 }

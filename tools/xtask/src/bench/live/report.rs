@@ -7,6 +7,7 @@ use harvester::config::Config;
 
 use super::backlog::{Pass, Run};
 use super::latency::{Load, Measured};
+use super::start::{Idle, POSITIONS, Starts};
 
 /// What the service has to reach of the bare rate, at least. [1]
 const RATIO_MIN: f64 = 0.7;
@@ -14,6 +15,9 @@ const RATIO_MIN: f64 = 0.7;
 const RATIO_WITHOUT_LIST_MIN: f64 = 1.3;
 /// What a service may hold, however long the backlog is. [kB]
 const MEMORY_MAX_KB: u64 = 50_000;
+
+/// What a start after a kill may take with a second of journal. [ms]
+const START_MAX_MS: f64 = 100.0;
 
 /// What decisions may take at a rate of prices, beside what an echo takes. [ms]
 struct Limit {
@@ -151,6 +155,33 @@ pub fn latency(load: Load, echo: &Measured, decisions: &Measured) {
     let p99_max_ms = (limit.p99_ms)(echo.at(0.99));
     println!("    p50 at most {p50_max_ms:.2} ms: {}", yes(decisions.at(0.5) <= p50_max_ms));
     println!("    p99 at most {p99_max_ms:.2} ms: {}", yes(decisions.at(0.99) <= p99_max_ms));
+}
+
+/// Starts after a kill, and what a service takes that has nothing to do.
+pub fn starts(all: &[Starts], idle: &Idle) {
+    println!("\nfrom the start of a process after kill -9 until it serves, {POSITIONS} positions:");
+    for starts in all {
+        let took = &starts.took_ms;
+        println!(
+            "    {:>9} entries of the journal to fold   min {:>8.0} ms   median {:>8.0} ms   max {:>8.0} ms",
+            starts.entries,
+            took[0],
+            took[took.len() / 2],
+            took[took.len() - 1]
+        );
+    }
+    if let Some(second) = all.first() {
+        let median = second.took_ms[second.took_ms.len() / 2];
+        println!(
+            "    at most {START_MAX_MS:.0} ms with a second at 1,000/s of journal: {}",
+            yes(median <= START_MAX_MS)
+        );
+    }
+    println!(
+        "with nothing to do: service {:.2} %, server {:.2} % of one processor",
+        100.0 * idle.service,
+        100.0 * idle.server
+    );
 }
 
 fn rate(took: Duration, entries: u64) -> f64 {

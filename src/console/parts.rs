@@ -1,0 +1,115 @@
+//! The parts of a page that change on their own: what has changed between two renderings is sent, and nothing else.
+//!
+//! A template marks a part with comments inside the element that is named like it, and parts may be inside parts:
+//!
+//! ```html
+//! <tbody data-part="rows"><!--[rows-->…<!--rows]--></tbody>
+//! ```
+//!
+//! Values are escaped, so no value can be a mark.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+
+const OPENS: &str = "<!--[";
+const ENDS: &str = "-->";
+
+/// A part of a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    pub name: String,
+    /// Its content, with all parts inside it.
+    pub html: Arc<str>,
+    /// The version of the page in which its own text, beside the parts inside it, changed last. [1]
+    changed: u64,
+    /// Digest of its own text.
+    own: u64,
+    inner: Vec<Piece>,
+}
+
+/// Reads the parts of a page.
+pub fn pieces(html: &str) -> Vec<Piece> {
+    read(html).1
+}
+
+/// Returns the digest of a text without its parts, and the parts.
+fn read(mut html: &str) -> (u64, Vec<Piece>) {
+    let (mut own, mut inner) = (DefaultHasher::new(), Vec::new());
+    while let Some((before, name, within, after)) = next(html) {
+        (before, name).hash(&mut own);
+        let (of_piece, of_inner) = read(within);
+        inner.push(Piece { name: name.to_owned(), html: within.into(), changed: 0, own: of_piece, inner: of_inner });
+        html = after;
+    }
+    html.hash(&mut own);
+    (own.finish(), inner)
+}
+
+/// Returns the first part of a text: what is before it, its name, its content, and what is after it.
+fn next(html: &str) -> Option<(&str, &str, &str, &str)> {
+    let (before, rest) = html.split_once(OPENS)?;
+    let (name, rest) = rest.split_once(ENDS)?;
+    let (within, after) = rest.split_once(&format!("<!--{name}]-->"))?;
+    Some((before, name, within, after))
+}
+
+/// Notes in the parts of a new version when each of them changed last.
+pub fn carry_over(pieces: &mut [Piece], before: &[Piece], version: u64) {
+    for (place, piece) in pieces.iter_mut().enumerate() {
+        // Mostly it is where it was.
+        let same_place = before.get(place).filter(|known| known.name == piece.name);
+        let known = same_place.or_else(|| before.iter().find(|known| known.name == piece.name));
+        piece.changed = known.filter(|known| known.own == piece.own).map_or(version, |known| known.changed);
+        carry_over(&mut piece.inner, known.map_or(&[], |known| &known.inner), version);
+    }
+}
+
+/// Returns the parts that changed after a version: the smallest ones that contain all changes.
+pub fn since<'a>(pieces: &'a [Piece], version: u64, found: &mut Vec<&'a Piece>) {
+    for piece in pieces {
+        if piece.changed > version {
+            found.push(piece);
+        } else {
+            since(&piece.inner, version, found);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(title: &str, rows: &[&str]) -> String {
+        let rows: Vec<String> =
+            (1..).zip(rows).map(|(n, row)| format!("<tr><!--[row-{n}-->{row}<!--row-{n}]--></tr>")).collect();
+        format!("<h1><!--[title-->{title}<!--title]--></h1><main><!--[page-->a{}b<!--page]--></main>", rows.concat())
+    }
+
+    #[test]
+    fn only_the_smallest_parts_that_changed_are_sent() {
+        let mut versions: Vec<Vec<Piece>> = Vec::new();
+        for (version, html) in (1..).zip([
+            page("now", &["1", "2"]),
+            page("now", &["1", "3"]),
+            page("now", &["1", "3", "4"]),
+            page("later", &["1", "3", "4"]),
+        ]) {
+            let mut next = pieces(&html);
+            carry_over(&mut next, versions.last().map_or(&[], Vec::as_slice), version);
+            versions.push(next);
+        }
+        let changes = |at: usize, since_version| {
+            let mut found = Vec::new();
+            since(&versions[at], since_version, &mut found);
+            found.into_iter().map(|piece| (&*piece.name, &*piece.html)).collect::<Vec<_>>()
+        };
+        assert_eq!(changes(0, 0).iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["title", "page"]);
+        assert_eq!(changes(0, 1), []);
+        assert_eq!(changes(1, 1), [("row-2", "3")]);
+        let whole = "a<tr><!--[row-1-->1<!--row-1]--></tr><tr><!--[row-2-->3<!--row-2]--></tr><tr><!--[row-3-->4<!--row-3]--></tr>b";
+        assert_eq!(changes(2, 2), [("page", whole)], "another row changes the table");
+        assert_eq!(changes(2, 1), [("page", whole)], "two versions at a time");
+        assert_eq!(changes(3, 3), [("title", "later")]);
+        assert_eq!(changes(3, 4), []);
+    }
+}

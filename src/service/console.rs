@@ -1,0 +1,139 @@
+//! The console of the running service: its own journal, read by threads of its own, and what the report says.
+//!
+//! Promises: nothing is read before the first page is asked for. The fold is never asked, and waits for no page: pages
+//! rest on the journal, which is on disk.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::report::{self, Report, SharedReport};
+use crate::codec::shown::shown;
+use crate::config::Config;
+use crate::console::{self, Console, Finding, Present, PresentInput};
+use crate::drive::film::Origin;
+use crate::drive::reel::{Bounds, Reel};
+use crate::drive::snapshots;
+use crate::shell::web::{Guard, Site};
+
+/// A journal with more entries is read from a snapshot on. [1]
+const ENTRIES_READ: u64 = 2_000_000;
+/// States along the journal that are kept in the memory of the service. [1]
+const FRAMES_MAX: usize = 8;
+/// How often it is found out that nobody asks any more.
+const REST_CHECK: Duration = Duration::from_secs(60);
+
+/// Findings that the pages name themselves, with the positions that they are about.
+const SHOWN_BY_PAGES: [&str; 6] =
+    ["killed", "positions_unknown", "gap_open", "diverged", "stale_position", "evaluable_low"];
+
+/// Adds the console to the pages of a service, unless it is switched off.
+pub fn with_console(config: &Config, address: SocketAddr, shared: &SharedReport, site: Site, runtime: &Handle) -> Site {
+    if !config.console.enabled {
+        return site;
+    }
+    let guard = guard(config, address);
+    if let Guard::Closed(why) = &guard {
+        tracing::warn!("{why}");
+    }
+    let console = of_service(config, shared.clone());
+    let rests = console.clone();
+    runtime.spawn(async move {
+        loop {
+            tokio::time::sleep(REST_CHECK).await;
+            rests.rest();
+        }
+    });
+    console::site(&console, site, guard)
+}
+
+/// Returns who may read the console. One that other machines reach needs a token, unless it is told to be open. The
+/// service runs in any case.
+pub fn guard(config: &Config, address: SocketAddr) -> Guard {
+    match config.console.token() {
+        Ok(Some(token)) => Guard::Token(token),
+        Ok(None) if address.ip().is_loopback() || config.console.open => Guard::Open,
+        Ok(None) => Guard::Closed(format!(
+            "The console is closed, because other machines reach {address} and there is no token: set HARVEST_CONSOLE_TOKEN \
+             or console.token_file (openssl rand -hex 32), or console.open = true."
+        )),
+        // The reason may contain the path of a file, which is nobody's business but the operator's.
+        Err(_) => Guard::Closed(
+            "The console is closed, because its token cannot be used: harvester doctor says why.".to_owned(),
+        ),
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn of_service(config: &Config, shared: SharedReport) -> Console {
+    let of_reel = Arc::new(config.clone());
+    let begin = move |stop: &crate::drive::stop::Stop| {
+        let bounds = Bounds {
+            snapshots: Some(snapshots::folder_of(&of_reel.run.store)),
+            entries: ENTRIES_READ,
+            frames_max: FRAMES_MAX,
+        };
+        Reel::read(Origin::Journal(of_reel.run.journal.clone()), Arc::clone(&of_reel), &bounds, stop)
+    };
+    let title = match config.run.cell {
+        Some(cell) => format!("cell {cell}, {}", config.run.consumer),
+        None => config.run.consumer.clone(),
+    };
+    Console::following(Arc::new(begin), None, &shown(&title), &config.console.base_path)
+        .of_service(Arc::new(move || present(&shared.read())))
+}
+
+/// Returns what the page shows of a report: that of `/status`.
+fn present(report: &Report) -> Present {
+    let findings = report::concerns(report).into_iter().filter(|concern| !SHOWN_BY_PAGES.contains(&concern.name));
+    Present {
+        role: report.role.name(),
+        build: report.build.clone(),
+        consumer: report.consumer.clone(),
+        group: report.group.clone(),
+        cell: report.cell.clone(),
+        uptime_ms: report.uptime_ms,
+        now_ms: now_ms(),
+        mode: report.policy.mode.clone(),
+        mode_configured: report.policy.mode_configured.clone(),
+        policy: report.policy.hash.clone(),
+        policy_configured: report.policy.hash_configured.clone(),
+        is_policy_pending: report.policy.pending,
+        killed: report.killed,
+        holder: report.lease.holder.clone(),
+        fencing_token: report.lease.fencing_token,
+        lease_left_ms: report.lease.left_ms,
+        is_connected: report.redis.connected,
+        applied_rate: report.rates.applied,
+        outbox: report.outbox.waiting,
+        outbox_oldest_ms: report.outbox.oldest_ms,
+        inputs: report
+            .inputs
+            .iter()
+            .map(|input| PresentInput {
+                stream: input.stream.clone(),
+                lag: input.lag_entries,
+                lag_ms: input.lag_ms,
+                age_ms: input.age_ms,
+                pending: input.pending,
+                is_silent: input.is_silent(),
+                has_fault: input.fault.is_some(),
+            })
+            .collect(),
+        accounts: report
+            .positions
+            .accounts
+            .iter()
+            .map(|(name, totals)| (name.clone(), totals.open, totals.evaluable))
+            .collect(),
+        findings: findings
+            .map(|concern| Finding { name: concern.name, about: concern.about, says: concern.says })
+            .collect(),
+    }
+}

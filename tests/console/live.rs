@@ -1,0 +1,441 @@
+//! The console of a running service: a real server, a real process, its pages in a browser, and those who follow them.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::browser::{Browser, LOW_CONTRAST, TOO_WIDE};
+use crate::support::binary::{name, run_with};
+use crate::support::html::Document;
+use crate::support::redis::{RedisServer, free_port};
+use crate::support::service::{
+    DECISION, Place, RESULT, Service, add, entries, import, open_position, price, until, until_leader,
+};
+use crate::support::{config, root};
+use harvester::codec::checksum::state_checksum;
+use harvester::domain::event::ids::EntryId;
+use harvester::drive::film::{Film, Origin};
+use harvester::drive::reel::{Bounds, Reel};
+use harvester::drive::snapshots;
+use harvester::drive::stop::Stop;
+use harvester::shell::journal::{Journal, Limits};
+
+/// Browsers that follow a page at the same time. [1]
+const READERS: usize = 50;
+/// Those of them that read nothing. [1]
+const SLOW: usize = 5;
+/// How long an effect may take before a test fails; none is timed.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// Cards with a table that runs over their edge.
+const WIDER_THAN_CARD: &str = "[...document.querySelectorAll('.columns > section')]
+    .filter((card) => card.scrollWidth > card.clientWidth).map((card) => card.dataset.part)";
+
+struct Url(String);
+
+impl Url {
+    /// Returns status, head and body of a page; `None` while nobody answers.
+    fn ask(&self, path: &str, headers: &str) -> Option<(u16, String, String)> {
+        let mut stream = TcpStream::connect(&self.0).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, head.to_lowercase(), body.to_owned()))
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
+        self.ask(path, "").map_or((0, String::new()), |(status, _, body)| (status, body))
+    }
+
+    fn json(&self, path: &str) -> Value {
+        serde_json::from_str(&self.get(path).1).unwrap_or(Value::Null)
+    }
+
+    /// Waits until the page is there: the journal is read when somebody asks for the first time.
+    fn page(&self, path: &str) -> String {
+        until(path, || self.get(path).0 == 200);
+        self.get(path).1
+    }
+}
+
+/// A place with an address for its pages.
+fn place(server: &RedisServer, settings: &str) -> (Place, Url) {
+    let address = format!("127.0.0.1:{}", free_port());
+    let mut place = Place::new(server);
+    (place.listen, place.settings) = (address.clone(), settings.to_owned());
+    (place, Url(address))
+}
+
+/// Waits until the service has folded and sent all there is.
+fn until_settled(url: &Url, applied: u64) {
+    until("all is folded", || {
+        let report = url.json("/status");
+        let is_done = |input: &Value| input["lag_entries"] == 0;
+        report["role"] == "leader"
+            && report["totals"]["applied"].as_u64() >= Some(applied)
+            && report["outbox"]["waiting"] == 0
+            && report["policy"]["pending"] == false
+            && report["inputs"].as_array().is_some_and(|inputs| inputs.iter().all(is_done))
+    });
+}
+
+#[test]
+fn the_pages_of_a_service_follow_it_in_a_browser() {
+    let server = RedisServer::start();
+    import(&root().join("replay/nights/incident-2026-02-04/events.jsonl"), &server);
+    let (place, url) = place(&server, "");
+    let _service = place.start();
+    until_settled(&url, 1235);
+    // Markup in a name: it goes to quarantine, and is shown as it is written.
+    add(&server, RESULT, &[("symbol", "<b>X</b>USDT"), ("side", "BUY"), ("status", "FILLED"), ("executedQty", "1")]);
+    let now = Document::read(&url.page("/"));
+    let service = now.all("section").find(|section| section.get("data-part") == "service").expect("the service");
+    for says in ["leader", "held by this instance", "in force as configured", "connected"] {
+        assert!(service.text.contains(says), "{says}: {}", service.text);
+    }
+    let Some(browser) = Browser::start() else { return };
+    let home = format!("http://{}", url.0);
+    let mut wrong: Vec<String> = Vec::new();
+    for path in [
+        "/",
+        "/console/positions",
+        "/console/position/ETHUSDT",
+        "/console/decisions",
+        "/console/streams",
+        "/console/whatif",
+        "/console/audit",
+        "/?at=2026-02-04T02:08:00Z",
+    ] {
+        for (width, height) in [(390, 844), (1440, 900)] {
+            for scheme in ["light", "dark"] {
+                browser.size(width, height);
+                browser.scheme(scheme);
+                browser.go(&format!("{home}{path}"));
+                browser.until(
+                    "document.readyState === 'complete' && document.documentElement.classList.contains('scripted')",
+                );
+                for (what, script) in [("too wide", TOO_WIDE), ("hard to read", LOW_CONTRAST)] {
+                    let found = browser.eval(script);
+                    if found != json!([]) {
+                        wrong.push(format!("{path} at {width} px, {scheme}: {what}: {found}"));
+                    }
+                }
+                let others = "performance.getEntriesByType('resource').map((r) => r.name).filter((n) => !n.startsWith(location.origin))";
+                assert_eq!(browser.eval(others), json!([]), "{path} asks another host");
+                assert_eq!(
+                    browser.eval("[...document.querySelectorAll('b')].some((b) => b.textContent === 'X')"),
+                    json!(false)
+                );
+                if path == "/" {
+                    let over = browser.eval(WIDER_THAN_CARD);
+                    assert_eq!(over, json!([]), "a card of {width} px is too small for its table");
+                    browser.picture(&format!("service-{width}-{scheme}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    browser.go(&format!("{home}/console/streams"));
+    browser.until("document.querySelector('main').textContent.includes('<b>X</b>USDT')");
+
+    // What comes is shown in the page that is open.
+    browser.go(&format!("{home}/"));
+    browser.until("document.documentElement.classList.contains('live')");
+    browser.eval("(() => { window.stayed = 1; })()");
+    let open = "document.querySelector('.tiles b').textContent";
+    let before = browser.eval(open);
+    let before: u64 = before.as_str().and_then(|text| text.parse().ok()).expect("a number");
+    assert!(before >= 44, "{before}");
+    open_position(&server, "NEWUSDT");
+    browser.until(&format!("{open} === '{}'", before + 1));
+    assert_eq!(browser.eval("window.stayed"), json!(1), "the page was not loaded again");
+    browser.go(&format!("{home}/console/positions?q=newusdt"));
+    browser.until("document.documentElement.classList.contains('live')");
+    browser.eval("(() => { window.stayed = 2; })()");
+    price(&server, "NEWUSDT", "1.0037");
+    browser.until("document.querySelector('main').textContent.includes('1.0037')");
+    assert_eq!(browser.eval("window.stayed"), json!(2), "the page was not loaded again");
+    // Nothing is replaced while somebody types; it comes afterwards.
+    browser.eval("(() => { document.querySelector('.filter').focus(); })()");
+    price(&server, "NEWUSDT", "1.0042");
+    until_settled(&url, 1239);
+    browser.eval("(() => { document.querySelector('.filter').blur(); })()");
+    browser.until("document.querySelector('main').textContent.includes('1.0042')");
+    let errors: Vec<Value> = browser.log().into_iter().filter(|line| line["level"] == "SEVERE").collect();
+    assert!(errors.is_empty(), "{errors:?}");
+
+    // A refusal ends an event source. The page asks again by itself.
+    let refused = format!(
+        "(() => {{ source.close(); source = null; const was = EventSource; let first = true;
+        EventSource = function (url) {{ const to = first ? '{home}/console/nothing' : url; first = false; return new was(to); }};
+        EventSource.CLOSED = was.CLOSED; document.documentElement.classList.remove('live'); follow(); }})()"
+    );
+    browser.eval(&refused);
+    browser.until("document.documentElement.classList.contains('live')");
+    price(&server, "NEWUSDT", "1.0051");
+    browser.until("document.querySelector('main').textContent.includes('1.0051')");
+
+    browser.command("Emulation.setScriptExecutionDisabled", &json!({"value": true}));
+    browser.go(&format!("{home}/console/positions?q=newusdt"));
+    browser.until("document.readyState === 'complete'");
+    assert_eq!(browser.eval("document.documentElement.classList.contains('scripted')"), json!(false));
+    assert_eq!(browser.eval("document.querySelectorAll('tbody tr').length"), json!(1));
+}
+
+#[test]
+fn a_page_of_a_service_is_that_of_its_journal() {
+    let server = RedisServer::start();
+    import(&root().join("replay/nights/incident-2026-02-04/events.jsonl"), &server);
+    let (place, url) = place(&server, "");
+    let service = place.start();
+    until_settled(&url, 1235);
+    let known: BTreeSet<u16> =
+        ["/metrics", "/status", "/healthz", "/positions"].iter().map(|path| url.get(path).0).collect();
+    assert_eq!(known, BTreeSet::from([200]), "the plain pages stay");
+    assert_eq!(url.get("/console/nothing").0, 404);
+    let rows = |page: &str| Document::read(page).rows();
+    let of_service: Vec<_> =
+        ["/console/positions?at=2026-02-04T02:08:00Z", "/console/decisions"].map(|path| rows(&url.page(path))).into();
+    assert_eq!(of_service[0].len(), 44, "{:?}", of_service[0].first());
+    service.stop();
+    let shown =
+        run_with(&["positions", "--journal", name(&place.journal()), "--as-of", "2026-02-04T02:08:00Z", "--json"])
+            .json();
+    let shown = shown["positions"].as_array().or(shown.as_array()).expect("a list").clone();
+    assert_eq!(shown.len(), 44);
+    for position in shown {
+        let symbol = position["symbol"].as_str().expect("a symbol");
+        let hold = position["hold"].as_str().unwrap_or("nothing");
+        let row = of_service[0].iter().find(|row| row[0].starts_with(symbol)).expect("its row");
+        assert!(row.iter().any(|cell| cell == hold), "{symbol}: {hold} in {row:?}");
+    }
+}
+
+#[test]
+fn where_other_machines_reach_it_the_console_asks_for_a_token_or_is_closed() {
+    let server = RedisServer::start();
+    let token = "a token of the test, long enough";
+    let started = |settings: &str, environment: &[(&str, &str)]| {
+        let port = free_port();
+        let mut place = Place::new(&server);
+        place.listen = format!("0.0.0.0:{port}");
+        place.consumer = format!("of-{port}");
+        settings.clone_into(&mut place.settings);
+        place.environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        (place, Url(format!("127.0.0.1:{port}")))
+    };
+
+    let (place, url) = started("", &[]);
+    let service = place.start();
+    until_leader(&service);
+    for path in ["/", "/console/positions", "/console/assets/console.js", "/console/live", "/nowhere"] {
+        let (status, body) = url.get(path);
+        assert_eq!(status, 403, "{path}");
+        assert!(body.contains("HARVEST_CONSOLE_TOKEN") && body.lines().count() == 1, "{body}");
+    }
+    assert_eq!(url.get("/status").0, 200, "the plain pages answer as ever");
+    assert!(url.get("/metrics").1.contains("harvester_"));
+    service.stop();
+
+    let (place, url) = started("[console]\nbase_path = \"/ops\"\n", &[("HARVEST_CONSOLE_TOKEN", token)]);
+    let service = place.start();
+    until_leader(&service);
+    let (status, head, body) = url.ask("/ops/", "").expect("an answer");
+    assert_eq!(status, 401);
+    assert!(head.contains("www-authenticate: basic realm=") && !head.contains("set-cookie"), "{head}");
+    assert!(!body.contains(token) && !body.contains("of-"), "{body}");
+    let bearer = format!("Authorization: Bearer {token}\r\n");
+    until("the page comes", || url.ask("/ops/", &bearer).is_some_and(|(status, ..)| status == 200));
+    let (_, _, page) = url.ask("/ops/", &bearer).expect("the page");
+    let links = Document::read(&page).links();
+    assert!(links.iter().all(|link| link.starts_with("/ops/") || link.starts_with('#')), "{links:?}");
+    assert_eq!(
+        url.ask("/ops/", "Authorization: Bearer another token, also long\r\n").map(|(status, ..)| status),
+        Some(401)
+    );
+    assert_eq!(url.get("/status").0, 200);
+    let shown = run_with(&["config", "--config", name(&place.folder.path().join("harvester.toml"))]);
+    assert!(!shown.out.contains(token) && !place.log().contains(token));
+    service.stop();
+
+    let (place, url) = started("[console]\nopen = true\n", &[]);
+    let service = place.start();
+    until_leader(&service);
+    until("the page comes", || url.get("/").0 == 200);
+    service.stop();
+
+    let (place, url) = started("[console]\nenabled = false\n", &[]);
+    let service = place.start();
+    until_leader(&service);
+    assert_eq!((url.get("/").0, url.get("/status").0), (404, 200));
+    service.stop();
+    assert!(!place.log().contains("console"), "{}", place.log());
+}
+
+/// One who follows the positions. The system takes little for one that reads nothing.
+fn reader(url: &Url, is_slow: bool) -> TcpStream {
+    let mut stream = if is_slow {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+            socket.set_recv_buffer_size(4096).expect("a small buffer");
+            let stream = socket.connect(url.0.parse().expect("an address")).await.expect("a connection");
+            let stream = stream.into_std().expect("a stream");
+            stream.set_nonblocking(false).expect("a stream that waits");
+            stream
+        })
+    } else {
+        TcpStream::connect(&url.0).expect("a connection")
+    };
+    let path = "/console/live?live-page=/console/positions";
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n").expect("it is asked");
+    stream
+}
+
+#[test]
+fn fifty_browsers_follow_a_service_and_the_slow_ones_are_dropped() {
+    let server = RedisServer::start();
+    let (place, url) = place(&server, "");
+    let service: Service<'_> = place.start();
+    until_leader(&service);
+    let symbols: Vec<String> = (0..60).map(|n| format!("S{n:02}USDT")).collect();
+    for symbol in &symbols {
+        open_position(&server, symbol);
+        price(&server, symbol, "1.0001");
+    }
+    until_settled(&url, 180);
+    url.page("/console/positions");
+    let slow: Vec<TcpStream> = (0..SLOW).map(|_| reader(&url, true)).collect();
+    let (events, finals) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let quick: Vec<_> = (SLOW..READERS)
+        .map(|_| {
+            let stream = reader(&url, false);
+            let (events, finals, is_over) = (Arc::clone(&events), Arc::clone(&finals), Arc::clone(&is_over));
+            std::thread::spawn(move || {
+                stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+                let mut lines = BufReader::new(stream).lines();
+                while !is_over.load(Ordering::Relaxed) {
+                    let line = lines.next().expect("it goes on").expect("a quick reader is not dropped");
+                    events.fetch_add(usize::from(line.starts_with("data: ")), Ordering::Relaxed);
+                    if line.contains("1.00077") {
+                        finals.fetch_add(1, Ordering::Relaxed);
+                        break;
+                    }
+                }
+            })
+        })
+        .collect();
+    until("all follow", || url.json("/console/version")["readers"] == READERS);
+    let before = url.json("/status")["totals"]["applied"].as_u64().expect("a count");
+    // Prices move until the server has given up those who take nothing.
+    let (began, mut published) = (Instant::now(), 0_u64);
+    let mut connection = server.client();
+    while url.json("/console/version")["readers"] != READERS - SLOW {
+        assert!(began.elapsed() < PATIENCE, "nobody is dropped: {}", url.json("/console/version"));
+        let mut pipe = redis::pipe();
+        for symbol in &symbols {
+            published += 1;
+            let price = format!("1.000{}", published % 5 + 1);
+            pipe.cmd("XADD")
+                .arg("quantum:stream:market.tick")
+                .arg("*")
+                .arg(&["symbol", symbol, "price", &price])
+                .ignore();
+        }
+        pipe.exec(&mut connection).expect("prices are added");
+        until("they are folded", || url.json("/status")["totals"]["applied"].as_u64() >= Some(before + published));
+    }
+    assert_eq!(decided(&server), 0);
+    // The rung at 1 R is reached: it is decided while everybody looks on.
+    price(&server, "S07USDT", "1.02");
+    until("it is decided", || decided(&server) == 1);
+    price(&server, "S08USDT", "1.00077");
+    until("everybody has seen it", || finals.load(Ordering::Relaxed) == READERS - SLOW);
+    is_over.store(true, Ordering::Relaxed);
+    for reader in quick {
+        reader.join().expect("a quick reader ends well");
+    }
+    assert!(events.load(Ordering::Relaxed) >= 2 * (READERS - SLOW), "each has got several events");
+    until("all have gone", || url.json("/console/version")["readers"] == 0);
+    drop(slow);
+    service.stop();
+}
+
+fn decided(server: &RedisServer) -> usize {
+    entries(server, DECISION).len()
+}
+
+/// The night as a journal that grows.
+#[test]
+fn a_journal_that_is_read_on_gives_the_film_of_the_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (dir, snapshots_dir) = (folder.path().join("journal"), folder.path().join("state.snapshots"));
+    let text =
+        std::fs::read_to_string(root().join("replay/nights/incident-2026-02-04/events.jsonl")).expect("the night");
+    let lines: Vec<&str> = text.lines().collect();
+    let config = Arc::new(config(None));
+    let mut journal = Journal::open(&dir, Limits { rotate_bytes: 4_000 }).expect("a journal");
+    let mut append = |lines: &[&str]| {
+        for line in lines {
+            let head: Value = serde_json::from_str(line).expect("JSON");
+            let id: EntryId = head["id"].as_str().expect("an id").parse().expect("an id");
+            journal.append(line, id.ms);
+        }
+        journal.commit().expect("a commit");
+    };
+    let origin = Origin::Journal(dir.clone());
+    let never = Stop::never();
+    let read = |bounds: &Bounds| Reel::read(origin.clone(), Arc::clone(&config), bounds, &never).expect("it reads");
+
+    append(&lines[..400]);
+    let mut reel = read(&Bounds::default());
+    assert!(!reel.read_on(&never).expect("nothing is new"));
+    let early = reel.film();
+    let snapshot =
+        snapshots::take(&snapshots_dir, &early.state(None, &never).expect("a state"), &config.policy, Some(400));
+    snapshot.expect("a snapshot");
+    for part in lines[400..].chunks(37) {
+        append(part);
+        assert!(reel.read_on(&never).expect("it goes on"));
+    }
+    let (followed, whole) = (reel.film(), Film::read(origin.clone(), Arc::clone(&config), &never).expect("it reads"));
+    assert_eq!((early.entries, followed.entries), (400, lines.len() as u64), "a film does not change");
+    let bounds = Bounds { snapshots: Some(snapshots_dir), entries: 100, ..Bounds::default() };
+    let begun = read(&bounds).film();
+    let moments = [None, Some("02:07"), Some("02:08:11"), Some("02:10")];
+    for at in moments {
+        let state = |film: &Film| {
+            let at = at.map(|at| film.until(at).expect("a moment"));
+            state_checksum(&film.state(at, &never).expect("a state"))
+        };
+        assert_eq!(state(&followed), state(&whole), "{at:?}");
+        if at.is_none() {
+            assert_eq!(state(&begun), state(&whole), "from a snapshot");
+        }
+    }
+    let of = |film: &Film| {
+        let steps = (0..lines.len()).step_by(50).map(|n| {
+            let head: Value = serde_json::from_str(lines[n]).expect("JSON");
+            film.around(head["id"].as_str().expect("an id").parse().expect("an id"), Some("ETHUSDT"))
+        });
+        (
+            film.first,
+            film.last,
+            film.decisions.links.len(),
+            film.parts.iter().sum::<u32>(),
+            film.quarantined.len(),
+            steps.collect::<Vec<_>>(),
+        )
+    };
+    assert_eq!(of(&followed), of(&whole));
+    assert!(begun.notices.iter().any(|notice| notice.contains("begin after 400 entries")), "{:?}", begun.notices);
+    let too_early = begun.state(Some(early.first), &never).expect_err("a refusal");
+    assert!(too_early.to_string().contains("harvester console --journal"), "{too_early}");
+}
