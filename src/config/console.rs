@@ -57,6 +57,7 @@ pub fn base_path(path: &str) -> Result<String, String> {
 
 pub(super) fn read(sheet: &mut Sheet<'_>) -> Result<Console, ConfigError> {
     let mut table = sheet.table("console")?;
+    table.not_cleaned_away("HARVEST_CONSOLE_TOKEN")?;
     let console = Console {
         enabled: table.boolean("enabled", true)?,
         open: table.boolean("open", false)?,

@@ -295,12 +295,14 @@ fn i19_safety_names_keep_their_sense() {
     assert_eq!(load(&[("HARVEST_REQUIRE_FRESH_SNAPSHOT_SEC", "30")]).unwrap().policy.max_position_age_ms, 30_000);
 }
 
-/// Whoever sets a key wants signatures: a value of blanks alone is no request to go without.
+/// Whoever sets a secret wants it used: a value of blanks alone is no request to go without.
 #[test]
-fn a_signing_key_of_which_cleaning_leaves_nothing_is_refused() {
-    for value in ["   ", "\r", "\"\"", "\u{feff}"] {
-        let error = load(&[("HARVEST_SIGNING_KEY", value)]).unwrap_err().to_string();
-        assert!(error.contains("HARVEST_SIGNING_KEY") && error.contains("remove the name"), "{value:?}: {error}");
+fn a_secret_of_which_cleaning_leaves_nothing_is_refused() {
+    for name in ["HARVEST_SIGNING_KEY", "HARVEST_CONSOLE_TOKEN"] {
+        for value in ["   ", "\r", "\"\"", "\u{feff}"] {
+            let error = load(&[(name, value)]).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("remove the name"), "{value:?}: {error}");
+        }
     }
     assert!(
         load(&[("HARVEST_SIGNING_KEY", "")]).unwrap().emit.signing_key().unwrap().is_none(),
