@@ -88,6 +88,7 @@ fn is_date_number(whole: u64) -> bool {
 }
 
 /// Returns the same for a plain number, with whole numbers only. `None` also for a number that is a date.
+#[inline]
 pub(super) fn plain_ms(plain: number::Plain) -> Option<u64> {
     if is_date(plain) {
         return None;

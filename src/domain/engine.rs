@@ -263,7 +263,7 @@ impl Engine {
     }
 
     /// Counts an entry, also if it is a duplicate.
-    #[inline]
+    #[inline(always)]
     fn count_entry(&mut self, entry: &Entry) {
         self.counters.first.get_or_insert(entry.id);
         self.counters.last = Some(entry.id);
@@ -271,7 +271,7 @@ impl Engine {
     }
 
     /// Notes how far the entries have come: the cursor of the stream, the sort key, the last id.
-    #[inline]
+    #[inline(always)]
     fn advance(&mut self, entry: &Entry, key: SortKey) {
         self.cursors[usize::from(entry.stream.0)] = Some(entry.id);
         self.last_key = Some(key);

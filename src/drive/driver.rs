@@ -21,7 +21,7 @@ use crate::codec::signing::SigningKey;
 use crate::config::Config;
 use crate::domain::engine::recorded::RecordedDecisions;
 use crate::domain::engine::skips::At;
-use crate::domain::engine::{Decision, Decisions, Disposition, Engine, chain};
+use crate::domain::engine::{Decision, Decisions, Disposition, Engine, Step, chain};
 use crate::domain::event::ids::{EntryId, StreamId, SymbolId};
 use crate::domain::event::streams::Streams;
 use crate::domain::event::{DecisionFact, Entry, Event};
@@ -37,15 +37,16 @@ pub struct Stepped {
 
 impl Stepped {
     /// Steps an engine by one entry. Seals the decisions that it caused, and links them into the chain.
+    #[inline]
     pub(super) fn by(engine: &mut Engine, entry: &Entry) -> Self {
-        let step = engine.step(entry);
+        let Step { disposition, decisions } = engine.step(entry);
         let mut decided = Vec::new();
-        for decision in step.decisions {
+        for decision in decisions {
             let sealed = seal::sealed(engine, &decision);
             engine.link(&decision, &sealed.hash);
             decided.push((decision, sealed));
         }
-        Self { disposition: step.disposition, decided }
+        Self { disposition, decided }
     }
 }
 

@@ -121,7 +121,7 @@ fn a_store_in_use_is_refused_until_it_is_free() {
     let says = refused.to_string();
     assert!(says.starts_with(&format!("the store {} is in use by another process", dir.display())), "{says}");
     assert!(says.contains("--url") && says.contains("its journal"), "the next step is missing: {says}");
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
     let refused = Store::move_aside(&dir).expect_err("in use");
     assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock);
     other.kill();

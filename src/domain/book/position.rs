@@ -343,6 +343,11 @@ impl Position {
         self.first_of(key).is_some()
     }
 
+    /// Returns true if trades explain its opening.
+    pub fn is_explained(&self) -> bool {
+        self.changes.iter().any(|change| matches!(change.cause, Cause::Explained { .. }))
+    }
+
     /// Returns the place of the first change that an order is part of.
     pub(super) fn first_of(&self, key: &OrderKey) -> Option<usize> {
         let is_of = |change: &PositionChange| match &change.cause {

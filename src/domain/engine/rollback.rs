@@ -104,9 +104,13 @@ impl Rollback {
             | Event::Decision(_) => return None,
         };
         let last = book.closed.len().saturating_sub(1);
-        let is_changed =
-            |(nth, closed): &(usize, &Position)| *nth == last || keys.iter().any(|key| closed.has_order(key));
-        let changed = book.closed.iter().enumerate().filter(is_changed);
+        // An order that is not remembered has no part in a closed position, unless its trades explain the opening.
+        let remembered: Vec<&OrderKey> = keys.iter().filter(|key| book.orders.contains_key(*key)).collect();
+        let has_part = |closed: &Position| match closed.is_explained() {
+            true => keys.iter().any(|key| closed.has_order(key)),
+            false => remembered.iter().any(|key| closed.has_order(key)),
+        };
+        let changed = book.closed.iter().enumerate().filter(|(nth, closed)| *nth == last || has_part(closed));
         let changed_closed = changed.map(|(nth, closed)| (nth, closed.clone())).collect();
         let orders = keys.into_iter().map(|key| (key.clone(), book.orders.get(&key).cloned())).collect();
         let prices = Prices::of(book.symbol);

@@ -59,7 +59,7 @@ impl Merge {
     }
 
     /// Returns the next line. After an error the merge is unusable.
-    #[inline]
+    #[inline(always)]
     pub fn next(&mut self, context: &Context) -> Result<Option<Merged<'_>>, HistoryError> {
         let mut key_before = None;
         let mut slot_before = None;

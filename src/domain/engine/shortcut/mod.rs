@@ -115,8 +115,11 @@ impl Engine {
     pub(super) fn recall(&self, id: BookId, now_ms: u64) -> Option<Hold> {
         let book = self.slots.view(id);
         let policy = self.policy_of(book.account);
-        let mark = book.symbol.mark.filter(|mark| now_ms.saturating_sub(mark.entry.ms) <= policy.max_price_age_ms)?;
+        let mark = book.symbol.mark?;
         let hold = self.slots.memory(id).known_at(book, policy, mark.price, now_ms)?;
+        // What was known of a price that has become old since is true but for the holds that come after its age.
+        let is_stale = now_ms.saturating_sub(mark.entry.ms) > policy.max_price_age_ms;
+        let hold = hold.map(|hold| if is_stale { hold.min(Hold::StalePrice) } else { hold });
         debug_assert_eq!(self.hold_at(book, now_ms), hold, "the entry changes the outcome");
         hold
     }
