@@ -6,7 +6,7 @@
 //!
 //! In a backlog the server reads the next round while the entries of this one are buffered and folded.
 //!
-//! In a cluster, streams that do not share a slot with the lease are *shared inputs*. They are read by their ids without
+//! In a cluster, streams that do not share a slot with the lease are *ungrouped inputs*. They are read by their ids without
 //! the group, also by the leader, and each of them is judged by the clock of its own server.
 //!
 //! In reading order: this file (the state, and what happens on one connection), `lease` (leader or follower), `cycle` (one
