@@ -128,8 +128,12 @@ struct Done {
     id: Option<String>,
     /// The value that the kill key was set to.
     kill_key: Option<&'static str>,
-    /// Why the entry could not be appended, if that was tried.
+    /// Why the kill key could not be set, if that was tried: the server answered and refused.
+    key_refusal: Option<String>,
+    /// Why the entry was not appended, or is not known to be, if that was tried.
     refusal: Option<String>,
+    /// True if the connection broke while the entry was appended: it may be written.
+    is_in_doubt: bool,
     /// Whether a service obeys, for people.
     answer: Option<Answer>,
     /// Whether a service knows what the command names.
@@ -201,17 +205,24 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
                 match server.set(kill_key, value).await {
                     Ok(()) => done.kill_key = Some(value),
                     Err(error @ ServerError::Failed { .. }) if !error.is_unreachable() => {
-                        plan.warnings
-                            .push(format!("the kill key is not set: {error}; `redis-cli SET {kill_key} {value}`"));
+                        let why = format!("the kill key is not set: {error}; `redis-cli SET {kill_key} {value}`");
+                        plan.warnings.push(why.clone());
+                        done.key_refusal = Some(why);
                     }
-                    Err(error) => return Err(error.into()),
+                    Err(error) => {
+                        return Err(error).context(format!(
+                            "the kill key may be set to {value}, and the entry was not appended: look with \
+                             `redis-cli GET {kill_key}`, or run the command again"
+                        ));
+                    }
                 }
             }
             let fields = plan.entry.fields().map(|(name, value)| (name.to_owned(), value.to_owned()));
             let id = match append_control(&mut server, key.as_ref(), &stream.name, &fields).await {
                 Ok(id) => Some(id),
                 // The key still counts for every order. The output says so, and what is lacking.
-                Err(error) if done.kill_key.is_some() && !error.is_unreachable() => {
+                Err(error) if done.kill_key.is_some() => {
+                    done.is_in_doubt = error.is_unreachable();
                     done.refusal = Some(match error.stream_fault() {
                         Some(fault) => format!("{} {}", stream.name, fault.says()),
                         None => error.to_string(),
@@ -244,13 +255,22 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     } else {
         show(&plan, &stream.name, &done, &mut Screen::stdout(out))?;
     }
-    match (&done.refusal, done.target) {
-        (Some(_), _) => Err(Found("the kill key is set, and the entry could not be appended".to_owned()).into()),
-        (None, Some(Target::Unknown(why))) => Err(Found(format!("{why}: the command has no effect there")).into()),
-        (None, Some(Target::Known | Target::Nobody) | None) => match (&done.answer, &word) {
-            (Some(Answer::Said { by, killed }), Word::Kill(kill)) if killed != kill => {
-                Err(Found(not_obeyed(by, *kill)).into())
-            }
+    verdict(&word, &done)
+}
+
+/// Returns an error if something is lacking (docs/spec/emission.md, "Kill by command").
+fn verdict(word: &Word, done: &Done) -> anyhow::Result<()> {
+    let found = |what: String| Err(Found(what).into());
+    let key = done.kill_key.unwrap_or_default();
+    match (&done.key_refusal, &done.refusal, &done.target) {
+        (Some(why), ..) => found(format!("the entry is written, and {why}")),
+        (None, Some(_), _) if done.is_in_doubt => found(format!(
+            "the kill key is set to {key}, and the connection broke: the entry may be missing. Run the command again"
+        )),
+        (None, Some(_), _) => found(format!("the kill key is set to {key}, and the entry could not be appended")),
+        (None, None, Some(Target::Unknown(why))) => found(format!("{why}: the command has no effect there")),
+        (None, None, Some(Target::Known | Target::Nobody) | None) => match (&done.answer, word) {
+            (Some(Answer::Said { by, killed }), Word::Kill(kill)) if killed != kill => found(not_obeyed(by, *kill)),
             _ => Ok(()),
         },
     }
@@ -340,6 +360,9 @@ fn show(plan: &Plan, stream: &str, done: &Done, screen: &mut Screen<'_>) -> anyh
     }
     match (&done.id, &done.refusal) {
         (Some(id), _) => screen.line(&format!("Written as {id}."))?,
+        (None, Some(why)) if done.is_in_doubt => {
+            screen.line(&format!("The connection broke, so the entry may be written or not: {why}."))?
+        }
         (None, Some(why)) => {
             screen.line(&format!("The entry could not be appended: {why}. The log has no trace of this command."))?
         }

@@ -98,6 +98,30 @@ async fn an_order_that_rests_on_what_was_folded_long_ago_is_not_written() {
 }
 
 #[tokio::test]
+async fn a_kill_key_of_another_type_refuses_the_order_and_never_the_record() {
+    let server = RedisServer::start();
+    let mut emitter = emitter(&server).await;
+    server.cli(&["RPUSH", "quantum:kill", "0"]);
+    let refused = offer(&mut emitter, &order(&server, 1)).await;
+    let killed = Some("killed".to_owned());
+    let want = Offered::Written { decision: entry_of(&refused), request: None, refusal: killed, is_new: true };
+    assert_eq!(refused, want);
+    assert_eq!(field_of_all(&server, DECISION, "seq"), ["1"]);
+    assert_eq!(field_of_all(&server, CONTROL, "event_type"), ["decision.expired"]);
+    assert_eq!(entries(&server, PLAN), []);
+    // A record alone has no order that could be refused.
+    let mut record = order(&server, 2);
+    record.row.record_only = true;
+    let written = offer(&mut emitter, &record).await;
+    assert!(matches!(&written, Offered::Written { refusal: None, .. }), "{written:?}");
+    assert_eq!((field_of_all(&server, DECISION, "seq").len(), entries(&server, CONTROL).len()), (2, 1));
+    // The next order goes out once the key is gone.
+    server.cli(&["DEL", "quantum:kill"]);
+    entry_of(&offer(&mut emitter, &order(&server, 3)).await);
+    assert_eq!(entries(&server, PLAN).len(), 1);
+}
+
+#[tokio::test]
 async fn nothing_is_written_behind_a_decision_that_the_server_has_lost() {
     let server = RedisServer::start();
     let mut emitter = emitter(&server).await;

@@ -679,3 +679,29 @@ fn a_kill_key_of_another_type_kills_and_is_said() {
     assert_eq!(ordered(&server), [""; 0]);
     service.stop();
 }
+
+/// The decision waits in the outbox when the key gets another type: it is written and expires, and only its order is
+/// refused (docs/spec/emission.md, "Records without a request").
+#[test]
+fn a_decision_that_waits_is_written_and_expires_beside_a_kill_key_of_another_type() {
+    const MEMORY: &str = "quantum:stream:harvest.decision:emitted";
+    let server = RedisServer::start();
+    let place = place(&server, None);
+    let service = at_work(&server, &place);
+    server.cli(&["RPUSH", MEMORY, "no"]);
+    open_position(&server, SYMBOL);
+    price(&server, SYMBOL, "1.007");
+    service.until_logged(&["OUTPUT_REFUSED", MEMORY]);
+    server.cli(&["RPUSH", "quantum:kill", "no"]);
+    server.cli(&["DEL", MEMORY]);
+    until("the decision is written", || entries(&server, DECISION).len() == 1);
+    let expired = || {
+        let all = entries(&server, CONTROL);
+        let payloads = all.into_iter().filter(|(_, fields)| fields[0].1 == "decision.expired");
+        payloads.map(|(_, fields)| fields[1].1.clone()).collect::<Vec<_>>()
+    };
+    until("it expires", || expired().len() == 1);
+    assert!(expired()[0].contains("killed"), "{:?}", expired());
+    service.stop();
+    assert_eq!(ordered(&server), [""; 0]);
+}

@@ -82,7 +82,7 @@ pub struct Position {
     pub decisions: Vec<DecisionRecord>,
     /// The holds over time.
     pub holds: HoldLog,
-    /// Quantity of an opening by snapshot, which older trades may explain, signed. [base]
+    /// Quantity of an opening by a stated quantity, which older trades may explain, signed. [base]
     pub snapshot_qty: Option<Qty>,
     /// Trades from before such an opening, by event time.
     pub explaining: Vec<ExplainingTrade>,
@@ -98,7 +98,7 @@ pub struct Position {
     pub dirty: Dirty,
 }
 
-/// A trade from before an opening by snapshot.
+/// A trade from before an opening by a stated quantity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExplainingTrade {
     /// The new part that it brought: quantity and price are those of the part.
@@ -194,7 +194,7 @@ impl Position {
             let part = match &change.cause {
                 Cause::Fill { order: of, part } => (of == order).then_some(*part),
                 Cause::Explained { order: of, part } => (order.id() == Some(of)).then_some(*part),
-                Cause::SnapshotOpening | Cause::Adoption | Cause::EntrySet => None,
+                Cause::StatedOpening | Cause::Adoption | Cause::EntrySet => None,
             };
             if let Some(price) = part.map(price_of).transpose()?.flatten() {
                 change.price = Some(EntryPrice { price, source: EntrySource::Fill, entry });
@@ -353,7 +353,7 @@ impl Position {
         let is_of = |change: &PositionChange| match &change.cause {
             Cause::Fill { order, .. } => order == key,
             Cause::Explained { order, .. } => key.id() == Some(order),
-            Cause::SnapshotOpening | Cause::Adoption | Cause::EntrySet => false,
+            Cause::StatedOpening | Cause::Adoption | Cause::EntrySet => false,
         };
         self.changes.iter().position(|change| is_of(change) || change.late_fills.iter().any(|fill| fill.order == *key))
     }

@@ -36,7 +36,7 @@ named! {
         Confirmation => "confirmation",
         /// Step size and minimum of the instrument.
         Instrument => "instrument",
-        /// The trades of an opening by snapshot, or of orders without a price.
+        /// The trades of an opening by a stated quantity, or of orders without a price.
         Fills => "fills",
     }
 }
@@ -120,7 +120,7 @@ pub struct KnownPrice {
     pub at_ms: u64,
 }
 
-/// An opening by snapshot that no trades explain yet.
+/// An opening by a stated quantity that no trades explain yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unexplained {
     /// Signed quantity of the opening. [base]
@@ -271,7 +271,7 @@ fn is_unpriced(change: &PositionChange, key: &OrderKey) -> bool {
 }
 
 fn unexplained(book: BookView<'_>, open: &Position) -> Option<Unexplained> {
-    let by_snapshot = open.changes.iter().any(|change| change.cause == Cause::SnapshotOpening);
+    let by_snapshot = open.changes.iter().any(|change| change.cause == Cause::StatedOpening);
     let qty = open.snapshot_qty.filter(|_| by_snapshot)?;
     Some(Unexplained { qty, opened_ms: open.opened.id.ms, step_size: book.step_size() })
 }

@@ -45,7 +45,7 @@ pub struct FillFact {
     /// The position side that it names.
     pub position_side: Option<PositionSide>,
     pub reduce_only: Option<bool>,
-    /// The action contains CLOSE.
+    /// The action, or the step, contains CLOSE.
     pub closes: bool,
     /// Filled by the order so far, positive. [base]
     pub cumulative: Qty,

@@ -202,7 +202,7 @@ fn of_policy(report: &Report) -> Vec<Concern> {
     let policy = &report.policy;
     let mut concerns = Vec::new();
     if policy.pending {
-        concerns.push(Concern::new("policy_pending", "the configured policy is not folded yet: positions are held"));
+        concerns.push(Concern::new("policy_pending", "the configured policy is not folded yet: no order is sent"));
     } else if !policy.mode_configured.is_empty() && !policy.mode.is_empty() && policy.mode != policy.mode_configured {
         let says = format!(
             "the policy in force says {}, the configuration {}: no order is sent",

@@ -1,6 +1,9 @@
 //! The event loop: passes to the processor what happened, and hands out what delivery asks for.
 //!
-//! Nothing here waits for a disk or a server. The line that caused a decision goes to the journal as soon as the journal
+//! Lines, checkpoints and actions wait for no disk and no server. Three things do: a question about positions and a look
+//! at old decisions read the store, and wait for a commit that is under way; a state snapshot is written here.
+//!
+//! The line that caused a decision goes to the journal as soon as the journal
 //! is free; other lines go with it, or after a moment. What arrives while the journal is busy goes into its next sync, so
 //! batches grow under load. The checkpoint follows by itself.
 //!
@@ -343,6 +346,7 @@ impl EventLoop {
         }
         self.log_notices();
         self.keep_checkpoint();
+        // A checkpoint that is ready now waits for its lines.
         self.hand_over_lines();
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! The lease task: renews the lease and reads the kill key, whatever the processor is doing.
+//! The lease task renews the lease, whatever the processor is doing. Beside it, one task reads the kill key, and in live
+//! mode one looks at who reads the order requests. Each has a connection.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

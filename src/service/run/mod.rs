@@ -10,8 +10,8 @@
 //!                         emitter
 //! ```
 //!
-//! Each part has a thread. The reader, the emitter and the lease task have a connection each. The event loop waits for
-//! none of them: it passes what happened to the `processor`, which decides, and hands out what follows.
+//! Each part has a thread. Reader, emitter, lease, kill key and, in live mode, executors have a connection each. The event
+//! loop waits for none of them: it passes what happened to the `processor`, which decides, and hands out what follows.
 //!
 //! In reading order:
 //!

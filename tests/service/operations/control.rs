@@ -1,6 +1,7 @@
 //! `harvester control`: shown first, written with `--yes`, and read back by the decoder that folds it.
 
 use crate::support::binary::{Ran, harvester, run};
+use crate::support::proxy::Proxy;
 use crate::support::redis::{RedisServer, free_port};
 
 const STREAM: &str = "quantum:stream:harvest.control";
@@ -72,6 +73,52 @@ fn the_kill_key_goes_with_the_word() {
     for part in ["The kill key is set to 1.", "No service answered"] {
         assert!(shown.out.contains(part), "{part}: {}", shown.out);
     }
+}
+
+/// Exit code 0 means that both are written (docs/spec/emission.md, "Kill by command").
+#[test]
+fn a_kill_without_its_key_is_no_success() {
+    let server = RedisServer::start();
+    server.cli(&["ACL", "SETUSER", "op", "on", ">pw", "~quantum:stream:*", "+@all"]);
+    let url = server.url().replace("redis://", "redis://op:pw@");
+    for switch in ["on", "off"] {
+        let mut command = harvester();
+        command.args(["control", "kill", switch, "--reason", "r", "--yes", "--json"]);
+        let ran = run(command.env("REDIS_URL", &url));
+        assert_eq!(ran.code, Some(1), "{} {}", ran.out, ran.log);
+        assert!(ran.log.contains("the kill key is not set"), "{}", ran.log);
+        let document: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+        assert_eq!(document["kill_key"], serde_json::Value::Null, "{document}");
+        assert!(document["id"].is_string(), "the entry counts alone: {document}");
+    }
+    assert_eq!(server.cli(&["XLEN", STREAM]).trim(), "2");
+    assert_eq!(server.cli(&["EXISTS", "quantum:kill"]).trim(), "0");
+}
+
+#[test]
+fn a_connection_that_breaks_during_a_kill_is_no_success_and_the_key_is_named() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let kill = || {
+        let mut command = harvester();
+        command.args(["control", "kill", "on", "--reason", "r", "--yes"]);
+        run(command.env("REDIS_URL", proxy.url()))
+    };
+    proxy.lose_answer_to("XADD");
+    let ran = kill();
+    assert!(proxy.has_lost());
+    assert_eq!(ran.code, Some(1), "{} {}", ran.out, ran.log);
+    for part in ["The kill key is set to 1.", "the entry may be written or not"] {
+        assert!(ran.out.contains(part), "{part}: {}", ran.out);
+    }
+    assert_eq!(server.cli(&["GET", "quantum:kill"]).trim(), "1");
+    server.cli(&["DEL", "quantum:kill", STREAM]);
+    proxy.lose_answer_to("quantum:kill");
+    let ran = kill();
+    assert_eq!(ran.code, Some(3), "{} {}", ran.out, ran.log);
+    assert!(ran.log.contains("the kill key may be set to 1"), "{}", ran.log);
+    assert_eq!(server.cli(&["GET", "quantum:kill"]).trim(), "1", "it is");
+    assert_eq!(server.cli(&["EXISTS", STREAM]).trim(), "0");
 }
 
 #[test]

@@ -22,13 +22,14 @@ const CLOCK_SLACK_MS: u64 = 2_000;
 #[derive(Clone, Copy)]
 pub(super) struct ReportedPart<'a> {
     pub key: &'a OrderKey,
-    pub part: u32,
+    pub part_no: u32,
     /// Signed. [base]
     pub delta: Qty,
     /// [quote per base]
     pub price: Option<Price>,
     pub time: EventTime,
-    /// The trade that brings it, with its quantity. Trades explain an opening by snapshot together, results one by one.
+    /// The trade that brings it, with its quantity. Trades explain an opening by a stated quantity together, results one
+    /// by one.
     pub trade: Option<&'a Trade>,
 }
 
@@ -76,7 +77,7 @@ impl BookFold<'_> {
     /// 1. Without an event time it moves the position, flagged if a look-up has shown what it could explain.
     /// 2. It explains the change of a look-up, as far as its quantity, time and price fit.
     /// 3. A trade explains both sides of an adoption across zero.
-    /// 4. A trade from before an opening by snapshot explains that opening, together with others.
+    /// 4. A trade from before an opening by a stated quantity explains that opening, together with others.
     /// 5. Long before the last look-up, or before the opening after a closed position, the position contains it: flagged.
     /// 6. Else it moves the position, flagged if it is near a look-up or before an agreement.
     pub(super) fn place_fill(
@@ -122,7 +123,7 @@ impl BookFold<'_> {
         if let Some(trade) = reported.trade
             && let Some(opened) = moves.iter().find(is_explaining_opening)
         {
-            self.explain_by_trade(book, opened, reported.part, trade)?;
+            self.explain_by_trade(book, opened, reported.part_no, trade)?;
             return Ok(Placement::Contained);
         }
         // Rule 5. A further part of an order that the open position contains belongs to that position, whatever its event time.
@@ -179,7 +180,7 @@ impl BookFold<'_> {
         plan: Option<&KnownPlan>,
     ) -> Result<(), Reason> {
         let step = book.step_size();
-        let ReportedPart { key, part: mut of_order, price, .. } = reported;
+        let ReportedPart { key, part_no: mut of_order, price, .. } = reported;
         let mut rest = reported.delta.abs();
         for part in found.parts_for(reported) {
             let qty = rest.min(part.unexplained.abs());
@@ -204,7 +205,8 @@ impl BookFold<'_> {
         Ok(())
     }
 
-    /// Lets a trade from before an opening by snapshot explain it, together with the others. No quantity changes.
+    /// Lets a trade from before an opening by a stated quantity explain it, together with the others. No quantity
+    /// changes.
     fn explain_by_trade(
         &self,
         book: &mut BookMut<'_>,
@@ -235,7 +237,7 @@ impl BookFold<'_> {
 /// left to explain.
 fn moves_of(of: Of, position: &Position) -> Result<Vec<LookedUp>, OutOfRange> {
     let mut moves = Vec::new();
-    let is_explained = position.changes.iter().all(|change| change.cause != Cause::SnapshotOpening);
+    let is_explained = position.changes.iter().all(|change| change.cause != Cause::StatedOpening);
     if position.snapshot_qty.is_some() && is_explained {
         let opening = Moved { of, change: 0, unexplained: Qty::ZERO, opens: true, price: None };
         moves.push(LookedUp { at: position.opened, since_ms: 0, parts: vec![opening] });
@@ -243,7 +245,7 @@ fn moves_of(of: Of, position: &Position) -> Result<Vec<LookedUp>, OutOfRange> {
     for (place, change) in position.changes.iter().enumerate().filter(|(_, change)| change.is_looked_up()) {
         let stated = change.price.map(|price| price.price);
         let (unexplained, price) = position.in_unit_of(place, change.unexplained()?, stated)?;
-        let part = Moved { of, change: place, unexplained, opens: change.cause == Cause::SnapshotOpening, price };
+        let part = Moved { of, change: place, unexplained, opens: change.cause == Cause::StatedOpening, price };
         moves.push(LookedUp { at: change.entry, since_ms: change.since_ms, parts: vec![part] });
     }
     Ok(moves)

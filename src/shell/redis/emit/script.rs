@@ -6,13 +6,22 @@ use crate::domain::event::ids::EntryId;
 use crate::shell::redis::reply;
 use crate::shell::redis::server::StreamFault;
 
-/// The script that writes one decision. Its answers, in this order: `stale` (another process holds the lease), `unfit`
-/// (a key to write to has the wrong type or takes no more entries; the answer contains the key and the reason), `known`
-/// (written before), `doubt` (the memory contains the decision and the stream does not), `halted` (the decision before it
-/// in the pipeline was not written), `lost` (the last written entry is no longer in the stream), `behind` (the order rests on data that was read too long ago), `late` (an entry of the
-/// control stream would get an id far from the time of its issue, so it must be signed again), `written`. The script
-/// reads the kill key itself, so that nothing can happen between the check and the write. A kill key that was set and
-/// is now missing still counts (`docs/spec/emission.md`, "Kill key").
+/// The script that writes one decision. Its answers, by the first that applies:
+///
+/// - `stale`: another process holds the lease;
+/// - `unfit` (wrong type): a stream to write to, or the memory, is a key of another type; with the key;
+/// - `known`: written before;
+/// - `doubt`: the memory contains the decision, and the stream does not;
+/// - `halted`: the decision before it in the pipeline was not written;
+/// - `unfit` (exhausted ids): a stream has an entry with the greatest id; with the key;
+/// - `lost`: the last written entry is no longer in the stream;
+/// - `behind`: the order rests on data that was read too long ago;
+/// - `late`: an entry of the control stream would get an id far from the time of its issue, so it must be signed again;
+/// - `unfit` (exhausted ids): the greatest id of a stream was given to an entry that was deleted since; with the key;
+/// - `written`.
+///
+/// The script reads the kill key itself, so that nothing can happen between the check and the write. A kill key that was
+/// set and is now missing still counts, and so does one of another type (docs/spec/emission.md, "Kill key").
 pub(super) const EMIT: &str = r"
 local lease, memory, decisions, requests, control, kill_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local token, decision_id, cause_ms, age_max_ms = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -64,8 +73,12 @@ if age_max_ms > 0 or folded_to_ms > 0 or issued_ms > 0 then
   local now = redis.call('TIME')
   now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 end
-local kill = redis.call('GET', kill_key)
-if kill then
+-- A key that holds something else kills: it refuses the order, and never the record.
+local kill = redis.pcall('GET', kill_key)
+if type(kill) == 'table' then
+  if not is_other_kind(kill.err) then return kill end
+  refusal = 'killed'
+elseif kill then
   kill = string.lower(string.gsub(kill, '%s+', ''))
   if kill ~= '' and kill ~= '0' and kill ~= 'false' then refusal = 'killed' end
 elseif kill_was_set == '1' then
