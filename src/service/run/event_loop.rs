@@ -1,6 +1,6 @@
 //! The event loop: passes to the processor what happened, and hands out what delivery asks for.
 //!
-//! Nothing here waits for a disk or a server. The line that caused a decision goes to the journal as soon as the journal
+//! Nothing here waits for a server, and for a disk only while nothing else is to be done. The line that caused a decision goes to the journal as soon as the journal
 //! is free; other lines go with it, or after a moment. What arrives while the journal is busy goes into its next sync, so
 //! batches grow under load. The checkpoint follows by itself.
 //!
@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender, select};
 use secrecy::ExposeSecret as _;
 use tokio::sync::watch;
 
-use super::disk::{JournalTask, SharedStore};
+use super::disk::{JournalTask, SharedJournal, SharedStore};
 use super::emitter::EmitterTask;
 use super::event::{Event, JournalState};
 use super::fail;
@@ -40,7 +40,7 @@ mod end;
 mod report;
 
 /// The most bytes of lines that wait for the journal while more entries are taken. [byte]
-const LINES_BYTES_MAX: usize = 2 << 20;
+const LINES_BYTES_MAX: usize = 512 << 10;
 /// The longest time between two reports, and between two looks at the flag that ends the process.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -74,6 +74,7 @@ pub struct DiskThreads {
 /// The running service.
 pub struct EventLoop {
     processor: Processor,
+    journal: SharedJournal,
     channels: Channels,
     store: SharedStore,
     /// Address of the server, without its password, for messages.
@@ -110,7 +111,7 @@ impl EventLoop {
         processor: Processor,
         channels: Channels,
         store: SharedStore,
-        journal: JournalState,
+        (shared, journal): (SharedJournal, JournalState),
         config: &Config,
         publisher: Publisher,
         until_idle: Option<Duration>,
@@ -119,6 +120,7 @@ impl EventLoop {
             snapshots: Snapshots::of(config, journal.position),
             state: State { journal, ..State::default() },
             processor,
+            journal: shared,
             channels,
             store,
             server: masked_url(config.redis.url.expose_secret()),
@@ -326,7 +328,7 @@ impl EventLoop {
     fn act(&mut self) -> anyhow::Result<()> {
         let server_ms = self.channels.status.server_ms.load(Ordering::Relaxed);
         self.processor.delivery.handle_server_time(server_ms);
-        self.hand_over_lines();
+        self.write_lines()?;
         let now_ms = self.now_ms();
         while let Some(action) = self.processor.delivery.next_action(&self.processor.driver.engine, now_ms) {
             match action {

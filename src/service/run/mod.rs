@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Each part has a thread. The reader, the emitter and the lease task have a connection each. The event loop waits for
-//! none of them: it passes what happened to the `processor`, which decides, and hands out what follows.
+//! none of them: it passes what happened to the `processor`, which decides, and hands out what follows. It writes few lines
+//! itself while nothing else is to be done.
 //!
 //! In reading order:
 //!
