@@ -6,7 +6,7 @@ use harvester::domain::delivery::action::{Action, Answer, Appended, Notice, Offe
 use harvester::domain::delivery::gap::{GapReason, StreamGap};
 use harvester::domain::delivery::own_entry::OwnEntry;
 use harvester::domain::delivery::row::{OutboxRow, RowChange};
-use harvester::domain::delivery::{Delivery, Folded, Lease, Restored, Settings};
+use harvester::domain::delivery::{AccountPolicy, Delivery, Folded, Lease, Restored, Settings};
 use harvester::domain::engine::Disposition;
 use harvester::domain::event::ids::{EntryId, StreamId};
 
@@ -218,6 +218,18 @@ fn shown(action: &Action) -> String {
 }
 
 const NOTHING: [&str; 0] = [];
+
+/// Once a general policy is adopted, an account follows it unless one of its own was adopted. So its own comes first.
+#[test]
+fn the_policies_of_accounts_are_published_before_the_general_one() {
+    let of_account = AccountPolicy { hash: "of main".into(), json: "{}".into() };
+    let settings = Settings { account_policies: [("main".into(), of_account)].into(), ..Settings::default() };
+    let mut rig = Rig::new(settings);
+    rig.lead("1 a");
+    assert_eq!(rig.actions(), [r#"append 0 AccountPolicy { account: "main", policy: "{}" }"#]);
+    rig.delivery.handle_appended(0, Appended::Written(EntryId::new(5, 0), None), 1, &rig.lab.engine);
+    assert_eq!(rig.actions(), ["append 1 PolicyInForce"]);
+}
 
 #[test]
 fn nothing_is_offered_or_acknowledged_before_it_is_on_disk() {

@@ -1,5 +1,6 @@
 //! The service killed at every step of the protocol and at any moment: after the last start every decision of an
-//! uninterrupted replay stands in the stream exactly once, the chain is whole, and the state is equal.
+//! uninterrupted replay stands in the stream exactly once, the chain is whole, and the state is equal. There are three
+//! accounts: one without a name, `main`, and `hedged`, which is in hedge mode.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -31,7 +32,8 @@ fn number(name: &str, or: u64) -> u64 {
     std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(or)
 }
 
-/// An incident of 1,235 entries with prices that reach rungs, and the outcome of a replay of it.
+/// An incident of 1,235 entries with prices that reach rungs, which three accounts had, and the outcome of a replay of
+/// it.
 struct Recorded {
     folder: tempfile::TempDir,
     settings: String,
@@ -44,7 +46,7 @@ impl Recorded {
         let folder = tempfile::tempdir().unwrap();
         let history = folder.path().join("night.jsonl");
         let recorded = std::fs::read_to_string(root().join("replay/nights/incident-2026-02-04/events.jsonl")).unwrap();
-        std::fs::write(&history, brought_forward(&recorded)).unwrap();
+        std::fs::write(&history, brought_forward(&of_three_accounts(&recorded))).unwrap();
         // Small batches, so that there are many steps to be killed at.
         let mut settings = "[run]\nread_count = 50\ncheckpoint_entries = 40\nlease_ms = 1000\n".to_owned();
         if is_live {
@@ -54,13 +56,20 @@ impl Recorded {
                 [emit]\nformat = \"apply_plan\"\nsource = \"harvester\"\nexecutors = [\"executor\"]\n\
                 max_decision_age_ms = 3600000\n";
         }
+        settings += "[accounts.main]\n[accounts.hedged]\n\
+            [policy.accounts.hedged]\nladder = \"0.5:0.5,1:0.25\"\n";
         let file = folder.path().join("wanted.toml");
         std::fs::write(&file, &settings).unwrap();
         let store = folder.path().join("wanted");
         let request = Request { histories: vec![history], store: Some(store.clone()), ..Request::default() };
         let (_, lines) = replayed(&request, &config(Some(&file)));
+        let wanted = payloads(&lines);
+        let of = |account: &str, side: &str| wanted.iter().any(|line| names_book(line, account, side));
+        let books = [("", ""), ("main", ""), ("hedged", "LONG"), ("hedged", "SHORT")];
+        let none: Vec<_> = books.iter().filter(|(account, side)| !of(account, side)).collect();
+        assert!(none.is_empty(), "no decision of {none:?}: the test shows nothing");
         let positions = run(harvester().args(["positions", "--json", "--all", "--store", name(&store)])).json();
-        Self { folder, settings, wanted: payloads(&lines), positions }
+        Self { folder, settings, wanted, positions }
     }
 }
 
@@ -158,6 +167,44 @@ impl<'a> Night<'a> {
         let from_history = run(harvester().args(["positions", "--json", "--all", "--store", name(&store)])).json();
         assert_eq!(from_history, self.place.positions(), "{what}: {} reproduces the state", history.display());
     }
+}
+
+/// Returns true if a decision is of a book.
+fn names_book(payload: &str, account: &str, side: &str) -> bool {
+    let payload: Value = serde_json::from_str(payload).unwrap();
+    let text = |name: &str| payload[name].as_str().unwrap_or_default().to_owned();
+    text("account") == account && text("position_side") == side
+}
+
+/// The same night in three accounts: each has the plans and positions that one had. Intents and prices are for all.
+fn of_three_accounts(history: &str) -> String {
+    let mut text = String::new();
+    for line in history.lines() {
+        let entry: Value = serde_json::from_str(line).unwrap();
+        let (ms, seq) = entry["id"].as_str().unwrap().split_once('-').unwrap();
+        let is_of_one = entry["stream"] == PLAN || entry["fields"]["event_type"] == "exchange.position";
+        let accounts = ["", "main", "hedged"];
+        for (at, account) in accounts.into_iter().enumerate().take(if is_of_one { accounts.len() } else { 1 }) {
+            let mut entry = entry.clone();
+            entry["id"] = format!("{ms}-{}", 3 * seq.parse::<usize>().unwrap() + at).into();
+            let fields = &mut entry["fields"];
+            let mut payload: Option<Value> =
+                fields["payload"].as_str().map(|payload| serde_json::from_str(payload).unwrap());
+            let named = payload.as_mut().unwrap_or(&mut *fields);
+            let is_short = named["side"] == "SELL" || named["positionAmt"].as_str().is_some_and(|amount| amount.starts_with('-'));
+            if !account.is_empty() {
+                named["account"] = account.into();
+            }
+            if account == "hedged" {
+                named["positionSide"] = if is_short { "SHORT" } else { "LONG" }.into();
+            }
+            if let Some(payload) = payload {
+                fields["payload"] = payload.to_string().into();
+            }
+            text += &format!("{entry}\n");
+        }
+    }
+    text
 }
 
 /// The same night, ending now: orders of the past are not sent.

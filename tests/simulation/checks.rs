@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use harvester::codec::operator;
 use harvester::domain::delivery::action::Offer;
+use harvester::domain::delivery::row::OutboxRow;
 use harvester::domain::event::ids::EntryId;
 
+use super::producer::Book;
 use super::promise::Promise;
 use super::redis::{Data, StreamEntry};
 use super::run::{CONTROL, DECISION, KILL_KEY, LEASE};
@@ -91,6 +93,7 @@ impl World {
             self.violate(Promise::Chain, format!("{name} writes {short} after {after}, which the server has lost"));
         }
         self.check_chain(id);
+        self.check_book(row, &payload);
         let Some(request) = request.filter(|_| row.live) else { return };
         let now_ms = self.redis.time_ms();
         if now_ms.saturating_sub(row.cause_ms) > self.config.emit.max_decision_age_ms {
@@ -122,6 +125,25 @@ impl World {
         }
     }
 
+    /// The decision is of one of our books, under the policy of its account, and so is its order.
+    fn check_book(&mut self, row: &OutboxRow, decision: &serde_json::Value) {
+        let text = |name: &str| decision[name].as_str().unwrap_or_default();
+        let wrong = |why: &str| format!("{} {why}: {decision}", &row.decision_id[..8]);
+        let Some(book) = Book::named(text("account"), text("symbol"), text("position_side")) else {
+            return self.violate(Promise::OrderOfItsBook, wrong("is of no book"));
+        };
+        let policy = self.config.account_policies.get(book.account).unwrap_or(&self.config.policy);
+        if text("policy") != &*policy.hash {
+            self.violate(Promise::OrderOfItsBook, wrong("follows another policy than that of its account"));
+        }
+        let Some((_, fields)) = row.request.as_ref().filter(|_| row.live) else { return };
+        let field = |name: &str| fields.iter().find(|(of, _)| of == name).map_or("", |(_, value)| value);
+        let named = Book::named(field("account"), field("symbol"), field("positionSide"));
+        if named != Some(book) || field("side") != book.side.closes() || row.account != book.account {
+            self.violate(Promise::OrderOfItsBook, wrong(&format!("has the order {fields:?}")));
+        }
+    }
+
     /// The last decision in the stream goes on from the one before it.
     fn check_chain(&mut self, id: EntryId) {
         let Some(stream) = self.redis.data.streams.get(DECISION) else { return };
@@ -139,8 +161,17 @@ impl World {
         }
     }
 
-    /// Checks an offer at the moment when it is made.
-    pub fn check_offer(&mut self, name: &str, offer: &Offer, still_holds: bool) {
+    /// Checks an offer at the moment when it is made. `control` is the last control entry that was folded.
+    pub fn check_offer(&mut self, name: &str, offer: &Offer, control: Option<EntryId>, still_holds: bool) {
+        let row = &offer.row;
+        let is_sent = row.is_order() && offer.refusal.is_none();
+        // Where entries are lost, the operator has said what no instance may have read.
+        let is_killed = self.checks.is_whole()
+            && self.operator.is_account_killed(&row.account, control.unwrap_or_default());
+        if is_sent && is_killed {
+            let text = format!("{name} offers the order of {}, and {} is killed", &row.decision_id[..8], row.account);
+            self.violate(Promise::NoOrderOfKilledAccount, text);
+        }
         if offer.row.is_order() && offer.refusal.is_none() && !still_holds {
             let text = format!("{name} offers the order of {}, whose position is closed", &offer.row.decision_id[..8]);
             self.violate(Promise::OrderHasPosition, text);

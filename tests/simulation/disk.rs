@@ -46,14 +46,15 @@ impl Disk {
 
     /// Returns the numbers of the decisions that were read.
     pub fn decisions(&self) -> BTreeSet<u64> {
-        let seq = |text: &String| {
-            let fields = line::fields(text.as_bytes()).expect("the processor writes lines");
-            fields.pairs.iter().find_map(|(name, value)| match value {
-                FieldValue::Text(text) if name == "seq" => text.parse().ok(),
-                FieldValue::Text(_) | FieldValue::Bytes(_) => None,
-            })
-        };
-        self.lines.iter().filter(|line| is_decision(line)).filter_map(seq).collect()
+        let lines = self.lines.iter().filter(|line| is_decision(line));
+        lines.filter_map(|line| field(line, "seq")?.parse().ok()).collect()
+    }
+
+    /// Returns the decisions that were read: the id of each entry, and its payload.
+    pub fn decision_payloads(&self) -> Vec<(EntryId, String)> {
+        let lines = self.lines.iter().filter(|line| is_decision(line));
+        let id = |line: &str| line::head(line.as_bytes()).ok()?.1.parse().ok();
+        lines.filter_map(|line| Some((id(line)?, field(line, "payload")?))).collect()
     }
 
     pub fn has(&self, stream: &str, id: EntryId) -> bool {
@@ -82,6 +83,15 @@ impl Disk {
         }
         self.committing = None;
     }
+}
+
+/// Returns the text of a field of a line.
+fn field(line: &str, wanted: &str) -> Option<String> {
+    let fields = line::fields(line.as_bytes()).expect("the processor writes lines");
+    fields.pairs.iter().find_map(|(name, value)| match value {
+        FieldValue::Text(text) if name == wanted => Some(text.to_string()),
+        FieldValue::Text(_) | FieldValue::Bytes(_) => None,
+    })
 }
 
 fn is_decision(line: &str) -> bool {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use harvester::domain::event::ids::EntryId;
 
-use super::producer::symbol_of;
+use super::producer::Book;
+use super::redis::StreamEntry;
 use super::run::PLAN;
 use super::world::World;
 
@@ -39,31 +40,33 @@ impl World {
             let new = self.redis.entries_after(PLAN, self.executor.cursor).to_vec();
             for entry in new {
                 self.executor.cursor = entry.id;
-                let (decision, symbol) = (entry.field("decision_id").to_owned(), symbol_of(entry.field("symbol")));
-                if let (false, Some(symbol)) = (decision.is_empty(), symbol) {
-                    self.execute_order(decision, symbol, entry.field("plan_id"), entry.field("qty"));
+                let decision = entry.field("decision_id").to_owned();
+                if !decision.is_empty() {
+                    self.execute_order(decision, &entry);
                 }
             }
         }
     }
 
-    fn execute_order(&mut self, decision: String, symbol: &'static str, plan: &str, qty: &str) {
+    fn execute_order(&mut self, decision: String, order: &StreamEntry) {
+        let [account, symbol, side] = ["account", "symbol", "positionSide"].map(|name| order.field(name));
+        let book = Book::named(account, symbol, side).expect("an order names the book of its decision");
         let times = self.executor.received.entry(decision.clone()).or_insert(0);
         *times += 1;
         if *times > 1 {
             // The check of what is written tells whether anybody could know.
             return self.note("executor", format!("has {} already", &decision[..8]));
         }
-        let asked = (qty.parse::<f64>().unwrap_or(0.0) * 10_000.0) as i64;
-        let held = self.producer.open.get(symbol).map_or(0, |open| open.qty);
+        let asked = (order.field("qty").parse::<f64>().unwrap_or(0.0) * 10_000.0) as i64;
+        let held = self.producer.open.get(&book).copied().unwrap_or(0);
         // Reduce only: never more than is there. Some orders are not filled at all.
         let qty = asked.min(held);
         if qty <= 0 || self.rng.chance(80) {
             return self.note("executor", format!("does not fill {}", &decision[..8]));
         }
         self.producer.orders += 1;
-        let order = self.producer.orders.to_string();
-        self.note("executor", format!("fills {} of {}: {qty}", &decision[..8], symbol));
-        self.fill(symbol, plan, &order, "SELL", qty);
+        let number = self.producer.orders.to_string();
+        self.note("executor", format!("fills {} of {book}: {qty}", &decision[..8]));
+        self.fill(book, order.field("plan_id"), &number, order.field("side"), qty);
     }
 }

@@ -24,6 +24,7 @@ const fn breaks(fault: Fault) -> &'static [Promise] {
         Fault::KillKeyNotRead => &[Promise::NoOrderWhenKilled],
         Fault::ClockOfClient => &[Promise::OrderIsYoung, Promise::OrderIsFresh],
         Fault::AgainWithOrder | Fault::ForgetDoubtAtFailover => &[Promise::OneOrder],
+        Fault::IgnoreKillOfAccount => &[Promise::NoOrderOfKilledAccount],
         Fault::OfferWithoutPosition => &[Promise::OrderHasPosition],
         Fault::TakeInFlightForSent => &[Promise::Settles],
         Fault::SkipOwnRange => &[Promise::GapIsReal, Promise::SameState, Promise::DecisionsOfOracle, Promise::Settles],

@@ -15,6 +15,7 @@ use super::checks::Noticed;
 use super::disk::Disk;
 use super::process::{Checkpoint, Event, Process};
 use super::promise::Promise;
+use super::run::CONTROL;
 use super::world::World;
 
 /// The longest time between two looks at the role. [µs]
@@ -240,7 +241,8 @@ impl World {
                         let engine = process.processor.engine();
                         let book = engine.book_of_decision(&offer.row.decision_id).map(|book| engine.book(book));
                         let still_holds = book.is_some_and(|book| book.still_holds(&offer.row.decision_id));
-                        self.check_offer(&process.owner, offer, still_holds);
+                        let control = engine.streams().id_of(CONTROL).and_then(|control| engine.cursor(control));
+                        self.check_offer(&process.owner, offer, control, still_holds);
                     }
                     process.emitting.orders.push_back((process.emitting.connection, Action::Offer(offers)));
                 }

@@ -32,6 +32,18 @@ impl World {
         })
     }
 
+    /// Returns true if an instance without a key has read a decision whose entry has an earlier time than its cause: the
+    /// clock went back in between. It knows the decision, and a replay does not believe it (docs/spec/fold.md, "Compare
+    /// only").
+    pub fn has_early_decision(&self, instance: usize) -> bool {
+        let is_early = |(id, payload): (EntryId, String)| {
+            let payload: serde_json::Value = serde_json::from_str(&payload).unwrap_or_default();
+            let cause = payload["cause"].as_str().and_then(|cause| cause.rsplit_once('/')?.1.parse::<EntryId>().ok());
+            cause.is_some_and(|cause| cause.ms > id.ms)
+        };
+        !self.plan.has_key && self.instances[instance].disk.decision_payloads().into_iter().any(is_early)
+    }
+
     /// Returns true if two instances have applied other entries, or the same in another order: the server has lost some,
     /// they were trimmed, or its clock went back. From there on the histories differ, and so may what they decide.
     pub fn is_forked(&self) -> bool {

@@ -1,11 +1,14 @@
 //! The person at the control stream: presses the kill switch, accepts gaps, and heals the memory of written ids.
 
+use std::collections::BTreeMap;
+
 use harvester::codec::issue::{self, Stamp};
 use harvester::codec::operator::Word;
 use harvester::domain::event::ids::EntryId;
 use harvester::drive::keys;
 
 use super::ambush::AtOffer;
+use super::producer::NAMED;
 use super::run::{CONTROL, DECISION, KILL_KEY};
 use super::script;
 use super::world::World;
@@ -15,6 +18,16 @@ pub struct Operator {
     /// Gaps up to here are accepted.
     accepted: EntryId,
     pub is_killed: bool,
+    /// Accounts that are killed alone, each with the entries that said so, and no longer.
+    pub of_accounts: BTreeMap<&'static str, Vec<(EntryId, bool)>>,
+}
+
+impl Operator {
+    /// Returns true if the last entry about an account, up to an id, has killed it.
+    pub fn is_account_killed(&self, account: &str, to: EntryId) -> bool {
+        let said = self.of_accounts.get(account).into_iter().flatten().rev();
+        said.into_iter().find(|(id, _)| *id <= to).is_some_and(|(_, kill)| *kill)
+    }
 }
 
 impl World {
@@ -35,6 +48,9 @@ impl World {
             if is_over && (self.operator.is_killed || self.redis.get(KILL_KEY) == Some("1")) {
                 self.press_kill(false);
             }
+            if self.plan.has_accounts {
+                self.kill_accounts();
+            }
             self.heal();
         }
         let us = self.rng.within(200_000, 900_000);
@@ -46,7 +62,8 @@ impl World {
         self.operator.is_killed = kill;
         self.redis.set(KILL_KEY, u8::from(kill).to_string(), None);
         if self.is_calm || self.rng.chance(500) {
-            return self.say(&Word::Kill(kill));
+            self.say(&Word::Kill(kill));
+            return;
         }
         // Somebody sets the key alone, and a person writes the entry when it is found.
         self.note("operator", format!("sets the kill key to {}", u8::from(kill)));
@@ -56,6 +73,17 @@ impl World {
                 world.say(&Word::Kill(kill));
             }
         });
+    }
+
+    /// Kills an account or lets it go on, as `harvester control kill --account` does. In the end all of them go on.
+    fn kill_accounts(&mut self) {
+        for account in NAMED {
+            let is_killed = self.operator.is_account_killed(account, EntryId::MAX);
+            if if self.is_calm { is_killed } else { self.rng.chance(if is_killed { 250 } else { 80 }) } {
+                let id = self.say(&Word::AccountKill { account: account.to_owned(), kill: !is_killed });
+                self.operator.of_accounts.entry(account).or_default().push((id, !is_killed));
+            }
+        }
     }
 
     /// Returns true if a gap of a stream is reported that is not accepted.
@@ -75,7 +103,7 @@ impl World {
         self.say(&Word::GapAccepted { symbol: None, account: None });
     }
 
-    fn say(&mut self, word: &Word) {
+    fn say(&mut self, word: &Word) -> EntryId {
         let entry = word.entry("simulated").expect("a reason is given");
         let fields: Vec<(String, String)> =
             entry.fields().iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -85,6 +113,7 @@ impl World {
         let fields = key.as_ref().map_or(fields.clone(), |key| issue::sign_fields(key, CONTROL, &fields, &stamp));
         let id = self.redis.add(CONTROL, fields);
         self.note("operator", format!("writes {id} {word:?}"));
+        id
     }
 
     /// Removes ids from the memory that name an entry which is not there.

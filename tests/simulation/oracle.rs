@@ -1,20 +1,21 @@
 //! The oracle: the same entries, folded by nobody who is ever disturbed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use harvester::codec::line::{self, Fields};
 use harvester::config::Config;
-use harvester::domain::engine::{Decisions, Engine};
+use harvester::domain::engine::accounts::Account;
+use harvester::domain::engine::{Decisions, Engine, Globals};
 use harvester::domain::event::ids::{EntryId, SortKey, StreamId};
 use harvester::domain::event::streams::StreamKind;
+use harvester::domain::exit::RATE_WINDOW_MS;
 use harvester::drive::driver::Driver;
 use harvester::drive::look_ahead::{LookAhead, is_read_ahead};
 
 use super::redis::Data;
 
 fn driver(config: &Config, decisions: Decisions) -> Driver {
-    let engine = Engine::new(config.streams.clone(), config.policy.clone());
-    let mut driver = Driver::going_on(engine, config, decisions).expect("the key reads");
+    let mut driver = Driver::new(config, decisions).expect("the key reads");
     driver.engine.ignore_changes();
     driver
 }
@@ -66,10 +67,25 @@ pub fn difference(one: &Engine, other: &Engine) -> String {
 }
 
 fn text(engine: &Engine) -> String {
-    let mut text = format!("{:#?}\n", engine.globals());
+    // Decisions that are too old to count wait to be forgotten.
+    let now_ms = engine.globals().last.ms;
+    let recent = |decided: &VecDeque<u64>| -> VecDeque<u64> {
+        decided.iter().copied().filter(|ms| now_ms.saturating_sub(*ms) < RATE_WINDOW_MS).collect()
+    };
+    let globals = engine.globals();
+    let globals = Globals { decided_ms: recent(&globals.decided_ms), skipped: BTreeSet::new(), ..globals.clone() };
+    let mut text = format!("{globals:#?}\n");
     let symbols: BTreeMap<&str, _> = engine.symbols().map(|symbol| (&*symbol.name, symbol)).collect();
     for (name, symbol) in symbols {
         text += &format!("{name} {symbol:#?}\n");
+    }
+    let books: BTreeMap<_, _> = engine.books().map(|view| ((&view.symbol.name, &view.book.name), view.book)).collect();
+    for ((_, name), book) in books {
+        text += &format!("{name} {book:#?}\n");
+    }
+    for account in engine.accounts().iter() {
+        let account = Account { decided_ms: recent(&account.decided_ms), ..account.clone() };
+        text += &format!("{account:#?}\n");
     }
     for (stream, named) in engine.streams().iter() {
         text += &format!("{} {:?}\n", named.name, engine.cursor(stream));

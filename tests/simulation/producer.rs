@@ -1,33 +1,100 @@
 //! The producers: they open positions, and publish prices that reach rungs.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::run::{PLAN, PRICE, RESULT};
 use super::world::World;
 
 const SYMBOLS: [&str; 3] = ["AAAUSDT", "BBBUSDT", "CCCUSDT"];
+/// Account and position side of the books of a symbol, where there are accounts.
+const BOOKS: [(&str, Side); 4] = [("", Side::Both), ("main", Side::Both), ("hedged", Side::Long), ("hedged", Side::Short)];
+/// The accounts that the operator can kill alone.
+pub const NAMED: [&str; 2] = ["main", "hedged"];
 /// Of a new position. [base]
 const QTY: i64 = 100;
+/// Of a symbol before its first price, in hundredths of a cent. [quote · 10^4]
+const FIRST_PRICE: i64 = 1_000_000;
 
-/// What is open at the exchange.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Open {
-    /// [base · 10^4]
-    pub qty: i64,
-    /// In hundredths of a cent. [quote · 10^4]
-    pub price: i64,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    Both,
+    Long,
+    Short,
+}
+
+impl Side {
+    /// Returns the name of the side of a hedge book.
+    pub const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Both => None,
+            Self::Long => Some("LONG"),
+            Self::Short => Some("SHORT"),
+        }
+    }
+
+    pub const fn opens(self) -> &'static str {
+        match self {
+            Self::Both | Self::Long => "BUY",
+            Self::Short => "SELL",
+        }
+    }
+
+    pub const fn closes(self) -> &'static str {
+        match self {
+            Self::Both | Self::Long => "SELL",
+            Self::Short => "BUY",
+        }
+    }
+}
+
+/// What has a position at the exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Book {
+    /// Empty for the account without a name.
+    pub account: &'static str,
+    pub symbol: &'static str,
+    pub side: Side,
+}
+
+impl Book {
+    /// Returns the book that is named so, if there is one.
+    pub fn named(account: &str, symbol: &str, side: &str) -> Option<Self> {
+        let symbol = SYMBOLS.into_iter().find(|known| *known == symbol)?;
+        let is_named = |book: &&(&str, Side)| book.0 == account && book.1.name().unwrap_or_default() == side;
+        BOOKS.iter().find(is_named).map(|(account, side)| Self { account, symbol, side: *side })
+    }
+}
+
+impl fmt::Display for Book {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.account.is_empty() {
+            write!(f, "{}/", self.account)?;
+        }
+        f.write_str(self.symbol)?;
+        self.side.name().map_or(Ok(()), |side| write!(f, ":{side}"))
+    }
 }
 
 #[derive(Debug)]
 pub struct Producer {
-    pub open: BTreeMap<&'static str, Open>,
+    /// Quantities that are open. [base · 10^4]
+    pub open: BTreeMap<Book, i64>,
+    /// The last prices, in hundredths of a cent. [quote · 10^4]
+    prices: BTreeMap<&'static str, i64>,
     symbols: usize,
     pub orders: u64,
+    /// Prices fall, so that SHORT reaches its rungs.
+    is_falling: bool,
 }
 
 impl Producer {
     pub fn new(symbols: usize) -> Self {
-        Self { open: BTreeMap::new(), symbols, orders: 0 }
+        Self { open: BTreeMap::new(), prices: BTreeMap::new(), symbols, orders: 0, is_falling: false }
+    }
+
+    fn price(&self, symbol: &str) -> i64 {
+        self.prices.get(symbol).copied().unwrap_or(FIRST_PRICE)
     }
 }
 
@@ -38,6 +105,12 @@ pub fn decimal(of: i64) -> String {
 
 fn pairs(fields: &[(&str, String)]) -> Vec<(String, String)> {
     fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+}
+
+/// Returns what names the book in an entry, beside the symbol.
+fn naming(book: Book) -> impl Iterator<Item = (&'static str, String)> {
+    let account = (!book.account.is_empty()).then(|| ("account", book.account.to_owned()));
+    account.into_iter().chain(book.side.name().map(|side| ("positionSide", side.to_owned())))
 }
 
 impl World {
@@ -62,24 +135,32 @@ impl World {
 
     fn produce_one(&mut self) {
         let symbol = SYMBOLS[self.rng.within(0, self.producer.symbols as u64) as usize];
-        let Some(open) = self.producer.open.get(symbol).copied().filter(|open| open.qty > 0) else {
-            return self.open_position(symbol);
+        let (account, side) = if self.plan.has_accounts { self.rng.pick(&BOOKS) } else { BOOKS[0] };
+        let book = Book { account, symbol, side };
+        let Some(open) = self.producer.open.get(&book).copied().filter(|open| *open > 0) else {
+            return self.open_position(book);
         };
         match self.rng.within(0, 100) {
             // Something that cannot be read.
             0 => {
-                self.redis.add(RESULT, pairs(&[("symbol", symbol.to_owned()), ("executedQty", "many".to_owned())]));
+                let mut fields = vec![("symbol", symbol.to_owned()), ("executedQty", "many".to_owned())];
+                fields.extend(naming(book));
+                self.redis.add(RESULT, pairs(&fields));
             }
             // The position is closed by somebody else.
             1 | 2 => {
                 let order = self.next_order();
-                self.fill(symbol, "", &order, "SELL", open.qty);
+                self.fill(book, "", &order, book.side.closes(), open);
             }
             _ => {
                 // Prices grow, so that rungs are reached; a new position begins at the price.
-                let step = self.rng.within(0, 40) as i64 - 12;
-                let price = (open.price + step * 100).max(10_000);
-                self.producer.open.insert(symbol, Open { price, ..open });
+                let mut step = self.rng.within(0, 40) as i64 - 12;
+                if self.plan.has_accounts {
+                    self.producer.is_falling ^= self.rng.chance(40);
+                    step = if self.producer.is_falling { -step } else { step };
+                }
+                let price = (self.producer.price(symbol) + step * 100).max(10_000);
+                self.producer.prices.insert(symbol, price);
                 self.redis.add(PRICE, pairs(&[("symbol", symbol.to_owned()), ("price", decimal(price))]));
             }
         }
@@ -90,46 +171,46 @@ impl World {
         self.producer.orders.to_string()
     }
 
-    /// A plan with its risk, and its execution. At a gain of 0.5 R, 1 R and 1.5 R a part is sold.
-    fn open_position(&mut self, symbol: &'static str) {
+    /// A plan with its risk, and its execution. At a gain of 0.5 R, 1 R and 1.5 R a part is sold; in the account in hedge
+    /// mode, at 0.4 R, 0.8 R and 1.2 R.
+    fn open_position(&mut self, book: Book) {
         let order = self.next_order();
         let plan = format!("plan-{order}");
-        let price = self.producer.open.get(symbol).map_or(1_000_000, |open| open.price);
-        let fields = [
+        let mut fields = vec![
             ("plan_id", plan.clone()),
-            ("symbol", symbol.to_owned()),
-            ("side", "BUY".to_owned()),
+            ("symbol", book.symbol.to_owned()),
+            ("side", book.side.opens().to_owned()),
             ("qty", QTY.to_string()),
             ("atr_value", "0.5".to_owned()),
             ("volatility_factor", "1".to_owned()),
         ];
+        fields.extend(naming(book));
         self.redis.add(PLAN, pairs(&fields));
-        self.producer.open.insert(symbol, Open { qty: 0, price });
-        self.fill(symbol, &plan, &order, "BUY", QTY * 10_000);
+        self.fill(book, &plan, &order, book.side.opens(), QTY * 10_000);
     }
 
-    /// A fill at the price of now.
-    pub fn fill(&mut self, symbol: &'static str, plan: &str, order: &str, side: &str, qty: i64) {
-        let open = self.producer.open.entry(symbol).or_default();
-        open.qty += if side == "BUY" { qty } else { -qty };
-        let price = open.price;
+    /// A fill at the price of now. One of a plan need not name its book.
+    pub fn fill(&mut self, book: Book, plan: &str, order: &str, side: &str, qty: i64) {
+        let price = self.producer.price(book.symbol);
+        self.producer.prices.insert(book.symbol, price);
+        let is_closing = side == book.side.closes();
+        *self.producer.open.entry(book).or_default() += if is_closing { -qty } else { qty };
         let mut fields = vec![
-            ("symbol", symbol.to_owned()),
+            ("symbol", book.symbol.to_owned()),
             ("side", side.to_owned()),
             ("executedQty", decimal(qty)),
             ("avgPrice", decimal(price)),
             ("orderId", order.to_owned()),
             ("status", "FILLED".to_owned()),
-            ("reduceOnly", (side == "SELL").to_string()),
+            ("reduceOnly", is_closing.to_string()),
         ];
         if !plan.is_empty() {
             fields.push(("plan_id", plan.to_owned()));
         }
+        let is_left_out = self.plan.has_accounts && !plan.is_empty() && self.rng.chance(300);
+        if !is_left_out {
+            fields.extend(naming(book));
+        }
         self.redis.add(RESULT, pairs(&fields));
     }
-}
-
-/// Returns the symbol of a name.
-pub fn symbol_of(name: &str) -> Option<&'static str> {
-    SYMBOLS.into_iter().find(|symbol| *symbol == name)
 }

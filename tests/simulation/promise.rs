@@ -25,6 +25,10 @@ pub enum Promise {
     OrderIsFresh,
     /// No order is sent while the kill key is set.
     NoOrderWhenKilled,
+    /// No order of an account is offered once it was folded that this account is killed.
+    NoOrderOfKilledAccount,
+    /// A decision names a book and the policy of its account. Its order names the same book, and closes.
+    OrderOfItsBook,
     /// An order is offered only while its position holds it.
     OrderHasPosition,
     /// An entry of our own is written once.

@@ -8,6 +8,9 @@ use harvester::domain::delivery::fault::Faults;
 
 use super::rng::Rng;
 
+/// Makes the chance of accounts another one than that of everything else.
+const ACCOUNTS: u64 = 0x61cc_0075;
+
 pub const CONTROL: &str = "quantum:stream:harvest.control";
 pub const DECISION: &str = "quantum:stream:harvest.decision";
 pub const PLAN: &str = "quantum:stream:apply.plan";
@@ -41,6 +44,8 @@ pub struct Plan {
     pub is_live: bool,
     pub has_key: bool,
     pub has_pending_list: bool,
+    /// There are three accounts: one without a name, one with a name, one in hedge mode.
+    pub has_accounts: bool,
     pub symbols: usize,
     /// Producers write and disturbances happen until then. [µs]
     pub until_us: u64,
@@ -75,6 +80,8 @@ impl Plan {
             until_us: rng.within(4_000_000, 16_000_000),
             checkpoint_us: rng.pick(&[50_000, 300_000, 1_000_000, 4_000_000]),
             lease_us: rng.pick(&[1_000_000, 1_500_000, 2_000_000, 5_000_000]),
+            // Not drawn from the others, so that a seed without accounts is the run that it was before.
+            has_accounts: Rng::new(request.seed ^ ACCOUNTS).chance(350),
             ..Self::default()
         };
         if request.is_calm {
@@ -103,6 +110,7 @@ impl Plan {
             (self.is_live, "live"),
             (self.has_key, "key"),
             (!self.has_pending_list, "no pending list"),
+            (self.has_accounts, "accounts"),
             (self.crashes, "crashes"),
             (self.pauses, "pauses"),
             (self.cuts, "cuts"),
@@ -121,17 +129,18 @@ impl Plan {
 
     /// Returns the configuration of all instances.
     pub fn config(&self) -> Config {
-        static CONFIGS: OnceLock<[Config; 8]> = OnceLock::new();
+        static CONFIGS: OnceLock<[Config; 16]> = OnceLock::new();
         let all =
-            CONFIGS.get_or_init(|| std::array::from_fn(|bits| configured(bits & 1 != 0, bits & 2 != 0, bits & 4 != 0)));
-        let bit = |is_so: bool, bit: usize| if is_so { bit } else { 0 };
-        let mut config = all[bit(self.is_live, 1) | bit(self.has_key, 2) | bit(self.has_pending_list, 4)].clone();
+            CONFIGS.get_or_init(|| std::array::from_fn(|bits| configured([1, 2, 4, 8].map(|bit| bits & bit != 0))));
+        let chosen = [self.is_live, self.has_key, self.has_pending_list, self.has_accounts];
+        let bits = chosen.iter().zip([1, 2, 4, 8]).filter(|(is_so, _)| **is_so);
+        let mut config = all[bits.map(|(_, bit)| bit).sum::<usize>()].clone();
         config.emit.output_maxlen = self.output_maxlen;
         config
     }
 }
 
-fn configured(is_live: bool, has_key: bool, has_pending_list: bool) -> Config {
+fn configured([is_live, has_key, has_pending_list, has_accounts]: [bool; 4]) -> Config {
     let mut text = format!("[run]\npending_list = {has_pending_list}\nread_count = 40\n");
     let policy = "ladder = \"0.5:0.25,1:0.25,1.5:0.25\"\natr_unit = { default = \"absolute\" }\n\
         price_sources = [\"market.tick\"]\nmin_notional = \"0\"\n";
@@ -142,6 +151,9 @@ fn configured(is_live: bool, has_key: bool, has_pending_list: bool) -> Config {
             retry_after_ms = 2000\nlive_risk_sources = [\"plan\", \"intent\", \"intent_nearest\"]\n\
             [emit]\nformat = \"apply_plan\"\nsource = \"harvester\"\nexecutors = [\"executor\"]\n\
             max_decision_age_ms = 4000\n";
+    }
+    if has_accounts {
+        text += "[accounts.main]\n[accounts.hedged]\n[policy.accounts.hedged]\nladder = \"0.4:0.2,0.8:0.3,1.2:0.3\"\n";
     }
     let file = tempfile::NamedTempFile::new().expect("a file of settings");
     std::fs::write(file.path(), text).expect("the settings are written");

@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use crossbeam_channel::unbounded;
 use harvester::codec::line::{self, Fields};
+use harvester::codec::policy;
 use harvester::codec::state::{self, Meta};
 use harvester::config::Start;
+use harvester::domain::delivery::AccountPolicy;
 use harvester::domain::engine::{Decisions, Engine};
 use harvester::domain::event::ids::EntryId;
 use harvester::domain::event::streams::StreamKind;
+use harvester::domain::exit::policy::Policy;
 use harvester::drive::commits::PendingRows;
 use harvester::drive::driver::Driver;
 use harvester::drive::keys;
@@ -78,6 +81,8 @@ impl World {
         if let Some(meta) = state::meta(&disk.store)? {
             let made_with = meta.streams().expect("the streams of the store read");
             state::load(&disk.store, &made_with, &mut engine)?;
+        } else {
+            config.account_policies.iter().for_each(|(account, of)| engine.configure_account(account, of.clone()));
         }
         let mut rows = PendingRows::new(engine.symbols().len());
         rows.stage(state::meta_row(&Meta::of(&config.streams, &config.policy)));
@@ -95,7 +100,7 @@ impl World {
             orders: Orders {
                 live: config.emit.live(&config.policy, &config.streams)?,
                 policy: config.policy.hash.clone(),
-                account_policies: Default::default(),
+                account_policies: config.account_policies.iter().map(|(account, of)| (account.clone(), account_policy(of))).collect(),
                 age_max_ms: config.emit.max_decision_age_ms,
             },
             outputs: OutputStreams { control: CONTROL.to_owned(), suggestions: config.outputs.suggestions.clone() },
@@ -189,4 +194,8 @@ impl World {
         }
         self.wake(instance);
     }
+}
+
+fn account_policy(of: &Policy) -> AccountPolicy {
+    AccountPolicy { hash: of.hash.clone(), json: policy::to_json(of).into() }
 }

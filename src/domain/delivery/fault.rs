@@ -27,6 +27,8 @@ pub enum Fault {
     AgainWithOrder,
     /// Orders that wait are sent although the server has forgotten entries.
     ForgetDoubtAtFailover,
+    /// The kill of one account does not stop its orders that wait.
+    IgnoreKillOfAccount,
     /// An order is sent without a look at its position.
     OfferWithoutPosition,
     /// What was in flight when the connection broke is taken for sent.
@@ -44,7 +46,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::AcknowledgeBeforeSync,
         Self::OfferBeforeSync,
         Self::CursorBeforeOutbox,
@@ -57,6 +59,7 @@ impl Fault {
         Self::ClockOfClient,
         Self::AgainWithOrder,
         Self::ForgetDoubtAtFailover,
+        Self::IgnoreKillOfAccount,
         Self::OfferWithoutPosition,
         Self::TakeInFlightForSent,
         Self::SkipOwnRange,

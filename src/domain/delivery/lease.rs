@@ -61,8 +61,9 @@ impl Delivery {
         self.not_before_ms = 0;
         if self.lease.is_some() {
             self.caught_up = CaughtUp::After(server_ms);
-            self.adopt_policy(engine);
+            // In this order: once the general policy is adopted, an account without one that was adopted follows it.
             self.adopt_account_policies(engine);
+            self.adopt_policy(engine);
             self.publish_refused();
             self.publish_kill_key(engine);
         } else {
@@ -87,7 +88,7 @@ impl Delivery {
         self.control.stage_once(entry);
     }
 
-    /// Does the same for the accounts: each configured policy that the log lacks, and null for each that is configured
+    /// Does the same as [`Self::adopt_policy`] for the accounts: each configured policy that the log lacks, and null for each that is configured
     /// no longer.
     fn adopt_account_policies(&mut self, engine: &Engine) {
         let adopted = adopted_by_account(engine);

@@ -86,7 +86,9 @@ impl Delivery {
     /// Returns the reason why an order is not sent now.
     fn refusal(&self, row: &OutboxRow, engine: &Engine) -> Option<&'static str> {
         let account = engine.accounts().find(&row.account).unwrap_or(AccountId::NONE);
-        if engine.is_killed(account) || self.kills.is_one_read() {
+        let is_ignored = self.settings.faults.has(Fault::IgnoreKillOfAccount);
+        let killed = if is_ignored { AccountId::NONE } else { account };
+        if engine.is_killed(killed) || self.kills.is_one_read() {
             return Some("killed");
         }
         if let Some(why) = self.control.refusal() {

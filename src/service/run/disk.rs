@@ -1,7 +1,8 @@
 //! The two tasks that wait for the disk, each on a thread of its own: the journal, and the checkpoint.
 //!
 //! The event loop hands over lines or rows and goes on. Lines that arrive while the journal is busy go into its next
-//! sync.
+//! sync. While nothing else is to be done, the event loop writes few lines itself: a decision then waits for the disk
+//! alone, and not for two threads to wake up.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -23,22 +24,20 @@ pub enum JournalTask {
     Retain { keep_from: u64, older_than_ms: u64 },
 }
 
+/// The journal, shared by its task and the event loop: whichever writes, the other has no lines for it.
+pub type SharedJournal = Arc<Mutex<Journal>>;
+
 /// Writes the journal until the event loop is gone, then closes it.
 pub fn keep_journal(
-    mut journal: Journal,
+    shared: SharedJournal,
     tasks: &Receiver<JournalTask>,
     events: &Sender<Event>,
 ) -> Result<(), JournalError> {
     for task in tasks {
+        let mut journal = shared.lock().unwrap_or_else(PoisonError::into_inner);
         match task {
-            JournalTask::Write(mut lines) => {
-                let began = Instant::now();
-                journal.append_all(&lines.text, &lines.ends);
-                lines.clear();
-                let written = journal.commit();
-                fail::point("journalled");
-                let journal = written.map(|_| state(&journal));
-                let _ = events.send(Event::Synced { lines, journal, took: began.elapsed() });
+            JournalTask::Write(lines) => {
+                let _ = events.send(write(&mut journal, lines));
             }
             JournalTask::Retain { keep_from, older_than_ms } => match journal.retain(keep_from, Some(older_than_ms)) {
                 Ok(0) => {}
@@ -47,7 +46,17 @@ pub fn keep_journal(
             },
         }
     }
-    journal.close()
+    // After a panic of the event loop the journal is as after a crash.
+    Arc::into_inner(shared).map_or(Ok(()), |journal| journal.into_inner().unwrap_or_else(PoisonError::into_inner).close())
+}
+
+/// Appends lines and makes them durable.
+pub fn write(journal: &mut Journal, mut lines: JournalLines) -> Event {
+    let began = Instant::now();
+    journal.append_all(&mut lines.text, &mut lines.ends);
+    let written = journal.commit();
+    fail::point("journalled");
+    Event::Synced { lines, journal: written.map(|_| state(journal)), took: began.elapsed() }
 }
 
 pub fn state(journal: &Journal) -> JournalState {

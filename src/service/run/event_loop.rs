@@ -1,11 +1,12 @@
 //! The event loop: passes to the processor what happened, and hands out what delivery asks for.
 //!
-//! Lines, checkpoints and actions wait for no disk and no server. Three things do: a question about positions and a look
-//! at old decisions read the store, and wait for a commit that is under way; a state snapshot is written here.
+//! It waits for no server. It waits for a disk in four cases: the lines of a decision are written here while nothing else
+//! is to be done; a question about positions and a look at old decisions read the store, and wait for a commit that is
+//! under way; a state snapshot is written here.
 //!
-//! The line that caused a decision goes to the journal as soon as the journal
-//! is free; other lines go with it, or after a moment. What arrives while the journal is busy goes into its next sync, so
-//! batches grow under load. The checkpoint follows by itself.
+//! The line that caused a decision goes to the journal as soon as the journal is free; other lines go with it, or after a
+//! moment. What arrives while the journal is busy goes into its next sync, so batches grow under load. The checkpoint
+//! follows by itself.
 //!
 //! In reading order: this file (one thing that happens after the other), `disk` (lines and checkpoints), `report`, `end`.
 
@@ -19,7 +20,7 @@ use crossbeam_channel::{Receiver, Sender, select};
 use secrecy::ExposeSecret as _;
 use tokio::sync::watch;
 
-use super::disk::{JournalTask, SharedStore};
+use super::disk::{JournalTask, SharedJournal, SharedStore};
 use super::emitter::EmitterTask;
 use super::event::{Event, JournalState};
 use super::fail;
@@ -43,7 +44,7 @@ mod end;
 mod report;
 
 /// The most bytes of lines that wait for the journal while more entries are taken. [byte]
-const LINES_BYTES_MAX: usize = 2 << 20;
+const LINES_BYTES_MAX: usize = 512 << 10;
 /// The longest time between two reports, and between two looks at the flag that ends the process.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -77,6 +78,7 @@ pub struct DiskThreads {
 /// The running service.
 pub struct EventLoop {
     processor: Processor,
+    journal: SharedJournal,
     channels: Channels,
     store: SharedStore,
     /// Address of the server, without its password, for messages.
@@ -113,7 +115,7 @@ impl EventLoop {
         processor: Processor,
         channels: Channels,
         store: SharedStore,
-        journal: JournalState,
+        (shared, journal): (SharedJournal, JournalState),
         config: &Config,
         publisher: Publisher,
         until_idle: Option<Duration>,
@@ -122,6 +124,7 @@ impl EventLoop {
             snapshots: Snapshots::of(config, journal.position),
             state: State { journal, ..State::default() },
             processor,
+            journal: shared,
             channels,
             store,
             server: masked_url(config.redis.url.expose_secret()),
@@ -329,7 +332,7 @@ impl EventLoop {
     fn act(&mut self) -> anyhow::Result<()> {
         let server_ms = self.channels.status.server_ms.load(Ordering::Relaxed);
         self.processor.delivery.handle_server_time(server_ms);
-        self.hand_over_lines();
+        self.write_lines()?;
         let now_ms = self.now_ms();
         while let Some(action) = self.processor.delivery.next_action(&self.processor.driver.engine, now_ms) {
             match action {

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Each part has a thread. Reader, emitter, lease, kill key and, in live mode, executors have a connection each. The event
-//! loop waits for none of them: it passes what happened to the `processor`, which decides, and hands out what follows.
+//! loop waits for none of them: it passes what happened to the `processor`, which decides, and hands out what follows. It
+//! writes few lines itself while nothing else is to be done.
 //!
 //! In reading order:
 //!

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::claim::OwnClaim;
 use super::command::stop_on_signal;
 use super::connect::Connect;
-use super::disk::{self, JournalTask, SharedStore};
+use super::disk::{self, JournalTask, SharedJournal, SharedStore};
 use super::emitter::{self, EmitterSetup, EmitterTask};
 use super::event::{Event, JournalState};
 use super::event_loop::{Channels, DiskThreads};
@@ -115,7 +115,7 @@ pub(super) struct Running {
     pub processor: Processor,
     pub channels: Channels,
     pub store: SharedStore,
-    pub journal: JournalState,
+    pub journal: (SharedJournal, JournalState),
     pub disk: DiskThreads,
     pub parts: Parts,
 }
@@ -153,12 +153,12 @@ pub(super) fn spawn_parts(
     let reader = spawn(config, "reader", move || reader::run(reading))?;
     let emitter = spawn(config, "emitter", move || emitter::run(emitting))?;
     let position = disk::state(&journal);
-    let store = Arc::new(Mutex::new(store));
-    let shared = Arc::clone(&store);
+    let (store, journal) = (Arc::new(Mutex::new(store)), Arc::new(Mutex::new(journal)));
+    let (shared, own) = (Arc::clone(&store), Arc::clone(&journal));
     let (events, of_checkpoints) = (ends.events.clone(), ends.events);
     let (journal_tasks, checkpoints) = (ends.journal_tasks, ends.checkpoints);
     let disk = DiskThreads {
-        journal: spawn(config, "journal", move || disk::keep_journal(journal, &journal_tasks, &events))?,
+        journal: spawn(config, "journal", move || disk::keep_journal(own, &journal_tasks, &events))?,
         checkpoints: spawn(config, "checkpoint", move || {
             disk::keep_checkpoints(&shared, &checkpoints, &of_checkpoints);
         })?,
@@ -171,7 +171,7 @@ pub(super) fn spawn_parts(
         fetched: ends.fetched,
         stop: Arc::clone(&stop),
     }));
-    Ok(Running { processor, channels, store, journal: position, disk, parts: Parts { reader, emitter, lease, stop } })
+    Ok(Running { processor, channels, store, journal: (journal, position), disk, parts: Parts { reader, emitter, lease, stop } })
 }
 
 impl Parts {

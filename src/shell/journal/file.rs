@@ -13,7 +13,7 @@ use super::folder::{Closed, sync_folder};
 use crate::codec::journal::{Commit, Digest, Foot, HEAD_BYTES, Head, file_name, scope_frame};
 
 /// Compression level. On entries, level 1 is faster, and its result smaller, than the next two.
-pub(super) const ZSTD_LEVEL: i32 = 1;
+const ZSTD_LEVEL: i32 = 1;
 
 /// Name under which a file is created. It gets its own name once it has a head.
 pub(super) const UNNAMED: &str = "journal.new";

@@ -1,14 +1,15 @@
 //! Recovers the file that a crash left open: keeps and closes the committed part, and cuts off the rest.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
+use xxhash_rust::xxh64::Xxh64;
 
 use super::error::JournalError;
-use super::file::{ZSTD_LEVEL, close_head};
+use super::file::close_head;
 use super::folder::{Closed, Headed, sync_folder};
 use super::reader::{Counted, Span};
 use crate::codec::journal::{Commit, Foot, HEAD_BYTES};
@@ -95,18 +96,15 @@ pub(super) fn hash(file: &fs::File, hashed: &mut Sha256, range: std::ops::Range<
     Ok(())
 }
 
-/// Returns the checksum that ends a frame with this content, as zstd computes it: the content is compressed once more,
-/// and only the end of the result is kept.
+/// Returns the checksum that ends a frame with this content: the lower half of its XXH64 (RFC 8878, 3.1.1).
 fn content_checksum(path: &Path, commit: Commit) -> Result<[u8; 4], JournalError> {
-    let failed = JournalError::io(path, "closing");
     let mut text = Counted::new(Span { end: commit.len, is_ended: false }.text(path)?);
-    let mut again = zstd::stream::write::Encoder::new(Tail::default(), ZSTD_LEVEL).map_err(&failed)?;
-    again.include_checksum(true).map_err(&failed)?;
+    let mut hashed = Xxh64::new(0);
     let mut block = vec![0; 128 * 1024];
     loop {
         match text.read(&mut block) {
             Ok(0) => break,
-            Ok(read) => again.write_all(&block[..read]).map_err(&failed)?,
+            Ok(read) => hashed.update(&block[..read]),
             Err(error) => return Err(JournalError::damaged(path, HEAD_BYTES as u64, error)),
         }
     }
@@ -114,22 +112,5 @@ fn content_checksum(path: &Path, commit: Commit) -> Result<[u8; 4], JournalError
         let why = format!("it holds {}, but committed were {}", plural(text.lines, "line"), commit.count);
         return Err(JournalError::damaged(path, HEAD_BYTES as u64, why));
     }
-    Ok(again.finish().map_err(&failed)?.0)
-}
-
-/// Keeps the last four of the bytes written to it.
-#[derive(Default)]
-struct Tail([u8; 4]);
-
-impl Write for Tail {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let kept = bytes.len().min(4);
-        self.0.rotate_left(kept);
-        self.0[4 - kept..].copy_from_slice(&bytes[bytes.len() - kept..]);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    Ok((hashed.digest() as u32).to_le_bytes())
 }

@@ -179,12 +179,18 @@ impl Journal {
         self.waiting.lines.push((self.waiting.text.len(), id_ms));
     }
 
-    /// Appends whole lines, each with its line feed. `ends` has the end of each line in the text, and the time of its id.
-    /// [ms since 1970]
-    pub fn append_all(&mut self, text: &[u8], ends: &[(usize, u64)]) {
-        let before = self.waiting.text.len();
-        self.waiting.text.extend_from_slice(text);
-        self.waiting.lines.extend(ends.iter().map(|(end, id_ms)| (before + end, *id_ms)));
+    /// Takes whole lines, each with its line feed. `ends` has the end of each line in the text, and the time of its id.
+    /// [ms since 1970] Both are empty afterwards, with space for the next lines.
+    pub fn append_all(&mut self, text: &mut Vec<u8>, ends: &mut Vec<(usize, u64)>) {
+        let Waiting { text: waiting, lines } = &mut self.waiting;
+        let before = waiting.len();
+        if lines.is_empty() {
+            std::mem::swap(waiting, text);
+            std::mem::swap(lines, ends);
+        } else {
+            waiting.append(text);
+            lines.extend(ends.drain(..).map(|(end, id_ms)| (before + end, id_ms)));
+        }
     }
 
     /// Makes the appended lines durable, and returns the position after them.

@@ -9,8 +9,11 @@ use std::time::Instant;
 
 use super::EventLoop;
 use crate::codec::state;
-use crate::service::run::disk::JournalTask;
-use crate::service::run::processor::CheckpointRows;
+use crate::service::run::disk::{self, JournalTask};
+use crate::service::run::processor::{CheckpointRows, JournalLines};
+
+/// The most bytes of lines that the event loop writes itself. More of them take longer than a thread to wake up. [byte]
+const OWN_LINES_BYTES: usize = 32 << 10;
 
 /// The checkpoint that is being made.
 pub(super) enum CheckpointStage {
@@ -28,13 +31,39 @@ pub(super) enum CheckpointStage {
 impl EventLoop {
     /// Hands the lines to the journal if it is free and something waits for them, or if they have waited long enough.
     pub(super) fn hand_over_lines(&mut self) {
+        if let Some(lines) = self.take_due_lines() {
+            self.is_syncing = self.channels.journal.send(JournalTask::Write(lines)).is_ok();
+        }
+    }
+
+    /// Does the same, but writes few lines that a decision waits for itself, unless there is anything else to do.
+    pub(super) fn write_lines(&mut self) -> anyhow::Result<()> {
+        let is_alone = self.channels.messages.is_empty() && self.channels.events.is_empty();
+        let are_few = self.processor.journal.text.len() <= OWN_LINES_BYTES;
+        if !(is_alone && are_few && self.processor.delivery.waits_for_sync()) {
+            self.hand_over_lines();
+            return Ok(());
+        }
+        let Some(lines) = self.take_due_lines() else { return Ok(()) };
+        let written = match self.journal.try_lock() {
+            Ok(mut journal) => disk::write(&mut journal, lines),
+            // Old files are being deleted.
+            Err(_) => {
+                self.is_syncing = self.channels.journal.send(JournalTask::Write(lines)).is_ok();
+                return Ok(());
+            }
+        };
+        self.handle(written)
+    }
+
+    fn take_due_lines(&mut self) -> Option<JournalLines> {
         let is_waited_for = matches!(self.checkpoint, CheckpointStage::Ready { .. }) || self.snapshots.is_waiting();
         let now_ms = self.now_ms();
         let is_due = |due_ms: u64| is_waited_for || due_ms <= now_ms;
-        if !self.is_syncing && self.processor.lines_due_ms().is_some_and(is_due) {
-            let lines = std::mem::replace(&mut self.processor.journal, std::mem::take(&mut self.spare));
-            self.is_syncing = self.channels.journal.send(JournalTask::Write(lines)).is_ok();
+        if self.is_syncing || !self.processor.lines_due_ms().is_some_and(is_due) {
+            return None;
         }
+        Some(std::mem::replace(&mut self.processor.journal, std::mem::take(&mut self.spare)))
     }
 
     /// Makes a checkpoint if one is asked for or due, and writes it once the journal is on disk up to its position.

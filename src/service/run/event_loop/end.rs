@@ -55,7 +55,9 @@ impl EventLoop {
         // The last checkpoint has the outcomes of the last offers, too.
         let rows = self.processor.checkpoint();
         let position = rows.journal;
-        let Self { processor, channels, store, mut snapshots, .. } = self;
+        let Self { processor, channels, store, mut snapshots, journal, .. } = self;
+        // The task closes it.
+        drop(journal);
         let _ = channels.checkpoints.send(rows);
         if let Some((keep_from, older_than_ms)) = snapshots.at_end(&processor.driver.engine, position) {
             let _ = channels.journal.send(JournalTask::Retain { keep_from, older_than_ms });

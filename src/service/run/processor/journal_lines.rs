@@ -31,11 +31,6 @@ impl JournalLines {
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
-
-    pub fn clear(&mut self) {
-        self.text.clear();
-        self.ends.clear();
-    }
 }
 
 impl Processor {

@@ -2,11 +2,12 @@
 //!
 //! In reading order: `place` (server, streams, service), `processes` (time and memory that processes took), `backlog`
 //! (entries/s, against `bare`: a client that reads and acknowledges, and nothing else), `steps` (parts of the way of an
-//! entry, each alone), `latency` (from a price to its decision, against an echo), `start` (after a kill, and at rest);
-//! `report` prints. `--only latency` and `--only start` measure that alone.
+//! entry, each alone), `latency` (from a price to its decision, against an echo), `disk` (an `fdatasync` alone), `start`
+//! (after a kill, and at rest); `report` prints. `--only latency`, `--only start` and `--only memory` measure that alone.
 
 mod backlog;
 mod bare;
+mod disk;
 mod latency;
 mod place;
 mod processes;
@@ -15,7 +16,7 @@ mod start;
 mod steps;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use harvester::config::Config;
@@ -41,6 +42,7 @@ struct Arguments {
 enum Only {
     Latency,
     Start,
+    Memory,
 }
 
 /// Measures and prints.
@@ -48,13 +50,14 @@ pub fn all(args: &[String]) -> anyhow::Result<()> {
     let args = Arguments::parse(args)?;
     let config = Config::from_parts(None, BTreeMap::new())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    if args.only.is_none() {
+    let is_asked = |part| args.only.is_none_or(|only| only == part);
+    if is_asked(Only::Memory) {
         backlogs(&args, &config, &runtime)?;
     }
-    if args.only != Some(Only::Start) {
+    if is_asked(Only::Latency) {
         latencies(&config, &runtime)?;
     }
-    if args.only != Some(Only::Latency) {
+    if is_asked(Only::Start) {
         let (starts, idle) = runtime.block_on(start::measure(&config))?;
         report::starts(&starts, &idle);
     }
@@ -66,21 +69,11 @@ fn backlogs(args: &Arguments, config: &Config, runtime: &tokio::runtime::Runtime
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let file = folder.path().join("history.jsonl.zst");
 
-    recorded.write(&file, args.entries)?;
-    report::input(&recorded.source, args.entries, args.passes, config);
-    let mut passes = Vec::new();
-    for _ in 0..args.passes {
-        let pass = runtime.block_on(backlog::pass(&file, args.entries, config))?;
-        report::pass(&pass, args.entries);
-        passes.push(pass);
+    let mut peaks = Vec::new();
+    if args.only.is_none() {
+        recorded.write(&file, args.entries)?;
+        peaks.push((args.entries, passes(args, config, runtime, &file, &recorded)?));
     }
-    report::rates(&passes, args.entries);
-    report::limits(&passes, args.entries);
-    let (steps, of_entries) = steps::measure(&file, config)?;
-    report::steps(&steps, of_entries);
-
-    let short_kb = passes.iter().map(|pass| pass.run.peak_kb).max().unwrap_or_default();
-    let mut peaks = vec![(args.entries, short_kb)];
     println!();
     for entries in LONGER.map(|times| times * args.entries) {
         recorded.write(&file, entries)?;
@@ -93,7 +86,30 @@ fn backlogs(args: &Arguments, config: &Config, runtime: &tokio::runtime::Runtime
     Ok(())
 }
 
+/// Measures the backlog as often as is asked for. Returns the most memory that the service held. [kB]
+fn passes(
+    args: &Arguments,
+    config: &Config,
+    runtime: &tokio::runtime::Runtime,
+    file: &Path,
+    recorded: &Recorded,
+) -> anyhow::Result<u64> {
+    report::input(&recorded.source, args.entries, args.passes, config);
+    let mut passes = Vec::new();
+    for _ in 0..args.passes {
+        let pass = runtime.block_on(backlog::pass(file, args.entries, config))?;
+        report::pass(&pass, args.entries);
+        passes.push(pass);
+    }
+    report::rates(&passes, args.entries);
+    report::limits(&passes, args.entries);
+    let (steps, of_entries) = steps::measure(file, config)?;
+    report::steps(&steps, of_entries);
+    Ok(passes.iter().map(|pass| pass.run.peak_kb).max().unwrap_or_default())
+}
+
 fn latencies(config: &Config, runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
+    report::disk(&disk::syncs()?);
     for (rate, seconds) in LOADS {
         let load = latency::Load { rate, seconds };
         let echo = latency::of_echoes(load, config)?;
@@ -118,8 +134,9 @@ impl Arguments {
                 "--history" => parsed.history = Some(value.into()),
                 "--only" if value == "latency" => parsed.only = Some(Only::Latency),
                 "--only" if value == "start" => parsed.only = Some(Only::Start),
+                "--only" if value == "memory" => parsed.only = Some(Only::Memory),
                 _ => bail!(
-                    "bench live has no {name} {value}: it takes --entries, --passes, --history, and --only latency or start"
+                    "bench live has no {name} {value}: it takes --entries, --passes, --history, and --only latency, start or memory"
                 ),
             }
         }

@@ -129,6 +129,12 @@ pub fn memory_limit(peak_kb: u64) {
     println!("most memory {mb:.0} MB, at most {} MB: {}", MEMORY_MAX_KB / 1000, yes(peak_kb <= MEMORY_MAX_KB));
 }
 
+/// What the disk alone takes, in order. [ms]
+pub fn disk(took_ms: &[f64]) {
+    let at = |share: f64| took_ms[((took_ms.len() - 1) as f64 * share) as usize];
+    println!("\nan append and its fdatasync alone: p50 {:.2} ms, p99 {:.2} ms", at(0.5), at(0.99));
+}
+
 pub fn latency(load: Load, echo: &Measured, decisions: &Measured) {
     println!("\nfrom XADD of a price to what follows it, read; {} prices/s for {} s:", load.rate, load.seconds);
     for (name, measured) in [("echo (XREAD, XADD)", echo), ("decision", decisions)] {
