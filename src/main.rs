@@ -103,6 +103,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
     let cell = match (&cli.command, cli.cell) {
         (Command::Run(_), cells) => cells.map(|cells| cells.first),
         (Command::Status(args), cells) if args.is_of_cells() => Some(cells.map_or(0, |cells| cells.first)),
+        (Command::Cells(_), _) => Some(0),
         (_, Some(cells)) if !cells.is_one() => {
             bail!("--cell {cells}: only `run` and `status --cells` take several cells")
         }
@@ -149,6 +150,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Diff(args) => cli::diff::run(&args, &config, out),
         Command::Snapshots(command) => cli::snapshots::run(&command, &config, out),
         Command::Journal(command) => cli::journal::run(&command, out),
+        Command::Cells(command) => cli::cells::run(&command, &config, out),
         Command::ImportHashes(args) => cli::import_hashes::run(&args, &config, out),
         Command::Reconcile(args) => cli::reconcile::run(&args, &config, out),
         Command::Doctor(args) => cli::doctor::run(&args, &config, &refused, out),

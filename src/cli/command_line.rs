@@ -14,7 +14,7 @@ pub const GROUPS: [(&str, &[&str]); 5] = [
     ("Run", &["run", "record", "feed", "control"]),
     ("Repair", &["doctor", "reconcile", "backfill", "quarantine", "journal"]),
     ("Prove", &["replay", "audit", "diff", "whatif", "snapshots"]),
-    ("Set up", &["demo", "config", "import", "import-hashes", "schema", "completions"]),
+    ("Set up", &["demo", "config", "import", "import-hashes", "cells", "schema", "completions"]),
 ];
 
 /// Width of the list of commands. [columns]
@@ -145,6 +145,9 @@ Exit code 1: a position still lacks something.")]
     /// Verify the journal, the record that harvester keeps of every entry that it read
     #[command(subcommand, after_help = "Example: harvester journal verify journal/")]
     Journal(super::journal::Command),
+    /// Deal the accounts of several cells to another number of cells
+    #[command(subcommand, after_help = "Example: harvester cells split --from three.toml --config five.toml")]
+    Cells(super::cells::Command),
     /// Recompute the decisions and compare them with those that were emitted: clean, findings, or incomplete
     #[command(after_help = "Example: harvester audit history/ --decisions decisions.jsonl")]
     Audit(super::audit::Args),

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod backfill;
 mod cell;
+pub mod cells;
 pub mod chart;
 mod command_line;
 pub mod config;

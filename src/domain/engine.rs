@@ -161,6 +161,11 @@ impl Engine {
         self.recorded = recorded;
     }
 
+    /// Lets only the recorded decisions take effect. Ours are compared, however late their causes are.
+    pub fn follow_recorded_decisions_only(&mut self) {
+        self.recorded.cover_everything();
+    }
+
     /// Chooses how the decisions of the history count. Without this they are recorded.
     #[must_use]
     pub fn with_decisions(self, decisions: Decisions) -> Self {
@@ -344,6 +349,10 @@ impl Engine {
         symbol: SymbolId,
         key: SortKey,
     ) -> Result<Vec<Decision>, Unreadable> {
+        if let Some(left) = self.books_left(entry, &fact, symbol) {
+            // The numbers of another open book fit, so the entry is not refused.
+            return Ok(self.decide(entry, BooksNamed::Books(left), key, Misfit::Holds).unwrap_or_default());
+        }
         let before = PriceRollback::before(&self.slots[symbol]);
         let folded = self.fold_price(fact, entry, symbol);
         let decided = folded

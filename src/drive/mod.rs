@@ -18,6 +18,7 @@ pub mod reel;
 pub mod scope;
 pub mod sheet;
 pub mod snapshots;
+pub mod split;
 pub mod state_at;
 pub mod stop;
 pub mod story;

@@ -1,6 +1,9 @@
 //! Accounts and hedge books leave each other alone, tried on random histories.
 
+use std::collections::BTreeMap;
+
 use harvester::codec::view;
+use harvester::domain::book::hold_log::HoldLog;
 use harvester::domain::event::selection::Selection;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -205,6 +208,152 @@ proptest! {
             };
             prop_assert_eq!(shown(hedge_name).unwrap_or_default(), shown(one_way_name).unwrap_or_default());
         }
+    }
+}
+
+/// Accounts of the history in which most books are not concerned by most prices. [1]
+const MANY: usize = 24;
+
+fn name_of(account: usize) -> String {
+    format!("account-{account}")
+}
+
+/// What an account came to, with the holds of its position over time.
+#[derive(Debug, PartialEq)]
+struct WithHolds {
+    positions: Vec<Value>,
+    decisions: Vec<(usize, Map<String, Value>)>,
+    holds: Vec<HoldLog>,
+}
+
+/// Folds the lines that are meant for any of these accounts. Returns what each came to, and how often each hold was counted.
+fn folded_with_holds(
+    config: &harvester::config::Config,
+    lines: &[(Option<usize>, String)],
+    accounts: &[usize],
+) -> (Vec<WithHolds>, BTreeMap<&'static str, u64>) {
+    let mut lab = Lab::new(config);
+    let mut decisions = Vec::new();
+    for (at, (account, line)) in lines.iter().enumerate() {
+        if account.is_none_or(|account| accounts.contains(&account)) {
+            decisions.extend(payloads(&lab.feed(line)).into_iter().map(|payload| (at, payload)));
+        }
+    }
+    let positions: Vec<Value> = view::positions(&lab.engine, true).iter().map(|position| json!(position)).collect();
+    let of = |account: &usize| {
+        let name = name_of(*account);
+        let is_of = |document: Option<&Value>| document.and_then(Value::as_str) == Some(&name);
+        let book = lab.book(&format!("{name}/{SYMBOL}"));
+        WithHolds {
+            positions: positions.iter().filter(|position| is_of(position.get("account"))).cloned().collect(),
+            decisions: decisions.iter().filter(|(_, payload)| is_of(payload.get("account"))).cloned().collect(),
+            holds: book.into_iter().flat_map(|book| book.book.positions()).map(|of| of.holds.clone()).collect(),
+        }
+    };
+    let holds = lab.engine.counters.holds().map(|(hold, times)| (hold.name(), times));
+    (accounts.iter().map(of).collect(), holds.collect())
+}
+
+/// A history of many books of one symbol: each operation is its kind, an account and a number.
+fn lines_of_many(ops: &[(u8, usize, u32)]) -> Vec<(Option<usize>, String)> {
+    let (mut ms, mut level, mut lines) = (1_770_163_200_000_u64, 10_000_i64, Vec::new());
+    let mut held = [0_i64; MANY];
+    for at in [0, 4_000] {
+        lines.push((None, entry_line(TICK, &format!("{}-0", ms + at), &[("symbol", SYMBOL), ("price", "100")])));
+    }
+    let intent = [("symbol", SYMBOL), ("side", "BUY"), ("atr_value", "1"), ("volatility_factor", "1")];
+    lines.push((None, entry_line(INTENT, &format!("{}-0", ms + 4_001), &intent)));
+    ms += 5_000;
+    for &(what, account, n) in ops {
+        ms += 100 * u64::from(n);
+        let (id, name, order) = (format!("{ms}-0"), name_of(account), format!("{ms}"));
+        let of_account = ("account", &*name);
+        let fill = |side: &'static str, qty: i64, price: i64| {
+            let (qty, price) = (qty.to_string(), format!("{}.{:02}", price / 100, price % 100));
+            let fields = [
+                ("symbol", SYMBOL),
+                of_account,
+                ("side", side),
+                ("executedQty", &*qty),
+                ("avgPrice", &*price),
+                ("orderId", &*order),
+                ("order_status", "FILLED"),
+            ];
+            (Some(account), entry_line(RESULT, &id, &fields))
+        };
+        match what {
+            0..7 => {
+                level = (level + i64::from(n) - 30).clamp(9_800, 10_250);
+                // Numbers of decimal places differ, and with them the bands.
+                let price = match n % 4 {
+                    0 => format!("{}.{:02}", level / 100, level % 100),
+                    1 => format!("{}.{:02}00", level / 100, level % 100),
+                    2 => format!("{}", level / 100),
+                    _ => format!("{}.{:02}37", level / 100, level % 100),
+                };
+                lines.push((None, entry_line(TICK, &id, &[("symbol", SYMBOL), ("price", &price)])));
+            }
+            7 | 8 => {
+                held[account] += i64::from(n);
+                lines.push(fill("BUY", i64::from(n), level - i64::from(n % 40)));
+            }
+            9 if held[account] > 0 => {
+                let qty = if n % 2 == 0 { held[account] } else { 1 };
+                held[account] -= qty;
+                lines.push(fill("SELL", qty, level));
+            }
+            10 => {
+                let amount = held[account].to_string();
+                let fields = [("symbol", SYMBOL), of_account, ("position_amt", &*amount)];
+                lines.push((Some(account), entry_line(SNAPSHOT, &id, &fields)));
+            }
+            11 => {
+                let kill = json!({"account": name, "kill": n % 2 == 0, "reason": "why"}).to_string();
+                let fields = [("event_type", "kill.changed"), ("payload", &*kill)];
+                lines.push((Some(account), entry_line(CONTROL, &id, &fields)));
+            }
+            12 => lines.push((Some(account), entry_line(INTENT, &id, &[&intent[..], &[of_account]].concat()))),
+            // Prices and confirmations become too old.
+            13 => ms += 100_000,
+            _ => {}
+        }
+    }
+    let last = format!("{}-0", ms + 1);
+    lines.push((None, entry_line(TICK, &last, &[("symbol", "NILUSDT"), ("price", "1")])));
+    lines
+}
+
+proptest! {
+    #![proptest_config(cases(48))]
+
+    /// Of many books of one symbol most are not asked at most prices. They come to what each comes to alone all the same: the
+    /// same positions and decisions, the same holds since the same entries, and the same number of evaluations in all.
+    #[test]
+    fn many_books_of_a_symbol_come_to_what_each_comes_to_alone(
+        ops in prop::collection::vec((0u8..14, 0usize..MANY, 1u32..60), 40..400),
+        is_live in any::<bool>(),
+    ) {
+        let policy = json!({
+            "min_r": "0.2", "cost_bps": "0", "require_instrument": false, "max_actions_per_min": 2,
+            "ladder": "0.3:0.2,0.6:0.3,1:0.4", "max_position_age_ms": 30_000, "max_price_age_ms": 30_000,
+            "live_entry_sources": ["fill"], "live_risk_sources": ["plan", "intent", "intent_nearest"],
+            "mode": if is_live { "live" } else { "shadow" }, "atr_unit": {"default": "absolute"},
+            "price_sources": ["market.tick"], "on_live": "take",
+        });
+        let config = harvester::config::Config {
+            policy: harvester::codec::policy::from_json(&policy.to_string()).expect("the policy is valid"),
+            ..support::config(None)
+        };
+        let lines = lines_of_many(&ops);
+        let all: Vec<usize> = (0..MANY).collect();
+        let (together, holds) = folded_with_holds(&config, &lines, &all);
+        let mut summed: BTreeMap<&str, u64> = BTreeMap::new();
+        for (account, among_others) in all.iter().zip(together) {
+            let (mut alone, holds) = folded_with_holds(&config, &lines, &[*account]);
+            prop_assert_eq!(Some(among_others), alone.pop());
+            holds.into_iter().for_each(|(hold, times)| *summed.entry(hold).or_default() += times);
+        }
+        prop_assert_eq!(holds, summed);
     }
 }
 

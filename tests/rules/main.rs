@@ -14,6 +14,7 @@ mod fuzz_corpus;
 mod properties;
 mod schemas;
 mod shortcuts;
+mod split;
 mod story;
 mod tables;
 mod takeover;

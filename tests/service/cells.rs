@@ -316,3 +316,115 @@ fn status_shows_the_cells_of_the_configuration() {
     running.kill().expect("it runs");
     running.wait().expect("it ends");
 }
+
+/// The settings of three cells under names of their own.
+fn three_cells() -> String {
+    let names = CELLS.replace("{cell-%cell%}", "{v2-cell-%cell%}").replace("\"store-", "\"v2-store-");
+    let names = names.replace("\"journal-", "\"v2-journal-").replace("\"harvester-", "\"v2-harvester-");
+    names.replace("%cell%/2", "%cell%/3").replace("cells = 2", "cells = 3")
+}
+
+#[test]
+fn two_cells_are_split_into_three_and_each_decision_is_made_once() {
+    let server = RedisServer::start();
+    let place = Folder::new(&server, CELLS);
+    std::fs::write(place.path().join("three.toml"), format!("{}{QUIET}", three_cells())).expect("the settings");
+    let of_three = |arguments: &[&str]| {
+        let mut command = harvester();
+        command.current_dir(place.path()).args(arguments).args(["--config", "three.toml"]);
+        command.env("REDIS_URL", &place.url).stdin(Stdio::null());
+        command
+    };
+    let split =
+        |more: &[&str]| run(&mut of_three(&[&["cells", "split", "--from", "harvester.toml", "--json"], more].concat()));
+    let file = place.path().join("history.jsonl");
+    let all = history();
+    let (before, after) =
+        all.split_at(all.trim_end().rfind("1.011").map_or(0, |at| all[..at].rfind('\n').expect("a line") + 1));
+    std::fs::write(&file, before).expect("the history is written");
+    import(&file, &server);
+    place.run_until_idle(&["--cell", "0..1", "--listen", ""]);
+    let by_old = [decisions(&server, 0), decisions(&server, 1)].concat();
+    assert!(by_old.len() >= 3, "{by_old:?}");
+
+    // A service at work is named, and nothing is changed.
+    let mut running = place.start("log", &["--cell", "0..1", "--listen", ""]);
+    until("the cells lead", || place.log("log").matches("is_leader=true").count() == 2);
+    for more in [&[][..], &["--write"]] {
+        let refused = split(more);
+        assert!(refused.code == Some(2) && refused.log.contains("the old cell 0 is led by"), "{}", refused.log);
+    }
+    running.kill().expect("it runs");
+    running.wait().expect("it ends");
+    let leases: Vec<String> = (0..2).map(|cell| format!("{}:lease", decision_stream(cell))).collect();
+    until("the leases run out", || leases.iter().all(|lease| server.cli(&["EXISTS", lease]).trim() == "0"));
+
+    let tried = split(&[]).json();
+    assert_eq!((&tried["written"], &tried["differences"]), (&Value::from(false), &Value::from(Vec::<Value>::new())));
+    let v2 = |cell: u32| format!("quantum:{{v2-cell-{cell}}}:stream:harvest.decision");
+    let is_there = |name: &str| place.path().join(name).exists();
+    assert!(!is_there("v2-journal-0") && !is_there("v2-journal-0.split") && !is_there("v2-journal-0.ends"));
+    assert!(leases.iter().all(|lease| server.cli(&["EXISTS", lease]).trim() == "0"));
+    assert!((0..3).all(|cell| server.cli(&["EXISTS", &v2(cell)]).trim() == "0"));
+
+    let made = split(&["--write"]).json();
+    assert_eq!(made["written"], Value::from(true), "{made}");
+    let in_v2 = || -> Vec<String> {
+        (0..3)
+            .flat_map(|cell| {
+                let seqs = field_of_all(&server, &v2(cell), "seq");
+                assert!((1..).zip(&seqs).all(|(n, seq)| *seq == n.to_string()), "{seqs:?}");
+                field_of_all(&server, &v2(cell), "payload")
+            })
+            .collect()
+    };
+    let sorted = |mut list: Vec<String>| {
+        list.sort();
+        list
+    };
+    assert_eq!(sorted(in_v2()), sorted(by_old.clone()), "the decisions are facts, as they were written");
+
+    let start_three = || {
+        let ended = run(&mut of_three(&["run", "--cell", "0..2", "--listen", "", "--until-idle", "0.5"]));
+        assert_eq!(ended.code, Some(0), "{}", ended.log);
+        ended.log
+    };
+    let log = start_three();
+    assert!(!log.contains("history.gap") && !log.contains("written again"), "{log}");
+    assert_eq!(sorted(in_v2()), sorted(by_old.clone()), "nothing is decided again, and nothing is written again");
+
+    // Prices go on. The old cells are started by mistake, too: they lead no more.
+    std::fs::write(&file, after).expect("the history is written");
+    for line in after.lines() {
+        let line: Value = serde_json::from_str(line).expect("a line is JSON");
+        let price = line["fields"]["price"].as_str().expect("a price");
+        add(&server, PRICE, &[("symbol", "ADAUSDT"), ("price", price)]);
+    }
+    let mut mistaken = place.start("log", &["--cell", "0..1", "--listen", ""]);
+    start_three();
+    until("the old cells stand by", || place.log("log").lines().count() > 2);
+    mistaken.kill().expect("it runs");
+    mistaken.wait().expect("it ends");
+    assert!(!place.log("log").contains("is_leader=true"), "{}", place.log("log"));
+    assert_eq!([decisions(&server, 0), decisions(&server, 1)].concat(), by_old, "the old cells decide nothing more");
+    let ids = |list: Vec<String>| -> Vec<String> {
+        let id = |payload: &String| {
+            let payload: Map<String, Value> = serde_json::from_str(payload).expect("a payload is JSON");
+            payload["decision_id"].as_str().expect("an id").to_owned()
+        };
+        sorted(list.iter().map(id).collect())
+    };
+    std::fs::write(&file, &all).expect("the history is written");
+    assert_eq!(ids(in_v2()), ids(wanted(&file)), "each decision once, as one service over all accounts makes them");
+    for cell in 0..3 {
+        let journal = format!("v2-journal-{cell}");
+        let verified = run(harvester().current_dir(place.path()).args(["journal", "verify", &journal]));
+        assert_eq!(verified.code, Some(0), "{}", verified.out);
+        // The decisions that were carried have their causes in the journal, and a chain of their own.
+        let audited = run(harvester().current_dir(place.path()).args(["audit", "--journal", &journal, "--json"]));
+        let audited: Value = serde_json::from_str(&audited.out).expect("a document");
+        for findings in ["tampered", "differs", "missing", "unexpected", "duplicated"] {
+            assert_eq!(audited[findings], Value::from(Vec::<Value>::new()), "{findings}: {audited}");
+        }
+    }
+}

@@ -67,7 +67,7 @@ impl Engine {
                 Ok(BooksNamed::Of { symbol, account: of_account, side: None })
             }
             Event::ExitIntent(intent) => {
-                self.invalidate_symbol(symbol);
+                self.invalidate_account(symbol, entry.account);
                 self.changes.touch_intents(symbol, entry.account);
                 self.slots[symbol].symbol.intents_mut(entry.account).exits.push_back((**intent).clone());
                 self.forget_intents(symbol);
@@ -78,7 +78,7 @@ impl Engine {
                 Ok(BooksNamed::Of { symbol, account: of_account, side: entry.position_side })
             }
             Event::PlanIgnored => {
-                self.invalidate_symbol(symbol);
+                self.invalidate_account(symbol, entry.account);
                 Ok(BooksNamed::Of { symbol, account: of_account, side: entry.position_side })
             }
             Event::Instrument(instrument) => {
@@ -94,7 +94,7 @@ impl Engine {
 
     /// Remembers an entry intent. The first one after an opening supplies the risk fields that no earlier entry had.
     fn fold_intent(&mut self, intent: &Intent, entry: &Entry, symbol: SymbolId) {
-        self.invalidate_symbol(symbol);
+        self.invalidate_account(symbol, entry.account);
         self.changes.touch_intents(symbol, entry.account);
         let Self { globals, accounts, plans, counters, slots, .. } = self;
         let fold = fold_of(globals, accounts, plans, counters, entry, entry.account);
@@ -116,7 +116,7 @@ impl Engine {
         if plan.position_side == Some(PositionSide::Both) && plan.has_qty && self.has_open_hedge_book(plan.account) {
             return Err(Unreadable::new(Reason::NoPositionSide));
         }
-        self.invalidate_symbol(symbol);
+        self.invalidate_account(symbol, plan.account);
         if let Some(side) = plan.position_side {
             self.accounts.is_split |= side.is_hedge();
             if plan.has_qty {

@@ -103,6 +103,11 @@ impl RecordedDecisions {
         facts
     }
 
+    /// Lets our own decisions only be compared, however late their causes are.
+    pub fn cover_everything(&mut self) {
+        self.watermark = Some(SortKey { ms: u64::MAX, stream: UNREAD, seq: u64::MAX });
+    }
+
     /// Returns true if this is the sort key of the last cause. Of its decisions, those after the last recorded one are
     /// still to be made.
     pub fn ends_at(&self, key: SortKey) -> bool {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut};
 
+use super::shortcut::index::{BandIndex, Standing};
 use super::shortcut::memory::Memory;
 use crate::domain::book::state::Book;
 use crate::domain::book::symbol::Symbol;
@@ -21,6 +22,8 @@ pub(super) struct Slot {
     pub memory: Memory,
     /// The other books. The book with number n is at n − 1.
     pub others: Vec<OtherBook>,
+    /// The price bands of the other books.
+    pub index: BandIndex,
     /// Numbers of the other books, in the order in which they are evaluated.
     pub evaluation_order: Vec<u32>,
     by_key: BTreeMap<(AccountId, PositionSide), u32>,
@@ -31,6 +34,8 @@ pub(super) struct Slot {
 pub(super) struct OtherBook {
     pub book: Book,
     pub memory: Memory,
+    /// Where it is in the index of its slot.
+    pub standing: Standing,
 }
 
 impl Slot {
@@ -51,7 +56,8 @@ impl Slot {
         });
         self.evaluation_order.insert(place, nth);
         self.by_key.insert((book.account, book.side), nth);
-        self.others.push(OtherBook { book, memory: Memory::default() });
+        self.others.push(OtherBook { book, memory: Memory::default(), standing: Standing::Loose });
+        self.index.add_loose(nth);
         nth
     }
 
@@ -59,6 +65,12 @@ impl Slot {
     pub fn books(&self) -> impl Iterator<Item = (u32, &Book)> + Clone {
         let others = self.evaluation_order.iter().map(|nth| (*nth, &self.others[*nth as usize - 1].book));
         std::iter::once((0, &self.book)).chain(others)
+    }
+
+    /// Returns the numbers of the books of an account other than the one without a name.
+    pub fn of_account(&self, account: AccountId) -> impl Iterator<Item = u32> {
+        let sides = (account, PositionSide::Both)..=(account, PositionSide::Short);
+        self.by_key.range(sides).map(|(_, nth)| *nth)
     }
 
     /// Returns the book of a number, with what the shortcut remembers of it. Number 0 is the one-way book of the account
@@ -72,19 +84,11 @@ impl Slot {
         (&other.book, &other.memory)
     }
 
-    /// Returns the symbol, the book of a number, and what the shortcut remembers of that book.
+    /// Returns the symbol and the book of a number.
     #[inline]
-    fn at_mut(&mut self, nth: u32) -> (&mut Symbol, &mut Book, &mut Memory) {
-        if nth == 0 {
-            return (&mut self.symbol, &mut self.book, &mut self.memory);
-        }
-        let other = &mut self.others[nth as usize - 1];
-        (&mut self.symbol, &mut other.book, &mut other.memory)
-    }
-
-    pub fn forget_memories(&mut self) {
-        self.memory.forget();
-        self.others.iter_mut().for_each(|other| other.memory.forget());
+    fn at_mut(&mut self, nth: u32) -> (&mut Symbol, &mut Book) {
+        let book = if nth == 0 { &mut self.book } else { &mut self.others[nth as usize - 1].book };
+        (&mut self.symbol, book)
     }
 }
 
@@ -96,8 +100,8 @@ impl Slots {
     /// Adds a symbol, with its one-way book.
     pub fn push(&mut self, symbol: Symbol, book: Book) -> SymbolId {
         let id = SymbolId(self.0.len() as u32);
-        let (others, evaluation_order, by_key) = Default::default();
-        self.0.push(Slot { symbol, book, memory: Memory::default(), others, evaluation_order, by_key });
+        let (memory, others, index, evaluation_order, by_key) = Default::default();
+        self.0.push(Slot { symbol, book, memory, others, index, evaluation_order, by_key });
         id
     }
 
@@ -147,18 +151,13 @@ impl Slots {
 
     #[inline]
     pub fn edit(&mut self, id: BookId) -> BookMut<'_> {
-        let (symbol, book, _) = self[id.symbol].at_mut(id.nth);
+        let (symbol, book) = self[id.symbol].at_mut(id.nth);
         BookMut { symbol, book }
     }
 
     #[inline]
     pub fn memory(&self, id: BookId) -> &Memory {
         self[id.symbol].at(id.nth).1
-    }
-
-    #[inline]
-    pub fn memory_mut(&mut self, id: BookId) -> &mut Memory {
-        self[id.symbol].at_mut(id.nth).2
     }
 }
 

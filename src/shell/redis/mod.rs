@@ -23,6 +23,7 @@ mod links;
 mod marks;
 mod ranges;
 mod reply;
+mod retire;
 mod round;
 mod route;
 mod server;

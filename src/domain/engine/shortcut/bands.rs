@@ -61,6 +61,11 @@ impl PriceBand {
         (low < high).then_some(Self { low, high, scale, hold: last.map(|(hold, _)| hold) })
     }
 
+    /// Returns the lowest and the highest price, in units of the last decimal place, and the number of those places.
+    pub const fn ends(&self) -> (i64, i64, u32) {
+        (self.low, self.high, self.scale)
+    }
+
     /// Returns the outcome of an evaluation at this price. `None`: evaluate.
     #[inline]
     pub fn hold_at(&self, price: Price) -> Option<Option<Hold>> {

@@ -1,6 +1,7 @@
 //! What the shortcuts remember of a book, until it changes.
 
 use super::bands::PriceBand;
+use super::index::Quiet;
 use crate::domain::book::view::BookView;
 use crate::domain::exit::policy::{Mode, Policy};
 use crate::domain::exit::{EntryTerms, Hold};
@@ -29,6 +30,17 @@ impl Memory {
     pub fn known_at(&self, book: BookView<'_>, policy: &Policy, price: Price, now_ms: u64) -> Option<Option<Hold>> {
         let hold = self.band.as_ref()?.hold_at(price)?;
         is_confirmed(book, policy, now_ms).then_some(hold)
+    }
+
+    /// Returns the band of an open position, if it is known that an evaluation at a price and time has its outcome.
+    pub fn quiet_at(&mut self, book: BookView<'_>, policy: &Policy, price: Price, now_ms: u64) -> Option<Quiet> {
+        let hold = self.hold_at(book, policy, price, now_ms)??;
+        let open = book.book.hot.open.as_ref()?;
+        let until_ms = match policy.mode {
+            Mode::Live => Some(open.confirmed_ms.saturating_add(policy.max_position_age_ms)),
+            Mode::Shadow => None,
+        };
+        Some(Quiet { band: self.band?, hold, until_ms })
     }
 
     /// Makes a band of the last evaluation.

@@ -1,8 +1,9 @@
 //! A shortcut for prices that change nothing but the price in use. Nearly all entries are such prices.
 //!
-//! Two doors ask: `try_price` before the slow way of a price, `recall` before an evaluation. The others keep the memory:
-//! `remember` after an evaluation, and `invalidate` for a book, a symbol or all when anything changes that one reads. Without
-//! this folder the engine gives the same results, later.
+//! Three doors ask: `try_price` before the slow way of a price, `books_left` before all books of a symbol are evaluated at
+//! one, `recall` before an evaluation. The others keep the memory: `remember` after an evaluation, and `invalidate` for a
+//! book, an account, a symbol or all when anything changes that one reads. Without this folder the engine gives the same
+//! results, later.
 //!
 //! Promises: the shortcut never gives a result that the slow way would not give. Builds with debug assertions evaluate
 //! each price that takes it, and compare.
@@ -10,19 +11,21 @@
 //! It pays: without it a replay of a recorded day takes 35 % more instructions, an audit 32 %. That a position of the
 //! exchange which confirms ours keeps the band is 5.4 % of it in a replay, 4.9 % in an audit (docs/decisions/0010).
 //!
-//! In reading order: this file, `memory` (what is remembered of a book), `bands`.
+//! In reading order: this file, `memory` (what is remembered of a book), `bands`; for symbols with several books `books`
+//! and `index` (which of them a price concerns).
 
 mod bands;
+mod books;
+pub(super) mod index;
 pub(super) mod memory;
 
 use super::Engine;
-use super::slots::{OtherBook, Slot};
+use super::slots::Slot;
 use crate::domain::book::symbol::Mark;
 use crate::domain::book::view::BookView;
-use crate::domain::event::ids::{BookId, EntryId, SortKey, SymbolId};
+use crate::domain::event::ids::{AccountId, BookId, SortKey, SymbolId};
 use crate::domain::event::{Entry, Event};
 use crate::domain::exit::{EntryTerms, Hold};
-use crate::domain::units::Price;
 
 impl Engine {
     /// Takes a price into use, if it changes nothing else. Returns false for every other entry, to which it does
@@ -45,12 +48,12 @@ impl Engine {
         self.expire_timeouts(now_ms);
         let one_way = BookId::one_way(id);
         let slot = &mut self.slots[id];
+        if !slot.others.is_empty() {
+            return self.try_price_of_books(entry, fact, id, key);
+        }
         let book = BookView { symbol: &slot.symbol, book: &slot.book };
         let Some(hold) = slot.memory.hold_at(book, &self.globals.policy, fact.price, now_ms) else { return false };
-        if !slot.others.is_empty() && !self.knows_others(id, fact.price, now_ms) {
-            return false;
-        }
-        self.slots[id].symbol.mark = Some(Mark { price: fact.price, source: fact.source, entry: entry.id });
+        slot.symbol.mark = Some(Mark { price: fact.price, source: fact.source, entry: entry.id });
         debug_assert_eq!(self.hold_at(self.slots.view(one_way), now_ms), hold, "the price changes the outcome");
         self.changes.touch_hot(one_way);
         self.count_entry(entry);
@@ -59,42 +62,13 @@ impl Engine {
         if let Some(hold) = hold {
             self.hold(one_way, hold, entry.id);
         }
-        if !self.slots[id].others.is_empty() {
-            self.hold_others(id, fact.price, entry.id);
-        }
         true
-    }
-
-    /// Returns true if the outcome of an evaluation at a price is known for all other open books of a symbol.
-    fn knows_others(&mut self, id: SymbolId, price: Price, now_ms: u64) -> bool {
-        let slot = &mut self.slots[id];
-        let (symbol, globals, accounts) = (&slot.symbol, &self.globals, &self.accounts);
-        slot.others.iter_mut().all(|OtherBook { book, memory }| {
-            let policy = accounts.policy_of(book.account, globals);
-            book.hot.open.is_none() || memory.hold_at(BookView { symbol, book }, policy, price, now_ms).is_some()
-        })
-    }
-
-    /// Counts the holds of all other open books of a symbol, after a price whose outcomes are known.
-    fn hold_others(&mut self, symbol: SymbolId, price: Price, at: EntryId) {
-        for place in 0..self.slots[symbol].evaluation_order.len() {
-            let book = BookId { symbol, nth: self.slots[symbol].evaluation_order[place] };
-            let view = self.slots.view(book);
-            if view.hot.open.is_none() {
-                continue;
-            }
-            let known = self.slots.memory(book).known_at(view, self.policy_of(view.account), price, at.ms).flatten();
-            debug_assert_eq!(self.hold_at(view, at.ms), known, "the price changes the outcome");
-            if let Some(hold) = known {
-                self.hold(book, hold, at);
-            }
-        }
     }
 
     /// Notes that something changed on which the evaluation of a book depends.
     #[inline]
     pub(super) fn invalidate(&mut self, id: BookId) {
-        self.slots.memory_mut(id).forget();
+        self.slots[id.symbol].forget_memory(id.nth);
         self.changes.touch_hot(id);
     }
 
@@ -102,6 +76,19 @@ impl Engine {
     #[inline]
     pub(super) fn invalidate_symbol(&mut self, id: SymbolId) {
         self.slots[id].forget_memories();
+        self.changes.touch_hot(BookId::one_way(id));
+    }
+
+    /// Notes that something changed on which the evaluation of the books of an account depends, in one symbol. What names no
+    /// account is for all books.
+    pub(super) fn invalidate_account(&mut self, id: SymbolId, account: AccountId) {
+        if !account.is_named() {
+            return self.invalidate_symbol(id);
+        }
+        let slot = &mut self.slots[id];
+        for nth in slot.of_account(account).collect::<Vec<_>>() {
+            slot.forget_memory(nth);
+        }
         self.changes.touch_hot(BookId::one_way(id));
     }
 
@@ -127,6 +114,6 @@ impl Engine {
     /// Remembers the outcome of an evaluation: a hold with what it used, or none.
     #[inline]
     pub(super) fn remember(&mut self, id: BookId, last: Option<(Hold, EntryTerms)>) {
-        self.slots.memory_mut(id).remember(last);
+        self.slots[id.symbol].remember(id.nth, last);
     }
 }

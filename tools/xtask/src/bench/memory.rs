@@ -34,7 +34,17 @@ pub fn child(args: &[String]) -> anyhow::Result<()> {
 }
 
 fn peak_of_this_process_kb() -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("the kernel tells no peak of memory")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("there is no VmHWM")?;
+    of_this_process_kb("VmHWM:")
+}
+
+/// Memory that this process holds now. [kB]
+pub fn resident_of_this_process_kb() -> anyhow::Result<u64> {
+    of_this_process_kb("VmRSS:")
+}
+
+fn of_this_process_kb(name: &str) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").context("the kernel tells no memory of a process")?;
+    let line =
+        status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("there is no {name}"))?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }

@@ -4,10 +4,13 @@ use crate::{command, setup};
 
 const ALL: &str = "bench-all";
 const LIVE: &str = "bench-live";
+const BOOKS: &str = "bench-books";
 #[cfg(feature = "bench")]
 pub(super) const MEMORY: &str = "bench-memory";
+#[cfg(feature = "bench")]
+pub(super) const BOOKS_MEMORY: &str = "bench-books-memory";
 
-/// Builds the project for speed and measures in that build: a replay, or with `live` the service.
+/// Builds the project for speed and measures in that build: a replay, with `live` the service, with `books` many accounts.
 pub fn run(args: &[String]) -> anyhow::Result<()> {
     let build = ["run", "--quiet", "--release", "--package", "xtask", "--features", "bench", "--"];
     match args.split_first() {
@@ -16,6 +19,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
             command::run(command::cargo().args(["build", "--quiet", "--release", "--package", "harvester"]))?;
             command::run(command::cargo().args(build).arg(LIVE).args(rest))
         }
+        Some((first, rest)) if first == "books" => command::run(command::cargo().args(build).arg(BOOKS).args(rest)),
         _ => command::run(command::cargo().args(build).arg(ALL).args(args)),
     }
 }
@@ -27,6 +31,8 @@ pub fn inner(name: &str, args: &[String]) -> Option<anyhow::Result<()>> {
         ALL => Some(super::measure::all(args)),
         LIVE => Some(super::live::all(args)),
         MEMORY => Some(super::memory::child(args)),
+        BOOKS => Some(super::books::all(args)),
+        BOOKS_MEMORY => Some(super::books::memory_child(args)),
         _ => None,
     }
 }

@@ -1,0 +1,305 @@
+//! `harvester cells`: deals the accounts of cells to another number of cells.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde_json::json;
+
+use super::exit_code::Found;
+use crate::codec::line::{self, FieldValue, Fields};
+use crate::codec::plural::plural;
+use crate::config::Config;
+use crate::domain::event::ids::EntryId;
+use crate::domain::event::streams::StreamKind;
+use crate::drive::split::{Cells, NewCell, Outcome};
+use crate::service::server;
+use crate::shell::journal::Journal;
+use crate::shell::redis::{FieldBytes, LeaseKeys, Server};
+use crate::shell::terminal::{Screen, Tone};
+
+/// Entries that are read from a stream, or written to one, at once. [1]
+const PAGE_ENTRIES: usize = 1000;
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Make new cells from the journals of the old ones: another number of cells, or other accounts. Without
+    /// --write nothing is changed
+    #[command(after_help = "Example: harvester cells split --from three.toml --config five.toml
+Stop the old cells first. Exit code 1: the new cells would not have the positions and decisions of the old ones.")]
+    Split(Split),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Split {
+    /// Configuration of the old cells; --config is that of the new ones
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+    /// Retire the old cells, and write the journals and streams of the new ones
+    #[arg(long)]
+    write: bool,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(command: &Command, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+    let Command::Split(args) = command;
+    let old = Config::load(Some(&args.from), Some(0)).with_context(|| args.from.display().to_string())?;
+    let cells = Cells { old: all_of(&old)?, new: all_of(config)? };
+    cells.check()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(split(&cells, args.write))?;
+    match args.json {
+        true => super::json::write(out, &document(&outcome, args.write))?,
+        false => show(&outcome, args.write, &mut Screen::stdout(out))?,
+    }
+    match outcome.differences.len() {
+        0 => Ok(()),
+        n => Err(Found(format!("{}: the new cells are not made", plural(n as u64, "difference"))).into()),
+    }
+}
+
+/// Returns the configuration of each cell.
+fn all_of(config: &Config) -> anyhow::Result<Vec<Config>> {
+    let count = config
+        .cells()
+        .context("the configuration states no number of cells: set run.cells, or run.shard = \"%cell%/N\"")?;
+    let mut cells = Vec::new();
+    for cell in 0..count {
+        let config = config.for_cell(cell)?;
+        config.check_cell()?;
+        cells.push(config);
+    }
+    Ok(cells)
+}
+
+async fn split(cells: &Cells, write: bool) -> anyhow::Result<Outcome> {
+    let mut servers = Vec::new();
+    for old in &cells.old {
+        servers.push(Server::connect(&server::address(old)?).await?);
+    }
+    for new in &cells.new {
+        check_unused(new).await?;
+    }
+    for (old, server) in cells.old.iter().zip(&mut servers) {
+        let keys = lease_of(old);
+        let holder = if write { server.retire(&keys).await? } else { server.holder_of(&keys).await? };
+        if let Some(holder) = holder {
+            restore(cells, &mut servers).await?;
+            bail!(
+                "the old cell {} is led by {holder}: stop its service first, and wait until its lease ({}) has run out",
+                old.run.cell.unwrap_or_default(),
+                keys.lease
+            );
+        }
+    }
+    let made = make(cells, &mut servers, write).await;
+    let is_done = write && made.as_ref().is_ok_and(|outcome| outcome.differences.is_empty());
+    if !is_done {
+        // Nothing was made that could act for an account: the old cells may go on.
+        for new in &cells.new {
+            let unfinished = unfinished(new);
+            if unfinished.exists() {
+                std::fs::remove_dir_all(&unfinished)?;
+            }
+        }
+        if write {
+            restore(cells, &mut servers).await?;
+        }
+    }
+    made
+}
+
+/// Makes and compares the journals of the new cells and, with `write`, begins their streams and names the journals.
+async fn make(cells: &Cells, servers: &mut [Server], write: bool) -> anyhow::Result<Outcome> {
+    let folder = beside(&cells.new[0].run.journal, ".ends");
+    let ends = ends(cells, servers, &folder).await;
+    let outcome = ends.and_then(|ends| cells.split(&ends, unfinished));
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    let outcome = outcome?;
+    if write && outcome.differences.is_empty() {
+        for (new, cell) in cells.new.iter().zip(&outcome.cells) {
+            begin_streams(new, cell).await.with_context(|| format!("cell {}", new.run.cell.unwrap_or_default()))?;
+        }
+        // A new cell can start from here on.
+        for new in &cells.new {
+            let journal = &new.run.journal;
+            std::fs::rename(unfinished(new), journal).with_context(|| format!("naming {}", journal.display()))?;
+        }
+    }
+    Ok(outcome)
+}
+
+fn lease_of(config: &Config) -> LeaseKeys {
+    LeaseKeys::beside(&server::decision_stream(&config.streams))
+}
+
+async fn restore(cells: &Cells, servers: &mut [Server]) -> anyhow::Result<()> {
+    for (old, server) in cells.old.iter().zip(servers) {
+        server.restore(&lease_of(old)).await?;
+    }
+    Ok(())
+}
+
+/// Returns the folder in which a journal is written until it is compared.
+fn unfinished(config: &Config) -> PathBuf {
+    beside(&config.run.journal, ".split")
+}
+
+fn beside(path: &Path, more: &str) -> PathBuf {
+    let mut name = path.file_name().map_or_else(OsString::new, OsString::from);
+    name.push(more);
+    path.with_file_name(name)
+}
+
+/// Returns the streams of a cell that it alone writes: decisions, control entries, observations.
+fn own_streams(config: &Config) -> impl Iterator<Item = (StreamKind, &str)> {
+    let is_own = |kind| matches!(kind, StreamKind::Control | StreamKind::Observation | StreamKind::Decision);
+    let streams = config.streams.iter().map(|(_, stream)| (stream.kind, &*stream.name));
+    streams.filter(move |(kind, _)| is_own(*kind))
+}
+
+/// Checks that the streams of a new cell were never written to.
+async fn check_unused(new: &Config) -> anyhow::Result<()> {
+    let mut server = Server::connect(&server::address(new)?).await?;
+    for (kind, stream) in own_streams(new) {
+        let last = server.stream_info(stream).await?.and_then(|info| info.last_generated).unwrap_or_default();
+        // Cells may share a control stream, which goes on.
+        if kind != StreamKind::Control && last > EntryId::default() {
+            bail!(
+                "the stream {stream} of a new cell has had entries: give it another name, or delete what an earlier try left"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Writes what the own streams of the old cells have beyond their journals, as history files.
+async fn ends(cells: &Cells, servers: &mut [Server], folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    let mut files = Vec::new();
+    for (cell, server) in servers.iter_mut().enumerate() {
+        let journalled = cells.ends_of(cell)?;
+        for stream in cells.own_streams(cell) {
+            let mut after = journalled.get(&stream).copied();
+            let mut text = String::new();
+            loop {
+                let page = server.range_after(&stream, after, PAGE_ENTRIES).await?;
+                for entry in &page {
+                    text += &line::write(&stream, &entry.id.to_string(), &Fields::from_bytes(entry.pairs()));
+                    text.push('\n');
+                    after = Some(entry.id);
+                }
+                if page.len() < PAGE_ENTRIES {
+                    break;
+                }
+            }
+            if !text.is_empty() {
+                let file = folder.join(format!("{}.jsonl", files.len()));
+                std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
+                files.push(file);
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Begins the streams of a new cell where its journal ends. Its decisions are in their stream and in the memory of written
+/// ids, as after any start.
+async fn begin_streams(new: &Config, cell: &NewCell) -> anyhow::Result<()> {
+    let mut server = Server::connect(&server::address(new)?).await?;
+    let decisions = server::decision_stream(&new.streams);
+    for (stream, last, count) in &cell.own {
+        let is_begun = server.stream_length(stream).await? > 0;
+        if *stream != decisions && !is_begun {
+            server.begin_after(stream, *last, *count).await?;
+        }
+    }
+    let mut page: Vec<(String, EntryId, Vec<FieldBytes>)> = Vec::new();
+    let journal =
+        Journal::open(&unfinished(new), crate::shell::journal::Limits { rotate_bytes: new.journal.rotate_bytes })?;
+    for text in journal.read_from(0)? {
+        let text = text?;
+        let (stream, id) = line::head(text.as_bytes())?;
+        if stream != decisions {
+            continue;
+        }
+        let id: EntryId = id.parse().ok().context("an id of the journal does not read")?;
+        let bytes = |value: FieldValue<'_>| match value {
+            FieldValue::Text(text) => text.into_owned().into_bytes(),
+            FieldValue::Bytes(bytes) => bytes,
+        };
+        let fields = line::fields(text.as_bytes())?.pairs;
+        let fields = fields.into_iter().map(|(name, value)| (name.into_owned().into_bytes(), bytes(value)));
+        page.push((decisions.clone(), id, fields.collect()));
+        if page.len() == PAGE_ENTRIES {
+            append(&mut server, &decisions, &mut page).await?;
+        }
+    }
+    append(&mut server, &decisions, &mut page).await
+}
+
+async fn append(
+    server: &mut Server,
+    decisions: &str,
+    page: &mut Vec<(String, EntryId, Vec<FieldBytes>)>,
+) -> anyhow::Result<()> {
+    if page.is_empty() {
+        return Ok(());
+    }
+    let id_of = |fields: &[FieldBytes]| {
+        let (_, value) = fields.iter().find(|(name, _)| name == b"decision_id")?;
+        String::from_utf8(value.clone()).ok()
+    };
+    let written: Vec<(String, EntryId)> =
+        page.iter().filter_map(|(_, entry, fields)| Some((id_of(fields)?, *entry))).collect();
+    server.append(page).await?;
+    if !written.is_empty() {
+        server.remember_written(decisions, &written).await?;
+    }
+    page.clear();
+    Ok(())
+}
+
+fn document(outcome: &Outcome, write: bool) -> serde_json::Value {
+    let cell = |(number, cell): (usize, &NewCell)| {
+        json!({
+            "cell": number,
+            "accounts": cell.accounts,
+            "open": cell.open,
+            "entries": cell.entries,
+            "decisions": cell.decisions,
+        })
+    };
+    json!({
+        "written": write && outcome.differences.is_empty(),
+        "cells": outcome.cells.iter().enumerate().map(cell).collect::<Vec<_>>(),
+        "differences": outcome.differences,
+        "held": outcome.held,
+    })
+}
+
+fn show(outcome: &Outcome, write: bool, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    let row = |(number, cell): (usize, &NewCell)| {
+        let numbers = [number as u64, cell.accounts, cell.open, cell.decisions, cell.entries];
+        numbers.iter().map(|number| (number.to_string(), Tone::Plain)).collect()
+    };
+    let rows = outcome.cells.iter().enumerate().map(row).collect();
+    screen.table(&["CELL", "ACCOUNTS", "OPEN", "DECISIONS", "ENTRIES"], &[0, 1, 2, 3, 4], rows)?;
+    for difference in &outcome.differences {
+        screen.line(difference)?;
+    }
+    for held in &outcome.held {
+        screen.line(&format!("will hold: {held}"))?;
+    }
+    screen.line(match (outcome.differences.is_empty(), write) {
+        (false, _) => "the new cells would differ: nothing was changed",
+        (true, false) => "positions, rungs and decisions are the same. Nothing was changed: repeat it with --write",
+        (true, true) => "positions, rungs and decisions are the same. The old cells are retired: start the new ones",
+    })?;
+    Ok(())
+}

@@ -1,0 +1,308 @@
+//! `cells split`: the journals of cells, dealt to another number of cells (docs/more-than-one-machine.md, "Another number
+//! of cells").
+//!
+//! ```text
+//!  journals of the old cells ─┐
+//!                             ├─▶ one history ─▶ deal ─▶ a journal for each new cell ─▶ fold ─┐
+//!  ends of their own streams ─┘        │                                                      ├─▶ compare
+//!                                      └──────────────▶ fold, as each old cell ───────────────┘
+//! ```
+//!
+//! Promises: a new journal has every entry of the streams that its cell reads, and of the old cells' own streams those of
+//! its accounts. Each decision of an old cell is in exactly one of them, with its payload as it was written. The folds of
+//! the new journals have the positions, rungs, decisions and holds of the old ones, or the differences are returned.
+//!
+//! In reading order: this file, `deal` (what becomes of one entry), `facts` (what is compared).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+
+use super::driver::{Driver, Stepped};
+use super::keys;
+use crate::codec::line;
+use crate::config::Config;
+use crate::domain::engine::{Decisions, Engine};
+use crate::domain::event::ids::EntryId;
+use crate::domain::event::selection::Selection;
+use crate::domain::event::streams::{Stream, StreamKind, Streams};
+use crate::shell::history::{History, Input, Options};
+use crate::shell::journal::{Journal, Limits};
+use deal::{Dealer, Owner, Target};
+use facts::Facts;
+
+mod deal;
+mod facts;
+
+/// Lines between two commits of the new journals. [1]
+const COMMIT_LINES: u64 = 10_000;
+
+/// The cells before and after, each with its configuration, from number 0 on.
+pub struct Cells {
+    pub old: Vec<Config>,
+    pub new: Vec<Config>,
+}
+
+/// A new cell, with the journal that was written for it.
+#[derive(Clone, Debug)]
+pub struct NewCell {
+    /// Accounts with a position, open or closed. [1]
+    pub accounts: u64,
+    /// Open positions. [1]
+    pub open: u64,
+    /// Entries of its journal. [1]
+    pub entries: u64,
+    /// Decisions of the old cells. [1]
+    pub decisions: u64,
+    /// Its own streams: name, last id and number of entries that the journal has of them.
+    pub own: Vec<(String, EntryId, u64)>,
+}
+
+/// What a split came to.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    pub cells: Vec<NewCell>,
+    /// What the new cells would have otherwise than the old ones. They must not start if there is anything.
+    pub differences: Vec<String>,
+    /// Books that hold after the split and did not before, with the reason.
+    pub held: Vec<String>,
+}
+
+/// Returns true if a stream of this kind belongs to one cell.
+const fn is_own(kind: StreamKind) -> bool {
+    matches!(kind, StreamKind::Control | StreamKind::Observation | StreamKind::Decision)
+}
+
+impl Cells {
+    /// Checks that the new cells have names of their own, and read what the old ones read.
+    pub fn check(&self) -> anyhow::Result<()> {
+        ensure!(!self.old.is_empty() && !self.new.is_empty(), "there are no cells");
+        for config in &self.new {
+            for (_, stream) in config.streams.iter().filter(|(_, stream)| is_own(stream.kind)) {
+                let is_known = self.old.iter().any(|old| old.streams.id_of(&stream.name).is_some());
+                if is_known && stream.kind != StreamKind::Control {
+                    bail!(
+                        "the new cells would go on in {}, which an old cell has written: give streams.{} a name of its own, as \
+                         quantum:{{v2-cell-%cell%}}:…",
+                        stream.name,
+                        stream.kind.name()
+                    );
+                }
+            }
+            for (name, of_new, of_old) in [
+                ("run.store", &config.run.store, self.old.iter().map(|old| &old.run.store).collect::<Vec<_>>()),
+                ("run.journal", &config.run.journal, self.old.iter().map(|old| &old.run.journal).collect()),
+            ] {
+                if of_old.contains(&of_new) {
+                    bail!("{name} {} of a new cell is that of an old one: give it a name of its own", of_new.display());
+                }
+                if of_new.exists() {
+                    bail!("{name} {} of a new cell exists already: move it aside", of_new.display());
+                }
+            }
+        }
+        for (_, stream) in self.old.iter().flat_map(|old| old.streams.iter()).filter(|(_, stream)| !is_own(stream.kind))
+        {
+            let needs = |new: &&Config| match &stream.account {
+                Some(account) => new.streams.selection().contains(account),
+                None => true,
+            };
+            for new in self.new.iter().filter(needs) {
+                let read = new.streams.id_of(&stream.name).map(|id| new.streams.get(id));
+                if read.is_none_or(|read| (read.kind, &read.account) != (stream.kind, &stream.account)) {
+                    bail!(
+                        "the old cells read {} (streams.{}), and the new cell {} does not read it in the same way",
+                        stream.name,
+                        stream.kind.name(),
+                        new.run.cell.unwrap_or_default()
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the names of the streams that one old cell alone has: its control, observation and decision streams.
+    pub fn own_streams(&self, cell: usize) -> Vec<String> {
+        let own = self.old[cell].streams.iter().filter(|(_, stream)| is_own(stream.kind));
+        own.map(|(_, stream)| stream.name.clone()).collect()
+    }
+
+    /// Returns the last id of each own stream of an old cell in its journal.
+    pub fn ends_of(&self, cell: usize) -> anyhow::Result<BTreeMap<String, EntryId>> {
+        let config = &self.old[cell];
+        let mut history =
+            History::open(&[Input::Path(config.run.journal.clone())], &config.streams, Options::default())?;
+        let mut ends: BTreeMap<String, EntryId> = BTreeMap::new();
+        while let Some(line) = history.next_line()? {
+            let stream = config.streams.get(line.stream);
+            if is_own(stream.kind) {
+                let end = ends.entry(stream.name.clone()).or_default();
+                *end = line.id.max(*end);
+            }
+        }
+        Ok(ends)
+    }
+
+    /// Deals the journals of the old cells, and what their own streams have beyond them (`ends`, history files), to the new
+    /// cells. The journal of a new cell is written into the folder that `journal_of` returns, and compared.
+    pub fn split(&self, ends: &[PathBuf], journal_of: impl Fn(&Config) -> PathBuf) -> anyhow::Result<Outcome> {
+        self.check_journals()?;
+        let journals = self.old.iter().map(|old| &old.run.journal);
+        let inputs: Vec<Input> = journals.chain(ends).cloned().map(Input::Path).collect();
+        let mut before: Vec<Engine> = Vec::new();
+        for old in &self.old {
+            before.push(folded(&inputs, old)?);
+        }
+        let mut outcome = self.deal(&inputs, &before, &journal_of)?;
+        let mut differences = killed_apart(&before);
+        let mut expected: BTreeMap<Box<str>, Facts> = BTreeMap::new();
+        for (old, engine) in self.old.iter().zip(&before) {
+            expected.extend(facts::of(engine, old.streams.selection()));
+        }
+        drop(before);
+        for (new, cell) in self.new.iter().zip(&mut outcome.cells) {
+            let selection = new.streams.selection();
+            let got = facts::of(&folded(&[Input::Path(journal_of(new))], new)?, selection);
+            cell.open = got.values().filter(|facts| facts.is_open).count() as u64;
+            cell.accounts = got.values().map(|facts| &facts.account).collect::<BTreeSet<_>>().len() as u64;
+            let is_here = |facts: &Facts| selection.contains(&facts.account);
+            let wanted: Vec<Box<str>> =
+                expected.iter().filter(|(_, facts)| is_here(facts)).map(|(name, _)| name.clone()).collect();
+            let wanted: BTreeMap<Box<str>, Facts> =
+                wanted.into_iter().filter_map(|name| expected.remove_entry(&name)).collect();
+            facts::compare(&wanted, &got, &mut differences, &mut outcome.held);
+        }
+        let left = expected.values().map(|facts| facts.account.clone()).collect::<BTreeSet<_>>();
+        differences.extend(left.iter().map(|account| format!("the account {account:?} is in no new cell")));
+        outcome.differences = differences;
+        Ok(outcome)
+    }
+
+    /// Checks that each old journal is of its cell, and begins where the cell began.
+    fn check_journals(&self) -> anyhow::Result<()> {
+        for old in &self.old {
+            let dir = &old.run.journal;
+            let Some(scope) = Journal::scope_of(dir)? else {
+                bail!("the journal {} is of no cell", dir.display());
+            };
+            if !scope.is_followed_by(&old.scope()) {
+                bail!("the journal {} is of {scope}, and its configuration reads {}", dir.display(), old.scope());
+            }
+            let report = Journal::verify(dir)?;
+            if let Some(finding) = report.findings.first() {
+                bail!("{}: {} (harvester journal verify {})", finding.file.display(), finding.what, dir.display());
+            }
+            let first = report.first().with_context(|| format!("the journal {} is empty", dir.display()))?;
+            if first > 0 {
+                bail!(
+                    "the journal {} begins with entry {first}: what was before is only in snapshots, and a split needs the \
+                     whole journal. Give the older files back",
+                    dir.display()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn deal(
+        &self,
+        inputs: &[Input],
+        before: &[Engine],
+        journal_of: &impl Fn(&Config) -> PathBuf,
+    ) -> anyhow::Result<Outcome> {
+        let streams = self.streams_together()?;
+        let key = keys::configured(&self.new[0])?;
+        let mut targets = Vec::new();
+        for new in &self.new {
+            targets.push(Target::new(new, opened(&journal_of(new), new)?));
+        }
+        let owners = self.old.iter().zip(before).map(|(old, engine)| Owner::of(old, engine)).collect();
+        // Every entry is read as it is written, for all accounts.
+        let config = Config { streams: streams.clone(), ..self.new[0].clone() };
+        let mut history = History::open(inputs, &streams, Options::default())?;
+        let mut driver = Driver::new(&config, Decisions::Derived)?;
+        let mut dealer = Dealer::new(owners, key);
+        let mut last: BTreeMap<usize, EntryId> = BTreeMap::new();
+        let mut lines = 0;
+        while let Some(at) = history.next_line()? {
+            // Several journals have the entries of shared streams.
+            let end = last.entry(usize::from(at.stream.0)).or_default();
+            if at.id <= *end {
+                continue;
+            }
+            *end = at.id;
+            let stream = streams.get(at.stream);
+            let entry = if is_own(stream.kind) { Some(driver.decode_line(at.stream, at.id, at.bytes)?) } else { None };
+            for target in &mut targets {
+                match &entry {
+                    _ if target.reads(&stream.name) => {
+                        target.append(std::str::from_utf8(at.bytes)?, &stream.name, at.id)
+                    }
+                    Some(entry) => {
+                        let account = driver.engine.accounts().get(entry.account).name.clone();
+                        let fields = line::fields(at.bytes)?;
+                        dealer.deal(stream, entry, &account, &fields, target)?;
+                    }
+                    // A stream of an account that another new cell reads.
+                    None => {}
+                }
+            }
+            lines += 1;
+            if lines % COMMIT_LINES == 0 {
+                targets.iter_mut().try_for_each(|target| target.journal.commit().map(|_| ()))?;
+            }
+        }
+        let mut outcome = Outcome::default();
+        for target in targets {
+            outcome.cells.push(target.finish()?);
+        }
+        Ok(outcome)
+    }
+
+    /// Returns the streams of all old cells, read for all accounts.
+    fn streams_together(&self) -> anyhow::Result<Streams> {
+        let mut all: Vec<Stream> = Vec::new();
+        for (_, stream) in self.old.iter().flat_map(|old| old.streams.iter()) {
+            if all.iter().all(|known| known.name != stream.name) {
+                all.push(stream.clone());
+            }
+        }
+        let streams = Streams::new(all).map_err(|stream| anyhow::anyhow!("{} is read twice", stream.name))?;
+        Ok(streams.with_symbols_max(self.new[0].streams.symbols_max()).with_selection(Selection::All))
+    }
+}
+
+fn opened(dir: &Path, config: &Config) -> anyhow::Result<Journal> {
+    if dir.exists() {
+        std::fs::remove_dir_all(dir)
+            .with_context(|| format!("removing what an earlier split left in {}", dir.display()))?;
+    }
+    let limits = Limits { rotate_bytes: config.journal.rotate_bytes };
+    Ok(Journal::open(dir, limits)?.with_scope(&config.scope())?)
+}
+
+/// Folds a history as a cell reads it. Of decisions only the recorded ones take effect.
+fn folded(inputs: &[Input], config: &Config) -> anyhow::Result<Engine> {
+    let mut history = History::open(inputs, &config.streams, Options::default())?;
+    let mut driver = Driver::over(&history, config, Decisions::Recorded, None)?;
+    driver.engine.follow_recorded_decisions_only();
+    driver.pipeline(&mut history, false, |engine, batch| {
+        // The entries of shared streams come once for each journal. The others are duplicates.
+        for (entry, _) in &batch.entries {
+            Stepped::by(engine, entry);
+        }
+        Ok(())
+    })?;
+    Ok(driver.engine)
+}
+
+/// The kill switch for all accounts is by cell, and a new cell has accounts of several.
+fn killed_apart(before: &[Engine]) -> Vec<String> {
+    let killed: Vec<usize> = (0..before.len()).filter(|cell| before[*cell].globals().killed).collect();
+    if killed.is_empty() || killed.len() == before.len() {
+        return Vec::new();
+    }
+    vec![format!("of the old cells only {killed:?} are killed: kill all of them before the split, or none")]
+}
