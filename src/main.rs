@@ -133,7 +133,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
             };
             cli::replay::run(&request, &config, decisions.as_deref(), json, out)
         }
-        Command::Run(args) => service::run::run(&args, &config, cli.cell),
+        Command::Run(args) => service::run::run(&args, &config, cli.cell, cli::audit::of_origin),
         Command::Record(args) => cli::record::run(&args, &config),
         Command::Import { histories, redis, skip_bad_lines, json } => {
             cli::import::run(&cli::import::Request { histories, redis, skip_bad_lines, json }, &config, out)

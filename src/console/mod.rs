@@ -13,9 +13,11 @@
 //! bounded.
 //!
 //! In reading order: `site` (the addresses), `pool` (the threads), `feed` (what is shown), `running` (what a service adds),
-//! `address`, `frame` (what all pages have), `pages`, `chart`, `format`; `live` and `parts` (what has changed).
+//! `address`, `frame` (what all pages have), `pages`, `chart`, `format`; `auditor` (audits that a page asks for); `live` and
+//! `parts` (what has changed).
 
 mod address;
+mod auditor;
 mod chart;
 mod feed;
 mod format;
@@ -27,8 +29,9 @@ mod pool;
 mod running;
 mod site;
 
+pub use auditor::{Audit, Audited};
 pub use feed::Begin;
-pub use pages::{Audit, Audited, audit_file, equity_file, whatif_file};
+pub use pages::{audit_file, equity_file, whatif_file};
 pub use running::{Finding, Present, PresentInput, Running};
 pub use site::{Console, site};
 
@@ -43,6 +46,6 @@ pub fn chart_file(film: &Film, name: &str, at: Option<EntryId>) -> anyhow::Resul
     let stop = Stop::never();
     let engine: Arc<_> = film.state(at, &stop)?;
     let here = address::Address::default();
-    let scene = frame::Scene { film, engine, at, here, base: "", title: "", audit: None, present: None, live: None };
+    let scene = frame::Scene { film, engine, at, here, base: "", title: "", auditor: None, present: None, live: None };
     pages::chart_file(&scene, name, &stop)
 }

@@ -7,7 +7,7 @@ use askama::Template;
 use rust_decimal::Decimal;
 
 use super::message::not_yet;
-use super::{Field, Link, Missing, age_ms, book_of, since_of, tone_of};
+use super::{Field, Link, Missing, age_ms, book_of, tone_of};
 use crate::codec::shown;
 use crate::codec::time;
 use crate::codec::view::{Fill, PositionView};
@@ -152,7 +152,7 @@ pub fn position(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result
     let seen = seen.ok_or_else(|| anyhow::anyhow!("{} has no explanation", view.symbol))?;
     let is_explained = seen.position.as_ref().is_some_and(|position| position.position_id == view.position_id);
     let none = Origins::new();
-    let since = since_of(&held_since(&scene.engine), &view).filter(|_| is_open);
+    let since = held_since(&scene.engine, scene.now_ms()).get(&view.position_id).copied().filter(|_| is_open);
     let rungs = rung_lines(&view, &seen.policy.cost_bps);
     let rung_rows = view.rungs.iter().map(|rung| {
         let price = rungs.iter().find(|line| line.r_text == rung.r);
