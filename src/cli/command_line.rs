@@ -126,7 +126,7 @@ Exit code 1: a position still lacks something.")]
     /// Show the effective settings, who set each, and the hashes of policy and settings; secrets are masked
     #[command(after_help = "Example: harvester config --config harvester.toml")]
     Config(super::config::Args),
-    /// Draw the life of a position, or the profits of policies, as an SVG file
+    /// Draw the life of a position, or the profits of policies, as an SVG or PNG file
     #[command(subcommand)]
     Chart(super::chart::Command),
     /// Show a history, a journal or a store in the browser, as of any moment

@@ -30,8 +30,11 @@ mod running;
 mod site;
 
 pub use auditor::{Audit, Audited};
+pub use chart::alone;
+#[cfg(feature = "png")]
+pub use chart::{PngError, png};
 pub use feed::Begin;
-pub use pages::{audit_file, equity_file, whatif_file};
+pub use pages::{audit_file, equity_of, whatif_file};
 pub use running::{Finding, Present, PresentInput, Running};
 pub use site::{Console, site};
 
@@ -41,11 +44,11 @@ use crate::domain::event::ids::EntryId;
 use crate::drive::film::Film;
 use crate::drive::stop::Stop;
 
-/// Draws the chart of a position at a moment, as an SVG file of its own. `name` is a position id or a symbol.
-pub fn chart_file(film: &Film, name: &str, at: Option<EntryId>) -> anyhow::Result<String> {
+/// Draws the chart of a position at a moment. `name` is a position id or a symbol. [`alone`] makes a file of it.
+pub fn chart_of(film: &Film, name: &str, at: Option<EntryId>) -> anyhow::Result<String> {
     let stop = Stop::never();
     let engine: Arc<_> = film.state(at, &stop)?;
     let here = address::Address::default();
     let scene = frame::Scene { film, engine, at, here, base: "", title: "", auditor: None, present: None, live: None };
-    pages::chart_file(&scene, name, &stop)
+    pages::chart_of(&scene, name, &stop)
 }

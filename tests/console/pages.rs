@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::support::binary::run_with;
 use crate::support::html::Document;
 use crate::support::service::until;
 use crate::support::{cases, config, root};
@@ -585,7 +586,7 @@ fn the_audit_runs_on_request_and_says_what_the_command_says() {
 fn charts_and_pages_as_files_stand_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let film = film_of(&[night()], &config(None));
-    let chart = harvester::console::chart_file(&film, "ETHUSDT", None).expect("a chart");
+    let chart = harvester::console::alone(&harvester::console::chart_of(&film, "ETHUSDT", None).expect("a chart"));
     let drawn = Document::read(&chart);
     assert_eq!((drawn.all("a").count(), drawn.all("style").count()), (0, 1), "no links, its own style");
     assert!(drawn.all("text").any(|text| text.text == "entry 3000"));
@@ -616,6 +617,31 @@ fn charts_and_pages_as_files_stand_alone() {
     }
 }
 
+/// The same chart as a picture: as large, and not empty. A machine without fonts says what to install.
+#[test]
+fn a_chart_is_a_png_where_its_file_is_called_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let night = night().to_string_lossy().into_owned();
+    let chart = |file: &str| run_with(&["chart", "position", "ARCUSDT", &night, "--at", "02:07", "--out", &path(file)]);
+    let ran = chart("arc.jpg");
+    assert!(ran.code == Some(2) && ran.log.contains("ends in .svg or .png"), "{}", ran.log);
+    let ran = chart("arc.PNG");
+    if ran.log.contains("has no font") {
+        ran.refused(&["apt-get install fonts-dejavu-core"]);
+        return eprintln!("skipped: this machine has no font");
+    }
+    assert_eq!(ran.code, Some(0), "{}", ran.log);
+    let png = fs::read(path("arc.PNG")).expect("the file is written");
+    assert_eq!(&png[..16], b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR");
+    let size = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().expect("four bytes"));
+    assert_eq!(size(16), 2240, "two pixels for each unit");
+    assert!(size(20) > 600 && png.len() > 20_000, "{} lines in {} bytes", size(20), png.len());
+    let kept = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("console");
+    fs::create_dir_all(&kept).expect("a folder for pictures");
+    fs::write(kept.join("chart-arcusdt.png"), png).expect("it is kept to be looked at");
+}
+
 /// A day of prices, one a second, is drawn from the extremes of each column.
 #[test]
 fn a_chart_of_a_day_of_ticks_stays_small_and_keeps_its_extremes() {
@@ -639,7 +665,7 @@ fn a_chart_of_a_day_of_ticks_stays_small_and_keeps_its_extremes() {
     }
     fs::write(&path, text).expect("the history is written");
     let film = film_of(&[path], &config(None));
-    let chart = harvester::console::chart_file(&film, "SOLUSDT", None).expect("a chart");
+    let chart = harvester::console::alone(&harvester::console::chart_of(&film, "SOLUSDT", None).expect("a chart"));
     let drawn = Document::read(&chart);
     let line = drawn.all("path").find(|path| path.has_class("price")).expect("a line of prices").get("d").to_owned();
     let heights: BTreeSet<String> =

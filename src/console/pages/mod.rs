@@ -18,10 +18,10 @@ pub use decisions::decisions;
 pub use entry::entry;
 pub use message::message;
 pub use now::now;
-pub use position::{chart_file, position};
+pub use position::{chart_of, position};
 pub use positions::positions;
 pub use streams::streams;
-pub use whatif::{equity_file, whatif, whatif_file};
+pub use whatif::{equity_of, whatif, whatif_file};
 
 /// The page has nothing to show: a position, decision or entry does not exist at the moment.
 #[derive(Clone, Debug, thiserror::Error)]

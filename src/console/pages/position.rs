@@ -385,8 +385,8 @@ fn of_siblings(scene: &Scene<'_>, all: &[PositionView], view: &PositionView) -> 
     of_symbol.into_iter().rev().map(row).collect()
 }
 
-/// Draws the chart of a position, or of the open or last position of a symbol, as a file of its own.
-pub fn chart_file(scene: &Scene<'_>, name: &str, stop: &Stop) -> anyhow::Result<String> {
+/// Draws the chart of a position, or of the open or last position of a symbol.
+pub fn chart_of(scene: &Scene<'_>, name: &str, stop: &Stop) -> anyhow::Result<String> {
     let sheet = scene.sheet(true)?;
     let found = found(&sheet, name);
     let view = found.ok_or_else(|| Missing(format!("No position {name} is known at that moment.")))?;
@@ -395,8 +395,7 @@ pub fn chart_file(scene: &Scene<'_>, name: &str, stop: &Stop) -> anyhow::Result<
     let cost_bps = explanation.scene.map(|seen| seen.policy.cost_bps).unwrap_or_default();
     let (lived, range_ms) = lived(scene, view, stop)?;
     let charts = draw(scene, view, &lived, (rung_lines(view, &cost_bps), &cost_bps), range_ms);
-    let chart = charts.first().ok_or_else(|| Missing("A store has no past to draw.".to_owned()))?;
-    Ok(chart::alone(chart))
+    Ok(charts.into_iter().next().ok_or_else(|| Missing("A store has no past to draw.".to_owned()))?)
 }
 
 /// Returns a position by its id, or the open or last one of a symbol.
