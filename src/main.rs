@@ -140,6 +140,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         }
         Command::Positions(args) => cli::positions::execute(&args, &config, out),
         Command::Status(args) => cli::status::run(&args, &config, cli.cell, out),
+        Command::Top(args) => cli::top::run(&args, &config),
         Command::Config(args) => cli::config::run(&args, &config, out),
         Command::Backfill(args) => cli::backfill::run(&args, &config, out),
         Command::Chart(command) => cli::chart::run(&command, &config),

@@ -10,3 +10,4 @@ mod pages;
 mod producer;
 mod telling;
 mod time;
+mod top;
