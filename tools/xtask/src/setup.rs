@@ -6,8 +6,8 @@ use anyhow::{Context as _, bail};
 
 /// Makes sure that the programs which tests start are there.
 ///
-/// A Redis server, a browser and `tmux` are installed where that can be done without asking: by root, on Debian. Elsewhere, and where
-/// installing fails, it is said what to install; the tests that need it say so again.
+/// A Redis server, a browser and `tmux` are installed where that can be done without asking: by root, on Debian.
+/// Elsewhere, and where installing fails, it is said what to install; the tests that need it say so again.
 pub fn for_tests() -> anyhow::Result<()> {
     if !answers(program("python3").arg("--version")) {
         bail!("the tests of tools/producer need `python3`: install it (Debian: apt-get install python3)");
