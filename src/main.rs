@@ -134,13 +134,14 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
             };
             cli::replay::run(&request, &config, decisions.as_deref(), json, out)
         }
-        Command::Run(args) => service::run::run(&args, &config, cli.cell),
+        Command::Run(args) => service::run::run(&args, &config, cli.cell, cli::audit::of_origin),
         Command::Record(args) => cli::record::run(&args, &config),
         Command::Import { histories, redis, skip_bad_lines, json } => {
             cli::import::run(&cli::import::Request { histories, redis, skip_bad_lines, json }, &config, out)
         }
         Command::Positions(args) => cli::positions::execute(&args, &config, out),
         Command::Status(args) => cli::status::run(&args, &config, cli.cell, out),
+        Command::Top(args) => cli::top::run(&args, &config),
         Command::Config(args) => cli::config::run(&args, &config, out),
         Command::Backfill(args) => cli::backfill::run(&args, &config, out),
         Command::Chart(command) => cli::chart::run(&command, &config),

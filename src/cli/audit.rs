@@ -21,6 +21,7 @@ use crate::drive::film::Origin;
 use crate::drive::keys;
 use crate::drive::pipeline::single_pass_or_restart;
 use crate::drive::scope;
+use crate::drive::stop::Stop;
 use crate::shell::history::Input;
 use crate::shell::terminal::Screen;
 
@@ -73,6 +74,9 @@ pub struct Args {
     /// Write the result as one self-contained page
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// True if a service may write the journal meanwhile.
+    #[arg(skip)]
+    is_in_use: bool,
 }
 
 impl Args {
@@ -90,6 +94,7 @@ impl Args {
             anchor: Vec::new(),
             json: true,
             html: None,
+            is_in_use: false,
         }
     }
 }
@@ -122,7 +127,7 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
     if let Some(Command::Anchor { from }) = &args.command {
         return anchor(from, config, out);
     }
-    let mut report = judged(args, config)?;
+    let mut report = judged(args, config, &Stop::never())?;
     if let Some(account) = &args.account {
         report.keep_account(account);
     }
@@ -145,14 +150,15 @@ pub fn run(args: &Args, config: &Config, out: &mut dyn Write) -> anyhow::Result<
 }
 
 /// Audits a history or a journal for the console.
-pub fn of_origin(origin: &Origin, config: &Config) -> anyhow::Result<Audited> {
+pub fn of_origin(origin: &Origin, config: &Config, stop: &Stop) -> anyhow::Result<Audited> {
     let from = match origin {
         Origin::Histories(paths) => SourceArgs { histories: paths.clone(), ..SourceArgs::default() },
         Origin::Journal(dir) => SourceArgs { journal: Some(dir.clone()), ..SourceArgs::default() },
         Origin::Store(dir) => bail!("{} is a store: an audit needs a history or a journal", dir.display()),
     };
-    let args = Args { from, json: false, ..Args::of(PathBuf::new(), PathBuf::new()) };
-    let report = judged(&args, config)?;
+    let is_in_use = matches!(origin, Origin::Journal(_));
+    let args = Args { from, json: false, is_in_use, ..Args::of(PathBuf::new(), PathBuf::new()) };
+    let report = judged(&args, config, stop)?;
     Ok(Audited { verdict: report.verdict().name().to_owned(), text: text_of(&report)? })
 }
 
@@ -164,13 +170,16 @@ fn text_of(report: &Report) -> anyhow::Result<String> {
 }
 
 /// Recomputes and compares.
-fn judged(args: &Args, config: &Config) -> anyhow::Result<Report> {
+fn judged(args: &Args, config: &Config, stop: &Stop) -> anyhow::Result<Report> {
     let key = match &args.key_file {
         Some(path) => Some(keys::of_file(path, config)?),
         None => keys::configured(config)?,
     };
     let anchors = args.anchor.iter().map(anchors).collect::<anyhow::Result<Vec<_>>>()?.concat();
-    let sources = Sources::gather(&args.from, config, args.chain_only)?;
+    let mut sources = Sources::gather(&args.from, config, args.chain_only)?;
+    if args.is_in_use {
+        sources.is_written_now();
+    }
     let inputs: Vec<Input> = sources.histories.iter().cloned().map(Input::from).collect();
     let config = &*scope::over(config, &inputs)?;
     let end_ms = || sources.end_ms(config);
@@ -186,7 +195,7 @@ fn judged(args: &Args, config: &Config) -> anyhow::Result<Report> {
             lost(&mut chain, &sources, config)?;
         }
         let opened = if until.is_none() { opened } else { sources::open(&sources.histories, config, until)? };
-        pass::pass(&sources, config, key.as_ref(), opened, &chain, Scope { since, until })
+        pass::pass(&sources, config, key.as_ref(), opened, &chain, (Scope { since, until }, stop))
     };
     let at_once = if args.chain_only || until.is_some() { None } else { sources::open_at_once(&sources, config) };
     // Decisions come after their causes: the chain may go on beyond the end of the history.

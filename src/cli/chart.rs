@@ -1,6 +1,6 @@
-//! `harvester chart`: the charts of the console as SVG files.
+//! `harvester chart`: the charts of the console as SVG or PNG files.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -34,9 +34,9 @@ pub enum Command {
         /// ago"). A time of day counts whole, a date is exact
         #[arg(long, value_name = "ID|TIME")]
         at: Option<String>,
-        /// The file to write
-        #[arg(long, value_name = "FILE.svg")]
-        out: PathBuf,
+        /// The file to write; .png is drawn with the fonts of this machine
+        #[arg(long, value_name = "FILE.svg|FILE.png", value_parser = picture)]
+        out: Picture,
     },
     /// Draw the realized profit of several policies over time
     #[command(
@@ -49,9 +49,9 @@ pub enum Command {
         /// File with a [policy] table; may be given several times
         #[arg(long, required = true, value_name = "FILE")]
         policy: Vec<PathBuf>,
-        /// The file to write
-        #[arg(long, value_name = "FILE.svg")]
-        out: PathBuf,
+        /// The file to write; .png is drawn with the fonts of this machine
+        #[arg(long, value_name = "FILE.svg|FILE.png", value_parser = picture)]
+        out: Picture,
     },
 }
 
@@ -64,16 +64,57 @@ pub fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
             };
             let film = Film::read(origin, Arc::new(config.clone()), &Stop::never())?;
             let at = at.as_deref().map(|text| film.until(text)).transpose().context("--at")?;
-            write(out, &console::chart_file(&film, what, at)?)
+            out.write(&console::chart_of(&film, what, at)?)
         }
         Command::Whatif { histories, policy, out } => {
             let policies = policy.iter().map(|path| named(path)).collect::<anyhow::Result<Vec<_>>>()?;
             let compared = whatif::fold_all(histories, policies, false, config, &Stop::never())?;
-            write(out, &console::equity_file(&compared, range_ms(&compared))?)
+            out.write(&console::equity_of(&compared, range_ms(&compared))?)
         }
     }
 }
 
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+/// A file to write a chart to.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    path: PathBuf,
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Format {
+    Svg,
+    Png,
+}
+
+/// Reads the name of a picture, whose ending names the format.
+fn picture(path: &str) -> Result<Picture, String> {
+    let path = PathBuf::from(path);
+    let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    let format = match &*ending {
+        "svg" => Format::Svg,
+        "png" => Format::Png,
+        _ => return Err("want a name that ends in .svg or .png".to_owned()),
+    };
+    Ok(Picture { path, format })
+}
+
+impl Picture {
+    fn write(&self, chart: &str) -> anyhow::Result<()> {
+        let bytes = match self.format {
+            Format::Svg => console::alone(chart).into_bytes(),
+            Format::Png => png(chart)?,
+        };
+        std::fs::write(&self.path, bytes).with_context(|| format!("cannot write {}", self.path.display()))
+    }
+}
+
+#[cfg(feature = "png")]
+fn png(chart: &str) -> anyhow::Result<Vec<u8>> {
+    Ok(console::png(chart)?)
+}
+
+#[cfg(not(feature = "png"))]
+fn png(_: &str) -> anyhow::Result<Vec<u8>> {
+    anyhow::bail!("this build draws no .png (feature `png`): write an .svg, which every browser shows")
 }

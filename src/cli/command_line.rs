@@ -10,7 +10,7 @@ use crate::service;
 
 /// The commands by what a person wants. Each command is in exactly one group; a test keeps it.
 pub const GROUPS: [(&str, &[&str]); 5] = [
-    ("Look", &["console", "chart", "status", "positions", "explain", "history", "stats", "needs"]),
+    ("Look", &["console", "chart", "status", "top", "positions", "explain", "history", "stats", "needs"]),
     ("Run", &["run", "record", "feed", "control"]),
     ("Repair", &["doctor", "reconcile", "backfill", "quarantine", "journal"]),
     ("Prove", &["replay", "audit", "diff", "whatif", "snapshots"]),
@@ -98,6 +98,8 @@ pub enum Command {
     Positions(super::positions::Args),
     /// Show the running service; exit code 1 if it needs a person
     Status(super::status::Args),
+    /// Watch a running service in the terminal: positions, holds, decisions, inputs
+    Top(super::top::Args),
     /// Read history, look up what is still missing, report the result for each position
     #[command(after_help = "Examples: harvester backfill --dry-run --write-back
           harvester backfill --gap --store state --journal journal archive/apply.result.jsonl.zst
@@ -126,7 +128,7 @@ Exit code 1: a position still lacks something.")]
     /// Show the effective settings, who set each, and the hashes of policy and settings; secrets are masked
     #[command(after_help = "Example: harvester config --config harvester.toml")]
     Config(super::config::Args),
-    /// Draw the life of a position, or the profits of policies, as an SVG file
+    /// Draw the life of a position, or the profits of policies, as an SVG or PNG file
     #[command(subcommand)]
     Chart(super::chart::Command),
     /// Show a history, a journal or a store in the browser, as of any moment

@@ -30,6 +30,7 @@ pub mod schema;
 pub mod snapshots;
 pub mod stats;
 pub mod status;
+pub mod top;
 pub mod whatif;
 
 pub use command_line::{Cli, Command, GROUPS, command_line};

@@ -22,6 +22,7 @@ use crate::shell::web::{self, ClientError};
 mod shown;
 
 pub use crate::drive::sheet::Sheet;
+pub use shown::{age_ms, away, hold_tone, rounded_price};
 
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("whose").required(true).multiple(true).args(["store", "url", "journal", "histories"])))]

@@ -122,7 +122,8 @@ pub fn print(report: &Report, concerns: &[Concern], screen: &mut Screen<'_>) -> 
     screen.line("")?;
     inputs(&report.inputs, screen)?;
     screen.line("")?;
-    screen.rows(facts(report))?;
+    let row = |(name, says): (&str, String)| vec![(name.to_owned(), Tone::Dim), (says, Tone::Plain)];
+    screen.rows(facts(report).into_iter().map(row).collect())?;
     Ok(())
 }
 
@@ -152,7 +153,7 @@ fn inputs(inputs: &[InputReport], screen: &mut Screen<'_>) -> anyhow::Result<()>
 }
 
 /// Returns one line for each fact, its name first.
-fn facts(report: &Report) -> Vec<Vec<(String, Tone)>> {
+pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let mut facts = vec![
         ("positions", positions(report)),
         ("held", counted(&report.positions.held)),
@@ -174,8 +175,7 @@ fn facts(report: &Report) -> Vec<Vec<(String, Tone)>> {
         let weight = backfill.weight_used.map_or_else(String::new, |n| format!(", weight {n} this minute"));
         facts.push(("exchange", format!("{} calls, {circuit}{weight}", backfill.api_calls)));
     }
-    let row = |(name, says): (&str, String)| vec![(name.to_owned(), Tone::Dim), (says, Tone::Plain)];
-    facts.into_iter().map(row).collect()
+    facts
 }
 
 fn positions(report: &Report) -> String {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::address::{Address, part};
+use super::auditor::Auditor;
 use super::chart;
 use super::format::When;
-use super::pages::Audit;
 use super::running::Present;
 use crate::domain::engine::Engine;
 use crate::domain::event::ids::EntryId;
@@ -22,7 +22,7 @@ pub struct Scene<'a> {
     pub base: &'a str,
     pub title: &'a str,
     /// `None` where no audit can run.
-    pub audit: Option<&'a Audit>,
+    pub auditor: Option<&'a Auditor>,
     /// What a running service reports now; `None` for a past moment.
     pub present: Option<&'a Present>,
     /// The address of the events of the page, if it follows what grows.
@@ -153,6 +153,8 @@ pub struct Frame {
     pub notices: Vec<String>,
     /// The address of its events, if it shows the end of something that may grow.
     pub live: Option<Address>,
+    /// The time after which the page loads itself again. [s]
+    pub refresh_s: Option<u32>,
 }
 
 /// The pages of the navigation: name, path, and beginnings of the paths that belong to it.
@@ -185,6 +187,7 @@ impl Frame {
             role: scene.present.map_or("", |present| present.role),
             notices: scene.film.notices.clone(),
             live: scene.live.clone(),
+            refresh_s: None,
         }
     }
 
@@ -206,6 +209,7 @@ impl Frame {
             role: "",
             notices: Vec::new(),
             live: None,
+            refresh_s: None,
         }
     }
 }

@@ -13,9 +13,11 @@
 //! bounded.
 //!
 //! In reading order: `site` (the addresses), `pool` (the threads), `feed` (what is shown), `running` (what a service adds),
-//! `address`, `frame` (what all pages have), `pages`, `chart`, `format`; `live` and `parts` (what has changed).
+//! `address`, `frame` (what all pages have), `pages`, `chart`, `format`; `auditor` (audits that a page asks for); `live` and
+//! `parts` (what has changed).
 
 mod address;
+mod auditor;
 mod chart;
 mod feed;
 mod format;
@@ -27,8 +29,12 @@ mod pool;
 mod running;
 mod site;
 
+pub use auditor::{Audit, Audited};
+pub use chart::alone;
+#[cfg(feature = "png")]
+pub use chart::{PngError, png};
 pub use feed::Begin;
-pub use pages::{Audit, Audited, audit_file, equity_file, whatif_file};
+pub use pages::{audit_file, equity_of, whatif_file};
 pub use running::{Finding, Present, PresentInput, Running};
 pub use site::{Console, site};
 
@@ -38,11 +44,11 @@ use crate::domain::event::ids::EntryId;
 use crate::drive::film::Film;
 use crate::drive::stop::Stop;
 
-/// Draws the chart of a position at a moment, as an SVG file of its own. `name` is a position id or a symbol.
-pub fn chart_file(film: &Film, name: &str, at: Option<EntryId>) -> anyhow::Result<String> {
+/// Draws the chart of a position at a moment. `name` is a position id or a symbol. [`alone`] makes a file of it.
+pub fn chart_of(film: &Film, name: &str, at: Option<EntryId>) -> anyhow::Result<String> {
     let stop = Stop::never();
     let engine: Arc<_> = film.state(at, &stop)?;
     let here = address::Address::default();
-    let scene = frame::Scene { film, engine, at, here, base: "", title: "", audit: None, present: None, live: None };
-    pages::chart_file(&scene, name, &stop)
+    let scene = frame::Scene { film, engine, at, here, base: "", title: "", auditor: None, present: None, live: None };
+    pages::chart_of(&scene, name, &stop)
 }

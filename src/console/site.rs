@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use axum::response::{IntoResponse as _, Response};
 
 use super::address::Address;
+use super::auditor::{Audit, Auditor};
 use super::feed::{Begin, Feed, NotYet};
 use super::frame::Scene;
 use super::live::{Drawn, Live};
-use super::pages::{self, Audit, Missing};
+use super::pages::{self, Missing};
 use super::parts;
 use super::pool::{NotAnswered, Pool};
 use super::running::{Present, Running};
@@ -36,7 +37,7 @@ pub struct Console {
     title: Arc<str>,
     /// The prefix of all addresses, without a slash at its end.
     base: Arc<str>,
-    audit: Option<Audit>,
+    auditor: Option<Arc<Auditor>>,
     running: Option<Running>,
 }
 
@@ -110,7 +111,7 @@ impl Console {
             live: Live::default(),
             title: title.into(),
             base: base.trim_end_matches('/').into(),
-            audit: None,
+            auditor: None,
             running: None,
         }
     }
@@ -138,7 +139,7 @@ impl Console {
     /// Returns the console with an audit that its page can run.
     #[must_use]
     pub fn with_audit(self, audit: Audit) -> Self {
-        Self { audit: Some(audit), ..self }
+        Self { auditor: Some(Arc::new(Auditor::new(audit))), ..self }
     }
 
     async fn page(self, place: Place, asked: Asked) -> Page {
@@ -228,7 +229,7 @@ impl Console {
             here,
             base: &self.base,
             title: &self.title,
-            audit: self.audit.as_ref(),
+            auditor: self.auditor.as_deref(),
             present: present.as_ref(),
             live,
         };

@@ -372,15 +372,40 @@ pub(super) fn files_from(dir: &Path, position: u64) -> anyhow::Result<Vec<Input>
     Ok(Journal::files_from(dir, position)?.into_iter().map(Input::Path).collect())
 }
 
-/// Since which entry each open position has its hold, with that hold, by position id.
-pub type HeldSince = BTreeMap<String, (EntryId, Option<&'static str>)>;
+/// Since when each open position has its hold, by position id.
+pub type HeldSince = BTreeMap<String, EntryId>;
 
-/// Returns since which entry each open position has the hold of its last evaluation.
-pub fn held_since(engine: &Engine) -> HeldSince {
+/// Returns since when each open position has the hold that it has at a time: since the entry that brought it, or since
+/// the millisecond from which time alone brings it. It is left out if neither is known. [ms since 1970]
+pub fn held_since(engine: &Engine, now_ms: u64) -> HeldSince {
     let open = engine.books().filter_map(|book| Some((book, book.book.hot.open.as_ref()?)));
     open.filter_map(|(book, open)| {
         let last = open.holds.last()?;
-        Some((open.id.with_book(&book.name), (last.since, last.hold.map(|hold| hold.name()))))
+        let hold = engine.hold_at(book, now_ms);
+        let since = if last.hold == hold {
+            last.since
+        } else {
+            let seen_ms = book.symbol.mark.map_or(0, |mark| mark.entry.ms).max(last.since.ms);
+            EntryId::new(brought_by_time(seen_ms, now_ms, |ms| engine.hold_at(book, ms) == hold)?, 0)
+        };
+        Some((open.id.with_book(&book.name), since))
     })
     .collect()
+}
+
+/// Returns the first millisecond of a time after which something is so up to its end; `None` if it is so at its beginning.
+fn brought_by_time(from_ms: u64, to_ms: u64, is_so: impl Fn(u64) -> bool) -> Option<u64> {
+    if from_ms >= to_ms || is_so(from_ms) {
+        return None;
+    }
+    let (mut not_yet, mut so) = (from_ms, to_ms);
+    while so - not_yet > 1 {
+        let middle = not_yet + (so - not_yet) / 2;
+        if is_so(middle) {
+            so = middle;
+        } else {
+            not_yet = middle;
+        }
+    }
+    Some(so)
 }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Entries between two looks at the clock. [1]
@@ -23,6 +23,8 @@ pub struct Stop {
     has_left: Arc<AtomicBool>,
     until: Option<(Instant, Duration)>,
     entries: Cell<u32>,
+    /// Entries as others see them. [1]
+    read: Arc<AtomicU64>,
 }
 
 impl Stop {
@@ -33,14 +35,24 @@ impl Stop {
 
     /// Returns a pass that ends when `has_left` is set, or after a time.
     pub fn after(limit: Duration, has_left: Arc<AtomicBool>) -> Self {
-        Self { has_left, until: Some((Instant::now() + limit, limit)), entries: Cell::new(0) }
+        Self { has_left, until: Some((Instant::now() + limit, limit)), ..Self::default() }
+    }
+
+    /// Returns the pass with a counter that shows others how many entries it has read, in steps. [1]
+    #[must_use]
+    pub fn counting(self, read: Arc<AtomicU64>) -> Self {
+        Self { read, ..self }
     }
 
     /// Errors if the pass has to end. It is called for each entry, and is cheap.
     pub fn check(&self) -> Result<(), Stopped> {
         let entries = self.entries.get();
         self.entries.set(entries.wrapping_add(1));
-        if entries.is_multiple_of(ENTRIES_PER_LOOK) { self.check_now() } else { Ok(()) }
+        if !entries.is_multiple_of(ENTRIES_PER_LOOK) {
+            return Ok(());
+        }
+        self.read.store(u64::from(entries), Ordering::Relaxed);
+        self.check_now()
     }
 
     /// Errors if the pass has to end, without regard to how often it is called.

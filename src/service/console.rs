@@ -12,10 +12,11 @@ use tokio::runtime::Handle;
 use super::report::{self, Report, SharedReport};
 use crate::codec::shown::shown;
 use crate::config::Config;
-use crate::console::{self, Console, Finding, Present, PresentInput};
+use crate::console::{self, Audited, Console, Finding, Present, PresentInput};
 use crate::drive::film::Origin;
 use crate::drive::reel::{Bounds, Reel};
 use crate::drive::snapshots;
+use crate::drive::stop::Stop;
 use crate::shell::web::{Guard, Site};
 
 /// A journal with more entries is read from a snapshot on. [1]
@@ -29,8 +30,17 @@ const REST_CHECK: Duration = Duration::from_secs(60);
 const SHOWN_BY_PAGES: [&str; 6] =
     ["killed", "positions_unknown", "gap_open", "diverged", "stale_position", "evaluable_low"];
 
+/// The audit of the command line, which is above this layer.
+pub type AuditOf = fn(&Origin, &Config, &Stop) -> anyhow::Result<Audited>;
+
 /// Adds the console to the pages of a service, unless it is switched off.
-pub fn with_console(config: &Config, address: SocketAddr, shared: &SharedReport, site: Site, runtime: &Handle) -> Site {
+pub fn with_console(
+    config: &Config,
+    address: SocketAddr,
+    shared: &SharedReport,
+    site: Site,
+    (runtime, audit): (&Handle, AuditOf),
+) -> Site {
     if !config.console.enabled {
         return site;
     }
@@ -38,7 +48,9 @@ pub fn with_console(config: &Config, address: SocketAddr, shared: &SharedReport,
     if let Guard::Closed(why) = &guard {
         tracing::warn!("{why}");
     }
-    let console = of_service(config, shared.clone());
+    let audited = config.clone();
+    let console =
+        of_service(config, shared.clone()).with_audit(Arc::new(move |origin, stop| audit(origin, &audited, stop)));
     let rests = console.clone();
     runtime.spawn(async move {
         loop {
@@ -73,7 +85,7 @@ fn now_ms() -> u64 {
 
 fn of_service(config: &Config, shared: SharedReport) -> Console {
     let of_reel = Arc::new(config.clone());
-    let begin = move |stop: &crate::drive::stop::Stop| {
+    let begin = move |stop: &Stop| {
         let bounds = Bounds {
             snapshots: Some(snapshots::folder_of(&of_reel.run.store)),
             entries: ENTRIES_READ,

@@ -6,7 +6,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use rustix::fs::Mode;
-use rustix::process::{DumpableBehavior, Resource, Rlimit, geteuid, set_dumpable_behavior, setrlimit, umask};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, Signal, geteuid, getpid, kill_process, set_dumpable_behavior, setrlimit, umask,
+};
 
 /// Disables core dumps, so that no crash writes the memory of this process with its secrets to a disk or to a program
 /// that collects crashes. Also prevents other processes of the same user from reading the memory.
@@ -36,6 +38,12 @@ pub fn keep_private(folder: &Path) -> io::Result<()> {
         return Ok(());
     }
     fs::set_permissions(folder, fs::Permissions::from_mode(mode & 0o700))
+}
+
+/// Stops the process, as Ctrl-Z at a terminal does, until the shell continues it. Without a shell that could, nothing
+/// happens.
+pub fn suspend() {
+    let _ = kill_process(getpid(), Signal::TSTP);
 }
 
 /// Size from which an allocation returns to the system when it is freed. [bytes]

@@ -1,4 +1,5 @@
-//! Output for people: tables, colours and a progress bar, each only on a terminal.
+//! Output for people: tables, colours and a progress bar, each only on a terminal; and a terminal that one command has
+//! for itself.
 
 use std::io::{IsTerminal as _, Write};
 use std::sync::Arc;
@@ -9,6 +10,15 @@ use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Tab
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
 use crate::codec::shown::shown;
+
+mod whole;
+
+pub use whole::{Whole, events, is_terminal};
+
+/// Returns true unless `NO_COLOR` is set.
+pub fn has_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
 
 /// The output for people, with or without colour.
 pub struct Screen<'a> {
@@ -31,8 +41,7 @@ impl<'a> Screen<'a> {
     /// Returns standard output, with colour on a terminal unless `NO_COLOR` is set.
     pub fn stdout(out: &'a mut dyn Write) -> Self {
         let is_terminal = std::io::stdout().is_terminal();
-        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { out, colour: is_terminal && !no_colour, is_terminal }
+        Self { out, colour: is_terminal && has_colour(), is_terminal }
     }
 
     /// Returns an output without colour.

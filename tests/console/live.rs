@@ -217,6 +217,30 @@ fn a_page_of_a_service_is_that_of_its_journal() {
     }
 }
 
+/// The audit of a service that runs is that of its journal, whose decisions are all there.
+#[test]
+fn the_audit_runs_in_the_service_and_finds_what_the_command_finds() {
+    let server = RedisServer::start();
+    import(&root().join("replay/nights/incident-2026-02-04/events.jsonl"), &server);
+    let (place, url) = place(&server, "");
+    let service = place.start();
+    until_settled(&url, 1235);
+    let page = Document::read(&url.page("/console/audit"));
+    let run = page.all("input").find(|field| field.get("name") == "run").expect("a button").get("value").to_owned();
+    let path = format!("/console/audit?run={run}");
+    until("the audit has ended", || Document::read(&url.page(&path)).all("pre").next().is_some());
+    let page = Document::read(&url.page(&path));
+    let of_page = page.with_class("report").next().expect("a report").text.clone();
+    assert_eq!(url.json("/status")["role"], "leader", "the service goes on");
+    service.stop();
+    let ran = run_with(&["audit", "--journal", name(&place.journal())]);
+    let lines = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.trim().to_owned()).filter(|line| line.starts_with("matched")).collect()
+    };
+    assert_eq!(lines(&of_page), lines(&ran.out), "{of_page}\n{}", ran.out);
+    assert!(of_page.contains("matched 10"), "{of_page}");
+}
+
 #[test]
 fn where_other_machines_reach_it_the_console_asks_for_a_token_or_is_closed() {
     let server = RedisServer::start();

@@ -8,5 +8,7 @@ mod browser;
 mod live;
 mod pages;
 mod producer;
+mod refused;
 mod telling;
 mod time;
+mod top;

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::support::binary::run_with;
 use crate::support::html::Document;
+use crate::support::service::until;
 use crate::support::{cases, config, root};
 use harvester::codec::checksum::state_checksum;
 use harvester::config::Config;
@@ -299,6 +301,39 @@ fn steps_lead_from_change_to_change_up_to_the_end() {
     assert!(holds.with_class("verdict").next().is_some());
 }
 
+/// Time alone brings a hold as well: the page says since when.
+#[test]
+fn a_hold_that_time_has_brought_has_lasted_since_then() {
+    let line = |stream: &str, ms: u64, fields: &str| {
+        format!(r#"{{"stream":"quantum:stream:{stream}","id":"{ms}-0","fields":{{{fields}}}}}"#)
+    };
+    let begin = 1_770_163_200_000_u64;
+    let max_age_ms = config(None).policy.max_price_age_ms;
+    let lines = [
+        line("trade.intent", begin, r#""symbol":"AUSDT","side":"BUY","atr_value":"0.01","volatility_factor":"1""#),
+        line(
+            "apply.result",
+            begin + 1,
+            r#""symbol":"AUSDT","side":"BUY","orderId":"1","status":"FILLED","executedQty":"100","avgPrice":"1""#,
+        ),
+        line("market.tick", begin + 1_000, r#""symbol":"AUSDT","price":"1.001""#),
+        line("market.tick", begin + 1_000 + max_age_ms + 7_001, r#""symbol":"BUSDT","price":"1""#),
+    ];
+    let folder = tempfile::tempdir().expect("a folder");
+    let history = folder.path().join("history.jsonl");
+    fs::write(&history, lines.join("\n") + "\n").expect("a history is written");
+    let console = Served::of(film_of(&[history], &config(None)), "");
+    let rows = console.page("/console/positions").rows();
+    assert_eq!((&*rows[0][11], &*rows[0][12]), ("stale_price", "7.0s"), "{rows:?}");
+    let now = console.page("/").rows();
+    let held = now.iter().find(|row| row[0] == "stale_price").expect("the hold");
+    assert_eq!(held.last().map(String::as_str), Some("7.0s"), "{held:?}");
+    // Before that, the entry counts that has brought the hold.
+    let path = format!("/console/positions?at={}", begin + 6_000);
+    let rows = console.page(&path).rows();
+    assert_eq!((&*rows[0][11], &*rows[0][12]), ("below_min_r", "5.0s"), "{rows:?}");
+}
+
 /// A position whose order and plan contain markup, and an entry that is nothing else. (A symbol with markup is no symbol.)
 fn markup_history(folder: &Path) -> PathBuf {
     const NAME: &str = "币安人生USDT";
@@ -499,7 +534,7 @@ fn the_chart_of_the_night_is_golden_and_has_the_numbers_of_explain() {
 /// A console over the night, with the audit of the command line.
 fn audited() -> Served {
     let config = config(None);
-    let audit = Arc::new(move |origin: &Origin| harvester::cli::audit::of_origin(origin, &config));
+    let audit = Arc::new(move |origin: &Origin, stop: &Stop| harvester::cli::audit::of_origin(origin, &config, stop));
     Served::by(film_of(&[night()], &self::config(None)), |film| Console::new(film, "a test", "").with_audit(audit))
 }
 
@@ -528,9 +563,18 @@ fn two_policies_are_compared_in_the_page_and_a_wrong_one_is_refused_there() {
 #[test]
 fn the_audit_runs_on_request_and_says_what_the_command_says() {
     let console = audited();
-    assert!(console.page("/console/audit").all("pre").next().is_none());
-    let (_, body) = console.get("/console/audit?run=1");
+    let before = console.page("/console/audit");
+    assert!(before.all("pre").next().is_none());
+    let run = before.all("input").find(|field| field.get("name") == "run").expect("a button that runs it");
+    let path = format!("/console/audit?run={}", run.get("value"));
+    let (_, body) = console.get(&path);
     let page = expect_sound("audit", &body);
+    let loads_again = page.all("meta").any(|meta| meta.get("http-equiv") == "refresh");
+    assert!(loads_again || page.all("pre").next().is_some(), "it runs, and the page asks how far it is: {body}");
+    until("the audit has ended", || console.page(&path).all("pre").next().is_some());
+    let (_, body) = console.get(&path);
+    let page = expect_sound("audit", &body);
+    assert!(page.all("meta").all(|meta| meta.get("http-equiv") != "refresh"), "it is over");
     assert!(page.with_class("verdict").next().expect("a verdict").text.contains("findings"), "nothing was emitted");
     let text = &page.with_class("report").next().expect("a report").text;
     for part in ["matched 0, differ 0, missing 10", "MISSING: should have been emitted", "symbol ETHUSDT"] {
@@ -542,7 +586,7 @@ fn the_audit_runs_on_request_and_says_what_the_command_says() {
 fn charts_and_pages_as_files_stand_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let film = film_of(&[night()], &config(None));
-    let chart = harvester::console::chart_file(&film, "ETHUSDT", None).expect("a chart");
+    let chart = harvester::console::alone(&harvester::console::chart_of(&film, "ETHUSDT", None).expect("a chart"));
     let drawn = Document::read(&chart);
     assert_eq!((drawn.all("a").count(), drawn.all("style").count()), (0, 1), "no links, its own style");
     assert!(drawn.all("text").any(|text| text.text == "entry 3000"));
@@ -573,6 +617,31 @@ fn charts_and_pages_as_files_stand_alone() {
     }
 }
 
+/// The same chart as a picture: as large, and not empty. A machine without fonts says what to install.
+#[test]
+fn a_chart_is_a_png_where_its_file_is_called_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let night = night().to_string_lossy().into_owned();
+    let chart = |file: &str| run_with(&["chart", "position", "ARCUSDT", &night, "--at", "02:07", "--out", &path(file)]);
+    let ran = chart("arc.jpg");
+    assert!(ran.code == Some(2) && ran.log.contains("ends in .svg or .png"), "{}", ran.log);
+    let ran = chart("arc.PNG");
+    if ran.log.contains("has no font") {
+        ran.refused(&["apt-get install fonts-dejavu-core"]);
+        return eprintln!("skipped: this machine has no font");
+    }
+    assert_eq!(ran.code, Some(0), "{}", ran.log);
+    let png = fs::read(path("arc.PNG")).expect("the file is written");
+    assert_eq!(&png[..16], b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR");
+    let size = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().expect("four bytes"));
+    assert_eq!(size(16), 2240, "two pixels for each unit");
+    assert!(size(20) > 600 && png.len() > 20_000, "{} lines in {} bytes", size(20), png.len());
+    let kept = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("console");
+    fs::create_dir_all(&kept).expect("a folder for pictures");
+    fs::write(kept.join("chart-arcusdt.png"), png).expect("it is kept to be looked at");
+}
+
 /// A day of prices, one a second, is drawn from the extremes of each column.
 #[test]
 fn a_chart_of_a_day_of_ticks_stays_small_and_keeps_its_extremes() {
@@ -596,7 +665,7 @@ fn a_chart_of_a_day_of_ticks_stays_small_and_keeps_its_extremes() {
     }
     fs::write(&path, text).expect("the history is written");
     let film = film_of(&[path], &config(None));
-    let chart = harvester::console::chart_file(&film, "SOLUSDT", None).expect("a chart");
+    let chart = harvester::console::alone(&harvester::console::chart_of(&film, "SOLUSDT", None).expect("a chart"));
     let drawn = Document::read(&chart);
     let line = drawn.all("path").find(|path| path.has_class("price")).expect("a line of prices").get("d").to_owned();
     let heights: BTreeSet<String> =

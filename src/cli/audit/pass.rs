@@ -24,15 +24,16 @@ use crate::domain::event::ids::EntryId;
 use crate::domain::event::streams::StreamKind;
 use crate::domain::event::{Entry, Event, Outcome};
 use crate::drive::driver::Driver;
+use crate::drive::stop::Stop;
 
-/// Folds the history and compares.
+/// Folds the history and compares, until it is done or has to stop.
 pub fn pass(
     sources: &Sources,
     config: &Config,
     key: Option<&SigningKey>,
     opened: Opened,
     chain: &Chain,
-    scope: Scope,
+    (scope, stop): (Scope, &Stop),
 ) -> anyhow::Result<Report> {
     let Opened { mut history, faults } = opened;
     let trusted: BTreeSet<EntryId> = chain.links.iter().filter(|link| link.authentic).map(|link| link.id).collect();
@@ -44,6 +45,7 @@ pub fn pass(
     let mut unreadable_gaps: u64 = 0;
     let bad_fields = driver.pipeline(&mut history, true, |engine, batch| {
         for (entry, place) in &batch.entries {
+            stop.check()?;
             coverage.see(entry.stream, entry.id);
             unreadable_gaps += u64::from(entry.content.as_ref().is_err_and(|unreadable| unreadable.gap));
             // An altered decision is not a recorded decision: the state follows the rules there.

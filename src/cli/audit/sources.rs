@@ -2,6 +2,7 @@
 
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 
@@ -110,6 +111,13 @@ impl Sources {
             sources.decisions.clone_from(&sources.histories);
         }
         Ok(sources)
+    }
+
+    /// Lets decisions of the last seconds be on their way: the service that makes them writes the journal meanwhile.
+    pub fn is_written_now(&mut self) {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        self.in_flight_from_ms = Some(now_ms.saturating_sub(IN_FLIGHT_MS));
     }
 
     /// Returns the time of the last entry. [ms since 1970]

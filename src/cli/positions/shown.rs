@@ -17,14 +17,27 @@ fn names(names: &[String]) -> String {
     if names.is_empty() { "-".to_owned() } else { names.join(" ") }
 }
 
-/// Returns the age of a value at the time of the sheet, in words.
+/// Returns the age of a value at the time of the sheet. [ms]
+pub fn age_ms(sheet: &Sheet, field: Option<&Sourced>) -> Option<u64> {
+    let entry: EntryId = field?.entry.parse().ok()?;
+    Some(sheet.judged_ms().saturating_sub(entry.ms))
+}
+
 fn age(sheet: &Sheet, field: Option<&Sourced>) -> String {
-    let entry = field.and_then(|field| field.entry.parse().ok());
-    entry.map_or_else(|| "-".to_owned(), |entry: EntryId| time::span(sheet.judged_ms().saturating_sub(entry.ms)))
+    age_ms(sheet, field).map_or_else(|| "-".to_owned(), time::span)
+}
+
+/// Returns how much a reason to hold needs a person.
+pub fn hold_tone(hold: Option<&str>) -> Tone {
+    match hold {
+        None | Some("below_min_r" | "no_rung") => Tone::Plain,
+        Some("killed" | "history_gap" | "diverged" | "awaiting_result") => Tone::Bad,
+        Some(_) => Tone::Warning,
+    }
 }
 
 /// Returns the distance of the next rung from the mark, in percent.
-fn away(position: &PositionView) -> Option<String> {
+pub fn away(position: &PositionView) -> Option<String> {
     let number = |text: &String| text.parse::<Decimal>().ok();
     let from = number(&position.mark_price.as_ref()?.value)?;
     let to = number(position.next_rung.as_ref()?.price.as_ref()?)?;
@@ -76,11 +89,7 @@ fn cells(sheet: &Sheet, position: &PositionView) -> Vec<(String, Tone)> {
     let plain = |text: String| (text, Tone::Plain);
     let value = |field: Option<&Sourced>| rounded_price(field.map(|field| &field.value));
     let (entry, mark, next) = (&position.entry_price, &position.mark_price, position.next_rung.as_ref());
-    let tone = match position.hold.as_deref() {
-        None | Some("below_min_r" | "no_rung") => Tone::Plain,
-        Some("killed" | "history_gap" | "diverged" | "awaiting_result") => Tone::Bad,
-        Some(_) => Tone::Warning,
-    };
+    let tone = hold_tone(position.hold.as_deref());
     vec![
         plain(position.book().to_owned()),
         plain(position.side.clone()),
@@ -101,7 +110,7 @@ fn cells(sheet: &Sheet, position: &PositionView) -> Vec<(String, Tone)> {
 }
 
 /// Formats a price with eight significant digits.
-fn rounded_price(price: Option<&String>) -> String {
+pub fn rounded_price(price: Option<&String>) -> String {
     match price.and_then(|text| text.parse::<Decimal>().ok()) {
         Some(price) => price.round_sf(8).unwrap_or(price).normalize().to_string(),
         None => or_dash(price),

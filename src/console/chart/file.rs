@@ -5,7 +5,21 @@ const STYLE: &str = include_str!("../assets/console.css");
 
 /// Returns a chart as a file that any viewer shows.
 pub fn alone(chart: &str) -> String {
-    let style = style();
+    dressed(chart, &style())
+}
+
+/// Returns a chart in the light style, with its colours in place of variables, which few programs but browsers know.
+#[cfg(feature = "png")]
+pub fn light(chart: &str) -> String {
+    let light = colours(0);
+    let alone = dressed(chart, &rules());
+    let variables = light.split_once('{').map_or("", |(_, variables)| variables).split(';');
+    variables
+        .filter_map(|line| line.trim().split_once(':'))
+        .fold(alone, |text, (name, value)| text.replace(&format!("var({name})"), value.trim()))
+}
+
+fn dressed(chart: &str, style: &str) -> String {
     let chart = chart.replacen("class=\"chart wide\"", "class=\"chart\" width=\"1120\" font-size=\"12\"", 1);
     let without_links = without_links(&chart);
     let at = without_links.find('>').map_or(0, |end| end + 1);
@@ -15,12 +29,20 @@ pub fn alone(chart: &str) -> String {
 
 /// Returns the rules of the style that concern charts, with the colours of both modes.
 pub fn style() -> String {
-    let is_of_chart = |line: &&str| line.starts_with(".chart");
-    let colours = |from: usize| STYLE[from..].split_once('}').map_or("", |(colours, _)| colours);
     let light = colours(0);
     let dark = STYLE.find("@media (prefers-color-scheme: dark)").map_or("", colours);
+    format!("{light}}}\n{dark}}}}}\n{}", rules())
+}
+
+/// Returns the block of variables that begins at a place of the style, without its last brace.
+fn colours(from: usize) -> &'static str {
+    STYLE[from..].split_once('}').map_or("", |(colours, _)| colours)
+}
+
+fn rules() -> String {
+    let is_of_chart = |line: &&str| line.starts_with(".chart");
     let rules: Vec<&str> = STYLE.lines().filter(is_of_chart).filter(|line| !line.contains("display")).collect();
-    format!("{light}}}\n{dark}}}}}\n{}\n.paper{{fill:var(--card)}}", rules.join("\n"))
+    format!("{}\n.paper{{fill:var(--card)}}", rules.join("\n"))
 }
 
 fn without_links(chart: &str) -> String {

@@ -5,10 +5,12 @@
 //! entry, and a reader of the page's text gets the numbers.
 //!
 //! In reading order: `svg` (text that is escaped), `scale`, `position`, `equity` (profits of
-//! policies), `rungs` (R as a bar), `strip` (the history), `file` (a chart as a file of its own).
+//! policies), `rungs` (R as a bar), `strip` (the history), `file` (a chart as a file of its own), `png`.
 
 mod equity;
 mod file;
+#[cfg(feature = "png")]
+mod png;
 mod position;
 mod rungs;
 mod scale;
@@ -17,6 +19,8 @@ mod svg;
 
 pub use equity::{Series, equity};
 pub use file::alone;
+#[cfg(feature = "png")]
+pub use png::{PngError, png};
 pub use position::{Lines, Mark, MarkKind, PositionChart, RungLine, Size, draw};
 pub use rungs::{Tick, bar};
 pub use strip::strip;

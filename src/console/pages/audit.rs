@@ -1,34 +1,38 @@
 //! The audit: what the command finds in the same history, on request.
 
-use std::sync::Arc;
-
 use askama::Template;
 
-use crate::console::address::Address;
+use crate::codec::plural::plural;
+use crate::codec::time;
+use crate::console::auditor::{Audited, Stage};
 use crate::console::frame::{Frame, Scene};
-use crate::drive::film::Origin;
 use crate::drive::stop::Stop;
 use crate::shell::web::Asked;
 
 /// The style of the pages, for files that stand alone.
 pub const STYLE: &str = include_str!("../assets/console.css");
 
-/// The result of an audit: its verdict, and its screen.
-#[derive(Clone, Debug)]
-pub struct Audited {
-    pub verdict: String,
-    pub text: String,
-}
+/// How often the page asks how far an audit is. [s]
+const REFRESH_S: u32 = 1;
 
-/// Audits a source. The command line provides it, because an audit is a command.
-pub type Audit = Arc<dyn Fn(&Origin) -> anyhow::Result<Audited> + Send + Sync>;
+/// How far an audit is, for people.
+struct Running {
+    /// Share of the entries, if it is known. [percent]
+    share: Option<u64>,
+    says: String,
+    is_other: bool,
+}
 
 #[derive(Template)]
 #[template(path = "audit.html")]
 struct AuditPage {
     frame: Frame,
-    run: Address,
+    action: String,
+    /// The audit that the button begins: that of the history as it is now.
+    next: String,
+    running: Option<Running>,
     audited: Option<Audited>,
+    failure: Option<String>,
     can_run: bool,
     command: String,
 }
@@ -41,24 +45,64 @@ struct AuditFile<'a> {
     source: &'a str,
 }
 
-/// Makes the page. The audit runs when it is asked for.
+/// Makes the page. An audit begins when it is asked for (`?run=1235`: of the history with so many entries).
 pub fn audit(scene: &Scene<'_>, asked: &Asked, _: &Stop) -> anyhow::Result<String> {
-    let can_run = scene.audit.is_some() && scene.film.has_past();
-    let audited = match scene.audit {
-        Some(audit) if asked.is_on("run") && can_run => Some(audit(&scene.film.origin)?),
-        _ => None,
+    let auditor = scene.auditor.filter(|_| scene.film.has_past());
+    let wanted = asked.value("run").filter(|name| !name.is_empty());
+    let stage = auditor.zip(wanted).map(|(auditor, name)| auditor.stage(&name, &scene.film.origin));
+    let (running, audited, failure) = match stage {
+        None => (None, None, None),
+        Some(Stage::Running { read, lasts, is_other }) => {
+            let lasts = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
+            (Some(Running::of(read, scene.film.entries, lasts, is_other)), None, None)
+        }
+        Some(Stage::Done(Ok(audited))) => (None, Some(audited), None),
+        Some(Stage::Done(Err(why))) => (None, None, Some(why)),
     };
+    let frame = Frame::of(scene, "Audit", None);
     let page = AuditPage {
-        run: scene.here.clone().with("run", "1"),
+        action: scene.here.path().to_owned(),
+        next: scene.film.entries.to_string(),
         audited,
-        can_run,
+        failure,
+        can_run: auditor.is_some(),
         command: format!("harvester audit {}", scene.film.origin.arguments()),
-        frame: Frame { time: None, ..Frame::of(scene, "Audit", None) },
+        frame: Frame { time: None, refresh_s: running.as_ref().map(|_| REFRESH_S), ..frame },
+        running,
     };
     Ok(page.render()?)
+}
+
+impl Running {
+    fn of(read: u64, all: u64, lasts_ms: u64, is_other: bool) -> Self {
+        // The history may have grown since, or begin before what the pages show.
+        let share = (read * 100).checked_div(all).filter(|_| read <= all);
+        let of = share.map_or_else(String::new, |_| format!(" of {all}"));
+        let says = match read {
+            0 => format!("The history is read, for {}.", time::span(lasts_ms)),
+            _ => format!("{}{of} folded, for {}.", plural(read, "entry"), time::span(lasts_ms)),
+        };
+        Self { share, says, is_other }
+    }
 }
 
 /// Makes one self-contained file of an audit.
 pub fn audit_file(audited: &Audited, source: &str) -> anyhow::Result<String> {
     Ok(AuditFile { audited, style: STYLE, source }.render()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_has_a_share_while_the_whole_is_known() {
+        let of = |read, all| {
+            let running = Running::of(read, all, 3_000, false);
+            (running.share, running.says)
+        };
+        assert_eq!(of(0, 0), (None, "The history is read, for 3.0s.".to_owned()));
+        assert_eq!(of(512, 2048), (Some(25), "512 entries of 2048 folded, for 3.0s.".to_owned()));
+        assert_eq!(of(4096, 2048), (None, "4096 entries folded, for 3.0s.".to_owned()));
+    }
 }

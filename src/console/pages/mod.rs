@@ -12,16 +12,16 @@ mod positions;
 mod streams;
 mod whatif;
 
-pub use audit::{Audit, Audited, audit, audit_file};
+pub use audit::{audit, audit_file};
 pub use decision::decision;
 pub use decisions::decisions;
 pub use entry::entry;
 pub use message::message;
 pub use now::now;
-pub use position::{chart_file, position};
+pub use position::{chart_of, position};
 pub use positions::positions;
 pub use streams::streams;
-pub use whatif::{equity_file, whatif, whatif_file};
+pub use whatif::{equity_of, whatif, whatif_file};
 
 /// The page has nothing to show: a position, decision or entry does not exist at the moment.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -34,7 +34,6 @@ use super::frame::Scene;
 use crate::codec::view::{PositionView, Sourced};
 use crate::domain::book::state::book_of_position;
 use crate::domain::event::ids::EntryId;
-use crate::drive::film::HeldSince;
 
 /// A text that leads somewhere.
 #[derive(Clone, Debug)]
@@ -74,11 +73,6 @@ fn tone_of(hold: Option<&str>) -> &'static str {
         Some("killed" | "history_gap" | "diverged" | "awaiting_result" | "out_of_range") => "bad",
         Some(_) => "warn",
     }
-}
-
-/// Returns since which entry a position has the hold that is shown; `None` if no entry has brought it, but time.
-fn since_of(since: &HeldSince, view: &PositionView) -> Option<EntryId> {
-    since.get(&view.position_id).filter(|(_, hold)| *hold == view.hold.as_deref()).map(|(id, _)| *id)
 }
 
 /// Returns how long ago an entry was. [ms]

@@ -6,7 +6,7 @@ use askama::Template;
 
 use super::attention::{Need, needs};
 use super::decisions::{Row, rows, verdict};
-use super::{age_ms, since_of, tone_of};
+use super::{age_ms, tone_of};
 use crate::codec::plural::plural;
 use crate::codec::time;
 use crate::console::address::Address;
@@ -94,12 +94,12 @@ struct NowPage {
 pub fn now(scene: &Scene<'_>, _: &Asked, _: &Stop) -> anyhow::Result<String> {
     let sheet = scene.sheet(false)?;
     let (engine, film) = (&scene.engine, scene.film);
-    let since = held_since(engine);
+    let since = held_since(engine, scene.now_ms());
     let mut by_hold: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
     for position in &sheet.positions {
         let (positions, longest) = by_hold.entry(position.hold.as_deref().unwrap_or("nothing")).or_default();
         *positions += 1;
-        let held_ms = since_of(&since, position).map_or(0, |since| age_ms(scene.now_ms(), since));
+        let held_ms = since.get(&position.position_id).map_or(0, |since| age_ms(scene.now_ms(), *since));
         *longest = held_ms.max(*longest);
     }
     let open = sheet.positions.len();

@@ -7,7 +7,7 @@ use askama::Template;
 use rust_decimal::Decimal;
 
 use super::message::not_yet;
-use super::{Field, Link, Missing, age_ms, book_of, since_of, tone_of};
+use super::{Field, Link, Missing, age_ms, book_of, tone_of};
 use crate::codec::shown;
 use crate::codec::time;
 use crate::codec::view::{Fill, PositionView};
@@ -152,7 +152,7 @@ pub fn position(scene: &Scene<'_>, asked: &Asked, stop: &Stop) -> anyhow::Result
     let seen = seen.ok_or_else(|| anyhow::anyhow!("{} has no explanation", view.symbol))?;
     let is_explained = seen.position.as_ref().is_some_and(|position| position.position_id == view.position_id);
     let none = Origins::new();
-    let since = since_of(&held_since(&scene.engine), &view).filter(|_| is_open);
+    let since = held_since(&scene.engine, scene.now_ms()).get(&view.position_id).copied().filter(|_| is_open);
     let rungs = rung_lines(&view, &seen.policy.cost_bps);
     let rung_rows = view.rungs.iter().map(|rung| {
         let price = rungs.iter().find(|line| line.r_text == rung.r);
@@ -385,8 +385,8 @@ fn of_siblings(scene: &Scene<'_>, all: &[PositionView], view: &PositionView) -> 
     of_symbol.into_iter().rev().map(row).collect()
 }
 
-/// Draws the chart of a position, or of the open or last position of a symbol, as a file of its own.
-pub fn chart_file(scene: &Scene<'_>, name: &str, stop: &Stop) -> anyhow::Result<String> {
+/// Draws the chart of a position, or of the open or last position of a symbol.
+pub fn chart_of(scene: &Scene<'_>, name: &str, stop: &Stop) -> anyhow::Result<String> {
     let sheet = scene.sheet(true)?;
     let found = found(&sheet, name);
     let view = found.ok_or_else(|| Missing(format!("No position {name} is known at that moment.")))?;
@@ -395,8 +395,7 @@ pub fn chart_file(scene: &Scene<'_>, name: &str, stop: &Stop) -> anyhow::Result<
     let cost_bps = explanation.scene.map(|seen| seen.policy.cost_bps).unwrap_or_default();
     let (lived, range_ms) = lived(scene, view, stop)?;
     let charts = draw(scene, view, &lived, (rung_lines(view, &cost_bps), &cost_bps), range_ms);
-    let chart = charts.first().ok_or_else(|| Missing("A store has no past to draw.".to_owned()))?;
-    Ok(chart::alone(chart))
+    Ok(charts.into_iter().next().ok_or_else(|| Missing("A store has no past to draw.".to_owned()))?)
 }
 
 /// Returns a position by its id, or the open or last one of a symbol.

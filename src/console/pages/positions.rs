@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use askama::Template;
 use rust_decimal::Decimal;
 
-use super::{Field, age_ms, book_of, since_of, tone_of};
+use super::{Field, age_ms, book_of, tone_of};
 use crate::codec::time;
 use crate::codec::view::PositionView;
 use crate::console::address::Address;
@@ -116,9 +116,9 @@ struct PositionsPage {
 pub fn positions(scene: &Scene<'_>, asked: &Asked, _: &Stop) -> anyhow::Result<String> {
     let closed = asked.is_on("closed");
     let sheet = scene.sheet(closed)?;
-    let since = held_since(&scene.engine);
-    let all: Vec<Row> =
-        sheet.positions.iter().map(|position| Row::of(scene, position, since_of(&since, position))).collect();
+    let since = held_since(&scene.engine, scene.now_ms());
+    let of = |position| Row::of(scene, position, since.get(&position.position_id).copied());
+    let all: Vec<Row> = sheet.positions.iter().map(of).collect();
     let total = all.len();
     let names = |of: fn(&Row) -> Vec<String>| -> BTreeSet<String> { all.iter().flat_map(of).collect() };
     let select = |name: &'static str, label: &'static str, values: BTreeSet<String>| {

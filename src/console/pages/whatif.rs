@@ -126,10 +126,10 @@ pub fn whatif_file(compared: &Compared, range_ms: (u64, u64), source: &str) -> a
     Ok(WhatifFile { outcome, style: super::audit::STYLE, source: source.to_owned() }.render()?)
 }
 
-/// Draws the curves of a comparison as a file of its own.
-pub fn equity_file(compared: &Compared, range_ms: (u64, u64)) -> anyhow::Result<String> {
+/// Draws the curves of a comparison.
+pub fn equity_of(compared: &Compared, range_ms: (u64, u64)) -> anyhow::Result<String> {
     let document = Document::of(compared)?;
-    Ok(chart::alone(&chart::equity(&series(&document), range_ms, Size::Wide)))
+    Ok(chart::equity(&series(&document), range_ms, Size::Wide))
 }
 
 /// Returns the configured policy with changes that were typed as TOML, or why they are refused.

@@ -18,7 +18,7 @@ use super::several;
 use super::start::start;
 use crate::config::flags::{self, RunFlags};
 use crate::config::{Cells, Config, Start};
-use crate::service::console;
+use crate::service::console::{self, AuditOf};
 use crate::service::pages::{self, QUESTIONS_WAITING, Question};
 use crate::service::server;
 use crate::shell::web::WebServer;
@@ -46,25 +46,31 @@ pub struct Args {
     new_chain: bool,
 }
 
-/// Runs the service until a signal stops it. With several cells it runs one for each.
-pub fn run(args: &Args, config: &Config, cells: Option<Cells>) -> anyhow::Result<()> {
+/// How the service is run, for each of its cells.
+#[derive(Clone, Copy)]
+pub(super) struct How {
+    pub until_idle: Option<Duration>,
+    pub new_chain: bool,
+    /// The audit of the console's page.
+    pub audit: AuditOf,
+}
+
+/// Runs the service until a signal stops it. With several cells it runs one for each. `audit` is a command of its own,
+/// which the console runs on request.
+pub fn run(args: &Args, config: &Config, cells: Option<Cells>, audit: AuditOf) -> anyhow::Result<()> {
     let config = args.flags.over(config)?;
+    let how = How { until_idle: args.until_idle, new_chain: args.new_chain, audit };
     match cells.filter(|cells| !cells.is_one()) {
-        Some(cells) => several::run(&config, cells, args.until_idle, args.new_chain),
-        None => run_one(&config, args.until_idle, args.new_chain, None),
+        Some(cells) => several::run(&config, cells, how),
+        None => run_one(&config, how, None),
     }
 }
 
 /// Runs one service until a signal stops it, or the process of several services ends.
-pub(super) fn run_one(
-    config: &Config,
-    until_idle: Option<Duration>,
-    new_chain: bool,
-    of_process: Option<Arc<AtomicBool>>,
-) -> anyhow::Result<()> {
+pub(super) fn run_one(config: &Config, how: How, of_process: Option<Arc<AtomicBool>>) -> anyhow::Result<()> {
     config.check_cell()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    match serve(runtime, config, until_idle, new_chain, of_process) {
+    match serve(runtime, config, how, of_process) {
         // There may be more disk space at the next start.
         Err(error) if is_disk_full(&error) && !error.is::<Failed>() => Err(error.context(Failed)),
         done => done,
@@ -80,13 +86,7 @@ fn is_disk_full(error: &anyhow::Error) -> bool {
 }
 
 /// Starts the service, works until it is stopped, and ends it.
-fn serve(
-    runtime: Runtime,
-    config: &Config,
-    until_idle: Option<Duration>,
-    new_chain: bool,
-    of_process: Option<Arc<AtomicBool>>,
-) -> anyhow::Result<()> {
+fn serve(runtime: Runtime, config: &Config, how: How, of_process: Option<Arc<AtomicBool>>) -> anyhow::Result<()> {
     let connect = Connect::new(server::address(config)?);
     let (version, from) = check_server(&runtime, config, &connect)?;
     if config.is_live_without_key() {
@@ -97,11 +97,11 @@ fn serve(
     let publisher = Publisher::new(config);
     publisher.speaks_to(version.as_deref());
     let (ask, questions) = bounded(QUESTIONS_WAITING);
-    let web = start_web(&runtime, config, &publisher, ask)?;
-    let started = runtime.block_on(start(config, &connect, &publisher, new_chain))?;
+    let web = start_web(&runtime, config, &publisher, ask, how.audit)?;
+    let started = runtime.block_on(start(config, &connect, &publisher, how.new_chain))?;
     let running = spawn_parts(&runtime, config, &connect, started, from, questions, of_process)?;
     let Running { processor, channels, store, journal, disk, parts } = running;
-    let event_loop = EventLoop::new(processor, channels, store, journal, config, publisher, until_idle);
+    let event_loop = EventLoop::new(processor, channels, store, journal, config, publisher, how.until_idle);
     let served = event_loop.run(disk);
     parts.stop(&runtime, || {
         if let Some(web) = web {
@@ -131,10 +131,11 @@ fn start_web(
     config: &Config,
     publisher: &Publisher,
     ask: Sender<Question>,
+    audit: AuditOf,
 ) -> anyhow::Result<Option<WebServer>> {
     let Some(address) = config.run.listen else { return Ok(None) };
     let site = pages::site(publisher.shared(), Some(ask)).known_as(&config.run.hosts);
-    let site = console::with_console(config, address, publisher.shared(), site, runtime.handle());
+    let site = console::with_console(config, address, publisher.shared(), site, (runtime.handle(), audit));
     let web = runtime.block_on(WebServer::start(address, site));
     web.map(Some).with_context(|| format!("serving health and metrics on {address}"))
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::command::{Failed, run_one};
+use super::command::{Failed, How, run_one};
 use super::connect::RetryDelay;
 use crate::config::{Cells, Config};
 use crate::shell::systemd;
@@ -20,7 +20,7 @@ const STEP: Duration = Duration::from_millis(50);
 const SETTLED: Duration = Duration::from_secs(60);
 
 /// Runs a service for each cell until a signal stops them.
-pub fn run(config: &Config, cells: Cells, until_idle: Option<Duration>, new_chain: bool) -> anyhow::Result<()> {
+pub(super) fn run(config: &Config, cells: Cells, how: How) -> anyhow::Result<()> {
     let all: Vec<Config> = cells.iter().map(|cell| config.for_cell(cell)).collect::<Result<_, _>>()?;
     for (index, of_cell) in all.iter().enumerate() {
         of_cell.check_cell()?;
@@ -37,7 +37,7 @@ pub fn run(config: &Config, cells: Cells, until_idle: Option<Duration>, new_chai
     let keep = |of_cell: Config| {
         let (name, ended) = (format!("cell-{}", of_cell.run.cell.unwrap_or_default()), Arc::clone(&ended));
         let kept = move || {
-            let kept = keep(&of_cell, until_idle, new_chain, &ended);
+            let kept = keep(&of_cell, how, &ended);
             if kept.is_err() {
                 ended.store(true, Ordering::Relaxed);
             }
@@ -56,7 +56,7 @@ pub fn run(config: &Config, cells: Cells, until_idle: Option<Duration>, new_chai
 }
 
 /// Keeps the service of one cell at work.
-fn keep(config: &Config, until_idle: Option<Duration>, new_chain: bool, ended: &Arc<AtomicBool>) -> anyhow::Result<()> {
+fn keep(config: &Config, how: How, ended: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let cell = config.run.cell.unwrap_or_default();
     let mut delay = RetryDelay::default();
     let mut is_first = true;
@@ -66,7 +66,7 @@ fn keep(config: &Config, until_idle: Option<Duration>, new_chain: bool, ended: &
         // A panic ends only this service.
         let service = std::thread::Builder::new()
             .name(format!("cell-{cell}"))
-            .spawn(move || run_one(&of_cell, until_idle, new_chain, Some(of_process)))?;
+            .spawn(move || run_one(&of_cell, how, Some(of_process)))?;
         let error = match service.join() {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) if is_first && !error.is::<Failed>() => return Err(error),

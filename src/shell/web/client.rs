@@ -1,11 +1,13 @@
 //! Fetches pages of a running service.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::codec::shown::masked_url;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::{ClientConfig, RootCertStore};
+use secrecy::{ExposeSecret as _, SecretString};
 
 /// Time limit for a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -72,39 +74,77 @@ pub fn path_part(name: &str) -> String {
     utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
 }
 
+/// Fetches pages of one service, over connections that it keeps.
+pub struct Client {
+    base: String,
+    http: reqwest::Client,
+    token: Option<SecretString>,
+    /// True once the service has asked for the token.
+    is_token_wanted: AtomicBool,
+}
+
+impl Client {
+    /// Returns a client. The token is sent only to a service that asks for one.
+    pub fn new(base: &str, token: Option<SecretString>) -> Result<Self, ClientError> {
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls(base.starts_with("https:"))?)
+            // The service is on this machine or in its network, so no proxy is used.
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(ANSWER_TIMEOUT)
+            .build()
+            .map_err(|error| failed(base, error))?;
+        Ok(Self { base: base.trim_end_matches('/').to_owned(), http, token, is_token_wanted: AtomicBool::new(false) })
+    }
+
+    /// Returns the body of a page if its status is a success.
+    pub async fn get(&self, path: &str) -> Result<String, ClientError> {
+        let is_wanted = self.is_token_wanted.load(Ordering::Relaxed);
+        match (self.ask(path, self.token.as_ref().filter(|_| is_wanted)).await, &self.token) {
+            (Err(ClientError::Refused { status: 401, .. }), Some(token)) if !is_wanted => {
+                self.is_token_wanted.store(true, Ordering::Relaxed);
+                self.ask(path, Some(token)).await
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    async fn ask(&self, path: &str, token: Option<&SecretString>) -> Result<String, ClientError> {
+        let url = format!("{}{path}", self.base);
+        let failed = |error| failed(&self.base, error);
+        let mut request = self.http.get(&url);
+        if let Some(token) = token {
+            request = request.bearer_auth(token.expose_secret());
+        }
+        let mut answer = request.send().await.map_err(failed)?;
+        let status = answer.status();
+        let mut body = Vec::new();
+        while let Some(piece) = answer.chunk().await.map_err(failed)? {
+            if body.len() + piece.len() > PAGE_BYTES_MAX {
+                return Err(ClientError::TooLong { url: said(&self.base) });
+            }
+            body.extend_from_slice(&piece);
+        }
+        let body = String::from_utf8_lossy(&body).into_owned();
+        if status.is_success() {
+            return Ok(body);
+        }
+        Err(ClientError::Refused { url: said(&url), status: status.as_u16(), body })
+    }
+}
+
 /// Returns the body of a page if its status is a success.
 pub async fn get(base: &str, path: &str) -> Result<String, ClientError> {
-    let url = format!("{}{path}", base.trim_end_matches('/'));
-    let unreachable = |source: reqwest::Error| {
-        let url = said(base);
-        if source.is_builder() {
-            ClientError::NoUrl { url }
-        } else {
-            ClientError::Unreachable { url, error: source.without_url() }
-        }
-    };
-    let client = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls(base.starts_with("https:"))?)
-        // The service is on this machine or in its network, so no proxy is used.
-        .no_proxy()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(ANSWER_TIMEOUT)
-        .build()
-        .map_err(unreachable)?;
-    let mut answer = client.get(&url).send().await.map_err(unreachable)?;
-    let status = answer.status();
-    let mut body = Vec::new();
-    while let Some(piece) = answer.chunk().await.map_err(unreachable)? {
-        if body.len() + piece.len() > PAGE_BYTES_MAX {
-            return Err(ClientError::TooLong { url: said(base) });
-        }
-        body.extend_from_slice(&piece);
+    Client::new(base, None)?.get(path).await
+}
+
+fn failed(base: &str, error: reqwest::Error) -> ClientError {
+    let url = said(base);
+    if error.is_builder() {
+        ClientError::NoUrl { url }
+    } else {
+        ClientError::Unreachable { url, error: error.without_url() }
     }
-    let body = String::from_utf8_lossy(&body).into_owned();
-    if status.is_success() {
-        return Ok(body);
-    }
-    Err(ClientError::Refused { url: said(&url), status: status.as_u16(), body })
 }
 
 /// Returns a configuration that trusts the system's certificates. It loads them only if they are needed.

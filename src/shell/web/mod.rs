@@ -14,7 +14,7 @@ mod host;
 mod patience;
 mod server;
 
-pub use client::{ClientError, get, path_part};
+pub use client::{Client, ClientError, get, path_part};
 pub use door::STREAMS_MAX;
 pub use guard::Guard;
 pub use server::{Asked, Events, Page, Site, WebError, WebServer};

@@ -6,13 +6,15 @@ use anyhow::{Context as _, bail};
 
 /// Makes sure that the programs which tests start are there.
 ///
-/// A Redis server and a browser are installed where that can be done without asking: by root, on Debian. Elsewhere, and where
-/// installing fails, it is said what to install; the tests that need it say so again.
+/// A Redis server, a browser and `tmux` are installed where that can be done without asking: by root, on Debian.
+/// Elsewhere, and where installing fails, it is said what to install; the tests that need it say so again.
 pub fn for_tests() -> anyhow::Result<()> {
     if !answers(program("python3").arg("--version")) {
         bail!("the tests of tools/producer need `python3`: install it (Debian: apt-get install python3)");
     }
-    browser();
+    // The tests of the console in a browser, and that of `harvester top` in a terminal.
+    optional("chromedriver", "--version", &["chromium", "chromium-driver"]);
+    optional("tmux", "-V", &["tmux"]);
     if answers(program("redis-server").arg("--version")) {
         return Ok(());
     }
@@ -33,15 +35,15 @@ fn is_root() -> bool {
     program("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
-/// Installs the browser that the tests of the console drive, by root on Debian. Without one these tests skip.
-fn browser() {
-    if answers(program("chromedriver").arg("--version")) {
+/// Installs a program that some tests drive, by root on Debian. Without it these tests skip.
+fn optional(name: &str, version: &str, packages: &[&str]) {
+    if answers(program(name).arg(version)) {
         return;
     }
-    if is_root() && answers(program("apt-get").arg("--version")) && install(&["chromium", "chromium-driver"]).is_ok() {
+    if is_root() && answers(program("apt-get").arg("--version")) && install(packages).is_ok() {
         return;
     }
-    eprintln!("xtask: there is no `chromedriver`: the tests of the console in a browser are skipped");
+    eprintln!("xtask: there is no `{name}`: the tests that need it are skipped (Debian: {})", packages.join(" "));
 }
 
 fn install(packages: &[&str]) -> anyhow::Result<()> {

@@ -1,0 +1,147 @@
+//! The loop: asks the service, reads keys, draws.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, bail, ensure};
+use ratatui::crossterm::event::Event;
+use serde::de::DeserializeOwned;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::state::{Answer, Effect, Top};
+use super::view;
+use crate::config::Config;
+use crate::shell::process;
+use crate::shell::terminal::{Whole, events, has_colour, is_terminal};
+use crate::shell::web::{Client, ClientError};
+
+/// How often times that have passed are drawn again.
+const AGES_GROW: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples: harvester top
+          harvester top --url http://10.0.0.1:9464 --every 5
+`?` lists the keys. HARVEST_CONSOLE_TOKEN or console.token_file is sent to a service that asks for a token.
+NO_COLOR=1 switches colours off.")]
+pub struct Args {
+    /// Address of the service; else that of [run] listen
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// Pause between two questions to the service [s]
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    every: u64,
+}
+
+/// Runs the command until somebody ends it.
+pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
+    let url = match (&args.url, config.run.listen) {
+        (Some(url), _) => url.clone(),
+        (None, Some(address)) => format!("http://{address}"),
+        (None, None) => bail!("run.listen is empty, so the address of the service is not known: give --url URL"),
+    };
+    ensure!(
+        is_terminal(),
+        "standard output is no terminal: use `harvester status --url {url}` and `harvester positions --url {url}`"
+    );
+    let client = Client::new(&url, config.console.token()?)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(show(Top::new(&url), client, Duration::from_secs(args.every)))
+}
+
+/// Signals that end a program at a terminal.
+struct Ends([Signal; 3]);
+
+impl Ends {
+    fn listen() -> std::io::Result<Self> {
+        let [a, b, c] = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt()].map(signal);
+        Ok(Self([a?, b?, c?]))
+    }
+
+    async fn next(&mut self) {
+        let [a, b, c] = &mut self.0;
+        tokio::select! {
+            _ = a.recv() => {}
+            _ = b.recv() => {}
+            _ = c.recv() => {}
+        }
+    }
+}
+
+async fn show(mut top: Top, client: Client, every: Duration) -> anyhow::Result<()> {
+    let mut ends = Ends::listen()?;
+    let mut answers = answers(client, every);
+    let mut ages = tokio::time::interval(AGES_GROW);
+    let colour = has_colour();
+    let mut terminal = Whole::take().context("the terminal cannot be used")?;
+    let mut events = events();
+    loop {
+        terminal.draw(|frame| view::draw(&top, now_ms(), colour, frame))?;
+        let effect = tokio::select! {
+            () = ends.next() => Effect::End,
+            event = events.recv() => pressed(&mut top, event),
+            Some(answer) = answers.recv() => {
+                top.take(answer, now_ms());
+                Effect::None
+            }
+            _ = ages.tick() => Effect::None,
+        };
+        match effect {
+            Effect::None => {}
+            Effect::End => return Ok(()),
+            Effect::Suspend => {
+                drop(terminal);
+                process::suspend();
+                terminal = Whole::take().context("the terminal cannot be used")?;
+            }
+        }
+    }
+}
+
+/// Passes on a key. Without a terminal there are no more.
+fn pressed(top: &mut Top, event: Option<Event>) -> Effect {
+    match event {
+        Some(Event::Key(key)) => top.press(key),
+        Some(_) => Effect::None,
+        None => Effect::End,
+    }
+}
+
+/// Asks again and again. The next question waits for the answer to the last one.
+fn answers(client: Client, every: Duration) -> UnboundedReceiver<Answer> {
+    let (sender, answers) = unbounded_channel();
+    let client = Arc::new(client);
+    tokio::spawn(async move {
+        while sender.send(ask(&client).await).is_ok() {
+            tokio::time::sleep(every).await;
+        }
+    });
+    answers
+}
+
+async fn ask(client: &Client) -> Answer {
+    let report = document(client, "/status", "a report").await;
+    let sheet = match &report {
+        Ok(_) => Some(document(client, "/positions?whole=1", "positions").await.map(Box::new)),
+        Err(_) => None,
+    };
+    Answer { report: report.map(Box::new), sheet }
+}
+
+/// Returns a document of the service, or a sentence that says why there is none.
+async fn document<T: DeserializeOwned>(client: &Client, path: &str, what: &str) -> Result<T, String> {
+    let body = client.get(path).await.map_err(|error| match error {
+        ClientError::Refused { status: 401, ref url, .. } => format!(
+            "{url} asks for a token (401), and that of HARVEST_CONSOLE_TOKEN or console.token_file is not the one, or is \
+             not set"
+        ),
+        error => error.to_string(),
+    })?;
+    serde_json::from_str(&body)
+        .map_err(|_| format!("{path} did not answer with {what}: is that the address of `harvester run`?"))
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

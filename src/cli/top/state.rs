@@ -1,0 +1,337 @@
+//! What the screen shows, and what answers and keys do to it.
+//!
+//! ```text
+//!            ?                    Enter
+//!  help ◀────────── table ──────────────────▶ detail
+//!       ──────────▶   │  ▲  ◀──────────────────
+//!          any      / │  │ Enter, Esc     Esc
+//!                     ▼  │
+//!                    filter
+//! ```
+
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+
+use super::detail::{self, Line};
+use super::table::{Row, Sort, Table};
+use super::tables::Page;
+use crate::cli::positions::Sheet;
+use crate::service::report::Report;
+use crate::shell::terminal::Tone;
+
+/// Rows of a page of the keys `PgUp` and `PgDn`. [1]
+const ROWS_A_LEAP: usize = 10;
+/// A longer filter is of no use. [1]
+const FILTER_LETTERS_MAX: usize = 80;
+
+/// What a service answered to one round of questions, or why it did not.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub report: Result<Box<Report>, String>,
+    /// `None` if it was not asked, because the report did not come.
+    pub sheet: Option<Result<Box<Sheet>, String>>,
+}
+
+/// What a key asks of the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    None,
+    End,
+    /// Gives the terminal back to the shell, until it continues us.
+    Suspend,
+}
+
+/// How a page is filtered, sorted and read.
+#[derive(Clone, Debug, Default)]
+struct Reading {
+    filter: String,
+    sort: Option<Sort>,
+    /// The key of the selected row, which stays selected wherever it moves to.
+    selected: Option<String>,
+    /// The place of the selected row when it was last there. [1]
+    at: usize,
+}
+
+/// The row whose detail is shown.
+#[derive(Clone, Debug)]
+struct Opened {
+    about: String,
+    /// Lines that are scrolled away. [1]
+    scrolled: usize,
+}
+
+/// A time since which something fails, and why it does.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub since_ms: u64,
+    pub why: String,
+}
+
+/// The screen as a value.
+pub struct Top {
+    url: String,
+    page: Page,
+    readings: [Reading; Page::ALL.len()],
+    opened: Option<Opened>,
+    is_typing: bool,
+    has_help: bool,
+    report: Option<Box<Report>>,
+    sheet: Option<Box<Sheet>>,
+    /// When the report that is shown came. [ms since 1970]
+    answered_ms: Option<u64>,
+    /// Why there is no report, or no positions.
+    failure: Option<Failure>,
+}
+
+impl Top {
+    /// Returns the screen before the first answer. `url` names the service.
+    pub fn new(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            page: Page::Positions,
+            readings: Page::ALL.map(|page| Reading { sort: page.sort(), ..Reading::default() }),
+            opened: None,
+            is_typing: false,
+            has_help: false,
+            report: None,
+            sheet: None,
+            answered_ms: None,
+            failure: None,
+        }
+    }
+
+    /// Takes an answer, or keeps what was shown and says why there is none. [ms since 1970]
+    pub fn take(&mut self, answer: Answer, now_ms: u64) {
+        let mut why = None;
+        match answer.report {
+            Ok(report) => {
+                self.report = Some(report);
+                self.answered_ms = Some(now_ms);
+            }
+            Err(error) => why = Some(error),
+        }
+        match answer.sheet {
+            Some(Ok(sheet)) => self.sheet = Some(sheet),
+            Some(Err(error)) => why = why.or(Some(error)),
+            None => {}
+        }
+        self.failure = why.map(|why| {
+            let since_ms = self.failure.take().map_or(now_ms, |failure| failure.since_ms);
+            Failure { since_ms, why }
+        });
+        self.keep_selected();
+    }
+
+    /// Does what a key asks for.
+    pub fn press(&mut self, key: KeyEvent) -> Effect {
+        if key.kind == KeyEventKind::Release {
+            return Effect::None;
+        }
+        let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
+        match key.code {
+            KeyCode::Char('c') if is_control => return Effect::End,
+            KeyCode::Char('z') if is_control => return Effect::Suspend,
+            KeyCode::Char('u') if is_control && self.is_typing => self.reading_mut().filter.clear(),
+            _ if is_control => {}
+            _ if self.has_help => self.has_help = false,
+            code if self.is_typing => self.type_filter(code),
+            KeyCode::Char('q') => return Effect::End,
+            code if self.opened.is_some() => self.press_in_detail(code),
+            code => self.press_in_table(code),
+        }
+        Effect::None
+    }
+
+    fn type_filter(&mut self, code: KeyCode) {
+        let reading = self.reading_mut();
+        match code {
+            KeyCode::Char(letter) if reading.filter.chars().count() < FILTER_LETTERS_MAX => reading.filter.push(letter),
+            KeyCode::Backspace => drop(reading.filter.pop()),
+            KeyCode::Enter => self.is_typing = false,
+            KeyCode::Esc => {
+                reading.filter.clear();
+                self.is_typing = false;
+            }
+            KeyCode::Up => self.step(-1),
+            KeyCode::Down => self.step(1),
+            _ => {}
+        }
+    }
+
+    fn press_in_detail(&mut self, code: KeyCode) {
+        let Some(opened) = &mut self.opened else { return };
+        match code {
+            KeyCode::Esc | KeyCode::Enter | KeyCode::Left => self.opened = None,
+            KeyCode::Down | KeyCode::Char('j') => opened.scrolled += 1,
+            KeyCode::Up | KeyCode::Char('k') => opened.scrolled = opened.scrolled.saturating_sub(1),
+            KeyCode::PageDown => opened.scrolled += ROWS_A_LEAP,
+            KeyCode::PageUp => opened.scrolled = opened.scrolled.saturating_sub(ROWS_A_LEAP),
+            KeyCode::Home => opened.scrolled = 0,
+            KeyCode::Char('?') => self.has_help = true,
+            other => self.turn_page(other),
+        }
+        // The last line stays in view.
+        let last = self.detail().map_or(0, |(lines, _)| lines.len().saturating_sub(1));
+        if let Some(opened) = &mut self.opened {
+            opened.scrolled = opened.scrolled.min(last);
+        }
+    }
+
+    fn press_in_table(&mut self, code: KeyCode) {
+        let leap = ROWS_A_LEAP as isize;
+        match code {
+            KeyCode::Char('?') => self.has_help = true,
+            KeyCode::Char('/') => self.is_typing = true,
+            KeyCode::Esc => self.reading_mut().filter.clear(),
+            KeyCode::Down | KeyCode::Char('j') => self.step(1),
+            KeyCode::Up | KeyCode::Char('k') => self.step(-1),
+            KeyCode::PageDown => self.step(leap),
+            KeyCode::PageUp => self.step(-leap),
+            KeyCode::Home | KeyCode::Char('g') => self.step(isize::MIN),
+            KeyCode::End | KeyCode::Char('G') => self.step(isize::MAX),
+            KeyCode::Char('s') => self.sort_by_next(1),
+            KeyCode::Char('S') => self.sort_by_next(self.page.columns().len()),
+            KeyCode::Char('r') => {
+                if let Some(sort) = &mut self.reading_mut().sort {
+                    sort.is_descending = !sort.is_descending;
+                }
+            }
+            KeyCode::Enter => self.open(),
+            other => self.turn_page(other),
+        }
+    }
+
+    fn turn_page(&mut self, code: KeyCode) {
+        let pages = Page::ALL.len();
+        let at = self.page_number();
+        let to = match code {
+            KeyCode::Char(digit @ '1'..='9') => (digit as usize) - ('1' as usize),
+            KeyCode::Tab | KeyCode::Right => (at + 1) % pages,
+            KeyCode::BackTab | KeyCode::Left => (at + pages - 1) % pages,
+            _ => return,
+        };
+        if let Some(page) = Page::ALL.get(to) {
+            self.page = *page;
+            self.opened = None;
+        }
+    }
+
+    /// Sorts by the column that is so many further; after the last one, by none.
+    fn sort_by_next(&mut self, further: usize) {
+        let orders = self.page.columns().len() + 1;
+        let none = orders - 1;
+        let reading = self.reading_mut();
+        let column = (reading.sort.map_or(none, |sort| sort.column) + further) % orders;
+        reading.sort = (column != none).then_some(Sort { column, is_descending: false });
+    }
+
+    /// Opens the selected row. A hold leads to its positions.
+    fn open(&mut self) {
+        let Some(row) = self.selected_row() else { return };
+        if self.page == Page::Holds {
+            self.page = Page::Positions;
+            let reading = self.reading_mut();
+            reading.filter = row.about;
+            reading.selected = None;
+            reading.at = 0;
+            return;
+        }
+        self.opened = Some(Opened { about: row.about, scrolled: 0 });
+    }
+
+    /// Moves the selection by rows.
+    fn step(&mut self, rows: isize) {
+        let table = self.table();
+        let Some(last) = table.rows.len().checked_sub(1) else { return };
+        let at = self.selected_in(&table).unwrap_or(0).saturating_add_signed(rows).min(last);
+        let reading = self.reading_mut();
+        reading.at = at;
+        reading.selected = Some(table.rows[at].key.clone());
+    }
+
+    /// Remembers the place of the selected row. If the row has gone, the one in its place is selected next.
+    fn keep_selected(&mut self) {
+        let table = self.table();
+        if let Some(at) = self.selected_in(&table) {
+            let reading = self.reading_mut();
+            reading.at = at;
+            if reading.selected.is_some() {
+                reading.selected = Some(table.rows[at].key.clone());
+            }
+        }
+    }
+
+    fn selected_row(&self) -> Option<Row> {
+        let table = self.table();
+        let at = self.selected_in(&table)?;
+        table.rows.into_iter().nth(at)
+    }
+
+    /// Returns the place of the selected row; `None` of a table without rows.
+    pub(super) fn selected_in(&self, table: &Table) -> Option<usize> {
+        let reading = self.reading();
+        let last = table.rows.len().checked_sub(1)?;
+        let is_selected = |row: &Row| reading.selected.as_ref() == Some(&row.key);
+        Some(table.rows.iter().position(is_selected).unwrap_or(reading.at.min(last)))
+    }
+
+    fn page_number(&self) -> usize {
+        Page::ALL.iter().position(|page| *page == self.page).unwrap_or(0)
+    }
+
+    fn reading(&self) -> &Reading {
+        &self.readings[self.page_number()]
+    }
+
+    fn reading_mut(&mut self) -> &mut Reading {
+        &mut self.readings[self.page_number()]
+    }
+
+    // What the screen shows.
+
+    /// Returns the rows of the page as they are filtered and sorted.
+    pub(super) fn table(&self) -> Table {
+        let reading = self.reading();
+        self.page.table(self.report(), self.sheet.as_deref()).arranged(&reading.filter, reading.sort)
+    }
+
+    /// Returns the lines of the detail, and how many of them are scrolled away; `None` if there is no detail.
+    pub(super) fn detail(&self) -> Option<(Vec<Line>, usize)> {
+        let opened = self.opened.as_ref()?;
+        let lines = detail::lines(self.page, &opened.about, self.report(), self.sheet.as_deref());
+        let gone = || vec![vec![("It is not there any more.".to_owned(), Tone::Warning)]];
+        Some((lines.unwrap_or_else(gone), opened.scrolled))
+    }
+
+    pub(super) fn report(&self) -> Option<&Report> {
+        self.report.as_deref()
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) fn page(&self) -> Page {
+        self.page
+    }
+
+    pub(super) fn filter(&self) -> &str {
+        &self.reading().filter
+    }
+
+    pub(super) fn sort(&self) -> Option<Sort> {
+        self.reading().sort
+    }
+
+    pub(super) fn is_typing(&self) -> bool {
+        self.is_typing
+    }
+
+    pub(super) fn has_help(&self) -> bool {
+        self.has_help
+    }
+
+    /// Returns why nothing new is shown, and when the report came that is. [ms since 1970]
+    pub(super) fn failure(&self) -> Option<(&Failure, Option<u64>)> {
+        Some((self.failure.as_ref()?, self.answered_ms))
+    }
+}

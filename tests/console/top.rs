@@ -1,0 +1,570 @@
+//! The terminal view: its screens, its keys, and once a real terminal with a real service.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::process::Command;
+use std::sync::Arc;
+
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::style::{Color, Modifier};
+use serde_json::json;
+
+use crate::support::binary::{harvester, name, run, run_with};
+use crate::support::redis::{RedisServer, free_port};
+use crate::support::service::{Place, import, open_position, price, until, until_leader};
+use crate::support::{config, root};
+use harvester::cli::top::{Answer, Effect, Top, draw};
+use harvester::drive::film::{Film, Origin};
+use harvester::drive::sheet::Sheet;
+use harvester::drive::state_at::NoRows;
+use harvester::drive::stop::Stop;
+use harvester::service::report::Report;
+use harvester::shell::web::{Client, ClientError, Guard, Page, Site, WebServer};
+
+/// The time of the screens: 2026-02-04T02:08:20Z. [ms since 1970]
+const NOW_MS: u64 = 1_770_170_900_000;
+
+/// The positions of the night at a moment.
+fn sheet(at: &str) -> Box<Sheet> {
+    let path = root().join("replay/nights/incident-2026-02-04/events.jsonl");
+    let film = Film::read(Origin::Histories(vec![path]), Arc::new(config(None)), &Stop::never()).expect("it reads");
+    let at = film.until(at).expect("a moment");
+    let engine = film.state(Some(at), &Stop::never()).expect("a state");
+    Box::new(Sheet::of_at(&engine, &NoRows, None, false, at.ms).expect("a sheet").expect("all symbols"))
+}
+
+/// A report with one silent input.
+fn report() -> Box<Report> {
+    let input = |stream: &str, kind: &str, lag: u64, age_ms: u64| {
+        json!({"stream": stream, "kind": kind, "lag_entries": lag, "lag_ms": lag * 40, "age_ms": age_ms, "pending": lag,
+            "cursor": "1770170899000-0", "gap_proof": "counted", "silent_after_ms": 60_000, "watched_ms": 900_000})
+    };
+    let report = json!({
+        "build": "harvester 0.2.0", "role": "leader", "uptime_ms": 900_000, "group": "harvester", "consumer": "one",
+        "rules_version": "2", "last": "1770170899000-0",
+        "policy": {"mode": "shadow", "mode_configured": "shadow", "hash": "0d09dc2c172b6a1f", "hash_configured": "0d09dc2c172b6a1f"},
+        "redis": {"connected": true, "version": "7.0.15", "surveys": 1},
+        "positions": {"open": 44, "evaluable": 44},
+        "totals": {"applied": 1200, "entries": 1200, "decided": 10, "emitted": 10},
+        "rates": {"applied": 12.4},
+        "lease": {"fencing_token": 3, "left_ms": 8_000},
+        "inputs": [
+            input("quantum:stream:market.tick", "price", 0, 700),
+            input("quantum:stream:apply.result", "result", 3, 7_200_000),
+        ],
+    });
+    Box::new(serde_json::from_value(report).expect("a report"))
+}
+
+fn answer(at: &str) -> Answer {
+    Answer { report: Ok(report()), sheet: Some(Ok(sheet(at))) }
+}
+
+fn top(at: &str) -> Top {
+    let mut top = Top::new("http://127.0.0.1:9464");
+    top.take(answer(at), NOW_MS);
+    top
+}
+
+fn drawn(top: &Top, now_ms: u64, (width, height): (u16, u16), has_colour: bool) -> TestBackend {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal of a test");
+    terminal.draw(|frame| draw(top, now_ms, has_colour, frame)).expect("it draws");
+    terminal.backend().clone()
+}
+
+/// Returns the screen as text, without the blanks at the ends of lines.
+fn text(backend: &TestBackend) -> String {
+    let buffer = backend.buffer();
+    let width = usize::from(buffer.area.width);
+    let line = |cells: &[ratatui::buffer::Cell]| {
+        let line: String = cells.iter().map(ratatui::buffer::Cell::symbol).collect();
+        format!("{}\n", line.trim_end())
+    };
+    buffer.content.chunks(width).map(line).collect()
+}
+
+fn screen(top: &Top, size: (u16, u16)) -> String {
+    text(&drawn(top, NOW_MS, size, true))
+}
+
+/// Compares a screen with its file; `HARVESTER_BLESS=1` writes it again.
+fn golden(name: &str, screen: &str) {
+    let path = root().join("tests/console/golden").join(name);
+    if std::env::var_os("HARVESTER_BLESS").is_some() {
+        fs::write(&path, screen).expect("the golden file is written");
+    }
+    assert_eq!(screen, fs::read_to_string(&path).unwrap_or_default(), "{name}");
+}
+
+fn press(top: &mut Top, code: KeyCode) -> Effect {
+    top.press(KeyEvent::new(code, KeyModifiers::NONE))
+}
+
+fn type_in(top: &mut Top, letters: &str) {
+    for letter in letters.chars() {
+        assert_eq!(press(top, KeyCode::Char(letter)), Effect::None, "{letter}");
+    }
+}
+
+/// The first words of the rows of a table, in order.
+fn rows(top: &Top) -> Vec<String> {
+    let screen = screen(top, (160, 80));
+    let lines = screen.lines().skip_while(|line| !line.contains("[")).skip(2);
+    let rows = lines.take_while(|line| line.starts_with("  ") || line.starts_with("> "));
+    rows.map(|row| row[2..].split("  ").next().unwrap_or_default().trim().to_owned()).collect()
+}
+
+fn selected(top: &Top) -> String {
+    let screen = screen(top, (160, 80));
+    let row = screen.lines().find_map(|line| line.strip_prefix("> ")).expect("a selected row");
+    row.split_whitespace().next().expect("a name").to_owned()
+}
+
+#[test]
+fn the_pages_fit_a_small_and_a_large_terminal() {
+    let mut top = top("02:08");
+    for (key, page) in ["positions", "holds", "decisions", "inputs", "service"].iter().enumerate() {
+        let key = char::from_digit(key as u32 + 1, 10).expect("a digit");
+        type_in(&mut top, &key.to_string());
+        golden(&format!("top_{page}_80x24.txt"), &screen(&top, (80, 24)));
+        golden(&format!("top_{page}_120x40.txt"), &screen(&top, (120, 40)));
+    }
+    type_in(&mut top, "1/doge");
+    press(&mut top, KeyCode::Enter);
+    press(&mut top, KeyCode::Enter);
+    golden("top_detail_80x24.txt", &screen(&top, (80, 24)));
+    golden("top_detail_120x40.txt", &screen(&top, (120, 40)));
+    type_in(&mut top, "?");
+    golden("top_help_80x24.txt", &screen(&top, (80, 24)));
+}
+
+#[test]
+fn a_narrow_terminal_drops_columns_and_a_tiny_one_says_what_it_needs() {
+    let top = top("02:08");
+    let narrow = screen(&top, (44, 12));
+    golden("top_positions_44x12.txt", &narrow);
+    for line in narrow.lines() {
+        assert!(line.chars().count() <= 44, "{line}");
+    }
+    for kept in ["SYMBOL", "HOLD", "price_jump"] {
+        assert!(narrow.contains(kept), "{kept}: {narrow}");
+    }
+    assert!(!narrow.contains("ENTRY"), "{narrow}");
+    let tiny = screen(&top, (24, 6));
+    assert!(tiny.split_whitespace().collect::<Vec<_>>().join(" ").contains("needs a terminal of 30 × 8"), "{tiny}");
+    for size in [(1, 1), (30, 8), (31, 9), (400, 100)] {
+        drawn(&top, NOW_MS, size, true);
+    }
+}
+
+#[test]
+fn rows_are_filtered_by_any_cell_and_sorted_by_each_column() {
+    let mut top = top("02:08");
+    assert_eq!(rows(&top).len(), 44);
+    assert_eq!(rows(&top)[0], "DOGEUSDT", "the worst comes first: its price is in doubt");
+    type_in(&mut top, "/risk_too_large");
+    assert_eq!(rows(&top), ["ANKRUSDT", "ARCUSDT", "CHESSUSDT"]);
+    type_in(&mut top, " chess");
+    assert_eq!(rows(&top), ["CHESSUSDT"]);
+    type_in(&mut top, " nothing");
+    assert!(screen(&top, (80, 24)).contains("No row has all words of the filter."));
+    assert_eq!(press(&mut top, KeyCode::Char('q')), Effect::None, "it is typed");
+    press(&mut top, KeyCode::Esc);
+    assert_eq!(rows(&top).len(), 44);
+    // From the default, HOLD, two further: by none, then SYMBOL.
+    type_in(&mut top, "sss");
+    let by_symbol = rows(&top);
+    assert!(by_symbol.is_sorted() && by_symbol[0] == "1000PEPEUSDT", "{by_symbol:?}");
+    type_in(&mut top, "r");
+    assert!(rows(&top).iter().rev().is_sorted());
+    // R is a number: 10 comes after 9, and a minus before both.
+    type_in(&mut top, "sssssss");
+    let screen = screen(&top, (160, 80));
+    assert!(screen.contains("by R ▲"), "{screen}");
+    let end = screen.lines().find_map(|line| Some(line.split_once('▲')?.0.chars().count() + 1)).expect("the column");
+    let numbers = screen.lines().filter(|line| line.contains("USDT")).map(|line| {
+        let until: String = line.chars().take(end).collect();
+        until.rsplit(' ').next().unwrap_or_default().parse::<f64>().unwrap_or(f64::MAX)
+    });
+    let numbers: Vec<f64> = numbers.collect();
+    assert!(numbers.is_sorted() && numbers.len() == 44 && numbers[0] < 0.0, "{numbers:?}");
+    type_in(&mut top, "S");
+    assert!(crate::top::screen(&top, (160, 80)).contains("by PNL ▲"));
+}
+
+#[test]
+fn the_selected_row_stays_selected_wherever_it_moves_to() {
+    let mut top = top("02:07");
+    for _ in 0..3 {
+        type_in(&mut top, "s");
+    }
+    press(&mut top, KeyCode::Down);
+    press(&mut top, KeyCode::Down);
+    let chosen = selected(&top);
+    assert_eq!(chosen, rows(&top)[2]);
+    type_in(&mut top, "r");
+    assert_eq!(selected(&top), chosen);
+    top.take(answer("02:08"), NOW_MS + 2000);
+    assert_eq!(selected(&top), chosen);
+    press(&mut top, KeyCode::End);
+    assert_eq!(selected(&top), rows(&top)[43]);
+    press(&mut top, KeyCode::Home);
+    press(&mut top, KeyCode::Up);
+    assert_eq!(selected(&top), rows(&top)[0]);
+    // It has gone: the row in its place is selected.
+    press(&mut top, KeyCode::PageDown);
+    let mut less = sheet("02:08");
+    less.positions.retain(|position| position.symbol != selected(&top));
+    let next = rows(&top)[11].clone();
+    top.take(Answer { report: Ok(report()), sheet: Some(Ok(less)) }, NOW_MS + 4000);
+    assert_eq!(selected(&top), next);
+    // No position is left.
+    let mut none = sheet("02:08");
+    none.positions.clear();
+    top.take(Answer { report: Ok(report()), sheet: Some(Ok(none)) }, NOW_MS + 6000);
+    assert!(screen(&top, (80, 24)).contains("No position is open."));
+    press(&mut top, KeyCode::Down);
+    press(&mut top, KeyCode::Enter);
+    top.take(answer("02:08"), NOW_MS + 8000);
+    assert_eq!(rows(&top).len(), 44);
+}
+
+#[test]
+fn keys_lead_to_the_detail_and_back_and_from_a_hold_to_its_positions() {
+    let mut top = top("02:08");
+    press(&mut top, KeyCode::Enter);
+    let detail = screen(&top, (120, 40));
+    for part in ["held by", "price_jump", "entry_price", "RUNG", "r_net"] {
+        assert!(detail.contains(part), "{part}: {detail}");
+    }
+    // Whatever comes, the detail stays with its position; once that is closed, it says so.
+    let mut without = sheet("02:08");
+    without.positions.retain(|position| position.symbol != "DOGEUSDT");
+    top.take(Answer { report: Ok(report()), sheet: Some(Ok(without)) }, NOW_MS);
+    assert!(screen(&top, (120, 40)).contains("It is not there any more."));
+    press(&mut top, KeyCode::Esc);
+    assert_eq!(rows(&top).len(), 43);
+    top.take(answer("02:08"), NOW_MS);
+    press(&mut top, KeyCode::Tab);
+    assert!(screen(&top, (120, 40)).contains("[2 Holds]"));
+    assert_eq!(selected(&top), "below_min_r", "most are held by it");
+    press(&mut top, KeyCode::End);
+    let hold = selected(&top);
+    press(&mut top, KeyCode::Enter);
+    assert!(screen(&top, (120, 40)).contains(&format!("filter: {hold}")));
+    assert_eq!(rows(&top).len(), 1);
+    press(&mut top, KeyCode::BackTab);
+    assert!(screen(&top, (120, 40)).contains("[5 Service]"));
+    press(&mut top, KeyCode::Enter);
+    assert!(screen(&top, (120, 40)).contains("quantum:stream:apply.result"), "what the finding is about");
+    for (key, effect) in [
+        (KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL), Effect::End),
+        (KeyEvent::new(KeyCode::Char('z'), KeyModifiers::CONTROL), Effect::Suspend),
+        (KeyEvent::new(KeyCode::Char('w'), KeyModifiers::CONTROL), Effect::None),
+        (KeyEvent::new(KeyCode::F(7), KeyModifiers::NONE), Effect::None),
+        (KeyEvent::new(KeyCode::Char('q'), KeyModifiers::NONE), Effect::End),
+    ] {
+        assert_eq!(top.press(key), effect, "{key:?}");
+    }
+}
+
+#[test]
+fn without_an_answer_it_says_why_and_shows_what_was_known() {
+    let why = "the service at http://127.0.0.1:9464 cannot be reached: Connection refused";
+    let none = || Answer { report: Err(why.to_owned()), sheet: None };
+    let mut never = Top::new("http://user:password@127.0.0.1:9464");
+    assert!(screen(&never, (120, 24)).contains("There is no answer yet."));
+    never.take(none(), NOW_MS);
+    let screen_of = |top: &Top| text(&drawn(top, NOW_MS + 90_000, (120, 24), true));
+    assert!(screen_of(&never).contains(why) && !screen_of(&never).contains("password"), "{}", screen_of(&never));
+    for page in ["2", "3", "4", "5"] {
+        type_in(&mut never, page);
+        press(&mut never, KeyCode::Enter);
+        assert!(screen_of(&never).contains(why));
+    }
+    let mut top = top("02:08");
+    top.take(none(), NOW_MS + 30_000);
+    top.take(none(), NOW_MS + 60_000);
+    let screen = screen_of(&top);
+    golden("top_unreachable_120x24.txt", &screen);
+    assert!(
+        screen.contains("! no answer for 60s; shown is the state of")
+            && screen.contains("DOGEUSDT")
+            && screen.contains(why),
+        "{screen}"
+    );
+    // A service that starts has a report, and no positions yet.
+    let starts = "the service is starting or stopping".to_owned();
+    top.take(Answer { report: Ok(report()), sheet: Some(Err(starts.clone())) }, NOW_MS + 80_000);
+    assert!(screen_of(&top).contains(&starts));
+    top.take(answer("02:08"), NOW_MS + 82_000);
+    assert!(!screen_of(&top).contains("no answer"));
+}
+
+#[test]
+fn names_with_commands_to_the_terminal_stay_text() {
+    let mut sheet = sheet("02:08");
+    sheet.positions[0].flags = vec!["\u{1b}[2J<b>".to_owned()];
+    sheet.positions[0].position_id = "币安人生USDT@1\u{202e}".to_owned();
+    let mut top = Top::new("http://127.0.0.1:9464");
+    top.take(Answer { report: Ok(report()), sheet: Some(Ok(sheet)) }, NOW_MS);
+    type_in(&mut top, "/<b>");
+    press(&mut top, KeyCode::Enter);
+    let table = screen(&top, (200, 24));
+    assert!(table.contains("\\u{1b}[2J<b>") && !table.contains('\u{1b}'), "{table}");
+    press(&mut top, KeyCode::Enter);
+    let detail = screen(&top, (200, 24));
+    assert!(detail.contains("\\u{202e}") && !detail.contains('\u{202e}'), "{detail}");
+}
+
+/// What is red or yellow also has a mark or a word, and without colours everything is still there.
+#[test]
+fn no_colour_is_the_only_sign_and_no_color_has_none() {
+    let mut top = top("02:08");
+    for page in ["1", "2", "3", "4", "5"] {
+        type_in(&mut top, page);
+        let (with, without) = (drawn(&top, NOW_MS, (160, 50), true), drawn(&top, NOW_MS, (160, 50), false));
+        assert_eq!(text(&with), text(&without), "page {page}");
+        let is_plain = |colour: Color| colour == Color::Reset;
+        assert!(without.buffer().content.iter().all(|cell| is_plain(cell.fg) && is_plain(cell.bg)), "page {page}");
+        let buffer = with.buffer();
+        for (y, line) in text(&with).lines().enumerate() {
+            let cells = &buffer.content[y * 160..(y + 1) * 160];
+            let is_red = cells.iter().any(|cell| cell.fg == Color::Red);
+            assert!(!is_red || line.contains("! "), "page {page}: {line}");
+        }
+    }
+    type_in(&mut top, "1");
+    let reversed =
+        |backend: &TestBackend| backend.buffer().content.iter().any(|cell| cell.modifier.contains(Modifier::REVERSED));
+    assert!(reversed(&drawn(&top, NOW_MS, (160, 50), false)), "the selected row is seen without colours");
+}
+
+#[test]
+fn it_wants_a_terminal_and_an_address() {
+    let ran = run_with(&["top", "--url", "http://127.0.0.1:1"]);
+    ran.refused(&["no terminal", "harvester status --url http://127.0.0.1:1"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = folder.path().join("harvester.toml");
+    fs::write(&settings, "[run]\nlisten = \"\"\n").expect("the settings are written");
+    let ran = run(harvester().args(["top", "--config", name(&settings)]));
+    ran.refused(&["run.listen is empty", "--url"]);
+}
+
+/// A service that asks for a token, as a reverse proxy before one would.
+struct Guarded {
+    runtime: tokio::runtime::Runtime,
+    url: String,
+    _server: WebServer,
+}
+
+const TOKEN: &str = "a token of the test, long enough";
+
+impl Guarded {
+    fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let page = |document: String| {
+            move |_| {
+                let page = Page::json(200, document.clone());
+                async move { page }
+            }
+        };
+        let (report, sheet) = (json!(report()).to_string(), json!(sheet("02:08")).to_string());
+        let site = Site::default().guarded(Guard::Token(TOKEN.to_owned().into()));
+        let site = site.page("/status", page(report)).page("/positions", page(sheet));
+        let server = runtime.block_on(WebServer::start("127.0.0.1:0".parse().unwrap(), site)).expect("it starts");
+        let url = format!("http://{}", server.address());
+        Self { runtime, url, _server: server }
+    }
+}
+
+#[test]
+fn a_token_is_sent_to_a_service_that_asks_for_it_and_to_no_other() {
+    let guarded = Guarded::start();
+    let get = |token: Option<&str>| {
+        let client = Client::new(&guarded.url, token.map(|token| token.to_owned().into())).expect("a client");
+        guarded.runtime.block_on(async { (client.get("/status").await, client.get("/positions?whole=1").await) })
+    };
+    let is_refused =
+        |answer: &Result<String, ClientError>| matches!(answer, Err(ClientError::Refused { status: 401, .. }));
+    for wrong in [None, Some("another token, also long enough")] {
+        let (status, positions) = get(wrong);
+        assert!(is_refused(&status) && is_refused(&positions), "{wrong:?}");
+    }
+    let (status, positions) = get(Some(TOKEN));
+    assert!(status.expect("the report").contains("market.tick") && positions.expect("the sheet").contains("DOGEUSDT"));
+
+    // One that answers everybody never sees it.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("its address"));
+    let open = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("it is asked");
+        let lines = BufReader::new(stream.try_clone().expect("a stream")).lines().map_while(Result::ok);
+        let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").expect("it is answered");
+        head.join("\n").to_lowercase()
+    });
+    let client = Client::new(&url, Some(TOKEN.to_owned().into())).expect("a client");
+    assert_eq!(guarded.runtime.block_on(client.get("/status")).expect("an answer"), "{}");
+    let head = open.join().expect("it has answered");
+    assert!(head.starts_with("get /status") && !head.contains("authorization"), "{head}");
+}
+
+/// A terminal of its own, on a server of its own.
+struct Tmux {
+    socket: String,
+}
+
+impl Tmux {
+    /// Starts a shell in a terminal, or says why there is none.
+    fn start((width, height): (u16, u16)) -> Option<Self> {
+        if Command::new("tmux").arg("-V").output().is_err() {
+            eprintln!("skipped: tmux is not installed (Debian: apt-get install tmux)");
+            return None;
+        }
+        let tmux = Self { socket: format!("harvester-{}-{}", std::process::id(), free_port()) };
+        let (x, y) = (width.to_string(), height.to_string());
+        let shell = "env -i TERM=screen-256color PATH=/usr/bin:/bin PS1='$ ' LC_ALL=C.UTF-8 bash --norc --noprofile";
+        tmux.ask(&["-f", "/dev/null", "-u", "new-session", "-d", "-x", &x, "-y", &y, shell]);
+        Some(tmux)
+    }
+
+    fn ask(&self, arguments: &[&str]) -> String {
+        let output = Command::new("tmux").args(["-L", &self.socket]).args(arguments).output().expect("tmux answers");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn screen(&self) -> String {
+        self.ask(&["capture-pane", "-p"])
+    }
+
+    fn press(&self, keys: &[&str]) {
+        self.ask(&[&["send-keys"], keys].concat());
+    }
+
+    fn run(&self, line: &str) {
+        self.ask(&["send-keys", "-l", line]);
+        self.press(&["Enter"]);
+    }
+
+    fn until(&self, what: &str) {
+        until(&format!("{what} on the screen"), || self.screen().contains(what));
+    }
+}
+
+impl Drop for Tmux {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the screen:\n{}", self.screen());
+        }
+        // Ends the server of this test, which has a socket of its own.
+        let _ = Command::new("tmux").args(["-L", &self.socket, "kill-server"]).output();
+    }
+}
+
+#[test]
+fn a_real_terminal_shows_a_real_service_and_is_given_back() {
+    let Some(tmux) = Tmux::start((120, 40)) else { return };
+    let server = RedisServer::start();
+    import(&root().join("replay/nights/incident-2026-02-04/events.jsonl"), &server);
+    let mut place = Place::new(&server);
+    place.listen = format!("127.0.0.1:{}", free_port());
+    let service = place.start();
+    until_leader(&service);
+    let program = env!("CARGO_BIN_EXE_harvester");
+    let top = format!("{program} top --every 1 --url http://{}", place.listen);
+
+    tmux.run(&top);
+    tmux.until("44 open");
+    tmux.until("DOGEUSDT");
+    open_position(&server, "NEWUSDT");
+    tmux.until("45 open");
+    tmux.press(&["/"]);
+    tmux.ask(&["send-keys", "-l", "newusdt"]);
+    tmux.press(&["Enter"]);
+    tmux.until("1 of 45");
+    price(&server, "NEWUSDT", "1.0042");
+    tmux.until("1.0042");
+    tmux.press(&["Enter"]);
+    tmux.until("entry_risk_usdt");
+    tmux.ask(&["resize-window", "-x", "60", "-y", "20"]);
+    until("it is drawn anew", || tmux.screen().lines().any(|line| line.starts_with("Esc back") && line.len() <= 60));
+    tmux.ask(&["resize-window", "-x", "120", "-y", "40"]);
+    tmux.press(&["Escape"]);
+    tmux.until("1 of 45");
+
+    // Suspended and continued.
+    let mut looks = 0;
+    until("it is suspended", || {
+        // On a busy machine a key that follows the escape key at once can be lost.
+        if looks % 50 == 0 {
+            tmux.press(&["C-z"]);
+        }
+        looks += 1;
+        tmux.screen().contains("Stopped")
+    });
+    tmux.run("fg");
+    tmux.until("1 of 45");
+    tmux.press(&["q"]);
+    until("it has ended", || !tmux.screen().contains("1 of 45"));
+    tmux.run("clear; stty -a | tr ';' '\\n' | grep -o -- '-*icanon\\|-*echo ' | tr '\\n' ,; echo");
+    until("the terminal is as before", || tmux.screen().contains("icanon,echo"));
+    assert!(!tmux.screen().contains("45 open"), "the other screen is gone: {}", tmux.screen());
+
+    // A signal ends it, and the terminal is given back.
+    tmux.run("clear");
+    let pid_file = place.folder.path().join("pid");
+    tmux.run(&format!("sh -c 'echo $$ > {}; NO_COLOR=1 exec {top}'; echo ended $((3 + 4))", pid_file.display()));
+    tmux.until("45 open");
+    let coloured = tmux.ask(&["capture-pane", "-p", "-e"]);
+    assert!(!coloured.contains("\u{1b}[31m") && !coloured.contains("\u{1b}[32m"), "NO_COLOR: {coloured}");
+    let pid = fs::read_to_string(&pid_file).expect("its process id").trim().parse().expect("a number");
+    let pid = rustix::process::Pid::from_raw(pid).expect("a process id");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is there");
+    tmux.until("ended 7");
+    assert!(!tmux.screen().contains("45 open"));
+
+    // The service ends: what was known stays, with the reason.
+    tmux.run("clear");
+    tmux.run(&top);
+    tmux.until("45 open");
+    service.stop();
+    tmux.until("no answer for");
+    tmux.until("Connection refused");
+    assert!(tmux.screen().contains("45 open"));
+    tmux.press(&["C-c"]);
+    until("it has ended", || !tmux.screen().contains("45 open"));
+
+    // The terminal goes away: nothing is left behind.
+    tmux.run(&format!("sh -c 'echo $$ > {}; exec {top}'", pid_file.display()));
+    tmux.until("no answer for");
+    let pid = fs::read_to_string(&pid_file).expect("its process id").trim().to_owned();
+    assert!(is_running(&pid));
+    drop(tmux);
+    until("it has ended with its terminal", || !is_running(&pid));
+}
+
+/// A process that has ended may wait for its parent to notice.
+fn is_running(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
+}
+
+#[test]
+fn a_real_terminal_says_that_a_token_is_wanted_and_sends_it() {
+    let Some(tmux) = Tmux::start((100, 30)) else { return };
+    let guarded = Guarded::start();
+    let top = format!("{} top --url {}", env!("CARGO_BIN_EXE_harvester"), guarded.url);
+    tmux.run(&top);
+    tmux.until("asks for a token (401)");
+    tmux.press(&["q"]);
+    tmux.run("clear");
+    tmux.run(&format!("HARVEST_CONSOLE_TOKEN='{TOKEN}' {top}"));
+    tmux.until("DOGEUSDT");
+    assert!(!tmux.screen().contains(TOKEN));
+    tmux.press(&["q"]);
+}
