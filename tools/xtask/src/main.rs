@@ -28,7 +28,7 @@ cargo xtask TASK
   bench         rates of reading, decoding, folding and replaying, from one run
                 [--entries N] [--passes N] [--history PATH]
   bench live    the service on a Redis server of its own: entries/s against only reading and acknowledging, latency from
-                a price to its decision, memory
+                a price to its decision, memory, the console (--only latency, start or console)
                 [--entries N] [--passes N] [--history PATH]
   simulate      the protocol of the service over a model of servers, disks and networks, by seeds
                 [--seed N [--trace]] [--seeds K] [--faults | --fault NAME] (how soon each is found)

@@ -3,10 +3,12 @@
 //! In reading order: `place` (server, streams, service), `processes` (time and memory that processes took), `backlog`
 //! (entries/s, against `bare`: a client that reads and acknowledges, and nothing else), `steps` (parts of the way of an
 //! entry, each alone), `latency` (from a price to its decision, against an echo), `start` (after a kill, and at rest);
-//! `report` prints. `--only latency` and `--only start` measure that alone.
+//! `console` (pages, charts, and browsers that follow); `report` prints. `--only latency`, `start` or `console` measures that
+//! alone.
 
 mod backlog;
 mod bare;
+mod console;
 mod latency;
 mod place;
 mod processes;
@@ -41,6 +43,7 @@ struct Arguments {
 enum Only {
     Latency,
     Start,
+    Console,
 }
 
 /// Measures and prints.
@@ -51,12 +54,16 @@ pub fn all(args: &[String]) -> anyhow::Result<()> {
     if args.only.is_none() {
         backlogs(&args, &config, &runtime)?;
     }
-    if args.only != Some(Only::Start) {
+    let is_wanted = |part| args.only.is_none_or(|only| only == part);
+    if is_wanted(Only::Latency) {
         latencies(&config, &runtime)?;
     }
-    if args.only != Some(Only::Latency) {
+    if is_wanted(Only::Start) {
         let (starts, idle) = runtime.block_on(start::measure(&config))?;
         report::starts(&starts, &idle);
+    }
+    if is_wanted(Only::Console) {
+        console::report(&runtime.block_on(console::measure(&config))?);
     }
     Ok(())
 }
@@ -118,8 +125,10 @@ impl Arguments {
                 "--history" => parsed.history = Some(value.into()),
                 "--only" if value == "latency" => parsed.only = Some(Only::Latency),
                 "--only" if value == "start" => parsed.only = Some(Only::Start),
+                "--only" if value == "console" => parsed.only = Some(Only::Console),
                 _ => bail!(
-                    "bench live has no {name} {value}: it takes --entries, --passes, --history, and --only latency or start"
+                    "bench live has no {name} {value}: it takes --entries, --passes, --history, and --only latency, start or \
+                     console"
                 ),
             }
         }
