@@ -95,8 +95,32 @@ mod tests {
         sending.await.expect("the task ends").expect("all was taken");
         let (ours, theirs) = tokio::io::duplex(64);
         let mut ours = Patient::new(ours, Duration::ZERO);
-        let refused = ours.write_all(&[7; 256]).await.expect_err("nobody takes it");
+        let sent = tokio::time::timeout(Duration::from_secs(60), ours.write_all(&[7; 256])).await;
+        let refused = sent.expect("it is given up").expect_err("nobody takes it");
         assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
         drop(theirs);
+    }
+
+    /// The limit is for a client that takes nothing, however long the whole takes.
+    #[tokio::test]
+    async fn each_byte_that_is_taken_begins_the_limit_anew() {
+        let (ours, mut theirs) = tokio::io::duplex(4);
+        let mut ours = Patient::new(ours, Duration::from_secs(3600));
+        let context = &mut Context::from_waker(std::task::Waker::noop());
+        for _ in 0..3 {
+            assert!(matches!(Pin::new(&mut ours).poll_write(context, &[7; 4]), Poll::Ready(Ok(4))));
+            assert!(Pin::new(&mut ours).poll_write(context, &[7; 4]).is_pending());
+            let until = ours.waits.as_ref().expect("it waits").deadline();
+            assert!(Pin::new(&mut ours).poll_write(context, &[7; 4]).is_pending());
+            assert_eq!(
+                ours.waits.as_ref().map(|waits| waits.deadline()),
+                Some(until),
+                "asking again gives no more time"
+            );
+            theirs.read_exact(&mut [0; 4]).await.expect("it is taken");
+            assert!(matches!(Pin::new(&mut ours).poll_write(context, &[7; 1]), Poll::Ready(Ok(1))));
+            assert!(ours.waits.is_none(), "it was taken, so nothing waits");
+            theirs.read_exact(&mut [0; 1]).await.expect("it is taken");
+        }
     }
 }

@@ -28,8 +28,8 @@ cargo xtask TASK
   bench         rates of reading, decoding, folding and replaying, from one run
                 [--entries N] [--passes N] [--history PATH]
   bench live    the service on a Redis server of its own: entries/s against only reading and acknowledging, latency from
-                a price to its decision, memory, starts
-                [--entries N] [--passes N] [--history PATH] [--only latency | start | memory]
+                a price to its decision, memory, starts, the console
+                [--entries N] [--passes N] [--history PATH] [--only latency | start | memory | console]
   bench books   many accounts: speed and memory, and a price that changes nothing for 10,000 books
                 [--passes N]
   simulate      the protocol of the service over a model of servers, disks and networks, by seeds

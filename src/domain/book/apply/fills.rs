@@ -219,7 +219,7 @@ impl BookFold<'_> {
             }
             return self.change_open(book, PositionChange::new(cause(part_no), wanted, price, self.entry));
         }
-        let reduction = |delta| PositionChange::new(cause(part), delta, traded, self.entry);
+        let reduction = |delta| PositionChange::new(cause(part_no), delta, traded, self.entry);
         if taken.qty.same(open_qty.abs(), step) {
             return self.close(book, reduction(open_qty.negated()));
         }

@@ -121,6 +121,11 @@ impl Service {
         self.process.id()
     }
 
+    /// Returns the address of its pages.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// The mean of a latency that it measures itself. [ms]
     pub fn mean_ms(&self, metric: &str) -> anyhow::Result<f64> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
