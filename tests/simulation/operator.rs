@@ -25,8 +25,8 @@ pub struct Operator {
 impl Operator {
     /// Returns true if the last entry about an account, up to an id, has killed it.
     pub fn is_account_killed(&self, account: &str, to: EntryId) -> bool {
-        let said = self.of_accounts.get(account).into_iter().flatten().rev();
-        said.into_iter().find(|(id, _)| *id <= to).is_some_and(|(_, kill)| *kill)
+        let mut said = self.of_accounts.get(account).into_iter().flatten().rev();
+        said.find(|(id, _)| *id <= to).is_some_and(|(_, kill)| *kill)
     }
 }
 
@@ -79,7 +79,9 @@ impl World {
     fn kill_accounts(&mut self) {
         for account in NAMED {
             let is_killed = self.operator.is_account_killed(account, EntryId::MAX);
-            if if self.is_calm { is_killed } else { self.rng.chance(if is_killed { 250 } else { 80 }) } {
+            let permille = if is_killed { 250 } else { 80 };
+            let is_changed = if self.is_calm { is_killed } else { self.rng.chance(permille) };
+            if is_changed {
                 let id = self.say(&Word::AccountKill { account: account.to_owned(), kill: !is_killed });
                 self.operator.of_accounts.entry(account).or_default().push((id, !is_killed));
             }
