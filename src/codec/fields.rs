@@ -159,7 +159,7 @@ fn fill(change: &PositionChange) -> String {
     let what = match &change.cause {
         Cause::Fill { order, .. } => format!("order {}", order.text()),
         Cause::Explained { order, .. } => format!("explained by order {order}"),
-        Cause::SnapshotOpening => "seen by the exchange".to_owned(),
+        Cause::StatedOpening => "seen by the exchange".to_owned(),
         Cause::Adoption => "adopted from the exchange".to_owned(),
         Cause::EntrySet => String::new(),
     };

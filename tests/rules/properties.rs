@@ -589,7 +589,7 @@ fn the_histories_reach_what_they_are_for() {
                 for change in &position.changes {
                     let cause = match change.cause {
                         Cause::Fill { .. } => "fill",
-                        Cause::SnapshotOpening => "opening by snapshot",
+                        Cause::StatedOpening => "opening by snapshot",
                         Cause::Explained { .. } => "explained",
                         Cause::Adoption => "adoption",
                         Cause::EntrySet => "entry price set",

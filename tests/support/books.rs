@@ -48,7 +48,7 @@ impl Books {
             match change.cause {
                 Cause::EntrySet => books.set_entry(price),
                 Cause::Adoption => books.adopt(&delta, price, &told(change)),
-                Cause::SnapshotOpening => {
+                Cause::StatedOpening => {
                     // What fills have told was had at their price, the rest at that of the exchange.
                     let mut rest = delta;
                     for (qty, traded) in told(change) {

@@ -30,16 +30,16 @@ pub(super) type HotValue = (
 );
 
 pub(super) fn hot_of(value: HotValue) -> Hot {
-    let (open, history_gap, diverged, disagreement, filled_ms, agreed, looked_up, last_opening) = value;
-    Hot { open, history_gap, diverged, disagreement, filled_ms, agreed, looked_up, last_opening }
+    let (open, history_gap, diverged, disagreement, filled_ms, agreed, agreed_or_adopted, last_opening) = value;
+    Hot { open, history_gap, diverged, disagreement, filled_ms, agreed, agreed_or_adopted, last_opening }
 }
 
 /// Returns the bytes of a book that change with positions. The one-way book of the account without a name includes the
 /// prices and the instrument of its symbol; `mark` is the price in use.
 pub(in crate::codec) fn hot_value(view: BookView<'_>, mark: Option<Mark>) -> Vec<u8> {
     let BookView { symbol, book } = view;
-    let Hot { open, history_gap, diverged, disagreement, filled_ms, agreed, looked_up, last_opening } = &book.hot;
-    let of_book = (open, history_gap, diverged, disagreement, filled_ms, agreed, looked_up, last_opening);
+    let Hot { open, history_gap, diverged, disagreement, filled_ms, agreed, agreed_or_adopted, last_opening } = &book.hot;
+    let of_book = (open, history_gap, diverged, disagreement, filled_ms, agreed, agreed_or_adopted, last_opening);
     if book.is_plain() {
         encode(&(mark, symbol.held_price, of_book, symbol.instrument, symbol.named, &symbol.rescales))
     } else {

@@ -188,7 +188,7 @@ fn fills(change: &PositionChange) -> Vec<Fill> {
     let (order, source) = match &change.cause {
         Cause::Fill { order, .. } => (Some(order.text()), change.price.map(|price| price.source.name())),
         Cause::Explained { order, .. } => (Some(order.to_string()), Some("fill")),
-        Cause::SnapshotOpening => (None, Some("snapshot")),
+        Cause::StatedOpening => (None, Some("snapshot")),
         Cause::Adoption => (None, Some("exchange")),
         Cause::EntrySet => (None, None),
     };

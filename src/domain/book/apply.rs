@@ -102,7 +102,7 @@ impl<'a> BookFold<'a> {
         symbol: &mut Symbol,
         fact: PriceFact,
         first_entry: impl FnOnce() -> Option<Price>,
-    ) -> Result<Option<Confirmed>, Reason> {
+    ) -> Result<Option<PriceConfirmed>, Reason> {
         match fact.time.age_ms(self.now_ms()) {
             None => {
                 self.count_unreadable_time();
@@ -127,7 +127,7 @@ impl<'a> BookFold<'a> {
                 let is_later = mark.entry.ms >= held.entry.ms.saturating_add(self.policy.price_confirm_ms);
                 if is_later || mark.source != held.source {
                     use_price(symbol, mark);
-                    return Ok(Some(Confirmed { held, used, price: mark.price }));
+                    return Ok(Some(PriceConfirmed { held, used, price: mark.price }));
                 }
             }
             Some(_) | None => symbol.held_price = Some(mark),
@@ -150,7 +150,7 @@ impl<'a> BookFold<'a> {
 
 /// A price that confirmed a held one.
 #[derive(Clone, Copy, Debug)]
-pub struct Confirmed {
+pub struct PriceConfirmed {
     held: Mark,
     /// The price that was used before. [quote per base]
     used: Option<Price>,
@@ -158,17 +158,17 @@ pub struct Confirmed {
     price: Price,
 }
 
-impl Confirmed {
+impl PriceConfirmed {
     /// Puts the price in doubt for a book, where it could come from a rescaled contract, until a look-up that is later
     /// than the price that was held.
     pub fn doubt(&self, book: &mut Book) -> Result<(), OutOfRange> {
-        let looked_up = book.hot.looked_up;
+        let confirmed = book.hot.agreed_or_adopted;
         let Some(open) = &mut book.hot.open else { return Ok(()) };
         // A look-up from before the opening agreed with another quantity.
-        let is_looked_up = looked_up.is_some_and(|looked_up| looked_up > self.held.entry.max(open.opened.id));
+        let is_confirmed = confirmed.is_some_and(|confirmed| confirmed > self.held.entry.max(open.opened.id));
         let reference = self.used.or(open.totals.entry.map(|entry| entry.price));
         let is_doubted = reference.map_or(Ok(false), |reference| could_be_rescaled(reference, self.price))?;
-        if is_doubted && !is_looked_up {
+        if is_doubted && !is_confirmed {
             open.price_doubted = Some(self.held.entry);
         }
         Ok(())

@@ -21,8 +21,8 @@ pub struct EntryPrice {
 pub enum Cause {
     /// A part of an order; `part` counts the parts of the order.
     Fill { order: OrderKey, part: u32 },
-    /// A snapshot or look-up of the exchange opened the position.
-    SnapshotOpening,
+    /// A quantity that the exchange stated, in a snapshot or look-up, opened the position.
+    StatedOpening,
     /// A part of an order, from a trade before the opening by snapshot, explains that opening.
     Explained { order: Box<str>, part: u32 },
     /// The exchange's quantity was adopted after it had disagreed twice.
@@ -65,7 +65,7 @@ impl PositionChange {
     /// Returns true if the exchange showed this change before any fill reported it.
     pub fn is_looked_up(&self) -> bool {
         match self.cause {
-            Cause::SnapshotOpening | Cause::Adoption => true,
+            Cause::StatedOpening | Cause::Adoption => true,
             Cause::Fill { .. } | Cause::Explained { .. } | Cause::EntrySet => false,
         }
     }

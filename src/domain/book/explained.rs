@@ -34,7 +34,7 @@ impl Position {
         let mut unexplained = Qty::ZERO;
         for change in &self.changes {
             unexplained = match change.cause {
-                Cause::SnapshotOpening => unexplained.plus(change.unexplained()?)?,
+                Cause::StatedOpening => unexplained.plus(change.unexplained()?)?,
                 Cause::Explained { .. } => unexplained.plus(change.delta)?,
                 Cause::Fill { .. } | Cause::Adoption | Cause::EntrySet => unexplained,
             };
@@ -67,7 +67,7 @@ impl Position {
         }
         let began = began.cloned();
         self.replace_opening(explained)?;
-        let is_first = self.changes.iter().all(|change| change.cause != Cause::SnapshotOpening);
+        let is_first = self.changes.iter().all(|change| change.cause != Cause::StatedOpening);
         Ok(began.filter(|_| is_first))
     }
 
@@ -77,7 +77,7 @@ impl Position {
         let mut changes: Vec<PositionChange> = Vec::new();
         for mut change in std::mem::take(&mut self.changes) {
             match change.cause {
-                Cause::SnapshotOpening => {
+                Cause::StatedOpening => {
                     change.delta = change.delta.minus(change.unexplained()?)?;
                     changes.extend((!change.delta.is_zero()).then_some(change));
                 }
@@ -85,7 +85,7 @@ impl Position {
                 Cause::Fill { .. } | Cause::Adoption | Cause::EntrySet => changes.push(change),
             }
         }
-        let opening = changes.first().is_some_and(|change| change.cause == Cause::SnapshotOpening);
+        let opening = changes.first().is_some_and(|change| change.cause == Cause::StatedOpening);
         changes.splice(usize::from(opening)..usize::from(opening), explained);
         for rescale in &mut self.rescales {
             rescale.changes = rescale.changes + changes.len() - changes_before;
@@ -104,7 +104,7 @@ impl Position {
             fill.price = fill.price.map(|price| rescale.price(price)).transpose()?;
         }
         let change = &mut self.changes[place];
-        let is_first = change.cause == Cause::SnapshotOpening && change.late_fills.is_empty();
+        let is_first = change.cause == Cause::StatedOpening && change.late_fills.is_empty();
         change.late_fills.push(fill);
         self.refold()?;
         self.explain_opening(step)?;

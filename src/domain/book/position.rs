@@ -194,7 +194,7 @@ impl Position {
             let part = match &change.cause {
                 Cause::Fill { order: of, part } => (of == order).then_some(*part),
                 Cause::Explained { order: of, part } => (order.id() == Some(of)).then_some(*part),
-                Cause::SnapshotOpening | Cause::Adoption | Cause::EntrySet => None,
+                Cause::StatedOpening | Cause::Adoption | Cause::EntrySet => None,
             };
             if let Some(price) = part.map(price_of).transpose()?.flatten() {
                 change.price = Some(EntryPrice { price, source: EntrySource::Fill, entry });
@@ -348,7 +348,7 @@ impl Position {
         let is_of = |change: &PositionChange| match &change.cause {
             Cause::Fill { order, .. } => order == key,
             Cause::Explained { order, .. } => key.id() == Some(order),
-            Cause::SnapshotOpening | Cause::Adoption | Cause::EntrySet => false,
+            Cause::StatedOpening | Cause::Adoption | Cause::EntrySet => false,
         };
         self.changes.iter().position(|change| is_of(change) || change.late_fills.iter().any(|fill| fill.order == *key))
     }

@@ -145,22 +145,22 @@ impl Position {
             DecisionOutcome::Accepted => {
                 if matches!(state, RungState::Requested | RungState::Unknown) {
                     self.decisions[slot].last_outcome_ms = entry.ms;
-                    self.settle(slot, RungState::Requested);
+                    self.set_decision_state(slot, RungState::Requested);
                 }
             }
             DecisionOutcome::Filled { is_final } => {
                 self.decisions[slot].last_outcome_ms = entry.ms;
                 let done = is_final || state == RungState::Filled;
-                self.settle(slot, if done { RungState::Filled } else { RungState::Partial });
+                self.set_decision_state(slot, if done { RungState::Filled } else { RungState::Partial });
             }
             DecisionOutcome::AdoptedSmaller => {
                 if state.is_in_flight() {
-                    self.settle(slot, RungState::Filled);
+                    self.set_decision_state(slot, RungState::Filled);
                 }
             }
             DecisionOutcome::Refused { permanent } => match state {
                 // The order is final, and a part of it was filled.
-                RungState::Partial => self.settle(slot, RungState::Filled),
+                RungState::Partial => self.set_decision_state(slot, RungState::Filled),
                 RungState::Requested | RungState::Unknown => self.refuse(slot, permanent, entry.ms, policy),
                 RungState::Refused if permanent => self.fail_refused(slot),
                 RungState::Armed
@@ -173,7 +173,7 @@ impl Position {
             DecisionOutcome::Expired => {
                 if matches!(state, RungState::Requested | RungState::Unknown) {
                     self.decisions[slot].expired = true;
-                    self.settle(slot, RungState::Armed);
+                    self.set_decision_state(slot, RungState::Armed);
                 }
             }
         }
@@ -184,7 +184,7 @@ impl Position {
     ///
     /// A fill counts for a rung whatever its state was, and only an operator takes it back: a refusal of a later
     /// attempt does not arm a rung that an earlier attempt filled.
-    fn settle(&mut self, slot: usize, state: RungState) {
+    fn set_decision_state(&mut self, slot: usize, state: RungState) {
         self.decisions[slot].state = state;
         let decision = &self.decisions[slot];
         let fills = matches!(state, RungState::Filled | RungState::Partial);
@@ -237,8 +237,8 @@ impl Position {
                 continue;
             }
             match decision.state {
-                RungState::Requested => self.settle(slot, RungState::Unknown),
-                RungState::Partial => self.settle(slot, RungState::Filled),
+                RungState::Requested => self.set_decision_state(slot, RungState::Unknown),
+                RungState::Partial => self.set_decision_state(slot, RungState::Filled),
                 RungState::Armed
                 | RungState::Refused
                 | RungState::Unknown

@@ -32,7 +32,7 @@ pub struct Hot {
     /// Last snapshot or look-up with our quantity. Flat counts as a quantity.
     pub agreed: Option<EntryId>,
     /// Last snapshot or look-up whose quantity was ours or was adopted.
-    pub looked_up: Option<EntryId>,
+    pub agreed_or_adopted: Option<EntryId>,
     /// The entry that last opened a position, and the number of positions that it opened.
     pub last_opening: Option<(EntryId, u32)>,
 }
@@ -194,7 +194,7 @@ impl Book {
     /// Returns the time at which fills, look-ups or snapshots last confirmed the quantity. [ms since 1970]
     pub fn known_ms(&self) -> u64 {
         let opened_ms = self.hot.last_opening.map_or(0, |(entry, _)| entry.ms);
-        self.hot.filled_ms.unwrap_or(0).max(self.hot.looked_up.map_or(0, |entry| entry.ms)).max(opened_ms)
+        self.hot.filled_ms.unwrap_or(0).max(self.hot.agreed_or_adopted.map_or(0, |entry| entry.ms)).max(opened_ms)
     }
 
     /// Returns the entries that brought the parts of an order, oldest first. Parts that a look-up contained already are

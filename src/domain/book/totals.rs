@@ -52,7 +52,7 @@ impl PositionTotals {
                     next.realized = self.realized_by_late_fills(change)?;
                 }
             }
-            Cause::Fill { .. } | Cause::SnapshotOpening | Cause::Explained { .. } => {
+            Cause::Fill { .. } | Cause::StatedOpening | Cause::Explained { .. } => {
                 next.qty = self.qty.plus(change.delta)?;
                 let increases = self.qty.is_zero() || self.qty.is_negative() == change.delta.is_negative();
                 if increases {

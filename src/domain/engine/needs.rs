@@ -271,7 +271,7 @@ fn is_unpriced(change: &PositionChange, key: &OrderKey) -> bool {
 }
 
 fn unexplained(book: BookView<'_>, open: &Position) -> Option<Unexplained> {
-    let by_snapshot = open.changes.iter().any(|change| change.cause == Cause::SnapshotOpening);
+    let by_snapshot = open.changes.iter().any(|change| change.cause == Cause::StatedOpening);
     let qty = open.snapshot_qty.filter(|_| by_snapshot)?;
     Some(Unexplained { qty, opened_ms: open.opened.id.ms, step_size: book.step_size() })
 }

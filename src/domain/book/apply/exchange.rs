@@ -24,7 +24,7 @@ impl BookFold<'_> {
         }
         let step = book.step_size();
         if book.qty().same(fact.qty, step) {
-            return self.confirmed(book, fact);
+            return self.agreed(book, fact);
         }
         if book.hot.open.is_none() && fact.looked_up {
             return self.adopt(book, fact);
@@ -42,10 +42,10 @@ impl BookFold<'_> {
     }
 
     /// Applies a position that agrees with ours. The steps that can fail come first, because it is not rolled back.
-    fn confirmed(&mut self, book: &mut BookMut<'_>, fact: PositionFact) -> Result<(), Reason> {
+    fn agreed(&mut self, book: &mut BookMut<'_>, fact: PositionFact) -> Result<(), Reason> {
         if let Some(open) = &mut book.hot.open {
             if let Some(price) = fact.entry_price {
-                self.confirmed_price(open, price)?;
+                self.compare_entry_price(open, price)?;
             }
             open.confirmed_ms = self.now_ms();
         }
@@ -53,12 +53,12 @@ impl BookFold<'_> {
         book.hot.history_gap = false;
         book.hot.disagreement = None;
         book.hot.agreed = Some(self.entry.id);
-        self.looked_up(book);
+        self.agreed_or_adopted(book);
         Ok(())
     }
 
     /// Compares the exchange's entry price with that of our fills, or takes it where our fills give none.
-    fn confirmed_price(&self, open: &mut Position, price: Price) -> Result<(), Reason> {
+    fn compare_entry_price(&self, open: &mut Position, price: Price) -> Result<(), Reason> {
         match open.totals.entry {
             Some(held) if held.source == EntrySource::Fill => {
                 let apart = held.price.minus(price)?.abs();
@@ -74,8 +74,8 @@ impl BookFold<'_> {
     }
 
     /// Notes that the exchange's quantity is ours. A confirmed price in doubt is settled by it.
-    fn looked_up(&self, book: &mut Book) {
-        book.hot.looked_up = Some(self.entry.id);
+    fn agreed_or_adopted(&self, book: &mut Book) {
+        book.hot.agreed_or_adopted = Some(self.entry.id);
         if let Some(open) = &mut book.hot.open
             && open.price_doubted.is_some_and(|held| held < self.entry.id)
         {
@@ -137,7 +137,7 @@ impl BookFold<'_> {
         }
         if Self::is_rescaled(book, fact)? {
             self.rescale(book, fact.qty)?;
-            self.looked_up(book);
+            self.agreed_or_adopted(book);
             return Ok(());
         }
         let closes = fact.qty.same(Qty::ZERO, book.step_size());
@@ -156,8 +156,8 @@ impl BookFold<'_> {
             if open_qty.plus(delta)? != fact.qty {
                 return Err(Reason::OutOfRange);
             }
-            self.grow(book, change(Cause::Adoption, delta, price))?;
-            self.looked_up(book);
+            self.change_open(book, change(Cause::Adoption, delta, price))?;
+            self.agreed_or_adopted(book);
             return Ok(());
         }
         if !open_qty.is_zero() {
@@ -165,7 +165,7 @@ impl BookFold<'_> {
             self.close(book, change(Cause::Adoption, open_qty.negated(), price))?;
         }
         if !is_opened_by_look_up {
-            self.looked_up(book);
+            self.agreed_or_adopted(book);
         }
         if closes {
             return Ok(());
@@ -180,7 +180,7 @@ impl BookFold<'_> {
             open.take_risk(risk, &symbol.rescales)?;
             open.snapshot_qty = Some(fact.qty);
         }
-        self.grow(book, change(Cause::SnapshotOpening, fact.qty, price))
+        self.change_open(book, change(Cause::StatedOpening, fact.qty, price))
     }
 
     /// Applies an adopted smaller quantity as the outcome of requests that were never answered.
@@ -217,7 +217,7 @@ impl BookFold<'_> {
             let plan = self.plan_of(plan_id.as_deref());
             let reduce_only = plan.and_then(|known| known.plan.reduce_only).or(reduce_only).unwrap_or(false);
             let time = trade.own_ms.map_or(fact.time, EventTime::At);
-            let part = NewPart { key: &key, part, side: trade.side, time, trade: Some(&trade) };
+            let part = NewPart { key: &key, part_no: part, side: trade.side, time, trade: Some(&trade) };
             self.new_part(book, part, reduce_only, plan)?;
         }
         self.reprice(book, &key, &priced)?;

@@ -22,8 +22,8 @@ use crate::domain::units::{OutOfRange, Price, Qty};
 #[derive(Clone, Copy)]
 pub(super) struct NewPart<'a> {
     pub key: &'a OrderKey,
-    /// Its number within the order.
-    pub part: u32,
+    /// Its number within the order. [1]
+    pub part_no: u32,
     pub side: Side,
     pub time: EventTime,
     /// The trade that brings it, if it does not come from a result.
@@ -131,6 +131,7 @@ impl BookFold<'_> {
         let Resolved { found, is_known, side, reduce_only, plan } = resolved;
         let order = self.named_order(book, found, fact.plan_id.as_deref(), *side, decision_id);
         let decision = order.decision_id.clone();
+        order.refused_only = false;
         order.reduce_only = fill.reduce_only.or(order.reduce_only);
         let (delta, priced) = order.take_result(fill.cumulative, fill.average, step)?;
         if fact.time == EventTime::Unreadable && !is_known {
@@ -145,7 +146,7 @@ impl BookFold<'_> {
             Delta::Contradictory => self.counters.count(Count::FillsContradictory),
             Delta::New { part } => {
                 if let Some(side) = *side {
-                    let part = NewPart { key: &found.key, part, side, time: fact.time, trade: None };
+                    let part = NewPart { key: &found.key, part_no: part, side, time: fact.time, trade: None };
                     self.new_part(book, part, *reduce_only, plan.as_ref())?;
                 }
             }
@@ -168,34 +169,34 @@ impl BookFold<'_> {
         reduce_only: bool,
         plan: Option<&KnownPlan>,
     ) -> Result<(), Reason> {
-        let NewPart { key, part, side, time, trade } = new;
-        let taken = book.orders[key].part(part);
+        let NewPart { key, part_no, side, time, trade } = new;
+        let taken = book.orders[key].part(part_no);
         let delta = side.opens().signed(taken.qty);
-        let reported = ReportedPart { key, part, delta, price: taken.price, time, trade };
+        let reported = ReportedPart { key, part_no, delta, price: taken.price, time, trade };
         match self.place_fill(book, reported, plan)? {
-            Placement::Add => self.part(book, new, reduce_only, plan),
+            Placement::Add => self.apply_part(book, new, reduce_only, plan),
             Placement::Contained => Ok(()),
         }
     }
 
     /// Applies a new part of an order to the position.
-    fn part(
+    fn apply_part(
         &mut self,
         book: &mut BookMut<'_>,
         new: NewPart<'_>,
         reduce_only: bool,
         plan: Option<&KnownPlan>,
     ) -> Result<(), Reason> {
-        let NewPart { key, part, side, .. } = new;
+        let NewPart { key, part_no, side, .. } = new;
         let rescaled = self.rescaled_part(book, new)?;
-        let taken = rescaled.unwrap_or_else(|| book.orders[key].part(part));
+        let taken = rescaled.unwrap_or_else(|| book.orders[key].part(part_no));
         let step = book.step_size();
         let open_qty = book.qty();
         let wanted = side.opens().signed(taken.qty);
         book.hot.filled_ms = Some(self.now_ms());
         book.hot.diverged = false;
         book.hot.disagreement = None;
-        let cause = |part| Cause::Fill { order: key.clone(), part };
+        let cause = |part_no| Cause::Fill { order: key.clone(), part: part_no };
         let traded = taken.price.map(|price| EntryPrice { price, source: EntrySource::Fill, entry: self.entry });
         let opposite = !open_qty.is_zero() && open_qty.is_negative() != wanted.is_negative();
         // A hedge book never crosses zero, also for an order that is not reduce-only.
@@ -216,14 +217,14 @@ impl BookFold<'_> {
             if open_qty.is_zero() {
                 self.open_with_risk(book, side.opens(), plan)?;
             }
-            return self.grow(book, PositionChange::new(cause(part), wanted, price, self.entry));
+            return self.change_open(book, PositionChange::new(cause(part_no), wanted, price, self.entry));
         }
-        let reduction = |delta| PositionChange::new(cause(part), delta, traded, self.entry);
+        let reduction = |delta| PositionChange::new(cause(part_no), delta, traded, self.entry);
         if taken.qty.same(open_qty.abs(), step) {
             return self.close(book, reduction(open_qty.negated()));
         }
         if taken.qty < open_qty.abs() {
-            return self.grow(book, reduction(wanted));
+            return self.change_open(book, reduction(wanted));
         }
         self.close(book, reduction(open_qty.negated()))?;
         if reduce_only || never_crosses {
@@ -234,11 +235,11 @@ impl BookFold<'_> {
         let price = self.opening_price(book.view(), side.opens(), plan, traded)?;
         self.open_with_risk(book, side.opens(), plan)?;
         let delta = wanted.plus(open_qty)?;
-        let opening = match book.orders.get_mut(key).filter(|_| rescaled.is_none()) {
+        let opening_no = match book.orders.get_mut(key).filter(|_| rescaled.is_none()) {
             Some(order) => order.split_last(open_qty.abs())?,
-            None => part,
+            None => part_no,
         };
-        self.grow(book, PositionChange::new(cause(opening), delta, price, self.entry))
+        self.change_open(book, PositionChange::new(cause(opening_no), delta, price, self.entry))
     }
 
     /// Opens a position, with the risk fields that are known for it.
@@ -268,13 +269,15 @@ impl BookFold<'_> {
     fn rescaled_part(&self, book: &mut BookMut<'_>, new: NewPart<'_>) -> Result<Option<Part>, Reason> {
         let Some(open) = book.hot.open.as_ref() else { return Ok(None) };
         let Some(last) = open.rescales.last() else { return Ok(None) };
-        let rescaled = open.rescaled_part(new.key, book.orders[new.key].part(new.part))?;
+        let rescaled = open.rescaled_part(new.key, book.orders[new.key].part(new.part_no))?;
         let is_before = new.time.ms().is_some_and(|time_ms| time_ms < last.entry.id.ms);
         book.hot.history_gap |= rescaled.is_some() || is_before;
         Ok(rescaled)
     }
 
-    pub(super) fn grow(&mut self, book: &mut BookMut<'_>, change: PositionChange) -> Result<(), Reason> {
+    /// Applies a change to the open position, and confirms it. The first change may take the price out of use
+    /// (docs/spec/fold.md, "Opening away from the price").
+    pub(super) fn change_open(&mut self, book: &mut BookMut<'_>, change: PositionChange) -> Result<(), Reason> {
         let now_ms = self.now_ms();
         if let Some(open) = &mut book.hot.open {
             open.apply(change)?;
@@ -287,7 +290,7 @@ impl BookFold<'_> {
     }
 
     pub(super) fn close(&mut self, book: &mut BookMut<'_>, change: PositionChange) -> Result<(), Reason> {
-        self.grow(book, change)?;
+        self.change_open(book, change)?;
         if let Some(mut closed) = book.hot.open.take() {
             closed.closed = Some(self.entry);
             closed.totals.qty = Qty::ZERO;

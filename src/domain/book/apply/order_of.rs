@@ -202,6 +202,7 @@ impl BookFold<'_> {
             return None;
         }
         let order = self.named_order(book, &found, plan_id, named.side, decision_id);
+        order.refused_only = false;
         order.reduce_only = named.reduce_only.or(order.reduce_only);
         Some(found.key)
     }
@@ -247,6 +248,7 @@ impl BookFold<'_> {
         };
         let found = found.filter(|found| !found.is_of_other_side(book, side))?;
         let known = book.orders.get(found.former.as_ref().unwrap_or(&found.key));
+        // A refusal creates an order that was only refused, and leaves a known one as it is.
         let refused_only = known.is_none_or(|order| order.refused_only);
         let order = self.named_order(book, &found, plan_id, named.side, decision_id);
         order.reduce_only = named.reduce_only.or(order.reduce_only);
@@ -272,7 +274,8 @@ impl BookFold<'_> {
             .or_insert_with(|| Order { parts_from: open.map_or(0, |open| open.next_part(key)), ..Order::default() })
     }
 
-    /// Returns the order that was found, and adds to it what the entry names: plan, side and decision.
+    /// Returns the order that was found, and adds to it what the entry names: plan, side and decision. The caller sets
+    /// whether the order was only refused.
     pub(super) fn named_order<'s>(
         &self,
         book: &'s mut Book,
@@ -286,7 +289,6 @@ impl BookFold<'_> {
         }
         let order = self.order(book, &found.key);
         order.last_ms = self.entry.id.ms;
-        order.refused_only = false;
         match plan_id {
             Some(plan_id) if found.is_other_name => order.plan_ids_other.push(plan_id.into()),
             Some(plan_id) if order.plan_id.is_none() => order.plan_id = Some(plan_id.into()),

@@ -22,7 +22,7 @@ const CLOCK_SLACK_MS: u64 = 2_000;
 #[derive(Clone, Copy)]
 pub(super) struct ReportedPart<'a> {
     pub key: &'a OrderKey,
-    pub part: u32,
+    pub part_no: u32,
     /// Signed. [base]
     pub delta: Qty,
     /// [quote per base]
@@ -122,7 +122,7 @@ impl BookFold<'_> {
         if let Some(trade) = reported.trade
             && let Some(opened) = moves.iter().find(is_explaining_opening)
         {
-            self.explain_by_trade(book, opened, reported.part, trade)?;
+            self.explain_by_trade(book, opened, reported.part_no, trade)?;
             return Ok(Placement::Contained);
         }
         // Rule 5. A further part of an order that the open position contains belongs to that position, whatever its event time.
@@ -179,7 +179,7 @@ impl BookFold<'_> {
         plan: Option<&KnownPlan>,
     ) -> Result<(), Reason> {
         let step = book.step_size();
-        let ReportedPart { key, part: mut of_order, price, .. } = reported;
+        let ReportedPart { key, part_no: mut of_order, price, .. } = reported;
         let mut rest = reported.delta.abs();
         for part in found.parts_for(reported) {
             let qty = rest.min(part.unexplained.abs());
@@ -235,7 +235,7 @@ impl BookFold<'_> {
 /// left to explain.
 fn moves_of(of: Of, position: &Position) -> Result<Vec<LookedUp>, OutOfRange> {
     let mut moves = Vec::new();
-    let is_explained = position.changes.iter().all(|change| change.cause != Cause::SnapshotOpening);
+    let is_explained = position.changes.iter().all(|change| change.cause != Cause::StatedOpening);
     if position.snapshot_qty.is_some() && is_explained {
         let opening = Moved { of, change: 0, unexplained: Qty::ZERO, opens: true, price: None };
         moves.push(LookedUp { at: position.opened, since_ms: 0, parts: vec![opening] });
@@ -243,7 +243,7 @@ fn moves_of(of: Of, position: &Position) -> Result<Vec<LookedUp>, OutOfRange> {
     for (place, change) in position.changes.iter().enumerate().filter(|(_, change)| change.is_looked_up()) {
         let stated = change.price.map(|price| price.price);
         let (unexplained, price) = position.in_unit_of(place, change.unexplained()?, stated)?;
-        let part = Moved { of, change: place, unexplained, opens: change.cause == Cause::SnapshotOpening, price };
+        let part = Moved { of, change: place, unexplained, opens: change.cause == Cause::StatedOpening, price };
         moves.push(LookedUp { at: change.entry, since_ms: change.since_ms, parts: vec![part] });
     }
     Ok(moves)
