@@ -3,9 +3,10 @@
 //! In reading order:
 //!
 //! - this file: what `step` does;
-//! - the fold: `fold` (facts other than results), `result` (results), `books` (which book an entry belongs to), `rollback`
+//! - the fold: `fold` (facts other than results), `result` (results), `books` and
+//!   `of_fill` (which book an entry belongs to), `rollback`
 //!   (what an entry that does not fit restores), `control`, `gaps`, `published` (decision entries), `skips`;
-//! - the decision: `evaluation` (a decision or a hold for each book), `decision`, `adoption` (which decision takes effect:
+//! - the decision: `evaluation` (a decision or a hold for each book), `decision`, `settling` (which decision takes effect:
 //!   ours or a `recorded` one), `chain`;
 //! - cells: `elsewhere` (entries of other cells), `routes`;
 //! - the state: `slots`, `globals`, `accounts`, `nonces`, `changes`, `persisted`;
@@ -27,7 +28,6 @@ use routes::FoldedBy;
 use slots::{Slot, Slots};
 
 pub mod accounts;
-mod adoption;
 mod books;
 pub mod chain;
 mod changes;
@@ -40,12 +40,14 @@ mod gaps;
 mod globals;
 pub mod needs;
 pub mod nonces;
+mod of_fill;
 pub mod persisted;
 mod published;
 pub mod recorded;
 mod result;
 mod rollback;
 pub mod routes;
+mod settling;
 pub mod shortcut;
 pub mod skips;
 mod slots;
@@ -360,18 +362,16 @@ impl Engine {
         entry: &Entry,
         symbol: SymbolId,
     ) -> Result<BooksNamed, Unreadable> {
-        let mut before = Rollbacks::default();
+        let mut rollbacks = Rollbacks::default();
         let prices_of = |slot: &Slot| (slot.symbol.mark, slot.symbol.held_price, slot.symbol.rescales.last().copied());
         let prices = (!self.slots[symbol].others.is_empty()).then(|| prices_of(&self.slots[symbol]));
-        let folded = self.fold_fact(event, entry, symbol, &mut before);
+        let folded = self.fold_fact(event, entry, symbol, &mut rollbacks);
         if folded.is_err() {
-            before.restore(&mut self.slots);
+            rollbacks.restore(&mut self.slots);
         }
-        let slot = &mut self.slots[symbol];
         // A rescaled contract, or an opening away from the price, concerns the other books of the symbol, too.
-        if prices.is_some_and(|prices| prices != prices_of(slot)) {
-            slot.forget_memories();
-            self.changes.touch_hot(BookId::one_way(symbol));
+        if prices.is_some_and(|prices| prices != prices_of(&self.slots[symbol])) {
+            self.invalidate_symbol(symbol);
         }
         folded
     }

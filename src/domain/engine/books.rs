@@ -53,15 +53,24 @@ pub(super) enum Belongs {
     NoSide { account: AccountId },
 }
 
+/// The book of an entry, by the orders that are known.
+enum ByOrder {
+    /// No order of the entry is known.
+    Unknown,
+    Belongs(Belongs),
+    /// The book of an order that has moved nothing and names no side, while its account is hedged.
+    Sideless(BookId),
+}
+
 impl Engine {
     /// Finds the book of a result or trade: by its order, else by what it names, else by its plan.
     pub(super) fn belongs(&self, of: &Naming<'_>) -> Belongs {
         let known = self.books_of_order(of);
         let mut from = None;
         match self.by_order(of, &known) {
-            Some(Ok(found)) => return found,
-            Some(Err(sideless)) => from = Some(sideless),
-            None => {}
+            ByOrder::Belongs(found) => return found,
+            ByOrder::Sideless(book) => from = Some(book),
+            ByOrder::Unknown => {}
         }
         let mut account = of.account;
         if !account.is_named()
@@ -158,9 +167,8 @@ impl Engine {
         of_plan.map(|(key, _)| key.clone()).collect()
     }
 
-    /// Returns the book by the orders that are known. The error is the book of an order that has moved nothing and names
-    /// no side, while its account is hedged.
-    fn by_order(&self, of: &Naming<'_>, known: &[BookId]) -> Option<Result<Belongs, BookId>> {
+    /// Finds the book by the orders that are known.
+    fn by_order(&self, of: &Naming<'_>, known: &[BookId]) -> ByOrder {
         let narrowed = |known: &[BookId], is_it: &dyn Fn(&Book) -> bool| -> Vec<BookId> {
             known.iter().copied().filter(|book| is_it(self.slots.book(*book))).collect()
         };
@@ -175,9 +183,9 @@ impl Engine {
             Some(_) | None => known,
         };
         match known.as_slice() {
-            [] => None,
-            [book] => Some(self.reuses(of, *book).map_or_else(|| self.by_one_order(of, *book), Ok)),
-            _ => Some(Ok(Belongs::Ambiguous(known))),
+            [] => ByOrder::Unknown,
+            [book] => self.reuses(of, *book).map_or_else(|| self.by_one_order(of, *book), ByOrder::Belongs),
+            _ => ByOrder::Belongs(Belongs::Ambiguous(known)),
         }
     }
 
@@ -204,7 +212,7 @@ impl Engine {
         is_reused.then_some(Belongs::Reuses { id_of: id, account, side })
     }
 
-    fn by_one_order(&self, of: &Naming<'_>, id: BookId) -> Result<Belongs, BookId> {
+    fn by_one_order(&self, of: &Naming<'_>, id: BookId) -> ByOrder {
         let book = self.slots.book(id);
         let keys = self.orders_of(id, of);
         let is_empty = keys.iter().all(|key| book.orders[key].parts.is_empty());
@@ -217,14 +225,14 @@ impl Engine {
             Some(_) | None => book.side,
         };
         if is_empty && of.assigns && (account, side) != (book.account, book.side) {
-            return Ok(Belongs::Moves { from: id, account, side });
+            return ByOrder::Belongs(Belongs::Moves { from: id, account, side });
         }
         let is_sideless = !side.is_hedge() && of.side.is_none() && self.accounts.get(account).hedged;
         if is_empty && of.has_qty && is_sideless {
-            return Err(id);
+            return ByOrder::Sideless(id);
         }
         let is_other_side = of.has_qty && of.side.is_some_and(|side| side != book.side);
-        Ok(Belongs::ToOrder { book: id, is_other_side })
+        ByOrder::Belongs(Belongs::ToOrder { book: id, is_other_side })
     }
 
     /// Returns the books of a symbol with a property, in the order in which they are evaluated.

@@ -1,12 +1,12 @@
 //! The evaluation of books after an entry: for each a decision, or the hold that applies.
 
-use super::adoption::Settling;
 use super::decision::{Decision, NewDecision, decision_id};
+use super::settling::Settling;
 use super::{BooksNamed, Engine, Misfit};
 use crate::domain::book::rung::{DecisionRecord, RungState};
 use crate::domain::book::view::BookView;
-use crate::domain::event::Entry;
 use crate::domain::event::ids::{AccountId, BookId, EntryId, SortKey};
+use crate::domain::event::{Entry, PositionSide};
 use crate::domain::exit::policy::{Mode, Policy};
 use crate::domain::exit::{self, Choice, EntryTerms, Flag, Hold, Valuation};
 use crate::domain::units::OutOfRange;
@@ -54,8 +54,8 @@ impl Engine {
                 books.into_iter().for_each(|book| self.decide_one(entry, book, &mut settling, &mut decided));
             }
             BooksNamed::Of { symbol, account, side } => {
-                let is_named = |of: AccountId, is_of: crate::domain::event::PositionSide| {
-                    account.is_none_or(|account| account == of) && side.is_none_or(|side| side == is_of)
+                let is_named = |account_of: AccountId, side_of: PositionSide| {
+                    account.is_none_or(|account| account == account_of) && side.is_none_or(|side| side == side_of)
                 };
                 let slot = &self.slots[symbol];
                 if is_named(slot.book.account, slot.book.side) {

@@ -1,13 +1,13 @@
 //! How an event changes its books, and what time changes. The changes themselves are in `book/apply`.
 
 use super::accounts::Accounts;
-use super::books::{Belongs, Naming};
+use super::books::Naming;
 use super::globals::Globals;
+use super::of_fill::BookFound;
 use super::rollback::Rollbacks;
 use super::{BooksNamed, Engine};
 use crate::domain::book::apply::BookFold;
 use crate::domain::book::counters::{Count, Counters};
-use crate::domain::book::order::OrderKey;
 use crate::domain::book::plans::Plans;
 use crate::domain::book::position::Position;
 use crate::domain::book::state::{Book, Hot};
@@ -49,7 +49,7 @@ impl Engine {
         event: &Event,
         entry: &Entry,
         symbol: SymbolId,
-        before: &mut Rollbacks,
+        rollbacks: &mut Rollbacks,
     ) -> Result<BooksNamed, Unreadable> {
         let now_ms = entry.id.ms;
         let forgotten = self.plans.forget(now_ms);
@@ -58,10 +58,10 @@ impl Engine {
         }
         let of_account = if entry.account.is_named() { Some(entry.account) } else { None };
         match event {
-            Event::Result(fact) => self.fold_result(fact, entry, symbol, before),
-            Event::Position(fact) => self.fold_position(*fact, entry, symbol, before),
-            Event::Trade(fact) => self.fold_trade(fact, entry, symbol, before),
-            Event::Legacy(fact) => self.fold_legacy(fact, entry, symbol, before),
+            Event::Result(fact) => self.fold_result(event, fact, entry, symbol, rollbacks),
+            Event::Position(fact) => self.fold_position(*fact, entry, symbol, rollbacks),
+            Event::Trade(fact) => self.fold_trade(event, fact, entry, symbol, rollbacks),
+            Event::Legacy(fact) => self.fold_legacy(event, fact, entry, symbol, rollbacks),
             Event::Intent(intent) => {
                 self.fold_intent(intent, entry, symbol);
                 Ok(BooksNamed::Of { symbol, account: of_account, side: None })
@@ -86,7 +86,9 @@ impl Engine {
                 self.slots[symbol].symbol.instrument = Some(**instrument);
                 Ok(BooksNamed::all_of(symbol))
             }
-            Event::Price(_) | Event::Control(_) | Event::Decision(_) => Ok(BooksNamed::all_of(symbol)),
+            Event::Price(_) | Event::Control(_) | Event::Decision(_) => {
+                unreachable!("`fold_and_decide` folds these itself")
+            }
         }
     }
 
@@ -130,10 +132,11 @@ impl Engine {
     /// Fills missing fields from an old hash, in the open books that it can be about.
     fn fold_legacy(
         &mut self,
+        event: &Event,
         fact: &LegacyFact,
         entry: &Entry,
         symbol: SymbolId,
-        before: &mut Rollbacks,
+        rollbacks: &mut Rollbacks,
     ) -> Result<BooksNamed, Unreadable> {
         let is_hedged = self.accounts.get(entry.account).hedged;
         // Of LONG and SHORT side by side, a hash that names neither is about none.
@@ -143,7 +146,7 @@ impl Engine {
         };
         let books = self.books_where(symbol, is_of);
         for book in &books {
-            before.save(&Event::Legacy(Box::new(fact.clone())), entry.id, *book, &self.slots);
+            rollbacks.save(event, entry.id, *book, &self.slots);
             self.invalidate(*book);
             let Self { globals, accounts, plans, counters, slots, .. } = self;
             let fold = fold_of(globals, accounts, plans, counters, entry, entry.account);
@@ -171,16 +174,16 @@ impl Engine {
         fact: PositionFact,
         entry: &Entry,
         symbol: SymbolId,
-        saved: &mut Rollbacks,
+        rollbacks: &mut Rollbacks,
     ) -> Result<BooksNamed, Unreadable> {
         let id = self.book_of_position(&fact, entry, symbol)?;
-        saved.save(&Event::Position(fact), entry.id, id, &self.slots);
+        rollbacks.save(&Event::Position(fact), entry.id, id, &self.slots);
         self.changes.touch_hot(id);
-        let before = Evaluated::of(self.slots.view(id));
+        let before = EvaluationInputs::of(self.slots.view(id));
         let Self { globals, accounts, plans, counters, slots, .. } = self;
         let mut fold = fold_of(globals, accounts, plans, counters, entry, entry.account);
         let folded = fold.position(&mut slots.edit(id), fact);
-        let after = Evaluated::of(self.slots.view(id));
+        let after = EvaluationInputs::of(self.slots.view(id));
         if after != before {
             self.invalidate(id);
         }
@@ -201,10 +204,11 @@ impl Engine {
     /// Folds a trade of the exchange.
     fn fold_trade(
         &mut self,
+        event: &Event,
         fact: &TradeFact,
         entry: &Entry,
         symbol: SymbolId,
-        saved: &mut Rollbacks,
+        rollbacks: &mut Rollbacks,
     ) -> Result<BooksNamed, Unreadable> {
         let naming = Naming {
             symbol,
@@ -217,8 +221,7 @@ impl Engine {
             assigns: true,
             now_ms: entry.id.ms,
         };
-        let event = Event::Trade(Box::new(fact.clone()));
-        let book = match self.book_to_fill(&naming, entry, &event, saved)? {
+        let book = match self.book_to_fill(&naming, entry, event, rollbacks)? {
             BookFound::Known(book) => book,
             BookFound::Ambiguous(books) => return Ok(BooksNamed::Books(books)),
         };
@@ -231,113 +234,6 @@ impl Engine {
         self.note_mode_of_fill(&naming, book);
         self.after_positions(book);
         Ok(BooksNamed::Book(book))
-    }
-
-    /// Returns the book of a fill. If its order is ambiguous, flags the books of the order and returns them. An order whose
-    /// book becomes known moves there.
-    pub(super) fn book_to_fill(
-        &mut self,
-        naming: &Naming<'_>,
-        entry: &Entry,
-        event: &Event,
-        saved: &mut Rollbacks,
-    ) -> Result<BookFound, Unreadable> {
-        let symbol = naming.symbol;
-        if self.accounts.is_plain() && naming.side.is_none_or(|side| !side.is_hedge()) {
-            let book = BookId::one_way(symbol);
-            saved.save(event, entry.id, book, &self.slots);
-            return Ok(BookFound::Known(book));
-        }
-        match self.belongs(naming) {
-            Belongs::NoSide { account } => Err(Unreadable::sideless(account)),
-            Belongs::Ambiguous(books) => {
-                for book in &books {
-                    saved.save(event, entry.id, *book, &self.slots);
-                }
-                self.flag_ambiguous(&books);
-                Ok(BookFound::Ambiguous(books))
-            }
-            Belongs::To { account, side, is_named } => {
-                let is_both = is_named && side == PositionSide::Both;
-                if is_both && naming.has_qty && self.has_open_hedge_book(account) {
-                    return Err(Unreadable::sideless(account));
-                }
-                let book = self.intern_book(symbol, account, side);
-                saved.save(event, entry.id, book, &self.slots);
-                Ok(BookFound::Known(book))
-            }
-            Belongs::ToOrder { book, is_other_side } => {
-                let account = self.slots.book(book).account;
-                // An entry without a side names that of its order.
-                let names_both =
-                    naming.side.is_none_or(|side| !side.is_hedge()) && !self.slots.book(book).side.is_hedge();
-                if names_both && naming.has_qty && self.has_open_hedge_book(account) {
-                    return Err(Unreadable::sideless(account));
-                }
-                saved.save(event, entry.id, book, &self.slots);
-                if is_other_side {
-                    self.flag_gap(book);
-                    // The quantity may be missing in the book that it names.
-                    if let Some(named) = naming.side.and_then(|side| self.known_book(symbol, account, side)) {
-                        saved.save(event, entry.id, named, &self.slots);
-                        self.flag_gap(named);
-                    }
-                }
-                self.name_account(book, naming);
-                Ok(BookFound::Known(book))
-            }
-            Belongs::Reuses { id_of, account, side } => {
-                let book = self.intern_book(symbol, account, side);
-                saved.save(event, entry.id, id_of, &self.slots);
-                saved.save(event, entry.id, book, &self.slots);
-                self.flag_reused(&[id_of, book]);
-                Ok(BookFound::Known(book))
-            }
-            Belongs::Moves { from, account, side } => {
-                let book = self.intern_book(symbol, account, side);
-                saved.save(event, entry.id, from, &self.slots);
-                saved.save(event, entry.id, book, &self.slots);
-                let keys = self.orders_of(from, naming);
-                saved.add_orders(book, &keys, &self.slots);
-                self.move_orders(&keys, from, book);
-                Ok(BookFound::Known(book))
-            }
-        }
-    }
-
-    /// Lets an order of the account without a name keep the account that an entry names for it first.
-    fn name_account(&mut self, book: BookId, naming: &Naming<'_>) {
-        if self.slots.book(book).account.is_named() || !naming.account.is_named() {
-            return;
-        }
-        let name = &self.accounts.get(naming.account).name;
-        for key in self.orders_of(book, naming) {
-            if let Some(order) = self.slots.book_mut(book).orders.get_mut(&key) {
-                order.account.get_or_insert_with(|| name.clone());
-            }
-        }
-        self.changes.touch_cold(book);
-    }
-
-    /// Moves orders that have moved nothing yet to the book that is named for them.
-    pub(super) fn move_orders(&mut self, keys: &[OrderKey], from: BookId, to: BookId) {
-        for key in keys {
-            if let Some(order) = self.slots.book_mut(from).orders.remove(key) {
-                self.slots.book_mut(to).orders.insert(key.clone(), order);
-            }
-        }
-        self.changes.touch_cold(from);
-        self.changes.touch_cold(to);
-    }
-
-    /// Notes the mode of an account after a fill that names a side, or that is of an order or a plan with a side.
-    pub(super) fn note_mode_of_fill(&mut self, naming: &Naming<'_>, book: BookId) {
-        let Book { account, side, .. } = *self.slots.book(book);
-        // An entry that names another side than its order belongs to the order, and states no mode.
-        let is_stated = side.is_hedge() || naming.side == Some(side);
-        if naming.has_qty && is_stated {
-            self.note_mode(account, side);
-        }
     }
 
     pub(super) fn after_positions(&mut self, id: BookId) {
@@ -400,17 +296,10 @@ impl Engine {
     }
 }
 
-/// The book that a result or a trade belongs to.
-pub(super) enum BookFound {
-    Known(BookId),
-    /// The books in which orders with its id are known. It changes none of their positions.
-    Ambiguous(Vec<BookId>),
-}
-
 /// The values that an evaluation reads and a position of the exchange can change. The time of its confirmation is not
 /// one of them: that is looked up at each use.
 #[derive(PartialEq)]
-struct Evaluated {
+struct EvaluationInputs {
     history_gap: bool,
     diverged: bool,
     position: Option<PositionId>,
@@ -419,7 +308,7 @@ struct Evaluated {
     price_doubted: Option<EntryId>,
 }
 
-impl Evaluated {
+impl EvaluationInputs {
     fn of(book: BookView<'_>) -> Self {
         let Hot { history_gap, diverged, open, .. } = &book.hot;
         let open = open.as_ref();

@@ -1,7 +1,8 @@
 //! How a result changes the books of its orders.
 
 use super::books::{Belongs, Naming};
-use super::fold::{BookFound, fold_of};
+use super::fold::fold_of;
+use super::of_fill::BookFound;
 use super::rollback::Rollbacks;
 use super::{BooksNamed, Engine};
 use crate::domain::book::counters::Count;
@@ -14,10 +15,11 @@ impl Engine {
     /// Folds a result: each of its fills in the book of its order.
     pub(super) fn fold_result(
         &mut self,
+        event: &Event,
         fact: &ResultFact,
         entry: &Entry,
         symbol: SymbolId,
-        saved: &mut Rollbacks,
+        rollbacks: &mut Rollbacks,
     ) -> Result<BooksNamed, Unreadable> {
         let Outcome::Fills(fills) = &fact.outcome else { return Ok(self.fold_unfilled(fact, entry, symbol)) };
         let Self { globals, accounts, plans, counters, .. } = self;
@@ -35,9 +37,7 @@ impl Engine {
                 assigns: true,
                 now_ms: entry.id.ms,
             };
-            // The event is only looked at for the keys of its orders.
-            let event = entry.content.as_ref().unwrap_or(&Event::PlanIgnored);
-            match self.book_to_fill(&naming, entry, event, saved)? {
+            match self.book_to_fill(&naming, entry, event, rollbacks)? {
                 BookFound::Known(book) => {
                     self.fold_fill(fact, fill, entry, book)?;
                     self.note_mode_of_fill(&naming, book);

@@ -60,8 +60,8 @@ pub fn check_guards(
     if risk.too_large && policy.risk_too_large == RiskTooLarge::Refuse {
         return hold(Hold::RiskTooLarge);
     }
-    // Before `NoPrice`, which needs that no price is held back or in doubt: a rescale of another book of the symbol can take
-    // the price out of use while this position still doubts an earlier one.
+    // `PriceJump` comes before `NoPrice`: after a rescale there may be no price in use while this position still doubts one
+    // (docs/spec/decision.md, "Reasons to hold").
     if book.symbol.held_price.is_some() || open.price_doubted.is_some() {
         return hold(Hold::PriceJump);
     }

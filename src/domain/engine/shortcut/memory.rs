@@ -1,4 +1,4 @@
-//! What the shortcuts remember of a symbol, until it changes.
+//! What the shortcuts remember of a book, until it changes.
 
 use super::bands::PriceBand;
 use crate::domain::book::view::BookView;
@@ -6,7 +6,7 @@ use crate::domain::exit::policy::{Mode, Policy};
 use crate::domain::exit::{EntryTerms, Hold};
 use crate::domain::units::Price;
 
-/// The outcome of the last evaluation of a symbol, and the prices at which it is the same.
+/// The outcome of the last evaluation of a book, and the prices at which it is the same.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {
     /// The hold of the last evaluation, and what it used. The next price makes a band of it.

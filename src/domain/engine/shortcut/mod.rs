@@ -1,8 +1,8 @@
 //! A shortcut for prices that change nothing but the price in use. Nearly all entries are such prices.
 //!
-//! The engine has four doors to it. Two ask: `try_price` before the slow way of a price, `recall` before an evaluation. Two
-//! keep the memory: `remember` after an evaluation, `invalidate` when anything changes that one reads. Without this folder
-//! the engine gives the same results, later.
+//! Two doors ask: `try_price` before the slow way of a price, `recall` before an evaluation. The others keep the memory:
+//! `remember` after an evaluation, and `invalidate` for a book, a symbol or all when anything changes that one reads. Without
+//! this folder the engine gives the same results, later.
 //!
 //! Promises: the shortcut never gives a result that the slow way would not give. Builds with debug assertions evaluate
 //! each price that takes it, and compare.
@@ -10,7 +10,7 @@
 //! It pays: without it a replay of a recorded day takes 35 % more instructions, an audit 32 %. That a position of the
 //! exchange which confirms ours keeps the band is 5.4 % of it in a replay, 4.9 % in an audit (docs/decisions/0010).
 //!
-//! In reading order: this file, `memory` (what is remembered of a symbol), `bands`.
+//! In reading order: this file, `memory` (what is remembered of a book), `bands`.
 
 mod bands;
 pub(super) mod memory;

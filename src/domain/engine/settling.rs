@@ -1,4 +1,5 @@
-//! Decisions that take effect: ours, or those that the history has recorded (docs/spec/fold.md, "Recorded decisions").
+//! Which decision takes effect for a book: ours, or the one that the history has recorded (docs/spec/fold.md, "Recorded
+//! decisions").
 
 use super::chain::ChainHead;
 use super::decision::{Decision, NewDecision};
@@ -81,7 +82,7 @@ impl Engine {
         self.globals.chain.seq += 1;
         decision.seq = self.globals.chain.seq;
         self.counters.decisions += 1;
-        self.take_rungs(book, DecisionRecord { seq: decision.seq, ..*record }, entry.id.ms, None);
+        self.record_decision(book, DecisionRecord { seq: decision.seq, ..*record }, entry.id.ms, None);
         Some(decision)
     }
 
@@ -240,11 +241,12 @@ impl Engine {
             outcomes: Vec::new(),
         };
         let position_id = fact.position_id.clone();
-        self.take_rungs(book, record, fact.cause_id.ms, has_position.then_some(&*position_id))
+        self.record_decision(book, record, fact.cause_id.ms, has_position.then_some(&*position_id))
     }
 
-    /// Takes the rungs of a decision, in the named position or in the open one. Returns false if there is no position.
-    fn take_rungs(
+    /// Records a decision that takes effect: its position, the named one or the open one, takes its rungs. Returns false if
+    /// there is no position.
+    fn record_decision(
         &mut self,
         id: BookId,
         mut record: DecisionRecord,
