@@ -8,7 +8,7 @@ use crate::domain::book::view::BookView;
 use crate::domain::event::ids::{AccountId, BookId, EntryId, SortKey};
 use crate::domain::event::{Entry, PositionSide};
 use crate::domain::exit::policy::{Mode, Policy};
-use crate::domain::exit::{self, Choice, EntryTerms, Flag, Hold, Valuation};
+use crate::domain::exit::{self, Choice, EntryTerms, Flag, Hindrance, Hold, Valuation};
 use crate::domain::units::OutOfRange;
 
 impl Engine {
@@ -28,12 +28,13 @@ impl Engine {
         let at = self.accounts.context_of(book.account, &self.globals, now_ms);
         let policy = self.policy_of(book.account);
         let terms = EntryTerms::of(book.book.hot.open.as_ref()?, policy);
-        let chosen = match exit::check_guards(book, policy, &terms, at) {
-            Ok(Ok(gain)) => exit::select_rungs(book, policy, &gain, at),
-            Ok(Err(hold)) => return Some(hold),
-            Err(OutOfRange) => return Some(Hold::OutOfRange),
-        };
-        chosen.map_or(Some(Hold::OutOfRange), Result::err)
+        let chosen =
+            exit::check_guards(book, policy, &terms, at).and_then(|gain| exit::select_rungs(book, policy, &gain, at));
+        match chosen {
+            Ok(_) => None,
+            Err(Hindrance::Hold(hold)) => Some(hold),
+            Err(Hindrance::OutOfRange) => Some(Hold::OutOfRange),
+        }
     }
 
     /// Evaluates the books that an entry names, in the order of the contract, and settles what they decide.
@@ -104,10 +105,13 @@ impl Engine {
         let book = self.slots.book(id);
         let Some(open) = &book.hot.open else { return Ok(None) };
         let terms = EntryTerms::of(open, self.policy_of(book.account));
-        let outcome = self.choice_or_hold(entry, id, &terms);
-        let hold = outcome.as_ref().ok().and_then(|outcome| outcome.as_ref().err());
-        self.remember(id, hold.map(|hold| (*hold, terms)));
-        match outcome? {
+        let chosen = self.choose(entry, id, &terms);
+        let hold = match chosen {
+            Err(Hindrance::Hold(hold)) => Some(hold),
+            Ok(_) | Err(Hindrance::OutOfRange) => None,
+        };
+        self.remember(id, hold.map(|hold| (hold, terms)));
+        match chosen {
             Ok(choice) => {
                 let view = self.slots.view(id);
                 let valuation = Valuation::of(view, self.policy_of(view.account))?;
@@ -116,29 +120,22 @@ impl Engine {
                 self.note(id, None, entry.id);
                 Ok(Some(self.decision(entry, id, valuation, choice)))
             }
-            Err(hold) => {
+            Err(Hindrance::Hold(hold)) => {
                 self.hold(id, hold, entry.id);
                 Ok(None)
             }
+            Err(Hindrance::OutOfRange) => Err(OutOfRange),
         }
     }
 
-    /// Chooses rungs, or returns the hold that applies. The first evaluation of a position that became live skips the rungs
+    /// Chooses rungs. Errors with the hold that applies. The first evaluation of a position that became live skips the rungs
     /// that it has reached by then, if its policy has `on_live = "skip"`.
-    fn choice_or_hold(
-        &mut self,
-        entry: &Entry,
-        id: BookId,
-        terms: &EntryTerms,
-    ) -> Result<Result<Choice, Hold>, OutOfRange> {
+    fn choose(&mut self, entry: &Entry, id: BookId, terms: &EntryTerms) -> Result<Choice, Hindrance> {
         let Self { accounts, globals, slots, .. } = self;
         let account = slots.book(id).account;
         let policy = accounts.policy_of(account, globals);
         let at = accounts.context_of(account, globals, entry.id.ms);
-        let gain = match exit::check_guards(slots.view(id), policy, terms, at)? {
-            Ok(gain) => gain,
-            Err(hold) => return Ok(Err(hold)),
-        };
+        let gain = exit::check_guards(slots.view(id), policy, terms, at)?;
         if let Some(open) = &mut slots.book_mut(id).hot.open
             && open.skips_reached
         {

@@ -9,6 +9,26 @@ use crate::domain::book::view::BookView;
 use crate::domain::event::InstrumentStatus;
 use crate::domain::units::OutOfRange;
 
+/// Why an evaluation makes no decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hindrance {
+    Hold(Hold),
+    /// The numbers do not fit exact arithmetic.
+    OutOfRange,
+}
+
+impl From<Hold> for Hindrance {
+    fn from(hold: Hold) -> Self {
+        Self::Hold(hold)
+    }
+}
+
+impl From<OutOfRange> for Hindrance {
+    fn from(OutOfRange: OutOfRange) -> Self {
+        Self::OutOfRange
+    }
+}
+
 /// How long a decision counts for the rate limit. [ms]
 pub const RATE_WINDOW_MS: u64 = 60_000;
 
@@ -29,17 +49,17 @@ impl EvalContext<'_> {
     }
 }
 
-/// Returns the first hold that applies before the numbers, or else the gain to evaluate. `terms` are those of the open
-/// position.
+/// Returns the gain to evaluate. `terms` are those of the open position. Errors with the first hold that applies before the
+/// numbers.
 pub fn check_guards(
     book: BookView<'_>,
     policy: &Policy,
     terms: &EntryTerms,
     at: EvalContext<'_>,
-) -> Result<Result<Gain, Hold>, OutOfRange> {
+) -> Result<Gain, Hindrance> {
     let hot = &book.book.hot;
-    let Some(open) = &hot.open else { return Ok(Err(Hold::NoRung)) };
-    let hold = |hold| Ok(Err(hold));
+    let Some(open) = &hot.open else { return Err(Hold::NoRung.into()) };
+    let hold = |hold| Err(Hindrance::Hold(hold));
     if at.killed {
         return hold(Hold::Killed);
     }
@@ -91,5 +111,5 @@ pub fn check_guards(
         }
     }
     let Some(exposure) = &terms.exposure? else { return hold(Hold::MissingRisk) };
-    Gain::of(open, mark.price, entry, exposure).map(Ok)
+    Ok(Gain::of(open, mark.price, entry, exposure)?)
 }

@@ -1,6 +1,6 @@
 //! The ladder: from a gain to the rungs that it reaches, their share, and the quantity to close.
 
-use super::guards::EvalContext;
+use super::guards::{EvalContext, Hindrance};
 use super::hold::Hold;
 use super::policy::{Base, LadderStep, Policy};
 use super::valuation::Gain;
@@ -36,17 +36,18 @@ pub fn reached<'a>(policy: &'a Policy, gain: &Gain) -> Result<&'a [LadderStep], 
     Ok(&policy.ladder[..count])
 }
 
-/// Returns the rungs, the share and the quantity for a gain (docs/spec/decision.md, "Ladder", "Quantity").
+/// Returns the rungs, the share and the quantity for a gain (docs/spec/decision.md, "Ladder", "Quantity"). Errors with the
+/// first hold that applies to the numbers.
 pub fn select_rungs(
     book: BookView<'_>,
     policy: &Policy,
     gain: &Gain,
     at: EvalContext<'_>,
-) -> Result<Result<Choice, Hold>, OutOfRange> {
-    let Some(open) = &book.hot.open else { return Ok(Err(Hold::NoRung)) };
-    let Some(mark) = book.symbol.mark else { return Ok(Err(Hold::NoPrice)) };
+) -> Result<Choice, Hindrance> {
+    let Some(open) = &book.hot.open else { return Err(Hold::NoRung.into()) };
+    let Some(mark) = book.symbol.mark else { return Err(Hold::NoPrice.into()) };
     if !gain.reaches_min()? {
-        return Ok(Err(Hold::BelowMinR));
+        return Err(Hold::BelowMinR.into());
     }
     let reached = reached(policy, gain)?;
     let in_state = |state| reached.iter().filter(move |step| open.rung_state(step.r, at.now_ms) == state);
@@ -55,23 +56,23 @@ pub fn select_rungs(
     let fractions = reached.iter().try_fold(Ratio::ZERO, |sum, step| sum.plus(step.fraction))?;
     let share = fractions.minus(open.share_taken()?)?;
     if rungs.len() + waiting == 0 || !share.is_positive() {
-        return Ok(Err(Hold::NoRung));
+        return Err(Hold::NoRung.into());
     }
     if rungs.is_empty() {
-        return Ok(Err(Hold::RetryWait));
+        return Err(Hold::RetryWait.into());
     }
     let filters = book.symbol.instrument.unwrap_or_default();
     let Sized { qty, share, is_capped } = sized(open, policy, &filters, share)?;
     // The exchange's minimum notional does not count, because it exempts orders that only reduce.
     let is_below = filters.qty_min.is_some_and(|qty_min| qty < qty_min);
     if qty.is_zero() || is_below || mark.price.for_qty(qty)? < policy.min_notional {
-        return Ok(Err(Hold::BelowMinimum));
+        return Err(Hold::BelowMinimum.into());
     }
     if at.decisions_recent() >= policy.max_actions_per_min {
-        return Ok(Err(Hold::RateLimited));
+        return Err(Hold::RateLimited.into());
     }
     let attempt = 1 + rungs.iter().filter_map(|&r| open.rung(r)).map(|rung| rung.attempt).max().unwrap_or(0);
-    Ok(Ok(Choice { rungs, share, qty, attempt, is_capped }))
+    Ok(Choice { rungs, share, qty, attempt, is_capped })
 }
 
 /// A quantity, and its share of the position.

@@ -14,7 +14,7 @@ mod stability;
 mod valuation;
 
 pub use flag::{Flag, flags};
-pub use guards::{EvalContext, RATE_WINDOW_MS, check_guards};
+pub use guards::{EvalContext, Hindrance, RATE_WINDOW_MS, check_guards};
 pub use hold::{Hold, HoldClass};
 pub use ladder::{Choice, ShareBase, reached, select_rungs, share_base};
 pub use stability::{Stability, stability};
