@@ -55,7 +55,7 @@ pub struct OrderTerms<'a> {
 
 /// Returns the entry of `harvest.suggestions`: one field, the object as JSON.
 pub fn suggestion(engine: &Engine, decision: &Decision) -> FieldTexts {
-    let mut object = wish(engine, decision, SUGGESTED_BY);
+    let mut object = common_fields(engine, decision, SUGGESTED_BY);
     object.insert("dry_run".to_owned(), true.into());
     vec![("payload".to_owned(), Value::from(object).to_string())]
 }
@@ -65,7 +65,7 @@ pub fn order(engine: &Engine, decision: &Decision, terms: OrderTerms<'_>) -> Res
     let valid_until_ms = decision.cause.ms.saturating_add(terms.valid_ms);
     match terms.format {
         OrderFormat::TradeIntent => {
-            let mut object = wish(engine, decision, terms.source);
+            let mut object = common_fields(engine, decision, terms.source);
             object.insert("reduceOnly".to_owned(), true.into());
             // The exchange takes it in place of reduceOnly.
             if let Some(side) = hedge_side(engine, decision) {
@@ -116,7 +116,8 @@ fn reason(decision: &Decision) -> String {
     format!("r_net {} >= {}", decision.valuation.r_net, highest(decision))
 }
 
-fn wish(engine: &Engine, decision: &Decision, source: &str) -> Map<String, Value> {
+/// Returns the fields that a suggestion and a `trade_intent` share.
+fn common_fields(engine: &Engine, decision: &Decision, source: &str) -> Map<String, Value> {
     let whole = is_whole(engine, decision);
     let book = engine.book(decision.book);
     let mut object = Map::new();
@@ -178,6 +179,7 @@ fn plan(engine: &Engine, decision: &Decision, source: &str, valid_until_ms: u64)
         ("steps", steps),
         ("close_qty", qty),
         ("source", source.to_owned()),
+        // Executors compare it with `source`; it signs nothing.
         ("signature", source.to_owned()),
         ("timestamp", (decision.cause.ms / 1000).to_string()),
         ("reason", reason(decision)),

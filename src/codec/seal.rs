@@ -6,7 +6,6 @@ use super::line::{FieldValue, Fields};
 use super::signing::SigningKey;
 use crate::domain::book::plans::sha256_hex;
 use crate::domain::engine::{Decision, Engine, RULES_VERSION};
-use crate::domain::event::Side;
 
 /// A decision, ready to be written to `harvest.decision`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,12 +120,4 @@ pub fn payload(engine: &Engine, decision: &Decision) -> Value {
     prove("mark_price", engine.source_name(valuation.mark.source), valuation.mark.entry.to_string());
     put("evidence", evidence.into());
     Value::Object(object)
-}
-
-/// Returns the position side that an order side closes: SELL closes LONG, BUY closes SHORT.
-pub fn closes(side: Side) -> &'static str {
-    match side {
-        Side::Sell => "LONG",
-        Side::Buy => "SHORT",
-    }
 }

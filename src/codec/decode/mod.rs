@@ -1,4 +1,11 @@
 //! Decodes stream entries into events: every known shape (docs/spec/streams.md).
+//!
+//! In reading order:
+//!
+//! - this file; `subject`, `symbols` and `account`, which all kinds share;
+//! - one file for each kind: `control`, `observation`, `intent`, `plan`, `result`, `position` (snapshots and look-ups),
+//!   `market` (prices), `decision`;
+//! - the fast path of frequent lines: `layout`, `tick` (prices), `snapshot`, `recent`.
 
 mod account;
 mod control;

@@ -16,8 +16,10 @@ use crate::domain::event::{
 use crate::domain::units::{Price, Qty, Quote};
 
 const QUANTITIES: [&str; 3] = ["filled_qty", "executedQty", "executed_qty"];
-const ORDERED: [&str; 3] = ["qty", "quantity", "close_qty"];
-const ASKED: [&str; 3] = ["qty", "quantity", "origQty"];
+/// The filled quantity of status FILLED, if no field states it.
+const FILLED_IF_FILLED: [&str; 3] = ["qty", "quantity", "close_qty"];
+/// The ordered quantity.
+const ORDERED: [&str; 3] = ["qty", "quantity", "origQty"];
 const AVERAGES: [&str; 3] = ["avgPrice", "avg_price", "fill_price"];
 const COSTS: [&str; 2] = ["cumQuote", "cum_quote"];
 /// Reasons that an executor refuses for good.
@@ -29,16 +31,16 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     let symbol = subject.symbol();
     details?;
     symbol?;
-    // On a price neither is read.
-    let book = subject.account().and_then(|_| subject.position_side());
+    // A price has no account and no side, so their errors count only further down.
+    let side_or_error = subject.account().and_then(|_| subject.position_side());
     let object = &subject.object;
     let plan_id: Option<Box<str>> = object.text(&["plan_id"])?.map(Into::into);
     let time = object.event_time(&["timestamp"]).checked(subject.id);
     let fact = |outcome| Event::Result(Box::new(ResultFact { plan_id: plan_id.clone(), time, outcome }));
 
-    let steps = steps(object, book.unwrap_or_default())?;
+    let steps = steps(object, side_or_error.unwrap_or_default())?;
     if !steps.fills.is_empty() && !steps.lacks_a_fill {
-        book?;
+        side_or_error?;
         return Ok(fact(Outcome::Fills(steps.fills)));
     }
     let status = object.word(&["order_status"])?;
@@ -46,7 +48,7 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
     let status = status.as_deref();
     let filled = filled_qty(object, status)?;
     if filled.is_positive() {
-        let position_side = book?;
+        let position_side = side_or_error?;
         let fill = fill(&subject.object, None, filled, status)?;
         return Ok(fact(Outcome::Fills(vec![FillFact { position_side, ..fill }])));
     }
@@ -61,7 +63,7 @@ pub(super) fn decode(subject: &mut Subject<'_>) -> Result<Event, Reason> {
         (subject.account, subject.position_side) = (AccountId::NONE, None);
         return Ok(Event::Price(PriceFact { price, source, time }));
     }
-    book?;
+    side_or_error?;
     unfilled(object, status).map(fact)
 }
 
@@ -122,7 +124,7 @@ fn filled_qty(object: &Object<'_>, status: Option<&str>) -> Result<Qty, Reason> 
         return Ok(Qty::new(filled));
     }
     if status == Some("FILLED") {
-        return Ok(object.positive(&ORDERED)?.map_or(Qty::ZERO, Qty::new));
+        return Ok(object.positive(&FILLED_IF_FILLED)?.map_or(Qty::ZERO, Qty::new));
     }
     Ok(Qty::ZERO)
 }
@@ -175,7 +177,7 @@ fn fill(
     }
     // The price would be that of the whole entry, so a step has none.
     let average = if outer.is_some() { None } else { average(object, cumulative)? };
-    let ordered = if status == Some("FILLED") { object.positive(&ASKED)?.map(Qty::new) } else { None };
+    let ordered = if status == Some("FILLED") { object.positive(&ORDERED)?.map(Qty::new) } else { None };
     Ok(FillFact {
         order_id: order_id(object)?,
         side: own_side,

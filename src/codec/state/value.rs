@@ -38,7 +38,8 @@ pub(super) fn hot_of(value: HotValue) -> Hot {
 /// prices and the instrument of its symbol; `mark` is the price in use.
 pub(in crate::codec) fn hot_value(view: BookView<'_>, mark: Option<Mark>) -> Vec<u8> {
     let BookView { symbol, book } = view;
-    let Hot { open, history_gap, diverged, disagreement, filled_ms, agreed, agreed_or_adopted, last_opening } = &book.hot;
+    let Hot { open, history_gap, diverged, disagreement, filled_ms, agreed, agreed_or_adopted, last_opening } =
+        &book.hot;
     let of_book = (open, history_gap, diverged, disagreement, filled_ms, agreed, agreed_or_adopted, last_opening);
     if book.is_plain() {
         encode(&(mark, symbol.held_price, of_book, symbol.instrument, symbol.named, &symbol.rescales))
