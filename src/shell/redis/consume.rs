@@ -13,7 +13,7 @@ use redis::{Pipeline, RedisError, Value};
 
 use super::address::Address;
 use super::frame::Walk;
-use super::ranges::add_range_behind;
+use super::ranges::add_range_after;
 use super::reply::{self, RawEntry};
 use super::round::{InFlight, Round, next_reply};
 use super::server::{ServerError, StreamFault, failed};
@@ -136,7 +136,7 @@ impl Consumer {
         for (stream, after) in self.streams.iter().zip(after) {
             pipeline.cmd("XINFO").arg("STREAM").arg(stream);
             let mut next = redis::cmd("XRANGE");
-            add_range_behind(next.arg(stream), *after, "+");
+            add_range_after(next.arg(stream), *after, "+");
             next.arg("COUNT").arg(1);
             pipeline.add_command(next);
             pipeline.cmd("XPENDING").arg(stream).arg(&self.membership.group);
@@ -172,7 +172,7 @@ impl Consumer {
         let (mut count, mut from) = (0, after);
         while from < to {
             let mut command = redis::cmd("XRANGE");
-            add_range_behind(command.arg(&self.streams[stream]), from, &to.to_string());
+            add_range_after(command.arg(&self.streams[stream]), from, &to.to_string());
             let (entries, last) = self.count_page(command.arg("COUNT").arg(COUNT_PAGE_ENTRIES))?;
             let Some(last) = last else { break };
             (count, from) = (count + entries, last);
@@ -202,7 +202,7 @@ impl Consumer {
     /// Returns the first entry of a stream after another one.
     pub fn next_after(&mut self, stream: usize, after: EntryId) -> Result<Option<EntryId>, ServerError> {
         let mut command = redis::cmd("XRANGE");
-        add_range_behind(command.arg(&self.streams[stream]), after, "+");
+        add_range_after(command.arg(&self.streams[stream]), after, "+");
         command.arg("COUNT").arg(1);
         Ok(self.listed(command, "to look for an entry")?.first().map(|entry| entry.id))
     }

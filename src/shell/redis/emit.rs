@@ -181,13 +181,9 @@ impl Emitter {
             Some(attempt) => attempt,
             none => {
                 let newest = self.server.newest(stream, 1).await?;
-                let sign = |key| {
-                    let stamp = Stamp::new(next_ms, fastrand::u128(..));
-                    issue::sign_fields(key, stream, fields, &stamp)
-                };
                 none.insert(Tried {
                     after: newest.first().map_or_else(EntryId::default, |entry| entry.id),
-                    fields: key.as_ref().map_or_else(|| fields.to_vec(), sign),
+                    fields: signed(key.as_ref(), stream, fields, next_ms),
                     issued_ms: next_ms,
                 })
             }
@@ -235,14 +231,14 @@ pub async fn append_control(
     stream: &str,
     fields: &[(String, String)],
 ) -> Result<EntryId, ServerError> {
-    let signed = match key {
-        Some(key) => {
-            let stamp = Stamp::new(server.next_id_ms(stream).await?, fastrand::u128(..));
-            issue::sign_fields(key, stream, fields, &stamp)
-        }
-        None => fields.to_vec(),
-    };
-    server.add(stream, &borrowed(&signed)).await
+    let issued_ms = if key.is_some() { server.next_id_ms(stream).await? } else { 0 };
+    server.add(stream, &borrowed(&signed(key, stream, fields, issued_ms))).await
+}
+
+/// Returns the fields of an entry of a control stream as they are sent: signed if there is a key.
+fn signed(key: Option<&SigningKey>, stream: &str, fields: &[(String, String)], issued_ms: u64) -> FieldTexts {
+    let sign = |key| issue::sign_fields(key, stream, fields, &Stamp::new(issued_ms, fastrand::u128(..)));
+    key.map_or_else(|| fields.to_vec(), sign)
 }
 
 /// Returns our own clock. [ms since 1970]

@@ -10,7 +10,7 @@ use crate::domain::event::ids::EntryId;
 ///
 /// The server refuses the greatest id as an exclusive start. No entry can follow it, so the command then asks for the
 /// range from the end to the beginning, which is empty.
-pub(super) fn add_range_behind(command: &mut Cmd, after: EntryId, to: &str) {
+pub(super) fn add_range_after(command: &mut Cmd, after: EntryId, to: &str) {
     match after.next() {
         Some(from) => command.arg(from.to_string()).arg(to),
         None => command.arg("+").arg("-"),
@@ -38,7 +38,7 @@ impl Server {
         count: usize,
     ) -> Result<Vec<RawEntry>, ServerError> {
         let mut command = redis::cmd("XRANGE");
-        add_range_behind(command.arg(stream), after.unwrap_or_default(), "+");
+        add_range_after(command.arg(stream), after.unwrap_or_default(), "+");
         command.arg("COUNT").arg(count);
         self.entries(command, stream).await
     }

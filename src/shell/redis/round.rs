@@ -9,7 +9,7 @@ use redis::Pipeline;
 
 use super::consume::{Consumer, Membership};
 use super::frame::{EntryAt, Pairs, Token, Walk, WalkError};
-use super::ranges::add_range_behind;
+use super::ranges::add_range_after;
 use super::server::ServerError;
 use super::wire::{Replies, unlike};
 use crate::domain::event::ids::EntryId;
@@ -236,7 +236,7 @@ impl Consumer {
             match take {
                 Take::Range { after, to } => {
                     let mut command = redis::cmd("XRANGE");
-                    add_range_behind(command.arg(&self.streams[index]), *after, &to.to_string());
+                    add_range_after(command.arg(&self.streams[index]), *after, &to.to_string());
                     command.arg("COUNT").arg(count);
                     pipeline.add_command(command);
                     asked.push(Asked::EntriesOf(index));
