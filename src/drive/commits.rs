@@ -1,4 +1,4 @@
-//! The commits of a projection: the rows that wait, and the store that gets them.
+//! Folds with rows, for what keeps a store: a service, and a projection. The rows of the next commit, and where they go.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! The driver: decoder, engine and chain in one piece. Every command, the service and the tests fold through it.
+//! The driver: decoder, engine and chain in one piece. Every command, the service and the tests have
+//! one. What keeps a store folds with the rows of its next commit (`commits`), on the engine of its driver.
 //!
 //! ```text
 //!  line ─▶ decoder ─▶ entry ─▶ engine ─▶ decision ─▶ seal ─▶ decision with its hash

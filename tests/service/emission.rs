@@ -104,8 +104,7 @@ async fn a_kill_key_of_another_type_refuses_the_order_and_never_the_record() {
     server.cli(&["RPUSH", "quantum:kill", "0"]);
     let refused = offer(&mut emitter, &order(&server, 1)).await;
     let killed = Some("killed".to_owned());
-    let want =
-        Offered::Written { decision: entry_of(&refused), request: None, refusal: killed, is_new: true };
+    let want = Offered::Written { decision: entry_of(&refused), request: None, refusal: killed, is_new: true };
     assert_eq!(refused, want);
     assert_eq!(field_of_all(&server, DECISION, "seq"), ["1"]);
     assert_eq!(field_of_all(&server, CONTROL, "event_type"), ["decision.expired"]);

@@ -346,6 +346,7 @@ impl EventLoop {
         }
         self.log_notices();
         self.keep_checkpoint();
+        // A checkpoint that is ready now waits for its lines.
         self.hand_over_lines();
         Ok(())
     }

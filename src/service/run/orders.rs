@@ -1,4 +1,4 @@
-//! Converts decisions to rows of the outbox: with a suggestion in shadow mode, with an order request in live mode.
+//! How decisions become rows of the outbox: with a suggestion in shadow mode, with an order request in live mode.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ impl Orders {
     }
 
     /// Returns the order request of a decision. An order whose numbers do not fit is not sent: its result never comes,
-    /// and the position stays held.
+    /// and the position stays held (docs/spec/emission.md, "Format apply_plan").
     fn order(&self, engine: &Engine, decision: &Decision) -> Option<(String, request::FieldTexts)> {
         let live = self.live.as_ref()?;
         let terms = OrderTerms { format: live.format, source: &live.source, valid_ms: self.age_max_ms };

@@ -109,7 +109,7 @@ impl Processor {
             faults,
         };
         let unrecorded = stored.unrecorded.iter().filter_map(|held| {
-            // An entry that is readable under the present rules has no record.
+            // A line that does not parse has no record.
             Some((held.stream.as_str().into(), held.id, record(&held.stream, held.id, &held.reason, &held.line)?))
         });
         let restored = Restored {
@@ -255,11 +255,13 @@ impl Processor {
     /// Shuts the kill gate for an entry that was read: no order is sent until it has had its turn.
     pub fn kill_is_read(&mut self, stream: StreamId, id: EntryId) {
         if !self.delivery.handle_kill_read(stream, id, &self.driver.engine) {
+            // It was folded already, or was counted before: take the count of the reader back.
             self.kill_gate.kills_are_folded(1, self.engine().globals().killed);
         }
     }
 
-    /// Opens the kill gate for a control entry that was folded. Orders follow the folded state.
+    /// Tells the kill gate what is folded: whether this entry was one that kills, and what the folded state says of kill and
+    /// policy. Orders follow the folded state.
     fn has_its_turn(&mut self, stream: StreamId, id: EntryId) {
         let folded = u64::from(self.delivery.handle_turn(stream, id));
         let globals = self.driver.engine.globals();

@@ -1,4 +1,4 @@
-//! The reader: from streams to one sequence in canonical order; with the group as the leader, without it as a follower.
+//! The reader: from streams to one sequence in canonical order; with the group as the leader, without it as a standby.
 //!
 //! All entries are read by their ids from our own cursors. The group only shows what it has delivered to a consumer
 //! already. After any doubt (an error, a new lease, a group that was created again) the steps are the same: look at the
@@ -9,7 +9,7 @@
 //! In a cluster, streams that do not share a slot with the lease are *ungrouped inputs*. They are read by their ids without
 //! the group, also by the leader, and each of them is judged by the clock of its own server.
 //!
-//! In reading order: this file (the state, and what happens on one connection), `lease` (leader or follower), `cycle` (one
+//! In reading order: this file (the state, and what happens on one connection), `lease` (leader or standby), `cycle` (one
 //! round after the other), `round` (what a round asks for, and where its entries go), `check` (gaps, and keys that are no
 //! streams).
 
@@ -117,6 +117,7 @@ pub struct Reader {
     batch: Batch,
     /// The round in flight.
     asked: Option<Asked>,
+    /// Entries requested at a time, fewer than `setup.count` where entries are large. [1]
     count: usize,
     /// The watermark that was published last. [ms since 1970]
     published_to_ms: u64,

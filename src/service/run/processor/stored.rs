@@ -36,6 +36,7 @@ impl Stored {
             checkpoint: live::checkpoint(rows)?,
             outbox: live::outbox(rows)?,
             positions: positions?,
+            // An entry that is readable under the present rules is no longer in the quarantine, and has no record.
             unrecorded: unrecorded.filter_map(Result::transpose).collect::<Result<_, _>>()?,
             refused: live::refused(rows)?,
             gaps: live::gaps(rows, streams)?,
