@@ -589,7 +589,7 @@ fn the_histories_reach_what_they_are_for() {
                 for change in &position.changes {
                     let cause = match change.cause {
                         Cause::Fill { .. } => "fill",
-                        Cause::StatedOpening => "opening by snapshot",
+                        Cause::StatedOpening => "opening by a stated quantity",
                         Cause::Explained { .. } => "explained",
                         Cause::Adoption => "adoption",
                         Cause::EntrySet => "entry price set",
@@ -637,7 +637,7 @@ fn the_histories_reach_what_they_are_for() {
         "movement adoption",
         "movement entry price set",
         "movement explained",
-        "movement opening by snapshot",
+        "movement opening by a stated quantity",
         "price exchange",
         "price intent",
         "price legacy",

@@ -23,7 +23,7 @@ pub enum Cause {
     Fill { order: OrderKey, part: u32 },
     /// A quantity that the exchange stated, in a snapshot or look-up, opened the position.
     StatedOpening,
-    /// A part of an order, from a trade before the opening by snapshot, explains that opening.
+    /// A part of an order, from a trade before the opening by a stated quantity, explains that opening.
     Explained { order: Box<str>, part: u32 },
     /// The exchange's quantity was adopted after it had disagreed twice.
     Adoption,

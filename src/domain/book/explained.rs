@@ -12,7 +12,7 @@ use crate::domain::exit::policy::EntrySource;
 use crate::domain::units::{OutOfRange, Qty};
 
 impl Position {
-    /// Remembers a trade from before the opening by snapshot. See `explain_opening`.
+    /// Remembers a trade from before the opening by a stated quantity. See `explain_opening`.
     pub fn explain(&mut self, mut new: ExplainingTrade, step: Option<Qty>) -> Result<Option<Trade>, OutOfRange> {
         let trade = &mut new.trade;
         if self.explaining.iter().any(|t| t.trade.trade_id == trade.trade_id) {
@@ -28,8 +28,8 @@ impl Position {
         self.explain_opening(step)
     }
 
-    /// Replaces the part of the opening by snapshot that no result has explained by the trades before it, once they add
-    /// up to it. Returns the first of them, if they are the first to explain anything of it.
+    /// Replaces the part of the opening by a stated quantity that no result has explained by the trades before it,
+    /// once they add up to it. Returns the first of them, if they are the first to explain anything of it.
     fn explain_opening(&mut self, step: Option<Qty>) -> Result<Option<Trade>, OutOfRange> {
         let mut unexplained = Qty::ZERO;
         for change in &self.changes {
@@ -71,7 +71,7 @@ impl Position {
         Ok(began.filter(|_| is_first))
     }
 
-    /// Puts trades in the place of the part of the opening by snapshot that no result has explained.
+    /// Puts trades in the place of the part of the opening by a stated quantity that no result has explained.
     fn replace_opening(&mut self, explained: Vec<PositionChange>) -> Result<(), OutOfRange> {
         let changes_before = self.changes.len();
         let mut changes: Vec<PositionChange> = Vec::new();

@@ -82,7 +82,7 @@ pub struct Position {
     pub decisions: Vec<DecisionRecord>,
     /// The holds over time.
     pub holds: HoldLog,
-    /// Quantity of an opening by snapshot, which older trades may explain, signed. [base]
+    /// Quantity of an opening by a stated quantity, which older trades may explain, signed. [base]
     pub snapshot_qty: Option<Qty>,
     /// Trades from before such an opening, by event time.
     pub explaining: Vec<ExplainingTrade>,
@@ -98,7 +98,7 @@ pub struct Position {
     pub dirty: Dirty,
 }
 
-/// A trade from before an opening by snapshot.
+/// A trade from before an opening by a stated quantity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExplainingTrade {
     /// The new part that it brought: quantity and price are those of the part.

@@ -36,7 +36,7 @@ named! {
         Confirmation => "confirmation",
         /// Step size and minimum of the instrument.
         Instrument => "instrument",
-        /// The trades of an opening by snapshot, or of orders without a price.
+        /// The trades of an opening by a stated quantity, or of orders without a price.
         Fills => "fills",
     }
 }
@@ -120,7 +120,7 @@ pub struct KnownPrice {
     pub at_ms: u64,
 }
 
-/// An opening by snapshot that no trades explain yet.
+/// An opening by a stated quantity that no trades explain yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unexplained {
     /// Signed quantity of the opening. [base]

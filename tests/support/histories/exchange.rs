@@ -40,7 +40,7 @@ impl World {
         self.traded(order.symbol, order_id, if order.buys { "BUY" } else { "SELL" }, qty, own_ms);
     }
 
-    /// Trades from before an opening by snapshot, in one or two parts.
+    /// Trades from before an opening by a stated quantity, in one or two parts.
     pub(super) fn explain(&mut self, symbol: usize) {
         let Some(open) = self.lab.symbol(SYMBOLS[symbol]).and_then(|book| book.book.hot.open.as_ref()) else { return };
         let (Some(qty), opened_ms) = (open.snapshot_qty, open.opened.id.ms) else { return };

@@ -28,7 +28,8 @@ pub(super) struct ReportedPart<'a> {
     /// [quote per base]
     pub price: Option<Price>,
     pub time: EventTime,
-    /// The trade that brings it, with its quantity. Trades explain an opening by snapshot together, results one by one.
+    /// The trade that brings it, with its quantity. Trades explain an opening by a stated quantity together, results one
+    /// by one.
     pub trade: Option<&'a Trade>,
 }
 
@@ -76,7 +77,7 @@ impl BookFold<'_> {
     /// 1. Without an event time it moves the position, flagged if a look-up has shown what it could explain.
     /// 2. It explains the change of a look-up, as far as its quantity, time and price fit.
     /// 3. A trade explains both sides of an adoption across zero.
-    /// 4. A trade from before an opening by snapshot explains that opening, together with others.
+    /// 4. A trade from before an opening by a stated quantity explains that opening, together with others.
     /// 5. Long before the last look-up, or before the opening after a closed position, the position contains it: flagged.
     /// 6. Else it moves the position, flagged if it is near a look-up or before an agreement.
     pub(super) fn place_fill(
@@ -204,7 +205,8 @@ impl BookFold<'_> {
         Ok(())
     }
 
-    /// Lets a trade from before an opening by snapshot explain it, together with the others. No quantity changes.
+    /// Lets a trade from before an opening by a stated quantity explain it, together with the others. No quantity
+    /// changes.
     fn explain_by_trade(
         &self,
         book: &mut BookMut<'_>,
